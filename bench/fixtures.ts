@@ -1,0 +1,60 @@
+/** Flows and tables that the micro-benchmarks work on: the same in every run. */
+import { extract } from '../src/flow/extract.ts';
+import { emptyKey, type FlowKey } from '../src/flow/key.ts';
+import { parseIp, parseMac, type PortNo, type Vni } from '../src/flow/types.ts';
+import type { Tables } from '../src/pipeline/stage.ts';
+import { Fdb } from '../src/table/fdb.ts';
+import { NeighborTable } from '../src/table/neighbor.ts';
+import { Topology } from '../src/table/topology.ts';
+import { fields } from '../src/flow/fields.ts';
+import { writeNumber } from '../src/flow/key.ts';
+import { udp } from '../test/support/frames.ts';
+
+const VNI = 100 as Vni;
+
+/** UDP from one endpoint to another, to a different port each. */
+export function udpFrames(count: number): Uint8Array[] {
+  return Array.from({ length: count }, (_, i) =>
+    udp(
+      { srcMac: '02:00:00:00:00:02', dstMac: '02:00:00:00:00:03', src: '10.0.0.2', dst: '10.0.0.3' },
+      1000,
+      1 + (i % 65_535),
+    ),
+  );
+}
+
+/** The keys of frames as they come in by the first endpoint's port. */
+export function keysOf(frames: readonly Uint8Array[]): FlowKey[] {
+  return frames.map((frame) => {
+    const key = emptyKey();
+    extract(frame, key);
+    writeNumber(key, fields.in_port, 2);
+    return key;
+  });
+}
+
+/** One network with `endpoints` local ports. */
+export function tables(endpoints: number): Tables {
+  const topology = new Topology();
+  const fdb = new Fdb({ quota: 2048, ageingMs: 300_000 });
+  const neighbors = new NeighborTable();
+  topology.addNetwork('blue', VNI);
+  for (let i = 2; i < 2 + endpoints; i++) {
+    const mac = parseMac(
+      `02:00:00:00:${(i >> 8).toString(16).padStart(2, '0')}:${(i & 0xff).toString(16).padStart(2, '0')}`,
+    );
+    const ip = parseIp(`10.0.${i >> 8}.${i & 0xff}`);
+    topology.setPort({
+      portNo: i as PortNo,
+      name: `p${i}`,
+      vni: VNI,
+      mac,
+      addresses: [ip],
+      allowedAddresses: [],
+      trust: false,
+    });
+    fdb.setStatic(VNI, mac, { kind: 'port', port: i as PortNo });
+    neighbors.set(VNI, ip, mac);
+  }
+  return { topology, fdb, neighbors };
+}

@@ -1,0 +1,96 @@
+/**
+ * Micro-benchmarks of the parts that decide: `npm run bench`.
+ *
+ *   extract     a frame to its flow key (TypeScript)
+ *   lookup      a key in the flow cache of the reference datapath, by its size
+ *   translate   a key to a decision, by the number of ports
+ *   upcall      the whole slow path of a new flow: translate, put, execute
+ *
+ * By the package `benchmark`: the mean of many samples with its relative margin
+ * of error. Compare only with figures of the same run.
+ */
+import Benchmark from 'benchmark';
+import Table from 'cli-table3';
+import { FlowCache } from '../src/datapath/flow-cache.ts';
+import { extract } from '../src/flow/extract.ts';
+import { emptyKey } from '../src/flow/key.ts';
+import type { FlowId } from '../src/flow/types.ts';
+import { translate } from '../src/pipeline/translate.ts';
+import { createSimulation } from '../src/simulation.ts';
+import { keysOf, tables, udpFrames } from './fixtures.ts';
+
+interface Row {
+  readonly name: string;
+  readonly nanoseconds: number;
+  readonly marginPercent: number;
+}
+
+function run(onRow: (row: Row) => void): Row[] {
+  const rows: Row[] = [];
+  const suite = new Benchmark.Suite();
+  addExtract(suite);
+  for (const size of [1_000, 60_000]) addLookup(suite, size);
+  for (const ports of [2, 1_000]) addTranslate(suite, ports);
+  addUpcall(suite);
+  suite.on('cycle', (event: Benchmark.Event) => {
+    const { name, stats } = event.target as unknown as Benchmark;
+    const row = { name: name!, nanoseconds: stats.mean * 1e9, marginPercent: stats.rme };
+    rows.push(row);
+    onRow(row);
+  });
+  suite.run({ async: false });
+  return rows;
+}
+
+function addExtract(suite: Benchmark.Suite): void {
+  const frames = udpFrames(256);
+  const key = emptyKey();
+  let i = 0;
+  suite.add('extract', () => {
+    extract(frames[i++ & 255]!, key);
+  });
+}
+
+function addLookup(suite: Benchmark.Suite, size: number): void {
+  const keys = keysOf(udpFrames(size));
+  const cache = new FlowCache(size);
+  const { mask, actions } = translate(keys[0]!, tables(2));
+  keys.forEach((key, i) => cache.put({ id: (i + 1) as FlowId, key, mask, actions }, 0));
+  let i = 0;
+  suite.add(`lookup, ${size.toLocaleString('en')} flows`, () => {
+    cache.lookup(keys[(i += 7919) % size]!);
+  });
+}
+
+function addTranslate(suite: Benchmark.Suite, ports: number): void {
+  const keys = keysOf(udpFrames(256));
+  const all = tables(ports);
+  let i = 0;
+  suite.add(`translate, ${ports.toLocaleString('en')} ports`, () => {
+    translate(keys[i++ & 255]!, all);
+  });
+}
+
+function addUpcall(suite: Benchmark.Suite): void {
+  const net = createSimulation({ flowLimit: 100_000 });
+  const host = net.host('a', '192.0.2.1');
+  host.createNetwork('blue', 100);
+  const web = host.attach({ name: 'web', network: 'blue', mac: '02:00:00:00:00:02', addresses: ['10.0.0.2'] });
+  const db = host.attach({ name: 'db', network: 'blue', mac: '02:00:00:00:00:03', addresses: ['10.0.0.3'] });
+  const frames = udpFrames(65_535);
+  let i = 0;
+  suite.add('upcall, new flow each (reference)', () => {
+    web.send(frames[i++ % frames.length]!);
+    db.received.length = 0;
+  });
+}
+
+const table = new Table({
+  head: ['benchmark', 'ns', '± %'],
+  colAligns: ['left', 'right', 'right'],
+  style: { head: [], border: [] },
+});
+for (const { name, nanoseconds, marginPercent } of run(({ name }) => process.stderr.write(`${name}\n`))) {
+  table.push([name, nanoseconds.toFixed(0), marginPercent.toFixed(1)]);
+}
+process.stdout.write(`${table.toString()}\n`);

@@ -1,0 +1,24 @@
+{
+  "targets": [
+    {
+      "target_name": "weft",
+      "sources": [
+        "native/addon.cc",
+        "native/addon_frame_io.cc",
+        "native/datapath.cc",
+        "native/extract.cc",
+        "native/flow_cache.cc",
+        "native/pending.cc",
+        "native/worker.cc",
+        "native/io/frame_io.cc",
+        "native/io/tap.cc",
+        "native/io/underlay.cc"
+      ],
+      "include_dirs": ["native", "<!(node -p \"require('node-addon-api').include_dir\")"],
+      "defines": ["NAPI_VERSION=9", "NAPI_DISABLE_CPP_EXCEPTIONS"],
+      "cflags": ["-O3", "-Wall", "-Wextra"],
+      "cflags_cc!": ["-std=gnu++17", "-std=gnu++20"],
+      "cflags_cc": ["-std=c++20", "-fno-exceptions", "-fno-rtti"]
+    }
+  ]
+}

@@ -1,0 +1,151 @@
+// Actions and action programs.
+//
+// The encoding is that of src/flow/action.ts (compared at load), which is also
+// how they are kept: a program is what `encodeActions` gave. Many flows have the
+// same few programs, so programs are interned: equal ones are one object, with
+// a count of the flows that use it. Owned by one datapath; not thread-safe.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "reason.h"
+#include "slot_index.h"
+
+namespace weft {
+
+enum class Op : uint8_t { output = 1, encap = 2, drop = 3, consume = 4 };
+
+struct Action {
+  Op op;
+  uint8_t zero[3];
+  uint32_t argument;  // port, VNI or reason; little-endian as the machine
+  uint8_t address[16];
+};
+
+inline constexpr size_t kActionBytes = 24;
+static_assert(sizeof(Action) == kActionBytes && offsetof(Action, argument) == 4 && offsetof(Action, address) == 8);
+
+// Is this one or more output/encap, or a single drop, or a single consume, with
+// arguments in range?
+inline bool actions_valid(const Action* actions, size_t count) {
+  if (count == 0) return false;
+  for (size_t i = 0; i < count; ++i) {
+    switch (actions[i].op) {
+      case Op::output:
+        if (actions[i].argument > 0xffff) return false;
+        break;
+      case Op::encap:
+        if (actions[i].argument > 0xffffff) return false;
+        break;
+      case Op::drop:
+        if (count != 1 || actions[i].argument >= kReasons) return false;
+        break;
+      case Op::consume:
+        if (count != 1) return false;
+        break;
+      default:
+        return false;
+    }
+  }
+  return true;
+}
+
+class Programs;
+
+// A counted reference to an interned program, moved but not copied. Must go
+// before its Programs.
+class Program {
+ public:
+  Program() = default;
+  Program(Programs* owner, uint32_t slot) : owner_(owner), slot_(slot) {}
+  Program(Program&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)), slot_(other.slot_) {}
+  Program& operator=(Program other) noexcept {
+    std::swap(owner_, other.owner_);
+    std::swap(slot_, other.slot_);
+    return *this;
+  }
+  inline ~Program();
+
+  inline const Action* begin() const;
+  inline const Action* end() const;
+  size_t size() const { return static_cast<size_t>(end() - begin()); }
+
+ private:
+  Programs* owner_ = nullptr;
+  uint32_t slot_ = 0;
+};
+
+class Programs {
+ public:
+  // `actions` are copied; they are valid.
+  Program intern(const Action* actions, size_t count) {
+    const uint32_t hash = hash_of(actions, count);
+    const uint32_t found = index_.find(hash, [&](uint32_t slot) {
+      return slots_[slot].actions.size() == count && memcmp(slots_[slot].actions.data(), actions, count * kActionBytes) == 0;
+    });
+    if (found != SlotIndex::kNone) {
+      ++slots_[found].references;
+      return Program(this, found);
+    }
+    uint32_t slot;
+    if (free_.empty()) {
+      slot = static_cast<uint32_t>(slots_.size());
+      slots_.emplace_back();
+    } else {
+      slot = free_.back();
+      free_.pop_back();
+    }
+    slots_[slot] = Slot{{actions, actions + count}, 1, hash};
+    index_.insert(hash, slot);
+    return Program(this, slot);
+  }
+
+  size_t size() const { return index_.size(); }
+
+ private:
+  friend class Program;
+
+  struct Slot {
+    std::vector<Action> actions;
+    uint32_t references = 0;
+    uint32_t hash = 0;
+  };
+
+  static uint32_t hash_of(const Action* actions, size_t count) {
+    uint64_t hash = count;
+    const auto* bytes = reinterpret_cast<const uint8_t*>(actions);
+    for (size_t at = 0; at < count * kActionBytes; at += 8) {
+      uint64_t word;
+      memcpy(&word, bytes + at, 8);
+      hash = hash_mix(hash, word);
+    }
+    return static_cast<uint32_t>(hash >> 32);
+  }
+
+  void release(uint32_t slot) {
+    if (--slots_[slot].references > 0) return;
+    index_.erase(slots_[slot].hash, slot);
+    slots_[slot].actions = {};
+    free_.push_back(slot);
+  }
+
+  std::vector<Slot> slots_;
+  std::vector<uint32_t> free_;
+  SlotIndex index_;
+};
+
+Program::~Program() {
+  if (owner_) owner_->release(slot_);
+}
+const Action* Program::begin() const { return owner_->slots_[slot_].actions.data(); }
+const Action* Program::end() const {
+  const std::vector<Action>& actions = owner_->slots_[slot_].actions;
+  return actions.data() + actions.size();
+}
+
+}  // namespace weft

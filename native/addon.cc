@@ -1,0 +1,394 @@
+// The addon: the native datapath for JavaScript, the layout that it was built
+// with, and frame I/O (addon_frame_io.cc). Nothing else knows N-API.
+// src/datapath/binding.ts has the types, src/datapath/native.ts is the caller.
+//
+// Errors are returned as negative errno. Bytes passed in are read before the
+// call returns; those handed out are copies that belong to JavaScript. Arguments
+// are of the types that binding.ts says; their values are checked here where a
+// wrong one would not only give a wrong result.
+#include <napi.h>
+#include <sys/random.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "vxlan.h"
+#include "worker.h"
+
+Napi::Object InitFrameIo(Napi::Env env, Napi::Object exports);
+
+namespace {
+
+using namespace weft;
+
+uint16_t number16(const Napi::Value& value) {
+  return static_cast<uint16_t>(value.As<Napi::Number>().Uint32Value());
+}
+
+Words words_of(const Napi::Value& value) {
+  auto bytes = value.As<Napi::Uint8Array>();
+  Words words = {};
+  memcpy(words.at, bytes.Data(), std::min(bytes.ByteLength(), kKeyBytes));
+  return words;
+}
+
+// A copy with headroom, which a frame needs. Of a frame that is too long only
+// what it takes to see that.
+struct InjectedFrame {
+  explicit InjectedFrame(const Napi::Value& value) {
+    auto bytes = value.As<Napi::Uint8Array>();
+    const size_t readable = std::min(bytes.ByteLength(), kMaxFrame + 1 + kVxlanBytes);
+    storage = std::make_unique_for_overwrite<uint8_t[]>(kHeadroom + readable);
+    if (readable) memcpy(storage.get() + kHeadroom, bytes.Data(), readable);
+    frame = {storage.get() + kHeadroom, static_cast<uint32_t>(bytes.ByteLength()), VnetHdr{}};
+  }
+  std::unique_ptr<uint8_t[]> storage;
+  Frame frame;
+};
+
+class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
+ public:
+  static Napi::Function Class(Napi::Env env) {
+    return DefineClass(env, "Datapath",
+                       {
+                           InstanceMethod("setClock", &DatapathObject::SetClock),
+                           InstanceMethod("addTap", &DatapathObject::AddTap),
+                           InstanceMethod("addVxlan", &DatapathObject::AddVxlan),
+                           InstanceMethod("addMemory", &DatapathObject::AddMemory),
+                           InstanceMethod("addMemoryVxlan", &DatapathObject::AddMemoryVxlan),
+                           InstanceMethod("removePort", &DatapathObject::RemovePort),
+                           InstanceMethod("inject", &DatapathObject::Inject),
+                           InstanceMethod("injectDatagram", &DatapathObject::InjectDatagram),
+                           InstanceMethod("takeWaiting", &DatapathObject::TakeWaiting),
+                           InstanceMethod("execute", &DatapathObject::Execute),
+                           InstanceMethod("originate", &DatapathObject::Originate),
+                           InstanceMethod("flowPut", &DatapathObject::FlowPut),
+                           InstanceMethod("flowDel", &DatapathObject::FlowDel),
+                           InstanceMethod("flowDump", &DatapathObject::FlowDump),
+                           InstanceMethod("mirrorStart", &DatapathObject::MirrorStart),
+                           InstanceMethod("mirrorStop", &DatapathObject::MirrorStop),
+                           InstanceMethod("counters", &DatapathObject::Counters),
+                           InstanceMethod("close", &DatapathObject::Close),
+                       });
+  }
+
+  // (threads: 0 | 1, flowLimit, { wake, transmit, transmitDatagram })
+  explicit DatapathObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DatapathObject>(info) {
+    Napi::Env env = info.Env();
+    env_ = env;
+    const bool threaded = info[0].As<Napi::Number>().Uint32Value() > 0;
+    const auto flow_limit = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
+    auto handlers = info[2].As<Napi::Object>();
+    transmit_ = Napi::Persistent(handlers.Get("transmit").As<Napi::Function>());
+    transmit_datagram_ = Napi::Persistent(handlers.Get("transmitDatagram").As<Napi::Function>());
+    if (threaded) {
+      wake_ = Napi::ThreadSafeFunction::New(env, handlers.Get("wake").As<Napi::Function>(), "weft datapath", 0, 1);
+    }
+
+    uint64_t seed = 0;
+    while (getrandom(&seed, sizeof seed, 0) != sizeof seed) {
+    }
+    MemoryHooks hooks;
+    hooks.transmit = [this](uint16_t port, const Frame& frame) { Transmit(port, frame); };
+    hooks.transmit_datagram = [this](uint16_t port, const uint8_t* to, uint32_t hash, const Frame& payload) {
+      TransmitDatagram(port, to, hash, payload);
+    };
+    worker_ = std::make_unique<Worker>(threaded ? Worker::Mode::threaded : Worker::Mode::manual, flow_limit, seed,
+                                       std::move(hooks), [this] { wake_.NonBlockingCall(); });
+    open_ = true;
+    // The thread must be gone before the environment is.
+    napi_add_env_cleanup_hook(env, CloseAtExit, this);
+    if (const int error = worker_->start()) {
+      CloseAll();
+      Napi::Error::New(env, "datapath thread: errno " + std::to_string(-error)).ThrowAsJavaScriptException();
+    }
+  }
+
+  ~DatapathObject() { CloseAll(); }
+
+ private:
+  static void CloseAtExit(void* self) { static_cast<DatapathObject*>(self)->CloseAll(); }
+
+  void CloseAll() {
+    if (!std::exchange(open_, false)) return;
+    const bool threaded = !worker_->manual();
+    worker_->close();
+    if (threaded) wake_.Release();
+    napi_remove_env_cleanup_hook(env_, CloseAtExit, this);
+  }
+
+  // Hooks of memory ports: native.ts puts the copies aside.
+
+  void Transmit(uint16_t port, const Frame& frame) {
+    Napi::HandleScope scope(env_);
+    transmit_.Call({Napi::Number::New(env_, port), Bytes(frame.data, frame.length)});
+  }
+
+  void TransmitDatagram(uint16_t port, const uint8_t* destination, uint32_t hash, const Frame& payload) {
+    Napi::HandleScope scope(env_);
+    const uint32_t source_port = kEntropyFirstPort + hash % kEntropyPorts;
+    transmit_datagram_.Call({Napi::Number::New(env_, port), Bytes(destination, 16),
+                             Napi::Number::New(env_, source_port), Bytes(payload.data, payload.length)});
+  }
+
+  Napi::Value Bytes(const uint8_t* data, size_t length) {
+    auto bytes = Napi::Uint8Array::New(env_, length);
+    if (length) memcpy(bytes.Data(), data, length);
+    return bytes;
+  }
+
+  Napi::Value Result(int value) { return Napi::Number::New(env_, value); }
+
+  // (ms)
+  void SetClock(const Napi::CallbackInfo& info) { worker_->set_clock(info[0].As<Napi::Number>()); }
+
+  // Ports
+
+  // (port, netnsPath, ifname) → { created, dev, ino } | -errno
+  Napi::Value AddTap(const Napi::CallbackInfo& info) {
+    const std::string netns = info[1].As<Napi::String>();
+    const std::string ifname = info[2].As<Napi::String>();
+    TapOpened opened;
+    if (int error = worker_->add_tap(number16(info[0]), netns.c_str(), ifname.c_str(), &opened)) return Result(error);
+    auto result = Napi::Object::New(env_);
+    result["created"] = Napi::Boolean::New(env_, opened.created);
+    result["dev"] = Napi::BigInt::New(env_, opened.netns_dev);
+    result["ino"] = Napi::BigInt::New(env_, opened.netns_ino);
+    return result;
+  }
+
+  // (port, local: 16 bytes, l4Port) → 0 | -errno
+  Napi::Value AddVxlan(const Napi::CallbackInfo& info) {
+    return Result(worker_->add_vxlan(number16(info[0]), info[1].As<Napi::Uint8Array>().Data(), number16(info[2])));
+  }
+
+  // (port) → 0 | -errno
+  Napi::Value AddMemory(const Napi::CallbackInfo& info) { return Result(worker_->add_memory(number16(info[0]))); }
+
+  // (port, local: 16 bytes) → 0 | -errno
+  Napi::Value AddMemoryVxlan(const Napi::CallbackInfo& info) {
+    return Result(worker_->add_memory_vxlan(number16(info[0]), info[1].As<Napi::Uint8Array>().Data()));
+  }
+
+  // (port, keep) → 0 | -errno
+  Napi::Value RemovePort(const Napi::CallbackInfo& info) {
+    return Result(worker_->remove_port(number16(info[0]), info[1].As<Napi::Boolean>()));
+  }
+
+  // Frames
+
+  // (port, frame), manual mode; the port exists
+  void Inject(const Napi::CallbackInfo& info) {
+    const InjectedFrame injected(info[1]);
+    worker_->with([&](Datapath& datapath) { datapath.receive(number16(info[0]), injected.frame); });
+  }
+
+  // (port, source: 16 bytes, payload), manual mode; the port exists
+  void InjectDatagram(const Napi::CallbackInfo& info) {
+    uint8_t source[16];
+    memcpy(source, info[1].As<Napi::Uint8Array>().Data(), sizeof source);
+    const InjectedFrame injected(info[2]);
+    worker_->with([&](Datapath& datapath) { datapath.receive_datagram(number16(info[0]), source, injected.frame); });
+  }
+
+  // () → { upcalls: UpcallRecord[], packed; mirrored: MirrorRecord[] with bytes, packed; lost: (port, errno)[] }
+  Napi::Value TakeWaiting(const Napi::CallbackInfo&) {
+    Worker::Waiting waiting = worker_->take_waiting(upcalls_, kUpcallBatch);
+    auto result = Napi::Object::New(env_);
+    result["upcalls"] = Bytes(reinterpret_cast<const uint8_t*>(upcalls_), waiting.upcalls * sizeof(UpcallRecord));
+    result["mirrored"] = Bytes(waiting.mirrored.data(), waiting.mirrored.size());
+    auto lost = Napi::Array::New(env_);
+    for (uint32_t i = 0; i < waiting.lost.size(); ++i) {
+      auto one = Napi::Object::New(env_);
+      one["port"] = Napi::Number::New(env_, waiting.lost[i].port);
+      one["errno"] = Napi::Number::New(env_, waiting.lost[i].error);
+      lost[i] = one;
+    }
+    result["lost"] = lost;
+    return result;
+  }
+
+  // The actions of an encoded list. Throws and is empty when they are not valid.
+  std::vector<Action> ActionsOf(const Napi::Value& value) {
+    auto bytes = value.As<Napi::Uint8Array>();
+    std::vector<Action> actions(bytes.ByteLength() / kActionBytes);
+    if (!actions.empty()) memcpy(actions.data(), bytes.Data(), actions.size() * kActionBytes);
+    if (!actions_valid(actions.data(), actions.size())) {
+      actions.clear();
+      Napi::RangeError::New(env_, "not a list of actions: outputs and encaps, or one drop, or one consume")
+          .ThrowAsJavaScriptException();
+    }
+    return actions;
+  }
+
+  // (token, actions)
+  void Execute(const Napi::CallbackInfo& info) {
+    const auto token = static_cast<Token>(info[0].As<Napi::Number>().Int64Value());
+    const std::vector<Action> actions = ActionsOf(info[1]);
+    if (actions.empty()) return;
+    worker_->with([&](Datapath& datapath) { datapath.execute(token, actions.data(), actions.size()); });
+  }
+
+  // (frame, actions)
+  void Originate(const Napi::CallbackInfo& info) {
+    const InjectedFrame made(info[0]);
+    const std::vector<Action> actions = ActionsOf(info[1]);
+    if (actions.empty()) return;
+    worker_->with([&](Datapath& datapath) { datapath.originate(made.frame, actions.data(), actions.size()); });
+  }
+
+  // Flows
+
+  // (id, key, mask, actions) → was it put?
+  Napi::Value FlowPut(const Napi::CallbackInfo& info) {
+    const uint32_t id = info[0].As<Napi::Number>();
+    const Words key = words_of(info[1]);
+    const Words mask = words_of(info[2]);
+    const std::vector<Action> actions = ActionsOf(info[3]);
+    if (actions.empty()) return info.Env().Undefined();
+    const bool put = worker_->with(
+        [&](Datapath& datapath) { return datapath.flow_put(id, key, mask, actions.data(), actions.size()); });
+    return Napi::Boolean::New(env_, put);
+  }
+
+  // (id)
+  void FlowDel(const Napi::CallbackInfo& info) {
+    const uint32_t id = info[0].As<Napi::Number>();
+    worker_->with([&](Datapath& datapath) { datapath.flow_del(id); });
+  }
+
+  // As it crosses into JavaScript, before its encoded actions.
+  struct FlowRecord {
+    uint32_t id;
+    uint32_t actions;
+    double packets;
+    double bytes;
+    double last_used_ms;
+    Key key;
+    Key mask;
+  };
+  static_assert(sizeof(FlowRecord) == 240);
+  static constexpr size_t kDumpFlows = 512;
+
+  // (cursor) → { flows: (FlowRecord, actions)[], packed; next: cursor or -1 }
+  Napi::Value FlowDump(const Napi::CallbackInfo& info) {
+    std::vector<uint8_t> packed;
+    const auto append = [&](const void* from, size_t bytes) {
+      const auto* data = static_cast<const uint8_t*>(from);
+      packed.insert(packed.end(), data, data + bytes);
+    };
+    const uint32_t from = info[0].As<Napi::Number>();
+    const uint32_t next = worker_->with([&](Datapath& datapath) {
+      return datapath.flows().dump(from, kDumpFlows, [&](const Flow& flow) {
+        const FlowRecord record = {flow.id,
+                                   static_cast<uint32_t>(flow.program.size()),
+                                   static_cast<double>(flow.packets),
+                                   static_cast<double>(flow.bytes),
+                                   flow.last_used_ms,
+                                   flow.key.key(),
+                                   flow.table->mask.key()};
+        append(&record, sizeof record);
+        append(flow.program.begin(), flow.program.size() * kActionBytes);
+      });
+    });
+    auto result = Napi::Object::New(env_);
+    result["flows"] = Bytes(packed.data(), packed.size());
+    result["next"] = Napi::Number::New(env_, next == SlotIndex::kNone ? -1 : static_cast<double>(next));
+    return result;
+  }
+
+  // Mirror and counters
+
+  // (port or 0, snapBytes)
+  void MirrorStart(const Napi::CallbackInfo& info) {
+    const uint32_t snap_bytes = info[1].As<Napi::Number>();
+    worker_->with([&](Datapath& datapath) { datapath.mirror().start(number16(info[0]), snap_bytes); });
+  }
+
+  void MirrorStop(const Napi::CallbackInfo&) {
+    worker_->with([](Datapath& datapath) { datapath.mirror().stop(); });
+  }
+
+  // () → Float64Array: 11 totals, drops by reason number, then for each port its
+  // number, 4 counters, drops by reason number
+  Napi::Value Counters(const Napi::CallbackInfo&) {
+    std::vector<double> values;
+    worker_->with([&](Datapath& datapath) {
+      const auto append = [&](auto... numbers) { (values.push_back(static_cast<double>(numbers)), ...); };
+      const weft::Counters& all = datapath.counters();
+      append(all.rx, all.originated, all.copies, all.segments, all.tx, all.consumed, all.coalesced, datapath.held(),
+             all.upcalls, datapath.flows().flows(), datapath.flows().masks());
+      values.insert(values.end(), std::begin(all.drops), std::end(all.drops));
+      for (uint16_t number : datapath.port_numbers()) {
+        const PortCounters& port = datapath.port(number)->counters;
+        append(number, port.rx_frames, port.rx_bytes, port.tx_frames, port.tx_bytes);
+        values.insert(values.end(), std::begin(port.drops), std::end(port.drops));
+      }
+    });
+    auto result = Napi::Float64Array::New(env_, values.size());
+    memcpy(result.Data(), values.data(), values.size() * sizeof(double));
+    return result;
+  }
+
+  void Close(const Napi::CallbackInfo&) { CloseAll(); }
+
+  Napi::Env env_ = nullptr;
+  std::unique_ptr<Worker> worker_;
+  Napi::FunctionReference transmit_;
+  Napi::FunctionReference transmit_datagram_;
+  Napi::ThreadSafeFunction wake_;
+  bool open_ = false;
+  UpcallRecord upcalls_[kUpcallBatch];
+};
+
+// What binding.ts compares with the tables of TypeScript.
+Napi::Object Layout(Napi::Env env) {
+  const auto number = [env](size_t value) { return Napi::Number::New(env, static_cast<double>(value)); };
+  auto layout = Napi::Object::New(env);
+  auto fields = Napi::Object::New(env);
+  for (const Field& field : kFields) {
+    auto place = Napi::Array::New(env, 2);
+    place[0u] = number(field.offset);
+    place[1u] = number(field.size);
+    fields[field.name] = place;
+  }
+  layout["fields"] = fields;
+
+  auto opcodes = Napi::Object::New(env);
+  opcodes["output"] = number(static_cast<size_t>(Op::output));
+  opcodes["encap"] = number(static_cast<size_t>(Op::encap));
+  opcodes["drop"] = number(static_cast<size_t>(Op::drop));
+  opcodes["consume"] = number(static_cast<size_t>(Op::consume));
+  layout["opcodes"] = opcodes;
+
+  auto reasons = Napi::Array::New(env, kReasons);
+  for (uint32_t i = 0; i < kReasons; ++i) reasons[i] = Napi::String::New(env, kReasonNames[i]);
+  layout["reasons"] = reasons;
+
+  auto numbers = Napi::Object::New(env);
+  numbers["KEY_BYTES"] = number(kKeyBytes);
+  numbers["ACTION_BYTES"] = number(kActionBytes);
+  numbers["PENDING_PER_PORT"] = number(kPendingPerPort);
+  numbers["PARKED_PER_FLOW"] = number(kParkedPerFlow);
+  numbers["MASK_LIMIT"] = number(kMaskLimit);
+  numbers["HEAD_BYTES"] = number(kHeadBytes);
+  numbers["UPCALL_BATCH"] = number(kUpcallBatch);
+  numbers["ENTROPY_PORTS"] = number(kEntropyPorts);
+  numbers["ENTROPY_FIRST_PORT"] = number(kEntropyFirstPort);
+  layout["numbers"] = numbers;
+  return layout;
+}
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  exports.Set("layout", Layout(env));
+  exports.Set("Datapath", DatapathObject::Class(env));
+  return InitFrameIo(env, exports);
+}
+
+}  // namespace
+
+NODE_API_MODULE(weft, Init)

@@ -1,0 +1,165 @@
+// io/frame_io.h for JavaScript: the class `FrameIo` on the addon's exports.
+// src/datapath/frame-io.ts is its only caller and has the types.
+//
+// Errors are returned as negative errno, drop reasons as their number (255: sent).
+// Bytes that are passed in are read before the call returns; those handed out
+// are copies that belong to JavaScript.
+#include <napi.h>
+
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "io/frame_io.h"
+
+namespace {
+
+using weft::Frame;
+using weft::VnetHdr;
+
+Frame frame_of(const Napi::Value& value) {
+  auto bytes = value.As<Napi::Uint8Array>();
+  return Frame{bytes.Data(), static_cast<uint32_t>(bytes.ByteLength()), VnetHdr{}};
+}
+
+uint16_t number16(const Napi::Value& value) {
+  return static_cast<uint16_t>(value.As<Napi::Number>().Uint32Value());
+}
+
+class FrameIoObject : public Napi::ObjectWrap<FrameIoObject> {
+ public:
+  static Napi::Function Class(Napi::Env env) {
+    return DefineClass(env, "FrameIo",
+                       {
+                           InstanceMethod("addTap", &FrameIoObject::AddTap),
+                           InstanceMethod("openUnderlay", &FrameIoObject::OpenUnderlay),
+                           InstanceMethod("remove", &FrameIoObject::Remove),
+                           InstanceMethod("take", &FrameIoObject::Take),
+                           InstanceMethod("takeLost", &FrameIoObject::TakeLost),
+                           InstanceMethod("send", &FrameIoObject::Send),
+                           InstanceMethod("sendUnderlay", &FrameIoObject::SendUnderlay),
+                           InstanceMethod("close", &FrameIoObject::Close),
+                       });
+  }
+
+  // (notify: () => void): called when frames or lost ports wait after none did.
+  explicit FrameIoObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<FrameIoObject>(info) {
+    Napi::Env env = info.Env();
+    notify_ = Napi::ThreadSafeFunction::New(env, info[0].As<Napi::Function>(), "weft frame I/O", 0, 1);
+    open_ = true;
+    env_ = env;
+    // The reader must be gone before the environment is.
+    napi_add_env_cleanup_hook(env, CloseAtExit, this);
+    const int error = io_.start([this] { notify_.NonBlockingCall(); });
+    if (error) {
+      CloseAll();
+      Napi::Error::New(env, "frame I/O thread: errno " + std::to_string(-error)).ThrowAsJavaScriptException();
+    }
+  }
+
+  ~FrameIoObject() { CloseAll(); }
+
+ private:
+  static void CloseAtExit(void* self) { static_cast<FrameIoObject*>(self)->CloseAll(); }
+
+  void CloseAll() {
+    if (!std::exchange(open_, false)) return;
+    io_.close();
+    notify_.Release();
+    napi_remove_env_cleanup_hook(env_, CloseAtExit, this);
+  }
+
+  // (port, netnsPath, ifname) → { created, dev, ino } | -errno
+  Napi::Value AddTap(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    const std::string netns = info[1].As<Napi::String>();
+    const std::string ifname = info[2].As<Napi::String>();
+    weft::TapOpened opened;
+    if (int error = io_.add_tap(number16(info[0]), netns.c_str(), ifname.c_str(), &opened)) {
+      return Napi::Number::New(env, error);
+    }
+    auto result = Napi::Object::New(env);
+    result["created"] = Napi::Boolean::New(env, opened.created);
+    result["dev"] = Napi::BigInt::New(env, opened.netns_dev);
+    result["ino"] = Napi::BigInt::New(env, opened.netns_ino);
+    return result;
+  }
+
+  // (port, local: 16 bytes, l4Port) → 0 | -errno
+  Napi::Value OpenUnderlay(const Napi::CallbackInfo& info) {
+    auto local = info[1].As<Napi::Uint8Array>();
+    return Napi::Number::New(info.Env(), io_.open_underlay(number16(info[0]), local.Data(), number16(info[2])));
+  }
+
+  // (port, keep) → 0 | -errno
+  Napi::Value Remove(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), io_.remove(number16(info[0]), info[1].As<Napi::Boolean>()));
+  }
+
+  // (max) → { port, bytes, vnetFlags, gsoType, source? }[]
+  Napi::Value Take(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    auto taken = io_.take(info[0].As<Napi::Number>().Uint32Value());
+    auto result = Napi::Array::New(env, taken.size());
+    for (uint32_t i = 0; i < taken.size(); ++i) {
+      const weft::ReceivedFrame& frame = taken[i];
+      auto object = Napi::Object::New(env);
+      object["port"] = Napi::Number::New(env, frame.port);
+      object["bytes"] = Napi::Buffer<uint8_t>::Copy(env, frame.bytes.get(), frame.length);
+      object["vnetFlags"] = Napi::Number::New(env, frame.vnet.flags);
+      object["gsoType"] = Napi::Number::New(env, frame.vnet.gso_type);
+      if (frame.from_underlay) {
+        object["source"] = Napi::Buffer<uint8_t>::Copy(env, frame.source.address, sizeof frame.source.address);
+      }
+      result[i] = object;
+    }
+    return result;
+  }
+
+  // () → { port, errno }[]
+  Napi::Value TakeLost(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    auto taken = io_.take_lost();
+    auto result = Napi::Array::New(env, taken.size());
+    for (uint32_t i = 0; i < taken.size(); ++i) {
+      auto object = Napi::Object::New(env);
+      object["port"] = Napi::Number::New(env, taken[i].port);
+      object["errno"] = Napi::Number::New(env, taken[i].error);
+      result[i] = object;
+    }
+    return result;
+  }
+
+  // (port, frame) → reason
+  Napi::Value Send(const Napi::CallbackInfo& info) {
+    return Reason(info, io_.send(number16(info[0]), frame_of(info[1])));
+  }
+
+  // (remote: 16 bytes, entropy, payload) → reason
+  Napi::Value SendUnderlay(const Napi::CallbackInfo& info) {
+    auto remote = info[0].As<Napi::Uint8Array>();
+    const uint32_t entropy = info[1].As<Napi::Number>().Uint32Value();
+    return Reason(info, io_.send_underlay(remote.Data(), entropy, frame_of(info[2])));
+  }
+
+  Napi::Value Close(const Napi::CallbackInfo& info) {
+    CloseAll();
+    return info.Env().Undefined();
+  }
+
+  static Napi::Value Reason(const Napi::CallbackInfo& info, weft::Reason reason) {
+    return Napi::Number::New(info.Env(), static_cast<uint8_t>(reason));
+  }
+
+  weft::FrameIo io_;
+  Napi::ThreadSafeFunction notify_;
+  napi_env env_ = nullptr;
+  bool open_ = false;
+};
+
+}  // namespace
+
+Napi::Object InitFrameIo(Napi::Env env, Napi::Object exports) {
+  exports.Set("FrameIo", FrameIoObject::Class(env));
+  return exports;
+}

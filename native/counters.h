@@ -1,0 +1,33 @@
+// What a datapath counts. Each frame is counted once where it comes in and once
+// where it ends, so that at any moment
+//   rx + originated + copies + segments = tx + consumed + coalesced + Σ drops + held.
+// A drop counts at the frame's input port, wherever it happened.
+#pragma once
+
+#include <cstdint>
+
+#include "reason.h"
+
+namespace weft {
+
+struct PortCounters {
+  uint64_t rx_frames = 0;
+  uint64_t rx_bytes = 0;
+  uint64_t tx_frames = 0;
+  uint64_t tx_bytes = 0;
+  uint64_t drops[kReasons] = {};
+};
+
+struct Counters {
+  uint64_t rx = 0;
+  uint64_t originated = 0;
+  uint64_t copies = 0;
+  uint64_t segments = 0;
+  uint64_t tx = 0;
+  uint64_t consumed = 0;
+  uint64_t coalesced = 0;
+  uint64_t upcalls = 0;
+  uint64_t drops[kReasons] = {};
+};
+
+}  // namespace weft

@@ -1,0 +1,133 @@
+// The native datapath: what src/datapath/datapath.ts promises, without threads
+// and without JavaScript. The way of a frame, and the functions in its order:
+//
+//   1. receive            a frame came in by a TAP or a memory port
+//      receive_datagram   or a VXLAN payload by the underlay
+//   2. decapsulate        the tunnel's frames: own address and bad headers go
+//   3. extract            its flow key; from here on it has its L3 length
+//   4. parked?            behind the others of its key, if that is undecided
+//   5. flow cache         hit: run its program; miss: park, and an upcall
+//   6. run                each action in order
+//   7. output, encap      to the kernel, or to the memory ports' hooks
+//      drop               or the reason why not
+//
+//   execute               the answer to an upcall: 6 for each parked frame
+//   originate             a frame that weft made: 3, then 6
+//
+// Who owns what: a Datapath belongs to whoever has its turn (worker.h) and is
+// never used by two threads at once; nothing in it is atomic. With more than
+// one worker each has a Datapath of its own, with its ports' queues, its flow
+// cache and its undecided flows; nothing is shared between them.
+//
+// A frame is the caller's and may be written to: kHeadroom bytes before
+// it take the VXLAN header. It is done with when `receive` returns; what waits
+// is a copy.
+//
+// The hooks of memory ports are called while a frame runs and must not come back
+// in: they put their frames aside.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "action.h"
+#include "counters.h"
+#include "flow_cache.h"
+#include "frame.h"
+#include "io/underlay.h"
+#include "key.h"
+#include "mirror.h"
+#include "pending.h"
+#include "reason.h"
+
+namespace weft {
+
+enum class PortKind : uint8_t { tap, vxlan, memory, memory_vxlan };
+
+// A port of the switch. Its number, a TAP's fd and the sockets are set by
+// whoever adds it and closed by whoever takes it out again.
+struct Port {
+  uint16_t number = 0;
+  PortKind kind = PortKind::memory;
+  int tap = -1;                        // tap
+  std::unique_ptr<Underlay> underlay;  // vxlan
+  uint8_t local[16] = {};              // vxlan, memory_vxlan: its own address
+  uint32_t serial = 0;                 // tells it from another port of that number
+  PortCounters counters = {};
+
+  bool is_tunnel() const { return kind == PortKind::vxlan || kind == PortKind::memory_vxlan; }
+};
+
+// Where frames for memory ports go. The bytes are the hook's during the call.
+struct MemoryHooks {
+  std::function<void(uint16_t port, const Frame& frame)> transmit;
+  // `payload` begins with the VXLAN header; `hash` is the inner flow's.
+  std::function<void(uint16_t port, const uint8_t destination[16], uint32_t hash, const Frame& payload)>
+      transmit_datagram;
+};
+
+class Datapath {
+ public:
+  Datapath(size_t flow_limit, uint64_t seed, MemoryHooks hooks);
+  Datapath(const Datapath&) = delete;
+  Datapath& operator=(const Datapath&) = delete;
+
+  // Milliseconds, for `last_used_ms` and mirrored frames.
+  void set_now(double now_ms) { now_ms_ = now_ms; }
+
+  // Ports. `add_port` returns 0, -EEXIST when the number is taken, -EALREADY when
+  // it is a second tunnel. `take_port` hands the port back to be closed, null if
+  // there is none; what was parked from it is dropped.
+  int add_port(std::unique_ptr<Port> port);
+  std::unique_ptr<Port> take_port(uint16_t number);
+  Port* port(uint16_t number) { return number < ports_.size() ? ports_[number].get() : nullptr; }
+  // The VXLAN port's number, 0 if there is none.
+  uint16_t tunnel() const { return tunnel_; }
+  std::vector<uint16_t> port_numbers() const;
+
+  // Frames in. `number` is a port. Of what is longer than kMaxFrame only one byte
+  // more need be readable, behind the VXLAN header in a payload.
+  void receive(uint16_t number, Frame frame);
+  void receive_datagram(uint16_t number, const uint8_t source[16], Frame payload);
+  void originate(Frame frame, const Action* actions, size_t count);
+
+  // Upcalls and their answers; a stale token does nothing. Actions are valid.
+  size_t take_upcalls(UpcallRecord* to, size_t max) { return pending_.take_upcalls(to, max); }
+  bool upcalls_wait() const { return pending_.upcalls_wait(); }
+  void execute(Token token, const Action* actions, size_t count);
+
+  // Flows; `FlowCache` has the rules.
+  bool flow_put(uint32_t id, const Words& key, const Words& mask, const Action* actions, size_t count);
+  void flow_del(uint32_t id) { cache_.erase(id); }
+  const FlowCache& flows() const { return cache_; }
+
+  Mirror& mirror() { return mirror_; }
+  const Counters& counters() const { return counters_; }
+  size_t held() const { return pending_.held(); }
+  // Distinct ones in the flow cache.
+  size_t programs() const { return programs_.size(); }
+
+ private:
+  void classify(uint16_t number, Frame frame, Key* key);
+  void run(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from);
+  void output(uint16_t to, const Frame& frame, uint16_t from);
+  void encap(const Action& action, const Frame& frame, const Key& key, uint16_t from);
+  void received(uint16_t number, uint32_t bytes);
+  void sent(Port* to, const Frame& frame);
+  void drop(uint16_t from, Reason reason, size_t frames = 1);
+
+  Programs programs_;  // goes last: flows refer to it
+  FlowCache cache_;
+  PendingTable pending_;
+  Mirror mirror_;
+  Counters counters_;
+  std::vector<std::unique_ptr<Port>> ports_;  // by number
+  uint16_t tunnel_ = 0;
+  uint32_t last_serial_ = 0;
+  double now_ms_ = 0;
+  MemoryHooks hooks_;
+};
+
+}  // namespace weft

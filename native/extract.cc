@@ -1,0 +1,247 @@
+#include "extract.h"
+
+#include "frame.h"
+
+namespace weft {
+namespace {
+
+enum EtherType : uint32_t {
+  kArp = 0x0806,
+  kIpv4 = 0x0800,
+  kIpv6 = 0x86dd,
+  kVlan = 0x8100,
+  kQinq = 0x88a8,
+  kFirstType = 0x0600,
+  kLength = 0x05ff,  // what 802.3 lengths read as
+};
+
+enum Protocol : uint8_t {
+  kHopByHop = 0,
+  kIcmp = 1,
+  kTcp = 6,
+  kUdp = 17,
+  kRouting = 43,
+  kFragment = 44,
+  kAuthentication = 51,
+  kIcmpv6 = 58,
+  kDestination = 60,
+  kSctp = 132,
+  kMobility = 135,
+};
+
+enum Icmpv6Type : uint8_t {
+  kEchoRequest = 128,
+  kEchoReply = 129,
+  kRouterSolicitation = 133,
+  kRouterAdvertisement = 134,
+  kNeighborSolicitation = 135,
+  kNeighborAdvertisement = 136,
+  kRedirect = 137,
+};
+
+constexpr int kMaxExtensions = 8;
+constexpr uint8_t kNdHopLimit = 255;
+
+uint32_t load16(const uint8_t* from) { return static_cast<uint32_t>(from[0] << 8 | from[1]); }
+
+void store_mapped(uint8_t to[16], const uint8_t* ip4) {
+  to[10] = to[11] = 0xff;
+  memcpy(to + 12, ip4, 4);
+}
+
+// The bytes that are left of a packet.
+struct Rest {
+  const uint8_t* at;
+  size_t length;
+
+  void skip(size_t bytes) {
+    at += bytes;
+    length -= bytes;
+  }
+};
+
+Reason arp(Rest arp, Key* key) {
+  static constexpr uint8_t kEthernetIpv4[6] = {0, 1, 8, 0, 6, 4};
+  if (arp.length < 28 || memcmp(arp.at, kEthernetIpv4, sizeof kEthernetIpv4) != 0) return Reason::arp_malformed;
+  if (arp.at[6] == 0) key->ip_proto = arp.at[7];
+  memcpy(key->nd_lla, arp.at + 8, 6);
+  store_mapped(key->ip_src, arp.at + 14);
+  store_mapped(key->ip_dst, arp.at + 24);
+  return kNoDrop;
+}
+
+// Leaves `packet` at the L4 header, cut to its total length.
+Reason ipv4(Rest* packet, Key* key) {
+  const uint8_t* header = packet->at;
+  if (packet->length < 20 || header[0] >> 4 != 4) return Reason::ipv4_malformed;
+  const size_t header_bytes = (header[0] & 15u) * 4;
+  const size_t total_bytes = load16(header + 2);
+  if (header_bytes < 20 || total_bytes < header_bytes || total_bytes > packet->length) return Reason::ipv4_malformed;
+  key->ip_tos = header[1];
+  key->ip_ttl = header[8];
+  key->ip_proto = header[9];
+  store_mapped(key->ip_src, header + 12);
+  store_mapped(key->ip_dst, header + 16);
+  const uint32_t fragment = load16(header + 6);
+  if (fragment & 0x1fff) {
+    key->ip_frag = kFragLater;
+  } else if (fragment & 0x2000) {
+    key->ip_frag = kFragFirst;
+  }
+  packet->length = total_bytes;
+  packet->skip(header_bytes);
+  return kNoDrop;
+}
+
+bool is_extension(uint8_t header) {
+  switch (header) {
+    case kHopByHop:
+    case kRouting:
+    case kFragment:
+    case kAuthentication:
+    case kDestination:
+    case kMobility:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// RFC 8200 §4; AH counts in 4 bytes, less 2 (RFC 4302 §2.2).
+size_t extension_bytes(uint8_t header, uint8_t length) {
+  if (header == kFragment) return 8;
+  return header == kAuthentication ? (length + 2u) * 4 : (length + 1u) * 8;
+}
+
+Reason ipv6(Rest* packet, Key* key) {
+  const uint8_t* header = packet->at;
+  if (packet->length < 40 || header[0] >> 4 != 6) return Reason::ipv6_malformed;
+  const size_t payload_bytes = load16(header + 4);
+  uint8_t next = header[6];
+  if (payload_bytes > packet->length - 40) return Reason::ipv6_malformed;
+  // RFC 2675: the length is in an option then. Nothing that long fits a frame.
+  if (payload_bytes == 0 && next == kHopByHop) return Reason::ipv6_malformed;
+  key->ip_tos = static_cast<uint8_t>(load16(header) >> 4);
+  key->ip_ttl = header[7];
+  memcpy(key->ip_src, header + 8, 16);
+  memcpy(key->ip_dst, header + 24, 16);
+  packet->length = 40 + payload_bytes;
+  packet->skip(40);
+
+  for (int walked = 0; is_extension(next) && key->ip_frag != kFragLater; ++walked) {
+    if (walked == kMaxExtensions || packet->length < 8) return Reason::ipv6_ext_headers;
+    const uint8_t* extension = packet->at;
+    const size_t bytes = extension_bytes(next, extension[1]);
+    if (bytes > packet->length) return Reason::ipv6_ext_headers;
+    if (next == kFragment) {
+      const uint32_t fragment = load16(extension + 2);
+      if (fragment & 0xfff8) {
+        key->ip_frag = kFragLater;
+      } else if (fragment & 1) {
+        key->ip_frag = kFragFirst;
+      }
+    }
+    next = extension[0];
+    packet->skip(bytes);
+  }
+  key->ip_proto = next;
+  return kNoDrop;
+}
+
+Reason neighbor_discovery(Rest message, Key* key) {
+  const uint8_t type = message.at[0];
+  if (type < kRouterSolicitation || type > kRedirect) return kNoDrop;
+  if (key->ip_ttl != kNdHopLimit || message.at[1] != 0) return Reason::nd_malformed;
+  if (type != kNeighborSolicitation && type != kNeighborAdvertisement) return kNoDrop;
+  if (key->ip_frag != kFragNone || message.length < 24) return Reason::nd_malformed;
+  memcpy(key->nd_target, message.at + 8, 16);
+  const uint8_t wanted = type == kNeighborSolicitation ? 1 : 2;
+  bool found = false;
+  for (message.skip(24); message.length > 0;) {
+    if (message.length < 8) return Reason::nd_malformed;
+    const size_t bytes = message.at[1] * 8u;
+    if (bytes == 0 || bytes > message.length) return Reason::nd_malformed;
+    if (message.at[0] == wanted && !found) {
+      found = true;
+      if (bytes == 8) memcpy(key->nd_lla, message.at + 2, 6);
+    }
+    message.skip(bytes);
+  }
+  return kNoDrop;
+}
+
+Reason ports(Rest segment, size_t header_bytes, Key* key) {
+  if (segment.length < header_bytes) return Reason::l4_truncated;
+  memcpy(key->l4_src, segment.at, 2);
+  memcpy(key->l4_dst, segment.at + 2, 2);
+  return kNoDrop;
+}
+
+Reason tcp(Rest segment, Key* key) {
+  if (segment.length < 20) return Reason::l4_truncated;
+  const size_t header_bytes = (segment.at[12] >> 4) * 4u;
+  return header_bytes < 20 ? Reason::l4_truncated : ports(segment, header_bytes, key);
+}
+
+Reason icmp(Rest message, size_t header_bytes, Key* key) {
+  if (message.length < header_bytes) return Reason::l4_truncated;
+  key->l4_src[1] = message.at[0];
+  key->l4_dst[1] = message.at[1];
+  return kNoDrop;
+}
+
+Reason icmpv6(Rest message, Key* key) {
+  const bool echo = message.length > 0 && (message.at[0] == kEchoRequest || message.at[0] == kEchoReply);
+  const Reason reason = icmp(message, echo ? 8 : 4, key);
+  return reason == kNoDrop ? neighbor_discovery(message, key) : reason;
+}
+
+Reason l4(Rest segment, Key* key, bool v6) {
+  if (key->ip_frag == kFragLater) return kNoDrop;
+  switch (key->ip_proto) {
+    case kTcp:
+      return tcp(segment, key);
+    case kUdp:
+      return ports(segment, 8, key);
+    case kSctp:
+      return ports(segment, 12, key);
+    case kIcmp:
+      return v6 ? kNoDrop : icmp(segment, 8, key);
+    case kIcmpv6:
+      return v6 ? icmpv6(segment, key) : kNoDrop;
+    default:
+      return kNoDrop;
+  }
+}
+
+}  // namespace
+
+Reason extract(const uint8_t* frame, size_t length, Key* key, uint32_t* length_out) {
+  if (length < 14) return Reason::frame_too_short;
+  if (length > kMaxFrame) return Reason::frame_too_long;
+  memset(reinterpret_cast<uint8_t*>(key) + offsetof(Key, eth_dst), 0, kKeyBytes - offsetof(Key, eth_dst));
+  memcpy(key->eth_dst, frame, 6);
+  memcpy(key->eth_src, frame + 6, 6);
+
+  uint32_t type = load16(frame + 12);
+  Rest rest = {frame + 14, length - 14};
+  if (type == kVlan || type == kQinq) {
+    if (rest.length < 4) return Reason::frame_too_short;
+    store16(key->vlan_tci, load16(rest.at) | 0x1000);
+    type = load16(rest.at + 2);
+    rest.skip(4);
+  }
+  if (type < kFirstType) type = kLength;
+  store16(key->eth_type, type);
+
+  *length_out = static_cast<uint32_t>(length);
+  if (type == kArp) return arp(rest, key);
+  if (type != kIpv4 && type != kIpv6) return kNoDrop;
+  const bool v6 = type == kIpv6;
+  const Reason reason = v6 ? ipv6(&rest, key) : ipv4(&rest, key);
+  if (reason != kNoDrop) return reason;
+  *length_out = static_cast<uint32_t>(rest.at + rest.length - frame);
+  return l4(rest, key, v6);
+}
+
+}  // namespace weft

@@ -1,0 +1,47 @@
+// From a frame to its flow key, in the order of the wire. src/flow/extract.ts
+// follows the very same rules; the differential test holds both together. A
+// frame is either what its headers say, or it has a drop reason: there is no
+// partial key.
+//
+//  1. Ethernet: 14 bytes or frame_too_short, at most kMaxFrame or
+//     frame_too_long. One 802.1Q or 802.1ad tag is read (4 bytes more, or
+//     frame_too_short): vlan_tci = TCI | 0x1000; a second one stays as eth_type.
+//     A type below 0x600 is an 802.3 length: eth_type 0x05ff, nothing more.
+//  2. ARP: 28 bytes, Ethernet and IPv4, or arp_malformed. ip_proto is the
+//     operation (0 when over 255), nd_lla the sender's MAC, ip_src and ip_dst
+//     its and the target's protocol addresses. Not trimmed.
+//  3. IPv4: version, IHL >= 5, total length within the frame and not below the
+//     header, or ipv4_malformed. Offset != 0 is a later fragment, else MF makes
+//     a first one.
+//  4. IPv6: version and payload length within the frame, or ipv6_malformed (a
+//     jumbogram too). Of hop-by-hop, routing, destination, mobility, AH and
+//     fragment headers at most 8 are walked; one that does not fit, or a ninth,
+//     is ipv6_ext_headers. The walk ends behind the fragment header of a later
+//     fragment. An atomic fragment (RFC 6946) is none.
+//  5. L4, unless it is a later fragment: TCP (20 bytes, data offset >= 5 and
+//     within the packet), UDP (8), SCTP (12), ICMP under IPv4 (8), ICMPv6 under
+//     IPv6 (4, echo 8), or l4_truncated. ICMP type and code are l4_src and l4_dst.
+//  6. Neighbor discovery (RFC 4861 §7.1, less the checksum): hop limit 255 and
+//     code 0 for types 133 to 137, or nd_malformed. NS and NA also: no fragment,
+//     24 bytes, options that fit and are not empty; nd_target, and nd_lla from
+//     the first source (NS) or target (NA) link-layer address option if that is
+//     8 bytes long.
+//
+// IP packets are trimmed: the length is without Ethernet padding. Addresses of
+// IPv4 are IPv4-mapped. Checksums are not verified: the receiving host does that.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "key.h"
+#include "reason.h"
+
+namespace weft {
+
+// Fills `key` from eth_dst on; in_port, tun_vni and tun_src are the caller's. On
+// kNoDrop `*length_out` is the trimmed length; otherwise the key holds nothing
+// of use. `length` may be longer than what is readable only when over kMaxFrame.
+Reason extract(const uint8_t* frame, size_t length, Key* key, uint32_t* length_out);
+
+}  // namespace weft

@@ -1,0 +1,204 @@
+#include "frame_io.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <utility>
+
+namespace weft {
+namespace {
+
+constexpr uint64_t kStopEvent = UINT64_MAX;  // no port number
+constexpr int kEventsAtOnce = 64;
+
+}  // namespace
+
+FrameIo::~FrameIo() { close(); }
+
+int FrameIo::start(std::function<void()> wake) {
+  if (running_) return -EALREADY;
+  wake_ = std::move(wake);
+  int error = 0;
+  epoll_ = epoll_create1(EPOLL_CLOEXEC);
+  stop_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (epoll_ < 0 || stop_ < 0) error = -errno;
+  if (!error) {
+    epoll_event event = {EPOLLIN, {.u64 = kStopEvent}};
+    if (epoll_ctl(epoll_, EPOLL_CTL_ADD, stop_, &event) < 0) error = -errno;
+  }
+  if (!error) error = -pthread_create(&reader_, nullptr, run_reader, this);
+  running_ = error == 0;
+  if (error) close();
+  return error;
+}
+
+void FrameIo::close() {
+  if (running_) {
+    const uint64_t one = 1;
+    while (write(stop_, &one, sizeof one) < 0 && errno == EINTR) {
+    }
+    pthread_join(reader_, nullptr);
+    running_ = false;
+  }
+  for (auto& [number, port] : ports_) port.shut();
+  ports_.clear();
+  queue_.clear();
+  lost_.clear();
+  if (stop_ >= 0) ::close(stop_);
+  if (epoll_ >= 0) ::close(epoll_);
+  stop_ = epoll_ = -1;
+}
+
+int FrameIo::add_tap(uint16_t number, const char* netns_path, const char* ifname, TapOpened* opened) {
+  if (ports_.contains(number)) return -EALREADY;
+  if (int error = tap_open(netns_path, ifname, opened)) return error;
+  Port port;
+  port.fd = opened->fd;
+  const int error = insert(number, std::move(port));
+  if (error && opened->created) {
+    tap_remove(opened->fd);
+  } else if (error) {
+    ::close(opened->fd);
+  }
+  return error;
+}
+
+int FrameIo::open_underlay(uint16_t number, const uint8_t local[16], uint16_t l4_port) {
+  if (ports_.contains(number)) return -EALREADY;
+  Port port;
+  port.underlay = std::make_unique<Underlay>();
+  if (int error = port.underlay->open(local, l4_port)) return error;
+  return insert(number, std::move(port));
+}
+
+int FrameIo::insert(uint16_t number, Port port) {
+  if (!running_) return -EBADF;
+  epoll_event event = {EPOLLIN, {.u64 = number}};
+  const int fd = port.poll_fd();
+  std::lock_guard lock(mutex_);
+  if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) < 0) return -errno;
+  ports_.emplace(number, std::move(port));
+  return 0;
+}
+
+int FrameIo::remove(uint16_t number, bool keep) {
+  std::lock_guard lock(mutex_);
+  auto at = ports_.find(number);
+  if (at == ports_.end()) return -ENOENT;
+  Port& port = at->second;
+  int error = 0;
+  if (port.underlay || keep) {
+    port.shut();
+  } else {
+    error = tap_remove(std::exchange(port.fd, -1));
+  }
+  ports_.erase(at);
+  std::erase_if(queue_, [number](const ReceivedFrame& frame) { return frame.port == number; });
+  std::erase_if(lost_, [number](const LostPort& lost) { return lost.port == number; });
+  return error;
+}
+
+void FrameIo::Port::shut() {
+  if (underlay) underlay->close();
+  if (fd >= 0) ::close(fd);
+  fd = -1;
+}
+
+std::vector<ReceivedFrame> FrameIo::take(size_t max) {
+  std::vector<ReceivedFrame> taken;
+  std::lock_guard lock(mutex_);
+  while (taken.size() < max && !queue_.empty()) {
+    ReceivedFrame& frame = queue_.front();
+    Port& port = ports_.find(frame.port)->second;  // `remove` takes its frames along
+    --port.queued_frames;
+    port.queued_bytes -= frame.length;
+    if (port.paused && port.queued_frames <= kPortFrames / 2 && port.queued_bytes <= kPortBytes / 2) {
+      port.paused = false;
+      if (!port.lost) set_interest(frame.port, port);
+    }
+    taken.push_back(std::move(frame));
+    queue_.pop_front();
+  }
+  return taken;
+}
+
+std::vector<LostPort> FrameIo::take_lost() {
+  std::lock_guard lock(mutex_);
+  return std::exchange(lost_, {});
+}
+
+Reason FrameIo::send(uint16_t number, const Frame& frame) {
+  const auto at = ports_.find(number);
+  if (at == ports_.end() || at->second.underlay) return Reason::port_gone;
+  return tap_send(at->second.fd, frame);
+}
+
+Reason FrameIo::send_underlay(const uint8_t remote[16], uint32_t entropy, const Frame& frame) {
+  for (auto& [number, port] : ports_) {
+    if (port.underlay) return port.underlay->send(remote, entropy, frame);
+  }
+  return Reason::underlay_missing;
+}
+
+// The reader, from here on.
+
+void* FrameIo::run_reader(void* self) {
+  static_cast<FrameIo*>(self)->read_loop();
+  return nullptr;
+}
+
+void FrameIo::read_loop() {
+  epoll_event events[kEventsAtOnce];
+  for (;;) {
+    // Level-triggered: one burst a port and round, so that ports take turns.
+    const int ready = epoll_wait(epoll_, events, kEventsAtOnce, -1);
+    for (int i = 0; i < ready; ++i) {
+      if (events[i].data.u64 == kStopEvent) return;
+      if (read_port(static_cast<uint16_t>(events[i].data.u64), events[i].events)) wake_();
+    }
+  }
+}
+
+// One burst of a port into the queue. True when the owner has to be woken.
+bool FrameIo::read_port(uint16_t number, uint32_t events) {
+  std::lock_guard lock(mutex_);
+  const auto at = ports_.find(number);
+  if (at == ports_.end()) return false;  // removed since epoll_wait returned
+  Port& port = at->second;
+  // A paused port is read only to learn the error that epoll reports.
+  if (port.lost || (port.paused && !(events & (EPOLLERR | EPOLLHUP)))) return false;
+
+  const int error = port.underlay ? port.underlay->receive(&burst_, sources_) : tap_receive(port.fd, &burst_);
+  if (error) {
+    port.lost = true;
+    epoll_ctl(epoll_, EPOLL_CTL_DEL, port.poll_fd(), nullptr);
+    lost_.push_back({number, -error});
+    return lost_.size() == 1;
+  }
+  const bool was_empty = queue_.empty();
+  for (size_t i = 0; i < burst_.count; ++i) {
+    const Frame& frame = burst_.frames[i];
+    ReceivedFrame copy = {number, port.underlay != nullptr, {}, frame.vnet,
+                          std::make_unique_for_overwrite<uint8_t[]>(frame.length), frame.length};
+    if (port.underlay) copy.source = sources_[i];
+    memcpy(copy.bytes.get(), frame.data, frame.length);
+    port.queued_bytes += frame.length;
+    queue_.push_back(std::move(copy));
+  }
+  port.queued_frames += burst_.count;
+  if (!port.paused && (port.queued_frames >= kPortFrames || port.queued_bytes >= kPortBytes)) {
+    port.paused = true;
+    set_interest(number, port);
+  }
+  return was_empty && !queue_.empty();
+}
+
+void FrameIo::set_interest(uint16_t number, const Port& port) {
+  epoll_event event = {port.paused ? 0u : static_cast<uint32_t>(EPOLLIN), {.u64 = number}};
+  epoll_ctl(epoll_, EPOLL_CTL_MOD, port.poll_fd(), &event);
+}
+
+}  // namespace weft

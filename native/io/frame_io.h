@@ -1,0 +1,116 @@
+// Frame I/O for a datapath that runs elsewhere (the TypeScript reference): one
+// thread reads TAPs and the underlay into a queue, the owner takes from it and
+// sends directly.
+//
+//   TAPs, underlay ──epoll, bursts──► reader thread ──► queue ──take()──► owner
+//                ▲──────────────── send(), send_underlay() ◄──────────────┘
+//
+// Two threads: the owner calls every public method, the reader only fills the
+// queue. `ports_` changes on the owner alone, under `mutex_`; so the owner reads
+// it without, and sending never waits for the reader.
+//
+// A port is read no further while kPortFrames frames or kPortBytes bytes of it
+// are queued (checked before each burst, so one burst more at most), and again
+// when half of that was taken: what comes meanwhile waits, and is lost, in the
+// kernel's own bounded queue. No port takes another's room.
+#pragma once
+
+#include <pthread.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "../frame.h"
+#include "../reason.h"
+#include "tap.h"
+#include "underlay.h"
+
+namespace weft {
+
+struct ReceivedFrame {
+  uint16_t port;
+  bool from_underlay;      // then `bytes` begin with the VXLAN header
+  UnderlaySource source;   // who sent it, with from_underlay
+  VnetHdr vnet;
+  std::unique_ptr<uint8_t[]> bytes;
+  uint32_t length;
+};
+
+struct LostPort {
+  uint16_t port;
+  int error;  // errno
+};
+
+class FrameIo {
+ public:
+  static constexpr size_t kPortFrames = 256;
+  static constexpr size_t kPortBytes = 4 << 20;
+
+  FrameIo() = default;
+  FrameIo(const FrameIo&) = delete;
+  FrameIo& operator=(const FrameIo&) = delete;
+  ~FrameIo();
+
+  // Starts the reader. `wake` is called on it, with no lock held, when the
+  // queue or the list of lost ports was empty and is not any more. 0 or -errno.
+  int start(std::function<void()> wake);
+  // Stops the reader and closes everything; TAPs stay. `wake` is not called after it.
+  void close();
+
+  // 0, -EALREADY for a port number in use, or what tap_open and Underlay::open return.
+  int add_tap(uint16_t port, const char* netns_path, const char* ifname, TapOpened* opened);
+  int open_underlay(uint16_t port, const uint8_t local[16], uint16_t l4_port);
+  // Closes the port; a TAP stays with `keep`, goes without. Its queued frames are
+  // thrown away. 0 or -errno (-ENOENT: no such port).
+  int remove(uint16_t port, bool keep);
+
+  // Up to `max` frames, oldest first, each port's in order.
+  std::vector<ReceivedFrame> take(size_t max);
+  // Ports that stopped by themselves since the last call; they stay until `remove`.
+  std::vector<LostPort> take_lost();
+
+  // kNoDrop or why not. `send` is for TAPs, `send_underlay` for the first underlay port.
+  Reason send(uint16_t port, const Frame& frame);
+  Reason send_underlay(const uint8_t remote[16], uint32_t entropy, const Frame& frame);
+
+ private:
+  struct Port {
+    int fd = -1;                         // a TAP's; the underlay has its own
+    std::unique_ptr<Underlay> underlay;  // null: a TAP
+    size_t queued_frames = 0;            // guarded by mutex_, as the rest
+    size_t queued_bytes = 0;
+    bool paused = false;
+    bool lost = false;
+
+    int poll_fd() const { return underlay ? underlay->fd() : fd; }
+    void shut();
+  };
+
+  static void* run_reader(void* self);
+  void read_loop();
+  bool read_port(uint16_t number, uint32_t events);
+  void set_interest(uint16_t number, const Port& port);
+  int insert(uint16_t number, Port port);
+
+  std::function<void()> wake_;
+  pthread_t reader_{};
+  bool running_ = false;
+  int epoll_ = -1;
+  int stop_ = -1;  // eventfd
+
+  std::mutex mutex_;
+  std::unordered_map<uint16_t, Port> ports_;
+  std::deque<ReceivedFrame> queue_;
+  std::vector<LostPort> lost_;
+
+  Burst burst_;  // the reader's
+  UnderlaySource sources_[kBurst];
+};
+
+}  // namespace weft

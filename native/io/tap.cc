@@ -1,0 +1,229 @@
+#include "tap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_link.h>
+#include <linux/if_tun.h>
+#include <linux/nsfs.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <pthread.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+namespace weft {
+namespace {
+
+class Fd {
+ public:
+  explicit Fd(int fd) : fd_(fd) {}
+  Fd(const Fd&) = delete;
+  Fd& operator=(const Fd&) = delete;
+  ~Fd() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  int get() const { return fd_; }
+  int release() {
+    int fd = fd_;
+    fd_ = -1;
+    return fd;
+  }
+
+ private:
+  int fd_;
+};
+
+// What rtnetlink says of an interface name in the calling thread's namespace.
+struct LinkState {
+  bool exists = false;
+  bool multi_queue_tap = false;
+  uint32_t queues = 0;  // open ones, detached ones included
+};
+
+const rtattr* find_attribute(const rtattr* first, size_t bytes, unsigned type) {
+  int left = static_cast<int>(bytes);
+  for (const rtattr* at = first; RTA_OK(at, left); at = RTA_NEXT(at, left)) {
+    if ((at->rta_type & NLA_TYPE_MASK) == type) return at;
+  }
+  return nullptr;
+}
+
+const rtattr* find_nested(const rtattr* parent, unsigned type) {
+  if (!parent) return nullptr;
+  return find_attribute(static_cast<const rtattr*>(RTA_DATA(parent)), RTA_PAYLOAD(parent), type);
+}
+
+// The value of an integer attribute of 1 or 4 bytes; 0 when it is missing.
+uint32_t attribute_value(const rtattr* at) {
+  if (!at) return 0;
+  if (RTA_PAYLOAD(at) == 1) return *static_cast<const uint8_t*>(RTA_DATA(at));
+  uint32_t value = 0;
+  if (RTA_PAYLOAD(at) == sizeof value) memcpy(&value, RTA_DATA(at), sizeof value);
+  return value;
+}
+
+// RTM_GETLINK by name. 0 (also when there is no such interface) or -errno.
+int query_link(const char* ifname, LinkState* state) {
+  Fd netlink(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+  if (netlink.get() < 0) return -errno;
+
+  struct {
+    nlmsghdr header;
+    ifinfomsg info;
+    rtattr name;
+    char text[IFNAMSIZ];
+  } request = {};
+  const size_t name_bytes = strlen(ifname) + 1;
+  request.name.rta_type = IFLA_IFNAME;
+  request.name.rta_len = static_cast<uint16_t>(RTA_LENGTH(name_bytes));
+  memcpy(request.text, ifname, name_bytes);
+  request.header.nlmsg_len = static_cast<uint32_t>(NLMSG_LENGTH(sizeof request.info) + RTA_SPACE(name_bytes));
+  request.header.nlmsg_type = RTM_GETLINK;
+  request.header.nlmsg_flags = NLM_F_REQUEST;
+  if (send(netlink.get(), &request, request.header.nlmsg_len, 0) < 0) return -errno;
+
+  alignas(nlmsghdr) char reply[16384];
+  ssize_t got;
+  do {
+    got = recv(netlink.get(), reply, sizeof reply, 0);
+  } while (got < 0 && errno == EINTR);
+  if (got < 0) return -errno;
+  const auto* header = reinterpret_cast<const nlmsghdr*>(reply);
+  if (!NLMSG_OK(header, static_cast<size_t>(got))) return -EPROTO;
+  if (header->nlmsg_type == NLMSG_ERROR) {
+    const int error = static_cast<const nlmsgerr*>(NLMSG_DATA(header))->error;
+    return error == -ENODEV ? 0 : error;
+  }
+  if (header->nlmsg_type != RTM_NEWLINK) return -EPROTO;
+
+  state->exists = true;
+  const auto* info = static_cast<const ifinfomsg*>(NLMSG_DATA(header));
+  const rtattr* link = find_attribute(IFLA_RTA(info), IFLA_PAYLOAD(header), IFLA_LINKINFO);
+  const rtattr* kind = find_nested(link, IFLA_INFO_KIND);
+  const rtattr* data = find_nested(link, IFLA_INFO_DATA);
+  if (!kind || !data || RTA_PAYLOAD(kind) < 4 || memcmp(RTA_DATA(kind), "tun", 4) != 0) return 0;
+  state->multi_queue_tap = attribute_value(find_nested(data, IFLA_TUN_TYPE)) == IFF_TAP &&
+                           attribute_value(find_nested(data, IFLA_TUN_MULTI_QUEUE)) != 0;
+  state->queues = attribute_value(find_nested(data, IFLA_TUN_NUM_QUEUES)) +
+                  attribute_value(find_nested(data, IFLA_TUN_NUM_DISABLED_QUEUES));
+  return 0;
+}
+
+// The kernel would read "%d" as a template; the rest it refuses itself.
+bool valid_ifname(const char* ifname) {
+  const size_t length = strlen(ifname);
+  return length > 0 && length < IFNAMSIZ && !strpbrk(ifname, "%/: \t\n");
+}
+
+// In the namespace of the container, on the helper thread.
+int open_here(const char* ifname, TapOpened* opened) {
+  LinkState before;
+  if (int error = query_link(ifname, &before)) return error;
+  if (before.exists && !before.multi_queue_tap) return -EEXIST;
+  if (before.queues > 0) return -EBUSY;
+
+  Fd tap(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
+  if (tap.get() < 0) return errno == ENOENT || errno == ENXIO ? -ENODEV : -errno;
+
+  ifreq request = {};
+  memcpy(request.ifr_name, ifname, strlen(ifname));
+  // IFF_TUN_EXCL: a name that was free must still be free.
+  unsigned flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE | (before.exists ? 0u : IFF_TUN_EXCL);
+  request.ifr_flags = static_cast<short>(flags);
+  if (ioctl(tap.get(), TUNSETIFF, &request) < 0) return -errno;
+
+  // Of two processes that re-attach at once, neither may share the queues.
+  LinkState after;
+  if (int error = query_link(ifname, &after)) return error;
+  if (after.queues > 1) return -EBUSY;
+
+  // Offloads and the header's form outlive a process with the interface: all are set, also to their defaults.
+  int header_bytes = sizeof(VnetHdr);
+  int little_endian = 1;
+  if (ioctl(tap.get(), TUNSETVNETHDRSZ, &header_bytes) < 0) return -errno;
+  if (ioctl(tap.get(), TUNSETVNETLE, &little_endian) < 0) return -errno;
+  if (ioctl(tap.get(), TUNSETOFFLOAD, 0ul) < 0) return -errno;
+  // Last, so that a fresh TAP goes with its fd when anything before fails.
+  if (ioctl(tap.get(), TUNSETPERSIST, 1ul) < 0) return -errno;
+
+  opened->created = !before.exists;
+  opened->fd = tap.release();
+  return 0;
+}
+
+struct Job {
+  int netns;
+  const char* ifname;
+  TapOpened* opened;
+  int result;
+};
+
+void* enter_and_open(void* argument) {
+  auto* job = static_cast<Job*>(argument);
+  job->result = setns(job->netns, CLONE_NEWNET) < 0 ? -errno : open_here(job->ifname, job->opened);
+  return nullptr;
+}
+
+}  // namespace
+
+int tap_open(const char* netns_path, const char* ifname, TapOpened* opened) {
+  if (!valid_ifname(ifname)) return -EINVAL;
+  // O_NONBLOCK: whatever is at that path, opening it does not wait.
+  Fd netns(::open(netns_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (netns.get() < 0) return -errno;
+  if (ioctl(netns.get(), NS_GET_NSTYPE) != CLONE_NEWNET) return -ENOTTY;
+  struct stat identity;
+  if (fstat(netns.get(), &identity) < 0) return -errno;
+
+  Job job = {netns.get(), ifname, opened, 0};
+  pthread_t thread;
+  if (int error = pthread_create(&thread, nullptr, enter_and_open, &job)) return -error;
+  pthread_join(thread, nullptr);
+  if (job.result < 0) return job.result;
+  opened->netns_dev = identity.st_dev;
+  opened->netns_ino = identity.st_ino;
+  return 0;
+}
+
+int tap_remove(int fd) {
+  const int result = ioctl(fd, TUNSETPERSIST, 0ul) < 0 && errno != EBADFD ? -errno : 0;
+  ::close(fd);
+  return result;
+}
+
+int tap_receive(int fd, Burst* burst) {
+  burst->count = 0;
+  while (burst->count < kBurst) {
+    Frame& frame = burst->frames[burst->count];
+    frame.data = burst->slot(burst->count);
+    iovec parts[2] = {{&frame.vnet, sizeof frame.vnet}, {frame.data, kMaxFrame + 1}};
+    const ssize_t got = readv(fd, parts, 2);
+    if (got < 0) {
+      if (errno == EINTR) continue;
+      // What was read before an error counts first; the next call meets it again.
+      return errno == EAGAIN || burst->count > 0 ? 0 : -errno;
+    }
+    if (static_cast<size_t>(got) < sizeof frame.vnet) return -EPROTO;
+    frame.length = static_cast<uint32_t>(static_cast<size_t>(got) - sizeof frame.vnet);
+    ++burst->count;
+  }
+  return 0;
+}
+
+Reason tap_send(int fd, const Frame& frame) {
+  VnetHdr header = frame.vnet;
+  iovec parts[2] = {{&header, sizeof header}, {frame.data, frame.length}};
+  ssize_t sent;
+  do {
+    sent = writev(fd, parts, 2);
+  } while (sent < 0 && errno == EINTR);
+  if (sent >= 0) return kNoDrop;
+  return errno == EIO || errno == ENETDOWN ? Reason::port_down : Reason::tx_error;
+}
+
+}  // namespace weft

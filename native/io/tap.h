@@ -1,0 +1,50 @@
+// TAP devices: opened inside a container's network namespace by a short-lived
+// thread that enters it, then read and written from the datapath thread.
+//
+// An open TAP keeps its namespace alive, and nothing here tells that the
+// namespace lost its name: whoever opened it watches the path and closes.
+//
+// All functions return a negative errno on failure and leave nothing behind.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "../frame.h"
+#include "../reason.h"
+
+namespace weft {
+
+struct TapOpened {
+  int fd;         // one queue; non-blocking, close-on-exec
+  bool created;   // false: a persistent TAP of that name was there and was re-attached
+  uint64_t netns_dev;
+  uint64_t netns_ino;  // which namespace it is in
+};
+
+// Enters the namespace at `netns_path` on a thread of its own, opens
+// /dev/net/tun with IFF_TAP|IFF_NO_PI|IFF_VNET_HDR|IFF_MULTI_QUEUE and makes it
+// persistent. The caller's namespace never changes. 0, or
+//   -ENOENT, -EACCES  `netns_path` does not exist or may not be opened
+//   -ENOTTY           `netns_path` is not a network namespace
+//   -ENODEV           /dev/net/tun does not exist or has no driver
+//   -EPERM            no CAP_SYS_ADMIN or CAP_NET_ADMIN
+//   -EEXIST           `ifname` is an interface that weft did not make
+//   -EBUSY            `ifname` is a TAP that is open already, here or elsewhere
+//   -EINVAL           `ifname` is not a valid name
+// or another -errno of the kernel.
+int tap_open(const char* netns_path, const char* ifname, TapOpened* opened);
+
+// Clears persistence and closes: the interface goes, if it has not already.
+int tap_remove(int fd);
+
+// Reads up to kBurst frames. Sets burst->count. 0, or -errno when the device
+// is gone (-EBADFD after its interface was deleted); -EAGAIN is not an error:
+// count is then 0. Frames longer than kMaxFrame are cut to kMaxFrame + 1 so
+// that the caller can count them as too long.
+int tap_receive(int fd, Burst* burst);
+
+// Writes one frame with its vnet_hdr. kNoDrop, or why the kernel refused it.
+Reason tap_send(int fd, const Frame& frame);
+
+}  // namespace weft

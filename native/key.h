@@ -1,0 +1,113 @@
+// The flow key: which headers a frame has, in the layout of src/flow/fields.ts
+// (compared at load). All fields are bytes of the wire, so all are big-endian;
+// fields that a frame does not have are zero, and so is the padding, so that
+// keys compare and hash as 13 words.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace weft {
+
+struct Key {
+  uint8_t in_port[4];
+  uint8_t tun_vni[4];
+  uint8_t tun_src[16];
+  uint8_t eth_dst[6];
+  uint8_t eth_src[6];
+  uint8_t eth_type[2];
+  uint8_t vlan_tci[2];
+  uint8_t ip_src[16];
+  uint8_t ip_dst[16];
+  uint8_t ip_proto;
+  uint8_t ip_tos;
+  uint8_t ip_ttl;
+  uint8_t ip_frag;
+  uint8_t l4_src[2];
+  uint8_t l4_dst[2];
+  uint8_t nd_lla[6];
+  uint8_t padding[2];
+  uint8_t nd_target[16];
+};
+
+inline constexpr size_t kKeyBytes = 104;
+inline constexpr size_t kKeyWords = kKeyBytes / 8;
+
+#define WEFT_FIELDS(X)                                                                                 \
+  X(in_port, 0, 4) X(tun_vni, 4, 4) X(tun_src, 8, 16) X(eth_dst, 24, 6) X(eth_src, 30, 6)              \
+  X(eth_type, 36, 2) X(vlan_tci, 38, 2) X(ip_src, 40, 16) X(ip_dst, 56, 16) X(ip_proto, 72, 1)         \
+  X(ip_tos, 73, 1) X(ip_ttl, 74, 1) X(ip_frag, 75, 1) X(l4_src, 76, 2) X(l4_dst, 78, 2)                \
+  X(nd_lla, 80, 6) X(nd_target, 88, 16)
+
+static_assert(sizeof(Key) == kKeyBytes && alignof(Key) == 1);
+#define X(name, at, bytes) static_assert(offsetof(Key, name) == at && sizeof(Key::name) == bytes);
+WEFT_FIELDS(X)
+#undef X
+
+struct Field {
+  const char* name;
+  size_t offset;
+  size_t size;
+};
+
+inline constexpr Field kFields[] = {
+#define X(name, at, bytes) {#name, at, bytes},
+    WEFT_FIELDS(X)
+#undef X
+};
+
+// Of `ip_frag`.
+inline constexpr uint8_t kFragNone = 0;
+inline constexpr uint8_t kFragFirst = 1;
+inline constexpr uint8_t kFragLater = 2;
+
+// A key or a mask as words, for hashing and comparing.
+struct Words {
+  uint64_t at[kKeyWords];
+
+  static Words of(const Key& key) {
+    Words words;
+    memcpy(words.at, &key, kKeyBytes);
+    return words;
+  }
+  Key key() const {
+    Key key;
+    memcpy(&key, at, kKeyBytes);
+    return key;
+  }
+  bool operator==(const Words&) const = default;
+};
+
+inline void store16(uint8_t* to, uint32_t value) {
+  to[0] = static_cast<uint8_t>(value >> 8);
+  to[1] = static_cast<uint8_t>(value);
+}
+
+inline void store32(uint8_t* to, uint32_t value) {
+  store16(to, value >> 16);
+  store16(to + 2, value);
+}
+
+// The flow hash of src/flow/hash.ts: which UDP source port an encapsulated flow
+// has (RFC 7348 §5). MACs, addresses, protocol and ports, but no ports of
+// fragments: all fragments of a datagram take one path.
+inline uint32_t flow_hash(const Key& key) {
+  const auto* bytes = reinterpret_cast<const uint8_t*>(&key);
+  uint32_t hash = 0x811c9dc5;
+  const auto fnv1a = [&](size_t from, size_t to) {
+    for (size_t i = from; i < to; ++i) hash = (hash ^ bytes[i]) * 0x01000193;
+  };
+  fnv1a(offsetof(Key, eth_dst), offsetof(Key, eth_type));
+  fnv1a(offsetof(Key, ip_src), offsetof(Key, ip_tos));
+  if (key.ip_frag == kFragNone) fnv1a(offsetof(Key, l4_src), offsetof(Key, nd_lla));
+  // The finalizer of MurmurHash3: FNV alone mixes its low bits badly.
+  hash ^= hash >> 16;
+  hash *= 0x85ebca6b;
+  hash ^= hash >> 13;
+  hash *= 0xc2b2ae35;
+  hash ^= hash >> 16;
+  return hash;
+}
+
+}  // namespace weft

@@ -1,0 +1,128 @@
+#include "pending.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace weft {
+
+ParkedFrame::ParkedFrame(const Frame& from)
+    : storage(std::make_unique_for_overwrite<uint8_t[]>(kHeadroom + from.length)), length(from.length), vnet(from.vnet) {
+  memcpy(storage.get() + kHeadroom, from.data, from.length);
+}
+
+uint32_t PendingTable::hash(const Words& key) const {
+  uint64_t hash = seed_;
+  for (uint64_t word : key.at) hash = hash_mix(hash, word);
+  return static_cast<uint32_t>(hash);
+}
+
+uint32_t PendingTable::find(const Words& key) const {
+  if (by_key_.size() == 0) return kNone;
+  return by_key_.find(hash(key), [&](uint32_t slot) { return memcmp(&slots_[slot].key, key.at, kKeyBytes) == 0; });
+}
+
+Reason PendingTable::park(uint32_t handle, const Frame& frame) {
+  Pending& pending = slots_[handle];
+  if (pending.count == kParkedPerFlow) return Reason::upcall_parked_full;
+  return hold(&pending, &shares_[pending.port], frame);
+}
+
+Reason PendingTable::open(uint16_t port, const Key& key, const Frame& frame) {
+  Share& share = shares_[port];
+  const bool slots_full = free_.empty() && slots_.size() == size_t{1} << kSlotBits;
+  if (share.pendings == kPendingPerPort || slots_full || share.bytes + frame.length > kParkedBytesPerPort) {
+    return Reason::upcall_queue_full;
+  }
+  uint32_t slot;
+  if (free_.empty()) {
+    slot = static_cast<uint32_t>(slots_.size());
+    slots_.emplace_back();
+  } else {
+    slot = free_.back();
+    free_.pop_back();
+  }
+  Pending& pending = slots_[slot];
+  pending.key = key;
+  pending.port = port;
+  pending.used = true;
+  pending.hash = hash(Words::of(key));
+  by_key_.insert(pending.hash, slot);
+  ++share.pendings;
+  hold(&pending, &share, frame);
+
+  std::deque<UpcallRecord>& queue = upcalls_[port];
+  if (queue.empty()) turns_.push_back(port);
+  UpcallRecord& upcall = queue.emplace_back();
+  upcall.token = static_cast<double>(token_of(slot));
+  upcall.length = frame.length;
+  upcall.head_length = std::min<uint32_t>(frame.length, kHeadBytes);
+  upcall.key = key;
+  memcpy(upcall.head, frame.data, upcall.head_length);
+  return kNoDrop;
+}
+
+Reason PendingTable::hold(Pending* pending, Share* share, const Frame& frame) {
+  if (share->bytes + frame.length > kParkedBytesPerPort) return Reason::upcall_queue_full;
+  share->bytes += frame.length;
+  pending->frames[pending->count++] = ParkedFrame(frame);
+  ++held_;
+  return kNoDrop;
+}
+
+size_t PendingTable::take_upcalls(UpcallRecord* to, size_t max) {
+  size_t taken = 0;
+  while (taken < max && !turns_.empty()) {
+    const uint16_t port = turns_.front();
+    turns_.pop_front();
+    std::deque<UpcallRecord>& queue = upcalls_.at(port);
+    to[taken++] = queue.front();
+    queue.pop_front();
+    if (queue.empty()) {
+      upcalls_.erase(port);
+    } else {
+      turns_.push_back(port);
+    }
+  }
+  return taken;
+}
+
+Token PendingTable::token_of(uint32_t slot) const {
+  return Token{worker_} << (kGenerationBits + kSlotBits) | Token{slots_[slot].generation} << kSlotBits | slot;
+}
+
+PendingTable::Released PendingTable::release(Token token) {
+  const auto slot = static_cast<uint32_t>(token & ((1u << kSlotBits) - 1));
+  if (slot >= slots_.size() || !slots_[slot].used || token != token_of(slot)) return {};
+  return take(slot);
+}
+
+PendingTable::Released PendingTable::take(uint32_t slot) {
+  Pending& pending = slots_[slot];
+  Released released = {pending.key, pending.port, pending.count, {}};
+  Share& share = shares_[pending.port];
+  for (size_t i = 0; i < pending.count; ++i) {
+    released.frames[i] = std::move(pending.frames[i]);
+    share.bytes -= released.frames[i].length;
+  }
+  --share.pendings;
+  held_ -= pending.count;
+  by_key_.erase(pending.hash, slot);
+  pending.used = false;
+  pending.count = 0;
+  pending.generation = (pending.generation + 1) & kGenerationMask;
+  free_.push_back(slot);
+  return released;
+}
+
+size_t PendingTable::drop_port(uint16_t port) {
+  size_t frames = 0;
+  for (uint32_t slot = 0; slot < slots_.size(); ++slot) {
+    if (slots_[slot].used && slots_[slot].port == port) frames += take(slot).count;
+  }
+  shares_.erase(port);
+  upcalls_.erase(port);
+  std::erase(turns_, port);
+  return frames;
+}
+
+}  // namespace weft

@@ -1,0 +1,130 @@
+// Undecided flows: one entry for each exact key that missed the flow cache, with
+// copies of the frames that wait for the decision, in order; and the upcalls
+// that tell of them, until they are taken.
+//
+// Everything is bounded by the input port, so that a port which sends nothing
+// but new flows uses up only its own share: kPendingPerPort entries,
+// kParkedPerFlow frames in each, kParkedBytesPerPort in all. Upcalls are taken
+// once each, one port after the other.
+//
+// A token is (worker, generation, slot) in 53 bits. A slot's generation changes
+// when its entry goes, so a token that was used or whose port went is known to
+// be stale. Owned by one datapath; not thread-safe.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "frame.h"
+#include "key.h"
+#include "reason.h"
+#include "slot_index.h"
+
+namespace weft {
+
+inline constexpr size_t kPendingPerPort = 256;
+inline constexpr size_t kParkedPerFlow = 8;
+inline constexpr size_t kParkedBytesPerPort = 8 << 20;
+inline constexpr size_t kHeadBytes = 256;
+inline constexpr size_t kUpcallBatch = 64;
+
+using Token = uint64_t;
+
+// As it crosses into JavaScript (src/datapath/binding.ts has the offsets).
+struct UpcallRecord {
+  double token;
+  uint32_t length;       // of the whole frame
+  uint32_t head_length;  // what of `head` is used
+  Key key;
+  uint8_t head[kHeadBytes];
+};
+static_assert(sizeof(UpcallRecord) == 376 && offsetof(UpcallRecord, key) == 16 && offsetof(UpcallRecord, head) == 120);
+
+// An owned copy of a frame, with headroom.
+struct ParkedFrame {
+  ParkedFrame() = default;
+  explicit ParkedFrame(const Frame& from);
+  Frame frame() const { return Frame{storage.get() + kHeadroom, length, vnet}; }
+
+  std::unique_ptr<uint8_t[]> storage;
+  uint32_t length = 0;
+  VnetHdr vnet = {};
+};
+
+class PendingTable {
+ public:
+  // `seed` keys the hashes. `worker` is part of the tokens, 0 … 31.
+  PendingTable(uint64_t seed, uint32_t worker) : seed_(seed), worker_(worker) {}
+
+  // Frames parked now.
+  size_t held() const { return held_; }
+
+  // Is there an undecided flow with this key? Its handle, or kNone.
+  uint32_t find(const Words& key) const;
+  static constexpr uint32_t kNone = SlotIndex::kNone;
+
+  // Parks a copy behind the others. kNoDrop, or why not.
+  Reason park(uint32_t handle, const Frame& frame);
+  // A new undecided flow with its first frame, copied, and its upcall. kNoDrop, or why not.
+  Reason open(uint16_t port, const Key& key, const Frame& frame);
+
+  // Moves up to `max` upcalls, round robin over the ports.
+  size_t take_upcalls(UpcallRecord* to, size_t max);
+  bool upcalls_wait() const { return !turns_.empty(); }
+
+  // Ends the entry of a token and moves out its frames, in order. None when the
+  // token is stale.
+  struct Released {
+    Key key;
+    uint16_t port = 0;
+    size_t count = 0;
+    ParkedFrame frames[kParkedPerFlow];
+  };
+  Released release(Token token);
+
+  // Removes all that waits from `port`. Returns the number of frames that were parked.
+  size_t drop_port(uint16_t port);
+
+ private:
+  static constexpr unsigned kSlotBits = 20;
+  static constexpr unsigned kGenerationBits = 28;
+  static constexpr uint32_t kGenerationMask = (1u << kGenerationBits) - 1;
+
+  struct Pending {
+    Key key;
+    uint16_t port = 0;
+    bool used = false;
+    uint8_t count = 0;
+    uint32_t generation = 1;
+    uint32_t hash = 0;
+    ParkedFrame frames[kParkedPerFlow];
+  };
+
+  // What waits from one port.
+  struct Share {
+    size_t pendings = 0;
+    size_t bytes = 0;
+  };
+
+  uint32_t hash(const Words& key) const;
+  Token token_of(uint32_t slot) const;
+  Reason hold(Pending* pending, Share* share, const Frame& frame);
+  // Ends the entry in `slot`.
+  Released take(uint32_t slot);
+
+  uint64_t seed_;
+  uint32_t worker_;
+  size_t held_ = 0;
+  std::deque<Pending> slots_;
+  std::vector<uint32_t> free_;
+  SlotIndex by_key_;
+  std::unordered_map<uint16_t, Share> shares_;
+  std::unordered_map<uint16_t, std::deque<UpcallRecord>> upcalls_;
+  std::deque<uint16_t> turns_;  // ports in upcalls_; whose turn it is comes first
+};
+
+}  // namespace weft

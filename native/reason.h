@@ -1,0 +1,40 @@
+// Why a frame can end in weft: the names and numbers of src/flow/reason.ts, in
+// its order, compared at load. Both files change together.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#define WEFT_REASONS(X)                                                              \
+  X(frame_too_short) X(frame_too_long) X(bad_vnet_hdr) X(arp_malformed)              \
+  X(ipv4_malformed) X(ipv6_malformed) X(ipv6_ext_headers) X(l4_truncated)            \
+  X(nd_malformed)                                                                    \
+  X(vxlan_malformed) X(vxlan_unknown_vni) X(vxlan_unknown_vtep) X(vxlan_own_address) \
+  X(vxlan_source_local)                                                              \
+  X(upcall_queue_full) X(upcall_parked_full) X(upcall_lost)                          \
+  X(port_gone) X(port_down) X(tx_error) X(tx_too_big)                                \
+  X(underlay_mtu) X(underlay_unreachable) X(underlay_error) X(underlay_missing)      \
+  X(bad_source_mac) X(vlan_not_carried) X(bridge_control) X(spoof_mac) X(spoof_ip4)  \
+  X(spoof_ip6) X(spoof_arp) X(spoof_nd) X(rogue_ra) X(rogue_dhcp)                    \
+  X(same_port) X(split_horizon) X(no_destination) X(port_unknown)
+
+namespace weft {
+
+enum class Reason : uint8_t {
+#define X(name) name,
+  WEFT_REASONS(X)
+#undef X
+};
+
+inline constexpr const char* kReasonNames[] = {
+#define X(name) #name,
+    WEFT_REASONS(X)
+#undef X
+};
+
+inline constexpr size_t kReasons = sizeof kReasonNames / sizeof *kReasonNames;
+
+// Not dropped.
+inline constexpr Reason kNoDrop = Reason(255);
+
+}  // namespace weft

@@ -1,0 +1,39 @@
+// The VXLAN header (RFC 7348 §5): flags, 24 reserved bits, VNI, 8 reserved bits.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "frame.h"
+
+namespace weft {
+
+inline constexpr uint32_t kVxlanBytes = 8;
+inline constexpr uint8_t kVxlanFlagI = 0x08;  // the VNI is valid
+inline constexpr uint32_t kEthernetBytes = 14;
+
+static_assert(kHeadroom >= kVxlanBytes);
+
+// Moves `frame` from the UDP payload to the inner frame. False: too short for
+// both headers, or without the I flag; `frame` is then as it was. Reserved bits
+// are ignored.
+inline bool vxlan_decap(Frame* frame, uint32_t* vni) {
+  if (frame->length < kVxlanBytes + kEthernetBytes || (frame->data[0] & kVxlanFlagI) == 0) return false;
+  const uint8_t* header = frame->data;
+  *vni = static_cast<uint32_t>(header[4]) << 16 | static_cast<uint32_t>(header[5]) << 8 | header[6];
+  frame->data += kVxlanBytes;
+  frame->length -= kVxlanBytes;
+  return true;
+}
+
+// Writes the header into the headroom of `frame`. The result views the same
+// buffer, from the VXLAN header on; `frame` itself stays valid.
+inline Frame vxlan_encap(const Frame& frame, uint32_t vni) {
+  uint8_t* header = frame.data - kVxlanBytes;
+  const uint8_t bytes[kVxlanBytes] = {kVxlanFlagI, 0, 0, 0, static_cast<uint8_t>(vni >> 16),
+                                      static_cast<uint8_t>(vni >> 8), static_cast<uint8_t>(vni), 0};
+  memcpy(header, bytes, sizeof bytes);
+  return Frame{header, frame.length + kVxlanBytes, frame.vnet};
+}
+
+}  // namespace weft

@@ -1,0 +1,224 @@
+#include "worker.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <utility>
+
+namespace weft {
+namespace {
+
+constexpr uint64_t kStopTag = UINT64_MAX;  // no port's
+constexpr int kEventsAtOnce = 64;
+
+// What epoll tells of a port: not merely its number, which may be another port's by then.
+uint64_t tag_of(const Port& port) { return uint64_t{port.serial} << 16 | port.number; }
+
+int fd_of(const Port& port) { return port.underlay ? port.underlay->fd() : port.tap; }
+
+double monotonic_ms() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<double>(now.tv_sec) * 1e3 + static_cast<double>(now.tv_nsec) / 1e6;
+}
+
+}  // namespace
+
+Worker::Worker(Mode mode, size_t flow_limit, uint64_t seed, MemoryHooks hooks, std::function<void()> wake)
+    : mode_(mode), wake_(std::move(wake)), datapath_(flow_limit, seed, std::move(hooks)) {}
+
+Worker::~Worker() { close(); }
+
+int Worker::start() {
+  if (manual()) return 0;
+  int error = 0;
+  epoll_ = epoll_create1(EPOLL_CLOEXEC);
+  stop_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (epoll_ < 0 || stop_ < 0) error = -errno;
+  if (!error) {
+    epoll_event event = {EPOLLIN, {.u64 = kStopTag}};
+    if (epoll_ctl(epoll_, EPOLL_CTL_ADD, stop_, &event) < 0) error = -errno;
+  }
+  if (!error) error = -pthread_create(&thread_, nullptr, run_thread, this);
+  running_ = error == 0;
+  if (running_) pthread_setname_np(thread_, "weft-datapath");
+  if (error) close();
+  return error;
+}
+
+void Worker::close() {
+  if (running_) {
+    const uint64_t one = 1;
+    while (write(stop_, &one, sizeof one) < 0 && errno == EINTR) {
+    }
+    pthread_join(thread_, nullptr);
+    running_ = false;
+  }
+  closed_ = true;
+  for (uint16_t number : datapath_.port_numbers()) shut(datapath_.take_port(number), true);
+  if (stop_ >= 0) ::close(stop_);
+  if (epoll_ >= 0) ::close(epoll_);
+  stop_ = epoll_ = -1;
+}
+
+void Worker::set_clock(double ms) {
+  if (manual()) return datapath_.set_now(ms);
+  std::lock_guard guard(turn_);
+  clock_offset_ms_ = ms - monotonic_ms();
+}
+
+double Worker::now_ms() const { return monotonic_ms() + clock_offset_ms_; }
+
+// Ports
+
+int Worker::add_tap(uint16_t number, const char* netns_path, const char* ifname, TapOpened* opened) {
+  if (const int error = tap_open(netns_path, ifname, opened)) return error;
+  auto port = std::make_unique<Port>();
+  port->number = number;
+  port->kind = PortKind::tap;
+  port->tap = opened->fd;
+  const int error = insert(std::move(port));
+  if (error && opened->created) {
+    tap_remove(opened->fd);
+  } else if (error) {
+    ::close(opened->fd);
+  }
+  return error;
+}
+
+int Worker::add_vxlan(uint16_t number, const uint8_t local[16], uint16_t l4_port) {
+  auto port = std::make_unique<Port>();
+  port->number = number;
+  port->kind = PortKind::vxlan;
+  port->underlay = std::make_unique<Underlay>();
+  memcpy(port->local, local, sizeof port->local);
+  if (const int error = port->underlay->open(local, l4_port)) return error;
+  return insert(std::move(port));
+}
+
+int Worker::add_memory(uint16_t number) {
+  auto port = std::make_unique<Port>();
+  port->number = number;
+  return datapath_.add_port(std::move(port));
+}
+
+int Worker::add_memory_vxlan(uint16_t number, const uint8_t local[16]) {
+  auto port = std::make_unique<Port>();
+  port->number = number;
+  port->kind = PortKind::memory_vxlan;
+  memcpy(port->local, local, sizeof port->local);
+  return datapath_.add_port(std::move(port));
+}
+
+int Worker::insert(std::unique_ptr<Port> owned) {
+  if (!running_) return -EBADF;
+  std::lock_guard guard(turn_);
+  const uint16_t number = owned->number;
+  if (const int error = datapath_.add_port(std::move(owned))) return error;
+  const Port& port = *datapath_.port(number);
+  epoll_event event = {EPOLLIN, {.u64 = tag_of(port)}};
+  if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd_of(port), &event) == 0) return 0;
+  const int error = -errno;
+  datapath_.take_port(number);  // closes the underlay; the caller closes a TAP
+  return error;
+}
+
+int Worker::remove_port(uint16_t number, bool keep) {
+  std::unique_ptr<Port> port = with([&](Datapath& datapath) {
+    std::erase_if(lost_, [&](const LostPort& lost) { return lost.port == number; });
+    return datapath.take_port(number);
+  });
+  return port ? shut(std::move(port), keep) : 0;
+}
+
+// Closing an fd takes it out of epoll.
+int Worker::shut(std::unique_ptr<Port> port, bool keep) {
+  if (port->kind != PortKind::tap) return 0;
+  if (!keep) return tap_remove(port->tap);
+  ::close(port->tap);
+  return 0;
+}
+
+Worker::Waiting Worker::take_waiting(UpcallRecord* to, size_t max) {
+  return with([&](Datapath& datapath) {
+    Waiting waiting;
+    waiting.upcalls = datapath.take_upcalls(to, max);
+    waiting.mirrored = datapath.mirror().take();
+    waiting.lost = std::exchange(lost_, {});
+    notified_ = waiting.upcalls == max;
+    return waiting;
+  });
+}
+
+// In a turn: wakes the controlling thread, once until it has taken everything.
+void Worker::notify() {
+  const bool waits = datapath_.upcalls_wait() || !datapath_.mirror().empty() || !lost_.empty();
+  if (!waits || notified_ || closed_) return;
+  notified_ = true;
+  wake_();
+}
+
+// The thread, from here on.
+
+void* Worker::run_thread(void* self) {
+  static_cast<Worker*>(self)->loop();
+  return nullptr;
+}
+
+void Worker::loop() {
+  epoll_event events[kEventsAtOnce];
+  for (;;) {
+    // Level-triggered: one burst a port and round, so that ports take turns.
+    const int ready = epoll_wait(epoll_, events, kEventsAtOnce, -1);
+    for (int i = 0; i < ready; ++i) {
+      if (events[i].data.u64 == kStopTag) return;
+      serve(events[i].data.u64, events[i].events);
+    }
+  }
+}
+
+// One burst of a port.
+void Worker::serve(uint64_t tag, uint32_t events) {
+  turn_.begin();
+  if (Port* port = find(tag)) {
+    const bool tunnel = port->is_tunnel();
+    int error = tunnel ? port->underlay->receive(&burst_, sources_) : tap_receive(port->tap, &burst_);
+    // An error that reading does not show would be told of again and again.
+    if (!error && burst_.count == 0 && (events & (EPOLLERR | EPOLLHUP))) error = -EIO;
+    if (error) {
+      lose(port, -error);
+    } else {
+      datapath_.set_now(now_ms());
+      for (size_t i = 0; i < burst_.count; ++i) {
+        if (turn_.wanted()) {
+          turn_.yield();
+          if (!find(tag)) break;  // what is left came by a port that is gone
+        }
+        const auto number = static_cast<uint16_t>(tag);
+        if (tunnel) {
+          datapath_.receive_datagram(number, sources_[i].address, burst_.frames[i]);
+        } else {
+          datapath_.receive(number, burst_.frames[i]);
+        }
+      }
+    }
+    notify();
+  }
+  turn_.end();
+}
+
+Port* Worker::find(uint64_t tag) {
+  Port* port = datapath_.port(static_cast<uint16_t>(tag));
+  return port && tag_of(*port) == tag ? port : nullptr;
+}
+
+// It stays a port, and takes nothing in any more, until it is removed.
+void Worker::lose(Port* port, int error) {
+  epoll_ctl(epoll_, EPOLL_CTL_DEL, fd_of(*port), nullptr);
+  lost_.push_back({port->number, error});
+}
+
+}  // namespace weft

@@ -1,0 +1,125 @@
+// A Datapath with a thread that feeds it from TAPs and the underlay.
+//
+//   TAPs, underlay ──epoll, a burst a port and round──► Datapath ──► TAPs, underlay
+//                                                          │ upcalls, mirrored frames, lost ports
+//   controlling thread ── Turn ── every public method ◄── wake()
+//
+// The thread sleeps in epoll_wait while nothing arrives. It runs each burst to
+// completion, in a turn of its own (turn.h); the controlling thread uses the
+// Datapath directly in its turns, so every answer is exact and an idle worker
+// need not be woken. Opening and closing what may take long (TAPs, sockets)
+// happens outside of a turn.
+//
+// In manual mode there is no thread: the controlling thread feeds memory ports
+// itself, and the clock is what it was last set to.
+//
+// All public methods are the controlling thread's, which is one. `wake` is
+// called in someone's turn, by the thread or by the controlling thread itself,
+// and must neither block nor come back in.
+#pragma once
+
+#include <pthread.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "datapath.h"
+#include "io/tap.h"
+#include "turn.h"
+
+namespace weft {
+
+class Worker {
+ public:
+  enum class Mode { manual, threaded };
+
+  // `wake`: something waits after nothing did. Not used in manual mode.
+  Worker(Mode mode, size_t flow_limit, uint64_t seed, MemoryHooks hooks, std::function<void()> wake);
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+  ~Worker();
+
+  // 0 or -errno. Nothing to start in manual mode.
+  int start();
+  // Stops the thread and takes all ports out; TAPs stay. Counters and flows can
+  // still be looked at. `wake` is not called after it.
+  void close();
+
+  bool manual() const { return mode_ == Mode::manual; }
+  // "It is now `ms`": time runs from there in threaded mode, and stands still in
+  // manual mode until the next call.
+  void set_clock(double ms);
+
+  // 0 or -errno; nothing is left behind on failure. -EEXIST and -EALREADY as
+  // Datapath::add_port; of these the caller makes sure, since tap_open returns
+  // -EEXIST too.
+  int add_tap(uint16_t number, const char* netns_path, const char* ifname, TapOpened* opened);
+  int add_vxlan(uint16_t number, const uint8_t local[16], uint16_t l4_port);
+  int add_memory(uint16_t number);
+  int add_memory_vxlan(uint16_t number, const uint8_t local[16]);
+  // 0, also without such a port, or -errno of removing the TAP, which stays with `keep`.
+  int remove_port(uint16_t number, bool keep);
+
+  // Runs `work(datapath)` in a turn. Manual mode has one thread, and no turns.
+  template <typename Work>
+  auto with(Work work) {
+    if (manual()) return work(datapath_);
+    std::lock_guard guard(turn_);
+    const NotifyAtEnd notify_at_end = {this};
+    datapath_.set_now(now_ms());
+    return work(datapath_);
+  }
+
+  // Moves out what waits: up to `max` upcalls, all mirrored frames and lost ports.
+  // After fewer than `max` upcalls `wake` tells of the next; otherwise call again.
+  struct LostPort {
+    uint16_t port;
+    int error;  // errno
+  };
+  struct Waiting {
+    size_t upcalls = 0;
+    std::vector<uint8_t> mirrored;  // mirror.h has the form
+    std::vector<LostPort> lost;
+  };
+  Waiting take_waiting(UpcallRecord* to, size_t max);
+
+ private:
+  static void* run_thread(void* self);
+  void loop();
+  void serve(uint64_t tag, uint32_t events);
+  Port* find(uint64_t tag);
+  void lose(Port* port, int error);
+  int insert(std::unique_ptr<Port> port);
+  int shut(std::unique_ptr<Port> port, bool keep);
+  void notify();
+  double now_ms() const;
+
+  struct NotifyAtEnd {
+    Worker* worker;
+    ~NotifyAtEnd() { worker->notify(); }
+  };
+
+  const Mode mode_;
+  const std::function<void()> wake_;
+  pthread_t thread_{};
+  bool running_ = false;
+  int epoll_ = -1;
+  int stop_ = -1;  // eventfd
+
+  Turn turn_;
+  // In a turn:
+  Datapath datapath_;
+  double clock_offset_ms_ = 0;
+  bool notified_ = false;  // and not everything was taken since
+  bool closed_ = false;
+  std::vector<LostPort> lost_;
+
+  // The thread's own:
+  Burst burst_;
+  UnderlaySource sources_[kBurst];
+};
+
+}  // namespace weft

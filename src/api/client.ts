@@ -1,0 +1,259 @@
+/**
+ * The typed client of the daemon's API. One method for each of the switch;
+ * failures arrive as the WeftError that the daemon threw. What is followed is
+ * an async iterable that ends when `signal` is aborted and throws
+ * `unreachable` when the daemon stops.
+ */
+import { request as httpRequest, type IncomingMessage } from 'node:http';
+import { WeftError, type ErrorCode } from '../error.ts';
+import type {
+  ApplyReport,
+  DecisionReport,
+  DoctorReport,
+  DropReport,
+  EndpointReport,
+  FlowReport,
+  NetworkReport,
+  StatusReport,
+  WhyReport,
+} from '../model/report.ts';
+import type { Kind, Resource } from '../model/resource.ts';
+import {
+  type AttachOptions,
+  BODY_LIMIT_BYTES,
+  type CapturedFrame,
+  type FrameEvent,
+  type NetworkOptions,
+} from './target.ts';
+
+export const DEFAULT_SOCKET = '/run/weft/weft.sock';
+
+/** What a follower gets. */
+export type Followed<T> =
+  /** From here on nothing is missed without a `lost`. */
+  | { readonly kind: 'open' }
+  | { readonly kind: 'item'; readonly item: T }
+  /** So many were left out here, because this reader is too slow. */
+  | { readonly kind: 'lost'; readonly count: number };
+
+type Method = 'GET' | 'POST' | 'DELETE';
+
+export class Client {
+  readonly #socketPath: string;
+
+  constructor(socketPath: string = DEFAULT_SOCKET) {
+    this.#socketPath = socketPath;
+  }
+
+  status(): Promise<StatusReport> {
+    return this.#call('GET', '/status');
+  }
+
+  doctor(): Promise<DoctorReport> {
+    return this.#call('GET', '/doctor');
+  }
+
+  /** Resolves when the switch is closed; the socket goes right after. */
+  async shutdown(options: { purge: boolean }): Promise<void> {
+    await this.#call('POST', '/shutdown', options);
+  }
+
+  networks(): Promise<NetworkReport[]> {
+    return this.#call('GET', '/networks');
+  }
+
+  createNetwork(name: string, options: NetworkOptions): Promise<NetworkReport> {
+    return this.#call('POST', '/networks', { name, ...options });
+  }
+
+  async removeNetwork(name: string): Promise<void> {
+    await this.#call('DELETE', `/networks/${encodeURIComponent(name)}`);
+  }
+
+  endpoints(): Promise<EndpointReport[]> {
+    return this.#call('GET', '/endpoints');
+  }
+
+  attach(options: AttachOptions): Promise<EndpointReport> {
+    return this.#call('POST', '/endpoints', options);
+  }
+
+  async detach(name: string): Promise<void> {
+    await this.#call('DELETE', `/endpoints/${encodeURIComponent(name)}`);
+  }
+
+  apply(resource: Resource, options: { dryRun?: boolean } = {}): Promise<ApplyReport> {
+    return this.#call('POST', '/resources', { resource, ...options });
+  }
+
+  delete(kind: Kind, name: string): Promise<ApplyReport> {
+    return this.#call('DELETE', `/resources/${kind}/${encodeURIComponent(name)}`);
+  }
+
+  get(kind: Kind, name?: string): Promise<Resource[]> {
+    return this.#call('GET', `/resources/${kind}${name === undefined ? '' : `/${encodeURIComponent(name)}`}`);
+  }
+
+  trace(flow: string): Promise<DecisionReport> {
+    return this.#call('POST', '/trace', { flow });
+  }
+
+  why(id: string): Promise<WhyReport> {
+    return this.#call('GET', `/why/${encodeURIComponent(id)}`);
+  }
+
+  flows(): Promise<FlowReport[]> {
+    return this.#call('GET', '/flows');
+  }
+
+  drops(): Promise<DropReport[]> {
+    return this.#call('GET', '/drops');
+  }
+
+  followFlows(signal: AbortSignal): AsyncGenerator<Followed<FlowReport>> {
+    return this.#follow('/flows?follow', signal);
+  }
+
+  followDrops(signal: AbortSignal): AsyncGenerator<Followed<DropReport>> {
+    return this.#follow('/drops?follow', signal);
+  }
+
+  async *capture(
+    options: { readonly port?: string; readonly snapBytes: number },
+    signal: AbortSignal,
+  ): AsyncGenerator<Followed<CapturedFrame>> {
+    const query = new URLSearchParams({ snapBytes: String(options.snapBytes) });
+    if (options.port !== undefined) query.set('port', options.port);
+    for await (const event of this.#follow<FrameEvent>(`/capture?${query.toString()}`, signal)) {
+      if (event.kind !== 'item') yield event;
+      else {
+        const { timeNs, bytes, ...frame } = event.item;
+        yield { kind: 'item', item: { ...frame, timeNs: BigInt(timeNs), bytes: Buffer.from(bytes, 'base64') } };
+      }
+    }
+  }
+
+  async #call<T>(method: Method, path: string, body?: unknown): Promise<T> {
+    const response = await this.#request(method, path, body);
+    const text = await this.#text(response);
+    return answer(response, text) as T;
+  }
+
+  async *#follow<T>(path: string, signal: AbortSignal): AsyncGenerator<Followed<T>> {
+    let response: IncomingMessage;
+    try {
+      response = await this.#request('GET', path, undefined, signal);
+    } catch (error) {
+      if (signal.aborted) return;
+      throw error;
+    }
+    if (response.statusCode !== 200) answer(response, await this.#text(response));
+    response.setEncoding('utf8');
+    let buffer = '';
+    try {
+      for await (const chunk of response) {
+        buffer += chunk;
+        let from = 0;
+        for (let end = buffer.indexOf('\n\n'); end >= 0; end = buffer.indexOf('\n\n', from)) {
+          yield parseEvent(buffer.slice(from, end));
+          from = end + 2;
+        }
+        buffer = buffer.slice(from);
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      throw error instanceof WeftError ? error : this.#gone(error);
+    }
+    throw this.#gone();
+  }
+
+  #request(method: Method, path: string, body?: unknown, signal?: AbortSignal): Promise<IncomingMessage> {
+    return new Promise((resolve, reject) => {
+      const text = body === undefined ? undefined : Buffer.from(JSON.stringify(body));
+      if (text && text.length > BODY_LIMIT_BYTES) {
+        throw new WeftError('invalid', `the request has ${text.length} bytes, accepted are ${BODY_LIMIT_BYTES}`);
+      }
+      const request = httpRequest({
+        socketPath: this.#socketPath,
+        host: 'weft',
+        path: `/v1${path}`,
+        method,
+        agent: false,
+        ...(signal && { signal }),
+        ...(text !== undefined && {
+          headers: { 'content-type': 'application/json', 'content-length': text.length },
+        }),
+      });
+      request.once('response', resolve);
+      request.once('error', (error) => reject(this.#unreachable(error)));
+      request.end(text);
+    });
+  }
+
+  async #text(response: IncomingMessage): Promise<string> {
+    const chunks: Buffer[] = [];
+    try {
+      for await (const chunk of response) chunks.push(chunk as Buffer);
+    } catch (error) {
+      throw this.#gone(error);
+    }
+    return Buffer.concat(chunks).toString();
+  }
+
+  #unreachable(error: NodeJS.ErrnoException): WeftError {
+    const path = this.#socketPath;
+    switch (error.code) {
+      case 'ENOENT':
+      case 'ECONNREFUSED':
+      case 'ENOTSOCK':
+        return new WeftError(
+          'unreachable',
+          `no weft daemon answers on ${path}: start it with \`weft up\`, or name its socket with --socket`,
+          { cause: error },
+        );
+      case 'EACCES':
+      case 'EPERM':
+        return new WeftError('unreachable', `${path}: permission denied: run weft as root (sudo weft …)`, {
+          cause: error,
+        });
+      default:
+        return this.#gone(error);
+    }
+  }
+
+  #gone(cause?: unknown): WeftError {
+    const detail = cause instanceof Error ? ` (${cause.message})` : '';
+    return new WeftError('unreachable', `the weft daemon on ${this.#socketPath} went away${detail}: see its log`, {
+      cause,
+    });
+  }
+}
+
+function answer(response: IncomingMessage, text: string): unknown {
+  let value: { error?: { code: ErrorCode; message: string } };
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new WeftError(
+      'unreachable',
+      `the daemon gave no JSON but HTTP ${response.statusCode}: is it another program?`,
+      { cause: error },
+    );
+  }
+  if (value.error) throw new WeftError(value.error.code, value.error.message);
+  return value;
+}
+
+function parseEvent<T>(text: string): Followed<T> {
+  const [, name, data] = /^event: (\w+)\ndata: (.*)$/.exec(text) ?? [];
+  if (data === undefined)
+    throw new WeftError('internal', `the daemon sent an event that is none: ${text.slice(0, 80)}`);
+  switch (name) {
+    case 'open':
+      return { kind: 'open' };
+    case 'lost':
+      return { kind: 'lost', count: Number(data) };
+    default:
+      return { kind: 'item', item: JSON.parse(data) as T };
+  }
+}

@@ -1,0 +1,41 @@
+/** Request bodies: their schemas, made of those of the resources. */
+import { z } from 'zod';
+import { endpointSpec, kinds, networkSpec, type Kind } from '../model/resource.ts';
+import { validate } from '../model/validate.ts';
+import { label, labelKey, name } from '../model/value.ts';
+
+export const networkRequest = z.strictObject({ name, ...networkSpec.shape });
+
+export const attachRequest = z.strictObject({
+  name,
+  network: endpointSpec.shape.network,
+  netns: endpointSpec.shape.netns,
+  pid: endpointSpec.shape.pid,
+  ip: endpointSpec.shape.addresses,
+  mac: endpointSpec.shape.mac,
+  ifname: endpointSpec.shape.interface,
+  namespace: name.optional(),
+  labels: z.record(labelKey, label).optional(),
+  trust: endpointSpec.shape.trust,
+});
+
+export const applyRequest = z.strictObject({
+  /** Validated by its own schema. */
+  resource: z.unknown(),
+  dryRun: z.boolean().default(false),
+});
+
+export const traceRequest = z.strictObject({ flow: z.string() });
+
+export const shutdownRequest = z.strictObject({ purge: z.boolean().default(false) });
+
+export const snapBytes = z.coerce
+  .number()
+  .int('is a whole number of bytes, 64 to 262144')
+  .min(64, 'is a whole number of bytes, 64 to 262144')
+  .max(262_144, 'is a whole number of bytes, 64 to 262144');
+
+/** @throws WeftError `invalid`. */
+export function parseKind(text: string): Kind {
+  return validate(z.enum(kinds), text, { field: 'kind' });
+}

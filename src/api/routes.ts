@@ -1,0 +1,142 @@
+/**
+ * The routes: one for each method of the switch, below /v1. Bodies and answers
+ * are JSON (the schemas of model/report.ts); what is followed comes as
+ * server-sent events. A failure is `{"error": {"code", "message"}}` with the
+ * status that fits the code.
+ */
+import { Hono, type Context } from 'hono';
+import type { z } from 'zod';
+import { WeftError, type ErrorCode } from '../error.ts';
+import { parseResource } from '../model/manifest.ts';
+import type { DropReport, FlowReport } from '../model/report.ts';
+import { validate } from '../model/validate.ts';
+import { eventStream } from './events.ts';
+import {
+  applyRequest,
+  attachRequest,
+  networkRequest,
+  parseKind,
+  shutdownRequest,
+  snapBytes,
+  traceRequest,
+} from './requests.ts';
+import { BODY_LIMIT_BYTES, DEFAULT_SNAP_BYTES, type ApiTarget, type FrameEvent } from './target.ts';
+
+const statusOf = {
+  usage: 400,
+  invalid: 400,
+  not_found: 404,
+  conflict: 409,
+  exhausted: 507,
+  system: 500,
+  unreachable: 503,
+  state: 500,
+  internal: 500,
+} as const satisfies Record<ErrorCode, number>;
+
+/** `onInternal` is told of errors that are defects of weft; the client only gets their message. */
+export function routes({ sw, isStopping, shutdown }: ApiTarget, onInternal: (error: unknown) => void): Hono {
+  const app = new Hono().basePath('/v1');
+
+  app.onError((error, c) => {
+    if (error instanceof WeftError) return failure(c, error);
+    onInternal(error);
+    return failure(c, new WeftError('internal', `internal error: ${error.message} (the daemon's log has more)`));
+  });
+  app.notFound((c) => failure(c, new WeftError('not_found', `${c.req.method} ${c.req.path} is not part of the API`)));
+  app.use(async (_, next) => {
+    if (isStopping()) throw new WeftError('unreachable', 'the weft daemon is stopping: `weft up` starts it again');
+    await next();
+  });
+
+  app.get('/status', (c) => c.json(sw.status()));
+  app.get('/doctor', async (c) => c.json(await sw.doctor()));
+  app.post('/shutdown', async (c) => {
+    await shutdown(await read(c, shutdownRequest));
+    return c.json({});
+  });
+
+  app.get('/networks', (c) => c.json(sw.networks()));
+  app.post('/networks', async (c) => {
+    const { name, ...options } = await read(c, networkRequest);
+    return c.json(await sw.createNetwork(name, options), 201);
+  });
+  app.delete('/networks/:name', async (c) => {
+    await sw.removeNetwork(c.req.param('name'));
+    return c.json({});
+  });
+
+  app.get('/endpoints', (c) => c.json(sw.endpoints()));
+  app.post('/endpoints', async (c) => c.json(await sw.attach(await read(c, attachRequest)), 201));
+  app.delete('/endpoints/:name', async (c) => {
+    await sw.detach(c.req.param('name'));
+    return c.json({});
+  });
+
+  app.post('/resources', async (c) => {
+    const { resource, dryRun } = await read(c, applyRequest);
+    return c.json(await sw.apply(parseResource(resource), { dryRun }));
+  });
+  app.get('/resources/:kind', (c) => c.json(sw.get(parseKind(c.req.param('kind')))));
+  app.get('/resources/:kind/:name', (c) => c.json(sw.get(parseKind(c.req.param('kind')), c.req.param('name'))));
+  app.delete('/resources/:kind/:name', async (c) =>
+    c.json(await sw.delete(parseKind(c.req.param('kind')), c.req.param('name'))),
+  );
+
+  app.post('/trace', async (c) => c.json(sw.trace((await read(c, traceRequest)).flow)));
+  app.get('/why/:id', (c) => c.json(sw.why(c.req.param('id'))));
+  app.get('/flows', (c) => {
+    if (c.req.query('follow') === undefined) return c.json(sw.flows());
+    return events(eventStream<FlowReport>((send) => sw.onFlow(send)));
+  });
+  app.get('/drops', (c) => {
+    if (c.req.query('follow') === undefined) return c.json(sw.drops());
+    return events(eventStream<DropReport>((send) => sw.onDrop(send)));
+  });
+  app.get('/capture', (c) => {
+    const port = c.req.query('port');
+    const snap = validate(snapBytes, c.req.query('snapBytes') ?? DEFAULT_SNAP_BYTES, { field: 'snapBytes' });
+    const options = { snapBytes: snap, ...(port !== undefined && { port }) };
+    return events(
+      eventStream<FrameEvent>((send) =>
+        sw.capture(options, (frames) => {
+          for (const { bytes, timeNs, ...frame } of frames) {
+            send({
+              ...frame,
+              timeNs: String(timeNs),
+              bytes: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('base64'),
+            });
+          }
+        }),
+      ),
+    );
+  });
+
+  return app;
+}
+
+async function read<S extends z.ZodType>(c: Context, schema: S): Promise<z.output<S>> {
+  const chunks: Uint8Array[] = [];
+  let lengthBytes = 0;
+  for await (const chunk of c.req.raw.body ?? []) {
+    lengthBytes += chunk.length;
+    if (lengthBytes > BODY_LIMIT_BYTES)
+      throw new WeftError('invalid', `the request is larger than ${BODY_LIMIT_BYTES} bytes`);
+    chunks.push(chunk);
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(Buffer.concat(chunks).toString());
+  } catch (error) {
+    throw new WeftError('invalid', `the request body is not JSON: ${(error as Error).message}`);
+  }
+  return validate(schema, value);
+}
+
+function failure(c: Context, { code, message }: WeftError): Response {
+  return c.json({ error: { code, message } }, statusOf[code]);
+}
+
+function events(body: ReadableStream<Uint8Array>): Response {
+  return new Response(body, { headers: { 'content-type': 'text/event-stream', 'cache-control': 'no-store' } });
+}

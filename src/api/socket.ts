@@ -1,0 +1,130 @@
+/**
+ * Claiming the path of a unix socket, so that exactly one daemon has it, also
+ * when several start at once over the socket of a dead one.
+ *
+ * 1. Listen inside a private directory beside the path: nobody sees it yet.
+ * 2. Link it to the path. That is atomic and fails where the path exists.
+ * 3. If the path exists: a daemon that answers there keeps it. A dead socket
+ *    is replaced by the one who holds the claim on it, a link named after that
+ *    very socket (inode and time). The holder looks whether the path is that
+ *    socket still, and renames its own over it. A claim that comes late finds
+ *    another socket there, gives up and looks again. So what is replaced is
+ *    always what was found dead.
+ */
+import { chmodSync, linkSync, lstatSync, mkdirSync, mkdtempSync, renameSync, rmSync, type BigIntStats } from 'node:fs';
+import { connect, type Server } from 'node:net';
+import { dirname, join } from 'node:path';
+import { WeftError } from '../error.ts';
+
+/** sun_path holds 108 bytes, the terminating zero included (unix(7)). */
+const PATH_BYTES = 107;
+
+/**
+ * Makes `server` listen on `path` with mode 0600; creates the directory.
+ * Returns how to give the path up: the file is removed if it is still ours.
+ *
+ * @throws WeftError `conflict` if another daemon answers there or it is no
+ * socket; `system` if it cannot be created.
+ */
+export async function claimSocket(server: Server, path: string): Promise<() => void> {
+  const privatePrefix = join(dirname(path), '.weft-');
+  if (Math.max(Buffer.byteLength(path), Buffer.byteLength(`${privatePrefix}XXXXXX/s`)) > PATH_BYTES) {
+    throw new WeftError(
+      'invalid',
+      `--socket ${path}: the path of a unix socket has at most ${PATH_BYTES} bytes, choose a shorter one`,
+    );
+  }
+  let directory: string | undefined;
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    directory = mkdtempSync(privatePrefix);
+    const own = join(directory, 's');
+    await listen(server, own);
+    chmodSync(own, 0o600);
+    const ours = lstatSync(own, { bigint: true });
+    while (!link(own, path)) if (await replaceDead(own, path)) break;
+    return () => {
+      const found = stat(path);
+      if (found && isSame(found, ours)) rmSync(path);
+    };
+  } catch (error) {
+    server.close();
+    if (error instanceof WeftError) throw error;
+    throw new WeftError('system', `cannot create ${path}: ${(error as Error).message}`, { cause: error });
+  } finally {
+    if (directory !== undefined) rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+function listen(server: Server, path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(path, () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+}
+
+/** False if something else has changed the path meanwhile. */
+async function replaceDead(own: string, path: string): Promise<boolean> {
+  const found = stat(path);
+  if (!found) return false;
+  if (!found.isSocket()) {
+    throw new WeftError('conflict', `${path} exists and is not a socket: remove it, or choose another --socket`);
+  }
+  const running = new WeftError('conflict', `a daemon is already running on ${path} (weft status shows it)`);
+  if (await answers(path)) throw running;
+
+  const claim = join(dirname(path), `.weft-claim-${found.ino}-${found.mtimeNs}`);
+  if (!link(own, claim)) {
+    if (await answers(claim)) throw running;
+    // Its holder died between the next two lines.
+    rmSync(claim, { force: true });
+    return false;
+  }
+  try {
+    const now = stat(path);
+    if (!now || !isSame(now, found)) return false;
+    renameSync(own, path);
+    return true;
+  } finally {
+    rmSync(claim, { force: true });
+  }
+}
+
+/** False if `to` exists. */
+function link(from: string, to: string): boolean {
+  try {
+    linkSync(from, to);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    throw error;
+  }
+}
+
+/** Whether something listens there, even if it is too busy to accept. */
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(path);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ECONNREFUSED' || error.code === 'ENOENT') resolve(false);
+      else if (error.code === 'EAGAIN') resolve(true);
+      else reject(error);
+    });
+  });
+}
+
+function stat(path: string): BigIntStats | undefined {
+  return lstatSync(path, { bigint: true, throwIfNoEntry: false });
+}
+
+/** Inode numbers are used again; the time of creation tells them apart. */
+function isSame(a: BigIntStats, b: BigIntStats): boolean {
+  return a.ino === b.ino && a.dev === b.dev && a.mtimeNs === b.mtimeNs;
+}

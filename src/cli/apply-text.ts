@@ -1,0 +1,6 @@
+/** `network/blue created`, as kubectl says it. */
+import type { ApplyReport } from '../model/report.ts';
+
+export function applyText({ kind, name, action, dryRun }: ApplyReport): string {
+  return `${kind.toLowerCase()}/${name} ${action}${dryRun ? ' (dry run)' : ''}\n`;
+}

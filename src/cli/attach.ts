@@ -1,0 +1,66 @@
+/** `weft attach`: connects a namespace or a process's namespace to a network. */
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import { endpointTable } from './endpoint-table.ts';
+import { print } from './print.ts';
+import { clientOf, collect, count, globals, verb } from './verb.ts';
+
+interface Options {
+  readonly network: string;
+  readonly netns?: string;
+  readonly pid?: number;
+  readonly ip?: string[];
+  readonly mac?: string;
+  readonly ifname?: string;
+  readonly namespace?: string;
+  readonly label?: string[];
+  readonly trust?: boolean;
+}
+
+export function attach(program: Command): void {
+  verb(program, 'attach <name>', {
+    summary: 'connect a network namespace to a network, as endpoint NAME',
+    examples: [
+      'weft attach web --network blue --netns web',
+      'weft attach db --network blue --pid 4711 --ip 10.0.0.7 --label app=db',
+      'weft attach fw --network blue --netns /run/netns/fw --ifname eth1 --trust',
+    ],
+  })
+    .requiredOption('--network <name>', 'the network')
+    .option('--netns <name|path>', 'the namespace: a name as in `ip netns`, or a path')
+    .option('--pid <pid>', 'a process in the namespace', count(1))
+    .option('--ip <address>', 'address; one of each family at most (default: taken from the subnets)', collect)
+    .option('--mac <mac>', 'MAC address (default: chosen by weft)')
+    .option('--ifname <name>', 'interface inside the namespace (default: eth0)')
+    .option('--namespace <name>', 'namespace of the endpoint, as in Kubernetes (default: default)')
+    .option('--label <key=value>', 'label; may be given several times', collect)
+    .option('--trust', 'lift anti-spoofing: a router or a nested switch is behind this port')
+    .action(async (name: string, options: Options, command: Command) => {
+      const { netns, pid, label, ...rest } = options;
+      if ((netns === undefined) === (pid === undefined)) command.error('error: give one of --netns and --pid');
+      const report = await clientOf(command).attach({
+        name,
+        network: rest.network,
+        ...(netns !== undefined && { netns: netns.includes('/') ? resolve(netns) : netns }),
+        ...(pid !== undefined && { pid }),
+        ...(rest.ip && { ip: rest.ip }),
+        ...(rest.mac !== undefined && { mac: rest.mac }),
+        ...(rest.ifname !== undefined && { ifname: rest.ifname }),
+        ...(rest.namespace !== undefined && { namespace: rest.namespace }),
+        ...(label && { labels: parseLabels(label, command) }),
+        ...(rest.trust && { trust: true }),
+      });
+      await print(globals(command).output, report, () => endpointTable([report]));
+    });
+}
+
+function parseLabels(texts: readonly string[], command: Command): Record<string, string> {
+  const labels = new Map<string, string>();
+  for (const text of texts) {
+    const [, key, value] = /^([^=]+)=(.*)$/.exec(text) ?? [];
+    if (key === undefined || value === undefined) command.error(`error: --label ${text}: it is KEY=VALUE`);
+    if (labels.has(key)) command.error(`error: --label ${text}: ${key} is given twice`);
+    labels.set(key, value);
+  }
+  return Object.fromEntries(labels);
+}

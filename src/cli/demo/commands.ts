@@ -1,0 +1,81 @@
+/** Programs that the demonstration runs: all of them end when it is interrupted. */
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { accessSync, constants } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { WeftError } from '../../error.ts';
+
+const TIMEOUT_MS = 20_000;
+const SAYS_MS = 5_000;
+const POLL_MS = 20;
+
+/** Programs that have to be there, and the Debian package of each. */
+const needed = { ip: 'iproute2', nsenter: 'util-linux', ping: 'iputils-ping', iperf3: 'iperf3' } as const;
+
+/** @throws WeftError that names what is missing and how to get it. */
+export function requirePrograms(): void {
+  const missing = Object.entries(needed).filter(([program]) => !isInPath(program));
+  if (missing.length === 0) return;
+  const programs = missing.map(([program]) => program).join(', ');
+  const packages = missing.map(([, name]) => name).join(' ');
+  throw new WeftError('system', `weft demo needs ${programs}: install with \`apt-get install ${packages}\``);
+}
+
+function isInPath(program: string): boolean {
+  return (process.env['PATH'] ?? '').split(':').some((directory) => {
+    try {
+      accessSync(join(directory, program), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** Runs a command to its end and returns what it printed. @throws WeftError when it fails. */
+export async function run(command: readonly string[], signal?: AbortSignal): Promise<string> {
+  const [file = '', ...args] = command;
+  return new Promise((resolve, reject) => {
+    execFile(file, args, { timeout: TIMEOUT_MS, ...(signal && { signal }) }, (error, stdout, stderr) => {
+      if (!error) return resolve(stdout);
+      const said = (stderr || stdout).trim().split('\n').at(-1) || error.message;
+      reject(new WeftError('system', `${command.join(' ')}: ${said}`, { cause: error }));
+    });
+  });
+}
+
+/** Starts a program that goes on; it gets SIGKILL when `signal` is aborted. */
+export function start(command: readonly string[], signal: AbortSignal): ChildProcess {
+  const [file = '', ...args] = command;
+  const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'ignore'], signal, killSignal: 'SIGKILL' });
+  // Aborting reports itself where the demonstration waits; here it would be thrown a second time.
+  child.on('error', () => {});
+  return child;
+}
+
+/** Waits until a program prints `text`. */
+export async function says(child: ChildProcess, text: string, signal: AbortSignal): Promise<void> {
+  let output = '';
+  child.stdout?.setEncoding('utf8').on('data', (chunk: string) => (output += chunk));
+  await eventually(
+    () => {
+      if (!output.includes(text)) throw new WeftError('system', `${child.spawnargs.join(' ')} does not say "${text}"`);
+      return Promise.resolve();
+    },
+    SAYS_MS,
+    signal,
+  );
+}
+
+/** Tries again and again until it does not fail. @throws the last failure after `timeoutMs`. */
+export async function eventually<T>(attempt: () => Promise<T>, timeoutMs: number, signal: AbortSignal): Promise<T> {
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (signal.aborted || performance.now() > deadline) throw error;
+    }
+    await delay(POLL_MS, undefined, { signal });
+  }
+}

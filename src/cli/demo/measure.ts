@@ -1,0 +1,59 @@
+/** What the demonstration measures: round trips of ping, throughput of iperf3. */
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { WeftError } from '../../error.ts';
+import { eventually, run, says, start } from './commands.ts';
+import { inside } from './stage.ts';
+
+const FIRST_ANSWER_MS = 5_000;
+
+/** Average round trip in ms; undefined if an echo request stays without answer. */
+export async function roundTripMs(from: string, to: string, signal: AbortSignal): Promise<number | undefined> {
+  const ping = (...options: string[]): Promise<string> =>
+    run(inside(from, ['ping', '-n', '-W', '1', ...options, to]), signal);
+  try {
+    // The first one may have to wait for neighbor discovery and learning.
+    await eventually(() => ping('-c', '1'), FIRST_ANSWER_MS, signal);
+    const text = await ping('-c', '5', '-i', '0.01');
+    const [, received = '', average = ''] = /, (\d+) received[^]* = [\d.]+\/([\d.]+)\//.exec(text) ?? [];
+    return received === '5' ? Number(average) : undefined;
+  } catch (error) {
+    if (signal.aborted) throw error;
+    return undefined;
+  }
+}
+
+/** What is read of iperf3's JSON. */
+interface IperfReport {
+  readonly error?: string;
+  readonly end: { readonly sum_received: { readonly bits_per_second: number } };
+}
+
+/** What a TCP stream reaches, in Mb/s as received. */
+export async function throughputMbps(
+  from: string,
+  to: { readonly name: string; readonly ip: string },
+  seconds: number,
+  signal: AbortSignal,
+): Promise<number> {
+  const server = start(inside(to.name, ['iperf3', '--server', '--one-off', '--forceflush']), signal);
+  try {
+    await says(server, 'listening', signal);
+    const client = ['iperf3', '--client', to.ip, '--time', String(seconds), '--json', ...congestionControl()];
+    const { error, end } = JSON.parse(await run(inside(from, client), signal)) as IperfReport;
+    // Its exit code does not tell.
+    if (error !== undefined) throw new WeftError('system', `iperf3 from ${from} to ${to.name} (${to.ip}): ${error}`);
+    return end.sum_received.bits_per_second / 1e6;
+  } finally {
+    if (server.exitCode === null) {
+      server.kill('SIGKILL');
+      await once(server, 'close');
+    }
+  }
+}
+
+/** Cubic where there is a choice: figures are then comparable between machines. */
+function congestionControl(): string[] {
+  const available = readFileSync('/proc/sys/net/ipv4/tcp_available_congestion_control', 'utf8').trim().split(' ');
+  return available.includes('cubic') ? ['--congestion', 'cubic'] : [];
+}

@@ -1,0 +1,79 @@
+/** `weft describe KIND NAME`: a resource as it was declared, and what the switch has made of it. */
+import type { Command } from 'commander';
+import type { Client } from '../api/client.ts';
+import { WeftError } from '../error.ts';
+import type { EndpointReport, NetworkReport } from '../model/report.ts';
+import type { Kind, Resource } from '../model/resource.ts';
+import { endpointTable } from './endpoint-table.ts';
+import { parseKind } from './kind.ts';
+import { fields, pairsText, print, type Cell } from './print.ts';
+import { clientOf, globals, verb } from './verb.ts';
+
+interface Description {
+  readonly resource: Resource;
+  readonly report?: NetworkReport | EndpointReport;
+  /** Of a network. */
+  readonly endpoints?: readonly EndpointReport[];
+}
+
+export function describe(program: Command): void {
+  verb(program, 'describe <kind> <name>', {
+    summary: 'show one resource and its live state',
+    examples: ['weft describe network blue', 'weft describe endpoint web -o json'],
+  }).action(async (kindText: string, name: string, _, command: Command) => {
+    const description = await read(clientOf(command), parseKind(kindText, command), name);
+    await print(globals(command).output, description, () => descriptionText(description));
+  });
+}
+
+async function read(client: Client, kind: Kind, name: string): Promise<Description> {
+  const [resource] = await client.get(kind, name);
+  if (resource === undefined) throw new WeftError('not_found', `there is no ${kind.toLowerCase()} "${name}"`);
+  switch (kind) {
+    case 'Host':
+      return { resource };
+    case 'Endpoint': {
+      const report = (await client.endpoints()).find((endpoint) => endpoint.name === name);
+      return { resource, ...(report && { report }) };
+    }
+    case 'Network': {
+      const [networks, endpoints] = await Promise.all([client.networks(), client.endpoints()]);
+      const report = networks.find((network) => network.name === name);
+      return { resource, ...(report && { report }), endpoints: endpoints.filter(({ network }) => network === name) };
+    }
+    default:
+      return kind satisfies never;
+  }
+}
+
+async function descriptionText({ resource, report, endpoints }: Description): Promise<string> {
+  const { kind, metadata, spec } = resource;
+  const head = fields([
+    ['Kind', kind],
+    ['Name', metadata.name],
+    ...('namespace' in metadata ? [['Namespace', metadata.namespace] as const] : []),
+    ['Labels', pairsText(metadata.labels)],
+  ]);
+  const sections = [head, `Spec:\n${objectText(spec)}`];
+  if (report) {
+    // What the head and the spec say already is not said again.
+    const live = Object.fromEntries(Object.entries(report).filter(([key]) => !(key in metadata) && key !== 'network'));
+    if (typeof live.endpoints === 'number') delete live.endpoints;
+    sections.push(`Status:\n${objectText(live)}`);
+  }
+  if (endpoints) sections.push(`Endpoints:\n${await endpointTable(endpoints)}`);
+  return sections.join('\n');
+}
+
+function objectText(object: Readonly<Record<string, unknown>>): string {
+  return fields(
+    Object.entries(object).map(([key, value]) => [key, valueText(value)] as const),
+    '  ',
+  );
+}
+
+function valueText(value: unknown): Cell {
+  if (Array.isArray(value)) return value.join(', ');
+  if (typeof value === 'object' && value !== null) return pairsText(value as Record<string, string | number>);
+  return String(value);
+}

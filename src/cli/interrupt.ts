@@ -1,0 +1,6 @@
+/** Ctrl-C ends what follows or captures; a second one ends the process at once. */
+export function untilInterrupted(): AbortController {
+  const controller = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => controller.abort());
+  return controller;
+}

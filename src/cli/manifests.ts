@@ -1,0 +1,49 @@
+/** Reads the manifests that -f names: a file, a directory, or `-` for stdin. All are validated before any is used. */
+import { readFile, readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { WeftError } from '../error.ts';
+import { parseManifests } from '../model/manifest.ts';
+import type { Resource } from '../model/resource.ts';
+import { kindOrder } from './kind.ts';
+
+/**
+ * In order of dependency: what others refer to comes first.
+ * @throws WeftError `invalid` with source, line and column; `not_found` if there is nothing.
+ */
+export async function readManifests(where: string): Promise<Resource[]> {
+  const resources: Resource[] = [];
+  for (const source of await sources(where)) {
+    const text = source === '-' ? await stdin() : await read(source);
+    resources.push(...parseManifests(text, source === '-' ? 'stdin' : source));
+  }
+  if (resources.length === 0) throw new WeftError('not_found', `-f ${where}: there are no resources in it`);
+  return resources.sort((a, b) => kindOrder.indexOf(a.kind) - kindOrder.indexOf(b.kind));
+}
+
+async function sources(where: string): Promise<string[]> {
+  if (where === '-') return [where];
+  let isDirectory: boolean;
+  try {
+    isDirectory = (await stat(where)).isDirectory();
+  } catch (error) {
+    throw new WeftError('not_found', `-f ${where}: ${(error as Error).message}`, { cause: error });
+  }
+  if (!isDirectory) return [where];
+  const names = (await readdir(where)).filter((name) => /\.(yaml|yml|json)$/.test(name)).sort();
+  if (names.length === 0) throw new WeftError('not_found', `-f ${where}: there is no *.yaml, *.yml or *.json in it`);
+  return names.map((name) => join(where, name));
+}
+
+async function read(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    throw new WeftError('not_found', `-f ${path}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+async function stdin(): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks).toString();
+}

@@ -1,0 +1,74 @@
+/** `weft network create|ls|rm` */
+import type { Command } from 'commander';
+import type { ApplyReport, NetworkReport } from '../model/report.ts';
+import { applyText } from './apply-text.ts';
+import { pairsText, print, table } from './print.ts';
+import { clientOf, collect, count, globals, verb } from './verb.ts';
+
+interface CreateOptions {
+  readonly subnet: string[];
+  readonly vni?: number;
+  readonly mtu?: number;
+  readonly range?: string[];
+}
+
+export function network(program: Command): void {
+  const parent = verb(program, 'network', {
+    summary: 'create, list and remove virtual networks',
+    examples: ['weft network create blue --subnet 10.0.0.0/24', 'weft network ls', 'weft network rm blue'],
+  });
+
+  verb(parent, 'create <name>', {
+    summary: 'create a network',
+    examples: [
+      'weft network create blue --subnet 10.0.0.0/24',
+      'weft network create blue --subnet 10.0.0.0/24 --subnet fd00::/64 --vni 100 --mtu 1450',
+      'weft network create blue --subnet 10.0.0.0/24 --vni 100 --range 10.0.0.10-10.0.0.99',
+    ],
+  })
+    .requiredOption('--subnet <cidr>', 'IPv4 or IPv6 subnet; one of each at most', collect)
+    .option('--vni <n>', 'VXLAN network identifier, 1 to 16777215 (default: chosen by weft)', count(1))
+    .option('--mtu <n>', 'MTU of the containers, 576 to 9000 (default: what the underlay carries)', count(1))
+    .option('--range <first-last>', "this host's own share of a subnet; addresses are given from there", collect)
+    .action(async (name: string, options: CreateOptions, command: Command) => {
+      const report = await clientOf(command).createNetwork(name, {
+        subnets: options.subnet,
+        ...(options.vni !== undefined && { vni: options.vni }),
+        ...(options.mtu !== undefined && { mtu: options.mtu }),
+        ...(options.range !== undefined && { ranges: options.range }),
+      });
+      await print(globals(command).output, report, () => networkTable([report]));
+    });
+
+  verb(parent, 'ls', { summary: 'list the networks', examples: ['weft network ls', 'weft network ls -o json'] }).action(
+    async (_, command: Command) => {
+      const report = await clientOf(command).networks();
+      await print(globals(command).output, report, () => networkTable(report));
+    },
+  );
+
+  verb(parent, 'rm <name>', {
+    summary: 'remove a network without endpoints',
+    examples: ['weft network rm blue'],
+  }).action(async (name: string, _, command: Command) => {
+    await clientOf(command).removeNetwork(name);
+    const report: ApplyReport = { kind: 'Network', name, action: 'deleted', dryRun: false };
+    await print(globals(command).output, report, () => applyText(report));
+  });
+}
+
+export function networkTable(networks: readonly NetworkReport[]): Promise<string> {
+  return table(
+    ['NAME', 'VNI', 'SUBNETS', 'GATEWAYS', 'MTU', 'ENDPOINTS', 'FREE'],
+    networks.map(({ name, vni, subnets, gateways, mtu, endpoints, free }) => [
+      name,
+      vni,
+      subnets.join(','),
+      gateways.join(','),
+      mtu,
+      endpoints,
+      pairsText(free),
+    ]),
+    'No networks: create one with `weft network create NAME --subnet CIDR`.',
+  );
+}

@@ -1,0 +1,106 @@
+/** Output: tables for people in the manner of kubectl, JSON and YAML for programs. */
+import { once } from 'node:events';
+import type { OutputFormat } from './verb.ts';
+
+export type Cell = string | number;
+
+/** Resolves when there is room again for more. */
+export async function write(text: string | Uint8Array): Promise<void> {
+  if (!process.stdout.write(text)) await once(process.stdout, 'drain');
+}
+
+/** Prints a report as asked for; `text` makes what people read. */
+export async function print(
+  format: OutputFormat,
+  report: unknown,
+  text: () => string | Promise<string>,
+): Promise<void> {
+  switch (format) {
+    case 'json':
+      return write(`${JSON.stringify(report, null, 2)}\n`);
+    case 'yaml':
+      return write((await import('yaml')).stringify(report));
+    case 'table':
+      return write(await text());
+    default:
+      format satisfies never;
+  }
+}
+
+/** One of many that follow each other: a line of JSON, a YAML document, or `text`. */
+export async function printOne(format: OutputFormat, report: unknown, text: () => string): Promise<void> {
+  switch (format) {
+    case 'json':
+      return write(`${JSON.stringify(report)}\n`);
+    case 'yaml':
+      return write(`---\n${(await import('yaml')).stringify(report)}`);
+    case 'table':
+      return write(text());
+    default:
+      format satisfies never;
+  }
+}
+
+const noBorders = Object.fromEntries(
+  ['top', 'bottom', 'left', 'right', 'mid', 'middle']
+    .flatMap((name) => [name, `${name}-mid`, `${name}-left`, `${name}-right`])
+    .concat('left-mid', 'mid-mid', 'right-mid')
+    .map((name) => [name, '']),
+);
+
+/** Columns without borders. `none` stands for an empty table. */
+export async function table(
+  heads: readonly string[],
+  rows: readonly (readonly Cell[])[],
+  none: string,
+): Promise<string> {
+  if (rows.length === 0) return `${none}\n`;
+  const { default: Table } = await import('cli-table3');
+  const made = new Table({
+    head: [...heads],
+    chars: noBorders,
+    style: { 'padding-left': 0, 'padding-right': 3, head: [], border: [], compact: true },
+  });
+  made.push(...rows.map((row) => row.map((cell) => (cell === '' ? '-' : String(cell)))));
+  return made
+    .toString()
+    .split('\n')
+    .map((line) => `${line.trimEnd()}\n`)
+    .join('');
+}
+
+/** `Key:  value` lines, values in one column. Values of several lines are indented. */
+export function fields(pairs: readonly (readonly [string, Cell])[], indent = ''): string {
+  const width = Math.max(...pairs.map(([key]) => key.length)) + 1;
+  return pairs.map(([key, value]) => `${indent}${`${key}:`.padEnd(width)}  ${value === '' ? '-' : value}\n`).join('');
+}
+
+export type Colour = 'green' | 'yellow' | 'red' | 'bold' | 'dim';
+
+/** Colours where stdout is a terminal; plain text elsewhere. */
+export async function colours(): Promise<(colour: Colour, text: string) => string> {
+  if (!process.stdout.isTTY) return (_, text) => text;
+  const { default: picocolors } = await import('picocolors');
+  return (colour, text) => picocolors[colour](text);
+}
+
+/** `a=1,b=2` */
+export function pairsText(pairs: Readonly<Record<string, string | number>>): string {
+  return Object.entries(pairs)
+    .map(([key, value]) => `${key}=${value}`)
+    .join(',');
+}
+
+/** `5s`, `3m12s`, `2h5m`, `4d`: as short as kubectl's. */
+export function durationText(milliseconds: number): string {
+  const seconds = Math.max(0, Math.floor(milliseconds / 1000));
+  if (seconds < 60) return `${seconds}s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)}m${seconds % 60}s`;
+  if (seconds < 86_400) return `${Math.floor(seconds / 3600)}h${Math.floor((seconds % 3600) / 60)}m`;
+  return `${Math.floor(seconds / 86_400)}d`;
+}
+
+/** Since a time of a report (RFC 3339). */
+export function ageText(time: string): string {
+  return durationText(Date.now() - Date.parse(time));
+}

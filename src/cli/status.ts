@@ -1,0 +1,72 @@
+/** `weft status`: exits 0 only when the daemon forwards. */
+import type { Command } from 'commander';
+import { WeftError } from '../error.ts';
+import type { StatusReport } from '../model/report.ts';
+import { ageText, colours, fields, pairsText, print, table } from './print.ts';
+import { clientOf, globals, verb } from './verb.ts';
+
+export function status(program: Command): void {
+  verb(program, 'status', {
+    summary: 'show the daemon, its counters and its ports',
+    examples: ['weft status', 'weft status -o json', 'weft --socket /run/weft/a.sock status'],
+  }).action(async (_, command: Command) => {
+    const report = await clientOf(command).status();
+    await print(globals(command).output, report, () => statusText(report));
+    if (!report.forwarding)
+      throw new WeftError('system', 'not forwarding: `weft doctor` and the log of `weft up` say why');
+  });
+}
+
+async function statusText(report: StatusReport): Promise<string> {
+  const paint = await colours();
+  const { datapath, fdb } = report;
+  const ports = await table(
+    ['PORT', 'NAME', 'KIND', 'NETWORK', 'RX-FRAMES', 'RX-BYTES', 'TX-FRAMES', 'TX-BYTES', 'DROPS'],
+    report.ports.map((port) => [
+      port.port,
+      port.name,
+      port.kind,
+      port.network ?? '',
+      port.rxFrames,
+      port.rxBytes,
+      port.txFrames,
+      port.txBytes,
+      pairsText(port.drops),
+    ]),
+    'No ports.',
+  );
+  return `${fields([
+    ['Host', report.host],
+    ['Version', report.version],
+    ['Daemon', `pid ${report.pid}, up ${ageText(report.startedAt)}`],
+    ['Forwarding', report.forwarding ? paint('green', 'yes') : paint('red', 'no')],
+    ['Underlay', report.underlay ?? 'none'],
+    ['Peers', report.peers.join(', ')],
+    ['Store', report.store],
+    ['Networks', report.networks],
+    ['Endpoints', report.endpoints],
+    ['FDB', `${fdb.entries} entries, ${fdb.moves} moves, ${fdb.evicted} evicted`],
+    ['Memory', `${mebibytes(report.memory.rssBytes)} MiB resident, ${mebibytes(report.memory.heapUsedBytes)} MiB heap`],
+    [
+      'Datapath',
+      `${datapath.kind}, ${datapath.flows} of ${datapath.flowLimit} flows, ${datapath.masks} masks, ${datapath.upcalls} upcalls`,
+    ],
+    [
+      'In',
+      `${datapath.rx} rx + ${datapath.originated} originated + ${datapath.copies} copies + ${datapath.segments} segments`,
+    ],
+    [
+      'Out',
+      `${datapath.tx} tx + ${datapath.consumed} consumed + ${datapath.coalesced} coalesced + ${dropped(report)} drops + ${datapath.held} held`,
+    ],
+    ['Drops', pairsText(datapath.drops)],
+  ])}\n${ports}`;
+}
+
+function dropped({ datapath }: StatusReport): number {
+  return Object.values(datapath.drops).reduce((sum, frames) => sum + frames, 0);
+}
+
+function mebibytes(bytes: number): string {
+  return (bytes / 2 ** 20).toFixed(0);
+}

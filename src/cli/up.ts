@@ -1,0 +1,123 @@
+/**
+ * `weft up`: the daemon, in the foreground, logging to stderr as JSON lines.
+ *
+ *   1. permissions, configuration
+ *   2. claim the socket: a second daemon is refused before it touches anything
+ *   3. the switch: from here on frames are forwarded
+ *   4. the API
+ *   5. until SIGINT, SIGTERM or `weft down`: close the switch (ports stay
+ *      unless purged), then give the socket up
+ */
+import { readFileSync } from 'node:fs';
+import type { Command } from 'commander';
+import { WeftError } from '../error.ts';
+import { collect, globals, verb } from './verb.ts';
+
+/** What is being answered may take this long when the daemon stops. */
+const CLOSE_MS = 1000;
+
+interface Options {
+  readonly config?: string;
+  readonly host?: string;
+  readonly underlay?: string;
+  readonly peer?: string[];
+  readonly store?: string;
+  readonly state?: string;
+  readonly datapath?: string;
+}
+
+export function up(program: Command): void {
+  verb(program, 'up', {
+    summary: 'run the switch on this host, in the foreground',
+    examples: [
+      'weft up',
+      'weft up --underlay 192.0.2.1 --peer 192.0.2.2',
+      'weft --socket /run/weft/a.sock up --host a --state /var/lib/weft-a --config a.yaml',
+    ],
+  })
+    .option('--config <file>', 'configuration in YAML; options given here win')
+    .option('--host <name>', 'name of this host (default: its host name)')
+    .option('--underlay <address>', 'own address on the underlay (default: the one that reaches the peers)')
+    .option('--peer <address>', 'underlay address of another host; may be given several times', collect)
+    .option('--store <where>', 'where the state is kept (default: embedded)')
+    .option('--state <dir>', 'directory of the embedded store (default: /var/lib/weft)')
+    .option('--datapath <kind>', 'native or reference (default: native)')
+    .action((options: Options, command: Command) => daemon(options, globals(command).socket));
+}
+
+async function daemon(options: Options, socket: string): Promise<void> {
+  requireCapabilities();
+  const signal = stopSignal();
+  const [{ loadConfig }, { pino }, { openApi }, { createSwitch }] = await Promise.all([
+    import('../config.ts'),
+    import('pino'),
+    import('../api/server.ts'),
+    import('../switch.ts'),
+  ]);
+  const config = loadConfig(options);
+  const logger = pino(
+    { base: null, timestamp: pino.stdTimeFunctions.isoTime, formatters: { level: (level) => ({ level }) } },
+    pino.destination({ fd: 2, sync: true }),
+  );
+
+  const api = await openApi(socket);
+  try {
+    const sw = await createSwitch({ ...config, logger });
+    logger.info({ pid: process.pid, socket, host: config.host, startMs: Math.round(performance.now()) }, 'forwarding');
+
+    let closing: Promise<void> | undefined;
+    let stopped: () => void;
+    const requested = new Promise<void>((resolve) => {
+      stopped = resolve;
+    });
+    const shutdown = (how: { purge: boolean }): Promise<void> => {
+      closing ??= sw.close(how);
+      stopped();
+      return closing;
+    };
+    void signal.then((name) => {
+      logger.info({ signal: name }, 'stopping');
+      return shutdown({ purge: false }).catch(() => {});
+    });
+    try {
+      const target = { sw, isStopping: () => closing !== undefined, shutdown };
+      await api.serve(target, (error) => logger.error({ err: error }, 'internal error'));
+      await requested;
+    } finally {
+      await shutdown({ purge: false });
+    }
+    logger.info('stopped');
+  } finally {
+    await api.close(AbortSignal.timeout(CLOSE_MS));
+  }
+}
+
+/** Resolves with the first SIGINT or SIGTERM. The second ends the process at once. */
+function stopSignal(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    let signals = 0;
+    for (const name of ['SIGINT', 'SIGTERM'] as const) {
+      process.on(name, () => {
+        if (++signals === 1) resolve(name);
+        else process.exit(1);
+      });
+    }
+  });
+}
+
+/** Bits of capabilities(7). */
+const CAP_NET_ADMIN = 12n;
+const CAP_SYS_ADMIN = 21n;
+
+/** Being root is neither enough (in a container) nor needed. */
+function requireCapabilities(): void {
+  const [, effective] = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8')) ?? [];
+  const held = BigInt(`0x${effective ?? '0'}`);
+  const missing = [
+    ...((held >> CAP_NET_ADMIN) & 1n ? [] : ['CAP_NET_ADMIN']),
+    ...((held >> CAP_SYS_ADMIN) & 1n ? [] : ['CAP_SYS_ADMIN']),
+  ];
+  if (missing.length > 0) {
+    throw new WeftError('system', `weft up needs root: ${missing.join(' and ')} missing, run it as root or with sudo`);
+  }
+}

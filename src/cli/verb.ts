@@ -1,0 +1,111 @@
+/**
+ * What all verbs have in common: how one is declared, the global options, and
+ * how failures end the process (0 done, 1 failed, 2 wrong usage).
+ *
+ * A verb's file imports only this and what parsing needs; what its action
+ * needs it imports when it runs, so that every other verb starts fast.
+ */
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { Client, DEFAULT_SOCKET } from '../api/client.ts';
+import { WeftError } from '../error.ts';
+
+export type OutputFormat = 'table' | 'json' | 'yaml';
+
+export interface GlobalOptions {
+  readonly socket: string;
+  readonly output: OutputFormat;
+}
+
+export function createProgram(version: string): Command {
+  const program = new Command('weft')
+    .description('A userspace virtual switch and overlay network for Linux containers.')
+    .option('--socket <path>', 'unix socket of the daemon', DEFAULT_SOCKET)
+    .addOption(
+      new Option('-o, --output <format>', 'how to print')
+        .choices(['table', 'json', 'yaml'] satisfies OutputFormat[])
+        .default('table'),
+    )
+    .version(version, '--version', 'print the version')
+    .helpOption('-h, --help', 'print this help')
+    .helpCommand(false)
+    .configureHelp({ showGlobalOptions: true })
+    // Its messages come back as errors and are printed once, by `run`.
+    .configureOutput({ writeErr: () => {} });
+  return program.exitOverride((error) => leave(program, error));
+}
+
+export interface VerbHelp {
+  readonly summary: string;
+  /** Whole command lines. */
+  readonly examples: readonly string[];
+}
+
+/** Declares a verb: `usage` is its name and arguments, as commander writes them. */
+export function verb(parent: Command, usage: string, { summary, examples }: VerbHelp): Command {
+  const command = parent.command(usage).description(summary).helpCommand(false);
+  command.addHelpText('after', `\nExamples:\n${examples.map((line) => `  ${line}`).join('\n')}`);
+  return command.exitOverride((error) => leave(command, error));
+}
+
+/** Turns commander's errors into ours. What it has printed by itself (help, version) stays an exit of 0. */
+function leave(command: Command, error: CommanderError): never {
+  if (error.exitCode === 0) throw error;
+  const path: string[] = [];
+  for (let at: Command | null = command; at; at = at.parent) path.unshift(at.name());
+  const what =
+    error.code === 'commander.help'
+      ? 'a command is missing'
+      : error.message.replace(/^error: /, '').replaceAll(/\s*\n\s*/g, ' ');
+  throw new WeftError('usage', `${what} (see ${path.join(' ')} --help)`);
+}
+
+export function globals(command: Command): GlobalOptions {
+  return command.optsWithGlobals<GlobalOptions>();
+}
+
+export function clientOf(command: Command): Client {
+  return new Client(globals(command).socket);
+}
+
+/** For options that may be given several times. */
+export function collect(value: string, previous: readonly string[] = []): string[] {
+  return [...previous, value];
+}
+
+/** A decimal number of at least `least`. */
+export function count(least: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < least) {
+      throw new InvalidArgumentError(`It is a whole number, ${least} or more.`);
+    }
+    return value;
+  };
+}
+
+/** Runs the command line; never throws. Sets the exit code and leaves the rest to the end of the event loop. */
+export async function run(program: Command, argv: readonly string[]): Promise<void> {
+  // A reader that has enough (`weft flows | head`) is no failure.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit();
+    process.stderr.write(`weft: cannot write the output: ${error.message}\n`);
+    process.exit(1);
+  });
+  try {
+    await program.parseAsync(argv);
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      process.exitCode = error.exitCode;
+      return;
+    }
+    process.exitCode = error instanceof WeftError && error.code === 'usage' ? 2 : 1;
+    process.stderr.write(`weft: ${failureText(error)}\n`);
+  }
+}
+
+function failureText(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if (error instanceof WeftError) return error.message.replaceAll(/\s*\n\s*/g, '; ');
+  // Not foreseen: the stack is what a report of it needs.
+  return `internal error: ${error.stack ?? error.message}`;
+}

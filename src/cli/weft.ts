@@ -1,0 +1,46 @@
+#!/usr/bin/env node
+/** The executable: every verb, in the order of the help. */
+import { version } from '../version.ts';
+import { apply } from './apply.ts';
+import { attach } from './attach.ts';
+import { capture } from './capture.ts';
+import { deleteVerb } from './delete.ts';
+import { demoVerb } from './demo-verb.ts';
+import { describe } from './describe.ts';
+import { detach } from './detach.ts';
+import { doctor } from './doctor.ts';
+import { down } from './down.ts';
+import { drops } from './drops.ts';
+import { endpoints } from './endpoints.ts';
+import { flows } from './flows.ts';
+import { get } from './get.ts';
+import { network } from './network.ts';
+import { status } from './status.ts';
+import { trace } from './trace.ts';
+import { up } from './up.ts';
+import { createProgram, run } from './verb.ts';
+import { why } from './why.ts';
+
+const program = createProgram(version);
+const verbs = [
+  up,
+  down,
+  status,
+  doctor,
+  network,
+  attach,
+  detach,
+  endpoints,
+  apply,
+  deleteVerb,
+  get,
+  describe,
+  trace,
+  flows,
+  why,
+  drops,
+  capture,
+  demoVerb,
+];
+for (const register of verbs) register(program);
+await run(program, process.argv);

@@ -1,0 +1,165 @@
+/**
+ * Networks: created, kept in the store, and put into force.
+ *
+ * A network's VNI and MTU are fixed when it is created and stored with it, so
+ * that neither a later default nor another underlay changes them under its
+ * containers. Its address pools live here; endpoints take from them.
+ */
+import { WeftError } from '../error.ts';
+import type { Vni } from '../flow/types.ts';
+import type { Forwarding } from '../forwarding.ts';
+import type { NetworkReport } from '../model/report.ts';
+import type { NetworkResource } from '../model/resource.ts';
+import type { Store } from '../store/store.ts';
+import { AddressPool } from './ipam.ts';
+import { findOverlap, rangeIsWithin } from './subnet.ts';
+
+export interface NetworkRecord {
+  readonly resource: NetworkResource;
+  readonly vni: number;
+  readonly mtu: number;
+}
+
+export interface Network extends NetworkRecord {
+  readonly name: string;
+  /** One a subnet. */
+  readonly pools: readonly AddressPool[];
+}
+
+export interface NetworksEnvironment {
+  readonly store: Store;
+  readonly forwarding: Forwarding;
+  /** What fits into the underlay after encapsulation; 1500 without one. Asked when a network is created. */
+  readonly defaultMtu: () => Promise<number>;
+  /** Are there peers without a store between us? Then VNIs are not ours to choose. */
+  readonly hasStaticPeers: () => boolean;
+}
+
+const prefix = 'networks/';
+
+export class Networks {
+  readonly #environment: NetworksEnvironment;
+  readonly #networks = new Map<string, Network>();
+
+  constructor(environment: NetworksEnvironment) {
+    this.#environment = environment;
+  }
+
+  /** Puts what the store holds into force. */
+  async load(): Promise<void> {
+    for (const { value } of await this.#environment.store.list(prefix)) this.#enforce(value as NetworkRecord);
+  }
+
+  /** @throws WeftError('not_found') */
+  get(name: string): Network {
+    const network = this.#networks.get(name);
+    if (!network) {
+      throw new WeftError('not_found', `network "${name}" does not exist: \`weft network create\` makes one`);
+    }
+    return network;
+  }
+
+  all(): Network[] {
+    return [...this.#networks.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** What applying would do. @throws WeftError when it is not possible. */
+  plan(resource: NetworkResource): 'created' | 'configured' | 'unchanged' {
+    const { name } = resource.metadata;
+    const known = this.#networks.get(name);
+    if (known) return planChange(known, resource);
+
+    for (const other of this.#networks.values()) {
+      const overlap = findOverlap(resource.spec.subnets, other.resource.spec.subnets);
+      if (overlap) {
+        throw new WeftError(
+          'conflict',
+          `network "${name}": subnet ${overlap[0]} overlaps ${overlap[1]} of network "${other.name}"`,
+        );
+      }
+      if (resource.spec.vni === other.vni) {
+        throw new WeftError('conflict', `network "${name}": VNI ${other.vni} is taken by network "${other.name}"`);
+      }
+    }
+    if (resource.spec.vni === undefined && this.#environment.hasStaticPeers()) {
+      throw new WeftError(
+        'invalid',
+        `network "${name}": vni is missing: with static peers it must be given (--vni), the same on every host`,
+      );
+    }
+    return 'created';
+  }
+
+  async apply(resource: NetworkResource): Promise<'created' | 'configured' | 'unchanged'> {
+    const action = this.plan(resource);
+    if (action === 'unchanged') return action;
+    const { name } = resource.metadata;
+    const known = this.#networks.get(name);
+    const record: NetworkRecord = {
+      resource,
+      vni: known?.vni ?? resource.spec.vni ?? this.#freeVni(),
+      mtu: known?.mtu ?? resource.spec.mtu ?? (await this.#environment.defaultMtu()),
+    };
+    await this.#environment.store.transact({ put: [{ key: prefix + name, value: record }] });
+    if (known) this.#networks.set(name, { ...known, ...record });
+    else this.#enforce(record);
+    return action;
+  }
+
+  /** The caller has made sure that no endpoint is in it. */
+  async remove(name: string): Promise<void> {
+    const network = this.get(name);
+    await this.#environment.store.transact({ delete: [prefix + name] });
+    this.#networks.delete(name);
+    this.#environment.forwarding.removeNetwork(network.vni as Vni);
+  }
+
+  report(network: Network, endpoints: number): NetworkReport {
+    return {
+      name: network.name,
+      vni: network.vni,
+      subnets: network.resource.spec.subnets,
+      gateways: network.pools.map((pool) => pool.gateway),
+      mtu: network.mtu,
+      endpoints,
+      free: Object.fromEntries(network.pools.map((pool) => [pool.subnet, pool.free])),
+    };
+  }
+
+  #enforce(record: NetworkRecord): void {
+    const { name } = record.resource.metadata;
+    const { subnets, ranges } = record.resource.spec;
+    const pools = subnets.map((subnet) => {
+      const range = ranges.find((candidate) => rangeIsWithin(candidate, subnet));
+      return new AddressPool({ network: name, subnet, ...(range !== undefined && { range }) });
+    });
+    this.#networks.set(name, { ...record, name, pools });
+    this.#environment.forwarding.addNetwork(name, record.vni as Vni);
+  }
+
+  #freeVni(): number {
+    const taken = new Set([...this.#networks.values()].map((network) => network.vni));
+    let vni = 1;
+    while (taken.has(vni)) vni++;
+    return vni;
+  }
+}
+
+/** Labels can change; what the containers were set up with cannot. */
+function planChange(known: Network, resource: NetworkResource): 'configured' | 'unchanged' {
+  const { spec } = resource;
+  const differs = (field: string, is: unknown, given: unknown): never => {
+    throw new WeftError(
+      'conflict',
+      `network "${known.name}" exists with ${field} ${String(is)}, not ${String(given)}: it cannot change, remove the network first`,
+    );
+  };
+  const before = known.resource.spec;
+  if (before.subnets.join() !== spec.subnets.join()) differs('subnets', before.subnets, spec.subnets);
+  if (before.ranges.join() !== spec.ranges.join())
+    differs('ranges', before.ranges.join() || 'none', spec.ranges.join() || 'none');
+  if (spec.vni !== undefined && spec.vni !== known.vni) differs('VNI', known.vni, spec.vni);
+  if (spec.mtu !== undefined && spec.mtu !== known.mtu) differs('MTU', known.mtu, spec.mtu);
+  const isSame = JSON.stringify(known.resource.metadata) === JSON.stringify(resource.metadata);
+  return isSame ? 'unchanged' : 'configured';
+}

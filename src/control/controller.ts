@@ -1,0 +1,154 @@
+/**
+ * The controller joins pipeline and datapath: it answers upcalls, applies the
+ * effects of decisions, and keeps the flow cache true.
+ *
+ * An upcall is answered in this order:
+ *   1. translate
+ *   2. apply what was learned; if that changed a table, flows that consulted
+ *      the entry are decided anew, and this one once more
+ *   3. put the flow
+ *   4. execute, which releases the parked frames behind it
+ *   5. send the reply, where the decision is one
+ *
+ * A cached flow is decided anew when an object that it consulted changes
+ * (`changed`). It stays if the decision uses the same fields, with its actions
+ * replaced if they differ; otherwise it goes, and its next frame is a miss.
+ * Beyond REDECIDE_LIMIT flows at once they are deleted instead: never stale.
+ *
+ * Owned by the thread of the switch; time comes from the clock passed in.
+ */
+import type { Datapath, Upcall } from '../datapath/datapath.ts';
+import { sameBytes, type FlowId, type PortNo } from '../flow/types.ts';
+import type { Action } from '../flow/action.ts';
+import type { FlowKey } from '../flow/key.ts';
+import type { Effect, Tables } from '../pipeline/stage.ts';
+import { translate, type Translation } from '../pipeline/translate.ts';
+import { DropLog } from './drop-log.ts';
+import { Flows, type CachedFlow } from './flows.ts';
+
+export interface ControllerOptions {
+  readonly tables: Tables;
+  readonly flowLimit: number;
+  /** Milliseconds without a frame after which a flow goes. */
+  readonly flowIdleMs: number;
+  /** Milliseconds, monotonic. */
+  readonly clock: () => number;
+  /** A decision threw: a defect in weft; the frames were dropped as `upcall_lost`. */
+  readonly onError: (error: unknown, upcall: Upcall) => void;
+}
+
+/** Flows that one change decides anew; beyond it they are deleted. */
+export const REDECIDE_LIMIT = 2000;
+
+export class Controller {
+  readonly flows: Flows;
+  readonly drops = new DropLog();
+  readonly #options: ControllerOptions;
+  readonly #datapath: Datapath;
+  readonly #listeners = new Set<(flow: CachedFlow) => void>();
+
+  constructor(datapath: Datapath, options: ControllerOptions) {
+    this.#datapath = datapath;
+    this.#options = options;
+    this.flows = new Flows(datapath, options.flowLimit);
+  }
+
+  /** Calls `listener` with every flow that is put. Returns how to stop. */
+  onFlow(listener: (flow: CachedFlow) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Answers a batch of misses. */
+  handle(batch: readonly Upcall[]): void {
+    for (const upcall of batch) {
+      try {
+        this.#decide(upcall);
+      } catch (error) {
+        this.#datapath.execute(upcall.token, [{ op: 'drop', reason: 'upcall_lost' }]);
+        this.#options.onError(error, upcall);
+      }
+    }
+  }
+
+  /** Decides without any effect. */
+  translate(key: FlowKey): Translation {
+    return translate(key, this.#options.tables);
+  }
+
+  /** Table entries have changed: decides the flows that consulted them anew. */
+  changed(objects: readonly string[]): void {
+    if (objects.length === 0) return;
+    const ids = this.flows.consulting(objects);
+    let left = REDECIDE_LIMIT;
+    for (const id of ids) {
+      if (left-- > 0) this.#redecide(id);
+      else this.flows.delete(id);
+    }
+  }
+
+  /** To be called about once a second: drops idle flows, keeps learned entries of live ones, ages the rest. */
+  tick(): void {
+    const { tables, clock, flowIdleMs } = this.#options;
+    const now = clock();
+    for (const { flow, statistics } of [...this.flows.dump()]) {
+      if (now - statistics.lastUsedMs >= flowIdleMs) this.flows.delete(flow.id);
+      else this.#learn(flow.decision.effects, statistics.lastUsedMs);
+    }
+    this.changed(tables.fdb.expire(now));
+  }
+
+  #decide(upcall: Upcall): void {
+    const { clock } = this.#options;
+    const now = clock();
+    let decision = this.translate(upcall.key);
+    if (this.#learn(decision.effects, now)) decision = this.translate(upcall.key);
+
+    if (decision.cacheable) {
+      const flow = this.flows.put(upcall.key, decision, now);
+      if (flow) for (const listener of this.#listeners) listener(flow);
+    }
+    if (decision.reason) this.drops.add(upcall.key, decision, now);
+    this.#datapath.execute(upcall.token, decision.actions);
+    for (const effect of decision.effects) {
+      if (effect.kind === 'reply') this.#send(effect.frame, effect.port);
+    }
+  }
+
+  /** Applies what was learned. True if a table changed. */
+  #learn(effects: readonly Effect[], seenAtMs: number): boolean {
+    let news = false;
+    for (const effect of effects) {
+      if (effect.kind !== 'learn') continue;
+      const changed = this.#options.tables.fdb.learn(effect.vni, effect.mac, effect.where, seenAtMs);
+      if (changed.length > 0) {
+        news = true;
+        this.changed(changed);
+      }
+    }
+    return news;
+  }
+
+  #redecide(id: FlowId): void {
+    const flow = this.flows.get(id);
+    if (!flow) return;
+    const decision = this.translate(flow.key);
+    const { fdb } = this.#options.tables;
+    const hasNews = decision.effects.some(
+      (effect) => effect.kind === 'reply' || !fdb.isKnownAt(effect.vni, effect.mac, effect.where),
+    );
+    if (hasNews || !sameBytes(decision.mask, flow.decision.mask)) {
+      this.flows.delete(id);
+      return;
+    }
+    this.flows.put(flow.key, decision, this.#options.clock());
+    if (decision.reason && decision.reason !== flow.decision.reason) {
+      this.drops.add(flow.key, decision, this.#options.clock());
+    }
+  }
+
+  #send(frame: Uint8Array, port: PortNo): void {
+    const actions: readonly Action[] = [{ op: 'output', port }];
+    this.#datapath.execute({ frame }, actions);
+  }
+}

@@ -1,0 +1,144 @@
+/**
+ * The addon: its types, how it is found, and the check that it was built with
+ * the same tables as this program. Numbers, offsets and names cross between
+ * C++ and TypeScript unexplained, so any difference is a fault of the build and
+ * is named before a single frame moves.
+ */
+import { createRequire } from 'node:module';
+import { WeftError } from '../error.ts';
+import { ACTION_BYTES, opcodes } from '../flow/action.ts';
+import { fieldList, KEY_BYTES } from '../flow/fields.ts';
+import { ENTROPY_FIRST_PORT, ENTROPY_PORTS } from '../flow/hash.ts';
+import { dropReasons } from '../flow/reason.ts';
+import { HEAD_BYTES, MASK_LIMIT, PARKED_PER_FLOW, PENDING_PER_PORT, UPCALL_BATCH } from './datapath.ts';
+import type { NativeFrameIoClass } from './frame-io.ts';
+
+/** The class `Datapath` of native/addon.cc. Errors are negative errno. */
+export interface NativeDatapath {
+  /** "It is now `ms`": stands still until the next call with 0 threads, runs on with 1. */
+  setClock(ms: number): void;
+  addTap(port: number, netns: string, ifname: string): { created: boolean; dev: bigint; ino: bigint } | number;
+  addVxlan(port: number, local: Uint8Array, l4Port: number): number;
+  addMemory(port: number): number;
+  addMemoryVxlan(port: number, local: Uint8Array): number;
+  removePort(port: number, keep: boolean): number;
+  /** The port exists and is a memory port. */
+  inject(port: number, frame: Uint8Array): void;
+  injectDatagram(port: number, source: Uint8Array, payload: Uint8Array): void;
+  takeWaiting(): NativeWaiting;
+  /** Actions as `encodeActions` gives them. @throws RangeError */
+  execute(token: number, actions: Uint8Array): void;
+  originate(frame: Uint8Array, actions: Uint8Array): void;
+  flowPut(id: number, key: Uint8Array, mask: Uint8Array, actions: Uint8Array): boolean;
+  flowDel(id: number): void;
+  /** Some hundred flows from `cursor` (0) on; `next` is -1 at the end. */
+  flowDump(cursor: number): { flows: Uint8Array; next: number };
+  /** Port 0: all. */
+  mirrorStart(port: number, snapBytes: number): void;
+  mirrorStop(): void;
+  counters(): Float64Array;
+  close(): void;
+}
+
+/** Packed records, in the byte order of the machine; native-records.ts reads them. */
+export interface NativeWaiting {
+  readonly upcalls: Uint8Array;
+  readonly mirrored: Uint8Array;
+  readonly lost: readonly { readonly port: number; readonly errno: number }[];
+}
+
+export interface NativeHandlers {
+  /** Something waits after nothing did. Called from the event loop, never inside a call. */
+  wake(): void;
+  /** These two are called inside a call and must not come back in. The bytes are the receiver's. */
+  transmit(port: number, frame: Uint8Array): void;
+  transmitDatagram(port: number, destination: Uint8Array, sourcePort: number, payload: Uint8Array): void;
+}
+
+export interface AddonLayout {
+  /** Offset and size of each field in the key. */
+  readonly fields: Readonly<Record<string, readonly [number, number]>>;
+  readonly opcodes: Readonly<Record<string, number>>;
+  /** By number. */
+  readonly reasons: readonly string[];
+  readonly numbers: Readonly<Record<string, number>>;
+}
+
+export interface Addon {
+  readonly layout: AddonLayout;
+  readonly Datapath: new (threads: 0 | 1, flowLimit: number, handlers: NativeHandlers) => NativeDatapath;
+  readonly FrameIo: NativeFrameIoClass;
+}
+
+/** The layout as this program has it. */
+export const ownLayout: AddonLayout = {
+  fields: Object.fromEntries(fieldList.map(({ name, offset, size }) => [name, [offset, size]])),
+  opcodes,
+  reasons: dropReasons.map(([name]) => name),
+  numbers: {
+    KEY_BYTES,
+    ACTION_BYTES,
+    PENDING_PER_PORT,
+    PARKED_PER_FLOW,
+    MASK_LIMIT,
+    HEAD_BYTES,
+    UPCALL_BATCH,
+    ENTROPY_PORTS,
+    ENTROPY_FIRST_PORT,
+  },
+};
+
+/** Below the root of the package, as seen from src/datapath and from dist/datapath. */
+const ADDON_PATH = '../../build/Release/weft.node';
+
+let loaded: Addon | undefined;
+
+/** @throws WeftError when the addon is missing, cannot be loaded, or was built from other sources. */
+export function loadAddon(): Addon {
+  if (loaded) return loaded;
+  const addon = requireAddon();
+  const differences = layoutDifferences(addon.layout, ownLayout);
+  if (differences.length > 0) {
+    throw new WeftError(
+      'system',
+      `the native addon was built from other sources (${differences.join('; ')}); run \`npx node-gyp rebuild\``,
+    );
+  }
+  loaded = addon;
+  return addon;
+}
+
+function requireAddon(): Addon {
+  try {
+    return createRequire(import.meta.url)(ADDON_PATH) as Addon;
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
+    throw new WeftError('system', `the native addon cannot be loaded (${why}); run \`npx node-gyp rebuild\``, {
+      cause,
+    });
+  }
+}
+
+/** One sentence for each place where the addon and this program differ. */
+export function layoutDifferences(addon: AddonLayout, own: AddonLayout): string[] {
+  return [
+    ...differences('field', addon.fields, own.fields),
+    ...differences('opcode', addon.opcodes, own.opcodes),
+    ...differences('drop reason', { ...addon.reasons }, { ...own.reasons }),
+    ...differences('', addon.numbers, own.numbers),
+  ];
+}
+
+function differences(
+  what: string,
+  addon: Readonly<Record<string, unknown>>,
+  own: Readonly<Record<string, unknown>>,
+): string[] {
+  const names = new Set([...Object.keys(own), ...Object.keys(addon)]);
+  const text = (value: unknown) =>
+    value === undefined ? 'missing' : Array.isArray(value) ? value.join('+') : String(value);
+  return [...names].flatMap((name) => {
+    const [theirs, ours] = [text(addon[name]), text(own[name])];
+    return theirs === ours ? [] : [`${what ? `${what} ` : ''}${name} is ${theirs} there and ${ours} here`];
+  });
+}

@@ -1,0 +1,188 @@
+/**
+ * The seam between deciding and forwarding.
+ *
+ * A datapath owns ports, a flow cache and the frames inside it. It knows no
+ * networks and no policy: a frame that no cached flow covers becomes an upcall,
+ * and whoever made the datapath answers it with `flowPut` and `execute`.
+ *
+ *   rx → extract key → parked? → flow cache ──hit──► actions → tx
+ *                                   └─miss─► park, upcall … flowPut, execute → tx
+ *
+ * Two implementations, `native.ts` (C++) and `reference.ts` (TypeScript), pass
+ * the same conformance suite and give the same bytes, counters and flows.
+ *
+ * What every implementation promises:
+ * - A miss parks the frame. Later frames with the same key park behind it, 8
+ *   at most (`upcall_parked_full` beyond), also when another decision installs
+ *   a flow that covers them meanwhile: a parked key is looked up before the
+ *   flow cache. `execute(token, …)` releases them in order.
+ * - Undecided flows are bounded per port (PENDING_PER_PORT); beyond that
+ *   `upcall_queue_full`. Batches are filled round robin over the ports.
+ * - Every frame is counted: rx + originated + copies + segments =
+ *   tx + consumed + coalesced + Σ drops + held, exactly, in every `counters()`.
+ * - IPv4 and IPv6 frames are cut to their L3 length (Ethernet padding goes)
+ *   before they are parked, sent or counted in bytes. Port counters count the
+ *   bytes of Ethernet frames, without encapsulation; what cannot be parsed
+ *   counts as it came.
+ * - Where cached flows overlap, the one whose mask is in the cache longest is hit.
+ * - `onUpcall` and `transmit` may call the datapath. `onUpcall` is not entered
+ *   again before it returns, and memory ports transmit in the order of decisions.
+ * - `portDel` drops what is parked from that port (`upcall_lost`) and leaves
+ *   cached flows alone: removing those is the caller's business.
+ */
+import type { Action } from '../flow/action.ts';
+import type { FlowKey, FlowMask } from '../flow/key.ts';
+import type { DropReason } from '../flow/reason.ts';
+import type { FlowId, PortNo } from '../flow/types.ts';
+
+/** Undecided flows that may wait from one port. */
+export const PENDING_PER_PORT = 256;
+/** Frames that may wait for one decision, the first included. */
+export const PARKED_PER_FLOW = 8;
+/** Distinct masks in the flow cache: more are refused, never searched. */
+export const MASK_LIMIT = 64;
+/** Bytes of the first frame that an upcall carries. */
+export const HEAD_BYTES = 256;
+/** Upcalls handed over at once. */
+export const UPCALL_BATCH = 64;
+
+export type PortSpec =
+  /**
+   * A TAP inside a network namespace. It is created there if it does not
+   * exist, persistent, and re-attached if it does; `portDel` with `keep` lets go
+   * of it, without `keep` removes it.
+   */
+  | { readonly kind: 'tap'; readonly name: string; readonly netns: string; readonly ifname: string }
+  /** The VXLAN endpoint: UDP sockets on `local`:`l4Port` in the daemon's own namespace. */
+  | { readonly kind: 'vxlan'; readonly name: string; readonly local: Uint8Array; readonly l4Port: number }
+  /** A port whose frames come by `inject` and go to `transmit`: simulation and tests. */
+  | { readonly kind: 'memory'; readonly name: string; transmit(frame: Uint8Array): void }
+  /** The same for the underlay: VXLAN payloads instead of datagrams. */
+  | {
+      readonly kind: 'memory-vxlan';
+      readonly name: string;
+      readonly local: Uint8Array;
+      transmit(datagram: Datagram): void;
+    };
+
+/** What UDP carries between two VTEPs; addresses are 16 bytes, IPv4-mapped or IPv6. */
+export interface Datagram {
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  /** From the inner flow's hash, 49152–65535, stable for the flow (RFC 7348 §5). */
+  readonly sourcePort: number;
+  /** VXLAN header and inner frame. */
+  readonly payload: Uint8Array;
+}
+
+/** Names one undecided flow and the frames parked behind it; used once. */
+export type UpcallToken = number;
+
+export interface Upcall {
+  readonly token: UpcallToken;
+  readonly key: FlowKey;
+  /** The first HEAD_BYTES of the (inner) frame, from its Ethernet header on. Owned by the receiver. */
+  readonly head: Uint8Array;
+  /** The whole frame's length. */
+  readonly lengthBytes: number;
+}
+
+export interface FlowPut {
+  /** A known id replaces that flow's actions (same key and mask) and keeps its statistics. */
+  readonly id: FlowId;
+  /** Masked here if it is not yet. */
+  readonly key: FlowKey;
+  readonly mask: FlowMask;
+  readonly actions: readonly Action[];
+}
+
+export interface FlowEntry {
+  readonly id: FlowId;
+  readonly key: FlowKey;
+  readonly mask: FlowMask;
+  readonly actions: readonly Action[];
+  readonly packets: number;
+  readonly bytes: number;
+  /** By the datapath's clock; the time it was put for a flow that was never hit. */
+  readonly lastUsedMs: number;
+}
+
+/** A frame that weft made itself: counted as `originated`. */
+export interface OriginatedFrame {
+  readonly frame: Uint8Array;
+}
+
+export interface PortCounters {
+  readonly rxFrames: number;
+  readonly rxBytes: number;
+  readonly txFrames: number;
+  readonly txBytes: number;
+  /** Frames that came in by this port and ended here, whatever the place. Only reasons that occurred. */
+  readonly drops: Partial<Record<DropReason, number>>;
+}
+
+export interface DatapathCounters {
+  readonly rx: number;
+  readonly originated: number;
+  readonly copies: number;
+  readonly segments: number;
+  readonly tx: number;
+  readonly consumed: number;
+  readonly coalesced: number;
+  readonly held: number;
+  /** Sum over all ports, ports that have gone and originated frames included. */
+  readonly drops: Partial<Record<DropReason, number>>;
+  readonly upcalls: number;
+  readonly flows: number;
+  readonly masks: number;
+  readonly ports: ReadonlyMap<PortNo, PortCounters>;
+}
+
+/** A frame seen by `mirror`: as received (`rx`) or as handed to the port (`tx`), Ethernet header first. */
+export interface MirroredFrame {
+  readonly port: PortNo;
+  readonly direction: 'rx' | 'tx';
+  readonly timeMs: number;
+  readonly lengthBytes: number;
+  /** Up to the snap length. */
+  readonly bytes: Uint8Array;
+}
+
+export interface MirrorOptions {
+  /** Only this port. */
+  readonly port?: PortNo;
+  readonly snapBytes: number;
+}
+
+export interface DatapathOptions {
+  /** Cached flows at most; `flowPut` beyond it returns false. */
+  readonly flowLimit: number;
+  /** Milliseconds, monotonic. */
+  readonly clock: () => number;
+  readonly onUpcall: (batch: readonly Upcall[]) => void;
+  /** A port stopped by itself: its interface or namespace went. */
+  readonly onPortLost: (port: PortNo, why: string) => void;
+}
+
+export interface Datapath {
+  /** @throws WeftError when the port cannot be opened; nothing is left behind then. */
+  portAdd(port: PortNo, spec: PortSpec): void;
+  portDel(port: PortNo, options?: { readonly keep?: boolean }): void;
+  /** False when a limit (flows, masks) refuses it: the flow then stays on the slow path. */
+  flowPut(flow: FlowPut): boolean;
+  flowDel(id: FlowId): void;
+  flowDump(): Iterable<FlowEntry>;
+  /** Runs actions on the frames parked behind an upcall, in order, or on a frame that weft made. */
+  execute(what: UpcallToken | OriginatedFrame, actions: readonly Action[]): void;
+  /** Copies frames to `sink` until called with null. Frames beyond a bounded queue are left out, never delayed. */
+  mirror(options: MirrorOptions | null, sink?: (frames: readonly MirroredFrame[]) => void): void;
+  counters(): DatapathCounters;
+  /** Stops all threads and closes all ports, keeping TAPs. Parked frames are dropped. */
+  close(): void;
+}
+
+/** The way in for `memory` ports; runs the frame to completion before it returns. */
+export interface Injectable {
+  inject(port: PortNo, frame: Uint8Array): void;
+  injectDatagram(port: PortNo, datagram: Datagram): void;
+}

@@ -1,0 +1,87 @@
+/**
+ * Frames from and to the kernel for the reference datapath: TAPs and the VXLAN
+ * sockets of the addon, without its datapath. native/io/frame_io.h has the how.
+ */
+import { WeftError } from '../error.ts';
+import { reasonName, type DropReason } from '../flow/reason.ts';
+import type { PortNo } from '../flow/types.ts';
+import { loadAddon } from './binding.ts';
+import { errnoName, ioError, lostText } from './io-error.ts';
+import type { KernelIo, PortNetns, ReceivedFrame } from './reference.ts';
+
+/** The class `FrameIo` of the addon (native/addon_frame_io.cc). Errors are negative errno. */
+export interface NativeFrameIo {
+  addTap(port: number, netns: string, ifname: string): PortNetns | number;
+  openUnderlay(port: number, local: Uint8Array, l4Port: number): number;
+  remove(port: number, keep: boolean): number;
+  take(max: number): ReceivedFrame[];
+  takeLost(): { readonly port: PortNo; readonly errno: number }[];
+  send(port: number, frame: Uint8Array): number;
+  sendUnderlay(remote: Uint8Array, entropy: number, payload: Uint8Array): number;
+  close(): void;
+}
+
+export type NativeFrameIoClass = new (notify: () => void) => NativeFrameIo;
+
+/** `kNoDrop` of native/reason.h. */
+const SENT = 255;
+
+export class FrameIo implements KernelIo {
+  readonly #native: NativeFrameIo;
+
+  /**
+   * @param onWake frames wait after none did; may also be called when none do
+   * @param onLost a port reads no more, and `why`; it stays until `remove`
+   */
+  constructor(onWake: () => void, onLost: (port: PortNo, why: string) => void) {
+    const notify = (): void => {
+      for (const { port, errno } of this.#native.takeLost()) onLost(port, lostText(errno));
+      onWake();
+    };
+    // What is thrown inside a native callback would only become a warning.
+    this.#native = new (loadAddon().FrameIo)(() => queueMicrotask(notify));
+  }
+
+  /** Makes or re-attaches `ifname` in the namespace at path `netns`. @throws WeftError, nothing is left behind. */
+  addTap(port: PortNo, netns: string, ifname: string): PortNetns {
+    const opened = this.#native.addTap(port, netns, ifname);
+    if (typeof opened === 'number') throw ioError(-opened, { kind: 'tap', netns, ifname });
+    return opened;
+  }
+
+  /** @param local 16 bytes, IPv4-mapped or IPv6. @throws WeftError, nothing is left behind. */
+  openUnderlay(port: PortNo, local: Uint8Array, l4Port: number): void {
+    const error = this.#native.openUnderlay(port, local, l4Port);
+    if (error !== 0) throw ioError(-error, { kind: 'vxlan', local, l4Port });
+  }
+
+  /** Closes a port and throws away what it received. With `keep` a TAP stays where it is, for a later `addTap`. */
+  remove(port: PortNo, keep: boolean): void {
+    const error = this.#native.remove(port, keep);
+    if (error !== 0) throw new WeftError('system', `port ${port} could not be removed (${errnoName(-error)})`);
+  }
+
+  /** Up to `max` frames that the caller owns. After fewer than `max`, `onWake` tells of the next. */
+  take(max: number): ReceivedFrame[] {
+    return this.#native.take(max);
+  }
+
+  /** Writes an Ethernet frame whose checksums are complete. The reason if the kernel refused it. */
+  send(port: PortNo, frame: Uint8Array): DropReason | undefined {
+    return reasonOf(this.#native.send(port, frame));
+  }
+
+  /** Sends `payload`, VXLAN header first, to `remote` (16 bytes) from a source port that `entropy` chooses. */
+  sendUnderlay(remote: Uint8Array, entropy: number, payload: Uint8Array): DropReason | undefined {
+    return reasonOf(this.#native.sendUnderlay(remote, entropy, payload));
+  }
+
+  /** Closes everything; TAPs stay. */
+  close(): void {
+    this.#native.close();
+  }
+}
+
+function reasonOf(number: number): DropReason | undefined {
+  return number === SENT ? undefined : reasonName(number);
+}

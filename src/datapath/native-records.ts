@@ -1,0 +1,131 @@
+/**
+ * Records as the addon packs them: the structs `UpcallRecord` (native/pending.h),
+ * `MirrorRecord` (native/mirror.h), `FlowRecord` and the numbers of `Counters`
+ * (native/addon.cc), in the byte order of the machine. All results are copies.
+ */
+import { endianness } from 'node:os';
+import { ACTION_BYTES, decodeActions } from '../flow/action.ts';
+import { KEY_BYTES } from '../flow/fields.ts';
+import { dropReasons, type DropReason } from '../flow/reason.ts';
+import type { FlowId, PortNo } from '../flow/types.ts';
+import {
+  HEAD_BYTES,
+  type DatapathCounters,
+  type FlowEntry,
+  type MirroredFrame,
+  type PortCounters,
+  type Upcall,
+} from './datapath.ts';
+
+const LITTLE = endianness() === 'LE';
+
+const UPCALL = {
+  token: 0,
+  length: 8,
+  headLength: 12,
+  key: 16,
+  head: 16 + KEY_BYTES,
+  size: 16 + KEY_BYTES + HEAD_BYTES,
+};
+const MIRROR = { port: 0, direction: 2, length: 4, copied: 8, timeMs: 16, size: 24 };
+const FLOW = {
+  id: 0,
+  actions: 4,
+  packets: 8,
+  bytes: 16,
+  lastUsedMs: 24,
+  key: 32,
+  mask: 32 + KEY_BYTES,
+  size: 32 + 2 * KEY_BYTES,
+};
+
+export function readUpcalls(bytes: Uint8Array): Upcall[] {
+  const view = viewOf(bytes);
+  const upcalls: Upcall[] = [];
+  for (let at = 0; at < bytes.length; at += UPCALL.size) {
+    const head = at + UPCALL.head;
+    upcalls.push({
+      token: view.getFloat64(at + UPCALL.token, LITTLE),
+      key: bytes.slice(at + UPCALL.key, head),
+      head: bytes.slice(head, head + view.getUint32(at + UPCALL.headLength, LITTLE)),
+      lengthBytes: view.getUint32(at + UPCALL.length, LITTLE),
+    });
+  }
+  return upcalls;
+}
+
+export function readMirrored(bytes: Uint8Array): MirroredFrame[] {
+  const view = viewOf(bytes);
+  const frames: MirroredFrame[] = [];
+  for (let at = 0; at < bytes.length; ) {
+    const data = at + MIRROR.size;
+    const copied = view.getUint32(at + MIRROR.copied, LITTLE);
+    frames.push({
+      port: view.getUint16(at + MIRROR.port, LITTLE) as PortNo,
+      direction: view.getUint16(at + MIRROR.direction, LITTLE) === 0 ? 'rx' : 'tx',
+      timeMs: view.getFloat64(at + MIRROR.timeMs, LITTLE),
+      lengthBytes: view.getUint32(at + MIRROR.length, LITTLE),
+      bytes: bytes.slice(data, data + copied),
+    });
+    at = data + Math.ceil(copied / 8) * 8;
+  }
+  return frames;
+}
+
+export function readFlows(bytes: Uint8Array): FlowEntry[] {
+  const view = viewOf(bytes);
+  const flows: FlowEntry[] = [];
+  for (let at = 0; at < bytes.length; ) {
+    const actions = at + FLOW.size;
+    const next = actions + view.getUint32(at + FLOW.actions, LITTLE) * ACTION_BYTES;
+    flows.push({
+      id: view.getUint32(at + FLOW.id, LITTLE) as FlowId,
+      key: bytes.slice(at + FLOW.key, at + FLOW.mask),
+      mask: bytes.slice(at + FLOW.mask, actions),
+      actions: decodeActions(bytes.subarray(actions, next)),
+      packets: view.getFloat64(at + FLOW.packets, LITTLE),
+      bytes: view.getFloat64(at + FLOW.bytes, LITTLE),
+      lastUsedMs: view.getFloat64(at + FLOW.lastUsedMs, LITTLE),
+    });
+    at = next;
+  }
+  return flows;
+}
+
+export function readCounters(numbers: Float64Array): DatapathCounters {
+  let at = 0;
+  const next = (): number => numbers[at++]!;
+  const drops = (): Partial<Record<DropReason, number>> => {
+    const counts: Partial<Record<DropReason, number>> = {};
+    for (const [reason] of dropReasons) {
+      const count = next();
+      if (count > 0) counts[reason] = count;
+    }
+    return counts;
+  };
+  // In the order in which they are packed.
+  const totals = {
+    rx: next(),
+    originated: next(),
+    copies: next(),
+    segments: next(),
+    tx: next(),
+    consumed: next(),
+    coalesced: next(),
+    held: next(),
+    upcalls: next(),
+    flows: next(),
+    masks: next(),
+    drops: drops(),
+  };
+  const ports = new Map<PortNo, PortCounters>();
+  while (at < numbers.length) {
+    const port = next() as PortNo;
+    ports.set(port, { rxFrames: next(), rxBytes: next(), txFrames: next(), txBytes: next(), drops: drops() });
+  }
+  return { ...totals, ports };
+}
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

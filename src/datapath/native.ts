@@ -1,0 +1,259 @@
+/**
+ * The native datapath: the contract of `datapath.ts` over the addon. The way of
+ * a frame is in native/datapath.h; here is only what crosses between it and
+ * JavaScript.
+ *
+ * With 1 thread, frames move on a thread of their own between TAPs and the
+ * underlay, and upcalls come from the event loop, a batch a turn, so that a
+ * flood of misses does not starve the process. With 0 threads frames move
+ * between memory ports inside `inject` and `execute`. As in the reference
+ * datapath, what they transmit waits in an outbox until the addon has returned,
+ * and upcalls are delivered before the outermost of these calls returns.
+ */
+import { WeftError } from '../error.ts';
+import { encodeActions, type Action } from '../flow/action.ts';
+import type { FlowId, PortNo } from '../flow/types.ts';
+import { loadAddon, type NativeDatapath, type NativeWaiting } from './binding.ts';
+import {
+  UPCALL_BATCH,
+  type Datagram,
+  type Datapath,
+  type DatapathCounters,
+  type DatapathOptions,
+  type FlowEntry,
+  type FlowPut,
+  type Injectable,
+  type MirroredFrame,
+  type MirrorOptions,
+  type OriginatedFrame,
+  type PortSpec,
+  type UpcallToken,
+} from './datapath.ts';
+import { errnoName, ioError, lostText } from './io-error.ts';
+import { readCounters, readFlows, readMirrored, readUpcalls } from './native-records.ts';
+
+/** Which network namespace a TAP is in, and whether it was made now or re-attached. */
+export interface TapNetns {
+  readonly dev: bigint;
+  readonly ino: bigint;
+  readonly created: boolean;
+}
+
+export interface NativeOptions extends DatapathOptions {
+  /** 1: TAP and VXLAN ports on a thread of their own. 0: memory ports on the caller's. */
+  readonly threads: 0 | 1;
+}
+
+export interface NativeSwitch extends Datapath, Injectable {
+  /** Undefined for a port that is no TAP. */
+  portNetns(port: PortNo): TapNetns | undefined;
+}
+
+/** @throws WeftError when the addon is missing or was built from other sources. */
+export function openNativeDatapath(options: NativeOptions): NativeSwitch {
+  return new Native(options);
+}
+
+class Native implements NativeSwitch {
+  readonly #options: NativeOptions;
+  readonly #native: NativeDatapath;
+  readonly #ports = new Map<PortNo, PortSpec>();
+  readonly #netns = new Map<PortNo, TapNetns>();
+  #sink: ((frames: readonly MirroredFrame[]) => void) | undefined;
+  #outbox: (() => void)[] = [];
+  #transmitting = false;
+  #inside = false;
+  #closed = false;
+
+  constructor(options: NativeOptions) {
+    this.#options = options;
+    this.#native = new (loadAddon().Datapath)(options.threads, options.flowLimit, {
+      // What is thrown inside a native callback would only become a warning.
+      wake: () => queueMicrotask(() => this.#turn()),
+      transmit: (port, frame) => {
+        const spec = this.#ports.get(port as PortNo);
+        if (spec?.kind === 'memory') this.#outbox.push(() => spec.transmit(frame));
+      },
+      transmitDatagram: (port, destination, sourcePort, payload) => {
+        const spec = this.#ports.get(port as PortNo);
+        if (spec?.kind !== 'memory-vxlan') return;
+        const datagram = { source: spec.local, destination, sourcePort, payload };
+        this.#outbox.push(() => spec.transmit(datagram));
+      },
+    });
+    this.#native.setClock(options.clock());
+  }
+
+  // Ports
+
+  portAdd(port: PortNo, spec: PortSpec): void {
+    if (this.#closed) throw new WeftError('conflict', 'the datapath is closed');
+    if (this.#ports.has(port)) throw new WeftError('conflict', `port ${port} exists already`);
+    const tunnel = [...this.#ports].find(([, one]) => isTunnel(one))?.[0];
+    if (isTunnel(spec) && tunnel !== undefined) {
+      throw new WeftError('conflict', `port ${port}: port ${tunnel} is the VXLAN port already`);
+    }
+    const isMemory = spec.kind === 'memory' || spec.kind === 'memory-vxlan';
+    if (isMemory !== (this.#options.threads === 0)) {
+      const accepted = isMemory ? 'tap and vxlan ports' : 'memory ports';
+      throw new WeftError(
+        'invalid',
+        `port ${port}: a datapath with ${this.#options.threads} threads has ${accepted}, not "${spec.kind}"`,
+      );
+    }
+    this.#open(port, spec);
+    this.#ports.set(port, spec);
+  }
+
+  #open(port: PortNo, spec: PortSpec): void {
+    switch (spec.kind) {
+      case 'tap': {
+        const opened = this.#native.addTap(port, spec.netns, spec.ifname);
+        if (typeof opened === 'number') throw ioError(-opened, spec);
+        this.#netns.set(port, opened);
+        return;
+      }
+      case 'vxlan': {
+        const error = this.#native.addVxlan(port, spec.local, spec.l4Port);
+        if (error !== 0) throw ioError(-error, spec);
+        return;
+      }
+      case 'memory':
+        return succeeded(port, this.#native.addMemory(port));
+      case 'memory-vxlan':
+        return succeeded(port, this.#native.addMemoryVxlan(port, spec.local));
+      default:
+        spec satisfies never;
+    }
+  }
+
+  portDel(port: PortNo, { keep = false }: { readonly keep?: boolean } = {}): void {
+    if (!this.#ports.delete(port)) return;
+    this.#netns.delete(port);
+    const error = this.#native.removePort(port, keep);
+    if (error !== 0) throw new WeftError('system', `port ${port} could not be removed (${errnoName(-error)})`);
+  }
+
+  portNetns(port: PortNo): TapNetns | undefined {
+    return this.#netns.get(port);
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#ports.clear();
+    this.#netns.clear();
+    this.#native.close();
+  }
+
+  // Frames in and out of memory ports
+
+  inject(port: PortNo, frame: Uint8Array): void {
+    if (this.#ports.get(port)?.kind !== 'memory') throw new WeftError('not_found', `port ${port} is no memory port`);
+    this.#enter(() => this.#native.inject(port, frame));
+  }
+
+  injectDatagram(port: PortNo, datagram: Datagram): void {
+    if (this.#ports.get(port)?.kind !== 'memory-vxlan') {
+      throw new WeftError('not_found', `port ${port} is no memory-vxlan port`);
+    }
+    this.#enter(() => this.#native.injectDatagram(port, datagram.source, datagram.payload));
+  }
+
+  /** Empties the outbox; what `transmit` brings back in goes to its end. */
+  #transmit(): void {
+    if (this.#transmitting) return;
+    this.#transmitting = true;
+    try {
+      for (let next = this.#outbox.shift(); next; next = this.#outbox.shift()) next();
+    } finally {
+      this.#transmitting = false;
+    }
+  }
+
+  // Upcalls
+
+  execute(what: UpcallToken | OriginatedFrame, actions: readonly Action[]): void {
+    const encoded = encodeActions(actions);
+    this.#enter(() => {
+      if (typeof what === 'number') this.#native.execute(what, encoded);
+      else this.#native.originate(what.frame, encoded);
+    });
+  }
+
+  /** Runs `work` and transmits what came of it; with 0 threads the outermost call then hands over the rest. */
+  #enter(work: () => void): void {
+    if (this.#options.threads === 1) return work();
+    this.#native.setClock(this.#options.clock());
+    if (this.#inside) {
+      work();
+      return this.#transmit();
+    }
+    this.#inside = true;
+    try {
+      work();
+      this.#transmit();
+      while (this.#deliver() > 0);
+    } finally {
+      this.#inside = false;
+    }
+  }
+
+  /** A turn of the event loop, with 1 thread. */
+  #turn(): void {
+    if (this.#closed) return;
+    try {
+      if (this.#deliver() < UPCALL_BATCH) return;
+    } catch (error) {
+      setImmediate(() => this.#turn());
+      throw error;
+    }
+    setImmediate(() => this.#turn());
+  }
+
+  /** Hands over what waits. Returns the number of upcalls. */
+  #deliver(): number {
+    const { upcalls, mirrored, lost }: NativeWaiting = this.#native.takeWaiting();
+    for (const { port, errno } of lost) this.#options.onPortLost(port as PortNo, lostText(errno));
+    if (mirrored.length > 0) this.#sink?.(readMirrored(mirrored));
+    const batch = readUpcalls(upcalls);
+    if (batch.length > 0) this.#options.onUpcall(batch);
+    return batch.length;
+  }
+
+  // Flows, mirror, counters
+
+  flowPut({ id, key, mask, actions }: FlowPut): boolean {
+    if (this.#options.threads === 0) this.#native.setClock(this.#options.clock());
+    return this.#native.flowPut(id, key, mask, encodeActions(actions));
+  }
+
+  flowDel(id: FlowId): void {
+    this.#native.flowDel(id);
+  }
+
+  *flowDump(): Generator<FlowEntry> {
+    for (let cursor = 0; cursor >= 0; ) {
+      const { flows, next } = this.#native.flowDump(cursor);
+      yield* readFlows(flows);
+      cursor = next;
+    }
+  }
+
+  mirror(options: MirrorOptions | null, sink?: (frames: readonly MirroredFrame[]) => void): void {
+    this.#sink = options ? sink : undefined;
+    if (options) this.#native.mirrorStart(options.port ?? 0, options.snapBytes);
+    else this.#native.mirrorStop();
+  }
+
+  counters(): DatapathCounters {
+    return readCounters(this.#native.counters());
+  }
+}
+
+function isTunnel(spec: PortSpec): boolean {
+  return spec.kind === 'vxlan' || spec.kind === 'memory-vxlan';
+}
+
+function succeeded(port: PortNo, error: number): void {
+  if (error !== 0) throw new WeftError('internal', `port ${port} could not be added (${errnoName(-error)})`);
+}

@@ -1,0 +1,31 @@
+/**
+ * The one error class of weft. `code` is stable and for programs; the message
+ * is one line for a person: what is wrong, the value, and what is accepted.
+ */
+export type ErrorCode =
+  /** Wrong usage of the command line: exit code 2. */
+  | 'usage'
+  /** A value that is not accepted. */
+  | 'invalid'
+  | 'not_found'
+  /** Taken, in use, or not possible in this state. */
+  | 'conflict'
+  /** A limit or a pool is used up. */
+  | 'exhausted'
+  /** The kernel refused: rights, missing features, addresses in use. */
+  | 'system'
+  /** The daemon cannot be reached. */
+  | 'unreachable'
+  /** The stored state is damaged or of another version. */
+  | 'state'
+  | 'internal';
+
+export class WeftError extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'WeftError';
+    this.code = code;
+  }
+}

@@ -1,0 +1,92 @@
+/**
+ * Actions: what the datapath can do with a frame. A small closed set of plain
+ * data, so that every tier (native, reference, a later one in the kernel) can
+ * run it, and a decision can be stored, compared and printed.
+ *
+ * A decision is a non-empty list, run in order. Exactly one of these holds:
+ * one or more `output`/`encap` (each further one counts as a copy), or a
+ * single `drop`, or a single `consume`.
+ */
+import type { PortNo, Vni } from './types.ts';
+import type { DropReason } from './reason.ts';
+import { reasonName, reasonNumber } from './reason.ts';
+import { formatIp } from './types.ts';
+
+export type Action =
+  /** Send out of a local port. */
+  | { readonly op: 'output'; readonly port: PortNo }
+  /** Encapsulate in VXLAN and send to the VTEP (16 bytes, IPv4-mapped or IPv6). */
+  | { readonly op: 'encap'; readonly vni: Vni; readonly vtep: Uint8Array }
+  | { readonly op: 'drop'; readonly reason: DropReason }
+  /** weft takes the frame in itself (an ARP request that it answers). */
+  | { readonly op: 'consume' };
+
+/** Opcodes as the addon knows them (`native/action.h`, compared at load). */
+export const opcodes = { output: 1, encap: 2, drop: 3, consume: 4 } as const;
+
+/** Bytes of one encoded action: op (u8), 3 zero bytes, argument (u32, little-endian), address (16). */
+export const ACTION_BYTES = 24;
+
+/** Encodes for the addon. The result is owned by the caller. */
+export function encodeActions(actions: readonly Action[]): Uint8Array {
+  const bytes = new Uint8Array(actions.length * ACTION_BYTES);
+  const view = new DataView(bytes.buffer);
+  actions.forEach((action, index) => {
+    const at = index * ACTION_BYTES;
+    view.setUint8(at, opcodes[action.op]);
+    switch (action.op) {
+      case 'output':
+        view.setUint32(at + 4, action.port, true);
+        break;
+      case 'encap':
+        view.setUint32(at + 4, action.vni, true);
+        bytes.set(action.vtep, at + 8);
+        break;
+      case 'drop':
+        view.setUint32(at + 4, reasonNumber(action.reason), true);
+        break;
+      case 'consume':
+        break;
+      default:
+        action satisfies never;
+    }
+  });
+  return bytes;
+}
+
+/** The reverse of `encodeActions`. @throws RangeError on an unknown opcode. */
+export function decodeActions(bytes: Uint8Array): Action[] {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const actions: Action[] = [];
+  for (let at = 0; at < bytes.byteLength; at += ACTION_BYTES) {
+    const argument = view.getUint32(at + 4, true);
+    const op = view.getUint8(at);
+    if (op === opcodes.output) actions.push({ op: 'output', port: argument as PortNo });
+    else if (op === opcodes.encap)
+      actions.push({ op: 'encap', vni: argument as Vni, vtep: bytes.slice(at + 8, at + 24) });
+    else if (op === opcodes.drop) actions.push({ op: 'drop', reason: reasonName(argument) });
+    else if (op === opcodes.consume) actions.push({ op: 'consume' });
+    else throw new RangeError(`opcode ${op} does not exist`);
+  }
+  return actions;
+}
+
+/** As `weft trace` and `weft flows` print it; `portName` turns numbers into names. */
+export function formatActions(actions: readonly Action[], portName: (port: PortNo) => string = String): string {
+  return actions
+    .map((action) => {
+      switch (action.op) {
+        case 'output':
+          return `output(${portName(action.port)})`;
+        case 'encap':
+          return `encap(vni=${action.vni},vtep=${formatIp(action.vtep)})`;
+        case 'drop':
+          return `drop(${action.reason})`;
+        case 'consume':
+          return 'consume';
+        default:
+          return action satisfies never;
+      }
+    })
+    .join(', ');
+}

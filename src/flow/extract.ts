@@ -1,0 +1,278 @@
+/**
+ * From a frame to its flow key, in the order of the wire:
+ *
+ *   1. Ethernet and at most one VLAN tag
+ *   2. ARP, or
+ *   3. IPv4, or 4. IPv6 with a bounded walk over its extension headers
+ *   5. the L4 header, unless this is a later fragment
+ *   6. neighbor discovery
+ *
+ * A frame is either what its headers say, or it has a drop reason: there is no
+ * partial key. `native/extract.cc` follows the very same rules, which the
+ * differential test holds against each other. Offsets are read in place, since
+ * this runs for every frame of the reference datapath. Checksums are not
+ * verified here: the receiving host does that.
+ */
+import { FRAG_FIRST, FRAG_LATER, KEY_BYTES, fields } from './fields.ts';
+import type { DropReason } from './reason.ts';
+import { ARP_BYTES } from '../wire/arp.ts';
+import { ETH_ARP, ETH_HEADER_BYTES, ETH_IPV4, ETH_IPV6, ETH_QINQ, ETH_TYPE_MIN, ETH_VLAN } from '../wire/ethernet.ts';
+import { ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
+import { IP_ICMP, IP_ICMPV6, IP_SCTP, IP_TCP, IP_UDP, IPV4_HEADER_BYTES } from '../wire/ipv4.ts';
+import {
+  EXT_AUTHENTICATION,
+  EXT_DESTINATION,
+  EXT_FRAGMENT,
+  EXT_HOP_BY_HOP,
+  EXT_MOBILITY,
+  EXT_ROUTING,
+  IPV6_HEADER_BYTES,
+} from '../wire/ipv6.ts';
+import {
+  ND_HOP_LIMIT,
+  ND_NEIGHBOR_ADVERTISEMENT,
+  ND_NEIGHBOR_SOLICITATION,
+  ND_OPTION_SOURCE_LLA,
+  ND_OPTION_TARGET_LLA,
+  ND_REDIRECT,
+  ND_ROUTER_ADVERTISEMENT,
+  ND_ROUTER_SOLICITATION,
+} from '../wire/nd.ts';
+
+/** The longest frame that weft carries. */
+export const MAX_FRAME_BYTES = 65535;
+/** Extension headers that are walked; a packet with more is dropped. */
+export const MAX_EXTENSIONS = 8;
+/** What 802.3 lengths read as in `eth_type`. */
+export const ETH_TYPE_LENGTH = 0x05ff;
+
+export type Extracted =
+  /** `lengthBytes`: without what follows the IP packet (padding, trailers). */
+  { readonly ok: true; readonly lengthBytes: number } | { readonly ok: false; readonly reason: DropReason };
+
+const ETH_DST = fields.eth_dst.offset;
+const ETH_TYPE = fields.eth_type.offset;
+const VLAN_TCI = fields.vlan_tci.offset;
+const IP_SRC = fields.ip_src.offset;
+const IP_DST = fields.ip_dst.offset;
+const IP_PROTO = fields.ip_proto.offset;
+const IP_TOS = fields.ip_tos.offset;
+const IP_TTL = fields.ip_ttl.offset;
+const IP_FRAG = fields.ip_frag.offset;
+const L4_SRC = fields.l4_src.offset;
+const L4_DST = fields.l4_dst.offset;
+const ND_LLA = fields.nd_lla.offset;
+const ND_TARGET = fields.nd_target.offset;
+
+/**
+ * Fills `key` (KEY_BYTES) from `eth_dst` on. `in_port`, `tun_vni` and `tun_src`
+ * come before that and are the caller's: a frame does not say them. After a
+ * failure the key holds nothing of use.
+ */
+export function extract(frame: Uint8Array, key: Uint8Array): Extracted {
+  if (frame.length < ETH_HEADER_BYTES) return failed('frame_too_short');
+  if (frame.length > MAX_FRAME_BYTES) return failed('frame_too_long');
+  key.fill(0, ETH_DST, KEY_BYTES);
+  copy(frame, 0, key, ETH_DST, 12);
+
+  let type = u16(frame, 12);
+  let at = ETH_HEADER_BYTES;
+  if (type === ETH_VLAN || type === ETH_QINQ) {
+    if (frame.length < at + 4) return failed('frame_too_short');
+    key[VLAN_TCI] = frame[at]! | 0x10;
+    key[VLAN_TCI + 1] = frame[at + 1]!;
+    type = u16(frame, at + 2);
+    at += 4;
+  }
+  if (type < ETH_TYPE_MIN) type = ETH_TYPE_LENGTH;
+  key[ETH_TYPE] = type >>> 8;
+  key[ETH_TYPE + 1] = type;
+
+  switch (type) {
+    case ETH_ARP:
+      return arp(frame, at, key);
+    case ETH_IPV4:
+      return ipv4(frame, at, key);
+    case ETH_IPV6:
+      return ipv6(frame, at, key);
+    default:
+      return { ok: true, lengthBytes: frame.length };
+  }
+}
+
+/** ARP for IPv4 over Ethernet only; an operation over 255 reads as 0. */
+function arp(frame: Uint8Array, at: number, key: Uint8Array): Extracted {
+  const fits = frame.length >= at + ARP_BYTES;
+  if (!fits || u16(frame, at) !== 1 || u16(frame, at + 2) !== ETH_IPV4 || frame[at + 4] !== 6 || frame[at + 5] !== 4) {
+    return failed('arp_malformed');
+  }
+  if (frame[at + 6] === 0) key[IP_PROTO] = frame[at + 7]!;
+  copy(frame, at + 8, key, ND_LLA, 6);
+  copyMapped(frame, at + 14, key, IP_SRC);
+  copyMapped(frame, at + 24, key, IP_DST);
+  return { ok: true, lengthBytes: frame.length };
+}
+
+function ipv4(frame: Uint8Array, at: number, key: Uint8Array): Extracted {
+  const present = frame.length - at;
+  if (present < IPV4_HEADER_BYTES || frame[at]! >>> 4 !== 4) return failed('ipv4_malformed');
+  const headerBytes = (frame[at]! & 15) * 4;
+  const totalBytes = u16(frame, at + 2);
+  if (headerBytes < IPV4_HEADER_BYTES || totalBytes < headerBytes || totalBytes > present) {
+    return failed('ipv4_malformed');
+  }
+  key[IP_TOS] = frame[at + 1]!;
+  key[IP_TTL] = frame[at + 8]!;
+  key[IP_PROTO] = frame[at + 9]!;
+  copyMapped(frame, at + 12, key, IP_SRC);
+  copyMapped(frame, at + 16, key, IP_DST);
+  const fragment = u16(frame, at + 6);
+  if ((fragment & 0x1fff) !== 0) key[IP_FRAG] = FRAG_LATER;
+  else if ((fragment & 0x2000) !== 0) key[IP_FRAG] = FRAG_FIRST;
+  return l4(frame, at + headerBytes, at + totalBytes, key, false);
+}
+
+function ipv6(frame: Uint8Array, at: number, key: Uint8Array): Extracted {
+  const present = frame.length - at;
+  if (present < IPV6_HEADER_BYTES || frame[at]! >>> 4 !== 6) return failed('ipv6_malformed');
+  const payloadBytes = u16(frame, at + 4);
+  let next = frame[at + 6]!;
+  if (IPV6_HEADER_BYTES + payloadBytes > present) return failed('ipv6_malformed');
+  // RFC 2675: the length is in an option then. Nothing that long fits a frame.
+  if (payloadBytes === 0 && next === EXT_HOP_BY_HOP) return failed('ipv6_malformed');
+  key[IP_TOS] = u16(frame, at) >>> 4;
+  key[IP_TTL] = frame[at + 7]!;
+  copy(frame, at + 8, key, IP_SRC, 32);
+
+  const end = at + IPV6_HEADER_BYTES + payloadBytes;
+  let header = at + IPV6_HEADER_BYTES;
+  for (let walked = 0; isExtension(next); walked++) {
+    if (walked === MAX_EXTENSIONS || end - header < 8) return failed('ipv6_ext_headers');
+    const sizeBytes = extensionBytes(next, frame[header + 1]!);
+    if (sizeBytes > end - header) return failed('ipv6_ext_headers');
+    if (next === EXT_FRAGMENT) {
+      const fragment = u16(frame, header + 2);
+      if ((fragment & 0xfff8) !== 0) key[IP_FRAG] = FRAG_LATER;
+      else if ((fragment & 1) !== 0) key[IP_FRAG] = FRAG_FIRST;
+    }
+    next = frame[header]!;
+    header += sizeBytes;
+    // What follows is payload of another packet's middle, not a header.
+    if (key[IP_FRAG] === FRAG_LATER) break;
+  }
+  key[IP_PROTO] = next;
+  return l4(frame, header, end, key, true);
+}
+
+function isExtension(header: number): boolean {
+  switch (header) {
+    case EXT_HOP_BY_HOP:
+    case EXT_ROUTING:
+    case EXT_FRAGMENT:
+    case EXT_AUTHENTICATION:
+    case EXT_DESTINATION:
+    case EXT_MOBILITY:
+      return true;
+    default:
+      return false;
+  }
+}
+
+/** RFC 8200 §4, RFC 4302 §2.2 (AH counts in 4 bytes, less 2); never below 8. */
+function extensionBytes(header: number, length: number): number {
+  if (header === EXT_FRAGMENT) return 8;
+  return header === EXT_AUTHENTICATION ? (length + 2) * 4 : (length + 1) * 8;
+}
+
+/** The packet's L4 header lies in [at, end). */
+function l4(frame: Uint8Array, at: number, end: number, key: Uint8Array, v6: boolean): Extracted {
+  if (key[IP_FRAG] === FRAG_LATER) return { ok: true, lengthBytes: end };
+  const present = end - at;
+  switch (key[IP_PROTO]) {
+    case IP_TCP: {
+      const headerBytes = present < 20 ? 0 : (frame[at + 12]! >>> 4) * 4;
+      if (headerBytes < 20 || headerBytes > present) return failed('l4_truncated');
+      copy(frame, at, key, L4_SRC, 4);
+      break;
+    }
+    case IP_UDP:
+      if (present < 8) return failed('l4_truncated');
+      copy(frame, at, key, L4_SRC, 4);
+      break;
+    case IP_SCTP:
+      if (present < 12) return failed('l4_truncated');
+      copy(frame, at, key, L4_SRC, 4);
+      break;
+    case IP_ICMP:
+      if (v6) break;
+      if (present < 8) return failed('l4_truncated');
+      icmpTypeAndCode(frame, at, key);
+      break;
+    case IP_ICMPV6: {
+      if (!v6) break;
+      const type = frame[at];
+      const echo = type === ICMPV6_ECHO_REQUEST || type === ICMPV6_ECHO_REPLY;
+      if (present < 4 || (echo && present < 8)) return failed('l4_truncated');
+      icmpTypeAndCode(frame, at, key);
+      if (!neighborDiscovery(frame, at, end, key)) return failed('nd_malformed');
+      break;
+    }
+    default:
+  }
+  return { ok: true, lengthBytes: end };
+}
+
+function icmpTypeAndCode(frame: Uint8Array, at: number, key: Uint8Array): void {
+  key[L4_SRC + 1] = frame[at]!;
+  key[L4_DST + 1] = frame[at + 1]!;
+}
+
+/** RFC 4861 §7.1 less the checksum. False: malformed; true also for what is no ND message. */
+function neighborDiscovery(frame: Uint8Array, at: number, end: number, key: Uint8Array): boolean {
+  const type = frame[at]!;
+  switch (type) {
+    case ND_ROUTER_SOLICITATION:
+    case ND_ROUTER_ADVERTISEMENT:
+    case ND_REDIRECT:
+      return key[IP_TTL] === ND_HOP_LIMIT && frame[at + 1] === 0;
+    case ND_NEIGHBOR_SOLICITATION:
+    case ND_NEIGHBOR_ADVERTISEMENT:
+      break;
+    default:
+      return true;
+  }
+  if (key[IP_FRAG] !== 0 || key[IP_TTL] !== ND_HOP_LIMIT || frame[at + 1] !== 0 || end - at < 24) return false;
+  copy(frame, at + 8, key, ND_TARGET, 16);
+  const wanted = type === ND_NEIGHBOR_SOLICITATION ? ND_OPTION_SOURCE_LLA : ND_OPTION_TARGET_LLA;
+  let found = false;
+  for (let option = at + 24; option < end; ) {
+    if (end - option < 8) return false;
+    const sizeBytes = frame[option + 1]! * 8;
+    if (sizeBytes === 0 || sizeBytes > end - option) return false;
+    if (frame[option] === wanted && !found) {
+      found = true;
+      if (sizeBytes === 8) copy(frame, option + 2, key, ND_LLA, 6);
+    }
+    option += sizeBytes;
+  }
+  return true;
+}
+
+function failed(reason: DropReason): Extracted {
+  return { ok: false, reason };
+}
+
+function u16(bytes: Uint8Array, at: number): number {
+  return (bytes[at]! << 8) | bytes[at + 1]!;
+}
+
+function copy(from: Uint8Array, at: number, to: Uint8Array, toAt: number, length: number): void {
+  for (let i = 0; i < length; i++) to[toAt + i] = from[at + i]!;
+}
+
+/** 4 bytes as an IPv4-mapped address. */
+function copyMapped(from: Uint8Array, at: number, key: Uint8Array, keyAt: number): void {
+  key[keyAt + 10] = 0xff;
+  key[keyAt + 11] = 0xff;
+  copy(from, at, key, keyAt + 12, 4);
+}

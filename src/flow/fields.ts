@@ -1,0 +1,74 @@
+/**
+ * THE field table: every header field that a decision may read, and where it
+ * lies in the flow key.
+ *
+ * The flow key is a flat record of KEY_BYTES bytes, the same in TypeScript and
+ * in the addon (`native/key.h`; `datapath/binding.ts` compares both at load).
+ * All numbers are big-endian, so addresses are the bytes of the wire. IPv4
+ * addresses are IPv4-mapped IPv6 (`::ffff:a.b.c.d`, RFC 4291 §2.5.5.2), so one
+ * field serves both families. Fields that a frame does not have are zero.
+ *
+ * A new field goes here, into `extract.ts` and into `native/key.h`: nowhere else.
+ */
+
+export type FieldKind = 'port' | 'u8' | 'u16' | 'u32' | 'mac' | 'ip';
+
+export interface Field {
+  readonly name: FieldName;
+  /** Offset in the flow key, in bytes. */
+  readonly offset: number;
+  /** Width in bytes: 1, 2, 4, 6 (MAC) or 16 (IP). */
+  readonly size: number;
+  readonly kind: FieldKind;
+}
+
+/** Bytes in a flow key and in a mask: 13 words of 64 bits. */
+export const KEY_BYTES = 104;
+
+const layout = {
+  /** Switch port that the frame came in by; the VXLAN port for tunnelled frames. */
+  in_port: [0, 4, 'port'],
+  /** VNI that it was decapsulated from (RFC 7348 §5); 0 when it came from a local port. */
+  tun_vni: [4, 4, 'u32'],
+  /** Underlay address of the VTEP that sent it; `::` when it came from a local port. */
+  tun_src: [8, 16, 'ip'],
+  eth_dst: [24, 6, 'mac'],
+  eth_src: [30, 6, 'mac'],
+  /** EtherType behind at most one VLAN tag; lengths (802.3, below 0x600) read as 0x05ff. */
+  eth_type: [36, 2, 'u16'],
+  /** 0: untagged. Otherwise the TCI of the outer 802.1Q/802.1ad tag with bit 0x1000 set. */
+  vlan_tci: [38, 2, 'u16'],
+  /** IPv4/IPv6 source, or the ARP sender protocol address. */
+  ip_src: [40, 16, 'ip'],
+  /** IPv4/IPv6 destination, or the ARP target protocol address. */
+  ip_dst: [56, 16, 'ip'],
+  /** IP protocol (the last header of an IPv6 chain), or the ARP operation. */
+  ip_proto: [72, 1, 'u8'],
+  /** DSCP and ECN. */
+  ip_tos: [73, 1, 'u8'],
+  /** TTL or hop limit. */
+  ip_ttl: [74, 1, 'u8'],
+  /** FRAG_NONE, FRAG_FIRST or FRAG_LATER; L4 fields are zero for later fragments. */
+  ip_frag: [75, 1, 'u8'],
+  /** TCP/UDP/SCTP source port, or ICMP type. */
+  l4_src: [76, 2, 'u16'],
+  /** TCP/UDP/SCTP destination port, or ICMP code. */
+  l4_dst: [78, 2, 'u16'],
+  /** ARP sender hardware address, or the link-layer address option of NS and NA; zero if absent. */
+  nd_lla: [80, 6, 'mac'],
+  /** Target address of a neighbor solicitation or advertisement (RFC 4861 §4.3, §4.4). */
+  nd_target: [88, 16, 'ip'],
+} as const satisfies Record<string, readonly [number, number, FieldKind]>;
+
+export type FieldName = keyof typeof layout;
+
+export const fields: { readonly [N in FieldName]: Field } = Object.fromEntries(
+  Object.entries(layout).map(([name, [offset, size, kind]]) => [name, { name, offset, size, kind }]),
+) as { [N in FieldName]: Field };
+
+/** All fields in the order of the key. */
+export const fieldList: readonly Field[] = Object.values(fields);
+
+export const FRAG_NONE = 0;
+export const FRAG_FIRST = 1;
+export const FRAG_LATER = 2;

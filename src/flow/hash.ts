@@ -1,0 +1,40 @@
+/**
+ * The flow hash: which UDP source port an encapsulated flow has (RFC 7348 §5),
+ * so that the underlay spreads flows over its paths and keeps each in order.
+ *
+ * It covers MACs, IP addresses, protocol and ports, but no ports of fragments:
+ * all fragments of a datagram take one path. `native/key.h` computes the same.
+ */
+import { FRAG_NONE, fields } from './fields.ts';
+import type { FlowKey } from './key.ts';
+
+/** Source ports in use: 49153 … 49153 + 63. */
+export const ENTROPY_PORTS = 64;
+export const ENTROPY_FIRST_PORT = 49153;
+
+/** 32 bits: FNV-1a, then the finalizer of MurmurHash3, since FNV alone mixes its low bits badly. */
+export function flowHash(key: FlowKey): number {
+  let hash = 0x811c9dc5;
+  hash = fnv1a(hash, key, fields.eth_dst.offset, fields.eth_type.offset);
+  hash = fnv1a(hash, key, fields.ip_src.offset, fields.ip_tos.offset);
+  if (key[fields.ip_frag.offset] === FRAG_NONE) {
+    hash = fnv1a(hash, key, fields.l4_src.offset, fields.nd_lla.offset);
+  }
+  hash ^= hash >>> 16;
+  hash = Math.imul(hash, 0x85ebca6b);
+  hash ^= hash >>> 13;
+  hash = Math.imul(hash, 0xc2b2ae35);
+  hash ^= hash >>> 16;
+  return hash >>> 0;
+}
+
+/** The UDP source port for frames of this flow. */
+export function entropyPort(key: FlowKey): number {
+  return ENTROPY_FIRST_PORT + (flowHash(key) % ENTROPY_PORTS);
+}
+
+function fnv1a(seed: number, bytes: Uint8Array, from: number, to: number): number {
+  let hash = seed;
+  for (let i = from; i < to; i++) hash = Math.imul(hash ^ bytes[i]!, 0x01000193);
+  return hash;
+}

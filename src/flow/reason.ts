@@ -1,0 +1,76 @@
+/**
+ * Drop reasons: the closed list of why a frame can end in weft.
+ *
+ * The number is its place here and crosses into the addon (`native/reason.h`,
+ * compared at load), so new ones go to the end of their group and both files
+ * change together. `datapath` reasons are counted by the datapath itself;
+ * `pipeline` reasons arrive as the argument of a drop action.
+ */
+export const dropReasons = [
+  // extract: the frame is not what its headers say
+  ['frame_too_short', 'shorter than an Ethernet header'],
+  ['frame_too_long', 'longer than the largest frame that weft carries (65,535 bytes)'],
+  ['bad_vnet_hdr', 'the virtio_net_hdr asks for what the frame cannot give'],
+  ['arp_malformed', 'ARP that is truncated or not Ethernet/IPv4'],
+  ['ipv4_malformed', 'IPv4 header length, version or total length does not fit the frame'],
+  ['ipv6_malformed', 'IPv6 version or payload length does not fit the frame'],
+  ['ipv6_ext_headers', 'IPv6 extension headers are truncated or more than 8'],
+  ['l4_truncated', 'the TCP, UDP, SCTP or ICMP header does not fit the packet'],
+  ['nd_malformed', 'neighbor discovery message that is truncated, has bad options or a hop limit under 255'],
+  // tunnel receive
+  ['vxlan_malformed', 'VXLAN header truncated or without its I flag (RFC 7348 §5)'],
+  ['vxlan_unknown_vni', 'no network here has this VNI'],
+  ['vxlan_unknown_vtep', 'the sender is not a known VTEP of this network'],
+  ['vxlan_own_address', 'the outer source is this host itself'],
+  ['vxlan_source_local', 'the inner source MAC belongs to a port of this host'],
+  // limits
+  ['upcall_queue_full', 'too many undecided flows wait from this port'],
+  ['upcall_parked_full', 'eight frames of this undecided flow wait already'],
+  ['upcall_lost', 'the decision failed or the port went before it came'],
+  // transmit
+  ['port_gone', 'the output port does not exist'],
+  ['port_down', 'the interface in the container is down'],
+  ['tx_error', 'the kernel refused the frame at a port'],
+  ['tx_too_big', 'larger than the MTU of the output port'],
+  ['underlay_mtu', 'larger than the underlay path takes (DF is set)'],
+  ['underlay_unreachable', 'the kernel has no route to the VTEP'],
+  ['underlay_error', 'the kernel refused the datagram to the underlay'],
+  ['underlay_missing', 'no underlay address is configured'],
+  // ingress
+  ['bad_source_mac', 'source MAC is zero or a group address'],
+  ['vlan_not_carried', 'VLAN tag on a network that carries none'],
+  ['bridge_control', 'STP, LLDP or another 802.1D reserved group address'],
+  ['spoof_mac', 'source MAC is not the port’s'],
+  ['spoof_ip4', 'IPv4 source is not one of the port’s addresses'],
+  ['spoof_ip6', 'IPv6 source is not one of the port’s addresses'],
+  ['spoof_arp', 'ARP sender is not the port’s MAC or address'],
+  ['spoof_nd', 'neighbor discovery speaks for an address or MAC that is not the port’s'],
+  ['rogue_ra', 'router advertisement or redirect from a workload'],
+  ['rogue_dhcp', 'DHCP server message from a workload'],
+  // bridge
+  ['same_port', 'the destination is the port that it came from'],
+  ['split_horizon', 'from one tunnel, and its destination is behind a tunnel'],
+  ['no_destination', 'flooded, but no other port or peer is in the network'],
+  ['port_unknown', 'the input port is in no network'],
+] as const satisfies readonly (readonly [string, string])[];
+
+export type DropReason = (typeof dropReasons)[number][0];
+
+const numbers = new Map<string, number>(dropReasons.map(([name], number) => [name, number]));
+
+/** The number by which the addon knows `reason`. */
+export function reasonNumber(reason: DropReason): number {
+  return numbers.get(reason)!;
+}
+
+/** The reason with `number`. @throws RangeError if there is none. */
+export function reasonName(number: number): DropReason {
+  const entry = dropReasons[number];
+  if (!entry) throw new RangeError(`drop reason ${number} does not exist`);
+  return entry[0];
+}
+
+/** One sentence for an operator. */
+export function reasonText(reason: DropReason): string {
+  return dropReasons[reasonNumber(reason)]![1];
+}

@@ -1,0 +1,85 @@
+/** The small values that every layer speaks of: branded numbers, MAC and IP bytes and their text. */
+import ipaddr from 'ipaddr.js';
+
+declare const brand: unique symbol;
+type Branded<T, B extends string> = T & { readonly [brand]: B };
+
+/** Number of a switch port, 1 … 65,535. Not a TCP or UDP port: that is an `l4Port`. */
+export type PortNo = Branded<number, 'PortNo'>;
+/** VXLAN network identifier, 1 … 16,777,215. */
+export type Vni = Branded<number, 'Vni'>;
+/** Number of a cached flow, unique while the switch runs. */
+export type FlowId = Branded<number, 'FlowId'>;
+
+/** The same address bytes? */
+export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
+
+/** 6 bytes from `02:00:00:00:00:01`. @throws RangeError when it is no MAC address. */
+export function parseMac(text: string): Uint8Array {
+  if (!/^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i.test(text)) throw new RangeError(`"${text}" is not a MAC address`);
+  return Uint8Array.from(text.split(/[:-]/), (hex) => Number.parseInt(hex, 16));
+}
+
+const hex = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
+
+export function formatMac(mac: Uint8Array): string {
+  return `${hex[mac[0]!]}:${hex[mac[1]!]}:${hex[mac[2]!]}:${hex[mac[3]!]}:${hex[mac[4]!]}:${hex[mac[5]!]}`;
+}
+
+/** 16 bytes (IPv4 as IPv4-mapped) from text. @throws RangeError when it is no IP address. */
+export function parseIp(text: string): Uint8Array {
+  if (!ipaddr.IPv4.isValidFourPartDecimal(text) && !ipaddr.IPv6.isValid(text)) {
+    throw new RangeError(`"${text}" is not an IP address`);
+  }
+  const address = ipaddr.parse(text);
+  return Uint8Array.from(
+    (address.kind() === 'ipv4' ? (address as ipaddr.IPv4).toIPv4MappedAddress() : address).toByteArray(),
+  );
+}
+
+/** RFC 5952 text; IPv4-mapped addresses print as IPv4. */
+export function formatIp(ip: Uint8Array): string {
+  if (isIp4(ip)) return `${ip[12]}.${ip[13]}.${ip[14]}.${ip[15]}`;
+  return (ipaddr.fromByteArray(Array.from(ip)) as ipaddr.IPv6).toRFC5952String();
+}
+
+/** IPv4-mapped? */
+export function isIp4(ip: Uint8Array): boolean {
+  for (let i = 0; i < 10; i++) if (ip[i] !== 0) return false;
+  return ip[10] === 0xff && ip[11] === 0xff;
+}
+
+export function isZero(bytes: Uint8Array): boolean {
+  return bytes.every((byte) => byte === 0);
+}
+
+/** Broadcast or multicast: the group bit of the first octet. */
+export function isGroupMac(mac: Uint8Array): boolean {
+  return (mac[0]! & 1) === 1;
+}
+
+/** The link-local address that a MAC gives by modified EUI-64 (RFC 4291 appendix A). */
+export function linkLocalOf(mac: Uint8Array): Uint8Array {
+  return Uint8Array.of(
+    0xfe,
+    0x80,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    mac[0]! ^ 2,
+    mac[1]!,
+    mac[2]!,
+    0xff,
+    0xfe,
+    mac[3]!,
+    mac[4]!,
+    mac[5]!,
+  );
+}

@@ -1,0 +1,132 @@
+/**
+ * Forwarding: one datapath, the tables, and the controller between them.
+ *
+ *   frame → datapath → miss → controller → translate(tables) → flow → datapath
+ *
+ * This is the whole switch without its surroundings: no store, no namespaces,
+ * no clock or randomness of its own. `switch.ts` runs it on a host,
+ * `simulation.ts` runs several of them in one process.
+ *
+ * Every method that changes a table has the decisions that depend on it made
+ * anew before it returns. Owned by one thread.
+ */
+import { Controller } from './control/controller.ts';
+import type { Datapath, DatapathOptions, PortSpec, Upcall } from './datapath/datapath.ts';
+import { linkLocalOf, type PortNo, type Vni } from './flow/types.ts';
+import type { Tables } from './pipeline/stage.ts';
+import { Fdb, type Location } from './table/fdb.ts';
+import { NeighborTable } from './table/neighbor.ts';
+import { Topology, type AccessPort } from './table/topology.ts';
+
+export interface ForwardingOptions {
+  /** Learned MAC addresses that one port or VTEP may hold. */
+  readonly fdbQuota: number;
+  readonly fdbAgeingMs: number;
+  readonly flowLimit: number;
+  readonly flowIdleMs: number;
+  /** Milliseconds, monotonic. */
+  readonly clock: () => number;
+  readonly onPortLost: (port: PortNo, why: string) => void;
+  readonly onError: (error: unknown, upcall: Upcall) => void;
+}
+
+/** An endpoint of another host: where its MAC and addresses are known to be. */
+export interface RemoteEndpoint {
+  readonly vni: Vni;
+  readonly mac: Uint8Array;
+  readonly addresses: readonly Uint8Array[];
+  readonly vtep: Uint8Array;
+}
+
+export class Forwarding<D extends Datapath = Datapath> {
+  readonly datapath: D;
+  readonly tables: Tables;
+  readonly controller: Controller;
+
+  constructor(open: (options: DatapathOptions) => D, options: ForwardingOptions) {
+    this.tables = {
+      topology: new Topology(),
+      fdb: new Fdb({ quota: options.fdbQuota, ageingMs: options.fdbAgeingMs }),
+      neighbors: new NeighborTable(),
+    };
+    this.datapath = open({
+      flowLimit: options.flowLimit,
+      clock: options.clock,
+      onUpcall: (batch) => this.controller.handle(batch),
+      onPortLost: options.onPortLost,
+    });
+    this.controller = new Controller(this.datapath, { ...options, tables: this.tables });
+  }
+
+  addNetwork(name: string, vni: Vni): void {
+    this.controller.changed(this.tables.topology.addNetwork(name, vni));
+  }
+
+  /** The network has no ports any more. */
+  removeNetwork(vni: Vni): void {
+    this.controller.changed(this.tables.topology.removeNetwork(vni));
+  }
+
+  /** Opens the port and lets it into its network. @throws WeftError; nothing is left behind then. */
+  addPort(port: AccessPort, spec: PortSpec): void {
+    this.datapath.portAdd(port.portNo, spec);
+    const { topology, fdb, neighbors } = this.tables;
+    const changed = [...topology.setPort(port), ...fdb.setStatic(port.vni, port.mac, portLocation(port.portNo))];
+    for (const ip of [...port.addresses, linkLocalOf(port.mac)]) changed.push(...neighbors.set(port.vni, ip, port.mac));
+    this.controller.changed(changed);
+  }
+
+  /** What the port may send changes; its MAC, network and addresses stay. */
+  changePort(port: AccessPort): void {
+    this.controller.changed(this.tables.topology.setPort(port));
+  }
+
+  /** Stops the port first, then forgets it. `keep` leaves its TAP in the container. */
+  removePort(portNo: PortNo, options?: { readonly keep?: boolean }): void {
+    this.datapath.portDel(portNo, options);
+    const { topology, fdb, neighbors } = this.tables;
+    const port = topology.port(portNo);
+    if (!port) return;
+    const changed = [
+      ...topology.removePort(portNo),
+      ...fdb.removeStatic(port.vni, port.mac),
+      ...fdb.forget(portLocation(portNo)),
+    ];
+    for (const ip of [...port.addresses, linkLocalOf(port.mac)]) changed.push(...neighbors.remove(port.vni, ip));
+    this.controller.changed(changed);
+    this.controller.drops.forgetPort(portNo);
+  }
+
+  /** Opens the underlay; frames from it come in by `portNo`. */
+  openUnderlay(portNo: PortNo, spec: PortSpec): void {
+    this.datapath.portAdd(portNo, spec);
+    this.tables.topology.tunnelPort = portNo;
+  }
+
+  addVtep(vtep: Uint8Array): void {
+    this.controller.changed(this.tables.topology.addVtep(vtep));
+  }
+
+  removeVtep(vtep: Uint8Array): void {
+    const { topology, fdb } = this.tables;
+    this.controller.changed([...topology.removeVtep(vtep), ...fdb.forget({ kind: 'vtep', vtep })]);
+  }
+
+  addRemote({ vni, mac, addresses, vtep }: RemoteEndpoint): void {
+    const { fdb, neighbors } = this.tables;
+    const changed = [...fdb.setStatic(vni, mac, { kind: 'vtep', vtep })];
+    for (const ip of [...addresses, linkLocalOf(mac)]) changed.push(...neighbors.set(vni, ip, mac));
+    this.controller.changed(changed);
+  }
+
+  removeRemote({ vni, mac, addresses }: RemoteEndpoint): void {
+    const { fdb, neighbors } = this.tables;
+    const changed = [...fdb.removeStatic(vni, mac)];
+    for (const ip of [...addresses, linkLocalOf(mac)]) changed.push(...neighbors.remove(vni, ip));
+    this.controller.changed(changed);
+  }
+}
+
+function portLocation(port: PortNo): Location {
+  return { kind: 'port', port };
+}

@@ -1,0 +1,93 @@
+/**
+ * Probes: is another host there? One ICMP echo each, by raw-socket where that
+ * optional package is installed.
+ */
+import { createRequire } from 'node:module';
+
+export interface ProbeResult {
+  readonly isReachable: boolean;
+  readonly roundTripMs?: number;
+  /** Why there was no answer. */
+  readonly why?: string;
+}
+
+/** Sends one echo to `address` and waits for its answer; resolves in any case. */
+export type Probe = (address: string, timeoutMs: number) => Promise<ProbeResult>;
+
+/** The part of raw-socket that is used. */
+interface RawSocket {
+  send(
+    buffer: Buffer,
+    offset: number,
+    length: number,
+    address: string,
+    after: (error: Error | null, bytes: number) => void,
+  ): void;
+  on(event: 'message', listener: (buffer: Buffer, source: string) => void): void;
+  on(event: 'error', listener: (error: Error) => void): void;
+  close(): void;
+}
+interface RawSocketModule {
+  createSocket(options: { protocol: number; addressFamily: number }): RawSocket;
+  writeChecksum(buffer: Buffer, offset: number, checksum: number): Buffer;
+  createChecksum(...buffers: Buffer[]): number;
+  readonly AddressFamily: { readonly IPv4: number; readonly IPv6: number };
+  readonly Protocol: { readonly ICMP: number; readonly ICMPv6: number };
+}
+
+const ECHO_BYTES = 16;
+const ipv4 = { request: 8, reply: 0 };
+const ipv6 = { request: 128, reply: 129 };
+
+/** Undefined where raw-socket is not installed. */
+export function openProbe(now: () => number, setTimer: typeof setTimeout): Probe | undefined {
+  let raw: RawSocketModule;
+  try {
+    raw = createRequire(import.meta.url)('raw-socket') as RawSocketModule;
+  } catch {
+    return undefined;
+  }
+  let sequence = 0;
+  return (address, timeoutMs) =>
+    new Promise((resolve) => {
+      const isV6 = address.includes(':');
+      const type = isV6 ? ipv6 : ipv4;
+      const identifier = process.pid & 0xffff;
+      const number = (sequence = (sequence + 1) & 0xffff);
+      const echo = Buffer.alloc(ECHO_BYTES);
+      echo[0] = type.request;
+      echo.writeUInt16BE(identifier, 4);
+      echo.writeUInt16BE(number, 6);
+      // The kernel computes the checksum of ICMPv6 on raw sockets (RFC 3542 §3.1), not that of ICMPv4.
+      if (!isV6) raw.writeChecksum(echo, 2, raw.createChecksum(echo));
+
+      let socket: RawSocket;
+      try {
+        socket = raw.createSocket({
+          protocol: isV6 ? raw.Protocol.ICMPv6 : raw.Protocol.ICMP,
+          addressFamily: isV6 ? raw.AddressFamily.IPv6 : raw.AddressFamily.IPv4,
+        });
+      } catch (error) {
+        resolve({ isReachable: false, why: `raw sockets are not permitted (${String(error)})` });
+        return;
+      }
+      const sentAt = now();
+      const finish = (result: ProbeResult): void => {
+        clearTimeout(timer);
+        socket.close();
+        resolve(result);
+      };
+      const timer = setTimer(() => finish({ isReachable: false, why: `no answer in ${timeoutMs} ms` }), timeoutMs);
+      socket.on('error', (error) => finish({ isReachable: false, why: error.message }));
+      socket.on('message', (packet, source) => {
+        // IPv4 raw sockets deliver the IP header, too.
+        const message = isV6 ? packet : packet.subarray((packet[0]! & 15) * 4);
+        if (source !== address || message.length < 8 || message[0] !== type.reply) return;
+        if (message.readUInt16BE(4) !== identifier || message.readUInt16BE(6) !== number) return;
+        finish({ isReachable: true, roundTripMs: now() - sentAt });
+      });
+      socket.send(echo, 0, echo.length, address, (error) => {
+        if (error) finish({ isReachable: false, why: error.message });
+      });
+    });
+}

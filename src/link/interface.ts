@@ -1,0 +1,144 @@
+/**
+ * Interfaces inside containers.
+ *
+ * `configureInterface` reads what is there and writes only what differs, in one
+ * batch: an interface that is right already (re-attached after a restart) is not
+ * touched, and its connections and neighbours live on.
+ *
+ * The MAC and the way IPv6 makes its link-local address are set while the
+ * interface is down, so that the kernel forms fe80::/64 + EUI-64 of this very
+ * MAC when it comes up: the one link-local address that anti-spoofing admits.
+ */
+import { WeftError } from '../error.ts';
+import { formatIp, formatMac, isIp4, linkLocalOf, parseIp, parseMac } from '../flow/types.ts';
+import { firstLine, ip, ipBatch } from './ip.ts';
+import type { NetnsRef } from './netns.ts';
+
+export interface InterfaceAddress {
+  /** Text, as `formatIp` gives it. */
+  readonly ip: string;
+  readonly prefixLength: number;
+}
+
+export interface InterfaceConfig {
+  readonly ifname: string;
+  readonly mac: string;
+  readonly mtu: number;
+  /** All that it has to have, besides its link-local address. */
+  readonly addresses: readonly InterfaceAddress[];
+}
+
+/** What weft reads of `ip -j -d link show`, with the `addr_info` of `address show`. */
+interface LinkJson {
+  readonly flags: readonly string[];
+  readonly mtu: number;
+  readonly address: string;
+  /** Missing where the kernel has no IPv6. */
+  readonly inet6_addr_gen_mode?: string;
+  readonly addr_info: readonly { readonly family: string; readonly local?: string; readonly prefixlen?: number }[];
+}
+
+const RESERVED_NAMES = ['lo', 'all', 'default'];
+
+/** @throws WeftError `invalid`. Stricter than the kernel: only what iproute2 and sysctl take without quoting. */
+export function checkIfname(ifname: string): void {
+  if (!/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$/.test(ifname)) {
+    throw new WeftError(
+      'invalid',
+      `"${ifname}" is not an interface name: 1 to 15 letters, digits, "_", "." and "-", the first a letter, digit or "_"`,
+    );
+  }
+  if (RESERVED_NAMES.includes(ifname)) {
+    throw new WeftError('invalid', `"${ifname}" is a reserved interface name; choose another, such as eth0`);
+  }
+}
+
+export async function interfaceExists(ns: NetnsRef, ifname: string): Promise<boolean> {
+  return (await readLink(ns, ifname)) !== undefined;
+}
+
+/** Addresses of all scopes, link-local ones too. @throws WeftError `not_found`. */
+export async function listInterfaceAddresses(ns: NetnsRef, ifname: string): Promise<InterfaceAddress[]> {
+  return addressesOf(await readLinkOrThrow(ns, ifname));
+}
+
+/**
+ * Gives an interface exactly this MAC, MTU and these addresses, and brings it up.
+ * Idempotent. @throws WeftError `not_found`, or `system` with the command that the kernel refused.
+ */
+export async function configureInterface(ns: NetnsRef, config: InterfaceConfig): Promise<void> {
+  const { ifname, mtu } = config;
+  const mac = formatMac(parseMac(config.mac));
+  const wanted = config.addresses.map((address) => canonical(address));
+  const link = await readLinkOrThrow(ns, ifname);
+  const present = addressesOf(link);
+  const linkLocal = formatIp(linkLocalOf(parseMac(mac)));
+
+  const wrongMac = link.address !== mac;
+  const wrongMode = link.inet6_addr_gen_mode !== undefined && link.inet6_addr_gen_mode !== 'eui64';
+  const up = link.flags.includes('UP');
+  const restart = up && (wrongMac || wrongMode);
+  const strays = present.filter((one) => one.ip !== linkLocal && !wanted.some((address) => sameAddress(one, address)));
+  // Going down takes all IPv6 addresses along, deleting a primary IPv4 address its secondaries.
+  const renew = restart || strays.length > 0;
+
+  const commands: string[] = [];
+  // Secondaries are listed after their primary.
+  for (const { ip: text, prefixLength } of strays.toReversed()) {
+    commands.push(`address del ${text}/${prefixLength} dev ${ifname}`);
+  }
+  if (restart) commands.push(`link set dev ${ifname} down`);
+  if (wrongMac) commands.push(`link set dev ${ifname} address ${mac}`);
+  if (wrongMode) commands.push(`link set dev ${ifname} addrgenmode eui64`);
+  if (link.mtu !== mtu) commands.push(`link set dev ${ifname} mtu ${mtu}`);
+  if (!up || restart) commands.push(`link set dev ${ifname} up`);
+  for (const address of wanted) {
+    if (!renew && present.some((one) => sameAddress(one, address))) continue;
+    // Weft gave the address and answers for it: nothing to detect a duplicate of.
+    const nodad = isIp4(parseIp(address.ip)) ? '' : ' nodad';
+    commands.push(`address replace ${address.ip}/${address.prefixLength} dev ${ifname}${nodad}`);
+  }
+  await ipBatch(ns, commands);
+}
+
+/** Afterwards there is no such interface, whether there was one or not. */
+export async function removeInterface(ns: NetnsRef, ifname: string): Promise<void> {
+  if (await interfaceExists(ns, ifname)) await ipBatch(ns, [`link del dev ${ifname}`]);
+}
+
+async function readLinkOrThrow(ns: NetnsRef, ifname: string): Promise<LinkJson> {
+  const link = await readLink(ns, ifname);
+  if (!link) throw new WeftError('not_found', `interface "${ifname}" does not exist in ${ns.path}`);
+  return link;
+}
+
+async function readLink(ns: NetnsRef, ifname: string): Promise<LinkJson | undefined> {
+  checkIfname(ifname);
+  // `address show` leaves out how IPv6 makes its addresses; one process prints both, a line each. In this
+  // order: after a `link`, iproute2 forgets the addresses in the rest of a batch.
+  const both = `address show dev ${ifname}\nlink show dev ${ifname}\n`;
+  const { exitCode, stdout, stderr } = await ip(ns, ['-j', '-d', '-batch', '-'], both);
+  if (exitCode === 0) {
+    const [addresses, link] = stdout
+      .trim()
+      .split('\n')
+      .map((line) => (JSON.parse(line) as [LinkJson])[0]);
+    return { ...link!, addr_info: addresses!.addr_info };
+  }
+  if (stderr.includes('does not exist')) return undefined;
+  throw new WeftError('system', `interface "${ifname}" in ${ns.path} cannot be read: ${firstLine(stderr)}`);
+}
+
+function addressesOf(link: LinkJson): InterfaceAddress[] {
+  return link.addr_info.flatMap(({ local, prefixlen }) =>
+    local === undefined || prefixlen === undefined ? [] : [canonical({ ip: local, prefixLength: prefixlen })],
+  );
+}
+
+function canonical({ ip: text, prefixLength }: InterfaceAddress): InterfaceAddress {
+  return { ip: formatIp(parseIp(text)), prefixLength };
+}
+
+function sameAddress(a: InterfaceAddress, b: InterfaceAddress): boolean {
+  return a.ip === b.ip && a.prefixLength === b.prefixLength;
+}

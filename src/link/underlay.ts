@@ -1,0 +1,55 @@
+/** What the host's own interfaces say about the underlay. */
+import { execFile } from 'node:child_process';
+import { createSocket } from 'node:dgram';
+import { promisify } from 'node:util';
+import { WeftError } from '../error.ts';
+
+const run = promisify(execFile);
+
+export interface UnderlayInterface {
+  readonly name: string;
+  readonly mtu: number;
+  readonly isLoopback: boolean;
+}
+
+interface AddressList {
+  readonly ifname: string;
+  readonly mtu: number;
+  readonly flags: readonly string[];
+}
+
+/** The interface that has `address`. @throws WeftError('not_found') when none has. */
+export async function underlayInterface(address: string): Promise<UnderlayInterface> {
+  const { stdout } = await run('ip', ['-j', 'address', 'show', 'to', address]);
+  // ip prints an empty object for each interface that does not match.
+  const found = (JSON.parse(stdout) as Partial<AddressList>[]).find((link) => link.ifname !== undefined);
+  if (!found) {
+    throw new WeftError(
+      'not_found',
+      `underlay ${address} is not an address of this host: \`ip address\` shows those that are`,
+    );
+  }
+  return { name: found.ifname!, mtu: found.mtu!, isLoopback: found.flags!.includes('LOOPBACK') };
+}
+
+/** The address from which the kernel would send to `peer`. @throws WeftError('system') without a route. */
+export function underlayFor(peer: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = createSocket(peer.includes(':') ? 'udp6' : 'udp4');
+    const fail = (error: Error): void => {
+      socket.close();
+      reject(
+        new WeftError(
+          'system',
+          `peer ${peer} cannot be reached from here (${error.message}): add a route, or give --underlay`,
+        ),
+      );
+    };
+    socket.once('error', fail);
+    socket.connect(4789, peer, () => {
+      const { address } = socket.address();
+      socket.close();
+      resolve(address);
+    });
+  });
+}

@@ -1,0 +1,19 @@
+/** JSON Schema (2020-12) of what weft takes and of what it answers, for editors and for other programs. */
+import { z } from 'zod';
+import { reports } from './report.ts';
+import { schemas } from './resource.ts';
+
+export interface JsonSchemas {
+  /** Of manifests, by kind. */
+  readonly resources: Readonly<Record<string, z.core.JSONSchema.BaseSchema>>;
+  /** Of what `-o json` prints, by name. */
+  readonly reports: Readonly<Record<string, z.core.JSONSchema.BaseSchema>>;
+}
+
+export function jsonSchemas(): JsonSchemas {
+  return { resources: all(schemas, 'input'), reports: all(reports, 'output') };
+}
+
+function all(of: Readonly<Record<string, z.ZodType>>, io: 'input' | 'output'): JsonSchemas['reports'] {
+  return Object.fromEntries(Object.entries(of).map(([name, schema]) => [name, z.toJSONSchema(schema, { io })]));
+}

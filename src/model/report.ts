@@ -1,0 +1,188 @@
+/**
+ * Reports: what the daemon answers, and so what `-o json` prints. These schemas
+ * are the stable, documented shape of weft's output; times are RFC 3339 text,
+ * counters are numbers, addresses are text.
+ */
+import { z } from 'zod';
+
+const counters = z.record(z.string(), z.number());
+
+/** An attached or static endpoint as `weft endpoints` and `weft attach` show it. */
+export const endpointReport = z.object({
+  name: z.string(),
+  namespace: z.string(),
+  labels: z.record(z.string(), z.string()),
+  network: z.string(),
+  addresses: z.array(z.string()),
+  mac: z.string(),
+  /** `attached`: forwarding. `detached`: its namespace is gone since the host was restarted; attach it again. `remote`: on another host. */
+  state: z.enum(['attached', 'detached', 'remote']),
+  host: z.string(),
+  /** Of local endpoints: where its interface is. */
+  netns: z.string().optional(),
+  interface: z.string().optional(),
+  mtu: z.number().optional(),
+  port: z.number().optional(),
+  trust: z.boolean(),
+});
+
+export const networkReport = z.object({
+  name: z.string(),
+  vni: z.number(),
+  subnets: z.array(z.string()),
+  gateways: z.array(z.string()),
+  mtu: z.number(),
+  endpoints: z.number(),
+  /** Addresses still free on this host, by subnet; capped at 2^53. */
+  free: z.record(z.string(), z.number()),
+});
+
+export const datapathReport = z.object({
+  kind: z.enum(['native', 'reference']),
+  rx: z.number(),
+  originated: z.number(),
+  copies: z.number(),
+  segments: z.number(),
+  tx: z.number(),
+  consumed: z.number(),
+  coalesced: z.number(),
+  held: z.number(),
+  drops: counters,
+  upcalls: z.number(),
+  flows: z.number(),
+  masks: z.number(),
+  flowLimit: z.number(),
+});
+
+export const statusReport = z.object({
+  host: z.string(),
+  version: z.string(),
+  pid: z.number(),
+  startedAt: z.string(),
+  forwarding: z.boolean(),
+  underlay: z.string().nullable(),
+  peers: z.array(z.string()),
+  store: z.string(),
+  networks: z.number(),
+  endpoints: z.number(),
+  /** Entries in the forwarding databases: all, and by port or VTEP those that were learned. */
+  fdb: z.object({ entries: z.number(), learned: counters, evicted: z.number(), moves: z.number() }),
+  memory: z.object({ rssBytes: z.number(), heapUsedBytes: z.number() }),
+  datapath: datapathReport,
+  ports: z.array(
+    z.object({
+      port: z.number(),
+      name: z.string(),
+      kind: z.string(),
+      network: z.string().nullable(),
+      rxFrames: z.number(),
+      rxBytes: z.number(),
+      txFrames: z.number(),
+      txBytes: z.number(),
+      drops: counters,
+    }),
+  ),
+});
+
+export const checkReport = z.object({
+  check: z.string(),
+  result: z.enum(['ok', 'warning', 'failed']),
+  detail: z.string(),
+  /** What to do about it. */
+  hint: z.string().optional(),
+});
+export const doctorReport = z.object({ checks: z.array(checkReport) });
+
+/** One stage of a decision: what it read, and why it decided so. */
+export const stageReport = z.object({ stage: z.string(), read: z.array(z.string()), because: z.string() });
+
+export const decisionReport = z.object({
+  /** The flow that was decided, every field that it has. */
+  flow: z.string(),
+  stages: z.array(stageReport),
+  megaflow: z.string(),
+  actions: z.string(),
+  verdict: z.enum(['forward', 'drop', 'consume']),
+  reason: z.string().optional(),
+  /** What it consulted: the objects whose change makes it be decided anew. */
+  consulted: z.array(z.string()),
+});
+
+export const flowReport = z.object({
+  id: z.number(),
+  megaflow: z.string(),
+  actions: z.string(),
+  packets: z.number(),
+  bytes: z.number(),
+  decidedAt: z.string(),
+  /** Milliseconds since it was last hit. */
+  idleMs: z.number(),
+});
+
+export const whyReport = z.object({
+  /** A flow id (`42`) or a drop id (`d7`). */
+  id: z.string(),
+  decidedAt: z.string(),
+  /** Statistics of a live flow; `idleMs` as in a flow report. */
+  packets: z.number().optional(),
+  bytes: z.number().optional(),
+  idleMs: z.number().optional(),
+  decision: decisionReport,
+});
+
+export const dropReport = z.object({
+  /** `d7` where the decision was kept (`weft why d7`); none for what the datapath dropped by itself. */
+  id: z.string().optional(),
+  port: z.string(),
+  reason: z.string(),
+  text: z.string(),
+  count: z.number(),
+  lastAt: z.string().optional(),
+  /** The flow of the last one. */
+  flow: z.string().optional(),
+});
+
+export const applyReport = z.object({
+  kind: z.string(),
+  name: z.string(),
+  action: z.enum(['created', 'configured', 'unchanged', 'deleted']),
+  dryRun: z.boolean(),
+});
+
+/** One frame of `weft capture -o json`. */
+export const captureReport = z.object({
+  /** With nanoseconds. */
+  time: z.string(),
+  port: z.string(),
+  /** `rx`: received from the port. */
+  direction: z.enum(['rx', 'tx']),
+  lengthBytes: z.number(),
+  summary: z.string(),
+});
+
+/** Everything that `-o json` prints, by the name of what it is. */
+export const reports = {
+  endpoint: endpointReport,
+  network: networkReport,
+  status: statusReport,
+  doctor: doctorReport,
+  decision: decisionReport,
+  flow: flowReport,
+  why: whyReport,
+  drop: dropReport,
+  apply: applyReport,
+  capture: captureReport,
+} as const;
+
+export type EndpointReport = z.infer<typeof endpointReport>;
+export type NetworkReport = z.infer<typeof networkReport>;
+export type StatusReport = z.infer<typeof statusReport>;
+export type CheckReport = z.infer<typeof checkReport>;
+export type DoctorReport = z.infer<typeof doctorReport>;
+export type DecisionReport = z.infer<typeof decisionReport>;
+export type FlowReport = z.infer<typeof flowReport>;
+export type WhyReport = z.infer<typeof whyReport>;
+export type DropReport = z.infer<typeof dropReport>;
+export type ApplyReport = z.infer<typeof applyReport>;
+export type CaptureReport = z.infer<typeof captureReport>;
+export type DatapathReport = z.infer<typeof datapathReport>;

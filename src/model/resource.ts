@@ -1,0 +1,165 @@
+/**
+ * Resources: what an operator declares, in the shape of Kubernetes manifests.
+ *
+ * These schemas are the only place where a resource is validated; everything
+ * behind them trusts its values. An unknown field is refused by name, never
+ * silently ignored. `status` is written by weft and dropped on input.
+ */
+import { z } from 'zod';
+import { isIp4, isWithin, parseRange, parseSubnet, usableRange } from './address.ts';
+import { cidr, ipAddress, ipRange, label, labelKey, macAddress, name, quote, unicastAddress } from './value.ts';
+
+export const apiVersion = 'weft.dev/v1';
+
+const labels = z.record(labelKey, label).default({});
+
+/** Names of networks and hosts are unique; so are those of endpoints, whatever their namespace. */
+const metadata = z.strictObject({ name, labels });
+const namespacedMetadata = z.strictObject({ name, namespace: name.default('default'), labels });
+
+export const vniSchema = z
+  .int({ error: 'a VNI is a whole number, 1 to 16777215' })
+  .min(1, 'a VNI is 1 to 16777215')
+  .max(16_777_215, 'a VNI is 1 to 16777215');
+
+export const mtuSchema = z
+  .int({ error: 'an MTU is a whole number, 576 to 9000' })
+  .min(576, 'an MTU is 576 to 9000 (1280 and up with IPv6)')
+  .max(9000, 'an MTU is 576 to 9000');
+
+/** The smallest MTU of a link that carries IPv6 (RFC 8200 section 5). */
+const SMALLEST_IPV6_MTU = 1280;
+
+export const networkSpec = z
+  .strictObject({
+    /** At most one IPv4 and one IPv6 subnet. */
+    subnets: z
+      .array(cidr)
+      .min(1, 'a network has at least one subnet')
+      .max(2, 'a network has at most one IPv4 and one IPv6 subnet'),
+    /** Chosen by weft if it is not given, where no peers are configured. */
+    vni: vniSchema.optional(),
+    /** Of the containers' interfaces. By default what the underlay carries. */
+    mtu: mtuSchema.optional(),
+    /** FIRST-LAST, this host's own share of a subnet: addresses are only given from there. */
+    ranges: z.array(ipRange).max(2, 'a network has at most one range a subnet').default([]),
+  })
+  .superRefine(({ subnets, mtu, ranges }, context) => {
+    const refuse = (path: PropertyKey[], input: unknown, message: string): void => {
+      context.addIssue({ code: 'custom', path, input, message });
+    };
+    const parsed = subnets.map(parseSubnet);
+    const families = parsed.map((subnet) => isIp4(subnet.first));
+    for (const [index, isV4] of families.entries()) {
+      if (families.indexOf(isV4) < index) {
+        const text = subnets[index] ?? '';
+        refuse(
+          ['subnets', index],
+          text,
+          `${quote(text)} is the second ${isV4 ? 'IPv4' : 'IPv6'} subnet: a network has at most one IPv4 and one IPv6 subnet`,
+        );
+      }
+    }
+    if (mtu !== undefined && mtu < SMALLEST_IPV6_MTU && families.includes(false)) {
+      refuse(['mtu'], mtu, `with an IPv6 subnet an MTU is ${SMALLEST_IPV6_MTU} to 9000`);
+    }
+    const shared = new Set<number>();
+    for (const [index, text] of ranges.entries()) {
+      const range = parseRange(text);
+      const of = parsed.findIndex((subnet) => isWithin(range, subnet));
+      const subnet = parsed[of];
+      if (!subnet) {
+        refuse(['ranges', index], text, `${quote(text)} is not within a subnet of the network (${subnets.join(', ')})`);
+        continue;
+      }
+      if (shared.has(of)) {
+        refuse(
+          ['ranges', index],
+          text,
+          `${quote(text)} is the second range of ${subnets[of]}: a subnet has at most one`,
+        );
+      }
+      shared.add(of);
+      const usable = usableRange(subnet, range);
+      if (usable.first > usable.last) {
+        refuse(
+          ['ranges', index],
+          text,
+          `${quote(text)} has no address for a container, only reserved ones of ${subnets[of]}`,
+        );
+      }
+    }
+  });
+
+/** A virtual network: one layer-2 domain with its subnets. */
+export const networkSchema = z.strictObject({
+  apiVersion: z.literal(apiVersion),
+  kind: z.literal('Network'),
+  metadata,
+  spec: networkSpec,
+});
+
+export const endpointSpec = z.strictObject({
+  network: name,
+  /** Where it lives. Local endpoints have one of `netns` (name or path) and `pid`, others a `host`. */
+  netns: z.string().min(1, 'a network namespace is a name or a path').optional(),
+  pid: z.int({ error: 'a pid is a positive whole number' }).min(1, 'a pid is a positive whole number').optional(),
+  host: name.optional(),
+  /** Taken from the subnets if there are none. */
+  addresses: z.array(ipAddress).default([]),
+  mac: macAddress.optional(),
+  interface: z
+    .string()
+    .regex(/^[^\s/:]{1,15}$/, 'an interface name has 1 to 15 characters, without spaces, "/" and ":"')
+    .refine((text) => text !== 'lo' && text !== '.' && text !== '..', 'this interface name is reserved')
+    .default('eth0'),
+  /** Addresses that it may also send from (a virtual IP that it carries). */
+  allowedAddresses: z.array(unicastAddress).default([]),
+  /** Lifts anti-spoofing: a router or a nested switch is behind it. */
+  trust: z.boolean().default(false),
+});
+
+/** One interface of a container on a network; local (a TAP) or on another host (a static entry). */
+export const endpointSchema = z
+  .strictObject({
+    apiVersion: z.literal(apiVersion),
+    kind: z.literal('Endpoint'),
+    metadata: namespacedMetadata,
+    spec: endpointSpec,
+  })
+  .superRefine(({ spec }, context) => {
+    for (const [index, address] of spec.addresses.entries()) {
+      if (spec.addresses.indexOf(address) < index) {
+        const path = ['spec', 'addresses', index];
+        context.addIssue({ code: 'custom', path, input: address, message: `${quote(address)} is given twice` });
+      }
+    }
+    const places = [spec.netns, spec.pid, spec.host].filter((place) => place !== undefined).length;
+    if (places !== 1) {
+      context.addIssue({ code: 'custom', path: ['spec'], message: 'give exactly one of netns, pid and host' });
+    }
+    if (spec.host !== undefined && (spec.mac === undefined || spec.addresses.length === 0)) {
+      context.addIssue({
+        code: 'custom',
+        path: ['spec'],
+        message: 'an endpoint of another host needs its mac and addresses',
+      });
+    }
+  });
+
+/** A host of the overlay: where to reach its VTEP. */
+export const hostSchema = z.strictObject({
+  apiVersion: z.literal(apiVersion),
+  kind: z.literal('Host'),
+  metadata,
+  spec: z.strictObject({ underlay: unicastAddress }),
+});
+
+export type NetworkResource = z.output<typeof networkSchema>;
+export type EndpointResource = z.output<typeof endpointSchema>;
+export type HostResource = z.output<typeof hostSchema>;
+export type Resource = NetworkResource | EndpointResource | HostResource;
+export type Kind = Resource['kind'];
+
+export const schemas = { Network: networkSchema, Endpoint: endpointSchema, Host: hostSchema } as const;
+export const kinds = Object.keys(schemas) as Kind[];

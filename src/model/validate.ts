@@ -1,0 +1,102 @@
+/**
+ * Validation with one line about the first thing that is wrong: where it is,
+ * which field, its value, and what is accepted.
+ *
+ *   net.yaml:7:8: spec.vni: 99999999 is not accepted: a VNI is 1 to 16777215
+ */
+import type { z } from 'zod';
+import { WeftError } from '../error.ts';
+import { quote } from './value.ts';
+
+export type Path = readonly PropertyKey[];
+
+/** What stands before the field: `net.yaml:7:8: `, or nothing. Of a field's name if it is the name that is refused. */
+export type Locate = (path: Path, of: 'name' | 'value') => string;
+
+export interface ValidateOptions {
+  readonly locate?: Locate;
+  /** Name of the whole value, such as `--peer`. */
+  readonly field?: string;
+}
+
+/** @throws WeftError('invalid') */
+export function validate<S extends z.ZodType>(schema: S, value: unknown, options: ValidateOptions = {}): z.output<S> {
+  const { locate = () => '', field = '' } = options;
+  const result = schema.safeParse(value, { error: standardMessage, reportInput: true });
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  if (!issue) throw new WeftError('internal', 'a value was refused without a reason');
+  const { path, of, text } = problemOf(issue);
+  const name = pathText([...(field === '' ? [] : [field]), ...path]);
+  const separator = name === '' || of === 'name' || text.startsWith('is missing') ? ' ' : ': ';
+  throw new WeftError('invalid', `${locate(path, of)}${`${name}${separator}${text}`.trimStart()}`);
+}
+
+interface Problem {
+  readonly path: Path;
+  readonly of: 'name' | 'value';
+  readonly text: string;
+}
+
+function problemOf(issue: z.core.$ZodIssue): Problem {
+  const { path, message, input } = issue;
+  switch (issue.code) {
+    case 'unrecognized_keys':
+      return { path: [...path, issue.keys[0] ?? ''], of: 'name', text: message };
+    case 'invalid_key':
+      return { path, of: 'name', text: `is not supported here: ${issue.issues[0]?.message ?? message}` };
+    default:
+      return { path, of: 'value', text: valueText(input, message) };
+  }
+}
+
+function valueText(input: unknown, message: string): string {
+  if (input === undefined) return message;
+  if (typeof input === 'object' && input !== null) return message;
+  const text = typeof input === 'string' ? quote(input) : String(input);
+  return message.startsWith(text) ? message : `${text} is not accepted: ${message}`;
+}
+
+const typeNames: Readonly<Record<string, string>> = {
+  string: 'text (in quotes)',
+  number: 'a number',
+  int: 'a whole number',
+  boolean: 'true or false',
+  array: 'a list',
+  object: 'a map of fields',
+  record: 'a map of names to values',
+};
+
+/** Of issues for which the schema has no words of its own. */
+function standardMessage(issue: z.core.$ZodRawIssue): string | undefined {
+  switch (issue.code) {
+    case 'invalid_type': {
+      const expected = typeNames[issue.expected] ?? issue.expected;
+      return issue.input === undefined ? `is missing: ${expected} is expected` : `${expected} is expected`;
+    }
+    case 'invalid_value': {
+      const accepted = issue.values.map((value) => (typeof value === 'string' ? quote(value) : String(value)));
+      const are = `accepted ${accepted.length === 1 ? 'is' : 'are'} ${accepted.join(', ')}`;
+      return issue.input === undefined ? `is missing: ${are}` : are;
+    }
+    case 'unrecognized_keys':
+      return `is not supported here: accepted are ${fieldsOf(issue.inst).join(', ')}`;
+    default:
+      return undefined;
+  }
+}
+
+function fieldsOf(schema: unknown): string[] {
+  const { shape } = schema as { readonly shape?: Readonly<Record<string, unknown>> };
+  return Object.keys(shape ?? {});
+}
+
+/** `spec.subnets[0]` */
+export function pathText(path: Path): string {
+  const parts = path.map((part) => {
+    if (typeof part === 'number') return `[${part}]`;
+    const text = String(part);
+    return /^[\w-]+$/.test(text) ? `.${text}` : `[${quote(text)}]`;
+  });
+  return parts.join('').replace(/^\./, '');
+}

@@ -1,0 +1,139 @@
+/**
+ * Schemas of the single values that resources and options are made of. A
+ * message about a text begins with that text in quotes, and says what is
+ * accepted.
+ */
+import ipaddr from 'ipaddr.js';
+import { z } from 'zod';
+import { addressText, addressValue, isIp4, overlaps, parseSubnet, type AddressRange } from './address.ts';
+
+const LONGEST_QUOTE = 80;
+
+/** On one line, and not too much of it. */
+export function quote(text: string): string {
+  return JSON.stringify(text.length > LONGEST_QUOTE ? `${text.slice(0, LONGEST_QUOTE)}…` : text);
+}
+
+/** Text of a pattern; `is` continues the sentence that begins with the refused text. */
+const matching = (pattern: RegExp, is: string) =>
+  z.string().regex(pattern, { error: ({ input }) => `${quote(String(input))} is not ${is}` });
+
+/** RFC 1123 label, as in Kubernetes. */
+export const name = matching(
+  /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/,
+  'a name: 1 to 63 lower-case letters, digits and "-", a letter or digit at both ends',
+);
+
+export const labelKey = matching(
+  /^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/,
+  'a label key: [PREFIX/]NAME of letters, digits, "-", "_" and ".", a letter or digit at both ends',
+);
+
+export const label = matching(
+  /^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/,
+  'a label value: up to 63 letters, digits, "-", "_" and ".", a letter or digit at both ends',
+);
+
+function isAddress(text: string): boolean {
+  // A zone ("%eth0") means something on one host only.
+  return ipaddr.IPv4.isValidFourPartDecimal(text) || (ipaddr.IPv6.isValid(text) && !text.includes('%'));
+}
+
+/** Canonical text: RFC 5952 for IPv6. */
+export const ipAddress = z.string().transform((text, context) => {
+  if (isAddress(text)) return addressText(addressValue(text));
+  context.addIssue({ code: 'custom', message: `${quote(text)} is not an IPv4 or IPv6 address` });
+  return z.NEVER;
+});
+
+/** Blocks that cannot be a network's, and what they are (RFC 6890, RFC 4291). */
+const reservedBlocks = [
+  ['::/128', 'unspecified'],
+  ['0.0.0.0/8', 'unspecified'],
+  ['127.0.0.0/8', 'loopback'],
+  ['169.254.0.0/16', 'link-local'],
+  ['224.0.0.0/4', 'multicast'],
+  ['240.0.0.0/4', 'reserved'],
+  ['::1/128', 'loopback'],
+  ['fe80::/10', 'link-local'],
+  ['ff00::/8', 'multicast'],
+].map(([block = '', what = '']) => ({ ...parseSubnet(block), what }));
+
+function reservedAs(range: AddressRange): string | undefined {
+  return reservedBlocks.find((block) => overlaps(block, range))?.what;
+}
+
+/** Of one interface, and valid beyond its link. Loopback addresses are: hosts of a test can live there. */
+export const unicastAddress = ipAddress.superRefine((text, context) => {
+  const value = addressValue(text);
+  const what = reservedAs({ first: value, last: value });
+  if (what !== undefined && what !== 'loopback') {
+    context.addIssue({ code: 'custom', message: `${quote(text)} is ${what}: a unicast address is accepted` });
+  }
+});
+
+/** Of a VTEP: unicast, and reachable from other hosts. */
+export const underlayAddress = ipAddress.superRefine((text, context) => {
+  const kind = ipaddr.parse(text).range();
+  if (['unspecified', 'loopback', 'multicast', 'broadcast', 'linkLocal'].includes(kind)) {
+    const message = `"${text}" is not accepted: an underlay address is unicast and not loopback or link-local`;
+    context.addIssue({ code: 'custom', message });
+  }
+});
+
+/** Canonical text with the host bits zero; an address with host bits set is refused. */
+export const cidr = z.string().transform((text, context) => {
+  const fail = (message: string): never => {
+    context.addIssue({ code: 'custom', message: `${quote(text)} ${message}` });
+    return z.NEVER;
+  };
+  const [address = '', prefixText = '', extra] = text.split('/');
+  if (!isAddress(address) || !/^(0|[1-9]\d{0,2})$/.test(prefixText) || extra !== undefined) {
+    return fail('is not a subnet like 10.0.0.0/24 or fd00::/64');
+  }
+  const prefixLength = Number(prefixText);
+  const isV4 = !address.includes(':');
+  const [shortest, longest] = isV4 ? [8, 30] : [32, 126];
+  if (prefixLength < shortest || prefixLength > longest) {
+    return fail(`has prefix length ${prefixLength}: accepted are ${shortest} to ${longest}`);
+  }
+  const value = addressValue(address);
+  if (!isV4 && isIp4(value)) return fail('is IPv4-mapped: write it as an IPv4 subnet');
+  const subnet = parseSubnet(text);
+  const what = reservedAs(subnet);
+  if (what !== undefined) return fail(`has addresses that are ${what}: a subnet of unicast addresses is accepted`);
+  const canonical = `${addressText(subnet.first)}/${prefixLength}`;
+  if (subnet.first !== value) return fail(`has host bits set, did you mean ${canonical}?`);
+  return canonical;
+});
+
+/** FIRST-LAST of one family, in order; canonical text. */
+export const ipRange = z.string().transform((text, context) => {
+  const fail = (message: string): never => {
+    context.addIssue({ code: 'custom', message: `${quote(text)} ${message}` });
+    return z.NEVER;
+  };
+  const [first = '', last = '', extra] = text.split('-').map((end) => end.trim());
+  if (!isAddress(first) || !isAddress(last) || extra !== undefined) {
+    return fail('is not a range like 10.0.0.10-10.0.0.99');
+  }
+  const [low, high] = [addressValue(first), addressValue(last)];
+  if (isIp4(low) !== isIp4(high) || low > high) {
+    return fail('is not a range: both ends are of one family, the first not above the last');
+  }
+  return `${addressText(low)}-${addressText(high)}`;
+});
+
+/** Unicast; canonical lower-case text with colons. */
+export const macAddress = z.string().transform((text, context) => {
+  const fail = (message: string): never => {
+    context.addIssue({ code: 'custom', message: `${quote(text)} ${message}` });
+    return z.NEVER;
+  };
+  if (!/^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i.test(text)) return fail('is not a MAC address like 02:00:00:00:00:01');
+  const canonical = text.toLowerCase().replaceAll('-', ':');
+  if ((Number.parseInt(canonical.slice(0, 2), 16) & 1) === 1 || canonical === '00:00:00:00:00:00') {
+    return fail('is a group or zero address: a port needs a unicast one');
+  }
+  return canonical;
+});

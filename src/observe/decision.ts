@@ -1,0 +1,31 @@
+/** Decisions, flows and drops in the words of the reports (`model/report.ts`). */
+import { formatActions } from '../flow/action.ts';
+import { fieldList } from '../flow/fields.ts';
+import { formatField, formatMegaflow, type FlowKey } from '../flow/key.ts';
+import type { DecisionReport } from '../model/report.ts';
+import type { Translation } from '../pipeline/translate.ts';
+
+/** @param portName turns port numbers into names. */
+export function reportDecision(
+  key: FlowKey,
+  decision: Translation,
+  portName: (port: number) => string,
+): DecisionReport {
+  return {
+    flow: formatKey(key, portName),
+    stages: decision.stages.map(({ stage, read, because }) => ({ stage, read: [...read], because })),
+    megaflow: formatMegaflow(key, decision.mask, portName),
+    actions: formatActions(decision.actions, portName),
+    verdict: decision.verdict,
+    ...(decision.reason && { reason: decision.reason }),
+    consulted: [...decision.consulted],
+  };
+}
+
+/** Every field that is not zero. */
+export function formatKey(key: FlowKey, portName: (port: number) => string): string {
+  return fieldList
+    .filter(({ offset, size }) => key.subarray(offset, offset + size).some((byte) => byte !== 0))
+    .map(({ name }) => formatField(name, key, portName))
+    .join(',');
+}

@@ -1,0 +1,140 @@
+/** The checks of `weft doctor`: what weft needs from this machine, and whether it is there. */
+import { accessSync, constants, readFileSync } from 'node:fs';
+import { release } from 'node:os';
+import type { Probe } from '../health/probe.ts';
+import type { UnderlayInterface } from '../link/underlay.ts';
+import type { CheckReport, DoctorReport } from '../model/report.ts';
+
+export interface DoctorEnvironment {
+  readonly underlay: string | undefined;
+  /** Underlay addresses of the other hosts. */
+  readonly peers: readonly string[];
+  readonly networks: readonly { readonly name: string; readonly mtu: number }[];
+  /** Of the underlay address. @throws when no interface has it. */
+  readonly underlayInterface: () => Promise<UnderlayInterface | undefined>;
+  /** Bytes that encapsulation costs on this underlay. */
+  readonly encapBytes: number;
+  /** Undefined where it cannot be done. */
+  readonly probe: Probe | undefined;
+  /** Frames that ended because the datapath or a decision failed: a defect, if not 0. */
+  readonly lostUpcalls: number;
+}
+
+const PROBE_TIMEOUT_MS = 1000;
+const CAP_NET_ADMIN = 12;
+const CAP_SYS_ADMIN = 21;
+const OLDEST_KERNEL = [5, 4] as const;
+
+export async function diagnose(environment: DoctorEnvironment): Promise<DoctorReport> {
+  const checks = [checkKernel(), checkTun(), checkCapabilities(), checkUpcalls(environment)];
+  const { underlay } = environment;
+  if (underlay === undefined) {
+    checks.push(ok('underlay', 'none: networks stay on this host (give --underlay and --peer to span hosts)'));
+    return { checks };
+  }
+  checks.push(...(await checkUnderlay(environment, underlay)));
+  checks.push(...(await Promise.all(environment.peers.map((peer) => checkPeer(environment.probe, peer)))));
+  return { checks };
+}
+
+function checkKernel(): CheckReport {
+  const [major = 0, minor = 0] = release().split('.').map(Number);
+  const [oldMajor, oldMinor] = OLDEST_KERNEL;
+  if (major > oldMajor || (major === oldMajor && minor >= oldMinor)) return ok('kernel', `Linux ${release()}`);
+  return {
+    check: 'kernel',
+    result: 'warning',
+    detail: `Linux ${release()}`,
+    hint: `Linux ${oldMajor}.${oldMinor} or later is what weft is tested with`,
+  };
+}
+
+function checkTun(): CheckReport {
+  try {
+    accessSync('/dev/net/tun', constants.R_OK | constants.W_OK);
+    return ok('tun', '/dev/net/tun can be opened');
+  } catch (error) {
+    return {
+      check: 'tun',
+      result: 'failed',
+      detail: (error as Error).message,
+      hint: 'load the module (modprobe tun), or give the device to this container',
+    };
+  }
+}
+
+function checkCapabilities(): CheckReport {
+  const effective = BigInt(
+    `0x${/^CapEff:\s*([0-9a-f]+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0'}`,
+  );
+  const missing = [['CAP_NET_ADMIN', CAP_NET_ADMIN] as const, ['CAP_SYS_ADMIN', CAP_SYS_ADMIN] as const].filter(
+    ([, bit]) => ((effective >> BigInt(bit)) & 1n) === 0n,
+  );
+  if (missing.length === 0) return ok('rights', 'CAP_NET_ADMIN and CAP_SYS_ADMIN');
+  return {
+    check: 'rights',
+    result: 'failed',
+    detail: `without ${missing.map(([name]) => name).join(' and ')}`,
+    hint: 'start weft up as root',
+  };
+}
+
+function checkUpcalls({ lostUpcalls }: DoctorEnvironment): CheckReport {
+  if (lostUpcalls === 0) return ok('decisions', 'none failed');
+  return {
+    check: 'decisions',
+    result: 'warning',
+    detail: `${lostUpcalls} frames were lost behind decisions that did not come`,
+    hint: 'see the log of weft up',
+  };
+}
+
+async function checkUnderlay(environment: DoctorEnvironment, underlay: string): Promise<CheckReport[]> {
+  let found: UnderlayInterface | undefined;
+  try {
+    found = await environment.underlayInterface();
+  } catch (error) {
+    return [
+      {
+        check: 'underlay',
+        result: 'failed',
+        detail: (error as Error).message,
+        hint: 'give the address back to an interface, or restart with another --underlay',
+      },
+    ];
+  }
+  const { name, mtu } = found!;
+  const checks = [ok('underlay', `${underlay} on ${name}, MTU ${mtu}`)];
+  for (const network of environment.networks) {
+    const needed = network.mtu + environment.encapBytes;
+    checks.push(
+      needed <= mtu || found!.isLoopback
+        ? ok(`mtu ${network.name}`, `${network.mtu}, and ${environment.encapBytes} for encapsulation, fits ${mtu}`)
+        : {
+            check: `mtu ${network.name}`,
+            result: 'failed',
+            detail: `${network.mtu}, and ${environment.encapBytes} for encapsulation, exceeds ${mtu} of ${name}: larger packets are dropped as underlay_mtu`,
+            hint: `raise the MTU of ${name} to ${needed}, or create the network with --mtu ${mtu - environment.encapBytes}`,
+          },
+    );
+  }
+  return checks;
+}
+
+async function checkPeer(probe: Probe | undefined, peer: string): Promise<CheckReport> {
+  const check = `peer ${peer}`;
+  if (!probe)
+    return { check, result: 'warning', detail: 'not probed', hint: 'install the optional package raw-socket' };
+  const { isReachable, roundTripMs, why } = await probe(peer, PROBE_TIMEOUT_MS);
+  if (isReachable) return ok(check, `answers ICMP echo in ${roundTripMs!.toFixed(1)} ms`);
+  return {
+    check,
+    result: 'warning',
+    detail: why ?? 'no answer',
+    hint: 'check routes and firewalls between the hosts (ICMP echo, UDP 4789)',
+  };
+}
+
+function ok(check: string, detail: string): CheckReport {
+  return { check, result: 'ok', detail };
+}

@@ -1,0 +1,185 @@
+/**
+ * Flows as text: `in_port=web,tcp,ip_dst=10.0.0.3,tcp_dst=80`, after the match
+ * syntax of Open vSwitch, its older field names included.
+ *
+ * What is not named is filled in as the workload behind the port would send it:
+ * its own MAC and address as source, the known neighbor's MAC as destination.
+ */
+import { WeftError } from '../error.ts';
+import { fields, FRAG_FIRST, FRAG_LATER, FRAG_NONE, type FieldName } from '../flow/fields.ts';
+import { emptyKey, readBytes, readNumber, writeNumber, type FlowKey } from '../flow/key.ts';
+import { isIp4, isZero, parseIp, parseMac, type PortNo } from '../flow/types.ts';
+import type { Tables } from '../pipeline/stage.ts';
+import { ETH_ARP, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
+import { IP_ICMP, IP_ICMPV6, IP_SCTP, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
+
+/** A word on its own sets EtherType and protocol. */
+const words: Record<string, { type?: number; proto?: number }> = {
+  ip: { type: ETH_IPV4 },
+  ipv6: { type: ETH_IPV6 },
+  arp: { type: ETH_ARP },
+  icmp: { type: ETH_IPV4, proto: IP_ICMP },
+  icmp6: { type: ETH_IPV6, proto: IP_ICMPV6 },
+  tcp: { proto: IP_TCP },
+  tcp6: { type: ETH_IPV6, proto: IP_TCP },
+  udp: { proto: IP_UDP },
+  udp6: { type: ETH_IPV6, proto: IP_UDP },
+  sctp: { proto: IP_SCTP },
+};
+
+const aliases: Record<string, FieldName> = {
+  dl_src: 'eth_src',
+  dl_dst: 'eth_dst',
+  dl_type: 'eth_type',
+  tun_id: 'tun_vni',
+  nw_src: 'ip_src',
+  nw_dst: 'ip_dst',
+  ipv6_src: 'ip_src',
+  ipv6_dst: 'ip_dst',
+  arp_spa: 'ip_src',
+  arp_tpa: 'ip_dst',
+  nw_proto: 'ip_proto',
+  arp_op: 'ip_proto',
+  nw_tos: 'ip_tos',
+  nw_ttl: 'ip_ttl',
+  nw_frag: 'ip_frag',
+  tcp_src: 'l4_src',
+  udp_src: 'l4_src',
+  sctp_src: 'l4_src',
+  tp_src: 'l4_src',
+  icmp_type: 'l4_src',
+  icmpv6_type: 'l4_src',
+  tcp_dst: 'l4_dst',
+  udp_dst: 'l4_dst',
+  sctp_dst: 'l4_dst',
+  tp_dst: 'l4_dst',
+  icmp_code: 'l4_dst',
+  icmpv6_code: 'l4_dst',
+  arp_sha: 'nd_lla',
+  nd_sll: 'nd_lla',
+  nd_tll: 'nd_lla',
+};
+
+const fragments: Record<string, number> = { no: FRAG_NONE, first: FRAG_FIRST, later: FRAG_LATER };
+
+/** @throws WeftError('invalid') that names the part that is not understood. */
+export function parseFlow(text: string, tables: Tables, portByName: (name: string) => PortNo | undefined): FlowKey {
+  const key = emptyKey();
+  const given = new Set<FieldName>();
+  const set = (name: FieldName, value: string): void => {
+    if (given.has(name)) throw new WeftError('invalid', `flow: ${name} is given twice`);
+    given.add(name);
+    writeField(key, name, value, portByName);
+  };
+
+  for (const part of text.split(',').map((item) => item.trim())) {
+    if (part === '') continue;
+    const equals = part.indexOf('=');
+    if (equals < 0) {
+      const word = words[part];
+      if (!word)
+        throw new WeftError(
+          'invalid',
+          `flow: "${part}" is not known: accepted are FIELD=VALUE and ${Object.keys(words).join(', ')}`,
+        );
+      if (word.type !== undefined) set('eth_type', String(word.type));
+      if (word.proto !== undefined) set('ip_proto', String(word.proto));
+      continue;
+    }
+    const word = part.slice(0, equals);
+    const name = word in fields ? (word as FieldName) : aliases[word];
+    if (!name) {
+      throw new WeftError(
+        'invalid',
+        `flow: field "${word}" is not known: accepted are ${[...Object.keys(fields), ...Object.keys(aliases)].join(', ')}`,
+      );
+    }
+    set(name, part.slice(equals + 1));
+  }
+  if (!given.has('in_port'))
+    throw new WeftError('invalid', 'flow: in_port is missing: name the endpoint that sends the frame');
+  complete(key, given, tables);
+  return key;
+}
+
+function writeField(
+  key: Uint8Array,
+  name: FieldName,
+  text: string,
+  portByName: (name: string) => PortNo | undefined,
+): void {
+  const field = fields[name];
+  const refuse = (accepted: string): never => {
+    throw new WeftError('invalid', `flow: ${name}: "${text}" is not accepted: give ${accepted}`);
+  };
+  switch (field.kind) {
+    case 'port': {
+      const port = portByName(text);
+      if (port === undefined) refuse('the name or the number of a port (weft status shows them)');
+      else writeNumber(key, field, port);
+      return;
+    }
+    case 'mac':
+      try {
+        key.set(parseMac(text), field.offset);
+      } catch {
+        refuse('a MAC address like 02:00:00:00:00:01');
+      }
+      return;
+    case 'ip':
+      try {
+        key.set(parseIp(text), field.offset);
+      } catch {
+        refuse('an IPv4 or IPv6 address');
+      }
+      return;
+    case 'u8':
+    case 'u16':
+    case 'u32': {
+      const value =
+        name === 'ip_frag' && text in fragments ? fragments[text]! : Number(text === '' ? Number.NaN : text);
+      const limit = 2 ** (8 * field.size) - 1;
+      if (!Number.isInteger(value) || value < 0 || value > limit) refuse(`a whole number, 0 to ${limit}`);
+      else writeNumber(key, field, value);
+      return;
+    }
+    default:
+      field.kind satisfies never;
+  }
+}
+
+/** Fills in what the workload would. */
+function complete(key: Uint8Array, given: ReadonlySet<FieldName>, tables: Tables): void {
+  const { topology, neighbors } = tables;
+  const port = topology.port(readNumber(key, fields.in_port) as PortNo);
+  const source = readBytes(key, fields.ip_src);
+  const destination = readBytes(key, fields.ip_dst);
+
+  if (!given.has('eth_type') && (given.has('ip_dst') || given.has('ip_src') || given.has('ip_proto'))) {
+    const sample = given.has('ip_dst') ? destination : source;
+    writeNumber(key, fields.eth_type, isIp4(sample) || isZero(sample) ? ETH_IPV4 : ETH_IPV6);
+  }
+  const type = readNumber(key, fields.eth_type);
+  const isV4 = type === ETH_IPV4 || type === ETH_ARP;
+  const isIp = isV4 || type === ETH_IPV6;
+  if (isIp && !given.has('ip_src')) {
+    const own = port?.addresses.find((address) => isIp4(address) === isV4);
+    if (own) key.set(own, fields.ip_src.offset);
+  }
+  // An IPv4 address that was not given is 0.0.0.0, which is not all zero in the key.
+  if (isV4) {
+    const zero = parseIp('0.0.0.0');
+    if (isZero(source)) key.set(zero, fields.ip_src.offset);
+    if (isZero(destination)) key.set(zero, fields.ip_dst.offset);
+  }
+  if ((type === ETH_IPV4 || type === ETH_IPV6) && !given.has('ip_ttl')) writeNumber(key, fields.ip_ttl, 64);
+  if (port && !given.has('eth_src')) key.set(port.mac, fields.eth_src.offset);
+  if (type === ETH_ARP) {
+    if (!given.has('ip_proto')) writeNumber(key, fields.ip_proto, 1);
+    if (!given.has('nd_lla')) key.set(readBytes(key, fields.eth_src), fields.nd_lla.offset);
+    if (!given.has('eth_dst')) key.fill(0xff, fields.eth_dst.offset, fields.eth_dst.offset + fields.eth_dst.size);
+  } else if (port && isIp && !given.has('eth_dst')) {
+    const mac = neighbors.lookup(port.vni, destination);
+    if (mac) key.set(mac, fields.eth_dst.offset);
+  }
+}

@@ -1,0 +1,269 @@
+/**
+ * The observer answers what an operator asks of a running switch: status,
+ * flows, drops, why, trace and capture. It reads; it changes nothing.
+ */
+import type { Endpoints } from '../cluster/endpoints.ts';
+import type { CachedFlow } from '../control/flows.ts';
+import type { DropRecord } from '../control/drop-log.ts';
+import type { FlowEntry, MirroredFrame } from '../datapath/datapath.ts';
+import { WeftError } from '../error.ts';
+import { formatActions } from '../flow/action.ts';
+import { formatMegaflow } from '../flow/key.ts';
+import { reasonText, type DropReason } from '../flow/reason.ts';
+import type { PortNo } from '../flow/types.ts';
+import type { Forwarding } from '../forwarding.ts';
+import type {
+  DatapathReport,
+  DecisionReport,
+  DropReport,
+  FlowReport,
+  StatusReport,
+  WhyReport,
+} from '../model/report.ts';
+import { formatKey, reportDecision } from './decision.ts';
+import { parseFlow } from './flow-spec.ts';
+
+export interface CaptureOptions {
+  /** Name of a port; all ports without it. */
+  readonly port?: string;
+  /** Bytes of each frame that are kept. */
+  readonly snapBytes: number;
+}
+
+export interface CapturedFrame {
+  readonly port: string;
+  readonly direction: 'rx' | 'tx';
+  /** Nanoseconds since the epoch. */
+  readonly timeNs: bigint;
+  readonly lengthBytes: number;
+  readonly bytes: Uint8Array;
+}
+
+export interface ObserverEnvironment {
+  readonly forwarding: Forwarding;
+  readonly endpoints: Endpoints;
+  readonly underlayPort: PortNo;
+  /** Milliseconds, monotonic. */
+  readonly clock: () => number;
+  /** Milliseconds since the epoch. */
+  readonly wallClock: () => number;
+}
+
+const UNDERLAY = 'underlay';
+
+interface Capture {
+  readonly port: PortNo | undefined;
+  readonly snapBytes: number;
+  readonly sink: (frames: readonly CapturedFrame[]) => void;
+}
+
+export class Observer {
+  readonly #environment: ObserverEnvironment;
+  readonly #captures = new Set<Capture>();
+  readonly #portName = (port: number): string => this.#nameOf(port);
+
+  constructor(environment: ObserverEnvironment) {
+    this.#environment = environment;
+  }
+
+  status(
+    datapath: Pick<DatapathReport, 'kind' | 'flowLimit'>,
+  ): Pick<StatusReport, 'fdb' | 'memory' | 'datapath' | 'ports'> {
+    const { forwarding, endpoints, underlayPort } = this.#environment;
+    const { ports, ...counters } = forwarding.datapath.counters();
+    const fdb = forwarding.tables.fdb.statistics();
+    const learned = [...fdb.learned].map(([owner, count]) => [this.#ownerName(owner), count] as const);
+    const { rss, heapUsed } = process.memoryUsage();
+    return {
+      fdb: { ...fdb, learned: Object.fromEntries(learned) },
+      memory: { rssBytes: rss, heapUsedBytes: heapUsed },
+      datapath: { ...datapath, ...counters },
+      ports: [...ports].map(([port, counted]) => ({
+        port,
+        name: this.#nameOf(port),
+        kind: port === underlayPort ? 'vxlan' : 'tap',
+        network: endpoints.byPort(port)?.resource.spec.network ?? null,
+        ...counted,
+      })),
+    };
+  }
+
+  trace(text: string): DecisionReport {
+    const { forwarding } = this.#environment;
+    const key = parseFlow(text, forwarding.tables, (name) => this.#portByName(name));
+    return reportDecision(key, forwarding.controller.translate(key), this.#portName);
+  }
+
+  flows(): FlowReport[] {
+    return [...this.#environment.forwarding.controller.flows.dump()].map(({ flow, statistics }) =>
+      this.#reportFlow(flow, statistics),
+    );
+  }
+
+  why(id: string): WhyReport {
+    const { controller } = this.#environment.forwarding;
+    const drop = /^d(\d+)$/.exec(id);
+    if (drop) {
+      const record = controller.drops.get(Number(drop[1]));
+      if (!record)
+        throw new WeftError('not_found', `drop "${id}" is not kept any more: \`weft drops\` shows those that are`);
+      const decision = reportDecision(record.key, record.decision, this.#portName);
+      return { id, decidedAt: this.#wallTime(record.atMs), decision };
+    }
+    if (!/^\d+$/.test(id))
+      throw new WeftError(
+        'invalid',
+        `"${id}" is not accepted: give a flow’s number (weft flows) or a drop’s (weft drops), like 42 or d7`,
+      );
+    for (const { flow, statistics } of controller.flows.dump()) {
+      if (flow.id !== Number(id)) continue;
+      return {
+        id,
+        decidedAt: this.#wallTime(flow.decidedAtMs),
+        packets: statistics.packets,
+        bytes: statistics.bytes,
+        idleMs: this.#idleMs(statistics.lastUsedMs),
+        decision: reportDecision(flow.key, flow.decision, this.#portName),
+      };
+    }
+    throw new WeftError('not_found', `flow ${id} is not cached (any more): \`weft flows\` shows those that are`);
+  }
+
+  /** What was dropped, by port and reason; the decision beside it where one was made. */
+  drops(): DropReport[] {
+    const { forwarding } = this.#environment;
+    const reports: DropReport[] = [];
+    const counters = forwarding.datapath.counters();
+    const rest = new Map(Object.entries(counters.drops) as [DropReason, number][]);
+    for (const [port, { drops }] of counters.ports) {
+      for (const [reason, count] of Object.entries(drops) as [DropReason, number][]) {
+        rest.set(reason, (rest.get(reason) ?? 0) - count);
+        const latest = forwarding.controller.drops.latest(port, reason);
+        reports.push({
+          port: this.#nameOf(port),
+          reason,
+          text: reasonText(reason),
+          count,
+          ...(latest && this.#decided(latest)),
+        });
+      }
+    }
+    for (const [reason, count] of rest) {
+      if (count > 0) reports.push({ port: '(gone)', reason, text: reasonText(reason), count });
+    }
+    return reports;
+  }
+
+  onFlow(listener: (flow: FlowReport) => void): () => void {
+    return this.#environment.forwarding.controller.onFlow((flow) => listener(this.#reportFlow(flow)));
+  }
+
+  onDrop(listener: (drop: DropReport) => void): () => void {
+    return this.#environment.forwarding.controller.drops.onDrop((record) =>
+      listener({
+        port: this.#nameOf(record.port),
+        reason: record.reason,
+        text: reasonText(record.reason),
+        count: 1,
+        ...this.#decided(record),
+      }),
+    );
+  }
+
+  /**
+   * Copies frames to `sink`; returns how to stop, which takes effect at once.
+   * @throws WeftError('not_found') for a port that does not exist
+   */
+  capture(options: CaptureOptions, sink: (frames: readonly CapturedFrame[]) => void): () => void {
+    const port = options.port === undefined ? undefined : this.#portByName(options.port);
+    if (options.port !== undefined && port === undefined) {
+      throw new WeftError('not_found', `port "${options.port}" does not exist: \`weft status\` shows those that do`);
+    }
+    const capture: Capture = { port, snapBytes: options.snapBytes, sink };
+    this.#captures.add(capture);
+    this.#mirror();
+    return () => {
+      if (this.#captures.delete(capture)) this.#mirror();
+    };
+  }
+
+  /** The datapath has one mirror: it sees what any capture wants. */
+  #mirror(): void {
+    const { datapath } = this.#environment.forwarding;
+    const captures = [...this.#captures];
+    if (captures.length === 0) {
+      datapath.mirror(null);
+      return;
+    }
+    const ports = new Set(captures.map(({ port }) => port));
+    const [port] = ports;
+    const snapBytes = Math.max(...captures.map((capture) => capture.snapBytes));
+    datapath.mirror({ snapBytes, ...(ports.size === 1 && port !== undefined && { port }) }, (frames) => {
+      for (const capture of this.#captures) this.#deliver(capture, frames);
+    });
+  }
+
+  #deliver({ port, snapBytes, sink }: Capture, frames: readonly MirroredFrame[]): void {
+    const { clock, wallClock } = this.#environment;
+    const epochMs = wallClock() - clock();
+    const wanted = frames.filter((frame) => port === undefined || frame.port === port);
+    if (wanted.length === 0) return;
+    sink(
+      wanted.map((frame) => ({
+        port: this.#nameOf(frame.port),
+        direction: frame.direction,
+        timeNs: BigInt(Math.round((epochMs + frame.timeMs) * 1e6)),
+        lengthBytes: frame.lengthBytes,
+        bytes: frame.bytes.subarray(0, snapBytes),
+      })),
+    );
+  }
+
+  #decided(record: DropRecord): Pick<DropReport, 'id' | 'lastAt' | 'flow'> {
+    return { id: `d${record.id}`, lastAt: this.#wallTime(record.atMs), flow: formatKey(record.key, this.#portName) };
+  }
+
+  #reportFlow(flow: CachedFlow, statistics?: FlowEntry): FlowReport {
+    const { key, decision } = flow;
+    return {
+      id: flow.id,
+      megaflow: formatMegaflow(key, decision.mask, this.#portName),
+      actions: formatActions(decision.actions, this.#portName),
+      packets: statistics?.packets ?? 0,
+      bytes: statistics?.bytes ?? 0,
+      decidedAt: this.#wallTime(flow.decidedAtMs),
+      idleMs: this.#idleMs(statistics?.lastUsedMs ?? flow.decidedAtMs),
+    };
+  }
+
+  #idleMs(lastUsedMs: number): number {
+    return Math.max(0, this.#environment.clock() - lastUsedMs);
+  }
+
+  #wallTime(ms: number): string {
+    const { clock, wallClock } = this.#environment;
+    return new Date(wallClock() - clock() + ms).toISOString();
+  }
+
+  #nameOf(port: number): string {
+    if (port === this.#environment.underlayPort) return UNDERLAY;
+    return this.#environment.endpoints.portName(port) ?? String(port);
+  }
+
+  /** `port/3` and `vtep/…` as the forwarding database names owners. */
+  #ownerName(owner: string): string {
+    const port = /^port\/(\d+)$/.exec(owner);
+    return port ? this.#nameOf(Number(port[1])) : owner.replace(/^vtep\//, '');
+  }
+
+  #portByName(name: string): PortNo | undefined {
+    if (name === UNDERLAY) return this.#environment.underlayPort;
+    const { endpoints, forwarding } = this.#environment;
+    const endpoint = endpoints.all().find((candidate) => candidate.name === name && candidate.state === 'attached');
+    if (endpoint) return endpoint.local!.portNo as PortNo;
+    const number = Number(name);
+    return Number.isInteger(number) && forwarding.tables.topology.port(number as PortNo)
+      ? (number as PortNo)
+      : undefined;
+  }
+}

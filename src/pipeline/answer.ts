@@ -1,0 +1,77 @@
+/**
+ * Answers to ARP requests (RFC 826) and neighbor solicitations (RFC 4861 §7.2.4)
+ * for endpoints that weft knows, so that they are never flooded.
+ *
+ * Only group-addressed requests from local ports are answered: a unicast one
+ * asks whether the neighbor is still there (RFC 4861 §7.3.3), which only the
+ * neighbor can say. Announcements and detections of the asker's own address are
+ * left to flood.
+ */
+import { formatIp, formatMac, isIp4, sameBytes } from '../flow/types.ts';
+import type { FlowView } from '../flow/view.ts';
+import { neighborObject } from '../table/neighbor.ts';
+import { ARP_REQUEST, buildArpReply } from '../wire/arp.ts';
+import { ETH_ARP, ETH_IPV6 } from '../wire/ethernet.ts';
+import { IP_ICMPV6 } from '../wire/ipv4.ts';
+import { buildNeighborReply, ND_NEIGHBOR_SOLICITATION } from '../wire/nd.ts';
+import type { StageContext, StageResult } from './stage.ts';
+
+/** The decision to answer; undefined if this is no request, or nobody's that weft knows. */
+export function answer(view: FlowView, context: StageContext): StageResult | undefined {
+  if (!context.port) return undefined;
+  switch (view.number('eth_type')) {
+    case ETH_ARP:
+      return view.number('ip_proto') === ARP_REQUEST ? answerArp(view, context) : undefined;
+    case ETH_IPV6:
+      return view.number('ip_proto') === IP_ICMPV6 && view.number('l4_src') === ND_NEIGHBOR_SOLICITATION
+        ? answerSolicitation(view, context)
+        : undefined;
+    default:
+      return undefined;
+  }
+}
+
+function answerArp(view: FlowView, context: StageContext): StageResult | undefined {
+  const target = view.bytes('ip_dst');
+  const mac = resolve(view, context, target);
+  if (!mac || !isIp4(target)) return undefined;
+  const frame = buildArpReply(
+    {
+      operation: ARP_REQUEST,
+      senderMac: view.bytes('nd_lla'),
+      senderIp: view.bytes('ip_src').subarray(12),
+      targetMac: unknownMac,
+      targetIp: target.subarray(12),
+    },
+    mac,
+  );
+  return reply(context, frame, `ARP: ${formatIp(target)} is at ${formatMac(mac)}`);
+}
+
+function answerSolicitation(view: FlowView, context: StageContext): StageResult | undefined {
+  const target = view.bytes('nd_target');
+  const mac = resolve(view, context, target);
+  if (!mac) return undefined;
+  const frame = buildNeighborReply({ mac, target, askerMac: view.bytes('eth_src'), askerIp: view.bytes('ip_src') });
+  return reply(context, frame, `neighbor discovery: ${formatIp(target)} is at ${formatMac(mac)}`);
+}
+
+/** The MAC of a known endpoint other than the asker. */
+function resolve(view: FlowView, context: StageContext, ip: Uint8Array): Uint8Array | undefined {
+  const { vni } = context.network!;
+  view.consult(neighborObject(vni, ip));
+  const mac = context.tables.neighbors.lookup(vni, ip);
+  return mac && !sameBytes(mac, view.bytes('eth_src')) ? mac : undefined;
+}
+
+function reply(context: StageContext, frame: Uint8Array, because: string): StageResult {
+  return {
+    kind: 'decide',
+    because,
+    actions: [{ op: 'consume' }],
+    effects: [{ kind: 'reply', port: context.port!.portNo, frame }],
+  };
+}
+
+/** What a request has in place of the address that it asks for. */
+const unknownMac = new Uint8Array(6);

@@ -1,0 +1,60 @@
+/**
+ * Bridge: which port or VTEP the destination is behind.
+ *
+ * 1. ARP requests and neighbor solicitations from local ports for an endpoint
+ *    that weft knows are answered here, never flooded (`answer.ts`).
+ * 2. A known unicast destination goes to its one place.
+ * 3. Everything else is flooded to the other local ports of the network and,
+ *    when it came from one of them, to each VTEP (head-end replication); what
+ *    came from a tunnel never goes back into one (split horizon).
+ */
+import { formatMac, isGroupMac, type PortNo } from '../flow/types.ts';
+import type { FlowView } from '../flow/view.ts';
+import { fdbObject, type Location } from '../table/fdb.ts';
+import { networkObject, vtepsObject } from '../table/topology.ts';
+import { answer } from './answer.ts';
+import { drop, next, type Stage, type StageContext, type StageResult } from './stage.ts';
+
+export const bridge: Stage = (view, context) => {
+  const mac = view.bytes('eth_dst');
+  if (isGroupMac(mac)) {
+    return answer(view, context) ?? flood(view, context, `${formatMac(mac)} is a group address`);
+  }
+
+  const { vni } = context.network!;
+  view.consult(fdbObject(vni, mac));
+  const entry = context.tables.fdb.lookup(vni, mac);
+  if (!entry) return flood(view, context, `${formatMac(mac)} is unknown`);
+
+  const { where } = entry;
+  const origin = entry.isStatic ? 'endpoint' : 'learned';
+  if (where.kind === 'vtep' && !context.port) {
+    return drop('split_horizon', `${formatMac(mac)} is behind a tunnel (${origin}), and so is its source`);
+  }
+  if (where.kind === 'port' && where.port === view.number('in_port')) {
+    return drop('same_port', `${formatMac(mac)} is behind the port that it came from (${origin})`);
+  }
+  context.destinations = [where];
+  return next(`${formatMac(mac)} is ${origin === 'learned' ? 'learned' : 'an endpoint’s'}`);
+};
+
+function flood(view: FlowView, context: StageContext, why: string): StageResult {
+  const { topology } = context.tables;
+  const network = context.network!;
+  view.consult(networkObject(network.vni));
+  const inPort = view.number('in_port') as PortNo;
+  const destinations: Location[] = [];
+  for (const port of network.ports) if (port !== inPort) destinations.push({ kind: 'port', port });
+  const ports = destinations.length;
+  if (context.port) {
+    view.consult(vtepsObject);
+    for (const vtep of topology.vteps()) destinations.push({ kind: 'vtep', vtep });
+  }
+  if (destinations.length === 0) return drop('no_destination', `${why}, and the network has no other port or peer`);
+  context.destinations = destinations;
+  return next(`${why}: flood to ${count(ports, 'port')} and ${count(destinations.length - ports, 'VTEP')}`);
+}
+
+function count(n: number, what: string): string {
+  return `${n} ${what}${n === 1 ? '' : 's'}`;
+}

@@ -1,0 +1,90 @@
+/**
+ * Ingress: which network a frame is in, and whether it may be sent from there.
+ *
+ * 1. From the underlay: the VNI names the network, the sender must be a VTEP of
+ *    it, and the inner source must not be one of our own (RFC 7348 §4).
+ * 2. From a local port: the port names the network, and unless it is trusted it
+ *    may only speak for itself (`antispoof.ts`).
+ * 3. Source MACs behind VTEPs and trusted ports are learned; those of other
+ *    ports are known from their endpoint.
+ */
+import { formatIp, formatMac, isGroupMac, isZero, type PortNo, type Vni } from '../flow/types.ts';
+import type { FlowView } from '../flow/view.ts';
+import { fdbObject, type Location } from '../table/fdb.ts';
+import { networkObject, portObject, vtepsObject } from '../table/topology.ts';
+import { antispoof } from './antispoof.ts';
+import { drop, next, type Stage, type StageContext, type StageResult } from './stage.ts';
+
+export const ingress: Stage = (view, context) => {
+  const portNo = view.number('in_port') as PortNo;
+  return portNo === context.tables.topology.tunnelPort ? fromUnderlay(view, context) : fromPort(view, context, portNo);
+};
+
+function fromUnderlay(view: FlowView, context: StageContext): StageResult {
+  const { topology, fdb } = context.tables;
+  const vni = view.number('tun_vni') as Vni;
+  view.consult(networkObject(vni));
+  const network = topology.network(vni);
+  if (!network) return drop('vxlan_unknown_vni', `no network has VNI ${vni}`);
+
+  const vtep = view.bytes('tun_src');
+  view.consult(vtepsObject);
+  if (!topology.isVtep(vtep)) {
+    return drop('vxlan_unknown_vtep', `${formatIp(vtep)} is not a peer (peers: ${topology.describeVteps()})`);
+  }
+
+  const refused = refuseHeader(view);
+  if (refused) return refused;
+  const mac = view.bytes('eth_src');
+  view.consult(fdbObject(vni, mac));
+  const known = fdb.lookup(vni, mac);
+  if (known?.isStatic && known.where.kind === 'port') {
+    return drop('vxlan_source_local', `${formatMac(mac)} is the MAC of a port of this host`);
+  }
+  context.network = network;
+  return next(`from VTEP ${formatIp(vtep)} into network ${network.name} (VNI ${vni})`, [
+    learn(vni, mac, { kind: 'vtep', vtep: vtep.slice() }),
+  ]);
+}
+
+function fromPort(view: FlowView, context: StageContext, portNo: PortNo): StageResult {
+  const { topology } = context.tables;
+  view.consult(portObject(portNo));
+  const port = topology.port(portNo);
+  if (!port) return drop('port_unknown', `port ${portNo} is in no network`);
+
+  const refused = refuseHeader(view);
+  if (refused) return refused;
+  const group = view.bytes('eth_dst');
+  if (isReservedGroup(group)) {
+    return drop('bridge_control', `${formatMac(group)} is reserved for bridges (IEEE 802.1D §7.12.6)`);
+  }
+
+  context.port = port;
+  context.network = topology.network(port.vni)!;
+  const place = `from port ${port.name} into network ${context.network.name} (VNI ${port.vni})`;
+  if (port.trust) {
+    const mac = view.bytes('eth_src');
+    view.consult(fdbObject(port.vni, mac));
+    return next(`${place}; trusted`, [learn(port.vni, mac, { kind: 'port', port: portNo })]);
+  }
+  return antispoof(view, context, port) ?? next(`${place}; its own addresses`);
+}
+
+/** What no network takes, wherever it comes from. */
+function refuseHeader(view: FlowView): StageResult | undefined {
+  const mac = view.bytes('eth_src');
+  if (isGroupMac(mac) || isZero(mac)) return drop('bad_source_mac', `${formatMac(mac)} cannot be a source`);
+  const tci = view.number('vlan_tci');
+  if (tci !== 0) return drop('vlan_not_carried', `tagged with VLAN ${tci & 0xfff}`);
+  return undefined;
+}
+
+/** 01:80:c2:00:00:00 … 0f: bridges never forward these. */
+function isReservedGroup(mac: Uint8Array): boolean {
+  return mac[0] === 0x01 && mac[1] === 0x80 && mac[2] === 0xc2 && mac[3] === 0 && mac[4] === 0 && mac[5]! < 0x10;
+}
+
+function learn(vni: Vni, mac: Uint8Array, where: Location) {
+  return { kind: 'learn', vni, mac: mac.slice(), where } as const;
+}

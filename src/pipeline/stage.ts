@@ -1,0 +1,59 @@
+/**
+ * What every stage of the pipeline has in common.
+ *
+ * A stage is a function `(view, context) → StageResult`. It reads the flow
+ * through the view only, the tables through the context only, and changes
+ * neither: what it wants to happen (a MAC learned, a reply sent) it returns as
+ * an effect. So the same code decides for traffic, for `weft trace`, and when
+ * cached flows are decided anew.
+ */
+import type { Action } from '../flow/action.ts';
+import type { DropReason } from '../flow/reason.ts';
+import type { PortNo, Vni } from '../flow/types.ts';
+import type { FlowView } from '../flow/view.ts';
+import type { Fdb, Location } from '../table/fdb.ts';
+import type { NeighborTable } from '../table/neighbor.ts';
+import type { AccessPort, Network, Topology } from '../table/topology.ts';
+
+export interface Tables {
+  readonly topology: Topology;
+  readonly fdb: Fdb;
+  readonly neighbors: NeighborTable;
+}
+
+/** What one translation knows so far; each part is set by the stage that finds it. */
+export interface StageContext {
+  readonly tables: Tables;
+  /** Set by ingress. */
+  network?: Network;
+  /** Set by ingress: the local port that it came from; unset for tunnelled frames. */
+  port?: AccessPort;
+  /** Set by bridge: where the frame is to go. */
+  destinations: Location[];
+}
+
+export type Effect =
+  /** The source MAC was seen behind `where`. */
+  | { readonly kind: 'learn'; readonly vni: Vni; readonly mac: Uint8Array; readonly where: Location }
+  /** weft answers by a frame of its own. Such a decision is made for each frame, never cached. */
+  | { readonly kind: 'reply'; readonly port: PortNo; readonly frame: Uint8Array };
+
+export type StageResult =
+  | { readonly kind: 'next'; readonly because: string; readonly effects?: readonly Effect[] }
+  | { readonly kind: 'drop'; readonly because: string; readonly reason: DropReason }
+  | {
+      readonly kind: 'decide';
+      readonly because: string;
+      readonly actions: readonly Action[];
+      readonly effects?: readonly Effect[];
+    };
+
+export type Stage = (view: FlowView, context: StageContext) => StageResult;
+
+export function next(because: string, effects?: readonly Effect[]): StageResult {
+  return effects ? { kind: 'next', because, effects } : { kind: 'next', because };
+}
+
+export function drop(reason: DropReason, because: string): StageResult {
+  return { kind: 'drop', reason, because };
+}

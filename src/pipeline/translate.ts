@@ -1,0 +1,93 @@
+/**
+ * translate: the one place where it is decided what happens to a flow.
+ *
+ *   ingress   which network is it in, and may it be sent from there?
+ *   bridge    which port or VTEP is its destination behind? answer ARP and ND
+ *   tunnel    encapsulate what goes to other hosts, and send
+ *
+ * It has no side effects. The result carries everything that follows from it:
+ * the actions, the mask of the fields that it used, the objects that it
+ * consulted, and the effects that `control/` applies. So traffic, `weft trace`
+ * and the revalidation of cached flows all run exactly this.
+ */
+import type { Action } from '../flow/action.ts';
+import type { FieldName } from '../flow/fields.ts';
+import type { FlowKey, FlowMask } from '../flow/key.ts';
+import type { DropReason } from '../flow/reason.ts';
+import { FlowView } from '../flow/view.ts';
+import { bridge } from './bridge.ts';
+import { ingress } from './ingress.ts';
+import type { Effect, Stage, StageContext, Tables } from './stage.ts';
+import { tunnel } from './tunnel.ts';
+
+const stages: readonly (readonly [string, Stage])[] = [
+  ['ingress', ingress],
+  ['bridge', bridge],
+  ['tunnel', tunnel],
+];
+
+export interface StageRecord {
+  readonly stage: string;
+  /** The fields that this stage read. */
+  readonly read: readonly FieldName[];
+  readonly because: string;
+}
+
+export interface Translation {
+  readonly actions: readonly Action[];
+  readonly mask: FlowMask;
+  /** Names of the table entries that the decision depends on, present or absent. */
+  readonly consulted: ReadonlySet<string>;
+  readonly effects: readonly Effect[];
+  readonly stages: readonly StageRecord[];
+  readonly verdict: 'forward' | 'drop' | 'consume';
+  readonly reason?: DropReason;
+  /** False where every frame needs its own answer. */
+  readonly cacheable: boolean;
+}
+
+export function translate(key: FlowKey, tables: Tables): Translation {
+  const view = new FlowView(key);
+  const context: StageContext = { tables, destinations: [] };
+  const records: StageRecord[] = [];
+  const effects: Effect[] = [];
+
+  for (const [name, stage] of stages) {
+    const result = stage(view, context);
+    records.push({ stage: name, read: view.takeRead(), because: result.because });
+    switch (result.kind) {
+      case 'next':
+        if (result.effects) effects.push(...result.effects);
+        break;
+      case 'drop':
+        // What a refused frame claims is not believed: its effects are left out.
+        return finish(view, records, [], [{ op: 'drop', reason: result.reason }], result.reason);
+      case 'decide':
+        if (result.effects) effects.push(...result.effects);
+        return finish(view, records, effects, result.actions);
+      default:
+        result satisfies never;
+    }
+  }
+  throw new Error('the last stage decides');
+}
+
+function finish(
+  view: FlowView,
+  records: readonly StageRecord[],
+  effects: readonly Effect[],
+  actions: readonly Action[],
+  reason?: DropReason,
+): Translation {
+  const consumed = actions.length === 1 && actions[0]!.op === 'consume';
+  return {
+    actions,
+    mask: view.mask,
+    consulted: view.consulted,
+    effects,
+    stages: records,
+    verdict: reason ? 'drop' : consumed ? 'consume' : 'forward',
+    ...(reason && { reason }),
+    cacheable: !effects.some((effect) => effect.kind === 'reply'),
+  };
+}

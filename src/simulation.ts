@@ -1,0 +1,205 @@
+/**
+ * A simulated overlay: several whole switches in one process, joined by an
+ * underlay in memory, without root. For fast tests, and for users' own tests
+ * of their networks.
+ *
+ * Everything runs to completion inside `SimulatedPort.send`, in one order that
+ * depends on nothing but the calls made: the same calls give the same frames.
+ * The clock moves only by `advance`; loss on the underlay comes from the random
+ * source passed in.
+ *
+ *   const net = createSimulation();
+ *   const [a, b] = [net.host('a', '192.0.2.1'), net.host('b', '192.0.2.2')];
+ *   for (const host of [a, b]) host.createNetwork('blue', 100);
+ *   const web = a.attach({ name: 'web', network: 'blue', mac: '02:00:00:00:00:01', addresses: ['10.0.0.1'] });
+ *   const db = b.attach({ name: 'db', network: 'blue', mac: '02:00:00:00:00:02', addresses: ['10.0.0.2'] });
+ *   web.send(frame);
+ *   db.received;
+ */
+import type { Datagram, Datapath, DatapathOptions, Injectable } from './datapath/datapath.ts';
+import { openReferenceDatapath } from './datapath/reference.ts';
+import { bytesId } from './flow/key.ts';
+import { parseIp, parseMac, type PortNo, type Vni } from './flow/types.ts';
+import { Forwarding } from './forwarding.ts';
+import { WeftError } from './error.ts';
+
+export interface SimulationOptions {
+  /** Which datapath the hosts run; the reference one if it is not given. */
+  readonly open?: (options: DatapathOptions) => Datapath & Injectable;
+  /** Share of underlay datagrams that get lost, 0 to 1. */
+  readonly loss?: number;
+  /** Numbers in [0, 1): needed with `loss`. */
+  readonly random?: () => number;
+  readonly fdbQuota?: number;
+  readonly flowLimit?: number;
+}
+
+export interface SimulatedAttach {
+  readonly name: string;
+  readonly network: string;
+  readonly mac: string;
+  readonly addresses: readonly string[];
+  readonly allowedAddresses?: readonly string[];
+  readonly trust?: boolean;
+}
+
+const UNDERLAY_PORT = 1 as PortNo;
+
+export class Simulation {
+  readonly #options: SimulationOptions;
+  readonly #hosts = new Map<string, SimulatedHost>();
+  readonly #underlay: Datagram[] = [];
+  #isRunning = false;
+  #nowMs = 0;
+
+  constructor(options: SimulationOptions) {
+    if (options.loss !== undefined && options.random === undefined) {
+      throw new WeftError('invalid', 'simulation: loss needs a source of random numbers, random');
+    }
+    this.#options = options;
+  }
+
+  get nowMs(): number {
+    return this.#nowMs;
+  }
+
+  /** A further host; it is a peer of all hosts that there are. */
+  host(name: string, underlay: string): SimulatedHost {
+    const address = parseIp(underlay);
+    const host = new SimulatedHost(name, address, {
+      ...this.#options,
+      clock: () => this.#nowMs,
+      send: (datagram) => this.#underlay.push(datagram),
+      run: (step) => this.#run(step),
+    });
+    for (const other of this.#hosts.values()) {
+      other.forwarding.addVtep(address);
+      host.forwarding.addVtep(other.underlay);
+    }
+    this.#hosts.set(bytesId(address), host);
+    return host;
+  }
+
+  /** Moves the clock and lets every host do its periodic work. */
+  advance(milliseconds: number): void {
+    this.#nowMs += milliseconds;
+    this.#run(() => {
+      for (const host of this.#hosts.values()) host.forwarding.controller.tick();
+    });
+  }
+
+  close(): void {
+    for (const host of this.#hosts.values()) host.forwarding.datapath.close();
+    this.#hosts.clear();
+  }
+
+  /** One step, and then whatever it put on the underlay, in the order it was sent. */
+  #run(step: () => void): void {
+    step();
+    if (this.#isRunning) return;
+    this.#isRunning = true;
+    const { loss = 0, random } = this.#options;
+    try {
+      for (let datagram = this.#underlay.shift(); datagram; datagram = this.#underlay.shift()) {
+        if (random && random() < loss) continue;
+        this.#hosts.get(bytesId(datagram.destination))?.forwarding.datapath.injectDatagram(UNDERLAY_PORT, datagram);
+      }
+    } finally {
+      this.#isRunning = false;
+    }
+  }
+}
+
+interface HostOptions extends SimulationOptions {
+  readonly clock: () => number;
+  readonly send: (datagram: Datagram) => void;
+  readonly run: (step: () => void) => void;
+}
+
+export class SimulatedHost {
+  readonly name: string;
+  /** 16 bytes, IPv4-mapped or IPv6. */
+  readonly underlay: Uint8Array;
+  readonly forwarding: Forwarding<Datapath & Injectable>;
+  readonly #run: (step: () => void) => void;
+  readonly #networks = new Map<string, Vni>();
+  readonly #ports = new Map<string, SimulatedPort>();
+  #lastPort: number = UNDERLAY_PORT;
+
+  constructor(name: string, underlay: Uint8Array, options: HostOptions) {
+    this.name = name;
+    this.underlay = underlay;
+    this.#run = options.run;
+    this.forwarding = new Forwarding(options.open ?? openReferenceDatapath, {
+      fdbQuota: options.fdbQuota ?? 2048,
+      fdbAgeingMs: 300_000,
+      flowLimit: options.flowLimit ?? 100_000,
+      flowIdleMs: 10_000,
+      clock: options.clock,
+      onPortLost: () => {},
+      onError: (error) => {
+        throw error;
+      },
+    });
+    this.forwarding.openUnderlay(UNDERLAY_PORT, {
+      kind: 'memory-vxlan',
+      name: 'underlay',
+      local: underlay,
+      transmit: options.send,
+    });
+  }
+
+  createNetwork(name: string, vni: number): void {
+    this.#networks.set(name, vni as Vni);
+    this.forwarding.addNetwork(name, vni as Vni);
+  }
+
+  attach(options: SimulatedAttach): SimulatedPort {
+    const vni = this.#networks.get(options.network);
+    if (vni === undefined) throw new WeftError('not_found', `network "${options.network}" does not exist`);
+    const portNo = ++this.#lastPort as PortNo;
+    const port = new SimulatedPort(portNo, (frame) => this.#run(() => this.forwarding.datapath.inject(portNo, frame)));
+    this.forwarding.addPort(
+      {
+        portNo,
+        name: options.name,
+        vni,
+        mac: parseMac(options.mac),
+        addresses: options.addresses.map(parseIp),
+        allowedAddresses: (options.allowedAddresses ?? []).map(parseIp),
+        trust: options.trust ?? false,
+      },
+      { kind: 'memory', name: options.name, transmit: (frame) => port.received.push(frame.slice()) },
+    );
+    this.#ports.set(options.name, port);
+    return port;
+  }
+
+  detach(name: string): void {
+    const port = this.#ports.get(name);
+    if (!port) throw new WeftError('not_found', `endpoint "${name}" does not exist`);
+    this.forwarding.removePort(port.portNo);
+    this.#ports.delete(name);
+  }
+}
+
+export class SimulatedPort {
+  readonly portNo: PortNo;
+  /** Frames that came out of the switch here, the oldest first. Take them out as you like. */
+  readonly received: Uint8Array[] = [];
+  readonly #inject: (frame: Uint8Array) => void;
+
+  constructor(portNo: PortNo, inject: (frame: Uint8Array) => void) {
+    this.portNo = portNo;
+    this.#inject = inject;
+  }
+
+  /** Sends a frame (from its Ethernet header) into the switch, and all that follows from it. */
+  send(frame: Uint8Array): void {
+    this.#inject(frame);
+  }
+}
+
+export function createSimulation(options: SimulationOptions = {}): Simulation {
+  return new Simulation(options);
+}

@@ -1,0 +1,462 @@
+/**
+ * The switch on a host: the file to read first.
+ *
+ *   configuration → store → tables → datapath → ports → upcalls
+ *
+ * `createSwitch` opens the state directory, the datapath and the underlay, puts
+ * into force what the store holds (networks, hosts, endpoints), and forwards
+ * from then on. The frames themselves never come here: `forwarding.ts` joins
+ * the datapath with the decisions of `pipeline/translate.ts`.
+ *
+ * The methods are the operator's verbs. Those that change something run one
+ * after the other, are durable when they return, and leave nothing half done
+ * when they throw. The only place with clocks and timers.
+ */
+import { readFileSync } from 'node:fs';
+import type { Logger } from 'pino';
+import { Endpoints } from './cluster/endpoints.ts';
+import { Hosts } from './cluster/hosts.ts';
+import { Networks } from './cluster/networks.ts';
+import type { DaemonConfig } from './config.ts';
+import type { Datapath, DatapathOptions } from './datapath/datapath.ts';
+import { WeftError } from './error.ts';
+import { openProbe } from './health/probe.ts';
+import { formatIp, parseIp, type PortNo } from './flow/types.ts';
+import { Forwarding } from './forwarding.ts';
+import { NetnsWatcher } from './link/netns-watcher.ts';
+import { underlayFor, underlayInterface } from './link/underlay.ts';
+import { parseResource } from './model/manifest.ts';
+import type {
+  ApplyReport,
+  DecisionReport,
+  DoctorReport,
+  DropReport,
+  EndpointReport,
+  FlowReport,
+  NetworkReport,
+  StatusReport,
+  WhyReport,
+} from './model/report.ts';
+import { apiVersion, type Kind, type NetworkResource, type Resource } from './model/resource.ts';
+import { diagnose } from './observe/doctor.ts';
+import { Observer, type CapturedFrame, type CaptureOptions } from './observe/observer.ts';
+import { openEmbeddedStore } from './store/embedded.ts';
+import type { Store } from './store/store.ts';
+import { version } from './version.ts';
+
+export type { CapturedFrame } from './observe/observer.ts';
+
+export interface SwitchOptions extends DaemonConfig {
+  readonly logger: Logger;
+}
+
+export interface NetworkOptions {
+  readonly subnets: readonly string[];
+  readonly vni?: number;
+  readonly mtu?: number;
+  /** FIRST-LAST: this host's own share of a subnet. */
+  readonly ranges?: readonly string[];
+}
+
+export interface AttachOptions {
+  readonly name: string;
+  readonly network: string;
+  /** One of `netns` (name or path) and `pid`. */
+  readonly netns?: string;
+  readonly pid?: number;
+  readonly ip?: readonly string[];
+  readonly mac?: string;
+  readonly ifname?: string;
+  readonly namespace?: string;
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly trust?: boolean;
+}
+
+const UNDERLAY_PORT = 1 as PortNo;
+const VXLAN_L4_PORT = 4789;
+const LARGEST_MTU = 9000;
+const TICK_MS = 1000;
+
+/** Milliseconds of CLOCK_MONOTONIC: the clock of the native datapath, too. */
+const clock = (): number => Number(process.hrtime.bigint() / 1_000_000n);
+
+/**
+ * Opens everything and forwards when it returns.
+ * @throws WeftError that says what is wrong and how to mend it; nothing is left open then.
+ */
+export async function createSwitch(options: SwitchOptions): Promise<Switch> {
+  const underlay =
+    options.underlay ?? (options.peers[0] === undefined ? undefined : await underlayFor(options.peers[0]));
+  const open = await datapathOpener(options.datapath);
+  const store = await openEmbeddedStore({
+    directory: options.state,
+    onWarning: (message) => options.logger.warn(message),
+  });
+  let made: Switch | undefined;
+  try {
+    made = new Switch(options, store, open, underlay === undefined ? undefined : parseIp(underlay));
+    await made.start();
+    return made;
+  } catch (error) {
+    if (made) await made.close();
+    else await store.close();
+    throw error;
+  }
+}
+
+async function datapathOpener(kind: DaemonConfig['datapath']): Promise<(options: DatapathOptions) => Datapath> {
+  if (kind === 'reference') {
+    const { openReferenceDatapath } = await import('./datapath/reference.ts');
+    const { FrameIo } = await import('./datapath/frame-io.ts');
+    return (options) => openReferenceDatapath({ ...options, io: (onWake, onLost) => new FrameIo(onWake, onLost) });
+  }
+  const { openNativeDatapath } = await import('./datapath/native.ts');
+  return (options) => openNativeDatapath({ ...options, threads: 1 });
+}
+
+export class Switch {
+  readonly #options: SwitchOptions;
+  readonly #store: Store;
+  readonly #underlay: Uint8Array | undefined;
+  readonly #forwarding: Forwarding;
+  readonly #networks: Networks;
+  readonly #hosts: Hosts;
+  readonly #endpoints: Endpoints;
+  readonly #observer: Observer;
+  readonly #watcher: NetnsWatcher;
+  readonly #startedAt = new Date();
+  #ticker: NodeJS.Timeout | undefined;
+  #changes: Promise<unknown> = Promise.resolve();
+  #isForwarding = false;
+  #isClosed = false;
+
+  /** Use `createSwitch`. */
+  constructor(
+    options: SwitchOptions,
+    store: Store,
+    open: (options: DatapathOptions) => Datapath,
+    underlay: Uint8Array | undefined,
+  ) {
+    const { logger } = options;
+    this.#options = options;
+    this.#store = store;
+    this.#underlay = underlay;
+    this.#forwarding = new Forwarding(open, {
+      fdbQuota: options.fdbQuota,
+      fdbAgeingMs: options.fdbAgeingMs,
+      flowLimit: options.flowLimit,
+      flowIdleMs: options.flowIdleMs,
+      clock,
+      onPortLost: (port, why) => this.#onPortLost(port, why),
+      onError: (error) => logger.error({ err: error }, 'decision failed'),
+    });
+    this.#watcher = new NetnsWatcher(setInterval);
+    const hasStaticPeers = (): boolean => options.peers.length > 0 || this.#hosts.size > 0;
+    const shared = { store, forwarding: this.#forwarding };
+    this.#hosts = new Hosts({ ...shared, name: options.host, underlay, peers: options.peers.map(parseIp) });
+    this.#networks = new Networks({ ...shared, defaultMtu: () => this.#defaultMtu(), hasStaticPeers });
+    this.#endpoints = new Endpoints({
+      ...shared,
+      networks: this.#networks,
+      hosts: this.#hosts,
+      watcher: this.#watcher,
+      hostName: options.host,
+      bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
+      hasStaticPeers,
+      onNamespaceGone: (name) => this.#onNamespaceGone(name),
+      warn: (message, details) => logger.warn(details, message),
+    });
+    this.#observer = new Observer({
+      forwarding: this.#forwarding,
+      endpoints: this.#endpoints,
+      underlayPort: UNDERLAY_PORT,
+      clock,
+      wallClock: Date.now,
+    });
+  }
+
+  /** Puts the configuration and the store into force. Called once, by `createSwitch`. */
+  async start(): Promise<void> {
+    if (this.#underlay) {
+      this.#forwarding.openUnderlay(UNDERLAY_PORT, {
+        kind: 'vxlan',
+        name: 'underlay',
+        local: this.#underlay,
+        l4Port: VXLAN_L4_PORT,
+      });
+    }
+    await this.#networks.load();
+    await this.#hosts.load();
+    await this.#endpoints.load();
+    this.#ticker = setInterval(() => this.#forwarding.controller.tick(), TICK_MS);
+    this.#isForwarding = true;
+  }
+
+  status(): StatusReport {
+    const { host, datapath, flowLimit } = this.#options;
+    return {
+      host,
+      version,
+      pid: process.pid,
+      startedAt: this.#startedAt.toISOString(),
+      forwarding: this.#isForwarding,
+      underlay: this.#underlay ? formatIp(this.#underlay) : null,
+      peers: this.#hosts.vteps(),
+      store: 'embedded',
+      networks: this.#networks.all().length,
+      endpoints: this.#endpoints.all().length,
+      ...this.#observer.status({ kind: datapath, flowLimit }),
+    };
+  }
+
+  /** Checks the kernel, the rights, the underlay and the peers. */
+  doctor(): Promise<DoctorReport> {
+    const underlay = this.#underlay && formatIp(this.#underlay);
+    return diagnose({
+      underlay,
+      peers: this.#hosts.vteps(),
+      networks: this.#networks.all(),
+      underlayInterface: async () => (underlay === undefined ? undefined : underlayInterface(underlay)),
+      encapBytes: encapBytes(underlay),
+      probe: openProbe(() => performance.now(), setTimeout),
+      lostUpcalls: this.#forwarding.datapath.counters().drops.upcall_lost ?? 0,
+    });
+  }
+
+  networks(): NetworkReport[] {
+    return this.#networks.all().map((network) => this.#reportNetwork(network.name));
+  }
+
+  async createNetwork(name: string, options: NetworkOptions): Promise<NetworkReport> {
+    const { subnets, ranges = [], vni, mtu } = options;
+    const spec = { subnets, ranges, ...(vni !== undefined && { vni }), ...(mtu !== undefined && { mtu }) };
+    const resource = parseResource({ apiVersion, kind: 'Network', metadata: { name }, spec });
+    await this.apply(resource);
+    return this.#reportNetwork(name);
+  }
+
+  async removeNetwork(name: string): Promise<void> {
+    await this.delete('Network', name);
+  }
+
+  /** Attaches a container. Attaching the same again changes nothing. */
+  async attach(options: AttachOptions): Promise<EndpointReport> {
+    const { name, network, netns, pid, ip, mac, ifname, namespace, labels, trust } = options;
+    const resource = parseResource({
+      apiVersion,
+      kind: 'Endpoint',
+      metadata: { name, ...(namespace !== undefined && { namespace }), ...(labels && { labels }) },
+      spec: {
+        network,
+        ...(netns !== undefined && { netns }),
+        ...(pid !== undefined && { pid }),
+        ...(ip && { addresses: ip }),
+        ...(mac !== undefined && { mac }),
+        ...(ifname !== undefined && { interface: ifname }),
+        ...(trust !== undefined && { trust }),
+      },
+    });
+    await this.apply(resource);
+    return this.#endpoints.report(this.#endpoints.get(name));
+  }
+
+  async detach(name: string): Promise<void> {
+    await this.delete('Endpoint', name);
+  }
+
+  endpoints(): EndpointReport[] {
+    return this.#endpoints.all().map((endpoint) => this.#endpoints.report(endpoint));
+  }
+
+  apply(resource: Resource, options: { readonly dryRun?: boolean } = {}): Promise<ApplyReport> {
+    return this.#serially(async () => {
+      const { dryRun = false } = options;
+      const action = dryRun ? this.#plan(resource) : await this.#apply(resource);
+      if (action !== 'unchanged' && !dryRun) this.#log(resource.kind, resource.metadata.name, action);
+      return { kind: resource.kind, name: resource.metadata.name, action, dryRun };
+    });
+  }
+
+  delete(kind: Kind, name: string, options: { readonly dryRun?: boolean } = {}): Promise<ApplyReport> {
+    return this.#serially(async () => {
+      const { dryRun = false } = options;
+      this.#refuseInUse(kind, name);
+      if (!dryRun) {
+        await { Network: this.#networks, Host: this.#hosts, Endpoint: this.#endpoints }[kind].remove(name);
+        this.#log(kind, name, 'deleted');
+      }
+      return { kind, name, action: 'deleted', dryRun };
+    });
+  }
+
+  /** Resources as they were declared. @throws WeftError('not_found') for a name that does not exist. */
+  get(kind: Kind, name?: string): Resource[] {
+    switch (kind) {
+      case 'Network':
+        return (name === undefined ? this.#networks.all() : [this.#networks.get(name)]).map(withVni);
+      case 'Host':
+        return name === undefined ? this.#hosts.all() : [this.#hosts.get(name)];
+      case 'Endpoint':
+        return (name === undefined ? this.#endpoints.all() : [this.#endpoints.get(name)]).map(
+          ({ resource, addresses, mac }) => ({
+            ...resource,
+            spec: { ...resource.spec, addresses: [...addresses], mac },
+          }),
+        );
+      default:
+        return kind satisfies never;
+    }
+  }
+
+  /** Decides one frame that is described in text, without any effect. */
+  trace(flow: string): DecisionReport {
+    return this.#observer.trace(flow);
+  }
+
+  flows(): FlowReport[] {
+    return this.#observer.flows();
+  }
+
+  /** The decision behind a live flow (`42`) or a drop (`d7`). @throws WeftError('not_found') */
+  why(id: string): WhyReport {
+    return this.#observer.why(id);
+  }
+
+  drops(): DropReport[] {
+    return this.#observer.drops();
+  }
+
+  /** Calls `listener` with each flow that is decided. Returns how to stop. */
+  onFlow(listener: (flow: FlowReport) => void): () => void {
+    return this.#observer.onFlow(listener);
+  }
+
+  /** Calls `listener` with each decision to drop. Returns how to stop. */
+  onDrop(listener: (drop: DropReport) => void): () => void {
+    return this.#observer.onDrop(listener);
+  }
+
+  /** Copies frames to `sink`; returns how to stop. */
+  capture(options: CaptureOptions, sink: (frames: readonly CapturedFrame[]) => void): () => void {
+    return this.#observer.capture(options, sink);
+  }
+
+  /** Stops. TAPs stay in their containers for the next start, unless `purge` removes them and their endpoints. */
+  async close(options: { readonly purge?: boolean } = {}): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#isForwarding = false;
+    clearInterval(this.#ticker);
+    await this.#changes.catch(() => {});
+    try {
+      await this.#endpoints.close({ purge: options.purge ?? false });
+    } finally {
+      this.#watcher.close();
+      this.#forwarding.datapath.close();
+      await this.#store.close();
+    }
+  }
+
+  #plan(resource: Resource): ApplyReport['action'] {
+    switch (resource.kind) {
+      case 'Network':
+        return this.#networks.plan(resource);
+      case 'Host':
+        return this.#hosts.plan(resource);
+      case 'Endpoint':
+        return this.#endpoints.plan(resource);
+      default:
+        return resource satisfies never;
+    }
+  }
+
+  async #apply(resource: Resource): Promise<ApplyReport['action']> {
+    switch (resource.kind) {
+      case 'Network':
+        return this.#networks.apply(resource);
+      case 'Host':
+        return this.#hosts.apply(resource);
+      case 'Endpoint':
+        return (await this.#endpoints.apply(resource)).action;
+      default:
+        return resource satisfies never;
+    }
+  }
+
+  #refuseInUse(kind: Kind, name: string): void {
+    const using = (endpoints: readonly { readonly name: string }[]): void => {
+      if (endpoints.length === 0) return;
+      const names = endpoints.slice(0, 5).map((endpoint) => endpoint.name);
+      const more = endpoints.length > names.length ? ` and ${endpoints.length - names.length} more` : '';
+      throw new WeftError(
+        'conflict',
+        `${kind.toLowerCase()} "${name}" has endpoints (${names.join(', ')}${more}): detach them first`,
+      );
+    };
+    switch (kind) {
+      case 'Network':
+        using(this.#endpoints.of(this.#networks.get(name).name));
+        break;
+      case 'Host':
+        this.#hosts.get(name);
+        using(this.#endpoints.all().filter((endpoint) => endpoint.resource.spec.host === name));
+        break;
+      case 'Endpoint':
+        this.#endpoints.get(name);
+        break;
+      default:
+        kind satisfies never;
+    }
+  }
+
+  #reportNetwork(name: string): NetworkReport {
+    return this.#networks.report(this.#networks.get(name), this.#endpoints.of(name).length);
+  }
+
+  async #defaultMtu(): Promise<number> {
+    if (!this.#underlay) return 1500;
+    const address = formatIp(this.#underlay);
+    const { mtu, isLoopback } = await underlayInterface(address);
+    return isLoopback ? 1500 : Math.min(LARGEST_MTU, mtu - encapBytes(address));
+  }
+
+  #onPortLost(port: PortNo, why: string): void {
+    this.#options.logger.warn({ port, endpoint: this.#endpoints.portName(port), why }, 'port lost');
+    void this.#serially(async () => this.#endpoints.detach(port)).catch((error: unknown) => this.#unexpected(error));
+  }
+
+  #onNamespaceGone(name: string): void {
+    void this.#serially(async () => {
+      await this.#endpoints.remove(name);
+      this.#options.logger.info({ endpoint: name }, 'endpoint released: its namespace is gone');
+    }).catch((error: unknown) => this.#unexpected(error));
+  }
+
+  #unexpected(error: unknown): void {
+    if (error instanceof WeftError && error.code === 'not_found') return;
+    this.#options.logger.error({ err: error }, 'unexpected');
+  }
+
+  #log(kind: Kind, name: string, action: ApplyReport['action']): void {
+    this.#options.logger.info({ kind, name }, action);
+  }
+
+  /** Runs changes one after the other. */
+  #serially<T>(change: () => Promise<T>): Promise<T> {
+    const run = this.#changes.then(() => {
+      if (this.#isClosed) throw new WeftError('conflict', 'the switch is stopping');
+      return change();
+    });
+    this.#changes = run.catch(() => {});
+    return run;
+  }
+}
+
+function withVni({ resource, vni, mtu }: { resource: NetworkResource; vni: number; mtu: number }): NetworkResource {
+  return { ...resource, spec: { ...resource.spec, vni, mtu } };
+}
+
+/** Outer IP, UDP and VXLAN headers and the inner Ethernet one: what encapsulation takes from the underlay's MTU. */
+function encapBytes(underlay: string | undefined): number {
+  return underlay?.includes(':') ? 70 : 50;
+}

@@ -1,0 +1,174 @@
+/**
+ * The forwarding database: behind which port or VTEP a MAC address is, in each
+ * network.
+ *
+ * Static entries come from endpoints that weft knows and are never displaced.
+ * Learned entries belong to the owner that they were learned behind (a trusted
+ * port or a VTEP). Each owner has a quota: at the quota its own longest unused
+ * entry goes, so a MAC flood takes nothing from anybody else. An entry that
+ * appears behind another owner moves there at once.
+ *
+ * Every method that changes an entry returns the object names of what changed
+ * (`fdbObject`), so that decisions that consulted it, found or not, can be made
+ * anew. Owned by the thread of the switch; the clock is the caller's.
+ */
+import { bytesId } from '../flow/key.ts';
+import { formatIp, formatMac, type PortNo, type Vni } from '../flow/types.ts';
+
+export type Location =
+  | { readonly kind: 'port'; readonly port: PortNo }
+  /** 16 bytes, IPv4-mapped or IPv6. */
+  | { readonly kind: 'vtep'; readonly vtep: Uint8Array };
+
+export interface FdbEntry {
+  readonly vni: Vni;
+  readonly mac: Uint8Array;
+  readonly where: Location;
+  readonly isStatic: boolean;
+}
+
+interface Learned extends FdbEntry {
+  lastSeenMs: number;
+}
+
+export interface FdbOptions {
+  /** Learned entries that one port or VTEP may hold. */
+  readonly quota: number;
+  /** Milliseconds after which an unused learned entry goes. */
+  readonly ageingMs: number;
+}
+
+const nothing: readonly string[] = [];
+
+export class Fdb {
+  readonly #options: FdbOptions;
+  readonly #static = new Map<string, FdbEntry>();
+  readonly #learned = new Map<string, Learned>();
+  /** By owner, from the longest unused to the latest seen. */
+  readonly #byOwner = new Map<string, Map<string, Learned>>();
+  #evicted = 0;
+  #moves = 0;
+
+  constructor(options: FdbOptions) {
+    this.#options = options;
+  }
+
+  lookup(vni: Vni, mac: Uint8Array): FdbEntry | undefined {
+    const id = entryId(vni, mac);
+    return this.#static.get(id) ?? this.#learned.get(id);
+  }
+
+  /** Is `mac` static, or learned behind `where` already? */
+  isKnownAt(vni: Vni, mac: Uint8Array, where: Location): boolean {
+    const entry = this.lookup(vni, mac);
+    return entry !== undefined && (entry.isStatic || ownerOf(entry.where) === ownerOf(where));
+  }
+
+  /** Notes that `mac` was seen behind `where`. Returns what changed; nothing if it was known there. */
+  learn(vni: Vni, mac: Uint8Array, where: Location, nowMs: number): readonly string[] {
+    const id = entryId(vni, mac);
+    if (this.#static.has(id)) return nothing;
+    const known = this.#learned.get(id);
+    const owner = ownerOf(where);
+    const changed: string[] = [];
+    if (known && ownerOf(known.where) === owner) {
+      known.lastSeenMs = Math.max(known.lastSeenMs, nowMs);
+      const entries = this.#byOwner.get(owner)!;
+      entries.delete(id);
+      entries.set(id, known);
+      return nothing;
+    }
+    if (known) {
+      this.#remove(id, known);
+      this.#moves++;
+    }
+    let entries = this.#byOwner.get(owner);
+    if (!entries) this.#byOwner.set(owner, (entries = new Map()));
+    if (entries.size >= this.#options.quota) {
+      const [oldestId, oldest] = entries.entries().next().value!;
+      this.#remove(oldestId, oldest);
+      this.#evicted++;
+      changed.push(fdbObject(oldest.vni, oldest.mac));
+      if (entries.size === 0) this.#byOwner.set(owner, entries);
+    }
+    const entry: Learned = { vni, mac: mac.slice(), where, isStatic: false, lastSeenMs: nowMs };
+    this.#learned.set(id, entry);
+    entries.set(id, entry);
+    changed.push(fdbObject(vni, mac));
+    return changed;
+  }
+
+  /** Binds a MAC for good; a learned entry for it goes. */
+  setStatic(vni: Vni, mac: Uint8Array, where: Location): readonly string[] {
+    const id = entryId(vni, mac);
+    const learned = this.#learned.get(id);
+    if (learned) this.#remove(id, learned);
+    this.#static.set(id, { vni, mac: mac.slice(), where, isStatic: true });
+    return [fdbObject(vni, mac)];
+  }
+
+  removeStatic(vni: Vni, mac: Uint8Array): readonly string[] {
+    return this.#static.delete(entryId(vni, mac)) ? [fdbObject(vni, mac)] : nothing;
+  }
+
+  /** Forgets all that was learned behind a port or VTEP that has gone. */
+  forget(where: Location): readonly string[] {
+    const entries = this.#byOwner.get(ownerOf(where));
+    if (!entries) return nothing;
+    return [...entries].map(([id, entry]) => {
+      this.#remove(id, entry);
+      return fdbObject(entry.vni, entry.mac);
+    });
+  }
+
+  /** Removes learned entries that were not seen for the ageing time. */
+  expire(nowMs: number): readonly string[] {
+    const changed: string[] = [];
+    for (const entries of [...this.#byOwner.values()]) {
+      for (const [id, entry] of entries) {
+        if (nowMs - entry.lastSeenMs < this.#options.ageingMs) break;
+        this.#remove(id, entry);
+        changed.push(fdbObject(entry.vni, entry.mac));
+      }
+    }
+    return changed;
+  }
+
+  *entries(): IterableIterator<FdbEntry> {
+    yield* this.#static.values();
+    yield* this.#learned.values();
+  }
+
+  /** Learned entries by owner, entries displaced by a quota, and moves between owners. */
+  statistics(): { entries: number; learned: ReadonlyMap<string, number>; evicted: number; moves: number } {
+    const learned = new Map([...this.#byOwner].map(([owner, entries]) => [owner, entries.size]));
+    return {
+      entries: this.#static.size + this.#learned.size,
+      learned,
+      evicted: this.#evicted,
+      moves: this.#moves,
+    };
+  }
+
+  #remove(id: string, entry: Learned): void {
+    this.#learned.delete(id);
+    const owner = ownerOf(entry.where);
+    const entries = this.#byOwner.get(owner);
+    entries?.delete(id);
+    if (entries?.size === 0) this.#byOwner.delete(owner);
+  }
+}
+
+/** The name under which a decision consults an entry. */
+export function fdbObject(vni: Vni, mac: Uint8Array): string {
+  return `fdb/${vni}/${formatMac(mac)}`;
+}
+
+/** `port/3` or `vtep/192.0.2.1`. */
+export function ownerOf(where: Location): string {
+  return where.kind === 'port' ? `port/${where.port}` : `vtep/${formatIp(where.vtep)}`;
+}
+
+function entryId(vni: Vni, mac: Uint8Array): string {
+  return `${vni}/${bytesId(mac)}`;
+}

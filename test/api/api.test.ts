@@ -1,0 +1,260 @@
+import { linkSync, lstatSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { request } from 'node:http';
+import { connect, createServer } from 'node:net';
+import { once } from 'node:events';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { Client } from '../../src/api/client.ts';
+import { FOLLOWER_BUFFER_BYTES } from '../../src/api/events.ts';
+import { openApi } from '../../src/api/server.ts';
+import { BODY_LIMIT_BYTES } from '../../src/api/target.ts';
+import { WeftError } from '../../src/error.ts';
+import { endpoint, fakeSwitch, flow, untilFollowers, type FakeSwitch } from './fake-switch.ts';
+
+function directory(t: Test): string {
+  const path = mkdtempSync(join(tmpdir(), `weft-api-${process.pid}-`));
+  t.teardown(() => rmSync(path, { recursive: true }));
+  return path;
+}
+
+interface Served {
+  readonly sw: FakeSwitch;
+  readonly client: Client;
+  readonly path: string;
+  readonly defects: unknown[];
+}
+
+async function serve(t: Test): Promise<Served> {
+  const path = join(directory(t), 'run', 'weft.sock');
+  const sw = fakeSwitch();
+  const api = await openApi(path);
+  const defects: unknown[] = [];
+  let isStopping = false;
+  let isClosed = false;
+  const close = async (): Promise<void> => {
+    if (isClosed) return;
+    isClosed = true;
+    await api.close(AbortSignal.timeout(2000));
+  };
+  t.teardown(close);
+  await api.serve(
+    {
+      sw,
+      isStopping: () => isStopping,
+      shutdown: async ({ purge }) => {
+        isStopping = true;
+        sw.calls.push(`shutdown ${purge}`);
+        void close();
+      },
+    },
+    (error) => defects.push(error),
+  );
+  return { sw, client: new Client(path), path, defects };
+}
+
+/** A request as any other program makes it. */
+async function raw(path: string, method: string, url: string, body = ''): Promise<{ status: number; text: string }> {
+  const made = request({ socketPath: path, method, path: url, agent: false });
+  // The daemon may answer before it has read everything.
+  made.on('error', () => {});
+  made.end(body);
+  const [response] = await once(made, 'response');
+  let text = '';
+  for await (const chunk of response) text += chunk;
+  return { status: response.statusCode, text };
+}
+
+t.test('every method reaches the switch, and its failure comes back', async (t) => {
+  const { sw, client, path, defects } = await serve(t);
+  t.equal((await client.status()).forwarding, true);
+  t.match(await client.doctor(), { checks: [{ check: 'tun' }] });
+  t.match(await client.createNetwork('red', { subnets: ['10.1.0.0/24'], vni: 7 }), { name: 'red' });
+  t.match(await client.networks(), [{ name: 'blue' }]);
+  await client.removeNetwork('red');
+  await t.rejects(
+    client.removeNetwork('blue'),
+    new WeftError('conflict', 'network "blue" has 1 endpoint: detach it first'),
+  );
+  t.match(await client.attach({ name: 'db', network: 'blue', pid: 1, ip: ['10.0.0.7'] }), { name: 'db' });
+  t.same(await client.endpoints(), [endpoint]);
+  await client.detach('db');
+  const [resource] = await client.get('Network', 'blue');
+  t.match(await client.apply(resource!, { dryRun: true }), { action: 'created', dryRun: true });
+  t.match(await client.delete('Network', 'blue'), { action: 'deleted' });
+  t.equal((await client.trace('in_port=web')).flow, 'in_port=web');
+  t.same(await client.flows(), [flow]);
+  t.equal((await client.why('d7')).id, 'd7');
+  t.match(await client.drops(), [{ id: 'd7' }]);
+  t.same(sw.calls, [
+    'createNetwork red {"subnets":["10.1.0.0/24"],"vni":7,"ranges":[]}',
+    'removeNetwork red',
+    'attach {"name":"db","network":"blue","pid":1,"ip":["10.0.0.7"],"ifname":"eth0","trust":false}',
+    'detach db',
+    'apply Network/blue dry',
+    'delete Network/blue',
+  ]);
+
+  await t.rejects(client.why('13'), { code: 'internal', message: /a defect/ });
+  t.match(defects, [/a defect/], 'a defect is logged');
+  t.equal((await raw(path, 'GET', '/v1/resources/Pod')).status, 400);
+  t.match(JSON.parse((await raw(path, 'GET', '/v1/nothing')).text), { error: { code: 'not_found' } });
+});
+
+t.test('what is not valid is refused with the name of its field', async (t) => {
+  const { sw, client, path } = await serve(t);
+  await t.rejects(client.attach({ name: 'db', network: 'blue', pid: 1, ip: ['10.0.0.300'] }), {
+    code: 'invalid',
+    message: /ip\[0\].*10\.0\.0\.300/,
+  });
+  await t.rejects(client.createNetwork('red', { subnets: ['10.1.0.1/24'] }), {
+    message: /subnets\[0\].*did you mean 10\.1\.0\.0\/24/,
+  });
+  await t.rejects(client.createNetwork('red', { subnets: ['10.1.0.0/24'], vni: 2 ** 24 }), { message: /vni: / });
+  await t.rejects(client.createNetwork('red', { subnets: ['10.1.0.0/24'], colour: 1 } as never), { message: /colour/ });
+  const { status, text } = await raw(path, 'POST', '/v1/trace', '{');
+  t.equal(status, 400);
+  t.match(JSON.parse(text), { error: { code: 'invalid', message: /not JSON/ } });
+  const big = await raw(path, 'POST', '/v1/trace', JSON.stringify({ flow: 'x'.repeat(BODY_LIMIT_BYTES) }));
+  t.match(JSON.parse(big.text), { error: { code: 'invalid', message: /larger/ } });
+  await t.rejects(client.trace('x'.repeat(BODY_LIMIT_BYTES)), { code: 'invalid', message: /accepted are 1048576/ });
+  t.same(sw.calls, []);
+});
+
+t.test('the socket is private, one daemon has it, and a dead one is replaced', async (t) => {
+  const { path, client } = await serve(t);
+  t.equal(statSync(path).mode & 0o777, 0o600);
+  await t.rejects(openApi(path), {
+    code: 'conflict',
+    message: `a daemon is already running on ${path} (weft status shows it)`,
+  });
+  t.equal((await client.status()).host, 'a', 'the first goes on');
+  t.same(readdirSync(join(path, '..')), ['weft.sock'], 'nothing is left beside it');
+
+  const dead = join(directory(t), 'weft.sock');
+  const server = createServer().listen(`${dead}.listening`);
+  await once(server, 'listening');
+  linkSync(`${dead}.listening`, dead);
+  server.close();
+  await t.rejects(new Client(dead).status(), { code: 'unreachable' });
+  const attempts = await Promise.allSettled(Array.from({ length: 5 }, () => openApi(dead)));
+  const won = attempts.flatMap((attempt) => (attempt.status === 'fulfilled' ? [attempt.value] : []));
+  t.teardown(() => Promise.all(won.map((api) => api.close(AbortSignal.timeout(2000)))));
+  t.equal(won.length, 1, 'of five at once, one gets it');
+  for (const attempt of attempts) if (attempt.status === 'rejected') t.match(attempt.reason, { code: 'conflict' });
+  t.ok(lstatSync(dead).isSocket());
+  await won.pop()!.close(AbortSignal.timeout(2000));
+  t.same(readdirSync(join(dead, '..')), [], 'it is gone with its daemon');
+
+  const file = join(directory(t), 'file');
+  writeFileSync(file, 'precious');
+  await t.rejects(openApi(file), { code: 'conflict', message: /not a socket/ });
+  t.equal(statSync(file).size, 8);
+  await t.rejects(openApi(join(directory(t), 'x'.repeat(120))), { code: 'invalid', message: /107/ });
+});
+
+t.test('requests before there is a switch wait for it', async (t) => {
+  const path = join(directory(t), 'weft.sock');
+  const api = await openApi(path);
+  const early = new Client(path).status();
+  await api.serve({ sw: fakeSwitch(), isStopping: () => false, shutdown: async () => {} }, () => {});
+  t.equal((await early).host, 'a');
+  await api.close(AbortSignal.timeout(2000));
+
+  const failed = await openApi(path);
+  const waiting = new Client(path).status();
+  const refused = t.rejects(waiting, { code: 'unreachable' });
+  const probe = connect(path);
+  await once(probe, 'connect');
+  await failed.close(AbortSignal.timeout(2000));
+  await refused;
+  probe.destroy();
+});
+
+t.test('a follower gets what happens, and is unsubscribed when it leaves', async (t) => {
+  const { sw, client } = await serve(t);
+  const controller = new AbortController();
+  const got: number[] = [];
+  for await (const event of client.followFlows(controller.signal)) {
+    if (event.kind === 'open')
+      for (const listener of sw.flowListeners) for (let id = 1; id <= 3; id++) listener({ ...flow, id });
+    if (event.kind === 'item') got.push(event.item.id);
+    if (got.length === 3) controller.abort();
+  }
+  t.same(got, [1, 2, 3]);
+  await untilFollowers(sw, () => sw.flowListeners.size === 0);
+});
+
+t.test('a follower that does not read costs a bounded buffer and is told what it missed', async (t) => {
+  const { sw, path } = await serve(t);
+  const socket = connect(path);
+  socket.pause();
+  socket.write('GET /v1/flows?follow HTTP/1.1\r\nHost: weft\r\n\r\n');
+  await untilFollowers(sw, () => sw.flowListeners.size === 1);
+  const [listener] = sw.flowListeners;
+
+  const sent = 20_000;
+  const before = process.memoryUsage().arrayBuffers;
+  for (let id = 1; id <= sent; id++) {
+    listener!({ ...flow, id, actions: 'x'.repeat(1000) });
+    if (id % 500 === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+  const grown = process.memoryUsage().arrayBuffers - before;
+  t.ok(grown < 4 * FOLLOWER_BUFFER_BYTES, `20 MB of events, ${grown} bytes held`);
+
+  let text = '';
+  let received = 0;
+  let lost = 0;
+  socket.setEncoding('utf8');
+  for await (const chunk of socket) {
+    text += chunk;
+    const end = text.lastIndexOf('\n\n') + 2;
+    for (const [, kind, count] of text.slice(0, end).matchAll(/event: (item|lost)\ndata: (\d*)/g)) {
+      if (kind === 'item') received++;
+      else lost += Number(count);
+    }
+    text = text.slice(end);
+    if (received + lost >= sent) break;
+  }
+  t.ok(lost > 0, `${lost} left out`);
+  t.equal(received + lost, sent, 'every event was received or told as lost');
+  socket.destroy();
+  await untilFollowers(sw, () => sw.flowListeners.size === 0);
+});
+
+t.test('captured frames arrive whole', async (t) => {
+  const { sw, client } = await serve(t);
+  await t.rejects(client.capture({ port: 'nope', snapBytes: 128 }, new AbortController().signal).next(), {
+    code: 'not_found',
+    message: 'there is no port "nope"',
+  });
+  await t.rejects(client.capture({ snapBytes: 1 }, new AbortController().signal).next(), { message: /64 to 262144/ });
+  const frame = {
+    port: 'web',
+    direction: 'tx',
+    timeNs: 1_735_689_600_123_456_789n,
+    lengthBytes: 65_549,
+    bytes: new Uint8Array(256).map((_, index) => index),
+  } as const;
+  const frames = client.capture({ port: 'web', snapBytes: 256 }, new AbortController().signal);
+  t.same(await frames.next(), { done: false, value: { kind: 'open' } });
+  for (const sink of sw.captures) sink([frame]);
+  const { value } = await frames.next();
+  t.match(value, { kind: 'item', item: { ...frame, bytes: Buffer.from(frame.bytes) } });
+  await frames.return(undefined);
+  await untilFollowers(sw, () => sw.captures.size === 0);
+});
+
+t.test('stopping answers the one who asked, cuts followers off, and refuses the rest', async (t) => {
+  const { sw, client, path } = await serve(t);
+  const follower = client.followFlows(new AbortController().signal);
+  await follower.next();
+  const cut = t.rejects(follower.next(), { code: 'unreachable', message: /went away/ });
+  await client.shutdown({ purge: true });
+  await cut;
+  t.same(sw.calls, ['shutdown true']);
+  await t.rejects(client.status(), {
+    code: 'unreachable',
+    message: `no weft daemon answers on ${path}: start it with \`weft up\`, or name its socket with --socket`,
+  });
+});

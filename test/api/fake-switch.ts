@@ -1,0 +1,223 @@
+/** A switch without a datapath: what the API calls, and levers for the tests. */
+import type { SwitchMethods } from '../../src/api/target.ts';
+import { WeftError } from '../../src/error.ts';
+import type {
+  DecisionReport,
+  DropReport,
+  EndpointReport,
+  FlowReport,
+  NetworkReport,
+  StatusReport,
+} from '../../src/model/report.ts';
+import type { Resource } from '../../src/model/resource.ts';
+import type { CapturedFrame } from '../../src/switch.ts';
+
+export const decision: DecisionReport = {
+  flow: 'in_port=web,tcp,ip_dst=10.0.0.3',
+  stages: [
+    { stage: 'ingress', read: ['in_port', 'eth_src'], because: 'web may send from its addresses' },
+    { stage: 'tunnel', read: [], because: 'no other host' },
+  ],
+  megaflow: 'in_port=web,eth_src=02:00:00:00:00:01',
+  actions: 'output(db)',
+  verdict: 'forward',
+  consulted: [],
+};
+
+export const endpoint: EndpointReport = {
+  name: 'web',
+  namespace: 'default',
+  labels: { app: 'web' },
+  network: 'blue',
+  addresses: ['10.0.0.2', 'fd00::2'],
+  mac: '02:00:00:00:00:01',
+  state: 'attached',
+  host: 'a',
+  netns: '/run/netns/web',
+  interface: 'eth0',
+  mtu: 1450,
+  port: 2,
+  trust: false,
+};
+
+const network: NetworkReport = {
+  name: 'blue',
+  vni: 100,
+  subnets: ['10.0.0.0/24'],
+  gateways: ['10.0.0.1'],
+  mtu: 1450,
+  endpoints: 1,
+  free: { '10.0.0.0/24': 252 },
+};
+
+export const flow: FlowReport = {
+  id: 42,
+  megaflow: decision.megaflow,
+  actions: decision.actions,
+  packets: 3,
+  bytes: 300,
+  decidedAt: '2025-01-01T00:00:00.000Z',
+  idleMs: 10,
+};
+
+export const drop: DropReport = {
+  id: 'd7',
+  port: 'web',
+  reason: 'spoofed_mac',
+  text: 'source MAC is not the port’s own',
+  count: 5,
+  lastAt: '2025-01-01T00:00:00.000Z',
+  flow: 'in_port=web',
+};
+
+const resource: Resource = {
+  apiVersion: 'weft.dev/v1',
+  kind: 'Network',
+  metadata: { name: 'blue', labels: {} },
+  spec: { subnets: ['10.0.0.0/24'], ranges: [] },
+};
+
+export interface FakeSwitch extends SwitchMethods {
+  forwarding: boolean;
+  doctorFails: boolean;
+  /** Calls that change something, in order, as text. */
+  readonly calls: string[];
+  readonly flowListeners: Set<(flow: FlowReport) => void>;
+  readonly captures: Set<(frames: readonly CapturedFrame[]) => void>;
+  /** Called when a follower or a capture begins or ends. */
+  onFollowers: () => void;
+}
+
+export function fakeSwitch(): FakeSwitch {
+  const calls: string[] = [];
+  const flowListeners = new Set<(flow: FlowReport) => void>();
+  const captures = new Set<(frames: readonly CapturedFrame[]) => void>();
+  const sw: FakeSwitch = {
+    forwarding: true,
+    doctorFails: false,
+    calls,
+    flowListeners,
+    captures,
+    onFollowers: () => {},
+    status: () => statusOf(sw.forwarding),
+    doctor: async () => ({
+      checks: [
+        { check: 'tun', result: 'ok', detail: '/dev/net/tun is there' },
+        ...(sw.doctorFails
+          ? [{ check: 'peer', result: 'failed' as const, detail: 'no answer', hint: 'check the route' }]
+          : []),
+      ],
+    }),
+    networks: () => [network],
+    createNetwork: async (name, options) => {
+      calls.push(`createNetwork ${name} ${JSON.stringify(options)}`);
+      return { ...network, name };
+    },
+    removeNetwork: async (name) => {
+      if (name === 'blue') throw new WeftError('conflict', 'network "blue" has 1 endpoint: detach it first');
+      calls.push(`removeNetwork ${name}`);
+    },
+    attach: async (options) => {
+      calls.push(`attach ${JSON.stringify(options)}`);
+      return { ...endpoint, name: options.name };
+    },
+    detach: async (name) => {
+      calls.push(`detach ${name}`);
+    },
+    endpoints: () => [endpoint],
+    apply: async ({ kind, metadata }, { dryRun = false } = {}) => {
+      calls.push(`apply ${kind}/${metadata.name}${dryRun ? ' dry' : ''}`);
+      return { kind, name: metadata.name, action: 'created', dryRun };
+    },
+    delete: async (kind, name) => {
+      calls.push(`delete ${kind}/${name}`);
+      return { kind, name, action: 'deleted', dryRun: false };
+    },
+    get: (kind, name) => {
+      if (kind !== 'Network' || (name ?? 'blue') !== 'blue')
+        throw new WeftError('not_found', `there is no ${kind} "${name}"`);
+      return [resource];
+    },
+    trace: (text) => ({ ...decision, flow: text }),
+    flows: () => [flow],
+    why: (id) => {
+      if (id === '13') throw new RangeError('a defect');
+      return { id, decidedAt: flow.decidedAt, packets: 3, bytes: 300, idleMs: 2100, decision };
+    },
+    drops: () => [drop],
+    onFlow: (listener) => {
+      flowListeners.add(listener);
+      sw.onFollowers();
+      return () => {
+        flowListeners.delete(listener);
+        sw.onFollowers();
+      };
+    },
+    onDrop: () => () => {},
+    capture: ({ port }, sink) => {
+      if (port !== undefined && port !== 'web') throw new WeftError('not_found', `there is no port "${port}"`);
+      captures.add(sink);
+      sw.onFollowers();
+      return () => {
+        captures.delete(sink);
+        sw.onFollowers();
+      };
+    },
+  };
+  return sw;
+}
+
+function statusOf(forwarding: boolean): StatusReport {
+  return {
+    host: 'a',
+    version: '0.1.0',
+    pid: process.pid,
+    startedAt: '2025-01-01T00:00:00.000Z',
+    forwarding,
+    underlay: null,
+    peers: [],
+    store: 'embedded',
+    networks: 1,
+    endpoints: 1,
+    fdb: { entries: 0, learned: {}, evicted: 0, moves: 0 },
+    memory: { rssBytes: 1 << 26, heapUsedBytes: 1 << 24 },
+    datapath: {
+      kind: 'reference',
+      rx: 5,
+      originated: 0,
+      copies: 0,
+      segments: 0,
+      tx: 0,
+      consumed: 0,
+      coalesced: 0,
+      held: 0,
+      drops: { spoofed_mac: 5 },
+      upcalls: 1,
+      flows: 1,
+      masks: 1,
+      flowLimit: 1000,
+    },
+    ports: [
+      {
+        port: 2,
+        name: 'web',
+        kind: 'tap',
+        network: 'blue',
+        rxFrames: 5,
+        rxBytes: 300,
+        txFrames: 0,
+        txBytes: 0,
+        drops: { spoofed_mac: 5 },
+      },
+    ],
+  };
+}
+
+/** Resolves when `condition` holds; it is looked at when the followers change. */
+export async function untilFollowers(sw: FakeSwitch, condition: () => boolean): Promise<void> {
+  while (!condition()) {
+    await new Promise<void>((resolve) => {
+      sw.onFollowers = resolve;
+    });
+  }
+}

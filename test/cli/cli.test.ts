@@ -1,0 +1,403 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import t, { type Test } from 'tap';
+import { openApi } from '../../src/api/server.ts';
+import type { CapturedFrame } from '../../src/switch.ts';
+import { decision, endpoint, fakeSwitch, flow, untilFollowers, type FakeSwitch } from '../api/fake-switch.ts';
+
+// Each of the many processes compiles its sources anew.
+t.setTimeout(180_000);
+
+const executable = fileURLToPath(new URL('../../src/cli/weft.ts', import.meta.url));
+
+interface Run {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+interface Fixture {
+  readonly sw: FakeSwitch;
+  readonly directory: string;
+  readonly socket: string;
+  /** Runs `weft --socket … ARGS` to its end. */
+  readonly weft: (args: readonly string[], input?: string) => Promise<Run>;
+  readonly start: (args: readonly string[]) => ChildProcess;
+}
+
+function start(t: Test, args: readonly string[]): ChildProcess {
+  const child = spawn(process.execPath, ['--import=tsx', executable, ...args], { stdio: 'pipe' });
+  t.teardown(() => {
+    if (child.exitCode === null) child.kill('SIGKILL');
+  });
+  return child;
+}
+
+async function finish(child: ChildProcess): Promise<Run> {
+  let stdout = '';
+  let stderr = '';
+  child.stdout!.setEncoding('utf8').on('data', (text) => {
+    stdout += text;
+  });
+  child.stderr!.setEncoding('utf8').on('data', (text) => {
+    stderr += text;
+  });
+  const [code] = await once(child, 'close');
+  return { code, stdout, stderr };
+}
+
+/** Runs `weft ARGS` where no daemon is needed. */
+function plain(t: Test, args: readonly string[]): Promise<Run> {
+  return finish(start(t, args));
+}
+
+async function fixture(t: Test): Promise<Fixture> {
+  const directory = mkdtempSync(join(tmpdir(), `weft-cli-${process.pid}-`));
+  const socket = join(directory, 'weft.sock');
+  const sw = fakeSwitch();
+  const api = await openApi(socket);
+  let isStopping = false;
+  let closed: Promise<void> | undefined;
+  const close = (): Promise<void> => {
+    closed ??= api.close(AbortSignal.timeout(2000));
+    return closed;
+  };
+  t.teardown(async () => {
+    await close();
+    rmSync(directory, { recursive: true });
+  });
+  const shutdown = async ({ purge }: { purge: boolean }): Promise<void> => {
+    isStopping = true;
+    sw.calls.push(`shutdown ${purge}`);
+    void close();
+  };
+  await api.serve({ sw, isStopping: () => isStopping, shutdown }, (error) => t.fail(String(error)));
+  const begin = (args: readonly string[]): ChildProcess => start(t, ['--socket', socket, ...args]);
+  return {
+    sw,
+    directory,
+    socket,
+    start: begin,
+    weft: (args, input = '') => {
+      const child = begin(args);
+      child.stdin!.end(input);
+      return finish(child);
+    },
+  };
+}
+
+/** An ARP request, Ethernet header first, so that there is something to decode. */
+const arp = Buffer.from('ffffffffffff020000000001080600010800060400010200000000010a0000020000000000000a000003', 'hex');
+
+/** The packets of a pcapng file with the port and the direction flag of each. */
+function packets(t: Test, file: Buffer): { port: string; flags: number; lengthBytes: number }[] {
+  const ports: string[] = [];
+  const found: { port: string; flags: number; lengthBytes: number }[] = [];
+  for (let at = 0; at < file.length; ) {
+    const type = file.readUInt32LE(at);
+    const length = file.readUInt32LE(at + 4);
+    t.equal(file.readUInt32LE(at + length - 4), length, 'a block says its length at both ends');
+    const option = (from: number, code: number): Buffer => {
+      for (let o = at + from; ; o += 4 + ((file.readUInt16LE(o + 2) + 3) & ~3)) {
+        const value = file.subarray(o + 4, o + 4 + file.readUInt16LE(o + 2));
+        if (file.readUInt16LE(o) === code) return value;
+      }
+    };
+    if (type === 1) ports.push(option(16, 2).toString());
+    if (type === 6) {
+      const captured = (file.readUInt32LE(at + 20) + 3) & ~3;
+      const port = ports[file.readUInt32LE(at + 8)]!;
+      found.push({ port, flags: option(28 + captured, 2).readUInt32LE(), lengthBytes: file.readUInt32LE(at + 24) });
+    }
+    at += length;
+  }
+  return found;
+}
+
+function frame(port: string, direction: 'rx' | 'tx', nanoseconds: bigint): CapturedFrame {
+  return { port, direction, timeNs: 1_735_689_600_000_000_000n + nanoseconds, lengthBytes: arp.length, bytes: arp };
+}
+
+t.test('wrong usage exits 2 with one line that leads to the help', async (t) => {
+  const wrong: readonly (readonly [string[], RegExp])[] = [
+    [['top'], /^weft: unknown command 'top' \(see weft --help\)$/],
+    [[], /^weft: a command is missing/],
+    [['network'], /^weft: a command is missing \(see weft network --help\)$/],
+    [['attach', 'web', '--network', 'blue'], /^weft: give one of --netns and --pid \(see weft attach --help\)$/],
+    [['attach', 'web', '--network', 'blue', '--pid', 'x'], /'x' is invalid.*whole number/],
+    [['attach', 'web', '--network', 'blue', '--pid', '1', '--rate-limit', '1'], /unknown option '--rate-limit'/],
+    [['attach', 'web', '--network', 'blue', '--pid', '1', '--label', 'app'], /--label app: it is KEY=VALUE/],
+    [['network', 'create', 'blue'], /--subnet/],
+    [['status', '-o', 'xml'], /table, json, yaml/],
+    [['get', 'pod'], /"pod" is not a kind; there are Network, Host, Endpoint/],
+    [['delete', 'network'], /either -f FILE or KIND NAME/],
+    [['status', 'extra'], /too many arguments/],
+  ];
+  const runs = await Promise.all(wrong.map(([args]) => plain(t, args)));
+  for (const [index, [args, expected]] of wrong.entries()) {
+    const { code, stdout, stderr } = runs[index]!;
+    t.equal(code, 2, `weft ${args.join(' ')}`);
+    t.equal(stdout, '');
+    t.match(stderr.trimEnd(), expected);
+    t.equal(stderr.trimEnd().split('\n').length, 1, 'one line');
+  }
+});
+
+t.test('every verb has a help with examples', async (t) => {
+  const help = await plain(t, ['--help']);
+  t.equal(help.code, 0);
+  const verbs = [...help.stdout.matchAll(/^ {2}([a-z]+)\b/gm)].map(([, name]) => name!);
+  t.same(verbs.sort(), [
+    ...['apply', 'attach', 'capture', 'delete', 'demo', 'describe', 'detach', 'doctor', 'down', 'drops'],
+    ...['endpoints', 'flows', 'get', 'network', 'status', 'trace', 'up', 'why'],
+  ]);
+  for (const args of [['attach'], ['network', 'create'], ['up']]) {
+    const { code, stdout } = await plain(t, [...args, '--help']);
+    t.equal(code, 0);
+    t.match(stdout, `Examples:\n  weft ${args.join(' ')}`);
+    t.match(stdout, '--socket', 'global options are in it');
+  }
+  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+  t.match(await plain(t, ['--version']), { code: 0, stdout: `${version}\n` });
+});
+
+t.test('without a daemon it says how to start one', async (t) => {
+  const socket = join(tmpdir(), `weft-none-${process.pid}.sock`);
+  t.match(await plain(t, ['status', '--socket', socket]), {
+    code: 1,
+    stdout: '',
+    stderr: `weft: no weft daemon answers on ${socket}: start it with \`weft up\`, or name its socket with --socket\n`,
+  });
+});
+
+t.test('tables, JSON and YAML; global options before and after the verb', async (t) => {
+  const { weft, sw } = await fixture(t);
+  const { stdout } = await weft(['endpoints']);
+  t.match(
+    stdout,
+    /^NAME +NETWORK +ADDRESSES +MAC +STATE +HOST +NETNS +INTERFACE +MTU\nweb +blue +10\.0\.0\.2,fd00::2 /,
+  );
+  t.notMatch(stdout, '\u001b', 'no colours into a pipe');
+  t.same(JSON.parse((await weft(['endpoints', '-o', 'json'])).stdout), [endpoint]);
+  t.match((await weft(['-o', 'yaml', 'endpoints'])).stdout, /^- name: web\n {2}namespace: default\n/);
+
+  const status = await weft(['status']);
+  t.match(status, { code: 0, stdout: /Forwarding: +yes\n[^]*Drops: +spoofed_mac=5\n/ });
+  sw.forwarding = false;
+  t.match(await weft(['status', '-o', 'json']), {
+    code: 1,
+    stdout: /"forwarding": false/,
+    stderr: /^weft: not forwarding: .*\n$/,
+  });
+  t.match(await weft(['doctor']), { code: 0, stdout: /^CHECK +RESULT +DETAIL\ntun +ok / });
+  sw.doctorFails = true;
+  t.match(await weft(['doctor']), { code: 1, stderr: 'weft: failed: peer (check the route)\n' });
+});
+
+t.test('networks, endpoints and resources', async (t) => {
+  const { weft, sw } = await fixture(t);
+  const create = ['network', 'create', 'red', '--subnet', '10.1.0.0/24', '--subnet', 'fd01::/64', '--vni', '7'];
+  t.match(await weft(create), { code: 0, stdout: /^NAME +VNI +SUBNETS/ });
+  t.match(await weft([...create, '--mtu', '100000']), {
+    code: 1,
+    stderr: /^weft: mtu: 100000 is not accepted: an MTU is 576 to 9000\n$/,
+  });
+  t.match(
+    (await weft(['network', 'ls'])).stdout,
+    /blue +100 +10\.0\.0\.0\/24 +10\.0\.0\.1 +1450 +1 +10\.0\.0\.0\/24=252\n$/,
+  );
+  t.match(await weft(['network', 'rm', 'red']), { code: 0, stdout: 'network/red deleted\n' });
+  t.match(await weft(['network', 'rm', 'blue']), {
+    code: 1,
+    stderr: 'weft: network "blue" has 1 endpoint: detach it first\n',
+  });
+
+  const attach = [
+    'attach',
+    'db',
+    '--network',
+    'blue',
+    '--ip',
+    '10.0.0.7',
+    '--label',
+    'app=db',
+    '--label',
+    'v=',
+    '--trust',
+  ];
+  t.match(await weft([...attach, '--netns', './ns']), { code: 0, stdout: /\ndb +blue / });
+  t.match(await weft(['detach', 'db']), { code: 0, stdout: 'endpoint/db detached\n' });
+  t.same(sw.calls, [
+    'createNetwork red {"subnets":["10.1.0.0/24","fd01::/64"],"vni":7,"ranges":[]}',
+    'removeNetwork red',
+    `attach {"name":"db","network":"blue","netns":"${process.cwd()}/ns","ip":["10.0.0.7"],"ifname":"eth0","labels":{"app":"db","v":""},"trust":true}`,
+    'detach db',
+  ]);
+
+  t.match(
+    (await weft(['get', 'networks'])).stdout,
+    /^NAME +SUBNETS +VNI +MTU +LABELS\nblue +10\.0\.0\.0\/24 +- +- +-\n$/,
+  );
+  t.match(JSON.parse((await weft(['get', 'Network', 'blue', '-o', 'json'])).stdout), { kind: 'Network' });
+  const described = (await weft(['describe', 'network', 'blue'])).stdout;
+  t.match(described, /Spec:\n {2}subnets: +10\.0\.0\.0\/24\n/);
+  t.match(described, /Status:\n {2}vni: +100\n/);
+  t.match(described, /Endpoints:\nNAME +[^]*\nweb /);
+});
+
+t.test('decisions read like ofproto/trace', async (t) => {
+  const { weft } = await fixture(t);
+  const text = `Flow: ${decision.flow}
+
+ingress  web may send from its addresses  (read: in_port, eth_src)
+tunnel   no other host  (read: nothing)
+
+Megaflow: ${decision.megaflow}
+Actions: ${decision.actions}
+`;
+  t.equal((await weft(['trace', decision.flow])).stdout, text);
+  const why = await weft(['why', '42']);
+  t.equal(why.stdout, `decided at ${flow.decidedAt}  (3 packets, 300 bytes, last used 2s ago)\n${text}`);
+});
+
+t.test('manifests: all are checked first, then applied in order of dependency and deleted in reverse', async (t) => {
+  const { weft, sw, directory } = await fixture(t);
+  const manifests = join(directory, 'manifests');
+  const manifest = (kind: string, name: string, spec: object): string =>
+    JSON.stringify({ apiVersion: 'weft.dev/v1', kind, metadata: { name }, spec });
+  const web = manifest('Endpoint', 'web', { network: 'blue', netns: 'web' });
+  const blue = `apiVersion: weft.dev/v1\nkind: Network\nmetadata:\n  name: blue\nspec:\n  subnets: [10.0.0.0/24]\n`;
+
+  mkdirSync(manifests);
+  writeFileSync(join(manifests, '1.json'), web);
+  writeFileSync(join(manifests, '2.yaml'), blue);
+  writeFileSync(join(manifests, '3.yml'), manifest('Host', 'b', { underlay: '192.0.2.2' }));
+  writeFileSync(join(manifests, 'README'), '{');
+  t.match(await weft(['apply', '-f', manifests]), {
+    code: 0,
+    stdout: 'network/blue created\nhost/b created\nendpoint/web created\n',
+  });
+  t.match(await weft(['delete', '-f', manifests]), {
+    code: 0,
+    stdout: 'endpoint/web deleted\nhost/b deleted\nnetwork/blue deleted\n',
+  });
+  t.match(await weft(['apply', '-f', '-', '--dry-run'], blue), { code: 0, stdout: 'network/blue created (dry run)\n' });
+  t.match(await weft(['delete', 'networks', 'blue', '-o', 'json']), { code: 0, stdout: /"action": "deleted"/ });
+  t.equal(sw.calls.length, 8);
+
+  const broken = join(manifests, '4.yaml');
+  writeFileSync(broken, blue.replace('10.0.0.0/24', '10.0.0.1/24'));
+  const { code, stderr } = await weft(['apply', '-f', manifests]);
+  t.equal(code, 1);
+  t.match(
+    stderr,
+    new RegExp(`^weft: ${broken}:6:\\d+: [^\\n]*10\\.0\\.0\\.1/24[^\\n]*\\n$`),
+    'file:line:column, the value',
+  );
+  t.equal(sw.calls.length, 8, 'nothing was applied');
+  t.match(await weft(['apply', '-f', join(directory, 'none')]), { code: 1, stderr: /^weft: -f .*none: .*\n$/ });
+});
+
+t.test('following prints one JSON a line, until Ctrl-C or until nobody reads', async (t) => {
+  const { start, sw } = await fixture(t);
+  const child = start(['flows', '--follow', '-o', 'json']);
+  const ended = finish(child);
+  await untilFollowers(sw, () => sw.flowListeners.size === 1);
+  const seen = once(child.stdout!, 'data');
+  for (const listener of sw.flowListeners) for (const id of [1, 2]) listener({ ...flow, id });
+  await seen;
+  child.kill('SIGINT');
+  const { code, stdout, stderr } = await ended;
+  t.equal(code, 0);
+  t.equal(stderr, '');
+  t.same(
+    stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line).id),
+    [1, 2],
+  );
+
+  const unread = start(['flows', '--follow']);
+  unread.stdout!.destroy();
+  const end = finish(unread);
+  await untilFollowers(sw, () => sw.flowListeners.size === 1);
+  const timer = setInterval(() => {
+    for (const listener of sw.flowListeners) listener(flow);
+  }, 20);
+  t.teardown(() => clearInterval(timer));
+  t.match(await end, { code: 0, stderr: '' });
+});
+
+t.test('capture prints lines, and writes a file that tcpdump reads', async (t) => {
+  const { start, sw, directory } = await fixture(t);
+  const frames = [frame('web', 'rx', 123_456_789n), frame('db', 'tx', 123_456_790n), frame('web', 'rx', 200_000_000n)];
+  const capture = async (args: readonly string[]): Promise<Run> => {
+    const ended = finish(start(['capture', ...args]));
+    await untilFollowers(sw, () => sw.captures.size === 1);
+    for (const sink of sw.captures) sink(frames);
+    const result = await ended;
+    await untilFollowers(sw, () => sw.captures.size === 0);
+    return result;
+  };
+
+  const lines = await capture(['--count', '2']);
+  t.equal(lines.code, 0);
+  t.equal(
+    lines.stdout,
+    '00:00:00.123456 web in  ARP who-has 10.0.0.3 tell 10.0.0.2\n00:00:00.123456 db out ARP who-has 10.0.0.3 tell 10.0.0.2\n',
+  );
+  t.match(lines.stderr, /2 frames captured\n0 frames left out/);
+  t.match(JSON.parse((await capture(['--count', '1', '-o', 'json'])).stdout), {
+    time: '2025-01-01T00:00:00.123456789Z',
+    port: 'web',
+    direction: 'rx',
+  });
+
+  const file = join(directory, 'all.pcapng');
+  t.equal((await capture(['-w', file, '--count', '3'])).code, 0);
+  const read = await finish(spawn('tcpdump', ['-r', file, '-nn', '-tt', '--nano'], { stdio: 'pipe' }));
+  t.equal(read.code, 0);
+  const decoded = read.stdout.trimEnd().split('\n');
+  t.equal(decoded.length, 3);
+  t.match(decoded[0], /1735689600\.123456789.*Request who-has 10\.0\.0\.3 tell 10\.0\.0\.2/);
+  t.match(decoded[2], /1735689600\.200000000/);
+
+  t.same(packets(t, readFileSync(file)), [
+    { port: 'web', flags: 1, lengthBytes: 42 },
+    { port: 'db', flags: 2, lengthBytes: 42 },
+    { port: 'web', flags: 1, lengthBytes: 42 },
+  ]);
+
+  const piped = start(['capture', '-w', '-', '--count', '3']);
+  const reader = spawn('tcpdump', ['-r', '-', '-nn'], { stdio: 'pipe' });
+  piped.stdout!.pipe(reader.stdin!);
+  const readFromPipe = finish(reader);
+  await untilFollowers(sw, () => sw.captures.size === 1);
+  for (const sink of sw.captures) sink(frames);
+  t.equal((await readFromPipe).stdout.trimEnd().split('\n').length, 3);
+  await untilFollowers(sw, () => sw.captures.size === 0);
+
+  const none = join(directory, 'none.pcapng');
+  const refused = await finish(start(['capture', '--port', 'nope', '-w', none]));
+  t.match(refused, { code: 1, stderr: 'weft: there is no port "nope"\n' });
+  t.notOk(existsSync(none), 'no file is left');
+
+  const child = start(['capture', '-w', file]);
+  const ended = finish(child);
+  await untilFollowers(sw, () => sw.captures.size === 1);
+  child.kill('SIGINT');
+  t.match(await ended, { code: 0 }, 'Ctrl-C ends it');
+});
+
+t.test('down waits until the socket is gone', async (t) => {
+  const { weft, sw, socket } = await fixture(t);
+  t.match(await weft(['down', '--purge']), { code: 0, stdout: 'weft has stopped, its ports are removed\n' });
+  t.notOk(existsSync(socket));
+  t.same(sw.calls, ['shutdown true']);
+  t.match(await weft(['down']), { code: 1, stderr: /no weft daemon answers/ });
+});

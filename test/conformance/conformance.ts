@@ -1,0 +1,583 @@
+/**
+ * What every datapath promises (`src/datapath/datapath.ts`), promise by promise.
+ * The law of conservation is checked after each test, and whenever a test looks
+ * at counters.
+ */
+import t, { type Test } from 'tap';
+import {
+  HEAD_BYTES,
+  MASK_LIMIT,
+  PARKED_PER_FLOW,
+  PENDING_PER_PORT,
+  UPCALL_BATCH,
+  type MirroredFrame,
+} from '../../src/datapath/datapath.ts';
+import { extract } from '../../src/flow/extract.ts';
+import { fieldList, fields } from '../../src/flow/fields.ts';
+import { entropyPort } from '../../src/flow/hash.ts';
+import { applyMask, emptyKey, readBytes, readNumber } from '../../src/flow/key.ts';
+import type { DropReason } from '../../src/flow/reason.ts';
+import { formatIp } from '../../src/flow/types.ts';
+import { WeftError } from '../../src/error.ts';
+import { concat } from '../../src/wire/bytes.ts';
+import { buildVxlan } from '../../src/wire/vxlan.ts';
+import * as frames from '../support/frames.ts';
+import { consume, encap, flowId, Harness, maskOf, output, portNo, type HarnessOptions, type Open } from './harness.ts';
+
+const zero = (length: number) => new Uint8Array(length);
+const drop = (reason: DropReason) => [{ op: 'drop', reason }] as const;
+/** A frame of flow `flow` with `sequence` in its payload. */
+const numbered = (flow: number, sequence: number) =>
+  frames.udp({}, 1000 + flow, 53, Uint8Array.of(sequence >> 8, sequence));
+const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
+
+export function runConformance(name: string, open: Open): void {
+  const test = (title: string, body: (t: Test, h: Harness) => void, options?: HarnessOptions) =>
+    t.test(`${name}: ${title}`, async (t) => {
+      const h = new Harness(open, options);
+      try {
+        body(t, h);
+        h.close();
+      } finally {
+        h.dp.close();
+      }
+    });
+
+  // Misses and parking
+
+  test('a miss becomes an upcall with key, head and length; the answer releases the frame', (t, h) => {
+    h.memory(1, 2);
+    const frame = frames.udp({}, 7, 9, zero(1000).fill(5));
+    h.inject(1, concat(frame, zero(30)));
+    t.equal(h.upcalls.length, 1);
+    const { key, head, lengthBytes } = h.upcalls[0]!;
+    const expected = emptyKey();
+    extract(frame, expected);
+    expected[3] = 1;
+    t.equal(hex(key), hex(expected));
+    t.equal(hex(head), hex(frame.subarray(0, HEAD_BYTES)));
+    t.equal(lengthBytes, frame.length, 'without what follows the packet');
+    t.match(h.counters(), { rx: 1, tx: 0, held: 1, upcalls: 1 });
+    h.answer(0, output(2));
+    Harness.same(h.take(2), [frame]);
+    t.match(h.counters(), { rx: 1, tx: 1, held: 0, upcalls: 1 });
+  });
+
+  test('a short head is the whole frame', (t, h) => {
+    h.memory(1);
+    h.inject(1, frames.ethernet({}, 0x1234, zero(0)));
+    t.equal(h.upcalls[0]!.head.length, 14);
+  });
+
+  test('frames of an undecided flow park in order, 8 at most', (t, h) => {
+    h.memory(1, 2);
+    const all = Array.from({ length: PARKED_PER_FLOW + 3 }, (_, i) => numbered(0, i));
+    h.inject(1, ...all);
+    t.equal(h.upcalls.length, 1);
+    t.equal(h.counters().held, PARKED_PER_FLOW);
+    t.same(h.drops(), { upcall_parked_full: 3 });
+    t.same(h.counters().ports.get(portNo(1))!.drops, { upcall_parked_full: 3 });
+    h.answer(0, output(2));
+    Harness.same(h.take(2), all.slice(0, PARKED_PER_FLOW));
+  });
+
+  test('a parked key goes before the flow cache', (t, h) => {
+    h.memory(1, 2, 3);
+    h.inject(1, numbered(0, 0));
+    const { key } = h.upcalls[0]!;
+    t.ok(h.dp.flowPut({ id: flowId(1), key, mask: maskOf('in_port'), actions: output(2) }));
+    h.inject(1, numbered(0, 1), numbered(1, 2));
+    Harness.same(h.take(2), [numbered(1, 2)], 'another key is hit by the flow');
+    h.answer(0, output(2));
+    Harness.same(h.take(2), [numbered(0, 0), numbered(0, 1)], 'the parked ones come in order');
+    h.inject(1, numbered(0, 3));
+    Harness.same(h.take(2), [numbered(0, 3)], 'then the flow is hit');
+    t.equal(h.upcalls.length, 1);
+  });
+
+  test(
+    'no frame overtakes another of its flow, and none is lost without a reason',
+    (t, h) => {
+      h.memory(1, 2);
+      let id = 0;
+      const waiting: number[] = [];
+      h.onUpcall = (batch) => waiting.push(...batch.map(({ token }) => token));
+      const answerOne = () => {
+        const token = waiting.shift();
+        const upcall = h.upcalls.find((one) => one.token === token);
+        if (!upcall) return;
+        h.dp.flowPut({ id: flowId(++id), key: upcall.key, mask: maskOf('in_port', 'l4_src'), actions: output(2) });
+        h.dp.execute(upcall.token, output(2));
+      };
+      for (let flow = 0; flow < 1000; flow++) {
+        for (let sequence = 0; sequence < 20; sequence++) {
+          h.inject(1, numbered(flow, sequence));
+          if ((flow * 7 + sequence) % 17 === 0) answerOne();
+        }
+      }
+      while (waiting.length > 0) answerOne();
+      const last = new Map<number, number>();
+      let inOrder = true;
+      for (const frame of h.take(2)) {
+        const flow = (frame[34]! << 8) | frame[35]!;
+        inOrder &&= frame[43]! > (last.get(flow) ?? -1);
+        last.set(flow, frame[43]!);
+      }
+      t.ok(inOrder);
+      t.match(h.counters(), { rx: 20000, held: 0 });
+    },
+    { flowLimit: 2000 },
+  );
+
+  test('an upcall can be answered inside onUpcall, and a frame that returns from transmit is forwarded', (t, h) => {
+    h.memory(1, 2, 3);
+    let id = 0;
+    h.onUpcall = (batch) => {
+      for (const { token, key } of batch) {
+        const actions = output(readNumber(key, fields.in_port) + 1);
+        h.dp.flowPut({ id: flowId(++id), key, mask: maskOf('in_port'), actions });
+        h.dp.execute(token, actions);
+      }
+    };
+    h.onTransmit = (port, frame) => {
+      if (port === 2) h.inject(2, frame);
+    };
+    h.inject(1, numbered(0, 0), numbered(1, 1));
+    Harness.same(h.take(3), [numbered(0, 0), numbered(1, 1)]);
+    t.match(h.counters(), { rx: 4, tx: 4, upcalls: 2, flows: 2, masks: 1 });
+  });
+
+  test('frames go out in the order in which they were decided, whatever comes back in meanwhile', (t, h) => {
+    h.memory(1, 2, 3);
+    const key = emptyKey();
+    key[3] = 2;
+    h.dp.flowPut({ id: flowId(1), key, mask: maskOf('in_port'), actions: output(3) });
+    h.onTransmit = (port) => {
+      if (port === 2) h.inject(2, numbered(9, 9));
+    };
+    h.inject(1, numbered(0, 0), numbered(0, 1));
+    h.answer(0, output(2, 3));
+    t.same(h.take(3).map(hex), [numbered(0, 0), numbered(0, 1), numbered(9, 9), numbered(9, 9)].map(hex));
+  });
+
+  test('a used or unknown token does nothing', (t, h) => {
+    h.memory(1, 2);
+    h.inject(1, numbered(0, 0));
+    h.answer(0, output(2));
+    h.answer(0, output(2));
+    h.dp.execute(123456, output(2));
+    t.equal(h.take(2).length, 1);
+  });
+
+  test('an unanswered flow is told of once', (t, h) => {
+    h.memory(1, 2);
+    h.inject(1, numbered(0, 0), numbered(0, 1), numbered(1, 0), numbered(0, 2));
+    t.equal(h.upcalls.length, 2);
+    t.not(h.upcalls[0]!.token, h.upcalls[1]!.token);
+  });
+
+  // Limits
+
+  test('undecided flows are bounded for each port by itself', (t, h) => {
+    h.memory(1, 2, 3);
+    for (let flow = 0; flow < PENDING_PER_PORT + 5; flow++) h.inject(1, numbered(flow, 0));
+    t.same(h.drops(), { upcall_queue_full: 5 });
+    t.match(h.counters(), { held: PENDING_PER_PORT, upcalls: PENDING_PER_PORT });
+    h.inject(1, numbered(0, 1));
+    t.equal(h.counters().held, PENDING_PER_PORT + 1, 'more frames of a flow that waits still park');
+    h.inject(2, numbered(0, 0));
+    t.equal(h.upcalls.length, PENDING_PER_PORT + 1, 'another port has its own share');
+    h.answer(3, output(3));
+    h.inject(1, numbered(PENDING_PER_PORT + 1, 0));
+    t.equal(h.upcalls.length, PENDING_PER_PORT + 2, 'an answer makes room');
+  });
+
+  test('parked bytes are bounded for each port: 8 MiB', (t, h) => {
+    h.memory(1, 2);
+    const big = (flow: number) =>
+      frames.ethernet({ srcMac: `02:00:00:00:01:${flow.toString(16).padStart(2, '0')}` }, 0x1234, zero(65535 - 14));
+    for (let flow = 0; flow < 130; flow++) h.inject(1, big(flow));
+    t.same(h.drops(), { upcall_queue_full: 2 }, '128 x 65,535 bytes fit');
+    h.inject(1, big(0));
+    t.same(h.drops(), { upcall_queue_full: 3 }, 'also behind others');
+    h.inject(1, numbered(0, 0));
+    t.equal(h.counters().held, 129, 'what is left is for smaller frames');
+    for (let i = 0; i < 129; i++) h.answer(i, consume);
+    h.inject(1, big(200));
+    t.equal(h.counters().held, 1, 'and is given back');
+  });
+
+  test('upcalls are filled round robin over the ports, in batches', (t, h) => {
+    h.memory(1, 2, 3);
+    let burst = true;
+    // Frames that come in while an upcall runs gather: here 100 of port 1, then 2 of port 2 and 3 of port 3.
+    h.onUpcall = () => {
+      if (!burst) return;
+      burst = false;
+      for (let flow = 1; flow <= 100; flow++) h.inject(1, numbered(flow, 0));
+      for (let flow = 1; flow <= 2; flow++) h.inject(2, numbered(flow, 0));
+      for (let flow = 1; flow <= 3; flow++) h.inject(3, numbered(flow, 0));
+    };
+    h.inject(1, numbered(0, 0));
+    const later = h.upcalls.slice(1);
+    t.equal(later.length, 105);
+    t.ok(h.batches.every((batch) => batch.length > 0 && batch.length <= UPCALL_BATCH));
+    const order = later.map(({ key }) => readNumber(key, fields.in_port));
+    const places = (port: number) => order.flatMap((one, index) => (one === port ? [index] : []));
+    t.ok(
+      places(2).every((place) => place < 8) && places(3).every((place) => place < 9),
+      `served in turn: ${order.slice(0, 12)}`,
+    );
+    for (const port of [1, 2, 3]) {
+      const flows = later
+        .filter(({ key }) => readNumber(key, fields.in_port) === port)
+        .map(({ key }) => readNumber(key, fields.l4_src));
+      t.same(
+        flows,
+        [...flows].sort((a, b) => a - b),
+        `port ${port} in its order`,
+      );
+    }
+  });
+
+  test(
+    'the flow limit refuses more flows and keeps those that are',
+    (t, h) => {
+      h.memory(1, 2);
+      const put = (id: number, flow: number) => {
+        const key = emptyKey();
+        extract(numbered(flow, 0), key);
+        return h.dp.flowPut({ id: flowId(id), key, mask: maskOf('l4_src'), actions: output(2) });
+      };
+      t.ok(put(1, 1) && put(2, 2) && put(3, 3));
+      t.notOk(put(4, 4));
+      t.ok(put(5, 2), 'replacing is no new flow');
+      t.ok(put(1, 1), 'nor is a known id');
+      t.equal(h.counters().flows, 3);
+      h.dp.flowDel(flowId(3));
+      t.ok(put(4, 4));
+    },
+    { flowLimit: 3 },
+  );
+
+  test('the number of masks is limited, and a mask goes with its last flow', (t, h) => {
+    h.memory(1, 2);
+    const put = (id: number, maskNumber: number, port = 1) => {
+      const used = fieldList.filter((_, bit) => (maskNumber >> bit) & 1).map((field) => field.name);
+      const key = emptyKey();
+      key[3] = port;
+      return h.dp.flowPut({ id: flowId(id), key, mask: maskOf('in_port', ...used), actions: output(2) });
+    };
+    for (let mask = 0; mask < MASK_LIMIT; mask++) t.ok(put(mask + 1, mask * 2));
+    t.equal(h.counters().masks, MASK_LIMIT);
+    t.notOk(put(1000, MASK_LIMIT * 2), 'another mask');
+    t.ok(put(1001, 0, 5), 'another flow under a mask that is there');
+    h.dp.flowDel(flowId(1));
+    t.notOk(put(1000, MASK_LIMIT * 2), 'its mask is still used');
+    h.dp.flowDel(flowId(1001));
+    t.ok(put(1000, MASK_LIMIT * 2));
+    t.match(h.counters(), { masks: MASK_LIMIT, flows: MASK_LIMIT });
+  });
+
+  // Flows
+
+  test('a flow covers what is equal under its mask, is counted and dated', (t, h) => {
+    h.memory(1, 2);
+    h.inject(1, numbered(0, 0));
+    const { key } = h.upcalls[0]!;
+    const mask = maskOf('in_port', 'eth_type', 'ip_dst');
+    h.dp.flowPut({ id: flowId(9), key, mask, actions: output(2) });
+    h.answer(0, output(2));
+    t.match([...h.dp.flowDump()], [{ id: 9, packets: 0, bytes: 0, lastUsedMs: 1000 }], 'parked frames are not hits');
+    h.nowMs = 5000;
+    const [second, third] = [numbered(1, 1), frames.tcp({ src: '10.9.9.9' }, { sourcePort: 1, destinationPort: 2 })];
+    h.inject(1, second, concat(third, zero(10)));
+    Harness.same(h.take(2), [numbered(0, 0), second, third]);
+    const [flow] = [...h.dp.flowDump()];
+    t.match(flow, { id: 9, packets: 2, bytes: second.length + third.length, lastUsedMs: 5000, actions: output(2) });
+    t.equal(hex(flow!.key), hex(applyMask(key, mask)), 'the key is masked');
+    t.equal(hex(flow!.mask), hex(mask));
+    h.inject(1, frames.udp({ dst: '10.0.0.3' }, 1, 2));
+    h.inject(2, second);
+    t.equal(h.upcalls.length, 3, 'other frames miss');
+    h.dp.flowDel(flowId(9));
+    h.dp.flowDel(flowId(9));
+    h.inject(1, second);
+    t.equal(h.upcalls.length, 4, 'and all do when it is deleted');
+    t.match(h.counters(), { flows: 0, masks: 0 });
+  });
+
+  test('a known id gets new actions and keeps its statistics; another id starts anew', (t, h) => {
+    h.memory(1, 2, 3);
+    const key = emptyKey();
+    key[3] = 1;
+    const flow = { id: flowId(1), key, mask: maskOf('in_port'), actions: output(2) };
+    h.dp.flowPut(flow);
+    h.inject(1, numbered(0, 0));
+    h.nowMs = 2000;
+    t.ok(h.dp.flowPut({ ...flow, actions: output(3) }));
+    t.match([...h.dp.flowDump()], [{ id: 1, packets: 1, lastUsedMs: 1000, actions: output(3) }]);
+    h.inject(1, numbered(0, 1));
+    t.ok(h.dp.flowPut({ ...flow, id: flowId(2), actions: output(2) }));
+    t.match([...h.dp.flowDump()], [{ id: 2, packets: 0, bytes: 0, lastUsedMs: 2000, actions: output(2) }]);
+    h.inject(1, numbered(0, 2));
+    Harness.same(h.take(2), [numbered(0, 0), numbered(0, 2)]);
+    Harness.same(h.take(3), [numbered(0, 1)]);
+    h.dp.flowDel(flowId(1));
+    t.equal(h.counters().flows, 1, 'the id that it had means nothing any more');
+  });
+
+  test('a mask that uses nothing covers everything', (t, h) => {
+    h.memory(1, 2);
+    h.dp.flowPut({ id: flowId(1), key: emptyKey().fill(0x77), mask: maskOf(), actions: consume });
+    h.inject(1, numbered(0, 0), frames.arpRequest({}));
+    h.inject(2, frames.echo({ src: 'fd00::1', dst: 'fd00::2' }, 1, 1));
+    t.match(h.counters(), { consumed: 3, upcalls: 0 });
+  });
+
+  // Actions
+
+  test('flooding counts copies; each copy ends by itself', (t, h) => {
+    h.memory(1, 2, 3);
+    h.inject(1, numbered(0, 0));
+    h.answer(0, output(2, 3, 77));
+    t.match(h.counters(), { rx: 1, copies: 2, tx: 2, drops: { port_gone: 1 } });
+    t.same(h.counters().ports.get(portNo(1))!.drops, { port_gone: 1 }, 'a drop is counted where the frame came in');
+    Harness.same([...h.take(2), ...h.take(3)], [numbered(0, 0), numbered(0, 0)]);
+  });
+
+  test('counters hold at each moment, also inside transmit and onUpcall', (t, h) => {
+    h.memory(1, 2, 3);
+    let looks = 0;
+    h.onTransmit = () => {
+      h.counters();
+      looks++;
+    };
+    h.onUpcall = ([upcall]) => {
+      h.counters();
+      h.dp.execute(upcall!.token, output(2, 3, 2));
+    };
+    h.inject(1, numbered(0, 0));
+    t.equal(looks, 3);
+  });
+
+  test('drop and consume', (t, h) => {
+    h.memory(1);
+    h.inject(1, numbered(0, 0), numbered(0, 1), numbered(1, 0));
+    h.answer(0, drop('spoof_mac'));
+    h.answer(1, consume);
+    t.match(h.counters(), { rx: 3, consumed: 1, drops: { spoof_mac: 2 }, held: 0 });
+  });
+
+  test('a frame that weft made is sent, counted and cut as any other', (t, h) => {
+    h.memory(1, 2);
+    const reply = frames.arpReply({});
+    h.dp.execute({ frame: reply }, output(1));
+    Harness.same(h.take(1), [reply]);
+    const packet = frames.udp({}, 1, 2);
+    h.dp.execute({ frame: concat(packet, zero(20)) }, output(2, 9));
+    Harness.same(h.take(2), [packet]);
+    h.dp.execute({ frame: zero(13) }, output(2));
+    t.match(h.counters(), { rx: 0, originated: 3, copies: 1, tx: 2, drops: { port_gone: 1, frame_too_short: 1 } });
+    t.ok([...h.counters().ports.values()].every((port) => Object.keys(port.drops).length === 0));
+  });
+
+  test('frames handed over and given belong to who has them', (t, h) => {
+    h.memory(1, 2);
+    const frame = numbered(0, 0);
+    const original = frame.slice();
+    h.inject(1, frame);
+    frame.fill(0);
+    h.answer(0, output(2, 2));
+    const [first, second] = h.take(2);
+    t.equal(hex(first!), hex(original));
+    first!.fill(0);
+    t.equal(hex(second!), hex(original));
+  });
+
+  // The tunnel
+
+  test('encap puts a VXLAN header before the frame; the source port is stable for the flow', (t, h) => {
+    h.memory(1);
+    h.vxlan(5, '192.0.2.1');
+    const frame = frames.tcp({}, { sourcePort: 5, destinationPort: 6, payload: zero(7) });
+    h.inject(1, frame);
+    h.answer(0, [encap(0xabcdef, '192.0.2.2'), encap(1, '2001:db8::2')]);
+    t.equal(h.datagrams.length, 2);
+    const [first, second] = h.datagrams;
+    t.equal(hex(first!.payload), `08000000abcdef00${hex(frame)}`);
+    t.equal(hex(second!.payload), `0800000000000100${hex(frame)}`);
+    t.equal(formatIp(first!.source), '192.0.2.1');
+    t.equal(formatIp(first!.destination), '192.0.2.2');
+    t.equal(formatIp(second!.destination), '2001:db8::2');
+    const key = h.upcalls[0]!.key;
+    t.equal(first!.sourcePort, entropyPort(key));
+    t.equal(second!.sourcePort, entropyPort(key));
+    t.match(h.counters().ports.get(portNo(5)), { txFrames: 2 });
+  });
+
+  test('without a VXLAN port encap drops', (t, h) => {
+    h.memory(1);
+    h.inject(1, numbered(0, 0));
+    h.answer(0, [encap(1, '192.0.2.2')]);
+    t.same(h.drops(), { underlay_missing: 1 });
+  });
+
+  test('a VXLAN port is no port to output to', (t, h) => {
+    h.memory(1);
+    h.vxlan(5, '192.0.2.1');
+    h.inject(1, numbered(0, 0));
+    h.answer(0, output(5));
+    t.same(h.drops(), { port_gone: 1 });
+  });
+
+  test('what is decapsulated has VNI and sender in its key', (t, h) => {
+    h.memory(1);
+    h.vxlan(5, '192.0.2.1');
+    const frame = frames.udp({}, 7, 9, zero(1));
+    const payload = buildVxlan({ vni: 0xabcdef, frame: concat(frame, zero(5)) });
+    h.injectDatagram(5, '192.0.2.9', payload);
+    const { key, head, lengthBytes } = h.upcalls[0]!;
+    t.equal(readNumber(key, fields.in_port), 5);
+    t.equal(readNumber(key, fields.tun_vni), 0xabcdef);
+    t.equal(formatIp(readBytes(key, fields.tun_src)), '192.0.2.9');
+    t.equal(readNumber(key, fields.l4_dst), 9);
+    t.equal(hex(head), hex(frame));
+    t.equal(lengthBytes, frame.length);
+    h.answer(0, output(1));
+    Harness.same(h.take(1), [frame]);
+    t.match(h.counters().ports.get(portNo(5)), { rxFrames: 1, rxBytes: frame.length });
+    const reserved = payload.slice();
+    reserved.set([0xff, 1, 2, 3], 0);
+    reserved[7] = 9;
+    h.injectDatagram(5, '192.0.2.9', reserved);
+    t.equal(hex(h.upcalls[1]!.key), hex(key), 'reserved bits are ignored');
+  });
+
+  test('bad datagrams are dropped', (t, h) => {
+    h.vxlan(5, '2001:db8::1');
+    const payload = buildVxlan({ vni: 7, frame: numbered(0, 0) });
+    h.injectDatagram(5, '2001:db8::2', zero(0));
+    h.injectDatagram(5, '2001:db8::2', payload.slice(0, 21));
+    h.injectDatagram(5, '2001:db8::2', Uint8Array.of(0xf7, ...payload.slice(1)));
+    h.injectDatagram(5, '2001:db8::1', payload);
+    h.injectDatagram(5, '2001:db8::2', payload.slice(0, 30));
+    t.same(h.drops(), { vxlan_malformed: 3, vxlan_own_address: 1, ipv4_malformed: 1 });
+    t.equal(h.upcalls.length, 0);
+    t.match(h.counters().ports.get(portNo(5)), { rxFrames: 5, drops: { vxlan_malformed: 3 } });
+  });
+
+  // Ports
+
+  test('each reason to refuse a frame is counted, at the port and in all', (t, h) => {
+    h.memory(1);
+    const v6 = { src: 'fd00::1', dst: 'fd00::2' };
+    const bad: [DropReason, Uint8Array][] = [
+      ['frame_too_short', zero(13)],
+      ['frame_too_short', zero(0)],
+      ['frame_too_long', zero(65536)],
+      ['arp_malformed', frames.arpRequest({}).slice(0, 41)],
+      ['ipv4_malformed', numbered(0, 0).slice(0, 30)],
+      ['ipv6_malformed', frames.udp(v6, 1, 2).slice(0, 50)],
+      ['ipv6_ext_headers', frames.ip(v6, 0, zero(7))],
+      ['l4_truncated', frames.ip({}, 6, zero(19))],
+      ['nd_malformed', frames.solicitation({ ...v6, target: 'fd00::2', ip6: { hopLimit: 64 } })],
+    ];
+    for (const [, frame] of bad) h.inject(1, frame);
+    const expected: Partial<Record<DropReason, number>> = {};
+    for (const [reason] of bad) expected[reason] = (expected[reason] ?? 0) + 1;
+    t.same(h.drops(), expected);
+    t.same(h.counters().ports.get(portNo(1))!.drops, expected);
+    t.equal(h.upcalls.length, 0);
+  });
+
+  test('port counters', (t, h) => {
+    h.memory(1, 2);
+    const frame = numbered(0, 0);
+    h.inject(1, concat(frame, zero(4)));
+    h.answer(0, output(2));
+    t.match(h.counters().ports.get(portNo(1)), { rxFrames: 1, rxBytes: frame.length, txFrames: 0, txBytes: 0 });
+    t.match(h.counters().ports.get(portNo(2)), { rxFrames: 0, rxBytes: 0, txFrames: 1, txBytes: frame.length });
+  });
+
+  test('removing a port drops what waits from it, and nothing else', (t, h) => {
+    h.memory(1, 2, 3);
+    h.inject(1, numbered(0, 0), numbered(0, 1), numbered(1, 0));
+    h.inject(2, numbered(0, 0));
+    h.dp.flowPut({ id: flowId(1), key: h.upcalls[0]!.key, mask: maskOf('in_port'), actions: output(3) });
+    h.dp.portDel(portNo(1));
+    t.match(h.counters(), { held: 1, drops: { upcall_lost: 3 }, flows: 1 });
+    t.same([...h.counters().ports.keys()], [2, 3]);
+    h.answer(0, output(3));
+    t.equal(h.take(3).length, 0, 'its tokens mean nothing any more');
+    h.answer(2, output(3));
+    t.equal(h.take(3).length, 1);
+    h.memory(1);
+    h.inject(1, numbered(5, 0));
+    Harness.same(h.take(3), [numbered(5, 0)], 'cached flows stay');
+    t.match(h.counters().ports.get(portNo(1)), { rxFrames: 1 }, 'a new port of that number counts from 0');
+  });
+
+  test('a port that goes takes its upcalls along', (t, h) => {
+    h.memory(1, 2, 3);
+    h.onUpcall = (batch) => {
+      if (readNumber(batch[0]!.key, fields.in_port) !== 2) return;
+      h.inject(1, numbered(1, 0));
+      h.inject(3, numbered(1, 0));
+      h.dp.portDel(portNo(1));
+    };
+    h.inject(2, numbered(0, 0));
+    t.same(
+      h.upcalls.map(({ key }) => readNumber(key, fields.in_port)),
+      [2, 3],
+    );
+    t.match(h.counters(), { held: 2, drops: { upcall_lost: 1 } });
+  });
+
+  test('port numbers and the VXLAN port are taken once', (t, h) => {
+    h.memory(1);
+    t.throws(() => h.memory(1), WeftError);
+    h.vxlan(2, '192.0.2.1');
+    t.throws(() => h.vxlan(3, '192.0.2.2'), WeftError);
+    h.dp.portDel(portNo(2));
+    h.dp.portDel(portNo(2));
+    h.vxlan(3, '192.0.2.2');
+    t.same([...h.counters().ports.keys()].sort(), [1, 3]);
+    t.throws(() => h.inject(9, numbered(0, 0)), WeftError);
+    t.throws(() => h.inject(3, numbered(0, 0)), WeftError);
+  });
+
+  test('closing drops what waits', (t, h) => {
+    h.memory(1, 2);
+    h.inject(1, numbered(0, 0), numbered(0, 1));
+    h.inject(2, numbered(0, 0));
+    h.dp.close();
+    t.match(h.counters(), { held: 0, drops: { upcall_lost: 3 } });
+  });
+
+  // Mirror
+
+  test('a mirror copies what comes in and goes out, up to its snap length', (t, h) => {
+    h.memory(1, 2);
+    h.vxlan(5, '192.0.2.1');
+    const seen: MirroredFrame[] = [];
+    const sink = (batch: readonly MirroredFrame[]) => seen.push(...batch);
+    const text = () =>
+      seen.splice(0).map((one) => `${one.direction} ${one.port} ${one.lengthBytes} ${one.timeMs} ${hex(one.bytes)}`);
+    h.dp.mirror({ snapBytes: 40 }, sink);
+    const frame = numbered(0, 0);
+    const cut = hex(frame.subarray(0, 40));
+    h.inject(1, frame);
+    h.answer(0, [...output(2), encap(7, '192.0.2.2')]);
+    t.same(text(), [`rx 1 44 1000 ${cut}`, `tx 2 44 1000 ${cut}`, `tx 5 44 1000 ${cut}`]);
+    h.injectDatagram(5, '192.0.2.2', buildVxlan({ vni: 7, frame }));
+    t.same(text(), [`rx 5 44 1000 ${cut}`], 'the inner frame');
+    h.dp.mirror({ snapBytes: 1000, port: portNo(2) }, sink);
+    h.inject(1, numbered(1, 0));
+    h.answer(-1, output(2));
+    t.same(text(), [`tx 2 44 1000 ${hex(numbered(1, 0))}`], 'one port only');
+    h.dp.mirror(null);
+    h.inject(2, frame);
+    t.same(text(), []);
+  });
+}

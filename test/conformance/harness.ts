@@ -1,0 +1,143 @@
+/**
+ * A datapath with memory ports, all that comes out of it, and the check that no
+ * frame was lost on the way: the base of the conformance and differential tests.
+ */
+import { deepStrictEqual, strictEqual } from 'node:assert';
+import type {
+  Datagram,
+  Datapath,
+  DatapathCounters,
+  DatapathOptions,
+  Injectable,
+  PortSpec,
+  Upcall,
+} from '../../src/datapath/datapath.ts';
+import type { Action } from '../../src/flow/action.ts';
+import { fields, KEY_BYTES, type FieldName } from '../../src/flow/fields.ts';
+import { parseIp, type FlowId, type PortNo, type Vni } from '../../src/flow/types.ts';
+
+export type Switch = Datapath & Injectable;
+export type Open = (options: DatapathOptions) => Switch;
+
+export const portNo = (number: number) => number as PortNo;
+export const flowId = (number: number) => number as FlowId;
+export const output = (...ports: number[]): Action[] => ports.map((port) => ({ op: 'output', port: portNo(port) }));
+export const encap = (vni: number, vtep: string): Action => ({ op: 'encap', vni: vni as Vni, vtep: parseIp(vtep) });
+export const consume: readonly Action[] = [{ op: 'consume' }];
+
+/** A mask that uses these fields. */
+export function maskOf(...names: FieldName[]): Uint8Array {
+  const mask = new Uint8Array(KEY_BYTES);
+  for (const name of names) mask.fill(0xff, fields[name].offset, fields[name].offset + fields[name].size);
+  return mask;
+}
+
+/** Frames that are in it: what the law of conservation says, exactly. */
+export function checkConservation(counters: DatapathCounters): void {
+  const drops = Object.values(counters.drops).reduce((sum, count) => sum + count, 0);
+  strictEqual(
+    counters.rx + counters.originated + counters.copies + counters.segments,
+    counters.tx + counters.consumed + counters.coalesced + drops + counters.held,
+    `rx + originated + copies + segments = tx + consumed + coalesced + drops + held does not hold: ${JSON.stringify(counters)}`,
+  );
+}
+
+export interface HarnessOptions {
+  readonly flowLimit?: number;
+}
+
+export class Harness {
+  readonly dp: Switch;
+  nowMs = 1000;
+  /** What each memory port transmitted since the last `take`. */
+  readonly sent = new Map<number, Uint8Array[]>();
+  readonly datagrams: Datagram[] = [];
+  /** All upcalls so far, in order, and as the batches they came in. */
+  readonly upcalls: Upcall[] = [];
+  readonly batches: (readonly Upcall[])[] = [];
+  /** Runs for each batch after it was noted. */
+  onUpcall: (batch: readonly Upcall[]) => void = () => {};
+  /** Runs for each frame that a memory port transmits, after it was noted. */
+  onTransmit: (port: number, frame: Uint8Array) => void = () => {};
+
+  constructor(open: Open, options: HarnessOptions = {}) {
+    this.dp = open({
+      flowLimit: options.flowLimit ?? 1000,
+      clock: () => this.nowMs,
+      onPortLost: () => {
+        throw new Error('a memory port cannot be lost');
+      },
+      onUpcall: (batch) => {
+        this.batches.push(batch);
+        this.upcalls.push(...batch);
+        this.onUpcall(batch);
+      },
+    });
+  }
+
+  memory(...ports: number[]): void {
+    for (const port of ports) {
+      this.sent.set(port, []);
+      const spec: PortSpec = {
+        kind: 'memory',
+        name: `m${port}`,
+        transmit: (frame) => {
+          this.sent.get(port)!.push(frame);
+          this.onTransmit(port, frame);
+        },
+      };
+      this.dp.portAdd(portNo(port), spec);
+    }
+  }
+
+  vxlan(port: number, local: string): void {
+    this.dp.portAdd(portNo(port), {
+      kind: 'memory-vxlan',
+      name: `v${port}`,
+      local: parseIp(local),
+      transmit: (datagram) => this.datagrams.push(datagram),
+    });
+  }
+
+  inject(port: number, ...frames: Uint8Array[]): void {
+    for (const frame of frames) this.dp.inject(portNo(port), frame);
+  }
+
+  injectDatagram(port: number, source: string, payload: Uint8Array): void {
+    const destination = parseIp('192.0.2.1');
+    this.dp.injectDatagram(portNo(port), { source: parseIp(source), destination, sourcePort: 50000, payload });
+  }
+
+  /** Answers the upcall with number `index` (from 0; negative from the last). */
+  answer(index: number, actions: readonly Action[]): void {
+    this.dp.execute(this.upcalls.at(index)!.token, actions);
+  }
+
+  /** What `port` has sent, and forgets it. */
+  take(port: number): Uint8Array[] {
+    return this.sent.get(port)!.splice(0);
+  }
+
+  /** Counters, checked. */
+  counters(): DatapathCounters {
+    const counters = this.dp.counters();
+    checkConservation(counters);
+    return counters;
+  }
+
+  drops(): DatapathCounters['drops'] {
+    return this.counters().drops;
+  }
+
+  /** Checks conservation before and after the datapath closes, when nothing may be held any more. */
+  close(): void {
+    this.counters();
+    this.dp.close();
+  }
+
+  /** The bytes of frames are equal, in order. */
+  static same(actual: readonly Uint8Array[], expected: readonly Uint8Array[], what?: string): void {
+    const text = (frames: readonly Uint8Array[]) => frames.map((frame) => Buffer.from(frame).toString('hex'));
+    deepStrictEqual(text(actual), text(expected), what);
+  }
+}

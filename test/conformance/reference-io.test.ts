@@ -1,0 +1,162 @@
+/** The reference datapath's way to the kernel, with a kernel that the test plays. */
+import t from 'tap';
+import {
+  openReferenceDatapath,
+  type KernelIo,
+  type PortNetns,
+  type ReceivedFrame,
+} from '../../src/datapath/reference.ts';
+import type { Upcall } from '../../src/datapath/datapath.ts';
+import type { DropReason } from '../../src/flow/reason.ts';
+import { formatIp, parseIp, type PortNo } from '../../src/flow/types.ts';
+import { flowHash } from '../../src/flow/hash.ts';
+import { WeftError } from '../../src/error.ts';
+import { buildVxlan } from '../../src/wire/vxlan.ts';
+import * as frames from '../support/frames.ts';
+import { checkConservation, consume, encap, output, portNo } from './harness.ts';
+
+class PlayedKernel implements KernelIo {
+  readonly queue: ReceivedFrame[] = [];
+  readonly log: string[] = [];
+  readonly takes: number[] = [];
+  refuse: DropReason | undefined;
+  readonly onWake: () => void;
+  readonly onLost: (port: PortNo, why: string) => void;
+
+  constructor(onWake: () => void, onLost: (port: PortNo, why: string) => void) {
+    this.onWake = onWake;
+    this.onLost = onLost;
+  }
+
+  arrive(...received: (Partial<ReceivedFrame> & Pick<ReceivedFrame, 'port' | 'bytes'>)[]): void {
+    this.queue.push(...received.map((one) => ({ vnetFlags: 0, gsoType: 0, ...one })));
+    this.onWake();
+  }
+
+  addTap(port: PortNo, netns: string, ifname: string): PortNetns {
+    if (netns === '/missing') throw new WeftError('not_found', 'no such namespace');
+    this.log.push(`tap ${port} ${netns} ${ifname}`);
+    return { dev: 4n, ino: 99n, created: true };
+  }
+
+  openUnderlay(port: PortNo, local: Uint8Array, l4Port: number): void {
+    this.log.push(`underlay ${port} ${formatIp(local)} ${l4Port}`);
+  }
+
+  remove(port: PortNo, keep: boolean): void {
+    this.log.push(`remove ${port} ${keep ? 'keep' : 'delete'}`);
+  }
+
+  take(max: number): ReceivedFrame[] {
+    const taken = this.queue.splice(0, max);
+    this.takes.push(taken.length);
+    return taken;
+  }
+
+  send(port: PortNo, frame: Uint8Array): DropReason | undefined {
+    this.log.push(`send ${port} ${frame.length}`);
+    return this.refuse;
+  }
+
+  sendUnderlay(remote: Uint8Array, entropy: number, payload: Uint8Array): DropReason | undefined {
+    this.log.push(`underlay to ${formatIp(remote)} ${entropy} ${payload.length}`);
+    return this.refuse;
+  }
+
+  close(): void {
+    this.log.push('close');
+  }
+}
+
+function open() {
+  let kernel: PlayedKernel | undefined;
+  const upcalls: Upcall[] = [];
+  const lost: string[] = [];
+  const dp = openReferenceDatapath({
+    flowLimit: 100,
+    clock: () => 0,
+    onUpcall: (batch) => upcalls.push(...batch),
+    onPortLost: (port, why) => lost.push(`${port}: ${why}`),
+    io: (onWake, onLost) => (kernel = new PlayedKernel(onWake, onLost)),
+  });
+  const tap = (port: number) =>
+    dp.portAdd(portNo(port), { kind: 'tap', name: `t${port}`, netns: '/n', ifname: 'eth0' });
+  return { dp, tap, upcalls, lost, kernel: () => kernel! };
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setImmediate(resolve));
+}
+
+const frame = frames.udp({}, 7, 9);
+
+t.test('frames go from TAP to TAP and underlay, and back', async (t) => {
+  const { dp, tap, upcalls, kernel } = open();
+  tap(1);
+  tap(2);
+  dp.portAdd(portNo(3), { kind: 'vxlan', name: 'vx', local: parseIp('192.0.2.1'), l4Port: 4789 });
+  t.same(dp.portNetns(portNo(1)), { dev: 4n, ino: 99n, created: true });
+  t.equal(dp.portNetns(portNo(3)), undefined);
+  kernel().arrive({ port: portNo(1), bytes: frame }, { port: portNo(2), bytes: frame, vnetFlags: 2 });
+  t.equal(upcalls.length, 0, 'the event loop comes first');
+  await until(() => upcalls.length === 2);
+  kernel().log.length = 0;
+  dp.execute(upcalls[0]!.token, [...output(2), encap(7, '192.0.2.2')]);
+  t.same(kernel().log, [
+    `send 2 ${frame.length}`,
+    `underlay to 192.0.2.2 ${flowHash(upcalls[0]!.key)} ${frame.length + 8}`,
+  ]);
+  kernel().arrive({ port: portNo(3), bytes: buildVxlan({ vni: 7, frame }), source: parseIp('192.0.2.2') });
+  await until(() => upcalls.length === 3);
+  kernel().refuse = 'tx_too_big';
+  dp.execute(upcalls[2]!.token, [...output(1), encap(7, '192.0.2.3')]);
+  t.match(dp.counters(), { rx: 3, tx: 2, copies: 2, held: 1, drops: { tx_too_big: 2 } });
+  checkConservation(dp.counters());
+  dp.close();
+  t.same(kernel().log.slice(-4), ['remove 1 keep', 'remove 2 keep', 'remove 3 keep', 'close']);
+  checkConservation(dp.counters());
+});
+
+t.test('a virtio_net_hdr that asks for work is refused', async (t) => {
+  const { dp, tap, kernel } = open();
+  tap(1);
+  kernel().arrive({ port: portNo(1), bytes: frame, vnetFlags: 1 }, { port: portNo(1), bytes: frame, gsoType: 1 });
+  await until(() => dp.counters().rx === 2);
+  t.same(dp.counters().drops, { bad_vnet_hdr: 2 });
+  checkConservation(dp.counters());
+  dp.close();
+});
+
+t.test('a flood of frames leaves the event loop its turns', async (t) => {
+  const { dp, tap, upcalls, kernel } = open();
+  tap(1);
+  kernel().arrive(...Array.from({ length: 200 }, () => ({ port: portNo(1), bytes: frame })));
+  await until(() => upcalls.length > 0);
+  t.ok(dp.counters().rx < 200, 'the first upcall came before the last frame');
+  dp.execute(upcalls[0]!.token, consume);
+  await until(() => dp.counters().rx === 200);
+  t.same(kernel().takes, [64, 64, 64, 8]);
+  checkConservation(dp.counters());
+  dp.close();
+});
+
+t.test('a port that cannot be opened leaves nothing; a lost one is told of', async (t) => {
+  const { dp, tap, lost, kernel } = open();
+  t.throws(() => dp.portAdd(portNo(1), { kind: 'tap', name: 'x', netns: '/missing', ifname: 'eth0' }), WeftError);
+  t.equal(dp.counters().ports.size, 0);
+  tap(1);
+  kernel().onLost(portNo(1), 'gone');
+  t.same(lost, ['1: gone']);
+  kernel().arrive({ port: portNo(1), bytes: frame });
+  dp.portDel(portNo(1));
+  t.equal(kernel().log.at(-1), 'remove 1 delete');
+  await until(() => kernel().queue.length === 0);
+  t.match(dp.counters(), { rx: 0 }, 'frames of a port that went are not received');
+  dp.close();
+});
+
+t.test('without the kernel’s side such ports are refused', async (t) => {
+  const dp = openReferenceDatapath({ flowLimit: 1, clock: () => 0, onUpcall: () => {}, onPortLost: () => {} });
+  t.throws(() => dp.portAdd(portNo(1), { kind: 'tap', name: 'x', netns: '/n', ifname: 'eth0' }), WeftError);
+  dp.close();
+});

@@ -1,0 +1,4 @@
+import { openReferenceDatapath } from '../../src/datapath/reference.ts';
+import { runConformance } from './conformance.ts';
+
+runConformance('reference', openReferenceDatapath);

@@ -1,0 +1,390 @@
+/**
+ * The differential test: two datapaths get the same calls, and must give the
+ * same frames, upcalls, counters and flows.
+ *
+ * A run is a number of sessions. Each opens both datapaths anew with a random
+ * configuration and takes them through random steps: frames from local ports
+ * and the tunnel, right and broken; ports that come and go; decisions that are
+ * made at once or late; flows that are replaced and deleted; time that passes.
+ * What comes out is compared after each step, counters and flows now and then.
+ *
+ * All that happens in a step follows from the seed, the session and the number
+ * of the step alone, so a session stays valid when steps are left out. That is
+ * how a failure is made small: steps are left out as long as it still fails.
+ *
+ * Who decides is a parameter: `RandomDecider` reaches the corners of the
+ * contract, a controller with the real pipeline can be put in its place.
+ */
+import type { DatapathCounters, PortSpec, Upcall } from '../../src/datapath/datapath.ts';
+import { formatActions } from '../../src/flow/action.ts';
+import { formatIp, parseIp, type PortNo } from '../../src/flow/types.ts';
+import { buildVxlan } from '../../src/wire/vxlan.ts';
+import { checkConservation, portNo, type Open, type Switch } from '../conformance/harness.ts';
+import { mutate, randomFrame } from '../support/random-frames.ts';
+import { Random } from '../support/random.ts';
+
+/** Answers upcalls. It sees one datapath and must depend on nothing else but its random numbers. */
+export interface Decider {
+  /** Runs inside `onUpcall`. */
+  upcalls(batch: readonly Upcall[]): void;
+  /** Something of its own: late answers, changes of flows. */
+  step(random: Random): void;
+  portAdded?(port: PortNo, spec: PortSpec): void;
+  portRemoved?(port: PortNo): void;
+}
+
+export interface DeciderContext {
+  /** Opened by the time of the first call to the decider. */
+  readonly dp: () => Switch;
+  readonly random: Random;
+  readonly clock: () => number;
+  /** Puts something into what is compared. */
+  readonly note: (text: string) => void;
+}
+
+export type MakeDecider = (context: DeciderContext) => Decider;
+
+export interface DifferentialOptions {
+  readonly left: Open;
+  readonly right: Open;
+  readonly decider: MakeDecider;
+  readonly seed: number;
+  /** Frames and datagrams in all. */
+  readonly frames: number;
+  readonly onProgress?: (framesDone: number) => void;
+}
+
+export interface DifferentialResult {
+  readonly frames: number;
+  readonly sessions: number;
+  /** Sums over all sessions, to see that the run reached what it is for. */
+  readonly drops: ReadonlyMap<string, number>;
+  readonly hits: number;
+  readonly upcalls: number;
+}
+
+/** The datapaths differ: `message` has the seed and the shortest list of steps that was found. */
+export class Difference extends Error {
+  readonly steps: readonly string[];
+
+  constructor(message: string, steps: readonly string[]) {
+    super(`${message}\n${steps.join('\n')}`);
+    this.name = 'Difference';
+    this.steps = steps;
+  }
+}
+
+const STEPS_PER_SESSION = 3000;
+const COMPARE_STATE_EVERY = 250;
+const MEMORY_PORTS = [1, 2, 3, 4, 5];
+const VXLAN_PORTS = [6, 7];
+const localAddresses = ['192.0.2.1', '2001:db8::1'];
+const remoteAddresses = ['192.0.2.1', '192.0.2.2', '192.0.2.3', '2001:db8::1', '2001:db8::2'].map(parseIp);
+const destination = parseIp('192.0.2.1');
+
+/** @throws Difference */
+export function runDifferential(options: DifferentialOptions): DifferentialResult {
+  const drops = new Map<string, number>();
+  let [frames, sessions, hits, upcalls] = [0, 0, 0, 0];
+  for (; frames < options.frames; sessions++) {
+    const steps = Array.from({ length: STEPS_PER_SESSION }, (_, index) => index);
+    const outcome = runSession(options, sessions, steps, options.frames - frames);
+    if (outcome.failure) throw shrink(options, sessions, steps.slice(0, outcome.steps), outcome.failure);
+    frames += outcome.frames;
+    upcalls += outcome.counters.upcalls;
+    hits += outcome.hits;
+    for (const [reason, count] of Object.entries(outcome.counters.drops))
+      drops.set(reason, (drops.get(reason) ?? 0) + count);
+    options.onProgress?.(frames);
+  }
+  return { frames, sessions, drops, hits, upcalls };
+}
+
+interface Outcome {
+  readonly failure: string | undefined;
+  /** Steps begun. */
+  readonly steps: number;
+  readonly frames: number;
+  readonly counters: DatapathCounters;
+  readonly hits: number;
+}
+
+function runSession(
+  options: DifferentialOptions,
+  session: number,
+  steps: readonly number[],
+  maxFrames: number,
+): Outcome {
+  const { seed } = options;
+  const { flowLimit, pool } = configOf(seed, session);
+  const worlds = [options.left, options.right].map(
+    (open) => new World(open, options.decider, new Random(seed, session, 1), flowLimit),
+  ) as [World, World];
+  const [left, right] = worlds;
+  let [begun, frames] = [0, 0];
+  let failure: string | undefined;
+  try {
+    for (const world of worlds) world.begin(new Random(seed, session, 2));
+    for (const index of steps) {
+      if (frames >= maxFrames) break;
+      begun++;
+      // A step has random numbers for the decider: each world gets its own.
+      const took = worlds.map((world) => world.step(stepOf(seed, session, index, pool)));
+      frames += took[0]!;
+      failure = compareEvents(left, right);
+      if (!failure && begun % COMPARE_STATE_EVERY === 0) failure = compareState(left, right);
+      if (failure) break;
+    }
+    failure ??= compareState(left, right);
+    const { hits } = left;
+    for (const world of worlds) world.dp.close();
+    failure ??= compareEvents(left, right) ?? compareState(left, right);
+    return { failure, steps: begun, frames, counters: left.dp.counters(), hits };
+  } catch (error) {
+    failure = `exception: ${error instanceof Error ? error.stack : String(error)}`;
+    return { failure, steps: begun, frames, counters: left.dp.counters(), hits: 0 };
+  } finally {
+    for (const world of worlds) world.dp.close();
+  }
+}
+
+/** Leaves out ever smaller parts of the steps as long as the session fails. */
+function shrink(options: DifferentialOptions, session: number, failing: readonly number[], first: string): Difference {
+  let steps = failing;
+  let failure = first;
+  for (let part = steps.length >> 1, runs = 0; part >= 1 && runs < 400; part >>= 1) {
+    for (let at = 0; at < steps.length && runs < 400; runs++) {
+      const fewer = [...steps.slice(0, at), ...steps.slice(at + part)];
+      const outcome = runSession(options, session, fewer, Number.POSITIVE_INFINITY);
+      if (outcome.failure) {
+        failure = outcome.failure;
+        steps = fewer.slice(0, outcome.steps);
+      } else {
+        at += part;
+      }
+    }
+  }
+  const { pool } = configOf(options.seed, session);
+  const texts = steps.map((index) => `  step ${index}: ${describe(stepOf(options.seed, session, index, pool))}`);
+  return new Difference(`seed ${options.seed}, session ${session}: ${failure}`, texts);
+}
+
+/** The frames of `pool` come again and again, so that flows are hit and frames park. */
+function configOf(seed: number, session: number): { flowLimit: number; pool: readonly Uint8Array[] } {
+  const random = new Random(seed, session, 0);
+  const flowLimit = random.pick([3, 20, 200, 2000]);
+  return { flowLimit, pool: Array.from({ length: random.pick([20, 200, 1000]) }, () => randomFrame(random)) };
+}
+
+type Step =
+  | { readonly what: 'frames'; readonly port: number; readonly frames: readonly Uint8Array[] }
+  | { readonly what: 'datagram'; readonly source: Uint8Array; readonly payload: Uint8Array }
+  | { readonly what: 'originate'; readonly frame: Uint8Array; readonly port: number }
+  | { readonly what: 'decider'; readonly random: Random }
+  | { readonly what: 'advance'; readonly ms: number }
+  | { readonly what: 'port'; readonly port: number; readonly local: string };
+
+function stepOf(seed: number, session: number, index: number, pool: readonly Uint8Array[]): Step {
+  const random = new Random(seed, session, 3, index);
+  const some = () => {
+    const frame = random.chance(0.8) ? random.pick(pool) : randomFrame(random);
+    return random.chance(0.3) ? mutate(frame, random) : frame;
+  };
+  const kind = random.int(1000);
+  if (kind < 720) {
+    const frame = some();
+    const frames = random.chance(0.1) ? new Array<Uint8Array>(random.int(12)).fill(frame) : [frame];
+    return { what: 'frames', port: random.pick(MEMORY_PORTS), frames };
+  }
+  if (kind < 860) {
+    const payload = buildVxlan({ vni: random.pick([1, 100, 0xffffff]), frame: some() });
+    const broken = random.chance(0.15);
+    return {
+      what: 'datagram',
+      source: random.pick(remoteAddresses),
+      payload: broken ? mutate(payload, random) : payload,
+    };
+  }
+  if (kind < 880) return { what: 'originate', frame: some(), port: random.pick([...MEMORY_PORTS, ...VXLAN_PORTS]) };
+  if (kind < 970) return { what: 'decider', random };
+  if (kind < 990) return { what: 'advance', ms: random.int(3000) };
+  return { what: 'port', port: random.pick([...MEMORY_PORTS, ...VXLAN_PORTS]), local: random.pick(localAddresses) };
+}
+
+function describe(step: Step): string {
+  const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
+  switch (step.what) {
+    case 'frames':
+      return `${step.frames.length} x port ${step.port} ${step.frames[0] ? hex(step.frames[0]) : ''}`;
+    case 'datagram':
+      return `datagram from ${formatIp(step.source)} ${hex(step.payload)}`;
+    case 'originate':
+      return `originate to port ${step.port} ${hex(step.frame)}`;
+    case 'decider':
+      return 'the decider’s own step';
+    case 'advance':
+      return `${step.ms} ms pass`;
+    case 'port':
+      return `port ${step.port} is added (${step.local}) or removed`;
+    default:
+      return step satisfies never;
+  }
+}
+
+interface Event {
+  readonly text: string;
+  readonly bytes?: Uint8Array;
+}
+
+/** One datapath with its decider, and what came out of it since the last comparison. */
+class World {
+  readonly dp: Switch;
+  events: Event[] = [];
+  readonly #decider: Decider;
+  readonly #ports = new Map<number, PortSpec>();
+  #nowMs = 1000;
+
+  constructor(open: Open, decider: MakeDecider, random: Random, flowLimit: number) {
+    const note = (text: string) => this.events.push({ text });
+    this.#decider = decider({ dp: () => this.dp, random, clock: () => this.#nowMs, note });
+    this.dp = open({
+      flowLimit,
+      clock: () => this.#nowMs,
+      onPortLost: (port) => note(`lost ${port}`),
+      onUpcall: (batch) => {
+        for (const { key, head, lengthBytes } of batch) {
+          this.events.push({ text: `upcall for ${lengthBytes} bytes`, bytes: Buffer.concat([key, head]) });
+        }
+        this.#decider.upcalls(batch);
+      },
+    });
+  }
+
+  /** Frames that a cached flow has forwarded, of flows that are there still. */
+  get hits(): number {
+    return [...this.dp.flowDump()].reduce((sum, flow) => sum + flow.packets, 0);
+  }
+
+  begin(random: Random): void {
+    for (const port of MEMORY_PORTS) if (random.chance(0.8)) this.#togglePort(port, '');
+    if (random.chance(0.9)) this.#togglePort(VXLAN_PORTS[0]!, random.pick(localAddresses));
+  }
+
+  /** Returns the number of frames that it took in. */
+  step(step: Step): number {
+    switch (step.what) {
+      case 'frames':
+        if (!this.#ports.has(step.port)) return 0;
+        for (const frame of step.frames) this.dp.inject(portNo(step.port), frame);
+        return step.frames.length;
+      case 'datagram': {
+        const port = VXLAN_PORTS.find((one) => this.#ports.has(one));
+        if (port === undefined) return 0;
+        const { source, payload } = step;
+        this.dp.injectDatagram(portNo(port), { source, destination, sourcePort: 50000, payload });
+        return 1;
+      }
+      case 'originate':
+        this.dp.execute({ frame: step.frame }, [{ op: 'output', port: portNo(step.port) }]);
+        return 0;
+      case 'decider':
+        this.#decider.step(step.random);
+        return 0;
+      case 'advance':
+        this.#nowMs += step.ms;
+        return 0;
+      case 'port':
+        this.#togglePort(step.port, step.local);
+        return 0;
+      default:
+        return step satisfies never;
+    }
+  }
+
+  #togglePort(port: number, local: string): void {
+    if (this.#ports.delete(port)) {
+      this.dp.portDel(portNo(port));
+      this.#decider.portRemoved?.(portNo(port));
+      return;
+    }
+    const isTunnel = VXLAN_PORTS.includes(port);
+    if (isTunnel && VXLAN_PORTS.some((one) => this.#ports.has(one))) return;
+    const spec: PortSpec = isTunnel
+      ? {
+          kind: 'memory-vxlan',
+          name: `vxlan${port}`,
+          local: parseIp(local),
+          transmit: ({ source, destination, sourcePort, payload }) => {
+            const text = `datagram ${formatIp(source)}.${sourcePort} > ${formatIp(destination)}`;
+            this.events.push({ text, bytes: payload });
+          },
+        }
+      : {
+          kind: 'memory',
+          name: `m${port}`,
+          transmit: (frame) => this.events.push({ text: `frame out of port ${port}`, bytes: frame }),
+        };
+    this.dp.portAdd(portNo(port), spec);
+    this.#ports.set(port, spec);
+    this.#decider.portAdded?.(portNo(port), spec);
+  }
+}
+
+/** Compares what came out and forgets it. */
+function compareEvents(left: World, right: World): string | undefined {
+  const [a, b] = [left.events, right.events];
+  left.events = [];
+  right.events = [];
+  for (let i = 0; i < Math.max(a.length, b.length); i++) {
+    const [one, other] = [a[i], b[i]];
+    const same =
+      one && other && one.text === other.text && Buffer.compare(one.bytes ?? none, other.bytes ?? none) === 0;
+    if (!same) return `event ${i} differs:\n  left:  ${eventText(one)}\n  right: ${eventText(other)}`;
+  }
+  return undefined;
+}
+
+const none = new Uint8Array();
+
+function eventText(event: Event | undefined): string {
+  return event ? `${event.text} ${Buffer.from(event.bytes ?? none).toString('hex')}` : 'nothing';
+}
+
+/** Counters with their law, and flows as a set. */
+function compareState(left: World, right: World): string | undefined {
+  for (const world of [left, right]) checkConservation(world.dp.counters());
+  return (
+    compareText('counters', countersText(left.dp.counters()), countersText(right.dp.counters())) ??
+    compareText('flows', flowsText(left.dp), flowsText(right.dp))
+  );
+}
+
+function compareText(what: string, left: readonly string[], right: readonly string[]): string | undefined {
+  const [leftLines, rightLines] = [new Set(left), new Set(right)];
+  const onlyLeft = left.filter((line) => !rightLines.has(line));
+  const onlyRight = right.filter((line) => !leftLines.has(line));
+  if (onlyLeft.length + onlyRight.length === 0) return undefined;
+  return `${what} differ:\n  left:  ${onlyLeft.join('; ')}\n  right: ${onlyRight.join('; ')}`;
+}
+
+function countersText(counters: DatapathCounters): string[] {
+  const { ports, drops, ...totals } = counters;
+  const list = (values: object) =>
+    Object.entries(values)
+      .map(([name, value]) => `${name}=${value}`)
+      .sort();
+  const lines = [...list(totals), ...list(drops).map((line) => `drops.${line}`)];
+  for (const [port, { drops: portDrops, ...rest }] of ports) {
+    lines.push(...[...list(rest), ...list(portDrops)].map((line) => `port${port}.${line}`));
+  }
+  return lines;
+}
+
+function flowsText(dp: Switch): string[] {
+  const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
+  return Array.from(
+    dp.flowDump(),
+    ({ id, key, mask, actions, packets, bytes, lastUsedMs }) =>
+      `${id} ${hex(key)}/${hex(mask)} ${formatActions(actions)} packets=${packets} bytes=${bytes} used=${lastUsedMs}`,
+  ).sort();
+}

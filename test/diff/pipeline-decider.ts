@@ -1,0 +1,121 @@
+/**
+ * The real controller and pipeline as a decider: ports are workloads with the
+ * addresses that random frames use, in two networks, one of them trusted. Now
+ * and then some of its cached flows are looked at: their masks must not be too
+ * wide, and their actions must be what would be decided now.
+ */
+import type { PortSpec, Upcall } from '../../src/datapath/datapath.ts';
+import { Controller } from '../../src/control/controller.ts';
+import { formatActions } from '../../src/flow/action.ts';
+import { formatMegaflow, type FlowKey } from '../../src/flow/key.ts';
+import { linkLocalOf, parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
+import { Fdb } from '../../src/table/fdb.ts';
+import { NeighborTable } from '../../src/table/neighbor.ts';
+import { Topology, type AccessPort } from '../../src/table/topology.ts';
+import type { Random } from '../support/random.ts';
+import type { Decider, DeciderContext } from './differential.ts';
+import { findWideMasks } from './wildcards.ts';
+
+const vnis = [1, 100] as Vni[];
+const vteps = ['192.0.2.2', '192.0.2.3', '2001:db8::2'].map(parseIp);
+const INTERESTING_KEYS = 200;
+
+export class PipelineDecider implements Decider {
+  /** Defects that were found in cached flows. */
+  readonly defects: string[] = [];
+  flowsChecked = 0;
+  readonly #context: DeciderContext;
+  readonly #topology = new Topology();
+  readonly #fdb = new Fdb({ quota: 20, ageingMs: 20_000 });
+  readonly #neighbors = new NeighborTable();
+  readonly #keys: FlowKey[] = [];
+  #upcalls = 0;
+  #made: Controller | undefined;
+
+  constructor(context: DeciderContext) {
+    this.#context = context;
+    for (const vni of vnis) this.#topology.addNetwork(`net${vni}`, vni);
+    for (const vtep of vteps) this.#topology.addVtep(vtep);
+  }
+
+  get #controller(): Controller {
+    this.#made ??= new Controller(this.#context.dp(), {
+      tables: { topology: this.#topology, fdb: this.#fdb, neighbors: this.#neighbors },
+      flowLimit: 100,
+      flowIdleMs: 10_000,
+      clock: this.#context.clock,
+      onError: (error) => {
+        throw error;
+      },
+    });
+    return this.#made;
+  }
+
+  upcalls(batch: readonly Upcall[]): void {
+    for (const { key } of batch) this.#keys[this.#upcalls++ % INTERESTING_KEYS] = key;
+    this.#controller.handle(batch);
+  }
+
+  step(random: Random): void {
+    if (random.chance(0.5)) this.#controller.tick();
+    if (random.chance(0.1)) this.#check(random);
+  }
+
+  portAdded(portNo: PortNo, spec: PortSpec): void {
+    if (spec.kind === 'memory-vxlan') {
+      // A switch opens its underlay once, so no decision is made anew for it.
+      for (const { flow } of [...this.#controller.flows.dump()]) this.#controller.flows.delete(flow.id);
+      this.#topology.tunnelPort = portNo;
+      return;
+    }
+    const port = workload(portNo);
+    const changed = [
+      ...this.#topology.setPort(port),
+      ...this.#fdb.setStatic(port.vni, port.mac, { kind: 'port', port: portNo }),
+    ];
+    for (const ip of resolved(port)) changed.push(...this.#neighbors.set(port.vni, ip, port.mac));
+    this.#controller.changed(changed);
+  }
+
+  portRemoved(portNo: PortNo): void {
+    const port = this.#topology.port(portNo);
+    if (!port) return;
+    const changed = [
+      ...this.#topology.removePort(portNo),
+      ...this.#fdb.removeStatic(port.vni, port.mac),
+      ...this.#fdb.forget({ kind: 'port', port: portNo }),
+    ];
+    for (const ip of resolved(port)) changed.push(...this.#neighbors.remove(port.vni, ip));
+    this.#controller.changed(changed);
+  }
+
+  #check(random: Random): void {
+    const cached = [...this.#controller.flows.dump()].map(({ flow }) => flow);
+    if (cached.length === 0) return;
+    const some = [random.pick(cached), random.pick(cached)].map(({ key, decision }) => ({ key, mask: decision.mask }));
+    const translate = (key: FlowKey) => this.#controller.translate(key);
+    this.defects.push(...findWideMasks({ flows: some, translate, random, interesting: this.#keys }));
+    for (const { key, decision } of cached) {
+      const [then, now] = [formatActions(decision.actions), formatActions(translate(key).actions)];
+      if (then !== now) this.defects.push(`stale: ${formatMegaflow(key, decision.mask)} has ${then}, not ${now}`);
+    }
+    this.flowsChecked += cached.length;
+  }
+}
+
+/** Port 4 is trusted, port 5 in the second network; MACs and addresses are those of the random frames. */
+function workload(portNo: PortNo): AccessPort {
+  return {
+    portNo,
+    name: `w${portNo}`,
+    vni: portNo === 5 ? vnis[1]! : vnis[0]!,
+    mac: parseMac(`02:00:00:00:00:0${portNo}`),
+    addresses: [parseIp(`10.0.0.${portNo}`), parseIp(`fd00::${portNo}`)],
+    allowedAddresses: portNo === 2 ? [parseIp('10.0.1.1')] : [],
+    trust: portNo === 4,
+  };
+}
+
+function resolved(port: AccessPort): Uint8Array[] {
+  return [...port.addresses, linkLocalOf(port.mac)];
+}

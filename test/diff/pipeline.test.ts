@@ -1,0 +1,33 @@
+/**
+ * Random frames through the whole switch, pipeline and all: native and
+ * reference do the same, no mask of a cached flow is too wide, and no cached
+ * flow is stale. WEFT_SEED repeats a run.
+ */
+import t from 'tap';
+import { openNativeDatapath } from '../../src/datapath/native.ts';
+import { openReferenceDatapath } from '../../src/datapath/reference.ts';
+import { runDifferential } from './differential.ts';
+import { PipelineDecider } from './pipeline-decider.ts';
+
+const seed = Number(process.env['WEFT_SEED'] ?? process.hrtime.bigint() % 0x7fffffffn);
+
+t.setTimeout(300_000);
+
+t.test(`with the pipeline (WEFT_SEED=${seed})`, async (t) => {
+  const deciders: PipelineDecider[] = [];
+  const result = runDifferential({
+    left: (options) => openNativeDatapath({ ...options, threads: 0 }),
+    right: openReferenceDatapath,
+    decider: (context) => {
+      const decider = new PipelineDecider(context);
+      deciders.push(decider);
+      return decider;
+    },
+    seed,
+    frames: 30_000,
+  });
+  const checked = deciders.reduce((sum, decider) => sum + decider.flowsChecked, 0);
+  t.ok(result.hits > 100, `${result.hits} hits`);
+  t.ok(checked > 1000, `${checked} cached flows were looked at`);
+  t.same([...new Set(deciders.flatMap((decider) => decider.defects))].slice(0, 20), []);
+});

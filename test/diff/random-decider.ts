@@ -1,0 +1,124 @@
+/**
+ * A decider that makes no sense and reaches every corner of the contract:
+ * random masks and actions, answers at once, late, twice or never, flows that
+ * are replaced and deleted.
+ *
+ * Half of the deciders give each key one mask, so that no two flows cover one
+ * frame, as in a real pipeline; the others let flows overlap, where the oldest
+ * mask must win.
+ */
+import type { Upcall, UpcallToken } from '../../src/datapath/datapath.ts';
+import type { Action } from '../../src/flow/action.ts';
+import { fieldList, fields, KEY_BYTES, type FieldName } from '../../src/flow/fields.ts';
+import { readNumber, type FlowKey, type FlowMask } from '../../src/flow/key.ts';
+import { dropReasons } from '../../src/flow/reason.ts';
+import { parseIp, type FlowId, type PortNo, type Vni } from '../../src/flow/types.ts';
+import type { Random } from '../support/random.ts';
+import type { Decider, DeciderContext } from './differential.ts';
+
+const vteps = ['192.0.2.2', '192.0.2.3', '2001:db8::2'].map(parseIp);
+/** Where masks do not overlap these are in each, and choose it. */
+const choosing: readonly FieldName[] = ['in_port', 'eth_type', 'ip_proto'];
+
+interface Known {
+  readonly id: FlowId;
+  readonly key: FlowKey;
+  readonly mask: FlowMask;
+}
+
+export class RandomDecider implements Decider {
+  readonly #context: DeciderContext;
+  readonly #lateness: number;
+  readonly #overlapping: boolean;
+  readonly #masks: readonly FlowMask[];
+  readonly #flows: Known[] = [];
+  readonly #late: UpcallToken[] = [];
+  readonly #used: UpcallToken[] = [];
+  #lastId = 0;
+
+  constructor(context: DeciderContext) {
+    this.#context = context;
+    const { random } = context;
+    this.#lateness = random.pick([0, 0.1, 0.5, 0.98]);
+    this.#overlapping = random.chance(0.5);
+    this.#masks = Array.from({ length: random.pick([3, 30, 100]) }, () => randomMask(random));
+  }
+
+  upcalls(batch: readonly Upcall[]): void {
+    const { random } = this.#context;
+    for (const { token, key } of batch) {
+      if (random.chance(0.8)) this.#put(key);
+      if (random.chance(this.#lateness)) this.#late.push(token);
+      else this.#answer(token, this.#actions());
+    }
+  }
+
+  step(random: Random): void {
+    const flow = this.#flows.length > 0 ? random.pick(this.#flows) : undefined;
+    switch (random.int(8)) {
+      case 0:
+        if (flow) this.#context.dp().flowDel(flow.id);
+        break;
+      case 1:
+        // The id may have gone meanwhile: then this is a new flow, or takes the place of another.
+        if (flow) this.#note(flow.id, flow);
+        break;
+      case 2:
+        if (flow) this.#note(++this.#lastId as FlowId, flow);
+        break;
+      case 3:
+        if (this.#used.length > 0) this.#context.dp().execute(random.pick(this.#used), this.#actions());
+        break;
+      default:
+        for (let count = random.int(8); count > 0 && this.#late.length > 0; count--) {
+          const [token] = this.#late.splice(random.int(this.#late.length), 1);
+          this.#answer(token!, this.#actions());
+        }
+    }
+  }
+
+  #answer(token: UpcallToken, actions: readonly Action[]): void {
+    this.#used.push(token);
+    this.#context.dp().execute(token, actions);
+  }
+
+  #put(key: FlowKey): void {
+    this.#note(++this.#lastId as FlowId, { key, mask: this.#maskFor(key) });
+  }
+
+  #note(id: FlowId, { key, mask }: Pick<Known, 'key' | 'mask'>): void {
+    const put = this.#context.dp().flowPut({ id, key, mask, actions: this.#actions() });
+    this.#context.note(`flow ${id} ${put ? 'put' : 'refused'}`);
+    if (put) this.#flows.push({ id, key, mask });
+  }
+
+  #maskFor(key: FlowKey): FlowMask {
+    if (this.#overlapping) return this.#context.random.pick(this.#masks);
+    const sum = choosing.reduce((hash, name) => hash * 31 + readNumber(key, fields[name]), 7);
+    const mask = this.#masks[sum % this.#masks.length]!.slice();
+    for (const name of choosing) use(mask, name);
+    return mask;
+  }
+
+  #actions(): Action[] {
+    const { random } = this.#context;
+    if (random.chance(0.1)) return [{ op: 'consume' }];
+    if (random.chance(0.15)) return [{ op: 'drop', reason: random.pick(dropReasons)[0] }];
+    return Array.from({ length: random.pick([1, 1, 1, 2, 5]) }, (): Action => {
+      if (random.chance(0.3)) return { op: 'encap', vni: random.pick([1, 0xffffff]) as Vni, vtep: random.pick(vteps) };
+      return { op: 'output', port: (1 + random.int(8)) as PortNo };
+    });
+  }
+}
+
+function randomMask(random: Random): FlowMask {
+  const mask = new Uint8Array(KEY_BYTES);
+  const density = random.pick([0.1, 0.4, 0.8, 1]);
+  for (const field of fieldList) if (random.chance(density)) use(mask, field.name);
+  return mask;
+}
+
+function use(mask: FlowMask, name: FieldName): void {
+  const { offset, size } = fields[name];
+  mask.fill(0xff, offset, offset + size);
+}

@@ -1,0 +1,63 @@
+/**
+ * A mask may leave out only what the decision did not depend on: for a cached
+ * flow, whatever the wildcarded fields hold, the decision is the same.
+ */
+import { fieldList, fields, type Field } from '../../src/flow/fields.ts';
+import { readBytes, type FlowKey, type FlowMask } from '../../src/flow/key.ts';
+import { formatActions, type Action } from '../../src/flow/action.ts';
+import { formatMegaflow } from '../../src/flow/key.ts';
+import type { Random } from '../support/random.ts';
+
+export interface WildcardOptions {
+  readonly flows: Iterable<{ readonly key: FlowKey; readonly mask: FlowMask }>;
+  /** Decides a key with the tables of now, those that the flows were decided with. */
+  readonly translate: (key: FlowKey) => { readonly actions: readonly Action[] };
+  readonly random: Random;
+  /** Keys whose field values are worth a try: of other flows, of hosts that exist. */
+  readonly interesting?: readonly FlowKey[];
+}
+
+/** One line for each flow and field whose change changes the decision; none when all masks are right. */
+export function findWideMasks({ flows, translate, random, interesting = [] }: WildcardOptions): string[] {
+  const wide: string[] = [];
+  for (const { key, mask } of flows) {
+    const decided = formatActions(translate(key).actions);
+    const free = fieldList
+      .filter((field) => mask[field.offset] === 0)
+      .map((field) => ({ field, tries: values(key, field, random, interesting) }));
+    const check = (other: FlowKey, what: string) => {
+      const now = formatActions(translate(other).actions);
+      if (now === decided) return;
+      const hex = Buffer.from(other).toString('hex');
+      wide.push(`${formatMegaflow(key, mask)}: ${what} turns ${decided} into ${now} (key ${hex})`);
+    };
+    for (const { field, tries } of free) {
+      for (const value of tries) {
+        const other = key.slice();
+        other.set(value, field.offset);
+        check(other, `another ${field.name}`);
+      }
+    }
+    // Fields that only matter together.
+    for (let i = 0; i < 8; i++) {
+      const other = key.slice();
+      for (const { field, tries } of free) other.set(random.pick(tries), field.offset);
+      check(other, 'a change of all of them');
+    }
+  }
+  return wide;
+}
+
+/** Each bit flipped, all zero, all ones, at random, and as in other keys. */
+function values(key: FlowKey, field: Field, random: Random, interesting: readonly FlowKey[]): Uint8Array[] {
+  const { size } = fields[field.name];
+  const own = readBytes(key, field);
+  const flips = Array.from({ length: size * 8 }, (_, bit) => {
+    const flipped = own.slice();
+    flipped[bit >> 3]! ^= 1 << (bit & 7);
+    return flipped;
+  });
+  const others =
+    interesting.length > 0 ? Array.from({ length: 4 }, () => readBytes(random.pick(interesting), field).slice()) : [];
+  return [...flips, new Uint8Array(size), new Uint8Array(size).fill(0xff), random.bytes(size), ...others];
+}

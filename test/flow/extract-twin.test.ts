@@ -1,0 +1,189 @@
+/**
+ * extract against its naive twin: the same rules, written over the parsers of
+ * `wire` and field by field, on random and broken frames. WEFT_SEED repeats a run.
+ */
+import t from 'tap';
+import { extract, type Extracted } from '../../src/flow/extract.ts';
+import { fields, type FieldName } from '../../src/flow/fields.ts';
+import { emptyKey, writeNumber } from '../../src/flow/key.ts';
+import type { DropReason } from '../../src/flow/reason.ts';
+import { parseArp } from '../../src/wire/arp.ts';
+import { getU16 } from '../../src/wire/bytes.ts';
+import { parseEthernet } from '../../src/wire/ethernet.ts';
+import { parseIcmp } from '../../src/wire/icmp.ts';
+import { parseIpv4 } from '../../src/wire/ipv4.ts';
+import { parseIpv6 } from '../../src/wire/ipv6.ts';
+import { parseTcp } from '../../src/wire/l4.ts';
+import { parseNdOptions } from '../../src/wire/nd.ts';
+import { mutate, randomFrame } from '../support/random-frames.ts';
+import { Random } from '../support/random.ts';
+
+const seed = Number(process.env['WEFT_SEED'] ?? process.hrtime.bigint() % 0x7fffffffn);
+
+class Refused extends Error {
+  readonly reason: DropReason;
+  constructor(reason: DropReason) {
+    super(reason);
+    this.reason = reason;
+  }
+}
+
+function need<T>(value: T | undefined | false, reason: DropReason): T {
+  if (value === undefined || value === false) throw new Refused(reason);
+  return value;
+}
+
+class Twin {
+  readonly key = emptyKey();
+
+  number(name: FieldName, value: number): void {
+    writeNumber(this.key, fields[name], value);
+  }
+
+  bytes(name: FieldName, value: Uint8Array): void {
+    const isIp4 = fields[name].kind === 'ip' && value.length === 4;
+    const mapped = isIp4 ? [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ...value] : value;
+    this.key.set(mapped, fields[name].offset);
+  }
+
+  extract(frame: Uint8Array): Extracted {
+    try {
+      return { ok: true, lengthBytes: this.#frame(frame) };
+    } catch (error) {
+      if (error instanceof Refused) return { ok: false, reason: error.reason };
+      throw error;
+    }
+  }
+
+  #frame(frame: Uint8Array): number {
+    const ethernet = need(parseEthernet(frame), 'frame_too_short');
+    need(frame.length <= 65535, 'frame_too_long');
+    this.bytes('eth_dst', ethernet.destination);
+    this.bytes('eth_src', ethernet.source);
+    this.number('eth_type', ethernet.type < 0x600 ? 0x5ff : ethernet.type);
+    if (ethernet.vlan) this.number('vlan_tci', ethernet.vlan.tci | 0x1000);
+    const { payload } = ethernet;
+    const headerBytes = frame.length - payload.length;
+    switch (ethernet.type) {
+      case 0x0806:
+        this.#arp(payload);
+        return frame.length;
+      case 0x0800:
+        this.#ipv4(payload);
+        return headerBytes + getU16(payload, 2);
+      case 0x86dd:
+        this.#ipv6(payload);
+        return headerBytes + 40 + getU16(payload, 4);
+      default:
+        return frame.length;
+    }
+  }
+
+  #arp(payload: Uint8Array): void {
+    const arp = need(parseArp(payload), 'arp_malformed');
+    this.number('ip_proto', arp.operation < 256 ? arp.operation : 0);
+    this.bytes('nd_lla', arp.senderMac);
+    this.bytes('ip_src', arp.senderIp);
+    this.bytes('ip_dst', arp.targetIp);
+  }
+
+  #ipv4(payload: Uint8Array): void {
+    const ip = need(parseIpv4(payload), 'ipv4_malformed');
+    this.number('ip_tos', ip.tos);
+    this.number('ip_ttl', ip.ttl);
+    this.bytes('ip_src', ip.source);
+    this.bytes('ip_dst', ip.destination);
+    const frag = ip.fragmentOffset > 0 ? 2 : ip.moreFragments ? 1 : 0;
+    this.#upper(ip.protocol, ip.payload, frag, false, ip.ttl);
+  }
+
+  #ipv6(payload: Uint8Array): void {
+    const ip = need(parseIpv6(payload), 'ipv6_malformed');
+    this.number('ip_tos', ip.trafficClass);
+    this.number('ip_ttl', ip.hopLimit);
+    this.bytes('ip_src', ip.source);
+    this.bytes('ip_dst', ip.destination);
+    let { nextHeader, payload: rest } = ip;
+    let frag = 0;
+    for (let count = 1; [0, 43, 44, 51, 60, 135].includes(nextHeader) && frag !== 2; count++) {
+      need(count <= 8 && rest.length >= 8, 'ipv6_ext_headers');
+      let size = 8 + 8 * rest[1]!;
+      if (nextHeader === 51) size = 8 + 4 * rest[1]!;
+      if (nextHeader === 44) {
+        size = 8;
+        const field = getU16(rest, 2);
+        if (field >> 3 > 0) frag = 2;
+        else if (field % 2 === 1) frag = 1;
+      }
+      need(size <= rest.length, 'ipv6_ext_headers');
+      nextHeader = rest[0]!;
+      rest = rest.subarray(size);
+    }
+    this.#upper(nextHeader, rest, frag, true, ip.hopLimit);
+  }
+
+  #upper(protocol: number, bytes: Uint8Array, frag: number, v6: boolean, hopLimit: number): void {
+    this.number('ip_proto', protocol);
+    this.number('ip_frag', frag);
+    if (frag === 2) return;
+    if (protocol === 6) need(parseTcp(bytes), 'l4_truncated');
+    if (protocol === 17) need(bytes.length >= 8, 'l4_truncated');
+    if (protocol === 132) need(bytes.length >= 12, 'l4_truncated');
+    if ([6, 17, 132].includes(protocol)) {
+      this.number('l4_src', getU16(bytes, 0));
+      this.number('l4_dst', getU16(bytes, 2));
+    }
+    if (protocol !== (v6 ? 58 : 1)) return;
+    const icmp = need(parseIcmp(bytes), 'l4_truncated');
+    if (!v6 || icmp.type === 128 || icmp.type === 129) need(bytes.length >= 8, 'l4_truncated');
+    this.number('l4_src', icmp.type);
+    this.number('l4_dst', icmp.code);
+    if (v6 && icmp.type >= 133 && icmp.type <= 137) {
+      need(hopLimit === 255 && icmp.code === 0, 'nd_malformed');
+      if (icmp.type === 135 || icmp.type === 136) this.#neighbor(icmp.type, icmp.body, frag);
+    }
+  }
+
+  #neighbor(type: number, body: Uint8Array, frag: number): void {
+    need(frag === 0 && body.length >= 20, 'nd_malformed');
+    this.bytes('nd_target', body.subarray(4, 20));
+    const options = need(parseNdOptions(body.subarray(20)), 'nd_malformed');
+    const option = options.find((one) => one.type === type - 134);
+    if (option?.data.length === 6) this.bytes('nd_lla', option.data);
+  }
+}
+
+t.test(`100,000 frames (WEFT_SEED=${seed})`, { timeout: 60_000 }, async (t) => {
+  const random = new Random(seed);
+  const outcomes = new Map<string, number>();
+  const key = emptyKey();
+  for (let i = 0; i < 100_000; i++) {
+    const whole = randomFrame(random);
+    const frame = random.chance(0.5) ? mutate(whole, random) : whole;
+    const twin = new Twin();
+    const expected = twin.extract(frame);
+    const extracted = extract(frame, key);
+    const same =
+      JSON.stringify(extracted) === JSON.stringify(expected) && (!extracted.ok || Buffer.compare(key, twin.key) === 0);
+    if (!same) {
+      const hex = Buffer.from(frame).toString('hex');
+      t.fail(`frame ${i} ${hex}: ${JSON.stringify(extracted)} is not ${JSON.stringify(expected)}`);
+      t.same(key, twin.key);
+      return;
+    }
+    const outcome = extracted.ok ? 'ok' : extracted.reason;
+    outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
+  }
+  for (const reason of [
+    'ok',
+    'frame_too_short',
+    'arp_malformed',
+    'ipv4_malformed',
+    'ipv6_malformed',
+    'ipv6_ext_headers',
+    'l4_truncated',
+    'nd_malformed',
+  ]) {
+    t.ok((outcomes.get(reason) ?? 0) > 20, `${reason}: ${outcomes.get(reason)}`);
+  }
+});

@@ -1,0 +1,251 @@
+/** The extraction rules, one by one. The fields that a case does not name must be zero. */
+import t, { type Test } from 'tap';
+import { extract, MAX_FRAME_BYTES } from '../../src/flow/extract.ts';
+import { fieldList, type FieldName } from '../../src/flow/fields.ts';
+import { emptyKey, formatField, readBytes } from '../../src/flow/key.ts';
+import { isZero } from '../../src/flow/types.ts';
+import type { DropReason } from '../../src/flow/reason.ts';
+import { concat, setU16 } from '../../src/wire/bytes.ts';
+import { buildExtension, buildFragment } from '../../src/wire/ipv6.ts';
+import { buildTcp, buildUdp } from '../../src/wire/l4.ts';
+import * as frames from '../support/frames.ts';
+
+const zero = (length: number) => new Uint8Array(length);
+const v6 = { src: 'fd00::1', dst: 'fd00::2' };
+const macs = 'eth_dst=02:00:00:00:00:02,eth_src=02:00:00:00:00:01';
+const udp6 = buildUdp(frames.wireIp(v6.src), frames.wireIp(v6.dst), {
+  sourcePort: 7,
+  destinationPort: 9,
+  payload: zero(0),
+});
+
+/** All fields that are not zero, as `weft flows` shows them. */
+function text(key: Uint8Array): string {
+  const set = fieldList.filter((field) => !isZero(readBytes(key, field)));
+  return set.map((field) => formatField(field.name as FieldName, key)).join(',');
+}
+
+function changed(frame: Uint8Array, at: number, ...values: number[]): Uint8Array {
+  const copy = frame.slice();
+  copy.set(values, at);
+  return copy;
+}
+
+/** Extracts to `expected`, the fields that are not zero. */
+function gives(t: Test, name: string, frame: Uint8Array, expected: string, lengthBytes = frame.length): void {
+  // A key that was used before: what an earlier frame left must not show.
+  const key = emptyKey().fill(0xaa, 24);
+  const extracted = extract(frame, key);
+  t.strictSame(extracted, { ok: true, lengthBytes }, name);
+  t.equal(text(key), expected, name);
+}
+
+function fails(t: Test, name: string, frame: Uint8Array, reason: DropReason): void {
+  t.strictSame(extract(frame, emptyKey()), { ok: false, reason }, name);
+}
+
+/** The frame with its last `bytes` bytes cut off and its IPv6 payload length made to fit. */
+function shortened6(frame: Uint8Array, bytes: number): Uint8Array {
+  const short = frame.slice(0, frame.length - bytes);
+  setU16(short, 18, short.length - 54);
+  return short;
+}
+
+t.test('Ethernet and VLAN', async (t) => {
+  fails(t, '13 bytes', zero(13), 'frame_too_short');
+  fails(t, 'too long', zero(MAX_FRAME_BYTES + 1), 'frame_too_long');
+  gives(t, 'unknown type', frames.ethernet({}, 0x88cc, zero(3)), `${macs},eth_type=0x88cc`);
+  gives(t, 'a length is no type', frames.ethernet({}, 0x05dc, zero(50)), `${macs},eth_type=0x05ff`);
+  gives(t, 'the longest', frames.ethernet({}, 0x1234, zero(MAX_FRAME_BYTES - 14)), `${macs},eth_type=0x1234`);
+  const vlan = { tpid: 0x8100, tci: 0x2005 };
+  gives(
+    t,
+    'tagged',
+    frames.udp({ vlan }, 7, 9),
+    `${macs},eth_type=ip,vlan_tci=12293,ip_src=10.0.0.1,ip_dst=10.0.0.2,ip_proto=17,ip_ttl=64,l4_src=7,l4_dst=9`,
+  );
+  gives(
+    t,
+    'VLAN 0 is a tag too',
+    frames.ethernet({ vlan: { tpid: 0x88a8, tci: 0 } }, 0x1234, zero(0)),
+    `${macs},eth_type=0x1234,vlan_tci=4096`,
+  );
+  gives(
+    t,
+    'a second tag is a type',
+    frames.ethernet({ vlan }, 0x8100, zero(4)),
+    `${macs},eth_type=0x8100,vlan_tci=12293`,
+  );
+  fails(t, 'cut in the tag', frames.ethernet({ vlan }, 0x0800, zero(0)).slice(0, 17), 'frame_too_short');
+});
+
+t.test('ARP', async (t) => {
+  const request = frames.arpRequest({});
+  const key = 'eth_dst=ff:ff:ff:ff:ff:ff,eth_src=02:00:00:00:00:01,eth_type=arp,ip_src=10.0.0.1,ip_dst=10.0.0.2';
+  const lla = 'nd_lla=02:00:00:00:00:01';
+  gives(t, 'request', request, `${key},ip_proto=1,${lla}`);
+  gives(t, 'padding stays', concat(request, zero(18)), `${key},ip_proto=1,${lla}`);
+  gives(t, 'operation 256', changed(request, 20, 1, 0), `${key},${lla}`);
+  fails(t, '27 bytes', request.slice(0, -1), 'arp_malformed');
+  fails(t, 'hardware type', changed(request, 15, 6), 'arp_malformed');
+  fails(t, 'protocol type', changed(request, 16, 0x86, 0xdd), 'arp_malformed');
+  fails(t, 'hardware length', changed(request, 18, 8), 'arp_malformed');
+  fails(t, 'protocol length', changed(request, 19, 16), 'arp_malformed');
+});
+
+t.test('IPv4', async (t) => {
+  const frame = frames.udp({ ip4: { tos: 0xb9, ttl: 3 } }, 7, 9, zero(1));
+  const ip = `${macs},eth_type=ip,ip_src=10.0.0.1,ip_dst=10.0.0.2`;
+  const all = `${ip},ip_proto=17,ip_tos=185,ip_ttl=3,l4_src=7,l4_dst=9`;
+  gives(t, 'UDP', frame, all);
+  gives(t, 'padding goes', concat(frame, zero(17)), all, frame.length);
+  gives(
+    t,
+    'options',
+    frames.udp({ ip4: { options: zero(40) } }, 7, 9),
+    `${ip},ip_proto=17,ip_ttl=64,l4_src=7,l4_dst=9`,
+  );
+  gives(
+    t,
+    'first fragment',
+    frames.udp({ ip4: { moreFragments: true } }, 7, 9),
+    `${ip},ip_proto=17,ip_ttl=64,ip_frag=1,l4_src=7,l4_dst=9`,
+  );
+  gives(
+    t,
+    'middle fragment',
+    frames.udp({ ip4: { moreFragments: true, fragmentOffset: 8 } }, 7, 9),
+    `${ip},ip_proto=17,ip_ttl=64,ip_frag=2`,
+  );
+  gives(
+    t,
+    'last fragment',
+    frames.ip({ ip4: { fragmentOffset: 65528 } }, 6, zero(0)),
+    `${ip},ip_proto=6,ip_ttl=64,ip_frag=2`,
+  );
+  gives(t, 'unknown protocol', frames.ip({}, 47, zero(8)), `${ip},ip_proto=47,ip_ttl=64`);
+  gives(t, 'ICMPv6 over IPv4 has no meaning', frames.ip({}, 58, zero(0)), `${ip},ip_proto=58,ip_ttl=64`);
+  fails(t, 'no header', frame.slice(0, 33), 'ipv4_malformed');
+  fails(t, 'version 6', changed(frame, 14, 0x65), 'ipv4_malformed');
+  fails(t, 'IHL 4', changed(frame, 14, 0x44), 'ipv4_malformed');
+  fails(t, 'IHL beyond the total length', changed(frame, 14, 0x4f), 'ipv4_malformed');
+  fails(t, 'total length beyond the frame', frame.slice(0, -1), 'ipv4_malformed');
+  fails(t, 'total length below the header', changed(frame, 16, 0, 19), 'ipv4_malformed');
+});
+
+t.test('IPv6', async (t) => {
+  const ip = `${macs},eth_type=ipv6,ip_src=fd00::1,ip_dst=fd00::2`;
+  const frame = frames.udp({ ...v6, ip6: { trafficClass: 0xb9, flowLabel: 0xfffff, hopLimit: 3 } }, 7, 9, zero(1));
+  const all = `${ip},ip_proto=17,ip_tos=185,ip_ttl=3,l4_src=7,l4_dst=9`;
+  gives(t, 'UDP', frame, all);
+  gives(t, 'padding goes', concat(frame, zero(17)), all, frame.length);
+  gives(t, 'no next header', frames.ip(v6, 59, zero(0)), `${ip},ip_proto=59,ip_ttl=64`);
+  gives(t, 'an empty payload', frames.ip(v6, 47, zero(0)), `${ip},ip_proto=47,ip_ttl=64`);
+  gives(t, 'ICMP over IPv6 has no meaning', frames.ip(v6, 1, zero(0)), `${ip},ip_proto=1,ip_ttl=64`);
+  fails(t, 'no header', frame.slice(0, 53), 'ipv6_malformed');
+  fails(t, 'version 4', changed(frame, 14, 0x45), 'ipv6_malformed');
+  fails(t, 'payload length beyond the frame', frame.slice(0, -1), 'ipv6_malformed');
+  fails(t, 'a jumbogram', changed(frames.ip(v6, 0, zero(8)), 18, 0, 0), 'ipv6_malformed');
+});
+
+t.test('IPv6 extension headers', async (t) => {
+  const ip = `${macs},eth_type=ipv6,ip_src=fd00::1,ip_dst=fd00::2`;
+  const all = `${ip},ip_proto=17,ip_ttl=64,l4_src=7,l4_dst=9`;
+  for (const header of [0, 43, 60, 135]) {
+    const frame = frames.ip(v6, header, buildExtension(17, zero(14), udp6));
+    gives(t, `header ${header}`, frame, all);
+    fails(t, `header ${header} beyond the packet`, changed(frame, 55, 9), 'ipv6_ext_headers');
+    fails(t, `header ${header} cut to 7 bytes`, shortened6(frame, 17), 'ipv6_ext_headers');
+  }
+  gives(t, 'AH counts in words', frames.ip(v6, 51, concat(Uint8Array.of(17, 4), zero(22), udp6)), all);
+  const eight = (rest: Uint8Array) => {
+    let chain = buildExtension(17, zero(6), rest);
+    for (let i = 0; i < 7; i++) chain = buildExtension(60, zero(6), chain);
+    return chain;
+  };
+  gives(t, 'eight', frames.ip(v6, 60, eight(udp6)), all);
+  fails(t, 'nine', frames.ip(v6, 60, buildExtension(60, zero(6), eight(udp6))), 'ipv6_ext_headers');
+  const fragment = (offset: number, more: boolean, rest: Uint8Array, nextHeader = 17) =>
+    frames.ip(v6, 44, buildFragment({ nextHeader, offset, more, id: 5 }, rest));
+  gives(t, 'atomic fragment', fragment(0, false, udp6), all);
+  gives(t, 'first fragment', fragment(0, true, udp6), `${ip},ip_proto=17,ip_ttl=64,ip_frag=1,l4_src=7,l4_dst=9`);
+  gives(t, 'later fragment', fragment(8, true, udp6), `${ip},ip_proto=17,ip_ttl=64,ip_frag=2`);
+  gives(
+    t,
+    'nothing is walked in a later fragment',
+    fragment(8, false, zero(1), 60),
+    `${ip},ip_proto=60,ip_ttl=64,ip_frag=2`,
+  );
+  fails(t, 'a first fragment that ends in its chain', fragment(0, true, zero(4), 60), 'ipv6_ext_headers');
+});
+
+t.test('L4', async (t) => {
+  const [source, destination] = [frames.wireIp('10.0.0.1'), frames.wireIp('10.0.0.2')];
+  const ip = `${macs},eth_type=ip,ip_src=10.0.0.1,ip_dst=10.0.0.2`;
+  const segment = buildTcp(source, destination, { sourcePort: 7, destinationPort: 9, options: zero(4) });
+  gives(t, 'TCP', frames.ip({}, 6, segment), `${ip},ip_proto=6,ip_ttl=64,l4_src=7,l4_dst=9`);
+  fails(t, 'TCP options cut', frames.ip({}, 6, segment.slice(0, 23)), 'l4_truncated');
+  fails(t, 'TCP data offset 4', frames.ip({}, 6, changed(segment, 12, 0x40)), 'l4_truncated');
+  fails(
+    t,
+    'TCP header cut by a fragment',
+    frames.ip({ ip4: { moreFragments: true } }, 6, segment.slice(0, 16)),
+    'l4_truncated',
+  );
+  for (const [protocol, needed] of [
+    [6, 20],
+    [17, 8],
+    [132, 12],
+    [1, 8],
+  ] as const) {
+    fails(t, `protocol ${protocol}`, frames.ip({}, protocol, zero(needed - 1)), 'l4_truncated');
+  }
+  gives(
+    t,
+    'SCTP',
+    frames.ip({}, 132, concat(Uint8Array.of(0, 7, 0, 9), zero(8))),
+    `${ip},ip_proto=132,ip_ttl=64,l4_src=7,l4_dst=9`,
+  );
+  gives(
+    t,
+    'ICMP',
+    frames.ip({}, 1, concat(Uint8Array.of(3, 4), zero(6))),
+    `${ip},ip_proto=1,ip_ttl=64,l4_src=3,l4_dst=4`,
+  );
+  const ip6 = `${macs},eth_type=ipv6,ip_src=fd00::1,ip_dst=fd00::2`;
+  gives(t, 'ICMPv6', frames.ip(v6, 58, Uint8Array.of(2, 1, 0, 0)), `${ip6},ip_proto=58,ip_ttl=64,l4_src=2,l4_dst=1`);
+  gives(t, 'ICMPv6 echo', frames.echo(v6, 1, 1), `${ip6},ip_proto=58,ip_ttl=64,l4_src=128`);
+  fails(t, 'ICMPv6 of 3 bytes', frames.ip(v6, 58, zero(3)), 'l4_truncated');
+  fails(t, 'ICMPv6 echo of 7 bytes', frames.ip(v6, 58, concat(Uint8Array.of(129), zero(6))), 'l4_truncated');
+});
+
+t.test('neighbor discovery', async (t) => {
+  const lla = (type: number, last: number) => ({ type, data: Uint8Array.of(2, 0, 0, 0, 0, last) });
+  const ip = `${macs},eth_type=ipv6,ip_src=fd00::1,ip_dst=fd00::2,ip_proto=58,ip_ttl=255`;
+  const ends = { ...v6, target: 'fe80::9' };
+  const ns = frames.solicitation({ ...ends, options: [lla(2, 8), lla(1, 9), lla(1, 7)] });
+  gives(t, 'the first source option of an NS', ns, `${ip},l4_src=135,nd_lla=02:00:00:00:00:09,nd_target=fe80::9`);
+  const na = frames.advertisement({ ...ends, options: [lla(1, 8), lla(2, 9)] });
+  gives(t, 'the target option of an NA', na, `${ip},l4_src=136,nd_lla=02:00:00:00:00:09,nd_target=fe80::9`);
+  gives(t, 'no option', frames.solicitation(ends), `${ip},l4_src=135,nd_target=fe80::9`);
+  const long = { type: 1, data: zero(14).fill(5) };
+  gives(
+    t,
+    'an option of another length is none',
+    frames.solicitation({ ...ends, options: [long, lla(1, 9)] }),
+    `${ip},l4_src=135,nd_target=fe80::9`,
+  );
+  fails(t, 'hop limit 254', changed(ns, 21, 254), 'nd_malformed');
+  fails(t, 'code 1', changed(ns, 55, 1), 'nd_malformed');
+  fails(t, 'no target', shortened6(frames.solicitation(ends), 1), 'nd_malformed');
+  fails(t, 'an option of length 0', changed(ns, 79, 0), 'nd_malformed');
+  fails(t, 'an option beyond the message', changed(ns, 79, 4), 'nd_malformed');
+  fails(t, 'half an option', shortened6(ns, 4), 'nd_malformed');
+  const fragment = buildFragment({ nextHeader: 58, offset: 0, more: true, id: 5 }, ns.slice(54));
+  fails(t, 'fragmented', frames.ip({ ...v6, ip6: { hopLimit: 255 } }, 44, fragment), 'nd_malformed');
+  for (const type of [133, 134, 137]) {
+    const message = Uint8Array.of(type, 0, 0, 0);
+    gives(t, `type ${type}`, frames.ip({ ...v6, ip6: { hopLimit: 255 } }, 58, message), `${ip},l4_src=${type}`);
+    fails(t, `type ${type}, hop limit 64`, frames.ip(v6, 58, message), 'nd_malformed');
+  }
+});

@@ -1,0 +1,93 @@
+/**
+ *   ┌ left ──────────────────┐              ┌ right, without weft ─────────┐
+ *   │ a1 (11) ─┐             │              │               ┌─ k1 (31)     │
+ *   │          ├─ weft VXLAN─┼── underlay ──┼─ vxlan0 ─ br0 ┤  learning on │
+ *   │ a2 (12) ─┘             │              │               └─ k2 (32)     │
+ *   └────────────────────────┘              └──────────────────────────────┘
+ *
+ * weft and the kernel's own bridge and vxlan device are one network.
+ */
+import t from 'tap';
+import { openLab } from '../support/lab.ts';
+import {
+  attachContainer,
+  kernelContainer,
+  kernelVtep,
+  overlay,
+  overlayMtu,
+  underlay,
+  underlayLink,
+  withoutOffloads,
+  type Family,
+} from '../support/topology.ts';
+import { askOverUdp, ping, stream } from '../support/traffic.ts';
+import { datapathKinds, Weft } from '../support/weft.ts';
+import { captureVxlan, isDamaged } from '../support/wire-capture.ts';
+
+t.setTimeout(240_000);
+
+for (const datapath of datapathKinds) {
+  for (const family of ['ipv4', 'ipv6'] satisfies Family[]) {
+    await t.test(`${datapath} on ${family}`, async (t) => {
+      const lab = openLab(t);
+      const under = await underlay(lab, family);
+      const mtu = overlayMtu[family];
+      const weft = await Weft.up(lab, under.left, 'left', { datapath, underlay: under.leftIp, peers: [under.rightIp] });
+      await weft.createNetwork(overlay.create);
+      const a1 = await attachContainer(lab, weft, 'a1', 11);
+      const a2 = await attachContainer(lab, weft, 'a2', 12);
+      await kernelVtep(under.right, under.rightIp, under.leftIp, mtu);
+      const k1 = await kernelContainer(lab, under.right, 'k1', 31, mtu);
+      const k2 = await kernelContainer(lab, under.right, 'k2', 32, mtu);
+
+      await t.test('each pings those of the other side', async () => {
+        for (const [from, to] of [
+          [a1, k1],
+          [k1, a1],
+          [a2, k2],
+          [k2, a1],
+        ] as const) {
+          await ping(from.namespace, to.ip4);
+          await ping(from.namespace, to.ip6);
+        }
+        await ping(a1.namespace, k1.ip4, { size: mtu - 28 });
+        await ping(k1.namespace, a1.ip6, { size: 4000 });
+      });
+
+      // First as veths are by themselves: superframes and unfinished checksums on the cable.
+      await t.test('TCP, UDP and questions over UDP arrive, both ways', async (t) => {
+        for (const [from, to] of [
+          [a1, k1],
+          [k1, a1],
+        ] as const) {
+          for (const ip of [to.ip4, to.ip6]) {
+            const tcp = await stream(from.namespace, to.namespace, ip);
+            t.ok(tcp.megabits > 10, `TCP to ${ip}: ${tcp.megabits.toFixed(0)} Mb/s`);
+            const udp = await stream(from.namespace, to.namespace, ip, { udp: true });
+            t.ok(udp.lostPercent < 1, `UDP to ${ip}: ${udp.megabits.toFixed(0)} Mb/s, ${udp.lostPercent} % lost`);
+            await askOverUdp(from.namespace, to.namespace, ip, 20);
+          }
+        }
+      });
+
+      await t.test('tcpdump on the underlay decodes it, and finds nothing wrong', async (t) => {
+        await withoutOffloads(under);
+        const datagrams = await captureVxlan(lab, under.right, underlayLink, 1000, async () => {
+          await ping(a1.namespace, k1.ip4);
+          await ping(k1.namespace, a1.ip6);
+          await stream(a1.namespace, k1.namespace, k1.ip4, { bytes: 300_000 });
+          await stream(k1.namespace, a1.namespace, a1.ip6, { bytes: 300_000 });
+        });
+        t.ok(datagrams.length > 300, `${datagrams.length} datagrams`);
+        t.same(datagrams.filter(isDamaged).slice(0, 3), [], 'checksums and lengths are right');
+      });
+
+      await t.test('the kernel has learned what is behind weft, and weft what is behind the kernel', async (t) => {
+        const fdb = await under.right.run(['bridge', 'fdb', 'show', 'dev', 'vxlan0']);
+        for (const { mac } of [a1, a2]) t.match(fdb, new RegExp(`${mac} dst ${under.leftIp.replaceAll('.', '\\.')}`));
+        const { learned } = (await weft.status()).fdb;
+        t.ok((learned[under.rightIp] ?? 0) >= 2, JSON.stringify(learned));
+      });
+    });
+  }
+}

@@ -1,0 +1,82 @@
+/**
+ *   web ── weft ── db ✗        the namespace of db is deleted
+ *
+ * A container that goes is detached by itself, and nothing of weft keeps its
+ * namespace alive.
+ */
+import { statSync } from 'node:fs';
+import t from 'tap';
+import { namespaceHolders, openLab } from '../support/lab.ts';
+import { monotonicMs, until } from '../support/process.ts';
+import { oneHost, overlay } from '../support/topology.ts';
+import { isUnreachable, ping } from '../support/traffic.ts';
+import { datapathKinds } from '../support/weft.ts';
+
+t.setTimeout(90_000);
+
+const LIMIT_MS = 1000;
+
+for (const datapath of datapathKinds) {
+  await t.test(datapath, async (t) => {
+    const lab = openLab(t);
+    const { weft, web, db } = await oneHost(lab, datapath);
+    await ping(web.namespace, db.ip4);
+    const names = async (): Promise<string[]> => (await weft.json('endpoints')).map(({ name }) => name);
+
+    await t.test('by name: it is detached within a second and the namespace is gone', async (t) => {
+      const inode = `net:[${statSync(db.namespace.path).ino}]`;
+      await lab.removeNamespace(db.namespace);
+      const deletedAtMs = monotonicMs();
+      await until(async () => !(await names()).includes('db'), { timeoutMs: 5000, what: 'db detached' });
+      const tookMs = monotonicMs() - deletedAtMs;
+      t.ok(tookMs < LIMIT_MS, `detached after ${tookMs.toFixed(0)} ms, a look at it included`);
+      t.same(namespaceHolders(inode), [], 'nobody holds the namespace');
+      t.notOk(
+        (await weft.status()).ports.some(({ name }) => name === 'db'),
+        'its port is gone',
+      );
+      t.ok(await isUnreachable(web.namespace, db.ip4));
+    });
+
+    await t.test('its address is free for the next', async () => {
+      const next = await lab.namespace('next');
+      await weft.attach(next, { network: overlay.network, arguments: ['--ip', db.ip4, '--ip', db.ip6] });
+      await ping(web.namespace, db.ip4);
+    });
+
+    await t.test('of a process: it is detached when the process ends', async (t) => {
+      const container = lab.start(['unshare', '--net', 'sleep', '1000']);
+      const inode = await until(
+        () => {
+          const { ino } = statSync(`/proc/${container.pid}/ns/net`);
+          return ino === statSync('/proc/self/ns/net').ino ? undefined : ino;
+        },
+        { timeoutMs: 2000, what: 'a namespace of its own' },
+      );
+      await weft.run(
+        'attach',
+        'process',
+        '--network',
+        overlay.network,
+        '--pid',
+        String(container.pid),
+        '--ip',
+        '10.44.0.77',
+      );
+      t.ok((await names()).includes('process'));
+      await container.stop('SIGKILL');
+      const endedAtMs = monotonicMs();
+      await until(async () => !(await names()).includes('process'), { timeoutMs: 5000, what: 'the process detached' });
+      const tookMs = monotonicMs() - endedAtMs;
+      t.ok(tookMs < LIMIT_MS, `detached after ${tookMs.toFixed(0)} ms, a look at it included`);
+      t.same(namespaceHolders(`net:[${inode}]`), []);
+    });
+
+    await t.test('while weft is down: it is released at the next start', async (t) => {
+      await weft.stop();
+      await lab.removeNamespace(web.namespace);
+      await weft.start();
+      t.same(await names(), ['next']);
+    });
+  });
+}

@@ -1,0 +1,140 @@
+/**
+ *   ┌ host ─────────────────────────────┐
+ *   │ web (10.44.0.11) ── weft ── db (10.44.0.12) │
+ *   │ fd44::b                     fd44::c         │
+ *   └─────────────────────────────────────────────┘
+ *
+ * Two containers on one host talk with real programs, and weft can say why.
+ */
+import { join } from 'node:path';
+import t from 'tap';
+import type { DecisionReport, WhyReport } from '../../src/model/report.ts';
+import { openLab } from '../support/lab.ts';
+import { run } from '../support/process.ts';
+import { attachContainer, oneHost, overlay, overlayIps } from '../support/topology.ts';
+import { askOverUdp, isUnreachable, ping, sendFrames, stream } from '../support/traffic.ts';
+import { datapathKinds } from '../support/weft.ts';
+import { udp } from '../support/frames.ts';
+
+t.setTimeout(180_000);
+
+for (const datapath of datapathKinds) {
+  await t.test(datapath, async (t) => {
+    const lab = openLab(t);
+    const { host, weft, web, db } = await oneHost(lab, datapath);
+
+    await t.test('they ping each other, also with more than an MTU', async () => {
+      for (const [from, to] of [
+        [web, db],
+        [db, web],
+      ] as const) {
+        await ping(from.namespace, to.ip4);
+        await ping(from.namespace, to.ip6);
+        await ping(from.namespace, to.ip4, { size: 1472 });
+        await ping(from.namespace, to.ip6, { size: 4000 });
+        await ping(from.namespace, to.ip4, { size: 4000 });
+      }
+    });
+
+    await t.test('TCP, UDP and questions over UDP arrive', async (t) => {
+      for (const ip of [db.ip4, db.ip6]) {
+        const tcp = await stream(web.namespace, db.namespace, ip);
+        t.ok(tcp.megabits > 10, `TCP to ${ip}: ${tcp.megabits.toFixed(0)} Mb/s`);
+        const udp = await stream(web.namespace, db.namespace, ip, { udp: true });
+        t.ok(udp.lostPercent < 1, `UDP to ${ip}: ${udp.megabits.toFixed(0)} Mb/s, ${udp.lostPercent} % lost`);
+        await askOverUdp(web.namespace, db.namespace, ip);
+      }
+      const back = await stream(web.namespace, db.namespace, db.ip4, { reverse: true });
+      t.ok(back.megabits > 10, `TCP back: ${back.megabits.toFixed(0)} Mb/s`);
+    });
+
+    await t.test('trace shows each stage, what it read, the megaflow and the actions', async (t) => {
+      const flow = `in_port=web,tcp,ip_dst=${db.ip4},tcp_dst=80`;
+      const text = await weft.run('trace', flow);
+      for (const part of [
+        /^ingress .*\(read: .*in_port.*\)$/m,
+        /^bridge .*\(read: .*eth_dst.*\)$/m,
+        /^Megaflow: .*in_port=web/m,
+        /^Actions: .*db/m,
+      ]) {
+        t.match(text, part);
+      }
+      const report = (await weft.json('trace', flow)) as DecisionReport;
+      t.equal(report.verdict, 'forward');
+      t.ok(report.stages.length >= 2);
+    });
+
+    await t.test('why shows the decision of a live flow', async (t) => {
+      const flows = await weft.json('flows');
+      const busiest = flows.reduce((best, flow) => (flow.packets > best.packets ? flow : best));
+      const why = (await weft.json('why', String(busiest.id))) as WhyReport;
+      t.equal(why.decision.megaflow, busiest.megaflow);
+      t.equal(why.decision.actions, busiest.actions);
+      t.ok(Date.now() - Date.parse(why.decidedAt) < 60_000, `decided at ${why.decidedAt}`);
+      t.ok((why.packets ?? 0) > 100, `${why.packets} packets`);
+      t.match(await weft.run('why', String(busiest.id)), busiest.megaflow);
+    });
+
+    await t.test('drops and why tell what became of a frame that was refused', async (t) => {
+      const forged = udp({ srcMac: web.mac, dstMac: db.mac, src: '10.44.0.99', dst: db.ip4 }, 4000, 4001);
+      await sendFrames(web.namespace, [forged]);
+      const drop = (await weft.json('drops')).find(({ port, reason }) => port === 'web' && reason === 'spoof_ip4');
+      t.match(drop, { count: 1, flow: /10\.44\.0\.99/ });
+      const why = (await weft.json('why', drop?.id ?? '')) as WhyReport;
+      t.match(why.decision, { verdict: 'drop', reason: 'spoof_ip4' });
+      t.match(await weft.run('drops'), /web +spoof_ip4/);
+    });
+
+    await t.test('capture writes a file that tcpdump reads', async (t) => {
+      const file = join(lab.directory, `${datapath}.pcapng`);
+      const capture = lab.start(weft.command(['capture', '--port', 'web', '-w', file, '--count', '4']));
+      while (capture.isRunning) await ping(web.namespace, db.ip4);
+      t.equal(await capture.exited, 0);
+      const text = await run(['tcpdump', '-n', '-r', file]);
+      t.equal(text.trim().split('\n').length, 4);
+      t.match(text, /ICMP echo request/);
+      t.match(text, /ICMP echo reply/);
+    });
+
+    await t.test('the address of a detached endpoint can be given again', async (t) => {
+      const cache = await attachContainer(lab, weft, 'cache', 13);
+      await ping(web.namespace, cache.ip4);
+      await weft.run('detach', 'cache');
+      t.same(await cache.namespace.links(), [], 'its interface is gone');
+      t.ok(await isUnreachable(web.namespace, cache.ip4));
+
+      const [ip4, ip6] = overlayIps(13);
+      const next = await lab.namespace('next');
+      const endpoint = await weft.attach(next, { network: overlay.network, arguments: ['--ip', ip4, '--ip', ip6] });
+      t.same(endpoint.addresses, [ip4, ip6]);
+      await ping(web.namespace, ip4);
+      await ping(next, web.ip6);
+    });
+
+    await t.test('free addresses are chosen, and none is given twice', async (t) => {
+      const given = [web, db].flatMap(({ ip4, ip6 }) => [ip4, ip6]);
+      for (const role of ['one', 'two']) {
+        const container = await lab.namespace(role);
+        const { addresses, state } = await weft.attach(container, { network: overlay.network });
+        t.equal(state, 'attached');
+        t.equal(addresses.length, 2);
+        for (const ip of addresses) {
+          t.notOk(given.includes(ip), `${ip} is new`);
+          given.push(ip);
+          await ping(web.namespace, ip);
+        }
+      }
+    });
+
+    await t.test('status exits 0 while it forwards, and 1 when it does not', async (t) => {
+      t.match(await weft.run('status'), /web/);
+      await weft.stop();
+      const { code, stderr } = await weft.attempt('status');
+      t.equal(code, 1);
+      t.match(stderr, weft.socket);
+      await weft.start();
+    });
+
+    t.same(await host.links(), [], 'the host’s own namespace has no interface of weft');
+  });
+}

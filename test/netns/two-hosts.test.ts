@@ -1,0 +1,128 @@
+/**
+ *   ┌ left ──────────────────┐              ┌ right ─────────────────┐
+ *   │ a1 (11) ─┐             │              │             ┌─ b1 (21) │
+ *   │          ├─ weft VXLAN─┼── underlay ──┼─VXLAN weft ─┤          │
+ *   │ a2 (12) ─┘             │              │             └─ b2 (22) │
+ *   └────────────────────────┘              └────────────────────────┘
+ *
+ * Containers of two hosts are one network over an IPv4 and an IPv6 underlay,
+ * with static peers, and what is on the cable is VXLAN as others know it.
+ */
+import t from 'tap';
+import { openLab } from '../support/lab.ts';
+import {
+  attachContainer,
+  overlay,
+  underlay,
+  underlayLink,
+  withoutOffloads,
+  type Container,
+  type Family,
+} from '../support/topology.ts';
+import { askOverUdp, ping, stream } from '../support/traffic.ts';
+import { datapathKinds, Weft } from '../support/weft.ts';
+import { captureVxlan, isDamaged } from '../support/wire-capture.ts';
+
+t.setTimeout(240_000);
+
+for (const datapath of datapathKinds) {
+  for (const family of ['ipv4', 'ipv6'] satisfies Family[]) {
+    await t.test(`${datapath} on ${family}`, async (t) => {
+      const lab = openLab(t);
+      const under = await underlay(lab, family);
+      await withoutOffloads(under);
+      const left = await Weft.up(lab, under.left, 'left', { datapath, underlay: under.leftIp, peers: [under.rightIp] });
+      // The own address is found by the route to the peer.
+      const right = await Weft.up(lab, under.right, 'right', { datapath, peers: [under.leftIp] });
+      t.equal((await right.status()).underlay, under.rightIp);
+      const { mtu } = await left.createNetwork(overlay.create);
+      t.equal(mtu, family === 'ipv4' ? 1450 : 1430, 'the MTU leaves room for encapsulation');
+      await right.createNetwork(`${overlay.create} --range 10.44.0.21-10.44.0.29 --range fd44::15-fd44::1d`);
+
+      const a1 = await attachContainer(lab, left, 'a1', 11);
+      const a2 = await attachContainer(lab, left, 'a2', 12);
+      const b1 = await attachContainer(lab, right, 'b1', 21);
+      const b2 = await fromOwnShare('b2');
+      const all = [a1, a2, b1, b2];
+
+      async function fromOwnShare(role: string): Promise<Container> {
+        const namespace = await lab.namespace(role);
+        const { addresses, mac } = await right.attach(namespace, { network: overlay.network });
+        t.match(addresses, [/^10\.44\.0\.2\d$/, /^fd44::1[5-9a-d]$/], 'addresses of this host’s own share');
+        return { namespace, ip4: addresses[0] ?? '', ip6: addresses[1] ?? '', mac };
+      }
+
+      await t.test('without a share of the subnet, addresses are not chosen', async (t) => {
+        const namespace = await lab.namespace('none');
+        const refused = await left.attempt('attach', 'none', '--network', overlay.network, '--netns', namespace.name);
+        t.equal(refused.code, 1);
+        t.match(refused.stderr, /--ip.*--range/);
+        t.same(await namespace.links(), []);
+      });
+
+      await t.test('all pairs ping each other', async () => {
+        for (const from of all) {
+          const others = all.filter((to) => to !== from);
+          await Promise.all(others.flatMap(({ ip4, ip6 }) => [ping(from.namespace, ip4), ping(from.namespace, ip6)]));
+        }
+        await ping(a1.namespace, b1.ip4, { size: mtu - 28 });
+        await ping(a1.namespace, b1.ip6, { size: 4000 });
+      });
+
+      await t.test('TCP, UDP and questions over UDP arrive, both ways', async (t) => {
+        for (const [from, to] of [
+          [a1, b1],
+          [b1, a1],
+        ] as const) {
+          for (const ip of [to.ip4, to.ip6]) {
+            const tcp = await stream(from.namespace, to.namespace, ip);
+            t.ok(tcp.megabits > 10, `TCP to ${ip}: ${tcp.megabits.toFixed(0)} Mb/s`);
+            const udp = await stream(from.namespace, to.namespace, ip, { udp: true });
+            t.ok(udp.lostPercent < 1, `UDP to ${ip}: ${udp.megabits.toFixed(0)} Mb/s, ${udp.lostPercent} % lost`);
+            await askOverUdp(from.namespace, to.namespace, ip);
+          }
+        }
+      });
+
+      await t.test('tcpdump on the underlay decodes it, and finds nothing wrong', async (t) => {
+        const datagrams = await captureVxlan(lab, under.left, underlayLink, 2000, async () => {
+          await ping(a1.namespace, b1.ip4);
+          await ping(b1.namespace, a1.ip6, { size: 1000 });
+          await stream(a1.namespace, b1.namespace, b1.ip4, { bytes: 300_000, parallel: 4 });
+          await stream(b1.namespace, a1.namespace, a1.ip6, { bytes: 300_000 });
+          await askOverUdp(a1.namespace, b1.namespace, b1.ip4, 20);
+        });
+        t.ok(datagrams.length > 300, `${datagrams.length} datagrams`);
+        t.same(datagrams.filter(isDamaged).slice(0, 3), [], 'checksums and lengths are right');
+        t.ok(
+          datagrams.every(({ outer }) => outer.includes(`vni ${overlay.vni}`)),
+          'the VNI is the network’s',
+        );
+        for (const protocol of ['ICMP echo request', 'ICMP6, echo request', 'Flags [', 'UDP']) {
+          t.ok(
+            datagrams.some(({ inner }) => inner.includes(protocol)),
+            `${protocol} is inside`,
+          );
+        }
+        if (family === 'ipv4')
+          t.ok(
+            datagrams.every(({ outer }) => outer.includes('flags [DF]')),
+            'DF is set',
+          );
+        t.ok(
+          datagrams.every(({ sourcePort }) => sourcePort >= 49_152),
+          'source ports are 49152 and up',
+        );
+        const ports = new Set(
+          datagrams.filter(({ from }) => from === under.leftIp).map(({ sourcePort }) => sourcePort),
+        );
+        t.ok(ports.size >= 5, `flows differ in their source port: ${ports.size} ports`);
+      });
+
+      await t.test('what is behind the other host was learned from it', async (t) => {
+        t.same((await left.status()).fdb.learned, { [under.rightIp]: 2 });
+        t.same((await right.status()).fdb.learned, { [under.leftIp]: 2 });
+      });
+    });
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * The controller keeps the flow cache true: decisions are made anew when what
+ * they consulted changes, and at the limits nobody pays for somebody else.
+ */
+import t from 'tap';
+import { createSimulation } from '../../src/simulation.ts';
+import { udp } from '../support/frames.ts';
+import { ownerOf } from '../../src/table/fdb.ts';
+import { parseIp } from '../../src/flow/types.ts';
+
+const mac = (n: number): string =>
+  `02:00:00:00:${(n >> 8).toString(16).padStart(2, '0')}:${(n & 0xff).toString(16).padStart(2, '0')}`;
+
+t.test('a flood stops when its MAC is learned, and follows it when it moves', async (t) => {
+  const net = createSimulation();
+  const [a, b, c] = [net.host('a', '192.0.2.1'), net.host('b', '192.0.2.2'), net.host('c', '192.0.2.3')];
+  for (const host of [a, b, c]) host.createNetwork('blue', 100);
+  const web = a.attach({ name: 'web', network: 'blue', mac: mac(1), addresses: ['10.0.0.1'] });
+  const onB = b.attach({ name: 'db', network: 'blue', mac: mac(2), addresses: ['10.0.0.2'] });
+  const onC = c.attach({ name: 'other', network: 'blue', mac: mac(3), addresses: ['10.0.0.3'] });
+  const there = udp({ srcMac: mac(1), dstMac: mac(2) }, 1, 2);
+  const back = udp({ srcMac: mac(2), dstMac: mac(1), src: '10.0.0.2', dst: '10.0.0.1' }, 2, 1);
+
+  web.send(there);
+  t.equal(onB.received.splice(0).length, 1);
+  t.equal(onC.received.splice(0).length, 1, 'unknown: flooded to every host');
+  onB.send(back);
+  web.send(there);
+  t.equal(onB.received.splice(0).length, 1);
+  t.equal(onC.received.splice(0).length, 0, 'learned: sent to its host only');
+
+  b.detach('db');
+  const moved = c.attach({ name: 'db', network: 'blue', mac: mac(2), addresses: ['10.0.0.2'] });
+  moved.send(back);
+  web.send(there);
+  t.equal(moved.received.splice(0).length, 1, 'moved: sent to its new host');
+  t.equal(a.forwarding.tables.fdb.statistics().moves, 1);
+  net.close();
+});
+
+t.test('a port that goes takes its flows’ decisions along', async (t) => {
+  const net = createSimulation();
+  const a = net.host('a', '192.0.2.1');
+  a.createNetwork('blue', 100);
+  const web = a.attach({ name: 'web', network: 'blue', mac: mac(1), addresses: ['10.0.0.1'] });
+  const db = a.attach({ name: 'db', network: 'blue', mac: mac(2), addresses: ['10.0.0.2'] });
+  const frame = udp({ srcMac: mac(1), dstMac: mac(2) }, 1, 2);
+  web.send(frame);
+  t.equal(db.received.length, 1);
+  a.detach('db');
+  web.send(frame);
+  const { drops } = a.forwarding.datapath.counters();
+  t.match(drops, { no_destination: 1 });
+  t.notOk(drops.port_gone, 'no flow sends to a port that has gone');
+  net.close();
+});
+
+t.test('a MAC flood stays within its owner’s quota and evicts nobody else', async (t) => {
+  const quota = 100;
+  const net = createSimulation({ fdbQuota: quota, flowLimit: 500 });
+  const [a, b] = [net.host('a', '192.0.2.1'), net.host('b', '192.0.2.2')];
+  for (const host of [a, b]) host.createNetwork('blue', 100);
+  const router = a.attach({ name: 'router', network: 'blue', mac: mac(1), addresses: ['10.0.0.1'], trust: true });
+  const remote = b.attach({ name: 'remote', network: 'blue', mac: mac(2), addresses: ['10.0.0.2'] });
+  a.attach({ name: 'web', network: 'blue', mac: mac(3), addresses: ['10.0.0.3'] });
+  remote.send(udp({ srcMac: mac(2), dstMac: mac(3), src: '10.0.0.2', dst: '10.0.0.3' }, 1, 2));
+
+  for (let n = 1000; n < 11_000; n++) router.send(udp({ srcMac: mac(n), dstMac: mac(3) }, 1, 2));
+  const { learned, evicted } = a.forwarding.tables.fdb.statistics();
+  t.equal(learned.get(ownerOf({ kind: 'port', port: router.portNo })), quota);
+  t.equal(evicted, 10_000 - quota);
+  t.equal(learned.get(ownerOf({ kind: 'vtep', vtep: parseIp('192.0.2.2') })), 1, 'the VTEP keeps its entry');
+  const { flows } = a.forwarding.datapath.counters();
+  t.ok(flows <= quota + 2, `flows go with their entries (${flows})`);
+  net.close();
+});
+
+t.test('at the flow limit the port with the most flows gives way', async (t) => {
+  const net = createSimulation({ flowLimit: 200 });
+  const a = net.host('a', '192.0.2.1');
+  a.createNetwork('blue', 100);
+  const web = a.attach({ name: 'web', network: 'blue', mac: mac(1), addresses: ['10.0.0.1'] });
+  const db = a.attach({ name: 'db', network: 'blue', mac: mac(2), addresses: ['10.0.0.2'] });
+  db.send(udp({ srcMac: mac(2), dstMac: mac(1), src: '10.0.0.2', dst: '10.0.0.1' }, 1, 2));
+  const { controller } = a.forwarding;
+  const [kept] = [...controller.flows.dump()].map(({ flow }) => flow.id);
+  for (let port = 1000; port < 2000; port++) web.send(udp({ srcMac: mac(1), dstMac: mac(2) }, 1, port));
+  t.ok(controller.flows.size <= 200);
+  t.ok(controller.flows.evicted > 0);
+  t.ok(controller.flows.get(kept!), 'the quiet port keeps its flow');
+  net.close();
+});
+
+t.test('entries of live flows do not age, those of others do', async (t) => {
+  const net = createSimulation();
+  const [a, b] = [net.host('a', '192.0.2.1'), net.host('b', '192.0.2.2')];
+  for (const host of [a, b]) host.createNetwork('blue', 100);
+  const web = a.attach({ name: 'web', network: 'blue', mac: mac(1), addresses: ['10.0.0.1'] });
+  const remote = b.attach({ name: 'remote', network: 'blue', mac: mac(2), addresses: ['10.0.0.2'] });
+  const frame = udp({ srcMac: mac(2), dstMac: mac(1), src: '10.0.0.2', dst: '10.0.0.1' }, 1, 2);
+  const learned = (): number => a.forwarding.tables.fdb.statistics().learned.get('vtep/192.0.2.2') ?? 0;
+  for (let second = 0; second < 400; second += 5) {
+    remote.send(frame);
+    net.advance(5000);
+  }
+  t.equal(learned(), 1, 'seen all the time');
+  net.advance(301_000);
+  t.equal(learned(), 0, 'not seen for the ageing time');
+  t.equal(web.received.length, 80);
+  net.close();
+});

@@ -1,0 +1,136 @@
+/**
+ * The set-up in a checkout of its own, where `apt-get` and `npm` are scripts
+ * that write down how they were called and make what the real ones would.
+ */
+import { spawn } from 'node:child_process';
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import t from 'tap';
+
+const commands = ['g++', 'make', 'python3', 'ip', 'nsenter'];
+
+/** Shell, after the line that writes down the call. */
+const fakes: Readonly<Record<string, string>> = {
+  'apt-get': `case "$*" in *install*) for c in ${commands.join(' ')}; do : >"$BIN/$c"; done;; esac`,
+  // The pause is for a second set-up to come in between, if it can.
+  npm: `/bin/rm -rf node_modules
+/bin/mkdir -p node_modules/tap/dist/esm
+/bin/cp tap.mjs node_modules/tap/dist/esm/run.mjs
+/bin/sleep 0.2`,
+};
+const fakeTap = `import { appendFileSync, mkdirSync } from 'node:fs';
+mkdirSync('node_modules/@tapjs/test/test-built', { recursive: true });
+appendFileSync(process.env.LOG, 'tap ' + process.argv.slice(2) + '\\n');`;
+
+interface Ended {
+  readonly code: number | null;
+  readonly output: string;
+}
+
+class Checkout {
+  readonly path = mkdtempSync(join(tmpdir(), `weft-setup-${process.pid}-`));
+  readonly #bin = join(this.path, 'bin');
+  readonly #log = join(this.path, 'log');
+
+  constructor({ node = '>=20.19', installed = commands } = {}) {
+    mkdirSync(join(this.path, 'src/setup'), { recursive: true });
+    cpSync(
+      fileURLToPath(new URL('../../src/setup/setup.mjs', import.meta.url)),
+      join(this.path, 'src/setup/setup.mjs'),
+    );
+    this.write('package.json', JSON.stringify({ engines: { node } }));
+    this.write('package-lock.json', '1');
+    this.write('.taprc', '1');
+    this.write('tap.mjs', fakeTap);
+    this.write('log', '');
+    mkdirSync(this.#bin);
+    for (const name of installed) this.write(`bin/${name}`, '');
+    for (const [name, script] of Object.entries(fakes)) {
+      this.write(`bin/${name}`, `#!/bin/sh\necho "${name} $*" >>"$LOG"\n${script}\n`);
+      chmodSync(join(this.#bin, name), 0o755);
+    }
+  }
+
+  write(path: string, content: string): void {
+    writeFileSync(join(this.path, path), content);
+  }
+
+  setup(args: readonly string[], uid = 0): Promise<Ended> {
+    // By env, which keeps out what tap gives its children.
+    const environment = [`PATH=${this.#bin}`, `BIN=${this.#bin}`, `LOG=${this.#log}`];
+    const user = `data:text/javascript,process.getuid=()=>${uid}`;
+    const command = [process.execPath, '--import', user, join(this.path, 'src/setup/setup.mjs'), ...args];
+    const child = spawn('env', ['-i', ...environment, ...command], { stdio: ['ignore', 'pipe', 'pipe'] });
+    let output = '';
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => (output += String(data)));
+    return new Promise((resolve) => child.on('close', (code) => resolve({ code, output })));
+  }
+
+  /** What was called since the last time, without the options of apt-get. */
+  calls(): string[] {
+    const lines = readFileSync(this.#log, 'utf8').split('\n').filter(Boolean);
+    this.write('log', '');
+    return lines.map((line) => line.replace(/ -o \S+| -qq| --[\w-]+(=\S+)?/g, ''));
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.path, { recursive: true, force: true });
+  }
+}
+
+t.test('it makes what is out of date, in order, and nothing else', async (t) => {
+  using checkout = new Checkout({ installed: ['ip'] });
+  t.match(await checkout.setup(['--for', 'lint']), { code: 0, output: /npm ci: done/ });
+  t.same(checkout.calls(), ['apt-get update', 'apt-get install g++ make python3 util-linux', 'npm ci', 'tap build']);
+
+  t.same(await checkout.setup(['--for', 'lint']), { code: 0, output: '' });
+  t.same(checkout.calls(), []);
+
+  checkout.write('.taprc', '2');
+  t.match(await checkout.setup(['--for', 'lint']), { code: 0 });
+  t.same(checkout.calls(), ['tap build']);
+
+  checkout.write('package-lock.json', '2');
+  t.match(await checkout.setup(['--for', 'lint']), { code: 0 });
+  t.same(checkout.calls(), ['npm ci', 'tap build']);
+});
+
+t.test('of several at once one works and the others wait for it', async (t) => {
+  using checkout = new Checkout();
+  const all = await Promise.all([1, 2, 3].map(() => checkout.setup(['--for', 'lint'])));
+  t.same(
+    all.map(({ code }) => code),
+    [0, 0, 0],
+  );
+  t.same(checkout.calls(), ['npm ci', 'tap build']);
+});
+
+t.test('a step that failed is taken up again', async (t) => {
+  using checkout = new Checkout();
+  checkout.write('bin/npm', '#!/bin/sh\necho "npm $*" >>"$LOG"\nexit 7\n');
+  t.match(await checkout.setup(['--for', 'lint']), { code: 1, output: /setup: npm ci .*: exit 7\n$/ });
+  t.match(await checkout.setup(['--for', 'lint']), { code: 1 });
+  t.same(checkout.calls(), ['npm ci', 'npm ci']);
+});
+
+t.test('without root it says what to install', async (t) => {
+  using checkout = new Checkout({ installed: ['g++', 'make', 'ip', 'nsenter'] });
+  t.same(await checkout.setup(['--for', 'lint'], 1000), {
+    code: 1,
+    output:
+      'setup: missing Debian packages; as root: apt-get update && apt-get install --yes --no-install-recommends python3\n',
+  });
+  t.same(checkout.calls(), []);
+});
+
+t.test('a Node that is too old, and wrong usage, are refused', async (t) => {
+  using checkout = new Checkout({ node: '>=99.1' });
+  t.match(await checkout.setup([]), { code: 1, output: `setup: weft needs Node >=99.1, this is ${process.version}` });
+  using other = new Checkout();
+  for (const args of [['--for', 'tea'], ['--for'], ['tea'], ['--for', 'lint', 'tea'], ['--for', 'toString']]) {
+    t.match(await other.setup(args), { code: 1, output: /^setup: usage: / }, args.join(' '));
+  }
+  t.same([...checkout.calls(), ...other.calls()], []);
+});

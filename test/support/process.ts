@@ -1,0 +1,164 @@
+/** Commands and background processes of tests: each is ended by its pid, and says what it printed when it fails. */
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+
+export interface Result {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface RunOptions {
+  readonly timeoutMs?: number;
+  readonly input?: string;
+}
+
+const POLL_MS = 15;
+
+/** Runs to the end, whatever the exit code; -1 when it was ended by the timeout. */
+export function attempt(command: readonly string[], options: RunOptions = {}): Promise<Result> {
+  const [file = '', ...args] = command;
+  return new Promise((resolve, reject) => {
+    const limits = { timeout: options.timeoutMs ?? 20_000, killSignal: 'SIGKILL', maxBuffer: 1 << 28 } as const;
+    const child = execFile(file, args, limits, (error, stdout, stderr) => {
+      const code = child.exitCode ?? -1;
+      if (error && typeof error.code === 'string') reject(new Error(`${describe(command)}: ${error.message}`));
+      else resolve({ code, stdout, stderr });
+    });
+    // A command may end without reading all of it.
+    child.stdin?.on('error', () => {});
+    child.stdin?.end(options.input ?? '');
+  });
+}
+
+/** Runs a command that has to succeed; returns its standard output. */
+export async function run(command: readonly string[], options: RunOptions = {}): Promise<string> {
+  const { code, stdout, stderr } = await attempt(command, options);
+  if (code !== 0) throw new Error(`${describe(command)}: exit ${code}\n${stderr}${stdout}`.trimEnd());
+  return stdout;
+}
+
+/** Polls until `condition` returns something truthy, which is the result; an error in it counts as "not yet". */
+export async function until<T>(
+  condition: () => T | Promise<T>,
+  options: { readonly timeoutMs: number; readonly what: string },
+): Promise<NonNullable<T>> {
+  const deadline = performance.now() + options.timeoutMs;
+  for (;;) {
+    let last: unknown;
+    try {
+      const value = await condition();
+      if (value) return value;
+      last = value;
+    } catch (error) {
+      last = error instanceof Error ? error.message : error;
+    }
+    if (performance.now() > deadline) {
+      throw new Error(`after ${options.timeoutMs} ms still not: ${options.what} (last: ${String(last)})`);
+    }
+    await delay(POLL_MS);
+  }
+}
+
+/** One line of output and when it came, in milliseconds of CLOCK_MONOTONIC. */
+export interface Line {
+  readonly text: string;
+  readonly atMs: number;
+}
+
+/** Milliseconds of CLOCK_MONOTONIC, as `time.monotonic()` of Python has it. */
+export const monotonicMs = (): number => Number(process.hrtime.bigint()) / 1e6;
+
+/** A process that goes on while the test does. */
+export class Background {
+  readonly pid: number;
+  /** Its exit code; null when a signal ended it. */
+  readonly exited: Promise<number | null>;
+  /** Complete lines of its standard output. */
+  readonly lines: Line[] = [];
+  stdout = '';
+  stderr = '';
+  readonly #command: readonly string[];
+  readonly #child: ChildProcess;
+  #isRunning = true;
+
+  constructor(command: readonly string[], options: { readonly env?: NodeJS.ProcessEnv } = {}) {
+    const [file = '', ...args] = command;
+    this.#command = command;
+    this.#child = spawn(file, args, { stdio: ['pipe', 'pipe', 'pipe'], ...options });
+    if (this.#child.pid === undefined) throw new Error(`${describe(command)}: could not be started`);
+    this.pid = this.#child.pid;
+    this.#child.stdin?.on('error', () => {});
+    let rest = '';
+    this.#child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      this.stdout += text;
+      const atMs = monotonicMs();
+      const parts = (rest + text).split('\n');
+      rest = parts.pop() ?? '';
+      for (const part of parts) this.lines.push({ text: part, atMs });
+    });
+    this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => (this.stderr += text));
+    this.exited = new Promise((resolve) => {
+      this.#child.once('close', (code) => {
+        this.#isRunning = false;
+        resolve(code);
+      });
+    });
+  }
+
+  get isRunning(): boolean {
+    return this.#isRunning;
+  }
+
+  write(text: string): void {
+    this.#child.stdin?.write(text);
+  }
+
+  /** Closes its standard input. */
+  end(): void {
+    this.#child.stdin?.end();
+  }
+
+  /** Sends a signal if it still runs. */
+  signal(signal: NodeJS.Signals): void {
+    if (this.#isRunning) this.#child.kill(signal);
+  }
+
+  /** Waits for its end. @throws when that does not come in time. */
+  async wait(timeoutMs: number): Promise<number | null> {
+    await until(() => !this.#isRunning, { timeoutMs, what: `end of ${describe(this.#command)}\n${this.stderr}` });
+    return this.exited;
+  }
+
+  async stop(signal: NodeJS.Signals = 'SIGTERM', timeoutMs = 5000): Promise<number | null> {
+    this.signal(signal);
+    return this.wait(timeoutMs);
+  }
+
+  /** Waits until its standard output or error holds `text`. */
+  async says(text: string | RegExp, timeoutMs = 5000): Promise<void> {
+    const has = (output: string): boolean => (typeof text === 'string' ? output.includes(text) : text.test(output));
+    await until(
+      () => {
+        if (has(this.stdout) || has(this.stderr)) return true;
+        if (!this.#isRunning) throw new Error('it has ended');
+        return false;
+      },
+      { timeoutMs, what: `${String(text)} from ${describe(this.#command)}\n${this.stderr}${this.stdout}` },
+    );
+  }
+}
+
+/** Does the process exist (and is more than a zombie)? */
+export function isAlive(pid: number): boolean {
+  try {
+    return !/^\d+ \(.*\) [ZX]/s.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+  } catch {
+    return false;
+  }
+}
+
+export function describe(command: readonly string[]): string {
+  return command.map((word) => (/\s/.test(word) ? `'${word}'` : word)).join(' ');
+}

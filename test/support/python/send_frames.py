@@ -1,0 +1,8 @@
+"""Sends frames, one of hexadecimal digits a line of the input, out of an interface: IFNAME."""
+import socket
+import sys
+
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as link:
+    link.bind((sys.argv[1], 0))
+    for line in sys.stdin:
+        link.send(bytes.fromhex(line.strip()))

@@ -1,0 +1,197 @@
+/**
+ * Random frames: right ones of every protocol that `extract` knows, over few
+ * enough addresses that flows are hit again, and ways to break them.
+ */
+import { concat, setU16 } from '../../src/wire/bytes.ts';
+import { buildExtension, buildFragment } from '../../src/wire/ipv6.ts';
+import { buildTcp, buildUdp } from '../../src/wire/l4.ts';
+import * as frames from './frames.ts';
+import type { Random } from './random.ts';
+
+const macs = ['02:00:00:00:00:01', '02:00:00:00:00:02', '02:00:00:00:00:03', 'ff:ff:ff:ff:ff:ff', '33:33:00:00:00:01'];
+const ip4s = ['10.0.0.1', '10.0.0.2', '10.0.0.3', '10.0.1.1', '255.255.255.255', '0.0.0.0'];
+const ip6s = ['fd00::1', 'fd00::2', 'fe80::ff:fe00:1', 'ff02::1', 'ff02::1:ff00:2', '::', '::ffff:10.0.0.1'];
+const l4Ports = [1, 53, 80, 443, 1234, 4789, 65535];
+
+export function randomFrame(random: Random): Uint8Array {
+  const frame = randomPacket(random);
+  // The shortest frame on a wire has 60 bytes, and whatever in its padding.
+  if (frame.length < 60 && random.chance(0.5)) return concat(frame, random.bytes(60 - frame.length));
+  return random.chance(0.05) ? concat(frame, random.bytes(random.int(40))) : frame;
+}
+
+function randomPacket(random: Random): Uint8Array {
+  const v6 = random.chance(0.45);
+  const ends = v6 ? ends6(random) : ends4(random);
+  switch (random.int(16)) {
+    case 0:
+      return random.chance(0.5) ? frames.arpRequest(ends4(random)) : frames.arpReply(ends4(random));
+    case 1:
+    case 2:
+      return neighbor(random);
+    case 3:
+      return frames.ethernet(ends, random.pick([0x88cc, 0x0026, 0x05dc, 0x8100, 0x1234]), random.bytes(random.int(60)));
+    case 4:
+    case 5:
+      return frames.echo(ends, random.int(3), random.int(5), payload(random));
+    case 6:
+      return frames.ip(ends, random.pick([0, 1, 2, 43, 44, 47, 51, 58, 59, 60, 132, 135, 255]), payload(random));
+    case 7:
+    case 8:
+      return fragmented(random, v6);
+    case 9:
+      return frames.ip(ends6(random), ...chain(random));
+    case 10:
+      return frames.ip(ends, 132, concat(random.bytes(12), payload(random)));
+    case 11:
+    case 12:
+    case 13:
+      return frames.udp(ends, random.pick(l4Ports), random.pick(l4Ports), payload(random));
+    default: {
+      const options = new Uint8Array(random.int(4) * 4);
+      const ports = { sourcePort: random.pick(l4Ports), destinationPort: random.pick(l4Ports) };
+      return frames.tcp(ends, { ...ports, options, flags: random.int(64), payload: payload(random) });
+    }
+  }
+}
+
+/** Breaks a frame in one or several ways, or replaces it by garbage. Does not change `frame`. */
+export function mutate(frame: Uint8Array, random: Random): Uint8Array {
+  let broken: Uint8Array = frame.slice();
+  do {
+    const at = random.int(Math.min(broken.length, 90) || 1);
+    switch (random.int(6)) {
+      case 0:
+        broken = broken.slice(0, random.int(broken.length + 1));
+        break;
+      case 1:
+        if (at < broken.length) broken[at]! ^= 1 << random.int(8);
+        break;
+      case 2:
+        if (at < broken.length) broken[at] = random.pick([0, 1, 4, 5, 6, 8, 44, 51, 58, 60, 0x40, 0x80, 0xff]);
+        break;
+      case 3:
+        if (at + 1 < broken.length)
+          setU16(broken, at, random.pick([0, 1, 8, 20, 40, broken.length, broken.length - 14, 0xffff]));
+        break;
+      case 4:
+        broken = concat(broken, random.bytes(random.int(30)));
+        break;
+      default:
+        // Garbage that begins like a frame of a known type gets further than pure garbage.
+        broken = random.bytes(random.int(120));
+        if (broken.length > 14) setU16(broken, 12, random.pick([0x0800, 0x86dd, 0x0806, 0x8100, 0x88a8, 0x0600]));
+        if (broken.length > 15 && random.chance(0.7)) broken[14] = random.pick([0x45, 0x46, 0x60]);
+    }
+  } while (random.chance(0.3));
+  return broken;
+}
+
+function vlanOf(random: Random): { vlan?: { tpid: number; tci: number } } {
+  return random.chance(0.08) ? { vlan: { tpid: random.pick([0x8100, 0x88a8]), tci: random.pick([0, 5, 0xe005]) } } : {};
+}
+
+function ends4(random: Random): frames.Ends {
+  return {
+    srcMac: random.pick(macs),
+    dstMac: random.pick(macs),
+    src: random.pick(ip4s),
+    dst: random.pick(ip4s),
+    ...vlanOf(random),
+    ip4: {
+      ttl: random.pick([64, 64, 64, 1, 255]),
+      tos: random.pick([0, 0, 0, 0xb8, 3]),
+      dontFragment: random.chance(0.5),
+      options: new Uint8Array(random.chance(0.1) ? random.int(11) * 4 : 0),
+    },
+  };
+}
+
+function ends6(random: Random): frames.Ends {
+  return {
+    srcMac: random.pick(macs),
+    dstMac: random.pick(macs),
+    // IPv4-mapped text gives 4 bytes: not for IPv6 frames.
+    src: random.pick(ip6s.slice(0, -1)),
+    dst: random.pick(ip6s.slice(0, -1)),
+    ...vlanOf(random),
+    ip6: {
+      hopLimit: random.pick([64, 64, 64, 1, 255]),
+      trafficClass: random.pick([0, 0, 0, 0xb8, 3]),
+      flowLabel: random.int(3) * 0x12345,
+    },
+  };
+}
+
+function payload(random: Random): Uint8Array {
+  const length = random.chance(0.01) ? random.pick([1400, 9000, 65000]) : random.int(40);
+  return new Uint8Array(length).fill(random.u32());
+}
+
+function neighbor(random: Random): Uint8Array {
+  const options = Array.from({ length: random.int(4) }, () => ({
+    type: random.pick([1, 2, 3, 14]),
+    data: random.bytes(random.pick([6, 6, 6, 14])),
+  }));
+  const hopLimit = random.chance(0.9) ? 255 : 64;
+  const ends = { ...ends6(random), target: random.pick(ip6s.slice(0, 4)), options, ip6: { hopLimit } };
+  if (random.chance(0.2)) {
+    const message = concat(Uint8Array.of(random.pick([133, 134, 137]), 0, 0, 0), random.bytes(random.int(30)));
+    return frames.ip(ends, 58, message);
+  }
+  return random.chance(0.5) ? frames.solicitation(ends) : frames.advertisement(ends);
+}
+
+function fragmented(random: Random, v6: boolean): Uint8Array {
+  const offset = random.pick([0, 0, 8, 1480, 65528]);
+  const more = random.chance(0.6);
+  const [protocol, segment] = transport(random);
+  if (!v6) {
+    const ends = ends4(random);
+    return frames.ip({ ...ends, ip4: { ...ends.ip4, fragmentOffset: offset, moreFragments: more } }, protocol, segment);
+  }
+  return frames.ip(
+    ends6(random),
+    44,
+    buildFragment({ nextHeader: protocol, offset, more, id: random.int(3) }, segment),
+  );
+}
+
+/** Up to ten extension headers of all kinds before a segment. */
+function chain(random: Random): [first: number, bytes: Uint8Array] {
+  let [next, bytes]: [number, Uint8Array] = transport(random);
+  for (let left = random.pick([1, 1, 2, 3, 7, 8, 9, 10]); left > 0; left--) {
+    const header = random.pick([0, 43, 60, 135, 51, 44]);
+    if (header === 51) {
+      const words = random.int(5);
+      bytes = concat(Uint8Array.of(next, words), random.bytes((words + 2) * 4 - 2), bytes);
+    } else if (header === 44) {
+      bytes = buildFragment(
+        { nextHeader: next, offset: random.pick([0, 0, 0, 8]), more: random.chance(0.3), id: 1 },
+        bytes,
+      );
+    } else {
+      bytes = buildExtension(next, random.bytes(random.pick([6, 6, 14])), bytes);
+    }
+    next = header;
+  }
+  return [next, bytes];
+}
+
+function transport(random: Random): [protocol: number, bytes: Uint8Array] {
+  const ports = { sourcePort: random.pick(l4Ports), destinationPort: random.pick(l4Ports) };
+  const anyIp = new Uint8Array(16);
+  switch (random.int(4)) {
+    case 0:
+      return [6, buildTcp(anyIp, anyIp, ports)];
+    case 1:
+      return [
+        random.pick([58, 1]),
+        concat(Uint8Array.of(random.pick([1, 128, 129, 133, 135, 136, 8, 0]), 0), random.bytes(30)),
+      ];
+    case 2:
+      return [random.pick([59, 47, 132]), random.bytes(random.int(20))];
+    default:
+      return [17, buildUdp(anyIp, anyIp, { ...ports, payload: payload(random) })];
+  }
+}

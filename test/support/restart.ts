@@ -1,0 +1,109 @@
+/** What a connection and a probe notice when the daemon is killed and started again. */
+import { monotonicMs, until, type Line } from './process.ts';
+import type { Container } from './topology.ts';
+import { checkIperf, iperfClient, iperfServer, python } from './traffic.ts';
+import type { Weft } from './weft.ts';
+
+const PROBE_PORT = 7007;
+const STREAM_SECONDS = 5;
+
+export interface Restart {
+  /** From the kill until the TCP connection carried data again; of 0.1 s resolution, rounded up. */
+  readonly dataAgainMs: number;
+  /** From the command that starts the daemon until a probe arrived. */
+  readonly probeAgainMs: number;
+}
+
+/**
+ * Kills the daemon under a TCP stream and a UDP probe every 10 ms between two
+ * containers, and starts it at once.
+ * @throws when the connection breaks, or an interface is lost, doubled or changed.
+ */
+export async function killAndRestart(weft: Weft, from: Container, to: Container): Promise<Restart> {
+  const links = (): Promise<string[]> => Promise.all([from, to].map(({ namespace }) => linkIdentity(namespace)));
+  const linksBefore = await links();
+  const endpointsBefore = await weft.json('endpoints');
+
+  const sink = to.namespace.start(python('udp_probe_sink.py', PROBE_PORT));
+  await sink.says('ready');
+  const probe = from.namespace.start(python('udp_probe.py', to.ip4, PROBE_PORT));
+  const server = await iperfServer(to.namespace);
+  const client = from.namespace.start(iperfClient(to.ip4, { seconds: STREAM_SECONDS }));
+  await until(() => transfers(server.lines).length >= 5 && sink.lines.length > 10, {
+    timeoutMs: 5000,
+    what: 'traffic before the kill',
+  });
+
+  const killedAtMs = await weft.kill();
+  const restartedAtMs = monotonicMs();
+  await weft.start();
+
+  const probeAtMs = await until(() => arrivals(sink.lines).find((atMs) => atMs > restartedAtMs), {
+    timeoutMs: 5000,
+    what: 'a probe after the restart',
+  });
+  const dataAtMs = await until(() => dataAgain(transfers(server.lines), killedAtMs), {
+    timeoutMs: 8000,
+    what: 'data of the connection after the restart',
+  });
+  await client.wait((STREAM_SECONDS + 10) * 1000);
+  checkIperf(client.stdout);
+  await probe.stop();
+  await sink.stop();
+
+  equal('interfaces', linksBefore, await links());
+  equal('endpoints', endpointsBefore, await weft.json('endpoints'));
+  return { dataAgainMs: dataAtMs - killedAtMs, probeAgainMs: probeAtMs - restartedAtMs };
+}
+
+interface Transfer {
+  readonly atMs: number;
+  readonly hasData: boolean;
+}
+
+/** What the server received in each tenth of a second; the time is its end. */
+function transfers(lines: readonly Line[]): Transfer[] {
+  return lines.flatMap(({ text, atMs }) => {
+    // Not the summary at the end.
+    const [, bytes] = /-[\d.]+ +sec +([\d.]+) +\w*Bytes +\S+ +\w+\/sec\s*$/.exec(text) ?? [];
+    return bytes === undefined ? [] : [{ atMs, hasData: Number(bytes) > 0 }];
+  });
+}
+
+/**
+ * When data came again: after the first interval without any, or, if there was
+ * none (the gap was shorter than an interval), the second interval after the
+ * kill: the first one still holds data from before it.
+ */
+function dataAgain(all: readonly Transfer[], killedAtMs: number): number | undefined {
+  const later = all.filter(({ atMs }) => atMs > killedAtMs);
+  const gap = later.findIndex(({ hasData }) => !hasData);
+  if (gap < 0) return later.length >= 10 ? later[1]?.atMs : undefined;
+  return later.slice(gap).find(({ hasData }) => hasData)?.atMs;
+}
+
+function arrivals(lines: readonly Line[]): number[] {
+  return lines.map(({ text }) => Number(text.split(' ')[1])).filter((atMs) => !Number.isNaN(atMs));
+}
+
+/** Its links with index, MAC and addresses: a replaced interface would have another index. */
+async function linkIdentity(namespace: Container['namespace']): Promise<string> {
+  const links = JSON.parse(await namespace.run(['ip', '-j', 'addr'])) as {
+    readonly ifindex: number;
+    readonly ifname: string;
+    readonly address: string;
+    readonly mtu: number;
+    readonly addr_info: readonly { readonly local: string; readonly prefixlen: number }[];
+  }[];
+  return JSON.stringify(
+    links.map(({ ifindex, ifname, address, mtu, addr_info }) => {
+      const addresses = addr_info.map(({ local, prefixlen }) => `${local}/${prefixlen}`).sort();
+      return { ifindex, ifname, address, mtu, addresses };
+    }),
+  );
+}
+
+function equal(what: string, before: unknown, after: unknown): void {
+  const [a, b] = [JSON.stringify(before), JSON.stringify(after)];
+  if (a !== b) throw new Error(`${what} are not as before: ${a} became ${b}`);
+}

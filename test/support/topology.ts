@@ -1,0 +1,146 @@
+/**
+ * The networks that the tests of namespaces are about: hosts on an underlay,
+ * and containers on hosts. A host is run by weft, or by the kernel's own bridge
+ * and vxlan device, with which weft has to get along.
+ */
+import { Namespace, type Lab } from './lab.ts';
+import { Weft, type DatapathKind } from './weft.ts';
+
+/** The overlay of all tests: of one VNI, with IPv4 and IPv6. */
+export const overlay = {
+  network: 'blue',
+  vni: 4660,
+  subnets: ['10.44.0.0/24', 'fd44::/64'],
+  /** `create` takes these words. */
+  create: 'blue --subnet 10.44.0.0/24 --subnet fd44::/64 --vni 4660',
+} as const;
+
+/** Overlay addresses of container number `n`. */
+export function overlayIps(n: number): [ip4: string, ip6: string] {
+  return [`10.44.0.${n}`, `fd44::${n.toString(16)}`];
+}
+
+export type Family = 'ipv4' | 'ipv6';
+
+/** A container that is attached: where it is and what it is called there. */
+export interface Container {
+  readonly namespace: Namespace;
+  readonly ip4: string;
+  readonly ip6: string;
+  readonly mac: string;
+}
+
+/** A new namespace, attached with the addresses of container number `n`. */
+export async function attachContainer(
+  lab: Lab,
+  weft: Weft,
+  role: string,
+  n: number,
+  more: readonly string[] = [],
+): Promise<Container> {
+  const namespace = await lab.namespace(role);
+  const [ip4, ip6] = overlayIps(n);
+  const { mac } = await weft.attach(namespace, {
+    network: overlay.network,
+    arguments: ['--ip', ip4, '--ip', ip6, ...more],
+  });
+  return { namespace, ip4, ip6, mac };
+}
+
+export interface OneHost {
+  readonly host: Namespace;
+  readonly weft: Weft;
+  readonly web: Container;
+  readonly db: Container;
+}
+
+/** One host with the containers `web` (number 11) and `db` (number 12). */
+export async function oneHost(lab: Lab, datapath: DatapathKind): Promise<OneHost> {
+  const host = await lab.namespace('host');
+  const weft = await Weft.up(lab, host, 'host', { datapath });
+  await weft.createNetwork(overlay.create);
+  return {
+    host,
+    weft,
+    web: await attachContainer(lab, weft, 'web', 11),
+    db: await attachContainer(lab, weft, 'db', 12),
+  };
+}
+
+export interface Underlay {
+  readonly family: Family;
+  readonly left: Namespace;
+  readonly right: Namespace;
+  readonly leftIp: string;
+  readonly rightIp: string;
+}
+
+/** The name of the underlay's interface on both hosts. */
+export const underlayLink = 'under0';
+
+const underlayAddresses = {
+  ipv4: { left: '192.0.2.1', right: '192.0.2.2', prefixLength: 24 },
+  ipv6: { left: '2001:db8::1', right: '2001:db8::2', prefixLength: 64 },
+} as const;
+
+/** Two hosts on a cable. */
+export async function underlay(lab: Lab, family: Family): Promise<Underlay> {
+  const [left, right] = [await lab.namespace('left'), await lab.namespace('right')];
+  await lab.cable(left, underlayLink, right, underlayLink);
+  const addresses = underlayAddresses[family];
+  const nodad = family === 'ipv6' ? ' nodad' : '';
+  await left.ip(`addr add ${addresses.left}/${addresses.prefixLength} dev ${underlayLink}${nodad}`);
+  await right.ip(`addr add ${addresses.right}/${addresses.prefixLength} dev ${underlayLink}${nodad}`);
+  return { family, left, right, leftIp: addresses.left, rightIp: addresses.right };
+}
+
+/**
+ * A veth carries superframes and unfinished checksums that no wire would; after
+ * this each frame on the cable is as a network card would send it.
+ */
+export async function withoutOffloads({ left, right }: Underlay): Promise<void> {
+  const features = ['tx', 'gso', 'gro', 'tso', 'tx-udp-segmentation', 'tx-udp_tnl-segmentation'];
+  for (const host of [left, right]) {
+    await host.run(['ethtool', '-K', underlayLink, ...features.flatMap((feature) => [feature, 'off'])]);
+  }
+}
+
+/** The addresses and the MTU of a container on a host without weft. */
+async function setUpContainer(namespace: Namespace, n: number, mtu: number): Promise<Container> {
+  const [ip4, ip6] = overlayIps(n);
+  const mac = `02:4b:00:00:00:${n.toString(16).padStart(2, '0')}`;
+  await namespace.ip(`link set eth0 address ${mac} mtu ${mtu}`);
+  await namespace.ip(`addr add ${ip4}/24 dev eth0`);
+  await namespace.ip(`addr add ${ip6}/64 dev eth0 nodad`);
+  return { namespace, ip4, ip6, mac };
+}
+
+/** What encapsulation leaves of an underlay of 1500 bytes. */
+export const overlayMtu = { ipv4: 1450, ipv6: 1430 } as const;
+
+/**
+ * Makes `host` a VTEP by the kernel's own means: a bridge with a vxlan device
+ * that floods to one peer and learns what is behind it.
+ */
+export async function kernelVtep(host: Namespace, local: string, peer: string, mtu: number): Promise<void> {
+  await host.ip('link add br0 type bridge');
+  await host.ip(
+    `link add vxlan0 type vxlan id ${overlay.vni} local ${local} remote ${peer} dstport 4789 dev ${underlayLink}`,
+  );
+  await host.ip(`link set vxlan0 mtu ${mtu} master br0 up`);
+  await host.ip('link set br0 up');
+}
+
+/** A container behind the bridge of `kernelVtep`. */
+export async function kernelContainer(
+  lab: Lab,
+  host: Namespace,
+  role: string,
+  n: number,
+  mtu: number,
+): Promise<Container> {
+  const namespace = await lab.namespace(role);
+  await lab.cable(host, `veth-${role}`.slice(0, 15), namespace, 'eth0');
+  await host.ip(`link set ${`veth-${role}`.slice(0, 15)} mtu ${mtu} master br0`);
+  return setUpContainer(namespace, n, mtu);
+}

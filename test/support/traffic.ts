@@ -1,0 +1,157 @@
+/** Real programs that talk from one namespace to another, and what they measured. */
+import { join, dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Namespace } from './lab.ts';
+import { until, type Background } from './process.ts';
+
+const scripts = join(dirname(fileURLToPath(import.meta.url)), 'python');
+
+/** A helper script as a command; always Debian's interpreter. */
+export function python(script: string, ...args: readonly (string | number)[]): string[] {
+  return ['/usr/bin/python3', '-u', join(scripts, script), ...args.map(String)];
+}
+
+export interface PingOptions {
+  /** Bytes of data. */
+  readonly size?: number;
+  readonly count?: number;
+}
+
+/** All echo requests have to be answered; the first may need a moment (duplicate address detection, learning). */
+export async function ping(from: Namespace, to: string, options: PingOptions = {}): Promise<void> {
+  const { size = 56, count = 2 } = options;
+  const once = ['ping', '-n', '-c', '1', '-W', '1', to];
+  await until(async () => (await from.attempt(once)).code === 0, {
+    timeoutMs: 5000,
+    what: `first answer from ${to} to ${from.name}`,
+  });
+  await from.run(['ping', '-n', '-i', '0.02', '-c', String(count), '-s', String(size), '-W', '2', '-w', '10', to]);
+}
+
+/** Is nothing answered? */
+export async function isUnreachable(from: Namespace, to: string): Promise<boolean> {
+  return (await from.attempt(['ping', '-n', '-c', '2', '-i', '0.2', '-W', '1', to])).code !== 0;
+}
+
+export interface StreamOptions {
+  readonly udp?: boolean;
+  readonly seconds?: number;
+  /** The server sends. */
+  readonly reverse?: boolean;
+  /** Of TCP; without it for `seconds`. */
+  readonly bytes?: number;
+  readonly parallel?: number;
+  /** Of UDP, at most. */
+  readonly megabits?: number;
+  /** Of UDP: bytes of a datagram. */
+  readonly lengthBytes?: number;
+}
+
+export interface StreamResult {
+  readonly megabits: number;
+  readonly bytes: number;
+  /** Of UDP. */
+  readonly lostPercent: number;
+}
+
+/** An iperf3 server for one client, listening when it returns. */
+export async function iperfServer(at: Namespace): Promise<Background> {
+  const server = at.start(['iperf3', '-s', '-1', '-i', '0.1', '--forceflush']);
+  await server.says('listening');
+  return server;
+}
+
+/** Arguments of an iperf3 client that prints JSON. */
+export function iperfClient(to: string, options: StreamOptions = {}): string[] {
+  const { udp = false, seconds = 1, reverse = false, bytes, parallel, megabits = 10, lengthBytes = 1000 } = options;
+  return [
+    ...['iperf3', '-J', '-c', to, '--connect-timeout', '3000'],
+    ...(udp ? ['-u', '-b', `${megabits}M`, '-l', String(lengthBytes)] : ['-C', 'cubic']),
+    ...(bytes === undefined ? ['-t', String(seconds)] : ['-n', String(bytes)]),
+    ...(parallel === undefined ? [] : ['-P', String(parallel)]),
+    ...(reverse ? ['-R'] : []),
+  ];
+}
+
+interface IperfReport {
+  readonly error?: string;
+  readonly end: {
+    readonly sum?: { readonly bytes: number; readonly bits_per_second: number; readonly lost_percent: number };
+    readonly sum_received?: { readonly bytes: number; readonly bits_per_second: number };
+  };
+}
+
+/** The report of an iperf3 client. @throws when it failed: its exit code does not tell. */
+export function checkIperf(output: string): IperfReport {
+  const report = JSON.parse(output) as IperfReport;
+  if (report.error !== undefined) throw new Error(`iperf3: ${report.error}`);
+  return report;
+}
+
+/** An iperf3 stream between two namespaces. @throws when it fails or nothing is received. */
+export async function stream(
+  from: Namespace,
+  to: Namespace,
+  ip: string,
+  options: StreamOptions = {},
+): Promise<StreamResult> {
+  const server = await iperfServer(to);
+  const client = await from.run(iperfClient(ip, options), { timeoutMs: ((options.seconds ?? 1) + 15) * 1000 });
+  const { end } = checkIperf(client);
+  await server.wait(5000);
+  const received = options.udp ? end.sum : end.sum_received;
+  if (!received || received.bytes === 0) throw new Error(`iperf3 from ${from.name} to ${ip}: nothing was received`);
+  return {
+    megabits: received.bits_per_second / 1e6,
+    bytes: received.bytes,
+    lostPercent: options.udp ? (end.sum?.lost_percent ?? 100) : 0,
+  };
+}
+
+/** Questions and answers over UDP, as DNS has them: each has to be answered. */
+export async function askOverUdp(from: Namespace, to: Namespace, ip: string, questions = 50): Promise<void> {
+  const server = to.start(python('udp_answer.py', 53));
+  await server.says('ready');
+  await from.run(python('udp_ask.py', ip, 53, questions));
+  await server.stop();
+}
+
+/** Frames on their way into an interface. */
+export class Sniffer {
+  readonly #process: Background;
+
+  private constructor(process: Background) {
+    this.#process = process;
+  }
+
+  /** Catches from now on. */
+  static async open(at: Namespace, ifname = 'eth0'): Promise<Sniffer> {
+    const process = at.start(python('sniff.py', ifname));
+    await process.says('ready');
+    return new Sniffer(process);
+  }
+
+  /** Hex text of each frame until now. */
+  frames(): string[] {
+    return this.#process.lines.map((line) => line.text).filter((text) => text !== 'ready');
+  }
+
+  async sees(frame: Uint8Array, what: string): Promise<void> {
+    const hex = Buffer.from(frame).toString('hex');
+    await until(() => this.frames().includes(hex), { timeoutMs: 3000, what });
+  }
+
+  hasSeen(frame: Uint8Array): boolean {
+    return this.frames().includes(Buffer.from(frame).toString('hex'));
+  }
+
+  async close(): Promise<void> {
+    await this.#process.stop();
+  }
+}
+
+/** Sends frames as they are. */
+export async function sendFrames(from: Namespace, frames: readonly Uint8Array[], ifname = 'eth0'): Promise<void> {
+  const input = frames.map((frame) => Buffer.from(frame).toString('hex')).join('\n');
+  await from.run(python('send_frames.py', ifname), { input: `${input}\n` });
+}

@@ -1,0 +1,215 @@
+/**
+ * A weft daemon on a host of a lab, driven through the command line as an
+ * operator would: `weft up` runs inside the host's namespace, with a socket and
+ * a state directory of its own.
+ *
+ * Whatever a test did, the law of conservation has to hold at its end: it is
+ * checked when the lab closes.
+ */
+import { readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Client } from '../../src/api/client.ts';
+import type { DropReport, EndpointReport, FlowReport, NetworkReport, StatusReport } from '../../src/model/report.ts';
+import type { Lab, Namespace } from './lab.ts';
+import { attempt, Background, describe, monotonicMs, run, until, type Result } from './process.ts';
+
+export type DatapathKind = StatusReport['datapath']['kind'];
+/** What every test of namespaces runs on. */
+export const datapathKinds: readonly DatapathKind[] = ['native', 'reference'];
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
+const { bin } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { bin: { weft: string } };
+/** The executable, as a command. */
+export const weftCommand: readonly string[] = [process.execPath, join(root, bin.weft)];
+
+const READY_MS = 10_000;
+
+export interface UpOptions {
+  readonly datapath: DatapathKind;
+  readonly underlay?: string;
+  readonly peers?: readonly string[];
+  /** Further arguments of `weft up`. */
+  readonly arguments?: readonly string[];
+}
+
+export interface AttachOptions {
+  readonly name?: string;
+  readonly network: string;
+  /** Further arguments of `weft attach`. */
+  readonly arguments?: readonly string[];
+}
+
+/** What `-o json` prints, by the verb. */
+interface Outputs {
+  status: StatusReport;
+  endpoints: EndpointReport[];
+  flows: FlowReport[];
+  drops: DropReport[];
+}
+
+export class Weft {
+  readonly socket: string;
+  readonly state: string;
+  readonly host: Namespace;
+  /** For what is asked often: the command line takes a fifth of a second. */
+  readonly client: Client;
+  readonly #lab: Lab;
+  readonly #name: string;
+  readonly #options: UpOptions;
+  #daemon: Background | undefined;
+
+  /** Starts a daemon and waits until it forwards. */
+  static async up(lab: Lab, host: Namespace, name: string, options: UpOptions): Promise<Weft> {
+    const weft = new Weft(lab, host, name, options);
+    lab.onFailure(() => (weft.log() === '' ? '' : `log of ${name}:\n${weft.log()}`));
+    lab.onClose(() => weft.close());
+    await weft.start();
+    return weft;
+  }
+
+  private constructor(lab: Lab, host: Namespace, name: string, options: UpOptions) {
+    this.#lab = lab;
+    this.#name = name;
+    this.#options = options;
+    this.host = host;
+    this.socket = join(lab.directory, `${name}.sock`);
+    this.state = join(lab.directory, `${name}-state`);
+    this.client = new Client(this.socket);
+  }
+
+  get pid(): number {
+    return this.#running().pid;
+  }
+
+  /** The command that starts the daemon. */
+  upCommand(): string[] {
+    const { datapath, underlay, peers = [], arguments: more = [] } = this.#options;
+    return [
+      ...['ip', 'netns', 'exec', this.host.name, ...weftCommand],
+      ...['--socket', this.socket, 'up', '--state', this.state, '--host', this.#name, '--datapath', datapath],
+      ...(underlay === undefined ? [] : ['--underlay', underlay]),
+      ...peers.flatMap((peer) => ['--peer', peer]),
+      ...more,
+    ];
+  }
+
+  /** Starts the daemon (again) and returns when it forwards. */
+  async start(): Promise<void> {
+    const started = this.launch();
+    await until(
+      async () => {
+        if (!started.isRunning) return true;
+        return (await this.client.status()).forwarding;
+      },
+      { timeoutMs: READY_MS, what: `${this.#name} forwards` },
+    );
+    if (!started.isRunning)
+      throw new Error(`${describe(this.upCommand())}: exit ${await started.exited}\n${started.stderr}`);
+  }
+
+  /** Starts the daemon and returns at once. */
+  launch(): Background {
+    this.#daemon = this.#lab.start(this.upCommand());
+    return this.#daemon;
+  }
+
+  /** Ends the daemon without a chance to clean up; returns when, in milliseconds of CLOCK_MONOTONIC. */
+  async kill(): Promise<number> {
+    const daemon = this.#running();
+    const atMs = monotonicMs();
+    daemon.signal('SIGKILL');
+    await daemon.wait(2000);
+    this.#daemon = undefined;
+    return atMs;
+  }
+
+  /** Stops the daemon as systemd would. */
+  async stop(): Promise<void> {
+    const daemon = this.#running();
+    const code = await daemon.stop('SIGTERM');
+    this.#daemon = undefined;
+    if (code !== 0) throw new Error(`${this.#name}: exit ${code} after SIGTERM\n${daemon.stderr}`);
+  }
+
+  /** Checks the law of conservation and stops. */
+  async close(): Promise<void> {
+    if (!this.#daemon?.isRunning) return;
+    const error = conservationError(await this.status());
+    await this.stop();
+    if (error) throw new Error(`${this.#name}: ${error}`);
+  }
+
+  log(): string {
+    return this.#daemon?.stderr ?? '';
+  }
+
+  /** A command that has to succeed; its standard output. */
+  run(...words: readonly string[]): Promise<string> {
+    return run(this.command(words));
+  }
+
+  /** A command whatever its exit code. */
+  attempt(...words: readonly string[]): Promise<Result> {
+    return attempt(this.command(words));
+  }
+
+  async json<V extends keyof Outputs>(verb: V): Promise<Outputs[V]>;
+  async json(...words: readonly string[]): Promise<unknown>;
+  async json(...words: readonly string[]): Promise<unknown> {
+    return JSON.parse(await this.run(...words, '-o', 'json'));
+  }
+
+  status(): Promise<StatusReport> {
+    return this.client.status();
+  }
+
+  /** `weft network create` with the arguments as words. */
+  async createNetwork(words: string): Promise<NetworkReport> {
+    return (await this.json('network', 'create', ...words.split(' '))) as NetworkReport;
+  }
+
+  /** Attaches a namespace; the endpoint has the name of its role. */
+  async attach(container: Namespace, options: AttachOptions): Promise<EndpointReport> {
+    const { name = roleOf(container), network, arguments: more = [] } = options;
+    return (await this.json(
+      'attach',
+      name,
+      '--network',
+      network,
+      '--netns',
+      container.name,
+      ...more,
+    )) as EndpointReport;
+  }
+
+  /** How often frames of a port ended for each reason; of all ports without a name. */
+  async drops(port?: string): Promise<Readonly<Record<string, number>>> {
+    const { datapath, ports } = await this.status();
+    return port === undefined ? datapath.drops : (ports.find(({ name }) => name === port)?.drops ?? {});
+  }
+
+  command(words: readonly string[]): string[] {
+    return [...weftCommand, '--socket', this.socket, ...words];
+  }
+
+  #running(): Background {
+    if (!this.#daemon?.isRunning) throw new Error(`${this.#name} does not run: ${describe(this.upCommand())}`);
+    return this.#daemon;
+  }
+}
+
+/** What is wrong with the counters; undefined if every frame is accounted for. */
+export function conservationError({ datapath }: StatusReport): string | undefined {
+  const { rx, originated, copies, segments, tx, consumed, coalesced, held } = datapath;
+  const dropped = Object.values(datapath.drops).reduce((sum, drops) => sum + drops, 0);
+  const came = rx + originated + copies + segments;
+  const went = tx + consumed + coalesced + dropped + held;
+  if (came === went) return undefined;
+  return `frames are not conserved: ${came} came, ${went} went: ${JSON.stringify(datapath)}`;
+}
+
+/** `web` of `weft-t4711-1-web`. */
+export function roleOf(namespace: Namespace): string {
+  return namespace.name.replace(/^weft-t\d+-\d+-/, '');
+}
