@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "checksum.h"
 #include "extract.h"
 #include "io/tap.h"
 #include "vnet.h"
@@ -95,6 +96,7 @@ void Datapath::classify(uint16_t number, Frame frame, Key* key) {
   }
   frame.length = length;
   received(number, length);
+  if (number == tunnel_) finish_checksum(frame.data, length, *key);
 
   const Words words = Words::of(*key);
   if (const uint32_t parked = pending_.find(words); parked != PendingTable::kNone) {

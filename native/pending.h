@@ -26,7 +26,7 @@
 
 namespace weft {
 
-inline constexpr size_t kPendingPerPort = 256;
+inline constexpr size_t kPendingPerPort = 1024;
 inline constexpr size_t kParkedPerFlow = 8;
 inline constexpr size_t kParkedBytesPerPort = 8 << 20;
 inline constexpr size_t kHeadBytes = 256;

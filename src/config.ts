@@ -1,44 +1,71 @@
 /**
- * The daemon's configuration: defaults, then the file of `--config`, then the
- * options of the command line, which win.
- *
- *     # /etc/weft/weft.yaml
- *     host: a
- *     underlay: 192.0.2.1
- *     peers: [192.0.2.2, 192.0.2.3]
- *     flowLimit: 100000
+ * Configuration of the daemon: a YAML file, and the options of `weft up`, which
+ * win. Both are validated by the same schemas; the answer is complete, and so
+ * the only place with defaults.
  */
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import { WeftError } from './error.ts';
+import { addressValue, isIp4 } from './model/address.ts';
 import { parseDocuments } from './model/document.ts';
-import { type Path, pathText, problemOf, valueText } from './model/problem.ts';
-import { name, underlayAddress } from './model/value.ts';
+import { validate, type Locate } from './model/validate.ts';
+import { name, quote, unicastAddress } from './model/value.ts';
+
+const between = (first: number, last: number, what: string) => {
+  const message = `${what}, ${first} to ${last}`;
+  return z.int({ error: message }).min(first, message).max(last, message);
+};
+
+const store = z.string().refine((text) => text === 'embedded', {
+  error: 'accepted is "embedded", a store shared by several hosts is not supported by this version',
+});
+const datapath = z.enum(['native', 'reference']);
+
+/** The fields of the file. */
+const fileSchema = z.strictObject({
+  /** Name of this host. */
+  host: name.optional(),
+  /** Own address on the underlay. */
+  underlay: unicastAddress.optional(),
+  /** Underlay addresses of the other hosts. */
+  peers: z.array(unicastAddress).optional(),
+  store: store.optional(),
+  /** Directory of the embedded store. */
+  state: z
+    .string()
+    .regex(/^\/[^\0]*$/, 'an absolute path is expected')
+    .optional(),
+  datapath: datapath.optional(),
+  /** Cached flows, at most. */
+  flowLimit: between(1, 4_194_304, 'a number of flows').optional(),
+  /** Learned MAC addresses of a port, or of a VTEP, at most. */
+  fdbQuota: between(1, 1_048_576, 'a number of MAC addresses').optional(),
+  /** A learned MAC address is forgotten when it has not been seen for so long. */
+  fdbAgeingMs: between(1000, 86_400_000, 'milliseconds').optional(),
+  /** A cached flow is removed when it has not been used for so long. */
+  flowIdleMs: between(1000, 3_600_000, 'milliseconds').optional(),
+});
 
 export interface DaemonConfig {
-  /** Name of this host. */
   readonly host: string;
-  /** Own address on the underlay; without it the route to the first peer chooses, and without peers there is none. */
-  readonly underlay?: string;
-  /** Underlay addresses of the other hosts, all of one family. */
+  /** If there is none but peers, it is for the kernel to say which address reaches them. */
+  readonly underlay: string | undefined;
   readonly peers: readonly string[];
-  /** Directory of the embedded store; absolute. */
+  readonly store: 'embedded';
+  /** Absolute path. */
   readonly state: string;
   readonly datapath: 'native' | 'reference';
-  /** Cached flows. */
   readonly flowLimit: number;
-  /** MAC addresses that are learned from one port, and from one VTEP. */
   readonly fdbQuota: number;
   readonly fdbAgeingMs: number;
-  /** After which an unused cached flow is removed. */
   readonly flowIdleMs: number;
 }
 
-/** Of the command line, as they were typed. */
-export interface Flags {
-  /** Path of the file. */
+/** The options of `weft up`, as they were typed. */
+export interface ConfigOptions {
+  /** The file. */
   readonly config?: string;
   readonly host?: string;
   readonly underlay?: string;
@@ -48,113 +75,83 @@ export interface Flags {
   readonly datapath?: string;
 }
 
-const count = (what: string, least: number, most: number) => {
-  const accepted = `${what} is a whole number, ${least} to ${most}`;
-  return z.int({ error: accepted }).min(least, accepted).max(most, accepted);
-};
-const DAY_MS = 86_400_000;
+/** @throws WeftError, one line that names the place in the file or the option, the value, and what is accepted */
+export function loadConfig(options: ConfigOptions): DaemonConfig {
+  const { config, host, underlay, peer, state } = options;
+  const { values: file, locate }: ConfigFile =
+    config === undefined ? { values: {}, locate: () => '' } : readConfig(config);
+  const option = <S extends z.ZodType>(schema: S, field: string, value: unknown): z.output<S> | undefined =>
+    value === undefined ? undefined : validate(schema, value, { field });
 
-const schema = z.strictObject({
-  host: name.optional(),
-  underlay: underlayAddress.optional(),
-  peers: z.array(underlayAddress).optional(),
-  store: z
-    .string()
-    .superRefine((text, context) => {
-      if (text === 'embedded') return;
-      const message = text.startsWith('etcd://')
-        ? `${valueText(text)} is not supported: this version has the embedded store only`
-        : `${valueText(text)} is not accepted: accepted is embedded`;
-      context.addIssue({ code: 'custom', message });
-    })
-    .optional(),
-  state: z.string().min(1, 'it is the path of a directory').optional(),
-  datapath: z.enum(['native', 'reference']).optional(),
-  flowLimit: count('a limit of flows', 1, 10_000_000).optional(),
-  fdbQuota: count('a quota of addresses', 1, 1_000_000).optional(),
-  fdbAgeingMs: count('a time in milliseconds', 1000, DAY_MS).optional(),
-  flowIdleMs: count('a time in milliseconds', 1000, DAY_MS).optional(),
-});
-
-/** Where a value came from, for messages: `--peer` or `weft.yaml:3:9: peers[1]`. */
-type Locate = (path: Path) => string;
-type Given = z.output<typeof schema>;
-
-/** @throws WeftError `usage` for an option, `invalid` for the file: one line with the value and what is accepted. */
-export function loadConfig(flags: Flags): DaemonConfig {
-  const file = flags.config === undefined ? { given: {}, locate: pathText } : readFile(flags.config);
-  const options = readFlags(flags);
-  const given: Given = { ...file.given, ...options };
-  const locate: Locate = (path) => {
-    const field = path[0] as keyof Given;
-    return options[field] === undefined ? file.locate(path) : optionOf(field);
+  option(store, '--store', options.store);
+  if (state === '') throw new WeftError('invalid', '--state: "" is not accepted: a directory is expected');
+  const chosen = {
+    underlay: option(unicastAddress, '--underlay', underlay) ?? file.underlay,
+    peers: peer?.map((address) => validate(unicastAddress, address, { field: '--peer' })) ?? file.peers ?? [],
   };
-  refusePeers(given, locate);
-  const { host = ownName(), peers = [], state = '/var/lib/weft', underlay } = given;
+  checkPeers(chosen, (index) => (peer ? '--peer' : `${locate(['peers', index], 'value')}peers[${index}]`));
   return {
-    host,
-    ...(underlay !== undefined && { underlay }),
-    peers,
-    state: resolve(state),
-    datapath: given.datapath ?? 'native',
-    flowLimit: given.flowLimit ?? 200_000,
-    fdbQuota: given.fdbQuota ?? 2048,
-    fdbAgeingMs: given.fdbAgeingMs ?? 300_000,
-    flowIdleMs: given.flowIdleMs ?? 10_000,
+    ...chosen,
+    host: option(name, '--host', host) ?? file.host ?? ownName(),
+    store: 'embedded',
+    state: state === undefined ? (file.state ?? '/var/lib/weft') : resolve(state),
+    datapath: option(datapath, '--datapath', options.datapath) ?? file.datapath ?? 'native',
+    flowLimit: file.flowLimit ?? 200_000,
+    fdbQuota: file.fdbQuota ?? 2048,
+    fdbAgeingMs: file.fdbAgeingMs ?? 300_000,
+    flowIdleMs: file.flowIdleMs ?? 10_000,
   };
 }
 
-function readFile(path: string): { readonly given: Given; readonly locate: Locate } {
+interface ConfigFile {
+  readonly values: z.output<typeof fileSchema>;
+  readonly locate: Locate;
+}
+
+function readConfig(path: string): ConfigFile {
   let text: string;
   try {
     text = readFileSync(path, 'utf8');
   } catch (error) {
-    throw new WeftError('invalid', `--config ${path}: ${(error as Error).message}`, { cause: error });
+    throw new WeftError('invalid', `--config: ${quote(path)} cannot be read: ${(error as Error).message}`, {
+      cause: error,
+    });
   }
   const [document, second] = parseDocuments(text, path);
-  if (second) throw new WeftError('invalid', `${second.position([], false)}: a configuration is one document`);
-  if (!document) return { given: {}, locate: pathText };
-  const { value, position } = document;
-  const result = schema.safeParse(value);
-  if (!result.success) {
-    const problem = problemOf(schema, value, result.error);
-    throw new WeftError('invalid', `${position(problem.path, problem.isKey)}: ${problem.text}`);
-  }
-  return { given: result.data, locate: (at) => `${position(at, false)}: ${pathText(at)}` };
+  if (second) throw new WeftError('invalid', `${second.locate([], 'value')}a configuration is one document`);
+  const { value, locate } = document ?? {
+    value: {},
+    locate: () => `${path}: `,
+  };
+  return { values: validate(fileSchema, value, { locate }), locate };
 }
 
-function readFlags({ config: _, peer, ...others }: Flags): Given {
-  const given = JSON.parse(JSON.stringify({ ...others, peers: peer })) as Record<string, unknown>;
-  const result = schema.safeParse(given);
-  if (result.success) return result.data;
-  const { path, text } = problemOf(schema, given, result.error);
-  throw new WeftError('usage', `${optionOf(path[0] as keyof Given)}${text.slice(pathText(path).length)}`);
-}
-
-function optionOf(field: keyof Given): string {
-  return field === 'peers' ? '--peer' : `--${field}`;
-}
-
-function refusePeers({ underlay, peers = [] }: Given, locate: Locate): void {
-  const own = underlay ?? peers[0];
+function checkPeers(
+  { underlay, peers }: Pick<DaemonConfig, 'underlay' | 'peers'>,
+  place: (index: number) => string,
+): void {
   for (const [index, peer] of peers.entries()) {
     const refuse = (why: string): never => {
-      throw new WeftError('invalid', `${locate(['peers', index])}: ${peer} is not accepted: ${why}`);
+      throw new WeftError('invalid', `${place(index)}: ${quote(peer)} ${why}`);
     };
-    if (peer === underlay) refuse('it is the underlay address of this host itself');
-    if (peers.indexOf(peer) < index) refuse('it is given twice');
-    if (own !== undefined && peer.includes(':') !== own.includes(':')) {
-      refuse(`it is not of the family of ${underlay === undefined ? 'the peer' : 'the underlay'} ${own}`);
+    if (peer === underlay) refuse('is the address of this host itself (underlay): a peer is another host');
+    if (peers.indexOf(peer) < index) refuse('is given twice');
+    const reference = underlay ?? peers[0] ?? peer;
+    if (isIp4(addressValue(peer)) !== isIp4(addressValue(reference))) {
+      const whose = underlay === undefined ? 'the first peer' : 'the underlay';
+      refuse(`is not of the family of ${whose}, ${reference}: one underlay is IPv4 or IPv6`);
     }
   }
 }
 
-/** The host name as it can be a name of weft. */
+/** The machine's name up to the first dot, made valid. */
 function ownName(): string {
-  const label = hostname().split('.', 1)[0]!.toLowerCase();
-  const valid = label
-    .replaceAll(/[^a-z0-9-]/g, '-')
+  const [first = ''] = hostname().toLowerCase().split('.');
+  const made = first
+    .replaceAll(/[^a-z0-9-]+/g, '-')
     .slice(0, 63)
     .replaceAll(/^-+|-+$/g, '');
-  return valid === '' ? 'localhost' : valid;
+  if (made === '')
+    throw new WeftError('invalid', `--host is missing: ${quote(hostname())} cannot be made a name of this host`);
+  return made;
 }

@@ -12,11 +12,16 @@
  */
 import { Controller } from './control/controller.ts';
 import type { Datapath, DatapathOptions, PortSpec, Upcall } from './datapath/datapath.ts';
-import { linkLocalOf, type PortNo, type Vni } from './flow/types.ts';
+import { extract } from './flow/extract.ts';
+import { fields } from './flow/fields.ts';
+import { emptyKey, writeNumber } from './flow/key.ts';
+import { isIp4, linkLocalOf, type PortNo, type Vni } from './flow/types.ts';
 import type { Tables } from './pipeline/stage.ts';
 import { Fdb, type Location } from './table/fdb.ts';
 import { NeighborTable } from './table/neighbor.ts';
 import { Topology, type AccessPort } from './table/topology.ts';
+import { buildArpAnnouncement } from './wire/arp.ts';
+import { buildNeighborAnnouncement } from './wire/nd.ts';
 
 export interface ForwardingOptions {
   /** Learned MAC addresses that one port or VTEP may hold. */
@@ -74,6 +79,24 @@ export class Forwarding<D extends Datapath = Datapath> {
     const changed = [...topology.setPort(port), ...fdb.setStatic(port.vni, port.mac, portLocation(port.portNo))];
     for (const ip of [...port.addresses, linkLocalOf(port.mac)]) changed.push(...neighbors.set(port.vni, ip, port.mac));
     this.controller.changed(changed);
+  }
+
+  /**
+   * Tells the network where the port's addresses are, as the workload itself
+   * could: its neighbors may remember another holder (RFC 5227 §3, RFC 4861 §7.2.6).
+   */
+  announce(portNo: PortNo): void {
+    const port = this.tables.topology.port(portNo);
+    for (const ip of port?.addresses ?? []) {
+      const frame = isIp4(ip)
+        ? buildArpAnnouncement(port!.mac, ip.subarray(12))
+        : buildNeighborAnnouncement(port!.mac, ip);
+      const key = emptyKey();
+      extract(frame, key);
+      writeNumber(key, fields.in_port, portNo);
+      const { verdict, actions } = this.controller.translate(key);
+      if (verdict === 'forward') this.datapath.execute({ frame }, actions);
+    }
   }
 
   /** What the port may send changes; its MAC, network and addresses stay. */

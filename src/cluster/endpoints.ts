@@ -246,6 +246,7 @@ export class Endpoints {
       this.#endpoints.set(name, endpoint);
       const attached = this.#open(endpoint, netns);
       await this.#configure(attached, netns);
+      this.#environment.forwarding.announce(attached.local!.portNo as PortNo);
       return attached;
     } catch (error) {
       this.#close(endpoint, { keep: false });

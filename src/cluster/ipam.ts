@@ -1,21 +1,36 @@
 /**
- * Addresses of a subnet, each given once.
+ * Addresses of one subnet, given to endpoints and taken back.
  *
- * A pool gives from its range, or from the whole subnet where there is none, in
- * order and beginning after the last one that it gave: an address that was
- * released rests as long as possible, because others may still hold it in
- * their caches. What is asked for by name may be anywhere in the subnet.
+ * The first address, the gateway's (the second), and in IPv4 the last one are
+ * never given (model/address.ts). The others are given in ascending order,
+ * each once; an address that comes back rests behind all that rest already,
+ * and is only given again when no fresh one is left or when very many rest. So
+ * what still knows its last holder (a neighbour cache, a client) has the
+ * longest time to forget it.
  *
- * Never given: the network and the broadcast address (IPv4), the subnet-router
- * anycast address (IPv6, RFC 4291 section 2.6.1), and the gateway, which is the
- * first address after them.
+ * Nothing is enumerated: memory goes with the addresses taken or resting, and
+ * an allocation looks at no address twice. Where there is a range, addresses
+ * are only chosen from there; others of the subnet can be asked for by name.
  */
 import { createHash } from 'node:crypto';
 import { WeftError } from '../error.ts';
-import { addressNumber, addressText, type Interval, rangeInterval, subnetInterval } from './subnet.ts';
+import {
+  addressText,
+  addressValue,
+  gatewayOf,
+  isIp4,
+  parseRange,
+  parseSubnet,
+  usableRange,
+  type AddressRange,
+  type Subnet,
+} from '../model/address.ts';
+
+/** In a large subnet the oldest resting address is given again when so many rest. */
+const MOST_RESTING = 4096;
 
 export interface AddressPoolOptions {
-  /** Name of the network, for messages. */
+  /** Its name, for messages. */
   readonly network: string;
   readonly subnet: string;
   /** FIRST-LAST within the subnet. */
@@ -23,120 +38,117 @@ export interface AddressPoolOptions {
 }
 
 export class AddressPool {
+  readonly network: string;
   readonly subnet: string;
   readonly range: string | undefined;
   readonly prefixLength: number;
   readonly gateway: string;
-  readonly #network: string;
-  readonly #all: Interval;
-  /** What is given without being asked for by name. */
-  readonly #given: Interval;
-  /** What is never given, and what it is. */
-  readonly #reserved: ReadonlyMap<bigint, string>;
+  readonly #subnet: Subnet;
+  readonly #usable: AddressRange;
   readonly #owners = new Map<bigint, string>();
-  /** Of `#given`, reserved ones not counted. */
-  readonly #capacity: bigint;
-  #used = 0n;
-  #next: bigint;
+  /** Of `#owners`, those that could have been chosen. */
+  #takenInRange = 0;
+  /** No address of the range from here on was ever chosen. */
+  #fresh: bigint;
+  /** Free addresses of the range below `#fresh`, the one released first at the front. */
+  readonly #resting = new Set<bigint>();
 
   constructor({ network, subnet, range }: AddressPoolOptions) {
+    this.network = network;
     this.subnet = subnet;
     this.range = range;
-    this.prefixLength = Number(subnet.split('/')[1]);
-    this.#network = network;
-    this.#all = subnetInterval(subnet);
-    this.#given = range === undefined ? this.#all : rangeInterval(range);
-    const { first, last } = this.#all;
-    this.gateway = addressText(first + 1n);
-    this.#reserved = new Map([
-      [first, subnet.includes(':') ? 'the subnet-router anycast address' : 'the network address'],
-      [first + 1n, `the gateway's of network "${network}"`],
-      ...(subnet.includes(':') ? [] : [[last, 'the broadcast address'] as const]),
-    ]);
-    const reserved = [...this.#reserved.keys()].filter((address) => this.#isGiven(address)).length;
-    this.#capacity = this.#given.last - this.#given.first + 1n - BigInt(reserved);
-    this.#next = this.#given.first;
+    this.#subnet = parseSubnet(subnet);
+    this.prefixLength = this.#subnet.prefixLength;
+    this.gateway = addressText(gatewayOf(this.#subnet));
+    this.#usable = usableRange(this.#subnet, range === undefined ? undefined : parseRange(range));
+    this.#fresh = this.#usable.first;
   }
 
-  /** Addresses that can still be given without being asked for by name; at most 2^53 - 1. */
+  /** Is the address one of the subnet's, reserved ones included? */
+  contains(address: string): boolean {
+    const value = addressValue(address);
+    return this.#subnet.first <= value && value <= this.#subnet.last;
+  }
+
+  /** Addresses that can still be chosen, at most 2^53 - 1. */
   get free(): number {
-    const free = this.#capacity - this.#used;
+    const free = this.#usable.last - this.#usable.first + 1n - BigInt(this.#takenInRange);
     return free > BigInt(Number.MAX_SAFE_INTEGER) ? Number.MAX_SAFE_INTEGER : Number(free);
   }
 
-  contains(address: string): boolean {
-    const number = addressNumber(address);
-    return this.#all.first <= number && number <= this.#all.last;
-  }
-
   /**
-   * Can endpoint `owner` have `requested`?
-   * @throws WeftError `invalid` for an address that no endpoint can have; `conflict` for one that is taken.
+   * Could `owner` have this address?
+   * @throws WeftError('invalid') for one that no endpoint can have, WeftError('conflict') for one that is taken
    */
   check(owner: string, requested: string): void {
-    const refuse = (code: 'invalid' | 'conflict', why: string): never => {
-      throw new WeftError(code, `endpoint "${owner}": ip ${requested} is ${why}`);
+    const value = addressValue(requested);
+    const of = `subnet ${this.subnet} of network "${this.network}"`;
+    const refuse = (why: string): never => {
+      throw new WeftError('invalid', `endpoint "${owner}": ip ${requested} ${why}`);
     };
-    const number = addressNumber(requested);
-    if (!this.contains(requested)) refuse('invalid', `outside subnet ${this.subnet} of network "${this.#network}"`);
-    const reserved = this.#reserved.get(number);
-    if (reserved !== undefined) refuse('invalid', reserved);
-    const holder = this.#owners.get(number);
-    if (holder !== undefined) refuse('conflict', `taken by endpoint "${holder}"`);
-  }
-
-  /**
-   * Gives endpoint `owner` the address `requested`, or the next free one; returns its canonical text.
-   * @throws WeftError as `check`; `exhausted` when none is free.
-   */
-  take(owner: string, requested?: string): string {
-    if (requested !== undefined) this.check(owner, requested);
-    const address = requested === undefined ? this.#nextFree() : addressNumber(requested);
-    this.#owners.set(address, owner);
-    if (this.#isGiven(address)) this.#used++;
-    return addressText(address);
-  }
-
-  /** What nobody has is no error. */
-  release(address: string): void {
-    const number = addressNumber(address);
-    if (this.#owners.delete(number) && this.#isGiven(number)) this.#used--;
-  }
-
-  /** Ends, because one is free, and each that is not is passed once. */
-  #nextFree(): bigint {
-    if (this.#used === this.#capacity) throw this.#exhausted();
-    for (;;) {
-      const address = this.#next;
-      this.#next = address === this.#given.last ? this.#given.first : address + 1n;
-      if (!this.#owners.has(address) && !this.#reserved.has(address)) return address;
+    if (!this.contains(requested)) refuse(`is outside ${of}`);
+    if (value === gatewayOf(this.#subnet)) refuse(`is the gateway's of network "${this.network}"`);
+    if (value === this.#subnet.first) {
+      refuse(isIp4(value) ? `is the network address of ${of}` : `is the anycast address of the routers of ${of}`);
+    }
+    if (isIp4(value) && value === this.#subnet.last) refuse(`is the broadcast address of ${of}`);
+    const holder = this.#owners.get(value);
+    if (holder !== undefined) {
+      throw new WeftError('conflict', `endpoint "${owner}": ip ${requested} is taken by endpoint "${holder}"`);
     }
   }
 
-  #exhausted(): WeftError {
-    const what = this.range === undefined ? `subnet ${this.subnet}` : `range ${this.range}`;
-    const count = `${this.#capacity} ${this.#capacity === 1n ? 'address' : 'addresses'}, all taken`;
-    const mend =
-      this.range === undefined ? 'use a network with a larger subnet' : 'ask for an address outside it with --ip';
-    return new WeftError(
+  /**
+   * The requested address, or one that the pool chooses.
+   * @throws WeftError as `check` does; WeftError('exhausted') when there is none to choose
+   */
+  take(owner: string, requested?: string): string {
+    if (requested !== undefined) this.check(owner, requested);
+    const value = requested === undefined ? this.#choose() : addressValue(requested);
+    this.#give(value, owner);
+    return addressText(value);
+  }
+
+  /** Nothing happens to an address that is not taken. */
+  release(address: string): void {
+    const value = addressValue(address);
+    if (!this.#owners.delete(value) || !this.#isInRange(value)) return;
+    this.#takenInRange--;
+    if (value < this.#fresh) this.#resting.add(value);
+  }
+
+  #choose(): bigint {
+    while (this.#owners.has(this.#fresh)) this.#fresh++;
+    const [rested] = this.#resting;
+    const isUsedUp = this.#fresh > this.#usable.last;
+    if (rested !== undefined && (isUsedUp || this.#resting.size >= MOST_RESTING)) return rested;
+    if (!isUsedUp) return this.#fresh++;
+    const where = this.range === undefined ? 'subnet' : `range ${this.range} of subnet`;
+    const count = this.#takenInRange === 1 ? '1 address' : `${this.#takenInRange} addresses`;
+    const mend = this.range === undefined ? 'use a network with a larger subnet' : 'ask for another address with --ip';
+    throw new WeftError(
       'exhausted',
-      `${what} of network "${this.#network}" is full (${count}): detach an endpoint, or ${mend}`,
+      `${where} ${this.subnet} of network "${this.network}" is full (${count}, all taken): detach an endpoint, or ${mend}`,
     );
   }
 
-  #isGiven(address: bigint): boolean {
-    return this.#given.first <= address && address <= this.#given.last;
+  #give(value: bigint, owner: string): void {
+    this.#owners.set(value, owner);
+    this.#resting.delete(value);
+    if (this.#isInRange(value)) this.#takenInRange++;
+  }
+
+  #isInRange(value: bigint): boolean {
+    return this.#usable.first <= value && value <= this.#usable.last;
   }
 }
 
 /**
- * The MAC address of endpoint `name`: the same whenever it is attached to
- * `network` on `host`. Locally administered, unicast. Where it is taken the
- * next `attempt` gives another.
+ * A MAC address that is the same each time: unicast, locally administered
+ * (IEEE 802c), from the names. Should it be taken in the network, the next
+ * `attempt` gives another.
  */
-export function generateMac(network: string, name: string, host: string, attempt: number): string {
-  const digest = createHash('sha256')
-    .update(JSON.stringify([network, name, host, attempt]))
-    .digest('hex');
-  return ['02', ...digest.slice(0, 10).match(/../g)!].join(':');
+export function generateMac(network: string, endpoint: string, host: string, attempt: number): string {
+  const hash = createHash('sha256').update(`${network}/${endpoint}/${host}/${attempt}`).digest();
+  return ['02', ...[...hash.subarray(0, 5)].map((byte) => byte.toString(16).padStart(2, '0'))].join(':');
 }

@@ -124,7 +124,7 @@ export function layoutDifferences(addon: AddonLayout, own: AddonLayout): string[
   return [
     ...differences('field', addon.fields, own.fields),
     ...differences('opcode', addon.opcodes, own.opcodes),
-    ...differences('drop reason', { ...addon.reasons }, { ...own.reasons }),
+    ...differences('drop reason', byNumber(addon.reasons), byNumber(own.reasons)),
     ...differences('', addon.numbers, own.numbers),
   ];
 }
@@ -136,9 +136,13 @@ function differences(
 ): string[] {
   const names = new Set([...Object.keys(own), ...Object.keys(addon)]);
   const text = (value: unknown) =>
-    value === undefined ? 'missing' : Array.isArray(value) ? value.join('+') : String(value);
+    value === undefined ? 'missing' : Array.isArray(value) ? value.join('+') : JSON.stringify(value);
   return [...names].flatMap((name) => {
     const [theirs, ours] = [text(addon[name]), text(own[name])];
     return theirs === ours ? [] : [`${what ? `${what} ` : ''}${name} is ${theirs} there and ${ours} here`];
   });
+}
+
+function byNumber(names: readonly string[]): Record<string, unknown> {
+  return Object.fromEntries(names.entries());
 }

@@ -27,6 +27,7 @@
  * - Where cached flows overlap, the one whose mask is in the cache longest is hit.
  * - `onUpcall` and `transmit` may call the datapath. `onUpcall` is not entered
  *   again before it returns, and memory ports transmit in the order of decisions.
+ * - A TCP or UDP checksum from the tunnel that is unfinished is finished.
  * - `portDel` drops what is parked from that port (`upcall_lost`) and leaves
  *   cached flows alone: removing those is the caller's business.
  */
@@ -36,7 +37,7 @@ import type { DropReason } from '../flow/reason.ts';
 import type { FlowId, PortNo } from '../flow/types.ts';
 
 /** Undecided flows that may wait from one port. */
-export const PENDING_PER_PORT = 256;
+export const PENDING_PER_PORT = 1024;
 /** Frames that may wait for one decision, the first included. */
 export const PARKED_PER_FLOW = 8;
 /** Distinct masks in the flow cache: more are refused, never searched. */

@@ -42,6 +42,7 @@ import type {
   PortSpec,
   UpcallToken,
 } from './datapath.ts';
+import { finishChecksum } from './finish.ts';
 import { FlowCache } from './flow-cache.ts';
 import { Mirror } from './mirror.ts';
 import { PendingTable } from './pending.ts';
@@ -243,8 +244,9 @@ class Reference implements ReferenceDatapath {
       this.#tally.received(port, received.length);
       return this.#tally.dropped(port, extracted.reason);
     }
-    const frame = received.subarray(0, extracted.lengthBytes);
-    this.#tally.received(port, frame.length);
+    const whole = received.subarray(0, extracted.lengthBytes);
+    this.#tally.received(port, whole.length);
+    const frame = port === this.#tunnel?.port ? finishChecksum(whole, key) : whole;
 
     if (this.#pending.has(key)) {
       const refused = this.#pending.park(key, frame);

@@ -1,90 +1,93 @@
-/** YAML (and so JSON) text as values that know their positions in it. */
-import {
-  type Document,
-  isAlias,
-  isMap,
-  isNode,
-  isScalar,
-  isSeq,
-  LineCounter,
-  type Node,
-  parseAllDocuments,
-} from 'yaml';
+/** YAML and JSON text as values that know their places in it. */
+import { isAlias, isMap, isScalar, isSeq, LineCounter, parseAllDocuments, type Document } from 'yaml';
 import { WeftError } from '../error.ts';
-import type { Path } from './problem.ts';
+import type { Locate, Path } from './validate.ts';
 
-/** A file with manifests is far below it. */
-const LARGEST_BYTES = 1 << 20;
-
-export interface SourceDocument {
+export interface TextDocument {
   readonly value: unknown;
-  /** `SOURCE:LINE:COLUMN` of the value at `path`, of its key, or of what it is missing from. */
-  position(path: Path, isKey: boolean): string;
+  /** `SOURCE:LINE:COLUMN: ` of a field, or of the innermost map around it that there is. */
+  readonly locate: Locate;
 }
 
+const LARGEST_TEXT_BYTES = 1 << 20;
+/** How often an anchor's content may be repeated: aliases of aliases grow without measure. */
+const MOST_ALIASES = 100;
+
 /**
- * The documents in `text`; those that are empty are left out.
- * @throws WeftError `invalid` with `source:line:column:` before what is wrong.
+ * The documents of a text; empty ones are left out. JSON is read as the subset
+ * of YAML 1.2 that it is.
+ * @param source what the text is called in messages
+ * @throws WeftError('invalid') with source, line and column
  */
-export function parseDocuments(text: string, source: string): SourceDocument[] {
-  const lengthBytes = Buffer.byteLength(text);
-  if (lengthBytes > LARGEST_BYTES) {
-    throw new WeftError('invalid', `${source}: it has ${lengthBytes} bytes, accepted are ${LARGEST_BYTES}`);
+export function parseDocuments(text: string, source: string): TextDocument[] {
+  const sizeBytes = Buffer.byteLength(text);
+  if (sizeBytes > LARGEST_TEXT_BYTES) {
+    throw new WeftError('invalid', `${source}: ${sizeBytes} bytes are too many: accepted are ${LARGEST_TEXT_BYTES}`);
   }
   const lines = new LineCounter();
   const at = (offset: number): string => {
     const { line, col } = lines.linePos(offset);
-    return `${source}:${Math.max(line, 1)}:${Math.max(col, 1)}`;
+    return `${source}:${Math.max(line, 1)}:${Math.max(col, 1)}: `;
   };
+  const options = {
+    lineCounter: lines,
+    prettyErrors: false,
+    stringKeys: true,
+    version: '1.2',
+  } as const;
+  // A text that is no document at all comes back as an empty list.
+  const documents = guarded(at, 0, () => [...parseAllDocuments(text, options)]);
+  return documents
+    .map((document) => {
+      const problem = document.errors[0] ?? document.warnings[0];
+      if (problem) {
+        // Of a value that goes on as if it were a name, the line that does so is the one to look at.
+        const runaway = document.errors.find(({ code }) => code === 'MULTILINE_IMPLICIT_KEY');
+        throw new WeftError('invalid', `${at(runaway?.pos[1] ?? problem.pos[0])}${problem.message}`);
+      }
+      const start = document.contents?.range?.[0] ?? document.range[0];
+      const value: unknown = guarded(at, start, () => document.toJS({ maxAliasCount: MOST_ALIASES }));
+      return {
+        value,
+        locate: (path: Path, of: 'name' | 'value') => at(offsetOf(document, path, of) ?? start),
+      };
+    })
+    .filter(({ value }) => value !== null);
+}
+
+/** The library throws for what is nested too deep, or repeated too often. */
+function guarded<T>(at: (offset: number) => string, offset: number, step: () => T): T {
   try {
-    const documents = parseAllDocuments(text, { lineCounter: lines, prettyErrors: false, stringKeys: true });
-    return [...documents].flatMap((document) => {
-      const [error] = document.errors;
-      if (error) throw new WeftError('invalid', `${at(error.pos[0])}: ${firstLine(error.message)}`, { cause: error });
-      const value = valueOf(document, at);
-      if (value === null || value === undefined) return [];
-      return [{ value, position: (path: Path, isKey: boolean) => at(offsetOf(document, path, isKey)) }];
-    });
+    return step();
   } catch (error) {
-    // The stack, in text like [[[[[[…
-    if (error instanceof RangeError)
-      throw new WeftError('invalid', `${source}: it is nested too deeply`, { cause: error });
+    if (error instanceof RangeError) throw new WeftError('invalid', `${at(offset)}nested too deep`);
+    if (error instanceof ReferenceError) throw new WeftError('invalid', `${at(offset)}${error.message}`);
     throw error;
   }
 }
 
-function valueOf(document: Document.Parsed, at: (offset: number) => string): unknown {
-  try {
-    return document.toJS({ maxAliasCount: 100 });
-  } catch (error) {
-    // Aliases that refer to nothing, or that expand to more than anybody needs.
-    if (!(error instanceof ReferenceError)) throw error;
-    throw new WeftError('invalid', `${at(document.range[0])}: ${firstLine(error.message)}`, { cause: error });
-  }
-}
-
-/** As near to the value as the document goes. */
-function offsetOf(document: Document.Parsed, path: Path, isKey: boolean): number {
-  let node: Node | undefined = document.contents ?? undefined;
-  let offset = node?.range?.[0] ?? document.range[0];
-  for (const [depth, part] of path.entries()) {
+function offsetOf(document: Document.Parsed, path: Path, of: 'name' | 'value'): number | undefined {
+  let node: unknown = document.contents;
+  let offset = document.contents?.range?.[0];
+  for (const [index, part] of path.entries()) {
     if (isAlias(node)) node = node.resolve(document);
     let next: unknown;
     if (isMap(node)) {
       const pair = node.items.find(({ key }) => isScalar(key) && String(key.value) === String(part));
-      const wantsKey = isKey && depth === path.length - 1;
-      // A key without value has no node of its own.
-      next = wantsKey || !isNode(pair?.value) ? pair?.key : pair.value;
+      if (of === 'name' && index === path.length - 1) return startOf(pair?.key) ?? offset;
+      // A field without a value (`vni:`) is where its name is.
+      next = isScalar(pair?.value) && pair.value.source === '' ? pair.key : pair?.value;
     } else if (isSeq(node)) {
       next = node.items[Number(part)];
     }
-    if (!isNode(next)) return offset;
+    const start = startOf(next);
+    if (start === undefined) return offset;
     node = next;
-    offset = node.range?.[0] ?? offset;
+    offset = start;
   }
   return offset;
 }
 
-function firstLine(text: string): string {
-  return text.split('\n', 1)[0]!;
+function startOf(node: unknown): number | undefined {
+  return (node as { readonly range?: readonly number[] | null } | null | undefined)?.range?.[0];
 }

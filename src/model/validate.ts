@@ -53,7 +53,7 @@ function problemOf(issue: z.core.$ZodIssue): Problem {
 function valueText(input: unknown, message: string): string {
   if (input === undefined) return message;
   if (typeof input === 'object' && input !== null) return message;
-  const text = typeof input === 'string' ? quote(input) : String(input);
+  const text = typeof input === 'string' ? quote(input) : JSON.stringify(input);
   return message.startsWith(text) ? message : `${text} is not accepted: ${message}`;
 }
 

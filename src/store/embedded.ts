@@ -87,7 +87,7 @@ async function load(directory: string, onWarning: (message: string) => void): Pr
       decoded satisfies never;
   }
   const { snapshot, transactions, lengthBytes } = decoded;
-  const entries = new Map(snapshot.entries.map(([key, revision, value]) => [key, { key, revision, value }]));
+  const entries = new Map(snapshot.entries.map((entry) => [entry.key, deepFreeze(entry)]));
   for (const transaction of transactions) applyTo(entries, transaction);
 
   const torn = bytes.length - lengthBytes;
@@ -95,11 +95,13 @@ async function load(directory: string, onWarning: (message: string) => void): Pr
   try {
     if (torn > 0) {
       await file.truncate(lengthBytes);
-      await file.sync();
       onWarning(
         `state directory ${directory}: the last record was not written to its end; its ${torn} bytes are dropped`,
       );
     }
+    // What was read may not have been synced before a crash, and is acted upon from here on.
+    await file.sync();
+    syncDirectory(directory);
   } catch (error) {
     await file.close();
     throw error;
@@ -110,7 +112,7 @@ async function load(directory: string, onWarning: (message: string) => void): Pr
 
 interface Waiting {
   readonly expect: readonly { readonly key: string; readonly revision: number }[];
-  readonly put: readonly (readonly [key: string, value: unknown])[];
+  readonly put: JournalTransaction['put'];
   readonly delete: readonly string[];
   readonly resolve: () => void;
   readonly reject: (error: Error) => void;
@@ -156,10 +158,14 @@ class EmbeddedStore implements Store {
   transact({ expect = [], put = [], delete: deleted = [] }: Transaction): Promise<void> {
     return new Promise((resolve, reject) => {
       if (this.#broken) throw this.#broken;
+      const changed = [...put.map(({ key }) => key), ...deleted];
+      if (new Set(changed).size < changed.length) {
+        throw new WeftError('internal', `a transaction changes a key twice: ${changed.join(', ')}`);
+      }
       this.#queue.push({
-        expect,
-        put: put.map(({ key, value }) => [key, JSON.parse(JSON.stringify(value))]),
-        delete: deleted,
+        expect: expect.map(({ key, revision }) => ({ key, revision })),
+        put: put.map(({ key, value }) => ({ key, value: jsonCopy(key, value) })),
+        delete: [...deleted],
         resolve,
         reject,
       });
@@ -220,7 +226,7 @@ class EmbeddedStore implements Store {
         continue;
       }
       const revision = this.#revision + batch.length + 1;
-      for (const [key] of one.put) changed.set(key, revision);
+      for (const { key } of one.put) changed.set(key, revision);
       for (const key of one.delete) changed.set(key, 0);
       batch.push({ revision, put: one.put, delete: one.delete });
       accepted.push(one);
@@ -251,7 +257,7 @@ class EmbeddedStore implements Store {
   }
 
   async #compact(): Promise<void> {
-    const entries = [...this.#entries.values()].map(({ key, revision, value }) => [key, revision, value] as const);
+    const entries = [...this.#entries.values()];
     let replaced: Awaited<ReturnType<typeof replaceJournal>>;
     try {
       replaced = await replaceJournal(this.#directory, { revision: this.#revision, entries });
@@ -311,22 +317,45 @@ async function writeAll(file: FileHandle, bytes: Buffer, position: number): Prom
 }
 
 function applyTo(entries: Map<string, Entry>, { revision, put, delete: deleted }: JournalTransaction): void {
-  for (const [key, value] of put) entries.set(key, { key, revision, value });
+  for (const { key, value } of put) entries.set(key, deepFreeze({ key, value, revision }));
   for (const key of deleted) entries.delete(key);
+}
+
+function jsonCopy(key: string, value: unknown): unknown {
+  const text = JSON.stringify(value) as string | undefined;
+  if (text === undefined) throw new WeftError('internal', `the value of "${key}" is not JSON`);
+  return JSON.parse(text);
+}
+
+/** All readers share it. */
+function deepFreeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null && !Object.isFrozen(value)) {
+    Object.freeze(value);
+    for (const part of Object.values(value)) deepFreeze(part);
+  }
+  return value;
 }
 
 function compactAt(snapshotBytes: number): number {
   return snapshotBytes + Math.max(snapshotBytes, COMPACT_BYTES);
 }
 
-/** Durably: each new directory is an entry of the one above. */
+/**
+ * Durably: each new directory is an entry of the one above. Not by Node's
+ * `recursive`, which does not end where directories cannot be made (/proc).
+ */
 function createDirectory(directory: string): void {
-  const topmost = mkdirSync(directory, { recursive: true, mode: 0o700 });
-  if (topmost === undefined) return;
-  for (let at = directory; ; at = dirname(at)) {
-    syncDirectory(dirname(at));
-    if (at === topmost) return;
+  const make = (): void => mkdirSync(directory, { mode: 0o700 });
+  try {
+    make();
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST') return;
+    if (code !== 'ENOENT' || dirname(directory) === directory) throw error;
+    createDirectory(dirname(directory));
+    make();
   }
+  syncDirectory(dirname(directory));
 }
 
 function syncDirectory(directory: string): void {

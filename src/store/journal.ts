@@ -1,14 +1,15 @@
 /**
  * The journal: how the embedded store's state is written.
  *
- *     weft state, format 1
- *     CRC32 {"revision":7,"entries":[[KEY,REVISION,VALUE],…]}
- *     CRC32 [{"revision":8,"put":[[KEY,VALUE],…],"delete":[KEY,…]},…]
+ *     CRC32 {"file":"weft journal","format":1}
+ *     CRC32 {"revision":7,"entries":[{"key":…,"value":…,"revision":…},…]}
+ *     CRC32 [{"revision":8,"put":[{"key":…,"value":…},…],"delete":[KEY,…]},…]
  *     CRC32 [{"revision":9,…},{"revision":10,…}]
  *
- * Lines of text, so that it can be read where all else failed. The first record
- * is a snapshot; each further one is a batch of transactions that was written,
- * and so became durable, at once. Revisions have no gaps.
+ * Lines of text, so that it can be read where all else failed. After the header,
+ * which stays as it is in every format to come, there is a snapshot; each further
+ * record is a batch of transactions that was written, and so became durable, at
+ * once. Revisions have no gaps.
  *
  * Header and snapshot are put in place as a whole (by rename), and a batch is
  * begun only after the one before it is durable. So only the last batch can be
@@ -20,16 +21,19 @@
  */
 import { crc32 } from 'node:zlib';
 
+import type { Entry } from './store.ts';
+
 export const FORMAT = 1;
+const FILE = 'weft journal';
 
 export interface Snapshot {
   readonly revision: number;
-  readonly entries: readonly (readonly [key: string, revision: number, value: unknown])[];
+  readonly entries: readonly Entry[];
 }
 
 export interface JournalTransaction {
   readonly revision: number;
-  readonly put: readonly (readonly [key: string, value: unknown])[];
+  readonly put: readonly { readonly key: string; readonly value: unknown }[];
   readonly delete: readonly string[];
 }
 
@@ -50,22 +54,21 @@ const CRC_BYTES = 9;
 
 /** A whole journal: what a fresh or compacted one begins with. */
 export function encodeSnapshot(snapshot: Snapshot): Buffer {
-  return Buffer.concat([Buffer.from(`weft state, format ${FORMAT}\n`), record(snapshot)]);
+  return Buffer.concat([encodeRecord({ file: FILE, format: FORMAT }), encodeRecord(snapshot)]);
 }
 
 /** To be appended to a journal. */
 export function encodeBatch(transactions: readonly JournalTransaction[]): Buffer {
-  return record(transactions);
+  return encodeRecord(transactions);
 }
 
 /** @param bytes the whole journal; not kept, not changed. */
 export function decode(bytes: Buffer): Decoded {
   const damaged = (atByte: number): Decoded => ({ kind: 'damaged', atByte });
   const headerEnd = bytes.indexOf(LINE_FEED) + 1;
-  const [, format] =
-    /^weft state, format ([1-9]\d{0,8})\n$/.exec(bytes.toString('latin1', 0, Math.min(headerEnd, 64))) ?? [];
-  if (format === undefined) return damaged(0);
-  if (Number(format) > FORMAT) return { kind: 'newer', format: Number(format) };
+  const header = payload(bytes.subarray(0, headerEnd)) as { file?: unknown; format?: unknown } | undefined;
+  if (header?.file !== FILE || typeof header.format !== 'number' || header.format < FORMAT) return damaged(0);
+  if (header.format > FORMAT) return { kind: 'newer', format: header.format };
 
   const snapshotEnd = bytes.indexOf(LINE_FEED, headerEnd) + 1;
   const snapshot = payload(bytes.subarray(headerEnd, snapshotEnd)) as Snapshot | undefined;
@@ -91,7 +94,8 @@ export function decode(bytes: Buffer): Decoded {
   return { kind: 'sound', snapshot, transactions, lengthBytes: at };
 }
 
-function record(value: unknown): Buffer {
+/** One line: a checksum, a space, the JSON. */
+export function encodeRecord(value: unknown): Buffer {
   const json = Buffer.from(JSON.stringify(value));
   return Buffer.concat([Buffer.from(`${crcText(json)} `), json, Buffer.of(LINE_FEED)]);
 }

@@ -48,3 +48,15 @@ export function buildArpReply(request: Arp, mac: Uint8Array): Uint8Array {
   });
   return buildEthernet({ destination: request.senderMac, source: mac, type: ETH_ARP, payload });
 }
+
+/** The whole frame by which `mac` tells everybody that it has `ip`, 4 bytes (RFC 5227 §3). */
+export function buildArpAnnouncement(mac: Uint8Array, ip: Uint8Array): Uint8Array {
+  const payload = buildArp({
+    operation: ARP_REQUEST,
+    senderMac: mac,
+    senderIp: ip,
+    targetMac: new Uint8Array(6),
+    targetIp: ip,
+  });
+  return buildEthernet({ destination: new Uint8Array(6).fill(0xff), source: mac, type: ETH_ARP, payload });
+}

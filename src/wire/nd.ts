@@ -105,3 +105,8 @@ export function buildNeighborReply(reply: NeighborReply): Uint8Array {
     payload,
   });
 }
+
+/** The whole frame by which `mac` tells all nodes that it has `ip`, 16 bytes (RFC 4861 §7.2.6). */
+export function buildNeighborAnnouncement(mac: Uint8Array, ip: Uint8Array): Uint8Array {
+  return buildNeighborReply({ mac, target: ip, askerMac: new Uint8Array(6), askerIp: new Uint8Array(16) });
+}

@@ -125,7 +125,8 @@ export function fakeSwitch(): FakeSwitch {
       calls.push(`detach ${name}`);
     },
     endpoints: () => [endpoint],
-    apply: async ({ kind, metadata }, { dryRun = false } = {}) => {
+    apply: async ({ kind, metadata }, options) => {
+      const dryRun = options?.dryRun ?? false;
       calls.push(`apply ${kind}/${metadata.name}${dryRun ? ' dry' : ''}`);
       return { kind, name: metadata.name, action: 'created', dryRun };
     },

@@ -375,7 +375,7 @@ t.test('capture prints lines, and writes a file that tcpdump reads', async (t) =
 
   const piped = start(['capture', '-w', '-', '--count', '3']);
   const reader = spawn('tcpdump', ['-r', '-', '-nn'], { stdio: 'pipe' });
-  piped.stdout!.pipe(reader.stdin!);
+  piped.stdout!.pipe(reader.stdin);
   const readFromPipe = finish(reader);
   await untilFollowers(sw, () => sw.captures.size === 1);
   for (const sink of sw.captures) sink(frames);

@@ -42,5 +42,5 @@ function whole(option: string, text: string): number {
   const number = Number(text);
   if (Number.isInteger(number) && number >= 0) return number;
   console.error(`${option} ${text}: a whole number from 0 on is expected`);
-  process.exit(2);
+  return process.exit(2);
 }

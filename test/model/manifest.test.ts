@@ -88,7 +88,11 @@ t.test('a value is refused with its place, its field, and what is accepted', asy
   refuses(t, `${network}spec: {}\n`, '5:7: spec.subnets is missing: a list is expected');
   refuses(t, network, '1:1: spec is missing: a map of fields is expected');
   refuses(t, 'kind: Network\napiVersion: weft.dev/v1\nspec: {subnets: [10.0.0.0/24]}', /1:1: metadata is missing/);
-  refuses(t, `${spec.replace('name: blue', 'labels: {a: b}')}`, '4:3: metadata.name is missing: text (in quotes) is expected');
+  refuses(
+    t,
+    `${spec.replace('name: blue', 'labels: {a: b}')}`,
+    '4:3: metadata.name is missing: text (in quotes) is expected',
+  );
   refuses(
     t,
     spec.replace('blue', 'Blue'),
@@ -97,16 +101,36 @@ t.test('a value is refused with its place, its field, and what is accepted', asy
   refuses(t, spec.replace('blue', '5'), '4:9: metadata.name: 5 is not accepted: text (in quotes) is expected');
   refuses(t, spec.replace('blue', 'x'.repeat(5000)), /^net.yaml:4:9: metadata.name: "x{80}…" is not a name/);
   refuses(t, spec.replace('blue', '"a\\nb"'), /^net.yaml:4:9: metadata.name: "a\\nb" is not a name/);
-  refuses(t, spec.replace('blue', 'blue\n  labels: {"a b": c}'), /^net.yaml:5:12: metadata.labels\["a b"\] .* label key/);
-  refuses(t, spec.replace('blue', 'blue\n  labels: {a: "b c"}'), /^net.yaml:5:15: metadata.labels.a: "b c" is not a label value/);
+  refuses(
+    t,
+    spec.replace('blue', 'blue\n  labels: {"a b": c}'),
+    /^net.yaml:5:12: metadata.labels\["a b"\] .* label key/,
+  );
+  refuses(
+    t,
+    spec.replace('blue', 'blue\n  labels: {a: "b c"}'),
+    /^net.yaml:5:15: metadata.labels.a: "b c" is not a label value/,
+  );
   refuses(t, `- ${JSON.stringify({ kind: 'Network' })}`, '1:1: a map of fields is expected');
   refuses(t, 'text', '1:1: "text" is not accepted: a map of fields is expected');
-  refuses(t, `${spec}---\n${spec.replace('10.0.0.0/24', '10.999.0.0/24')}`, /^net.yaml:12:13: spec.subnets\[0\]: "10.999.0.0\/24" is not a subnet/);
+  refuses(
+    t,
+    `${spec}---\n${spec.replace('10.0.0.0/24', '10.999.0.0/24')}`,
+    /^net.yaml:13:13: spec.subnets\[0\]: "10.999.0.0\/24" is not a subnet/,
+  );
 });
 
 t.test('unknown kinds, versions and fields are refused by name', async (t) => {
-  refuses(t, 'apiVersion: v1\nkind: Service\n', '2:7: kind: "Service" is not accepted: accepted are "Network", "Endpoint", "Host"');
-  refuses(t, network.replace('weft.dev/v1', 'weft.dev/v2'), '1:13: apiVersion: "weft.dev/v2" is not accepted: accepted is "weft.dev/v1"');
+  refuses(
+    t,
+    'apiVersion: v1\nkind: Service\n',
+    '2:7: kind: "Service" is not accepted: accepted are "Network", "Endpoint", "Host"',
+  );
+  refuses(
+    t,
+    network.replace('weft.dev/v1', 'weft.dev/v2'),
+    '1:13: apiVersion: "weft.dev/v2" is not accepted: accepted is "weft.dev/v1"',
+  );
   refuses(t, 'kind: Network', '1:1: apiVersion is missing: accepted is "weft.dev/v1"');
   refuses(t, '{}', '1:1: kind is missing: accepted are "Network", "Endpoint", "Host"');
   refuses(
@@ -114,8 +138,16 @@ t.test('unknown kinds, versions and fields are refused by name', async (t) => {
     `${network}spec:\n  subnets: [10.0.0.0/24]\n  colour: red\n`,
     '7:3: spec.colour is not supported here: accepted are subnets, vni, mtu, ranges',
   );
-  refuses(t, `${network}  annotations: {}\nspec: {subnets: [10.0.0.0/24]}`, /^net.yaml:5:3: metadata.annotations is not supported here/);
-  refuses(t, `${network}  __proto__: {}\nspec: {subnets: [10.0.0.0/24]}`, /^net.yaml:5:3: metadata.__proto__ is not supported here/);
+  refuses(
+    t,
+    `${network}  annotations: {}\nspec: {subnets: [10.0.0.0/24]}`,
+    /^net.yaml:5:3: metadata.annotations is not supported here/,
+  );
+  refuses(
+    t,
+    `${network}  __proto__: {}\nspec: {subnets: [10.0.0.0/24]}`,
+    /^net.yaml:5:3: metadata.__proto__ is not supported here/,
+  );
   refuses(t, `${network}spec: {subnets: [10.0.0.0/24]}\n"a b": 1`, /^net.yaml:6:1: \["a b"\] is not supported here/);
 });
 
@@ -130,10 +162,12 @@ t.test('text that is no YAML', async (t) => {
 });
 
 t.test('bombs', async (t) => {
-  const bomb = ['a: &a [x,x,x,x,x,x,x,x,x]', ...[...'bcdefgh'].map((name, index) => {
-    const before = 'abcdefg'[index];
-    return `${name}: &${name} [${Array(9).fill(`*${before}`).join()}]`;
-  })].join('\n');
+  const names = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'];
+  const nineOf = (name: string | undefined): string =>
+    Array(9)
+      .fill(name === undefined ? 'x' : `*${name}`)
+      .join();
+  const bomb = names.map((name, index) => `${name}: &${name} [${nineOf(names[index - 1])}]`).join('\n');
   refuses(t, bomb, /^net.yaml:1:1: .*alias/);
   refuses(t, '['.repeat(200_000), /^net.yaml:1:\d+: /);
   refuses(t, '{"a":'.repeat(100_000), /^net.yaml:1:\d+: /);
@@ -145,7 +179,11 @@ t.test('bombs', async (t) => {
 
 t.test('subnets', async (t) => {
   const subnets = (text: string, message: string) =>
-    refuses(t, `${network}spec: {subnets: [${text}]}`, new RegExp(`^net.yaml:5:\\d+: spec.subnets(\\[\\d\\])?: ${message}`));
+    refuses(
+      t,
+      `${network}spec: {subnets: [${text}]}`,
+      new RegExp(`^net.yaml:5:\\d+: spec.subnets(\\[\\d\\])?: ${message}`),
+    );
   subnets('', 'a network has at least one subnet');
   subnets('10.0.0.0/24, "fd00::/64", 10.1.0.0/24', 'a network has at most one IPv4 and one IPv6 subnet');
   subnets('10.0.0.0/24, 10.1.0.0/24', '"10.1.0.0/24" is the second IPv4 subnet');
@@ -166,7 +204,15 @@ t.test('subnets', async (t) => {
   subnets('"ff02::/64"', '"ff02::/64" has addresses that are multicast');
   subnets('"::/64"', '"::/64" has addresses that are unspecified');
   subnets('"::ffff:10.0.0.0/120"', '"::ffff:10.0.0.0/120" is IPv4-mapped: write it as an IPv4 subnet');
-  for (const text of ['10.0.0.0', '10.0.0/24', '010.0.0.0/24', '10.0.0.0/024', '10.0.0.0/24/24', '"fd00::%eth0/64"', 'x']) {
+  for (const text of [
+    '10.0.0.0',
+    '10.0.0/24',
+    '010.0.0.0/24',
+    '10.0.0.0/024',
+    '10.0.0.0/24/24',
+    '"fd00::%eth0/64"',
+    'x',
+  ]) {
     subnets(text, '.* is not a subnet like 10.0.0.0/24 or fd00::/64');
   }
 });
@@ -178,7 +224,10 @@ t.test('MTU and ranges go with the subnets', async (t) => {
   t.equal(parseManifests(`${network}spec: {subnets: [10.0.0.0/24], mtu: 576}`, 'x').length, 1);
   t.equal(parseManifests(spec('ranges: [10.0.0.2-10.0.0.2, "fd00::10-fd00::1f"]'), 'x').length, 1);
   const ranges = (text: string, message: RegExp) => refuses(t, spec(`ranges: [${text}]`), message);
-  ranges('10.0.1.1-10.0.1.9', /7:12: spec.ranges\[0\]: "10.0.1.1-10.0.1.9" is not within a subnet of the network \(10.0.0.0\/24, fd00::\/64\)/);
+  ranges(
+    '10.0.1.1-10.0.1.9',
+    /7:12: spec.ranges\[0\]: "10.0.1.1-10.0.1.9" is not within a subnet of the network \(10.0.0.0\/24, fd00::\/64\)/,
+  );
   ranges('10.0.0.200-10.0.1.9', /is not within a subnet/);
   ranges('10.0.0.9-10.0.0.1', /the first not above the last/);
   ranges('"10.0.0.9-fd00::1"', /both ends are of one family/);
@@ -186,7 +235,10 @@ t.test('MTU and ranges go with the subnets', async (t) => {
   ranges('10.0.0.0-10.0.0.1', /has no address for a container/);
   ranges('10.0.0.255-10.0.0.255', /has no address for a container/);
   ranges('"fd00::-fd00::1"', /has no address for a container/);
-  ranges('10.0.0.10-10.0.0.19, 10.0.0.20-10.0.0.29', /7:31: spec.ranges\[1\]: "10.0.0.20-10.0.0.29" is the second range of 10.0.0.0\/24/);
+  ranges(
+    '10.0.0.10-10.0.0.19, 10.0.0.20-10.0.0.29',
+    /7:33: spec.ranges\[1\]: "10.0.0.20-10.0.0.29" is the second range of 10.0.0.0\/24/,
+  );
 });
 
 t.test('endpoints and hosts', async (t) => {
@@ -197,27 +249,57 @@ t.test('endpoints and hosts', async (t) => {
   spec('netns: ""', /spec.netns: "" is not accepted: a network namespace is a name or a path$/);
   spec('pid: init', /spec.pid: "init" is not accepted: a pid is a positive whole number$/);
   spec('pid: 0', /spec.pid: 0 is not accepted: a pid is a positive whole number$/);
-  spec('pid: 1, addresses: [10.0.0.1, "fd00::1", "::ffff:10.0.0.1"]', /spec.addresses\[2\]: "10.0.0.1" is given twice$/);
+  spec(
+    'pid: 1, addresses: [10.0.0.1, "fd00::1", "::ffff:10.0.0.1"]',
+    /spec.addresses\[2\]: "10.0.0.1" is given twice$/,
+  );
   spec('pid: 1, addresses: [10.0.0.300]', /spec.addresses\[0\]: "10.0.0.300" is not an IPv4 or IPv6 address$/);
   spec('pid: 1, addresses: ["fe80::1%eth0"]', /is not an IPv4 or IPv6 address$/);
-  spec('pid: 1, mac: "01:00:5e:00:00:01"', /spec.mac: "01:00:5e:00:00:01" is a group or zero address: a port needs a unicast one$/);
+  spec(
+    'pid: 1, mac: "01:00:5e:00:00:01"',
+    /spec.mac: "01:00:5e:00:00:01" is a group or zero address: a port needs a unicast one$/,
+  );
   spec('pid: 1, mac: "02:00"', /spec.mac: "02:00" is not a MAC address like 02:00:00:00:00:01$/);
-  spec('pid: 1, interface: a-very-long-name', /spec.interface: "a-very-long-name" is not accepted: an interface name has 1 to 15 characters/);
+  spec(
+    'pid: 1, interface: a-very-long-name',
+    /spec.interface: "a-very-long-name" is not accepted: an interface name has 1 to 15 characters/,
+  );
   spec('pid: 1, interface: lo', /spec.interface: "lo" is not accepted: this interface name is reserved$/);
   spec('pid: 1, trust: yes', /spec.trust: "yes" is not accepted: true or false is expected$/);
-  spec('pid: 1, allowedAddresses: [224.0.0.1]', /spec.allowedAddresses\[0\]: "224.0.0.1" is multicast: a unicast address is accepted$/);
+  spec(
+    'pid: 1, allowedAddresses: [224.0.0.1]',
+    /spec.allowedAddresses\[0\]: "224.0.0.1" is multicast: a unicast address is accepted$/,
+  );
   for (const underlay of ['0.0.0.0', '"::"', '224.0.0.1', '"ff02::1"', '"fe80::1"', '255.255.255.255']) {
-    refuses(t, `${host}spec: {underlay: ${underlay}}`, /4:18: spec.underlay: ".*" is [a-z-]+: a unicast address is accepted$/);
+    refuses(
+      t,
+      `${host}spec: {underlay: ${underlay}}`,
+      /4:18: spec.underlay: ".*" is [a-z-]+: a unicast address is accepted$/,
+    );
   }
 });
 
 t.test('over the API the same lines come without a place', async (t) => {
-  const value = { apiVersion: 'weft.dev/v1', kind: 'Network', metadata: { name: 'blue' }, spec: { subnets: ['10.0.0.0/24'] } };
+  const value = {
+    apiVersion: 'weft.dev/v1',
+    kind: 'Network',
+    metadata: { name: 'blue' },
+    spec: { subnets: ['10.0.0.0/24'] },
+  };
   t.match(parseResource({ ...value, status: 1 }), { kind: 'Network', spec: { ranges: [] } });
   const message = (given: unknown) => messageOf(() => parseResource(given));
-  t.equal(message({ ...value, spec: { ...value.spec, vni: 0 } }), 'spec.vni: 0 is not accepted: a VNI is 1 to 16777215');
-  t.equal(message({ ...value, spec: { ...value.spec, x: 0 } }), 'spec.x is not supported here: accepted are subnets, vni, mtu, ranges');
-  t.equal(message({ ...value, kind: 'Pod' }), 'kind: "Pod" is not accepted: accepted are "Network", "Endpoint", "Host"');
+  t.equal(
+    message({ ...value, spec: { ...value.spec, vni: 0 } }),
+    'spec.vni: 0 is not accepted: a VNI is 1 to 16777215',
+  );
+  t.equal(
+    message({ ...value, spec: { ...value.spec, x: 0 } }),
+    'spec.x is not supported here: accepted are subnets, vni, mtu, ranges',
+  );
+  t.equal(
+    message({ ...value, kind: 'Pod' }),
+    'kind: "Pod" is not accepted: accepted are "Network", "Endpoint", "Host"',
+  );
   for (const given of [null, undefined, 5, 'x', []]) t.match(message(given), /a map of fields is expected$/);
 });
 
@@ -226,6 +308,9 @@ t.test('JSON Schema of all resources and reports', async (t) => {
   t.same(Object.keys(resources), ['Network', 'Endpoint', 'Host']);
   t.match(resources['Network'], { required: ['apiVersion', 'kind', 'metadata', 'spec'], additionalProperties: false });
   t.match(resources['Network'], { properties: { spec: { properties: { vni: { minimum: 1, maximum: 16_777_215 } } } } });
-  t.match(reports['status'], { type: 'object', properties: { datapath: { properties: { drops: { type: 'object' } } } } });
+  t.match(reports['status'], {
+    type: 'object',
+    properties: { datapath: { properties: { drops: { type: 'object' } } } },
+  });
   t.match(reports['endpoint'], { properties: { state: { enum: ['attached', 'detached', 'remote'] } } });
 });

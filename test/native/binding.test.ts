@@ -11,7 +11,9 @@ t.test('the addon was built from the same tables', async (t) => {
 
 t.test('each kind of difference is named', async (t) => {
   const differences = (change: Partial<typeof ownLayout>) => layoutDifferences({ ...ownLayout, ...change }, ownLayout);
-  t.same(differences({ fields: { ...ownLayout.fields, ip_ttl: [75, 1] } }), ['field ip_ttl is 75+1 there and 74+1 here']);
+  t.same(differences({ fields: { ...ownLayout.fields, ip_ttl: [75, 1] } }), [
+    'field ip_ttl is 75+1 there and 74+1 here',
+  ]);
   t.same(differences({ opcodes: { ...ownLayout.opcodes, mirror: 5 } }), ['opcode mirror is 5 there and missing here']);
   const [first, second, ...rest] = ownLayout.reasons;
   t.same(differences({ reasons: [second!, first!, ...rest] }), [
@@ -22,7 +24,13 @@ t.test('each kind of difference is named', async (t) => {
 });
 
 t.test('a dump of many flows has each once', async (t) => {
-  const dp = openNativeDatapath({ threads: 0, flowLimit: 10_000, clock: () => 3.5, onUpcall: () => {}, onPortLost: () => {} });
+  const dp = openNativeDatapath({
+    threads: 0,
+    flowLimit: 10_000,
+    clock: () => 3.5,
+    onUpcall: () => {},
+    onPortLost: () => {},
+  });
   const mask = maskOf('l4_src');
   for (let id = 0; id < 5000; id++) {
     const key = emptyKey();
@@ -31,7 +39,15 @@ t.test('a dump of many flows has each once', async (t) => {
   }
   for (let id = 0; id < 5000; id += 3) dp.flowDel(flowId(id));
   const flows = [...dp.flowDump()].sort((a, b) => a.id - b.id);
-  t.same(flows.map(({ id }) => id), Array.from({ length: 5000 }, (_, id) => id).filter((id) => id % 3 !== 0));
-  t.ok(flows.every(({ id, key, actions, lastUsedMs }) => key[76]! * 256 + key[77]! === id && lastUsedMs === 3.5 && actions.length === 1));
+  t.same(
+    flows.map(({ id }) => id),
+    Array.from({ length: 5000 }, (_, id) => id).filter((id) => id % 3 !== 0),
+  );
+  t.ok(
+    flows.every(
+      ({ id, key, actions, lastUsedMs }) =>
+        key[76]! * 256 + key[77]! === id && lastUsedMs === 3.5 && actions.length === 1,
+    ),
+  );
   dp.close();
 });

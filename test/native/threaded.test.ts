@@ -86,7 +86,8 @@ t.test('two containers on one host reach each other; established flows never rea
   t.ok(mirrored.every(({ port, bytes }) => port === 2 && bytes.length <= 60));
   dp.mirror(null);
   const now = performance.now();
-  for (const { lastUsedMs } of dp.flowDump()) t.ok(lastUsedMs <= now && lastUsedMs > now - 60_000, 'by the given clock');
+  for (const { lastUsedMs } of dp.flowDump())
+    t.ok(lastUsedMs <= now && lastUsedMs > now - 60_000, 'by the given clock');
 });
 
 t.test('across two hosts over VXLAN', async (t) => {
@@ -107,7 +108,10 @@ t.test('across two hosts over VXLAN', async (t) => {
   const tunnelled = left.upcalls.find(({ key }) => readNumber(key, fields.in_port) === 2)!;
   t.equal(readNumber(tunnelled.key, fields.tun_vni), 77);
   for (const dp of switches) checkConservation(dp.counters());
-  t.throws(() => left.portAdd(portNo(3), { kind: 'vxlan', name: 'again', local: parseIp('127.0.0.3'), l4Port }), WeftError);
+  t.throws(
+    () => left.portAdd(portNo(3), { kind: 'vxlan', name: 'again', local: parseIp('127.0.0.3'), l4Port }),
+    WeftError,
+  );
   left.portDel(portNo(2));
   right.portDel(portNo(2));
   const [first, second] = switches.map(() => open(t));
@@ -146,10 +150,18 @@ t.test('what a thread cannot have is refused', async (t) => {
   const a = await lab.namespace('a');
   const dp = open(t);
   t.throws(() => dp.portAdd(portNo(1), { kind: 'memory', name: 'm', transmit: () => {} }), { code: 'invalid' });
-  const manual = openNativeDatapath({ threads: 0, flowLimit: 1, clock: () => 0, onUpcall: () => {}, onPortLost: () => {} });
+  const manual = openNativeDatapath({
+    threads: 0,
+    flowLimit: 1,
+    clock: () => 0,
+    onUpcall: () => {},
+    onPortLost: () => {},
+  });
   t.throws(() => addTap(manual, 1, a), { code: 'invalid' });
   manual.close();
-  t.throws(() => dp.portAdd(portNo(1), { kind: 'tap', name: 't', netns: '/run/netns/none', ifname: 'eth0' }), { code: 'not_found' });
+  t.throws(() => dp.portAdd(portNo(1), { kind: 'tap', name: 't', netns: '/run/netns/none', ifname: 'eth0' }), {
+    code: 'not_found',
+  });
   t.throws(() => dp.portAdd(portNo(1), { kind: 'tap', name: 't', netns: a.path, ifname: 'lo' }), { code: 'conflict' });
   t.throws(() => dp.execute({ frame: new Uint8Array(60) }, []), RangeError);
   t.throws(() => dp.execute({ frame: new Uint8Array(60) }, [...output(1), { op: 'consume' }]), RangeError);

@@ -18,6 +18,9 @@ import { udp } from '../support/frames.ts';
 
 t.setTimeout(180_000);
 
+const TCP_BYTES = 10_000_000;
+const UDP_BYTES = 300_000;
+
 for (const datapath of datapathKinds) {
   await t.test(datapath, async (t) => {
     const lab = openLab(t);
@@ -38,13 +41,13 @@ for (const datapath of datapathKinds) {
 
     await t.test('TCP, UDP and questions over UDP arrive', async (t) => {
       for (const ip of [db.ip4, db.ip6]) {
-        const tcp = await stream(web.namespace, db.namespace, ip);
+        const tcp = await stream(web.namespace, db.namespace, ip, { bytes: TCP_BYTES });
         t.ok(tcp.megabits > 10, `TCP to ${ip}: ${tcp.megabits.toFixed(0)} Mb/s`);
-        const udp = await stream(web.namespace, db.namespace, ip, { udp: true });
+        const udp = await stream(web.namespace, db.namespace, ip, { udp: true, bytes: UDP_BYTES });
         t.ok(udp.lostPercent < 1, `UDP to ${ip}: ${udp.megabits.toFixed(0)} Mb/s, ${udp.lostPercent} % lost`);
         await askOverUdp(web.namespace, db.namespace, ip);
       }
-      const back = await stream(web.namespace, db.namespace, db.ip4, { reverse: true });
+      const back = await stream(web.namespace, db.namespace, db.ip4, { reverse: true, bytes: TCP_BYTES });
       t.ok(back.megabits > 10, `TCP back: ${back.megabits.toFixed(0)} Mb/s`);
     });
 

@@ -25,6 +25,9 @@ import { captureVxlan, isDamaged } from '../support/wire-capture.ts';
 
 t.setTimeout(240_000);
 
+const TCP_BYTES = 10_000_000;
+const UDP_BYTES = 300_000;
+
 for (const datapath of datapathKinds) {
   for (const family of ['ipv4', 'ipv6'] satisfies Family[]) {
     await t.test(`${datapath} on ${family}`, async (t) => {
@@ -75,9 +78,9 @@ for (const datapath of datapathKinds) {
           [b1, a1],
         ] as const) {
           for (const ip of [to.ip4, to.ip6]) {
-            const tcp = await stream(from.namespace, to.namespace, ip);
+            const tcp = await stream(from.namespace, to.namespace, ip, { bytes: TCP_BYTES });
             t.ok(tcp.megabits > 10, `TCP to ${ip}: ${tcp.megabits.toFixed(0)} Mb/s`);
-            const udp = await stream(from.namespace, to.namespace, ip, { udp: true });
+            const udp = await stream(from.namespace, to.namespace, ip, { udp: true, bytes: UDP_BYTES });
             t.ok(udp.lostPercent < 1, `UDP to ${ip}: ${udp.megabits.toFixed(0)} Mb/s, ${udp.lostPercent} % lost`);
             await askOverUdp(from.namespace, to.namespace, ip);
           }
@@ -85,10 +88,10 @@ for (const datapath of datapathKinds) {
       });
 
       await t.test('tcpdump on the underlay decodes it, and finds nothing wrong', async (t) => {
-        const datagrams = await captureVxlan(lab, under.left, underlayLink, 2000, async () => {
+        const datagrams = await captureVxlan(lab, under.left, underlayLink, 5000, async () => {
           await ping(a1.namespace, b1.ip4);
           await ping(b1.namespace, a1.ip6, { size: 1000 });
-          await stream(a1.namespace, b1.namespace, b1.ip4, { bytes: 300_000, parallel: 4 });
+          await stream(a1.namespace, b1.namespace, b1.ip4, { bytes: 2_000_000, parallel: 4 });
           await stream(b1.namespace, a1.namespace, a1.ip6, { bytes: 300_000 });
           await askOverUdp(a1.namespace, b1.namespace, b1.ip4, 20);
         });
@@ -98,7 +101,7 @@ for (const datapath of datapathKinds) {
           datagrams.every(({ outer }) => outer.includes(`vni ${overlay.vni}`)),
           'the VNI is the network’s',
         );
-        for (const protocol of ['ICMP echo request', 'ICMP6, echo request', 'Flags [', 'UDP']) {
+        for (const protocol of ['ICMP echo request', 'ICMP6, echo request', 'Flags [', 'proto UDP']) {
           t.ok(
             datagrams.some(({ inner }) => inner.includes(protocol)),
             `${protocol} is inside`,

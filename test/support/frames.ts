@@ -1,10 +1,12 @@
 /** Frames for tests, from text addresses; every length and checksum is right unless the caller breaks it. */
 import { parseIp, parseMac, isIp4 } from '../../src/flow/types.ts';
 import { ARP_REPLY, ARP_REQUEST, buildArp } from '../../src/wire/arp.ts';
-import { buildEthernet, ETH_ARP, ETH_IPV4, ETH_IPV6, type VlanTag } from '../../src/wire/ethernet.ts';
+import { setU16 } from '../../src/wire/bytes.ts';
+import { pseudoSum } from '../../src/wire/checksum.ts';
+import { buildEthernet, ETH_ARP, ETH_IPV4, ETH_IPV6, parseEthernet, type VlanTag } from '../../src/wire/ethernet.ts';
 import { buildEchoBody, buildIcmp4, buildIcmp6, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST } from '../../src/wire/icmp.ts';
-import { buildIpv4, IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP, type Ipv4 } from '../../src/wire/ipv4.ts';
-import { buildIpv6, type Ipv6 } from '../../src/wire/ipv6.ts';
+import { buildIpv4, IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP, parseIpv4, type Ipv4 } from '../../src/wire/ipv4.ts';
+import { buildIpv6, parseIpv6, type Ipv6 } from '../../src/wire/ipv6.ts';
 import { buildTcp, buildUdp, type TcpFields } from '../../src/wire/l4.ts';
 import {
   buildNeighborBody,
@@ -124,4 +126,23 @@ function neighbor(ends: NeighborEnds, type: number): Uint8Array {
 
 function addresses(ends: Ends): [Uint8Array, Uint8Array] {
   return [wireIp(ends.src ?? defaults.src), wireIp(ends.dst ?? defaults.dst)];
+}
+
+/**
+ * TCP or UDP as it leaves a host whose network card computes checksums: with the
+ * pseudo header's sum in place of its own. Anything else comes back as it is.
+ */
+export function unfinished(frame: Uint8Array): Uint8Array {
+  const ethernetFrame = parseEthernet(frame);
+  if (!ethernetFrame || ethernetFrame.vlan) return frame;
+  const packet = ethernetFrame.type === ETH_IPV4 ? parseIpv4(ethernetFrame.payload) : undefined;
+  const packet6 = ethernetFrame.type === ETH_IPV6 ? parseIpv6(ethernetFrame.payload) : undefined;
+  const protocol = packet?.protocol ?? packet6?.nextHeader;
+  const { source, destination, payload } = packet ?? packet6 ?? {};
+  if (!source || !destination || !payload || (protocol !== IP_TCP && protocol !== IP_UDP)) return frame;
+  const field = payload.byteOffset - frame.byteOffset + (protocol === IP_TCP ? 16 : 6);
+  if (field + 2 > frame.length) return frame;
+  const copy = frame.slice();
+  setU16(copy, field, pseudoSum(source, destination, protocol, payload.length));
+  return copy;
 }

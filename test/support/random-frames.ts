@@ -14,7 +14,8 @@ const ip6s = ['fd00::1', 'fd00::2', 'fe80::ff:fe00:1', 'ff02::1', 'ff02::1:ff00:
 const l4Ports = [1, 53, 80, 443, 1234, 4789, 65535];
 
 export function randomFrame(random: Random): Uint8Array {
-  const frame = randomPacket(random);
+  const packet = randomPacket(random);
+  const frame = random.chance(0.1) ? frames.unfinished(packet) : packet;
   // The shortest frame on a wire has 60 bytes, and whatever in its padding.
   if (frame.length < 60 && random.chance(0.5)) return concat(frame, random.bytes(60 - frame.length));
   return random.chance(0.05) ? concat(frame, random.bytes(random.int(40))) : frame;

@@ -48,6 +48,7 @@ export async function killAndRestart(weft: Weft, from: Container, to: Container)
   });
   await client.wait((STREAM_SECONDS + 10) * 1000);
   checkIperf(client.stdout);
+  await server.wait(5000);
   await probe.stop();
   await sink.stop();
 

@@ -3,7 +3,7 @@
  * and containers on hosts. A host is run by weft, or by the kernel's own bridge
  * and vxlan device, with which weft has to get along.
  */
-import { Namespace, type Lab } from './lab.ts';
+import type { Lab, Namespace } from './lab.ts';
 import { Weft, type DatapathKind } from './weft.ts';
 
 /** The overlay of all tests: of one VNI, with IPv4 and IPv6. */

@@ -6,6 +6,9 @@ import { until, type Background } from './process.ts';
 
 const scripts = join(dirname(fileURLToPath(import.meta.url)), 'python');
 
+/** Of nothing that tcpdump would try to decode. */
+const QUESTION_PORT = 7053;
+
 /** A helper script as a command; always Debian's interpreter. */
 export function python(script: string, ...args: readonly (string | number)[]): string[] {
   return ['/usr/bin/python3', '-u', join(scripts, script), ...args.map(String)];
@@ -96,9 +99,13 @@ export async function stream(
   options: StreamOptions = {},
 ): Promise<StreamResult> {
   const server = await iperfServer(to);
-  const client = await from.run(iperfClient(ip, options), { timeoutMs: ((options.seconds ?? 1) + 15) * 1000 });
-  const { end } = checkIperf(client);
-  await server.wait(5000);
+  let output: string;
+  try {
+    output = await from.run(iperfClient(ip, options), { timeoutMs: ((options.seconds ?? 1) + 15) * 1000 });
+  } finally {
+    await server.stop('SIGKILL');
+  }
+  const { end } = checkIperf(output);
   const received = options.udp ? end.sum : end.sum_received;
   if (!received || received.bytes === 0) throw new Error(`iperf3 from ${from.name} to ${ip}: nothing was received`);
   return {
@@ -110,9 +117,9 @@ export async function stream(
 
 /** Questions and answers over UDP, as DNS has them: each has to be answered. */
 export async function askOverUdp(from: Namespace, to: Namespace, ip: string, questions = 50): Promise<void> {
-  const server = to.start(python('udp_answer.py', 53));
+  const server = to.start(python('udp_answer.py', QUESTION_PORT));
   await server.says('ready');
-  await from.run(python('udp_ask.py', ip, 53, questions));
+  await from.run(python('udp_ask.py', ip, QUESTION_PORT, questions));
   await server.stop();
 }
 

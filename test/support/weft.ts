@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { Client } from '../../src/api/client.ts';
 import type { DropReport, EndpointReport, FlowReport, NetworkReport, StatusReport } from '../../src/model/report.ts';
 import type { Lab, Namespace } from './lab.ts';
-import { attempt, Background, describe, monotonicMs, run, until, type Result } from './process.ts';
+import { attempt, type Background, describe, monotonicMs, run, until, type Result } from './process.ts';
 
 export type DatapathKind = StatusReport['datapath']['kind'];
 /** What every test of namespaces runs on. */

@@ -1,7 +1,10 @@
 /** What `tcpdump -vv`, which knows nothing of weft, makes of the frames on the underlay. */
+import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Lab, Namespace } from './lab.ts';
-import { run } from './process.ts';
+import { monotonicMs, run, until } from './process.ts';
+
+const SETTLED_MS = 200;
 
 /** One VXLAN datagram as tcpdump decodes it. */
 export interface DecodedDatagram {
@@ -21,13 +24,24 @@ export async function captureVxlan(
 ): Promise<DecodedDatagram[]> {
   const file = join(lab.directory, `underlay-${at.name}.pcap`);
   const capture = at.start([
-    ...['tcpdump', '-Z', 'root', '-U', '-n', '-i', ifname, '-c', String(count), '-w', file],
+    ...['tcpdump', '--immediate-mode', '-Z', 'root', '-U', '-n', '-i', ifname, '-c', String(count), '-w', file],
     ...['udp', 'dst', 'port', '4789'],
   ]);
   await capture.says('listening on');
   await action();
+  await settled(() => statSync(file).size);
   await capture.stop('SIGINT');
   return decode(await run(['tcpdump', '-vv', '-n', '-r', file]));
+}
+
+/** Waits until tcpdump has written what it had still to read. */
+async function settled(size: () => number): Promise<void> {
+  let last = { size: -1, atMs: 0 };
+  const isSettled = (): boolean => {
+    if (size() !== last.size) last = { size: size(), atMs: monotonicMs() };
+    return monotonicMs() - last.atMs > SETTLED_MS;
+  };
+  await until(isSettled, { timeoutMs: 5000, what: 'the end of the capture' });
 }
 
 /** Splits tcpdump's text into datagrams: each begins with a time of day. */
@@ -44,5 +58,5 @@ function decode(text: string): DecodedDatagram[] {
 
 /** Does tcpdump find a wrong checksum or length in it? */
 export function isDamaged({ outer, inner }: DecodedDatagram): boolean {
-  return /bad|incorrect|wrong|truncated|missing|invalid/i.test(`${outer}${inner}`);
+  return /\b(bad|incorrect|wrong|truncated|missing|invalid)\b/i.test(`${outer}${inner}`);
 }

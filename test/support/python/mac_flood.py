@@ -11,7 +11,7 @@ import struct
 import sys
 import time
 
-BURST = 50
+BURST = 100
 PAUSE_S = 0.010
 ETHERTYPE_LOCAL_EXPERIMENTAL = 0x88B5
 VXLAN_PORT = 4789

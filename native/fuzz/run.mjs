@@ -1,0 +1,87 @@
+/**
+ * `node native/fuzz/run.mjs [--seconds N]`: builds each libFuzzer target with
+ * clang in a temporary directory and runs it for N seconds (60), with ASan and
+ * UBSan. A finding is copied to the working directory and named; exit code 1.
+ */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+
+const { values } = parseArgs({ options: { seconds: { type: 'string', default: '60' } } });
+const seconds = Number(values.seconds);
+if (!Number.isInteger(seconds) || seconds < 1) {
+  console.error(`--seconds ${values.seconds}: a whole number of seconds, 1 or more`);
+  process.exit(2);
+}
+
+const native = fileURLToPath(new URL('..', import.meta.url));
+const core = ['datapath.cc', 'extract.cc', 'flow_cache.cc', 'pending.cc', 'io/tap.cc', 'io/underlay.cc'];
+const flags = ['-std=c++20', '-O1', '-g', '-fno-exceptions', '-fno-rtti', '-fsanitize=fuzzer,address,undefined', '-fno-sanitize-recover=all'];
+
+const hex = (text) => Buffer.from(text.replaceAll(' ', ''), 'hex');
+const ethernet = (type) => `020000000002 020000000001 ${type}`;
+const ip4 = (protocol, payload, fragment = '0000') =>
+  `${ethernet('0800')} 4500 ${(20 + hex(payload).length).toString(16).padStart(4, '0')} 0000 ${fragment} 40${protocol} 0000 0a000001 0a000002 ${payload}`;
+const ip6 = (next, payload) =>
+  `${ethernet('86dd')} 60000000 ${hex(payload).length.toString(16).padStart(4, '0')} ${next}ff fd${'00'.repeat(14)}01 fd${'00'.repeat(14)}02 ${payload}`;
+const udp = '00350035 0008 0000';
+/** One frame for each branch of extract: the fuzzer finds the rest from there. */
+const frames = [
+  `${ethernet('0806')} 0001 0800 06 04 0001 020000000001 0a000001 000000000000 0a000002`,
+  ip4('11', udp),
+  ip4('06', `00500051 00000000 00000000 5002 ffff 0000 0000`),
+  ip4('01', '0800 0000 0001 0001'),
+  ip4('11', udp, '2000'),
+  ip4('11', '0000', '0001'),
+  ip4('84', '00010002 00000000 00000000'),
+  ip6('11', udp),
+  ip6('00', `2c00 0502 00000000 1100 0000 00000001 ${udp}`),
+  ip6('33', `3c04 0000 ${'00'.repeat(20)} 1100 010400000000 ${udp}`),
+  ip6('3a', `8700 0000 00000000 fd${'00'.repeat(14)}02 0101 020000000001`),
+  ip6('3a', `8800 0000 60000000 fd${'00'.repeat(14)}02 0201 020000000001`),
+  ip6('3a', '8600 0000 40000000 00000000 00000000'),
+  `020000000002 020000000001 8100 0064 88a8 0065 0800`,
+  `${ethernet('0026')} 424203`,
+].map(hex);
+
+const targets = {
+  extract: { sources: ['extract.cc'], seeds: frames },
+  vxlan: { sources: core, seeds: frames.map((frame) => Buffer.concat([hex('0800000000000700'), frame])) },
+  vnet: {
+    sources: core,
+    seeds: frames.map((frame) => {
+      const one = Buffer.concat([Buffer.alloc(10), Buffer.of(frame.length), frame]);
+      return Buffer.concat([one, one, hex('02000000000000000000'), one.subarray(10)]);
+    }),
+  },
+};
+
+const directory = mkdtempSync(join(tmpdir(), 'weft-fuzz-'));
+let failed = false;
+try {
+  for (const [target, { sources, seeds }] of Object.entries(targets)) {
+    const program = join(directory, target);
+    const corpus = join(directory, `${target}-corpus`);
+    const findings = join(directory, `${target}-findings`);
+    mkdirSync(corpus);
+    mkdirSync(findings);
+    seeds.forEach((seed, index) => writeFileSync(join(corpus, `seed-${index}`), seed));
+    execFileSync('clang++', [...flags, `fuzz/${target}.cc`, ...sources, '-o', program], { cwd: native, stdio: 'inherit' });
+    console.log(`fuzzing ${target} for ${seconds} s`);
+    const args = [`-max_total_time=${seconds}`, '-max_len=4096', '-print_final_stats=1', '-verbosity=0', `-artifact_prefix=${findings}/`, corpus];
+    // Its own account is long: all of it is shown only when something was found.
+    const { status, stderr } = spawnSync(program, args, { stdio: ['ignore', 'inherit', 'pipe'], encoding: 'utf8', maxBuffer: 1 << 28 });
+    console.log(status === 0 ? /number_of_executed_units: *\d+/.exec(stderr)?.[0] : stderr);
+    for (const name of readdirSync(findings)) {
+      copyFileSync(join(findings, name), `${target}-${name}`);
+      console.error(`found: ${target}-${name}`);
+    }
+    if (status !== 0) failed = true;
+  }
+} finally {
+  rmSync(directory, { recursive: true, force: true });
+}
+process.exitCode = failed ? 1 : 0;

@@ -1,0 +1,354 @@
+// The core without threads, kernel or Node: each table against its naive twin,
+// and a datapath under random frames, in which no frame may be lost without a
+// reason. Prints what failed and exits 1.
+#include <string.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "../datapath.h"
+#include "../extract.h"
+#include "../vnet.h"
+#include "../vxlan.h"
+#include "check.h"
+
+using namespace weft;
+
+namespace {
+
+Action output(uint32_t port) { return Action{Op::output, {}, port, {}}; }
+
+Action encap(uint32_t vni) {
+  Action action = {Op::encap, {}, vni, {}};
+  action.address[15] = 9;
+  return action;
+}
+
+// A frame in memory of its own size, so that a sanitizer sees every byte too many.
+struct OwnedFrame {
+  explicit OwnedFrame(const std::vector<uint8_t>& bytes)
+      : storage(new uint8_t[kHeadroom + bytes.size()]) {
+    std::copy(bytes.begin(), bytes.end(), storage.get() + kHeadroom);
+    frame = {storage.get() + kHeadroom, static_cast<uint32_t>(bytes.size()), VnetHdr{}};
+  }
+  std::unique_ptr<uint8_t[]> storage;
+  Frame frame;
+};
+
+// UDP over IPv4 from 10.0.0.1:`from` to 10.0.0.2:53, with 4 bytes of padding behind.
+std::vector<uint8_t> udp4(uint16_t from, uint8_t mark = 0) {
+  std::vector<uint8_t> frame = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0};
+  const uint8_t packet[] = {0x45, 0, 0, 29, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
+                            static_cast<uint8_t>(from >> 8), static_cast<uint8_t>(from), 0, 53, 0, 9, 0, 0, mark};
+  frame.insert(frame.end(), packet, packet + sizeof packet);
+  frame.resize(frame.size() + 4);
+  return frame;
+}
+
+void test_slot_index() {
+  Random random("slot index");
+  SlotIndex index;
+  std::map<uint32_t, uint32_t> naive;  // slot → hash
+  for (int step = 0; step < 200000; ++step) {
+    const uint32_t slot = random.below(500);
+    // Few hashes, also at the end of the table: long probes, that wrap.
+    const uint32_t hash = random.chance(50) ? random.below(8) : UINT32_MAX - random.below(8);
+    const auto known = naive.find(slot);
+    if (known == naive.end()) {
+      index.insert(hash, slot);
+      naive[slot] = hash;
+    } else {
+      CHECK(index.find(known->second, [&](uint32_t one) { return one == slot; }) == slot);
+      index.erase(known->second, slot);
+      naive.erase(known);
+    }
+    CHECK(index.size() == naive.size());
+    if (step % 1000 != 0) continue;
+    for (uint32_t one = 0; one < 500; ++one) {
+      const auto at = naive.find(one);
+      const uint32_t found = index.find(at == naive.end() ? 3 : at->second, [&](uint32_t other) { return other == one; });
+      CHECK(found == (at == naive.end() ? SlotIndex::kNone : one));
+    }
+  }
+}
+
+void test_programs() {
+  Programs programs;
+  const Action flood[] = {output(1), output(2), encap(7)};
+  Program one = programs.intern(flood, 3);
+  Program same = programs.intern(flood, 3);
+  Program other = programs.intern(flood, 2);
+  CHECK(programs.size() == 2 && one.begin() == same.begin() && one.size() == 3 && other.size() == 2);
+  other = {};
+  CHECK(programs.size() == 1);
+  one = std::move(same);
+  CHECK(programs.size() == 1 && one.begin()[1].argument == 2);
+  one = {};
+  CHECK(programs.size() == 0);
+
+  CHECK(actions_valid(flood, 3) && !actions_valid(flood, 0));
+  const Action drop = {Op::drop, {}, static_cast<uint32_t>(kReasons), {}};
+  CHECK(!actions_valid(&drop, 1));
+  const Action consume = {Op::consume, {}, 0, {}};
+  const Action mixed[] = {consume, output(1)};
+  CHECK(actions_valid(&consume, 1) && !actions_valid(mixed, 2));
+  const Action unknown = {Op(9), {}, 0, {}};
+  CHECK(!actions_valid(&unknown, 1));
+}
+
+// The flow cache as a list, searched in the order of its masks.
+struct NaiveCache {
+  struct Entry {
+    Words key, mask;
+    uint32_t id, argument;
+    uint64_t packets;
+  };
+  size_t limit;
+  std::vector<Words> masks;
+  std::vector<Entry> entries;
+
+  static bool covers(const Entry& entry, const Words& key) {
+    for (size_t i = 0; i < kKeyWords; ++i) {
+      if ((key.at[i] & entry.mask.at[i]) != entry.key.at[i]) return false;
+    }
+    return true;
+  }
+  Entry* lookup(const Words& key) {
+    for (const Words& mask : masks) {
+      for (Entry& entry : entries) {
+        if (entry.mask == mask && covers(entry, key)) return &entry;
+      }
+    }
+    return nullptr;
+  }
+  bool put(uint32_t id, const Words& key, const Words& mask, uint32_t argument) {
+    for (Entry& entry : entries) {
+      if (entry.id != id) continue;
+      entry.argument = argument;
+      return true;
+    }
+    for (Entry& entry : entries) {
+      if (entry.mask != mask || !covers(entry, key)) continue;
+      entry.id = id;
+      entry.argument = argument;
+      entry.packets = 0;
+      return true;
+    }
+    const bool new_mask = std::find(masks.begin(), masks.end(), mask) == masks.end();
+    if (entries.size() >= limit || (new_mask && masks.size() >= kMaskLimit)) return false;
+    if (new_mask) masks.push_back(mask);
+    Entry entry = {key, mask, id, argument, 0};
+    for (size_t i = 0; i < kKeyWords; ++i) entry.key.at[i] &= mask.at[i];
+    entries.push_back(entry);
+    return true;
+  }
+  void erase(uint32_t id) {
+    const auto at = std::find_if(entries.begin(), entries.end(), [&](const Entry& entry) { return entry.id == id; });
+    if (at == entries.end()) return;
+    const Words mask = at->mask;
+    entries.erase(at);
+    if (std::none_of(entries.begin(), entries.end(), [&](const Entry& entry) { return entry.mask == mask; })) {
+      std::erase(masks, mask);
+    }
+  }
+};
+
+void test_flow_cache() {
+  Random random("flow cache");
+  const auto few = [&random] {  // words that are often equal
+    Words words = {};
+    for (uint64_t& word : words.at) word = random.chance(30) ? random.below(3) * 0x0100000000000001u : 0;
+    return words;
+  };
+  std::vector<Words> masks(80);
+  for (Words& mask : masks) {
+    for (uint64_t& word : mask.at) word = random.chance(20) ? UINT64_MAX : random.chance(10) ? 0xff : 0;
+  }
+  for (size_t limit : {5u, 60u, 3000u}) {
+    Programs programs;
+    FlowCache cache(limit, 42);
+    NaiveCache naive = {limit, {}, {}};
+    for (int step = 0; step < 20000; ++step) {
+      const Words key = few();
+      const uint32_t id = random.below(400);
+      if (random.chance(20)) {
+        const Words& mask = masks[random.below(static_cast<uint32_t>(masks.size()))];
+        const Action action = output(random.below(5));
+        const bool put = cache.put(id, key, mask, programs.intern(&action, 1), step);
+        CHECK(put == naive.put(id, key, mask, action.argument));
+      } else if (random.chance(20)) {
+        cache.erase(id);
+        naive.erase(id);
+      } else {
+        Flow* flow = cache.lookup(key);
+        NaiveCache::Entry* entry = naive.lookup(key);
+        CHECK(!flow == !entry);
+        if (!flow) continue;
+        CHECK(flow->id == entry->id && flow->program.begin()->argument == entry->argument);
+        CHECK(++flow->packets == ++entry->packets);
+      }
+      CHECK(cache.flows() == naive.entries.size() && cache.masks() == naive.masks.size());
+    }
+    std::set<uint32_t> dumped;
+    for (uint32_t from = 0; from != SlotIndex::kNone;) {
+      from = cache.dump(from, 7, [&](const Flow& flow) { CHECK(dumped.insert(flow.id).second); });
+    }
+    CHECK(dumped.size() == naive.entries.size());
+    while (!naive.entries.empty()) {
+      const uint32_t id = naive.entries.back().id;
+      cache.erase(id);
+      naive.erase(id);
+    }
+    CHECK(cache.flows() == 0 && cache.masks() == 0 && programs.size() == 0);
+  }
+}
+
+void test_pending() {
+  PendingTable pending(7, 3);
+  OwnedFrame frame(udp4(1));
+  Key key = {};
+  CHECK(pending.find(Words::of(key)) == PendingTable::kNone);
+  CHECK(pending.open(1, key, frame.frame) == kNoDrop);
+  const uint32_t handle = pending.find(Words::of(key));
+  for (size_t i = 1; i < kParkedPerFlow; ++i) {
+    frame.frame.data[42] = static_cast<uint8_t>(i);
+    CHECK(pending.park(handle, frame.frame) == kNoDrop);
+  }
+  CHECK(pending.park(handle, frame.frame) == Reason::upcall_parked_full && pending.held() == kParkedPerFlow);
+  UpcallRecord upcall[2];
+  CHECK(pending.take_upcalls(upcall, 2) == 1 && pending.take_upcalls(upcall, 2) == 0 && !pending.upcalls_wait());
+  CHECK(upcall[0].token < 9007199254740992.0 && upcall[0].length == frame.frame.length);
+  const auto token = static_cast<Token>(upcall[0].token);
+  CHECK(pending.release(token + 1).count == 0 && pending.release(token + (1u << 20)).count == 0);
+  const auto released = pending.release(token);
+  CHECK(released.count == kParkedPerFlow && released.port == 1);
+  for (size_t i = 0; i < released.count; ++i) CHECK(released.frames[i].frame().data[42] == i);
+  CHECK(pending.release(token).count == 0 && pending.held() == 0);
+  CHECK(pending.find(Words::of(key)) == PendingTable::kNone);
+
+  // The slot is used again: the old token stays stale.
+  CHECK(pending.open(1, key, frame.frame) == kNoDrop && pending.release(token).count == 0 && pending.drop_port(1) == 1);
+  CHECK(!pending.upcalls_wait() && pending.held() == 0);
+
+  for (uint32_t i = 0; i < kPendingPerPort + 3; ++i) {
+    store32(key.tun_vni, i);
+    CHECK(pending.open(2, key, frame.frame) == (i < kPendingPerPort ? kNoDrop : Reason::upcall_queue_full));
+  }
+  store32(key.tun_vni, 1u << 20);
+  CHECK(pending.open(3, key, frame.frame) == kNoDrop);
+  CHECK(pending.drop_port(2) == kPendingPerPort && pending.drop_port(3) == 1);
+}
+
+void test_vxlan_and_vnet() {
+  OwnedFrame owned(udp4(5));
+  const Frame payload = vxlan_encap(owned.frame, 0xabcdef);
+  CHECK(memcmp(payload.data, "\x08\0\0\0\xab\xcd\xef\0", 8) == 0 && payload.length == owned.frame.length + 8);
+  Frame inner = payload;
+  uint32_t vni = 0;
+  CHECK(vxlan_decap(&inner, &vni) && vni == 0xabcdef && inner.data == owned.frame.data);
+  Frame cut = payload;
+  cut.length = kVxlanBytes + kEthernetBytes - 1;
+  CHECK(!vxlan_decap(&cut, &vni));
+  payload.data[0] = 0xf7;
+  cut = payload;
+  CHECK(!vxlan_decap(&cut, &vni) && cut.data == payload.data);
+
+  Frame frame = owned.frame;
+  frame.vnet = {2, 0, 34, 9, 9, 9};
+  CHECK(vnet_accept(&frame) && frame.vnet.flags == 0 && frame.vnet.csum_start == 0);
+  frame.vnet = {1, 0, 0, 0, 0, 0};
+  CHECK(!vnet_accept(&frame));
+  frame.vnet = {0, 1, 0, 0, 0, 0};
+  CHECK(!vnet_accept(&frame));
+}
+
+void check_conservation(const Datapath& datapath) {
+  const Counters& c = datapath.counters();
+  uint64_t drops = 0;
+  for (uint64_t count : c.drops) drops += count;
+  CHECK(c.rx + c.originated + c.copies + c.segments == c.tx + c.consumed + c.coalesced + drops + datapath.held());
+}
+
+void add_port(Datapath* datapath, uint16_t number, PortKind kind) {
+  auto port = std::make_unique<Port>();
+  port->number = number;
+  port->kind = kind;
+  port->local[15] = 1;
+  CHECK(datapath->add_port(std::move(port)) == 0);
+}
+
+// Answers upcalls with random flows and actions, sometimes late, sometimes never.
+void test_datapath() {
+  Random random("datapath");
+  uint64_t transmitted = 0;
+  MemoryHooks hooks;
+  hooks.transmit = [&](uint16_t, const Frame& frame) { transmitted += frame.length > 0; };
+  hooks.transmit_datagram = [&](uint16_t, const uint8_t*, uint32_t, const Frame& payload) {
+    transmitted += payload.length > kVxlanBytes;
+  };
+  Datapath datapath(50, 1, hooks);
+  for (uint16_t port = 1; port <= 3; ++port) add_port(&datapath, port, PortKind::memory);
+  add_port(&datapath, 4, PortKind::memory_vxlan);
+  std::vector<uint32_t> ids;
+  uint32_t last_id = 0;
+  for (int step = 0; step < 100000; ++step) {
+    std::vector<uint8_t> bytes = udp4(static_cast<uint16_t>(random.below(40)));
+    if (random.chance(20)) bytes[random.below(static_cast<uint32_t>(bytes.size()))] ^= 1u << random.below(8);
+    if (random.chance(5)) bytes.resize(random.below(static_cast<uint32_t>(bytes.size()) + 1));
+    const bool tunnel = random.chance(20);
+    if (tunnel) bytes.insert(bytes.begin(), {8, 0, 0, 0, 0, 0, static_cast<uint8_t>(random.below(2)), 0});
+    OwnedFrame owned(bytes);
+    if (random.chance(2)) owned.frame.vnet.gso_type = 1;
+    datapath.set_now(step);
+    uint8_t source[16] = {};
+    source[15] = static_cast<uint8_t>(random.below(3));
+    if (tunnel) {
+      datapath.receive_datagram(4, source, owned.frame);
+    } else {
+      datapath.receive(static_cast<uint16_t>(1 + random.below(3)), owned.frame);
+    }
+    const Action actions[] = {output(1 + random.below(5)), encap(random.below(100)), output(1 + random.below(3))};
+    const size_t count = 1 + random.below(3);
+    if (random.chance(1)) datapath.originate(owned.frame, actions, count);
+    if (random.chance(10)) datapath.flow_del(last_id - random.below(60));
+    if (random.chance(1) && random.chance(5)) {
+      CHECK(datapath.take_port(2));
+      add_port(&datapath, 2, PortKind::memory);
+    }
+    if (!random.chance(30)) continue;
+    UpcallRecord upcalls[8];
+    const size_t taken = datapath.take_upcalls(upcalls, 1 + random.below(8));
+    for (size_t i = 0; i < taken; ++i) {
+      if (random.chance(70)) {
+        Key mask = {};
+        memset(mask.in_port, 0xff, sizeof mask.in_port);
+        if (random.chance(80)) memset(mask.l4_src, 0xff, 2);
+        datapath.flow_put(++last_id, Words::of(upcalls[i].key), Words::of(mask), actions, count);
+      }
+      if (random.chance(98)) datapath.execute(static_cast<Token>(upcalls[i].token), actions, count);
+    }
+    check_conservation(datapath);
+  }
+  CHECK(datapath.counters().tx == transmitted && transmitted > 10000);
+  CHECK(datapath.counters().upcalls > 1000);
+  for (uint16_t number : datapath.port_numbers()) datapath.take_port(number);
+  CHECK(datapath.held() == 0);
+  check_conservation(datapath);
+}
+
+}  // namespace
+
+int main() {
+  test_slot_index();
+  test_programs();
+  test_flow_cache();
+  test_pending();
+  test_vxlan_and_vnet();
+  test_datapath();
+  printf("core_test: ok\n");
+}

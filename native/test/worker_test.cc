@@ -1,0 +1,194 @@
+// A worker with its thread, held against the controlling thread: frames come in
+// by the underlay at full speed while flows, ports, mirror and counters change.
+// Mostly for the thread sanitizer. Needs root; works in a namespace of its own.
+//
+//   flood ──UDP──► 127.0.0.1 worker: VXLAN port ──encap──► 127.0.0.2 sink
+//                             └ controlling thread: this one
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "../worker.h"
+#include "check.h"
+
+using namespace weft;
+
+namespace {
+
+constexpr uint16_t kL4Port = 4789;
+
+void loopback_up() {
+  const int fd = socket(AF_INET, SOCK_DGRAM, 0);
+  ifreq request = {};
+  strcpy(request.ifr_name, "lo");
+  CHECK(ioctl(fd, SIOCGIFFLAGS, &request) == 0);
+  request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_UP);
+  CHECK(ioctl(fd, SIOCSIFFLAGS, &request) == 0);
+  close(fd);
+}
+
+sockaddr_in address(uint8_t host, uint16_t port) {
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  address.sin_addr.s_addr = htonl(0x7f000000u | host);
+  return address;
+}
+
+int udp_socket(uint8_t host, uint16_t port) {
+  const int fd = socket(AF_INET, SOCK_DGRAM, 0);
+  const sockaddr_in local = address(host, port);
+  CHECK(bind(fd, reinterpret_cast<const sockaddr*>(&local), sizeof local) == 0);
+  return fd;
+}
+
+void mapped(uint8_t out[16], uint8_t host) {
+  const uint8_t bytes[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, host};
+  memcpy(out, bytes, 16);
+}
+
+Action encap_to(uint8_t host) {
+  Action action = {Op::encap, {}, 7, {}};
+  mapped(action.address, host);
+  return action;
+}
+
+// VXLAN with an inner Ethernet frame, whose source MAC ends in `flow`.
+struct Datagram {
+  uint8_t bytes[8 + 60] = {8, 0, 0, 0, 0, 0, 5, 0, 2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 0, 0x12, 0x34};
+  explicit Datagram(uint16_t flow) {
+    bytes[18] = static_cast<uint8_t>(flow >> 8);
+    bytes[19] = static_cast<uint8_t>(flow);
+  }
+};
+
+class Flood {
+ public:
+  Flood() : thread_([this] { run(); }) {}
+  ~Flood() {
+    stop_ = true;
+    thread_.join();
+  }
+
+ private:
+  void run() {
+    const int fd = udp_socket(3, 0);
+    const sockaddr_in to = address(1, kL4Port);
+    for (uint16_t i = 0; !stop_; ++i) {
+      const Datagram datagram(i % 500);
+      // Refused while the port is not there.
+      (void)!sendto(fd, datagram.bytes, sizeof datagram.bytes, 0, reinterpret_cast<const sockaddr*>(&to), sizeof to);
+    }
+    close(fd);
+  }
+  std::atomic<bool> stop_ = false;
+  std::thread thread_;
+};
+
+void check_conservation(Worker& worker) {
+  worker.with([](Datapath& datapath) {
+    const Counters& c = datapath.counters();
+    uint64_t drops = 0;
+    for (uint64_t count : c.drops) drops += count;
+    CHECK(c.rx + c.originated + c.copies + c.segments == c.tx + c.consumed + c.coalesced + drops + datapath.held());
+  });
+}
+
+void test_under_load() {
+  std::atomic<uint64_t> wakes = 0;
+  Worker worker(
+      Worker::Mode::threaded, 300, 1, {},
+      [&wakes] {
+        wakes.fetch_add(1);
+        wakes.notify_one();
+      });
+  CHECK(worker.start() == 0);
+  worker.set_clock(1e6);
+  uint8_t local[16];
+  mapped(local, 1);
+  const int sink = udp_socket(2, kL4Port);
+  Flood flood;
+  const Action actions[] = {encap_to(2), encap_to(2)};
+  uint32_t last_id = 0;
+  uint64_t upcalls = 0;
+  for (int round = 0; round < 6; ++round) {
+    CHECK(worker.add_vxlan(1, local, kL4Port) == 0);
+    CHECK(worker.add_vxlan(2, local, kL4Port) == -EADDRINUSE);
+    for (uint64_t before = upcalls; upcalls < before + 2000;) {
+      const uint64_t seen = wakes.load();
+      UpcallRecord records[kUpcallBatch];
+      const Worker::Waiting waiting = worker.take_waiting(records, kUpcallBatch);
+      upcalls += waiting.upcalls;
+      for (size_t i = 0; i < waiting.upcalls; ++i) {
+        Key mask = {};
+        memset(mask.in_port, 0xff, 4);
+        memset(mask.eth_src, 0xff, 6);
+        worker.with([&](Datapath& datapath) {
+          datapath.flow_put(++last_id, Words::of(records[i].key), Words::of(mask), actions, 1);
+          datapath.execute(static_cast<Token>(records[i].token), actions, 2);
+          datapath.flow_del(last_id - 100);
+        });
+      }
+      worker.with([&](Datapath& datapath) { round % 2 ? datapath.mirror().start(1, 50) : datapath.mirror().stop(); });
+      check_conservation(worker);
+      if (waiting.upcalls < kUpcallBatch) wakes.wait(seen);
+    }
+    CHECK(worker.remove_port(1, true) == 0 && worker.remove_port(1, true) == 0);
+    worker.with([](Datapath& datapath) { CHECK(datapath.held() == 0 && !datapath.upcalls_wait()); });
+    check_conservation(worker);
+  }
+  worker.with([](Datapath& datapath) {
+    datapath.flows().dump(0, 1000, [](const Flow& flow) { CHECK(flow.last_used_ms >= 1e6 && flow.last_used_ms < 2e6); });
+    CHECK(datapath.counters().tx > 2000);
+  });
+  CHECK(worker.add_vxlan(1, local, kL4Port) == 0);
+  worker.close();
+  check_conservation(worker);
+  CHECK(worker.add_vxlan(1, local, kL4Port) == -EBADF);
+  close(sink);
+}
+
+// Taken by the controlling thread again and again, the turn still goes round.
+void test_turns() {
+  Turn turn;
+  uint64_t guarded = 0;
+  std::atomic<bool> stop = false;
+  std::thread worker([&] {
+    turn.begin();
+    while (!stop) {
+      ++guarded;
+      if (turn.wanted()) turn.yield();
+    }
+    turn.end();
+  });
+  for (uint64_t i = 0, last = 0; i < 2000; ++i) {
+    std::lock_guard guard(turn);
+    CHECK(guarded >= last);
+    last = ++guarded;
+  }
+  stop = true;
+  worker.join();
+}
+
+}  // namespace
+
+int main() {
+  if (geteuid() != 0) {
+    fprintf(stderr, "worker_test needs root\n");
+    return 1;
+  }
+  CHECK(unshare(CLONE_NEWNET) == 0);
+  loopback_up();
+  test_turns();
+  test_under_load();
+  printf("worker_test: ok\n");
+}

@@ -1,0 +1,161 @@
+/** Configuration: defaults, the file, the options that win, and the line about what is refused. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { hostname, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { loadConfig, type ConfigOptions } from '../src/config.ts';
+
+const directory = mkdtempSync(join(tmpdir(), `weft-config-${process.pid}-`));
+t.teardown(() => rmSync(directory, { recursive: true }));
+const path = join(directory, 'weft.yaml');
+
+function file(text: string): string {
+  writeFileSync(path, text);
+  return path;
+}
+
+function refuses(t: Test, options: ConfigOptions, message: string | RegExp): void {
+  let found = 'accepted';
+  try {
+    loadConfig(options);
+  } catch (error) {
+    const { code, message } = error as { code?: string; message: string };
+    found = code === 'invalid' || code === 'usage' ? message : `${code}: ${message}`;
+  }
+  if (typeof message === 'string') t.equal(found, message);
+  else t.match(found, message);
+  t.notMatch(found, '\n', 'one line');
+}
+
+const refusesFile = (t: Test, text: string, message: string) =>
+  refuses(t, { config: file(text) }, `${path}:${message}`);
+
+t.test('defaults', async (t) => {
+  const { host, ...rest } = loadConfig({});
+  t.match(host, /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/);
+  t.match(hostname().toLowerCase(), host.slice(0, 1), 'made of the host name');
+  t.match(rest, {
+    underlay: undefined,
+    peers: [],
+    state: '/var/lib/weft',
+    datapath: 'native',
+    flowLimit: 200_000,
+    fdbQuota: 2048,
+    fdbAgeingMs: 300_000,
+    flowIdleMs: 10_000,
+  });
+  for (const empty of ['', '# nothing\n', '{}', '---\n'])
+    t.same(loadConfig({ config: file(empty) }), { host, ...rest });
+});
+
+t.test('the file, and the options that win over it', async (t) => {
+  const config = file(`
+host: a
+underlay: 192.0.2.1
+peers: [192.0.2.2, 192.0.2.3]
+store: embedded
+state: /srv/weft
+datapath: reference
+flowLimit: 1000
+fdbQuota: 64
+fdbAgeingMs: 60000
+flowIdleMs: 5000
+`);
+  const fromFile = {
+    host: 'a',
+    underlay: '192.0.2.1',
+    peers: ['192.0.2.2', '192.0.2.3'],
+    state: '/srv/weft',
+    datapath: 'reference',
+    flowLimit: 1000,
+    fdbQuota: 64,
+    fdbAgeingMs: 60_000,
+    flowIdleMs: 5000,
+  };
+  t.match(loadConfig({ config }), fromFile);
+  const options = {
+    host: 'b',
+    underlay: 'FD00::0:1',
+    peer: ['fd00::2'],
+    store: 'embedded',
+    state: 'below',
+    datapath: 'native',
+  };
+  t.match(loadConfig({ config, ...options }), {
+    ...fromFile,
+    host: 'b',
+    underlay: 'fd00::1',
+    peers: ['fd00::2'],
+    state: join(process.cwd(), 'below'),
+    datapath: 'native',
+  });
+  t.match(loadConfig({ peer: ['192.0.2.2'] }), { underlay: undefined, peers: ['192.0.2.2'] }, 'the kernel chooses');
+  t.match(loadConfig({ underlay: '127.0.0.1', peer: ['127.0.0.2'] }), { peers: ['127.0.0.2'] }, 'on the loopback');
+});
+
+t.test('a field of the file is refused with its place', async (t) => {
+  const ip = 'is not an IPv4 or IPv6 address';
+  refusesFile(
+    t,
+    'host: A b\n',
+    '1:7: host: "A b" is not a name: 1 to 63 lower-case letters, digits and "-", a letter or digit at both ends',
+  );
+  refusesFile(t, 'host: a\nunderlay: eth0\n', `2:11: underlay: "eth0" ${ip}`);
+  refusesFile(t, 'peers:\n  - 192.0.2.2\n  - right\n', `3:5: peers[1]: "right" ${ip}`);
+  refusesFile(t, 'peers: 192.0.2.2\n', '1:8: peers: "192.0.2.2" is not accepted: a list is expected');
+  refusesFile(t, 'peers: [224.0.0.1]\n', '1:9: peers[0]: "224.0.0.1" is multicast: a unicast address is accepted');
+  refusesFile(t, 'datapath: kernel\n', '1:11: datapath: "kernel" is not accepted: accepted are "native", "reference"');
+  refusesFile(t, 'flowLimit: 0\n', '1:12: flowLimit: 0 is not accepted: a number of flows, 1 to 4194304');
+  refusesFile(t, 'fdbQuota: many\n', '1:11: fdbQuota: "many" is not accepted: a number of MAC addresses, 1 to 1048576');
+  refusesFile(t, 'fdbAgeingMs: 1.5\n', '1:14: fdbAgeingMs: 1.5 is not accepted: milliseconds, 1000 to 86400000');
+  refusesFile(t, 'flowIdleMs: 10\n', '1:13: flowIdleMs: 10 is not accepted: milliseconds, 1000 to 3600000');
+  refusesFile(t, 'state: below\n', '1:8: state: "below" is not accepted: an absolute path is expected');
+  refuses(
+    t,
+    { config: file('a: 1\nhost: a\n') },
+    /:1:1: a is not supported here: accepted are host, underlay, peers, /,
+  );
+  refuses(
+    t,
+    { config: file('store: etcd://127.0.0.1:2379\n') },
+    /:1:8: store: "etcd:\/\/127\.0\.0\.1:2379" is not .*"embedded"/,
+  );
+  refusesFile(t, 'host: a\nhost: b\n', '2:1: Map keys must be unique');
+  refusesFile(t, '- a\n', '1:1: a map of fields is expected');
+  refusesFile(t, 'host: a\n---\nhost: b\n', '3:1: a configuration is one document');
+  refuses(t, { config: file('host: [a\n') }, /weft\.yaml:\d+:\d+: /);
+  refuses(t, { config: join(directory, 'none.yaml') }, /none\.yaml" cannot be read: ENOENT/);
+  refuses(t, { config: directory }, /cannot be read: EISDIR/);
+});
+
+t.test('an option is refused by its name', async (t) => {
+  refuses(t, { host: 'A' }, /^--host: "A" is not a name/);
+  refuses(t, { underlay: 'eth0' }, /^--underlay: "eth0" is not an IPv4 or IPv6 address$/);
+  refuses(t, { underlay: '0.0.0.0' }, /^--underlay: "0\.0\.0\.0" is unspecified: a unicast address is accepted$/);
+  refuses(t, { underlay: 'fe80::1' }, /^--underlay: "fe80::1" is link-local/);
+  refuses(t, { peer: ['192.0.2.2', 'right'] }, /^--peer: "right" is not an IPv4 or IPv6 address$/);
+  refuses(t, { datapath: 'kernel' }, /^--datapath: "kernel" is not accepted: accepted are "native", "reference"$/);
+  refuses(t, { store: 'redis://' }, /^--store: "redis:\/\/" is not .*"embedded"/);
+  refuses(t, { store: 'etcd://127.0.0.1:2379' }, /^--store: "etcd:.*"embedded".* not supported by this version$/);
+  refuses(t, { state: '' }, /^--state: "" is not accepted/);
+});
+
+t.test('peers belong to the underlay, and are others', async (t) => {
+  const own = 'is the address of this host itself (underlay): a peer is another host';
+  refuses(t, { underlay: '192.0.2.1', peer: ['192.0.2.2', '192.0.2.1'] }, `--peer: "192.0.2.1" ${own}`);
+  refuses(t, { underlay: 'fd00::1', peer: ['fd00:0::1'] }, `--peer: "fd00::1" ${own}`);
+  refuses(t, { peer: ['192.0.2.2', '192.0.2.2'] }, '--peer: "192.0.2.2" is given twice');
+  refuses(
+    t,
+    { underlay: '192.0.2.1', peer: ['fd00::2'] },
+    '--peer: "fd00::2" is not of the family of the underlay, 192.0.2.1: one underlay is IPv4 or IPv6',
+  );
+  refuses(t, { peer: ['fd00::2', '192.0.2.2'] }, /"192\.0\.2\.2" is not of the family of the first peer, fd00::2/);
+  refusesFile(t, 'underlay: 192.0.2.1\npeers: [192.0.2.1]\n', `2:9: peers[0]: "192.0.2.1" ${own}`);
+  refuses(t, { config: file('underlay: 192.0.2.1'), peer: ['192.0.2.1'] }, `--peer: "192.0.2.1" ${own}`);
+  refuses(
+    t,
+    { config: file('peers: [192.0.2.1]'), underlay: '192.0.2.1' },
+    /weft\.yaml:1:9: peers\[0\]: "192\.0\.2\.1" is/,
+  );
+});

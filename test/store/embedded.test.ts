@@ -1,0 +1,293 @@
+/** The embedded store: what was acknowledged is there after anything; what is damaged is refused and left alone. */
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import t, { type Test } from 'tap';
+import { WeftError } from '../../src/error.ts';
+import { openEmbeddedStore } from '../../src/store/embedded.ts';
+import { decode, encodeRecord } from '../../src/store/journal.ts';
+import type { Store } from '../../src/store/store.ts';
+import { Background, until } from '../support/process.ts';
+
+// Many processes are started, one after the other.
+t.setTimeout(150_000);
+
+const OPEN_LIMIT_MS = 20;
+const writer = fileURLToPath(new URL('store.process.ts', import.meta.url));
+
+function temporary(t: Test): string {
+  const directory = mkdtempSync(join(tmpdir(), `weft-store-${process.pid}-`));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  return join(directory, 'state');
+}
+
+async function open(directory: string): Promise<{ store: Store; warnings: string[] }> {
+  const warnings: string[] = [];
+  return { store: await openEmbeddedStore({ directory, onWarning: (message) => warnings.push(message) }), warnings };
+}
+
+async function refusal(step: Promise<unknown>): Promise<WeftError> {
+  try {
+    await step;
+  } catch (error) {
+    if (error instanceof WeftError) return error;
+    throw error;
+  }
+  throw new Error('it was accepted');
+}
+
+/** Puts keys `k/0` … one after the other, so that each is a record. */
+async function fill(directory: string, count: number): Promise<void> {
+  const { store } = await open(directory);
+  for (let i = 0; i < count; i++) await store.transact({ put: [{ key: `k/${i}`, value: { i, text: 'é\n' } }] });
+  await store.close();
+}
+
+t.test('entries, revisions, expectations', async (t) => {
+  const directory = temporary(t);
+  const { store } = await open(directory);
+  t.equal(statSync(directory).mode & 0o777, 0o700);
+  const value = { subnets: ['10.0.0.0/24'] };
+  await store.transact({
+    expect: [{ key: 'n/b', revision: 0 }],
+    put: [
+      { key: 'n/b', value },
+      { key: 'n/a', value: 1 },
+      { key: 'm', value: null },
+    ],
+  });
+  value.subnets.push('changed afterwards');
+  t.same(
+    (await store.list('n/')).map(({ key, value }) => [key, value]),
+    [
+      ['n/a', 1],
+      ['n/b', { subnets: ['10.0.0.0/24'] }],
+    ],
+  );
+  const before = (await store.get('n/b'))!;
+  t.throws(() => (before.value as string[]).push('x'), 'entries are frozen');
+
+  const stale = await refusal(
+    store.transact({ expect: [{ key: 'n/b', revision: 0 }], put: [{ key: 'z', value: 1 }], delete: ['n/a'] }),
+  );
+  t.equal(stale.code, 'conflict');
+  t.match(stale.message, '"n/b"');
+  t.equal(await store.get('z'), undefined, 'nothing of it is done');
+  t.ok(await store.get('n/a'));
+
+  const race = await Promise.allSettled(
+    [1, 2, 3].map((value) =>
+      store.transact({ expect: [{ key: 'n/b', revision: before.revision }], put: [{ key: 'n/b', value }] }),
+    ),
+  );
+  t.same(
+    race.map(({ status }) => status),
+    ['fulfilled', 'rejected', 'rejected'],
+  );
+  await store.transact({ delete: ['n/a', 'nothing'] });
+  t.equal((await refusal(store.transact({ put: [{ key: 'k', value: 1 }], delete: ['k'] }))).code, 'internal');
+  await store.close();
+  t.equal((await refusal(store.transact({ put: [{ key: 'late', value: 1 }] }))).code, 'conflict');
+
+  const again = await open(directory);
+  t.same(
+    (await again.store.list('')).map(({ key, value }) => [key, value]),
+    [
+      ['m', null],
+      ['n/b', 1],
+    ],
+  );
+  t.same(again.warnings, []);
+  await again.store.close();
+  await again.store.close();
+});
+
+t.test('transactions that wait together are one record', async (t) => {
+  const directory = temporary(t);
+  const { store } = await open(directory);
+  await Promise.all(Array.from({ length: 500 }, (_, i) => store.transact({ put: [{ key: `k${i}`, value: i }] })));
+  await store.close();
+  const bytes = readFileSync(join(directory, 'journal'));
+  const lines = bytes.toString().split('\n').length - 1;
+  t.ok(lines <= 5, `${lines} lines`);
+  const decoded = decode(bytes);
+  t.equal(decoded.kind === 'sound' && decoded.transactions.length, 500);
+});
+
+t.test('a record that is cut at any byte is dropped, with a warning; the rest goes on', async (t) => {
+  const directory = temporary(t);
+  await fill(directory, 4);
+  const path = join(directory, 'journal');
+  const whole = readFileSync(path);
+  const lastStart = whole.lastIndexOf(10, whole.length - 2) + 1;
+  for (let length = lastStart; length < whole.length; length++) {
+    writeFileSync(path, whole.subarray(0, length));
+    const { store, warnings } = await open(directory);
+    const keys = (await store.list('')).map(({ key }) => key);
+    await store.transact({ put: [{ key: 'after', value: length }] });
+    await store.close();
+    const reopened = await open(directory);
+    const isAfter = (await reopened.store.get('after'))?.value === length;
+    await reopened.store.close();
+    const isTorn = length > lastStart;
+    if (keys.join() !== 'k/0,k/1,k/2' || warnings.length !== (isTorn ? 1 : 0) || !isAfter || reopened.warnings.length) {
+      t.fail(`cut at ${length}: ${keys.join()}; ${warnings.join()}`);
+    }
+  }
+  t.ok(whole.length - lastStart > 50, 'there were bytes to cut');
+});
+
+t.test('a changed byte is damage, unless it is in the last record', async (t) => {
+  const directory = temporary(t);
+  await fill(directory, 4);
+  const whole = readFileSync(join(directory, 'journal'));
+  const lastStart = whole.lastIndexOf(10, whole.length - 2) + 1;
+  let refused = 0;
+  for (let at = 0; at < whole.length; at++) {
+    for (const flip of [1, 0x80, whole[at]! ^ 10]) {
+      if (flip === 0) continue;
+      const bytes = Buffer.from(whole);
+      bytes[at]! ^= flip;
+      const decoded = decode(bytes);
+      if (at >= lastStart) {
+        // A line feed in its middle is what no torn write leaves.
+        const isSplit = bytes[at] === 10 && at < whole.length - 1;
+        const isDropped = decoded.kind === 'sound' && decoded.lengthBytes === lastStart;
+        t.ok(isSplit ? decoded.kind === 'damaged' : isDropped, `byte ${at} of the last record`);
+      } else if (decoded.kind === 'damaged' && decoded.atByte <= at) refused++;
+      else t.fail(`byte ${at} ^ ${flip}: ${JSON.stringify(decoded).slice(0, 200)}`);
+    }
+  }
+  t.ok(refused > lastStart * 2, `${refused} refused`);
+
+  const lines = whole.toString('latin1').split(/(?<=\n)/);
+  for (const missing of [0, 1, 2, 3, 4]) {
+    const text = lines.filter((_, index) => index !== missing).join('');
+    t.equal(decode(Buffer.from(text, 'latin1')).kind, 'damaged', `without line ${missing + 1}`);
+  }
+  t.equal(decode(Buffer.alloc(0)).kind, 'damaged');
+});
+
+t.test('what is damaged or newer is refused in one line, and not touched', async (t) => {
+  const directory = temporary(t);
+  await fill(directory, 3);
+  const path = join(directory, 'journal');
+  const whole = readFileSync(path);
+  const headerEnd = whole.indexOf(10) + 1;
+  for (const [bytes, message] of [
+    [
+      Buffer.concat([whole.subarray(0, headerEnd), Buffer.from('x'), whole.subarray(headerEnd)]),
+      `state directory ${directory}: journal is damaged at byte ${headerEnd}: restore it from a backup, or move it away to start empty`,
+    ],
+    [
+      Buffer.concat([encodeRecord({ file: 'weft journal', format: 2 }), Buffer.from('what the future brings')]),
+      `state directory ${directory} was written by a newer version of weft (format 2, this one reads 1)`,
+    ],
+  ] as const) {
+    writeFileSync(path, bytes);
+    const error = await refusal(open(directory));
+    t.equal(error.code, 'state');
+    t.equal(error.message, message);
+    t.same(readFileSync(path), bytes);
+    t.notOk(existsSync(join(directory, 'pid')));
+  }
+  writeFileSync(path, whole);
+  const { store } = await open(directory);
+  t.equal((await store.list('')).length, 3, 'and the lock was let go');
+  await store.close();
+});
+
+t.test('the journal is compacted when it has grown', async (t) => {
+  const directory = temporary(t);
+  const { store, warnings } = await open(directory);
+  const text = 'x'.repeat(10_000);
+  for (let i = 0; i < 300; i++) {
+    await store.transact({ put: [{ key: `k/${i % 3}`, value: { i, text } }], delete: i === 200 ? ['gone'] : [] });
+    if (i === 100) await store.transact({ put: [{ key: 'gone', value: 1 }] });
+  }
+  const before = await store.list('');
+  await store.close();
+  const { size } = statSync(join(directory, 'journal'));
+  t.ok(size < 1_200_000, `${size} bytes, of 3 MB written`);
+  t.notOk(existsSync(join(directory, 'journal.new')));
+
+  writeFileSync(join(directory, 'journal.new'), 'left over by a crash');
+  const again = await open(directory);
+  t.same(await again.store.list(''), before, 'values and revisions');
+  t.same([...warnings, ...again.warnings], []);
+  await again.store.close();
+});
+
+t.test('a directory that cannot be used is refused by name', async (t) => {
+  const file = temporary(t);
+  writeFileSync(file, '');
+  for (const directory of [file, join(file, 'below'), '/proc/weft']) {
+    const error = await refusal(open(directory));
+    t.equal(error.code, 'system');
+    t.match(error.message, directory);
+    t.notMatch(error.message, '\n');
+  }
+  chmodSync(file, 0o600);
+});
+
+t.test(`opening takes less than ${OPEN_LIMIT_MS} ms`, async (t) => {
+  const directory = temporary(t);
+  await fill(directory, 100);
+  const times: number[] = [];
+  for (let i = 0; i < 9; i++) {
+    const beganMs = performance.now();
+    const { store } = await open(directory);
+    times.push(performance.now() - beganMs);
+    await store.close();
+  }
+  const median = times.sort((a, b) => a - b)[4]!;
+  t.ok(median < OPEN_LIMIT_MS, `${median.toFixed(1)} ms`);
+});
+
+const start = (...words: string[]): Background => new Background([process.execPath, '--import=tsx', writer, ...words]);
+
+t.test('kill -9 of a writer: what was acknowledged is there, and the directory free', async (t) => {
+  t.setTimeout(90_000);
+  const directory = temporary(t);
+  let highest = -1;
+  for (let round = 0; round < 8; round++) {
+    const child = start('write', directory, String(highest + 1));
+    try {
+      await until(() => child.lines.length > 5 + round * 7, { timeoutMs: 15_000, what: `writes\n${child.stderr}` });
+      child.signal('SIGKILL');
+      await child.wait(5000);
+    } finally {
+      child.signal('SIGKILL');
+    }
+    const acknowledged = child.lines.map(({ text }) => Number(text));
+    const { store } = await open(directory);
+    const kept = new Set((await store.list('k/')).map(({ value }) => value));
+    const lost = acknowledged.filter((number) => !kept.has(number));
+    t.same(lost, [], `${acknowledged.length} acknowledged`);
+    highest = Math.max(...(kept as Set<number>));
+    await store.close();
+  }
+});
+
+t.test('of several starters one gets the directory, the others name it', async (t) => {
+  t.setTimeout(60_000);
+  const directory = temporary(t);
+  for (let round = 0; round < 3; round++) {
+    const children = [1, 2, 3, 4].map(() => start('hold', directory));
+    try {
+      await Promise.all(children.map((child) => child.says('\n', 20_000)));
+      const held = children.filter(({ stdout }) => stdout === 'held\n');
+      t.equal(held.length, 1, children.map(({ stdout }) => stdout.trim()).join(' | '));
+      const refused = `conflict state directory ${directory} is in use by weft with pid ${held[0]?.pid}`;
+      for (const child of children) if (child !== held[0]) t.ok(child.stdout.startsWith(refused), child.stdout);
+      t.match((await refusal(open(directory))).message, `pid ${held[0]?.pid}`);
+    } finally {
+      // The next round takes over from one that was killed.
+      for (const child of children) await child.stop('SIGKILL');
+    }
+  }
+  const { store } = await open(directory);
+  t.match((await refusal(open(directory))).message, `pid ${process.pid}`, 'also within one process');
+  await store.close();
+});
