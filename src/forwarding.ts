@@ -11,7 +11,7 @@
  * anew before it returns. Owned by one thread.
  */
 import { Controller } from './control/controller.ts';
-import type { Datapath, DatapathOptions, PortSpec, Upcall } from './datapath/datapath.ts';
+import type { Datapath, DatapathOptions, PortSpec, TapOpened, Upcall } from './datapath/datapath.ts';
 import { extract } from './flow/extract.ts';
 import { fields } from './flow/fields.ts';
 import { emptyKey, writeNumber } from './flow/key.ts';
@@ -73,12 +73,13 @@ export class Forwarding<D extends Datapath = Datapath> {
   }
 
   /** Opens the port and lets it into its network. @throws WeftError; nothing is left behind then. */
-  addPort(port: AccessPort, spec: PortSpec): void {
-    this.datapath.portAdd(port.portNo, spec);
+  addPort(port: AccessPort, spec: PortSpec): TapOpened | undefined {
+    const opened = this.datapath.portAdd(port.portNo, spec);
     const { topology, fdb, neighbors } = this.tables;
     const changed = [...topology.setPort(port), ...fdb.setStatic(port.vni, port.mac, portLocation(port.portNo))];
     for (const ip of [...port.addresses, linkLocalOf(port.mac)]) changed.push(...neighbors.set(port.vni, ip, port.mac));
     this.controller.changed(changed);
+    return opened;
   }
 
   /**

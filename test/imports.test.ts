@@ -18,7 +18,7 @@ const mayImport: Readonly<Record<string, string>> = {
   pipeline: 'table flow wire model',
   datapath: 'flow wire node',
   control: 'pipeline table datapath flow',
-  forwarding: 'control pipeline datapath table flow',
+  forwarding: 'control pipeline datapath table flow wire',
   simulation: 'forwarding datapath flow',
   store: 'model node',
   cluster: 'model store flow forwarding link node',

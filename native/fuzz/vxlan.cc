@@ -1,7 +1,10 @@
 // Any bytes as a VXLAN payload, up to what leaves the tunnel again: what was
-// received is the inner frame, encapsulated anew, or is counted as dropped.
+// received is the inner frame, its checksum finished if need be, encapsulated
+// anew, or is counted as dropped.
 #include "../datapath.h"
 
+#include "../checksum.h"
+#include "../extract.h"
 #include "../vxlan.h"
 #include "fuzz.h"
 
@@ -12,9 +15,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   MemoryHooks hooks;
   hooks.transmit_datagram = [&](uint16_t port, const uint8_t*, uint32_t, const Frame& payload) {
     FUZZ_CHECK(port == 1 && payload.length <= size && payload.length >= kVxlanBytes + kEthernetBytes);
-    // The 24 bits of the VNI that the action says, and the frame behind them as it came.
+    // The 24 bits of the VNI that the action says, and the frame behind them.
     FUZZ_CHECK(memcmp(payload.data, "\x08\0\0\0\x12\x34\x56\0", 8) == 0);
-    FUZZ_CHECK(memcmp(payload.data + 8, data + 8, payload.length - 8) == 0);
+    const uint32_t length = payload.length - kVxlanBytes;
+    const fuzz::Exact frame(data + kVxlanBytes, length);
+    Key key;
+    uint32_t trimmed;
+    FUZZ_CHECK(extract(frame.bytes(), length, &key, &trimmed) == kNoDrop && trimmed == length);
+    finish_checksum(frame.bytes(), length, key);
+    FUZZ_CHECK(memcmp(payload.data + kVxlanBytes, frame.bytes(), length) == 0);
     ++transmitted;
   };
   Datapath datapath(4, 1, hooks);

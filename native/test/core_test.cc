@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "../checksum.h"
 #include "../datapath.h"
 #include "../extract.h"
 #include "../vnet.h"
@@ -244,7 +245,7 @@ void test_pending() {
   CHECK(pending.drop_port(2) == kPendingPerPort && pending.drop_port(3) == 1);
 }
 
-void test_vxlan_and_vnet() {
+void test_vxlan_checksum_and_vnet() {
   OwnedFrame owned(udp4(5));
   const Frame payload = vxlan_encap(owned.frame, 0xabcdef);
   CHECK(memcmp(payload.data, "\x08\0\0\0\xab\xcd\xef\0", 8) == 0 && payload.length == owned.frame.length + 8);
@@ -257,6 +258,18 @@ void test_vxlan_and_vnet() {
   payload.data[0] = 0xf7;
   cut = payload;
   CHECK(!vxlan_decap(&cut, &vni) && cut.data == payload.data);
+
+  // The pseudo header's sum alone is finished, what is finished stays: 10.0.0.1 + 10.0.0.2 + 17 + 9.
+  Key key;
+  uint32_t length;
+  CHECK(extract(owned.frame.data, owned.frame.length, &key, &length) == kNoDrop && length == 43);
+  uint8_t* checksum = owned.frame.data + 14 + 20 + 6;
+  store16(checksum, 0x0a00 + 1 + 0x0a00 + 2 + 17 + 9);
+  finish_checksum(owned.frame.data, length, key);
+  CHECK(checksum[0] != 0x14 && ones_sum(owned.frame.data + 34, 9, 0x0a00 + 1 + 0x0a00 + 2 + 17 + 9) == 0xffff);
+  const uint8_t finished[2] = {checksum[0], checksum[1]};
+  finish_checksum(owned.frame.data, length, key);
+  CHECK(memcmp(checksum, finished, 2) == 0);
 
   Frame frame = owned.frame;
   frame.vnet = {2, 0, 34, 9, 9, 9};
@@ -348,7 +361,7 @@ int main() {
   test_programs();
   test_flow_cache();
   test_pending();
-  test_vxlan_and_vnet();
+  test_vxlan_checksum_and_vnet();
   test_datapath();
   printf("core_test: ok\n");
 }

@@ -119,7 +119,7 @@ export class Endpoints {
       const netns = netnsOf(record.local);
       if (isSameNetns(netns)) {
         try {
-          opened.push({ endpoint: this.#open(endpoint, netns), netns });
+          opened.push({ endpoint: this.#open(endpoint, netns, false), netns });
         } catch (error) {
           warn('endpoint not re-attached', { endpoint: name, error: String(error) });
         }
@@ -244,7 +244,7 @@ export class Endpoints {
     try {
       await store.transact({ put: [{ key: prefix + name, value: recordOf(endpoint) }] });
       this.#endpoints.set(name, endpoint);
-      const attached = this.#open(endpoint, netns);
+      const attached = this.#open(endpoint, netns, true);
       await this.#configure(attached, netns);
       this.#environment.forwarding.announce(attached.local!.portNo as PortNo);
       return attached;
@@ -260,15 +260,27 @@ export class Endpoints {
     }
   }
 
-  #open(endpoint: Endpoint, netns: NetnsRef): Endpoint {
+  /** @param isNew false: its interface is expected to be there; then another one is not made in its place */
+  #open(endpoint: Endpoint, netns: NetnsRef, isNew: boolean): Endpoint {
     const { forwarding, watcher, onNamespaceGone } = this.#environment;
     const portNo = endpoint.local!.portNo as PortNo;
-    forwarding.addPort(this.#accessPort(endpoint), {
+    const opened = forwarding.addPort(this.#accessPort(endpoint), {
       kind: 'tap',
       name: endpoint.name,
       netns: netns.path,
       ifname: endpoint.resource.spec.interface,
     });
+    // A path can come to lead to another namespace, and an inode number to name one.
+    const isElsewhere = opened !== undefined && (opened.dev !== netns.dev || opened.ino !== netns.ino);
+    if (isElsewhere || opened?.created !== isNew) {
+      forwarding.removePort(portNo, { keep: opened?.created === false });
+      const why = isElsewhere
+        ? 'leads to another network namespace now'
+        : isNew
+          ? 'has the interface already'
+          : 'has lost the interface';
+      throw new WeftError('conflict', `endpoint "${endpoint.name}": ${netns.path} ${why}`);
+    }
     this.#portNames.set(portNo, endpoint.name);
     this.#watched.set(portNo, netns);
     watcher.watch(netns, () => onNamespaceGone(endpoint.name));

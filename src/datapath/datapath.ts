@@ -66,6 +66,15 @@ export type PortSpec =
       transmit(datagram: Datagram): void;
     };
 
+/** Where a TAP was opened. */
+export interface TapOpened {
+  /** Of the network namespace that it is in. */
+  readonly dev: bigint;
+  readonly ino: bigint;
+  /** False: it was there already, and was re-attached. */
+  readonly created: boolean;
+}
+
 /** What UDP carries between two VTEPs; addresses are 16 bytes, IPv4-mapped or IPv6. */
 export interface Datagram {
   readonly source: Uint8Array;
@@ -166,8 +175,8 @@ export interface DatapathOptions {
 }
 
 export interface Datapath {
-  /** @throws WeftError when the port cannot be opened; nothing is left behind then. */
-  portAdd(port: PortNo, spec: PortSpec): void;
+  /** What was opened, for a TAP. @throws WeftError when the port cannot be opened; nothing is left behind then. */
+  portAdd(port: PortNo, spec: PortSpec): TapOpened | undefined;
   portDel(port: PortNo, options?: { readonly keep?: boolean }): void;
   /** False when a limit (flows, masks) refuses it: the flow then stays on the slow path. */
   flowPut(flow: FlowPut): boolean;

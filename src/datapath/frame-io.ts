@@ -7,11 +7,12 @@ import { reasonName, type DropReason } from '../flow/reason.ts';
 import type { PortNo } from '../flow/types.ts';
 import { loadAddon } from './binding.ts';
 import { errnoName, ioError, lostText } from './io-error.ts';
-import type { KernelIo, PortNetns, ReceivedFrame } from './reference.ts';
+import type { TapOpened } from './datapath.ts';
+import type { KernelIo, ReceivedFrame } from './reference.ts';
 
 /** The class `FrameIo` of the addon (native/addon_frame_io.cc). Errors are negative errno. */
 export interface NativeFrameIo {
-  addTap(port: number, netns: string, ifname: string): PortNetns | number;
+  addTap(port: number, netns: string, ifname: string): TapOpened | number;
   openUnderlay(port: number, local: Uint8Array, l4Port: number): number;
   remove(port: number, keep: boolean): number;
   take(max: number): ReceivedFrame[];
@@ -43,7 +44,7 @@ export class FrameIo implements KernelIo {
   }
 
   /** Makes or re-attaches `ifname` in the namespace at path `netns`. @throws WeftError, nothing is left behind. */
-  addTap(port: PortNo, netns: string, ifname: string): PortNetns {
+  addTap(port: PortNo, netns: string, ifname: string): TapOpened {
     const opened = this.#native.addTap(port, netns, ifname);
     if (typeof opened === 'number') throw ioError(-opened, { kind: 'tap', netns, ifname });
     return opened;

@@ -27,27 +27,18 @@ import {
   type MirrorOptions,
   type OriginatedFrame,
   type PortSpec,
+  type TapOpened,
   type UpcallToken,
 } from './datapath.ts';
 import { errnoName, ioError, lostText } from './io-error.ts';
 import { readCounters, readFlows, readMirrored, readUpcalls } from './native-records.ts';
-
-/** Which network namespace a TAP is in, and whether it was made now or re-attached. */
-export interface TapNetns {
-  readonly dev: bigint;
-  readonly ino: bigint;
-  readonly created: boolean;
-}
 
 export interface NativeOptions extends DatapathOptions {
   /** 1: TAP and VXLAN ports on a thread of their own. 0: memory ports on the caller's. */
   readonly threads: 0 | 1;
 }
 
-export interface NativeSwitch extends Datapath, Injectable {
-  /** Undefined for a port that is no TAP. */
-  portNetns(port: PortNo): TapNetns | undefined;
-}
+export type NativeSwitch = Datapath & Injectable;
 
 /** @throws WeftError when the addon is missing or was built from other sources. */
 export function openNativeDatapath(options: NativeOptions): NativeSwitch {
@@ -58,7 +49,6 @@ class Native implements NativeSwitch {
   readonly #options: NativeOptions;
   readonly #native: NativeDatapath;
   readonly #ports = new Map<PortNo, PortSpec>();
-  readonly #netns = new Map<PortNo, TapNetns>();
   #sink: ((frames: readonly MirroredFrame[]) => void) | undefined;
   #outbox: (() => void)[] = [];
   #transmitting = false;
@@ -86,7 +76,7 @@ class Native implements NativeSwitch {
 
   // Ports
 
-  portAdd(port: PortNo, spec: PortSpec): void {
+  portAdd(port: PortNo, spec: PortSpec): TapOpened | undefined {
     if (this.#closed) throw new WeftError('conflict', 'the datapath is closed');
     if (this.#ports.has(port)) throw new WeftError('conflict', `port ${port} exists already`);
     const tunnel = [...this.#ports].find(([, one]) => isTunnel(one))?.[0];
@@ -101,47 +91,43 @@ class Native implements NativeSwitch {
         `port ${port}: a datapath with ${this.#options.threads} threads has ${accepted}, not "${spec.kind}"`,
       );
     }
-    this.#open(port, spec);
+    const opened = this.#open(port, spec);
     this.#ports.set(port, spec);
+    return opened;
   }
 
-  #open(port: PortNo, spec: PortSpec): void {
+  #open(port: PortNo, spec: PortSpec): TapOpened | undefined {
     switch (spec.kind) {
       case 'tap': {
         const opened = this.#native.addTap(port, spec.netns, spec.ifname);
         if (typeof opened === 'number') throw ioError(-opened, spec);
-        this.#netns.set(port, opened);
-        return;
+        return opened;
       }
       case 'vxlan': {
         const error = this.#native.addVxlan(port, spec.local, spec.l4Port);
         if (error !== 0) throw ioError(-error, spec);
-        return;
+        return undefined;
       }
       case 'memory':
-        return succeeded(port, this.#native.addMemory(port));
+        succeeded(port, this.#native.addMemory(port));
+        return undefined;
       case 'memory-vxlan':
-        return succeeded(port, this.#native.addMemoryVxlan(port, spec.local));
+        succeeded(port, this.#native.addMemoryVxlan(port, spec.local));
+        return undefined;
       default:
-        spec satisfies never;
+        return spec satisfies never;
     }
   }
 
   portDel(port: PortNo, { keep = false }: { readonly keep?: boolean } = {}): void {
     if (!this.#ports.delete(port)) return;
-    this.#netns.delete(port);
     const error = this.#native.removePort(port, keep);
     if (error !== 0) throw new WeftError('system', `port ${port} could not be removed (${errnoName(-error)})`);
-  }
-
-  portNetns(port: PortNo): TapNetns | undefined {
-    return this.#netns.get(port);
   }
 
   close(): void {
     this.#closed = true;
     this.#ports.clear();
-    this.#netns.clear();
     this.#native.close();
   }
 

@@ -40,6 +40,7 @@ import type {
   MirrorOptions,
   OriginatedFrame,
   PortSpec,
+  TapOpened,
   UpcallToken,
 } from './datapath.ts';
 import { finishChecksum } from './finish.ts';
@@ -52,14 +53,6 @@ import { Tally } from './tally.ts';
 const FRAMES_PER_TURN = 64;
 /** VIRTIO_NET_HDR_F_DATA_VALID: the checksum is known to be good. The only flag without work to do. */
 const VNET_DATA_VALID = 2;
-
-/** Which network namespace a TAP is in. */
-export interface PortNetns {
-  readonly dev: bigint;
-  readonly ino: bigint;
-  /** False: the TAP was there already. */
-  readonly created: boolean;
-}
 
 /** A frame, or a VXLAN payload, as the kernel handed it over. */
 export interface ReceivedFrame {
@@ -74,7 +67,7 @@ export interface ReceivedFrame {
 
 /** Frames from and to the kernel: `frame-io.ts`, or another one in a test. */
 export interface KernelIo {
-  addTap(port: PortNo, netns: string, ifname: string): PortNetns;
+  addTap(port: PortNo, netns: string, ifname: string): TapOpened;
   openUnderlay(port: PortNo, local: Uint8Array, l4Port: number): void;
   remove(port: PortNo, keep: boolean): void;
   /** What has arrived, `max` at most. After fewer than `max`, `onWake` tells of the next. */
@@ -96,10 +89,7 @@ interface Tunnel {
   readonly spec: TunnelSpec;
 }
 
-export interface ReferenceDatapath extends Datapath, Injectable {
-  /** Undefined for a port that is no TAP. */
-  portNetns(port: PortNo): PortNetns | undefined;
-}
+export type ReferenceDatapath = Datapath & Injectable;
 
 export function openReferenceDatapath(options: ReferenceOptions): ReferenceDatapath {
   return new Reference(options);
@@ -108,7 +98,6 @@ export function openReferenceDatapath(options: ReferenceOptions): ReferenceDatap
 class Reference implements ReferenceDatapath {
   readonly #options: ReferenceOptions;
   readonly #ports = new Map<PortNo, PortSpec>();
-  readonly #netns = new Map<PortNo, PortNetns>();
   readonly #cache: FlowCache;
   readonly #pending = new PendingTable();
   readonly #tally = new Tally();
@@ -130,32 +119,28 @@ class Reference implements ReferenceDatapath {
 
   // Ports
 
-  portAdd(port: PortNo, spec: PortSpec): void {
+  portAdd(port: PortNo, spec: PortSpec): TapOpened | undefined {
     if (this.#ports.has(port)) throw new WeftError('conflict', `port ${port} exists already`);
     const tunnel = spec.kind === 'vxlan' || spec.kind === 'memory-vxlan' ? { port, spec } : undefined;
     if (tunnel && this.#tunnel) {
       throw new WeftError('conflict', `port ${port}: port ${this.#tunnel.port} is the VXLAN port already`);
     }
-    if (spec.kind === 'tap') this.#netns.set(port, this.#openIo().addTap(port, spec.netns, spec.ifname));
+    const opened = spec.kind === 'tap' ? this.#openIo().addTap(port, spec.netns, spec.ifname) : undefined;
     if (spec.kind === 'vxlan') this.#openIo().openUnderlay(port, spec.local, spec.l4Port);
     if (tunnel) this.#tunnel = tunnel;
     this.#ports.set(port, spec);
     this.#tally.addPort(port);
+    return opened;
   }
 
   portDel(port: PortNo, options: { readonly keep?: boolean } = {}): void {
     const spec = this.#ports.get(port);
     if (!spec) return;
     this.#ports.delete(port);
-    this.#netns.delete(port);
     if (this.#tunnel?.port === port) this.#tunnel = undefined;
     this.#tally.dropped(port, 'upcall_lost', this.#pending.dropPort(port));
     this.#tally.removePort(port);
     if (spec.kind === 'tap' || spec.kind === 'vxlan') this.#io!.remove(port, options.keep ?? false);
-  }
-
-  portNetns(port: PortNo): PortNetns | undefined {
-    return this.#netns.get(port);
   }
 
   close(): void {

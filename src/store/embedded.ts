@@ -128,6 +128,7 @@ class EmbeddedStore implements Store {
   #lengthBytes: number;
   /** The journal is compacted when it is longer. */
   #compactAtBytes: number;
+  #closing: Promise<void> | undefined;
   #queue: Waiting[] = [];
   /** Of what is being written; undefined when nothing is. */
   #writing: Promise<void> | undefined;
@@ -173,8 +174,11 @@ class EmbeddedStore implements Store {
     });
   }
 
-  async close(): Promise<void> {
-    if (this.#broken?.code === 'conflict') return;
+  close(): Promise<void> {
+    return (this.#closing ??= this.#close());
+  }
+
+  async #close(): Promise<void> {
     await this.#writing;
     this.#broken = new WeftError('conflict', `state directory ${this.#directory} is closed`);
     await this.#file.close();
@@ -271,7 +275,8 @@ class EmbeddedStore implements Store {
     this.#file = replaced.file;
     this.#lengthBytes = replaced.lengthBytes;
     this.#compactAtBytes = compactAt(replaced.lengthBytes);
-    await before.close();
+    // What it held is in the new one; nothing depends on how it closes.
+    await before.close().catch(() => {});
   }
 
   #failure(error: unknown): WeftError {

@@ -1,12 +1,7 @@
 /** The reference datapath's way to the kernel, with a kernel that the test plays. */
 import t from 'tap';
-import {
-  openReferenceDatapath,
-  type KernelIo,
-  type PortNetns,
-  type ReceivedFrame,
-} from '../../src/datapath/reference.ts';
-import type { Upcall } from '../../src/datapath/datapath.ts';
+import { openReferenceDatapath, type KernelIo, type ReceivedFrame } from '../../src/datapath/reference.ts';
+import type { TapOpened, Upcall } from '../../src/datapath/datapath.ts';
 import type { DropReason } from '../../src/flow/reason.ts';
 import { formatIp, parseIp, type PortNo } from '../../src/flow/types.ts';
 import { flowHash } from '../../src/flow/hash.ts';
@@ -33,7 +28,7 @@ class PlayedKernel implements KernelIo {
     this.onWake();
   }
 
-  addTap(port: PortNo, netns: string, ifname: string): PortNetns {
+  addTap(port: PortNo, netns: string, ifname: string): TapOpened {
     if (netns === '/missing') throw new WeftError('not_found', 'no such namespace');
     this.log.push(`tap ${port} ${netns} ${ifname}`);
     return { dev: 4n, ino: 99n, created: true };
@@ -94,9 +89,11 @@ t.test('frames go from TAP to TAP and underlay, and back', async (t) => {
   const { dp, tap, upcalls, kernel } = open();
   tap(1);
   tap(2);
-  dp.portAdd(portNo(3), { kind: 'vxlan', name: 'vx', local: parseIp('192.0.2.1'), l4Port: 4789 });
-  t.same(dp.portNetns(portNo(1)), { dev: 4n, ino: 99n, created: true });
-  t.equal(dp.portNetns(portNo(3)), undefined);
+  const vxlan = dp.portAdd(portNo(3), { kind: 'vxlan', name: 'vx', local: parseIp('192.0.2.1'), l4Port: 4789 });
+  t.equal(vxlan, undefined);
+  const other = dp.portAdd(portNo(4), { kind: 'tap', name: 't4', netns: '/ns/4', ifname: 'eth0' });
+  t.same(other, { dev: 4n, ino: 99n, created: true });
+  dp.portDel(portNo(4));
   kernel().arrive({ port: portNo(1), bytes: frame }, { port: portNo(2), bytes: frame, vnetFlags: 2 });
   t.equal(upcalls.length, 0, 'the event loop comes first');
   await until(() => upcalls.length === 2);

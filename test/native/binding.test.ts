@@ -17,8 +17,8 @@ t.test('each kind of difference is named', async (t) => {
   t.same(differences({ opcodes: { ...ownLayout.opcodes, mirror: 5 } }), ['opcode mirror is 5 there and missing here']);
   const [first, second, ...rest] = ownLayout.reasons;
   t.same(differences({ reasons: [second!, first!, ...rest] }), [
-    `drop reason 0 is ${second} there and ${first} here`,
-    `drop reason 1 is ${first} there and ${second} here`,
+    `drop reason 0 is "${second}" there and "${first}" here`,
+    `drop reason 1 is "${first}" there and "${second}" here`,
   ]);
   t.same(differences({ numbers: { ...ownLayout.numbers, MASK_LIMIT: 128 } }), ['MASK_LIMIT is 128 there and 64 here']);
 });
