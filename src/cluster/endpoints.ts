@@ -128,7 +128,10 @@ export class Endpoints {
         await this.#release(endpoint);
       }
     }
-    // Traffic passes again from here on; what follows only mends what was changed meanwhile.
+    // Traffic passes again from here on. Neighbors that asked in vain meanwhile would wait up to
+    // a second before they ask again.
+    for (const { endpoint } of opened) this.#environment.forwarding.announce(endpoint.local!.portNo as PortNo);
+    // What follows only mends what was changed meanwhile.
     for (const { endpoint, netns } of opened) {
       await this.#configure(endpoint, netns).catch((error: unknown) => {
         warn('interface not configured', { endpoint: endpoint.name, error: String(error) });

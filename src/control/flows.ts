@@ -112,7 +112,8 @@ export class Flows {
 
   #makeRoom(): void {
     const byPort = new Map<number, FlowEntry[]>();
-    for (const { flow, statistics } of this.dump()) {
+    // A dump has no order; what goes must not depend on it.
+    for (const { flow, statistics } of [...this.dump()].sort((a, b) => a.flow.id - b.flow.id)) {
       const port = readNumber(flow.key, fields.in_port);
       const flows = byPort.get(port);
       if (flows) flows.push(statistics);
