@@ -42,7 +42,7 @@ import { diagnose } from './observe/doctor.ts';
 import { Observer, type CapturedFrame, type CaptureOptions } from './observe/observer.ts';
 import { openEmbeddedStore } from './store/embedded.ts';
 import type { Store } from './store/store.ts';
-import { version } from './version.ts';
+import { version } from './package.ts';
 
 export type { CapturedFrame } from './observe/observer.ts';
 

@@ -10,13 +10,13 @@ import t from 'tap';
  */
 const mayImport: Readonly<Record<string, string>> = {
   error: '',
-  version: 'node',
+  package: 'node',
   wire: '',
   flow: 'wire ipaddr.js',
   table: 'wire flow',
   model: 'zod yaml ipaddr.js',
   pipeline: 'table flow wire model',
-  datapath: 'flow wire node',
+  datapath: 'flow wire package node',
   control: 'pipeline table datapath flow',
   forwarding: 'control pipeline datapath table flow wire',
   simulation: 'forwarding datapath flow',
@@ -28,7 +28,7 @@ const mayImport: Readonly<Record<string, string>> = {
   config: 'model node zod yaml',
   switch: '*',
   api: 'model node hono @hono/node-server zod',
-  cli: 'api model version node commander cli-table3 picocolors yaml',
+  cli: 'api model package node pino commander cli-table3 picocolors yaml',
   index: '*',
 };
 
@@ -39,7 +39,7 @@ const exceptions: Readonly<Record<string, string>> = {
   // Frames are printed and written by the client.
   'cli/capture.ts': 'wire observe',
   // The verb that is the daemon.
-  'cli/up.ts': 'config switch pino',
+  'cli/up.ts': 'config switch',
 };
 
 const src = fileURLToPath(new URL('../src', import.meta.url));

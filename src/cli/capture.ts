@@ -96,7 +96,7 @@ async function file(path: string, snapBytes: number): Promise<Sink> {
     import('node:fs/promises'),
     import('../observe/pcapng.ts'),
     import('./print.ts'),
-    import('../version.ts'),
+    import('../package.ts'),
     import('../error.ts'),
   ]);
   const pcapng = new Pcapng(snapBytes);

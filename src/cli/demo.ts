@@ -14,7 +14,7 @@ import { Client } from '../api/client.ts';
 import { WeftError } from '../error.ts';
 import type { EndpointReport } from '../model/report.ts';
 import { requirePrograms, run } from './demo/commands.ts';
-import { roundTripMs, throughputMbps } from './demo/measure.ts';
+import { roundTrip, throughputMbps, type RoundTrip } from './demo/measure.ts';
 import * as stage from './demo/stage.ts';
 import { colours, table, write } from './print.ts';
 
@@ -29,12 +29,12 @@ interface Container {
   readonly mac: string;
 }
 
-/** Round trips in ms; undefined where there was no answer. */
+/** Round trips; undefined where there was no answer. */
 interface Pair {
   readonly from: Container;
   readonly to: Container;
-  readonly ms4: number | undefined;
-  readonly ms6: number | undefined;
+  readonly trip4: RoundTrip | undefined;
+  readonly trip6: RoundTrip | undefined;
 }
 
 interface Stream {
@@ -98,7 +98,7 @@ async function perform(signal: AbortSignal): Promise<Container[]> {
 
   await say(`${containers.length * (containers.length - 1)} pairs ping each other over IPv4 and IPv6`);
   const pairs = await pingAll(containers, signal);
-  const unreachable = pairs.filter(({ ms4, ms6 }) => ms4 === undefined || ms6 === undefined).length;
+  const unreachable = pairs.filter(({ trip4, trip6 }) => trip4 === undefined || trip6 === undefined).length;
 
   const [web, db, api] = containers as [Container, Container, Container];
   const streams: Stream[] = [];
@@ -141,11 +141,11 @@ async function pingAll(containers: readonly Container[], signal: AbortSignal): P
   for (const from of containers) {
     for (const to of containers) {
       if (from === to) continue;
-      const [ms4, ms6] = await Promise.all([
-        roundTripMs(from.name, to.ip4, signal),
-        roundTripMs(from.name, to.ip6, signal),
+      const [trip4, trip6] = await Promise.all([
+        roundTrip(from.name, to.ip4, signal),
+        roundTrip(from.name, to.ip6, signal),
       ]);
-      pairs.push({ from, to, ms4, ms6 });
+      pairs.push({ from, to, trip4, trip6 });
     }
   }
   return pairs;
@@ -185,15 +185,16 @@ function weft(host: stage.Host, words: readonly string[], signal: AbortSignal): 
 }
 
 async function resultText(pairs: readonly Pair[], streams: readonly Stream[]): Promise<string> {
-  const ms = (value: number | undefined): string => (value === undefined ? 'no answer' : `${value.toFixed(2)} ms`);
+  const ms = (trip: RoundTrip | undefined): string =>
+    trip === undefined ? 'no answer' : `${trip.ms.toFixed(2)} ms${trip.lost > 0 ? ` (${trip.lost} lost)` : ''}`;
   const gbps = (value: number | undefined): string => (value === undefined ? '' : `${(value / 1000).toFixed(2)} Gb/s`);
-  const rows = pairs.map(({ from, to, ms4, ms6 }) => {
+  const rows = pairs.map(({ from, to, trip4, trip6 }) => {
     const stream = streams.find((candidate) => candidate.from === from && candidate.to === to);
     return [
       `${from.name} → ${to.name}`,
       from.host === to.host ? from.host.name : `${from.host.name} → ${to.host.name}`,
-      ms(ms4),
-      ms(ms6),
+      ms(trip4),
+      ms(trip6),
       gbps(stream?.mbps4),
       gbps(stream?.mbps6),
     ];

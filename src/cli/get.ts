@@ -14,7 +14,7 @@ export function get(program: Command): void {
     const resources = await clientOf(command).get(kind, name);
     const { output } = globals(command);
     if (output === 'yaml') {
-      const { stringify } = await import('yaml');
+      const { stringify } = await import('./yaml.ts');
       await write(resources.map((resource) => stringify(resource)).join('---\n'));
     } else {
       await print(output, name === undefined ? resources : resources[0], () => resourceTable(kind, resources));

@@ -19,7 +19,7 @@ export async function print(
     case 'json':
       return write(`${JSON.stringify(report, null, 2)}\n`);
     case 'yaml':
-      return write((await import('yaml')).stringify(report));
+      return write((await import('./yaml.ts')).stringify(report));
     case 'table':
       return write(await text());
     default:
@@ -33,7 +33,7 @@ export async function printOne(format: OutputFormat, report: unknown, text: () =
     case 'json':
       return write(`${JSON.stringify(report)}\n`);
     case 'yaml':
-      return write(`---\n${(await import('yaml')).stringify(report)}`);
+      return write(`---\n${(await import('./yaml.ts')).stringify(report)}`);
     case 'table':
       return write(text());
     default:

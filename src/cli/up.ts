@@ -48,17 +48,14 @@ export function up(program: Command): void {
 async function daemon(options: Options, socket: string): Promise<void> {
   requireCapabilities();
   const signal = stopSignal();
-  const [{ loadConfig }, { pino }, { openApi }, { createSwitch }] = await Promise.all([
+  const [{ loadConfig }, { openLogger }, { openApi }, { createSwitch }] = await Promise.all([
     import('../config.ts'),
-    import('pino'),
+    import('./logger.ts'),
     import('../api/server.ts'),
     import('../switch.ts'),
   ]);
   const config = loadConfig(options);
-  const logger = pino(
-    { base: null, timestamp: pino.stdTimeFunctions.isoTime, formatters: { level: (level) => ({ level }) } },
-    pino.destination({ fd: 2, sync: true }),
-  );
+  const logger = openLogger();
 
   const api = await openApi(socket);
   try {

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /** The executable: every verb, in the order of the help. */
-import { version } from '../version.ts';
+import { version } from '../package.ts';
 import { apply } from './apply.ts';
 import { attach } from './attach.ts';
 import { capture } from './capture.ts';

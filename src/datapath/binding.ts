@@ -4,8 +4,10 @@
  * C++ and TypeScript unexplained, so any difference is a fault of the build and
  * is named before a single frame moves.
  */
+import { join } from 'node:path';
 import { createRequire } from 'node:module';
 import { WeftError } from '../error.ts';
+import { packageRoot } from '../package.ts';
 import { ACTION_BYTES, opcodes } from '../flow/action.ts';
 import { fieldList, KEY_BYTES } from '../flow/fields.ts';
 import { ENTROPY_FIRST_PORT, ENTROPY_PORTS } from '../flow/hash.ts';
@@ -88,8 +90,7 @@ export const ownLayout: AddonLayout = {
   },
 };
 
-/** Below the root of the package, as seen from src/datapath and from dist/datapath. */
-const ADDON_PATH = '../../build/Release/weft.node';
+const ADDON_PATH = join(packageRoot, 'build/Release/weft.node');
 
 let loaded: Addon | undefined;
 

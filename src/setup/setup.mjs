@@ -7,7 +7,7 @@
  *   3. node_modules             npm ci
  *   4. the test runner          tap build
  *   5. the addon                node-gyp
- *   6. TypeScript               tsc
+ *   6. TypeScript               bundle.mjs
  *
  * Each step tells whether its result is out of date, from the hash of what it
  * is made from, kept as a stamp within the result: whoever removes the result
@@ -17,7 +17,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmodSync, existsSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -77,12 +77,8 @@ const steps = {
   typescript: {
     title: 'compiling TypeScript',
     stamp: 'dist/.weft-setup',
-    hash: () => hashOf(['tsconfig.json', 'package-lock.json', ...filesUnder('src', /\.ts$/)]),
-    run: () => {
-      rmSync(join(root, 'dist'), { recursive: true, force: true });
-      command(process.execPath, ['node_modules/typescript/bin/tsc', '-p', '.']);
-      chmodSync(join(root, 'dist/cli/weft.js'), 0o755);
-    },
+    hash: () => hashOf(['tsconfig.json', 'package-lock.json', 'src/setup/bundle.mjs', ...filesUnder('src', /\.ts$/)]),
+    run: () => command(process.execPath, ['src/setup/bundle.mjs']),
   },
 };
 

@@ -6,17 +6,24 @@ import { eventually, run, says, start } from './commands.ts';
 import { inside } from './stage.ts';
 
 const FIRST_ANSWER_MS = 5_000;
+const ECHOES = 5;
 
-/** Average round trip in ms; undefined if an echo request stays without answer. */
-export async function roundTripMs(from: string, to: string, signal: AbortSignal): Promise<number | undefined> {
+export interface RoundTrip {
+  /** On average. */
+  readonly ms: number;
+  readonly lost: number;
+}
+
+/** Of a few echo requests; undefined if there is no answer. */
+export async function roundTrip(from: string, to: string, signal: AbortSignal): Promise<RoundTrip | undefined> {
   const ping = (...options: string[]): Promise<string> =>
     run(inside(from, ['ping', '-n', '-W', '1', ...options, to]), signal);
   try {
     // The first one may have to wait for neighbor discovery and learning.
     await eventually(() => ping('-c', '1'), FIRST_ANSWER_MS, signal);
-    const text = await ping('-c', '5', '-i', '0.01');
+    const text = await ping('-c', String(ECHOES), '-i', '0.01');
     const [, received = '', average = ''] = /, (\d+) received[^]* = [\d.]+\/([\d.]+)\//.exec(text) ?? [];
-    return received === '5' ? Number(average) : undefined;
+    return { ms: Number(average), lost: ECHOES - Number(received) };
   } catch (error) {
     if (signal.aborted) throw error;
     return undefined;

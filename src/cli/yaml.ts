@@ -1,0 +1,2 @@
+/** Apart, so that only what prints YAML loads the library. */
+export { stringify } from 'yaml';
