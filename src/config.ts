@@ -6,7 +6,7 @@
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { resolve } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { WeftError } from './error.ts';
 import { addressValue, isIp4 } from './model/address.ts';
 import { parseDocuments } from './model/document.ts';

@@ -24,6 +24,7 @@ import { openProbe } from './health/probe.ts';
 import { formatIp, parseIp, type PortNo } from './flow/types.ts';
 import { Forwarding } from './forwarding.ts';
 import { NetnsWatcher } from './link/netns-watcher.ts';
+import { requireTun } from './link/tun.ts';
 import { underlayFor, underlayInterface } from './link/underlay.ts';
 import { parseResource } from './model/manifest.ts';
 import type {
@@ -85,6 +86,7 @@ const clock = (): number => Number(process.hrtime.bigint() / 1_000_000n);
  * @throws WeftError that says what is wrong and how to mend it; nothing is left open then.
  */
 export async function createSwitch(options: SwitchOptions): Promise<Switch> {
+  requireTun();
   const underlay =
     options.underlay ?? (options.peers[0] === undefined ? undefined : await underlayFor(options.peers[0]));
   const open = await datapathOpener(options.datapath);

@@ -1,5 +1,5 @@
 /** Request bodies: their schemas, made of those of the resources. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { endpointSpec, kinds, networkSpec, type Kind } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
 import { label, labelKey, name } from '../model/value.ts';

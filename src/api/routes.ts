@@ -5,7 +5,7 @@
  * status that fits the code.
  */
 import { Hono, type Context } from 'hono';
-import type { z } from 'zod';
+import type * as z from 'zod';
 import { WeftError, type ErrorCode } from '../error.ts';
 import { parseResource } from '../model/manifest.ts';
 import type { DropReport, FlowReport } from '../model/report.ts';

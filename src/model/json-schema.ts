@@ -1,5 +1,5 @@
 /** JSON Schema (2020-12) of what weft takes and of what it answers, for editors and for other programs. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { reports } from './report.ts';
 import { schemas } from './resource.ts';
 

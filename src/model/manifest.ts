@@ -1,5 +1,5 @@
 /** Manifests: resources as text, or as values that came over the API. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { parseDocuments } from './document.ts';
 import { apiVersion, kinds, schemas, type Resource } from './resource.ts';
 import { validate, type Locate } from './validate.ts';

@@ -3,7 +3,7 @@
  * are the stable, documented shape of weft's output; times are RFC 3339 text,
  * counters are numbers, addresses are text.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 
 const counters = z.record(z.string(), z.number());
 

@@ -5,7 +5,7 @@
  * behind them trusts its values. An unknown field is refused by name, never
  * silently ignored. `status` is written by weft and dropped on input.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { isIp4, isWithin, parseRange, parseSubnet, usableRange } from './address.ts';
 import { cidr, ipAddress, ipRange, label, labelKey, macAddress, name, quote, unicastAddress } from './value.ts';
 

@@ -4,7 +4,7 @@
  *
  *   net.yaml:7:8: spec.vni: 99999999 is not accepted: a VNI is 1 to 16777215
  */
-import type { z } from 'zod';
+import type * as z from 'zod';
 import { WeftError } from '../error.ts';
 import { quote } from './value.ts';
 

@@ -4,7 +4,7 @@
  * accepted.
  */
 import ipaddr from 'ipaddr.js';
-import { z } from 'zod';
+import * as z from 'zod';
 import { addressText, addressValue, isIp4, overlaps, parseSubnet, type AddressRange } from './address.ts';
 
 const LONGEST_QUOTE = 80;

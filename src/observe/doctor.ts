@@ -1,7 +1,8 @@
 /** The checks of `weft doctor`: what weft needs from this machine, and whether it is there. */
-import { accessSync, constants, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import type { Probe } from '../health/probe.ts';
+import { requireTun } from '../link/tun.ts';
 import type { UnderlayInterface } from '../link/underlay.ts';
 import type { CheckReport, DoctorReport } from '../model/report.ts';
 
@@ -51,15 +52,10 @@ function checkKernel(): CheckReport {
 
 function checkTun(): CheckReport {
   try {
-    accessSync('/dev/net/tun', constants.R_OK | constants.W_OK);
+    requireTun();
     return ok('tun', '/dev/net/tun can be opened');
   } catch (error) {
-    return {
-      check: 'tun',
-      result: 'failed',
-      detail: (error as Error).message,
-      hint: 'load the module (modprobe tun), or give the device to this container',
-    };
+    return { check: 'tun', result: 'failed', detail: (error as Error).message };
   }
 }
 

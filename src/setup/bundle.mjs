@@ -21,6 +21,8 @@ await build({
   format: 'esm',
   platform: 'node',
   target: 'node20',
+  minifySyntax: true,
+  minifyWhitespace: true,
   sourcemap: true,
   logLevel: 'warning',
   // Packages that are CommonJS ask for Node's own modules with require.
