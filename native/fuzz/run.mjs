@@ -19,7 +19,15 @@ if (!Number.isInteger(seconds) || seconds < 1) {
 
 const native = fileURLToPath(new URL('..', import.meta.url));
 const core = ['datapath.cc', 'extract.cc', 'flow_cache.cc', 'pending.cc', 'io/tap.cc', 'io/underlay.cc'];
-const flags = ['-std=c++20', '-O1', '-g', '-fno-exceptions', '-fno-rtti', '-fsanitize=fuzzer,address,undefined', '-fno-sanitize-recover=all'];
+const flags = [
+  '-std=c++20',
+  '-O1',
+  '-g',
+  '-fno-exceptions',
+  '-fno-rtti',
+  '-fsanitize=fuzzer,address,undefined',
+  '-fno-sanitize-recover=all',
+];
 
 const hex = (text) => Buffer.from(text.replaceAll(' ', ''), 'hex');
 const ethernet = (type) => `020000000002 020000000001 ${type}`;
@@ -69,11 +77,25 @@ try {
     mkdirSync(corpus);
     mkdirSync(findings);
     seeds.forEach((seed, index) => writeFileSync(join(corpus, `seed-${index}`), seed));
-    execFileSync('clang++', [...flags, `fuzz/${target}.cc`, ...sources, '-o', program], { cwd: native, stdio: 'inherit' });
+    execFileSync('clang++', [...flags, `fuzz/${target}.cc`, ...sources, '-o', program], {
+      cwd: native,
+      stdio: 'inherit',
+    });
     console.log(`fuzzing ${target} for ${seconds} s`);
-    const args = [`-max_total_time=${seconds}`, '-max_len=4096', '-print_final_stats=1', '-verbosity=0', `-artifact_prefix=${findings}/`, corpus];
+    const args = [
+      `-max_total_time=${seconds}`,
+      '-max_len=4096',
+      '-print_final_stats=1',
+      '-verbosity=0',
+      `-artifact_prefix=${findings}/`,
+      corpus,
+    ];
     // Its own account is long: all of it is shown only when something was found.
-    const { status, stderr } = spawnSync(program, args, { stdio: ['ignore', 'inherit', 'pipe'], encoding: 'utf8', maxBuffer: 1 << 28 });
+    const { status, stderr } = spawnSync(program, args, {
+      stdio: ['ignore', 'inherit', 'pipe'],
+      encoding: 'utf8',
+      maxBuffer: 1 << 28,
+    });
     console.log(status === 0 ? /number_of_executed_units: *\d+/.exec(stderr)?.[0] : stderr);
     for (const name of readdirSync(findings)) {
       copyFileSync(join(findings, name), `${target}-${name}`);

@@ -17,7 +17,18 @@ const tests = {
   io_test: ['io/frame_io.cc', ...io],
 };
 const sanitizers = { 'ASan + UBSan': '-fsanitize=address,undefined', TSan: '-fsanitize=thread' };
-const flags = ['-std=c++20', '-O1', '-g', '-Wall', '-Wextra', '-Werror', '-fno-exceptions', '-fno-rtti', '-fno-sanitize-recover=all', '-pthread'];
+const flags = [
+  '-std=c++20',
+  '-O1',
+  '-g',
+  '-Wall',
+  '-Wextra',
+  '-Werror',
+  '-fno-exceptions',
+  '-fno-rtti',
+  '-fno-sanitize-recover=all',
+  '-pthread',
+];
 
 const directory = mkdtempSync(join(tmpdir(), 'weft-sanitize-'));
 let failed = false;
@@ -27,7 +38,10 @@ try {
       console.log(`${test} under ${name}`);
       try {
         const program = join(directory, test);
-        execFileSync('g++', [...flags, flag, `test/${test}.cc`, ...sources, '-o', program], { cwd: native, stdio: 'inherit' });
+        execFileSync('g++', [...flags, flag, `test/${test}.cc`, ...sources, '-o', program], {
+          cwd: native,
+          stdio: 'inherit',
+        });
         execFileSync(program, { stdio: 'inherit', timeout: 300_000, killSignal: 'SIGKILL' });
       } catch (error) {
         console.error(`${test} under ${name} failed: ${error.message.split('\n')[0]}`);
