@@ -12,7 +12,7 @@
   X(vxlan_malformed) X(vxlan_unknown_vni) X(vxlan_unknown_vtep) X(vxlan_own_address) \
   X(vxlan_source_local)                                                              \
   X(upcall_queue_full) X(upcall_parked_full) X(upcall_lost)                          \
-  X(port_gone) X(port_down) X(tx_error) X(tx_too_big)                                \
+  X(port_gone) X(port_down) X(tx_error)                                \
   X(underlay_mtu) X(underlay_unreachable) X(underlay_error) X(underlay_missing)      \
   X(bad_source_mac) X(vlan_not_carried) X(bridge_control) X(spoof_mac) X(spoof_ip4)  \
   X(spoof_ip6) X(spoof_arp) X(spoof_nd) X(rogue_ra) X(rogue_dhcp)                    \

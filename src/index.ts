@@ -5,5 +5,6 @@ export { createSimulation, Simulation } from './simulation.ts';
 export type { SimulatedAttach, SimulatedHost, SimulatedPort, SimulationOptions } from './simulation.ts';
 export { WeftError, type ErrorCode } from './error.ts';
 export { reports } from './model/report.ts';
+export { jsonSchemas } from './model/json-schema.ts';
 export type * from './model/report.ts';
 export type { EndpointResource, HostResource, Kind, NetworkResource, Resource } from './model/resource.ts';

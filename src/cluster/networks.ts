@@ -95,8 +95,9 @@ export class Networks {
     if (action === 'unchanged') return action;
     const { name } = resource.metadata;
     const known = this.#networks.get(name);
+    const ranges = known?.resource.spec.ranges ?? resource.spec.ranges;
     const record: NetworkRecord = {
-      resource,
+      resource: { ...resource, spec: { ...resource.spec, ranges } },
       vni: known?.vni ?? resource.spec.vni ?? this.#freeVni(),
       mtu: known?.mtu ?? resource.spec.mtu ?? (await this.#environment.defaultMtu()),
     };
@@ -156,8 +157,9 @@ function planChange(known: Network, resource: NetworkResource): 'configured' | '
   };
   const before = known.resource.spec;
   if (before.subnets.join() !== spec.subnets.join()) differs('subnets', before.subnets, spec.subnets);
-  if (before.ranges.join() !== spec.ranges.join())
-    differs('ranges', before.ranges.join() || 'none', spec.ranges.join() || 'none');
+  if (spec.ranges.length > 0 && before.ranges.join() !== spec.ranges.join()) {
+    differs('ranges', before.ranges.join() || 'none', spec.ranges.join());
+  }
   if (spec.vni !== undefined && spec.vni !== known.vni) differs('VNI', known.vni, spec.vni);
   if (spec.mtu !== undefined && spec.mtu !== known.mtu) differs('MTU', known.mtu, spec.mtu);
   const isSame = JSON.stringify(known.resource.metadata) === JSON.stringify(resource.metadata);

@@ -31,7 +31,6 @@ export const dropReasons = [
   ['port_gone', 'the output port does not exist'],
   ['port_down', 'the interface in the container is down'],
   ['tx_error', 'the kernel refused the frame at a port'],
-  ['tx_too_big', 'larger than the MTU of the output port'],
   ['underlay_mtu', 'larger than the underlay path takes (DF is set)'],
   ['underlay_unreachable', 'the kernel has no route to the VTEP'],
   ['underlay_error', 'the kernel refused the datagram to the underlay'],

@@ -57,11 +57,6 @@ export async function interfaceExists(ns: NetnsRef, ifname: string): Promise<boo
   return (await readLink(ns, ifname)) !== undefined;
 }
 
-/** Addresses of all scopes, link-local ones too. @throws WeftError `not_found`. */
-export async function listInterfaceAddresses(ns: NetnsRef, ifname: string): Promise<InterfaceAddress[]> {
-  return addressesOf(await readLinkOrThrow(ns, ifname));
-}
-
 /**
  * Gives an interface exactly this MAC, MTU and these addresses, and brings it up.
  * Idempotent. @throws WeftError `not_found`, or `system` with the command that the kernel refused.
@@ -99,11 +94,6 @@ export async function configureInterface(ns: NetnsRef, config: InterfaceConfig):
     commands.push(`address replace ${address.ip}/${address.prefixLength} dev ${ifname}${nodad}`);
   }
   await ipBatch(ns, commands);
-}
-
-/** Afterwards there is no such interface, whether there was one or not. */
-export async function removeInterface(ns: NetnsRef, ifname: string): Promise<void> {
-  if (await interfaceExists(ns, ifname)) await ipBatch(ns, [`link del dev ${ifname}`]);
 }
 
 async function readLinkOrThrow(ns: NetnsRef, ifname: string): Promise<LinkJson> {

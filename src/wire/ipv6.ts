@@ -7,7 +7,6 @@ export const EXT_HOP_BY_HOP = 0;
 export const EXT_ROUTING = 43;
 export const EXT_FRAGMENT = 44;
 export const EXT_AUTHENTICATION = 51;
-export const EXT_NO_NEXT = 59;
 export const EXT_DESTINATION = 60;
 export const EXT_MOBILITY = 135;
 

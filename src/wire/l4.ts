@@ -6,19 +6,14 @@ import { IP_TCP } from './ipv4.ts';
 export const TCP_HEADER_BYTES = 20;
 export const UDP_HEADER_BYTES = 8;
 
-export const TCP_FIN = 1;
 export const TCP_SYN = 2;
-export const TCP_RST = 4;
-export const TCP_PSH = 8;
-export const TCP_ACK = 16;
-export const TCP_URG = 32;
 
 export interface Tcp {
   readonly sourcePort: number;
   readonly destinationPort: number;
   readonly sequence: number;
   readonly acknowledgment: number;
-  /** TCP_…. */
+  /** FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32. */
   readonly flags: number;
   readonly window: number;
   /** A multiple of 4 bytes, at most 40. */

@@ -105,9 +105,9 @@ t.test('frames go from TAP to TAP and underlay, and back', async (t) => {
   ]);
   kernel().arrive({ port: portNo(3), bytes: buildVxlan({ vni: 7, frame }), source: parseIp('192.0.2.2') });
   await until(() => upcalls.length === 3);
-  kernel().refuse = 'tx_too_big';
+  kernel().refuse = 'tx_error';
   dp.execute(upcalls[2]!.token, [...output(1), encap(7, '192.0.2.3')]);
-  t.match(dp.counters(), { rx: 3, tx: 2, copies: 2, held: 1, drops: { tx_too_big: 2 } });
+  t.match(dp.counters(), { rx: 3, tx: 2, copies: 2, held: 1, drops: { tx_error: 2 } });
   checkConservation(dp.counters());
   dp.close();
   t.same(kernel().log.slice(-4), ['remove 1 keep', 'remove 2 keep', 'remove 3 keep', 'close']);
