@@ -29,7 +29,7 @@ export function attach(program: Command): void {
     .requiredOption('--network <name>', 'the network')
     .option('--netns <name|path>', 'the namespace: a name as in `ip netns`, or a path')
     .option('--pid <pid>', 'a process in the namespace', count(1))
-    .option('--ip <address>', 'address; one of each family at most (default: taken from the subnets)', collect)
+    .option('--ip <address>', 'address; may be given several times (default: taken from the subnets)', collect)
     .option('--mac <mac>', 'MAC address (default: chosen by weft)')
     .option('--ifname <name>', 'interface inside the namespace (default: eth0)')
     .option('--namespace <name>', 'namespace of the endpoint, as in Kubernetes (default: default)')

@@ -12,7 +12,7 @@ import { decision, endpoint, fakeSwitch, flow, untilFollowers, type FakeSwitch }
 // Each of the many processes compiles its sources anew.
 t.setTimeout(180_000);
 
-const executable = fileURLToPath(new URL('../../src/cli/weft.ts', import.meta.url));
+const executable = fileURLToPath(new URL('../../dist/cli/weft.js', import.meta.url));
 
 interface Run {
   readonly code: number | null;
@@ -30,7 +30,7 @@ interface Fixture {
 }
 
 function start(t: Test, args: readonly string[]): ChildProcess {
-  const child = spawn(process.execPath, ['--import=tsx', executable, ...args], { stdio: 'pipe' });
+  const child = spawn(process.execPath, [executable, ...args], { stdio: 'pipe' });
   t.teardown(() => {
     if (child.exitCode === null) child.kill('SIGKILL');
   });

@@ -106,6 +106,16 @@ function makeHonest(key: Uint8Array, tables: Tables, random: Random): void {
   key.set(port.mac, fields.eth_src.offset);
   if (random.chance(0.8)) key.set(port.mac, fields.nd_lla.offset);
   if (port.addresses.length > 0) key.set(random.pick(port.addresses), fields.ip_src.offset);
+  if (random.chance(0.2)) makeRequest(key, random);
+}
+
+/** An ARP request for somebody, as a honest port would send it. */
+function makeRequest(key: Uint8Array, random: Random): void {
+  writeNumber(key, fields.eth_type, 0x0806);
+  writeNumber(key, fields.ip_proto, 1);
+  key.set(group[0]!, fields.eth_dst.offset);
+  key.set(key.subarray(fields.eth_src.offset, fields.eth_src.offset + 6), fields.nd_lla.offset);
+  key.set(random.pick(ips), fields.ip_dst.offset);
 }
 
 function verdict({ actions, mask, consulted, effects, reason }: Translation): unknown {
