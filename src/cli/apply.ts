@@ -1,6 +1,8 @@
 /** `weft apply`: brings about what manifests declare. */
 import type { Command } from 'commander';
+import { WeftError } from '../error.ts';
 import type { ApplyReport } from '../model/report.ts';
+import type { Resource } from '../model/resource.ts';
 import { applyText } from './apply-text.ts';
 import { print, write } from './print.ts';
 import { clientOf, globals, verb } from './verb.ts';
@@ -15,8 +17,25 @@ export function apply(program: Command): void {
     .action(async ({ filename, dryRun = false }: { filename: string; dryRun?: boolean }, command: Command) => {
       const { readManifests } = await import('./manifests.ts');
       const client = clientOf(command);
-      await each(command, await readManifests(filename), (resource) => client.apply(resource, { dryRun }));
+      const created = new Set<string>();
+      await each(command, await readManifests(filename), async (resource) => {
+        try {
+          const report = await client.apply(resource, { dryRun });
+          if (report.action === 'created') created.add(`${resource.kind}/${resource.metadata.name}`);
+          return report;
+        } catch (error) {
+          if (!dryRun || !isForWantOf(created, resource, error)) throw error;
+          return { kind: resource.kind, name: resource.metadata.name, action: 'created', dryRun };
+        }
+      });
     });
+}
+
+/** In a dry run: is it refused only because what these manifests create before it does not exist yet? */
+function isForWantOf(created: ReadonlySet<string>, resource: Resource, error: unknown): boolean {
+  if (resource.kind !== 'Endpoint' || !(error instanceof WeftError) || error.code !== 'not_found') return false;
+  const { network, host } = resource.spec;
+  return created.has(`Network/${network}`) || (host !== undefined && created.has(`Host/${host}`));
 }
 
 /** Does one after the other and prints each; after a failure, what was done before is still printed. */

@@ -1,0 +1,56 @@
+/**
+ *   ┌ host ──────────────────────────────────────┐
+ *   │ web ── weft ── (beta, which is not there)  │
+ *   └────────────────────────────────────────────┘
+ *
+ * What manifests declare is brought about, once, and undone.
+ */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { openLab } from '../support/lab.ts';
+import { needsRoot } from '../support/root.ts';
+import { Weft } from '../support/weft.ts';
+
+t.test('apply, again, and delete', { skip: needsRoot }, async (t) => {
+  const lab = openLab(t);
+  const [host, web] = [await lab.namespace('host'), await lab.namespace('web')];
+  await host.ip('link set lo up');
+  const weft = await Weft.up(lab, host, 'host', { datapath: 'native', underlay: '127.0.0.1' });
+  const file = join(lab.directory, 'all.yaml');
+  writeFileSync(
+    file,
+    `apiVersion: weft.dev/v1
+kind: Endpoint
+metadata: { name: db }
+spec: { network: blue, host: beta, mac: '02:00:00:00:00:20', addresses: [10.44.0.120] }
+---
+apiVersion: weft.dev/v1
+kind: Endpoint
+metadata: { name: web, labels: { app: web } }
+spec: { network: blue, netns: ${web.name}, addresses: [10.44.0.10] }
+---
+apiVersion: weft.dev/v1
+kind: Host
+metadata: { name: beta }
+spec: { underlay: 127.0.0.2 }
+---
+apiVersion: weft.dev/v1
+kind: Network
+metadata: { name: blue }
+spec: { subnets: [10.44.0.0/24], vni: 100, ranges: [10.44.0.10-10.44.0.19] }
+`,
+  );
+  const outcome = (action: string, more = '') =>
+    ['network/blue', 'host/beta', 'endpoint/db', 'endpoint/web'].map((name) => `${name} ${action}${more}\n`).join('');
+
+  t.equal(await weft.run('apply', '-f', file, '--dry-run'), outcome('created', ' (dry run)'));
+  t.same(await weft.json('endpoints'), [], 'a dry run does nothing');
+  t.equal(await weft.run('apply', '-f', file), outcome('created'));
+  t.equal(await weft.run('apply', '-f', file), outcome('unchanged'));
+  const trace = await weft.run('trace', 'in_port=web,udp,ip_dst=10.44.0.120,udp_dst=53');
+  t.match(trace, 'Actions: encap(vni=100,vtep=127.0.0.2)', 'a static entry needs no learning');
+  await weft.run('delete', '-f', file);
+  t.same(await weft.json('get', 'Network'), []);
+  t.same(await web.links(), [], 'the interface is gone');
+});
