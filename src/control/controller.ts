@@ -91,10 +91,15 @@ export class Controller {
   tick(): void {
     const { tables, clock, flowIdleMs } = this.#options;
     const now = clock();
+    const learning: { readonly flow: CachedFlow; readonly lastUsedMs: number }[] = [];
     for (const { flow, statistics } of [...this.flows.dump()]) {
-      if (now - statistics.lastUsedMs >= flowIdleMs) this.flows.delete(flow.id);
-      else this.#learn(flow.decision.effects, statistics.lastUsedMs);
+      const { lastUsedMs } = statistics;
+      if (now - lastUsedMs >= flowIdleMs) this.flows.delete(flow.id);
+      else if (flow.decision.effects.length > 0) learning.push({ flow, lastUsedMs });
     }
+    // A dump has no order, and the forwarding database keeps what was seen last the longest.
+    learning.sort((a, b) => a.lastUsedMs - b.lastUsedMs || a.flow.id - b.flow.id);
+    for (const { flow, lastUsedMs } of learning) this.#learn(flow.decision.effects, lastUsedMs);
     this.changed(tables.fdb.expire(now));
   }
 
