@@ -21,7 +21,8 @@ const MACS = 10_000;
 const NESTED_MACS = 10;
 const QUOTA = 1000;
 const ROUNDS = 3;
-/** What the garbage collector may leave lying about. */
+/** A heap that holds what the switch keeps, and little garbage beside it. */
+const HEAP_MEGABYTES = 64;
 const MEMORY_SLACK_BYTES = 30e6;
 /** Flows go soon after a flood, so that each round finds the switch as the one before did. */
 const config = `fdbQuota: ${QUOTA}\nflowIdleMs: 1000\n`;
@@ -37,6 +38,7 @@ for (const datapath of datapathKinds) {
       underlay: under.leftIp,
       peers: [under.rightIp],
       arguments: ['--config', file],
+      heapMegabytes: HEAP_MEGABYTES,
     });
     await weft.createNetwork(overlay.create);
     const web = await attachContainer(lab, weft, 'web', 11);

@@ -31,6 +31,8 @@ export interface UpOptions {
   readonly peers?: readonly string[];
   /** Further arguments of `weft up`. */
   readonly arguments?: readonly string[];
+  /** The JavaScript heap at most: what the garbage collector leaves lying about is then no more than that. */
+  readonly heapMegabytes?: number;
 }
 
 export interface AttachOptions {
@@ -84,9 +86,12 @@ export class Weft {
 
   /** The command that starts the daemon. */
   upCommand(): string[] {
-    const { datapath, underlay, peers = [], arguments: more = [] } = this.#options;
+    const { datapath, underlay, peers = [], arguments: more = [], heapMegabytes } = this.#options;
+    const [node = '', ...executable] = weftCommand;
     return [
-      ...['ip', 'netns', 'exec', this.host.name, ...weftCommand],
+      ...['ip', 'netns', 'exec', this.host.name, node],
+      ...(heapMegabytes === undefined ? [] : [`--max-old-space-size=${heapMegabytes}`, '--max-semi-space-size=4']),
+      ...executable,
       ...['--socket', this.socket, 'up', '--state', this.state, '--host', this.#name, '--datapath', datapath],
       ...(underlay === undefined ? [] : ['--underlay', underlay]),
       ...peers.flatMap((peer) => ['--peer', peer]),
