@@ -5,10 +5,12 @@
       "sources": [
         "native/addon.cc",
         "native/addon_frame_io.cc",
+        "native/coalesce.cc",
         "native/datapath.cc",
         "native/extract.cc",
         "native/flow_cache.cc",
         "native/pending.cc",
+        "native/segment.cc",
         "native/worker.cc",
         "native/io/frame_io.cc",
         "native/io/tap.cc",

@@ -36,18 +36,31 @@ Words words_of(const Napi::Value& value) {
   return words;
 }
 
-// A copy with headroom, which a frame needs. Of a frame that is too long only
-// what it takes to see that.
+// A copy, which a frame may be written to. Of a frame that is too long only what
+// it takes to see that.
 struct InjectedFrame {
   explicit InjectedFrame(const Napi::Value& value) {
     auto bytes = value.As<Napi::Uint8Array>();
     const size_t readable = std::min(bytes.ByteLength(), kMaxFrame + 1 + kVxlanBytes);
-    storage = std::make_unique_for_overwrite<uint8_t[]>(kHeadroom + readable);
-    if (readable) memcpy(storage.get() + kHeadroom, bytes.Data(), readable);
-    frame = {storage.get() + kHeadroom, static_cast<uint32_t>(bytes.ByteLength()), VnetHdr{}};
+    storage = std::make_unique_for_overwrite<uint8_t[]>(readable);
+    if (readable) memcpy(storage.get(), bytes.Data(), readable);
+    frame = {storage.get(), static_cast<uint32_t>(bytes.ByteLength()), VnetHdr{}};
   }
   std::unique_ptr<uint8_t[]> storage;
   Frame frame;
+};
+
+// A burst of copies, from an array.
+struct InjectedBurst {
+  explicit InjectedBurst(const Napi::Value& value) {
+    auto array = value.As<Napi::Array>();
+    for (uint32_t i = 0; i < array.Length(); ++i) {
+      storage.emplace_back(array.Get(i));
+      frames.push_back(storage.back().frame);
+    }
+  }
+  std::vector<InjectedFrame> storage;
+  std::vector<Frame> frames;
 };
 
 class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
@@ -62,7 +75,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
                            InstanceMethod("addMemoryVxlan", &DatapathObject::AddMemoryVxlan),
                            InstanceMethod("removePort", &DatapathObject::RemovePort),
                            InstanceMethod("inject", &DatapathObject::Inject),
-                           InstanceMethod("injectDatagram", &DatapathObject::InjectDatagram),
+                           InstanceMethod("injectDatagrams", &DatapathObject::InjectDatagrams),
                            InstanceMethod("takeWaiting", &DatapathObject::TakeWaiting),
                            InstanceMethod("execute", &DatapathObject::Execute),
                            InstanceMethod("originate", &DatapathObject::Originate),
@@ -94,7 +107,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     }
     MemoryHooks hooks;
     hooks.transmit = [this](uint16_t port, const Frame& frame) { Transmit(port, frame); };
-    hooks.transmit_datagram = [this](uint16_t port, const uint8_t* to, uint32_t hash, const Frame& payload) {
+    hooks.transmit_datagram = [this](uint16_t port, const uint8_t* to, uint32_t hash, const iovec* payload) {
       TransmitDatagram(port, to, hash, payload);
     };
     worker_ = std::make_unique<Worker>(threaded ? Worker::Mode::threaded : Worker::Mode::manual, flow_limit, seed,
@@ -125,14 +138,21 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
 
   void Transmit(uint16_t port, const Frame& frame) {
     Napi::HandleScope scope(env_);
-    transmit_.Call({Napi::Number::New(env_, port), Bytes(frame.data, frame.length)});
+    auto bytes = Napi::Uint8Array::New(env_, frame.length);
+    frame.copy(bytes.Data(), frame.length);
+    const auto number = [this](uint32_t value) { return Napi::Number::New(env_, value); };
+    const VnetHdr& vnet = frame.vnet;
+    transmit_.Call({number(port), bytes, number(vnet.flags), number(vnet.gso_type), number(vnet.gso_size),
+                    number(vnet.csum_start), number(vnet.csum_offset)});
   }
 
-  void TransmitDatagram(uint16_t port, const uint8_t* destination, uint32_t hash, const Frame& payload) {
+  void TransmitDatagram(uint16_t port, const uint8_t* destination, uint32_t hash, const iovec* parts) {
     Napi::HandleScope scope(env_);
     const uint32_t source_port = kEntropyFirstPort + hash % kEntropyPorts;
-    transmit_datagram_.Call({Napi::Number::New(env_, port), Bytes(destination, 16),
-                             Napi::Number::New(env_, source_port), Bytes(payload.data, payload.length)});
+    auto payload = Napi::Uint8Array::New(env_, parts[0].iov_len + parts[1].iov_len);
+    memcpy(payload.Data(), parts[0].iov_base, parts[0].iov_len);
+    if (parts[1].iov_len) memcpy(payload.Data() + parts[0].iov_len, parts[1].iov_base, parts[1].iov_len);
+    transmit_datagram_.Call({Napi::Number::New(env_, port), Bytes(destination, 16), Napi::Number::New(env_, source_port), payload});
   }
 
   Napi::Value Bytes(const uint8_t* data, size_t length) {
@@ -166,8 +186,10 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     return Result(worker_->add_vxlan(number16(info[0]), info[1].As<Napi::Uint8Array>().Data(), number16(info[2])));
   }
 
-  // (port) → 0 | -errno
-  Napi::Value AddMemory(const Napi::CallbackInfo& info) { return Result(worker_->add_memory(number16(info[0]))); }
+  // (port, offloads) → 0 | -errno
+  Napi::Value AddMemory(const Napi::CallbackInfo& info) {
+    return Result(worker_->add_memory(number16(info[0]), info[1].As<Napi::Boolean>()));
+  }
 
   // (port, local: 16 bytes) → 0 | -errno
   Napi::Value AddMemoryVxlan(const Napi::CallbackInfo& info) {
@@ -181,18 +203,33 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
 
   // Frames
 
-  // (port, frame), manual mode; the port exists
+  // (port, frames[], offloads), manual mode; the port exists. `offloads` has five
+  // numbers a frame: flags, gsoType, gsoSize, csumStart, csumOffset.
   void Inject(const Napi::CallbackInfo& info) {
-    const InjectedFrame injected(info[1]);
-    worker_->with([&](Datapath& datapath) { datapath.receive(number16(info[0]), injected.frame); });
+    InjectedBurst burst(info[1]);
+    auto offloads = info[2].As<Napi::Uint16Array>();
+    for (size_t i = 0; i < burst.frames.size() && 5 * i + 4 < offloads.ElementLength(); ++i) {
+      const uint16_t* at = offloads.Data() + 5 * i;
+      burst.frames[i].vnet = {static_cast<uint8_t>(at[0]), static_cast<uint8_t>(at[1]), 0, at[2], at[3], at[4]};
+    }
+    const uint16_t port = number16(info[0]);
+    worker_->with([&](Datapath& datapath) {
+      const size_t arrivals = datapath.receive(port, burst.frames.data(), burst.frames.size());
+      for (size_t i = 0; i < arrivals; ++i) datapath.forward(port, i);
+    });
   }
 
-  // (port, source: 16 bytes, payload), manual mode; the port exists
-  void InjectDatagram(const Napi::CallbackInfo& info) {
-    uint8_t source[16];
-    memcpy(source, info[1].As<Napi::Uint8Array>().Data(), sizeof source);
-    const InjectedFrame injected(info[2]);
-    worker_->with([&](Datapath& datapath) { datapath.receive_datagram(number16(info[0]), source, injected.frame); });
+  // (port, sources: 16 bytes each, packed; payloads[]), manual mode; the port exists
+  void InjectDatagrams(const Napi::CallbackInfo& info) {
+    auto packed = info[1].As<Napi::Uint8Array>();
+    InjectedBurst burst(info[2]);
+    std::vector<UnderlaySource> sources(burst.frames.size());
+    memcpy(sources.data(), packed.Data(), std::min(packed.ByteLength(), sources.size() * sizeof(UnderlaySource)));
+    const uint16_t port = number16(info[0]);
+    worker_->with([&](Datapath& datapath) {
+      const size_t arrivals = datapath.receive_datagrams(port, sources.data(), burst.frames.data(), burst.frames.size());
+      for (size_t i = 0; i < arrivals; ++i) datapath.forward(port, i);
+    });
   }
 
   // () → { upcalls: UpcallRecord[], packed; mirrored: MirrorRecord[] with bytes, packed; lost: (port, errno)[] }

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "io/frame_io.h"
+#include "offload.h"
 
 namespace {
 
@@ -36,6 +37,7 @@ class FrameIoObject : public Napi::ObjectWrap<FrameIoObject> {
                            InstanceMethod("remove", &FrameIoObject::Remove),
                            InstanceMethod("take", &FrameIoObject::Take),
                            InstanceMethod("takeLost", &FrameIoObject::TakeLost),
+                           InstanceMethod("offloads", &FrameIoObject::Offloads),
                            InstanceMethod("send", &FrameIoObject::Send),
                            InstanceMethod("sendUnderlay", &FrameIoObject::SendUnderlay),
                            InstanceMethod("close", &FrameIoObject::Close),
@@ -96,7 +98,7 @@ class FrameIoObject : public Napi::ObjectWrap<FrameIoObject> {
     return Napi::Number::New(info.Env(), io_.remove(number16(info[0]), info[1].As<Napi::Boolean>()));
   }
 
-  // (max) → { port, bytes, vnetFlags, gsoType, source? }[]
+  // (max) → { port, bytes, flags, gsoType, gsoSize, csumStart, csumOffset, source? }[]
   Napi::Value Take(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
     auto taken = io_.take(info[0].As<Napi::Number>().Uint32Value());
@@ -106,8 +108,11 @@ class FrameIoObject : public Napi::ObjectWrap<FrameIoObject> {
       auto object = Napi::Object::New(env);
       object["port"] = Napi::Number::New(env, frame.port);
       object["bytes"] = Napi::Buffer<uint8_t>::Copy(env, frame.bytes.get(), frame.length);
-      object["vnetFlags"] = Napi::Number::New(env, frame.vnet.flags);
+      object["flags"] = Napi::Number::New(env, frame.vnet.flags);
       object["gsoType"] = Napi::Number::New(env, frame.vnet.gso_type);
+      object["gsoSize"] = Napi::Number::New(env, frame.vnet.gso_size);
+      object["csumStart"] = Napi::Number::New(env, frame.vnet.csum_start);
+      object["csumOffset"] = Napi::Number::New(env, frame.vnet.csum_offset);
       if (frame.from_underlay) {
         object["source"] = Napi::Buffer<uint8_t>::Copy(env, frame.source.address, sizeof frame.source.address);
       }
@@ -130,25 +135,33 @@ class FrameIoObject : public Napi::ObjectWrap<FrameIoObject> {
     return result;
   }
 
-  // (port, frame) → reason
-  Napi::Value Send(const Napi::CallbackInfo& info) {
-    return Reason(info, io_.send(number16(info[0]), frame_of(info[1])));
+  // (port) → what the TAP takes
+  Napi::Value Offloads(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), io_.offloads(number16(info[0])));
   }
 
-  // (remote: 16 bytes, entropy, payload) → reason
+  // (port, frame, flags, gsoType, gsoSize, csumStart, csumOffset) → reason
+  Napi::Value Send(const Napi::CallbackInfo& info) {
+    const auto number = [&](size_t at) { return number16(info[at]); };
+    weft::Frame frame = frame_of(info[1]);
+    frame.vnet = {static_cast<uint8_t>(number(2)), static_cast<uint8_t>(number(3)), 0, number(4), number(5), number(6)};
+    weft::set_header_bytes(&frame);
+    return Napi::Number::New(info.Env(), static_cast<uint8_t>(io_.send(number(0), frame)));
+  }
+
+  // (remote: 16 bytes, entropy, payload, datagramBytes) → reason | refused datagrams << 8
   Napi::Value SendUnderlay(const Napi::CallbackInfo& info) {
     auto remote = info[0].As<Napi::Uint8Array>();
     const uint32_t entropy = info[1].As<Napi::Number>().Uint32Value();
-    return Reason(info, io_.send_underlay(remote.Data(), entropy, frame_of(info[2])));
+    auto payload = info[2].As<Napi::Uint8Array>();
+    const weft::Refused refused = io_.send_underlay(remote.Data(), entropy, {payload.Data(), payload.ByteLength()},
+                                                    info[3].As<Napi::Number>().Uint32Value());
+    return Napi::Number::New(info.Env(), static_cast<uint8_t>(refused.reason) | refused.datagrams << 8);
   }
 
   Napi::Value Close(const Napi::CallbackInfo& info) {
     CloseAll();
     return info.Env().Undefined();
-  }
-
-  static Napi::Value Reason(const Napi::CallbackInfo& info, weft::Reason reason) {
-    return Napi::Number::New(info.Env(), static_cast<uint8_t>(reason));
   }
 
   weft::FrameIo io_;

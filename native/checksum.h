@@ -1,47 +1,96 @@
-// Unfinished checksums of frames from the underlay.
+// The Internet checksum (RFC 1071), and the sums that offloads leave unfinished.
 //
-// A sender whose network card computes checksums leaves the pseudo header's sum
-// in the checksum field. On a wire the card finishes it; where the underlay is
-// virtual (a veth to another namespace of the same machine) the frame arrives
-// as it is, and its receiver would throw it away. src/datapath/finish.ts has
-// the same.
+// An unfinished TCP or UDP checksum field holds the pseudo header's sum, not
+// complemented; whoever has the last hand on the frame adds the rest.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
+#include "frame.h"
 #include "key.h"
+#include "offload.h"
 
 namespace weft {
 
-// The ones' complement sum of `size` bytes and `seed`, folded (RFC 1071).
-inline uint16_t ones_sum(const uint8_t* bytes, size_t size, uint64_t seed) {
-  uint64_t sum = seed;
-  for (; size >= 2; bytes += 2, size -= 2) sum += static_cast<uint32_t>(bytes[0] << 8 | bytes[1]);
-  if (size) sum += static_cast<uint32_t>(bytes[0] << 8);
-  while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
-  return static_cast<uint16_t>(sum);
+// A ones' complement sum on its way: 16-bit words of the wire, in any order.
+class OnesSum {
+ public:
+  void add16(uint32_t word) { sum_ += word; }
+
+  // Bytes from an even place on.
+  void add(const uint8_t* bytes, size_t size) {
+    static_assert(std::endian::native == std::endian::little);
+    // Words as they are in memory: the order of bytes only swaps the result (§2 B).
+    unsigned __int128 wide = 0;
+    for (; size >= 32; bytes += 32, size -= 32) {
+      uint64_t words[4];
+      memcpy(words, bytes, 32);
+      wide += words[0];
+      wide += words[1];
+      wide += words[2];
+      wide += words[3];
+    }
+    for (; size >= 8; bytes += 8, size -= 8) {
+      uint64_t word;
+      memcpy(&word, bytes, 8);
+      wide += word;
+    }
+    uint64_t last = 0;
+    if (size) memcpy(&last, bytes, size);
+    wide += last;
+    uint64_t sum = fold64(static_cast<uint64_t>(wide)) + fold64(static_cast<uint64_t>(wide >> 64));
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum_ += std::rotl(static_cast<uint16_t>(sum), 8);
+  }
+
+  uint16_t folded() const {
+    uint64_t sum = sum_;
+    while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
+    return static_cast<uint16_t>(sum);
+  }
+  // What goes into a header; for UDP a computed 0 is sent as 0xffff (RFC 768), the same number.
+  uint16_t checksum() const { return static_cast<uint16_t>(~folded()); }
+  uint16_t udp_checksum() const {
+    const uint16_t sum = checksum();
+    return sum ? sum : 0xffff;
+  }
+
+ private:
+  static uint64_t fold64(uint64_t sum) {
+    sum = (sum & 0xffffffff) + (sum >> 32);
+    return (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+  }
+
+  uint64_t sum_ = 0;
+};
+
+// The pseudo header's sum for an IP packet at `l3` (RFC 9293 §3.1, RFC 8200 §8.1).
+inline OnesSum pseudo_sum(const uint8_t* l3, bool v4, uint8_t proto, uint32_t l4_bytes) {
+  OnesSum sum;
+  sum.add(l3 + (v4 ? 12 : 8), v4 ? 8 : 32);
+  sum.add16(proto);
+  sum.add16(l4_bytes >> 16);
+  sum.add16(l4_bytes & 0xffff);
+  return sum;
 }
 
-// Finishes the TCP or UDP checksum of a frame that was extracted to `key`, if it
-// holds the pseudo header's sum. A finished one has that value once in 65,536
-// times, and comes out the same.
-inline void finish_checksum(uint8_t* frame, uint32_t length, const Key& key) {
-  constexpr uint8_t kTcp = 6, kUdp = 17;
-  if ((key.ip_proto != kTcp && key.ip_proto != kUdp) || key.ip_frag != kFragNone) return;
-  const size_t l3 = key.vlan_tci[0] ? 18 : 14;
-  const bool is_v4 = key.eth_type[0] == 0x08 && key.eth_type[1] == 0x00;
-  const bool is_v6 = key.eth_type[0] == 0x86 && key.eth_type[1] == 0xdd;
-  if (!is_v4 && !(is_v6 && frame[l3 + 6] == key.ip_proto)) return;
-  const size_t l4 = l3 + (is_v4 ? (frame[l3] & 15) * 4u : 40);
-  const size_t size = length - l4;
-  uint8_t* field = frame + l4 + (key.ip_proto == kTcp ? 16 : 6);
-
-  const size_t addresses = is_v4 ? 8 : 32;
-  const uint16_t pseudo = ones_sum(frame + l3 + (is_v4 ? 12 : 8), addresses, key.ip_proto + size);
-  if (pseudo != (field[0] << 8 | field[1])) return;
-  const uint16_t sum = static_cast<uint16_t>(~ones_sum(frame + l4, size, 0));
-  store16(field, sum == 0 && key.ip_proto == kUdp ? 0xffff : sum);
+// Marks the checksum of a frame from the underlay as unfinished, if it holds the
+// pseudo header's sum: its sender left it to a network card, and there was none
+// on a virtual underlay. A finished one has that value once in 65,536 times, and
+// comes out the same.
+inline void mark_unfinished(Frame* frame, const Key& key, uint32_t l4) {
+  const bool tcp = key.ip_proto == 6;
+  if ((!tcp && key.ip_proto != 17) || key.ip_frag != kFragNone || l4 == 0) return;
+  const uint8_t* l3 = frame->data + (key.vlan_tci[0] ? 18 : 14);
+  const bool v4 = key.eth_type[0] == 0x08;
+  if (!v4 && l3 + 40 != frame->data + l4) return;
+  const uint16_t offset = tcp ? kTcpCsumOffset : kUdpCsumOffset;
+  if (pseudo_sum(l3, v4, key.ip_proto, frame->length - l4).folded() != load16(frame->data + l4 + offset)) return;
+  frame->vnet = VnetHdr{kNeedsCsum, kGsoNone, 0, 0, static_cast<uint16_t>(l4), offset};
 }
 
 }  // namespace weft

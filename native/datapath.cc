@@ -2,19 +2,36 @@
 
 #include <errno.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "checksum.h"
-#include "extract.h"
 #include "io/tap.h"
-#include "vnet.h"
+#include "offload.h"
 #include "vxlan.h"
 
 namespace weft {
 namespace {
 
+// Can a port with these offloads be given a frame with this header?
+bool takes(uint8_t offloads, const VnetHdr& vnet) {
+  if (!(vnet.flags & kNeedsCsum)) return true;
+  switch (gso_kind(vnet)) {
+    case kGsoNone:
+      return offloads & kOffloadCsum;
+    case kGsoTcp4:
+      return offloads & kOffloadTso4;
+    case kGsoTcp6:
+      return offloads & kOffloadTso6;
+    default:
+      return offloads & kOffloadUso;
+  }
+}
+
 // The input port of frames that weft made.
 constexpr uint16_t kNoPort = 0;
+
+static_assert(kSendBatch * (kVxlanBytes + kMaxHeaders) <= kVxlanBytes + kMaxFrame);
 
 Key key_of_port(uint16_t number) {
   Key key = {};
@@ -25,7 +42,10 @@ Key key_of_port(uint16_t number) {
 }  // namespace
 
 Datapath::Datapath(size_t flow_limit, uint64_t seed, MemoryHooks hooks)
-    : cache_(flow_limit, seed), pending_(seed, 0), hooks_(std::move(hooks)) {}
+    : cache_(flow_limit, seed),
+      pending_(seed, 0),
+      hooks_(std::move(hooks)),
+      scratch_(std::make_unique_for_overwrite<uint8_t[]>(kVxlanBytes + kMaxFrame)) {}
 
 // Ports
 
@@ -58,63 +78,86 @@ std::vector<uint16_t> Datapath::port_numbers() const {
 
 // 1. Receive
 
-void Datapath::receive(uint16_t number, Frame frame) {
-  if (!vnet_accept(&frame)) {
-    received(number, frame.length);
-    return drop(number, Reason::bad_vnet_hdr);
+size_t Datapath::receive(uint16_t number, const Frame* frames, size_t count) {
+  coalescer_.begin();
+  for (size_t i = 0; i < count; ++i) {
+    Key key = key_of_port(number);
+    arrive(number, frames[i], &key, count == 1);
   }
-  Key key = key_of_port(number);
-  classify(number, frame, &key);
+  arrivals_ = &coalescer_.finish();
+  return arrivals_->size();
 }
 
 // 2. Decapsulate
 
-void Datapath::receive_datagram(uint16_t number, const uint8_t source[16], Frame frame) {
-  uint32_t vni;
-  if (!vxlan_decap(&frame, &vni)) {
-    received(number, frame.length);
-    return drop(number, Reason::vxlan_malformed);
+size_t Datapath::receive_datagrams(uint16_t number, const UnderlaySource* sources, const Frame* payloads, size_t count) {
+  coalescer_.begin();
+  const uint8_t* local = port(number)->local;
+  for (size_t i = 0; i < count; ++i) {
+    Frame frame = {payloads[i].data, payloads[i].length, {}};
+    uint32_t vni;
+    if (!vxlan_decap(&frame, &vni)) {
+      received(number, 1, frame.length);
+      drop(number, Reason::vxlan_malformed);
+      continue;
+    }
+    if (memcmp(sources[i].address, local, 16) == 0) {
+      received(number, 1, frame.length);
+      drop(number, Reason::vxlan_own_address);
+      continue;
+    }
+    Key key = key_of_port(number);
+    store32(key.tun_vni, vni);
+    memcpy(key.tun_src, sources[i].address, 16);
+    arrive(number, frame, &key, count == 1);
   }
-  if (memcmp(source, port(number)->local, 16) == 0) {
-    received(number, frame.length);
-    return drop(number, Reason::vxlan_own_address);
-  }
-  Key key = key_of_port(number);
-  store32(key.tun_vni, vni);
-  memcpy(key.tun_src, source, 16);
-  classify(number, frame, &key);
+  arrivals_ = &coalescer_.finish();
+  return arrivals_->size();
 }
 
-// 3. Extract, 4. parked, 5. flow cache
+// 3. Extract, 4. coalesce
 
-void Datapath::classify(uint16_t number, Frame frame, Key* key) {
-  if (mirror_.wants(number)) mirror_.copy(number, Direction::rx, now_ms_, frame.data, frame.length);
-  uint32_t length;
-  if (const Reason bad = extract(frame.data, frame.length, key, &length); bad != kNoDrop) {
-    received(number, frame.length);
+void Datapath::arrive(uint16_t number, Frame frame, Key* key, bool alone) {
+  if (mirror_.wants(number)) mirror_.copy(number, Direction::rx, now_ms_, frame);
+  Layout layout;
+  if (const Reason bad = extract(frame.data, frame.length, key, &layout); bad != kNoDrop) {
+    received(number, 1, frame.length);
     return drop(number, bad);
   }
-  frame.length = length;
-  received(number, length);
-  if (number == tunnel_) finish_checksum(frame.data, length, *key);
+  frame.length = layout.length;
+  if (number == tunnel_) {
+    mark_unfinished(&frame, *key, layout.l4);
+  } else if (!offload_check(&frame, *key, layout.l4)) {
+    received(number, 1, frame.length);
+    return drop(number, Reason::bad_vnet_hdr);
+  }
+  coalescer_.add(frame, Words::of(*key), layout, alone);
+}
 
-  const Words words = Words::of(*key);
-  if (const uint32_t parked = pending_.find(words); parked != PendingTable::kNone) {
-    const Reason refused = pending_.park(parked, frame);
+// 5. Parked, 6. flow cache
+
+void Datapath::forward(uint16_t number, size_t index) {
+  const Arrival& arrival = (*arrivals_)[index];
+  received(number, arrival.frames, arrival.bytes);
+  counters_.coalesced += arrival.frames - 1;
+
+  if (const uint32_t parked = pending_.find(arrival.key); parked != PendingTable::kNone) {
+    const Reason refused = pending_.park(parked, arrival.frame);
     if (refused != kNoDrop) drop(number, refused);
     return;
   }
-  if (Flow* flow = cache_.lookup(words)) {
+  if (Flow* flow = cache_.lookup(arrival.key)) {
     ++flow->packets;
-    flow->bytes += frame.length;
+    flow->bytes += arrival.frame.length;
     flow->last_used_ms = now_ms_;
-    return run(flow->program.begin(), flow->program.size(), frame, *key, number);
+    return run(flow->program.begin(), flow->program.size(), arrival.frame, arrival.key.key(), number);
   }
-  if (const Reason refused = pending_.open(number, *key, frame); refused != kNoDrop) return drop(number, refused);
+  const Reason refused = pending_.open(number, arrival.key.key(), arrival.frame);
+  if (refused != kNoDrop) return drop(number, refused);
   ++counters_.upcalls;
 }
 
-// 6. Run
+// 7. Run
 
 void Datapath::execute(Token token, const Action* actions, size_t count) {
   const PendingTable::Released released = pending_.release(token);
@@ -126,8 +169,11 @@ void Datapath::execute(Token token, const Action* actions, size_t count) {
 void Datapath::originate(Frame frame, const Action* actions, size_t count) {
   ++counters_.originated;
   Key key = {};
-  const Reason bad = extract(frame.data, frame.length, &key, &frame.length);
+  Layout layout;
+  const Reason bad = extract(frame.data, frame.length, &key, &layout);
   if (bad != kNoDrop) return drop(kNoPort, bad);
+  frame.length = layout.length;
+  frame.vnet = {};
   run(actions, count, frame, key, kNoPort);
 }
 
@@ -152,44 +198,72 @@ void Datapath::run(const Action* actions, size_t count, const Frame& frame, cons
   }
 }
 
-// 7. Output, encap, drop
+// 8. Output, encap, drop
 
 void Datapath::output(uint16_t number, const Frame& frame, uint16_t from) {
   Port* to = port(number);
-  if (to && to->kind == PortKind::tap) {
-    const Reason refused = tap_send(to->tap, frame);
-    return refused == kNoDrop ? sent(to, frame) : drop(from, refused);
+  if (!to || to->is_tunnel()) return drop(from, Reason::port_gone);
+  if (takes(to->offloads, frame.vnet)) return transmit(to, frame, from);
+  const Segments segments(frame);
+  counters_.segments += segments.count() - 1;
+  for (uint32_t i = 0; i < segments.count(); ++i) {
+    segments.headers(i, scratch_.get());
+    Pieces payload;
+    transmit(to, segments.frame(i, scratch_.get(), &payload), from);
   }
-  if (to && to->kind == PortKind::memory) {
-    sent(to, frame);
-    return hooks_.transmit(number, frame);
+}
+
+void Datapath::transmit(Port* to, const Frame& frame, uint16_t from) {
+  if (to->kind == PortKind::tap) {
+    if (const Reason refused = tap_send(to->tap, frame); refused != kNoDrop) return drop(from, refused);
+  } else {
+    hooks_.transmit(to->number, frame);
   }
-  drop(from, Reason::port_gone);
+  sent(to, frame);
 }
 
 void Datapath::encap(const Action& action, const Frame& frame, const Key& key, uint16_t from) {
   Port* to = port(tunnel_);
   if (!to) return drop(from, Reason::underlay_missing);
-  const Frame payload = vxlan_encap(frame, action.argument);
   const uint32_t hash = flow_hash(key);
-  if (to->kind == PortKind::vxlan) {
-    const Reason refused = to->underlay->send(action.address, hash, payload);
-    return refused == kNoDrop ? sent(to, frame) : drop(from, refused);
-  }
-  sent(to, frame);
-  hooks_.transmit_datagram(to->number, action.address, hash, payload);
-}
+  const Segments segments(frame);
+  const uint32_t count = segments.count();
+  const size_t each = kVxlanBytes + segments.header_bytes();
+  counters_.segments += count - 1;
 
+  for (uint32_t first = 0; first < count; first += kSendBatch) {
+    const uint32_t some = std::min<uint32_t>(count - first, kSendBatch);
+    iovec parts[2 * kSendBatch];
+    for (uint32_t i = 0; i < some; ++i) {
+      uint8_t* headers = scratch_.get() + i * each;
+      vxlan_header(headers, action.argument);
+      segments.headers(first + i, headers + kVxlanBytes);
+      parts[2 * i] = {headers, each};
+      parts[2 * i + 1] = segments.payload(first + i);
+    }
+    Refused refused;
+    if (to->kind == PortKind::vxlan) {
+      refused = to->underlay->send(action.address, hash, parts, 2, some);
+    } else {
+      for (uint32_t i = 0; i < some; ++i) hooks_.transmit_datagram(to->number, action.address, hash, parts + 2 * i);
+    }
+    if (refused.datagrams) drop(from, refused.reason, refused.datagrams);
+    for (uint32_t i = refused.datagrams; i < some; ++i) {
+      Pieces payload;
+      sent(to, segments.frame(first + i, scratch_.get() + i * each + kVxlanBytes, &payload));
+    }
+  }
+}
 void Datapath::drop(uint16_t from, Reason reason, size_t frames) {
   const auto at = static_cast<size_t>(reason);
   counters_.drops[at] += frames;
   if (Port* port = this->port(from)) port->counters.drops[at] += frames;
 }
 
-void Datapath::received(uint16_t number, uint32_t bytes) {
+void Datapath::received(uint16_t number, uint32_t frames, uint32_t bytes) {
   PortCounters& counters = port(number)->counters;
-  ++counters_.rx;
-  ++counters.rx_frames;
+  counters_.rx += frames;
+  counters.rx_frames += frames;
   counters.rx_bytes += bytes;
 }
 
@@ -197,7 +271,7 @@ void Datapath::sent(Port* to, const Frame& frame) {
   ++counters_.tx;
   ++to->counters.tx_frames;
   to->counters.tx_bytes += frame.length;
-  if (mirror_.wants(to->number)) mirror_.copy(to->number, Direction::tx, now_ms_, frame.data, frame.length);
+  if (mirror_.wants(to->number)) mirror_.copy(to->number, Direction::tx, now_ms_, frame);
 }
 
 bool Datapath::flow_put(uint32_t id, const Words& key, const Words& mask, const Action* actions, size_t count) {

@@ -1,27 +1,29 @@
 // The native datapath: what src/datapath/datapath.ts promises, without threads
-// and without JavaScript. The way of a frame, and the functions in its order:
+// and without JavaScript. The way of a burst, and the functions in its order:
 //
-//   1. receive            a frame came in by a TAP or a memory port
-//      receive_datagram   or a VXLAN payload by the underlay
+//   1. receive            frames came in by a TAP or a memory port
+//      receive_datagrams  or VXLAN payloads by the underlay
 //   2. decapsulate        the tunnel's frames: own address and bad headers go
-//   3. extract            its flow key; from here on it has its L3 length
-//   4. parked?            behind the others of its key, if that is undecided
-//   5. flow cache         hit: run its program; miss: park, and an upcall
-//   6. run                each action in order
-//   7. output, encap      to the kernel, or to the memory ports' hooks
+//   3. extract            flow key and L3 length; offload requests are checked
+//   4. coalesce           what belongs together becomes one superframe
+//      forward            each of what came of it, in order:
+//   5. parked?            behind the others of its key, if that is undecided
+//   6. flow cache         hit: run its program; miss: park, and an upcall
+//   7. run                each action in order
+//   8. output, encap      to the kernel, or to the memory ports' hooks; cut into
+//                         segments where superframes cannot go
 //      drop               or the reason why not
 //
-//   execute               the answer to an upcall: 6 for each parked frame
-//   originate             a frame that weft made: 3, then 6
+//   execute               the answer to an upcall: 7 for each parked frame
+//   originate             a frame that weft made: 3, then 7
 //
 // Who owns what: a Datapath belongs to whoever has its turn (worker.h) and is
 // never used by two threads at once; nothing in it is atomic. With more than
 // one worker each has a Datapath of its own, with its ports' queues, its flow
 // cache and its undecided flows; nothing is shared between them.
 //
-// A frame is the caller's and may be written to: kHeadroom bytes before
-// it take the VXLAN header. It is done with when `receive` returns; what waits
-// is a copy.
+// Frames are the caller's, may be written to, and stay until they were
+// forwarded; what waits longer is a copy.
 //
 // The hooks of memory ports are called while a frame runs and must not come back
 // in: they put their frames aside.
@@ -33,6 +35,7 @@
 #include <vector>
 
 #include "action.h"
+#include "coalesce.h"
 #include "counters.h"
 #include "flow_cache.h"
 #include "frame.h"
@@ -41,6 +44,7 @@
 #include "mirror.h"
 #include "pending.h"
 #include "reason.h"
+#include "segment.h"
 
 namespace weft {
 
@@ -52,6 +56,7 @@ struct Port {
   uint16_t number = 0;
   PortKind kind = PortKind::memory;
   int tap = -1;                        // tap
+  uint8_t offloads = 0;                // tap, memory: what it takes, of io/tap.h
   std::unique_ptr<Underlay> underlay;  // vxlan
   uint8_t local[16] = {};              // vxlan, memory_vxlan: its own address
   uint32_t serial = 0;                 // tells it from another port of that number
@@ -63,8 +68,8 @@ struct Port {
 // Where frames for memory ports go. The bytes are the hook's during the call.
 struct MemoryHooks {
   std::function<void(uint16_t port, const Frame& frame)> transmit;
-  // `payload` begins with the VXLAN header; `hash` is the inner flow's.
-  std::function<void(uint16_t port, const uint8_t destination[16], uint32_t hash, const Frame& payload)>
+  // The payload is in two parts, the VXLAN header first; `hash` is the inner flow's.
+  std::function<void(uint16_t port, const uint8_t destination[16], uint32_t hash, const iovec payload[2])>
       transmit_datagram;
 };
 
@@ -87,10 +92,13 @@ class Datapath {
   uint16_t tunnel() const { return tunnel_; }
   std::vector<uint16_t> port_numbers() const;
 
-  // Frames in. `number` is a port. Of what is longer than kMaxFrame only one byte
-  // more need be readable, behind the VXLAN header in a payload.
-  void receive(uint16_t number, Frame frame);
-  void receive_datagram(uint16_t number, const uint8_t source[16], Frame payload);
+  // Frames in: a burst of the port `number`, which must not change before the last
+  // was forwarded. Returns how many there are to `forward`, each once, in order;
+  // what is not forwarded never came in. Of what is longer than kMaxFrame only one
+  // byte more need be readable, behind the VXLAN header in a payload.
+  size_t receive(uint16_t number, const Frame* frames, size_t count);
+  size_t receive_datagrams(uint16_t number, const UnderlaySource* sources, const Frame* payloads, size_t count);
+  void forward(uint16_t number, size_t arrival);
   void originate(Frame frame, const Action* actions, size_t count);
 
   // Upcalls and their answers; a stale token does nothing. Actions are valid.
@@ -110,17 +118,20 @@ class Datapath {
   size_t programs() const { return programs_.size(); }
 
  private:
-  void classify(uint16_t number, Frame frame, Key* key);
+  void arrive(uint16_t number, Frame frame, Key* key, bool alone);
   void run(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from);
   void output(uint16_t to, const Frame& frame, uint16_t from);
+  void transmit(Port* to, const Frame& frame, uint16_t from);
   void encap(const Action& action, const Frame& frame, const Key& key, uint16_t from);
-  void received(uint16_t number, uint32_t bytes);
+  void received(uint16_t number, uint32_t frames, uint32_t bytes);
   void sent(Port* to, const Frame& frame);
   void drop(uint16_t from, Reason reason, size_t frames = 1);
 
   Programs programs_;  // goes last: flows refer to it
   FlowCache cache_;
   PendingTable pending_;
+  Coalescer coalescer_;
+  std::vector<Arrival>* arrivals_ = nullptr;
   Mirror mirror_;
   Counters counters_;
   std::vector<std::unique_ptr<Port>> ports_;  // by number
@@ -128,6 +139,7 @@ class Datapath {
   uint32_t last_serial_ = 0;
   double now_ms_ = 0;
   MemoryHooks hooks_;
+  std::unique_ptr<uint8_t[]> scratch_;  // headers of segments
 };
 
 }  // namespace weft

@@ -42,8 +42,6 @@ enum Icmpv6Type : uint8_t {
 constexpr int kMaxExtensions = 8;
 constexpr uint8_t kNdHopLimit = 255;
 
-uint32_t load16(const uint8_t* from) { return static_cast<uint32_t>(from[0] << 8 | from[1]); }
-
 void store_mapped(uint8_t to[16], const uint8_t* ip4) {
   to[10] = to[11] = 0xff;
   memcpy(to + 12, ip4, 4);
@@ -216,7 +214,7 @@ Reason l4(Rest segment, Key* key, bool v6) {
 
 }  // namespace
 
-Reason extract(const uint8_t* frame, size_t length, Key* key, uint32_t* length_out) {
+Reason extract(const uint8_t* frame, size_t length, Key* key, Layout* layout) {
   if (length < 14) return Reason::frame_too_short;
   if (length > kMaxFrame) return Reason::frame_too_long;
   memset(reinterpret_cast<uint8_t*>(key) + offsetof(Key, eth_dst), 0, kKeyBytes - offsetof(Key, eth_dst));
@@ -234,13 +232,14 @@ Reason extract(const uint8_t* frame, size_t length, Key* key, uint32_t* length_o
   if (type < kFirstType) type = kLength;
   store16(key->eth_type, type);
 
-  *length_out = static_cast<uint32_t>(length);
+  *layout = {static_cast<uint32_t>(length), 0};
   if (type == kArp) return arp(rest, key);
   if (type != kIpv4 && type != kIpv6) return kNoDrop;
   const bool v6 = type == kIpv6;
   const Reason reason = v6 ? ipv6(&rest, key) : ipv4(&rest, key);
   if (reason != kNoDrop) return reason;
-  *length_out = static_cast<uint32_t>(rest.at + rest.length - frame);
+  layout->length = static_cast<uint32_t>(rest.at + rest.length - frame);
+  if (key->ip_frag != kFragLater) layout->l4 = static_cast<uint32_t>(rest.at - frame);
   return l4(rest, key, v6);
 }
 

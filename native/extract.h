@@ -39,9 +39,15 @@
 
 namespace weft {
 
+// Where things are in a frame.
+struct Layout {
+  uint32_t length;  // without padding
+  uint32_t l4;      // offset of the L4 header; 0 when there is none that was read
+};
+
 // Fills `key` from eth_dst on; in_port, tun_vni and tun_src are the caller's. On
-// kNoDrop `*length_out` is the trimmed length; otherwise the key holds nothing
-// of use. `length` may be longer than what is readable only when over kMaxFrame.
-Reason extract(const uint8_t* frame, size_t length, Key* key, uint32_t* length_out);
+// kNoDrop `*layout` is set; otherwise the key holds nothing of use. `length` may
+// be longer than what is readable only when over kMaxFrame.
+Reason extract(const uint8_t* frame, size_t length, Key* key, Layout* layout);
 
 }  // namespace weft

@@ -2,12 +2,17 @@
 //
 // Ownership: a Burst owns its storage and belongs to one thread. A Frame points
 // into a Burst (or into a parked copy) and is valid until the next receive into
-// that Burst. `kHeadroom` bytes before `data` are writable, for encapsulation.
+// that Burst.
 #pragma once
 
+#include <sys/uio.h>
+
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
+#include <vector>
 
 namespace weft {
 
@@ -21,30 +26,67 @@ struct VnetHdr {
   uint16_t gso_size;
   uint16_t csum_start;
   uint16_t csum_offset;
+
+  bool operator==(const VnetHdr&) const = default;
 };
 static_assert(sizeof(VnetHdr) == 10);
 
-inline constexpr size_t kHeadroom = 128;
-inline constexpr size_t kMaxFrame = 65535;
-inline constexpr size_t kBurst = 32;
+// An IP packet of any size behind an Ethernet header with a VLAN tag.
+inline constexpr size_t kMaxFrame = 18 + 65535;
+
+// Payloads that follow a frame's first part: a superframe that was put together
+// from several frames, left where they are.
+inline constexpr size_t kMaxSuperframe = 64;
+struct Pieces {
+  uint32_t count = 0;
+  iovec at[kMaxSuperframe - 1];
+};
 
 struct Frame {
   uint8_t* data;    // Ethernet header
-  uint32_t length;  // bytes from `data`
+  uint32_t length;  // of the whole frame
   VnetHdr vnet;
+  const Pieces* pieces = nullptr;  // null: the whole frame is at `data`
+  uint32_t linear = 0;             // otherwise this much of it, all headers among it
+
+  // Copies the first `size` bytes at most; returns how many.
+  size_t copy(uint8_t* to, size_t size) const {
+    size = std::min<size_t>(size, length);
+    size_t done = std::min<size_t>(size, pieces ? linear : length);
+    memcpy(to, data, done);
+    for (size_t i = 0; done < size; ++i) {
+      const size_t part = std::min(size - done, pieces->at[i].iov_len);
+      memcpy(to + done, pieces->at[i].iov_base, part);
+      done += part;
+    }
+    return size;
+  }
+};
+
+// Who sent a datagram.
+struct UnderlaySource {
+  uint8_t address[16];  // IPv4-mapped or IPv6, network order
 };
 
 class Burst {
  public:
-  Burst() : storage_(new uint8_t[kBurst * kStride]) {}
-  // Where the frame of slot `index` begins (kHeadroom bytes precede it).
-  uint8_t* slot(size_t index) { return storage_.get() + index * kStride + kHeadroom; }
+  // Reads into this many buffers, of kMaxFrame + 1 bytes each.
+  static constexpr size_t kSlots = 32;
 
-  Frame frames[kBurst];
-  size_t count = 0;
+  Burst() : storage_(new uint8_t[kSlots * kStride]) { frames.reserve(kSlots); }
+  uint8_t* slot(size_t index) { return storage_.get() + index * kStride; }
+
+  std::vector<Frame> frames;            // a slot may hold several
+  std::vector<UnderlaySource> sources;  // of each frame, from the underlay
+
+  void clear() {
+    frames.clear();
+    sources.clear();
+  }
 
  private:
-  static constexpr size_t kStride = kHeadroom + kMaxFrame + 1 + 64;
+  // Cache lines of neighboring slots do not collide.
+  static constexpr size_t kStride = (kMaxFrame + 1 + 63) / 64 * 64 + 64;
   std::unique_ptr<uint8_t[]> storage_;
 };
 

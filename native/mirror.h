@@ -45,13 +45,13 @@ class Mirror {
   bool wants(uint16_t port) const { return on_ && (port_ == 0 || port_ == port) && frames_ < kMirrorQueue; }
   bool empty() const { return frames_ == 0; }
 
-  void copy(uint16_t port, Direction direction, double now_ms, const uint8_t* data, uint32_t length) {
-    const uint32_t copied = std::min(length, snap_bytes_);
-    const MirrorRecord record = {port, direction, length, copied, 0, now_ms};
+  void copy(uint16_t port, Direction direction, double now_ms, const Frame& frame) {
+    const uint32_t copied = std::min(frame.length, snap_bytes_);
+    const MirrorRecord record = {port, direction, frame.length, copied, 0, now_ms};
     const size_t at = packed_.size();
     packed_.resize(at + sizeof record + (copied + 7) / 8 * 8);
     memcpy(packed_.data() + at, &record, sizeof record);
-    if (copied) memcpy(packed_.data() + at + sizeof record, data, copied);
+    if (copied) frame.copy(packed_.data() + at + sizeof record, copied);
     ++frames_;
   }
 

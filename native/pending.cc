@@ -6,8 +6,8 @@
 namespace weft {
 
 ParkedFrame::ParkedFrame(const Frame& from)
-    : storage(std::make_unique_for_overwrite<uint8_t[]>(kHeadroom + from.length)), length(from.length), vnet(from.vnet) {
-  memcpy(storage.get() + kHeadroom, from.data, from.length);
+    : storage(std::make_unique_for_overwrite<uint8_t[]>(from.length)), length(from.length), vnet(from.vnet) {
+  from.copy(storage.get(), length);
 }
 
 uint32_t PendingTable::hash(const Words& key) const {
@@ -57,7 +57,7 @@ Reason PendingTable::open(uint16_t port, const Key& key, const Frame& frame) {
   upcall.length = frame.length;
   upcall.head_length = std::min<uint32_t>(frame.length, kHeadBytes);
   upcall.key = key;
-  memcpy(upcall.head, frame.data, upcall.head_length);
+  frame.copy(upcall.head, upcall.head_length);
   return kNoDrop;
 }
 

@@ -44,11 +44,11 @@ struct UpcallRecord {
 };
 static_assert(sizeof(UpcallRecord) == 376 && offsetof(UpcallRecord, key) == 16 && offsetof(UpcallRecord, head) == 120);
 
-// An owned copy of a frame, with headroom.
+// An owned copy of a frame.
 struct ParkedFrame {
   ParkedFrame() = default;
   explicit ParkedFrame(const Frame& from);
-  Frame frame() const { return Frame{storage.get() + kHeadroom, length, vnet}; }
+  Frame frame() const { return Frame{storage.get(), length, vnet}; }
 
   std::unique_ptr<uint8_t[]> storage;
   uint32_t length = 0;

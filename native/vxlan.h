@@ -12,8 +12,6 @@ inline constexpr uint32_t kVxlanBytes = 8;
 inline constexpr uint8_t kVxlanFlagI = 0x08;  // the VNI is valid
 inline constexpr uint32_t kEthernetBytes = 14;
 
-static_assert(kHeadroom >= kVxlanBytes);
-
 // Moves `frame` from the UDP payload to the inner frame. False: too short for
 // both headers, or without the I flag; `frame` is then as it was. Reserved bits
 // are ignored.
@@ -26,14 +24,10 @@ inline bool vxlan_decap(Frame* frame, uint32_t* vni) {
   return true;
 }
 
-// Writes the header into the headroom of `frame`. The result views the same
-// buffer, from the VXLAN header on; `frame` itself stays valid.
-inline Frame vxlan_encap(const Frame& frame, uint32_t vni) {
-  uint8_t* header = frame.data - kVxlanBytes;
+inline void vxlan_header(uint8_t to[kVxlanBytes], uint32_t vni) {
   const uint8_t bytes[kVxlanBytes] = {kVxlanFlagI, 0, 0, 0, static_cast<uint8_t>(vni >> 16),
                                       static_cast<uint8_t>(vni >> 8), static_cast<uint8_t>(vni), 0};
-  memcpy(header, bytes, sizeof bytes);
-  return Frame{header, frame.length + kVxlanBytes, frame.vnet};
+  memcpy(to, bytes, sizeof bytes);
 }
 
 }  // namespace weft

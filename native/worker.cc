@@ -80,6 +80,7 @@ int Worker::add_tap(uint16_t number, const char* netns_path, const char* ifname,
   port->number = number;
   port->kind = PortKind::tap;
   port->tap = opened->fd;
+  port->offloads = opened->offloads;
   const int error = insert(std::move(port));
   if (error && opened->created) {
     tap_remove(opened->fd);
@@ -99,9 +100,10 @@ int Worker::add_vxlan(uint16_t number, const uint8_t local[16], uint16_t l4_port
   return insert(std::move(port));
 }
 
-int Worker::add_memory(uint16_t number) {
+int Worker::add_memory(uint16_t number, bool offloads) {
   auto port = std::make_unique<Port>();
   port->number = number;
+  port->offloads = offloads ? kOffloadAll : 0;
   return datapath_.add_port(std::move(port));
 }
 
@@ -185,29 +187,32 @@ void Worker::serve(uint64_t tag, uint32_t events) {
   turn_.begin();
   if (Port* port = find(tag)) {
     const bool tunnel = port->is_tunnel();
-    int error = tunnel ? port->underlay->receive(&burst_, sources_) : tap_receive(port->tap, &burst_);
+    int error = tunnel ? port->underlay->receive(&burst_) : tap_receive(port->tap, &burst_);
     // An error that reading does not show would be told of again and again.
-    if (!error && burst_.count == 0 && (events & (EPOLLERR | EPOLLHUP))) error = -EIO;
+    if (!error && burst_.frames.empty() && (events & (EPOLLERR | EPOLLHUP))) error = -EIO;
     if (error) {
       lose(port, -error);
-    } else {
+    } else if (!burst_.frames.empty()) {
       datapath_.set_now(now_ms());
-      for (size_t i = 0; i < burst_.count; ++i) {
-        if (turn_.wanted()) {
-          turn_.yield();
-          if (!find(tag)) break;  // what is left came by a port that is gone
-        }
-        const auto number = static_cast<uint16_t>(tag);
-        if (tunnel) {
-          datapath_.receive_datagram(number, sources_[i].address, burst_.frames[i]);
-        } else {
-          datapath_.receive(number, burst_.frames[i]);
-        }
-      }
+      run_burst(tag, tunnel);
     }
     notify();
   }
   turn_.end();
+}
+
+void Worker::run_burst(uint64_t tag, bool tunnel) {
+  const auto number = static_cast<uint16_t>(tag);
+  const std::vector<Frame>& frames = burst_.frames;
+  const size_t arrivals = tunnel ? datapath_.receive_datagrams(number, burst_.sources.data(), frames.data(), frames.size())
+                                 : datapath_.receive(number, frames.data(), frames.size());
+  for (size_t i = 0; i < arrivals; ++i) {
+    if (turn_.wanted()) {
+      turn_.yield();
+      if (!find(tag)) return;  // what is left came by a port that is gone
+    }
+    datapath_.forward(number, i);
+  }
 }
 
 Port* Worker::find(uint64_t tag) {

@@ -58,7 +58,7 @@ class Worker {
   // -EEXIST too.
   int add_tap(uint16_t number, const char* netns_path, const char* ifname, TapOpened* opened);
   int add_vxlan(uint16_t number, const uint8_t local[16], uint16_t l4_port);
-  int add_memory(uint16_t number);
+  int add_memory(uint16_t number, bool offloads);
   int add_memory_vxlan(uint16_t number, const uint8_t local[16]);
   // 0, also without such a port, or -errno of removing the TAP, which stays with `keep`.
   int remove_port(uint16_t number, bool keep);
@@ -90,6 +90,7 @@ class Worker {
   static void* run_thread(void* self);
   void loop();
   void serve(uint64_t tag, uint32_t events);
+  void run_burst(uint64_t tag, bool tunnel);
   Port* find(uint64_t tag);
   void lose(Port* port, int error);
   int insert(std::unique_ptr<Port> port);
@@ -119,7 +120,6 @@ class Worker {
 
   // The thread's own:
   Burst burst_;
-  UnderlaySource sources_[kBurst];
 };
 
 }  // namespace weft

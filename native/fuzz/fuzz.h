@@ -6,6 +6,8 @@
 #include <cstring>
 #include <memory>
 
+#include "../frame.h"
+
 #define FUZZ_CHECK(condition) \
   do {                        \
     if (!(condition)) abort(); \
@@ -13,18 +15,19 @@
 
 namespace fuzz {
 
-// A copy in memory of just its size, behind `headroom` bytes.
+// A copy in memory of just its size.
 class Exact {
  public:
-  Exact(const uint8_t* data, size_t size, size_t headroom = 0)
-      : storage_(new uint8_t[headroom + size]), headroom_(headroom) {
-    if (size) memcpy(storage_.get() + headroom, data, size);
+  Exact(const uint8_t* data, size_t size) : storage_(new uint8_t[size]) {
+    if (size) memcpy(storage_.get(), data, size);
   }
-  uint8_t* bytes() const { return storage_.get() + headroom_; }
+  explicit Exact(const weft::Frame& frame) : storage_(new uint8_t[frame.length]) {
+    frame.copy(storage_.get(), frame.length);
+  }
+  uint8_t* bytes() const { return storage_.get(); }
 
  private:
   std::unique_ptr<uint8_t[]> storage_;
-  size_t headroom_;
 };
 
 }  // namespace fuzz

@@ -18,7 +18,10 @@ if (!Number.isInteger(seconds) || seconds < 1) {
 }
 
 const native = fileURLToPath(new URL('..', import.meta.url));
-const core = ['datapath.cc', 'extract.cc', 'flow_cache.cc', 'pending.cc', 'io/tap.cc', 'io/underlay.cc'];
+const core = [
+  ...['coalesce.cc', 'datapath.cc', 'extract.cc', 'flow_cache.cc', 'pending.cc', 'segment.cc'],
+  ...['io/tap.cc', 'io/underlay.cc'],
+];
 const flags = [
   '-std=c++20',
   '-O1',
@@ -55,15 +58,38 @@ const frames = [
   `${ethernet('0026')} 424203`,
 ].map(hex);
 
+/** A burst of the target `offload`: virtio_net_hdr, length and the bytes of each frame. */
+const burst = (...records) => Buffer.concat([Buffer.of(records.length - 1), ...records]);
+const record = (frame, vnet = '00'.repeat(10)) =>
+  Buffer.concat([hex(vnet), Buffer.of(0x80 | (frame.length >> 8), frame.length & 255), frame]);
+const le16 = (number) => Buffer.of(number & 255, number >> 8).toString('hex');
+const l4 = (version) => 14 + (version === 4 ? 20 : 40);
+const partial = (version, field) => `0100 0000 0000 ${le16(l4(version))} ${le16(field)}`;
+const superframe = (version, type, field, size) => `010${type} 0000 ${le16(size)} ${le16(l4(version))} ${le16(field)}`;
+const number = (value, bytes) => value.toString(16).padStart(2 * bytes, '0');
+const tcp = (version, seq, bytes) => {
+  const segment = `00500051 ${number(seq, 4)} 00000001 5010 ffff 1234 0000 ${'ab'.repeat(bytes)}`;
+  return hex(version === 4 ? ip4('06', segment) : ip6('06', segment));
+};
+const datagram = (version, bytes) => {
+  const segment = `00350035 ${number(8 + bytes, 2)} 1234 ${'cd'.repeat(bytes)}`;
+  return hex(version === 4 ? ip4('11', segment) : ip6('11', segment));
+};
+
 const targets = {
   extract: { sources: ['extract.cc'], seeds: frames },
   vxlan: { sources: core, seeds: frames.map((frame) => Buffer.concat([hex('0800000000000700'), frame])) },
-  vnet: {
+  offload: {
     sources: core,
-    seeds: frames.map((frame) => {
-      const one = Buffer.concat([Buffer.alloc(10), Buffer.of(frame.length), frame]);
-      return Buffer.concat([one, one, hex('02000000000000000000'), one.subarray(10)]);
-    }),
+    seeds: [
+      ...frames.map((frame) => burst(record(frame), record(frame, '02000000000000000000'))),
+      ...[4, 6].flatMap((version) => [
+        burst(...[0, 8, 16].map((seq) => record(tcp(version, seq, 8), partial(version, 16)))),
+        burst(record(tcp(version, 0, 60), superframe(version, version === 4 ? 1 : 4, 16, 8))),
+        burst(...[8, 8, 3].map((bytes) => record(datagram(version, bytes), partial(version, 6)))),
+        burst(record(datagram(version, 60), superframe(version, 5, 6, 8))),
+      ]),
+    ],
   },
 };
 
@@ -84,7 +110,7 @@ try {
     console.log(`fuzzing ${target} for ${seconds} s`);
     const args = [
       `-max_total_time=${seconds}`,
-      '-max_len=4096',
+      '-max_len=8192',
       '-print_final_stats=1',
       '-verbosity=0',
       `-artifact_prefix=${findings}/`,

@@ -1,6 +1,8 @@
 // Any bytes as a VXLAN payload, up to what leaves the tunnel again: what was
 // received is the inner frame, its checksum finished if need be, encapsulated
 // anew, or is counted as dropped.
+#include <vector>
+
 #include "../datapath.h"
 
 #include "../checksum.h"
@@ -13,17 +15,23 @@ using namespace weft;
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   uint64_t transmitted = 0;
   MemoryHooks hooks;
-  hooks.transmit_datagram = [&](uint16_t port, const uint8_t*, uint32_t, const Frame& payload) {
-    FUZZ_CHECK(port == 1 && payload.length <= size && payload.length >= kVxlanBytes + kEthernetBytes);
+  hooks.transmit_datagram = [&](uint16_t port, const uint8_t*, uint32_t, const iovec* parts) {
+    std::vector<uint8_t> payload(parts[0].iov_len + parts[1].iov_len);
+    memcpy(payload.data(), parts[0].iov_base, parts[0].iov_len);
+    if (parts[1].iov_len) memcpy(payload.data() + parts[0].iov_len, parts[1].iov_base, parts[1].iov_len);
+    FUZZ_CHECK(port == 1 && payload.size() <= size && payload.size() >= kVxlanBytes + kEthernetBytes);
     // The 24 bits of the VNI that the action says, and the frame behind them.
-    FUZZ_CHECK(memcmp(payload.data, "\x08\0\0\0\x12\x34\x56\0", 8) == 0);
-    const uint32_t length = payload.length - kVxlanBytes;
-    const fuzz::Exact frame(data + kVxlanBytes, length);
+    FUZZ_CHECK(memcmp(payload.data(), "\x08\0\0\0\x12\x34\x56\0", 8) == 0);
+    const auto length = static_cast<uint32_t>(payload.size() - kVxlanBytes);
+    const fuzz::Exact bytes(data + kVxlanBytes, length);
+    Frame frame = {bytes.bytes(), length, {}};
     Key key;
-    uint32_t trimmed;
-    FUZZ_CHECK(extract(frame.bytes(), length, &key, &trimmed) == kNoDrop && trimmed == length);
-    finish_checksum(frame.bytes(), length, key);
-    FUZZ_CHECK(memcmp(payload.data + kVxlanBytes, frame.bytes(), length) == 0);
+    Layout layout;
+    FUZZ_CHECK(extract(frame.data, length, &key, &layout) == kNoDrop && layout.length == length);
+    mark_unfinished(&frame, key, layout.l4);
+    const Segments finished(frame);
+    finished.headers(0, frame.data);
+    FUZZ_CHECK(memcmp(payload.data() + kVxlanBytes, frame.data, length) == 0);
     ++transmitted;
   };
   Datapath datapath(4, 1, hooks);
@@ -34,9 +42,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const Action back = {Op::encap, {}, 0x123456, {}};
   datapath.flow_put(1, Words{}, Words{}, &back, 1);
 
-  const uint8_t source[16] = {1};
-  const fuzz::Exact payload(data, size, kHeadroom);
-  datapath.receive_datagram(1, source, Frame{payload.bytes(), static_cast<uint32_t>(size), {}});
+  const UnderlaySource source = {{1}};
+  const fuzz::Exact bytes(data, size);
+  const Frame payload = {bytes.bytes(), static_cast<uint32_t>(size), {}};
+  const size_t arrivals = datapath.receive_datagrams(1, &source, &payload, 1);
+  for (size_t i = 0; i < arrivals; ++i) datapath.forward(1, i);
   const Counters& counters = datapath.counters();
   uint64_t drops = 0;
   for (uint64_t count : counters.drops) drops += count;

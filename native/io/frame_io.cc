@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace weft {
@@ -57,6 +58,7 @@ int FrameIo::add_tap(uint16_t number, const char* netns_path, const char* ifname
   if (int error = tap_open(netns_path, ifname, opened)) return error;
   Port port;
   port.fd = opened->fd;
+  port.offloads = opened->offloads;
   const int error = insert(number, std::move(port));
   if (error && opened->created) {
     tap_remove(opened->fd);
@@ -136,11 +138,29 @@ Reason FrameIo::send(uint16_t number, const Frame& frame) {
   return tap_send(at->second.fd, frame);
 }
 
-Reason FrameIo::send_underlay(const uint8_t remote[16], uint32_t entropy, const Frame& frame) {
-  for (auto& [number, port] : ports_) {
-    if (port.underlay) return port.underlay->send(remote, entropy, frame);
+Refused FrameIo::send_underlay(const uint8_t remote[16], uint32_t entropy, iovec payload, uint32_t datagram_bytes) {
+  const size_t each = datagram_bytes ? datagram_bytes : std::max<size_t>(payload.iov_len, 1);
+  std::vector<iovec> parts;
+  for (size_t at = 0; at < payload.iov_len; at += each) {
+    parts.push_back({static_cast<uint8_t*>(payload.iov_base) + at, std::min(each, payload.iov_len - at)});
   }
-  return Reason::underlay_missing;
+  Refused refused = {static_cast<uint32_t>(parts.size()), Reason::underlay_missing};
+  for (auto& [number, port] : ports_) {
+    if (!port.underlay) continue;
+    refused = {};
+    for (size_t at = 0; at < parts.size(); at += kSendBatch) {
+      const size_t some = std::min(parts.size() - at, kSendBatch);
+      const Refused here = port.underlay->send(remote, entropy, parts.data() + at, 1, some);
+      if (here.datagrams) refused = {refused.datagrams + here.datagrams, here.reason};
+    }
+    break;
+  }
+  return refused;
+}
+
+uint8_t FrameIo::offloads(uint16_t number) const {
+  const auto at = ports_.find(number);
+  return at == ports_.end() ? 0 : at->second.offloads;
 }
 
 // The reader, from here on.
@@ -171,7 +191,7 @@ bool FrameIo::read_port(uint16_t number, uint32_t events) {
   // A paused port is read only to learn the error that epoll reports.
   if (port.lost || (port.paused && !(events & (EPOLLERR | EPOLLHUP)))) return false;
 
-  const int error = port.underlay ? port.underlay->receive(&burst_, sources_) : tap_receive(port.fd, &burst_);
+  const int error = port.underlay ? port.underlay->receive(&burst_) : tap_receive(port.fd, &burst_);
   if (error) {
     port.lost = true;
     epoll_ctl(epoll_, EPOLL_CTL_DEL, port.poll_fd(), nullptr);
@@ -179,16 +199,16 @@ bool FrameIo::read_port(uint16_t number, uint32_t events) {
     return lost_.size() == 1;
   }
   const bool was_empty = queue_.empty();
-  for (size_t i = 0; i < burst_.count; ++i) {
+  for (size_t i = 0; i < burst_.frames.size(); ++i) {
     const Frame& frame = burst_.frames[i];
     ReceivedFrame copy = {number, port.underlay != nullptr, {}, frame.vnet,
                           std::make_unique_for_overwrite<uint8_t[]>(frame.length), frame.length};
-    if (port.underlay) copy.source = sources_[i];
+    if (port.underlay) copy.source = burst_.sources[i];
     memcpy(copy.bytes.get(), frame.data, frame.length);
     port.queued_bytes += frame.length;
     queue_.push_back(std::move(copy));
   }
-  port.queued_frames += burst_.count;
+  port.queued_frames += burst_.frames.size();
   if (!port.paused && (port.queued_frames >= kPortFrames || port.queued_bytes >= kPortBytes)) {
     port.paused = true;
     set_interest(number, port);

@@ -75,13 +75,18 @@ class FrameIo {
   // Ports that stopped by themselves since the last call; they stay until `remove`.
   std::vector<LostPort> take_lost();
 
-  // kNoDrop or why not. `send` is for TAPs, `send_underlay` for the first underlay port.
+  // What the TAP takes, of tap.h; 0 for anything else.
+  uint8_t offloads(uint16_t port) const;
+  // kNoDrop or why not. For TAPs; the frame asks for nothing that they do not take.
   Reason send(uint16_t port, const Frame& frame);
-  Reason send_underlay(const uint8_t remote[16], uint32_t entropy, const Frame& frame);
+  // To the first underlay port: datagrams of `datagram_bytes` each, one behind the
+  // other, the last perhaps shorter. 0: `payload` is one.
+  Refused send_underlay(const uint8_t remote[16], uint32_t entropy, iovec payload, uint32_t datagram_bytes);
 
  private:
   struct Port {
     int fd = -1;                         // a TAP's; the underlay has its own
+    uint8_t offloads = 0;
     std::unique_ptr<Underlay> underlay;  // null: a TAP
     size_t queued_frames = 0;            // guarded by mutex_, as the rest
     size_t queued_bytes = 0;
@@ -110,7 +115,6 @@ class FrameIo {
   std::vector<LostPort> lost_;
 
   Burst burst_;  // the reader's
-  UnderlaySource sources_[kBurst];
 };
 
 }  // namespace weft

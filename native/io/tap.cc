@@ -16,8 +16,16 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+// Not in the headers of older systems; Linux 6.2.
+#ifndef TUN_F_USO4
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
+#endif
+
 namespace weft {
 namespace {
+
+constexpr size_t kBurstBytes = 65536;
 
 class Fd {
  public:
@@ -120,6 +128,18 @@ bool valid_ifname(const char* ifname) {
   return length > 0 && length < IFNAMSIZ && !strpbrk(ifname, "%/: \t\n");
 }
 
+// All that the kernel has. A kernel without one of them refuses the whole set.
+int set_offloads(int fd, uint8_t* offloads) {
+  constexpr unsigned long kTcp = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
+  if (ioctl(fd, TUNSETOFFLOAD, kTcp | TUN_F_USO4 | TUN_F_USO6) == 0) {
+    *offloads = kOffloadAll;
+    return 0;
+  }
+  if (ioctl(fd, TUNSETOFFLOAD, kTcp) < 0) return -errno;
+  *offloads = kOffloadCsum | kOffloadTso4 | kOffloadTso6;
+  return 0;
+}
+
 // In the namespace of the container, on the helper thread.
 int open_here(const char* ifname, TapOpened* opened) {
   LinkState before;
@@ -147,7 +167,7 @@ int open_here(const char* ifname, TapOpened* opened) {
   int little_endian = 1;
   if (ioctl(tap.get(), TUNSETVNETHDRSZ, &header_bytes) < 0) return -errno;
   if (ioctl(tap.get(), TUNSETVNETLE, &little_endian) < 0) return -errno;
-  if (ioctl(tap.get(), TUNSETOFFLOAD, 0ul) < 0) return -errno;
+  if (const int error = set_offloads(tap.get(), &opened->offloads)) return error;
   // Last, so that a fresh TAP goes with its fd when anything before fails.
   if (ioctl(tap.get(), TUNSETPERSIST, 1ul) < 0) return -errno;
 
@@ -197,30 +217,37 @@ int tap_remove(int fd) {
 }
 
 int tap_receive(int fd, Burst* burst) {
-  burst->count = 0;
-  while (burst->count < kBurst) {
-    Frame& frame = burst->frames[burst->count];
-    frame.data = burst->slot(burst->count);
+  burst->clear();
+  size_t bytes = 0;
+  while (burst->frames.size() < Burst::kSlots && bytes < kBurstBytes) {
+    Frame frame = {burst->slot(burst->frames.size()), 0, {}};
     iovec parts[2] = {{&frame.vnet, sizeof frame.vnet}, {frame.data, kMaxFrame + 1}};
     const ssize_t got = readv(fd, parts, 2);
     if (got < 0) {
       if (errno == EINTR) continue;
       // What was read before an error counts first; the next call meets it again.
-      return errno == EAGAIN || burst->count > 0 ? 0 : -errno;
+      return errno == EAGAIN || !burst->frames.empty() ? 0 : -errno;
     }
     if (static_cast<size_t>(got) < sizeof frame.vnet) return -EPROTO;
     frame.length = static_cast<uint32_t>(static_cast<size_t>(got) - sizeof frame.vnet);
-    ++burst->count;
+    bytes += frame.length;
+    burst->frames.push_back(frame);
   }
   return 0;
 }
 
 Reason tap_send(int fd, const Frame& frame) {
   VnetHdr header = frame.vnet;
-  iovec parts[2] = {{&header, sizeof header}, {frame.data, frame.length}};
+  iovec parts[1 + kMaxSuperframe] = {{&header, sizeof header}, {frame.data, frame.length}};
+  size_t count = 2;
+  if (frame.pieces) {
+    parts[1].iov_len = frame.linear;
+    memcpy(parts + count, frame.pieces->at, frame.pieces->count * sizeof *parts);
+    count += frame.pieces->count;
+  }
   ssize_t sent;
   do {
-    sent = writev(fd, parts, 2);
+    sent = writev(fd, parts, static_cast<int>(count));
   } while (sent < 0 && errno == EINTR);
   if (sent >= 0) return kNoDrop;
   return errno == EIO || errno == ENETDOWN ? Reason::port_down : Reason::tx_error;

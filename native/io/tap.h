@@ -15,8 +15,16 @@
 
 namespace weft {
 
+// What a TAP takes, and may give: unfinished checksums and superframes (TUNSETOFFLOAD).
+inline constexpr uint8_t kOffloadCsum = 1;
+inline constexpr uint8_t kOffloadTso4 = 2;
+inline constexpr uint8_t kOffloadTso6 = 4;
+inline constexpr uint8_t kOffloadUso = 8;
+inline constexpr uint8_t kOffloadAll = 15;
+
 struct TapOpened {
   int fd;         // one queue; non-blocking, close-on-exec
+  uint8_t offloads;  // what of kOffloadAll this kernel has
   bool created;   // false: a persistent TAP of that name was there and was re-attached
   uint64_t netns_dev;
   uint64_t netns_ino;  // which namespace it is in
@@ -38,13 +46,15 @@ int tap_open(const char* netns_path, const char* ifname, TapOpened* opened);
 // Clears persistence and closes: the interface goes, if it has not already.
 int tap_remove(int fd);
 
-// Reads up to kBurst frames. Sets burst->count. 0, or -errno when the device
-// is gone (-EBADFD after its interface was deleted); -EAGAIN is not an error:
-// count is then 0. Frames longer than kMaxFrame are cut to kMaxFrame + 1 so
-// that the caller can count them as too long.
+// Reads up to Burst::kSlots frames, and no further once they are as much as a
+// superframe, so that what was read is still in the processor's cache when it is
+// used. 0, or -errno when the device is gone (-EBADFD after its interface was
+// deleted); -EAGAIN is not an error: there are no frames then. Frames longer than
+// kMaxFrame are cut to kMaxFrame + 1 so that the caller can count them as too long.
 int tap_receive(int fd, Burst* burst);
 
-// Writes one frame with its vnet_hdr. kNoDrop, or why the kernel refused it.
+// Writes one frame with its vnet_hdr, which asks only for what the TAP takes.
+// kNoDrop, or why the kernel refused it.
 Reason tap_send(int fd, const Frame& frame);
 
 }  // namespace weft

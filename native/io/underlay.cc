@@ -8,12 +8,25 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+
+// Not in the headers of older systems.
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
+
 namespace weft {
 namespace {
 
 constexpr int kReceiveBufferBytes = 8 << 20;
 constexpr int kSendBufferBytes = 4 << 20;
 constexpr uint32_t kLastPort = 65535;
+constexpr size_t kReceiveBatch = 16;
+// UDP payload of an IPv4 packet at most; IPv6 would take 20 more.
+constexpr size_t kMaxPayload = 65507;
 
 constexpr uint8_t kIp4Mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
@@ -70,12 +83,13 @@ int bound_socket(const uint8_t local[16], uint16_t port) {
   return error;
 }
 
-int receiving_socket(const uint8_t local[16], uint16_t port) {
+int receiving_socket(const uint8_t local[16], uint16_t port, bool* gathers) {
   const int fd = bound_socket(local, port);
   if (fd < 0) return fd;
   int error = set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, kReceiveBufferBytes);
   // Tunnels may leave the IPv6 UDP checksum zero (RFC 6935 §5).
   if (!error && !is_ip4(local)) error = set(fd, IPPROTO_UDP, UDP_NO_CHECK6_RX, 1);
+  *gathers = set(fd, IPPROTO_UDP, UDP_GRO, 1) == 0;
   if (!error) return fd;
   ::close(fd);
   return error;
@@ -92,6 +106,50 @@ int sending_socket(const uint8_t local[16], uint16_t port) {
   if (!error) return fd;
   ::close(fd);
   return error;
+}
+
+// How long each datagram of a received buffer is, the last perhaps shorter.
+uint32_t datagram_bytes(msghdr* message, uint32_t length) {
+  for (cmsghdr* at = CMSG_FIRSTHDR(message); at; at = CMSG_NXTHDR(message, at)) {
+    if (at->cmsg_level != IPPROTO_UDP || at->cmsg_type != UDP_GRO) continue;
+    int bytes;
+    memcpy(&bytes, CMSG_DATA(at), sizeof bytes);
+    if (bytes > 0) return static_cast<uint32_t>(bytes);
+  }
+  return std::max(length, 1u);
+}
+
+// Sends one buffer, cut into datagrams of `cut_bytes` unless that is 0. 0 or errno.
+int send_some(int fd, const sockaddr* to, socklen_t to_bytes, const iovec* parts, size_t count, size_t cut_bytes) {
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(uint16_t))] = {};
+  msghdr message = {};
+  message.msg_name = const_cast<sockaddr*>(to);
+  message.msg_namelen = to_bytes;
+  message.msg_iov = const_cast<iovec*>(parts);
+  message.msg_iovlen = count;
+  if (cut_bytes) {
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = IPPROTO_UDP;
+    header->cmsg_type = UDP_SEGMENT;
+    header->cmsg_len = CMSG_LEN(sizeof(uint16_t));
+    const auto value = static_cast<uint16_t>(cut_bytes);
+    memcpy(CMSG_DATA(header), &value, sizeof value);
+  }
+  for (bool retried = false;; retried = true) {
+    int error;
+    do {
+      error = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? errno : 0;
+    } while (error == EINTR);
+    if (error == 0 || retried) return error;
+    if (error == EAGAIN || error == ENOBUFS) {
+      pollfd writable = {fd, POLLOUT, 0};
+      poll(&writable, 1, 1);
+    } else if (error != ECONNREFUSED) {  // that one is about an earlier datagram
+      return error;
+    }
+  }
 }
 
 Reason reason_of(int error) {
@@ -113,7 +171,7 @@ Underlay::~Underlay() { close(); }
 
 int Underlay::open(const uint8_t local[16], uint16_t port) {
   close();
-  receive_ = receiving_socket(local, port);
+  receive_ = receiving_socket(local, port, &gathers_);
   if (receive_ < 0) {
     const int error = receive_;
     receive_ = -1;
@@ -131,7 +189,10 @@ int Underlay::open(const uint8_t local[16], uint16_t port) {
     error = fd;
     if (error != -EADDRINUSE) break;  // out of descriptors or memory: the next port fares no better
   }
-  if (pool_size_ > 0) return 0;
+  if (pool_size_ > 0) {
+    cuts_ = set(pool_[0], IPPROTO_UDP, UDP_SEGMENT, 0) == 0;
+    return 0;
+  }
   close();
   return error;
 }
@@ -142,58 +203,81 @@ void Underlay::close() {
   while (pool_size_ > 0) ::close(pool_[--pool_size_]);
 }
 
-int Underlay::receive(Burst* burst, UnderlaySource sources[kBurst]) {
-  mmsghdr messages[kBurst];
-  iovec parts[kBurst];
-  SocketAddress senders[kBurst];
+int Underlay::receive(Burst* burst) {
+  struct Control {
+    alignas(cmsghdr) char bytes[CMSG_SPACE(sizeof(int))];
+  };
+  mmsghdr messages[kReceiveBatch];
+  iovec parts[kReceiveBatch];
+  SocketAddress senders[kReceiveBatch];
+  Control controls[kReceiveBatch];
+  static_assert(kReceiveBatch <= Burst::kSlots);
   memset(messages, 0, sizeof messages);
-  for (size_t i = 0; i < kBurst; ++i) {
+  for (size_t i = 0; i < kReceiveBatch; ++i) {
     parts[i] = {burst->slot(i), kMaxFrame + 1};
     messages[i].msg_hdr.msg_iov = &parts[i];
     messages[i].msg_hdr.msg_iovlen = 1;
     messages[i].msg_hdr.msg_name = &senders[i];
     messages[i].msg_hdr.msg_namelen = sizeof senders[i];
+    if (!gathers_) continue;
+    messages[i].msg_hdr.msg_control = &controls[i];
+    messages[i].msg_hdr.msg_controllen = sizeof controls[i];
   }
-  burst->count = 0;
+  burst->clear();
   int got;
   do {
-    got = recvmmsg(receive_, messages, kBurst, MSG_DONTWAIT, nullptr);
+    got = recvmmsg(receive_, messages, kReceiveBatch, MSG_DONTWAIT, nullptr);
   } while (got < 0 && errno == EINTR);
   if (got < 0) return errno == EAGAIN ? 0 : -errno;
 
-  burst->count = static_cast<size_t>(got);
-  for (size_t i = 0; i < burst->count; ++i) {
-    burst->frames[i] = Frame{burst->slot(i), messages[i].msg_len, VnetHdr{}};
+  for (size_t i = 0; i < static_cast<size_t>(got); ++i) {
+    UnderlaySource source;
     if (v6_) {
-      memcpy(sources[i].address, &senders[i].v6.sin6_addr, 16);
+      memcpy(source.address, &senders[i].v6.sin6_addr, 16);
     } else {
-      memcpy(sources[i].address, kIp4Mapped, sizeof kIp4Mapped);
-      memcpy(sources[i].address + 12, &senders[i].v4.sin_addr, 4);
+      memcpy(source.address, kIp4Mapped, sizeof kIp4Mapped);
+      memcpy(source.address + 12, &senders[i].v4.sin_addr, 4);
     }
+    const uint32_t length = messages[i].msg_len;
+    const uint32_t each = datagram_bytes(&messages[i].msg_hdr, length);
+    uint32_t at = 0;
+    do {
+      burst->frames.push_back(Frame{burst->slot(i) + at, std::min(each, length - at), VnetHdr{}});
+      burst->sources.push_back(source);
+      at += each;
+    } while (at < length);
   }
   return 0;
 }
 
-Reason Underlay::send(const uint8_t remote[16], uint32_t entropy, const Frame& frame) {
-  if (pool_size_ == 0) return Reason::underlay_missing;
-  if (is_ip4(remote) == v6_) return Reason::underlay_unreachable;
+Refused Underlay::send(const uint8_t remote[16], uint32_t entropy, const iovec* parts, size_t parts_each, size_t count) {
+  const auto all = static_cast<uint32_t>(count);
+  if (pool_size_ == 0) return {all, Reason::underlay_missing};
+  if (is_ip4(remote) == v6_) return {all, Reason::underlay_unreachable};
   const int fd = pool_[entropy % pool_size_];
   SocketAddress address;
   const socklen_t length = to_socket_address(remote, port_, &address);
-  for (bool retried = false;; retried = true) {
-    int error;
-    do {
-      error = sendto(fd, frame.data, frame.length, MSG_DONTWAIT | MSG_NOSIGNAL, &address.any, length) < 0 ? errno : 0;
-    } while (error == EINTR);
-    if (error == 0) return kNoDrop;
-    if (retried) return reason_of(error);
-    if (error == EAGAIN || error == ENOBUFS) {
-      pollfd writable = {fd, POLLOUT, 0};
-      poll(&writable, 1, 1);
-    } else if (error != ECONNREFUSED) {  // that one is about an earlier datagram
-      return reason_of(error);
+  size_t bytes = 0;
+  for (size_t i = 0; i < parts_each; ++i) bytes += parts[i].iov_len;
+  const size_t at_once = cuts_ ? std::max<size_t>(1, kMaxPayload / std::max<size_t>(1, bytes)) : 1;
+
+  Refused refused;
+  for (size_t at = 0; at < count;) {
+    const size_t some = std::min(at_once, count - at);
+    const iovec* first = parts + at * parts_each;
+    int error = send_some(fd, &address.any, length, first, parts_each * some, some > 1 ? bytes : 0);
+    if (error && some > 1) {
+      // Whatever the reason: one by one they get through, or each has its own.
+      for (size_t i = 0; i < some; ++i) {
+        error = send_some(fd, &address.any, length, first + i * parts_each, parts_each, 0);
+        if (error) refused = {refused.datagrams + 1, reason_of(error)};
+      }
+    } else if (error) {
+      refused = {refused.datagrams + 1, reason_of(error)};
     }
+    at += some;
   }
+  return refused;
 }
 
 }  // namespace weft

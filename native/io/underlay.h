@@ -2,7 +2,9 @@
 // bound sending sockets, chosen by the inner flow's hash (RFC 7348 §5: source
 // port entropy in 49152–65535).
 //
-// Outer IP and UDP headers, their checksums and DF are the kernel's work.
+// Outer IP and UDP headers, their checksums and DF are the kernel's work. So is
+// cutting one buffer into many datagrams on the way out (UDP_SEGMENT) and
+// gathering them on the way in (UDP_GRO), where it can.
 // Owned by one datapath thread.
 #pragma once
 
@@ -20,8 +22,13 @@ inline constexpr size_t kEntropyPorts = 64;  // sockets in the sending pool
 // Not 49152, which tcpdump takes for another protocol, whatever the destination port.
 inline constexpr uint16_t kEntropyFirstPort = 49153;
 
-struct UnderlaySource {
-  uint8_t address[16];  // IPv4-mapped or IPv6, network order
+// Datagrams that one `send` takes: as many as the kernel cuts one buffer into.
+inline constexpr size_t kSendBatch = 64;
+
+// What became of a send.
+struct Refused {
+  uint32_t datagrams = 0;  // that were not sent
+  Reason reason = kNoDrop;
 };
 
 class Underlay {
@@ -38,16 +45,22 @@ class Underlay {
   // For epoll; -1 when closed.
   int fd() const { return receive_; }
 
-  // Reads up to kBurst datagrams; frame.data is the VXLAN header, frame.length
-  // the UDP payload's. `sources[i]` says who sent burst->frames[i]. 0 or -errno
-  // (-EAGAIN: count is 0).
-  int receive(Burst* burst, UnderlaySource sources[kBurst]);
+  // Whether the kernel cuts buffers into datagrams on sending (UDP_SEGMENT) and
+  // hands over several at once on receiving (UDP_GRO). Both only save time.
+  bool cuts() const { return cuts_; }
+  bool gathers() const { return gathers_; }
 
-  // Sends frame.data (VXLAN header first) to `remote` at the port it was opened
-  // with, from the pool's socket `entropy % kEntropyPorts` (fewer when ports or
-  // descriptors were short). May wait 1 ms for a full send buffer. kNoDrop, or
-  // why the kernel refused it; larger than the path MTU is underlay_mtu.
-  Reason send(const uint8_t remote[16], uint32_t entropy, const Frame& frame);
+  // Reads what has arrived, up to kReceiveBatch buffers. Each of burst->frames is
+  // one datagram: its data is the VXLAN header, its length the UDP payload's;
+  // burst->sources says who sent it. 0 or -errno (-EAGAIN: none).
+  int receive(Burst* burst);
+
+  // Sends `count` datagrams of one flow to `remote` at the port it was opened
+  // with, in order, from the pool's socket `entropy % kEntropyPorts` (fewer when
+  // ports or descriptors were short). Each is `parts_each` of `parts`; all have
+  // one length, but the last may be shorter. At most kSendBatch. May wait 1 ms
+  // for a full send buffer. Larger than the path MTU is underlay_mtu.
+  Refused send(const uint8_t remote[16], uint32_t entropy, const iovec* parts, size_t parts_each, size_t count);
 
  private:
   int receive_ = -1;
@@ -55,6 +68,8 @@ class Underlay {
   size_t pool_size_ = 0;
   uint16_t port_ = 0;
   bool v6_ = false;
+  bool cuts_ = false;
+  bool gathers_ = false;
 };
 
 }  // namespace weft

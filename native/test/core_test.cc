@@ -14,7 +14,7 @@
 #include "../checksum.h"
 #include "../datapath.h"
 #include "../extract.h"
-#include "../vnet.h"
+#include "../offload.h"
 #include "../vxlan.h"
 #include "check.h"
 
@@ -33,9 +33,9 @@ Action encap(uint32_t vni) {
 // A frame in memory of its own size, so that a sanitizer sees every byte too many.
 struct OwnedFrame {
   explicit OwnedFrame(const std::vector<uint8_t>& bytes)
-      : storage(new uint8_t[kHeadroom + bytes.size()]) {
-    std::copy(bytes.begin(), bytes.end(), storage.get() + kHeadroom);
-    frame = {storage.get() + kHeadroom, static_cast<uint32_t>(bytes.size()), VnetHdr{}};
+      : storage(new uint8_t[bytes.size()]) {
+    std::copy(bytes.begin(), bytes.end(), storage.get());
+    frame = {storage.get(), static_cast<uint32_t>(bytes.size()), VnetHdr{}};
   }
   std::unique_ptr<uint8_t[]> storage;
   Frame frame;
@@ -245,39 +245,55 @@ void test_pending() {
   CHECK(pending.drop_port(2) == kPendingPerPort && pending.drop_port(3) == 1);
 }
 
-void test_vxlan_checksum_and_vnet() {
+void test_vxlan_and_checksum() {
   OwnedFrame owned(udp4(5));
-  const Frame payload = vxlan_encap(owned.frame, 0xabcdef);
-  CHECK(memcmp(payload.data, "\x08\0\0\0\xab\xcd\xef\0", 8) == 0 && payload.length == owned.frame.length + 8);
+  std::vector<uint8_t> bytes(kVxlanBytes + owned.frame.length);
+  vxlan_header(bytes.data(), 0xabcdef);
+  CHECK(memcmp(bytes.data(), "\x08\0\0\0\xab\xcd\xef\0", 8) == 0);
+  const Frame payload = {bytes.data(), static_cast<uint32_t>(bytes.size()), {}};
   Frame inner = payload;
   uint32_t vni = 0;
-  CHECK(vxlan_decap(&inner, &vni) && vni == 0xabcdef && inner.data == owned.frame.data);
+  CHECK(vxlan_decap(&inner, &vni) && vni == 0xabcdef && inner.data == bytes.data() + 8);
   Frame cut = payload;
   cut.length = kVxlanBytes + kEthernetBytes - 1;
   CHECK(!vxlan_decap(&cut, &vni));
-  payload.data[0] = 0xf7;
+  bytes[0] = 0xf7;
   cut = payload;
-  CHECK(!vxlan_decap(&cut, &vni) && cut.data == payload.data);
+  CHECK(!vxlan_decap(&cut, &vni) && cut.data == bytes.data());
 
-  // The pseudo header's sum alone is finished, what is finished stays: 10.0.0.1 + 10.0.0.2 + 17 + 9.
+  // The sum against one of 16-bit words, of any length.
+  Random random("checksum");
+  for (int i = 0; i < 2000; ++i) {
+    std::vector<uint8_t> some(random.below(200));
+    for (uint8_t& byte : some) byte = static_cast<uint8_t>(random.chance(30) ? 0xff : random.below(256));
+    uint64_t naive = 0;
+    for (size_t at = 0; at < some.size(); ++at) naive += some[at] << (at % 2 ? 0 : 8);
+    while (naive >> 16) naive = (naive & 0xffff) + (naive >> 16);
+    OnesSum sum;
+    sum.add(some.data(), some.size());
+    CHECK(sum.folded() == naive);
+  }
+
+  // The pseudo header's sum alone is unfinished, what is finished stays: 10.0.0.1 + 10.0.0.2 + 17 + 9.
   Key key;
-  uint32_t length;
-  CHECK(extract(owned.frame.data, owned.frame.length, &key, &length) == kNoDrop && length == 43);
+  Layout layout;
+  CHECK(extract(owned.frame.data, owned.frame.length, &key, &layout) == kNoDrop && layout.length == 43 && layout.l4 == 34);
+  owned.frame.length = layout.length;
   uint8_t* checksum = owned.frame.data + 14 + 20 + 6;
   store16(checksum, 0x0a00 + 1 + 0x0a00 + 2 + 17 + 9);
-  finish_checksum(owned.frame.data, length, key);
-  CHECK(checksum[0] != 0x14 && ones_sum(owned.frame.data + 34, 9, 0x0a00 + 1 + 0x0a00 + 2 + 17 + 9) == 0xffff);
-  const uint8_t finished[2] = {checksum[0], checksum[1]};
-  finish_checksum(owned.frame.data, length, key);
-  CHECK(memcmp(checksum, finished, 2) == 0);
-
-  Frame frame = owned.frame;
-  frame.vnet = {2, 0, 34, 9, 9, 9};
-  CHECK(vnet_accept(&frame) && frame.vnet.flags == 0 && frame.vnet.csum_start == 0);
-  frame.vnet = {1, 0, 0, 0, 0, 0};
-  CHECK(!vnet_accept(&frame));
-  frame.vnet = {0, 1, 0, 0, 0, 0};
-  CHECK(!vnet_accept(&frame));
+  mark_unfinished(&owned.frame, key, layout.l4);
+  CHECK(owned.frame.vnet == (VnetHdr{kNeedsCsum, 0, 0, 0, 34, 6}));
+  const Segments finished(owned.frame);
+  CHECK(finished.count() == 1 && finished.header_bytes() == 42);
+  uint8_t headers[42];
+  finished.headers(0, headers);
+  memcpy(owned.frame.data, headers, sizeof headers);
+  OnesSum sum = pseudo_sum(owned.frame.data + 14, true, 17, 9);
+  sum.add(owned.frame.data + 34, 9);
+  CHECK(sum.folded() == 0xffff);
+  owned.frame.vnet = {};
+  mark_unfinished(&owned.frame, key, layout.l4);
+  CHECK(owned.frame.vnet == VnetHdr{});
 }
 
 void check_conservation(const Datapath& datapath) {
@@ -301,8 +317,8 @@ void test_datapath() {
   uint64_t transmitted = 0;
   MemoryHooks hooks;
   hooks.transmit = [&](uint16_t, const Frame& frame) { transmitted += frame.length > 0; };
-  hooks.transmit_datagram = [&](uint16_t, const uint8_t*, uint32_t, const Frame& payload) {
-    transmitted += payload.length > kVxlanBytes;
+  hooks.transmit_datagram = [&](uint16_t, const uint8_t*, uint32_t, const iovec* payload) {
+    transmitted += payload[0].iov_len + payload[1].iov_len > kVxlanBytes;
   };
   Datapath datapath(50, 1, hooks);
   for (uint16_t port = 1; port <= 3; ++port) add_port(&datapath, port, PortKind::memory);
@@ -318,13 +334,12 @@ void test_datapath() {
     OwnedFrame owned(bytes);
     if (random.chance(2)) owned.frame.vnet.gso_type = 1;
     datapath.set_now(step);
-    uint8_t source[16] = {};
-    source[15] = static_cast<uint8_t>(random.below(3));
-    if (tunnel) {
-      datapath.receive_datagram(4, source, owned.frame);
-    } else {
-      datapath.receive(static_cast<uint16_t>(1 + random.below(3)), owned.frame);
-    }
+    UnderlaySource source = {};
+    source.address[15] = static_cast<uint8_t>(random.below(3));
+    const auto port = static_cast<uint16_t>(tunnel ? 4 : 1 + random.below(3));
+    const size_t arrivals = tunnel ? datapath.receive_datagrams(port, &source, &owned.frame, 1)
+                                   : datapath.receive(port, &owned.frame, 1);
+    for (size_t i = 0; i < arrivals; ++i) datapath.forward(port, i);
     const Action actions[] = {output(1 + random.below(5)), encap(random.below(100)), output(1 + random.below(3))};
     const size_t count = 1 + random.below(3);
     if (random.chance(1)) datapath.originate(owned.frame, actions, count);
@@ -361,7 +376,7 @@ int main() {
   test_programs();
   test_flow_cache();
   test_pending();
-  test_vxlan_checksum_and_vnet();
+  test_vxlan_and_checksum();
   test_datapath();
   printf("core_test: ok\n");
 }

@@ -165,7 +165,7 @@ void test_tap() {
   CHECK(tap_open(container.path(), "single0", &second) == -EEXIST);
 
   Burst burst;
-  CHECK(tap_receive(tap.fd, &burst) == 0 && burst.count == 0);
+  CHECK(tap_receive(tap.fd, &burst) == 0 && burst.frames.empty());
   uint8_t bytes[1514];
   make_frame(bytes, sizeof bytes, 7);
   CHECK(tap_send(tap.fd, Frame{bytes, sizeof bytes, {}}) == Reason::port_down);
@@ -189,8 +189,8 @@ void test_tap() {
   size_t received = 0;
   while (received < 40) {
     wait_readable(tap.fd);
-    CHECK(tap_receive(tap.fd, &burst) == 0 && burst.count > 0);
-    for (size_t i = 0; i < burst.count; ++i, ++received) {
+    CHECK(tap_receive(tap.fd, &burst) == 0 && !burst.frames.empty());
+    for (size_t i = 0; i < burst.frames.size(); ++i, ++received) {
       CHECK(burst.frames[i].length == 60 + received && burst.frames[i].data[20] == received);
       CHECK(burst.frames[i].vnet.gso_type == 0 && (burst.frames[i].vnet.flags & 1) == 0);
     }
@@ -215,6 +215,11 @@ void ip4(uint8_t out[16], const char* text) {
   CHECK(inet_pton(AF_INET, text, out + 12) == 1);
 }
 
+Reason send_one(Underlay* from, const uint8_t to[16], uint32_t entropy, uint8_t* payload, size_t size) {
+  const iovec part = {payload, size};
+  return from->send(to, entropy, &part, 1, 1).reason;
+}
+
 void test_underlay(bool v6) {
   uint8_t local[16], remote[16], stranger[16];
   if (v6) {
@@ -235,33 +240,49 @@ void test_underlay(bool v6) {
   static uint8_t payload[65536];
   memset(payload, 0x5a, sizeof payload);
   for (uint32_t i = 0; i < 40; ++i) {
-    CHECK(a.send(remote, i * 7919, Frame{payload, 100 + i, {}}) == kNoDrop);
+    CHECK(send_one(&a, remote, i * 7919, payload, 100 + i) == kNoDrop);
   }
   Burst burst;
-  UnderlaySource sources[kBurst];
   for (size_t received = 0; received < 40;) {
     wait_readable(receiver.fd());
-    CHECK(receiver.receive(&burst, sources) == 0 && burst.count > 0);
-    for (size_t i = 0; i < burst.count; ++i, ++received) {
+    CHECK(receiver.receive(&burst) == 0 && !burst.frames.empty());
+    for (size_t i = 0; i < burst.frames.size(); ++i, ++received) {
       CHECK(burst.frames[i].length == 100 + received && burst.frames[i].data[99] == 0x5a);
-      CHECK(memcmp(sources[i].address, local, 16) == 0);
+      CHECK(memcmp(burst.sources[i].address, local, 16) == 0);
     }
   }
-  CHECK(receiver.receive(&burst, sources) == 0 && burst.count == 0);
+  CHECK(receiver.receive(&burst) == 0 && burst.frames.empty());
 
-  CHECK(a.send(remote, 1, Frame{payload, 65536, {}}) == Reason::underlay_mtu);
-  CHECK(a.send(stranger, 1, Frame{payload, 100, {}}) == Reason::underlay_unreachable);
+  // A batch: two parts each, more bytes than one buffer takes, the last one shorter.
+  CHECK(a.cuts() && a.gathers());
+  iovec parts[2 * kSendBatch];
+  for (size_t i = 0; i < kSendBatch; ++i) {
+    parts[2 * i] = {payload + i, 100};
+    parts[2 * i + 1] = {payload, i + 1 < kSendBatch ? 1300u : 7u};
+  }
+  CHECK(a.send(remote, 3, parts, 2, kSendBatch).datagrams == 0);
+  for (size_t received = 0; received < kSendBatch;) {
+    wait_readable(receiver.fd());
+    CHECK(receiver.receive(&burst) == 0 && burst.frames.size() == burst.sources.size());
+    for (const Frame& frame : burst.frames) {
+      ++received;
+      CHECK(frame.length == (received < kSendBatch ? 1400u : 107u) && frame.data[0] == 0x5a);
+    }
+  }
+
+  CHECK(send_one(&a, remote, 1, payload, 65536) == Reason::underlay_mtu);
+  CHECK(send_one(&a, stranger, 1, payload, 100) == Reason::underlay_unreachable);
   uint8_t other_family[16];
   v6 ? ip4(other_family, "127.0.0.1") : (void)inet_pton(AF_INET6, "::1", other_family);
-  CHECK(a.send(other_family, 1, Frame{payload, 100, {}}) == Reason::underlay_unreachable);
+  CHECK(send_one(&a, other_family, 1, payload, 100) == Reason::underlay_unreachable);
   // Nobody listens there any more: ICMP errors do not reach the senders.
   receiver.close();
   CHECK(receiver.fd() == -1);
   if (!v6) {
-    for (uint32_t i = 0; i < 4; ++i) CHECK(a.send(remote, 1, Frame{payload, 100, {}}) == kNoDrop);
+    for (uint32_t i = 0; i < 4; ++i) CHECK(send_one(&a, remote, 1, payload, 100) == kNoDrop);
   }
   a.close();
-  CHECK(a.send(remote, 1, Frame{payload, 100, {}}) == Reason::underlay_missing);
+  CHECK(send_one(&a, remote, 1, payload, 100) == Reason::underlay_missing);
 }
 
 class Wakes {
@@ -350,7 +371,7 @@ void test_frame_io() {
   CHECK(recv(one, back, sizeof back, 0) == 100);
   CHECK(io.send(4, Frame{bytes, 100, {}}) == Reason::port_gone);
   CHECK(io.send(9, Frame{bytes, 100, {}}) == Reason::port_gone);
-  CHECK(io.send_underlay(local, 5, Frame{bytes, 100, {}}) == kNoDrop);
+  CHECK(io.send_underlay(local, 5, {bytes, 100}, 0).datagrams == 0);
   std::vector<ReceivedFrame> taken;
   while ((taken = io.take(16)).empty()) wakes.wait();
   CHECK(taken.size() == 1 && taken[0].from_underlay && taken[0].port == 4 && taken[0].length == 100);
@@ -375,7 +396,7 @@ void test_frame_io() {
 
   CHECK(io.remove(2, false) == 0);
   container.within([] { CHECK(if_nametoindex("weft2") == 0); });
-  CHECK(io.remove(4, false) == 0 && io.send_underlay(local, 5, Frame{bytes, 100, {}}) == Reason::underlay_missing);
+  CHECK(io.remove(4, false) == 0 && io.send_underlay(local, 5, {bytes, 100}, 40).datagrams == 3);
   close(one);
   close(two);
 

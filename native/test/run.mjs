@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const native = fileURLToPath(new URL('..', import.meta.url));
-const core = ['datapath.cc', 'extract.cc', 'flow_cache.cc', 'pending.cc', 'worker.cc'];
+const core = ['coalesce.cc', 'datapath.cc', 'extract.cc', 'flow_cache.cc', 'pending.cc', 'segment.cc', 'worker.cc'];
 const io = ['io/tap.cc', 'io/underlay.cc'];
 const tests = {
   core_test: [...core, ...io],

@@ -21,12 +21,14 @@ export interface NativeDatapath {
   setClock(ms: number): void;
   addTap(port: number, netns: string, ifname: string): { created: boolean; dev: bigint; ino: bigint } | number;
   addVxlan(port: number, local: Uint8Array, l4Port: number): number;
-  addMemory(port: number): number;
+  addMemory(port: number, offloads: boolean): number;
   addMemoryVxlan(port: number, local: Uint8Array): number;
   removePort(port: number, keep: boolean): number;
   /** The port exists and is a memory port. */
-  inject(port: number, frame: Uint8Array): void;
-  injectDatagram(port: number, source: Uint8Array, payload: Uint8Array): void;
+  /** `offloads`: flags, gsoType, gsoSize, csumStart, csumOffset of each frame. */
+  inject(port: number, frames: readonly Uint8Array[], offloads: Uint16Array): void;
+  /** `sources`: 16 bytes each. */
+  injectDatagrams(port: number, sources: Uint8Array, payloads: readonly Uint8Array[]): void;
   takeWaiting(): NativeWaiting;
   /** Actions as `encodeActions` gives them. @throws RangeError */
   execute(token: number, actions: Uint8Array): void;
@@ -53,7 +55,15 @@ export interface NativeHandlers {
   /** Something waits after nothing did. Called from the event loop, never inside a call. */
   wake(): void;
   /** These two are called inside a call and must not come back in. The bytes are the receiver's. */
-  transmit(port: number, frame: Uint8Array): void;
+  transmit(
+    port: number,
+    frame: Uint8Array,
+    flags: number,
+    gsoType: number,
+    gsoSize: number,
+    csumStart: number,
+    csumOffset: number,
+  ): void;
   transmitDatagram(port: number, destination: Uint8Array, sourcePort: number, payload: Uint8Array): void;
 }
 

@@ -27,7 +27,13 @@
  * - Where cached flows overlap, the one whose mask is in the cache longest is hit.
  * - `onUpcall` and `transmit` may call the datapath. `onUpcall` is not entered
  *   again before it returns, and memory ports transmit in the order of decisions.
- * - A TCP or UDP checksum from the tunnel that is unfinished is finished.
+ * - A superframe passes uncut to ports that take it, and is cut for those that do
+ *   not and for the tunnel. Consecutive segments of a flow in one burst are put
+ *   together. Either way the receiver gets the bytes that were sent, in order.
+ * - A superframe is one frame to a flow, a parking place and a port's counters;
+ *   `rx` counts what came in before, and `tx` what goes out after that.
+ * - A TCP or UDP checksum from the tunnel that is unfinished is finished, by the
+ *   port that it goes to or before.
  * - `portDel` drops what is parked from that port (`upcall_lost`) and leaves
  *   cached flows alone: removing those is the caller's business.
  */
@@ -56,8 +62,17 @@ export type PortSpec =
   | { readonly kind: 'tap'; readonly name: string; readonly netns: string; readonly ifname: string }
   /** The VXLAN endpoint: UDP sockets on `local`:`l4Port` in the daemon's own namespace. */
   | { readonly kind: 'vxlan'; readonly name: string; readonly local: Uint8Array; readonly l4Port: number }
-  /** A port whose frames come by `inject` and go to `transmit`: simulation and tests. */
-  | { readonly kind: 'memory'; readonly name: string; transmit(frame: Uint8Array): void }
+  /**
+   * A port whose frames come by `inject` and go to `transmit`: simulation and
+   * tests. With `offloads` it takes superframes and unfinished checksums, as a TAP
+   * does; `transmit` is then told what is left to do, if anything.
+   */
+  | {
+      readonly kind: 'memory';
+      readonly name: string;
+      readonly offloads?: boolean;
+      transmit(frame: Uint8Array, offload: Offload | undefined): void;
+    }
   /** The same for the underlay: VXLAN payloads instead of datagrams. */
   | {
       readonly kind: 'memory-vxlan';
@@ -65,6 +80,26 @@ export type PortSpec =
       readonly local: Uint8Array;
       transmit(datagram: Datagram): void;
     };
+
+/**
+ * Work that a frame still needs, the fields of a virtio_net_hdr (virtio 1.2
+ * §5.1.6): to finish a checksum that holds only the pseudo header's sum, and to
+ * cut a superframe. Offsets and sizes in bytes.
+ */
+export interface Offload {
+  readonly flags: number;
+  readonly gsoType: number;
+  /** Payload of each segment but the last. */
+  readonly gsoSize: number;
+  readonly csumStart: number;
+  /** From `csumStart`. */
+  readonly csumOffset: number;
+}
+
+export interface OffloadedFrame {
+  readonly frame: Uint8Array;
+  readonly offload?: Offload | undefined;
+}
 
 /** Where a TAP was opened. */
 export interface TapOpened {
@@ -193,6 +228,9 @@ export interface Datapath {
 
 /** The way in for `memory` ports; runs the frame to completion before it returns. */
 export interface Injectable {
-  inject(port: PortNo, frame: Uint8Array): void;
+  inject(port: PortNo, frame: Uint8Array, offload?: Offload): void;
+  /** A burst, as one read of a TAP brings it. */
+  injectBurst(port: PortNo, frames: readonly OffloadedFrame[]): void;
   injectDatagram(port: PortNo, datagram: Datagram): void;
+  injectDatagrams(port: PortNo, datagrams: readonly Datagram[]): void;
 }

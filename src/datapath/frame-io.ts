@@ -5,21 +5,40 @@
 import { WeftError } from '../error.ts';
 import { reasonName, type DropReason } from '../flow/reason.ts';
 import type { PortNo } from '../flow/types.ts';
+import { concat } from '../wire/bytes.ts';
 import { loadAddon } from './binding.ts';
 import { errnoName, ioError, lostText } from './io-error.ts';
-import type { TapOpened } from './datapath.ts';
-import type { KernelIo, ReceivedFrame } from './reference.ts';
+import type { Offload, TapOpened } from './datapath.ts';
+import type { Frame } from './offload.ts';
+import type { KernelIo, ReceivedFrame, Refused } from './reference.ts';
 
 /** The class `FrameIo` of the addon (native/addon_frame_io.cc). Errors are negative errno. */
 export interface NativeFrameIo {
   addTap(port: number, netns: string, ifname: string): TapOpened | number;
   openUnderlay(port: number, local: Uint8Array, l4Port: number): number;
   remove(port: number, keep: boolean): number;
-  take(max: number): ReceivedFrame[];
+  take(max: number): NativeFrame[];
   takeLost(): { readonly port: PortNo; readonly errno: number }[];
-  send(port: number, frame: Uint8Array): number;
-  sendUnderlay(remote: Uint8Array, entropy: number, payload: Uint8Array): number;
+  offloads(port: number): number;
+  send(
+    port: number,
+    frame: Uint8Array,
+    flags: number,
+    gsoType: number,
+    gsoSize: number,
+    csumStart: number,
+    csumOffset: number,
+  ): number;
+  /** The reason, and from bit 8 on how many datagrams were refused. */
+  sendUnderlay(remote: Uint8Array, entropy: number, payloads: Uint8Array, datagramBytes: number): number;
   close(): void;
+}
+
+/** A frame, or a VXLAN payload from `source`, as the addon hands it over; of the underlay all numbers are 0. */
+export interface NativeFrame extends Offload {
+  readonly port: PortNo;
+  readonly bytes: Uint8Array;
+  readonly source?: Uint8Array;
 }
 
 export type NativeFrameIoClass = new (notify: () => void) => NativeFrameIo;
@@ -64,17 +83,29 @@ export class FrameIo implements KernelIo {
 
   /** Up to `max` frames that the caller owns. After fewer than `max`, `onWake` tells of the next. */
   take(max: number): ReceivedFrame[] {
-    return this.#native.take(max);
+    return this.#native.take(max).map(({ port, bytes, source, ...offload }) => ({ port, bytes, source, offload }));
   }
 
-  /** Writes an Ethernet frame whose checksums are complete. The reason if the kernel refused it. */
-  send(port: PortNo, frame: Uint8Array): DropReason | undefined {
-    return reasonOf(this.#native.send(port, frame));
+  /** What the TAP takes: native/io/tap.h. */
+  offloads(port: PortNo): number {
+    return this.#native.offloads(port);
   }
 
-  /** Sends `payload`, VXLAN header first, to `remote` (16 bytes) from a source port that `entropy` chooses. */
-  sendUnderlay(remote: Uint8Array, entropy: number, payload: Uint8Array): DropReason | undefined {
-    return reasonOf(this.#native.sendUnderlay(remote, entropy, payload));
+  /** Writes an Ethernet frame that asks for no more than the TAP takes. The reason if the kernel refused it. */
+  send(port: PortNo, { bytes, offload }: Frame): DropReason | undefined {
+    const { flags, gsoType, gsoSize, csumStart, csumOffset } = offload;
+    return reasonOf(this.#native.send(port, bytes, flags, gsoType, gsoSize, csumStart, csumOffset));
+  }
+
+  /**
+   * Sends `payloads`, VXLAN headers first, to `remote` (16 bytes) from a source
+   * port that `entropy` chooses. All have the length of the first, but the last
+   * may be shorter.
+   */
+  sendUnderlay(remote: Uint8Array, entropy: number, payloads: readonly Uint8Array[]): Refused | undefined {
+    const result = this.#native.sendUnderlay(remote, entropy, concat(...payloads), payloads[0]!.length);
+    const reason = reasonOf(result & 0xff);
+    return reason && { reason, datagrams: result >>> 8 };
   }
 
   /** Closes everything; TAPs stay. */

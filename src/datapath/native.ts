@@ -25,6 +25,8 @@ import {
   type Injectable,
   type MirroredFrame,
   type MirrorOptions,
+  type Offload,
+  type OffloadedFrame,
   type OriginatedFrame,
   type PortSpec,
   type TapOpened,
@@ -60,9 +62,11 @@ class Native implements NativeSwitch {
     this.#native = new (loadAddon().Datapath)(options.threads, options.flowLimit, {
       // What is thrown inside a native callback would only become a warning.
       wake: () => queueMicrotask(() => this.#turn()),
-      transmit: (port, frame) => {
+      transmit: (port, frame, flags, gsoType, gsoSize, csumStart, csumOffset) => {
         const spec = this.#ports.get(port as PortNo);
-        if (spec?.kind === 'memory') this.#outbox.push(() => spec.transmit(frame));
+        if (spec?.kind !== 'memory') return;
+        const offload = flags === 0 ? undefined : { flags, gsoType, gsoSize, csumStart, csumOffset };
+        this.#outbox.push(() => spec.transmit(frame, offload));
       },
       transmitDatagram: (port, destination, sourcePort, payload) => {
         const spec = this.#ports.get(port as PortNo);
@@ -109,7 +113,7 @@ class Native implements NativeSwitch {
         return undefined;
       }
       case 'memory':
-        succeeded(port, this.#native.addMemory(port));
+        succeeded(port, this.#native.addMemory(port, spec.offloads ?? false));
         return undefined;
       case 'memory-vxlan':
         succeeded(port, this.#native.addMemoryVxlan(port, spec.local));
@@ -133,16 +137,34 @@ class Native implements NativeSwitch {
 
   // Frames in and out of memory ports
 
-  inject(port: PortNo, frame: Uint8Array): void {
+  inject(port: PortNo, frame: Uint8Array, offload?: Offload): void {
+    this.injectBurst(port, [{ frame, offload }]);
+  }
+
+  injectBurst(port: PortNo, frames: readonly OffloadedFrame[]): void {
     if (this.#ports.get(port)?.kind !== 'memory') throw new WeftError('not_found', `port ${port} is no memory port`);
-    this.#enter(() => this.#native.inject(port, frame));
+    const offloads = new Uint16Array(5 * frames.length);
+    frames.forEach(({ offload }, i) => {
+      if (!offload) return;
+      const { flags, gsoType, gsoSize, csumStart, csumOffset } = offload;
+      offloads.set([flags, gsoType, gsoSize, csumStart, csumOffset], 5 * i);
+    });
+    const bytes = frames.map(({ frame }) => frame);
+    this.#enter(() => this.#native.inject(port, bytes, offloads));
   }
 
   injectDatagram(port: PortNo, datagram: Datagram): void {
+    this.injectDatagrams(port, [datagram]);
+  }
+
+  injectDatagrams(port: PortNo, datagrams: readonly Datagram[]): void {
     if (this.#ports.get(port)?.kind !== 'memory-vxlan') {
       throw new WeftError('not_found', `port ${port} is no memory-vxlan port`);
     }
-    this.#enter(() => this.#native.injectDatagram(port, datagram.source, datagram.payload));
+    const sources = new Uint8Array(16 * datagrams.length);
+    datagrams.forEach(({ source }, i) => sources.set(source, 16 * i));
+    const payloads = datagrams.map(({ payload }) => payload);
+    this.#enter(() => this.#native.injectDatagrams(port, sources, payloads));
   }
 
   /** Empties the outbox; what `transmit` brings back in goes to its end. */

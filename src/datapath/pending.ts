@@ -18,6 +18,7 @@ import {
   type Upcall,
   type UpcallToken,
 } from './datapath.ts';
+import type { Frame } from './offload.ts';
 
 /** Bytes of frames that may wait from one port. */
 export const PARKED_BYTES_PER_PORT = 8 * 1024 * 1024;
@@ -26,7 +27,7 @@ interface Pending {
   readonly token: UpcallToken;
   readonly port: PortNo;
   readonly key: FlowKey;
-  readonly frames: Uint8Array[];
+  readonly frames: Frame[];
 }
 
 /** What waits from one port. */
@@ -55,14 +56,14 @@ export class PendingTable {
   }
 
   /** Parks a copy of `frame` behind others with its key. Why not, if not. */
-  park(key: FlowKey, frame: Uint8Array): DropReason | undefined {
+  park(key: FlowKey, frame: Frame): DropReason | undefined {
     const pending = this.#byKey.get(bytesId(key))!;
     if (pending.frames.length >= PARKED_PER_FLOW) return 'upcall_parked_full';
     return this.#hold(pending, this.#shares.get(pending.port)!, frame);
   }
 
   /** A new undecided flow with its first frame, copied. `key` is kept. Why not, if not. */
-  open(port: PortNo, key: FlowKey, frame: Uint8Array): DropReason | undefined {
+  open(port: PortNo, key: FlowKey, frame: Frame): DropReason | undefined {
     const share = this.#shares.get(port) ?? { pendings: new Set(), bytes: 0 };
     if (share.pendings.size >= PENDING_PER_PORT) return 'upcall_queue_full';
     const pending = { token: this.#lastToken + 1, port, key, frames: [] };
@@ -85,8 +86,8 @@ export class PendingTable {
     for (const [port, queue] of this.#undelivered) {
       if (batch.length === UPCALL_BATCH) break;
       const { token, key, frames } = queue.shift()!;
-      const frame = frames[0]!;
-      batch.push({ token, key, head: frame.slice(0, HEAD_BYTES), lengthBytes: frame.length });
+      const { bytes } = frames[0]!;
+      batch.push({ token, key, head: bytes.slice(0, HEAD_BYTES), lengthBytes: bytes.length });
       // Set again, the port goes to the end of this very iteration.
       this.#undelivered.delete(port);
       if (queue.length > 0) this.#undelivered.set(port, queue);
@@ -112,17 +113,18 @@ export class PendingTable {
     return frames;
   }
 
-  #hold(pending: Pending, share: Share, frame: Uint8Array): DropReason | undefined {
-    if (share.bytes + frame.length > PARKED_BYTES_PER_PORT) return 'upcall_queue_full';
-    share.bytes += frame.length;
-    pending.frames.push(frame.slice());
+  #hold(pending: Pending, share: Share, frame: Frame): DropReason | undefined {
+    const { bytes, offload } = frame;
+    if (share.bytes + bytes.length > PARKED_BYTES_PER_PORT) return 'upcall_queue_full';
+    share.bytes += bytes.length;
+    pending.frames.push({ bytes: bytes.slice(), offload });
     this.#held++;
     return undefined;
   }
 
   #remove(pending: Pending): void {
     const share = this.#shares.get(pending.port)!;
-    for (const frame of pending.frames) share.bytes -= frame.length;
+    for (const frame of pending.frames) share.bytes -= frame.bytes.length;
     this.#held -= pending.frames.length;
     share.pendings.delete(pending);
     if (share.pendings.size === 0) this.#shares.delete(pending.port);

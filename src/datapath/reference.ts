@@ -3,13 +3,14 @@
  * be read beside the native one and held against it, and the base of networks
  * that run inside one process.
  *
- *   1. rx: a frame comes from a TAP, the underlay, or `inject`
+ *   1. rx: a burst comes from a TAP, the underlay, or `inject`
  *   2. decapsulate, if it came from the underlay
- *   3. extract its key; from here on it has its L3 length
- *   4. parked? behind the others of its key
- *   5. flow cache: hit, and its actions run; or miss, parked with an upcall
- *   6. actions → tx
- *   7. settle: hand over mirrored frames and upcalls
+ *   3. extract its keys; from here on a frame has its L3 length
+ *   4. coalesce: what belongs together becomes one superframe
+ *   5. parked? behind the others of its key
+ *   6. flow cache: hit, and its actions run; or miss, parked with an upcall
+ *   7. actions → tx, cut into segments where superframes cannot go
+ *   8. settle: hand over mirrored frames and upcalls
  *
  * Frames run one at a time to completion; what memory ports transmit waits in an
  * outbox until then. `transmit` and `onUpcall` may call back in: frames go out in
@@ -38,31 +39,36 @@ import type {
   Injectable,
   MirroredFrame,
   MirrorOptions,
+  Offload,
+  OffloadedFrame,
   OriginatedFrame,
   PortSpec,
   TapOpened,
   UpcallToken,
 } from './datapath.ts';
-import { finishChecksum } from './finish.ts';
+import { coalesce, type Arrival, type Arrived } from './coalesce.ts';
 import { FlowCache } from './flow-cache.ts';
 import { Mirror } from './mirror.ts';
+import { checkOffload, NO_OFFLOAD, unfinishedChecksum, type Frame } from './offload.ts';
 import { PendingTable } from './pending.ts';
+import { segments, takes, TAKES_ALL } from './segment.ts';
 import { Tally } from './tally.ts';
 
 /** Frames taken from the kernel in one turn of the event loop. */
 const FRAMES_PER_TURN = 64;
-/** VIRTIO_NET_HDR_F_DATA_VALID: the checksum is known to be good. The only flag without work to do. */
-const VNET_DATA_VALID = 2;
-
 /** A frame, or a VXLAN payload, as the kernel handed it over. */
 export interface ReceivedFrame {
   readonly port: PortNo;
   readonly bytes: Uint8Array;
-  /** Of the virtio_net_hdr; 0 from the underlay. */
-  readonly vnetFlags: number;
-  readonly gsoType: number;
+  readonly offload: Offload;
   /** Underlay only: who sent it, 16 bytes. */
   readonly source?: Uint8Array | undefined;
+}
+
+/** Datagrams that were not sent. */
+export interface Refused {
+  readonly reason: DropReason;
+  readonly datagrams: number;
 }
 
 /** Frames from and to the kernel: `frame-io.ts`, or another one in a test. */
@@ -72,8 +78,10 @@ export interface KernelIo {
   remove(port: PortNo, keep: boolean): void;
   /** What has arrived, `max` at most. After fewer than `max`, `onWake` tells of the next. */
   take(max: number): readonly ReceivedFrame[];
-  send(port: PortNo, frame: Uint8Array): DropReason | undefined;
-  sendUnderlay(remote: Uint8Array, entropy: number, payload: Uint8Array): DropReason | undefined;
+  /** What a TAP takes: native/io/tap.h. */
+  offloads(port: PortNo): number;
+  send(port: PortNo, frame: Frame): DropReason | undefined;
+  sendUnderlay(remote: Uint8Array, entropy: number, payloads: readonly Uint8Array[]): Refused | undefined;
   close(): void;
 }
 
@@ -82,6 +90,7 @@ export interface ReferenceOptions extends DatapathOptions {
   readonly io?: (onWake: () => void, onLost: (port: PortNo, why: string) => void) => KernelIo;
 }
 
+type LocalSpec = Extract<PortSpec, { kind: 'memory' | 'tap' }>;
 type TunnelSpec = Extract<PortSpec, { kind: 'vxlan' | 'memory-vxlan' }>;
 
 interface Tunnel {
@@ -151,16 +160,26 @@ class Reference implements ReferenceDatapath {
 
   // 1. rx
 
-  inject(port: PortNo, frame: Uint8Array): void {
+  inject(port: PortNo, frame: Uint8Array, offload?: Offload): void {
+    this.injectBurst(port, [{ frame, offload }]);
+  }
+
+  injectBurst(port: PortNo, frames: readonly OffloadedFrame[]): void {
     if (this.#ports.get(port)?.kind !== 'memory') throw new WeftError('not_found', `port ${port} is no memory port`);
-    this.#enter(() => this.#receive(port, frame, newKey(port)));
+    const burst = frames.map(({ frame, offload = NO_OFFLOAD }) => ({ port, bytes: frame, offload }));
+    this.#enter(() => this.#receive(port, burst));
   }
 
   injectDatagram(port: PortNo, datagram: Datagram): void {
+    this.injectDatagrams(port, [datagram]);
+  }
+
+  injectDatagrams(port: PortNo, datagrams: readonly Datagram[]): void {
     if (this.#ports.get(port)?.kind !== 'memory-vxlan') {
       throw new WeftError('not_found', `port ${port} is no memory-vxlan port`);
     }
-    this.#enter(() => this.#receiveDatagram(this.#tunnel!, datagram.source, datagram.payload));
+    const burst = datagrams.map(({ source, payload }) => ({ port, source, bytes: payload, offload: NO_OFFLOAD }));
+    this.#enter(() => this.#receive(port, burst));
   }
 
   #openIo(): KernelIo {
@@ -185,72 +204,80 @@ class Reference implements ReferenceDatapath {
   #turn(): void {
     const received = this.#io!.take(FRAMES_PER_TURN);
     this.#enter(() => {
-      for (const frame of received) this.#receiveFromKernel(frame);
+      for (let at = 0; at < received.length; ) {
+        const { port } = received[at]!;
+        const next = received.findIndex((frame, i) => i > at && frame.port !== port);
+        const end = next < 0 ? received.length : next;
+        // It may have been removed since.
+        if (this.#ports.has(port)) this.#receive(port, received.slice(at, end));
+        at = end;
+      }
     });
     if (received.length === FRAMES_PER_TURN) this.#scheduleTurn();
   }
 
-  #receiveFromKernel({ port, source, bytes, vnetFlags, gsoType }: ReceivedFrame): void {
-    // It may have been removed since.
-    if (!this.#ports.has(port)) return;
-    if (source) return this.#receiveDatagram(this.#tunnel!, source, bytes);
-    // Offloads are not negotiated, so a header that asks for one is wrong.
-    if ((vnetFlags & ~VNET_DATA_VALID) !== 0 || gsoType !== 0) {
-      this.#tally.received(port, bytes.length);
-      return this.#tally.dropped(port, 'bad_vnet_hdr');
-    }
-    this.#receive(port, bytes, newKey(port));
+  /** A burst of one port. */
+  #receive(port: PortNo, burst: readonly ReceivedFrame[]): void {
+    const arrived = burst.flatMap((frame) => this.#arrive(port, frame) ?? []);
+    for (const arrival of coalesce(arrived)) this.#forward(port, arrival);
   }
 
   // 2. Decapsulate
 
-  #receiveDatagram({ port, spec }: Tunnel, source: Uint8Array, payload: Uint8Array): void {
-    const vxlan = parseVxlan(payload);
-    if (!vxlan || vxlan.frame.length < ETH_HEADER_BYTES) {
-      this.#tally.received(port, payload.length);
-      return this.#tally.dropped(port, 'vxlan_malformed');
-    }
-    if (sameBytes(source, spec.local)) {
-      this.#tally.received(port, vxlan.frame.length);
-      return this.#tally.dropped(port, 'vxlan_own_address');
-    }
+  #arrive(port: PortNo, { bytes, source, offload }: ReceivedFrame): Arrived | undefined {
     const key = newKey(port);
+    if (!source) return this.#extract(port, bytes, key, offload);
+    const vxlan = parseVxlan(bytes);
+    if (!vxlan || vxlan.frame.length < ETH_HEADER_BYTES) return this.#refuse(port, bytes.length, 'vxlan_malformed');
+    if (sameBytes(source, this.#tunnel!.spec.local)) return this.#refuse(port, vxlan.frame.length, 'vxlan_own_address');
     writeNumber(key, fields.tun_vni, vxlan.vni);
     key.set(source, fields.tun_src.offset);
-    this.#receive(port, vxlan.frame, key);
+    return this.#extract(port, vxlan.frame, key, NO_OFFLOAD);
   }
 
-  // 3. Extract, 4. parked, 5. flow cache
+  // 3. Extract
 
-  #receive(port: PortNo, received: Uint8Array, key: FlowKey): void {
+  #extract(port: PortNo, received: Uint8Array, key: FlowKey, asked: Offload): Arrived | undefined {
     this.#mirror.frame(port, 'rx', received);
     const extracted = extract(received, key);
-    if (!extracted.ok) {
-      this.#tally.received(port, received.length);
-      return this.#tally.dropped(port, extracted.reason);
-    }
-    const whole = received.subarray(0, extracted.lengthBytes);
-    this.#tally.received(port, whole.length);
-    const frame = port === this.#tunnel?.port ? finishChecksum(whole, key) : whole;
+    if (!extracted.ok) return this.#refuse(port, received.length, extracted.reason);
+    const bytes = received.subarray(0, extracted.lengthBytes);
+    const l4 = extracted.l4Offset;
+    const offload =
+      port === this.#tunnel?.port ? unfinishedChecksum(bytes, key, l4) : checkOffload(bytes, asked, key, l4);
+    return offload ? { bytes, offload, key, l4 } : this.#refuse(port, bytes.length, 'bad_vnet_hdr');
+  }
+
+  #refuse(port: PortNo, lengthBytes: number, reason: DropReason): undefined {
+    this.#tally.received(port, lengthBytes);
+    this.#tally.dropped(port, reason);
+  }
+
+  // 4. coalesce.ts, 5. parked, 6. flow cache
+
+  #forward(port: PortNo, arrival: Arrival): void {
+    const { key, frames, receivedBytes } = arrival;
+    this.#tally.received(port, receivedBytes, frames);
+    this.#tally.coalesced += frames - 1;
 
     if (this.#pending.has(key)) {
-      const refused = this.#pending.park(key, frame);
+      const refused = this.#pending.park(key, arrival);
       if (refused) this.#tally.dropped(port, refused);
       return;
     }
     const flow = this.#cache.lookup(key);
     if (flow) {
       flow.packets++;
-      flow.bytes += frame.length;
+      flow.bytes += arrival.bytes.length;
       flow.lastUsedMs = this.#options.clock();
-      return this.#run(flow.actions, frame, key, port);
+      return this.#run(flow.actions, arrival, key, port);
     }
-    const refused = this.#pending.open(port, key, frame);
+    const refused = this.#pending.open(port, key, arrival);
     if (refused) this.#tally.dropped(port, refused);
     else this.#tally.upcalls++;
   }
 
-  // 6. Actions
+  // 7. Actions
 
   execute(what: UpcallToken | OriginatedFrame, actions: readonly Action[]): void {
     this.#enter(() => {
@@ -271,11 +298,12 @@ class Reference implements ReferenceDatapath {
     const key = emptyKey();
     const extracted = extract(made, key);
     if (!extracted.ok) return this.#tally.dropped(undefined, extracted.reason);
-    this.#run(actions, made.subarray(0, extracted.lengthBytes), key, undefined);
+    const bytes = made.subarray(0, extracted.lengthBytes);
+    this.#run(actions, { bytes, offload: NO_OFFLOAD }, key, undefined);
   }
 
   /** @param port where the frame came in; undefined when weft made it */
-  #run(actions: readonly Action[], frame: Uint8Array, key: FlowKey, port: PortNo | undefined): void {
+  #run(actions: readonly Action[], frame: Frame, key: FlowKey, port: PortNo | undefined): void {
     this.#tally.copies += actions.length - 1;
     for (const action of actions) {
       switch (action.op) {
@@ -297,34 +325,48 @@ class Reference implements ReferenceDatapath {
     }
   }
 
-  #output(to: PortNo, frame: Uint8Array, from: PortNo | undefined): void {
+  #output(to: PortNo, frame: Frame, from: PortNo | undefined): void {
     const spec = this.#ports.get(to);
-    if (spec?.kind === 'memory') {
-      this.#sent(to, frame);
-      const copy = frame.slice();
-      this.#outbox.push(() => spec.transmit(copy));
-    } else if (spec?.kind === 'tap') {
-      const refused = this.#io!.send(to, frame);
-      if (refused) this.#tally.dropped(from, refused);
-      else this.#sent(to, frame);
-    } else {
-      this.#tally.dropped(from, 'port_gone');
-    }
+    if (spec?.kind !== 'memory' && spec?.kind !== 'tap') return this.#tally.dropped(from, 'port_gone');
+    const offloads = spec.kind === 'tap' ? this.#io!.offloads(to) : spec.offloads ? TAKES_ALL : 0;
+    if (takes(offloads, frame.offload)) return this.#send(to, spec, frame, from);
+    const cut = segments(frame);
+    this.#tally.segments += cut.length - 1;
+    for (const bytes of cut) this.#send(to, spec, { bytes, offload: NO_OFFLOAD }, from);
   }
 
-  #encap(vni: number, vtep: Uint8Array, frame: Uint8Array, key: FlowKey, from: PortNo | undefined): void {
+  #send(to: PortNo, spec: LocalSpec, frame: Frame, from: PortNo | undefined): void {
+    if (spec.kind === 'memory') {
+      const copy = frame.bytes.slice();
+      const offload = frame.offload.flags === 0 ? undefined : frame.offload;
+      this.#outbox.push(() => spec.transmit(copy, offload));
+    } else {
+      const refused = this.#io!.send(to, frame);
+      if (refused) return this.#tally.dropped(from, refused);
+    }
+    this.#sent(to, frame.bytes);
+  }
+
+  #encap(vni: number, vtep: Uint8Array, frame: Frame, key: FlowKey, from: PortNo | undefined): void {
     if (!this.#tunnel) return this.#tally.dropped(from, 'underlay_missing');
     const { port, spec } = this.#tunnel;
-    const payload = buildVxlan({ vni, frame });
+    const cut = segments(frame);
+    this.#tally.segments += cut.length - 1;
+    const payloads = cut.map((bytes) => buildVxlan({ vni, frame: bytes }));
+    let sent = cut;
     if (spec.kind === 'memory-vxlan') {
-      this.#sent(port, frame);
-      const datagram = { source: spec.local, destination: vtep, sourcePort: entropyPort(key), payload };
-      this.#outbox.push(() => spec.transmit(datagram));
-      return;
+      for (const payload of payloads) {
+        const datagram = { source: spec.local, destination: vtep, sourcePort: entropyPort(key), payload };
+        this.#outbox.push(() => spec.transmit(datagram));
+      }
+    } else {
+      const refused = this.#io!.sendUnderlay(vtep, flowHash(key), payloads);
+      if (refused) {
+        this.#tally.dropped(from, refused.reason, refused.datagrams);
+        sent = cut.slice(refused.datagrams);
+      }
     }
-    const refused = this.#io!.sendUnderlay(vtep, flowHash(key), payload);
-    if (refused) this.#tally.dropped(from, refused);
-    else this.#sent(port, frame);
+    for (const bytes of sent) this.#sent(port, bytes);
   }
 
   #sent(port: PortNo, frame: Uint8Array): void {
@@ -332,7 +374,7 @@ class Reference implements ReferenceDatapath {
     this.#mirror.frame(port, 'tx', frame);
   }
 
-  // 7. Settle
+  // 8. Settle
 
   /** Runs `work` and transmits what came of it; the outermost call then hands over mirrored frames and upcalls. */
   #enter(work: () => void): void {
@@ -384,15 +426,15 @@ class Reference implements ReferenceDatapath {
   }
 
   counters(): DatapathCounters {
-    const { rx, originated, copies, tx, consumed, upcalls } = this.#tally;
+    const { rx, originated, copies, segments: cut, tx, consumed, coalesced, upcalls } = this.#tally;
     return {
       rx,
       originated,
       copies,
-      segments: 0,
+      segments: cut,
       tx,
       consumed,
-      coalesced: 0,
+      coalesced,
       held: this.#pending.held,
       ...this.#tally.snapshot(),
       upcalls,

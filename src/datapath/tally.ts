@@ -20,7 +20,9 @@ interface PortTally {
 export class Tally {
   originated = 0;
   copies = 0;
+  segments = 0;
   consumed = 0;
+  coalesced = 0;
   upcalls = 0;
   rx = 0;
   tx = 0;
@@ -36,11 +38,11 @@ export class Tally {
     this.#ports.delete(port);
   }
 
-  received(port: PortNo, lengthBytes: number): void {
+  received(port: PortNo, bytes: number, frames = 1): void {
     const tally = this.#ports.get(port)!;
-    this.rx++;
-    tally.rxFrames++;
-    tally.rxBytes += lengthBytes;
+    this.rx += frames;
+    tally.rxFrames += frames;
+    tally.rxBytes += bytes;
   }
 
   sent(port: PortNo, lengthBytes: number): void {

@@ -39,16 +39,22 @@ import {
   ND_ROUTER_SOLICITATION,
 } from '../wire/nd.ts';
 
-/** The longest frame that weft carries. */
-export const MAX_FRAME_BYTES = 65535;
+/** The longest frame that weft carries: an IP packet of any size behind a VLAN tag. */
+export const MAX_FRAME_BYTES = 18 + 65535;
 /** Extension headers that are walked; a packet with more is dropped. */
 export const MAX_EXTENSIONS = 8;
 /** What 802.3 lengths read as in `eth_type`. */
 export const ETH_TYPE_LENGTH = 0x05ff;
 
 export type Extracted =
-  /** `lengthBytes`: without what follows the IP packet (padding, trailers). */
-  { readonly ok: true; readonly lengthBytes: number } | { readonly ok: false; readonly reason: DropReason };
+  | {
+      readonly ok: true;
+      /** Without what follows the IP packet (padding, trailers). */
+      readonly lengthBytes: number;
+      /** Where the L4 header begins; 0 when there is none that was read. */
+      readonly l4Offset: number;
+    }
+  | { readonly ok: false; readonly reason: DropReason };
 
 const ETH_DST = fields.eth_dst.offset;
 const ETH_TYPE = fields.eth_type.offset;
@@ -96,7 +102,7 @@ export function extract(frame: Uint8Array, key: Uint8Array): Extracted {
     case ETH_IPV6:
       return ipv6(frame, at, key);
     default:
-      return { ok: true, lengthBytes: frame.length };
+      return { ok: true, lengthBytes: frame.length, l4Offset: 0 };
   }
 }
 
@@ -110,7 +116,7 @@ function arp(frame: Uint8Array, at: number, key: Uint8Array): Extracted {
   copy(frame, at + 8, key, ND_LLA, 6);
   copyMapped(frame, at + 14, key, IP_SRC);
   copyMapped(frame, at + 24, key, IP_DST);
-  return { ok: true, lengthBytes: frame.length };
+  return { ok: true, lengthBytes: frame.length, l4Offset: 0 };
 }
 
 function ipv4(frame: Uint8Array, at: number, key: Uint8Array): Extracted {
@@ -186,7 +192,7 @@ function extensionBytes(header: number, length: number): number {
 
 /** The packet's L4 header lies in [at, end). */
 function l4(frame: Uint8Array, at: number, end: number, key: Uint8Array, v6: boolean): Extracted {
-  if (key[IP_FRAG] === FRAG_LATER) return { ok: true, lengthBytes: end };
+  if (key[IP_FRAG] === FRAG_LATER) return { ok: true, lengthBytes: end, l4Offset: 0 };
   const present = end - at;
   switch (key[IP_PROTO]) {
     case IP_TCP: {
@@ -219,7 +225,7 @@ function l4(frame: Uint8Array, at: number, end: number, key: Uint8Array, v6: boo
     }
     default:
   }
-  return { ok: true, lengthBytes: end };
+  return { ok: true, lengthBytes: end, l4Offset: at };
 }
 
 function icmpTypeAndCode(frame: Uint8Array, at: number, key: Uint8Array): void {

@@ -12,7 +12,7 @@ import {
   UPCALL_BATCH,
   type MirroredFrame,
 } from '../../src/datapath/datapath.ts';
-import { extract } from '../../src/flow/extract.ts';
+import { extract, MAX_FRAME_BYTES } from '../../src/flow/extract.ts';
 import { fieldList, fields } from '../../src/flow/fields.ts';
 import { entropyPort } from '../../src/flow/hash.ts';
 import { applyMask, emptyKey, readBytes, readNumber } from '../../src/flow/key.ts';
@@ -493,7 +493,7 @@ export function runConformance(name: string, open: Open): void {
     const bad: [DropReason, Uint8Array][] = [
       ['frame_too_short', zero(13)],
       ['frame_too_short', zero(0)],
-      ['frame_too_long', zero(65536)],
+      ['frame_too_long', zero(MAX_FRAME_BYTES + 1)],
       ['arp_malformed', frames.arpRequest({}).slice(0, 41)],
       ['ipv4_malformed', numbered(0, 0).slice(0, 30)],
       ['ipv6_malformed', frames.udp(v6, 1, 2).slice(0, 50)],

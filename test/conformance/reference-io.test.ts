@@ -1,6 +1,20 @@
 /** The reference datapath's way to the kernel, with a kernel that the test plays. */
 import t from 'tap';
-import { openReferenceDatapath, type KernelIo, type ReceivedFrame } from '../../src/datapath/reference.ts';
+import {
+  DATA_VALID,
+  GSO_UDP,
+  NEEDS_CSUM,
+  NO_OFFLOAD,
+  UDP_CSUM_OFFSET,
+  type Frame,
+} from '../../src/datapath/offload.ts';
+import {
+  openReferenceDatapath,
+  type KernelIo,
+  type ReceivedFrame,
+  type Refused,
+} from '../../src/datapath/reference.ts';
+import { TAKES_ALL } from '../../src/datapath/segment.ts';
 import type { TapOpened, Upcall } from '../../src/datapath/datapath.ts';
 import type { DropReason } from '../../src/flow/reason.ts';
 import { formatIp, parseIp, type PortNo } from '../../src/flow/types.ts';
@@ -24,7 +38,7 @@ class PlayedKernel implements KernelIo {
   }
 
   arrive(...received: (Partial<ReceivedFrame> & Pick<ReceivedFrame, 'port' | 'bytes'>)[]): void {
-    this.queue.push(...received.map((one) => ({ vnetFlags: 0, gsoType: 0, ...one })));
+    this.queue.push(...received.map((one) => ({ offload: NO_OFFLOAD, ...one })));
     this.onWake();
   }
 
@@ -48,14 +62,18 @@ class PlayedKernel implements KernelIo {
     return taken;
   }
 
-  send(port: PortNo, frame: Uint8Array): DropReason | undefined {
-    this.log.push(`send ${port} ${frame.length}`);
+  offloads(port: PortNo): number {
+    return port === 1 ? 0 : TAKES_ALL;
+  }
+
+  send(port: PortNo, { bytes, offload }: Frame): DropReason | undefined {
+    this.log.push(`send ${port} ${bytes.length}${offload.gsoType ? ` gso ${offload.gsoSize}` : ''}`);
     return this.refuse;
   }
 
-  sendUnderlay(remote: Uint8Array, entropy: number, payload: Uint8Array): DropReason | undefined {
-    this.log.push(`underlay to ${formatIp(remote)} ${entropy} ${payload.length}`);
-    return this.refuse;
+  sendUnderlay(remote: Uint8Array, entropy: number, payloads: readonly Uint8Array[]): Refused | undefined {
+    this.log.push(`underlay to ${formatIp(remote)} ${entropy} ${payloads.map(({ length }) => length).join('+')}`);
+    return this.refuse && { reason: this.refuse, datagrams: payloads.length };
   }
 
   close(): void {
@@ -94,7 +112,10 @@ t.test('frames go from TAP to TAP and underlay, and back', async (t) => {
   const other = dp.portAdd(portNo(4), { kind: 'tap', name: 't4', netns: '/ns/4', ifname: 'eth0' });
   t.same(other, { dev: 4n, ino: 99n, created: true });
   dp.portDel(portNo(4));
-  kernel().arrive({ port: portNo(1), bytes: frame }, { port: portNo(2), bytes: frame, vnetFlags: 2 });
+  kernel().arrive(
+    { port: portNo(1), bytes: frame },
+    { port: portNo(2), bytes: frame, offload: { ...NO_OFFLOAD, flags: DATA_VALID } },
+  );
   t.equal(upcalls.length, 0, 'the event loop comes first');
   await until(() => upcalls.length === 2);
   kernel().log.length = 0;
@@ -114,12 +135,26 @@ t.test('frames go from TAP to TAP and underlay, and back', async (t) => {
   checkConservation(dp.counters());
 });
 
-t.test('a virtio_net_hdr that asks for work is refused', async (t) => {
-  const { dp, tap, kernel } = open();
+t.test('superframes go out as each way takes them', async (t) => {
+  const { dp, tap, upcalls, kernel } = open();
   tap(1);
-  kernel().arrive({ port: portNo(1), bytes: frame, vnetFlags: 1 }, { port: portNo(1), bytes: frame, gsoType: 1 });
-  await until(() => dp.counters().rx === 2);
-  t.same(dp.counters().drops, { bad_vnet_hdr: 2 });
+  tap(2);
+  dp.portAdd(portNo(3), { kind: 'vxlan', name: 'vx', local: parseIp('192.0.2.1'), l4Port: 4789 });
+  const datagram = frames.ip({}, 17, Uint8Array.of(0, 7, 0, 9, 0, 38, 0, 0, ...new Uint8Array(30)));
+  const offload = { flags: NEEDS_CSUM, gsoType: GSO_UDP, gsoSize: 12, csumStart: 34, csumOffset: UDP_CSUM_OFFSET };
+  kernel().arrive(
+    { port: portNo(2), bytes: datagram, offload },
+    { port: portNo(2), bytes: datagram, offload: { ...offload, csumStart: 33 } },
+  );
+  await until(() => upcalls.length === 1);
+  kernel().log.length = 0;
+  dp.execute(upcalls[0]!.token, [...output(2), ...output(1), encap(7, '192.0.2.2')]);
+  t.same(kernel().log, [
+    'send 2 72 gso 12',
+    ...['send 1 54', 'send 1 54', 'send 1 48'],
+    `underlay to 192.0.2.2 ${flowHash(upcalls[0]!.key)} 62+62+56`,
+  ]);
+  t.match(dp.counters(), { rx: 2, copies: 2, segments: 4, tx: 7, drops: { bad_vnet_hdr: 1 } });
   checkConservation(dp.counters());
   dp.close();
 });

@@ -89,6 +89,8 @@ function bound(dp: ReturnType<Open>): ReturnType<Open> {
     counters: dp.counters.bind(dp),
     close: dp.close.bind(dp),
     inject: dp.inject.bind(dp),
+    injectBurst: dp.injectBurst.bind(dp),
     injectDatagram: dp.injectDatagram.bind(dp),
+    injectDatagrams: dp.injectDatagrams.bind(dp),
   };
 }

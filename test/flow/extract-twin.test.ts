@@ -35,6 +35,8 @@ function need<T>(value: T | undefined | false, reason: DropReason): T {
 
 class Twin {
   readonly key = emptyKey();
+  #start = 0;
+  #l4 = 0;
 
   number(name: FieldName, value: number): void {
     writeNumber(this.key, fields[name], value);
@@ -48,7 +50,8 @@ class Twin {
 
   extract(frame: Uint8Array): Extracted {
     try {
-      return { ok: true, lengthBytes: this.#frame(frame) };
+      this.#start = frame.byteOffset;
+      return { ok: true, lengthBytes: this.#frame(frame), l4Offset: this.#l4 };
     } catch (error) {
       if (error instanceof Refused) return { ok: false, reason: error.reason };
       throw error;
@@ -57,7 +60,7 @@ class Twin {
 
   #frame(frame: Uint8Array): number {
     const ethernet = need(parseEthernet(frame), 'frame_too_short');
-    need(frame.length <= 65535, 'frame_too_long');
+    need(frame.length <= 65553, 'frame_too_long');
     this.bytes('eth_dst', ethernet.destination);
     this.bytes('eth_src', ethernet.source);
     this.number('eth_type', ethernet.type < 0x600 ? 0x5ff : ethernet.type);
@@ -126,6 +129,7 @@ class Twin {
     this.number('ip_proto', protocol);
     this.number('ip_frag', frag);
     if (frag === 2) return;
+    this.#l4 = bytes.byteOffset - this.#start;
     if (protocol === 6) need(parseTcp(bytes), 'l4_truncated');
     if (protocol === 17) need(bytes.length >= 8, 'l4_truncated');
     if (protocol === 132) need(bytes.length >= 12, 'l4_truncated');

@@ -1,0 +1,88 @@
+// What a received virtio_net_hdr may ask for (virtio 1.2 §5.1.6): a checksum
+// that is still to be finished, and cutting a superframe into segments.
+//
+// Whoever sent the frame controls the header, so nothing in it is believed: a
+// superframe's has to say what the frame's own headers say. A frame that passes
+// can be passed on, or cut, without another look. src/datapath/offload.ts has
+// the same rules.
+#pragma once
+
+#include "extract.h"
+#include "frame.h"
+#include "key.h"
+
+namespace weft {
+
+inline constexpr uint8_t kNeedsCsum = 1;
+inline constexpr uint8_t kDataValid = 2;
+
+inline constexpr uint8_t kGsoNone = 0;
+inline constexpr uint8_t kGsoTcp4 = 1;
+inline constexpr uint8_t kGsoTcp6 = 4;
+inline constexpr uint8_t kGsoUdp = 5;
+inline constexpr uint8_t kGsoEcn = 0x80;  // beside a TCP type: CWR belongs to the first segment
+
+inline constexpr uint16_t kTcpCsumOffset = 16;
+inline constexpr uint16_t kUdpCsumOffset = 6;
+
+// Of a superframe: headers before the payload, and how many segments it may be cut into.
+inline constexpr size_t kMaxHeaders = 256;
+inline constexpr size_t kMaxSegments = 1024;
+
+inline uint8_t gso_kind(const VnetHdr& vnet) { return vnet.gso_type & ~kGsoEcn; }
+
+// Where the payload of a TCP segment (or UDP datagram) begins.
+inline uint32_t payload_offset(const uint8_t* frame, uint32_t l4, bool tcp) {
+  return l4 + (tcp ? (frame[l4 + 12] >> 4) * 4u : 8u);
+}
+
+// Sets the virtio_net_hdr's hdr_len from the frame: the kernel keeps that much in one piece.
+inline void set_header_bytes(Frame* frame) {
+  VnetHdr& vnet = frame->vnet;
+  const bool tcp = gso_kind(vnet) != kGsoUdp;
+  vnet.hdr_len = vnet.gso_type ? static_cast<uint16_t>(payload_offset(frame->data, vnet.csum_start, tcp)) : 0;
+}
+
+// Checks the header that came with a frame, which was extracted to `key`, and
+// clears what means nothing further on; hdr_len is made anew. False: it asks for
+// what cannot be done. kDataValid stays, for the coalescer.
+inline bool offload_check(Frame* frame, const Key& key, uint32_t l4) {
+  VnetHdr& vnet = frame->vnet;
+  vnet.hdr_len = 0;
+  if (vnet.flags & ~(kNeedsCsum | kDataValid)) return false;
+  const uint8_t kind = gso_kind(vnet);
+  const bool tcp = kind == kGsoTcp4 || kind == kGsoTcp6;
+  if (kind != kGsoNone && kind != kGsoUdp && !tcp) return false;
+  if ((vnet.gso_type & kGsoEcn) && !tcp) return false;
+
+  if (vnet.flags & kNeedsCsum) {
+    if (vnet.csum_start < 14 || uint32_t{vnet.csum_start} + vnet.csum_offset + 2 > frame->length) return false;
+  } else {
+    vnet.csum_start = vnet.csum_offset = 0;
+  }
+  if (kind == kGsoNone) {
+    vnet.gso_size = 0;
+    return true;
+  }
+
+  const bool v4 = key.eth_type[0] == 0x08 && key.eth_type[1] == 0x00;
+  const bool v6 = key.eth_type[0] == 0x86 && key.eth_type[1] == 0xdd;
+  if (kind == kGsoTcp4 ? !v4 : kind == kGsoTcp6 ? !v6 : !v4 && !v6) return false;
+  if (key.ip_proto != (tcp ? 6 : 17) || key.ip_frag != kFragNone || l4 == 0) return false;
+  if (!(vnet.flags & kNeedsCsum) || vnet.gso_size == 0) return false;
+  if (vnet.csum_start != l4 || vnet.csum_offset != (tcp ? kTcpCsumOffset : kUdpCsumOffset)) return false;
+  const uint32_t headers = payload_offset(frame->data, l4, tcp);
+  if (headers > kMaxHeaders) return false;
+  if (!tcp && load16(frame->data + l4 + 4) != frame->length - l4) return false;
+  const uint32_t payload = frame->length - headers;
+  if (payload > kMaxSegments * vnet.gso_size) return false;
+  if (payload > vnet.gso_size) {
+    vnet.hdr_len = static_cast<uint16_t>(headers);
+  } else {
+    vnet.gso_type = kGsoNone;
+    vnet.gso_size = 0;
+  }
+  return true;
+}
+
+}  // namespace weft

@@ -1,0 +1,117 @@
+/**
+ * Work that a frame still needs when it is handed on: finishing a checksum, and
+ * cutting a superframe (virtio 1.2 §5.1.6).
+ *
+ * Whoever sent a frame controls what it asks for, so nothing in it is believed:
+ * a superframe's request has to say what the frame's own headers say. A frame
+ * that passes can be passed on, or cut, without another look. native/offload.h
+ * has the same rules.
+ */
+import { FRAG_NONE, fields } from '../flow/fields.ts';
+import { readNumber, type FlowKey } from '../flow/key.ts';
+import { getU16 } from '../wire/bytes.ts';
+import { pseudoSum } from '../wire/checksum.ts';
+import { ETH_HEADER_BYTES, ETH_IPV4, ETH_IPV6, ETH_QINQ, ETH_VLAN, VLAN_TAG_BYTES } from '../wire/ethernet.ts';
+import { IP_TCP, IP_UDP } from '../wire/ipv4.ts';
+import { IPV6_HEADER_BYTES } from '../wire/ipv6.ts';
+import type { Offload } from './datapath.ts';
+
+/** The checksum field holds only the pseudo header's sum. */
+export const NEEDS_CSUM = 1;
+/** The checksum is known to be good. */
+export const DATA_VALID = 2;
+export const GSO_NONE = 0;
+export const GSO_TCP4 = 1;
+export const GSO_TCP6 = 4;
+export const GSO_UDP = 5;
+/** Beside a TCP type: CWR belongs to the first segment. */
+export const GSO_ECN = 0x80;
+
+export const TCP_CSUM_OFFSET = 16;
+export const UDP_CSUM_OFFSET = 6;
+
+/** Of a superframe: headers before the payload, and segments that it may be cut into. */
+const MAX_HEADER_BYTES = 256;
+const MAX_SEGMENTS = 1024;
+
+export const NO_OFFLOAD: Offload = { flags: 0, gsoType: GSO_NONE, gsoSize: 0, csumStart: 0, csumOffset: 0 };
+
+/** A frame inside a datapath: cut to its L3 length, with what is left to do. */
+export interface Frame {
+  readonly bytes: Uint8Array;
+  readonly offload: Offload;
+}
+
+/** GSO_NONE, GSO_TCP4, GSO_TCP6 or GSO_UDP. */
+export function gsoKind(offload: Offload): number {
+  return offload.gsoType & ~GSO_ECN;
+}
+
+/** Where the payload of a TCP segment or UDP datagram begins. */
+export function payloadOffset(frame: Uint8Array, l4: number, tcp: boolean): number {
+  return l4 + (tcp ? (frame[l4 + 12]! >>> 4) * 4 : 8);
+}
+
+/** Where the L3 header begins. */
+export function l3Offset(frame: Uint8Array): number {
+  const type = getU16(frame, 12);
+  return type === ETH_VLAN || type === ETH_QINQ ? ETH_HEADER_BYTES + VLAN_TAG_BYTES : ETH_HEADER_BYTES;
+}
+
+/** The pseudo header's sum for the IP packet at `l3`. */
+export function pseudoSumOf(frame: Uint8Array, l3: number, protocol: number, l4Bytes: number): number {
+  const [at, size] = frame[l3]! >>> 4 === 4 ? [l3 + 12, 4] : [l3 + 8, 16];
+  const destination = at + size;
+  return pseudoSum(frame.subarray(at, destination), frame.subarray(destination, destination + size), protocol, l4Bytes);
+}
+
+/**
+ * What `frame`, extracted to `key` with its L4 header at `l4`, may ask for, less
+ * what means nothing; DATA_VALID stays, for the coalescer. Undefined: it asks for
+ * what cannot be done.
+ */
+export function checkOffload(frame: Uint8Array, asked: Offload, key: FlowKey, l4: number): Offload | undefined {
+  const { flags, gsoType, gsoSize } = asked;
+  const kind = gsoKind(asked);
+  const tcp = kind === GSO_TCP4 || kind === GSO_TCP6;
+  if ((flags & ~(NEEDS_CSUM | DATA_VALID)) !== 0) return undefined;
+  if (kind !== GSO_NONE && kind !== GSO_UDP && !tcp) return undefined;
+  if ((gsoType & GSO_ECN) !== 0 && !tcp) return undefined;
+
+  const unfinished = (flags & NEEDS_CSUM) !== 0;
+  const [csumStart, csumOffset] = unfinished ? [asked.csumStart, asked.csumOffset] : [0, 0];
+  if (unfinished && (csumStart < ETH_HEADER_BYTES || csumStart + csumOffset + 2 > frame.length)) return undefined;
+  const checksumOnly = { flags, gsoType: GSO_NONE, gsoSize: 0, csumStart, csumOffset };
+  if (kind === GSO_NONE) return checksumOnly;
+
+  const type = readNumber(key, fields.eth_type);
+  if (kind === GSO_TCP4 && type !== ETH_IPV4) return undefined;
+  if (kind === GSO_TCP6 && type !== ETH_IPV6) return undefined;
+  if (type !== ETH_IPV4 && type !== ETH_IPV6) return undefined;
+  if (key[fields.ip_proto.offset] !== (tcp ? IP_TCP : IP_UDP)) return undefined;
+  if (key[fields.ip_frag.offset] !== FRAG_NONE || l4 === 0 || !unfinished || gsoSize === 0) return undefined;
+  if (csumStart !== l4 || csumOffset !== (tcp ? TCP_CSUM_OFFSET : UDP_CSUM_OFFSET)) return undefined;
+  const headerBytes = payloadOffset(frame, l4, tcp);
+  if (headerBytes > MAX_HEADER_BYTES) return undefined;
+  if (!tcp && getU16(frame, l4 + 4) !== frame.length - l4) return undefined;
+  const payloadBytes = frame.length - headerBytes;
+  if (payloadBytes > MAX_SEGMENTS * gsoSize) return undefined;
+  return payloadBytes > gsoSize ? { flags, gsoType, gsoSize, csumStart, csumOffset } : checksumOnly;
+}
+
+/**
+ * What is left to do for a frame from the underlay: its checksum, if that holds
+ * only the pseudo header's sum. Its sender left it to a network card, and on a
+ * virtual underlay there was none. A finished checksum has that value once in
+ * 65,536 times, and comes out the same.
+ */
+export function unfinishedChecksum(frame: Uint8Array, key: FlowKey, l4: number): Offload {
+  const protocol = key[fields.ip_proto.offset]!;
+  const tcp = protocol === IP_TCP;
+  if ((!tcp && protocol !== IP_UDP) || key[fields.ip_frag.offset] !== FRAG_NONE || l4 === 0) return NO_OFFLOAD;
+  const l3 = l3Offset(frame);
+  if (readNumber(key, fields.eth_type) === ETH_IPV6 && l4 !== l3 + IPV6_HEADER_BYTES) return NO_OFFLOAD;
+  const csumOffset = tcp ? TCP_CSUM_OFFSET : UDP_CSUM_OFFSET;
+  if (pseudoSumOf(frame, l3, protocol, frame.length - l4) !== getU16(frame, l4 + csumOffset)) return NO_OFFLOAD;
+  return { flags: NEEDS_CSUM, gsoType: GSO_NONE, gsoSize: 0, csumStart: l4, csumOffset };
+}
