@@ -13,6 +13,7 @@
 #include "../checksum.h"
 #include "../datapath.h"
 #include "../extract.h"
+#include "../io/tap.h"
 #include "../offload.h"
 #include "../vxlan.h"
 #include "fuzz.h"
@@ -97,6 +98,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   datapath.flow_put(1, Words{}, Words{}, actions, 3);
 
   uint64_t received = 0, refused = 0;
+  bool comparable = true;
   while (size > 0) {
     // A burst: how many frames; of each a header, a length (u16), the bytes. The
     // length's highest bit asks for a right IPv4 header checksum.
@@ -129,6 +131,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       if (extract(frame.data, frame.length, &key, &layout) != kNoDrop) continue;
       Frame trimmed = {frame.data, layout.length, frame.vnet};
       if (offload_check(&trimmed, key, layout.l4)) {
+        // A checksum elsewhere than in a transport header changes the payload.
+        const bool transport = layout.l4 && (key.ip_proto == 6 || key.ip_proto == 17);
+        const uint32_t field = uint32_t{trimmed.vnet.csum_start} + trimmed.vnet.csum_offset;
+        const uint32_t expected = layout.l4 + (key.ip_proto == 6 ? kTcpCsumOffset : kUdpCsumOffset);
+        if ((trimmed.vnet.flags & kNeedsCsum) && !(transport && field == expected)) comparable = false;
         append(&in, trimmed.data, trimmed.length);
       } else {
         ++refused;
@@ -144,6 +151,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   FUZZ_CHECK(counters.rx == received && counters.drops[static_cast<size_t>(Reason::bad_vnet_hdr)] == refused);
   FUZZ_CHECK(counters.tx == transmitted);
   FUZZ_CHECK(counters.rx + counters.copies + counters.segments == counters.tx + counters.coalesced + drops);
-  FUZZ_CHECK(in == whole && in == cut && in == tunneled);
+  FUZZ_CHECK(!comparable || (in == whole && in == cut && in == tunneled));
   return 0;
 }
