@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -62,36 +63,47 @@ class Programs;
 class Program {
  public:
   Program() = default;
-  Program(Programs* owner, uint32_t slot) : owner_(owner), slot_(slot) {}
-  Program(Program&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)), slot_(other.slot_) {}
+  Program(Program&& other) noexcept : at_(std::exchange(other.at_, nullptr)) {}
   Program& operator=(Program other) noexcept {
-    std::swap(owner_, other.owner_);
-    std::swap(slot_, other.slot_);
+    std::swap(at_, other.at_);
     return *this;
   }
   inline ~Program();
 
-  inline const Action* begin() const;
-  inline const Action* end() const;
-  size_t size() const { return static_cast<size_t>(end() - begin()); }
+  const Action* begin() const { return at_->actions.data(); }
+  const Action* end() const { return begin() + size(); }
+  size_t size() const { return at_->actions.size(); }
 
  private:
-  Programs* owner_ = nullptr;
-  uint32_t slot_ = 0;
+  friend class Programs;
+
+  struct Interned {
+    Programs* owner;
+    std::vector<Action> actions;
+    uint32_t slot;
+    uint32_t hash;
+    uint32_t references = 0;
+  };
+
+  explicit Program(Interned* at) : at_(at) { ++at_->references; }
+
+  Interned* at_ = nullptr;
 };
 
 class Programs {
  public:
+  Programs() = default;
+  Programs(const Programs&) = delete;
+  Programs& operator=(const Programs&) = delete;
+
   // `actions` are copied; they are valid.
   Program intern(const Action* actions, size_t count) {
     const uint32_t hash = hash_of(actions, count);
     const uint32_t found = index_.find(hash, [&](uint32_t slot) {
-      return slots_[slot].actions.size() == count && memcmp(slots_[slot].actions.data(), actions, count * kActionBytes) == 0;
+      const std::vector<Action>& known = slots_[slot]->actions;
+      return known.size() == count && memcmp(known.data(), actions, count * kActionBytes) == 0;
     });
-    if (found != SlotIndex::kNone) {
-      ++slots_[found].references;
-      return Program(this, found);
-    }
+    if (found != SlotIndex::kNone) return Program(slots_[found].get());
     uint32_t slot;
     if (free_.empty()) {
       slot = static_cast<uint32_t>(slots_.size());
@@ -100,21 +112,15 @@ class Programs {
       slot = free_.back();
       free_.pop_back();
     }
-    slots_[slot] = Slot{{actions, actions + count}, 1, hash};
+    slots_[slot] = std::make_unique<Program::Interned>(Program::Interned{this, {actions, actions + count}, slot, hash});
     index_.insert(hash, slot);
-    return Program(this, slot);
+    return Program(slots_[slot].get());
   }
 
   size_t size() const { return index_.size(); }
 
  private:
   friend class Program;
-
-  struct Slot {
-    std::vector<Action> actions;
-    uint32_t references = 0;
-    uint32_t hash = 0;
-  };
 
   static uint32_t hash_of(const Action* actions, size_t count) {
     uint64_t hash = count;
@@ -127,25 +133,21 @@ class Programs {
     return static_cast<uint32_t>(hash >> 32);
   }
 
-  void release(uint32_t slot) {
-    if (--slots_[slot].references > 0) return;
-    index_.erase(slots_[slot].hash, slot);
-    slots_[slot].actions = {};
+  void release(Program::Interned* program) {
+    if (--program->references > 0) return;
+    const uint32_t slot = program->slot;
+    index_.erase(program->hash, slot);
+    slots_[slot].reset();
     free_.push_back(slot);
   }
 
-  std::vector<Slot> slots_;
+  std::vector<std::unique_ptr<Program::Interned>> slots_;
   std::vector<uint32_t> free_;
   SlotIndex index_;
 };
 
 Program::~Program() {
-  if (owner_) owner_->release(slot_);
-}
-const Action* Program::begin() const { return owner_->slots_[slot_].actions.data(); }
-const Action* Program::end() const {
-  const std::vector<Action>& actions = owner_->slots_[slot_].actions;
-  return actions.data() + actions.size();
+  if (at_) at_->owner->release(at_);
 }
 
 }  // namespace weft

@@ -5,64 +5,135 @@
 
 namespace weft {
 
-FlowTable::FlowTable(const Words& of) : mask(of) {
+FlowTable::FlowTable(const Words& of, uint8_t as) : mask(of), number(as) {
   for (size_t i = 0; i < kKeyWords; ++i) {
     if (mask.at[i]) used[used_count++] = static_cast<uint8_t>(i);
   }
 }
 
-uint32_t FlowCache::hash(const FlowTable& table, const Words& key) const {
-  uint64_t hash = seed_;
-  for (size_t i = 0; i < table.used_count; ++i) {
-    const size_t word = table.used[i];
-    hash = hash_mix(hash, key.at[word] & table.mask.at[word]);
+MaskedKey FlowTable::masked(const Words& key) const {
+  MaskedKey masked;
+  for (size_t i = 0; i < used_count; ++i) masked.at[i] = key.at[used[i]] & mask.at[used[i]];
+  // Up to the head, and up to an even number.
+  masked.at[used_count] = 0;
+  for (size_t i = used_count; i < kHeadWords; ++i) masked.at[i] = 0;
+  return masked;
+}
+
+FlowCache::FlowCache(size_t limit, uint64_t seed)
+    : limit_(limit), seed_(seed), flows_(limit, kHugePage), tails_(limit, kHugePage) {
+  for (uint64_t& secret : secrets_) secret = seed = hash_mix(seed, 0);
+}
+
+FlowCache::~FlowCache() {
+  for (uint32_t slot = 0; slot < slots_; ++slot) std::destroy_at(&flows_[slot]);
+}
+
+// NH (RFC 4418 §5.2): keys collide by what the secrets are, never by what the keys
+// are alone. The products do not wait for each other.
+uint32_t FlowCache::hash(const FlowTable& table, const MaskedKey& key) const {
+  unsigned __int128 sum = 0;
+  for (size_t i = 0; i < table.used_count; i += 2) {
+    sum += static_cast<unsigned __int128>(key.at[i] + secrets_[i]) * (key.at[i + 1] + secrets_[i + 1]);
   }
-  return static_cast<uint32_t>(hash);
+  return static_cast<uint32_t>(hash_mix(static_cast<uint64_t>(sum), static_cast<uint64_t>(sum >> 64)));
 }
 
-uint32_t FlowCache::find(const FlowTable& table, const Words& key, uint32_t hash) const {
-  return table.index.find(hash, [&](uint32_t slot) {
-    const Flow& flow = at(slot);
-    uint64_t difference = 0;
-    for (size_t i = 0; i < table.used_count; ++i) {
-      const size_t word = table.used[i];
-      difference |= (key.at[word] & table.mask.at[word]) ^ flow.key.at[word];
-    }
-    return difference == 0;
-  });
+bool FlowCache::matches(const FlowTable& table, const MaskedKey& key, uint32_t slot) const {
+  uint64_t difference = 0;
+  for (size_t i = 0; i < kHeadWords; ++i) difference |= key.at[i] ^ flows_[slot].head[i];
+  for (size_t i = kHeadWords; i < table.used_count; ++i) difference |= key.at[i] ^ tails_[slot].at[i - kHeadWords];
+  return difference == 0;
 }
 
-uint32_t FlowCache::find_id(uint32_t id) const {
-  return by_id_.find(id_hash(id), [&](uint32_t slot) { return at(slot).id == id; });
+uint32_t FlowCache::find(const FlowTable& table, const MaskedKey& key, uint32_t hash) const {
+  return table.index.find(hash, [&](uint32_t slot) { return matches(table, key, slot); });
 }
 
 Flow* FlowCache::lookup(const Words& key) {
-  for (const std::unique_ptr<FlowTable>& table : tables_) {
-    const uint32_t slot = find(*table, key, hash(*table, key));
-    if (slot != SlotIndex::kNone) return &at(slot);
+  for (const FlowTable* table : order_) {
+    const MaskedKey masked = table->masked(key);
+    const uint32_t slot = find(*table, masked, hash(*table, masked));
+    if (slot != SlotIndex::kNone) return &flows_[slot];
   }
   return nullptr;
 }
 
+void FlowCache::lookup(const Words* const* keys, size_t count, Flow** found) {
+  for (size_t from = 0; from < count; from += kBurst) {
+    lookup_burst(keys + from, std::min(kBurst, count - from), found + from);
+  }
+}
+
+void FlowCache::lookup_burst(const Words* const* keys, size_t count, Flow** found) {
+  struct Search {
+    MaskedKey key;
+    uint32_t hash;
+    uint32_t slot;
+  };
+  Search searches[kBurst];
+  uint8_t open[kBurst];  // those that are not found yet
+  size_t opens = count;
+  for (size_t i = 0; i < count; ++i) {
+    open[i] = static_cast<uint8_t>(i);
+    found[i] = nullptr;
+  }
+  for (const FlowTable* table : order_) {
+    for (size_t i = 0; i < opens; ++i) {
+      Search& search = searches[open[i]];
+      search.key = table->masked(*keys[open[i]]);
+      search.hash = hash(*table, search.key);
+      table->index.prefetch(search.hash);
+    }
+    for (size_t i = 0; i < opens; ++i) {
+      // The first with this hash, which almost always is the one.
+      Search& search = searches[open[i]];
+      search.slot = table->index.find(search.hash, [](uint32_t) { return true; });
+      if (search.slot == SlotIndex::kNone) continue;
+      __builtin_prefetch(&flows_[search.slot], 1);
+      if (table->used_count > kHeadWords) {
+        const FlowTail& tail = tails_[search.slot];
+        __builtin_prefetch(&tail);
+        __builtin_prefetch(&tail.at[table->used_count - kHeadWords - 1]);
+      }
+    }
+    size_t still = 0;
+    for (size_t i = 0; i < opens; ++i) {
+      Search& search = searches[open[i]];
+      if (search.slot != SlotIndex::kNone && !matches(*table, search.key, search.slot)) {
+        search.slot = find(*table, search.key, search.hash);
+      }
+      if (search.slot == SlotIndex::kNone) {
+        open[still++] = open[i];
+      } else {
+        found[open[i]] = &flows_[search.slot];
+      }
+    }
+    opens = still;
+    if (opens == 0) return;
+  }
+}
+
 bool FlowCache::put(uint32_t id, const Words& key, const Words& mask, Program program, double now_ms) {
   if (const uint32_t known = find_id(id); known != SlotIndex::kNone) {
-    at(known).program = std::move(program);
+    flows_[known].program = std::move(program);
     return true;
   }
-  const auto found = std::find_if(tables_.begin(), tables_.end(), [&](const auto& table) { return table->mask == mask; });
-  FlowTable* table = found == tables_.end() ? nullptr : found->get();
-  uint32_t slot = table ? find(*table, key, hash(*table, key)) : SlotIndex::kNone;
+  FlowTable* table = table_of(mask);
+  if (!table && (flows() >= limit_ || masks() >= kMaskLimit)) return false;
+  if (!table) table = add_table(mask);
+  const MaskedKey masked = table->masked(key);
+  const uint32_t hash = this->hash(*table, masked);
+  uint32_t slot = find(*table, masked, hash);
   if (slot != SlotIndex::kNone) {
-    by_id_.erase(id_hash(at(slot).id), slot);
+    by_id_.erase(id_hash(flows_[slot].id), slot);
   } else {
-    if (flows() >= limit_ || (!table && masks() >= kMaskLimit)) return false;
-    if (!table) table = tables_.emplace_back(std::make_unique<FlowTable>(mask)).get();
+    if (flows() >= limit_) return false;
     slot = take_slot();
-    table->index.insert(hash(*table, key), slot);
+    keep_key(slot, *table, masked);
+    table->index.insert(hash, slot);
   }
-  Flow& flow = at(slot);
-  for (size_t i = 0; i < kKeyWords; ++i) flow.key.at[i] = key.at[i] & mask.at[i];
-  flow.table = table;
+  Flow& flow = flows_[slot];
   flow.program = std::move(program);
   flow.packets = flow.bytes = 0;
   flow.last_used_ms = now_ms;
@@ -74,24 +145,58 @@ bool FlowCache::put(uint32_t id, const Words& key, const Words& mask, Program pr
 void FlowCache::erase(uint32_t id) {
   const uint32_t slot = find_id(id);
   if (slot == SlotIndex::kNone) return;
-  Flow& flow = at(slot);
-  FlowTable* table = flow.table;
+  Flow& flow = flows_[slot];
+  FlowTable* table = tables_[flow.table].get();
   by_id_.erase(id_hash(id), slot);
-  table->index.erase(hash(*table, flow.key), slot);
-  flow.table = nullptr;
+  table->index.erase(hash(*table, table->masked(key_of(slot))), slot);
   flow.program = {};
-  free_.push_back(slot);
-  if (table->index.size() == 0) std::erase_if(tables_, [&](const auto& one) { return one.get() == table; });
+  flow.table = Flow::kNoTable;
+  flow.id = std::exchange(free_, slot);
+  if (table->index.size() > 0) return;
+  std::erase(order_, table);
+  tables_[table->number].reset();
+}
+
+uint32_t FlowCache::find_id(uint32_t id) const {
+  return by_id_.find(id_hash(id), [&](uint32_t slot) { return flows_[slot].id == id; });
+}
+
+Words FlowCache::key_of(uint32_t slot) const {
+  const Flow& flow = flows_[slot];
+  const FlowTable& table = *tables_[flow.table];
+  Words key = {};
+  for (size_t i = 0; i < table.used_count; ++i) {
+    key.at[table.used[i]] = i < kHeadWords ? flow.head[i] : tails_[slot].at[i - kHeadWords];
+  }
+  return key;
+}
+
+void FlowCache::keep_key(uint32_t slot, const FlowTable& table, const MaskedKey& key) {
+  Flow& flow = flows_[slot];
+  flow.table = table.number;
+  std::copy_n(key.at, kHeadWords, flow.head);
+  for (size_t i = kHeadWords; i < table.used_count; ++i) tails_[slot].at[i - kHeadWords] = key.at[i];
+}
+
+FlowTable* FlowCache::table_of(const Words& mask) const {
+  const auto found = std::find_if(order_.begin(), order_.end(), [&](const FlowTable* table) { return table->mask == mask; });
+  return found == order_.end() ? nullptr : *found;
+}
+
+FlowTable* FlowCache::add_table(const Words& mask) {
+  const auto free = std::find(tables_.begin(), tables_.end(), nullptr);
+  *free = std::make_unique<FlowTable>(mask, static_cast<uint8_t>(free - tables_.begin()));
+  return order_.emplace_back(free->get());
 }
 
 uint32_t FlowCache::take_slot() {
-  if (!free_.empty()) {
-    const uint32_t slot = free_.back();
-    free_.pop_back();
-    return slot;
+  if (free_ == SlotIndex::kNone) {
+    std::construct_at(&flows_[slots_]);
+    return slots_++;
   }
-  if (slots_ % kChunk == 0) chunks_.push_back(std::make_unique<Flow[]>(kChunk));
-  return slots_++;
+  const uint32_t slot = free_;
+  free_ = flows_[slot].id;
+  return slot;
 }
 
 }  // namespace weft

@@ -1,16 +1,24 @@
 // A hash index over records that live elsewhere, in numbered slots: open
 // addressing with linear probing, deletion by moving back. It keeps 32 bits of
 // hash beside each slot number, so a probe touches a record only when it is
-// most likely the right one, and growing touches none. 8 bytes a place, at most
-// three quarters full.
+// most likely the right one, and resizing touches none. 8 bytes a place, between
+// an eighth and three quarters full.
 //
-// Growing rehashes all at once. Not thread-safe.
+// Resizing goes on a few places with each insert and erase, for a million at
+// once would stop the datapath for many milliseconds. Meanwhile there are two
+// rings of places, and where an entry's probe begins (its home) tells which one
+// it is in: the old ring is emptied from `start_` on, `moved_` places so far,
+// always up to a free place, so no probe that began before goes beyond. A search
+// goes through one ring only.
+//
+// Not thread-safe.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <utility>
-#include <vector>
+
+#include "zeroed_array.h"
 
 namespace weft {
 
@@ -30,57 +38,116 @@ class SlotIndex {
   template <typename Matches>
   uint32_t find(uint32_t hash, Matches matches) const {
     if (size_ == 0) return kNone;
-    for (size_t at = hash & mask();; at = (at + 1) & mask()) {
-      const Place& place = places_[at];
-      if (place.slot == kNone) return kNone;
-      if (place.hash == hash && matches(place.slot)) return place.slot;
+    const Ring& ring = ring_of(hash);
+    for (size_t at = ring.home(hash);; at = ring.next(at)) {
+      const Place& place = ring[at];
+      if (!place.taken) return kNone;
+      if (place.hash == hash && matches(place.taken - 1)) return place.taken - 1;
     }
+  }
+
+  // Brings in where a search for `hash` begins.
+  void prefetch(uint32_t hash) const {
+    if (size_ == 0) return;
+    const Ring& ring = ring_of(hash);
+    __builtin_prefetch(&ring[ring.home(hash)]);
   }
 
   // The slot is not in it.
   void insert(uint32_t hash, uint32_t slot) {
-    if ((size_ + 1) * 4 > places_.size() * 3) grow();
-    put(hash, slot);
+    if (old_.size() == 0) old_ = Ring(kFirstPlaces);
+    if (!resizing() && (size_ + 1) * 4 > old_.size() * 3) resize(old_.size() * 2);
+    const Place place = {hash, slot + 1};
+    in_new(hash) ? new_.put(place) : put_old(place);
     ++size_;
+    move_some();
   }
 
   // The slot is in it, with this hash.
   void erase(uint32_t hash, uint32_t slot) {
-    size_t hole = hash & mask();
-    while (places_[hole].slot != slot) hole = (hole + 1) & mask();
-    for (size_t at = (hole + 1) & mask(); places_[at].slot != kNone; at = (at + 1) & mask()) {
-      // May move back unless its probe begins behind the hole.
-      const size_t home = places_[at].hash & mask();
-      if (((at - home) & mask()) < ((at - hole) & mask())) continue;
-      places_[hole] = places_[at];
-      hole = at;
-    }
-    places_[hole].slot = kNone;
+    (in_new(hash) ? new_ : old_).erase(hash, slot);
     --size_;
+    if (!resizing() && old_.size() > kFirstPlaces && size_ * 8 < old_.size()) resize(old_.size() / 2);
+    move_some();
   }
 
  private:
+  static constexpr size_t kFirstPlaces = 512;
+  // Of 16 the old ring, three quarters full at first, is moved before it is full.
+  static constexpr size_t kMovedAtOnce = 16;
+
   struct Place {
-    uint32_t hash = 0;
-    uint32_t slot = kNone;
+    uint32_t hash;
+    uint32_t taken;  // slot + 1; 0: free
   };
 
-  size_t mask() const { return places_.size() - 1; }
+  struct Ring : ZeroedArray<Place> {
+    using ZeroedArray<Place>::ZeroedArray;
+    size_t mask() const { return size() - 1; }
+    size_t home(uint32_t hash) const { return hash & mask(); }
+    size_t next(size_t at) const { return (at + 1) & mask(); }
 
-  void put(uint32_t hash, uint32_t slot) {
-    size_t at = hash & mask();
-    while (places_[at].slot != kNone) at = (at + 1) & mask();
-    places_[at] = Place{hash, slot};
+    size_t free_from(size_t at) const {
+      while ((*this)[at].taken) at = next(at);
+      return at;
+    }
+    void put(Place place) { (*this)[free_from(home(place.hash))] = place; }
+    void erase(uint32_t hash, uint32_t slot) {
+      size_t hole = home(hash);
+      while ((*this)[hole].taken != slot + 1) hole = next(hole);
+      for (size_t at = next(hole); (*this)[at].taken; at = next(at)) {
+        // May move back unless its probe begins behind the hole.
+        if (((at - home((*this)[at].hash)) & mask()) < ((at - hole) & mask())) continue;
+        (*this)[hole] = (*this)[at];
+        hole = at;
+      }
+      (*this)[hole] = {};
+    }
+  };
+
+  bool resizing() const { return new_.size() != 0; }
+  // How far behind `start_`.
+  size_t distance(size_t at) const { return (at - start_) & old_.mask(); }
+  bool in_new(uint32_t hash) const { return resizing() && distance(old_.home(hash)) < moved_; }
+  const Ring& ring_of(uint32_t hash) const { return in_new(hash) ? new_ : old_; }
+
+  void resize(size_t places) {
+    new_ = Ring(places);
+    start_ = old_.free_from(0);
+    moved_ = 0;
+    move_some();
   }
 
-  void grow() {
-    std::vector<Place> old = std::exchange(places_, std::vector<Place>(places_.empty() ? 8 : places_.size() * 2));
-    for (const Place& place : old) {
-      if (place.slot != kNone) put(place.hash, place.slot);
+  // What goes round the old ring's end may fill what was emptied, but no more:
+  // rather than that, all is moved at once.
+  void put_old(Place place) {
+    const size_t home = old_.home(place.hash), at = old_.free_from(home);
+    if (resizing() && distance(at) < distance(home) && distance(at) >= moved_) {
+      while (resizing()) move_some();
+      return old_.put(place);
+    }
+    old_[at] = place;
+  }
+
+  void move_some() {
+    if (!resizing()) return;
+    for (size_t passed = 0;; ++passed, ++moved_) {
+      Place& place = old_[(start_ + moved_) & old_.mask()];
+      if (place.taken) {
+        new_.put(std::exchange(place, Place{}));
+      } else if (moved_ >= old_.size()) {  // or more: what went round the end
+        old_ = std::exchange(new_, Ring());
+        return;
+      } else if (passed >= kMovedAtOnce) {
+        return;
+      }
     }
   }
 
-  std::vector<Place> places_;
+  Ring old_;
+  Ring new_;  // empty unless resizing
+  size_t start_ = 0;
+  size_t moved_ = 0;
   size_t size_ = 0;
 };
 
