@@ -320,14 +320,14 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     };
     const uint32_t from = info[0].As<Napi::Number>();
     const uint32_t next = worker_->with([&](Datapath& datapath) {
-      return datapath.flows().dump(from, kDumpFlows, [&](const Flow& flow) {
+      return datapath.flows().dump(from, kDumpFlows, [&](const Flow& flow, const Words& key, const Words& mask) {
         const FlowRecord record = {flow.id,
                                    static_cast<uint32_t>(flow.program.size()),
                                    static_cast<double>(flow.packets),
                                    static_cast<double>(flow.bytes),
                                    flow.last_used_ms,
-                                   flow.key.key(),
-                                   flow.table->mask.key()};
+                                   key.key(),
+                                   mask.key()};
         append(&record, sizeof record);
         append(flow.program.begin(), flow.program.size() * kActionBytes);
       });

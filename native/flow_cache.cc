@@ -7,21 +7,22 @@ namespace weft {
 
 FlowTable::FlowTable(const Words& of, uint8_t as) : mask(of), number(as) {
   for (size_t i = 0; i < kKeyWords; ++i) {
-    if (mask.at[i]) used[used_count++] = static_cast<uint8_t>(i);
+    if (!mask.at[i]) continue;
+    masks[used_count] = mask.at[i];
+    used[used_count++] = static_cast<uint8_t>(i);
+  }
+  hashed_count = std::max<size_t>(used_count + used_count % 2, kHeadWords + 1);
+}
+
+void FlowTable::apply(const Words& key, MaskedKey* to) const {
+  for (size_t i = 0; i < hashed_count; i += 2) {
+    to->at[i] = key.at[used[i]] & masks[i];
+    to->at[i + 1] = key.at[used[i + 1]] & masks[i + 1];
   }
 }
 
-MaskedKey FlowTable::masked(const Words& key) const {
-  MaskedKey masked;
-  for (size_t i = 0; i < used_count; ++i) masked.at[i] = key.at[used[i]] & mask.at[used[i]];
-  // Up to the head, and up to an even number.
-  masked.at[used_count] = 0;
-  for (size_t i = used_count; i < kHeadWords; ++i) masked.at[i] = 0;
-  return masked;
-}
-
 FlowCache::FlowCache(size_t limit, uint64_t seed)
-    : limit_(limit), seed_(seed), flows_(limit, kHugePage), tails_(limit, kHugePage) {
+    : limit_(limit), seed_(seed), flows_(limit), tails_(limit) {
   for (uint64_t& secret : secrets_) secret = seed = hash_mix(seed, 0);
 }
 
@@ -33,7 +34,7 @@ FlowCache::~FlowCache() {
 // are alone. The products do not wait for each other.
 uint32_t FlowCache::hash(const FlowTable& table, const MaskedKey& key) const {
   unsigned __int128 sum = 0;
-  for (size_t i = 0; i < table.used_count; i += 2) {
+  for (size_t i = 0; i < table.hashed_count; i += 2) {
     sum += static_cast<unsigned __int128>(key.at[i] + secrets_[i]) * (key.at[i + 1] + secrets_[i + 1]);
   }
   return static_cast<uint32_t>(hash_mix(static_cast<uint64_t>(sum), static_cast<uint64_t>(sum >> 64)));
@@ -52,7 +53,8 @@ uint32_t FlowCache::find(const FlowTable& table, const MaskedKey& key, uint32_t 
 
 Flow* FlowCache::lookup(const Words& key) {
   for (const FlowTable* table : order_) {
-    const MaskedKey masked = table->masked(key);
+    MaskedKey masked;
+    table->apply(key, &masked);
     const uint32_t slot = find(*table, masked, hash(*table, masked));
     if (slot != SlotIndex::kNone) return &flows_[slot];
   }
@@ -72,24 +74,29 @@ void FlowCache::lookup_burst(const Words* const* keys, size_t count, Flow** foun
     uint32_t slot;
   };
   Search searches[kBurst];
-  uint8_t open[kBurst];  // those that are not found yet
-  size_t opens = count;
-  for (size_t i = 0; i < count; ++i) {
-    open[i] = static_cast<uint8_t>(i);
-    found[i] = nullptr;
+  uint8_t open[kBurst], likely[kBurst];  // of the keys: not found yet, and among those with a flow of their hash
+  size_t opens = 0;
+  for (; opens < count; ++opens) {
+    open[opens] = static_cast<uint8_t>(opens);
+    found[opens] = nullptr;
   }
   for (const FlowTable* table : order_) {
+    if (opens == 0) return;
     for (size_t i = 0; i < opens; ++i) {
       Search& search = searches[open[i]];
-      search.key = table->masked(*keys[open[i]]);
+      table->apply(*keys[open[i]], &search.key);
       search.hash = hash(*table, search.key);
       table->index.prefetch(search.hash);
     }
+    size_t still = 0, likelies = 0;
     for (size_t i = 0; i < opens; ++i) {
-      // The first with this hash, which almost always is the one.
       Search& search = searches[open[i]];
       search.slot = table->index.find(search.hash, [](uint32_t) { return true; });
-      if (search.slot == SlotIndex::kNone) continue;
+      if (search.slot == SlotIndex::kNone) {
+        open[still++] = open[i];
+        continue;
+      }
+      likely[likelies++] = open[i];
       __builtin_prefetch(&flows_[search.slot], 1);
       if (table->used_count > kHeadWords) {
         const FlowTail& tail = tails_[search.slot];
@@ -97,20 +104,17 @@ void FlowCache::lookup_burst(const Words* const* keys, size_t count, Flow** foun
         __builtin_prefetch(&tail.at[table->used_count - kHeadWords - 1]);
       }
     }
-    size_t still = 0;
-    for (size_t i = 0; i < opens; ++i) {
-      Search& search = searches[open[i]];
-      if (search.slot != SlotIndex::kNone && !matches(*table, search.key, search.slot)) {
-        search.slot = find(*table, search.key, search.hash);
-      }
-      if (search.slot == SlotIndex::kNone) {
-        open[still++] = open[i];
+    for (size_t i = 0; i < likelies; ++i) {
+      const Search& search = searches[likely[i]];
+      uint32_t slot = search.slot;
+      if (!matches(*table, search.key, slot)) slot = find(*table, search.key, search.hash);
+      if (slot == SlotIndex::kNone) {
+        open[still++] = likely[i];
       } else {
-        found[open[i]] = &flows_[search.slot];
+        found[likely[i]] = &flows_[slot];
       }
     }
     opens = still;
-    if (opens == 0) return;
   }
 }
 
@@ -122,7 +126,8 @@ bool FlowCache::put(uint32_t id, const Words& key, const Words& mask, Program pr
   FlowTable* table = table_of(mask);
   if (!table && (flows() >= limit_ || masks() >= kMaskLimit)) return false;
   if (!table) table = add_table(mask);
-  const MaskedKey masked = table->masked(key);
+  MaskedKey masked;
+  table->apply(key, &masked);
   const uint32_t hash = this->hash(*table, masked);
   uint32_t slot = find(*table, masked, hash);
   if (slot != SlotIndex::kNone) {
@@ -148,7 +153,9 @@ void FlowCache::erase(uint32_t id) {
   Flow& flow = flows_[slot];
   FlowTable* table = tables_[flow.table].get();
   by_id_.erase(id_hash(id), slot);
-  table->index.erase(hash(*table, table->masked(key_of(slot))), slot);
+  MaskedKey masked;
+  table->apply(key_of(slot), &masked);
+  table->index.erase(hash(*table, masked), slot);
   flow.program = {};
   flow.table = Flow::kNoTable;
   flow.id = std::exchange(free_, slot);

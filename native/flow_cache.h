@@ -38,19 +38,21 @@ namespace weft {
 
 inline constexpr size_t kMaskLimit = 64;
 
-// The words of a key that a mask leaves, masked; zeros behind, up to an even number.
+// The words of a key that a mask leaves, masked; zeros behind.
 struct MaskedKey {
   uint64_t at[kKeyWords + 1];
 };
 
 struct FlowTable {
   FlowTable(const Words& of, uint8_t as);
-  MaskedKey masked(const Words& key) const;
+  void apply(const Words& key, MaskedKey* to) const;
 
   Words mask;
-  uint8_t number;           // which it has among the tables
-  uint8_t used_count = 0;   // words that are not wildcarded
-  uint8_t used[kKeyWords];  // which
+  uint8_t number;                       // which it has among the tables
+  uint8_t used_count = 0;               // words that are not wildcarded
+  uint8_t hashed_count;                 // an even number, zeros included
+  uint8_t used[kKeyWords + 1] = {};     // which words
+  uint64_t masks[kKeyWords + 1] = {};   // theirs
   SlotIndex index;
 };
 

@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -51,30 +51,36 @@ std::vector<uint8_t> udp4(uint16_t from, uint8_t mark = 0) {
   return frame;
 }
 
-void test_slot_index() {
+// Grows to `most` entries and shrinks to few, again and again, so that what is
+// done while it resizes is done at every stage of that.
+void test_slot_index(uint32_t hashes, uint32_t most, int steps) {
   Random random("slot index");
   SlotIndex index;
   std::map<uint32_t, uint32_t> naive;  // slot → hash
-  for (int step = 0; step < 200000; ++step) {
-    const uint32_t slot = random.below(500);
-    // Few hashes, also at the end of the table: long probes, that wrap.
-    const uint32_t hash = random.chance(50) ? random.below(8) : UINT32_MAX - random.below(8);
+  const auto find = [&](uint32_t hash, uint32_t slot) {
+    index.prefetch(hash);
+    return index.find(hash, [&](uint32_t one) { return one == slot; });
+  };
+  bool growing = true;
+  for (int step = 0; step < steps; ++step) {
+    if (naive.size() >= most) growing = false;
+    if (naive.size() <= most / 50) growing = true;
+    // Few hashes, also at the end of the ring: long probes, that go round it.
+    const uint32_t spread = random.below(hashes);
+    const uint32_t hash = random.chance(50) ? spread * 0x9e3779b1u : UINT32_MAX - spread % 8;
+    const uint32_t slot = random.below(2 * most);
     const auto known = naive.find(slot);
-    if (known == naive.end()) {
+    CHECK(find(known == naive.end() ? hash : known->second, slot) == (known == naive.end() ? SlotIndex::kNone : slot));
+    if (known == naive.end() && random.chance(growing ? 90 : 10)) {
       index.insert(hash, slot);
       naive[slot] = hash;
-    } else {
-      CHECK(index.find(known->second, [&](uint32_t one) { return one == slot; }) == slot);
+    } else if (known != naive.end() && random.chance(growing ? 10 : 90)) {
       index.erase(known->second, slot);
       naive.erase(known);
     }
     CHECK(index.size() == naive.size());
-    if (step % 1000 != 0) continue;
-    for (uint32_t one = 0; one < 500; ++one) {
-      const auto at = naive.find(one);
-      const uint32_t found = index.find(at == naive.end() ? 3 : at->second, [&](uint32_t other) { return other == one; });
-      CHECK(found == (at == naive.end() ? SlotIndex::kNone : one));
-    }
+    if (step % (steps / 200) != 0) continue;
+    for (const auto& [one, of] : naive) CHECK(find(of, one) == one);
   }
 }
 
@@ -102,111 +108,141 @@ void test_programs() {
   CHECK(!actions_valid(&unknown, 1));
 }
 
-// The flow cache as a list, searched in the order of its masks.
+// The flow cache as one ordered map a mask, searched in the order of the masks.
 struct NaiveCache {
   struct Entry {
-    Words key, mask;
     uint32_t id, argument;
     uint64_t packets;
   };
+  using Bytes = std::array<uint64_t, kKeyWords>;
+  struct Table {
+    Words mask;
+    std::map<Bytes, Entry> entries;
+  };
   size_t limit;
-  std::vector<Words> masks;
-  std::vector<Entry> entries;
+  std::vector<Table> tables;
+  std::map<uint32_t, std::pair<Words, Bytes>> ids;  // mask and masked key
 
-  static bool covers(const Entry& entry, const Words& key) {
-    for (size_t i = 0; i < kKeyWords; ++i) {
-      if ((key.at[i] & entry.mask.at[i]) != entry.key.at[i]) return false;
-    }
-    return true;
+  static Bytes masked(const Words& key, const Words& mask) {
+    Bytes bytes;
+    for (size_t i = 0; i < kKeyWords; ++i) bytes[i] = key.at[i] & mask.at[i];
+    return bytes;
+  }
+  Table* table(const Words& mask) {
+    const auto found = std::find_if(tables.begin(), tables.end(), [&](const Table& one) { return one.mask == mask; });
+    return found == tables.end() ? nullptr : &*found;
   }
   Entry* lookup(const Words& key) {
-    for (const Words& mask : masks) {
-      for (Entry& entry : entries) {
-        if (entry.mask == mask && covers(entry, key)) return &entry;
-      }
+    for (Table& table : tables) {
+      const auto found = table.entries.find(masked(key, table.mask));
+      if (found != table.entries.end()) return &found->second;
     }
     return nullptr;
   }
   bool put(uint32_t id, const Words& key, const Words& mask, uint32_t argument) {
-    for (Entry& entry : entries) {
-      if (entry.id != id) continue;
-      entry.argument = argument;
+    const Bytes bytes = masked(key, mask);
+    if (const auto known = ids.find(id); known != ids.end()) {
+      table(known->second.first)->entries.at(known->second.second).argument = argument;
       return true;
     }
-    for (Entry& entry : entries) {
-      if (entry.mask != mask || !covers(entry, key)) continue;
-      entry.id = id;
-      entry.argument = argument;
-      entry.packets = 0;
-      return true;
+    Table* in = table(mask);
+    if (in && in->entries.contains(bytes)) {
+      ids.erase(in->entries.at(bytes).id);
+    } else if (ids.size() >= limit || (!in && tables.size() >= kMaskLimit)) {
+      return false;
     }
-    const bool new_mask = std::find(masks.begin(), masks.end(), mask) == masks.end();
-    if (entries.size() >= limit || (new_mask && masks.size() >= kMaskLimit)) return false;
-    if (new_mask) masks.push_back(mask);
-    Entry entry = {key, mask, id, argument, 0};
-    for (size_t i = 0; i < kKeyWords; ++i) entry.key.at[i] &= mask.at[i];
-    entries.push_back(entry);
+    if (!in) in = &tables.emplace_back(Table{mask, {}});
+    in->entries[bytes] = Entry{id, argument, 0};
+    ids[id] = {mask, bytes};
     return true;
   }
   void erase(uint32_t id) {
-    const auto at = std::find_if(entries.begin(), entries.end(), [&](const Entry& entry) { return entry.id == id; });
-    if (at == entries.end()) return;
-    const Words mask = at->mask;
-    entries.erase(at);
-    if (std::none_of(entries.begin(), entries.end(), [&](const Entry& entry) { return entry.mask == mask; })) {
-      std::erase(masks, mask);
-    }
+    const auto known = ids.find(id);
+    if (known == ids.end()) return;
+    Table* in = table(known->second.first);
+    in->entries.erase(known->second.second);
+    if (in->entries.empty()) tables.erase(tables.begin() + (in - tables.data()));
+    ids.erase(known);
   }
 };
 
-void test_flow_cache() {
+void check_dump(const FlowCache& cache, const NaiveCache& naive) {
+  size_t dumped = 0;
+  for (uint32_t from = 0; from != SlotIndex::kNone;) {
+    from = cache.dump(from, 7, [&](const Flow& flow, const Words& key, const Words& mask) {
+      const auto& [of, bytes] = naive.ids.at(flow.id);
+      CHECK(mask == of && memcmp(key.at, bytes.data(), kKeyBytes) == 0);
+      ++dumped;
+    });
+  }
+  CHECK(dumped == naive.ids.size());
+}
+
+// `alike`: from how few values the words of a key are.
+void test_flow_cache(size_t limit, size_t mask_count, uint32_t alike, int steps) {
   Random random("flow cache");
-  const auto few = [&random] {  // words that are often equal
+  std::vector<Words> masks(mask_count);
+  for (Words& mask : masks) {
+    const uint32_t percent = random.below(101);
+    for (uint64_t& word : mask.at) word = random.chance(percent) ? UINT64_MAX : random.chance(10) ? 0xff : 0;
+  }
+  const auto some_key = [&] {
     Words words = {};
-    for (uint64_t& word : words.at) word = random.chance(30) ? random.below(3) * 0x0100000000000001u : 0;
+    for (uint64_t& word : words.at) word = random.chance(30) ? random.below(alike) * 0x0100000000000001u : 0;
     return words;
   };
-  std::vector<Words> masks(80);
-  for (Words& mask : masks) {
-    for (uint64_t& word : mask.at) word = random.chance(20) ? UINT64_MAX : random.chance(10) ? 0xff : 0;
-  }
-  for (size_t limit : {5u, 60u, 3000u}) {
-    Programs programs;
-    FlowCache cache(limit, 42);
-    NaiveCache naive = {limit, {}, {}};
-    for (int step = 0; step < 20000; ++step) {
-      const Words key = few();
-      const uint32_t id = random.below(400);
-      if (random.chance(20)) {
-        const Words& mask = masks[random.below(static_cast<uint32_t>(masks.size()))];
-        const Action action = output(random.below(5));
+  Programs programs;
+  FlowCache cache(limit, random.below(UINT32_MAX));
+  NaiveCache naive = {limit, {}, {}};
+  const auto check_hit = [&](const Words& key, Flow* flow) {
+    NaiveCache::Entry* entry = naive.lookup(key);
+    CHECK(!flow == !entry);
+    if (!flow) return;
+    CHECK(flow->id == entry->id && flow->program.begin()->argument == entry->argument);
+    CHECK(++flow->packets == ++entry->packets);
+  };
+  const auto ids = static_cast<uint32_t>(limit + limit / 4 + 100);
+  // Mostly puts until it is full, then mostly erasures until it is empty, …
+  bool filling = true;
+  for (int step = 0; step < steps; ++step) {
+    if (cache.flows() == limit) filling = false;
+    if (cache.flows() <= limit / 20) filling = true;
+    const uint32_t id = random.below(ids);
+    if (random.chance(40)) {
+      const Words key = some_key();
+      const Words& mask = masks[random.below(static_cast<uint32_t>(masks.size()))];
+      const Action action = output(random.below(5));
+      if (random.chance(filling ? 90 : 20)) {
         const bool put = cache.put(id, key, mask, programs.intern(&action, 1), step);
         CHECK(put == naive.put(id, key, mask, action.argument));
-      } else if (random.chance(20)) {
+      } else {
         cache.erase(id);
         naive.erase(id);
-      } else {
-        Flow* flow = cache.lookup(key);
-        NaiveCache::Entry* entry = naive.lookup(key);
-        CHECK(!flow == !entry);
-        if (!flow) continue;
-        CHECK(flow->id == entry->id && flow->program.begin()->argument == entry->argument);
-        CHECK(++flow->packets == ++entry->packets);
       }
-      CHECK(cache.flows() == naive.entries.size() && cache.masks() == naive.masks.size());
+    } else if (random.chance(80)) {
+      const Words key = some_key();
+      check_hit(key, cache.lookup(key));
+    } else {
+      std::vector<Words> keys(random.below(70));
+      std::vector<const Words*> pointers;
+      for (Words& key : keys) {
+        key = some_key();
+        pointers.push_back(&key);
+      }
+      std::vector<Flow*> found(keys.size());
+      cache.lookup(pointers.data(), keys.size(), found.data());
+      for (size_t i = 0; i < keys.size(); ++i) check_hit(keys[i], found[i]);
     }
-    std::set<uint32_t> dumped;
-    for (uint32_t from = 0; from != SlotIndex::kNone;) {
-      from = cache.dump(from, 7, [&](const Flow& flow) { CHECK(dumped.insert(flow.id).second); });
-    }
-    CHECK(dumped.size() == naive.entries.size());
-    while (!naive.entries.empty()) {
-      const uint32_t id = naive.entries.back().id;
-      cache.erase(id);
-      naive.erase(id);
-    }
-    CHECK(cache.flows() == 0 && cache.masks() == 0 && programs.size() == 0);
+    CHECK(cache.flows() == naive.ids.size() && cache.masks() == naive.tables.size());
+    if (step % (steps / 20) == 0) check_dump(cache, naive);
   }
+  if (random.chance(50)) return;  // a cache goes with the flows that are in it
+  while (!naive.ids.empty()) {
+    const uint32_t id = naive.ids.begin()->first;
+    cache.erase(id);
+    naive.erase(id);
+  }
+  CHECK(cache.flows() == 0 && cache.masks() == 0 && programs.size() == 0);
 }
 
 void test_pending() {
@@ -372,9 +408,13 @@ void test_datapath() {
 }  // namespace
 
 int main() {
-  test_slot_index();
+  test_slot_index(8, 500, 200000);
+  test_slot_index(UINT32_MAX, 5000, 500000);
   test_programs();
-  test_flow_cache();
+  test_flow_cache(5, 80, 3, 20000);
+  test_flow_cache(60, 80, 3, 20000);
+  test_flow_cache(3000, 80, 3, 60000);
+  test_flow_cache(20000, 4, 1000, 300000);
   test_pending();
   test_vxlan_and_checksum();
   test_datapath();

@@ -1,0 +1,37 @@
+/**
+ * `node native/bench/run.mjs [name …]`: builds the benchmarks of the native core
+ * as the addon is built, in a temporary directory, and runs them one after the
+ * other: `frame` and `flow_cache`. Times are medians; compare only with figures
+ * of the same run.
+ */
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const native = fileURLToPath(new URL('..', import.meta.url));
+const benchmarks = { frame: ['extract.cc'], flow_cache: ['flow_cache.cc'] };
+const flags = ['-std=c++20', '-O3', '-Wall', '-Wextra', '-Werror', '-fno-exceptions', '-fno-rtti'];
+
+const names = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(benchmarks);
+const unknown = names.find((name) => !Object.hasOwn(benchmarks, name));
+if (unknown !== undefined) {
+  console.error(`${unknown}: ${Object.keys(benchmarks).join(' or ')}`);
+  process.exit(2);
+}
+
+const directory = mkdtempSync(join(tmpdir(), 'weft-bench-'));
+try {
+  for (const name of names) {
+    const program = join(directory, name);
+    execFileSync('g++', [...flags, `bench/${name}.cc`, ...benchmarks[name], '-o', program], {
+      cwd: native,
+      stdio: 'inherit',
+    });
+    execFileSync(program, { stdio: 'inherit' });
+    console.log();
+  }
+} finally {
+  rmSync(directory, { recursive: true, force: true });
+}
