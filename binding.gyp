@@ -12,7 +12,9 @@
         "native/pending.cc",
         "native/segment.cc",
         "native/worker.cc",
+        "native/workers.cc",
         "native/io/frame_io.cc",
+        "native/io/steering.cc",
         "native/io/tap.cc",
         "native/io/underlay.cc"
       ],

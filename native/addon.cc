@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "vxlan.h"
-#include "worker.h"
+#include "workers.h"
 
 Napi::Object InitFrameIo(Napi::Env env, Napi::Object exports);
 
@@ -89,13 +89,14 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
                        });
   }
 
-  // (threads: 0 | 1, flowLimit, { wake, transmit, transmitDatagram })
+  // (workers, threaded, flowLimit, { wake, transmit, transmitDatagram })
   explicit DatapathObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DatapathObject>(info) {
     Napi::Env env = info.Env();
     env_ = env;
-    const bool threaded = info[0].As<Napi::Number>().Uint32Value() > 0;
-    const auto flow_limit = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
-    auto handlers = info[2].As<Napi::Object>();
+    const size_t workers = std::clamp<size_t>(info[0].As<Napi::Number>().Uint32Value(), 1, Workers::kMost);
+    const bool threaded = info[1].As<Napi::Boolean>();
+    const auto flow_limit = static_cast<size_t>(info[2].As<Napi::Number>().Int64Value());
+    auto handlers = info[3].As<Napi::Object>();
     transmit_ = Napi::Persistent(handlers.Get("transmit").As<Napi::Function>());
     transmit_datagram_ = Napi::Persistent(handlers.Get("transmitDatagram").As<Napi::Function>());
     if (threaded) {
@@ -110,12 +111,12 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     hooks.transmit_datagram = [this](uint16_t port, const uint8_t* to, uint32_t hash, const iovec* payload) {
       TransmitDatagram(port, to, hash, payload);
     };
-    worker_ = std::make_unique<Worker>(threaded ? Worker::Mode::threaded : Worker::Mode::manual, flow_limit, seed,
-                                       std::move(hooks), [this] { wake_.NonBlockingCall(); });
+    workers_ = std::make_unique<Workers>(threaded ? Worker::Mode::threaded : Worker::Mode::manual, workers, flow_limit,
+                                         seed, hooks, [this] { wake_.NonBlockingCall(); });
     open_ = true;
     // The thread must be gone before the environment is.
     napi_add_env_cleanup_hook(env, CloseAtExit, this);
-    if (const int error = worker_->start()) {
+    if (const int error = workers_->start()) {
       CloseAll();
       Napi::Error::New(env, "datapath thread: errno " + std::to_string(-error)).ThrowAsJavaScriptException();
     }
@@ -128,8 +129,8 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
 
   void CloseAll() {
     if (!std::exchange(open_, false)) return;
-    const bool threaded = !worker_->manual();
-    worker_->close();
+    const bool threaded = !workers_->manual();
+    workers_->close();
     if (threaded) wake_.Release();
     napi_remove_env_cleanup_hook(env_, CloseAtExit, this);
   }
@@ -164,7 +165,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
   Napi::Value Result(int value) { return Napi::Number::New(env_, value); }
 
   // (ms)
-  void SetClock(const Napi::CallbackInfo& info) { worker_->set_clock(info[0].As<Napi::Number>()); }
+  void SetClock(const Napi::CallbackInfo& info) { workers_->set_clock(info[0].As<Napi::Number>()); }
 
   // Ports
 
@@ -173,7 +174,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     const std::string netns = info[1].As<Napi::String>();
     const std::string ifname = info[2].As<Napi::String>();
     TapOpened opened;
-    if (int error = worker_->add_tap(number16(info[0]), netns.c_str(), ifname.c_str(), &opened)) return Result(error);
+    if (int error = workers_->add_tap(number16(info[0]), netns.c_str(), ifname.c_str(), &opened)) return Result(error);
     auto result = Napi::Object::New(env_);
     result["created"] = Napi::Boolean::New(env_, opened.created);
     result["dev"] = Napi::BigInt::New(env_, opened.netns_dev);
@@ -183,22 +184,22 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
 
   // (port, local: 16 bytes, l4Port) → 0 | -errno
   Napi::Value AddVxlan(const Napi::CallbackInfo& info) {
-    return Result(worker_->add_vxlan(number16(info[0]), info[1].As<Napi::Uint8Array>().Data(), number16(info[2])));
+    return Result(workers_->add_vxlan(number16(info[0]), info[1].As<Napi::Uint8Array>().Data(), number16(info[2])));
   }
 
   // (port, offloads) → 0 | -errno
   Napi::Value AddMemory(const Napi::CallbackInfo& info) {
-    return Result(worker_->add_memory(number16(info[0]), info[1].As<Napi::Boolean>()));
+    return Result(workers_->add_memory(number16(info[0]), info[1].As<Napi::Boolean>()));
   }
 
   // (port, local: 16 bytes) → 0 | -errno
   Napi::Value AddMemoryVxlan(const Napi::CallbackInfo& info) {
-    return Result(worker_->add_memory_vxlan(number16(info[0]), info[1].As<Napi::Uint8Array>().Data()));
+    return Result(workers_->add_memory_vxlan(number16(info[0]), info[1].As<Napi::Uint8Array>().Data()));
   }
 
   // (port, keep) → 0 | -errno
   Napi::Value RemovePort(const Napi::CallbackInfo& info) {
-    return Result(worker_->remove_port(number16(info[0]), info[1].As<Napi::Boolean>()));
+    return Result(workers_->remove_port(number16(info[0]), info[1].As<Napi::Boolean>()));
   }
 
   // Frames
@@ -213,10 +214,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
       burst.frames[i].vnet = {static_cast<uint8_t>(at[0]), static_cast<uint8_t>(at[1]), 0, at[2], at[3], at[4]};
     }
     const uint16_t port = number16(info[0]);
-    worker_->with([&](Datapath& datapath) {
-      const size_t arrivals = datapath.receive(port, burst.frames.data(), burst.frames.size());
-      for (size_t i = 0; i < arrivals; ++i) datapath.forward(port, i);
-    });
+    workers_->receive(port, burst.frames.data(), burst.frames.size());
   }
 
   // (port, sources: 16 bytes each, packed; payloads[]), manual mode; the port exists
@@ -226,15 +224,12 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     std::vector<UnderlaySource> sources(burst.frames.size());
     memcpy(sources.data(), packed.Data(), std::min(packed.ByteLength(), sources.size() * sizeof(UnderlaySource)));
     const uint16_t port = number16(info[0]);
-    worker_->with([&](Datapath& datapath) {
-      const size_t arrivals = datapath.receive_datagrams(port, sources.data(), burst.frames.data(), burst.frames.size());
-      for (size_t i = 0; i < arrivals; ++i) datapath.forward(port, i);
-    });
+    workers_->receive_datagrams(port, sources.data(), burst.frames.data(), burst.frames.size());
   }
 
   // () → { upcalls: UpcallRecord[], packed; mirrored: MirrorRecord[] with bytes, packed; lost: (port, errno)[] }
   Napi::Value TakeWaiting(const Napi::CallbackInfo&) {
-    Worker::Waiting waiting = worker_->take_waiting(upcalls_, kUpcallBatch);
+    Worker::Waiting waiting = workers_->take_waiting(upcalls_, kUpcallBatch);
     auto result = Napi::Object::New(env_);
     result["upcalls"] = Bytes(reinterpret_cast<const uint8_t*>(upcalls_), waiting.upcalls * sizeof(UpcallRecord));
     result["mirrored"] = Bytes(waiting.mirrored.data(), waiting.mirrored.size());
@@ -267,7 +262,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     const auto token = static_cast<Token>(info[0].As<Napi::Number>().Int64Value());
     const std::vector<Action> actions = ActionsOf(info[1]);
     if (actions.empty()) return;
-    worker_->with([&](Datapath& datapath) { datapath.execute(token, actions.data(), actions.size()); });
+    workers_->execute(token, actions.data(), actions.size());
   }
 
   // (frame, actions)
@@ -275,7 +270,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     const InjectedFrame made(info[0]);
     const std::vector<Action> actions = ActionsOf(info[1]);
     if (actions.empty()) return;
-    worker_->with([&](Datapath& datapath) { datapath.originate(made.frame, actions.data(), actions.size()); });
+    workers_->originate(made.frame, actions.data(), actions.size());
   }
 
   // Flows
@@ -287,15 +282,14 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     const Words mask = words_of(info[2]);
     const std::vector<Action> actions = ActionsOf(info[3]);
     if (actions.empty()) return info.Env().Undefined();
-    const bool put = worker_->with(
-        [&](Datapath& datapath) { return datapath.flow_put(id, key, mask, actions.data(), actions.size()); });
+    const bool put = workers_->flow_put(id, key, mask, actions.data(), actions.size());
     return Napi::Boolean::New(env_, put);
   }
 
   // (id)
   void FlowDel(const Napi::CallbackInfo& info) {
     const uint32_t id = info[0].As<Napi::Number>();
-    worker_->with([&](Datapath& datapath) { datapath.flow_del(id); });
+    workers_->flow_del(id);
   }
 
   // As it crosses into JavaScript, before its encoded actions.
@@ -319,19 +313,18 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
       packed.insert(packed.end(), data, data + bytes);
     };
     const uint32_t from = info[0].As<Napi::Number>();
-    const uint32_t next = worker_->with([&](Datapath& datapath) {
-      return datapath.flows().dump(from, kDumpFlows, [&](const Flow& flow, const Words& key, const Words& mask) {
-        const FlowRecord record = {flow.id,
-                                   static_cast<uint32_t>(flow.program.size()),
-                                   static_cast<double>(flow.packets),
-                                   static_cast<double>(flow.bytes),
-                                   flow.last_used_ms,
-                                   key.key(),
-                                   mask.key()};
-        append(&record, sizeof record);
-        append(flow.program.begin(), flow.program.size() * kActionBytes);
-      });
-    });
+    uint32_t next;
+    for (const Workers::FlowTotal& flow : workers_->dump(from, kDumpFlows, &next)) {
+      const FlowRecord record = {flow.id,
+                                 static_cast<uint32_t>(flow.actions.size()),
+                                 static_cast<double>(flow.packets),
+                                 static_cast<double>(flow.bytes),
+                                 flow.last_used_ms,
+                                 flow.key.key(),
+                                 flow.mask.key()};
+      append(&record, sizeof record);
+      append(flow.actions.data(), flow.actions.size() * kActionBytes);
+    }
     auto result = Napi::Object::New(env_);
     result["flows"] = Bytes(packed.data(), packed.size());
     result["next"] = Napi::Number::New(env_, next == SlotIndex::kNone ? -1 : static_cast<double>(next));
@@ -343,29 +336,27 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
   // (port or 0, snapBytes)
   void MirrorStart(const Napi::CallbackInfo& info) {
     const uint32_t snap_bytes = info[1].As<Napi::Number>();
-    worker_->with([&](Datapath& datapath) { datapath.mirror().start(number16(info[0]), snap_bytes); });
+    workers_->each([&](Datapath& datapath) { datapath.mirror().start(number16(info[0]), snap_bytes); });
   }
 
   void MirrorStop(const Napi::CallbackInfo&) {
-    worker_->with([](Datapath& datapath) { datapath.mirror().stop(); });
+    workers_->each([](Datapath& datapath) { datapath.mirror().stop(); });
   }
 
   // () → Float64Array: 11 totals, drops by reason number, then for each port its
   // number, 4 counters, drops by reason number
   Napi::Value Counters(const Napi::CallbackInfo&) {
     std::vector<double> values;
-    worker_->with([&](Datapath& datapath) {
-      const auto append = [&](auto... numbers) { (values.push_back(static_cast<double>(numbers)), ...); };
-      const weft::Counters& all = datapath.counters();
-      append(all.rx, all.originated, all.copies, all.segments, all.tx, all.consumed, all.coalesced, datapath.held(),
-             all.upcalls, datapath.flows().flows(), datapath.flows().masks());
-      values.insert(values.end(), std::begin(all.drops), std::end(all.drops));
-      for (uint16_t number : datapath.port_numbers()) {
-        const PortCounters& port = datapath.port(number)->counters;
-        append(number, port.rx_frames, port.rx_bytes, port.tx_frames, port.tx_bytes);
-        values.insert(values.end(), std::begin(port.drops), std::end(port.drops));
-      }
-    });
+    const auto append = [&](auto... numbers) { (values.push_back(static_cast<double>(numbers)), ...); };
+    const Workers::Totals totals = workers_->totals();
+    const weft::Counters& all = totals.counters;
+    append(all.rx, all.originated, all.copies, all.segments, all.tx, all.consumed, all.coalesced, totals.held,
+           all.upcalls, totals.flows, totals.masks);
+    values.insert(values.end(), std::begin(all.drops), std::end(all.drops));
+    for (const auto& [number, port] : totals.ports) {
+      append(number, port.rx_frames, port.rx_bytes, port.tx_frames, port.tx_bytes);
+      values.insert(values.end(), std::begin(port.drops), std::end(port.drops));
+    }
     auto result = Napi::Float64Array::New(env_, values.size());
     memcpy(result.Data(), values.data(), values.size() * sizeof(double));
     return result;
@@ -374,7 +365,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
   void Close(const Napi::CallbackInfo&) { CloseAll(); }
 
   Napi::Env env_ = nullptr;
-  std::unique_ptr<Worker> worker_;
+  std::unique_ptr<Workers> workers_;
   Napi::FunctionReference transmit_;
   Napi::FunctionReference transmit_datagram_;
   Napi::ThreadSafeFunction wake_;

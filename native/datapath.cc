@@ -41,9 +41,9 @@ Key key_of_port(uint16_t number) {
 
 }  // namespace
 
-Datapath::Datapath(size_t flow_limit, uint64_t seed, MemoryHooks hooks)
+Datapath::Datapath(size_t flow_limit, uint64_t seed, uint32_t worker, MemoryHooks hooks)
     : cache_(flow_limit, seed),
-      pending_(seed, 0),
+      pending_(seed, worker),
       hooks_(std::move(hooks)),
       scratch_(std::make_unique_for_overwrite<uint8_t[]>(kVxlanBytes + kMaxFrame)) {}
 

@@ -75,7 +75,8 @@ struct MemoryHooks {
 
 class Datapath {
  public:
-  Datapath(size_t flow_limit, uint64_t seed, MemoryHooks hooks);
+  // `worker` is part of its tokens, 0 … 31.
+  Datapath(size_t flow_limit, uint64_t seed, uint32_t worker, MemoryHooks hooks);
   Datapath(const Datapath&) = delete;
   Datapath& operator=(const Datapath&) = delete;
 

@@ -97,6 +97,12 @@ class FlowCache {
   bool put(uint32_t id, const Words& key, const Words& mask, Program program, double now_ms);
   void erase(uint32_t id);
 
+  // The flow with this id, or null.
+  const Flow* by_id(uint32_t id) const {
+    const uint32_t slot = find_id(id);
+    return slot == SlotIndex::kNone ? nullptr : &flows_[slot];
+  }
+
   size_t flows() const { return by_id_.size(); }
   size_t masks() const { return order_.size(); }
 

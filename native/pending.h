@@ -58,6 +58,7 @@ struct ParkedFrame {
 class PendingTable {
  public:
   // `seed` keys the hashes. `worker` is part of the tokens, 0 … 31.
+  static uint32_t worker_of(Token token) { return static_cast<uint32_t>(token >> (kGenerationBits + kSlotBits)); }
   PendingTable(uint64_t seed, uint32_t worker) : seed_(seed), worker_(worker) {}
 
   // Frames parked now.

@@ -27,8 +27,9 @@ double monotonic_ms() {
 
 }  // namespace
 
-Worker::Worker(Mode mode, size_t flow_limit, uint64_t seed, MemoryHooks hooks, std::function<void()> wake)
-    : mode_(mode), wake_(std::move(wake)), datapath_(flow_limit, seed, std::move(hooks)) {}
+Worker::Worker(Mode mode, uint32_t index, size_t flow_limit, uint64_t seed, MemoryHooks hooks,
+               std::function<void()> wake)
+    : mode_(mode), wake_(std::move(wake)), datapath_(flow_limit, seed, index, std::move(hooks)) {}
 
 Worker::~Worker() { close(); }
 
@@ -58,7 +59,6 @@ void Worker::close() {
     running_ = false;
   }
   closed_ = true;
-  for (uint16_t number : datapath_.port_numbers()) shut(datapath_.take_port(number), true);
   if (stop_ >= 0) ::close(stop_);
   if (epoll_ >= 0) ::close(epoll_);
   stop_ = epoll_ = -1;
@@ -74,48 +74,8 @@ double Worker::now_ms() const { return monotonic_ms() + clock_offset_ms_; }
 
 // Ports
 
-int Worker::add_tap(uint16_t number, const char* netns_path, const char* ifname, TapOpened* opened) {
-  if (const int error = tap_open(netns_path, ifname, opened)) return error;
-  auto port = std::make_unique<Port>();
-  port->number = number;
-  port->kind = PortKind::tap;
-  port->tap = opened->fd;
-  port->offloads = opened->offloads;
-  const int error = insert(std::move(port));
-  if (error && opened->created) {
-    tap_remove(opened->fd);
-  } else if (error) {
-    ::close(opened->fd);
-  }
-  return error;
-}
-
-int Worker::add_vxlan(uint16_t number, const uint8_t local[16], uint16_t l4_port) {
-  auto port = std::make_unique<Port>();
-  port->number = number;
-  port->kind = PortKind::vxlan;
-  port->underlay = std::make_unique<Underlay>();
-  memcpy(port->local, local, sizeof port->local);
-  if (const int error = port->underlay->open(local, l4_port)) return error;
-  return insert(std::move(port));
-}
-
-int Worker::add_memory(uint16_t number, bool offloads) {
-  auto port = std::make_unique<Port>();
-  port->number = number;
-  port->offloads = offloads ? kOffloadAll : 0;
-  return datapath_.add_port(std::move(port));
-}
-
-int Worker::add_memory_vxlan(uint16_t number, const uint8_t local[16]) {
-  auto port = std::make_unique<Port>();
-  port->number = number;
-  port->kind = PortKind::memory_vxlan;
-  memcpy(port->local, local, sizeof port->local);
-  return datapath_.add_port(std::move(port));
-}
-
-int Worker::insert(std::unique_ptr<Port> owned) {
+int Worker::add(std::unique_ptr<Port> owned) {
+  if (manual()) return datapath_.add_port(std::move(owned));
   if (!running_) return -EBADF;
   std::lock_guard guard(turn_);
   const uint16_t number = owned->number;
@@ -124,24 +84,15 @@ int Worker::insert(std::unique_ptr<Port> owned) {
   epoll_event event = {EPOLLIN, {.u64 = tag_of(port)}};
   if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd_of(port), &event) == 0) return 0;
   const int error = -errno;
-  datapath_.take_port(number);  // closes the underlay; the caller closes a TAP
+  datapath_.take_port(number);
   return error;
 }
 
-int Worker::remove_port(uint16_t number, bool keep) {
-  std::unique_ptr<Port> port = with([&](Datapath& datapath) {
+std::unique_ptr<Port> Worker::take(uint16_t number) {
+  return with([&](Datapath& datapath) {
     std::erase_if(lost_, [&](const LostPort& lost) { return lost.port == number; });
     return datapath.take_port(number);
   });
-  return port ? shut(std::move(port), keep) : 0;
-}
-
-// Closing an fd takes it out of epoll.
-int Worker::shut(std::unique_ptr<Port> port, bool keep) {
-  if (port->kind != PortKind::tap) return 0;
-  if (!keep) return tap_remove(port->tap);
-  ::close(port->tap);
-  return 0;
 }
 
 Worker::Waiting Worker::take_waiting(UpcallRecord* to, size_t max) {

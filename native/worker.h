@@ -7,8 +7,8 @@
 // The thread sleeps in epoll_wait while nothing arrives. It runs each burst to
 // completion, in a turn of its own (turn.h); the controlling thread uses the
 // Datapath directly in its turns, so every answer is exact and an idle worker
-// need not be woken. Opening and closing what may take long (TAPs, sockets)
-// happens outside of a turn.
+// need not be woken. Opening and closing ports, which may take long, is the
+// caller's, outside of a turn (workers.h).
 //
 // In manual mode there is no thread: the controlling thread feeds memory ports
 // itself, and the clock is what it was last set to.
@@ -36,16 +36,17 @@ class Worker {
  public:
   enum class Mode { manual, threaded };
 
-  // `wake`: something waits after nothing did. Not used in manual mode.
-  Worker(Mode mode, size_t flow_limit, uint64_t seed, MemoryHooks hooks, std::function<void()> wake);
+  // `index` tells its tokens from those of other workers. `wake`: something waits
+  // after nothing did. Not used in manual mode.
+  Worker(Mode mode, uint32_t index, size_t flow_limit, uint64_t seed, MemoryHooks hooks, std::function<void()> wake);
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
   ~Worker();
 
   // 0 or -errno. Nothing to start in manual mode.
   int start();
-  // Stops the thread and takes all ports out; TAPs stay. Counters and flows can
-  // still be looked at. `wake` is not called after it.
+  // Stops the thread. Ports, counters and flows can still be looked at, and ports
+  // taken. `wake` is not called after it.
   void close();
 
   bool manual() const { return mode_ == Mode::manual; }
@@ -53,15 +54,11 @@ class Worker {
   // manual mode until the next call.
   void set_clock(double ms);
 
-  // 0 or -errno; nothing is left behind on failure. -EEXIST and -EALREADY as
-  // Datapath::add_port; of these the caller makes sure, since tap_open returns
-  // -EEXIST too.
-  int add_tap(uint16_t number, const char* netns_path, const char* ifname, TapOpened* opened);
-  int add_vxlan(uint16_t number, const uint8_t local[16], uint16_t l4_port);
-  int add_memory(uint16_t number, bool offloads);
-  int add_memory_vxlan(uint16_t number, const uint8_t local[16]);
-  // 0, also without such a port, or -errno of removing the TAP, which stays with `keep`.
-  int remove_port(uint16_t number, bool keep);
+  // 0, or -errno: -EEXIST and -EALREADY as Datapath::add_port, -EBADF when it does
+  // not run. A TAP's fd is the worker's only when it was added.
+  int add(std::unique_ptr<Port> port);
+  // Hands a port back, to be closed (which takes it out of epoll); null if there is none.
+  std::unique_ptr<Port> take(uint16_t number);
 
   // Runs `work(datapath)` in a turn. Manual mode has one thread, and no turns.
   template <typename Work>
@@ -93,8 +90,6 @@ class Worker {
   void run_burst(uint64_t tag, bool tunnel);
   Port* find(uint64_t tag);
   void lose(Port* port, int error);
-  int insert(std::unique_ptr<Port> port);
-  int shut(std::unique_ptr<Port> port, bool keep);
   void notify();
   double now_ms() const;
 

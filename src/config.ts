@@ -4,7 +4,7 @@
  * the only place with defaults.
  */
 import { readFileSync } from 'node:fs';
-import { hostname } from 'node:os';
+import { availableParallelism, hostname } from 'node:os';
 import { resolve } from 'node:path';
 import * as z from 'zod';
 import { WeftError } from './error.ts';
@@ -38,6 +38,8 @@ const fileSchema = z.strictObject({
     .regex(/^\/[^\0]*$/, 'an absolute path is expected')
     .optional(),
   datapath: datapath.optional(),
+  /** Of the native datapath: each has a queue of every port. */
+  threads: between(1, 16, 'a number of threads').optional(),
   /** Cached flows, at most. */
   flowLimit: between(1, 4_194_304, 'a number of flows').optional(),
   /** Learned MAC addresses of a port, or of a VTEP, at most. */
@@ -57,6 +59,7 @@ export interface DaemonConfig {
   /** Absolute path. */
   readonly state: string;
   readonly datapath: 'native' | 'reference';
+  readonly threads: number;
   readonly flowLimit: number;
   readonly fdbQuota: number;
   readonly fdbAgeingMs: number;
@@ -96,6 +99,7 @@ export function loadConfig(options: ConfigOptions): DaemonConfig {
     store: 'embedded',
     state: state === undefined ? (file.state ?? '/var/lib/weft') : resolve(state),
     datapath: option(datapath, '--datapath', options.datapath) ?? file.datapath ?? 'native',
+    threads: file.threads ?? Math.min(4, Math.max(1, Math.floor(availableParallelism() / 2))),
     flowLimit: file.flowLimit ?? 200_000,
     fdbQuota: file.fdbQuota ?? 2048,
     fdbAgeingMs: file.fdbAgeingMs ?? 300_000,

@@ -89,7 +89,7 @@ export async function createSwitch(options: SwitchOptions): Promise<Switch> {
   requireTun();
   const underlay =
     options.underlay ?? (options.peers[0] === undefined ? undefined : await underlayFor(options.peers[0]));
-  const open = await datapathOpener(options.datapath);
+  const open = await datapathOpener(options.datapath, options.threads);
   const store = await openEmbeddedStore({
     directory: options.state,
     onWarning: (message) => options.logger.warn(message),
@@ -106,14 +106,17 @@ export async function createSwitch(options: SwitchOptions): Promise<Switch> {
   }
 }
 
-async function datapathOpener(kind: DaemonConfig['datapath']): Promise<(options: DatapathOptions) => Datapath> {
+async function datapathOpener(
+  kind: DaemonConfig['datapath'],
+  threads: number,
+): Promise<(options: DatapathOptions) => Datapath> {
   if (kind === 'reference') {
     const { openReferenceDatapath } = await import('./datapath/reference.ts');
     const { FrameIo } = await import('./datapath/frame-io.ts');
     return (options) => openReferenceDatapath({ ...options, io: (onWake, onLost) => new FrameIo(onWake, onLost) });
   }
   const { openNativeDatapath } = await import('./datapath/native.ts');
-  return (options) => openNativeDatapath({ ...options, threads: 1 });
+  return (options) => openNativeDatapath({ ...options, threads });
 }
 
 export class Switch {

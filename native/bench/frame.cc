@@ -61,10 +61,10 @@ int main() {
   for (NamedFrame& frame : frames()) {
     frame.bytes.resize(std::max<size_t>(frame.bytes.size(), 60));
     Key key = {};
-    uint32_t length;
+    Layout layout;
     const double ns = measure(1 << 17, [&](size_t i) {
       frame.bytes[7] = static_cast<uint8_t>(i);  // of the source's MAC address
-      if (extract(frame.bytes.data(), frame.bytes.size(), &key, &length) != kNoDrop) abort();
+      if (extract(frame.bytes.data(), frame.bytes.size(), &key, &layout) != kNoDrop) abort();
       keep(key);
     });
     printf("%-32s%10.1f\n", frame.name, ns);
@@ -77,7 +77,9 @@ int main() {
     for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random.next());
     const double ns = measure((64 << 20) / (size + 1024), [&](size_t i) {
       bytes[0] = static_cast<uint8_t>(i);
-      keep(ones_sum(bytes.data(), size, 0));
+      OnesSum sum;
+      sum.add(bytes.data(), size);
+      keep(sum.folded());
     });
     printf("%-8zu%-24s%10.1f%10.2f\n", size, "bytes", ns, static_cast<double>(size) / ns);
   }

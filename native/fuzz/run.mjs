@@ -20,7 +20,7 @@ if (!Number.isInteger(seconds) || seconds < 1) {
 const native = fileURLToPath(new URL('..', import.meta.url));
 const core = [
   ...['coalesce.cc', 'datapath.cc', 'extract.cc', 'flow_cache.cc', 'pending.cc', 'segment.cc'],
-  ...['io/tap.cc', 'io/underlay.cc'],
+  ...['io/steering.cc', 'io/tap.cc', 'io/underlay.cc'],
 ];
 const flags = [
   '-std=c++20',

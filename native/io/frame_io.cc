@@ -55,15 +55,15 @@ void FrameIo::close() {
 
 int FrameIo::add_tap(uint16_t number, const char* netns_path, const char* ifname, TapOpened* opened) {
   if (ports_.contains(number)) return -EALREADY;
-  if (int error = tap_open(netns_path, ifname, opened)) return error;
+  if (int error = tap_open(netns_path, ifname, 1, opened)) return error;
   Port port;
-  port.fd = opened->fd;
+  port.fd = opened->fds[0];
   port.offloads = opened->offloads;
   const int error = insert(number, std::move(port));
   if (error && opened->created) {
-    tap_remove(opened->fd);
+    tap_remove(opened->fds[0]);
   } else if (error) {
-    ::close(opened->fd);
+    ::close(opened->fds[0]);
   }
   return error;
 }
@@ -72,7 +72,7 @@ int FrameIo::open_underlay(uint16_t number, const uint8_t local[16], uint16_t l4
   if (ports_.contains(number)) return -EALREADY;
   Port port;
   port.underlay = std::make_unique<Underlay>();
-  if (int error = port.underlay->open(local, l4_port)) return error;
+  if (int error = port.underlay->open(local, l4_port, false)) return error;
   return insert(number, std::move(port));
 }
 

@@ -16,6 +16,10 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <utility>
+
+#include "steering.h"
+
 // Not in the headers of older systems; Linux 6.2.
 #ifndef TUN_F_USO4
 #define TUN_F_USO4 0x20
@@ -29,9 +33,13 @@ constexpr size_t kBurstBytes = 65536;
 
 class Fd {
  public:
+  Fd() = default;
   explicit Fd(int fd) : fd_(fd) {}
-  Fd(const Fd&) = delete;
-  Fd& operator=(const Fd&) = delete;
+  Fd(Fd&& other) noexcept : fd_(other.release()) {}
+  Fd& operator=(Fd&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
   ~Fd() {
     if (fd_ >= 0) ::close(fd_);
   }
@@ -43,7 +51,7 @@ class Fd {
   }
 
  private:
-  int fd_;
+  int fd_ = -1;
 };
 
 // What rtnetlink says of an interface name in the calling thread's namespace.
@@ -140,58 +148,69 @@ int set_offloads(int fd, uint8_t* offloads) {
   return 0;
 }
 
+// One more queue of the TAP `ifname`, in the calling thread's namespace.
+int open_queue(const char* ifname, bool exclusive, Fd* queue) {
+  Fd tap(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
+  if (tap.get() < 0) return errno == ENOENT || errno == ENXIO ? -ENODEV : -errno;
+  ifreq request = {};
+  memcpy(request.ifr_name, ifname, strlen(ifname));
+  const unsigned flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE | (exclusive ? IFF_TUN_EXCL : 0u);
+  request.ifr_flags = static_cast<short>(flags);
+  if (ioctl(tap.get(), TUNSETIFF, &request) < 0) return -errno;
+  *queue = std::move(tap);
+  return 0;
+}
+
 // In the namespace of the container, on the helper thread.
-int open_here(const char* ifname, TapOpened* opened) {
+int open_here(const char* ifname, size_t queues, TapOpened* opened) {
   LinkState before;
   if (int error = query_link(ifname, &before)) return error;
   if (before.exists && !before.multi_queue_tap) return -EEXIST;
   if (before.queues > 0) return -EBUSY;
 
-  Fd tap(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
-  if (tap.get() < 0) return errno == ENOENT || errno == ENXIO ? -ENODEV : -errno;
-
-  ifreq request = {};
-  memcpy(request.ifr_name, ifname, strlen(ifname));
-  // IFF_TUN_EXCL: a name that was free must still be free.
-  unsigned flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE | (before.exists ? 0u : IFF_TUN_EXCL);
-  request.ifr_flags = static_cast<short>(flags);
-  if (ioctl(tap.get(), TUNSETIFF, &request) < 0) return -errno;
-
-  // Of two processes that re-attach at once, neither may share the queues.
-  LinkState after;
-  if (int error = query_link(ifname, &after)) return error;
-  if (after.queues > 1) return -EBUSY;
+  Fd taps[kMaxQueues];
+  for (size_t i = 0; i < queues; ++i) {
+    // IFF_TUN_EXCL: a name that was free must still be free.
+    if (const int error = open_queue(ifname, i == 0 && !before.exists, &taps[i])) return error;
+    // Of two processes that re-attach at once, neither may share the queues.
+    LinkState after;
+    if (const int error = query_link(ifname, &after)) return error;
+    if (after.queues > i + 1) return -EBUSY;
+  }
+  const int tap = taps[0].get();
 
   // Offloads and the header's form outlive a process with the interface: all are set, also to their defaults.
   int header_bytes = sizeof(VnetHdr);
   int little_endian = 1;
-  if (ioctl(tap.get(), TUNSETVNETHDRSZ, &header_bytes) < 0) return -errno;
-  if (ioctl(tap.get(), TUNSETVNETLE, &little_endian) < 0) return -errno;
-  if (const int error = set_offloads(tap.get(), &opened->offloads)) return error;
+  if (ioctl(tap, TUNSETVNETHDRSZ, &header_bytes) < 0) return -errno;
+  if (ioctl(tap, TUNSETVNETLE, &little_endian) < 0) return -errno;
+  if (const int error = set_offloads(tap, &opened->offloads)) return error;
+  if (queues > 1) steer_by_flow(tap);
   // Last, so that a fresh TAP goes with its fd when anything before fails.
-  if (ioctl(tap.get(), TUNSETPERSIST, 1ul) < 0) return -errno;
+  if (ioctl(tap, TUNSETPERSIST, 1ul) < 0) return -errno;
 
   opened->created = !before.exists;
-  opened->fd = tap.release();
+  for (size_t i = 0; i < queues; ++i) opened->fds[i] = taps[i].release();
   return 0;
 }
 
 struct Job {
   int netns;
   const char* ifname;
+  size_t queues;
   TapOpened* opened;
   int result;
 };
 
 void* enter_and_open(void* argument) {
   auto* job = static_cast<Job*>(argument);
-  job->result = setns(job->netns, CLONE_NEWNET) < 0 ? -errno : open_here(job->ifname, job->opened);
+  job->result = setns(job->netns, CLONE_NEWNET) < 0 ? -errno : open_here(job->ifname, job->queues, job->opened);
   return nullptr;
 }
 
 }  // namespace
 
-int tap_open(const char* netns_path, const char* ifname, TapOpened* opened) {
+int tap_open(const char* netns_path, const char* ifname, size_t queues, TapOpened* opened) {
   if (!valid_ifname(ifname)) return -EINVAL;
   // O_NONBLOCK: whatever is at that path, opening it does not wait.
   Fd netns(::open(netns_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK));
@@ -200,7 +219,7 @@ int tap_open(const char* netns_path, const char* ifname, TapOpened* opened) {
   struct stat identity;
   if (fstat(netns.get(), &identity) < 0) return -errno;
 
-  Job job = {netns.get(), ifname, opened, 0};
+  Job job = {netns.get(), ifname, queues, opened, 0};
   pthread_t thread;
   if (int error = pthread_create(&thread, nullptr, enter_and_open, &job)) return -error;
   pthread_join(thread, nullptr);

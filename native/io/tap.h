@@ -22,8 +22,11 @@ inline constexpr uint8_t kOffloadTso6 = 4;
 inline constexpr uint8_t kOffloadUso = 8;
 inline constexpr uint8_t kOffloadAll = 15;
 
+// Queues of a TAP at most.
+inline constexpr size_t kMaxQueues = 16;
+
 struct TapOpened {
-  int fd;         // one queue; non-blocking, close-on-exec
+  int fds[kMaxQueues];  // one a queue; non-blocking, close-on-exec
   uint8_t offloads;  // what of kOffloadAll this kernel has
   bool created;   // false: a persistent TAP of that name was there and was re-attached
   uint64_t netns_dev;
@@ -31,8 +34,9 @@ struct TapOpened {
 };
 
 // Enters the namespace at `netns_path` on a thread of its own, opens
-// /dev/net/tun with IFF_TAP|IFF_NO_PI|IFF_VNET_HDR|IFF_MULTI_QUEUE and makes it
-// persistent. The caller's namespace never changes. 0, or
+// /dev/net/tun with IFF_TAP|IFF_NO_PI|IFF_VNET_HDR|IFF_MULTI_QUEUE, once for each
+// of `queues`, and makes the TAP persistent. Frames of a flow come by one queue.
+// The caller's namespace never changes. 0, or
 //   -ENOENT, -EACCES  `netns_path` does not exist or may not be opened
 //   -ENOTTY           `netns_path` is not a network namespace
 //   -ENODEV           /dev/net/tun does not exist or has no driver
@@ -41,9 +45,10 @@ struct TapOpened {
 //   -EBUSY            `ifname` is a TAP that is open already, here or elsewhere
 //   -EINVAL           `ifname` is not a valid name
 // or another -errno of the kernel.
-int tap_open(const char* netns_path, const char* ifname, TapOpened* opened);
+int tap_open(const char* netns_path, const char* ifname, size_t queues, TapOpened* opened);
 
-// Clears persistence and closes: the interface goes, if it has not already.
+// Clears persistence and closes: the interface goes with its last queue, if it
+// has not already.
 int tap_remove(int fd);
 
 // Reads up to Burst::kSlots frames, and no further once they are as much as a

@@ -1,6 +1,7 @@
 #include "underlay.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <netinet/udp.h>
 #include <poll.h>
@@ -63,7 +64,7 @@ int set_buffer(int fd, int force_name, int name, int bytes) {
 
 // A UDP socket with DF on what it sends, bound to local:port and to nothing
 // that another program has. The fd or -errno.
-int bound_socket(const uint8_t local[16], uint16_t port) {
+int bound_socket(const uint8_t local[16], uint16_t port, bool shared = false) {
   const bool v6 = !is_ip4(local);
   const int fd = socket(v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return -errno;
@@ -75,6 +76,7 @@ int bound_socket(const uint8_t local[16], uint16_t port) {
   } else {
     error = set(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO);
   }
+  if (!error && shared) error = set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
   SocketAddress address;
   const socklen_t length = to_socket_address(local, port, &address);
   if (!error && bind(fd, &address.any, length) < 0) error = -errno;
@@ -83,8 +85,8 @@ int bound_socket(const uint8_t local[16], uint16_t port) {
   return error;
 }
 
-int receiving_socket(const uint8_t local[16], uint16_t port, bool* gathers) {
-  const int fd = bound_socket(local, port);
+int receiving_socket(const uint8_t local[16], uint16_t port, bool shared, bool* gathers) {
+  const int fd = bound_socket(local, port, shared);
   if (fd < 0) return fd;
   int error = set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, kReceiveBufferBytes);
   // Tunnels may leave the IPv6 UDP checksum zero (RFC 6935 §5).
@@ -169,14 +171,21 @@ Reason reason_of(int error) {
 
 Underlay::~Underlay() { close(); }
 
-int Underlay::open(const uint8_t local[16], uint16_t port) {
+int Underlay::open(const uint8_t local[16], uint16_t port, bool shared) {
   close();
-  receive_ = receiving_socket(local, port, &gathers_);
+  if (shared) {
+    // One that shares would not notice another program's that does: this one does.
+    const int alone = bound_socket(local, port);
+    if (alone < 0) return alone;
+    ::close(alone);
+  }
+  receive_ = receiving_socket(local, port, shared, &gathers_);
   if (receive_ < 0) {
     const int error = receive_;
     receive_ = -1;
     return error;
   }
+  memcpy(local_, local, sizeof local_);
   port_ = port;
   v6_ = !is_ip4(local);
   int error = 0;
@@ -194,6 +203,23 @@ int Underlay::open(const uint8_t local[16], uint16_t port) {
     return 0;
   }
   close();
+  return error;
+}
+
+int Underlay::join(const Underlay& first) {
+  close();
+  receive_ = receiving_socket(first.local_, first.port_, true, &gathers_);
+  int error = receive_ < 0 ? receive_ : 0;
+  for (size_t i = 0; !error && i < first.pool_size_; ++i) {
+    const int fd = fcntl(first.pool_[i], F_DUPFD_CLOEXEC, 0);
+    if (fd < 0) error = -errno;
+    if (fd >= 0) pool_[pool_size_++] = fd;
+  }
+  memcpy(local_, first.local_, sizeof local_);
+  port_ = first.port_;
+  v6_ = first.v6_;
+  cuts_ = first.cuts_;
+  if (error) close();
   return error;
 }
 

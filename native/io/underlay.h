@@ -5,7 +5,7 @@
 // Outer IP and UDP headers, their checksums and DF are the kernel's work. So is
 // cutting one buffer into many datagrams on the way out (UDP_SEGMENT) and
 // gathering them on the way in (UDP_GRO), where it can.
-// Owned by one datapath thread.
+// Owned by one datapath thread. Joined ones share nothing but kernel sockets.
 #pragma once
 
 #include <netinet/in.h>
@@ -40,7 +40,11 @@ class Underlay {
   // Binds to `local` (IPv4-mapped or IPv6) and `port`. 0, -EADDRINUSE when
   // anything else has the port, -EADDRNOTAVAIL when `local` is not an address
   // of this host, or another -errno. DF is set on everything that is sent.
-  int open(const uint8_t local[16], uint16_t port);
+  // With `shared` others may `join`.
+  int open(const uint8_t local[16], uint16_t port, bool shared);
+  // Another receiving socket of `first`'s address and port, with the same sending
+  // pool: the kernel gives each outer flow to one of them. 0 or -errno.
+  int join(const Underlay& first);
   void close();
   // For epoll; -1 when closed.
   int fd() const { return receive_; }
@@ -64,6 +68,7 @@ class Underlay {
 
  private:
   int receive_ = -1;
+  uint8_t local_[16] = {};
   int pool_[kEntropyPorts];
   size_t pool_size_ = 0;
   uint16_t port_ = 0;

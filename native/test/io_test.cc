@@ -138,20 +138,20 @@ void test_tap() {
   }();
 
   TapOpened tap;
-  CHECK(tap_open(container.path(), "weft0", &tap) == 0);
+  CHECK(tap_open(container.path(), "weft0", 1, &tap) == 0);
   CHECK(tap.created && tap.netns_ino != 0 && tap.netns_ino != own_namespace);
   CHECK(if_nametoindex("weft0") == 0);  // not here
   container.within([] { CHECK(if_nametoindex("weft0") != 0); });
 
   TapOpened second;
-  CHECK(tap_open(container.path(), "weft0", &second) == -EBUSY);
-  CHECK(tap_open(container.path(), "lo", &second) == -EEXIST);
-  CHECK(tap_open(container.path(), "weft%d", &second) == -EINVAL);
-  CHECK(tap_open(container.path(), "", &second) == -EINVAL);
-  CHECK(tap_open(container.path(), "sixteencharacter", &second) == -EINVAL);
-  CHECK(tap_open("/does/not/exist", "weft1", &second) == -ENOENT);
-  CHECK(tap_open("/proc/self/ns/uts", "weft1", &second) == -ENOTTY);
-  CHECK(tap_open("/dev/null", "weft1", &second) == -ENOTTY);
+  CHECK(tap_open(container.path(), "weft0", 1, &second) == -EBUSY);
+  CHECK(tap_open(container.path(), "lo", 1, &second) == -EEXIST);
+  CHECK(tap_open(container.path(), "weft%d", 1, &second) == -EINVAL);
+  CHECK(tap_open(container.path(), "", 1, &second) == -EINVAL);
+  CHECK(tap_open(container.path(), "sixteencharacter", 1, &second) == -EINVAL);
+  CHECK(tap_open("/does/not/exist", "weft1", 1, &second) == -ENOENT);
+  CHECK(tap_open("/proc/self/ns/uts", "weft1", 1, &second) == -ENOTTY);
+  CHECK(tap_open("/dev/null", "weft1", 1, &second) == -ENOTTY);
 
   // Another program's TAP without queues of its own is not ours.
   container.within([] {
@@ -162,25 +162,25 @@ void test_tap() {
     CHECK(ioctl(fd, TUNSETIFF, &request) == 0 && ioctl(fd, TUNSETPERSIST, 1ul) == 0);
     close(fd);
   });
-  CHECK(tap_open(container.path(), "single0", &second) == -EEXIST);
+  CHECK(tap_open(container.path(), "single0", 1, &second) == -EEXIST);
 
   Burst burst;
-  CHECK(tap_receive(tap.fd, &burst) == 0 && burst.frames.empty());
+  CHECK(tap_receive(tap.fds[0], &burst) == 0 && burst.frames.empty());
   uint8_t bytes[1514];
   make_frame(bytes, sizeof bytes, 7);
-  CHECK(tap_send(tap.fd, Frame{bytes, sizeof bytes, {}}) == Reason::port_down);
+  CHECK(tap_send(tap.fds[0], Frame{bytes, sizeof bytes, {}}) == Reason::port_down);
 
   int packets = -1;
   container.within([&packets] {
     set_up("weft0", true);
     packets = packet_socket("weft0");
   });
-  CHECK(tap_send(tap.fd, Frame{bytes, sizeof bytes, {}}) == kNoDrop);
+  CHECK(tap_send(tap.fds[0], Frame{bytes, sizeof bytes, {}}) == kNoDrop);
   uint8_t back[2048];
   wait_readable(packets);
   CHECK(recv(packets, back, sizeof back, 0) == static_cast<ssize_t>(sizeof bytes));
   CHECK(memcmp(back, bytes, sizeof bytes) == 0);
-  CHECK(tap_send(tap.fd, Frame{bytes, 10, {}}) == Reason::tx_error);
+  CHECK(tap_send(tap.fds[0], Frame{bytes, 10, {}}) == Reason::tx_error);
 
   for (uint8_t i = 0; i < 40; ++i) {
     make_frame(bytes, 60u + i, i);
@@ -188,8 +188,8 @@ void test_tap() {
   }
   size_t received = 0;
   while (received < 40) {
-    wait_readable(tap.fd);
-    CHECK(tap_receive(tap.fd, &burst) == 0 && !burst.frames.empty());
+    wait_readable(tap.fds[0]);
+    CHECK(tap_receive(tap.fds[0], &burst) == 0 && !burst.frames.empty());
     for (size_t i = 0; i < burst.frames.size(); ++i, ++received) {
       CHECK(burst.frames[i].length == 60 + received && burst.frames[i].data[20] == received);
       CHECK(burst.frames[i].vnet.gso_type == 0 && (burst.frames[i].vnet.flags & 1) == 0);
@@ -200,12 +200,12 @@ void test_tap() {
   // Re-attach: the interface is as it was.
   unsigned index = 0, index_again = 0;
   container.within([&index] { index = if_nametoindex("weft0"); });
-  close(tap.fd);
-  CHECK(tap_open(container.path(), "weft0", &tap) == 0 && !tap.created);
+  close(tap.fds[0]);
+  CHECK(tap_open(container.path(), "weft0", 1, &tap) == 0 && !tap.created);
   container.within([&index_again] { index_again = if_nametoindex("weft0"); });
   CHECK(index == index_again);
 
-  CHECK(tap_remove(tap.fd) == 0);
+  CHECK(tap_remove(tap.fds[0]) == 0);
   container.within([] { CHECK(if_nametoindex("weft0") == 0); });
 }
 
@@ -231,10 +231,10 @@ void test_underlay(bool v6) {
     ip4(stranger, "192.0.2.1");
   }
   Underlay a, b, c;
-  CHECK(a.open(stranger, 4789) == -EADDRNOTAVAIL && a.fd() == -1);
-  CHECK(a.open(local, 4789) == 0);
-  CHECK(c.open(local, 4789) == -EADDRINUSE && c.fd() == -1);
-  if (!v6) CHECK(b.open(remote, 4789) == 0);
+  CHECK(a.open(stranger, 4789, false) == -EADDRNOTAVAIL && a.fd() == -1);
+  CHECK(a.open(local, 4789, false) == 0);
+  CHECK(c.open(local, 4789, false) == -EADDRINUSE && c.fd() == -1);
+  if (!v6) CHECK(b.open(remote, 4789, false) == 0);
   Underlay& receiver = v6 ? a : b;
 
   static uint8_t payload[65536];

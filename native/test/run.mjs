@@ -9,8 +9,11 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const native = fileURLToPath(new URL('..', import.meta.url));
-const core = ['coalesce.cc', 'datapath.cc', 'extract.cc', 'flow_cache.cc', 'pending.cc', 'segment.cc', 'worker.cc'];
-const io = ['io/tap.cc', 'io/underlay.cc'];
+const core = [
+  ...['coalesce.cc', 'datapath.cc', 'extract.cc', 'flow_cache.cc', 'pending.cc', 'segment.cc'],
+  ...['worker.cc', 'workers.cc'],
+];
+const io = ['io/steering.cc', 'io/tap.cc', 'io/underlay.cc'];
 const tests = {
   core_test: [...core, ...io],
   worker_test: [...core, ...io],

@@ -17,7 +17,7 @@
 #include <thread>
 #include <vector>
 
-#include "../worker.h"
+#include "../workers.h"
 #include "check.h"
 
 using namespace weft;
@@ -94,8 +94,8 @@ class Flood {
   std::thread thread_;
 };
 
-void check_conservation(Worker& worker) {
-  worker.with([](Datapath& datapath) {
+void check_conservation(Workers& workers) {
+  workers.each([](Datapath& datapath) {
     const Counters& c = datapath.counters();
     uint64_t drops = 0;
     for (uint64_t count : c.drops) drops += count;
@@ -103,57 +103,60 @@ void check_conservation(Worker& worker) {
   });
 }
 
-void test_under_load() {
+void test_under_load(size_t count) {
   std::atomic<uint64_t> wakes = 0;
-  Worker worker(
-      Worker::Mode::threaded, 300, 1, {},
+  Workers workers(
+      Worker::Mode::threaded, count, 300, 1, {},
       [&wakes] {
         wakes.fetch_add(1);
         wakes.notify_one();
       });
-  CHECK(worker.start() == 0);
-  worker.set_clock(1e6);
+  CHECK(workers.start() == 0);
+  workers.set_clock(1e6);
   uint8_t local[16];
   mapped(local, 1);
   const int sink = udp_socket(2, kL4Port);
-  Flood flood;
+  Flood flood[2];
   const Action actions[] = {encap_to(2), encap_to(2)};
   uint32_t last_id = 0;
   uint64_t upcalls = 0;
   for (int round = 0; round < 6; ++round) {
-    CHECK(worker.add_vxlan(1, local, kL4Port) == 0);
-    CHECK(worker.add_vxlan(2, local, kL4Port) == -EADDRINUSE);
+    CHECK(workers.add_vxlan(1, local, kL4Port) == 0);
+    CHECK(workers.add_vxlan(2, local, kL4Port) == -EADDRINUSE);
     for (uint64_t before = upcalls; upcalls < before + 2000;) {
       const uint64_t seen = wakes.load();
       UpcallRecord records[kUpcallBatch];
-      const Worker::Waiting waiting = worker.take_waiting(records, kUpcallBatch);
+      const Worker::Waiting waiting = workers.take_waiting(records, kUpcallBatch);
       upcalls += waiting.upcalls;
       for (size_t i = 0; i < waiting.upcalls; ++i) {
         Key mask = {};
         memset(mask.in_port, 0xff, 4);
         memset(mask.eth_src, 0xff, 6);
-        worker.with([&](Datapath& datapath) {
-          datapath.flow_put(++last_id, Words::of(records[i].key), Words::of(mask), actions, 1);
-          datapath.execute(static_cast<Token>(records[i].token), actions, 2);
-          datapath.flow_del(last_id - 100);
-        });
+        workers.flow_put(++last_id, Words::of(records[i].key), Words::of(mask), actions, 1);
+        workers.execute(static_cast<Token>(records[i].token), actions, 2);
+        workers.flow_del(last_id - 100);
       }
-      worker.with([&](Datapath& datapath) { round % 2 ? datapath.mirror().start(1, 50) : datapath.mirror().stop(); });
-      check_conservation(worker);
+      workers.each([&](Datapath& datapath) { round % 2 ? datapath.mirror().start(1, 50) : datapath.mirror().stop(); });
+      check_conservation(workers);
       if (waiting.upcalls < kUpcallBatch) wakes.wait(seen);
     }
-    CHECK(worker.remove_port(1, true) == 0 && worker.remove_port(1, true) == 0);
-    worker.with([](Datapath& datapath) { CHECK(datapath.held() == 0 && !datapath.upcalls_wait()); });
-    check_conservation(worker);
+    CHECK(workers.remove_port(1, true) == 0 && workers.remove_port(1, true) == 0);
+    workers.each([](Datapath& datapath) { CHECK(datapath.held() == 0 && !datapath.upcalls_wait()); });
+    check_conservation(workers);
   }
-  worker.with([](Datapath& datapath) {
-    datapath.flows().dump(0, 1000, [](const Flow& flow) { CHECK(flow.last_used_ms >= 1e6 && flow.last_used_ms < 2e6); });
-    CHECK(datapath.counters().tx > 2000);
-  });
-  CHECK(worker.add_vxlan(1, local, kL4Port) == 0);
-  worker.close();
-  check_conservation(worker);
-  CHECK(worker.add_vxlan(1, local, kL4Port) == -EBADF);
+  uint32_t next = 0;
+  uint64_t packets = 0;
+  for (const Workers::FlowTotal& flow : workers.dump(0, 1000, &next)) {
+    CHECK(flow.last_used_ms >= 1e6 && flow.last_used_ms < 2e6);
+    packets += flow.packets;
+  }
+  const Workers::Totals totals = workers.totals();
+  CHECK(next == SlotIndex::kNone && totals.flows <= 300 && packets <= totals.counters.rx);
+  CHECK(totals.counters.tx > 2000);
+  CHECK(workers.add_vxlan(1, local, kL4Port) == 0);
+  workers.close();
+  check_conservation(workers);
+  CHECK(workers.add_vxlan(1, local, kL4Port) == -EBADF);
   close(sink);
 }
 
@@ -189,6 +192,6 @@ int main() {
   CHECK(unshare(CLONE_NEWNET) == 0);
   loopback_up();
   test_turns();
-  test_under_load();
+  for (size_t workers : {1, 3}) test_under_load(workers);
   printf("worker_test: ok\n");
 }

@@ -17,7 +17,7 @@ import type { NativeFrameIoClass } from './frame-io.ts';
 
 /** The class `Datapath` of native/addon.cc. Errors are negative errno. */
 export interface NativeDatapath {
-  /** "It is now `ms`": stands still until the next call with 0 threads, runs on with 1. */
+  /** "It is now `ms`": stands still until the next call unless threaded. */
   setClock(ms: number): void;
   addTap(port: number, netns: string, ifname: string): { created: boolean; dev: bigint; ino: bigint } | number;
   addVxlan(port: number, local: Uint8Array, l4Port: number): number;
@@ -78,7 +78,13 @@ export interface AddonLayout {
 
 export interface Addon {
   readonly layout: AddonLayout;
-  readonly Datapath: new (threads: 0 | 1, flowLimit: number, handlers: NativeHandlers) => NativeDatapath;
+  readonly Datapath: new (
+    workers: number,
+    threaded: boolean,
+    flowLimit: number,
+    handlers: NativeHandlers,
+  ) => NativeDatapath;
+
   readonly FrameIo: NativeFrameIoClass;
 }
 

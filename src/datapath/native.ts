@@ -3,7 +3,7 @@
  * a frame is in native/datapath.h; here is only what crosses between it and
  * JavaScript.
  *
- * With 1 thread, frames move on a thread of their own between TAPs and the
+ * With threads, frames move on these between TAPs and the
  * underlay, and upcalls come from the event loop, a batch a turn, so that a
  * flood of misses does not starve the process. With 0 threads frames move
  * between memory ports inside `inject` and `execute`. As in the reference
@@ -36,8 +36,10 @@ import { errnoName, ioError, lostText } from './io-error.ts';
 import { readCounters, readFlows, readMirrored, readUpcalls } from './native-records.ts';
 
 export interface NativeOptions extends DatapathOptions {
-  /** 1: TAP and VXLAN ports on a thread of their own. 0: memory ports on the caller's. */
-  readonly threads: 0 | 1;
+  /** TAP and VXLAN ports on so many threads of their own. 0: memory ports on the caller's. */
+  readonly threads: number;
+  /** With 0 threads: how many share the work, as threads would. */
+  readonly workers?: number;
 }
 
 export type NativeSwitch = Datapath & Injectable;
@@ -59,22 +61,27 @@ class Native implements NativeSwitch {
 
   constructor(options: NativeOptions) {
     this.#options = options;
-    this.#native = new (loadAddon().Datapath)(options.threads, options.flowLimit, {
-      // What is thrown inside a native callback would only become a warning.
-      wake: () => queueMicrotask(() => this.#turn()),
-      transmit: (port, frame, flags, gsoType, gsoSize, csumStart, csumOffset) => {
-        const spec = this.#ports.get(port as PortNo);
-        if (spec?.kind !== 'memory') return;
-        const offload = flags === 0 ? undefined : { flags, gsoType, gsoSize, csumStart, csumOffset };
-        this.#outbox.push(() => spec.transmit(frame, offload));
+    this.#native = new (loadAddon().Datapath)(
+      options.threads || (options.workers ?? 1),
+      options.threads > 0,
+      options.flowLimit,
+      {
+        // What is thrown inside a native callback would only become a warning.
+        wake: () => queueMicrotask(() => this.#turn()),
+        transmit: (port, frame, flags, gsoType, gsoSize, csumStart, csumOffset) => {
+          const spec = this.#ports.get(port as PortNo);
+          if (spec?.kind !== 'memory') return;
+          const offload = flags === 0 ? undefined : { flags, gsoType, gsoSize, csumStart, csumOffset };
+          this.#outbox.push(() => spec.transmit(frame, offload));
+        },
+        transmitDatagram: (port, destination, sourcePort, payload) => {
+          const spec = this.#ports.get(port as PortNo);
+          if (spec?.kind !== 'memory-vxlan') return;
+          const datagram = { source: spec.local, destination, sourcePort, payload };
+          this.#outbox.push(() => spec.transmit(datagram));
+        },
       },
-      transmitDatagram: (port, destination, sourcePort, payload) => {
-        const spec = this.#ports.get(port as PortNo);
-        if (spec?.kind !== 'memory-vxlan') return;
-        const datagram = { source: spec.local, destination, sourcePort, payload };
-        this.#outbox.push(() => spec.transmit(datagram));
-      },
-    });
+    );
     this.#native.setClock(options.clock());
   }
 
@@ -190,7 +197,7 @@ class Native implements NativeSwitch {
 
   /** Runs `work` and transmits what came of it; with 0 threads the outermost call then hands over the rest. */
   #enter(work: () => void): void {
-    if (this.#options.threads === 1) return work();
+    if (this.#options.threads > 0) return work();
     this.#native.setClock(this.#options.clock());
     if (this.#inside) {
       work();
@@ -206,7 +213,7 @@ class Native implements NativeSwitch {
     }
   }
 
-  /** A turn of the event loop, with 1 thread. */
+  /** A turn of the event loop, with threads. */
   #turn(): void {
     if (this.#closed) return;
     try {

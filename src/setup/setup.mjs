@@ -62,7 +62,11 @@ const steps = {
     stamp: 'build/.weft-setup',
     hash: () =>
       hashOf(
-        ['binding.gyp', 'package-lock.json', ...filesUnder('native', /^native\/(?!bench\/|test\/|fuzz\/).*\.(?:cc|h)$/)],
+        [
+          'binding.gyp',
+          'package-lock.json',
+          ...filesUnder('native', /^native\/(?!bench\/|test\/|fuzz\/).*\.(?:cc|h)$/),
+        ],
         [process.arch],
       ),
     run: () =>

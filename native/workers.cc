@@ -1,0 +1,246 @@
+#include "workers.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "extract.h"
+#include "vxlan.h"
+
+namespace weft {
+namespace {
+
+template <typename Counts>
+void add_drops(Counts* to, const uint64_t* drops) {
+  for (size_t i = 0; i < kReasons; ++i) to->drops[i] += drops[i];
+}
+
+}  // namespace
+
+Workers::Workers(Worker::Mode mode, size_t count, size_t flow_limit, uint64_t seed, const MemoryHooks& hooks,
+                 const std::function<void()>& wake) {
+  for (uint32_t i = 0; i < count; ++i) {
+    workers_.push_back(std::make_unique<Worker>(mode, i, flow_limit, seed, hooks, wake));
+  }
+}
+
+int Workers::start() {
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    if (const int error = worker->start()) return error;
+  }
+  return 0;
+}
+
+void Workers::close() {
+  for (const std::unique_ptr<Worker>& worker : workers_) worker->close();
+  std::vector<uint16_t> numbers;
+  workers_[0]->with([&](Datapath& datapath) { numbers = datapath.port_numbers(); });
+  for (uint16_t number : numbers) remove_port(number, true);
+}
+
+void Workers::set_clock(double ms) {
+  for (const std::unique_ptr<Worker>& worker : workers_) worker->set_clock(ms);
+}
+
+// Ports
+
+// Gives each worker a port of that number, after `open` has set it up; takes all
+// out again where one fails.
+int Workers::add(uint16_t number, const std::function<int(size_t index, Port*)>& open) {
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    auto port = std::make_unique<Port>();
+    port->number = number;
+    int error = open(i, port.get());
+    if (!error) error = workers_[i]->add(std::move(port));
+    if (!error) continue;
+    for (size_t added = 0; added < i; ++added) workers_[added]->take(number);
+    return error;
+  }
+  return 0;
+}
+
+int Workers::add_tap(uint16_t number, const char* netns_path, const char* ifname, TapOpened* opened) {
+  if (const int error = tap_open(netns_path, ifname, workers_.size(), opened)) return error;
+  const int error = add(number, [&](size_t index, Port* port) {
+    port->kind = PortKind::tap;
+    port->tap = opened->fds[index];
+    port->offloads = opened->offloads;
+    return 0;
+  });
+  if (!error) return 0;
+  if (opened->created) {
+    tap_remove(opened->fds[0]);
+  } else {
+    ::close(opened->fds[0]);
+  }
+  for (size_t i = 1; i < workers_.size(); ++i) ::close(opened->fds[i]);
+  return error;
+}
+
+int Workers::add_vxlan(uint16_t number, const uint8_t local[16], uint16_t l4_port) {
+  Underlay* first = nullptr;
+  return add(number, [&](size_t index, Port* port) {
+    port->kind = PortKind::vxlan;
+    memcpy(port->local, local, sizeof port->local);
+    port->underlay = std::make_unique<Underlay>();
+    if (index > 0) return port->underlay->join(*first);
+    first = port->underlay.get();
+    return first->open(local, l4_port, workers_.size() > 1);
+  });
+}
+
+int Workers::add_memory(uint16_t number, bool offloads) {
+  return add(number, [&](size_t, Port* port) {
+    port->offloads = offloads ? kOffloadAll : 0;
+    return 0;
+  });
+}
+
+int Workers::add_memory_vxlan(uint16_t number, const uint8_t local[16]) {
+  return add(number, [&](size_t, Port* port) {
+    port->kind = PortKind::memory_vxlan;
+    memcpy(port->local, local, sizeof port->local);
+    return 0;
+  });
+}
+
+int Workers::remove_port(uint16_t number, bool keep) {
+  int error = 0;
+  bool first = true;
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    const std::unique_ptr<Port> port = worker->take(number);
+    if (!port || port->kind != PortKind::tap) continue;
+    if (first && !keep) {
+      error = tap_remove(port->tap);
+    } else {
+      ::close(port->tap);
+    }
+    first = false;
+  }
+  return error;
+}
+
+// Frames
+
+// As the kernel steers them: by the flow.
+Worker& Workers::worker_of(const Frame& frame) {
+  Key key = {};
+  Layout layout;
+  if (workers_.size() == 1 || extract(frame.data, frame.length, &key, &layout) != kNoDrop) return *workers_[0];
+  return *workers_[flow_hash(key) % workers_.size()];
+}
+
+void Workers::receive(uint16_t number, const Frame* frames, size_t count) {
+  if (count == 0) return;
+  worker_of(frames[0]).with([&](Datapath& datapath) {
+    const size_t arrivals = datapath.receive(number, frames, count);
+    for (size_t i = 0; i < arrivals; ++i) datapath.forward(number, i);
+  });
+}
+
+void Workers::receive_datagrams(uint16_t number, const UnderlaySource* sources, const Frame* payloads, size_t count) {
+  if (count == 0) return;
+  Frame inner = payloads[0];
+  uint32_t vni;
+  vxlan_decap(&inner, &vni);
+  worker_of(inner).with([&](Datapath& datapath) {
+    const size_t arrivals = datapath.receive_datagrams(number, sources, payloads, count);
+    for (size_t i = 0; i < arrivals; ++i) datapath.forward(number, i);
+  });
+}
+
+void Workers::execute(Token token, const Action* actions, size_t count) {
+  const uint32_t index = PendingTable::worker_of(token);
+  if (index >= workers_.size()) return;
+  workers_[index]->with([&](Datapath& datapath) { datapath.execute(token, actions, count); });
+}
+
+void Workers::originate(const Frame& frame, const Action* actions, size_t count) {
+  workers_[0]->with([&](Datapath& datapath) { datapath.originate(frame, actions, count); });
+}
+
+// Flows
+
+bool Workers::flow_put(uint32_t id, const Words& key, const Words& mask, const Action* actions, size_t count) {
+  // All have the same flows, so all refuse or none does.
+  bool put = true;
+  each([&](Datapath& datapath) { put = datapath.flow_put(id, key, mask, actions, count) && put; });
+  return put;
+}
+
+void Workers::flow_del(uint32_t id) {
+  each([&](Datapath& datapath) { datapath.flow_del(id); });
+}
+
+std::vector<Workers::FlowTotal> Workers::dump(uint32_t from, size_t max, uint32_t* next) {
+  std::vector<FlowTotal> flows;
+  workers_[0]->with([&](Datapath& datapath) {
+    *next = datapath.flows().dump(from, max, [&](const Flow& flow, const Words& key, const Words& mask) {
+      flows.push_back({flow.id, flow.packets, flow.bytes, flow.last_used_ms, key, mask,
+                       {flow.program.begin(), flow.program.end()}});
+    });
+  });
+  for (size_t i = 1; i < workers_.size(); ++i) {
+    workers_[i]->with([&](Datapath& datapath) {
+      for (FlowTotal& total : flows) {
+        const Flow* flow = datapath.flows().by_id(total.id);
+        if (!flow) continue;
+        total.packets += flow->packets;
+        total.bytes += flow->bytes;
+        total.last_used_ms = std::max(total.last_used_ms, flow->last_used_ms);
+      }
+    });
+  }
+  return flows;
+}
+
+// Upcalls, numbers
+
+Worker::Waiting Workers::take_waiting(UpcallRecord* to, size_t max) {
+  Worker::Waiting all;
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    Worker::Waiting one = worker->take_waiting(to + all.upcalls, max - all.upcalls);
+    all.upcalls += one.upcalls;
+    all.mirrored.insert(all.mirrored.end(), one.mirrored.begin(), one.mirrored.end());
+    for (const Worker::LostPort& lost : one.lost) {
+      const bool known = std::any_of(all.lost.begin(), all.lost.end(), [&](const auto& it) { return it.port == lost.port; });
+      if (!known) all.lost.push_back(lost);
+    }
+  }
+  return all;
+}
+
+Workers::Totals Workers::totals() {
+  Totals totals;
+  each([&](Datapath& datapath) {
+    const Counters& one = datapath.counters();
+    Counters& all = totals.counters;
+    all.rx += one.rx;
+    all.originated += one.originated;
+    all.copies += one.copies;
+    all.segments += one.segments;
+    all.tx += one.tx;
+    all.consumed += one.consumed;
+    all.coalesced += one.coalesced;
+    all.upcalls += one.upcalls;
+    add_drops(&all, one.drops);
+    totals.held += datapath.held();
+    totals.flows = datapath.flows().flows();
+    totals.masks = datapath.flows().masks();
+    for (uint16_t number : datapath.port_numbers()) {
+      auto at = std::find_if(totals.ports.begin(), totals.ports.end(), [&](const auto& port) { return port.number == number; });
+      if (at == totals.ports.end()) at = totals.ports.insert(at, {number, {}});
+      const PortCounters& from = datapath.port(number)->counters;
+      PortCounters& sum = at->counters;
+      sum.rx_frames += from.rx_frames;
+      sum.rx_bytes += from.rx_bytes;
+      sum.tx_frames += from.tx_frames;
+      sum.tx_bytes += from.tx_bytes;
+      add_drops(&sum, from.drops);
+    }
+  });
+  return totals;
+}
+
+}  // namespace weft
