@@ -24,24 +24,28 @@ class OnesSum {
   void add(const uint8_t* bytes, size_t size) {
     static_assert(std::endian::native == std::endian::little);
     // Words as they are in memory: the order of bytes only swaps the result (§2 B).
-    unsigned __int128 wide = 0;
+    // Halves of 64-bit lanes, summed apart, have room for 2^32 carries.
+    using Lanes = uint64_t __attribute__((vector_size(16)));
+    Lanes low[2] = {}, high[2] = {};
     for (; size >= 32; bytes += 32, size -= 32) {
-      uint64_t words[4];
+      Lanes words[2];
       memcpy(words, bytes, 32);
-      wide += words[0];
-      wide += words[1];
-      wide += words[2];
-      wide += words[3];
+      for (int i = 0; i < 2; ++i) {
+        low[i] += words[i] & 0xffffffff;
+        high[i] += words[i] >> 32;
+      }
     }
+    const Lanes lanes = low[0] + low[1] + high[0] + high[1];
+    uint64_t sum = fold64(lanes[0]) + fold64(lanes[1]);
     for (; size >= 8; bytes += 8, size -= 8) {
       uint64_t word;
       memcpy(&word, bytes, 8);
-      wide += word;
+      sum += fold64(word);
     }
     uint64_t last = 0;
     if (size) memcpy(&last, bytes, size);
-    wide += last;
-    uint64_t sum = fold64(static_cast<uint64_t>(wide)) + fold64(static_cast<uint64_t>(wide >> 64));
+    sum += fold64(last);
+    sum = fold64(sum);
     sum = (sum & 0xffff) + (sum >> 16);
     sum = (sum & 0xffff) + (sum >> 16);
     sum_ += std::rotl(static_cast<uint16_t>(sum), 8);
