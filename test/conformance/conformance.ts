@@ -3,7 +3,6 @@
  * The law of conservation is checked after each test, and whenever a test looks
  * at counters.
  */
-import t, { type Test } from 'tap';
 import {
   HEAD_BYTES,
   MASK_LIMIT,
@@ -22,7 +21,8 @@ import { WeftError } from '../../src/error.ts';
 import { concat } from '../../src/wire/bytes.ts';
 import { buildVxlan } from '../../src/wire/vxlan.ts';
 import * as frames from '../support/frames.ts';
-import { consume, encap, flowId, Harness, maskOf, output, portNo, type HarnessOptions, type Open } from './harness.ts';
+import { consume, encap, flowId, Harness, maskOf, output, portNo, type Open } from './harness.ts';
+import { conformanceTests } from './suite.ts';
 
 const zero = (length: number) => new Uint8Array(length);
 const drop = (reason: DropReason) => [{ op: 'drop', reason }] as const;
@@ -32,16 +32,7 @@ const numbered = (flow: number, sequence: number) =>
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
 
 export function runConformance(name: string, open: Open): void {
-  const test = (title: string, body: (t: Test, h: Harness) => void, options?: HarnessOptions) =>
-    t.test(`${name}: ${title}`, async (t) => {
-      const h = new Harness(open, options);
-      try {
-        body(t, h);
-        h.close();
-      } finally {
-        h.dp.close();
-      }
-    });
+  const test = conformanceTests(name, open);
 
   // Misses and parking
 

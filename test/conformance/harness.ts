@@ -9,11 +9,14 @@ import type {
   DatapathCounters,
   DatapathOptions,
   Injectable,
+  Offload,
+  OffloadedFrame,
   PortSpec,
   Upcall,
 } from '../../src/datapath/datapath.ts';
 import type { Action } from '../../src/flow/action.ts';
 import { fields, KEY_BYTES, type FieldName } from '../../src/flow/fields.ts';
+import { emptyKey, writeNumber } from '../../src/flow/key.ts';
 import { parseIp, type FlowId, type PortNo, type Vni } from '../../src/flow/types.ts';
 
 export type Switch = Datapath & Injectable;
@@ -50,7 +53,7 @@ export class Harness {
   readonly dp: Switch;
   nowMs = 1000;
   /** What each memory port transmitted since the last `take`. */
-  readonly sent = new Map<number, Uint8Array[]>();
+  readonly sent = new Map<number, OffloadedFrame[]>();
   readonly datagrams: Datagram[] = [];
   /** All upcalls so far, in order, and as the batches they came in. */
   readonly upcalls: Upcall[] = [];
@@ -76,18 +79,21 @@ export class Harness {
   }
 
   memory(...ports: number[]): void {
-    for (const port of ports) {
-      this.sent.set(port, []);
-      const spec: PortSpec = {
-        kind: 'memory',
-        name: `m${port}`,
-        transmit: (frame) => {
-          this.sent.get(port)!.push(frame);
-          this.onTransmit(port, frame);
-        },
-      };
-      this.dp.portAdd(portNo(port), spec);
-    }
+    for (const port of ports) this.#memory(port, false);
+  }
+
+  /** Memory ports that take superframes and partial checksums. */
+  offloading(...ports: number[]): void {
+    for (const port of ports) this.#memory(port, true);
+  }
+
+  #memory(port: number, offloads: boolean): void {
+    this.sent.set(port, []);
+    const transmit = (frame: Uint8Array, offload: Offload | undefined): void => {
+      this.sent.get(port)!.push({ frame, offload });
+      this.onTransmit(port, frame);
+    };
+    this.dp.portAdd(portNo(port), { kind: 'memory', name: `m${port}`, offloads, transmit } satisfies PortSpec);
   }
 
   vxlan(port: number, local: string): void {
@@ -103,6 +109,19 @@ export class Harness {
     for (const frame of frames) this.dp.inject(portNo(port), frame);
   }
 
+  burst(port: number, ...frames: OffloadedFrame[]): void {
+    this.dp.injectBurst(portNo(port), frames);
+  }
+
+  /** One receive of VXLAN payloads, all from `source`. */
+  injectDatagrams(port: number, source: string, ...payloads: Uint8Array[]): void {
+    const ends = { source: parseIp(source), destination: parseIp('192.0.2.1'), sourcePort: 50000 };
+    this.dp.injectDatagrams(
+      portNo(port),
+      payloads.map((payload) => ({ ...ends, payload })),
+    );
+  }
+
   injectDatagram(port: number, source: string, payload: Uint8Array): void {
     const destination = parseIp('192.0.2.1');
     this.dp.injectDatagram(portNo(port), { source: parseIp(source), destination, sourcePort: 50000, payload });
@@ -115,7 +134,18 @@ export class Harness {
 
   /** What `port` has sent, and forgets it. */
   take(port: number): Uint8Array[] {
+    return this.takeOffloaded(port).map(({ frame }) => frame);
+  }
+
+  takeOffloaded(port: number): OffloadedFrame[] {
     return this.sent.get(port)!.splice(0);
+  }
+
+  /** Caches a flow that sends all that comes in by `port` this way. */
+  forward(port: number, actions: readonly Action[]): void {
+    const key = emptyKey();
+    writeNumber(key, fields.in_port, port);
+    this.dp.flowPut({ id: flowId(port), key, mask: maskOf('in_port'), actions });
   }
 
   /** Counters, checked. */

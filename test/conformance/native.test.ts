@@ -1,4 +1,9 @@
 import { openNativeDatapath } from '../../src/datapath/native.ts';
 import { runConformance } from './conformance.ts';
+import type { Open } from './harness.ts';
+import { runSegmentation } from './segmentation.ts';
 
-runConformance('native', (options) => openNativeDatapath({ ...options, threads: 0 }));
+const open: Open = (options) => openNativeDatapath({ ...options, threads: 0 });
+
+runConformance('native', open);
+runSegmentation('native', open);
