@@ -1,4 +1,5 @@
 import { openNativeDatapath } from '../../src/datapath/native.ts';
+import { runCoalescing } from './coalescing.ts';
 import { runConformance } from './conformance.ts';
 import type { Open } from './harness.ts';
 import { runSegmentation } from './segmentation.ts';
@@ -7,3 +8,4 @@ const open: Open = (options) => openNativeDatapath({ ...options, threads: 0 });
 
 runConformance('native', open);
 runSegmentation('native', open);
+runCoalescing('native', open);
