@@ -1,6 +1,6 @@
 /**
- * 200,000 random frames through the native and the reference datapath, and the
- * proof that the test would notice: planted faults are found and made small.
+ * 200,000 random frames, many in bursts and superframes, through the native and
+ * the reference datapath, and the proof that the test would notice: planted faults are found and made small.
  * `npm run test:diff -- --frames N --seed S` runs longer ones.
  */
 import t from 'tap';
@@ -21,8 +21,11 @@ t.test(`native and reference do the same (WEFT_SEED=${seed})`, async (t) => {
   t.ok(result.frames >= 200_000);
   t.ok(result.upcalls > 10_000, `${result.upcalls} upcalls`);
   t.ok(result.hits > 10_000, `${result.hits} hits`);
+  t.ok(result.segments > 5000, `${result.segments} segments`);
+  t.ok(result.coalesced > 5000, `${result.coalesced} coalesced`);
   const reached = [
     'frame_too_short',
+    'bad_vnet_hdr',
     'arp_malformed',
     'ipv4_malformed',
     'ipv6_malformed',
@@ -54,6 +57,30 @@ t.test('a difference is found and made small', async (t) => {
           dp.inject(port, frame);
         };
         return Object.assign(Object.create(dp) as typeof dp, bound(dp), { inject });
+      },
+    ],
+    [
+      'a burst that is not coalesced',
+      (options) => {
+        const dp = openReferenceDatapath(options);
+        const injectBurst: typeof dp.injectBurst = (port, burst) => {
+          for (const one of burst) dp.injectBurst(port, [one]);
+        };
+        return Object.assign(Object.create(dp) as typeof dp, bound(dp), { injectBurst });
+      },
+    ],
+    [
+      'a superframe with another segment size',
+      (options) => {
+        const dp = openReferenceDatapath(options);
+        const injectBurst: typeof dp.injectBurst = (port, burst) => {
+          const changed = burst.map(({ frame, offload }) => {
+            if (!offload || offload.gsoSize < 100) return { frame, offload };
+            return { frame, offload: { ...offload, gsoSize: offload.gsoSize - 1 } };
+          });
+          dp.injectBurst(port, changed);
+        };
+        return Object.assign(Object.create(dp) as typeof dp, bound(dp), { injectBurst });
       },
     ],
     [

@@ -3,8 +3,8 @@
  * same frames, upcalls, counters and flows.
  *
  * A run is a number of sessions. Each opens both datapaths anew with a random
- * configuration and takes them through random steps: frames from local ports
- * and the tunnel, right and broken; ports that come and go; decisions that are
+ * configuration and takes them through random steps: frames, superframes and
+ * bursts from local ports and the tunnel, right and broken; ports that come and go; decisions that are
  * made at once or late; flows that are replaced and deleted; time that passes.
  * What comes out is compared after each step, counters and flows now and then.
  *
@@ -15,11 +15,12 @@
  * Who decides is a parameter: `RandomDecider` reaches the corners of the
  * contract, a controller with the real pipeline can be put in its place.
  */
-import type { DatapathCounters, PortSpec, Upcall } from '../../src/datapath/datapath.ts';
+import type { DatapathCounters, Offload, OffloadedFrame, PortSpec, Upcall } from '../../src/datapath/datapath.ts';
 import { formatActions } from '../../src/flow/action.ts';
 import { formatIp, parseIp, type PortNo } from '../../src/flow/types.ts';
 import { buildVxlan } from '../../src/wire/vxlan.ts';
 import { checkConservation, portNo, type Open, type Switch } from '../conformance/harness.ts';
+import { mutateOffload, randomBurst } from '../support/random-bursts.ts';
 import { mutate, randomFrame } from '../support/random-frames.ts';
 import { Random } from '../support/random.ts';
 
@@ -61,6 +62,8 @@ export interface DifferentialResult {
   readonly drops: ReadonlyMap<string, number>;
   readonly hits: number;
   readonly upcalls: number;
+  readonly segments: number;
+  readonly coalesced: number;
 }
 
 /** The datapaths differ: `message` has the seed and the shortest list of steps that was found. */
@@ -81,23 +84,26 @@ const VXLAN_PORTS = [6, 7];
 const localAddresses = ['192.0.2.1', '2001:db8::1'];
 const remoteAddresses = ['192.0.2.1', '192.0.2.2', '192.0.2.3', '2001:db8::1', '2001:db8::2'].map(parseIp);
 const destination = parseIp('192.0.2.1');
+const vnis = [1, 100, 0xffffff];
 
 /** @throws Difference */
 export function runDifferential(options: DifferentialOptions): DifferentialResult {
   const drops = new Map<string, number>();
-  let [frames, sessions, hits, upcalls] = [0, 0, 0, 0];
+  let [frames, sessions, hits, upcalls, segments, coalesced] = [0, 0, 0, 0, 0, 0];
   for (; frames < options.frames; sessions++) {
     const steps = Array.from({ length: STEPS_PER_SESSION }, (_, index) => index);
     const outcome = runSession(options, sessions, steps, options.frames - frames);
     if (outcome.failure) throw shrink(options, sessions, steps.slice(0, outcome.steps), outcome.failure);
     frames += outcome.frames;
     upcalls += outcome.counters.upcalls;
+    segments += outcome.counters.segments;
+    coalesced += outcome.counters.coalesced;
     hits += outcome.hits;
     for (const [reason, count] of Object.entries(outcome.counters.drops))
       drops.set(reason, (drops.get(reason) ?? 0) + count);
     options.onProgress?.(frames);
   }
-  return { frames, sessions, drops, hits, upcalls };
+  return { frames, sessions, drops, hits, upcalls, segments, coalesced };
 }
 
 interface Outcome {
@@ -128,9 +134,9 @@ function runSession(
     for (const index of steps) {
       if (frames >= maxFrames) break;
       begun++;
-      // A step has random numbers for the decider: each world gets its own.
-      const took = worlds.map((world) => world.step(stepOf(seed, session, index, pool)));
-      frames += took[0]!;
+      const step = stepOf(seed, session, index, pool);
+      frames += left.step(step);
+      right.step(step);
       failure = compareEvents(left, right);
       if (!failure && begun % COMPARE_STATE_EVERY === 0) failure = compareState(left, right);
       if (failure) break;
@@ -178,11 +184,13 @@ function configOf(seed: number, session: number): { flowLimit: number; pool: rea
 
 type Step =
   | { readonly what: 'frames'; readonly port: number; readonly frames: readonly Uint8Array[] }
-  | { readonly what: 'datagram'; readonly source: Uint8Array; readonly payload: Uint8Array }
+  | { readonly what: 'burst'; readonly port: number; readonly frames: readonly OffloadedFrame[] }
+  | { readonly what: 'datagrams'; readonly datagrams: readonly { source: Uint8Array; payload: Uint8Array }[] }
   | { readonly what: 'originate'; readonly frame: Uint8Array; readonly port: number }
-  | { readonly what: 'decider'; readonly random: Random }
+  /** Each datapath's decider gets numbers of its own, the same ones. */
+  | { readonly what: 'decider'; readonly random: () => Random }
   | { readonly what: 'advance'; readonly ms: number }
-  | { readonly what: 'port'; readonly port: number; readonly local: string };
+  | { readonly what: 'port'; readonly port: number; readonly local: string; readonly offloads: boolean };
 
 function stepOf(seed: number, session: number, index: number, pool: readonly Uint8Array[]): Step {
   const random = new Random(seed, session, 3, index);
@@ -191,24 +199,37 @@ function stepOf(seed: number, session: number, index: number, pool: readonly Uin
     return random.chance(0.3) ? mutate(frame, random) : frame;
   };
   const kind = random.int(1000);
+  // What the tunnel brings: mostly from one sender and of one network.
+  const datagramsOf = (inner: readonly Uint8Array[]) => {
+    const [usualVni, usualSource] = [random.pick(vnis), random.pick(remoteAddresses)];
+    return inner.map((frame) => {
+      const payload = buildVxlan({ vni: random.chance(0.95) ? usualVni : random.pick(vnis), frame });
+      const source = random.chance(0.95) ? usualSource : random.pick(remoteAddresses);
+      return { source, payload: random.chance(0.03) ? mutate(payload, random) : payload };
+    });
+  };
+  if (kind < 40) {
+    const frames = randomBurst(random, some).map((one) => (random.chance(0.1) ? mutateOffload(one, random) : one));
+    return { what: 'burst', port: random.pick(MEMORY_PORTS), frames };
+  }
+  if (kind < 60) {
+    return { what: 'datagrams', datagrams: datagramsOf(randomBurst(random, some).map(({ frame }) => frame)) };
+  }
   if (kind < 720) {
     const frame = some();
     const frames = random.chance(0.1) ? new Array<Uint8Array>(random.int(12)).fill(frame) : [frame];
     return { what: 'frames', port: random.pick(MEMORY_PORTS), frames };
   }
   if (kind < 860) {
-    const payload = buildVxlan({ vni: random.pick([1, 100, 0xffffff]), frame: some() });
-    const broken = random.chance(0.15);
-    return {
-      what: 'datagram',
-      source: random.pick(remoteAddresses),
-      payload: broken ? mutate(payload, random) : payload,
-    };
+    const payload = buildVxlan({ vni: random.pick(vnis), frame: some() });
+    const broken = random.chance(0.15) ? mutate(payload, random) : payload;
+    return { what: 'datagrams', datagrams: [{ source: random.pick(remoteAddresses), payload: broken }] };
   }
   if (kind < 880) return { what: 'originate', frame: some(), port: random.pick([...MEMORY_PORTS, ...VXLAN_PORTS]) };
-  if (kind < 970) return { what: 'decider', random };
+  if (kind < 970) return { what: 'decider', random: () => new Random(seed, session, 4, index) };
   if (kind < 990) return { what: 'advance', ms: random.int(3000) };
-  return { what: 'port', port: random.pick([...MEMORY_PORTS, ...VXLAN_PORTS]), local: random.pick(localAddresses) };
+  const port = random.pick([...MEMORY_PORTS, ...VXLAN_PORTS]);
+  return { what: 'port', port, local: random.pick(localAddresses), offloads: random.chance(0.5) };
 }
 
 function describe(step: Step): string {
@@ -216,8 +237,10 @@ function describe(step: Step): string {
   switch (step.what) {
     case 'frames':
       return `${step.frames.length} x port ${step.port} ${step.frames[0] ? hex(step.frames[0]) : ''}`;
-    case 'datagram':
-      return `datagram from ${formatIp(step.source)} ${hex(step.payload)}`;
+    case 'burst':
+      return `burst from port ${step.port}${step.frames.map((one) => `\n    ${offloadText(one.offload)} ${hex(one.frame)}`).join('')}`;
+    case 'datagrams':
+      return `datagrams${step.datagrams.map((one) => `\n    from ${formatIp(one.source)} ${hex(one.payload)}`).join('')}`;
     case 'originate':
       return `originate to port ${step.port} ${hex(step.frame)}`;
     case 'decider':
@@ -225,10 +248,16 @@ function describe(step: Step): string {
     case 'advance':
       return `${step.ms} ms pass`;
     case 'port':
-      return `port ${step.port} is added (${step.local}) or removed`;
+      return `port ${step.port} is added (${step.local}${step.offloads ? ', with offloads' : ''}) or removed`;
     default:
       return step satisfies never;
   }
+}
+
+function offloadText(offload: Offload | undefined): string {
+  if (!offload) return 'complete';
+  const { flags, gsoType, gsoSize, csumStart, csumOffset } = offload;
+  return `flags ${flags} gso ${gsoType}/${gsoSize} csum ${csumStart}+${csumOffset}`;
 }
 
 interface Event {
@@ -266,8 +295,8 @@ class World {
   }
 
   begin(random: Random): void {
-    for (const port of MEMORY_PORTS) if (random.chance(0.8)) this.#togglePort(port, '');
-    if (random.chance(0.9)) this.#togglePort(VXLAN_PORTS[0]!, random.pick(localAddresses));
+    for (const port of MEMORY_PORTS) if (random.chance(0.8)) this.#togglePort(port, '', random.chance(0.5));
+    if (random.chance(0.9)) this.#togglePort(VXLAN_PORTS[0]!, random.pick(localAddresses), false);
   }
 
   /** Returns the number of frames that it took in. */
@@ -277,31 +306,35 @@ class World {
         if (!this.#ports.has(step.port)) return 0;
         for (const frame of step.frames) this.dp.inject(portNo(step.port), frame);
         return step.frames.length;
-      case 'datagram': {
+      case 'burst':
+        if (!this.#ports.has(step.port)) return 0;
+        this.dp.injectBurst(portNo(step.port), step.frames);
+        return step.frames.length;
+      case 'datagrams': {
         const port = VXLAN_PORTS.find((one) => this.#ports.has(one));
         if (port === undefined) return 0;
-        const { source, payload } = step;
-        this.dp.injectDatagram(portNo(port), { source, destination, sourcePort: 50000, payload });
-        return 1;
+        const datagrams = step.datagrams.map((one) => ({ ...one, destination, sourcePort: 50000 }));
+        this.dp.injectDatagrams(portNo(port), datagrams);
+        return datagrams.length;
       }
       case 'originate':
         this.dp.execute({ frame: step.frame }, [{ op: 'output', port: portNo(step.port) }]);
         return 0;
       case 'decider':
-        this.#decider.step(step.random);
+        this.#decider.step(step.random());
         return 0;
       case 'advance':
         this.#nowMs += step.ms;
         return 0;
       case 'port':
-        this.#togglePort(step.port, step.local);
+        this.#togglePort(step.port, step.local, step.offloads);
         return 0;
       default:
         return step satisfies never;
     }
   }
 
-  #togglePort(port: number, local: string): void {
+  #togglePort(port: number, local: string, offloads: boolean): void {
     if (this.#ports.delete(port)) {
       this.dp.portDel(portNo(port));
       this.#decider.portRemoved?.(portNo(port));
@@ -322,7 +355,10 @@ class World {
       : {
           kind: 'memory',
           name: `m${port}`,
-          transmit: (frame) => this.events.push({ text: `frame out of port ${port}`, bytes: frame }),
+          offloads,
+          transmit: (frame, offload) => {
+            this.events.push({ text: `frame out of port ${port}, ${offloadText(offload)}`, bytes: frame });
+          },
         };
     this.dp.portAdd(portNo(port), spec);
     this.#ports.set(port, spec);

@@ -31,6 +31,7 @@ try {
   console.log(
     `no difference: ${result.frames} frames, ${result.sessions} sessions, ${result.upcalls} upcalls, ${seconds} s`,
   );
+  console.log(`  ${result.hits} hits, ${result.segments} segments, ${result.coalesced} coalesced`);
   for (const [reason, count] of [...result.drops].sort((a, b) => b[1] - a[1])) console.log(`  ${reason}: ${count}`);
 } catch (error) {
   if (!(error instanceof Difference)) throw error;

@@ -11,7 +11,7 @@ import type { Random } from './random.ts';
 const macs = ['02:00:00:00:00:01', '02:00:00:00:00:02', '02:00:00:00:00:03', 'ff:ff:ff:ff:ff:ff', '33:33:00:00:00:01'];
 const ip4s = ['10.0.0.1', '10.0.0.2', '10.0.0.3', '10.0.1.1', '255.255.255.255', '0.0.0.0'];
 const ip6s = ['fd00::1', 'fd00::2', 'fe80::ff:fe00:1', 'ff02::1', 'ff02::1:ff00:2', '::', '::ffff:10.0.0.1'];
-const l4Ports = [1, 53, 80, 443, 1234, 4789, 65535];
+export const l4Ports = [1, 53, 80, 443, 1234, 4789, 65535];
 
 export function randomFrame(random: Random): Uint8Array {
   const packet = randomPacket(random);
@@ -92,7 +92,7 @@ function vlanOf(random: Random): { vlan?: { tpid: number; tci: number } } {
   return random.chance(0.08) ? { vlan: { tpid: random.pick([0x8100, 0x88a8]), tci: random.pick([0, 5, 0xe005]) } } : {};
 }
 
-function ends4(random: Random): frames.Ends {
+export function ends4(random: Random): frames.Ends {
   return {
     srcMac: random.pick(macs),
     dstMac: random.pick(macs),
@@ -108,7 +108,7 @@ function ends4(random: Random): frames.Ends {
   };
 }
 
-function ends6(random: Random): frames.Ends {
+export function ends6(random: Random): frames.Ends {
   return {
     srcMac: random.pick(macs),
     dstMac: random.pick(macs),
