@@ -152,7 +152,7 @@ export function runCoalescing(name: string, open: Open): void {
       }
       if (flow.family === 4) staysApart(t, h, 'the IPv4 header’s', spoil(24));
       const { offload } = partialOf(flow);
-      for (const wrong of [{ csumStart: l4Offset - 1 }, { csumOffset: offload.csumOffset - 2 }, { csumStart: 14 }]) {
+      for (const wrong of [{ csumStart: l4Offset - 1 }, { csumOffset: offload.csumOffset - 2 }, { csumStart: l4Offset + 1 }]) {
         const elsewhere = { frame: segments[1]!, offload: { ...offload, ...wrong } };
         staysApart(t, h, 'one that is asked for elsewhere', [
           { frame: segments[0]! },
