@@ -18,9 +18,9 @@
  * Owned by the thread of the switch; time comes from the clock passed in.
  */
 import type { Datapath, Upcall } from '../datapath/datapath.ts';
-import { sameBytes, type FlowId, type PortNo } from '../flow/types.ts';
 import type { Action } from '../flow/action.ts';
-import type { FlowKey } from '../flow/key.ts';
+import { emptyKey, type FlowKey } from '../flow/key.ts';
+import type { FlowId, PortNo } from '../flow/types.ts';
 import type { Effect, Tables } from '../pipeline/stage.ts';
 import { translate, type Translation } from '../pipeline/translate.ts';
 import { DropLog } from './drop-log.ts';
@@ -46,6 +46,8 @@ export class Controller {
   readonly #options: ControllerOptions;
   readonly #datapath: Datapath;
   readonly #listeners = new Set<(flow: CachedFlow) => void>();
+  /** Of the flow that is decided anew. */
+  readonly #key = emptyKey();
 
   constructor(datapath: Datapath, options: ControllerOptions) {
     this.#datapath = datapath;
@@ -80,9 +82,10 @@ export class Controller {
   changed(objects: readonly string[]): void {
     if (objects.length === 0) return;
     const ids = this.flows.consulting(objects);
+    const now = this.#options.clock();
     let left = REDECIDE_LIMIT;
     for (const id of ids) {
-      if (left-- > 0) this.#redecide(id);
+      if (left-- > 0) this.#redecide(id, now);
       else this.flows.delete(id);
     }
   }
@@ -134,22 +137,22 @@ export class Controller {
     return news;
   }
 
-  #redecide(id: FlowId): void {
+  #redecide(id: FlowId, nowMs: number): void {
     const flow = this.flows.get(id);
     if (!flow) return;
-    const decision = this.translate(flow.key);
+    const then = flow.decision;
+    const key = this.flows.readKey(id, this.#key);
+    const decision = this.translate(key);
     const { fdb } = this.#options.tables;
     const hasNews = decision.effects.some(
       (effect) => effect.kind === 'reply' || !fdb.isKnownAt(effect.vni, effect.mac, effect.where),
     );
-    if (hasNews || !sameBytes(decision.mask, flow.decision.mask)) {
+    if (hasNews || decision.mask !== then.mask) {
       this.flows.delete(id);
       return;
     }
-    this.flows.put(flow.key, decision, this.#options.clock());
-    if (decision.reason && decision.reason !== flow.decision.reason) {
-      this.drops.add(flow.key, decision, this.#options.clock());
-    }
+    this.flows.put(key, decision, nowMs);
+    if (decision.reason && decision.reason !== then.reason) this.drops.add(key, decision, nowMs);
   }
 
   #send(frame: Uint8Array, port: PortNo): void {

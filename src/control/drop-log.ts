@@ -5,7 +5,7 @@
  */
 import { fields } from '../flow/fields.ts';
 import { readNumber, type FlowKey } from '../flow/key.ts';
-import type { DropReason } from '../flow/reason.ts';
+import { dropReasons, reasonNumber, type DropReason } from '../flow/reason.ts';
 import type { PortNo } from '../flow/types.ts';
 import type { Translation } from '../pipeline/translate.ts';
 
@@ -23,8 +23,9 @@ export interface DropRecord {
 }
 
 export class DropLog {
-  readonly #records = new Map<number, DropRecord>();
-  readonly #latest = new Map<string, DropRecord>();
+  /** A ring: each at its id, modulo DROP_LOG_LENGTH. */
+  readonly #records: DropRecord[] = [];
+  readonly #latest = new Map<number, DropRecord>();
   readonly #listeners = new Set<(record: DropRecord) => void>();
   #lastId = 0;
 
@@ -32,23 +33,23 @@ export class DropLog {
     const port = readNumber(key, fields.in_port) as PortNo;
     const reason = decision.reason!;
     const record: DropRecord = { id: ++this.#lastId, port, reason, key: key.slice(), decision, atMs };
-    this.#records.set(record.id, record);
-    this.#latest.set(`${port}/${reason}`, record);
-    if (this.#records.size > DROP_LOG_LENGTH) this.#records.delete(this.#records.keys().next().value!);
+    this.#records[record.id % DROP_LOG_LENGTH] = record;
+    this.#latest.set(placeOf(port, reason), record);
     for (const listener of this.#listeners) listener(record);
   }
 
   get(id: number): DropRecord | undefined {
-    return this.#records.get(id) ?? [...this.#latest.values()].find((record) => record.id === id);
+    const record = this.#records[id % DROP_LOG_LENGTH];
+    return record?.id === id ? record : [...this.#latest.values()].find((latest) => latest.id === id);
   }
 
   latest(port: PortNo, reason: DropReason): DropRecord | undefined {
-    return this.#latest.get(`${port}/${reason}`);
+    return this.#latest.get(placeOf(port, reason));
   }
 
   /** Forgets what a port that has gone was told. */
   forgetPort(port: PortNo): void {
-    for (const [id, record] of this.#latest) if (record.port === port) this.#latest.delete(id);
+    for (const [place, record] of this.#latest) if (record.port === port) this.#latest.delete(place);
   }
 
   /** Calls `listener` with every decision to drop. Returns how to stop. */
@@ -56,4 +57,8 @@ export class DropLog {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
+}
+
+function placeOf(port: PortNo, reason: DropReason): number {
+  return port * dropReasons.length + reasonNumber(reason);
 }

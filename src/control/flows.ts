@@ -3,18 +3,23 @@
  * behind each: what `weft flows` and `weft why` show, and what is decided anew
  * when something changes.
  *
- * Each flow is indexed by the objects that its decision consulted. The datapath
- * holds the same flows by the same ids; only this class puts and deletes them
- * there. At the limit the port with the most flows gives up its longest unused
- * ones, so one workload's flood of flows costs the others nothing.
+ *   object ──► decisions that consulted it ──► flows that have the decision
+ *
+ * Many flows share a decision (`decisions.ts`), so a flow costs little more than
+ * its key here. The datapath holds the same flows by the same ids; only this
+ * class puts and deletes them there. At the limit the port with the most flows
+ * gives up its longest unused ones, so one workload's flood of flows costs the
+ * others nothing.
  *
  * Owned by the thread of the switch.
  */
 import type { Datapath, FlowEntry } from '../datapath/datapath.ts';
 import { fields } from '../flow/fields.ts';
-import { applyMask, bytesId, readNumber, type FlowKey } from '../flow/key.ts';
+import { megaflowId, readNumber, type FlowKey } from '../flow/key.ts';
 import type { FlowId } from '../flow/types.ts';
 import type { Translation } from '../pipeline/translate.ts';
+import { Decisions, sameActions } from './decisions.ts';
+import { KeyStore } from './key-store.ts';
 
 export interface CachedFlow {
   readonly id: FlowId;
@@ -25,8 +30,26 @@ export interface CachedFlow {
   readonly decidedAtMs: number;
 }
 
-interface Entry extends CachedFlow {
+class Entry implements CachedFlow {
+  readonly id: FlowId;
   readonly megaflowId: string;
+  readonly keys: KeyStore;
+  readonly slot: number;
+  decision: Translation;
+  decidedAtMs: number;
+
+  constructor(id: FlowId, megaflowId: string, keys: KeyStore, key: FlowKey, decision: Translation, nowMs: number) {
+    this.id = id;
+    this.megaflowId = megaflowId;
+    this.keys = keys;
+    this.slot = keys.add(key);
+    this.decision = decision;
+    this.decidedAtMs = nowMs;
+  }
+
+  get key(): FlowKey {
+    return this.keys.read(this.slot);
+  }
 }
 
 /** Part of the limit that is given up at once when it is reached. */
@@ -36,8 +59,11 @@ export class Flows {
   readonly #datapath: Datapath;
   readonly #limit: number;
   readonly #entries = new Map<FlowId, Entry>();
-  readonly #byMegaflow = new Map<string, FlowId>();
-  readonly #byObject = new Map<string, Set<FlowId>>();
+  readonly #byMegaflow = new Map<string, Entry>();
+  readonly #byDecision = new Map<Translation, Set<FlowId>>();
+  readonly #byObject = new Map<string, Set<Translation>>();
+  readonly #keys = new KeyStore();
+  readonly #decisions = new Decisions();
   #lastId = 0;
   #evicted = 0;
 
@@ -59,30 +85,43 @@ export class Flows {
     return this.#entries.get(id);
   }
 
+  /** The key of a cached flow, copied into `to`. */
+  readKey(id: FlowId, to: Uint8Array): FlowKey {
+    return this.#keys.read(this.#entries.get(id)!.slot, to);
+  }
+
   /**
    * Caches a decision; a flow with the same megaflow is replaced and keeps its
    * statistics. Undefined when the datapath refuses it (too many masks).
    */
-  put(key: FlowKey, decision: Translation, nowMs: number): CachedFlow | undefined {
-    const megaflow = applyMask(key, decision.mask);
-    const megaflowId = bytesId(megaflow) + bytesId(decision.mask);
-    const known = this.#byMegaflow.get(megaflowId);
-    if (known === undefined && this.#entries.size >= this.#limit) this.#makeRoom();
+  put(key: FlowKey, decided: Translation, nowMs: number): CachedFlow | undefined {
+    const decision = this.#decisions.intern(decided);
+    const megaflow = megaflowId(key, decision.mask);
+    const known = this.#byMegaflow.get(megaflow);
+    if (known) return this.#change(known, key, decision, nowMs);
 
-    const id = known ?? (this.#nextId() as FlowId);
-    if (!this.#datapath.flowPut({ id, key: megaflow, mask: decision.mask, actions: decision.actions })) {
-      if (known !== undefined) this.delete(known);
+    if (this.#entries.size >= this.#limit) this.#makeRoom();
+    const id = this.#nextId();
+    if (!this.#datapath.flowPut({ id, key, mask: decision.mask, actions: decision.actions })) return undefined;
+    const entry = new Entry(id, megaflow, this.#keys, key, decision, nowMs);
+    this.#entries.set(id, entry);
+    this.#byMegaflow.set(megaflow, entry);
+    this.#index(entry);
+    return entry;
+  }
+
+  #change(entry: Entry, key: FlowKey, decision: Translation, nowMs: number): CachedFlow | undefined {
+    const { id } = entry;
+    entry.decidedAtMs = nowMs;
+    if (decision === entry.decision) return entry;
+    const { mask, actions } = decision;
+    if (!sameActions(actions, entry.decision.actions) && !this.#datapath.flowPut({ id, key, mask, actions })) {
+      this.delete(id);
       return undefined;
     }
-    if (known !== undefined) this.#unindex(this.#entries.get(known)!);
-    const entry: Entry = { id, key: key.slice(), decision, decidedAtMs: nowMs, megaflowId };
-    this.#entries.set(id, entry);
-    this.#byMegaflow.set(megaflowId, id);
-    for (const object of decision.consulted) {
-      const ids = this.#byObject.get(object);
-      if (ids) ids.add(id);
-      else this.#byObject.set(object, new Set([id]));
-    }
+    this.#unindex(entry);
+    entry.decision = decision;
+    this.#index(entry);
     return entry;
   }
 
@@ -93,12 +132,17 @@ export class Flows {
     this.#unindex(entry);
     this.#entries.delete(id);
     this.#byMegaflow.delete(entry.megaflowId);
+    this.#keys.remove(entry.slot);
   }
 
   /** The flows whose decision consulted any of `objects`. */
-  consulting(objects: Iterable<string>): Set<FlowId> {
-    const ids = new Set<FlowId>();
-    for (const object of objects) for (const id of this.#byObject.get(object) ?? []) ids.add(id);
+  consulting(objects: Iterable<string>): FlowId[] {
+    const decisions = new Set<Translation>();
+    for (const object of objects) {
+      for (const decision of this.#byObject.get(object) ?? []) decisions.add(decision);
+    }
+    const ids: FlowId[] = [];
+    for (const decision of decisions) for (const id of this.#byDecision.get(decision)!) ids.push(id);
     return ids;
   }
 
@@ -126,18 +170,36 @@ export class Flows {
     this.#evicted += count;
   }
 
-  #unindex(entry: Entry): void {
-    for (const object of entry.decision.consulted) {
-      const ids = this.#byObject.get(object);
-      ids?.delete(entry.id);
-      if (ids?.size === 0) this.#byObject.delete(object);
+  #index({ id, decision }: Entry): void {
+    const flows = this.#byDecision.get(decision);
+    if (flows) {
+      flows.add(id);
+      return;
+    }
+    this.#byDecision.set(decision, new Set([id]));
+    for (const object of decision.consulted) {
+      const decisions = this.#byObject.get(object);
+      if (decisions) decisions.add(decision);
+      else this.#byObject.set(object, new Set([decision]));
+    }
+  }
+
+  #unindex({ id, decision }: Entry): void {
+    const flows = this.#byDecision.get(decision)!;
+    flows.delete(id);
+    if (flows.size > 0) return;
+    this.#byDecision.delete(decision);
+    for (const object of decision.consulted) {
+      const decisions = this.#byObject.get(object)!;
+      decisions.delete(decision);
+      if (decisions.size === 0) this.#byObject.delete(object);
     }
   }
 
   /** Ids are 32 bits and come round again after four thousand million flows. */
-  #nextId(): number {
+  #nextId(): FlowId {
     do this.#lastId = this.#lastId === 0xffff_ffff ? 1 : this.#lastId + 1;
     while (this.#entries.has(this.#lastId as FlowId));
-    return this.#lastId;
+    return this.#lastId as FlowId;
   }
 }

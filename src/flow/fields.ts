@@ -20,6 +20,8 @@ export interface Field {
   /** Width in bytes: 1, 2, 4, 6 (MAC) or 16 (IP). */
   readonly size: number;
   readonly kind: FieldKind;
+  /** Place in `fieldList`, and its bit in a set of fields: `1 << number`. */
+  readonly number: number;
 }
 
 /** Bytes in a flow key and in a mask: 13 words of 64 bits. */
@@ -63,7 +65,7 @@ const layout = {
 export type FieldName = keyof typeof layout;
 
 export const fields: { readonly [N in FieldName]: Field } = Object.fromEntries(
-  Object.entries(layout).map(([name, [offset, size, kind]]) => [name, { name, offset, size, kind }]),
+  Object.entries(layout).map(([name, [offset, size, kind]], number) => [name, { name, offset, size, kind, number }]),
 ) as { [N in FieldName]: Field };
 
 /** All fields in the order of the key. */

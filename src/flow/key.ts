@@ -9,7 +9,7 @@
 import { fieldList, fields, KEY_BYTES, type Field, type FieldName } from './fields.ts';
 import { formatIp, formatMac } from './types.ts';
 
-/** KEY_BYTES bytes; never changed once built. */
+/** KEY_BYTES bytes; not changed while anybody looks at it. */
 export type FlowKey = Uint8Array;
 /** KEY_BYTES bytes of 0x00 or 0xff. */
 export type FlowMask = Uint8Array;
@@ -49,9 +49,41 @@ export function covers(masked: FlowKey, mask: FlowMask, key: FlowKey): boolean {
   return true;
 }
 
-/** A string that is equal exactly for equal bytes: for Map keys. */
+/** What goes into a string, byte by byte: an array to slice from costs more than the copy. */
+const scratch = Buffer.alloc(2 * KEY_BYTES);
+
+/** A string that is equal exactly for equal bytes, 2 · KEY_BYTES at most: for Map keys. */
 export function bytesId(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
+  for (let i = 0; i < bytes.length; i++) scratch[i] = bytes[i]!;
+  return scratch.toString('latin1', 0, bytes.length);
+}
+
+/** The same for a megaflow: which fields it uses, and their values. */
+export function megaflowId(key: FlowKey, mask: FlowMask): string {
+  let used = 0;
+  let length = 3;
+  for (const { offset, size, number } of fieldList) {
+    if (mask[offset] === 0) continue;
+    used |= 1 << number;
+    for (let i = offset; i < offset + size; i++) scratch[length++] = key[i]!;
+  }
+  scratch[0] = used;
+  scratch[1] = used >> 8;
+  scratch[2] = used >> 16;
+  return scratch.toString('latin1', 0, length);
+}
+
+const masks = new Map<number, FlowMask>();
+
+/** The mask that uses a set of fields, given by their bits. One array for each set: do not write to it. */
+export function maskOf(used: number): FlowMask {
+  let mask = masks.get(used);
+  if (!mask) {
+    mask = emptyKey();
+    for (const { offset, size, number } of fieldList) if (used & (1 << number)) mask.fill(0xff, offset, offset + size);
+    masks.set(used, mask);
+  }
+  return mask;
 }
 
 /** Which fields the mask uses, in the order of the key. */

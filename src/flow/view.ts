@@ -7,48 +7,80 @@
  * decision carries the names of all the table entries that it looked up, found
  * or not, and is made anew when one of them changes.
  *
- * A view belongs to one translation and is not kept.
+ * A view belongs to one translation and is not kept; all that it returns may be.
  */
-import { fields, KEY_BYTES, type FieldName } from './fields.ts';
-import { readBytes, readNumber, type FlowKey, type FlowMask } from './key.ts';
+import { fields, type Field, type FieldName } from './fields.ts';
+import { maskOf, readNumber, type FlowKey, type FlowMask } from './key.ts';
+
+/**
+ * Fields in the order in which they were read, each once. Equal lists are one
+ * object: a decision keeps one for each stage, and there are no more of them
+ * than ways through the stages.
+ */
+class ReadList {
+  readonly names: readonly FieldName[];
+  readonly #used: number;
+  readonly #longer: ReadList[] = [];
+
+  constructor(names: readonly FieldName[], used: number) {
+    this.names = names;
+    this.#used = used;
+  }
+
+  with({ name, number }: Field): ReadList {
+    const bit = 1 << number;
+    if (this.#used & bit) return this;
+    return (this.#longer[number] ??= new ReadList([...this.names, name], this.#used | bit));
+  }
+}
+
+const nothingRead = new ReadList([], 0);
 
 export class FlowView {
-  readonly mask: FlowMask = new Uint8Array(KEY_BYTES);
-  readonly consulted = new Set<string>();
+  /** Without duplicates. */
+  readonly consulted: string[] = [];
   readonly #key: FlowKey;
-  #read = new Set<FieldName>();
+  #used = 0;
+  #read = nothingRead;
 
   constructor(key: FlowKey) {
     this.#key = key;
   }
 
-  /** The value of a numeric field (ports, EtherType, protocol, …). */
-  number(name: FieldName): number {
-    this.#use(name);
-    return readNumber(this.#key, fields[name]);
+  /** The fields that were read. Shared by all decisions that read the same: do not write to it. */
+  get mask(): FlowMask {
+    return maskOf(this.#used);
   }
 
-  /** The bytes of an address field; valid as long as the key, not to be written to. */
+  /** The value of a numeric field (ports, EtherType, protocol, …). */
+  number(name: FieldName): number {
+    return readNumber(this.#key, this.#use(name));
+  }
+
+  /** The bytes of an address field: a copy. */
   bytes(name: FieldName): Uint8Array {
-    this.#use(name);
-    return readBytes(this.#key, fields[name]);
+    const { offset, size } = this.#use(name);
+    const bytes = new Uint8Array(size);
+    for (let i = 0; i < size; i++) bytes[i] = this.#key[offset + i]!;
+    return bytes;
   }
 
   /** Notes that the decision depends on a table entry, present or absent. */
   consult(object: string): void {
-    this.consulted.add(object);
+    if (!this.consulted.includes(object)) this.consulted.push(object);
   }
 
   /** The fields read since the last call: what one stage used, for `weft trace`. */
-  takeRead(): FieldName[] {
-    const read = [...this.#read];
-    this.#read = new Set();
-    return read;
+  takeRead(): readonly FieldName[] {
+    const { names } = this.#read;
+    this.#read = nothingRead;
+    return names;
   }
 
-  #use(name: FieldName): void {
-    this.#read.add(name);
-    const { offset, size } = fields[name];
-    this.mask.fill(0xff, offset, offset + size);
+  #use(name: FieldName): Field {
+    const field = fields[name];
+    this.#used |= 1 << field.number;
+    this.#read = this.#read.with(field);
+    return field;
   }
 }

@@ -3,6 +3,7 @@ import { formatActions } from '../flow/action.ts';
 import { fieldList } from '../flow/fields.ts';
 import { formatField, formatMegaflow, type FlowKey } from '../flow/key.ts';
 import type { DecisionReport } from '../model/report.ts';
+import { renderText } from '../pipeline/text.ts';
 import type { Translation } from '../pipeline/translate.ts';
 
 /** @param portName turns port numbers into names. */
@@ -13,7 +14,11 @@ export function reportDecision(
 ): DecisionReport {
   return {
     flow: formatKey(key, portName),
-    stages: decision.stages.map(({ stage, read, because }) => ({ stage, read: [...read], because })),
+    stages: decision.stages.map(({ stage, read, because }) => ({
+      stage,
+      read: [...read],
+      because: renderText(because),
+    })),
     megaflow: formatMegaflow(key, decision.mask, portName),
     actions: formatActions(decision.actions, portName),
     verdict: decision.verdict,

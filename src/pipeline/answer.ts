@@ -7,7 +7,7 @@
  * neighbor can say. Announcements and detections of the asker's own address are
  * left to flood.
  */
-import { formatIp, formatMac, isIp4, sameBytes } from '../flow/types.ts';
+import { isIp4, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { neighborObject } from '../table/neighbor.ts';
 import { ARP_REQUEST, buildArpReply } from '../wire/arp.ts';
@@ -15,6 +15,7 @@ import { ETH_ARP, ETH_IPV6 } from '../wire/ethernet.ts';
 import { IP_ICMPV6 } from '../wire/ipv4.ts';
 import { buildNeighborReply, ND_NEIGHBOR_SOLICITATION } from '../wire/nd.ts';
 import type { StageContext, StageResult } from './stage.ts';
+import { text, type Text } from './text.ts';
 
 /** The decision to answer; undefined if this is no request, or nobody's that weft knows. */
 export function answer(view: FlowView, context: StageContext): StageResult | undefined {
@@ -45,7 +46,7 @@ function answerArp(view: FlowView, context: StageContext): StageResult | undefin
     },
     mac,
   );
-  return reply(context, frame, `ARP: ${formatIp(target)} is at ${formatMac(mac)}`);
+  return reply(context, frame, text`ARP: ${target} is at ${mac}`);
 }
 
 function answerSolicitation(view: FlowView, context: StageContext): StageResult | undefined {
@@ -53,7 +54,7 @@ function answerSolicitation(view: FlowView, context: StageContext): StageResult 
   const mac = resolve(view, context, target);
   if (!mac) return undefined;
   const frame = buildNeighborReply({ mac, target, askerMac: view.bytes('eth_src'), askerIp: view.bytes('ip_src') });
-  return reply(context, frame, `neighbor discovery: ${formatIp(target)} is at ${formatMac(mac)}`);
+  return reply(context, frame, text`neighbor discovery: ${target} is at ${mac}`);
 }
 
 /** The MAC of a known endpoint other than the asker. */
@@ -64,7 +65,7 @@ function resolve(view: FlowView, context: StageContext, ip: Uint8Array): Uint8Ar
   return mac && !sameBytes(mac, view.bytes('eth_src')) ? mac : undefined;
 }
 
-function reply(context: StageContext, frame: Uint8Array, because: string): StageResult {
+function reply(context: StageContext, frame: Uint8Array, because: Text): StageResult {
   return {
     kind: 'decide',
     because,

@@ -15,7 +15,7 @@
  * Each has its own drop reason. Ports are read before protocols where that
  * keeps the mask narrow: of UDP only the destination port is used.
  */
-import { formatIp, formatMac, isZero, sameBytes } from '../flow/types.ts';
+import { isZero, parseIp, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import type { AccessPort } from '../table/topology.ts';
 import { ETH_ARP, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
@@ -28,6 +28,7 @@ import {
   ND_ROUTER_SOLICITATION,
 } from '../wire/nd.ts';
 import { drop, type StageContext, type StageResult } from './stage.ts';
+import { text, type Text } from './text.ts';
 
 /** UDP ports (RFC 2131 §4.1, RFC 8415 §7.2). */
 const DHCP_SERVER = 67;
@@ -40,7 +41,7 @@ const listenerTypes: readonly number[] = [131, 132, 143];
 export function antispoof(view: FlowView, context: StageContext, port: AccessPort): StageResult | undefined {
   const mac = view.bytes('eth_src');
   if (!sameBytes(mac, port.mac)) {
-    return drop('spoof_mac', `source MAC ${formatMac(mac)} is not ${formatMac(port.mac)}`);
+    return drop('spoof_mac', text`source MAC ${mac} is not ${port.mac}`);
   }
   switch (view.number('eth_type')) {
     case ETH_ARP:
@@ -57,11 +58,11 @@ export function antispoof(view: FlowView, context: StageContext, port: AccessPor
 function checkArp(view: FlowView, context: StageContext, port: AccessPort): StageResult | undefined {
   const senderMac = view.bytes('nd_lla');
   if (!sameBytes(senderMac, port.mac)) {
-    return drop('spoof_arp', `ARP sender MAC ${formatMac(senderMac)} is not ${formatMac(port.mac)}`);
+    return drop('spoof_arp', text`ARP sender MAC ${senderMac} is not ${port.mac}`);
   }
   const sender = view.bytes('ip_src');
   if (isUnspecified4(sender) || context.tables.topology.maySendFrom(port.portNo, sender)) return undefined;
-  return drop('spoof_arp', `ARP sender ${formatIp(sender)} is ${notOwned(port)}`);
+  return drop('spoof_arp', text`ARP sender ${sender} is ${notOwned(port)}`);
 }
 
 function checkIp4(view: FlowView, context: StageContext, port: AccessPort): StageResult | undefined {
@@ -70,10 +71,10 @@ function checkIp4(view: FlowView, context: StageContext, port: AccessPort): Stag
   const owned = context.tables.topology.maySendFrom(port.portNo, source);
   if (!owned) {
     const isDhcpClient = isUnspecified4(source) && isUdp && view.number('l4_dst') === DHCP_SERVER;
-    return isDhcpClient ? undefined : drop('spoof_ip4', `source ${formatIp(source)} is ${notOwned(port)}`);
+    return isDhcpClient ? undefined : drop('spoof_ip4', text`source ${source} is ${notOwned(port)}`);
   }
   if (isUdp && view.number('l4_dst') === DHCP_CLIENT)
-    return drop('rogue_dhcp', 'a DHCP server message (UDP to port 68)');
+    return drop('rogue_dhcp', text`a DHCP server message (UDP to port 68)`);
   return undefined;
 }
 
@@ -82,10 +83,10 @@ function checkIp6(view: FlowView, context: StageContext, port: AccessPort): Stag
   const proto = view.number('ip_proto');
   if (proto === IP_ICMPV6) return checkIcmp6(view, context, port, source);
   if (!context.tables.topology.maySendFrom(port.portNo, source)) {
-    return drop('spoof_ip6', `source ${formatIp(source)} is ${notOwned(port)}`);
+    return drop('spoof_ip6', text`source ${source} is ${notOwned(port)}`);
   }
   if (proto === IP_UDP && view.number('l4_dst') === DHCPV6_CLIENT) {
-    return drop('rogue_dhcp', 'a DHCPv6 server message (UDP to port 546)');
+    return drop('rogue_dhcp', text`a DHCPv6 server message (UDP to port 546)`);
   }
   return undefined;
 }
@@ -102,31 +103,31 @@ function checkIcmp6(
   const isDetection = isUnspecified && type === ND_NEIGHBOR_SOLICITATION;
   const mayBeUnspecified = isDetection || type === ND_ROUTER_SOLICITATION || listenerTypes.includes(type);
   if (!(isUnspecified && mayBeUnspecified) && !topology.maySendFrom(port.portNo, source)) {
-    return drop('spoof_ip6', `source ${formatIp(source)} is ${notOwned(port)}`);
+    return drop('spoof_ip6', text`source ${source} is ${notOwned(port)}`);
   }
   if (type === ND_ROUTER_ADVERTISEMENT || type === ND_REDIRECT) {
-    return drop('rogue_ra', type === ND_REDIRECT ? 'an ICMPv6 redirect' : 'a router advertisement');
+    return drop('rogue_ra', type === ND_REDIRECT ? text`an ICMPv6 redirect` : text`a router advertisement`);
   }
   if (type !== ND_NEIGHBOR_SOLICITATION && type !== ND_NEIGHBOR_ADVERTISEMENT) return undefined;
 
   const target = view.bytes('nd_target');
   const speaksFor = isDetection || type === ND_NEIGHBOR_ADVERTISEMENT;
   if (speaksFor && !topology.maySendFrom(port.portNo, target)) {
-    return drop('spoof_nd', `target ${formatIp(target)} is ${notOwned(port)}`);
+    return drop('spoof_nd', text`target ${target} is ${notOwned(port)}`);
   }
   const lla = view.bytes('nd_lla');
   if (!isZero(lla) && !sameBytes(lla, port.mac)) {
-    return drop('spoof_nd', `link-layer option ${formatMac(lla)} is not ${formatMac(port.mac)}`);
+    return drop('spoof_nd', text`link-layer option ${lla} is not ${port.mac}`);
   }
   return undefined;
 }
 
-/** 0.0.0.0, IPv4-mapped. */
+const unspecified4 = parseIp('0.0.0.0');
+
 function isUnspecified4(ip: Uint8Array): boolean {
-  return isZero(ip.subarray(12)) && ip[10] === 0xff;
+  return sameBytes(ip, unspecified4);
 }
 
-function notOwned(port: AccessPort): string {
-  const owned = [...port.addresses, ...port.allowedAddresses].map(formatIp).join(', ');
-  return `not an address of port ${port.name} (${owned || 'none'})`;
+function notOwned(port: AccessPort): Text {
+  return text`not an address of port ${port.name} (${[...port.addresses, ...port.allowedAddresses]})`;
 }

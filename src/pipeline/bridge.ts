@@ -8,37 +8,37 @@
  *    when it came from one of them, to each VTEP (head-end replication); what
  *    came from a tunnel never goes back into one (split horizon).
  */
-import { formatMac, isGroupMac, type PortNo } from '../flow/types.ts';
+import { isGroupMac, type PortNo } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
-import { fdbObject, type Location } from '../table/fdb.ts';
+import type { Location } from '../table/fdb.ts';
 import { networkObject, vtepsObject } from '../table/topology.ts';
 import { answer } from './answer.ts';
-import { drop, next, type Stage, type StageContext, type StageResult } from './stage.ts';
+import { drop, locate, next, type Stage, type StageContext, type StageResult } from './stage.ts';
+import { text, type Text } from './text.ts';
 
 export const bridge: Stage = (view, context) => {
   const mac = view.bytes('eth_dst');
   if (isGroupMac(mac)) {
-    return answer(view, context) ?? flood(view, context, `${formatMac(mac)} is a group address`);
+    return answer(view, context) ?? flood(view, context, text`${mac} is a group address`);
   }
 
   const { vni } = context.network!;
-  view.consult(fdbObject(vni, mac));
-  const entry = context.tables.fdb.lookup(vni, mac);
-  if (!entry) return flood(view, context, `${formatMac(mac)} is unknown`);
+  const entry = locate(view, context.tables, vni, mac);
+  if (!entry) return flood(view, context, text`${mac} is unknown`);
 
   const { where } = entry;
   const origin = entry.isStatic ? 'endpoint' : 'learned';
   if (where.kind === 'vtep' && !context.port) {
-    return drop('split_horizon', `${formatMac(mac)} is behind a tunnel (${origin}), and so is its source`);
+    return drop('split_horizon', text`${mac} is behind a tunnel (${origin}), and so is its source`);
   }
   if (where.kind === 'port' && where.port === view.number('in_port')) {
-    return drop('same_port', `${formatMac(mac)} is behind the port that it came from (${origin})`);
+    return drop('same_port', text`${mac} is behind the port that it came from (${origin})`);
   }
   context.destinations = [where];
-  return next(`${formatMac(mac)} is ${origin === 'learned' ? 'learned' : 'an endpoint’s'}`);
+  return next(entry.isStatic ? text`${mac} is an endpoint’s` : text`${mac} is learned`);
 };
 
-function flood(view: FlowView, context: StageContext, why: string): StageResult {
+function flood(view: FlowView, context: StageContext, why: Text): StageResult {
   const { topology } = context.tables;
   const network = context.network!;
   view.consult(networkObject(network.vni));
@@ -50,9 +50,9 @@ function flood(view: FlowView, context: StageContext, why: string): StageResult 
     view.consult(vtepsObject);
     for (const vtep of topology.vteps()) destinations.push({ kind: 'vtep', vtep });
   }
-  if (destinations.length === 0) return drop('no_destination', `${why}, and the network has no other port or peer`);
+  if (destinations.length === 0) return drop('no_destination', text`${why}, and the network has no other port or peer`);
   context.destinations = destinations;
-  return next(`${why}: flood to ${count(ports, 'port')} and ${count(destinations.length - ports, 'VTEP')}`);
+  return next(text`${why}: flood to ${count(ports, 'port')} and ${count(destinations.length - ports, 'VTEP')}`);
 }
 
 function count(n: number, what: string): string {

@@ -8,12 +8,13 @@
  * 3. Source MACs behind VTEPs and trusted ports are learned; those of other
  *    ports are known from their endpoint.
  */
-import { formatIp, formatMac, isGroupMac, isZero, type PortNo, type Vni } from '../flow/types.ts';
+import { isGroupMac, isZero, type PortNo, type Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
-import { fdbObject, type Location } from '../table/fdb.ts';
+import type { Location } from '../table/fdb.ts';
 import { networkObject, portObject, vtepsObject } from '../table/topology.ts';
 import { antispoof } from './antispoof.ts';
-import { drop, next, type Stage, type StageContext, type StageResult } from './stage.ts';
+import { drop, locate, next, type Stage, type StageContext, type StageResult } from './stage.ts';
+import { text } from './text.ts';
 
 export const ingress: Stage = (view, context) => {
   const portNo = view.number('in_port') as PortNo;
@@ -21,29 +22,28 @@ export const ingress: Stage = (view, context) => {
 };
 
 function fromUnderlay(view: FlowView, context: StageContext): StageResult {
-  const { topology, fdb } = context.tables;
+  const { topology } = context.tables;
   const vni = view.number('tun_vni') as Vni;
   view.consult(networkObject(vni));
   const network = topology.network(vni);
-  if (!network) return drop('vxlan_unknown_vni', `no network has VNI ${vni}`);
+  if (!network) return drop('vxlan_unknown_vni', text`no network has VNI ${vni}`);
 
   const vtep = view.bytes('tun_src');
   view.consult(vtepsObject);
   if (!topology.isVtep(vtep)) {
-    return drop('vxlan_unknown_vtep', `${formatIp(vtep)} is not a peer (peers: ${topology.describeVteps()})`);
+    return drop('vxlan_unknown_vtep', text`${vtep} is not a peer (peers: ${[...topology.vteps()]})`);
   }
 
   const refused = refuseHeader(view);
   if (refused) return refused;
   const mac = view.bytes('eth_src');
-  view.consult(fdbObject(vni, mac));
-  const known = fdb.lookup(vni, mac);
+  const known = locate(view, context.tables, vni, mac);
   if (known?.isStatic && known.where.kind === 'port') {
-    return drop('vxlan_source_local', `${formatMac(mac)} is the MAC of a port of this host`);
+    return drop('vxlan_source_local', text`${mac} is the MAC of a port of this host`);
   }
   context.network = network;
-  return next(`from VTEP ${formatIp(vtep)} into network ${network.name} (VNI ${vni})`, [
-    learn(vni, mac, { kind: 'vtep', vtep: vtep.slice() }),
+  return next(text`from VTEP ${vtep} into network ${network.name} (VNI ${vni})`, [
+    learn(vni, mac, { kind: 'vtep', vtep }),
   ]);
 }
 
@@ -51,32 +51,32 @@ function fromPort(view: FlowView, context: StageContext, portNo: PortNo): StageR
   const { topology } = context.tables;
   view.consult(portObject(portNo));
   const port = topology.port(portNo);
-  if (!port) return drop('port_unknown', `port ${portNo} is in no network`);
+  if (!port) return drop('port_unknown', text`port ${portNo} is in no network`);
 
   const refused = refuseHeader(view);
   if (refused) return refused;
   const group = view.bytes('eth_dst');
   if (isReservedGroup(group)) {
-    return drop('bridge_control', `${formatMac(group)} is reserved for bridges (IEEE 802.1D §7.12.6)`);
+    return drop('bridge_control', text`${group} is reserved for bridges (IEEE 802.1D §7.12.6)`);
   }
 
   context.port = port;
   context.network = topology.network(port.vni)!;
-  const place = `from port ${port.name} into network ${context.network.name} (VNI ${port.vni})`;
+  const place = text`from port ${port.name} into network ${context.network.name} (VNI ${port.vni})`;
   if (port.trust) {
     const mac = view.bytes('eth_src');
-    view.consult(fdbObject(port.vni, mac));
-    return next(`${place}; trusted`, [learn(port.vni, mac, { kind: 'port', port: portNo })]);
+    locate(view, context.tables, port.vni, mac);
+    return next(text`${place}; trusted`, [learn(port.vni, mac, { kind: 'port', port: portNo })]);
   }
-  return antispoof(view, context, port) ?? next(`${place}; its own addresses`);
+  return antispoof(view, context, port) ?? next(text`${place}; its own addresses`);
 }
 
 /** What no network takes, wherever it comes from. */
 function refuseHeader(view: FlowView): StageResult | undefined {
   const mac = view.bytes('eth_src');
-  if (isGroupMac(mac) || isZero(mac)) return drop('bad_source_mac', `${formatMac(mac)} cannot be a source`);
+  if (isGroupMac(mac) || isZero(mac)) return drop('bad_source_mac', text`${mac} cannot be a source`);
   const tci = view.number('vlan_tci');
-  if (tci !== 0) return drop('vlan_not_carried', `tagged with VLAN ${tci & 0xfff}`);
+  if (tci !== 0) return drop('vlan_not_carried', text`tagged with VLAN ${tci & 0xfff}`);
   return undefined;
 }
 
@@ -86,5 +86,5 @@ function isReservedGroup(mac: Uint8Array): boolean {
 }
 
 function learn(vni: Vni, mac: Uint8Array, where: Location) {
-  return { kind: 'learn', vni, mac: mac.slice(), where } as const;
+  return { kind: 'learn', vni, mac, where } as const;
 }

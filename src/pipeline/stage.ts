@@ -6,14 +6,17 @@
  * neither: what it wants to happen (a MAC learned, a reply sent) it returns as
  * an effect. So the same code decides for traffic, for `weft trace`, and when
  * cached flows are decided anew.
+ *
+ * The result may be kept for as long as the flow: it holds nothing of the view.
  */
 import type { Action } from '../flow/action.ts';
 import type { DropReason } from '../flow/reason.ts';
 import type { PortNo, Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
-import type { Fdb, Location } from '../table/fdb.ts';
+import { fdbObject, type Fdb, type FdbEntry, type Location } from '../table/fdb.ts';
 import type { NeighborTable } from '../table/neighbor.ts';
 import type { AccessPort, Network, Topology } from '../table/topology.ts';
+import type { Text } from './text.ts';
 
 export interface Tables {
   readonly topology: Topology;
@@ -39,21 +42,28 @@ export type Effect =
   | { readonly kind: 'reply'; readonly port: PortNo; readonly frame: Uint8Array };
 
 export type StageResult =
-  | { readonly kind: 'next'; readonly because: string; readonly effects?: readonly Effect[] }
-  | { readonly kind: 'drop'; readonly because: string; readonly reason: DropReason }
+  | { readonly kind: 'next'; readonly because: Text; readonly effects?: readonly Effect[] }
+  | { readonly kind: 'drop'; readonly because: Text; readonly reason: DropReason }
   | {
       readonly kind: 'decide';
-      readonly because: string;
+      readonly because: Text;
       readonly actions: readonly Action[];
       readonly effects?: readonly Effect[];
     };
 
 export type Stage = (view: FlowView, context: StageContext) => StageResult;
 
-export function next(because: string, effects?: readonly Effect[]): StageResult {
+/** Where a MAC address is, consulted whether it is known or not. */
+export function locate(view: FlowView, { fdb }: Tables, vni: Vni, mac: Uint8Array): FdbEntry | undefined {
+  const entry = fdb.lookup(vni, mac);
+  view.consult(entry?.object ?? fdbObject(vni, mac));
+  return entry;
+}
+
+export function next(because: Text, effects?: readonly Effect[]): StageResult {
   return effects ? { kind: 'next', because, effects } : { kind: 'next', because };
 }
 
-export function drop(reason: DropReason, because: string): StageResult {
+export function drop(reason: DropReason, because: Text): StageResult {
   return { kind: 'drop', reason, because };
 }

@@ -8,7 +8,8 @@
  * It has no side effects. The result carries everything that follows from it:
  * the actions, the mask of the fields that it used, the objects that it
  * consulted, and the effects that `control/` applies. So traffic, `weft trace`
- * and the revalidation of cached flows all run exactly this.
+ * and the revalidation of cached flows all run exactly this. It is kept with the
+ * flow, for `weft why`, and so holds nothing of the key.
  */
 import type { Action } from '../flow/action.ts';
 import type { FieldName } from '../flow/fields.ts';
@@ -18,30 +19,31 @@ import { FlowView } from '../flow/view.ts';
 import { bridge } from './bridge.ts';
 import { ingress } from './ingress.ts';
 import type { Effect, Stage, StageContext, Tables } from './stage.ts';
+import type { Text } from './text.ts';
 import { tunnel } from './tunnel.ts';
 
-const stages: readonly (readonly [string, Stage])[] = [
-  ['ingress', ingress],
-  ['bridge', bridge],
-  ['tunnel', tunnel],
+const stages: readonly { readonly name: string; readonly run: Stage }[] = [
+  { name: 'ingress', run: ingress },
+  { name: 'bridge', run: bridge },
+  { name: 'tunnel', run: tunnel },
 ];
 
 export interface StageRecord {
   readonly stage: string;
   /** The fields that this stage read. */
   readonly read: readonly FieldName[];
-  readonly because: string;
+  readonly because: Text;
 }
 
 export interface Translation {
   readonly actions: readonly Action[];
   readonly mask: FlowMask;
   /** Names of the table entries that the decision depends on, present or absent. */
-  readonly consulted: ReadonlySet<string>;
+  readonly consulted: readonly string[];
   readonly effects: readonly Effect[];
   readonly stages: readonly StageRecord[];
   readonly verdict: 'forward' | 'drop' | 'consume';
-  readonly reason?: DropReason;
+  readonly reason: DropReason | undefined;
   /** False where every frame needs its own answer. */
   readonly cacheable: boolean;
 }
@@ -52,8 +54,8 @@ export function translate(key: FlowKey, tables: Tables): Translation {
   const records: StageRecord[] = [];
   const effects: Effect[] = [];
 
-  for (const [name, stage] of stages) {
-    const result = stage(view, context);
+  for (const { name, run } of stages) {
+    const result = run(view, context);
     records.push({ stage: name, read: view.takeRead(), because: result.because });
     switch (result.kind) {
       case 'next':
@@ -87,7 +89,7 @@ function finish(
     effects,
     stages: records,
     verdict: reason ? 'drop' : consumed ? 'consume' : 'forward',
-    ...(reason && { reason }),
+    reason,
     cacheable: !effects.some((effect) => effect.kind === 'reply'),
   };
 }

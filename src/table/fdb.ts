@@ -12,8 +12,7 @@
  * (`fdbObject`), so that decisions that consulted it, found or not, can be made
  * anew. Owned by the thread of the switch; the clock is the caller's.
  */
-import { bytesId } from '../flow/key.ts';
-import { formatIp, formatMac, type PortNo, type Vni } from '../flow/types.ts';
+import { formatIp, formatMac, sameBytes, type PortNo, type Vni } from '../flow/types.ts';
 
 export type Location =
   | { readonly kind: 'port'; readonly port: PortNo }
@@ -25,9 +24,12 @@ export interface FdbEntry {
   readonly mac: Uint8Array;
   readonly where: Location;
   readonly isStatic: boolean;
+  /** The name under which a decision consults it: `fdbObject`. */
+  readonly object: string;
 }
 
 interface Learned extends FdbEntry {
+  readonly owner: string;
   lastSeenMs: number;
 }
 
@@ -61,7 +63,7 @@ export class Fdb {
   /** Is `mac` static, or learned behind `where` already? */
   isKnownAt(vni: Vni, mac: Uint8Array, where: Location): boolean {
     const entry = this.lookup(vni, mac);
-    return entry !== undefined && (entry.isStatic || ownerOf(entry.where) === ownerOf(where));
+    return entry !== undefined && (entry.isStatic || sameLocation(entry.where, where));
   }
 
   /** Notes that `mac` was seen behind `where`. Returns what changed; nothing if it was known there. */
@@ -69,11 +71,9 @@ export class Fdb {
     const id = entryId(vni, mac);
     if (this.#static.has(id)) return nothing;
     const known = this.#learned.get(id);
-    const owner = ownerOf(where);
-    const changed: string[] = [];
-    if (known && ownerOf(known.where) === owner) {
+    if (known && sameLocation(known.where, where)) {
       known.lastSeenMs = Math.max(known.lastSeenMs, nowMs);
-      const entries = this.#byOwner.get(owner)!;
+      const entries = this.#byOwner.get(known.owner)!;
       entries.delete(id);
       entries.set(id, known);
       return nothing;
@@ -82,19 +82,22 @@ export class Fdb {
       this.#remove(id, known);
       this.#moves++;
     }
+    const owner = ownerOf(where);
+    const changed: string[] = [];
     let entries = this.#byOwner.get(owner);
     if (!entries) this.#byOwner.set(owner, (entries = new Map()));
     if (entries.size >= this.#options.quota) {
       const [oldestId, oldest] = entries.entries().next().value!;
       this.#remove(oldestId, oldest);
       this.#evicted++;
-      changed.push(fdbObject(oldest.vni, oldest.mac));
+      changed.push(oldest.object);
       if (entries.size === 0) this.#byOwner.set(owner, entries);
     }
-    const entry: Learned = { vni, mac: mac.slice(), where, isStatic: false, lastSeenMs: nowMs };
+    const object = fdbObject(vni, mac);
+    const entry: Learned = { vni, mac: mac.slice(), where, isStatic: false, object, owner, lastSeenMs: nowMs };
     this.#learned.set(id, entry);
     entries.set(id, entry);
-    changed.push(fdbObject(vni, mac));
+    changed.push(object);
     return changed;
   }
 
@@ -103,8 +106,9 @@ export class Fdb {
     const id = entryId(vni, mac);
     const learned = this.#learned.get(id);
     if (learned) this.#remove(id, learned);
-    this.#static.set(id, { vni, mac: mac.slice(), where, isStatic: true });
-    return [fdbObject(vni, mac)];
+    const object = fdbObject(vni, mac);
+    this.#static.set(id, { vni, mac: mac.slice(), where, isStatic: true, object });
+    return [object];
   }
 
   removeStatic(vni: Vni, mac: Uint8Array): readonly string[] {
@@ -117,7 +121,7 @@ export class Fdb {
     if (!entries) return nothing;
     return [...entries].map(([id, entry]) => {
       this.#remove(id, entry);
-      return fdbObject(entry.vni, entry.mac);
+      return entry.object;
     });
   }
 
@@ -128,7 +132,7 @@ export class Fdb {
       for (const [id, entry] of entries) {
         if (nowMs - entry.lastSeenMs < this.#options.ageingMs) break;
         this.#remove(id, entry);
-        changed.push(fdbObject(entry.vni, entry.mac));
+        changed.push(entry.object);
       }
     }
     return changed;
@@ -152,14 +156,13 @@ export class Fdb {
 
   #remove(id: string, entry: Learned): void {
     this.#learned.delete(id);
-    const owner = ownerOf(entry.where);
-    const entries = this.#byOwner.get(owner);
+    const entries = this.#byOwner.get(entry.owner);
     entries?.delete(id);
-    if (entries?.size === 0) this.#byOwner.delete(owner);
+    if (entries?.size === 0) this.#byOwner.delete(entry.owner);
   }
 }
 
-/** The name under which a decision consults an entry. */
+/** The name under which a decision consults an entry, present (`FdbEntry.object`) or absent. */
 export function fdbObject(vni: Vni, mac: Uint8Array): string {
   return `fdb/${vni}/${formatMac(mac)}`;
 }
@@ -169,6 +172,13 @@ export function ownerOf(where: Location): string {
   return where.kind === 'port' ? `port/${where.port}` : `vtep/${formatIp(where.vtep)}`;
 }
 
+export function sameLocation(a: Location, b: Location): boolean {
+  if (a.kind === 'port') return b.kind === 'port' && a.port === b.port;
+  return b.kind === 'vtep' && sameBytes(a.vtep, b.vtep);
+}
+
+/** VNI and MAC address as characters of 16 bits. */
 function entryId(vni: Vni, mac: Uint8Array): string {
-  return `${vni}/${bytesId(mac)}`;
+  const word = (at: number): number => (mac[at]! << 8) | mac[at + 1]!;
+  return String.fromCharCode(vni >>> 16, vni & 0xffff, word(0), word(2), word(4));
 }

@@ -4,7 +4,7 @@
  * what changed, so that decisions that consulted it are made anew.
  */
 import { bytesId } from '../flow/key.ts';
-import { formatIp, linkLocalOf, type PortNo, type Vni } from '../flow/types.ts';
+import { linkLocalOf, type PortNo, type Vni } from '../flow/types.ts';
 
 /** A port with a workload behind it. */
 export interface AccessPort {
@@ -90,10 +90,6 @@ export class Topology {
 
   removeVtep(address: Uint8Array): readonly string[] {
     return this.#vteps.delete(bytesId(address)) ? [vtepsObject] : [];
-  }
-
-  describeVteps(): string {
-    return [...this.#vteps.values()].map(formatIp).join(', ') || 'none';
   }
 }
 

@@ -1,0 +1,239 @@
+/**
+ * The slow path by itself: what deciding a flow costs, and what it costs to
+ * decide many cached flows anew.
+ *
+ * The native datapath runs with 0 threads, so everything happens in this
+ * process, on its one thread, as often as we like:
+ *
+ *   inject → miss → upcalls, 64 a batch → controller → translate → flowPut, execute → memory port
+ *
+ * A frame costs something also when a cached flow covers it; that is measured
+ * by the same frames again and taken off, so what is left is the decision with
+ * all that belongs to it, the addon's part and garbage collection included. CPU
+ * time is of the whole process. Two local ports and a VTEP; every flow has
+ * another UDP destination port, which the decision reads.
+ */
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { openNativeDatapath, type NativeSwitch } from '../src/datapath/native.ts';
+import { parseIp, parseMac, type PortNo, type Vni } from '../src/flow/types.ts';
+import { Forwarding } from '../src/forwarding.ts';
+import type { AccessPort } from '../src/table/topology.ts';
+import { udp } from '../test/support/frames.ts';
+
+const VNI = 100 as Vni;
+const UNDERLAY = 1 as PortNo;
+const TRIGGER = 9 as PortNo;
+/** Below PENDING_PER_PORT for each of two ports. */
+const BURST = 1024;
+const FIRST_L4_PORT = 1000;
+
+const [web, db] = [endpoint(2, 'web'), endpoint(3, 'db')];
+/** On the other host. The second one has few flows towards it. */
+const [remote, other] = [endpoint(4, 'remote'), endpoint(5, 'other')];
+const vtep = parseIp('192.0.2.2');
+
+interface Sent {
+  readonly port: PortNo;
+  readonly frame: Uint8Array;
+}
+
+export interface Decided {
+  readonly flows: number;
+  readonly cpuMicrosecondsPerFlow: number;
+  readonly flowsPerCpuSecond: number;
+  readonly heapBytesPerFlow: number;
+}
+
+export interface Revalidated {
+  readonly what: string;
+  readonly flows: number;
+  /** From the change until all decisions are right. */
+  readonly convergedMs: number;
+  /** For which the event loop answered nobody. */
+  readonly longestStallMs: number;
+  /** Of them, still cached then. */
+  readonly kept: number;
+}
+
+/** `count` new flows, in a switch that has none. */
+export function decideFlows(count: number): Decided {
+  const frames = newFlows(count, [
+    [web, db],
+    [db, web],
+    [web, remote],
+  ]);
+  const bench = new Bench(count + 1);
+  const before = heapBytes();
+  const cold = bench.send(frames);
+  const heapBytesPerFlow = (heapBytes() - before) / count;
+  bench.expectFlows(count + 1);
+  const warm = bench.send(frames);
+  bench.close();
+  const cpuMicrosecondsPerFlow = (cold - warm) / count;
+  return { flows: count, cpuMicrosecondsPerFlow, flowsPerCpuSecond: 1e6 / cpuMicrosecondsPerFlow, heapBytesPerFlow };
+}
+
+/** New flows while the cache is full all the time, so that each puts another one out. */
+export function decideAtLimit(limit: number, count: number): Decided {
+  const frames = newFlows(limit + count, [
+    [web, db],
+    [web, remote],
+  ]);
+  const bench = new Bench(limit);
+  bench.send(frames.slice(0, limit));
+  const before = heapBytes();
+  const cold = bench.send(frames.slice(limit));
+  const heapBytesPerFlow = (heapBytes() - before) / count;
+  bench.close();
+  const cpuMicrosecondsPerFlow = cold / count;
+  return { flows: count, cpuMicrosecondsPerFlow, flowsPerCpuSecond: 1e6 / cpuMicrosecondsPerFlow, heapBytesPerFlow };
+}
+
+/** What changes of tables, and the periodic work, take with `count` cached flows. */
+export async function revalidate(count: number, few: number): Promise<Revalidated[]> {
+  const bench = new Bench(count + 1);
+  bench.send(newFlows(few, [[web, other]]));
+  bench.send(
+    newFlows(count - few, [
+      [web, db],
+      [web, remote],
+    ]),
+  );
+  bench.expectFlows(count + 1);
+  const { forwarding } = bench;
+  const address = (i: number): Uint8Array => parseIp(`10.0.9.${i}`);
+  const results = [
+    await bench.change('an endpoint moves', few, () =>
+      forwarding.addRemote({ ...placed(other), vtep: parseIp('192.0.2.3') }),
+    ),
+    await bench.change('the same decision again', few, () =>
+      forwarding.addRemote({ ...placed(other), vtep: parseIp('192.0.2.3') }),
+    ),
+    await bench.change('a second in an idle switch', 0, () => forwarding.controller.tick()),
+    await bench.change('a port may send from more', count, () =>
+      forwarding.changePort({ ...web, allowedAddresses: [address(1)] }),
+    ),
+  ];
+  bench.close();
+  return results;
+}
+
+class Bench {
+  readonly forwarding: Forwarding<NativeSwitch>;
+  #waiting: readonly Sent[] = [];
+
+  constructor(flowLimit: number) {
+    this.forwarding = new Forwarding((options) => openNativeDatapath({ ...options, threads: 0 }), {
+      fdbQuota: 2048,
+      fdbAgeingMs: 300_000,
+      flowLimit,
+      flowIdleMs: 10_000,
+      clock: () => 1000,
+      onPortLost: () => {},
+      onError: (error) => {
+        throw error;
+      },
+    });
+    const { forwarding } = this;
+    forwarding.openUnderlay(UNDERLAY, {
+      kind: 'memory-vxlan',
+      name: 'underlay',
+      local: parseIp('192.0.2.1'),
+      transmit() {},
+    });
+    forwarding.addNetwork('blue', VNI);
+    forwarding.addVtep(vtep);
+    for (const port of [web, db]) forwarding.addPort(port, { kind: 'memory', name: port.name, transmit() {} });
+    for (const endpoint of [remote, other]) forwarding.addRemote({ ...placed(endpoint), vtep });
+    // A frame that this port is sent brings in those that wait, all before the first upcall is delivered.
+    const { datapath } = forwarding;
+    datapath.portAdd(TRIGGER, {
+      kind: 'memory',
+      name: 'trigger',
+      transmit: () => {
+        for (const { port, frame } of this.#waiting) datapath.inject(port, frame);
+      },
+    });
+  }
+
+  /** Sends frames, a burst at a time. Returns the microseconds of CPU that they took. */
+  send(frames: readonly Sent[]): number {
+    const before = process.cpuUsage();
+    for (let at = 0; at < frames.length; at += BURST) {
+      this.#waiting = frames.slice(at, at + BURST);
+      this.forwarding.datapath.execute({ frame: trigger }, [{ op: 'output', port: TRIGGER }]);
+    }
+    const { user, system } = process.cpuUsage(before);
+    return user + system;
+  }
+
+  expectFlows(count: number): void {
+    const { flows, drops } = this.forwarding.datapath.counters();
+    if (flows !== count - 1) throw new Error(`${flows} flows, not ${count - 1}: ${JSON.stringify(drops)}`);
+  }
+
+  /** Measures from a change until the event loop is idle again. */
+  async change(what: string, flows: number, change: () => void): Promise<Revalidated> {
+    heapBytes();
+    const start = performance.now();
+    let last = start;
+    let longestStallMs = 0;
+    change();
+    for (let i = 0; i < 2; i++) {
+      await new Promise((resolve) => setImmediate(resolve));
+      longestStallMs = Math.max(longestStallMs, performance.now() - last);
+      last = performance.now();
+    }
+    return { what, flows, convergedMs: last - start, longestStallMs, kept: this.forwarding.datapath.counters().flows };
+  }
+
+  close(): void {
+    this.forwarding.datapath.close();
+  }
+}
+
+function endpoint(number: number, name: string): AccessPort {
+  const mac = parseMac(`02:00:00:00:00:0${number}`);
+  const addresses = [parseIp(`10.0.0.${number}`)];
+  return { portNo: number as PortNo, name, vni: VNI, mac, addresses, allowedAddresses: [], trust: false };
+}
+
+function placed({ mac, addresses }: AccessPort) {
+  return { vni: VNI, mac, addresses };
+}
+
+/** One frame of each of `count` flows, spread evenly over `pairs`. */
+function newFlows(count: number, pairs: readonly (readonly [AccessPort, AccessPort])[]): Sent[] {
+  const models = pairs.map(([from, to]) => ({ port: from.portNo, frame: frameBetween(from, to) }));
+  return Array.from({ length: count }, (_, i) => {
+    const { port, frame } = models[i % models.length]!;
+    const own = frame.slice();
+    const l4Port = FIRST_L4_PORT + Math.floor(i / models.length);
+    own[UDP_DESTINATION] = l4Port >> 8;
+    own[UDP_DESTINATION + 1] = l4Port;
+    return { port, frame: own };
+  });
+}
+
+/** In an Ethernet frame with IPv4 without options. */
+const UDP_DESTINATION = 14 + 20 + 2;
+
+function frameBetween(from: AccessPort, to: AccessPort): Uint8Array {
+  const mac = (port: AccessPort) => `02:00:00:00:00:0${port.portNo}`;
+  const ip = (port: AccessPort) => `10.0.0.${port.portNo}`;
+  return udp({ srcMac: mac(from), dstMac: mac(to), src: ip(from), dst: ip(to) }, 40_000, 1);
+}
+
+const trigger = frameBetween(web, db);
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+
+/** What JavaScript holds, on its heap and in array buffers, without garbage. */
+function heapBytes(): number {
+  collectGarbage();
+  collectGarbage();
+  const { heapUsed, arrayBuffers } = process.memoryUsage();
+  return heapUsed + arrayBuffers;
+}

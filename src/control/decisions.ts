@@ -1,0 +1,87 @@
+/**
+ * Equal decisions are one object. Flows from one place to another mostly differ
+ * in nothing but their keys, so a decision kept for each of them would be kept a
+ * thousand times.
+ *
+ * A table of the latest ones, by hash: bounded, and what is forgotten only
+ * costs a second copy. Decisions are never changed, so sharing is not seen.
+ */
+import type { Action } from '../flow/action.ts';
+import { fieldList } from '../flow/fields.ts';
+import { sameBytes } from '../flow/types.ts';
+import type { Effect } from '../pipeline/stage.ts';
+import { sameText } from '../pipeline/text.ts';
+import type { StageRecord, Translation } from '../pipeline/translate.ts';
+import { sameLocation } from '../table/fdb.ts';
+
+/** A power of two. */
+const SLOTS = 4096;
+
+export class Decisions {
+  readonly #latest = new Array<Translation | undefined>(SLOTS);
+
+  /** The decision that equals `decision`, which is itself if there is no other. */
+  intern(decision: Translation): Translation {
+    const slot = hash(decision) & (SLOTS - 1);
+    const known = this.#latest[slot];
+    if (known && sameDecision(known, decision)) return known;
+    this.#latest[slot] = decision;
+    return decision;
+  }
+}
+
+/** Do they say and do the same? */
+function sameDecision(a: Translation, b: Translation): boolean {
+  return (
+    a.mask === b.mask &&
+    a.reason === b.reason &&
+    same(a.consulted, b.consulted, Object.is) &&
+    sameActions(a.actions, b.actions) &&
+    same(a.effects, b.effects, sameEffect) &&
+    same(a.stages, b.stages, sameStage)
+  );
+}
+
+export function sameActions(a: readonly Action[], b: readonly Action[]): boolean {
+  return same(a, b, sameAction);
+}
+
+function sameAction(a: Action, b: Action): boolean {
+  switch (a.op) {
+    case 'output':
+      return b.op === 'output' && a.port === b.port;
+    case 'encap':
+      return b.op === 'encap' && a.vni === b.vni && sameBytes(a.vtep, b.vtep);
+    case 'drop':
+      return b.op === 'drop' && a.reason === b.reason;
+    case 'consume':
+      return b.op === 'consume';
+    default:
+      return a satisfies never;
+  }
+}
+
+function sameEffect(a: Effect, b: Effect): boolean {
+  if (a.kind === 'reply' || b.kind === 'reply') return false;
+  return a.vni === b.vni && sameBytes(a.mac, b.mac) && sameLocation(a.where, b.where);
+}
+
+function sameStage(a: StageRecord, b: StageRecord): boolean {
+  return a.stage === b.stage && a.read === b.read && sameText(a.because, b.because);
+}
+
+function same<T>(a: readonly T[], b: readonly T[], isSame: (a: T, b: T) => boolean): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (!isSame(a[i]!, b[i]!)) return false;
+  return true;
+}
+
+/** FNV-1a over what was used and consulted. */
+function hash({ mask, consulted }: Translation): number {
+  let hash = 0x811c9dc5;
+  for (const { offset } of fieldList) hash = Math.imul(hash ^ mask[offset]!, 0x01000193);
+  for (const object of consulted) {
+    for (let i = 0; i < object.length; i++) hash = Math.imul(hash ^ object.charCodeAt(i), 0x01000193);
+  }
+  return hash ^ (hash >>> 15);
+}

@@ -1,0 +1,57 @@
+/**
+ * Text: a sentence that is written only when somebody reads it.
+ *
+ * Every decision says why it was made, and hardly any is ever asked. So a stage
+ * writes text`…` like a template, and what is kept is the template and the
+ * values in it: names, numbers, address bytes, other texts, or lists of these.
+ * Values must not change afterwards.
+ */
+import { formatIp, formatMac, sameBytes } from '../flow/types.ts';
+
+export type TextValue = string | number | Uint8Array | Text | readonly TextValue[];
+
+export interface Text {
+  /** One array for each place in the program. */
+  readonly parts: TemplateStringsArray;
+  readonly values: readonly TextValue[];
+}
+
+export function text(parts: TemplateStringsArray, ...values: TextValue[]): Text {
+  return { parts, values };
+}
+
+export function renderText({ parts, values }: Text): string {
+  return parts.reduce((rendered, part, index) => rendered + renderValue(values[index - 1]!) + part);
+}
+
+/** Addresses by their length: 6 bytes are a MAC address, 16 an IP address. */
+function renderValue(value: TextValue): string {
+  if (typeof value === 'string') return value;
+  if (typeof value === 'number') return String(value);
+  if (value instanceof Uint8Array) return value.length === 6 ? formatMac(value) : formatIp(value);
+  if (isText(value)) return renderText(value);
+  return value.map(renderValue).join(', ') || 'none';
+}
+
+/** Do they read the same? */
+export function sameText(a: Text, b: Text): boolean {
+  return a.parts === b.parts && sameValues(a.values, b.values);
+}
+
+function sameValues(a: readonly TextValue[], b: readonly TextValue[]): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (!sameValue(a[i]!, b[i]!)) return false;
+  return true;
+}
+
+function sameValue(a: TextValue, b: TextValue): boolean {
+  if (typeof a !== 'object' || typeof b !== 'object') return a === b;
+  if (a instanceof Uint8Array) return b instanceof Uint8Array && sameBytes(a, b);
+  if (b instanceof Uint8Array) return false;
+  if (isText(a)) return isText(b) && sameText(a, b);
+  return !isText(b) && sameValues(a, b);
+}
+
+function isText(value: Text | readonly TextValue[]): value is Text {
+  return 'parts' in value;
+}
