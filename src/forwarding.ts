@@ -7,8 +7,9 @@
  * no clock or randomness of its own. `switch.ts` runs it on a host,
  * `simulation.ts` runs several of them in one process.
  *
- * Every method that changes a table has the decisions that depend on it made
- * anew before it returns. Owned by one thread.
+ * Every method that takes something out of a table or replaces it has the
+ * decisions that depend on it made anew before it returns; what is new may take
+ * some turns until every cached flow knows it. Owned by one thread.
  */
 import { Controller } from './control/controller.ts';
 import type { Datapath, DatapathOptions, PortSpec, TapOpened, Upcall } from './datapath/datapath.ts';
@@ -31,6 +32,8 @@ export interface ForwardingOptions {
   readonly flowIdleMs: number;
   /** Milliseconds, monotonic. */
   readonly clock: () => number;
+  /** `setImmediate`, where the process has more to do than this; see the controller. */
+  readonly later?: (work: () => void) => void;
   readonly onPortLost: (port: PortNo, why: string) => void;
   readonly onError: (error: unknown, upcall: Upcall) => void;
 }
@@ -64,7 +67,7 @@ export class Forwarding<D extends Datapath = Datapath> {
   }
 
   addNetwork(name: string, vni: Vni): void {
-    this.controller.changed(this.tables.topology.addNetwork(name, vni));
+    this.controller.added(this.tables.topology.addNetwork(name, vni));
   }
 
   /** The network has no ports any more. */
@@ -76,9 +79,11 @@ export class Forwarding<D extends Datapath = Datapath> {
   addPort(port: AccessPort, spec: PortSpec): TapOpened | undefined {
     const opened = this.datapath.portAdd(port.portNo, spec);
     const { topology, fdb, neighbors } = this.tables;
-    const changed = [...topology.setPort(port), ...fdb.setStatic(port.vni, port.mac, portLocation(port.portNo))];
+    const joined = topology.setPort(port);
+    const changed = [...fdb.setStatic(port.vni, port.mac, portLocation(port.portNo))];
     for (const ip of [...port.addresses, linkLocalOf(port.mac)]) changed.push(...neighbors.set(port.vni, ip, port.mac));
     this.controller.changed(changed);
+    this.controller.added(joined);
     return opened;
   }
 
@@ -128,7 +133,7 @@ export class Forwarding<D extends Datapath = Datapath> {
   }
 
   addVtep(vtep: Uint8Array): void {
-    this.controller.changed(this.tables.topology.addVtep(vtep));
+    this.controller.added(this.tables.topology.addVtep(vtep));
   }
 
   removeVtep(vtep: Uint8Array): void {

@@ -152,6 +152,7 @@ export class Switch {
       flowLimit: options.flowLimit,
       flowIdleMs: options.flowIdleMs,
       clock,
+      later: setImmediate,
       onPortLost: (port, why) => this.#onPortLost(port, why),
       onError: (error) => logger.error({ err: error }, 'decision failed'),
     });

@@ -10,21 +10,26 @@
  *   4. execute, which releases the parked frames behind it
  *   5. send the reply, where the decision is one
  *
- * A cached flow is decided anew when an object that it consulted changes
- * (`changed`). It stays if the decision uses the same fields, with its actions
- * replaced if they differ; otherwise it goes, and its next frame is a miss.
- * Beyond REDECIDE_LIMIT flows at once they are deleted instead: never stale.
+ * A cached flow is decided anew when an object that it consulted changes. It
+ * stays if the decision uses the same fields, with its actions replaced if they
+ * differ; otherwise it goes, and its next frame is a miss.
+ *
+ * Changes that may take something away are in force when `changed` returns:
+ * flows beyond REDECIDE_LIMIT are deleted, never stale. What only adds something
+ * (`added`) leaves cached flows harmless, so it goes through all of them in
+ * place, some a turn, as does the periodic work: whoever calls meanwhile is
+ * answered.
  *
  * Owned by the thread of the switch; time comes from the clock passed in.
  */
-import type { Datapath, Upcall } from '../datapath/datapath.ts';
+import type { Datapath, FlowEntry, Upcall } from '../datapath/datapath.ts';
 import type { Action } from '../flow/action.ts';
 import { emptyKey, type FlowKey } from '../flow/key.ts';
 import type { FlowId, PortNo } from '../flow/types.ts';
 import type { Effect, Tables } from '../pipeline/stage.ts';
 import { translate, type Translation } from '../pipeline/translate.ts';
 import { DropLog } from './drop-log.ts';
-import { Flows, type CachedFlow } from './flows.ts';
+import { byUse, Flows, type CachedFlow, type FlowUse } from './flows.ts';
 
 export interface ControllerOptions {
   readonly tables: Tables;
@@ -33,12 +38,17 @@ export interface ControllerOptions {
   readonly flowIdleMs: number;
   /** Milliseconds, monotonic. */
   readonly clock: () => number;
+  /** Puts work off to a turn of its own, as `setImmediate`; without it, all is done before a call returns. */
+  readonly later?: (work: () => void) => void;
   /** A decision threw: a defect in weft; the frames were dropped as `upcall_lost`. */
   readonly onError: (error: unknown, upcall: Upcall) => void;
 }
 
-/** Flows that one change decides anew; beyond it they are deleted. */
+/** Flows that one change decides anew at once; beyond it they are deleted. */
 export const REDECIDE_LIMIT = 2000;
+/** Flows that are looked at in one turn: some milliseconds. */
+const TURN_REDECIDED = 500;
+const TURN_SWEPT = 4096;
 
 export class Controller {
   readonly flows: Flows;
@@ -48,6 +58,7 @@ export class Controller {
   readonly #listeners = new Set<(flow: CachedFlow) => void>();
   /** Of the flow that is decided anew. */
   readonly #key = emptyKey();
+  #isSweeping = false;
 
   constructor(datapath: Datapath, options: ControllerOptions) {
     this.#datapath = datapath;
@@ -78,43 +89,87 @@ export class Controller {
     return translate(key, this.#options.tables);
   }
 
-  /** Table entries have changed: decides the flows that consulted them anew. */
+  /** Table entries have changed or gone: no flow that consulted them is stale when this returns. */
   changed(objects: readonly string[]): void {
-    if (objects.length === 0) return;
-    const ids = this.flows.consulting(objects);
     const now = this.#options.clock();
-    let left = REDECIDE_LIMIT;
-    for (const id of ids) {
-      if (left-- > 0) this.#redecide(id, now);
-      else this.flows.delete(id);
+    const ids = this.flows.consulting(objects);
+    for (let i = 0; i < ids.length; i++) {
+      if (i < REDECIDE_LIMIT) this.#redecide(ids[i]!, now);
+      else this.flows.delete(ids[i]!);
     }
+  }
+
+  /** Table entries have come: flows that consulted them are decided anew in this turn and the next ones. */
+  added(objects: readonly string[]): void {
+    const ids = this.flows.consulting(objects);
+    let at = 0;
+    this.#inTurns(() => {
+      const now = this.#options.clock();
+      const end = Math.min(at + TURN_REDECIDED, ids.length);
+      while (at < end) this.#redecide(ids[at++]!, now);
+      return at < ids.length;
+    });
   }
 
   /** To be called about once a second: drops idle flows, keeps learned entries of live ones, ages the rest. */
   tick(): void {
+    if (this.#isSweeping) return;
+    this.#isSweeping = true;
     const { tables, clock, flowIdleMs } = this.#options;
-    const now = clock();
-    const learning: { readonly flow: CachedFlow; readonly lastUsedMs: number }[] = [];
-    for (const { flow, statistics } of [...this.flows.dump()]) {
-      const { lastUsedMs } = statistics;
-      if (now - lastUsedMs >= flowIdleMs) this.flows.delete(flow.id);
-      else if (flow.decision.effects.length > 0) learning.push({ flow, lastUsedMs });
+    /** Decisions that learn, and when each was used last. */
+    const learning = new Map<Translation, FlowUse>();
+    const flows = this.flows.dump();
+    this.#inTurns(() => {
+      const now = clock();
+      for (let i = 0; i < TURN_SWEPT; i++) {
+        const { done, value } = flows.next();
+        if (done) {
+          this.#isSweeping = false;
+          this.#refresh(learning);
+          this.changed(tables.fdb.expire(now));
+          return false;
+        }
+        this.#sweep(value, now - flowIdleMs, learning);
+      }
+      return true;
+    });
+  }
+
+  #sweep(
+    { flow, statistics }: { flow: CachedFlow; statistics: FlowEntry },
+    idleSinceMs: number,
+    learning: Map<Translation, FlowUse>,
+  ): void {
+    if (statistics.lastUsedMs <= idleSinceMs) this.flows.delete(flow.id);
+    else if (flow.decision.effects.length > 0) {
+      const latest = learning.get(flow.decision);
+      if (!latest || byUse(latest, statistics) < 0) learning.set(flow.decision, statistics);
     }
-    // A dump has no order, and the forwarding database keeps what was seen last the longest.
-    learning.sort((a, b) => a.lastUsedMs - b.lastUsedMs || a.flow.id - b.flow.id);
-    for (const { flow, lastUsedMs } of learning) this.#learn(flow.decision.effects, lastUsedMs);
-    this.changed(tables.fdb.expire(now));
+  }
+
+  /** In the order of their last use: the forwarding database keeps what was seen last the longest. */
+  #refresh(learning: ReadonlyMap<Translation, FlowUse>): void {
+    const inOrder = [...learning].sort(([, a], [, b]) => byUse(a, b));
+    for (const [{ effects }, { lastUsedMs }] of inOrder) this.#learn(effects, lastUsedMs);
+  }
+
+  /** Calls `work` until it returns false: once now, then once a turn. */
+  #inTurns(work: () => boolean): void {
+    const { later } = this.#options;
+    while (work()) if (later) return later(() => this.#inTurns(work));
   }
 
   #decide(upcall: Upcall): void {
-    const { clock } = this.#options;
-    const now = clock();
+    const now = this.#options.clock();
     let decision = this.translate(upcall.key);
     if (this.#learn(decision.effects, now)) decision = this.translate(upcall.key);
 
     if (decision.cacheable) {
       const flow = this.flows.put(upcall.key, decision, now);
-      if (flow) for (const listener of this.#listeners) listener(flow);
+      if (flow) {
+        decision = flow.decision;
+        for (const listener of this.#listeners) listener(flow);
+      }
     }
     if (decision.reason) this.drops.add(upcall.key, decision, now);
     this.#datapath.execute(upcall.token, decision.actions);
@@ -143,16 +198,21 @@ export class Controller {
     const then = flow.decision;
     const key = this.flows.readKey(id, this.#key);
     const decision = this.translate(key);
-    const { fdb } = this.#options.tables;
-    const hasNews = decision.effects.some(
-      (effect) => effect.kind === 'reply' || !fdb.isKnownAt(effect.vni, effect.mac, effect.where),
-    );
-    if (hasNews || decision.mask !== then.mask) {
+    if (decision.mask !== then.mask || this.#hasNews(decision.effects)) {
       this.flows.delete(id);
       return;
     }
     this.flows.put(key, decision, nowMs);
     if (decision.reason && decision.reason !== then.reason) this.drops.add(key, decision, nowMs);
+  }
+
+  /** Is there an effect that has not been applied? */
+  #hasNews(effects: readonly Effect[]): boolean {
+    const { fdb } = this.#options.tables;
+    for (const effect of effects) {
+      if (effect.kind === 'reply' || !fdb.isKnownAt(effect.vni, effect.mac, effect.where)) return true;
+    }
+    return false;
   }
 
   #send(frame: Uint8Array, port: PortNo): void {

@@ -1,11 +1,13 @@
 /**
  * Records as the addon packs them: the structs `UpcallRecord` (native/pending.h),
  * `MirrorRecord` (native/mirror.h), `FlowRecord` and the numbers of `Counters`
- * (native/addon.cc), in the byte order of the machine. All results are copies.
+ * (native/addon.cc), in the byte order of the machine. The arrays that the addon
+ * hands over are nobody else's, so records of upcalls and flows look into them.
  */
 import { endianness } from 'node:os';
-import { ACTION_BYTES, decodeActions } from '../flow/action.ts';
+import { ACTION_BYTES, decodeActions, type Action } from '../flow/action.ts';
 import { KEY_BYTES } from '../flow/fields.ts';
+import type { FlowKey, FlowMask } from '../flow/key.ts';
 import { dropReasons, type DropReason } from '../flow/reason.ts';
 import type { FlowId, PortNo } from '../flow/types.ts';
 import {
@@ -15,6 +17,7 @@ import {
   type MirroredFrame,
   type PortCounters,
   type Upcall,
+  type UpcallToken,
 } from './datapath.ts';
 
 const LITTLE = endianness() === 'LE';
@@ -39,19 +42,38 @@ const FLOW = {
   size: 32 + 2 * KEY_BYTES,
 };
 
+/** The upcalls look into `bytes`, which are theirs from now on. */
 export function readUpcalls(bytes: Uint8Array): Upcall[] {
   const view = viewOf(bytes);
   const upcalls: Upcall[] = [];
-  for (let at = 0; at < bytes.length; at += UPCALL.size) {
-    const head = at + UPCALL.head;
-    upcalls.push({
-      token: view.getFloat64(at + UPCALL.token, LITTLE),
-      key: bytes.slice(at + UPCALL.key, head),
-      head: bytes.slice(head, head + view.getUint32(at + UPCALL.headLength, LITTLE)),
-      lengthBytes: view.getUint32(at + UPCALL.length, LITTLE),
-    });
-  }
+  for (let at = 0; at < bytes.length; at += UPCALL.size) upcalls.push(new UpcallView(bytes, view, at));
   return upcalls;
+}
+
+/** Reads the rest of an upcall when it is asked for it: a decision needs no more than token and key. */
+class UpcallView implements Upcall {
+  readonly token: UpcallToken;
+  readonly key: FlowKey;
+  readonly #view: DataView;
+  readonly #bytes: Uint8Array;
+  readonly #at: number;
+
+  constructor(bytes: Uint8Array, view: DataView, at: number) {
+    this.#bytes = bytes;
+    this.#view = view;
+    this.#at = at;
+    this.token = view.getFloat64(at + UPCALL.token, LITTLE);
+    this.key = bytes.subarray(at + UPCALL.key, at + UPCALL.head);
+  }
+
+  get head(): Uint8Array {
+    const from = this.#at + UPCALL.head;
+    return this.#bytes.subarray(from, from + this.#view.getUint32(this.#at + UPCALL.headLength, LITTLE));
+  }
+
+  get lengthBytes(): number {
+    return this.#view.getUint32(this.#at + UPCALL.length, LITTLE);
+  }
 }
 
 export function readMirrored(bytes: Uint8Array): MirroredFrame[] {
@@ -78,18 +100,49 @@ export function readFlows(bytes: Uint8Array): FlowEntry[] {
   for (let at = 0; at < bytes.length; ) {
     const actions = at + FLOW.size;
     const next = actions + view.getUint32(at + FLOW.actions, LITTLE) * ACTION_BYTES;
-    flows.push({
-      id: view.getUint32(at + FLOW.id, LITTLE) as FlowId,
-      key: bytes.slice(at + FLOW.key, at + FLOW.mask),
-      mask: bytes.slice(at + FLOW.mask, actions),
-      actions: decodeActions(bytes.subarray(actions, next)),
-      packets: view.getFloat64(at + FLOW.packets, LITTLE),
-      bytes: view.getFloat64(at + FLOW.bytes, LITTLE),
-      lastUsedMs: view.getFloat64(at + FLOW.lastUsedMs, LITTLE),
-    });
+    flows.push(new FlowRecordView(bytes, view, at, next));
     at = next;
   }
   return flows;
+}
+
+/** Reads the rest of a flow when it is asked for it: who looks after flows needs no more than its statistics. */
+class FlowRecordView implements FlowEntry {
+  readonly id: FlowId;
+  readonly lastUsedMs: number;
+  readonly #view: DataView;
+  readonly #bytes: Uint8Array;
+  readonly #at: number;
+  readonly #end: number;
+
+  constructor(bytes: Uint8Array, view: DataView, at: number, end: number) {
+    this.#bytes = bytes;
+    this.#view = view;
+    this.#at = at;
+    this.#end = end;
+    this.id = view.getUint32(at + FLOW.id, LITTLE) as FlowId;
+    this.lastUsedMs = view.getFloat64(at + FLOW.lastUsedMs, LITTLE);
+  }
+
+  get packets(): number {
+    return this.#view.getFloat64(this.#at + FLOW.packets, LITTLE);
+  }
+
+  get bytes(): number {
+    return this.#view.getFloat64(this.#at + FLOW.bytes, LITTLE);
+  }
+
+  get key(): FlowKey {
+    return this.#bytes.slice(this.#at + FLOW.key, this.#at + FLOW.mask);
+  }
+
+  get mask(): FlowMask {
+    return this.#bytes.slice(this.#at + FLOW.mask, this.#at + FLOW.size);
+  }
+
+  get actions(): readonly Action[] {
+    return decodeActions(this.#bytes.subarray(this.#at + FLOW.size, this.#end));
+  }
 }
 
 export function readCounters(numbers: Float64Array): DatapathCounters {

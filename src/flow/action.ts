@@ -27,31 +27,38 @@ export const opcodes = { output: 1, encap: 2, drop: 3, consume: 4 } as const;
 /** Bytes of one encoded action: op (u8), 3 zero bytes, argument (u32, little-endian), address (16). */
 export const ACTION_BYTES = 24;
 
-/** Encodes for the addon. The result is owned by the caller. */
+const encodings = new WeakMap<readonly Action[], Uint8Array>();
+
+/**
+ * Encodes for the addon. A list is encoded once, since decisions share theirs:
+ * do not write to the result.
+ */
 export function encodeActions(actions: readonly Action[]): Uint8Array {
-  const bytes = new Uint8Array(actions.length * ACTION_BYTES);
-  const view = new DataView(bytes.buffer);
-  actions.forEach((action, index) => {
-    const at = index * ACTION_BYTES;
-    view.setUint8(at, opcodes[action.op]);
-    switch (action.op) {
-      case 'output':
-        view.setUint32(at + 4, action.port, true);
-        break;
-      case 'encap':
-        view.setUint32(at + 4, action.vni, true);
-        bytes.set(action.vtep, at + 8);
-        break;
-      case 'drop':
-        view.setUint32(at + 4, reasonNumber(action.reason), true);
-        break;
-      case 'consume':
-        break;
-      default:
-        action satisfies never;
-    }
-  });
+  let bytes = encodings.get(actions);
+  if (!bytes) {
+    bytes = new Uint8Array(actions.length * ACTION_BYTES);
+    const view = new DataView(bytes.buffer);
+    for (let i = 0; i < actions.length; i++) encodeAction(actions[i]!, bytes, view, i * ACTION_BYTES);
+    encodings.set(actions, bytes);
+  }
   return bytes;
+}
+
+function encodeAction(action: Action, bytes: Uint8Array, view: DataView, at: number): void {
+  view.setUint8(at, opcodes[action.op]);
+  switch (action.op) {
+    case 'output':
+      return view.setUint32(at + 4, action.port, true);
+    case 'encap':
+      bytes.set(action.vtep, at + 8);
+      return view.setUint32(at + 4, action.vni, true);
+    case 'drop':
+      return view.setUint32(at + 4, reasonNumber(action.reason), true);
+    case 'consume':
+      return;
+    default:
+      return action satisfies never;
+  }
 }
 
 /** The reverse of `encodeActions`. @throws RangeError on an unknown opcode. */

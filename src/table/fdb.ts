@@ -179,6 +179,9 @@ export function sameLocation(a: Location, b: Location): boolean {
 
 /** VNI and MAC address as characters of 16 bits. */
 function entryId(vni: Vni, mac: Uint8Array): string {
-  const word = (at: number): number => (mac[at]! << 8) | mac[at + 1]!;
-  return String.fromCharCode(vni >>> 16, vni & 0xffff, word(0), word(2), word(4));
+  return String.fromCharCode(vni >>> 16, vni & 0xffff, word(mac, 0), word(mac, 2), word(mac, 4));
+}
+
+function word(bytes: Uint8Array, at: number): number {
+  return (bytes[at]! << 8) | bytes[at + 1]!;
 }
