@@ -7,7 +7,9 @@
  *   upcall      the whole slow path of a new flow: translate, put, execute
  *
  * By the package `benchmark`: the mean of many samples with its relative margin
- * of error. Compare only with figures of the same run.
+ * of error. Then the slow path on the native datapath (`slow-path.ts`): new flows
+ * by the CPU time that they take, the median of some runs, and what it takes to
+ * look after many cached flows. Compare only with figures of the same run.
  */
 import Benchmark from 'benchmark';
 import Table from 'cli-table3';
@@ -18,6 +20,7 @@ import type { FlowId } from '../src/flow/types.ts';
 import { translate } from '../src/pipeline/translate.ts';
 import { createSimulation } from '../src/simulation.ts';
 import { keysOf, tables, udpFrames } from './fixtures.ts';
+import { decideAtLimit, decideFlows, revalidate, type Decided } from './slow-path.ts';
 
 interface Row {
   readonly name: string;
@@ -85,12 +88,53 @@ function addUpcall(suite: Benchmark.Suite): void {
   });
 }
 
-const table = new Table({
-  head: ['benchmark', 'ns', '± %'],
-  colAligns: ['left', 'right', 'right'],
-  style: { head: [], border: [] },
-});
-for (const { name, nanoseconds, marginPercent } of run(({ name }) => process.stderr.write(`${name}\n`))) {
-  table.push([name, nanoseconds.toFixed(0), marginPercent.toFixed(1)]);
+function print(head: readonly string[], rows: readonly (readonly string[])[]): void {
+  const colAligns = head.map((_, column) => (column === 0 ? 'left' : 'right') as 'left' | 'right');
+  const table = new Table({ head: [...head], colAligns, style: { head: [], border: [] } });
+  for (const row of rows) table.push([...row]);
+  process.stdout.write(`${table.toString()}\n`);
 }
-process.stdout.write(`${table.toString()}\n`);
+
+function decidedRow(what: string, runs: readonly Decided[]): string[] {
+  const [median] = [...runs]
+    .sort((a, b) => a.cpuMicrosecondsPerFlow - b.cpuMicrosecondsPerFlow)
+    .slice(runs.length >> 1) as [Decided];
+  const { flowsPerCpuSecond, cpuMicrosecondsPerFlow, heapBytesPerFlow } = median;
+  return [what, count(flowsPerCpuSecond), cpuMicrosecondsPerFlow.toFixed(1), count(heapBytesPerFlow)];
+}
+
+function count(number: number): string {
+  return Math.round(number).toLocaleString('en');
+}
+
+const rows = run(({ name }) => process.stderr.write(`${name}\n`));
+print(
+  ['benchmark', 'ns', '± %'],
+  rows.map(({ name, nanoseconds, marginPercent }) => [name, nanoseconds.toFixed(0), marginPercent.toFixed(1)]),
+);
+
+process.stderr.write('slow path\n');
+const times = (runs: number, measure: () => Decided): Decided[] => Array.from({ length: runs }, measure);
+times(1, () => decideFlows(30_000)); // until all of it is compiled
+print(
+  ['new flows (native)', 'a CPU-second', 'µs each', 'heap bytes each'],
+  [
+    decidedRow(
+      '100,000 in an empty cache',
+      times(5, () => decideFlows(100_000)),
+    ),
+    decidedRow(
+      '50,000 in a full cache of 50,000',
+      times(3, () => decideAtLimit(50_000, 50_000)),
+    ),
+  ],
+);
+print(
+  ['cached flows (native)', 'flows', 'done after ms', 'longest stall ms'],
+  (await revalidate(100_000, 1_000)).map(({ what, flows, convergedMs, longestStallMs }) => [
+    what,
+    count(flows),
+    convergedMs.toFixed(1),
+    longestStallMs.toFixed(1),
+  ]),
+);
