@@ -114,7 +114,7 @@ export async function revalidate(count: number, few: number): Promise<Revalidate
     await known.change('an endpoint moves', few, 20, move),
     await known.change('the periodic sweep', count, 5, () => known.forwarding.controller.tick()),
     await flooding.change('a VTEP joins, all flood to it', count, 3, join),
-    await known.change('a port changes, its flows go', count, 1, () => known.forwarding.changePort(web)),
+    await known.change('a port changes, from which all come', count, 3, () => known.forwarding.changePort(web)),
   ];
   for (const bench of [known, flooding]) bench.close();
   return results;

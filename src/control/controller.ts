@@ -14,11 +14,12 @@
  * stays if the decision uses the same fields, with its actions replaced if they
  * differ; otherwise it goes, and its next frame is a miss.
  *
- * Changes that may take something away are in force when `changed` returns:
- * flows beyond REDECIDE_LIMIT are deleted, never stale. What only adds something
- * (`added`) leaves cached flows harmless, so it goes through all of them in
- * place, some a turn, as does the periodic work: whoever calls meanwhile is
- * answered.
+ * No turn of the event loop takes long, however many flows there are: whoever
+ * calls meanwhile is answered. Yet a change that may take something away is in
+ * force when `changed` returns: flows beyond REDECIDE_LIMIT are withdrawn from
+ * the datapath at once, never stale, and put back as they are decided, some a
+ * turn. What only adds something (`added`) leaves cached flows harmless, so they
+ * stay where they are meanwhile.
  *
  * Owned by the thread of the switch; time comes from the clock passed in.
  */
@@ -44,7 +45,7 @@ export interface ControllerOptions {
   readonly onError: (error: unknown, upcall: Upcall) => void;
 }
 
-/** Flows that one change decides anew at once; beyond it they are deleted. */
+/** Flows that one change decides anew at once; beyond it they are withdrawn first. */
 export const REDECIDE_LIMIT = 2000;
 /** Flows that are looked at in one turn: some milliseconds. */
 const TURN_REDECIDED = 500;
@@ -91,17 +92,20 @@ export class Controller {
 
   /** Table entries have changed or gone: no flow that consulted them is stale when this returns. */
   changed(objects: readonly string[]): void {
-    const now = this.#options.clock();
     const ids = this.flows.consulting(objects);
-    for (let i = 0; i < ids.length; i++) {
-      if (i < REDECIDE_LIMIT) this.#redecide(ids[i]!, now);
-      else this.flows.delete(ids[i]!);
-    }
+    const rest = ids.splice(REDECIDE_LIMIT);
+    for (const id of rest) this.flows.withdraw(id);
+    const now = this.#options.clock();
+    for (const id of ids) this.#redecide(id, now);
+    if (rest.length > 0) this.#redecideInTurns(rest);
   }
 
   /** Table entries have come: flows that consulted them are decided anew in this turn and the next ones. */
   added(objects: readonly string[]): void {
-    const ids = this.flows.consulting(objects);
+    this.#redecideInTurns(this.flows.consulting(objects));
+  }
+
+  #redecideInTurns(ids: readonly FlowId[]): void {
     let at = 0;
     this.#inTurns(() => {
       const now = this.#options.clock();

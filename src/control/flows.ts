@@ -8,8 +8,8 @@
  * Many flows share a decision (`decisions.ts`), so a flow costs little more than
  * its key here. The datapath holds the same flows by the same ids; only this
  * class puts and deletes them there. At the limit the port with the most flows
- * gives up its longest unused ones, so one workload's flood of flows costs the
- * others nothing.
+ * gives up its longest unused ones, by what the last dump said, so one workload's
+ * flood of flows costs the others nothing.
  *
  * Owned by the thread of the switch.
  */
@@ -38,6 +38,10 @@ class Entry implements CachedFlow {
   readonly port: number;
   decision: Translation;
   decidedAtMs: number;
+  /** As the last dump said. */
+  lastUsedMs: number;
+  /** In the datapath, or only here since it was withdrawn. */
+  isInForce = true;
 
   constructor(id: FlowId, megaflowId: string, keys: KeyStore, key: FlowKey, decision: Translation, nowMs: number) {
     this.id = id;
@@ -47,6 +51,7 @@ class Entry implements CachedFlow {
     this.port = readNumber(key, fields.in_port);
     this.decision = decision;
     this.decidedAtMs = nowMs;
+    this.lastUsedMs = nowMs;
   }
 
   get key(): FlowKey {
@@ -123,16 +128,25 @@ export class Flows {
   #change(entry: Entry, key: FlowKey, decision: Translation, nowMs: number): CachedFlow | undefined {
     const { id } = entry;
     entry.decidedAtMs = nowMs;
-    if (decision === entry.decision) return entry;
     const { mask, actions } = decision;
-    if (!sameActions(actions, entry.decision.actions) && !this.#datapath.flowPut({ id, key, mask, actions })) {
-      this.delete(id);
-      return undefined;
+    if (!entry.isInForce || !sameActions(actions, entry.decision.actions)) {
+      entry.isInForce = this.#datapath.flowPut({ id, key, mask, actions });
+      if (!entry.isInForce) {
+        this.delete(id);
+        return undefined;
+      }
     }
+    if (decision === entry.decision) return entry;
     this.#unindex(entry);
     entry.decision = decision;
     this.#index(entry);
     return entry;
+  }
+
+  /** Takes a flow out of the datapath until it is put again: it must not decide anything any more. */
+  withdraw(id: FlowId): void {
+    this.#datapath.flowDel(id);
+    this.#entries.get(id)!.isInForce = false;
   }
 
   delete(id: FlowId): void {
@@ -156,22 +170,24 @@ export class Flows {
     return ids;
   }
 
-  /** Every cached flow with its statistics. */
+  /** Every cached flow with its statistics. Which flows are longest unused is known from the last of these. */
   *dump(): IterableIterator<{ flow: CachedFlow; statistics: FlowEntry }> {
     for (const statistics of this.#datapath.flowDump()) {
       const flow = this.#entries.get(statistics.id);
-      if (flow) yield { flow, statistics };
+      if (!flow) continue;
+      flow.lastUsedMs = statistics.lastUsedMs;
+      yield { flow, statistics };
     }
   }
 
   #makeRoom(): void {
     const largest = this.#largestPort();
-    const uses: FlowUse[] = [];
-    for (const use of this.#datapath.flowDump()) if (this.#entries.get(use.id)?.port === largest) uses.push(use);
-    const count = Math.min(uses.length, Math.max(1, Math.ceil(this.#limit * EVICT_SHARE)));
+    const entries: Entry[] = [];
+    for (const entry of this.#entries.values()) if (entry.port === largest) entries.push(entry);
+    const count = Math.min(entries.length, Math.max(1, Math.ceil(this.#limit * EVICT_SHARE)));
     // Those that go are last used at this time or before it: sorting numbers is much quicker than sorting flows.
-    const until = Float64Array.from(uses, (use) => use.lastUsedMs).sort()[count - 1]!;
-    const oldest = uses.filter((use) => use.lastUsedMs <= until).sort(byUse);
+    const until = Float64Array.from(entries, (entry) => entry.lastUsedMs).sort()[count - 1]!;
+    const oldest = entries.filter((entry) => entry.lastUsedMs <= until).sort(byUse);
     for (const { id } of oldest.slice(0, count)) this.delete(id);
     this.#evicted += count;
   }

@@ -3,10 +3,15 @@
  * they consulted changes, and at the limits nobody pays for somebody else.
  */
 import t from 'tap';
+import { REDECIDE_LIMIT } from '../../src/control/controller.ts';
+import { openReferenceDatapath } from '../../src/datapath/reference.ts';
+import { formatActions } from '../../src/flow/action.ts';
+import { Forwarding } from '../../src/forwarding.ts';
 import { createSimulation } from '../../src/simulation.ts';
 import { udp } from '../support/frames.ts';
 import { ownerOf } from '../../src/table/fdb.ts';
-import { parseIp } from '../../src/flow/types.ts';
+import { parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
+import type { AccessPort } from '../../src/table/topology.ts';
 
 const mac = (n: number): string =>
   `02:00:00:00:${(n >> 8).toString(16).padStart(2, '0')}:${(n & 0xff).toString(16).padStart(2, '0')}`;
@@ -108,4 +113,97 @@ t.test('entries of live flows do not age, those of others do', async (t) => {
   t.equal(learned(), 0, 'not seen for the ageing time');
   t.equal(web.received.length, 80);
   net.close();
+});
+
+/** A switch with a port `web` and many flows from it to somebody unknown, and the turns that it waits for. */
+function floodingSwitch(flows: number) {
+  const turns: (() => void)[] = [];
+  const forwarding = new Forwarding(openReferenceDatapath, {
+    fdbQuota: 10,
+    fdbAgeingMs: 300_000,
+    flowLimit: 2 * flows,
+    flowIdleMs: 10_000,
+    clock: () => 1000,
+    later: (work) => turns.push(work),
+    onPortLost: () => {},
+    onError: (error) => {
+      throw error;
+    },
+  });
+  const port: AccessPort = {
+    portNo: 2 as PortNo,
+    name: 'web',
+    vni: 100 as Vni,
+    mac: parseMac(mac(1)),
+    addresses: [parseIp('10.0.0.1')],
+    allowedAddresses: [],
+    trust: false,
+  };
+  const sent: string[] = [];
+  forwarding.openUnderlay(1 as PortNo, {
+    kind: 'memory-vxlan',
+    name: 'underlay',
+    local: parseIp('192.0.2.1'),
+    transmit: ({ destination }) => sent.push(ownerOf({ kind: 'vtep', vtep: destination })),
+  });
+  forwarding.addNetwork('blue', port.vni);
+  forwarding.addPort(port, { kind: 'memory', name: 'web', transmit: () => {} });
+  forwarding.addVtep(parseIp('192.0.2.2'));
+  const send = (l4Port: number): string[] => {
+    forwarding.datapath.inject(port.portNo, udp({ srcMac: mac(1), dstMac: mac(2) }, 1, l4Port));
+    return sent.splice(0);
+  };
+  for (let n = 0; n < flows; n++) send(1000 + n);
+  /** How many cached flows have which actions. */
+  const actions = (): Record<string, number> => {
+    const counts: Record<string, number> = {};
+    for (const flow of forwarding.datapath.flowDump()) {
+      const text = formatActions(flow.actions);
+      counts[text] = (counts[text] ?? 0) + 1;
+    }
+    return counts;
+  };
+  return { forwarding, port, turns, send, actions };
+}
+
+const toOne = 'encap(vni=100,vtep=192.0.2.2)';
+const toBoth = 'encap(vni=100,vtep=192.0.2.2), encap(vni=100,vtep=192.0.2.3)';
+
+t.test('what is added comes to cached flows in turns, all of which stay', async (t) => {
+  const flows = REDECIDE_LIMIT + 1000;
+  const { forwarding, turns, send, actions } = floodingSwitch(flows);
+  forwarding.addVtep(parseIp('192.0.2.3'));
+  t.ok((actions()[toOne] ?? 0) > 0, 'not all at once');
+  t.same(send(900), ['vtep/192.0.2.2', 'vtep/192.0.2.3'], 'who comes meanwhile is answered as of now');
+  let most = 0;
+  for (let before = actions()[toOne] ?? 0; turns.length > 0; ) {
+    turns.shift()!();
+    const after = actions()[toOne] ?? 0;
+    most = Math.max(most, before - after);
+    before = after;
+  }
+  t.ok(most < flows / 4, `at most ${most} in a turn`);
+  t.same(actions(), { [toBoth]: flows + 1 });
+  forwarding.datapath.close();
+});
+
+t.test('what is taken away is in force at once for all cached flows, which come back in turns', async (t) => {
+  const flows = REDECIDE_LIMIT + 1000;
+  const { forwarding, turns, send, actions } = floodingSwitch(flows);
+  forwarding.addVtep(parseIp('192.0.2.3'));
+  // Some know the second VTEP and some do not yet; none may know it after this.
+  forwarding.removeVtep(parseIp('192.0.2.3'));
+  t.notOk(actions()[toBoth], 'no flow is stale');
+  t.ok((actions()[toOne] ?? 0) < flows, 'those that were not decided yet are out of the datapath');
+  t.same(send(1000 + flows - 1), ['vtep/192.0.2.2'], 'and decided when a frame comes');
+  while (turns.length > 0) turns.shift()!();
+  t.same(actions(), { [toOne]: flows });
+  t.equal(forwarding.controller.flows.size, flows);
+
+  forwarding.addVtep(parseIp('192.0.2.3'));
+  forwarding.removePort(2 as PortNo);
+  while (turns.length > 0) turns.shift()!();
+  t.same(actions(), {}, 'a port takes all its flows along');
+  t.equal(forwarding.controller.flows.size, 0);
+  forwarding.datapath.close();
 });

@@ -1,13 +1,16 @@
 /**
  * A cached decision is never wider than what it was made from: whatever field
  * of a frame a decision left wildcarded, another value there gives the same
- * decision, in random networks and for random flows.
+ * decision, in random networks and for random flows. And what flows share, be it
+ * a decision or a megaflow, is what each of them would have had by itself.
  */
 import t from 'tap';
+import { Decisions } from '../../src/control/decisions.ts';
 import { fieldList, fields } from '../../src/flow/fields.ts';
-import { emptyKey, writeNumber, type FlowKey } from '../../src/flow/key.ts';
+import { applyMask, bytesId, emptyKey, megaflowId, writeNumber, type FlowKey } from '../../src/flow/key.ts';
 import { linkLocalOf, parseIp, type PortNo, type Vni } from '../../src/flow/types.ts';
 import type { Tables } from '../../src/pipeline/stage.ts';
+import { renderText } from '../../src/pipeline/text.ts';
 import { translate, type Translation } from '../../src/pipeline/translate.ts';
 import { Fdb } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
@@ -157,4 +160,39 @@ t.test(`flipping wildcarded fields changes nothing (seed ${seed})`, async (t) =>
   ]) {
     t.ok(reached.has(outcome), `the flows reach ${outcome}`);
   }
+});
+
+/** All that anybody can see of a decision. */
+function everything(decision: Translation): string {
+  const stages = decision.stages.map(({ because, ...stage }) => ({ ...stage, because: renderText(because) }));
+  return JSON.stringify({ ...decision, stages });
+}
+
+t.test(`equal decisions are one object, others never (seed ${seed})`, async (t) => {
+  const random = new Random(seed);
+  const decisions = new Decisions();
+  const tables = randomTables(random);
+  const known = new Set<Translation>();
+  const megaflows = new Map<string, string>();
+  for (let i = 0; i < FLOWS; i++) {
+    const key = emptyKey();
+    for (const { name } of fieldList) randomize(key, name, random);
+    makeHonest(key, tables, random);
+    const decision = translate(key, tables);
+    const interned = decisions.intern(decision);
+    known.add(interned);
+    if (everything(interned) !== everything(decision)) {
+      t.equal(everything(interned), everything(decision));
+      return;
+    }
+    const megaflow = bytesId(applyMask(key, decision.mask)) + bytesId(decision.mask);
+    const id = megaflowId(key, decision.mask);
+    if ((megaflows.get(id) ?? megaflow) !== megaflow) {
+      t.fail(`two megaflows have the id ${Buffer.from(id, 'latin1').toString('hex')}`);
+      return;
+    }
+    megaflows.set(id, megaflow);
+  }
+  t.equal(new Set(megaflows.values()).size, megaflows.size, 'and one megaflow has one id');
+  t.ok(known.size < FLOWS / 2, `${known.size} decisions for ${FLOWS} flows`);
 });
