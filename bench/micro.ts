@@ -89,7 +89,7 @@ function addUpcall(suite: Benchmark.Suite): void {
 }
 
 function print(head: readonly string[], rows: readonly (readonly string[])[]): void {
-  const colAligns = head.map((_, column) => (column === 0 ? 'left' : 'right') as 'left' | 'right');
+  const colAligns = head.map((_, column) => (column === 0 ? 'left' : 'right'));
   const table = new Table({ head: [...head], colAligns, style: { head: [], border: [] } });
   for (const row of rows) table.push([...row]);
   process.stdout.write(`${table.toString()}\n`);

@@ -151,10 +151,13 @@ export class Controller {
     }
   }
 
-  /** In the order of their last use: the forwarding database keeps what was seen last the longest. */
+  /**
+   * In the order of their last use: the forwarding database keeps what was seen
+   * last the longest. What has moved or gone since the sweep began stays so.
+   */
   #refresh(learning: ReadonlyMap<Translation, FlowUse>): void {
     const inOrder = [...learning].sort(([, a], [, b]) => byUse(a, b));
-    for (const [{ effects }, { lastUsedMs }] of inOrder) this.#learn(effects, lastUsedMs);
+    for (const [{ effects }, { lastUsedMs }] of inOrder) if (!this.#hasNews(effects)) this.#learn(effects, lastUsedMs);
   }
 
   /** Calls `work` until it returns false: once now, then once a turn. */

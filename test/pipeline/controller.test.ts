@@ -12,6 +12,7 @@ import { udp } from '../support/frames.ts';
 import { ownerOf } from '../../src/table/fdb.ts';
 import { parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
 import type { AccessPort } from '../../src/table/topology.ts';
+import { buildVxlan } from '../../src/wire/vxlan.ts';
 
 const mac = (n: number): string =>
   `02:00:00:00:${(n >> 8).toString(16).padStart(2, '0')}:${(n & 0xff).toString(16).padStart(2, '0')}`;
@@ -115,13 +116,13 @@ t.test('entries of live flows do not age, those of others do', async (t) => {
   net.close();
 });
 
-/** A switch with a port `web` and many flows from it to somebody unknown, and the turns that it waits for. */
-function floodingSwitch(flows: number) {
+/** A switch with a port `web`, which sends to somebody unknown, and the turns that it waits for. */
+function floodingSwitch() {
   const turns: (() => void)[] = [];
   const forwarding = new Forwarding(openReferenceDatapath, {
     fdbQuota: 10,
     fdbAgeingMs: 300_000,
-    flowLimit: 2 * flows,
+    flowLimit: 10_000,
     flowIdleMs: 10_000,
     clock: () => 1000,
     later: (work) => turns.push(work),
@@ -153,7 +154,9 @@ function floodingSwitch(flows: number) {
     forwarding.datapath.inject(port.portNo, udp({ srcMac: mac(1), dstMac: mac(2) }, 1, l4Port));
     return sent.splice(0);
   };
-  for (let n = 0; n < flows; n++) send(1000 + n);
+  const fill = (flows: number): void => {
+    for (let n = 0; n < flows; n++) send(1000 + n);
+  };
   /** How many cached flows have which actions. */
   const actions = (): Record<string, number> => {
     const counts: Record<string, number> = {};
@@ -163,7 +166,7 @@ function floodingSwitch(flows: number) {
     }
     return counts;
   };
-  return { forwarding, port, turns, send, actions };
+  return { forwarding, turns, send, fill, actions };
 }
 
 const toOne = 'encap(vni=100,vtep=192.0.2.2)';
@@ -171,7 +174,8 @@ const toBoth = 'encap(vni=100,vtep=192.0.2.2), encap(vni=100,vtep=192.0.2.3)';
 
 t.test('what is added comes to cached flows in turns, all of which stay', async (t) => {
   const flows = REDECIDE_LIMIT + 1000;
-  const { forwarding, turns, send, actions } = floodingSwitch(flows);
+  const { forwarding, turns, send, fill, actions } = floodingSwitch();
+  fill(flows);
   forwarding.addVtep(parseIp('192.0.2.3'));
   t.ok((actions()[toOne] ?? 0) > 0, 'not all at once');
   t.same(send(900), ['vtep/192.0.2.2', 'vtep/192.0.2.3'], 'who comes meanwhile is answered as of now');
@@ -189,7 +193,8 @@ t.test('what is added comes to cached flows in turns, all of which stay', async 
 
 t.test('what is taken away is in force at once for all cached flows, which come back in turns', async (t) => {
   const flows = REDECIDE_LIMIT + 1000;
-  const { forwarding, turns, send, actions } = floodingSwitch(flows);
+  const { forwarding, turns, send, fill, actions } = floodingSwitch();
+  fill(flows);
   forwarding.addVtep(parseIp('192.0.2.3'));
   // Some know the second VTEP and some do not yet; none may know it after this.
   forwarding.removeVtep(parseIp('192.0.2.3'));
@@ -206,4 +211,31 @@ t.test('what is taken away is in force at once for all cached flows, which come 
   t.same(actions(), {}, 'a port takes all its flows along');
   t.equal(forwarding.controller.flows.size, 0);
   forwarding.datapath.close();
+});
+
+t.test('what moves while flows are swept stays where it moved to', async (t) => {
+  const { forwarding, turns, fill } = floodingSwitch();
+  const { controller, datapath, tables } = forwarding;
+  const seenBehind = (vtep: string): void => {
+    const frame = udp({ srcMac: mac(9), dstMac: mac(1), src: '10.0.0.9', dst: '10.0.0.1' }, 1, 2);
+    const [source, destination] = [parseIp(vtep), parseIp('192.0.2.1')];
+    datapath.injectDatagram(1 as PortNo, {
+      source,
+      destination,
+      sourcePort: 50_000,
+      payload: buildVxlan({ vni: 100, frame }),
+    });
+  };
+  const where = (): string => ownerOf(tables.fdb.lookup(100 as Vni, parseMac(mac(9)))!.where);
+  forwarding.addVtep(parseIp('192.0.2.3'));
+  seenBehind('192.0.2.2');
+  t.equal(where(), 'vtep/192.0.2.2');
+  fill(5000);
+  controller.tick();
+  t.equal(turns.length, 1, 'the sweep takes more than a turn');
+  seenBehind('192.0.2.3');
+  turns.shift()!();
+  t.equal(turns.length, 0);
+  t.equal(where(), 'vtep/192.0.2.3');
+  datapath.close();
 });
