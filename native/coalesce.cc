@@ -11,7 +11,7 @@ constexpr uint8_t kUdp = 17;
 constexpr uint8_t kAck = 0x10;
 constexpr uint8_t kPsh = 0x08;
 constexpr uint32_t kL3 = 14;
-constexpr uint32_t kMaxIpBytes = 65535;
+constexpr uint32_t kMaxIpBytes = 65535;  // so that a superframe is at most kMaxFrame, IPv6 too
 
 bool dont_fragment(const uint8_t* frame) { return frame[kL3 + 6] & 0x40; }
 uint8_t tcp_flags(const uint8_t* frame, uint32_t l4) { return frame[l4 + 13]; }
@@ -104,7 +104,7 @@ bool Coalescer::continues(const Open& open, const Frame& frame, const Words& key
   const uint8_t* b = frame.data;
   if (!(open.key == key) || open.count == kMaxSuperframe) return false;
   if (plain.payload != open.plain.payload || plain.payload_bytes > open.plain.payload_bytes) return false;
-  const uint32_t ip_bytes = plain.payload + open.payload_bytes + plain.payload_bytes - kL3 - (plain.v4 ? 0 : 40);
+  const uint32_t ip_bytes = plain.payload + open.payload_bytes + plain.payload_bytes - kL3;
   if (ip_bytes > kMaxIpBytes) return false;
   if (plain.v4) {
     if (dont_fragment(a) != dont_fragment(b)) return false;

@@ -29,6 +29,7 @@ import {
 const OPEN_SUPERFRAMES = 8;
 /** Frames in one. */
 const SUPERFRAME_FRAMES = 64;
+/** So that a superframe is at most MAX_FRAME_BYTES, over IPv6 too. */
 const MAX_IP_BYTES = 65535;
 const L3 = ETH_HEADER_BYTES;
 const DONT_FRAGMENT = 0x4000;
@@ -139,7 +140,7 @@ function continues(open: Open, next: Plain): boolean {
   if (next.payloadAt !== first.payloadAt || next.payloadBytes > first.payloadBytes) return false;
   // All but the last are as long as the first.
   const payloadBytes = open.length * first.payloadBytes;
-  const ipBytes = next.payloadAt + payloadBytes + next.payloadBytes - L3 - (next.v4 ? 0 : IPV6_HEADER_BYTES);
+  const ipBytes = next.payloadAt + payloadBytes + next.payloadBytes - L3;
   if (ipBytes > MAX_IP_BYTES) return false;
   if (next.v4) {
     const dontFragment = getU16(a, L3 + 6);
