@@ -105,6 +105,12 @@ export async function withoutOffloads({ left, right }: Underlay): Promise<void> 
   }
 }
 
+/** As `withoutOffloads`, but a host gathers what it receives, as network cards and their drivers have it done. */
+export async function likeAWire(under: Underlay): Promise<void> {
+  await withoutOffloads(under);
+  for (const host of [under.left, under.right]) await host.run(['ethtool', '-K', underlayLink, 'gro', 'on']);
+}
+
 /** The addresses and the MTU of a container on a host without weft. */
 async function setUpContainer(namespace: Namespace, n: number, mtu: number): Promise<Container> {
   const [ip4, ip6] = overlayIps(n);

@@ -1,0 +1,167 @@
+/**
+ *   ┌ left ──────────┐              ┌ right ─────────┐
+ *   │ a1 ─┐          │              │          ┌─ b1 │
+ *   │     ├─ weft ───┼── underlay ──┼─── weft ─┤     │
+ *   │ a2 ─┘          │              │          └─ b2 │
+ *   └────────────────┘              └────────────────┘
+ *
+ * Mixed load for many minutes, a line every ten seconds.
+ *
+ *     npm run soak -- --minutes 10 [--datapath native|reference]
+ *
+ * Fails unless the memory of both daemons stops growing after the warm-up, no
+ * datagram of a flow is overtaken or damaged, frames are dropped for no other
+ * reason than that undecided flows wait, and every frame is accounted for.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import t from 'tap';
+import type { StatusReport } from '../../src/model/report.ts';
+import { openLab, type Lab } from '../support/lab.ts';
+import { MixedLoad, type Arrivals } from '../support/mixed-load.ts';
+import { monotonicMs, until } from '../support/process.ts';
+import { attachContainer, overlay, underlay, likeAWire } from '../support/topology.ts';
+import { ping } from '../support/traffic.ts';
+import { conservationError, datapathKinds, Weft, type DatapathKind } from '../support/weft.ts';
+
+/** A heap that holds what the switch keeps, and little garbage beside it. */
+const HEAP_MEGABYTES = 48;
+/** What garbage collection moves the medians of a daemon that keeps nothing by. */
+const MEMORY_SLACK_BYTES = 4e6;
+const SAMPLE_MS = 1000;
+const LINE_MS = 10_000;
+/** Bounds that load may reach: frames of flows that nobody has decided yet. */
+const EXPECTED_DROPS = ['upcall_parked_full', 'upcall_queue_full'];
+
+const { values } = parseArgs({
+  options: { minutes: { type: 'string', default: '10' }, datapath: { type: 'string', default: 'native' } },
+});
+const seconds = Number(values.minutes) * 60;
+const datapath = datapathKinds.find((kind) => kind === values.datapath);
+if (!(seconds >= 60) || datapath === undefined) {
+  console.error('usage: npm run soak -- [--minutes N, 1 or more] [--datapath native|reference]');
+  process.exit(2);
+}
+/** What a daemon needs for itself is taken by then. */
+const warmUpSeconds = Math.min(60, seconds / 4);
+
+/** A daemon's memory `atSeconds` after the load began. */
+interface Sample {
+  readonly atSeconds: number;
+  readonly rssBytes: number;
+}
+
+t.setTimeout((seconds + 180) * 1000);
+
+await t.test(`${datapath}: ${values.minutes} min`, async (t) => {
+  const lab = openLab(t);
+  const { daemons, containers } = await twoHosts(lab, datapath);
+  const before = await statuses(daemons);
+  const samples = daemons.map((): Sample[] => []);
+
+  const startMs = monotonicMs();
+  const load = await MixedLoad.start(containers, seconds);
+  let nextLineMs = LINE_MS;
+  for (let atMs = 0; atMs < seconds * 1000; atMs = monotonicMs() - startMs) {
+    await delay(SAMPLE_MS);
+    const now = await statuses(daemons);
+    now.forEach(({ memory }, n) => samples[n]!.push({ atSeconds: atMs / 1000, rssBytes: memory.rssBytes }));
+    if (atMs < nextLineMs) continue;
+    nextLineMs += LINE_MS;
+    t.comment(line(atMs / 1000, now, load.arrivals()));
+  }
+  await load.stop();
+  const after = await quiet(daemons);
+  t.comment(line((monotonicMs() - startMs) / 1000, after, load.arrivals()));
+
+  const { received, misordered, shortFlows, damaged } = load.arrivals();
+  t.ok(received > 0 && shortFlows > 0, `${received} numbered datagrams and ${shortFlows} of short flows arrived`);
+  t.equal(misordered, 0, 'none was overtaken within its flow');
+  t.equal(damaged, 0, 'none was damaged');
+  after.forEach((status, n) => {
+    const first = median(samples[n]!, warmUpSeconds, 2 * warmUpSeconds);
+    const last = median(samples[n]!, (seconds * 3) / 4, seconds);
+    const figures = `${megabytes(first)} MB after the warm-up, ${megabytes(last)} MB in the last quarter`;
+    t.ok(last - first < MEMORY_SLACK_BYTES, `${status.host}: memory does not grow: ${figures}`);
+    t.equal(conservationError(status), undefined, `${status.host}: ${status.datapath.rx} frames are accounted for`);
+    t.ok(status.datapath.segments > 0 && status.datapath.coalesced > 0, `${status.host}: superframes were on the way`);
+    const drops = difference(status.datapath.drops, before[n]!.datapath.drops);
+    const unexpected = Object.keys(drops).filter((reason) => !EXPECTED_DROPS.includes(reason));
+    t.same(unexpected, [], `${status.host}: dropped ${JSON.stringify(drops)}`);
+  });
+});
+
+async function twoHosts(lab: Lab, datapath: DatapathKind) {
+  const under = await underlay(lab, 'ipv4');
+  await likeAWire(under);
+  const options = { datapath, heapMegabytes: HEAP_MEGABYTES };
+  const left = await Weft.up(lab, under.left, 'left', { ...options, underlay: under.leftIp, peers: [under.rightIp] });
+  const right = await Weft.up(lab, under.right, 'right', {
+    ...options,
+    underlay: under.rightIp,
+    peers: [under.leftIp],
+  });
+  await left.createNetwork(overlay.create);
+  await right.createNetwork(overlay.create);
+  const containers = {
+    a1: await attachContainer(lab, left, 'a1', 11),
+    a2: await attachContainer(lab, left, 'a2', 12),
+    b1: await attachContainer(lab, right, 'b1', 21),
+    b2: await attachContainer(lab, right, 'b2', 22),
+  };
+  for (const { ip4, ip6 } of Object.values(containers).slice(1)) {
+    await ping(containers.a1.namespace, ip4);
+    await ping(containers.a1.namespace, ip6);
+  }
+  return { daemons: [left, right], containers };
+}
+
+function statuses(daemons: readonly Weft[]): Promise<StatusReport[]> {
+  return Promise.all(daemons.map((daemon) => daemon.status()));
+}
+
+/** Waits until nothing moves any more. */
+function quiet(daemons: readonly Weft[]): Promise<StatusReport[]> {
+  let last = '';
+  return until(
+    async () => {
+      const now = await statuses(daemons);
+      const counters = JSON.stringify(now.map(({ datapath }) => [datapath.rx, datapath.tx]));
+      const isQuiet = counters === last && now.every(({ datapath }) => datapath.held === 0);
+      last = counters;
+      return isQuiet ? now : undefined;
+    },
+    { timeoutMs: 30_000, what: 'both hosts quiet' },
+  );
+}
+
+function line(atSeconds: number, now: readonly StatusReport[], arrivals: Arrivals): string {
+  const hosts = now.map(({ host, memory, datapath }) => {
+    const drops = Object.values(datapath.drops).reduce((sum, count) => sum + count, 0);
+    return `${host} ${megabytes(memory.rssBytes)} MB, ${datapath.rx} frames, ${drops} drops`;
+  });
+  const { received, lost, misordered } = arrivals;
+  return `${atSeconds.toFixed(0)} s: ${hosts.join(' | ')} | numbered ${received}, lost ${lost}, misordered ${misordered}`;
+}
+
+/** Of the samples of a stretch of time. */
+function median(samples: readonly Sample[], fromSeconds: number, toSeconds: number): number {
+  const stretch = samples.filter(({ atSeconds }) => atSeconds >= fromSeconds && atSeconds < toSeconds);
+  const sorted = stretch.map(({ rssBytes }) => rssBytes).sort((a, b) => a - b);
+  const middle = sorted[Math.floor(sorted.length / 2)];
+  if (middle === undefined) throw new Error(`no sample between ${fromSeconds} and ${toSeconds} s`);
+  return middle;
+}
+
+/** What was counted since `before`. */
+function difference(
+  now: Readonly<Record<string, number>>,
+  before: Readonly<Record<string, number>>,
+): Record<string, number> {
+  const changes = Object.entries(now).map(([name, count]) => [name, count - (before[name] ?? 0)] as const);
+  return Object.fromEntries(changes.filter(([, count]) => count > 0));
+}
+
+function megabytes(bytes: number): string {
+  return (bytes / 1e6).toFixed(1);
+}
