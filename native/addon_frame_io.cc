@@ -1,5 +1,6 @@
-// io/frame_io.h for JavaScript: the class `FrameIo` on the addon's exports.
-// src/datapath/frame-io.ts is its only caller and has the types.
+// io/frame_io.h for JavaScript: the class `FrameIo` on the addon's exports, and
+// what this kernel can do for it. src/datapath/frame-io.ts and kernel-offloads.ts
+// are the only callers and have the types.
 //
 // Errors are returned as negative errno, drop reasons as their number (255: sent).
 // Bytes that are passed in are read before the call returns; those handed out
@@ -170,9 +171,25 @@ class FrameIoObject : public Napi::ObjectWrap<FrameIoObject> {
   bool open_ = false;
 };
 
+// () → { cuts, gathers, tap: what a TAP takes }, each -errno where it could not be tried
+Napi::Value ProbeOffloads(const Napi::CallbackInfo& info) {
+  constexpr uint8_t kLoopback[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1};
+  Napi::Env env = info.Env();
+  weft::Underlay underlay;
+  const int udp = underlay.open(kLoopback, 0, false);
+  uint8_t offloads = 0;
+  const int tap = weft::tap_probe(&offloads);
+  auto result = Napi::Object::New(env);
+  result["cuts"] = Napi::Number::New(env, udp ? udp : underlay.cuts());
+  result["gathers"] = Napi::Number::New(env, udp ? udp : underlay.gathers());
+  result["tap"] = Napi::Number::New(env, tap ? tap : offloads);
+  return result;
+}
+
 }  // namespace
 
 Napi::Object InitFrameIo(Napi::Env env, Napi::Object exports) {
+  exports.Set("probeOffloads", Napi::Function::New(env, ProbeOffloads));
   exports.Set("FrameIo", FrameIoObject::Class(env));
   return exports;
 }

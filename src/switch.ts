@@ -19,6 +19,7 @@ import { Hosts } from './cluster/hosts.ts';
 import { Networks } from './cluster/networks.ts';
 import type { DaemonConfig } from './config.ts';
 import type { Datapath, DatapathOptions } from './datapath/datapath.ts';
+import { kernelOffloads } from './datapath/kernel-offloads.ts';
 import { WeftError } from './error.ts';
 import { openProbe } from './health/probe.ts';
 import { formatIp, parseIp, type PortNo } from './flow/types.ts';
@@ -224,6 +225,7 @@ export class Switch {
       networks: this.#networks.all(),
       underlayInterface: async () => (underlay === undefined ? undefined : underlayInterface(underlay)),
       encapBytes: encapBytes(underlay),
+      offloads: kernelOffloads(),
       probe: openProbe(() => performance.now(), setTimeout),
       lostUpcalls: this.#forwarding.datapath.counters().drops.upcall_lost ?? 0,
     });

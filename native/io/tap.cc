@@ -148,10 +148,17 @@ int set_offloads(int fd, uint8_t* offloads) {
   return 0;
 }
 
+// /dev/net/tun, nothing attached yet. The fd or -errno.
+int open_tun() {
+  const int fd = ::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+  if (fd >= 0) return fd;
+  return errno == ENOENT || errno == ENXIO ? -ENODEV : -errno;
+}
+
 // One more queue of the TAP `ifname`, in the calling thread's namespace.
 int open_queue(const char* ifname, bool exclusive, Fd* queue) {
-  Fd tap(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
-  if (tap.get() < 0) return errno == ENOENT || errno == ENXIO ? -ENODEV : -errno;
+  Fd tap(open_tun());
+  if (tap.get() < 0) return tap.get();
   ifreq request = {};
   memcpy(request.ifr_name, ifname, strlen(ifname));
   const unsigned flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE | (exclusive ? IFF_TUN_EXCL : 0u);
@@ -227,6 +234,15 @@ int tap_open(const char* netns_path, const char* ifname, size_t queues, TapOpene
   opened->netns_dev = identity.st_dev;
   opened->netns_ino = identity.st_ino;
   return 0;
+}
+
+int tap_probe(uint8_t* offloads) {
+  Fd tap(open_tun());
+  if (tap.get() < 0) return tap.get();
+  ifreq request = {};
+  request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+  if (ioctl(tap.get(), TUNSETIFF, &request) < 0) return -errno;
+  return set_offloads(tap.get(), offloads);
 }
 
 int tap_remove(int fd) {

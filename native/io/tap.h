@@ -47,6 +47,11 @@ struct TapOpened {
 // or another -errno of the kernel.
 int tap_open(const char* netns_path, const char* ifname, size_t queues, TapOpened* opened);
 
+// What of kOffloadAll a TAP of this kernel has: tried on one in the calling
+// thread's namespace, which the kernel names and which goes before this returns.
+// 0, -ENODEV and -EPERM as above, or another -errno.
+int tap_probe(uint8_t* offloads);
+
 // Clears persistence and closes: the interface goes with its last queue, if it
 // has not already.
 int tap_remove(int fd);

@@ -14,6 +14,7 @@ import { ENTROPY_FIRST_PORT, ENTROPY_PORTS } from '../flow/hash.ts';
 import { dropReasons } from '../flow/reason.ts';
 import { HEAD_BYTES, MASK_LIMIT, PARKED_PER_FLOW, PENDING_PER_PORT, UPCALL_BATCH } from './datapath.ts';
 import type { NativeFrameIoClass } from './frame-io.ts';
+import type { NativeOffloads } from './kernel-offloads.ts';
 
 /** The class `Datapath` of native/addon.cc. Errors are negative errno. */
 export interface NativeDatapath {
@@ -86,6 +87,7 @@ export interface Addon {
   ) => NativeDatapath;
 
   readonly FrameIo: NativeFrameIoClass;
+  probeOffloads(): NativeOffloads;
 }
 
 /** The layout as this program has it. */

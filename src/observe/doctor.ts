@@ -1,6 +1,7 @@
 /** The checks of `weft doctor`: what weft needs from this machine, and whether it is there. */
 import { readFileSync } from 'node:fs';
 import { release } from 'node:os';
+import type { KernelOffloads, Tried } from '../datapath/kernel-offloads.ts';
 import type { Probe } from '../health/probe.ts';
 import { requireTun } from '../link/tun.ts';
 import type { UnderlayInterface } from '../link/underlay.ts';
@@ -17,6 +18,7 @@ export interface DoctorEnvironment {
   readonly encapBytes: number;
   /** Undefined where it cannot be done. */
   readonly probe: Probe | undefined;
+  readonly offloads: KernelOffloads;
   /** Frames that ended because the datapath or a decision failed: a defect, if not 0. */
   readonly lostUpcalls: number;
 }
@@ -27,7 +29,13 @@ const CAP_SYS_ADMIN = 21;
 const OLDEST_KERNEL = [5, 4] as const;
 
 export async function diagnose(environment: DoctorEnvironment): Promise<DoctorReport> {
-  const checks = [checkKernel(), checkTun(), checkCapabilities(), checkUpcalls(environment)];
+  const checks = [
+    checkKernel(),
+    checkTun(),
+    checkCapabilities(),
+    ...checkOffloads(environment.offloads),
+    checkUpcalls(environment),
+  ];
   const { underlay } = environment;
   if (underlay === undefined) {
     checks.push(ok('underlay', 'none: networks stay on this host (give --underlay and --peer to span hosts)'));
@@ -72,6 +80,43 @@ function checkCapabilities(): CheckReport {
     result: 'failed',
     detail: `without ${missing.map(([name]) => name).join(' and ')}`,
     hint: 'start weft up as root',
+  };
+}
+
+/** None of them is needed: without, the same frames take more calls. */
+function checkOffloads({ udpSegment, udpGro, tapUso }: KernelOffloads): CheckReport[] {
+  return [
+    checkOffload('udp segment', udpSegment, {
+      has: 'UDP_SEGMENT: a superframe goes into the tunnel with one call',
+      lacks: 'no UDP_SEGMENT: superframes are sent into the tunnel a datagram at a time',
+      since: '4.18',
+    }),
+    checkOffload('udp gro', udpGro, {
+      has: 'UDP_GRO: the tunnel is received many datagrams at a time',
+      lacks: 'no UDP_GRO: the tunnel is received a datagram at a time, and superframes are short',
+      since: '5.0',
+    }),
+    checkOffload('tap uso', tapUso, {
+      has: 'TUN_F_USO4 and TUN_F_USO6: superframes of UDP pass between containers uncut',
+      lacks:
+        'no TUN_F_USO4 and TUN_F_USO6: superframes of UDP are cut before a container gets them; TCP is not affected',
+      since: '6.2',
+    }),
+  ];
+}
+
+function checkOffload(
+  check: string,
+  tried: Tried,
+  { has, lacks, since }: { readonly has: string; readonly lacks: string; readonly since: string },
+): CheckReport {
+  if (tried === true) return ok(check, has);
+  if (tried === false) return { check, result: 'warning', detail: lacks, hint: `Linux ${since} and later have it` };
+  return {
+    check,
+    result: 'warning',
+    detail: `could not be tried (${tried})`,
+    hint: `Linux ${since} and later have it`,
   };
 }
 
