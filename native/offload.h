@@ -1,10 +1,12 @@
 // What a received virtio_net_hdr may ask for (virtio 1.2 §5.1.6): a checksum
 // that is still to be finished, and cutting a superframe into segments.
 //
-// Whoever sent the frame controls the header, so nothing in it is believed: a
-// superframe's has to say what the frame's own headers say. A frame that passes
-// can be passed on, or cut, without another look. src/datapath/offload.ts has
-// the same rules.
+// Whoever sent the frame controls the header, so nothing in it is believed: it
+// has to say what the frame's own headers say. Above all the checksum must be
+// the frame's own, of TCP or UDP: it is written after the frame was decided, and
+// anywhere else would change what the decision had read, such as the source
+// address. A frame that passes can be passed on, or cut, without another look.
+// src/datapath/offload.ts has the same rules.
 #pragma once
 
 #include "extract.h"
@@ -56,7 +58,8 @@ inline bool offload_check(Frame* frame, const Key& key, uint32_t l4) {
   if ((vnet.gso_type & kGsoEcn) && !tcp) return false;
 
   if (vnet.flags & kNeedsCsum) {
-    if (vnet.csum_start < 14 || uint32_t{vnet.csum_start} + vnet.csum_offset + 2 > frame->length) return false;
+    if (l4 == 0 || key.ip_frag != kFragNone || (key.ip_proto != 6 && key.ip_proto != 17)) return false;
+    if (vnet.csum_start != l4 || vnet.csum_offset != (key.ip_proto == 6 ? kTcpCsumOffset : kUdpCsumOffset)) return false;
   } else {
     vnet.csum_start = vnet.csum_offset = 0;
   }
@@ -65,12 +68,9 @@ inline bool offload_check(Frame* frame, const Key& key, uint32_t l4) {
     return true;
   }
 
-  const bool v4 = key.eth_type[0] == 0x08 && key.eth_type[1] == 0x00;
-  const bool v6 = key.eth_type[0] == 0x86 && key.eth_type[1] == 0xdd;
-  if (kind == kGsoTcp4 ? !v4 : kind == kGsoTcp6 ? !v6 : !v4 && !v6) return false;
-  if (key.ip_proto != (tcp ? 6 : 17) || key.ip_frag != kFragNone || l4 == 0) return false;
   if (!(vnet.flags & kNeedsCsum) || vnet.gso_size == 0) return false;
-  if (vnet.csum_start != l4 || vnet.csum_offset != (tcp ? kTcpCsumOffset : kUdpCsumOffset)) return false;
+  const bool v4 = key.eth_type[0] == 0x08;
+  if (key.ip_proto != (tcp ? 6 : 17) || (tcp && v4 != (kind == kGsoTcp4))) return false;
   const uint32_t headers = payload_offset(frame->data, l4, tcp);
   if (headers > kMaxHeaders) return false;
   if (!tcp && load16(frame->data + l4 + 4) != frame->length - l4) return false;

@@ -3,9 +3,11 @@
  * cutting a superframe (virtio 1.2 §5.1.6).
  *
  * Whoever sent a frame controls what it asks for, so nothing in it is believed:
- * a superframe's request has to say what the frame's own headers say. A frame
- * that passes can be passed on, or cut, without another look. native/offload.h
- * has the same rules.
+ * it has to say what the frame's own headers say. Above all the checksum must be
+ * the frame's own, of TCP or UDP: it is written after the frame was decided, and
+ * anywhere else would change what the decision had read, such as the source
+ * address. A frame that passes can be passed on, or cut, without another look.
+ * native/offload.h has the same rules.
  */
 import { FRAG_NONE, fields } from '../flow/fields.ts';
 import { readNumber, type FlowKey } from '../flow/key.ts';
@@ -78,19 +80,20 @@ export function checkOffload(frame: Uint8Array, asked: Offload, key: FlowKey, l4
   if (kind !== GSO_NONE && kind !== GSO_UDP && !tcp) return undefined;
   if ((gsoType & GSO_ECN) !== 0 && !tcp) return undefined;
 
+  const protocol = key[fields.ip_proto.offset];
   const unfinished = (flags & NEEDS_CSUM) !== 0;
   const [csumStart, csumOffset] = unfinished ? [asked.csumStart, asked.csumOffset] : [0, 0];
-  if (unfinished && (csumStart < ETH_HEADER_BYTES || csumStart + csumOffset + 2 > frame.length)) return undefined;
+  if (unfinished) {
+    if (l4 === 0 || key[fields.ip_frag.offset] !== FRAG_NONE) return undefined;
+    if (protocol !== IP_TCP && protocol !== IP_UDP) return undefined;
+    if (csumStart !== l4 || csumOffset !== (protocol === IP_TCP ? TCP_CSUM_OFFSET : UDP_CSUM_OFFSET)) return undefined;
+  }
   const checksumOnly = { flags, gsoType: GSO_NONE, gsoSize: 0, csumStart, csumOffset };
   if (kind === GSO_NONE) return checksumOnly;
 
-  const type = readNumber(key, fields.eth_type);
-  if (kind === GSO_TCP4 && type !== ETH_IPV4) return undefined;
-  if (kind === GSO_TCP6 && type !== ETH_IPV6) return undefined;
-  if (type !== ETH_IPV4 && type !== ETH_IPV6) return undefined;
-  if (key[fields.ip_proto.offset] !== (tcp ? IP_TCP : IP_UDP)) return undefined;
-  if (key[fields.ip_frag.offset] !== FRAG_NONE || l4 === 0 || !unfinished || gsoSize === 0) return undefined;
-  if (csumStart !== l4 || csumOffset !== (tcp ? TCP_CSUM_OFFSET : UDP_CSUM_OFFSET)) return undefined;
+  if (!unfinished || gsoSize === 0) return undefined;
+  const isIp4 = readNumber(key, fields.eth_type) === ETH_IPV4;
+  if (protocol !== (tcp ? IP_TCP : IP_UDP) || (tcp && isIp4 !== (kind === GSO_TCP4))) return undefined;
   const headerBytes = payloadOffset(frame, l4, tcp);
   if (headerBytes > MAX_HEADER_BYTES) return undefined;
   if (!tcp && getU16(frame, l4 + 4) !== frame.length - l4) return undefined;
