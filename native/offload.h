@@ -3,9 +3,9 @@
 //
 // Whoever sent the frame controls the header, so nothing in it is believed: it
 // has to say what the frame's own headers say. Above all the checksum must be
-// the frame's own, of TCP or UDP: it is written after the frame was decided, and
-// anywhere else would change what the decision had read, such as the source
-// address. A frame that passes can be passed on, or cut, without another look.
+// the frame's own, of TCP or UDP, or lie behind all headers that a decision
+// reads: it is written after the frame was decided, and elsewhere could change
+// its source address. A frame that passes can be passed on, or cut, without another look.
 // src/datapath/offload.ts has the same rules.
 #pragma once
 
@@ -45,6 +45,23 @@ inline void set_header_bytes(Frame* frame) {
   vnet.hdr_len = vnet.gso_type ? static_cast<uint16_t>(payload_offset(frame->data, vnet.csum_start, tcp)) : 0;
 }
 
+// Is it the checksum of the frame's own TCP or UDP header?
+inline bool is_own_checksum(const VnetHdr& vnet, const Key& key, uint32_t l4) {
+  if (l4 == 0 || key.ip_frag != kFragNone || vnet.csum_start != l4) return false;
+  return (key.ip_proto == 6 && vnet.csum_offset == kTcpCsumOffset) || (key.ip_proto == 17 && vnet.csum_offset == kUdpCsumOffset);
+}
+
+// Is it one of a packet inside this one: behind a UDP header (a tunnel of the
+// container's own), or right behind the IP header of a protocol that tunnels?
+inline bool is_inner_checksum(const Frame& frame, const Key& key, uint32_t l4) {
+  constexpr uint8_t kIpip = 4, kUdp = 17, kIpv6 = 41, kGre = 47;
+  const VnetHdr& vnet = frame.vnet;
+  if (l4 == 0 || key.ip_frag != kFragNone) return false;
+  if (uint32_t{vnet.csum_start} + vnet.csum_offset + 2 > frame.length) return false;
+  if (key.ip_proto == kUdp) return vnet.csum_start >= l4 + 8;
+  return vnet.csum_start >= l4 && (key.ip_proto == kIpip || key.ip_proto == kIpv6 || key.ip_proto == kGre);
+}
+
 // Checks the header that came with a frame, which was extracted to `key`, and
 // clears what means nothing further on; hdr_len is made anew. False: it asks for
 // what cannot be done. kDataValid stays, for the coalescer.
@@ -57,18 +74,17 @@ inline bool offload_check(Frame* frame, const Key& key, uint32_t l4) {
   if (kind != kGsoNone && kind != kGsoUdp && !tcp) return false;
   if ((vnet.gso_type & kGsoEcn) && !tcp) return false;
 
-  if (vnet.flags & kNeedsCsum) {
-    if (l4 == 0 || key.ip_frag != kFragNone || (key.ip_proto != 6 && key.ip_proto != 17)) return false;
-    if (vnet.csum_start != l4 || vnet.csum_offset != (key.ip_proto == 6 ? kTcpCsumOffset : kUdpCsumOffset)) return false;
-  } else {
+  if (!(vnet.flags & kNeedsCsum)) {
     vnet.csum_start = vnet.csum_offset = 0;
+  } else if (!is_own_checksum(vnet, key, l4) && !is_inner_checksum(*frame, key, l4)) {
+    return false;
   }
   if (kind == kGsoNone) {
     vnet.gso_size = 0;
     return true;
   }
 
-  if (!(vnet.flags & kNeedsCsum) || vnet.gso_size == 0) return false;
+  if (!(vnet.flags & kNeedsCsum) || !is_own_checksum(vnet, key, l4) || vnet.gso_size == 0) return false;
   const bool v4 = key.eth_type[0] == 0x08;
   if (key.ip_proto != (tcp ? 6 : 17) || (tcp && v4 != (kind == kGsoTcp4))) return false;
   const uint32_t headers = payload_offset(frame->data, l4, tcp);

@@ -4,9 +4,9 @@
  *
  * Whoever sent a frame controls what it asks for, so nothing in it is believed:
  * it has to say what the frame's own headers say. Above all the checksum must be
- * the frame's own, of TCP or UDP: it is written after the frame was decided, and
- * anywhere else would change what the decision had read, such as the source
- * address. A frame that passes can be passed on, or cut, without another look.
+ * the frame's own, of TCP or UDP, or lie behind all headers that a decision
+ * reads: it is written after the frame was decided, and elsewhere could change
+ * its source address. A frame that passes can be passed on, or cut, without another look.
  * native/offload.h has the same rules.
  */
 import { FRAG_NONE, fields } from '../flow/fields.ts';
@@ -31,6 +31,11 @@ export const GSO_ECN = 0x80;
 
 export const TCP_CSUM_OFFSET = 16;
 export const UDP_CSUM_OFFSET = 6;
+
+/** Protocols that carry packets. */
+const IP_IPIP = 4;
+const IP_IPV6 = 41;
+const IP_GRE = 47;
 
 /** Of a superframe: headers before the payload, and segments that it may be cut into. */
 const MAX_HEADER_BYTES = 256;
@@ -80,18 +85,15 @@ export function checkOffload(frame: Uint8Array, asked: Offload, key: FlowKey, l4
   if (kind !== GSO_NONE && kind !== GSO_UDP && !tcp) return undefined;
   if ((gsoType & GSO_ECN) !== 0 && !tcp) return undefined;
 
-  const protocol = key[fields.ip_proto.offset];
   const unfinished = (flags & NEEDS_CSUM) !== 0;
+  const own = unfinished && isOwnChecksum(asked, key, l4);
+  if (unfinished && !own && !isInnerChecksum(asked, frame.length, key, l4)) return undefined;
   const [csumStart, csumOffset] = unfinished ? [asked.csumStart, asked.csumOffset] : [0, 0];
-  if (unfinished) {
-    if (l4 === 0 || key[fields.ip_frag.offset] !== FRAG_NONE) return undefined;
-    if (protocol !== IP_TCP && protocol !== IP_UDP) return undefined;
-    if (csumStart !== l4 || csumOffset !== (protocol === IP_TCP ? TCP_CSUM_OFFSET : UDP_CSUM_OFFSET)) return undefined;
-  }
   const checksumOnly = { flags, gsoType: GSO_NONE, gsoSize: 0, csumStart, csumOffset };
   if (kind === GSO_NONE) return checksumOnly;
 
-  if (!unfinished || gsoSize === 0) return undefined;
+  if (!own || gsoSize === 0) return undefined;
+  const protocol = key[fields.ip_proto.offset];
   const isIp4 = readNumber(key, fields.eth_type) === ETH_IPV4;
   if (protocol !== (tcp ? IP_TCP : IP_UDP) || (tcp && isIp4 !== (kind === GSO_TCP4))) return undefined;
   const headerBytes = payloadOffset(frame, l4, tcp);
@@ -100,6 +102,26 @@ export function checkOffload(frame: Uint8Array, asked: Offload, key: FlowKey, l4
   const payloadBytes = frame.length - headerBytes;
   if (payloadBytes > MAX_SEGMENTS * gsoSize) return undefined;
   return payloadBytes > gsoSize ? { flags, gsoType, gsoSize, csumStart, csumOffset } : checksumOnly;
+}
+
+/** Is it the checksum of the frame's own TCP or UDP header? */
+function isOwnChecksum({ csumStart, csumOffset }: Offload, key: FlowKey, l4: number): boolean {
+  if (l4 === 0 || key[fields.ip_frag.offset] !== FRAG_NONE || csumStart !== l4) return false;
+  const protocol = key[fields.ip_proto.offset];
+  return (
+    (protocol === IP_TCP && csumOffset === TCP_CSUM_OFFSET) || (protocol === IP_UDP && csumOffset === UDP_CSUM_OFFSET)
+  );
+}
+
+/**
+ * Is it one of a packet inside this one: behind a UDP header (a tunnel of the
+ * container's own), or right behind the IP header of a protocol that tunnels?
+ */
+function isInnerChecksum({ csumStart, csumOffset }: Offload, lengthBytes: number, key: FlowKey, l4: number): boolean {
+  if (l4 === 0 || key[fields.ip_frag.offset] !== FRAG_NONE || csumStart + csumOffset + 2 > lengthBytes) return false;
+  const protocol = key[fields.ip_proto.offset]!;
+  if (protocol === IP_UDP) return csumStart >= l4 + 8;
+  return csumStart >= l4 && [IP_IPIP, IP_IPV6, IP_GRE].includes(protocol);
 }
 
 /**

@@ -256,6 +256,10 @@ export function runSegmentation(name: string, open: Open): void {
       ];
       for (const [what, changes] of variants) refused(`${name}, ${what}`, frame, { ...offload, ...changes });
       const plain = { ...offload, gsoType: 0, gsoSize: 0 };
+      for (const csumOffset of [0, 6, 12, 16]) {
+        refused(`${name}, partial, over byte ${14 + csumOffset}`, frame, { ...plain, csumStart: 14, csumOffset });
+      }
+      refused(`${name}, partial, a field before its own`, frame, { ...plain, csumOffset: csumOffset - 2 });
       refused(`${name}, partial, csum_start 13`, frame, { ...plain, csumStart: 13 });
       refused(`${name}, partial, at the end`, frame, { ...plain, csumStart: frame.length - csumOffset - 1 });
       refused(`${name}, ECN without gso`, frame, { ...plain, gsoType: ECN });
