@@ -81,6 +81,7 @@ interface IperfReport {
   readonly end: {
     readonly sum?: { readonly bytes: number; readonly bits_per_second: number; readonly lost_percent: number };
     readonly sum_received?: { readonly bytes: number; readonly bits_per_second: number };
+    readonly sum_sent?: { readonly retransmits?: number };
   };
 }
 

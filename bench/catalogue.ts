@@ -1,0 +1,59 @@
+/** All measurements: which load on which topology, and which systems take turns in it. */
+import type { LoadName } from './loads.ts';
+import type { SystemName } from './systems/index.ts';
+import type { TopologyName } from './topology.ts';
+
+export interface Measurement {
+  /** topology/load */
+  readonly name: string;
+  readonly topology: TopologyName;
+  readonly load: LoadName;
+  readonly systems: readonly SystemName[];
+  /** Does it take part where there is little time? */
+  readonly quick: boolean;
+}
+
+const everyLoad: readonly LoadName[] = [
+  ...(['tcp-1', 'tcp-4', 'frames-1', 'frames-64-mixed', 'frames-10k'] as const),
+  ...(['loss-100k', 'rr-pinned', 'rr', 'cpu'] as const),
+];
+
+const loadsOf: Readonly<Record<TopologyName, readonly LoadName[]>> = {
+  'one-host': everyLoad,
+  overlay: [...everyLoad, 'interop'],
+  'overlay-wiregro': [...everyLoad, 'interop'],
+  'overlay-9000': ['tcp-1', 'tcp-4'],
+  'overlay-9000-wiregro': ['tcp-1', 'tcp-4'],
+};
+
+const quick: ReadonlySet<string> = new Set([
+  ...['one-host/tcp-1', 'one-host/tcp-4', 'one-host/frames-1', 'one-host/rr-pinned'],
+  ...['overlay/loss-100k', 'overlay/rr-pinned', 'overlay-wiregro/tcp-1', 'overlay-wiregro/tcp-4'],
+]);
+
+/** @param withOvs do Open vSwitch's variants take part? */
+export function catalogue(withOvs: boolean): Measurement[] {
+  return (Object.keys(loadsOf) as TopologyName[]).flatMap((topology) =>
+    loadsOf[topology].map((load) => {
+      const name = `${topology}/${load}`;
+      return { name, topology, load, systems: systemsIn(topology, load, withOvs), quick: quick.has(name) };
+    }),
+  );
+}
+
+function systemsIn(topology: TopologyName, load: LoadName, withOvs: boolean): SystemName[] {
+  if (load === 'interop') return ['kernel', 'weft-to-kernel', 'kernel-to-weft'];
+  const own: SystemName[] = ['weft', 'weft-reference', 'kernel'];
+  if (!withOvs) return own;
+  return topology === 'one-host' ? [...own, 'ovs', 'ovs-tso', 'ovs-tso-veth'] : [...own, 'ovs'];
+}
+
+/**
+ * Does the pattern of `--only` choose the measurement? It is a measurement's name, its
+ * topology or its load; `*` stands for anything.
+ */
+export function matches({ name, topology, load }: Measurement, pattern: string): boolean {
+  const text = pattern.split('*').map((part) => part.replaceAll(/[^\w-]/g, '\\$&'));
+  const whole = new RegExp(`^${text.join('.*')}$`);
+  return [name, topology, load].some((word) => whole.test(word));
+}

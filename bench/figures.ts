@@ -1,0 +1,114 @@
+/**
+ * Figures to reach: the floor under weft ("must") and what it is for ("aim"), as ratios
+ * to a peer in the same run, or as they are where there is no peer.
+ */
+import type { LoadName } from './loads.ts';
+import type { FigureResult, MeasurementResult } from './results.ts';
+import type { SystemName } from './systems/index.ts';
+import type { TopologyName } from './topology.ts';
+
+export interface Target {
+  readonly title: string;
+  readonly measurement: `${TopologyName}/${LoadName}`;
+  readonly system: SystemName;
+  /** null where the figure stands for itself. */
+  readonly against: SystemName | null;
+  readonly better: 'higher' | 'lower';
+  readonly must: number;
+  readonly aim: number | null;
+}
+
+type Row = readonly [
+  title: string,
+  measurement: Target['measurement'],
+  against: SystemName | null,
+  must: number,
+  aim: number,
+];
+
+const higher: readonly Row[] = [
+  ['One host, TCP, 1 stream', 'one-host/tcp-1', 'kernel', 0.7, 0.9],
+  ['One host, TCP, 4 streams', 'one-host/tcp-4', 'kernel', 0.7, 0.9],
+  ['One host, TCP, 1 stream', 'one-host/tcp-1', 'ovs-tso', 2, 3],
+  ['One host, TCP, 4 streams', 'one-host/tcp-4', 'ovs-tso', 2, 3],
+  ['One host, TCP, 1 stream', 'one-host/tcp-1', 'ovs-tso-veth', 2, 3],
+  ['One host, TCP, 4 streams', 'one-host/tcp-4', 'ovs-tso-veth', 2, 3],
+  ['Overlay, wiregro, TCP, 1 stream', 'overlay-wiregro/tcp-1', 'kernel', 0.85, 1],
+  ['Overlay, wiregro, TCP, 4 streams', 'overlay-wiregro/tcp-4', 'kernel', 0.65, 1],
+  ['Overlay, TCP, 1 stream', 'overlay/tcp-1', 'kernel', 0.4, 0.6],
+  ['Overlay, TCP, 4 streams', 'overlay/tcp-4', 'kernel', 0.25, 0.5],
+  ['Overlay, TCP, 1 stream', 'overlay/tcp-1', 'ovs', 8, 12],
+  ['Overlay, TCP, 4 streams', 'overlay/tcp-4', 'ovs', 8, 12],
+  ['Overlay, MTU 9000, TCP, 1 stream', 'overlay-9000/tcp-1', 'kernel', 0.6, 0.9],
+  ['One host, 60-byte frames, one flow', 'one-host/frames-1', 'kernel', 1, 1.2],
+  ['Overlay, 60-byte frames, one flow', 'overlay/frames-1', 'kernel', 2, 2.5],
+  ['Overlay, frames of mixed sizes, 64 flows', 'overlay/frames-64-mixed', 'kernel', 0.8, 1.2],
+  ['One host, request/response, pinned', 'one-host/rr-pinned', 'kernel', 0.5, 0.7],
+  ['Overlay, request/response, pinned', 'overlay/rr-pinned', 'kernel', 0.45, 0.6],
+];
+
+const lower: readonly Row[] = [
+  ['One host, loss in % at 100,000 frames a second', 'one-host/loss-100k', null, 0.1, 0],
+  ['Overlay, loss in % at 100,000 frames a second', 'overlay/loss-100k', null, 0.1, 0],
+  ['Overlay, CPU seconds a gigabyte', 'overlay/cpu', 'ovs', 0.2, 0.1],
+];
+
+/** Interoperation has a floor only. */
+const interop: readonly Target[] = (['weft-to-kernel', 'kernel-to-weft'] as const).map((system) => ({
+  title: `Overlay, TCP, 1 stream, ${system.replaceAll('-', ' ')}`,
+  measurement: 'overlay/interop',
+  system,
+  against: 'kernel',
+  better: 'higher',
+  must: 0.5,
+  aim: null,
+}));
+
+export const targets: readonly Target[] = [
+  ...higher.map((row) => targetOf(row, 'higher')),
+  ...lower.map((row) => targetOf(row, 'lower')),
+  ...interop,
+];
+
+function targetOf([title, measurement, against, must, aim]: Row, better: Target['better']): Target {
+  return { title, measurement, system: 'weft', against, better, must, aim };
+}
+
+/** A paced sender that was slower than this, in percent of its rate, did not put the load on. */
+const OFFERED_PERCENT = 99;
+/** Medians of fewer rounds say little. */
+const ENOUGH_ROUNDS = 5;
+
+/** The targets that a run covered, in their order, and what was reached. */
+export function figuresOf(measurements: readonly MeasurementResult[]): FigureResult[] {
+  return targets.flatMap((target) => {
+    const measurement = measurements.find(({ name }) => name === target.measurement);
+    const result = measurement?.systems.find(({ system }) => system === target.system);
+    const isCovered = target.against === null || measurement?.systems.some(({ system }) => system === target.against);
+    if (!result || !isCovered) return [];
+
+    const ratio = result.ratios.find(({ against }) => against === target.against);
+    const found = target.against === null ? result.summary : (ratio ?? null);
+    const offered = result.details['offeredPercentOfRate'];
+    const rounds = ratio?.rounds.length ?? result.rounds.filter((value) => value !== null).length;
+    let note: string | null = null;
+    if (found === null) note = 'not measured';
+    else if (offered && offered.median < OFFERED_PERCENT)
+      note = `only ${offered.median.toFixed(0)} % of the rate was sent`;
+    else if (rounds < ENOUGH_ROUNDS) note = `${rounds} of at least ${ENOUGH_ROUNDS} rounds`;
+
+    const isMeasured = found !== null && !(offered && offered.median < OFFERED_PERCENT);
+    return {
+      ...target,
+      value: found && { median: found.median, min: found.min, max: found.max },
+      note,
+      reached: isMeasured ? reached(found.median, target) : 'no',
+    };
+  });
+}
+
+function reached(value: number, { better, must, aim }: Target): FigureResult['reached'] {
+  const holds = (bound: number): boolean => (better === 'higher' ? value >= bound : value <= bound);
+  if (aim !== null && holds(aim)) return 'aim';
+  return holds(must) ? 'must' : 'no';
+}

@@ -1,0 +1,42 @@
+/** Numbers and names as people read them; the same in the tables and in the report. */
+import type { FigureResult, Results, SystemResult } from './results.ts';
+import type { Summary } from './statistics.ts';
+
+/** Three significant digits, and never fewer than are before the point. */
+export function number(value: number): string {
+  const magnitude = Math.abs(value);
+  if (magnitude >= 1000) return Math.round(value).toLocaleString('en');
+  return value.toFixed(magnitude >= 100 ? 0 : magnitude >= 10 ? 1 : magnitude >= 0.1 || magnitude === 0 ? 2 : 3);
+}
+
+/** `0.95 (0.82–1.11)` */
+export function spread(summary: Summary | null | undefined): string {
+  if (!summary) return '–';
+  return `${number(summary.median)} (${number(summary.min)}–${number(summary.max)})`;
+}
+
+export function titleOf(results: Pick<Results, 'systems'>, system: string | null): string {
+  return results.systems.find(({ name }) => name === system)?.title ?? system ?? '';
+}
+
+/** `≥ 0.7` or `≤ 0.1` */
+export function bound(better: FigureResult['better'], value: number | null): string {
+  return value === null ? '–' : `${better === 'higher' ? '≥' : '≤'} ${value}`;
+}
+
+/** What the reader of a figure must know. */
+export function notes({ details, failures }: SystemResult): string {
+  const reordered = details['reorderedFrames']?.max ?? 0;
+  const offered = details['offeredPercentOfRate'];
+  return [
+    ...(reordered > 0 ? [`up to ${number(reordered)} frames out of order`] : []),
+    ...(offered && offered.median < 99.5 ? [`${number(offered.median)} % of the rate was sent`] : []),
+    ...failures.map((failure) => `failed: ${failure.split('\n', 1)[0] ?? ''}`),
+  ].join('; ');
+}
+
+export const reachedText: Readonly<Record<FigureResult['reached'], string>> = {
+  aim: 'aim reached',
+  must: 'reached',
+  no: 'not reached',
+};

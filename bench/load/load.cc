@@ -1,0 +1,425 @@
+/**
+ * The load of the benchmark where iperf3 does not serve: small datagrams by the
+ * second, and questions with answers.
+ *
+ *   load send       UDP datagrams, paced or flat out, of one flow or of many
+ *   load sink       takes them in: how many, how fast, and in which order
+ *   load rr-server  answers one byte with one byte over TCP
+ *   load rr-client  asks, one question at a time
+ *
+ * The sender does what applications do: it has ordinary sockets, connected where
+ * a socket has one destination, and hands the kernel several datagrams a call. It
+ * neither makes frames by itself nor asks for segmentation.
+ *
+ * The sink sleeps for half a millisecond and then takes all there is. Were it to
+ * sleep until a datagram comes, it would be woken for each one, and the wake-ups
+ * would be what is measured.
+ *
+ * A datagram tells its flow, its number within the flow and the phase in which it
+ * was sent. Those of the warm-up are taken in and checked, but not counted: before
+ * it counts, every flow has been seen by all that learn, resolve or decide.
+ *
+ * Each prints one line of JSON on its standard output and ends with 0, or says on
+ * standard error what failed and ends with 1. Servers print `ready` first and end
+ * when their standard input does.
+ */
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace {
+
+constexpr uint32_t kMagic = 0x77656674;
+/** Datagrams that a sender hands over at once, to one socket. */
+constexpr int kBurst = 16;
+/** Datagrams that the sink takes in by one call. */
+constexpr int kBatch = 256;
+constexpr size_t kMaxPayload = 9000;
+constexpr int kMaxFlows = 1 << 16;
+/** Of the sink's socket: a tenth of a second of small frames may wait while others have the CPU. */
+constexpr int kReceiveBytes = 16 << 20;
+constexpr int64_t kDrainNs = 500'000;
+/** A paced sender wakes up this often, and never sends more than two bursts then. */
+constexpr int64_t kPaceNs = 100'000;
+
+/** The start of every datagram; 16 bytes fit into the 18 of a 60-byte frame. In host byte order: it stays on the machine. */
+struct Mark {
+  uint32_t magic;
+  uint32_t flow;
+  uint32_t number;
+  uint32_t counted;
+};
+static_assert(sizeof(Mark) == 16);
+
+[[noreturn]] void fail(const char* what) {
+  fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
+  exit(1);
+}
+
+[[noreturn]] void usage(const std::string& what) {
+  fprintf(stderr, "load: %s\n", what.c_str());
+  exit(2);
+}
+
+/** Nanoseconds of CLOCK_MONOTONIC. */
+int64_t now() {
+  timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return time.tv_sec * 1'000'000'000LL + time.tv_nsec;
+}
+
+void sleepFor(int64_t ns) {
+  const timespec time{.tv_sec = ns / 1'000'000'000, .tv_nsec = ns % 1'000'000'000};
+  clock_nanosleep(CLOCK_MONOTONIC, 0, &time, nullptr);
+}
+
+/** Options of the form `--name value`. */
+class Options {
+ public:
+  Options(int count, char** words) {
+    for (int i = 0; i < count; i += 2) {
+      const std::string_view name = words[i];
+      if (!name.starts_with("--") || i + 1 == count) usage("expected --name value: " + std::string(name));
+      values_[std::string(name.substr(2))] = words[i + 1];
+    }
+  }
+
+  const std::string& text(const char* name) const {
+    const auto found = values_.find(name);
+    if (found == values_.end()) usage(std::string("missing: --") + name);
+    return found->second;
+  }
+
+  double number(const char* name) const { return numberOf(text(name)); }
+
+  std::vector<size_t> numbers(const char* name) const {
+    std::vector<size_t> all;
+    std::string_view rest = text(name);
+    while (!rest.empty()) {
+      const size_t comma = std::min(rest.find(','), rest.size());
+      all.push_back(static_cast<size_t>(numberOf(std::string(rest.substr(0, comma)))));
+      rest.remove_prefix(std::min(comma + 1, rest.size()));
+    }
+    return all;
+  }
+
+ private:
+  static double numberOf(const std::string& text) {
+    char* end;
+    const double value = strtod(text.c_str(), &end);
+    if (text.empty() || *end != '\0' || !(value >= 0)) usage("not a number: " + text);
+    return value;
+  }
+
+  std::map<std::string, std::string> values_;
+};
+
+sockaddr_in address(const std::string& ip, int port) {
+  sockaddr_in result{};
+  result.sin_family = AF_INET;
+  result.sin_port = htons(static_cast<uint16_t>(port));
+  if (inet_pton(AF_INET, ip.c_str(), &result.sin_addr) != 1) usage("not an IPv4 address: " + ip);
+  return result;
+}
+
+/** Has the other end of the standard input gone? */
+bool inputEnded() {
+  pollfd input{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
+  if (poll(&input, 1, 0) <= 0) return false;
+  char ignored[64];
+  return read(STDIN_FILENO, ignored, sizeof ignored) <= 0;
+}
+
+// send
+
+/**
+ * Flow f goes from socket f / ports to port f % ports. With one port the sockets
+ * are connected; with several each datagram names its own.
+ */
+class Sender {
+ public:
+  Sender(const std::string& to, int port, int sockets, int ports, std::vector<size_t> sizes)
+      : sizes_(std::move(sizes)), numbers_(static_cast<size_t>(sockets) * ports), next_(sockets, 0), ports_(ports) {
+    for (const size_t size : sizes_)
+      if (size < sizeof(Mark) || size > kMaxPayload) usage("a size is out of range");
+    if (sizes_.empty() || numbers_.empty() || numbers_.size() > kMaxFlows) usage("too few or too many sizes or flows");
+    for (int i = 0; i < ports; i++) to_.push_back(address(to, port + i));
+    for (int i = 0; i < sockets; i++) {
+      const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+      if (fd < 0) fail("socket");
+      if (ports == 1 && connect(fd, reinterpret_cast<sockaddr*>(&to_[0]), sizeof to_[0]) < 0) fail("connect");
+      sockets_.push_back(fd);
+    }
+    for (int i = 0; i < kBurst; i++) {
+      parts_[i] = {.iov_base = payload_[i], .iov_len = 0};
+      messages_[i].msg_hdr.msg_iov = &parts_[i];
+      messages_[i].msg_hdr.msg_iovlen = 1;
+    }
+  }
+
+  /** Sends `count` datagrams (a burst at most) from the socket whose turn it is. */
+  void burst(int count, bool counted) {
+    const size_t s = turn_++ % sockets_.size();
+    for (int i = 0; i < count; i++) {
+      const size_t turn = next_[s]++;
+      const size_t flow = s * ports_ + turn % ports_;
+      const Mark mark{kMagic, static_cast<uint32_t>(flow), numbers_[flow]++, counted};
+      memcpy(payload_[i], &mark, sizeof mark);
+      // The flows are at different places in the sequence of sizes.
+      parts_[i].iov_len = sizes_[(turn + s) % sizes_.size()];
+      if (ports_ > 1) {
+        messages_[i].msg_hdr.msg_name = &to_[turn % ports_];
+        messages_[i].msg_hdr.msg_namelen = sizeof to_[0];
+      }
+    }
+    for (int done = 0; done < count;) {
+      const int sent = sendmmsg(sockets_[s], messages_ + done, static_cast<unsigned>(count - done), 0);
+      if (sent > 0) {
+        done += sent;
+      } else if (errno == ENOBUFS || errno == ECONNREFUSED) {
+        // Sent as far as an application can tell, and lost; or an earlier one was refused, and this one goes out now.
+        if (errno == ENOBUFS) done++;
+      } else if (errno != EINTR) {
+        fail("sendmmsg");
+      }
+    }
+  }
+
+ private:
+  std::vector<size_t> sizes_;
+  std::vector<sockaddr_in> to_;
+  std::vector<int> sockets_;
+  /** Of the next datagram of each flow. */
+  std::vector<uint32_t> numbers_;
+  /** Datagrams that each socket has sent. */
+  std::vector<size_t> next_;
+  size_t ports_;
+  size_t turn_ = 0;
+  iovec parts_[kBurst];
+  mmsghdr messages_[kBurst] = {};
+  uint8_t payload_[kBurst][kMaxPayload] = {};
+};
+
+int send(const Options& options) {
+  static Sender sender(options.text("to"), static_cast<int>(options.number("port")),
+                       static_cast<int>(options.number("sockets")), static_cast<int>(options.number("ports")),
+                       options.numbers("sizes"));
+  const double perSecond = options.number("rate");
+  const int64_t warmupNs = static_cast<int64_t>(options.number("warmup") * 1e9);
+  const int64_t runNs = static_cast<int64_t>(options.number("seconds") * 1e9);
+
+  /** Until the time has passed; returns the number sent. A rate of 0 is flat out. */
+  const auto run = [&](int64_t durationNs, bool counted) {
+    const int64_t startedAt = now();
+    int64_t sent = 0;
+    for (int64_t elapsed = 0; elapsed < durationNs; elapsed = now() - startedAt) {
+      if (perSecond == 0) {
+        sender.burst(kBurst, counted);
+        sent += kBurst;
+        continue;
+      }
+      int64_t due = static_cast<int64_t>(static_cast<double>(elapsed) * perSecond / 1e9) - sent;
+      due = std::min<int64_t>(due, 2 * kBurst);
+      for (int64_t left = due; left > 0; left -= kBurst)
+        sender.burst(static_cast<int>(std::min<int64_t>(left, kBurst)), counted);
+      sent += std::max<int64_t>(due, 0);
+      sleepFor(kPaceNs - (now() - startedAt) % kPaceNs);
+    }
+    return sent;
+  };
+  run(warmupNs, false);
+  const int64_t startedAt = now();
+  const int64_t sent = run(runNs, true);
+  printf("{\"sent\": %lld, \"seconds\": %.6f}\n", static_cast<long long>(sent),
+         static_cast<double>(now() - startedAt) / 1e9);
+  return 0;
+}
+
+// sink
+
+class Sink {
+ public:
+  Sink(int port, int ports) : next_(kMaxFlows, 0) {
+    for (int i = 0; i < ports; i++) {
+      const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+      if (fd < 0) fail("socket");
+      if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &kReceiveBytes, sizeof kReceiveBytes) < 0) fail("SO_RCVBUFFORCE");
+      const sockaddr_in any = address("0.0.0.0", port + i);
+      if (bind(fd, reinterpret_cast<const sockaddr*>(&any), sizeof any) < 0) fail("bind");
+      sockets_.push_back(fd);
+    }
+    for (int i = 0; i < kBatch; i++) {
+      parts_[i] = {.iov_base = payload_[i], .iov_len = kMaxPayload};
+      messages_[i].msg_hdr.msg_iov = &parts_[i];
+      messages_[i].msg_hdr.msg_iovlen = 1;
+    }
+  }
+
+  /** Takes in all that waits; returns how much that was. */
+  int64_t drain() {
+    int64_t taken = 0;
+    for (const int fd : sockets_) {
+      for (;;) {
+        const int count = recvmmsg(fd, messages_, kBatch, 0, nullptr);
+        if (count < 0) {
+          if (errno == EAGAIN || errno == EINTR) break;
+          fail("recvmmsg");
+        }
+        const int64_t at = now();
+        for (int i = 0; i < count; i++) take(payload_[i], messages_[i].msg_len, at);
+        taken += count;
+        if (count < kBatch) break;
+      }
+    }
+    return taken;
+  }
+
+  void print() const {
+    printf(
+        "{\"received\": %lld, \"bytes\": %lld, \"seconds\": %.6f, \"warmup\": %lld, \"flows\": %lld, "
+        "\"reordered\": %lld, \"foreign\": %lld}\n",
+        static_cast<long long>(received_), static_cast<long long>(bytes_),
+        static_cast<double>(lastAt_ - firstAt_) / 1e9, static_cast<long long>(warmup_),
+        static_cast<long long>(flows_), static_cast<long long>(reordered_), static_cast<long long>(foreign_));
+  }
+
+ private:
+  void take(const uint8_t* payload, size_t lengthBytes, int64_t at) {
+    Mark mark;
+    if (lengthBytes < sizeof mark) {
+      foreign_++;
+      return;
+    }
+    memcpy(&mark, payload, sizeof mark);
+    if (mark.magic != kMagic || mark.flow >= kMaxFlows) {
+      foreign_++;
+      return;
+    }
+    // Behind what has come already, or for the second time.
+    uint32_t& next = next_[mark.flow];
+    if (next == 0) flows_++;
+    if (mark.number + 1 <= next) reordered_++;
+    next = std::max(next, mark.number + 1);
+    if (mark.counted == 0) {
+      warmup_++;
+      return;
+    }
+    if (received_++ == 0) firstAt_ = at;
+    lastAt_ = at;
+    bytes_ += static_cast<int64_t>(lengthBytes);
+  }
+
+  std::vector<int> sockets_;
+  /** One more than the highest number of each flow; 0 before its first. */
+  std::vector<uint32_t> next_;
+  int64_t received_ = 0, bytes_ = 0, warmup_ = 0, flows_ = 0, reordered_ = 0, foreign_ = 0;
+  int64_t firstAt_ = 0, lastAt_ = 0;
+  iovec parts_[kBatch];
+  mmsghdr messages_[kBatch] = {};
+  uint8_t payload_[kBatch][kMaxPayload];
+};
+
+int sink(const Options& options) {
+  static Sink sink(static_cast<int>(options.number("port")), static_cast<int>(options.number("ports")));
+  puts("ready");
+  fflush(stdout);
+  while (!inputEnded()) {
+    sleepFor(kDrainNs);
+    sink.drain();
+  }
+  // What is still on its way: until nothing has come for a tenth of a second.
+  for (int64_t quietSince = now(); now() - quietSince < 100'000'000;) {
+    if (sink.drain() > 0) quietSince = now();
+    sleepFor(kDrainNs);
+  }
+  sink.print();
+  return 0;
+}
+
+// rr-server, rr-client
+
+void withoutDelay(int fd) {
+  const int on = 1;
+  if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0) fail("TCP_NODELAY");
+}
+
+/** One client, until that has enough. */
+int rrServer(const Options& options) {
+  const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int on = 1;
+  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  const sockaddr_in any = address("0.0.0.0", static_cast<int>(options.number("port")));
+  if (bind(listener, reinterpret_cast<const sockaddr*>(&any), sizeof any) < 0) fail("bind");
+  if (listen(listener, 1) < 0) fail("listen");
+  puts("ready");
+  fflush(stdout);
+  const int fd = accept(listener, nullptr, nullptr);
+  if (fd < 0) fail("accept");
+  withoutDelay(fd);
+  char byte;
+  while (read(fd, &byte, 1) == 1)
+    if (write(fd, &byte, 1) != 1) fail("write");
+  return 0;
+}
+
+int rrClient(const Options& options) {
+  const sockaddr_in to = address(options.text("to"), static_cast<int>(options.number("port")));
+  const int64_t warmupNs = static_cast<int64_t>(options.number("warmup") * 1e9);
+  const int64_t runNs = static_cast<int64_t>(options.number("seconds") * 1e9);
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) < 0) fail("connect");
+  withoutDelay(fd);
+
+  std::vector<int64_t> tookNs;
+  tookNs.reserve(1 << 20);
+  const auto run = [&](int64_t durationNs) {
+    tookNs.clear();
+    const int64_t startedAt = now();
+    for (int64_t askedAt = startedAt; askedAt - startedAt < durationNs;) {
+      char byte = 'q';
+      if (write(fd, &byte, 1) != 1) fail("write");
+      if (read(fd, &byte, 1) != 1) fail("read");
+      const int64_t answeredAt = now();
+      tookNs.push_back(answeredAt - askedAt);
+      askedAt = answeredAt;
+    }
+    return static_cast<double>(now() - startedAt) / 1e9;
+  };
+  run(warmupNs);
+  const double seconds = run(runNs);
+  std::sort(tookNs.begin(), tookNs.end());
+  const auto quantileUs = [&](double q) {
+    return static_cast<double>(tookNs[static_cast<size_t>(q * static_cast<double>(tookNs.size() - 1))]) / 1e3;
+  };
+  printf("{\"transactions\": %zu, \"seconds\": %.6f, \"p50Us\": %.1f, \"p99Us\": %.1f}\n", tookNs.size(), seconds,
+         quantileUs(0.5), quantileUs(0.99));
+  return 0;
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+  const std::string_view verb = count > 1 ? words[1] : "";
+  const Options options(std::max(count - 2, 0), words + std::min(count, 2));
+  if (verb == "send") return send(options);
+  if (verb == "sink") return sink(options);
+  if (verb == "rr-server") return rrServer(options);
+  if (verb == "rr-client") return rrClient(options);
+  usage("expected send, sink, rr-server or rr-client");
+}

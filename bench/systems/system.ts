@@ -1,0 +1,73 @@
+/**
+ * What is compared: a system is what forwards on each host. All that is known of it
+ * is how it is started on a host and how a container is attached; both hosts need
+ * not run the same.
+ */
+import type { Lab, Namespace } from '../../test/support/lab.ts';
+import { overlayIps, type Container } from '../../test/support/topology.ts';
+import { ping } from '../../test/support/traffic.ts';
+import { layUnderlay, type Endpoints, type Topology } from '../topology.ts';
+
+export interface System {
+  readonly title: string;
+  /** On the client's host, which may be the only one. */
+  readonly left: StartSwitch;
+  /** On the server's host. */
+  readonly right: StartSwitch;
+}
+
+/** Where a host is on the underlay, and where the other one is. */
+export interface VtepAddresses {
+  readonly local: string;
+  readonly peer: string;
+}
+
+export interface Place {
+  readonly lab: Lab;
+  readonly host: Namespace;
+  /** `left` or `right`. */
+  readonly role: string;
+  readonly topology: Topology;
+  /** Where there are two hosts. */
+  readonly vtep: VtepAddresses | undefined;
+}
+
+/** Starts a switch, which goes on until the lab is closed; @throws when it does not come up. */
+export type StartSwitch = (place: Place) => Promise<Switch>;
+
+export interface Switch {
+  /** Its processes; none where the kernel forwards. */
+  readonly pids: readonly number[];
+  /** Makes a container with the overlay addresses of number `n`, and attaches it. */
+  attach(role: string, n: number): Promise<Container>;
+}
+
+const clientNumber = 11;
+const serverNumber = 12;
+
+/** Sets up a topology on a system; when it returns, the client reaches the server. */
+export async function connect(lab: Lab, system: System, topology: Topology): Promise<Endpoints> {
+  const [left, right] =
+    topology.hosts === 1 ? await oneHost(lab, system, topology) : await twoHosts(lab, system, topology);
+  const client = (await left.attach('client', clientNumber)).namespace;
+  const server = (await right.attach('server', serverNumber)).namespace;
+  const [serverIp] = overlayIps(serverNumber);
+  await ping(client, serverIp);
+  return { client, server, serverIp, pids: [...new Set([...left.pids, ...right.pids])] };
+}
+
+async function oneHost(lab: Lab, system: System, topology: Topology): Promise<[left: Switch, right: Switch]> {
+  const host = await lab.namespace('host');
+  const only = await system.left({ lab, host, role: 'host', topology, vtep: undefined });
+  return [only, only];
+}
+
+async function twoHosts(lab: Lab, system: System, topology: Topology): Promise<[left: Switch, right: Switch]> {
+  const { left, right, leftIp, rightIp } = await layUnderlay(lab, topology);
+  const toRight = { local: leftIp, peer: rightIp };
+  const toLeft = { local: rightIp, peer: leftIp };
+  return [
+    await system.left({ lab, host: left, role: 'left', topology, vtep: toRight }),
+    await system.right({ lab, host: right, role: 'right', topology, vtep: toLeft }),
+  ];
+}
