@@ -2,6 +2,7 @@
  * Figures to reach: the floor under weft ("must") and what it is for ("aim"), as ratios
  * to a peer in the same run, or as they are where there is no peer.
  */
+import { doubtOf } from './doubt.ts';
 import type { LoadName } from './loads.ts';
 import type { FigureResult, MeasurementResult } from './results.ts';
 import type { SystemName } from './systems/index.ts';
@@ -74,8 +75,6 @@ function targetOf([title, measurement, against, must, aim]: Row, better: Target[
   return { title, measurement, system: 'weft', against, better, must, aim };
 }
 
-/** A paced sender that was slower than this, in percent of its rate, did not put the load on. */
-const OFFERED_PERCENT = 99;
 /** Medians of fewer rounds say little. */
 const ENOUGH_ROUNDS = 5;
 
@@ -89,20 +88,14 @@ export function figuresOf(measurements: readonly MeasurementResult[]): FigureRes
 
     const ratio = result.ratios.find(({ against }) => against === target.against);
     const found = target.against === null ? result.summary : (ratio ?? null);
-    const offered = result.details['offeredPercentOfRate'];
     const rounds = ratio?.rounds.length ?? result.rounds.filter((value) => value !== null).length;
-    let note: string | null = null;
-    if (found === null) note = 'not measured';
-    else if (offered && offered.median < OFFERED_PERCENT)
-      note = `only ${offered.median.toFixed(0)} % of the rate was sent`;
-    else if (rounds < ENOUGH_ROUNDS) note = `${rounds} of at least ${ENOUGH_ROUNDS} rounds`;
-
-    const isMeasured = found !== null && !(offered && offered.median < OFFERED_PERCENT);
+    const doubt = found === null ? 'not measured' : doubtOf(result.details);
+    const few = rounds < ENOUGH_ROUNDS ? `${rounds} of at least ${ENOUGH_ROUNDS} rounds` : null;
     return {
       ...target,
       value: found && { median: found.median, min: found.min, max: found.max },
-      note,
-      reached: isMeasured ? reached(found.median, target) : 'no',
+      note: doubt ?? few,
+      reached: found !== null && doubt === null ? reached(found.median, target) : 'no',
     };
   });
 }

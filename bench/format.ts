@@ -1,12 +1,13 @@
 /** Numbers and names as people read them; the same in the tables and in the report. */
 import type { FigureResult, Results, SystemResult } from './results.ts';
+import { doubtOf } from './doubt.ts';
 import type { Summary } from './statistics.ts';
 
 /** Three significant digits, and never fewer than are before the point. */
 export function number(value: number): string {
   const magnitude = Math.abs(value);
   if (magnitude >= 1000) return Math.round(value).toLocaleString('en');
-  return value.toFixed(magnitude >= 100 ? 0 : magnitude >= 10 ? 1 : magnitude >= 0.1 || magnitude === 0 ? 2 : 3);
+  return value.toFixed(magnitude >= 100 ? 0 : magnitude >= 10 ? 1 : magnitude >= 0.0995 || magnitude === 0 ? 2 : 3);
 }
 
 /** `0.95 (0.82–1.11)` */
@@ -27,10 +28,10 @@ export function bound(better: FigureResult['better'], value: number | null): str
 /** What the reader of a figure must know. */
 export function notes({ details, failures }: SystemResult): string {
   const reordered = details['reorderedFrames']?.max ?? 0;
-  const offered = details['offeredPercentOfRate'];
+  const doubt = doubtOf(details);
   return [
     ...(reordered > 0 ? [`up to ${number(reordered)} frames out of order`] : []),
-    ...(offered && offered.median < 99.5 ? [`${number(offered.median)} % of the rate was sent`] : []),
+    ...(doubt === null ? [] : [doubt]),
     ...failures.map((failure) => `failed: ${failure.split('\n', 1)[0] ?? ''}`),
   ].join('; ');
 }

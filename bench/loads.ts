@@ -78,8 +78,8 @@ function tcp(title: string, parallel: number): Load {
 }
 
 /**
- * A fixed amount goes over, and what both CPUs did meanwhile, less what they do when
- * nothing goes over, is what it cost: of client, server, switch and kernel.
+ * A fixed amount goes over, and what all CPUs did meanwhile, less what they did just
+ * before and after, is what it cost: of client, server, switch and kernel.
  */
 function cpuSeconds(title: string): Load {
   return {
@@ -87,15 +87,17 @@ function cpuSeconds(title: string): Load {
     unit: 'CPU s/GB',
     better: 'lower',
     run: async (endpoints, seconds) => {
-      const idle = await busyDuring(() => delay(IDLE_MS));
       const bytes = (seconds / 2) * GIGABYTE;
       let received = 0;
-      const run = await busyDuring(async () => {
+      const before = await busyDuring(() => delay(IDLE_MS));
+      const during = await busyDuring(async () => {
         received = (await transfer(endpoints, { parallel: 1, bytes }, 60 * seconds)).bytes;
       });
-      const idleShare = idle.busySeconds / idle.seconds;
-      const value = (run.busySeconds - idleShare * run.seconds) / (received / GIGABYTE);
-      return { value, details: { idleCpus: idleShare, transferSeconds: run.seconds } };
+      const after = await busyDuring(() => delay(IDLE_MS));
+      const idleCpus = (before.busySeconds + after.busySeconds) / (before.seconds + after.seconds);
+      const cost = during.busySeconds - idleCpus * during.seconds;
+      if (cost <= 0) throw new Error(`the machine is busy with something else: ${idleCpus.toFixed(1)} CPUs`);
+      return { value: cost / (received / GIGABYTE), details: { idleCpus, transferSeconds: during.seconds } };
     },
   };
 }

@@ -14,7 +14,7 @@ import { join, resolve } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { collect, count } from '../src/cli/verb.ts';
 import { packageRoot } from '../src/package.ts';
-import { catalogue, matches, type Measurement } from './catalogue.ts';
+import { catalogue, matches, quickened, type Measurement } from './catalogue.ts';
 import { figuresOf } from './figures.ts';
 import { loadTool } from './load/tool.ts';
 import { loads } from './loads.ts';
@@ -124,8 +124,7 @@ function choose({ only, quick, ovs }: Options): Measurement[] {
   const chosen = all.filter((measurement) =>
     only.length > 0 ? only.some((pattern) => matches(measurement, pattern)) : !quick || measurement.quick,
   );
-  if (!quick) return chosen;
-  return chosen.map((one) => ({ ...one, systems: one.systems.filter((name) => name !== 'weft-reference') }));
+  return quick ? chosen.map(quickened) : chosen;
 }
 
 function installOvs(): void {
