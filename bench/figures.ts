@@ -83,19 +83,22 @@ export function figuresOf(measurements: readonly MeasurementResult[]): FigureRes
   return targets.flatMap((target) => {
     const measurement = measurements.find(({ name }) => name === target.measurement);
     const result = measurement?.systems.find(({ system }) => system === target.system);
-    const isCovered = target.against === null || measurement?.systems.some(({ system }) => system === target.against);
-    if (!result || !isCovered) return [];
+    const peer = measurement?.systems.find(({ system }) => system === target.against);
+    if (!result || (target.against !== null && !peer)) return [];
 
     const ratio = result.ratios.find(({ against }) => against === target.against);
     const found = target.against === null ? result.summary : (ratio ?? null);
     const rounds = ratio?.rounds.length ?? result.rounds.filter((value) => value !== null).length;
-    const doubt = found === null ? 'not measured' : doubtOf(result.details);
-    const few = rounds < ENOUGH_ROUNDS ? `${rounds} of at least ${ENOUGH_ROUNDS} rounds` : null;
+    const note =
+      (found === null ? 'not measured' : null) ??
+      doubtOf(result.details) ??
+      doubtOf(peer?.details ?? {}) ??
+      (rounds < ENOUGH_ROUNDS ? `${rounds} of at least ${ENOUGH_ROUNDS} rounds` : null);
     return {
       ...target,
       value: found && { median: found.median, min: found.min, max: found.max },
-      note: doubt ?? few,
-      reached: found !== null && doubt === null ? reached(found.median, target) : 'no',
+      reached: found === null || note !== null ? 'undecided' : reached(found.median, target),
+      note,
     };
   });
 }

@@ -30,7 +30,7 @@ export function notes({ details, failures }: SystemResult): string {
   const reordered = details['reorderedFrames']?.max ?? 0;
   const doubt = doubtOf(details);
   return [
-    ...(reordered > 0 ? [`up to ${number(reordered)} frames out of order`] : []),
+    ...(reordered > 0 ? [`up to ${reordered} frames out of order`] : []),
     ...(doubt === null ? [] : [doubt]),
     ...failures.map((failure) => `failed: ${failure.split('\n', 1)[0] ?? ''}`),
   ].join('; ');
@@ -40,4 +40,5 @@ export const reachedText: Readonly<Record<FigureResult['reached'], string>> = {
   aim: 'aim reached',
   must: 'reached',
   no: 'not reached',
+  undecided: 'undecided',
 };

@@ -46,8 +46,8 @@ const figure = z.object({
   must: z.number(),
   aim: z.number().nullable(),
   value: summary.nullable().describe('null where it could not be measured'),
-  note: z.string().nullable().describe('why the figure does not count, if so'),
-  reached: z.enum(['aim', 'must', 'no']),
+  reached: z.enum(['aim', 'must', 'no', 'undecided']),
+  note: z.string().nullable().describe('why it is undecided'),
 });
 
 export const resultsSchema = z.object({
