@@ -29,10 +29,12 @@ export function bound(better: FigureResult['better'], value: number | null): str
 export function notes({ details, failures }: SystemResult): string {
   const reordered = details['reorderedFrames']?.max ?? 0;
   const doubt = doubtOf(details);
+  const [first, ...more] = failures;
   return [
     ...(reordered > 0 ? [`up to ${reordered} frames out of order`] : []),
     ...(doubt === null ? [] : [doubt]),
-    ...failures.map((failure) => `failed: ${failure.split('\n', 1)[0] ?? ''}`),
+    ...(first === undefined ? [] : [`failed: ${first.split('\n', 1)[0] ?? ''}`]),
+    ...(more.length === 0 ? [] : [`${more.length} more failed`]),
   ].join('; ');
 }
 
