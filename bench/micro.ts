@@ -1,5 +1,5 @@
 /**
- * Micro-benchmarks of the parts that decide: `npm run bench`.
+ * Micro-benchmarks of the parts that decide: `npm run bench:micro`.
  *
  *   extract     a frame to its flow key (TypeScript)
  *   lookup      a key in the flow cache of the reference datapath, by its size

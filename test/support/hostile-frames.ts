@@ -130,8 +130,8 @@ const hostile: Readonly<Record<string, Build>> = {
     'bad_vnet_hdr',
   ),
   'a checksum in the source port': udpFrame(SMALL_BYTES, { ...checksum4, csumOffset: 0 }, 'bad_vnet_hdr'),
-  'a checksum in the payload': udpFrame(SMALL_BYTES, { ...checksum4, csumStart: 60, csumOffset: 2 }, 'bad_vnet_hdr'),
-  'a checksum at the end': udpFrame(SMALL_BYTES, { ...checksum4, csumStart: 140, csumOffset: 0 }, 'bad_vnet_hdr'),
+  'a checksum in TCP’s payload': tcpFrame(SMALL_BYTES, { ...checksum4, csumStart: 60, csumOffset: 2 }, 'bad_vnet_hdr'),
+  'a checksum at the end': tcpFrame(SMALL_BYTES, { ...checksum4, csumStart: 152, csumOffset: 0 }, 'bad_vnet_hdr'),
   'a checksum behind the end': udpFrame(SMALL_BYTES, { ...checksum4, csumStart: 141 }, 'bad_vnet_hdr'),
   'a checksum far away': udpFrame(SMALL_BYTES, { ...checksum4, csumOffset: 0xffff }, 'bad_vnet_hdr'),
   'a checksum of the first fragment': udpFrame(SMALL_BYTES, checksum4, 'bad_vnet_hdr', (frame) => {
