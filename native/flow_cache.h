@@ -48,11 +48,11 @@ struct FlowTable {
   void apply(const Words& key, MaskedKey* to) const;
 
   Words mask;
-  uint8_t number;                       // which it has among the tables
-  uint8_t used_count = 0;               // words that are not wildcarded
-  uint8_t hashed_count;                 // an even number, zeros included
-  uint8_t used[kKeyWords + 1] = {};     // which words
-  uint64_t masks[kKeyWords + 1] = {};   // theirs
+  uint8_t number;                      // which it has among the tables
+  uint8_t used_count = 0;              // words that are not wildcarded
+  uint8_t hashed_count;                // an even number, with zeros behind
+  uint8_t used[kKeyWords + 1] = {};    // which words
+  uint64_t masks[kKeyWords + 1] = {};  // of each
   SlotIndex index;
 };
 

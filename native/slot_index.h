@@ -8,7 +8,8 @@
 // once would stop the datapath for many milliseconds. Meanwhile there are two
 // rings of places, and where an entry's probe begins (its home) tells which one
 // it is in: the old ring is emptied from `start_` on, `moved_` places so far,
-// always up to a free place, so no probe that began before goes beyond. A search
+// always up to a free place, so no probe that began before goes beyond. What
+// goes round its end fills what was emptied, and that grows faster. So a search
 // goes through one ring only.
 //
 // Not thread-safe.
@@ -57,8 +58,7 @@ class SlotIndex {
   void insert(uint32_t hash, uint32_t slot) {
     if (old_.size() == 0) old_ = Ring(kFirstPlaces);
     if (!resizing() && (size_ + 1) * 4 > old_.size() * 3) resize(old_.size() * 2);
-    const Place place = {hash, slot + 1};
-    in_new(hash) ? new_.put(place) : put_old(place);
+    (in_new(hash) ? new_ : old_).put({hash, slot + 1});
     ++size_;
     move_some();
   }
@@ -73,7 +73,7 @@ class SlotIndex {
 
  private:
   static constexpr size_t kFirstPlaces = 512;
-  // Of 16 the old ring, three quarters full at first, is moved before it is full.
+  // By each insert, so the old ring, three quarters full at first, does not become full.
   static constexpr size_t kMovedAtOnce = 16;
 
   struct Place {
@@ -116,17 +116,6 @@ class SlotIndex {
     start_ = old_.free_from(0);
     moved_ = 0;
     move_some();
-  }
-
-  // What goes round the old ring's end may fill what was emptied, but no more:
-  // rather than that, all is moved at once.
-  void put_old(Place place) {
-    const size_t home = old_.home(place.hash), at = old_.free_from(home);
-    if (resizing() && distance(at) < distance(home) && distance(at) >= moved_) {
-      while (resizing()) move_some();
-      return old_.put(place);
-    }
-    old_[at] = place;
   }
 
   void move_some() {

@@ -2,10 +2,11 @@
 // kernel. Nothing is written when one is made, so a large one costs no time and
 // only the pages that are touched take memory.
 //
-// Of ordinary pages. Huge ones make lookups among a million flows faster by a
-// tenth to a quarter, but where the machine is virtual and its memory not backed
-// yet, each takes the kernel 8 ms, whether at the first touch or later in the
-// background, and the datapath's thread waits for it: frames would be lost.
+// No huge pages are asked for (with transparent_hugepage=always they come by
+// themselves). They make lookups among a million flows up to a quarter faster,
+// but the first touch of one stops the datapath's thread, for 8 ms in a virtual
+// machine whose host has not backed the memory, and so does collapsing in the
+// background: frames would be lost while flows are put.
 #pragma once
 
 #include <sys/mman.h>

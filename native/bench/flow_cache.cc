@@ -3,14 +3,14 @@
 // at once; the memory of a flow; and what a put costs the datapath's thread.
 //
 // The keys of a block are written before its time is taken, so they are in the
-// processor's cache, as those of frames that were just read. Each size has a
-// process of its own, so that the memory of the last one is no part of it. The
-// same cache is filled several times and each put counts with its shortest time,
-// so the longest put is what the cache does, not what other programs did.
+// processor's cache, as those of frames that were just read. The sizes take
+// turns; a turn's time is that of its median block, and what is printed are the
+// medians of the turns and of their ratios, so what other programs took is no
+// part of it. For the same reason each cache is filled several times, and each
+// put counts with its shortest time: the longest one is the cache's own doing.
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -28,8 +28,8 @@ namespace {
 constexpr size_t kBurst = 32;
 constexpr size_t kBlock = 256;
 constexpr size_t kFills = 5;
-constexpr size_t kSamples = 9;
-constexpr size_t kLookupsPerSample = 1 << 19;
+constexpr size_t kBlocks = 1000;
+constexpr size_t kTurns = 9;
 constexpr uint32_t kSizes[] = {1'000, 10'000, 100'000, 1'000'000};
 
 Key key_of(uint32_t flow) {
@@ -96,12 +96,6 @@ double heap_bytes() {
   return static_cast<double>(info.uordblks + info.hblkhd);
 }
 
-struct Result {
-  double one_ns, burst_ns;
-  double resident, heap;  // bytes a flow
-  double put_ns, put_999_ns, put_longest_ns;
-};
-
 // What the datapath does with a hit.
 inline void count_hit(Flow* flow, uint64_t* sum) {
   if (!flow) abort();
@@ -113,87 +107,90 @@ inline void count_hit(Flow* flow, uint64_t* sum) {
 
 // Nanoseconds a lookup; `look_up` takes a block of keys.
 template <typename LookUp>
-double measure(uint32_t flows, LookUp look_up) {
-  Sequence random = {flows};
+double take_turn(Sequence* random, uint32_t flows, LookUp look_up) {
   std::vector<Words> keys(kBlock);
-  std::vector<double> samples;
-  for (size_t sample = 0; sample <= kSamples; ++sample) {
-    double took = 0;
-    for (size_t done = 0; done < kLookupsPerSample; done += kBlock) {
-      for (Words& key : keys) key = Words::of(key_of(random.below(flows)));
-      const double from = now_ns();
-      look_up(keys.data());
-      took += now_ns() - from;
-    }
-    if (sample > 0) samples.push_back(took / kLookupsPerSample);  // the first one warms up
-  }
-  return median(&samples);
-}
-
-// `took` has the shortest time of each put so far.
-void fill(FlowCache* cache, Programs* programs, const MaskSet& set, std::vector<double>* took) {
-  for (uint32_t flow = 0; flow < took->size(); ++flow) {
-    const Action action = {Op::output, {}, flow % 100, {}};
-    const Words key = Words::of(key_of(flow));
+  std::vector<double> took;
+  for (size_t block = 0; block < kBlocks; ++block) {
+    for (Words& key : keys) key = Words::of(key_of(random->below(flows)));
     const double from = now_ns();
-    const bool put = cache->put(flow + 1, key, set.masks[flow % set.masks.size()], programs->intern(&action, 1), 0);
-    (*took)[flow] = std::min((*took)[flow], now_ns() - from);
-    if (!put) abort();
+    look_up(keys.data());
+    took.push_back((now_ns() - from) / kBlock);
   }
+  return median(&took);
 }
 
-Result run(const MaskSet& set, uint32_t flows) {
-  std::vector<double> puts(flows, 1e9);
-  for (size_t i = 1; i < kFills; ++i) {
-    Programs programs;
-    FlowCache cache(flows, 0x5eed);
-    fill(&cache, &programs, set, &puts);
-  }
-  const double resident = resident_bytes(), heap = heap_bytes();
-  Programs programs;
-  FlowCache cache(flows, 0x5eed);
-  fill(&cache, &programs, set, &puts);
-  Result result = {};
-  result.resident = (resident_bytes() - resident) / flows;
-  result.heap = (heap_bytes() - heap) / flows;
-  result.put_ns = median(&puts);
-  result.put_999_ns = puts[puts.size() - 1 - puts.size() / 1000];
-  result.put_longest_ns = puts.back();
-
-  uint64_t sum = 0;
-  result.one_ns = measure(flows, [&](const Words* keys) {
-    for (size_t i = 0; i < kBlock; ++i) count_hit(cache.lookup(keys[i]), &sum);
-  });
-  result.burst_ns = measure(flows, [&](const Words* keys) {
-    for (size_t from = 0; from < kBlock; from += kBurst) {
-      const Words* burst[kBurst];
-      Flow* found[kBurst];
-      for (size_t i = 0; i < kBurst; ++i) burst[i] = &keys[from + i];
-      cache.lookup(burst, kBurst, found);
-      for (Flow* flow : found) count_hit(flow, &sum);
+// A cache of one size, and what was measured of it.
+struct Subject {
+  Subject(const MaskSet& set, uint32_t size) : flows(size), puts(size, 1e9) {
+    for (size_t i = 0; i < kFills; ++i) {
+      cache.reset();
+      const double resident_before = resident_bytes(), heap_before = heap_bytes();
+      cache = std::make_unique<FlowCache>(size, 0x5eed);
+      fill(set);
+      resident = (resident_bytes() - resident_before) / size;
+      heap = (heap_bytes() - heap_before) / size;
     }
-  });
-  keep(sum);
-  return result;
+    std::sort(puts.begin(), puts.end());
+  }
+
+  void fill(const MaskSet& set) {
+    for (uint32_t flow = 0; flow < flows; ++flow) {
+      const Action action = {Op::output, {}, flow % 100, {}};
+      const Words key = Words::of(key_of(flow));
+      const double from = now_ns();
+      const bool put = cache->put(flow + 1, key, set.masks[flow % set.masks.size()], programs.intern(&action, 1), 0);
+      puts[flow] = std::min(puts[flow], now_ns() - from);
+      if (!put) abort();
+    }
+  }
+
+  void take_turns() {
+    uint64_t sum = 0;
+    one.push_back(take_turn(&random, flows, [&](const Words* keys) {
+      for (size_t i = 0; i < kBlock; ++i) count_hit(cache->lookup(keys[i]), &sum);
+    }));
+    burst.push_back(take_turn(&random, flows, [&](const Words* keys) {
+      for (size_t from = 0; from < kBlock; from += kBurst) {
+        const Words* pointers[kBurst];
+        Flow* found[kBurst];
+        for (size_t i = 0; i < kBurst; ++i) pointers[i] = &keys[from + i];
+        cache->lookup(pointers, kBurst, found);
+        for (Flow* flow : found) count_hit(flow, &sum);
+      }
+    }));
+    keep(sum);
+  }
+
+  uint32_t flows;
+  Sequence random = {flows};
+  Programs programs;
+  std::unique_ptr<FlowCache> cache;
+  double resident = 0, heap = 0;   // bytes a flow
+  std::vector<double> puts;        // nanoseconds, sorted
+  std::vector<double> one, burst;  // nanoseconds a lookup, by turns
+};
+
+double median_of(std::vector<double> samples) { return median(&samples); }
+
+double median_ratio(std::vector<double> of, const std::vector<double>& to) {
+  for (size_t i = 0; i < of.size(); ++i) of[i] /= to[i];
+  return median(&of);
 }
 
-// In a process of its own.
-Result run_apart(const MaskSet& set, uint32_t flows) {
-  int ends[2];
-  if (pipe(ends) != 0) abort();
-  fflush(stdout);
-  const pid_t child = fork();
-  if (child < 0) abort();
-  if (child == 0) {
-    const Result result = run(set, flows);
-    _exit(write(ends[1], &result, sizeof result) == sizeof result ? 0 : 1);
+void run(const MaskSet& set) {
+  std::vector<std::unique_ptr<Subject>> subjects;
+  for (const uint32_t flows : kSizes) subjects.push_back(std::make_unique<Subject>(set, flows));
+  for (size_t turn = 0; turn < kTurns; ++turn) {
+    for (const auto& subject : subjects) subject->take_turns();
   }
-  close(ends[1]);
-  Result result = {};
-  if (read(ends[0], &result, sizeof result) != sizeof result) abort();
-  close(ends[0]);
-  waitpid(child, nullptr, 0);
-  return result;
+  const Subject& first = *subjects[0];
+  for (const auto& subject : subjects) {
+    const std::vector<double>& puts = subject->puts;
+    printf("%-32s%10u%10.1f%8.2f%10.1f%8.2f%10.0f%8.0f%10.0f%10.0f%12.0f\n", set.name, subject->flows,
+           median_of(subject->one), median_ratio(subject->one, first.one), median_of(subject->burst),
+           median_ratio(subject->burst, first.burst), subject->resident, subject->heap, puts[puts.size() / 2],
+           puts[puts.size() - 1 - puts.size() / 1000], puts.back());
+  }
 }
 
 }  // namespace
@@ -201,14 +198,5 @@ Result run_apart(const MaskSet& set, uint32_t flows) {
 int main() {
   printf("%-32s%10s%10s%8s%10s%8s%10s%8s%10s%10s%12s\n", "flow cache", "flows", "one ns", "to 1k", "of 32 ns", "to 1k",
          "RSS B", "heap B", "put ns", "99.9 %", "longest ns");
-  for (const MaskSet& set : mask_sets()) {
-    Result first = {};
-    for (const uint32_t flows : kSizes) {
-      const Result result = run_apart(set, flows);
-      if (flows == kSizes[0]) first = result;
-      printf("%-32s%10u%10.1f%8.2f%10.1f%8.2f%10.0f%8.0f%10.0f%10.0f%12.0f\n", set.name, flows, result.one_ns,
-             result.one_ns / first.one_ns, result.burst_ns, result.burst_ns / first.burst_ns, result.resident, result.heap,
-             result.put_ns, result.put_999_ns, result.put_longest_ns);
-    }
-  }
+  for (const MaskSet& set : mask_sets()) run(set);
 }

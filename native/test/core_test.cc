@@ -245,6 +245,30 @@ void test_flow_cache(size_t limit, size_t mask_count, uint32_t alike, int steps)
   CHECK(cache.flows() == 0 && cache.masks() == 0 && programs.size() == 0);
 }
 
+// So many that some have the same 32 bits of hash: that alone is no hit, and the
+// search goes on in the next table.
+void test_equal_hashes() {
+  constexpr uint32_t kFlows = 400000;
+  Random random("equal hashes");
+  Words all, none = {}, key = {};
+  for (uint64_t& word : all.at) word = UINT64_MAX;
+  Programs programs;
+  FlowCache cache(kFlows + 1, random.below(UINT32_MAX));
+  const Action action = output(1);
+  for (uint32_t id = 0; id <= kFlows; ++id) {
+    key.at[kKeyWords - 1] = id;
+    CHECK(cache.put(id, key, id < kFlows ? all : none, programs.intern(&action, 1), 0));
+  }
+  CHECK(cache.flows() == kFlows + 1);
+  for (uint32_t last = 0; last < 2 * kFlows; ++last) {
+    key.at[kKeyWords - 1] = last;
+    const Words* const one = &key;
+    Flow* found;
+    cache.lookup(&one, 1, &found);
+    CHECK(found && found->id == std::min(last, kFlows) && cache.lookup(key) == found);
+  }
+}
+
 void test_pending() {
   PendingTable pending(7, 3);
   OwnedFrame frame(udp4(1));
@@ -415,6 +439,7 @@ int main() {
   test_flow_cache(60, 80, 3, 20000);
   test_flow_cache(3000, 80, 3, 60000);
   test_flow_cache(20000, 4, 1000, 300000);
+  test_equal_hashes();
   test_pending();
   test_vxlan_and_checksum();
   test_datapath();
