@@ -84,8 +84,7 @@ size_t Datapath::receive(uint16_t number, const Frame* frames, size_t count) {
     Key key = key_of_port(number);
     arrive(number, frames[i], &key, count == 1);
   }
-  arrivals_ = &coalescer_.finish();
-  return arrivals_->size();
+  return look_up();
 }
 
 // 2. Decapsulate
@@ -111,8 +110,7 @@ size_t Datapath::receive_datagrams(uint16_t number, const UnderlaySource* source
     memcpy(key.tun_src, sources[i].address, 16);
     arrive(number, frame, &key, count == 1);
   }
-  arrivals_ = &coalescer_.finish();
-  return arrivals_->size();
+  return look_up();
 }
 
 // 3. Extract, 4. coalesce
@@ -134,6 +132,17 @@ void Datapath::arrive(uint16_t number, Frame frame, Key* key, bool alone) {
   coalescer_.add(frame, Words::of(*key), layout, alone);
 }
 
+// The flow cache waits for memory and for little else: all at once, the lookups
+// of a burst wait together.
+size_t Datapath::look_up() {
+  arrivals_ = &coalescer_.finish();
+  keys_.clear();
+  for (const Arrival& arrival : *arrivals_) keys_.push_back(&arrival.key);
+  found_.resize(keys_.size());
+  cache_.lookup(keys_.data(), keys_.size(), found_.data());
+  return arrivals_->size();
+}
+
 // 5. Parked, 6. flow cache
 
 void Datapath::forward(uint16_t number, size_t index) {
@@ -146,7 +155,7 @@ void Datapath::forward(uint16_t number, size_t index) {
     if (refused != kNoDrop) drop(number, refused);
     return;
   }
-  if (Flow* flow = cache_.lookup(arrival.key)) {
+  if (Flow* flow = found_.empty() ? cache_.lookup(arrival.key) : found_[index]) {
     ++flow->packets;
     flow->bytes += arrival.frame.length;
     flow->last_used_ms = now_ms_;
@@ -275,7 +284,13 @@ void Datapath::sent(Port* to, const Frame& frame) {
 }
 
 bool Datapath::flow_put(uint32_t id, const Words& key, const Words& mask, const Action* actions, size_t count) {
+  found_.clear();
   return cache_.put(id, key, mask, programs_.intern(actions, count), now_ms_);
+}
+
+void Datapath::flow_del(uint32_t id) {
+  found_.clear();
+  cache_.erase(id);
 }
 
 }  // namespace weft

@@ -109,7 +109,7 @@ class Datapath {
 
   // Flows; `FlowCache` has the rules.
   bool flow_put(uint32_t id, const Words& key, const Words& mask, const Action* actions, size_t count);
-  void flow_del(uint32_t id) { cache_.erase(id); }
+  void flow_del(uint32_t id);
   const FlowCache& flows() const { return cache_; }
 
   Mirror& mirror() { return mirror_; }
@@ -120,6 +120,7 @@ class Datapath {
 
  private:
   void arrive(uint16_t number, Frame frame, Key* key, bool alone);
+  size_t look_up();
   void run(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from);
   void output(uint16_t to, const Frame& frame, uint16_t from);
   void transmit(Port* to, const Frame& frame, uint16_t from);
@@ -133,6 +134,9 @@ class Datapath {
   PendingTable pending_;
   Coalescer coalescer_;
   std::vector<Arrival>* arrivals_ = nullptr;
+  // The flows of the arrivals, looked up at once; not valid after any change of the cache.
+  std::vector<const Words*> keys_;
+  std::vector<Flow*> found_;
   Mirror mirror_;
   Counters counters_;
   std::vector<std::unique_ptr<Port>> ports_;  // by number
