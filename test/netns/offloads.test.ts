@@ -1,0 +1,201 @@
+/**
+ *   one host:       a ── weft ── b
+ *   weft and weft:  a ── weft ══ underlay ══ weft ── b
+ *   weft, kernel:   a ── weft ══ underlay ══ vxlan0 ── br0 ── b
+ *
+ * What leaves one container as superframes arrives in the other byte for byte,
+ * TCP and UDP, over IPv4 and IPv6; on the underlay are only packets that a wire
+ * would carry.
+ */
+import t, { type Test } from 'tap';
+import type { StatusReport } from '../../src/model/report.ts';
+import { openLab, type Lab } from '../support/lab.ts';
+import { needsRoot } from '../support/root.ts';
+import {
+  attachContainer,
+  kernelContainer,
+  kernelVtep,
+  likeAWire,
+  oneHost,
+  overlay,
+  overlayMtu,
+  underlay,
+  underlayLink,
+  withoutOffloads,
+  type Container,
+  type Underlay,
+} from '../support/topology.ts';
+import { ping } from '../support/traffic.ts';
+import { transfer, type Transfer } from '../support/transfer.ts';
+import { datapathKinds, Weft, type DatapathKind } from '../support/weft.ts';
+import { captureVxlan, isDamaged } from '../support/wire-capture.ts';
+
+t.setTimeout(240_000);
+
+const TCP_BYTES = 2_000_000;
+const UDP_BYTES = 300_000;
+const tcp: Transfer = { kind: 'tcp', bytes: TCP_BYTES };
+const tcpInSmallSegments: Transfer = { kind: 'tcp', bytes: 200_001, segmentBytes: 536 };
+const udp: Transfer = { kind: 'udp', bytes: UDP_BYTES, segmentBytes: 1370 };
+const udpInSmallSegments: Transfer = { kind: 'udp', bytes: 100_001, segmentBytes: 60 };
+const all = [tcp, tcpInSmallSegments, udp, udpInSmallSegments];
+
+/** Both families. */
+async function transfers(from: Container, to: Container, list: readonly Transfer[]): Promise<void> {
+  for (const each of list) {
+    for (const ip of [to.ip4, to.ip6]) await transfer(from.namespace, to.namespace, ip, each);
+  }
+}
+
+/** In a container, as who distrusts them does it. */
+async function offloadsOff({ namespace }: Container): Promise<void> {
+  await namespace.run(['ethtool', '-K', 'eth0', ...['tso', 'gso', 'tx'].flatMap((feature) => [feature, 'off'])]);
+}
+
+/** What was counted while `action` ran. */
+async function counted(weft: Weft, action: () => Promise<void>) {
+  const before = await weft.status();
+  await action();
+  const after = await weft.status();
+  const meanRxBytes = (name: string): number => {
+    const [was, is] = [before, after].map(({ ports }) => ports.find((port) => port.name === name)!);
+    return (is!.rxBytes - was!.rxBytes) / (is!.rxFrames - was!.rxFrames);
+  };
+  const difference = (counter: 'segments' | 'coalesced'): number => after.datapath[counter] - before.datapath[counter];
+  return { segments: difference('segments'), coalesced: difference('coalesced'), meanRxBytes };
+}
+
+function noDrops(t: Test, before: StatusReport, after: StatusReport): void {
+  t.same(after.datapath.drops, before.datapath.drops, `${after.host}: nothing is dropped`);
+}
+
+/** Neither host may hand over or gather superframes now: tcpdump sees what a wire would carry. */
+async function nothingWrong(
+  t: Test,
+  lab: Lab,
+  under: Underlay,
+  count: number,
+  action: () => Promise<void>,
+): Promise<void> {
+  await withoutOffloads(under);
+  const datagrams = await captureVxlan(lab, under.left, underlayLink, count, action);
+  t.equal(datagrams.length, count, `${count} datagrams on the underlay`);
+  t.same(datagrams.filter(isDamaged).slice(0, 3), [], 'checksums and lengths are right');
+}
+
+interface TwoHosts {
+  readonly under: Underlay;
+  readonly left: Weft;
+  readonly right: Weft;
+  readonly a: Container;
+  readonly b: Container;
+}
+
+/** Two hosts of weft on a wire. */
+async function twoHosts(lab: Lab, datapath: DatapathKind, mtu: 1500 | 9000): Promise<TwoHosts> {
+  const under = await underlay(lab, 'ipv4');
+  await likeAWire(under);
+  for (const host of [under.left, under.right]) await host.ip(`link set ${underlayLink} mtu ${mtu}`);
+  const left = await Weft.up(lab, under.left, 'left', { datapath, underlay: under.leftIp, peers: [under.rightIp] });
+  const right = await Weft.up(lab, under.right, 'right', { datapath, underlay: under.rightIp, peers: [under.leftIp] });
+  for (const weft of [left, right]) await weft.createNetwork(`${overlay.create} --mtu ${mtu - 50}`);
+  const a = await attachContainer(lab, left, 'a', 11);
+  const b = await attachContainer(lab, right, 'b', 21);
+  await ping(a.namespace, b.ip4);
+  await ping(a.namespace, b.ip6);
+  return { under, left, right, a, b };
+}
+
+for (const datapath of datapathKinds) {
+  await t.test(`${datapath}: one host`, { skip: needsRoot }, async (t) => {
+    const lab = openLab(t);
+    const { weft, web, db } = await oneHost(lab, datapath);
+    await ping(web.namespace, db.ip4);
+    await ping(web.namespace, db.ip6);
+    const before = await weft.status();
+
+    await t.test('superframes pass uncut', async (t) => {
+      for (const each of [tcp, udp]) {
+        const { segments, meanRxBytes } = await counted(weft, () => transfers(web, db, [each]));
+        t.ok(meanRxBytes('web') > 3000, `${each.kind}: ${meanRxBytes('web').toFixed(0)} bytes a frame`);
+        t.equal(segments, 0, 'none is cut');
+      }
+      await transfers(db, web, all);
+    });
+
+    await t.test('from and to a container without offloads', async (t) => {
+      await offloadsOff(db);
+      const { meanRxBytes } = await counted(weft, () => transfers(db, web, all));
+      t.ok(meanRxBytes('db') < 1600, `${meanRxBytes('db').toFixed(0)} bytes a frame`);
+      await transfers(web, db, all);
+    });
+    noDrops(t, before, await weft.status());
+  });
+
+  await t.test(`${datapath}: weft and weft`, { skip: needsRoot }, async (t) => {
+    const lab = openLab(t);
+    const { under, left, right, a, b } = await twoHosts(lab, datapath, 1500);
+    const before = [await left.status(), await right.status()] as const;
+
+    await t.test('superframes are cut on one side and made again on the other', async (t) => {
+      for (const each of all) {
+        const { coalesced } = await counted(right, async () => {
+          const { segments } = await counted(left, () => transfers(a, b, [each]));
+          t.ok(segments > 0, `${each.kind} by ${each.segmentBytes ?? 'MTU'}: ${segments} segments`);
+        });
+        t.ok(coalesced > 0, `${coalesced} coalesced`);
+      }
+      await transfers(b, a, all);
+    });
+
+    await t.test('nothing is wrong with what is on the underlay', async (t) => {
+      await nothingWrong(t, lab, under, 2000, async () => {
+        await transfers(a, b, [{ ...tcp, bytes: 1_000_000 }, udp, udpInSmallSegments]);
+      });
+    });
+
+    await t.test('from and to a container without offloads', async () => {
+      await offloadsOff(a);
+      await transfers(a, b, [tcp, udp]);
+      await transfers(b, a, [tcp, udp]);
+    });
+    noDrops(t, before[0], await left.status());
+    noDrops(t, before[1], await right.status());
+  });
+
+  await t.test(`${datapath}: weft and weft on an underlay of 9000 bytes`, { skip: needsRoot }, async (t) => {
+    const lab = openLab(t);
+    const { under, left, right, a, b } = await twoHosts(lab, datapath, 9000);
+    const { coalesced } = await counted(right, async () => {
+      const { segments } = await counted(left, () => transfers(a, b, [tcp, { ...udp, segmentBytes: 8900 }]));
+      t.ok(segments > 0, `${segments} segments`);
+    });
+    t.ok(coalesced > 0, `${coalesced} coalesced`);
+    await nothingWrong(t, lab, under, 500, () => transfers(b, a, all));
+  });
+
+  await t.test(`${datapath}: weft and the kernel`, { skip: needsRoot }, async (t) => {
+    const lab = openLab(t);
+    const under = await underlay(lab, 'ipv4');
+    await likeAWire(under);
+    const weft = await Weft.up(lab, under.left, 'left', { datapath, underlay: under.leftIp, peers: [under.rightIp] });
+    await weft.createNetwork(overlay.create);
+    const a = await attachContainer(lab, weft, 'a', 11);
+    await kernelVtep(under.right, under.rightIp, under.leftIp, overlayMtu.ipv4);
+    const k = await kernelContainer(lab, under.right, 'k', 31, overlayMtu.ipv4);
+    await ping(a.namespace, k.ip4);
+    await ping(a.namespace, k.ip6);
+
+    const sent = await counted(weft, () => transfers(a, k, all));
+    t.ok(sent.segments > 0, `to the kernel: ${sent.segments} segments`);
+    const received = await counted(weft, () => transfers(k, a, all));
+    t.ok(received.coalesced > 0, `from the kernel: ${received.coalesced} coalesced`);
+    await nothingWrong(t, lab, under, 1000, async () => {
+      await transfers(a, k, [{ ...tcp, bytes: 400_000 }, udpInSmallSegments]);
+      await transfers(k, a, [{ ...tcp, bytes: 400_000 }]);
+    });
+    await offloadsOff(a);
+    await transfers(a, k, [tcp, udp]);
+    await transfers(k, a, [tcp, udp]);
+  });
+}
