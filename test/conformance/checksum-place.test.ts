@@ -1,0 +1,64 @@
+/**
+ * A frame may ask for no checksum but its own, of TCP or UDP, in both datapaths:
+ * a checksum is written after the frame was decided, and elsewhere it would
+ * change what the decision had read. For each frame every place is tried.
+ */
+import t from 'tap';
+import { openNativeDatapath } from '../../src/datapath/native.ts';
+import { openReferenceDatapath } from '../../src/datapath/reference.ts';
+import { NEEDS_CSUM, NO_OFFLOAD } from '../../src/datapath/offload.ts';
+import { buildFragment } from '../../src/wire/ipv6.ts';
+import * as frames from '../support/frames.ts';
+import { Harness, output, portNo, type Open } from './harness.ts';
+
+const opens: Readonly<Record<string, Open>> = {
+  native: (options) => openNativeDatapath({ ...options, threads: 0 }),
+  reference: openReferenceDatapath,
+};
+
+const data = new Uint8Array(30);
+const ip6 = { src: 'fd00::1', dst: 'fd00::2' };
+const vlan = { vlan: { tpid: 0x8100, tci: 5 } };
+const ports = { sourcePort: 1000, destinationPort: 2000, payload: data };
+const udpSegment = frames.udp(ip6, 1000, 2000, data).subarray(54);
+
+/** Frames, and where their checksum is: start and offset. */
+const cases: Readonly<Record<string, readonly [frame: Uint8Array, start?: number, offset?: number]>> = {
+  TCP: [frames.tcp({}, ports), 34, 16],
+  'TCP over IPv6': [frames.tcp(ip6, ports), 54, 16],
+  UDP: [frames.udp({}, 1000, 2000, data), 34, 6],
+  'UDP over IPv6': [frames.udp(ip6, 1000, 2000, data), 54, 6],
+  'UDP behind a tag': [frames.udp(vlan, 1000, 2000, data), 38, 6],
+  'UDP of a first fragment': [frames.udp({ ip4: { moreFragments: true } }, 1000, 2000, data)],
+  'UDP of a first fragment over IPv6': [
+    frames.ip(ip6, 44, buildFragment({ nextHeader: 17, offset: 0, more: true, id: 1 }, udpSegment)),
+  ],
+  ICMP: [frames.echo({}, 1, 2, data)],
+  ICMPv6: [frames.echo(ip6, 1, 2, data)],
+  'neighbor discovery': [frames.solicitation({ ...ip6, target: 'fd00::2' })],
+  ARP: [frames.arpRequest({})],
+  'another protocol': [frames.ip({}, 47, data)],
+  'no IP': [frames.ethernet({}, 0x88b5, data)],
+};
+
+for (const [name, open] of Object.entries(opens)) {
+  for (const [what, [frame, start, offset]] of Object.entries(cases)) {
+    t.test(`${name}: ${what}`, async (t) => {
+      const h = new Harness(open);
+      h.memory(1, 2);
+      h.onUpcall = (batch) => batch.forEach(({ token }) => h.dp.execute(token, output(2)));
+      const taken: [number, number][] = [];
+      let refused = 0;
+      for (let csumStart = 0; csumStart <= frame.length; csumStart++) {
+        for (let csumOffset = 0; csumStart + csumOffset <= frame.length; csumOffset++) {
+          h.dp.inject(portNo(1), frame, { ...NO_OFFLOAD, flags: NEEDS_CSUM, csumStart, csumOffset });
+          if (h.take(2).length > 0) taken.push([csumStart, csumOffset]);
+          else refused++;
+        }
+      }
+      t.same(taken, start === undefined ? [] : [[start, offset]]);
+      t.match(h.drops(), { bad_vnet_hdr: refused });
+      h.close();
+    });
+  }
+}
