@@ -1,0 +1,61 @@
+/**
+ *   web ─┐        ┌─ db
+ *        weft ═══ weft      three datapath threads each
+ *   app ─┘
+ *
+ * With several threads the switch is the same switch: each flow has its thread,
+ * and numbers are those of all of them.
+ */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { openLab } from '../support/lab.ts';
+import { attachContainer, overlay, underlay } from '../support/topology.ts';
+import { askOverUdp, ping, stream } from '../support/traffic.ts';
+import { Weft } from '../support/weft.ts';
+
+t.setTimeout(90_000);
+
+t.test('three threads', async (t) => {
+  const lab = openLab(t);
+  const under = await underlay(lab, 'ipv4');
+  const file = join(lab.directory, 'weft.yaml');
+  writeFileSync(file, 'threads: 3\n');
+  const options = { datapath: 'native', arguments: ['--config', file] } as const;
+  const left = await Weft.up(lab, under.left, 'left', {
+    ...options,
+    underlay: under.leftIp,
+    peers: [under.rightIp],
+  });
+  const right = await Weft.up(lab, under.right, 'right', {
+    ...options,
+    underlay: under.rightIp,
+    peers: [under.leftIp],
+  });
+  for (const weft of [left, right]) await weft.createNetwork(overlay.create);
+  const web = await attachContainer(lab, left, 'web', 11);
+  const app = await attachContainer(lab, left, 'app', 12);
+  const db = await attachContainer(lab, right, 'db', 21);
+
+  for (const [from, to] of [
+    [web, app],
+    [web, db],
+    [db, app],
+  ] as const) {
+    await ping(from.namespace, to.ip4);
+    await ping(from.namespace, to.ip6);
+    await askOverUdp(from.namespace, to.namespace, to.ip6);
+    const { megabits } = await stream(from.namespace, to.namespace, to.ip4, { seconds: 1, parallel: 4 });
+    t.ok(megabits > 1, `${megabits.toFixed(0)} Mb/s over four streams`);
+  }
+
+  const { datapath, ports } = await left.status();
+  const received = ports.reduce((sum, port) => sum + port.rxFrames, 0);
+  t.equal(datapath.rx, received, 'what the ports received, all threads together');
+  const flows = await left.json('flows');
+  t.equal(new Set(flows.map(({ id }) => id)).size, flows.length, 'a flow is told of once');
+
+  await left.kill();
+  await left.start();
+  await ping(web.namespace, db.ip4);
+});
