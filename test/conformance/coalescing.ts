@@ -79,14 +79,14 @@ export function runCoalescing(name: string, open: Open): void {
         const segments = segmentsOf(stretch, size);
         const before = h.counters();
         const { whole, cut } = merged(h, complete(...segments));
-        t.same(whole, [superframeOf(stretch, size)], `${bytes} bytes in segments of ${size}`);
+        Harness.sameOffloaded(whole, [superframeOf(stretch, size)], `${bytes} bytes in segments of ${size}`);
         Harness.same(cut, segments, 'and cut again they are what they were');
         const { rx, coalesced, tx } = h.counters();
         t.equal(rx - before.rx, segments.length);
         t.equal(coalesced - before.coalesced, segments.length - 1);
         t.equal(tx - before.tx, 1 + segments.length);
         h.injectDatagrams(5, '192.0.2.9', ...segments.map((frame) => buildVxlan({ vni: 7, frame })));
-        t.same(h.takeOffloaded(2), [superframeOf(stretch, size)], 'from the tunnel');
+        Harness.sameOffloaded(h.takeOffloaded(2), [superframeOf(stretch, size)], 'from the tunnel');
         Harness.same(h.take(3), segments);
       }
       const hits = [...h.dp.flowDump()].reduce((sum, { packets }) => sum + packets, 0);
@@ -112,7 +112,7 @@ export function runCoalescing(name: string, open: Open): void {
     t.match(h.counters(), { rx: 0, tx: 0 });
   });
 
-  test('partial and known checksums merge as complete ones do', (t, h) => {
+  test('partial and known checksums merge as complete ones do', (_, h) => {
     begin(h);
     for (const flow of flows) {
       const stretch = { ...flow, payload: someBytes(1200) };
@@ -129,10 +129,10 @@ export function runCoalescing(name: string, open: Open): void {
       };
       const burst = [{ frame: parts[0]! }, partial(1), { frame: spoilt(2), offload: valid }];
       const { whole, cut } = merged(h, burst);
-      t.same(whole, [superframeOf(stretch, 400)], `${nameOf(flow)}: said to be valid, so not summed`);
+      Harness.sameOffloaded(whole, [superframeOf(stretch, 400)], `${nameOf(flow)}: said to be valid, so not summed`);
       Harness.same(cut, parts);
       const both = { ...partial(2), offload: { ...partial(2).offload, flags: NEEDS_CSUM | DATA_VALID } };
-      t.same(merged(h, [partial(0), partial(1), both]).whole, [superframeOf(stretch, 400)]);
+      Harness.sameOffloaded(merged(h, [partial(0), partial(1), both]).whole, [superframeOf(stretch, 400)]);
     }
   });
 
@@ -151,6 +151,13 @@ export function runCoalescing(name: string, open: Open): void {
         staysApart(t, h, `${nameOf(flow)}, byte ${at}`, spoil(at));
       }
       if (flow.family === 4) staysApart(t, h, 'the IPv4 header’s', spoil(24));
+      if (flow.protocol === 'tcp') continue;
+      // The checksum of a packet inside this one: superframes have no place for it.
+      const inner = { flags: NEEDS_CSUM, gsoType: 0, gsoSize: 0, csumStart: l4Offset + 8, csumOffset: 6 };
+      for (const flags of [NEEDS_CSUM, NEEDS_CSUM | DATA_VALID]) {
+        const middle = { frame: segments[1]!, offload: { ...inner, flags } };
+        staysApart(t, h, 'one that is asked for inside', [{ frame: segments[0]! }, middle, { frame: segments[2]! }]);
+      }
     }
   });
 
@@ -229,7 +236,7 @@ export function runCoalescing(name: string, open: Open): void {
     }
   });
 
-  test('timestamps and other options merge when they are the same', (t, h) => {
+  test('timestamps and other options merge when they are the same', (_, h) => {
     begin(h);
     const stretch = {
       ...tcp4,
@@ -238,7 +245,7 @@ export function runCoalescing(name: string, open: Open): void {
     };
     const segments = segmentsOf(stretch, 300);
     const { whole, cut } = merged(h, complete(...segments));
-    t.same(whole, [superframeOf(stretch, 300)]);
+    Harness.sameOffloaded(whole, [superframeOf(stretch, 300)]);
     Harness.same(cut, segments);
   });
 
@@ -420,16 +427,16 @@ export function runCoalescing(name: string, open: Open): void {
     t.match(h.counters(), { rx: 6, coalesced: 3, held: 1, upcalls: 1, drops: { bad_vnet_hdr: 1, frame_too_short: 1 } });
     t.equal(h.upcalls[0]!.lengthBytes, 454);
     h.answer(0, [...output(2, 3), encap(7, '192.0.2.2')]);
-    t.same(h.takeOffloaded(2), [superframeOf({ ...tcp4, payload: someBytes(400) }, 100)]);
+    Harness.sameOffloaded(h.takeOffloaded(2), [superframeOf({ ...tcp4, payload: someBytes(400) }, 100)]);
     Harness.same(h.take(3), segments);
     t.match(h.counters(), { held: 0, segments: 3, drops: { underlay_missing: 1 } });
   });
 
-  test('padding is no payload', (t, h) => {
+  test('padding is no payload', (_, h) => {
     begin(h);
     const stretch = { ...tcp4, payload: someBytes(12) };
     const padded = segmentsOf(stretch, 3).map((frame) => concat(frame, zero(3).fill(9)));
-    t.same(merged(h, complete(...padded)).whole, [superframeOf(stretch, 3)]);
+    Harness.sameOffloaded(merged(h, complete(...padded)).whole, [superframeOf(stretch, 3)]);
   });
 
   test('random bursts: each flow keeps its bytes, its order and its checksums', (t, h) => {

@@ -165,6 +165,13 @@ export class Harness {
     this.dp.close();
   }
 
+  /** Frames and what is left to do are equal, in order. */
+  static sameOffloaded(actual: readonly OffloadedFrame[], expected: readonly OffloadedFrame[], what?: string): void {
+    const text = (list: readonly OffloadedFrame[]) =>
+      list.map(({ frame, offload }) => `${JSON.stringify(offload)} ${Buffer.from(frame).toString('hex')}`);
+    deepStrictEqual(text(actual), text(expected), what);
+  }
+
   /** The bytes of frames are equal, in order. */
   static same(actual: readonly Uint8Array[], expected: readonly Uint8Array[], what?: string): void {
     const text = (frames: readonly Uint8Array[]) => frames.map((frame) => Buffer.from(frame).toString('hex'));

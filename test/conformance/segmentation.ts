@@ -3,7 +3,6 @@
  * refused, ports that take offloads get a frame as it came, and all others, and
  * the tunnel, get what it stands for.
  */
-import type { Test } from 'tap';
 import type { MirroredFrame, Offload, OffloadedFrame } from '../../src/datapath/datapath.ts';
 import { concat, setU16 } from '../../src/wire/bytes.ts';
 import { buildVxlan } from '../../src/wire/vxlan.ts';
@@ -89,7 +88,11 @@ export function runSegmentation(name: string, open: Open): void {
         segments.every((frame) => parsePacket(frame).checksum === 'good'),
         'correct checksums',
       );
-      t.same(concat(...segments.map((frame) => parsePacket(frame).payload)), stretch.payload, 'the same bytes');
+      Harness.same(
+        [concat(...segments.map((frame) => parsePacket(frame).payload))],
+        [stretch.payload],
+        'the same bytes',
+      );
       Harness.same(segments, expected);
       Harness.same(
         h.datagrams.map(({ payload }) => payload.subarray(8)),
@@ -128,7 +131,7 @@ export function runSegmentation(name: string, open: Open): void {
         const complete = superframes.frameOf(one);
         h.burst(1, partial);
         Harness.same(h.take(2), [complete, complete]);
-        t.same(h.takeOffloaded(3), [partial]);
+        Harness.sameOffloaded(h.takeOffloaded(3), [partial]);
         Harness.same(
           h.datagrams.splice(0).map(({ payload }) => payload.subarray(8)),
           [complete],
@@ -171,11 +174,11 @@ export function runSegmentation(name: string, open: Open): void {
     for (const { frame, offload } of [partialOf(tcp4), superframeOf(tcp4, 400)]) {
       h.burst(1, { frame: concat(frame, zero(9).fill(0xee)), offload });
       t.ok(h.take(2).every((one) => parsePacket(one).checksum === 'good'));
-      t.same(h.takeOffloaded(3), [{ frame, offload }]);
+      Harness.sameOffloaded(h.takeOffloaded(3), [{ frame, offload }]);
     }
   });
 
-  test('a frame that needs no segmenting is an ordinary one', (t, h) => {
+  test('a frame that needs no segmenting is an ordinary one', (_, h) => {
     h.memory(1);
     h.offloading(2);
     h.forward(1, output(2));
@@ -183,12 +186,14 @@ export function runSegmentation(name: string, open: Open): void {
       const { frame, offload } = superframeOf(base, base.payload.length);
       const plain = { ...offload, gsoType: 0, gsoSize: 0 };
       h.burst(1, { frame, offload });
-      t.same(h.takeOffloaded(2), [{ frame, offload: plain }], 'one segment');
+      Harness.sameOffloaded(h.takeOffloaded(2), [{ frame, offload: plain }], 'one segment');
       h.burst(1, { frame, offload: { ...offload, gsoType: 0 } });
-      t.same(h.takeOffloaded(2), [{ frame, offload: plain }], 'gso_size without a type');
+      Harness.sameOffloaded(h.takeOffloaded(2), [{ frame, offload: plain }], 'gso_size without a type');
       const empty = superframeOf({ ...base, payload: zero(0) }, 1);
       h.burst(1, empty);
-      t.same(h.takeOffloaded(2), [{ frame: empty.frame, offload: { ...empty.offload, gsoType: 0, gsoSize: 0 } }]);
+      Harness.sameOffloaded(h.takeOffloaded(2), [
+        { frame: empty.frame, offload: { ...empty.offload, gsoType: 0, gsoSize: 0 } },
+      ]);
       const complete = superframes.frameOf(base);
       const claims = [
         { flags: 0, gsoType: 0, gsoSize: 0, csumStart: 0, csumOffset: 0 },
@@ -197,20 +202,20 @@ export function runSegmentation(name: string, open: Open): void {
       ];
       for (const claim of claims) {
         h.burst(1, { frame: complete, offload: claim });
-        t.same(h.takeOffloaded(2), [{ frame: complete, offload: undefined }], 'nothing is left to do');
+        Harness.sameOffloaded(h.takeOffloaded(2), [{ frame: complete, offload: undefined }], 'nothing is left to do');
       }
       h.burst(1, { frame, offload: { ...plain, flags: NEEDS_CSUM | DATA_VALID } });
-      t.same(h.takeOffloaded(2), [{ frame, offload: plain }], 'DATA_VALID ends here');
+      Harness.sameOffloaded(h.takeOffloaded(2), [{ frame, offload: plain }], 'DATA_VALID ends here');
       const whole = superframeOf(base, 100);
       h.burst(1, { frame, offload: { ...whole.offload, flags: NEEDS_CSUM | DATA_VALID } });
-      t.same(h.takeOffloaded(2), [whole], 'also beside a superframe');
+      Harness.sameOffloaded(h.takeOffloaded(2), [whole], 'also beside a superframe');
     }
     const ecn = superframeOf(tcp4, 100);
     const marked = { ...ecn.offload, gsoType: TCPV4 | ECN };
     h.burst(1, { frame: ecn.frame, offload: marked });
-    t.same(h.takeOffloaded(2), [{ frame: ecn.frame, offload: marked }], 'the ECN bit goes along');
+    Harness.sameOffloaded(h.takeOffloaded(2), [{ frame: ecn.frame, offload: marked }], 'the ECN bit goes along');
     h.burst(1, { frame: ecn.frame, offload: { ...marked, gsoSize: 1000 } });
-    t.same(h.takeOffloaded(2), [{ frame: ecn.frame, offload: { ...marked, gsoType: 0, gsoSize: 0 } }]);
+    Harness.sameOffloaded(h.takeOffloaded(2), [{ frame: ecn.frame, offload: { ...marked, gsoType: 0, gsoSize: 0 } }]);
   });
 
   test('each virtio_net_hdr that does not fit its frame is refused', (t, h) => {
@@ -288,7 +293,7 @@ export function runSegmentation(name: string, open: Open): void {
     const fits = longHeaders(22);
     t.equal(parsePacket(fits.frame).l4Offset + 20, 250);
     h.burst(1, fits);
-    t.same(h.takeOffloaded(2), [fits], '250 bytes of headers');
+    Harness.sameOffloaded(h.takeOffloaded(2), [fits], '250 bytes of headers');
   });
 
   test('padding does not make room for a checksum', (t, h) => {
@@ -315,7 +320,7 @@ export function runSegmentation(name: string, open: Open): void {
     t.equal(h.upcalls[0]!.lengthBytes, all[0]!.frame.length);
     t.same(h.upcalls[0]!.head, all[0]!.frame.subarray(0, 256));
     h.answer(0, output(3, 2));
-    t.same(
+    Harness.sameOffloaded(
       h.takeOffloaded(3),
       all.map((one): OffloadedFrame => ({ offload: undefined, ...one })),
     );
@@ -359,7 +364,7 @@ export function runSegmentation(name: string, open: Open): void {
     );
   });
 
-  test('an unfinished checksum from the tunnel stays partial for a port that takes it', (t, h) => {
+  test('an unfinished checksum from the tunnel stays partial for a port that takes it', (_, h) => {
     h.memory(1);
     h.offloading(2);
     h.vxlan(5, '192.0.2.1');
@@ -368,23 +373,27 @@ export function runSegmentation(name: string, open: Open): void {
       for (const one of [base, { ...base, vlan }]) {
         const partial = partialOf(one);
         h.injectDatagram(5, '192.0.2.9', buildVxlan({ vni: 7, frame: partial.frame }));
-        t.same(h.takeOffloaded(2), [partial]);
+        Harness.sameOffloaded(h.takeOffloaded(2), [partial]);
         Harness.same(h.take(1), [superframes.frameOf(one)]);
       }
     }
     const extended = withPartialSum(superframes.frameOf({ ...tcp6, extension: true }));
     h.injectDatagram(5, '192.0.2.9', buildVxlan({ vni: 7, frame: extended }));
-    t.same(h.takeOffloaded(2), [{ frame: extended, offload: undefined }], 'not behind extension headers');
+    Harness.sameOffloaded(
+      h.takeOffloaded(2),
+      [{ frame: extended, offload: undefined }],
+      'not behind extension headers',
+    );
     const fragment = fragmentOf(tcp4).frame;
     h.injectDatagram(5, '192.0.2.9', buildVxlan({ vni: 7, frame: fragment }));
-    t.same(h.takeOffloaded(2), [{ frame: fragment, offload: undefined }], 'not in a fragment');
+    Harness.sameOffloaded(h.takeOffloaded(2), [{ frame: fragment, offload: undefined }], 'not in a fragment');
   });
 
-  test('what weft makes has nothing left to do', (t: Test, h) => {
+  test('what weft makes has nothing left to do', (_, h) => {
     h.offloading(1);
     const frame = partialOf(tcp4).frame;
     h.dp.execute({ frame }, output(1));
-    t.same(h.takeOffloaded(1), [{ frame, offload: undefined }]);
+    Harness.sameOffloaded(h.takeOffloaded(1), [{ frame, offload: undefined }]);
   });
 }
 
