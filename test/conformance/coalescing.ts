@@ -236,7 +236,7 @@ export function runCoalescing(name: string, open: Open): void {
     }
   });
 
-  test('timestamps and other options merge when they are the same', (_, h) => {
+  test('timestamps and other options merge when they are the same', (t, h) => {
     begin(h);
     const stretch = {
       ...tcp4,
@@ -247,6 +247,8 @@ export function runCoalescing(name: string, open: Open): void {
     const { whole, cut } = merged(h, complete(...segments));
     Harness.sameOffloaded(whole, [superframeOf(stretch, 300)]);
     Harness.same(cut, segments);
+    const later = { ...stretch, tcpOptions: Uint8Array.of(1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 3) };
+    staysApart(t, h, 'another timestamp', complete(segments[0]!, segmentsOf(later, 300)[1]!));
   });
 
   test('without DF only consecutive IDs merge; with DF any', (t, h) => {
