@@ -7,29 +7,68 @@
  * a timeout, a wrong plan. A test to be done counts as skipped.
  */
 import { spawn } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Parser } from 'tap-parser';
 
 const tap = fileURLToPath(new URL('../node_modules/tap/dist/esm/run.mjs', import.meta.url));
-const child = spawn(process.execPath, [tap, 'run', '--reporter=tap', ...process.argv.slice(2)], {
-  cwd: fileURLToPath(new URL('..', import.meta.url)),
-  stdio: ['ignore', 'pipe', 'inherit'],
-});
-// Ctrl-C reaches tap too: it ends its tests, and what is known by then is printed.
-process.on('SIGINT', () => {});
-process.on('SIGTERM', () => child.kill());
+const root = fileURLToPath(new URL('..', import.meta.url));
+/** What only computes shares the processors; the rest has namespaces, links and clocks of the machine to itself. */
+const COMPUTING = [
+  'cluster',
+  'conformance',
+  'control',
+  'diff',
+  'flow',
+  'model',
+  'pipeline',
+  'table',
+  'transcripts',
+  'wire',
+];
 
-const ended = new Promise((resolve) => child.on('close', resolve));
-const all = watch(new Parser(), printFile);
-child.stdout.pipe(all.parser);
-const code = await ended;
-if (code !== 0 && all.failed === 0) {
-  // Not a test that failed, but the run: a bail-out, no such file.
-  all.failed = 1;
-  all.failures.forEach(printFailure);
+const given = process.argv.slice(2);
+const files = readdirSync(join(root, 'test'), { recursive: true }).filter((name) => name.endsWith('.test.ts'));
+const computes = (name) => COMPUTING.includes(name.split('/')[0]);
+const paths = (names) => names.sort().map((name) => join('test', name));
+const runs =
+  given.length > 0
+    ? [given]
+    : [
+        [`--jobs=${availableParallelism()}`, ...paths(files.filter(computes))],
+        paths(files.filter((name) => !computes(name))),
+      ];
+
+const all = { passed: 0, failed: 0, skipped: 0 };
+let child;
+let stopped = false;
+// Ctrl-C reaches tap too: it ends its tests, and what is known by then is printed.
+process.on('SIGINT', () => (stopped = true));
+process.on('SIGTERM', () => {
+  stopped = true;
+  child?.kill();
+});
+for (const args of runs) {
+  if (stopped) break;
+  child = spawn(process.execPath, [tap, 'run', '--reporter=tap', ...args], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const ended = new Promise((resolve) => child.on('close', resolve));
+  const count = watch(new Parser(), printFile);
+  child.stdout.pipe(count.parser);
+  const code = await ended;
+  if (code !== 0 && count.failed === 0) {
+    // Not a test that failed, but the run: a bail-out, no such file.
+    count.failed = 1;
+    count.failures.forEach(printFailure);
+  }
+  for (const key of Object.keys(all)) all[key] += count[key];
+  if (code !== 0 || !count.parser.ok) process.exitCode = code || 1;
 }
 console.log(`\n${all.passed} passed, ${all.failed} failed, ${all.skipped} skipped`);
-process.exitCode = code === 0 && all.parser.ok ? 0 : code || 1;
 
 /**
  * Counts what the parser of a test reads.
