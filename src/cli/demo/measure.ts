@@ -21,7 +21,8 @@ export async function roundTrip(from: string, to: string, signal: AbortSignal): 
   try {
     // The first one may have to wait for neighbor discovery and learning.
     await eventually(() => ping('-c', '1'), FIRST_ANSWER_MS, signal);
-    const text = await ping('-c', String(ECHOES), '-i', '0.01');
+    // All at once: the last answer is then waited for as long as ping's interval of a second, and not for 10 ms.
+    const text = await ping('-c', String(ECHOES), '-l', String(ECHOES));
     const [, received = '', average = ''] = /, (\d+) received[^]* = [\d.]+\/([\d.]+)\//.exec(text) ?? [];
     return { ms: Number(average), lost: ECHOES - Number(received) };
   } catch (error) {
