@@ -25,7 +25,7 @@ namespace {
 constexpr int kReceiveBufferBytes = 8 << 20;
 constexpr int kSendBufferBytes = 4 << 20;
 constexpr uint32_t kLastPort = 65535;
-constexpr size_t kReceiveBatch = 16;
+constexpr size_t kReceiveBatch = 64;
 // UDP payload of an IPv4 packet at most; IPv6 would take 20 more.
 constexpr size_t kMaxPayload = 65507;
 
@@ -169,6 +169,37 @@ Reason reason_of(int error) {
 
 }  // namespace
 
+// The kernel writes the two lengths of what it fills; all else stays as it is set up.
+struct Underlay::Inbox {
+  struct Control {
+    alignas(cmsghdr) char bytes[CMSG_SPACE(sizeof(int))];
+  };
+  const Burst* burst;
+  mmsghdr messages[kReceiveBatch];
+  iovec parts[kReceiveBatch];
+  SocketAddress senders[kReceiveBatch];
+  Control controls[kReceiveBatch];
+
+  Inbox(Burst* to, bool gathers) : burst(to) {
+    memset(messages, 0, sizeof messages);
+    for (size_t i = 0; i < kReceiveBatch; ++i) {
+      parts[i] = {to->slot(i), kMaxFrame + 1};
+      messages[i].msg_hdr.msg_iov = &parts[i];
+      messages[i].msg_hdr.msg_iovlen = 1;
+      messages[i].msg_hdr.msg_name = &senders[i];
+      if (gathers) messages[i].msg_hdr.msg_control = &controls[i];
+      reset(i);
+    }
+  }
+  void reset(size_t i) {
+    msghdr& message = messages[i].msg_hdr;
+    message.msg_namelen = sizeof senders[i];
+    message.msg_controllen = message.msg_control ? sizeof controls[i] : 0;
+  }
+};
+static_assert(kReceiveBatch <= Burst::kSlots);
+
+Underlay::Underlay() = default;
 Underlay::~Underlay() { close(); }
 
 int Underlay::open(const uint8_t local[16], uint16_t port, bool shared) {
@@ -226,46 +257,32 @@ int Underlay::join(const Underlay& first) {
 void Underlay::close() {
   if (receive_ >= 0) ::close(receive_);
   receive_ = -1;
+  inbox_ = nullptr;
   while (pool_size_ > 0) ::close(pool_[--pool_size_]);
 }
 
 int Underlay::receive(Burst* burst) {
-  struct Control {
-    alignas(cmsghdr) char bytes[CMSG_SPACE(sizeof(int))];
-  };
-  mmsghdr messages[kReceiveBatch];
-  iovec parts[kReceiveBatch];
-  SocketAddress senders[kReceiveBatch];
-  Control controls[kReceiveBatch];
-  static_assert(kReceiveBatch <= Burst::kSlots);
-  memset(messages, 0, sizeof messages);
-  for (size_t i = 0; i < kReceiveBatch; ++i) {
-    parts[i] = {burst->slot(i), kMaxFrame + 1};
-    messages[i].msg_hdr.msg_iov = &parts[i];
-    messages[i].msg_hdr.msg_iovlen = 1;
-    messages[i].msg_hdr.msg_name = &senders[i];
-    messages[i].msg_hdr.msg_namelen = sizeof senders[i];
-    if (!gathers_) continue;
-    messages[i].msg_hdr.msg_control = &controls[i];
-    messages[i].msg_hdr.msg_controllen = sizeof controls[i];
-  }
+  if (!inbox_ || inbox_->burst != burst) inbox_ = std::make_unique<Inbox>(burst, gathers_);
   burst->clear();
   int got;
   do {
-    got = recvmmsg(receive_, messages, kReceiveBatch, MSG_DONTWAIT, nullptr);
+    got = recvmmsg(receive_, inbox_->messages, kReceiveBatch, MSG_DONTWAIT, nullptr);
   } while (got < 0 && errno == EINTR);
   if (got < 0) return errno == EAGAIN ? 0 : -errno;
 
   for (size_t i = 0; i < static_cast<size_t>(got); ++i) {
+    mmsghdr& message = inbox_->messages[i];
+    const SocketAddress& sender = inbox_->senders[i];
     UnderlaySource source;
     if (v6_) {
-      memcpy(source.address, &senders[i].v6.sin6_addr, 16);
+      memcpy(source.address, &sender.v6.sin6_addr, 16);
     } else {
       memcpy(source.address, kIp4Mapped, sizeof kIp4Mapped);
-      memcpy(source.address + 12, &senders[i].v4.sin_addr, 4);
+      memcpy(source.address + 12, &sender.v4.sin_addr, 4);
     }
-    const uint32_t length = messages[i].msg_len;
-    const uint32_t each = datagram_bytes(&messages[i].msg_hdr, length);
+    const uint32_t length = message.msg_len;
+    const uint32_t each = datagram_bytes(&message.msg_hdr, length);
+    inbox_->reset(i);
     uint32_t at = 0;
     do {
       burst->frames.push_back(Frame{burst->slot(i) + at, std::min(each, length - at), VnetHdr{}});

@@ -12,6 +12,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "../frame.h"
 #include "../reason.h"
@@ -33,7 +34,7 @@ struct Refused {
 
 class Underlay {
  public:
-  Underlay() = default;
+  Underlay();
   Underlay(const Underlay&) = delete;
   Underlay& operator=(const Underlay&) = delete;
   ~Underlay();
@@ -67,6 +68,8 @@ class Underlay {
   Refused send(const uint8_t remote[16], uint32_t entropy, const iovec* parts, size_t parts_each, size_t count);
 
  private:
+  struct Inbox;
+
   int receive_ = -1;
   uint8_t local_[16] = {};
   int pool_[kEntropyPorts];
@@ -75,6 +78,7 @@ class Underlay {
   bool v6_ = false;
   bool cuts_ = false;
   bool gathers_ = false;
+  std::unique_ptr<Inbox> inbox_;  // what receive fills
 };
 
 }  // namespace weft
