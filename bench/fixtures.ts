@@ -5,7 +5,7 @@ import { parseIp, parseMac, type PortNo, type Vni } from '../src/flow/types.ts';
 import type { Tables } from '../src/pipeline/stage.ts';
 import { Fdb } from '../src/table/fdb.ts';
 import { NeighborTable } from '../src/table/neighbor.ts';
-import { Topology } from '../src/table/topology.ts';
+import { hostMacOf, Topology } from '../src/table/topology.ts';
 import { fields } from '../src/flow/fields.ts';
 import { writeNumber } from '../src/flow/key.ts';
 import { udp } from '../test/support/frames.ts';
@@ -35,10 +35,10 @@ export function keysOf(frames: readonly Uint8Array[]): FlowKey[] {
 
 /** One network with `endpoints` local ports. */
 export function tables(endpoints: number): Tables {
-  const topology = new Topology();
+  const topology = new Topology(hostMacOf(Uint8Array.of(0, 0, 1)));
   const fdb = new Fdb({ quota: 2048, ageingMs: 300_000 });
-  const neighbors = new NeighborTable();
-  topology.addNetwork('blue', VNI);
+  const neighbors = new NeighborTable({ quota: 64 });
+  topology.setNetwork({ name: 'blue', vni: VNI });
   for (let i = 2; i < 2 + endpoints; i++) {
     const mac = parseMac(
       `02:00:00:00:${(i >> 8).toString(16).padStart(2, '0')}:${(i & 0xff).toString(16).padStart(2, '0')}`,

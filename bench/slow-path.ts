@@ -127,7 +127,9 @@ class Bench {
 
   constructor(flowLimit: number) {
     this.forwarding = new Forwarding((options) => openNativeDatapath({ ...options, threads: 0 }), {
+      hostId: Uint8Array.of(0, 0, 1),
       fdbQuota: 2048,
+      neighborQuota: 64,
       fdbAgeingMs: 300_000,
       flowLimit,
       flowIdleMs: 1e9,
@@ -145,7 +147,7 @@ class Bench {
       local: parseIp('192.0.2.1'),
       transmit() {},
     });
-    forwarding.addNetwork('blue', VNI);
+    forwarding.setNetwork({ name: 'blue', vni: VNI });
     for (const vtep of vteps) forwarding.addVtep(vtep);
     for (const port of [web, db]) forwarding.addPort(port, { kind: 'memory', name: port.name, transmit() {} });
     for (const endpoint of [remote, other]) forwarding.addRemote({ ...placed(endpoint), vtep: vteps[0]! });

@@ -19,20 +19,23 @@
 
 namespace weft {
 
-enum class Op : uint8_t { output = 1, encap = 2, drop = 3, consume = 4 };
+enum class Op : uint8_t { output = 1, encap = 2, drop = 3, consume = 4, route = 5, echo = 6 };
+
+// Does it rewrite the frame for the actions behind it?
+inline bool rewrites(Op op) { return op == Op::route || op == Op::echo; }
 
 struct Action {
   Op op;
   uint8_t zero[3];
   uint32_t argument;  // port, VNI or reason; little-endian as the machine
-  uint8_t address[16];
+  uint8_t address[16];  // a VTEP; of route: the source and the destination MAC, and zeros
 };
 
 inline constexpr size_t kActionBytes = 24;
 static_assert(sizeof(Action) == kActionBytes && offsetof(Action, argument) == 4 && offsetof(Action, address) == 8);
 
-// Is this one or more output/encap, or a single drop, or a single consume, with
-// arguments in range?
+// Is this one or more output/encap, perhaps behind one that rewrites, or a single
+// drop, or a single consume, with arguments in range?
 inline bool actions_valid(const Action* actions, size_t count) {
   if (count == 0) return false;
   for (size_t i = 0; i < count; ++i) {
@@ -48,6 +51,10 @@ inline bool actions_valid(const Action* actions, size_t count) {
         break;
       case Op::consume:
         if (count != 1) return false;
+        break;
+      case Op::route:
+      case Op::echo:
+        if (i != 0 || count == 1) return false;
         break;
       default:
         return false;

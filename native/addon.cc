@@ -251,7 +251,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     if (!actions.empty()) memcpy(actions.data(), bytes.Data(), actions.size() * kActionBytes);
     if (!actions_valid(actions.data(), actions.size())) {
       actions.clear();
-      Napi::RangeError::New(env_, "not a list of actions: outputs and encaps, or one drop, or one consume")
+      Napi::RangeError::New(env_, "not a list of actions: outputs and encaps, perhaps behind a rewrite, or one drop, or one consume")
           .ThrowAsJavaScriptException();
     }
     return actions;
@@ -391,6 +391,8 @@ Napi::Object Layout(Napi::Env env) {
   opcodes["encap"] = number(static_cast<size_t>(Op::encap));
   opcodes["drop"] = number(static_cast<size_t>(Op::drop));
   opcodes["consume"] = number(static_cast<size_t>(Op::consume));
+  opcodes["route"] = number(static_cast<size_t>(Op::route));
+  opcodes["echo"] = number(static_cast<size_t>(Op::echo));
   layout["opcodes"] = opcodes;
 
   auto reasons = Napi::Array::New(env, kReasons);

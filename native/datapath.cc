@@ -8,6 +8,7 @@
 #include "checksum.h"
 #include "io/tap.h"
 #include "offload.h"
+#include "rewrite.h"
 #include "vxlan.h"
 
 namespace weft {
@@ -187,8 +188,11 @@ void Datapath::originate(Frame frame, const Action* actions, size_t count) {
 }
 
 void Datapath::run(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from) {
-  counters_.copies += count - 1;
-  for (size_t i = 0; i < count; ++i) {
+  const size_t first = rewrites(actions->op) ? 1 : 0;
+  if (actions->op == Op::route) rewrite_route(frame, key, *actions);
+  if (actions->op == Op::echo) rewrite_echo(frame);
+  counters_.copies += count - first - 1;
+  for (size_t i = first; i < count; ++i) {
     const Action& action = actions[i];
     switch (action.op) {
       case Op::output:
@@ -203,6 +207,9 @@ void Datapath::run(const Action* actions, size_t count, const Frame& frame, cons
       case Op::consume:
         ++counters_.consumed;
         break;
+      case Op::route:
+      case Op::echo:
+        break;  // only first
     }
   }
 }

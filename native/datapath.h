@@ -9,7 +9,7 @@
 //      forward            each of what came of it, in order:
 //   5. parked?            behind the others of its key, if that is undecided
 //   6. flow cache         hit: run its program; miss: park, and an upcall
-//   7. run                each action in order
+//   7. run                rewrite (rewrite.h), then each action in order
 //   8. output, encap      to the kernel, or to the memory ports' hooks; cut into
 //                         segments where superframes cannot go
 //      drop               or the reason why not

@@ -16,7 +16,9 @@
   X(underlay_mtu) X(underlay_unreachable) X(underlay_error) X(underlay_missing)      \
   X(bad_source_mac) X(vlan_not_carried) X(bridge_control) X(spoof_mac) X(spoof_ip4)  \
   X(spoof_ip6) X(spoof_arp) X(spoof_nd) X(rogue_ra) X(rogue_dhcp)                    \
-  X(same_port) X(split_horizon) X(no_destination) X(port_unknown)
+  X(same_port) X(split_horizon) X(no_destination) X(port_unknown)                   \
+  X(gateway_elsewhere) X(gateway_refused) X(martian) X(ttl_exceeded) X(no_route)     \
+  X(route_blackhole) X(route_unreachable) X(route_prohibit) X(neighbor_unresolved)
 
 namespace weft {
 

@@ -20,13 +20,17 @@ import { isIp4, linkLocalOf, type PortNo, type Vni } from './flow/types.ts';
 import type { Tables } from './pipeline/stage.ts';
 import { Fdb, type Location } from './table/fdb.ts';
 import { NeighborTable } from './table/neighbor.ts';
-import { Topology, type AccessPort } from './table/topology.ts';
+import { gatewayMac, hostMacOf, Topology, type AccessPort, type NetworkOptions } from './table/topology.ts';
 import { buildArpAnnouncement } from './wire/arp.ts';
 import { buildNeighborAnnouncement } from './wire/nd.ts';
 
 export interface ForwardingOptions {
+  /** 3 bytes that no other host of the overlay has. */
+  readonly hostId: Uint8Array;
   /** Learned MAC addresses that one port or VTEP may hold. */
   readonly fdbQuota: number;
+  /** Neighbors of other hosts that one network may hold. */
+  readonly neighborQuota: number;
   readonly fdbAgeingMs: number;
   readonly flowLimit: number;
   readonly flowIdleMs: number;
@@ -53,9 +57,9 @@ export class Forwarding<D extends Datapath = Datapath> {
 
   constructor(open: (options: DatapathOptions) => D, options: ForwardingOptions) {
     this.tables = {
-      topology: new Topology(),
+      topology: new Topology(hostMacOf(options.hostId)),
       fdb: new Fdb({ quota: options.fdbQuota, ageingMs: options.fdbAgeingMs }),
-      neighbors: new NeighborTable(),
+      neighbors: new NeighborTable({ quota: options.neighborQuota }),
     };
     this.datapath = open({
       flowLimit: options.flowLimit,
@@ -66,13 +70,23 @@ export class Forwarding<D extends Datapath = Datapath> {
     this.controller = new Controller(this.datapath, { ...options, tables: this.tables });
   }
 
-  addNetwork(name: string, vni: Vni): void {
-    this.controller.added(this.tables.topology.addNetwork(name, vni));
+  /** Adds a network, or changes its routes. */
+  setNetwork(network: NetworkOptions): void {
+    const { topology, neighbors } = this.tables;
+    const isNew = topology.network(network.vni) === undefined;
+    const changed = [...topology.setNetwork(network)];
+    for (const ip of network.gateways ?? []) changed.push(...neighbors.set(network.vni, ip, gatewayMac(network.vni)));
+    if (isNew) this.controller.added(changed);
+    else this.controller.changed(changed);
   }
 
   /** The network has no ports any more. */
   removeNetwork(vni: Vni): void {
-    this.controller.changed(this.tables.topology.removeNetwork(vni));
+    const { topology, neighbors } = this.tables;
+    const gateways = topology.network(vni)?.gateways ?? [];
+    const changed = [...topology.removeNetwork(vni)];
+    for (const ip of gateways) changed.push(...neighbors.remove(vni, ip));
+    this.controller.changed(changed);
   }
 
   /** Opens the port and lets it into its network. @throws WeftError; nothing is left behind then. */
@@ -123,7 +137,7 @@ export class Forwarding<D extends Datapath = Datapath> {
     ];
     for (const ip of [...port.addresses, linkLocalOf(port.mac)]) changed.push(...neighbors.remove(port.vni, ip));
     this.controller.changed(changed);
-    this.controller.drops.forgetPort(portNo);
+    this.controller.forgetPort(portNo);
   }
 
   /** Opens the underlay; frames from it come in by `portNo`. */

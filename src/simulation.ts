@@ -22,6 +22,8 @@ import { bytesId } from './flow/key.ts';
 import { parseIp, parseMac, type PortNo, type Vni } from './flow/types.ts';
 import { Forwarding } from './forwarding.ts';
 import { WeftError } from './error.ts';
+import { routing } from './cluster/routing.ts';
+import type { RouteSpec } from './model/resource.ts';
 
 export interface SimulationOptions {
   /** Which datapath the hosts run; the reference one if it is not given. */
@@ -41,6 +43,11 @@ export interface SimulatedAttach {
   readonly addresses: readonly string[];
   readonly allowedAddresses?: readonly string[];
   readonly trust?: boolean;
+}
+
+export interface SimulatedNetwork {
+  readonly subnets?: readonly string[];
+  readonly routes?: readonly RouteSpec[];
 }
 
 const UNDERLAY_PORT = 1 as PortNo;
@@ -131,7 +138,9 @@ export class SimulatedHost {
     this.underlay = underlay;
     this.#run = options.run;
     this.forwarding = new Forwarding(options.open ?? openReferenceDatapath, {
+      hostId: underlay.subarray(13),
       fdbQuota: options.fdbQuota ?? 2048,
+      neighborQuota: 2048,
       fdbAgeingMs: 300_000,
       flowLimit: options.flowLimit ?? 100_000,
       flowIdleMs: 10_000,
@@ -149,9 +158,11 @@ export class SimulatedHost {
     });
   }
 
-  createNetwork(name: string, vni: number): void {
+  /** A network; with `subnets` it has a gateway, and with `routes` ways to others. */
+  createNetwork(name: string, vni: number, options: SimulatedNetwork = {}): void {
     this.#networks.set(name, vni as Vni);
-    this.forwarding.addNetwork(name, vni as Vni);
+    const { subnets = [], routes = [] } = options;
+    this.forwarding.setNetwork({ name, vni: vni as Vni, ...routing(name, subnets, routes) });
   }
 
   attach(options: SimulatedAttach): SimulatedPort {

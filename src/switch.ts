@@ -12,6 +12,7 @@
  * after the other, are durable when they return, and leave nothing half done
  * when they throw. The only place with clocks and timers.
  */
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { Endpoints } from './cluster/endpoints.ts';
@@ -78,6 +79,8 @@ const UNDERLAY_PORT = 1 as PortNo;
 const VXLAN_L4_PORT = 4789;
 const LARGEST_MTU = 9000;
 const TICK_MS = 1000;
+/** Containers of other hosts that one network routes to. */
+const NEIGHBOR_QUOTA = 4096;
 
 /** Milliseconds of CLOCK_MONOTONIC: the clock of the native datapath, too. */
 const clock = (): number => Number(process.hrtime.bigint() / 1_000_000n);
@@ -148,7 +151,9 @@ export class Switch {
     this.#store = store;
     this.#underlay = underlay;
     this.#forwarding = new Forwarding(open, {
+      hostId: createHash('sha256').update(options.host).digest().subarray(0, 3),
       fdbQuota: options.fdbQuota,
+      neighborQuota: NEIGHBOR_QUOTA,
       fdbAgeingMs: options.fdbAgeingMs,
       flowLimit: options.flowLimit,
       flowIdleMs: options.flowIdleMs,

@@ -20,6 +20,7 @@ import type { NetnsWatcher } from '../link/netns-watcher.ts';
 import type { EndpointReport } from '../model/report.ts';
 import type { EndpointResource } from '../model/resource.ts';
 import type { Store } from '../store/store.ts';
+import { isReservedMac } from '../table/topology.ts';
 import type { Hosts } from './hosts.ts';
 import { generateMac } from './ipam.ts';
 import type { Network, Networks } from './networks.ts';
@@ -300,6 +301,9 @@ export class Endpoints {
       mac: endpoint.mac,
       mtu: network.mtu,
       addresses: endpoint.addresses.map((ip) => ({ ip, prefixLength: poolOf(network, ip).prefixLength })),
+      gateways: network.pools
+        .filter((pool) => endpoint.addresses.some((ip) => pool.contains(ip)))
+        .map((pool) => pool.gateway),
     });
   }
 
@@ -379,6 +383,12 @@ export class Endpoints {
 
   #refuseTakenMac(network: Network, resource: EndpointResource): void {
     const { mac } = resource.spec;
+    if (mac !== undefined && isReservedMac(parseMac(mac))) {
+      throw new WeftError(
+        'invalid',
+        `endpoint "${resource.metadata.name}": mac ${mac} is one of weft’s own (02:77:65:… and 02:77:66:…): choose another`,
+      );
+    }
     const owner = mac && this.of(network.name).find((endpoint) => endpoint.mac === mac);
     if (owner) {
       throw new WeftError(
@@ -392,7 +402,7 @@ export class Endpoints {
     const taken = new Set(this.of(network.name).map((endpoint) => endpoint.mac));
     for (let attempt = 0; ; attempt++) {
       const mac = generateMac(network.name, name, this.#environment.hostName, attempt);
-      if (!taken.has(mac)) return mac;
+      if (!taken.has(mac) && !isReservedMac(parseMac(mac))) return mac;
     }
   }
 

@@ -9,9 +9,10 @@ import { WeftError } from '../error.ts';
 import type { Vni } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
 import type { NetworkReport } from '../model/report.ts';
-import type { NetworkResource } from '../model/resource.ts';
+import { networkSchema, type NetworkResource } from '../model/resource.ts';
 import type { Store } from '../store/store.ts';
 import { AddressPool } from './ipam.ts';
+import { routing } from './routing.ts';
 import { findOverlap, rangeIsWithin } from './subnet.ts';
 
 export interface NetworkRecord {
@@ -47,7 +48,11 @@ export class Networks {
 
   /** Puts what the store holds into force. */
   async load(): Promise<void> {
-    for (const { value } of await this.#environment.store.list(prefix)) this.#enforce(value as NetworkRecord);
+    for (const { value } of await this.#environment.store.list(prefix)) {
+      const record = value as NetworkRecord;
+      // What was stored before a field existed gets its default.
+      this.#enforce({ ...record, resource: networkSchema.parse(record.resource) });
+    }
   }
 
   /** @throws WeftError('not_found') */
@@ -102,8 +107,12 @@ export class Networks {
       mtu: known?.mtu ?? resource.spec.mtu ?? (await this.#environment.defaultMtu()),
     };
     await this.#environment.store.transact({ put: [{ key: prefix + name, value: record }] });
-    if (known) this.#networks.set(name, { ...known, ...record });
-    else this.#enforce(record);
+    if (known) {
+      this.#networks.set(name, { ...known, ...record });
+      this.#route(record);
+    } else {
+      this.#enforce(record);
+    }
     return action;
   }
 
@@ -135,7 +144,13 @@ export class Networks {
       return new AddressPool({ network: name, subnet, ...(range !== undefined && { range }) });
     });
     this.#networks.set(name, { ...record, name, pools });
-    this.#environment.forwarding.addNetwork(name, record.vni as Vni);
+    this.#route(record);
+  }
+
+  #route({ resource, vni }: NetworkRecord): void {
+    const { name } = resource.metadata;
+    const { subnets, routes } = resource.spec;
+    this.#environment.forwarding.setNetwork({ name, vni: vni as Vni, ...routing(name, subnets, routes) });
   }
 
   #freeVni(): number {
@@ -146,7 +161,7 @@ export class Networks {
   }
 }
 
-/** Labels can change; what the containers were set up with cannot. */
+/** Labels and routes can change; what the containers were set up with cannot. */
 function planChange(known: Network, resource: NetworkResource): 'configured' | 'unchanged' {
   const { spec } = resource;
   const differs = (field: string, is: unknown, given: unknown): never => {
@@ -162,6 +177,8 @@ function planChange(known: Network, resource: NetworkResource): 'configured' | '
   }
   if (spec.vni !== undefined && spec.vni !== known.vni) differs('VNI', known.vni, spec.vni);
   if (spec.mtu !== undefined && spec.mtu !== known.mtu) differs('MTU', known.mtu, spec.mtu);
-  const isSame = JSON.stringify(known.resource.metadata) === JSON.stringify(resource.metadata);
+  const isSame =
+    JSON.stringify(known.resource.metadata) === JSON.stringify(resource.metadata) &&
+    JSON.stringify(before.routes) === JSON.stringify(spec.routes);
   return isSame ? 'unchanged' : 'configured';
 }

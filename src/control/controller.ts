@@ -3,12 +3,12 @@
  * effects of decisions, and keeps the flow cache true.
  *
  * An upcall is answered in this order:
- *   1. translate
+ *   1. translate; if it waits for a neighbor, the answer comes when that is known
  *   2. apply what was learned; if that changed a table, flows that consulted
  *      the entry are decided anew, and this one once more
  *   3. put the flow
  *   4. execute, which releases the parked frames behind it
- *   5. send the reply, where the decision is one
+ *   5. send the reply, where the decision has one
  *
  * A cached flow is decided anew when an object that it consulted changes. It
  * stays if the decision uses the same fields, with its actions replaced if they
@@ -26,11 +26,17 @@
 import type { Datapath, FlowEntry, Upcall } from '../datapath/datapath.ts';
 import type { Action } from '../flow/action.ts';
 import { emptyKey, type FlowKey } from '../flow/key.ts';
-import type { FlowId, PortNo } from '../flow/types.ts';
-import type { Effect, Tables } from '../pipeline/stage.ts';
+import { isIp4, linkLocalOf, type FlowId, type PortNo } from '../flow/types.ts';
+import type { Effect, NeighborName, Tables } from '../pipeline/stage.ts';
 import { translate, type Translation } from '../pipeline/translate.ts';
+import { neighborObject } from '../table/neighbor.ts';
+import { buildArpProbe } from '../wire/arp.ts';
+import { buildIcmpError } from '../wire/icmp-error.ts';
+import { buildNeighborSolicitation } from '../wire/nd.ts';
 import { DropLog } from './drop-log.ts';
 import { byUse, Flows, type CachedFlow, type FlowUse } from './flows.ts';
+import { RateLimit } from './rate-limit.ts';
+import { Resolver } from './resolver.ts';
 
 export interface ControllerOptions {
   readonly tables: Tables;
@@ -50,10 +56,14 @@ export const REDECIDE_LIMIT = 2000;
 /** Flows that are looked at in one turn: some milliseconds. */
 const TURN_REDECIDED = 500;
 const TURN_SWEPT = 4096;
+/** ICMP errors to a port. */
+const ICMP_ERRORS = { perSecond: 50, burst: 100 };
 
 export class Controller {
   readonly flows: Flows;
   readonly drops = new DropLog();
+  readonly #resolver = new Resolver();
+  readonly #icmpErrors = new RateLimit(ICMP_ERRORS);
   readonly #options: ControllerOptions;
   readonly #datapath: Datapath;
   readonly #listeners = new Set<(flow: CachedFlow) => void>();
@@ -98,11 +108,18 @@ export class Controller {
     const now = this.#options.clock();
     for (const id of ids) this.#redecide(id, now);
     if (rest.length > 0) this.#redecideInTurns(rest);
+    this.handle(this.#resolver.take(objects));
   }
 
   /** Table entries have come: flows that consulted them are decided anew in this turn and the next ones. */
   added(objects: readonly string[]): void {
     this.#redecideInTurns(this.flows.consulting(objects));
+    this.handle(this.#resolver.take(objects));
+  }
+
+  forgetPort(port: PortNo): void {
+    this.drops.forgetPort(port);
+    this.#icmpErrors.forget(port);
   }
 
   #redecideInTurns(ids: readonly FlowId[]): void {
@@ -120,6 +137,7 @@ export class Controller {
     if (this.#isSweeping) return;
     this.#isSweeping = true;
     const { tables, clock, flowIdleMs } = this.#options;
+    this.#askAgain(clock());
     /** Decisions that learn, and when each was used last. */
     const learning = new Map<Translation, FlowUse>();
     const flows = this.flows.dump();
@@ -130,7 +148,7 @@ export class Controller {
         if (done) {
           this.#isSweeping = false;
           this.#refresh(learning);
-          this.changed(tables.fdb.expire(now));
+          this.changed([...tables.fdb.expire(now), ...tables.neighbors.expire(now)]);
           return false;
         }
         this.#sweep(value, now - flowIdleMs, learning);
@@ -170,6 +188,10 @@ export class Controller {
     const now = this.#options.clock();
     let decision = this.translate(upcall.key);
     if (this.#learn(decision.effects, now)) decision = this.translate(upcall.key);
+    if (decision.neighbor) {
+      if (this.#resolver.wait(decision.neighbor, upcall)) this.#ask(decision.neighbor, now);
+      return;
+    }
 
     if (decision.cacheable) {
       const flow = this.flows.put(upcall.key, decision, now);
@@ -180,17 +202,56 @@ export class Controller {
     }
     if (decision.reason) this.drops.add(upcall.key, decision, now);
     this.#datapath.execute(upcall.token, decision.actions);
-    for (const effect of decision.effects) {
-      if (effect.kind === 'reply') this.#send(effect.frame, effect.port);
+    for (const effect of decision.effects) this.#reply(effect, upcall, now);
+  }
+
+  #reply(effect: Effect, upcall: Upcall, nowMs: number): void {
+    if (effect.kind === 'reply') this.#send(effect.frame, effect.port);
+    if (effect.kind === 'icmp_error' && this.#icmpErrors.allows(effect.port, nowMs)) {
+      this.#send(buildIcmpError(effect.error, upcall.head, effect.from), effect.port);
+    }
+  }
+
+  /** Asks who has an address: the other hosts, and what is behind trusted ports. */
+  #ask({ vni, ip }: NeighborName, nowMs: number): void {
+    const { topology, neighbors } = this.#options.tables;
+    const { hostMac } = topology;
+    const actions: Action[] = [];
+    for (const port of topology.network(vni)?.ports ?? []) {
+      if (topology.port(port)?.trust) actions.push({ op: 'output', port });
+    }
+    if (topology.tunnelPort !== undefined) {
+      for (const vtep of topology.vteps()) actions.push({ op: 'encap', vni, vtep });
+    }
+    if (actions.length === 0) return this.changed(neighbors.learn(vni, ip, undefined, nowMs));
+    const frame = isIp4(ip)
+      ? buildArpProbe(hostMac, ip.subarray(12))
+      : buildNeighborSolicitation(hostMac, linkLocalOf(hostMac), ip);
+    this.#datapath.execute({ frame }, actions);
+  }
+
+  /** For what waits, and for neighbors that flows use and that have not been heard of for long. */
+  #askAgain(nowMs: number): void {
+    const { neighbors } = this.#options.tables;
+    const { again, failed } = this.#resolver.tick();
+    for (const neighbor of again) this.#ask(neighbor, nowMs);
+    for (const { vni, ip } of failed) this.changed(neighbors.learn(vni, ip, undefined, nowMs));
+    for (const neighbor of neighbors.due(nowMs)) {
+      if (this.flows.consulting([neighborObject(neighbor.vni, neighbor.ip)]).length > 0) this.#ask(neighbor, nowMs);
     }
   }
 
   /** Applies what was learned. True if a table changed. */
   #learn(effects: readonly Effect[], seenAtMs: number): boolean {
+    const { fdb, neighbors } = this.#options.tables;
     let news = false;
     for (const effect of effects) {
-      if (effect.kind !== 'learn') continue;
-      const changed = this.#options.tables.fdb.learn(effect.vni, effect.mac, effect.where, seenAtMs);
+      const changed =
+        effect.kind === 'learn'
+          ? fdb.learn(effect.vni, effect.mac, effect.where, seenAtMs)
+          : effect.kind === 'neighbor'
+            ? neighbors.learn(effect.vni, effect.ip, effect.mac, seenAtMs)
+            : [];
       if (changed.length > 0) {
         news = true;
         this.changed(changed);
@@ -205,7 +266,7 @@ export class Controller {
     const then = flow.decision;
     const key = this.flows.readKey(id, this.#key);
     const decision = this.translate(key);
-    if (decision.mask !== then.mask || this.#hasNews(decision.effects)) {
+    if (!decision.cacheable || decision.mask !== then.mask || this.#hasNews(decision.effects)) {
       this.flows.delete(id);
       return;
     }
@@ -217,7 +278,7 @@ export class Controller {
   #hasNews(effects: readonly Effect[]): boolean {
     const { fdb } = this.#options.tables;
     for (const effect of effects) {
-      if (effect.kind === 'reply' || !fdb.isKnownAt(effect.vni, effect.mac, effect.where)) return true;
+      if (effect.kind !== 'learn' || !fdb.isKnownAt(effect.vni, effect.mac, effect.where)) return true;
     }
     return false;
   }

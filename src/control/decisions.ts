@@ -55,14 +55,17 @@ function sameAction(a: Action, b: Action): boolean {
     case 'drop':
       return b.op === 'drop' && a.reason === b.reason;
     case 'consume':
-      return b.op === 'consume';
+    case 'echo':
+      return b.op === a.op;
+    case 'route':
+      return b.op === 'route' && sameBytes(a.source, b.source) && sameBytes(a.destination, b.destination);
     default:
       return a satisfies never;
   }
 }
 
 function sameEffect(a: Effect, b: Effect): boolean {
-  if (a.kind === 'reply' || b.kind === 'reply') return false;
+  if (a.kind !== 'learn' || b.kind !== 'learn') return false;
   return a.vni === b.vni && sameBytes(a.mac, b.mac) && sameLocation(a.where, b.where);
 }
 

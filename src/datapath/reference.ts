@@ -51,6 +51,7 @@ import { FlowCache } from './flow-cache.ts';
 import { Mirror } from './mirror.ts';
 import { checkOffload, NO_OFFLOAD, unfinishedChecksum, type Frame } from './offload.ts';
 import { PendingTable } from './pending.ts';
+import { rewrite } from './rewrite.ts';
 import { segments, takes, TAKES_ALL } from './segment.ts';
 import { Tally } from './tally.ts';
 
@@ -304,6 +305,9 @@ class Reference implements ReferenceDatapath {
 
   /** @param port where the frame came in; undefined when weft made it */
   #run(actions: readonly Action[], frame: Frame, key: FlowKey, port: PortNo | undefined): void {
+    const bytes = rewrite(actions[0]!, frame.bytes, key);
+    const isRewritten = bytes !== frame.bytes;
+    if (isRewritten) return this.#run(actions.slice(1), { ...frame, bytes }, key, port);
     this.#tally.copies += actions.length - 1;
     for (const action of actions) {
       switch (action.op) {
@@ -319,6 +323,9 @@ class Reference implements ReferenceDatapath {
         case 'consume':
           this.#tally.consumed++;
           break;
+        case 'route':
+        case 'echo':
+          break; // only first
         default:
           action satisfies never;
       }

@@ -4,13 +4,14 @@
  * run it, and a decision can be stored, compared and printed.
  *
  * A decision is a non-empty list, run in order. Exactly one of these holds:
- * one or more `output`/`encap` (each further one counts as a copy), or a
- * single `drop`, or a single `consume`.
+ * one or more `output`/`encap` (each further one counts as a copy), perhaps
+ * behind one that rewrites the frame for all of them; or a single `drop`, or a
+ * single `consume`.
  */
 import type { PortNo, Vni } from './types.ts';
 import type { DropReason } from './reason.ts';
 import { reasonName, reasonNumber } from './reason.ts';
-import { formatIp } from './types.ts';
+import { formatIp, formatMac } from './types.ts';
 
 export type Action =
   /** Send out of a local port. */
@@ -19,12 +20,16 @@ export type Action =
   | { readonly op: 'encap'; readonly vni: Vni; readonly vtep: Uint8Array }
   | { readonly op: 'drop'; readonly reason: DropReason }
   /** weft takes the frame in itself (an ARP request that it answers). */
-  | { readonly op: 'consume' };
+  | { readonly op: 'consume' }
+  /** Rewrite: MAC addresses of the next hop, and a TTL or hop limit one less (RFC 1812 §5.3.1). */
+  | { readonly op: 'route'; readonly source: Uint8Array; readonly destination: Uint8Array }
+  /** Rewrite: an ICMP or ICMPv6 echo request becomes its reply (RFC 792, RFC 4443 §4.2). */
+  | { readonly op: 'echo' };
 
 /** Opcodes as the addon knows them (`native/action.h`, compared at load). */
-export const opcodes = { output: 1, encap: 2, drop: 3, consume: 4 } as const;
+export const opcodes = { output: 1, encap: 2, drop: 3, consume: 4, route: 5, echo: 6 } as const;
 
-/** Bytes of one encoded action: op (u8), 3 zero bytes, argument (u32, little-endian), address (16). */
+/** Bytes of one encoded action: op (u8), 3 zero bytes, argument (u32, little-endian), address (16: a VTEP, or two MACs). */
 export const ACTION_BYTES = 24;
 
 const encodings = new WeakMap<readonly Action[], Uint8Array>();
@@ -55,7 +60,11 @@ function encodeAction(action: Action, bytes: Uint8Array, view: DataView, at: num
     case 'drop':
       return view.setUint32(at + 4, reasonNumber(action.reason), true);
     case 'consume':
+    case 'echo':
       return;
+    case 'route':
+      bytes.set(action.source, at + 8);
+      return bytes.set(action.destination, at + 14);
     default:
       return action satisfies never;
   }
@@ -73,6 +82,9 @@ export function decodeActions(bytes: Uint8Array): Action[] {
       actions.push({ op: 'encap', vni: argument as Vni, vtep: bytes.slice(at + 8, at + 24) });
     else if (op === opcodes.drop) actions.push({ op: 'drop', reason: reasonName(argument) });
     else if (op === opcodes.consume) actions.push({ op: 'consume' });
+    else if (op === opcodes.echo) actions.push({ op: 'echo' });
+    else if (op === opcodes.route)
+      actions.push({ op: 'route', source: bytes.slice(at + 8, at + 14), destination: bytes.slice(at + 14, at + 20) });
     else throw new RangeError(`opcode ${op} does not exist`);
   }
   return actions;
@@ -90,7 +102,10 @@ export function formatActions(actions: readonly Action[], portName: (port: PortN
         case 'drop':
           return `drop(${action.reason})`;
         case 'consume':
-          return 'consume';
+        case 'echo':
+          return action.op;
+        case 'route':
+          return `route(src=${formatMac(action.source)},dst=${formatMac(action.destination)})`;
         default:
           return action satisfies never;
       }

@@ -51,6 +51,16 @@ export const dropReasons = [
   ['split_horizon', 'from one tunnel, and its destination is behind a tunnel'],
   ['no_destination', 'flooded, but no other port or peer is in the network'],
   ['port_unknown', 'the input port is in no network'],
+  // route
+  ['gateway_elsewhere', 'for the gateway, but from a tunnel: each host has its own'],
+  ['gateway_refused', 'the gateway offers no such service'],
+  ['martian', 'an address that no router forwards: link-local, loopback, multicast or unspecified'],
+  ['ttl_exceeded', 'TTL or hop limit was used up'],
+  ['no_route', 'no route leads to the destination'],
+  ['route_blackhole', 'a blackhole route'],
+  ['route_unreachable', 'an unreachable route'],
+  ['route_prohibit', 'a prohibit route'],
+  ['neighbor_unresolved', 'nobody answers for the address of the next hop'],
 ] as const satisfies readonly (readonly [string, string])[];
 
 export type DropReason = (typeof dropReasons)[number][0];

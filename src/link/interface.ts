@@ -26,6 +26,8 @@ export interface InterfaceConfig {
   readonly mtu: number;
   /** All that it has to have, besides its link-local address. */
   readonly addresses: readonly InterfaceAddress[];
+  /** Of each family at most one: the way to everywhere else, where the namespace has none yet. */
+  readonly gateways?: readonly string[];
 }
 
 /** What weft reads of `ip -j -d link show`, with the `addr_info` of `address show`. */
@@ -92,6 +94,22 @@ export async function configureInterface(ns: NetnsRef, config: InterfaceConfig):
     // Weft gave the address and answers for it: nothing to detect a duplicate of.
     const nodad = isIp4(parseIp(address.ip)) ? '' : ' nodad';
     commands.push(`address replace ${address.ip}/${address.prefixLength} dev ${ifname}${nodad}`);
+  }
+  await ipBatch(ns, commands);
+  await addDefaultRoutes(ns, config);
+}
+
+/** A container with another way out keeps that. */
+async function addDefaultRoutes(ns: NetnsRef, { ifname, gateways = [] }: InterfaceConfig): Promise<void> {
+  const commands: string[] = [];
+  for (const gateway of gateways) {
+    const isV4 = isIp4(parseIp(gateway));
+    const { exitCode, stdout, stderr } = await ip(ns, [isV4 ? '-4' : '-6', '-j', 'route', 'show', 'default']);
+    if (exitCode !== 0) {
+      throw new WeftError('system', `routes in ${ns.path} cannot be read: ${firstLine(stderr)}`);
+    }
+    if ((JSON.parse(stdout.trim() || '[]') as unknown[]).length > 0) continue;
+    commands.push(`route add ${isV4 ? '0.0.0.0/0' : '::/0'} via ${gateway} dev ${ifname}`);
   }
   await ipBatch(ns, commands);
 }

@@ -6,8 +6,17 @@
  * silently ignored. `status` is written by weft and dropped on input.
  */
 import * as z from 'zod';
-import { isIp4, isWithin, parseRange, parseSubnet, usableRange } from './address.ts';
-import { cidr, ipAddress, ipRange, label, labelKey, macAddress, name, quote, unicastAddress } from './value.ts';
+import {
+  addressValue,
+  isIp4,
+  isWithin,
+  overlaps,
+  parseRange,
+  parseSubnet,
+  usableRange,
+  type AddressRange,
+} from './address.ts';
+import { cidr, ipAddress, ipRange, label, labelKey, macAddress, name, prefix, quote, unicastAddress } from './value.ts';
 
 export const apiVersion = 'weft.dev/v1';
 
@@ -30,6 +39,24 @@ export const mtuSchema = z
 /** The smallest MTU of a link that carries IPv6 (RFC 8200 section 5). */
 const SMALLEST_IPV6_MTU = 1280;
 
+/** Next hops that one route shares its flows among. */
+const MOST_HOPS = 16;
+
+/** A way out of a network. One of `network` and `via` (then `network` is where the hops are), or a `type`. */
+export const routeSpec = z.strictObject({
+  to: prefix,
+  /** Network in which the destinations, or the next hops, are; of `via` by default the network itself. */
+  network: name.optional(),
+  /** Next hops; flows are shared among several. */
+  via: z
+    .array(unicastAddress)
+    .min(1, 'via has at least one next hop')
+    .max(MOST_HOPS, `via has at most ${MOST_HOPS} next hops`)
+    .optional(),
+  /** Packets end here: silently, or with the ICMP error of that name. */
+  type: z.enum(['blackhole', 'unreachable', 'prohibit']).optional(),
+});
+
 export const networkSpec = z
   .strictObject({
     /** At most one IPv4 and one IPv6 subnet. */
@@ -43,8 +70,10 @@ export const networkSpec = z
     mtu: mtuSchema.optional(),
     /** FIRST-LAST, this host's own share of a subnet: addresses are only given from there. */
     ranges: z.array(ipRange).max(2, 'a network has at most one range a subnet').default([]),
+    /** Ways to other networks, from this network's gateway. */
+    routes: z.array(routeSpec).max(1024, 'a network has at most 1024 routes').default([]),
   })
-  .superRefine(({ subnets, mtu, ranges }, context) => {
+  .superRefine(({ subnets, mtu, ranges, routes }, context) => {
     const refuse = (path: PropertyKey[], input: unknown, message: string): void => {
       context.addIssue({ code: 'custom', path, input, message });
     };
@@ -63,6 +92,7 @@ export const networkSpec = z
     if (mtu !== undefined && mtu < SMALLEST_IPV6_MTU && families.includes(false)) {
       refuse(['mtu'], mtu, `with an IPv6 subnet an MTU is ${SMALLEST_IPV6_MTU} to 9000`);
     }
+    refineRoutes(parsed, routes, refuse);
     const shared = new Set<number>();
     for (const [index, text] of ranges.entries()) {
       const range = parseRange(text);
@@ -90,6 +120,43 @@ export const networkSpec = z
       }
     }
   });
+
+/** What `.superRefine` of a network says about its routes. */
+function refineRoutes(
+  subnets: readonly AddressRange[],
+  routes: readonly z.output<typeof routeSpec>[],
+  refuse: (path: PropertyKey[], input: unknown, message: string) => void,
+): void {
+  for (const [index, { to, network, via, type }] of routes.entries()) {
+    const at = (...path: PropertyKey[]): PropertyKey[] => ['routes', index, ...path];
+    const destination = parseSubnet(to);
+    const isV4 = isIp4(destination.first);
+    if (routes.findIndex((route) => route.to === to) < index) refuse(at('to'), to, `${quote(to)} has a route already`);
+    if (subnets.some((subnet) => overlaps(subnet, destination) && isWithin(destination, subnet))) {
+      refuse(at('to'), to, `${quote(to)} is within a subnet of the network itself`);
+    }
+    const given = Object.entries({ network, via }).flatMap(([field, value]) => (value === undefined ? [] : [field]));
+    if (type !== undefined && given.length > 0) {
+      refuse(at('type'), type, `a ${type} route has no ${given.join(' and no ')}`);
+    }
+    if (type === undefined && given.length === 0) {
+      refuse(at(), to, 'give the network that it leads to, or the next hops (via), or a type');
+    }
+    for (const [hop, address] of (via ?? []).entries()) {
+      const value = addressValue(address);
+      const own = network === undefined && !subnets.some(({ first, last }) => first <= value && value <= last);
+      if (isIp4(value) !== isV4) {
+        refuse(at('via', hop), address, `${quote(address)} is not of the family of ${to}`);
+      } else if (own) {
+        refuse(
+          at('via', hop),
+          address,
+          `${quote(address)} is outside the subnets of the network: give the network that it is in`,
+        );
+      }
+    }
+  }
+}
 
 /** A virtual network: one layer-2 domain with its subnets. */
 export const networkSchema = z.strictObject({
@@ -155,6 +222,7 @@ export const hostSchema = z.strictObject({
   spec: z.strictObject({ underlay: unicastAddress }),
 });
 
+export type RouteSpec = z.output<typeof routeSpec>;
 export type NetworkResource = z.output<typeof networkSchema>;
 export type EndpointResource = z.output<typeof endpointSchema>;
 export type HostResource = z.output<typeof hostSchema>;

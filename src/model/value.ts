@@ -106,6 +106,29 @@ export const cidr = z.string().transform((text, context) => {
   return canonical;
 });
 
+/** Where a route leads: any prefix, an address alone is one too. Canonical text with the host bits zero. */
+export const prefix = z.string().transform((text, context) => {
+  const fail = (message: string): never => {
+    context.addIssue({ code: 'custom', message: `${quote(text)} ${message}` });
+    return z.NEVER;
+  };
+  const [address = '', given, extra] = text.split('/');
+  const isV4 = !address.includes(':');
+  const longest = isV4 ? 32 : 128;
+  const lengthText = given ?? String(longest);
+  if (!isAddress(address) || !/^(0|[1-9]\d{0,2})$/.test(lengthText) || extra !== undefined) {
+    return fail('is not a destination like 10.0.0.0/8, 0.0.0.0/0 or fd00::/8');
+  }
+  const length = Number(lengthText);
+  if (length > longest) return fail(`has prefix length ${length}: accepted are 0 to ${longest}`);
+  const value = addressValue(address);
+  if (!isV4 && isIp4(value)) return fail('is IPv4-mapped: write it as an IPv4 destination');
+  const { first } = parseSubnet(`${address}/${length}`);
+  const canonical = `${addressText(first)}/${length}`;
+  if (first !== value) return fail(`has host bits set, did you mean ${canonical}?`);
+  return canonical;
+});
+
 /** FIRST-LAST of one family, in order; canonical text. */
 export const ipRange = z.string().transform((text, context) => {
   const fail = (message: string): never => {

@@ -17,7 +17,7 @@ import { drop, locate, next, type Stage, type StageContext, type StageResult } f
 import { text, type Text } from './text.ts';
 
 export const bridge: Stage = (view, context) => {
-  const mac = view.bytes('eth_dst');
+  const mac = context.nextHop ?? view.bytes('eth_dst');
   if (isGroupMac(mac)) {
     return answer(view, context) ?? flood(view, context, text`${mac} is a group address`);
   }
@@ -31,7 +31,7 @@ export const bridge: Stage = (view, context) => {
   if (where.kind === 'vtep' && !context.port) {
     return drop('split_horizon', text`${mac} is behind a tunnel (${origin}), and so is its source`);
   }
-  if (where.kind === 'port' && where.port === view.number('in_port')) {
+  if (where.kind === 'port' && where.port === view.number('in_port') && !context.nextHop) {
     return drop('same_port', text`${mac} is behind the port that it came from (${origin})`);
   }
   context.destinations = [where];

@@ -8,10 +8,10 @@
  * 3. Source MACs behind VTEPs and trusted ports are learned; those of other
  *    ports are known from their endpoint.
  */
-import { isGroupMac, isZero, type PortNo, type Vni } from '../flow/types.ts';
+import { isGroupMac, isZero, sameBytes, type PortNo, type Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import type { Location } from '../table/fdb.ts';
-import { networkObject, portObject, vtepsObject } from '../table/topology.ts';
+import { gatewayMac, isReservedMac, networkObject, portObject, vtepsObject } from '../table/topology.ts';
 import { antispoof } from './antispoof.ts';
 import { drop, locate, next, type Stage, type StageContext, type StageResult } from './stage.ts';
 import { text } from './text.ts';
@@ -42,9 +42,11 @@ function fromUnderlay(view: FlowView, context: StageContext): StageResult {
     return drop('vxlan_source_local', text`${mac} is the MAC of a port of this host`);
   }
   context.network = network;
-  return next(text`from VTEP ${vtep} into network ${network.name} (VNI ${vni})`, [
-    learn(vni, mac, { kind: 'vtep', vtep }),
-  ]);
+  const place = text`from VTEP ${vtep} into network ${network.name} (VNI ${vni})`;
+  // Every host has the gateway's MAC, and routed frames carry it.
+  return isGateway(mac, vni)
+    ? next(text`${place}; routed there`)
+    : next(place, [learn(vni, mac, { kind: 'vtep', vtep })]);
 }
 
 function fromPort(view: FlowView, context: StageContext, portNo: PortNo): StageResult {
@@ -65,6 +67,7 @@ function fromPort(view: FlowView, context: StageContext, portNo: PortNo): StageR
   const place = text`from port ${port.name} into network ${context.network.name} (VNI ${port.vni})`;
   if (port.trust) {
     const mac = view.bytes('eth_src');
+    if (isReservedMac(mac)) return drop('spoof_mac', text`source MAC ${mac} is a gateway’s`);
     locate(view, context.tables, port.vni, mac);
     return next(text`${place}; trusted`, [learn(port.vni, mac, { kind: 'port', port: portNo })]);
   }
@@ -83,6 +86,10 @@ function refuseHeader(view: FlowView): StageResult | undefined {
 /** 01:80:c2:00:00:00 … 0f: bridges never forward these. */
 function isReservedGroup(mac: Uint8Array): boolean {
   return mac[0] === 0x01 && mac[1] === 0x80 && mac[2] === 0xc2 && mac[3] === 0 && mac[4] === 0 && mac[5]! < 0x10;
+}
+
+function isGateway(mac: Uint8Array, vni: Vni): boolean {
+  return sameBytes(mac, gatewayMac(vni));
 }
 
 function learn(vni: Vni, mac: Uint8Array, where: Location) {

@@ -16,6 +16,7 @@ import type { FlowView } from '../flow/view.ts';
 import { fdbObject, type Fdb, type FdbEntry, type Location } from '../table/fdb.ts';
 import type { NeighborTable } from '../table/neighbor.ts';
 import type { AccessPort, Network, Topology } from '../table/topology.ts';
+import type { IcmpErrorName } from '../wire/icmp-error.ts';
 import type { Text } from './text.ts';
 
 export interface Tables {
@@ -27,10 +28,12 @@ export interface Tables {
 /** What one translation knows so far; each part is set by the stage that finds it. */
 export interface StageContext {
   readonly tables: Tables;
-  /** Set by ingress. */
+  /** Set by ingress; by route, where the frame leaves it for another one. */
   network?: Network;
   /** Set by ingress: the local port that it came from; unset for tunnelled frames. */
   port?: AccessPort;
+  /** Set by route: the MAC of the next hop, in `network`. Unset: the frame is only bridged. */
+  nextHop?: Uint8Array;
   /** Set by bridge: where the frame is to go. */
   destinations: Location[];
 }
@@ -38,12 +41,32 @@ export interface StageContext {
 export type Effect =
   /** The source MAC was seen behind `where`. */
   | { readonly kind: 'learn'; readonly vni: Vni; readonly mac: Uint8Array; readonly where: Location }
-  /** weft answers by a frame of its own. Such a decision is made for each frame, never cached. */
-  | { readonly kind: 'reply'; readonly port: PortNo; readonly frame: Uint8Array };
+  /** `mac` answered for `ip`. Each answer counts, so such a decision is never cached. */
+  | { readonly kind: 'neighbor'; readonly vni: Vni; readonly ip: Uint8Array; readonly mac: Uint8Array }
+  | Reply;
+
+/** What every frame needs for itself. Such a decision is never cached. */
+export type Reply =
+  /** weft answers by a frame of its own. */
+  | { readonly kind: 'reply'; readonly port: PortNo; readonly frame: Uint8Array }
+  /** The sender is told why its frame was dropped. */
+  | {
+      readonly kind: 'icmp_error';
+      readonly port: PortNo;
+      readonly error: IcmpErrorName;
+      readonly from: { readonly mac: Uint8Array; readonly ip: Uint8Array };
+    };
+
+export interface NeighborName {
+  readonly vni: Vni;
+  readonly ip: Uint8Array;
+}
 
 export type StageResult =
   | { readonly kind: 'next'; readonly because: Text; readonly effects?: readonly Effect[] }
-  | { readonly kind: 'drop'; readonly because: Text; readonly reason: DropReason }
+  | { readonly kind: 'drop'; readonly because: Text; readonly reason: DropReason; readonly answer?: Reply }
+  /** Undecided until this neighbor is known: the frame waits. */
+  | { readonly kind: 'wait'; readonly because: Text; readonly neighbor: NeighborName }
   | {
       readonly kind: 'decide';
       readonly because: Text;

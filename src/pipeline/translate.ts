@@ -2,6 +2,7 @@
  * translate: the one place where it is decided what happens to a flow.
  *
  *   ingress   which network is it in, and may it be sent from there?
+ *   route     is it for the gateway? the next hop, or an answer
  *   bridge    which port or VTEP is its destination behind? answer ARP and ND
  *   tunnel    encapsulate what goes to other hosts, and send
  *
@@ -18,12 +19,14 @@ import type { DropReason } from '../flow/reason.ts';
 import { FlowView } from '../flow/view.ts';
 import { bridge } from './bridge.ts';
 import { ingress } from './ingress.ts';
-import type { Effect, Stage, StageContext, Tables } from './stage.ts';
+import { route } from './route.ts';
+import type { Effect, NeighborName, Stage, StageContext, Tables } from './stage.ts';
 import type { Text } from './text.ts';
 import { tunnel } from './tunnel.ts';
 
 const stages: readonly { readonly name: string; readonly run: Stage }[] = [
   { name: 'ingress', run: ingress },
+  { name: 'route', run: route },
   { name: 'bridge', run: bridge },
   { name: 'tunnel', run: tunnel },
 ];
@@ -42,8 +45,10 @@ export interface Translation {
   readonly consulted: readonly string[];
   readonly effects: readonly Effect[];
   readonly stages: readonly StageRecord[];
-  readonly verdict: 'forward' | 'drop' | 'consume';
+  readonly verdict: 'forward' | 'drop' | 'consume' | 'wait';
   readonly reason: DropReason | undefined;
+  /** Of the verdict `wait`, which has no actions: decide again when it is known. */
+  readonly neighbor: NeighborName | undefined;
   /** False where every frame needs its own answer. */
   readonly cacheable: boolean;
 }
@@ -63,10 +68,16 @@ export function translate(key: FlowKey, tables: Tables): Translation {
         break;
       case 'drop':
         // What a refused frame claims is not believed: its effects are left out.
-        return finish(view, records, [], [{ op: 'drop', reason: result.reason }], result.reason);
+        return finish(view, records, {
+          effects: result.answer ? [result.answer] : [],
+          actions: [{ op: 'drop', reason: result.reason }],
+          reason: result.reason,
+        });
+      case 'wait':
+        return finish(view, records, { effects, actions: [], neighbor: result.neighbor });
       case 'decide':
         if (result.effects) effects.push(...result.effects);
-        return finish(view, records, effects, result.actions);
+        return finish(view, records, { effects, actions: result.actions });
       default:
         result satisfies never;
     }
@@ -74,13 +85,15 @@ export function translate(key: FlowKey, tables: Tables): Translation {
   throw new Error('the last stage decides');
 }
 
-function finish(
-  view: FlowView,
-  records: readonly StageRecord[],
-  effects: readonly Effect[],
-  actions: readonly Action[],
-  reason?: DropReason,
-): Translation {
+interface Outcome {
+  readonly effects: readonly Effect[];
+  readonly actions: readonly Action[];
+  readonly reason?: DropReason;
+  readonly neighbor?: NeighborName;
+}
+
+function finish(view: FlowView, records: readonly StageRecord[], outcome: Outcome): Translation {
+  const { effects, actions, reason, neighbor } = outcome;
   const consumed = actions.length === 1 && actions[0]!.op === 'consume';
   return {
     actions,
@@ -88,8 +101,9 @@ function finish(
     consulted: view.consulted,
     effects,
     stages: records,
-    verdict: reason ? 'drop' : consumed ? 'consume' : 'forward',
+    verdict: reason ? 'drop' : neighbor ? 'wait' : consumed ? 'consume' : 'forward',
     reason,
-    cacheable: !effects.some((effect) => effect.kind === 'reply'),
+    neighbor,
+    cacheable: !neighbor && effects.every(({ kind }) => kind === 'learn'),
   };
 }

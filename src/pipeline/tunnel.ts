@@ -1,8 +1,9 @@
 /**
- * Tunnel: the destinations become actions. Local ports are sent to, VTEPs get
+ * Tunnel: the destinations become actions. A routed frame is rewritten first. Local ports are sent to, VTEPs get
  * the frame encapsulated with the network's VNI (RFC 7348 §5).
  */
 import type { Action } from '../flow/action.ts';
+import { gatewayMac } from '../table/topology.ts';
 import { drop, type Stage } from './stage.ts';
 import { text, type TextValue } from './text.ts';
 
@@ -10,6 +11,7 @@ export const tunnel: Stage = (_view, context) => {
   const { topology } = context.tables;
   const { vni } = context.network!;
   const actions: Action[] = [];
+  if (context.nextHop) actions.push({ op: 'route', source: gatewayMac(vni), destination: context.nextHop });
   const ports: string[] = [];
   const vteps: Uint8Array[] = [];
   for (const where of context.destinations) {

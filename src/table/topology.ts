@@ -5,6 +5,7 @@
  */
 import { bytesId } from '../flow/key.ts';
 import { linkLocalOf, type PortNo, type Vni } from '../flow/types.ts';
+import { RouteTable, routesObject, type Prefix, type Route } from './routes.ts';
 
 /** A port with a workload behind it. */
 export interface AccessPort {
@@ -24,15 +25,37 @@ export interface Network {
   readonly name: string;
   readonly vni: Vni;
   readonly ports: ReadonlySet<PortNo>;
+  readonly subnets: readonly Prefix[];
+  /** Its gateway's addresses, one a subnet; the MAC is `gatewayMac`. None: it is not routed. */
+  readonly gateways: readonly Uint8Array[];
+  /** To its subnets, and those that were declared. */
+  readonly routes: RouteTable;
 }
+
+/** What a network is declared with. */
+export interface NetworkOptions {
+  readonly name: string;
+  readonly vni: Vni;
+  readonly subnets?: readonly Prefix[];
+  readonly gateways?: readonly Uint8Array[];
+  readonly routes?: readonly Route[];
+}
+
+type KnownNetwork = Network & { ports: Set<PortNo> };
 
 export class Topology {
   /** Of the underlay: where encapsulated frames come in; undefined without one. */
   tunnelPort: PortNo | undefined;
+  /** By which this host asks for neighbors: its own, where a gateway's is the same on every host. */
+  readonly hostMac: Uint8Array;
   readonly #ports = new Map<PortNo, AccessPort>();
   readonly #sources = new Map<PortNo, ReadonlySet<string>>();
-  readonly #networks = new Map<Vni, { name: string; vni: Vni; ports: Set<PortNo> }>();
+  readonly #networks = new Map<Vni, KnownNetwork>();
   readonly #vteps = new Map<string, Uint8Array>();
+
+  constructor(hostMac: Uint8Array) {
+    this.hostMac = hostMac.slice();
+  }
 
   port(portNo: PortNo): AccessPort | undefined {
     return this.#ports.get(portNo);
@@ -47,6 +70,11 @@ export class Topology {
     return this.#networks.get(vni);
   }
 
+  networkNamed(name: string): Network | undefined {
+    for (const network of this.#networks.values()) if (network.name === name) return network;
+    return undefined;
+  }
+
   /** The VTEPs of the other hosts: every network reaches to all of them. */
   vteps(): Iterable<Uint8Array> {
     return this.#vteps.values();
@@ -56,13 +84,18 @@ export class Topology {
     return this.#vteps.has(bytesId(address));
   }
 
-  addNetwork(name: string, vni: Vni): readonly string[] {
-    this.#networks.set(vni, { name, vni, ports: new Set() });
-    return [networkObject(vni)];
+  /** Adds a network, or changes one in place: its ports stay. */
+  setNetwork({ name, vni, subnets = [], gateways = [], routes = [] }: NetworkOptions): readonly string[] {
+    const connected = subnets.map((prefix): Route => ({ prefix, kind: 'network', network: name }));
+    const ports = this.#networks.get(vni)?.ports ?? new Set();
+    this.#networks.set(vni, { name, vni, ports, subnets, gateways, routes: new RouteTable([...connected, ...routes]) });
+    return [networkObject(vni), networkNameObject(name), routesObject(vni)];
   }
 
   removeNetwork(vni: Vni): readonly string[] {
-    return this.#networks.delete(vni) ? [networkObject(vni)] : [];
+    const network = this.#networks.get(vni);
+    this.#networks.delete(vni);
+    return network ? [networkObject(vni), networkNameObject(network.name), routesObject(vni)] : [];
   }
 
   /** Adds a port, or changes one in place. Its network must exist. */
@@ -103,4 +136,28 @@ export function portObject(portNo: PortNo): string {
 /** The existence of a network and the ports in it. */
 export function networkObject(vni: Vni): string {
   return `network/${vni}`;
+}
+
+/** Which network a name leads to. */
+export function networkNameObject(name: string): string {
+  return `network-name/${name}`;
+}
+
+/** The first bytes of MAC addresses that are weft's own: locally administered, and never given to an endpoint. */
+const GATEWAY_MAC = [0x02, 0x77, 0x66] as const;
+const HOST_MAC = [0x02, 0x77, 0x65] as const;
+
+/** The MAC of a network's gateway: the same on every host, so that a container may move. */
+export function gatewayMac(vni: Vni): Uint8Array {
+  return Uint8Array.of(...GATEWAY_MAC, vni >>> 16, vni >>> 8, vni);
+}
+
+/** A host's own MAC, from 3 bytes that tell hosts apart. */
+export function hostMacOf(id: Uint8Array): Uint8Array {
+  return Uint8Array.of(...HOST_MAC, ...id.subarray(0, 3));
+}
+
+/** Is it one that only weft itself may have? */
+export function isReservedMac(mac: Uint8Array): boolean {
+  return [GATEWAY_MAC, HOST_MAC].some((prefix) => prefix.every((byte, i) => mac[i] === byte));
 }

@@ -60,3 +60,18 @@ export function buildArpAnnouncement(mac: Uint8Array, ip: Uint8Array): Uint8Arra
   });
   return buildEthernet({ destination: new Uint8Array(6).fill(0xff), source: mac, type: ETH_ARP, payload });
 }
+
+/**
+ * The whole frame that asks who has `ip`, 4 bytes, without saying who asks: nobody
+ * remembers the sender (RFC 5227 §2.1.1).
+ */
+export function buildArpProbe(mac: Uint8Array, ip: Uint8Array): Uint8Array {
+  const payload = buildArp({
+    operation: ARP_REQUEST,
+    senderMac: mac,
+    senderIp: new Uint8Array(4),
+    targetMac: new Uint8Array(6),
+    targetIp: ip,
+  });
+  return buildEthernet({ destination: new Uint8Array(6).fill(0xff), source: mac, type: ETH_ARP, payload });
+}

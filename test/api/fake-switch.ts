@@ -74,7 +74,7 @@ const resource: Resource = {
   apiVersion: 'weft.dev/v1',
   kind: 'Network',
   metadata: { name: 'blue', labels: {} },
-  spec: { subnets: ['10.0.0.0/24'], ranges: [] },
+  spec: { subnets: ['10.0.0.0/24'], ranges: [], routes: [] },
 };
 
 export interface FakeSwitch extends SwitchMethods {

@@ -11,7 +11,7 @@ import { formatMegaflow, type FlowKey } from '../../src/flow/key.ts';
 import { linkLocalOf, parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
 import { Fdb } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
-import { Topology, type AccessPort } from '../../src/table/topology.ts';
+import { type AccessPort, hostMacOf, Topology } from '../../src/table/topology.ts';
 import type { Random } from '../support/random.ts';
 import type { Decider, DeciderContext } from './differential.ts';
 import { findWideMasks } from './wildcards.ts';
@@ -25,16 +25,16 @@ export class PipelineDecider implements Decider {
   readonly defects: string[] = [];
   flowsChecked = 0;
   readonly #context: DeciderContext;
-  readonly #topology = new Topology();
+  readonly #topology = new Topology(hostMacOf(Uint8Array.of(0, 0, 1)));
   readonly #fdb = new Fdb({ quota: 20, ageingMs: 20_000 });
-  readonly #neighbors = new NeighborTable();
+  readonly #neighbors = new NeighborTable({ quota: 64 });
   readonly #keys: FlowKey[] = [];
   #upcalls = 0;
   #made: Controller | undefined;
 
   constructor(context: DeciderContext) {
     this.#context = context;
-    for (const vni of vnis) this.#topology.addNetwork(`net${vni}`, vni);
+    for (const vni of vnis) this.#topology.setNetwork({ name: `net${vni}`, vni });
     for (const vtep of vteps) this.#topology.addVtep(vtep);
   }
 

@@ -120,7 +120,9 @@ t.test('entries of live flows do not age, those of others do', async (t) => {
 function floodingSwitch() {
   const turns: (() => void)[] = [];
   const forwarding = new Forwarding(openReferenceDatapath, {
+    hostId: Uint8Array.of(0, 0, 1),
     fdbQuota: 10,
+    neighborQuota: 64,
     fdbAgeingMs: 300_000,
     flowLimit: 10_000,
     flowIdleMs: 10_000,
@@ -147,7 +149,7 @@ function floodingSwitch() {
     local: parseIp('192.0.2.1'),
     transmit: ({ destination }) => sent.push(ownerOf({ kind: 'vtep', vtep: destination })),
   });
-  forwarding.addNetwork('blue', port.vni);
+  forwarding.setNetwork({ name: 'blue', vni: port.vni });
   forwarding.addPort(port, { kind: 'memory', name: 'web', transmit: () => {} });
   forwarding.addVtep(parseIp('192.0.2.2'));
   const send = (l4Port: number): string[] => {

@@ -14,7 +14,7 @@ import { renderText } from '../../src/pipeline/text.ts';
 import { translate, type Translation } from '../../src/pipeline/translate.ts';
 import { Fdb } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
-import { Topology } from '../../src/table/topology.ts';
+import { hostMacOf, Topology } from '../../src/table/topology.ts';
 import { Random } from '../support/random.ts';
 
 const seed = Number(process.env['SEED'] ?? (process.hrtime.bigint() % 1_000_000n).toString());
@@ -43,11 +43,11 @@ const ips = [
   .concat(macs.map(linkLocalOf));
 
 function randomTables(random: Random): Tables {
-  const topology = new Topology();
+  const topology = new Topology(hostMacOf(Uint8Array.of(0, 0, 1)));
   const fdb = new Fdb({ quota: 8, ageingMs: 1000 });
-  const neighbors = new NeighborTable();
+  const neighbors = new NeighborTable({ quota: 64 });
   if (random.chance(0.8)) topology.tunnelPort = 1 as PortNo;
-  for (const vni of [1, 2].filter(() => random.chance(0.9))) topology.addNetwork(`n${vni}`, vni as Vni);
+  for (const vni of [1, 2].filter(() => random.chance(0.9))) topology.setNetwork({ name: `n${vni}`, vni: vni as Vni });
   for (let portNo = 2; portNo < 6; portNo++) {
     const vni = random.pick([1, 2]) as Vni;
     if (!topology.network(vni) || random.chance(0.2)) continue;

@@ -1,0 +1,54 @@
+/**
+ * Frames that wait until it is known who has an address: the upcalls of routed
+ * flows whose next hop is no endpoint that weft knows.
+ *
+ * They wait undecided, parked in the datapath as every miss is: so what waits is
+ * bounded by port, and keeps its order. An address is asked for at once, then by
+ * every tick; when nobody has answered by then, it counts as failed for a while.
+ */
+import type { Upcall } from '../datapath/datapath.ts';
+import type { NeighborName } from '../pipeline/stage.ts';
+import { neighborObject } from '../table/neighbor.ts';
+
+/** How often an address is asked for, a second apart (RFC 4861 §10, MAX_MULTICAST_SOLICIT). */
+const MOST_ASKED = 3;
+
+interface Waiting {
+  readonly neighbor: NeighborName;
+  readonly upcalls: Upcall[];
+  asked: number;
+}
+
+export class Resolver {
+  readonly #waiting = new Map<string, Waiting>();
+
+  /** True if it is the first that waits for this neighbor: ask for it. */
+  wait(neighbor: NeighborName, upcall: Upcall): boolean {
+    const object = neighborObject(neighbor.vni, neighbor.ip);
+    const waiting = this.#waiting.get(object);
+    waiting?.upcalls.push(upcall);
+    if (!waiting) this.#waiting.set(object, { neighbor, upcalls: [upcall], asked: 1 });
+    return !waiting;
+  }
+
+  /** Hands out, and forgets, what waits for any of `objects`. */
+  take(objects: readonly string[]): Upcall[] {
+    if (this.#waiting.size === 0) return [];
+    return objects.flatMap((object) => {
+      const upcalls = this.#waiting.get(object)?.upcalls ?? [];
+      this.#waiting.delete(object);
+      return upcalls;
+    });
+  }
+
+  /** To be called about once a second: whom to ask for again, and who has failed. */
+  tick(): { readonly again: readonly NeighborName[]; readonly failed: readonly NeighborName[] } {
+    const again: NeighborName[] = [];
+    const failed: NeighborName[] = [];
+    for (const waiting of this.#waiting.values()) {
+      if (waiting.asked++ < MOST_ASKED) again.push(waiting.neighbor);
+      else failed.push(waiting.neighbor);
+    }
+    return { again, failed };
+  }
+}

@@ -1,0 +1,92 @@
+/**
+ * What is written into a frame before it is sent: routing (RFC 1812 §5.3.1) and
+ * turning an echo request around (RFC 792, RFC 4443 §4.2). Into a copy. What a
+ * frame does not have is left alone, so that any action is harmless on any frame.
+ * native/rewrite.h does the same.
+ */
+import type { Action } from '../flow/action.ts';
+import { extract } from '../flow/extract.ts';
+import { fields, FRAG_NONE } from '../flow/fields.ts';
+import { emptyKey, readNumber, type FlowKey } from '../flow/key.ts';
+import { getU16, setU16 } from '../wire/bytes.ts';
+import { checksum, onesSum } from '../wire/checksum.ts';
+import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
+import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
+import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
+import { l3Offset } from './offload.ts';
+
+const ECHO_TTL = 64;
+
+/** The frame as the actions behind `action` get it: the same one, unless that rewrites. */
+export function rewrite(action: Action, frame: Uint8Array, key: FlowKey): Uint8Array {
+  switch (action.op) {
+    case 'route':
+      return route(action, frame.slice(), key);
+    case 'echo':
+      return echo(frame.slice());
+    default:
+      return frame;
+  }
+}
+
+/** MAC addresses of the next hop, and one less of TTL or hop limit, unless that is 0. */
+function route(to: Extract<Action, { op: 'route' }>, frame: Uint8Array, key: FlowKey): Uint8Array {
+  frame.set(to.destination, 0);
+  frame.set(to.source, 6);
+  if (readNumber(key, fields.ip_ttl) === 0) return frame;
+  const l3 = l3Offset(frame);
+  switch (readNumber(key, fields.eth_type)) {
+    case ETH_IPV4: {
+      frame[l3 + 8]!--;
+      const sum = getU16(frame, l3 + 10) + 0x100; // RFC 1141
+      setU16(frame, l3 + 10, (sum + (sum >= 0xffff ? 1 : 0)) & 0xffff);
+      return frame;
+    }
+    case ETH_IPV6:
+      frame[l3 + 7]!--;
+      return frame;
+    default:
+      return frame;
+  }
+}
+
+/**
+ * An echo request to its reply, with a new TTL. The ICMP checksum changes by what
+ * the type does (RFC 1624); that of ICMPv6 covers addresses, in any order.
+ */
+function echo(frame: Uint8Array): Uint8Array {
+  const key = emptyKey();
+  const extracted = extract(frame, key);
+  if (!extracted.ok) return frame;
+  const isIp4 = readNumber(key, fields.eth_type) === ETH_IPV4;
+  const [protocol, request, reply] = isIp4
+    ? [IP_ICMP, ICMP_ECHO_REQUEST, ICMP_ECHO_REPLY]
+    : [IP_ICMPV6, ICMPV6_ECHO_REQUEST, ICMPV6_ECHO_REPLY];
+  const isRequest = readNumber(key, fields.ip_proto) === protocol && readNumber(key, fields.l4_src) === request;
+  if (!isRequest || extracted.l4Offset === 0 || readNumber(key, fields.ip_frag) !== FRAG_NONE) return frame;
+
+  const l3 = l3Offset(frame);
+  const icmp = extracted.l4Offset;
+  swap(frame, 0, 6);
+  if (isIp4) swap(frame, l3 + 12, 4);
+  else swap(frame, l3 + 8, 16);
+  const before = getU16(frame, icmp);
+  frame[icmp] = reply;
+  const words = [~getU16(frame, icmp + 2), ~before, getU16(frame, icmp)];
+  setU16(frame, icmp + 2, ~onesSum(Uint8Array.from(words.flatMap((word) => [word >>> 8, word]))) & 0xffff);
+  if (isIp4) {
+    frame[l3 + 8] = ECHO_TTL;
+    setU16(frame, l3 + 10, 0);
+    setU16(frame, l3 + 10, checksum(frame.subarray(l3, l3 + (frame[l3]! & 15) * 4)));
+  } else {
+    frame[l3 + 7] = ECHO_TTL;
+  }
+  return frame;
+}
+
+/** Exchanges two neighboring fields of `size` bytes. */
+function swap(frame: Uint8Array, at: number, size: number): void {
+  const first = frame.slice(at, at + size);
+  frame.copyWithin(at, at + size, at + 2 * size);
+  frame.set(first, at + size);
+}

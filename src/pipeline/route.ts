@@ -1,0 +1,217 @@
+/**
+ * Route: what is addressed to the network's gateway leaves the network, here,
+ * where it came in, or is answered.
+ *
+ *   1. for other MACs: bridged, none of this
+ *   2. answers to our own neighbor requests are learned
+ *   3. ARP, ND and ping for the gateway's own addresses are answered
+ *   4. no router forwards link-local, loopback and multicast addresses (RFC 1812
+ *      §5.3.7, RFC 4291 §2.5), nor what has used up its TTL
+ *   5. the route with the longest prefix; of several next hops one by flow hash,
+ *      so that a flow keeps its way (RFC 2992)
+ *   6. the next hop's MAC: known, failed, or to be asked for, and the frame waits
+ *
+ * The gateway has the same addresses on every host, and only the host that a
+ * container is on answers it. So it asks other hosts' containers for their MAC
+ * in this host's own name (`hostMac`): the answer comes back here.
+ */
+import { FRAG_LATER, FRAG_NONE } from '../flow/fields.ts';
+import { isIp4, isZero, parseIp, sameBytes } from '../flow/types.ts';
+import type { FlowView } from '../flow/view.ts';
+import { neighborObject } from '../table/neighbor.ts';
+import { formatPrefix, routesObject, type Route } from '../table/routes.ts';
+import { gatewayMac, networkNameObject, type Network } from '../table/topology.ts';
+import { ARP_REPLY } from '../wire/arp.ts';
+import { ETH_ARP, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
+import { ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
+import { isIcmpError, type IcmpErrorName } from '../wire/icmp-error.ts';
+import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
+import { ND_NEIGHBOR_ADVERTISEMENT } from '../wire/nd.ts';
+import { answer } from './answer.ts';
+import { drop, next, type Stage, type StageContext, type StageResult } from './stage.ts';
+import { text, type Text } from './text.ts';
+
+export const route: Stage = (view, context) => {
+  const network = context.network!;
+  view.consult(routesObject(network.vni));
+  const mac = view.bytes('eth_dst');
+  if (sameBytes(mac, context.tables.topology.hostMac)) return learnNeighbor(view, network);
+  if (network.gateways.length === 0 || !sameBytes(mac, gatewayMac(network.vni))) return next(text`not for the gateway`);
+  if (!context.port) return drop('gateway_elsewhere', text`${mac} is the gateway’s, of each host for its own ports`);
+
+  const type = view.number('eth_type');
+  const asked = answer(view, context);
+  if (asked) return asked;
+  if (type !== ETH_IPV4 && type !== ETH_IPV6)
+    return drop('gateway_refused', text`neither IP nor a request for its MAC`);
+  const source = view.bytes('ip_src');
+  const destination = view.bytes('ip_dst');
+  if (!isRoutable(source) || !isRoutable(destination)) {
+    return drop('martian', text`${source} to ${destination} is not routed`);
+  }
+  const local = localGateway(view, context, network, destination);
+  if (local) return local;
+  if (view.number('ip_ttl') <= 1) return refuse(view, context, 'ttl_exceeded', text`TTL 1 ends here`, 'time_exceeded');
+
+  const found = network.routes.lookup(destination);
+  if (!found) return refuse(view, context, 'no_route', text`no route to ${destination}`, 'net_unreachable');
+  return follow(view, context, found, destination);
+};
+
+// 2. Learn
+
+/** ARP replies and advertisements to the host's own MAC, which only asks. */
+function learnNeighbor(view: FlowView, network: Network): StageResult {
+  const type = view.number('eth_type');
+  const proto = view.number('ip_proto');
+  const isArp = type === ETH_ARP && proto === ARP_REPLY;
+  const isNd = type === ETH_IPV6 && proto === IP_ICMPV6 && view.number('l4_src') === ND_NEIGHBOR_ADVERTISEMENT;
+  if (!isArp && !isNd) return drop('gateway_refused', text`no answer to a request for a neighbor`);
+  const ip = view.bytes(isArp ? 'ip_src' : 'nd_target');
+  const of = network.routes.lookup(ip);
+  if (of?.kind !== 'network' || of.network !== network.name) {
+    return drop('gateway_refused', text`${ip} is in no subnet of network ${network.name}`);
+  }
+  const given = view.bytes('nd_lla');
+  const mac = isZero(given) ? view.bytes('eth_src') : given;
+  return {
+    kind: 'decide',
+    because: text`${ip} is at ${mac}`,
+    actions: [{ op: 'consume' }],
+    effects: [{ kind: 'neighbor', vni: network.vni, ip, mac }],
+  };
+}
+
+// 3. The gateway's own addresses
+
+/** Of this network or of another one that is here: this host is the gateway of all. */
+function localGateway(
+  view: FlowView,
+  context: StageContext,
+  network: Network,
+  destination: Uint8Array,
+): StageResult | undefined {
+  const to = network.routes.lookup(destination);
+  const of = to?.kind === 'network' ? networkNamed(view, context, to.network) : undefined;
+  if (!of?.gateways.some((gateway) => sameBytes(gateway, destination))) return undefined;
+  const proto = view.number('ip_proto');
+  const isEcho =
+    (proto === IP_ICMP && view.number('l4_src') === ICMP_ECHO_REQUEST) ||
+    (proto === IP_ICMPV6 && view.number('l4_src') === ICMPV6_ECHO_REQUEST);
+  if (!isEcho) {
+    return refuse(view, context, 'gateway_refused', text`the gateway has no service`, 'port_unreachable');
+  }
+  if (view.number('ip_frag') !== FRAG_NONE) return drop('gateway_refused', text`a fragment of an echo request`);
+  return {
+    kind: 'decide',
+    because: text`echo request for the gateway ${destination}`,
+    actions: [{ op: 'echo' }, { op: 'output', port: context.port!.portNo }],
+  };
+}
+
+// 5. Routes
+
+function follow(view: FlowView, context: StageContext, found: Route, destination: Uint8Array): StageResult {
+  const prefix = formatPrefix(found.prefix);
+  switch (found.kind) {
+    case 'blackhole':
+      return drop('route_blackhole', text`blackhole ${prefix}`);
+    case 'unreachable':
+      return refuse(view, context, 'route_unreachable', text`unreachable ${prefix}`, 'host_unreachable');
+    case 'prohibit':
+      return refuse(view, context, 'route_prohibit', text`prohibit ${prefix}`, 'prohibited');
+    case 'network':
+    case 'via': {
+      const network = networkNamed(view, context, found.network);
+      if (!network) {
+        const why = text`${prefix} leads to network ${found.network}, which does not exist here`;
+        return refuse(view, context, 'no_route', why, 'net_unreachable');
+      }
+      const hop = found.kind === 'via' ? choose(view, found.hops) : destination;
+      const via = found.kind === 'via' ? text`via ${hop} in network ${network.name}` : text`in network ${network.name}`;
+      return sendTo(view, context, network, hop, text`${prefix} ${via}`);
+    }
+    default:
+      return found satisfies never;
+  }
+}
+
+/** One of equal next hops, by what tells flows apart; the fragments of a datagram have no ports and go one way. */
+function choose(view: FlowView, hops: readonly Uint8Array[]): Uint8Array {
+  if (hops.length === 1) return hops[0]!;
+  let hash = 0x811c9dc5;
+  const mix = (byte: number): void => void (hash = Math.imul(hash ^ byte, 0x01000193));
+  for (const name of ['ip_src', 'ip_dst'] as const) view.bytes(name).forEach(mix);
+  mix(view.number('ip_proto'));
+  if (view.number('ip_frag') === FRAG_NONE) {
+    for (const name of ['l4_src', 'l4_dst'] as const) {
+      mix(view.number(name) >>> 8);
+      mix(view.number(name) & 0xff);
+    }
+  }
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
+  return hops[(hash >>> 16) % hops.length]!;
+}
+
+// 6. The next hop
+
+function sendTo(view: FlowView, context: StageContext, to: Network, hop: Uint8Array, way: Text): StageResult {
+  view.consult(neighborObject(to.vni, hop));
+  const mac = context.tables.neighbors.resolve(to.vni, hop);
+  if (mac === undefined) {
+    return { kind: 'wait', because: text`${way}: ask who has ${hop}`, neighbor: { vni: to.vni, ip: hop } };
+  }
+  if (mac === 'failed') {
+    return refuse(view, context, 'neighbor_unresolved', text`${way}: nobody answers for ${hop}`, 'host_unreachable');
+  }
+  context.network = to;
+  context.nextHop = mac;
+  return next(text`${way}, at ${mac}`);
+}
+
+function networkNamed(view: FlowView, context: StageContext, name: string): Network | undefined {
+  view.consult(networkNameObject(name));
+  return context.tables.topology.networkNamed(name);
+}
+
+/** Refused, and its sender is told, where that is allowed (RFC 1122 §3.2.2, RFC 4443 §2.4). */
+function refuse(
+  view: FlowView,
+  context: StageContext,
+  reason: Extract<StageResult, { kind: 'drop' }>['reason'],
+  because: Text,
+  error: IcmpErrorName,
+): StageResult {
+  if (view.number('ip_frag') === FRAG_LATER) return drop(reason, because);
+  const proto = view.number('ip_proto');
+  if ((proto === IP_ICMP || proto === IP_ICMPV6) && isIcmpError(proto, view.number('l4_src'))) {
+    return drop(reason, because);
+  }
+  const isV4 = view.number('eth_type') === ETH_IPV4;
+  const from = context.network!.gateways.find((gateway) => isIp4(gateway) === isV4);
+  if (!from) return drop(reason, because);
+  return {
+    kind: 'drop',
+    reason,
+    because: text`${because}; answered by ICMP ${error.replaceAll('_', ' ')}`,
+    answer: {
+      kind: 'icmp_error',
+      port: context.port!.portNo,
+      error,
+      from: { mac: gatewayMac(context.network!.vni), ip: from },
+    },
+  };
+}
+
+const limitedBroadcast = parseIp('255.255.255.255');
+
+/** Not unspecified, loopback, link-local, multicast or limited broadcast. */
+function isRoutable(ip: Uint8Array): boolean {
+  if (isZero(ip)) return false;
+  if (isIp4(ip)) {
+    const [a, b] = [ip[12]!, ip[13]!];
+    return a !== 0 && a !== 127 && a < 224 && !(a === 169 && b === 254) && !sameBytes(ip, limitedBroadcast);
+  }
+  const isLoopback = ip[15] === 1 && ip.subarray(0, 15).every((byte) => byte === 0);
+  return !isLoopback && ip[0] !== 0xff && !(ip[0] === 0xfe && (ip[1]! & 0xc0) === 0x80);
+}

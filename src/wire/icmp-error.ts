@@ -1,0 +1,68 @@
+/**
+ * ICMP errors (RFC 792, RFC 4443 §3): which there are, for which packets none may
+ * be sent, and the frame that says one.
+ */
+import { concat } from './bytes.ts';
+import { buildEthernet, ETH_HEADER_BYTES, ETH_IPV4, ETH_IPV6 } from './ethernet.ts';
+import { buildIcmp4, buildIcmp6 } from './icmp.ts';
+import { buildIpv4, IP_ICMP, IP_ICMPV6 } from './ipv4.ts';
+import { buildIpv6 } from './ipv6.ts';
+
+/** [ICMPv4 type, code, ICMPv6 type, code] */
+const codes = {
+  time_exceeded: [11, 0, 3, 0],
+  net_unreachable: [3, 0, 1, 0],
+  host_unreachable: [3, 1, 1, 3],
+  port_unreachable: [3, 3, 1, 4],
+  prohibited: [3, 13, 1, 1],
+} as const;
+
+export type IcmpErrorName = keyof typeof codes;
+
+/** Of the packet that is quoted: as much as keeps the error within 576 bytes (RFC 1812 §4.3.2.3), or 1280. */
+const QUOTED_BYTES_4 = 576 - 28;
+const QUOTED_BYTES_6 = 1280 - 48;
+/** Internetwork control (RFC 1812 §4.3.2.5). */
+const TOS_CONTROL = 0xc0;
+
+/** Is it an ICMP type that says an error, to which no error may be answered (RFC 1122 §3.2.2, RFC 4443 §2.4)? */
+export function isIcmpError(protocol: number, type: number): boolean {
+  if (protocol === IP_ICMPV6) return type < 128;
+  return protocol === IP_ICMP && [3, 4, 5, 11, 12].includes(type);
+}
+
+/**
+ * The whole frame.
+ * @param refused the frame that it is about, perhaps cut short; untagged IPv4 or IPv6
+ * @param from MAC and address (16 bytes) of the router that refuses it
+ */
+export function buildIcmpError(
+  name: IcmpErrorName,
+  refused: Uint8Array,
+  from: { readonly mac: Uint8Array; readonly ip: Uint8Array },
+): Uint8Array {
+  const [type4, code4, type6, code6] = codes[name];
+  const packet = refused.subarray(ETH_HEADER_BYTES);
+  const frame = { destination: refused.subarray(6, 12), source: from.mac };
+  const unused = new Uint8Array(4);
+  if (packet[0]! >>> 4 === 4) {
+    const body = concat(unused, packet.subarray(0, QUOTED_BYTES_4));
+    const payload = buildIpv4({
+      source: from.ip.subarray(12),
+      destination: packet.subarray(12, 16),
+      protocol: IP_ICMP,
+      tos: TOS_CONTROL,
+      payload: buildIcmp4({ type: type4, code: code4, body }),
+    });
+    return buildEthernet({ ...frame, type: ETH_IPV4, payload });
+  }
+  const destination = packet.subarray(8, 24);
+  const body = concat(unused, packet.subarray(0, QUOTED_BYTES_6));
+  const payload = buildIpv6({
+    source: from.ip,
+    destination,
+    nextHeader: IP_ICMPV6,
+    payload: buildIcmp6(from.ip, destination, { type: type6, code: code6, body }),
+  });
+  return buildEthernet({ ...frame, type: ETH_IPV6, payload });
+}

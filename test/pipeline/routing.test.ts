@@ -1,0 +1,320 @@
+/**
+ * Routing, in a simulated overlay, on both datapaths:
+ *
+ *   ┌ host a ────────────────────────┐           ┌ host b ─────────┐
+ *   │ web (red)  db (blue)  fw (red) │  underlay │  far (blue)     │
+ *   └────────────────────────────────┴───────────┴─────────────────┘
+ *
+ *   red 10.1.0.0/24, fd01::/64 ←── gateways .1, ::1 ──→ blue 10.2.0.0/24, fd02::/64
+ */
+import t, { type Test } from 'tap';
+import type { Datapath, DatapathOptions, Injectable } from '../../src/datapath/datapath.ts';
+import { openNativeDatapath } from '../../src/datapath/native.ts';
+import { openReferenceDatapath } from '../../src/datapath/reference.ts';
+import { formatMac, parseIp, parseMac, type Vni } from '../../src/flow/types.ts';
+import type { RouteSpec } from '../../src/model/resource.ts';
+import { createSimulation, type SimulatedPort } from '../../src/simulation.ts';
+import { gatewayMac } from '../../src/table/topology.ts';
+import { parseArp } from '../../src/wire/arp.ts';
+import { parseEthernet } from '../../src/wire/ethernet.ts';
+import { parseIcmp } from '../../src/wire/icmp.ts';
+import { parseIpv4 } from '../../src/wire/ipv4.ts';
+import { parseIpv6 } from '../../src/wire/ipv6.ts';
+import { advertisement, arpReply, arpRequest, echo, ip, solicitation, udp } from '../support/frames.ts';
+import { parsePacket } from '../support/packets.ts';
+
+const RED = 100;
+const BLUE = 200;
+const macs = {
+  web: '02:00:00:00:00:01',
+  db: '02:00:00:00:00:02',
+  fw: '02:00:00:00:00:03',
+  far: '02:00:00:00:00:04',
+};
+const redGateway = formatMac(gatewayMac(RED as Vni));
+const blueGateway = formatMac(gatewayMac(BLUE as Vni));
+
+type Open = (options: DatapathOptions) => Datapath & Injectable;
+const datapaths: Readonly<Record<string, Open>> = {
+  native: (options) => openNativeDatapath({ ...options, threads: 0 }),
+  reference: openReferenceDatapath,
+};
+
+const toBlue: RouteSpec[] = [
+  { to: '10.2.0.0/24', network: 'blue' },
+  { to: 'fd02::/64', network: 'blue' },
+];
+
+function lab(open: Open, redRoutes: readonly RouteSpec[] = toBlue) {
+  const net = createSimulation({ open });
+  const [a, b] = [net.host('a', '192.0.2.1'), net.host('b', '192.0.2.2')];
+  const red = ['10.1.0.0/24', 'fd01::/64'];
+  for (const host of [a, b]) {
+    host.createNetwork('red', RED, { subnets: red, routes: redRoutes });
+    host.createNetwork('blue', BLUE, {
+      subnets: ['10.2.0.0/24', 'fd02::/64'],
+      routes: [
+        { to: '10.1.0.0/24', network: 'red' },
+        { to: 'fd01::/64', network: 'red' },
+      ],
+    });
+  }
+  const web = a.attach({ name: 'web', network: 'red', mac: macs.web, addresses: ['10.1.0.2', 'fd01::2'] });
+  const fw = a.attach({ name: 'fw', network: 'red', mac: macs.fw, addresses: ['10.1.0.3'], trust: true });
+  const db = a.attach({ name: 'db', network: 'blue', mac: macs.db, addresses: ['10.2.0.2', 'fd02::2'] });
+  const far = b.attach({ name: 'far', network: 'blue', mac: macs.far, addresses: ['10.2.0.9', 'fd02::9'] });
+  const { forwarding } = a;
+  const drops = (): Partial<Record<string, number>> => forwarding.datapath.counters().drops;
+  return { net, web, fw, db, far, forwarding, drops, setRed };
+
+  function setRed(routes: readonly RouteSpec[]): void {
+    a.createNetwork('red', RED, { subnets: red, routes });
+  }
+}
+
+const fromWeb = { srcMac: macs.web, dstMac: redGateway, src: '10.1.0.2' };
+const fromWeb6 = { srcMac: macs.web, dstMac: redGateway, src: 'fd01::2' };
+
+/** The only frame that came out of a port, and no other. */
+function only(t: Test, port: SimulatedPort): Uint8Array {
+  const frames = port.received.splice(0);
+  t.equal(frames.length, 1);
+  return frames[0] ?? new Uint8Array(14);
+}
+
+/** Type and code of the ICMP error in a frame, who sent it, and what it quotes. */
+function icmpError(frame: Uint8Array) {
+  const { payload, source } = parseEthernet(frame)!;
+  const [v4, v6] = [parseIpv4(payload), parseIpv6(payload)];
+  const packet = (v4 ?? v6)!;
+  const { type, code, body } = parseIcmp(packet.payload)!;
+  return { type, code, mac: formatMac(source), from: [...packet.source].join('.'), quoted: body.subarray(4) };
+}
+
+for (const [name, open] of Object.entries(datapaths)) {
+  void t.test(`routing on ${name}`, async (t) => {
+    t.test('from one network to another on the same host', async (t) => {
+      const { net, web, db, forwarding } = lab(open);
+      for (const [ends, dst] of [
+        [fromWeb, '10.2.0.2'],
+        [fromWeb6, 'fd02::2'],
+      ] as const) {
+        for (let i = 0; i < 2; i++) {
+          web.send(udp({ ...ends, dst }, 1000, 2000, Uint8Array.of(1, 2, 3)));
+          const frame = only(t, db);
+          const { destination, source } = parseEthernet(frame)!;
+          t.same([formatMac(destination), formatMac(source)], [macs.db, blueGateway]);
+          const packet = parsePacket(frame);
+          t.same([packet.ttl, packet.checksum, [...packet.payload]], [63, 'good', [1, 2, 3]]);
+        }
+      }
+      t.equal(forwarding.datapath.counters().upcalls, 2, 'the second one of each is the flow cache’s');
+      net.close();
+    });
+
+    t.test('to another host: the first frame waits until its container has said its MAC', async (t) => {
+      const { net, web, far } = lab(open);
+      web.send(udp({ ...fromWeb, dst: '10.2.0.9' }, 1, 2));
+      const asked = parseEthernet(only(t, far))!;
+      const probe = parseArp(asked.payload)!;
+      t.same([...probe.senderIp], [0, 0, 0, 0], 'nobody remembers who asked');
+      const host = formatMac(asked.source);
+      far.send(arpReply({ srcMac: macs.far, dstMac: host, src: '10.2.0.9', dst: '0.0.0.0' }));
+      t.equal(parsePacket(only(t, far)).ttl, 63);
+
+      web.send(udp({ ...fromWeb6, dst: 'fd02::9' }, 1, 2));
+      const solicited = parseEthernet(only(t, far))!;
+      const lla = { type: 2, data: parseMac(macs.far) };
+      const asker = parseIpv6(solicited.payload)!;
+      t.equal(asker.source[0], 0xfe, 'from the host’s own link-local address');
+      far.send(
+        advertisement({
+          srcMac: macs.far,
+          dstMac: host,
+          src: 'fd02::9',
+          dst: 'fe80::1',
+          target: 'fd02::9',
+          options: [lla],
+        }),
+      );
+      t.equal(parsePacket(only(t, far)).ttl, 63);
+      net.close();
+    });
+
+    t.test('a neighbor in use is asked again, and forgotten when it does not answer', async (t) => {
+      const { net, web, far, drops } = lab(open);
+      const send = (): void => web.send(udp({ ...fromWeb, dst: '10.2.0.9' }, 1, 2));
+      send();
+      const host = formatMac(parseEthernet(only(t, far))!.source);
+      far.send(arpReply({ srcMac: macs.far, dstMac: host, src: '10.2.0.9', dst: '0.0.0.0' }));
+      far.received.length = 0;
+      let asked = 0;
+      for (let second = 0; second < 70; second++) {
+        net.advance(1000);
+        send();
+        asked += far.received.splice(0).filter((frame) => parseEthernet(frame)!.type === 0x0806).length;
+      }
+      t.ok(asked >= 30, `asked ${asked} times`);
+      t.ok((drops()['neighbor_unresolved'] ?? 0) > 0);
+      net.close();
+    });
+
+    t.test('nobody answers: the sender is told after three requests', async (t) => {
+      const { net, web, far, drops } = lab(open);
+      web.send(udp({ ...fromWeb, dst: '10.2.0.77' }, 1, 2));
+      for (let i = 0; i < 2; i++) net.advance(1000);
+      t.equal(far.received.length, 3);
+      t.equal(web.received.length, 0);
+      net.advance(1000);
+      t.match(icmpError(only(t, web)), { type: 3, code: 1, mac: redGateway, from: '10.1.0.1' });
+      web.send(udp({ ...fromWeb, dst: '10.2.0.77' }, 1, 2));
+      t.match(icmpError(only(t, web)), { type: 3, code: 1 }, 'at once, for a while');
+      t.same(drops(), { neighbor_unresolved: 2 });
+      net.advance(3000);
+      web.send(udp({ ...fromWeb, dst: '10.2.0.77' }, 1, 2));
+      t.equal(web.received.length, 0, 'asked anew');
+      net.close();
+    });
+
+    t.test('what ends at the gateway has a reason, and an ICMP error says it', async (t) => {
+      const { net, web, drops } = lab(open, [
+        ...toBlue,
+        { to: '10.3.0.0/16', type: 'blackhole' },
+        { to: '10.3.1.0/24', type: 'unreachable' },
+        { to: '10.4.0.0/16', type: 'prohibit' },
+        { to: '10.5.0.0/16', network: 'green' },
+      ]);
+      const cases = [
+        ['ttl_exceeded', { dst: '10.2.0.2', ip4: { ttl: 1 } }, [11, 0]],
+        ['no_route', { dst: '10.9.0.1' }, [3, 0]],
+        ['no_route', { dst: '10.5.0.1' }, [3, 0]],
+        ['route_blackhole', { dst: '10.3.0.1' }, undefined],
+        ['route_unreachable', { dst: '10.3.1.1' }, [3, 1]],
+        ['route_prohibit', { dst: '10.4.0.1' }, [3, 13]],
+        ['gateway_refused', { dst: '10.1.0.1' }, [3, 3]],
+        ['martian', { dst: '224.0.0.5' }, undefined],
+        ['martian', { dst: '169.254.1.1' }, undefined],
+      ] as const;
+      for (const [reason, ends, error] of cases) {
+        const before = drops()[reason] ?? 0;
+        const frame = udp({ ...fromWeb, ...ends }, 33_434, 33_435, new Uint8Array(600));
+        web.send(frame);
+        t.equal(drops()[reason], before + 1, reason);
+        if (!error) {
+          t.equal(web.received.length, 0, reason);
+          continue;
+        }
+        const told = icmpError(only(t, web));
+        t.same([told.type, told.code, told.mac, told.from], [...error, redGateway, '10.1.0.1'], reason);
+        t.same([...told.quoted], [...frame.subarray(14, 14 + told.quoted.length)], `${reason}: quotes the packet`);
+        t.ok(told.quoted.length >= 28);
+      }
+      const cases6 = [
+        ['ttl_exceeded', { dst: 'fd02::2', ip6: { hopLimit: 1 } }, [3, 0]],
+        ['no_route', { dst: 'fd09::1' }, [1, 0]],
+        ['gateway_refused', { dst: 'fd01::1' }, [1, 4]],
+      ] as const;
+      for (const [reason, ends, error] of cases6) {
+        web.send(udp({ ...fromWeb6, ...ends }, 33_434, 33_435));
+        const told = icmpError(only(t, web));
+        t.same([told.type, told.code], error, reason);
+      }
+      net.close();
+    });
+
+    t.test('no ICMP error is answered by one, nor a later fragment', async (t) => {
+      const { net, web, drops } = lab(open);
+      const error = Uint8Array.of(11, 0, 0xf4, 0xff, 0, 0, 0, 0);
+      web.send(ip({ ...fromWeb, dst: '10.9.0.1' }, 1, error));
+      web.send(ip({ ...fromWeb, dst: '10.9.0.1', ip4: { fragmentOffset: 64 } }, 17, new Uint8Array(64)));
+      t.equal(web.received.length, 0);
+      t.same(drops(), { no_route: 2 });
+      net.close();
+    });
+
+    t.test('ICMP errors are limited, drops are still counted', async (t) => {
+      const { net, web, drops } = lab(open);
+      for (let i = 0; i < 500; i++) web.send(udp({ ...fromWeb, dst: '10.9.0.1' }, i, 2));
+      t.equal(web.received.length, 100);
+      t.same(drops(), { no_route: 500 });
+      net.advance(1000);
+      for (let i = 0; i < 500; i++) web.send(udp({ ...fromWeb, dst: '10.9.0.1' }, i, 2));
+      t.equal(web.received.length, 150);
+      net.close();
+    });
+
+    t.test('the gateway answers ARP, neighbor solicitations and ping, all by itself', async (t) => {
+      const { net, web, far, forwarding } = lab(open);
+      web.send(arpRequest({ ...fromWeb, dstMac: 'ff:ff:ff:ff:ff:ff', dst: '10.1.0.1' }));
+      t.equal(formatMac(parseArp(parseEthernet(only(t, web))!.payload)!.senderMac), redGateway);
+      web.send(arpRequest({ ...fromWeb, dst: '10.1.0.1' }));
+      t.equal(web.received.splice(0).length, 1, 'also when it is asked whether it is still there');
+      web.send(solicitation({ ...fromWeb6, dst: 'fd01::1', target: 'fd01::1' }));
+      t.equal(web.received.splice(0).length, 1);
+
+      const { upcalls } = forwarding.datapath.counters();
+      for (const [ends, gateway] of [
+        [fromWeb, '10.1.0.1'],
+        [fromWeb6, 'fd01::1'],
+        [fromWeb, '10.2.0.1'],
+      ] as const) {
+        for (const size of [0, 1400]) {
+          web.send(echo({ ...ends, dst: gateway }, 7, size, new Uint8Array(size).fill(0xa5)));
+          const { payload } = parseEthernet(only(t, web))!;
+          const [v4, v6] = [parseIpv4(payload), parseIpv6(payload)];
+          t.same([...(v4 ?? v6)!.source], [...(v4 ? parseIp(gateway).subarray(12) : parseIp(gateway))]);
+          t.equal(v4?.ttl ?? v6!.hopLimit, 64);
+          t.equal(parseIcmp((v4 ?? v6)!.payload)!.type, v4 ? 0 : 129);
+          t.equal((v4 ?? v6)!.payload.length, 8 + size);
+        }
+      }
+      t.equal(forwarding.datapath.counters().upcalls, upcalls + 3, 'the datapath turns echo requests around');
+      t.equal(far.received.length, 0, 'nothing is flooded');
+      net.close();
+    });
+
+    t.test('of several next hops each flow has one', async (t) => {
+      const hops = ['10.1.0.3', '10.1.0.4'];
+      const { net, web, fw, forwarding } = lab(open, [{ to: '0.0.0.0/0', via: hops }]);
+      const second = parseMac('02:00:00:00:00:05');
+      forwarding.tables.neighbors.set(RED as Vni, parseIp('10.1.0.4'), second);
+      forwarding.tables.fdb.setStatic(RED as Vni, second, { kind: 'port', port: fw.portNo });
+      const chosen = new Map<string, number>();
+      for (let flow = 0; flow < 200; flow++) {
+        const frame = udp({ ...fromWeb, dst: '198.51.100.7' }, 1000 + flow, 53);
+        web.send(frame);
+        web.send(frame);
+        const [one, two] = fw.received.splice(0).map((sent) => formatMac(parseEthernet(sent)!.destination));
+        t.equal(one, two, 'one way a flow');
+        chosen.set(one!, (chosen.get(one!) ?? 0) + 1);
+      }
+      t.same([...chosen.keys()].sort(), [macs.fw, '02:00:00:00:00:05']);
+      t.ok([...chosen.values()].every((count) => count > 60), `shared as ${[...chosen.values()].join(' and ')}`);
+      net.close();
+    });
+
+    t.test('a change of routes is in force at once, for cached flows too', async (t) => {
+      const { net, web, db, setRed, drops } = lab(open);
+      const send = (): void => web.send(udp({ ...fromWeb, dst: '10.2.0.2' }, 1, 2));
+      send();
+      only(t, db);
+      setRed([{ to: '10.2.0.0/24', type: 'blackhole' }]);
+      send();
+      t.equal(db.received.length, 0);
+      t.same(drops(), { route_blackhole: 1 });
+      setRed([{ to: '10.2.0.0/24', type: 'blackhole' }, { to: '10.2.0.2/32', network: 'blue' }]);
+      send();
+      only(t, db);
+      net.close();
+    });
+
+    t.test('nobody else speaks as the gateway', async (t) => {
+      const { net, web, fw, db, drops } = lab(open);
+      fw.send(udp({ srcMac: redGateway, dstMac: macs.web, src: '10.1.0.1', dst: '10.1.0.2' }, 1, 2));
+      web.send(arpReply({ srcMac: macs.web, dstMac: macs.fw, src: '10.1.0.1', dst: '10.1.0.3' }));
+      t.same(drops(), { spoof_mac: 1, spoof_arp: 1 });
+      t.equal(web.received.length + fw.received.length + db.received.length, 0);
+      net.close();
+    });
+  });
+}
