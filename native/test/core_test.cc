@@ -106,6 +106,14 @@ void test_programs() {
   CHECK(actions_valid(&consume, 1) && !actions_valid(mixed, 2));
   const Action unknown = {Op(9), {}, 0, {}};
   CHECK(!actions_valid(&unknown, 1));
+  const Action route = {Op::route, {}, 0, {}};
+  const Action echo = {Op::echo, {}, 0, {}};
+  const Action routed[] = {route, output(1), output(2)};
+  const Action twice[] = {echo, route, output(1)};
+  const Action late[] = {output(1), route};
+  const Action routed_drop[] = {route, {Op::drop, {}, 0, {}}};
+  CHECK(actions_valid(routed, 3) && !actions_valid(routed, 1) && !actions_valid(twice, 3));
+  CHECK(!actions_valid(late, 2) && !actions_valid(routed_drop, 2));
 }
 
 // The flow cache as one ordered map a mask, searched in the order of the masks.

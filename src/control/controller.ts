@@ -26,13 +26,11 @@
 import type { Datapath, FlowEntry, Upcall } from '../datapath/datapath.ts';
 import type { Action } from '../flow/action.ts';
 import { emptyKey, type FlowKey } from '../flow/key.ts';
-import { isIp4, linkLocalOf, type FlowId, type PortNo } from '../flow/types.ts';
-import type { Effect, NeighborName, Tables } from '../pipeline/stage.ts';
+import type { FlowId, PortNo } from '../flow/types.ts';
+import { neighborRequest, replyFrame } from '../pipeline/reply.ts';
+import type { Effect, NeighborName, Reply, Tables } from '../pipeline/stage.ts';
 import { translate, type Translation } from '../pipeline/translate.ts';
 import { neighborObject } from '../table/neighbor.ts';
-import { buildArpProbe } from '../wire/arp.ts';
-import { buildIcmpError } from '../wire/icmp-error.ts';
-import { buildNeighborSolicitation } from '../wire/nd.ts';
 import { DropLog } from './drop-log.ts';
 import { byUse, Flows, type CachedFlow, type FlowUse } from './flows.ts';
 import { RateLimit } from './rate-limit.ts';
@@ -202,20 +200,19 @@ export class Controller {
     }
     if (decision.reason) this.drops.add(upcall.key, decision, now);
     this.#datapath.execute(upcall.token, decision.actions);
-    for (const effect of decision.effects) this.#reply(effect, upcall, now);
+    for (const effect of decision.effects) {
+      if (effect.kind === 'reply' || effect.kind === 'icmp_error') this.#reply(effect, upcall, now);
+    }
   }
 
-  #reply(effect: Effect, upcall: Upcall, nowMs: number): void {
-    if (effect.kind === 'reply') this.#send(effect.frame, effect.port);
-    if (effect.kind === 'icmp_error' && this.#icmpErrors.allows(effect.port, nowMs)) {
-      this.#send(buildIcmpError(effect.error, upcall.head, effect.from), effect.port);
-    }
+  #reply(reply: Reply, { head }: Upcall, nowMs: number): void {
+    if (reply.kind === 'icmp_error' && !this.#icmpErrors.allows(reply.port, nowMs)) return;
+    this.#datapath.execute({ frame: replyFrame(reply, head) }, [{ op: 'output', port: reply.port }]);
   }
 
   /** Asks who has an address: the other hosts, and what is behind trusted ports. */
   #ask({ vni, ip }: NeighborName, nowMs: number): void {
     const { topology, neighbors } = this.#options.tables;
-    const { hostMac } = topology;
     const actions: Action[] = [];
     for (const port of topology.network(vni)?.ports ?? []) {
       if (topology.port(port)?.trust) actions.push({ op: 'output', port });
@@ -224,10 +221,7 @@ export class Controller {
       for (const vtep of topology.vteps()) actions.push({ op: 'encap', vni, vtep });
     }
     if (actions.length === 0) return this.changed(neighbors.learn(vni, ip, undefined, nowMs));
-    const frame = isIp4(ip)
-      ? buildArpProbe(hostMac, ip.subarray(12))
-      : buildNeighborSolicitation(hostMac, linkLocalOf(hostMac), ip);
-    this.#datapath.execute({ frame }, actions);
+    this.#datapath.execute({ frame: neighborRequest(topology.hostMac, ip) }, actions);
   }
 
   /** For what waits, and for neighbors that flows use and that have not been heard of for long. */
@@ -281,10 +275,5 @@ export class Controller {
       if (effect.kind !== 'learn' || !fdb.isKnownAt(effect.vni, effect.mac, effect.where)) return true;
     }
     return false;
-  }
-
-  #send(frame: Uint8Array, port: PortNo): void {
-    const actions: readonly Action[] = [{ op: 'output', port }];
-    this.#datapath.execute({ frame }, actions);
   }
 }

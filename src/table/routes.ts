@@ -38,7 +38,8 @@ export class RouteTable {
 
   /** The route with the longest prefix that covers `ip`, 16 bytes. */
   lookup(ip: Uint8Array): Route | undefined {
-    for (const { bits, routes } of isIp4(ip) ? this.#ip4 : this.#ip6) {
+    const levels = isIp4(ip) ? this.#ip4 : this.#ip6;
+    for (const { bits, routes } of levels) {
       const route = routes.get(bytesId(truncate(ip, bits)));
       if (route) return route;
     }

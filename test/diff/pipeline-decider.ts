@@ -5,13 +5,15 @@
  * wide, and their actions must be what would be decided now.
  */
 import type { PortSpec, Upcall } from '../../src/datapath/datapath.ts';
+import { routing } from '../../src/cluster/routing.ts';
 import { Controller } from '../../src/control/controller.ts';
 import { formatActions } from '../../src/flow/action.ts';
 import { formatMegaflow, type FlowKey } from '../../src/flow/key.ts';
 import { linkLocalOf, parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
+import type { RouteSpec } from '../../src/model/resource.ts';
 import { Fdb } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
-import { type AccessPort, hostMacOf, Topology } from '../../src/table/topology.ts';
+import { gatewayMac, hostMacOf, Topology, type AccessPort } from '../../src/table/topology.ts';
 import type { Random } from '../support/random.ts';
 import type { Decider, DeciderContext } from './differential.ts';
 import { findWideMasks } from './wildcards.ts';
@@ -34,8 +36,24 @@ export class PipelineDecider implements Decider {
 
   constructor(context: DeciderContext) {
     this.#context = context;
-    for (const vni of vnis) this.#topology.setNetwork({ name: `net${vni}`, vni });
+    for (const vni of vnis) this.#setNetwork(vni);
     for (const vtep of vteps) this.#topology.addVtep(vtep);
+  }
+
+  /** Both networks have a gateway and routes to each other; from the first, all else goes one of two ways. */
+  #setNetwork(vni: Vni): void {
+    const [first, second] = vnis as [Vni, Vni];
+    const [subnets, others, other] =
+      vni === first
+        ? [['10.0.0.0/24', 'fd00::/64'], ['10.0.1.0/24', 'fd01::/64'], second]
+        : [['10.0.1.0/24', 'fd01::/64'], ['10.0.0.0/24', 'fd00::/64'], first];
+    const routes: RouteSpec[] = others.map((to) => ({ to, network: `net${other}` }));
+    if (vni === first) {
+      routes.push({ to: '0.0.0.0/0', via: ['10.0.0.3', '10.0.0.4'] }, { to: 'fe00::/8', type: 'unreachable' });
+    }
+    const network = { name: `net${vni}`, vni, ...routing(`net${vni}`, subnets, routes) };
+    this.#topology.setNetwork(network);
+    for (const gateway of network.gateways) this.#neighbors.set(vni, gateway, gatewayMac(vni));
   }
 
   get #controller(): Controller {

@@ -104,10 +104,13 @@ export class RandomDecider implements Decider {
     const { random } = this.#context;
     if (random.chance(0.1)) return [{ op: 'consume' }];
     if (random.chance(0.15)) return [{ op: 'drop', reason: random.pick(dropReasons)[0] }];
-    return Array.from({ length: random.pick([1, 1, 1, 2, 5]) }, (): Action => {
+    const outputs = Array.from({ length: random.pick([1, 1, 1, 2, 5]) }, (): Action => {
       if (random.chance(0.3)) return { op: 'encap', vni: random.pick([1, 0xffffff]) as Vni, vtep: random.pick(vteps) };
       return { op: 'output', port: (1 + random.int(8)) as PortNo };
     });
+    if (random.chance(0.7)) return outputs;
+    if (random.chance(0.3)) return [{ op: 'echo' }, ...outputs];
+    return [{ op: 'route', source: random.bytes(6), destination: random.bytes(6) }, ...outputs];
   }
 }
 

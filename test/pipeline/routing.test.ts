@@ -289,7 +289,10 @@ for (const [name, open] of Object.entries(datapaths)) {
         chosen.set(one!, (chosen.get(one!) ?? 0) + 1);
       }
       t.same([...chosen.keys()].sort(), [macs.fw, '02:00:00:00:00:05']);
-      t.ok([...chosen.values()].every((count) => count > 60), `shared as ${[...chosen.values()].join(' and ')}`);
+      t.ok(
+        [...chosen.values()].every((count) => count > 60),
+        `shared as ${[...chosen.values()].join(' and ')}`,
+      );
       net.close();
     });
 
@@ -302,7 +305,10 @@ for (const [name, open] of Object.entries(datapaths)) {
       send();
       t.equal(db.received.length, 0);
       t.same(drops(), { route_blackhole: 1 });
-      setRed([{ to: '10.2.0.0/24', type: 'blackhole' }, { to: '10.2.0.2/32', network: 'blue' }]);
+      setRed([
+        { to: '10.2.0.0/24', type: 'blackhole' },
+        { to: '10.2.0.2/32', network: 'blue' },
+      ]);
       send();
       only(t, db);
       net.close();

@@ -9,6 +9,8 @@ import * as frames from './frames.ts';
 import type { Random } from './random.ts';
 
 const macs = ['02:00:00:00:00:01', '02:00:00:00:00:02', '02:00:00:00:00:03', 'ff:ff:ff:ff:ff:ff', '33:33:00:00:00:01'];
+/** Of the gateways of VNI 1 and 100, and of a host: only ever a destination. */
+const routerMacs = ['02:77:66:00:00:01', '02:77:66:00:00:64', '02:77:65:00:00:01'];
 const ip4s = ['10.0.0.1', '10.0.0.2', '10.0.0.3', '10.0.1.1', '255.255.255.255', '0.0.0.0'];
 const ip6s = ['fd00::1', 'fd00::2', 'fe80::ff:fe00:1', 'ff02::1', 'ff02::1:ff00:2', '::', '::ffff:10.0.0.1'];
 export const l4Ports = [1, 53, 80, 443, 1234, 4789, 65535];
@@ -95,7 +97,7 @@ function vlanOf(random: Random): { vlan?: { tpid: number; tci: number } } {
 export function ends4(random: Random): frames.Ends {
   return {
     srcMac: random.pick(macs),
-    dstMac: random.pick(macs),
+    dstMac: random.pick(random.chance(0.3) ? routerMacs : macs),
     src: random.pick(ip4s),
     dst: random.pick(ip4s),
     ...vlanOf(random),
@@ -111,7 +113,7 @@ export function ends4(random: Random): frames.Ends {
 export function ends6(random: Random): frames.Ends {
   return {
     srcMac: random.pick(macs),
-    dstMac: random.pick(macs),
+    dstMac: random.pick(random.chance(0.3) ? routerMacs : macs),
     // IPv4-mapped text gives 4 bytes: not for IPv6 frames.
     src: random.pick(ip6s.slice(0, -1)),
     dst: random.pick(ip6s.slice(0, -1)),
