@@ -229,7 +229,9 @@ export class Controller {
     const { neighbors } = this.#options.tables;
     const { again, failed } = this.#resolver.tick();
     for (const neighbor of again) this.#ask(neighbor, nowMs);
-    for (const { vni, ip } of failed) this.changed(neighbors.learn(vni, ip, undefined, nowMs));
+    for (const { vni, ip } of failed) {
+      this.changed([...neighbors.learn(vni, ip, undefined, nowMs), neighborObject(vni, ip)]);
+    }
     for (const neighbor of neighbors.due(nowMs)) {
       if (this.flows.consulting([neighborObject(neighbor.vni, neighbor.ip)]).length > 0) this.#ask(neighbor, nowMs);
     }

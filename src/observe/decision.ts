@@ -20,7 +20,7 @@ export function reportDecision(
       because: renderText(because),
     })),
     megaflow: formatMegaflow(key, decision.mask, portName),
-    actions: formatActions(decision.actions, portName),
+    actions: decision.verdict === 'wait' ? 'wait' : formatActions(decision.actions, portName),
     verdict: decision.verdict,
     ...(decision.reason && { reason: decision.reason }),
     consulted: [...decision.consulted],

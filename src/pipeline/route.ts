@@ -16,11 +16,11 @@
  * in this host's own name (`hostMac`): the answer comes back here.
  */
 import { FRAG_LATER, FRAG_NONE } from '../flow/fields.ts';
-import { isIp4, isZero, parseIp, sameBytes } from '../flow/types.ts';
+import { isGroupMac, isIp4, isZero, parseIp, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { neighborObject } from '../table/neighbor.ts';
 import { formatPrefix, routesObject, type Route } from '../table/routes.ts';
-import { gatewayMac, networkNameObject, type Network } from '../table/topology.ts';
+import { gatewayMac, isReservedMac, networkNameObject, type Network } from '../table/topology.ts';
 import { ARP_REPLY } from '../wire/arp.ts';
 import { ETH_ARP, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
@@ -74,6 +74,7 @@ function learnNeighbor(view: FlowView, network: Network): StageResult {
   }
   const given = view.bytes('nd_lla');
   const mac = isZero(given) ? view.bytes('eth_src') : given;
+  if (isGroupMac(mac) || isReservedMac(mac)) return drop('gateway_refused', text`${mac} is nobody’s to have`);
   return {
     kind: 'decide',
     because: text`${ip} is at ${mac}`,

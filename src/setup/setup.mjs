@@ -37,12 +37,13 @@ const packages = {
   ethtool: 'ethtool',
   procps: 'ps',
   socat: 'socat',
+  traceroute: 'traceroute',
   'openvswitch-switch': 'ovs-vswitchd',
   clang: 'clang++',
   'libclang-rt-14-dev': '/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux',
 };
 const building = ['g++', 'make', 'python3', 'iproute2', 'util-linux'];
-const traffic = ['iperf3', 'tcpdump', 'iputils-ping', 'ethtool', 'procps', 'socat'];
+const traffic = ['iperf3', 'tcpdump', 'iputils-ping', 'ethtool', 'procps', 'socat', 'traceroute'];
 
 const steps = {
   node_modules: {

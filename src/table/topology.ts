@@ -51,6 +51,7 @@ export class Topology {
   readonly #ports = new Map<PortNo, AccessPort>();
   readonly #sources = new Map<PortNo, ReadonlySet<string>>();
   readonly #networks = new Map<Vni, KnownNetwork>();
+  readonly #vnis = new Map<string, Vni>();
   readonly #vteps = new Map<string, Uint8Array>();
 
   constructor(hostMac: Uint8Array) {
@@ -71,8 +72,8 @@ export class Topology {
   }
 
   networkNamed(name: string): Network | undefined {
-    for (const network of this.#networks.values()) if (network.name === name) return network;
-    return undefined;
+    const vni = this.#vnis.get(name);
+    return vni === undefined ? undefined : this.#networks.get(vni);
   }
 
   /** The VTEPs of the other hosts: every network reaches to all of them. */
@@ -89,12 +90,14 @@ export class Topology {
     const connected = subnets.map((prefix): Route => ({ prefix, kind: 'network', network: name }));
     const ports = this.#networks.get(vni)?.ports ?? new Set();
     this.#networks.set(vni, { name, vni, ports, subnets, gateways, routes: new RouteTable([...connected, ...routes]) });
+    this.#vnis.set(name, vni);
     return [networkObject(vni), networkNameObject(name), routesObject(vni)];
   }
 
   removeNetwork(vni: Vni): readonly string[] {
     const network = this.#networks.get(vni);
     this.#networks.delete(vni);
+    if (network) this.#vnis.delete(network.name);
     return network ? [networkObject(vni), networkNameObject(network.name), routesObject(vni)] : [];
   }
 

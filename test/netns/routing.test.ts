@@ -1,0 +1,135 @@
+/**
+ *   ┌ left ───────────────────────────┐              ┌ right ──────────────────┐
+ *   │ web (red .11) ─┐                │              │                         │
+ *   │                ├─ weft, gateway ┼── underlay ──┼ weft, gateway ─ far     │
+ *   │ db (blue .12) ─┘                │              │              (blue .21) │
+ *   └─────────────────────────────────┘              └─────────────────────────┘
+ *
+ * Two networks, joined by their routes, are one for real programs: each host
+ * routes what its own containers send, and nobody had to set up a container.
+ */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { openLab, type Namespace } from '../support/lab.ts';
+import { underlay, withoutOffloads } from '../support/topology.ts';
+import { transfer } from '../support/transfer.ts';
+import { isUnreachable, ping } from '../support/traffic.ts';
+import { datapathKinds, Weft } from '../support/weft.ts';
+
+t.setTimeout(240_000);
+
+const networks = `
+apiVersion: weft.dev/v1
+kind: Network
+metadata: { name: red }
+spec:
+  subnets: [10.51.0.0/24, 'fd51::/64']
+  vni: 51
+  ranges: [10.51.0.100-10.51.0.199, 'fd51::100-fd51::199']
+  routes:
+    - { to: 10.52.0.0/24, network: blue }
+    - { to: 'fd52::/64', network: blue }
+    - { to: 198.51.100.0/24, type: prohibit }
+---
+apiVersion: weft.dev/v1
+kind: Network
+metadata: { name: blue }
+spec:
+  subnets: [10.52.0.0/24, 'fd52::/64']
+  vni: 52
+  ranges: [10.52.0.100-10.52.0.199, 'fd52::100-fd52::199']
+  routes:
+    - { to: 10.51.0.0/24, network: red }
+    - { to: 'fd51::/64', network: red }
+`;
+
+for (const datapath of datapathKinds) {
+  await t.test(datapath, async (t) => {
+    const lab = openLab(t);
+    const under = await underlay(lab, 'ipv4');
+    await withoutOffloads(under);
+    const left = await Weft.up(lab, under.left, 'left', { datapath, underlay: under.leftIp, peers: [under.rightIp] });
+    const right = await Weft.up(lab, under.right, 'right', {
+      datapath,
+      underlay: under.rightIp,
+      peers: [under.leftIp],
+    });
+    const file = join(lab.directory, 'networks.yaml');
+    writeFileSync(file, networks);
+    for (const weft of [left, right]) await weft.run('apply', '-f', file);
+
+    const attach = async (weft: Weft, role: string, network: string, last: number): Promise<Namespace> => {
+      const namespace = await lab.namespace(role);
+      const third = network === 'red' ? 51 : 52;
+      const ips = ['--ip', `10.${third}.0.${last}`, '--ip', `fd${third}::${last}`];
+      await weft.attach(namespace, { network, arguments: ips });
+      return namespace;
+    };
+    const web = await attach(left, 'web', 'red', 11);
+    const db = await attach(left, 'db', 'blue', 12);
+    const far = await attach(right, 'far', 'blue', 21);
+
+    await t.test('containers have the gateway as their way out', async (t) => {
+      t.match(await web.run(['ip', 'route', 'get', '10.52.0.12']), /via 10\.51\.0\.1 dev eth0/);
+      t.match(await web.run(['ip', 'route', 'get', 'fd52::12']), /via fd51::1 dev eth0/);
+      for (const gateway of ['10.51.0.1', 'fd51::1', '10.52.0.1', 'fd52::1']) await ping(web, gateway, { size: 1000 });
+    });
+
+    await t.test('ping and TCP between subnets, on one host and across, IPv4 and IPv6', async () => {
+      for (const [from, to, ips] of [
+        [web, db, ['10.52.0.12', 'fd52::12']],
+        [web, far, ['10.52.0.21', 'fd52::21']],
+        [far, web, ['10.51.0.11', 'fd51::11']],
+      ] as const) {
+        for (const ip of ips) {
+          await ping(from, ip);
+          await transfer(from, to, ip, { kind: 'tcp', bytes: 5_000_000 });
+        }
+      }
+    });
+
+    await t.test('traceroute shows the gateway as one hop', async (t) => {
+      for (const [ip, gateway] of [
+        ['10.52.0.12', '10.51.0.1'],
+        ['10.52.0.21', '10.51.0.1'],
+        ['fd52::12', 'fd51::1'],
+        ['fd52::21', 'fd51::1'],
+      ] as const) {
+        const text = await web.run(['traceroute', '-n', '-q', '1', '-w', '2', ip]);
+        const hops = text.split('\n').flatMap((line) => /^ *\d+ +(\S+)/.exec(line)?.[1] ?? []);
+        t.same(hops, [gateway, ip], text);
+      }
+    });
+
+    await t.test('what ends at the gateway says why', async (t) => {
+      const prohibited = await web.attempt(['ping', '-n', '-c', '1', '-W', '2', '198.51.100.7']);
+      t.match(prohibited.stdout, /From 10\.51\.0\.1 .*(Filtered|Prohibited)/i);
+      const nowhere = await web.attempt(['ping', '-n', '-c', '1', '-W', '2', '203.0.113.7']);
+      t.match(nowhere.stdout, /From 10\.51\.0\.1 .*Destination Net Unreachable/);
+      const nobody = await web.attempt(['ping', '-n', '-c', '1', '-W', '6', '10.52.0.77']);
+      t.match(nobody.stdout, /From 10\.51\.0\.1 .*Destination Host Unreachable/);
+      t.match(await left.drops(), { route_prohibit: 1, no_route: 1, neighbor_unresolved: 1 });
+      const unresolved = (await left.json('drops')).find(({ reason }) => reason === 'neighbor_unresolved');
+      t.match(await left.run('why', unresolved?.id ?? ''), /nobody answers for 10\.52\.0\.77/);
+    });
+
+    await t.test('a route that is taken away is closed for flows that had it', async (t) => {
+      writeFileSync(file, networks.replace('    - { to: 10.52.0.0/24, network: blue }\n', ''));
+      t.match(await left.run('apply', '-f', file), /red.*configured/);
+      t.ok(await isUnreachable(web, '10.52.0.12'));
+      await ping(web, 'fd52::12');
+      writeFileSync(file, networks);
+      await left.run('apply', '-f', file);
+      await ping(web, '10.52.0.12');
+    });
+
+    await t.test('after a restart everything is as before', async (t) => {
+      await left.kill();
+      await left.start();
+      await ping(web, '10.52.0.21');
+      await ping(web, 'fd52::21');
+      t.match(await web.run(['ip', '-6', 'route', 'show', 'default']), /via fd51::1 dev eth0/);
+    });
+  });
+}
