@@ -26,8 +26,11 @@ export class Resolver {
   wait(neighbor: NeighborName, upcall: Upcall): boolean {
     const object = neighborObject(neighbor.vni, neighbor.ip);
     const waiting = this.#waiting.get(object);
-    waiting?.upcalls.push(upcall);
-    if (!waiting) this.#waiting.set(object, { neighbor, upcalls: [upcall], asked: 1 });
+    // An upcall looks into the memory of its whole batch.
+    const { token, key, head, lengthBytes } = upcall;
+    const kept = { token, key: key.slice(), head: head.slice(), lengthBytes };
+    if (waiting) waiting.upcalls.push(kept);
+    else this.#waiting.set(object, { neighbor, upcalls: [kept], asked: 1 });
     return !waiting;
   }
 
