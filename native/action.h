@@ -19,23 +19,26 @@
 
 namespace weft {
 
-enum class Op : uint8_t { output = 1, encap = 2, drop = 3, consume = 4, route = 5, echo = 6 };
+enum class Op : uint8_t { output = 1, encap = 2, drop = 3, consume = 4, route = 5, echo = 6, limit = 7 };
 
 // Does it rewrite the frame for the actions behind it?
 inline bool rewrites(Op op) { return op == Op::route || op == Op::echo; }
 
+// The smallest packet size that every IPv4 network carries (RFC 791); fragments fit into it.
+inline constexpr uint32_t kMinLimit = 68;
+
 struct Action {
   Op op;
   uint8_t zero[3];
-  uint32_t argument;  // port, VNI or reason; little-endian as the machine
+  uint32_t argument;  // port, VNI, reason or bytes; little-endian as the machine
   uint8_t address[16];  // a VTEP; of route: the source and the destination MAC, and zeros
 };
 
 inline constexpr size_t kActionBytes = 24;
 static_assert(sizeof(Action) == kActionBytes && offsetof(Action, argument) == 4 && offsetof(Action, address) == 8);
 
-// Is this one or more output/encap, perhaps behind one that rewrites, or a single
-// drop, or a single consume, with arguments in range?
+// Is this one or more output/encap, perhaps behind a limit and one that rewrites, or
+// a single drop, or a single consume, with arguments in range?
 inline bool actions_valid(const Action* actions, size_t count) {
   if (count == 0) return false;
   for (size_t i = 0; i < count; ++i) {
@@ -52,9 +55,12 @@ inline bool actions_valid(const Action* actions, size_t count) {
       case Op::consume:
         if (count != 1) return false;
         break;
+      case Op::limit:
+        if (i != 0 || count == 1 || actions[i].argument < kMinLimit || actions[i].argument > 0xffff) return false;
+        break;
       case Op::route:
       case Op::echo:
-        if (i != 0 || count == 1) return false;
+        if (i != (actions[0].op == Op::limit ? 1 : 0) || i + 1 == count) return false;
         break;
       default:
         return false;

@@ -393,6 +393,7 @@ Napi::Object Layout(Napi::Env env) {
   opcodes["consume"] = number(static_cast<size_t>(Op::consume));
   opcodes["route"] = number(static_cast<size_t>(Op::route));
   opcodes["echo"] = number(static_cast<size_t>(Op::echo));
+  opcodes["limit"] = number(static_cast<size_t>(Op::limit));
   layout["opcodes"] = opcodes;
 
   auto reasons = Napi::Array::New(env, kReasons);

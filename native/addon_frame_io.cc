@@ -1,6 +1,6 @@
 // io/frame_io.h for JavaScript: the class `FrameIo` on the addon's exports, and
-// what this kernel can do for it. src/datapath/frame-io.ts and kernel-offloads.ts
-// are the only callers and have the types.
+// what this kernel can do for it, and knows of paths. src/datapath/frame-io.ts,
+// kernel-offloads.ts and path-mtu.ts are the only callers and have the types.
 //
 // Errors are returned as negative errno, drop reasons as their number (255: sent).
 // Bytes that are passed in are read before the call returns; those handed out
@@ -22,6 +22,13 @@ using weft::VnetHdr;
 Frame frame_of(const Napi::Value& value) {
   auto bytes = value.As<Napi::Uint8Array>();
   return Frame{bytes.Data(), static_cast<uint32_t>(bytes.ByteLength()), VnetHdr{}};
+}
+
+// No Buffer: its `slice` would not copy.
+Napi::Uint8Array copy_of(Napi::Env env, const uint8_t* bytes, size_t length) {
+  auto copy = Napi::Uint8Array::New(env, length);
+  if (length) memcpy(copy.Data(), bytes, length);
+  return copy;
 }
 
 uint16_t number16(const Napi::Value& value) {
@@ -108,14 +115,14 @@ class FrameIoObject : public Napi::ObjectWrap<FrameIoObject> {
       const weft::ReceivedFrame& frame = taken[i];
       auto object = Napi::Object::New(env);
       object["port"] = Napi::Number::New(env, frame.port);
-      object["bytes"] = Napi::Buffer<uint8_t>::Copy(env, frame.bytes.get(), frame.length);
+      object["bytes"] = copy_of(env, frame.bytes.get(), frame.length);
       object["flags"] = Napi::Number::New(env, frame.vnet.flags);
       object["gsoType"] = Napi::Number::New(env, frame.vnet.gso_type);
       object["gsoSize"] = Napi::Number::New(env, frame.vnet.gso_size);
       object["csumStart"] = Napi::Number::New(env, frame.vnet.csum_start);
       object["csumOffset"] = Napi::Number::New(env, frame.vnet.csum_offset);
       if (frame.from_underlay) {
-        object["source"] = Napi::Buffer<uint8_t>::Copy(env, frame.source.address, sizeof frame.source.address);
+        object["source"] = copy_of(env, frame.source.address, sizeof frame.source.address);
       }
       result[i] = object;
     }
@@ -186,10 +193,17 @@ Napi::Value ProbeOffloads(const Napi::CallbackInfo& info) {
   return result;
 }
 
+// (local: 16 bytes, remote: 16 bytes) → bytes | -errno
+Napi::Value PathMtu(const Napi::CallbackInfo& info) {
+  const uint8_t* local = info[0].As<Napi::Uint8Array>().Data();
+  return Napi::Number::New(info.Env(), weft::path_mtu(local, info[1].As<Napi::Uint8Array>().Data()));
+}
+
 }  // namespace
 
 Napi::Object InitFrameIo(Napi::Env env, Napi::Object exports) {
   exports.Set("probeOffloads", Napi::Function::New(env, ProbeOffloads));
+  exports.Set("pathMtu", Napi::Function::New(env, PathMtu));
   exports.Set("FrameIo", FrameIoObject::Class(env));
   return exports;
 }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "checksum.h"
+#include "fragment.h"
 #include "io/tap.h"
 #include "offload.h"
 #include "rewrite.h"
@@ -34,6 +35,11 @@ constexpr uint16_t kNoPort = 0;
 
 static_assert(kSendBatch * (kVxlanBytes + kMaxHeaders) <= kVxlanBytes + kMaxFrame);
 
+// Does it go no further with this program, not even in fragments?
+bool too_big(const Action* actions, const Frame& frame, const Key& key) {
+  return actions->op == Op::limit && packet_bytes(frame) > actions->argument && !may_fragment(frame, key);
+}
+
 Key key_of_port(uint16_t number) {
   Key key = {};
   store16(key.in_port + 2, number);
@@ -46,7 +52,8 @@ Datapath::Datapath(size_t flow_limit, uint64_t seed, uint32_t worker, MemoryHook
     : cache_(flow_limit, seed),
       pending_(seed, worker),
       hooks_(std::move(hooks)),
-      scratch_(std::make_unique_for_overwrite<uint8_t[]>(kVxlanBytes + kMaxFrame)) {}
+      scratch_(std::make_unique_for_overwrite<uint8_t[]>(kVxlanBytes + kMaxFrame)),
+      assembled_(std::make_unique_for_overwrite<uint8_t[]>(2 * kMaxFrame)) {}
 
 // Ports
 
@@ -160,7 +167,13 @@ void Datapath::forward(uint16_t number, size_t index) {
     ++flow->packets;
     flow->bytes += arrival.frame.length;
     flow->last_used_ms = now_ms_;
-    return run(flow->program.begin(), flow->program.size(), arrival.frame, arrival.key.key(), number);
+    const Key key = arrival.key.key();
+    if (!too_big(flow->program.begin(), arrival.frame, key)) {
+      return run(flow->program.begin(), flow->program.size(), arrival.frame, key, number);
+    }
+    if (pending_.open(number, key, arrival.frame) != kNoDrop) return drop(number, Reason::too_big);
+    ++counters_.upcalls;
+    return;
   }
   const Reason refused = pending_.open(number, arrival.key.key(), arrival.frame);
   if (refused != kNoDrop) return drop(number, refused);
@@ -188,6 +201,12 @@ void Datapath::originate(Frame frame, const Action* actions, size_t count) {
 }
 
 void Datapath::run(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from) {
+  if (actions->op == Op::limit) {
+    const uint32_t limit = actions->argument;
+    if (packet_bytes(frame) > limit) return fragment(actions + 1, count - 1, limit, frame, key, from);
+    ++actions;
+    --count;
+  }
   const size_t first = rewrites(actions->op) ? 1 : 0;
   if (actions->op == Op::route) rewrite_route(frame, key, *actions);
   if (actions->op == Op::echo) rewrite_echo(frame);
@@ -209,7 +228,29 @@ void Datapath::run(const Action* actions, size_t count, const Frame& frame, cons
         break;
       case Op::route:
       case Op::echo:
+      case Op::limit:
         break;  // only first
+    }
+  }
+}
+
+// Of a superframe each packet by itself.
+void Datapath::fragment(const Action* actions, size_t count, uint32_t limit, const Frame& frame, const Key& key,
+                        uint16_t from) {
+  if (!may_fragment(frame, key)) return drop(from, Reason::too_big);
+  uint8_t* packet = assembled_.get();
+  uint8_t* piece = packet + kMaxFrame;
+  const Segments segments(frame);
+  counters_.segments += segments.count() - 1;
+  for (uint32_t i = 0; i < segments.count(); ++i) {
+    const iovec payload = segments.payload(i);
+    segments.headers(i, packet);
+    memcpy(packet + segments.header_bytes(), payload.iov_base, payload.iov_len);
+    const Fragments fragments(packet, segments.bytes(i), limit);
+    counters_.segments += fragments.count() - 1;
+    for (uint32_t j = 0; j < fragments.count(); ++j) {
+      const uint32_t length = fragments.write(j, piece);
+      run(actions, count, Frame{piece, length, {}}, key, from);
     }
   }
 }

@@ -9,7 +9,9 @@
 //      forward            each of what came of it, in order:
 //   5. parked?            behind the others of its key, if that is undecided
 //   6. flow cache         hit: run its program; miss: park, and an upcall
-//   7. run                rewrite (rewrite.h), then each action in order
+//   7. run                what is too big is cut into fragments (fragment.h), or on a
+//                         hit told of by an upcall; rewrite (rewrite.h), then each
+//                         action in order
 //   8. output, encap      to the kernel, or to the memory ports' hooks; cut into
 //                         segments where superframes cannot go
 //      drop               or the reason why not
@@ -122,6 +124,7 @@ class Datapath {
   void arrive(uint16_t number, Frame frame, Key* key, bool alone);
   size_t look_up();
   void run(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from);
+  void fragment(const Action* actions, size_t count, uint32_t limit, const Frame& frame, const Key& key, uint16_t from);
   void output(uint16_t to, const Frame& frame, uint16_t from);
   void transmit(Port* to, const Frame& frame, uint16_t from);
   void encap(const Action& action, const Frame& frame, const Key& key, uint16_t from);
@@ -144,7 +147,8 @@ class Datapath {
   uint32_t last_serial_ = 0;
   double now_ms_ = 0;
   MemoryHooks hooks_;
-  std::unique_ptr<uint8_t[]> scratch_;  // headers of segments
+  std::unique_ptr<uint8_t[]> scratch_;    // headers of segments
+  std::unique_ptr<uint8_t[]> assembled_;  // a packet in one piece, and behind it a fragment
 };
 
 }  // namespace weft

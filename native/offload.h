@@ -38,6 +38,13 @@ inline uint32_t payload_offset(const uint8_t* frame, uint32_t l4, bool tcp) {
   return l4 + (tcp ? (frame[l4 + 12] >> 4) * 4u : 8u);
 }
 
+// Of the largest packet that the frame goes out as, from behind the Ethernet header
+// on (14 bytes: what is tagged is not routed): of a superframe, its segments.
+inline uint32_t packet_bytes(const Frame& frame) {
+  const VnetHdr& vnet = frame.vnet;
+  return (vnet.gso_type == kGsoNone ? frame.length : uint32_t{vnet.hdr_len} + vnet.gso_size) - 14;
+}
+
 // Sets the virtio_net_hdr's hdr_len from the frame: the kernel keeps that much in one piece.
 inline void set_header_bytes(Frame* frame) {
   VnetHdr& vnet = frame->vnet;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "offload.h"
+
 namespace weft {
 
 ParkedFrame::ParkedFrame(const Frame& from)
@@ -55,7 +57,8 @@ Reason PendingTable::open(uint16_t port, const Key& key, const Frame& frame) {
   UpcallRecord& upcall = queue.emplace_back();
   upcall.token = static_cast<double>(token_of(slot));
   upcall.length = frame.length;
-  upcall.head_length = std::min<uint32_t>(frame.length, kHeadBytes);
+  upcall.head_length = static_cast<uint16_t>(std::min<size_t>(frame.length, kHeadBytes));
+  upcall.packet_bytes = static_cast<uint16_t>(std::min<uint32_t>(packet_bytes(frame), 0xffff));
   upcall.key = key;
   frame.copy(upcall.head, upcall.head_length);
   return kNoDrop;

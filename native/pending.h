@@ -37,8 +37,9 @@ using Token = uint64_t;
 // As it crosses into JavaScript (src/datapath/binding.ts has the offsets).
 struct UpcallRecord {
   double token;
-  uint32_t length;       // of the whole frame
-  uint32_t head_length;  // what of `head` is used
+  uint32_t length;        // of the whole frame
+  uint16_t head_length;   // what of `head` is used
+  uint16_t packet_bytes;  // packet_bytes() of it
   Key key;
   uint8_t head[kHeadBytes];
 };

@@ -155,6 +155,13 @@ export class Forwarding<D extends Datapath = Datapath> {
     this.controller.changed([...topology.removeVtep(vtep), ...fdb.forget({ kind: 'vtep', vtep })]);
   }
 
+  /** The way to a VTEP takes inner packets of `bytes` at most. True if that is news. */
+  setPathMtu(vtep: Uint8Array, bytes: number): boolean {
+    const changed = this.tables.topology.setPathMtu(vtep, bytes);
+    this.controller.changed(changed);
+    return changed.length > 0;
+  }
+
   addRemote({ vni, mac, addresses, vtep }: RemoteEndpoint): void {
     const { fdb, neighbors } = this.tables;
     const changed = [...fdb.setStatic(vni, mac, { kind: 'vtep', vtep })];

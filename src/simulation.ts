@@ -48,6 +48,8 @@ export interface SimulatedAttach {
 export interface SimulatedNetwork {
   readonly subnets?: readonly string[];
   readonly routes?: readonly RouteSpec[];
+  /** In bytes: what leaves the network is held to it. */
+  readonly mtu?: number;
 }
 
 const UNDERLAY_PORT = 1 as PortNo;
@@ -161,8 +163,9 @@ export class SimulatedHost {
   /** A network; with `subnets` it has a gateway, and with `routes` ways to others. */
   createNetwork(name: string, vni: number, options: SimulatedNetwork = {}): void {
     this.#networks.set(name, vni as Vni);
-    const { subnets = [], routes = [] } = options;
-    this.forwarding.setNetwork({ name, vni: vni as Vni, ...routing(name, subnets, routes) });
+    const { subnets = [], routes = [], mtu } = options;
+    const network = { name, vni: vni as Vni, ...(mtu !== undefined && { mtu }) };
+    this.forwarding.setNetwork({ ...network, ...routing(name, subnets, routes) });
   }
 
   attach(options: SimulatedAttach): SimulatedPort {

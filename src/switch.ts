@@ -21,6 +21,7 @@ import { Networks } from './cluster/networks.ts';
 import type { DaemonConfig } from './config.ts';
 import type { Datapath, DatapathOptions } from './datapath/datapath.ts';
 import { kernelOffloads } from './datapath/kernel-offloads.ts';
+import { pathMtu } from './datapath/path-mtu.ts';
 import { WeftError } from './error.ts';
 import { openProbe } from './health/probe.ts';
 import { formatIp, parseIp, type PortNo } from './flow/types.ts';
@@ -133,6 +134,8 @@ export class Switch {
   readonly #endpoints: Endpoints;
   readonly #observer: Observer;
   readonly #watcher: NetnsWatcher;
+  /** Of the underlay, by peer. */
+  readonly #pathMtus = new Map<string, number>();
   readonly #startedAt = new Date();
   #ticker: NodeJS.Timeout | undefined;
   #changes: Promise<unknown> = Promise.resolve();
@@ -200,7 +203,11 @@ export class Switch {
     await this.#networks.load();
     await this.#hosts.load();
     await this.#endpoints.load();
-    this.#ticker = setInterval(() => this.#forwarding.controller.tick(), TICK_MS);
+    this.#watchPaths();
+    this.#ticker = setInterval(() => {
+      this.#watchPaths();
+      this.#forwarding.controller.tick();
+    }, TICK_MS);
     this.#isForwarding = true;
   }
 
@@ -214,6 +221,7 @@ export class Switch {
       forwarding: this.#isForwarding,
       underlay: this.#underlay ? formatIp(this.#underlay) : null,
       peers: this.#hosts.vteps(),
+      pathMtus: Object.fromEntries(this.#pathMtus),
       store: 'embedded',
       networks: this.#networks.all().length,
       endpoints: this.#endpoints.all().length,
@@ -227,6 +235,7 @@ export class Switch {
     return diagnose({
       underlay,
       peers: this.#hosts.vteps(),
+      pathMtus: this.#pathMtus,
       networks: this.#networks.all(),
       underlayInterface: async () => (underlay === undefined ? undefined : underlayInterface(underlay)),
       encapBytes: encapBytes(underlay),
@@ -431,6 +440,21 @@ export class Switch {
     const address = formatIp(this.#underlay);
     const { mtu, isLoopback } = await underlayInterface(address);
     return isLoopback ? 1500 : Math.min(LARGEST_MTU, mtu - encapBytes(address));
+  }
+
+  /** The kernel learns what the paths to the peers take: containers are told. */
+  #watchPaths(): void {
+    const underlay = this.#underlay;
+    if (!underlay) return;
+    for (const peer of this.#hosts.vteps()) {
+      const vtep = parseIp(peer);
+      const mtu = pathMtu(underlay, vtep);
+      if (mtu === undefined || mtu === this.#pathMtus.get(peer)) continue;
+      const known = this.#pathMtus.get(peer);
+      this.#pathMtus.set(peer, mtu);
+      this.#forwarding.setPathMtu(vtep, mtu - encapBytes(peer));
+      if (known !== undefined) this.#options.logger.info({ peer, mtu, before: known }, 'path MTU changed');
+    }
   }
 
   #onPortLost(port: PortNo, why: string): void {

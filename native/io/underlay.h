@@ -81,4 +81,9 @@ class Underlay {
   std::unique_ptr<Inbox> inbox_;  // what receive fills
 };
 
+// The largest IP packet that the kernel would send from `local` to `remote` (IPv4-
+// mapped or IPv6): of the interface, or less where the path has said so (RFC 1191,
+// RFC 8201). Or -errno.
+int path_mtu(const uint8_t local[16], const uint8_t remote[16]);
+
 }  // namespace weft

@@ -114,6 +114,10 @@ void test_programs() {
   const Action routed_drop[] = {route, {Op::drop, {}, 0, {}}};
   CHECK(actions_valid(routed, 3) && !actions_valid(routed, 1) && !actions_valid(twice, 3));
   CHECK(!actions_valid(late, 2) && !actions_valid(routed_drop, 2));
+  const Action limited[] = {{Op::limit, {}, 1400, {}}, route, output(1)};
+  const Action tiny[] = {{Op::limit, {}, 67, {}}, output(1)};
+  const Action behind[] = {route, {Op::limit, {}, 1400, {}}, output(1)};
+  CHECK(actions_valid(limited, 3) && !actions_valid(limited, 2) && !actions_valid(tiny, 2) && !actions_valid(behind, 3));
 }
 
 // The flow cache as one ordered map a mask, searched in the order of the masks.

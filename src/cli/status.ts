@@ -41,7 +41,7 @@ async function statusText(report: StatusReport): Promise<string> {
     ['Daemon', `pid ${report.pid}, up ${ageText(report.startedAt)}`],
     ['Forwarding', report.forwarding ? paint('green', 'yes') : paint('red', 'no')],
     ['Underlay', report.underlay ?? 'none'],
-    ['Peers', report.peers.join(', ')],
+    ['Peers', report.peers.map((peer) => withPath(peer, report.pathMtus[peer])).join(', ')],
     ['Store', report.store],
     ['Networks', report.networks],
     ['Endpoints', report.endpoints],
@@ -69,4 +69,8 @@ function dropped({ datapath }: StatusReport): number {
 
 function mebibytes(bytes: number): string {
   return (bytes / 2 ** 20).toFixed(0);
+}
+
+function withPath(peer: string, mtu: number | undefined): string {
+  return mtu === undefined ? `${peer} (no route)` : `${peer} (path MTU ${mtu})`;
 }

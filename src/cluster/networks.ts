@@ -147,10 +147,10 @@ export class Networks {
     this.#route(record);
   }
 
-  #route({ resource, vni }: NetworkRecord): void {
+  #route({ resource, vni, mtu }: NetworkRecord): void {
     const { name } = resource.metadata;
     const { subnets, routes } = resource.spec;
-    this.#environment.forwarding.setNetwork({ name, vni: vni as Vni, ...routing(name, subnets, routes) });
+    this.#environment.forwarding.setNetwork({ name, vni: vni as Vni, mtu, ...routing(name, subnets, routes) });
   }
 
   #freeVni(): number {

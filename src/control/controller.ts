@@ -27,7 +27,7 @@ import type { Datapath, FlowEntry, Upcall } from '../datapath/datapath.ts';
 import type { Action } from '../flow/action.ts';
 import { emptyKey, type FlowKey } from '../flow/key.ts';
 import type { FlowId, PortNo } from '../flow/types.ts';
-import { neighborRequest, replyFrame } from '../pipeline/reply.ts';
+import { neighborRequest, replyFrame, tooBigReply } from '../pipeline/reply.ts';
 import type { Effect, NeighborName, Reply, Tables } from '../pipeline/stage.ts';
 import { translate, type Translation } from '../pipeline/translate.ts';
 import { neighborObject } from '../table/neighbor.ts';
@@ -202,6 +202,11 @@ export class Controller {
     this.#datapath.execute(upcall.token, decision.actions);
     for (const effect of decision.effects) {
       if (effect.kind === 'reply' || effect.kind === 'icmp_error') this.#reply(effect, upcall, now);
+    }
+    const [first] = decision.actions;
+    if (first?.op === 'limit' && upcall.packetBytes > first.bytes) {
+      const reply = tooBigReply(upcall.key, upcall.head, this.#options.tables, first.bytes);
+      if (reply) this.#reply(reply, upcall, now);
     }
   }
 

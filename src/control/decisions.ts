@@ -54,6 +54,8 @@ function sameAction(a: Action, b: Action): boolean {
       return b.op === 'encap' && a.vni === b.vni && sameBytes(a.vtep, b.vtep);
     case 'drop':
       return b.op === 'drop' && a.reason === b.reason;
+    case 'limit':
+      return b.op === 'limit' && a.bytes === b.bytes;
     case 'consume':
     case 'echo':
       return b.op === a.op;

@@ -27,8 +27,8 @@ export class Resolver {
     const object = neighborObject(neighbor.vni, neighbor.ip);
     const waiting = this.#waiting.get(object);
     // An upcall looks into the memory of its whole batch.
-    const { token, key, head, lengthBytes } = upcall;
-    const kept = { token, key: key.slice(), head: head.slice(), lengthBytes };
+    const { token, key, head, lengthBytes, packetBytes } = upcall;
+    const kept = { token, key: key.slice(), head: head.slice(), lengthBytes, packetBytes };
     if (waiting) waiting.upcalls.push(kept);
     else this.#waiting.set(object, { neighbor, upcalls: [kept], asked: 1 });
     return !waiting;

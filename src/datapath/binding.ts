@@ -88,6 +88,8 @@ export interface Addon {
 
   readonly FrameIo: NativeFrameIoClass;
   probeOffloads(): NativeOffloads;
+  /** Addresses of 16 bytes. */
+  pathMtu(local: Uint8Array, remote: Uint8Array): number;
 }
 
 /** The layout as this program has it. */

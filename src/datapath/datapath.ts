@@ -32,6 +32,8 @@
  *   together. Either way the receiver gets the bytes that were sent, in order.
  * - A superframe is one frame to a flow, a parking place and a port's counters;
  *   `rx` counts what came in before, and `tx` what goes out after that.
+ * - A frame that its flow's `limit` stops is parked with an upcall, as if it had
+ *   missed; the actions of the answer apply to it, the limit included.
  * - A TCP or UDP checksum from the tunnel that is unfinished is finished, by the
  *   port that it goes to or before.
  * - `portDel` drops what is parked from that port (`upcall_lost`) and leaves
@@ -130,6 +132,8 @@ export interface Upcall {
   readonly head: Uint8Array;
   /** The whole frame's length. */
   readonly lengthBytes: number;
+  /** Of the largest packet that it goes out as, from the IP header on, 65,535 at most: what a `limit` looks at. */
+  readonly packetBytes: number;
 }
 
 export interface FlowPut {

@@ -26,6 +26,7 @@ const UPCALL = {
   token: 0,
   length: 8,
   headLength: 12,
+  packetBytes: 14,
   key: 16,
   head: 16 + KEY_BYTES,
   size: 16 + KEY_BYTES + HEAD_BYTES,
@@ -68,7 +69,11 @@ class UpcallView implements Upcall {
 
   get head(): Uint8Array {
     const from = this.#at + UPCALL.head;
-    return this.#bytes.subarray(from, from + this.#view.getUint32(this.#at + UPCALL.headLength, LITTLE));
+    return this.#bytes.subarray(from, from + this.#view.getUint16(this.#at + UPCALL.headLength, LITTLE));
+  }
+
+  get packetBytes(): number {
+    return this.#view.getUint16(this.#at + UPCALL.packetBytes, LITTLE);
   }
 
   get lengthBytes(): number {

@@ -59,6 +59,17 @@ export function payloadOffset(frame: Uint8Array, l4: number, tcp: boolean): numb
   return l4 + (tcp ? (frame[l4 + 12]! >>> 4) * 4 : 8);
 }
 
+/**
+ * Of the largest packet that a frame goes out as, from behind the Ethernet header
+ * on (14 bytes: what is tagged is not routed): of a superframe, its segments.
+ */
+export function packetBytes({ bytes, offload }: Frame): number {
+  const tcp = gsoKind(offload) !== GSO_UDP;
+  const whole =
+    offload.gsoType === GSO_NONE ? bytes.length : payloadOffset(bytes, offload.csumStart, tcp) + offload.gsoSize;
+  return whole - ETH_HEADER_BYTES;
+}
+
 /** Where the L3 header begins. */
 export function l3Offset(frame: Uint8Array): number {
   const type = getU16(frame, 12);

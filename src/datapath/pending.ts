@@ -18,7 +18,7 @@ import {
   type Upcall,
   type UpcallToken,
 } from './datapath.ts';
-import type { Frame } from './offload.ts';
+import { packetBytes, type Frame } from './offload.ts';
 
 /** Bytes of frames that may wait from one port. */
 export const PARKED_BYTES_PER_PORT = 8 * 1024 * 1024;
@@ -87,7 +87,13 @@ export class PendingTable {
       if (batch.length === UPCALL_BATCH) break;
       const { token, key, frames } = queue.shift()!;
       const { bytes } = frames[0]!;
-      batch.push({ token, key, head: bytes.slice(0, HEAD_BYTES), lengthBytes: bytes.length });
+      batch.push({
+        token,
+        key,
+        head: bytes.slice(0, HEAD_BYTES),
+        lengthBytes: bytes.length,
+        packetBytes: Math.min(packetBytes(frames[0]!), 0xffff),
+      });
       // Set again, the port goes to the end of this very iteration.
       this.#undelivered.delete(port);
       if (queue.length > 0) this.#undelivered.set(port, queue);

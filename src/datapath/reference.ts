@@ -9,7 +9,7 @@
  *   4. coalesce: what belongs together becomes one superframe
  *   5. parked? behind the others of its key
  *   6. flow cache: hit, and its actions run; or miss, parked with an upcall
- *   7. actions → tx, cut into segments where superframes cannot go
+ *   7. actions → tx: what is too big in fragments or, on a hit, with an upcall; cut into segments where superframes cannot go
  *   8. settle: hand over mirrored frames and upcalls
  *
  * Frames run one at a time to completion; what memory ports transmit waits in an
@@ -49,7 +49,8 @@ import type {
 import { coalesce, type Arrival, type Arrived } from './coalesce.ts';
 import { FlowCache } from './flow-cache.ts';
 import { Mirror } from './mirror.ts';
-import { checkOffload, NO_OFFLOAD, unfinishedChecksum, type Frame } from './offload.ts';
+import { fragments, mayFragment } from './fragment.ts';
+import { checkOffload, NO_OFFLOAD, packetBytes, unfinishedChecksum, type Frame } from './offload.ts';
 import { PendingTable } from './pending.ts';
 import { rewrite } from './rewrite.ts';
 import { segments, takes, TAKES_ALL } from './segment.ts';
@@ -271,7 +272,10 @@ class Reference implements ReferenceDatapath {
       flow.packets++;
       flow.bytes += arrival.bytes.length;
       flow.lastUsedMs = this.#options.clock();
-      return this.#run(flow.actions, arrival, key, port);
+      if (!isTooBig(flow.actions[0]!, arrival, key)) return this.#run(flow.actions, arrival, key, port);
+      if (this.#pending.open(port, key, arrival)) this.#tally.dropped(port, 'too_big');
+      else this.#tally.upcalls++;
+      return;
     }
     const refused = this.#pending.open(port, key, arrival);
     if (refused) this.#tally.dropped(port, refused);
@@ -305,7 +309,9 @@ class Reference implements ReferenceDatapath {
 
   /** @param port where the frame came in; undefined when weft made it */
   #run(actions: readonly Action[], frame: Frame, key: FlowKey, port: PortNo | undefined): void {
-    const bytes = rewrite(actions[0]!, frame.bytes, key);
+    const [first] = actions as readonly [Action];
+    if (first.op === 'limit') return this.#limit(first.bytes, actions.slice(1), frame, key, port);
+    const bytes = rewrite(first, frame.bytes, key);
     const isRewritten = bytes !== frame.bytes;
     if (isRewritten) return this.#run(actions.slice(1), { ...frame, bytes }, key, port);
     this.#tally.copies += actions.length - 1;
@@ -323,12 +329,26 @@ class Reference implements ReferenceDatapath {
         case 'consume':
           this.#tally.consumed++;
           break;
+        case 'limit':
         case 'route':
         case 'echo':
           break; // only first
         default:
           action satisfies never;
       }
+    }
+  }
+
+  /** Of a superframe each packet by itself. */
+  #limit(limit: number, actions: readonly Action[], frame: Frame, key: FlowKey, port: PortNo | undefined): void {
+    if (packetBytes(frame) <= limit) return this.#run(actions, frame, key, port);
+    if (!mayFragment(frame.bytes, key)) return this.#tally.dropped(port, 'too_big');
+    const packets = segments(frame);
+    this.#tally.segments += packets.length - 1;
+    for (const packet of packets) {
+      const cut = fragments(packet, limit);
+      this.#tally.segments += cut.length - 1;
+      for (const bytes of cut) this.#run(actions, { bytes, offload: NO_OFFLOAD }, key, port);
     }
   }
 
@@ -455,4 +475,9 @@ function newKey(port: PortNo): FlowKey {
   const key = emptyKey();
   writeNumber(key, fields.in_port, port);
   return key;
+}
+
+/** Does it go no further with these actions, not even in fragments? */
+function isTooBig(first: Action, frame: Frame, key: FlowKey): boolean {
+  return first.op === 'limit' && packetBytes(frame) > first.bytes && !mayFragment(frame.bytes, key);
 }

@@ -5,8 +5,8 @@
  *
  * A decision is a non-empty list, run in order. Exactly one of these holds:
  * one or more `output`/`encap` (each further one counts as a copy), perhaps
- * behind one that rewrites the frame for all of them; or a single `drop`, or a
- * single `consume`.
+ * behind a `limit`, and behind one that rewrites the frame for all of them; or a
+ * single `drop`, or a single `consume`.
  */
 import type { PortNo, Vni } from './types.ts';
 import type { DropReason } from './reason.ts';
@@ -21,13 +21,19 @@ export type Action =
   | { readonly op: 'drop'; readonly reason: DropReason }
   /** weft takes the frame in itself (an ARP request that it answers). */
   | { readonly op: 'consume' }
+  /**
+   * Packets (of a superframe: its segments) of more bytes than this, from the IP
+   * header on, go no further as they are: IPv4 without DF is cut into fragments,
+   * everything else is told of by an upcall, and dropped as `too_big`.
+   */
+  | { readonly op: 'limit'; readonly bytes: number }
   /** Rewrite: MAC addresses of the next hop, and a TTL or hop limit one less (RFC 1812 §5.3.1). */
   | { readonly op: 'route'; readonly source: Uint8Array; readonly destination: Uint8Array }
   /** Rewrite: an ICMP or ICMPv6 echo request becomes its reply (RFC 792, RFC 4443 §4.2). */
   | { readonly op: 'echo' };
 
 /** Opcodes as the addon knows them (`native/action.h`, compared at load). */
-export const opcodes = { output: 1, encap: 2, drop: 3, consume: 4, route: 5, echo: 6 } as const;
+export const opcodes = { output: 1, encap: 2, drop: 3, consume: 4, route: 5, echo: 6, limit: 7 } as const;
 
 /** Bytes of one encoded action: op (u8), 3 zero bytes, argument (u32, little-endian), address (16: a VTEP, or two MACs). */
 export const ACTION_BYTES = 24;
@@ -59,6 +65,8 @@ function encodeAction(action: Action, bytes: Uint8Array, view: DataView, at: num
       return view.setUint32(at + 4, action.vni, true);
     case 'drop':
       return view.setUint32(at + 4, reasonNumber(action.reason), true);
+    case 'limit':
+      return view.setUint32(at + 4, action.bytes, true);
     case 'consume':
     case 'echo':
       return;
@@ -83,6 +91,7 @@ export function decodeActions(bytes: Uint8Array): Action[] {
     else if (op === opcodes.drop) actions.push({ op: 'drop', reason: reasonName(argument) });
     else if (op === opcodes.consume) actions.push({ op: 'consume' });
     else if (op === opcodes.echo) actions.push({ op: 'echo' });
+    else if (op === opcodes.limit) actions.push({ op: 'limit', bytes: argument });
     else if (op === opcodes.route)
       actions.push({ op: 'route', source: bytes.slice(at + 8, at + 14), destination: bytes.slice(at + 14, at + 20) });
     else throw new RangeError(`opcode ${op} does not exist`);
@@ -104,6 +113,8 @@ export function formatActions(actions: readonly Action[], portName: (port: PortN
         case 'consume':
         case 'echo':
           return action.op;
+        case 'limit':
+          return `limit(${action.bytes})`;
         case 'route':
           return `route(src=${formatMac(action.source)},dst=${formatMac(action.destination)})`;
         default:

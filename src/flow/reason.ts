@@ -60,6 +60,7 @@ export const dropReasons = [
   ['route_blackhole', 'a blackhole route'],
   ['route_unreachable', 'an unreachable route'],
   ['route_prohibit', 'a prohibit route'],
+  ['too_big', 'larger than the way takes, and not to be fragmented'],
   ['neighbor_unresolved', 'nobody answers for the address of the next hop'],
 ] as const satisfies readonly (readonly [string, string])[];
 

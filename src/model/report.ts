@@ -62,6 +62,8 @@ export const statusReport = z.object({
   forwarding: z.boolean(),
   underlay: z.string().nullable(),
   peers: z.array(z.string()),
+  /** Path MTU of the underlay to each peer that there is a route to. */
+  pathMtus: z.record(z.string(), z.number()),
   store: z.string(),
   networks: z.number(),
   endpoints: z.number(),

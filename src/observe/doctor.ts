@@ -11,6 +11,8 @@ export interface DoctorEnvironment {
   readonly underlay: string | undefined;
   /** Underlay addresses of the other hosts. */
   readonly peers: readonly string[];
+  /** Of the underlay, by peer. */
+  readonly pathMtus: ReadonlyMap<string, number>;
   readonly networks: readonly { readonly name: string; readonly mtu: number }[];
   /** Of the underlay address. @throws when no interface has it. */
   readonly underlayInterface: () => Promise<UnderlayInterface | undefined>;
@@ -43,6 +45,7 @@ export async function diagnose(environment: DoctorEnvironment): Promise<DoctorRe
   }
   checks.push(...(await checkUnderlay(environment, underlay)));
   checks.push(...(await Promise.all(environment.peers.map((peer) => checkPeer(environment.probe, peer)))));
+  for (const [peer, mtu] of environment.pathMtus) checks.push(checkPath(environment, peer, mtu));
   return { checks };
 }
 
@@ -173,6 +176,18 @@ async function checkPeer(probe: Probe | undefined, peer: string): Promise<CheckR
     result: 'warning',
     detail: why ?? 'no answer',
     hint: 'check routes and firewalls between the hosts (ICMP echo, UDP 4789)',
+  };
+}
+
+function checkPath({ networks, encapBytes }: DoctorEnvironment, peer: string, mtu: number): CheckReport {
+  const check = `path ${peer}`;
+  const larger = networks.filter((network) => network.mtu + encapBytes > mtu).map(({ name }) => name);
+  if (larger.length === 0) return ok(check, `MTU ${mtu}`);
+  return {
+    check,
+    result: 'warning',
+    detail: `MTU ${mtu}: packets of ${larger.join(', ')} over ${mtu - encapBytes} bytes do not pass, their senders are told`,
+    hint: 'raise the MTU on the way to this host',
   };
 }
 

@@ -1,13 +1,41 @@
 /** The frames that weft sends of its own accord. */
-import { isIp4, linkLocalOf } from '../flow/types.ts';
+import { fields, FRAG_LATER } from '../flow/fields.ts';
+import { readNumber, type FlowKey } from '../flow/key.ts';
+import { isGroupMac, isIp4, linkLocalOf, type PortNo } from '../flow/types.ts';
+import { gatewayMac } from '../table/topology.ts';
 import { buildArpProbe } from '../wire/arp.ts';
-import { buildIcmpError } from '../wire/icmp-error.ts';
+import { getU16 } from '../wire/bytes.ts';
+import { ETH_HEADER_BYTES, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
+import { buildIcmpError, isIcmpError } from '../wire/icmp-error.ts';
+import { IP_ICMP, IP_ICMPV6, IPV4_DF } from '../wire/ipv4.ts';
 import { buildNeighborSolicitation } from '../wire/nd.ts';
-import type { Reply } from './stage.ts';
+import type { Reply, Tables } from './stage.ts';
 
 /** @param head the beginning of the frame that is answered */
 export function replyFrame(reply: Reply, head: Uint8Array): Uint8Array {
-  return reply.kind === 'reply' ? reply.frame : buildIcmpError(reply.error, head, reply.from);
+  return reply.kind === 'reply' ? reply.frame : buildIcmpError(reply.error, head, reply.from, reply.mtu);
+}
+
+/**
+ * What its sender is told of a frame that a `limit` stopped: how large its packets
+ * may be (RFC 1191, RFC 8201). Undefined where it is cut into fragments instead, or
+ * where no ICMP error may be answered (RFC 1122 §3.2.2, RFC 4443 §2.4).
+ */
+export function tooBigReply(key: FlowKey, head: Uint8Array, { topology }: Tables, mtu: number): Reply | undefined {
+  const port = topology.port(readNumber(key, fields.in_port) as PortNo);
+  const network = port && topology.network(port.vni);
+  const type = readNumber(key, fields.eth_type);
+  const isV4 = type === ETH_IPV4;
+  if (!network || (!isV4 && type !== ETH_IPV6) || readNumber(key, fields.vlan_tci) !== 0) return undefined;
+  if (isV4 && (getU16(head, ETH_HEADER_BYTES + 6) & IPV4_DF) === 0) return undefined;
+  if (readNumber(key, fields.ip_frag) === FRAG_LATER || isGroupMac(head)) return undefined;
+  const protocol = readNumber(key, fields.ip_proto);
+  if ((protocol === IP_ICMP || protocol === IP_ICMPV6) && isIcmpError(protocol, readNumber(key, fields.l4_src))) {
+    return undefined;
+  }
+  const mac = gatewayMac(port.vni);
+  const ip = network.gateways.find((gateway) => isIp4(gateway) === isV4) ?? (isV4 ? undefined : linkLocalOf(mac));
+  return ip && { kind: 'icmp_error', port: port.portNo, error: 'too_big', from: { mac, ip }, mtu };
 }
 
 /** Asks who has `ip`, in the name of this host, which nobody has to remember. */

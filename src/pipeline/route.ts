@@ -165,6 +165,7 @@ function sendTo(view: FlowView, context: StageContext, to: Network, hop: Uint8Ar
   if (mac === 'failed') {
     return refuse(view, context, 'neighbor_unresolved', text`${way}: nobody answers for ${hop}`, 'host_unreachable');
   }
+  context.routedFrom = context.network!;
   context.network = to;
   context.nextHop = mac;
   return next(text`${way}, at ${mac}`);

@@ -30,6 +30,8 @@ export interface StageContext {
   readonly tables: Tables;
   /** Set by ingress; by route, where the frame leaves it for another one. */
   network?: Network;
+  /** Set by route, where it leaves another network: the one that it came from. */
+  routedFrom?: Network;
   /** Set by ingress: the local port that it came from; unset for tunnelled frames. */
   port?: AccessPort;
   /** Set by route: the MAC of the next hop, in `network`. Unset: the frame is only bridged. */
@@ -55,6 +57,8 @@ export type Reply =
       readonly port: PortNo;
       readonly error: IcmpErrorName;
       readonly from: { readonly mac: Uint8Array; readonly ip: Uint8Array };
+      /** Of `too_big`, in bytes. */
+      readonly mtu?: number;
     };
 
 export interface NeighborName {

@@ -1,16 +1,22 @@
 /**
- * Tunnel: the destinations become actions. A routed frame is rewritten first. Local ports are sent to, VTEPs get
+ * Tunnel: the destinations become actions. A routed frame is rewritten first, and
+ * what is too big for the way is stopped before that: an interface takes what its
+ * own network has, so that is asked only where the frame leaves it.
+ * Local ports are sent to, VTEPs get
  * the frame encapsulated with the network's VNI (RFC 7348 §5).
  */
 import type { Action } from '../flow/action.ts';
-import { gatewayMac } from '../table/topology.ts';
-import { drop, type Stage } from './stage.ts';
+import type { FlowView } from '../flow/view.ts';
+import { gatewayMac, pathObject } from '../table/topology.ts';
+import { drop, type Stage, type StageContext } from './stage.ts';
 import { text, type TextValue } from './text.ts';
 
-export const tunnel: Stage = (_view, context) => {
+export const tunnel: Stage = (view, context) => {
   const { topology } = context.tables;
   const { vni } = context.network!;
   const actions: Action[] = [];
+  const limit = limitOf(view, context);
+  if (limit !== undefined) actions.push({ op: 'limit', bytes: limit });
   if (context.nextHop) actions.push({ op: 'route', source: gatewayMac(vni), destination: context.nextHop });
   const ports: string[] = [];
   const vteps: Uint8Array[] = [];
@@ -31,6 +37,20 @@ export const tunnel: Stage = (_view, context) => {
   const because = vteps.length === 0 ? sent : ports.length === 0 ? encapsulated : text`${sent}; ${encapsulated}`;
   return { kind: 'decide', because, actions };
 };
+
+/** The largest packet that every destination takes; undefined if the frame goes nowhere that takes less. */
+function limitOf(view: FlowView, { tables, network, routedFrom, destinations }: StageContext): number | undefined {
+  const { mtu } = network!;
+  if (mtu === undefined) return undefined;
+  const isSmaller = routedFrom?.mtu !== undefined && mtu < routedFrom.mtu;
+  let limit = isSmaller ? mtu : undefined;
+  for (const where of destinations) {
+    if (where.kind !== 'vtep') continue;
+    view.consult(pathObject(where.vtep));
+    limit = Math.min(limit ?? mtu, tables.topology.pathMtu(where.vtep) ?? mtu);
+  }
+  return limit;
+}
 
 /** The first few of a list that can be as long as a network has ports. */
 function some(names: readonly TextValue[]): TextValue {

@@ -4,7 +4,7 @@
  * what changed, so that decisions that consulted it are made anew.
  */
 import { bytesId } from '../flow/key.ts';
-import { linkLocalOf, type PortNo, type Vni } from '../flow/types.ts';
+import { formatIp, linkLocalOf, type PortNo, type Vni } from '../flow/types.ts';
 import { RouteTable, routesObject, type Prefix, type Route } from './routes.ts';
 
 /** A port with a workload behind it. */
@@ -25,6 +25,8 @@ export interface Network {
   readonly name: string;
   readonly vni: Vni;
   readonly ports: ReadonlySet<PortNo>;
+  /** Of its containers' interfaces, in bytes; unknown where nobody said. */
+  readonly mtu: number | undefined;
   readonly subnets: readonly Prefix[];
   /** Its gateway's addresses, one a subnet; the MAC is `gatewayMac`. None: it is not routed. */
   readonly gateways: readonly Uint8Array[];
@@ -36,6 +38,7 @@ export interface Network {
 export interface NetworkOptions {
   readonly name: string;
   readonly vni: Vni;
+  readonly mtu?: number;
   readonly subnets?: readonly Prefix[];
   readonly gateways?: readonly Uint8Array[];
   readonly routes?: readonly Route[];
@@ -53,6 +56,7 @@ export class Topology {
   readonly #networks = new Map<Vni, KnownNetwork>();
   readonly #vnis = new Map<string, Vni>();
   readonly #vteps = new Map<string, Uint8Array>();
+  readonly #pathMtus = new Map<string, number>();
 
   constructor(hostMac: Uint8Array) {
     this.hostMac = hostMac.slice();
@@ -86,10 +90,18 @@ export class Topology {
   }
 
   /** Adds a network, or changes one in place: its ports stay. */
-  setNetwork({ name, vni, subnets = [], gateways = [], routes = [] }: NetworkOptions): readonly string[] {
+  setNetwork({ name, vni, mtu, subnets = [], gateways = [], routes = [] }: NetworkOptions): readonly string[] {
     const connected = subnets.map((prefix): Route => ({ prefix, kind: 'network', network: name }));
     const ports = this.#networks.get(vni)?.ports ?? new Set();
-    this.#networks.set(vni, { name, vni, ports, subnets, gateways, routes: new RouteTable([...connected, ...routes]) });
+    this.#networks.set(vni, {
+      name,
+      vni,
+      mtu,
+      ports,
+      subnets,
+      gateways,
+      routes: new RouteTable([...connected, ...routes]),
+    });
     this.#vnis.set(name, vni);
     return [networkObject(vni), networkNameObject(name), routesObject(vni)];
   }
@@ -119,18 +131,36 @@ export class Topology {
     return [portObject(portNo), networkObject(port.vni)];
   }
 
+  /** The largest inner packet that the way to a VTEP takes, in bytes; undefined where it is not known. */
+  pathMtu(vtep: Uint8Array): number | undefined {
+    return this.#pathMtus.get(bytesId(vtep));
+  }
+
+  setPathMtu(vtep: Uint8Array, bytes: number): readonly string[] {
+    const id = bytesId(vtep);
+    if (this.#pathMtus.get(id) === bytes) return [];
+    this.#pathMtus.set(id, bytes);
+    return [pathObject(vtep)];
+  }
+
   addVtep(address: Uint8Array): readonly string[] {
     this.#vteps.set(bytesId(address), address.slice());
     return [vtepsObject];
   }
 
   removeVtep(address: Uint8Array): readonly string[] {
+    this.#pathMtus.delete(bytesId(address));
     return this.#vteps.delete(bytesId(address)) ? [vtepsObject] : [];
   }
 }
 
 /** The list of VTEPs, as a decision consults it. */
 export const vtepsObject = 'vteps';
+
+/** What the way to a VTEP takes. */
+export function pathObject(vtep: Uint8Array): string {
+  return `path/${formatIp(vtep)}`;
+}
 
 export function portObject(portNo: PortNo): string {
   return `port/${portNo}`;

@@ -2,7 +2,7 @@
  * ICMP errors (RFC 792, RFC 4443 §3): which there are, for which packets none may
  * be sent, and the frame that says one.
  */
-import { concat } from './bytes.ts';
+import { concat, setU32 } from './bytes.ts';
 import { buildEthernet, ETH_HEADER_BYTES, ETH_IPV4, ETH_IPV6 } from './ethernet.ts';
 import { buildIcmp4, buildIcmp6 } from './icmp.ts';
 import { buildIpv4, IP_ICMP, IP_ICMPV6 } from './ipv4.ts';
@@ -15,6 +15,8 @@ const codes = {
   host_unreachable: [3, 1, 1, 3],
   port_unreachable: [3, 3, 1, 4],
   prohibited: [3, 13, 1, 1],
+  /** Fragmentation needed (RFC 1191), packet too big (RFC 4443 §3.2). */
+  too_big: [3, 4, 2, 0],
 } as const;
 
 export type IcmpErrorName = keyof typeof codes;
@@ -35,18 +37,21 @@ export function isIcmpError(protocol: number, type: number): boolean {
  * The whole frame.
  * @param refused the frame that it is about, perhaps cut short; untagged IPv4 or IPv6
  * @param from MAC and address (16 bytes) of the router that refuses it
+ * @param mtu of `too_big`: the largest packet that would have passed, in bytes
  */
 export function buildIcmpError(
   name: IcmpErrorName,
   refused: Uint8Array,
   from: { readonly mac: Uint8Array; readonly ip: Uint8Array },
+  mtu = 0,
 ): Uint8Array {
   const [type4, code4, type6, code6] = codes[name];
   const packet = refused.subarray(ETH_HEADER_BYTES);
   const frame = { destination: refused.subarray(6, 12), source: from.mac };
-  const unused = new Uint8Array(4);
+  const rest = new Uint8Array(4);
+  setU32(rest, 0, mtu);
   if (packet[0]! >>> 4 === 4) {
-    const body = concat(unused, packet.subarray(0, QUOTED_BYTES_4));
+    const body = concat(rest, packet.subarray(0, QUOTED_BYTES_4));
     const payload = buildIpv4({
       source: from.ip.subarray(12),
       destination: packet.subarray(12, 16),
@@ -57,7 +62,7 @@ export function buildIcmpError(
     return buildEthernet({ ...frame, type: ETH_IPV4, payload });
   }
   const destination = packet.subarray(8, 24);
-  const body = concat(unused, packet.subarray(0, QUOTED_BYTES_6));
+  const body = concat(rest, packet.subarray(0, QUOTED_BYTES_6));
   const payload = buildIpv6({
     source: from.ip,
     destination,

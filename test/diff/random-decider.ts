@@ -108,9 +108,10 @@ export class RandomDecider implements Decider {
       if (random.chance(0.3)) return { op: 'encap', vni: random.pick([1, 0xffffff]) as Vni, vtep: random.pick(vteps) };
       return { op: 'output', port: (1 + random.int(8)) as PortNo };
     });
-    if (random.chance(0.7)) return outputs;
-    if (random.chance(0.3)) return [{ op: 'echo' }, ...outputs];
-    return [{ op: 'route', source: random.bytes(6), destination: random.bytes(6) }, ...outputs];
+    const first: Action[] = random.chance(0.2) ? [{ op: 'limit', bytes: random.pick([68, 100, 576, 1400]) }] : [];
+    if (random.chance(0.7)) return [...first, ...outputs];
+    if (random.chance(0.3)) return [...first, { op: 'echo' }, ...outputs];
+    return [...first, { op: 'route', source: random.bytes(6), destination: random.bytes(6) }, ...outputs];
   }
 }
 

@@ -13,6 +13,7 @@ async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport
   const { checks } = await diagnose({
     underlay: undefined,
     peers: [],
+    pathMtus: new Map(),
     networks: [],
     underlayInterface: async () => undefined,
     encapBytes: 50,

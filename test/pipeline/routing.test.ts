@@ -16,6 +16,8 @@ import type { RouteSpec } from '../../src/model/resource.ts';
 import { createSimulation, type SimulatedPort } from '../../src/simulation.ts';
 import { gatewayMac } from '../../src/table/topology.ts';
 import { parseArp } from '../../src/wire/arp.ts';
+import { getU32 } from '../../src/wire/bytes.ts';
+import { checksum, pseudoSum } from '../../src/wire/checksum.ts';
 import { parseEthernet } from '../../src/wire/ethernet.ts';
 import { parseIcmp } from '../../src/wire/icmp.ts';
 import { parseIpv4 } from '../../src/wire/ipv4.ts';
@@ -45,13 +47,22 @@ const toBlue: RouteSpec[] = [
   { to: 'fd02::/64', network: 'blue' },
 ];
 
-function lab(open: Open, redRoutes: readonly RouteSpec[] = toBlue) {
+function lab(
+  open: Open,
+  redRoutes: readonly RouteSpec[] = toBlue,
+  mtus: { readonly red?: number; readonly blue?: number } = {},
+) {
   const net = createSimulation({ open });
   const [a, b] = [net.host('a', '192.0.2.1'), net.host('b', '192.0.2.2')];
   const red = ['10.1.0.0/24', 'fd01::/64'];
   for (const host of [a, b]) {
-    host.createNetwork('red', RED, { subnets: red, routes: redRoutes });
+    host.createNetwork('red', RED, {
+      subnets: red,
+      routes: redRoutes,
+      ...(mtus.red !== undefined && { mtu: mtus.red }),
+    });
     host.createNetwork('blue', BLUE, {
+      ...(mtus.blue !== undefined && { mtu: mtus.blue }),
       subnets: ['10.2.0.0/24', 'fd02::/64'],
       routes: [
         { to: '10.1.0.0/24', network: 'red' },
@@ -88,7 +99,14 @@ function icmpError(frame: Uint8Array) {
   const [v4, v6] = [parseIpv4(payload), parseIpv6(payload)];
   const packet = (v4 ?? v6)!;
   const { type, code, body } = parseIcmp(packet.payload)!;
-  return { type, code, mac: formatMac(source), from: [...packet.source].join('.'), quoted: body.subarray(4) };
+  return {
+    type,
+    code,
+    mac: formatMac(source),
+    from: [...packet.source].join('.'),
+    mtu: getU32(body, 0),
+    quoted: body.subarray(4),
+  };
 }
 
 for (const [name, open] of Object.entries(datapaths)) {
@@ -264,7 +282,10 @@ for (const [name, open] of Object.entries(datapaths)) {
           const [v4, v6] = [parseIpv4(payload), parseIpv6(payload)];
           t.same([...(v4 ?? v6)!.source], [...(v4 ? parseIp(gateway).subarray(12) : parseIp(gateway))]);
           t.equal(v4?.ttl ?? v6!.hopLimit, 64);
-          t.equal(parseIcmp((v4 ?? v6)!.payload)!.type, v4 ? 0 : 129);
+          const message = (v4 ?? v6)!.payload;
+          t.equal(parseIcmp(message)!.type, v4 ? 0 : 129);
+          t.equal(checksum(message, v6 && pseudoSum(v6.source, v6.destination, 58, message.length)), 0);
+          t.same([...(v4 ?? v6)!.destination], [...(v4 ? parseIp('10.1.0.2').subarray(12) : parseIp('fd01::2'))]);
           t.equal((v4 ?? v6)!.payload.length, 8 + size);
         }
       }
@@ -311,6 +332,66 @@ for (const [name, open] of Object.entries(datapaths)) {
       ]);
       send();
       only(t, db);
+      net.close();
+    });
+
+    t.test(
+      'what is too big for a smaller network: IPv4 without DF in fragments, the rest with an ICMP error',
+      async (t) => {
+        const { net, web, db, drops } = lab(open, toBlue, { red: 1500, blue: 576 });
+        const payload = Uint8Array.from({ length: 1400 }, (_, i) => i * 7);
+        web.send(udp({ ...fromWeb, dst: '10.2.0.2', ip4: { id: 77 } }, 1, 2, payload));
+        const fragments = db.received.splice(0).map((frame) => parseIpv4(parseEthernet(frame)!.payload)!);
+        t.ok(fragments.length === 3 && fragments.every((one) => one.payload.length <= 556 && one.id === 77));
+        t.same(
+          fragments.map(({ moreFragments, fragmentOffset }) => [moreFragments, fragmentOffset]),
+          [
+            [true, 0],
+            [true, 552],
+            [false, 1104],
+          ],
+        );
+        const whole = Buffer.concat(fragments.map((one) => one.payload));
+        t.same([...whole.subarray(8)], [...payload]);
+        t.equal(web.received.length, 0);
+
+        for (let time = 1; time <= 2; time++) {
+          web.send(udp({ ...fromWeb, dst: '10.2.0.2', ip4: { dontFragment: true } }, 1, 2, payload));
+          const told = icmpError(only(t, web));
+          t.same([told.type, told.code, told.mac, told.from], [3, 4, redGateway, '10.1.0.1']);
+          t.equal(told.mtu, 576);
+          web.send(udp({ ...fromWeb6, dst: 'fd02::2' }, 1, 2, payload));
+          const told6 = icmpError(only(t, web));
+          t.same([told6.type, told6.code, told6.mtu], [2, 0, 576]);
+          t.same(drops(), { too_big: 2 * time }, 'on a miss and on a hit');
+        }
+        web.send(udp({ ...fromWeb, dst: '10.2.0.2', ip4: { dontFragment: true } }, 1, 2, payload.subarray(0, 500)));
+        only(t, db);
+        net.close();
+      },
+    );
+
+    t.test('a path to another host that takes less is told of, in the same network too', async (t) => {
+      const { net, db, far, forwarding, drops } = lab(open, toBlue, { red: 1450, blue: 1450 });
+      const toFar = {
+        srcMac: macs.db,
+        dstMac: macs.far,
+        src: '10.2.0.2',
+        dst: '10.2.0.9',
+        ip4: { dontFragment: true },
+      };
+      db.send(udp(toFar, 1, 2, new Uint8Array(1400)));
+      only(t, far);
+      t.ok(forwarding.setPathMtu(parseIp('192.0.2.2'), 1250));
+      db.send(udp(toFar, 1, 2, new Uint8Array(1400)));
+      const told = icmpError(only(t, db));
+      t.same([told.type, told.code, told.mtu, told.from], [3, 4, 1250, '10.2.0.1']);
+      t.same(drops(), { too_big: 1 });
+      db.send(udp(toFar, 1, 2, new Uint8Array(1222)));
+      only(t, far);
+      t.ok(forwarding.setPathMtu(parseIp('192.0.2.2'), 1450));
+      db.send(udp(toFar, 1, 2, new Uint8Array(1400)));
+      only(t, far);
       net.close();
     });
 

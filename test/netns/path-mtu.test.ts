@@ -1,0 +1,75 @@
+/**
+ *   ┌ left ──────┐   MTU 1500, then 1300   ┌ right ─────┐
+ *   │ web ─ weft ┼────────underlay─────────┼ weft ─ db  │
+ *   └────────────┘                         └────────────┘
+ *
+ * The underlay takes less than it did: nothing disappears without a word, and a
+ * connection that was there goes on.
+ */
+import t from 'tap';
+import { openLab } from '../support/lab.ts';
+import { attachContainer, overlay, underlay, underlayLink, withoutOffloads } from '../support/topology.ts';
+import { iperfClient, iperfServer, checkIperf, ping } from '../support/traffic.ts';
+import { until } from '../support/process.ts';
+import { datapathKinds, Weft } from '../support/weft.ts';
+
+t.setTimeout(180_000);
+
+const RECOVERED_MS = 2000;
+const STREAM_SECONDS = 6;
+
+for (const datapath of datapathKinds) {
+  await t.test(datapath, async (t) => {
+    const lab = openLab(t);
+    const under = await underlay(lab, 'ipv4');
+    await withoutOffloads(under);
+    const left = await Weft.up(lab, under.left, 'left', { datapath, underlay: under.leftIp, peers: [under.rightIp] });
+    const right = await Weft.up(lab, under.right, 'right', {
+      datapath,
+      underlay: under.rightIp,
+      peers: [under.leftIp],
+    });
+    for (const weft of [left, right]) await weft.createNetwork(overlay.create);
+    const web = await attachContainer(lab, left, 'web', 11);
+    const db = await attachContainer(lab, right, 'db', 21);
+    await ping(web.namespace, db.ip4);
+    t.equal((await left.status()).pathMtus[under.rightIp], 1500);
+
+    const server = await iperfServer(db.namespace);
+    const client = web.namespace.start(iperfClient(db.ip4, { seconds: STREAM_SECONDS }));
+    const sent = async (): Promise<number> =>
+      (await right.status()).ports.find(({ name }) => name === 'db')?.txBytes ?? 0;
+    const before = await sent();
+    await until(async () => (await sent()) > before + 500_000, { timeoutMs: 5000, what: 'the stream is under way' });
+
+    for (const host of [under.left, under.right]) await host.ip(`link set ${underlayLink} mtu 1300`);
+    const loweredAt = performance.now();
+    const then = await sent();
+    await until(async () => (await left.drops())['too_big'] !== undefined, {
+      timeoutMs: 3000,
+      what: 'a segment was too big',
+    });
+    const stalled = Math.max(then, await sent());
+    await until(async () => (await sent()) > stalled + 100_000, { timeoutMs: 5000, what: 'the stream goes on' });
+    const tookMs = performance.now() - loweredAt;
+    t.ok(tookMs <= RECOVERED_MS, `the stream goes on after ${tookMs.toFixed(0)} ms`);
+    t.equal(await client.wait((STREAM_SECONDS + 10) * 1000), 0);
+    checkIperf(client.stdout);
+    await server.stop('SIGKILL');
+
+    await t.test('the operator sees it', async (t) => {
+      t.equal((await left.status()).pathMtus[under.rightIp], 1300);
+      t.match(await left.run('status'), /192\.0\.2\.2 \(path MTU 1300\)/);
+      const { stdout } = await left.attempt('doctor');
+      t.match(stdout, /path 192\.0\.2\.2.*MTU 1300: packets of blue over 1250 bytes/);
+    });
+
+    await t.test('the sender is told what passes, and fragments where it may', async (t) => {
+      const probe = await web.namespace.attempt(['ping', '-n', '-M', 'do', '-c', '1', '-s', '1400', '-W', '2', db.ip4]);
+      t.match(`${probe.stdout}${probe.stderr}`, /mtu ?= ?1250/i);
+      t.match(await web.namespace.run(['ip', 'route', 'get', db.ip4]), /mtu 1250/);
+      await ping(web.namespace, db.ip4, { size: 4000 });
+      await ping(db.namespace, web.ip4, { size: 4000 });
+    });
+  });
+}
