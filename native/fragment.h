@@ -1,4 +1,4 @@
-// An IPv4 packet as fragments (RFC 791 §3.2, RFC 815's terms): each with the
+// An IPv4 packet as fragments (RFC 791 §3.2): each with the
 // header of the packet, of the options those that are to be copied, and a piece
 // of the payload whose length is a multiple of 8, but for the last one. Of a
 // fragment, fragments. src/datapath/fragment.ts does the same.

@@ -13,6 +13,7 @@
  */
 import { Controller } from './control/controller.ts';
 import type { Datapath, DatapathOptions, PortSpec, TapOpened, Upcall } from './datapath/datapath.ts';
+import { LEAST_LIMIT } from './flow/action.ts';
 import { extract } from './flow/extract.ts';
 import { fields } from './flow/fields.ts';
 import { emptyKey, writeNumber } from './flow/key.ts';
@@ -157,7 +158,7 @@ export class Forwarding<D extends Datapath = Datapath> {
 
   /** The way to a VTEP takes inner packets of `bytes` at most. True if that is news. */
   setPathMtu(vtep: Uint8Array, bytes: number): boolean {
-    const changed = this.tables.topology.setPathMtu(vtep, bytes);
+    const changed = this.tables.topology.setPathMtu(vtep, Math.max(bytes, LEAST_LIMIT));
     this.controller.changed(changed);
     return changed.length > 0;
   }

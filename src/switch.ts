@@ -41,7 +41,7 @@ import type {
   StatusReport,
   WhyReport,
 } from './model/report.ts';
-import { apiVersion, type Kind, type NetworkResource, type Resource } from './model/resource.ts';
+import { apiVersion, type Kind, type NetworkResource, type Resource, type RouteSpec } from './model/resource.ts';
 import { diagnose } from './observe/doctor.ts';
 import { Observer, type CapturedFrame, type CaptureOptions } from './observe/observer.ts';
 import { openEmbeddedStore } from './store/embedded.ts';
@@ -60,6 +60,8 @@ export interface NetworkOptions {
   readonly mtu?: number;
   /** FIRST-LAST: this host's own share of a subnet. */
   readonly ranges?: readonly string[];
+  /** Ways to other networks. */
+  readonly routes?: readonly RouteSpec[];
 }
 
 export interface AttachOptions {
@@ -250,8 +252,8 @@ export class Switch {
   }
 
   async createNetwork(name: string, options: NetworkOptions): Promise<NetworkReport> {
-    const { subnets, ranges = [], vni, mtu } = options;
-    const spec = { subnets, ranges, ...(vni !== undefined && { vni }), ...(mtu !== undefined && { mtu }) };
+    const { subnets, ranges = [], routes = [], vni, mtu } = options;
+    const spec = { subnets, ranges, routes, ...(vni !== undefined && { vni }), ...(mtu !== undefined && { mtu }) };
     const resource = parseResource({ apiVersion, kind: 'Network', metadata: { name }, spec });
     await this.apply(resource);
     return this.#reportNetwork(name);

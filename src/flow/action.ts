@@ -38,6 +38,9 @@ export const opcodes = { output: 1, encap: 2, drop: 3, consume: 4, route: 5, ech
 /** Bytes of one encoded action: op (u8), 3 zero bytes, argument (u32, little-endian), address (16: a VTEP, or two MACs). */
 export const ACTION_BYTES = 24;
 
+/** The least `limit`: what every IPv4 network carries (RFC 791). */
+export const LEAST_LIMIT = 68;
+
 const encodings = new WeakMap<readonly Action[], Uint8Array>();
 
 /**

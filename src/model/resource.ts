@@ -6,16 +6,7 @@
  * silently ignored. `status` is written by weft and dropped on input.
  */
 import * as z from 'zod';
-import {
-  addressValue,
-  isIp4,
-  isWithin,
-  overlaps,
-  parseRange,
-  parseSubnet,
-  usableRange,
-  type AddressRange,
-} from './address.ts';
+import { addressValue, isIp4, isWithin, parseRange, parseSubnet, usableRange, type AddressRange } from './address.ts';
 import { cidr, ipAddress, ipRange, label, labelKey, macAddress, name, prefix, quote, unicastAddress } from './value.ts';
 
 export const apiVersion = 'weft.dev/v1';
@@ -132,7 +123,7 @@ function refineRoutes(
     const destination = parseSubnet(to);
     const isV4 = isIp4(destination.first);
     if (routes.findIndex((route) => route.to === to) < index) refuse(at('to'), to, `${quote(to)} has a route already`);
-    if (subnets.some((subnet) => overlaps(subnet, destination) && isWithin(destination, subnet))) {
+    if (subnets.some((subnet) => isWithin(destination, subnet))) {
       refuse(at('to'), to, `${quote(to)} is within a subnet of the network itself`);
     }
     const given = Object.entries({ network, via }).flatMap(([field, value]) => (value === undefined ? [] : [field]));

@@ -177,7 +177,7 @@ function statusOf(forwarding: boolean): StatusReport {
     forwarding,
     underlay: null,
     peers: [],
-  pathMtus: {},
+    pathMtus: {},
     store: 'embedded',
     networks: 1,
     endpoints: 1,

@@ -232,7 +232,7 @@ t.test('networks, endpoints and resources', async (t) => {
   t.match(await weft([...attach, '--netns', './ns']), { code: 0, stdout: /\ndb +blue / });
   t.match(await weft(['detach', 'db']), { code: 0, stdout: 'endpoint/db detached\n' });
   t.same(sw.calls, [
-    'createNetwork red {"subnets":["10.1.0.0/24","fd01::/64"],"vni":7,"ranges":[]}',
+    'createNetwork red {"subnets":["10.1.0.0/24","fd01::/64"],"vni":7,"ranges":[],"routes":[]}',
     'removeNetwork red',
     `attach {"name":"db","network":"blue","netns":"${process.cwd()}/ns","ip":["10.0.0.7"],"ifname":"eth0","labels":{"app":"db","v":""},"trust":true}`,
     'detach db',

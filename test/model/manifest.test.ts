@@ -43,7 +43,7 @@ ${host}spec: {underlay: 127.0.0.2}
       apiVersion: 'weft.dev/v1',
       kind: 'Network',
       metadata: { name: 'blue', labels: {} },
-      spec: { subnets: ['10.0.0.0/24', 'fd00::/64'], ranges: ['10.0.0.10-10.0.0.99'] },
+      spec: { subnets: ['10.0.0.0/24', 'fd00::/64'], ranges: ['10.0.0.10-10.0.0.99'], routes: [] },
     },
     {
       apiVersion: 'weft.dev/v1',
@@ -136,7 +136,7 @@ t.test('unknown kinds, versions and fields are refused by name', async (t) => {
   refuses(
     t,
     `${network}spec:\n  subnets: [10.0.0.0/24]\n  colour: red\n`,
-    '7:3: spec.colour is not supported here: accepted are subnets, vni, mtu, ranges',
+    '7:3: spec.colour is not supported here: accepted are subnets, vni, mtu, ranges, routes',
   );
   refuses(
     t,
@@ -217,6 +217,31 @@ t.test('subnets', async (t) => {
   }
 });
 
+t.test('routes lead somewhere, and say so in one way', async (t) => {
+  const spec = (routes: string): string =>
+    `${network}spec:\n  subnets: [10.0.0.0/24, "fd00::/64"]\n  routes: [${routes}]\n`;
+  const refused = (route: string, message: RegExp) => refuses(t, spec(route), message);
+  const [parsed] = parseManifests(
+    spec('{ to: 10.1.0.0/16, network: red }, { to: 0.0.0.0/0, via: [10.0.0.7] }, { to: "FD09::/16", type: blackhole }'),
+    'x',
+  );
+  t.match(parsed?.spec, {
+    routes: [{ to: '10.1.0.0/16' }, { to: '0.0.0.0/0', via: ['10.0.0.7'] }, { to: 'fd09::/16', type: 'blackhole' }],
+  });
+  t.match(parseManifests(spec('{ to: 192.0.2.1, network: red }'), 'x')[0]?.spec, { routes: [{ to: '192.0.2.1/32' }] });
+  refused('{ to: 10.1.0.0/16 }', /spec.routes\[0\]: "10.1.0.0\/16" is not accepted: give the network that it leads to/);
+  refused('{ to: 10.1.0.0/16, network: red, type: prohibit }', /a prohibit route has no network/);
+  refused('{ to: 10.1.0.1/16, network: red }', /has host bits set, did you mean 10.1.0.0\/16\?/);
+  refused('{ to: 10.1.0.0/33, network: red }', /has prefix length 33: accepted are 0 to 32/);
+  refused('{ to: everywhere, network: red }', /is not a destination like/);
+  refused('{ to: 10.0.0.128/25, network: red }', /is within a subnet of the network itself/);
+  refused('{ to: 10.1.0.0/16, via: [10.2.0.1] }', /spec.routes\[0\].via\[0\]: "10.2.0.1" is outside the subnets/);
+  refused('{ to: 10.1.0.0/16, via: ["fd00::7"] }', /is not of the family of 10.1.0.0\/16/);
+  refused('{ to: 10.1.0.0/16, via: [] }', /at least one next hop/);
+  refused('{ to: 10.1.0.0/16, network: a }, { to: 10.1.0.0/16, network: b }', /"10.1.0.0\/16" has a route already/);
+  refused('{ to: 10.1.0.0/16, metric: 5 }', /spec.routes\[0\].metric is not supported here/);
+});
+
 t.test('MTU and ranges go with the subnets', async (t) => {
   const spec = (rest: string) => `${network}spec:\n  subnets: [10.0.0.0/24, 'fd00::/64']\n  ${rest}\n`;
   refuses(t, spec('mtu: 1279'), '7:8: spec.mtu: 1279 is not accepted: with an IPv6 subnet an MTU is 1280 to 9000');
@@ -294,7 +319,7 @@ t.test('over the API the same lines come without a place', async (t) => {
   );
   t.equal(
     message({ ...value, spec: { ...value.spec, x: 0 } }),
-    'spec.x is not supported here: accepted are subnets, vni, mtu, ranges',
+    'spec.x is not supported here: accepted are subnets, vni, mtu, ranges, routes',
   );
   t.equal(
     message({ ...value, kind: 'Pod' }),
