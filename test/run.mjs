@@ -15,14 +15,22 @@ import { Parser } from 'tap-parser';
 
 const tap = fileURLToPath(new URL('../node_modules/tap/dist/esm/run.mjs', import.meta.url));
 const root = fileURLToPath(new URL('..', import.meta.url));
-/** What only computes shares the processors; the rest has namespaces, links and clocks of the machine to itself. */
-const COMPUTING = [
+/**
+ * What only computes, and what waits for no deadline, shares the processors; the rest has namespaces, links and
+ * clocks of the machine to itself.
+ */
+const SHARING = [
+  'api',
+  'cli',
   'cluster',
   'conformance',
   'control',
   'diff',
   'flow',
   'model',
+  'netns/antispoof',
+  'netns/bad-input',
+  'netns/manifests',
   'pipeline',
   'table',
   'transcripts',
@@ -31,14 +39,14 @@ const COMPUTING = [
 
 const given = process.argv.slice(2);
 const files = readdirSync(join(root, 'test'), { recursive: true }).filter((name) => name.endsWith('.test.ts'));
-const computes = (name) => COMPUTING.includes(name.split('/')[0]);
+const shares = (name) => SHARING.some((part) => name.startsWith(`${part}/`) || name === `${part}.test.ts`);
 const paths = (names) => names.sort().map((name) => join('test', name));
 const runs =
   given.length > 0
     ? [given]
     : [
-        [`--jobs=${availableParallelism()}`, ...paths(files.filter(computes))],
-        paths(files.filter((name) => !computes(name))),
+        [`--jobs=${availableParallelism()}`, ...paths(files.filter(shares))],
+        paths(files.filter((name) => !shares(name))),
       ];
 
 const all = { passed: 0, failed: 0, skipped: 0 };

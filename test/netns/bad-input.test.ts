@@ -14,7 +14,7 @@ import { oneHost, overlay } from '../support/topology.ts';
 import { ping, python } from '../support/traffic.ts';
 import { Weft, weftCommand } from '../support/weft.ts';
 
-t.setTimeout(120_000);
+t.setTimeout(240_000);
 
 interface Wrong {
   readonly what: string;
