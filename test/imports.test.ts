@@ -24,7 +24,7 @@ const mayImport: Readonly<Record<string, string>> = {
   cluster: 'model store table flow forwarding link node',
   link: 'flow node',
   health: 'node raw-socket',
-  observe: 'pipeline flow wire control datapath model forwarding cluster link health node',
+  observe: 'pipeline table flow wire control datapath model forwarding cluster link health node',
   config: 'model node zod yaml',
   switch: '*',
   api: 'model node hono @hono/node-server zod',

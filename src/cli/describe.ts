@@ -73,7 +73,7 @@ function objectText(object: Readonly<Record<string, unknown>>): string {
 }
 
 function valueText(value: unknown): Cell {
-  if (Array.isArray(value)) return value.join(', ');
+  if (Array.isArray(value)) return value.map(valueText).join(typeof value[0] === 'object' ? '; ' : ', ');
   if (typeof value === 'object' && value !== null) return pairsText(value as Record<string, string | number>);
   return String(value);
 }

@@ -10,6 +10,7 @@ import { fields, FRAG_FIRST, FRAG_LATER, FRAG_NONE, type FieldName } from '../fl
 import { emptyKey, readBytes, readNumber, writeNumber, type FlowKey } from '../flow/key.ts';
 import { isIp4, isZero, parseIp, parseMac, type PortNo } from '../flow/types.ts';
 import type { Tables } from '../pipeline/stage.ts';
+import { gatewayMac, type Network } from '../table/topology.ts';
 import { ETH_ARP, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { IP_ICMP, IP_ICMPV6, IP_SCTP, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
 
@@ -179,7 +180,15 @@ function complete(key: Uint8Array, given: ReadonlySet<FieldName>, tables: Tables
     if (!given.has('nd_lla')) key.set(readBytes(key, fields.eth_src), fields.nd_lla.offset);
     if (!given.has('eth_dst')) key.fill(0xff, fields.eth_dst.offset, fields.eth_dst.offset + fields.eth_dst.size);
   } else if (port && isIp && !given.has('eth_dst')) {
-    const mac = neighbors.lookup(port.vni, destination);
+    const mac = neighbors.lookup(port.vni, destination) ?? gatewayFor(topology.network(port.vni), destination);
     if (mac) key.set(mac, fields.eth_dst.offset);
   }
+}
+
+/** The MAC to which a workload sends what is in no subnet of its network. */
+function gatewayFor(network: Network | undefined, destination: Uint8Array): Uint8Array | undefined {
+  if (!network || network.gateways.length === 0) return undefined;
+  const route = network.routes.lookup(destination);
+  const isOnLink = route?.kind === 'network' && route.network === network.name;
+  return isOnLink ? undefined : gatewayMac(network.vni);
 }

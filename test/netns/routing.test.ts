@@ -89,6 +89,13 @@ for (const datapath of datapathKinds) {
       }
     });
 
+    await t.test('the operator sees the way', async (t) => {
+      const trace = await left.run('trace', 'in_port=web,tcp,ip_dst=10.52.0.12,tcp_dst=80');
+      t.match(trace, /^route +10\.52\.0\.0\/24 in network blue, at /m);
+      t.match(trace, /^Actions: route\(src=02:77:66:00:00:34,dst=[0-9a-f:]{17}\), output\(db\)$/m);
+      t.match(await left.run('describe', 'network', 'red'), /routes: +to=10\.52\.0\.0\/24,network=blue; to=fd52::\/64/);
+    });
+
     await t.test('traceroute shows the gateway as one hop', async (t) => {
       for (const [ip, gateway] of [
         ['10.52.0.12', '10.51.0.1'],
