@@ -76,6 +76,9 @@ const datagram = (version, bytes) => {
   return hex(version === 4 ? ip4('11', segment) : ip6('11', segment));
 };
 
+/** Of the target `rewrite`: what to do, a limit, virtio_net_hdr, and the frame. */
+const rewriting = (what, frame, vnet = '00'.repeat(10)) => Buffer.concat([Buffer.of(what, 1, 0), hex(vnet), frame]);
+
 const targets = {
   extract: { sources: ['extract.cc'], seeds: frames },
   vxlan: { sources: core, seeds: frames.map((frame) => Buffer.concat([hex('0800000000000700'), frame])) },
@@ -89,6 +92,16 @@ const targets = {
         burst(...[8, 8, 3].map((bytes) => record(datagram(version, bytes), partial(version, 6)))),
         burst(record(datagram(version, 60), superframe(version, 5, 6, 8))),
       ]),
+    ],
+  },
+  rewrite: {
+    sources: core,
+    seeds: [
+      ...frames.flatMap((frame) => [0, 1].map((what) => rewriting(what, frame))),
+      rewriting(1, tcp(4, 0, 900), superframe(4, 1, 16, 300)),
+      rewriting(1, datagram(4, 900), partial(4, 6)),
+      rewriting(1, datagram(6, 900)),
+      rewriting(0, hex(ip4('01', `0800 0000 0001 0001 ${'ef'.repeat(900)}`))),
     ],
   },
 };

@@ -1,0 +1,70 @@
+// Any frame with any virtio_net_hdr through a limit and a rewrite, to a port that
+// takes superframes and to one that takes none.
+//
+// What must hold, whatever came in: no packet is larger than the limit, what leaves
+// are frames that would be let in, and each frame is accounted for.
+#include <vector>
+
+#include "../checksum.h"
+#include "../datapath.h"
+#include "../extract.h"
+#include "../io/tap.h"
+#include "../offload.h"
+#include "fuzz.h"
+
+using namespace weft;
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  // What to do (u8), a limit (u16, 0: none), a virtio_net_hdr, the frame.
+  if (size < 3 + sizeof(VnetHdr)) return 0;
+  const bool routes = *data & 1;
+  // Not so small that a first fragment has no room for the headers that extract wants whole.
+  const uint32_t limit = load16(data + 1) ? 200 + load16(data + 1) % 3000 : 0;
+  VnetHdr vnet;
+  memcpy(&vnet, data + 3, sizeof vnet);
+  data += 3 + sizeof vnet;
+  size -= 3 + sizeof vnet;
+  const fuzz::Exact bytes(data, size);
+
+  uint64_t transmitted = 0;
+  MemoryHooks hooks;
+  hooks.transmit = [&](uint16_t port, const Frame& frame) {
+    ++transmitted;
+    const fuzz::Exact copy(frame);
+    FUZZ_CHECK(!limit || packet_bytes(frame) <= limit);
+    FUZZ_CHECK(port == 2 || frame.vnet == VnetHdr{});
+    Key key = {};
+    Layout layout;
+    FUZZ_CHECK(extract(copy.bytes(), frame.length, &key, &layout) == kNoDrop && layout.length == frame.length);
+  };
+  Datapath datapath(4, 1, 0, hooks);
+  for (uint16_t number : {1, 2, 3}) {
+    auto port = std::make_unique<Port>();
+    port->number = number;
+    if (number == 2) port->offloads = kOffloadAll;
+    datapath.add_port(std::move(port));
+  }
+  std::vector<Action> actions;
+  if (limit) actions.push_back({Op::limit, {}, limit, {}});
+  actions.push_back({routes ? Op::route : Op::echo, {}, 0, {2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2}});
+  actions.push_back({Op::output, {}, 2, {}});
+  actions.push_back({Op::output, {}, 3, {}});
+  FUZZ_CHECK(actions_valid(actions.data(), actions.size()));
+  datapath.flow_put(1, Words{}, Words{}, actions.data(), actions.size());
+
+  const Frame frame = {bytes.bytes(), static_cast<uint32_t>(size), vnet};
+  const size_t arrivals = datapath.receive(1, &frame, 1);
+  for (size_t i = 0; i < arrivals; ++i) datapath.forward(1, i);
+  // What was told of by an upcall gets the same actions as its answer.
+  UpcallRecord upcall;
+  while (datapath.take_upcalls(&upcall, 1)) {
+    datapath.execute(static_cast<Token>(upcall.token), actions.data(), actions.size());
+  }
+
+  const Counters& counters = datapath.counters();
+  uint64_t drops = 0;
+  for (uint64_t count : counters.drops) drops += count;
+  FUZZ_CHECK(counters.rx == 1 && counters.tx == transmitted && datapath.held() == 0);
+  FUZZ_CHECK(counters.rx + counters.copies + counters.segments == counters.tx + counters.coalesced + drops);
+  return 0;
+}
