@@ -35,7 +35,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     FUZZ_CHECK(port == 2 || frame.vnet == VnetHdr{});
     Key key = {};
     Layout layout;
-    FUZZ_CHECK(extract(copy.bytes(), frame.length, &key, &layout) == kNoDrop && layout.length == frame.length);
+    // Routed neighbor discovery has lost the hop limit by which it is told (RFC 4861 §6.1).
+    const Reason bad = extract(copy.bytes(), frame.length, &key, &layout);
+    FUZZ_CHECK(bad == kNoDrop ? layout.length == frame.length : routes && bad == Reason::nd_malformed);
   };
   Datapath datapath(4, 1, 0, hooks);
   for (uint16_t number : {1, 2, 3}) {
