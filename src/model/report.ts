@@ -69,7 +69,8 @@ export const statusReport = z.object({
   endpoints: z.number(),
   /** Entries in the forwarding databases: all, and by port or VTEP those that were learned. */
   fdb: z.object({ entries: z.number(), learned: counters, evicted: z.number(), moves: z.number() }),
-  memory: z.object({ rssBytes: z.number(), heapUsedBytes: z.number() }),
+  /** Resident; what JavaScript's heap takes of that, and what is used of it, garbage included. */
+  memory: z.object({ rssBytes: z.number(), heapTotalBytes: z.number(), heapUsedBytes: z.number() }),
   datapath: datapathReport,
   ports: z.array(
     z.object({

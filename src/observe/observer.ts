@@ -73,10 +73,10 @@ export class Observer {
     const { ports, ...counters } = forwarding.datapath.counters();
     const fdb = forwarding.tables.fdb.statistics();
     const learned = [...fdb.learned].map(([owner, count]) => [this.#ownerName(owner), count] as const);
-    const { rss, heapUsed } = process.memoryUsage();
+    const { rss, heapTotal, heapUsed } = process.memoryUsage();
     return {
       fdb: { ...fdb, learned: Object.fromEntries(learned) },
-      memory: { rssBytes: rss, heapUsedBytes: heapUsed },
+      memory: { rssBytes: rss, heapTotalBytes: heapTotal, heapUsedBytes: heapUsed },
       datapath: { ...datapath, ...counters },
       ports: [...ports].map(([port, counted]) => ({
         port,

@@ -182,7 +182,7 @@ function statusOf(forwarding: boolean): StatusReport {
     networks: 1,
     endpoints: 1,
     fdb: { entries: 0, learned: {}, evicted: 0, moves: 0 },
-    memory: { rssBytes: 1 << 26, heapUsedBytes: 1 << 24 },
+    memory: { rssBytes: 1 << 26, heapTotalBytes: 1 << 25, heapUsedBytes: 1 << 24 },
     datapath: {
       kind: 'reference',
       rx: 5,
