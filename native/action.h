@@ -19,10 +19,13 @@
 
 namespace weft {
 
-enum class Op : uint8_t { output = 1, encap = 2, drop = 3, consume = 4, route = 5, echo = 6, limit = 7 };
+enum class Op : uint8_t { output = 1, encap = 2, drop = 3, consume = 4, route = 5, echo = 6, limit = 7, nat = 8, related = 9 };
 
 // Does it rewrite the frame for the actions behind it?
 inline bool rewrites(Op op) { return op == Op::route || op == Op::echo; }
+
+// Does it translate addresses, which comes before all else?
+inline bool translates(Op op) { return op == Op::nat || op == Op::related; }
 
 // The smallest packet size that every IPv4 network carries (RFC 791); fragments fit into it.
 inline constexpr uint32_t kMinLimit = 68;
@@ -30,17 +33,27 @@ inline constexpr uint32_t kMinLimit = 68;
 struct Action {
   Op op;
   uint8_t zero[3];
-  uint32_t argument;  // port, VNI, reason or bytes; little-endian as the machine
-  uint8_t address[16];  // a VTEP; of route: the source and the destination MAC, and zeros
+  uint32_t argument;  // port, VNI, reason, bytes or a connection's place; little-endian as the machine
+  // A VTEP; of route: the source and the destination MAC, and zeros; of nat and
+  // related: the connection's generation, 4 bytes, 1 in its reply direction, and zeros.
+  uint8_t address[16];
+
+  uint32_t generation() const {
+    uint32_t value;
+    memcpy(&value, address, sizeof value);
+    return value;
+  }
+  bool reply() const { return address[4] != 0; }
 };
 
 inline constexpr size_t kActionBytes = 24;
 static_assert(sizeof(Action) == kActionBytes && offsetof(Action, argument) == 4 && offsetof(Action, address) == 8);
 
-// Is this one or more output/encap, perhaps behind a limit and one that rewrites, or
-// a single drop, or a single consume, with arguments in range?
+// Is this one or more output/encap, perhaps behind a translation, a limit and one that
+// rewrites, in that order, or a single drop, or a single consume, with arguments in range?
 inline bool actions_valid(const Action* actions, size_t count) {
   if (count == 0) return false;
+  const size_t translated = translates(actions[0].op) ? 1 : 0;
   for (size_t i = 0; i < count; ++i) {
     switch (actions[i].op) {
       case Op::output:
@@ -55,12 +68,18 @@ inline bool actions_valid(const Action* actions, size_t count) {
       case Op::consume:
         if (count != 1) return false;
         break;
+      case Op::nat:
+      case Op::related:
+        if (i != 0 || count == 1) return false;
+        break;
       case Op::limit:
-        if (i != 0 || count == 1 || actions[i].argument < kMinLimit || actions[i].argument > 0xffff) return false;
+        if (i != translated || i + 1 == count || actions[i].argument < kMinLimit || actions[i].argument > 0xffff) {
+          return false;
+        }
         break;
       case Op::route:
       case Op::echo:
-        if (i != (actions[0].op == Op::limit ? 1 : 0) || i + 1 == count) return false;
+        if (i != translated + (actions[translated].op == Op::limit ? 1 : 0) || i + 1 == count) return false;
         break;
       default:
         return false;

@@ -6,8 +6,12 @@
 // call returns; those handed out are copies that belong to JavaScript. Arguments
 // are of the types that binding.ts says; their values are checked here where a
 // wrong one would not only give a wrong result.
+#include <errno.h>
+#include <fcntl.h>
 #include <napi.h>
+#include <sys/mman.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -89,14 +93,17 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
                        });
   }
 
-  // (workers, threaded, flowLimit, { wake, transmit, transmitDatagram })
+  // (workers, threaded, flowLimit, connections, { wake, transmit, transmitDatagram })
   explicit DatapathObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DatapathObject>(info) {
     Napi::Env env = info.Env();
     env_ = env;
     const size_t workers = std::clamp<size_t>(info[0].As<Napi::Number>().Uint32Value(), 1, Workers::kMost);
     const bool threaded = info[1].As<Napi::Boolean>();
     const auto flow_limit = static_cast<size_t>(info[2].As<Napi::Number>().Int64Value());
-    auto handlers = info[3].As<Napi::Object>();
+    auto memory = info[3].As<Napi::Uint8Array>();
+    const Connections connections = {reinterpret_cast<Connection*>(memory.Data()), memory.ByteLength() / sizeof(Connection)};
+    connections_ = Napi::Persistent(memory.As<Napi::Object>());
+    auto handlers = info[4].As<Napi::Object>();
     transmit_ = Napi::Persistent(handlers.Get("transmit").As<Napi::Function>());
     transmit_datagram_ = Napi::Persistent(handlers.Get("transmitDatagram").As<Napi::Function>());
     if (threaded) {
@@ -112,7 +119,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
       TransmitDatagram(port, to, hash, payload);
     };
     workers_ = std::make_unique<Workers>(threaded ? Worker::Mode::threaded : Worker::Mode::manual, workers, flow_limit,
-                                         seed, hooks, [this] { wake_.NonBlockingCall(); });
+                                         connections, seed, hooks, [this] { wake_.NonBlockingCall(); });
     open_ = true;
     // The thread must be gone before the environment is.
     napi_add_env_cleanup_hook(env, CloseAtExit, this);
@@ -366,6 +373,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
 
   Napi::Env env_ = nullptr;
   std::unique_ptr<Workers> workers_;
+  Napi::ObjectReference connections_;  // their memory
   Napi::FunctionReference transmit_;
   Napi::FunctionReference transmit_datagram_;
   Napi::ThreadSafeFunction wake_;
@@ -394,6 +402,8 @@ Napi::Object Layout(Napi::Env env) {
   opcodes["route"] = number(static_cast<size_t>(Op::route));
   opcodes["echo"] = number(static_cast<size_t>(Op::echo));
   opcodes["limit"] = number(static_cast<size_t>(Op::limit));
+  opcodes["nat"] = number(static_cast<size_t>(Op::nat));
+  opcodes["related"] = number(static_cast<size_t>(Op::related));
   layout["opcodes"] = opcodes;
 
   auto reasons = Napi::Array::New(env, kReasons);
@@ -410,12 +420,36 @@ Napi::Object Layout(Napi::Env env) {
   numbers["UPCALL_BATCH"] = number(kUpcallBatch);
   numbers["ENTROPY_PORTS"] = number(kEntropyPorts);
   numbers["ENTROPY_FIRST_PORT"] = number(kEntropyFirstPort);
+  numbers["CONNECTION_BYTES"] = number(sizeof(Connection));
+  numbers["CONNECTION_ORIGINAL"] = number(offsetof(Connection, original));
+  numbers["CONNECTION_TRANSLATED"] = number(offsetof(Connection, translated));
+  numbers["CONNECTION_HALVES"] = number(offsetof(Connection, halves));
   layout["numbers"] = numbers;
   return layout;
 }
 
+// (path, bytes) → Uint8Array | -errno: a file as memory, made or lengthened as needed.
+// What is written there outlives the process.
+Napi::Value MapFile(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const std::string path = info[0].As<Napi::String>();
+  const auto bytes = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
+  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0) return Napi::Number::New(env, -errno);
+  void* memory = MAP_FAILED;
+  if (ftruncate(fd, static_cast<off_t>(bytes)) == 0) {
+    memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  }
+  const int error = errno;
+  close(fd);
+  if (memory == MAP_FAILED) return Napi::Number::New(env, -error);
+  auto buffer = Napi::ArrayBuffer::New(env, memory, bytes, [bytes](Napi::Env, void* mapped) { munmap(mapped, bytes); });
+  return Napi::Uint8Array::New(env, bytes, buffer, 0);
+}
+
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("layout", Layout(env));
+  exports.Set("mapFile", Napi::Function::New(env, MapFile, "mapFile"));
   exports.Set("Datapath", DatapathObject::Class(env));
   return InitFrameIo(env, exports);
 }

@@ -8,6 +8,7 @@
 #include "checksum.h"
 #include "fragment.h"
 #include "io/tap.h"
+#include "nat.h"
 #include "offload.h"
 #include "rewrite.h"
 #include "vxlan.h"
@@ -37,6 +38,7 @@ static_assert(kSendBatch * (kVxlanBytes + kMaxHeaders) <= kVxlanBytes + kMaxFram
 
 // Does it go no further with this program, not even in fragments?
 bool too_big(const Action* actions, const Frame& frame, const Key& key) {
+  if (translates(actions->op)) ++actions;
   return actions->op == Op::limit && packet_bytes(frame) > actions->argument && !may_fragment(frame, key);
 }
 
@@ -48,8 +50,9 @@ Key key_of_port(uint16_t number) {
 
 }  // namespace
 
-Datapath::Datapath(size_t flow_limit, uint64_t seed, uint32_t worker, MemoryHooks hooks)
+Datapath::Datapath(size_t flow_limit, Connections connections, uint64_t seed, uint32_t worker, MemoryHooks hooks)
     : cache_(flow_limit, seed),
+      connections_(connections),
       pending_(seed, worker),
       hooks_(std::move(hooks)),
       scratch_(std::make_unique_for_overwrite<uint8_t[]>(kVxlanBytes + kMaxFrame)),
@@ -201,6 +204,11 @@ void Datapath::originate(Frame frame, const Action* actions, size_t count) {
 }
 
 void Datapath::run(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from) {
+  if (translates(actions->op)) {
+    if (const Reason refused = translate(*actions, frame, key); refused != kNoDrop) return drop(from, refused);
+    ++actions;
+    --count;
+  }
   if (actions->op == Op::limit) {
     const uint32_t limit = actions->argument;
     if (packet_bytes(frame) > limit) return fragment(actions + 1, count - 1, limit, frame, key, from);
@@ -229,9 +237,29 @@ void Datapath::run(const Action* actions, size_t count, const Frame& frame, cons
       case Op::route:
       case Op::echo:
       case Op::limit:
+      case Op::nat:
+      case Op::related:
         break;  // only first
     }
   }
+}
+
+Reason Datapath::translate(const Action& action, const Frame& frame, const Key& key) {
+  Connection* connection = connections_.find(action.argument, action.generation());
+  if (!connection) return Reason::connection_gone;
+  const Tuple& original = connection->original;
+  const Tuple& translated = connection->translated;
+  const bool reply = action.reply();
+  const uint32_t l4 = l4_of(frame, key);
+  if (action.op == Op::related) {
+    const Endpoints from = reply ? forwards(translated) : backwards(original);
+    const Endpoints to = reply ? forwards(original) : backwards(translated);
+    return rewrite_related(frame, key, l4, connection->protocol, from, to) ? kNoDrop : Reason::icmp_unrelated;
+  }
+  if (!is_of(*connection, key)) return Reason::connection_gone;
+  track(connection, reply, frame, l4, now_ms_);
+  rewrite_nat(frame, key, l4, reply ? backwards(original) : forwards(translated));
+  return kNoDrop;
 }
 
 // Of a superframe each packet by itself.

@@ -9,7 +9,7 @@
 //      forward            each of what came of it, in order:
 //   5. parked?            behind the others of its key, if that is undecided
 //   6. flow cache         hit: run its program; miss: park, and an upcall
-//   7. run                what is too big is cut into fragments (fragment.h), or on a
+//   7. run                addresses are translated (nat.h); what is too big is cut into fragments (fragment.h), or on a
 //                         hit told of by an upcall; rewrite (rewrite.h), then each
 //                         action in order
 //   8. output, encap      to the kernel, or to the memory ports' hooks; cut into
@@ -38,6 +38,7 @@
 
 #include "action.h"
 #include "coalesce.h"
+#include "connection.h"
 #include "counters.h"
 #include "flow_cache.h"
 #include "frame.h"
@@ -77,8 +78,8 @@ struct MemoryHooks {
 
 class Datapath {
  public:
-  // `worker` is part of its tokens, 0 … 31.
-  Datapath(size_t flow_limit, uint64_t seed, uint32_t worker, MemoryHooks hooks);
+  // `worker` is part of its tokens, 0 … 31. The connections' memory stays as long as it.
+  Datapath(size_t flow_limit, Connections connections, uint64_t seed, uint32_t worker, MemoryHooks hooks);
   Datapath(const Datapath&) = delete;
   Datapath& operator=(const Datapath&) = delete;
 
@@ -124,6 +125,7 @@ class Datapath {
   void arrive(uint16_t number, Frame frame, Key* key, bool alone);
   size_t look_up();
   void run(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from);
+  Reason translate(const Action& action, const Frame& frame, const Key& key);
   void fragment(const Action* actions, size_t count, uint32_t limit, const Frame& frame, const Key& key, uint16_t from);
   void output(uint16_t to, const Frame& frame, uint16_t from);
   void transmit(Port* to, const Frame& frame, uint16_t from);
@@ -134,6 +136,7 @@ class Datapath {
 
   Programs programs_;  // goes last: flows refer to it
   FlowCache cache_;
+  const Connections connections_;
   PendingTable pending_;
   Coalescer coalescer_;
   std::vector<Arrival>* arrivals_ = nullptr;

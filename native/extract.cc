@@ -29,6 +29,11 @@ enum Protocol : uint8_t {
   kMobility = 135,
 };
 
+enum Icmpv4Type : uint8_t {
+  kEchoReply4 = 0,
+  kEchoRequest4 = 8,
+};
+
 enum Icmpv6Type : uint8_t {
   kEchoRequest = 128,
   kEchoReply = 129,
@@ -188,9 +193,18 @@ Reason icmp(Rest message, size_t header_bytes, Key* key) {
   return kNoDrop;
 }
 
+Reason icmpv4(Rest message, Key* key) {
+  const Reason reason = icmp(message, 8, key);
+  if (reason == kNoDrop && (message.at[0] == kEchoRequest4 || message.at[0] == kEchoReply4)) {
+    memcpy(key->icmp_id, message.at + 4, 2);
+  }
+  return reason;
+}
+
 Reason icmpv6(Rest message, Key* key) {
   const bool echo = message.length > 0 && (message.at[0] == kEchoRequest || message.at[0] == kEchoReply);
   const Reason reason = icmp(message, echo ? 8 : 4, key);
+  if (reason == kNoDrop && echo) memcpy(key->icmp_id, message.at + 4, 2);
   return reason == kNoDrop ? neighbor_discovery(message, key) : reason;
 }
 
@@ -204,7 +218,7 @@ Reason l4(Rest segment, Key* key, bool v6) {
     case kSctp:
       return ports(segment, 12, key);
     case kIcmp:
-      return v6 ? kNoDrop : icmp(segment, 8, key);
+      return v6 ? kNoDrop : icmpv4(segment, key);
     case kIcmpv6:
       return v6 ? icmpv6(segment, key) : kNoDrop;
     default:

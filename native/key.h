@@ -1,6 +1,6 @@
 // The flow key: which headers a frame has, in the layout of src/flow/fields.ts
 // (compared at load). All fields are bytes of the wire, so all are big-endian;
-// fields that a frame does not have are zero, and so is the padding, so that
+// fields that a frame does not have are zero, and there is no padding, so that
 // keys compare and hash as 13 words.
 #pragma once
 
@@ -27,7 +27,7 @@ struct Key {
   uint8_t l4_src[2];
   uint8_t l4_dst[2];
   uint8_t nd_lla[6];
-  uint8_t padding[2];
+  uint8_t icmp_id[2];
   uint8_t nd_target[16];
 };
 
@@ -38,7 +38,7 @@ inline constexpr size_t kKeyWords = kKeyBytes / 8;
   X(in_port, 0, 4) X(tun_vni, 4, 4) X(tun_src, 8, 16) X(eth_dst, 24, 6) X(eth_src, 30, 6)              \
   X(eth_type, 36, 2) X(vlan_tci, 38, 2) X(ip_src, 40, 16) X(ip_dst, 56, 16) X(ip_proto, 72, 1)         \
   X(ip_tos, 73, 1) X(ip_ttl, 74, 1) X(ip_frag, 75, 1) X(l4_src, 76, 2) X(l4_dst, 78, 2)                \
-  X(nd_lla, 80, 6) X(nd_target, 88, 16)
+  X(nd_lla, 80, 6) X(icmp_id, 86, 2) X(nd_target, 88, 16)
 
 static_assert(sizeof(Key) == kKeyBytes && alignof(Key) == 1);
 #define X(name, at, bytes) static_assert(offsetof(Key, name) == at && sizeof(Key::name) == bytes);

@@ -18,7 +18,9 @@
   X(spoof_ip6) X(spoof_arp) X(spoof_nd) X(rogue_ra) X(rogue_dhcp)                    \
   X(same_port) X(split_horizon) X(no_destination) X(port_unknown)                   \
   X(gateway_elsewhere) X(gateway_refused) X(martian) X(ttl_exceeded) X(no_route)     \
-  X(route_blackhole) X(route_unreachable) X(route_prohibit) X(too_big) X(neighbor_unresolved)
+  X(route_blackhole) X(route_unreachable) X(route_prohibit) X(too_big) X(neighbor_unresolved) \
+  X(connection_gone) X(connection_limit) X(nat_ports) X(nat_protocol) X(no_connection) X(icmp_unrelated) \
+  X(vxlan_injection)
 
 namespace weft {
 

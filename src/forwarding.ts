@@ -19,9 +19,17 @@ import { fields } from './flow/fields.ts';
 import { emptyKey, writeNumber } from './flow/key.ts';
 import { isIp4, linkLocalOf, type PortNo, type Vni } from './flow/types.ts';
 import type { Tables } from './pipeline/stage.ts';
+import { ConnectionTable } from './table/connections.ts';
 import { Fdb, type Location } from './table/fdb.ts';
 import { NeighborTable } from './table/neighbor.ts';
-import { gatewayMac, hostMacOf, Topology, type AccessPort, type NetworkOptions } from './table/topology.ts';
+import {
+  gatewayMac,
+  hostMacOf,
+  Topology,
+  type AccessPort,
+  type NetworkOptions,
+  type Outside,
+} from './table/topology.ts';
 import { buildArpAnnouncement } from './wire/arp.ts';
 import { buildNeighborAnnouncement } from './wire/nd.ts';
 
@@ -35,6 +43,10 @@ export interface ForwardingOptions {
   readonly fdbAgeingMs: number;
   readonly flowLimit: number;
   readonly flowIdleMs: number;
+  /** Room for connections: records of `flow/connection.ts`. */
+  readonly connections: Uint8Array;
+  /** Connections that one endpoint may have. */
+  readonly connectionQuota: number;
   /** Milliseconds, monotonic. */
   readonly clock: () => number;
   /** `setImmediate`, where the process has more to do than this; see the controller. */
@@ -61,9 +73,11 @@ export class Forwarding<D extends Datapath = Datapath> {
       topology: new Topology(hostMacOf(options.hostId)),
       fdb: new Fdb({ quota: options.fdbQuota, ageingMs: options.fdbAgeingMs }),
       neighbors: new NeighborTable({ quota: options.neighborQuota }),
+      connections: new ConnectionTable({ memory: options.connections, quota: options.connectionQuota }),
     };
     this.datapath = open({
       flowLimit: options.flowLimit,
+      connections: options.connections,
       clock: options.clock,
       onUpcall: (batch) => this.controller.handle(batch),
       onPortLost: options.onPortLost,
@@ -128,7 +142,7 @@ export class Forwarding<D extends Datapath = Datapath> {
   /** Stops the port first, then forgets it. `keep` leaves its TAP in the container. */
   removePort(portNo: PortNo, options?: { readonly keep?: boolean }): void {
     this.datapath.portDel(portNo, options);
-    const { topology, fdb, neighbors } = this.tables;
+    const { topology, fdb, neighbors, connections } = this.tables;
     const port = topology.port(portNo);
     if (!port) return;
     const changed = [
@@ -137,6 +151,7 @@ export class Forwarding<D extends Datapath = Datapath> {
       ...fdb.forget(portLocation(portNo)),
     ];
     for (const ip of [...port.addresses, linkLocalOf(port.mac)]) changed.push(...neighbors.remove(port.vni, ip));
+    if (!options?.keep) for (const ip of port.addresses) changed.push(...connections.forget(port.vni, ip));
     this.controller.changed(changed);
     this.controller.forgetPort(portNo);
   }
@@ -145,6 +160,22 @@ export class Forwarding<D extends Datapath = Datapath> {
   openUnderlay(portNo: PortNo, spec: PortSpec): void {
     this.datapath.portAdd(portNo, spec);
     this.tables.topology.tunnelPort = portNo;
+  }
+
+  /** Opens the way outside, or changes what is published there; `spec` only where it was not open. */
+  setOutside(outside: Outside, spec?: PortSpec): TapOpened | undefined {
+    const opened = spec && this.datapath.portAdd(outside.portNo, spec);
+    this.controller.changed(this.tables.topology.setOutside(outside));
+    return opened;
+  }
+
+  /** Closes it. `keep` leaves its TAP in the host. */
+  removeOutside(options?: { readonly keep?: boolean }): void {
+    const { outside } = this.tables.topology;
+    if (!outside) return;
+    this.datapath.portDel(outside.portNo, options);
+    this.controller.changed(this.tables.topology.setOutside(undefined));
+    this.controller.forgetPort(outside.portNo);
   }
 
   addVtep(vtep: Uint8Array): void {

@@ -18,7 +18,9 @@
  */
 import type { Datagram, Datapath, DatapathOptions, Injectable } from './datapath/datapath.ts';
 import { openReferenceDatapath } from './datapath/reference.ts';
+import { CONNECTION_BYTES } from './flow/connection.ts';
 import { bytesId } from './flow/key.ts';
+import { OUTSIDE_HOST_MAC, OUTSIDE_MAC, type Published } from './table/topology.ts';
 import { parseIp, parseMac, type PortNo, type Vni } from './flow/types.ts';
 import { Forwarding } from './forwarding.ts';
 import { WeftError } from './error.ts';
@@ -34,6 +36,7 @@ export interface SimulationOptions {
   readonly random?: () => number;
   readonly fdbQuota?: number;
   readonly flowLimit?: number;
+  readonly connectionQuota?: number;
 }
 
 export interface SimulatedAttach {
@@ -45,14 +48,27 @@ export interface SimulatedAttach {
   readonly trust?: boolean;
 }
 
+export interface SimulatedOutside {
+  /** Weft's own addresses on the link to the host, one a family. */
+  readonly transit: readonly string[];
+  /** By PROTOCOL/PORT of the transit address, as `6/8080`. */
+  readonly published?: ReadonlyMap<string, Published>;
+  /** In bytes; 1500 without it. */
+  readonly mtu?: number;
+}
+
 export interface SimulatedNetwork {
   readonly subnets?: readonly string[];
   readonly routes?: readonly RouteSpec[];
   /** In bytes: what leaves the network is held to it. */
   readonly mtu?: number;
+  /** What no route leads to goes outside. */
+  readonly outside?: boolean;
 }
 
 const UNDERLAY_PORT = 1 as PortNo;
+const OUTSIDE_PORT = 2 as PortNo;
+const CONNECTIONS = 4096;
 
 export class Simulation {
   readonly #options: SimulationOptions;
@@ -133,7 +149,7 @@ export class SimulatedHost {
   readonly #run: (step: () => void) => void;
   readonly #networks = new Map<string, Vni>();
   readonly #ports = new Map<string, SimulatedPort>();
-  #lastPort: number = UNDERLAY_PORT;
+  #lastPort: number = OUTSIDE_PORT;
 
   constructor(name: string, underlay: Uint8Array, options: HostOptions) {
     this.name = name;
@@ -146,6 +162,8 @@ export class SimulatedHost {
       fdbAgeingMs: 300_000,
       flowLimit: options.flowLimit ?? 100_000,
       flowIdleMs: 10_000,
+      connections: new Uint8Array(CONNECTIONS * CONNECTION_BYTES),
+      connectionQuota: options.connectionQuota ?? CONNECTIONS,
       clock: options.clock,
       onPortLost: () => {},
       onError: (error) => {
@@ -163,9 +181,20 @@ export class SimulatedHost {
   /** A network; with `subnets` it has a gateway, and with `routes` ways to others. */
   createNetwork(name: string, vni: number, options: SimulatedNetwork = {}): void {
     this.#networks.set(name, vni as Vni);
-    const { subnets = [], routes = [], mtu } = options;
+    const { subnets = [], routes = [], mtu, outside = false } = options;
     const network = { name, vni: vni as Vni, ...(mtu !== undefined && { mtu }) };
-    this.forwarding.setNetwork({ ...network, ...routing(name, subnets, routes) });
+    this.forwarding.setNetwork({ ...network, ...routing(name, subnets, routes), outside });
+  }
+
+  /** Opens the way outside: what comes out of the port goes to the host. Its MACs are OUTSIDE_MAC and OUTSIDE_HOST_MAC. */
+  openOutside({ transit, published = new Map(), mtu = 1500 }: SimulatedOutside): SimulatedPort {
+    const portNo = OUTSIDE_PORT;
+    const port = new SimulatedPort(portNo, (frame) => this.#run(() => this.forwarding.datapath.inject(portNo, frame)));
+    this.forwarding.setOutside(
+      { portNo, mac: OUTSIDE_MAC, hostMac: OUTSIDE_HOST_MAC, transit: transit.map(parseIp), mtu, published },
+      { kind: 'memory', name: 'outside', transmit: (frame) => port.received.push(frame.slice()) },
+    );
+    return port;
   }
 
   attach(options: SimulatedAttach): SimulatedPort {

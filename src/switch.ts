@@ -82,6 +82,8 @@ const UNDERLAY_PORT = 1 as PortNo;
 const VXLAN_L4_PORT = 4789;
 const LARGEST_MTU = 9000;
 const TICK_MS = 1000;
+/** Connections that one endpoint may have, a quarter of all. */
+const CONNECTION_QUOTA = 16_384;
 /** Containers of other hosts that one network routes to. */
 const NEIGHBOR_QUOTA = 4096;
 
@@ -162,6 +164,8 @@ export class Switch {
       fdbAgeingMs: options.fdbAgeingMs,
       flowLimit: options.flowLimit,
       flowIdleMs: options.flowIdleMs,
+      connections: new Uint8Array(),
+      connectionQuota: CONNECTION_QUOTA,
       clock,
       later: setImmediate,
       onPortLost: (port, why) => this.#onPortLost(port, why),

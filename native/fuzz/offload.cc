@@ -86,7 +86,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
            static_cast<uint32_t>(payload.size() - kVxlanBytes));
     ++transmitted;
   };
-  Datapath datapath(4, 1, 0, hooks);
+  Datapath datapath(4, {}, 1, 0, hooks);
   for (uint16_t number : {1, 2, 3, 4}) {
     auto port = std::make_unique<Port>();
     port->number = number;

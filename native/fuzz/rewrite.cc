@@ -39,7 +39,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const Reason bad = extract(copy.bytes(), frame.length, &key, &layout);
     FUZZ_CHECK(bad == kNoDrop ? layout.length == frame.length : routes && bad == Reason::nd_malformed);
   };
-  Datapath datapath(4, 1, 0, hooks);
+  Datapath datapath(4, {}, 1, 0, hooks);
   for (uint16_t number : {1, 2, 3}) {
     auto port = std::make_unique<Port>();
     port->number = number;

@@ -34,7 +34,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     FUZZ_CHECK(memcmp(payload.data() + kVxlanBytes, frame.data, length) == 0);
     ++transmitted;
   };
-  Datapath datapath(4, 1, 0, hooks);
+  Datapath datapath(4, {}, 1, 0, hooks);
   auto port = std::make_unique<Port>();
   port->number = 1;
   port->kind = PortKind::memory_vxlan;

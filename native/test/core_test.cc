@@ -392,7 +392,7 @@ void test_datapath() {
   hooks.transmit_datagram = [&](uint16_t, const uint8_t*, uint32_t, const iovec* payload) {
     transmitted += payload[0].iov_len + payload[1].iov_len > kVxlanBytes;
   };
-  Datapath datapath(50, 1, 0, hooks);
+  Datapath datapath(50, {}, 1, 0, hooks);
   for (uint16_t port = 1; port <= 3; ++port) add_port(&datapath, port, PortKind::memory);
   add_port(&datapath, 4, PortKind::memory_vxlan);
   std::vector<uint32_t> ids;

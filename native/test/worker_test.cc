@@ -106,7 +106,7 @@ void check_conservation(Workers& workers) {
 void test_under_load(size_t count) {
   std::atomic<uint64_t> wakes = 0;
   Workers workers(
-      Worker::Mode::threaded, count, 300, 1, {},
+      Worker::Mode::threaded, count, 300, {}, 1, {},
       [&wakes] {
         wakes.fetch_add(1);
         wakes.notify_one();

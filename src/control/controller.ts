@@ -4,8 +4,8 @@
  *
  * An upcall is answered in this order:
  *   1. translate; if it waits for a neighbor, the answer comes when that is known
- *   2. apply what was learned; if that changed a table, flows that consulted
- *      the entry are decided anew, and this one once more
+ *   2. apply what was learned, open a connection; if that changed a table, flows
+ *      that consulted the entry are decided anew, and this one once more
  *   3. put the flow
  *   4. execute, which releases the parked frames behind it
  *   5. send the reply, where the decision has one
@@ -24,7 +24,7 @@
  * Owned by the thread of the switch; time comes from the clock passed in.
  */
 import type { Datapath, FlowEntry, Upcall } from '../datapath/datapath.ts';
-import type { Action } from '../flow/action.ts';
+import { limitOf, type Action } from '../flow/action.ts';
 import { emptyKey, type FlowKey } from '../flow/key.ts';
 import type { FlowId, PortNo } from '../flow/types.ts';
 import { neighborRequest, replyFrame, tooBigReply } from '../pipeline/reply.ts';
@@ -94,8 +94,8 @@ export class Controller {
   }
 
   /** Decides without any effect. */
-  translate(key: FlowKey): Translation {
-    return translate(key, this.#options.tables);
+  translate(key: FlowKey, head?: Uint8Array): Translation {
+    return translate(key, this.#options.tables, head);
   }
 
   /** Table entries have changed or gone: no flow that consulted them is stale when this returns. */
@@ -146,7 +146,7 @@ export class Controller {
         if (done) {
           this.#isSweeping = false;
           this.#refresh(learning);
-          this.changed([...tables.fdb.expire(now), ...tables.neighbors.expire(now)]);
+          this.changed([...tables.fdb.expire(now), ...tables.neighbors.expire(now), ...tables.connections.expire(now)]);
           return false;
         }
         this.#sweep(value, now - flowIdleMs, learning);
@@ -184,8 +184,12 @@ export class Controller {
 
   #decide(upcall: Upcall): void {
     const now = this.#options.clock();
-    let decision = this.translate(upcall.key);
-    if (this.#learn(decision.effects, now)) decision = this.translate(upcall.key);
+    let decision = this.translate(upcall.key, upcall.head);
+    if (this.#learn(decision.effects, now)) decision = this.translate(upcall.key, upcall.head);
+    if (decision.opening) {
+      this.changed(this.#options.tables.connections.open(decision.opening, now));
+      decision = this.translate(upcall.key, upcall.head);
+    }
     if (decision.neighbor) {
       if (this.#resolver.wait(decision.neighbor, upcall)) this.#ask(decision.neighbor, now);
       return;
@@ -203,9 +207,9 @@ export class Controller {
     for (const effect of decision.effects) {
       if (effect.kind === 'reply' || effect.kind === 'icmp_error') this.#reply(effect, upcall, now);
     }
-    const [first] = decision.actions;
-    if (first?.op === 'limit' && upcall.packetBytes > first.bytes) {
-      const reply = tooBigReply(upcall.key, upcall.head, this.#options.tables, first.bytes);
+    const limit = limitOf(decision.actions);
+    if (limit !== undefined && upcall.packetBytes > limit) {
+      const reply = tooBigReply(upcall.key, upcall.head, this.#options.tables, limit);
       if (reply) this.#reply(reply, upcall, now);
     }
   }

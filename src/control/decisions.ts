@@ -56,6 +56,9 @@ function sameAction(a: Action, b: Action): boolean {
       return b.op === 'drop' && a.reason === b.reason;
     case 'limit':
       return b.op === 'limit' && a.bytes === b.bytes;
+    case 'nat':
+    case 'related':
+      return b.op === a.op && a.slot === b.slot && a.generation === b.generation && a.reply === b.reply;
     case 'consume':
     case 'echo':
       return b.op === a.op;

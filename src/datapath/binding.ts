@@ -9,6 +9,7 @@ import { createRequire } from 'node:module';
 import { WeftError } from '../error.ts';
 import { packageRoot } from '../package.ts';
 import { ACTION_BYTES, opcodes } from '../flow/action.ts';
+import { CONNECTION_BYTES, CONNECTION_HALVES, CONNECTION_ORIGINAL, CONNECTION_TRANSLATED } from '../flow/connection.ts';
 import { fieldList, KEY_BYTES } from '../flow/fields.ts';
 import { ENTROPY_FIRST_PORT, ENTROPY_PORTS } from '../flow/hash.ts';
 import { dropReasons } from '../flow/reason.ts';
@@ -83,10 +84,13 @@ export interface Addon {
     workers: number,
     threaded: boolean,
     flowLimit: number,
+    connections: Uint8Array,
     handlers: NativeHandlers,
   ) => NativeDatapath;
 
   readonly FrameIo: NativeFrameIoClass;
+  /** A file as memory: made or lengthened, mapped for as long as it is in use. Or -errno. */
+  mapFile(path: string, bytes: number): Uint8Array | number;
   probeOffloads(): NativeOffloads;
   /** Addresses of 16 bytes. */
   pathMtu(local: Uint8Array, remote: Uint8Array): number;
@@ -107,6 +111,10 @@ export const ownLayout: AddonLayout = {
     UPCALL_BATCH,
     ENTROPY_PORTS,
     ENTROPY_FIRST_PORT,
+    CONNECTION_BYTES,
+    CONNECTION_ORIGINAL,
+    CONNECTION_TRANSLATED,
+    CONNECTION_HALVES,
   },
 };
 

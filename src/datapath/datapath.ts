@@ -206,6 +206,8 @@ export interface MirrorOptions {
 export interface DatapathOptions {
   /** Cached flows at most; `flowPut` beyond it returns false. */
   readonly flowLimit: number;
+  /** Records of `flow/connection.ts`, for the actions that name one; stays as long as the datapath. */
+  readonly connections?: Uint8Array;
   /** Milliseconds, monotonic. */
   readonly clock: () => number;
   readonly onUpcall: (batch: readonly Upcall[]) => void;

@@ -65,6 +65,7 @@ class Native implements NativeSwitch {
       options.threads || (options.workers ?? 1),
       options.threads > 0,
       options.flowLimit,
+      options.connections ?? new Uint8Array(),
       {
         // What is thrown inside a native callback would only become a warning.
         wake: () => queueMicrotask(() => this.#turn()),

@@ -9,7 +9,7 @@
  *   4. coalesce: what belongs together becomes one superframe
  *   5. parked? behind the others of its key
  *   6. flow cache: hit, and its actions run; or miss, parked with an upcall
- *   7. actions → tx: what is too big in fragments or, on a hit, with an upcall; cut into segments where superframes cannot go
+ *   7. actions → tx: addresses are translated; what is too big in fragments or, on a hit, with an upcall; cut into segments where superframes cannot go
  *   8. settle: hand over mirrored frames and upcalls
  *
  * Frames run one at a time to completion; what memory ports transmit waits in an
@@ -19,7 +19,8 @@
  * `transmit` and `mirror` are copies and belong to the receiver; injected ones
  * are read before `inject` returns and not kept.
  */
-import type { Action } from '../flow/action.ts';
+import { limitOf, type Action } from '../flow/action.ts';
+import { ConnectionRecords } from '../flow/connection.ts';
 import { extract } from '../flow/extract.ts';
 import { fields } from '../flow/fields.ts';
 import { entropyPort, flowHash } from '../flow/hash.ts';
@@ -49,6 +50,7 @@ import type {
 import { coalesce, type Arrival, type Arrived } from './coalesce.ts';
 import { FlowCache } from './flow-cache.ts';
 import { Mirror } from './mirror.ts';
+import { translateAddresses, type Translation } from './nat.ts';
 import { fragments, mayFragment } from './fragment.ts';
 import { checkOffload, NO_OFFLOAD, packetBytes, unfinishedChecksum, type Frame } from './offload.ts';
 import { PendingTable } from './pending.ts';
@@ -110,6 +112,7 @@ class Reference implements ReferenceDatapath {
   readonly #options: ReferenceOptions;
   readonly #ports = new Map<PortNo, PortSpec>();
   readonly #cache: FlowCache;
+  readonly #connections: ConnectionRecords;
   readonly #pending = new PendingTable();
   readonly #tally = new Tally();
   readonly #mirror: Mirror;
@@ -125,6 +128,7 @@ class Reference implements ReferenceDatapath {
   constructor(options: ReferenceOptions) {
     this.#options = options;
     this.#cache = new FlowCache(options.flowLimit);
+    this.#connections = new ConnectionRecords(options.connections ?? new Uint8Array());
     this.#mirror = new Mirror(options.clock);
   }
 
@@ -272,7 +276,7 @@ class Reference implements ReferenceDatapath {
       flow.packets++;
       flow.bytes += arrival.bytes.length;
       flow.lastUsedMs = this.#options.clock();
-      if (!isTooBig(flow.actions[0]!, arrival, key)) return this.#run(flow.actions, arrival, key, port);
+      if (!isTooBig(flow.actions, arrival, key)) return this.#run(flow.actions, arrival, key, port);
       if (this.#pending.open(port, key, arrival)) this.#tally.dropped(port, 'too_big');
       else this.#tally.upcalls++;
       return;
@@ -310,6 +314,7 @@ class Reference implements ReferenceDatapath {
   /** @param port where the frame came in; undefined when weft made it */
   #run(actions: readonly Action[], frame: Frame, key: FlowKey, port: PortNo | undefined): void {
     const [first] = actions as readonly [Action];
+    if (translates(first)) return this.#translate(first, actions.slice(1), frame, key, port);
     if (first.op === 'limit') return this.#limit(first.bytes, actions.slice(1), frame, key, port);
     const bytes = rewrite(first, frame.bytes, key);
     const isRewritten = bytes !== frame.bytes;
@@ -332,11 +337,25 @@ class Reference implements ReferenceDatapath {
         case 'limit':
         case 'route':
         case 'echo':
+        case 'nat':
+        case 'related':
           break; // only first
         default:
           action satisfies never;
       }
     }
+  }
+
+  #translate(
+    action: Translation,
+    actions: readonly Action[],
+    frame: Frame,
+    key: FlowKey,
+    port: PortNo | undefined,
+  ): void {
+    const translated = translateAddresses(action, this.#connections, frame, key, this.#options.clock());
+    if (typeof translated === 'string') return this.#tally.dropped(port, translated);
+    this.#run(actions, translated, key, port);
   }
 
   /** Of a superframe each packet by itself. */
@@ -477,7 +496,12 @@ function newKey(port: PortNo): FlowKey {
   return key;
 }
 
+function translates(action: Action): action is Translation {
+  return action.op === 'nat' || action.op === 'related';
+}
+
 /** Does it go no further with these actions, not even in fragments? */
-function isTooBig(first: Action, frame: Frame, key: FlowKey): boolean {
-  return first.op === 'limit' && packetBytes(frame) > first.bytes && !mayFragment(frame.bytes, key);
+function isTooBig(actions: readonly Action[], frame: Frame, key: FlowKey): boolean {
+  const limit = limitOf(actions);
+  return limit !== undefined && packetBytes(frame) > limit && !mayFragment(frame.bytes, key);
 }

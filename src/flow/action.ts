@@ -5,8 +5,8 @@
  *
  * A decision is a non-empty list, run in order. Exactly one of these holds:
  * one or more `output`/`encap` (each further one counts as a copy), perhaps
- * behind a `limit`, and behind one that rewrites the frame for all of them; or a
- * single `drop`, or a single `consume`.
+ * behind a translation of addresses, a `limit` and one that rewrites the frame for
+ * all of them, in this order; or a single `drop`, or a single `consume`.
  */
 import type { PortNo, Vni } from './types.ts';
 import type { DropReason } from './reason.ts';
@@ -29,13 +29,45 @@ export type Action =
   | { readonly op: 'limit'; readonly bytes: number }
   /** Rewrite: MAC addresses of the next hop, and a TTL or hop limit one less (RFC 1812 §5.3.1). */
   | { readonly op: 'route'; readonly source: Uint8Array; readonly destination: Uint8Array }
+  /**
+   * Translate addresses and ports as the connection in that place of the connections'
+   * memory says, and count the packet there. Where the connection is another one by
+   * now the frame is dropped (`connection_gone`).
+   */
+  | ConnectionAction<'nat'>
+  /** The same for an ICMP error that quotes a packet of the connection; others are dropped (`icmp_unrelated`). */
+  | ConnectionAction<'related'>
   /** Rewrite: an ICMP or ICMPv6 echo request becomes its reply (RFC 792, RFC 4443 §4.2). */
   | { readonly op: 'echo' };
 
-/** Opcodes as the addon knows them (`native/action.h`, compared at load). */
-export const opcodes = { output: 1, encap: 2, drop: 3, consume: 4, route: 5, echo: 6, limit: 7 } as const;
+interface ConnectionAction<Op extends string> {
+  readonly op: Op;
+  readonly slot: number;
+  readonly generation: number;
+  /** In the direction of the connection's replies. */
+  readonly reply: boolean;
+}
 
-/** Bytes of one encoded action: op (u8), 3 zero bytes, argument (u32, little-endian), address (16: a VTEP, or two MACs). */
+/** The largest packet that these actions let on, in bytes; undefined if any. */
+export function limitOf(actions: readonly Action[]): number | undefined {
+  const limit = actions.find(({ op }) => op !== 'nat' && op !== 'related');
+  return limit?.op === 'limit' ? limit.bytes : undefined;
+}
+
+/** Opcodes as the addon knows them (`native/action.h`, compared at load). */
+export const opcodes = {
+  output: 1,
+  encap: 2,
+  drop: 3,
+  consume: 4,
+  route: 5,
+  echo: 6,
+  limit: 7,
+  nat: 8,
+  related: 9,
+} as const;
+
+/** Bytes of one encoded action: op (u8), 3 zero bytes, argument (u32, little-endian), address (16: a VTEP, two MACs, or a generation and a direction). */
 export const ACTION_BYTES = 24;
 
 /** The least `limit`: what every IPv4 network carries (RFC 791). */
@@ -70,6 +102,11 @@ function encodeAction(action: Action, bytes: Uint8Array, view: DataView, at: num
       return view.setUint32(at + 4, reasonNumber(action.reason), true);
     case 'limit':
       return view.setUint32(at + 4, action.bytes, true);
+    case 'nat':
+    case 'related':
+      view.setUint32(at + 8, action.generation, true);
+      view.setUint8(at + 12, action.reply ? 1 : 0);
+      return view.setUint32(at + 4, action.slot, true);
     case 'consume':
     case 'echo':
       return;
@@ -95,6 +132,13 @@ export function decodeActions(bytes: Uint8Array): Action[] {
     else if (op === opcodes.consume) actions.push({ op: 'consume' });
     else if (op === opcodes.echo) actions.push({ op: 'echo' });
     else if (op === opcodes.limit) actions.push({ op: 'limit', bytes: argument });
+    else if (op === opcodes.nat || op === opcodes.related)
+      actions.push({
+        op: op === opcodes.nat ? 'nat' : 'related',
+        slot: argument,
+        generation: view.getUint32(at + 8, true),
+        reply: view.getUint8(at + 12) !== 0,
+      });
     else if (op === opcodes.route)
       actions.push({ op: 'route', source: bytes.slice(at + 8, at + 14), destination: bytes.slice(at + 14, at + 20) });
     else throw new RangeError(`opcode ${op} does not exist`);
@@ -116,6 +160,9 @@ export function formatActions(actions: readonly Action[], portName: (port: PortN
         case 'consume':
         case 'echo':
           return action.op;
+        case 'nat':
+        case 'related':
+          return `${action.op}(connection=${action.slot}${action.reply ? ',reply' : ''})`;
         case 'limit':
           return `limit(${action.bytes})`;
         case 'route':

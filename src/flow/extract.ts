@@ -17,7 +17,7 @@ import { FRAG_FIRST, FRAG_LATER, KEY_BYTES, fields } from './fields.ts';
 import type { DropReason } from './reason.ts';
 import { ARP_BYTES } from '../wire/arp.ts';
 import { ETH_ARP, ETH_HEADER_BYTES, ETH_IPV4, ETH_IPV6, ETH_QINQ, ETH_TYPE_MIN, ETH_VLAN } from '../wire/ethernet.ts';
-import { ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
+import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
 import { IP_ICMP, IP_ICMPV6, IP_SCTP, IP_TCP, IP_UDP, IPV4_HEADER_BYTES } from '../wire/ipv4.ts';
 import {
   EXT_AUTHENTICATION,
@@ -68,6 +68,7 @@ const IP_FRAG = fields.ip_frag.offset;
 const L4_SRC = fields.l4_src.offset;
 const L4_DST = fields.l4_dst.offset;
 const ND_LLA = fields.nd_lla.offset;
+const ICMP_ID = fields.icmp_id.offset;
 const ND_TARGET = fields.nd_target.offset;
 
 /**
@@ -213,6 +214,7 @@ function l4(frame: Uint8Array, at: number, end: number, key: Uint8Array, v6: boo
       if (v6) break;
       if (present < 8) return failed('l4_truncated');
       icmpTypeAndCode(frame, at, key);
+      if (frame[at] === ICMP_ECHO_REQUEST || frame[at] === ICMP_ECHO_REPLY) copy(frame, at + 4, key, ICMP_ID, 2);
       break;
     case IP_ICMPV6: {
       if (!v6) break;
@@ -220,6 +222,7 @@ function l4(frame: Uint8Array, at: number, end: number, key: Uint8Array, v6: boo
       const echo = type === ICMPV6_ECHO_REQUEST || type === ICMPV6_ECHO_REPLY;
       if (present < 4 || (echo && present < 8)) return failed('l4_truncated');
       icmpTypeAndCode(frame, at, key);
+      if (echo) copy(frame, at + 4, key, ICMP_ID, 2);
       if (!neighborDiscovery(frame, at, end, key)) return failed('nd_malformed');
       break;
     }

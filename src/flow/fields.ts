@@ -58,6 +58,8 @@ const layout = {
   l4_dst: [78, 2, 'u16'],
   /** ARP sender hardware address, or the link-layer address option of NS and NA; zero if absent. */
   nd_lla: [80, 6, 'mac'],
+  /** Identifier of an echo request or reply: what tells conversations apart, as ports do (RFC 5508 §3). */
+  icmp_id: [86, 2, 'u16'],
   /** Target address of a neighbor solicitation or advertisement (RFC 4861 §4.3, §4.4). */
   nd_target: [88, 16, 'ip'],
 } as const satisfies Record<string, readonly [number, number, FieldKind]>;

@@ -62,6 +62,14 @@ export const dropReasons = [
   ['route_prohibit', 'a prohibit route'],
   ['too_big', 'larger than the way takes, and not to be fragmented'],
   ['neighbor_unresolved', 'nobody answers for the address of the next hop'],
+  // outside
+  ['connection_gone', 'the connection that it belongs to has ended'],
+  ['connection_limit', 'its endpoint, or the switch, has as many connections as it may have'],
+  ['nat_ports', 'no port of the transit address is free for this destination'],
+  ['nat_protocol', 'a protocol that cannot be translated: only TCP, UDP and echo can'],
+  ['no_connection', 'from outside, and part of no connection and for no published port'],
+  ['icmp_unrelated', 'an ICMP error that is about no live connection'],
+  ['vxlan_injection', 'VXLAN from a workload to the underlay'],
 ] as const satisfies readonly (readonly [string, string])[];
 
 export type DropReason = (typeof dropReasons)[number][0];

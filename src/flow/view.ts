@@ -7,10 +7,19 @@
  * decision carries the names of all the table entries that it looked up, found
  * or not, and is made anew when one of them changes.
  *
+ * What lies behind the fields, in the frame itself, can be looked at once: such a
+ * decision is for this frame alone, and never cached.
+ *
  * A view belongs to one translation and is not kept; all that it returns may be.
  */
+import { ETH_HEADER_BYTES, ETH_IPV4, VLAN_TAG_BYTES } from '../wire/ethernet.ts';
+import { IPV6_HEADER_BYTES } from '../wire/ipv6.ts';
 import { fields, type Field, type FieldName } from './fields.ts';
 import { maskOf, readNumber, type FlowKey, type FlowMask } from './key.ts';
+import { readQuoted, type Quoted } from './quoted.ts';
+
+/** Of an ICMP error, before the packet that it quotes. */
+const ICMP_ERROR_BYTES = 8;
 
 /**
  * Fields in the order in which they were read, each once. Equal lists are one
@@ -40,11 +49,30 @@ export class FlowView {
   /** Without duplicates. */
   readonly consulted: string[] = [];
   readonly #key: FlowKey;
+  readonly #head: Uint8Array | undefined;
   #used = 0;
   #read = nothingRead;
+  #isOfOneFrame = false;
 
-  constructor(key: FlowKey) {
+  /** @param head the beginning of the frame, from its Ethernet header on, where there is one */
+  constructor(key: FlowKey, head?: Uint8Array) {
     this.#key = key;
+    this.#head = head;
+  }
+
+  /** Something was read that other frames of the same key may have otherwise. */
+  get isOfOneFrame(): boolean {
+    return this.#isOfOneFrame;
+  }
+
+  /** The packet that this ICMP error quotes, if it can be told. */
+  quoted(): Quoted | undefined {
+    this.#isOfOneFrame = true;
+    if (!this.#head) return undefined;
+    const v4 = this.number('eth_type') === ETH_IPV4;
+    const l3 = ETH_HEADER_BYTES + (this.number('vlan_tci') === 0 ? 0 : VLAN_TAG_BYTES);
+    const icmp = l3 + (v4 ? (this.#head[l3]! & 15) * 4 : IPV6_HEADER_BYTES);
+    return readQuoted(this.#head.subarray(icmp + ICMP_ERROR_BYTES), v4);
   }
 
   /** The fields that were read. Shared by all decisions that read the same: do not write to it. */

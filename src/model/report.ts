@@ -105,7 +105,7 @@ export const decisionReport = z.object({
   stages: z.array(stageReport),
   megaflow: z.string(),
   actions: z.string(),
-  verdict: z.enum(['forward', 'drop', 'consume', 'wait']),
+  verdict: z.enum(['forward', 'drop', 'consume', 'wait', 'connect']),
   reason: z.string().optional(),
   /** What it consulted: the objects whose change makes it be decided anew. */
   consulted: z.array(z.string()),

@@ -20,7 +20,7 @@ export function reportDecision(
       because: renderText(because),
     })),
     megaflow: formatMegaflow(key, decision.mask, portName),
-    actions: decision.verdict === 'wait' ? 'wait' : formatActions(decision.actions, portName),
+    actions: formatActions(decision.actions, portName) || decision.verdict,
     verdict: decision.verdict,
     ...(decision.reason && { reason: decision.reason }),
     consulted: [...decision.consulted],

@@ -17,6 +17,10 @@ import { drop, locate, next, type Stage, type StageContext, type StageResult } f
 import { text, type Text } from './text.ts';
 
 export const bridge: Stage = (view, context) => {
+  if (context.leaves) {
+    context.destinations = [{ kind: 'port', port: context.leaves.portNo }];
+    return next(text`to the host’s end, ${context.leaves.hostMac}`);
+  }
   const mac = context.nextHop ?? view.bytes('eth_dst');
   if (isGroupMac(mac)) {
     return answer(view, context) ?? flood(view, context, text`${mac} is a group address`);

@@ -5,7 +5,8 @@
  *    it, and the inner source must not be one of our own (RFC 7348 §4).
  * 2. From a local port: the port names the network, and unless it is trusted it
  *    may only speak for itself (`antispoof.ts`).
- * 3. Source MACs behind VTEPs and trusted ports are learned; those of other
+ * 3. From outside: what is addressed to weft (`outside.ts`).
+ * 4. Source MACs behind VTEPs and trusted ports are learned; those of other
  *    ports are known from their endpoint.
  */
 import { isGroupMac, isZero, sameBytes, type PortNo, type Vni } from '../flow/types.ts';
@@ -13,12 +14,16 @@ import type { FlowView } from '../flow/view.ts';
 import type { Location } from '../table/fdb.ts';
 import { gatewayMac, isReservedMac, networkObject, portObject, vtepsObject } from '../table/topology.ts';
 import { antispoof } from './antispoof.ts';
+import { fromOutside } from './outside.ts';
 import { drop, locate, next, type Stage, type StageContext, type StageResult } from './stage.ts';
 import { text } from './text.ts';
 
 export const ingress: Stage = (view, context) => {
   const portNo = view.number('in_port') as PortNo;
-  return portNo === context.tables.topology.tunnelPort ? fromUnderlay(view, context) : fromPort(view, context, portNo);
+  const { tunnelPort, outside } = context.tables.topology;
+  if (portNo === tunnelPort) return fromUnderlay(view, context);
+  if (portNo === outside?.portNo) return fromOutside(view, context, outside);
+  return fromPort(view, context, portNo);
 };
 
 function fromUnderlay(view: FlowView, context: StageContext): StageResult {
@@ -64,6 +69,7 @@ function fromPort(view: FlowView, context: StageContext, portNo: PortNo): StageR
 
   context.port = port;
   context.network = topology.network(port.vni)!;
+  context.gateway = { portNo, mac: gatewayMac(port.vni), addresses: context.network.gateways };
   const place = text`from port ${port.name} into network ${context.network.name} (VNI ${port.vni})`;
   if (port.trust) {
     const mac = view.bytes('eth_src');

@@ -2,6 +2,7 @@
  * Route: what is addressed to the network's gateway leaves the network, here,
  * where it came in, or is answered.
  *
+ *   0. from outside: to the endpoint of its connection (`outside.ts`)
  *   1. for other MACs: bridged, none of this
  *   2. answers to our own neighbor requests are learned
  *   3. ARP, ND and ping for the gateway's own addresses are answered
@@ -15,23 +16,24 @@
  * container is on answers it. So it asks other hosts' containers for their MAC
  * in this host's own name (`hostMac`): the answer comes back here.
  */
-import { FRAG_LATER, FRAG_NONE } from '../flow/fields.ts';
+import { FRAG_NONE } from '../flow/fields.ts';
 import { isGroupMac, isIp4, isZero, parseIp, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
-import { neighborObject } from '../table/neighbor.ts';
 import { formatPrefix, routesObject, type Route } from '../table/routes.ts';
 import { gatewayMac, isReservedMac, networkNameObject, type Network } from '../table/topology.ts';
 import { ARP_REPLY } from '../wire/arp.ts';
 import { ETH_ARP, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
-import { isIcmpError, type IcmpErrorName } from '../wire/icmp-error.ts';
 import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
 import { ND_NEIGHBOR_ADVERTISEMENT } from '../wire/nd.ts';
 import { answer } from './answer.ts';
+import { enter, leave } from './outside.ts';
+import { refuse, sendTo } from './routed.ts';
 import { drop, next, type Stage, type StageContext, type StageResult } from './stage.ts';
-import { text, type Text } from './text.ts';
+import { text } from './text.ts';
 
 export const route: Stage = (view, context) => {
+  if (context.entered) return enter(view, context, context.entered);
   const network = context.network!;
   view.consult(routesObject(network.vni));
   const mac = view.bytes('eth_dst');
@@ -121,6 +123,8 @@ function follow(view: FlowView, context: StageContext, found: Route, destination
       return refuse(view, context, 'route_unreachable', text`unreachable ${prefix}`, 'host_unreachable');
     case 'prohibit':
       return refuse(view, context, 'route_prohibit', text`prohibit ${prefix}`, 'prohibited');
+    case 'outside':
+      return leave(view, context);
     case 'network':
     case 'via': {
       const network = networkNamed(view, context, found.network);
@@ -154,55 +158,9 @@ function choose(view: FlowView, hops: readonly Uint8Array[]): Uint8Array {
   return hops[(hash >>> 16) % hops.length]!;
 }
 
-// 6. The next hop
-
-function sendTo(view: FlowView, context: StageContext, to: Network, hop: Uint8Array, way: Text): StageResult {
-  view.consult(neighborObject(to.vni, hop));
-  const mac = context.tables.neighbors.resolve(to.vni, hop);
-  if (mac === undefined) {
-    return { kind: 'wait', because: text`${way}: ask who has ${hop}`, neighbor: { vni: to.vni, ip: hop } };
-  }
-  if (mac === 'failed') {
-    return refuse(view, context, 'neighbor_unresolved', text`${way}: nobody answers for ${hop}`, 'host_unreachable');
-  }
-  context.routedFrom = context.network!;
-  context.network = to;
-  context.nextHop = mac;
-  return next(text`${way}, at ${mac}`);
-}
-
 function networkNamed(view: FlowView, context: StageContext, name: string): Network | undefined {
   view.consult(networkNameObject(name));
   return context.tables.topology.networkNamed(name);
-}
-
-/** Refused, and its sender is told, where that is allowed (RFC 1122 §3.2.2, RFC 4443 §2.4). */
-function refuse(
-  view: FlowView,
-  context: StageContext,
-  reason: Extract<StageResult, { kind: 'drop' }>['reason'],
-  because: Text,
-  error: IcmpErrorName,
-): StageResult {
-  if (view.number('ip_frag') === FRAG_LATER) return drop(reason, because);
-  const proto = view.number('ip_proto');
-  if ((proto === IP_ICMP || proto === IP_ICMPV6) && isIcmpError(proto, view.number('l4_src'))) {
-    return drop(reason, because);
-  }
-  const isV4 = view.number('eth_type') === ETH_IPV4;
-  const from = context.network!.gateways.find((gateway) => isIp4(gateway) === isV4);
-  if (!from) return drop(reason, because);
-  return {
-    kind: 'drop',
-    reason,
-    because: text`${because}; answered by ICMP ${error.replaceAll('_', ' ')}`,
-    answer: {
-      kind: 'icmp_error',
-      port: context.port!.portNo,
-      error,
-      from: { mac: gatewayMac(context.network!.vni), ip: from },
-    },
-  };
 }
 
 const limitedBroadcast = parseIp('255.255.255.255');

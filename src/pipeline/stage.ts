@@ -14,8 +14,9 @@ import type { DropReason } from '../flow/reason.ts';
 import type { PortNo, Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { fdbObject, type Fdb, type FdbEntry, type Location } from '../table/fdb.ts';
+import type { ConnectionTable, Found, Opening } from '../table/connections.ts';
 import type { NeighborTable } from '../table/neighbor.ts';
-import type { AccessPort, Network, Topology } from '../table/topology.ts';
+import type { AccessPort, Network, Outside, Topology } from '../table/topology.ts';
 import type { IcmpErrorName } from '../wire/icmp-error.ts';
 import type { Text } from './text.ts';
 
@@ -23,6 +24,7 @@ export interface Tables {
   readonly topology: Topology;
   readonly fdb: Fdb;
   readonly neighbors: NeighborTable;
+  readonly connections: ConnectionTable;
 }
 
 /** What one translation knows so far; each part is set by the stage that finds it. */
@@ -30,14 +32,29 @@ export interface StageContext {
   readonly tables: Tables;
   /** Set by ingress; by route, where the frame leaves it for another one. */
   network?: Network;
-  /** Set by route, where it leaves another network: the one that it came from. */
-  routedFrom?: Network;
+  /** Set by route, where it leaves another network: what packets had to fit into there. */
+  routedFrom?: { readonly mtu: number | undefined };
   /** Set by ingress: the local port that it came from; unset for tunnelled frames. */
   port?: AccessPort;
+  /** Set by ingress: who speaks to the sender for weft; unset where nobody does. */
+  gateway?: Gateway;
+  /** Set by ingress: it came from outside. */
+  entered?: Outside;
+  /** Set by route: it goes outside. */
+  leaves?: Outside;
+  /** Set by route: translate addresses as this connection has them. */
+  translation?: { readonly op: 'nat' | 'related' } & Found;
   /** Set by route: the MAC of the next hop, in `network`. Unset: the frame is only bridged. */
   nextHop?: Uint8Array;
   /** Set by bridge: where the frame is to go. */
   destinations: Location[];
+}
+
+/** A router as its neighbor knows it. */
+export interface Gateway {
+  readonly portNo: PortNo;
+  readonly mac: Uint8Array;
+  readonly addresses: readonly Uint8Array[];
 }
 
 export type Effect =
@@ -71,6 +88,8 @@ export type StageResult =
   | { readonly kind: 'drop'; readonly because: Text; readonly reason: DropReason; readonly answer?: Reply }
   /** Undecided until this neighbor is known: the frame waits. */
   | { readonly kind: 'wait'; readonly because: Text; readonly neighbor: NeighborName }
+  /** Undecided until this connection is open, which it can be. */
+  | { readonly kind: 'connect'; readonly because: Text; readonly opening: Opening }
   | {
       readonly kind: 'decide';
       readonly because: Text;

@@ -2,7 +2,7 @@
  * translate: the one place where it is decided what happens to a flow.
  *
  *   ingress   which network is it in, and may it be sent from there?
- *   route     is it for the gateway? the next hop, or an answer
+ *   route     is it for the gateway, or from outside? the next hop, or an answer
  *   bridge    which port or VTEP is its destination behind? answer ARP and ND
  *   tunnel    encapsulate what goes to other hosts, and send
  *
@@ -20,6 +20,7 @@ import { FlowView } from '../flow/view.ts';
 import { bridge } from './bridge.ts';
 import { ingress } from './ingress.ts';
 import { route } from './route.ts';
+import type { Opening } from '../table/connections.ts';
 import type { Effect, NeighborName, Stage, StageContext, Tables } from './stage.ts';
 import type { Text } from './text.ts';
 import { tunnel } from './tunnel.ts';
@@ -45,16 +46,19 @@ export interface Translation {
   readonly consulted: readonly string[];
   readonly effects: readonly Effect[];
   readonly stages: readonly StageRecord[];
-  readonly verdict: 'forward' | 'drop' | 'consume' | 'wait';
+  readonly verdict: 'forward' | 'drop' | 'consume' | 'wait' | 'connect';
   readonly reason: DropReason | undefined;
   /** Of the verdict `wait`, which has no actions: decide again when it is known. */
   readonly neighbor: NeighborName | undefined;
+  /** Of the verdict `connect`, which has no actions: decide again when it is open. */
+  readonly opening: Opening | undefined;
   /** False where every frame needs its own answer. */
   readonly cacheable: boolean;
 }
 
-export function translate(key: FlowKey, tables: Tables): Translation {
-  const view = new FlowView(key);
+/** @param head the beginning of the frame, where there is one: what some decisions look at beyond the key */
+export function translate(key: FlowKey, tables: Tables, head?: Uint8Array): Translation {
+  const view = new FlowView(key, head);
   const context: StageContext = { tables, destinations: [] };
   const records: StageRecord[] = [];
   const effects: Effect[] = [];
@@ -75,6 +79,8 @@ export function translate(key: FlowKey, tables: Tables): Translation {
         });
       case 'wait':
         return finish(view, records, { effects, actions: [], neighbor: result.neighbor });
+      case 'connect':
+        return finish(view, records, { effects, actions: [], opening: result.opening });
       case 'decide':
         if (result.effects) effects.push(...result.effects);
         return finish(view, records, { effects, actions: result.actions });
@@ -90,10 +96,11 @@ interface Outcome {
   readonly actions: readonly Action[];
   readonly reason?: DropReason;
   readonly neighbor?: NeighborName;
+  readonly opening?: Opening;
 }
 
 function finish(view: FlowView, records: readonly StageRecord[], outcome: Outcome): Translation {
-  const { effects, actions, reason, neighbor } = outcome;
+  const { effects, actions, reason, neighbor, opening } = outcome;
   const consumed = actions.length === 1 && actions[0]!.op === 'consume';
   return {
     actions,
@@ -101,9 +108,10 @@ function finish(view: FlowView, records: readonly StageRecord[], outcome: Outcom
     consulted: view.consulted,
     effects,
     stages: records,
-    verdict: reason ? 'drop' : neighbor ? 'wait' : consumed ? 'consume' : 'forward',
+    verdict: reason ? 'drop' : neighbor ? 'wait' : opening ? 'connect' : consumed ? 'consume' : 'forward',
     reason,
     neighbor,
-    cacheable: !neighbor && effects.every(({ kind }) => kind === 'learn'),
+    opening,
+    cacheable: !neighbor && !opening && !view.isOfOneFrame && effects.every(({ kind }) => kind === 'learn'),
   };
 }

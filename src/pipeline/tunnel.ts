@@ -1,9 +1,9 @@
 /**
- * Tunnel: the destinations become actions. A routed frame is rewritten first, and
- * what is too big for the way is stopped before that: an interface takes what its
- * own network has, so that is asked only where the frame leaves it.
- * Local ports are sent to, VTEPs get
- * the frame encapsulated with the network's VNI (RFC 7348 §5).
+ * Tunnel: the destinations become actions. Addresses are translated first; then
+ * what is too big for the way is stopped (an interface takes what its own network
+ * has, so that is asked only where the frame leaves it); then a routed frame is
+ * rewritten. Local ports are sent to, VTEPs get the frame encapsulated with the
+ * network's VNI (RFC 7348 §5).
  */
 import type { Action } from '../flow/action.ts';
 import type { FlowView } from '../flow/view.ts';
@@ -13,17 +13,21 @@ import { text, type TextValue } from './text.ts';
 
 export const tunnel: Stage = (view, context) => {
   const { topology } = context.tables;
+  const { leaves, translation } = context;
   const { vni } = context.network!;
   const actions: Action[] = [];
+  if (translation) actions.push(translation);
   const limit = limitOf(view, context);
   if (limit !== undefined) actions.push({ op: 'limit', bytes: limit });
-  if (context.nextHop) actions.push({ op: 'route', source: gatewayMac(vni), destination: context.nextHop });
+  if (context.nextHop) {
+    actions.push({ op: 'route', source: leaves?.mac ?? gatewayMac(vni), destination: context.nextHop });
+  }
   const ports: string[] = [];
   const vteps: Uint8Array[] = [];
   for (const where of context.destinations) {
     if (where.kind === 'port') {
       actions.push({ op: 'output', port: where.port });
-      ports.push(topology.port(where.port)?.name ?? String(where.port));
+      ports.push(leaves ? 'outside' : (topology.port(where.port)?.name ?? String(where.port)));
     } else {
       actions.push({ op: 'encap', vni, vtep: where.vtep });
       vteps.push(where.vtep);
@@ -39,8 +43,11 @@ export const tunnel: Stage = (view, context) => {
 };
 
 /** The largest packet that every destination takes; undefined if the frame goes nowhere that takes less. */
-function limitOf(view: FlowView, { tables, network, routedFrom, destinations }: StageContext): number | undefined {
-  const { mtu } = network!;
+function limitOf(
+  view: FlowView,
+  { tables, network, leaves, routedFrom, destinations }: StageContext,
+): number | undefined {
+  const { mtu } = leaves ?? network!;
   if (mtu === undefined) return undefined;
   const isSmaller = routedFrom?.mtu !== undefined && mtu < routedFrom.mtu;
   let limit = isSmaller ? mtu : undefined;

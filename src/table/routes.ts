@@ -21,6 +21,8 @@ export type RouteTarget =
   | { readonly kind: 'network'; readonly network: string }
   /** One of the next hops, by flow hash; in the network `network`. */
   | { readonly kind: 'via'; readonly network: string; readonly hops: readonly Uint8Array[] }
+  /** Out of all networks, with another source address. */
+  | { readonly kind: 'outside' }
   /** Dropped; without a word, or with the ICMP error of that name. */
   | { readonly kind: 'blackhole' | 'unreachable' | 'prohibit' };
 

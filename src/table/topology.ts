@@ -4,7 +4,7 @@
  * what changed, so that decisions that consulted it are made anew.
  */
 import { bytesId } from '../flow/key.ts';
-import { formatIp, linkLocalOf, type PortNo, type Vni } from '../flow/types.ts';
+import { formatIp, linkLocalOf, parseIp, type PortNo, type Vni } from '../flow/types.ts';
 import { RouteTable, routesObject, type Prefix, type Route } from './routes.ts';
 
 /** A port with a workload behind it. */
@@ -21,6 +21,33 @@ export interface AccessPort {
   readonly trust: boolean;
 }
 
+/** The way out of all networks: a port to the host that weft runs on. */
+export interface Outside {
+  readonly portNo: PortNo;
+  /** At weft's end of the link, and at the host's. */
+  readonly mac: Uint8Array;
+  readonly hostMac: Uint8Array;
+  /** Weft's own addresses on it, one a family: what containers' addresses are translated to. */
+  readonly transit: readonly Uint8Array[];
+  /** In bytes. */
+  readonly mtu: number;
+  /** By `publishedId`. */
+  readonly published: ReadonlyMap<string, Published>;
+}
+
+/** Where a port of the transit address leads. */
+export interface Published {
+  readonly endpoint: string;
+  readonly vni: Vni;
+  /** Of each family that it has. */
+  readonly addresses: readonly Uint8Array[];
+  readonly l4Port: number;
+}
+
+export function publishedId(protocol: number, l4Port: number): string {
+  return `${protocol}/${l4Port}`;
+}
+
 export interface Network {
   readonly name: string;
   readonly vni: Vni;
@@ -30,7 +57,7 @@ export interface Network {
   readonly subnets: readonly Prefix[];
   /** Its gateway's addresses, one a subnet; the MAC is `gatewayMac`. None: it is not routed. */
   readonly gateways: readonly Uint8Array[];
-  /** To its subnets, and those that were declared. */
+  /** To its subnets, those that were declared, and the way outside. */
   readonly routes: RouteTable;
 }
 
@@ -42,6 +69,8 @@ export interface NetworkOptions {
   readonly subnets?: readonly Prefix[];
   readonly gateways?: readonly Uint8Array[];
   readonly routes?: readonly Route[];
+  /** What no route leads to goes outside. */
+  readonly outside?: boolean;
 }
 
 type KnownNetwork = Network & { ports: Set<PortNo> };
@@ -49,6 +78,7 @@ type KnownNetwork = Network & { ports: Set<PortNo> };
 export class Topology {
   /** Of the underlay: where encapsulated frames come in; undefined without one. */
   tunnelPort: PortNo | undefined;
+  #outside: Outside | undefined;
   /** By which this host asks for neighbors: its own, where a gateway's is the same on every host. */
   readonly hostMac: Uint8Array;
   readonly #ports = new Map<PortNo, AccessPort>();
@@ -60,6 +90,15 @@ export class Topology {
 
   constructor(hostMac: Uint8Array) {
     this.hostMac = hostMac.slice();
+  }
+
+  get outside(): Outside | undefined {
+    return this.#outside;
+  }
+
+  setOutside(outside: Outside | undefined): readonly string[] {
+    this.#outside = outside;
+    return [outsideObject];
   }
 
   port(portNo: PortNo): AccessPort | undefined {
@@ -90,7 +129,15 @@ export class Topology {
   }
 
   /** Adds a network, or changes one in place: its ports stay. */
-  setNetwork({ name, vni, mtu, subnets = [], gateways = [], routes = [] }: NetworkOptions): readonly string[] {
+  setNetwork({
+    name,
+    vni,
+    mtu,
+    subnets = [],
+    gateways = [],
+    routes = [],
+    outside = false,
+  }: NetworkOptions): readonly string[] {
     const connected = subnets.map((prefix): Route => ({ prefix, kind: 'network', network: name }));
     const ports = this.#networks.get(vni)?.ports ?? new Set();
     this.#networks.set(vni, {
@@ -100,7 +147,7 @@ export class Topology {
       ports,
       subnets,
       gateways,
-      routes: new RouteTable([...connected, ...routes]),
+      routes: new RouteTable([...connected, ...routes, ...(outside ? waysOutside : [])]),
     });
     this.#vnis.set(name, vni);
     return [networkObject(vni), networkNameObject(name), routesObject(vni)];
@@ -154,6 +201,14 @@ export class Topology {
   }
 }
 
+const waysOutside: readonly Route[] = ['0.0.0.0', '::'].map((ip) => ({
+  prefix: { ip: parseIp(ip), length: 0 },
+  kind: 'outside',
+}));
+
+/** The way outside and the ports that are published there, as a decision consults them. */
+export const outsideObject = 'outside';
+
 /** The list of VTEPs, as a decision consults it. */
 export const vtepsObject = 'vteps';
 
@@ -189,6 +244,10 @@ export function gatewayMac(vni: Vni): Uint8Array {
 export function hostMacOf(id: Uint8Array): Uint8Array {
   return Uint8Array.of(...HOST_MAC, ...id.subarray(0, 3));
 }
+
+/** Of the link to the host: weft's end, and the host's. */
+export const OUTSIDE_MAC = Uint8Array.of(0x02, 0x77, 0x64, 0, 0, 2);
+export const OUTSIDE_HOST_MAC = Uint8Array.of(0x02, 0x77, 0x64, 0, 0, 1);
 
 /** Is it one that only weft itself may have? */
 export function isReservedMac(mac: Uint8Array): boolean {

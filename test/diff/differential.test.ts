@@ -39,6 +39,8 @@ t.test(`native and reference do the same (WEFT_SEED=${seed})`, async (t) => {
     'upcall_lost',
     'port_gone',
     'underlay_missing',
+    'connection_gone',
+    'icmp_unrelated',
   ];
   for (const reason of reached) t.ok(result.drops.get(reason), `${reason} was reached`);
 });

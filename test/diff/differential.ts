@@ -17,6 +17,7 @@
  */
 import type { DatapathCounters, Offload, OffloadedFrame, PortSpec, Upcall } from '../../src/datapath/datapath.ts';
 import { formatActions } from '../../src/flow/action.ts';
+import { CONNECTION_BYTES, ConnectionRecords } from '../../src/flow/connection.ts';
 import { formatIp, parseIp, type PortNo } from '../../src/flow/types.ts';
 import { buildVxlan } from '../../src/wire/vxlan.ts';
 import { checkConservation, portNo, type Open, type Switch } from '../conformance/harness.ts';
@@ -39,6 +40,8 @@ export interface DeciderContext {
   readonly dp: () => Switch;
   readonly random: Random;
   readonly clock: () => number;
+  /** The datapath's; compared as it is, too. */
+  readonly connections: ConnectionRecords;
   /** Puts something into what is compared. */
   readonly note: (text: string) => void;
 }
@@ -78,6 +81,7 @@ export class Difference extends Error {
 }
 
 const STEPS_PER_SESSION = 3000;
+const CONNECTIONS = 16;
 const COMPARE_STATE_EVERY = 250;
 const MEMORY_PORTS = [1, 2, 3, 4, 5];
 const VXLAN_PORTS = [6, 7];
@@ -268,6 +272,7 @@ interface Event {
 /** One datapath with its decider, and what came out of it since the last comparison. */
 class World {
   readonly dp: Switch;
+  readonly connections = new ConnectionRecords(new Uint8Array(CONNECTIONS * CONNECTION_BYTES));
   events: Event[] = [];
   readonly #decider: Decider;
   readonly #ports = new Map<number, PortSpec>();
@@ -275,9 +280,16 @@ class World {
 
   constructor(open: Open, decider: MakeDecider, random: Random, flowLimit: number) {
     const note = (text: string) => this.events.push({ text });
-    this.#decider = decider({ dp: () => this.dp, random, clock: () => this.#nowMs, note });
+    this.#decider = decider({
+      dp: () => this.dp,
+      random,
+      clock: () => this.#nowMs,
+      connections: this.connections,
+      note,
+    });
     this.dp = open({
       flowLimit,
+      connections: this.connections.memory,
       clock: () => this.#nowMs,
       onPortLost: (port) => note(`lost ${port}`),
       onUpcall: (batch) => {
@@ -391,7 +403,8 @@ function compareState(left: World, right: World): string | undefined {
   for (const world of [left, right]) checkConservation(world.dp.counters());
   return (
     compareText('counters', countersText(left.dp.counters()), countersText(right.dp.counters())) ??
-    compareText('flows', flowsText(left.dp), flowsText(right.dp))
+    compareText('flows', flowsText(left.dp), flowsText(right.dp)) ??
+    compareText('connections', connectionsText(left.connections), connectionsText(right.connections))
   );
 }
 
@@ -414,6 +427,13 @@ function countersText(counters: DatapathCounters): string[] {
     lines.push(...[...list(rest), ...list(portDrops)].map((line) => `port${port}.${line}`));
   }
   return lines;
+}
+
+function connectionsText({ memory, count }: ConnectionRecords): string[] {
+  return Array.from({ length: count }, (_, slot) => {
+    const record = memory.subarray(slot * CONNECTION_BYTES, (slot + 1) * CONNECTION_BYTES);
+    return `${slot} ${Buffer.from(record).toString('hex')}`;
+  });
 }
 
 function flowsText(dp: Switch): string[] {

@@ -1,6 +1,6 @@
 /**
  * The real controller and pipeline as a decider: ports are workloads with the
- * addresses that random frames use, in two networks, one of them trusted. Now
+ * addresses that random frames use, in two networks, one of them trusted, or the way outside. Now
  * and then some of its cached flows are looked at: their masks must not be too
  * wide, and their actions must be what would be decided now.
  */
@@ -11,9 +11,10 @@ import { formatActions } from '../../src/flow/action.ts';
 import { formatMegaflow, type FlowKey } from '../../src/flow/key.ts';
 import { linkLocalOf, parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
 import type { RouteSpec } from '../../src/model/resource.ts';
+import { ConnectionTable } from '../../src/table/connections.ts';
 import { Fdb } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
-import { gatewayMac, hostMacOf, Topology, type AccessPort } from '../../src/table/topology.ts';
+import { gatewayMac, hostMacOf, Topology, type AccessPort, type Outside } from '../../src/table/topology.ts';
 import type { Random } from '../support/random.ts';
 import type { Decider, DeciderContext } from './differential.ts';
 import { findWideMasks } from './wildcards.ts';
@@ -30,12 +31,14 @@ export class PipelineDecider implements Decider {
   readonly #topology = new Topology(hostMacOf(Uint8Array.of(0, 0, 1)));
   readonly #fdb = new Fdb({ quota: 20, ageingMs: 20_000 });
   readonly #neighbors = new NeighborTable({ quota: 64 });
+  readonly #connections: ConnectionTable;
   readonly #keys: FlowKey[] = [];
   #upcalls = 0;
   #made: Controller | undefined;
 
   constructor(context: DeciderContext) {
     this.#context = context;
+    this.#connections = new ConnectionTable({ memory: context.connections.memory, quota: 6 });
     for (const vni of vnis) this.#setNetwork(vni);
     for (const vtep of vteps) this.#topology.addVtep(vtep);
   }
@@ -49,16 +52,21 @@ export class PipelineDecider implements Decider {
         : [['10.0.1.0/24', 'fd01::/64'], ['10.0.0.0/24', 'fd00::/64'], first];
     const routes: RouteSpec[] = others.map((to) => ({ to, network: `net${other}` }));
     if (vni === first) {
-      routes.push({ to: '0.0.0.0/0', via: ['10.0.0.3', '10.0.0.4'] }, { to: 'fe00::/8', type: 'unreachable' });
+      routes.push({ to: '172.16.0.0/12', via: ['10.0.0.3', '10.0.0.4'] }, { to: 'fe00::/8', type: 'unreachable' });
     }
-    const network = { name: `net${vni}`, vni, ...routing(`net${vni}`, subnets, routes) };
+    const network = { name: `net${vni}`, vni, outside: true, ...routing(`net${vni}`, subnets, routes) };
     this.#topology.setNetwork(network);
     for (const gateway of network.gateways) this.#neighbors.set(vni, gateway, gatewayMac(vni));
   }
 
   get #controller(): Controller {
     this.#made ??= new Controller(this.#context.dp(), {
-      tables: { topology: this.#topology, fdb: this.#fdb, neighbors: this.#neighbors },
+      tables: {
+        topology: this.#topology,
+        fdb: this.#fdb,
+        neighbors: this.#neighbors,
+        connections: this.#connections,
+      },
       flowLimit: 100,
       flowIdleMs: 10_000,
       clock: this.#context.clock,
@@ -86,6 +94,7 @@ export class PipelineDecider implements Decider {
       this.#topology.tunnelPort = portNo;
       return;
     }
+    if (portNo === OUTSIDE_PORT) return this.#controller.changed(this.#topology.setOutside(outside));
     const port = workload(portNo);
     const changed = [
       ...this.#topology.setPort(port),
@@ -96,6 +105,7 @@ export class PipelineDecider implements Decider {
   }
 
   portRemoved(portNo: PortNo): void {
+    if (portNo === OUTSIDE_PORT) return this.#controller.changed(this.#topology.setOutside(undefined));
     const port = this.#topology.port(portNo);
     if (!port) return;
     const changed = [
@@ -120,6 +130,16 @@ export class PipelineDecider implements Decider {
     this.flowsChecked += cached.length;
   }
 }
+
+const OUTSIDE_PORT = 3 as PortNo;
+const outside: Outside = {
+  portNo: OUTSIDE_PORT,
+  mac: parseMac('02:00:00:00:00:02'),
+  hostMac: parseMac('02:00:00:00:00:03'),
+  transit: [parseIp('198.51.100.2'), parseIp('2001:db8:99::2')],
+  mtu: 100,
+  published: new Map([['17/53', { endpoint: 'w1', vni: vnis[0]!, addresses: [parseIp('10.0.0.1')], l4Port: 80 }]]),
+};
 
 /** Port 4 is trusted, port 5 in the second network; MACs and addresses are those of the random frames. */
 function workload(portNo: PortNo): AccessPort {

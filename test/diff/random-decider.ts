@@ -9,10 +9,12 @@
  */
 import type { Upcall, UpcallToken } from '../../src/datapath/datapath.ts';
 import type { Action } from '../../src/flow/action.ts';
+import { turned, type Tuple } from '../../src/flow/connection.ts';
 import { fieldList, fields, KEY_BYTES, type FieldName } from '../../src/flow/fields.ts';
 import { readNumber, type FlowKey, type FlowMask } from '../../src/flow/key.ts';
 import { dropReasons } from '../../src/flow/reason.ts';
-import { parseIp, type FlowId, type PortNo, type Vni } from '../../src/flow/types.ts';
+import { isIp4, parseIp, type FlowId, type PortNo, type Vni } from '../../src/flow/types.ts';
+import { FlowView } from '../../src/flow/view.ts';
 import type { Random } from '../support/random.ts';
 import type { Decider, DeciderContext } from './differential.ts';
 
@@ -35,6 +37,8 @@ export class RandomDecider implements Decider {
   readonly #late: UpcallToken[] = [];
   readonly #used: UpcallToken[] = [];
   #lastId = 0;
+  #slot = 0;
+  #generation = 0;
 
   constructor(context: DeciderContext) {
     this.#context = context;
@@ -46,7 +50,8 @@ export class RandomDecider implements Decider {
 
   upcalls(batch: readonly Upcall[]): void {
     const { random } = this.#context;
-    for (const { token, key } of batch) {
+    for (const { token, key, head } of batch) {
+      if (random.chance(0.3)) this.#connect(key, head);
       if (random.chance(0.8)) this.#put(key);
       if (random.chance(this.#lateness)) this.#late.push(token);
       else this.#answer(token, this.#actions());
@@ -77,6 +82,38 @@ export class RandomDecider implements Decider {
     }
   }
 
+  /** Opens a connection that the frame, or what it quotes, may belong to. */
+  #connect(key: FlowKey, head: Uint8Array): void {
+    const { random, connections } = this.#context;
+    const of = new FlowView(key, head);
+    const protocol = of.number('ip_proto');
+    const isEcho = protocol === 1 || protocol === 58;
+    const quoted = random.chance(0.5) ? of.quoted() : undefined;
+    const ports = (): Pick<Tuple, 'sourcePort' | 'destinationPort'> => {
+      const sourcePort = random.int(65_536);
+      return { sourcePort, destinationPort: isEcho ? sourcePort : random.int(65_536) };
+    };
+    const seen: Tuple = quoted?.tuple ?? { source: of.bytes('ip_src'), destination: of.bytes('ip_dst'), ...ports() };
+    const other: Tuple = {
+      source: random.chance(0.5) ? seen.source : randomIp(seen.source, random),
+      destination: random.chance(0.5) ? seen.destination : randomIp(seen.destination, random),
+      ...ports(),
+    };
+    const [original, translated] = random.pick([
+      [seen, other],
+      [other, seen],
+      [turned(seen), turned(other)],
+    ]) as [Tuple, Tuple];
+    this.#slot = random.int(connections.count);
+    this.#generation += 2;
+    connections.write(this.#slot, this.#generation, {
+      vni: 1 as Vni,
+      protocol: quoted?.protocol ?? protocol,
+      original,
+      translated,
+    });
+  }
+
   #answer(token: UpcallToken, actions: readonly Action[]): void {
     this.#used.push(token);
     this.#context.dp().execute(token, actions);
@@ -100,6 +137,16 @@ export class RandomDecider implements Decider {
     return mask;
   }
 
+  /** Mostly the connection that was opened last, whose packets are on the way. */
+  #translation(): Action[] {
+    const { random, connections } = this.#context;
+    if (random.chance(0.7)) return [];
+    const op = random.pick(['nat', 'nat', 'related'] as const);
+    const slot = random.chance(0.9) ? this.#slot : random.int(connections.count + 2);
+    const generation = random.chance(0.05) || slot >= connections.count ? 1 : connections.generation(slot);
+    return [{ op, slot, generation, reply: random.chance(0.5) }];
+  }
+
   #actions(): Action[] {
     const { random } = this.#context;
     if (random.chance(0.1)) return [{ op: 'consume' }];
@@ -108,11 +155,19 @@ export class RandomDecider implements Decider {
       if (random.chance(0.3)) return { op: 'encap', vni: random.pick([1, 0xffffff]) as Vni, vtep: random.pick(vteps) };
       return { op: 'output', port: (1 + random.int(8)) as PortNo };
     });
-    const first: Action[] = random.chance(0.2) ? [{ op: 'limit', bytes: random.pick([68, 100, 576, 1400]) }] : [];
+    const first = this.#translation();
+    if (random.chance(0.2)) first.push({ op: 'limit', bytes: random.pick([68, 100, 576, 1400]) });
     if (random.chance(0.7)) return [...first, ...outputs];
     if (random.chance(0.3)) return [...first, { op: 'echo' }, ...outputs];
     return [...first, { op: 'route', source: random.bytes(6), destination: random.bytes(6) }, ...outputs];
   }
+}
+
+/** Of the same family. */
+function randomIp(like: Uint8Array, random: Random): Uint8Array {
+  const ip = random.bytes(16);
+  if (isIp4(like)) ip.set(like.subarray(0, 12));
+  return ip;
 }
 
 function randomMask(random: Random): FlowMask {

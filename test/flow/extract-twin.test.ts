@@ -142,6 +142,7 @@ class Twin {
     if (!v6 || icmp.type === 128 || icmp.type === 129) need(bytes.length >= 8, 'l4_truncated');
     this.number('l4_src', icmp.type);
     this.number('l4_dst', icmp.code);
+    if ((v6 ? [128, 129] : [0, 8]).includes(icmp.type)) this.number('icmp_id', getU16(icmp.body, 0));
     if (v6 && icmp.type >= 133 && icmp.type <= 137) {
       need(hopLimit === 255 && icmp.code === 0, 'nd_malformed');
       if (icmp.type === 135 || icmp.type === 136) this.#neighbor(icmp.type, icmp.body, frag);

@@ -126,6 +126,8 @@ function floodingSwitch() {
     fdbAgeingMs: 300_000,
     flowLimit: 10_000,
     flowIdleMs: 10_000,
+    connections: new Uint8Array(),
+    connectionQuota: 1,
     clock: () => 1000,
     later: (work) => turns.push(work),
     onPortLost: () => {},

@@ -11,8 +11,28 @@ import type { Random } from './random.ts';
 const macs = ['02:00:00:00:00:01', '02:00:00:00:00:02', '02:00:00:00:00:03', 'ff:ff:ff:ff:ff:ff', '33:33:00:00:00:01'];
 /** Of the gateways of VNI 1 and 100, and of a host: only ever a destination. */
 const routerMacs = ['02:77:66:00:00:01', '02:77:66:00:00:64', '02:77:65:00:00:01'];
-const ip4s = ['10.0.0.1', '10.0.0.2', '10.0.0.3', '10.0.1.1', '255.255.255.255', '0.0.0.0'];
-const ip6s = ['fd00::1', 'fd00::2', 'fe80::ff:fe00:1', 'ff02::1', 'ff02::1:ff00:2', '::', '::ffff:10.0.0.1'];
+/** The last two of both: outside of all networks, and where what is from there is sent to. */
+const ip4s = [
+  '10.0.0.1',
+  '10.0.0.2',
+  '10.0.0.3',
+  '10.0.1.1',
+  '255.255.255.255',
+  '0.0.0.0',
+  '198.51.100.1',
+  '198.51.100.2',
+];
+const ip6s = [
+  'fd00::1',
+  'fd00::2',
+  'fe80::ff:fe00:1',
+  'ff02::1',
+  'ff02::1:ff00:2',
+  '::',
+  '2001:db8:99::1',
+  '2001:db8:99::2',
+  '::ffff:10.0.0.1',
+];
 export const l4Ports = [1, 53, 80, 443, 1234, 4789, 65535];
 
 export function randomFrame(random: Random): Uint8Array {
@@ -26,7 +46,7 @@ export function randomFrame(random: Random): Uint8Array {
 function randomPacket(random: Random): Uint8Array {
   const v6 = random.chance(0.45);
   const ends = v6 ? ends6(random) : ends4(random);
-  switch (random.int(16)) {
+  switch (random.int(17)) {
     case 0:
       return random.chance(0.5) ? frames.arpRequest(ends4(random)) : frames.arpReply(ends4(random));
     case 1:
@@ -50,12 +70,23 @@ function randomPacket(random: Random): Uint8Array {
     case 12:
     case 13:
       return frames.udp(ends, random.pick(l4Ports), random.pick(l4Ports), payload(random));
+    case 14:
+      return icmpError(random, v6);
     default: {
       const options = new Uint8Array(random.int(4) * 4);
       const ports = { sourcePort: random.pick(l4Ports), destinationPort: random.pick(l4Ports) };
       return frames.tcp(ends, { ...ports, options, flags: random.int(64), payload: payload(random) });
     }
   }
+}
+
+/** About a packet that was sent the other way, or any; its checksum is anything. */
+function icmpError(random: Random, v6: boolean): Uint8Array {
+  const quoted = randomPacket(random).subarray(14);
+  const about = random.chance(0.8) ? quoted.subarray(0, random.pick([28, 48, 200])) : random.bytes(random.int(60));
+  const [protocol, types] = v6 ? [58, [1, 2, 3]] : [1, [3, 4, 11]];
+  const message = concat(Uint8Array.of(random.pick(types), random.int(5)), random.bytes(6), about);
+  return frames.ip(v6 ? ends6(random) : ends4(random), protocol, message);
 }
 
 /** Breaks a frame in one or several ways, or replaces it by garbage. Does not change `frame`. */

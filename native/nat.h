@@ -1,0 +1,234 @@
+// Address translation (RFC 3022, RFC 4787, RFC 5508): addresses and ports of a
+// connection's packets, and of the ICMP errors that are about it. Checksums change
+// by what the words that they cover change (RFC 1624), so a wrong one stays wrong.
+// In place; all headers are in the frame's first part. src/datapath/nat.ts does the
+// same.
+#pragma once
+
+#include <cstring>
+
+#include "checksum.h"
+#include "connection.h"
+#include "extract.h"
+#include "frame.h"
+#include "key.h"
+#include "rewrite.h"
+
+namespace weft {
+
+// What ones' complement sums change by, of words that are at even places.
+class SumChange {
+ public:
+  void write(uint8_t* to, const uint8_t* value, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += 2) {
+      change_.add16(static_cast<uint16_t>(~load16(to + i)));
+      change_.add16(load16(value + i));
+    }
+    memcpy(to, value, bytes);
+  }
+  // As other changes do: a field that was rewritten is covered by another checksum.
+  void changed(uint32_t from, uint32_t to) {
+    change_.add16(static_cast<uint16_t>(~from));
+    change_.add16(to);
+  }
+  void add(const SumChange& other) { change_.add16(other.change_.folded()); }
+  // To a checksum field. Returns what it changed from.
+  uint32_t apply(uint8_t* checksum) const {
+    const uint32_t before = load16(checksum);
+    OnesSum sum = change_;
+    sum.add16(static_cast<uint16_t>(~before));
+    store16(checksum, sum.checksum());
+    return before;
+  }
+  // To a pseudo header's sum, which is not complemented.
+  void apply_unfinished(uint8_t* pseudo) const {
+    OnesSum sum = change_;
+    sum.add16(load16(pseudo));
+    store16(pseudo, sum.folded());
+  }
+
+ private:
+  OnesSum change_;
+};
+
+struct Endpoints {
+  const uint8_t* source;  // 16 bytes
+  const uint8_t* destination;
+  const uint8_t* source_port;  // 2 bytes
+  const uint8_t* destination_port;
+};
+
+inline Endpoints forwards(const Tuple& tuple) {
+  return {tuple.source, tuple.destination, tuple.source_port, tuple.destination_port};
+}
+inline Endpoints backwards(const Tuple& tuple) {
+  return {tuple.destination, tuple.source, tuple.destination_port, tuple.source_port};
+}
+
+namespace nat {
+
+inline constexpr uint8_t kIcmp = 1, kTcp = 6, kUdp = 17, kIcmpv6 = 58;
+
+inline constexpr uint8_t kMappedPrefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+
+inline const uint8_t* address(const uint8_t* mapped, bool v4) { return mapped + (v4 ? 12 : 0); }
+
+// Writes ports, or the identifier of an echo.
+inline void write_ports(uint8_t* l4, uint8_t protocol, const Endpoints& to, SumChange* change) {
+  if (protocol == kTcp || protocol == kUdp) {
+    change->write(l4, to.source_port, 2);
+    change->write(l4 + 2, to.destination_port, 2);
+  } else {
+    change->write(l4 + 4, to.source_port, 2);
+  }
+}
+
+}  // namespace nat
+
+// Where the L4 header is, 0 if it was not reached. `key` was extracted from the frame.
+inline uint32_t l4_of(const Frame& frame, const Key& key) {
+  if (key.ip_frag == kFragLater) return 0;
+  const auto l3 = static_cast<uint32_t>(l3_of(frame, key) - frame.data);
+  if (key.eth_type[0] == 0x08) return l3 + (frame.data[l3] & 15) * 4u;
+  if (frame.data[l3 + 6] == key.ip_proto) return l3 + 40;
+  Key again;
+  Layout layout;
+  return extract(frame.data, frame.length, &again, &layout) == kNoDrop ? layout.l4 : 0;
+}
+
+// Is it a packet that the connection can be about?
+inline bool is_of(const Connection& connection, const Key& key) {
+  const bool v4 = load16(key.eth_type) == 0x0800;
+  if ((!v4 && load16(key.eth_type) != 0x86dd) || key.ip_proto != connection.protocol) return false;
+  if ((memcmp(connection.original.source, nat::kMappedPrefix, sizeof nat::kMappedPrefix) == 0) != v4) return false;
+  if (key.ip_frag == kFragLater) return true;
+  const uint32_t type = load16(key.l4_src);
+  switch (key.ip_proto) {
+    case nat::kTcp:
+    case nat::kUdp:
+      return true;
+    case nat::kIcmp:
+      return v4 && (type == 0 || type == 8);
+    case nat::kIcmpv6:
+      return !v4 && (type == 128 || type == 129);
+    default:
+      return false;
+  }
+}
+
+// A packet of the connection. Later fragments have addresses only.
+inline void rewrite_nat(const Frame& frame, const Key& key, uint32_t l4, const Endpoints& to) {
+  const bool v4 = key.eth_type[0] == 0x08;
+  uint8_t* l3 = l3_of(frame, key);
+  const size_t size = v4 ? 4 : 16;
+  uint8_t* source = l3 + (v4 ? 12 : 8);
+  SumChange change;
+  change.write(source, nat::address(to.source, v4), size);
+  change.write(source + size, nat::address(to.destination, v4), size);
+  if (v4) change.apply(l3 + 10);
+  if (!l4) return;
+
+  uint8_t* header = frame.data + l4;
+  if ((frame.vnet.flags & kNeedsCsum) && frame.vnet.csum_start == l4) {
+    change.apply_unfinished(header + frame.vnet.csum_offset);
+    SumChange ignored;
+    return nat::write_ports(header, key.ip_proto, to, &ignored);
+  }
+  switch (key.ip_proto) {
+    case nat::kTcp:
+      nat::write_ports(header, key.ip_proto, to, &change);
+      change.apply(header + kTcpCsumOffset);
+      break;
+    case nat::kUdp: {
+      uint8_t* checksum = header + kUdpCsumOffset;
+      const bool has_none = load16(checksum) == 0;
+      nat::write_ports(header, key.ip_proto, to, &change);
+      if (has_none) break;
+      change.apply(checksum);
+      if (load16(checksum) == 0) store16(checksum, 0xffff);
+      break;
+    }
+    case nat::kIcmp: {  // covers no addresses
+      SumChange identifier;
+      nat::write_ports(header, key.ip_proto, to, &identifier);
+      identifier.apply(header + 2);
+      break;
+    }
+    case nat::kIcmpv6:
+      nat::write_ports(header, key.ip_proto, to, &change);
+      change.apply(header + 2);
+      break;
+    default:
+      break;
+  }
+}
+
+// An ICMP error about a packet of the connection, on its way back to that packet's
+// sender (RFC 5508 §4). It quotes the packet as it came to `from`'s side; what is
+// quoted becomes `to`, and so does the error's own destination, and its source
+// where that side is hidden behind an address. Returns false, with nothing changed,
+// if it quotes no packet of this connection.
+inline bool rewrite_related(const Frame& frame, const Key& key, uint32_t l4, uint8_t protocol, const Endpoints& from,
+                            const Endpoints& to) {
+  const bool v4 = key.eth_type[0] == 0x08;
+  if (l4 == 0 || frame.pieces || key.ip_frag != kFragNone) return false;
+  uint8_t* icmp = frame.data + l4;
+  const size_t present = frame.length - l4;
+  const size_t size = v4 ? 4 : 16;
+  const size_t addresses = v4 ? 12 : 8;
+  uint8_t* quoted = icmp + 8;
+  if (present < 8 + (v4 ? 20u : 40u) + 8u || quoted[0] >> 4 != (v4 ? 4 : 6)) return false;
+  const size_t header_bytes = v4 ? (quoted[0] & 15) * 4u : 40;
+  if (header_bytes < 20 || present < 8 + header_bytes + 8 || quoted[v4 ? 9 : 6] != protocol) return false;
+  if (v4 && (load16(quoted + 6) & 0x1fff)) return false;
+  uint8_t* quoted_l4 = quoted + header_bytes;
+  const bool has_ports = protocol == nat::kTcp || protocol == nat::kUdp;
+  const bool is_same = memcmp(quoted + addresses, nat::address(from.source, v4), size) == 0 &&
+                       memcmp(quoted + addresses + size, nat::address(from.destination, v4), size) == 0 &&
+                       memcmp(quoted_l4 + (has_ports ? 0 : 4), from.source_port, 2) == 0 &&
+                       (!has_ports || memcmp(quoted_l4 + 2, from.destination_port, 2) == 0);
+  if (!is_same) return false;
+
+  // The quoted headers; `icmp_change` sums up what the error's own checksum covers.
+  SumChange quoted_change, icmp_change;
+  const auto write = [&](uint8_t* at, const uint8_t* value, size_t bytes, SumChange* change) {
+    for (size_t i = 0; i < bytes; i += 2) icmp_change.changed(load16(at + i), load16(value + i));
+    change->write(at, value, bytes);
+  };
+  write(quoted + addresses, nat::address(to.source, v4), size, &quoted_change);
+  write(quoted + addresses + size, nat::address(to.destination, v4), size, &quoted_change);
+  const auto refresh = [&](uint8_t* checksum, const SumChange& change) {
+    const uint32_t before = change.apply(checksum);
+    icmp_change.changed(before, load16(checksum));
+  };
+  if (v4) refresh(quoted + 10, quoted_change);
+  const size_t quoted_bytes = present - 8 - header_bytes;
+  if (has_ports) {
+    write(quoted_l4, to.source_port, 2, &quoted_change);
+    write(quoted_l4 + 2, to.destination_port, 2, &quoted_change);
+    const size_t at = protocol == nat::kTcp ? kTcpCsumOffset : kUdpCsumOffset;
+    if (quoted_bytes >= at + 2 && (protocol == nat::kTcp || load16(quoted_l4 + at))) refresh(quoted_l4 + at, quoted_change);
+  } else {
+    SumChange identifier;
+    SumChange* change = v4 ? &identifier : &quoted_change;
+    write(quoted_l4 + 4, to.source_port, 2, change);
+    refresh(quoted_l4 + 2, *change);
+  }
+
+  // The error itself.
+  uint8_t* l3 = l3_of(frame, key);
+  SumChange outer;
+  if (memcmp(from.destination, to.destination, 16) != 0) {
+    outer.write(l3 + addresses, nat::address(to.destination, v4), size);
+  }
+  outer.write(l3 + addresses + size, nat::address(to.source, v4), size);
+  if (v4) {
+    outer.apply(l3 + 10);
+  } else {
+    icmp_change.add(outer);
+  }
+  icmp_change.apply(icmp + 2);
+  return true;
+}
+
+}  // namespace weft

@@ -1,0 +1,47 @@
+/**
+ * The packet that an ICMP error quotes: of whom it speaks (RFC 792, RFC 4443 §3).
+ */
+import { getU16 } from '../wire/bytes.ts';
+import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP, IPV4_HEADER_BYTES } from '../wire/ipv4.ts';
+import { IPV6_HEADER_BYTES } from '../wire/ipv6.ts';
+import type { Tuple } from './connection.ts';
+
+/** What of the quoted packet has to be there behind its IP header (RFC 792). */
+const L4_BYTES = 8;
+
+export interface Quoted {
+  readonly protocol: number;
+  /** Addresses are 16 bytes. */
+  readonly tuple: Tuple;
+  /** Of its IP header. */
+  readonly headerBytes: number;
+}
+
+/**
+ * @param packet from its IP header on, perhaps cut short
+ * @returns undefined for what has no ports and no identifier: other protocols, later
+ * fragments, IPv6 behind extension headers, and what is cut too short
+ */
+export function readQuoted(packet: Uint8Array, v4: boolean): Quoted | undefined {
+  if (packet.length < (v4 ? IPV4_HEADER_BYTES : IPV6_HEADER_BYTES)) return undefined;
+  if (packet[0]! >>> 4 !== (v4 ? 4 : 6)) return undefined;
+  const headerBytes = v4 ? (packet[0]! & 15) * 4 : IPV6_HEADER_BYTES;
+  if (headerBytes < IPV4_HEADER_BYTES || packet.length < headerBytes + L4_BYTES) return undefined;
+  if (v4 && (getU16(packet, 6) & 0x1fff) !== 0) return undefined;
+  const protocol = packet[v4 ? 9 : 6]!;
+  const hasPorts = protocol === IP_TCP || protocol === IP_UDP;
+  if (!hasPorts && protocol !== (v4 ? IP_ICMP : IP_ICMPV6)) return undefined;
+  const sourcePort = getU16(packet, headerBytes + (hasPorts ? 0 : 4));
+  const destinationPort = hasPorts ? getU16(packet, headerBytes + 2) : sourcePort;
+  const [source, destination] = v4
+    ? [mapped(packet.subarray(12, 16)), mapped(packet.subarray(16, 20))]
+    : [packet.slice(8, 24), packet.slice(24, 40)];
+  return { protocol, tuple: { source, destination, sourcePort, destinationPort }, headerBytes };
+}
+
+function mapped(ip4: Uint8Array): Uint8Array {
+  const ip = new Uint8Array(16);
+  ip.fill(0xff, 10, 12);
+  ip.set(ip4, 12);
+  return ip;
+}

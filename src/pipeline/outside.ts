@@ -1,0 +1,193 @@
+/**
+ * Outside: what leaves all networks by the host's own, or comes in from there.
+ *
+ *   container ─► gateway ─► [ its source becomes the transit address ] ─► host ─► …
+ *   … ─► host ─► [ the transit address becomes the container ] ─► container
+ *
+ * 1. A packet of a live connection goes its way, with its addresses translated.
+ * 2. So does an ICMP error that quotes one (RFC 5508 §4).
+ * 3. Otherwise a container opens a connection to anywhere, and who is outside one
+ *    to a published port. The transit address itself answers ping.
+ * 4. Everything else is refused.
+ *
+ * The transit address is on the link to the host, where nftables translates once
+ * more (link/outside): nobody else sees it. Not every packet may leave: VXLAN
+ * could be taken for an encapsulated frame of this host's.
+ */
+import { isIp4, sameBytes } from '../flow/types.ts';
+import { turned, type Tuple } from '../flow/connection.ts';
+import type { FlowView } from '../flow/view.ts';
+import { connectionObject, endpointOf, OUTSIDE, type Found, type Opening, type Place } from '../table/connections.ts';
+import { networkObject, outsideObject, publishedId, type Outside } from '../table/topology.ts';
+import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
+import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
+import { isIcmpError } from '../wire/icmp-error.ts';
+import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
+import { refuse, sendTo } from './routed.ts';
+import { drop, next, type StageContext, type StageResult } from './stage.ts';
+import { text } from './text.ts';
+
+const VXLAN_L4_PORT = 4789;
+
+/** What a packet is to the connections: of a conversation, an error about one, or neither. */
+type Subject =
+  | { readonly kind: 'conversation'; readonly protocol: number; readonly tuple: Tuple; readonly isRequest: boolean }
+  | { readonly kind: 'error' }
+  | undefined;
+
+/** Ingress of what comes from the host. */
+export function fromOutside(view: FlowView, context: StageContext, outside: Outside): StageResult {
+  view.consult(outsideObject);
+  const mac = view.bytes('eth_dst');
+  const type = view.number('eth_type');
+  const isForUs = sameBytes(mac, outside.mac) && view.number('vlan_tci') === 0;
+  if (!isForUs || (type !== ETH_IPV4 && type !== ETH_IPV6))
+    return drop('no_connection', text`not IP for ${outside.mac}`);
+  const destination = view.bytes('ip_dst');
+  if (!outside.transit.some((address) => sameBytes(address, destination))) {
+    return drop('no_connection', text`${destination} is not the transit address`);
+  }
+  context.entered = outside;
+  context.gateway = { portNo: outside.portNo, mac: outside.mac, addresses: outside.transit };
+  return next(text`from outside, for the transit address ${destination}`);
+}
+
+/** A packet for the transit address goes to the endpoint of its connection. */
+export function enter(view: FlowView, context: StageContext, outside: Outside): StageResult {
+  const { topology, connections } = context.tables;
+  const subject = subjectOf(view);
+  const found = subject && find(view, context, OUTSIDE, subject);
+  if (!found) return arrive(context, outside, subject);
+
+  if (view.number('ip_ttl') <= 1) return refuse(view, context, 'ttl_exceeded', text`TTL 1 ends here`, 'time_exceeded');
+  const connection = connections.tuples(found.slot);
+  const endpoint = endpointOf(connection);
+  view.consult(networkObject(connection.vni));
+  const network = topology.network(connection.vni);
+  if (!network) return drop('no_connection', text`its network has gone`);
+  translate(context, subject, found);
+  context.routedFrom = outside;
+  return sendTo(view, context, network, endpoint, text`connection ${found.slot}, ${wayOf(subject)}: to ${endpoint}`);
+}
+
+/** What belongs to no connection yet. */
+function arrive(context: StageContext, outside: Outside, subject: Subject): StageResult {
+  if (subject?.kind === 'error') return drop('icmp_unrelated', text`it quotes no packet of a live connection`);
+  if (!subject?.isRequest) return drop('no_connection', text`no connection, and nothing that could begin one`);
+  const { protocol, tuple } = subject;
+  if (protocol === IP_ICMP || protocol === IP_ICMPV6) {
+    return {
+      kind: 'decide',
+      because: text`echo request for the transit address`,
+      actions: [{ op: 'echo' }, { op: 'output', port: outside.portNo }],
+    };
+  }
+  const published = outside.published.get(publishedId(protocol, tuple.destinationPort));
+  const address = published?.addresses.find((ip) => isIp4(ip) === isIp4(tuple.destination));
+  if (!published || !address) {
+    return drop('no_connection', text`port ${tuple.destinationPort} is not published, and no connection uses it`);
+  }
+  const { vni, l4Port } = published;
+  const translated = { ...tuple, destination: address, destinationPort: l4Port };
+  const way = text`published by ${published.endpoint}: to ${address}, port ${l4Port}`;
+  return open(context, { vni, protocol, original: tuple, translated }, way);
+}
+
+/** A packet that no route but the one outside leads on. */
+export function leave(view: FlowView, context: StageContext): StageResult {
+  const { topology } = context.tables;
+  view.consult(outsideObject);
+  const { outside } = topology;
+  const network = context.network!;
+  const source = view.bytes('ip_src');
+  const isIp4Packet = isIp4(source);
+  const address = outside?.transit.find((ip) => isIp4(ip) === isIp4Packet);
+  if (!outside || !address) {
+    return refuse(
+      view,
+      context,
+      'no_route',
+      text`network ${network.name} leads outside, and there is no way`,
+      'net_unreachable',
+    );
+  }
+  const destination = view.bytes('ip_dst');
+  if (outside.transit.some((ip) => sameBytes(ip, destination))) {
+    return drop('martian', text`${destination} is the transit address, which is nobody’s to reach`);
+  }
+  const home = network.routes.lookup(source);
+  if (home?.kind !== 'network' || home.network !== network.name) {
+    return drop('martian', text`${source} is in no subnet of network ${network.name}: no answer would come back`);
+  }
+  const subject = subjectOf(view);
+  if (!subject) {
+    const protocol = view.number('ip_proto');
+    return refuse(view, context, 'nat_protocol', text`IP protocol ${protocol} cannot be translated`, 'prohibited');
+  }
+  const found = find(view, context, network.vni, subject);
+  if (!found) {
+    if (subject.kind === 'error') return drop('icmp_unrelated', text`it quotes no packet of a live connection`);
+    const { protocol, tuple } = subject;
+    if (!subject.isRequest) return drop('no_connection', text`an answer that nobody outside has asked for`);
+    if (protocol === IP_UDP && tuple.destinationPort === VXLAN_L4_PORT) {
+      return drop('vxlan_injection', text`UDP port ${VXLAN_L4_PORT} is VXLAN: not from a container`);
+    }
+    const way = text`${tuple.source} to ${destination}, from ${address}`;
+    return open(context, { vni: network.vni, protocol, original: tuple, address }, way);
+  }
+  translate(context, subject, found);
+  context.routedFrom = network;
+  context.leaves = outside;
+  context.nextHop = outside.hostMac;
+  return next(text`outside from ${address}: connection ${found.slot}, ${wayOf(subject)}`);
+}
+
+function open({ tables }: StageContext, opening: Opening, way: ReturnType<typeof text>): StageResult {
+  const refused = tables.connections.refusal(opening);
+  if (refused) return drop(refused, text`${way}: no connection can be opened`);
+  return { kind: 'connect', because: text`${way}: a new connection`, opening };
+}
+
+function translate(context: StageContext, subject: NonNullable<Subject>, found: Found): void {
+  context.translation = { op: subject.kind === 'error' ? 'related' : 'nat', ...found };
+}
+
+function wayOf(subject: NonNullable<Subject>): string {
+  return subject.kind === 'error' ? 'an error about it' : 'addresses translated';
+}
+
+/** The live connection of a packet that is seen in this place, or that an error there quotes. */
+function find(
+  view: FlowView,
+  { tables }: StageContext,
+  place: Place,
+  subject: NonNullable<Subject>,
+): Found | undefined {
+  if (subject.kind === 'conversation') {
+    const { protocol, tuple } = subject;
+    view.consult(connectionObject(place, protocol, tuple));
+    return tables.connections.lookup(place, protocol, tuple);
+  }
+  const quoted = view.quoted();
+  return quoted && tables.connections.lookup(place, quoted.protocol, turned(quoted.tuple));
+}
+
+function subjectOf(view: FlowView): Subject {
+  const protocol = view.number('ip_proto');
+  const isIp4Packet = view.number('eth_type') === ETH_IPV4;
+  const [source, destination] = [view.bytes('ip_src'), view.bytes('ip_dst')];
+  if (protocol === IP_TCP || protocol === IP_UDP) {
+    const tuple = { source, destination, sourcePort: view.number('l4_src'), destinationPort: view.number('l4_dst') };
+    return { kind: 'conversation', protocol, tuple, isRequest: true };
+  }
+  if (protocol !== (isIp4Packet ? IP_ICMP : IP_ICMPV6)) return undefined;
+  const type = view.number('l4_src');
+  if (isIcmpError(protocol, type)) return { kind: 'error' };
+  const [request, reply] = isIp4Packet
+    ? [ICMP_ECHO_REQUEST, ICMP_ECHO_REPLY]
+    : [ICMPV6_ECHO_REQUEST, ICMPV6_ECHO_REPLY];
+  if (type !== request && type !== reply) return undefined;
+  const identifier = view.number('icmp_id');
+  const tuple = { source, destination, sourcePort: identifier, destinationPort: identifier };
+  return { kind: 'conversation', protocol, tuple, isRequest: type === request };
+}

@@ -1,0 +1,60 @@
+/**
+ * What routing ends with, wherever the packet came from: it goes to its next hop,
+ * or its sender is told why not.
+ */
+import { FRAG_LATER } from '../flow/fields.ts';
+import { isIp4 } from '../flow/types.ts';
+import type { FlowView } from '../flow/view.ts';
+import { neighborObject } from '../table/neighbor.ts';
+import type { Network } from '../table/topology.ts';
+import { ETH_IPV4 } from '../wire/ethernet.ts';
+import { isIcmpError, type IcmpErrorName } from '../wire/icmp-error.ts';
+import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
+import { drop, next, type StageContext, type StageResult } from './stage.ts';
+import { text, type Text } from './text.ts';
+
+/** To a next hop in a network: its MAC is known, failed, or to be asked for, and the frame waits. */
+export function sendTo(view: FlowView, context: StageContext, to: Network, hop: Uint8Array, way: Text): StageResult {
+  view.consult(neighborObject(to.vni, hop));
+  const mac = context.tables.neighbors.resolve(to.vni, hop);
+  if (mac === undefined) {
+    return { kind: 'wait', because: text`${way}: ask who has ${hop}`, neighbor: { vni: to.vni, ip: hop } };
+  }
+  if (mac === 'failed') {
+    return refuse(view, context, 'neighbor_unresolved', text`${way}: nobody answers for ${hop}`, 'host_unreachable');
+  }
+  context.routedFrom ??= context.network!;
+  context.network = to;
+  context.nextHop = mac;
+  return next(text`${way}, at ${mac}`);
+}
+
+/** Refused, and its sender is told, where that is allowed (RFC 1122 §3.2.2, RFC 4443 §2.4). */
+export function refuse(
+  view: FlowView,
+  context: StageContext,
+  reason: Extract<StageResult, { kind: 'drop' }>['reason'],
+  because: Text,
+  error: IcmpErrorName,
+): StageResult {
+  if (view.number('ip_frag') === FRAG_LATER) return drop(reason, because);
+  const proto = view.number('ip_proto');
+  if ((proto === IP_ICMP || proto === IP_ICMPV6) && isIcmpError(proto, view.number('l4_src'))) {
+    return drop(reason, because);
+  }
+  const isV4 = view.number('eth_type') === ETH_IPV4;
+  const { gateway } = context;
+  const from = gateway?.addresses.find((address) => isIp4(address) === isV4);
+  if (!gateway || !from) return drop(reason, because);
+  return {
+    kind: 'drop',
+    reason,
+    because: text`${because}; answered by ICMP ${error.replaceAll('_', ' ')}`,
+    answer: {
+      kind: 'icmp_error',
+      port: gateway.portNo,
+      error,
+      from: { mac: gateway.mac, ip: from },
+    },
+  };
+}

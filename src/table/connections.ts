@@ -1,0 +1,337 @@
+/**
+ * Connections: the conversations whose addresses are translated, found by the
+ * tuples that their packets come in with.
+ *
+ *   container ──original──► [ translated ] ──► outside        opened from inside
+ *   outside   ──original──► [ translated ] ──► container      to a published port
+ *
+ * A tuple means something in one place only: in a network, or outside. Each
+ * connection is found from both: as its original packets come in, and as its
+ * replies do.
+ *
+ * Bounded: there are as many as the memory has records, one endpoint may have
+ * `quota` of them, and who comes too late is refused: what is open is never given
+ * up for something new. A connection ends by its time-out, by what TCP is at
+ * (RFC 5382 §5, RFC 4787 §4.3, RFC 5508 §3.2), or with its endpoint.
+ *
+ * The records outlive a crash; `recover` takes over what they hold.
+ */
+import {
+  ConnectionRecords,
+  formatEnd,
+  protocolName,
+  tupleId,
+  turned,
+  type ConnectionState,
+  type ConnectionTuples,
+  type Tuple,
+} from '../flow/connection.ts';
+import { bytesId } from '../flow/key.ts';
+import type { DropReason } from '../flow/reason.ts';
+import { isIp4, sameBytes, type Vni } from '../flow/types.ts';
+import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
+
+export interface ConnectionOptions {
+  /** Of `ConnectionRecords`. */
+  readonly memory: Uint8Array;
+  /** Connections that one endpoint may have. */
+  readonly quota: number;
+}
+
+/** Where a tuple is seen: a network's VNI, or outside. */
+export type Place = Vni | 0;
+export const OUTSIDE = 0;
+
+/** A connection that is to be opened. */
+export type Opening =
+  /** By an endpoint: its source becomes `address`, with a port of its own. */
+  | { readonly vni: Vni; readonly protocol: number; readonly original: Tuple; readonly address: Uint8Array }
+  /** From outside: its destination becomes the endpoint. */
+  | { readonly vni: Vni; readonly protocol: number; readonly original: Tuple; readonly translated: Tuple };
+
+export interface Found {
+  readonly slot: number;
+  readonly generation: number;
+  /** The tuple is that of a reply. */
+  readonly reply: boolean;
+}
+
+export interface ConnectionEntry extends ConnectionTuples {
+  readonly slot: number;
+  readonly state: ConnectionState;
+  readonly packets: number;
+  readonly replyPackets: number;
+  readonly bytes: number;
+  readonly replyBytes: number;
+  readonly lastSeenMs: number;
+  /** When it ends unless it is used, by the same clock. */
+  readonly expiresAtMs: number;
+}
+
+/** Ports and echo identifiers that connections from inside get: above those that people publish. */
+const PORTS = { first: 16_384, count: 49_152 };
+/** That are tried for one connection. */
+const PORTS_TRIED = 256;
+/** Records that one sweep looks at. */
+const SWEPT = 4096;
+
+const timeoutMs = {
+  new: 30_000,
+  answered: 120_000,
+  syn_sent: 120_000,
+  syn_received: 60_000,
+  established: 7_440_000,
+  closing: 240_000,
+  time_wait: 120_000,
+  closed: 10_000,
+} as const satisfies Record<ConnectionState, number>;
+const ICMP_TIMEOUT_MS = 60_000;
+
+export class ConnectionTable {
+  readonly #records: ConnectionRecords;
+  readonly #quota: number;
+  readonly #byTuple = new Map<string, Found>();
+  readonly #counts = new Map<string, number>();
+  /** Slots below this were used at some time. */
+  #used = 0;
+  /** Of those, free ones; the longest free first. */
+  readonly #free = new Set<number>();
+  #generation = 0;
+  #swept = 0;
+
+  constructor({ memory, quota }: ConnectionOptions) {
+    this.#records = new ConnectionRecords(memory);
+    this.#quota = quota;
+  }
+
+  get size(): number {
+    return this.#used - this.#free.size;
+  }
+
+  get limit(): number {
+    return this.#records.count;
+  }
+
+  lookup(place: Place, protocol: number, tuple: Tuple): Found | undefined {
+    return this.#byTuple.get(tupleId(place, protocol, tuple));
+  }
+
+  /** What a found connection is about. */
+  tuples(slot: number): ConnectionTuples {
+    return this.#records.read(slot);
+  }
+
+  /** Why it cannot be opened now; undefined if it can. */
+  refusal(opening: Opening): DropReason | undefined {
+    if (this.size >= this.limit) return 'connection_limit';
+    const endpoint = 'address' in opening ? opening.original.source : opening.translated.destination;
+    if ((this.#counts.get(ownerId(opening.vni, endpoint)) ?? 0) >= this.#quota) return 'connection_limit';
+    return this.#translated(opening) ? undefined : 'nat_ports';
+  }
+
+  /** Opens what is not refused. Returns the names of what changed. */
+  open(opening: Opening, nowMs: number): readonly string[] {
+    const translated = this.#translated(opening);
+    if (!translated) return [];
+    const { vni, protocol, original } = opening;
+    const slot = this.#takeSlot();
+    this.#generation = (this.#generation % 0x7fff_ffff) + 1;
+    this.#records.write(slot, this.#generation * 2, { vni, protocol, original, translated });
+    this.#records.touch(slot, nowMs);
+    return this.#index(slot);
+  }
+
+  /** Ends connections that have not been used for long: of some of them at each call. */
+  expire(nowMs: number): readonly string[] {
+    const changed: string[] = [];
+    for (let n = Math.min(SWEPT, this.#used); n > 0; n--) {
+      this.#swept = (this.#swept + 1) % this.#used;
+      if (this.#records.generation(this.#swept) === 0) continue;
+      if (nowMs >= this.#expiresAtMs(this.#swept)) changed.push(...this.#close(this.#swept));
+    }
+    return changed;
+  }
+
+  /** Ends those of an endpoint's address. */
+  forget(vni: Vni, ip: Uint8Array): readonly string[] {
+    if (!this.#counts.has(ownerId(vni, ip))) return [];
+    return this.end((connection) => connection.vni === vni && sameBytes(endpointOf(connection), ip));
+  }
+
+  /** Ends those that `isOver` picks. */
+  end(isOver: (connection: ConnectionTuples) => boolean): readonly string[] {
+    const changed: string[] = [];
+    for (let slot = 0; slot < this.#used; slot++) {
+      if (this.#records.generation(slot) !== 0 && isOver(this.#records.read(slot))) changed.push(...this.#close(slot));
+    }
+    return changed;
+  }
+
+  /**
+   * Takes over what the records hold from before; what was torn or is not `wanted`
+   * is freed. Time-outs begin anew: the clock is another one.
+   * @returns how many there are
+   */
+  recover(wanted: (connection: ConnectionTuples) => boolean, nowMs: number): number {
+    for (let slot = 0; slot < this.#records.count; slot++) {
+      const generation = this.#records.generation(slot);
+      if (generation === 0) continue;
+      const connection = this.#records.read(slot);
+      const isWhole = generation % 2 === 0 && isPlausible(connection);
+      if (!isWhole || !wanted(connection) || this.#isKnown(connection)) {
+        this.#records.free(slot);
+        continue;
+      }
+      for (let free = this.#used; free < slot; free++) this.#free.add(free);
+      this.#used = slot + 1;
+      this.#generation = Math.max(this.#generation, generation / 2);
+      for (const reply of [false, true]) {
+        const half = this.#records.half(slot, reply);
+        this.#records.writeHalf(slot, reply, { ...half, lastSeenMs: nowMs });
+      }
+      this.#index(slot);
+    }
+    return this.size;
+  }
+
+  *entries(): Generator<ConnectionEntry> {
+    for (let slot = 0; slot < this.#used; slot++) {
+      if (this.#records.generation(slot) === 0) continue;
+      const [original, reply] = [this.#records.half(slot, false), this.#records.half(slot, true)];
+      yield {
+        ...this.#records.read(slot),
+        slot,
+        state: this.#records.state(slot),
+        packets: original.packets,
+        replyPackets: reply.packets,
+        bytes: original.bytes,
+        replyBytes: reply.bytes,
+        lastSeenMs: this.#records.lastSeenMs(slot),
+        expiresAtMs: this.#expiresAtMs(slot),
+      };
+    }
+  }
+
+  #expiresAtMs(slot: number): number {
+    const state = this.#records.state(slot);
+    const { protocol } = this.#records.read(slot);
+    const isEcho = isEchoProtocol(protocol);
+    return this.#records.lastSeenMs(slot) + (isEcho ? ICMP_TIMEOUT_MS : timeoutMs[state]);
+  }
+
+  /** As its original packets go out; undefined if no port is left for it. */
+  #translated(opening: Opening): Tuple | undefined {
+    if ('translated' in opening) return opening.translated;
+    const { protocol, original, address } = opening;
+    const isEcho = isEchoProtocol(protocol);
+    let port = original.sourcePort;
+    let hash = hashOf(opening);
+    for (let n = 0; n < PORTS_TRIED; n++) {
+      if (port >= PORTS.first) {
+        const translated = {
+          source: address,
+          destination: original.destination,
+          sourcePort: port,
+          destinationPort: isEcho ? port : original.destinationPort,
+        };
+        if (!this.#byTuple.has(tupleId(OUTSIDE, protocol, turned(translated)))) return translated;
+      }
+      hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d) + 1;
+      port = PORTS.first + ((hash >>> 0) % PORTS.count);
+    }
+    return undefined;
+  }
+
+  #isKnown(connection: ConnectionTuples): boolean {
+    return idsOf(connection).some((id) => this.#byTuple.has(id));
+  }
+
+  #takeSlot(): number {
+    const [free] = this.#free;
+    if (free === undefined) return this.#used++;
+    this.#free.delete(free);
+    return free;
+  }
+
+  #index(slot: number): string[] {
+    const connection = this.#records.read(slot);
+    const generation = this.#records.generation(slot);
+    idsOf(connection).forEach((id, n) => this.#byTuple.set(id, { slot, generation, reply: n === 1 }));
+    const owner = ownerId(connection.vni, endpointOf(connection));
+    this.#counts.set(owner, (this.#counts.get(owner) ?? 0) + 1);
+    return objectsOf(connection);
+  }
+
+  #close(slot: number): string[] {
+    const connection = this.#records.read(slot);
+    this.#records.free(slot);
+    this.#free.add(slot);
+    for (const id of idsOf(connection)) this.#byTuple.delete(id);
+    const owner = ownerId(connection.vni, endpointOf(connection));
+    const count = this.#counts.get(owner)! - 1;
+    if (count > 0) this.#counts.set(owner, count);
+    else this.#counts.delete(owner);
+    return objectsOf(connection);
+  }
+}
+
+/** Was it opened by its endpoint, whose source is hidden? */
+export function isFromInside({ original, translated }: ConnectionTuples): boolean {
+  return sameBytes(original.destination, translated.destination);
+}
+
+/** The container's address. */
+export function endpointOf(connection: ConnectionTuples): Uint8Array {
+  return isFromInside(connection) ? connection.original.source : connection.translated.destination;
+}
+
+/** What a decision consults that looks for a connection by its tuple. */
+export function connectionObject(place: Place, protocol: number, tuple: Tuple): string {
+  const { source, sourcePort, destination, destinationPort } = tuple;
+  const ends = `${formatEnd(source, sourcePort)}-${formatEnd(destination, destinationPort)}`;
+  return `connection/${place}/${protocolName(protocol)}/${ends}`;
+}
+
+/** By which tuple it is found in which place: as its original packets come in, and as its replies do. */
+function namesOf(connection: ConnectionTuples): [original: [Place, Tuple], reply: [Place, Tuple]] {
+  const { vni, original, translated } = connection;
+  const [from, to] = isFromInside(connection) ? ([vni, OUTSIDE] as const) : ([OUTSIDE, vni] as const);
+  return [
+    [from, original],
+    [to, turned(translated)],
+  ];
+}
+
+function idsOf(connection: ConnectionTuples): string[] {
+  return namesOf(connection).map(([place, tuple]) => tupleId(place, connection.protocol, tuple));
+}
+
+function objectsOf(connection: ConnectionTuples): string[] {
+  return namesOf(connection).map(([place, tuple]) => connectionObject(place, connection.protocol, tuple));
+}
+
+function ownerId(vni: Vni, ip: Uint8Array): string {
+  return `${vni}/${bytesId(ip)}`;
+}
+
+function isEchoProtocol(protocol: number): boolean {
+  return protocol === IP_ICMP || protocol === IP_ICMPV6;
+}
+
+/** Is it what an undamaged record can say? */
+function isPlausible({ vni, protocol, original, translated }: ConnectionTuples): boolean {
+  const families = [original.source, original.destination, translated.source, translated.destination].map(isIp4);
+  return vni > 0 && [IP_TCP, IP_UDP, IP_ICMP, IP_ICMPV6].includes(protocol) && new Set(families).size === 1;
+}
+
+function hashOf({ protocol, original }: Opening): number {
+  let hash = 0x811c9dc5 ^ protocol;
+  const mix = (byte: number): void => void (hash = Math.imul(hash ^ byte, 0x01000193));
+  original.source.forEach(mix);
+  original.destination.forEach(mix);
+  for (const port of [original.sourcePort, original.destinationPort]) {
+    mix(port >>> 8);
+    mix(port & 0xff);
+  }
+  return hash;
+}

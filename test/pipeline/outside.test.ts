@@ -1,0 +1,418 @@
+/**
+ * The way outside, in a simulated switch, on both datapaths:
+ *
+ *   ┌ host ─────────────────────────────┐
+ *   │ web (red)  db (red)     weft ─────┼─ link to the host ─ everywhere
+ *   └───────────────────────────────────┘
+ *
+ *   red 10.1.0.0/24, fd01::/64, gateways .1, ::1; transit 169.254.77.2, fd77::2
+ */
+import t, { type Test } from 'tap';
+import { formatMac, parseIp, type Vni } from '../../src/flow/types.ts';
+import { openNativeDatapath } from '../../src/datapath/native.ts';
+import { openReferenceDatapath } from '../../src/datapath/reference.ts';
+import { createSimulation, type SimulatedPort } from '../../src/simulation.ts';
+import { gatewayMac, OUTSIDE_HOST_MAC, OUTSIDE_MAC } from '../../src/table/topology.ts';
+import { getU16, setU16 } from '../../src/wire/bytes.ts';
+import { checksum, pseudoSum } from '../../src/wire/checksum.ts';
+import { parseEthernet } from '../../src/wire/ethernet.ts';
+import { buildIcmp4, buildIcmp6, ICMP_ECHO_REPLY, ICMPV6_ECHO_REPLY, parseIcmp } from '../../src/wire/icmp.ts';
+import { IP_ICMP, IP_ICMPV6, parseIpv4 } from '../../src/wire/ipv4.ts';
+import { parseIpv6 } from '../../src/wire/ipv6.ts';
+import { echo, ip, tcp, udp, wireIp, type Ends } from '../support/frames.ts';
+import { parsePacket } from '../support/packets.ts';
+
+const RED = 100;
+const [SYN, ACK, FIN, RST] = [2, 16, 1, 4];
+const web = { mac: '02:00:00:00:00:01', ip4: '10.1.0.2', ip6: 'fd01::2' };
+const db = { mac: '02:00:00:00:00:02', ip4: '10.1.0.3', ip6: 'fd01::3' };
+const gateway = formatMac(gatewayMac(RED as Vni));
+const transit = { ip4: '169.254.77.2', ip6: 'fd77::2' };
+const remote = { ip4: '203.0.113.9', ip6: '2001:db8::9' };
+const router = { ip4: '198.51.100.1', ip6: '2001:db8:1::1' };
+
+const families = ['ip4', 'ip6'] as const;
+type Family = (typeof families)[number];
+
+const datapaths = {
+  native: (options: Parameters<typeof openReferenceDatapath>[0]) => openNativeDatapath({ ...options, threads: 0 }),
+  reference: openReferenceDatapath,
+};
+
+function lab(
+  open: (typeof datapaths)['native'],
+  options: { readonly connectionQuota?: number; readonly mtu?: number } = {},
+) {
+  const net = createSimulation({ open, ...options });
+  const host = net.host('a', '192.0.2.1');
+  host.createNetwork('red', RED, {
+    subnets: ['10.1.0.0/24', 'fd01::/64'],
+    outside: true,
+    ...(options.mtu !== undefined && { mtu: options.mtu }),
+  });
+  const attach = (name: string, { mac, ip4, ip6 }: typeof web) =>
+    host.attach({ name, network: 'red', mac, addresses: [ip4, ip6] });
+  const ports = { web: attach('web', web), db: attach('db', db) };
+  const published = new Map([
+    ['6/8080', { endpoint: 'db', vni: RED as Vni, addresses: [parseIp(db.ip4), parseIp(db.ip6)], l4Port: 80 }],
+  ]);
+  const outside = host.openOutside({ transit: [transit.ip4, transit.ip6], published });
+  const { forwarding } = host;
+  const { connections } = forwarding.tables;
+  return {
+    net,
+    host,
+    ...ports,
+    outside,
+    connections,
+    drops: (): Partial<Record<string, number>> => forwarding.datapath.counters().drops,
+    upcalls: (): number => forwarding.datapath.counters().upcalls,
+    states: () => [...connections.entries()].map(({ state }) => state),
+  };
+}
+
+const leaving = (from: typeof web, family: Family): Ends => ({
+  srcMac: from.mac,
+  dstMac: gateway,
+  src: from[family],
+  dst: remote[family],
+});
+const entering = (family: Family): Ends => ({
+  srcMac: formatMac(OUTSIDE_HOST_MAC),
+  dstMac: formatMac(OUTSIDE_MAC),
+  src: remote[family],
+  dst: transit[family],
+});
+
+/** The only frame that came out of a port. */
+function only(t: Test, port: SimulatedPort): Uint8Array {
+  const frames = port.received.splice(0);
+  t.equal(frames.length, 1);
+  return frames[0] ?? new Uint8Array(60);
+}
+
+/** Addresses in text, ports and checksum of a TCP or UDP frame; MACs. */
+function seen(frame: Uint8Array) {
+  const { source, destination, payload } = parseEthernet(frame)!;
+  const packet = (parseIpv4(payload) ?? parseIpv6(payload))!;
+  const { sourcePort, destinationPort, checksum: sum } = parsePacket(frame);
+  return {
+    macs: [formatMac(source), formatMac(destination)],
+    from: [[...packet.source].join('.'), sourcePort],
+    to: [[...packet.destination].join('.'), destinationPort],
+    checksum: sum,
+  };
+}
+
+const text = (address: string): string => [...wireIp(address)].join('.');
+
+/** An ICMP message of either family, with a right checksum. */
+function icmp(ends: Ends, family: Family, type: number, code: number, body: Uint8Array): Uint8Array {
+  if (family === 'ip4') return ip(ends, IP_ICMP, buildIcmp4({ type, code, body }));
+  return ip(ends, IP_ICMPV6, buildIcmp6(wireIp(ends.src!), wireIp(ends.dst!), { type, code, body }));
+}
+
+/** Takes an ICMP frame apart; its checksum has to be right. */
+function icmpSeen(t: Test, frame: Uint8Array) {
+  const { payload } = parseEthernet(frame)!;
+  const v4 = parseIpv4(payload);
+  const packet = (v4 ?? parseIpv6(payload))!;
+  const seed = v4 ? 0 : pseudoSum(packet.source, packet.destination, IP_ICMPV6, packet.payload.length);
+  t.equal(checksum(packet.payload, seed), 0, 'the ICMP checksum is right');
+  if (v4) t.equal(checksum(payload.subarray(0, 20)), 0, 'the IPv4 checksum is right');
+  const { type, code, body } = parseIcmp(packet.payload)!;
+  return { from: [...packet.source].join('.'), to: [...packet.destination].join('.'), type, code, body };
+}
+
+for (const [name, open] of Object.entries(datapaths)) {
+  void t.test(`outside on ${name}`, async (t) => {
+    for (const family of families) {
+      t.test(`${family}: a container’s TCP leaves from the transit address, and answers come back`, async (t) => {
+        const { net, web: port, outside, drops, upcalls, states } = lab(open);
+        port.send(tcp(leaving(web, family), { sourcePort: 40_000, destinationPort: 80, flags: SYN, sequence: 100 }));
+        const out = seen(only(t, outside));
+        t.same(out.macs, [formatMac(OUTSIDE_MAC), formatMac(OUTSIDE_HOST_MAC)]);
+        t.same(out.from, [text(transit[family]), 40_000], 'the port stays where it is free');
+        t.same(out.to, [text(remote[family]), 80]);
+        t.equal(out.checksum, 'good');
+        t.same(states(), ['syn_sent']);
+
+        const answer = { sourcePort: 80, destinationPort: 40_000, flags: SYN | ACK, sequence: 7, acknowledgment: 101 };
+        outside.send(tcp(entering(family), answer));
+        const back = seen(only(t, port));
+        t.same(back.macs, [gateway, web.mac]);
+        t.same(
+          [back.from, back.to],
+          [
+            [text(remote[family]), 80],
+            [text(web[family]), 40_000],
+          ],
+        );
+        t.equal(back.checksum, 'good');
+        port.send(
+          tcp(leaving(web, family), {
+            sourcePort: 40_000,
+            destinationPort: 80,
+            flags: ACK,
+            sequence: 101,
+            acknowledgment: 8,
+          }),
+        );
+        t.same(states(), ['established']);
+        const before = upcalls();
+        for (let i = 0; i < 5; i++) outside.send(tcp(entering(family), { ...answer, flags: ACK, sequence: 8 }));
+        t.equal(upcalls(), before, 'no frame of it comes to the slow path any more');
+        t.same(drops(), {});
+        net.close();
+      });
+
+      t.test(`${family}: UDP, two containers with the same port to the same place`, async (t) => {
+        const { net, web: one, db: two, outside, drops } = lab(open);
+        one.send(udp(leaving(web, family), 40_000, 53, Uint8Array.of(1, 2, 3)));
+        const first = seen(only(t, outside));
+        two.send(udp(leaving(db, family), 40_000, 53));
+        const second = seen(only(t, outside));
+        t.not(first.from[1], second.from[1], 'each has a port of its own');
+        t.same([first.checksum, second.checksum], ['good', 'good']);
+        outside.send(udp(entering(family), 53, second.from[1] as number, Uint8Array.of(9)));
+        const back = seen(only(t, two));
+        t.same([back.to, back.checksum], [[text(db[family]), 40_000], 'good']);
+        t.same(one.received, []);
+        t.same(drops(), {});
+        net.close();
+      });
+
+      t.test(`${family}: ping, by its identifier`, async (t) => {
+        const { net, web: one, db: two, outside, drops } = lab(open);
+        for (const [from, port] of [
+          [web, one],
+          [db, two],
+        ] as const) {
+          port.send(echo(leaving(from, family), 20_000, 1, Uint8Array.of(5, 6)));
+          const request = icmpSeen(t, only(t, outside));
+          t.same([request.from, request.to], [text(transit[family]), text(remote[family])]);
+          const reply = family === 'ip4' ? ICMP_ECHO_REPLY : ICMPV6_ECHO_REPLY;
+          outside.send(icmp(entering(family), family, reply, 0, request.body));
+          const back = icmpSeen(t, only(t, port));
+          t.equal(back.to, text(from[family]));
+          t.equal(getU16(back.body, 0), 20_000, 'its own identifier again');
+        }
+        t.same(drops(), {});
+        net.close();
+      });
+
+      t.test(`${family}: a published port from outside, and its answers`, async (t) => {
+        const { net, db: port, outside, drops } = lab(open);
+        outside.send(tcp(entering(family), { sourcePort: 5555, destinationPort: 8080, flags: SYN, sequence: 1 }));
+        const request = seen(only(t, port));
+        t.same(
+          [request.from, request.to],
+          [
+            [text(remote[family]), 5555],
+            [text(db[family]), 80],
+          ],
+          'who asks is seen',
+        );
+        t.equal(request.checksum, 'good');
+        port.send(
+          tcp(leaving(db, family), {
+            sourcePort: 80,
+            destinationPort: 5555,
+            flags: SYN | ACK,
+            sequence: 9,
+            acknowledgment: 2,
+          }),
+        );
+        const back = seen(only(t, outside));
+        t.same(
+          [back.from, back.to],
+          [
+            [text(transit[family]), 8080],
+            [text(remote[family]), 5555],
+          ],
+        );
+        t.equal(back.checksum, 'good');
+        outside.send(tcp(entering(family), { sourcePort: 5555, destinationPort: 8081, flags: SYN, sequence: 1 }));
+        t.same(drops(), { no_connection: 1 }, 'other ports lead nowhere');
+        net.close();
+      });
+
+      t.test(`${family}: ICMP errors about a connection, whatever they quote of it`, async (t) => {
+        const { net, web: port, outside, drops } = lab(open);
+        const [type, code] = family === 'ip4' ? [11, 0] : [3, 0];
+        const sent = {
+          tcp: tcp(leaving(web, family), { sourcePort: 40_000, destinationPort: 80, flags: SYN, sequence: 100 }),
+          udp: udp(leaving(web, family), 40_001, 53, Uint8Array.of(1, 2, 3)),
+          echo: echo(leaving(web, family), 20_000, 1, new Uint8Array(16)),
+        };
+        for (const [what, frame] of Object.entries(sent)) {
+          port.send(frame);
+          const left = only(t, outside).subarray(14);
+          const headerBytes = family === 'ip4' ? 20 : 40;
+          for (const quotedBytes of [headerBytes + 8, left.length]) {
+            const body = new Uint8Array([0, 0, 0, 0, ...left.subarray(0, quotedBytes)]);
+            outside.send(icmp({ ...entering(family), src: router[family] }, family, type, code, body));
+            const error = icmpSeen(t, only(t, port));
+            t.same([error.from, error.to], [text(router[family]), text(web[family])], `${what}: to the container`);
+            // What it sent, but for the TTL that was one less outside.
+            const own = frame.slice(14, 14 + quotedBytes);
+            const quoted = error.body.slice(4);
+            if (family === 'ip4') {
+              own[8] = quoted[8]!;
+              setU16(own, 10, 0);
+              setU16(own, 10, checksum(own.subarray(0, 20)));
+            } else {
+              own[7] = quoted[7]!;
+            }
+            t.same(quoted, own, `${what}: ${quotedBytes} bytes quoted are what it sent`);
+          }
+        }
+        const stranger = udp({ src: transit[family], dst: remote[family] }, 4, 5).subarray(14);
+        const body = new Uint8Array([0, 0, 0, 0, ...stranger]);
+        outside.send(icmp({ ...entering(family), src: router[family] }, family, type, code, body));
+        t.same(drops(), { icmp_unrelated: 1 }, 'and no other');
+        net.close();
+      });
+
+      t.test(`${family}: a container’s ICMP error about what it was sent`, async (t) => {
+        const { net, db: port, outside, drops } = lab(open);
+        const [type, code] = family === 'ip4' ? [3, 3] : [1, 4];
+        outside.send(tcp(entering(family), { sourcePort: 5555, destinationPort: 8080, flags: SYN, sequence: 1 }));
+        const came = only(t, port).subarray(14);
+        port.send(icmp(leaving(db, family), family, type, code, new Uint8Array([0, 0, 0, 0, ...came])));
+        const error = icmpSeen(t, only(t, outside));
+        t.same([error.from, error.to], [text(transit[family]), text(remote[family])]);
+        const l4 = 4 + (family === 'ip4' ? 20 : 40);
+        t.equal(getU16(error.body, l4 + 2), 8080, 'it quotes what was sent there');
+        t.same(drops(), {});
+        net.close();
+      });
+    }
+
+    t.test('unfinished checksums stay unfinished, and right', async (t) => {
+      const { net, host, web: port, outside } = lab(open);
+      port.send(udp(leaving(web, 'ip4'), 40_000, 53));
+      outside.received.splice(0);
+      const frame = udp(leaving(web, 'ip4'), 40_000, 53, Uint8Array.of(1, 2, 3, 4, 5));
+      setU16(frame, 40, pseudoSum(wireIp(web.ip4), wireIp(remote.ip4), 17, 13));
+      const offload = { flags: 1, gsoType: 0, gsoSize: 0, csumStart: 34, csumOffset: 6 };
+      host.forwarding.datapath.inject(port.portNo, frame, offload);
+      t.equal(seen(only(t, outside)).checksum, 'good', 'finished where the port does not take it');
+      const none = udp(leaving(web, 'ip4'), 40_000, 53, Uint8Array.of(7));
+      setU16(none, 40, 0);
+      port.send(none);
+      t.equal(seen(only(t, outside)).checksum, 'none', 'UDP without a checksum has none outside');
+      net.close();
+    });
+
+    t.test('what may not leave, each with its reason', async (t) => {
+      const { net, web: port, outside, drops, states } = lab(open);
+      port.send(udp(leaving(web, 'ip4'), 40_000, 4789, new Uint8Array(60)));
+      t.same(drops(), { vxlan_injection: 1 });
+      port.send(ip(leaving(web, 'ip4'), 47, new Uint8Array(20)));
+      t.equal(drops().nat_protocol, 1);
+      t.equal(icmpSeen(t, only(t, port)).code, 13, 'and the sender is told');
+      port.send(tcp({ ...leaving(web, 'ip4'), dst: transit.ip4 }, { sourcePort: 1, destinationPort: 2, flags: SYN }));
+      t.equal(drops().martian, 1);
+      port.send(icmp(leaving(web, 'ip4'), 'ip4', ICMP_ECHO_REPLY, 0, new Uint8Array(4)));
+      t.equal(drops().no_connection, 1, 'an answer to nothing');
+      outside.send(udp({ ...entering('ip4'), dst: web.ip4 }, 1, 2));
+      t.equal(drops().no_connection, 2, 'containers are not reached by their own address');
+      t.same(outside.received, []);
+      t.same(states(), []);
+      net.close();
+    });
+
+    t.test('the transit address answers ping', async (t) => {
+      const { net, outside } = lab(open);
+      for (const family of families) {
+        outside.send(echo(entering(family), 1, 2));
+        t.equal(icmpSeen(t, only(t, outside)).to, text(remote[family]));
+      }
+      net.close();
+    });
+
+    t.test('an endpoint has no more connections than its quota', async (t) => {
+      const { net, web: one, db: two, outside, drops, connections } = lab(open, { connectionQuota: 3 });
+      for (let port = 1; port <= 5; port++) one.send(udp(leaving(web, 'ip4'), port, 53));
+      t.equal(outside.received.length, 3);
+      t.same(drops(), { connection_limit: 2 });
+      two.send(udp(leaving(db, 'ip4'), 1, 53));
+      t.equal(connections.size, 4, 'the others’ are not used up');
+      net.close();
+    });
+
+    t.test('connections end by their time-outs, and a new one gets through again', async (t) => {
+      const { net, web: port, outside, states, connections } = lab(open);
+      port.send(udp(leaving(web, 'ip4'), 40_000, 53));
+      const [expires] = [...connections.entries()].map(({ expiresAtMs }) => expiresAtMs);
+      t.equal(expires, 30_000);
+      net.advance(29_000);
+      t.same(states(), ['new']);
+      net.advance(2_000);
+      t.same(states(), []);
+      outside.received.splice(0);
+      port.send(udp(leaving(web, 'ip4'), 40_000, 53));
+      only(t, outside);
+      t.same(states(), ['new']);
+      net.close();
+    });
+
+    t.test('RST and SYN count only with a sequence number that can be right (RFC 5961)', async (t) => {
+      const { net, web: port, outside, states } = lab(open);
+      const out = (flags: number, sequence: number, acknowledgment = 0): void =>
+        port.send(
+          tcp(leaving(web, 'ip4'), { sourcePort: 40_000, destinationPort: 80, flags, sequence, acknowledgment }),
+        );
+      const back = (flags: number, sequence: number, acknowledgment = 0): void =>
+        outside.send(
+          tcp(entering('ip4'), { sourcePort: 80, destinationPort: 40_000, flags, sequence, acknowledgment }),
+        );
+      out(SYN, 100);
+      back(SYN | ACK, 500, 101);
+      out(ACK, 101, 501);
+      back(RST, 5000);
+      back(SYN, 900);
+      back(RST, 502);
+      t.same(states(), ['established'], 'guesses change nothing');
+      t.equal(port.received.length, 4, 'but are for the receiver to judge');
+      out(FIN | ACK, 101, 501);
+      t.same(states(), ['closing']);
+      back(FIN | ACK, 501, 102);
+      t.same(states(), ['time_wait']);
+      out(SYN, 9000);
+      back(SYN | ACK, 7000, 9001);
+      out(ACK, 9001, 7001);
+      t.same(states(), ['established'], 'the same ports again');
+      back(RST, 7001);
+      t.same(states(), ['closed']);
+      net.advance(11_000);
+      t.same(states(), []);
+      net.close();
+    });
+
+    t.test('connections go with their endpoint, and nothing of them is left behind', async (t) => {
+      const { net, host, web: port, outside, drops, states } = lab(open);
+      port.send(udp(leaving(web, 'ip4'), 40_000, 53));
+      const { from } = seen(only(t, outside));
+      host.detach('web');
+      t.same(states(), []);
+      outside.send(udp(entering('ip4'), 53, from[1] as number));
+      t.same(drops(), { no_connection: 1 });
+      net.close();
+    });
+
+    t.test('what is too big for the container: its sender outside is told', async (t) => {
+      const { net, web: port, outside, drops } = lab(open, { mtu: 1280 });
+      port.send(udp(leaving(web, 'ip4'), 40_000, 53));
+      outside.received.splice(0);
+      const large = udp({ ...entering('ip4'), ip4: { dontFragment: true } }, 53, 40_000, new Uint8Array(1400));
+      outside.send(large);
+      const error = icmpSeen(t, only(t, outside));
+      t.same([error.type, error.code, getU16(error.body, 2)], [3, 4, 1280]);
+      t.equal(error.from, text(transit.ip4));
+      t.same(drops(), { too_big: 1 });
+      net.close();
+    });
+  });
+}
