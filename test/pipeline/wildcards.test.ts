@@ -48,6 +48,7 @@ const ips = [
   '10.0.1.1',
   '10.0.1.7',
   '198.51.100.1',
+  '203.0.113.5',
 ]
   .map(parseIp)
   .concat(macs.map(linkLocalOf));
