@@ -85,9 +85,11 @@ inline void write_ports(uint8_t* l4, uint8_t protocol, const Endpoints& to, SumC
 
 }  // namespace nat
 
-// Where the L4 header is, 0 if it was not reached. `key` was extracted from the frame.
+inline bool is_ip(const Key& key) { return load16(key.eth_type) == 0x0800 || load16(key.eth_type) == 0x86dd; }
+
+// Where the L4 header is, 0 if there is none or it was not reached. `key` was extracted from the frame.
 inline uint32_t l4_of(const Frame& frame, const Key& key) {
-  if (key.ip_frag == kFragLater) return 0;
+  if (!is_ip(key) || key.ip_frag == kFragLater) return 0;
   const auto l3 = static_cast<uint32_t>(l3_of(frame, key) - frame.data);
   if (key.eth_type[0] == 0x08) return l3 + (frame.data[l3] & 15) * 4u;
   if (frame.data[l3 + 6] == key.ip_proto) return l3 + 40;
@@ -99,7 +101,7 @@ inline uint32_t l4_of(const Frame& frame, const Key& key) {
 // Is it a packet that the connection can be about?
 inline bool is_of(const Connection& connection, const Key& key) {
   const bool v4 = load16(key.eth_type) == 0x0800;
-  if ((!v4 && load16(key.eth_type) != 0x86dd) || key.ip_proto != connection.protocol) return false;
+  if (!is_ip(key) || key.ip_proto != connection.protocol) return false;
   if ((memcmp(connection.original.source, nat::kMappedPrefix, sizeof nat::kMappedPrefix) == 0) != v4) return false;
   if (key.ip_frag == kFragLater) return true;
   const uint32_t type = load16(key.l4_src);
@@ -171,7 +173,7 @@ inline void rewrite_nat(const Frame& frame, const Key& key, uint32_t l4, const E
 inline bool rewrite_related(const Frame& frame, const Key& key, uint32_t l4, uint8_t protocol, const Endpoints& from,
                             const Endpoints& to) {
   const bool v4 = key.eth_type[0] == 0x08;
-  if (l4 == 0 || frame.pieces || key.ip_frag != kFragNone) return false;
+  if (l4 == 0 || frame.pieces || key.ip_frag != kFragNone || key.ip_proto != (v4 ? nat::kIcmp : nat::kIcmpv6)) return false;
   uint8_t* icmp = frame.data + l4;
   const size_t present = frame.length - l4;
   const size_t size = v4 ? 4 : 16;

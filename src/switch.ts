@@ -32,6 +32,7 @@ import { underlayFor, underlayInterface } from './link/underlay.ts';
 import { parseResource } from './model/manifest.ts';
 import type {
   ApplyReport,
+  ConnectionReport,
   DecisionReport,
   DoctorReport,
   DropReport,
@@ -352,6 +353,11 @@ export class Switch {
 
   drops(): DropReport[] {
     return this.#observer.drops();
+  }
+
+  /** The conversations of containers with the outside. */
+  connections(): ConnectionReport[] {
+    return this.#observer.connections();
   }
 
   /** Calls `listener` with each flow that is decided. Returns how to stop. */

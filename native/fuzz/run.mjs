@@ -79,6 +79,15 @@ const datagram = (version, bytes) => {
 /** Of the target `rewrite`: what to do, a limit, virtio_net_hdr, and the frame. */
 const rewriting = (what, frame, vnet = '00'.repeat(10)) => Buffer.concat([Buffer.of(what, 1, 0), hex(vnet), frame]);
 
+/** Of the target `nat`: what to do, the tuple that it becomes, and the frame. */
+const mapped = (last) => `${'00'.repeat(10)}ffff c633640${last}`;
+const tuple = `${mapped(1)} ${mapped(2)} 9c40 0035`;
+const translating = (what, frame) => Buffer.concat([Buffer.of(what), hex(tuple), frame]);
+/** An error that quotes a datagram with that tuple. */
+const quoting = hex(
+  ip4('01', `0b00 0000 00000000 4500 001c 0000 0000 4011 0000 c6336401 c6336402 9c40 0035 0008 1234`),
+);
+
 const targets = {
   extract: { sources: ['extract.cc'], seeds: frames },
   vxlan: { sources: core, seeds: frames.map((frame) => Buffer.concat([hex('0800000000000700'), frame])) },
@@ -102,6 +111,13 @@ const targets = {
       rewriting(1, datagram(4, 900), partial(4, 6)),
       rewriting(1, datagram(6, 900)),
       rewriting(0, hex(ip4('01', `0800 0000 0001 0001 ${'ef'.repeat(900)}`))),
+    ],
+  },
+  nat: {
+    sources: ['extract.cc'],
+    seeds: [
+      ...[...frames, tcp(4, 7, 20), tcp(6, 7, 20)].map((frame) => translating(0, frame)),
+      ...[1, 3].map((what) => translating(what, quoting)),
     ],
   },
 };

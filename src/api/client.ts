@@ -8,6 +8,7 @@ import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { WeftError, type ErrorCode } from '../error.ts';
 import type {
   ApplyReport,
+  ConnectionReport,
   DecisionReport,
   DoctorReport,
   DropReport,
@@ -108,6 +109,10 @@ export class Client {
 
   drops(): Promise<DropReport[]> {
     return this.#call('GET', '/drops');
+  }
+
+  connections(): Promise<ConnectionReport[]> {
+    return this.#call('GET', '/connections');
   }
 
   followFlows(signal: AbortSignal): AsyncGenerator<Followed<FlowReport>> {

@@ -93,6 +93,7 @@ export function routes({ sw, isStopping, shutdown }: ApiTarget, onInternal: (err
     if (c.req.query('follow') === undefined) return c.json(sw.drops());
     return events(eventStream<DropReport>((send) => sw.onDrop(send)));
   });
+  app.get('/connections', (c) => c.json(sw.connections()));
   app.get('/capture', (c) => {
     const port = c.req.query('port');
     const snap = validate(snapBytes, c.req.query('snapBytes') ?? DEFAULT_SNAP_BYTES, { field: 'snapBytes' });

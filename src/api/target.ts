@@ -21,6 +21,7 @@ export type SwitchMethods = Pick<
   | 'flows'
   | 'why'
   | 'drops'
+  | 'connections'
   | 'onFlow'
   | 'onDrop'
   | 'capture'

@@ -45,6 +45,7 @@ async function statusText(report: StatusReport): Promise<string> {
     ['Store', report.store],
     ['Networks', report.networks],
     ['Endpoints', report.endpoints],
+    ['Connections', `${report.connections.active} of ${report.connections.limit}`],
     ['FDB', `${fdb.entries} entries, ${fdb.moves} moves, ${fdb.evicted} evicted`],
     ['Memory', `${mebibytes(report.memory.rssBytes)} MiB resident, ${mebibytes(report.memory.heapUsedBytes)} MiB heap`],
     [

@@ -4,6 +4,7 @@ import { version } from '../package.ts';
 import { apply } from './apply.ts';
 import { attach } from './attach.ts';
 import { capture } from './capture.ts';
+import { connections } from './connections.ts';
 import { deleteVerb } from './delete.ts';
 import { demoVerb } from './demo-verb.ts';
 import { describe } from './describe.ts';
@@ -39,6 +40,7 @@ const verbs = [
   flows,
   why,
   drops,
+  connections,
   capture,
   demoVerb,
 ];

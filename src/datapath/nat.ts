@@ -46,9 +46,9 @@ export function translateAddresses(
   return { ...frame, bytes };
 }
 
-/** Where the L4 header is, 0 if it was not reached. */
+/** Where the L4 header is, 0 if there is none or it was not reached. */
 function l4Offset(frame: Uint8Array, key: FlowKey): number {
-  if (key[fields.ip_frag.offset] === FRAG_LATER) return 0;
+  if (!isIp(key) || key[fields.ip_frag.offset] === FRAG_LATER) return 0;
   const l3 = l3Offset(frame);
   if (readNumber(key, fields.eth_type) === ETH_IPV4) return l3 + (frame[l3]! & 15) * 4;
   if (frame[l3 + 6] === key[fields.ip_proto.offset]) return l3 + IPV6_HEADER_BYTES;
@@ -56,11 +56,15 @@ function l4Offset(frame: Uint8Array, key: FlowKey): number {
   return again.ok ? again.l4Offset : 0;
 }
 
+function isIp(key: FlowKey): boolean {
+  const type = readNumber(key, fields.eth_type);
+  return type === ETH_IPV4 || type === ETH_IPV6;
+}
+
 /** Is it a packet that the connection can be about? */
 function isOf({ protocol, original }: ConnectionTuples, key: FlowKey): boolean {
-  const type = readNumber(key, fields.eth_type);
-  if ((type !== ETH_IPV4 && type !== ETH_IPV6) || key[fields.ip_proto.offset] !== protocol) return false;
-  const v4 = type === ETH_IPV4;
+  if (!isIp(key) || key[fields.ip_proto.offset] !== protocol) return false;
+  const v4 = readNumber(key, fields.eth_type) === ETH_IPV4;
   if (isIp4(original.source) !== v4) return false;
   if (key[fields.ip_frag.offset] === FRAG_LATER) return true;
   const icmpType = readNumber(key, fields.l4_src);
@@ -192,6 +196,7 @@ function rewriteRelated(
 ): boolean {
   const v4 = readNumber(key, fields.eth_type) === ETH_IPV4;
   if (icmp === 0 || key[fields.ip_frag.offset] !== FRAG_NONE) return false;
+  if (key[fields.ip_proto.offset] !== (v4 ? IP_ICMP : IP_ICMPV6)) return false;
   const quoted = icmp + 8;
   const found = readQuoted(frame.subarray(quoted), v4);
   if (found?.protocol !== protocol || !sameTuple(found.tuple, from)) return false;

@@ -67,6 +67,8 @@ export const statusReport = z.object({
   store: z.string(),
   networks: z.number(),
   endpoints: z.number(),
+  /** With the outside: how many there are, and how many there may be. */
+  connections: z.object({ active: z.number(), limit: z.number() }),
   /** Entries in the forwarding databases: all, and by port or VTEP those that were learned. */
   fdb: z.object({ entries: z.number(), learned: counters, evicted: z.number(), moves: z.number() }),
   /** Resident; what JavaScript's heap takes of that, and what is used of it, garbage included. */
@@ -145,6 +147,28 @@ export const dropReport = z.object({
   flow: z.string().optional(),
 });
 
+/** A conversation whose addresses are translated. Ends are ADDRESS:PORT; of an echo, the port is its identifier. */
+export const connectionReport = z.object({
+  id: z.number(),
+  protocol: z.enum(['tcp', 'udp', 'icmp']),
+  state: z.enum(['new', 'answered', 'syn_sent', 'syn_received', 'established', 'closing', 'time_wait', 'closed']),
+  /** Opened by a container, or from outside to a published port. */
+  direction: z.enum(['outbound', 'published']),
+  network: z.string().nullable(),
+  endpoint: z.string().nullable(),
+  /** As whoever opened it sent it, and as it goes on from there. */
+  source: z.string(),
+  destination: z.string(),
+  translatedSource: z.string(),
+  translatedDestination: z.string(),
+  packets: z.number(),
+  bytes: z.number(),
+  replyPackets: z.number(),
+  replyBytes: z.number(),
+  idleMs: z.number(),
+  expiresInMs: z.number(),
+});
+
 export const applyReport = z.object({
   kind: z.string(),
   name: z.string(),
@@ -173,6 +197,7 @@ export const reports = {
   flow: flowReport,
   why: whyReport,
   drop: dropReport,
+  connection: connectionReport,
   apply: applyReport,
   capture: captureReport,
 } as const;
@@ -186,6 +211,7 @@ export type DecisionReport = z.infer<typeof decisionReport>;
 export type FlowReport = z.infer<typeof flowReport>;
 export type WhyReport = z.infer<typeof whyReport>;
 export type DropReport = z.infer<typeof dropReport>;
+export type ConnectionReport = z.infer<typeof connectionReport>;
 export type ApplyReport = z.infer<typeof applyReport>;
 export type CaptureReport = z.infer<typeof captureReport>;
 export type DatapathReport = z.infer<typeof datapathReport>;

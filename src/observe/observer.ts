@@ -10,9 +10,12 @@ import { WeftError } from '../error.ts';
 import { formatActions } from '../flow/action.ts';
 import { formatMegaflow } from '../flow/key.ts';
 import { reasonText, type DropReason } from '../flow/reason.ts';
-import type { PortNo } from '../flow/types.ts';
+import { formatEnd, protocolName } from '../flow/connection.ts';
+import { formatIp, type PortNo } from '../flow/types.ts';
+import { endpointOf, isFromInside } from '../table/connections.ts';
 import type { Forwarding } from '../forwarding.ts';
 import type {
+  ConnectionReport,
   DatapathReport,
   DecisionReport,
   DropReport,
@@ -68,13 +71,15 @@ export class Observer {
 
   status(
     datapath: Pick<DatapathReport, 'kind' | 'flowLimit'>,
-  ): Pick<StatusReport, 'fdb' | 'memory' | 'datapath' | 'ports'> {
+  ): Pick<StatusReport, 'connections' | 'fdb' | 'memory' | 'datapath' | 'ports'> {
     const { forwarding, endpoints, underlayPort } = this.#environment;
     const { ports, ...counters } = forwarding.datapath.counters();
+    const { connections } = forwarding.tables;
     const fdb = forwarding.tables.fdb.statistics();
     const learned = [...fdb.learned].map(([owner, count]) => [this.#ownerName(owner), count] as const);
     const { rss, heapTotal, heapUsed } = process.memoryUsage();
     return {
+      connections: { active: connections.size, limit: connections.limit },
       fdb: { ...fdb, learned: Object.fromEntries(learned) },
       memory: { rssBytes: rss, heapTotalBytes: heapTotal, heapUsedBytes: heapUsed },
       datapath: { ...datapath, ...counters },
@@ -152,6 +157,38 @@ export class Observer {
       if (count > 0) reports.push({ port: '(gone)', reason, text: reasonText(reason), count });
     }
     return reports;
+  }
+
+  connections(): ConnectionReport[] {
+    const { forwarding, endpoints, clock } = this.#environment;
+    const { connections, topology } = forwarding.tables;
+    const now = clock();
+    const owners = new Map<string, string>();
+    for (const { name, addresses, resource } of endpoints.all()) {
+      for (const address of addresses) owners.set(`${resource.spec.network}/${address}`, name);
+    }
+    return Array.from(connections.entries(), (entry): ConnectionReport => {
+      const { original, translated, protocol, vni, state } = entry;
+      const network = topology.network(vni)?.name ?? null;
+      return {
+        id: entry.slot,
+        protocol: protocolName(protocol),
+        state,
+        direction: isFromInside(entry) ? 'outbound' : 'published',
+        network,
+        endpoint: owners.get(`${network}/${formatIp(endpointOf(entry))}`) ?? null,
+        source: formatEnd(original.source, original.sourcePort),
+        destination: formatEnd(original.destination, original.destinationPort),
+        translatedSource: formatEnd(translated.source, translated.sourcePort),
+        translatedDestination: formatEnd(translated.destination, translated.destinationPort),
+        packets: entry.packets,
+        bytes: entry.bytes,
+        replyPackets: entry.replyPackets,
+        replyBytes: entry.replyBytes,
+        idleMs: Math.max(0, Math.round(now - entry.lastSeenMs)),
+        expiresInMs: Math.max(0, Math.round(entry.expiresAtMs - now)),
+      };
+    });
   }
 
   onFlow(listener: (flow: FlowReport) => void): () => void {

@@ -10,7 +10,7 @@ import { FOLLOWER_BUFFER_BYTES } from '../../src/api/events.ts';
 import { openApi } from '../../src/api/server.ts';
 import { BODY_LIMIT_BYTES } from '../../src/api/target.ts';
 import { WeftError } from '../../src/error.ts';
-import { endpoint, fakeSwitch, flow, untilFollowers, type FakeSwitch } from './fake-switch.ts';
+import { connection, endpoint, fakeSwitch, flow, untilFollowers, type FakeSwitch } from './fake-switch.ts';
 
 function directory(t: Test): string {
   const path = mkdtempSync(join(tmpdir(), `weft-api-${process.pid}-`));
@@ -86,6 +86,7 @@ t.test('every method reaches the switch, and its failure comes back', async (t) 
   t.same(await client.flows(), [flow]);
   t.equal((await client.why('d7')).id, 'd7');
   t.match(await client.drops(), [{ id: 'd7' }]);
+  t.same(await client.connections(), [connection]);
   t.same(sw.calls, [
     'createNetwork red {"subnets":["10.1.0.0/24"],"vni":7,"ranges":[],"routes":[]}',
     'removeNetwork red',

@@ -2,6 +2,7 @@
 import type { SwitchMethods } from '../../src/api/target.ts';
 import { WeftError } from '../../src/error.ts';
 import type {
+  ConnectionReport,
   DecisionReport,
   DropReport,
   EndpointReport,
@@ -68,6 +69,25 @@ export const drop: DropReport = {
   count: 5,
   lastAt: '2025-01-01T00:00:00.000Z',
   flow: 'in_port=web',
+};
+
+export const connection: ConnectionReport = {
+  id: 3,
+  protocol: 'tcp',
+  state: 'established',
+  direction: 'outbound',
+  network: 'blue',
+  endpoint: 'web',
+  source: '10.0.0.10:40000',
+  destination: '203.0.113.9:443',
+  translatedSource: '169.254.77.2:40000',
+  translatedDestination: '203.0.113.9:443',
+  packets: 7,
+  bytes: 800,
+  replyPackets: 5,
+  replyBytes: 90_000,
+  idleMs: 1200,
+  expiresInMs: 7_400_000,
 };
 
 const resource: Resource = {
@@ -146,6 +166,7 @@ export function fakeSwitch(): FakeSwitch {
       return { id, decidedAt: flow.decidedAt, packets: 3, bytes: 300, idleMs: 2100, decision };
     },
     drops: () => [drop],
+    connections: () => [connection],
     onFlow: (listener) => {
       flowListeners.add(listener);
       sw.onFollowers();
@@ -181,6 +202,7 @@ function statusOf(forwarding: boolean): StatusReport {
     store: 'embedded',
     networks: 1,
     endpoints: 1,
+    connections: { active: 1, limit: 65_536 },
     fdb: { entries: 0, learned: {}, evicted: 0, moves: 0 },
     memory: { rssBytes: 1 << 26, heapTotalBytes: 1 << 25, heapUsedBytes: 1 << 24 },
     datapath: {

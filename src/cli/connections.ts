@@ -1,0 +1,38 @@
+/** `weft connections`: the conversations whose addresses are translated. */
+import type { Command } from 'commander';
+import type { ConnectionReport } from '../model/report.ts';
+import { durationText, print, table } from './print.ts';
+import { clientOf, globals, verb } from './verb.ts';
+
+export function connections(program: Command): void {
+  verb(program, 'connections', {
+    summary: 'list the connections of containers with the outside',
+    examples: ['weft connections', 'weft connections -o json'],
+  }).action(async (_options: object, command: Command) => {
+    const report = await clientOf(command).connections();
+    await print(globals(command).output, report, () =>
+      table(
+        ['ID', 'PROTOCOL', 'STATE', 'ENDPOINT', 'FROM', 'TO', 'TRANSLATED', 'PACKETS', 'BYTES', 'IDLE', 'EXPIRES IN'],
+        report.map((connection) => [
+          connection.id,
+          connection.protocol,
+          connection.state,
+          connection.endpoint ?? `(${connection.network ?? 'gone'})`,
+          connection.source,
+          connection.destination,
+          translatedText(connection),
+          `${connection.packets}/${connection.replyPackets}`,
+          `${connection.bytes}/${connection.replyBytes}`,
+          durationText(connection.idleMs),
+          durationText(connection.expiresInMs),
+        ]),
+        'No connections.',
+      ),
+    );
+  });
+}
+
+/** The end that is another one on the far side. */
+function translatedText({ direction, translatedSource, translatedDestination }: ConnectionReport): string {
+  return direction === 'outbound' ? `from ${translatedSource}` : `to ${translatedDestination}`;
+}
