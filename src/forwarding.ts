@@ -25,13 +25,18 @@ import { NeighborTable } from './table/neighbor.ts';
 import {
   gatewayMac,
   hostMacOf,
+  OUTSIDE_HOST_MAC,
+  OUTSIDE_MAC,
   Topology,
   type AccessPort,
   type NetworkOptions,
   type Outside,
+  type Published,
 } from './table/topology.ts';
 import { buildArpAnnouncement } from './wire/arp.ts';
 import { buildNeighborAnnouncement } from './wire/nd.ts';
+
+export type { Published };
 
 export interface ForwardingOptions {
   /** 3 bytes that no other host of the overlay has. */
@@ -163,7 +168,8 @@ export class Forwarding<D extends Datapath = Datapath> {
   }
 
   /** Opens the way outside, or changes what is published there; `spec` only where it was not open. */
-  setOutside(outside: Outside, spec?: PortSpec): TapOpened | undefined {
+  setOutside(link: Omit<Outside, 'mac' | 'hostMac'>, spec?: PortSpec): TapOpened | undefined {
+    const outside = { ...link, mac: OUTSIDE_MAC, hostMac: OUTSIDE_HOST_MAC };
     const opened = spec && this.datapath.portAdd(outside.portNo, spec);
     this.controller.changed(this.tables.topology.setOutside(outside));
     return opened;

@@ -20,9 +20,8 @@ import type { Datagram, Datapath, DatapathOptions, Injectable } from './datapath
 import { openReferenceDatapath } from './datapath/reference.ts';
 import { CONNECTION_BYTES } from './flow/connection.ts';
 import { bytesId } from './flow/key.ts';
-import { OUTSIDE_HOST_MAC, OUTSIDE_MAC, type Published } from './table/topology.ts';
 import { parseIp, parseMac, type PortNo, type Vni } from './flow/types.ts';
-import { Forwarding } from './forwarding.ts';
+import { Forwarding, type Published } from './forwarding.ts';
 import { WeftError } from './error.ts';
 import { routing } from './cluster/routing.ts';
 import type { RouteSpec } from './model/resource.ts';
@@ -186,12 +185,12 @@ export class SimulatedHost {
     this.forwarding.setNetwork({ ...network, ...routing(name, subnets, routes), outside });
   }
 
-  /** Opens the way outside: what comes out of the port goes to the host. Its MACs are OUTSIDE_MAC and OUTSIDE_HOST_MAC. */
+  /** Opens the way outside: what comes out of the port goes to the host. */
   openOutside({ transit, published = new Map(), mtu = 1500 }: SimulatedOutside): SimulatedPort {
     const portNo = OUTSIDE_PORT;
     const port = new SimulatedPort(portNo, (frame) => this.#run(() => this.forwarding.datapath.inject(portNo, frame)));
     this.forwarding.setOutside(
-      { portNo, mac: OUTSIDE_MAC, hostMac: OUTSIDE_HOST_MAC, transit: transit.map(parseIp), mtu, published },
+      { portNo, transit: transit.map(parseIp), mtu, published },
       { kind: 'memory', name: 'outside', transmit: (frame) => port.received.push(frame.slice()) },
     );
     return port;

@@ -234,6 +234,7 @@ export function networkNameObject(name: string): string {
 /** The first bytes of MAC addresses that are weft's own: locally administered, and never given to an endpoint. */
 const GATEWAY_MAC = [0x02, 0x77, 0x66] as const;
 const HOST_MAC = [0x02, 0x77, 0x65] as const;
+const OUTSIDE_MACS = [0x02, 0x77, 0x64] as const;
 
 /** The MAC of a network's gateway: the same on every host, so that a container may move. */
 export function gatewayMac(vni: Vni): Uint8Array {
@@ -246,10 +247,10 @@ export function hostMacOf(id: Uint8Array): Uint8Array {
 }
 
 /** Of the link to the host: weft's end, and the host's. */
-export const OUTSIDE_MAC = Uint8Array.of(0x02, 0x77, 0x64, 0, 0, 2);
-export const OUTSIDE_HOST_MAC = Uint8Array.of(0x02, 0x77, 0x64, 0, 0, 1);
+export const OUTSIDE_MAC = Uint8Array.of(...OUTSIDE_MACS, 0, 0, 2);
+export const OUTSIDE_HOST_MAC = Uint8Array.of(...OUTSIDE_MACS, 0, 0, 1);
 
 /** Is it one that only weft itself may have? */
 export function isReservedMac(mac: Uint8Array): boolean {
-  return [GATEWAY_MAC, HOST_MAC].some((prefix) => prefix.every((byte, i) => mac[i] === byte));
+  return [GATEWAY_MAC, HOST_MAC, OUTSIDE_MACS].some((prefix) => prefix.every((byte, i) => mac[i] === byte));
 }

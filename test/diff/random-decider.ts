@@ -99,11 +99,12 @@ export class RandomDecider implements Decider {
       destination: random.chance(0.5) ? seen.destination : randomIp(seen.destination, random),
       ...ports(),
     };
-    const [original, translated] = random.pick([
+    const ways: readonly [Tuple, Tuple][] = [
       [seen, other],
       [other, seen],
       [turned(seen), turned(other)],
-    ]) as [Tuple, Tuple];
+    ];
+    const [original, translated] = random.pick(ways);
     this.#slot = random.int(connections.count);
     this.#generation += 2;
     connections.write(this.#slot, this.#generation, {
