@@ -26,6 +26,9 @@ import { WeftError } from './error.ts';
 import { openProbe } from './health/probe.ts';
 import { formatIp, parseIp, type PortNo } from './flow/types.ts';
 import { Forwarding } from './forwarding.ts';
+import { OWN_NETNS } from './link/netns.ts';
+import { linkMacs, openOutside, OUTSIDE_IFNAME, transit, type Outside } from './link/outside.ts';
+import { inspectOutside } from './link/outside-state.ts';
 import { NetnsWatcher } from './link/netns-watcher.ts';
 import { requireTun } from './link/tun.ts';
 import { underlayFor, underlayInterface } from './link/underlay.ts';
@@ -41,6 +44,7 @@ import type {
   StatusReport,
   WhyReport,
 } from './model/report.ts';
+import type { PublishOptions } from './model/publish.ts';
 import { apiVersion, type Kind, type NetworkResource, type Resource, type RouteSpec } from './model/resource.ts';
 import { diagnose } from './observe/doctor.ts';
 import { Observer, type CapturedFrame, type CaptureOptions } from './observe/observer.ts';
@@ -62,6 +66,8 @@ export interface NetworkOptions {
   readonly ranges?: readonly string[];
   /** Ways to other networks. */
   readonly routes?: readonly RouteSpec[];
+  /** Do its containers reach what is beyond weft, and may their ports be published? */
+  readonly outside?: boolean;
 }
 
 export interface AttachOptions {
@@ -76,12 +82,19 @@ export interface AttachOptions {
   readonly namespace?: string;
   readonly labels?: Readonly<Record<string, string>>;
   readonly trust?: boolean;
+  /** Ports of this host that lead to it; its network has an outside. */
+  readonly publish?: readonly PublishOptions[];
 }
 
 const UNDERLAY_PORT = 1 as PortNo;
+/** No endpoint gets as far: they are numbered from 2 on. */
+const OUTSIDE_PORT = 65_535 as PortNo;
+const OUTSIDE_MTU = 1500;
 const VXLAN_L4_PORT = 4789;
 const LARGEST_MTU = 9000;
 const TICK_MS = 1000;
+/** How long another program may have taken the rules of the outside away. */
+const RENEW_TICKS = 5;
 /** Containers of other hosts that one network routes to. */
 const NEIGHBOR_QUOTA = 4096;
 
@@ -139,6 +152,8 @@ export class Switch {
   /** Of the underlay, by peer. */
   readonly #pathMtus = new Map<string, number>();
   readonly #startedAt = new Date();
+  #outside: Outside | undefined;
+  #isRenewing = false;
   #ticker: NodeJS.Timeout | undefined;
   #changes: Promise<unknown> = Promise.resolve();
   #isForwarding = false;
@@ -205,9 +220,15 @@ export class Switch {
     await this.#networks.load();
     await this.#hosts.load();
     await this.#endpoints.load();
+    // Without it the rest still works: it is for the log and `doctor` to tell.
+    await this.#setOutside().catch((error: unknown) => {
+      this.#options.logger.error({ err: error }, 'no way to the outside');
+    });
     this.#watchPaths();
+    let ticks = 0;
     this.#ticker = setInterval(() => {
       this.#watchPaths();
+      if (++ticks % RENEW_TICKS === 0) this.#renewOutside();
       this.#forwarding.controller.tick();
     }, TICK_MS);
     this.#isForwarding = true;
@@ -242,6 +263,7 @@ export class Switch {
       underlayInterface: async () => (underlay === undefined ? undefined : underlayInterface(underlay)),
       encapBytes: encapBytes(underlay),
       offloads: kernelOffloads(),
+      outside: this.#wantsOutside() ? inspectOutside : undefined,
       probe: openProbe(() => performance.now(), setTimeout),
       lostUpcalls: this.#forwarding.datapath.counters().drops.upcall_lost ?? 0,
     });
@@ -252,8 +274,15 @@ export class Switch {
   }
 
   async createNetwork(name: string, options: NetworkOptions): Promise<NetworkReport> {
-    const { subnets, ranges = [], routes = [], vni, mtu } = options;
-    const spec = { subnets, ranges, routes, ...(vni !== undefined && { vni }), ...(mtu !== undefined && { mtu }) };
+    const { subnets, ranges = [], routes = [], outside = false, vni, mtu } = options;
+    const spec = {
+      subnets,
+      ranges,
+      routes,
+      outside,
+      ...(vni !== undefined && { vni }),
+      ...(mtu !== undefined && { mtu }),
+    };
     const resource = parseResource({ apiVersion, kind: 'Network', metadata: { name }, spec });
     await this.apply(resource);
     return this.#reportNetwork(name);
@@ -265,7 +294,7 @@ export class Switch {
 
   /** Attaches a container. Attaching the same again changes nothing. */
   async attach(options: AttachOptions): Promise<EndpointReport> {
-    const { name, network, netns, pid, ip, mac, ifname, namespace, labels, trust } = options;
+    const { name, network, netns, pid, ip, mac, ifname, namespace, labels, trust, publish } = options;
     const resource = parseResource({
       apiVersion,
       kind: 'Endpoint',
@@ -278,6 +307,7 @@ export class Switch {
         ...(mac !== undefined && { mac }),
         ...(ifname !== undefined && { interface: ifname }),
         ...(trust !== undefined && { trust }),
+        ...(publish && { publish }),
       },
     });
     await this.apply(resource);
@@ -295,6 +325,7 @@ export class Switch {
   apply(resource: Resource, options: { readonly dryRun?: boolean } = {}): Promise<ApplyReport> {
     return this.#serially(async () => {
       const { dryRun = false } = options;
+      this.#refusePublished(resource);
       const action = dryRun ? this.#plan(resource) : await this.#apply(resource);
       if (action !== 'unchanged' && !dryRun) this.#log(resource.kind, resource.metadata.name, action);
       return { kind: resource.kind, name: resource.metadata.name, action, dryRun };
@@ -307,6 +338,7 @@ export class Switch {
       this.#refuseInUse(kind, name);
       if (!dryRun) {
         await { Network: this.#networks, Host: this.#hosts, Endpoint: this.#endpoints }[kind].remove(name);
+        await this.#setOutside();
         this.#log(kind, name, 'deleted');
       }
       return { kind, name, action: 'deleted', dryRun };
@@ -374,6 +406,7 @@ export class Switch {
     await this.#changes.catch(() => {});
     try {
       await this.#endpoints.close({ purge: options.purge ?? false });
+      await this.#closeOutside();
     } finally {
       this.#watcher.close();
       this.#forwarding.datapath.close();
@@ -397,14 +430,80 @@ export class Switch {
   async #apply(resource: Resource): Promise<ApplyReport['action']> {
     switch (resource.kind) {
       case 'Network':
-        return this.#networks.apply(resource);
+        try {
+          // First, since it is what can fail.
+          if (resource.spec.outside) await this.#setOutside(true);
+          return await this.#networks.apply(resource);
+        } finally {
+          await this.#setOutside();
+        }
       case 'Host':
         return this.#hosts.apply(resource);
-      case 'Endpoint':
-        return (await this.#endpoints.apply(resource)).action;
+      case 'Endpoint': {
+        const { action } = await this.#endpoints.apply(resource);
+        await this.#setOutside();
+        return action;
+      }
       default:
         return resource satisfies never;
     }
+  }
+
+  #wantsOutside(): boolean {
+    return this.#networks.all().some(({ resource }) => resource.spec.outside);
+  }
+
+  /** The way to the outside exists as long as a network has one. */
+  async #setOutside(isWanted = this.#wantsOutside()): Promise<void> {
+    const published = this.#endpoints.published();
+    if (!isWanted) return this.#closeOutside();
+    if (this.#outside) return this.#outside.update(published);
+    const { datapath } = this.#forwarding;
+    datapath.portAdd(OUTSIDE_PORT, { kind: 'tap', name: OUTSIDE_IFNAME, netns: OWN_NETNS, ifname: OUTSIDE_IFNAME });
+    try {
+      this.#outside = await openOutside({
+        ifname: OUTSIDE_IFNAME,
+        transit,
+        ...linkMacs,
+        mtu: OUTSIDE_MTU,
+        published,
+        allowHost: this.#options.allowHost,
+        log: (message, details) => this.#options.logger.info(details, message),
+      });
+    } catch (error) {
+      datapath.portDel(OUTSIDE_PORT);
+      throw error;
+    }
+  }
+
+  #renewOutside(): void {
+    if (!this.#outside || this.#isRenewing) return;
+    this.#isRenewing = true;
+    void this.#serially(async () => {
+      if (await this.#outside?.renew()) this.#options.logger.warn('the rules of the outside were gone: put back');
+    })
+      .catch((error: unknown) => this.#unexpected(error))
+      .finally(() => (this.#isRenewing = false));
+  }
+
+  async #closeOutside(): Promise<void> {
+    const outside = this.#outside;
+    if (!outside) return;
+    this.#outside = undefined;
+    this.#forwarding.datapath.portDel(OUTSIDE_PORT);
+    await outside.close();
+  }
+
+  /** Without the outside of their network, ports would be published no more. */
+  #refusePublished(resource: Resource): void {
+    if (resource.kind !== 'Network' || resource.spec.outside) return;
+    const { name } = resource.metadata;
+    const publishing = this.#endpoints.of(name).filter((endpoint) => endpoint.resource.spec.publish.length > 0);
+    if (publishing.length === 0) return;
+    throw new WeftError(
+      'conflict',
+      `network "${name}": ports of its endpoints are published (${publishing.map((endpoint) => endpoint.name).join(', ')}): its outside stays until they are not`,
+    );
   }
 
   #refuseInUse(kind: Kind, name: string): void {
@@ -461,12 +560,17 @@ export class Switch {
 
   #onPortLost(port: PortNo, why: string): void {
     this.#options.logger.warn({ port, endpoint: this.#endpoints.portName(port), why }, 'port lost');
-    void this.#serially(async () => this.#endpoints.detach(port)).catch((error: unknown) => this.#unexpected(error));
+    void this.#serially(async () => {
+      if (port === OUTSIDE_PORT) await this.#closeOutside();
+      else this.#endpoints.detach(port);
+      await this.#setOutside();
+    }).catch((error: unknown) => this.#unexpected(error));
   }
 
   #onNamespaceGone(name: string): void {
     void this.#serially(async () => {
       await this.#endpoints.remove(name);
+      await this.#setOutside();
       this.#options.logger.info({ endpoint: name }, 'endpoint released: its namespace is gone');
     }).catch((error: unknown) => this.#unexpected(error));
   }

@@ -19,8 +19,6 @@
  * Chains are at the usual priorities. To accept is to be done with this table
  * only: what another one drops (the policy of Docker's FORWARD chain) is dropped.
  */
-import { isIp4, parseIp } from '../flow/types.ts';
-
 /** One family's end of the link between host and weft; canonical text. */
 export interface TransitLink {
   readonly host: string;
@@ -55,7 +53,7 @@ export interface RulesOptions {
   readonly allowHost: AllowHost;
 }
 
-export const TABLE = 'inet weft';
+const TABLE = 'inet weft';
 const VXLAN_L4_PORT = 4789;
 
 /** The whole table, in place of one that may be there: idempotent. */
@@ -153,12 +151,11 @@ function lines(...all: readonly string[]): string {
   return `${all.join('\n')}\n`;
 }
 
+export function isOwnChain({ family, table }: { readonly family: string; readonly table: string }): boolean {
+  return `${family} ${table}` === TABLE;
+}
+
 /** The networks of the link, as ADDRESS/PREFIX. */
 export function transitPrefixes({ ip4, ip6 }: Transit, hasIp6: boolean): string[] {
   return [ip4, ...(hasIp6 ? [ip6] : [])].map(({ host, prefixLength }) => `${host}/${prefixLength}`);
-}
-
-/** Family of an address in text. */
-export function familyOf(ip: string): 4 | 6 {
-  return isIp4(parseIp(ip)) ? 4 : 6;
 }

@@ -3,7 +3,7 @@ import { isForwarding } from './host-forwarding.ts';
 import { ownNetns } from './netns.ts';
 import { listChains } from './nft.ts';
 import { findTransitClash, OUTSIDE_IFNAME, transit } from './outside.ts';
-import { TABLE } from './outside-rules.ts';
+import { isOwnChain } from './outside-rules.ts';
 
 export interface OutsideState {
   /** Why nftables cannot be used; undefined when they can. */
@@ -27,12 +27,11 @@ export async function inspectOutside(): Promise<OutsideState> {
   const found = { forwarding: isForwarding(), ...(clash !== undefined && { clash }) };
   try {
     const chains = await listChains();
-    const isOwn = ({ family, table }: (typeof chains)[number]): boolean => `${family} ${table}` === TABLE;
     return {
       ...found,
-      hasRules: chains.some(isOwn),
+      hasRules: chains.some(isOwnChain),
       droppingChains: chains
-        .filter((chain) => !isOwn(chain) && chain.hook === 'forward' && chain.policy === 'drop')
+        .filter((chain) => !isOwnChain(chain) && chain.hook === 'forward' && chain.policy === 'drop')
         .filter(({ family }) => ['ip', 'ip6', 'inet'].includes(family))
         .map(({ family, table, name }) => `${family} ${table} ${name}`),
     };

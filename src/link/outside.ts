@@ -22,8 +22,9 @@ import { hasIpv6, startForwarding } from './host-forwarding.ts';
 import { configureInterface } from './interface.ts';
 import { firstLine, ip, ipBatch } from './ip.ts';
 import { ownNetns, type NetnsRef } from './netns.ts';
-import { loadRules } from './nft.ts';
+import { listChains, loadRules } from './nft.ts';
 import {
+  isOwnChain,
   noTableText,
   publishedText,
   tableText,
@@ -35,6 +36,9 @@ import {
 import { writeSetting } from './sysctl.ts';
 
 export const OUTSIDE_IFNAME = 'weft0';
+
+/** Of the two ends of the link, which has no others. */
+export const linkMacs = { hostMac: '02:77:67:00:00:01', weftMac: '02:77:67:00:00:02' } as const;
 
 /** The same on every host, since it is known on that link alone: RFC 3927 and RFC 4193, `77 65 66 74` is "weft". */
 export const transit: Transit = {
@@ -82,18 +86,21 @@ export class Outside {
   readonly hasIp6: boolean;
   readonly #ns: NetnsRef;
   readonly #options: OutsideOptions;
+  /** What the kernel was last told to publish. */
+  #published: readonly PublishedPort[];
 
   /** Use `openOutside`. */
   constructor(ns: NetnsRef, options: OutsideOptions, hasIp6: boolean) {
     this.#ns = ns;
     this.#options = options;
+    this.#published = options.published;
     this.hasIp6 = hasIp6;
   }
 
   async start(): Promise<void> {
     const { ifname, transit, hostMac, weftMac, mtu, log } = this.#options;
     const { hasIp6 } = this;
-    await loadRules(tableText({ ...this.#options, hasIp6 }));
+    await this.#loadTable();
     // The switch advertises no routes, and weft0 takes none.
     for (const name of ['accept_ra', 'router_solicitations']) writeSetting(`ipv6/conf/${ifname}/${name}`, '0');
     if (hasIp6) writeSetting(`ipv6/conf/${ifname}/disable_ipv6`, '0');
@@ -118,12 +125,30 @@ export class Outside {
 
   /** Publishes exactly these ports. Connections go on, also those of a port that is not published any more. */
   async update(published: readonly PublishedPort[]): Promise<void> {
-    await loadRules(publishedText({ published, hasIp6: this.hasIp6 }));
+    const { hasIp6 } = this;
+    const text = publishedText({ published, hasIp6 });
+    if (text === publishedText({ published: this.#published, hasIp6 })) return;
+    await loadRules(text);
+    this.#published = published;
+  }
+
+  /**
+   * Puts the rules back where another program has taken them away: a reload of Debian's own
+   * /etc/nftables.conf does (`flush ruleset`). To be called again and again. @returns true if it had to
+   */
+  async renew(): Promise<boolean> {
+    if ((await listChains()).some(isOwnChain)) return false;
+    await this.#loadTable();
+    return true;
   }
 
   /** Removes the rules; the interface is gone already. Forwarding stays on: others may have come to rely on it. */
   async close(): Promise<void> {
     await loadRules(noTableText());
+  }
+
+  #loadTable(): Promise<void> {
+    return loadRules(tableText({ ...this.#options, published: this.#published, hasIp6: this.hasIp6 }));
   }
 
   /** After a failure: the interface first, for without the rules it is open. */

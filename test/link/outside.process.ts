@@ -24,6 +24,7 @@ export type Request =
       readonly allowHost?: AllowHost;
     }
   | { readonly op: 'update'; readonly published: readonly PublishedPort[] }
+  | { readonly op: 'renew' }
   | { readonly op: 'inspect' }
   | { readonly op: 'close' };
 
@@ -59,6 +60,8 @@ async function run(request: Request): Promise<object> {
     case 'update':
       await outside!.update(request.published);
       return {};
+    case 'renew':
+      return { renewed: await outside!.renew() };
     case 'inspect':
       return inspectOutside();
     case 'close':

@@ -273,6 +273,18 @@ t.test('what others have set up stays, and what a crash left is replaced', { ski
   t.equal((await host.run(['sysctl', '-n', 'net.ipv4.ip_forward'])).trim(), '1', 'forwarding stays on');
 });
 
+t.test('rules that another program has flushed are put back', { skip: needsRoot }, async (t) => {
+  const { client, host, opener } = await place(t);
+  await opener.do({ op: 'open', published: tcp(8080) });
+  await opener.do({ op: 'update', published: tcp(8081) });
+  t.same(await opener.do({ op: 'renew' }), { renewed: false });
+  const rules = await host.run(['nft', '-s', 'list', 'ruleset']);
+  await host.run(['nft', 'flush', 'ruleset']);
+  t.same(await opener.do({ op: 'renew' }), { renewed: true });
+  t.equal(await host.run(['nft', '-s', 'list', 'ruleset']), rules, 'what is published now, too');
+  await ping(client, own[4]);
+});
+
 t.test('forwarding is switched on once, and router advertisements are still taken', { skip: needsRoot }, async (t) => {
   const { host, opener } = await place(t);
   const setting = async (name: string): Promise<string> => (await host.run(['sysctl', '-n', `net.${name}`])).trim();
