@@ -23,6 +23,15 @@ const store = z.string().refine((text) => text === 'embedded', {
 });
 const datapath = z.enum(['native', 'reference']);
 
+const hostPort = z.string().transform((text, context) => {
+  const [, port, protocol] = /^([1-9]\d{0,4})\/(tcp|udp)$/.exec(text) ?? [];
+  if (port !== undefined && Number(port) <= 65_535) {
+    return { protocol: protocol === 'udp' ? 'UDP' : 'TCP', port: Number(port) } as const;
+  }
+  context.addIssue({ code: 'custom', message: `${quote(text)} is not a port like 53/udp or 8080/tcp` });
+  return z.NEVER;
+});
+
 /** The fields of the file. */
 const fileSchema = z.strictObject({
   /** Name of this host. */
@@ -48,6 +57,10 @@ const fileSchema = z.strictObject({
   fdbAgeingMs: between(1000, 86_400_000, 'milliseconds').optional(),
   /** A cached flow is removed when it has not been used for so long. */
   flowIdleMs: between(1000, 3_600_000, 'milliseconds').optional(),
+  /** What containers of a network with an outside may reach of this host itself: nothing, everything, or these ports. */
+  allowHost: z
+    .union([z.boolean(), z.array(hostPort)], { error: 'true, false or a list of ports like 53/udp' })
+    .optional(),
 });
 
 export interface DaemonConfig {
@@ -64,6 +77,7 @@ export interface DaemonConfig {
   readonly fdbQuota: number;
   readonly fdbAgeingMs: number;
   readonly flowIdleMs: number;
+  readonly allowHost: boolean | readonly { readonly protocol: 'TCP' | 'UDP'; readonly port: number }[];
 }
 
 /** The options of `weft up`, as they were typed. */
@@ -104,6 +118,7 @@ export function loadConfig(options: ConfigOptions): DaemonConfig {
     fdbQuota: file.fdbQuota ?? 2048,
     fdbAgeingMs: file.fdbAgeingMs ?? 300_000,
     flowIdleMs: file.flowIdleMs ?? 10_000,
+    allowHost: file.allowHost ?? false,
   };
 }
 

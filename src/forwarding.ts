@@ -19,7 +19,7 @@ import { fields } from './flow/fields.ts';
 import { emptyKey, writeNumber } from './flow/key.ts';
 import { isIp4, linkLocalOf, type PortNo, type Vni } from './flow/types.ts';
 import type { Tables } from './pipeline/stage.ts';
-import { ConnectionTable } from './table/connections.ts';
+import { ConnectionTable, endpointOf } from './table/connections.ts';
 import { Fdb, type Location } from './table/fdb.ts';
 import { NeighborTable } from './table/neighbor.ts';
 import {
@@ -80,6 +80,7 @@ export class Forwarding<D extends Datapath = Datapath> {
       neighbors: new NeighborTable({ quota: options.neighborQuota }),
       connections: new ConnectionTable({ memory: options.connections, quota: options.connectionQuota }),
     };
+    this.tables.connections.recover(options.clock());
     this.datapath = open({
       flowLimit: options.flowLimit,
       connections: options.connections,
@@ -182,6 +183,12 @@ export class Forwarding<D extends Datapath = Datapath> {
     this.datapath.portDel(outside.portNo, options);
     this.controller.changed(this.tables.topology.setOutside(undefined));
     this.controller.forgetPort(outside.portNo);
+  }
+
+  /** Ends the connections of the endpoints that `isGone` picks, by their network and address. */
+  endConnections(isGone: (vni: Vni, ip: Uint8Array) => boolean): void {
+    const { connections } = this.tables;
+    this.controller.changed(connections.end((connection) => isGone(connection.vni, endpointOf(connection))));
   }
 
   addVtep(vtep: Uint8Array): void {

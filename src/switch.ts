@@ -15,17 +15,22 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
+import { publishedPorts } from './cluster/publishing.ts';
 import { Endpoints } from './cluster/endpoints.ts';
 import { Hosts } from './cluster/hosts.ts';
 import { Networks } from './cluster/networks.ts';
 import type { DaemonConfig } from './config.ts';
 import type { Datapath, DatapathOptions } from './datapath/datapath.ts';
+import { connectionMemory } from './datapath/connection-memory.ts';
 import { kernelOffloads } from './datapath/kernel-offloads.ts';
 import { pathMtu } from './datapath/path-mtu.ts';
 import { WeftError } from './error.ts';
 import { openProbe } from './health/probe.ts';
-import { formatIp, parseIp, type PortNo } from './flow/types.ts';
+import { formatIp, formatMac, parseIp, type PortNo, type Vni } from './flow/types.ts';
 import { Forwarding } from './forwarding.ts';
+import { OWN_NETNS } from './link/netns.ts';
+import { openOutside, OUTSIDE_IFNAME, transit, type Outside } from './link/outside.ts';
+import { inspectOutside } from './link/outside-state.ts';
 import { NetnsWatcher } from './link/netns-watcher.ts';
 import { requireTun } from './link/tun.ts';
 import { underlayFor, underlayInterface } from './link/underlay.ts';
@@ -42,9 +47,11 @@ import type {
   StatusReport,
   WhyReport,
 } from './model/report.ts';
+import type { PublishOptions } from './model/publish.ts';
 import { apiVersion, type Kind, type NetworkResource, type Resource, type RouteSpec } from './model/resource.ts';
 import { diagnose } from './observe/doctor.ts';
 import { Observer, type CapturedFrame, type CaptureOptions } from './observe/observer.ts';
+import { OUTSIDE_HOST_MAC, OUTSIDE_MAC } from './table/topology.ts';
 import { openEmbeddedStore } from './store/embedded.ts';
 import type { Store } from './store/store.ts';
 import { version } from './package.ts';
@@ -53,6 +60,8 @@ export type { CapturedFrame } from './observe/observer.ts';
 
 export interface SwitchOptions extends DaemonConfig {
   readonly logger: Logger;
+  /** Where connections outlive a crash, best on a tmpfs; without it they do not. */
+  readonly connectionsFile?: string;
 }
 
 export interface NetworkOptions {
@@ -63,6 +72,8 @@ export interface NetworkOptions {
   readonly ranges?: readonly string[];
   /** Ways to other networks. */
   readonly routes?: readonly RouteSpec[];
+  /** Do its containers reach what is beyond weft, and may their ports be published? */
+  readonly outside?: boolean;
 }
 
 export interface AttachOptions {
@@ -77,14 +88,21 @@ export interface AttachOptions {
   readonly namespace?: string;
   readonly labels?: Readonly<Record<string, string>>;
   readonly trust?: boolean;
+  /** Ports of this host that lead to it; its network has an outside. */
+  readonly publish?: readonly PublishOptions[];
 }
 
 const UNDERLAY_PORT = 1 as PortNo;
+const OUTSIDE_PORT = 2 as PortNo;
+const OUTSIDE_MTU = 1500;
 const VXLAN_L4_PORT = 4789;
 const LARGEST_MTU = 9000;
 const TICK_MS = 1000;
-/** Connections that one endpoint may have, a quarter of all. */
-const CONNECTION_QUOTA = 16_384;
+const CONNECTIONS = 65_536;
+/** That one endpoint may have. */
+const CONNECTION_QUOTA = CONNECTIONS / 4;
+/** How long another program may have taken the rules of the outside away. */
+const RENEW_TICKS = 5;
 /** Containers of other hosts that one network routes to. */
 const NEIGHBOR_QUOTA = 4096;
 
@@ -142,6 +160,8 @@ export class Switch {
   /** Of the underlay, by peer. */
   readonly #pathMtus = new Map<string, number>();
   readonly #startedAt = new Date();
+  #outside: Outside | undefined;
+  #isRenewing = false;
   #ticker: NodeJS.Timeout | undefined;
   #changes: Promise<unknown> = Promise.resolve();
   #isForwarding = false;
@@ -165,7 +185,7 @@ export class Switch {
       fdbAgeingMs: options.fdbAgeingMs,
       flowLimit: options.flowLimit,
       flowIdleMs: options.flowIdleMs,
-      connections: new Uint8Array(),
+      connections: connectionMemory(options.connectionsFile, CONNECTIONS),
       connectionQuota: CONNECTION_QUOTA,
       clock,
       later: setImmediate,
@@ -210,9 +230,16 @@ export class Switch {
     await this.#networks.load();
     await this.#hosts.load();
     await this.#endpoints.load();
+    this.#forwarding.endConnections((vni, ip) => !this.#endpoints.has(vni, ip));
+    // Without it the rest still works: it is for the log and `doctor` to tell.
+    await this.#setOutside().catch((error: unknown) => {
+      this.#options.logger.error({ err: error }, 'no way to the outside');
+    });
     this.#watchPaths();
+    let ticks = 0;
     this.#ticker = setInterval(() => {
       this.#watchPaths();
+      if (++ticks % RENEW_TICKS === 0) this.#renewOutside();
       this.#forwarding.controller.tick();
     }, TICK_MS);
     this.#isForwarding = true;
@@ -247,6 +274,7 @@ export class Switch {
       underlayInterface: async () => (underlay === undefined ? undefined : underlayInterface(underlay)),
       encapBytes: encapBytes(underlay),
       offloads: kernelOffloads(),
+      outside: this.#wantsOutside() ? inspectOutside : undefined,
       probe: openProbe(() => performance.now(), setTimeout),
       lostUpcalls: this.#forwarding.datapath.counters().drops.upcall_lost ?? 0,
     });
@@ -257,8 +285,15 @@ export class Switch {
   }
 
   async createNetwork(name: string, options: NetworkOptions): Promise<NetworkReport> {
-    const { subnets, ranges = [], routes = [], vni, mtu } = options;
-    const spec = { subnets, ranges, routes, ...(vni !== undefined && { vni }), ...(mtu !== undefined && { mtu }) };
+    const { subnets, ranges = [], routes = [], outside = false, vni, mtu } = options;
+    const spec = {
+      subnets,
+      ranges,
+      routes,
+      outside,
+      ...(vni !== undefined && { vni }),
+      ...(mtu !== undefined && { mtu }),
+    };
     const resource = parseResource({ apiVersion, kind: 'Network', metadata: { name }, spec });
     await this.apply(resource);
     return this.#reportNetwork(name);
@@ -270,7 +305,7 @@ export class Switch {
 
   /** Attaches a container. Attaching the same again changes nothing. */
   async attach(options: AttachOptions): Promise<EndpointReport> {
-    const { name, network, netns, pid, ip, mac, ifname, namespace, labels, trust } = options;
+    const { name, network, netns, pid, ip, mac, ifname, namespace, labels, trust, publish } = options;
     const resource = parseResource({
       apiVersion,
       kind: 'Endpoint',
@@ -283,6 +318,7 @@ export class Switch {
         ...(mac !== undefined && { mac }),
         ...(ifname !== undefined && { interface: ifname }),
         ...(trust !== undefined && { trust }),
+        ...(publish && { publish }),
       },
     });
     await this.apply(resource);
@@ -300,6 +336,7 @@ export class Switch {
   apply(resource: Resource, options: { readonly dryRun?: boolean } = {}): Promise<ApplyReport> {
     return this.#serially(async () => {
       const { dryRun = false } = options;
+      this.#refusePublished(resource);
       const action = dryRun ? this.#plan(resource) : await this.#apply(resource);
       if (action !== 'unchanged' && !dryRun) this.#log(resource.kind, resource.metadata.name, action);
       return { kind: resource.kind, name: resource.metadata.name, action, dryRun };
@@ -312,6 +349,7 @@ export class Switch {
       this.#refuseInUse(kind, name);
       if (!dryRun) {
         await { Network: this.#networks, Host: this.#hosts, Endpoint: this.#endpoints }[kind].remove(name);
+        await this.#setOutside();
         this.#log(kind, name, 'deleted');
       }
       return { kind, name, action: 'deleted', dryRun };
@@ -384,6 +422,7 @@ export class Switch {
     await this.#changes.catch(() => {});
     try {
       await this.#endpoints.close({ purge: options.purge ?? false });
+      await this.#closeOutside();
     } finally {
       this.#watcher.close();
       this.#forwarding.datapath.close();
@@ -407,14 +446,90 @@ export class Switch {
   async #apply(resource: Resource): Promise<ApplyReport['action']> {
     switch (resource.kind) {
       case 'Network':
-        return this.#networks.apply(resource);
+        try {
+          // First, since it is what can fail.
+          if (resource.spec.outside) await this.#setOutside(true);
+          return await this.#networks.apply(resource);
+        } finally {
+          await this.#setOutside();
+        }
       case 'Host':
         return this.#hosts.apply(resource);
-      case 'Endpoint':
-        return (await this.#endpoints.apply(resource)).action;
+      case 'Endpoint': {
+        const { action } = await this.#endpoints.apply(resource);
+        await this.#setOutside();
+        return action;
+      }
       default:
         return resource satisfies never;
     }
+  }
+
+  #wantsOutside(): boolean {
+    return this.#networks.all().some(({ resource }) => resource.spec.outside);
+  }
+
+  /** The way to the outside exists as long as a network has one. */
+  async #setOutside(isWanted = this.#wantsOutside()): Promise<void> {
+    const published = this.#endpoints.published();
+    if (!isWanted) return this.#closeOutside();
+    const link = {
+      portNo: OUTSIDE_PORT,
+      transit: [transit.ip4.weft, transit.ip6.weft].map(parseIp),
+      mtu: OUTSIDE_MTU,
+      published: publishedPorts(published, (network) => this.#networks.get(network).vni as Vni),
+    };
+    if (this.#outside) {
+      this.#forwarding.setOutside(link);
+      return this.#outside.update(published);
+    }
+    const tap = { kind: 'tap', name: OUTSIDE_IFNAME, netns: OWN_NETNS, ifname: OUTSIDE_IFNAME } as const;
+    this.#forwarding.setOutside(link, tap);
+    try {
+      this.#outside = await openOutside({
+        ifname: OUTSIDE_IFNAME,
+        transit,
+        hostMac: formatMac(OUTSIDE_HOST_MAC),
+        weftMac: formatMac(OUTSIDE_MAC),
+        mtu: OUTSIDE_MTU,
+        published,
+        allowHost: this.#options.allowHost,
+        log: (message, details) => this.#options.logger.info(details, message),
+      });
+    } catch (error) {
+      this.#forwarding.removeOutside();
+      throw error;
+    }
+  }
+
+  #renewOutside(): void {
+    if (!this.#outside || this.#isRenewing) return;
+    this.#isRenewing = true;
+    void this.#serially(async () => {
+      if (await this.#outside?.renew()) this.#options.logger.warn('the rules of the outside were gone: put back');
+    })
+      .catch((error: unknown) => this.#unexpected(error))
+      .finally(() => (this.#isRenewing = false));
+  }
+
+  async #closeOutside(): Promise<void> {
+    const outside = this.#outside;
+    if (!outside) return;
+    this.#outside = undefined;
+    this.#forwarding.removeOutside();
+    await outside.close();
+  }
+
+  /** Without the outside of their network, ports would be published no more. */
+  #refusePublished(resource: Resource): void {
+    if (resource.kind !== 'Network' || resource.spec.outside) return;
+    const { name } = resource.metadata;
+    const publishing = this.#endpoints.of(name).filter((endpoint) => endpoint.resource.spec.publish.length > 0);
+    if (publishing.length === 0) return;
+    throw new WeftError(
+      'conflict',
+      `network "${name}": ports of its endpoints are published (${publishing.map((endpoint) => endpoint.name).join(', ')}): its outside stays until they are not`,
+    );
   }
 
   #refuseInUse(kind: Kind, name: string): void {
@@ -471,12 +586,17 @@ export class Switch {
 
   #onPortLost(port: PortNo, why: string): void {
     this.#options.logger.warn({ port, endpoint: this.#endpoints.portName(port), why }, 'port lost');
-    void this.#serially(async () => this.#endpoints.detach(port)).catch((error: unknown) => this.#unexpected(error));
+    void this.#serially(async () => {
+      if (port === OUTSIDE_PORT) await this.#closeOutside();
+      else this.#endpoints.detach(port);
+      await this.#setOutside();
+    }).catch((error: unknown) => this.#unexpected(error));
   }
 
   #onNamespaceGone(name: string): void {
     void this.#serially(async () => {
       await this.#endpoints.remove(name);
+      await this.#setOutside();
       this.#options.logger.info({ endpoint: name }, 'endpoint released: its namespace is gone');
     }).catch((error: unknown) => this.#unexpected(error));
   }

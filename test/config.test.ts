@@ -43,6 +43,7 @@ t.test('defaults', async (t) => {
     fdbQuota: 2048,
     fdbAgeingMs: 300_000,
     flowIdleMs: 10_000,
+    allowHost: false,
   });
   for (const empty of ['', '# nothing\n', '{}', '---\n'])
     t.same(loadConfig({ config: file(empty) }), { host, ...rest });
@@ -60,6 +61,7 @@ flowLimit: 1000
 fdbQuota: 64
 fdbAgeingMs: 60000
 flowIdleMs: 5000
+allowHost: [53/udp, 8080/tcp]
 `);
   const fromFile = {
     host: 'a',
@@ -71,6 +73,10 @@ flowIdleMs: 5000
     fdbQuota: 64,
     fdbAgeingMs: 60_000,
     flowIdleMs: 5000,
+    allowHost: [
+      { protocol: 'UDP', port: 53 },
+      { protocol: 'TCP', port: 8080 },
+    ],
   };
   t.match(loadConfig({ config }), fromFile);
   const options = {
@@ -108,6 +114,8 @@ t.test('a field of the file is refused with its place', async (t) => {
   refusesFile(t, 'flowLimit: 0\n', '1:12: flowLimit: 0 is not accepted: a number of flows, 1 to 4194304');
   refusesFile(t, 'fdbQuota: many\n', '1:11: fdbQuota: "many" is not accepted: a number of MAC addresses, 1 to 1048576');
   refusesFile(t, 'fdbAgeingMs: 1.5\n', '1:14: fdbAgeingMs: 1.5 is not accepted: milliseconds, 1000 to 86400000');
+  refusesFile(t, 'allowHost: [53]\n', '1:12: allowHost: true, false or a list of ports like 53/udp');
+  refusesFile(t, 'allowHost: [70000/tcp]\n', '1:12: allowHost: true, false or a list of ports like 53/udp');
   refusesFile(t, 'flowIdleMs: 10\n', '1:13: flowIdleMs: 10 is not accepted: milliseconds, 1000 to 3600000');
   refusesFile(t, 'state: below\n', '1:8: state: "below" is not accepted: an absolute path is expected');
   refuses(

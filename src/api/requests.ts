@@ -17,6 +17,7 @@ export const attachRequest = z.strictObject({
   namespace: name.optional(),
   labels: z.record(labelKey, label).optional(),
   trust: endpointSpec.shape.trust,
+  publish: endpointSpec.shape.publish,
 });
 
 export const applyRequest = z.strictObject({

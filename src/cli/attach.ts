@@ -1,6 +1,7 @@
 /** `weft attach`: connects a namespace or a process's namespace to a network. */
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
+import type { PublishOptions } from '../model/publish.ts';
 import { endpointTable } from './endpoint-table.ts';
 import { print } from './print.ts';
 import { clientOf, collect, count, globals, verb } from './verb.ts';
@@ -15,6 +16,7 @@ interface Options {
   readonly namespace?: string;
   readonly label?: string[];
   readonly trust?: boolean;
+  readonly publish?: string[];
 }
 
 export function attach(program: Command): void {
@@ -24,6 +26,7 @@ export function attach(program: Command): void {
       'weft attach web --network blue --netns web',
       'weft attach db --network blue --pid 4711 --ip 10.0.0.7 --label app=db',
       'weft attach fw --network blue --netns /run/netns/fw --ifname eth1 --trust',
+      'weft attach web --network blue --netns web --publish 8080:80 --publish 192.0.2.1:5353:53/udp',
     ],
   })
     .requiredOption('--network <name>', 'the network')
@@ -35,8 +38,13 @@ export function attach(program: Command): void {
     .option('--namespace <name>', 'namespace of the endpoint, as in Kubernetes (default: default)')
     .option('--label <key=value>', 'label; may be given several times', collect)
     .option('--trust', 'lift anti-spoofing: a router or a nested switch is behind this port')
+    .option(
+      '--publish <[ip:]hostport:port[/proto]>',
+      'lead a port of this host to the endpoint, tcp or udp (default: tcp); may be given several times',
+      collect,
+    )
     .action(async (name: string, options: Options, command: Command) => {
-      const { netns, pid, label, ...rest } = options;
+      const { netns, pid, label, publish, ...rest } = options;
       if ((netns === undefined) === (pid === undefined)) command.error('error: give one of --netns and --pid');
       const report = await clientOf(command).attach({
         name,
@@ -49,9 +57,26 @@ export function attach(program: Command): void {
         ...(rest.namespace !== undefined && { namespace: rest.namespace }),
         ...(label && { labels: parseLabels(label, command) }),
         ...(rest.trust && { trust: true }),
+        ...(publish && { publish: publish.map((text) => parsePublish(text, command)) }),
       });
       await print(globals(command).output, report, () => endpointTable([report]));
     });
+}
+
+/** Docker's way to write it; an IPv6 address is in brackets. The values are for the daemon to check. */
+function parsePublish(text: string, command: Command): PublishOptions {
+  const [, bracketed, plain, hostPort, port, protocol = 'tcp'] =
+    /^(?:\[([^\]]*)\]:|([^:[\]]*):)?(\d+):(\d+)(?:\/(tcp|udp))?$/i.exec(text) ?? [];
+  if (hostPort === undefined || port === undefined) {
+    command.error(`error: --publish ${text}: it is [IP:]HOSTPORT:PORT[/tcp|udp], an IPv6 address in brackets`);
+  }
+  const hostIP = bracketed ?? plain;
+  return {
+    hostPort: Number(hostPort),
+    port: Number(port),
+    protocol: protocol.toLowerCase() === 'udp' ? 'UDP' : 'TCP',
+    ...(hostIP !== undefined && { hostIP }),
+  };
 }
 
 function parseLabels(texts: readonly string[], command: Command): Record<string, string> {

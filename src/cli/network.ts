@@ -10,6 +10,7 @@ interface CreateOptions {
   readonly vni?: number;
   readonly mtu?: number;
   readonly range?: string[];
+  readonly outside?: boolean;
 }
 
 export function network(program: Command): void {
@@ -24,18 +25,21 @@ export function network(program: Command): void {
       'weft network create blue --subnet 10.0.0.0/24',
       'weft network create blue --subnet 10.0.0.0/24 --subnet fd00::/64 --vni 100 --mtu 1450',
       'weft network create blue --subnet 10.0.0.0/24 --vni 100 --range 10.0.0.10-10.0.0.99',
+      'weft network create blue --subnet 10.0.0.0/24 --outside',
     ],
   })
     .requiredOption('--subnet <cidr>', 'IPv4 or IPv6 subnet; one of each at most', collect)
     .option('--vni <n>', 'VXLAN network identifier, 1 to 16777215 (default: chosen by weft)', count(1))
     .option('--mtu <n>', 'MTU of the containers, 576 to 9000 (default: what the underlay carries)', count(1))
     .option('--range <first-last>', "this host's own share of a subnet; addresses are given from there", collect)
+    .option('--outside', 'let its containers reach what is beyond weft, and publish their ports (default: neither)')
     .action(async (name: string, options: CreateOptions, command: Command) => {
       const report = await clientOf(command).createNetwork(name, {
         subnets: options.subnet,
         ...(options.vni !== undefined && { vni: options.vni }),
         ...(options.mtu !== undefined && { mtu: options.mtu }),
         ...(options.range !== undefined && { ranges: options.range }),
+        ...(options.outside && { outside: true }),
       });
       await print(globals(command).output, report, () => networkTable([report]));
     });
@@ -59,13 +63,14 @@ export function network(program: Command): void {
 
 export function networkTable(networks: readonly NetworkReport[]): Promise<string> {
   return table(
-    ['NAME', 'VNI', 'SUBNETS', 'GATEWAYS', 'MTU', 'ENDPOINTS', 'FREE'],
-    networks.map(({ name, vni, subnets, gateways, mtu, endpoints, free }) => [
+    ['NAME', 'VNI', 'SUBNETS', 'GATEWAYS', 'MTU', 'OUTSIDE', 'ENDPOINTS', 'FREE'],
+    networks.map(({ name, vni, subnets, gateways, mtu, outside, endpoints, free }) => [
       name,
       vni,
       subnets.join(','),
       gateways.join(','),
       mtu,
+      outside ? 'yes' : 'no',
       endpoints,
       pairsText(free),
     ]),

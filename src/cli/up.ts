@@ -59,7 +59,7 @@ async function daemon(options: Options, socket: string): Promise<void> {
 
   const api = await openApi(socket);
   try {
-    const sw = await createSwitch({ ...config, logger });
+    const sw = await createSwitch({ ...config, logger, connectionsFile: connectionsBeside(socket) });
     logger.info({ pid: process.pid, socket, host: config.host, startMs: Math.round(performance.now()) }, 'forwarding');
 
     let closing: Promise<void> | undefined;
@@ -87,6 +87,11 @@ async function daemon(options: Options, socket: string): Promise<void> {
   } finally {
     await api.close(AbortSignal.timeout(CLOSE_MS));
   }
+}
+
+/** Where the daemon's connections are, and stay over a crash. */
+function connectionsBeside(socket: string): string {
+  return `${socket.replace(/\.sock$/, '')}.connections`;
 }
 
 /** Resolves with the first SIGINT or SIGTERM. The second ends the process at once. */

@@ -12,18 +12,19 @@
  * Callers serialize the changing methods.
  */
 import { WeftError } from '../error.ts';
-import { parseIp, parseMac, type PortNo, type Vni } from '../flow/types.ts';
+import { formatIp, parseIp, parseMac, type PortNo, type Vni } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
 import { configureInterface, interfaceExists } from '../link/interface.ts';
 import { isSameNetns, resolveNetns, type NetnsRef } from '../link/netns.ts';
 import type { NetnsWatcher } from '../link/netns-watcher.ts';
 import type { EndpointReport } from '../model/report.ts';
-import type { EndpointResource } from '../model/resource.ts';
+import { endpointSchema, type EndpointResource } from '../model/resource.ts';
 import type { Store } from '../store/store.ts';
 import { isReservedMac } from '../table/topology.ts';
 import type { Hosts } from './hosts.ts';
 import { generateMac } from './ipam.ts';
 import type { Network, Networks } from './networks.ts';
+import { publishedBy, refuseListeners, refusePublish, type PublishedEndpointPort } from './publishing.ts';
 
 export interface EndpointRecord {
   readonly resource: EndpointResource;
@@ -62,7 +63,7 @@ type Outcome = { readonly action: 'created' | 'configured' | 'unchanged'; readon
 
 const prefix = 'endpoints/';
 /** 1 is the underlay's. */
-const FIRST_PORT = 2;
+const FIRST_PORT = 3;
 
 export class Endpoints {
   readonly #environment: EndpointsEnvironment;
@@ -90,8 +91,22 @@ export class Endpoints {
     return endpoint;
   }
 
+  /** What attached endpoints publish: one entry a family that the endpoint has an address of. */
+  published(): PublishedEndpointPort[] {
+    return this.all().flatMap((endpoint) => (endpoint.state === 'attached' ? publishedBy(endpoint) : []));
+  }
+
   portName(portNo: number): string | undefined {
     return this.#portNames.get(portNo);
+  }
+
+  /** Is there one with this address in the network? @param ip 16 bytes */
+  has(vni: Vni, ip: Uint8Array): boolean {
+    const text = formatIp(ip);
+    return this.all().some(
+      ({ resource, addresses }) =>
+        addresses.includes(text) && this.#environment.networks.get(resource.spec.network).vni === vni,
+    );
   }
 
   byPort(portNo: number): Endpoint | undefined {
@@ -107,7 +122,9 @@ export class Endpoints {
     const { store, bootId, warn } = this.#environment;
     const opened: { endpoint: Endpoint; netns: NetnsRef }[] = [];
     for (const { value } of await store.list(prefix)) {
-      const record = value as EndpointRecord;
+      const stored = value as EndpointRecord;
+      // What was stored before a field existed gets its default.
+      const record: EndpointRecord = { ...stored, resource: endpointSchema.parse(stored.resource) };
       const { name } = record.resource.metadata;
       const network = this.#environment.networks.get(record.resource.spec.network);
       for (const address of record.addresses) poolOf(network, address).take(name, address);
@@ -147,12 +164,15 @@ export class Endpoints {
     const known = this.#endpoints.get(name);
     if (known) {
       refuseOtherIdentity(known, resource);
+      refusePublish(resource, network, known.addresses, this.all());
       return known.state !== 'detached' && isSameDeclaration(known, resource) ? 'unchanged' : 'configured';
     }
     for (const address of resource.spec.addresses) poolOf(network, address).check(name, address);
     this.#refuseTakenMac(network, resource);
     if (resource.spec.host !== undefined) this.#environment.hosts.get(resource.spec.host);
     else this.#refuseUnplannedAddresses(network, resource);
+    const served = this.#pools(network, resource).map(({ gateway }) => gateway);
+    refusePublish(resource, network, served, this.all());
     return 'created';
   }
 
@@ -164,6 +184,7 @@ export class Endpoints {
       return { action, endpoint: action === 'unchanged' ? known : await this.#redeclare(known, resource) };
     }
 
+    refuseListeners(resource, known?.resource.spec.publish);
     const netns = await resolveNetns(
       resource.spec.pid === undefined ? { netns: resource.spec.netns! } : { pid: resource.spec.pid },
     );
@@ -225,6 +246,7 @@ export class Endpoints {
         ...(endpoint.state === 'attached' && { port: local.portNo }),
       }),
       trust: spec.trust,
+      publish: spec.publish.map(({ hostIP, ...one }) => ({ ...one, ...(hostIP !== undefined && { hostIP }) })),
     };
   }
 
@@ -342,7 +364,7 @@ export class Endpoints {
     return endpoint;
   }
 
-  /** The same endpoint with other labels, allowed addresses or trust. */
+  /** The same endpoint with other labels, allowed addresses, published ports or trust. */
   async #redeclare(known: Endpoint, resource: EndpointResource): Promise<Endpoint> {
     const endpoint: Endpoint = { ...known, resource };
     await this.#environment.store.transact({ put: [{ key: prefix + known.name, value: recordOf(endpoint) }] });
@@ -358,15 +380,21 @@ export class Endpoints {
     const taken: string[] = [];
     try {
       for (const address of requested) taken.push(poolOf(network, address).take(name, address));
-      for (const pool of network.pools) {
-        const isServed = requested.some((address) => pool.contains(address));
-        if (!isServed && host === undefined && this.#mayChoose(pool.range)) taken.push(pool.take(name));
+      for (const pool of host === undefined ? this.#pools(network, resource) : []) {
+        if (!requested.some((address) => pool.contains(address))) taken.push(pool.take(name));
       }
     } catch (error) {
       for (const address of taken) poolOf(network, address).release(address);
       throw error;
     }
     return taken;
+  }
+
+  /** The pools that a new local endpoint has an address of. */
+  #pools(network: Network, { spec }: EndpointResource): Network['pools'] {
+    return network.pools.filter(
+      (pool) => spec.addresses.some((address) => pool.contains(address)) || this.#mayChoose(pool.range),
+    );
   }
 
   #mayChoose(range: string | undefined): boolean {
@@ -478,6 +506,7 @@ function isSameDeclaration(known: Endpoint, { metadata, spec }: EndpointResource
   return (
     JSON.stringify(was.metadata) === JSON.stringify(metadata) &&
     was.spec.trust === spec.trust &&
+    JSON.stringify(was.spec.publish) === JSON.stringify(spec.publish) &&
     was.spec.allowedAddresses.join() === spec.allowedAddresses.join()
   );
 }

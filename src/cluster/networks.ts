@@ -131,6 +131,7 @@ export class Networks {
       subnets: network.resource.spec.subnets,
       gateways: network.pools.map((pool) => pool.gateway),
       mtu: network.mtu,
+      outside: network.resource.spec.outside,
       endpoints,
       free: Object.fromEntries(network.pools.map((pool) => [pool.subnet, pool.free])),
     };
@@ -149,8 +150,14 @@ export class Networks {
 
   #route({ resource, vni, mtu }: NetworkRecord): void {
     const { name } = resource.metadata;
-    const { subnets, routes } = resource.spec;
-    this.#environment.forwarding.setNetwork({ name, vni: vni as Vni, mtu, ...routing(name, subnets, routes) });
+    const { subnets, routes, outside } = resource.spec;
+    this.#environment.forwarding.setNetwork({
+      name,
+      vni: vni as Vni,
+      mtu,
+      outside,
+      ...routing(name, subnets, routes),
+    });
   }
 
   #freeVni(): number {
@@ -161,7 +168,7 @@ export class Networks {
   }
 }
 
-/** Labels and routes can change; what the containers were set up with cannot. */
+/** Labels, routes and the outside can change; what the containers were set up with cannot. */
 function planChange(known: Network, resource: NetworkResource): 'configured' | 'unchanged' {
   const { spec } = resource;
   const differs = (field: string, is: unknown, given: unknown): never => {
@@ -179,6 +186,7 @@ function planChange(known: Network, resource: NetworkResource): 'configured' | '
   if (spec.mtu !== undefined && spec.mtu !== known.mtu) differs('MTU', known.mtu, spec.mtu);
   const isSame =
     JSON.stringify(known.resource.metadata) === JSON.stringify(resource.metadata) &&
-    JSON.stringify(before.routes) === JSON.stringify(spec.routes);
+    JSON.stringify(before.routes) === JSON.stringify(spec.routes) &&
+    before.outside === spec.outside;
   return isSame ? 'unchanged' : 'configured';
 }

@@ -1,5 +1,5 @@
 /**
- * Interfaces inside containers.
+ * Interfaces inside containers, and the one to the outside on the host.
  *
  * `configureInterface` reads what is there and writes only what differs, in one
  * batch: an interface that is right already (re-attached after a restart) is not
@@ -18,6 +18,8 @@ export interface InterfaceAddress {
   /** Text, as `formatIp` gives it. */
   readonly ip: string;
   readonly prefixLength: number;
+  /** For its own link alone: the kernel does not choose it as the source of what goes elsewhere. */
+  readonly isLinkOnly?: boolean;
 }
 
 export interface InterfaceConfig {
@@ -26,6 +28,10 @@ export interface InterfaceConfig {
   readonly mtu: number;
   /** All that it has to have, besides its link-local address. */
   readonly addresses: readonly InterfaceAddress[];
+  /** Does IPv6 make it a link-local address? By default it does. */
+  readonly hasLinkLocal?: boolean;
+  /** Neighbors that are never asked for. */
+  readonly neighbors?: readonly { readonly ip: string; readonly mac: string }[];
   /** Of each family at most one: the way to everywhere else, where the namespace has none yet. */
   readonly gateways?: readonly string[];
 }
@@ -64,15 +70,16 @@ export async function interfaceExists(ns: NetnsRef, ifname: string): Promise<boo
  * Idempotent. @throws WeftError `not_found`, or `system` with the command that the kernel refused.
  */
 export async function configureInterface(ns: NetnsRef, config: InterfaceConfig): Promise<void> {
-  const { ifname, mtu } = config;
+  const { ifname, mtu, hasLinkLocal = true, neighbors = [] } = config;
+  const mode = hasLinkLocal ? 'eui64' : 'none';
   const mac = formatMac(parseMac(config.mac));
-  const wanted = config.addresses.map((address) => canonical(address));
+  const wanted = config.addresses.map((address) => ({ ...address, ...canonical(address) }));
   const link = await readLinkOrThrow(ns, ifname);
   const present = addressesOf(link);
-  const linkLocal = formatIp(linkLocalOf(parseMac(mac)));
+  const linkLocal = hasLinkLocal ? formatIp(linkLocalOf(parseMac(mac))) : undefined;
 
   const wrongMac = link.address !== mac;
-  const wrongMode = link.inet6_addr_gen_mode !== undefined && link.inet6_addr_gen_mode !== 'eui64';
+  const wrongMode = link.inet6_addr_gen_mode !== undefined && link.inet6_addr_gen_mode !== mode;
   const up = link.flags.includes('UP');
   const restart = up && (wrongMac || wrongMode);
   const strays = present.filter((one) => one.ip !== linkLocal && !wanted.some((address) => sameAddress(one, address)));
@@ -86,17 +93,25 @@ export async function configureInterface(ns: NetnsRef, config: InterfaceConfig):
   }
   if (restart) commands.push(`link set dev ${ifname} down`);
   if (wrongMac) commands.push(`link set dev ${ifname} address ${mac}`);
-  if (wrongMode) commands.push(`link set dev ${ifname} addrgenmode eui64`);
+  if (wrongMode) commands.push(`link set dev ${ifname} addrgenmode ${mode}`);
   if (link.mtu !== mtu) commands.push(`link set dev ${ifname} mtu ${mtu}`);
   if (!up || restart) commands.push(`link set dev ${ifname} up`);
   for (const address of wanted) {
     if (!renew && present.some((one) => sameAddress(one, address))) continue;
-    // Weft gave the address and answers for it: nothing to detect a duplicate of.
-    const nodad = isIp4(parseIp(address.ip)) ? '' : ' nodad';
-    commands.push(`address replace ${address.ip}/${address.prefixLength} dev ${ifname}${nodad}`);
+    commands.push(`address replace ${address.ip}/${address.prefixLength} dev ${ifname}${addressFlags(address)}`);
+  }
+  for (const { ip: text, mac: lladdr } of neighbors) {
+    commands.push(`neighbor replace ${text} lladdr ${lladdr} dev ${ifname} nud permanent`);
   }
   await ipBatch(ns, commands);
   await addDefaultRoutes(ns, config);
+}
+
+function addressFlags({ ip: text, isLinkOnly = false }: InterfaceAddress): string {
+  if (isIp4(parseIp(text))) return isLinkOnly ? ' scope link' : '';
+  // Weft gave the address and answers for it: nothing to detect a duplicate of. IPv6 has no scope to give;
+  // a deprecated address is the last that is chosen (RFC 6724 section 5, rule 3).
+  return isLinkOnly ? ' nodad preferred_lft 0' : ' nodad';
 }
 
 /** A container with another way out keeps that. */

@@ -16,6 +16,9 @@ export interface NetnsRef {
 /** `netns` is a name under /run/netns, or a path if it has a slash. */
 export type NetnsSpec = { readonly netns: string } | { readonly pid: number };
 
+/** Path of the namespace that this process is in. */
+export const OWN_NETNS = '/proc/self/ns/net';
+
 export const NETNS_DIRECTORY = '/run/netns';
 
 /** The file system that namespaces are files of (linux/magic.h). */
@@ -42,7 +45,7 @@ export async function resolveNetns(spec: NetnsSpec): Promise<NetnsRef> {
     }
     throw new WeftError('system', `${label} cannot be looked at (${path}: ${code})`);
   }
-  const own = await stat('/proc/self/ns/net', { bigint: true });
+  const own = await ownNetns();
   if (own.dev === dev && own.ino === ino) {
     throw new WeftError(
       'invalid',
@@ -50,6 +53,22 @@ export async function resolveNetns(spec: NetnsSpec): Promise<NetnsRef> {
     );
   }
   return { path, dev, ino };
+}
+
+/**
+ * The namespace that this process is in: where the host's end of its links is.
+ * @throws WeftError('system') where /proc does not show it
+ */
+export async function ownNetns(): Promise<NetnsRef> {
+  try {
+    const { dev, ino } = await stat(OWN_NETNS, { bigint: true });
+    return { path: OWN_NETNS, dev, ino };
+  } catch (error) {
+    throw new WeftError(
+      'system',
+      `${OWN_NETNS} cannot be looked at (${(error as NodeJS.ErrnoException).code}): mount /proc`,
+    );
+  }
 }
 
 function locate(spec: NetnsSpec): { path: string; label: string; missing: string } {

@@ -24,6 +24,15 @@ export const endpointReport = z.object({
   mtu: z.number().optional(),
   port: z.number().optional(),
   trust: z.boolean(),
+  /** Ports of this host that lead to it. */
+  publish: z.array(
+    z.object({
+      hostPort: z.number(),
+      port: z.number(),
+      protocol: z.enum(['TCP', 'UDP']),
+      hostIP: z.string().optional(),
+    }),
+  ),
 });
 
 export const networkReport = z.object({
@@ -32,6 +41,8 @@ export const networkReport = z.object({
   subnets: z.array(z.string()),
   gateways: z.array(z.string()),
   mtu: z.number(),
+  /** Do its containers reach what is beyond weft? */
+  outside: z.boolean(),
   endpoints: z.number(),
   /** Addresses still free on this host, by subnet; capped at 2^53. */
   free: z.record(z.string(), z.number()),

@@ -7,6 +7,7 @@
  */
 import * as z from 'zod';
 import { addressValue, isIp4, isWithin, parseRange, parseSubnet, usableRange, type AddressRange } from './address.ts';
+import { findRepeated, publishSpec } from './publish.ts';
 import { cidr, ipAddress, ipRange, label, labelKey, macAddress, name, prefix, quote, unicastAddress } from './value.ts';
 
 export const apiVersion = 'weft.dev/v1';
@@ -63,6 +64,8 @@ export const networkSpec = z
     ranges: z.array(ipRange).max(2, 'a network has at most one range a subnet').default([]),
     /** Ways to other networks, from this network's gateway. */
     routes: z.array(routeSpec).max(1024, 'a network has at most 1024 routes').default([]),
+    /** Do its containers reach what is beyond weft, and may their ports be published? Every host has to allow it. */
+    outside: z.boolean().default(false),
   })
   .superRefine(({ subnets, mtu, ranges, routes }, context) => {
     const refuse = (path: PropertyKey[], input: unknown, message: string): void => {
@@ -157,6 +160,8 @@ export const networkSchema = z.strictObject({
   spec: networkSpec,
 });
 
+const MOST_PUBLISHED = 1024;
+
 export const endpointSpec = z.strictObject({
   network: name,
   /** Where it lives. Local endpoints have one of `netns` (name or path) and `pid`, others a `host`. */
@@ -175,6 +180,11 @@ export const endpointSpec = z.strictObject({
   allowedAddresses: z.array(unicastAddress).default([]),
   /** Lifts anti-spoofing: a router or a nested switch is behind it. */
   trust: z.boolean().default(false),
+  /** Ports of this host that lead to it; its network has an outside. */
+  publish: z
+    .array(publishSpec)
+    .max(MOST_PUBLISHED, `an endpoint publishes at most ${MOST_PUBLISHED} ports`)
+    .default([]),
 });
 
 /** One interface of a container on a network; local (a TAP) or on another host (a static entry). */
@@ -202,6 +212,15 @@ export const endpointSchema = z
         path: ['spec'],
         message: 'an endpoint of another host needs its mac and addresses',
       });
+    }
+    if (spec.host !== undefined && spec.publish.length > 0) {
+      const message = 'an endpoint of another host is published there, not here';
+      context.addIssue({ code: 'custom', path: ['spec', 'publish'], message });
+    }
+    const repeated = findRepeated(spec.publish);
+    if (repeated) {
+      const { index, message } = repeated;
+      context.addIssue({ code: 'custom', path: ['spec', 'publish', index], message });
     }
   });
 

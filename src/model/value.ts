@@ -80,6 +80,17 @@ export const unicastAddress = ipAddress.superRefine((text, context) => {
   }
 });
 
+/** Where a host can be reached from other machines; 0.0.0.0 and :: are all of its addresses. */
+export const listenAddress = ipAddress.superRefine((text, context) => {
+  const value = addressValue(text);
+  const what = reservedAs({ first: value, last: value });
+  if (what === undefined || text === '0.0.0.0' || text === '::') return;
+  context.addIssue({
+    code: 'custom',
+    message: `${quote(text)} is ${what}: an address that other machines reach this host at is accepted`,
+  });
+});
+
 /** Canonical text with the host bits zero; an address with host bits set is refused. */
 export const cidr = z.string().transform((text, context) => {
   const fail = (message: string): never => {

@@ -4,6 +4,7 @@ import { release } from 'node:os';
 import type { KernelOffloads, Tried } from '../datapath/kernel-offloads.ts';
 import type { Probe } from '../health/probe.ts';
 import { requireTun } from '../link/tun.ts';
+import type { OutsideState } from '../link/outside-state.ts';
 import type { UnderlayInterface } from '../link/underlay.ts';
 import type { CheckReport, DoctorReport } from '../model/report.ts';
 
@@ -21,6 +22,8 @@ export interface DoctorEnvironment {
   /** Undefined where it cannot be done. */
   readonly probe: Probe | undefined;
   readonly offloads: KernelOffloads;
+  /** Undefined where no network has an outside. */
+  readonly outside: (() => Promise<OutsideState>) | undefined;
   /** Frames that ended because the datapath or a decision failed: a defect, if not 0. */
   readonly lostUpcalls: number;
 }
@@ -37,6 +40,7 @@ export async function diagnose(environment: DoctorEnvironment): Promise<DoctorRe
     checkCapabilities(),
     ...checkOffloads(environment.offloads),
     checkUpcalls(environment),
+    ...(environment.outside ? checkOutside(await environment.outside()) : []),
   ];
   const { underlay } = environment;
   if (underlay === undefined) {
@@ -131,6 +135,44 @@ function checkUpcalls({ lostUpcalls }: DoctorEnvironment): CheckReport {
     detail: `${lostUpcalls} frames were lost behind decisions that did not come`,
     hint: 'see the log of weft up',
   };
+}
+
+function checkOutside({ nftFailure, hasRules, forwarding, droppingChains, clash }: OutsideState): CheckReport[] {
+  const checks: CheckReport[] = [];
+  if (nftFailure !== undefined) checks.push({ check: 'outside rules', result: 'failed', detail: nftFailure });
+  else if (hasRules) checks.push(ok('outside rules', 'table inet weft'));
+  else {
+    checks.push({
+      check: 'outside rules',
+      result: 'failed',
+      detail: 'table inet weft is not there: another program has removed it, or the outside could not be opened',
+      hint: 'see the log of weft up, and restart it',
+    });
+  }
+  const off = [
+    ...(forwarding.ip4 ? [] : ['net.ipv4.ip_forward']),
+    ...(forwarding.ip6 === false ? ['net.ipv6.conf.all.forwarding'] : []),
+  ];
+  checks.push(
+    off.length === 0
+      ? ok('outside forwarding', `on${forwarding.ip6 === undefined ? ', of IPv4 alone: the host has no IPv6' : ''}`)
+      : {
+          check: 'outside forwarding',
+          result: 'failed',
+          detail: `${off.join(' and ')} switched off: nothing passes between containers and what is beyond this host`,
+          hint: `sysctl -w ${off.map((name) => `${name}=1`).join(' ')}`,
+        },
+  );
+  if (droppingChains.length > 0) {
+    checks.push({
+      check: 'outside firewall',
+      result: 'warning',
+      detail: `${droppingChains.join(', ')}: drops what it has no rule for, and weft cannot accept for another table`,
+      hint: 'accept what comes in by weft0 and what goes out by weft0 there (with Docker, in its chain DOCKER-USER)',
+    });
+  }
+  if (clash !== undefined) checks.push({ check: 'outside link', result: 'failed', detail: clash });
+  return checks;
 }
 
 async function checkUnderlay(environment: DoctorEnvironment, underlay: string): Promise<CheckReport[]> {

@@ -31,6 +31,7 @@ const packages = {
   python3: 'python3',
   iproute2: 'ip',
   'util-linux': 'nsenter',
+  nftables: 'nft',
   iperf3: 'iperf3',
   tcpdump: 'tcpdump',
   'iputils-ping': 'ping',
@@ -42,7 +43,7 @@ const packages = {
   clang: 'clang++',
   'libclang-rt-14-dev': '/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux',
 };
-const building = ['g++', 'make', 'python3', 'iproute2', 'util-linux'];
+const building = ['g++', 'make', 'python3', 'iproute2', 'util-linux', 'nftables'];
 const traffic = ['iperf3', 'tcpdump', 'iputils-ping', 'ethtool', 'procps', 'socat', 'traceroute'];
 
 const steps = {

@@ -168,17 +168,16 @@ export class ConnectionTable {
   }
 
   /**
-   * Takes over what the records hold from before; what was torn or is not `wanted`
-   * is freed. Time-outs begin anew: the clock is another one.
-   * @returns how many there are
+   * Takes over what the records hold from before, when there is nothing else yet;
+   * what was torn is freed. Time-outs begin anew: the clock may be another one.
    */
-  recover(wanted: (connection: ConnectionTuples) => boolean, nowMs: number): number {
+  recover(nowMs: number): void {
     for (let slot = 0; slot < this.#records.count; slot++) {
       const generation = this.#records.generation(slot);
       if (generation === 0) continue;
       const connection = this.#records.read(slot);
       const isWhole = generation % 2 === 0 && isPlausible(connection);
-      if (!isWhole || !wanted(connection) || this.#isKnown(connection)) {
+      if (!isWhole || this.#isKnown(connection)) {
         this.#records.free(slot);
         continue;
       }
@@ -191,7 +190,6 @@ export class ConnectionTable {
       }
       this.#index(slot);
     }
-    return this.size;
   }
 
   *entries(): Generator<ConnectionEntry> {

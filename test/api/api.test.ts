@@ -88,9 +88,9 @@ t.test('every method reaches the switch, and its failure comes back', async (t) 
   t.match(await client.drops(), [{ id: 'd7' }]);
   t.same(await client.connections(), [connection]);
   t.same(sw.calls, [
-    'createNetwork red {"subnets":["10.1.0.0/24"],"vni":7,"ranges":[],"routes":[]}',
+    'createNetwork red {"subnets":["10.1.0.0/24"],"vni":7,"ranges":[],"routes":[],"outside":false}',
     'removeNetwork red',
-    'attach {"name":"db","network":"blue","pid":1,"ip":["10.0.0.7"],"ifname":"eth0","trust":false}',
+    'attach {"name":"db","network":"blue","pid":1,"ip":["10.0.0.7"],"ifname":"eth0","trust":false,"publish":[]}',
     'detach db',
     'apply Network/blue dry',
     'delete Network/blue',

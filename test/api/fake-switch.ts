@@ -39,6 +39,7 @@ export const endpoint: EndpointReport = {
   mtu: 1450,
   port: 2,
   trust: false,
+  publish: [{ hostPort: 8080, port: 80, protocol: 'TCP' }],
 };
 
 const network: NetworkReport = {
@@ -47,6 +48,7 @@ const network: NetworkReport = {
   subnets: ['10.0.0.0/24'],
   gateways: ['10.0.0.1'],
   mtu: 1450,
+  outside: true,
   endpoints: 1,
   free: { '10.0.0.0/24': 252 },
 };
@@ -94,7 +96,7 @@ const resource: Resource = {
   apiVersion: 'weft.dev/v1',
   kind: 'Network',
   metadata: { name: 'blue', labels: {} },
-  spec: { subnets: ['10.0.0.0/24'], ranges: [], routes: [] },
+  spec: { subnets: ['10.0.0.0/24'], ranges: [], routes: [], outside: true },
 };
 
 export interface FakeSwitch extends SwitchMethods {

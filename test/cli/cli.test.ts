@@ -131,6 +131,12 @@ t.test('wrong usage exits 2 with one line that leads to the help', async (t) => 
     [['attach', 'web', '--network', 'blue', '--pid', 'x'], /'x' is invalid.*whole number/],
     [['attach', 'web', '--network', 'blue', '--pid', '1', '--rate-limit', '1'], /unknown option '--rate-limit'/],
     [['attach', 'web', '--network', 'blue', '--pid', '1', '--label', 'app'], /--label app: it is KEY=VALUE/],
+    [
+      ['attach', 'web', '--network', 'blue', '--pid', '1', '--publish', '80'],
+      /--publish 80: it is \[IP:\]HOSTPORT:PORT/,
+    ],
+    [['attach', 'web', '--network', 'blue', '--pid', '1', '--publish', '80:80/sctp'], /--publish 80:80\/sctp: it is/],
+    [['attach', 'web', '--network', 'blue', '--pid', '1', '--publish', '::1:80:80'], /an IPv6 address in brackets/],
     [['network', 'create', 'blue'], /--subnet/],
     [['status', '-o', 'xml'], /table, json, yaml/],
     [['get', 'pod'], /"pod" is not a kind; there are Network, Host, Endpoint/],
@@ -179,7 +185,7 @@ t.test('tables, JSON and YAML; global options before and after the verb', async 
   const { stdout } = await weft(['endpoints']);
   t.match(
     stdout,
-    /^NAME +NETWORK +ADDRESSES +MAC +STATE +HOST +NETNS +INTERFACE +MTU\nweb +blue +10\.0\.0\.2,fd00::2 /,
+    /^NAME +NETWORK +ADDRESSES +MAC +STATE +HOST +NETNS +INTERFACE +MTU +PUBLISHED\nweb +blue +10\.0\.0\.2,fd00::2 /,
   );
   t.notMatch(stdout, '\u001b', 'no colours into a pipe');
   t.same(JSON.parse((await weft(['endpoints', '-o', 'json'])).stdout), [endpoint]);
@@ -208,7 +214,7 @@ t.test('networks, endpoints and resources', async (t) => {
   });
   t.match(
     (await weft(['network', 'ls'])).stdout,
-    /blue +100 +10\.0\.0\.0\/24 +10\.0\.0\.1 +1450 +1 +10\.0\.0\.0\/24=252\n$/,
+    /blue +100 +10\.0\.0\.0\/24 +10\.0\.0\.1 +1450 +yes +1 +10\.0\.0\.0\/24=252\n$/,
   );
   t.match(await weft(['network', 'rm', 'red']), { code: 0, stdout: 'network/red deleted\n' });
   t.match(await weft(['network', 'rm', 'blue']), {
@@ -232,11 +238,36 @@ t.test('networks, endpoints and resources', async (t) => {
   t.match(await weft([...attach, '--netns', './ns']), { code: 0, stdout: /\ndb +blue / });
   t.match(await weft(['detach', 'db']), { code: 0, stdout: 'endpoint/db detached\n' });
   t.same(sw.calls, [
-    'createNetwork red {"subnets":["10.1.0.0/24","fd01::/64"],"vni":7,"ranges":[],"routes":[]}',
+    'createNetwork red {"subnets":["10.1.0.0/24","fd01::/64"],"vni":7,"ranges":[],"routes":[],"outside":false}',
     'removeNetwork red',
-    `attach {"name":"db","network":"blue","netns":"${process.cwd()}/ns","ip":["10.0.0.7"],"ifname":"eth0","labels":{"app":"db","v":""},"trust":true}`,
+    `attach {"name":"db","network":"blue","netns":"${process.cwd()}/ns","ip":["10.0.0.7"],"ifname":"eth0","labels":{"app":"db","v":""},"trust":true,"publish":[]}`,
     'detach db',
   ]);
+
+  await weft(['network', 'create', 'red', '--subnet', '10.1.0.0/24', '--outside']);
+  const published = ['8080:80', '192.0.2.1:53:5353/udp', '[2001:DB8::1]:443:8443/TCP', '[::]:444:8444'];
+  const flags = published.flatMap((text) => ['--publish', text]);
+  t.match(await weft(['attach', 'web', '--network', 'blue', '--pid', '1', ...flags]), {
+    code: 0,
+    stdout: /PUBLISHED\nweb +blue .* 8080->80\/tcp\n$/,
+  });
+  t.match(sw.calls.at(-2), '"outside":true');
+  t.same(JSON.parse(sw.calls.at(-1)!.replace('attach ', '')).publish, [
+    { hostPort: 8080, port: 80, protocol: 'TCP' },
+    { hostPort: 53, port: 5353, protocol: 'UDP', hostIP: '192.0.2.1' },
+    { hostPort: 443, port: 8443, protocol: 'TCP', hostIP: '2001:db8::1' },
+    { hostPort: 444, port: 8444, protocol: 'TCP', hostIP: '::' },
+  ]);
+  for (const [text, message] of [
+    ['0:80', 'publish[0].hostPort: 0 is not accepted: a port is 1 to 65535'],
+    ['80:70000', 'publish[0].port: 70000 is not accepted: a port is 1 to 65535'],
+    ['127.0.0.1:80:80', /^weft: publish\[0\]\.hostIP: "127\.0\.0\.1" is loopback: an address that other machines/],
+    [':80:80', 'publish[0].hostIP: "" is not an IPv4 or IPv6 address'],
+  ] as const) {
+    const { code, stderr } = await weft(['attach', 'web', '--network', 'blue', '--pid', '1', '--publish', text]);
+    t.equal(code, 1);
+    t.match(stderr, typeof message === 'string' ? `weft: ${message}\n` : message);
+  }
 
   t.match(
     (await weft(['get', 'networks'])).stdout,

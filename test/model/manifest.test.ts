@@ -43,7 +43,7 @@ ${host}spec: {underlay: 127.0.0.2}
       apiVersion: 'weft.dev/v1',
       kind: 'Network',
       metadata: { name: 'blue', labels: {} },
-      spec: { subnets: ['10.0.0.0/24', 'fd00::/64'], ranges: ['10.0.0.10-10.0.0.99'], routes: [] },
+      spec: { subnets: ['10.0.0.0/24', 'fd00::/64'], ranges: ['10.0.0.10-10.0.0.99'], routes: [], outside: false },
     },
     {
       apiVersion: 'weft.dev/v1',
@@ -57,6 +57,7 @@ ${host}spec: {underlay: 127.0.0.2}
         interface: 'eth0',
         allowedAddresses: [],
         trust: false,
+        publish: [],
       },
     },
     {
@@ -136,7 +137,7 @@ t.test('unknown kinds, versions and fields are refused by name', async (t) => {
   refuses(
     t,
     `${network}spec:\n  subnets: [10.0.0.0/24]\n  colour: red\n`,
-    '7:3: spec.colour is not supported here: accepted are subnets, vni, mtu, ranges, routes',
+    '7:3: spec.colour is not supported here: accepted are subnets, vni, mtu, ranges, routes, outside',
   );
   refuses(
     t,
@@ -304,6 +305,63 @@ t.test('endpoints and hosts', async (t) => {
   }
 });
 
+t.test('published ports', async (t) => {
+  const [web] = parseManifests(
+    `${endpoint}spec:
+  network: blue
+  netns: web
+  publish:
+    - { hostPort: 8080, port: 80 }
+    - { hostPort: 8080, port: 80, protocol: UDP, hostIP: '2001:DB8::1' }
+    - { hostPort: 8080, port: 81, protocol: UDP, hostIP: 0.0.0.0 }
+    - { hostPort: 4789, port: 4789 }
+`,
+    'net.yaml',
+  );
+  t.match(web?.spec, {
+    publish: [
+      { hostPort: 8080, port: 80, protocol: 'TCP', hostIP: undefined },
+      { hostPort: 8080, port: 80, protocol: 'UDP', hostIP: '2001:db8::1' },
+      { hostPort: 8080, port: 81, protocol: 'UDP', hostIP: '0.0.0.0' },
+      { hostPort: 4789, port: 4789, protocol: 'TCP' },
+    ],
+  });
+  const publish = (list: string, message: string | RegExp, place = 'netns: web') =>
+    refuses(t, `${endpoint}spec:\n  network: blue\n  ${place}\n  publish: ${list}\n`, message);
+  publish('[{port: 80}]', '7:13: spec.publish[0].hostPort is missing: a port is expected');
+  publish('[{hostPort: 0, port: 80}]', '7:24: spec.publish[0].hostPort: 0 is not accepted: a port is 1 to 65535');
+  publish(
+    '[{hostPort: 80, port: 80, protocol: tcp}]',
+    '7:48: spec.publish[0].protocol: "tcp" is not accepted: accepted are "TCP", "UDP"',
+  );
+  publish(
+    '[{hostPort: 80, port: 80, hostIP: "::1"}]',
+    /hostIP: "::1" is loopback: an address that other machines reach this host at is accepted$/,
+  );
+  publish(
+    '[{hostPort: 80, port: 80, name: http}]',
+    '7:38: spec.publish[0].name is not supported here: accepted are hostPort, port, protocol, hostIP',
+  );
+  publish(
+    '[{hostPort: 4789, port: 80, protocol: UDP}]',
+    '7:24: spec.publish[0].hostPort: 4789/udp is where hosts send VXLAN: choose another port',
+  );
+  publish(
+    '[{hostPort: 80, port: 80}, {hostPort: 80, port: 81, hostIP: 192.0.2.1}]',
+    '7:39: spec.publish[1]: "80/tcp" is published twice',
+  );
+  publish(
+    '[{hostPort: 80, port: 80}]',
+    /spec.publish: an endpoint of another host is published there, not here$/,
+    'host: right\n  mac: 02:00:00:00:00:01\n  addresses: [10.0.0.9]',
+  );
+  refuses(
+    t,
+    `${network}spec: {subnets: [10.0.0.0/24], outside: 1}`,
+    '5:41: spec.outside: 1 is not accepted: true or false is expected',
+  );
+});
+
 t.test('over the API the same lines come without a place', async (t) => {
   const value = {
     apiVersion: 'weft.dev/v1',
@@ -319,7 +377,7 @@ t.test('over the API the same lines come without a place', async (t) => {
   );
   t.equal(
     message({ ...value, spec: { ...value.spec, x: 0 } }),
-    'spec.x is not supported here: accepted are subnets, vni, mtu, ranges, routes',
+    'spec.x is not supported here: accepted are subnets, vni, mtu, ranges, routes, outside',
   );
   t.equal(
     message({ ...value, kind: 'Pod' }),

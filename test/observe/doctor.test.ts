@@ -1,5 +1,6 @@
 /** What `weft doctor` says of a machine. */
 import t from 'tap';
+import type { OutsideState } from '../../src/link/outside-state.ts';
 import type { CheckReport } from '../../src/model/report.ts';
 import { diagnose, type DoctorEnvironment } from '../../src/observe/doctor.ts';
 import { openLab } from '../support/lab.ts';
@@ -19,6 +20,7 @@ async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport
     encapBytes: 50,
     probe: undefined,
     offloads: everything,
+    outside: undefined,
     lostUpcalls: 0,
     ...more,
   });
@@ -50,6 +52,43 @@ t.test('what the kernel does for superframes', async (t) => {
 
   const untried = await checksWith({ offloads: { ...everything, tapUso: 'EPERM' } });
   t.match(only(untried, 'tap uso'), { result: 'warning', detail: /EPERM/ });
+});
+
+t.test('the outside, where a network has one', async (t) => {
+  const about = async (more: Partial<OutsideState>): Promise<CheckReport[]> => {
+    const healthy = { hasRules: true, forwarding: { ip4: true, ip6: true }, droppingChains: [] };
+    const checks = await checksWith({ outside: async () => ({ ...healthy, ...more }) });
+    return checks.filter(({ check }) => check.startsWith('outside'));
+  };
+  t.same(
+    (await about({})).map(({ check, result }) => `${check} ${result}`),
+    ['outside rules ok', 'outside forwarding ok'],
+  );
+  t.match(await about({ hasRules: false, nftFailure: '`nft` is not installed' }), [
+    { result: 'failed', detail: '`nft` is not installed' },
+  ]);
+  t.match(await about({ hasRules: false }), [{ check: 'outside rules', result: 'failed', hint: /log/ }]);
+  t.match((await about({ forwarding: { ip4: true, ip6: false } }))[1], {
+    result: 'failed',
+    detail: /^net\.ipv6\.conf\.all\.forwarding switched off/,
+    hint: 'sysctl -w net.ipv6.conf.all.forwarding=1',
+  });
+  t.match((await about({ forwarding: { ip4: true } }))[1], { result: 'ok', detail: /of IPv4 alone/ });
+  t.match((await about({ droppingChains: ['ip filter FORWARD'] }))[2], {
+    check: 'outside firewall',
+    result: 'warning',
+    detail: /^ip filter FORWARD: drops/,
+    hint: /weft0/,
+  });
+  t.match((await about({ clash: 'address 169.254.77.1/16 of eth1 …' }))[2], {
+    check: 'outside link',
+    result: 'failed',
+  });
+  t.same(
+    (await checksWith({})).filter(({ check }) => check.startsWith('outside')),
+    [],
+    'and nothing where none has',
+  );
 });
 
 for (const datapath of datapathKinds) {

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 
-const commands = ['g++', 'make', 'python3', 'ip', 'nsenter'];
+const commands = ['g++', 'make', 'python3', 'ip', 'nsenter', 'nft'];
 
 /** Shell, after the line that writes down the call. */
 const fakes: Readonly<Record<string, string>> = {

@@ -1,0 +1,109 @@
+/** The ports of this host that lead to its endpoints: what may be published, and what is. */
+import { WeftError } from '../error.ts';
+import { isIp4, parseIp, type Vni } from '../flow/types.ts';
+import { findListener } from '../link/listeners.ts';
+import type { PublishedPort } from '../link/outside-rules.ts';
+import { addressOf, familiesOf, isSamePort, portText, type PublishSpec } from '../model/publish.ts';
+import type { EndpointResource } from '../model/resource.ts';
+import { publishedId, type Published } from '../table/topology.ts';
+import { IP_TCP, IP_UDP } from '../wire/ipv4.ts';
+import type { Endpoint } from './endpoints.ts';
+import type { Network } from './networks.ts';
+
+/** A port of this host, and where it leads: from weft's transit address, at the same port, to an endpoint. */
+export interface PublishedEndpointPort extends PublishedPort {
+  readonly endpoint: string;
+  readonly network: string;
+  /** The endpoint's own, of the family. */
+  readonly address: string;
+  readonly l4Port: number;
+}
+
+/** One entry a family that the endpoint has an address of. @param endpoint a local one */
+export function publishedBy({ name, resource, addresses }: Endpoint): PublishedEndpointPort[] {
+  return resource.spec.publish.flatMap((one) => {
+    const hostIp = addressOf(one);
+    return familiesOf(one).flatMap((family) => {
+      const address = addresses.find((ip) => familyOf(ip) === family);
+      if (address === undefined) return [];
+      const { protocol, hostPort, port: l4Port } = one;
+      const on = hostIp === undefined ? {} : { hostIp };
+      return [{ family, protocol, hostPort, ...on, endpoint: name, network: resource.spec.network, address, l4Port }];
+    });
+  });
+}
+
+/**
+ * @param ips one of each family that the endpoint has, or will have, addresses of
+ * @throws WeftError `invalid` without an outside or an address of the family, `conflict` when another
+ * endpoint of this host publishes the port
+ */
+export function refusePublish(
+  { metadata: { name }, spec: { publish } }: EndpointResource,
+  network: Network,
+  ips: readonly string[],
+  endpoints: readonly Endpoint[],
+): void {
+  if (publish.length === 0) return;
+  if (!network.resource.spec.outside) {
+    throw new WeftError(
+      'invalid',
+      `endpoint "${name}": publish: network "${network.name}" has no outside: create it with --outside, or apply it with spec.outside: true`,
+    );
+  }
+  const families = ips.map(familyOf);
+  for (const one of publish) {
+    if (!familiesOf(one).some((family) => families.includes(family))) {
+      throw new WeftError(
+        'invalid',
+        `endpoint "${name}": publish: ${portText(one)} is published on ${one.hostIP}, but the endpoint has no IPv${familiesOf(one)[0]} address`,
+      );
+    }
+    const owner = endpoints.find(
+      (other) => other.name !== name && other.resource.spec.publish.some((its) => isSamePort(its, one)),
+    );
+    if (owner) {
+      throw new WeftError(
+        'conflict',
+        `endpoint "${name}": host port ${portText(one)} is published by endpoint "${owner.name}" already`,
+      );
+    }
+  }
+}
+
+/**
+ * A program of the host that listens would not be reached any more: sshd, say.
+ * @param before what the endpoint publishes already
+ * @throws WeftError('conflict')
+ */
+export function refuseListeners({ metadata, spec }: EndpointResource, before: readonly PublishSpec[] = []): void {
+  for (const one of spec.publish) {
+    if (before.some((other) => isSamePort(one, other))) continue;
+    for (const family of familiesOf(one)) {
+      const listener = findListener({ protocol: one.protocol, l4Port: one.hostPort, family, ip: addressOf(one) });
+      if (listener === undefined) continue;
+      throw new WeftError(
+        'conflict',
+        `endpoint "${metadata.name}": a program of this host uses port ${portText(one)} on ${listener}: publish another, or stop it`,
+      );
+    }
+  }
+}
+
+function familyOf(ip: string): 4 | 6 {
+  return isIp4(parseIp(ip)) ? 4 : 6;
+}
+
+/** The same as the switch has it: by port of the transit address. @param vniOf of a network's name */
+export function publishedPorts(
+  ports: readonly PublishedEndpointPort[],
+  vniOf: (network: string) => Vni,
+): ReadonlyMap<string, Published> {
+  const published = new Map<string, Published>();
+  for (const { protocol, hostPort, endpoint, network, address, l4Port } of ports) {
+    const id = publishedId(protocol === 'TCP' ? IP_TCP : IP_UDP, hostPort);
+    const addresses = [...(published.get(id)?.addresses ?? []), parseIp(address)];
+    published.set(id, { endpoint, vni: vniOf(network), addresses, l4Port });
+  }
+  return published;
+}

@@ -1,0 +1,62 @@
+/** Which ports programs of this host listen on, in the network namespace that this process is in (proc_net(5)). */
+import { readFileSync } from 'node:fs';
+import { formatIp, isIp4, parseIp, sameBytes } from '../flow/types.ts';
+
+export interface ListenQuestion {
+  readonly protocol: 'TCP' | 'UDP';
+  readonly l4Port: number;
+  readonly family: 4 | 6;
+  /** Of its family; by default any. */
+  readonly ip?: string | undefined;
+}
+
+/** Of TCP LISTEN, of UDP unconnected (net/tcp_states.h). */
+const LISTENING = { TCP: '0A', UDP: '07' } as const;
+
+/**
+ * The address of a socket that takes what comes to this port from other machines, as text. What
+ * listens on the loopback alone does not.
+ */
+export function findListener({ protocol, l4Port, family, ip }: ListenQuestion): string | undefined {
+  const wanted = ip === undefined ? undefined : parseIp(ip);
+  for (const { address, port } of sockets(protocol, family)) {
+    if (port !== l4Port || isLoopback(address)) continue;
+    if (wanted === undefined || isAny(address) || sameBytes(address, wanted)) return formatIp(address);
+  }
+  return undefined;
+}
+
+/** A socket of IPv6 on any address is one of IPv4 too, unless it says otherwise, which cannot be seen. */
+function sockets(protocol: 'TCP' | 'UDP', family: 4 | 6): { address: Uint8Array; port: number }[] {
+  const name = protocol.toLowerCase();
+  const found = read(`${name}6`, LISTENING[protocol]);
+  if (family === 6) return found.filter(({ address }) => !isIp4(address));
+  return [...read(name, LISTENING[protocol]), ...found.filter(({ address }) => isIp4(address) || isAny(address))];
+}
+
+function read(file: string, state: string): { address: Uint8Array; port: number }[] {
+  let text: string;
+  try {
+    text = readFileSync(`/proc/net/${file}`, 'utf8');
+  } catch {
+    return []; // a kernel without IPv6
+  }
+  return [...text.matchAll(/^\s*\d+: ([0-9A-F]+):([0-9A-F]{4}) \S+ ([0-9A-F]{2}) /gm)]
+    .filter(([, , , found]) => found === state)
+    .map(([, address = '', port = '']) => ({ address: addressOf(address), port: Number.parseInt(port, 16) }));
+}
+
+/** Words of 32 bits in the byte order of this machine. */
+function addressOf(hex: string): Uint8Array {
+  const bytes = Buffer.from(hex, 'hex').swap32();
+  return bytes.length === 4 ? parseIp(bytes.join('.')) : new Uint8Array(bytes);
+}
+
+function isAny(address: Uint8Array): boolean {
+  return ['0.0.0.0', '::'].includes(formatIp(address));
+}
+
+function isLoopback(address: Uint8Array): boolean {
+  const text = formatIp(address);
+  return text === '::1' || text.startsWith('127.');
+}

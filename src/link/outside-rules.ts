@@ -1,0 +1,161 @@
+/**
+ * The nftables table `inet weft`: what may pass between weft's transit link and
+ * the rest of the host, as text for `nft -f`.
+ *
+ *   container ─► weft ─► weft0 ─┬► input    drop, but for what `allowHost` names
+ *                               └► forward ─► postrouting  masquerade ─► the world
+ *   the world ─► prerouting  published: dnat to weft ─► forward ─► weft0 ─► weft
+ *   this host ─► output      published: dnat to weft ───────────► weft0 ─► weft
+ *
+ * - Nothing comes in by weft0 but from weft's transit addresses, and nothing goes
+ *   into it but answers and what was translated by a published port.
+ * - UDP 4789 is closed from weft0, to this host and to any other: a container
+ *   must not make frames of an overlay.
+ * - Published ports are those of the host's own addresses, not of its loopback.
+ *   A container that calls one comes back into weft0, from the host's end.
+ * - What the host began is answered: established and related, ICMP errors of its
+ *   connections among them.
+ *
+ * Chains are at the usual priorities. To accept is to be done with this table
+ * only: what another one drops (the policy of Docker's FORWARD chain) is dropped.
+ */
+/** One family's end of the link between host and weft; canonical text. */
+export interface TransitLink {
+  readonly host: string;
+  readonly weft: string;
+  readonly prefixLength: number;
+}
+
+export interface Transit {
+  readonly ip4: TransitLink;
+  readonly ip6: TransitLink;
+}
+
+export type PortProtocol = 'TCP' | 'UDP';
+
+/** A port of the host that leads to weft's transit address of that family, to the same port. */
+export interface PublishedPort {
+  readonly family: 4 | 6;
+  readonly protocol: PortProtocol;
+  readonly hostPort: number;
+  /** The address of the host that it is published on; of its family. By default on all. */
+  readonly hostIp?: string;
+}
+
+/** What containers may begin with this host: nothing, anything, or these ports of it. */
+export type AllowHost = boolean | readonly { readonly protocol: PortProtocol; readonly port: number }[];
+
+export interface RulesOptions {
+  readonly ifname: string;
+  readonly transit: Transit;
+  readonly hasIp6: boolean;
+  readonly published: readonly PublishedPort[];
+  readonly allowHost: AllowHost;
+}
+
+const TABLE = 'inet weft';
+const VXLAN_L4_PORT = 4789;
+
+/** The whole table, in place of one that may be there: idempotent. */
+export function tableText(options: RulesOptions): string {
+  const { ifname, transit, hasIp6, allowHost } = options;
+  const links = [
+    { ip: 'ip', family: 4, ...transit.ip4 },
+    ...(hasIp6 ? [{ ip: 'ip6', family: 6, ...transit.ip6 }] : []),
+  ];
+  const each = (line: (link: (typeof links)[number]) => readonly string[]): string[] => links.flatMap(line);
+  return lines(
+    `add table ${TABLE}`,
+    `delete table ${TABLE}`,
+    `table ${TABLE} {`,
+    ...each(({ ip, family }) => [
+      `set published${family} { type inet_proto . inet_service; }`,
+      `set published${family}_at { type ${ip === 'ip' ? 'ipv4' : 'ipv6'}_addr . inet_proto . inet_service; }`,
+    ]),
+    'chain publish {',
+    'ip daddr 127.0.0.0/8 return',
+    'ip6 daddr ::1 return',
+    'fib daddr type != local return',
+    ...each(({ ip, family, weft }) => [
+      `${ip} daddr . meta l4proto . th dport @published${family}_at counter dnat ${ip} to ${weft}`,
+      `meta nfproto ipv${family} meta l4proto . th dport @published${family} counter dnat ${ip} to ${weft}`,
+    ]),
+    '}',
+    'chain prerouting { type nat hook prerouting priority dstnat; policy accept; jump publish; }',
+    'chain output { type nat hook output priority -100; policy accept; jump publish; }',
+    'chain postrouting { type nat hook postrouting priority srcnat; policy accept;',
+    ...each(({ ip, weft, host }) => [
+      `${ip} saddr ${weft} oifname != "${ifname}" counter masquerade`,
+      `${ip} saddr ${weft} oifname "${ifname}" counter snat ${ip} to ${host} comment "a container calls a published port"`,
+    ]),
+    '}',
+    'chain input { type filter hook input priority filter; policy accept;',
+    `iifname != "${ifname}" accept`,
+    noVxlan,
+    'ct state established,related accept',
+    ...allowed(allowHost),
+    'counter drop comment "containers reach nothing of this host"',
+    '}',
+    'chain forward { type filter hook forward priority filter; policy accept;',
+    `iifname "${ifname}" jump from_weft`,
+    `oifname "${ifname}" jump to_weft`,
+    '}',
+    'chain from_weft {',
+    noVxlan,
+    ...each(({ ip, weft }) => [`${ip} saddr ${weft} return`]),
+    'counter drop comment "not from the transit address"',
+    '}',
+    'chain to_weft {',
+    'ct state established,related accept',
+    'ct status dnat accept',
+    'counter drop comment "not published"',
+    '}',
+    '}',
+    ...elements(options),
+  );
+}
+
+/** Replaces the published ports. Connections go on: only their first packet is looked up. */
+export function publishedText(options: Pick<RulesOptions, 'published' | 'hasIp6'>): string {
+  const families = options.hasIp6 ? [4, 6] : [4];
+  return lines(
+    ...families.flatMap((family) => ['', '_at'].map((suffix) => `flush set ${TABLE} published${family}${suffix}`)),
+    ...elements(options),
+  );
+}
+
+/** Removes the table, also when there is none. */
+export function noTableText(): string {
+  return lines(`add table ${TABLE}`, `delete table ${TABLE}`);
+}
+
+const noVxlan = `udp dport ${VXLAN_L4_PORT} counter drop comment "containers make no frames of an overlay"`;
+
+function allowed(allowHost: AllowHost): string[] {
+  if (typeof allowHost === 'boolean') return allowHost ? ['accept'] : [];
+  return allowHost.map(({ protocol, port }) => `${protocol.toLowerCase()} dport ${port} accept`);
+}
+
+function elements({ published, hasIp6 }: Pick<RulesOptions, 'published' | 'hasIp6'>): string[] {
+  const sets = new Map<string, Set<string>>();
+  for (const { family, protocol, hostPort, hostIp } of published) {
+    if (family === 6 && !hasIp6) continue;
+    const set = `published${family}${hostIp === undefined ? '' : '_at'}`;
+    const key = `${hostIp === undefined ? '' : `${hostIp} . `}${protocol.toLowerCase()} . ${hostPort}`;
+    sets.set(set, (sets.get(set) ?? new Set()).add(key));
+  }
+  return [...sets].map(([set, keys]) => `add element ${TABLE} ${set} { ${[...keys].join(', ')} }`);
+}
+
+function lines(...all: readonly string[]): string {
+  return `${all.join('\n')}\n`;
+}
+
+export function isOwnChain({ family, table }: { readonly family: string; readonly table: string }): boolean {
+  return `${family} ${table}` === TABLE;
+}
+
+/** The networks of the link, as ADDRESS/PREFIX. */
+export function transitPrefixes({ ip4, ip6 }: Transit, hasIp6: boolean): string[] {
+  return [ip4, ...(hasIp6 ? [ip6] : [])].map(({ host, prefixLength }) => `${host}/${prefixLength}`);
+}

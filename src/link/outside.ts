@@ -1,0 +1,198 @@
+/**
+ * The host's side of the outside: an interface (`weft0`) between the switch and
+ * the host that it runs on, forwarding, and the rules of what may pass.
+ *
+ *   container ─ switch ── weft0 ── host ── the world
+ *                      ▲     ▲
+ *       transit address ┘     └ the host's end of the link
+ *
+ * The switch gives everything that leaves by weft0 its transit address as source
+ * and a port of its own; the host masquerades that. A published port comes to the
+ * transit address at the same port, and the switch knows whose it is.
+ *
+ * Nothing ever passes without the rules: they are in force before the interface
+ * is up, and removed after it is gone. So the caller makes the TAP in `OWN_NETNS`, calls `openOutside`, and forwards; and stops forwarding, removes
+ * the TAP, and calls `close`. What a crash leaves is taken over at the next start.
+ *
+ * It acts on the network namespace that this process is in. Calls to one
+ * `Outside` are made one after the other.
+ */
+import { WeftError } from '../error.ts';
+import { hasIpv6, startForwarding } from './host-forwarding.ts';
+import { configureInterface } from './interface.ts';
+import { firstLine, ip, ipBatch } from './ip.ts';
+import { ownNetns, type NetnsRef } from './netns.ts';
+import { listChains, loadRules } from './nft.ts';
+import {
+  isOwnChain,
+  noTableText,
+  publishedText,
+  tableText,
+  transitPrefixes,
+  type AllowHost,
+  type PublishedPort,
+  type Transit,
+} from './outside-rules.ts';
+import { writeSetting } from './sysctl.ts';
+
+export const OUTSIDE_IFNAME = 'weft0';
+
+/** The same on every host, since it is known on that link alone: RFC 3927 and RFC 4193, `77 65 66 74` is "weft". */
+export const transit: Transit = {
+  ip4: { host: '169.254.77.1', weft: '169.254.77.2', prefixLength: 30 },
+  ip6: { host: 'fd77:6566:7430::1', weft: 'fd77:6566:7430::2', prefixLength: 126 },
+};
+
+export interface OutsideOptions {
+  readonly ifname: string;
+  readonly transit: Transit;
+  /** MAC of the interface, to which the switch sends. */
+  readonly hostMac: string;
+  /** MAC of the switch, to which the host sends; nobody asks for it. */
+  readonly weftMac: string;
+  /** At least 1280 where there is IPv6. */
+  readonly mtu: number;
+  readonly published: readonly PublishedPort[];
+  readonly allowHost: AllowHost;
+  readonly log: (message: string, details: object) => void;
+}
+
+/**
+ * Puts the rules into force, the host's forwarding on, and the interface up.
+ * @throws WeftError `conflict` when the transit network is in use on the host,
+ * `system` when `nft` is missing or the kernel refuses; no rules are left then,
+ * and the interface is down
+ */
+export async function openOutside(options: OutsideOptions): Promise<Outside> {
+  const ns = await ownNetns();
+  const hasIp6 = hasIpv6();
+  const clash = await findTransitClash(ns, options);
+  if (clash !== undefined) throw new WeftError('conflict', clash);
+  const outside = new Outside(ns, options, hasIp6);
+  try {
+    await outside.start();
+  } catch (error) {
+    await outside.abandon();
+    throw error;
+  }
+  return outside;
+}
+
+export class Outside {
+  /** Without it nothing of IPv6 passes: the host has none. */
+  readonly hasIp6: boolean;
+  readonly #ns: NetnsRef;
+  readonly #options: OutsideOptions;
+  /** What the kernel was last told to publish. */
+  #published: readonly PublishedPort[];
+
+  /** Use `openOutside`. */
+  constructor(ns: NetnsRef, options: OutsideOptions, hasIp6: boolean) {
+    this.#ns = ns;
+    this.#options = options;
+    this.#published = options.published;
+    this.hasIp6 = hasIp6;
+  }
+
+  async start(): Promise<void> {
+    const { ifname, transit, hostMac, weftMac, mtu, log } = this.#options;
+    const { hasIp6 } = this;
+    await this.#loadTable();
+    // The switch advertises no routes, and weft0 takes none.
+    for (const name of ['accept_ra', 'router_solicitations']) writeSetting(`ipv6/conf/${ifname}/${name}`, '0');
+    if (hasIp6) writeSetting(`ipv6/conf/${ifname}/disable_ipv6`, '0');
+    else log('no IPv6 to the outside: the host has none', {});
+    const changed = startForwarding();
+    if (changed.length > 0) log('forwarding of the host switched on', { changed });
+    for (const family of ['ipv4', 'ipv6']) {
+      writeSetting(`${family}/conf/${ifname}/forwarding`, '1');
+      writeSetting(`${family}/conf/${ifname}/accept_redirects`, '0');
+    }
+
+    const links = [transit.ip4, ...(hasIp6 ? [transit.ip6] : [])];
+    await configureInterface(this.#ns, {
+      ifname,
+      mac: hostMac,
+      mtu,
+      hasLinkLocal: false,
+      addresses: links.map(({ host, prefixLength }) => ({ ip: host, prefixLength, isLinkOnly: true })),
+      neighbors: links.map(({ weft }) => ({ ip: weft, mac: weftMac })),
+    });
+  }
+
+  /** Publishes exactly these ports. Connections go on, also those of a port that is not published any more. */
+  async update(published: readonly PublishedPort[]): Promise<void> {
+    const { hasIp6 } = this;
+    const text = publishedText({ published, hasIp6 });
+    if (text === publishedText({ published: this.#published, hasIp6 })) return;
+    await loadRules(text);
+    this.#published = published;
+  }
+
+  /**
+   * Puts the rules back where another program has taken them away: a reload of Debian's own
+   * /etc/nftables.conf does (`flush ruleset`). To be called again and again. @returns true if it had to
+   */
+  async renew(): Promise<boolean> {
+    if ((await listChains()).some(isOwnChain)) return false;
+    await this.#loadTable();
+    return true;
+  }
+
+  /** Removes the rules; the interface is gone already. Forwarding stays on: others may have come to rely on it. */
+  async close(): Promise<void> {
+    await loadRules(noTableText());
+  }
+
+  #loadTable(): Promise<void> {
+    return loadRules(tableText({ ...this.#options, published: this.#published, hasIp6: this.hasIp6 }));
+  }
+
+  /** After a failure: the interface first, for without the rules it is open. */
+  async abandon(): Promise<void> {
+    await ipBatch(this.#ns, [`link set dev ${this.#options.ifname} down`]).catch(() => {});
+    await loadRules(noTableText()).catch(() => {});
+  }
+}
+
+interface RouteJson {
+  readonly dst?: string;
+  readonly dev?: string;
+  readonly type?: string;
+}
+
+interface AddressJson {
+  readonly ifname?: string;
+  readonly addr_info?: readonly { readonly local?: string; readonly prefixlen?: number }[];
+}
+
+/**
+ * Who else has an address, or a route as narrow, within the transit networks?
+ * @returns one line that says it, undefined if nobody has
+ */
+export async function findTransitClash(
+  ns: NetnsRef,
+  { ifname, transit }: Pick<OutsideOptions, 'ifname' | 'transit'>,
+): Promise<string | undefined> {
+  for (const network of transitPrefixes(transit, hasIpv6())) {
+    const said = (what: string): string => `${what} is on weft’s link to the host (${network}): give it another`;
+    const addresses = (await list(ns, ['address', 'show', 'to', network])) as readonly AddressJson[];
+    // ip prints an empty object for each interface and address that does not match.
+    for (const { ifname: other, addr_info: found = [] } of addresses) {
+      const address = found.find(({ local }) => local !== undefined);
+      if (address && other !== ifname) return said(`address ${address.local}/${address.prefixlen} of ${other}`);
+    }
+    const family = network.includes(':') ? '-6' : '-4';
+    const routes = (await list(ns, [family, 'route', 'show', 'table', 'all', 'root', network])) as readonly RouteJson[];
+    for (const { dst, dev, type } of routes) {
+      if (dev !== ifname) return said(`the route to ${dst}${dev === undefined ? ` (${type})` : ` by ${dev}`}`);
+    }
+  }
+  return undefined;
+}
+
+async function list(ns: NetnsRef, args: readonly string[]): Promise<unknown> {
+  const { exitCode, stdout, stderr } = await ip(ns, ['-j', ...args]);
+  if (exitCode !== 0) throw new WeftError('system', `\`ip ${args.join(' ')}\` failed: ${firstLine(stderr)}`);
+  return JSON.parse(stdout.trim() || '[]');
+}

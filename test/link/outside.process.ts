@@ -1,0 +1,86 @@
+/**
+ * A process that opens the outside of the namespace that it is in. Reads
+ * requests from standard input and writes one JSON value a line: a reply to each,
+ * and what is logged.
+ */
+import { createInterface } from 'node:readline';
+import type { Datapath } from '../../src/datapath/datapath.ts';
+import { FrameIo } from '../../src/datapath/frame-io.ts';
+import { openNativeDatapath } from '../../src/datapath/native.ts';
+import { openReferenceDatapath } from '../../src/datapath/reference.ts';
+import { WeftError } from '../../src/error.ts';
+import type { PortNo } from '../../src/flow/types.ts';
+import { OWN_NETNS } from '../../src/link/netns.ts';
+import { openOutside, OUTSIDE_IFNAME, transit, type Outside } from '../../src/link/outside.ts';
+import type { AllowHost, PublishedPort } from '../../src/link/outside-rules.ts';
+import { inspectOutside } from '../../src/link/outside-state.ts';
+
+export type Request =
+  /** Makes the interface first, if a datapath is named. */
+  | {
+      readonly op: 'open';
+      readonly datapath?: 'native' | 'reference';
+      readonly published?: readonly PublishedPort[];
+      readonly allowHost?: AllowHost;
+    }
+  | { readonly op: 'update'; readonly published: readonly PublishedPort[] }
+  | { readonly op: 'renew' }
+  | { readonly op: 'inspect' }
+  | { readonly op: 'close' };
+
+export const macs = { hostMac: '02:77:65:00:00:01', weftMac: '02:77:65:00:00:02' } as const;
+
+const PORT = 3 as PortNo;
+
+const say = (value: object): void => console.log(JSON.stringify(value));
+
+let datapath: Datapath | undefined;
+let outside: Outside | undefined;
+
+function openDatapath(kind: 'native' | 'reference'): Datapath {
+  const options = { flowLimit: 100, clock: () => 0, onUpcall: () => {}, onPortLost: () => {} };
+  if (kind === 'native') return openNativeDatapath({ ...options, threads: 2 });
+  return openReferenceDatapath({ ...options, io: (onWake, onLost) => new FrameIo(onWake, onLost) });
+}
+
+async function run(request: Request): Promise<object> {
+  switch (request.op) {
+    case 'open': {
+      const { published = [], allowHost = false } = request;
+      let created: boolean | undefined;
+      if (request.datapath) {
+        datapath = openDatapath(request.datapath);
+        const spec = { kind: 'tap', name: OUTSIDE_IFNAME, netns: OWN_NETNS, ifname: OUTSIDE_IFNAME } as const;
+        created = datapath.portAdd(PORT, spec)?.created;
+      }
+      const log = (message: string, details: object): void => say({ log: { message, details } });
+      outside = await openOutside({ ifname: OUTSIDE_IFNAME, transit, ...macs, mtu: 1500, published, allowHost, log });
+      return { created, hasIp6: outside.hasIp6 };
+    }
+    case 'update':
+      await outside!.update(request.published);
+      return {};
+    case 'renew':
+      return { renewed: await outside!.renew() };
+    case 'inspect':
+      return inspectOutside();
+    case 'close':
+      datapath?.portDel(PORT);
+      datapath?.close();
+      await outside!.close();
+      return {};
+    default:
+      return request satisfies never;
+  }
+}
+
+if (process.argv[1]?.endsWith('outside.process.ts')) {
+  for await (const line of createInterface({ input: process.stdin })) {
+    try {
+      say({ reply: await run(JSON.parse(line) as Request) });
+    } catch (error) {
+      if (!(error instanceof WeftError)) throw error;
+      say({ error: { code: error.code, message: error.message } });
+    }
+  }
+}

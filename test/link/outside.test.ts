@@ -1,0 +1,394 @@
+/**
+ * The host's side of the outside, with real packets.
+ *
+ *   ┌ client ┐ eth0 ── eth0 ┌ host: the process ┐ weft0 ── weft0 ┌ inside ┐
+ *   └ .2 ::2 ┘              └ .1 ::1  .3        ┘                └ transit addresses: it stands for the switch
+ *     192.0.2.0/24, 2001:db8::/64                    169.254.77.0/30, fd77:6566:7430::/126
+ *
+ * Where the TAP itself is the matter, a datapath makes it instead of the cable.
+ */
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import t, { type Test } from 'tap';
+import { transit } from '../../src/link/outside.ts';
+import type { OutsideState } from '../../src/link/outside-state.ts';
+import type { PublishedPort } from '../../src/link/outside-rules.ts';
+import { openLab, type Lab, type Namespace } from '../support/lab.ts';
+import { until, type Background } from '../support/process.ts';
+import { needsRoot } from '../support/root.ts';
+import { isUnreachable, ping, python } from '../support/traffic.ts';
+import { macs, type Request } from './outside.process.ts';
+
+t.setTimeout(120_000);
+
+const script = fileURLToPath(new URL('./outside.process.ts', import.meta.url));
+const command = [process.execPath, '--import=tsx', script];
+
+interface Said {
+  readonly reply?: Readonly<Record<string, unknown>>;
+  readonly error?: { readonly code: string; readonly message: string };
+  readonly log?: { readonly message: string; readonly details: { readonly changed?: readonly string[] } };
+}
+
+/** The process, by requests and replies. */
+class Opener {
+  readonly process: Background;
+  #answered = 0;
+
+  constructor(process: Background) {
+    this.process = process;
+  }
+
+  said(): Said[] {
+    return this.process.lines.map(({ text }) => JSON.parse(text) as Said);
+  }
+
+  async ask(request: Request): Promise<Said> {
+    this.process.write(`${JSON.stringify(request)}\n`);
+    const index = this.#answered++;
+    return until(() => this.said().filter(({ log }) => log === undefined)[index], {
+      timeoutMs: 10_000,
+      what: `answer to ${request.op}\n${this.process.stderr}`,
+    });
+  }
+
+  /** A request that has to succeed. */
+  async do(request: Request): Promise<Readonly<Record<string, unknown>>> {
+    const { reply, error } = await this.ask(request);
+    if (!reply) throw new Error(`${request.op}: ${error?.message}`);
+    return reply;
+  }
+
+  async inspect(): Promise<OutsideState> {
+    return (await this.do({ op: 'inspect' })) as unknown as OutsideState;
+  }
+}
+
+const startOpener = (host: Namespace, inside = command): Opener => new Opener(host.start(inside));
+
+interface Place {
+  readonly lab: Lab;
+  readonly client: Namespace;
+  readonly host: Namespace;
+  readonly inside: Namespace;
+  readonly opener: Opener;
+}
+
+const own = { 4: '192.0.2.1', 6: '2001:db8::1' } as const;
+const second = '192.0.2.3';
+const clientIp = { 4: '192.0.2.2', 6: '2001:db8::2' } as const;
+const weftIp = { 4: transit.ip4.weft, 6: transit.ip6.weft } as const;
+const families = [4, 6] as const;
+const bracketed = (ip: string): string => (ip.includes(':') ? `[${ip}]` : ip);
+
+async function place(t: Test): Promise<Place> {
+  const lab = openLab(t);
+  const [client, host, inside] = [
+    await lab.namespace('client'),
+    await lab.namespace('host'),
+    await lab.namespace('in'),
+  ];
+  await lab.cable(client, 'eth0', host, 'eth0');
+  for (const family of families) {
+    const length = family === 4 ? '/24' : '/64 nodad';
+    await client.ip(`address add ${clientIp[family]}${length} dev eth0`);
+    await host.ip(`address add ${own[family]}${length} dev eth0`);
+  }
+  await host.ip(`address add ${second}/24 dev eth0`);
+  await lab.cable(host, 'weft0', inside, 'weft0');
+  await inside.ip(`link set weft0 address ${macs.weftMac}`);
+  for (const { host: gateway, weft, prefixLength } of [transit.ip4, transit.ip6]) {
+    const isV4 = !weft.includes(':');
+    await inside.ip(`address add ${weft}/${prefixLength} dev weft0${isV4 ? '' : ' nodad'}`);
+    await inside.ip(`${isV4 ? '-4' : '-6'} route add default via ${gateway}`);
+    await inside.ip(`neighbor replace ${gateway} lladdr ${macs.hostMac} dev weft0 nud permanent`);
+  }
+  // The strictest that hosts are set to.
+  await host.run(['sysctl', '-qw', 'net.ipv4.conf.all.rp_filter=1']);
+  return { lab, client, host, inside, opener: startOpener(host) };
+}
+
+/** A TCP server that tells each client its address, and then repeats what it is sent. */
+async function tellPeer(at: Namespace, port: number): Promise<Background> {
+  const server = at.start(python('tell_peer.py', port));
+  await server.says('ready');
+  return server;
+}
+
+/** What the server at the other end sees as the client's address; undefined without an answer. */
+async function seenAs(from: Namespace, ip: string, port: number): Promise<string | undefined> {
+  const { code, stdout } = await from.attempt([
+    'socat',
+    '-T1',
+    '-u',
+    `TCP:${bracketed(ip)}:${port},connect-timeout=0.5`,
+    '-',
+  ]);
+  return code === 0 && stdout !== '' ? stdout.split('\n')[0] : undefined;
+}
+
+/** A UDP question that is answered, or not. */
+const isAnswered = async (from: Namespace, ip: string, port: number): Promise<boolean> =>
+  (await from.attempt(python('udp_ask.py', ip, port, 1))).code === 0;
+
+/** Packets that a rule with this comment has counted. */
+async function counted(host: Namespace, comment: string): Promise<number> {
+  const rules = await host.run(['nft', 'list', 'table', 'inet', 'weft']);
+  const found = [...rules.matchAll(/counter packets (\d+) .*comment "([^"]+)"/g)].filter(
+    ([, , text]) => text === comment,
+  );
+  return found.reduce((sum, [, packets]) => sum + Number(packets), 0);
+}
+
+const tcp = (hostPort: number, hostIp?: string): PublishedPort[] =>
+  families
+    .filter((family) => hostIp === undefined || (family === 6) === hostIp.includes(':'))
+    .map((family) => ({ family, protocol: 'TCP', hostPort, ...(hostIp !== undefined && { hostIp }) }));
+const udp = (hostPort: number): PublishedPort[] => families.map((family) => ({ family, protocol: 'UDP', hostPort }));
+
+t.test('out: masqueraded as the host, answered, and only from the transit address', { skip: needsRoot }, async (t) => {
+  const { client, host, inside, opener } = await place(t);
+  await tellPeer(client, 7000);
+  await client.start(python('udp_answer.py', 7001)).says('ready');
+  await opener.do({ op: 'open' });
+  for (const family of families) {
+    t.equal(await seenAs(inside, clientIp[family], 7000), own[family], `TCP over IPv${family}`);
+    t.ok(await isAnswered(inside, clientIp[family], 7001), `UDP over IPv${family}`);
+    await ping(inside, clientIp[family]);
+  }
+  t.equal(await counted(host, 'not from the transit address'), 0);
+  // Of IPv4 that is up to rp_filter already.
+  await inside.ip('address add 2001:db8:99::1/128 dev lo nodad');
+  await inside.attempt(['ping', '-c', '1', '-W', '0.3', '-I', '2001:db8:99::1', clientIp[6]]);
+  t.equal(await counted(host, 'not from the transit address'), 1, 'another source is dropped');
+});
+
+t.test('in: only what is published, from the client’s own address', { skip: needsRoot }, async (t) => {
+  const { client, host, inside, opener } = await place(t);
+  await tellPeer(inside, 8080);
+  await tellPeer(inside, 8081);
+  await inside.start(python('udp_answer.py', 5300)).says('ready');
+  await opener.do({ op: 'open', published: [...tcp(8080), ...udp(5300), ...tcp(8081, second)] });
+
+  for (const family of families) {
+    t.equal(await seenAs(client, own[family], 8080), clientIp[family], `from another machine, IPv${family}`);
+    t.equal(await seenAs(host, own[family], 8080), own[family], `from this host, IPv${family}`);
+    t.ok(await isAnswered(client, own[family], 5300), `UDP over IPv${family}`);
+    // A container that calls it: back into weft0, by way of the host.
+    t.equal(await seenAs(inside, own[family], 8080), transit[`ip${family}`].host, `from inside, IPv${family}`);
+  }
+  t.equal(await seenAs(client, second, 8081), clientIp[4], 'on one address of the host');
+  t.equal(await seenAs(client, own[4], 8081), undefined, 'and on no other');
+  t.equal(await seenAs(host, '127.0.0.1', 8080), undefined, 'not on the loopback');
+  t.equal(await seenAs(host, '::1', 8080), undefined, 'of neither family');
+
+  for (const family of families) {
+    await client.ip(`route add ${weftIp[family]} via ${own[family]}`);
+    t.ok(await isUnreachable(client, weftIp[family]), `no way around, IPv${family}`);
+    t.equal(await seenAs(client, weftIp[family], 8080), undefined, 'for published ports neither');
+  }
+  t.ok((await counted(host, 'not published')) > 0);
+});
+
+t.test('containers reach nothing of the host, but answers', { skip: needsRoot }, async (t) => {
+  const { host, inside, opener } = await place(t);
+  for (const port of [22, 5353]) await tellPeer(host, port);
+  await opener.do({ op: 'open' });
+  const comment = 'containers reach nothing of this host';
+  const before = await counted(host, comment);
+  const ofHost = families.flatMap((family) => [own[family], transit[`ip${family}`].host]);
+  t.same(
+    await Promise.all(ofHost.map((ip) => seenAs(inside, ip, 22))),
+    ofHost.map(() => undefined),
+    'by TCP',
+  );
+  t.same(
+    await Promise.all(ofHost.map((ip) => isUnreachable(inside, ip))),
+    ofHost.map(() => true),
+    'by ping',
+  );
+  for (const family of families) await ping(host, weftIp[family]);
+  t.ok((await counted(host, comment)) >= before + 8, 'and that is counted');
+
+  await opener.do({ op: 'open', allowHost: [{ protocol: 'TCP', port: 5353 }] });
+  t.equal(await seenAs(inside, own[4], 5353), weftIp[4], 'what is allowed');
+  t.equal(await seenAs(inside, own[4], 22), undefined, 'and nothing else');
+  await opener.do({ op: 'open', allowHost: true });
+  t.equal(await seenAs(inside, own[6], 22), weftIp[6], 'or everything');
+});
+
+t.test('no frame of an overlay gets in or through', { skip: needsRoot }, async (t) => {
+  const { client, host, inside, opener } = await place(t);
+  for (const at of [client, host]) await at.start(python('udp_answer.py', 4789)).says('ready');
+  await opener.do({ op: 'open', allowHost: true });
+  for (const family of families) t.ok(await isAnswered(client, own[family], 4789), 'hosts reach each other');
+  const hosts = families.flatMap((family) => [own[family], clientIp[family]]);
+  t.same(
+    await Promise.all(hosts.map((ip) => isAnswered(inside, ip, 4789))),
+    hosts.map(() => false),
+  );
+  t.equal(await counted(host, 'containers make no frames of an overlay'), 4);
+});
+
+t.test('published ports change under connections, which go on', { skip: needsRoot }, async (t) => {
+  const { client, host, inside, opener } = await place(t);
+  for (const port of [8080, 8081]) await tellPeer(inside, port);
+  await opener.do({ op: 'open', published: tcp(8080) });
+  const connection = client.start(['socat', '-', `TCP:${own[4]}:8080`]);
+  await connection.says(clientIp[4]);
+  await opener.do({ op: 'update', published: tcp(8081) });
+  connection.write('still there?\n');
+  await connection.says('still there?');
+  t.equal(await seenAs(client, own[4], 8080), undefined, 'but no new ones');
+  t.equal(await seenAs(client, own[4], 8081), clientIp[4]);
+  await opener.do({ op: 'update', published: [...tcp(8080), ...tcp(8081)] });
+  t.equal(await seenAs(client, own[4], 8080), clientIp[4]);
+  await opener.do({ op: 'update', published: [] });
+  t.equal(await seenAs(client, own[4], 8081), undefined);
+  connection.write('and now?\n');
+  await connection.says('and now?');
+  t.match(await host.run(['nft', 'list', 'sets']), /published4 \{/);
+});
+
+t.test('what others have set up stays, and what a crash left is replaced', { skip: needsRoot }, async (t) => {
+  const { client, host, inside, opener } = await place(t);
+  await tellPeer(client, 7000);
+  await host.run(['nft', 'add table ip other; add chain ip other c { type filter hook forward priority 10; }']);
+  const others = await host.run(['nft', 'list', 'table', 'ip', 'other']);
+  await opener.do({ op: 'open', published: tcp(8080) });
+  const rules = await host.run(['nft', '-s', 'list', 'table', 'inet', 'weft']);
+  opener.process.signal('SIGKILL');
+  await opener.process.wait(2000);
+  await host.run(['nft', 'add rule inet weft forward drop']);
+  await host.ip('address add 10.98.0.1/24 dev weft0');
+
+  const again = startOpener(host);
+  await again.do({ op: 'open', published: tcp(8080) });
+  t.equal(await host.run(['nft', '-s', 'list', 'table', 'inet', 'weft']), rules, 'the same table');
+  t.notMatch(await host.ip('address show dev weft0'), '10.98.0.1', 'and the same addresses');
+  t.equal(await seenAs(inside, clientIp[4], 7000), own[4]);
+  await again.do({ op: 'close' });
+  t.equal(await host.run(['nft', 'list', 'ruleset']), others, 'nothing of weft is left, all of others is');
+  t.equal((await host.run(['sysctl', '-n', 'net.ipv4.ip_forward'])).trim(), '1', 'forwarding stays on');
+});
+
+t.test('rules that another program has flushed are put back', { skip: needsRoot }, async (t) => {
+  const { client, host, opener } = await place(t);
+  await opener.do({ op: 'open', published: tcp(8080) });
+  await opener.do({ op: 'update', published: tcp(8081) });
+  t.same(await opener.do({ op: 'renew' }), { renewed: false });
+  const rules = await host.run(['nft', '-s', 'list', 'ruleset']);
+  await host.run(['nft', 'flush', 'ruleset']);
+  t.same(await opener.do({ op: 'renew' }), { renewed: true });
+  t.equal(await host.run(['nft', '-s', 'list', 'ruleset']), rules, 'what is published now, too');
+  await ping(client, own[4]);
+});
+
+t.test('forwarding is switched on once, and router advertisements are still taken', { skip: needsRoot }, async (t) => {
+  const { host, opener } = await place(t);
+  const setting = async (name: string): Promise<string> => (await host.run(['sysctl', '-n', `net.${name}`])).trim();
+  await host.run(['sysctl', '-qw', 'net.ipv6.conf.eth0.accept_ra=1']);
+  t.same((await opener.inspect()).forwarding, { ip4: false, ip6: false });
+  await opener.do({ op: 'open' });
+  t.same(
+    opener.said().flatMap(({ log }) => log?.details.changed ?? []),
+    ['net.ipv4.ip_forward=1', 'net.ipv6.conf.eth0.accept_ra=2', 'net.ipv6.conf.all.forwarding=1'],
+  );
+  t.same((await opener.inspect()).forwarding, { ip4: true, ip6: true });
+  t.equal(await setting('ipv6.conf.weft0.accept_ra'), '0');
+  t.equal(await setting('ipv6.conf.weft0.addr_gen_mode'), '1', 'no link-local address');
+  t.notMatch(await host.ip('-6 address show dev weft0'), 'fe80');
+  const before = opener.said().length;
+  await opener.do({ op: 'open' });
+  t.equal(opener.said().length, before + 1, 'nothing more is said of it');
+});
+
+t.test('a host without IPv6 has an outside of IPv4', { skip: needsRoot }, async (t) => {
+  const { client, host, inside, opener } = await place(t);
+  await tellPeer(client, 7000);
+  await host.run(['sysctl', '-qw', 'net.ipv6.conf.all.disable_ipv6=1']);
+  t.same(await opener.do({ op: 'open', published: tcp(8080) }), { hasIp6: false });
+  t.equal(await seenAs(inside, clientIp[4], 7000), own[4]);
+  t.notMatch(await host.run(['nft', 'list', 'table', 'inet', 'weft']), 'published6');
+  await opener.do({ op: 'update', published: tcp(8081) });
+  t.same((await opener.inspect()).forwarding, { ip4: true });
+});
+
+t.test('a chain of another that drops, and a network in the way, are found', { skip: needsRoot }, async (t) => {
+  const { client, host, inside, opener } = await place(t);
+  await tellPeer(client, 7000);
+  await opener.do({ op: 'open' });
+  t.match(await opener.inspect(), { hasRules: true, droppingChains: [] });
+  const docker =
+    'add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }';
+  await host.run(['nft', docker]);
+  t.same((await opener.inspect()).droppingChains, ['ip filter FORWARD']);
+  t.equal(await seenAs(inside, clientIp[4], 7000), undefined, 'and it is in the way indeed');
+  await opener.do({ op: 'close' });
+
+  await host.ip('route add 169.254.0.0/16 dev eth0');
+  t.equal((await opener.inspect()).clash, undefined, 'a wider route is not');
+  await host.ip('route add 169.254.77.2/32 dev eth0');
+  const why = /^the route to 169\.254\.77\.2 by eth0 is on weft’s link to the host \(169\.254\.77\.1\/30\)/;
+  t.match(await opener.ask({ op: 'open' }), { error: { code: 'conflict', message: why } });
+  await host.ip('route del 169.254.77.2/32');
+  await host.ip('address add 169.254.77.3/16 dev eth0');
+  const whose = /^address 169\.254\.77\.3\/16 of eth0 is on weft’s link /;
+  t.match(await opener.ask({ op: 'open' }), { error: { code: 'conflict', message: whose } });
+  t.match((await opener.inspect()).clash, whose);
+  t.equal((await opener.inspect()).hasRules, false, 'and no rules are left');
+});
+
+t.test('without nft, or with a kernel that refuses, it says what to do', { skip: needsRoot }, async (t) => {
+  const { lab, host } = await place(t);
+  const bin = join(lab.directory, 'bin');
+  mkdirSync(bin);
+  for (const name of ['ip', 'nsenter']) {
+    const path = (await host.run(['sh', '-c', `command -v ${name}`])).trim();
+    await host.run(['ln', '-s', path, join(bin, name)]);
+  }
+  const opener = startOpener(host, ['env', `PATH=${bin}`, ...command]);
+  t.same(await opener.ask({ op: 'open' }), {
+    error: {
+      code: 'system',
+      message: '`nft` is not installed, and a network with an outside needs it: `apt install nftables`',
+    },
+  });
+  t.match((await opener.inspect()).nftFailure, /is not installed/);
+  t.notMatch(await host.ip('link show dev weft0'), /[<,]UP[,>]/, 'without rules it is down');
+  t.equal((await host.run(['sysctl', '-n', 'net.ipv4.ip_forward'])).trim(), '0', 'and nothing else was changed');
+
+  writeFileSync(
+    join(bin, 'nft'),
+    '#!/bin/sh\necho "/dev/stdin:9:1-2: Error: Could not process rule: Operation not supported" >&2\nexit 1\n',
+  );
+  chmodSync(join(bin, 'nft'), 0o755);
+  t.match(await opener.ask({ op: 'open' }), {
+    error: { code: 'system', message: /^`nft -f -` failed: Could not process rule: .*; the kernel needs nf_tables/ },
+  });
+});
+
+for (const datapath of ['native', 'reference'] as const) {
+  t.test(`a TAP of the ${datapath} datapath in its own namespace`, { skip: needsRoot }, async (t) => {
+    const host = await openLab(t).namespace('host');
+    const first = startOpener(host);
+    t.same(await first.do({ op: 'open', datapath }), { created: true, hasIp6: true });
+    const [link] = JSON.parse(await host.ip('-j -d address show dev weft0')) as [Record<string, unknown>];
+    t.match(link, { address: macs.hostMac, mtu: 1500, linkinfo: { info_kind: 'tun' } });
+    t.match(
+      await host.ip('address show dev weft0'),
+      /169\.254\.77\.1\/30 scope link[^]*fd77:6566:7430::1\/126 scope global/,
+    );
+    t.match(await host.ip('neighbor show'), `${transit.ip4.weft} dev weft0 lladdr ${macs.weftMac} PERMANENT`);
+    first.process.signal('SIGKILL');
+    await first.process.wait(2000);
+    t.same(await host.links(), ['weft0'], 'a crash leaves it');
+
+    const again = startOpener(host);
+    t.same(await again.do({ op: 'open', datapath }), { created: false, hasIp6: true }, 'it is taken over');
+    await again.do({ op: 'close' });
+    t.same(await host.links(), []);
+    t.equal(await host.run(['nft', 'list', 'ruleset']), '');
+  });
+}

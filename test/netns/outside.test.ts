@@ -1,0 +1,165 @@
+/**
+ *   ┌ client ┐ eth0 ── eth0 ┌ host ────────────────────────┐
+ *   │ .2 ::2 │              │ .1 ::1 ── weft0 ── weft ─ web │
+ *   └────────┘              └──────────────────────────────┘
+ *     192.0.2.0/24, 2001:db8::/64             10.44.0.0/24, fd44::/64
+ *
+ * What operators declare of the outside: networks that have one, published ports,
+ * and what is refused.
+ */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import type { CheckReport } from '../../src/model/report.ts';
+import { openLab, type Lab, type Namespace } from '../support/lab.ts';
+import { until } from '../support/process.ts';
+import { needsRoot } from '../support/root.ts';
+import { overlay } from '../support/topology.ts';
+import { datapathKinds, Weft, type DatapathKind } from '../support/weft.ts';
+
+t.setTimeout(120_000);
+
+async function hostOf(lab: Lab): Promise<Namespace> {
+  const [client, host] = [await lab.namespace('client'), await lab.namespace('host')];
+  await lab.cable(client, 'eth0', host, 'eth0');
+  await host.ip('address add 192.0.2.1/24 dev eth0');
+  await host.ip('address add 2001:db8::1/64 dev eth0 nodad');
+  return host;
+}
+
+const rules = (host: Namespace): Promise<string> => host.run(['nft', 'list', 'ruleset']);
+
+async function refused(t: Test, weft: Weft, words: readonly string[], message: string): Promise<void> {
+  const { code, stderr } = await weft.attempt(...words);
+  t.equal(code, 1);
+  t.equal(stderr, `weft: ${message}\n`);
+}
+
+const attach = (name: string, namespace: Namespace, ...publish: readonly string[]): string[] => [
+  ...['attach', name, '--network', 'blue', '--netns', namespace.name],
+  ...publish.flatMap((text) => ['--publish', text]),
+];
+
+function outside(datapath: DatapathKind): void {
+  t.test(`the outside of a network, ${datapath}`, { skip: needsRoot }, async (t) => {
+    const lab = openLab(t);
+    const host = await hostOf(lab);
+    const [web, db] = [await lab.namespace('web'), await lab.namespace('db')];
+    const weft = await Weft.up(lab, host, 'host', { datapath });
+    await weft.createNetwork('green --subnet 10.45.0.0/24');
+    t.same(await host.links(), ['eth0'], 'there is none where no network has one');
+    t.equal(await rules(host), '');
+    await refused(
+      t,
+      weft,
+      ['attach', 'web', '--network', 'green', '--netns', web.name, '--publish', '80:80'],
+      'endpoint "web": publish: network "green" has no outside: create it with --outside, or apply it with spec.outside: true',
+    );
+
+    t.match(await weft.createNetwork(`${overlay.create} --outside`), { outside: true });
+    t.same(await host.links(), ['eth0', 'weft0']);
+    await weft.run(...attach('web', web, '8080:80', '192.0.2.1:5300:53/udp', '[::]:443:8443'));
+    const published = await rules(host);
+    for (const [set, elements] of [
+      ['published4', 'tcp . 8080'],
+      ['published4_at', '192.0.2.1 . udp . 5300'],
+      ['published6', 'tcp . 8080, tcp . 443|tcp . 443, tcp . 8080'],
+    ] as const) {
+      t.match(published.replace(/\s+/g, ' '), new RegExp(`set ${set} { type [^}]*elements = { (${elements}) }`), set);
+    }
+    t.match(await weft.run('endpoints'), /8080->80\/tcp,192\.0\.2\.1:5300->53\/udp,\[::\]:443->8443\/tcp/);
+    const { checks } = (await weft.json('doctor')) as { checks: CheckReport[] };
+    t.same(
+      checks.filter(({ check }) => check.startsWith('outside')).map(({ check, result }) => `${check} ${result}`),
+      ['outside rules ok', 'outside forwarding ok'],
+    );
+
+    await t.test('what cannot be published is refused', async (t) => {
+      await refused(
+        t,
+        weft,
+        attach('db', db, '9090:80', '8080:81'),
+        'endpoint "db": host port 8080/tcp is published by endpoint "web" already',
+      );
+      await refused(
+        t,
+        weft,
+        attach('db', db, '192.0.2.9:5300:53/udp'),
+        'endpoint "db": host port 5300/udp is published by endpoint "web" already',
+      );
+      const listening = host.start(['socat', 'TCP-LISTEN:2222,bind=192.0.2.1', '-']);
+      await host.run(['sh', '-c', 'until grep -q :08AE /proc/net/tcp; do :; done']);
+      await refused(
+        t,
+        weft,
+        attach('db', db, '2222:22'),
+        'endpoint "db": a program of this host uses port 2222/tcp on 192.0.2.1: publish another, or stop it',
+      );
+      await listening.stop();
+      await refused(
+        t,
+        weft,
+        ['network', 'create', ...overlay.create.split(' ')],
+        'network "blue": ports of its endpoints are published (web): its outside stays until they are not',
+      );
+      t.same(await db.links(), [], 'and nothing is half done');
+      t.equal(await rules(host), published);
+    });
+
+    await t.test('it is the same after a stop, and after a crash', async (t) => {
+      const before = await weft.json('endpoints');
+      await weft.stop();
+      t.equal(await rules(host), '', 'no rules without a switch');
+      t.same(await host.links(), ['eth0'], 'and no weft0');
+      await weft.start();
+      t.equal(await rules(host), published);
+      await weft.kill();
+      t.equal(await rules(host), published, 'a crash opens nothing');
+      await weft.start();
+      t.equal(await rules(host), published);
+      t.same(await weft.json('endpoints'), before);
+    });
+
+    await t.test('rules that another program has flushed are put back', async (t) => {
+      await host.run(['nft', 'flush', 'ruleset']);
+      await until(async () => (await rules(host)) !== '', { timeoutMs: 15_000, what: 'rules again' });
+      t.equal(await rules(host), published);
+    });
+
+    await t.test('ports are published and withdrawn by manifests', async (t) => {
+      const file = join(lab.directory, 'web.yaml');
+      const manifest = (publish: string): void =>
+        writeFileSync(
+          file,
+          `apiVersion: weft.dev/v1\nkind: Endpoint\nmetadata: { name: web }\nspec: { network: blue, netns: ${web.name}, publish: ${publish} }\n`,
+        );
+      manifest('[{ hostPort: 8081, port: 80 }]');
+      t.equal(await weft.run('apply', '-f', file, '--dry-run'), 'endpoint/web configured (dry run)\n');
+      t.equal(await rules(host), published);
+      t.equal(await weft.run('apply', '-f', file), 'endpoint/web configured\n');
+      t.equal(await weft.run('apply', '-f', file), 'endpoint/web unchanged\n');
+      t.match(await rules(host), 'elements = { tcp . 8081 }');
+      t.notMatch(await rules(host), 'tcp . 8080');
+      t.match(await weft.run('describe', 'endpoint', 'web'), 'hostPort=8081');
+      t.match(await weft.json('get', 'Endpoint', 'web'), { spec: { publish: [{ hostPort: 8081, port: 80 }] } });
+      await weft.run('detach', 'web');
+      t.notMatch(await rules(host), 'elements');
+    });
+
+    await t.test('it ends with the last network that has one', async (t) => {
+      t.match(await weft.createNetwork(overlay.create), { outside: false });
+      t.same(await host.links(), ['eth0']);
+      t.equal(await rules(host), '');
+    });
+
+    await t.test('what cannot be opened is not declared', async (t) => {
+      await host.ip('address add 169.254.77.3/16 dev eth0');
+      const why = 'address 169.254.77.3/16 of eth0 is on weft’s link to the host (169.254.77.1/30): give it another';
+      await refused(t, weft, ['network', 'create', ...overlay.create.split(' '), '--outside'], why);
+      t.match(await weft.json('network', 'ls'), [{ name: 'blue', outside: false }, { name: 'green' }]);
+      t.same(await host.links(), ['eth0']);
+    });
+  });
+}
+
+for (const datapath of datapathKinds) outside(datapath);
