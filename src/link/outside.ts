@@ -11,8 +11,9 @@
  * transit address at the same port, and the switch knows whose it is.
  *
  * Nothing ever passes without the rules: they are in force before the interface
- * is up, and removed after it is gone. So the caller makes the TAP in `OWN_NETNS`, calls `openOutside`, and forwards; and stops forwarding, removes
- * the TAP, and calls `close`. What a crash leaves is taken over at the next start.
+ * is up, and removed after it is gone. So the caller makes the TAP in `OWN_NETNS`,
+ * calls `openOutside`, and forwards; and stops forwarding, removes the TAP, and
+ * calls `close`. What a crash leaves is taken over at the next start.
  *
  * It acts on the network namespace that this process is in. Calls to one
  * `Outside` are made one after the other.
