@@ -7,7 +7,7 @@ import { until, type Background } from './process.ts';
 const scripts = join(dirname(fileURLToPath(import.meta.url)), 'python');
 
 /** Of nothing that tcpdump would try to decode. */
-const QUESTION_PORT = 7053;
+export const QUESTION_PORT = 7053;
 
 /** A helper script as a command; always Debian's interpreter. */
 export function python(script: string, ...args: readonly (string | number)[]): string[] {
@@ -117,10 +117,16 @@ export async function stream(
 }
 
 /** Questions and answers over UDP, as DNS has them: each has to be answered. */
-export async function askOverUdp(from: Namespace, to: Namespace, ip: string, questions = 50): Promise<void> {
+export async function askOverUdp(
+  from: Namespace,
+  to: Namespace,
+  ip: string,
+  questions = 50,
+  port = QUESTION_PORT,
+): Promise<void> {
   const server = to.start(python('udp_answer.py', QUESTION_PORT));
   await server.says('ready');
-  await from.run(python('udp_ask.py', ip, QUESTION_PORT, questions));
+  await from.run(python('udp_ask.py', ip, port, questions));
   await server.stop();
 }
 

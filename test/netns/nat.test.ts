@@ -1,0 +1,129 @@
+/**
+ *   ┌ client ┐ eth0 ── eth0 ┌ host ────────────────────────┐
+ *   │ .2 ::2 │              │ .1 ::1 ── weft0 ── weft ─ web │
+ *   └────────┘              └──────────────────────────────┘
+ *     192.0.2.0/24, 2001:db8::/64             10.44.0.0/24, fd44::/64
+ *
+ * Containers reach what is outside, which sees the host's own address, and are
+ * reached by published ports. The client knows no way to the containers.
+ */
+import t from 'tap';
+import type { ConnectionReport } from '../../src/model/report.ts';
+import { openLab, type Lab } from '../support/lab.ts';
+import { until } from '../support/process.ts';
+import { needsRoot } from '../support/root.ts';
+import { attachContainer, overlay } from '../support/topology.ts';
+import { askOverUdp, isUnreachable, ping, python, QUESTION_PORT } from '../support/traffic.ts';
+import { transfer, TRANSFER_PORT } from '../support/transfer.ts';
+import { datapathKinds, Weft, type DatapathKind } from '../support/weft.ts';
+
+t.setTimeout(180_000);
+
+const client = { ip4: '192.0.2.2', ip6: '2001:db8::2' };
+const host = { ip4: '192.0.2.1', ip6: '2001:db8::1' };
+
+async function outsideLab(lab: Lab, datapath: DatapathKind) {
+  const outer = await lab.namespace('client');
+  const under = await lab.namespace('host');
+  await lab.cable(outer, 'eth0', under, 'eth0');
+  for (const [namespace, { ip4, ip6 }] of [
+    [outer, client],
+    [under, host],
+  ] as const) {
+    await namespace.ip(`address add ${ip4}/24 dev eth0`);
+    await namespace.ip(`address add ${ip6}/64 dev eth0 nodad`);
+  }
+  const weft = await Weft.up(lab, under, 'host', { datapath });
+  await weft.createNetwork(`${overlay.create} --outside`);
+  const web = await attachContainer(lab, weft, 'web', 11, [
+    ...['--publish', `8021:${TRANSFER_PORT}`],
+    ...['--publish', `8053:${QUESTION_PORT}/udp`],
+  ]);
+  return { client: outer, host: under, weft, web };
+}
+
+const connections = (weft: Weft): Promise<ConnectionReport[]> => weft.client.connections();
+
+function nat(datapath: DatapathKind): void {
+  t.test(datapath, { skip: needsRoot }, async (t) => {
+    const lab = openLab(t);
+    const { client: outer, host: under, weft, web } = await outsideLab(lab, datapath);
+
+    await t.test('ping, TCP and UDP reach the client, from the host’s address', async (t) => {
+      for (const [ip, own] of [
+        [client.ip4, host.ip4],
+        [client.ip6, host.ip6],
+      ] as const) {
+        await ping(web.namespace, ip);
+        await ping(web.namespace, ip, { size: 1400 });
+        await transfer(web.namespace, outer, ip, { kind: 'tcp', bytes: 3_000_000 });
+        await transfer(web.namespace, outer, ip, { kind: 'udp', bytes: 100_000, segmentBytes: 1200 });
+        await askOverUdp(web.namespace, outer, ip, 20);
+        const seen = (await connections(weft)).filter(({ destination }) => destination.includes(ip));
+        t.ok(seen.some(({ protocol, state }) => protocol === 'tcp' && ['time_wait', 'closing'].includes(state)));
+        t.ok(seen.some(({ protocol, state }) => protocol === 'udp' && state === 'answered'));
+        t.ok(seen.some(({ protocol }) => protocol === 'icmp'));
+        t.ok(seen.every(({ endpoint, direction }) => endpoint === 'web' && direction === 'outbound'));
+        t.match(await outer.run(['ip', 'neighbor']), own, 'the client has seen nobody but the host');
+      }
+      t.notMatch(await outer.run(['ip', 'neighbor']), web.ip4);
+    });
+
+    await t.test('published ports are reached from outside, and from the host itself', async (t) => {
+      for (const ip of [host.ip4, host.ip6]) {
+        await transfer(outer, web.namespace, ip, { kind: 'tcp', bytes: 2_000_000 }, { port: 8021 });
+        await askOverUdp(outer, web.namespace, ip, 20, 8053);
+        await transfer(under, web.namespace, ip, { kind: 'tcp', bytes: 200_000 }, { port: 8021 });
+      }
+      const published = (await connections(weft)).filter(({ direction }) => direction === 'published');
+      t.ok(published.length >= 4, `${published.length} connections`);
+    });
+
+    await t.test('the host is not reached from containers, nor the containers by their own addresses', async (t) => {
+      for (const ip of [host.ip4, host.ip6]) t.ok(await isUnreachable(web.namespace, ip), ip);
+      t.ok(await isUnreachable(outer, web.ip4));
+      await web.namespace.run(python('udp_send.py', client.ip4, 4789));
+      await until(async () => (await weft.status()).datapath.drops['vxlan_injection'] === 1, {
+        timeoutMs: 10_000,
+        what: 'the datagram to port 4789 is dropped',
+      });
+    });
+
+    await t.test('traceroute names the gateway, the host and the client', async (t) => {
+      const route = await web.namespace.run(['traceroute', '-n', '-w', '5', '-q', '1', client.ip4]);
+      const hops = [...route.matchAll(/^ *\d+ +(\S+)/gm)].map(([, hop]) => hop);
+      t.same(hops, ['10.44.0.1', '169.254.77.1', client.ip4]);
+    });
+
+    await t.test('a TCP connection outlives the daemon', async (t) => {
+      const sink = outer.start(python('steady_sink.py', TRANSFER_PORT));
+      await sink.says('ready');
+      const received = (): number => Number.parseInt(sink.lines.at(-1)?.text ?? '0');
+      const source = web.namespace.start(python('steady_source.py', client.ip4, TRANSFER_PORT));
+      await sink.says('20 bytes');
+      const before = (await connections(weft)).find(({ state }) => state === 'established');
+      t.ok(before, 'it is established');
+      await weft.kill();
+      await weft.start();
+      const reached = received();
+      await until(() => received() > reached + 20, {
+        timeoutMs: 20_000,
+        what: 'it goes on after the restart',
+      });
+      const after = (await connections(weft)).find(({ source: end }) => end === before!.source);
+      t.match(after, { state: 'established', translatedSource: before!.translatedSource });
+      await source.stop();
+      await sink.stop();
+    });
+
+    await t.test('nothing stays but the forwarding of the host', async (t) => {
+      await weft.run('detach', 'web');
+      t.same(await connections(weft), [], 'connections go with their endpoint');
+      await weft.close();
+      t.same(await under.links(), ['eth0']);
+      t.equal(await under.run(['nft', 'list', 'ruleset']), '');
+    });
+  });
+}
+
+for (const datapath of datapathKinds) nat(datapath);
