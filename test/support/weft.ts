@@ -23,8 +23,6 @@ const { bin } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as 
 /** The executable, as a command. */
 export const weftCommand: readonly string[] = [process.execPath, join(root, bin.weft)];
 
-const READY_MS = 10_000;
-
 export interface UpOptions {
   readonly datapath: DatapathKind;
   readonly underlay?: string;
@@ -107,7 +105,7 @@ export class Weft {
         if (!started.isRunning) return true;
         return (await this.client.status()).forwarding;
       },
-      { timeoutMs: READY_MS, what: `${this.#name} forwards` },
+      { what: `${this.#name} forwards` },
     );
     if (!started.isRunning)
       throw new Error(`${describe(this.upCommand())}: exit ${await started.exited}\n${started.stderr}`);
@@ -124,7 +122,7 @@ export class Weft {
     const daemon = this.#running();
     const atMs = monotonicMs();
     daemon.signal('SIGKILL');
-    await daemon.wait(2000);
+    await daemon.wait();
     this.#daemon = undefined;
     return atMs;
   }
