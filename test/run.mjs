@@ -15,67 +15,49 @@ import { Parser } from 'tap-parser';
 
 const tap = fileURLToPath(new URL('../node_modules/tap/dist/esm/run.mjs', import.meta.url));
 const root = fileURLToPath(new URL('..', import.meta.url));
-/**
- * What only computes, and what waits for no deadline, shares the processors; the rest has namespaces, links and
- * clocks of the machine to itself.
- */
-const SHARING = [
-  'api',
-  'cli',
-  'cluster',
-  'conformance',
-  'control',
-  'diff',
-  'flow',
-  'model',
-  'netns/antispoof',
+/** What takes longest, first: no processor is then idle while the last one runs. */
+const LONGEST = [
+  'diff/differential',
+  'cli/cli',
   'netns/bad-input',
-  'netns/manifests',
-  'pipeline',
-  'table',
-  'transcripts',
-  'wire',
-];
+  'netns/offloads',
+  'e2e/demo',
+  'netns/two-hosts',
+  'netns/routing',
+  'netns/state',
+  'netns/one-host',
+  'netns/kernel-vtep',
+  'netns/antispoof',
+  'netns/mac-flood',
+  'netns/restart',
+  'diff/pipeline',
+].map((name) => `${name}.test.ts`);
 
 const given = process.argv.slice(2);
 const files = readdirSync(join(root, 'test'), { recursive: true }).filter((name) => name.endsWith('.test.ts'));
-const shares = (name) => SHARING.some((part) => name.startsWith(`${part}/`) || name === `${part}.test.ts`);
-const paths = (names) => names.sort().map((name) => join('test', name));
-const runs =
+const others = files.filter((name) => !LONGEST.includes(name)).sort((a, b) => (a < b ? -1 : 1));
+const args =
   given.length > 0
-    ? [given]
-    : [
-        [`--jobs=${availableParallelism()}`, ...paths(files.filter(shares))],
-        paths(files.filter((name) => !shares(name))),
-      ];
+    ? given
+    : [`--jobs=${availableParallelism()}`, ...[...LONGEST, ...others].map((name) => join('test', name))];
 
-const all = { passed: 0, failed: 0, skipped: 0 };
-let child;
-let stopped = false;
-// Ctrl-C reaches tap too: it ends its tests, and what is known by then is printed.
-process.on('SIGINT', () => (stopped = true));
-process.on('SIGTERM', () => {
-  stopped = true;
-  child?.kill();
+const child = spawn(process.execPath, [tap, 'run', '--reporter=tap', ...args], {
+  cwd: root,
+  stdio: ['ignore', 'pipe', 'inherit'],
 });
-for (const args of runs) {
-  if (stopped) break;
-  child = spawn(process.execPath, [tap, 'run', '--reporter=tap', ...args], {
-    cwd: root,
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  const ended = new Promise((resolve) => child.on('close', resolve));
-  const count = watch(new Parser(), printFile);
-  child.stdout.pipe(count.parser);
-  const code = await ended;
-  if (code !== 0 && count.failed === 0) {
-    // Not a test that failed, but the run: a bail-out, no such file.
-    count.failed = 1;
-    count.failures.forEach(printFailure);
-  }
-  for (const key of Object.keys(all)) all[key] += count[key];
-  if (code !== 0 || !count.parser.ok) process.exitCode = code || 1;
+// Ctrl-C reaches tap too: it ends its tests, and what is known by then is printed.
+process.on('SIGINT', () => {});
+process.on('SIGTERM', () => child.kill());
+const ended = new Promise((resolve) => child.on('close', resolve));
+const all = watch(new Parser(), printFile);
+child.stdout.pipe(all.parser);
+const code = await ended;
+if (code !== 0 && all.failed === 0) {
+  // Not a test that failed, but the run: a bail-out, no such file.
+  all.failed = 1;
+  all.failures.forEach(printFailure);
 }
+if (code !== 0 || !all.parser.ok) process.exitCode = code || 1;
 console.log(`\n${all.passed} passed, ${all.failed} failed, ${all.skipped} skipped`);
 
 /**

@@ -35,7 +35,7 @@ async function serve(t: Test): Promise<Served> {
   const close = async (): Promise<void> => {
     if (isClosed) return;
     isClosed = true;
-    await api.close(AbortSignal.timeout(2000));
+    await api.close(AbortSignal.timeout(20_000));
   };
   t.teardown(close);
   await api.serve(
@@ -140,11 +140,11 @@ t.test('the socket is private, one daemon has it, and a dead one is replaced', a
   await t.rejects(new Client(dead).status(), { code: 'unreachable' });
   const attempts = await Promise.allSettled(Array.from({ length: 5 }, () => openApi(dead)));
   const won = attempts.flatMap((attempt) => (attempt.status === 'fulfilled' ? [attempt.value] : []));
-  t.teardown(() => Promise.all(won.map((api) => api.close(AbortSignal.timeout(2000)))));
+  t.teardown(() => Promise.all(won.map((api) => api.close(AbortSignal.timeout(20_000)))));
   t.equal(won.length, 1, 'of five at once, one gets it');
   for (const attempt of attempts) if (attempt.status === 'rejected') t.match(attempt.reason, { code: 'conflict' });
   t.ok(lstatSync(dead).isSocket());
-  await won.pop()!.close(AbortSignal.timeout(2000));
+  await won.pop()!.close(AbortSignal.timeout(20_000));
   t.same(readdirSync(join(dead, '..')), [], 'it is gone with its daemon');
 
   const file = join(directory(t), 'file');
@@ -160,14 +160,14 @@ t.test('requests before there is a switch wait for it', async (t) => {
   const early = new Client(path).status();
   await api.serve({ sw: fakeSwitch(), isStopping: () => false, shutdown: async () => {} }, () => {});
   t.equal((await early).host, 'a');
-  await api.close(AbortSignal.timeout(2000));
+  await api.close(AbortSignal.timeout(20_000));
 
   const failed = await openApi(path);
   const waiting = new Client(path).status();
   const refused = t.rejects(waiting, { code: 'unreachable' });
   const probe = connect(path);
   await once(probe, 'connect');
-  await failed.close(AbortSignal.timeout(2000));
+  await failed.close(AbortSignal.timeout(20_000));
   await refused;
   probe.destroy();
 });

@@ -25,7 +25,7 @@ async function send(from: Namespace, words: string): Promise<{ sent: number; sec
 
 async function reportOf(sink: Background): Promise<Record<string, number>> {
   sink.end();
-  t.equal(await sink.wait(5000), 0);
+  t.equal(await sink.wait(), 0);
   return JSON.parse(sink.stdout.split('\n')[1] ?? '') as Record<string, number>;
 }
 
@@ -75,9 +75,9 @@ t.test('the load tool', { skip: needsRoot }, async (t) => {
     await server.says('ready');
     const words = ['rr-client', '--to', '127.0.0.1', '--port', PORT, '--warmup', '0.1', '--seconds', '0.2'];
     const report = JSON.parse(await namespace.run([loadTool.path, ...words])) as Record<string, number>;
-    t.ok(report['transactions']! > 10 && report['seconds']! >= 0.2);
+    t.ok(report['transactions']! > 0 && report['seconds']! >= 0.2);
     t.ok(report['p50Us']! > 0 && report['p50Us']! <= report['p99Us']!);
-    t.equal(await server.wait(5000), 0, 'and ends with its client');
+    t.equal(await server.wait(), 0, 'and ends with its client');
   });
 
   t.test('refuses what it does not understand', async (t) => {

@@ -10,7 +10,7 @@ import type { CapturedFrame } from '../../src/switch.ts';
 import { decision, endpoint, fakeSwitch, flow, untilFollowers, type FakeSwitch } from '../api/fake-switch.ts';
 
 // Each of the many processes compiles its sources anew.
-t.setTimeout(180_000);
+t.setTimeout(600_000);
 
 const executable = fileURLToPath(new URL('../../dist/cli/weft.js', import.meta.url));
 
@@ -63,7 +63,7 @@ async function fixture(t: Test): Promise<Fixture> {
   let isStopping = false;
   let closed: Promise<void> | undefined;
   const close = (): Promise<void> => {
-    closed ??= api.close(AbortSignal.timeout(2000));
+    closed ??= api.close(AbortSignal.timeout(20_000));
     return closed;
   };
   t.teardown(async () => {
@@ -338,7 +338,13 @@ t.test('following prints one JSON a line, until Ctrl-C or until nobody reads', a
   const child = start(['flows', '--follow', '-o', 'json']);
   const ended = finish(child);
   await untilFollowers(sw, () => sw.flowListeners.size === 1);
-  const seen = once(child.stdout!, 'data');
+  const seen = new Promise<void>((resolve) => {
+    let text = '';
+    child.stdout!.on('data', (part) => {
+      text += String(part);
+      if (text.split('\n').length > 2) resolve();
+    });
+  });
   for (const listener of sw.flowListeners) for (const id of [1, 2]) listener({ ...flow, id });
   await seen;
   child.kill('SIGINT');

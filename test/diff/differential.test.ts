@@ -13,7 +13,7 @@ import { RandomDecider } from './random-decider.ts';
 const decider = (context: ConstructorParameters<typeof RandomDecider>[0]) => new RandomDecider(context);
 const seed = Number(process.env['WEFT_SEED'] ?? process.hrtime.bigint() % 0x7fffffffn);
 
-t.setTimeout(300_000);
+t.setTimeout(600_000);
 
 t.test(`native and reference do the same (WEFT_SEED=${seed})`, async (t) => {
   const native: Open = (options) => openNativeDatapath({ ...options, threads: 0 });

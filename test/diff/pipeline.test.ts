@@ -11,7 +11,7 @@ import { PipelineDecider } from './pipeline-decider.ts';
 
 const seed = Number(process.env['WEFT_SEED'] ?? process.hrtime.bigint() % 0x7fffffffn);
 
-t.setTimeout(300_000);
+t.setTimeout(600_000);
 
 t.test(`with the pipeline (WEFT_SEED=${seed})`, async (t) => {
   const deciders: PipelineDecider[] = [];

@@ -45,7 +45,6 @@ class Io {
     this.process.write(`${JSON.stringify(request)}\n`);
     const index = this.#answered++;
     return until(() => this.said().filter(({ event }) => event === undefined)[index], {
-      timeoutMs: 10_000,
       what: `answer to ${request.op}\n${this.process.stderr}`,
     });
   }
@@ -92,7 +91,7 @@ t.test('a TAP outlives a killed process with its addresses, and is attached agai
   t.same((await second.ask({ op: 'remove', port: 1, keep: false })).reply, {});
   t.same(await box.links(), []);
   second.process.end();
-  t.equal(await second.process.wait(5000), 0);
+  t.equal(await second.process.wait(), 0);
 });
 
 t.test('a deleted interface is told; a deleted namespace dies when its port is removed', async (t) => {
@@ -102,7 +101,7 @@ t.test('a deleted interface is told; a deleted namespace dies when its port is r
   await io.ask({ op: 'tap', port: 1, netns: box.path, ifname: 'eth0' });
   await io.ask({ op: 'tap', port: 2, netns: box.path, ifname: 'eth1' });
   await box.ip('link del eth0');
-  await until(() => io.events('lost').length > 0, { timeoutMs: 2000, what: 'lost port' });
+  await until(() => io.events('lost').length > 0, { what: 'lost port' });
   t.match(io.events('lost'), [{ port: 1, why: 'its interface was deleted' }]);
   t.same((await io.ask({ op: 'remove', port: 1, keep: true })).reply, {});
 
@@ -111,7 +110,7 @@ t.test('a deleted interface is told; a deleted namespace dies when its port is r
   await lab.removeNamespace(box);
   t.ok((await host.links()).includes('probe'), 'the open TAP keeps it alive');
   t.same((await io.ask({ op: 'remove', port: 2, keep: true })).reply, {});
-  await until(async () => !(await host.links()).includes('probe'), { timeoutMs: 3000, what: 'the namespace is dead' });
+  await until(async () => !(await host.links()).includes('probe'), { what: 'the namespace is dead' });
 });
 
 t.test('refusals say what is wrong', async (t) => {
@@ -166,10 +165,10 @@ for (const [family, one, two] of [
     for (const entropy of [0, 1, 1, 63, 64]) {
       t.equal((await io1.ask({ op: 'send', remote: two, entropy, hex })).reply?.reason, null);
     }
-    await until(() => io2.events('frame').length >= 5, { timeoutMs: 3000, what: 'five datagrams' });
+    await until(() => io2.events('frame').length >= 5, { what: 'five datagrams' });
     t.ok(io2.events('frame').every((frame) => frame.hex === hex && frame.port === 9));
 
-    await until(() => (dump.stdout.match(/VXLAN/g) ?? []).length >= 5, { timeoutMs: 3000, what: 'five in tcpdump' });
+    await until(() => (dump.stdout.match(/VXLAN/g) ?? []).length >= 5, { what: 'five in tcpdump' });
     t.equal((dump.stdout.match(/udp sum ok/g) ?? []).length, 5, 'UDP checksums');
     if (family === 'IPv4') t.equal((dump.stdout.match(/flags \[DF\]/g) ?? []).length, 5, 'DF');
     const sources = [...dump.stdout.matchAll(/\.(\d+) > \S+\.4789: /g)].map(([, port]) => Number(port));
@@ -196,5 +195,5 @@ t.test('IPv6 datagrams with a zero UDP checksum are accepted', async (t) => {
   await host2.ip('link set vx0 up');
   await host2.attempt(['ping', '-c', '1', '-W', '1', '10.5.0.2']);
   const arp = (frame: Said): boolean => /^08000000000007.{16,18}.*0806/.test(frame.hex ?? '');
-  await until(() => io.events('frame').some(arp), { timeoutMs: 3000, what: 'the ARP request' });
+  await until(() => io.events('frame').some(arp), { what: 'the ARP request' });
 });

@@ -68,10 +68,9 @@ t.test('what is right already is not touched', async (t) => {
     await box.ip(`link set lo mtu ${++mtu}`);
     return monitor.stdout.includes('lo:');
   };
-  await until(listening, { timeoutMs: 5000, what: 'ip monitor listens' });
+  await until(listening, { what: 'ip monitor listens' });
   // By now the interface's own duplicate detection is over, or the last thing that is told.
   await until(async () => !(await box.ip('-6 address show dev eth0')).includes('tentative'), {
-    timeoutMs: 5000,
     what: 'the link-local address is there',
   });
   const before = monitor.stdout.length;
@@ -86,10 +85,7 @@ t.test('strays go, whatever else was set', async (t) => {
   const [box, other] = [await lab.namespace('box'), await lab.namespace('other')];
   const ns = await resolveNetns({ netns: box.name });
   await lab.cable(box, 'eth0', other, 'eth0'); // with a carrier there are link-local addresses
-  await until(async () => (await addresses(box, 'link')).length === 1, {
-    timeoutMs: 3000,
-    what: 'the first link-local address',
-  });
+  await until(async () => (await addresses(box, 'link')).length === 1, { what: 'the first link-local address' });
   // The wanted address is a secondary of a stray one, which takes it along.
   for (const stray of ['10.1.0.9/24', '10.1.0.8/24', '10.1.0.5/24', '10.1.0.5/16', 'fd00:1::9/64', 'fd00:1::5/64']) {
     await box.ip(`address add ${stray} dev eth0`);
@@ -97,7 +93,6 @@ t.test('strays go, whatever else was set', async (t) => {
   await configureInterface(ns, config);
   t.same(await addresses(box, 'global'), ['10.1.0.5/24', 'fd00:1::5/64']);
   await until(async () => (await addresses(box, 'link')).join() === 'fe80::ff:fe00:a/64', {
-    timeoutMs: 3000,
     what: 'the link-local address of the new MAC alone',
   });
 

@@ -16,7 +16,6 @@ t.test('by name, by path and by process it is the same', async (t) => {
   const byPath = await resolveNetns({ netns: box.path });
   t.same(byPath, byName);
   await until(async () => (await resolveNetns({ pid: inside.pid })).ino === byName.ino, {
-    timeoutMs: 2000,
     what: 'the process is inside',
   });
   t.same(await resolveNetns({ pid: inside.pid }), { ...byName, path: `/proc/${inside.pid}/ns/net` });
@@ -59,6 +58,9 @@ function watching(t: Test, schedule: IntervalScheduler): { watcher: NetnsWatcher
   return { watcher, gone: [] };
 }
 
+/** Half of the 500 ms within which it is told; a look takes no time to speak of. */
+const LOOK_MS = 250;
+
 /** An interval that never comes by itself: what is told then was told by the directory. */
 const never: IntervalScheduler = () => ({ unref: () => undefined, close: () => undefined });
 
@@ -72,13 +74,11 @@ t.test('a deleted name is noticed by the directory alone, once', async (t) => {
   watcher.watch(quietRef, () => gone.push('quiet'));
   watcher.unwatch(quietRef);
 
-  const started = performance.now();
   await lab.removeNamespace(box);
-  await until(() => gone.includes('box'), { timeoutMs: 2000, what: 'box gone' });
-  t.ok(performance.now() - started < 500, 'within 500 ms');
+  await until(() => gone.includes('box'), { what: 'box gone' });
   await lab.removeNamespace(quiet);
   await lab.removeNamespace(other);
-  await until(() => gone.includes('other'), { timeoutMs: 2000, what: 'other gone' });
+  await until(() => gone.includes('other'), { what: 'other gone' });
   t.same(gone, ['box', 'other']);
 });
 
@@ -86,23 +86,21 @@ t.test('the end of a process and an unmount are noticed by the interval', async 
   const lab = openLab(t);
   const box = await lab.namespace('box');
   const inside = lab.start(['unshare', '--net', 'sleep', '60']);
-  const pidRef = await until(() => resolveNetns({ pid: inside.pid }), {
-    timeoutMs: 2000,
-    what: 'a namespace of its own',
+  const pidRef = await until(() => resolveNetns({ pid: inside.pid }), { what: 'a namespace of its own' });
+  const periodsMs: number[] = [];
+  const { watcher, gone } = watching(t, (look, periodMs) => {
+    periodsMs.push(periodMs);
+    return setInterval(look, periodMs);
   });
-  const { watcher, gone } = watching(t, setInterval);
+  t.same(periodsMs, [LOOK_MS]);
   watcher.watch(pidRef, () => gone.push('process'));
   watcher.watch(await resolveNetns({ netns: box.name }), () => gone.push('box'));
 
-  let started = performance.now();
   await inside.stop('SIGKILL');
-  await until(() => gone.length === 1, { timeoutMs: 2000, what: 'process gone' });
-  t.ok(performance.now() - started < 500, 'within 500 ms');
+  await until(() => gone.length === 1, { what: 'process gone' });
 
-  started = performance.now();
   await run(['umount', box.path]); // the empty file stays
-  await until(() => gone.length === 2, { timeoutMs: 2000, what: 'box gone' });
-  t.ok(performance.now() - started < 500, 'within 500 ms');
+  await until(() => gone.length === 2, { what: 'box gone' });
   t.same(gone, ['process', 'box']);
 });
 
@@ -114,6 +112,6 @@ t.test('another namespace under the same name counts as gone', async (t) => {
   watcher.watch(await resolveNetns({ netns: box.name }), () => gone.push('box'));
   await run(['umount', box.path]);
   await run(['mount', '--bind', other.path, box.path]);
-  await until(() => gone.length === 1, { timeoutMs: 2000, what: 'box gone' });
+  await until(() => gone.length === 1, { what: 'box gone' });
   t.same(gone, ['box']);
 });

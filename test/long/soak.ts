@@ -134,7 +134,7 @@ function quiet(daemons: readonly Weft[]): Promise<StatusReport[]> {
       last = counters;
       return isQuiet ? now : undefined;
     },
-    { timeoutMs: 30_000, what: 'both hosts quiet' },
+    { what: 'both hosts quiet' },
   );
 }
 

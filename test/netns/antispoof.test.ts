@@ -18,7 +18,7 @@ import { oneHost, overlay, type Container } from '../support/topology.ts';
 import { ping, sendFrames, Sniffer } from '../support/traffic.ts';
 import { datapathKinds } from '../support/weft.ts';
 
-t.setTimeout(120_000);
+t.setTimeout(600_000);
 
 interface Forgery {
   readonly what: string;

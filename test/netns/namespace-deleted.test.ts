@@ -2,35 +2,30 @@
  *   web ── weft ── db ✗        the namespace of db is deleted
  *
  * A container that goes is detached by itself, and nothing of weft keeps its
- * namespace alive.
+ * namespace alive. (How soon that is noticed: `test/link/netns.test.ts`.)
  */
 import { statSync } from 'node:fs';
 import t from 'tap';
 import { namespaceHolders, openLab } from '../support/lab.ts';
-import { monotonicMs, until } from '../support/process.ts';
+import { until } from '../support/process.ts';
 import { oneHost, overlay } from '../support/topology.ts';
 import { isUnreachable, ping } from '../support/traffic.ts';
 import { datapathKinds } from '../support/weft.ts';
 
-t.setTimeout(90_000);
-
-const LIMIT_MS = 1000;
+t.setTimeout(600_000);
 
 for (const datapath of datapathKinds) {
   await t.test(datapath, async (t) => {
     const lab = openLab(t);
     const { weft, web, db } = await oneHost(lab, datapath);
     await ping(web.namespace, db.ip4);
-    const names = async (): Promise<string[]> => (await weft.json('endpoints')).map(({ name }) => name);
+    const names = async (): Promise<string[]> => (await weft.client.endpoints()).map(({ name }) => name);
 
-    await t.test('by name: it is detached within a second and the namespace is gone', async (t) => {
+    await t.test('by name: it is detached and the namespace is gone', async (t) => {
       const inode = `net:[${statSync(db.namespace.path).ino}]`;
       await lab.removeNamespace(db.namespace);
-      const deletedAtMs = monotonicMs();
-      await until(async () => !(await names()).includes('db'), { timeoutMs: 5000, what: 'db detached' });
-      const tookMs = monotonicMs() - deletedAtMs;
-      t.ok(tookMs < LIMIT_MS, `detached after ${tookMs.toFixed(0)} ms, a look at it included`);
-      t.same(namespaceHolders(inode), [], 'nobody holds the namespace');
+      await until(async () => !(await names()).includes('db'), { what: 'db detached' });
+      await until(() => namespaceHolders(inode).length === 0, { what: 'nobody holds the namespace' });
       t.notOk(
         (await weft.status()).ports.some(({ name }) => name === 'db'),
         'its port is gone',
@@ -51,7 +46,7 @@ for (const datapath of datapathKinds) {
           const { ino } = statSync(`/proc/${container.pid}/ns/net`);
           return ino === statSync('/proc/self/ns/net').ino ? undefined : ino;
         },
-        { timeoutMs: 2000, what: 'a namespace of its own' },
+        { what: 'a namespace of its own' },
       );
       await weft.run(
         'attach',
@@ -65,11 +60,8 @@ for (const datapath of datapathKinds) {
       );
       t.ok((await names()).includes('process'));
       await container.stop('SIGKILL');
-      const endedAtMs = monotonicMs();
-      await until(async () => !(await names()).includes('process'), { timeoutMs: 5000, what: 'the process detached' });
-      const tookMs = monotonicMs() - endedAtMs;
-      t.ok(tookMs < LIMIT_MS, `detached after ${tookMs.toFixed(0)} ms, a look at it included`);
-      t.same(namespaceHolders(`net:[${inode}]`), []);
+      await until(async () => !(await names()).includes('process'), { what: 'the process detached' });
+      await until(() => namespaceHolders(`net:[${inode}]`).length === 0, { what: 'nobody holds the namespace' });
     });
 
     await t.test('while weft is down: it is released at the next start', async (t) => {

@@ -56,8 +56,15 @@ function nat(datapath: DatapathKind): void {
       ] as const) {
         await ping(web.namespace, ip);
         await ping(web.namespace, ip, { size: 1400 });
-        await transfer(web.namespace, outer, ip, { kind: 'tcp', bytes: 3_000_000 });
-        await transfer(web.namespace, outer, ip, { kind: 'udp', bytes: 100_000, segmentBytes: 1200 });
+        await transfer(
+          web.namespace,
+          outer,
+          [ip],
+          [
+            { kind: 'tcp', bytes: 3_000_000 },
+            { kind: 'udp', bytes: 100_000, segmentBytes: 1200 },
+          ],
+        );
         await askOverUdp(web.namespace, outer, ip, 20);
         const seen = (await connections(weft)).filter(({ destination }) => destination.includes(ip));
         t.ok(seen.some(({ protocol, state }) => protocol === 'tcp' && ['time_wait', 'closing'].includes(state)));
@@ -71,9 +78,9 @@ function nat(datapath: DatapathKind): void {
 
     await t.test('published ports are reached from outside, and from the host itself', async (t) => {
       for (const ip of [host.ip4, host.ip6]) {
-        await transfer(outer, web.namespace, ip, { kind: 'tcp', bytes: 2_000_000 }, { port: 8021 });
+        await transfer(outer, web.namespace, [ip], [{ kind: 'tcp', bytes: 2_000_000 }], { port: 8021 });
         await askOverUdp(outer, web.namespace, ip, 20, 8053);
-        await transfer(under, web.namespace, ip, { kind: 'tcp', bytes: 200_000 }, { port: 8021 });
+        await transfer(under, web.namespace, [ip], [{ kind: 'tcp', bytes: 200_000 }], { port: 8021 });
       }
       const published = (await connections(weft)).filter(({ direction }) => direction === 'published');
       t.ok(published.length >= 4, `${published.length} connections`);
@@ -84,7 +91,6 @@ function nat(datapath: DatapathKind): void {
       t.ok(await isUnreachable(outer, web.ip4));
       await web.namespace.run(python('udp_send.py', client.ip4, 4789));
       await until(async () => (await weft.status()).datapath.drops['vxlan_injection'] === 1, {
-        timeoutMs: 10_000,
         what: 'the datagram to port 4789 is dropped',
       });
     });
@@ -107,7 +113,6 @@ function nat(datapath: DatapathKind): void {
       await weft.start();
       const reached = received();
       await until(() => received() > reached + 20, {
-        timeoutMs: 20_000,
         what: 'it goes on after the restart',
       });
       const after = (await connections(weft)).find(({ source: end }) => end === before!.source);

@@ -13,7 +13,7 @@ import { oneHost, overlay } from '../support/topology.ts';
 import { ping } from '../support/traffic.ts';
 import { datapathKinds, type Weft } from '../support/weft.ts';
 
-t.setTimeout(120_000);
+t.setTimeout(600_000);
 
 /** Networks, endpoints and what is free: all that has to survive. */
 async function inventory(weft: Weft): Promise<unknown> {

@@ -10,11 +10,13 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { openLab } from '../support/lab.ts';
+import { until } from '../support/process.ts';
 import { attachContainer, overlay, underlay } from '../support/topology.ts';
 import { askOverUdp, ping, stream } from '../support/traffic.ts';
+import { transfer } from '../support/transfer.ts';
 import { Weft } from '../support/weft.ts';
 
-t.setTimeout(90_000);
+t.setTimeout(600_000);
 
 t.test('three threads', async (t) => {
   const lab = openLab(t);
@@ -45,13 +47,16 @@ t.test('three threads', async (t) => {
     await ping(from.namespace, to.ip4);
     await ping(from.namespace, to.ip6);
     await askOverUdp(from.namespace, to.namespace, to.ip6);
-    const { megabits } = await stream(from.namespace, to.namespace, to.ip4, { seconds: 1, parallel: 4 });
-    t.ok(megabits > 1, `${megabits.toFixed(0)} Mb/s over four streams`);
+    await stream(from.namespace, to.namespace, to.ip4, { bytes: 20_000_000, parallel: 4 });
+    await transfer(from.namespace, to.namespace, [to.ip4, to.ip6], [{ kind: 'tcp', bytes: 1_000_000 }]);
   }
 
-  const { datapath, ports } = await left.status();
-  const received = ports.reduce((sum, port) => sum + port.rxFrames, 0);
-  t.equal(datapath.rx, received, 'what the ports received, all threads together');
+  // A container may say something by itself while they are added up.
+  const isSum = async (): Promise<boolean> => {
+    const { datapath, ports } = await left.status();
+    return datapath.rx === ports.reduce((sum, port) => sum + port.rxFrames, 0);
+  };
+  await until(isSum, { what: 'what the ports received, all threads together' });
   const flows = await left.json('flows');
   t.equal(new Set(flows.map(({ id }) => id)).size, flows.length, 'a flow is told of once');
 

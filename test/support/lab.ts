@@ -156,10 +156,7 @@ export class Lab {
     }
     const inodes = this.#inodes();
     this.closeNow();
-    await until(() => this.#remains(inodes).length === 0, {
-      timeoutMs: 3000,
-      what: 'everything of the lab gone',
-    }).catch(() => {
+    await until(() => this.#remains(inodes).length === 0, { what: 'everything of the lab gone' }).catch(() => {
       problems.push(`left behind: ${this.#remains(inodes).join(', ')}`);
     });
     if (problems.length > 0) throw new Error(problems.join('\n'));

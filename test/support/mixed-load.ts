@@ -12,8 +12,6 @@ const SHORT_FLOWS_PORT = 7012;
 const SHORT_FLOWS_PER_SECOND = 150;
 const LIMITED_MEGABITS = 100;
 const SMALL_MSS = 536;
-/** For what iperf3 does after its time is over, on a machine that is busy. */
-const LAST_WORDS_MS = 30_000;
 
 /** Two on one host, two on the other. */
 export interface Containers {
@@ -70,7 +68,7 @@ export class MixedLoad {
   /** Waits for the end of the streams and ends the rest. @throws when a stream failed or a program ended by itself. */
   async stop(): Promise<void> {
     for (const stream of this.#streams) {
-      await stream.wait(LAST_WORDS_MS);
+      await stream.wait();
       checkIperf(stream.stdout);
     }
     for (const program of [...this.#senders, ...this.#pings, ...this.#numberedSinks, ...this.#shortFlowSinks]) {

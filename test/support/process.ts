@@ -10,17 +10,20 @@ export interface Result {
 }
 
 export interface RunOptions {
+  /** A minute unless said otherwise. */
   readonly timeoutMs?: number;
   readonly input?: string;
 }
 
 const POLL_MS = 15;
+/** How long another process may take for something, on processors that others load too. Only a failure takes so long. */
+const PATIENCE_MS = 60_000;
 
 /** Runs to the end, whatever the exit code; -1 when it was ended by the timeout. */
 export function attempt(command: readonly string[], options: RunOptions = {}): Promise<Result> {
   const [file = '', ...args] = command;
   return new Promise((resolve, reject) => {
-    const limits = { timeout: options.timeoutMs ?? 20_000, killSignal: 'SIGKILL', maxBuffer: 1 << 28 } as const;
+    const limits = { timeout: options.timeoutMs ?? PATIENCE_MS, killSignal: 'SIGKILL', maxBuffer: 1 << 28 } as const;
     const child = execFile(file, args, limits, (error, stdout, stderr) => {
       const code = child.exitCode ?? -1;
       if (error && typeof error.code === 'string') reject(new Error(`${describe(command)}: ${error.message}`));
@@ -39,12 +42,16 @@ export async function run(command: readonly string[], options: RunOptions = {}):
   return stdout;
 }
 
-/** Polls until `condition` returns something truthy, which is the result; an error in it counts as "not yet". */
+/**
+ * Polls until `condition` returns something truthy, which is the result; an error in it counts as "not yet".
+ * @throws after a minute, unless `timeoutMs` says otherwise
+ */
 export async function until<T>(
   condition: () => T | Promise<T>,
-  options: { readonly timeoutMs: number; readonly what: string },
+  options: { readonly timeoutMs?: number; readonly what: string },
 ): Promise<NonNullable<T>> {
-  const deadline = performance.now() + options.timeoutMs;
+  const { timeoutMs = PATIENCE_MS, what } = options;
+  const deadline = performance.now() + timeoutMs;
   for (;;) {
     let last: unknown;
     try {
@@ -55,7 +62,7 @@ export async function until<T>(
       last = error instanceof Error ? error.message : error;
     }
     if (performance.now() > deadline) {
-      throw new Error(`after ${options.timeoutMs} ms still not: ${options.what} (last: ${String(last)})`);
+      throw new Error(`after ${timeoutMs} ms still not: ${what} (last: ${String(last)})`);
     }
     await delay(POLL_MS);
   }
@@ -126,18 +133,18 @@ export class Background {
   }
 
   /** Waits for its end. @throws when that does not come in time. */
-  async wait(timeoutMs: number): Promise<number | null> {
+  async wait(timeoutMs = PATIENCE_MS): Promise<number | null> {
     await until(() => !this.#isRunning, { timeoutMs, what: `end of ${describe(this.#command)}\n${this.stderr}` });
     return this.exited;
   }
 
-  async stop(signal: NodeJS.Signals = 'SIGTERM', timeoutMs = 5000): Promise<number | null> {
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
     this.signal(signal);
-    return this.wait(timeoutMs);
+    return this.wait();
   }
 
   /** Waits until its standard output or error holds `text`. */
-  async says(text: string | RegExp, timeoutMs = 5000): Promise<void> {
+  async says(text: string | RegExp): Promise<void> {
     const has = (output: string): boolean => (typeof text === 'string' ? output.includes(text) : text.test(output));
     await until(
       () => {
@@ -145,7 +152,7 @@ export class Background {
         if (!this.#isRunning) throw new Error('it has ended');
         return false;
       },
-      { timeoutMs, what: `${String(text)} from ${describe(this.#command)}\n${this.stderr}${this.stdout}` },
+      { what: `${String(text)} from ${describe(this.#command)}\n${this.stderr}${this.stdout}` },
     );
   }
 }

@@ -2,38 +2,52 @@
 import type { Namespace } from './lab.ts';
 import { python } from './traffic.ts';
 
-/** Where the receiver listens. */
+/** Where the first transfer is received; each further one has the next. */
 export const TRANSFER_PORT = 7021;
 /** What one buffer that the kernel cuts may hold. */
 const BUFFER_BYTES = 65_000;
+/** Fit the receive buffer of a socket as a whole, so that a receiver that pauses loses none. */
 const DATAGRAMS_AT_ONCE = 40;
+/** The scripts give up by themselves when nothing moves. */
+const LONGEST_MS = 300_000;
 
 export type Transfer =
   /** Without `segmentBytes`, segments are as long as the interface takes them. */
   | { readonly kind: 'tcp'; readonly bytes: number; readonly segmentBytes?: number }
-  /** Datagrams of `segmentBytes` that leave their sender as superframes (UDP_SEGMENT). */
-  | { readonly kind: 'udp'; readonly bytes: number; readonly segmentBytes: number };
+  /** Datagrams of `segmentBytes` that leave their sender as superframes (UDP_SEGMENT), or each by itself. */
+  | { readonly kind: 'udp' | 'datagrams'; readonly bytes: number; readonly segmentBytes: number };
 
 export interface TransferOptions {
-  /** Of `ip`, where that leads to the receiver's own. */
+  /** To which the first transfer is sent, where that leads to TRANSFER_PORT at the receiver. */
   readonly port?: number;
 }
 
-/** @throws unless every byte arrives, in order and right. */
+/** Makes all transfers to each address, one after another. @throws unless every byte arrives, in order and right. */
 export async function transfer(
   from: Namespace,
   to: Namespace,
-  ip: string,
-  transfer: Transfer,
+  ips: readonly string[],
+  transfers: readonly Transfer[],
   { port = TRANSFER_PORT }: TransferOptions = {},
 ): Promise<void> {
-  const { kind, bytes, segmentBytes = 0 } = transfer;
-  const burst = Math.min(DATAGRAMS_AT_ONCE, Math.floor(BUFFER_BYTES / Math.max(1, segmentBytes)));
-  const receiver = to.start(python('bytes_receive.py', kind, TRANSFER_PORT, bytes, segmentBytes, burst));
+  const steps = transfers.flatMap((each) => ips.map((ip) => [each, ip] as const));
+  const plan = (firstPort: number): string =>
+    JSON.stringify(
+      steps.map(([{ kind, bytes, segmentBytes = 0 }, ip], index) => {
+        const burst = Math.min(DATAGRAMS_AT_ONCE, Math.floor(BUFFER_BYTES / Math.max(1, segmentBytes)));
+        return [kind, ip, firstPort + index, bytes, segmentBytes, burst];
+      }),
+    );
+  const receiver = to.start(python('bytes_receive.py', plan(TRANSFER_PORT)));
   await receiver.says(/^ready$/m);
-  const sender = await from.attempt(python('bytes_send.py', kind, ip, port, bytes, bytes % 1000, segmentBytes, burst));
-  const code = await receiver.wait(15_000);
-  const failed = [sender.stderr, receiver.stderr].join('').trim();
-  if (sender.code !== 0 || code !== 0) throw new Error(`${kind} to ${ip}: ${failed}`);
-  if (receiver.lines.at(-1)?.text !== sender.stdout.trim()) throw new Error(`${kind} to ${ip}: other bytes arrived`);
+  const sender = await from.attempt(python('bytes_send.py', plan(port)), { timeoutMs: LONGEST_MS });
+  const code = await receiver.wait(LONGEST_MS);
+  if (sender.code !== 0 || code !== 0) {
+    throw new Error(`from ${from.name} to ${ips.join(', ')}: ${[sender.stderr, receiver.stderr].join('').trim()}`);
+  }
+  const sent = sender.stdout.trim().split('\n');
+  const received = receiver.lines.slice(1).map(({ text }) => text);
+  for (const [index, [{ kind }, ip]] of steps.entries()) {
+    if (received[index] !== sent[index]) throw new Error(`${kind} to ${ip}: other bytes arrived`);
+  }
 }

@@ -23,8 +23,6 @@ const { bin } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as 
 /** The executable, as a command. */
 export const weftCommand: readonly string[] = [process.execPath, join(root, bin.weft)];
 
-const READY_MS = 10_000;
-
 const COLLECT_ON_SIGNAL = "data:text/javascript,process.on('SIGUSR2',()=>gc())";
 
 export interface UpOptions {
@@ -117,7 +115,7 @@ export class Weft {
         if (!started.isRunning) return true;
         return (await this.client.status()).forwarding;
       },
-      { timeoutMs: READY_MS, what: `${this.#name} forwards` },
+      { what: `${this.#name} forwards` },
     );
     if (!started.isRunning)
       throw new Error(`${describe(this.upCommand())}: exit ${await started.exited}\n${started.stderr}`);
@@ -134,7 +132,7 @@ export class Weft {
     const daemon = this.#running();
     const atMs = monotonicMs();
     daemon.signal('SIGKILL');
-    await daemon.wait(2000);
+    await daemon.wait();
     this.#daemon = undefined;
     return atMs;
   }

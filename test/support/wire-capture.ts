@@ -1,10 +1,19 @@
 /** What `tcpdump -vv`, which knows nothing of weft, makes of the frames on the underlay. */
-import { statSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Lab, Namespace } from './lab.ts';
-import { monotonicMs, run, until } from './process.ts';
+import { udp } from './frames.ts';
+import { run, until } from './process.ts';
+import { sendFrames } from './traffic.ts';
 
-const SETTLED_MS = 200;
+/** Of what tcpdump may still have to read, for it may have to wait for a processor. */
+const BUFFER_KILOBYTES = 65_536;
+/** More than any frame on an underlay; the whole buffer is divided by it. */
+const SNAP_BYTES = 9216;
+/** Nobody has this MAC address: who gets the frame throws it away. */
+const NOBODY = '02:00:00:00:00:ff';
+const END_PORT = 9;
+const END = 'the end of the capture';
 
 /** One VXLAN datagram as tcpdump decodes it. */
 export interface DecodedDatagram {
@@ -25,23 +34,16 @@ export async function captureVxlan(
   const file = join(lab.directory, `underlay-${at.name}.pcap`);
   const capture = at.start([
     ...['tcpdump', '--immediate-mode', '-Z', 'root', '-U', '-n', '-i', ifname, '-c', String(count), '-w', file],
-    ...['udp', 'dst', 'port', '4789'],
+    ...['-B', String(BUFFER_KILOBYTES), '-s', String(SNAP_BYTES), `udp dst port 4789 or udp dst port ${END_PORT}`],
   ]);
   await capture.says('listening on');
   await action();
-  await settled(() => statSync(file).size);
+  // What is sent now comes behind all that the action has brought onto the link.
+  const ends = { srcMac: NOBODY, dstMac: NOBODY, src: '192.0.2.254', dst: '192.0.2.254' };
+  await sendFrames(at, [udp(ends, END_PORT, END_PORT, Buffer.from(END))], ifname);
+  await until(() => !capture.isRunning || readFileSync(file).includes(END), { what: END });
   await capture.stop('SIGINT');
   return decode(await run(['tcpdump', '-vv', '-n', '-r', file]));
-}
-
-/** Waits until tcpdump has written what it had still to read. */
-async function settled(size: () => number): Promise<void> {
-  let last = { size: -1, atMs: 0 };
-  const isSettled = (): boolean => {
-    if (size() !== last.size) last = { size: size(), atMs: monotonicMs() };
-    return monotonicMs() - last.atMs > SETTLED_MS;
-  };
-  await until(isSettled, { timeoutMs: 5000, what: 'the end of the capture' });
 }
 
 /** Splits tcpdump's text into datagrams: each begins with a time of day. */

@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { WeftError } from '../../error.ts';
 
-const TIMEOUT_MS = 20_000;
-const SAYS_MS = 5_000;
+/** Generous, for a machine that has other things to do too. */
+const TIMEOUT_MS = 60_000;
+const SAYS_MS = 60_000;
 const POLL_MS = 20;
 
 /** Programs that have to be there, and the Debian package of each. */

@@ -5,7 +5,7 @@ import { WeftError } from '../../error.ts';
 import { eventually, run, says, start } from './commands.ts';
 import { inside } from './stage.ts';
 
-const FIRST_ANSWER_MS = 5_000;
+const FIRST_ANSWER_MS = 10_000;
 const ECHOES = 5;
 
 export interface RoundTrip {
@@ -16,13 +16,12 @@ export interface RoundTrip {
 
 /** Of a few echo requests; undefined if there is no answer. */
 export async function roundTrip(from: string, to: string, signal: AbortSignal): Promise<RoundTrip | undefined> {
-  const ping = (...options: string[]): Promise<string> =>
-    run(inside(from, ['ping', '-n', '-W', '1', ...options, to]), signal);
+  const ping = (...options: string[]): Promise<string> => run(inside(from, ['ping', '-n', ...options, to]), signal);
   try {
     // The first one may have to wait for neighbor discovery and learning.
-    await eventually(() => ping('-c', '1'), FIRST_ANSWER_MS, signal);
+    await eventually(() => ping('-c', '1', '-W', '1'), FIRST_ANSWER_MS, signal);
     // All at once: the last answer is then waited for as long as ping's interval of a second, and not for 10 ms.
-    const text = await ping('-c', String(ECHOES), '-l', String(ECHOES));
+    const text = await ping('-c', String(ECHOES), '-l', String(ECHOES), '-W', '10');
     const [, received = '', average = ''] = /, (\d+) received[^]* = [\d.]+\/([\d.]+)\//.exec(text) ?? [];
     return { ms: Number(average), lost: ECHOES - Number(received) };
   } catch (error) {

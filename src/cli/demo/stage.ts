@@ -21,8 +21,8 @@ import { eventually, run } from './commands.ts';
 export const directory = '/run/weft-demo';
 const prefix = 'weft-demo-';
 const ownerFile = join(directory, 'demo.pid');
-const READY_MS = 10_000;
-const STOP_MS = 5_000;
+const READY_MS = 60_000;
+const STOP_MS = 20_000;
 
 export interface Host {
   readonly name: string;

@@ -1,39 +1,51 @@
-"""Receives what bytes_send.py sends, until there are BYTES, and says their SHA-256: KIND PORT BYTES SEGMENT BURST.
+"""Receives what bytes_send.py sends by the same PLAN, and says the SHA-256 of each transfer when it is complete.
 
-With KIND udp every datagram has to have SEGMENT bytes, but the last; the first,
-then each BURSTth and the last are answered.
+Every datagram has to have SEGMENT bytes, but the last; the first, then each
+BURSTth and the last are answered.
 """
 import hashlib
+import json
 import socket
 import sys
 
-QUIET_S = 10
+QUIET_S = 60
 
-kind, port, expected, segment, burst = sys.argv[1], *map(int, sys.argv[2:6])
-received = datagrams = 0
-digest = hashlib.sha256()
-with socket.socket(socket.AF_INET6, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM) as server:
+
+def listen(kind, port):
+    server = socket.socket(socket.AF_INET6, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
     server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     server.bind(("::", port))
     server.settimeout(QUIET_S)
     if kind == "tcp":
         server.listen()
-    print("ready", flush=True)
-    source = server.accept()[0] if kind == "tcp" else server
-    source.settimeout(QUIET_S)
-    while received < expected:
-        try:
+    return server
+
+
+def receive(server, kind, expected, segment, burst):
+    received = datagrams = 0
+    digest = hashlib.sha256()
+    try:
+        source = server.accept()[0] if kind == "tcp" else server
+        source.settimeout(QUIET_S)
+        while received < expected:
             data, sender = source.recvfrom(1 << 20)
-        except TimeoutError:
-            sys.exit(f"{received} of {expected} bytes came")
-        if kind == "tcp" and not data:
-            sys.exit(f"the connection ended after {received} of {expected} bytes")
-        if kind == "udp" and len(data) != min(segment, expected - received):
-            sys.exit(f"a datagram of {len(data)} bytes after {received} bytes")
-        digest.update(data)
-        received += len(data)
-        if kind == "udp" and (datagrams % burst == 0 or received == expected):
-            source.sendto(b".", sender)
-        datagrams += 1
-print(digest.hexdigest())
+            if kind == "tcp" and not data:
+                sys.exit(f"{kind}: the connection ended after {received} of {expected} bytes")
+            if kind != "tcp" and len(data) != min(segment, expected - received):
+                sys.exit(f"{kind}: a datagram of {len(data)} bytes after {received} bytes")
+            digest.update(data)
+            received += len(data)
+            if kind != "tcp" and (datagrams % burst == 0 or received == expected):
+                source.sendto(b".", sender)
+            datagrams += 1
+    except TimeoutError:
+        sys.exit(f"{kind}: {received} of {expected} bytes came")
+    return digest.hexdigest()
+
+
+plan = json.loads(sys.argv[1])
+servers = [listen(kind, port) for kind, _, port, *_ in plan]
+print("ready", flush=True)
+for server, (kind, _, _, *sizes) in zip(servers, plan):
+    print(receive(server, kind, *sizes))

@@ -3,12 +3,14 @@ import os
 import socket
 import sys
 
+ANSWER_S = 30
+
 address, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 family = socket.AF_INET6 if ":" in address else socket.AF_INET
 unanswered = 0
 for _ in range(count):
     with socket.socket(family, socket.SOCK_DGRAM) as client:
-        client.settimeout(2)
+        client.settimeout(ANSWER_S)
         client.connect((address, port))
         question = os.urandom(40)
         client.send(question)
