@@ -19,7 +19,7 @@ const everyLoad: readonly LoadName[] = [
 ];
 
 const loadsOf: Readonly<Record<TopologyName, readonly LoadName[]>> = {
-  'one-host': everyLoad,
+  'one-host': [...everyLoad, 'routed'],
   overlay: [...everyLoad, 'interop'],
   'overlay-wiregro': [...everyLoad, 'interop'],
   'overlay-9000': ['tcp-1', 'tcp-4'],
@@ -45,6 +45,7 @@ export function catalogue(withOvs: boolean): Measurement[] {
 
 function systemsIn(topology: TopologyName, load: LoadName, withOvs: boolean): SystemName[] {
   if (load === 'interop') return ['kernel', 'weft-to-kernel', 'kernel-to-weft'];
+  if (load === 'routed') return ['weft', 'weft-routed', 'weft-nat'];
   const own: SystemName[] = ['weft', 'weft-reference', 'kernel'];
   if (!withOvs) return own;
   return topology === 'one-host' ? [...own, 'ovs', 'ovs-tso', 'ovs-tso-veth'] : [...own, 'ovs'];

@@ -65,10 +65,22 @@ const interop: readonly Target[] = (['weft-to-kernel', 'kernel-to-weft'] as cons
   aim: null,
 }));
 
+/** Against the same stream where it is only switched. */
+const routed: readonly Target[] = (['weft-routed', 'weft-nat'] as const).map((system) => ({
+  title: `One host, TCP, 1 stream, ${system === 'weft-nat' ? 'translated' : 'routed'}`,
+  measurement: 'one-host/routed',
+  system,
+  against: 'weft',
+  better: 'higher',
+  must: 0.9,
+  aim: null,
+}));
+
 export const targets: readonly Target[] = [
   ...higher.map((row) => targetOf(row, 'higher')),
   ...lower.map((row) => targetOf(row, 'lower')),
   ...interop,
+  ...routed,
 ];
 
 function targetOf([title, measurement, against, must, aim]: Row, better: Target['better']): Target {

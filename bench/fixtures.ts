@@ -3,6 +3,7 @@ import { extract } from '../src/flow/extract.ts';
 import { emptyKey, type FlowKey } from '../src/flow/key.ts';
 import { parseIp, parseMac, type PortNo, type Vni } from '../src/flow/types.ts';
 import type { Tables } from '../src/pipeline/stage.ts';
+import { ConnectionTable } from '../src/table/connections.ts';
 import { Fdb } from '../src/table/fdb.ts';
 import { NeighborTable } from '../src/table/neighbor.ts';
 import { hostMacOf, Topology } from '../src/table/topology.ts';
@@ -56,5 +57,5 @@ export function tables(endpoints: number): Tables {
     fdb.setStatic(VNI, mac, { kind: 'port', port: i as PortNo });
     neighbors.set(VNI, ip, mac);
   }
-  return { topology, fdb, neighbors };
+  return { topology, fdb, neighbors, connections: new ConnectionTable({ memory: new Uint8Array(), quota: 0 }) };
 }

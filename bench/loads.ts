@@ -60,6 +60,7 @@ export const loads = {
   rr: requests('Request/response over TCP, not pinned', false),
   cpu: cpuSeconds('CPU seconds a gigabyte of TCP, all processes and the kernel'),
   interop: tcp('TCP, 1 stream, weft and the kernel as peers', 1),
+  routed: tcp('TCP, 1 stream, switched, routed and translated', 1),
 } as const satisfies Record<string, Load>;
 export type LoadName = keyof typeof loads;
 

@@ -133,6 +133,8 @@ class Bench {
       fdbAgeingMs: 300_000,
       flowLimit,
       flowIdleMs: 1e9,
+      connections: new Uint8Array(),
+      connectionQuota: 0,
       clock: () => Math.floor(performance.now()),
       later: (work) => this.#later.push(work),
       onPortLost: () => {},

@@ -2,7 +2,7 @@
 import { startKernelBridge } from './kernel.ts';
 import { startOvs } from './ovs.ts';
 import type { System } from './system.ts';
-import { startWeft } from './weft.ts';
+import { startWeft, startWeftNat, startWeftRouted } from './weft.ts';
 
 const native = startWeft('native');
 const reference = startWeft('reference');
@@ -13,6 +13,8 @@ const ovsTsoVeth = startOvs({ port: 'veth', tso: true });
 export const systems = {
   weft: { title: 'weft, native', left: native, right: native },
   'weft-reference': { title: 'weft, reference', left: reference, right: reference },
+  'weft-routed': { title: 'weft, routed', left: startWeftRouted, right: startWeftRouted },
+  'weft-nat': { title: 'weft, translated', left: startWeftNat, right: startWeftNat },
   kernel: { title: 'kernel', left: startKernelBridge, right: startKernelBridge },
   ovs: { title: 'OVS userspace', left: ovs, right: ovs },
   'ovs-tso': { title: 'OVS userspace, TSO', left: ovsTso, right: ovsTso },

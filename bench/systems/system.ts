@@ -4,7 +4,7 @@
  * not run the same.
  */
 import type { Lab, Namespace } from '../../test/support/lab.ts';
-import { overlayIps, type Container } from '../../test/support/topology.ts';
+import type { Container } from '../../test/support/topology.ts';
 import { ping } from '../../test/support/traffic.ts';
 import { layUnderlay, type Endpoints, type Topology } from '../topology.ts';
 
@@ -38,7 +38,7 @@ export type StartSwitch = (place: Place) => Promise<Switch>;
 export interface Switch {
   /** Its processes; none where the kernel forwards. */
   readonly pids: readonly number[];
-  /** Makes a container with the overlay addresses of number `n`, and attaches it. */
+  /** Makes a container, with the overlay addresses of number `n` where the system has but one network, and attaches it. */
   attach(role: string, n: number): Promise<Container>;
 }
 
@@ -50,8 +50,7 @@ export async function connect(lab: Lab, system: System, topology: Topology): Pro
   const [left, right] =
     topology.hosts === 1 ? await oneHost(lab, system, topology) : await twoHosts(lab, system, topology);
   const client = (await left.attach('client', clientNumber)).namespace;
-  const server = (await right.attach('server', serverNumber)).namespace;
-  const [serverIp] = overlayIps(serverNumber);
+  const { namespace: server, ip4: serverIp } = await right.attach('server', serverNumber);
   await ping(client, serverIp);
   return { client, server, serverIp, pids: [...new Set([...left.pids, ...right.pids])] };
 }

@@ -11,3 +11,43 @@ export function startWeft(datapath: DatapathKind): StartSwitch {
     return { pids: [weft.pid], attach: (container, n) => attachContainer(lab, weft, container, n) };
   };
 }
+
+/** The containers are in two networks, joined by routes. */
+export const startWeftRouted: StartSwitch = async ({ lab, host, role }) => {
+  const weft = await Weft.up(lab, host, role, { datapath: 'native' });
+  const red = { name: 'red', subnet: '10.45.0.0/24' };
+  const [blueSubnet] = overlay.subnets;
+  const blue = { subnets: [blueSubnet], vni: overlay.vni, routes: [{ to: red.subnet, network: red.name }] };
+  await weft.client.createNetwork(overlay.network, blue);
+  await weft.client.createNetwork(red.name, {
+    subnets: [red.subnet],
+    routes: [{ to: blueSubnet, network: overlay.network }],
+  });
+  return {
+    pids: [weft.pid],
+    attach: async (container, n) => {
+      const namespace = await lab.namespace(container);
+      const network = n % 2 === 0 ? red.name : overlay.network;
+      const { addresses, mac } = await weft.attach(namespace, { name: container, network });
+      return { namespace, ip4: addresses[0]!, ip6: '', mac };
+    },
+  };
+};
+
+/** The server is no container: on a cable to the host, outside of all networks. */
+export const startWeftNat: StartSwitch = async ({ lab, host, role }) => {
+  const weft = await Weft.up(lab, host, role, { datapath: 'native' });
+  await weft.createNetwork(`${overlay.create} --outside`);
+  return {
+    pids: [weft.pid],
+    attach: async (container, n) => {
+      if (n % 2 === 1) return attachContainer(lab, weft, container, n);
+      const namespace = await lab.namespace(container);
+      await lab.cable(host, 'outer', namespace, 'eth0');
+      const [hostIp, ip4] = ['192.0.2.1', '192.0.2.2'];
+      await host.ip(`address add ${hostIp}/24 dev outer`);
+      await namespace.ip(`address add ${ip4}/24 dev eth0`);
+      return { namespace, ip4, ip6: '', mac: '' };
+    },
+  };
+};
