@@ -1,0 +1,135 @@
+/** The connection table: finding, ports, quotas, time-outs, and what a crash leaves. */
+import t from 'tap';
+import { CONNECTION_BYTES, ConnectionRecords, type Tuple } from '../../src/flow/connection.ts';
+import { formatIp, parseIp, type Vni } from '../../src/flow/types.ts';
+import { ConnectionTable, connectionObject, OUTSIDE, type Opening } from '../../src/table/connections.ts';
+
+const RED = 100 as Vni;
+const [TCP, UDP, ICMP] = [6, 17, 1];
+const transit = parseIp('169.254.77.2');
+const endpoint = parseIp('10.1.0.2');
+
+function tuple(source: string, sourcePort: number, destination: string, destinationPort: number): Tuple {
+  return { source: parseIp(source), sourcePort, destination: parseIp(destination), destinationPort };
+}
+
+function leaving(source: string, sourcePort: number, protocol = UDP): Opening {
+  const original = tuple(source, sourcePort, '203.0.113.9', protocol === ICMP ? sourcePort : 53);
+  return { vni: RED, protocol, original, address: transit };
+}
+
+function table(count: number, quota = count) {
+  const memory = new Uint8Array(count * CONNECTION_BYTES);
+  return { memory, connections: new ConnectionTable({ memory, quota }) };
+}
+
+t.test('a connection is found from both sides, and names what a decision about it consulted', (t) => {
+  const { connections } = table(8);
+  const opening = leaving('10.1.0.2', 40_000);
+  const answer = tuple('203.0.113.9', 53, '169.254.77.2', 40_000);
+  const changed = connections.open(opening, 0);
+  t.same(changed, [connectionObject(RED, UDP, opening.original), connectionObject(OUTSIDE, UDP, answer)]);
+  t.match(connections.lookup(RED, UDP, opening.original), { slot: 0, reply: false });
+  t.match(connections.lookup(OUTSIDE, UDP, answer), { slot: 0, reply: true });
+  t.equal(connections.lookup(OUTSIDE, UDP, opening.original), undefined, 'a tuple means something in one place only');
+  t.equal(connections.lookup(RED, TCP, opening.original), undefined);
+  t.same(connections.forget(RED, endpoint), changed);
+  t.equal(connections.size, 0);
+  t.end();
+});
+
+t.test('ports: low ones and taken ones become others, each once for a destination', (t) => {
+  const { connections } = table(600);
+  for (let n = 0; n < 300; n++) {
+    const source = `10.1.${n >> 8}.${n & 255}`;
+    t.equal(connections.refusal(leaving(source, 40_000)), undefined);
+    connections.open(leaving(source, 40_000), 0);
+    connections.open(leaving(source, 80, TCP), 0);
+  }
+  const ports = new Set<number>();
+  for (const { protocol, translated } of connections.entries()) {
+    if (formatIp(translated.source) !== '169.254.77.2' || translated.sourcePort < 16_384) t.fail('a port of its own');
+    if (protocol === UDP) ports.add(translated.sourcePort);
+  }
+  t.equal(ports.size, 300);
+  t.end();
+});
+
+t.test('no port is left: refused, with that reason', (t) => {
+  const { connections } = table(60_000);
+  let opened = 0;
+  const next = (): Opening => leaving(`10.${opened >> 16}.${(opened >> 8) & 255}.${opened & 255}`, 20_000);
+  while (opened < 55_000 && !connections.refusal(next())) {
+    connections.open(next(), 0);
+    opened++;
+  }
+  t.ok(opened > 40_000, `after ${opened} to one destination`);
+  t.equal(connections.refusal(next()), 'nat_ports');
+  t.end();
+});
+
+t.test('as many as there is room for, and of each endpoint its quota', (t) => {
+  const { connections } = table(4, 3);
+  for (let port = 1; port <= 3; port++) connections.open(leaving('10.1.0.2', port), 0);
+  t.equal(connections.refusal(leaving('10.1.0.2', 9)), 'connection_limit');
+  connections.open(leaving('10.1.0.3', 1), 0);
+  t.equal(connections.refusal(leaving('10.1.0.4', 1)), 'connection_limit');
+  connections.forget(RED, endpoint);
+  t.equal(connections.size, 1);
+  t.equal(connections.refusal(leaving('10.1.0.4', 1)), undefined);
+  t.end();
+});
+
+t.test('time-outs by protocol and state', (t) => {
+  const { connections } = table(8);
+  for (const [n, protocol] of [UDP, TCP, ICMP].entries()) connections.open(leaving('10.1.0.2', n, protocol), 1000);
+  const expiries = [...connections.entries()].map(({ expiresAtMs }) => expiresAtMs);
+  t.same(expiries, [31_000, 121_000, 61_000]);
+  for (const [nowMs, left] of [
+    [30_999, 3],
+    [31_000, 2],
+    [61_000, 1],
+    [121_000, 0],
+  ] as const) {
+    connections.expire(nowMs);
+    t.equal(connections.size, left, `${nowMs} ms`);
+  }
+  t.end();
+});
+
+t.test('a place that is taken again has another generation', (t) => {
+  const { memory, connections } = table(1);
+  const records = new ConnectionRecords(memory);
+  connections.open(leaving('10.1.0.2', 1), 0);
+  const first = records.generation(0);
+  connections.forget(RED, endpoint);
+  t.equal(records.generation(0), 0);
+  connections.open(leaving('10.1.0.2', 1), 0);
+  t.not(records.generation(0), first);
+  t.equal(records.generation(0) % 2, 0);
+  t.end();
+});
+
+t.test('after a crash: what is whole goes on, what is torn or nonsense is free', (t) => {
+  const { memory, connections } = table(6);
+  for (let port = 1; port <= 5; port++) connections.open(leaving('10.1.0.2', port), 1e9);
+  const torn = new DataView(memory.buffer);
+  torn.setUint32(1 * CONNECTION_BYTES, 0xffff_ffff, true);
+  memory[2 * CONNECTION_BYTES + 8] = 99;
+  memory.copyWithin(3 * CONNECTION_BYTES, 4 * CONNECTION_BYTES, 5 * CONNECTION_BYTES);
+  const again = new ConnectionTable({ memory, quota: 6 });
+  again.recover(500);
+  const found = [...again.entries()];
+  t.same(
+    found.map(({ slot, original }) => [slot, original.sourcePort]),
+    [
+      [0, 1],
+      [3, 5],
+    ],
+  );
+  t.same(new Set(found.map(({ lastSeenMs }) => lastSeenMs)), new Set([500]), 'their time-outs begin anew');
+  t.match(again.lookup(RED, UDP, leaving('10.1.0.2', 1).original), { slot: 0, reply: false });
+  for (let port = 11; port <= 14; port++) again.open(leaving('10.1.0.2', port), 500);
+  t.equal(again.size, 6, 'the free places are taken');
+  t.end();
+});
