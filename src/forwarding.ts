@@ -12,7 +12,7 @@
  * some turns until every cached flow knows it. Owned by one thread.
  */
 import { Controller } from './control/controller.ts';
-import type { Datapath, DatapathOptions, PortSpec, TapOpened, Upcall } from './datapath/datapath.ts';
+import type { Datapath, DatapathOptions, Limit, PortSpec, TapOpened, Upcall } from './datapath/datapath.ts';
 import { LEAST_LIMIT } from './flow/action.ts';
 import { extract } from './flow/extract.ts';
 import { fields } from './flow/fields.ts';
@@ -24,6 +24,14 @@ import { NeighborTable } from './table/neighbor.ts';
 import { gatewayMac, hostMacOf, Topology, type AccessPort, type NetworkOptions } from './table/topology.ts';
 import { buildArpAnnouncement } from './wire/arp.ts';
 import { buildNeighborAnnouncement } from './wire/nd.ts';
+
+/**
+ * Storm control: flooded frames that come in by one port, a second and at once. Switches have
+ * some hundreds to some thousands a second; what answers for the containers (ARP and ND) is
+ * not flooded, so little else needs it. The tunnel brings what all other hosts flood.
+ */
+const PORT_STORM: Limit = { perSecond: 1000, burst: 1000 };
+const TUNNEL_STORM: Limit = { perSecond: 10_000, burst: 10_000 };
 
 export interface ForwardingOptions {
   /** 3 bytes that no other host of the overlay has. */
@@ -92,7 +100,7 @@ export class Forwarding<D extends Datapath = Datapath> {
 
   /** Opens the port and lets it into its network. @throws WeftError; nothing is left behind then. */
   addPort(port: AccessPort, spec: PortSpec): TapOpened | undefined {
-    const opened = this.datapath.portAdd(port.portNo, spec);
+    const opened = this.datapath.portAdd(port.portNo, withStormControl(spec));
     const { topology, fdb, neighbors } = this.tables;
     const joined = topology.setPort(port);
     const changed = [...fdb.setStatic(port.vni, port.mac, portLocation(port.portNo))];
@@ -120,8 +128,9 @@ export class Forwarding<D extends Datapath = Datapath> {
     }
   }
 
-  /** What the port may send changes; its MAC, network and addresses stay. */
-  changePort(port: AccessPort): void {
+  /** What the port may send, and its limits, change; its MAC, network and addresses stay. */
+  changePort(port: AccessPort, spec: PortSpec): void {
+    this.datapath.portAdd(port.portNo, withStormControl(spec));
     this.controller.changed(this.tables.topology.setPort(port));
   }
 
@@ -143,7 +152,7 @@ export class Forwarding<D extends Datapath = Datapath> {
 
   /** Opens the underlay; frames from it come in by `portNo`. */
   openUnderlay(portNo: PortNo, spec: PortSpec): void {
-    this.datapath.portAdd(portNo, spec);
+    this.datapath.portAdd(portNo, withStormControl(spec));
     this.tables.topology.tunnelPort = portNo;
   }
 
@@ -176,6 +185,11 @@ export class Forwarding<D extends Datapath = Datapath> {
     for (const ip of [...addresses, linkLocalOf(mac)]) changed.push(...neighbors.remove(vni, ip));
     this.controller.changed(changed);
   }
+}
+
+function withStormControl(spec: PortSpec): PortSpec {
+  const isTunnel = spec.kind === 'vxlan' || spec.kind === 'memory-vxlan';
+  return { ...spec, limits: { ...spec.limits, storm: isTunnel ? TUNNEL_STORM : PORT_STORM } };
 }
 
 function portLocation(port: PortNo): Location {

@@ -41,7 +41,14 @@ import type {
   StatusReport,
   WhyReport,
 } from './model/report.ts';
-import { apiVersion, type Kind, type NetworkResource, type Resource, type RouteSpec } from './model/resource.ts';
+import {
+  apiVersion,
+  type Kind,
+  type NetworkResource,
+  type RateLimitSpec,
+  type Resource,
+  type RouteSpec,
+} from './model/resource.ts';
 import { diagnose } from './observe/doctor.ts';
 import { Observer, type CapturedFrame, type CaptureOptions } from './observe/observer.ts';
 import { openEmbeddedStore } from './store/embedded.ts';
@@ -76,6 +83,8 @@ export interface AttachOptions {
   readonly namespace?: string;
   readonly labels?: Readonly<Record<string, string>>;
   readonly trust?: boolean;
+  /** Of the bytes that pass its port: rates as `100mbit`, a burst as `256kb`. */
+  readonly rateLimit?: RateLimitSpec;
 }
 
 const UNDERLAY_PORT = 1 as PortNo;
@@ -265,7 +274,7 @@ export class Switch {
 
   /** Attaches a container. Attaching the same again changes nothing. */
   async attach(options: AttachOptions): Promise<EndpointReport> {
-    const { name, network, netns, pid, ip, mac, ifname, namespace, labels, trust } = options;
+    const { name, network, netns, pid, ip, mac, ifname, namespace, labels, trust, rateLimit } = options;
     const resource = parseResource({
       apiVersion,
       kind: 'Endpoint',
@@ -278,6 +287,7 @@ export class Switch {
         ...(mac !== undefined && { mac }),
         ...(ifname !== undefined && { interface: ifname }),
         ...(trust !== undefined && { trust }),
+        ...(rateLimit && { rateLimit }),
       },
     });
     await this.apply(resource);

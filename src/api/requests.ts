@@ -17,6 +17,7 @@ export const attachRequest = z.strictObject({
   namespace: name.optional(),
   labels: z.record(labelKey, label).optional(),
   trust: endpointSpec.shape.trust,
+  rateLimit: endpointSpec.shape.rateLimit,
 });
 
 export const applyRequest = z.strictObject({

@@ -15,6 +15,7 @@ interface Options {
   readonly namespace?: string;
   readonly label?: string[];
   readonly trust?: boolean;
+  readonly rateLimit?: string;
 }
 
 export function attach(program: Command): void {
@@ -24,6 +25,7 @@ export function attach(program: Command): void {
       'weft attach web --network blue --netns web',
       'weft attach db --network blue --pid 4711 --ip 10.0.0.7 --label app=db',
       'weft attach fw --network blue --netns /run/netns/fw --ifname eth1 --trust',
+      'weft attach web --network blue --netns web --rate-limit ingress=50mbit,egress=1gbit',
     ],
   })
     .requiredOption('--network <name>', 'the network')
@@ -35,6 +37,10 @@ export function attach(program: Command): void {
     .option('--namespace <name>', 'namespace of the endpoint, as in Kubernetes (default: default)')
     .option('--label <key=value>', 'label; may be given several times', collect)
     .option('--trust', 'lift anti-spoofing: a router or a nested switch is behind this port')
+    .option(
+      '--rate-limit <rate>',
+      'at most so much each way, or ingress=RATE (from the container), egress=RATE (to the container) or both with a comma; a RATE is a number and bit, kbit, mbit, gbit (bits a second) or bps, kbps, mbps, gbps (bytes a second)',
+    )
     .action(async (name: string, options: Options, command: Command) => {
       const { netns, pid, label, ...rest } = options;
       if ((netns === undefined) === (pid === undefined)) command.error('error: give one of --netns and --pid');
@@ -49,9 +55,25 @@ export function attach(program: Command): void {
         ...(rest.namespace !== undefined && { namespace: rest.namespace }),
         ...(label && { labels: parseLabels(label, command) }),
         ...(rest.trust && { trust: true }),
+        ...(rest.rateLimit !== undefined && { rateLimit: parseRateLimit(rest.rateLimit, command) }),
       });
       await print(globals(command).output, report, () => endpointTable([report]));
     });
+}
+
+/** RATE for both directions, or DIRECTION=RATE of one or both. */
+function parseRateLimit(text: string, command: Command): { ingress?: string; egress?: string } {
+  if (!text.includes('=')) return { ingress: text, egress: text };
+  const limits: { ingress?: string; egress?: string } = {};
+  for (const part of text.split(',')) {
+    const [, direction, rate] = /^(ingress|egress)=([^=]+)$/.exec(part) ?? [];
+    if ((direction !== 'ingress' && direction !== 'egress') || rate === undefined) {
+      command.error(`error: --rate-limit ${text}: it is RATE, ingress=RATE, egress=RATE, or both with a comma`);
+    }
+    if (limits[direction] !== undefined) command.error(`error: --rate-limit ${text}: ${direction} is given twice`);
+    limits[direction] = rate;
+  }
+  return limits;
 }
 
 function parseLabels(texts: readonly string[], command: Command): Record<string, string> {

@@ -24,6 +24,10 @@ export const endpointReport = z.object({
   mtu: z.number().optional(),
   port: z.number().optional(),
   trust: z.boolean(),
+  /** Of local endpoints, if they have one. Rates as `100mbit`; `ingress` is from the container into the switch. */
+  rateLimit: z
+    .object({ ingress: z.string().optional(), egress: z.string().optional(), burst: z.string().optional() })
+    .optional(),
 });
 
 export const networkReport = z.object({

@@ -7,6 +7,7 @@
  */
 import * as z from 'zod';
 import { addressValue, isIp4, isWithin, parseRange, parseSubnet, usableRange, type AddressRange } from './address.ts';
+import { burst, rate } from './rate.ts';
 import { cidr, ipAddress, ipRange, label, labelKey, macAddress, name, prefix, quote, unicastAddress } from './value.ts';
 
 export const apiVersion = 'weft.dev/v1';
@@ -157,6 +158,18 @@ export const networkSchema = z.strictObject({
   spec: networkSpec,
 });
 
+/** How much may pass a port, in bytes of Ethernet frames; directions are the switch's. */
+export const rateLimitSpec = z
+  .strictObject({
+    /** From the container into the switch. */
+    ingress: rate.optional(),
+    /** From the switch to the container. */
+    egress: rate.optional(),
+    /** What may pass at once, of each direction. By default 50 ms of the rate, at least 128kb. */
+    burst: burst.optional(),
+  })
+  .refine(({ ingress, egress }) => ingress !== undefined || egress !== undefined, 'give ingress, egress or both');
+
 export const endpointSpec = z.strictObject({
   network: name,
   /** Where it lives. Local endpoints have one of `netns` (name or path) and `pid`, others a `host`. */
@@ -175,6 +188,7 @@ export const endpointSpec = z.strictObject({
   allowedAddresses: z.array(unicastAddress).default([]),
   /** Lifts anti-spoofing: a router or a nested switch is behind it. */
   trust: z.boolean().default(false),
+  rateLimit: rateLimitSpec.optional(),
 });
 
 /** One interface of a container on a network; local (a TAP) or on another host (a static entry). */
@@ -203,6 +217,13 @@ export const endpointSchema = z
         message: 'an endpoint of another host needs its mac and addresses',
       });
     }
+    if (spec.host !== undefined && spec.rateLimit !== undefined) {
+      context.addIssue({
+        code: 'custom',
+        path: ['spec', 'rateLimit'],
+        message: 'an endpoint of another host is limited there',
+      });
+    }
   });
 
 /** A host of the overlay: where to reach its VTEP. */
@@ -213,6 +234,7 @@ export const hostSchema = z.strictObject({
   spec: z.strictObject({ underlay: unicastAddress }),
 });
 
+export type RateLimitSpec = z.output<typeof rateLimitSpec>;
 export type RouteSpec = z.output<typeof routeSpec>;
 export type NetworkResource = z.output<typeof networkSchema>;
 export type EndpointResource = z.output<typeof endpointSchema>;

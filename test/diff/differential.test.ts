@@ -37,6 +37,9 @@ t.test(`native and reference do the same (WEFT_SEED=${seed})`, async (t) => {
     'upcall_queue_full',
     'upcall_parked_full',
     'upcall_lost',
+    'rate_limit_ingress',
+    'rate_limit_egress',
+    'storm_control',
     'port_gone',
     'underlay_missing',
   ];
