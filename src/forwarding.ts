@@ -128,9 +128,13 @@ export class Forwarding<D extends Datapath = Datapath> {
     }
   }
 
-  /** What the port may send, and its limits, change; its MAC, network and addresses stay. */
-  changePort(port: AccessPort, spec: PortSpec): void {
-    this.datapath.portAdd(port.portNo, withStormControl(spec));
+  /** The limits of the port change, and nothing else of its spec; in force when this returns. */
+  limitPort(portNo: PortNo, spec: PortSpec): void {
+    this.datapath.portAdd(portNo, withStormControl(spec));
+  }
+
+  /** What the port may send changes; its MAC, network and addresses stay. */
+  changePort(port: AccessPort): void {
     this.controller.changed(this.tables.topology.setPort(port));
   }
 

@@ -345,7 +345,12 @@ export class Endpoints {
     const endpoint: Endpoint = { ...known, resource };
     await this.#environment.store.transact({ put: [{ key: prefix + known.name, value: recordOf(endpoint) }] });
     this.#endpoints.set(known.name, endpoint);
-    if (endpoint.local) this.#environment.forwarding.changePort(this.#accessPort(endpoint), tapSpec(endpoint));
+    if (endpoint.local) {
+      const { forwarding } = this.#environment;
+      const isLimitSame = isDeepStrictEqual(known.resource.spec.rateLimit, resource.spec.rateLimit);
+      if (!isLimitSame) forwarding.limitPort(endpoint.local.portNo as PortNo, tapSpec(endpoint));
+      forwarding.changePort(this.#accessPort(endpoint));
+    }
     return endpoint;
   }
 

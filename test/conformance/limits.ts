@@ -9,7 +9,7 @@ import { WeftError } from '../../src/error.ts';
 import { buildVxlan } from '../../src/wire/vxlan.ts';
 import * as frames from '../support/frames.ts';
 import { segmentsOf, someBytes, superframeOf, type Stretch } from '../support/superframes.ts';
-import { encap, Harness, output, portNo, type Open } from './harness.ts';
+import { encap, output, portNo, type Harness, type Open } from './harness.ts';
 import { conformanceTests } from './suite.ts';
 
 const zero = (length: number) => new Uint8Array(length);
@@ -290,7 +290,7 @@ export function runLimits(name: string, open: Open): void {
       transmit: () => {},
     });
     h.forward(9, output(2, 3));
-    for (let i = 0; i < 5; i++) h.injectDatagram(9, '192.0.2.9', buildVxlan({ vni: 7 as never, frame: broadcast }));
+    for (let i = 0; i < 5; i++) h.injectDatagram(9, '192.0.2.9', buildVxlan({ vni: 7, frame: broadcast }));
     t.equal(h.take(2).length, 2);
     t.same(h.drops(), { storm_control: 3 });
   });

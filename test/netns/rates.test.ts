@@ -25,7 +25,9 @@ t.setTimeout(240_000);
 const TOLERANCE = 0.05;
 /** What passes until the rate is told from it. */
 const SAMPLE_SECONDS = 1.5;
-const STREAM_SECONDS = 12;
+const SAMPLES = 3;
+/** As long as all samples may take. */
+const STREAM_SECONDS = 30;
 const FLOODED = 4000;
 
 type RateLimit = NonNullable<EndpointResource['spec']['rateLimit']>;
@@ -65,9 +67,15 @@ async function rateTo(weft: Weft, name: string, reason: string, megabits: number
   return [megabitsIn(end.toMs - begin.fromMs), megabitsIn(end.fromMs - begin.toMs)];
 }
 
-function isRate(t: Test, [least, greatest]: [number, number], megabits: number, what: string): void {
-  const figures = `${least.toFixed(2)} to ${greatest.toFixed(2)} Mbit/s`;
-  t.ok(least <= megabits * (1 + TOLERANCE) && greatest >= megabits * (1 - TOLERANCE), `${what}: ${figures}`);
+/** It is never more; less may be a sender that had to wait for a processor, so that is looked at again. */
+async function isHeldTo(t: Test, weft: Weft, reason: string, megabits: number): Promise<void> {
+  for (let sample = 1; sample <= SAMPLES; sample++) {
+    const [least, greatest] = await rateTo(weft, 'db', reason, megabits);
+    const figures = `${least.toFixed(2)} to ${greatest.toFixed(2)} of ${megabits} Mbit/s`;
+    t.ok(least <= megabits * (1 + TOLERANCE), figures);
+    const isReached = greatest >= megabits * (1 - TOLERANCE);
+    if (isReached || sample === SAMPLES) return void t.ok(isReached, `${figures} are reached`);
+  }
 }
 
 /** An iperf3 stream of UDP from one container to another while `action` runs. */
@@ -97,9 +105,9 @@ for (const datapath of datapathKinds) {
         t.equal(await limit(lab, weft, endpoint, { [direction]: '16mbit' }), `endpoint/${endpoint} configured\n`);
         t.equal(await limit(lab, weft, endpoint, { [direction]: '2mbps' }), `endpoint/${endpoint} unchanged\n`);
         await duringUdp(web, db, 72, async () => {
-          isRate(t, await rateTo(weft, 'db', reason, 16), 16, '16 Mbit/s');
+          await isHeldTo(t, weft, reason, 16);
           await limit(lab, weft, endpoint, { [direction]: '24mbit' });
-          isRate(t, await rateTo(weft, 'db', reason, 24), 24, '24 Mbit/s');
+          await isHeldTo(t, weft, reason, 24);
         });
       });
 
@@ -126,7 +134,7 @@ for (const datapath of datapathKinds) {
         endpoints.map((one) => one.rateLimit),
         [undefined, rateLimit],
       );
-      t.match(await weft.run('describe', 'Endpoint', 'web'), /rateLimit +ingress=100mbit,egress=50mbit,burst=1mb/);
+      t.match(await weft.run('describe', 'Endpoint', 'web'), /rateLimit: +ingress=100mbit,egress=50mbit,burst=1mb/);
       await limit(lab, weft, 'web', undefined);
     });
 
