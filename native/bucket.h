@@ -12,8 +12,8 @@
 //
 // Time is counted in sixteenths of a nanosecond: a frame of 60 bytes at 100 Gb/s
 // takes 76 of them. It comes from the worker, which looks at the clock once a
-// burst: some microseconds old, and the bucket is worth 5 ms or more of the rate by
-// default (src/model/rate.ts).
+// burst: some microseconds old, and the bucket is by default worth 20 ms or more of
+// any rate (src/model/rate.ts).
 #pragma once
 
 #include <algorithm>

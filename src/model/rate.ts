@@ -25,9 +25,8 @@ const LEAST_BURST_BYTES = 64 * 1024;
 const GREATEST_BURST_BYTES = 256 * 1_048_576;
 
 /** Of a rate's default burst. */
-const BURST_SECONDS = 0.05;
+const BURST_SECONDS = 0.25;
 const DEFAULT_LEAST_BURST_BYTES = 128 * 1024;
-const DEFAULT_GREATEST_BURST_BYTES = 64 * 1_048_576;
 
 /** "12.5" and "mbps"; undefined for a unit that there is not. Exact: decimals are digits of a whole number. */
 function parse(text: string, units: Readonly<Record<string, number>>): number | undefined {
@@ -56,12 +55,14 @@ export function burstBytes(text: string): number {
 }
 
 /**
- * Bytes that may pass at once where none are declared: 50 ms of the rate, since TCP sends in
- * bursts and starves where its superframes of 64 KB do not fit; 128 KB to 64 MB.
+ * Bytes that may pass at once where none are declared: 250 ms of the rate, 128 KB to 256 MB.
+ * Between containers a round trip is so short that TCP fills any bucket at once, loses a whole
+ * window, and waits for its retransmission timer, 200 ms at least (Linux; RFC 6298 has a
+ * second). What comes together meanwhile must fit, or TCP gets a part of its rate only.
  */
 export function defaultBurstBytes(bytesPerSecond: number): number {
   const bytes = Math.round(bytesPerSecond * BURST_SECONDS);
-  return Math.min(Math.max(bytes, DEFAULT_LEAST_BURST_BYTES), DEFAULT_GREATEST_BURST_BYTES);
+  return Math.min(Math.max(bytes, DEFAULT_LEAST_BURST_BYTES), GREATEST_BURST_BYTES);
 }
 
 /** Canonical text: in bits a second, without decimals. */

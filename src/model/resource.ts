@@ -165,7 +165,7 @@ export const rateLimitSpec = z
     ingress: rate.optional(),
     /** From the switch to the container. */
     egress: rate.optional(),
-    /** What may pass at once, of each direction. By default 50 ms of the rate, at least 128kb. */
+    /** What may pass at once, of each direction. By default 250 ms of the rate, at least 128kb. */
     burst: burst.optional(),
   })
   .refine(({ ingress, egress }) => ingress !== undefined || egress !== undefined, 'give ingress, egress or both');

@@ -40,7 +40,7 @@ t.test('bursts are sizes in bytes', async (t) => {
     t.equal(burst.parse(text), canonical, text);
     t.equal(burstBytes(canonical), bytes, text);
   }
-  t.same([1000, 12_500_000, 12_500_000_000].map(defaultBurstBytes), [131_072, 625_000, 67_108_864]);
+  t.same([1000, 12_500_000, 12_500_000_000].map(defaultBurstBytes), [131_072, 3_125_000, 268_435_456]);
 });
 
 t.test('what is no rate is refused with its field and what is accepted', async (t) => {
