@@ -40,7 +40,7 @@ bool too_big(const Action* actions, const Frame& frame, const Key& key) {
   return actions->op == Op::limit && packet_bytes(frame) > actions->argument && !may_fragment(frame, key);
 }
 
-// Is it sent to a group of places?
+// Is it sent to a group address, or to more than one place?
 bool is_flooded(const Action* actions, size_t count, const Key& key) {
   const bool group = key.eth_dst[0] & 1;
   if (count == 1 && !group) return false;

@@ -13,8 +13,8 @@
 //      run                what is too big is cut into fragments (fragment.h), or on a
 //                         hit told of by an upcall; rewrite (rewrite.h), then each
 //                         action in order
-//   8. output, encap      within the port's rate, to the kernel, or to the memory ports' hooks; cut into
-//                         segments where superframes cannot go
+//   8. output, encap      within the port's rate to the kernel, or to the memory ports'
+//                         hooks; cut into segments where superframes cannot go
 //      drop               or the reason why not
 //
 //   execute               the answer to an upcall: 7 for each parked frame

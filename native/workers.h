@@ -10,8 +10,8 @@
 // token buckets of ports that have limits: a limit is the port's.
 //
 // Every worker has every cached flow: an exact one may come by any queue. What
-// bounds memory is each worker's; numbers are sums. A sum is exact, since no frame goes from
-// one worker to another.
+// bounds memory is each worker's; numbers are sums. A sum is exact, since no frame
+// goes from one worker to another.
 //
 // All methods are the controlling thread's.
 #pragma once

@@ -9,7 +9,8 @@
  *   4. coalesce: what belongs together becomes one superframe; within its port's rate?
  *   5. parked? behind the others of its key
  *   6. flow cache: hit, and its actions run; or miss, parked with an upcall
- *   7. storm control, then actions → tx, within the port's rate: what is too big in fragments or, on a hit, with an upcall; cut into segments where superframes cannot go
+ *   7. storm control; actions → tx, within the port's rate: what is too big in fragments or, on a hit, with an
+ *      upcall; cut into segments where superframes cannot go
  *   8. settle: hand over mirrored frames and upcalls
  *
  * Frames run one at a time to completion; what memory ports transmit waits in an
