@@ -152,14 +152,15 @@ for (const datapath of datapathKinds) {
         4000,
         4001,
       );
-      await sendFrames(
-        web.namespace,
-        Array.from({ length: FLOODED }, () => broadcast),
+      const flood = Array.from({ length: FLOODED }, () => broadcast);
+      await until(
+        async () => {
+          await sendFrames(web.namespace, flood);
+          return (await weft.drops('web'))['storm_control'];
+        },
+        { timeoutMs: 30_000, what: 'storm_control' },
       );
-      await until(async () => ((await weft.drops('web'))['storm_control'] ?? 0) > 0, {
-        timeoutMs: 5000,
-        what: 'storm_control',
-      });
+      // All of the flood is through when what was sent after it is.
       await ping(web.namespace, db.ip4);
       const before = await weft.drops('web');
       const { lostPercent } = await stream(web.namespace, db.namespace, db.ip4, { udp: true, megabits: 20 });
