@@ -42,6 +42,15 @@ bool too_big(const Action* actions, const Frame& frame, const Key& key) {
   return actions->op == Op::limit && packet_bytes(frame) > actions->argument && !may_fragment(frame, key);
 }
 
+// Is it sent to a group address, or to more than one place?
+bool is_flooded(const Action* actions, size_t count, const Key& key) {
+  const bool group = key.eth_dst[0] & 1;
+  if (count == 1 && !group) return false;
+  if (actions->op == Op::limit) ++actions, --count;
+  if (rewrites(actions->op)) ++actions, --count;
+  return (group || count > 1) && (actions->op == Op::output || actions->op == Op::encap);
+}
+
 Key key_of_port(uint16_t number) {
   Key key = {};
   store16(key.in_port + 2, number);
@@ -158,8 +167,11 @@ size_t Datapath::look_up() {
 
 void Datapath::forward(uint16_t number, size_t index) {
   const Arrival& arrival = (*arrivals_)[index];
-  received(number, arrival.frames, arrival.bytes);
+  const Port& port = received(number, arrival.frames, arrival.bytes);
   counters_.coalesced += arrival.frames - 1;
+  if (port.ingress && !port.ingress->take(wire_bytes(arrival.frame), now_ms_)) {
+    return drop(number, Reason::rate_limit_ingress);
+  }
 
   if (const uint32_t parked = pending_.find(arrival.key); parked != PendingTable::kNone) {
     const Reason refused = pending_.park(parked, arrival.frame);
@@ -172,7 +184,7 @@ void Datapath::forward(uint16_t number, size_t index) {
     flow->last_used_ms = now_ms_;
     const Key key = arrival.key.key();
     if (!too_big(flow->program.begin(), arrival.frame, key)) {
-      return run(flow->program.begin(), flow->program.size(), arrival.frame, key, number);
+      return deliver(flow->program.begin(), flow->program.size(), arrival.frame, key, number);
     }
     if (pending_.open(number, key, arrival.frame) != kNoDrop) return drop(number, Reason::too_big);
     ++counters_.upcalls;
@@ -183,12 +195,12 @@ void Datapath::forward(uint16_t number, size_t index) {
   ++counters_.upcalls;
 }
 
-// 7. Run
+// 7. Deliver, run
 
 void Datapath::execute(Token token, const Action* actions, size_t count) {
   const PendingTable::Released released = pending_.release(token);
   for (size_t i = 0; i < released.count; ++i) {
-    run(actions, count, released.frames[i].frame(), released.key, released.port);
+    deliver(actions, count, released.frames[i].frame(), released.key, released.port);
   }
 }
 
@@ -201,6 +213,16 @@ void Datapath::originate(Frame frame, const Action* actions, size_t count) {
   frame.length = layout.length;
   frame.vnet = {};
   run(actions, count, frame, key, kNoPort);
+}
+
+void Datapath::deliver(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from) {
+  if (is_flooded(actions, count, key)) {
+    const Port* port = this->port(from);
+    if (port && port->storm && !port->storm->take(segment_count(frame), now_ms_)) {
+      return drop(from, Reason::storm_control);
+    }
+  }
+  run(actions, count, frame, key, from);
 }
 
 void Datapath::run(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from) {
@@ -288,6 +310,7 @@ void Datapath::fragment(const Action* actions, size_t count, uint32_t limit, con
 void Datapath::output(uint16_t number, const Frame& frame, uint16_t from) {
   Port* to = port(number);
   if (!to || to->is_tunnel()) return drop(from, Reason::port_gone);
+  if (to->egress && !to->egress->take(wire_bytes(frame), now_ms_)) return drop(from, Reason::rate_limit_egress);
   if (takes(to->offloads, frame.vnet)) return transmit(to, frame, from);
   const Segments segments(frame);
   counters_.segments += segments.count() - 1;
@@ -345,11 +368,12 @@ void Datapath::drop(uint16_t from, Reason reason, size_t frames) {
   if (Port* port = this->port(from)) port->counters.drops[at] += frames;
 }
 
-void Datapath::received(uint16_t number, uint32_t frames, uint32_t bytes) {
-  PortCounters& counters = port(number)->counters;
+Port& Datapath::received(uint16_t number, uint32_t frames, uint32_t bytes) {
+  Port& port = *this->port(number);
   counters_.rx += frames;
-  counters.rx_frames += frames;
-  counters.rx_bytes += bytes;
+  port.counters.rx_frames += frames;
+  port.counters.rx_bytes += bytes;
+  return port;
 }
 
 void Datapath::sent(Port* to, const Frame& frame) {

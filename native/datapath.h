@@ -6,14 +6,15 @@
 //   2. decapsulate        the tunnel's frames: own address and bad headers go
 //   3. extract            flow key and L3 length; offload requests are checked
 //   4. coalesce           what belongs together becomes one superframe
-//      forward            each of what came of it, in order:
+//      forward            each of what came of it, in order: within its port's rate?
 //   5. parked?            behind the others of its key, if that is undecided
 //   6. flow cache         hit: run its program; miss: park, and an upcall
-//   7. run                addresses are translated (nat.h); what is too big is cut into fragments (fragment.h), or on a
+//   7. deliver            storm control: what is flooded is within its port's limit
+//      run                addresses are translated (nat.h); what is too big is cut into fragments (fragment.h), or on a
 //                         hit told of by an upcall; rewrite (rewrite.h), then each
 //                         action in order
-//   8. output, encap      to the kernel, or to the memory ports' hooks; cut into
-//                         segments where superframes cannot go
+//   8. output, encap      within the port's rate to the kernel, or to the memory ports'
+//                         hooks; cut into segments where superframes cannot go
 //      drop               or the reason why not
 //
 //   execute               the answer to an upcall: 7 for each parked frame
@@ -22,7 +23,8 @@
 // Who owns what: a Datapath belongs to whoever has its turn (worker.h) and is
 // never used by two threads at once; nothing in it is atomic. With more than
 // one worker each has a Datapath of its own, with its ports' queues, its flow
-// cache and its undecided flows; nothing is shared between them.
+// cache and its undecided flows; nothing is shared between them but the token
+// buckets of ports that have limits (bucket.h).
 //
 // Frames are the caller's, may be written to, and stay until they were
 // forwarded; what waits longer is a copy.
@@ -37,6 +39,7 @@
 #include <vector>
 
 #include "action.h"
+#include "bucket.h"
 #include "coalesce.h"
 #include "connection.h"
 #include "counters.h"
@@ -63,6 +66,9 @@ struct Port {
   std::unique_ptr<Underlay> underlay;  // vxlan
   uint8_t local[16] = {};              // vxlan, memory_vxlan: its own address
   uint32_t serial = 0;                 // tells it from another port of that number
+  // Shared by all workers; null without a limit. Bytes on a wire (wire_bytes), and
+  // of what is flooded, frames.
+  std::shared_ptr<Bucket> ingress, egress, storm;
   PortCounters counters = {};
 
   bool is_tunnel() const { return kind == PortKind::vxlan || kind == PortKind::memory_vxlan; }
@@ -83,7 +89,7 @@ class Datapath {
   Datapath(const Datapath&) = delete;
   Datapath& operator=(const Datapath&) = delete;
 
-  // Milliseconds, for `last_used_ms` and mirrored frames.
+  // Milliseconds, for `last_used_ms`, limits and mirrored frames; not negative.
   void set_now(double now_ms) { now_ms_ = now_ms; }
 
   // Ports. `add_port` returns 0, -EEXIST when the number is taken, -EALREADY when
@@ -124,13 +130,14 @@ class Datapath {
  private:
   void arrive(uint16_t number, Frame frame, Key* key, bool alone);
   size_t look_up();
+  void deliver(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from);
   void run(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from);
   Reason translate(const Action& action, const Frame& frame, const Key& key);
   void fragment(const Action* actions, size_t count, uint32_t limit, const Frame& frame, const Key& key, uint16_t from);
   void output(uint16_t to, const Frame& frame, uint16_t from);
   void transmit(Port* to, const Frame& frame, uint16_t from);
   void encap(const Action& action, const Frame& frame, const Key& key, uint16_t from);
-  void received(uint16_t number, uint32_t frames, uint32_t bytes);
+  Port& received(uint16_t number, uint32_t frames, uint32_t bytes);
   void sent(Port* to, const Frame& frame);
   void drop(uint16_t from, Reason reason, size_t frames = 1);
 

@@ -45,6 +45,18 @@ inline uint32_t packet_bytes(const Frame& frame) {
   return (vnet.gso_type == kGsoNone ? frame.length : uint32_t{vnet.hdr_len} + vnet.gso_size) - 14;
 }
 
+// How many frames it goes out as where superframes cannot go.
+inline uint32_t segment_count(const Frame& frame) {
+  const VnetHdr& vnet = frame.vnet;
+  if (vnet.gso_type == kGsoNone) return 1;
+  return (frame.length - vnet.hdr_len + vnet.gso_size - 1) / vnet.gso_size;
+}
+
+// The bytes of all of these: of a superframe with the headers of each segment.
+inline uint32_t wire_bytes(const Frame& frame) {
+  return frame.length + (segment_count(frame) - 1) * frame.vnet.hdr_len;
+}
+
 // Sets the virtio_net_hdr's hdr_len from the frame: the kernel keeps that much in one piece.
 inline void set_header_bytes(Frame* frame) {
   VnetHdr& vnet = frame->vnet;

@@ -11,7 +11,8 @@
   X(nd_malformed)                                                                    \
   X(vxlan_malformed) X(vxlan_unknown_vni) X(vxlan_unknown_vtep) X(vxlan_own_address) \
   X(vxlan_source_local)                                                              \
-  X(upcall_queue_full) X(upcall_parked_full) X(upcall_lost)                          \
+  X(upcall_queue_full) X(upcall_parked_full) X(upcall_lost) X(rate_limit_ingress)    \
+  X(rate_limit_egress) X(storm_control)                                              \
   X(port_gone) X(port_down) X(tx_error)                                \
   X(underlay_mtu) X(underlay_unreachable) X(underlay_error) X(underlay_missing)      \
   X(bad_source_mac) X(vlan_not_carried) X(bridge_control) X(spoof_mac) X(spoof_ip4)  \

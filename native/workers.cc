@@ -105,6 +105,19 @@ int Workers::add_memory_vxlan(uint16_t number, const uint8_t local[16]) {
   });
 }
 
+void Workers::set_limits(uint16_t number, const Limits& limits) {
+  const std::shared_ptr<Bucket> ingress = bucket_of(limits.ingress);
+  const std::shared_ptr<Bucket> egress = bucket_of(limits.egress);
+  const std::shared_ptr<Bucket> storm = bucket_of(limits.storm);
+  each([&](Datapath& datapath) {
+    Port* port = datapath.port(number);
+    if (!port) return;
+    port->ingress = ingress;
+    port->egress = egress;
+    port->storm = storm;
+  });
+}
+
 int Workers::remove_port(uint16_t number, bool keep) {
   int error = 0;
   bool first = true;

@@ -6,11 +6,12 @@
 // Worker i owns queue i of every TAP, a receiving socket of the underlay, and a
 // flow cache and undecided flows of its own. The kernel gives each flow to one
 // queue (io/steering.h) and each outer flow to one socket (SO_REUSEPORT), so a
-// flow stays with one worker and in order, and workers share nothing.
+// flow stays with one worker and in order, and workers share nothing but the
+// token buckets of ports that have limits: a limit is the port's.
 //
-// Every worker has every cached flow: an exact one may come by any queue. Limits
-// are each worker's; numbers are sums. A sum is exact, since no frame goes from
-// one worker to another.
+// Every worker has every cached flow: an exact one may come by any queue. What
+// bounds memory is each worker's; numbers are sums. A sum is exact, since no frame
+// goes from one worker to another.
 //
 // All methods are the controlling thread's.
 #pragma once
@@ -46,6 +47,8 @@ class Workers {
   int add_vxlan(uint16_t number, const uint8_t local[16], uint16_t l4_port);
   int add_memory(uint16_t number, bool offloads);
   int add_memory_vxlan(uint16_t number, const uint8_t local[16]);
+  // From now on, with full buckets; without such a port nothing.
+  void set_limits(uint16_t number, const Limits& limits);
   // 0, also without such a port, or -errno of removing the TAP, which stays with `keep`.
   int remove_port(uint16_t number, bool keep);
 

@@ -12,7 +12,7 @@
  * some turns until every cached flow knows it. Owned by one thread.
  */
 import { Controller } from './control/controller.ts';
-import type { Datapath, DatapathOptions, PortSpec, TapOpened, Upcall } from './datapath/datapath.ts';
+import type { Datapath, DatapathOptions, Limit, PortSpec, TapOpened, Upcall } from './datapath/datapath.ts';
 import { LEAST_LIMIT } from './flow/action.ts';
 import { extract } from './flow/extract.ts';
 import { fields } from './flow/fields.ts';
@@ -37,6 +37,14 @@ import { buildArpAnnouncement } from './wire/arp.ts';
 import { buildNeighborAnnouncement } from './wire/nd.ts';
 
 export type { Published };
+
+/**
+ * Storm control: flooded frames that come in by one port, a second and at once. Switches have
+ * some hundreds to some thousands a second; what answers for the containers (ARP and ND) is
+ * not flooded, so little else needs it. The tunnel brings what all other hosts flood.
+ */
+const PORT_STORM: Limit = { perSecond: 1000, burst: 1000 };
+const TUNNEL_STORM: Limit = { perSecond: 10_000, burst: 10_000 };
 
 export interface ForwardingOptions {
   /** 3 bytes that no other host of the overlay has. */
@@ -112,7 +120,7 @@ export class Forwarding<D extends Datapath = Datapath> {
 
   /** Opens the port and lets it into its network. @throws WeftError; nothing is left behind then. */
   addPort(port: AccessPort, spec: PortSpec): TapOpened | undefined {
-    const opened = this.datapath.portAdd(port.portNo, spec);
+    const opened = this.datapath.portAdd(port.portNo, withStormControl(spec));
     const { topology, fdb, neighbors } = this.tables;
     const joined = topology.setPort(port);
     const changed = [...fdb.setStatic(port.vni, port.mac, portLocation(port.portNo))];
@@ -140,6 +148,11 @@ export class Forwarding<D extends Datapath = Datapath> {
     }
   }
 
+  /** The limits of the port change, and nothing else of its spec; in force when this returns. */
+  limitPort(portNo: PortNo, spec: PortSpec): void {
+    this.datapath.portAdd(portNo, withStormControl(spec));
+  }
+
   /** What the port may send changes; its MAC, network and addresses stay. */
   changePort(port: AccessPort): void {
     this.controller.changed(this.tables.topology.setPort(port));
@@ -164,7 +177,7 @@ export class Forwarding<D extends Datapath = Datapath> {
 
   /** Opens the underlay; frames from it come in by `portNo`. */
   openUnderlay(portNo: PortNo, spec: PortSpec): void {
-    this.datapath.portAdd(portNo, spec);
+    this.datapath.portAdd(portNo, withStormControl(spec));
     this.tables.topology.tunnelPort = portNo;
   }
 
@@ -220,6 +233,11 @@ export class Forwarding<D extends Datapath = Datapath> {
     for (const ip of [...addresses, linkLocalOf(mac)]) changed.push(...neighbors.remove(vni, ip));
     this.controller.changed(changed);
   }
+}
+
+function withStormControl(spec: PortSpec): PortSpec {
+  const isTunnel = spec.kind === 'vxlan' || spec.kind === 'memory-vxlan';
+  return { ...spec, limits: { ...spec.limits, storm: isTunnel ? TUNNEL_STORM : PORT_STORM } };
 }
 
 function portLocation(port: PortNo): Location {

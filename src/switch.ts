@@ -48,7 +48,14 @@ import type {
   WhyReport,
 } from './model/report.ts';
 import type { PublishOptions } from './model/publish.ts';
-import { apiVersion, type Kind, type NetworkResource, type Resource, type RouteSpec } from './model/resource.ts';
+import {
+  apiVersion,
+  type Kind,
+  type NetworkResource,
+  type RateLimitSpec,
+  type Resource,
+  type RouteSpec,
+} from './model/resource.ts';
 import { diagnose } from './observe/doctor.ts';
 import { Observer, type CapturedFrame, type CaptureOptions } from './observe/observer.ts';
 import { OUTSIDE_HOST_MAC, OUTSIDE_MAC } from './table/topology.ts';
@@ -90,6 +97,8 @@ export interface AttachOptions {
   readonly trust?: boolean;
   /** Ports of this host that lead to it; its network has an outside. */
   readonly publish?: readonly PublishOptions[];
+  /** Of the bytes that pass its port: rates as `100mbit`, a burst as `256kb`. */
+  readonly rateLimit?: RateLimitSpec;
 }
 
 const UNDERLAY_PORT = 1 as PortNo;
@@ -305,7 +314,7 @@ export class Switch {
 
   /** Attaches a container. Attaching the same again changes nothing. */
   async attach(options: AttachOptions): Promise<EndpointReport> {
-    const { name, network, netns, pid, ip, mac, ifname, namespace, labels, trust, publish } = options;
+    const { name, network, netns, pid, ip, mac, ifname, namespace, labels, trust, publish, rateLimit } = options;
     const resource = parseResource({
       apiVersion,
       kind: 'Endpoint',
@@ -319,6 +328,7 @@ export class Switch {
         ...(ifname !== undefined && { interface: ifname }),
         ...(trust !== undefined && { trust }),
         ...(publish && { publish }),
+        ...(rateLimit && { rateLimit }),
       },
     });
     await this.apply(resource);

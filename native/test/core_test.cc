@@ -395,6 +395,9 @@ void test_datapath() {
   Datapath datapath(50, {}, 1, 0, hooks);
   for (uint16_t port = 1; port <= 3; ++port) add_port(&datapath, port, PortKind::memory);
   add_port(&datapath, 4, PortKind::memory_vxlan);
+  datapath.port(3)->ingress = bucket_of({.per_second = 5000, .burst = 100});
+  datapath.port(1)->egress = bucket_of({.per_second = 5000, .burst = 100});
+  datapath.port(1)->storm = bucket_of({.per_second = 20, .burst = 5});
   std::vector<uint32_t> ids;
   uint32_t last_id = 0;
   for (int step = 0; step < 100000; ++step) {
@@ -436,6 +439,9 @@ void test_datapath() {
   }
   CHECK(datapath.counters().tx == transmitted && transmitted > 10000);
   CHECK(datapath.counters().upcalls > 1000);
+  for (const Reason reason : {Reason::rate_limit_ingress, Reason::rate_limit_egress, Reason::storm_control}) {
+    CHECK(datapath.counters().drops[static_cast<size_t>(reason)] > 100);
+  }
   for (uint16_t number : datapath.port_numbers()) datapath.take_port(number);
   CHECK(datapath.held() == 0);
   check_conservation(datapath);

@@ -136,6 +136,9 @@ void test_under_load(size_t count) {
         workers.execute(static_cast<Token>(records[i].token), actions, 2);
         workers.flow_del(last_id - 100);
       }
+      // Tight enough to refuse, now and then, and not to stop everything.
+      const Limit some = {static_cast<uint64_t>(upcalls % 2 ? 5'000'000 : 0), 1000};
+      workers.set_limits(1, {.ingress = some, .egress = {}, .storm = some});
       workers.each([&](Datapath& datapath) { round % 2 ? datapath.mirror().start(1, 50) : datapath.mirror().stop(); });
       check_conservation(workers);
       if (waiting.upcalls < kUpcallBatch) wakes.wait(seen);
@@ -158,6 +161,29 @@ void test_under_load(size_t count) {
   check_conservation(workers);
   CHECK(workers.add_vxlan(1, local, kL4Port) == -EBADF);
   close(sink);
+}
+
+// Several threads that take from one bucket get what one would have got.
+void test_bucket() {
+  constexpr uint64_t kBurst = 100'000, kBytes = 7;
+  constexpr int kThreads = 4, kSeconds = 5;
+  Bucket bucket({.per_second = 1'000'000, .burst = kBurst});
+  std::atomic<uint64_t> passed = 0;
+  std::atomic<int> ms = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&] {
+      while (ms < kSeconds * 1000) {
+        while (bucket.take(kBytes, ms)) passed += kBytes;
+        ms.fetch_add(1);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  while (bucket.take(kBytes, kSeconds * 1000)) passed += kBytes;
+  const uint64_t exact = kBurst + kSeconds * 1'000'000;
+  // Time that runs on between two frames is never more than the bucket holds.
+  CHECK(passed <= exact + kBytes + kSeconds * 1000 && passed >= exact - kBurst);
 }
 
 // Taken by the controlling thread again and again, the turn still goes round.
@@ -192,6 +218,7 @@ int main() {
   CHECK(unshare(CLONE_NEWNET) == 0);
   loopback_up();
   test_turns();
+  test_bucket();
   for (size_t workers : {1, 3}) test_under_load(workers);
   printf("worker_test: ok\n");
 }

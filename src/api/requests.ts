@@ -18,6 +18,7 @@ export const attachRequest = z.strictObject({
   labels: z.record(labelKey, label).optional(),
   trust: endpointSpec.shape.trust,
   publish: endpointSpec.shape.publish,
+  rateLimit: endpointSpec.shape.rateLimit,
 });
 
 export const applyRequest = z.strictObject({

@@ -17,6 +17,7 @@ interface Options {
   readonly label?: string[];
   readonly trust?: boolean;
   readonly publish?: string[];
+  readonly rateLimit?: string;
 }
 
 export function attach(program: Command): void {
@@ -27,6 +28,7 @@ export function attach(program: Command): void {
       'weft attach db --network blue --pid 4711 --ip 10.0.0.7 --label app=db',
       'weft attach fw --network blue --netns /run/netns/fw --ifname eth1 --trust',
       'weft attach web --network blue --netns web --publish 8080:80 --publish 192.0.2.1:5353:53/udp',
+      'weft attach web --network blue --netns web --rate-limit ingress=50mbit,egress=1gbit',
     ],
   })
     .requiredOption('--network <name>', 'the network')
@@ -43,6 +45,10 @@ export function attach(program: Command): void {
       'lead a port of this host to the endpoint, tcp or udp (default: tcp); may be given several times',
       collect,
     )
+    .option(
+      '--rate-limit <rate>',
+      'at most so much each way, or ingress=RATE (from the container), egress=RATE (to the container) or both with a comma; a RATE is a number and bit, kbit, mbit, gbit (bits a second) or bps, kbps, mbps, gbps (bytes a second)',
+    )
     .action(async (name: string, options: Options, command: Command) => {
       const { netns, pid, label, publish, ...rest } = options;
       if ((netns === undefined) === (pid === undefined)) command.error('error: give one of --netns and --pid');
@@ -58,6 +64,7 @@ export function attach(program: Command): void {
         ...(label && { labels: parseLabels(label, command) }),
         ...(rest.trust && { trust: true }),
         ...(publish && { publish: publish.map((text) => parsePublish(text, command)) }),
+        ...(rest.rateLimit !== undefined && { rateLimit: parseRateLimit(rest.rateLimit, command) }),
       });
       await print(globals(command).output, report, () => endpointTable([report]));
     });
@@ -77,6 +84,21 @@ function parsePublish(text: string, command: Command): PublishOptions {
     protocol: protocol.toLowerCase() === 'udp' ? 'UDP' : 'TCP',
     ...(hostIP !== undefined && { hostIP }),
   };
+}
+
+/** RATE for both directions, or DIRECTION=RATE of one or both. */
+function parseRateLimit(text: string, command: Command): { ingress?: string; egress?: string } {
+  if (!text.includes('=')) return { ingress: text, egress: text };
+  const limits: { ingress?: string; egress?: string } = {};
+  for (const part of text.split(',')) {
+    const [, direction, rate] = /^(ingress|egress)=([^=]+)$/.exec(part) ?? [];
+    if ((direction !== 'ingress' && direction !== 'egress') || rate === undefined) {
+      command.error(`error: --rate-limit ${text}: it is RATE, ingress=RATE, egress=RATE, or both with a comma`);
+    }
+    if (limits[direction] !== undefined) command.error(`error: --rate-limit ${text}: ${direction} is given twice`);
+    limits[direction] = rate;
+  }
+  return limits;
 }
 
 function parseLabels(texts: readonly string[], command: Command): Record<string, string> {

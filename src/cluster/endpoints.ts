@@ -11,6 +11,7 @@
  *
  * Callers serialize the changing methods.
  */
+import { isDeepStrictEqual } from 'node:util';
 import { WeftError } from '../error.ts';
 import { formatIp, parseIp, parseMac, type PortNo, type Vni } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
@@ -18,7 +19,8 @@ import { configureInterface, interfaceExists } from '../link/interface.ts';
 import { isSameNetns, resolveNetns, type NetnsRef } from '../link/netns.ts';
 import type { NetnsWatcher } from '../link/netns-watcher.ts';
 import type { EndpointReport } from '../model/report.ts';
-import { endpointSchema, type EndpointResource } from '../model/resource.ts';
+import { burstBytes, defaultBurstBytes, rateBytes } from '../model/rate.ts';
+import { endpointSchema, type EndpointResource, type RateLimitSpec } from '../model/resource.ts';
 import type { Store } from '../store/store.ts';
 import { isReservedMac } from '../table/topology.ts';
 import type { Hosts } from './hosts.ts';
@@ -247,6 +249,7 @@ export class Endpoints {
       }),
       trust: spec.trust,
       publish: spec.publish.map(({ hostIP, ...one }) => ({ ...one, ...(hostIP !== undefined && { hostIP }) })),
+      ...(spec.rateLimit && { rateLimit: spec.rateLimit }),
     };
   }
 
@@ -290,12 +293,7 @@ export class Endpoints {
   #open(endpoint: Endpoint, netns: NetnsRef, isNew: boolean): Endpoint {
     const { forwarding, watcher, onNamespaceGone } = this.#environment;
     const portNo = endpoint.local!.portNo as PortNo;
-    const opened = forwarding.addPort(this.#accessPort(endpoint), {
-      kind: 'tap',
-      name: endpoint.name,
-      netns: netns.path,
-      ifname: endpoint.resource.spec.interface,
-    });
+    const opened = forwarding.addPort(this.#accessPort(endpoint), tapSpec(endpoint));
     // A path can come to lead to another namespace, and an inode number to name one.
     const isElsewhere = opened !== undefined && (opened.dev !== netns.dev || opened.ino !== netns.ino);
     if (isElsewhere || opened?.created !== isNew) {
@@ -364,12 +362,17 @@ export class Endpoints {
     return endpoint;
   }
 
-  /** The same endpoint with other labels, allowed addresses, published ports or trust. */
+  /** The same endpoint with other labels, allowed addresses, published ports, trust or rate limit. */
   async #redeclare(known: Endpoint, resource: EndpointResource): Promise<Endpoint> {
     const endpoint: Endpoint = { ...known, resource };
     await this.#environment.store.transact({ put: [{ key: prefix + known.name, value: recordOf(endpoint) }] });
     this.#endpoints.set(known.name, endpoint);
-    if (endpoint.local) this.#environment.forwarding.changePort(this.#accessPort(endpoint));
+    if (endpoint.local) {
+      const { forwarding } = this.#environment;
+      const isLimitSame = isDeepStrictEqual(known.resource.spec.rateLimit, resource.spec.rateLimit);
+      if (!isLimitSame) forwarding.limitPort(endpoint.local.portNo as PortNo, tapSpec(endpoint));
+      forwarding.changePort(this.#accessPort(endpoint));
+    }
     return endpoint;
   }
 
@@ -476,6 +479,24 @@ function poolOf(network: Network, address: string) {
   return pool;
 }
 
+/** Its port, for the datapath. */
+function tapSpec({ name, resource, local }: Endpoint) {
+  const { interface: ifname, rateLimit } = resource.spec;
+  const spec = { kind: 'tap', name, netns: local!.netns.path, ifname } as const;
+  return rateLimit ? { ...spec, limits: limitsOf(rateLimit) } : spec;
+}
+
+function limitsOf({ ingress, egress, burst }: RateLimitSpec) {
+  const limit = (text: string) => {
+    const perSecond = rateBytes(text);
+    return { perSecond, burst: burst === undefined ? defaultBurstBytes(perSecond) : burstBytes(burst) };
+  };
+  return {
+    ...(ingress !== undefined && { ingress: limit(ingress) }),
+    ...(egress !== undefined && { egress: limit(egress) }),
+  };
+}
+
 function netnsOf({ netns }: NonNullable<EndpointRecord['local']>): NetnsRef {
   return { path: netns.path, dev: BigInt(netns.dev), ino: BigInt(netns.ino) };
 }
@@ -507,6 +528,7 @@ function isSameDeclaration(known: Endpoint, { metadata, spec }: EndpointResource
     JSON.stringify(was.metadata) === JSON.stringify(metadata) &&
     was.spec.trust === spec.trust &&
     JSON.stringify(was.spec.publish) === JSON.stringify(spec.publish) &&
+    isDeepStrictEqual(was.spec.rateLimit, spec.rateLimit) &&
     was.spec.allowedAddresses.join() === spec.allowedAddresses.join()
   );
 }

@@ -25,6 +25,8 @@ export interface NativeDatapath {
   addVxlan(port: number, local: Uint8Array, l4Port: number): number;
   addMemory(port: number, offloads: boolean): number;
   addMemoryVxlan(port: number, local: Uint8Array): number;
+  /** Each second and burst of ingress, egress and storm; 0 a second: no limit. */
+  setLimits(port: number, limits: Float64Array): void;
   removePort(port: number, keep: boolean): number;
   /** The port exists and is a memory port. */
   /** `offloads`: flags, gsoType, gsoSize, csumStart, csumOffset of each frame. */

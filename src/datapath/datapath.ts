@@ -36,6 +36,14 @@
  *   missed; the actions of the answer apply to it, the limit included.
  * - A TCP or UDP checksum from the tunnel that is unfinished is finished, by the
  *   port that it goes to or before.
+ * - A port's limits count the bytes that go over a wire, of a superframe those of
+ *   its segments with their headers. What comes in is held to `ingress` before
+ *   anything is looked up, what goes out to `egress` before it is cut. Flooded is
+ *   a frame that is sent to a group address or to more than one place; of those
+ *   that came in by a port, a superframe as many as its segments, `storm` counts
+ *   the frames. A token bucket lets a frame pass while anything is left in it, so
+ *   that in any time t at most burst + rate · t and one frame pass; what does not
+ *   is dropped: `rate_limit_ingress`, `rate_limit_egress`, `storm_control`.
  * - `portDel` drops what is parked from that port (`upcall_lost`) and leaves
  *   cached flows alone: removing those is the caller's business.
  */
@@ -55,15 +63,46 @@ export const HEAD_BYTES = 256;
 /** Upcalls handed over at once. */
 export const UPCALL_BATCH = 64;
 
+/** A token bucket: whole numbers, 1 and more; `burst` at most 2^29. */
+export interface Limit {
+  readonly perSecond: number;
+  readonly burst: number;
+}
+
+/** How much may pass a port; what is not given is not limited. */
+export interface PortLimits {
+  /** Bytes that come in. */
+  readonly ingress?: Limit;
+  /** Bytes that go out. */
+  readonly egress?: Limit;
+  /** Frames that came in and are flooded. */
+  readonly storm?: Limit;
+}
+
+/** The limits of a tunnel. */
+export type TunnelLimits = Pick<PortLimits, 'storm'>;
+
 export type PortSpec =
   /**
    * A TAP inside a network namespace. It is created there if it does not
    * exist, persistent, and re-attached if it does; `portDel` with `keep` lets go
    * of it, without `keep` removes it.
    */
-  | { readonly kind: 'tap'; readonly name: string; readonly netns: string; readonly ifname: string }
+  | {
+      readonly kind: 'tap';
+      readonly name: string;
+      readonly netns: string;
+      readonly ifname: string;
+      readonly limits?: PortLimits;
+    }
   /** The VXLAN endpoint: UDP sockets on `local`:`l4Port` in the daemon's own namespace. */
-  | { readonly kind: 'vxlan'; readonly name: string; readonly local: Uint8Array; readonly l4Port: number }
+  | {
+      readonly kind: 'vxlan';
+      readonly name: string;
+      readonly local: Uint8Array;
+      readonly l4Port: number;
+      readonly limits?: TunnelLimits;
+    }
   /**
    * A port whose frames come by `inject` and go to `transmit`: simulation and
    * tests. With `offloads` it takes superframes and unfinished checksums, as a TAP
@@ -73,6 +112,7 @@ export type PortSpec =
       readonly kind: 'memory';
       readonly name: string;
       readonly offloads?: boolean;
+      readonly limits?: PortLimits;
       transmit(frame: Uint8Array, offload: Offload | undefined): void;
     }
   /** The same for the underlay: VXLAN payloads instead of datagrams. */
@@ -80,6 +120,7 @@ export type PortSpec =
       readonly kind: 'memory-vxlan';
       readonly name: string;
       readonly local: Uint8Array;
+      readonly limits?: TunnelLimits;
       transmit(datagram: Datagram): void;
     };
 
@@ -208,7 +249,7 @@ export interface DatapathOptions {
   readonly flowLimit: number;
   /** Records of `flow/connection.ts`, for the actions that name one; stays as long as the datapath. */
   readonly connections?: Uint8Array;
-  /** Milliseconds, monotonic. */
+  /** Milliseconds, monotonic, not negative. Limits are as exact as it is, over more than its resolution. */
   readonly clock: () => number;
   readonly onUpcall: (batch: readonly Upcall[]) => void;
   /** A port stopped by itself: its interface or namespace went. */
@@ -216,7 +257,12 @@ export interface DatapathOptions {
 }
 
 export interface Datapath {
-  /** What was opened, for a TAP. @throws WeftError when the port cannot be opened; nothing is left behind then. */
+  /**
+   * What was opened, for a TAP. A port that is there with a spec that is the same
+   * but for its limits gets those, with full buckets, at once: cached flows and
+   * what is parked stay.
+   * @throws WeftError when the port cannot be opened; nothing is left behind then.
+   */
   portAdd(port: PortNo, spec: PortSpec): TapOpened | undefined;
   portDel(port: PortNo, options?: { readonly keep?: boolean }): void;
   /** False when a limit (flows, masks) refuses it: the flow then stays on the slow path. */

@@ -28,12 +28,14 @@ import {
   type Offload,
   type OffloadedFrame,
   type OriginatedFrame,
+  type PortLimits,
   type PortSpec,
   type TapOpened,
   type UpcallToken,
 } from './datapath.ts';
 import { errnoName, ioError, lostText } from './io-error.ts';
 import { readCounters, readFlows, readMirrored, readUpcalls } from './native-records.ts';
+import { isSamePort } from './port-spec.ts';
 
 export interface NativeOptions extends DatapathOptions {
   /** TAP and VXLAN ports on so many threads of their own. 0: memory ports on the caller's. */
@@ -90,7 +92,12 @@ class Native implements NativeSwitch {
 
   portAdd(port: PortNo, spec: PortSpec): TapOpened | undefined {
     if (this.#closed) throw new WeftError('conflict', 'the datapath is closed');
-    if (this.#ports.has(port)) throw new WeftError('conflict', `port ${port} exists already`);
+    const known = this.#ports.get(port);
+    if (known) {
+      if (!isSamePort(known, spec)) throw new WeftError('conflict', `port ${port} exists already`);
+      this.#native.setLimits(port, encodeLimits(spec.limits));
+      return undefined;
+    }
     const tunnel = [...this.#ports].find(([, one]) => isTunnel(one))?.[0];
     if (isTunnel(spec) && tunnel !== undefined) {
       throw new WeftError('conflict', `port ${port}: port ${tunnel} is the VXLAN port already`);
@@ -104,6 +111,7 @@ class Native implements NativeSwitch {
       );
     }
     const opened = this.#open(port, spec);
+    if (spec.limits) this.#native.setLimits(port, encodeLimits(spec.limits));
     this.#ports.set(port, spec);
     return opened;
   }
@@ -268,6 +276,11 @@ class Native implements NativeSwitch {
 
 function isTunnel(spec: PortSpec): boolean {
   return spec.kind === 'vxlan' || spec.kind === 'memory-vxlan';
+}
+
+function encodeLimits({ ingress, egress, storm }: PortLimits = {}): Float64Array {
+  const numbers = [ingress, egress, storm].flatMap((limit) => [limit?.perSecond ?? 0, limit?.burst ?? 0]);
+  return Float64Array.from(numbers);
 }
 
 function succeeded(port: PortNo, error: number): void {

@@ -64,10 +64,25 @@ export function payloadOffset(frame: Uint8Array, l4: number, tcp: boolean): numb
  * on (14 bytes: what is tagged is not routed): of a superframe, its segments.
  */
 export function packetBytes({ bytes, offload }: Frame): number {
-  const tcp = gsoKind(offload) !== GSO_UDP;
-  const whole =
-    offload.gsoType === GSO_NONE ? bytes.length : payloadOffset(bytes, offload.csumStart, tcp) + offload.gsoSize;
+  const whole = offload.gsoType === GSO_NONE ? bytes.length : superframeHeaderBytes(bytes, offload) + offload.gsoSize;
   return whole - ETH_HEADER_BYTES;
+}
+
+/** How many frames it goes out as where superframes cannot go. */
+export function segmentCount({ bytes, offload }: Frame): number {
+  if (offload.gsoType === GSO_NONE) return 1;
+  return Math.ceil((bytes.length - superframeHeaderBytes(bytes, offload)) / offload.gsoSize);
+}
+
+/** The bytes of all of these: of a superframe with the headers of each segment. */
+export function wireBytes(frame: Frame): number {
+  const { bytes, offload } = frame;
+  if (offload.gsoType === GSO_NONE) return bytes.length;
+  return bytes.length + (segmentCount(frame) - 1) * superframeHeaderBytes(bytes, offload);
+}
+
+function superframeHeaderBytes(bytes: Uint8Array, offload: Offload): number {
+  return payloadOffset(bytes, offload.csumStart, gsoKind(offload) !== GSO_UDP);
 }
 
 /** Where the L3 header begins. */

@@ -6,10 +6,11 @@
  *   1. rx: a burst comes from a TAP, the underlay, or `inject`
  *   2. decapsulate, if it came from the underlay
  *   3. extract its keys; from here on a frame has its L3 length
- *   4. coalesce: what belongs together becomes one superframe
+ *   4. coalesce: what belongs together becomes one superframe; within its port's rate?
  *   5. parked? behind the others of its key
  *   6. flow cache: hit, and its actions run; or miss, parked with an upcall
- *   7. actions → tx: addresses are translated; what is too big in fragments or, on a hit, with an upcall; cut into segments where superframes cannot go
+ *   7. storm control; actions → tx, within the port's rate: addresses are translated; what is too big in fragments
+ *      or, on a hit, with an upcall; cut into segments where superframes cannot go
  *   8. settle: hand over mirrored frames and upcalls
  *
  * Frames run one at a time to completion; what memory ports transmit waits in an
@@ -24,9 +25,9 @@ import { ConnectionRecords } from '../flow/connection.ts';
 import { extract } from '../flow/extract.ts';
 import { fields } from '../flow/fields.ts';
 import { entropyPort, flowHash } from '../flow/hash.ts';
-import { emptyKey, writeNumber, type FlowKey } from '../flow/key.ts';
+import { emptyKey, readBytes, writeNumber, type FlowKey } from '../flow/key.ts';
 import type { DropReason } from '../flow/reason.ts';
-import { sameBytes, type FlowId, type PortNo } from '../flow/types.ts';
+import { isGroupMac, sameBytes, type FlowId, type PortNo } from '../flow/types.ts';
 import { ETH_HEADER_BYTES } from '../wire/ethernet.ts';
 import { buildVxlan, parseVxlan } from '../wire/vxlan.ts';
 import { WeftError } from '../error.ts';
@@ -47,13 +48,23 @@ import type {
   TapOpened,
   UpcallToken,
 } from './datapath.ts';
+import { bucketsOf, type Buckets } from './bucket.ts';
 import { coalesce, type Arrival, type Arrived } from './coalesce.ts';
 import { FlowCache } from './flow-cache.ts';
 import { Mirror } from './mirror.ts';
 import { translateAddresses, type Translation } from './nat.ts';
 import { fragments, mayFragment } from './fragment.ts';
-import { checkOffload, NO_OFFLOAD, packetBytes, unfinishedChecksum, type Frame } from './offload.ts';
+import {
+  checkOffload,
+  NO_OFFLOAD,
+  packetBytes,
+  segmentCount,
+  unfinishedChecksum,
+  wireBytes,
+  type Frame,
+} from './offload.ts';
 import { PendingTable } from './pending.ts';
+import { isSamePort } from './port-spec.ts';
 import { rewrite } from './rewrite.ts';
 import { segments, takes, TAKES_ALL } from './segment.ts';
 import { Tally } from './tally.ts';
@@ -111,6 +122,7 @@ export function openReferenceDatapath(options: ReferenceOptions): ReferenceDatap
 class Reference implements ReferenceDatapath {
   readonly #options: ReferenceOptions;
   readonly #ports = new Map<PortNo, PortSpec>();
+  readonly #buckets = new Map<PortNo, Buckets>();
   readonly #cache: FlowCache;
   readonly #connections: ConnectionRecords;
   readonly #pending = new PendingTable();
@@ -135,7 +147,12 @@ class Reference implements ReferenceDatapath {
   // Ports
 
   portAdd(port: PortNo, spec: PortSpec): TapOpened | undefined {
-    if (this.#ports.has(port)) throw new WeftError('conflict', `port ${port} exists already`);
+    const known = this.#ports.get(port);
+    if (known) {
+      if (!isSamePort(known, spec)) throw new WeftError('conflict', `port ${port} exists already`);
+      this.#buckets.set(port, bucketsOf(spec.limits ?? {}));
+      return undefined;
+    }
     const tunnel = spec.kind === 'vxlan' || spec.kind === 'memory-vxlan' ? { port, spec } : undefined;
     if (tunnel && this.#tunnel) {
       throw new WeftError('conflict', `port ${port}: port ${this.#tunnel.port} is the VXLAN port already`);
@@ -144,6 +161,7 @@ class Reference implements ReferenceDatapath {
     if (spec.kind === 'vxlan') this.#openIo().openUnderlay(port, spec.local, spec.l4Port);
     if (tunnel) this.#tunnel = tunnel;
     this.#ports.set(port, spec);
+    this.#buckets.set(port, bucketsOf(spec.limits ?? {}));
     this.#tally.addPort(port);
     return opened;
   }
@@ -152,6 +170,7 @@ class Reference implements ReferenceDatapath {
     const spec = this.#ports.get(port);
     if (!spec) return;
     this.#ports.delete(port);
+    this.#buckets.delete(port);
     if (this.#tunnel?.port === port) this.#tunnel = undefined;
     this.#tally.dropped(port, 'upcall_lost', this.#pending.dropPort(port));
     this.#tally.removePort(port);
@@ -265,6 +284,10 @@ class Reference implements ReferenceDatapath {
     const { key, frames, receivedBytes } = arrival;
     this.#tally.received(port, receivedBytes, frames);
     this.#tally.coalesced += frames - 1;
+    const rate = this.#buckets.get(port)?.ingress;
+    if (rate && !rate.take(wireBytes(arrival), this.#options.clock())) {
+      return this.#tally.dropped(port, 'rate_limit_ingress');
+    }
 
     if (this.#pending.has(key)) {
       const refused = this.#pending.park(key, arrival);
@@ -276,7 +299,7 @@ class Reference implements ReferenceDatapath {
       flow.packets++;
       flow.bytes += arrival.bytes.length;
       flow.lastUsedMs = this.#options.clock();
-      if (!isTooBig(flow.actions, arrival, key)) return this.#run(flow.actions, arrival, key, port);
+      if (!isTooBig(flow.actions, arrival, key)) return this.#deliver(flow.actions, arrival, key, port);
       if (this.#pending.open(port, key, arrival)) this.#tally.dropped(port, 'too_big');
       else this.#tally.upcalls++;
       return;
@@ -299,7 +322,7 @@ class Reference implements ReferenceDatapath {
     const released = this.#pending.release(token);
     if (!released) return;
     const { frames, key, port } = released;
-    for (const frame of frames) this.#run(actions, frame, key, port);
+    for (const frame of frames) this.#deliver(actions, frame, key, port);
   }
 
   #originate(made: Uint8Array, actions: readonly Action[]): void {
@@ -309,6 +332,15 @@ class Reference implements ReferenceDatapath {
     if (!extracted.ok) return this.#tally.dropped(undefined, extracted.reason);
     const bytes = made.subarray(0, extracted.lengthBytes);
     this.#run(actions, { bytes, offload: NO_OFFLOAD }, key, undefined);
+  }
+
+  /** What came in by `port`, if its storm limit does not refuse it. */
+  #deliver(actions: readonly Action[], frame: Frame, key: FlowKey, port: PortNo): void {
+    const storm = this.#buckets.get(port)?.storm;
+    if (storm && isFlooded(actions, key) && !storm.take(segmentCount(frame), this.#options.clock())) {
+      return this.#tally.dropped(port, 'storm_control');
+    }
+    this.#run(actions, frame, key, port);
   }
 
   /** @param port where the frame came in; undefined when weft made it */
@@ -374,6 +406,10 @@ class Reference implements ReferenceDatapath {
   #output(to: PortNo, frame: Frame, from: PortNo | undefined): void {
     const spec = this.#ports.get(to);
     if (spec?.kind !== 'memory' && spec?.kind !== 'tap') return this.#tally.dropped(from, 'port_gone');
+    const rate = this.#buckets.get(to)?.egress;
+    if (rate && !rate.take(wireBytes(frame), this.#options.clock())) {
+      return this.#tally.dropped(from, 'rate_limit_egress');
+    }
     const offloads = spec.kind === 'tap' ? this.#io!.offloads(to) : spec.offloads ? TAKES_ALL : 0;
     if (takes(offloads, frame.offload)) return this.#send(to, spec, frame, from);
     const cut = segments(frame);
@@ -498,6 +534,12 @@ function newKey(port: PortNo): FlowKey {
 
 function translates(action: Action): action is Translation {
   return action.op === 'nat' || action.op === 'related';
+}
+
+/** Is it sent to a group address, or to more than one place? */
+function isFlooded(actions: readonly Action[], key: FlowKey): boolean {
+  const places = actions.filter(({ op }) => op === 'output' || op === 'encap').length;
+  return places > 1 || (places === 1 && isGroupMac(readBytes(key, fields.eth_dst)));
 }
 
 /** Does it go no further with these actions, not even in fragments? */

@@ -27,6 +27,9 @@ export const dropReasons = [
   ['upcall_queue_full', 'too many undecided flows wait from this port'],
   ['upcall_parked_full', 'eight frames of this undecided flow wait already'],
   ['upcall_lost', 'the decision failed or the port went before it came'],
+  ['rate_limit_ingress', 'more than the port’s ingress rate limit lets into the switch'],
+  ['rate_limit_egress', 'more than the output port’s egress rate limit lets out of the switch'],
+  ['storm_control', 'more flooded frames than one port may send'],
   // transmit
   ['port_gone', 'the output port does not exist'],
   ['port_down', 'the interface in the container is down'],

@@ -33,6 +33,10 @@ export const endpointReport = z.object({
       hostIP: z.string().optional(),
     }),
   ),
+  /** Of local endpoints, if they have one. Rates as `100mbit`; `ingress` is from the container into the switch. */
+  rateLimit: z
+    .object({ ingress: z.string().optional(), egress: z.string().optional(), burst: z.string().optional() })
+    .optional(),
 });
 
 export const networkReport = z.object({

@@ -8,6 +8,7 @@
 import * as z from 'zod';
 import { addressValue, isIp4, isWithin, parseRange, parseSubnet, usableRange, type AddressRange } from './address.ts';
 import { findRepeated, publishSpec } from './publish.ts';
+import { burst, rate } from './rate.ts';
 import { cidr, ipAddress, ipRange, label, labelKey, macAddress, name, prefix, quote, unicastAddress } from './value.ts';
 
 export const apiVersion = 'weft.dev/v1';
@@ -161,6 +162,17 @@ export const networkSchema = z.strictObject({
 });
 
 const MOST_PUBLISHED = 1024;
+/** How much may pass a port, in bytes of Ethernet frames; directions are the switch's. */
+export const rateLimitSpec = z
+  .strictObject({
+    /** From the container into the switch. */
+    ingress: rate.optional(),
+    /** From the switch to the container. */
+    egress: rate.optional(),
+    /** What may pass at once, of each direction. By default 250 ms of the rate, at least 128kb. */
+    burst: burst.optional(),
+  })
+  .refine(({ ingress, egress }) => ingress !== undefined || egress !== undefined, 'give ingress, egress or both');
 
 export const endpointSpec = z.strictObject({
   network: name,
@@ -185,6 +197,7 @@ export const endpointSpec = z.strictObject({
     .array(publishSpec)
     .max(MOST_PUBLISHED, `an endpoint publishes at most ${MOST_PUBLISHED} ports`)
     .default([]),
+  rateLimit: rateLimitSpec.optional(),
 });
 
 /** One interface of a container on a network; local (a TAP) or on another host (a static entry). */
@@ -222,6 +235,13 @@ export const endpointSchema = z
       const { index, message } = repeated;
       context.addIssue({ code: 'custom', path: ['spec', 'publish', index], message });
     }
+    if (spec.host !== undefined && spec.rateLimit !== undefined) {
+      context.addIssue({
+        code: 'custom',
+        path: ['spec', 'rateLimit'],
+        message: 'an endpoint of another host is limited there',
+      });
+    }
   });
 
 /** A host of the overlay: where to reach its VTEP. */
@@ -232,6 +252,7 @@ export const hostSchema = z.strictObject({
   spec: z.strictObject({ underlay: unicastAddress }),
 });
 
+export type RateLimitSpec = z.output<typeof rateLimitSpec>;
 export type RouteSpec = z.output<typeof routeSpec>;
 export type NetworkResource = z.output<typeof networkSchema>;
 export type EndpointResource = z.output<typeof endpointSchema>;

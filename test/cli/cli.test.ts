@@ -129,7 +129,15 @@ t.test('wrong usage exits 2 with one line that leads to the help', async (t) => 
     [['network'], /^weft: a command is missing \(see weft network --help\)$/],
     [['attach', 'web', '--network', 'blue'], /^weft: give one of --netns and --pid \(see weft attach --help\)$/],
     [['attach', 'web', '--network', 'blue', '--pid', 'x'], /'x' is invalid.*whole number/],
-    [['attach', 'web', '--network', 'blue', '--pid', '1', '--rate-limit', '1'], /unknown option '--rate-limit'/],
+    [['attach', 'web', '--network', 'blue', '--pid', '1', '--shape', '1'], /unknown option '--shape'/],
+    [
+      ['attach', 'web', '--network', 'blue', '--pid', '1', '--rate-limit', 'up=1mbit'],
+      /--rate-limit up=1mbit: it is RATE, ingress=RATE, egress=RATE, or both with a comma/,
+    ],
+    [
+      ['attach', 'web', '--network', 'blue', '--pid', '1', '--rate-limit', 'egress=1mbit,egress=2mbit'],
+      /egress is given twice/,
+    ],
     [['attach', 'web', '--network', 'blue', '--pid', '1', '--label', 'app'], /--label app: it is KEY=VALUE/],
     [
       ['attach', 'web', '--network', 'blue', '--pid', '1', '--publish', '80'],
@@ -236,11 +244,22 @@ t.test('networks, endpoints and resources', async (t) => {
     '--trust',
   ];
   t.match(await weft([...attach, '--netns', './ns']), { code: 0, stdout: /\ndb +blue / });
+  for (const rate of ['1.5mbps', 'egress=10mbit', 'egress=10mbit,ingress=1gbit']) {
+    t.match(await weft(['attach', 'db', '--network', 'blue', '--pid', '1', '--rate-limit', rate]), { code: 0 });
+  }
+  t.match(await weft(['attach', 'db', '--network', 'blue', '--pid', '1', '--rate-limit', 'egress=100Mbit']), {
+    code: 1,
+    stderr: /^weft: rateLimit\.egress: "100Mbit" is not a rate like 100mbit: a number and bit, .*\n$/,
+  });
   t.match(await weft(['detach', 'db']), { code: 0, stdout: 'endpoint/db detached\n' });
   t.same(sw.calls, [
     'createNetwork red {"subnets":["10.1.0.0/24","fd01::/64"],"vni":7,"ranges":[],"routes":[],"outside":false}',
     'removeNetwork red',
     `attach {"name":"db","network":"blue","netns":"${process.cwd()}/ns","ip":["10.0.0.7"],"ifname":"eth0","labels":{"app":"db","v":""},"trust":true,"publish":[]}`,
+    ...['{"ingress":"12mbit","egress":"12mbit"}', '{"egress":"10mbit"}', '{"ingress":"1gbit","egress":"10mbit"}'].map(
+      (rateLimit) =>
+        `attach {"name":"db","network":"blue","pid":1,"ip":[],"ifname":"eth0","trust":false,"publish":[],"rateLimit":${rateLimit}}`,
+    ),
     'detach db',
   ]);
 

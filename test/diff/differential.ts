@@ -15,7 +15,15 @@
  * Who decides is a parameter: `RandomDecider` reaches the corners of the
  * contract, a controller with the real pipeline can be put in its place.
  */
-import type { DatapathCounters, Offload, OffloadedFrame, PortSpec, Upcall } from '../../src/datapath/datapath.ts';
+import type {
+  DatapathCounters,
+  Limit,
+  Offload,
+  OffloadedFrame,
+  PortLimits,
+  PortSpec,
+  Upcall,
+} from '../../src/datapath/datapath.ts';
 import { formatActions } from '../../src/flow/action.ts';
 import { CONNECTION_BYTES, ConnectionRecords } from '../../src/flow/connection.ts';
 import { formatIp, parseIp, type PortNo } from '../../src/flow/types.ts';
@@ -194,6 +202,7 @@ type Step =
   /** Each datapath's decider gets numbers of its own, the same ones. */
   | { readonly what: 'decider'; readonly random: () => Random }
   | { readonly what: 'advance'; readonly ms: number }
+  | { readonly what: 'limits'; readonly port: number; readonly limits: PortLimits }
   | { readonly what: 'port'; readonly port: number; readonly local: string; readonly offloads: boolean };
 
 function stepOf(seed: number, session: number, index: number, pool: readonly Uint8Array[]): Step {
@@ -231,9 +240,22 @@ function stepOf(seed: number, session: number, index: number, pool: readonly Uin
   }
   if (kind < 880) return { what: 'originate', frame: some(), port: random.pick([...MEMORY_PORTS, ...VXLAN_PORTS]) };
   if (kind < 970) return { what: 'decider', random: () => new Random(seed, session, 4, index) };
-  if (kind < 990) return { what: 'advance', ms: random.int(3000) };
+  if (kind < 985) return { what: 'advance', ms: random.pick([random.int(3000), random.int(30_000) / 1000]) };
+  if (kind < 990) {
+    return { what: 'limits', port: random.pick([...MEMORY_PORTS, ...VXLAN_PORTS]), limits: randomLimits(random) };
+  }
   const port = random.pick([...MEMORY_PORTS, ...VXLAN_PORTS]);
   return { what: 'port', port, local: random.pick(localAddresses), offloads: random.chance(0.5) };
+}
+
+/** Mostly some that are reached. */
+function randomLimits(random: Random): PortLimits {
+  const limit = (most: number): Limit => ({ perSecond: 1 + random.int(most), burst: 1 + random.int(most) });
+  return {
+    ...(random.chance(0.3) && { ingress: limit(random.pick([100, 10_000, 1_000_000])) }),
+    ...(random.chance(0.3) && { egress: limit(random.pick([100, 10_000, 1_000_000])) }),
+    ...(random.chance(0.3) && { storm: limit(100) }),
+  };
 }
 
 function describe(step: Step): string {
@@ -251,6 +273,8 @@ function describe(step: Step): string {
       return 'the decider’s own step';
     case 'advance':
       return `${step.ms} ms pass`;
+    case 'limits':
+      return `port ${step.port} has the limits ${JSON.stringify(step.limits)}`;
     case 'port':
       return `port ${step.port} is added (${step.local}${step.offloads ? ', with offloads' : ''}) or removed`;
     default:
@@ -338,6 +362,11 @@ class World {
       case 'advance':
         this.#nowMs += step.ms;
         return 0;
+      case 'limits': {
+        const spec = this.#ports.get(step.port);
+        if (spec) this.dp.portAdd(portNo(step.port), { ...spec, limits: step.limits });
+        return 0;
+      }
       case 'port':
         this.#togglePort(step.port, step.local, step.offloads);
         return 0;

@@ -1,0 +1,44 @@
+/**
+ * Token buckets: how much may pass a port. native/bucket.h has the rules, and is
+ * equal to the unit.
+ */
+import type { Limit, PortLimits } from './datapath.ts';
+
+/** Of a second: sixteenths of a nanosecond. */
+const TICKS = 16_000_000_000n;
+const TICKS_PER_MS = Number(TICKS / 1000n);
+
+export class Bucket {
+  readonly #perSecond: bigint;
+  /** Ticks that filling it takes. */
+  readonly #depth: bigint;
+  /** When it would be full again. */
+  #fullAt = 0n;
+
+  /** Full. */
+  constructor({ perSecond, burst }: Limit) {
+    this.#perSecond = BigInt(perSecond);
+    this.#depth = (BigInt(burst) * TICKS) / this.#perSecond;
+  }
+
+  /** False: there is nothing left, and nothing was taken. */
+  take(units: number, nowMs: number): boolean {
+    const now = BigInt(Math.trunc(nowMs * TICKS_PER_MS));
+    if (this.#fullAt - now >= this.#depth) return false;
+    const from = this.#fullAt > now ? this.#fullAt : now;
+    this.#fullAt = from + (BigInt(units) * TICKS) / this.#perSecond;
+    return true;
+  }
+}
+
+/** The buckets of a port. */
+export type Buckets = { readonly [direction in keyof PortLimits]: Bucket };
+
+/** Full ones. */
+export function bucketsOf({ ingress, egress, storm }: PortLimits): Buckets {
+  return {
+    ...(ingress && { ingress: new Bucket(ingress) }),
+    ...(egress && { egress: new Bucket(egress) }),
+    ...(storm && { storm: new Bucket(storm) }),
+  };
+}
