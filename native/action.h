@@ -6,6 +6,7 @@
 // a count of the flows that use it. Owned by one datapath; not thread-safe.
 #pragma once
 
+#include <climits>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -19,10 +20,25 @@
 
 namespace weft {
 
-enum class Op : uint8_t { output = 1, encap = 2, drop = 3, consume = 4, route = 5, echo = 6, limit = 7 };
+enum class Op : uint8_t { output = 1, encap = 2, drop = 3, consume = 4, route = 5, echo = 6, limit = 7, clamp = 8 };
 
 // Does it rewrite the frame for the actions behind it?
-inline bool rewrites(Op op) { return op == Op::route || op == Op::echo; }
+inline bool rewrites(Op op) { return op == Op::route || op == Op::echo || op == Op::clamp; }
+
+// Where in a program what only prepares sending comes: each of these at most once, in this order. 0: it sends, or ends.
+inline int preparation(Op op) {
+  switch (op) {
+    case Op::limit:
+      return 1;
+    case Op::route:
+    case Op::echo:
+      return 2;
+    case Op::clamp:
+      return 3;
+    default:
+      return 0;
+  }
+}
 
 // The smallest packet size that every IPv4 network carries (RFC 791); fragments fit into it.
 inline constexpr uint32_t kMinLimit = 68;
@@ -30,18 +46,25 @@ inline constexpr uint32_t kMinLimit = 68;
 struct Action {
   Op op;
   uint8_t zero[3];
-  uint32_t argument;  // port, VNI, reason or bytes; little-endian as the machine
+  uint32_t argument;  // port, VNI, reason, bytes or MSS; little-endian as the machine
   uint8_t address[16];  // a VTEP; of route: the source and the destination MAC, and zeros
 };
 
 inline constexpr size_t kActionBytes = 24;
 static_assert(sizeof(Action) == kActionBytes && offsetof(Action, argument) == 4 && offsetof(Action, address) == 8);
 
-// Is this one or more output/encap, perhaps behind a limit and one that rewrites, or
-// a single drop, or a single consume, with arguments in range?
+// Is this one or more output/encap, perhaps behind what prepares it, or a single
+// drop, or a single consume, with arguments in range?
 inline bool actions_valid(const Action* actions, size_t count) {
   if (count == 0) return false;
+  int prepared = 0;
   for (size_t i = 0; i < count; ++i) {
+    if (const int place = preparation(actions[i].op)) {
+      if (place <= prepared || i + 1 == count) return false;
+      prepared = place;
+    } else {
+      prepared = INT_MAX;
+    }
     switch (actions[i].op) {
       case Op::output:
         if (actions[i].argument > 0xffff) return false;
@@ -56,11 +79,13 @@ inline bool actions_valid(const Action* actions, size_t count) {
         if (count != 1) return false;
         break;
       case Op::limit:
-        if (i != 0 || count == 1 || actions[i].argument < kMinLimit || actions[i].argument > 0xffff) return false;
+        if (actions[i].argument < kMinLimit || actions[i].argument > 0xffff) return false;
+        break;
+      case Op::clamp:
+        if (actions[i].argument > 0xffff) return false;
         break;
       case Op::route:
       case Op::echo:
-        if (i != (actions[0].op == Op::limit ? 1 : 0) || i + 1 == count) return false;
         break;
       default:
         return false;

@@ -394,6 +394,7 @@ Napi::Object Layout(Napi::Env env) {
   opcodes["route"] = number(static_cast<size_t>(Op::route));
   opcodes["echo"] = number(static_cast<size_t>(Op::echo));
   opcodes["limit"] = number(static_cast<size_t>(Op::limit));
+  opcodes["clamp"] = number(static_cast<size_t>(Op::clamp));
   layout["opcodes"] = opcodes;
 
   auto reasons = Napi::Array::New(env, kReasons);

@@ -56,6 +56,8 @@ function sameAction(a: Action, b: Action): boolean {
       return b.op === 'drop' && a.reason === b.reason;
     case 'limit':
       return b.op === 'limit' && a.bytes === b.bytes;
+    case 'clamp':
+      return b.op === 'clamp' && a.mss === b.mss;
     case 'consume':
     case 'echo':
       return b.op === a.op;

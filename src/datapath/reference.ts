@@ -311,9 +311,8 @@ class Reference implements ReferenceDatapath {
   #run(actions: readonly Action[], frame: Frame, key: FlowKey, port: PortNo | undefined): void {
     const [first] = actions as readonly [Action];
     if (first.op === 'limit') return this.#limit(first.bytes, actions.slice(1), frame, key, port);
-    const bytes = rewrite(first, frame.bytes, key);
-    const isRewritten = bytes !== frame.bytes;
-    if (isRewritten) return this.#run(actions.slice(1), { ...frame, bytes }, key, port);
+    const rewritten = rewrite(first, frame, key);
+    if (rewritten) return this.#run(actions.slice(1), rewritten, key, port);
     this.#tally.copies += actions.length - 1;
     for (const action of actions) {
       switch (action.op) {
@@ -332,7 +331,8 @@ class Reference implements ReferenceDatapath {
         case 'limit':
         case 'route':
         case 'echo':
-          break; // only first
+        case 'clamp':
+          break; // only before those
         default:
           action satisfies never;
       }

@@ -5,8 +5,9 @@
  *
  * A decision is a non-empty list, run in order. Exactly one of these holds:
  * one or more `output`/`encap` (each further one counts as a copy), perhaps
- * behind a `limit`, and behind one that rewrites the frame for all of them; or a
- * single `drop`, or a single `consume`.
+ * behind what prepares the frame for all of them, each at most once and in this
+ * order: `limit`, `route` or `echo`, `clamp`; or a single `drop`, or a single
+ * `consume`.
  */
 import type { PortNo, Vni } from './types.ts';
 import type { DropReason } from './reason.ts';
@@ -30,10 +31,15 @@ export type Action =
   /** Rewrite: MAC addresses of the next hop, and a TTL or hop limit one less (RFC 1812 §5.3.1). */
   | { readonly op: 'route'; readonly source: Uint8Array; readonly destination: Uint8Array }
   /** Rewrite: an ICMP or ICMPv6 echo request becomes its reply (RFC 792, RFC 4443 §4.2). */
-  | { readonly op: 'echo' };
+  | { readonly op: 'echo' }
+  /**
+   * Rewrite: the maximum segment size that a SYN announces is at most this (RFC 9293
+   * §3.7.1). It is never raised, and none is added: without one it is 536 or 1220 anyway.
+   */
+  | { readonly op: 'clamp'; readonly mss: number };
 
 /** Opcodes as the addon knows them (`native/action.h`, compared at load). */
-export const opcodes = { output: 1, encap: 2, drop: 3, consume: 4, route: 5, echo: 6, limit: 7 } as const;
+export const opcodes = { output: 1, encap: 2, drop: 3, consume: 4, route: 5, echo: 6, limit: 7, clamp: 8 } as const;
 
 /** Bytes of one encoded action: op (u8), 3 zero bytes, argument (u32, little-endian), address (16: a VTEP, or two MACs). */
 export const ACTION_BYTES = 24;
@@ -70,6 +76,8 @@ function encodeAction(action: Action, bytes: Uint8Array, view: DataView, at: num
       return view.setUint32(at + 4, reasonNumber(action.reason), true);
     case 'limit':
       return view.setUint32(at + 4, action.bytes, true);
+    case 'clamp':
+      return view.setUint32(at + 4, action.mss, true);
     case 'consume':
     case 'echo':
       return;
@@ -95,6 +103,7 @@ export function decodeActions(bytes: Uint8Array): Action[] {
     else if (op === opcodes.consume) actions.push({ op: 'consume' });
     else if (op === opcodes.echo) actions.push({ op: 'echo' });
     else if (op === opcodes.limit) actions.push({ op: 'limit', bytes: argument });
+    else if (op === opcodes.clamp) actions.push({ op: 'clamp', mss: argument });
     else if (op === opcodes.route)
       actions.push({ op: 'route', source: bytes.slice(at + 8, at + 14), destination: bytes.slice(at + 14, at + 20) });
     else throw new RangeError(`opcode ${op} does not exist`);
@@ -118,6 +127,8 @@ export function formatActions(actions: readonly Action[], portName: (port: PortN
           return action.op;
         case 'limit':
           return `limit(${action.bytes})`;
+        case 'clamp':
+          return `clamp(mss=${action.mss})`;
         case 'route':
           return `route(src=${formatMac(action.source)},dst=${formatMac(action.destination)})`;
         default:

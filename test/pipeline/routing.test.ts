@@ -22,7 +22,7 @@ import { parseEthernet } from '../../src/wire/ethernet.ts';
 import { parseIcmp } from '../../src/wire/icmp.ts';
 import { parseIpv4 } from '../../src/wire/ipv4.ts';
 import { parseIpv6 } from '../../src/wire/ipv6.ts';
-import { advertisement, arpReply, arpRequest, echo, ip, solicitation, udp } from '../support/frames.ts';
+import { advertisement, arpReply, arpRequest, echo, ip, solicitation, tcp, udp, type Ends } from '../support/frames.ts';
 import { parsePacket } from '../support/packets.ts';
 
 const RED = 100;
@@ -392,6 +392,36 @@ for (const [name, open] of Object.entries(datapaths)) {
       t.ok(forwarding.setPathMtu(parseIp('192.0.2.2'), 1450));
       db.send(udp(toFar, 1, 2, new Uint8Array(1400)));
       only(t, far);
+      net.close();
+    });
+
+    t.test('TCP is told at its start what the smallest network and path take', async (t) => {
+      const { net, web, db, far, forwarding } = lab(open, toBlue, { red: 1450, blue: 1400 });
+      const announced = (frame: Uint8Array): number => {
+        const packet = parsePacket(frame);
+        t.equal(packet.checksum, 'good');
+        return Buffer.from(packet.tcpOptions, 'hex').readUInt16BE(2);
+      };
+      const syn = (ends: Ends): Uint8Array =>
+        tcp(ends, { sourcePort: 1, destinationPort: 2, options: Uint8Array.of(2, 4, 0x22, 0xd8) });
+      web.send(syn({ ...fromWeb, dst: '10.2.0.2' }));
+      t.equal(announced(only(t, db)), 1360, 'the network that it goes to');
+      web.send(syn({ ...fromWeb6, dst: 'fd02::2' }));
+      t.equal(announced(only(t, db)), 1340);
+      db.send(syn({ srcMac: macs.db, dstMac: blueGateway, src: '10.2.0.2', dst: '10.1.0.2' }));
+      t.equal(announced(only(t, web)), 1360, 'and the one that it comes from');
+      db.send(syn({ srcMac: macs.db, dstMac: macs.far, src: '10.2.0.2', dst: '10.2.0.9' }));
+      t.equal(announced(only(t, far)), 0x22d8, 'what is only bridged stays as it is');
+
+      forwarding.tables.neighbors.set(BLUE as Vni, parseIp('10.2.0.9'), parseMac(macs.far));
+      const toFar = syn({ ...fromWeb, dst: '10.2.0.9' });
+      web.send(toFar);
+      t.equal(announced(only(t, far)), 1360);
+      for (const bytes of [1250, 1300]) {
+        forwarding.setPathMtu(parseIp('192.0.2.2'), bytes);
+        web.send(toFar);
+        t.equal(announced(only(t, far)), bytes - 40, 'a cached flow follows the path');
+      }
       net.close();
     });
 
