@@ -27,6 +27,7 @@ const SHARING = [
   'control',
   'diff',
   'flow',
+  'health',
   'model',
   'netns/antispoof',
   'netns/bad-input',
