@@ -145,6 +145,27 @@ for (const datapath of datapathKinds) {
       }
     });
 
+    await t.test('so do mtr and tracepath, which finds what the way takes', async (t) => {
+      for (const [from, ip, gateway] of [
+        [web, '10.52.0.12', '10.51.0.1'],
+        [web, '10.52.0.21', '10.51.0.1'],
+        [far, '10.51.0.11', '10.52.0.1'],
+        [web, 'fd52::12', 'fd51::1'],
+        [web, 'fd52::21', 'fd51::1'],
+        [far, 'fd51::11', 'fd52::1'],
+      ] as const) {
+        const report = await from.run(['mtr', '-n', '--json', '-c', '1', '-i', '0.2', '-G', '1', ip]);
+        const { hubs } = (JSON.parse(report) as { report: { hubs: { host: string }[] } }).report;
+        t.same(
+          hubs.map(({ host }) => host),
+          [gateway, ip],
+          report,
+        );
+        const path = await from.run(['tracepath', '-n', ip]);
+        t.match(path, /Resume: pmtu 1300 hops 2 back 2/, path);
+      }
+    });
+
     await t.test('what ends at the gateway says why', async (t) => {
       const prohibited = await web.attempt(['ping', '-n', '-c', '1', '-W', '2', '198.51.100.7']);
       t.match(prohibited.stdout, /From 10\.51\.0\.1 .*(Filtered|Prohibited)/i);
