@@ -5,6 +5,7 @@ import type { Lab, Namespace } from './lab.ts';
 import { monotonicMs, run, until } from './process.ts';
 
 const SETTLED_MS = 200;
+const BUFFER_KIB = '65536';
 
 /** One VXLAN datagram as tcpdump decodes it. */
 export interface DecodedDatagram {
@@ -32,6 +33,26 @@ export async function captureVxlan(
   await settled(() => statSync(file).size);
   await capture.stop('SIGINT');
   return decode(await run(['tcpdump', '-vv', '-n', '-r', file]));
+}
+
+/** Records all VXLAN datagrams on a link while `action` runs, and decodes them. @throws when tcpdump could not keep up */
+export async function captureAllVxlan(
+  lab: Lab,
+  at: Namespace,
+  ifname: string,
+  action: () => Promise<void>,
+): Promise<DecodedDatagram[]> {
+  const file = join(lab.directory, `underlay-${at.name}.pcap`);
+  const capture = at.start([
+    ...['tcpdump', '-Z', 'root', '-U', '-n', '-B', BUFFER_KIB, '-i', ifname, '-w', file],
+    ...['udp', 'dst', 'port', '4789'],
+  ]);
+  await capture.says('listening on');
+  await action();
+  await settled(() => statSync(file).size);
+  await capture.stop('SIGINT');
+  if (!/^0 packets dropped by kernel$/m.test(capture.stderr)) throw new Error(`tcpdump: ${capture.stderr}`);
+  return decode(await run(['tcpdump', '-vv', '-n', '-r', file], { timeoutMs: 60_000 }));
 }
 
 /** Waits until tcpdump has written what it had still to read. */
