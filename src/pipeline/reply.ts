@@ -38,9 +38,9 @@ export function tooBigReply(key: FlowKey, head: Uint8Array, { topology }: Tables
   return ip && { kind: 'icmp_error', port: port.portNo, error: 'too_big', from: { mac, ip }, mtu };
 }
 
-/** Asks who has `ip`, in the name of this host, which nobody has to remember. */
-export function neighborRequest(hostMac: Uint8Array, ip: Uint8Array): Uint8Array {
+/** Asks who has `ip`, in the name of this host, which nobody has to remember: everyone, or only `mac`. */
+export function neighborRequest(hostMac: Uint8Array, ip: Uint8Array, mac?: Uint8Array): Uint8Array {
   return isIp4(ip)
-    ? buildArpProbe(hostMac, ip.subarray(12))
-    : buildNeighborSolicitation(hostMac, linkLocalOf(hostMac), ip);
+    ? buildArpProbe(hostMac, ip.subarray(12), mac)
+    : buildNeighborSolicitation(hostMac, linkLocalOf(hostMac), ip, mac);
 }

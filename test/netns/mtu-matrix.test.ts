@@ -115,7 +115,8 @@ t.test('IPv6 needs 1280 bytes', async (t) => {
   const under = await underlay(lab, 'ipv4');
   await under.left.ip(`link set ${underlayLink} mtu 1300`);
   const weft = await Weft.up(lab, under.left, 'left', { datapath: 'native', underlay: under.leftIp });
-  const create = (...more: readonly string[]) => weft.attempt('network', 'create', 'n', '--subnet', 'fd60::/64', ...more);
+  const create = (...more: readonly string[]) =>
+    weft.attempt('network', 'create', 'n', '--subnet', 'fd60::/64', ...more);
   for (const [{ code, stderr }, why] of [
     [await create('--mtu', '1279'), /1279 is not accepted: with an IPv6 subnet an MTU is 1280 to 9000/],
     [await create(), /the underlay leaves packets of 1250 bytes, and IPv6 needs 1280: raise its MTU by 30/],

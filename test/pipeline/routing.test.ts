@@ -166,14 +166,50 @@ for (const [name, open] of Object.entries(datapaths)) {
       const host = formatMac(parseEthernet(only(t, far))!.source);
       far.send(arpReply({ srcMac: macs.far, dstMac: host, src: '10.2.0.9', dst: '0.0.0.0' }));
       far.received.length = 0;
-      let asked = 0;
+      const asked: string[] = [];
       for (let second = 0; second < 70; second++) {
         net.advance(1000);
         send();
-        asked += far.received.splice(0).filter((frame) => parseEthernet(frame)!.type === 0x0806).length;
+        const requests = far.received.splice(0).map((frame) => parseEthernet(frame)!);
+        asked.push(...requests.filter(({ type }) => type === 0x0806).map(({ destination }) => formatMac(destination)));
       }
-      t.ok(asked >= 30, `asked ${asked} times`);
+      t.ok(asked.length >= 30, `asked ${asked.length} times`);
+      t.same(asked.slice(0, 3), [macs.far, macs.far, macs.far], 'first by itself');
+      t.same([...new Set(asked.slice(3))], ['ff:ff:ff:ff:ff:ff'], 'then everyone');
       t.ok((drops()['neighbor_unresolved'] ?? 0) > 0);
+      net.close();
+    });
+
+    t.test('a neighbor that answers when it is asked by itself bothers nobody else', async (t) => {
+      const { net, web, far } = lab(open);
+      for (const [ends, dst, type] of [
+        [fromWeb, '10.2.0.9', 0x0806],
+        [fromWeb6, 'fd02::9', 0x86dd],
+      ] as const) {
+        const send = (): void => web.send(udp({ ...ends, dst }, 1, 2));
+        const answer = (host: string): void => {
+          const lla = { type: 2, data: parseMac(macs.far) };
+          const to = { srcMac: macs.far, dstMac: host, src: dst };
+          if (type === 0x0806) far.send(arpReply({ ...to, dst: '0.0.0.0' }));
+          else far.send(advertisement({ ...to, dst: 'fe80::1', target: dst, options: [lla] }));
+        };
+        far.received.length = 0;
+        send();
+        answer(formatMac(parseEthernet(only(t, far))!.source));
+        far.received.length = 0;
+        const asked: string[] = [];
+        for (let second = 0; second < 100; second++) {
+          net.advance(1000);
+          for (const frame of far.received.splice(0)) {
+            const { destination, source, payload, type: sent } = parseEthernet(frame)!;
+            if (sent !== type || parseIpv6(payload)?.nextHeader === 17) continue;
+            asked.push(formatMac(destination));
+            answer(formatMac(source));
+          }
+          send();
+        }
+        t.same(asked, [macs.far, macs.far, macs.far], dst);
+      }
       net.close();
     });
 
