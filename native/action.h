@@ -25,7 +25,8 @@ enum class Op : uint8_t { output = 1, encap = 2, drop = 3, consume = 4, route = 
 // Does it rewrite the frame for the actions behind it?
 inline bool rewrites(Op op) { return op == Op::route || op == Op::echo || op == Op::clamp; }
 
-// Where in a program what only prepares sending comes: each of these at most once, in this order. 0: it sends, or ends.
+// Where in a program the actions that only prepare sending come: each place at most
+// once, in this order. 0: it sends, or ends the frame.
 inline int preparation(Op op) {
   switch (op) {
     case Op::limit:

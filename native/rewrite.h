@@ -1,7 +1,8 @@
 // What is written into a frame before it is sent: routing (RFC 1812 §5.3.1), turning
 // an echo request around (RFC 792, RFC 4443 §4.2), and the segment size that TCP
-// announces (RFC 9293 §3.7.1). In place, in the frame's own memory; all headers are in its first part. What a frame does not
-// have is left alone, so that any action is harmless on any frame.
+// announces (RFC 9293 §3.7.1). In place, in the frame's own memory; all headers are
+// in its first part. What a frame does not have is left alone, so that any action is
+// harmless on any frame.
 // src/datapath/rewrite.ts does the same.
 #pragma once
 
@@ -100,8 +101,9 @@ inline void rewrite_mss(const Frame& frame, const Key& key, uint16_t mss) {
   constexpr uint32_t kTcp = 6, kTcpBytes = 20, kFlags = 13, kSyn = 2;
   if (key.ip_proto != kTcp) return;
   const uint8_t* l3 = l3_of(frame, key);
-  if (load16(key.eth_type) == 0x0800) {  // most are no SYN: no need to look any closer
-    const uint8_t* flags = l3 + (l3[0] & 15) * 4u + kFlags;
+  const bool v4 = load16(key.eth_type) == 0x0800;
+  if (v4 || l3[6] == kTcp) {  // most are no SYN: no need to look any closer
+    const uint8_t* flags = l3 + (v4 ? (l3[0] & 15) * 4u : 40) + kFlags;
     if (flags >= frame.data + frame.length || !(*flags & kSyn)) return;
   }
   Key own = {};  // of a fragment, another one than that of its packet

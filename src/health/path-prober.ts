@@ -16,7 +16,7 @@ export interface PathProberOptions {
 
 const TIMEOUT_MS = 1000;
 const MOST_AT_ONCE = 8;
-/** What hosts that carry containers pass at least: what every IPv4 host takes in (RFC 791), what every IPv6 link does (RFC 8200). */
+/** What every path is taken to pass: what every IPv4 host takes in (RFC 791 §3.1), and every IPv6 link (RFC 8200 §5). */
 const BASE_BYTES = { ipv4: 576, ipv6: 1280 } as const;
 /** The largest frame of any network, encapsulated. */
 const LARGEST_BYTES = 9070;

@@ -75,7 +75,7 @@ export function openProbe(now: () => number, setTimer: typeof setTimeout): Probe
       // The kernel computes the checksum of ICMPv6 on raw sockets (RFC 3542 §3.1), not that of ICMPv4.
       if (!isV6) raw.writeChecksum(echo, 2, raw.createChecksum(echo));
 
-      let socket: RawSocket;
+      let socket: RawSocket | undefined;
       try {
         socket = raw.createSocket({
           protocol: isV6 ? raw.Protocol.ICMPv6 : raw.Protocol.ICMP,
@@ -84,6 +84,7 @@ export function openProbe(now: () => number, setTimer: typeof setTimeout): Probe
         const [level, option] = type.discover;
         socket.setOption(level, option, PMTUDISC_PROBE);
       } catch (error) {
+        socket?.close();
         resolve({ isReachable: false, why: `raw sockets are not permitted (${String(error)})` });
         return;
       }
