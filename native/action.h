@@ -6,6 +6,7 @@
 // a count of the flows that use it. Owned by one datapath; not thread-safe.
 #pragma once
 
+#include <climits>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -19,10 +20,40 @@
 
 namespace weft {
 
-enum class Op : uint8_t { output = 1, encap = 2, drop = 3, consume = 4, route = 5, echo = 6, limit = 7, nat = 8, related = 9 };
+enum class Op : uint8_t {
+  output = 1,
+  encap = 2,
+  drop = 3,
+  consume = 4,
+  route = 5,
+  echo = 6,
+  limit = 7,
+  nat = 8,
+  related = 9,
+  clamp = 10,
+};
 
 // Does it rewrite the frame for the actions behind it?
-inline bool rewrites(Op op) { return op == Op::route || op == Op::echo; }
+inline bool rewrites(Op op) { return op == Op::route || op == Op::echo || op == Op::clamp; }
+
+// Where in a program the actions that only prepare sending come: each place at most
+// once, in this order. 0: it sends, or ends the frame.
+inline int preparation(Op op) {
+  switch (op) {
+    case Op::nat:
+    case Op::related:
+      return 1;
+    case Op::limit:
+      return 2;
+    case Op::route:
+    case Op::echo:
+      return 3;
+    case Op::clamp:
+      return 4;
+    default:
+      return 0;
+  }
+}
 
 // Does it translate addresses, which comes before all else?
 inline bool translates(Op op) { return op == Op::nat || op == Op::related; }
@@ -33,7 +64,7 @@ inline constexpr uint32_t kMinLimit = 68;
 struct Action {
   Op op;
   uint8_t zero[3];
-  uint32_t argument;  // port, VNI, reason, bytes or a connection's place; little-endian as the machine
+  uint32_t argument;  // port, VNI, reason, bytes, MSS or a connection's place; little-endian as the machine
   // A VTEP; of route: the source and the destination MAC, and zeros; of nat and
   // related: the connection's generation, 4 bytes, 1 in its reply direction, and zeros.
   uint8_t address[16];
@@ -49,12 +80,18 @@ struct Action {
 inline constexpr size_t kActionBytes = 24;
 static_assert(sizeof(Action) == kActionBytes && offsetof(Action, argument) == 4 && offsetof(Action, address) == 8);
 
-// Is this one or more output/encap, perhaps behind a translation, a limit and one that
-// rewrites, in that order, or a single drop, or a single consume, with arguments in range?
+// Is this one or more output/encap, perhaps behind what prepares it, or a single
+// drop, or a single consume, with arguments in range?
 inline bool actions_valid(const Action* actions, size_t count) {
   if (count == 0) return false;
-  const size_t translated = translates(actions[0].op) ? 1 : 0;
+  int prepared = 0;
   for (size_t i = 0; i < count; ++i) {
+    if (const int place = preparation(actions[i].op)) {
+      if (place <= prepared || i + 1 == count) return false;
+      prepared = place;
+    } else {
+      prepared = INT_MAX;
+    }
     switch (actions[i].op) {
       case Op::output:
         if (actions[i].argument > 0xffff) return false;
@@ -68,18 +105,16 @@ inline bool actions_valid(const Action* actions, size_t count) {
       case Op::consume:
         if (count != 1) return false;
         break;
+      case Op::limit:
+        if (actions[i].argument < kMinLimit || actions[i].argument > 0xffff) return false;
+        break;
+      case Op::clamp:
+        if (actions[i].argument > 0xffff) return false;
+        break;
       case Op::nat:
       case Op::related:
-        if (i != 0 || count == 1) return false;
-        break;
-      case Op::limit:
-        if (i != translated || i + 1 == count || actions[i].argument < kMinLimit || actions[i].argument > 0xffff) {
-          return false;
-        }
-        break;
       case Op::route:
       case Op::echo:
-        if (i != translated + (actions[translated].op == Op::limit ? 1 : 0) || i + 1 == count) return false;
         break;
       default:
         return false;

@@ -414,6 +414,7 @@ Napi::Object Layout(Napi::Env env) {
   opcodes["limit"] = number(static_cast<size_t>(Op::limit));
   opcodes["nat"] = number(static_cast<size_t>(Op::nat));
   opcodes["related"] = number(static_cast<size_t>(Op::related));
+  opcodes["clamp"] = number(static_cast<size_t>(Op::clamp));
   layout["opcodes"] = opcodes;
 
   auto reasons = Napi::Array::New(env, kReasons);

@@ -237,9 +237,8 @@ void Datapath::run(const Action* actions, size_t count, const Frame& frame, cons
     ++actions;
     --count;
   }
-  const size_t first = rewrites(actions->op) ? 1 : 0;
-  if (actions->op == Op::route) rewrite_route(frame, key, *actions);
-  if (actions->op == Op::echo) rewrite_echo(frame);
+  size_t first = 0;
+  for (; rewrites(actions[first].op); ++first) rewrite(frame, key, actions[first]);
   counters_.copies += count - first - 1;
   for (size_t i = first; i < count; ++i) {
     const Action& action = actions[i];
@@ -258,10 +257,11 @@ void Datapath::run(const Action* actions, size_t count, const Frame& frame, cons
         break;
       case Op::route:
       case Op::echo:
+      case Op::clamp:
       case Op::limit:
       case Op::nat:
       case Op::related:
-        break;  // only first
+        break;  // only before those
     }
   }
 }

@@ -1,11 +1,13 @@
-// What is written into a frame before it is sent: routing (RFC 1812 §5.3.1) and
-// turning an echo request around (RFC 792, RFC 4443 §4.2). In place, in the
-// frame's own memory; all headers are in its first part. What a frame does not
-// have is left alone, so that any action is harmless on any frame.
+// What is written into a frame before it is sent: routing (RFC 1812 §5.3.1), turning
+// an echo request around (RFC 792, RFC 4443 §4.2), and the segment size that TCP
+// announces (RFC 9293 §3.7.1). In place, in the frame's own memory; all headers are
+// in its first part. What a frame does not have is left alone, so that any action is
+// harmless on any frame.
 // src/datapath/rewrite.ts does the same.
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "action.h"
@@ -13,6 +15,7 @@
 #include "extract.h"
 #include "frame.h"
 #include "key.h"
+#include "offload.h"
 
 namespace weft {
 
@@ -74,6 +77,66 @@ inline void rewrite_echo(const Frame& frame) {
     store16(l3 + 10, header.checksum());
   } else {
     l3[7] = kEchoTtl;
+  }
+}
+
+// Takes an option's value from `at` to less, and the checksum with it (RFC 1624); an
+// unfinished one covers no option. At an odd place the words of the sum are other ones.
+inline void lower_mss(uint8_t* tcp, uint32_t at, uint16_t mss, bool unfinished) {
+  const uint32_t before = load16(tcp + at);
+  if (before <= mss) return;
+  store16(tcp + at, mss);
+  if (unfinished) return;
+  const auto word = [at](uint32_t value) { return at % 2 ? std::rotl(static_cast<uint16_t>(value), 8) : value; };
+  OnesSum sum;
+  sum.add16(static_cast<uint16_t>(~load16(tcp + 16)));
+  sum.add16(static_cast<uint16_t>(~word(before)));
+  sum.add16(word(mss));
+  store16(tcp + 16, sum.checksum());
+}
+
+// A SYN announces no larger segments than these; one that announces none is left as
+// it is, and options are followed as far as they are well-formed.
+inline void rewrite_mss(const Frame& frame, const Key& key, uint16_t mss) {
+  constexpr uint32_t kTcp = 6, kTcpBytes = 20, kFlags = 13, kSyn = 2;
+  if (key.ip_proto != kTcp) return;
+  const uint8_t* l3 = l3_of(frame, key);
+  const bool v4 = load16(key.eth_type) == 0x0800;
+  if (v4 || l3[6] == kTcp) {  // most are no SYN: no need to look any closer
+    const uint8_t* flags = l3 + (v4 ? (l3[0] & 15) * 4u : 40) + kFlags;
+    if (flags >= frame.data + frame.length || !(*flags & kSyn)) return;
+  }
+  Key own = {};  // of a fragment, another one than that of its packet
+  Layout layout;
+  if (extract(frame.data, frame.length, &own, &layout) != kNoDrop) return;
+  if (own.ip_proto != kTcp || own.ip_frag == kFragLater || layout.l4 == 0) return;
+  uint8_t* tcp = frame.data + layout.l4;
+  const uint32_t end = std::min<uint32_t>((tcp[12] >> 4) * 4u, frame.length - layout.l4);
+  if (!(tcp[kFlags] & kSyn)) return;
+
+  constexpr uint8_t kEnd = 0, kNop = 1, kMss = 2, kMssBytes = 4;
+  for (uint32_t at = kTcpBytes; at < end && tcp[at] != kEnd;) {
+    if (tcp[at] == kNop) {
+      ++at;
+      continue;
+    }
+    if (at + 1 >= end || tcp[at + 1] < 2 || at + tcp[at + 1] > end) return;
+    if (tcp[at] == kMss && tcp[at + 1] == kMssBytes) lower_mss(tcp, at + 2, mss, frame.vnet.flags & kNeedsCsum);
+    at += tcp[at + 1];
+  }
+}
+
+// `action` is one that rewrites.
+inline void rewrite(const Frame& frame, const Key& key, const Action& action) {
+  switch (action.op) {
+    case Op::route:
+      return rewrite_route(frame, key, action);
+    case Op::echo:
+      return rewrite_echo(frame);
+    case Op::clamp:
+      return rewrite_mss(frame, key, static_cast<uint16_t>(action.argument));
+    default:
+      return;
   }
 }
 

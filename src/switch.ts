@@ -25,7 +25,8 @@ import { connectionMemory } from './datapath/connection-memory.ts';
 import { kernelOffloads } from './datapath/kernel-offloads.ts';
 import { pathMtu } from './datapath/path-mtu.ts';
 import { WeftError } from './error.ts';
-import { openProbe } from './health/probe.ts';
+import { PathProber } from './health/path-prober.ts';
+import { openProbe, type Probe } from './health/probe.ts';
 import { formatIp, formatMac, parseIp, type PortNo, type Vni } from './flow/types.ts';
 import { Forwarding } from './forwarding.ts';
 import { OWN_NETNS } from './link/netns.ts';
@@ -56,7 +57,7 @@ import {
   type Resource,
   type RouteSpec,
 } from './model/resource.ts';
-import { diagnose } from './observe/doctor.ts';
+import { diagnose, type Path } from './observe/doctor.ts';
 import { Observer, type CapturedFrame, type CaptureOptions } from './observe/observer.ts';
 import { OUTSIDE_HOST_MAC, OUTSIDE_MAC } from './table/topology.ts';
 import { openEmbeddedStore } from './store/embedded.ts';
@@ -167,7 +168,10 @@ export class Switch {
   readonly #observer: Observer;
   readonly #watcher: NetnsWatcher;
   /** Of the underlay, by peer. */
-  readonly #pathMtus = new Map<string, number>();
+  readonly #paths = new Map<string, Path>();
+  /** Undefined where it cannot be done. */
+  readonly #probe: Probe | undefined = openProbe(() => performance.now(), setTimeout);
+  readonly #prober: PathProber | undefined;
   readonly #startedAt = new Date();
   #outside: Outside | undefined;
   #isRenewing = false;
@@ -202,6 +206,7 @@ export class Switch {
       onError: (error) => logger.error({ err: error }, 'decision failed'),
     });
     this.#watcher = new NetnsWatcher(setInterval);
+    this.#prober = this.#probe && new PathProber({ probe: this.#probe, clock, onFound: () => this.#watchPaths() });
     const hasStaticPeers = (): boolean => options.peers.length > 0 || this.#hosts.size > 0;
     const shared = { store, forwarding: this.#forwarding };
     this.#hosts = new Hosts({ ...shared, name: options.host, underlay, peers: options.peers.map(parseIp) });
@@ -264,7 +269,8 @@ export class Switch {
       forwarding: this.#isForwarding,
       underlay: this.#underlay ? formatIp(this.#underlay) : null,
       peers: this.#hosts.vteps(),
-      pathMtus: Object.fromEntries(this.#pathMtus),
+      pathMtus: Object.fromEntries([...this.#paths].map(([peer, { mtu }]) => [peer, mtu])),
+      pathSources: Object.fromEntries([...this.#paths].map(([peer, { source }]) => [peer, source])),
       store: 'embedded',
       networks: this.#networks.all().length,
       endpoints: this.#endpoints.all().length,
@@ -278,13 +284,13 @@ export class Switch {
     return diagnose({
       underlay,
       peers: this.#hosts.vteps(),
-      pathMtus: this.#pathMtus,
+      paths: this.#paths,
       networks: this.#networks.all(),
       underlayInterface: async () => (underlay === undefined ? undefined : underlayInterface(underlay)),
       encapBytes: encapBytes(underlay),
       offloads: kernelOffloads(),
       outside: this.#wantsOutside() ? inspectOutside : undefined,
-      probe: openProbe(() => performance.now(), setTimeout),
+      probe: this.#probe,
       lostUpcalls: this.#forwarding.datapath.counters().drops.upcall_lost ?? 0,
     });
   }
@@ -429,6 +435,7 @@ export class Switch {
     this.#isClosed = true;
     this.#isForwarding = false;
     clearInterval(this.#ticker);
+    this.#prober?.close();
     await this.#changes.catch(() => {});
     try {
       await this.#endpoints.close({ purge: options.purge ?? false });
@@ -579,19 +586,29 @@ export class Switch {
     return isLoopback ? 1500 : Math.min(LARGEST_MTU, mtu - encapBytes(address));
   }
 
-  /** The kernel learns what the paths to the peers take: containers are told. */
+  /** The kernel learns what the paths to the peers take, and probes what nobody tells: containers are told. */
   #watchPaths(): void {
     const underlay = this.#underlay;
-    if (!underlay) return;
+    if (!underlay || this.#isClosed) return;
+    const ofKernel = new Map<string, number>();
     for (const peer of this.#hosts.vteps()) {
-      const vtep = parseIp(peer);
-      const mtu = pathMtu(underlay, vtep);
-      if (mtu === undefined || mtu === this.#pathMtus.get(peer)) continue;
-      const known = this.#pathMtus.get(peer);
-      this.#pathMtus.set(peer, mtu);
-      this.#forwarding.setPathMtu(vtep, mtu - encapBytes(peer));
-      if (known !== undefined) this.#options.logger.info({ peer, mtu, before: known }, 'path MTU changed');
+      const mtu = pathMtu(underlay, parseIp(peer));
+      if (mtu !== undefined) ofKernel.set(peer, mtu);
     }
+    this.#prober?.watch(ofKernel);
+    for (const peer of this.#paths.keys()) if (!ofKernel.has(peer)) this.#paths.delete(peer);
+    for (const [peer, known] of ofKernel) this.#setPath(peer, known);
+  }
+
+  #setPath(peer: string, ofKernel: number): void {
+    const found = this.#prober?.found(peer);
+    const mtu = found ?? ofKernel;
+    const source = found === undefined ? 'kernel' : 'probed';
+    const before = this.#paths.get(peer)?.mtu;
+    this.#paths.set(peer, { mtu, source, isConfirmed: this.#prober?.isConfirmed(peer) ?? false });
+    if (mtu === before) return;
+    this.#forwarding.setPathMtu(parseIp(peer), mtu - encapBytes(peer));
+    if (before !== undefined) this.#options.logger.info({ peer, mtu, before, source }, 'path MTU changed');
   }
 
   #onPortLost(port: PortNo, why: string): void {

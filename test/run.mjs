@@ -18,6 +18,10 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 /** What takes longest, first: no processor is then idle while the last one runs. */
 const LONGEST = [
   'diff/differential',
+  'netns/mtu-matrix',
+  'netns/path-mtu',
+  'netns/rates',
+  'netns/black-hole',
   'cli/cli',
   'netns/bad-input',
   'netns/offloads',

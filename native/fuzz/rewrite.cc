@@ -1,4 +1,4 @@
-// Any frame with any virtio_net_hdr through a limit and a rewrite, to a port that
+// Any frame with any virtio_net_hdr through a limit and rewrites, to a port that
 // takes superframes and to one that takes none.
 //
 // What must hold, whatever came in: no packet is larger than the limit, what leaves
@@ -17,7 +17,8 @@ using namespace weft;
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   // What to do (u8), a limit (u16, 0: none), a virtio_net_hdr, the frame.
   if (size < 3 + sizeof(VnetHdr)) return 0;
-  const bool routes = *data & 1;
+  const bool routes = *data & 1, clamps = *data & 2;
+  const uint32_t mss = load16(data + 1);
   // Not so small that a first fragment has no room for the headers that extract wants whole.
   const uint32_t limit = load16(data + 1) ? 200 + load16(data + 1) % 3000 : 0;
   VnetHdr vnet;
@@ -49,6 +50,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::vector<Action> actions;
   if (limit) actions.push_back({Op::limit, {}, limit, {}});
   actions.push_back({routes ? Op::route : Op::echo, {}, 0, {2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2}});
+  if (clamps) actions.push_back({Op::clamp, {}, mss, {}});
   actions.push_back({Op::output, {}, 2, {}});
   actions.push_back({Op::output, {}, 3, {}});
   FUZZ_CHECK(actions_valid(actions.data(), actions.size()));

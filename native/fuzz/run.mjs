@@ -71,6 +71,10 @@ const tcp = (version, seq, bytes) => {
   const segment = `00500051 ${number(seq, 4)} 00000001 5010 ffff 1234 0000 ${'ab'.repeat(bytes)}`;
   return hex(version === 4 ? ip4('06', segment) : ip6('06', segment));
 };
+const syn = (version) => {
+  const segment = '00500051 00000000 00000000 9002 ffff 1234 0000 01 0204 2300 030307 0402 0101 0101 0101';
+  return hex(version === 4 ? ip4('06', segment) : ip6('06', segment));
+};
 const datagram = (version, bytes) => {
   const segment = `00350035 ${number(8 + bytes, 2)} 1234 ${'cd'.repeat(bytes)}`;
   return hex(version === 4 ? ip4('11', segment) : ip6('11', segment));
@@ -110,6 +114,8 @@ const targets = {
       rewriting(1, tcp(4, 0, 900), superframe(4, 1, 16, 300)),
       rewriting(1, datagram(4, 900), partial(4, 6)),
       rewriting(1, datagram(6, 900)),
+      rewriting(3, syn(4)),
+      rewriting(3, syn(6), partial(6, 16)),
       rewriting(0, hex(ip4('01', `0800 0000 0001 0001 ${'ef'.repeat(900)}`))),
     ],
   },

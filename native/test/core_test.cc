@@ -118,6 +118,13 @@ void test_programs() {
   const Action tiny[] = {{Op::limit, {}, 67, {}}, output(1)};
   const Action behind[] = {route, {Op::limit, {}, 1400, {}}, output(1)};
   CHECK(actions_valid(limited, 3) && !actions_valid(limited, 2) && !actions_valid(tiny, 2) && !actions_valid(behind, 3));
+  const Action clamp = {Op::clamp, {}, 1410, {}};
+  const Action clamped[] = {limited[0], route, clamp, output(1)};
+  const Action too_late[] = {clamp, route, output(1)};
+  const Action between[] = {route, output(1), clamp, output(2)};
+  const Action too_much[] = {{Op::clamp, {}, 0x10000, {}}, output(1)};
+  CHECK(actions_valid(clamped, 4) && actions_valid(clamped + 2, 2) && !actions_valid(clamped, 3));
+  CHECK(!actions_valid(too_late, 3) && !actions_valid(between, 4) && !actions_valid(too_much, 2));
 }
 
 // The flow cache as one ordered map a mask, searched in the order of the masks.

@@ -41,7 +41,7 @@ async function statusText(report: StatusReport): Promise<string> {
     ['Daemon', `pid ${report.pid}, up ${ageText(report.startedAt)}`],
     ['Forwarding', report.forwarding ? paint('green', 'yes') : paint('red', 'no')],
     ['Underlay', report.underlay ?? 'none'],
-    ['Peers', report.peers.map((peer) => withPath(peer, report.pathMtus[peer])).join(', ')],
+    ['Peers', report.peers.map((peer) => withPath(report, peer)).join(', ')],
     ['Store', report.store],
     ['Networks', report.networks],
     ['Endpoints', report.endpoints],
@@ -72,6 +72,8 @@ function mebibytes(bytes: number): string {
   return (bytes / 2 ** 20).toFixed(0);
 }
 
-function withPath(peer: string, mtu: number | undefined): string {
-  return mtu === undefined ? `${peer} (no route)` : `${peer} (path MTU ${mtu})`;
+function withPath({ pathMtus, pathSources }: StatusReport, peer: string): string {
+  const mtu = pathMtus[peer];
+  const source = pathSources[peer] === 'probed' ? ', probed' : '';
+  return mtu === undefined ? `${peer} (no route)` : `${peer} (path MTU ${mtu}${source})`;
 }

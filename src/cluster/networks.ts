@@ -9,7 +9,7 @@ import { WeftError } from '../error.ts';
 import type { Vni } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
 import type { NetworkReport } from '../model/report.ts';
-import { networkSchema, type NetworkResource } from '../model/resource.ts';
+import { networkSchema, SMALLEST_IPV6_MTU, type NetworkResource } from '../model/resource.ts';
 import type { Store } from '../store/store.ts';
 import { AddressPool } from './ipam.ts';
 import { routing } from './routing.ts';
@@ -104,7 +104,7 @@ export class Networks {
     const record: NetworkRecord = {
       resource: { ...resource, spec: { ...resource.spec, ranges } },
       vni: known?.vni ?? resource.spec.vni ?? this.#freeVni(),
-      mtu: known?.mtu ?? resource.spec.mtu ?? (await this.#environment.defaultMtu()),
+      mtu: known?.mtu ?? resource.spec.mtu ?? (await this.#defaultMtu(resource)),
     };
     await this.#environment.store.transact({ put: [{ key: prefix + name, value: record }] });
     if (known) {
@@ -114,6 +114,16 @@ export class Networks {
       this.#enforce(record);
     }
     return action;
+  }
+
+  async #defaultMtu({ metadata, spec }: NetworkResource): Promise<number> {
+    const mtu = await this.#environment.defaultMtu();
+    const missing = SMALLEST_IPV6_MTU - mtu;
+    if (missing <= 0 || !spec.subnets.some((subnet) => subnet.includes(':'))) return mtu;
+    throw new WeftError(
+      'invalid',
+      `network "${metadata.name}": the underlay leaves packets of ${mtu} bytes, and IPv6 needs ${SMALLEST_IPV6_MTU}: raise its MTU by ${missing}, or leave out the IPv6 subnet`,
+    );
   }
 
   /** The caller has made sure that no endpoint is in it. */

@@ -26,7 +26,7 @@
 import type { Datapath, FlowEntry, Upcall } from '../datapath/datapath.ts';
 import { limitOf, type Action } from '../flow/action.ts';
 import { emptyKey, type FlowKey } from '../flow/key.ts';
-import type { FlowId, PortNo } from '../flow/types.ts';
+import type { FlowId, PortNo, Vni } from '../flow/types.ts';
 import { neighborRequest, replyFrame, tooBigReply } from '../pipeline/reply.ts';
 import type { Effect, NeighborName, Reply, Tables } from '../pipeline/stage.ts';
 import { translate, type Translation } from '../pipeline/translate.ts';
@@ -241,9 +241,20 @@ export class Controller {
     for (const { vni, ip } of failed) {
       this.changed([...neighbors.learn(vni, ip, undefined, nowMs), neighborObject(vni, ip)]);
     }
-    for (const neighbor of neighbors.due(nowMs)) {
-      if (this.flows.consulting([neighborObject(neighbor.vni, neighbor.ip)]).length > 0) this.#ask(neighbor, nowMs);
+    for (const { vni, ip, mac } of neighbors.due(nowMs)) {
+      if (this.flows.consulting([neighborObject(vni, ip)]).length === 0) continue;
+      const way = mac && this.#wayTo(vni, mac);
+      const frame = neighborRequest(this.#options.tables.topology.hostMac, ip, mac);
+      if (way) this.#datapath.execute({ frame }, [way]);
+      else this.#ask({ vni, ip }, nowMs);
     }
+  }
+
+  /** To the one place that a MAC is known behind. */
+  #wayTo(vni: Vni, mac: Uint8Array): Action | undefined {
+    const where = this.#options.tables.fdb.lookup(vni, mac)?.where;
+    if (where?.kind === 'port') return { op: 'output', port: where.port };
+    return where && { op: 'encap', vni, vtep: where.vtep };
   }
 
   /** Applies what was learned. True if a table changed. */

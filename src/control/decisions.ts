@@ -59,6 +59,8 @@ function sameAction(a: Action, b: Action): boolean {
     case 'nat':
     case 'related':
       return b.op === a.op && a.slot === b.slot && a.generation === b.generation && a.reply === b.reply;
+    case 'clamp':
+      return b.op === 'clamp' && a.mss === b.mss;
     case 'consume':
     case 'echo':
       return b.op === a.op;

@@ -348,9 +348,8 @@ class Reference implements ReferenceDatapath {
     const [first] = actions as readonly [Action];
     if (translates(first)) return this.#translate(first, actions.slice(1), frame, key, port);
     if (first.op === 'limit') return this.#limit(first.bytes, actions.slice(1), frame, key, port);
-    const bytes = rewrite(first, frame.bytes, key);
-    const isRewritten = bytes !== frame.bytes;
-    if (isRewritten) return this.#run(actions.slice(1), { ...frame, bytes }, key, port);
+    const rewritten = rewrite(first, frame, key);
+    if (rewritten) return this.#run(actions.slice(1), rewritten, key, port);
     this.#tally.copies += actions.length - 1;
     for (const action of actions) {
       switch (action.op) {
@@ -371,7 +370,8 @@ class Reference implements ReferenceDatapath {
         case 'echo':
         case 'nat':
         case 'related':
-          break; // only first
+        case 'clamp':
+          break; // only before those
         default:
           action satisfies never;
       }

@@ -1,6 +1,7 @@
 /**
- * What is written into a frame before it is sent: routing (RFC 1812 §5.3.1) and
- * turning an echo request around (RFC 792, RFC 4443 §4.2). Into a copy. What a
+ * What is written into a frame before it is sent: routing (RFC 1812 §5.3.1), turning
+ * an echo request around (RFC 792, RFC 4443 §4.2), and the segment size that TCP
+ * announces (RFC 9293 §3.7.1). Into a copy. What a
  * frame does not have is left alone, so that any action is harmless on any frame.
  * native/rewrite.h does the same.
  */
@@ -12,20 +13,23 @@ import { getU16, setU16 } from '../wire/bytes.ts';
 import { checksum, onesSum } from '../wire/checksum.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
-import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
-import { l3Offset } from './offload.ts';
+import { IP_ICMP, IP_ICMPV6, IP_TCP } from '../wire/ipv4.ts';
+import { TCP_HEADER_BYTES, TCP_SYN } from '../wire/l4.ts';
+import { l3Offset, NEEDS_CSUM, type Frame } from './offload.ts';
 
 const ECHO_TTL = 64;
 
-/** The frame as the actions behind `action` get it: the same one, unless that rewrites. */
-export function rewrite(action: Action, frame: Uint8Array, key: FlowKey): Uint8Array {
+/** The frame as the actions behind `action` get it; undefined for an action that rewrites nothing. */
+export function rewrite(action: Action, frame: Frame, key: FlowKey): Frame | undefined {
   switch (action.op) {
     case 'route':
-      return route(action, frame.slice(), key);
+      return { ...frame, bytes: route(action, frame.bytes.slice(), key) };
     case 'echo':
-      return echo(frame.slice());
+      return { ...frame, bytes: echo(frame.bytes.slice()) };
+    case 'clamp':
+      return { ...frame, bytes: clamp(action.mss, frame) };
     default:
-      return frame;
+      return undefined;
   }
 }
 
@@ -73,7 +77,7 @@ function echo(frame: Uint8Array): Uint8Array {
   const before = getU16(frame, icmp);
   frame[icmp] = reply;
   const words = [~getU16(frame, icmp + 2), ~before, getU16(frame, icmp)];
-  setU16(frame, icmp + 2, ~onesSum(Uint8Array.from(words.flatMap((word) => [word >>> 8, word]))) & 0xffff);
+  setU16(frame, icmp + 2, ~sumOf(words) & 0xffff);
   if (isIp4) {
     frame[l3 + 8] = ECHO_TTL;
     setU16(frame, l3 + 10, 0);
@@ -82,6 +86,50 @@ function echo(frame: Uint8Array): Uint8Array {
     frame[l3 + 7] = ECHO_TTL;
   }
   return frame;
+}
+
+/**
+ * A SYN announces no larger segments than these; one that announces none is left as
+ * it is, and options are followed as far as they are well-formed.
+ */
+function clamp(mss: number, { bytes, offload }: Frame): Uint8Array {
+  const [END, NOP, MSS, MSS_BYTES] = [0, 1, 2, 4];
+  const key = emptyKey();
+  const extracted = extract(bytes, key);
+  if (!extracted.ok || readNumber(key, fields.ip_proto) !== IP_TCP || extracted.l4Offset === 0) return bytes;
+  if ((bytes[extracted.l4Offset + 13]! & TCP_SYN) === 0) return bytes;
+  const copy = bytes.slice();
+  const tcp = copy.subarray(extracted.l4Offset);
+  const end = (tcp[12]! >>> 4) * 4;
+  for (let at = TCP_HEADER_BYTES; at < end && tcp[at] !== END; ) {
+    if (tcp[at] === NOP) {
+      at++;
+      continue;
+    }
+    const size = tcp[at + 1]!;
+    if (at + 1 >= end || size < 2 || at + size > end) break;
+    if (tcp[at] === MSS && size === MSS_BYTES) lowerMss(tcp, at + 2, mss, (offload.flags & NEEDS_CSUM) !== 0);
+    at += size;
+  }
+  return copy;
+}
+
+/**
+ * Takes an option's value from `at` to less, and the checksum with it (RFC 1624); an
+ * unfinished one covers no option. At an odd place the words of the sum are other ones.
+ */
+function lowerMss(tcp: Uint8Array, at: number, mss: number, isUnfinished: boolean): void {
+  const before = getU16(tcp, at);
+  if (before <= mss) return;
+  setU16(tcp, at, mss);
+  if (isUnfinished) return;
+  const word = (value: number): number => (at % 2 === 1 ? ((value & 0xff) << 8) | (value >>> 8) : value);
+  setU16(tcp, 16, ~sumOf([~getU16(tcp, 16), ~word(before), word(mss)]) & 0xffff);
+}
+
+/** The ones' complement sum of words of 16 bits. */
+function sumOf(words: readonly number[]): number {
+  return onesSum(Uint8Array.from(words.flatMap((word) => [word >>> 8, word])));
 }
 
 /** Exchanges two neighboring fields of `size` bytes. */

@@ -5,8 +5,9 @@
  *
  * A decision is a non-empty list, run in order. Exactly one of these holds:
  * one or more `output`/`encap` (each further one counts as a copy), perhaps
- * behind a translation of addresses, a `limit` and one that rewrites the frame for
- * all of them, in this order; or a single `drop`, or a single `consume`.
+ * behind what prepares the frame for all of them, each at most once and in this
+ * order: `nat` or `related`, `limit`, `route` or `echo`, `clamp`; or a single
+ * `drop`, or a single `consume`.
  */
 import type { PortNo, Vni } from './types.ts';
 import type { DropReason } from './reason.ts';
@@ -38,7 +39,12 @@ export type Action =
   /** The same for an ICMP error that quotes a packet of the connection; others are dropped (`icmp_unrelated`). */
   | ConnectionAction<'related'>
   /** Rewrite: an ICMP or ICMPv6 echo request becomes its reply (RFC 792, RFC 4443 §4.2). */
-  | { readonly op: 'echo' };
+  | { readonly op: 'echo' }
+  /**
+   * Rewrite: the maximum segment size that a SYN announces is at most this (RFC 9293
+   * §3.7.1). It is never raised, and none is added: without one it is 536 or 1220 anyway.
+   */
+  | { readonly op: 'clamp'; readonly mss: number };
 
 interface ConnectionAction<Op extends string> {
   readonly op: Op;
@@ -65,6 +71,7 @@ export const opcodes = {
   limit: 7,
   nat: 8,
   related: 9,
+  clamp: 10,
 } as const;
 
 /** Bytes of one encoded action: op (u8), 3 zero bytes, argument (u32, little-endian), address (16: a VTEP, two MACs, or a generation and a direction). */
@@ -107,6 +114,8 @@ function encodeAction(action: Action, bytes: Uint8Array, view: DataView, at: num
       view.setUint32(at + 8, action.generation, true);
       view.setUint8(at + 12, action.reply ? 1 : 0);
       return view.setUint32(at + 4, action.slot, true);
+    case 'clamp':
+      return view.setUint32(at + 4, action.mss, true);
     case 'consume':
     case 'echo':
       return;
@@ -139,6 +148,7 @@ export function decodeActions(bytes: Uint8Array): Action[] {
         generation: view.getUint32(at + 8, true),
         reply: view.getUint8(at + 12) !== 0,
       });
+    else if (op === opcodes.clamp) actions.push({ op: 'clamp', mss: argument });
     else if (op === opcodes.route)
       actions.push({ op: 'route', source: bytes.slice(at + 8, at + 14), destination: bytes.slice(at + 14, at + 20) });
     else throw new RangeError(`opcode ${op} does not exist`);
@@ -165,6 +175,8 @@ export function formatActions(actions: readonly Action[], portName: (port: PortN
           return `${action.op}(connection=${action.slot}${action.reply ? ',reply' : ''})`;
         case 'limit':
           return `limit(${action.bytes})`;
+        case 'clamp':
+          return `clamp(mss=${action.mss})`;
         case 'route':
           return `route(src=${formatMac(action.source)},dst=${formatMac(action.destination)})`;
         default:

@@ -1,6 +1,6 @@
 /**
- * Probes: is another host there? One ICMP echo each, by raw-socket where that
- * optional package is installed.
+ * Probes: is another host there, and does a packet of some size get to it and
+ * back? One ICMP echo each, by raw-socket where that optional package is installed.
  */
 import { createRequire } from 'node:module';
 
@@ -11,8 +11,15 @@ export interface ProbeResult {
   readonly why?: string;
 }
 
+export interface ProbeOptions {
+  /** Of the whole IP packet, which is not to be fragmented; the smallest without. */
+  readonly bytes?: number;
+  /** Ends the wait. */
+  readonly signal?: AbortSignal;
+}
+
 /** Sends one echo to `address` and waits for its answer; resolves in any case. */
-export type Probe = (address: string, timeoutMs: number) => Promise<ProbeResult>;
+export type Probe = (address: string, timeoutMs: number, options?: ProbeOptions) => Promise<ProbeResult>;
 
 /** The part of raw-socket that is used. */
 interface RawSocket {
@@ -25,6 +32,7 @@ interface RawSocket {
   ): void;
   on(event: 'message', listener: (buffer: Buffer, source: string) => void): void;
   on(event: 'error', listener: (error: Error) => void): void;
+  setOption(level: number, option: number, value: number): void;
   close(): void;
 }
 interface RawSocketModule {
@@ -36,8 +44,14 @@ interface RawSocketModule {
 }
 
 const ECHO_BYTES = 16;
-const ipv4 = { request: 8, reply: 0 };
-const ipv6 = { request: 128, reply: 129 };
+/**
+ * `discover` is what a socket is told so that it sends packets whole, whatever the
+ * kernel knows of the path: IP_MTU_DISCOVER or IPV6_MTU_DISCOVER, and its level.
+ */
+const ipv4 = { request: 8, reply: 0, headerBytes: 20, discover: [0, 10] } as const;
+const ipv6 = { request: 128, reply: 129, headerBytes: 40, discover: [41, 23] } as const;
+/** IP_PMTUDISC_PROBE, and IPV6_PMTUDISC_PROBE. */
+const PMTUDISC_PROBE = 3;
 
 /** Undefined where raw-socket is not installed. */
 export function openProbe(now: () => number, setTimer: typeof setTimeout): Probe | undefined {
@@ -48,35 +62,41 @@ export function openProbe(now: () => number, setTimer: typeof setTimeout): Probe
     return undefined;
   }
   let sequence = 0;
-  return (address, timeoutMs) =>
+  return (address, timeoutMs, { bytes = 0, signal } = {}) =>
     new Promise((resolve) => {
       const isV6 = address.includes(':');
       const type = isV6 ? ipv6 : ipv4;
       const identifier = process.pid & 0xffff;
       const number = (sequence = (sequence + 1) & 0xffff);
-      const echo = Buffer.alloc(ECHO_BYTES);
+      const echo = Buffer.alloc(Math.max(ECHO_BYTES, bytes - type.headerBytes));
       echo[0] = type.request;
       echo.writeUInt16BE(identifier, 4);
       echo.writeUInt16BE(number, 6);
       // The kernel computes the checksum of ICMPv6 on raw sockets (RFC 3542 §3.1), not that of ICMPv4.
       if (!isV6) raw.writeChecksum(echo, 2, raw.createChecksum(echo));
 
-      let socket: RawSocket;
+      let socket: RawSocket | undefined;
       try {
         socket = raw.createSocket({
           protocol: isV6 ? raw.Protocol.ICMPv6 : raw.Protocol.ICMP,
           addressFamily: isV6 ? raw.AddressFamily.IPv6 : raw.AddressFamily.IPv4,
         });
+        const [level, option] = type.discover;
+        socket.setOption(level, option, PMTUDISC_PROBE);
       } catch (error) {
+        socket?.close();
         resolve({ isReachable: false, why: `raw sockets are not permitted (${String(error)})` });
         return;
       }
       const sentAt = now();
       const finish = (result: ProbeResult): void => {
         clearTimeout(timer);
+        signal?.removeEventListener('abort', stop);
         socket.close();
         resolve(result);
       };
+      const stop = (): void => finish({ isReachable: false, why: 'stopped' });
+      signal?.addEventListener('abort', stop);
       const timer = setTimer(() => finish({ isReachable: false, why: `no answer in ${timeoutMs} ms` }), timeoutMs);
       socket.on('error', (error) => finish({ isReachable: false, why: error.message }));
       socket.on('message', (packet, source) => {

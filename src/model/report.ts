@@ -79,6 +79,8 @@ export const statusReport = z.object({
   peers: z.array(z.string()),
   /** Path MTU of the underlay to each peer that there is a route to. */
   pathMtus: z.record(z.string(), z.number()),
+  /** What says so: the kernel (its interface, or an ICMP error), or probes that were lost. */
+  pathSources: z.record(z.string(), z.enum(['kernel', 'probed'])),
   store: z.string(),
   networks: z.number(),
   endpoints: z.number(),

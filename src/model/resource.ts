@@ -30,7 +30,7 @@ export const mtuSchema = z
   .max(9000, 'an MTU is 576 to 9000');
 
 /** The smallest MTU of a link that carries IPv6 (RFC 8200 section 5). */
-const SMALLEST_IPV6_MTU = 1280;
+export const SMALLEST_IPV6_MTU = 1280;
 
 /** Next hops that one route shares its flows among. */
 const MOST_HOPS = 16;

@@ -8,12 +8,22 @@ import type { OutsideState } from '../link/outside-state.ts';
 import type { UnderlayInterface } from '../link/underlay.ts';
 import type { CheckReport, DoctorReport } from '../model/report.ts';
 
+/** The way to another host. */
+export interface Path {
+  /** Of the underlay, in bytes. */
+  readonly mtu: number;
+  /** Probed: packets that the kernel takes for small enough are lost without a word. */
+  readonly source: 'kernel' | 'probed';
+  /** Have probes of that size come back of late? */
+  readonly isConfirmed: boolean;
+}
+
 export interface DoctorEnvironment {
   readonly underlay: string | undefined;
   /** Underlay addresses of the other hosts. */
   readonly peers: readonly string[];
-  /** Of the underlay, by peer. */
-  readonly pathMtus: ReadonlyMap<string, number>;
+  /** By peer, where there is a route. */
+  readonly paths: ReadonlyMap<string, Path>;
   readonly networks: readonly { readonly name: string; readonly mtu: number }[];
   /** Of the underlay address. @throws when no interface has it. */
   readonly underlayInterface: () => Promise<UnderlayInterface | undefined>;
@@ -49,7 +59,7 @@ export async function diagnose(environment: DoctorEnvironment): Promise<DoctorRe
   }
   checks.push(...(await checkUnderlay(environment, underlay)));
   checks.push(...(await Promise.all(environment.peers.map((peer) => checkPeer(environment.probe, peer)))));
-  for (const [peer, mtu] of environment.pathMtus) checks.push(checkPath(environment, peer, mtu));
+  for (const [peer, path] of environment.paths) checks.push(checkPath(environment, peer, path));
   return { checks };
 }
 
@@ -221,15 +231,29 @@ async function checkPeer(probe: Probe | undefined, peer: string): Promise<CheckR
   };
 }
 
-function checkPath({ networks, encapBytes }: DoctorEnvironment, peer: string, mtu: number): CheckReport {
+function checkPath({ networks, encapBytes, probe }: DoctorEnvironment, peer: string, path: Path): CheckReport {
+  const { mtu, source, isConfirmed } = path;
   const check = `path ${peer}`;
   const larger = networks.filter((network) => network.mtu + encapBytes > mtu).map(({ name }) => name);
-  if (larger.length === 0) return ok(check, `MTU ${mtu}`);
+  const lost = source === 'probed' ? ' (found by probes: larger ones are lost, and no ICMP error says so)' : '';
+  if (larger.length > 0) {
+    return {
+      check,
+      result: 'warning',
+      detail: `MTU ${mtu}${lost}: packets of ${larger.join(', ')} over ${mtu - encapBytes} bytes do not pass, their senders are told`,
+      hint:
+        lost === ''
+          ? 'raise the MTU on the way to this host'
+          : 'raise the MTU on the way, or let its ICMP errors through',
+    };
+  }
+  if (isConfirmed) return ok(check, `MTU ${mtu}${lost}`);
+  const detail = `MTU ${mtu}, as the kernel knows it: where ICMP errors are lost, so are larger packets`;
   return {
     check,
     result: 'warning',
-    detail: `MTU ${mtu}: packets of ${larger.join(', ')} over ${mtu - encapBytes} bytes do not pass, their senders are told`,
-    hint: 'raise the MTU on the way to this host',
+    detail,
+    hint: probe ? 'let ICMP echo through between the hosts' : 'install the optional package raw-socket',
   };
 }
 

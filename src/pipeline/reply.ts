@@ -45,9 +45,9 @@ function gatewayOf(portNo: PortNo, topology: Topology): Gateway | undefined {
   return network && { portNo, mac: gatewayMac(network.vni), addresses: network.gateways };
 }
 
-/** Asks who has `ip`, in the name of this host, which nobody has to remember. */
-export function neighborRequest(hostMac: Uint8Array, ip: Uint8Array): Uint8Array {
+/** Asks who has `ip`, in the name of this host, which nobody has to remember: everyone, or only `mac`. */
+export function neighborRequest(hostMac: Uint8Array, ip: Uint8Array, mac?: Uint8Array): Uint8Array {
   return isIp4(ip)
-    ? buildArpProbe(hostMac, ip.subarray(12))
-    : buildNeighborSolicitation(hostMac, linkLocalOf(hostMac), ip);
+    ? buildArpProbe(hostMac, ip.subarray(12), mac)
+    : buildNeighborSolicitation(hostMac, linkLocalOf(hostMac), ip, mac);
 }

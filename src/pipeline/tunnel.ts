@@ -2,12 +2,17 @@
  * Tunnel: the destinations become actions. Addresses are translated first; then
  * what is too big for the way is stopped (an interface takes what its own network
  * has, so that is asked only where the frame leaves it); then a routed frame is
- * rewritten. Local ports are sent to, VTEPs get the frame encapsulated with the
+ * rewritten, and a TCP connection told at its start what the way takes (RFC 9293
+ * §3.7.1). Local ports are sent to, VTEPs get the frame encapsulated with the
  * network's VNI (RFC 7348 §5).
  */
 import type { Action } from '../flow/action.ts';
 import type { FlowView } from '../flow/view.ts';
 import { gatewayMac, pathObject } from '../table/topology.ts';
+import { ETH_IPV4 } from '../wire/ethernet.ts';
+import { IP_TCP, IPV4_HEADER_BYTES } from '../wire/ipv4.ts';
+import { IPV6_HEADER_BYTES } from '../wire/ipv6.ts';
+import { TCP_HEADER_BYTES } from '../wire/l4.ts';
 import { drop, type Stage, type StageContext } from './stage.ts';
 import { text, type TextValue } from './text.ts';
 
@@ -22,6 +27,8 @@ export const tunnel: Stage = (view, context) => {
   if (context.nextHop) {
     actions.push({ op: 'route', source: leaves?.mac ?? gatewayMac(vni), destination: context.nextHop });
   }
+  const mss = context.nextHop && mssOf(view, context);
+  if (mss !== undefined) actions.push({ op: 'clamp', mss });
   const ports: string[] = [];
   const vteps: Uint8Array[] = [];
   for (const where of context.destinations) {
@@ -57,6 +64,23 @@ function limitOf(
     limit = Math.min(limit ?? mtu, tables.topology.pathMtu(where.vtep) ?? mtu);
   }
   return limit;
+}
+
+/** What fits the smallest network and path on the way of a TCP connection (RFC 6691); undefined for anything else. */
+function mssOf(
+  view: FlowView,
+  { tables, network, leaves, routedFrom, destinations }: StageContext,
+): number | undefined {
+  if (view.number('ip_proto') !== IP_TCP) return undefined;
+  const mtus = [(leaves ?? network!).mtu, routedFrom!.mtu];
+  for (const where of destinations) {
+    if (where.kind !== 'vtep') continue;
+    view.consult(pathObject(where.vtep));
+    mtus.push(tables.topology.pathMtu(where.vtep));
+  }
+  const known = mtus.filter((mtu) => mtu !== undefined);
+  const headerBytes = (view.number('eth_type') === ETH_IPV4 ? IPV4_HEADER_BYTES : IPV6_HEADER_BYTES) + TCP_HEADER_BYTES;
+  return known.length === 0 ? undefined : Math.min(...known) - headerBytes;
 }
 
 /** The first few of a list that can be as long as a network has ports. */

@@ -39,12 +39,16 @@ const packages = {
   procps: 'ps',
   socat: 'socat',
   traceroute: 'traceroute',
+  'mtr-tiny': 'mtr',
+  'iputils-tracepath': 'tracepath',
+  nftables: 'nft',
   'openvswitch-switch': 'ovs-vswitchd',
   clang: 'clang++',
   'libclang-rt-14-dev': '/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux',
 };
 const building = ['g++', 'make', 'python3', 'iproute2', 'util-linux', 'nftables'];
 const traffic = ['iperf3', 'tcpdump', 'iputils-ping', 'ethtool', 'procps', 'socat', 'traceroute'];
+const paths = ['mtr-tiny', 'iputils-tracepath', 'nftables'];
 
 const steps = {
   node_modules: {
@@ -91,7 +95,7 @@ const steps = {
 
 const purposes = {
   build: { packages: building, steps: ['node_modules', 'addon', 'typescript'] },
-  test: { packages: [...building, ...traffic], steps: ['node_modules', 'tap', 'addon', 'typescript'] },
+  test: { packages: [...building, ...traffic, ...paths], steps: ['node_modules', 'tap', 'addon', 'typescript'] },
   demo: { packages: [...building, ...traffic], steps: ['node_modules', 'addon', 'typescript'] },
   bench: { packages: [...building, ...traffic], steps: ['node_modules', 'addon', 'typescript'] },
   // On request: the package has a service of its own, which is none of the benchmark's business.

@@ -19,6 +19,8 @@ export interface NeighborOptions {
 
 /** A learned neighbor is asked again after this, and forgotten after twice as long without an answer. */
 export const NEIGHBOR_REFRESH_MS = 30_000;
+/** Of that, how long it is asked by itself before everyone is (RFC 1122 §2.3.2.1, RFC 4861 §7.3.3). */
+const UNICAST_MS = 3_000;
 /** How long nobody's address is not asked for again. */
 const FAILED_MS = 3_000;
 
@@ -85,9 +87,15 @@ export class NeighborTable {
     return changed;
   }
 
-  /** Learned neighbors that are due to be asked again. */
-  due(nowMs: number): { readonly vni: Vni; readonly ip: Uint8Array }[] {
-    return [...this.#learned.values()].filter(({ mac, sinceMs }) => mac && nowMs - sinceMs >= NEIGHBOR_REFRESH_MS);
+  /** Learned neighbors that are due to be asked again: with their MAC to be asked by itself, without it everyone. */
+  due(nowMs: number): { readonly vni: Vni; readonly ip: Uint8Array; readonly mac: Uint8Array | undefined }[] {
+    return [...this.#learned.values()]
+      .filter(({ mac, sinceMs }) => mac && nowMs - sinceMs >= NEIGHBOR_REFRESH_MS)
+      .map(({ vni, ip, mac, sinceMs }) => ({
+        vni,
+        ip,
+        mac: nowMs - sinceMs < NEIGHBOR_REFRESH_MS + UNICAST_MS ? mac : undefined,
+      }));
   }
 
   #forget(id: string): string[] {

@@ -64,8 +64,14 @@ export function buildArpAnnouncement(mac: Uint8Array, ip: Uint8Array): Uint8Arra
 /**
  * The whole frame that asks who has `ip`, 4 bytes, without saying who asks: nobody
  * remembers the sender (RFC 5227 §2.1.1).
+ *
+ * @param to only this MAC (RFC 1122 §2.3.2.1); all without
  */
-export function buildArpProbe(mac: Uint8Array, ip: Uint8Array): Uint8Array {
+export function buildArpProbe(
+  mac: Uint8Array,
+  ip: Uint8Array,
+  to: Uint8Array = new Uint8Array(6).fill(0xff),
+): Uint8Array {
   const payload = buildArp({
     operation: ARP_REQUEST,
     senderMac: mac,
@@ -73,5 +79,5 @@ export function buildArpProbe(mac: Uint8Array, ip: Uint8Array): Uint8Array {
     targetMac: new Uint8Array(6),
     targetIp: ip,
   });
-  return buildEthernet({ destination: new Uint8Array(6).fill(0xff), source: mac, type: ETH_ARP, payload });
+  return buildEthernet({ destination: to, source: mac, type: ETH_ARP, payload });
 }

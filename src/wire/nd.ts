@@ -110,19 +110,29 @@ export function buildNeighborAnnouncement(mac: Uint8Array, ip: Uint8Array): Uint
   return buildNeighborReply({ mac, target: ip, askerMac: new Uint8Array(6), askerIp: new Uint8Array(16) });
 }
 
-/** The whole frame by which `mac`, from `source`, asks who has `target`, 16 bytes each (RFC 4861 §7.2.2). */
-export function buildNeighborSolicitation(mac: Uint8Array, source: Uint8Array, target: Uint8Array): Uint8Array {
+/**
+ * The whole frame by which `mac`, from `source`, asks who has `target`, 16 bytes each (RFC 4861 §7.2.2).
+ *
+ * @param to only the neighbor with this MAC (RFC 4861 §7.3.3); all that may have it without
+ */
+export function buildNeighborSolicitation(
+  mac: Uint8Array,
+  source: Uint8Array,
+  target: Uint8Array,
+  to?: Uint8Array,
+): Uint8Array {
   const last = target.subarray(13);
   const group = Uint8Array.of(0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, ...last);
   const body = buildNeighborBody({ flags: 0, target, options: [{ type: ND_OPTION_SOURCE_LLA, data: mac }] });
-  const message = buildIcmp6(source, group, { type: ND_NEIGHBOR_SOLICITATION, code: 0, body });
+  const asked = to ? target : group;
+  const message = buildIcmp6(source, asked, { type: ND_NEIGHBOR_SOLICITATION, code: 0, body });
   const payload = buildIpv6({
     source,
-    destination: group,
+    destination: asked,
     nextHeader: IP_ICMPV6,
     hopLimit: ND_HOP_LIMIT,
     payload: message,
   });
-  const destination = Uint8Array.of(0x33, 0x33, 0xff, ...last);
+  const destination = to ?? Uint8Array.of(0x33, 0x33, 0xff, ...last);
   return buildEthernet({ destination, source: mac, type: ETH_IPV6, payload });
 }

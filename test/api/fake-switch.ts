@@ -201,6 +201,7 @@ function statusOf(forwarding: boolean): StatusReport {
     underlay: null,
     peers: [],
     pathMtus: {},
+    pathSources: {},
     store: 'embedded',
     networks: 1,
     endpoints: 1,

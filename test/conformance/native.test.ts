@@ -3,6 +3,7 @@ import { runCoalescing } from './coalescing.ts';
 import { runConformance } from './conformance.ts';
 import type { Open } from './harness.ts';
 import { runLimits } from './limits.ts';
+import { runRewriting } from './rewriting.ts';
 import { runSegmentation } from './segmentation.ts';
 
 const open: Open = (options) => openNativeDatapath({ ...options, threads: 0 });
@@ -11,3 +12,4 @@ runConformance('native', open);
 runSegmentation('native', open);
 runCoalescing('native', open);
 runLimits('native', open);
+runRewriting('native', open);

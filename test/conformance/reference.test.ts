@@ -2,9 +2,11 @@ import { openReferenceDatapath } from '../../src/datapath/reference.ts';
 import { runCoalescing } from './coalescing.ts';
 import { runConformance } from './conformance.ts';
 import { runLimits } from './limits.ts';
+import { runRewriting } from './rewriting.ts';
 import { runSegmentation } from './segmentation.ts';
 
 runConformance('reference', openReferenceDatapath);
 runSegmentation('reference', openReferenceDatapath);
 runCoalescing('reference', openReferenceDatapath);
 runLimits('reference', openReferenceDatapath);
+runRewriting('reference', openReferenceDatapath);

@@ -160,7 +160,9 @@ export class RandomDecider implements Decider {
     if (random.chance(0.2)) first.push({ op: 'limit', bytes: random.pick([68, 100, 576, 1400]) });
     if (random.chance(0.7)) return [...first, ...outputs];
     if (random.chance(0.3)) return [...first, { op: 'echo' }, ...outputs];
-    return [...first, { op: 'route', source: random.bytes(6), destination: random.bytes(6) }, ...outputs];
+    const clamp: Action[] = random.chance(0.5) ? [{ op: 'clamp', mss: random.pick([0, 100, 536, 1410, 0xffff]) }] : [];
+    if (random.chance(0.1)) return [...first, ...clamp, ...outputs];
+    return [...first, { op: 'route', source: random.bytes(6), destination: random.bytes(6) }, ...clamp, ...outputs];
   }
 }
 

@@ -9,14 +9,15 @@
 import t from 'tap';
 import { openLab } from '../support/lab.ts';
 import { attachContainer, overlay, underlay, underlayLink, withoutOffloads } from '../support/topology.ts';
-import { iperfClient, iperfServer, ping } from '../support/traffic.ts';
-import { until } from '../support/process.ts';
+import { iperfClient, iperfServer, ping, python } from '../support/traffic.ts';
+import { monotonicMs, until } from '../support/process.ts';
 import { datapathKinds, Weft } from '../support/weft.ts';
 
 t.setTimeout(600_000);
 
 /** Longer than all that is looked at meanwhile. */
 const STREAM_SECONDS = 600;
+const SESSION_PORT = 7022;
 
 for (const datapath of datapathKinds) {
   await t.test(datapath, async (t) => {
@@ -69,5 +70,46 @@ for (const datapath of datapathKinds) {
       await ping(web.namespace, db.ip4, { size: 4000 });
       await ping(db.namespace, web.ip4, { size: 4000 });
     });
+
+    /** What all paths take, and nobody remembers another value. */
+    const setMtu = async (mtu: number): Promise<void> => {
+      for (const host of [under.left, under.right]) await host.ip(`link set ${underlayLink} mtu ${mtu}`);
+    };
+    for (const [ip, mtu] of [
+      [db.ip4, 1300],
+      [db.ip6, 1400],
+    ] as const) {
+      await t.test(`a session with ${ip} goes on when the underlay takes only ${mtu} bytes`, async (t) => {
+        await setMtu(1500);
+        await until(
+          async () => {
+            const known = [
+              (await left.status()).pathMtus[under.rightIp],
+              (await right.status()).pathMtus[under.leftIp],
+            ];
+            return known.every((one) => one === 1500);
+          },
+          { what: 'both hosts know that the path takes 1500 bytes' },
+        );
+        for (const { namespace } of [web, db])
+          for (const f of ['-4', '-6']) await namespace.ip(`${f} route flush cache`);
+        const session = db.namespace.start(python('session.py', 'serve', SESSION_PORT));
+        await session.says('ready');
+        const asking = web.namespace.start(python('session.py', 'ask', ip, SESSION_PORT));
+        const answered = (times: number, what: string): Promise<boolean> =>
+          until(() => asking.lines.length >= times, { what });
+        await answered(10, 'the session is under way');
+        await setMtu(mtu);
+        const loweredAt = monotonicMs();
+        await until(() => asking.lines.filter(({ atMs }) => atMs > loweredAt).length >= 20, {
+          what: 'the session goes on',
+        });
+        const times = asking.lines.map(({ atMs }) => atMs).filter((atMs) => atMs > loweredAt - 100);
+        const pauses = times.map((atMs, i) => atMs - (times[i - 1] ?? atMs));
+        t.pass(`it stood still for ${Math.max(...pauses).toFixed(0)} ms`);
+        await asking.stop();
+        await session.stop();
+      });
+    }
   });
 }

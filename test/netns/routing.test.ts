@@ -6,7 +6,8 @@
  *   └─────────────────────────────────┘              └─────────────────────────┘
  *
  * Two networks, joined by their routes, are one for real programs: each host
- * routes what its own containers send, and nobody had to set up a container.
+ * routes what its own containers send, and nobody had to set up a container. The
+ * blue one has smaller packets: 1300 bytes, where red has 1450.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -38,11 +39,28 @@ metadata: { name: blue }
 spec:
   subnets: [10.52.0.0/24, 'fd52::/64']
   vni: 52
+  mtu: 1300
   ranges: [10.52.0.100-10.52.0.199, 'fd52::100-fd52::199']
   routes:
     - { to: 10.51.0.0/24, network: red }
     - { to: 'fd51::/64', network: red }
 `;
+
+/** The segment sizes of the one SYN that arrives at each of these while `action` runs, as tcpdump reads them. */
+async function capturedSyns(at: readonly Namespace[], action: () => Promise<void>): Promise<number[]> {
+  const filter = 'tcp[tcpflags] & tcp-syn != 0 or (ip6[6] == 6 and ip6[53] & 2 != 0)';
+  const captures = at.map((namespace) =>
+    namespace.start(['tcpdump', '--immediate-mode', '-l', '-vv', '-n', '-Q', 'in', '-i', 'eth0', '-c', '1', filter]),
+  );
+  for (const capture of captures) await capture.says('listening on');
+  await action();
+  return Promise.all(
+    captures.map(async (capture) => {
+      await capture.wait(5000);
+      return Number(/mss (\d+)/.exec(capture.stdout)?.[1]);
+    }),
+  );
+}
 
 for (const datapath of datapathKinds) {
   await t.test(datapath, async (t) => {
@@ -87,10 +105,28 @@ for (const datapath of datapathKinds) {
       }
     });
 
+    await t.test('both ends of a TCP connection hear of the smallest network between them', async (t) => {
+      for (const [from, to, ip, mss] of [
+        [web, db, '10.52.0.12', 1260],
+        [web, far, '10.52.0.21', 1260],
+        [far, web, '10.51.0.11', 1260],
+        [web, db, 'fd52::12', 1240],
+        [web, far, 'fd52::21', 1240],
+        [far, web, 'fd51::11', 1240],
+      ] as const) {
+        const syns = await capturedSyns([from, to], () => transfer(from, to, [ip], [{ kind: 'tcp', bytes: 200_000 }]));
+        t.same(syns, [mss, mss], `${from.name} to ${ip}`);
+      }
+      t.notOk('too_big' in (await left.drops()), 'so none of them was ever too big');
+    });
+
     await t.test('the operator sees the way', async (t) => {
       const trace = await left.run('trace', 'in_port=web,tcp,ip_dst=10.52.0.12,tcp_dst=80');
       t.match(trace, /^route +10\.52\.0\.0\/24 in network blue, at /m);
-      t.match(trace, /^Actions: route\(src=02:77:66:00:00:34,dst=[0-9a-f:]{17}\), output\(db\)$/m);
+      t.match(
+        trace,
+        /^Actions: limit\(1300\), route\(src=02:77:66:00:00:34,dst=[0-9a-f:]{17}\), clamp\(mss=1260\), output\(db\)$/m,
+      );
       t.match(await left.run('describe', 'network', 'red'), /routes: +to=10\.52\.0\.0\/24,network=blue; to=fd52::\/64/);
     });
 
@@ -104,6 +140,27 @@ for (const datapath of datapathKinds) {
         const text = await web.run(['traceroute', '-n', '-q', '1', '-w', '30', ip]);
         const hops = text.split('\n').flatMap((line) => /^ *\d+ +(\S+)/.exec(line)?.[1] ?? []);
         t.same(hops, [gateway, ip], text);
+      }
+    });
+
+    await t.test('so do mtr and tracepath, which finds what the way takes', async (t) => {
+      for (const [from, ip, gateway] of [
+        [web, '10.52.0.12', '10.51.0.1'],
+        [web, '10.52.0.21', '10.51.0.1'],
+        [far, '10.51.0.11', '10.52.0.1'],
+        [web, 'fd52::12', 'fd51::1'],
+        [web, 'fd52::21', 'fd51::1'],
+        [far, 'fd51::11', 'fd52::1'],
+      ] as const) {
+        const report = await from.run(['mtr', '-n', '--json', '-c', '1', '-i', '0.2', '-G', '1', ip]);
+        const { hubs } = (JSON.parse(report) as { report: { hubs: { host: string }[] } }).report;
+        t.same(
+          hubs.map(({ host }) => host),
+          [gateway, ip],
+          report,
+        );
+        const path = await from.run(['tracepath', '-n', ip]);
+        t.match(path, /Resume: pmtu 1300 hops 2 back 2/, path);
       }
     });
 

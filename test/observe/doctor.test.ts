@@ -2,7 +2,9 @@
 import t from 'tap';
 import type { OutsideState } from '../../src/link/outside-state.ts';
 import type { CheckReport } from '../../src/model/report.ts';
-import { diagnose, type DoctorEnvironment } from '../../src/observe/doctor.ts';
+import type { Probe } from '../../src/health/probe.ts';
+import type { UnderlayInterface } from '../../src/link/underlay.ts';
+import { diagnose, type DoctorEnvironment, type Path } from '../../src/observe/doctor.ts';
 import { openLab } from '../support/lab.ts';
 import { needsRoot } from '../support/root.ts';
 import { datapathKinds, Weft } from '../support/weft.ts';
@@ -14,7 +16,7 @@ async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport
   const { checks } = await diagnose({
     underlay: undefined,
     peers: [],
-    pathMtus: new Map(),
+    paths: new Map(),
     networks: [],
     underlayInterface: async () => undefined,
     encapBytes: 50,
@@ -89,6 +91,30 @@ t.test('the outside, where a network has one', async (t) => {
     [],
     'and nothing where none has',
   );
+});
+
+t.test('what the paths to other hosts take, and who says so', async (t) => {
+  const peer = '192.0.2.2';
+  const about = async (path: Path, more: Partial<DoctorEnvironment> = {}): Promise<CheckReport | undefined> => {
+    const probe: Probe = async () => ({ isReachable: true, roundTripMs: 1 });
+    const underlayInterface = async (): Promise<UnderlayInterface> => ({ name: 'u', mtu: 1500, isLoopback: false });
+    const networks = [{ name: 'blue', mtu: 1450 }];
+    const environment = { underlay: '192.0.2.1', paths: new Map([[peer, path]]), networks, underlayInterface, probe };
+    return only(await checksWith({ ...environment, ...more }), `path ${peer}`);
+  };
+  t.match(await about({ mtu: 1500, source: 'kernel', isConfirmed: true }), { result: 'ok', detail: 'MTU 1500' });
+  t.match(await about({ mtu: 1400, source: 'kernel', isConfirmed: true }), {
+    result: 'warning',
+    detail: /^MTU 1400: packets of blue over 1350 bytes do not pass, their senders are told$/,
+  });
+  t.match(await about({ mtu: 1400, source: 'probed', isConfirmed: true }), {
+    result: 'warning',
+    detail: /^MTU 1400 \(found by probes: .* no ICMP error says so\): packets of blue over 1350 bytes/,
+    hint: /ICMP errors/,
+  });
+  const unsure = { mtu: 1500, source: 'kernel', isConfirmed: false } as const;
+  t.match(await about(unsure), { result: 'warning', detail: /as the kernel knows it/, hint: /ICMP echo/ });
+  t.match(await about(unsure, { probe: undefined }), { result: 'warning', hint: /raw-socket/ });
 });
 
 for (const datapath of datapathKinds) {

@@ -22,7 +22,7 @@ import { parseEthernet } from '../../src/wire/ethernet.ts';
 import { parseIcmp } from '../../src/wire/icmp.ts';
 import { parseIpv4 } from '../../src/wire/ipv4.ts';
 import { parseIpv6 } from '../../src/wire/ipv6.ts';
-import { advertisement, arpReply, arpRequest, echo, ip, solicitation, udp } from '../support/frames.ts';
+import { advertisement, arpReply, arpRequest, echo, ip, solicitation, tcp, udp, type Ends } from '../support/frames.ts';
 import { parsePacket } from '../support/packets.ts';
 
 const RED = 100;
@@ -166,14 +166,50 @@ for (const [name, open] of Object.entries(datapaths)) {
       const host = formatMac(parseEthernet(only(t, far))!.source);
       far.send(arpReply({ srcMac: macs.far, dstMac: host, src: '10.2.0.9', dst: '0.0.0.0' }));
       far.received.length = 0;
-      let asked = 0;
+      const asked: string[] = [];
       for (let second = 0; second < 70; second++) {
         net.advance(1000);
         send();
-        asked += far.received.splice(0).filter((frame) => parseEthernet(frame)!.type === 0x0806).length;
+        const requests = far.received.splice(0).map((frame) => parseEthernet(frame)!);
+        asked.push(...requests.filter(({ type }) => type === 0x0806).map(({ destination }) => formatMac(destination)));
       }
-      t.ok(asked >= 30, `asked ${asked} times`);
+      t.ok(asked.length >= 30, `asked ${asked.length} times`);
+      t.same(asked.slice(0, 3), [macs.far, macs.far, macs.far], 'first by itself');
+      t.same([...new Set(asked.slice(3))], ['ff:ff:ff:ff:ff:ff'], 'then everyone');
       t.ok((drops()['neighbor_unresolved'] ?? 0) > 0);
+      net.close();
+    });
+
+    t.test('a neighbor that answers when it is asked by itself bothers nobody else', async (t) => {
+      const { net, web, far } = lab(open);
+      for (const [ends, dst, type] of [
+        [fromWeb, '10.2.0.9', 0x0806],
+        [fromWeb6, 'fd02::9', 0x86dd],
+      ] as const) {
+        const send = (): void => web.send(udp({ ...ends, dst }, 1, 2));
+        const answer = (host: string): void => {
+          const lla = { type: 2, data: parseMac(macs.far) };
+          const to = { srcMac: macs.far, dstMac: host, src: dst };
+          if (type === 0x0806) far.send(arpReply({ ...to, dst: '0.0.0.0' }));
+          else far.send(advertisement({ ...to, dst: 'fe80::1', target: dst, options: [lla] }));
+        };
+        far.received.length = 0;
+        send();
+        answer(formatMac(parseEthernet(only(t, far))!.source));
+        far.received.length = 0;
+        const asked: string[] = [];
+        for (let second = 0; second < 100; second++) {
+          net.advance(1000);
+          for (const frame of far.received.splice(0)) {
+            const { destination, source, payload, type: sent } = parseEthernet(frame)!;
+            if (sent !== type || parseIpv6(payload)?.nextHeader === 17) continue;
+            asked.push(formatMac(destination));
+            answer(formatMac(source));
+          }
+          send();
+        }
+        t.same(asked, [macs.far, macs.far, macs.far], dst);
+      }
       net.close();
     });
 
@@ -392,6 +428,36 @@ for (const [name, open] of Object.entries(datapaths)) {
       t.ok(forwarding.setPathMtu(parseIp('192.0.2.2'), 1450));
       db.send(udp(toFar, 1, 2, new Uint8Array(1400)));
       only(t, far);
+      net.close();
+    });
+
+    t.test('TCP is told at its start what the smallest network and path take', async (t) => {
+      const { net, web, db, far, forwarding } = lab(open, toBlue, { red: 1450, blue: 1400 });
+      const announced = (frame: Uint8Array): number => {
+        const packet = parsePacket(frame);
+        t.equal(packet.checksum, 'good');
+        return Buffer.from(packet.tcpOptions, 'hex').readUInt16BE(2);
+      };
+      const syn = (ends: Ends): Uint8Array =>
+        tcp(ends, { sourcePort: 1, destinationPort: 2, options: Uint8Array.of(2, 4, 0x22, 0xd8) });
+      web.send(syn({ ...fromWeb, dst: '10.2.0.2' }));
+      t.equal(announced(only(t, db)), 1360, 'the network that it goes to');
+      web.send(syn({ ...fromWeb6, dst: 'fd02::2' }));
+      t.equal(announced(only(t, db)), 1340);
+      db.send(syn({ srcMac: macs.db, dstMac: blueGateway, src: '10.2.0.2', dst: '10.1.0.2' }));
+      t.equal(announced(only(t, web)), 1360, 'and the one that it comes from');
+      db.send(syn({ srcMac: macs.db, dstMac: macs.far, src: '10.2.0.2', dst: '10.2.0.9' }));
+      t.equal(announced(only(t, far)), 0x22d8, 'what is only bridged stays as it is');
+
+      forwarding.tables.neighbors.set(BLUE as Vni, parseIp('10.2.0.9'), parseMac(macs.far));
+      const toFar = syn({ ...fromWeb, dst: '10.2.0.9' });
+      web.send(toFar);
+      t.equal(announced(only(t, far)), 1360);
+      for (const bytes of [1250, 1300]) {
+        forwarding.setPathMtu(parseIp('192.0.2.2'), bytes);
+        web.send(toFar);
+        t.equal(announced(only(t, far)), bytes - 40, 'a cached flow follows the path');
+      }
       net.close();
     });
 

@@ -73,7 +73,7 @@ function randomPacket(random: Random): Uint8Array {
     case 14:
       return icmpError(random, v6);
     default: {
-      const options = new Uint8Array(random.int(4) * 4);
+      const options = random.chance(0.5) ? tcpOptions(random) : new Uint8Array(random.int(4) * 4);
       const ports = { sourcePort: random.pick(l4Ports), destinationPort: random.pick(l4Ports) };
       return frames.tcp(ends, { ...ports, options, flags: random.int(64), payload: payload(random) });
     }
@@ -87,6 +87,16 @@ function icmpError(random: Random, v6: boolean): Uint8Array {
   const [protocol, types] = v6 ? [58, [1, 2, 3]] : [1, [3, 4, 11]];
   const message = concat(Uint8Array.of(random.pick(types), random.int(5)), random.bytes(6), about);
   return frames.ip(v6 ? ends6(random) : ends4(random), protocol, message);
+}
+
+/** Those of a SYN, also where they are rarely, or ought not to be. */
+function tcpOptions(random: Random): Uint8Array {
+  const some = [[1], [1], [2, 4, ...random.bytes(2)], [2, 4, 5, 180], [3, 3, 7], [4, 2], [8, 10, ...random.bytes(8)]];
+  const wrong = [[0], [2, 3, 9], [2, 0], [2, 4, 255], [254, 40], [2]];
+  const list = Array.from({ length: random.int(5) }, () => random.pick(random.chance(0.1) ? wrong : some)).flat();
+  const options = new Uint8Array(Math.min(40, Math.ceil(list.length / 4) * 4)).fill(random.pick([0, 1]));
+  options.set(list.slice(0, options.length));
+  return options;
 }
 
 /** Breaks a frame in one or several ways, or replaces it by garbage. Does not change `frame`. */

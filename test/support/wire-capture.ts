@@ -24,25 +24,46 @@ export interface DecodedDatagram {
 }
 
 /** Records the first `count` VXLAN datagrams on a link while `action` runs, and decodes them. */
-export async function captureVxlan(
+export function captureVxlan(
   lab: Lab,
   at: Namespace,
   ifname: string,
   count: number,
   action: () => Promise<void>,
 ): Promise<DecodedDatagram[]> {
+  return capture(lab, at, ifname, ['-c', String(count)], action);
+}
+
+/** Records all VXLAN datagrams on a link while `action` runs, and decodes them. @throws when tcpdump could not keep up */
+export function captureAllVxlan(
+  lab: Lab,
+  at: Namespace,
+  ifname: string,
+  action: () => Promise<void>,
+): Promise<DecodedDatagram[]> {
+  return capture(lab, at, ifname, [], action);
+}
+
+async function capture(
+  lab: Lab,
+  at: Namespace,
+  ifname: string,
+  options: readonly string[],
+  action: () => Promise<void>,
+): Promise<DecodedDatagram[]> {
   const file = join(lab.directory, `underlay-${at.name}.pcap`);
-  const capture = at.start([
-    ...['tcpdump', '--immediate-mode', '-Z', 'root', '-U', '-n', '-i', ifname, '-c', String(count), '-w', file],
+  const tcpdump = at.start([
+    ...['tcpdump', '--immediate-mode', '-Z', 'root', '-U', '-n', '-i', ifname, ...options, '-w', file],
     ...['-B', String(BUFFER_KILOBYTES), '-s', String(SNAP_BYTES), `udp dst port 4789 or udp dst port ${END_PORT}`],
   ]);
-  await capture.says('listening on');
+  await tcpdump.says('listening on');
   await action();
   // What is sent now comes behind all that the action has brought onto the link.
   const ends = { srcMac: NOBODY, dstMac: NOBODY, src: '192.0.2.254', dst: '192.0.2.254' };
   await sendFrames(at, [udp(ends, END_PORT, END_PORT, Buffer.from(END))], ifname);
-  await until(() => !capture.isRunning || readFileSync(file).includes(END), { what: END });
-  await capture.stop('SIGINT');
+  await until(() => !tcpdump.isRunning || readFileSync(file).includes(END), { what: END });
+  await tcpdump.stop('SIGINT');
+  if (!/^0 packets dropped by kernel$/m.test(tcpdump.stderr)) throw new Error(`tcpdump: ${tcpdump.stderr}`);
   return decode(await run(['tcpdump', '-vv', '-n', '-r', file]));
 }
 

@@ -1,0 +1,137 @@
+/**
+ *   a576 ─┐                                          ┌─ b576
+ *     ⋮   ├─ weft ══ underlay, IPv4 or IPv6 ══ weft ─┤    ⋮
+ *   a8950 ┘                                          └─ b8950
+ *
+ * Every byte arrives and every checksum is right, whatever the MTU, and whatever
+ * a container leaves to its interface: cutting segments, finishing checksums,
+ * both or nothing. (A kernel that cuts later cannot finish before: there is no
+ * fourth.) tcpdump is the judge, on an underlay where nothing is left to do.
+ */
+import t, { type Test } from 'tap';
+import { openLab, type Lab, type Namespace } from '../support/lab.ts';
+import { underlay, underlayLink, withoutOffloads, type Family } from '../support/topology.ts';
+import { transfer } from '../support/transfer.ts';
+import { ping } from '../support/traffic.ts';
+import { Weft, type DatapathKind } from '../support/weft.ts';
+import { captureAllVxlan, isDamaged } from '../support/wire-capture.ts';
+
+t.setTimeout(240_000);
+
+const SMALLEST_IPV6_MTU = 1280;
+/** Of the underlay: the largest network fits, encapsulated over IPv6. */
+const UNDERLAY_MTU = 9100;
+const BYTES = 60_001;
+
+const offloads = {
+  'superframes with unfinished checksums': { segmenting: 'on', checksums: 'on' },
+  'packets with unfinished checksums': { segmenting: 'off', checksums: 'on' },
+  'packets with finished checksums': { segmenting: 'off', checksums: 'off' },
+} as const;
+type Offloads = (typeof offloads)[keyof typeof offloads];
+
+/** A network of one MTU, with a container on each host. */
+interface Cell {
+  readonly mtu: number;
+  readonly a: Namespace;
+  readonly b: Namespace;
+  /** Of `b`. */
+  readonly ips: readonly string[];
+}
+
+async function openCell(lab: Lab, hosts: readonly [Weft, Weft], mtu: number, number: number): Promise<Cell> {
+  const families = mtu < SMALLEST_IPV6_MTU ? ['ipv4'] : ['ipv4', 'ipv6'];
+  const ip = (family: string, last: number | string): string =>
+    family === 'ipv4' ? `10.60.${number}.${last}` : `fd60:${number}::${last}`;
+  const subnets = families.map((family) => `--subnet ${family === 'ipv4' ? ip(family, '0/24') : ip(family, '/64')}`);
+  const [a, b] = await Promise.all(
+    (['a', 'b'] as const).map(async (role, i) => {
+      const weft = hosts[i]!;
+      await weft.createNetwork(`mtu${mtu} ${subnets.join(' ')} --vni ${1000 + number} --mtu ${mtu}`);
+      const namespace = await lab.namespace(`${role}${mtu}`);
+      const ips = families.flatMap((family) => ['--ip', ip(family, 11 + i)]);
+      await weft.attach(namespace, { network: `mtu${mtu}`, arguments: ips });
+      return namespace;
+    }),
+  );
+  return { mtu, a: a!, b: b!, ips: families.map((family) => ip(family, 12)) };
+}
+
+async function setOffloads(at: Namespace, { segmenting, checksums }: Offloads): Promise<void> {
+  const features = { tx: checksums, tso: segmenting, gso: segmenting, 'tx-udp-segmentation': segmenting };
+  await at.run(['ethtool', '-K', 'eth0', ...Object.entries(features).flat()]);
+  const now = await at.run(['ethtool', '-k', 'eth0']);
+  for (const line of [`tx-checksumming: ${checksums}`, `tcp-segmentation-offload: ${segmenting}`]) {
+    if (!now.includes(line)) throw new Error(`${at.name} has not ${line}:\n${now}`);
+  }
+}
+
+/** TCP and UDP, as large as the MTU lets them be, there and back. */
+async function fill({ mtu, a, b, ips }: Cell): Promise<void> {
+  for (const ip of ips) {
+    const headerBytes = ip.includes(':') ? 48 : 28;
+    const datagrams = { kind: 'udp', bytes: BYTES, segmentBytes: mtu - headerBytes } as const;
+    await transfer(a, b, [ip], [{ kind: 'tcp', bytes: BYTES }, datagrams]);
+  }
+}
+
+async function everyCell(t: Test, datapath: DatapathKind, family: Family, mtus: readonly number[]): Promise<void> {
+  const lab = openLab(t);
+  const under = await underlay(lab, family);
+  await withoutOffloads(under);
+  for (const host of [under.left, under.right]) await host.ip(`link set ${underlayLink} mtu ${UNDERLAY_MTU}`);
+  const left = await Weft.up(lab, under.left, 'left', { datapath, underlay: under.leftIp, peers: [under.rightIp] });
+  const right = await Weft.up(lab, under.right, 'right', { datapath, underlay: under.rightIp, peers: [under.leftIp] });
+  const cells: Cell[] = [];
+  for (const [i, mtu] of mtus.entries()) cells.push(await openCell(lab, [left, right], mtu, i + 1));
+  for (const { a, ips } of cells) for (const ip of ips) await ping(a, ip);
+  const before = [await left.drops(), await right.drops()];
+
+  for (const [what, wanted] of Object.entries(offloads)) {
+    await t.test(what, async (t) => {
+      for (const { a, b } of cells) await Promise.all([a, b].map((at) => setOffloads(at, wanted)));
+      const datagrams = await captureAllVxlan(lab, under.left, underlayLink, async () => {
+        for (const cell of cells) {
+          await fill(cell);
+          t.pass(`MTU ${cell.mtu}: ${cell.ips.join(', ')}`);
+        }
+      });
+      t.ok(datagrams.length > cells.length * 20, `${datagrams.length} datagrams on the underlay`);
+      t.same(datagrams.filter(isDamaged).slice(0, 3), [], 'checksums and lengths are right');
+      const unchecked = datagrams.filter(({ outer, inner }) => !isChecked(outer) || !isChecked(inner));
+      t.same(unchecked.slice(0, 3), [], 'and tcpdump has looked at each of them');
+    });
+  }
+  t.same([await left.drops(), await right.drops()], before, 'nothing is dropped');
+}
+
+/** Has tcpdump said that the checksum of UDP, TCP or ICMPv6 is right? Neighbors and ARP aside. */
+function isChecked(text: string): boolean {
+  return /\[udp sum ok\]|cksum 0x[0-9a-f]{4} \(correct\)|\[icmp6 sum ok\]|\bARP\b/.test(text);
+}
+
+t.test('IPv6 needs 1280 bytes', async (t) => {
+  const lab = openLab(t);
+  const under = await underlay(lab, 'ipv4');
+  await under.left.ip(`link set ${underlayLink} mtu 1300`);
+  const weft = await Weft.up(lab, under.left, 'left', { datapath: 'native', underlay: under.leftIp });
+  const create = (...more: readonly string[]) =>
+    weft.attempt('network', 'create', 'n', '--subnet', 'fd60::/64', ...more);
+  for (const [{ code, stderr }, why] of [
+    [await create('--mtu', '1279'), /1279 is not accepted: with an IPv6 subnet an MTU is 1280 to 9000/],
+    [await create(), /the underlay leaves packets of 1250 bytes, and IPv6 needs 1280: raise its MTU by 30/],
+  ] as const) {
+    t.equal(code, 1);
+    t.match(stderr, why);
+  }
+  t.same(await weft.json('network', 'ls'), []);
+});
+
+for (const [datapath, family, mtus] of [
+  ['native', 'ipv4', [576, 1280, 1450, 1500, 8950]],
+  ['native', 'ipv6', [576, 1280, 1450, 1500, 8950]],
+  ['reference', 'ipv4', [576, 1500]],
+  ['reference', 'ipv6', [1280, 8950]],
+] as const) {
+  void t.test(`${datapath} over ${family}`, (t) => everyCell(t, datapath, family, mtus));
+}
