@@ -19,7 +19,7 @@ if (!Number.isInteger(seconds) || seconds < 1) {
 
 const native = fileURLToPath(new URL('..', import.meta.url));
 const core = [
-  ...['coalesce.cc', 'datapath.cc', 'extract.cc', 'flow_cache.cc', 'pending.cc', 'segment.cc'],
+  ...['coalesce.cc', 'datapath.cc', 'extract.cc', 'flow_cache.cc', 'fragment_tracker.cc', 'pending.cc', 'segment.cc'],
   ...['io/steering.cc', 'io/tap.cc', 'io/underlay.cc'],
 ];
 const flags = [

@@ -12,7 +12,18 @@ import { ACTION_BYTES, opcodes } from '../flow/action.ts';
 import { fieldList, KEY_BYTES } from '../flow/fields.ts';
 import { ENTROPY_FIRST_PORT, ENTROPY_PORTS } from '../flow/hash.ts';
 import { dropReasons } from '../flow/reason.ts';
-import { HEAD_BYTES, MASK_LIMIT, PARKED_PER_FLOW, PENDING_PER_PORT, UPCALL_BATCH } from './datapath.ts';
+import {
+  DATAGRAMS_PER_PORT,
+  FRAGMENT_TIMEOUT_MS,
+  HEAD_BYTES,
+  MASK_LIMIT,
+  PARKED_FRAGMENTS,
+  PARKED_PER_FLOW,
+  PENDING_PER_PORT,
+  UPCALL_BATCH,
+  WAITING_BYTES_PER_PORT,
+  WAITING_PER_DATAGRAM,
+} from './datapath.ts';
 import type { NativeFrameIoClass } from './frame-io.ts';
 import type { NativeOffloads } from './kernel-offloads.ts';
 
@@ -102,6 +113,11 @@ export const ownLayout: AddonLayout = {
     ACTION_BYTES,
     PENDING_PER_PORT,
     PARKED_PER_FLOW,
+    PARKED_FRAGMENTS,
+    DATAGRAMS_PER_PORT,
+    WAITING_PER_DATAGRAM,
+    WAITING_BYTES_PER_PORT,
+    FRAGMENT_TIMEOUT_MS,
     MASK_LIMIT,
     HEAD_BYTES,
     UPCALL_BATCH,

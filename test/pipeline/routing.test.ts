@@ -244,9 +244,16 @@ for (const [name, open] of Object.entries(datapaths)) {
       const { net, web, drops } = lab(open);
       const error = Uint8Array.of(11, 0, 0xf4, 0xff, 0, 0, 0, 0);
       web.send(ip({ ...fromWeb, dst: '10.9.0.1' }, 1, error));
-      web.send(ip({ ...fromWeb, dst: '10.9.0.1', ip4: { fragmentOffset: 64 } }, 17, new Uint8Array(64)));
       t.equal(web.received.length, 0);
-      t.same(drops(), { no_route: 2 });
+      t.same(drops(), { no_route: 1 });
+      const fragment = (offset: number): Uint8Array => {
+        const ip4 = { id: 1, moreFragments: offset === 0, fragmentOffset: offset };
+        return ip({ ...fromWeb, dst: '10.9.0.1', ip4 }, 17, new Uint8Array(64));
+      };
+      web.send(fragment(64));
+      web.send(fragment(0));
+      t.equal(icmpError(only(t, web)).type, 3, 'only the first is answered');
+      t.same(drops(), { no_route: 3 });
       net.close();
     });
 
