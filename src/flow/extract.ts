@@ -147,7 +147,7 @@ function ipv4(frame: Uint8Array, at: number, key: Uint8Array): Extracted {
   key[IP_PROTO] = frame[at + 9]!;
   copyMapped(frame, at + 12, key, IP_SRC);
   copyMapped(frame, at + 16, key, IP_DST);
-  const bad = fragment(ipv4Part(frame, at), headerBytes, key[IP_PROTO]!, key);
+  const bad = fragment(ipv4Part(frame, at), headerBytes, frame[at + 9]!, key);
   return bad ?? l4(frame, at + headerBytes, at + totalBytes, key, false);
 }
 

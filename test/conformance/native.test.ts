@@ -1,6 +1,7 @@
 import { openNativeDatapath } from '../../src/datapath/native.ts';
 import { runCoalescing } from './coalescing.ts';
 import { runConformance } from './conformance.ts';
+import { runFragments } from './fragments.ts';
 import type { Open } from './harness.ts';
 import { runSegmentation } from './segmentation.ts';
 
@@ -9,3 +10,4 @@ const open: Open = (options) => openNativeDatapath({ ...options, threads: 0 });
 runConformance('native', open);
 runSegmentation('native', open);
 runCoalescing('native', open);
+runFragments('native', open);
