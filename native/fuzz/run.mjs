@@ -98,7 +98,9 @@ const targets = {
   fragments: {
     sources: core,
     // In order, backwards, overlapping, twice, and with time between.
-    seeds: ['080007 080807 001013', '001013 080807 080007', '080007 080801 001013', '080808 080808 f0ff00 080007'].map(hex),
+    seeds: ['080007 080807 001013', '001013 080807 080007', '080007 080801 001013', '080808 080808 f0ff00 080007'].map(
+      hex,
+    ),
   },
   rewrite: {
     sources: core,

@@ -15,13 +15,13 @@ import type { DropReason } from '../../src/flow/reason.ts';
 import { buildExtension } from '../../src/wire/ipv6.ts';
 import { buildUdp } from '../../src/wire/l4.ts';
 import { buildVxlan } from '../../src/wire/vxlan.ts';
-import * as frames from '../support/frames.ts';
+import type { Ends } from '../support/frames.ts';
 import { fragmentOf, partsOf, type FragmentOptions, type Part } from '../support/random-fragments.ts';
 import { encap, Harness, output, portNo, type Open } from './harness.ts';
 import { conformanceTests } from './suite.ts';
 
-const ends4: frames.Ends = { src: '10.0.0.1', dst: '10.0.0.2' };
-const ends6: frames.Ends = { src: 'fd00::1', dst: 'fd00::2' };
+const ends4: Ends = { src: '10.0.0.1', dst: '10.0.0.2' };
+const ends6: Ends = { src: 'fd00::1', dst: 'fd00::2' };
 const families = { IPv4: ends4, IPv6: ends6 };
 
 function udpDatagram(bytes = 300, destinationPort = 53): Uint8Array {
@@ -30,7 +30,7 @@ function udpDatagram(bytes = 300, destinationPort = 53): Uint8Array {
 }
 
 const usual: FragmentOptions = { id: 5, protocol: 17, payload: udpDatagram() };
-const fragment = (ends: frames.Ends, part: Part, options: Partial<FragmentOptions> = {}) =>
+const fragment = (ends: Ends, part: Part, options: Partial<FragmentOptions> = {}) =>
   fragmentOf(ends, part, { ...usual, ...options });
 /** [at, at + bytes) with more to follow, or the last. */
 const part = (at: number, bytes: number): Part => ({ at, bytes, more: true });
