@@ -74,7 +74,7 @@ bool is_possible(const FragmentPart& part, size_t headers) {
   return part.bytes > 0 && headers + part.at + part.bytes <= kMaxPacket && !(part.more && part.bytes % 8);
 }
 
-// What its least header has, from the first byte on.
+// Is it a later one that would write into the smallest L4 header of this protocol?
 bool begins_within_header(const FragmentPart& part, uint8_t protocol) {
   return part.at > 0 && part.at < (protocol == kTcp ? 20u : protocol == kSctp ? 12u : 0u);
 }

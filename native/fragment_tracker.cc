@@ -63,7 +63,7 @@ FragmentTracker::Tracked FragmentTracker::add(uint32_t slot, const FragmentPart&
   if (!contradicts && datagram.coverage.has(from, to)) return {.refused = Reason::fragment_duplicate};
   if (contradicts || datagram.coverage.overlaps(from, to)) {
     datagram.is_discarded = true;
-    return {.refused = Reason::fragment_overlap, .with_it = drop_waiting(&datagram)};
+    return {.refused = Reason::fragment_overlap, .with_it = take_waiting(&datagram).size()};
   }
 
   Tracked tracked;
@@ -84,7 +84,10 @@ FragmentTracker::Tracked FragmentTracker::add(uint32_t slot, const FragmentPart&
   datagram.end = std::max(datagram.end, end);
   if (!part.more) datagram.total = end;
   if (first) {
-    release(&datagram, *key);
+    datagram.has_first = true;
+    datagram.first = Upper::of(*key);
+    released_ = take_waiting(&datagram);
+    for (WaitingFragment& one : released_) datagram.first.give(&one.key);
   } else if (datagram.has_first) {
     datagram.first.give(key);
   }
@@ -147,32 +150,18 @@ bool FragmentTracker::make_room(Share* share, uint32_t keep, size_t bytes, size_
   return true;
 }
 
-void FragmentTracker::release(Datagram* datagram, const Key& first) {
-  datagram->has_first = true;
-  datagram->first = Upper::of(first);
-  for (WaitingFragment& one : datagram->waiting) datagram->first.give(&one.key);
-  end_waiting(datagram);
-  released_ = std::exchange(datagram->waiting, {});
-}
-
-size_t FragmentTracker::drop_waiting(Datagram* datagram) {
-  const size_t frames = datagram->waiting.size();
-  end_waiting(datagram);
-  datagram->waiting.clear();
-  return frames;
-}
-
-void FragmentTracker::end_waiting(Datagram* datagram) {
-  if (datagram->waiting.empty()) return;
+std::vector<WaitingFragment> FragmentTracker::take_waiting(Datagram* datagram) {
+  std::vector<WaitingFragment> waiting = std::exchange(datagram->waiting, {});
   Share& share = shares_.at(datagram->port);
-  for (const WaitingFragment& one : datagram->waiting) share.bytes -= one.frame.length;
-  held_ -= datagram->waiting.size();
+  for (const WaitingFragment& one : waiting) share.bytes -= one.frame.length;
+  held_ -= waiting.size();
+  return waiting;
 }
 
 // Forgets a datagram. Returns the number of fragments that waited.
 size_t FragmentTracker::remove(uint32_t slot) {
   Datagram& datagram = slots_[slot];
-  const size_t frames = drop_waiting(&datagram);
+  const size_t frames = take_waiting(&datagram).size();
   Share& share = shares_.at(datagram.port);
   (datagram.older == kNone ? share.oldest : slots_[datagram.older].newer) = datagram.newer;
   (datagram.newer == kNone ? share.newest : slots_[datagram.newer].older) = datagram.older;

@@ -175,9 +175,7 @@ class FragmentTracker {
   uint32_t open(uint16_t port, const Identity& identity, uint32_t hash, double now_ms);
   Tracked add(uint32_t slot, const FragmentPart& part, Key* key, const Frame& frame);
   bool make_room(Share* share, uint32_t keep, size_t bytes, size_t* gave_way);
-  void release(Datagram* datagram, const Key& first);
-  size_t drop_waiting(Datagram* datagram);
-  void end_waiting(Datagram* datagram);
+  std::vector<WaitingFragment> take_waiting(Datagram* datagram);
   size_t remove(uint32_t slot);
 
   uint64_t seed_;
