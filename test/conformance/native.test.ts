@@ -11,3 +11,5 @@ runConformance('native', open);
 runSegmentation('native', open);
 runCoalescing('native', open);
 runFragments('native', open);
+// All fragments of a datagram come to one worker.
+runFragments('three native workers', (options) => openNativeDatapath({ ...options, threads: 0, workers: 3 }));
