@@ -5,16 +5,16 @@
 //
 //   first             goes on, and behind it those that waited, in their order
 //   later             goes on, or waits for the first
-//   the same again    is dropped alone (RFC 8200 §4.5), as Linux does
+//   the same again    is dropped alone (RFC 8200 §4.5)
 //   overlapping       or one that contradicts where the datagram ends: it is dropped,
 //                     and so is all of the datagram that waits or comes (RFC 5722, and
 //                     IPv4 likewise)
 //   all there         the datagram is forgotten: its identification may come again
 //
 // Only the very same bytes of a datagram are the same again; a fragment within
-// another one overlaps. Protocols tell datagrams of IPv4 apart, those of IPv6 not
-// (RFC 8200 §4.5: the one in the first fragment counts). MAC addresses and VLAN tags
-// do neither, since the receiver would not look at them.
+// another one overlaps (Linux drops that alone, too, and keeps the datagram). Protocols
+// tell datagrams of IPv4 apart, those of IPv6 not (RFC 8200 §4.5: the one in the first
+// fragment counts). Nor do MAC addresses, at which the receiver does not look.
 //
 // A datagram is forgotten kFragmentTimeoutMs after its first arrival. RFC 791 and
 // RFC 8200 have 15 to 60 s, but for hosts that put it together: here it is only how
