@@ -9,6 +9,7 @@
         "native/datapath.cc",
         "native/extract.cc",
         "native/flow_cache.cc",
+        "native/fragment_tracker.cc",
         "native/pending.cc",
         "native/segment.cc",
         "native/worker.cc",

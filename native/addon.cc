@@ -426,6 +426,11 @@ Napi::Object Layout(Napi::Env env) {
   numbers["ACTION_BYTES"] = number(kActionBytes);
   numbers["PENDING_PER_PORT"] = number(kPendingPerPort);
   numbers["PARKED_PER_FLOW"] = number(kParkedPerFlow);
+  numbers["PARKED_FRAGMENTS"] = number(kParkedFragments);
+  numbers["DATAGRAMS_PER_PORT"] = number(kDatagramsPerPort);
+  numbers["WAITING_PER_DATAGRAM"] = number(kWaitingPerDatagram);
+  numbers["WAITING_BYTES_PER_PORT"] = number(kWaitingBytesPerPort);
+  numbers["FRAGMENT_TIMEOUT_MS"] = number(static_cast<size_t>(kFragmentTimeoutMs));
   numbers["MASK_LIMIT"] = number(kMaskLimit);
   numbers["HEAD_BYTES"] = number(kHeadBytes);
   numbers["UPCALL_BATCH"] = number(kUpcallBatch);

@@ -63,9 +63,15 @@ Datapath::Datapath(size_t flow_limit, Connections connections, uint64_t seed, ui
     : cache_(flow_limit, seed),
       connections_(connections),
       pending_(seed, worker),
+      fragments_(seed),
       hooks_(std::move(hooks)),
       scratch_(std::make_unique_for_overwrite<uint8_t[]>(kVxlanBytes + kMaxFrame)),
       assembled_(std::make_unique_for_overwrite<uint8_t[]>(2 * kMaxFrame)) {}
+
+void Datapath::set_now(double now_ms) {
+  now_ms_ = now_ms;
+  fragments_.expire(now_ms, [&](uint16_t port, size_t frames) { drop(port, Reason::fragment_timeout, frames); });
+}
 
 // Ports
 
@@ -84,7 +90,7 @@ std::unique_ptr<Port> Datapath::take_port(uint16_t number) {
   if (!port(number)) return nullptr;
   std::unique_ptr<Port> port = std::move(ports_[number]);
   if (tunnel_ == number) tunnel_ = 0;
-  drop(number, Reason::upcall_lost, pending_.drop_port(number));
+  drop(number, Reason::upcall_lost, pending_.drop_port(number) + fragments_.drop_port(number));
   return port;
 }
 
@@ -163,8 +169,6 @@ size_t Datapath::look_up() {
   return arrivals_->size();
 }
 
-// 5. Parked, 6. flow cache
-
 void Datapath::forward(uint16_t number, size_t index) {
   const Arrival& arrival = (*arrivals_)[index];
   const Port& port = received(number, arrival.frames, arrival.bytes);
@@ -172,36 +176,54 @@ void Datapath::forward(uint16_t number, size_t index) {
   if (port.ingress && !port.ingress->take(wire_bytes(arrival.frame), now_ms_)) {
     return drop(number, Reason::rate_limit_ingress);
   }
+  if (arrival.key.is_fragment()) return track(number, arrival);
+  decide(number, arrival.key, arrival.frame, found_.empty() ? nullptr : &found_[index]);
+}
 
-  if (const uint32_t parked = pending_.find(arrival.key); parked != PendingTable::kNone) {
-    const Reason refused = pending_.park(parked, arrival.frame);
+// 5. Track
+
+void Datapath::track(uint16_t number, const Arrival& arrival) {
+  Key key = arrival.key.key();
+  const FragmentTracker::Tracked tracked = fragments_.track(number, &key, arrival.frame, now_ms_);
+  drop(number, Reason::fragment_limit, tracked.gave_way);
+  if (tracked.waits) return;
+  if (tracked.refused != kNoDrop) return drop(number, tracked.refused, 1 + tracked.with_it);
+  decide(number, Words::of(key), arrival.frame, nullptr);
+  for (const WaitingFragment& one : fragments_.take_released()) {
+    decide(number, Words::of(one.key), one.frame.frame(), nullptr);
+  }
+}
+
+// 6. Parked, 7. flow cache. `found`: what the cache said; null: it is asked now.
+
+void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, Flow* const* found) {
+  if (const uint32_t parked = pending_.find(words); parked != PendingTable::kNone) {
+    const Reason refused = pending_.park(parked, frame);
     if (refused != kNoDrop) drop(number, refused);
     return;
   }
-  if (Flow* flow = found_.empty() ? cache_.lookup(arrival.key) : found_[index]) {
+  if (Flow* flow = found ? *found : cache_.lookup(words)) {
     ++flow->packets;
-    flow->bytes += arrival.frame.length;
+    flow->bytes += frame.length;
     flow->last_used_ms = now_ms_;
-    const Key key = arrival.key.key();
-    if (!too_big(flow->program.begin(), arrival.frame, key)) {
-      return deliver(flow->program.begin(), flow->program.size(), arrival.frame, key, number);
+    const Key key = words.key();
+    if (!too_big(flow->program.begin(), frame, key)) {
+      return deliver(flow->program.begin(), flow->program.size(), frame, key, number);
     }
-    if (pending_.open(number, key, arrival.frame) != kNoDrop) return drop(number, Reason::too_big);
+    if (pending_.open(number, key, frame) != kNoDrop) return drop(number, Reason::too_big);
     ++counters_.upcalls;
     return;
   }
-  const Reason refused = pending_.open(number, arrival.key.key(), arrival.frame);
+  const Reason refused = pending_.open(number, words.key(), frame);
   if (refused != kNoDrop) return drop(number, refused);
   ++counters_.upcalls;
 }
 
-// 7. Deliver, run
+// 8. Deliver, run
 
 void Datapath::execute(Token token, const Action* actions, size_t count) {
   const PendingTable::Released released = pending_.release(token);
-  for (size_t i = 0; i < released.count; ++i) {
-    deliver(actions, count, released.frames[i].frame(), released.key, released.port);
-  }
+  for (const ParkedFrame& frame : released.frames) deliver(actions, count, frame.frame(), released.key, released.port);
 }
 
 void Datapath::originate(Frame frame, const Action* actions, size_t count) {
@@ -279,7 +301,7 @@ Reason Datapath::translate(const Action& action, const Frame& frame, const Key& 
     return rewrite_related(frame, key, l4, connection->protocol, from, to) ? kNoDrop : Reason::icmp_unrelated;
   }
   if (!is_of(*connection, key)) return Reason::connection_gone;
-  track(connection, reply, frame, l4, now_ms_);
+  weft::track(connection, reply, frame, l4, now_ms_);
   rewrite_nat(frame, key, l4, reply ? backwards(original) : forwards(translated));
   return kNoDrop;
 }
@@ -305,7 +327,7 @@ void Datapath::fragment(const Action* actions, size_t count, uint32_t limit, con
   }
 }
 
-// 8. Output, encap, drop
+// 9. Output, encap, drop
 
 void Datapath::output(uint16_t number, const Frame& frame, uint16_t from) {
   Port* to = port(number);

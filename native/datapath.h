@@ -7,18 +7,20 @@
 //   3. extract            flow key and L3 length; offload requests are checked
 //   4. coalesce           what belongs together becomes one superframe
 //      forward            each of what came of it, in order: within its port's rate?
-//   5. parked?            behind the others of its key, if that is undecided
-//   6. flow cache         hit: run its program; miss: park, and an upcall
-//   7. deliver            storm control: what is flooded is within its port's limit
+//   5. track              a fragment: gets the ports of its first, or waits for that
+//                         (fragment_tracker.h)
+//   6. parked?            behind the others of its key, if that is undecided
+//   7. flow cache         hit: run its program; miss: park, and an upcall
+//   8. deliver            storm control: what is flooded is within its port's limit
 //      run                addresses are translated (nat.h); what is too big is cut into fragments (fragment.h), or on a
 //                         hit told of by an upcall; rewrite (rewrite.h), then each
 //                         action in order
-//   8. output, encap      within the port's rate to the kernel, or to the memory ports'
+//   9. output, encap      within the port's rate to the kernel, or to the memory ports'
 //                         hooks; cut into segments where superframes cannot go
 //      drop               or the reason why not
 //
-//   execute               the answer to an upcall: 7 for each parked frame
-//   originate             a frame that weft made: 3, then 7
+//   execute               the answer to an upcall: 8 for each parked frame
+//   originate             a frame that weft made: 3, then 8
 //
 // Who owns what: a Datapath belongs to whoever has its turn (worker.h) and is
 // never used by two threads at once; nothing in it is atomic. With more than
@@ -44,6 +46,7 @@
 #include "connection.h"
 #include "counters.h"
 #include "flow_cache.h"
+#include "fragment_tracker.h"
 #include "frame.h"
 #include "io/underlay.h"
 #include "key.h"
@@ -89,8 +92,8 @@ class Datapath {
   Datapath(const Datapath&) = delete;
   Datapath& operator=(const Datapath&) = delete;
 
-  // Milliseconds, for `last_used_ms`, limits and mirrored frames; not negative.
-  void set_now(double now_ms) { now_ms_ = now_ms; }
+  // Milliseconds, for `last_used_ms`, limits, mirrored frames, and fragments that have waited too long; not negative.
+  void set_now(double now_ms);
 
   // Ports. `add_port` returns 0, -EEXIST when the number is taken, -EALREADY when
   // it is a second tunnel. `take_port` hands the port back to be closed, null if
@@ -123,7 +126,7 @@ class Datapath {
 
   Mirror& mirror() { return mirror_; }
   const Counters& counters() const { return counters_; }
-  size_t held() const { return pending_.held(); }
+  size_t held() const { return pending_.held() + fragments_.held(); }
   // Distinct ones in the flow cache.
   size_t programs() const { return programs_.size(); }
 
@@ -131,6 +134,8 @@ class Datapath {
   void arrive(uint16_t number, Frame frame, Key* key, bool alone);
   size_t look_up();
   void deliver(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from);
+  void track(uint16_t number, const Arrival& arrival);
+  void decide(uint16_t number, const Words& key, const Frame& frame, Flow* const* found);
   void run(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from);
   Reason translate(const Action& action, const Frame& frame, const Key& key);
   void fragment(const Action* actions, size_t count, uint32_t limit, const Frame& frame, const Key& key, uint16_t from);
@@ -145,6 +150,7 @@ class Datapath {
   FlowCache cache_;
   const Connections connections_;
   PendingTable pending_;
+  FragmentTracker fragments_;
   Coalescer coalescer_;
   std::vector<Arrival>* arrivals_ = nullptr;
   // The flows of the arrivals, looked up at once; not valid after any change of the cache.

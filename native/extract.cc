@@ -73,6 +73,36 @@ Reason arp(Rest arp, Key* key) {
   return kNoDrop;
 }
 
+// Is there a packet that this can be a part of? `headers` go before each part.
+bool is_possible(const FragmentPart& part, size_t headers) {
+  constexpr size_t kMaxPacket = 65535;
+  return part.bytes > 0 && headers + part.at + part.bytes <= kMaxPacket && !(part.more && part.bytes % 8);
+}
+
+// Is it a later one that would write into the smallest L4 header of this protocol?
+bool begins_within_header(const FragmentPart& part, uint8_t protocol) {
+  return part.at > 0 && part.at < (protocol == kTcp ? 20u : protocol == kSctp ? 12u : 0u);
+}
+
+FragmentPart ipv4_part(const uint8_t* header) {
+  const uint32_t flags = load16(header + 6);
+  return {load16(header + 4), (flags & 0x1fff) * 8, load16(header + 2) - (header[0] & 15) * 4u, (flags & 0x2000) != 0};
+}
+
+// `bytes`: of what is behind the fragment header.
+FragmentPart ipv6_part(const uint8_t* header, size_t bytes) {
+  const uint32_t flags = load16(header + 2);
+  return {load32(header + 4), flags & 0xfff8, static_cast<uint32_t>(bytes), (flags & 1) != 0};
+}
+
+Reason fragment(const FragmentPart& part, size_t headers, uint8_t protocol, Key* key) {
+  if (part.at == 0 && !part.more) return kNoDrop;
+  if (!is_possible(part, headers)) return Reason::fragment_malformed;
+  if (begins_within_header(part, protocol)) return Reason::fragment_tiny;
+  key->ip_frag = part.at > 0 ? kFragLater : kFragFirst;
+  return kNoDrop;
+}
+
 // Leaves `packet` at the L4 header, cut to its total length.
 Reason ipv4(Rest* packet, Key* key) {
   const uint8_t* header = packet->at;
@@ -85,15 +115,9 @@ Reason ipv4(Rest* packet, Key* key) {
   key->ip_proto = header[9];
   store_mapped(key->ip_src, header + 12);
   store_mapped(key->ip_dst, header + 16);
-  const uint32_t fragment = load16(header + 6);
-  if (fragment & 0x1fff) {
-    key->ip_frag = kFragLater;
-  } else if (fragment & 0x2000) {
-    key->ip_frag = kFragFirst;
-  }
   packet->length = total_bytes;
   packet->skip(header_bytes);
-  return kNoDrop;
+  return fragment(ipv4_part(header), header_bytes, key->ip_proto, key);
 }
 
 bool is_extension(uint8_t header) {
@@ -131,18 +155,20 @@ Reason ipv6(Rest* packet, Key* key) {
   packet->length = 40 + payload_bytes;
   packet->skip(40);
 
+  bool fragmented = false;
   for (int walked = 0; is_extension(next) && key->ip_frag != kFragLater; ++walked) {
-    if (walked == kMaxExtensions || packet->length < 8) return Reason::ipv6_ext_headers;
+    const bool misplaced = (next == kHopByHop && walked > 0) || (next == kFragment && fragmented);
+    if (walked == kMaxExtensions || misplaced) return Reason::ipv6_ext_headers;
     const uint8_t* extension = packet->at;
-    const size_t bytes = extension_bytes(next, extension[1]);
-    if (bytes > packet->length) return Reason::ipv6_ext_headers;
+    const size_t bytes = packet->length < 8 ? SIZE_MAX : extension_bytes(next, extension[1]);
+    if (bytes > packet->length) {
+      return key->ip_frag == kFragFirst ? Reason::fragment_tiny : Reason::ipv6_ext_headers;
+    }
     if (next == kFragment) {
-      const uint32_t fragment = load16(extension + 2);
-      if (fragment & 0xfff8) {
-        key->ip_frag = kFragLater;
-      } else if (fragment & 1) {
-        key->ip_frag = kFragFirst;
-      }
+      fragmented = true;
+      const size_t before = payload_bytes - packet->length;
+      const Reason bad = fragment(ipv6_part(extension, packet->length - bytes), before, extension[0], key);
+      if (bad != kNoDrop) return bad;
     }
     next = extension[0];
     packet->skip(bytes);
@@ -254,7 +280,21 @@ Reason extract(const uint8_t* frame, size_t length, Key* key, Layout* layout) {
   if (reason != kNoDrop) return reason;
   layout->length = static_cast<uint32_t>(rest.at + rest.length - frame);
   if (key->ip_frag != kFragLater) layout->l4 = static_cast<uint32_t>(rest.at - frame);
-  return l4(rest, key, v6);
+  const Reason bad = l4(rest, key, v6);
+  return bad == Reason::l4_truncated && key->ip_frag == kFragFirst ? Reason::fragment_tiny : bad;
+}
+
+FragmentPart fragment_part(const uint8_t* frame, const Key& key) {
+  const uint8_t* l3 = frame + (load16(key.vlan_tci) ? 18 : 14);
+  if (load16(key.eth_type) == kIpv4) return ipv4_part(l3);
+  uint8_t next = l3[6];
+  Rest rest = {l3 + 40, load16(l3 + 4)};
+  while (next != kFragment) {
+    const size_t bytes = extension_bytes(next, rest.at[1]);
+    next = rest.at[0];
+    rest.skip(bytes);
+  }
+  return ipv6_part(rest.at, rest.length - 8);
 }
 
 }  // namespace weft

@@ -15,12 +15,20 @@
 //     a first one.
 //  4. IPv6: version and payload length within the frame, or ipv6_malformed (a
 //     jumbogram too). Of hop-by-hop, routing, destination, mobility, AH and
-//     fragment headers at most 8 are walked; one that does not fit, or a ninth,
-//     is ipv6_ext_headers. The walk ends behind the fragment header of a later
+//     fragment headers at most 8 are walked; one that does not fit, a ninth,
+//     hop-by-hop behind another (RFC 8200 §4.1), or a second fragment header is
+//     ipv6_ext_headers. The walk ends behind the fragment header of a later
 //     fragment. An atomic fragment (RFC 6946) is none.
+//     So ip_proto is the protocol that was reached, and never an extension header,
+//     but for later fragments, which fragment_tracker.h gives that of their first.
 //  5. L4, unless it is a later fragment: TCP (20 bytes, data offset >= 5 and
 //     within the packet), UDP (8), SCTP (12), ICMP under IPv4 (8), ICMPv6 under
 //     IPv6 (4, echo 8), or l4_truncated. ICMP type and code are l4_src and l4_dst.
+//     Fragments of either family: one without payload, one that ends behind the
+//     largest packet, and one that others follow and that is no multiple of 8 bytes
+//     long are fragment_malformed. A first one that ends before its L4 header does
+//     (RFC 7112), and a later one that begins within that of TCP or SCTP (RFC 1858
+//     §3.2), are fragment_tiny.
 //  6. Neighbor discovery (RFC 4861 §7.1, less the checksum): hop limit 255 and
 //     code 0 for types 133 to 137, or nd_malformed. NS and NA also: no fragment,
 //     24 bytes, options that fit and are not empty; nd_target, and nd_lla from
@@ -49,5 +57,16 @@ struct Layout {
 // kNoDrop `*layout` is set; otherwise the key holds nothing of use. `length` may
 // be longer than what is readable only when over kMaxFrame.
 Reason extract(const uint8_t* frame, size_t length, Key* key, Layout* layout);
+
+// What of its datagram a fragment is. Offsets and lengths in bytes.
+struct FragmentPart {
+  uint32_t id;
+  uint32_t at;
+  uint32_t bytes;  // > 0
+  bool more;
+};
+
+// Of a frame that was extracted to `key` with ip_frag other than kFragNone.
+FragmentPart fragment_part(const uint8_t* frame, const Key& key);
 
 }  // namespace weft

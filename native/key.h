@@ -76,6 +76,8 @@ struct Words {
     memcpy(&key, at, kKeyBytes);
     return key;
   }
+  // Of a key.
+  bool is_fragment() const { return reinterpret_cast<const uint8_t*>(at)[offsetof(Key, ip_frag)] != kFragNone; }
   bool operator==(const Words&) const = default;
 };
 

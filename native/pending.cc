@@ -25,7 +25,8 @@ uint32_t PendingTable::find(const Words& key) const {
 
 Reason PendingTable::park(uint32_t handle, const Frame& frame) {
   Pending& pending = slots_[handle];
-  if (pending.count == kParkedPerFlow) return Reason::upcall_parked_full;
+  const size_t most = pending.key.ip_frag == kFragNone ? kParkedPerFlow : kParkedFragments;
+  if (pending.frames.size() == most) return Reason::upcall_parked_full;
   return hold(&pending, &shares_[pending.port], frame);
 }
 
@@ -67,7 +68,7 @@ Reason PendingTable::open(uint16_t port, const Key& key, const Frame& frame) {
 Reason PendingTable::hold(Pending* pending, Share* share, const Frame& frame) {
   if (share->bytes + frame.length > kParkedBytesPerPort) return Reason::upcall_queue_full;
   share->bytes += frame.length;
-  pending->frames[pending->count++] = ParkedFrame(frame);
+  pending->frames.emplace_back(frame);
   ++held_;
   return kNoDrop;
 }
@@ -101,17 +102,13 @@ PendingTable::Released PendingTable::release(Token token) {
 
 PendingTable::Released PendingTable::take(uint32_t slot) {
   Pending& pending = slots_[slot];
-  Released released = {pending.key, pending.port, pending.count, {}};
+  Released released = {pending.key, pending.port, std::exchange(pending.frames, {})};
   Share& share = shares_[pending.port];
-  for (size_t i = 0; i < pending.count; ++i) {
-    released.frames[i] = std::move(pending.frames[i]);
-    share.bytes -= released.frames[i].length;
-  }
+  for (const ParkedFrame& frame : released.frames) share.bytes -= frame.length;
   --share.pendings;
-  held_ -= pending.count;
+  held_ -= released.frames.size();
   by_key_.erase(pending.hash, slot);
   pending.used = false;
-  pending.count = 0;
   pending.generation = (pending.generation + 1) & kGenerationMask;
   free_.push_back(slot);
   return released;
@@ -120,7 +117,7 @@ PendingTable::Released PendingTable::take(uint32_t slot) {
 size_t PendingTable::drop_port(uint16_t port) {
   size_t frames = 0;
   for (uint32_t slot = 0; slot < slots_.size(); ++slot) {
-    if (slots_[slot].used && slots_[slot].port == port) frames += take(slot).count;
+    if (slots_[slot].used && slots_[slot].port == port) frames += take(slot).frames.size();
   }
   shares_.erase(port);
   upcalls_.erase(port);

@@ -4,8 +4,9 @@
 //
 // Everything is bounded by the input port, so that a port which sends nothing
 // but new flows uses up only its own share: kPendingPerPort entries,
-// kParkedPerFlow frames in each, kParkedBytesPerPort in all. Upcalls are taken
-// once each, one port after the other.
+// kParkedPerFlow frames in each, kParkedBytesPerPort in all. Of fragments
+// kParkedFragments may wait, for nothing is left of a datagram that lacks one.
+// Upcalls are taken once each, one port after the other.
 //
 // A token is (worker, generation, slot) in 53 bits. A slot's generation changes
 // when its entry goes, so a token that was used or whose port went is known to
@@ -28,6 +29,7 @@ namespace weft {
 
 inline constexpr size_t kPendingPerPort = 1024;
 inline constexpr size_t kParkedPerFlow = 8;
+inline constexpr size_t kParkedFragments = 64;
 inline constexpr size_t kParkedBytesPerPort = 8 << 20;
 inline constexpr size_t kHeadBytes = 256;
 inline constexpr size_t kUpcallBatch = 64;
@@ -83,8 +85,7 @@ class PendingTable {
   struct Released {
     Key key;
     uint16_t port = 0;
-    size_t count = 0;
-    ParkedFrame frames[kParkedPerFlow];
+    std::vector<ParkedFrame> frames;
   };
   Released release(Token token);
 
@@ -100,10 +101,9 @@ class PendingTable {
     Key key;
     uint16_t port = 0;
     bool used = false;
-    uint8_t count = 0;
     uint32_t generation = 1;
     uint32_t hash = 0;
-    ParkedFrame frames[kParkedPerFlow];
+    std::vector<ParkedFrame> frames;
   };
 
   // What waits from one port.

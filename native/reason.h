@@ -8,9 +8,10 @@
 #define WEFT_REASONS(X)                                                              \
   X(frame_too_short) X(frame_too_long) X(bad_vnet_hdr) X(arp_malformed)              \
   X(ipv4_malformed) X(ipv6_malformed) X(ipv6_ext_headers) X(l4_truncated)            \
-  X(nd_malformed)                                                                    \
+  X(nd_malformed) X(fragment_malformed) X(fragment_tiny)                             \
   X(vxlan_malformed) X(vxlan_unknown_vni) X(vxlan_unknown_vtep) X(vxlan_own_address) \
   X(vxlan_source_local)                                                              \
+  X(fragment_overlap) X(fragment_duplicate) X(fragment_limit) X(fragment_timeout)    \
   X(upcall_queue_full) X(upcall_parked_full) X(upcall_lost) X(rate_limit_ingress)    \
   X(rate_limit_egress) X(storm_control)                                              \
   X(port_gone) X(port_down) X(tx_error)                                \

@@ -136,11 +136,16 @@ int Workers::remove_port(uint16_t number, bool keep) {
 
 // Frames
 
-// As the kernel steers them: by the flow.
+// As the kernel steers them: by the flow, fragments by their addresses.
 Worker& Workers::worker_of(const Frame& frame) {
   Key key = {};
   Layout layout;
   if (workers_.size() == 1 || extract(frame.data, frame.length, &key, &layout) != kNoDrop) return *workers_[0];
+  if (key.ip_frag != kFragNone) {
+    memset(key.eth_dst, 0, sizeof key.eth_dst);
+    memset(key.eth_src, 0, sizeof key.eth_src);
+    key.ip_proto = 0;
+  }
   return *workers_[flow_hash(key) % workers_.size()];
 }
 

@@ -9,6 +9,11 @@
 // flow stays with one worker and in order, and workers share nothing but the
 // token buckets of ports that have limits: a limit is the port's.
 //
+// The fragments of a datagram come to one worker, which tracks them: queues, and the
+// source ports that VTEPs send from, do not depend on the L4 ports that only the
+// first has. From a VTEP where they do, later fragments may come to another worker,
+// wait there for a first that does not come, and are dropped.
+//
 // Every worker has every cached flow: an exact one may come by any queue. What
 // bounds memory is each worker's; numbers are sums. A sum is exact, since no frame
 // goes from one worker to another.

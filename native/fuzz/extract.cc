@@ -14,7 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Layout layout = {};
   const Reason reason = extract(frame.bytes(), size, &key, &layout);
   if (reason != kNoDrop) {
-    FUZZ_CHECK(reason <= Reason::nd_malformed);
+    FUZZ_CHECK(reason <= Reason::fragment_tiny);
     return 0;
   }
   const uint32_t length = layout.length;
@@ -23,6 +23,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   FUZZ_CHECK(memcmp(key.eth_dst, data, 12) == 0 && key.in_port[0] == 0xa5 && key.tun_src[15] == 0xa5);
   FUZZ_CHECK(key.padding[0] == 0 && key.padding[1] == 0 && key.ip_frag <= kFragLater);
   if (key.ip_frag == kFragLater) FUZZ_CHECK((key.l4_src[0] | key.l4_src[1] | key.l4_dst[0] | key.l4_dst[1]) == 0);
+  if (key.ip_frag == kFragNone && load16(key.eth_type) == 0x86dd) {
+    for (uint8_t extension : {0, 43, 44, 51, 60, 135}) FUZZ_CHECK(key.ip_proto != extension);
+  }
+  if (key.ip_frag != kFragNone) {
+    const FragmentPart part = fragment_part(frame.bytes(), key);
+    FUZZ_CHECK(part.bytes > 0 && part.at + part.bytes <= 65535 && part.at % 8 == 0);
+    FUZZ_CHECK(part.more ? part.bytes % 8 == 0 : part.at > 0);
+    FUZZ_CHECK((part.at > 0) == (key.ip_frag == kFragLater));
+  }
 
   // A key is a function of the trimmed frame: padding has no part in it.
   const fuzz::Exact trimmed(data, length);

@@ -19,7 +19,7 @@ if (!Number.isInteger(seconds) || seconds < 1) {
 
 const native = fileURLToPath(new URL('..', import.meta.url));
 const core = [
-  ...['coalesce.cc', 'datapath.cc', 'extract.cc', 'flow_cache.cc', 'pending.cc', 'segment.cc'],
+  ...['coalesce.cc', 'datapath.cc', 'extract.cc', 'flow_cache.cc', 'fragment_tracker.cc', 'pending.cc', 'segment.cc'],
   ...['io/steering.cc', 'io/tap.cc', 'io/underlay.cc'],
 ];
 const flags = [
@@ -47,6 +47,7 @@ const frames = [
   ip4('01', '0800 0000 0001 0001'),
   ip4('11', udp, '2000'),
   ip4('11', '0000', '0001'),
+  ip6('2c', `1100 0009 00000001 ${udp}`),
   ip4('84', '00010002 00000000 00000000'),
   ip6('11', udp),
   ip6('00', `2c00 0502 00000000 1100 0000 00000001 ${udp}`),
@@ -106,6 +107,13 @@ const targets = {
         burst(record(datagram(version, 60), superframe(version, 5, 6, 8))),
       ]),
     ],
+  },
+  fragments: {
+    sources: core,
+    // In order, backwards, overlapping, twice, and with time between.
+    seeds: ['080007 080807 001013', '001013 080807 080007', '080007 080801 001013', '080808 080808 f0ff00 080007'].map(
+      hex,
+    ),
   },
   rewrite: {
     sources: core,

@@ -304,15 +304,15 @@ void test_pending() {
   CHECK(pending.take_upcalls(upcall, 2) == 1 && pending.take_upcalls(upcall, 2) == 0 && !pending.upcalls_wait());
   CHECK(upcall[0].token < 9007199254740992.0 && upcall[0].length == frame.frame.length);
   const auto token = static_cast<Token>(upcall[0].token);
-  CHECK(pending.release(token + 1).count == 0 && pending.release(token + (1u << 20)).count == 0);
+  CHECK(pending.release(token + 1).frames.empty() && pending.release(token + (1u << 20)).frames.empty());
   const auto released = pending.release(token);
-  CHECK(released.count == kParkedPerFlow && released.port == 1);
-  for (size_t i = 0; i < released.count; ++i) CHECK(released.frames[i].frame().data[42] == i);
-  CHECK(pending.release(token).count == 0 && pending.held() == 0);
+  CHECK(released.frames.size() == kParkedPerFlow && released.port == 1);
+  for (size_t i = 0; i < released.frames.size(); ++i) CHECK(released.frames[i].frame().data[42] == i);
+  CHECK(pending.release(token).frames.empty() && pending.held() == 0);
   CHECK(pending.find(Words::of(key)) == PendingTable::kNone);
 
   // The slot is used again: the old token stays stale.
-  CHECK(pending.open(1, key, frame.frame) == kNoDrop && pending.release(token).count == 0 && pending.drop_port(1) == 1);
+  CHECK(pending.open(1, key, frame.frame) == kNoDrop && pending.release(token).frames.empty() && pending.drop_port(1) == 1);
   CHECK(!pending.upcalls_wait() && pending.held() == 0);
 
   for (uint32_t i = 0; i < kPendingPerPort + 3; ++i) {
@@ -390,6 +390,41 @@ void add_port(Datapath* datapath, uint16_t number, PortKind kind) {
   CHECK(datapath->add_port(std::move(port)) == 0);
 }
 
+// Against a list of the parts that came.
+void test_coverage() {
+  Random random("coverage");
+  for (int round = 0; round < 300; ++round) {
+    Coverage coverage;
+    std::vector<std::pair<uint32_t, uint32_t>> parts;
+    const uint32_t units = random.chance(50) ? 200 : 8192;
+    for (int step = 0; step < 100; ++step) {
+      const uint32_t from = random.below(units);
+      const uint32_t to = std::min(units, from + 1 + random.below(random.chance(80) ? units / 20 : units));
+      bool same = false, overlaps = false;
+      for (const auto& [a, b] : parts) {
+        same = same || (a == from && b == to);
+        overlaps = overlaps || (a < to && from < b);
+      }
+      CHECK(coverage.has(from, to) == same && coverage.overlaps(from, to) == overlaps);
+      for (const auto& [a, b] : parts) CHECK(coverage.has(a, b) && coverage.overlaps(b - 1, b));
+      if (overlaps) continue;
+      coverage.add(from, to);
+      parts.emplace_back(from, to);
+    }
+  }
+}
+
+// UDP over IPv4, one of the parts of few datagrams.
+std::vector<uint8_t> fragment4(Random* random) {
+  std::vector<uint8_t> frame = udp4(static_cast<uint16_t>(random->below(40)));
+  frame.resize(14 + 20 + 16);
+  store16(frame.data() + 16, 20 + 16);
+  store16(frame.data() + 18, random->chance(70) ? random->below(10) : random->below(10000));
+  const uint32_t unit = 2 * random->below(6) + random->chance(2);
+  store16(frame.data() + 20, unit | (unit < 10 ? 0x2000 : 0));
+  return frame;
+}
+
 // Answers upcalls with random flows and actions, sometimes late, sometimes never.
 void test_datapath() {
   Random random("datapath");
@@ -409,13 +444,15 @@ void test_datapath() {
   uint32_t last_id = 0;
   for (int step = 0; step < 100000; ++step) {
     std::vector<uint8_t> bytes = udp4(static_cast<uint16_t>(random.below(40)));
+    if (random.chance(30)) bytes = fragment4(&random);
     if (random.chance(20)) bytes[random.below(static_cast<uint32_t>(bytes.size()))] ^= 1u << random.below(8);
     if (random.chance(5)) bytes.resize(random.below(static_cast<uint32_t>(bytes.size()) + 1));
     const bool tunnel = random.chance(20);
     if (tunnel) bytes.insert(bytes.begin(), {8, 0, 0, 0, 0, 0, static_cast<uint8_t>(random.below(2)), 0});
     OwnedFrame owned(bytes);
     if (random.chance(2)) owned.frame.vnet.gso_type = 1;
-    datapath.set_now(step);
+    // Slowly, so that datagrams become too many, then fast, so that they become too old.
+    datapath.set_now(step < 50000 ? step / 4 : step);
     UnderlaySource source = {};
     source.address[15] = static_cast<uint8_t>(random.below(3));
     const auto port = static_cast<uint16_t>(tunnel ? 4 : 1 + random.below(3));
@@ -449,6 +486,10 @@ void test_datapath() {
   for (const Reason reason : {Reason::rate_limit_ingress, Reason::rate_limit_egress, Reason::storm_control}) {
     CHECK(datapath.counters().drops[static_cast<size_t>(reason)] > 100);
   }
+  for (const Reason reason : {Reason::fragment_overlap, Reason::fragment_duplicate, Reason::fragment_limit,
+                              Reason::fragment_timeout}) {
+    CHECK(datapath.counters().drops[static_cast<size_t>(reason)] > 10);
+  }
   for (uint16_t number : datapath.port_numbers()) datapath.take_port(number);
   CHECK(datapath.held() == 0);
   check_conservation(datapath);
@@ -467,6 +508,7 @@ int main() {
   test_equal_hashes();
   test_pending();
   test_vxlan_and_checksum();
+  test_coverage();
   test_datapath();
   printf("core_test: ok\n");
 }

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 
 const native = fileURLToPath(new URL('..', import.meta.url));
 const core = [
-  ...['coalesce.cc', 'datapath.cc', 'extract.cc', 'flow_cache.cc', 'pending.cc', 'segment.cc'],
+  ...['coalesce.cc', 'datapath.cc', 'extract.cc', 'flow_cache.cc', 'fragment_tracker.cc', 'pending.cc', 'segment.cc'],
   ...['worker.cc', 'workers.cc'],
 ];
 const io = ['io/steering.cc', 'io/tap.cc', 'io/underlay.cc'];

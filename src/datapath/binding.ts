@@ -13,7 +13,18 @@ import { CONNECTION_BYTES, CONNECTION_HALVES, CONNECTION_ORIGINAL, CONNECTION_TR
 import { fieldList, KEY_BYTES } from '../flow/fields.ts';
 import { ENTROPY_FIRST_PORT, ENTROPY_PORTS } from '../flow/hash.ts';
 import { dropReasons } from '../flow/reason.ts';
-import { HEAD_BYTES, MASK_LIMIT, PARKED_PER_FLOW, PENDING_PER_PORT, UPCALL_BATCH } from './datapath.ts';
+import {
+  DATAGRAMS_PER_PORT,
+  FRAGMENT_TIMEOUT_MS,
+  HEAD_BYTES,
+  MASK_LIMIT,
+  PARKED_FRAGMENTS,
+  PARKED_PER_FLOW,
+  PENDING_PER_PORT,
+  UPCALL_BATCH,
+  WAITING_BYTES_PER_PORT,
+  WAITING_PER_DATAGRAM,
+} from './datapath.ts';
 import type { NativeFrameIoClass } from './frame-io.ts';
 import type { NativeOffloads } from './kernel-offloads.ts';
 
@@ -108,6 +119,11 @@ export const ownLayout: AddonLayout = {
     ACTION_BYTES,
     PENDING_PER_PORT,
     PARKED_PER_FLOW,
+    PARKED_FRAGMENTS,
+    DATAGRAMS_PER_PORT,
+    WAITING_PER_DATAGRAM,
+    WAITING_BYTES_PER_PORT,
+    FRAGMENT_TIMEOUT_MS,
     MASK_LIMIT,
     HEAD_BYTES,
     UPCALL_BATCH,
@@ -132,7 +148,7 @@ export function loadAddon(): Addon {
   if (differences.length > 0) {
     throw new WeftError(
       'system',
-      `the native addon was built from other sources (${differences.join('; ')}); run \`npx node-gyp rebuild\``,
+      `the native addon was built from other sources (${someOf(differences)}); run \`npx node-gyp rebuild\``,
     );
   }
   loaded = addon;
@@ -148,6 +164,12 @@ function requireAddon(): Addon {
       cause,
     });
   }
+}
+
+/** The first few: one difference in the middle of a list makes all behind it differ. */
+function someOf(texts: readonly string[]): string {
+  const more = texts.length > 3 ? [`and ${texts.length - 3} more differences`] : [];
+  return [...texts.slice(0, 3), ...more].join('; ');
 }
 
 /** One sentence for each place where the addon and this program differ. */

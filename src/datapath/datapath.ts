@@ -13,7 +13,7 @@
  *
  * What every implementation promises:
  * - A miss parks the frame. Later frames with the same key park behind it, 8
- *   at most (`upcall_parked_full` beyond), also when another decision installs
+ *   at most, of fragments 64 (`upcall_parked_full` beyond), also when another decision installs
  *   a flow that covers them meanwhile: a parked key is looked up before the
  *   flow cache. `execute(token, …)` releases them in order.
  * - Undecided flows are bounded per port (PENDING_PER_PORT); beyond that
@@ -34,6 +34,11 @@
  *   `rx` counts what came in before, and `tx` what goes out after that.
  * - A frame that its flow's `limit` stops is parked with an upcall, as if it had
  *   missed; the actions of the answer apply to it, the limit included.
+ * - Later fragments of a datagram have protocol and ports of its first in their keys,
+ *   so that a datagram is decided as one. Those that come before the first wait for it,
+ *   FRAGMENT_TIMEOUT_MS at most (`fragment_timeout`), and are forwarded behind it, in their
+ *   order. Overlapping ones end their whole datagram (`fragment_overlap`). What is known and
+ *   waits of datagrams is bounded for each port by itself; its oldest datagram gives way.
  * - A TCP or UDP checksum from the tunnel that is unfinished is finished, by the
  *   port that it goes to or before.
  * - A port's limits count the bytes that go over a wire, of a superframe those of
@@ -44,7 +49,7 @@
  *   the frames. A token bucket lets a frame pass while anything is left in it, so
  *   that in any time t at most burst + rate · t and one frame pass; what does not
  *   is dropped: `rate_limit_ingress`, `rate_limit_egress`, `storm_control`.
- * - `portDel` drops what is parked from that port (`upcall_lost`) and leaves
+ * - `portDel` drops what is parked or waits from that port (`upcall_lost`) and leaves
  *   cached flows alone: removing those is the caller's business.
  */
 import type { Action } from '../flow/action.ts';
@@ -56,6 +61,16 @@ import type { FlowId, PortNo } from '../flow/types.ts';
 export const PENDING_PER_PORT = 1024;
 /** Frames that may wait for one decision, the first included. */
 export const PARKED_PER_FLOW = 8;
+/** The same of fragments: what lacks one of them is lost as a whole. */
+export const PARKED_FRAGMENTS = 64;
+/** Fragmented datagrams of one port that are known at a time. */
+export const DATAGRAMS_PER_PORT = 256;
+/** Fragments that may wait for the first one of their datagram. */
+export const WAITING_PER_DATAGRAM = 64;
+/** Bytes of such fragments from one port. */
+export const WAITING_BYTES_PER_PORT = 1 << 20;
+/** After its first arrival a datagram is forgotten: what waits is dropped when the datapath is next called. */
+export const FRAGMENT_TIMEOUT_MS = 5000;
 /** Distinct masks in the flow cache: more are refused, never searched. */
 export const MASK_LIMIT = 64;
 /** Bytes of the first frame that an upcall carries. */

@@ -11,19 +11,10 @@ import { checksum } from '../wire/checksum.ts';
 import { ETH_HEADER_BYTES, ETH_IPV4 } from '../wire/ethernet.ts';
 import { IPV4_DF, IPV4_HEADER_BYTES, IPV4_MF } from '../wire/ipv4.ts';
 
-/** Of IPv4, header and payload. */
-const LARGEST_PACKET_BYTES = 65_535;
-
-/**
- * Untagged IPv4 that allows it? `key` was extracted from the frame. A fragment that
- * ends behind the largest packet does not: its pieces would begin anew at 0.
- */
+/** Untagged IPv4 that allows it? `key` was extracted from the frame. */
 export function mayFragment(frame: Uint8Array, key: FlowKey): boolean {
   if (readNumber(key, fields.eth_type) !== ETH_IPV4 || readNumber(key, fields.vlan_tci) !== 0) return false;
-  const flags = getU16(frame, ETH_HEADER_BYTES + 6);
-  const headerBytes = (frame[ETH_HEADER_BYTES]! & 15) * 4;
-  const end = (flags & 0x1fff) * 8 + getU16(frame, ETH_HEADER_BYTES + 2) - headerBytes;
-  return (flags & IPV4_DF) === 0 && end <= LARGEST_PACKET_BYTES;
+  return (getU16(frame, ETH_HEADER_BYTES + 6) & IPV4_DF) === 0;
 }
 
 /**

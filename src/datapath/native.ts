@@ -204,10 +204,15 @@ class Native implements NativeSwitch {
     });
   }
 
+  /** With 0 threads time moves by calls, and what is too old by then goes. */
+  #setClock(): void {
+    if (this.#options.threads === 0) this.#native.setClock(this.#options.clock());
+  }
+
   /** Runs `work` and transmits what came of it; with 0 threads the outermost call then hands over the rest. */
   #enter(work: () => void): void {
+    this.#setClock();
     if (this.#options.threads > 0) return work();
-    this.#native.setClock(this.#options.clock());
     if (this.#inside) {
       work();
       return this.#transmit();
@@ -247,7 +252,7 @@ class Native implements NativeSwitch {
   // Flows, mirror, counters
 
   flowPut({ id, key, mask, actions }: FlowPut): boolean {
-    if (this.#options.threads === 0) this.#native.setClock(this.#options.clock());
+    this.#setClock();
     return this.#native.flowPut(id, key, mask, encodeActions(actions));
   }
 
@@ -256,6 +261,7 @@ class Native implements NativeSwitch {
   }
 
   *flowDump(): Generator<FlowEntry> {
+    this.#setClock();
     for (let cursor = 0; cursor >= 0; ) {
       const { flows, next } = this.#native.flowDump(cursor);
       yield* readFlows(flows);
@@ -270,6 +276,7 @@ class Native implements NativeSwitch {
   }
 
   counters(): DatapathCounters {
+    this.#setClock();
     return readCounters(this.#native.counters());
   }
 }

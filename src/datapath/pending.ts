@@ -4,14 +4,17 @@
  *
  * Everything is bounded by the input port, so that a port which sends nothing
  * but new flows uses up only its own share: PENDING_PER_PORT entries,
- * PARKED_PER_FLOW frames in each, PARKED_BYTES_PER_PORT in all. Upcalls are
- * handed out once each, one port after the other.
+ * PARKED_PER_FLOW frames in each, PARKED_FRAGMENTS of fragments,
+ * PARKED_BYTES_PER_PORT in all. Upcalls are handed out once each, one port after
+ * the other.
  */
+import { FRAG_NONE, fields } from '../flow/fields.ts';
 import { bytesId, type FlowKey } from '../flow/key.ts';
 import type { DropReason } from '../flow/reason.ts';
 import type { PortNo } from '../flow/types.ts';
 import {
   HEAD_BYTES,
+  PARKED_FRAGMENTS,
   PARKED_PER_FLOW,
   PENDING_PER_PORT,
   UPCALL_BATCH,
@@ -58,7 +61,8 @@ export class PendingTable {
   /** Parks a copy of `frame` behind others with its key. Why not, if not. */
   park(key: FlowKey, frame: Frame): DropReason | undefined {
     const pending = this.#byKey.get(bytesId(key))!;
-    if (pending.frames.length >= PARKED_PER_FLOW) return 'upcall_parked_full';
+    const isFragment = key[fields.ip_frag.offset] !== FRAG_NONE;
+    if (pending.frames.length >= (isFragment ? PARKED_FRAGMENTS : PARKED_PER_FLOW)) return 'upcall_parked_full';
     return this.#hold(pending, this.#shares.get(pending.port)!, frame);
   }
 

@@ -7,11 +7,12 @@
  *   2. decapsulate, if it came from the underlay
  *   3. extract its keys; from here on a frame has its L3 length
  *   4. coalesce: what belongs together becomes one superframe; within its port's rate?
- *   5. parked? behind the others of its key
- *   6. flow cache: hit, and its actions run; or miss, parked with an upcall
- *   7. storm control; actions → tx, within the port's rate: addresses are translated; what is too big in fragments
+ *   5. track: a fragment gets the ports of its first, or waits for that
+ *   6. parked? behind the others of its key
+ *   7. flow cache: hit, and its actions run; or miss, parked with an upcall
+ *   8. storm control; actions → tx, within the port's rate: addresses are translated; what is too big in fragments
  *      or, on a hit, with an upcall; cut into segments where superframes cannot go
- *   8. settle: hand over mirrored frames and upcalls
+ *   9. settle: hand over mirrored frames and upcalls
  *
  * Frames run one at a time to completion; what memory ports transmit waits in an
  * outbox until then. `transmit` and `onUpcall` may call back in: frames go out in
@@ -23,7 +24,7 @@
 import { limitOf, type Action } from '../flow/action.ts';
 import { ConnectionRecords } from '../flow/connection.ts';
 import { extract } from '../flow/extract.ts';
-import { fields } from '../flow/fields.ts';
+import { FRAG_NONE, fields } from '../flow/fields.ts';
 import { entropyPort, flowHash } from '../flow/hash.ts';
 import { emptyKey, readBytes, writeNumber, type FlowKey } from '../flow/key.ts';
 import type { DropReason } from '../flow/reason.ts';
@@ -53,6 +54,7 @@ import { coalesce, type Arrival, type Arrived } from './coalesce.ts';
 import { FlowCache } from './flow-cache.ts';
 import { Mirror } from './mirror.ts';
 import { translateAddresses, type Translation } from './nat.ts';
+import { FragmentTracker } from './fragment-tracker.ts';
 import { fragments, mayFragment } from './fragment.ts';
 import {
   checkOffload,
@@ -126,6 +128,7 @@ class Reference implements ReferenceDatapath {
   readonly #cache: FlowCache;
   readonly #connections: ConnectionRecords;
   readonly #pending = new PendingTable();
+  readonly #fragments = new FragmentTracker();
   readonly #tally = new Tally();
   readonly #mirror: Mirror;
   #tunnel: Tunnel | undefined;
@@ -172,7 +175,7 @@ class Reference implements ReferenceDatapath {
     this.#ports.delete(port);
     this.#buckets.delete(port);
     if (this.#tunnel?.port === port) this.#tunnel = undefined;
-    this.#tally.dropped(port, 'upcall_lost', this.#pending.dropPort(port));
+    this.#tally.dropped(port, 'upcall_lost', this.#pending.dropPort(port) + this.#fragments.dropPort(port));
     this.#tally.removePort(port);
     if (spec.kind === 'tap' || spec.kind === 'vxlan') this.#io!.remove(port, options.keep ?? false);
   }
@@ -278,7 +281,7 @@ class Reference implements ReferenceDatapath {
     this.#tally.dropped(port, reason);
   }
 
-  // 4. coalesce.ts, 5. parked, 6. flow cache
+  // 4. coalesce.ts
 
   #forward(port: PortNo, arrival: Arrival): void {
     const { key, frames, receivedBytes } = arrival;
@@ -288,28 +291,58 @@ class Reference implements ReferenceDatapath {
     if (rate && !rate.take(wireBytes(arrival), this.#options.clock())) {
       return this.#tally.dropped(port, 'rate_limit_ingress');
     }
+    if (key[fields.ip_frag.offset] === FRAG_NONE) this.#decide(port, key, arrival);
+    else this.#track(port, key, arrival);
+  }
 
+  // 5. Track
+
+  #track(port: PortNo, key: FlowKey, fragment: Frame): void {
+    const tracked = this.#fragments.track(port, key, fragment, this.#options.clock());
+    this.#tally.dropped(port, 'fragment_limit', tracked.gaveWay);
+    switch (tracked.kind) {
+      case 'waits':
+        return;
+      case 'dropped':
+        return this.#tally.dropped(port, tracked.reason, 1 + tracked.withIt);
+      case 'goes':
+        for (const one of tracked.fragments) this.#decide(port, one.key, one.frame);
+        return;
+      default:
+        return tracked satisfies never;
+    }
+  }
+
+  #expireFragments(): void {
+    this.#fragments.expire(this.#options.clock(), (port, frames) =>
+      this.#tally.dropped(port, 'fragment_timeout', frames),
+    );
+  }
+
+  // 6. Parked, 7. flow cache
+
+  #decide(port: PortNo, key: FlowKey, frame: Frame): void {
     if (this.#pending.has(key)) {
-      const refused = this.#pending.park(key, arrival);
+      const refused = this.#pending.park(key, frame);
       if (refused) this.#tally.dropped(port, refused);
       return;
     }
     const flow = this.#cache.lookup(key);
     if (flow) {
       flow.packets++;
-      flow.bytes += arrival.bytes.length;
+      flow.bytes += frame.bytes.length;
       flow.lastUsedMs = this.#options.clock();
-      if (!isTooBig(flow.actions, arrival, key)) return this.#deliver(flow.actions, arrival, key, port);
-      if (this.#pending.open(port, key, arrival)) this.#tally.dropped(port, 'too_big');
+      if (!isTooBig(flow.actions, frame, key)) return this.#deliver(flow.actions, frame, key, port);
+      if (this.#pending.open(port, key, frame)) this.#tally.dropped(port, 'too_big');
       else this.#tally.upcalls++;
       return;
     }
-    const refused = this.#pending.open(port, key, arrival);
+    const refused = this.#pending.open(port, key, frame);
     if (refused) this.#tally.dropped(port, refused);
     else this.#tally.upcalls++;
   }
 
-  // 7. Actions
+  // 8. Actions
 
   execute(what: UpcallToken | OriginatedFrame, actions: readonly Action[]): void {
     this.#enter(() => {
@@ -456,10 +489,11 @@ class Reference implements ReferenceDatapath {
     this.#mirror.frame(port, 'tx', frame);
   }
 
-  // 8. Settle
+  // 9. Settle
 
   /** Runs `work` and transmits what came of it; the outermost call then hands over mirrored frames and upcalls. */
   #enter(work: () => void): void {
+    this.#expireFragments();
     if (this.#inside) {
       work();
       return this.#transmit();
@@ -492,6 +526,7 @@ class Reference implements ReferenceDatapath {
   // Flows, mirror, counters
 
   flowPut(flow: FlowPut): boolean {
+    this.#expireFragments();
     return this.#cache.put(flow, this.#options.clock());
   }
 
@@ -500,6 +535,7 @@ class Reference implements ReferenceDatapath {
   }
 
   flowDump(): FlowEntry[] {
+    this.#expireFragments();
     return this.#cache.dump();
   }
 
@@ -508,6 +544,7 @@ class Reference implements ReferenceDatapath {
   }
 
   counters(): DatapathCounters {
+    this.#expireFragments();
     const { rx, originated, copies, segments: cut, tx, consumed, coalesced, upcalls } = this.#tally;
     return {
       rx,
@@ -517,7 +554,7 @@ class Reference implements ReferenceDatapath {
       tx,
       consumed,
       coalesced,
-      held: this.#pending.held,
+      held: this.#pending.held + this.#fragments.held,
       ...this.#tally.snapshot(),
       upcalls,
       flows: this.#cache.flows,

@@ -4,7 +4,8 @@
  *   1. Ethernet and at most one VLAN tag
  *   2. ARP, or
  *   3. IPv4, or 4. IPv6 with a bounded walk over its extension headers
- *   5. the L4 header, unless this is a later fragment
+ *   5. the L4 header, unless this is a later fragment (the datapath gives that the
+ *      protocol and ports of its first)
  *   6. neighbor discovery
  *
  * A frame is either what its headers say, or it has a drop reason: there is no
@@ -55,6 +56,20 @@ export type Extracted =
       readonly l4Offset: number;
     }
   | { readonly ok: false; readonly reason: DropReason };
+
+/** What of its datagram a fragment is, in bytes. */
+export interface FragmentPart {
+  readonly id: number;
+  readonly at: number;
+  /** More than 0. */
+  readonly bytes: number;
+  readonly more: boolean;
+}
+
+/** Header and payload. */
+const LARGEST_PACKET_BYTES = 65_535;
+const TCP_HEADER_BYTES = 20;
+const SCTP_HEADER_BYTES = 12;
 
 const ETH_DST = fields.eth_dst.offset;
 const ETH_TYPE = fields.eth_type.offset;
@@ -133,10 +148,8 @@ function ipv4(frame: Uint8Array, at: number, key: Uint8Array): Extracted {
   key[IP_PROTO] = frame[at + 9]!;
   copyMapped(frame, at + 12, key, IP_SRC);
   copyMapped(frame, at + 16, key, IP_DST);
-  const fragment = u16(frame, at + 6);
-  if ((fragment & 0x1fff) !== 0) key[IP_FRAG] = FRAG_LATER;
-  else if ((fragment & 0x2000) !== 0) key[IP_FRAG] = FRAG_FIRST;
-  return l4(frame, at + headerBytes, at + totalBytes, key, false);
+  const bad = fragment(ipv4Part(frame, at), headerBytes, frame[at + 9]!, key);
+  return bad ?? l4(frame, at + headerBytes, at + totalBytes, key, false);
 }
 
 function ipv6(frame: Uint8Array, at: number, key: Uint8Array): Extracted {
@@ -152,15 +165,19 @@ function ipv6(frame: Uint8Array, at: number, key: Uint8Array): Extracted {
   copy(frame, at + 8, key, IP_SRC, 32);
 
   const end = at + IPV6_HEADER_BYTES + payloadBytes;
-  let header = at + IPV6_HEADER_BYTES;
+  const first = at + IPV6_HEADER_BYTES;
+  let header = first;
+  let isFragmented = false;
   for (let walked = 0; isExtension(next); walked++) {
-    if (walked === MAX_EXTENSIONS || end - header < 8) return failed('ipv6_ext_headers');
-    const sizeBytes = extensionBytes(next, frame[header + 1]!);
-    if (sizeBytes > end - header) return failed('ipv6_ext_headers');
+    // RFC 8200 §4.1
+    const isMisplaced = (next === EXT_HOP_BY_HOP && walked > 0) || (next === EXT_FRAGMENT && isFragmented);
+    if (walked === MAX_EXTENSIONS || isMisplaced) return failed('ipv6_ext_headers');
+    const sizeBytes = end - header < 8 ? Infinity : extensionBytes(next, frame[header + 1]!);
+    if (sizeBytes > end - header) return failed(key[IP_FRAG] === FRAG_FIRST ? 'fragment_tiny' : 'ipv6_ext_headers');
     if (next === EXT_FRAGMENT) {
-      const fragment = u16(frame, header + 2);
-      if ((fragment & 0xfff8) !== 0) key[IP_FRAG] = FRAG_LATER;
-      else if ((fragment & 1) !== 0) key[IP_FRAG] = FRAG_FIRST;
+      isFragmented = true;
+      const bad = fragment(ipv6Part(frame, header, end), header - first, frame[header]!, key);
+      if (bad) return bad;
     }
     next = frame[header]!;
     header += sizeBytes;
@@ -191,8 +208,55 @@ function extensionBytes(header: number, length: number): number {
   return header === EXT_AUTHENTICATION ? (length + 2) * 4 : (length + 1) * 8;
 }
 
-/** The packet's L4 header lies in [at, end). */
+/** RFC 791 §3.1 */
+function ipv4Part(frame: Uint8Array, at: number): FragmentPart {
+  const flags = u16(frame, at + 6);
+  const bytes = u16(frame, at + 2) - (frame[at]! & 15) * 4;
+  return { id: u16(frame, at + 4), at: (flags & 0x1fff) * 8, bytes, more: (flags & 0x2000) !== 0 };
+}
+
+/** RFC 8200 §4.5. @param header where the fragment header is, in a packet that ends at `end` */
+function ipv6Part(frame: Uint8Array, header: number, end: number): FragmentPart {
+  const flags = u16(frame, header + 2);
+  const id = u16(frame, header + 4) * 0x10000 + u16(frame, header + 6);
+  return { id, at: flags & 0xfff8, bytes: end - header - 8, more: (flags & 1) !== 0 };
+}
+
+/** Notes what kind of fragment it is. @param headerBytes what goes before each part of the packet */
+function fragment(part: FragmentPart, headerBytes: number, protocol: number, key: Uint8Array): Extracted | undefined {
+  const { at, bytes, more } = part;
+  if (at === 0 && !more) return undefined;
+  if (bytes === 0 || headerBytes + at + bytes > LARGEST_PACKET_BYTES || (more && bytes % 8 !== 0)) {
+    return failed('fragment_malformed');
+  }
+  const l4HeaderBytes = protocol === IP_TCP ? TCP_HEADER_BYTES : protocol === IP_SCTP ? SCTP_HEADER_BYTES : 0;
+  if (at > 0 && at < l4HeaderBytes) return failed('fragment_tiny');
+  key[IP_FRAG] = at > 0 ? FRAG_LATER : FRAG_FIRST;
+  return undefined;
+}
+
+/** Of a frame that was extracted to `key` with `ip_frag` other than FRAG_NONE. */
+export function fragmentPart(frame: Uint8Array, key: Uint8Array): FragmentPart {
+  const l3 = key[VLAN_TCI] === 0 && key[VLAN_TCI + 1] === 0 ? ETH_HEADER_BYTES : ETH_HEADER_BYTES + 4;
+  if (frame[l3]! >>> 4 === 4) return ipv4Part(frame, l3);
+  let next = frame[l3 + 6]!;
+  let header = l3 + IPV6_HEADER_BYTES;
+  while (next !== EXT_FRAGMENT) {
+    const sizeBytes = extensionBytes(next, frame[header + 1]!);
+    next = frame[header]!;
+    header += sizeBytes;
+  }
+  return ipv6Part(frame, header, l3 + IPV6_HEADER_BYTES + u16(frame, l3 + 4));
+}
+
+/** The packet's L4 header lies in [at, end); a first fragment that ends within it is `fragment_tiny` (RFC 7112). */
 function l4(frame: Uint8Array, at: number, end: number, key: Uint8Array, v6: boolean): Extracted {
+  const extracted = l4Header(frame, at, end, key, v6);
+  const isTiny = !extracted.ok && extracted.reason === 'l4_truncated' && key[IP_FRAG] === FRAG_FIRST;
+  return isTiny ? failed('fragment_tiny') : extracted;
+}
+
+function l4Header(frame: Uint8Array, at: number, end: number, key: Uint8Array, v6: boolean): Extracted {
   if (key[IP_FRAG] === FRAG_LATER) return { ok: true, lengthBytes: end, l4Offset: 0 };
   const present = end - at;
   switch (key[IP_PROTO]) {

@@ -50,7 +50,7 @@ const layout = {
   ip_tos: [73, 1, 'u8'],
   /** TTL or hop limit. */
   ip_ttl: [74, 1, 'u8'],
-  /** FRAG_NONE, FRAG_FIRST or FRAG_LATER; L4 fields are zero for later fragments. */
+  /** FRAG_NONE, FRAG_FIRST or FRAG_LATER; later fragments have the protocol and L4 fields of their first. */
   ip_frag: [75, 1, 'u8'],
   /** TCP/UDP/SCTP source port, or ICMP type. */
   l4_src: [76, 2, 'u16'],

@@ -14,15 +14,25 @@ export const dropReasons = [
   ['arp_malformed', 'ARP that is truncated or not Ethernet/IPv4'],
   ['ipv4_malformed', 'IPv4 header length, version or total length does not fit the frame'],
   ['ipv6_malformed', 'IPv6 version or payload length does not fit the frame'],
-  ['ipv6_ext_headers', 'IPv6 extension headers are truncated or more than 8'],
+  ['ipv6_ext_headers', 'IPv6 extension headers are truncated, out of order or more than 8'],
   ['l4_truncated', 'the TCP, UDP, SCTP or ICMP header does not fit the packet'],
   ['nd_malformed', 'neighbor discovery message that is truncated, has bad options or a hop limit under 255'],
+  [
+    'fragment_malformed',
+    'a fragment of no possible packet: empty, beyond 65,535 bytes, or cut elsewhere than at 8 bytes',
+  ],
+  ['fragment_tiny', 'a first fragment without all its headers, or a later one that begins within them'],
   // tunnel receive
   ['vxlan_malformed', 'VXLAN header truncated or without its I flag (RFC 7348 §5)'],
   ['vxlan_unknown_vni', 'no network here has this VNI'],
   ['vxlan_unknown_vtep', 'the sender is not a known VTEP of this network'],
   ['vxlan_own_address', 'the outer source is this host itself'],
   ['vxlan_source_local', 'the inner source MAC belongs to a port of this host'],
+  // fragments
+  ['fragment_overlap', 'fragments of one datagram overlap or end differently: none of it goes further (RFC 5722)'],
+  ['fragment_duplicate', 'this fragment came already'],
+  ['fragment_limit', 'too many fragments from this port wait for the first of their datagram'],
+  ['fragment_timeout', 'the first fragment of the datagram did not come'],
   // limits
   ['upcall_queue_full', 'too many undecided flows wait from this port'],
   ['upcall_parked_full', 'eight frames of this undecided flow wait already'],

@@ -141,18 +141,16 @@ function follow(view: FlowView, context: StageContext, found: Route, destination
   }
 }
 
-/** One of equal next hops, by what tells flows apart; the fragments of a datagram have no ports and go one way. */
+/** One of equal next hops, by what tells flows apart; fragments go with their flow. */
 function choose(view: FlowView, hops: readonly Uint8Array[]): Uint8Array {
   if (hops.length === 1) return hops[0]!;
   let hash = 0x811c9dc5;
   const mix = (byte: number): void => void (hash = Math.imul(hash ^ byte, 0x01000193));
   for (const name of ['ip_src', 'ip_dst'] as const) view.bytes(name).forEach(mix);
   mix(view.number('ip_proto'));
-  if (view.number('ip_frag') === FRAG_NONE) {
-    for (const name of ['l4_src', 'l4_dst'] as const) {
-      mix(view.number(name) >>> 8);
-      mix(view.number(name) & 0xff);
-    }
+  for (const name of ['l4_src', 'l4_dst'] as const) {
+    mix(view.number(name) >>> 8);
+    mix(view.number(name) & 0xff);
   }
   hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
   return hops[(hash >>> 16) % hops.length]!;

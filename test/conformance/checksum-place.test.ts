@@ -17,7 +17,8 @@ const opens: Readonly<Record<string, Open>> = {
   reference: openReferenceDatapath,
 };
 
-const data = new Uint8Array(30);
+/** So that a fragment with it is a multiple of 8 bytes long. */
+const data = new Uint8Array(32);
 const ip6 = { src: 'fd00::1', dst: 'fd00::2' };
 const vlan = { vlan: { tpid: 0x8100, tci: 5 } };
 const ports = { sourcePort: 1000, destinationPort: 2000, payload: data };

@@ -399,7 +399,7 @@ export function runCoalescing(name: string, open: Open): void {
     ];
     end.push(
       frames.udp({ ip4: { moreFragments: true } }, 1, 2, zero(8)),
-      frames.udp({ ip4: { fragmentOffset: 8 } }, 1, 2),
+      frames.udp({ ip4: { fragmentOffset: 16 } }, 1, 2),
     );
     for (const one of end) {
       t.same(shapes([part(0), other(0), part(1), one, other(1), part(2), part(3)]), [

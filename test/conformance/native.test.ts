@@ -1,6 +1,7 @@
 import { openNativeDatapath } from '../../src/datapath/native.ts';
 import { runCoalescing } from './coalescing.ts';
 import { runConformance } from './conformance.ts';
+import { runFragments } from './fragments.ts';
 import type { Open } from './harness.ts';
 import { runLimits } from './limits.ts';
 import { runRewriting } from './rewriting.ts';
@@ -13,3 +14,6 @@ runSegmentation('native', open);
 runCoalescing('native', open);
 runLimits('native', open);
 runRewriting('native', open);
+runFragments('native', open);
+// All fragments of a datagram come to one worker.
+runFragments('three native workers', (options) => openNativeDatapath({ ...options, threads: 0, workers: 3 }));

@@ -3,6 +3,7 @@ import { runCoalescing } from './coalescing.ts';
 import { runConformance } from './conformance.ts';
 import { runLimits } from './limits.ts';
 import { runRewriting } from './rewriting.ts';
+import { runFragments } from './fragments.ts';
 import { runSegmentation } from './segmentation.ts';
 
 runConformance('reference', openReferenceDatapath);
@@ -10,3 +11,4 @@ runSegmentation('reference', openReferenceDatapath);
 runCoalescing('reference', openReferenceDatapath);
 runLimits('reference', openReferenceDatapath);
 runRewriting('reference', openReferenceDatapath);
+runFragments('reference', openReferenceDatapath);

@@ -397,9 +397,11 @@ export function runSegmentation(name: string, open: Open): void {
   });
 }
 
-/** The first fragment of a stretch, with a superframe's offload. */
+/** The first fragment of a stretch, a multiple of 8 bytes, with a superframe's offload. */
 function fragmentOf(stretch: Stretch): OffloadedFrame & { readonly offload: Offload } {
-  const { frame, offload } = superframeOf(stretch, 100);
+  const headerBytes = stretch.protocol === 'tcp' ? 20 + (stretch.tcpOptions?.length ?? 0) : 8;
+  const payload = stretch.payload.subarray((headerBytes + stretch.payload.length) % 8);
+  const { frame, offload } = superframeOf({ ...stretch, payload }, 100);
   if (stretch.family === 4) {
     const fragment = frame.slice();
     setU16(fragment, 20, 0x2000);

@@ -30,6 +30,7 @@ import { formatIp, parseIp, type PortNo } from '../../src/flow/types.ts';
 import { buildVxlan } from '../../src/wire/vxlan.ts';
 import { checkConservation, portNo, type Open, type Switch } from '../conformance/harness.ts';
 import { mutateOffload, randomBurst } from '../support/random-bursts.ts';
+import { randomFragments, waitingFragments } from '../support/random-fragments.ts';
 import { mutate, randomFrame } from '../support/random-frames.ts';
 import { Random } from '../support/random.ts';
 
@@ -227,6 +228,12 @@ function stepOf(seed: number, session: number, index: number, pool: readonly Uin
   }
   if (kind < 60) {
     return { what: 'datagrams', datagrams: datagramsOf(randomBurst(random, some).map(({ frame }) => frame)) };
+  }
+  if (kind < 110) {
+    const fragments = random.chance(0.02) ? waitingFragments(random) : randomFragments(random);
+    const inner = fragments.map((frame) => (random.chance(0.01) ? mutate(frame, random) : frame));
+    if (random.chance(0.3)) return { what: 'datagrams', datagrams: datagramsOf(inner) };
+    return { what: 'burst', port: random.pick(MEMORY_PORTS), frames: inner.map((frame) => ({ frame })) };
   }
   if (kind < 720) {
     const frame = some();

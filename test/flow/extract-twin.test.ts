@@ -96,8 +96,10 @@ class Twin {
     this.number('ip_ttl', ip.ttl);
     this.bytes('ip_src', ip.source);
     this.bytes('ip_dst', ip.destination);
-    const frag = ip.fragmentOffset > 0 ? 2 : ip.moreFragments ? 1 : 0;
-    this.#upper(ip.protocol, ip.payload, frag, false, ip.ttl);
+    const { fragmentOffset, moreFragments, payload: part, protocol } = ip;
+    const headerBytes = 20 + ip.options.length;
+    const frag = fragment(protocol, fragmentOffset, part.length, moreFragments, headerBytes);
+    this.#upper(protocol, part, frag, false, ip.ttl);
   }
 
   #ipv6(payload: Uint8Array): void {
@@ -108,17 +110,21 @@ class Twin {
     this.bytes('ip_dst', ip.destination);
     let { nextHeader, payload: rest } = ip;
     let frag = 0;
+    const walked: number[] = [];
     for (let count = 1; [0, 43, 44, 51, 60, 135].includes(nextHeader) && frag !== 2; count++) {
-      need(count <= 8 && rest.length >= 8, 'ipv6_ext_headers');
+      need(count <= 8 && !(nextHeader === 0 && count > 1), 'ipv6_ext_headers');
+      need(nextHeader !== 44 || !walked.includes(44), 'ipv6_ext_headers');
+      walked.push(nextHeader);
+      need(rest.length >= 8, frag === 1 ? 'fragment_tiny' : 'ipv6_ext_headers');
       let size = 8 + 8 * rest[1]!;
       if (nextHeader === 51) size = 8 + 4 * rest[1]!;
       if (nextHeader === 44) {
         size = 8;
         const field = getU16(rest, 2);
-        if (field >> 3 > 0) frag = 2;
-        else if (field % 2 === 1) frag = 1;
+        const before = ip.payload.length - rest.length;
+        frag = fragment(rest[0]!, field - (field % 8), rest.length - 8, field % 2 === 1, before);
       }
-      need(size <= rest.length, 'ipv6_ext_headers');
+      need(size <= rest.length, frag === 1 ? 'fragment_tiny' : 'ipv6_ext_headers');
       nextHeader = rest[0]!;
       rest = rest.subarray(size);
     }
@@ -130,16 +136,17 @@ class Twin {
     this.number('ip_frag', frag);
     if (frag === 2) return;
     this.#l4 = bytes.byteOffset - this.#start;
-    if (protocol === 6) need(parseTcp(bytes), 'l4_truncated');
-    if (protocol === 17) need(bytes.length >= 8, 'l4_truncated');
-    if (protocol === 132) need(bytes.length >= 12, 'l4_truncated');
+    const truncated = frag === 1 ? 'fragment_tiny' : 'l4_truncated';
+    if (protocol === 6) need(parseTcp(bytes), truncated);
+    if (protocol === 17) need(bytes.length >= 8, truncated);
+    if (protocol === 132) need(bytes.length >= 12, truncated);
     if ([6, 17, 132].includes(protocol)) {
       this.number('l4_src', getU16(bytes, 0));
       this.number('l4_dst', getU16(bytes, 2));
     }
     if (protocol !== (v6 ? 58 : 1)) return;
-    const icmp = need(parseIcmp(bytes), 'l4_truncated');
-    if (!v6 || icmp.type === 128 || icmp.type === 129) need(bytes.length >= 8, 'l4_truncated');
+    const icmp = need(parseIcmp(bytes), truncated);
+    if (!v6 || icmp.type === 128 || icmp.type === 129) need(bytes.length >= 8, truncated);
     this.number('l4_src', icmp.type);
     this.number('l4_dst', icmp.code);
     if ((v6 ? [128, 129] : [0, 8]).includes(icmp.type)) this.number('icmp_id', getU16(icmp.body, 0));
@@ -156,6 +163,14 @@ class Twin {
     const option = options.find((one) => one.type === type - 134);
     if (option?.data.length === 6) this.bytes('nd_lla', option.data);
   }
+}
+
+/** 0: none, 1: the first, 2: a later one. */
+function fragment(protocol: number, offset: number, bytes: number, more: boolean, headerBytes: number): number {
+  if (offset === 0 && !more) return 0;
+  need(bytes > 0 && offset + bytes + headerBytes <= 65535 && (!more || bytes % 8 === 0), 'fragment_malformed');
+  need(offset === 0 || offset >= ({ 6: 20, 132: 12 }[protocol] ?? 8), 'fragment_tiny');
+  return offset === 0 ? 1 : 2;
 }
 
 t.test(`100,000 frames (WEFT_SEED=${seed})`, { timeout: 60_000 }, async (t) => {
@@ -188,6 +203,8 @@ t.test(`100,000 frames (WEFT_SEED=${seed})`, { timeout: 60_000 }, async (t) => {
     'ipv6_ext_headers',
     'l4_truncated',
     'nd_malformed',
+    'fragment_malformed',
+    'fragment_tiny',
   ]) {
     t.ok((outcomes.get(reason) ?? 0) > 20, `${reason}: ${outcomes.get(reason)}`);
   }

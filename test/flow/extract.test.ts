@@ -120,7 +120,7 @@ t.test('IPv4', async (t) => {
   gives(
     t,
     'last fragment',
-    frames.ip({ ip4: { fragmentOffset: 65528 } }, 6, zero(0)),
+    frames.ip({ ip4: { fragmentOffset: 65504 } }, 6, zero(11)),
     `${ip},ip_proto=6,ip_ttl=64,ip_frag=2`,
   );
   gives(t, 'unknown protocol', frames.ip({}, 47, zero(8)), `${ip},ip_proto=47,ip_ttl=64`);
@@ -176,7 +176,89 @@ t.test('IPv6 extension headers', async (t) => {
     fragment(8, false, zero(1), 60),
     `${ip},ip_proto=60,ip_ttl=64,ip_frag=2`,
   );
-  fails(t, 'a first fragment that ends in its chain', fragment(0, true, zero(4), 60), 'ipv6_ext_headers');
+  const order = (...headers: number[]) => {
+    const [chain] = headers.reduceRight<[Uint8Array, number]>(
+      ([rest, next], header) => [buildExtension(next, zero(6), rest), header],
+      [udp6, 17],
+    );
+    return frames.ip(v6, headers[0]!, chain);
+  };
+  gives(t, 'hop-by-hop first', order(0, 60), all);
+  fails(t, 'hop-by-hop behind another', order(60, 0), 'ipv6_ext_headers');
+  fails(t, 'hop-by-hop twice', order(0, 0), 'ipv6_ext_headers');
+  const twice = buildFragment({ nextHeader: 44, offset: 0, more: false, id: 5 }, fragment(8, true, udp6).slice(54));
+  fails(t, 'a fragment header twice', frames.ip(v6, 44, twice), 'ipv6_ext_headers');
+  for (const protocol of [50, 59, 139, 200]) {
+    gives(t, `${protocol} is a protocol`, frames.ip(v6, protocol, udp6), `${ip},ip_proto=${protocol},ip_ttl=64`);
+  }
+});
+
+t.test('fragments', async (t) => {
+  const [source, destination] = [frames.wireIp('10.0.0.1'), frames.wireIp('10.0.0.2')];
+  const tcp = buildTcp(source, destination, { sourcePort: 7, destinationPort: 9, options: zero(12) });
+  const cut = (v6Frame: boolean, offset: number, more: boolean, rest: Uint8Array, protocol = 17) =>
+    v6Frame
+      ? frames.ip(v6, 44, buildFragment({ nextHeader: protocol, offset, more, id: 5 }, rest))
+      : frames.ip({ ip4: { fragmentOffset: offset, moreFragments: more } }, protocol, rest);
+  for (const isIp6 of [false, true]) {
+    const of = (name: string) => `${isIp6 ? 'IPv6' : 'IPv4'}: ${name}`;
+    const refused = (name: string, frame: Uint8Array, reason: DropReason) => fails(t, of(name), frame, reason);
+    const taken = (name: string, frame: Uint8Array) => t.match(extract(frame, emptyKey()), { ok: true }, of(name));
+    // Header, or of IPv6 nothing, and payload are 65,535 at most.
+    const most = isIp6 ? 65535 : 65515;
+    taken('one that ends at the end of the largest packet', cut(isIp6, 65496, false, zero(most - 65496)));
+    refused('one that ends behind it', cut(isIp6, 65496, false, zero(most - 65495)), 'fragment_malformed');
+    refused('empty, the first', cut(isIp6, 0, true, zero(0)), 'fragment_malformed');
+    refused('empty, the last', cut(isIp6, 64, false, zero(0)), 'fragment_malformed');
+    refused('12 bytes, and more', cut(isIp6, 64, true, zero(12)), 'fragment_malformed');
+    taken('12 bytes, the last', cut(isIp6, 64, false, zero(12)));
+
+    taken('all of the TCP header', cut(isIp6, 0, true, tcp, 6));
+    refused('TCP without its options', cut(isIp6, 0, true, tcp.slice(0, 24), 6), 'fragment_tiny');
+    for (const protocol of [6, 132, isIp6 ? 58 : 1]) {
+      const bytes = protocol === 58 ? Uint8Array.of(128, ...zero(7)) : zero(8);
+      if (protocol === 58 || protocol === 1) taken(`8 bytes of ${protocol}`, cut(isIp6, 0, true, bytes, protocol));
+      else refused(`8 bytes of ${protocol}`, cut(isIp6, 0, true, bytes, protocol), 'fragment_tiny');
+    }
+    taken('8 bytes of UDP', cut(isIp6, 0, true, udp6.slice(0, 8)));
+    for (const [protocol, offset, reason] of [
+      [6, 8, 'fragment_tiny'],
+      [6, 16, 'fragment_tiny'],
+      [6, 24, undefined],
+      [132, 8, 'fragment_tiny'],
+      [132, 16, undefined],
+      [17, 8, undefined],
+    ] as const) {
+      const name = `${protocol} at ${offset}`;
+      const frame = cut(isIp6, offset, true, zero(8), protocol);
+      if (reason) refused(name, frame, reason);
+      else taken(name, frame);
+    }
+  }
+  fails(
+    t,
+    'a first one that ends before its chain',
+    cut(true, 0, true, zero(8), 43).with(62, 17).with(63, 1),
+    'fragment_tiny',
+  );
+  fails(
+    t,
+    'a first one that ends in its chain',
+    cut(true, 0, true, buildExtension(17, zero(6), zero(0)), 60),
+    'fragment_tiny',
+  );
+  const option = buildExtension(
+    44,
+    zero(6),
+    buildFragment({ nextHeader: 17, offset: 65496, more: false, id: 1 }, zero(31)),
+  );
+  t.match(extract(frames.ip(v6, 60, option), emptyKey()), { ok: true }, 'headers before it count, too');
+  const longer = buildExtension(
+    44,
+    zero(6),
+    buildFragment({ nextHeader: 17, offset: 65496, more: false, id: 1 }, zero(32)),
+  );
+  fails(t, 'and make it too long', frames.ip(v6, 60, longer), 'fragment_malformed');
 });
 
 t.test('L4', async (t) => {
@@ -186,12 +268,6 @@ t.test('L4', async (t) => {
   gives(t, 'TCP', frames.ip({}, 6, segment), `${ip},ip_proto=6,ip_ttl=64,l4_src=7,l4_dst=9`);
   fails(t, 'TCP options cut', frames.ip({}, 6, segment.slice(0, 23)), 'l4_truncated');
   fails(t, 'TCP data offset 4', frames.ip({}, 6, changed(segment, 12, 0x40)), 'l4_truncated');
-  fails(
-    t,
-    'TCP header cut by a fragment',
-    frames.ip({ ip4: { moreFragments: true } }, 6, segment.slice(0, 16)),
-    'l4_truncated',
-  );
   for (const [protocol, needed] of [
     [6, 20],
     [17, 8],
@@ -214,7 +290,7 @@ t.test('L4', async (t) => {
   );
   const ip6 = `${macs},eth_type=ipv6,ip_src=fd00::1,ip_dst=fd00::2`;
   gives(t, 'ICMPv6', frames.ip(v6, 58, Uint8Array.of(2, 1, 0, 0)), `${ip6},ip_proto=58,ip_ttl=64,l4_src=2,l4_dst=1`);
-  gives(t, 'ICMPv6 echo', frames.echo(v6, 1, 1), `${ip6},ip_proto=58,ip_ttl=64,l4_src=128`);
+  gives(t, 'ICMPv6 echo', frames.echo(v6, 7, 1), `${ip6},ip_proto=58,ip_ttl=64,l4_src=128,icmp_id=7`);
   fails(t, 'ICMPv6 of 3 bytes', frames.ip(v6, 58, zero(3)), 'l4_truncated');
   fails(t, 'ICMPv6 echo of 7 bytes', frames.ip(v6, 58, concat(Uint8Array.of(129), zero(6))), 'l4_truncated');
 });

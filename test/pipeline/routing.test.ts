@@ -24,6 +24,7 @@ import { parseIpv4 } from '../../src/wire/ipv4.ts';
 import { parseIpv6 } from '../../src/wire/ipv6.ts';
 import { advertisement, arpReply, arpRequest, echo, ip, solicitation, tcp, udp, type Ends } from '../support/frames.ts';
 import { parsePacket } from '../support/packets.ts';
+import { fragmentOf, partsOf } from '../support/random-fragments.ts';
 
 const RED = 100;
 const BLUE = 200;
@@ -280,9 +281,16 @@ for (const [name, open] of Object.entries(datapaths)) {
       const { net, web, drops } = lab(open);
       const error = Uint8Array.of(11, 0, 0xf4, 0xff, 0, 0, 0, 0);
       web.send(ip({ ...fromWeb, dst: '10.9.0.1' }, 1, error));
-      web.send(ip({ ...fromWeb, dst: '10.9.0.1', ip4: { fragmentOffset: 64 } }, 17, new Uint8Array(64)));
       t.equal(web.received.length, 0);
-      t.same(drops(), { no_route: 2 });
+      t.same(drops(), { no_route: 1 });
+      const fragment = (offset: number): Uint8Array => {
+        const ip4 = { id: 1, moreFragments: offset === 0, fragmentOffset: offset };
+        return ip({ ...fromWeb, dst: '10.9.0.1', ip4 }, 17, new Uint8Array(64));
+      };
+      web.send(fragment(64));
+      web.send(fragment(0));
+      t.equal(icmpError(only(t, web)).type, 3, 'only the first is answered');
+      t.same(drops(), { no_route: 3 });
       net.close();
     });
 
@@ -338,12 +346,16 @@ for (const [name, open] of Object.entries(datapaths)) {
       forwarding.tables.fdb.setStatic(RED as Vni, second, { kind: 'port', port: fw.portNo });
       const chosen = new Map<string, number>();
       for (let flow = 0; flow < 200; flow++) {
-        const frame = udp({ ...fromWeb, dst: '198.51.100.7' }, 1000 + flow, 53);
-        web.send(frame);
-        web.send(frame);
-        const [one, two] = fw.received.splice(0).map((sent) => formatMac(parseEthernet(sent)!.destination));
-        t.equal(one, two, 'one way a flow');
-        chosen.set(one!, (chosen.get(one!) ?? 0) + 1);
+        const ends = { ...fromWeb, dst: '198.51.100.7' };
+        const payload = udp(ends, 1000 + flow, 53, new Uint8Array(88)).subarray(34);
+        const parts = partsOf(payload.length, 48).map((part) =>
+          fragmentOf(ends, part, { id: flow, protocol: 17, payload }),
+        );
+        for (const frame of [udp(ends, 1000 + flow, 53), ...parts]) web.send(frame);
+        const ways = fw.received.splice(0).map((sent) => formatMac(parseEthernet(sent)!.destination));
+        t.equal(ways.length, 3);
+        t.equal(new Set(ways).size, 1, 'one way a flow, its fragments too');
+        chosen.set(ways[0]!, (chosen.get(ways[0]!) ?? 0) + 1);
       }
       t.same([...chosen.keys()].sort(), [macs.fw, '02:00:00:00:00:05']);
       t.ok(

@@ -134,7 +134,7 @@ const hostile: Readonly<Record<string, Build>> = {
   'a checksum at the end': tcpFrame(SMALL_BYTES, { ...checksum4, csumStart: 152, csumOffset: 0 }, 'bad_vnet_hdr'),
   'a checksum behind the end': udpFrame(SMALL_BYTES, { ...checksum4, csumStart: 141 }, 'bad_vnet_hdr'),
   'a checksum far away': udpFrame(SMALL_BYTES, { ...checksum4, csumOffset: 0xffff }, 'bad_vnet_hdr'),
-  'a checksum of the first fragment': udpFrame(SMALL_BYTES, checksum4, 'bad_vnet_hdr', (frame) => {
+  'a checksum of the first fragment': udpFrame(SMALL_BYTES + 4, checksum4, 'bad_vnet_hdr', (frame) => {
     setU16(frame, IP4 + 6, 0x2000);
   }),
   'a checksum in ARP’s sender': ({ ip4 }) => {
@@ -148,7 +148,9 @@ const hostile: Readonly<Record<string, Build>> = {
   'TCP with another’s checksum': tcpFrame(BULK_BYTES, { ...tcp4, csumOffset: UDP_CSUM_OFFSET }, 'bad_vnet_hdr'),
   'TCP with a checksum from further on': tcpFrame(BULK_BYTES, { ...tcp4, csumStart: L4_IP4 + 6 }, 'bad_vnet_hdr'),
 
-  'a superframe of a fragment': tcpFrame(BULK_BYTES, tcp4, 'bad_vnet_hdr', (frame) => setU16(frame, IP4 + 6, 0x2000)),
+  'a superframe of a fragment': tcpFrame(BULK_BYTES + 4, tcp4, 'bad_vnet_hdr', (frame) => {
+    setU16(frame, IP4 + 6, 0x2000);
+  }),
   'a superframe of ARP': ({ ip4 }) => {
     return { frame: arpRequest({ ...ip4, dst: '10.44.0.77' }), vnet: tcp4, payload: nothing, reason: 'bad_vnet_hdr' };
   },
