@@ -46,8 +46,7 @@ bool too_big(const Action* actions, const Frame& frame, const Key& key) {
 bool is_flooded(const Action* actions, size_t count, const Key& key) {
   const bool group = key.eth_dst[0] & 1;
   if (count == 1 && !group) return false;
-  if (actions->op == Op::limit) ++actions, --count;
-  if (rewrites(actions->op)) ++actions, --count;
+  for (; preparation(actions->op); ++actions) --count;
   return (group || count > 1) && (actions->op == Op::output || actions->op == Op::encap);
 }
 

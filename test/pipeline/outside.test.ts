@@ -16,11 +16,20 @@ import { gatewayMac, OUTSIDE_HOST_MAC, OUTSIDE_MAC } from '../../src/table/topol
 import { getU16, setU16 } from '../../src/wire/bytes.ts';
 import { checksum, pseudoSum } from '../../src/wire/checksum.ts';
 import { parseEthernet } from '../../src/wire/ethernet.ts';
-import { buildIcmp4, buildIcmp6, ICMP_ECHO_REPLY, ICMPV6_ECHO_REPLY, parseIcmp } from '../../src/wire/icmp.ts';
-import { IP_ICMP, IP_ICMPV6, parseIpv4 } from '../../src/wire/ipv4.ts';
+import {
+  buildEchoBody,
+  buildIcmp4,
+  buildIcmp6,
+  ICMP_ECHO_REPLY,
+  ICMPV6_ECHO_REPLY,
+  parseIcmp,
+} from '../../src/wire/icmp.ts';
+import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP, parseIpv4 } from '../../src/wire/ipv4.ts';
 import { parseIpv6 } from '../../src/wire/ipv6.ts';
+import { buildTcp, buildUdp } from '../../src/wire/l4.ts';
 import { echo, ip, tcp, udp, wireIp, type Ends } from '../support/frames.ts';
 import { parsePacket } from '../support/packets.ts';
+import { fragmentOf } from '../support/random-fragments.ts';
 
 const RED = 100;
 const [SYN, ACK, FIN, RST] = [2, 16, 1, 4];
@@ -271,6 +280,42 @@ for (const [name, open] of Object.entries(datapaths)) {
         const body = new Uint8Array([0, 0, 0, 0, ...stranger]);
         outside.send(icmp({ ...entering(family), src: router[family] }, family, type, code, body));
         t.same(drops(), { icmp_unrelated: 1 }, 'and no other');
+        net.close();
+      });
+
+      t.test(`${family}: fragments of TCP, UDP and ping go the way of their first, in any order`, async (t) => {
+        const { net, web: port, outside, drops } = lab(open);
+        const ends = leaving(web, family);
+        const source = wireIp(web[family]);
+        const destination = wireIp(remote[family]);
+        const data = Uint8Array.from({ length: 2000 }, (_, i) => i);
+        const ping = { type: family === 'ip4' ? 8 : 128, code: 0, body: buildEchoBody(20_000, 1, data) };
+        const [icmpProtocol, message] =
+          family === 'ip4' ? [IP_ICMP, buildIcmp4(ping)] : [IP_ICMPV6, buildIcmp6(source, destination, ping)];
+        for (const [id, protocol, payload] of [
+          [1, IP_UDP, buildUdp(source, destination, { sourcePort: 40_000, destinationPort: 53, payload: data })],
+          [2, IP_TCP, buildTcp(source, destination, { sourcePort: 40_000, destinationPort: 80, payload: data })],
+          [3, icmpProtocol, message],
+        ] as const) {
+          for (const part of [
+            { at: 1000, bytes: payload.length - 1000, more: false },
+            { at: 0, bytes: 1000, more: true },
+          ]) {
+            port.send(fragmentOf(ends, part, { id, protocol, payload }));
+          }
+          const [first, later, ...more] = outside.received.splice(0).map((frame) => {
+            const { payload: packet } = parseEthernet(frame)!;
+            const v4 = parseIpv4(packet);
+            // Behind the fragment header.
+            return v4 ?? { ...parseIpv6(packet)!, payload: parseIpv6(packet)!.payload.subarray(8) };
+          });
+          t.same([more.length, [...(first?.source ?? [])].join('.')], [0, text(transit[family])]);
+          const segment = new Uint8Array([...(first?.payload ?? []), ...(later?.payload ?? [])]);
+          const seed =
+            protocol === IP_ICMP ? 0 : pseudoSum(wireIp(transit[family]), destination, protocol, segment.length);
+          t.equal(checksum(segment, seed), 0, `protocol ${protocol}: put together, its checksum is right`);
+        }
+        t.same(drops(), {});
         net.close();
       });
 
