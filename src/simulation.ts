@@ -50,7 +50,7 @@ export interface SimulatedAttach {
 export interface SimulatedOutside {
   /** Weft's own addresses on the link to the host, one a family. */
   readonly transit: readonly string[];
-  /** By PROTOCOL/PORT of the transit address, as `6/8080`. */
+  /** By PROTOCOL/PORT of the transit address, as `TCP/8080`. */
   readonly published?: ReadonlyMap<string, Published>;
   /** In bytes; 1500 without it. */
   readonly mtu?: number;

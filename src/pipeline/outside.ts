@@ -82,7 +82,7 @@ function arrive(context: StageContext, outside: Outside, subject: Subject): Stag
       actions: [{ op: 'echo' }, { op: 'output', port: outside.portNo }],
     };
   }
-  const published = outside.published.get(publishedId(protocol, tuple.destinationPort));
+  const published = outside.published.get(publishedId(protocol === IP_TCP ? 'TCP' : 'UDP', tuple.destinationPort));
   const address = published?.addresses.find((ip) => isIp4(ip) === isIp4(tuple.destination));
   if (!published || !address) {
     return drop('no_connection', text`port ${tuple.destinationPort} is not published, and no connection uses it`);

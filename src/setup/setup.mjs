@@ -41,14 +41,13 @@ const packages = {
   traceroute: 'traceroute',
   'mtr-tiny': 'mtr',
   'iputils-tracepath': 'tracepath',
-  nftables: 'nft',
   'openvswitch-switch': 'ovs-vswitchd',
   clang: 'clang++',
   'libclang-rt-14-dev': '/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux',
 };
 const building = ['g++', 'make', 'python3', 'iproute2', 'util-linux', 'nftables'];
 const traffic = ['iperf3', 'tcpdump', 'iputils-ping', 'ethtool', 'procps', 'socat', 'traceroute'];
-const paths = ['mtr-tiny', 'iputils-tracepath', 'nftables'];
+const paths = ['mtr-tiny', 'iputils-tracepath'];
 
 const steps = {
   node_modules: {

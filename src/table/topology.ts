@@ -44,7 +44,7 @@ export interface Published {
   readonly l4Port: number;
 }
 
-export function publishedId(protocol: number, l4Port: number): string {
+export function publishedId(protocol: 'TCP' | 'UDP', l4Port: number): string {
   return `${protocol}/${l4Port}`;
 }
 

@@ -138,7 +138,7 @@ const outside: Outside = {
   hostMac: parseMac('02:00:00:00:00:03'),
   transit: [parseIp('198.51.100.2'), parseIp('2001:db8:99::2')],
   mtu: 100,
-  published: new Map([['17/53', { endpoint: 'w1', vni: vnis[0]!, addresses: [parseIp('10.0.0.1')], l4Port: 80 }]]),
+  published: new Map([['UDP/53', { endpoint: 'w1', vni: vnis[0]!, addresses: [parseIp('10.0.0.1')], l4Port: 80 }]]),
 };
 
 /** Port 4 is trusted, port 5 in the second network; MACs and addresses are those of the random frames. */

@@ -63,7 +63,7 @@ function lab(
     host.attach({ name, network: 'red', mac, addresses: [ip4, ip6] });
   const ports = { web: attach('web', web), db: attach('db', db) };
   const published = new Map([
-    ['6/8080', { endpoint: 'db', vni: RED as Vni, addresses: [parseIp(db.ip4), parseIp(db.ip6)], l4Port: 80 }],
+    ['TCP/8080', { endpoint: 'db', vni: RED as Vni, addresses: [parseIp(db.ip4), parseIp(db.ip6)], l4Port: 80 }],
   ]);
   const outside = host.openOutside({ transit: [transit.ip4, transit.ip6], published });
   const { forwarding } = host;

@@ -92,7 +92,7 @@ function randomTables(random: Random): Tables {
       hostMac: OUTSIDE_HOST_MAC,
       transit: [transit],
       mtu: 1500,
-      published: new Map([['6/80', { endpoint: 'p2', vni: 1 as Vni, addresses: ips.slice(0, 1), l4Port: 80 }]]),
+      published: new Map([['TCP/80', { endpoint: 'p2', vni: 1 as Vni, addresses: ips.slice(0, 1), l4Port: 80 }]]),
     });
   }
   return { topology, fdb, neighbors, connections };
