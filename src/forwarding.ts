@@ -101,9 +101,10 @@ export class Forwarding<D extends Datapath = Datapath> {
 
   /** Adds a network, or changes its routes. */
   setNetwork(network: NetworkOptions): void {
-    const { topology, neighbors } = this.tables;
+    const { topology, neighbors, connections } = this.tables;
     const isNew = topology.network(network.vni) === undefined;
     const changed = [...topology.setNetwork(network)];
+    if (!network.outside) changed.push(...connections.end(({ vni }) => vni === network.vni));
     for (const ip of network.gateways ?? []) changed.push(...neighbors.set(network.vni, ip, gatewayMac(network.vni)));
     if (isNew) this.controller.added(changed);
     else this.controller.changed(changed);

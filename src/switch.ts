@@ -13,7 +13,7 @@
  * when they throw. The only place with clocks and timers.
  */
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { publishedPorts } from './cluster/publishing.ts';
 import { Endpoints } from './cluster/endpoints.ts';
@@ -29,6 +29,7 @@ import { PathProber } from './health/path-prober.ts';
 import { openProbe, type Probe } from './health/probe.ts';
 import { formatIp, formatMac, parseIp, type PortNo, type Vni } from './flow/types.ts';
 import { Forwarding } from './forwarding.ts';
+import { hasIpv6 } from './link/host-forwarding.ts';
 import { OWN_NETNS } from './link/netns.ts';
 import { openOutside, OUTSIDE_IFNAME, transit, type Outside } from './link/outside.ts';
 import { inspectOutside } from './link/outside-state.ts';
@@ -244,7 +245,8 @@ export class Switch {
     await this.#networks.load();
     await this.#hosts.load();
     await this.#endpoints.load();
-    this.#forwarding.endConnections((vni, ip) => !this.#endpoints.has(vni, ip));
+    const isHere = this.#endpoints.localAddresses();
+    this.#forwarding.endConnections((vni, ip) => !isHere(vni, ip));
     // Without it the rest still works: it is for the log and `doctor` to tell.
     await this.#setOutside().catch((error: unknown) => {
       this.#options.logger.error({ err: error }, 'no way to the outside');
@@ -443,6 +445,9 @@ export class Switch {
     } finally {
       this.#watcher.close();
       this.#forwarding.datapath.close();
+      if (options.purge && this.#options.connectionsFile !== undefined) {
+        rmSync(this.#options.connectionsFile, { force: true });
+      }
       await this.#store.close();
     }
   }
@@ -492,7 +497,7 @@ export class Switch {
     if (!isWanted) return this.#closeOutside();
     const link = {
       portNo: OUTSIDE_PORT,
-      transit: [transit.ip4.weft, transit.ip6.weft].map(parseIp),
+      transit: [transit.ip4.weft, ...(hasIpv6() ? [transit.ip6.weft] : [])].map(parseIp),
       mtu: OUTSIDE_MTU,
       published: publishedPorts(published, (network) => this.#networks.get(network).vni as Vni),
     };

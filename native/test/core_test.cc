@@ -14,6 +14,7 @@
 #include "../checksum.h"
 #include "../datapath.h"
 #include "../extract.h"
+#include "../nat.h"
 #include "../offload.h"
 #include "../vxlan.h"
 #include "check.h"
@@ -434,7 +435,15 @@ void test_datapath() {
   hooks.transmit_datagram = [&](uint16_t, const uint8_t*, uint32_t, const iovec* payload) {
     transmitted += payload[0].iov_len + payload[1].iov_len > kVxlanBytes;
   };
-  Datapath datapath(50, {}, 1, 0, hooks);
+  // Of udp4's datagrams; the second place is free.
+  Connection connections[2] = {};
+  connections[0].generation = 2;
+  connections[0].protocol = 17;
+  for (Tuple* tuple : {&connections[0].original, &connections[0].translated}) {
+    memcpy(tuple->source, nat::kMappedPrefix, sizeof nat::kMappedPrefix);
+    memcpy(tuple->destination, nat::kMappedPrefix, sizeof nat::kMappedPrefix);
+  }
+  Datapath datapath(50, {connections, 2}, 1, 0, hooks);
   for (uint16_t port = 1; port <= 3; ++port) add_port(&datapath, port, PortKind::memory);
   add_port(&datapath, 4, PortKind::memory_vxlan);
   datapath.port(3)->ingress = bucket_of({.per_second = 5000, .burst = 100});
@@ -459,8 +468,12 @@ void test_datapath() {
     const size_t arrivals = tunnel ? datapath.receive_datagrams(port, &source, &owned.frame, 1)
                                    : datapath.receive(port, &owned.frame, 1);
     for (size_t i = 0; i < arrivals; ++i) datapath.forward(port, i);
-    const Action actions[] = {output(1 + random.below(5)), encap(random.below(100)), output(1 + random.below(3))};
-    const size_t count = 1 + random.below(3);
+    const Op translation = random.chance(80) ? Op::nat : Op::related;
+    const Action some[] = {Action{translation, {}, random.below(3), {2}}, output(1 + random.below(5)),
+                           encap(random.below(100)), output(1 + random.below(3))};
+    const bool translated = random.chance(20);
+    const Action* actions = some + !translated;
+    const size_t count = translated + 1 + random.below(3);
     if (random.chance(1)) datapath.originate(owned.frame, actions, count);
     if (random.chance(10)) datapath.flow_del(last_id - random.below(60));
     if (random.chance(1) && random.chance(5)) {
@@ -483,13 +496,14 @@ void test_datapath() {
   }
   CHECK(datapath.counters().tx == transmitted && transmitted > 10000);
   CHECK(datapath.counters().upcalls > 1000);
-  for (const Reason reason : {Reason::rate_limit_ingress, Reason::rate_limit_egress, Reason::storm_control}) {
+  for (const Reason reason : {Reason::connection_gone, Reason::icmp_unrelated, Reason::rate_limit_ingress, Reason::rate_limit_egress, Reason::storm_control}) {
     CHECK(datapath.counters().drops[static_cast<size_t>(reason)] > 100);
   }
   for (const Reason reason : {Reason::fragment_overlap, Reason::fragment_duplicate, Reason::fragment_limit,
                               Reason::fragment_timeout}) {
     CHECK(datapath.counters().drops[static_cast<size_t>(reason)] > 10);
   }
+  CHECK(connections[0].halves[0].packets > 100 && connections[0].halves[1].packets == 0);
   for (uint16_t number : datapath.port_numbers()) datapath.take_port(number);
   CHECK(datapath.held() == 0);
   check_conservation(datapath);

@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "../connection.h"
 #include "../workers.h"
 #include "check.h"
 
@@ -186,6 +187,26 @@ void test_bucket() {
   CHECK(passed <= exact + kBytes + kSeconds * 1000 && passed >= exact - kBurst);
 }
 
+// Each direction of a connection has a thread, and anybody looks on.
+void test_tracking() {
+  constexpr uint64_t kFrames = 100'000;
+  Connection connection = {};
+  connection.protocol = 6;
+  std::vector<std::thread> threads;
+  for (const bool reply : {false, true}) {
+    threads.emplace_back([&, reply] {
+      uint8_t segment[54] = {};
+      segment[34 + 12] = 0x50;
+      segment[34 + 13] = 16;
+      const Frame frame = {segment, sizeof segment, {}};
+      for (uint64_t i = 0; i < kFrames; ++i) track(&connection, reply, frame, 34, static_cast<double>(i));
+    });
+  }
+  for (uint64_t seen = 0; seen < kFrames;) seen = relaxed_load(connection.halves[1].packets);
+  for (std::thread& thread : threads) thread.join();
+  for (const ConnectionHalf& half : connection.halves) CHECK(half.packets == kFrames && half.seen == kSeenAck);
+}
+
 // Taken by the controlling thread again and again, the turn still goes round.
 void test_turns() {
   Turn turn;
@@ -219,6 +240,7 @@ int main() {
   loopback_up();
   test_turns();
   test_bucket();
+  test_tracking();
   for (size_t workers : {1, 3}) test_under_load(workers);
   printf("worker_test: ok\n");
 }

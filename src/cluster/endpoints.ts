@@ -102,13 +102,15 @@ export class Endpoints {
     return this.#portNames.get(portNo);
   }
 
-  /** Is there one with this address in the network? @param ip 16 bytes */
-  has(vni: Vni, ip: Uint8Array): boolean {
-    const text = formatIp(ip);
-    return this.all().some(
-      ({ resource, addresses }) =>
-        addresses.includes(text) && this.#environment.networks.get(resource.spec.network).vni === vni,
-    );
+  /** What tells whether a container of this host has an address, 16 bytes, in a network. */
+  localAddresses(): (vni: Vni, ip: Uint8Array) => boolean {
+    const known = new Set<string>();
+    for (const { resource, addresses, local } of this.all()) {
+      if (!local) continue;
+      const { vni } = this.#environment.networks.get(resource.spec.network);
+      for (const address of addresses) known.add(`${vni} ${address}`);
+    }
+    return (vni, ip) => known.has(`${vni} ${formatIp(ip)}`);
   }
 
   byPort(portNo: number): Endpoint | undefined {

@@ -152,7 +152,10 @@ function writeField(
 /** Fills in what the workload would. */
 function complete(key: Uint8Array, given: ReadonlySet<FieldName>, tables: Tables): void {
   const { topology, neighbors } = tables;
-  const port = topology.port(readNumber(key, fields.in_port) as PortNo);
+  const portNo = readNumber(key, fields.in_port) as PortNo;
+  const port = topology.port(portNo);
+  const { outside } = topology;
+  if (outside?.portNo === portNo && !given.has('eth_dst')) key.set(outside.mac, fields.eth_dst.offset);
   const source = readBytes(key, fields.ip_src);
   const destination = readBytes(key, fields.ip_dst);
 

@@ -53,6 +53,7 @@ export interface ObserverEnvironment {
 }
 
 const UNDERLAY = 'underlay';
+const OUTSIDE = 'outside';
 
 interface Capture {
   readonly port: PortNo | undefined;
@@ -284,6 +285,7 @@ export class Observer {
 
   #nameOf(port: number): string {
     if (port === this.#environment.underlayPort) return UNDERLAY;
+    if (port === this.#environment.forwarding.tables.topology.outside?.portNo) return OUTSIDE;
     return this.#environment.endpoints.portName(port) ?? String(port);
   }
 
@@ -296,6 +298,7 @@ export class Observer {
   #portByName(name: string): PortNo | undefined {
     if (name === UNDERLAY) return this.#environment.underlayPort;
     const { endpoints, forwarding } = this.#environment;
+    if (name === OUTSIDE) return forwarding.tables.topology.outside?.portNo;
     const endpoint = endpoints.all().find((candidate) => candidate.name === name && candidate.state === 'attached');
     if (endpoint) return endpoint.local!.portNo as PortNo;
     const number = Number(name);
