@@ -92,7 +92,8 @@ inline bool seq_up_to(uint32_t a, uint32_t b) { return static_cast<int32_t>(b - 
 // connection or begins it anew counts only with a sequence number that the two
 // sides can have agreed on (RFC 5961 §3, §4): anything else is passed on, for the
 // receiver to judge, and changes nothing here.
-inline void track_tcp(ConnectionHalf* half, ConnectionHalf* other, bool is_first, const uint8_t* tcp, uint32_t payload) {
+inline void track_tcp(ConnectionHalf* half, ConnectionHalf* other, bool is_first, const uint8_t* tcp,
+                      uint32_t payload) {
   constexpr uint8_t kFin = 1, kSyn = 2, kRst = 4, kAck = 16;
   const uint32_t sequence = load32(tcp + 4);
   const uint32_t acknowledged = load32(tcp + 8);
@@ -104,7 +105,8 @@ inline void track_tcp(ConnectionHalf* half, ConnectionHalf* other, bool is_first
 
   if (flags & kRst) {
     const bool refuses_syn = is_first && (flags & kAck) && acknowledged == others_end;
-    const bool is_next = (!is_first && sequence == end) || ((others_seen & kSeenAck) && sequence == relaxed_load(other->acked));
+    const bool is_awaited = (others_seen & kSeenAck) && sequence == relaxed_load(other->acked);
+    const bool is_next = (!is_first && sequence == end) || is_awaited;
     if (refuses_syn || is_next) relaxed_store(half->seen, seen | kSeenRst);
     return;
   }
@@ -122,7 +124,8 @@ inline void track_tcp(ConnectionHalf* half, ConnectionHalf* other, bool is_first
   if (is_further) relaxed_store(half->end, next);
   if ((flags & kFin) && is_further && (is_first || seq_up_to(sequence, end))) seen |= kSeenFin;
   if (flags & kAck) {
-    if (!(seen & kSeenAck) || seq_up_to(relaxed_load(half->acked), acknowledged)) relaxed_store(half->acked, acknowledged);
+    const bool is_later = !(seen & kSeenAck) || seq_up_to(relaxed_load(half->acked), acknowledged);
+    if (is_later) relaxed_store(half->acked, acknowledged);
     seen |= kSeenAck;
   }
   relaxed_store(half->seen, seen);
@@ -135,8 +138,8 @@ inline void track(Connection* connection, bool reply, const Frame& frame, uint32
   ConnectionHalf* half = &connection->halves[reply];
   const uint64_t packets = relaxed_load(half->packets);
   if (connection->protocol == kTcp && l4) {
-    const uint8_t* tcp = frame.data + l4;
-    track_tcp(half, &connection->halves[!reply], packets == 0, tcp, frame.length - payload_offset(frame.data, l4, true));
+    const uint32_t payload = frame.length - payload_offset(frame.data, l4, true);
+    track_tcp(half, &connection->halves[!reply], packets == 0, frame.data + l4, payload);
   }
   relaxed_store(half->packets, packets + 1);
   relaxed_store(half->bytes, relaxed_load(half->bytes) + frame.length);

@@ -173,7 +173,8 @@ inline void rewrite_nat(const Frame& frame, const Key& key, uint32_t l4, const E
 inline bool rewrite_related(const Frame& frame, const Key& key, uint32_t l4, uint8_t protocol, const Endpoints& from,
                             const Endpoints& to) {
   const bool v4 = key.eth_type[0] == 0x08;
-  if (l4 == 0 || frame.pieces || key.ip_frag != kFragNone || key.ip_proto != (v4 ? nat::kIcmp : nat::kIcmpv6)) return false;
+  if (l4 == 0 || frame.pieces || key.ip_frag != kFragNone) return false;
+  if (key.ip_proto != (v4 ? nat::kIcmp : nat::kIcmpv6)) return false;
   uint8_t* icmp = frame.data + l4;
   const size_t present = frame.length - l4;
   const size_t size = v4 ? 4 : 16;
@@ -209,7 +210,8 @@ inline bool rewrite_related(const Frame& frame, const Key& key, uint32_t l4, uin
     write(quoted_l4, to.source_port, 2, &quoted_change);
     write(quoted_l4 + 2, to.destination_port, 2, &quoted_change);
     const size_t at = protocol == nat::kTcp ? kTcpCsumOffset : kUdpCsumOffset;
-    if (quoted_bytes >= at + 2 && (protocol == nat::kTcp || load16(quoted_l4 + at))) refresh(quoted_l4 + at, quoted_change);
+    const bool is_there = quoted_bytes >= at + 2;
+    if (is_there && (protocol == nat::kTcp || load16(quoted_l4 + at))) refresh(quoted_l4 + at, quoted_change);
   } else {
     SumChange identifier;
     SumChange* change = v4 ? &identifier : &quoted_change;

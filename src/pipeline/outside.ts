@@ -14,6 +14,7 @@
  * more (link/outside): nobody else sees it. Not every packet may leave: VXLAN
  * could be taken for an encapsulated frame of this host's.
  */
+import { FRAG_NONE } from '../flow/fields.ts';
 import { isIp4, sameBytes } from '../flow/types.ts';
 import { turned, type Tuple } from '../flow/connection.ts';
 import type { FlowView } from '../flow/view.ts';
@@ -57,7 +58,7 @@ export function enter(view: FlowView, context: StageContext, outside: Outside): 
   const { topology, connections } = context.tables;
   const subject = subjectOf(view);
   const found = subject && find(view, context, OUTSIDE, subject);
-  if (!found) return arrive(context, outside, subject);
+  if (!found) return arrive(view, context, outside, subject);
 
   if (view.number('ip_ttl') <= 1) return refuse(view, context, 'ttl_exceeded', text`TTL 1 ends here`, 'time_exceeded');
   const connection = connections.tuples(found.slot);
@@ -71,11 +72,12 @@ export function enter(view: FlowView, context: StageContext, outside: Outside): 
 }
 
 /** What belongs to no connection yet. */
-function arrive(context: StageContext, outside: Outside, subject: Subject): StageResult {
+function arrive(view: FlowView, context: StageContext, outside: Outside, subject: Subject): StageResult {
   if (subject?.kind === 'error') return drop('icmp_unrelated', text`it quotes no packet of a live connection`);
   if (!subject?.isRequest) return drop('no_connection', text`no connection, and nothing that could begin one`);
   const { protocol, tuple } = subject;
   if (protocol === IP_ICMP || protocol === IP_ICMPV6) {
+    if (view.number('ip_frag') !== FRAG_NONE) return drop('no_connection', text`a fragment of an echo request`);
     return {
       kind: 'decide',
       because: text`echo request for the transit address`,
