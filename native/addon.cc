@@ -108,8 +108,8 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     }
     MemoryHooks hooks;
     hooks.transmit = [this](uint16_t port, const Frame& frame) { Transmit(port, frame); };
-    hooks.transmit_datagram = [this](uint16_t port, const uint8_t* to, uint32_t hash, const iovec* payload) {
-      TransmitDatagram(port, to, hash, payload);
+    hooks.transmit_datagram = [this](uint16_t port, const uint8_t* to, uint32_t hash, uint8_t tos, const iovec* payload) {
+      TransmitDatagram(port, to, hash, tos, payload);
     };
     workers_ = std::make_unique<Workers>(threaded ? Worker::Mode::threaded : Worker::Mode::manual, workers, flow_limit,
                                          seed, hooks, [this] { wake_.NonBlockingCall(); });
@@ -147,13 +147,14 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
                     number(vnet.csum_start), number(vnet.csum_offset)});
   }
 
-  void TransmitDatagram(uint16_t port, const uint8_t* destination, uint32_t hash, const iovec* parts) {
+  void TransmitDatagram(uint16_t port, const uint8_t* destination, uint32_t hash, uint8_t tos, const iovec* parts) {
     Napi::HandleScope scope(env_);
     const uint32_t source_port = kEntropyFirstPort + hash % kEntropyPorts;
     auto payload = Napi::Uint8Array::New(env_, parts[0].iov_len + parts[1].iov_len);
     memcpy(payload.Data(), parts[0].iov_base, parts[0].iov_len);
     if (parts[1].iov_len) memcpy(payload.Data() + parts[0].iov_len, parts[1].iov_base, parts[1].iov_len);
-    transmit_datagram_.Call({Napi::Number::New(env_, port), Bytes(destination, 16), Napi::Number::New(env_, source_port), payload});
+    transmit_datagram_.Call({Napi::Number::New(env_, port), Bytes(destination, 16), Napi::Number::New(env_, source_port),
+                             Napi::Number::New(env_, tos), payload});
   }
 
   Napi::Value Bytes(const uint8_t* data, size_t length) {
@@ -217,7 +218,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     workers_->receive(port, burst.frames.data(), burst.frames.size());
   }
 
-  // (port, sources: 16 bytes each, packed; payloads[]), manual mode; the port exists
+  // (port, sources: UnderlaySource[], packed; payloads[]), manual mode; the port exists
   void InjectDatagrams(const Napi::CallbackInfo& info) {
     auto packed = info[1].As<Napi::Uint8Array>();
     InjectedBurst burst(info[2]);

@@ -70,8 +70,8 @@ struct Port {
 // Where frames for memory ports go. The bytes are the hook's during the call.
 struct MemoryHooks {
   std::function<void(uint16_t port, const Frame& frame)> transmit;
-  // The payload is in two parts, the VXLAN header first; `hash` is the inner flow's.
-  std::function<void(uint16_t port, const uint8_t destination[16], uint32_t hash, const iovec payload[2])>
+  // The payload is in two parts, the VXLAN header first; `hash` is the inner flow's, `tos` the outer header's.
+  std::function<void(uint16_t port, const uint8_t destination[16], uint32_t hash, uint8_t tos, const iovec payload[2])>
       transmit_datagram;
 };
 
@@ -121,7 +121,7 @@ class Datapath {
   size_t programs() const { return programs_.size(); }
 
  private:
-  void arrive(uint16_t number, Frame frame, Key* key, bool alone);
+  void arrive(uint16_t number, Frame frame, Key* key, uint8_t outer_tos, bool alone);
   size_t look_up();
   void run(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from);
   void fragment(const Action* actions, size_t count, uint32_t limit, const Frame& frame, const Key& key, uint16_t from);

@@ -65,7 +65,7 @@ export interface NativeHandlers {
     csumStart: number,
     csumOffset: number,
   ): void;
-  transmitDatagram(port: number, destination: Uint8Array, sourcePort: number, payload: Uint8Array): void;
+  transmitDatagram(port: number, destination: Uint8Array, sourcePort: number, tos: number, payload: Uint8Array): void;
 }
 
 export interface AddonLayout {

@@ -118,6 +118,8 @@ export interface Datagram {
   readonly destination: Uint8Array;
   /** From the inner flow's hash, 49152–65535, stable for the flow (RFC 7348 §5). */
   readonly sourcePort: number;
+  /** DSCP and ECN of the outer header; 0 if left out. */
+  readonly tos?: number | undefined;
   /** VXLAN header and inner frame. */
   readonly payload: Uint8Array;
 }

@@ -23,6 +23,7 @@ export const dropReasons = [
   ['vxlan_unknown_vtep', 'the sender is not a known VTEP of this network'],
   ['vxlan_own_address', 'the outer source is this host itself'],
   ['vxlan_source_local', 'the inner source MAC belongs to a port of this host'],
+  ['ecn_ce_not_ect', 'congestion was marked on the underlay, but the inner packet cannot carry it (RFC 6040 §4.2)'],
   // limits
   ['upcall_queue_full', 'too many undecided flows wait from this port'],
   ['upcall_parked_full', 'eight frames of this undecided flow wait already'],
