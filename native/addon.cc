@@ -94,17 +94,18 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
                        });
   }
 
-  // (workers, threaded, flowLimit, connections, { wake, transmit, transmitDatagram })
+  // (workers, threaded, flowLimit, copyDscp, connections, { wake, transmit, transmitDatagram })
   explicit DatapathObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DatapathObject>(info) {
     Napi::Env env = info.Env();
     env_ = env;
     const size_t workers = std::clamp<size_t>(info[0].As<Napi::Number>().Uint32Value(), 1, Workers::kMost);
     const bool threaded = info[1].As<Napi::Boolean>();
     const auto flow_limit = static_cast<size_t>(info[2].As<Napi::Number>().Int64Value());
-    auto memory = info[3].As<Napi::Uint8Array>();
+    const bool copy_dscp = info[3].As<Napi::Boolean>();
+    auto memory = info[4].As<Napi::Uint8Array>();
     const Connections connections = {reinterpret_cast<Connection*>(memory.Data()), memory.ByteLength() / sizeof(Connection)};
     connections_ = Napi::Persistent(memory.As<Napi::Object>());
-    auto handlers = info[4].As<Napi::Object>();
+    auto handlers = info[5].As<Napi::Object>();
     transmit_ = Napi::Persistent(handlers.Get("transmit").As<Napi::Function>());
     transmit_datagram_ = Napi::Persistent(handlers.Get("transmitDatagram").As<Napi::Function>());
     if (threaded) {
@@ -116,12 +117,13 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     }
     MemoryHooks hooks;
     hooks.transmit = [this](uint16_t port, const Frame& frame) { Transmit(port, frame); };
-    hooks.transmit_datagram = [this](uint16_t port, const uint8_t* to, uint32_t hash, const iovec* payload) {
-      TransmitDatagram(port, to, hash, payload);
+    hooks.transmit_datagram = [this](uint16_t port, const uint8_t* to, uint32_t hash, uint8_t tos, const iovec* payload) {
+      TransmitDatagram(port, to, hash, tos, payload);
     };
     workers_ = std::make_unique<Workers>(threaded ? Worker::Mode::threaded : Worker::Mode::manual, workers, flow_limit,
                                          connections, seed, hooks, [this] { wake_.NonBlockingCall(); });
     open_ = true;
+    if (copy_dscp) workers_->each([](Datapath& datapath) { datapath.copy_dscp(); });
     // The thread must be gone before the environment is.
     napi_add_env_cleanup_hook(env, CloseAtExit, this);
     if (const int error = workers_->start()) {
@@ -155,13 +157,14 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
                     number(vnet.csum_start), number(vnet.csum_offset)});
   }
 
-  void TransmitDatagram(uint16_t port, const uint8_t* destination, uint32_t hash, const iovec* parts) {
+  void TransmitDatagram(uint16_t port, const uint8_t* destination, uint32_t hash, uint8_t tos, const iovec* parts) {
     Napi::HandleScope scope(env_);
     const uint32_t source_port = kEntropyFirstPort + hash % kEntropyPorts;
     auto payload = Napi::Uint8Array::New(env_, parts[0].iov_len + parts[1].iov_len);
     memcpy(payload.Data(), parts[0].iov_base, parts[0].iov_len);
     if (parts[1].iov_len) memcpy(payload.Data() + parts[0].iov_len, parts[1].iov_base, parts[1].iov_len);
-    transmit_datagram_.Call({Napi::Number::New(env_, port), Bytes(destination, 16), Napi::Number::New(env_, source_port), payload});
+    transmit_datagram_.Call({Napi::Number::New(env_, port), Bytes(destination, 16), Napi::Number::New(env_, source_port),
+                             Napi::Number::New(env_, tos), payload});
   }
 
   Napi::Value Bytes(const uint8_t* data, size_t length) {
@@ -234,7 +237,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     workers_->receive(port, burst.frames.data(), burst.frames.size());
   }
 
-  // (port, sources: 16 bytes each, packed; payloads[]), manual mode; the port exists
+  // (port, sources: UnderlaySource[], packed; payloads[]), manual mode; the port exists
   void InjectDatagrams(const Napi::CallbackInfo& info) {
     auto packed = info[1].As<Napi::Uint8Array>();
     InjectedBurst burst(info[2]);

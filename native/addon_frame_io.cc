@@ -123,6 +123,7 @@ class FrameIoObject : public Napi::ObjectWrap<FrameIoObject> {
       object["csumOffset"] = Napi::Number::New(env, frame.vnet.csum_offset);
       if (frame.from_underlay) {
         object["source"] = copy_of(env, frame.source.address, sizeof frame.source.address);
+        object["tos"] = Napi::Number::New(env, frame.source.tos);
       }
       result[i] = object;
     }
@@ -157,13 +158,14 @@ class FrameIoObject : public Napi::ObjectWrap<FrameIoObject> {
     return Napi::Number::New(info.Env(), static_cast<uint8_t>(io_.send(number(0), frame)));
   }
 
-  // (remote: 16 bytes, entropy, payload, datagramBytes) → reason | refused datagrams << 8
+  // (remote: 16 bytes, entropy, tos, payload, datagramBytes) → reason | refused datagrams << 8
   Napi::Value SendUnderlay(const Napi::CallbackInfo& info) {
     auto remote = info[0].As<Napi::Uint8Array>();
     const uint32_t entropy = info[1].As<Napi::Number>().Uint32Value();
-    auto payload = info[2].As<Napi::Uint8Array>();
-    const weft::Refused refused = io_.send_underlay(remote.Data(), entropy, {payload.Data(), payload.ByteLength()},
-                                                    info[3].As<Napi::Number>().Uint32Value());
+    const auto tos = static_cast<uint8_t>(number16(info[2]));
+    auto payload = info[3].As<Napi::Uint8Array>();
+    const weft::Refused refused = io_.send_underlay(remote.Data(), entropy, tos, {payload.Data(), payload.ByteLength()},
+                                                    info[4].As<Napi::Number>().Uint32Value());
     return Napi::Number::New(info.Env(), static_cast<uint8_t>(refused.reason) | refused.datagrams << 8);
   }
 

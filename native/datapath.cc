@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "checksum.h"
+#include "ecn.h"
 #include "fragment.h"
 #include "io/tap.h"
 #include "nat.h"
@@ -107,7 +108,7 @@ size_t Datapath::receive(uint16_t number, const Frame* frames, size_t count) {
   coalescer_.begin();
   for (size_t i = 0; i < count; ++i) {
     Key key = key_of_port(number);
-    arrive(number, frames[i], &key, count == 1);
+    arrive(number, frames[i], &key, 0, count == 1);
   }
   return look_up();
 }
@@ -133,14 +134,14 @@ size_t Datapath::receive_datagrams(uint16_t number, const UnderlaySource* source
     Key key = key_of_port(number);
     store32(key.tun_vni, vni);
     memcpy(key.tun_src, sources[i].address, 16);
-    arrive(number, frame, &key, count == 1);
+    arrive(number, frame, &key, sources[i].tos, count == 1);
   }
   return look_up();
 }
 
 // 3. Extract, 4. coalesce
 
-void Datapath::arrive(uint16_t number, Frame frame, Key* key, bool alone) {
+void Datapath::arrive(uint16_t number, Frame frame, Key* key, uint8_t outer_tos, bool alone) {
   if (mirror_.wants(number)) mirror_.copy(number, Direction::rx, now_ms_, frame);
   Layout layout;
   if (const Reason bad = extract(frame.data, frame.length, key, &layout); bad != kNoDrop) {
@@ -149,6 +150,10 @@ void Datapath::arrive(uint16_t number, Frame frame, Key* key, bool alone) {
   }
   frame.length = layout.length;
   if (number == tunnel_) {
+    if (!ecn_decap(frame, key, outer_tos)) {
+      received(number, 1, frame.length);
+      return drop(number, Reason::ecn_ce_not_ect);
+    }
     mark_unfinished(&frame, *key, layout.l4);
   } else if (!offload_check(&frame, *key, layout.l4)) {
     received(number, 1, frame.length);
@@ -355,6 +360,7 @@ void Datapath::encap(const Action& action, const Frame& frame, const Key& key, u
   Port* to = port(tunnel_);
   if (!to) return drop(from, Reason::underlay_missing);
   const uint32_t hash = flow_hash(key);
+  const uint8_t tos = outer_tos(key, copy_dscp_);
   const Segments segments(frame);
   const uint32_t count = segments.count();
   const size_t each = kVxlanBytes + segments.header_bytes();
@@ -372,9 +378,11 @@ void Datapath::encap(const Action& action, const Frame& frame, const Key& key, u
     }
     Refused refused;
     if (to->kind == PortKind::vxlan) {
-      refused = to->underlay->send(action.address, hash, parts, 2, some);
+      refused = to->underlay->send(action.address, hash, tos, parts, 2, some);
     } else {
-      for (uint32_t i = 0; i < some; ++i) hooks_.transmit_datagram(to->number, action.address, hash, parts + 2 * i);
+      for (uint32_t i = 0; i < some; ++i) {
+        hooks_.transmit_datagram(to->number, action.address, hash, tos, parts + 2 * i);
+      }
     }
     if (refused.datagrams) drop(from, refused.reason, refused.datagrams);
     for (uint32_t i = refused.datagrams; i < some; ++i) {

@@ -80,8 +80,8 @@ struct Port {
 // Where frames for memory ports go. The bytes are the hook's during the call.
 struct MemoryHooks {
   std::function<void(uint16_t port, const Frame& frame)> transmit;
-  // The payload is in two parts, the VXLAN header first; `hash` is the inner flow's.
-  std::function<void(uint16_t port, const uint8_t destination[16], uint32_t hash, const iovec payload[2])>
+  // The payload is in two parts, the VXLAN header first; `hash` is the inner flow's, `tos` the outer header's.
+  std::function<void(uint16_t port, const uint8_t destination[16], uint32_t hash, uint8_t tos, const iovec payload[2])>
       transmit_datagram;
 };
 
@@ -91,6 +91,9 @@ class Datapath {
   Datapath(size_t flow_limit, Connections connections, uint64_t seed, uint32_t worker, MemoryHooks hooks);
   Datapath(const Datapath&) = delete;
   Datapath& operator=(const Datapath&) = delete;
+
+  // Into the outer header of what is encapsulated from now on; without it that has DSCP 0.
+  void copy_dscp() { copy_dscp_ = true; }
 
   // Milliseconds, for `last_used_ms`, limits, mirrored frames, and fragments that have waited too long; not negative.
   void set_now(double now_ms);
@@ -131,7 +134,7 @@ class Datapath {
   size_t programs() const { return programs_.size(); }
 
  private:
-  void arrive(uint16_t number, Frame frame, Key* key, bool alone);
+  void arrive(uint16_t number, Frame frame, Key* key, uint8_t outer_tos, bool alone);
   size_t look_up();
   void deliver(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from);
   void track(uint16_t number, const Arrival& arrival);
@@ -162,6 +165,7 @@ class Datapath {
   uint16_t tunnel_ = 0;
   uint32_t last_serial_ = 0;
   double now_ms_ = 0;
+  bool copy_dscp_ = false;
   MemoryHooks hooks_;
   std::unique_ptr<uint8_t[]> scratch_;    // headers of segments
   std::unique_ptr<uint8_t[]> assembled_;  // a packet in one piece, and behind it a fragment

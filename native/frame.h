@@ -63,10 +63,12 @@ struct Frame {
   }
 };
 
-// Who sent a datagram.
+// Who sent a datagram, and how it was marked on the way.
 struct UnderlaySource {
   uint8_t address[16];  // IPv4-mapped or IPv6, network order
+  uint8_t tos = 0;      // DSCP and ECN of the outer header
 };
+static_assert(sizeof(UnderlaySource) == 17);  // as src/datapath/native.ts packs it
 
 class Burst {
  public:

@@ -49,6 +49,8 @@ const fileSchema = z.strictObject({
   datapath: datapath.optional(),
   /** Of the native datapath: each has a queue of every port. */
   threads: between(1, 16, 'a number of threads').optional(),
+  /** Encapsulated packets have the DSCP of the packet inside; otherwise 0. */
+  copyDscp: z.boolean('true or false').optional(),
   /** Cached flows, at most. */
   flowLimit: between(1, 4_194_304, 'a number of flows').optional(),
   /** Learned MAC addresses of a port, or of a VTEP, at most. */
@@ -73,6 +75,7 @@ export interface DaemonConfig {
   readonly state: string;
   readonly datapath: 'native' | 'reference';
   readonly threads: number;
+  readonly copyDscp: boolean;
   readonly flowLimit: number;
   readonly fdbQuota: number;
   readonly fdbAgeingMs: number;
@@ -90,6 +93,7 @@ export interface ConfigOptions {
   readonly store?: string;
   readonly state?: string;
   readonly datapath?: string;
+  readonly copyDscp?: boolean;
 }
 
 /** @throws WeftError, one line that names the place in the file or the option, the value, and what is accepted */
@@ -113,6 +117,7 @@ export function loadConfig(options: ConfigOptions): DaemonConfig {
     store: 'embedded',
     state: state === undefined ? (file.state ?? '/var/lib/weft') : resolve(state),
     datapath: option(datapath, '--datapath', options.datapath) ?? file.datapath ?? 'native',
+    copyDscp: options.copyDscp ?? file.copyDscp ?? false,
     threads: file.threads ?? Math.min(4, Math.max(1, Math.floor(availableParallelism() / 2))),
     flowLimit: file.flowLimit ?? 200_000,
     fdbQuota: file.fdbQuota ?? 2048,

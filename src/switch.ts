@@ -128,7 +128,7 @@ export async function createSwitch(options: SwitchOptions): Promise<Switch> {
   requireTun();
   const underlay =
     options.underlay ?? (options.peers[0] === undefined ? undefined : await underlayFor(options.peers[0]));
-  const open = await datapathOpener(options.datapath, options.threads);
+  const open = await datapathOpener(options);
   const store = await openEmbeddedStore({
     directory: options.state,
     onWarning: (message) => options.logger.warn(message),
@@ -145,17 +145,19 @@ export async function createSwitch(options: SwitchOptions): Promise<Switch> {
   }
 }
 
-async function datapathOpener(
-  kind: DaemonConfig['datapath'],
-  threads: number,
-): Promise<(options: DatapathOptions) => Datapath> {
-  if (kind === 'reference') {
+async function datapathOpener({
+  datapath,
+  threads,
+  copyDscp,
+}: DaemonConfig): Promise<(options: DatapathOptions) => Datapath> {
+  if (datapath === 'reference') {
     const { openReferenceDatapath } = await import('./datapath/reference.ts');
     const { FrameIo } = await import('./datapath/frame-io.ts');
-    return (options) => openReferenceDatapath({ ...options, io: (onWake, onLost) => new FrameIo(onWake, onLost) });
+    return (options) =>
+      openReferenceDatapath({ ...options, copyDscp, io: (onWake, onLost) => new FrameIo(onWake, onLost) });
   }
   const { openNativeDatapath } = await import('./datapath/native.ts');
-  return (options) => openNativeDatapath({ ...options, threads });
+  return (options) => openNativeDatapath({ ...options, threads, copyDscp });
 }
 
 export class Switch {

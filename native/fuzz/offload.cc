@@ -78,7 +78,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       if (due) check_finished(bytes.bytes(), frame.length);
     }
   };
-  hooks.transmit_datagram = [&](uint16_t port, const uint8_t*, uint32_t, const iovec* parts) {
+  hooks.transmit_datagram = [&](uint16_t port, const uint8_t*, uint32_t, uint8_t, const iovec* parts) {
     FUZZ_CHECK(port == 4 && memcmp(parts[0].iov_base, "\x08\0\0\0\x12\x34\x56\0", 8) == 0);
     std::string payload(static_cast<const char*>(parts[0].iov_base), parts[0].iov_len);
     payload.append(static_cast<const char*>(parts[1].iov_base), parts[1].iov_len);

@@ -15,7 +15,7 @@ using namespace weft;
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   uint64_t transmitted = 0;
   MemoryHooks hooks;
-  hooks.transmit_datagram = [&](uint16_t port, const uint8_t*, uint32_t, const iovec* parts) {
+  hooks.transmit_datagram = [&](uint16_t port, const uint8_t*, uint32_t, uint8_t, const iovec* parts) {
     std::vector<uint8_t> payload(parts[0].iov_len + parts[1].iov_len);
     memcpy(payload.data(), parts[0].iov_base, parts[0].iov_len);
     if (parts[1].iov_len) memcpy(payload.data() + parts[0].iov_len, parts[1].iov_base, parts[1].iov_len);

@@ -138,7 +138,8 @@ Reason FrameIo::send(uint16_t number, const Frame& frame) {
   return tap_send(at->second.fd, frame);
 }
 
-Refused FrameIo::send_underlay(const uint8_t remote[16], uint32_t entropy, iovec payload, uint32_t datagram_bytes) {
+Refused FrameIo::send_underlay(const uint8_t remote[16], uint32_t entropy, uint8_t tos, iovec payload,
+                               uint32_t datagram_bytes) {
   const size_t each = datagram_bytes ? datagram_bytes : std::max<size_t>(payload.iov_len, 1);
   std::vector<iovec> parts;
   for (size_t at = 0; at < payload.iov_len; at += each) {
@@ -150,7 +151,7 @@ Refused FrameIo::send_underlay(const uint8_t remote[16], uint32_t entropy, iovec
     refused = {};
     for (size_t at = 0; at < parts.size(); at += kSendBatch) {
       const size_t some = std::min(parts.size() - at, kSendBatch);
-      const Refused here = port.underlay->send(remote, entropy, parts.data() + at, 1, some);
+      const Refused here = port.underlay->send(remote, entropy, tos, parts.data() + at, 1, some);
       if (here.datagrams) refused = {refused.datagrams + here.datagrams, here.reason};
     }
     break;

@@ -81,7 +81,8 @@ class FrameIo {
   Reason send(uint16_t port, const Frame& frame);
   // To the first underlay port: datagrams of `datagram_bytes` each, one behind the
   // other, the last perhaps shorter. 0: `payload` is one.
-  Refused send_underlay(const uint8_t remote[16], uint32_t entropy, iovec payload, uint32_t datagram_bytes);
+  Refused send_underlay(const uint8_t remote[16], uint32_t entropy, uint8_t tos, iovec payload,
+                        uint32_t datagram_bytes);
 
  private:
   struct Port {

@@ -91,6 +91,7 @@ int receiving_socket(const uint8_t local[16], uint16_t port, bool shared, bool* 
   int error = set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, kReceiveBufferBytes);
   // Tunnels may leave the IPv6 UDP checksum zero (RFC 6935 §5).
   if (!error && !is_ip4(local)) error = set(fd, IPPROTO_UDP, UDP_NO_CHECK6_RX, 1);
+  if (!error) error = is_ip4(local) ? set(fd, IPPROTO_IP, IP_RECVTOS, 1) : set(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
   *gathers = set(fd, IPPROTO_UDP, UDP_GRO, 1) == 0;
   if (!error) return fd;
   ::close(fd);
@@ -110,34 +111,54 @@ int sending_socket(const uint8_t local[16], uint16_t port) {
   return error;
 }
 
-// How long each datagram of a received buffer is, the last perhaps shorter.
-uint32_t datagram_bytes(msghdr* message, uint32_t length) {
+// What the kernel says of a received buffer.
+struct Received {
+  uint32_t datagram_bytes;  // of each, the last perhaps shorter
+  uint8_t tos = 0;          // of all
+};
+
+Received read_control(msghdr* message, uint32_t length) {
+  Received received = {std::max(length, 1u)};
   for (cmsghdr* at = CMSG_FIRSTHDR(message); at; at = CMSG_NXTHDR(message, at)) {
-    if (at->cmsg_level != IPPROTO_UDP || at->cmsg_type != UDP_GRO) continue;
-    int bytes;
-    memcpy(&bytes, CMSG_DATA(at), sizeof bytes);
-    if (bytes > 0) return static_cast<uint32_t>(bytes);
+    if (at->cmsg_level == IPPROTO_IP && at->cmsg_type == IP_TOS) {
+      received.tos = *CMSG_DATA(at);
+      continue;
+    }
+    int value;
+    if (at->cmsg_len < CMSG_LEN(sizeof value)) continue;
+    memcpy(&value, CMSG_DATA(at), sizeof value);
+    if (at->cmsg_level == IPPROTO_IPV6 && at->cmsg_type == IPV6_TCLASS) received.tos = static_cast<uint8_t>(value);
+    const bool gathered = at->cmsg_level == IPPROTO_UDP && at->cmsg_type == UDP_GRO;
+    if (gathered && value > 0) received.datagram_bytes = static_cast<uint32_t>(value);
   }
-  return std::max(length, 1u);
+  return received;
+}
+
+// Appends a control message to those of `message`, which has room for it.
+template <typename T>
+void add_control(msghdr* message, int level, int type, T value) {
+  auto* header = reinterpret_cast<cmsghdr*>(static_cast<char*>(message->msg_control) + message->msg_controllen);
+  header->cmsg_level = level;
+  header->cmsg_type = type;
+  header->cmsg_len = CMSG_LEN(sizeof value);
+  memcpy(CMSG_DATA(header), &value, sizeof value);
+  message->msg_controllen += CMSG_SPACE(sizeof value);
 }
 
 // Sends one buffer, cut into datagrams of `cut_bytes` unless that is 0. 0 or errno.
-int send_some(int fd, const sockaddr* to, socklen_t to_bytes, const iovec* parts, size_t count, size_t cut_bytes) {
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(uint16_t))] = {};
+int send_some(int fd, const sockaddr* to, socklen_t to_bytes, uint8_t tos, const iovec* parts, size_t count,
+              size_t cut_bytes) {
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(uint16_t)) + CMSG_SPACE(sizeof(int))] = {};
   msghdr message = {};
   message.msg_name = const_cast<sockaddr*>(to);
   message.msg_namelen = to_bytes;
   message.msg_iov = const_cast<iovec*>(parts);
   message.msg_iovlen = count;
-  if (cut_bytes) {
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = IPPROTO_UDP;
-    header->cmsg_type = UDP_SEGMENT;
-    header->cmsg_len = CMSG_LEN(sizeof(uint16_t));
-    const auto value = static_cast<uint16_t>(cut_bytes);
-    memcpy(CMSG_DATA(header), &value, sizeof value);
+  message.msg_control = control;
+  if (cut_bytes) add_control(&message, IPPROTO_UDP, UDP_SEGMENT, static_cast<uint16_t>(cut_bytes));
+  if (tos) {
+    const bool v6 = to->sa_family == AF_INET6;
+    add_control(&message, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_TCLASS : IP_TOS, static_cast<int>(tos));
   }
   for (bool retried = false;; retried = true) {
     int error;
@@ -172,7 +193,7 @@ Reason reason_of(int error) {
 // The kernel writes the two lengths of what it fills; all else stays as it is set up.
 struct Underlay::Inbox {
   struct Control {
-    alignas(cmsghdr) char bytes[CMSG_SPACE(sizeof(int))];
+    alignas(cmsghdr) char bytes[2 * CMSG_SPACE(sizeof(int))];  // UDP_GRO, and the TOS
   };
   const Burst* burst;
   mmsghdr messages[kReceiveBatch];
@@ -180,21 +201,21 @@ struct Underlay::Inbox {
   SocketAddress senders[kReceiveBatch];
   Control controls[kReceiveBatch];
 
-  Inbox(Burst* to, bool gathers) : burst(to) {
+  explicit Inbox(Burst* to) : burst(to) {
     memset(messages, 0, sizeof messages);
     for (size_t i = 0; i < kReceiveBatch; ++i) {
       parts[i] = {to->slot(i), kMaxFrame + 1};
       messages[i].msg_hdr.msg_iov = &parts[i];
       messages[i].msg_hdr.msg_iovlen = 1;
       messages[i].msg_hdr.msg_name = &senders[i];
-      if (gathers) messages[i].msg_hdr.msg_control = &controls[i];
+      messages[i].msg_hdr.msg_control = &controls[i];
       reset(i);
     }
   }
   void reset(size_t i) {
     msghdr& message = messages[i].msg_hdr;
     message.msg_namelen = sizeof senders[i];
-    message.msg_controllen = message.msg_control ? sizeof controls[i] : 0;
+    message.msg_controllen = sizeof controls[i];
   }
 };
 static_assert(kReceiveBatch <= Burst::kSlots);
@@ -262,7 +283,7 @@ void Underlay::close() {
 }
 
 int Underlay::receive(Burst* burst) {
-  if (!inbox_ || inbox_->burst != burst) inbox_ = std::make_unique<Inbox>(burst, gathers_);
+  if (!inbox_ || inbox_->burst != burst) inbox_ = std::make_unique<Inbox>(burst);
   burst->clear();
   int got;
   do {
@@ -281,7 +302,9 @@ int Underlay::receive(Burst* burst) {
       memcpy(source.address + 12, &sender.v4.sin_addr, 4);
     }
     const uint32_t length = message.msg_len;
-    const uint32_t each = datagram_bytes(&message.msg_hdr, length);
+    const Received received = read_control(&message.msg_hdr, length);
+    const uint32_t each = received.datagram_bytes;
+    source.tos = received.tos;
     inbox_->reset(i);
     uint32_t at = 0;
     do {
@@ -293,7 +316,8 @@ int Underlay::receive(Burst* burst) {
   return 0;
 }
 
-Refused Underlay::send(const uint8_t remote[16], uint32_t entropy, const iovec* parts, size_t parts_each, size_t count) {
+Refused Underlay::send(const uint8_t remote[16], uint32_t entropy, uint8_t tos, const iovec* parts, size_t parts_each,
+                       size_t count) {
   const auto all = static_cast<uint32_t>(count);
   if (pool_size_ == 0) return {all, Reason::underlay_missing};
   if (is_ip4(remote) == v6_) return {all, Reason::underlay_unreachable};
@@ -308,11 +332,11 @@ Refused Underlay::send(const uint8_t remote[16], uint32_t entropy, const iovec* 
   for (size_t at = 0; at < count;) {
     const size_t some = std::min(at_once, count - at);
     const iovec* first = parts + at * parts_each;
-    int error = send_some(fd, &address.any, length, first, parts_each * some, some > 1 ? bytes : 0);
+    int error = send_some(fd, &address.any, length, tos, first, parts_each * some, some > 1 ? bytes : 0);
     if (error && some > 1) {
       // Whatever the reason: one by one they get through, or each has its own.
       for (size_t i = 0; i < some; ++i) {
-        error = send_some(fd, &address.any, length, first + i * parts_each, parts_each, 0);
+        error = send_some(fd, &address.any, length, tos, first + i * parts_each, parts_each, 0);
         if (error) refused = {refused.datagrams + 1, reason_of(error)};
       }
     } else if (error) {

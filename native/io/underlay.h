@@ -57,15 +57,17 @@ class Underlay {
 
   // Reads what has arrived, up to kReceiveBatch buffers. Each of burst->frames is
   // one datagram: its data is the VXLAN header, its length the UDP payload's;
-  // burst->sources says who sent it. 0 or -errno (-EAGAIN: none).
+  // burst->sources says who sent it, and its TOS or traffic class. The kernel gathers
+  // only datagrams of one TOS. 0 or -errno (-EAGAIN: none).
   int receive(Burst* burst);
 
   // Sends `count` datagrams of one flow to `remote` at the port it was opened
   // with, in order, from the pool's socket `entropy % kEntropyPorts` (fewer when
   // ports or descriptors were short). Each is `parts_each` of `parts`; all have
   // one length, but the last may be shorter. At most kSendBatch. May wait 1 ms
-  // for a full send buffer. Larger than the path MTU is underlay_mtu.
-  Refused send(const uint8_t remote[16], uint32_t entropy, const iovec* parts, size_t parts_each, size_t count);
+  // for a full send buffer. `tos` is DSCP and ECN of the outer header. Larger than the path MTU is underlay_mtu.
+  Refused send(const uint8_t remote[16], uint32_t entropy, uint8_t tos, const iovec* parts, size_t parts_each,
+               size_t count);
 
  private:
   struct Inbox;

@@ -432,7 +432,7 @@ void test_datapath() {
   uint64_t transmitted = 0;
   MemoryHooks hooks;
   hooks.transmit = [&](uint16_t, const Frame& frame) { transmitted += frame.length > 0; };
-  hooks.transmit_datagram = [&](uint16_t, const uint8_t*, uint32_t, const iovec* payload) {
+  hooks.transmit_datagram = [&](uint16_t, const uint8_t*, uint32_t, uint8_t, const iovec* payload) {
     transmitted += payload[0].iov_len + payload[1].iov_len > kVxlanBytes;
   };
   // Of udp4's datagrams; the second place is free.
@@ -464,6 +464,7 @@ void test_datapath() {
     datapath.set_now(step < 50000 ? step / 4 : step);
     UnderlaySource source = {};
     source.address[15] = static_cast<uint8_t>(random.below(3));
+    source.tos = static_cast<uint8_t>(random.below(256));
     const auto port = static_cast<uint16_t>(tunnel ? 4 : 1 + random.below(3));
     const size_t arrivals = tunnel ? datapath.receive_datagrams(port, &source, &owned.frame, 1)
                                    : datapath.receive(port, &owned.frame, 1);

@@ -217,7 +217,7 @@ void ip4(uint8_t out[16], const char* text) {
 
 Reason send_one(Underlay* from, const uint8_t to[16], uint32_t entropy, uint8_t* payload, size_t size) {
   const iovec part = {payload, size};
-  return from->send(to, entropy, &part, 1, 1).reason;
+  return from->send(to, entropy, 0, &part, 1, 1).reason;
 }
 
 void test_underlay(bool v6) {
@@ -260,7 +260,7 @@ void test_underlay(bool v6) {
     parts[2 * i] = {payload + i, 100};
     parts[2 * i + 1] = {payload, i + 1 < kSendBatch ? 1300u : 7u};
   }
-  CHECK(a.send(remote, 3, parts, 2, kSendBatch).datagrams == 0);
+  CHECK(a.send(remote, 3, 0, parts, 2, kSendBatch).datagrams == 0);
   for (size_t received = 0; received < kSendBatch;) {
     wait_readable(receiver.fd());
     CHECK(receiver.receive(&burst) == 0 && burst.frames.size() == burst.sources.size());
@@ -371,7 +371,7 @@ void test_frame_io() {
   CHECK(recv(one, back, sizeof back, 0) == 100);
   CHECK(io.send(4, Frame{bytes, 100, {}}) == Reason::port_gone);
   CHECK(io.send(9, Frame{bytes, 100, {}}) == Reason::port_gone);
-  CHECK(io.send_underlay(local, 5, {bytes, 100}, 0).datagrams == 0);
+  CHECK(io.send_underlay(local, 5, 0, {bytes, 100}, 0).datagrams == 0);
   std::vector<ReceivedFrame> taken;
   while ((taken = io.take(16)).empty()) wakes.wait();
   CHECK(taken.size() == 1 && taken[0].from_underlay && taken[0].port == 4 && taken[0].length == 100);
@@ -396,7 +396,7 @@ void test_frame_io() {
 
   CHECK(io.remove(2, false) == 0);
   container.within([] { CHECK(if_nametoindex("weft2") == 0); });
-  CHECK(io.remove(4, false) == 0 && io.send_underlay(local, 5, {bytes, 100}, 40).datagrams == 3);
+  CHECK(io.remove(4, false) == 0 && io.send_underlay(local, 5, 0, {bytes, 100}, 40).datagrams == 3);
   close(one);
   close(two);
 

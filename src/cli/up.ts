@@ -24,6 +24,7 @@ interface Options {
   readonly store?: string;
   readonly state?: string;
   readonly datapath?: string;
+  readonly copyDscp?: boolean;
 }
 
 export function up(program: Command): void {
@@ -42,6 +43,7 @@ export function up(program: Command): void {
     .option('--store <where>', 'where the state is kept (default: embedded)')
     .option('--state <dir>', 'directory of the embedded store (default: /var/lib/weft)')
     .option('--datapath <kind>', 'native or reference (default: native)')
+    .option('--copy-dscp', 'encapsulated packets have the DSCP of the packet inside (default: 0)')
     .action((options: Options, command: Command) => daemon(options, globals(command).socket));
 }
 

@@ -79,7 +79,7 @@ export interface NativeHandlers {
     csumStart: number,
     csumOffset: number,
   ): void;
-  transmitDatagram(port: number, destination: Uint8Array, sourcePort: number, payload: Uint8Array): void;
+  transmitDatagram(port: number, destination: Uint8Array, sourcePort: number, tos: number, payload: Uint8Array): void;
 }
 
 export interface AddonLayout {
@@ -97,6 +97,7 @@ export interface Addon {
     workers: number,
     threaded: boolean,
     flowLimit: number,
+    copyDscp: boolean,
     connections: Uint8Array,
     handlers: NativeHandlers,
   ) => NativeDatapath;

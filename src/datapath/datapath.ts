@@ -174,6 +174,8 @@ export interface Datagram {
   readonly destination: Uint8Array;
   /** From the inner flow's hash, 49152–65535, stable for the flow (RFC 7348 §5). */
   readonly sourcePort: number;
+  /** DSCP and ECN of the outer header; 0 if left out. */
+  readonly tos?: number | undefined;
   /** VXLAN header and inner frame. */
   readonly payload: Uint8Array;
 }
@@ -262,6 +264,8 @@ export interface MirrorOptions {
 export interface DatapathOptions {
   /** Cached flows at most; `flowPut` beyond it returns false. */
   readonly flowLimit: number;
+  /** The outer header of what is encapsulated has the inner packet's DSCP; without it, 0. */
+  readonly copyDscp?: boolean;
   /** Records of `flow/connection.ts`, for the actions that name one; stays as long as the datapath. */
   readonly connections?: Uint8Array;
   /** Milliseconds, monotonic, not negative. Limits are as exact as it is, over more than its resolution. */

@@ -30,7 +30,7 @@ export interface NativeFrameIo {
     csumOffset: number,
   ): number;
   /** The reason, and from bit 8 on how many datagrams were refused. */
-  sendUnderlay(remote: Uint8Array, entropy: number, payloads: Uint8Array, datagramBytes: number): number;
+  sendUnderlay(remote: Uint8Array, entropy: number, tos: number, payloads: Uint8Array, datagramBytes: number): number;
   close(): void;
 }
 
@@ -39,6 +39,7 @@ export interface NativeFrame extends Offload {
   readonly port: PortNo;
   readonly bytes: Uint8Array;
   readonly source?: Uint8Array;
+  readonly tos?: number;
 }
 
 export type NativeFrameIoClass = new (notify: () => void) => NativeFrameIo;
@@ -83,7 +84,9 @@ export class FrameIo implements KernelIo {
 
   /** Up to `max` frames that the caller owns. After fewer than `max`, `onWake` tells of the next. */
   take(max: number): ReceivedFrame[] {
-    return this.#native.take(max).map(({ port, bytes, source, ...offload }) => ({ port, bytes, source, offload }));
+    return this.#native
+      .take(max)
+      .map(({ port, bytes, source, tos, ...offload }) => ({ port, bytes, source, tos, offload }));
   }
 
   /** What the TAP takes: native/io/tap.h. */
@@ -99,11 +102,11 @@ export class FrameIo implements KernelIo {
 
   /**
    * Sends `payloads`, VXLAN headers first, to `remote` (16 bytes) from a source
-   * port that `entropy` chooses. All have the length of the first, but the last
+   * port that `entropy` chooses, with `tos` in the outer header. All have the length of the first, but the last
    * may be shorter.
    */
-  sendUnderlay(remote: Uint8Array, entropy: number, payloads: readonly Uint8Array[]): Refused | undefined {
-    const result = this.#native.sendUnderlay(remote, entropy, concat(...payloads), payloads[0]!.length);
+  sendUnderlay(remote: Uint8Array, entropy: number, tos: number, payloads: readonly Uint8Array[]): Refused | undefined {
+    const result = this.#native.sendUnderlay(remote, entropy, tos, concat(...payloads), payloads[0]!.length);
     const reason = reasonOf(result & 0xff);
     return reason && { reason, datagrams: result >>> 8 };
   }

@@ -44,6 +44,10 @@ export interface NativeOptions extends DatapathOptions {
   readonly workers?: number;
 }
 
+/** Of an `UnderlaySource` in native/frame.h. */
+/** Address and TOS: `UnderlaySource` of native/frame.h. */
+const SOURCE_BYTES = 17;
+
 export type NativeSwitch = Datapath & Injectable;
 
 /** @throws WeftError when the addon is missing or was built from other sources. */
@@ -67,6 +71,7 @@ class Native implements NativeSwitch {
       options.threads || (options.workers ?? 1),
       options.threads > 0,
       options.flowLimit,
+      options.copyDscp ?? false,
       options.connections ?? new Uint8Array(),
       {
         // What is thrown inside a native callback would only become a warning.
@@ -77,10 +82,10 @@ class Native implements NativeSwitch {
           const offload = flags === 0 ? undefined : { flags, gsoType, gsoSize, csumStart, csumOffset };
           this.#outbox.push(() => spec.transmit(frame, offload));
         },
-        transmitDatagram: (port, destination, sourcePort, payload) => {
+        transmitDatagram: (port, destination, sourcePort, tos, payload) => {
           const spec = this.#ports.get(port as PortNo);
           if (spec?.kind !== 'memory-vxlan') return;
-          const datagram = { source: spec.local, destination, sourcePort, payload };
+          const datagram = { source: spec.local, destination, sourcePort, tos, payload };
           this.#outbox.push(() => spec.transmit(datagram));
         },
       },
@@ -177,8 +182,8 @@ class Native implements NativeSwitch {
     if (this.#ports.get(port)?.kind !== 'memory-vxlan') {
       throw new WeftError('not_found', `port ${port} is no memory-vxlan port`);
     }
-    const sources = new Uint8Array(16 * datagrams.length);
-    datagrams.forEach(({ source }, i) => sources.set(source, 16 * i));
+    const sources = new Uint8Array(SOURCE_BYTES * datagrams.length);
+    datagrams.forEach(({ source, tos = 0 }, i) => sources.set([...source, tos], SOURCE_BYTES * i));
     const payloads = datagrams.map(({ payload }) => payload);
     this.#enter(() => this.#native.injectDatagrams(port, sources, payloads));
   }

@@ -50,6 +50,7 @@ import type {
   UpcallToken,
 } from './datapath.ts';
 import { bucketsOf, type Buckets } from './bucket.ts';
+import { decapsulateEcn, outerTos } from './ecn.ts';
 import { coalesce, type Arrival, type Arrived } from './coalesce.ts';
 import { FlowCache } from './flow-cache.ts';
 import { Mirror } from './mirror.ts';
@@ -80,6 +81,8 @@ export interface ReceivedFrame {
   readonly offload: Offload;
   /** Underlay only: who sent it, 16 bytes. */
   readonly source?: Uint8Array | undefined;
+  /** Underlay only: DSCP and ECN of the outer header. */
+  readonly tos?: number | undefined;
 }
 
 /** Datagrams that were not sent. */
@@ -98,7 +101,7 @@ export interface KernelIo {
   /** What a TAP takes: native/io/tap.h. */
   offloads(port: PortNo): number;
   send(port: PortNo, frame: Frame): DropReason | undefined;
-  sendUnderlay(remote: Uint8Array, entropy: number, payloads: readonly Uint8Array[]): Refused | undefined;
+  sendUnderlay(remote: Uint8Array, entropy: number, tos: number, payloads: readonly Uint8Array[]): Refused | undefined;
   close(): void;
 }
 
@@ -206,7 +209,13 @@ class Reference implements ReferenceDatapath {
     if (this.#ports.get(port)?.kind !== 'memory-vxlan') {
       throw new WeftError('not_found', `port ${port} is no memory-vxlan port`);
     }
-    const burst = datagrams.map(({ source, payload }) => ({ port, source, bytes: payload, offload: NO_OFFLOAD }));
+    const burst = datagrams.map(({ source, tos, payload }) => ({
+      port,
+      source,
+      tos,
+      bytes: payload,
+      offload: NO_OFFLOAD,
+    }));
     this.#enter(() => this.#receive(port, burst));
   }
 
@@ -252,7 +261,7 @@ class Reference implements ReferenceDatapath {
 
   // 2. Decapsulate
 
-  #arrive(port: PortNo, { bytes, source, offload }: ReceivedFrame): Arrived | undefined {
+  #arrive(port: PortNo, { bytes, source, tos, offload }: ReceivedFrame): Arrived | undefined {
     const key = newKey(port);
     if (!source) return this.#extract(port, bytes, key, offload);
     const vxlan = parseVxlan(bytes);
@@ -260,16 +269,18 @@ class Reference implements ReferenceDatapath {
     if (sameBytes(source, this.#tunnel!.spec.local)) return this.#refuse(port, vxlan.frame.length, 'vxlan_own_address');
     writeNumber(key, fields.tun_vni, vxlan.vni);
     key.set(source, fields.tun_src.offset);
-    return this.#extract(port, vxlan.frame, key, NO_OFFLOAD);
+    return this.#extract(port, vxlan.frame, key, NO_OFFLOAD, tos);
   }
 
   // 3. Extract
 
-  #extract(port: PortNo, received: Uint8Array, key: FlowKey, asked: Offload): Arrived | undefined {
+  #extract(port: PortNo, received: Uint8Array, key: FlowKey, asked: Offload, tos = 0): Arrived | undefined {
     this.#mirror.frame(port, 'rx', received);
     const extracted = extract(received, key);
     if (!extracted.ok) return this.#refuse(port, received.length, extracted.reason);
-    const bytes = received.subarray(0, extracted.lengthBytes);
+    const packet = received.subarray(0, extracted.lengthBytes);
+    const bytes = decapsulateEcn(packet, key, tos);
+    if (!bytes) return this.#refuse(port, packet.length, 'ecn_ce_not_ect');
     const l4 = extracted.l4Offset;
     const offload =
       port === this.#tunnel?.port ? unfinishedChecksum(bytes, key, l4) : checkOffload(bytes, asked, key, l4);
@@ -467,15 +478,16 @@ class Reference implements ReferenceDatapath {
     const { port, spec } = this.#tunnel;
     const cut = segments(frame);
     this.#tally.segments += cut.length - 1;
+    const tos = outerTos(key, this.#options.copyDscp ?? false);
     const payloads = cut.map((bytes) => buildVxlan({ vni, frame: bytes }));
     let sent = cut;
     if (spec.kind === 'memory-vxlan') {
       for (const payload of payloads) {
-        const datagram = { source: spec.local, destination: vtep, sourcePort: entropyPort(key), payload };
+        const datagram = { source: spec.local, destination: vtep, sourcePort: entropyPort(key), tos, payload };
         this.#outbox.push(() => spec.transmit(datagram));
       }
     } else {
-      const refused = this.#io!.sendUnderlay(vtep, flowHash(key), payloads);
+      const refused = this.#io!.sendUnderlay(vtep, flowHash(key), tos, payloads);
       if (refused) {
         this.#tally.dropped(from, refused.reason, refused.datagrams);
         sent = cut.slice(refused.datagrams);

@@ -122,9 +122,9 @@ export class Harness {
     );
   }
 
-  injectDatagram(port: number, source: string, payload: Uint8Array): void {
+  injectDatagram(port: number, source: string, payload: Uint8Array, tos = 0): void {
     const destination = parseIp('192.0.2.1');
-    this.dp.injectDatagram(portNo(port), { source: parseIp(source), destination, sourcePort: 50000, payload });
+    this.dp.injectDatagram(portNo(port), { source: parseIp(source), destination, sourcePort: 50000, tos, payload });
   }
 
   /** Answers the upcall with number `index` (from 0; negative from the last). */

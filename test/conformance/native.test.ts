@@ -5,6 +5,7 @@ import { runFragments } from './fragments.ts';
 import type { Open } from './harness.ts';
 import { runLimits } from './limits.ts';
 import { runRewriting } from './rewriting.ts';
+import { runEcn } from './ecn.ts';
 import { runSegmentation } from './segmentation.ts';
 
 const open: Open = (options) => openNativeDatapath({ ...options, threads: 0 });
@@ -17,3 +18,4 @@ runRewriting('native', open);
 runFragments('native', open);
 // All fragments of a datagram come to one worker.
 runFragments('three native workers', (options) => openNativeDatapath({ ...options, threads: 0, workers: 3 }));
+runEcn('native', open);

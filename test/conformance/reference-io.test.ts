@@ -71,7 +71,12 @@ class PlayedKernel implements KernelIo {
     return this.refuse;
   }
 
-  sendUnderlay(remote: Uint8Array, entropy: number, payloads: readonly Uint8Array[]): Refused | undefined {
+  sendUnderlay(
+    remote: Uint8Array,
+    entropy: number,
+    _tos: number,
+    payloads: readonly Uint8Array[],
+  ): Refused | undefined {
     this.log.push(`underlay to ${formatIp(remote)} ${entropy} ${payloads.map(({ length }) => length).join('+')}`);
     return this.refuse && { reason: this.refuse, datagrams: payloads.length };
   }

@@ -4,6 +4,7 @@ import { runConformance } from './conformance.ts';
 import { runLimits } from './limits.ts';
 import { runRewriting } from './rewriting.ts';
 import { runFragments } from './fragments.ts';
+import { runEcn } from './ecn.ts';
 import { runSegmentation } from './segmentation.ts';
 
 runConformance('reference', openReferenceDatapath);
@@ -12,3 +13,4 @@ runCoalescing('reference', openReferenceDatapath);
 runLimits('reference', openReferenceDatapath);
 runRewriting('reference', openReferenceDatapath);
 runFragments('reference', openReferenceDatapath);
+runEcn('reference', openReferenceDatapath);

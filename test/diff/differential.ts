@@ -16,6 +16,7 @@
  * contract, a controller with the real pipeline can be put in its place.
  */
 import type {
+  Datagram,
   DatapathCounters,
   Limit,
   Offload,
@@ -198,7 +199,7 @@ function configOf(seed: number, session: number): { flowLimit: number; pool: rea
 type Step =
   | { readonly what: 'frames'; readonly port: number; readonly frames: readonly Uint8Array[] }
   | { readonly what: 'burst'; readonly port: number; readonly frames: readonly OffloadedFrame[] }
-  | { readonly what: 'datagrams'; readonly datagrams: readonly { source: Uint8Array; payload: Uint8Array }[] }
+  | { readonly what: 'datagrams'; readonly datagrams: readonly Pick<Datagram, 'source' | 'tos' | 'payload'>[] }
   | { readonly what: 'originate'; readonly frame: Uint8Array; readonly port: number }
   /** Each datapath's decider gets numbers of its own, the same ones. */
   | { readonly what: 'decider'; readonly random: () => Random }
@@ -215,11 +216,12 @@ function stepOf(seed: number, session: number, index: number, pool: readonly Uin
   const kind = random.int(1000);
   // What the tunnel brings: mostly from one sender and of one network.
   const datagramsOf = (inner: readonly Uint8Array[]) => {
-    const [usualVni, usualSource] = [random.pick(vnis), random.pick(remoteAddresses)];
+    const [usualVni, usualSource, usualTos] = [random.pick(vnis), random.pick(remoteAddresses), random.int(256)];
     return inner.map((frame) => {
       const payload = buildVxlan({ vni: random.chance(0.95) ? usualVni : random.pick(vnis), frame });
       const source = random.chance(0.95) ? usualSource : random.pick(remoteAddresses);
-      return { source, payload: random.chance(0.03) ? mutate(payload, random) : payload };
+      const tos = random.chance(0.5) ? usualTos : random.int(256);
+      return { source, tos, payload: random.chance(0.03) ? mutate(payload, random) : payload };
     });
   };
   if (kind < 40) {
@@ -243,7 +245,10 @@ function stepOf(seed: number, session: number, index: number, pool: readonly Uin
   if (kind < 860) {
     const payload = buildVxlan({ vni: random.pick(vnis), frame: some() });
     const broken = random.chance(0.15) ? mutate(payload, random) : payload;
-    return { what: 'datagrams', datagrams: [{ source: random.pick(remoteAddresses), payload: broken }] };
+    return {
+      what: 'datagrams',
+      datagrams: [{ source: random.pick(remoteAddresses), tos: random.int(256), payload: broken }],
+    };
   }
   if (kind < 880) return { what: 'originate', frame: some(), port: random.pick([...MEMORY_PORTS, ...VXLAN_PORTS]) };
   if (kind < 970) return { what: 'decider', random: () => new Random(seed, session, 4, index) };
@@ -273,7 +278,7 @@ function describe(step: Step): string {
     case 'burst':
       return `burst from port ${step.port}${step.frames.map((one) => `\n    ${offloadText(one.offload)} ${hex(one.frame)}`).join('')}`;
     case 'datagrams':
-      return `datagrams${step.datagrams.map((one) => `\n    from ${formatIp(one.source)} ${hex(one.payload)}`).join('')}`;
+      return `datagrams${step.datagrams.map((one) => `\n    from ${formatIp(one.source)} tos ${one.tos} ${hex(one.payload)}`).join('')}`;
     case 'originate':
       return `originate to port ${step.port} ${hex(step.frame)}`;
     case 'decider':
@@ -395,8 +400,8 @@ class World {
           kind: 'memory-vxlan',
           name: `vxlan${port}`,
           local: parseIp(local),
-          transmit: ({ source, destination, sourcePort, payload }) => {
-            const text = `datagram ${formatIp(source)}.${sourcePort} > ${formatIp(destination)}`;
+          transmit: ({ source, destination, sourcePort, tos, payload }) => {
+            const text = `datagram ${formatIp(source)}.${sourcePort} > ${formatIp(destination)} tos ${tos}`;
             this.events.push({ text, bytes: payload });
           },
         }

@@ -44,7 +44,7 @@ function run(request: Request): object {
       return {};
     case 'send': {
       const payload = Buffer.from(request.hex, 'hex');
-      return { reason: io.sendUnderlay(parseIp(request.remote), request.entropy, [payload])?.reason ?? null };
+      return { reason: io.sendUnderlay(parseIp(request.remote), request.entropy, 0, [payload])?.reason ?? null };
     }
     default:
       return request satisfies never;

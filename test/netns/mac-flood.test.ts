@@ -20,10 +20,12 @@ t.setTimeout(600_000);
 const MACS = 10_000;
 const NESTED_MACS = 10;
 const QUOTA = 1000;
-const ROUNDS = 3;
+const ROUNDS = 4;
+/** Fewer than a flood brings: the first round takes all the memory that flows may have. */
+const FLOWS = 5000;
 const MEMORY_SLACK_BYTES = 20e6;
 /** Flows go soon after a flood, so that each round finds the switch as the one before did. */
-const config = `fdbQuota: ${QUOTA}\nflowIdleMs: 1000\n`;
+const config = `fdbQuota: ${QUOTA}\nflowIdleMs: 1000\nflowLimit: ${FLOWS}\n`;
 
 for (const datapath of datapathKinds) {
   await t.test(datapath, async (t) => {
@@ -76,9 +78,10 @@ for (const datapath of datapathKinds) {
         t.equal(fdb.learned['nested'], before, 'the entries of another port stay');
         kept.push(memory.rssBytes - memory.heapTotalBytes + memory.heapUsedBytes);
       }
-      const [first = 0, second = 0, third = 0] = kept;
+      // What the allocator has not given back yet comes and goes; what is kept only comes.
+      const [first = 0, second = 0, ...later] = kept;
       const figures = kept.map((bytes) => (bytes / 1e6).toFixed(0)).join(', ');
-      t.ok(third < Math.max(first, second) + MEMORY_SLACK_BYTES, `memory: ${figures} MB`);
+      t.ok(Math.min(...later) < Math.max(first, second) + MEMORY_SLACK_BYTES, `memory: ${figures} MB`);
       await ping(web.namespace, nested.ip4);
     });
   });
