@@ -28,8 +28,8 @@ export function runEcn(name: string, open: Open): void {
   const test = conformanceTests(name, open);
 
   for (const [family, build] of Object.entries(families)) {
-    combined.forEach((row, inner) =>
-      row.forEach((expected, outer) =>
+    for (const [inner, row] of combined.entries()) {
+      for (const [outer, expected] of row.entries()) {
         test(`${family}: inner ${names[inner]} and outer ${names[outer]}`, (t, h) => {
           h.memory(1);
           h.vxlan(5, '192.0.2.1');
@@ -45,15 +45,15 @@ export function runEcn(name: string, open: Open): void {
           t.equal(readNumber(h.upcalls[0]!.key, fields.ip_tos), DSCP | expected);
           h.answer(0, output(1));
           t.same(h.take(1), [build(DSCP | expected)], 'all else stays, and the header checksum is right');
-        }),
-      ),
-    );
+        });
+      }
+    }
 
     test(`${family}: the outer ECN is the inner one, the outer DSCP 0`, (t, h) => {
       h.memory(1);
       h.vxlan(5, '192.0.2.1');
       h.forward(1, [encap(7, '192.0.2.2')]);
-      for (const ecn of [NOT_ECT, ECT_1, ECT_0, CE]) h.inject(1, build(DSCP | ecn!));
+      for (const ecn of [NOT_ECT, ECT_1, ECT_0, CE]) h.inject(1, build(DSCP | ecn));
       t.same(
         h.datagrams.map(({ tos }) => tos),
         [NOT_ECT, ECT_1, ECT_0, CE],
