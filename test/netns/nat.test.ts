@@ -13,6 +13,7 @@ import { openLab, type Lab } from '../support/lab.ts';
 import { until } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
 import { attachContainer, overlay } from '../support/topology.ts';
+import { outlives } from '../support/outlives.ts';
 import { askOverUdp, isUnreachable, ping, python, QUESTION_PORT } from '../support/traffic.ts';
 import { transfer, TRANSFER_PORT } from '../support/transfer.ts';
 import { datapathKinds, Weft, type DatapathKind } from '../support/weft.ts';
@@ -96,29 +97,30 @@ function nat(datapath: DatapathKind): void {
     });
 
     await t.test('traceroute names the gateway, the host and the client', async (t) => {
-      const route = await web.namespace.run(['traceroute', '-n', '-w', '5', '-q', '1', client.ip4]);
+      const route = await web.namespace.run(['traceroute', '-n', '-w', '30', '-q', '1', client.ip4]);
       const hops = [...route.matchAll(/^ *\d+ +(\S+)/gm)].map(([, hop]) => hop);
       t.same(hops, ['10.44.0.1', '169.254.77.1', client.ip4]);
     });
 
     await t.test('a TCP connection outlives the daemon', async (t) => {
-      const sink = outer.start(python('steady_sink.py', TRANSFER_PORT));
-      await sink.says('ready');
-      const received = (): number => Number.parseInt(sink.lines.at(-1)?.text ?? '0');
-      const source = web.namespace.start(python('steady_source.py', client.ip4, TRANSFER_PORT));
-      await sink.says('20 bytes');
-      const before = (await connections(weft)).find(({ state }) => state === 'established');
-      t.ok(before, 'it is established');
-      await weft.kill();
-      await weft.start();
-      const reached = received();
-      await until(() => received() > reached + 20, {
-        what: 'it goes on after the restart',
+      const established = async (): Promise<ConnectionReport | undefined> =>
+        (await connections(weft)).find(
+          ({ state, destination }) => state === 'established' && destination.endsWith(':7024'),
+        );
+      await outlives(web.namespace, outer, client.ip4, async () => {
+        const before = await established();
+        t.ok(before, 'it is established');
+        await weft.kill();
+        await weft.start();
+        const after = await until(established, { what: 'the connection is known again' });
+        t.match(after, { source: before!.source, translatedSource: before!.translatedSource });
       });
-      const after = (await connections(weft)).find(({ source: end }) => end === before!.source);
-      t.match(after, { state: 'established', translatedSource: before!.translatedSource });
-      await source.stop();
-      await sink.stop();
+    });
+
+    await t.test('the operator sees what would happen to a new one', async (t) => {
+      const trace = await weft.run('trace', `in_port=web,tcp,ip_dst=${client.ip4},tcp_dst=443`);
+      t.match(trace, /^route .*192\.0\.2\.2, from 169\.254\.77\.2: a new connection/m);
+      t.match(trace, /^Actions: connect$/m);
     });
 
     await t.test('nothing stays but the forwarding of the host', async (t) => {
