@@ -498,13 +498,13 @@ void test_datapath() {
   CHECK(datapath.counters().tx == transmitted && transmitted > 10000);
   CHECK(datapath.counters().upcalls > 1000);
   for (const Reason reason : {Reason::connection_gone, Reason::icmp_unrelated, Reason::rate_limit_ingress, Reason::rate_limit_egress, Reason::storm_control}) {
-    CHECK(datapath.counters().drops[static_cast<size_t>(reason)] > 100);
+    CHECK(datapath.counters().drops[static_cast<size_t>(reason)] > 10);
   }
   for (const Reason reason : {Reason::fragment_overlap, Reason::fragment_duplicate, Reason::fragment_limit,
                               Reason::fragment_timeout}) {
     CHECK(datapath.counters().drops[static_cast<size_t>(reason)] > 10);
   }
-  CHECK(connections[0].halves[0].packets > 100 && connections[0].halves[1].packets == 0);
+  CHECK(connections[0].halves[0].packets > 10 && connections[0].halves[1].packets == 0);
   for (uint16_t number : datapath.port_numbers()) datapath.take_port(number);
   CHECK(datapath.held() == 0);
   check_conservation(datapath);
