@@ -45,7 +45,7 @@ export function catalogue(withOvs: boolean): Measurement[] {
 
 function systemsIn(topology: TopologyName, load: LoadName, withOvs: boolean): SystemName[] {
   if (load === 'interop') return ['kernel', 'weft-to-kernel', 'kernel-to-weft'];
-  if (load === 'routed') return ['weft', 'weft-routed', 'weft-nat'];
+  if (load === 'routed') return ['weft', 'weft-routed', 'weft-nat-to-host', 'weft-nat-beyond-host'];
   const own: SystemName[] = ['weft', 'weft-reference', 'kernel'];
   if (!withOvs) return own;
   return topology === 'one-host' ? [...own, 'ovs', 'ovs-tso', 'ovs-tso-veth'] : [...own, 'ovs'];

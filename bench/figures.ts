@@ -65,9 +65,15 @@ const interop: readonly Target[] = (['weft-to-kernel', 'kernel-to-weft'] as cons
   aim: null,
 }));
 
+const routedRows: readonly (readonly [title: string, system: SystemName])[] = [
+  ['routed', 'weft-routed'],
+  ['translated, to the host', 'weft-nat-to-host'],
+  ['translated, beyond the host', 'weft-nat-beyond-host'],
+];
+
 /** Against the same stream where it is only switched. */
-const routed: readonly Target[] = (['weft-routed', 'weft-nat'] as const).map((system) => ({
-  title: `One host, TCP, 1 stream, ${system === 'weft-nat' ? 'translated' : 'routed'}`,
+const routed: readonly Target[] = routedRows.map(([title, system]) => ({
+  title: `One host, TCP, 1 stream, ${title}`,
   measurement: 'one-host/routed',
   system,
   against: 'weft',

@@ -2,7 +2,7 @@
 import { startKernelBridge } from './kernel.ts';
 import { startOvs } from './ovs.ts';
 import type { System } from './system.ts';
-import { startWeft, startWeftNat, startWeftRouted } from './weft.ts';
+import { startWeft, startWeftNatBeyondHost, startWeftNatToHost, startWeftRouted } from './weft.ts';
 
 const native = startWeft('native');
 const reference = startWeft('reference');
@@ -14,7 +14,12 @@ export const systems = {
   weft: { title: 'weft, native', left: native, right: native },
   'weft-reference': { title: 'weft, reference', left: reference, right: reference },
   'weft-routed': { title: 'weft, routed', left: startWeftRouted, right: startWeftRouted },
-  'weft-nat': { title: 'weft, translated', left: startWeftNat, right: startWeftNat },
+  'weft-nat-to-host': { title: 'weft, translated, to the host', left: startWeftNatToHost, right: startWeftNatToHost },
+  'weft-nat-beyond-host': {
+    title: 'weft, translated, beyond the host',
+    left: startWeftNatBeyondHost,
+    right: startWeftNatBeyondHost,
+  },
   kernel: { title: 'kernel', left: startKernelBridge, right: startKernelBridge },
   ovs: { title: 'OVS userspace', left: ovs, right: ovs },
   'ovs-tso': { title: 'OVS userspace, TSO', left: ovsTso, right: ovsTso },

@@ -1,7 +1,11 @@
 /** weft, as an operator would run it: `weft up`, `weft network create`, `weft attach`, with static peers. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { attachContainer, overlay } from '../../test/support/topology.ts';
 import { Weft, type DatapathKind } from '../../test/support/weft.ts';
 import type { StartSwitch } from './system.ts';
+
+const OUTSIDE_SERVER_IP = '192.0.2.2';
 
 export function startWeft(datapath: DatapathKind): StartSwitch {
   return async ({ lab, host, role, vtep }) => {
@@ -34,8 +38,24 @@ export const startWeftRouted: StartSwitch = async ({ lab, host, role }) => {
   };
 };
 
-/** The server is no container: on a cable to the host, outside of all networks. */
-export const startWeftNat: StartSwitch = async ({ lab, host, role }) => {
+/** The server is on the client's own host, outside of all networks: what weft's translation costs by itself. */
+export const startWeftNatToHost: StartSwitch = async ({ lab, host, role }) => {
+  const config = join(lab.directory, 'weft.yaml');
+  writeFileSync(config, 'allowHost: true\n');
+  const weft = await Weft.up(lab, host, role, { datapath: 'native', arguments: ['--config', config] });
+  await weft.createNetwork(`${overlay.create} --outside`);
+  return {
+    pids: [weft.pid],
+    attach: async (container, n) => {
+      if (n % 2 === 1) return attachContainer(lab, weft, container, n);
+      await host.ip(`address add ${OUTSIDE_SERVER_IP}/32 dev lo`);
+      return { namespace: host, ip4: OUTSIDE_SERVER_IP, ip6: '', mac: '' };
+    },
+  };
+};
+
+/** The server is on a cable to the host: the host's forwarding and masquerade are on the way. */
+export const startWeftNatBeyondHost: StartSwitch = async ({ lab, host, role }) => {
   const weft = await Weft.up(lab, host, role, { datapath: 'native' });
   await weft.createNetwork(`${overlay.create} --outside`);
   return {
@@ -44,10 +64,9 @@ export const startWeftNat: StartSwitch = async ({ lab, host, role }) => {
       if (n % 2 === 1) return attachContainer(lab, weft, container, n);
       const namespace = await lab.namespace(container);
       await lab.cable(host, 'outer', namespace, 'eth0');
-      const [hostIp, ip4] = ['192.0.2.1', '192.0.2.2'];
-      await host.ip(`address add ${hostIp}/24 dev outer`);
-      await namespace.ip(`address add ${ip4}/24 dev eth0`);
-      return { namespace, ip4, ip6: '', mac: '' };
+      await host.ip('address add 192.0.2.1/24 dev outer');
+      await namespace.ip(`address add ${OUTSIDE_SERVER_IP}/24 dev eth0`);
+      return { namespace, ip4: OUTSIDE_SERVER_IP, ip6: '', mac: '' };
     },
   };
 };
