@@ -57,5 +57,10 @@ export function tables(endpoints: number): Tables {
     fdb.setStatic(VNI, mac, { kind: 'port', port: i as PortNo });
     neighbors.set(VNI, ip, mac);
   }
-  return { topology, fdb, neighbors, connections: new ConnectionTable({ memory: new Uint8Array(), quota: 0 }) };
+  return {
+    topology,
+    fdb,
+    neighbors,
+    connections: new ConnectionTable({ memory: new Uint8Array(), quota: 0, isReserved: () => false }),
+  };
 }

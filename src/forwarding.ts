@@ -14,12 +14,13 @@
 import { Controller } from './control/controller.ts';
 import type { Datapath, DatapathOptions, Limit, PortSpec, TapOpened, Upcall } from './datapath/datapath.ts';
 import { LEAST_LIMIT } from './flow/action.ts';
+import type { ConnectionTuples } from './flow/connection.ts';
 import { extract } from './flow/extract.ts';
 import { fields } from './flow/fields.ts';
 import { emptyKey, writeNumber } from './flow/key.ts';
-import { isIp4, linkLocalOf, type PortNo, type Vni } from './flow/types.ts';
+import { isIp4, linkLocalOf, sameBytes, type PortNo, type Vni } from './flow/types.ts';
 import type { Tables } from './pipeline/stage.ts';
-import { ConnectionTable, endpointOf } from './table/connections.ts';
+import { ConnectionTable, endpointOf, isFromInside } from './table/connections.ts';
 import { Fdb, type Location } from './table/fdb.ts';
 import { NeighborTable } from './table/neighbor.ts';
 import {
@@ -27,12 +28,14 @@ import {
   hostMacOf,
   OUTSIDE_HOST_MAC,
   OUTSIDE_MAC,
+  publishedId,
   Topology,
   type AccessPort,
   type NetworkOptions,
   type Outside,
   type Published,
 } from './table/topology.ts';
+import { IP_UDP } from './wire/ipv4.ts';
 import { buildArpAnnouncement } from './wire/arp.ts';
 import { buildNeighborAnnouncement } from './wire/nd.ts';
 
@@ -86,7 +89,11 @@ export class Forwarding<D extends Datapath = Datapath> {
       topology: new Topology(hostMacOf(options.hostId)),
       fdb: new Fdb({ quota: options.fdbQuota, ageingMs: options.fdbAgeingMs }),
       neighbors: new NeighborTable({ quota: options.neighborQuota }),
-      connections: new ConnectionTable({ memory: options.connections, quota: options.connectionQuota }),
+      connections: new ConnectionTable({
+        memory: options.connections,
+        quota: options.connectionQuota,
+        isReserved: (protocol, port) => this.tables.topology.isPublished(protocol, port),
+      }),
     };
     this.tables.connections.recover(options.clock());
     this.datapath = open({
@@ -186,7 +193,11 @@ export class Forwarding<D extends Datapath = Datapath> {
   setOutside(link: Omit<Outside, 'mac' | 'hostMac'>, spec?: PortSpec): TapOpened | undefined {
     const outside = { ...link, mac: OUTSIDE_MAC, hostMac: OUTSIDE_HOST_MAC };
     const opened = spec && this.datapath.portAdd(outside.portNo, spec);
-    this.controller.changed(this.tables.topology.setOutside(outside));
+    const { topology, connections } = this.tables;
+    this.controller.changed([
+      ...topology.setOutside(outside),
+      ...connections.end((connection) => isAstray(connection, outside)),
+    ]);
     return opened;
   }
 
@@ -243,4 +254,17 @@ function withStormControl(spec: PortSpec): PortSpec {
 
 function portLocation(port: PortNo): Location {
   return { kind: 'port', port };
+}
+
+/**
+ * Is its port published for somebody else now? What TCP came in by a port that was withdrawn goes on until it
+ * is over, as behind any other balancer; UDP knows no end, and follows at once.
+ */
+function isAstray(connection: ConnectionTuples, { published }: Outside): boolean {
+  const { protocol, vni, original, translated } = connection;
+  if (isFromInside(connection)) return published.has(publishedId(protocol, translated.sourcePort));
+  if (protocol !== IP_UDP) return false;
+  const now = published.get(publishedId(protocol, original.destinationPort));
+  const isSame = now && now.vni === vni && now.l4Port === translated.destinationPort;
+  return !isSame || !now.addresses.some((address) => sameBytes(address, translated.destination));
 }

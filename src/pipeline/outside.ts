@@ -84,7 +84,7 @@ function arrive(view: FlowView, context: StageContext, outside: Outside, subject
       actions: [{ op: 'echo' }, { op: 'output', port: outside.portNo }],
     };
   }
-  const published = outside.published.get(publishedId(protocol === IP_TCP ? 'TCP' : 'UDP', tuple.destinationPort));
+  const published = outside.published.get(publishedId(protocol, tuple.destinationPort));
   const address = published?.addresses.find((ip) => isIp4(ip) === isIp4(tuple.destination));
   if (!published || !address) {
     return drop('no_connection', text`port ${tuple.destinationPort} is not published, and no connection uses it`);

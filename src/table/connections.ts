@@ -9,10 +9,11 @@
  * connection is found from both: as its original packets come in, and as its
  * replies do.
  *
- * Bounded: there are as many as the memory has records, one endpoint may have
- * `quota` of them, and who comes too late is refused: what is open is never given
- * up for something new. A connection ends by its time-out, by what TCP is at
- * (RFC 5382 §5, RFC 4787 §4.3, RFC 5508 §3.2), or with its endpoint.
+ * Bounded: there are as many as the memory has records, and one endpoint may have
+ * `quota` of them. Beyond that one that nobody has answered, or that is over, is
+ * given up for a new one, the longest known first; where there is none, the new
+ * one is refused. A connection ends by its time-out, by what TCP is at (RFC 5382 §5,
+ * RFC 4787 §4.3, RFC 5508 §3.2), or with its endpoint.
  *
  * The records outlive a crash; `recover` takes over what they hold.
  */
@@ -36,6 +37,8 @@ export interface ConnectionOptions {
   readonly memory: Uint8Array;
   /** Connections that one endpoint may have. */
   readonly quota: number;
+  /** Does this port of the transit address belong to somebody, so that no connection from inside may have it? */
+  readonly isReserved: (protocol: number, port: number) => boolean;
 }
 
 /** Where a tuple is seen: a network's VNI, or outside. */
@@ -68,12 +71,16 @@ export interface ConnectionEntry extends ConnectionTuples {
   readonly expiresAtMs: number;
 }
 
-/** Ports and echo identifiers that connections from inside get: above those that people publish. */
+/** Ports and echo identifiers that connections from inside get. */
 const PORTS = { first: 16_384, count: 49_152 };
 /** That are tried for one connection. */
 const PORTS_TRIED = 256;
 /** Records that one sweep looks at. */
 const SWEPT = 4096;
+/** Records that are looked at to find one that may be given up. */
+const LOOKED_AT = 64;
+/** What may be given up: half-open, or over. */
+const EXPENDABLE: ReadonlySet<ConnectionState> = new Set(['new', 'syn_sent', 'syn_received', 'time_wait', 'closed']);
 
 const timeoutMs = {
   new: 30_000,
@@ -90,18 +97,23 @@ const ICMP_TIMEOUT_MS = 60_000;
 export class ConnectionTable {
   readonly #records: ConnectionRecords;
   readonly #quota: number;
+  readonly #isReserved: ConnectionOptions['isReserved'];
   readonly #byTuple = new Map<string, Found>();
-  readonly #counts = new Map<string, number>();
+  /** Slots of an endpoint, the longest known first, but for those that were found in use. */
+  readonly #slotsOf = new Map<string, Set<number>>();
   /** Slots below this were used at some time. */
   #used = 0;
   /** Of those, free ones; the longest free first. */
   readonly #free = new Set<number>();
   #generation = 0;
   #swept = 0;
+  /** The next slot to be looked at where all are in use. */
+  #hand = 0;
 
-  constructor({ memory, quota }: ConnectionOptions) {
+  constructor({ memory, quota, isReserved }: ConnectionOptions) {
     this.#records = new ConnectionRecords(memory);
     this.#quota = quota;
+    this.#isReserved = isReserved;
   }
 
   get size(): number {
@@ -123,22 +135,22 @@ export class ConnectionTable {
 
   /** Why it cannot be opened now; undefined if it can. */
   refusal(opening: Opening): DropReason | undefined {
-    if (this.size >= this.limit) return 'connection_limit';
-    const endpoint = 'address' in opening ? opening.original.source : opening.translated.destination;
-    if ((this.#counts.get(ownerId(opening.vni, endpoint)) ?? 0) >= this.#quota) return 'connection_limit';
+    if (this.#room(opening) === 'none') return 'connection_limit';
     return this.#translated(opening) ? undefined : 'nat_ports';
   }
 
   /** Opens what is not refused. Returns the names of what changed. */
   open(opening: Opening, nowMs: number): readonly string[] {
+    const room = this.#room(opening);
     const translated = this.#translated(opening);
-    if (!translated) return [];
+    if (room === 'none' || !translated) return [];
+    const changed = typeof room === 'number' ? this.#close(room) : [];
     const { vni, protocol, original } = opening;
     const slot = this.#takeSlot();
     this.#generation = (this.#generation % 0x7fff_ffff) + 1;
     this.#records.write(slot, this.#generation * 2, { vni, protocol, original, translated });
     this.#records.touch(slot, nowMs);
-    return this.#index(slot);
+    return [...changed, ...this.#index(slot)];
   }
 
   /** Ends connections that have not been used for long: of some of them at each call. */
@@ -154,8 +166,7 @@ export class ConnectionTable {
 
   /** Ends those of an endpoint's address. */
   forget(vni: Vni, ip: Uint8Array): readonly string[] {
-    if (!this.#counts.has(ownerId(vni, ip))) return [];
-    return this.end((connection) => connection.vni === vni && sameBytes(endpointOf(connection), ip));
+    return [...(this.#slotsOf.get(ownerId(vni, ip)) ?? [])].flatMap((slot) => this.#close(slot));
   }
 
   /** Ends those that `isOver` picks. */
@@ -217,6 +228,39 @@ export class ConnectionTable {
     return this.#records.lastSeenMs(slot) + (isEcho ? ICMP_TIMEOUT_MS : timeoutMs[state]);
   }
 
+  /** Is there room for it: free, in the place of a connection that may be given up (its slot), or none? */
+  #room(opening: Opening): 'free' | 'none' | number {
+    const endpoint = 'address' in opening ? opening.original.source : opening.translated.destination;
+    const own = this.#slotsOf.get(ownerId(opening.vni, endpoint));
+    if (own && own.size >= this.#quota) return this.#expendableOf(own) ?? 'none';
+    return this.size < this.limit ? 'free' : (this.#expendable() ?? 'none');
+  }
+
+  /** Of one endpoint. What is in use goes to the end: it is not looked at again soon. */
+  #expendableOf(slots: Set<number>): number | undefined {
+    let looked = 0;
+    for (const slot of slots) {
+      if (this.#isExpendable(slot)) return slot;
+      if (++looked >= LOOKED_AT) return undefined;
+      slots.delete(slot);
+      slots.add(slot);
+    }
+    return undefined;
+  }
+
+  /** Of anyone, where all slots are taken. */
+  #expendable(): number | undefined {
+    for (let looked = 0; looked < Math.min(LOOKED_AT, this.limit); looked++) {
+      if (this.#isExpendable(this.#hand)) return this.#hand;
+      this.#hand = (this.#hand + 1) % this.limit;
+    }
+    return undefined;
+  }
+
+  #isExpendable(slot: number): boolean {
+    return EXPENDABLE.has(this.#records.state(slot));
+  }
+
   /** As its original packets go out; undefined if no port is left for it. */
   #translated(opening: Opening): Tuple | undefined {
     if ('translated' in opening) return opening.translated;
@@ -225,7 +269,7 @@ export class ConnectionTable {
     let port = original.sourcePort;
     let hash = hashOf(opening);
     for (let n = 0; n < PORTS_TRIED; n++) {
-      if (port >= PORTS.first) {
+      if (port >= PORTS.first && !this.#isReserved(protocol, port)) {
         const translated = {
           source: address,
           destination: original.destination,
@@ -256,7 +300,7 @@ export class ConnectionTable {
     const generation = this.#records.generation(slot);
     idsOf(connection).forEach((id, n) => this.#byTuple.set(id, { slot, generation, reply: n === 1 }));
     const owner = ownerId(connection.vni, endpointOf(connection));
-    this.#counts.set(owner, (this.#counts.get(owner) ?? 0) + 1);
+    this.#slotsOf.set(owner, (this.#slotsOf.get(owner) ?? new Set()).add(slot));
     return objectsOf(connection);
   }
 
@@ -266,9 +310,9 @@ export class ConnectionTable {
     this.#free.add(slot);
     for (const id of idsOf(connection)) this.#byTuple.delete(id);
     const owner = ownerId(connection.vni, endpointOf(connection));
-    const count = this.#counts.get(owner)! - 1;
-    if (count > 0) this.#counts.set(owner, count);
-    else this.#counts.delete(owner);
+    const own = this.#slotsOf.get(owner)!;
+    own.delete(slot);
+    if (own.size === 0) this.#slotsOf.delete(owner);
     return objectsOf(connection);
   }
 }

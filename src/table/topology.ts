@@ -44,7 +44,8 @@ export interface Published {
   readonly l4Port: number;
 }
 
-export function publishedId(protocol: 'TCP' | 'UDP', l4Port: number): string {
+/** @param protocol of IP: TCP or UDP */
+export function publishedId(protocol: number, l4Port: number): string {
   return `${protocol}/${l4Port}`;
 }
 
@@ -99,6 +100,10 @@ export class Topology {
   setOutside(outside: Outside | undefined): readonly string[] {
     this.#outside = outside;
     return [outsideObject];
+  }
+
+  isPublished(protocol: number, port: number): boolean {
+    return this.#outside?.published.has(publishedId(protocol, port)) ?? false;
   }
 
   port(portNo: PortNo): AccessPort | undefined {

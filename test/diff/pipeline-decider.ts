@@ -14,10 +14,18 @@ import type { RouteSpec } from '../../src/model/resource.ts';
 import { ConnectionTable } from '../../src/table/connections.ts';
 import { Fdb } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
-import { gatewayMac, hostMacOf, Topology, type AccessPort, type Outside } from '../../src/table/topology.ts';
+import {
+  gatewayMac,
+  hostMacOf,
+  publishedId,
+  Topology,
+  type AccessPort,
+  type Outside,
+} from '../../src/table/topology.ts';
 import type { Random } from '../support/random.ts';
 import type { Decider, DeciderContext } from './differential.ts';
 import { findWideMasks } from './wildcards.ts';
+import { IP_UDP } from '../../src/wire/ipv4.ts';
 
 const vnis = [1, 100] as Vni[];
 const vteps = ['192.0.2.2', '192.0.2.3', '2001:db8::2'].map(parseIp);
@@ -38,7 +46,11 @@ export class PipelineDecider implements Decider {
 
   constructor(context: DeciderContext) {
     this.#context = context;
-    this.#connections = new ConnectionTable({ memory: context.connections.memory, quota: 6 });
+    this.#connections = new ConnectionTable({
+      memory: context.connections.memory,
+      quota: 6,
+      isReserved: (protocol, port) => this.#topology.isPublished(protocol, port),
+    });
     for (const vni of vnis) this.#setNetwork(vni);
     for (const vtep of vteps) this.#topology.addVtep(vtep);
   }
@@ -138,7 +150,9 @@ const outside: Outside = {
   hostMac: parseMac('02:00:00:00:00:03'),
   transit: [parseIp('198.51.100.2'), parseIp('2001:db8:99::2')],
   mtu: 100,
-  published: new Map([['UDP/53', { endpoint: 'w1', vni: vnis[0]!, addresses: [parseIp('10.0.0.1')], l4Port: 80 }]]),
+  published: new Map([
+    [publishedId(IP_UDP, 53), { endpoint: 'w1', vni: vnis[0]!, addresses: [parseIp('10.0.0.1')], l4Port: 80 }],
+  ]),
 };
 
 /** Port 4 is trusted, port 5 in the second network; MACs and addresses are those of the random frames. */

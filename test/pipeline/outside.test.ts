@@ -12,7 +12,7 @@ import { formatMac, parseIp, type Vni } from '../../src/flow/types.ts';
 import { openNativeDatapath } from '../../src/datapath/native.ts';
 import { openReferenceDatapath } from '../../src/datapath/reference.ts';
 import { createSimulation, type SimulatedPort } from '../../src/simulation.ts';
-import { gatewayMac, OUTSIDE_HOST_MAC, OUTSIDE_MAC } from '../../src/table/topology.ts';
+import { gatewayMac, OUTSIDE_HOST_MAC, OUTSIDE_MAC, publishedId } from '../../src/table/topology.ts';
 import { getU16, setU16 } from '../../src/wire/bytes.ts';
 import { checksum, pseudoSum } from '../../src/wire/checksum.ts';
 import { parseEthernet } from '../../src/wire/ethernet.ts';
@@ -63,7 +63,10 @@ function lab(
     host.attach({ name, network: 'red', mac, addresses: [ip4, ip6] });
   const ports = { web: attach('web', web), db: attach('db', db) };
   const published = new Map([
-    ['TCP/8080', { endpoint: 'db', vni: RED as Vni, addresses: [parseIp(db.ip4), parseIp(db.ip6)], l4Port: 80 }],
+    [
+      publishedId(IP_TCP, 8080),
+      { endpoint: 'db', vni: RED as Vni, addresses: [parseIp(db.ip4), parseIp(db.ip6)], l4Port: 80 },
+    ],
   ]);
   const outside = host.openOutside({ transit: [transit.ip4, transit.ip6], published });
   const { forwarding } = host;
@@ -378,12 +381,86 @@ for (const [name, open] of Object.entries(datapaths)) {
     });
 
     t.test('an endpoint has no more connections than its quota', async (t) => {
-      const { net, web: one, db: two, outside, drops, connections } = lab(open, { connectionQuota: 3 });
-      for (let port = 1; port <= 5; port++) one.send(udp(leaving(web, 'ip4'), port, 53));
+      const { net, web: one, db: two, outside, drops, states, connections } = lab(open, { connectionQuota: 3 });
+      for (let port = 1; port <= 3; port++) one.send(udp(leaving(web, 'ip4'), port, 53));
+      for (const { translated } of connections.entries()) {
+        outside.send(udp(entering('ip4'), 53, translated.sourcePort));
+      }
+      t.same(states(), ['answered', 'answered', 'answered']);
+      for (let port = 4; port <= 5; port++) one.send(udp(leaving(web, 'ip4'), port, 53));
       t.equal(outside.received.length, 3);
       t.same(drops(), { connection_limit: 2 });
       two.send(udp(leaving(db, 'ip4'), 1, 53));
       t.equal(connections.size, 4, 'the others’ are not used up');
+      net.close();
+    });
+
+    t.test('questions without answers do not use up the quota', async (t) => {
+      const { net, web: one, outside, drops, connections } = lab(open, { connectionQuota: 3 });
+      for (let port = 1; port <= 20; port++) one.send(udp(leaving(web, 'ip4'), port, 53));
+      t.equal(outside.received.length, 20);
+      t.same(drops(), {});
+      const ports = [...connections.entries()].map(({ original }) => original.sourcePort);
+      t.same(
+        ports.sort((a, b) => a - b),
+        [18, 19, 20],
+      );
+      one.send(udp(leaving(web, 'ip4'), 1, 53));
+      t.equal(outside.received.length, 21, 'one that was given up begins anew');
+      net.close();
+    });
+
+    t.test('a published port that moves takes its UDP along, and TCP goes on where it is', async (t) => {
+      const { net, host, web: one, db: two, outside, drops } = lab(open);
+      const publish = (address: string | undefined): void => {
+        const { outside: link } = host.forwarding.tables.topology;
+        const published = new Map(
+          [IP_TCP, IP_UDP].flatMap((protocol) =>
+            address === undefined
+              ? []
+              : [
+                  [
+                    publishedId(protocol, 5300),
+                    { endpoint: 'e', vni: RED as Vni, addresses: [parseIp(address)], l4Port: 53 },
+                  ],
+                ],
+          ),
+        );
+        host.forwarding.setOutside({ ...link!, published });
+      };
+      const knock = (): void => {
+        outside.send(udp(entering('ip4'), 999, 5300));
+        outside.send(tcp(entering('ip4'), { sourcePort: 999, destinationPort: 5300, flags: SYN }));
+      };
+      publish(web.ip4);
+      knock();
+      t.equal(one.received.length, 2);
+      publish(db.ip4);
+      knock();
+      t.same([one.received.length, two.received.length], [3, 1], 'UDP has moved');
+      publish(undefined);
+      knock();
+      t.same([one.received.length, two.received.length], [4, 1], 'UDP is refused');
+      t.same(drops(), { no_connection: 1 });
+      net.close();
+    });
+
+    t.test('a port that is published belongs to nobody else', async (t) => {
+      const { net, host, web: one, db: two, outside } = lab(open);
+      const published = new Map([
+        [
+          publishedId(IP_UDP, 51_820),
+          { endpoint: 'db', vni: RED as Vni, addresses: [parseIp(db.ip4)], l4Port: 51_820 },
+        ],
+      ]);
+      one.send(udp(leaving(web, 'ip4'), 51_820, 51_820));
+      t.equal(seen(only(t, outside)).from[1], 51_820, 'as long as it is not');
+      host.forwarding.setOutside({ ...host.forwarding.tables.topology.outside!, published });
+      outside.send(udp(entering('ip4'), 51_820, 51_820));
+      t.same([one.received.length, two.received.length], [0, 1], 'who had it does not get what is not meant for it');
+      two.received.splice(0);
+      one.send(udp(leaving(web, 'ip4'), 51_820, 51_821));
+      t.not(seen(only(t, outside)).from[1], 51_820);
       net.close();
     });
 

@@ -17,8 +17,16 @@ import { translate, type Translation } from '../../src/pipeline/translate.ts';
 import { ConnectionTable } from '../../src/table/connections.ts';
 import { Fdb } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
-import { gatewayMac, hostMacOf, OUTSIDE_HOST_MAC, OUTSIDE_MAC, Topology } from '../../src/table/topology.ts';
+import {
+  gatewayMac,
+  hostMacOf,
+  OUTSIDE_HOST_MAC,
+  OUTSIDE_MAC,
+  publishedId,
+  Topology,
+} from '../../src/table/topology.ts';
 import { Random } from '../support/random.ts';
+import { IP_TCP } from '../../src/wire/ipv4.ts';
 
 const seed = Number(process.env['SEED'] ?? (process.hrtime.bigint() % 1_000_000n).toString());
 const FLOWS = 8000;
@@ -84,7 +92,11 @@ function randomTables(random: Random): Tables {
     topology.addVtep(vtep);
     if (random.chance(0.6)) fdb.learn(1 as Vni, random.pick(macs), { kind: 'vtep', vtep }, 0);
   }
-  const connections = new ConnectionTable({ memory: new Uint8Array(64 * CONNECTION_BYTES), quota: 64 });
+  const connections = new ConnectionTable({
+    memory: new Uint8Array(64 * CONNECTION_BYTES),
+    quota: 64,
+    isReserved: (protocol, port) => topology.isPublished(protocol, port),
+  });
   if (random.chance(0.7)) {
     topology.setOutside({
       portNo: OUTSIDE_PORT,
@@ -92,7 +104,9 @@ function randomTables(random: Random): Tables {
       hostMac: OUTSIDE_HOST_MAC,
       transit: [transit],
       mtu: 1500,
-      published: new Map([['TCP/80', { endpoint: 'p2', vni: 1 as Vni, addresses: ips.slice(0, 1), l4Port: 80 }]]),
+      published: new Map([
+        [publishedId(IP_TCP, 80), { endpoint: 'p2', vni: 1 as Vni, addresses: ips.slice(0, 1), l4Port: 80 }],
+      ]),
     });
   }
   return { topology, fdb, neighbors, connections };

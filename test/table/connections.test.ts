@@ -1,8 +1,21 @@
 /** The connection table: finding, ports, quotas, time-outs, and what a crash leaves. */
 import t from 'tap';
-import { CONNECTION_BYTES, ConnectionRecords, type Tuple } from '../../src/flow/connection.ts';
+import {
+  CONNECTION_BYTES,
+  ConnectionRecords,
+  SEEN_ACK,
+  SEEN_FIN,
+  SEEN_SYN,
+  type Tuple,
+} from '../../src/flow/connection.ts';
 import { formatIp, parseIp, type Vni } from '../../src/flow/types.ts';
-import { ConnectionTable, connectionObject, OUTSIDE, type Opening } from '../../src/table/connections.ts';
+import {
+  ConnectionTable,
+  connectionObject,
+  OUTSIDE,
+  type ConnectionOptions,
+  type Opening,
+} from '../../src/table/connections.ts';
 
 const RED = 100 as Vni;
 const [TCP, UDP, ICMP] = [6, 17, 1];
@@ -18,9 +31,18 @@ function leaving(source: string, sourcePort: number, protocol = UDP): Opening {
   return { vni: RED, protocol, original, address: transit };
 }
 
-function table(count: number, quota = count) {
+const noneReserved = (): boolean => false;
+
+function table(count: number, quota = count, isReserved: ConnectionOptions['isReserved'] = noneReserved) {
   const memory = new Uint8Array(count * CONNECTION_BYTES);
-  return { memory, connections: new ConnectionTable({ memory, quota }) };
+  const records = new ConnectionRecords(memory);
+  const connections = new ConnectionTable({ memory, quota, isReserved });
+  const openedPorts = (): number[] => [...connections.entries()].map(({ original }) => original.sourcePort);
+  /** Both sides have sent something. */
+  const answer = (slot: number): void => {
+    for (const reply of [false, true]) records.writeHalf(slot, reply, { ...records.half(slot, reply), packets: 1 });
+  };
+  return { memory, records, connections, openedPorts, answer };
 }
 
 t.test('a connection is found from both sides, and names what a decision about it consulted', (t) => {
@@ -68,15 +90,74 @@ t.test('no port is left: refused, with that reason', (t) => {
   t.end();
 });
 
+t.test('a port that is published is nobody else’s', (t) => {
+  const { connections } = table(300, 300, (protocol, port) => protocol === UDP && port !== 40_000);
+  connections.open(leaving('10.1.0.2', 50_000), 0);
+  t.match([...connections.entries()], [], 'of those that were tried, none is free');
+  connections.open(leaving('10.1.0.2', 40_000), 0);
+  connections.open(leaving('10.1.0.2', 50_000, TCP), 0);
+  t.same(
+    [...connections.entries()].map(({ translated }) => translated.sourcePort),
+    [40_000, 50_000],
+  );
+  t.end();
+});
+
 t.test('as many as there is room for, and of each endpoint its quota', (t) => {
-  const { connections } = table(4, 3);
+  const { connections, answer } = table(4, 3);
   for (let port = 1; port <= 3; port++) connections.open(leaving('10.1.0.2', port), 0);
+  for (let slot = 0; slot < 3; slot++) answer(slot);
   t.equal(connections.refusal(leaving('10.1.0.2', 9)), 'connection_limit');
+  t.same(connections.open(leaving('10.1.0.2', 9), 0), []);
   connections.open(leaving('10.1.0.3', 1), 0);
+  answer(3);
   t.equal(connections.refusal(leaving('10.1.0.4', 1)), 'connection_limit');
   connections.forget(RED, endpoint);
   t.equal(connections.size, 1);
   t.equal(connections.refusal(leaving('10.1.0.4', 1)), undefined);
+  t.end();
+});
+
+t.test('at the quota, the oldest that nobody has answered is given up for a new one', (t) => {
+  const { connections, openedPorts, answer } = table(8, 3);
+  for (let port = 1; port <= 3; port++) connections.open(leaving('10.1.0.2', port), 0);
+  connections.open(leaving('10.1.0.3', 1), 0);
+  answer(0);
+  const given = leaving('10.1.0.2', 2);
+  t.equal(connections.refusal(leaving('10.1.0.2', 4)), undefined);
+  const changed = connections.open(leaving('10.1.0.2', 4), 0);
+  t.ok(changed.includes(connectionObject(RED, UDP, given.original)), 'who consulted the old one hears of it');
+  t.same(new Set(openedPorts()), new Set([1, 3, 4]), 'the others, and another endpoint’s, stay');
+  connections.open(leaving('10.1.0.2', 5), 0);
+  t.same(new Set(openedPorts()), new Set([1, 4, 5]));
+  t.end();
+});
+
+t.test('where every place is taken, one that nobody has answered is given up, whosever it is', (t) => {
+  const { connections, openedPorts, answer } = table(4, 4);
+  for (let port = 1; port <= 4; port++) connections.open(leaving('10.1.0.2', port), 0);
+  for (const slot of [0, 1, 3]) answer(slot);
+  connections.open(leaving('10.1.0.3', 9), 0);
+  t.same(openedPorts(), [1, 2, 9, 4]);
+  answer(2);
+  t.equal(connections.refusal(leaving('10.1.0.3', 8)), 'connection_limit');
+  t.end();
+});
+
+t.test('TCP that is over makes room, what is established does not', (t) => {
+  const { connections, records, openedPorts } = table(4, 2);
+  for (let port = 1; port <= 2; port++) connections.open(leaving('10.1.0.2', port, TCP), 0);
+  const seen = (slot: number, flags: number): void => {
+    for (const reply of [false, true]) {
+      records.writeHalf(slot, reply, { ...records.half(slot, reply), packets: 2, seen: flags });
+    }
+  };
+  seen(0, SEEN_SYN | SEEN_ACK);
+  seen(1, SEEN_SYN | SEEN_ACK);
+  t.equal(connections.refusal(leaving('10.1.0.2', 3, TCP)), 'connection_limit');
+  seen(1, SEEN_SYN | SEEN_ACK | SEEN_FIN);
+  connections.open(leaving('10.1.0.2', 3, TCP), 0);
+  t.same(openedPorts(), [1, 3]);
   t.end();
 });
 
@@ -117,7 +198,7 @@ t.test('after a crash: what is whole goes on, what is torn or nonsense is free',
   torn.setUint32(1 * CONNECTION_BYTES, 0xffff_ffff, true);
   memory[2 * CONNECTION_BYTES + 8] = 99;
   memory.copyWithin(3 * CONNECTION_BYTES, 4 * CONNECTION_BYTES, 5 * CONNECTION_BYTES);
-  const again = new ConnectionTable({ memory, quota: 6 });
+  const again = new ConnectionTable({ memory, quota: 6, isReserved: noneReserved });
   again.recover(500);
   const found = [...again.entries()];
   t.same(
