@@ -51,6 +51,12 @@ bool is_flooded(const Action* actions, size_t count, const Key& key) {
   return (group || count > 1) && (actions->op == Op::output || actions->op == Op::encap);
 }
 
+// Is it about what this ICMP error quotes? Others of the same key may quote something else.
+bool is_of_one_frame(const Action& first) {
+  return first.op == Op::related ||
+         (first.op == Op::drop && static_cast<Reason>(first.argument) == Reason::icmp_unrelated);
+}
+
 Key key_of_port(uint16_t number) {
   Key key = {};
   store16(key.in_port + 2, number);
@@ -227,7 +233,14 @@ void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, F
 
 void Datapath::execute(Token token, const Action* actions, size_t count) {
   const PendingTable::Released released = pending_.release(token);
-  for (const ParkedFrame& frame : released.frames) deliver(actions, count, frame.frame(), released.key, released.port);
+  for (size_t i = 0; i < released.frames.size(); ++i) {
+    const Frame frame = released.frames[i].frame();
+    if (i > 0 && is_of_one_frame(*actions)) {
+      decide(released.port, Words::of(released.key), frame, nullptr);
+    } else {
+      deliver(actions, count, frame, released.key, released.port);
+    }
+  }
 }
 
 void Datapath::originate(Frame frame, const Action* actions, size_t count) {

@@ -366,7 +366,10 @@ class Reference implements ReferenceDatapath {
     const released = this.#pending.release(token);
     if (!released) return;
     const { frames, key, port } = released;
-    for (const frame of frames) this.#deliver(actions, frame, key, port);
+    frames.forEach((frame, n) => {
+      if (n > 0 && isOfOneFrame(actions)) this.#decide(port, key, frame);
+      else this.#deliver(actions, frame, key, port);
+    });
   }
 
   #originate(made: Uint8Array, actions: readonly Action[]): void {
@@ -583,6 +586,11 @@ function newKey(port: PortNo): FlowKey {
 
 function translates(action: Action): action is Translation {
   return action.op === 'nat' || action.op === 'related';
+}
+
+/** Is it about what this ICMP error quotes? Others of the same key may quote something else. */
+function isOfOneFrame([first]: readonly Action[]): boolean {
+  return first!.op === 'related' || (first!.op === 'drop' && first!.reason === 'icmp_unrelated');
 }
 
 /** Is it sent to a group address, or to more than one place? */

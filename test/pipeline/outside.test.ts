@@ -250,8 +250,13 @@ for (const [name, open] of Object.entries(datapaths)) {
       });
 
       t.test(`${family}: ICMP errors about a connection, whatever they quote of it`, async (t) => {
-        const { net, web: port, outside, drops } = lab(open);
+        const { net, host, web: port, outside, drops } = lab(open);
         const [type, code] = family === 'ip4' ? [11, 0] : [3, 0];
+        const errorAbout = (packet: Uint8Array): Uint8Array => {
+          const body = new Uint8Array([0, 0, 0, 0, ...packet]);
+          return icmp({ ...entering(family), src: router[family] }, family, type, code, body);
+        };
+        const errors: Uint8Array[] = [];
         const sent = {
           tcp: tcp(leaving(web, family), { sourcePort: 40_000, destinationPort: 80, flags: SYN, sequence: 100 }),
           udp: udp(leaving(web, family), 40_001, 53, Uint8Array.of(1, 2, 3)),
@@ -262,8 +267,8 @@ for (const [name, open] of Object.entries(datapaths)) {
           const left = only(t, outside).subarray(14);
           const headerBytes = family === 'ip4' ? 20 : 40;
           for (const quotedBytes of [headerBytes + 8, left.length]) {
-            const body = new Uint8Array([0, 0, 0, 0, ...left.subarray(0, quotedBytes)]);
-            outside.send(icmp({ ...entering(family), src: router[family] }, family, type, code, body));
+            errors.push(errorAbout(left.subarray(0, quotedBytes)));
+            outside.send(errors.at(-1)!);
             const error = icmpSeen(t, only(t, port));
             t.same([error.from, error.to], [text(router[family]), text(web[family])], `${what}: to the container`);
             // What it sent, but for the TTL that was one less outside.
@@ -279,10 +284,14 @@ for (const [name, open] of Object.entries(datapaths)) {
             t.same(quoted, own, `${what}: ${quotedBytes} bytes quoted are what it sent`);
           }
         }
-        const stranger = udp({ src: transit[family], dst: remote[family] }, 4, 5).subarray(14);
-        const body = new Uint8Array([0, 0, 0, 0, ...stranger]);
-        outside.send(icmp({ ...entering(family), src: router[family] }, family, type, code, body));
+        const stranger = errorAbout(udp({ src: transit[family], dst: remote[family] }, 4, 5).subarray(14));
+        outside.send(stranger);
         t.same(drops(), { icmp_unrelated: 1 }, 'and no other');
+        const { forwarding } = host;
+        const burst = [stranger, ...errors, stranger].map((frame) => ({ frame }));
+        forwarding.datapath.injectBurst(forwarding.tables.topology.outside!.portNo, burst);
+        t.equal(port.received.length, errors.length, 'each by itself, also while one is decided');
+        t.same(drops(), { icmp_unrelated: 3 });
         net.close();
       });
 
