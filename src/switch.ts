@@ -201,7 +201,7 @@ export class Switch {
       fdbAgeingMs: options.fdbAgeingMs,
       flowLimit: options.flowLimit,
       flowIdleMs: options.flowIdleMs,
-      connections: connectionMemory(options.connectionsFile, CONNECTIONS),
+      connections: connectionMemory(options.connectionsFile, CONNECTIONS + 1),
       connectionQuota: CONNECTION_QUOTA,
       clock,
       later: setImmediate,

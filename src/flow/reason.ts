@@ -79,7 +79,10 @@ export const dropReasons = [
   // outside
   ['connection_gone', 'the connection that it belongs to has ended'],
   ['connection_limit', 'its endpoint, or the switch, has as many connections as it may have'],
-  ['nat_ports', 'no port of the transit address is free for this destination'],
+  [
+    'nat_ports',
+    'no port of the transit address is free for this destination, or a conversation of the same ends is open already',
+  ],
   ['nat_protocol', 'a protocol that cannot be translated: only TCP, UDP and echo can'],
   ['no_connection', 'from outside, and part of no connection and for no published port'],
   ['icmp_unrelated', 'an ICMP error that is about no live connection'],

@@ -9,7 +9,7 @@
  * connection is found from both: as its original packets come in, and as its
  * replies do.
  *
- * Bounded: there are as many as the memory has records, and one endpoint may have
+ * Bounded: there are as many as the memory has records but one, and one endpoint may have
  * `quota` of them. Beyond that one that nobody has answered, or that is over, is
  * given up for a new one, the longest known first; where there is none, the new
  * one is refused. A connection ends by its time-out, by what TCP is at (RFC 5382 §5,
@@ -121,7 +121,7 @@ export class ConnectionTable {
   }
 
   get limit(): number {
-    return this.#records.count;
+    return this.#records.count - 1;
   }
 
   lookup(place: Place, protocol: number, tuple: Tuple): Found | undefined {
@@ -144,9 +144,10 @@ export class ConnectionTable {
     const room = this.#room(opening);
     const translated = this.#translated(opening);
     if (room === 'none' || !translated) return [];
+    // Not the place of the one that is given up: flows refer to that until its names have been heard.
+    const slot = this.#takeSlot();
     const changed = typeof room === 'number' ? this.#close(room) : [];
     const { vni, protocol, original } = opening;
-    const slot = this.#takeSlot();
     this.#generation = (this.#generation % 0x7fff_ffff) + 1;
     this.#records.write(slot, this.#generation * 2, { vni, protocol, original, translated });
     this.#records.touch(slot, nowMs);
@@ -188,7 +189,7 @@ export class ConnectionTable {
       if (generation === 0) continue;
       const connection = this.#records.read(slot);
       const isWhole = generation % 2 === 0 && isPlausible(connection);
-      if (!isWhole || this.#isKnown(connection)) {
+      if (!isWhole || this.#isKnown(connection) || this.size >= this.limit) {
         this.#records.free(slot);
         continue;
       }
@@ -250,20 +251,24 @@ export class ConnectionTable {
 
   /** Of anyone, where all slots are taken. */
   #expendable(): number | undefined {
-    for (let looked = 0; looked < Math.min(LOOKED_AT, this.limit); looked++) {
+    for (let looked = 0; looked < Math.min(LOOKED_AT, this.#used); looked++) {
       if (this.#isExpendable(this.#hand)) return this.#hand;
-      this.#hand = (this.#hand + 1) % this.limit;
+      this.#hand = (this.#hand + 1) % this.#used;
     }
     return undefined;
   }
 
   #isExpendable(slot: number): boolean {
-    return EXPENDABLE.has(this.#records.state(slot));
+    return this.#records.generation(slot) !== 0 && EXPENDABLE.has(this.#records.state(slot));
   }
 
   /** As its original packets go out; undefined if no port is left for it. */
   #translated(opening: Opening): Tuple | undefined {
-    if ('translated' in opening) return opening.translated;
+    if ('translated' in opening) {
+      const { vni, protocol, translated } = opening;
+      // The container may have begun a conversation of its own with the same ends.
+      return this.#byTuple.has(tupleId(vni, protocol, turned(translated))) ? undefined : translated;
+    }
     const { protocol, original, address } = opening;
     const isEcho = isEchoProtocol(protocol);
     let port = original.sourcePort;

@@ -34,7 +34,7 @@ function leaving(source: string, sourcePort: number, protocol = UDP): Opening {
 const noneReserved = (): boolean => false;
 
 function table(count: number, quota = count, isReserved: ConnectionOptions['isReserved'] = noneReserved) {
-  const memory = new Uint8Array(count * CONNECTION_BYTES);
+  const memory = new Uint8Array((count + 1) * CONNECTION_BYTES);
   const records = new ConnectionRecords(memory);
   const connections = new ConnectionTable({ memory, quota, isReserved });
   const openedPorts = (): number[] => [...connections.entries()].map(({ original }) => original.sourcePort);
@@ -90,6 +90,19 @@ t.test('no port is left: refused, with that reason', (t) => {
   t.end();
 });
 
+t.test('two conversations with the same ends are told apart, or refused', (t) => {
+  const { connections } = table(8);
+  const out = tuple('10.1.0.2', 80, '203.0.113.9', 999);
+  connections.open({ vni: RED, protocol: TCP, original: out, address: transit }, 0);
+  const original = tuple('203.0.113.9', 999, '169.254.77.2', 8080);
+  const translated = tuple('203.0.113.9', 999, '10.1.0.2', 80);
+  const published: Opening = { vni: RED, protocol: TCP, original, translated };
+  t.equal(connections.refusal(published), 'nat_ports');
+  t.same(connections.open(published, 0), []);
+  t.match(connections.lookup(RED, TCP, out), { reply: false });
+  t.end();
+});
+
 t.test('a port that is published is nobody else’s', (t) => {
   const { connections } = table(300, 300, (protocol, port) => protocol === UDP && port !== 40_000);
   connections.open(leaving('10.1.0.2', 50_000), 0);
@@ -138,8 +151,8 @@ t.test('where every place is taken, one that nobody has answered is given up, wh
   for (let port = 1; port <= 4; port++) connections.open(leaving('10.1.0.2', port), 0);
   for (const slot of [0, 1, 3]) answer(slot);
   connections.open(leaving('10.1.0.3', 9), 0);
-  t.same(openedPorts(), [1, 2, 9, 4]);
-  answer(2);
+  t.same(openedPorts(), [1, 2, 4, 9], 'in a place of its own: flows may still refer to the other');
+  answer(4);
   t.equal(connections.refusal(leaving('10.1.0.3', 8)), 'connection_limit');
   t.end();
 });
