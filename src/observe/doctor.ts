@@ -208,8 +208,8 @@ async function checkUnderlay(environment: DoctorEnvironment, underlay: string): 
         ? ok(`mtu ${network.name}`, `${network.mtu}, and ${environment.encapBytes} for encapsulation, fits ${mtu}`)
         : {
             check: `mtu ${network.name}`,
-            result: 'failed',
-            detail: `${network.mtu}, and ${environment.encapBytes} for encapsulation, exceeds ${mtu} of ${name}: larger packets are dropped as underlay_mtu`,
+            result: 'warning',
+            detail: `${network.mtu}, and ${environment.encapBytes} for encapsulation, exceeds ${mtu} of ${name}: ${tooLargeText([network.name], mtu - environment.encapBytes)}`,
             hint: `raise the MTU of ${name} to ${needed}, or create the network with --mtu ${mtu - environment.encapBytes}`,
           },
     );
@@ -240,7 +240,7 @@ function checkPath({ networks, encapBytes, probe }: DoctorEnvironment, peer: str
     return {
       check,
       result: 'warning',
-      detail: `MTU ${mtu}${lost}: packets of ${larger.join(', ')} over ${mtu - encapBytes} bytes do not pass, their senders are told`,
+      detail: `MTU ${mtu}${lost}: ${tooLargeText(larger, mtu - encapBytes)}`,
       hint:
         lost === ''
           ? 'raise the MTU on the way to this host'
@@ -255,6 +255,11 @@ function checkPath({ networks, encapBytes, probe }: DoctorEnvironment, peer: str
     detail,
     hint: probe ? 'let ICMP echo through between the hosts' : 'install the optional package raw-socket',
   };
+}
+
+/** What becomes of packets of these networks that the way does not take. */
+function tooLargeText(networks: readonly string[], mostBytes: number): string {
+  return `packets of ${networks.join(', ')} over ${mostBytes} bytes do not pass, their senders are told`;
 }
 
 function ok(check: string, detail: string): CheckReport {

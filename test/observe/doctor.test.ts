@@ -93,6 +93,22 @@ t.test('the outside, where a network has one', async (t) => {
   );
 });
 
+t.test('a network whose packets are larger than the underlay takes', async (t) => {
+  const about = async (mtu: number, isLoopback = false): Promise<CheckReport | undefined> => {
+    const underlayInterface = async (): Promise<UnderlayInterface> => ({ name: 'u', mtu: 1500, isLoopback });
+    const environment = { underlay: '192.0.2.1', networks: [{ name: 'blue', mtu }], underlayInterface };
+    return only(await checksWith(environment), 'mtu blue');
+  };
+  t.match(await about(1450), { result: 'ok', detail: '1450, and 50 for encapsulation, fits 1500' });
+  t.match(await about(9000, true), { result: 'ok' });
+  t.match(await about(1451), {
+    result: 'warning',
+    detail:
+      '1451, and 50 for encapsulation, exceeds 1500 of u: packets of blue over 1450 bytes do not pass, their senders are told',
+    hint: 'raise the MTU of u to 1501, or create the network with --mtu 1450',
+  });
+});
+
 t.test('what the paths to other hosts take, and who says so', async (t) => {
   const peer = '192.0.2.2';
   const about = async (path: Path, more: Partial<DoctorEnvironment> = {}): Promise<CheckReport | undefined> => {
