@@ -357,7 +357,7 @@ export class Switch {
     return this.#serially(async () => {
       const { dryRun = false } = options;
       this.#refusePublished(resource);
-      const action = dryRun ? this.#plan(resource) : await this.#apply(resource);
+      const action = await (dryRun ? this.#plan(resource) : this.#apply(resource));
       if (action !== 'unchanged' && !dryRun) this.#log(resource.kind, resource.metadata.name, action);
       return { kind: resource.kind, name: resource.metadata.name, action, dryRun };
     });
@@ -454,14 +454,14 @@ export class Switch {
     }
   }
 
-  #plan(resource: Resource): ApplyReport['action'] {
+  async #plan(resource: Resource): Promise<ApplyReport['action']> {
     switch (resource.kind) {
       case 'Network':
         return this.#networks.plan(resource);
       case 'Host':
         return this.#hosts.plan(resource);
       case 'Endpoint':
-        return this.#endpoints.plan(resource);
+        return (await this.#endpoints.plan(resource)).action;
       default:
         return resource satisfies never;
     }

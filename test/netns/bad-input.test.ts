@@ -33,6 +33,9 @@ function wrongs(free: Namespace, web: Namespace, directory: string): Wrong[] {
   };
   const there = [...network, '--netns', free.name];
   const head = 'apiVersion: weft.dev/v1\nkind: Network\nmetadata:\n  name: red\n';
+  const endpointIn = (netns: string): string =>
+    `apiVersion: weft.dev/v1\nkind: Endpoint\nmetadata: { name: x }\nspec: { network: ${overlay.network}, netns: ${netns} }\n`;
+  const dryRun = ['apply', '--dry-run', '-f'];
   return [
     { what: 'an unknown namespace', words: ['attach', 'x', ...network, '--netns', 'nowhere'], says: ['nowhere'] },
     {
@@ -179,6 +182,16 @@ function wrongs(free: Namespace, web: Namespace, directory: string): Wrong[] {
       says: ['10.999.0.0/24'],
     },
 
+    {
+      what: 'an unknown namespace in a dry run',
+      words: [...dryRun, manifest('nowhere.yaml', endpointIn('nowhere'))],
+      says: ['nowhere'],
+    },
+    {
+      what: 'an interface in use, in a dry run',
+      words: [...dryRun, manifest('used.yaml', endpointIn(web.name))],
+      says: ['eth0', '--ifname'],
+    },
     { what: 'a flow without port', words: ['trace', 'tcp,ip_dst=10.44.0.12'], says: ['in_port'] },
     { what: 'a flow with an unknown field', words: ['trace', 'in_port=web,colour=red'], says: ['colour'] },
     { what: 'a flow of an unknown port', words: ['trace', 'in_port=nobody,tcp'], says: ['nobody'] },

@@ -89,12 +89,19 @@ function outside(datapath: DatapathKind): void {
       );
       const listening = host.start(['socat', 'TCP-LISTEN:2222,bind=192.0.2.1', '-']);
       await host.run(['sh', '-c', 'until grep -q :08AE /proc/net/tcp; do :; done']);
-      await refused(
-        t,
-        weft,
-        attach('db', db, '2222:22'),
-        'endpoint "db": a program of this host uses port 2222/tcp on 192.0.2.1: publish another, or stop it',
+      const file = join(lab.directory, 'db.yaml');
+      writeFileSync(
+        file,
+        `apiVersion: weft.dev/v1\nkind: Endpoint\nmetadata: { name: db }\nspec: { network: blue, netns: ${db.name}, publish: [{ hostPort: 2222, port: 22 }] }\n`,
       );
+      for (const command of [attach('db', db, '2222:22'), ['apply', '-f', file], ['apply', '-f', file, '--dry-run']]) {
+        await refused(
+          t,
+          weft,
+          command,
+          'endpoint "db": a program of this host uses port 2222/tcp on 192.0.2.1: publish another, or stop it',
+        );
+      }
       await listening.stop();
       await refused(
         t,
