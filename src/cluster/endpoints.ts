@@ -22,7 +22,7 @@ import type { EndpointReport } from '../model/report.ts';
 import { burstBytes, defaultBurstBytes, rateBytes } from '../model/rate.ts';
 import { endpointSchema, type EndpointResource, type RateLimitSpec } from '../model/resource.ts';
 import type { Store } from '../store/store.ts';
-import { isReservedMac } from '../table/topology.ts';
+import { isReservedMac, reservedMacsText } from '../table/topology.ts';
 import type { Hosts } from './hosts.ts';
 import { generateMac } from './ipam.ts';
 import type { Network, Networks } from './networks.ts';
@@ -406,7 +406,7 @@ export class Endpoints {
     if (mac !== undefined && isReservedMac(parseMac(mac))) {
       throw new WeftError(
         'invalid',
-        `endpoint "${resource.metadata.name}": mac ${mac} is one of weft’s own (02:77:65:… and 02:77:66:…): choose another`,
+        `endpoint "${resource.metadata.name}": mac ${mac} is one of weft’s own (${reservedMacsText}): choose another`,
       );
     }
     const owner = mac && this.of(network.name).find((endpoint) => endpoint.mac === mac);

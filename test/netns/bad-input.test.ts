@@ -62,6 +62,11 @@ function wrongs(free: Namespace, web: Namespace, directory: string): Wrong[] {
     },
     { what: 'a taken address', words: ['attach', 'x', ...there, '--ip', '10.44.0.11'], says: ['10.44.0.11', 'web'] },
     {
+      what: 'a MAC address of weft’s own',
+      words: ['attach', 'x', ...there, '--mac', '02:77:64:00:00:01'],
+      says: ['02:77:64:00:00:01', '(02:77:64:…, 02:77:65:…, 02:77:66:…)'],
+    },
+    {
       what: 'a taken IPv6 address, with a free IPv4 one',
       words: ['attach', 'x', ...there, '--ip', '10.44.0.70', '--ip', 'fd44::b'],
       says: ['fd44::b', 'web'],
