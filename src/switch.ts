@@ -64,6 +64,7 @@ import { OUTSIDE_HOST_MAC, OUTSIDE_MAC } from './table/topology.ts';
 import { openEmbeddedStore } from './store/embedded.ts';
 import type { Store } from './store/store.ts';
 import { version } from './package.ts';
+import { VXLAN_L4_PORT } from './wire/vxlan.ts';
 
 export type { CapturedFrame } from './observe/observer.ts';
 
@@ -106,7 +107,6 @@ export interface AttachOptions {
 const UNDERLAY_PORT = 1 as PortNo;
 const OUTSIDE_PORT = 2 as PortNo;
 const OUTSIDE_MTU = 1500;
-const VXLAN_L4_PORT = 4789;
 const LARGEST_MTU = 9000;
 const TICK_MS = 1000;
 const CONNECTIONS = 65_536;

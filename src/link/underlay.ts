@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { promisify } from 'node:util';
 import { WeftError } from '../error.ts';
+import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 
 const run = promisify(execFile);
 
@@ -46,7 +47,7 @@ export function underlayFor(peer: string): Promise<string> {
       );
     };
     socket.once('error', fail);
-    socket.connect(4789, peer, () => {
+    socket.connect(VXLAN_L4_PORT, peer, () => {
       const { address } = socket.address();
       socket.close();
       resolve(address);

@@ -1,12 +1,13 @@
 /** The checks of `weft doctor`: what weft needs from this machine, and whether it is there. */
-import { readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import type { KernelOffloads, Tried } from '../datapath/kernel-offloads.ts';
 import type { Probe } from '../health/probe.ts';
+import { missingCapabilities } from '../link/capabilities.ts';
 import { requireTun } from '../link/tun.ts';
 import type { OutsideState } from '../link/outside-state.ts';
 import type { UnderlayInterface } from '../link/underlay.ts';
 import type { CheckReport, DoctorReport } from '../model/report.ts';
+import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 
 /** The way to another host. */
 export interface Path {
@@ -39,8 +40,6 @@ export interface DoctorEnvironment {
 }
 
 const PROBE_TIMEOUT_MS = 1000;
-const CAP_NET_ADMIN = 12;
-const CAP_SYS_ADMIN = 21;
 const OLDEST_KERNEL = [5, 4] as const;
 
 export async function diagnose(environment: DoctorEnvironment): Promise<DoctorReport> {
@@ -85,17 +84,12 @@ function checkTun(): CheckReport {
 }
 
 function checkCapabilities(): CheckReport {
-  const effective = BigInt(
-    `0x${/^CapEff:\s*([0-9a-f]+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0'}`,
-  );
-  const missing = [['CAP_NET_ADMIN', CAP_NET_ADMIN] as const, ['CAP_SYS_ADMIN', CAP_SYS_ADMIN] as const].filter(
-    ([, bit]) => ((effective >> BigInt(bit)) & 1n) === 0n,
-  );
+  const missing = missingCapabilities();
   if (missing.length === 0) return ok('rights', 'CAP_NET_ADMIN and CAP_SYS_ADMIN');
   return {
     check: 'rights',
     result: 'failed',
-    detail: `without ${missing.map(([name]) => name).join(' and ')}`,
+    detail: `without ${missing.join(' and ')}`,
     hint: 'start weft up as root',
   };
 }
@@ -227,7 +221,7 @@ async function checkPeer(probe: Probe | undefined, peer: string): Promise<CheckR
     check,
     result: 'warning',
     detail: why ?? 'no answer',
-    hint: 'check routes and firewalls between the hosts (ICMP echo, UDP 4789)',
+    hint: `check routes and firewalls between the hosts (ICMP echo, UDP ${VXLAN_L4_PORT})`,
   };
 }
 
