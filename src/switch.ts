@@ -59,7 +59,7 @@ import {
   type RouteSpec,
 } from './model/resource.ts';
 import { diagnose, type Path } from './observe/doctor.ts';
-import { Observer, type CapturedFrame, type CaptureOptions } from './observe/observer.ts';
+import { Observer, type CapturedFrame, type CaptureOptions, type ConnectionsOptions } from './observe/observer.ts';
 import { OUTSIDE_HOST_MAC, OUTSIDE_MAC } from './table/topology.ts';
 import { openEmbeddedStore } from './store/embedded.ts';
 import type { Store } from './store/store.ts';
@@ -413,9 +413,9 @@ export class Switch {
     return this.#observer.drops();
   }
 
-  /** The conversations of containers with the outside. */
-  connections(): ConnectionReport[] {
-    return this.#observer.connections();
+  /** The conversations of containers with the outside. @throws WeftError('not_found') */
+  connections(options: ConnectionsOptions = {}): AsyncIterable<ConnectionReport> {
+    return this.#observer.connections(options);
   }
 
   /** Calls `listener` with each flow that is decided. Returns how to stop. */
