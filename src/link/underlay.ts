@@ -1,4 +1,4 @@
-/** What the host's own interfaces say about the underlay. */
+/** The host's own addresses, and what its interfaces say about the underlay. */
 import { execFile } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { promisify } from 'node:util';
@@ -21,16 +21,27 @@ interface AddressList {
 
 /** The interface that has `address`. @throws WeftError('not_found') when none has. */
 export async function underlayInterface(address: string): Promise<UnderlayInterface> {
-  const { stdout } = await run('ip', ['-j', 'address', 'show', 'to', address]);
-  // ip prints an empty object for each interface that does not match.
-  const found = (JSON.parse(stdout) as Partial<AddressList>[]).find((link) => link.ifname !== undefined);
+  const found = await findInterface(address);
   if (!found) {
     throw new WeftError(
       'not_found',
       `underlay ${address} is not an address of this host: \`ip address\` shows those that are`,
     );
   }
-  return { name: found.ifname!, mtu: found.mtu!, isLoopback: found.flags!.includes('LOOPBACK') };
+  return { name: found.ifname, mtu: found.mtu, isLoopback: found.flags.includes('LOOPBACK') };
+}
+
+/** Has an interface of this host `address`? */
+export async function hasAddress(address: string): Promise<boolean> {
+  return (await findInterface(address)) !== undefined;
+}
+
+async function findInterface(address: string): Promise<AddressList | undefined> {
+  const { stdout } = await run('ip', ['-j', 'address', 'show', 'to', address]);
+  // ip prints an empty object for each interface that does not match.
+  return (JSON.parse(stdout) as (AddressList | { readonly ifname?: never })[]).find(
+    (link) => link.ifname !== undefined,
+  );
 }
 
 /** The address from which the kernel would send to `peer`. @throws WeftError('system') without a route. */

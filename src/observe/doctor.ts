@@ -1,11 +1,13 @@
 /** The checks of `weft doctor`: what weft needs from this machine, and whether it is there. */
 import { release } from 'node:os';
+import type { PublishedEndpointPort } from '../cluster/publishing.ts';
 import type { KernelOffloads, Tried } from '../datapath/kernel-offloads.ts';
 import type { Probe } from '../health/probe.ts';
 import { missingCapabilities } from '../link/capabilities.ts';
 import { requireTun } from '../link/tun.ts';
 import type { OutsideState } from '../link/outside-state.ts';
 import type { UnderlayInterface } from '../link/underlay.ts';
+import { portText } from '../model/publish.ts';
 import type { CheckReport, DoctorReport } from '../model/report.ts';
 import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 
@@ -35,6 +37,10 @@ export interface DoctorEnvironment {
   readonly offloads: KernelOffloads;
   /** Undefined where no network has an outside. */
   readonly outside: (() => Promise<OutsideState>) | undefined;
+  /** By endpoints of this host. */
+  readonly published: readonly PublishedEndpointPort[];
+  /** Has this host that address? */
+  readonly hasAddress: (address: string) => Promise<boolean>;
   /** Frames that ended because the datapath or a decision failed: a defect, if not 0. */
   readonly lostUpcalls: number;
 }
@@ -50,6 +56,7 @@ export async function diagnose(environment: DoctorEnvironment): Promise<DoctorRe
     ...checkOffloads(environment.offloads),
     checkUpcalls(environment),
     ...(environment.outside ? checkOutside(await environment.outside()) : []),
+    ...(await checkPublished(environment)),
   ];
   const { underlay } = environment;
   if (underlay === undefined) {
@@ -176,6 +183,21 @@ function checkOutside({ nftFailure, hasRules, forwarding, droppingChains, clash 
     });
   }
   if (clash !== undefined) checks.push({ check: 'outside link', result: 'failed', detail: clash });
+  return checks;
+}
+
+/** An address that floats between hosts may come, so it is not refused; until then the port is closed. */
+async function checkPublished({ published, hasAddress }: DoctorEnvironment): Promise<CheckReport[]> {
+  const checks: CheckReport[] = [];
+  for (const { endpoint, hostIp, ...port } of published) {
+    if (hostIp === undefined || (await hasAddress(hostIp))) continue;
+    checks.push({
+      check: `published ${endpoint}`,
+      result: 'warning',
+      detail: `${hostIp} is not an address of this host: ${portText(port)} of endpoint "${endpoint}" is not reached there`,
+      hint: 'give the address to an interface of this host, or publish the port on another',
+    });
+  }
   return checks;
 }
 

@@ -74,6 +74,19 @@ function outside(datapath: DatapathKind): void {
       ['outside rules ok', 'outside forwarding ok'],
     );
 
+    await t.test('what is published where the host is not is told by the doctor', async (t) => {
+      await weft.run(...attach('db', db, '192.0.2.99:9090:80', '[fd00::99]:9091:80', '192.0.2.1:9092:80'));
+      const about = ((await weft.json('doctor')) as { checks: CheckReport[] }).checks;
+      t.same(
+        about.filter(({ check }) => check === 'published db').map(({ result, detail }) => `${result}: ${detail}`),
+        [
+          '192.0.2.99 is not an address of this host: 9090/tcp',
+          'fd00::99 is not an address of this host: 9091/tcp',
+        ].map((detail) => `warning: ${detail} of endpoint "db" is not reached there`),
+      );
+      await weft.run('detach', 'db');
+    });
+
     await t.test('what cannot be published is refused', async (t) => {
       await refused(
         t,

@@ -23,6 +23,8 @@ async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport
     probe: undefined,
     offloads: everything,
     outside: undefined,
+    published: [],
+    hasAddress: async () => true,
     lostUpcalls: 0,
     ...more,
   });
@@ -90,6 +92,34 @@ t.test('the outside, where a network has one', async (t) => {
     (await checksWith({})).filter(({ check }) => check.startsWith('outside')),
     [],
     'and nothing where none has',
+  );
+});
+
+t.test('ports that are published where this host is not', async (t) => {
+  const port = {
+    family: 4,
+    protocol: 'TCP',
+    endpoint: 'web',
+    network: 'blue',
+    address: '10.0.0.2',
+    l4Port: 80,
+  } as const;
+  const published = [
+    { ...port, hostPort: 8080 },
+    { ...port, hostPort: 8081, hostIp: '192.0.2.1' },
+    { ...port, hostPort: 8082, hostIp: '203.0.113.99' },
+  ];
+  const checks = await checksWith({ published, hasAddress: async (address) => address === '192.0.2.1' });
+  t.same(
+    checks.filter(({ check }) => check.startsWith('published')),
+    [
+      {
+        check: 'published web',
+        result: 'warning',
+        detail: '203.0.113.99 is not an address of this host: 8082/tcp of endpoint "web" is not reached there',
+        hint: 'give the address to an interface of this host, or publish the port on another',
+      },
+    ],
   );
 });
 
