@@ -143,7 +143,7 @@ export function fakeSwitch(): FakeSwitch {
     },
     attach: async (options) => {
       calls.push(`attach ${JSON.stringify(options)}`);
-      return { ...endpoint, name: options.name };
+      return { ...endpoint, name: options.name, ...(options.rateLimit && { rateLimit: options.rateLimit }) };
     },
     detach: async (name) => {
       calls.push(`detach ${name}`);

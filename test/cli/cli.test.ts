@@ -193,7 +193,7 @@ t.test('tables, JSON and YAML; global options before and after the verb', async 
   const { stdout } = await weft(['endpoints']);
   t.match(
     stdout,
-    /^NAME +NETWORK +ADDRESSES +MAC +STATE +HOST +NETNS +INTERFACE +MTU +PUBLISHED\nweb +blue +10\.0\.0\.2,fd00::2 /,
+    /^NAME +NETWORK +ADDRESSES +MAC +STATE +HOST +NETNS +INTERFACE +MTU +RATE LIMIT +PUBLISHED\nweb +blue +10\.0\.0\.2,fd00::2 /,
   );
   t.notMatch(stdout, '\u001b', 'no colours into a pipe');
   t.same(JSON.parse((await weft(['endpoints', '-o', 'json'])).stdout), [endpoint]);
@@ -244,8 +244,15 @@ t.test('networks, endpoints and resources', async (t) => {
     '--trust',
   ];
   t.match(await weft([...attach, '--netns', './ns']), { code: 0, stdout: /\ndb +blue / });
-  for (const rate of ['1.5mbps', 'egress=10mbit', 'egress=10mbit,ingress=1gbit']) {
-    t.match(await weft(['attach', 'db', '--network', 'blue', '--pid', '1', '--rate-limit', rate]), { code: 0 });
+  for (const [rate, shown] of [
+    ['1.5mbps', '12mbit'],
+    ['egress=10mbit', 'egress=10mbit'],
+    ['egress=10mbit,ingress=1gbit', 'ingress=1gbit,egress=10mbit'],
+  ] as const) {
+    t.match(await weft(['attach', 'db', '--network', 'blue', '--pid', '1', '--rate-limit', rate]), {
+      code: 0,
+      stdout: new RegExp(`^db .* 1450 +${shown} +8080->80/tcp$`, 'm'),
+    });
   }
   t.match(await weft(['attach', 'db', '--network', 'blue', '--pid', '1', '--rate-limit', 'egress=100Mbit']), {
     code: 1,
