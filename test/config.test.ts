@@ -1,5 +1,5 @@
 /** Configuration: defaults, the file, the options that win, and the line about what is refused. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -45,6 +45,8 @@ t.test('defaults', async (t) => {
     flowIdleMs: 10_000,
     allowHost: false,
   });
+  const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
+  for (const key of ['host', ...Object.keys(rest)]) t.match(readme, `\n| \`${key}\` | `, 'and it is documented');
   for (const empty of ['', '# nothing\n', '{}', '---\n'])
     t.same(loadConfig({ config: file(empty) }), { host, ...rest });
 });

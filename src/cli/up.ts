@@ -36,7 +36,10 @@ export function up(program: Command): void {
       'weft --socket /run/weft/a.sock up --host a --state /var/lib/weft-a --config a.yaml',
     ],
   })
-    .option('--config <file>', 'configuration in YAML; options given here win')
+    .option(
+      '--config <file>',
+      'configuration in YAML, which can say more: allowHost (what containers reach of this host), threads, flowLimit, flowIdleMs, fdbQuota, fdbAgeingMs; options given here win',
+    )
     .option('--host <name>', 'name of this host (default: its host name)')
     .option('--underlay <address>', 'own address on the underlay (default: the one that reaches the peers)')
     .option('--peer <address>', 'underlay address of another host; may be given several times', collect)

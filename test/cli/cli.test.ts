@@ -175,6 +175,7 @@ t.test('every verb has a help with examples', async (t) => {
     t.match(stdout, `Examples:\n  weft ${args.join(' ')}`);
     t.match(stdout, '--socket', 'global options are in it');
   }
+  t.match((await plain(t, ['up', '--help'])).stdout, /--config <file> +[^]*allowHost/);
   const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
   t.match(await plain(t, ['--version']), { code: 0, stdout: `${version}\n` });
 });
