@@ -35,7 +35,7 @@ import { openOutside, OUTSIDE_IFNAME, transit, type Outside } from './link/outsi
 import { inspectOutside } from './link/outside-state.ts';
 import { NetnsWatcher } from './link/netns-watcher.ts';
 import { requireTun } from './link/tun.ts';
-import { hasAddress, underlayFor, underlayInterface } from './link/underlay.ts';
+import { ownAddresses, underlayFor, underlayInterface } from './link/underlay.ts';
 import { parseResource } from './model/manifest.ts';
 import type {
   ApplyReport,
@@ -295,7 +295,7 @@ export class Switch {
       offloads: kernelOffloads(),
       outside: this.#wantsOutside() ? inspectOutside : undefined,
       published: this.#endpoints.published(),
-      hasAddress,
+      ownAddresses,
       probe: this.#probe,
       lostUpcalls: this.#forwarding.datapath.counters().drops.upcall_lost ?? 0,
     });

@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { promisify } from 'node:util';
 import { WeftError } from '../error.ts';
+import { formatIp, parseIp } from '../flow/types.ts';
 import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 
 const run = promisify(execFile);
@@ -17,31 +18,28 @@ interface AddressList {
   readonly ifname: string;
   readonly mtu: number;
   readonly flags: readonly string[];
+  readonly addr_info: readonly { readonly local: string }[];
 }
 
 /** The interface that has `address`. @throws WeftError('not_found') when none has. */
 export async function underlayInterface(address: string): Promise<UnderlayInterface> {
-  const found = await findInterface(address);
+  const { stdout } = await run('ip', ['-j', 'address', 'show', 'to', address]);
+  // ip prints an empty object for each interface that does not match.
+  const found = (JSON.parse(stdout) as Partial<AddressList>[]).find((link) => link.ifname !== undefined);
   if (!found) {
     throw new WeftError(
       'not_found',
       `underlay ${address} is not an address of this host: \`ip address\` shows those that are`,
     );
   }
-  return { name: found.ifname, mtu: found.mtu, isLoopback: found.flags.includes('LOOPBACK') };
+  return { name: found.ifname!, mtu: found.mtu!, isLoopback: found.flags!.includes('LOOPBACK') };
 }
 
-/** Has an interface of this host `address`? */
-export async function hasAddress(address: string): Promise<boolean> {
-  return (await findInterface(address)) !== undefined;
-}
-
-async function findInterface(address: string): Promise<AddressList | undefined> {
-  const { stdout } = await run('ip', ['-j', 'address', 'show', 'to', address]);
-  // ip prints an empty object for each interface that does not match.
-  return (JSON.parse(stdout) as (AddressList | { readonly ifname?: never })[]).find(
-    (link) => link.ifname !== undefined,
-  );
+/** All addresses of this host's interfaces, as `formatIp` gives them. */
+export async function ownAddresses(): Promise<ReadonlySet<string>> {
+  const { stdout } = await run('ip', ['-j', 'address', 'show']);
+  const links = JSON.parse(stdout) as AddressList[];
+  return new Set(links.flatMap(({ addr_info }) => addr_info.map(({ local }) => formatIp(parseIp(local)))));
 }
 
 /** The address from which the kernel would send to `peer`. @throws WeftError('system') without a route. */

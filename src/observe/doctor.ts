@@ -39,8 +39,8 @@ export interface DoctorEnvironment {
   readonly outside: (() => Promise<OutsideState>) | undefined;
   /** By endpoints of this host. */
   readonly published: readonly PublishedEndpointPort[];
-  /** Has this host that address? */
-  readonly hasAddress: (address: string) => Promise<boolean>;
+  /** Of this host's interfaces, canonical text. */
+  readonly ownAddresses: () => Promise<ReadonlySet<string>>;
   /** Frames that ended because the datapath or a decision failed: a defect, if not 0. */
   readonly lostUpcalls: number;
 }
@@ -187,18 +187,18 @@ function checkOutside({ nftFailure, hasRules, forwarding, droppingChains, clash 
 }
 
 /** An address that floats between hosts may come, so it is not refused; until then the port is closed. */
-async function checkPublished({ published, hasAddress }: DoctorEnvironment): Promise<CheckReport[]> {
-  const checks: CheckReport[] = [];
-  for (const { endpoint, hostIp, ...port } of published) {
-    if (hostIp === undefined || (await hasAddress(hostIp))) continue;
-    checks.push({
+async function checkPublished({ published, ownAddresses }: DoctorEnvironment): Promise<CheckReport[]> {
+  const bound = published.filter(({ hostIp }) => hostIp !== undefined);
+  if (bound.length === 0) return [];
+  const own = await ownAddresses();
+  return bound
+    .filter(({ hostIp }) => !own.has(hostIp!))
+    .map(({ endpoint, hostIp, ...port }) => ({
       check: `published ${endpoint}`,
       result: 'warning',
       detail: `${hostIp} is not an address of this host: ${portText(port)} of endpoint "${endpoint}" is not reached there`,
       hint: 'give the address to an interface of this host, or publish the port on another',
-    });
-  }
-  return checks;
+    }));
 }
 
 async function checkUnderlay(environment: DoctorEnvironment, underlay: string): Promise<CheckReport[]> {

@@ -170,7 +170,8 @@ export function fakeSwitch(): FakeSwitch {
       return { id, decidedAt: flow.decidedAt, packets: 3, bytes: 300, idleMs: 2100, decision };
     },
     drops: () => [drop],
-    connections: ({ endpoint: name } = {}) => {
+    connections: (options) => {
+      const name = options?.endpoint;
       if (name !== undefined && name !== endpoint.name)
         throw new WeftError('not_found', `endpoint "${name}" does not exist`);
       return connectionsOf(sw.connectionCount);

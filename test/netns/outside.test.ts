@@ -75,7 +75,9 @@ function outside(datapath: DatapathKind): void {
     );
 
     await t.test('what is published where the host is not is told by the doctor', async (t) => {
-      await weft.run(...attach('db', db, '192.0.2.99:9090:80', '[fd00::99]:9091:80', '192.0.2.1:9092:80'));
+      await weft.run(
+        ...attach('db', db, '192.0.2.99:9090:80', '[fd00::99]:9091:80', '192.0.2.1:9092:80', '[2001:db8::1]:9093:80'),
+      );
       const about = ((await weft.json('doctor')) as { checks: CheckReport[] }).checks;
       t.same(
         about.filter(({ check }) => check === 'published db').map(({ result, detail }) => `${result}: ${detail}`),

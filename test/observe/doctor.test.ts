@@ -24,7 +24,7 @@ async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport
     offloads: everything,
     outside: undefined,
     published: [],
-    hasAddress: async () => true,
+    ownAddresses: async () => new Set(),
     lostUpcalls: 0,
     ...more,
   });
@@ -109,7 +109,7 @@ t.test('ports that are published where this host is not', async (t) => {
     { ...port, hostPort: 8081, hostIp: '192.0.2.1' },
     { ...port, hostPort: 8082, hostIp: '203.0.113.99' },
   ];
-  const checks = await checksWith({ published, hasAddress: async (address) => address === '192.0.2.1' });
+  const checks = await checksWith({ published, ownAddresses: async () => new Set(['192.0.2.1']) });
   t.same(
     checks.filter(({ check }) => check.startsWith('published')),
     [
