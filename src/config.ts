@@ -23,12 +23,13 @@ const store = z.string().refine((text) => text === 'embedded', {
 });
 const datapath = z.enum(['native', 'reference']);
 
-const hostPort = z.string().transform((text, context) => {
+const HOST_PORT = 'a port of 1 to 65535 with its protocol, like 53/udp or 8080/tcp';
+const hostPort = z.string(`${HOST_PORT}, is expected`).transform((text, context) => {
   const [, port, protocol] = /^([1-9]\d{0,4})\/(tcp|udp)$/.exec(text) ?? [];
   if (port !== undefined && Number(port) <= 65_535) {
     return { protocol: protocol === 'udp' ? 'UDP' : 'TCP', port: Number(port) } as const;
   }
-  context.addIssue({ code: 'custom', message: `${quote(text)} is not a port like 53/udp or 8080/tcp` });
+  context.addIssue({ code: 'custom', message: `${quote(text)} is not ${HOST_PORT}` });
   return z.NEVER;
 });
 

@@ -201,11 +201,11 @@ export class Forwarding<D extends Datapath = Datapath> {
     return opened;
   }
 
-  /** Closes it. `keep` leaves its TAP in the host. */
-  removeOutside(options?: { readonly keep?: boolean }): void {
+  /** Closes it. */
+  removeOutside(): void {
     const { outside } = this.tables.topology;
     if (!outside) return;
-    this.datapath.portDel(outside.portNo, options);
+    this.datapath.portDel(outside.portNo);
     this.controller.changed(this.tables.topology.setOutside(undefined));
     this.controller.forgetPort(outside.portNo);
   }

@@ -35,7 +35,7 @@ import { openOutside, OUTSIDE_IFNAME, transit, type Outside } from './link/outsi
 import { inspectOutside } from './link/outside-state.ts';
 import { NetnsWatcher } from './link/netns-watcher.ts';
 import { requireTun } from './link/tun.ts';
-import { underlayFor, underlayInterface } from './link/underlay.ts';
+import { ownAddresses, underlayFor, underlayInterface } from './link/underlay.ts';
 import { parseResource } from './model/manifest.ts';
 import type {
   ApplyReport,
@@ -59,11 +59,12 @@ import {
   type RouteSpec,
 } from './model/resource.ts';
 import { diagnose, type Path } from './observe/doctor.ts';
-import { Observer, type CapturedFrame, type CaptureOptions } from './observe/observer.ts';
+import { Observer, type CapturedFrame, type CaptureOptions, type ConnectionsOptions } from './observe/observer.ts';
 import { OUTSIDE_HOST_MAC, OUTSIDE_MAC } from './table/topology.ts';
 import { openEmbeddedStore } from './store/embedded.ts';
 import type { Store } from './store/store.ts';
 import { version } from './package.ts';
+import { VXLAN_L4_PORT } from './wire/vxlan.ts';
 
 export type { CapturedFrame } from './observe/observer.ts';
 
@@ -106,7 +107,6 @@ export interface AttachOptions {
 const UNDERLAY_PORT = 1 as PortNo;
 const OUTSIDE_PORT = 2 as PortNo;
 const OUTSIDE_MTU = 1500;
-const VXLAN_L4_PORT = 4789;
 const LARGEST_MTU = 9000;
 const TICK_MS = 1000;
 const CONNECTIONS = 65_536;
@@ -294,6 +294,8 @@ export class Switch {
       encapBytes: encapBytes(underlay),
       offloads: kernelOffloads(),
       outside: this.#wantsOutside() ? inspectOutside : undefined,
+      published: this.#endpoints.published(),
+      ownAddresses,
       probe: this.#probe,
       lostUpcalls: this.#forwarding.datapath.counters().drops.upcall_lost ?? 0,
     });
@@ -357,7 +359,7 @@ export class Switch {
     return this.#serially(async () => {
       const { dryRun = false } = options;
       this.#refusePublished(resource);
-      const action = dryRun ? this.#plan(resource) : await this.#apply(resource);
+      const action = await (dryRun ? this.#plan(resource) : this.#apply(resource));
       if (action !== 'unchanged' && !dryRun) this.#log(resource.kind, resource.metadata.name, action);
       return { kind: resource.kind, name: resource.metadata.name, action, dryRun };
     });
@@ -413,9 +415,9 @@ export class Switch {
     return this.#observer.drops();
   }
 
-  /** The conversations of containers with the outside. */
-  connections(): ConnectionReport[] {
-    return this.#observer.connections();
+  /** The conversations of containers with the outside. @throws WeftError('not_found') */
+  connections(options: ConnectionsOptions = {}): AsyncIterable<ConnectionReport> {
+    return this.#observer.connections(options);
   }
 
   /** Calls `listener` with each flow that is decided. Returns how to stop. */
@@ -454,14 +456,14 @@ export class Switch {
     }
   }
 
-  #plan(resource: Resource): ApplyReport['action'] {
+  async #plan(resource: Resource): Promise<ApplyReport['action']> {
     switch (resource.kind) {
       case 'Network':
         return this.#networks.plan(resource);
       case 'Host':
         return this.#hosts.plan(resource);
       case 'Endpoint':
-        return this.#endpoints.plan(resource);
+        return (await this.#endpoints.plan(resource)).action;
       default:
         return resource satisfies never;
     }

@@ -1,5 +1,5 @@
 /** Configuration: defaults, the file, the options that win, and the line about what is refused. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -45,6 +45,8 @@ t.test('defaults', async (t) => {
     flowIdleMs: 10_000,
     allowHost: false,
   });
+  const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
+  for (const key of ['host', ...Object.keys(rest)]) t.match(readme, `\n| \`${key}\` | `, 'and it is documented');
   for (const empty of ['', '# nothing\n', '{}', '---\n'])
     t.same(loadConfig({ config: file(empty) }), { host, ...rest });
 });
@@ -114,8 +116,16 @@ t.test('a field of the file is refused with its place', async (t) => {
   refusesFile(t, 'flowLimit: 0\n', '1:12: flowLimit: 0 is not accepted: a number of flows, 1 to 4194304');
   refusesFile(t, 'fdbQuota: many\n', '1:11: fdbQuota: "many" is not accepted: a number of MAC addresses, 1 to 1048576');
   refusesFile(t, 'fdbAgeingMs: 1.5\n', '1:14: fdbAgeingMs: 1.5 is not accepted: milliseconds, 1000 to 86400000');
-  refusesFile(t, 'allowHost: [53]\n', '1:12: allowHost: true, false or a list of ports like 53/udp');
-  refusesFile(t, 'allowHost: [70000/tcp]\n', '1:12: allowHost: true, false or a list of ports like 53/udp');
+  const hostPort = 'a port of 1 to 65535 with its protocol, like 53/udp or 8080/tcp';
+  refusesFile(t, 'allowHost: [53/sctp]\n', `1:13: allowHost[0]: "53/sctp" is not ${hostPort}`);
+  refusesFile(t, 'allowHost: [53/udp, 70000/tcp]\n', `1:21: allowHost[1]: "70000/tcp" is not ${hostPort}`);
+  refusesFile(t, 'allowHost: [53]\n', `1:13: allowHost[0]: 53 is not accepted: ${hostPort}, is expected`);
+  refusesFile(
+    t,
+    'allowHost: 53/udp\n',
+    '1:12: allowHost: "53/udp" is not accepted: true, false or a list of ports like 53/udp',
+  );
+  refusesFile(t, 'allowHost: {}\n', '1:12: allowHost: true, false or a list of ports like 53/udp');
   refusesFile(t, 'flowIdleMs: 10\n', '1:13: flowIdleMs: 10 is not accepted: milliseconds, 1000 to 3600000');
   refusesFile(t, 'state: below\n', '1:8: state: "below" is not accepted: an absolute path is expected');
   refuses(

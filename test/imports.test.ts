@@ -14,7 +14,7 @@ const mayImport: Readonly<Record<string, string>> = {
   wire: '',
   flow: 'wire ipaddr.js',
   table: 'wire flow',
-  model: 'zod yaml ipaddr.js',
+  model: 'wire zod yaml ipaddr.js',
   pipeline: 'table flow wire model',
   datapath: 'flow wire package node',
   control: 'pipeline table datapath flow',
@@ -22,7 +22,7 @@ const mayImport: Readonly<Record<string, string>> = {
   simulation: 'forwarding cluster model datapath flow',
   store: 'model node',
   cluster: 'model store table flow forwarding link node',
-  link: 'flow node',
+  link: 'flow wire node',
   health: 'node raw-socket',
   observe: 'pipeline table flow wire control datapath model forwarding cluster link health node',
   config: 'model node zod yaml',
@@ -39,7 +39,7 @@ const exceptions: Readonly<Record<string, string>> = {
   // Frames are printed and written by the client.
   'cli/capture.ts': 'wire observe',
   // The verb that is the daemon.
-  'cli/up.ts': 'config switch',
+  'cli/up.ts': 'config switch link',
 };
 
 const src = fileURLToPath(new URL('../src', import.meta.url));

@@ -111,8 +111,11 @@ export class Client {
     return this.#call('GET', '/drops');
   }
 
-  connections(): Promise<ConnectionReport[]> {
-    return this.#call('GET', '/connections');
+  connections({ endpoint }: { readonly endpoint?: string } = {}): Promise<ConnectionReport[]> {
+    return this.#call(
+      'GET',
+      `/connections${endpoint === undefined ? '' : `?endpoint=${encodeURIComponent(endpoint)}`}`,
+    );
   }
 
   followFlows(signal: AbortSignal): AsyncGenerator<Followed<FlowReport>> {

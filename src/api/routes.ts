@@ -10,6 +10,7 @@ import { WeftError, type ErrorCode } from '../error.ts';
 import { parseResource } from '../model/manifest.ts';
 import type { DropReport, FlowReport } from '../model/report.ts';
 import { validate } from '../model/validate.ts';
+import { arrayStream } from './array-stream.ts';
 import { eventStream } from './events.ts';
 import {
   applyRequest,
@@ -93,7 +94,11 @@ export function routes({ sw, isStopping, shutdown }: ApiTarget, onInternal: (err
     if (c.req.query('follow') === undefined) return c.json(sw.drops());
     return events(eventStream<DropReport>((send) => sw.onDrop(send)));
   });
-  app.get('/connections', (c) => c.json(sw.connections()));
+  app.get('/connections', (c) => {
+    const endpoint = c.req.query('endpoint');
+    const connections = sw.connections({ ...(endpoint !== undefined && { endpoint }) });
+    return c.body(arrayStream(connections), 200, { 'content-type': 'application/json' });
+  });
   app.get('/capture', (c) => {
     const port = c.req.query('port');
     const snap = validate(snapBytes, c.req.query('snapBytes') ?? DEFAULT_SNAP_BYTES, { field: 'snapBytes' });

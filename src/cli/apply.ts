@@ -35,7 +35,9 @@ export function apply(program: Command): void {
 function isForWantOf(created: ReadonlySet<string>, resource: Resource, error: unknown): boolean {
   if (resource.kind !== 'Endpoint' || !(error instanceof WeftError) || error.code !== 'not_found') return false;
   const { network, host } = resource.spec;
-  return created.has(`Network/${network}`) || (host !== undefined && created.has(`Host/${host}`));
+  const lacks = (kind: 'Network' | 'Host', name: string): boolean =>
+    created.has(`${kind}/${name}`) && error.message.startsWith(`${kind.toLowerCase()} "${name}" `);
+  return lacks('Network', network) || (host !== undefined && lacks('Host', host));
 }
 
 /** Does one after the other and prints each; after a failure, what was done before is still printed. */

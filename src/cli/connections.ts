@@ -7,29 +7,31 @@ import { clientOf, globals, verb } from './verb.ts';
 export function connections(program: Command): void {
   verb(program, 'connections', {
     summary: 'list the connections of containers with the outside',
-    examples: ['weft connections', 'weft connections -o json'],
-  }).action(async (_options: object, command: Command) => {
-    const report = await clientOf(command).connections();
-    await print(globals(command).output, report, () =>
-      table(
-        ['ID', 'PROTOCOL', 'STATE', 'ENDPOINT', 'FROM', 'TO', 'TRANSLATED', 'PACKETS', 'BYTES', 'IDLE', 'EXPIRES IN'],
-        report.map((connection) => [
-          connection.id,
-          connection.protocol,
-          connection.state,
-          connection.endpoint ?? `(${connection.network ?? 'gone'})`,
-          connection.source,
-          connection.destination,
-          translatedText(connection),
-          `${connection.packets}/${connection.replyPackets}`,
-          `${connection.bytes}/${connection.replyBytes}`,
-          durationText(connection.idleMs),
-          durationText(connection.expiresInMs),
-        ]),
-        'No connections.',
-      ),
-    );
-  });
+    examples: ['weft connections', 'weft connections --endpoint web', 'weft connections -o json'],
+  })
+    .option('--endpoint <name>', 'only those of this endpoint')
+    .action(async (options: { endpoint?: string }, command: Command) => {
+      const report = await clientOf(command).connections(options);
+      await print(globals(command).output, report, () =>
+        table(
+          ['ID', 'PROTOCOL', 'STATE', 'ENDPOINT', 'FROM', 'TO', 'TRANSLATED', 'PACKETS', 'BYTES', 'IDLE', 'EXPIRES IN'],
+          report.map((connection) => [
+            connection.id,
+            connection.protocol,
+            connection.state,
+            connection.endpoint ?? `(${connection.network ?? 'gone'})`,
+            connection.source,
+            connection.destination,
+            translatedText(connection),
+            `${connection.packets}/${connection.replyPackets}`,
+            `${connection.bytes}/${connection.replyBytes}`,
+            durationText(connection.idleMs),
+            durationText(connection.expiresInMs),
+          ]),
+          'No connections.',
+        ),
+      );
+    });
 }
 
 /** The end that is another one on the far side. */

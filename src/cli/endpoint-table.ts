@@ -1,6 +1,6 @@
 /** Endpoints as `endpoints`, `attach` and `describe` show them. */
 import type { EndpointReport } from '../model/report.ts';
-import { table } from './print.ts';
+import { pairsText, table } from './print.ts';
 
 /** `192.0.2.1:8080->80/tcp` */
 function publishText({ hostIP, hostPort, port, protocol }: EndpointReport['publish'][number]): string {
@@ -8,9 +8,19 @@ function publishText({ hostIP, hostPort, port, protocol }: EndpointReport['publi
   return `${host === undefined ? '' : `${host}:`}${hostPort}->${port}/${protocol.toLowerCase()}`;
 }
 
+/** As `weft attach` takes it: `100mbit`, `ingress=50mbit,egress=1gbit`. */
+function rateLimitText({ ingress, egress, burst }: NonNullable<EndpointReport['rateLimit']>): string {
+  if (ingress !== undefined && ingress === egress && burst === undefined) return ingress;
+  return pairsText({
+    ...(ingress !== undefined && { ingress }),
+    ...(egress !== undefined && { egress }),
+    ...(burst !== undefined && { burst }),
+  });
+}
+
 export function endpointTable(endpoints: readonly EndpointReport[]): Promise<string> {
   return table(
-    ['NAME', 'NETWORK', 'ADDRESSES', 'MAC', 'STATE', 'HOST', 'NETNS', 'INTERFACE', 'MTU', 'PUBLISHED'],
+    ['NAME', 'NETWORK', 'ADDRESSES', 'MAC', 'STATE', 'HOST', 'NETNS', 'INTERFACE', 'MTU', 'RATE LIMIT', 'PUBLISHED'],
     endpoints.map((endpoint) => [
       endpoint.name,
       endpoint.network,
@@ -21,6 +31,7 @@ export function endpointTable(endpoints: readonly EndpointReport[]): Promise<str
       endpoint.netns ?? '',
       endpoint.interface ?? '',
       endpoint.mtu ?? '',
+      endpoint.rateLimit ? rateLimitText(endpoint.rateLimit) : '',
       endpoint.publish.map(publishText).join(','),
     ]),
     'No endpoints: attach one with `weft attach NAME --network N --netns NS`.',

@@ -8,9 +8,9 @@
  *   5. until SIGINT, SIGTERM or `weft down`: close the switch (ports stay
  *      unless purged), then give the socket up
  */
-import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { WeftError } from '../error.ts';
+import { missingCapabilities } from '../link/capabilities.ts';
 import { collect, globals, verb } from './verb.ts';
 
 /** What is being answered may take this long when the daemon stops. */
@@ -36,7 +36,10 @@ export function up(program: Command): void {
       'weft --socket /run/weft/a.sock up --host a --state /var/lib/weft-a --config a.yaml',
     ],
   })
-    .option('--config <file>', 'configuration in YAML; options given here win')
+    .option(
+      '--config <file>',
+      'configuration in YAML, which can say more: allowHost (what containers reach of this host), threads, flowLimit, flowIdleMs, fdbQuota, fdbAgeingMs; options given here win',
+    )
     .option('--host <name>', 'name of this host (default: its host name)')
     .option('--underlay <address>', 'own address on the underlay (default: the one that reaches the peers)')
     .option('--peer <address>', 'underlay address of another host; may be given several times', collect)
@@ -109,19 +112,8 @@ function stopSignal(): Promise<NodeJS.Signals> {
   });
 }
 
-/** Bits of capabilities(7). */
-const CAP_NET_ADMIN = 12n;
-const CAP_SYS_ADMIN = 21n;
-
-/** Being root is neither enough (in a container) nor needed. */
 function requireCapabilities(): void {
-  const [, effective] = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8')) ?? [];
-  const held = BigInt(`0x${effective ?? '0'}`);
-  const missing = [
-    ...((held >> CAP_NET_ADMIN) & 1n ? [] : ['CAP_NET_ADMIN']),
-    ...((held >> CAP_SYS_ADMIN) & 1n ? [] : ['CAP_SYS_ADMIN']),
-  ];
-  if (missing.length > 0) {
-    throw new WeftError('system', `weft up needs root: ${missing.join(' and ')} missing, run it as root or with sudo`);
-  }
+  const missing = missingCapabilities();
+  if (missing.length === 0) return;
+  throw new WeftError('system', `weft up needs root: ${missing.join(' and ')} missing, run it as root or with sudo`);
 }

@@ -22,7 +22,7 @@ import type { EndpointReport } from '../model/report.ts';
 import { burstBytes, defaultBurstBytes, rateBytes } from '../model/rate.ts';
 import { endpointSchema, type EndpointResource, type RateLimitSpec } from '../model/resource.ts';
 import type { Store } from '../store/store.ts';
-import { isReservedMac } from '../table/topology.ts';
+import { isReservedMac, reservedMacsText } from '../table/topology.ts';
 import type { Hosts } from './hosts.ts';
 import { generateMac } from './ipam.ts';
 import type { Network, Networks } from './networks.ts';
@@ -61,7 +61,10 @@ export interface EndpointsEnvironment {
   readonly warn: (message: string, details: object) => void;
 }
 
-type Outcome = { readonly action: 'created' | 'configured' | 'unchanged'; readonly endpoint: Endpoint };
+type Action = 'created' | 'configured' | 'unchanged';
+/** `netns`: of a local endpoint. */
+type Plan = { readonly action: Action; readonly netns: NetnsRef | undefined };
+type Outcome = { readonly action: Action; readonly endpoint: Endpoint };
 
 const prefix = 'endpoints/';
 /** 1 is the underlay's. */
@@ -161,51 +164,35 @@ export class Endpoints {
     }
   }
 
-  /** What applying would do. @throws WeftError when it is not possible. */
-  plan(resource: EndpointResource): 'created' | 'configured' | 'unchanged' {
-    const { name } = resource.metadata;
-    const network = this.#environment.networks.get(resource.spec.network);
-    const known = this.#endpoints.get(name);
+  /** What applying would do: it looks, and changes nothing. @throws WeftError when it is not possible. */
+  async plan(resource: EndpointResource): Promise<Plan> {
+    const { metadata, spec } = resource;
+    const known = this.#endpoints.get(metadata.name);
+    // First what does not depend on other resources: in a dry run those may not exist yet.
+    if (known) refuseOtherIdentity(known, resource);
+    const netns = spec.host === undefined ? await refuseHost(resource, known) : undefined;
+    const network = this.#environment.networks.get(spec.network);
     if (known) {
-      refuseOtherIdentity(known, resource);
       refusePublish(resource, network, known.addresses, this.all());
-      return known.state !== 'detached' && isSameDeclaration(known, resource) ? 'unchanged' : 'configured';
+      const isSame = known.state !== 'detached' && isSameDeclaration(known, resource);
+      return { action: isSame ? 'unchanged' : 'configured', netns };
     }
-    for (const address of resource.spec.addresses) poolOf(network, address).check(name, address);
+    for (const address of spec.addresses) poolOf(network, address).check(metadata.name, address);
     this.#refuseTakenMac(network, resource);
-    if (resource.spec.host !== undefined) this.#environment.hosts.get(resource.spec.host);
+    if (spec.host !== undefined) this.#environment.hosts.get(spec.host);
     else this.#refuseUnplannedAddresses(network, resource);
     const served = this.#pools(network, resource).map(({ gateway }) => gateway);
     refusePublish(resource, network, served, this.all());
-    return 'created';
+    return { action: 'created', netns };
   }
 
   async apply(resource: EndpointResource): Promise<Outcome> {
-    const action = this.plan(resource);
+    const { action, netns } = await this.plan(resource);
     const known = this.#endpoints.get(resource.metadata.name);
-    if (resource.spec.host !== undefined) {
-      if (!known) return { action, endpoint: await this.#addRemote(resource) };
-      return { action, endpoint: action === 'unchanged' ? known : await this.#redeclare(known, resource) };
-    }
-
-    refuseListeners(resource, known?.resource.spec.publish);
-    const netns = await resolveNetns(
-      resource.spec.pid === undefined ? { netns: resource.spec.netns! } : { pid: resource.spec.pid },
-    );
-    if (known?.state === 'attached') {
-      const at = known.local!.netns;
-      if (at.dev !== String(netns.dev) || at.ino !== String(netns.ino)) {
-        throw new WeftError('conflict', `endpoint "${known.name}" is attached in ${at.path} already: detach it first`);
-      }
-      return { action, endpoint: action === 'unchanged' ? known : await this.#redeclare(known, resource) };
-    }
-    if (await interfaceExists(netns, resource.spec.interface)) {
-      throw new WeftError(
-        'conflict',
-        `endpoint "${resource.metadata.name}": interface "${resource.spec.interface}" exists in ${netns.path} already: choose another with --ifname`,
-      );
-    }
-    return { action, endpoint: await this.#attach(resource, netns, known) };
+    if (known && action === 'unchanged') return { action, endpoint: known };
+    if (known && known.state !== 'detached') return { action, endpoint: await this.#redeclare(known, resource) };
+    const endpoint = netns ? await this.#attach(resource, netns, known) : await this.#addRemote(resource);
+    return { action, endpoint };
   }
 
   /** Stops the port, removes the interface, and gives the addresses back. */
@@ -419,7 +406,7 @@ export class Endpoints {
     if (mac !== undefined && isReservedMac(parseMac(mac))) {
       throw new WeftError(
         'invalid',
-        `endpoint "${resource.metadata.name}": mac ${mac} is one of weft’s own (02:77:65:… and 02:77:66:…): choose another`,
+        `endpoint "${resource.metadata.name}": mac ${mac} is one of weft’s own (${reservedMacsText}): choose another`,
       );
     }
     const owner = mac && this.of(network.name).find((endpoint) => endpoint.mac === mac);
@@ -505,6 +492,25 @@ function netnsOf({ netns }: NonNullable<EndpointRecord['local']>): NetnsRef {
 
 function recordOf({ resource, addresses, mac, local }: Endpoint): EndpointRecord {
   return { resource, addresses, mac, ...(local && { local }) };
+}
+
+/** What on this host is in the way of a local endpoint. @returns the namespace that it is or will be in */
+async function refuseHost(resource: EndpointResource, known: Endpoint | undefined): Promise<NetnsRef> {
+  const { metadata, spec } = resource;
+  refuseListeners(resource, known?.resource.spec.publish);
+  const netns = await resolveNetns(spec.pid === undefined ? { netns: spec.netns! } : { pid: spec.pid });
+  if (known?.state === 'attached') {
+    const at = known.local!.netns;
+    if (at.dev !== String(netns.dev) || at.ino !== String(netns.ino)) {
+      throw new WeftError('conflict', `endpoint "${known.name}" is attached in ${at.path} already: detach it first`);
+    }
+  } else if (await interfaceExists(netns, spec.interface)) {
+    throw new WeftError(
+      'conflict',
+      `endpoint "${metadata.name}": interface "${spec.interface}" exists in ${netns.path} already: choose another with --ifname`,
+    );
+  }
+  return netns;
 }
 
 /** What makes an endpoint that endpoint cannot change. */

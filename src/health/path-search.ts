@@ -6,7 +6,7 @@
  *   confirm   does what is believed to pass still do? Asked now and then (§4.3)
  *   base      it was lost several times: is the host there at all? A small probe tells
  *   search    it is: between the two, by halves, the largest size that passes
- *   verify    that still does: the search did not meet an outage
+ *   verify    that still does, and a byte more does not: the search did not meet an outage
  *
  * What was lowered is tried to be raised again: soon once, since the search may
  * have met a loss that was only that, and rarely from then on (§5.1.1,
@@ -29,11 +29,18 @@ export interface SizedProbe {
 
 type Phase =
   | { readonly kind: 'confirm' | 'base'; readonly lost: number }
-  /** `low` has passed, `high` has not. */
-  | { readonly kind: 'search'; readonly low: number; readonly high: number }
-  | { readonly kind: 'verify'; readonly low: number; readonly lost: number };
+  /** `low` has passed, `high` has not; `bytes` between the two is tried. */
+  | { readonly kind: 'search'; readonly low: number; readonly high: number; readonly bytes: number }
+  | { readonly kind: 'verify'; readonly low: number; readonly lost: number }
+  /** `low` is verified; is a byte more lost by itself, or was that an outage? */
+  | { readonly kind: 'edge'; readonly low: number };
 
 const CONFIRM: Phase = { kind: 'confirm', lost: 0 };
+
+/** The largest first: what was believed, or hoped for, is most likely. */
+function searchOf(low: number, largest: number): Phase {
+  return { kind: 'search', low, high: largest + 1, bytes: largest };
+}
 
 export class PathSearch {
   readonly #baseBytes: number;
@@ -84,26 +91,32 @@ export class PathSearch {
     this.#pending = undefined;
     const phase = this.#phase;
     if (phase.kind === 'search') {
-      const rest = isAnswered ? { ...phase, low: probe.bytes } : { ...phase, high: probe.bytes };
-      this.#phase = rest.high - rest.low > 1 ? rest : { kind: 'verify', low: rest.low, lost: 0 };
+      const [low, high] = isAnswered ? [probe.bytes, phase.high] : [phase.low, probe.bytes];
+      const isFound = high - low <= 1;
+      this.#phase = isFound
+        ? { kind: 'verify', low, lost: 0 }
+        : { kind: 'search', low, high, bytes: (low + high) >>> 1 };
+    } else if (phase.kind === 'edge') {
+      if (isAnswered) this.#phase = searchOf(phase.low, this.#ceiling);
+      else this.#settle(phase.low, nowMs);
     } else if (!isAnswered && phase.lost + 1 < MOST_LOST) {
       this.#phase = { ...phase, lost: phase.lost + 1 };
     } else if (phase.kind === 'verify') {
-      if (isAnswered) this.#settle(phase.low, nowMs);
-      else this.#phase = CONFIRM;
+      if (!isAnswered) this.#phase = CONFIRM;
+      else if (phase.low < this.#ceiling) this.#phase = { kind: 'edge', low: phase.low };
+      else this.#settle(phase.low, nowMs);
     } else if (phase.kind === 'confirm' && !isAnswered) {
       this.#phase = { kind: 'base', lost: 0 };
     } else if (phase.kind === 'base' && isAnswered) {
-      this.#phase = { kind: 'search', low: this.#baseBytes, high: this.#found ?? this.#ceiling };
+      this.#phase = searchOf(this.#baseBytes, this.#found ?? this.#ceiling);
     } else if (phase.kind === 'confirm' && this.#found !== undefined && nowMs >= this.#raiseAtMs) {
-      this.#phase = { kind: 'search', low: this.#found, high: this.#ceiling + 1 };
+      this.#phase = searchOf(this.#found, this.#ceiling);
     } else {
       // It passes as before; or the host does not answer at all, which says nothing of its path.
       this.#wait(isAnswered, nowMs);
     }
   }
 
-  /** The ceiling first, where it has not been tried in this search. */
   #size(): number {
     const phase = this.#phase;
     switch (phase.kind) {
@@ -114,7 +127,9 @@ export class PathSearch {
       case 'verify':
         return phase.low;
       case 'search':
-        return phase.high > this.#ceiling ? this.#ceiling : (phase.low + phase.high) >>> 1;
+        return phase.bytes;
+      case 'edge':
+        return phase.low + 1;
       default:
         return phase satisfies never;
     }

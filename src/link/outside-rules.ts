@@ -19,6 +19,8 @@
  * Chains are at the usual priorities. To accept is to be done with this table
  * only: what another one drops (the policy of Docker's FORWARD chain) is dropped.
  */
+import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
+
 /** One family's end of the link between host and weft; canonical text. */
 export interface TransitLink {
   readonly host: string;
@@ -54,7 +56,6 @@ export interface RulesOptions {
 }
 
 const TABLE = 'inet weft';
-const VXLAN_L4_PORT = 4789;
 
 /** The whole table, in place of one that may be there: idempotent. */
 export function tableText(options: RulesOptions): string {

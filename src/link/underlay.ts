@@ -1,8 +1,10 @@
-/** What the host's own interfaces say about the underlay. */
+/** The host's own addresses, and what its interfaces say about the underlay. */
 import { execFile } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { promisify } from 'node:util';
 import { WeftError } from '../error.ts';
+import { formatIp, parseIp } from '../flow/types.ts';
+import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 
 const run = promisify(execFile);
 
@@ -16,6 +18,7 @@ interface AddressList {
   readonly ifname: string;
   readonly mtu: number;
   readonly flags: readonly string[];
+  readonly addr_info: readonly { readonly local: string }[];
 }
 
 /** The interface that has `address`. @throws WeftError('not_found') when none has. */
@@ -32,6 +35,13 @@ export async function underlayInterface(address: string): Promise<UnderlayInterf
   return { name: found.ifname!, mtu: found.mtu!, isLoopback: found.flags!.includes('LOOPBACK') };
 }
 
+/** All addresses of this host's interfaces, as `formatIp` gives them. */
+export async function ownAddresses(): Promise<ReadonlySet<string>> {
+  const { stdout } = await run('ip', ['-j', 'address', 'show']);
+  const links = JSON.parse(stdout) as AddressList[];
+  return new Set(links.flatMap(({ addr_info }) => addr_info.map(({ local }) => formatIp(parseIp(local)))));
+}
+
 /** The address from which the kernel would send to `peer`. @throws WeftError('system') without a route. */
 export function underlayFor(peer: string): Promise<string> {
   return new Promise((resolve, reject) => {
@@ -46,7 +56,7 @@ export function underlayFor(peer: string): Promise<string> {
       );
     };
     socket.once('error', fail);
-    socket.connect(4789, peer, () => {
+    socket.connect(VXLAN_L4_PORT, peer, () => {
       const { address } = socket.address();
       socket.close();
       resolve(address);

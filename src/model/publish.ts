@@ -7,10 +7,9 @@
  * host's addresses.
  */
 import * as z from 'zod';
+import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 import { addressValue, isIp4 } from './address.ts';
 import { listenAddress, quote } from './value.ts';
-
-const VXLAN_L4_PORT = 4789;
 
 const l4Port = z
   .int({

@@ -45,6 +45,13 @@ function problemOf(issue: z.core.$ZodIssue): Problem {
       return { path: [...path, issue.keys[0] ?? ''], of: 'name', text: message };
     case 'invalid_key':
       return { path, of: 'name', text: `is not supported here: ${issue.issues[0]?.message ?? message}` };
+    case 'invalid_union': {
+      // Of the alternatives, the one whose shape the value has knows which part of it is wrong.
+      const inner = issue.errors.flat().find((part) => part.path.length > 0);
+      if (!inner) return { path, of: 'value', text: valueText(input, message) };
+      const problem = problemOf(inner);
+      return { ...problem, path: [...path, ...problem.path] };
+    }
     default:
       return { path, of: 'value', text: valueText(input, message) };
   }

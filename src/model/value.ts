@@ -61,6 +61,8 @@ const reservedBlocks = [
   ['240.0.0.0/4', 'reserved'],
   ['::1/128', 'loopback'],
   ['fe80::/10', 'link-local'],
+  // In IPv4 that is link-local.
+  ['fd77:6566:7430::/126', 'weft’s own link to its host'],
   ['ff00::/8', 'multicast'],
 ].map(([block = '', what = '']) => ({ ...parseSubnet(block), what }));
 

@@ -1,12 +1,15 @@
 /** The checks of `weft doctor`: what weft needs from this machine, and whether it is there. */
-import { readFileSync } from 'node:fs';
 import { release } from 'node:os';
+import type { PublishedEndpointPort } from '../cluster/publishing.ts';
 import type { KernelOffloads, Tried } from '../datapath/kernel-offloads.ts';
 import type { Probe } from '../health/probe.ts';
+import { missingCapabilities } from '../link/capabilities.ts';
 import { requireTun } from '../link/tun.ts';
 import type { OutsideState } from '../link/outside-state.ts';
 import type { UnderlayInterface } from '../link/underlay.ts';
+import { portText } from '../model/publish.ts';
 import type { CheckReport, DoctorReport } from '../model/report.ts';
+import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 
 /** The way to another host. */
 export interface Path {
@@ -34,13 +37,15 @@ export interface DoctorEnvironment {
   readonly offloads: KernelOffloads;
   /** Undefined where no network has an outside. */
   readonly outside: (() => Promise<OutsideState>) | undefined;
+  /** By endpoints of this host. */
+  readonly published: readonly PublishedEndpointPort[];
+  /** Of this host's interfaces, canonical text. */
+  readonly ownAddresses: () => Promise<ReadonlySet<string>>;
   /** Frames that ended because the datapath or a decision failed: a defect, if not 0. */
   readonly lostUpcalls: number;
 }
 
 const PROBE_TIMEOUT_MS = 1000;
-const CAP_NET_ADMIN = 12;
-const CAP_SYS_ADMIN = 21;
 const OLDEST_KERNEL = [5, 4] as const;
 
 export async function diagnose(environment: DoctorEnvironment): Promise<DoctorReport> {
@@ -51,6 +56,7 @@ export async function diagnose(environment: DoctorEnvironment): Promise<DoctorRe
     ...checkOffloads(environment.offloads),
     checkUpcalls(environment),
     ...(environment.outside ? checkOutside(await environment.outside()) : []),
+    ...(await checkPublished(environment)),
   ];
   const { underlay } = environment;
   if (underlay === undefined) {
@@ -85,17 +91,12 @@ function checkTun(): CheckReport {
 }
 
 function checkCapabilities(): CheckReport {
-  const effective = BigInt(
-    `0x${/^CapEff:\s*([0-9a-f]+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0'}`,
-  );
-  const missing = [['CAP_NET_ADMIN', CAP_NET_ADMIN] as const, ['CAP_SYS_ADMIN', CAP_SYS_ADMIN] as const].filter(
-    ([, bit]) => ((effective >> BigInt(bit)) & 1n) === 0n,
-  );
+  const missing = missingCapabilities();
   if (missing.length === 0) return ok('rights', 'CAP_NET_ADMIN and CAP_SYS_ADMIN');
   return {
     check: 'rights',
     result: 'failed',
-    detail: `without ${missing.map(([name]) => name).join(' and ')}`,
+    detail: `without ${missing.join(' and ')}`,
     hint: 'start weft up as root',
   };
 }
@@ -185,6 +186,21 @@ function checkOutside({ nftFailure, hasRules, forwarding, droppingChains, clash 
   return checks;
 }
 
+/** An address that floats between hosts may come, so it is not refused; until then the port is closed. */
+async function checkPublished({ published, ownAddresses }: DoctorEnvironment): Promise<CheckReport[]> {
+  const bound = published.filter(({ hostIp }) => hostIp !== undefined);
+  if (bound.length === 0) return [];
+  const own = await ownAddresses();
+  return bound
+    .filter(({ hostIp }) => !own.has(hostIp!))
+    .map(({ endpoint, hostIp, ...port }) => ({
+      check: `published ${endpoint}`,
+      result: 'warning',
+      detail: `${hostIp} is not an address of this host: ${portText(port)} of endpoint "${endpoint}" is not reached there`,
+      hint: 'give the address to an interface of this host, or publish the port on another',
+    }));
+}
+
 async function checkUnderlay(environment: DoctorEnvironment, underlay: string): Promise<CheckReport[]> {
   let found: UnderlayInterface | undefined;
   try {
@@ -208,8 +224,8 @@ async function checkUnderlay(environment: DoctorEnvironment, underlay: string): 
         ? ok(`mtu ${network.name}`, `${network.mtu}, and ${environment.encapBytes} for encapsulation, fits ${mtu}`)
         : {
             check: `mtu ${network.name}`,
-            result: 'failed',
-            detail: `${network.mtu}, and ${environment.encapBytes} for encapsulation, exceeds ${mtu} of ${name}: larger packets are dropped as underlay_mtu`,
+            result: 'warning',
+            detail: `${network.mtu}, and ${environment.encapBytes} for encapsulation, exceeds ${mtu} of ${name}: ${tooLargeText([network.name], mtu - environment.encapBytes)}`,
             hint: `raise the MTU of ${name} to ${needed}, or create the network with --mtu ${mtu - environment.encapBytes}`,
           },
     );
@@ -227,7 +243,7 @@ async function checkPeer(probe: Probe | undefined, peer: string): Promise<CheckR
     check,
     result: 'warning',
     detail: why ?? 'no answer',
-    hint: 'check routes and firewalls between the hosts (ICMP echo, UDP 4789)',
+    hint: `check routes and firewalls between the hosts (ICMP echo, UDP ${VXLAN_L4_PORT})`,
   };
 }
 
@@ -240,7 +256,7 @@ function checkPath({ networks, encapBytes, probe }: DoctorEnvironment, peer: str
     return {
       check,
       result: 'warning',
-      detail: `MTU ${mtu}${lost}: packets of ${larger.join(', ')} over ${mtu - encapBytes} bytes do not pass, their senders are told`,
+      detail: `MTU ${mtu}${lost}: ${tooLargeText(larger, mtu - encapBytes)}`,
       hint:
         lost === ''
           ? 'raise the MTU on the way to this host'
@@ -255,6 +271,11 @@ function checkPath({ networks, encapBytes, probe }: DoctorEnvironment, peer: str
     detail,
     hint: probe ? 'let ICMP echo through between the hosts' : 'install the optional package raw-socket',
   };
+}
+
+/** What becomes of packets of these networks that the way does not take. */
+function tooLargeText(networks: readonly string[], mostBytes: number): string {
+  return `packets of ${networks.join(', ')} over ${mostBytes} bytes do not pass, their senders are told`;
 }
 
 function ok(check: string, detail: string): CheckReport {

@@ -10,9 +10,7 @@ import { WeftError } from '../error.ts';
 import { formatActions } from '../flow/action.ts';
 import { formatMegaflow } from '../flow/key.ts';
 import { reasonText, type DropReason } from '../flow/reason.ts';
-import { formatEnd, protocolName } from '../flow/connection.ts';
-import { formatIp, type PortNo } from '../flow/types.ts';
-import { endpointOf, isFromInside } from '../table/connections.ts';
+import type { PortNo } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
 import type {
   ConnectionReport,
@@ -23,6 +21,7 @@ import type {
   StatusReport,
   WhyReport,
 } from '../model/report.ts';
+import { reportConnections } from './connections.ts';
 import { formatKey, reportDecision } from './decision.ts';
 import { parseFlow } from './flow-spec.ts';
 
@@ -31,6 +30,11 @@ export interface CaptureOptions {
   readonly port?: string;
   /** Bytes of each frame that are kept. */
   readonly snapBytes: number;
+}
+
+export interface ConnectionsOptions {
+  /** Name of the one whose connections are wanted; those of all without it. */
+  readonly endpoint?: string;
 }
 
 export interface CapturedFrame {
@@ -160,36 +164,13 @@ export class Observer {
     return reports;
   }
 
-  connections(): ConnectionReport[] {
+  /** @throws WeftError('not_found') for an endpoint that does not exist */
+  connections({ endpoint }: ConnectionsOptions): AsyncGenerator<ConnectionReport> {
     const { forwarding, endpoints, clock } = this.#environment;
-    const { connections, topology } = forwarding.tables;
-    const now = clock();
-    const owners = new Map<string, string>();
-    for (const { name, addresses, resource } of endpoints.all()) {
-      for (const address of addresses) owners.set(`${resource.spec.network}/${address}`, name);
-    }
-    return Array.from(connections.entries(), (entry): ConnectionReport => {
-      const { original, translated, protocol, vni, state } = entry;
-      const network = topology.network(vni)?.name ?? null;
-      return {
-        id: entry.slot,
-        protocol: protocolName(protocol),
-        state,
-        direction: isFromInside(entry) ? 'outbound' : 'published',
-        network,
-        endpoint: owners.get(`${network}/${formatIp(endpointOf(entry))}`) ?? null,
-        source: formatEnd(original.source, original.sourcePort),
-        destination: formatEnd(original.destination, original.destinationPort),
-        translatedSource: formatEnd(translated.source, translated.sourcePort),
-        translatedDestination: formatEnd(translated.destination, translated.destinationPort),
-        packets: entry.packets,
-        bytes: entry.bytes,
-        replyPackets: entry.replyPackets,
-        replyBytes: entry.replyBytes,
-        idleMs: Math.max(0, Math.round(now - entry.lastSeenMs)),
-        expiresInMs: Math.max(0, Math.round(entry.expiresAtMs - now)),
-      };
-    });
+    const { tables } = forwarding;
+    if (endpoint === undefined)
+      return reportConnections({ tables, endpoints: endpoints.all(), hasOthers: true, clock });
+    return reportConnections({ tables, endpoints: [endpoints.get(endpoint)], hasOthers: false, clock });
   }
 
   onFlow(listener: (flow: FlowReport) => void): () => void {

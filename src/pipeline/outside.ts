@@ -24,11 +24,10 @@ import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
 import { isIcmpError } from '../wire/icmp-error.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
+import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 import { refuse, sendTo } from './routed.ts';
 import { drop, next, type StageContext, type StageResult } from './stage.ts';
 import { text } from './text.ts';
-
-const VXLAN_L4_PORT = 4789;
 
 /** What a packet is to the connections: of a conversation, an error about one, or neither. */
 type Subject =

@@ -4,7 +4,7 @@
  * what changed, so that decisions that consulted it are made anew.
  */
 import { bytesId } from '../flow/key.ts';
-import { formatIp, linkLocalOf, parseIp, type PortNo, type Vni } from '../flow/types.ts';
+import { formatIp, formatMac, linkLocalOf, parseIp, type PortNo, type Vni } from '../flow/types.ts';
 import { RouteTable, routesObject, type Prefix, type Route } from './routes.ts';
 
 /** A port with a workload behind it. */
@@ -240,6 +240,7 @@ export function networkNameObject(name: string): string {
 const GATEWAY_MAC = [0x02, 0x77, 0x66] as const;
 const HOST_MAC = [0x02, 0x77, 0x65] as const;
 const OUTSIDE_MACS = [0x02, 0x77, 0x64] as const;
+const RESERVED_MACS = [OUTSIDE_MACS, HOST_MAC, GATEWAY_MAC] as const;
 
 /** The MAC of a network's gateway: the same on every host, so that a container may move. */
 export function gatewayMac(vni: Vni): Uint8Array {
@@ -255,7 +256,12 @@ export function hostMacOf(id: Uint8Array): Uint8Array {
 export const OUTSIDE_MAC = Uint8Array.of(...OUTSIDE_MACS, 0, 0, 2);
 export const OUTSIDE_HOST_MAC = Uint8Array.of(...OUTSIDE_MACS, 0, 0, 1);
 
+/** How those begin: `02:77:64:…, 02:77:65:…`. */
+export const reservedMacsText = RESERVED_MACS.map(
+  (prefix) => `${formatMac(Uint8Array.of(...prefix, 0, 0, 0)).slice(0, 8)}:…`,
+).join(', ');
+
 /** Is it one that only weft itself may have? */
 export function isReservedMac(mac: Uint8Array): boolean {
-  return [GATEWAY_MAC, HOST_MAC, OUTSIDE_MACS].some((prefix) => prefix.every((byte, i) => mac[i] === byte));
+  return RESERVED_MACS.some((prefix) => prefix.every((byte, i) => mac[i] === byte));
 }

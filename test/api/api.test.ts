@@ -87,6 +87,11 @@ t.test('every method reaches the switch, and its failure comes back', async (t) 
   t.equal((await client.why('d7')).id, 'd7');
   t.match(await client.drops(), [{ id: 'd7' }]);
   t.same(await client.connections(), [connection]);
+  t.same(await client.connections({ endpoint: 'web' }), [connection]);
+  await t.rejects(
+    client.connections({ endpoint: 'web two' }),
+    new WeftError('not_found', 'endpoint "web two" does not exist'),
+  );
   t.same(sw.calls, [
     'createNetwork red {"subnets":["10.1.0.0/24"],"vni":7,"ranges":[],"routes":[],"outside":false}',
     'removeNetwork red',
@@ -100,6 +105,18 @@ t.test('every method reaches the switch, and its failure comes back', async (t) 
   t.match(defects, [/a defect/], 'a defect is logged');
   t.equal((await raw(path, 'GET', '/v1/resources/Pod')).status, 400);
   t.match(JSON.parse((await raw(path, 'GET', '/v1/nothing')).text), { error: { code: 'not_found' } });
+});
+
+t.test('a long report comes whole, and an empty one is an empty list', async (t) => {
+  const { sw, client } = await serve(t);
+  sw.connectionCount = 65_536;
+  const ids = (await client.connections()).map(({ id }) => id);
+  t.same(
+    ids,
+    Array.from({ length: 65_536 }, (_, n) => connection.id + n),
+  );
+  sw.connectionCount = 0;
+  t.same(await client.connections(), []);
 });
 
 t.test('what is not valid is refused with the name of its field', async (t) => {

@@ -102,6 +102,7 @@ const resource: Resource = {
 export interface FakeSwitch extends SwitchMethods {
   forwarding: boolean;
   doctorFails: boolean;
+  connectionCount: number;
   /** Calls that change something, in order, as text. */
   readonly calls: string[];
   readonly flowListeners: Set<(flow: FlowReport) => void>;
@@ -117,6 +118,7 @@ export function fakeSwitch(): FakeSwitch {
   const sw: FakeSwitch = {
     forwarding: true,
     doctorFails: false,
+    connectionCount: 1,
     calls,
     flowListeners,
     captures,
@@ -141,7 +143,7 @@ export function fakeSwitch(): FakeSwitch {
     },
     attach: async (options) => {
       calls.push(`attach ${JSON.stringify(options)}`);
-      return { ...endpoint, name: options.name };
+      return { ...endpoint, name: options.name, ...(options.rateLimit && { rateLimit: options.rateLimit }) };
     },
     detach: async (name) => {
       calls.push(`detach ${name}`);
@@ -168,7 +170,12 @@ export function fakeSwitch(): FakeSwitch {
       return { id, decidedAt: flow.decidedAt, packets: 3, bytes: 300, idleMs: 2100, decision };
     },
     drops: () => [drop],
-    connections: () => [connection],
+    connections: (options) => {
+      const name = options?.endpoint;
+      if (name !== undefined && name !== endpoint.name)
+        throw new WeftError('not_found', `endpoint "${name}" does not exist`);
+      return connectionsOf(sw.connectionCount);
+    },
     onFlow: (listener) => {
       flowListeners.add(listener);
       sw.onFollowers();
@@ -189,6 +196,10 @@ export function fakeSwitch(): FakeSwitch {
     },
   };
   return sw;
+}
+
+async function* connectionsOf(count: number): AsyncGenerator<ConnectionReport> {
+  for (let n = 0; n < count; n++) yield { ...connection, id: connection.id + n };
 }
 
 function statusOf(forwarding: boolean): StatusReport {

@@ -175,6 +175,7 @@ t.test('every verb has a help with examples', async (t) => {
     t.match(stdout, `Examples:\n  weft ${args.join(' ')}`);
     t.match(stdout, '--socket', 'global options are in it');
   }
+  t.match((await plain(t, ['up', '--help'])).stdout, /--config <file> +[^]*allowHost/);
   const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
   t.match(await plain(t, ['--version']), { code: 0, stdout: `${version}\n` });
 });
@@ -193,7 +194,7 @@ t.test('tables, JSON and YAML; global options before and after the verb', async 
   const { stdout } = await weft(['endpoints']);
   t.match(
     stdout,
-    /^NAME +NETWORK +ADDRESSES +MAC +STATE +HOST +NETNS +INTERFACE +MTU +PUBLISHED\nweb +blue +10\.0\.0\.2,fd00::2 /,
+    /^NAME +NETWORK +ADDRESSES +MAC +STATE +HOST +NETNS +INTERFACE +MTU +RATE LIMIT +PUBLISHED\nweb +blue +10\.0\.0\.2,fd00::2 /,
   );
   t.notMatch(stdout, '\u001b', 'no colours into a pipe');
   t.same(JSON.parse((await weft(['endpoints', '-o', 'json'])).stdout), [endpoint]);
@@ -244,8 +245,15 @@ t.test('networks, endpoints and resources', async (t) => {
     '--trust',
   ];
   t.match(await weft([...attach, '--netns', './ns']), { code: 0, stdout: /\ndb +blue / });
-  for (const rate of ['1.5mbps', 'egress=10mbit', 'egress=10mbit,ingress=1gbit']) {
-    t.match(await weft(['attach', 'db', '--network', 'blue', '--pid', '1', '--rate-limit', rate]), { code: 0 });
+  for (const [rate, shown] of [
+    ['1.5mbps', '12mbit'],
+    ['egress=10mbit', 'egress=10mbit'],
+    ['egress=10mbit,ingress=1gbit', 'ingress=1gbit,egress=10mbit'],
+  ] as const) {
+    t.match(await weft(['attach', 'db', '--network', 'blue', '--pid', '1', '--rate-limit', rate]), {
+      code: 0,
+      stdout: new RegExp(`^db .* 1450 +${shown} +8080->80/tcp$`, 'm'),
+    });
   }
   t.match(await weft(['attach', 'db', '--network', 'blue', '--pid', '1', '--rate-limit', 'egress=100Mbit']), {
     code: 1,

@@ -53,16 +53,16 @@ t.test('a path that takes all is asked twice a minute', async (t) => {
 t.test('a black hole is found to the byte, after several losses while a small probe passes', async (t) => {
   for (const takes of [BASE, 577, 1280, 1300, 1498, 1499]) {
     const world = new World(takes);
-    world.run(15_000);
-    t.same(world.sent.slice(0, 4), [1500, 1500, 1500, BASE]);
+    world.run(18_000);
+    t.same(world.sent.slice(0, 5), [1500, 1500, 1500, BASE, 1500]);
     t.equal(world.search.found, takes);
     t.equal(world.search.isConfirmed, true);
-    t.ok(world.sent.length <= 15, `${world.sent.length} probes`);
+    t.ok(world.sent.length <= 17, `${world.sent.length} probes`);
   }
   const jumbo = new World(1500, 9000);
   jumbo.run(20_000);
   t.equal(jumbo.search.found, 1500);
-  t.ok(jumbo.sent.length <= 18, `${jumbo.sent.length} probes`);
+  t.ok(jumbo.sent.length <= 20, `${jumbo.sent.length} probes`);
 });
 
 t.test('one or two losses say nothing', async (t) => {
@@ -145,23 +145,61 @@ t.test('what the kernel learns bounds the search, and is looked into at once', a
   t.equal(small.search.isConfirmed, true);
 });
 
+t.test('an outage that is over when the small probe comes back lowers nothing', async (t) => {
+  for (const takes of [1500, 1300]) {
+    const world = new World(takes);
+    world.run(CONFIRM_MS * 4);
+    world.takes = 0;
+    const before = world.sent.length;
+    while (world.sent.length < before + 3) world.run(1);
+    world.takes = takes;
+    world.run(5000);
+    t.same(world.sent.slice(before, before + 5), [takes, takes, takes, BASE, takes], 'what passed before comes first');
+    t.equal(world.search.found ?? 1500, takes);
+  }
+});
+
 t.test('random paths, ceilings and outages: what is found passes, and nothing more would', async (t) => {
   const seed = Number(process.env['WEFT_SEED'] ?? process.pid);
   t.comment(`WEFT_SEED=${seed}`);
   const random = new Random(seed);
   for (let i = 0; i < 200; i++) {
     const ceiling = BASE + 1 + random.int(9000);
-    const world = new World(BASE + random.int(ceiling - BASE + 1), ceiling);
-    if (random.chance(0.5)) {
-      const { takes } = world;
-      world.run(random.int(20_000));
-      world.takes = 0;
-      world.run(random.int(60_000));
-      world.takes = takes;
+    const takes = BASE + random.int(ceiling - BASE + 1);
+    const world = new World(takes, ceiling);
+    const found = (): number => world.search.found ?? ceiling;
+    // Amid the first search, or when it has been over for long.
+    const isKnown = random.chance(0.5);
+    world.run(isKnown ? 60_000 + random.int(RAISE_MS * 2) : random.int(20_000));
+    if (isKnown) t.equal(found(), takes, `path ${i}, of ${ceiling}`);
+    world.takes = 0;
+    world.run(random.int(60_000));
+    world.takes = takes;
+    const probes = world.run(60_000);
+    t.equal(found(), takes, `path ${i}, of ${ceiling}, after an outage`);
+    // Three searches by halves at most: the rest of one, another, and the one that tries to raise it.
+    t.ok(probes <= 3 * (Math.log2(ceiling) + 6), `${probes} probes`);
+  }
+});
+
+t.test('an outage never lowers what a path was known to take', async (t) => {
+  const seed = Number(process.env['WEFT_SEED'] ?? process.pid);
+  t.comment(`WEFT_SEED=${seed}`);
+  const random = new Random(seed);
+  for (let i = 0; i < 100; i++) {
+    const takes = BASE + random.int(1500 - BASE + 1);
+    const world = new World(takes);
+    world.run(30_000 + random.int(RAISE_MS * 2));
+    for (const [is, forMs] of [
+      [0, random.int(60_000)],
+      [takes, RAISE_MS],
+    ] as const) {
+      world.takes = is;
+      for (const end = world.nowMs + forMs; world.nowMs < end; ) {
+        world.run(1);
+        if ((world.search.found ?? 1500) !== takes) t.fail(`path ${i}: ${world.search.found}, not ${takes}`);
+      }
     }
-    // An outage that begins and ends amid a search leaves it too low until the next try to raise it.
-    world.run(RAISE_MS + CONFIRM_MS * 3);
-    t.equal(world.search.found ?? ceiling, world.takes, `path ${i}, of ${ceiling}`);
   }
 });
 

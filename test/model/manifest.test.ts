@@ -1,5 +1,6 @@
 /** Manifests: what is accepted, and the exact line about what is not. */
 import t, { type Test } from 'tap';
+import { transit } from '../../src/link/outside.ts';
 import { jsonSchemas } from '../../src/model/json-schema.ts';
 import { parseManifests, parseResource } from '../../src/model/manifest.ts';
 
@@ -187,6 +188,7 @@ t.test('subnets', async (t) => {
     );
   subnets('', 'a network has at least one subnet');
   subnets('10.0.0.0/24, "fd00::/64", 10.1.0.0/24', 'a network has at most one IPv4 and one IPv6 subnet');
+  subnets('"fd77:6566:7430::/64"', '"fd77:6566:7430::/64" has addresses that are weft’s own link to its host: ');
   subnets('10.0.0.0/24, 10.1.0.0/24', '"10.1.0.0/24" is the second IPv4 subnet');
   subnets('"fd00::/64", "fd01::/64"', '"fd01::/64" is the second IPv6 subnet');
   subnets('10.0.0.5/24', '"10.0.0.5/24" has host bits set, did you mean 10.0.0.0/24\\?');
@@ -296,6 +298,11 @@ t.test('endpoints and hosts', async (t) => {
     'pid: 1, allowedAddresses: [224.0.0.1]',
     /spec.allowedAddresses\[0\]: "224.0.0.1" is multicast: a unicast address is accepted$/,
   );
+  spec(
+    `pid: 1, allowedAddresses: ["${transit.ip6.weft}"]`,
+    /spec.allowedAddresses\[0\]: "fd77:6566:7430::2" is weft’s own link to its host: a unicast address is accepted$/,
+  );
+  spec('pid: 1, allowedAddresses: [169.254.77.2]', /spec.allowedAddresses\[0\]: "169.254.77.2" is link-local/);
   for (const underlay of ['0.0.0.0', '"::"', '224.0.0.1', '"ff02::1"', '"fe80::1"', '255.255.255.255']) {
     refuses(
       t,
@@ -337,6 +344,10 @@ t.test('published ports', async (t) => {
   publish(
     '[{hostPort: 80, port: 80, hostIP: "::1"}]',
     /hostIP: "::1" is loopback: an address that other machines reach this host at is accepted$/,
+  );
+  publish(
+    `[{hostPort: 80, port: 80, hostIP: "${transit.ip6.host}"}]`,
+    /hostIP: "fd77:6566:7430::1" is weft’s own link to its host: an address that other machines reach this host at/,
   );
   publish(
     '[{hostPort: 80, port: 80, name: http}]',

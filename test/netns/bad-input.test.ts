@@ -33,6 +33,9 @@ function wrongs(free: Namespace, web: Namespace, directory: string): Wrong[] {
   };
   const there = [...network, '--netns', free.name];
   const head = 'apiVersion: weft.dev/v1\nkind: Network\nmetadata:\n  name: red\n';
+  const endpointIn = (netns: string): string =>
+    `apiVersion: weft.dev/v1\nkind: Endpoint\nmetadata: { name: x }\nspec: { network: ${overlay.network}, netns: ${netns} }\n`;
+  const dryRun = ['apply', '--dry-run', '-f'];
   return [
     { what: 'an unknown namespace', words: ['attach', 'x', ...network, '--netns', 'nowhere'], says: ['nowhere'] },
     {
@@ -58,6 +61,11 @@ function wrongs(free: Namespace, web: Namespace, directory: string): Wrong[] {
       says: ['10.99.0.1', '10.44.0.0/24'],
     },
     { what: 'a taken address', words: ['attach', 'x', ...there, '--ip', '10.44.0.11'], says: ['10.44.0.11', 'web'] },
+    {
+      what: 'a MAC address of weft’s own',
+      words: ['attach', 'x', ...there, '--mac', '02:77:64:00:00:01'],
+      says: ['02:77:64:00:00:01', '(02:77:64:…, 02:77:65:…, 02:77:66:…)'],
+    },
     {
       what: 'a taken IPv6 address, with a free IPv4 one',
       words: ['attach', 'x', ...there, '--ip', '10.44.0.70', '--ip', 'fd44::b'],
@@ -179,6 +187,16 @@ function wrongs(free: Namespace, web: Namespace, directory: string): Wrong[] {
       says: ['10.999.0.0/24'],
     },
 
+    {
+      what: 'an unknown namespace in a dry run',
+      words: [...dryRun, manifest('nowhere.yaml', endpointIn('nowhere'))],
+      says: ['nowhere'],
+    },
+    {
+      what: 'an interface in use, in a dry run',
+      words: [...dryRun, manifest('used.yaml', endpointIn(web.name))],
+      says: ['eth0', '--ifname'],
+    },
     { what: 'a flow without port', words: ['trace', 'tcp,ip_dst=10.44.0.12'], says: ['in_port'] },
     { what: 'a flow with an unknown field', words: ['trace', 'in_port=web,colour=red'], says: ['colour'] },
     { what: 'a flow of an unknown port', words: ['trace', 'in_port=nobody,tcp'], says: ['nobody'] },

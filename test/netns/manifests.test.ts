@@ -5,7 +5,7 @@
  *
  * What manifests declare is brought about, once, and undone.
  */
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { openLab } from '../support/lab.ts';
@@ -46,6 +46,10 @@ spec: { subnets: [10.44.0.0/24], vni: 100, ranges: [10.44.0.10-10.44.0.19] }
 
   t.equal(await weft.run('apply', '-f', file, '--dry-run'), outcome('created', ' (dry run)'));
   t.same(await weft.json('endpoints'), [], 'a dry run does nothing');
+  const wrong = join(lab.directory, 'wrong.yaml');
+  writeFileSync(wrong, readFileSync(file, 'utf8').replace(`netns: ${web.name}`, 'netns: nowhere'));
+  const { code, stderr } = await weft.attempt('apply', '-f', wrong, '--dry-run');
+  t.match({ code, stderr }, { code: 1, stderr: /^weft: network namespace "nowhere" does not exist/ });
   t.equal(await weft.run('apply', '-f', file), outcome('created'));
   t.equal(await weft.run('apply', '-f', file), outcome('unchanged'));
   const trace = await weft.run('trace', 'in_port=web,udp,ip_dst=10.44.0.120,udp_dst=53');

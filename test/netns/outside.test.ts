@@ -74,6 +74,21 @@ function outside(datapath: DatapathKind): void {
       ['outside rules ok', 'outside forwarding ok'],
     );
 
+    await t.test('what is published where the host is not is told by the doctor', async (t) => {
+      await weft.run(
+        ...attach('db', db, '192.0.2.99:9090:80', '[fd00::99]:9091:80', '192.0.2.1:9092:80', '[2001:db8::1]:9093:80'),
+      );
+      const about = ((await weft.json('doctor')) as { checks: CheckReport[] }).checks;
+      t.same(
+        about.filter(({ check }) => check === 'published db').map(({ result, detail }) => `${result}: ${detail}`),
+        [
+          '192.0.2.99 is not an address of this host: 9090/tcp',
+          'fd00::99 is not an address of this host: 9091/tcp',
+        ].map((detail) => `warning: ${detail} of endpoint "db" is not reached there`),
+      );
+      await weft.run('detach', 'db');
+    });
+
     await t.test('what cannot be published is refused', async (t) => {
       await refused(
         t,
@@ -89,12 +104,19 @@ function outside(datapath: DatapathKind): void {
       );
       const listening = host.start(['socat', 'TCP-LISTEN:2222,bind=192.0.2.1', '-']);
       await host.run(['sh', '-c', 'until grep -q :08AE /proc/net/tcp; do :; done']);
-      await refused(
-        t,
-        weft,
-        attach('db', db, '2222:22'),
-        'endpoint "db": a program of this host uses port 2222/tcp on 192.0.2.1: publish another, or stop it',
+      const file = join(lab.directory, 'db.yaml');
+      writeFileSync(
+        file,
+        `apiVersion: weft.dev/v1\nkind: Endpoint\nmetadata: { name: db }\nspec: { network: blue, netns: ${db.name}, publish: [{ hostPort: 2222, port: 22 }] }\n`,
       );
+      for (const command of [attach('db', db, '2222:22'), ['apply', '-f', file], ['apply', '-f', file, '--dry-run']]) {
+        await refused(
+          t,
+          weft,
+          command,
+          'endpoint "db": a program of this host uses port 2222/tcp on 192.0.2.1: publish another, or stop it',
+        );
+      }
       await listening.stop();
       await refused(
         t,

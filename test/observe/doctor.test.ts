@@ -23,6 +23,8 @@ async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport
     probe: undefined,
     offloads: everything,
     outside: undefined,
+    published: [],
+    ownAddresses: async () => new Set(),
     lostUpcalls: 0,
     ...more,
   });
@@ -91,6 +93,50 @@ t.test('the outside, where a network has one', async (t) => {
     [],
     'and nothing where none has',
   );
+});
+
+t.test('ports that are published where this host is not', async (t) => {
+  const port = {
+    family: 4,
+    protocol: 'TCP',
+    endpoint: 'web',
+    network: 'blue',
+    address: '10.0.0.2',
+    l4Port: 80,
+  } as const;
+  const published = [
+    { ...port, hostPort: 8080 },
+    { ...port, hostPort: 8081, hostIp: '192.0.2.1' },
+    { ...port, hostPort: 8082, hostIp: '203.0.113.99' },
+  ];
+  const checks = await checksWith({ published, ownAddresses: async () => new Set(['192.0.2.1']) });
+  t.same(
+    checks.filter(({ check }) => check.startsWith('published')),
+    [
+      {
+        check: 'published web',
+        result: 'warning',
+        detail: '203.0.113.99 is not an address of this host: 8082/tcp of endpoint "web" is not reached there',
+        hint: 'give the address to an interface of this host, or publish the port on another',
+      },
+    ],
+  );
+});
+
+t.test('a network whose packets are larger than the underlay takes', async (t) => {
+  const about = async (mtu: number, isLoopback = false): Promise<CheckReport | undefined> => {
+    const underlayInterface = async (): Promise<UnderlayInterface> => ({ name: 'u', mtu: 1500, isLoopback });
+    const environment = { underlay: '192.0.2.1', networks: [{ name: 'blue', mtu }], underlayInterface };
+    return only(await checksWith(environment), 'mtu blue');
+  };
+  t.match(await about(1450), { result: 'ok', detail: '1450, and 50 for encapsulation, fits 1500' });
+  t.match(await about(9000, true), { result: 'ok' });
+  t.match(await about(1451), {
+    result: 'warning',
+    detail:
+      '1451, and 50 for encapsulation, exceeds 1500 of u: packets of blue over 1450 bytes do not pass, their senders are told',
+    hint: 'raise the MTU of u to 1501, or create the network with --mtu 1450',
+  });
 });
 
 t.test('what the paths to other hosts take, and who says so', async (t) => {

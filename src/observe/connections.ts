@@ -1,0 +1,60 @@
+/** What `weft connections` shows. */
+import type { Endpoint } from '../cluster/endpoints.ts';
+import { formatEnd, protocolName } from '../flow/connection.ts';
+import { formatIp } from '../flow/types.ts';
+import type { ConnectionReport } from '../model/report.ts';
+import { endpointOf, isFromInside, type ConnectionEntry, type ConnectionTable } from '../table/connections.ts';
+import type { Topology } from '../table/topology.ts';
+
+export interface ConnectionsQuestion {
+  readonly tables: { readonly connections: ConnectionTable; readonly topology: Topology };
+  readonly endpoints: readonly Pick<Endpoint, 'name' | 'addresses' | 'resource'>[];
+  /** Are those that belong to none of `endpoints` wanted, too? */
+  readonly hasOthers: boolean;
+  /** Milliseconds. */
+  readonly clock: () => number;
+}
+
+/** Connections that one turn of the event loop looks at. */
+export const TURN_CONNECTIONS = 1024;
+
+/** Some at a turn, since there can be many; of what comes or goes meanwhile, some is in it. */
+export async function* reportConnections(question: ConnectionsQuestion): AsyncGenerator<ConnectionReport> {
+  const { tables, endpoints, hasOthers, clock } = question;
+  const names = new Map<string, string>();
+  for (const { name, addresses, resource } of endpoints) {
+    for (const address of addresses) names.set(`${resource.spec.network}/${address}`, name);
+  }
+  let looked = 0;
+  for (const entry of tables.connections.entries()) {
+    if (++looked % TURN_CONNECTIONS === 0) await new Promise((resolve) => setImmediate(resolve));
+    const network = tables.topology.network(entry.vni)?.name ?? null;
+    const endpoint = names.get(`${network}/${formatIp(endpointOf(entry))}`) ?? null;
+    if (hasOthers || endpoint !== null) yield reportConnection(entry, { network, endpoint }, clock());
+  }
+}
+
+function reportConnection(
+  entry: ConnectionEntry,
+  owner: Pick<ConnectionReport, 'network' | 'endpoint'>,
+  nowMs: number,
+): ConnectionReport {
+  const { original, translated } = entry;
+  return {
+    id: entry.slot,
+    protocol: protocolName(entry.protocol),
+    state: entry.state,
+    direction: isFromInside(entry) ? 'outbound' : 'published',
+    ...owner,
+    source: formatEnd(original.source, original.sourcePort),
+    destination: formatEnd(original.destination, original.destinationPort),
+    translatedSource: formatEnd(translated.source, translated.sourcePort),
+    translatedDestination: formatEnd(translated.destination, translated.destinationPort),
+    packets: entry.packets,
+    bytes: entry.bytes,
+    replyPackets: entry.replyPackets,
+    replyBytes: entry.replyBytes,
+    idleMs: Math.max(0, Math.round(nowMs - entry.lastSeenMs)),
+    expiresInMs: Math.max(0, Math.round(entry.expiresAtMs - nowMs)),
+  };
+}

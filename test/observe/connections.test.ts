@@ -1,0 +1,80 @@
+/** The report of connections: whose they are, and how much of the event loop it takes. */
+import t from 'tap';
+import { CONNECTION_BYTES } from '../../src/flow/connection.ts';
+import { parseIp, type Vni } from '../../src/flow/types.ts';
+import { endpointSchema } from '../../src/model/resource.ts';
+import { reportConnections, TURN_CONNECTIONS, type ConnectionsQuestion } from '../../src/observe/connections.ts';
+import { ConnectionTable } from '../../src/table/connections.ts';
+import { Topology } from '../../src/table/topology.ts';
+
+const UDP = 17;
+
+/** Connections of two endpoints in turns, and one of nobody's. */
+function question(count: number, more: Partial<ConnectionsQuestion> = {}): ConnectionsQuestion {
+  const connections = new ConnectionTable({
+    memory: new Uint8Array((count + 2) * CONNECTION_BYTES),
+    quota: count,
+    isReserved: () => false,
+  });
+  const topology = new Topology(new Uint8Array(6));
+  topology.setNetwork({ name: 'blue', vni: 100 as Vni });
+  const open = (source: string, sourcePort: number): void => {
+    const [destination, destinationPort] = [parseIp('203.0.113.9'), 53];
+    const original = { source: parseIp(source), sourcePort, destination, destinationPort };
+    connections.open({ vni: 100 as Vni, protocol: UDP, original, address: parseIp('169.254.77.2') }, 0);
+  };
+  for (let n = 0; n < count; n++) open(n % 2 === 0 ? '10.0.0.10' : '10.0.0.11', 20_000 + n);
+  open('10.0.0.99', 20_000 + count);
+  return { tables: { connections, topology }, endpoints: [web, db], hasOthers: true, clock: () => 1000, ...more };
+}
+
+function endpoint(name: string, address: string): ConnectionsQuestion['endpoints'][number] {
+  const resource = endpointSchema.parse({
+    apiVersion: 'weft.dev/v1',
+    kind: 'Endpoint',
+    metadata: { name },
+    spec: { network: 'blue', netns: name },
+  });
+  return { name, addresses: [address], resource };
+}
+const [web, db] = [endpoint('web', '10.0.0.10'), endpoint('db', '10.0.0.11')];
+
+t.test('all of them, or those of one endpoint', async (t) => {
+  const namesOf = async (asked: ConnectionsQuestion): Promise<(string | null)[]> => {
+    const names: (string | null)[] = [];
+    for await (const { endpoint } of reportConnections(asked)) names.push(endpoint);
+    return names;
+  };
+  t.same(await namesOf(question(4)), ['web', 'db', 'web', 'db', null]);
+  t.same(await namesOf(question(4, { endpoints: [db], hasOthers: false })), ['db', 'db']);
+  for await (const report of reportConnections(question(1, { endpoints: [web], hasOthers: false }))) {
+    t.match(report, {
+      id: 0,
+      protocol: 'udp',
+      state: 'new',
+      direction: 'outbound',
+      network: 'blue',
+      source: '10.0.0.10:20000',
+      translatedSource: '169.254.77.2:20000',
+      idleMs: 1000,
+    });
+  }
+});
+
+t.test('many of them do not hold up everything else', async (t) => {
+  const count = TURN_CONNECTIONS * 4;
+  for (const more of [{}, { endpoints: [], hasOthers: false }]) {
+    let turns = 0;
+    const ids = new Set<number>();
+    let isDone = false;
+    const turn = (): void => {
+      turns++;
+      if (!isDone) setImmediate(turn);
+    };
+    setImmediate(turn);
+    for await (const { id } of reportConnections(question(count, more))) ids.add(id);
+    isDone = true;
+    t.equal(ids.size, 'hasOthers' in more ? 0 : count + 1);
+    t.ok(turns >= 4, `${turns} turns`);
+  }
+});
