@@ -508,22 +508,18 @@ export class Switch {
       return this.#outside.update(published);
     }
     const tap = { kind: 'tap', name: OUTSIDE_IFNAME, netns: OWN_NETNS, ifname: OUTSIDE_IFNAME } as const;
-    this.#forwarding.setOutside(link, tap);
-    try {
-      this.#outside = await openOutside({
-        ifname: OUTSIDE_IFNAME,
-        transit,
-        hostMac: formatMac(OUTSIDE_HOST_MAC),
-        weftMac: formatMac(OUTSIDE_MAC),
-        mtu: OUTSIDE_MTU,
-        published,
-        allowHost: this.#options.allowHost,
-        log: (message, details) => this.#options.logger.info(details, message),
-      });
-    } catch (error) {
-      this.#forwarding.removeOutside();
-      throw error;
-    }
+    this.#outside = await openOutside({
+      ifname: OUTSIDE_IFNAME,
+      transit,
+      hostMac: formatMac(OUTSIDE_HOST_MAC),
+      weftMac: formatMac(OUTSIDE_MAC),
+      mtu: OUTSIDE_MTU,
+      published,
+      allowHost: this.#options.allowHost,
+      openLink: () => this.#forwarding.setOutside(link, tap),
+      closeLink: () => this.#forwarding.removeOutside(),
+      log: (message, details) => this.#options.logger.info(details, message),
+    });
   }
 
   #renewOutside(): void {
@@ -540,7 +536,6 @@ export class Switch {
     const outside = this.#outside;
     if (!outside) return;
     this.#outside = undefined;
-    this.#forwarding.removeOutside();
     await outside.close();
   }
 

@@ -10,18 +10,18 @@
  * and a port of its own; the host masquerades that. A published port comes to the
  * transit address at the same port, and the switch knows whose it is.
  *
- * Nothing ever passes without the rules: they are in force before the interface
- * is up, and removed after it is gone. So the caller makes the TAP in `OWN_NETNS`,
- * calls `openOutside`, and forwards; and stops forwarding, removes the TAP, and
- * calls `close`. What a crash leaves is taken over at the next start.
+ * Nothing ever passes without the rules: they are in force before the caller opens
+ * the interface (`openLink`), a TAP in `OWN_NETNS`, and are removed after it is gone
+ * (`closeLink`). A crash leaves the interface up, and somebody may have flushed the
+ * rules since: it is taken over at the next start, behind rules that are new.
  *
  * It acts on the network namespace that this process is in. Calls to one
  * `Outside` are made one after the other.
  */
 import { WeftError } from '../error.ts';
 import { hasIpv6, startForwarding } from './host-forwarding.ts';
-import { configureInterface } from './interface.ts';
-import { firstLine, ip, ipBatch } from './ip.ts';
+import { configureInterface, findTap } from './interface.ts';
+import { firstLine, ip } from './ip.ts';
 import { ownNetns, type NetnsRef } from './netns.ts';
 import { listChains, loadRules } from './nft.ts';
 import {
@@ -55,25 +55,32 @@ export interface OutsideOptions {
   readonly mtu: number;
   readonly published: readonly PublishedPort[];
   readonly allowHost: AllowHost;
+  /** Makes the interface, or takes over the one that a crash has left, and forwards. */
+  readonly openLink: () => void;
+  /** Removes it, if it was opened. */
+  readonly closeLink: () => void;
   readonly log: (message: string, details: object) => void;
 }
 
 /**
- * Puts the rules into force, the host's forwarding on, and the interface up.
- * @throws WeftError `conflict` when the transit network is in use on the host,
- * `system` when `nft` is missing or the kernel refuses; no rules are left then,
- * and the interface is down
+ * Puts the rules into force, opens the interface, and switches the host's forwarding on.
+ * @throws WeftError `conflict` when the transit network or the interface is in use on
+ * the host, `system` when `nft` is missing or the kernel refuses; neither the
+ * interface nor rules are left then
  */
 export async function openOutside(options: OutsideOptions): Promise<Outside> {
   const ns = await ownNetns();
   const hasIp6 = hasIpv6();
   const clash = await findTransitClash(ns, options);
   if (clash !== undefined) throw new WeftError('conflict', clash);
+  if ((await findTap(ns, options.ifname))?.isOpen) {
+    throw new WeftError('conflict', `${options.ifname} is open already: another weft runs on this host`);
+  }
   const outside = new Outside(ns, options, hasIp6);
   try {
     await outside.start();
   } catch (error) {
-    await outside.abandon();
+    await outside.close().catch(() => {});
     throw error;
   }
   return outside;
@@ -96,9 +103,10 @@ export class Outside {
   }
 
   async start(): Promise<void> {
-    const { ifname, transit, hostMac, weftMac, mtu, log } = this.#options;
+    const { ifname, transit, hostMac, weftMac, mtu, openLink, log } = this.#options;
     const { hasIp6 } = this;
     await this.#loadTable();
+    openLink();
     // The switch advertises no routes, and weft0 takes none.
     for (const name of ['accept_ra', 'router_solicitations']) writeSetting(`ipv6/conf/${ifname}/${name}`, '0');
     if (hasIp6) writeSetting(`ipv6/conf/${ifname}/disable_ipv6`, '0');
@@ -140,19 +148,14 @@ export class Outside {
     return true;
   }
 
-  /** Removes the rules; the interface is gone already. Forwarding stays on: others may have come to rely on it. */
+  /** The interface first, for without the rules it is open. Forwarding stays on: others may have come to rely on it. */
   async close(): Promise<void> {
+    this.#options.closeLink();
     await loadRules(noTableText());
   }
 
   #loadTable(): Promise<void> {
     return loadRules(tableText({ ...this.#options, published: this.#published, hasIp6: this.hasIp6 }));
-  }
-
-  /** After a failure: the interface first, for without the rules it is open. */
-  async abandon(): Promise<void> {
-    await ipBatch(this.#ns, [`link set dev ${this.#options.ifname} down`]).catch(() => {});
-    await loadRules(noTableText()).catch(() => {});
   }
 }
 

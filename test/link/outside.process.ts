@@ -1,8 +1,9 @@
 /**
  * A process that opens the outside of the namespace that it is in. Reads
  * requests from standard input and writes one JSON value a line: a reply to each,
- * and what is logged.
+ * what is logged, and the rules that are in force when it opens the interface.
  */
+import { execFileSync } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Datapath } from '../../src/datapath/datapath.ts';
 import { FrameIo } from '../../src/datapath/frame-io.ts';
@@ -48,13 +49,21 @@ async function run(request: Request): Promise<object> {
     case 'open': {
       const { published = [], allowHost = false } = request;
       let created: boolean | undefined;
-      if (request.datapath) {
+      const openLink = (): void => {
+        say({ opened: execFileSync('nft', ['list', 'ruleset'], { encoding: 'utf8' }) });
+        if (!request.datapath) return;
         datapath = openDatapath(request.datapath);
         const spec = { kind: 'tap', name: OUTSIDE_IFNAME, netns: OWN_NETNS, ifname: OUTSIDE_IFNAME } as const;
         created = datapath.portAdd(PORT, spec)?.created;
-      }
+      };
+      const closeLink = (): void => {
+        datapath?.portDel(PORT);
+        datapath?.close();
+        datapath = undefined;
+      };
       const log = (message: string, details: object): void => say({ log: { message, details } });
-      outside = await openOutside({ ifname: OUTSIDE_IFNAME, transit, ...macs, mtu: 1500, published, allowHost, log });
+      const link = { ifname: OUTSIDE_IFNAME, transit, ...macs, mtu: 1500, openLink, closeLink };
+      outside = await openOutside({ ...link, published, allowHost, log });
       return { created, hasIp6: outside.hasIp6 };
     }
     case 'update':
@@ -65,8 +74,6 @@ async function run(request: Request): Promise<object> {
     case 'inspect':
       return inspectOutside();
     case 'close':
-      datapath?.portDel(PORT);
-      datapath?.close();
       await outside!.close();
       return {};
     default:

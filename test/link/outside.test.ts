@@ -29,6 +29,8 @@ interface Said {
   readonly reply?: Readonly<Record<string, unknown>>;
   readonly error?: { readonly code: string; readonly message: string };
   readonly log?: { readonly message: string; readonly details: { readonly changed?: readonly string[] } };
+  /** The interface was opened, behind these rules. */
+  readonly opened?: string;
 }
 
 /** The process, by requests and replies. */
@@ -47,7 +49,7 @@ class Opener {
   async ask(request: Request): Promise<Said> {
     this.process.write(`${JSON.stringify(request)}\n`);
     const index = this.#answered++;
-    return until(() => this.said().filter(({ log }) => log === undefined)[index], {
+    return until(() => this.said().filter(({ reply, error }) => reply ?? error)[index], {
       timeoutMs: 10_000,
       what: `answer to ${request.op}\n${this.process.stderr}`,
     });
@@ -299,9 +301,10 @@ t.test('forwarding is switched on once, and router advertisements are still take
   t.equal(await setting('ipv6.conf.weft0.accept_ra'), '0');
   t.equal(await setting('ipv6.conf.weft0.addr_gen_mode'), '1', 'no link-local address');
   t.notMatch(await host.ip('-6 address show dev weft0'), 'fe80');
-  const before = opener.said().length;
+  const logged = (): number => opener.said().filter(({ log }) => log).length;
+  const before = logged();
   await opener.do({ op: 'open' });
-  t.equal(opener.said().length, before + 1, 'nothing more is said of it');
+  t.equal(logged(), before, 'nothing more is said of it');
 });
 
 t.test('a host without IPv6 has an outside of IPv4', { skip: needsRoot }, async (t) => {
@@ -356,7 +359,10 @@ t.test('without nft, or with a kernel that refuses, it says what to do', { skip:
     },
   });
   t.match((await opener.inspect()).nftFailure, /is not installed/);
-  t.notMatch(await host.ip('link show dev weft0'), /[<,]UP[,>]/, 'without rules it is down');
+  t.notOk(
+    opener.said().some(({ opened }) => opened !== undefined),
+    'without rules it is not opened',
+  );
   t.equal((await host.run(['sysctl', '-n', 'net.ipv4.ip_forward'])).trim(), '0', 'and nothing else was changed');
 
   writeFileSync(
@@ -384,9 +390,18 @@ for (const datapath of ['native', 'reference'] as const) {
     first.process.signal('SIGKILL');
     await first.process.wait(2000);
     t.same(await host.links(), ['weft0'], 'a crash leaves it');
+    await host.run(['nft', 'flush', 'ruleset']);
 
     const again = startOpener(host);
     t.same(await again.do({ op: 'open', datapath }), { created: false, hasIp6: true }, 'it is taken over');
+    const behind = again.said().find(({ opened }) => opened !== undefined)?.opened;
+    t.match(behind, /chain input {[^]*containers reach nothing of this host/, 'behind rules that are new');
+
+    const rules = await host.run(['nft', '-s', 'list', 'ruleset']);
+    t.match(await startOpener(host).ask({ op: 'open', datapath }), {
+      error: { code: 'conflict', message: 'weft0 is open already: another weft runs on this host' },
+    });
+    t.equal(await host.run(['nft', '-s', 'list', 'ruleset']), rules, 'of another process nothing is touched');
     await again.do({ op: 'close' });
     t.same(await host.links(), []);
     t.equal(await host.run(['nft', 'list', 'ruleset']), '');
