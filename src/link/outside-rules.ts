@@ -101,6 +101,8 @@ export function tableText(options: RulesOptions): string {
     `oifname "${ifname}" jump to_weft`,
     '}',
     'chain from_weft {',
+    // NAT is for connections: what belongs to none would leave with weft's transit address.
+    'ct state invalid,untracked counter drop comment "would not be translated"',
     noVxlan,
     ...each(({ ip, weft }) => [`${ip} saddr ${weft} return`]),
     'counter drop comment "not from the transit address"',

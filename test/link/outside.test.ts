@@ -17,7 +17,8 @@ import type { PublishedPort } from '../../src/link/outside-rules.ts';
 import { openLab, type Lab, type Namespace } from '../support/lab.ts';
 import { until, type Background } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
-import { isUnreachable, ping, python } from '../support/traffic.ts';
+import { tcp as frame } from '../support/frames.ts';
+import { isUnreachable, ping, python, sendFrames } from '../support/traffic.ts';
 import { macs, type Request } from './outside.process.ts';
 
 t.setTimeout(120_000);
@@ -82,6 +83,8 @@ const second = '192.0.2.3';
 const clientIp = { 4: '192.0.2.2', 6: '2001:db8::2' } as const;
 const weftIp = { 4: transit.ip4.weft, 6: transit.ip6.weft } as const;
 const families = [4, 6] as const;
+/** Flags that no connection of TCP begins with, nor goes on. */
+const SYN_FIN = 3;
 const bracketed = (ip: string): string => (ip.includes(':') ? `[${ip}]` : ip);
 
 async function place(t: Test): Promise<Place> {
@@ -191,6 +194,35 @@ t.test('in: only what is published, from the client’s own address', { skip: ne
     t.equal(await seenAs(client, weftIp[family], 8080), undefined, 'for published ports neither');
   }
   t.ok((await counted(host, 'not published')) > 0);
+});
+
+t.test('nothing leaves untranslated, and errors about connections pass', { skip: needsRoot }, async (t) => {
+  const { client, host, inside, opener } = await place(t);
+  await opener.do({ op: 'open', published: udp(5300) });
+  for (const family of families) {
+    const asker = client.start(['socat', '-', `UDP:${bracketed(own[family])}:5300`]);
+    asker.write('is anybody there?\n');
+    await asker.wait();
+    t.match(asker.stderr, /Connection refused/, `port unreachable over ICMP, IPv${family}`);
+  }
+  t.equal(await counted(host, 'would not be translated'), 0);
+
+  await client.run([
+    'nft',
+    `add table inet seen; add chain inet seen in { type filter hook prerouting priority 0; };
+     add rule inet seen in ip saddr ${weftIp[4]} counter; add rule inet seen in ip6 saddr ${weftIp[6]} counter`,
+  ]);
+  const { weftMac: srcMac, hostMac: dstMac } = macs;
+  const frames = families.map((family) =>
+    frame(
+      { srcMac, dstMac, src: weftIp[family], dst: clientIp[family] },
+      { sourcePort: 7, destinationPort: 7, flags: SYN_FIN },
+    ),
+  );
+  await sendFrames(inside, frames, 'weft0');
+  for (const family of families) await ping(inside, clientIp[family]);
+  t.notMatch(await client.run(['nft', 'list', 'table', 'inet', 'seen']), /packets [1-9]/);
+  t.equal(await counted(host, 'would not be translated'), 2);
 });
 
 t.test('containers reach nothing of the host, but answers', { skip: needsRoot }, async (t) => {
