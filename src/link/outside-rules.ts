@@ -56,6 +56,16 @@ export interface RulesOptions {
 const TABLE = 'inet weft';
 const VXLAN_L4_PORT = 4789;
 
+/**
+ * What the host's side gives to connections of containers as source ports. It keeps none: of the port of a program of
+ * this host, the container would get the next packet that the other end means for that program (CVE-2021-3773).
+ * Above Kubernetes' NodePorts and WireGuard. Within the ports of clients (ip_local_port_range), but the kernel moves
+ * what this host begins itself out of the way.
+ */
+const NAT_PORTS = '52000-65535';
+// Since Linux 5.1 `random` is the same: no port follows from another, for a container to work towards one.
+const MASQUERADE = `masquerade to :${NAT_PORTS} fully-random`;
+
 /** The whole table, in place of one that may be there: idempotent. */
 export function tableText(options: RulesOptions): string {
   const { ifname, transit, hasIp6, allowHost } = options;
@@ -85,6 +95,7 @@ export function tableText(options: RulesOptions): string {
     'chain output { type nat hook output priority -100; policy accept; jump publish; }',
     'chain postrouting { type nat hook postrouting priority srcnat; policy accept;',
     ...each(({ ip, weft, host }) => [
+      `${ip} saddr ${weft} oifname != "${ifname}" meta l4proto { tcp, udp } counter ${MASQUERADE}`,
       `${ip} saddr ${weft} oifname != "${ifname}" counter masquerade`,
       `${ip} saddr ${weft} oifname "${ifname}" counter snat ${ip} to ${host} comment "a container calls a published port"`,
     ]),

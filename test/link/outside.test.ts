@@ -169,6 +169,22 @@ t.test('out: masqueraded as the host, answered, and only from the transit addres
   t.equal(await counted(host, 'not from the transit address'), 1, 'another source is dropped');
 });
 
+t.test('no container gets what is meant for a program of the host', { skip: needsRoot }, async (t) => {
+  const { client, host, inside, opener } = await place(t);
+  await host.start(python('udp_answer.py', 51820)).says('ready');
+  await opener.do({ op: 'open' });
+  for (const family of families) {
+    await inside.run(['socat', '-u', '-', `UDP:${bracketed(clientIp[family])}:51820,sourceport=51820`], {
+      input: 'from the same port',
+    });
+    const peer = client.start(['socat', '-', `UDP:${bracketed(own[family])}:51820,sourceport=51820`]);
+    peer.write('question\n');
+    await peer.says('noitseuq');
+    await peer.stop();
+    t.pass(`IPv${family}`);
+  }
+});
+
 t.test('in: only what is published, from the client’s own address', { skip: needsRoot }, async (t) => {
   const { client, host, inside, opener } = await place(t);
   await tellPeer(inside, 8080);
