@@ -11,6 +11,7 @@
  *   into it but answers and what was translated by a published port.
  * - UDP 4789 is closed from weft0, to this host and to any other: a container
  *   must not make frames of an overlay.
+ * - The metadata service of a cloud is for the host, as the host itself.
  * - Published ports are those of the host's own addresses, not of its loopback.
  *   A container that calls one comes back into weft0, from the host's end.
  * - What the host began is answered: established and related, ICMP errors of its
@@ -53,7 +54,8 @@ export interface RulesOptions {
   readonly allowHost: AllowHost;
 }
 
-const TABLE = 'inet weft';
+/** Family and name. */
+export const TABLE = 'inet weft';
 const VXLAN_L4_PORT = 4789;
 
 /**
@@ -115,6 +117,7 @@ export function tableText(options: RulesOptions): string {
     // NAT is for connections: what belongs to none would leave with weft's transit address.
     'ct state invalid,untracked counter drop comment "would not be translated"',
     noVxlan,
+    ...(allowHost === true ? [] : [noMetadata]),
     ...each(({ ip, weft }) => [`${ip} saddr ${weft} return`]),
     'counter drop comment "not from the transit address"',
     '}',
@@ -144,6 +147,9 @@ export function noTableText(): string {
 
 const noVxlan = `udp dport ${VXLAN_L4_PORT} counter drop comment "containers make no frames of an overlay"`;
 
+/** Of AWS over IPv6: what it tells of, credentials too, is the host's. The others are link-local, and end in the switch. */
+const noMetadata = 'ip6 daddr fd00:ec2::254 counter drop comment "metadata of a cloud is the host’s"';
+
 function allowed(allowHost: AllowHost): string[] {
   if (typeof allowHost === 'boolean') return allowHost ? ['accept'] : [];
   return allowHost.map(({ protocol, port }) => `${protocol.toLowerCase()} dport ${port} accept`);
@@ -162,10 +168,6 @@ function elements({ published, hasIp6 }: Pick<RulesOptions, 'published' | 'hasIp
 
 function lines(...all: readonly string[]): string {
   return `${all.join('\n')}\n`;
-}
-
-export function isOwnChain({ family, table }: { readonly family: string; readonly table: string }): boolean {
-  return `${family} ${table}` === TABLE;
 }
 
 /** The networks of the link, as ADDRESS/PREFIX. */

@@ -18,16 +18,17 @@
  * It acts on the network namespace that this process is in. Calls to one
  * `Outside` are made one after the other.
  */
+import { networkInterfaces } from 'node:os';
 import { WeftError } from '../error.ts';
 import { hasIpv6, startForwarding } from './host-forwarding.ts';
 import { configureInterface, findTap } from './interface.ts';
-import { firstLine, ip } from './ip.ts';
+import { firstLine, ip, ipBatch } from './ip.ts';
 import { ownNetns, type NetnsRef } from './netns.ts';
-import { listChains, loadRules } from './nft.ts';
+import { listTable, loadRules } from './nft.ts';
 import {
-  isOwnChain,
   noTableText,
   publishedText,
+  TABLE,
   tableText,
   transitPrefixes,
   type AllowHost,
@@ -59,7 +60,7 @@ export interface OutsideOptions {
   readonly openLink: () => void;
   /** Removes it, if it was opened. */
   readonly closeLink: () => void;
-  readonly log: (message: string, details: object) => void;
+  readonly warn: (message: string, details: object) => void;
 }
 
 /**
@@ -86,13 +87,32 @@ export async function openOutside(options: OutsideOptions): Promise<Outside> {
   return outside;
 }
 
+/**
+ * Removes what a crash has left of an outside that no network wants any more: the interface, which is persistent, and
+ * the rules. What another process has open is left alone. @returns true if there was something
+ */
+export async function removeLeftOutside({
+  ifname,
+  hostMac,
+}: Pick<OutsideOptions, 'ifname' | 'hostMac'>): Promise<boolean> {
+  const ns = await ownNetns();
+  const tap = await findTap(ns, ifname);
+  if (tap?.isOpen) return false;
+  const isLeft = tap?.mac === hostMac;
+  if (isLeft) await ipBatch(ns, [`link delete dev ${ifname}`]);
+  const hasTable = (await listTable(TABLE)) !== undefined;
+  if (hasTable) await loadRules(noTableText());
+  return isLeft || hasTable;
+}
+
 export class Outside {
   /** Without it nothing of IPv6 passes: the host has none. */
   readonly hasIp6: boolean;
   readonly #ns: NetnsRef;
   readonly #options: OutsideOptions;
-  /** What the kernel was last told to publish. */
   #published: readonly PublishedPort[];
+  /** The table as the kernel took it from us; undefined when it has to be loaded. */
+  #inForce: string | undefined;
 
   /** Use `openOutside`. */
   constructor(ns: NetnsRef, options: OutsideOptions, hasIp6: boolean) {
@@ -103,49 +123,67 @@ export class Outside {
   }
 
   async start(): Promise<void> {
-    const { ifname, transit, hostMac, weftMac, mtu, openLink, log } = this.#options;
+    const { ifname, openLink, warn } = this.#options;
     const { hasIp6 } = this;
     await this.#loadTable();
     openLink();
     // The switch advertises no routes, and weft0 takes none.
     for (const name of ['accept_ra', 'router_solicitations']) writeSetting(`ipv6/conf/${ifname}/${name}`, '0');
     if (hasIp6) writeSetting(`ipv6/conf/${ifname}/disable_ipv6`, '0');
-    else log('no IPv6 to the outside: the host has none', {});
+    else warn('no IPv6 to the outside: the host has none', {});
     const changed = startForwarding();
-    if (changed.length > 0) log('forwarding of the host switched on', { changed });
+    if (changed.length > 0) warn('forwarding of the host switched on, between all of its interfaces', { changed });
     for (const family of ['ipv4', 'ipv6']) {
       writeSetting(`${family}/conf/${ifname}/forwarding`, '1');
       writeSetting(`${family}/conf/${ifname}/accept_redirects`, '0');
     }
 
-    const links = [transit.ip4, ...(hasIp6 ? [transit.ip6] : [])];
-    await configureInterface(this.#ns, {
-      ifname,
-      mac: hostMac,
-      mtu,
-      hasLinkLocal: false,
-      addresses: links.map(({ host, prefixLength }) => ({ ip: host, prefixLength, isLinkOnly: true })),
-      neighbors: links.map(({ weft }) => ({ ip: weft, mac: weftMac })),
-    });
+    await this.#configureLink();
   }
 
   /** Publishes exactly these ports. Connections go on, also those of a port that is not published any more. */
   async update(published: readonly PublishedPort[]): Promise<void> {
     const { hasIp6 } = this;
     const text = publishedText({ published, hasIp6 });
-    if (text === publishedText({ published: this.#published, hasIp6 })) return;
-    await loadRules(text);
+    const isSame = text === publishedText({ published: this.#published, hasIp6 });
     this.#published = published;
+    if (isSame && this.#inForce !== undefined) return;
+    if (!(await this.hasRules())) return this.#loadTable();
+    try {
+      await loadRules(text);
+      this.#inForce = await listTable(TABLE);
+    } catch {
+      await this.#loadTable(); // taken away by another program just now
+    }
+  }
+
+  /** Is the table in the kernel what it took from us, to the last rule? */
+  async hasRules(): Promise<boolean> {
+    return this.#inForce !== undefined && (await listTable(TABLE)) === this.#inForce;
+  }
+
+  /** Is the interface up, with its addresses? */
+  isUp(): boolean {
+    const { ifname, transit } = this.#options;
+    const present = networkInterfaces()[ifname]?.map(({ cidr }) => cidr) ?? [];
+    return transitPrefixes(transit, this.hasIp6).every((prefix) => present.includes(prefix));
   }
 
   /**
-   * Puts the rules back where another program has taken them away: a reload of Debian's own
-   * /etc/nftables.conf does (`flush ruleset`). To be called again and again. @returns true if it had to
+   * Puts back what another program has taken away: a reload of Debian's own /etc/nftables.conf
+   * does (`flush ruleset`). To be called again and again. @returns what it was
    */
-  async renew(): Promise<boolean> {
-    if ((await listChains()).some(isOwnChain)) return false;
-    await this.#loadTable();
-    return true;
+  async renew(): Promise<string[]> {
+    const mended: string[] = [];
+    if (!(await this.hasRules())) {
+      await this.#loadTable();
+      mended.push(`table ${TABLE}`);
+    }
+    if (!this.isUp()) {
+      await this.#configureLink();
+      mended.push(this.#options.ifname);
+    }
+    return mended;
   }
 
   /** The interface first, for without the rules it is open. Forwarding stays on: others may have come to rely on it. */
@@ -154,8 +192,23 @@ export class Outside {
     await loadRules(noTableText());
   }
 
-  #loadTable(): Promise<void> {
-    return loadRules(tableText({ ...this.#options, published: this.#published, hasIp6: this.hasIp6 }));
+  async #loadTable(): Promise<void> {
+    this.#inForce = undefined;
+    await loadRules(tableText({ ...this.#options, published: this.#published, hasIp6: this.hasIp6 }));
+    this.#inForce = await listTable(TABLE);
+  }
+
+  #configureLink(): Promise<void> {
+    const { ifname, transit, hostMac, weftMac, mtu } = this.#options;
+    const links = [transit.ip4, ...(this.hasIp6 ? [transit.ip6] : [])];
+    return configureInterface(this.#ns, {
+      ifname,
+      mac: hostMac,
+      mtu,
+      hasLinkLocal: false,
+      addresses: links.map(({ host, prefixLength }) => ({ ip: host, prefixLength, isLinkOnly: true })),
+      neighbors: links.map(({ weft }) => ({ ip: weft, mac: weftMac })),
+    });
   }
 }
 

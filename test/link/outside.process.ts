@@ -12,7 +12,7 @@ import { openReferenceDatapath } from '../../src/datapath/reference.ts';
 import { WeftError } from '../../src/error.ts';
 import type { PortNo } from '../../src/flow/types.ts';
 import { OWN_NETNS } from '../../src/link/netns.ts';
-import { openOutside, OUTSIDE_IFNAME, transit, type Outside } from '../../src/link/outside.ts';
+import { openOutside, OUTSIDE_IFNAME, removeLeftOutside, transit, type Outside } from '../../src/link/outside.ts';
 import type { AllowHost, PublishedPort } from '../../src/link/outside-rules.ts';
 import { inspectOutside } from '../../src/link/outside-state.ts';
 
@@ -27,6 +27,7 @@ export type Request =
   | { readonly op: 'update'; readonly published: readonly PublishedPort[] }
   | { readonly op: 'renew' }
   | { readonly op: 'inspect' }
+  | { readonly op: 'removeLeft' }
   | { readonly op: 'close' };
 
 export const macs = { hostMac: '02:77:65:00:00:01', weftMac: '02:77:65:00:00:02' } as const;
@@ -37,6 +38,7 @@ const say = (value: object): void => console.log(JSON.stringify(value));
 
 let datapath: Datapath | undefined;
 let outside: Outside | undefined;
+let allowHost: AllowHost = false;
 
 function openDatapath(kind: 'native' | 'reference'): Datapath {
   const options = { flowLimit: 100, clock: () => 0, onUpcall: () => {}, onPortLost: () => {} };
@@ -47,7 +49,8 @@ function openDatapath(kind: 'native' | 'reference'): Datapath {
 async function run(request: Request): Promise<object> {
   switch (request.op) {
     case 'open': {
-      const { published = [], allowHost = false } = request;
+      const { published = [] } = request;
+      ({ allowHost = false } = request);
       let created: boolean | undefined;
       const openLink = (): void => {
         say({ opened: execFileSync('nft', ['list', 'ruleset'], { encoding: 'utf8' }) });
@@ -61,9 +64,9 @@ async function run(request: Request): Promise<object> {
         datapath?.close();
         datapath = undefined;
       };
-      const log = (message: string, details: object): void => say({ log: { message, details } });
+      const warn = (message: string, details: object): void => say({ log: { message, details } });
       const link = { ifname: OUTSIDE_IFNAME, transit, ...macs, mtu: 1500, openLink, closeLink };
-      outside = await openOutside({ ...link, published, allowHost, log });
+      outside = await openOutside({ ...link, published, allowHost, warn });
       return { created, hasIp6: outside.hasIp6 };
     }
     case 'update':
@@ -72,9 +75,12 @@ async function run(request: Request): Promise<object> {
     case 'renew':
       return { renewed: await outside!.renew() };
     case 'inspect':
-      return inspectOutside();
+      return inspectOutside(outside, allowHost);
+    case 'removeLeft':
+      return { removed: await removeLeftOutside({ ifname: OUTSIDE_IFNAME, ...macs }) };
     case 'close':
       await outside!.close();
+      outside = undefined;
       return {};
     default:
       return request satisfies never;

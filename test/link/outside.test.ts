@@ -17,6 +17,7 @@ import type { PublishedPort } from '../../src/link/outside-rules.ts';
 import { openLab, type Lab, type Namespace } from '../support/lab.ts';
 import { until, type Background } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
+import { ruleset } from '../support/ruleset.ts';
 import { tcp as frame } from '../support/frames.ts';
 import { isUnreachable, ping, python, sendFrames } from '../support/traffic.ts';
 import { macs, type Request } from './outside.process.ts';
@@ -268,6 +269,19 @@ t.test('containers reach nothing of the host, but answers', { skip: needsRoot },
   t.equal(await seenAs(inside, own[6], 22), weftIp[6], 'or everything');
 });
 
+t.test('the metadata service of a cloud is for the host', { skip: needsRoot }, async (t) => {
+  const metadata = 'fd00:ec2::254';
+  const { client, host, inside, opener } = await place(t);
+  await client.ip(`address add ${metadata}/128 dev lo nodad`);
+  await host.ip(`route add ${metadata} via ${clientIp[6]}`);
+  await opener.do({ op: 'open' });
+  await ping(host, metadata);
+  t.ok(await isUnreachable(inside, metadata));
+  t.ok((await counted(host, 'metadata of a cloud is the host’s')) > 0);
+  await opener.do({ op: 'open', allowHost: true });
+  await ping(inside, metadata);
+});
+
 t.test('no frame of an overlay gets in or through', { skip: needsRoot }, async (t) => {
   const { client, host, inside, opener } = await place(t);
   for (const at of [client, host]) await at.start(python('udp_answer.py', 4789)).says('ready');
@@ -323,16 +337,46 @@ t.test('what others have set up stays, and what a crash left is replaced', { ski
   t.equal((await host.run(['sysctl', '-n', 'net.ipv4.ip_forward'])).trim(), '1', 'forwarding stays on');
 });
 
-t.test('rules that another program has flushed are put back', { skip: needsRoot }, async (t) => {
-  const { client, host, opener } = await place(t);
+t.test('what another program takes away is put back', { skip: needsRoot }, async (t) => {
+  const { client, host, inside, opener } = await place(t);
+  await tellPeer(inside, 8081);
   await opener.do({ op: 'open', published: tcp(8080) });
-  await opener.do({ op: 'update', published: tcp(8081) });
-  t.same(await opener.do({ op: 'renew' }), { renewed: false });
-  const rules = await host.run(['nft', '-s', 'list', 'ruleset']);
-  await host.run(['nft', 'flush', 'ruleset']);
-  t.same(await opener.do({ op: 'renew' }), { renewed: true });
-  t.equal(await host.run(['nft', '-s', 'list', 'ruleset']), rules, 'what is published now, too');
-  await ping(client, own[4]);
+  await opener.do({ op: 'update', published: [...tcp(8081), ...udp(5300), ...udp(5301)] });
+  t.same(await opener.do({ op: 'renew' }), { renewed: [] });
+  const rules = await ruleset(host);
+  for (const damage of [
+    'flush ruleset',
+    'flush table inet weft',
+    'flush set inet weft published4',
+    'flush chain inet weft from_weft',
+    'insert rule inet weft input accept',
+  ]) {
+    await host.run(['nft', damage]);
+    t.match(await opener.inspect(), { open: { hasRules: false } }, damage);
+    t.same(await opener.do({ op: 'renew' }), { renewed: ['table inet weft'] });
+    t.equal(await ruleset(host), rules, 'what is published now, too');
+    t.match(await opener.inspect(), { open: { hasRules: true } });
+  }
+  for (const damage of ['link set weft0 down', 'address flush dev weft0', 'address del 169.254.77.1/30 dev weft0']) {
+    await host.ip(damage);
+    t.match(await opener.inspect(), { open: { isUp: false } }, damage);
+    t.same(await opener.do({ op: 'renew' }), { renewed: ['weft0'] });
+    t.match(await opener.inspect(), { open: { isUp: true } });
+    for (const family of families) t.equal(await seenAs(client, own[family], 8081), clientIp[family]);
+  }
+});
+
+t.test('a port is published also where the table was taken away', { skip: needsRoot }, async (t) => {
+  const { client, host, inside, opener } = await place(t);
+  await tellPeer(inside, 8080);
+  await opener.do({ op: 'open' });
+  for (const damage of ['flush ruleset', 'flush table inet weft']) {
+    await host.run(['nft', damage]);
+    await opener.do({ op: 'update', published: tcp(8080) });
+    t.equal(await seenAs(client, own[4], 8080), clientIp[4], damage);
+    t.same(await opener.do({ op: 'renew' }), { renewed: [] });
+    await opener.do({ op: 'update', published: [] });
+  }
 });
 
 t.test('forwarding is switched on once, and router advertisements are still taken', { skip: needsRoot }, async (t) => {
@@ -370,12 +414,16 @@ t.test('a chain of another that drops, and a network in the way, are found', { s
   const { client, host, inside, opener } = await place(t);
   await tellPeer(client, 7000);
   await opener.do({ op: 'open' });
-  t.match(await opener.inspect(), { hasRules: true, droppingChains: [] });
+  t.match(await opener.inspect(), { open: { hasRules: true, isUp: true }, droppingChains: [] });
   const docker =
     'add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }';
   await host.run(['nft', docker]);
   t.same((await opener.inspect()).droppingChains, ['ip filter FORWARD']);
   t.equal(await seenAs(inside, clientIp[4], 7000), undefined, 'and it is in the way indeed');
+  await host.run(['nft', 'add chain ip filter INPUT { type filter hook input priority 0; policy drop; }']);
+  t.same((await opener.inspect()).droppingChains, ['ip filter FORWARD'], 'of the host they may reach nothing anyway');
+  await opener.do({ op: 'open', allowHost: [{ protocol: 'UDP', port: 53 }] });
+  t.same((await opener.inspect()).droppingChains, ['ip filter FORWARD', 'ip filter INPUT'], 'or something');
   await opener.do({ op: 'close' });
 
   await host.ip('route add 169.254.0.0/16 dev eth0');
@@ -388,7 +436,7 @@ t.test('a chain of another that drops, and a network in the way, are found', { s
   const whose = /^address 169\.254\.77\.3\/16 of eth0 is on weft’s link /;
   t.match(await opener.ask({ op: 'open' }), { error: { code: 'conflict', message: whose } });
   t.match((await opener.inspect()).clash, whose);
-  t.equal((await opener.inspect()).hasRules, false, 'and no rules are left');
+  t.equal(await host.run(['nft', 'list', 'tables']), 'table ip filter\n', 'and no rules are left');
 });
 
 t.test('without nft, or with a kernel that refuses, it says what to do', { skip: needsRoot }, async (t) => {
@@ -450,8 +498,20 @@ for (const datapath of ['native', 'reference'] as const) {
       error: { code: 'conflict', message: 'weft0 is open already: another weft runs on this host' },
     });
     t.equal(await host.run(['nft', '-s', 'list', 'ruleset']), rules, 'of another process nothing is touched');
+    t.same(await startOpener(host).do({ op: 'removeLeft' }), { removed: false }, 'nor where it wants none');
+    t.equal(await host.run(['nft', '-s', 'list', 'ruleset']), rules);
+    t.same(await host.links(), ['weft0']);
     await again.do({ op: 'close' });
     t.same(await host.links(), []);
     t.equal(await host.run(['nft', 'list', 'ruleset']), '');
+
+    await again.do({ op: 'open', datapath });
+    again.process.signal('SIGKILL');
+    await again.process.wait(2000);
+    const last = startOpener(host);
+    t.same(await last.do({ op: 'removeLeft' }), { removed: true }, 'what a crash leaves, and nobody wants');
+    t.same(await host.links(), []);
+    t.equal(await host.run(['nft', 'list', 'ruleset']), '');
+    t.same(await last.do({ op: 'removeLeft' }), { removed: false });
   });
 }
