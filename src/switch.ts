@@ -22,6 +22,7 @@ import { Networks } from './cluster/networks.ts';
 import type { DaemonConfig } from './config.ts';
 import type { Datapath, DatapathOptions } from './datapath/datapath.ts';
 import { connectionMemory } from './datapath/connection-memory.ts';
+import { forgetStaleUdp } from './datapath/host-connections.ts';
 import { kernelOffloads } from './datapath/kernel-offloads.ts';
 import { pathMtu } from './datapath/path-mtu.ts';
 import { WeftError } from './error.ts';
@@ -548,6 +549,7 @@ export class Switch {
       allowHost: this.#options.allowHost,
       openLink: () => this.#forwarding.setOutside(link, tap),
       closeLink: () => this.#forwarding.removeOutside(),
+      forgetStaleUdp,
       warn: (message, details) => this.#options.logger.warn(details, message),
     });
   }

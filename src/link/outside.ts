@@ -20,6 +20,7 @@
  */
 import { networkInterfaces } from 'node:os';
 import { WeftError } from '../error.ts';
+import { parseIp } from '../flow/types.ts';
 import { hasIpv6, startForwarding } from './host-forwarding.ts';
 import { configureInterface, findTap } from './interface.ts';
 import { firstLine, ip, ipBatch } from './ip.ts';
@@ -60,6 +61,12 @@ export interface OutsideOptions {
   readonly openLink: () => void;
   /** Removes it, if it was opened. */
   readonly closeLink: () => void;
+  /** Lets the kernel decide anew about UDP that would be translated otherwise today: `forgetStaleUdp`. */
+  readonly forgetStaleUdp: (publishing: {
+    readonly own: readonly Uint8Array[];
+    readonly targets: readonly Uint8Array[];
+    readonly ports: readonly number[];
+  }) => Promise<void>;
   readonly warn: (message: string, details: object) => void;
 }
 
@@ -141,7 +148,7 @@ export class Outside {
     await this.#configureLink();
   }
 
-  /** Publishes exactly these ports. Connections go on, also those of a port that is not published any more. */
+  /** Publishes exactly these ports. Connections of TCP go on, also those of a port that is not published any more. */
   async update(published: readonly PublishedPort[]): Promise<void> {
     const { hasIp6 } = this;
     const text = publishedText({ published, hasIp6 });
@@ -151,10 +158,10 @@ export class Outside {
     if (!(await this.hasRules())) return this.#loadTable();
     try {
       await loadRules(text);
-      this.#inForce = await listTable(TABLE);
     } catch {
-      await this.#loadTable(); // taken away by another program just now
+      return this.#loadTable(); // taken away by another program just now
     }
+    await this.#tookForce();
   }
 
   /** Is the table in the kernel what it took from us, to the last rule? */
@@ -190,12 +197,32 @@ export class Outside {
   async close(): Promise<void> {
     this.#options.closeLink();
     await loadRules(noTableText());
+    await this.#forgetStaleUdp([]);
   }
 
   async #loadTable(): Promise<void> {
     this.#inForce = undefined;
     await loadRules(tableText({ ...this.#options, published: this.#published, hasIp6: this.hasIp6 }));
+    await this.#tookForce();
+  }
+
+  async #tookForce(): Promise<void> {
     this.#inForce = await listTable(TABLE);
+    await this.#forgetStaleUdp(this.#published);
+  }
+
+  /** What is translated is up to the first packet of a connection, and UDP that makes no pause is one for ever. */
+  async #forgetStaleUdp(published: readonly PublishedPort[]): Promise<void> {
+    const { transit, forgetStaleUdp, warn } = this.#options;
+    const interfaces = Object.values(networkInterfaces()).flatMap((all) => all ?? []);
+    const own = interfaces.filter(({ internal }) => !internal).map(({ address }) => parseIp(address));
+    const targets = [transit.ip4, transit.ip6].map(({ weft }) => parseIp(weft));
+    const ports = published.flatMap(({ protocol, hostPort }) => (protocol === 'UDP' ? [hostPort] : []));
+    try {
+      await forgetStaleUdp({ own, targets, ports });
+    } catch (error) {
+      warn('UDP that did not pause goes on as before it was published, or not', { err: error });
+    }
   }
 
   #configureLink(): Promise<void> {

@@ -7,6 +7,7 @@ import { execFileSync } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Datapath } from '../../src/datapath/datapath.ts';
 import { FrameIo } from '../../src/datapath/frame-io.ts';
+import { forgetStaleUdp } from '../../src/datapath/host-connections.ts';
 import { openNativeDatapath } from '../../src/datapath/native.ts';
 import { openReferenceDatapath } from '../../src/datapath/reference.ts';
 import { WeftError } from '../../src/error.ts';
@@ -65,7 +66,7 @@ async function run(request: Request): Promise<object> {
         datapath = undefined;
       };
       const warn = (message: string, details: object): void => say({ log: { message, details } });
-      const link = { ifname: OUTSIDE_IFNAME, transit, ...macs, mtu: 1500, openLink, closeLink };
+      const link = { ifname: OUTSIDE_IFNAME, transit, ...macs, mtu: 1500, openLink, closeLink, forgetStaleUdp };
       outside = await openOutside({ ...link, published, allowHost, warn });
       return { created, hasIp6: outside.hasIp6 };
     }

@@ -315,6 +315,48 @@ t.test('published ports change under connections, which go on', { skip: needsRoo
   t.match(await host.run(['nft', 'list', 'sets']), /published4 \{/);
 });
 
+t.test('UDP that never pauses follows what is published', { skip: needsRoot }, async (t) => {
+  const { client, host, inside, opener } = await place(t);
+  const sinks = {
+    host: host.start(python('udp_probe_sink.py', 5300)),
+    inside: inside.start(python('udp_probe_sink.py', 5300)),
+  };
+  for (const sink of Object.values(sinks)) await sink.says('ready');
+  await opener.do({ op: 'open' });
+  for (const family of families) client.start(python('udp_probe.py', own[family], 5300));
+  // To the same port, but of another host.
+  await client.start(python('udp_answer.py', 5300)).says('ready');
+  const session = inside.start(['socat', '-', `UDP:${clientIp[4]}:5300`]);
+  session.write('one\n');
+  await session.says('eno');
+
+  /** From some time on all probes come to one of them. */
+  const comeTo = async (where: keyof typeof sinks, what: string): Promise<void> => {
+    const other = sinks[where === 'host' ? 'inside' : 'host'];
+    let [since, stays] = [0, -1];
+    const isSettled = (): boolean => {
+      if (other.lines.length !== stays) [since, stays] = [sinks[where].lines.length, other.lines.length];
+      return sinks[where].lines.length >= since + 50;
+    };
+    await until(isSettled, { timeoutMs: 20_000, what });
+    t.pass(what);
+  };
+  await comeTo('host', 'not published yet');
+  await opener.do({ op: 'update', published: udp(5300) });
+  await comeTo('inside', 'published');
+  await host.run(['nft', 'flush', 'ruleset']);
+  await opener.do({ op: 'renew' });
+  await comeTo('inside', 'and again, after the rules were gone');
+  session.write('two\n');
+  await session.says('owt');
+  await opener.do({ op: 'update', published: [] });
+  await comeTo('host', 'not published any more');
+  await opener.do({ op: 'update', published: udp(5300) });
+  await comeTo('inside', 'published');
+  await opener.do({ op: 'close' });
+  await comeTo('host', 'no outside any more');
+});
+
 t.test('what others have set up stays, and what a crash left is replaced', { skip: needsRoot }, async (t) => {
   const { client, host, inside, opener } = await place(t);
   await tellPeer(client, 7000);
