@@ -14,6 +14,7 @@
         "native/segment.cc",
         "native/worker.cc",
         "native/workers.cc",
+        "native/io/conntrack.cc",
         "native/io/frame_io.cc",
         "native/io/steering.cc",
         "native/io/tap.cc",

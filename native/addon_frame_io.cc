@@ -1,6 +1,7 @@
 // io/frame_io.h for JavaScript: the class `FrameIo` on the addon's exports, and
-// what this kernel can do for it, and knows of paths. src/datapath/frame-io.ts,
-// kernel-offloads.ts and path-mtu.ts are the only callers and have the types.
+// what this kernel can do for it, and knows of paths and connections. frame-io.ts,
+// kernel-offloads.ts, path-mtu.ts and host-connections.ts of src/datapath are the
+// only callers and have the types.
 //
 // Errors are returned as negative errno, drop reasons as their number (255: sent).
 // Bytes that are passed in are read before the call returns; those handed out
@@ -10,7 +11,9 @@
 #include <cstring>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "io/conntrack.h"
 #include "io/frame_io.h"
 #include "offload.h"
 
@@ -201,11 +204,51 @@ Napi::Value PathMtu(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), weft::path_mtu(local, info[1].As<Napi::Uint8Array>().Data()));
 }
 
+class ForgetStaleUdp : public Napi::AsyncWorker {
+ public:
+  ForgetStaleUdp(Napi::Env env, std::vector<uint8_t> own, std::vector<uint8_t> targets, std::vector<uint16_t> ports)
+      : AsyncWorker(env), promise_(env), own_(std::move(own)), targets_(std::move(targets)), ports_(std::move(ports)) {}
+  Napi::Value promise() const { return promise_.Promise(); }
+
+  void Execute() override {
+    result_ = weft::forget_stale_udp({.own = own_.data(),
+                                      .own_count = own_.size() / 16,
+                                      .targets = targets_.data(),
+                                      .target_count = targets_.size() / 16,
+                                      .ports = ports_.data(),
+                                      .port_count = ports_.size()});
+  }
+  void OnOK() override { promise_.Resolve(Napi::Number::New(Env(), result_)); }
+
+ private:
+  Napi::Promise::Deferred promise_;
+  std::vector<uint8_t> own_;
+  std::vector<uint8_t> targets_;
+  std::vector<uint16_t> ports_;
+  int result_ = 0;
+};
+
+template <typename Array>
+auto CopyOf(const Napi::Value& value) {
+  const auto array = value.As<Array>();
+  return std::vector(array.Data(), array.Data() + array.ElementLength());
+}
+
+// (own, targets: addresses of 16 bytes each, ports: Uint16Array) → Promise of how many, or -errno
+Napi::Value ForgetStaleUdpOf(const Napi::CallbackInfo& info) {
+  auto* worker = new ForgetStaleUdp(info.Env(), CopyOf<Napi::Uint8Array>(info[0]), CopyOf<Napi::Uint8Array>(info[1]),
+                                    CopyOf<Napi::Uint16Array>(info[2]));
+  const Napi::Value promise = worker->promise();
+  worker->Queue();  // and deletes itself
+  return promise;
+}
+
 }  // namespace
 
 Napi::Object InitFrameIo(Napi::Env env, Napi::Object exports) {
   exports.Set("probeOffloads", Napi::Function::New(env, ProbeOffloads));
   exports.Set("pathMtu", Napi::Function::New(env, PathMtu));
+  exports.Set("forgetStaleUdp", Napi::Function::New(env, ForgetStaleUdpOf));
   exports.Set("FrameIo", FrameIoObject::Class(env));
   return exports;
 }

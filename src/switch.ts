@@ -22,6 +22,7 @@ import { Networks } from './cluster/networks.ts';
 import type { DaemonConfig } from './config.ts';
 import type { Datapath, DatapathOptions } from './datapath/datapath.ts';
 import { connectionMemory } from './datapath/connection-memory.ts';
+import { forgetStaleUdp } from './datapath/host-connections.ts';
 import { kernelOffloads } from './datapath/kernel-offloads.ts';
 import { pathMtu } from './datapath/path-mtu.ts';
 import { WeftError } from './error.ts';
@@ -31,8 +32,8 @@ import { formatIp, formatMac, parseIp, type PortNo, type Vni } from './flow/type
 import { Forwarding } from './forwarding.ts';
 import { hasIpv6 } from './link/host-forwarding.ts';
 import { OWN_NETNS } from './link/netns.ts';
-import { openOutside, OUTSIDE_IFNAME, transit, type Outside } from './link/outside.ts';
-import { inspectOutside } from './link/outside-state.ts';
+import { openOutside, OUTSIDE_IFNAME, removeLeftOutside, transit, type Outside } from './link/outside.ts';
+import { inspectOutside, type OutsideState } from './link/outside-state.ts';
 import { NetnsWatcher } from './link/netns-watcher.ts';
 import { requireTun } from './link/tun.ts';
 import { ownAddresses, underlayFor, underlayInterface } from './link/underlay.ts';
@@ -177,6 +178,8 @@ export class Switch {
   readonly #prober: PathProber | undefined;
   readonly #startedAt = new Date();
   #outside: Outside | undefined;
+  /** Why it is not open, or could not be kept up. */
+  #outsideFailure: string | undefined;
   #isRenewing = false;
   #ticker: NodeJS.Timeout | undefined;
   #changes: Promise<unknown> = Promise.resolve();
@@ -249,10 +252,7 @@ export class Switch {
     await this.#endpoints.load();
     const isHere = this.#endpoints.localAddresses();
     this.#forwarding.endConnections((vni, ip) => !isHere(vni, ip));
-    // Without it the rest still works: it is for the log and `doctor` to tell.
-    await this.#setOutside().catch((error: unknown) => {
-      this.#options.logger.error({ err: error }, 'no way to the outside');
-    });
+    await this.#keepOutside(this.#wantsOutside() ? undefined : () => this.#removeLeftOutside());
     this.#watchPaths();
     let ticks = 0;
     this.#ticker = setInterval(() => {
@@ -276,6 +276,7 @@ export class Switch {
       pathMtus: Object.fromEntries([...this.#paths].map(([peer, { mtu }]) => [peer, mtu])),
       pathSources: Object.fromEntries([...this.#paths].map(([peer, { source }]) => [peer, source])),
       store: 'embedded',
+      outside: this.#reportOutside(),
       networks: this.#networks.all().length,
       endpoints: this.#endpoints.all().length,
       ...this.#observer.status({ kind: datapath, flowLimit }),
@@ -293,7 +294,7 @@ export class Switch {
       underlayInterface: async () => (underlay === undefined ? undefined : underlayInterface(underlay)),
       encapBytes: encapBytes(underlay),
       offloads: kernelOffloads(),
-      outside: this.#wantsOutside() ? inspectOutside : undefined,
+      outside: this.#wantsOutside() ? () => this.#serially(() => this.#inspectOutside()) : undefined,
       published: this.#endpoints.published(),
       ownAddresses,
       probe: this.#probe,
@@ -371,7 +372,7 @@ export class Switch {
       this.#refuseInUse(kind, name);
       if (!dryRun) {
         await { Network: this.#networks, Host: this.#hosts, Endpoint: this.#endpoints }[kind].remove(name);
-        await this.#setOutside();
+        await this.#keepOutside();
         this.#log(kind, name, 'deleted');
       }
       return { kind, name, action: 'deleted', dryRun };
@@ -472,18 +473,19 @@ export class Switch {
   async #apply(resource: Resource): Promise<ApplyReport['action']> {
     switch (resource.kind) {
       case 'Network':
+        await this.#networks.plan(resource);
         try {
           // First, since it is what can fail.
           if (resource.spec.outside) await this.#setOutside(true);
           return await this.#networks.apply(resource);
         } finally {
-          await this.#setOutside();
+          await this.#keepOutside();
         }
       case 'Host':
         return this.#hosts.apply(resource);
       case 'Endpoint': {
         const { action } = await this.#endpoints.apply(resource);
-        await this.#setOutside();
+        await (resource.spec.publish.length > 0 ? this.#setOutside() : this.#keepOutside());
         return action;
       }
       default:
@@ -495,8 +497,37 @@ export class Switch {
     return this.#networks.all().some(({ resource }) => resource.spec.outside);
   }
 
-  /** The way to the outside exists as long as a network has one. */
-  async #setOutside(isWanted = this.#wantsOutside()): Promise<void> {
+  /** The way to the outside exists as long as a network has one. @throws WeftError, which `status` tells from then on */
+  #setOutside(isWanted = this.#wantsOutside()): Promise<void> {
+    return this.#noteOutside(() => this.#changeOutside(isWanted));
+  }
+
+  /** The same where everything else works without it: a failure is logged when it is news, and it is tried again. */
+  async #keepOutside(change = () => this.#changeOutside(this.#wantsOutside())): Promise<void> {
+    const before = this.#outsideFailure;
+    await this.#noteOutside(change).catch((error: unknown) => {
+      if (this.#outsideFailure !== before)
+        this.#options.logger.error({ err: error }, 'the outside is not as it should be');
+    });
+  }
+
+  async #noteOutside(change: () => Promise<void>): Promise<void> {
+    try {
+      await change();
+      this.#outsideFailure = undefined;
+    } catch (error) {
+      this.#outsideFailure = (error as Error).message;
+      throw error;
+    }
+  }
+
+  #reportOutside(): StatusReport['outside'] {
+    if (!this.#wantsOutside()) return null;
+    const why = this.#outsideFailure;
+    return { open: this.#outside !== undefined, ...(why !== undefined && { why }) };
+  }
+
+  async #changeOutside(isWanted: boolean): Promise<void> {
     const published = this.#endpoints.published();
     if (!isWanted) return this.#closeOutside();
     const link = {
@@ -510,39 +541,47 @@ export class Switch {
       return this.#outside.update(published);
     }
     const tap = { kind: 'tap', name: OUTSIDE_IFNAME, netns: OWN_NETNS, ifname: OUTSIDE_IFNAME } as const;
-    this.#forwarding.setOutside(link, tap);
-    try {
-      this.#outside = await openOutside({
-        ifname: OUTSIDE_IFNAME,
-        transit,
-        hostMac: formatMac(OUTSIDE_HOST_MAC),
-        weftMac: formatMac(OUTSIDE_MAC),
-        mtu: OUTSIDE_MTU,
-        published,
-        allowHost: this.#options.allowHost,
-        log: (message, details) => this.#options.logger.info(details, message),
-      });
-    } catch (error) {
-      this.#forwarding.removeOutside();
-      throw error;
-    }
+    this.#outside = await openOutside({
+      ifname: OUTSIDE_IFNAME,
+      transit,
+      hostMac: formatMac(OUTSIDE_HOST_MAC),
+      weftMac: formatMac(OUTSIDE_MAC),
+      mtu: OUTSIDE_MTU,
+      published,
+      allowHost: this.#options.allowHost,
+      openLink: () => this.#forwarding.setOutside(link, tap),
+      closeLink: () => this.#forwarding.removeOutside(),
+      forgetStaleUdp,
+      warn: (message, details) => this.#options.logger.warn(details, message),
+    });
   }
 
   #renewOutside(): void {
-    if (!this.#outside || this.#isRenewing) return;
+    if (this.#isRenewing || !this.#wantsOutside()) return;
     this.#isRenewing = true;
-    void this.#serially(async () => {
-      if (await this.#outside?.renew()) this.#options.logger.warn('the rules of the outside were gone: put back');
-    })
+    void this.#serially(() => this.#keepOutside(this.#outside && (() => this.#mendOutside())))
       .catch((error: unknown) => this.#unexpected(error))
       .finally(() => (this.#isRenewing = false));
+  }
+
+  async #mendOutside(): Promise<void> {
+    const mended = (await this.#outside?.renew()) ?? [];
+    if (mended.length > 0) this.#options.logger.warn({ mended }, 'the outside is whole again: somebody had changed it');
+  }
+
+  #inspectOutside(): Promise<OutsideState> {
+    return inspectOutside(this.#outside, this.#options.allowHost);
+  }
+
+  async #removeLeftOutside(): Promise<void> {
+    const isRemoved = await removeLeftOutside({ ifname: OUTSIDE_IFNAME, hostMac: formatMac(OUTSIDE_HOST_MAC) });
+    if (isRemoved) this.#options.logger.warn('an outside that a crash has left was removed: no network wants it');
   }
 
   async #closeOutside(): Promise<void> {
     const outside = this.#outside;
     if (!outside) return;
     this.#outside = undefined;
-    this.#forwarding.removeOutside();
     await outside.close();
   }
 
@@ -623,16 +662,16 @@ export class Switch {
   #onPortLost(port: PortNo, why: string): void {
     this.#options.logger.warn({ port, endpoint: this.#endpoints.portName(port), why }, 'port lost');
     void this.#serially(async () => {
-      if (port === OUTSIDE_PORT) await this.#closeOutside();
+      if (port === OUTSIDE_PORT) await this.#keepOutside(() => this.#closeOutside());
       else this.#endpoints.detach(port);
-      await this.#setOutside();
+      await this.#keepOutside();
     }).catch((error: unknown) => this.#unexpected(error));
   }
 
   #onNamespaceGone(name: string): void {
     void this.#serially(async () => {
       await this.#endpoints.remove(name);
-      await this.#setOutside();
+      await this.#keepOutside();
       this.#options.logger.info({ endpoint: name }, 'endpoint released: its namespace is gone');
     }).catch((error: unknown) => this.#unexpected(error));
   }

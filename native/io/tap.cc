@@ -18,6 +18,8 @@
 
 #include <utility>
 
+#include "fd.h"
+#include "netlink.h"
 #include "steering.h"
 
 // Not in the headers of older systems; Linux 6.2.
@@ -31,48 +33,12 @@ namespace {
 
 constexpr size_t kBurstBytes = 65536;
 
-class Fd {
- public:
-  Fd() = default;
-  explicit Fd(int fd) : fd_(fd) {}
-  Fd(Fd&& other) noexcept : fd_(other.release()) {}
-  Fd& operator=(Fd&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Fd() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const { return fd_; }
-  int release() {
-    int fd = fd_;
-    fd_ = -1;
-    return fd;
-  }
-
- private:
-  int fd_ = -1;
-};
-
 // What rtnetlink says of an interface name in the calling thread's namespace.
 struct LinkState {
   bool exists = false;
   bool multi_queue_tap = false;
   uint32_t queues = 0;  // open ones, detached ones included
 };
-
-const rtattr* find_attribute(const rtattr* first, size_t bytes, unsigned type) {
-  int left = static_cast<int>(bytes);
-  for (const rtattr* at = first; RTA_OK(at, left); at = RTA_NEXT(at, left)) {
-    if ((at->rta_type & NLA_TYPE_MASK) == type) return at;
-  }
-  return nullptr;
-}
-
-const rtattr* find_nested(const rtattr* parent, unsigned type) {
-  if (!parent) return nullptr;
-  return find_attribute(static_cast<const rtattr*>(RTA_DATA(parent)), RTA_PAYLOAD(parent), type);
-}
 
 // The value of an integer attribute of 1 or 4 bytes; 0 when it is missing.
 uint32_t attribute_value(const rtattr* at) {

@@ -27,6 +27,7 @@
 #include <string>
 #include <thread>
 
+#include "../io/conntrack.h"
 #include "../io/frame_io.h"
 
 using namespace weft;
@@ -414,6 +415,35 @@ void test_frame_io() {
 
 }  // namespace
 
+void test_conntrack() {
+  Container container;
+  container.within([] {
+    set_up("lo", true);
+    CHECK(system("nft 'add table ip t; add chain ip t c { type filter hook output priority 0; };"
+                 " add rule ip t c ct state new accept'") == 0);
+    const int client = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    sockaddr_in to = {};
+    to.sin_family = AF_INET;
+    to.sin_port = htons(5300);
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    CHECK(sendto(client, "x", 1, 0, reinterpret_cast<sockaddr*>(&to), sizeof to) == 1);
+
+    uint8_t own[16], other[16];
+    ip4(own, "127.0.0.1");
+    ip4(other, "192.0.2.1");
+    const uint16_t ports[] = {53, 5300};
+    Publishing publishing = {own, 1, own, 1, ports, 1};
+    CHECK(forget_stale_udp(publishing) == 0);  // neither published nor translated
+    publishing.port_count = 2;
+    publishing.own = other;
+    CHECK(forget_stale_udp(publishing) == 0);  // to another host
+    publishing.own = own;
+    CHECK(forget_stale_udp(publishing) == 1);
+    CHECK(forget_stale_udp(publishing) == 0);
+    close(client);
+  });
+}
+
 int main() {
   if (geteuid() != 0) {
     fprintf(stderr, "io_test needs root\n");
@@ -425,5 +455,6 @@ int main() {
   test_underlay(false);
   test_underlay(true);
   test_frame_io();
+  test_conntrack();
   printf("io_test: ok\n");
 }

@@ -17,7 +17,7 @@ const io = ['io/steering.cc', 'io/tap.cc', 'io/underlay.cc'];
 const tests = {
   core_test: [...core, ...io],
   worker_test: [...core, ...io],
-  io_test: ['io/frame_io.cc', ...io],
+  io_test: ['io/conntrack.cc', 'io/frame_io.cc', ...io],
 };
 const sanitizers = { 'ASan + UBSan': '-fsanitize=address,undefined', TSan: '-fsanitize=thread' };
 const flags = [

@@ -42,6 +42,7 @@ async function statusText(report: StatusReport): Promise<string> {
     ['Forwarding', report.forwarding ? paint('green', 'yes') : paint('red', 'no')],
     ['Underlay', report.underlay ?? 'none'],
     ['Peers', report.peers.map((peer) => withPath(report, peer)).join(', ')],
+    ['Outside', outsideText(report)],
     ['Store', report.store],
     ['Networks', report.networks],
     ['Endpoints', report.endpoints],
@@ -62,6 +63,12 @@ async function statusText(report: StatusReport): Promise<string> {
     ],
     ['Drops', pairsText(datapath.drops)],
   ])}\n${ports}`;
+}
+
+function outsideText({ outside }: StatusReport): string {
+  if (!outside) return 'none';
+  const { open, why } = outside;
+  return `${open ? 'open' : 'not open'}${why === undefined ? '' : `: ${why}`}`;
 }
 
 function dropped({ datapath }: StatusReport): number {

@@ -69,7 +69,7 @@ export class Networks {
   }
 
   /** What applying would do. @throws WeftError when it is not possible. */
-  plan(resource: NetworkResource): 'created' | 'configured' | 'unchanged' {
+  async plan(resource: NetworkResource): Promise<'created' | 'configured' | 'unchanged'> {
     const { name } = resource.metadata;
     const known = this.#networks.get(name);
     if (known) return planChange(known, resource);
@@ -92,11 +92,12 @@ export class Networks {
         `network "${name}": vni is missing: with static peers it must be given (--vni), the same on every host`,
       );
     }
+    if (resource.spec.mtu === undefined) await this.#defaultMtu(resource);
     return 'created';
   }
 
   async apply(resource: NetworkResource): Promise<'created' | 'configured' | 'unchanged'> {
-    const action = this.plan(resource);
+    const action = await this.plan(resource);
     if (action === 'unchanged') return action;
     const { name } = resource.metadata;
     const known = this.#networks.get(name);

@@ -108,6 +108,8 @@ export interface Addon {
   probeOffloads(): NativeOffloads;
   /** Addresses of 16 bytes. */
   pathMtu(local: Uint8Array, remote: Uint8Array): number;
+  /** How many, or -errno; addresses one after the other. */
+  forgetStaleUdp(own: Uint8Array, targets: Uint8Array, ports: Uint16Array): Promise<number>;
 }
 
 /** The layout as this program has it. */

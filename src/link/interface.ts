@@ -43,6 +43,10 @@ interface LinkJson {
   readonly address: string;
   /** Missing where the kernel has no IPv6. */
   readonly inet6_addr_gen_mode?: string;
+  readonly linkinfo?: {
+    readonly info_kind?: string;
+    readonly info_data?: { readonly type?: string; readonly numqueues?: number; readonly numdisabled?: number };
+  };
   readonly addr_info: readonly { readonly family: string; readonly local?: string; readonly prefixlen?: number }[];
 }
 
@@ -63,6 +67,17 @@ export function checkIfname(ifname: string): void {
 
 export async function interfaceExists(ns: NetnsRef, ifname: string): Promise<boolean> {
   return (await readLink(ns, ifname)) !== undefined;
+}
+
+/** The TAP of that name, and whether a process has it open; undefined when there is none. */
+export async function findTap(
+  ns: NetnsRef,
+  ifname: string,
+): Promise<{ readonly mac: string; readonly isOpen: boolean } | undefined> {
+  const link = await readLink(ns, ifname);
+  const { type, numqueues = 0, numdisabled = 0 } = link?.linkinfo?.info_data ?? {};
+  if (link?.linkinfo?.info_kind !== 'tun' || type !== 'tap') return undefined;
+  return { mac: link.address, isOpen: numqueues + numdisabled > 0 };
 }
 
 /**

@@ -28,6 +28,24 @@ export async function listChains(): Promise<BaseChain[]> {
   return nftables.flatMap(({ chain }) => (chain ? [chain] : []));
 }
 
+/**
+ * All of a table but its counters, for comparing: the kernel's own numbers of its rules are in it, so one that was
+ * loaded again is another. @param table family and name @returns undefined where it cannot be read: loading says why
+ */
+export async function listTable(table: string): Promise<string | undefined> {
+  let text: string;
+  try {
+    text = await nft(['-j', '-s', 'list', 'table', ...table.split(' ')]);
+  } catch {
+    return undefined;
+  }
+  // The elements of a set come in any order.
+  const sorted = (elements: readonly unknown[]): string[] => elements.map((element) => JSON.stringify(element)).sort();
+  return JSON.stringify(
+    JSON.parse(text, (key, value: unknown) => (key === 'elem' && Array.isArray(value) ? sorted(value) : value)),
+  );
+}
+
 function nft(args: readonly string[], input = ''): Promise<string> {
   return new Promise((resolve, reject) => {
     const fail = (message: string): void => reject(new WeftError('system', message));

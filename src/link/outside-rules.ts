@@ -11,6 +11,7 @@
  *   into it but answers and what was translated by a published port.
  * - UDP 4789 is closed from weft0, to this host and to any other: a container
  *   must not make frames of an overlay.
+ * - The metadata service of a cloud is for the host, as the host itself.
  * - Published ports are those of the host's own addresses, not of its loopback.
  *   A container that calls one comes back into weft0, from the host's end.
  * - What the host began is answered: established and related, ICMP errors of its
@@ -55,7 +56,18 @@ export interface RulesOptions {
   readonly allowHost: AllowHost;
 }
 
-const TABLE = 'inet weft';
+/** Family and name. */
+export const TABLE = 'inet weft';
+
+/**
+ * What the host's side gives to connections of containers as source ports. It keeps none: of the port of a program of
+ * this host, the container would get the next packet that the other end means for that program (CVE-2021-3773).
+ * Above Kubernetes' NodePorts and WireGuard. Within the ports of clients (ip_local_port_range), but the kernel moves
+ * what this host begins itself out of the way.
+ */
+const NAT_PORTS = '52000-65535';
+// Since Linux 5.1 `random` is the same: no port follows from another, for a container to work towards one.
+const MASQUERADE = `masquerade to :${NAT_PORTS} fully-random`;
 
 /** The whole table, in place of one that may be there: idempotent. */
 export function tableText(options: RulesOptions): string {
@@ -86,6 +98,7 @@ export function tableText(options: RulesOptions): string {
     'chain output { type nat hook output priority -100; policy accept; jump publish; }',
     'chain postrouting { type nat hook postrouting priority srcnat; policy accept;',
     ...each(({ ip, weft, host }) => [
+      `${ip} saddr ${weft} oifname != "${ifname}" meta l4proto { tcp, udp } counter ${MASQUERADE}`,
       `${ip} saddr ${weft} oifname != "${ifname}" counter masquerade`,
       `${ip} saddr ${weft} oifname "${ifname}" counter snat ${ip} to ${host} comment "a container calls a published port"`,
     ]),
@@ -102,7 +115,10 @@ export function tableText(options: RulesOptions): string {
     `oifname "${ifname}" jump to_weft`,
     '}',
     'chain from_weft {',
+    // NAT is for connections: what belongs to none would leave with weft's transit address.
+    'ct state invalid,untracked counter drop comment "would not be translated"',
     noVxlan,
+    ...(allowHost === true ? [] : [noMetadata]),
     ...each(({ ip, weft }) => [`${ip} saddr ${weft} return`]),
     'counter drop comment "not from the transit address"',
     '}',
@@ -132,6 +148,9 @@ export function noTableText(): string {
 
 const noVxlan = `udp dport ${VXLAN_L4_PORT} counter drop comment "containers make no frames of an overlay"`;
 
+/** Of AWS over IPv6: what it tells of, credentials too, is the host's. The others are link-local, and end in the switch. */
+const noMetadata = 'ip6 daddr fd00:ec2::254 counter drop comment "metadata of a cloud is the host’s"';
+
 function allowed(allowHost: AllowHost): string[] {
   if (typeof allowHost === 'boolean') return allowHost ? ['accept'] : [];
   return allowHost.map(({ protocol, port }) => `${protocol.toLowerCase()} dport ${port} accept`);
@@ -150,10 +169,6 @@ function elements({ published, hasIp6 }: Pick<RulesOptions, 'published' | 'hasIp
 
 function lines(...all: readonly string[]): string {
   return `${all.join('\n')}\n`;
-}
-
-export function isOwnChain({ family, table }: { readonly family: string; readonly table: string }): boolean {
-  return `${family} ${table}` === TABLE;
 }
 
 /** The networks of the link, as ADDRESS/PREFIX. */

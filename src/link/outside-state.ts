@@ -1,15 +1,15 @@
 /** What the outside depends on and others may have changed, for `weft doctor`. */
 import { isForwarding } from './host-forwarding.ts';
 import { ownNetns } from './netns.ts';
-import { listChains } from './nft.ts';
-import { findTransitClash, OUTSIDE_IFNAME, transit } from './outside.ts';
-import { isOwnChain } from './outside-rules.ts';
+import { listChains, type BaseChain } from './nft.ts';
+import { findTransitClash, OUTSIDE_IFNAME, transit, type Outside } from './outside.ts';
+import type { AllowHost } from './outside-rules.ts';
 
 export interface OutsideState {
   /** Why nftables cannot be used; undefined when they can. */
   readonly nftFailure?: string;
-  /** Is the table of the rules there? */
-  readonly hasRules: boolean;
+  /** Undefined while it is not open. Are the rules in force as weft has loaded them, and weft0 up with its addresses? */
+  readonly open?: { readonly hasRules: boolean; readonly isUp: boolean };
   /** `ip6` undefined on a host without IPv6. */
   readonly forwarding: { readonly ip4: boolean; readonly ip6?: boolean | undefined };
   /**
@@ -21,21 +21,26 @@ export interface OutsideState {
   readonly clash?: string;
 }
 
-/** Looks, and changes nothing. Of the network namespace that this process is in. */
-export async function inspectOutside(): Promise<OutsideState> {
+/** Looks, and changes nothing. Of the network namespace that this process is in. @param outside unless it is not open */
+export async function inspectOutside(outside: Outside | undefined, allowHost: AllowHost): Promise<OutsideState> {
   const clash = await findTransitClash(await ownNetns(), { ifname: OUTSIDE_IFNAME, transit });
-  const found = { forwarding: isForwarding(), ...(clash !== undefined && { clash }) };
+  const found = {
+    ...(outside && { open: { hasRules: await outside.hasRules(), isUp: outside.isUp() } }),
+    forwarding: isForwarding(),
+    ...(clash !== undefined && { clash }),
+  };
   try {
-    const chains = await listChains();
-    return {
-      ...found,
-      hasRules: chains.some(isOwnChain),
-      droppingChains: chains
-        .filter((chain) => !isOwnChain(chain) && chain.hook === 'forward' && chain.policy === 'drop')
-        .filter(({ family }) => ['ip', 'ip6', 'inet'].includes(family))
-        .map(({ family, table, name }) => `${family} ${table} ${name}`),
-    };
+    return { ...found, droppingChains: droppingChains(await listChains(), allowHost) };
   } catch (error) {
-    return { ...found, nftFailure: (error as Error).message, hasRules: false, droppingChains: [] };
+    return { ...found, nftFailure: (error as Error).message, droppingChains: [] };
   }
+}
+
+/** Of those that what is forwarded passes; and what comes in for this host, where any of it is allowed. */
+function droppingChains(chains: readonly BaseChain[], allowHost: AllowHost): string[] {
+  const hooks = ['forward', ...(allowHost === true || (allowHost !== false && allowHost.length > 0) ? ['input'] : [])];
+  return chains
+    .filter(({ hook, policy }) => hook !== undefined && hooks.includes(hook) && policy === 'drop')
+    .filter(({ family }) => ['ip', 'ip6', 'inet'].includes(family))
+    .map(({ family, table, name }) => `${family} ${table} ${name}`);
 }

@@ -10,24 +10,26 @@
  * and a port of its own; the host masquerades that. A published port comes to the
  * transit address at the same port, and the switch knows whose it is.
  *
- * Nothing ever passes without the rules: they are in force before the interface
- * is up, and removed after it is gone. So the caller makes the TAP in `OWN_NETNS`,
- * calls `openOutside`, and forwards; and stops forwarding, removes the TAP, and
- * calls `close`. What a crash leaves is taken over at the next start.
+ * Nothing ever passes without the rules: they are in force before the caller opens
+ * the interface (`openLink`), a TAP in `OWN_NETNS`, and are removed after it is gone
+ * (`closeLink`). A crash leaves the interface up, and somebody may have flushed the
+ * rules since: it is taken over at the next start, behind rules that are new.
  *
  * It acts on the network namespace that this process is in. Calls to one
  * `Outside` are made one after the other.
  */
+import { networkInterfaces } from 'node:os';
 import { WeftError } from '../error.ts';
+import { parseIp } from '../flow/types.ts';
 import { hasIpv6, startForwarding } from './host-forwarding.ts';
-import { configureInterface } from './interface.ts';
+import { configureInterface, findTap } from './interface.ts';
 import { firstLine, ip, ipBatch } from './ip.ts';
 import { ownNetns, type NetnsRef } from './netns.ts';
-import { listChains, loadRules } from './nft.ts';
+import { listTable, loadRules } from './nft.ts';
 import {
-  isOwnChain,
   noTableText,
   publishedText,
+  TABLE,
   tableText,
   transitPrefixes,
   type AllowHost,
@@ -55,28 +57,59 @@ export interface OutsideOptions {
   readonly mtu: number;
   readonly published: readonly PublishedPort[];
   readonly allowHost: AllowHost;
-  readonly log: (message: string, details: object) => void;
+  /** Makes the interface, or takes over the one that a crash has left, and forwards. */
+  readonly openLink: () => void;
+  /** Removes it, if it was opened. */
+  readonly closeLink: () => void;
+  /** Lets the kernel decide anew about UDP that would be translated otherwise today: `forgetStaleUdp`. */
+  readonly forgetStaleUdp: (publishing: {
+    readonly own: readonly Uint8Array[];
+    readonly targets: readonly Uint8Array[];
+    readonly ports: readonly number[];
+  }) => Promise<void>;
+  readonly warn: (message: string, details: object) => void;
 }
 
 /**
- * Puts the rules into force, the host's forwarding on, and the interface up.
- * @throws WeftError `conflict` when the transit network is in use on the host,
- * `system` when `nft` is missing or the kernel refuses; no rules are left then,
- * and the interface is down
+ * Puts the rules into force, opens the interface, and switches the host's forwarding on.
+ * @throws WeftError `conflict` when the transit network or the interface is in use on
+ * the host, `system` when `nft` is missing or the kernel refuses; neither the
+ * interface nor rules are left then
  */
 export async function openOutside(options: OutsideOptions): Promise<Outside> {
   const ns = await ownNetns();
   const hasIp6 = hasIpv6();
   const clash = await findTransitClash(ns, options);
   if (clash !== undefined) throw new WeftError('conflict', clash);
+  if ((await findTap(ns, options.ifname))?.isOpen) {
+    throw new WeftError('conflict', `${options.ifname} is open already: another weft runs on this host`);
+  }
   const outside = new Outside(ns, options, hasIp6);
   try {
     await outside.start();
   } catch (error) {
-    await outside.abandon();
+    await outside.close().catch(() => {});
     throw error;
   }
   return outside;
+}
+
+/**
+ * Removes what a crash has left of an outside that no network wants any more: the interface, which is persistent, and
+ * the rules. What another process has open is left alone. @returns true if there was something
+ */
+export async function removeLeftOutside({
+  ifname,
+  hostMac,
+}: Pick<OutsideOptions, 'ifname' | 'hostMac'>): Promise<boolean> {
+  const ns = await ownNetns();
+  const tap = await findTap(ns, ifname);
+  if (tap?.isOpen) return false;
+  const isLeft = tap?.mac === hostMac;
+  if (isLeft) await ipBatch(ns, [`link delete dev ${ifname}`]);
+  const hasTable = (await listTable(TABLE)) !== undefined;
+  if (hasTable) await loadRules(noTableText());
+  return isLeft || hasTable;
 }
 
 export class Outside {
@@ -84,8 +117,9 @@ export class Outside {
   readonly hasIp6: boolean;
   readonly #ns: NetnsRef;
   readonly #options: OutsideOptions;
-  /** What the kernel was last told to publish. */
   #published: readonly PublishedPort[];
+  /** The table as the kernel took it from us; undefined when it has to be loaded. */
+  #inForce: string | undefined;
 
   /** Use `openOutside`. */
   constructor(ns: NetnsRef, options: OutsideOptions, hasIp6: boolean) {
@@ -96,22 +130,105 @@ export class Outside {
   }
 
   async start(): Promise<void> {
-    const { ifname, transit, hostMac, weftMac, mtu, log } = this.#options;
+    const { ifname, openLink, warn } = this.#options;
     const { hasIp6 } = this;
     await this.#loadTable();
+    openLink();
     // The switch advertises no routes, and weft0 takes none.
     for (const name of ['accept_ra', 'router_solicitations']) writeSetting(`ipv6/conf/${ifname}/${name}`, '0');
     if (hasIp6) writeSetting(`ipv6/conf/${ifname}/disable_ipv6`, '0');
-    else log('no IPv6 to the outside: the host has none', {});
+    else warn('no IPv6 to the outside: the host has none', {});
     const changed = startForwarding();
-    if (changed.length > 0) log('forwarding of the host switched on', { changed });
+    if (changed.length > 0) warn('forwarding of the host switched on, between all of its interfaces', { changed });
     for (const family of ['ipv4', 'ipv6']) {
       writeSetting(`${family}/conf/${ifname}/forwarding`, '1');
       writeSetting(`${family}/conf/${ifname}/accept_redirects`, '0');
     }
 
-    const links = [transit.ip4, ...(hasIp6 ? [transit.ip6] : [])];
-    await configureInterface(this.#ns, {
+    await this.#configureLink();
+  }
+
+  /** Publishes exactly these ports. Connections of TCP go on, also those of a port that is not published any more. */
+  async update(published: readonly PublishedPort[]): Promise<void> {
+    const { hasIp6 } = this;
+    const text = publishedText({ published, hasIp6 });
+    const isSame = text === publishedText({ published: this.#published, hasIp6 });
+    this.#published = published;
+    if (isSame && this.#inForce !== undefined) return;
+    if (!(await this.hasRules())) return this.#loadTable();
+    try {
+      await loadRules(text);
+    } catch {
+      return this.#loadTable(); // taken away by another program just now
+    }
+    await this.#tookForce();
+  }
+
+  /** Is the table in the kernel what it took from us, to the last rule? */
+  async hasRules(): Promise<boolean> {
+    return this.#inForce !== undefined && (await listTable(TABLE)) === this.#inForce;
+  }
+
+  /** Is the interface up, with its addresses? */
+  isUp(): boolean {
+    const { ifname, transit } = this.#options;
+    const present = networkInterfaces()[ifname]?.map(({ cidr }) => cidr) ?? [];
+    return transitPrefixes(transit, this.hasIp6).every((prefix) => present.includes(prefix));
+  }
+
+  /**
+   * Puts back what another program has taken away: a reload of Debian's own /etc/nftables.conf
+   * does (`flush ruleset`). To be called again and again. @returns what it was
+   */
+  async renew(): Promise<string[]> {
+    const mended: string[] = [];
+    if (!(await this.hasRules())) {
+      await this.#loadTable();
+      mended.push(`table ${TABLE}`);
+    }
+    if (!this.isUp()) {
+      await this.#configureLink();
+      mended.push(this.#options.ifname);
+    }
+    return mended;
+  }
+
+  /** The interface first, for without the rules it is open. Forwarding stays on: others may have come to rely on it. */
+  async close(): Promise<void> {
+    this.#options.closeLink();
+    await loadRules(noTableText());
+    await this.#forgetStaleUdp([]);
+  }
+
+  async #loadTable(): Promise<void> {
+    this.#inForce = undefined;
+    await loadRules(tableText({ ...this.#options, published: this.#published, hasIp6: this.hasIp6 }));
+    await this.#tookForce();
+  }
+
+  async #tookForce(): Promise<void> {
+    this.#inForce = await listTable(TABLE);
+    await this.#forgetStaleUdp(this.#published);
+  }
+
+  /** What is translated is up to the first packet of a connection, and UDP that makes no pause is one for ever. */
+  async #forgetStaleUdp(published: readonly PublishedPort[]): Promise<void> {
+    const { transit, forgetStaleUdp, warn } = this.#options;
+    const interfaces = Object.values(networkInterfaces()).flatMap((all) => all ?? []);
+    const own = interfaces.filter(({ internal }) => !internal).map(({ address }) => parseIp(address));
+    const targets = [transit.ip4, transit.ip6].map(({ weft }) => parseIp(weft));
+    const ports = published.flatMap(({ protocol, hostPort }) => (protocol === 'UDP' ? [hostPort] : []));
+    try {
+      await forgetStaleUdp({ own, targets, ports });
+    } catch (error) {
+      warn('UDP that did not pause goes on as before it was published, or not', { err: error });
+    }
+  }
+
+  #configureLink(): Promise<void> {
+    const { ifname, transit, hostMac, weftMac, mtu } = this.#options;
+    const links = [transit.ip4, ...(this.hasIp6 ? [transit.ip6] : [])];
+    return configureInterface(this.#ns, {
       ifname,
       mac: hostMac,
       mtu,
@@ -119,40 +236,6 @@ export class Outside {
       addresses: links.map(({ host, prefixLength }) => ({ ip: host, prefixLength, isLinkOnly: true })),
       neighbors: links.map(({ weft }) => ({ ip: weft, mac: weftMac })),
     });
-  }
-
-  /** Publishes exactly these ports. Connections go on, also those of a port that is not published any more. */
-  async update(published: readonly PublishedPort[]): Promise<void> {
-    const { hasIp6 } = this;
-    const text = publishedText({ published, hasIp6 });
-    if (text === publishedText({ published: this.#published, hasIp6 })) return;
-    await loadRules(text);
-    this.#published = published;
-  }
-
-  /**
-   * Puts the rules back where another program has taken them away: a reload of Debian's own
-   * /etc/nftables.conf does (`flush ruleset`). To be called again and again. @returns true if it had to
-   */
-  async renew(): Promise<boolean> {
-    if ((await listChains()).some(isOwnChain)) return false;
-    await this.#loadTable();
-    return true;
-  }
-
-  /** Removes the rules; the interface is gone already. Forwarding stays on: others may have come to rely on it. */
-  async close(): Promise<void> {
-    await loadRules(noTableText());
-  }
-
-  #loadTable(): Promise<void> {
-    return loadRules(tableText({ ...this.#options, published: this.#published, hasIp6: this.hasIp6 }));
-  }
-
-  /** After a failure: the interface first, for without the rules it is open. */
-  async abandon(): Promise<void> {
-    await ipBatch(this.#ns, [`link set dev ${this.#options.ifname} down`]).catch(() => {});
-    await loadRules(noTableText()).catch(() => {});
   }
 }
 

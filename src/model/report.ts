@@ -82,6 +82,8 @@ export const statusReport = z.object({
   /** What says so: the kernel (its interface, or an ICMP error), or probes that were lost. */
   pathSources: z.record(z.string(), z.enum(['kernel', 'probed'])),
   store: z.string(),
+  /** The way outside, `why` where it is not open or could not be kept up; null where no network has one. */
+  outside: z.object({ open: z.boolean(), why: z.string().optional() }).nullable(),
   networks: z.number(),
   endpoints: z.number(),
   /** With the outside: how many there are, and how many there may be. */

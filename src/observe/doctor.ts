@@ -45,6 +45,7 @@ export interface DoctorEnvironment {
   readonly lostUpcalls: number;
 }
 
+const RENEWED = 'weft up mends that every 5 s; if it cannot, `weft status` says why';
 const PROBE_TIMEOUT_MS = 1000;
 const OLDEST_KERNEL = [5, 4] as const;
 
@@ -148,17 +149,21 @@ function checkUpcalls({ lostUpcalls }: DoctorEnvironment): CheckReport {
   };
 }
 
-function checkOutside({ nftFailure, hasRules, forwarding, droppingChains, clash }: OutsideState): CheckReport[] {
+function checkOutside({ nftFailure, open, forwarding, droppingChains, clash }: OutsideState): CheckReport[] {
   const checks: CheckReport[] = [];
-  if (nftFailure !== undefined) checks.push({ check: 'outside rules', result: 'failed', detail: nftFailure });
-  else if (hasRules) checks.push(ok('outside rules', 'table inet weft'));
-  else {
-    checks.push({
-      check: 'outside rules',
-      result: 'failed',
-      detail: 'table inet weft is not there: another program has removed it, or the outside could not be opened',
-      hint: 'see the log of weft up, and restart it',
-    });
+  const failed = (check: string, detail: string, hint?: string): CheckReport => ({
+    ...{ check, result: 'failed', detail },
+    ...(hint !== undefined && { hint }),
+  });
+  if (nftFailure !== undefined) checks.push(failed('outside rules', nftFailure));
+  else if (!open) checks.push(failed('outside rules', 'the outside is not open', RENEWED));
+  else if (open.hasRules) checks.push(ok('outside rules', 'table inet weft'));
+  else
+    checks.push(failed('outside rules', 'table inet weft is not as it was loaded: another program was there', RENEWED));
+  if (open) {
+    checks.push(
+      open.isUp ? ok('outside link', 'weft0') : failed('outside link', 'weft0 is not up with its addresses', RENEWED),
+    );
   }
   const off = [
     ...(forwarding.ip4 ? [] : ['net.ipv4.ip_forward']),
@@ -167,22 +172,21 @@ function checkOutside({ nftFailure, hasRules, forwarding, droppingChains, clash 
   checks.push(
     off.length === 0
       ? ok('outside forwarding', `on${forwarding.ip6 === undefined ? ', of IPv4 alone: the host has no IPv6' : ''}`)
-      : {
-          check: 'outside forwarding',
-          result: 'failed',
-          detail: `${off.join(' and ')} switched off: nothing passes between containers and what is beyond this host`,
-          hint: `sysctl -w ${off.map((name) => `${name}=1`).join(' ')}`,
-        },
+      : failed(
+          'outside forwarding',
+          `${off.join(' and ')} switched off: nothing passes between containers and what is beyond this host`,
+          `sysctl -w ${off.map((name) => `${name}=1`).join(' ')}`,
+        ),
   );
   if (droppingChains.length > 0) {
     checks.push({
       check: 'outside firewall',
       result: 'warning',
       detail: `${droppingChains.join(', ')}: drops what it has no rule for, and weft cannot accept for another table`,
-      hint: 'accept what comes in by weft0 and what goes out by weft0 there (with Docker, in its chain DOCKER-USER)',
+      hint: 'accept what comes in by weft0 and what goes out by weft0 there (with Docker, in its chain DOCKER-USER); where you have, leave this warning: weft looks at the policy alone',
     });
   }
-  if (clash !== undefined) checks.push({ check: 'outside link', result: 'failed', detail: clash });
+  if (clash !== undefined) checks.push(failed('outside addresses', clash));
   return checks;
 }
 

@@ -214,6 +214,7 @@ function statusOf(forwarding: boolean): StatusReport {
     pathMtus: {},
     pathSources: {},
     store: 'embedded',
+    outside: null,
     networks: 1,
     endpoints: 1,
     connections: { active: 1, limit: 65_536 },

@@ -1,17 +1,19 @@
 /**
  * A process that opens the outside of the namespace that it is in. Reads
  * requests from standard input and writes one JSON value a line: a reply to each,
- * and what is logged.
+ * what is logged, and the rules that are in force when it opens the interface.
  */
+import { execFileSync } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Datapath } from '../../src/datapath/datapath.ts';
 import { FrameIo } from '../../src/datapath/frame-io.ts';
+import { forgetStaleUdp } from '../../src/datapath/host-connections.ts';
 import { openNativeDatapath } from '../../src/datapath/native.ts';
 import { openReferenceDatapath } from '../../src/datapath/reference.ts';
 import { WeftError } from '../../src/error.ts';
 import type { PortNo } from '../../src/flow/types.ts';
 import { OWN_NETNS } from '../../src/link/netns.ts';
-import { openOutside, OUTSIDE_IFNAME, transit, type Outside } from '../../src/link/outside.ts';
+import { openOutside, OUTSIDE_IFNAME, removeLeftOutside, transit, type Outside } from '../../src/link/outside.ts';
 import type { AllowHost, PublishedPort } from '../../src/link/outside-rules.ts';
 import { inspectOutside } from '../../src/link/outside-state.ts';
 
@@ -26,6 +28,7 @@ export type Request =
   | { readonly op: 'update'; readonly published: readonly PublishedPort[] }
   | { readonly op: 'renew' }
   | { readonly op: 'inspect' }
+  | { readonly op: 'removeLeft' }
   | { readonly op: 'close' };
 
 export const macs = { hostMac: '02:77:65:00:00:01', weftMac: '02:77:65:00:00:02' } as const;
@@ -36,6 +39,7 @@ const say = (value: object): void => console.log(JSON.stringify(value));
 
 let datapath: Datapath | undefined;
 let outside: Outside | undefined;
+let allowHost: AllowHost = false;
 
 function openDatapath(kind: 'native' | 'reference'): Datapath {
   const options = { flowLimit: 100, clock: () => 0, onUpcall: () => {}, onPortLost: () => {} };
@@ -46,15 +50,24 @@ function openDatapath(kind: 'native' | 'reference'): Datapath {
 async function run(request: Request): Promise<object> {
   switch (request.op) {
     case 'open': {
-      const { published = [], allowHost = false } = request;
+      const { published = [] } = request;
+      ({ allowHost = false } = request);
       let created: boolean | undefined;
-      if (request.datapath) {
+      const openLink = (): void => {
+        say({ opened: execFileSync('nft', ['list', 'ruleset'], { encoding: 'utf8' }) });
+        if (!request.datapath) return;
         datapath = openDatapath(request.datapath);
         const spec = { kind: 'tap', name: OUTSIDE_IFNAME, netns: OWN_NETNS, ifname: OUTSIDE_IFNAME } as const;
         created = datapath.portAdd(PORT, spec)?.created;
-      }
-      const log = (message: string, details: object): void => say({ log: { message, details } });
-      outside = await openOutside({ ifname: OUTSIDE_IFNAME, transit, ...macs, mtu: 1500, published, allowHost, log });
+      };
+      const closeLink = (): void => {
+        datapath?.portDel(PORT);
+        datapath?.close();
+        datapath = undefined;
+      };
+      const warn = (message: string, details: object): void => say({ log: { message, details } });
+      const link = { ifname: OUTSIDE_IFNAME, transit, ...macs, mtu: 1500, openLink, closeLink, forgetStaleUdp };
+      outside = await openOutside({ ...link, published, allowHost, warn });
       return { created, hasIp6: outside.hasIp6 };
     }
     case 'update':
@@ -63,11 +76,12 @@ async function run(request: Request): Promise<object> {
     case 'renew':
       return { renewed: await outside!.renew() };
     case 'inspect':
-      return inspectOutside();
+      return inspectOutside(outside, allowHost);
+    case 'removeLeft':
+      return { removed: await removeLeftOutside({ ifname: OUTSIDE_IFNAME, ...macs }) };
     case 'close':
-      datapath?.portDel(PORT);
-      datapath?.close();
       await outside!.close();
+      outside = undefined;
       return {};
     default:
       return request satisfies never;

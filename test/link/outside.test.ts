@@ -17,7 +17,9 @@ import type { PublishedPort } from '../../src/link/outside-rules.ts';
 import { openLab, type Lab, type Namespace } from '../support/lab.ts';
 import { isAlive, until, type Background } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
-import { isUnreachable, ping, python } from '../support/traffic.ts';
+import { ruleset } from '../support/ruleset.ts';
+import { tcp as frame } from '../support/frames.ts';
+import { isUnreachable, ping, python, sendFrames } from '../support/traffic.ts';
 import { macs, type Request } from './outside.process.ts';
 
 t.setTimeout(120_000);
@@ -29,6 +31,8 @@ interface Said {
   readonly reply?: Readonly<Record<string, unknown>>;
   readonly error?: { readonly code: string; readonly message: string };
   readonly log?: { readonly message: string; readonly details: { readonly changed?: readonly string[] } };
+  /** The interface was opened, behind these rules. */
+  readonly opened?: string;
 }
 
 /** The process, by requests and replies. */
@@ -47,7 +51,7 @@ class Opener {
   async ask(request: Request): Promise<Said> {
     this.process.write(`${JSON.stringify(request)}\n`);
     const index = this.#answered++;
-    return until(() => this.said().filter(({ log }) => log === undefined)[index], {
+    return until(() => this.said().filter(({ reply, error }) => reply ?? error)[index], {
       timeoutMs: 10_000,
       what: `answer to ${request.op}\n${this.process.stderr}`,
     });
@@ -80,6 +84,8 @@ const second = '192.0.2.3';
 const clientIp = { 4: '192.0.2.2', 6: '2001:db8::2' } as const;
 const weftIp = { 4: transit.ip4.weft, 6: transit.ip6.weft } as const;
 const families = [4, 6] as const;
+/** Flags that no connection of TCP begins with, nor goes on. */
+const SYN_FIN = 3;
 const bracketed = (ip: string): string => (ip.includes(':') ? `[${ip}]` : ip);
 
 async function place(t: Test): Promise<Place> {
@@ -164,6 +170,22 @@ t.test('out: masqueraded as the host, answered, and only from the transit addres
   t.equal(await counted(host, 'not from the transit address'), 1, 'another source is dropped');
 });
 
+t.test('no container gets what is meant for a program of the host', { skip: needsRoot }, async (t) => {
+  const { client, host, inside, opener } = await place(t);
+  await host.start(python('udp_answer.py', 51820)).says('ready');
+  await opener.do({ op: 'open' });
+  for (const family of families) {
+    await inside.run(['socat', '-u', '-', `UDP:${bracketed(clientIp[family])}:51820,sourceport=51820`], {
+      input: 'from the same port',
+    });
+    const peer = client.start(['socat', '-', `UDP:${bracketed(own[family])}:51820,sourceport=51820`]);
+    peer.write('question\n');
+    await peer.says('noitseuq');
+    await peer.stop();
+    t.pass(`IPv${family}`);
+  }
+});
+
 t.test('in: only what is published, from the client’s own address', { skip: needsRoot }, async (t) => {
   const { client, host, inside, opener } = await place(t);
   await tellPeer(inside, 8080);
@@ -191,6 +213,35 @@ t.test('in: only what is published, from the client’s own address', { skip: ne
   t.ok((await counted(host, 'not published')) > 0);
 });
 
+t.test('nothing leaves untranslated, and errors about connections pass', { skip: needsRoot }, async (t) => {
+  const { client, host, inside, opener } = await place(t);
+  await opener.do({ op: 'open', published: udp(5300) });
+  for (const family of families) {
+    const asker = client.start(['socat', '-', `UDP:${bracketed(own[family])}:5300`]);
+    asker.write('is anybody there?\n');
+    await asker.wait();
+    t.match(asker.stderr, /Connection refused/, `port unreachable over ICMP, IPv${family}`);
+  }
+  t.equal(await counted(host, 'would not be translated'), 0);
+
+  await client.run([
+    'nft',
+    `add table inet seen; add chain inet seen in { type filter hook prerouting priority 0; };
+     add rule inet seen in ip saddr ${weftIp[4]} counter; add rule inet seen in ip6 saddr ${weftIp[6]} counter`,
+  ]);
+  const { weftMac: srcMac, hostMac: dstMac } = macs;
+  const frames = families.map((family) =>
+    frame(
+      { srcMac, dstMac, src: weftIp[family], dst: clientIp[family] },
+      { sourcePort: 7, destinationPort: 7, flags: SYN_FIN },
+    ),
+  );
+  await sendFrames(inside, frames, 'weft0');
+  for (const family of families) await ping(inside, clientIp[family]);
+  t.notMatch(await client.run(['nft', 'list', 'table', 'inet', 'seen']), /packets [1-9]/);
+  t.equal(await counted(host, 'would not be translated'), 2);
+});
+
 t.test('containers reach nothing of the host, but answers', { skip: needsRoot }, async (t) => {
   const { host, inside, opener } = await place(t);
   for (const port of [22, 5353]) await tellPeer(host, port);
@@ -216,6 +267,19 @@ t.test('containers reach nothing of the host, but answers', { skip: needsRoot },
   t.equal(await seenAs(inside, own[4], 22), undefined, 'and nothing else');
   await opener.do({ op: 'open', allowHost: true });
   t.equal(await seenAs(inside, own[6], 22), weftIp[6], 'or everything');
+});
+
+t.test('the metadata service of a cloud is for the host', { skip: needsRoot }, async (t) => {
+  const metadata = 'fd00:ec2::254';
+  const { client, host, inside, opener } = await place(t);
+  await client.ip(`address add ${metadata}/128 dev lo nodad`);
+  await host.ip(`route add ${metadata} via ${clientIp[6]}`);
+  await opener.do({ op: 'open' });
+  await ping(host, metadata);
+  t.ok(await isUnreachable(inside, metadata));
+  t.ok((await counted(host, 'metadata of a cloud is the host’s')) > 0);
+  await opener.do({ op: 'open', allowHost: true });
+  await ping(inside, metadata);
 });
 
 t.test('no frame of an overlay gets in or through', { skip: needsRoot }, async (t) => {
@@ -254,6 +318,48 @@ t.test('published ports change under connections, which go on', { skip: needsRoo
   t.match(await host.run(['nft', 'list', 'sets']), /published4 \{/);
 });
 
+t.test('UDP that never pauses follows what is published', { skip: needsRoot }, async (t) => {
+  const { client, host, inside, opener } = await place(t);
+  const sinks = {
+    host: host.start(python('udp_probe_sink.py', 5300)),
+    inside: inside.start(python('udp_probe_sink.py', 5300)),
+  };
+  for (const sink of Object.values(sinks)) await sink.says('ready');
+  await opener.do({ op: 'open' });
+  for (const family of families) client.start(python('udp_probe.py', own[family], 5300));
+  // To the same port, but of another host.
+  await client.start(python('udp_answer.py', 5300)).says('ready');
+  const session = inside.start(['socat', '-', `UDP:${clientIp[4]}:5300`]);
+  session.write('one\n');
+  await session.says('eno');
+
+  /** From some time on all probes come to one of them. */
+  const comeTo = async (where: keyof typeof sinks, what: string): Promise<void> => {
+    const other = sinks[where === 'host' ? 'inside' : 'host'];
+    let [since, stays] = [0, -1];
+    const isSettled = (): boolean => {
+      if (other.lines.length !== stays) [since, stays] = [sinks[where].lines.length, other.lines.length];
+      return sinks[where].lines.length >= since + 50;
+    };
+    await until(isSettled, { timeoutMs: 20_000, what });
+    t.pass(what);
+  };
+  await comeTo('host', 'not published yet');
+  await opener.do({ op: 'update', published: udp(5300) });
+  await comeTo('inside', 'published');
+  await host.run(['nft', 'flush', 'ruleset']);
+  await opener.do({ op: 'renew' });
+  await comeTo('inside', 'and again, after the rules were gone');
+  session.write('two\n');
+  await session.says('owt');
+  await opener.do({ op: 'update', published: [] });
+  await comeTo('host', 'not published any more');
+  await opener.do({ op: 'update', published: udp(5300) });
+  await comeTo('inside', 'published');
+  await opener.do({ op: 'close' });
+  await comeTo('host', 'no outside any more');
+});
+
 t.test('what others have set up stays, and what a crash left is replaced', { skip: needsRoot }, async (t) => {
   const { client, host, inside, opener } = await place(t);
   await tellPeer(client, 7000);
@@ -276,16 +382,46 @@ t.test('what others have set up stays, and what a crash left is replaced', { ski
   t.equal((await host.run(['sysctl', '-n', 'net.ipv4.ip_forward'])).trim(), '1', 'forwarding stays on');
 });
 
-t.test('rules that another program has flushed are put back', { skip: needsRoot }, async (t) => {
-  const { client, host, opener } = await place(t);
+t.test('what another program takes away is put back', { skip: needsRoot }, async (t) => {
+  const { client, host, inside, opener } = await place(t);
+  await tellPeer(inside, 8081);
   await opener.do({ op: 'open', published: tcp(8080) });
-  await opener.do({ op: 'update', published: tcp(8081) });
-  t.same(await opener.do({ op: 'renew' }), { renewed: false });
-  const rules = await host.run(['nft', '-s', 'list', 'ruleset']);
-  await host.run(['nft', 'flush', 'ruleset']);
-  t.same(await opener.do({ op: 'renew' }), { renewed: true });
-  t.equal(await host.run(['nft', '-s', 'list', 'ruleset']), rules, 'what is published now, too');
-  await ping(client, own[4]);
+  await opener.do({ op: 'update', published: [...tcp(8081), ...udp(5300), ...udp(5301)] });
+  t.same(await opener.do({ op: 'renew' }), { renewed: [] });
+  const rules = await ruleset(host);
+  for (const damage of [
+    'flush ruleset',
+    'flush table inet weft',
+    'flush set inet weft published4',
+    'flush chain inet weft from_weft',
+    'insert rule inet weft input accept',
+  ]) {
+    await host.run(['nft', damage]);
+    t.match(await opener.inspect(), { open: { hasRules: false } }, damage);
+    t.same(await opener.do({ op: 'renew' }), { renewed: ['table inet weft'] });
+    t.equal(await ruleset(host), rules, 'what is published now, too');
+    t.match(await opener.inspect(), { open: { hasRules: true } });
+  }
+  for (const damage of ['link set weft0 down', 'address flush dev weft0', 'address del 169.254.77.1/30 dev weft0']) {
+    await host.ip(damage);
+    t.match(await opener.inspect(), { open: { isUp: false } }, damage);
+    t.same(await opener.do({ op: 'renew' }), { renewed: ['weft0'] });
+    t.match(await opener.inspect(), { open: { isUp: true } });
+    for (const family of families) t.equal(await seenAs(client, own[family], 8081), clientIp[family]);
+  }
+});
+
+t.test('a port is published also where the table was taken away', { skip: needsRoot }, async (t) => {
+  const { client, host, inside, opener } = await place(t);
+  await tellPeer(inside, 8080);
+  await opener.do({ op: 'open' });
+  for (const damage of ['flush ruleset', 'flush table inet weft']) {
+    await host.run(['nft', damage]);
+    await opener.do({ op: 'update', published: tcp(8080) });
+    t.equal(await seenAs(client, own[4], 8080), clientIp[4], damage);
+    t.same(await opener.do({ op: 'renew' }), { renewed: [] });
+    await opener.do({ op: 'update', published: [] });
+  }
 });
 
 t.test('forwarding is switched on once, and router advertisements are still taken', { skip: needsRoot }, async (t) => {
@@ -302,9 +438,10 @@ t.test('forwarding is switched on once, and router advertisements are still take
   t.equal(await setting('ipv6.conf.weft0.accept_ra'), '0');
   t.equal(await setting('ipv6.conf.weft0.addr_gen_mode'), '1', 'no link-local address');
   t.notMatch(await host.ip('-6 address show dev weft0'), 'fe80');
-  const before = opener.said().length;
+  const logged = (): number => opener.said().filter(({ log }) => log).length;
+  const before = logged();
   await opener.do({ op: 'open' });
-  t.equal(opener.said().length, before + 1, 'nothing more is said of it');
+  t.equal(logged(), before, 'nothing more is said of it');
 });
 
 t.test('a host without IPv6 has an outside of IPv4', { skip: needsRoot }, async (t) => {
@@ -322,12 +459,16 @@ t.test('a chain of another that drops, and a network in the way, are found', { s
   const { client, host, inside, opener } = await place(t);
   await tellPeer(client, 7000);
   await opener.do({ op: 'open' });
-  t.match(await opener.inspect(), { hasRules: true, droppingChains: [] });
+  t.match(await opener.inspect(), { open: { hasRules: true, isUp: true }, droppingChains: [] });
   const docker =
     'add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }';
   await host.run(['nft', docker]);
   t.same((await opener.inspect()).droppingChains, ['ip filter FORWARD']);
   t.equal(await seenAs(inside, clientIp[4], 7000), undefined, 'and it is in the way indeed');
+  await host.run(['nft', 'add chain ip filter INPUT { type filter hook input priority 0; policy drop; }']);
+  t.same((await opener.inspect()).droppingChains, ['ip filter FORWARD'], 'of the host they may reach nothing anyway');
+  await opener.do({ op: 'open', allowHost: [{ protocol: 'UDP', port: 53 }] });
+  t.same((await opener.inspect()).droppingChains, ['ip filter FORWARD', 'ip filter INPUT'], 'or something');
   await opener.do({ op: 'close' });
 
   await host.ip('route add 169.254.0.0/16 dev eth0');
@@ -340,7 +481,7 @@ t.test('a chain of another that drops, and a network in the way, are found', { s
   const whose = /^address 169\.254\.77\.3\/16 of eth0 is on weft’s link /;
   t.match(await opener.ask({ op: 'open' }), { error: { code: 'conflict', message: whose } });
   t.match((await opener.inspect()).clash, whose);
-  t.equal((await opener.inspect()).hasRules, false, 'and no rules are left');
+  t.equal(await host.run(['nft', 'list', 'tables']), 'table ip filter\n', 'and no rules are left');
 });
 
 t.test('without nft, or with a kernel that refuses, it says what to do', { skip: needsRoot }, async (t) => {
@@ -359,7 +500,10 @@ t.test('without nft, or with a kernel that refuses, it says what to do', { skip:
     },
   });
   t.match((await opener.inspect()).nftFailure, /is not installed/);
-  t.notMatch(await host.ip('link show dev weft0'), /[<,]UP[,>]/, 'without rules it is down');
+  t.notOk(
+    opener.said().some(({ opened }) => opened !== undefined),
+    'without rules it is not opened',
+  );
   t.equal((await host.run(['sysctl', '-n', 'net.ipv4.ip_forward'])).trim(), '0', 'and nothing else was changed');
 
   writeFileSync(
@@ -387,11 +531,32 @@ for (const datapath of ['native', 'reference'] as const) {
     first.process.signal('SIGKILL');
     await first.process.wait(2000);
     t.same(await host.links(), ['weft0'], 'a crash leaves it');
+    await host.run(['nft', 'flush', 'ruleset']);
 
     const again = startOpener(host);
     t.same(await again.do({ op: 'open', datapath }), { created: false, hasIp6: true }, 'it is taken over');
+    const behind = again.said().find(({ opened }) => opened !== undefined)?.opened;
+    t.match(behind, /chain input {[^]*containers reach nothing of this host/, 'behind rules that are new');
+
+    const rules = await host.run(['nft', '-s', 'list', 'ruleset']);
+    t.match(await startOpener(host).ask({ op: 'open', datapath }), {
+      error: { code: 'conflict', message: 'weft0 is open already: another weft runs on this host' },
+    });
+    t.equal(await host.run(['nft', '-s', 'list', 'ruleset']), rules, 'of another process nothing is touched');
+    t.same(await startOpener(host).do({ op: 'removeLeft' }), { removed: false }, 'nor where it wants none');
+    t.equal(await host.run(['nft', '-s', 'list', 'ruleset']), rules);
+    t.same(await host.links(), ['weft0']);
     await again.do({ op: 'close' });
     t.same(await host.links(), []);
     t.equal(await host.run(['nft', 'list', 'ruleset']), '');
+
+    await again.do({ op: 'open', datapath });
+    again.process.signal('SIGKILL');
+    await again.process.wait(2000);
+    const last = startOpener(host);
+    t.same(await last.do({ op: 'removeLeft' }), { removed: true }, 'what a crash leaves, and nobody wants');
+    t.same(await host.links(), []);
+    t.equal(await host.run(['nft', 'list', 'ruleset']), '');
+    t.same(await last.do({ op: 'removeLeft' }), { removed: false });
   });
 }

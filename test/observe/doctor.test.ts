@@ -59,33 +59,41 @@ t.test('what the kernel does for superframes', async (t) => {
 });
 
 t.test('the outside, where a network has one', async (t) => {
-  const about = async (more: Partial<OutsideState>): Promise<CheckReport[]> => {
-    const healthy = { hasRules: true, forwarding: { ip4: true, ip6: true }, droppingChains: [] };
-    const checks = await checksWith({ outside: async () => ({ ...healthy, ...more }) });
-    return checks.filter(({ check }) => check.startsWith('outside'));
-  };
+  const closed = { forwarding: { ip4: true, ip6: true }, droppingChains: [] };
+  const checksOf = async (state: OutsideState): Promise<CheckReport[]> =>
+    (await checksWith({ outside: async () => state })).filter(({ check }) => check.startsWith('outside'));
+  const about = (more: Partial<OutsideState>): Promise<CheckReport[]> =>
+    checksOf({ ...closed, open: { hasRules: true, isUp: true }, ...more });
   t.same(
     (await about({})).map(({ check, result }) => `${check} ${result}`),
-    ['outside rules ok', 'outside forwarding ok'],
+    ['outside rules ok', 'outside link ok', 'outside forwarding ok'],
   );
-  t.match(await about({ hasRules: false, nftFailure: '`nft` is not installed' }), [
-    { result: 'failed', detail: '`nft` is not installed' },
+  t.match(await checksOf({ ...closed, nftFailure: '`nft` is not installed' }), [
+    { check: 'outside rules', result: 'failed', detail: '`nft` is not installed' },
+    { check: 'outside forwarding' },
   ]);
-  t.match(await about({ hasRules: false }), [{ check: 'outside rules', result: 'failed', hint: /log/ }]);
-  t.match((await about({ forwarding: { ip4: true, ip6: false } }))[1], {
+  t.match(await checksOf(closed), [
+    { check: 'outside rules', result: 'failed', detail: 'the outside is not open', hint: /weft status/ },
+    { check: 'outside forwarding' },
+  ]);
+  t.match(await about({ open: { hasRules: false, isUp: false } }), [
+    { check: 'outside rules', result: 'failed', detail: /another program/, hint: /weft status/ },
+    { check: 'outside link', result: 'failed', detail: /weft0 is not up/, hint: /weft status/ },
+  ]);
+  t.match((await about({ forwarding: { ip4: true, ip6: false } }))[2], {
     result: 'failed',
     detail: /^net\.ipv6\.conf\.all\.forwarding switched off/,
     hint: 'sysctl -w net.ipv6.conf.all.forwarding=1',
   });
-  t.match((await about({ forwarding: { ip4: true } }))[1], { result: 'ok', detail: /of IPv4 alone/ });
-  t.match((await about({ droppingChains: ['ip filter FORWARD'] }))[2], {
+  t.match((await about({ forwarding: { ip4: true } }))[2], { result: 'ok', detail: /of IPv4 alone/ });
+  t.match((await about({ droppingChains: ['ip filter FORWARD'] }))[3], {
     check: 'outside firewall',
     result: 'warning',
     detail: /^ip filter FORWARD: drops/,
     hint: /weft0/,
   });
-  t.match((await about({ clash: 'address 169.254.77.1/16 of eth1 …' }))[2], {
-    check: 'outside link',
+  t.match((await about({ clash: 'address 169.254.77.1/16 of eth1 …' }))[3], {
+    check: 'outside addresses',
     result: 'failed',
   });
   t.same(
