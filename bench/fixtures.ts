@@ -61,6 +61,11 @@ export function tables(endpoints: number): Tables {
     topology,
     fdb,
     neighbors,
-    connections: new ConnectionTable({ memory: new Uint8Array(), quota: 0, isReserved: () => false }),
+    connections: new ConnectionTable({
+      memory: new Uint8Array(),
+      quota: 0,
+      addressesWith: (_, ip) => [ip],
+      isReserved: () => false,
+    }),
   };
 }

@@ -51,10 +51,11 @@ bool is_flooded(const Action* actions, size_t count, const Key& key) {
   return (group || count > 1) && (actions->op == Op::output || actions->op == Op::encap);
 }
 
-// Is it about what this ICMP error quotes? Others of the same key may quote something else.
-bool is_of_one_frame(const Action& first) {
-  return first.op == Op::related ||
-         (first.op == Op::drop && static_cast<Reason>(first.argument) == Reason::icmp_unrelated);
+// It is decided by what it quotes, so never together with others of its key.
+bool is_icmp_error(const Key& key) {
+  const uint32_t type = load16(key.l4_src);
+  if (key.ip_proto == nat::kIcmpv6) return type < 128;
+  return key.ip_proto == nat::kIcmp && ((type >= 3 && type <= 5) || type == 11 || type == 12);
 }
 
 Key key_of_port(uint16_t number) {
@@ -207,7 +208,8 @@ void Datapath::track(uint16_t number, const Arrival& arrival) {
 // 6. Parked, 7. flow cache. `found`: what the cache said; null: it is asked now.
 
 void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, Flow* const* found) {
-  if (const uint32_t parked = pending_.find(words); parked != PendingTable::kNone) {
+  const uint32_t parked = pending_.find(words);
+  if (parked != PendingTable::kNone && !is_icmp_error(words.key())) {
     const Reason refused = pending_.park(parked, frame);
     if (refused != kNoDrop) drop(number, refused);
     return;
@@ -233,14 +235,7 @@ void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, F
 
 void Datapath::execute(Token token, const Action* actions, size_t count) {
   const PendingTable::Released released = pending_.release(token);
-  for (size_t i = 0; i < released.frames.size(); ++i) {
-    const Frame frame = released.frames[i].frame();
-    if (i > 0 && is_of_one_frame(*actions)) {
-      decide(released.port, Words::of(released.key), frame, nullptr);
-    } else {
-      deliver(actions, count, frame, released.key, released.port);
-    }
-  }
+  for (const ParkedFrame& frame : released.frames) deliver(actions, count, frame.frame(), released.key, released.port);
 }
 
 void Datapath::originate(Frame frame, const Action* actions, size_t count) {

@@ -92,6 +92,7 @@ export class Forwarding<D extends Datapath = Datapath> {
       connections: new ConnectionTable({
         memory: options.connections,
         quota: options.connectionQuota,
+        addressesWith: (vni, ip) => this.tables.topology.addressesWith(vni, ip),
         isReserved: (protocol, port) => this.tables.topology.isPublished(protocol, port),
       }),
     };
@@ -119,9 +120,9 @@ export class Forwarding<D extends Datapath = Datapath> {
 
   /** The network has no ports any more. */
   removeNetwork(vni: Vni): void {
-    const { topology, neighbors } = this.tables;
+    const { topology, neighbors, connections } = this.tables;
     const gateways = topology.network(vni)?.gateways ?? [];
-    const changed = [...topology.removeNetwork(vni)];
+    const changed = [...topology.removeNetwork(vni), ...connections.end((connection) => connection.vni === vni)];
     for (const ip of gateways) changed.push(...neighbors.remove(vni, ip));
     this.controller.changed(changed);
   }
@@ -178,7 +179,8 @@ export class Forwarding<D extends Datapath = Datapath> {
       ...fdb.forget(portLocation(portNo)),
     ];
     for (const ip of [...port.addresses, linkLocalOf(port.mac)]) changed.push(...neighbors.remove(port.vni, ip));
-    if (!options?.keep) for (const ip of port.addresses) changed.push(...connections.forget(port.vni, ip));
+    const owned = options?.keep ? [] : [...port.addresses, ...port.allowedAddresses];
+    for (const ip of owned) changed.push(...connections.forget(port.vni, ip));
     this.controller.changed(changed);
     this.controller.forgetPort(portNo);
   }

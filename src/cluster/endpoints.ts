@@ -105,15 +105,18 @@ export class Endpoints {
     return this.#portNames.get(portNo);
   }
 
-  /** What tells whether a container of this host has an address, 16 bytes, in a network. */
+  /** What tells whether a container of this host may send from an address, 16 bytes, in a network. */
   localAddresses(): (vni: Vni, ip: Uint8Array) => boolean {
     const known = new Set<string>();
+    const withTrusted = new Set<number>();
     for (const { resource, addresses, local } of this.all()) {
       if (!local) continue;
-      const { vni } = this.#environment.networks.get(resource.spec.network);
-      for (const address of addresses) known.add(`${vni} ${address}`);
+      const { network, allowedAddresses, trust } = resource.spec;
+      const { vni } = this.#environment.networks.get(network);
+      for (const address of [...addresses, ...allowedAddresses]) known.add(`${vni} ${address}`);
+      if (trust) withTrusted.add(vni);
     }
-    return (vni, ip) => known.has(`${vni} ${formatIp(ip)}`);
+    return (vni, ip) => withTrusted.has(vni) || known.has(`${vni} ${formatIp(ip)}`);
   }
 
   byPort(portNo: number): Endpoint | undefined {

@@ -1,12 +1,12 @@
 /** The ports of this host that lead to its endpoints: what may be published, and what is. */
 import { WeftError } from '../error.ts';
+import { protocolNumber } from '../flow/connection.ts';
 import { isIp4, parseIp, type Vni } from '../flow/types.ts';
 import { findListener } from '../link/listeners.ts';
 import type { PublishedPort } from '../link/outside-rules.ts';
 import { addressOf, familiesOf, isSamePort, portText, type PublishSpec } from '../model/publish.ts';
 import type { EndpointResource } from '../model/resource.ts';
 import { publishedId, type Published } from '../table/topology.ts';
-import { IP_TCP, IP_UDP } from '../wire/ipv4.ts';
 import type { Endpoint } from './endpoints.ts';
 import type { Network } from './networks.ts';
 
@@ -101,7 +101,7 @@ export function publishedPorts(
 ): ReadonlyMap<string, Published> {
   const published = new Map<string, Published>();
   for (const { protocol, hostPort, endpoint, network, address, l4Port } of ports) {
-    const id = publishedId(protocol === 'TCP' ? IP_TCP : IP_UDP, hostPort);
+    const id = publishedId(protocolNumber(protocol), hostPort);
     const addresses = [...(published.get(id)?.addresses ?? []), parseIp(address)];
     published.set(id, { endpoint, vni: vniOf(network), addresses, l4Port });
   }

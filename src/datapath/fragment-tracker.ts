@@ -37,7 +37,7 @@ export type Tracked = {
 interface Datagram {
   readonly id: string;
   readonly port: PortNo;
-  readonly sinceMs: number;
+  readonly dueMs: number;
   readonly parts: FragmentPart[];
   first: FlowKey | undefined;
   isDiscarded: boolean;
@@ -71,7 +71,15 @@ export class FragmentTracker {
     if (!datagram) {
       const { datagrams } = this.#share(port);
       if (datagrams.size === DATAGRAMS_PER_PORT) gaveWay = this.#remove(oldest(datagrams));
-      datagram = { id, port, sinceMs: nowMs, parts: [], first: undefined, isDiscarded: false, waiting: [] };
+      datagram = {
+        id,
+        port,
+        dueMs: nowMs + FRAGMENT_TIMEOUT_MS,
+        parts: [],
+        first: undefined,
+        isDiscarded: false,
+        waiting: [],
+      };
       this.#datagrams.set(id, datagram);
       datagrams.add(datagram);
     }
@@ -118,7 +126,7 @@ export class FragmentTracker {
   /** Forgets what is too old. Calls `drop` for what waited. */
   expire(nowMs: number, drop: (port: PortNo, frames: number) => void): void {
     for (const datagram of this.#datagrams.values()) {
-      if (nowMs - datagram.sinceMs < FRAGMENT_TIMEOUT_MS) return;
+      if (nowMs < datagram.dueMs) return;
       drop(datagram.port, this.#remove(datagram));
     }
   }

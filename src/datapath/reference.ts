@@ -26,10 +26,11 @@ import { ConnectionRecords } from '../flow/connection.ts';
 import { extract } from '../flow/extract.ts';
 import { FRAG_NONE, fields } from '../flow/fields.ts';
 import { entropyPort, flowHash } from '../flow/hash.ts';
-import { emptyKey, readBytes, writeNumber, type FlowKey } from '../flow/key.ts';
+import { emptyKey, readBytes, readNumber, writeNumber, type FlowKey } from '../flow/key.ts';
 import type { DropReason } from '../flow/reason.ts';
 import { isGroupMac, sameBytes, type FlowId, type PortNo } from '../flow/types.ts';
 import { ETH_HEADER_BYTES } from '../wire/ethernet.ts';
+import { isIcmpError } from '../wire/icmp-error.ts';
 import { buildVxlan, parseVxlan } from '../wire/vxlan.ts';
 import { WeftError } from '../error.ts';
 import type {
@@ -333,7 +334,7 @@ class Reference implements ReferenceDatapath {
   // 6. Parked, 7. flow cache
 
   #decide(port: PortNo, key: FlowKey, frame: Frame): void {
-    if (this.#pending.has(key)) {
+    if (this.#pending.has(key) && !isError(key)) {
       const refused = this.#pending.park(key, frame);
       if (refused) this.#tally.dropped(port, refused);
       return;
@@ -366,10 +367,7 @@ class Reference implements ReferenceDatapath {
     const released = this.#pending.release(token);
     if (!released) return;
     const { frames, key, port } = released;
-    frames.forEach((frame, n) => {
-      if (n > 0 && isOfOneFrame(actions)) this.#decide(port, key, frame);
-      else this.#deliver(actions, frame, key, port);
-    });
+    for (const frame of frames) this.#deliver(actions, frame, key, port);
   }
 
   #originate(made: Uint8Array, actions: readonly Action[]): void {
@@ -588,9 +586,9 @@ function translates(action: Action): action is Translation {
   return action.op === 'nat' || action.op === 'related';
 }
 
-/** Is it about what this ICMP error quotes? Others of the same key may quote something else. */
-function isOfOneFrame([first]: readonly Action[]): boolean {
-  return first!.op === 'related' || (first!.op === 'drop' && first!.reason === 'icmp_unrelated');
+/** It is decided by what it quotes, so never together with others of its key. */
+function isError(key: FlowKey): boolean {
+  return isIcmpError(readNumber(key, fields.ip_proto), readNumber(key, fields.l4_src));
 }
 
 /** Is it sent to a group address, or to more than one place? */

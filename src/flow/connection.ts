@@ -151,17 +151,21 @@ export class ConnectionRecords {
   }
 
   state(slot: number): ConnectionState {
-    const original = this.half(slot, false);
-    const reply = this.half(slot, true);
-    const isAnswered = original.packets > 0 && reply.packets > 0;
+    const [original, reply] = [this.#halfAt(slot, false), this.#halfAt(slot, true)];
+    const isAnswered = this.#hasSent(original) && this.#hasSent(reply);
     if (this.#view.getUint8(slot * CONNECTION_BYTES + PROTOCOL) !== TCP) return isAnswered ? 'answered' : 'new';
-    const both = original.seen & reply.seen;
-    const either = original.seen | reply.seen;
+    const [seen, replySeen] = [this.#view.getUint32(original + 32, true), this.#view.getUint32(reply + 32, true)];
+    const both = seen & replySeen;
+    const either = seen | replySeen;
     if (either & SEEN_RST) return 'closed';
     if (both & SEEN_FIN) return 'time_wait';
     if (either & SEEN_FIN) return 'closing';
     if (!isAnswered) return 'syn_sent';
     return both & SEEN_ACK ? 'established' : 'syn_received';
+  }
+
+  #hasSent(half: number): boolean {
+    return (this.#view.getUint32(half + 8, true) | this.#view.getUint32(half + 12, true)) !== 0;
   }
 
   #halfAt(slot: number, reply: boolean): number {
@@ -202,6 +206,10 @@ export function tupleId(place: number, protocol: number, tuple: Tuple): string {
   scratchView.setUint16(37, tuple.sourcePort);
   scratchView.setUint16(39, tuple.destinationPort);
   return bytesId(scratch);
+}
+
+export function protocolNumber(protocol: 'TCP' | 'UDP'): number {
+  return protocol === 'TCP' ? TCP : UDP;
 }
 
 export function protocolName(protocol: number): 'tcp' | 'udp' | 'icmp' {

@@ -60,9 +60,14 @@ export class FlowView {
     this.#head = head;
   }
 
-  /** Something was read that other frames of the same key may have otherwise. */
+  /** What is decided may be another thing for the next frame of the same key. */
   get isOfOneFrame(): boolean {
     return this.#isOfOneFrame;
+  }
+
+  /** What is decided depends on more than the tables say: it holds for this frame alone. */
+  forThisFrame(): void {
+    this.#isOfOneFrame = true;
   }
 
   /** The packet that this ICMP error quotes, if it can be told. */

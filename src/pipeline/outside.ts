@@ -22,9 +22,10 @@ import { connectionObject, endpointOf, OUTSIDE, type Found, type Opening, type P
 import { networkObject, outsideObject, publishedId, type Outside } from '../table/topology.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
-import { isIcmpError } from '../wire/icmp-error.ts';
+import { ICMP_REDIRECT, ICMP_SOURCE_QUENCH, isIcmpError } from '../wire/icmp-error.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
 import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
+import { isRoutable } from './routable.ts';
 import { refuse, sendTo } from './routed.ts';
 import { drop, next, type StageContext, type StageResult } from './stage.ts';
 import { text } from './text.ts';
@@ -91,7 +92,7 @@ function arrive(view: FlowView, context: StageContext, outside: Outside, subject
   const { vni, l4Port } = published;
   const translated = { ...tuple, destination: address, destinationPort: l4Port };
   const way = text`published by ${published.endpoint}: to ${address}, port ${l4Port}`;
-  return open(context, { vni, protocol, original: tuple, translated }, way);
+  return open(view, context, { vni, protocol, original: tuple, translated }, way);
 }
 
 /** A packet that no route but the one outside leads on. */
@@ -121,20 +122,29 @@ export function leave(view: FlowView, context: StageContext): StageResult {
     return drop('martian', text`${source} is in no subnet of network ${network.name}: no answer would come back`);
   }
   const subject = subjectOf(view);
+  if (
+    subject?.kind === 'conversation' &&
+    subject.protocol === IP_UDP &&
+    subject.tuple.destinationPort === VXLAN_L4_PORT
+  ) {
+    return drop('vxlan_injection', text`UDP port ${VXLAN_L4_PORT} is VXLAN: not from a container`);
+  }
+  const found = subject && find(view, context, network.vni, subject);
+  if (!found && !isRoutable(destination)) return drop('martian', text`${source} to ${destination} is not routed`);
   if (!subject) {
     const protocol = view.number('ip_proto');
     return refuse(view, context, 'nat_protocol', text`IP protocol ${protocol} cannot be translated`, 'prohibited');
   }
-  const found = find(view, context, network.vni, subject);
   if (!found) {
     if (subject.kind === 'error') return drop('icmp_unrelated', text`it quotes no packet of a live connection`);
     const { protocol, tuple } = subject;
     if (!subject.isRequest) return drop('no_connection', text`an answer that nobody outside has asked for`);
-    if (protocol === IP_UDP && tuple.destinationPort === VXLAN_L4_PORT) {
-      return drop('vxlan_injection', text`UDP port ${VXLAN_L4_PORT} is VXLAN: not from a container`);
-    }
     const way = text`${tuple.source} to ${destination}, from ${address}`;
-    return open(context, { vni: network.vni, protocol, original: tuple, address }, way);
+    return open(view, context, { vni: network.vni, protocol, original: tuple, address }, way);
+  }
+  const isOfEndpoint = sameBytes(source, endpointOf(context.tables.connections.tuples(found.slot)));
+  if (subject.kind === 'error' && !isOfEndpoint && !context.port!.trust) {
+    return drop('icmp_unrelated', text`it speaks of a connection of another container`);
   }
   translate(context, subject, found);
   context.routedFrom = network;
@@ -143,9 +153,13 @@ export function leave(view: FlowView, context: StageContext): StageResult {
   return next(text`outside from ${address}: connection ${found.slot}, ${wayOf(subject)}`);
 }
 
-function open({ tables }: StageContext, opening: Opening, way: ReturnType<typeof text>): StageResult {
-  const refused = tables.connections.refusal(opening);
-  if (refused) return drop(refused, text`${way}: no connection can be opened`);
+function open(view: FlowView, context: StageContext, opening: Opening, way: ReturnType<typeof text>): StageResult {
+  const refused = context.tables.connections.refusal(opening);
+  if (refused) {
+    // There may be room for the next packet.
+    view.forThisFrame();
+    return refuse(view, context, refused, text`${way}: no connection can be opened`, 'prohibited');
+  }
   return { kind: 'connect', because: text`${way}: a new connection`, opening };
 }
 
@@ -167,7 +181,10 @@ function find(
   if (subject.kind === 'conversation') {
     const { protocol, tuple } = subject;
     view.consult(connectionObject(place, protocol, tuple));
-    return tables.connections.lookup(place, protocol, tuple);
+    const found = tables.connections.lookup(place, protocol, tuple);
+    // Who pings is answered, and not asked.
+    const isEcho = protocol === IP_ICMP || protocol === IP_ICMPV6;
+    return isEcho && found?.reply === subject.isRequest ? undefined : found;
   }
   const quoted = view.quoted();
   return quoted && tables.connections.lookup(place, quoted.protocol, turned(quoted.tuple));
@@ -183,7 +200,10 @@ function subjectOf(view: FlowView): Subject {
   }
   if (protocol !== (isIp4Packet ? IP_ICMP : IP_ICMPV6)) return undefined;
   const type = view.number('l4_src');
-  if (isIcmpError(protocol, type)) return { kind: 'error' };
+  if (isIcmpError(protocol, type)) {
+    // A redirect is for its own link, and source quench is nobody’s to send (RFC 6633).
+    return isIp4Packet && (type === ICMP_SOURCE_QUENCH || type === ICMP_REDIRECT) ? undefined : { kind: 'error' };
+  }
   const [request, reply] = isIp4Packet
     ? [ICMP_ECHO_REQUEST, ICMP_ECHO_REPLY]
     : [ICMPV6_ECHO_REQUEST, ICMPV6_ECHO_REPLY];

@@ -17,7 +17,7 @@
  * in this host's own name (`hostMac`): the answer comes back here.
  */
 import { FRAG_NONE } from '../flow/fields.ts';
-import { isGroupMac, isIp4, isZero, parseIp, sameBytes } from '../flow/types.ts';
+import { isGroupMac, isZero, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { formatPrefix, routesObject, type Route } from '../table/routes.ts';
 import { gatewayMac, isReservedMac, networkNameObject, type Network } from '../table/topology.ts';
@@ -28,6 +28,7 @@ import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
 import { ND_NEIGHBOR_ADVERTISEMENT } from '../wire/nd.ts';
 import { answer } from './answer.ts';
 import { enter, leave } from './outside.ts';
+import { isRoutable } from './routable.ts';
 import { refuse, sendTo } from './routed.ts';
 import { drop, next, type Stage, type StageContext, type StageResult } from './stage.ts';
 import { text } from './text.ts';
@@ -48,14 +49,15 @@ export const route: Stage = (view, context) => {
     return drop('gateway_refused', text`neither IP nor a request for its MAC`);
   const source = view.bytes('ip_src');
   const destination = view.bytes('ip_dst');
-  if (!isRoutable(source) || !isRoutable(destination)) {
+  const found = network.routes.lookup(destination);
+  // A container that calls a published port is seen as the host’s end of the link, which is link-local: `leave`.
+  if (!isRoutable(source) || (!isRoutable(destination) && found?.kind !== 'outside')) {
     return drop('martian', text`${source} to ${destination} is not routed`);
   }
   const local = localGateway(view, context, network, destination);
   if (local) return local;
   if (view.number('ip_ttl') <= 1) return refuse(view, context, 'ttl_exceeded', text`TTL 1 ends here`, 'time_exceeded');
 
-  const found = network.routes.lookup(destination);
   if (!found) return refuse(view, context, 'no_route', text`no route to ${destination}`, 'net_unreachable');
   return follow(view, context, found, destination);
 };
@@ -159,17 +161,4 @@ function choose(view: FlowView, hops: readonly Uint8Array[]): Uint8Array {
 function networkNamed(view: FlowView, context: StageContext, name: string): Network | undefined {
   view.consult(networkNameObject(name));
   return context.tables.topology.networkNamed(name);
-}
-
-const limitedBroadcast = parseIp('255.255.255.255');
-
-/** Not unspecified, loopback, link-local, multicast or limited broadcast. */
-function isRoutable(ip: Uint8Array): boolean {
-  if (isZero(ip)) return false;
-  if (isIp4(ip)) {
-    const [a, b] = [ip[12]!, ip[13]!];
-    return a !== 0 && a !== 127 && a < 224 && !(a === 169 && b === 254) && !sameBytes(ip, limitedBroadcast);
-  }
-  const isLoopback = ip[15] === 1 && ip.subarray(0, 15).every((byte) => byte === 0);
-  return !isLoopback && ip[0] !== 0xff && !(ip[0] === 0xfe && (ip[1]! & 0xc0) === 0x80);
 }

@@ -37,6 +37,8 @@ export interface ConnectionOptions {
   readonly memory: Uint8Array;
   /** Connections that one endpoint may have. */
   readonly quota: number;
+  /** All addresses of the workload that has this one in this network, which share its quota; itself included. */
+  readonly addressesWith: (vni: Vni, ip: Uint8Array) => readonly Uint8Array[];
   /** Does this port of the transit address belong to somebody, so that no connection from inside may have it? */
   readonly isReserved: (protocol: number, port: number) => boolean;
 }
@@ -78,28 +80,31 @@ const PORTS_TRIED = 256;
 /** Records that one sweep looks at. */
 const SWEPT = 4096;
 /** Records that are looked at to find one that may be given up. */
-const LOOKED_AT = 64;
+const LOOKED_AT = 256;
 /** What may be given up: half-open, or over. */
 const EXPENDABLE: ReadonlySet<ConnectionState> = new Set(['new', 'syn_sent', 'syn_received', 'time_wait', 'closed']);
 
+/** As Linux does it: one that was reset goes before the 240 s of RFC 7857 §2.2 are over. */
 const timeoutMs = {
-  new: 30_000,
+  new: 120_000,
   answered: 120_000,
-  syn_sent: 120_000,
-  syn_received: 60_000,
+  syn_sent: 240_000,
+  syn_received: 240_000,
   established: 7_440_000,
   closing: 240_000,
-  time_wait: 120_000,
+  time_wait: 240_000,
   closed: 10_000,
 } as const satisfies Record<ConnectionState, number>;
 const ICMP_TIMEOUT_MS = 60_000;
+const NONE: ReadonlySet<number> = new Set();
 
 export class ConnectionTable {
   readonly #records: ConnectionRecords;
   readonly #quota: number;
+  readonly #addressesWith: ConnectionOptions['addressesWith'];
   readonly #isReserved: ConnectionOptions['isReserved'];
   readonly #byTuple = new Map<string, Found>();
-  /** Slots of an endpoint, the longest known first, but for those that were found in use. */
+  /** Slots of an address, the longest known first, but for those that were found in use. */
   readonly #slotsOf = new Map<string, Set<number>>();
   /** Slots below this were used at some time. */
   #used = 0;
@@ -107,12 +112,11 @@ export class ConnectionTable {
   readonly #free = new Set<number>();
   #generation = 0;
   #swept = 0;
-  /** The next slot to be looked at where all are in use. */
-  #hand = 0;
 
-  constructor({ memory, quota, isReserved }: ConnectionOptions) {
+  constructor({ memory, quota, addressesWith, isReserved }: ConnectionOptions) {
     this.#records = new ConnectionRecords(memory);
     this.#quota = quota;
+    this.#addressesWith = addressesWith;
     this.#isReserved = isReserved;
   }
 
@@ -144,10 +148,12 @@ export class ConnectionTable {
     const room = this.#room(opening);
     const translated = this.#translated(opening);
     if (room === 'none' || !translated) return [];
-    // Not the place of the one that is given up: flows refer to that until its names have been heard.
-    const slot = this.#takeSlot();
-    const changed = typeof room === 'number' ? this.#close(room) : [];
     const { vni, protocol, original } = opening;
+    // Not the place of one that is given up: flows refer to that until its names have been heard.
+    const slot = this.#takeSlot();
+    const changed = typeof room === 'number' ? [...this.#close(room)] : [];
+    const rival = this.#byTuple.get(tupleId(...replyOf(opening, translated)));
+    if (rival) changed.push(...this.#close(rival.slot));
     this.#generation = (this.#generation % 0x7fff_ffff) + 1;
     this.#records.write(slot, this.#generation * 2, { vni, protocol, original, translated });
     this.#records.touch(slot, nowMs);
@@ -161,13 +167,14 @@ export class ConnectionTable {
       this.#swept = (this.#swept + 1) % this.#used;
       if (this.#records.generation(this.#swept) === 0) continue;
       if (nowMs >= this.#expiresAtMs(this.#swept)) changed.push(...this.#close(this.#swept));
+      else if (!this.#isExpendable(this.#swept)) this.#keepLonger(this.#swept);
     }
     return changed;
   }
 
   /** Ends those of an endpoint's address. */
   forget(vni: Vni, ip: Uint8Array): readonly string[] {
-    return [...(this.#slotsOf.get(ownerId(vni, ip)) ?? [])].flatMap((slot) => this.#close(slot));
+    return [...this.#slots(vni, ip)].flatMap((slot) => this.#close(slot));
   }
 
   /** Ends those that `isOver` picks. */
@@ -232,30 +239,32 @@ export class ConnectionTable {
   /** Is there room for it: free, in the place of a connection that may be given up (its slot), or none? */
   #room(opening: Opening): 'free' | 'none' | number {
     const endpoint = 'address' in opening ? opening.original.source : opening.translated.destination;
-    const own = this.#slotsOf.get(ownerId(opening.vni, endpoint));
-    if (own && own.size >= this.#quota) return this.#expendableOf(own) ?? 'none';
-    return this.size < this.limit ? 'free' : (this.#expendable() ?? 'none');
+    const own = this.#addressesWith(opening.vni, endpoint).map((ip) => this.#slots(opening.vni, ip));
+    const count = own.reduce((sum, slots) => sum + slots.size, 0);
+    if (count >= this.#quota) return this.#expendable(own.flatMap(firstOf)) ?? 'none';
+    return this.size < this.limit ? 'free' : (this.#expendable(this.#nextSlots()) ?? 'none');
   }
 
-  /** Of one endpoint. What is in use goes to the end: it is not looked at again soon. */
-  #expendableOf(slots: Set<number>): number | undefined {
-    let looked = 0;
-    for (const slot of slots) {
-      if (this.#isExpendable(slot)) return slot;
-      if (++looked >= LOOKED_AT) return undefined;
-      slots.delete(slot);
-      slots.add(slot);
-    }
+  #slots(vni: Vni, ip: Uint8Array): ReadonlySet<number> {
+    return this.#slotsOf.get(ownerId(vni, ip)) ?? NONE;
+  }
+
+  #expendable(slots: Iterable<number>): number | undefined {
+    for (const slot of slots) if (this.#isExpendable(slot)) return slot;
     return undefined;
   }
 
-  /** Of anyone, where all slots are taken. */
-  #expendable(): number | undefined {
-    for (let looked = 0; looked < Math.min(LOOKED_AT, this.#used); looked++) {
-      if (this.#isExpendable(this.#hand)) return this.#hand;
-      this.#hand = (this.#hand + 1) % this.#used;
-    }
-    return undefined;
+  /** That the sweep comes to next. */
+  *#nextSlots(): Generator<number> {
+    for (let n = 1; n <= Math.min(LOOKED_AT, this.#used); n++) yield (this.#swept + n) % this.#used;
+  }
+
+  /** It goes behind the others of its address: it is not among those that are looked at to find one to give up. */
+  #keepLonger(slot: number): void {
+    const connection = this.#records.read(slot);
+    const own = this.#slotsOf.get(ownerId(connection.vni, endpointOf(connection)))!;
+    own.delete(slot);
+    own.add(slot);
   }
 
   #isExpendable(slot: number): boolean {
@@ -265,9 +274,9 @@ export class ConnectionTable {
   /** As its original packets go out; undefined if no port is left for it. */
   #translated(opening: Opening): Tuple | undefined {
     if ('translated' in opening) {
-      const { vni, protocol, translated } = opening;
-      // The container may have begun a conversation of its own with the same ends.
-      return this.#byTuple.has(tupleId(vni, protocol, turned(translated))) ? undefined : translated;
+      // The container may have a conversation of its own with the same ends.
+      const rival = this.#byTuple.get(tupleId(...replyOf(opening, opening.translated)));
+      return rival && !this.#isExpendable(rival.slot) ? undefined : opening.translated;
     }
     const { protocol, original, address } = opening;
     const isEcho = isEchoProtocol(protocol);
@@ -347,6 +356,17 @@ function namesOf(connection: ConnectionTuples): [original: [Place, Tuple], reply
     [from, original],
     [to, turned(translated)],
   ];
+}
+
+/** By which its replies will be found. */
+function replyOf(opening: Opening, translated: Tuple): [Place, protocol: number, Tuple] {
+  return ['address' in opening ? OUTSIDE : opening.vni, opening.protocol, turned(translated)];
+}
+
+function firstOf(slots: Iterable<number>): number[] {
+  const first: number[] = [];
+  for (const slot of slots) if (first.push(slot) === LOOKED_AT) break;
+  return first;
 }
 
 function idsOf(connection: ConnectionTuples): string[] {

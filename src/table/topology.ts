@@ -84,6 +84,8 @@ export class Topology {
   readonly hostMac: Uint8Array;
   readonly #ports = new Map<PortNo, AccessPort>();
   readonly #sources = new Map<PortNo, ReadonlySet<string>>();
+  /** By network and address: whose it is. */
+  readonly #owners = new Map<string, PortNo>();
   readonly #networks = new Map<Vni, KnownNetwork>();
   readonly #vnis = new Map<string, Vni>();
   readonly #vteps = new Map<string, Uint8Array>();
@@ -113,6 +115,13 @@ export class Topology {
   /** May the port send from `ip` (its addresses, the allowed ones, its EUI-64 link-local one)? */
   maySendFrom(portNo: PortNo, ip: Uint8Array): boolean {
     return this.#sources.get(portNo)?.has(bytesId(ip)) ?? false;
+  }
+
+  /** All addresses of the port that may send from `ip` in this network; `ip` alone where none is known to. */
+  addressesWith(vni: Vni, ip: Uint8Array): readonly Uint8Array[] {
+    const portNo = this.#owners.get(addressId(vni, ip));
+    const port = portNo === undefined ? undefined : this.#ports.get(portNo);
+    return port ? [...port.addresses, ...port.allowedAddresses] : [ip];
   }
 
   network(vni: Vni): Network | undefined {
@@ -168,6 +177,10 @@ export class Topology {
   /** Adds a port, or changes one in place. Its network must exist. */
   setPort(port: AccessPort): readonly string[] {
     const sources = [...port.addresses, ...port.allowedAddresses, linkLocalOf(port.mac)];
+    this.#disown(port.portNo);
+    for (const ip of [...port.allowedAddresses, ...port.addresses]) {
+      this.#owners.set(addressId(port.vni, ip), port.portNo);
+    }
     this.#ports.set(port.portNo, port);
     this.#sources.set(port.portNo, new Set(sources.map(bytesId)));
     this.#networks.get(port.vni)!.ports.add(port.portNo);
@@ -177,10 +190,20 @@ export class Topology {
   removePort(portNo: PortNo): readonly string[] {
     const port = this.#ports.get(portNo);
     if (!port) return [];
+    this.#disown(portNo);
     this.#ports.delete(portNo);
     this.#sources.delete(portNo);
     this.#networks.get(port.vni)?.ports.delete(portNo);
     return [portObject(portNo), networkObject(port.vni)];
+  }
+
+  #disown(portNo: PortNo): void {
+    const port = this.#ports.get(portNo);
+    if (!port) return;
+    for (const ip of [...port.addresses, ...port.allowedAddresses]) {
+      const id = addressId(port.vni, ip);
+      if (this.#owners.get(id) === portNo) this.#owners.delete(id);
+    }
   }
 
   /** The largest inner packet that the way to a VTEP takes, in bytes; undefined where it is not known. */
@@ -204,6 +227,10 @@ export class Topology {
     this.#pathMtus.delete(bytesId(address));
     return this.#vteps.delete(bytesId(address)) ? [vtepsObject] : [];
   }
+}
+
+function addressId(vni: Vni, ip: Uint8Array): string {
+  return `${vni}/${bytesId(ip)}`;
 }
 
 const waysOutside: readonly Route[] = ['0.0.0.0', '::'].map((ip) => ({

@@ -27,10 +27,13 @@ const QUOTED_BYTES_6 = 1280 - 48;
 /** Internetwork control (RFC 1812 §4.3.2.5). */
 const TOS_CONTROL = 0xc0;
 
+export const ICMP_SOURCE_QUENCH = 4;
+export const ICMP_REDIRECT = 5;
+
 /** Is it an ICMP type that says an error, to which no error may be answered (RFC 1122 §3.2.2, RFC 4443 §2.4)? */
 export function isIcmpError(protocol: number, type: number): boolean {
   if (protocol === IP_ICMPV6) return type < 128;
-  return protocol === IP_ICMP && [3, 4, 5, 11, 12].includes(type);
+  return protocol === IP_ICMP && [3, ICMP_SOURCE_QUENCH, ICMP_REDIRECT, 11, 12].includes(type);
 }
 
 /**

@@ -49,6 +49,7 @@ export class PipelineDecider implements Decider {
     this.#connections = new ConnectionTable({
       memory: context.connections.memory,
       quota: 6,
+      addressesWith: (vni, ip) => this.#topology.addressesWith(vni, ip),
       isReserved: (protocol, port) => this.#topology.isPublished(protocol, port),
     });
     for (const vni of vnis) this.#setNetwork(vni);

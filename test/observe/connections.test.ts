@@ -14,6 +14,7 @@ function question(count: number, more: Partial<ConnectionsQuestion> = {}): Conne
   const connections = new ConnectionTable({
     memory: new Uint8Array((count + 2) * CONNECTION_BYTES),
     quota: count,
+    addressesWith: (_, ip) => [ip],
     isReserved: () => false,
   });
   const topology = new Topology(new Uint8Array(6));

@@ -95,6 +95,7 @@ function randomTables(random: Random): Tables {
   const connections = new ConnectionTable({
     memory: new Uint8Array(64 * CONNECTION_BYTES),
     quota: 64,
+    addressesWith: (vni, ip) => topology.addressesWith(vni, ip),
     isReserved: (protocol, port) => topology.isPublished(protocol, port),
   });
   if (random.chance(0.7)) {

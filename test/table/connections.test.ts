@@ -31,12 +31,15 @@ function leaving(source: string, sourcePort: number, protocol = UDP): Opening {
   return { vni: RED, protocol, original, address: transit };
 }
 
-const noneReserved = (): boolean => false;
+const nobody: Pick<ConnectionOptions, 'addressesWith' | 'isReserved'> = {
+  addressesWith: (_, ip) => [ip],
+  isReserved: () => false,
+};
 
-function table(count: number, quota = count, isReserved: ConnectionOptions['isReserved'] = noneReserved) {
+function table(count: number, quota = count, more: Partial<ConnectionOptions> = {}) {
   const memory = new Uint8Array((count + 1) * CONNECTION_BYTES);
   const records = new ConnectionRecords(memory);
-  const connections = new ConnectionTable({ memory, quota, isReserved });
+  const connections = new ConnectionTable({ memory, quota, ...nobody, ...more });
   const openedPorts = (): number[] => [...connections.entries()].map(({ original }) => original.sourcePort);
   /** Both sides have sent something. */
   const answer = (slot: number): void => {
@@ -90,21 +93,53 @@ t.test('no port is left: refused, with that reason', (t) => {
   t.end();
 });
 
-t.test('two conversations with the same ends are told apart, or refused', (t) => {
-  const { connections } = table(8);
+t.test('of two conversations with the same ends, one that nobody has answered gives way', (t) => {
+  const { connections, answer } = table(8);
   const out = tuple('10.1.0.2', 80, '203.0.113.9', 999);
-  connections.open({ vni: RED, protocol: TCP, original: out, address: transit }, 0);
+  const outbound: Opening = { vni: RED, protocol: UDP, original: out, address: transit };
   const original = tuple('203.0.113.9', 999, '169.254.77.2', 8080);
   const translated = tuple('203.0.113.9', 999, '10.1.0.2', 80);
-  const published: Opening = { vni: RED, protocol: TCP, original, translated };
+  const published: Opening = { vni: RED, protocol: UDP, original, translated };
+  connections.open(outbound, 0);
+  answer(0);
   t.equal(connections.refusal(published), 'nat_ports');
   t.same(connections.open(published, 0), []);
-  t.match(connections.lookup(RED, TCP, out), { reply: false });
+  t.match(connections.lookup(RED, UDP, out), { reply: false });
+
+  connections.forget(RED, endpoint);
+  connections.open(outbound, 0);
+  t.equal(connections.refusal(published), undefined);
+  t.ok(connections.open(published, 0).includes(connectionObject(RED, UDP, out)));
+  t.match(connections.lookup(RED, UDP, out), { reply: true });
+  t.equal(connections.size, 1);
+  t.end();
+});
+
+t.test('the addresses of one workload share its quota', (t) => {
+  const addresses = ['10.1.0.2', '10.1.0.3'].map(parseIp);
+  const { connections, answer } = table(8, 2, { addressesWith: () => addresses });
+  connections.open(leaving('10.1.0.2', 1), 0);
+  connections.open(leaving('10.1.0.3', 1), 0);
+  t.equal(connections.refusal(leaving('10.1.0.3', 2)), undefined, 'one of them is given up');
+  answer(0);
+  answer(1);
+  t.equal(connections.refusal(leaving('10.1.0.3', 2)), 'connection_limit');
+  t.end();
+});
+
+t.test('asking changes nothing', (t) => {
+  const { connections } = table(4, 2);
+  for (let port = 1; port <= 2; port++) connections.open(leaving('10.1.0.2', port), 0);
+  const before = [...connections.entries()];
+  for (let n = 0; n < 5; n++) connections.refusal(leaving('10.1.0.2', 9));
+  t.same([...connections.entries()], before);
+  connections.open(leaving('10.1.0.2', 9), 0);
+  t.equal(connections.lookup(RED, UDP, leaving('10.1.0.2', 1).original), undefined, 'still the oldest goes');
   t.end();
 });
 
 t.test('a port that is published is nobody else’s', (t) => {
-  const { connections } = table(300, 300, (protocol, port) => protocol === UDP && port !== 40_000);
+  const { connections } = table(300, 300, { isReserved: (protocol, port) => protocol === UDP && port !== 40_000 });
   connections.open(leaving('10.1.0.2', 50_000), 0);
   t.match([...connections.entries()], [], 'of those that were tried, none is free');
   connections.open(leaving('10.1.0.2', 40_000), 0);
@@ -178,12 +213,12 @@ t.test('time-outs by protocol and state', (t) => {
   const { connections } = table(8);
   for (const [n, protocol] of [UDP, TCP, ICMP].entries()) connections.open(leaving('10.1.0.2', n, protocol), 1000);
   const expiries = [...connections.entries()].map(({ expiresAtMs }) => expiresAtMs);
-  t.same(expiries, [31_000, 121_000, 61_000]);
+  t.same(expiries, [121_000, 241_000, 61_000]);
   for (const [nowMs, left] of [
-    [30_999, 3],
-    [31_000, 2],
-    [61_000, 1],
-    [121_000, 0],
+    [60_999, 3],
+    [61_000, 2],
+    [121_000, 1],
+    [241_000, 0],
   ] as const) {
     connections.expire(nowMs);
     t.equal(connections.size, left, `${nowMs} ms`);
@@ -211,7 +246,7 @@ t.test('after a crash: what is whole goes on, what is torn or nonsense is free',
   torn.setUint32(1 * CONNECTION_BYTES, 0xffff_ffff, true);
   memory[2 * CONNECTION_BYTES + 8] = 99;
   memory.copyWithin(3 * CONNECTION_BYTES, 4 * CONNECTION_BYTES, 5 * CONNECTION_BYTES);
-  const again = new ConnectionTable({ memory, quota: 6, isReserved: noneReserved });
+  const again = new ConnectionTable({ memory, quota: 6, ...nobody });
   again.recover(500);
   const found = [...again.entries()];
   t.same(

@@ -1,0 +1,15 @@
+/** Which addresses routers forward between (RFC 1812 §5.3.7, RFC 4291 §2.5). */
+import { isIp4, isZero, parseIp, sameBytes } from '../flow/types.ts';
+
+const limitedBroadcast = parseIp('255.255.255.255');
+
+/** Not unspecified, loopback, link-local, multicast or limited broadcast. */
+export function isRoutable(ip: Uint8Array): boolean {
+  if (isZero(ip)) return false;
+  if (isIp4(ip)) {
+    const [a, b] = [ip[12]!, ip[13]!];
+    return a !== 0 && a !== 127 && a < 224 && !(a === 169 && b === 254) && !sameBytes(ip, limitedBroadcast);
+  }
+  const isLoopback = ip[15] === 1 && ip.subarray(0, 15).every((byte) => byte === 0);
+  return !isLoopback && ip[0] !== 0xff && !(ip[0] === 0xfe && (ip[1]! & 0xc0) === 0x80);
+}
