@@ -88,12 +88,19 @@ void relaxed_store(T& to, T value) {
 // Is `a` at or before `b`, of sequence numbers (RFC 9293 §3.4)?
 inline bool seq_up_to(uint32_t a, uint32_t b) { return static_cast<int32_t>(b - a) >= 0; }
 
-// A TCP segment of `payload` bytes, sent by the owner of `half`. What ends a
-// connection or begins it anew counts only with a sequence number that the two
-// sides can have agreed on (RFC 5961 §3, §4): anything else is passed on, for the
-// receiver to judge, and changes nothing here.
-inline void track_tcp(ConnectionHalf* half, ConnectionHalf* other, bool is_first, const uint8_t* tcp,
-                      uint32_t payload) {
+// As far as any window reaches (RFC 7323 §2.3).
+inline constexpr uint32_t kLargestWindow = 1u << 30;
+// As far as what ends a connection may be ahead of what the other side has acknowledged: what hosts keep in
+// flight, and a small part of all sequence numbers.
+inline constexpr uint32_t kInFlight = 1u << 22;
+
+// A TCP segment of `payload` bytes, sent by the owner of `half`. It counts only
+// with sequence numbers that the two sides can have agreed on (RFC 5961 §3-§5), so
+// that each side bounds what is believed of the other: nobody acknowledges what was
+// not sent, nor sends what no window holds, and a FIN or RST is near what has been
+// acknowledged. Anything else is passed on, for the receiver to judge, and changes
+// nothing here.
+inline void track_tcp(ConnectionHalf* half, ConnectionHalf* other, const uint8_t* tcp, uint32_t payload) {
   constexpr uint8_t kFin = 1, kSyn = 2, kRst = 4, kAck = 16;
   const uint32_t sequence = load32(tcp + 4);
   const uint32_t acknowledged = load32(tcp + 8);
@@ -102,32 +109,43 @@ inline void track_tcp(ConnectionHalf* half, ConnectionHalf* other, bool is_first
   const uint32_t end = relaxed_load(half->end);
   const uint32_t others_seen = relaxed_load(other->seen);
   const uint32_t others_end = relaxed_load(other->end);
+  const uint32_t others_acked = relaxed_load(other->acked);
+  const bool is_known = seen & (kSeenSyn | kSeenAck);
+  const bool is_other_known = others_seen & (kSeenSyn | kSeenAck);
+  const bool is_bounded = others_seen & kSeenAck;
 
   if (flags & kRst) {
-    const bool refuses_syn = is_first && (flags & kAck) && acknowledged == others_end;
-    const bool is_awaited = (others_seen & kSeenAck) && sequence == relaxed_load(other->acked);
-    const bool is_next = (!is_first && sequence == end) || is_awaited;
-    if (refuses_syn || is_next) relaxed_store(half->seen, seen | kSeenRst);
+    const bool refuses_syn = !is_known && (flags & kAck) && acknowledged == others_end;
+    const bool is_awaited = is_bounded && sequence == others_acked;
+    const bool is_next = is_known && sequence == end && (!is_bounded || end - others_acked <= kInFlight);
+    if (refuses_syn || is_awaited || is_next) relaxed_store(half->seen, seen | kSeenRst);
     return;
   }
   if (flags & kSyn) {
     const bool is_over = ((seen | others_seen) & kSeenRst) || (seen & others_seen & kSeenFin);
     const bool answers = (flags & kAck) && (others_seen & kSeenSyn) && acknowledged == others_end;
-    if (!is_first && !is_over && !answers) return;
+    // Another try, with another number, counts until the other side has said something.
+    if (is_known && is_other_known && !is_over && !answers) return;
     relaxed_store(half->seen, kSeenSyn | (flags & kAck ? kSeenAck : 0));
     relaxed_store(half->end, sequence + 1 + payload);
     relaxed_store(half->acked, acknowledged);
     return;
   }
+  if (!(flags & kAck)) return;  // no receiver takes it (RFC 9293 §3.10.7.4)
   const uint32_t next = sequence + payload + (flags & kFin ? 1 : 0);
-  const bool is_further = is_first || seq_up_to(end, next);
+  const uint32_t ahead = next - others_acked;
+  const bool is_first_ack = !(seen & kSeenAck);
+  const bool is_sent = !is_other_known || (is_first_ack ? others_end - acknowledged <= kInFlight
+                                                        : seq_up_to(acknowledged, others_end));
+  const bool is_near = !is_bounded || ahead <= kLargestWindow;
+  if (!is_known && !(is_sent && is_near)) return;
+  const bool is_further = is_near && (!is_known || seq_up_to(end, next));
   if (is_further) relaxed_store(half->end, next);
-  if ((flags & kFin) && is_further && (is_first || seq_up_to(sequence, end))) seen |= kSeenFin;
-  if (flags & kAck) {
-    const bool is_later = !(seen & kSeenAck) || seq_up_to(relaxed_load(half->acked), acknowledged);
-    if (is_later) relaxed_store(half->acked, acknowledged);
+  if (is_sent && (is_first_ack || seq_up_to(relaxed_load(half->acked), acknowledged))) {
+    relaxed_store(half->acked, acknowledged);
     seen |= kSeenAck;
   }
+  if ((flags & kFin) && (is_bounded ? ahead <= kInFlight : is_further)) seen |= kSeenFin;
   relaxed_store(half->seen, seen);
 }
 
@@ -139,7 +157,7 @@ inline void track(Connection* connection, bool reply, const Frame& frame, uint32
   const uint64_t packets = relaxed_load(half->packets);
   if (connection->protocol == kTcp && l4) {
     const uint32_t payload = frame.length - payload_offset(frame.data, l4, true);
-    track_tcp(half, &connection->halves[!reply], packets == 0, frame.data + l4, payload);
+    track_tcp(half, &connection->halves[!reply], frame.data + l4, payload);
   }
   relaxed_store(half->packets, packets + 1);
   relaxed_store(half->bytes, relaxed_load(half->bytes) + frame.length);

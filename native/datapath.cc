@@ -312,7 +312,7 @@ Reason Datapath::translate(const Action& action, const Frame& frame, const Key& 
     const Endpoints to = reply ? forwards(original) : backwards(translated);
     return rewrite_related(frame, key, l4, connection->protocol, from, to) ? kNoDrop : Reason::icmp_unrelated;
   }
-  if (!is_of(*connection, key)) return Reason::connection_gone;
+  if (!is_of(*connection, reply, key)) return Reason::connection_gone;
   weft::track(connection, reply, frame, l4, now_ms_);
   rewrite_nat(frame, key, l4, reply ? backwards(original) : forwards(translated));
   return kNoDrop;

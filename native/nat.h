@@ -71,6 +71,8 @@ inline constexpr uint8_t kIcmp = 1, kTcp = 6, kUdp = 17, kIcmpv6 = 58;
 
 inline constexpr uint8_t kMappedPrefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
+inline bool is_v4(const uint8_t* mapped) { return memcmp(mapped, kMappedPrefix, sizeof kMappedPrefix) == 0; }
+
 inline const uint8_t* address(const uint8_t* mapped, bool v4) { return mapped + (v4 ? 12 : 0); }
 
 // Writes ports, or the identifier of an echo.
@@ -98,11 +100,12 @@ inline uint32_t l4_of(const Frame& frame, const Key& key) {
   return extract(frame.data, frame.length, &again, &layout) == kNoDrop ? layout.l4 : 0;
 }
 
-// Is it a packet that the connection can be about?
-inline bool is_of(const Connection& connection, const Key& key) {
+// Is it a packet that the connection can be about, in this direction? Of an echo the original one has the
+// requests.
+inline bool is_of(const Connection& connection, bool reply, const Key& key) {
   const bool v4 = load16(key.eth_type) == 0x0800;
   if (!is_ip(key) || key.ip_proto != connection.protocol) return false;
-  if ((memcmp(connection.original.source, nat::kMappedPrefix, sizeof nat::kMappedPrefix) == 0) != v4) return false;
+  if (nat::is_v4(connection.original.source) != v4) return false;
   if (key.ip_frag == kFragLater) return true;
   const uint32_t type = load16(key.l4_src);
   switch (key.ip_proto) {
@@ -110,9 +113,9 @@ inline bool is_of(const Connection& connection, const Key& key) {
     case nat::kUdp:
       return true;
     case nat::kIcmp:
-      return v4 && (type == 0 || type == 8);
+      return v4 && type == (reply ? 0 : 8);
     case nat::kIcmpv6:
-      return !v4 && (type == 128 || type == 129);
+      return !v4 && type == (reply ? 129 : 128);
     default:
       return false;
   }
@@ -174,16 +177,19 @@ inline bool rewrite_related(const Frame& frame, const Key& key, uint32_t l4, uin
                             const Endpoints& to) {
   const bool v4 = key.eth_type[0] == 0x08;
   if (l4 == 0 || frame.pieces || key.ip_frag != kFragNone) return false;
-  if (key.ip_proto != (v4 ? nat::kIcmp : nat::kIcmpv6)) return false;
+  if (key.ip_proto != (v4 ? nat::kIcmp : nat::kIcmpv6) || nat::is_v4(from.source) != v4) return false;
   uint8_t* icmp = frame.data + l4;
   const size_t present = frame.length - l4;
   const size_t size = v4 ? 4 : 16;
   const size_t addresses = v4 ? 12 : 8;
   uint8_t* quoted = icmp + 8;
   if (present < 8 + (v4 ? 20u : 40u) + 8u || quoted[0] >> 4 != (v4 ? 4 : 6)) return false;
-  const size_t header_bytes = v4 ? (quoted[0] & 15) * 4u : 40;
-  if (header_bytes < 20 || present < 8 + header_bytes + 8 || quoted[v4 ? 9 : 6] != protocol) return false;
-  if (v4 && (load16(quoted + 6) & 0x1fff)) return false;
+  // IPv6 is fragmented by who sends it, so what is quoted may be a first fragment.
+  const bool has_fragment_header = !v4 && quoted[6] == 44;
+  const size_t header_bytes = v4 ? (quoted[0] & 15) * 4u : has_fragment_header ? 48 : 40;
+  if (header_bytes < 20 || present < 8 + header_bytes + 8) return false;
+  if (quoted[v4 ? 9 : has_fragment_header ? 40 : 6] != protocol) return false;
+  if (v4 ? load16(quoted + 6) & 0x1fff : has_fragment_header && load16(quoted + 42) & 0xfff8) return false;
   uint8_t* quoted_l4 = quoted + header_bytes;
   const bool has_ports = protocol == nat::kTcp || protocol == nat::kUdp;
   const bool is_same = memcmp(quoted + addresses, nat::address(from.source, v4), size) == 0 &&
@@ -200,8 +206,9 @@ inline bool rewrite_related(const Frame& frame, const Key& key, uint32_t l4, uin
   };
   write(quoted + addresses, nat::address(to.source, v4), size, &quoted_change);
   write(quoted + addresses + size, nat::address(to.destination, v4), size, &quoted_change);
-  const auto refresh = [&](uint8_t* checksum, const SumChange& change) {
+  const auto refresh = [&](uint8_t* checksum, const SumChange& change, bool is_udp = false) {
     const uint32_t before = change.apply(checksum);
+    if (is_udp && load16(checksum) == 0) store16(checksum, 0xffff);
     icmp_change.changed(before, load16(checksum));
   };
   if (v4) refresh(quoted + 10, quoted_change);
@@ -211,7 +218,8 @@ inline bool rewrite_related(const Frame& frame, const Key& key, uint32_t l4, uin
     write(quoted_l4 + 2, to.destination_port, 2, &quoted_change);
     const size_t at = protocol == nat::kTcp ? kTcpCsumOffset : kUdpCsumOffset;
     const bool is_there = quoted_bytes >= at + 2;
-    if (is_there && (protocol == nat::kTcp || load16(quoted_l4 + at))) refresh(quoted_l4 + at, quoted_change);
+    const bool is_udp = protocol == nat::kUdp;
+    if (is_there && (!is_udp || load16(quoted_l4 + at))) refresh(quoted_l4 + at, quoted_change, is_udp);
   } else {
     SumChange identifier;
     SumChange* change = v4 ? &identifier : &quoted_change;

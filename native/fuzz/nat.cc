@@ -71,7 +71,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (!rewrite_related(frame, key, l4, protocol, from, to)) FUZZ_CHECK(memcmp(before.data(), frame.data, frame.length) == 0);
     return 0;
   }
-  if (!is_of(connection, key)) return 0;
+  if (!is_of(connection, reply, key)) return 0;
   track(&connection, reply, frame, l4, 1);
   track(&connection, !reply, frame, l4, 2);
   const bool has_sum = l4 && key.ip_frag == kFragNone && !(key.ip_proto == nat::kUdp && load16(frame.data + l4 + 6) == 0);

@@ -40,7 +40,7 @@ export function translateAddresses(
     const [from, to] = reply ? [translated, original] : [turned(original), turned(translated)];
     return rewriteRelated(bytes, key, l4, connection.protocol, from, to) ? { ...frame, bytes } : 'icmp_unrelated';
   }
-  if (!isOf(connection, key)) return 'connection_gone';
+  if (!isOf(connection, reply, key)) return 'connection_gone';
   track(records, slot, reply, frame.bytes, l4, nowMs);
   rewriteNat({ ...frame, bytes }, key, l4, reply ? turned(original) : translated);
   return { ...frame, bytes };
@@ -61,8 +61,8 @@ function isIp(key: FlowKey): boolean {
   return type === ETH_IPV4 || type === ETH_IPV6;
 }
 
-/** Is it a packet that the connection can be about? */
-function isOf({ protocol, original }: ConnectionTuples, key: FlowKey): boolean {
+/** Is it a packet that the connection can be about, in this direction? Of an echo the original one has the requests. */
+function isOf({ protocol, original }: ConnectionTuples, reply: boolean, key: FlowKey): boolean {
   if (!isIp(key) || key[fields.ip_proto.offset] !== protocol) return false;
   const v4 = readNumber(key, fields.eth_type) === ETH_IPV4;
   if (isIp4(original.source) !== v4) return false;
@@ -73,9 +73,9 @@ function isOf({ protocol, original }: ConnectionTuples, key: FlowKey): boolean {
     case IP_UDP:
       return true;
     case IP_ICMP:
-      return v4 && (icmpType === ICMP_ECHO_REPLY || icmpType === ICMP_ECHO_REQUEST);
+      return v4 && icmpType === (reply ? ICMP_ECHO_REPLY : ICMP_ECHO_REQUEST);
     case IP_ICMPV6:
-      return !v4 && (icmpType === ICMPV6_ECHO_REQUEST || icmpType === ICMPV6_ECHO_REPLY);
+      return !v4 && icmpType === (reply ? ICMPV6_ECHO_REPLY : ICMPV6_ECHO_REQUEST);
     default:
       return false;
   }
@@ -196,7 +196,7 @@ function rewriteRelated(
 ): boolean {
   const v4 = readNumber(key, fields.eth_type) === ETH_IPV4;
   if (icmp === 0 || key[fields.ip_frag.offset] !== FRAG_NONE) return false;
-  if (key[fields.ip_proto.offset] !== (v4 ? IP_ICMP : IP_ICMPV6)) return false;
+  if (key[fields.ip_proto.offset] !== (v4 ? IP_ICMP : IP_ICMPV6) || isIp4(from.source) !== v4) return false;
   const quoted = icmp + 8;
   const found = readQuoted(frame.subarray(quoted), v4);
   if (found?.protocol !== protocol || !sameTuple(found.tuple, from)) return false;
@@ -211,8 +211,11 @@ function rewriteRelated(
     for (let i = 0; i < value.length; i += 2) icmpChange.changed(getU16(frame, at + i), getU16(value, i));
     change.write(frame, at, value);
   };
-  const refresh = (at: number, change: SumChange): void =>
-    icmpChange.changed(change.apply(frame, at), getU16(frame, at));
+  const refresh = (at: number, change: SumChange, isUdp = false): void => {
+    const before = change.apply(frame, at);
+    if (isUdp && getU16(frame, at) === 0) setU16(frame, at, 0xffff);
+    icmpChange.changed(before, getU16(frame, at));
+  };
   write(quoted + addresses, addressOf(to.source, v4), quotedChange);
   write(quoted + addresses + size, addressOf(to.destination, v4), quotedChange);
   if (v4) refresh(quoted + 10, quotedChange);
@@ -221,7 +224,8 @@ function rewriteRelated(
     write(quotedL4 + 2, u16(to.destinationPort), quotedChange);
     const at = protocol === IP_TCP ? TCP_CSUM_OFFSET : UDP_CSUM_OFFSET;
     const isThere = frame.length - quotedL4 >= at + 2;
-    if (isThere && (protocol === IP_TCP || getU16(frame, quotedL4 + at) !== 0)) refresh(quotedL4 + at, quotedChange);
+    const isUdp = protocol === IP_UDP;
+    if (isThere && (!isUdp || getU16(frame, quotedL4 + at) !== 0)) refresh(quotedL4 + at, quotedChange, isUdp);
   } else {
     const change = v4 ? new SumChange() : quotedChange;
     write(quotedL4 + 4, u16(to.sourcePort), change);

@@ -3,9 +3,10 @@
  */
 import { getU16 } from '../wire/bytes.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP, IPV4_HEADER_BYTES } from '../wire/ipv4.ts';
-import { IPV6_HEADER_BYTES } from '../wire/ipv6.ts';
+import { EXT_FRAGMENT, IPV6_HEADER_BYTES } from '../wire/ipv6.ts';
 import type { Tuple } from './connection.ts';
 
+const FRAGMENT_HEADER_BYTES = 8;
 /** What of the quoted packet has to be there behind its IP header (RFC 792). */
 const L4_BYTES = 8;
 
@@ -13,22 +14,26 @@ export interface Quoted {
   readonly protocol: number;
   /** Addresses are 16 bytes. */
   readonly tuple: Tuple;
-  /** Of its IP header. */
+  /** Of its IP header, with the Fragment header of a first fragment. */
   readonly headerBytes: number;
 }
 
 /**
  * @param packet from its IP header on, perhaps cut short
  * @returns undefined for what has no ports and no identifier: other protocols, later
- * fragments, IPv6 behind extension headers, and what is cut too short
+ * fragments, IPv6 behind other extension headers than that of a first fragment, and what is cut too short
  */
 export function readQuoted(packet: Uint8Array, v4: boolean): Quoted | undefined {
   if (packet.length < (v4 ? IPV4_HEADER_BYTES : IPV6_HEADER_BYTES)) return undefined;
   if (packet[0]! >>> 4 !== (v4 ? 4 : 6)) return undefined;
-  const headerBytes = v4 ? (packet[0]! & 15) * 4 : IPV6_HEADER_BYTES;
+  // IPv6 is fragmented by who sends it, so what is quoted may be a first fragment.
+  const hasFragmentHeader = !v4 && packet[6] === EXT_FRAGMENT;
+  const fragmentBytes = hasFragmentHeader ? FRAGMENT_HEADER_BYTES : 0;
+  const headerBytes = v4 ? (packet[0]! & 15) * 4 : IPV6_HEADER_BYTES + fragmentBytes;
   if (headerBytes < IPV4_HEADER_BYTES || packet.length < headerBytes + L4_BYTES) return undefined;
   if (v4 && (getU16(packet, 6) & 0x1fff) !== 0) return undefined;
-  const protocol = packet[v4 ? 9 : 6]!;
+  if (hasFragmentHeader && (getU16(packet, IPV6_HEADER_BYTES + 2) & 0xfff8) !== 0) return undefined;
+  const protocol = packet[v4 ? 9 : hasFragmentHeader ? IPV6_HEADER_BYTES : 6]!;
   const hasPorts = protocol === IP_TCP || protocol === IP_UDP;
   if (!hasPorts && protocol !== (v4 ? IP_ICMP : IP_ICMPV6)) return undefined;
   const sourcePort = getU16(packet, headerBytes + (hasPorts ? 0 : 4));

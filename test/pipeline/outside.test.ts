@@ -609,6 +609,77 @@ for (const [name, open] of Object.entries(datapaths)) {
       net.close();
     });
 
+    /** A TCP connection: what its two sides send, and what it is at. */
+    const conversation = () => {
+      const made = lab(open);
+      const ports = { sourcePort: 40_000, destinationPort: 80 };
+      const out = (flags: number, sequence: number, acknowledgment = 0, payload = new Uint8Array()): void =>
+        made.web.send(tcp(leaving(web, 'ip4'), { ...ports, flags, sequence, acknowledgment, payload }));
+      const back = (flags: number, sequence: number, acknowledgment = 0, payload = new Uint8Array()): void =>
+        made.outside.send(
+          tcp(entering('ip4'), { sourcePort: 80, destinationPort: 40_000, flags, sequence, acknowledgment, payload }),
+        );
+      const shake = (): void => {
+        out(SYN, 100);
+        back(SYN | ACK, 500, 101);
+        out(ACK, 101, 501);
+      };
+      return { ...made, out, back, shake };
+    };
+
+    t.test('blind segments do not prepare the way for one that ends the connection', async (t) => {
+      for (const jump of [1 << 23, 1 << 30, 2 ** 31 - 1, 2 ** 31]) {
+        const { net, out, back, shake, states } = conversation();
+        shake();
+        const guess = (501 + jump) >>> 0;
+        back(ACK, guess, 101);
+        back(RST, guess);
+        back(FIN | ACK, guess, 101);
+        back(ACK, 501, (101 + jump) >>> 0);
+        t.same(states(), ['established'], `${jump} ahead`);
+        back(ACK, 501, 101, new Uint8Array(1000));
+        out(ACK, 101, 1501, new Uint8Array(10));
+        back(FIN | ACK, 1501, 111);
+        t.same(states(), ['closing'], 'and the connection itself is followed as before');
+        out(FIN | ACK, 111, 1502);
+        t.same(states(), ['time_wait']);
+        net.close();
+      }
+    });
+
+    t.test('an ACK that acknowledges nothing that was sent establishes nothing', async (t) => {
+      const { net, out, back, states } = conversation();
+      out(SYN, 100);
+      back(SYN | ACK, 500, 101);
+      out(ACK, 101, 10_000_000);
+      t.same(states(), ['syn_received']);
+      out(ACK, 101, 501);
+      t.same(states(), ['established']);
+      net.close();
+    });
+
+    t.test('RST counts behind data that is in flight, and FIN behind data that was lost', async (t) => {
+      const { net, out, back, shake, states } = conversation();
+      shake();
+      back(FIN | ACK, 4501, 101, new Uint8Array(1000));
+      t.same(states(), ['closing'], '4000 bytes before it did not come');
+      out(ACK, 101, 501, new Uint8Array(1000));
+      out(RST, 1101);
+      t.same(states(), ['closed']);
+      net.close();
+    });
+
+    t.test('a SYN with another number before any answer is the one that is answered', async (t) => {
+      const { net, out, back, states } = conversation();
+      out(SYN, 100);
+      out(SYN, 9000);
+      back(RST | ACK, 0, 101);
+      t.same(states(), ['syn_received'], 'no refusal of it');
+      back(RST | ACK, 0, 9001);
+      t.same(states(), ['closed']);
+      net.close();
+    });
+
     t.test('connections go with their endpoint, and nothing of them is left behind', async (t) => {
       const { net, host, web: port, outside, drops, states } = lab(open);
       port.send(udp(leaving(web, 'ip4'), 40_000, 53));
