@@ -25,7 +25,7 @@ import {
   parseIcmp,
 } from '../../src/wire/icmp.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP, parseIpv4 } from '../../src/wire/ipv4.ts';
-import { parseIpv6 } from '../../src/wire/ipv6.ts';
+import { EXT_FRAGMENT, parseIpv6 } from '../../src/wire/ipv6.ts';
 import { buildTcp, buildUdp } from '../../src/wire/l4.ts';
 import { echo, ip, tcp, udp, wireIp, type Ends } from '../support/frames.ts';
 import { parsePacket } from '../support/packets.ts';
@@ -119,6 +119,14 @@ function seen(frame: Uint8Array) {
 const text = (address: string): string => [...wireIp(address)].join('.');
 
 /** An ICMP message of either family, with a right checksum. */
+/** The same IPv6 packet as if its sender had cut it in pieces: the first one. */
+function firstFragmentOf(packet: Uint8Array): Uint8Array {
+  const header = packet.slice(0, 40);
+  header[6] = EXT_FRAGMENT;
+  const [reserved, offset, moreFragments, id] = [0, 0, 1, 77];
+  return Uint8Array.of(...header, packet[6]!, reserved, offset, moreFragments, 0, 0, 0, id, ...packet.subarray(40));
+}
+
 function icmp(ends: Ends, family: Family, type: number, code: number, body: Uint8Array): Uint8Array {
   if (family === 'ip4') return ip(ends, IP_ICMP, buildIcmp4({ type, code, body }));
   return ip(ends, IP_ICMPV6, buildIcmp6(wireIp(ends.src!), wireIp(ends.dst!), { type, code, body }));
@@ -265,14 +273,20 @@ for (const [name, open] of Object.entries(datapaths)) {
         for (const [what, frame] of Object.entries(sent)) {
           port.send(frame);
           const left = only(t, outside).subarray(14);
+          const sentPacket = frame.slice(14);
           const headerBytes = family === 'ip4' ? 20 : 40;
-          for (const quotedBytes of [headerBytes + 8, left.length]) {
-            errors.push(errorAbout(left.subarray(0, quotedBytes)));
+          const quotes: { asSent: Uint8Array; quoted: Uint8Array }[] = [
+            { asSent: sentPacket.subarray(0, headerBytes + 8), quoted: left.subarray(0, headerBytes + 8) },
+            { asSent: sentPacket, quoted: left },
+          ];
+          if (family === 'ip6') quotes.push({ asSent: firstFragmentOf(sentPacket), quoted: firstFragmentOf(left) });
+          for (const quote of quotes) {
+            errors.push(errorAbout(quote.quoted));
             outside.send(errors.at(-1)!);
             const error = icmpSeen(t, only(t, port));
             t.same([error.from, error.to], [text(router[family]), text(web[family])], `${what}: to the container`);
             // What it sent, but for the TTL that was one less outside.
-            const own = frame.slice(14, 14 + quotedBytes);
+            const own = quote.asSent.slice();
             const quoted = error.body.slice(4);
             if (family === 'ip4') {
               own[8] = quoted[8]!;
@@ -281,7 +295,7 @@ for (const [name, open] of Object.entries(datapaths)) {
             } else {
               own[7] = quoted[7]!;
             }
-            t.same(quoted, own, `${what}: ${quotedBytes} bytes quoted are what it sent`);
+            t.same(quoted, own, `${what}: ${own.length} bytes quoted are what it sent`);
           }
         }
         const stranger = errorAbout(udp({ src: transit[family], dst: remote[family] }, 4, 5).subarray(14));
