@@ -11,6 +11,7 @@
 #include <napi.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -448,7 +449,7 @@ Napi::Object Layout(Napi::Env env) {
 }
 
 // (path, bytes) → Uint8Array | -errno: a file as memory, made or lengthened as needed.
-// What is written there outlives the process.
+// What is written there outlives the process. EPERM: others can write it too.
 Napi::Value MapFile(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   const std::string path = info[0].As<Napi::String>();
@@ -456,8 +457,13 @@ Napi::Value MapFile(const Napi::CallbackInfo& info) {
   const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) return Napi::Number::New(env, -errno);
   void* memory = MAP_FAILED;
-  if (ftruncate(fd, static_cast<off_t>(bytes)) == 0) {
-    memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  struct stat status;
+  if (fstat(fd, &status) == 0) {
+    const bool is_own = S_ISREG(status.st_mode) && status.st_uid == geteuid() && status.st_nlink == 1 &&
+                        (status.st_mode & (S_IWGRP | S_IWOTH)) == 0;
+    // Its pages are there from now on, so that writing to it cannot fail when the file system is full.
+    errno = is_own ? posix_fallocate(fd, 0, static_cast<off_t>(bytes)) : EPERM;
+    if (errno == 0) memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   }
   const int error = errno;
   close(fd);
