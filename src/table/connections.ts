@@ -96,6 +96,8 @@ const timeoutMs = {
   closed: 10_000,
 } as const satisfies Record<ConnectionState, number>;
 const ICMP_TIMEOUT_MS = 60_000;
+/** A question and its answer (RFC 4787 §4.3, REQ-5 a): who asks much is not to run out of connections. */
+const DNS = { l4Port: 53, timeoutMs: 30_000 };
 const NONE: ReadonlySet<number> = new Set();
 
 export class ConnectionTable {
@@ -230,10 +232,14 @@ export class ConnectionTable {
   }
 
   #expiresAtMs(slot: number): number {
-    const state = this.#records.state(slot);
-    const { protocol } = this.#records.read(slot);
-    const isEcho = isEchoProtocol(protocol);
-    return this.#records.lastSeenMs(slot) + (isEcho ? ICMP_TIMEOUT_MS : timeoutMs[state]);
+    return this.#records.lastSeenMs(slot) + this.#timeoutMs(slot);
+  }
+
+  #timeoutMs(slot: number): number {
+    const { protocol, original } = this.#records.read(slot);
+    if (isEchoProtocol(protocol)) return ICMP_TIMEOUT_MS;
+    if (protocol === IP_UDP && original.destinationPort === DNS.l4Port) return DNS.timeoutMs;
+    return timeoutMs[this.#records.state(slot)];
   }
 
   /** Is there room for it: free, in the place of a connection that may be given up (its slot), or none? */

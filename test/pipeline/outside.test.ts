@@ -576,7 +576,7 @@ for (const [name, open] of Object.entries(datapaths)) {
 
     t.test('connections end by their time-outs, and a new one gets through again', async (t) => {
       const { net, web: port, outside, states, connections } = lab(open);
-      port.send(udp(leaving(web, 'ip4'), 40_000, 53));
+      port.send(udp(leaving(web, 'ip4'), 40_000, 443));
       const [expires] = [...connections.entries()].map(({ expiresAtMs }) => expiresAtMs);
       t.equal(expires, 120_000);
       net.advance(119_000);
@@ -584,7 +584,7 @@ for (const [name, open] of Object.entries(datapaths)) {
       net.advance(2_000);
       t.same(states(), []);
       outside.received.splice(0);
-      port.send(udp(leaving(web, 'ip4'), 40_000, 53));
+      port.send(udp(leaving(web, 'ip4'), 40_000, 443));
       only(t, outside);
       t.same(states(), ['new']);
       net.close();

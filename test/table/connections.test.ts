@@ -26,8 +26,8 @@ function tuple(source: string, sourcePort: number, destination: string, destinat
   return { source: parseIp(source), sourcePort, destination: parseIp(destination), destinationPort };
 }
 
-function leaving(source: string, sourcePort: number, protocol = UDP): Opening {
-  const original = tuple(source, sourcePort, '203.0.113.9', protocol === ICMP ? sourcePort : 53);
+function leaving(source: string, sourcePort: number, protocol = UDP, destinationPort = 443): Opening {
+  const original = tuple(source, sourcePort, '203.0.113.9', protocol === ICMP ? sourcePort : destinationPort);
   return { vni: RED, protocol, original, address: transit };
 }
 
@@ -51,7 +51,7 @@ function table(count: number, quota = count, more: Partial<ConnectionOptions> = 
 t.test('a connection is found from both sides, and names what a decision about it consulted', (t) => {
   const { connections } = table(8);
   const opening = leaving('10.1.0.2', 40_000);
-  const answer = tuple('203.0.113.9', 53, '169.254.77.2', 40_000);
+  const answer = tuple('203.0.113.9', 443, '169.254.77.2', 40_000);
   const changed = connections.open(opening, 0);
   t.same(changed, [connectionObject(RED, UDP, opening.original), connectionObject(OUTSIDE, UDP, answer)]);
   t.match(connections.lookup(RED, UDP, opening.original), { slot: 0, reply: false });
@@ -212,9 +212,11 @@ t.test('TCP that is over makes room, what is established does not', (t) => {
 t.test('time-outs by protocol and state', (t) => {
   const { connections } = table(8);
   for (const [n, protocol] of [UDP, TCP, ICMP].entries()) connections.open(leaving('10.1.0.2', n, protocol), 1000);
+  connections.open(leaving('10.1.0.2', 9, UDP, 53), 1000);
   const expiries = [...connections.entries()].map(({ expiresAtMs }) => expiresAtMs);
-  t.same(expiries, [121_000, 241_000, 61_000]);
+  t.same(expiries, [121_000, 241_000, 61_000, 31_000], 'of a question to a name server a short one');
   for (const [nowMs, left] of [
+    [31_000, 3],
     [60_999, 3],
     [61_000, 2],
     [121_000, 1],
