@@ -1,6 +1,6 @@
-// Undecided flows: one entry for each exact key that missed the flow cache, with
-// copies of the frames that wait for the decision, in order; and the upcalls
-// that tell of them, until they are taken.
+// Undecided flows: one entry for each exact key that missed the flow cache, or for
+// each frame that is decided by itself, with copies of the frames that wait for
+// the decision, in order; and the upcalls that tell of them, until they are taken.
 //
 // Everything is bounded by the input port, so that a port which sends nothing
 // but new flows uses up only its own share: kPendingPerPort entries,
@@ -67,7 +67,7 @@ class PendingTable {
   // Frames parked now.
   size_t held() const { return held_; }
 
-  // Is there an undecided flow with this key? Its handle, or kNone.
+  // Is there an undecided flow with this key? A handle of one, or kNone.
   uint32_t find(const Words& key) const;
   static constexpr uint32_t kNone = SlotIndex::kNone;
 
