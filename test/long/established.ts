@@ -5,7 +5,7 @@
  */
 import { parseArgs } from 'node:util';
 import t from 'tap';
-import { upcallsDuringStream } from '../support/established.ts';
+import { upcallsDuring } from '../support/established.ts';
 import { openLab } from '../support/lab.ts';
 import { oneHost } from '../support/topology.ts';
 import { datapathKinds } from '../support/weft.ts';
@@ -17,7 +17,8 @@ t.setTimeout(120_000 + 2 * seconds * 1000);
 for (const datapath of datapathKinds) {
   await t.test(`${datapath}: ${seconds} s`, async (t) => {
     const { weft, web, db } = await oneHost(openLab(t), datapath);
-    const { frames, upcalls } = await upcallsDuringStream(weft, web, db, seconds);
-    t.equal(upcalls, 0, `upcalls during ${frames} frames`);
+    const stream = { from: web.namespace, to: db.namespace, ip: db.ip4 };
+    const [seen] = await upcallsDuring(weft, [stream], seconds);
+    t.equal(seen!.upcalls, 0, `upcalls during ${seen!.frames} frames`);
   });
 }

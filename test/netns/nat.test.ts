@@ -9,46 +9,39 @@
  */
 import t from 'tap';
 import type { ConnectionReport } from '../../src/model/report.ts';
-import { openLab, type Lab } from '../support/lab.ts';
+import { openLab } from '../support/lab.ts';
 import { until } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
-import { attachContainer, overlay } from '../support/topology.ts';
-import { outlives } from '../support/outlives.ts';
+import { outsideHost, outsideIps } from '../support/topology.ts';
+import { outlive, STEADY_PORT } from '../support/outlives.ts';
 import { askOverUdp, isUnreachable, ping, python, QUESTION_PORT } from '../support/traffic.ts';
 import { transfer, TRANSFER_PORT } from '../support/transfer.ts';
 import { datapathKinds, Weft, type DatapathKind } from '../support/weft.ts';
 
 t.setTimeout(180_000);
 
-const client = { ip4: '192.0.2.2', ip6: '2001:db8::2' };
-const host = { ip4: '192.0.2.1', ip6: '2001:db8::1' };
+/** Whose datagrams are answered with their digest. */
+const DIGEST_PORT = 7054;
+/** The largest over IPv4: 65,535 less the headers. */
+const LARGEST_BYTES = 65_507;
 
-async function outsideLab(lab: Lab, datapath: DatapathKind) {
-  const outer = await lab.namespace('client');
-  const under = await lab.namespace('host');
-  await lab.cable(outer, 'eth0', under, 'eth0');
-  for (const [namespace, { ip4, ip6 }] of [
-    [outer, client],
-    [under, host],
-  ] as const) {
-    await namespace.ip(`address add ${ip4}/24 dev eth0`);
-    await namespace.ip(`address add ${ip6}/64 dev eth0 nodad`);
-  }
-  const weft = await Weft.up(lab, under, 'host', { datapath });
-  await weft.createNetwork(`${overlay.create} --outside`);
-  const web = await attachContainer(lab, weft, 'web', 11, [
-    ...['--publish', `8021:${TRANSFER_PORT}`],
-    ...['--publish', `8053:${QUESTION_PORT}/udp`],
-  ]);
-  return { client: outer, host: under, weft, web };
-}
+const { client, host } = outsideIps;
+
+/** What `web` publishes. */
+const published = [
+  `8021:${TRANSFER_PORT}`,
+  `8053:${QUESTION_PORT}/udp`,
+  `8054:${DIGEST_PORT}/udp`,
+  `8024:${STEADY_PORT}`,
+  `8025:${STEADY_PORT + 1}`,
+];
 
 const connections = (weft: Weft): Promise<ConnectionReport[]> => weft.client.connections();
 
 function nat(datapath: DatapathKind): void {
   t.test(datapath, { skip: needsRoot }, async (t) => {
     const lab = openLab(t);
-    const { client: outer, host: under, weft, web } = await outsideLab(lab, datapath);
+    const { client: outer, host: under, weft, web, db } = await outsideHost(lab, datapath, published);
 
     await t.test('ping, TCP and UDP reach the client, from the host’s address', async (t) => {
       for (const [ip, own] of [
@@ -89,8 +82,29 @@ function nat(datapath: DatapathKind): void {
         await askOverUdp(outer, web.namespace, ip, 20, 8053);
         await transfer(under, web.namespace, [ip], [{ kind: 'tcp', bytes: 200_000 }], { port: 8021 });
       }
-      const published = (await connections(weft)).filter(({ direction }) => direction === 'published');
-      t.ok(published.length >= 4, `${published.length} connections`);
+      const inbound = (await connections(weft)).filter(({ direction }) => direction === 'published');
+      t.ok(inbound.length >= 4, `${inbound.length} connections`);
+    });
+
+    await t.test('published ports are reached from their own container, and from others', async () => {
+      for (const { namespace } of [web, db]) {
+        for (const ip of [host.ip4, host.ip6]) {
+          await transfer(namespace, web.namespace, [ip], [{ kind: 'tcp', bytes: 200_000 }], { port: 8021 });
+          await askOverUdp(namespace, web.namespace, ip, 20, 8053);
+        }
+      }
+    });
+
+    await t.test('datagrams of 64 KB arrive whole, both ways', async () => {
+      for (const [from, to, ips, port] of [
+        [web.namespace, outer, client, DIGEST_PORT],
+        [outer, web.namespace, host, 8054],
+      ] as const) {
+        const server = to.start(python('udp_digest.py', DIGEST_PORT));
+        await server.says('ready');
+        for (const ip of [ips.ip4, ips.ip6]) await from.run(python('udp_large.py', ip, port, 3, LARGEST_BYTES));
+        await server.stop();
+      }
     });
 
     await t.test('the host is not reached from containers, nor the containers by their own addresses', async (t) => {
@@ -108,18 +122,25 @@ function nat(datapath: DatapathKind): void {
       t.same(hops, ['10.44.0.1', '169.254.77.1', client.ip4]);
     });
 
-    await t.test('a TCP connection outlives the daemon', async (t) => {
-      const established = async (): Promise<ConnectionReport | undefined> =>
-        (await connections(weft)).find(
-          ({ state, destination }) => state === 'established' && destination.endsWith(':7024'),
-        );
-      await outlives(web.namespace, outer, client.ip4, async () => {
+    await t.test('TCP connections outlive the daemon, both ways', async (t) => {
+      const calls = [
+        { from: outer, to: web.namespace, ip: host.ip4, port: 8024 },
+        { from: outer, to: web.namespace, ip: host.ip6, port: 8025 },
+        { from: web.namespace, to: outer, ip: client.ip4 },
+        { from: web.namespace, to: outer, ip: client.ip6 },
+      ];
+      const established = async (): Promise<unknown[] | undefined> => {
+        const all = (await connections(weft)).filter(({ state }) => state === 'established');
+        return all.length < calls.length
+          ? undefined
+          : all.map(({ source, destination, translatedSource }) => [source, destination, translatedSource]);
+      };
+      await outlive(calls, async () => {
         const before = await established();
-        t.ok(before, 'it is established');
+        t.equal(before?.length, calls.length, 'they are established');
         await weft.kill();
         await weft.start();
-        const after = await until(established, { what: 'the connection is known again' });
-        t.match(after, { source: before!.source, translatedSource: before!.translatedSource });
+        t.same(await until(established, { what: 'the connections are known again' }), before);
       });
     });
 
@@ -130,7 +151,7 @@ function nat(datapath: DatapathKind): void {
     });
 
     await t.test('nothing stays but the forwarding of the host', async (t) => {
-      await weft.run('detach', 'web');
+      for (const name of ['web', 'db']) await weft.run('detach', name);
       t.same(await connections(weft), [], 'connections go with their endpoint');
       await weft.close();
       t.same(await under.links(), ['eth0']);

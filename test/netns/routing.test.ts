@@ -13,7 +13,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { openLab, type Namespace } from '../support/lab.ts';
-import { outlives } from '../support/outlives.ts';
+import { outlive } from '../support/outlives.ts';
 import { underlay, withoutOffloads } from '../support/topology.ts';
 import { transfer } from '../support/transfer.ts';
 import { isUnreachable, ping } from '../support/traffic.ts';
@@ -121,16 +121,17 @@ for (const datapath of datapathKinds) {
       t.notOk('too_big' in (await left.drops()), 'so none of them was ever too big');
     });
 
-    await t.test('a routed TCP connection outlives the daemon, on one host and across', async () => {
-      for (const [to, ip] of [
-        [db, '10.52.0.12'],
-        [far, 'fd52::21'],
-      ] as const) {
-        await outlives(web, to, ip, async () => {
-          await left.kill();
-          await left.start();
-        });
-      }
+    await t.test('routed TCP connections outlive the daemon, on one host and across', async () => {
+      const calls = [
+        { from: web, to: db, ip: '10.52.0.12' },
+        { from: web, to: db, ip: 'fd52::12' },
+        { from: web, to: far, ip: '10.52.0.21' },
+        { from: web, to: far, ip: 'fd52::21' },
+      ];
+      await outlive(calls, async () => {
+        await left.kill();
+        await left.start();
+      });
     });
 
     await t.test('the operator sees the way', async (t) => {

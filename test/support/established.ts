@@ -1,7 +1,7 @@
 /** How often a running stream is decided anew: never, once its flows are cached. */
 import { monotonicMs, until } from './process.ts';
 import { iperfClient, iperfServer, ping } from './traffic.ts';
-import type { Container } from './topology.ts';
+import type { Namespace } from './lab.ts';
 import type { Weft } from './weft.ts';
 
 const QUIET_MS = 2000;
@@ -16,17 +16,35 @@ export interface Seen {
   readonly upcalls: number;
 }
 
-/** Compares the counters of two moments of a TCP stream that are `seconds` or more apart. */
-export async function upcallsDuringStream(weft: Weft, from: Container, to: Container, seconds: number): Promise<Seen> {
-  // Nobody asks for routers meanwhile: that would be a flow of its own.
-  for (const { namespace } of [from, to]) await namespace.run(['sysctl', '-qw', 'net.ipv6.conf.eth0.accept_ra=0']);
-  await ping(from.namespace, to.ip4);
+export interface Stream {
+  readonly from: Namespace;
+  readonly to: Namespace;
+  /** Where `to` is reached. */
+  readonly ip: string;
+}
+
+/**
+ * Compares the counters of two moments of a TCP stream that are `seconds` or more apart: for each stream, one after
+ * another.
+ */
+export async function upcallsDuring(weft: Weft, streams: readonly Stream[], seconds: number): Promise<Seen[]> {
+  for (const { from, to, ip } of streams) {
+    // Nobody asks for routers meanwhile: that would be a flow of its own.
+    for (const namespace of [from, to]) await namespace.run(['sysctl', '-qw', 'net.ipv6.conf.eth0.accept_ra=0']);
+    await ping(from, ip);
+  }
   await quiet(weft);
-  const server = await iperfServer(to.namespace);
-  const client = from.namespace.start(iperfClient(to.ip4, { seconds: seconds + SPARE_SECONDS }));
+  const seen: Seen[] = [];
+  for (const each of streams) seen.push(await upcallsDuringOne(weft, each, seconds));
+  return seen;
+}
+
+async function upcallsDuringOne(weft: Weft, { from, to, ip }: Stream, seconds: number): Promise<Seen> {
+  const server = await iperfServer(to);
+  const client = from.start(iperfClient(ip, { seconds: seconds + SPARE_SECONDS }));
   const reports = (): number => server.lines.filter(({ text }) => / sec .*bits\/sec/.test(text)).length;
 
-  await until(() => reports() >= 3, { what: 'the stream' });
+  await until(() => reports() >= 3, { what: `the stream to ${ip}` });
   const before = (await weft.status()).datapath;
   // The server reports ten times a second.
   const after = await until(

@@ -67,6 +67,44 @@ export async function oneHost(lab: Lab, datapath: DatapathKind): Promise<OneHost
   };
 }
 
+/** On the cable between `client` and `host` of an `OutsideHost`. */
+export const outsideIps = {
+  client: { ip4: '192.0.2.2', ip6: '2001:db8::2' },
+  host: { ip4: '192.0.2.1', ip6: '2001:db8::1' },
+} as const;
+
+export interface OutsideHost extends OneHost {
+  /** It knows no way to the containers. */
+  readonly client: Namespace;
+}
+
+/** As `oneHost`, with an outside: a client on a cable (`eth0` at both ends). @param published by `web` */
+export async function outsideHost(
+  lab: Lab,
+  datapath: DatapathKind,
+  published: readonly string[],
+): Promise<OutsideHost> {
+  const [client, host] = [await lab.namespace('client'), await lab.namespace('host')];
+  await lab.cable(client, 'eth0', host, 'eth0');
+  for (const [namespace, { ip4, ip6 }] of [
+    [client, outsideIps.client],
+    [host, outsideIps.host],
+  ] as const) {
+    await namespace.ip(`address add ${ip4}/24 dev eth0`);
+    await namespace.ip(`address add ${ip6}/64 dev eth0 nodad`);
+  }
+  const weft = await Weft.up(lab, host, 'host', { datapath });
+  await weft.createNetwork(`${overlay.create} --outside`);
+  const web = await attachContainer(
+    lab,
+    weft,
+    'web',
+    11,
+    published.flatMap((port) => ['--publish', port]),
+  );
+  return { client, host, weft, web, db: await attachContainer(lab, weft, 'db', 12) };
+}
+
 export interface Underlay {
   readonly family: Family;
   readonly left: Namespace;
