@@ -16,7 +16,7 @@ import { outsideHost, outsideIps } from '../support/topology.ts';
 import { outlive, STEADY_PORT } from '../support/outlives.ts';
 import { askOverUdp, isUnreachable, ping, python, QUESTION_PORT } from '../support/traffic.ts';
 import { transfer, TRANSFER_PORT } from '../support/transfer.ts';
-import { datapathKinds, Weft, type DatapathKind } from '../support/weft.ts';
+import { datapathKinds, type DatapathKind, type Weft } from '../support/weft.ts';
 
 t.setTimeout(180_000);
 
@@ -110,7 +110,7 @@ function nat(datapath: DatapathKind): void {
     await t.test('the host is not reached from containers, nor the containers by their own addresses', async (t) => {
       for (const ip of [host.ip4, host.ip6]) t.ok(await isUnreachable(web.namespace, ip), ip);
       t.ok(await isUnreachable(outer, web.ip4));
-      await web.namespace.run(python('udp_send.py', client.ip4, 4789));
+      await web.namespace.run(python('udp_send.py', client.ip4, 4789, '00'));
       await until(async () => (await weft.status()).datapath.drops['vxlan_injection'] === 1, {
         what: 'the datagram to port 4789 is dropped',
       });
