@@ -22,7 +22,7 @@ import { tcp as frame } from '../support/frames.ts';
 import { isUnreachable, ping, python, sendFrames } from '../support/traffic.ts';
 import { macs, type Request } from './outside.process.ts';
 
-t.setTimeout(120_000);
+t.setTimeout(600_000);
 
 const script = fileURLToPath(new URL('./outside.process.ts', import.meta.url));
 const command = [process.execPath, '--import=tsx', script];

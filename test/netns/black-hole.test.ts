@@ -16,7 +16,7 @@ import { ping } from '../support/traffic.ts';
 import { transfer } from '../support/transfer.ts';
 import { Weft, type DatapathKind } from '../support/weft.ts';
 
-t.setTimeout(180_000);
+t.setTimeout(600_000);
 t.jobs = 3;
 
 const FOUND_MS = 40_000;

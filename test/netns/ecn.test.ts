@@ -16,7 +16,7 @@ import { transfer } from '../support/transfer.ts';
 import { datapathKinds, Weft, type DatapathKind } from '../support/weft.ts';
 import { captureVxlan } from '../support/wire-capture.ts';
 
-t.setTimeout(180_000);
+t.setTimeout(600_000);
 
 const PORT = 7033;
 const [ECT1, ECT0, CE] = [1, 2, 3];

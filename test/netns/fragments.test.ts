@@ -30,7 +30,7 @@ import {
 import { ping, python, sendFrames } from '../support/traffic.ts';
 import { Weft, type DatapathKind } from '../support/weft.ts';
 
-t.setTimeout(180_000);
+t.setTimeout(600_000);
 
 const PORT = 7054;
 /** Not of a flow that the kernel has. */

@@ -16,7 +16,7 @@ import { ping } from '../support/traffic.ts';
 import { datapathKinds, Weft, type DatapathKind } from '../support/weft.ts';
 import { captureAllVxlan, isDamaged } from '../support/wire-capture.ts';
 
-t.setTimeout(240_000);
+t.setTimeout(600_000);
 
 const SMALLEST_IPV6_MTU = 1280;
 /** Of the underlay: the largest network fits, encapsulated over IPv6. */

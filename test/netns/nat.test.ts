@@ -18,7 +18,7 @@ import { askOverUdp, isUnreachable, ping, python, QUESTION_PORT } from '../suppo
 import { transfer, TRANSFER_PORT } from '../support/transfer.ts';
 import { datapathKinds, type DatapathKind, type Weft } from '../support/weft.ts';
 
-t.setTimeout(180_000);
+t.setTimeout(600_000);
 
 /** Whose datagrams are answered with their digest. */
 const DIGEST_PORT = 7054;

@@ -22,7 +22,7 @@ import { checkIperf, iperfClient, iperfServer, ping, sendFrames } from '../suppo
 import { transfer } from '../support/transfer.ts';
 import { datapathKinds, type Weft } from '../support/weft.ts';
 
-t.setTimeout(240_000);
+t.setTimeout(600_000);
 
 const TOLERANCE = 0.05;
 /** Little beside what passes in a sample: a pause of the sender saves up no more. */

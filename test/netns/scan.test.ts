@@ -17,7 +17,7 @@ import { attachContainer, overlay, underlay, underlayLink } from '../support/top
 import { ping, python, sendFrames, Sniffer } from '../support/traffic.ts';
 import { datapathKinds, Weft } from '../support/weft.ts';
 
-t.setTimeout(300_000);
+t.setTimeout(600_000);
 
 const PORTS = [22, 179, 6443, 9100, 40_000];
 const ip6 = { left: '2001:db8::1', right: '2001:db8::2' };

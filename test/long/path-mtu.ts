@@ -1,0 +1,126 @@
+/**
+ *   ┌ left ──────┐   MTU 1500, then 1300   ┌ right ─────────┐
+ *   │ web ─ weft ┼────────underlay─────────┼ weft ─┬ db     │
+ *   └────────────┘                         │       └ shop   │
+ *                                          └────────────────┘
+ *
+ * A TCP session as a remote shell has it, while the underlay comes to take less:
+ * within a network (db), routed into another (shop), and translated to what is
+ * outside (right itself); in IPv4 and IPv6, over IPv4 and IPv6.
+ *
+ *     node --import=tsx test/long/path-mtu.ts [--datapath native]
+ *
+ * Fails if a session breaks, or stands still for more than 2 s.
+ */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import t from 'tap';
+import { openLab, type Lab, type Namespace } from '../support/lab.ts';
+import { monotonicMs, until } from '../support/process.ts';
+import { attachContainer, overlay, underlay, underlayLink, withoutOffloads, type Family } from '../support/topology.ts';
+import { ping, python } from '../support/traffic.ts';
+import { datapathKinds, Weft, type DatapathKind } from '../support/weft.ts';
+
+const LIMIT_MS = 2000;
+const SESSION_PORT = 7022;
+/** Answers that are awaited before and after the change. */
+const ANSWERS = 20;
+
+const red = ['10.45.0.21', 'fd45::21'] as const;
+const networks = `
+apiVersion: weft.dev/v1
+kind: Network
+metadata: { name: ${overlay.network} }
+spec:
+  subnets: ${JSON.stringify(overlay.subnets)}
+  vni: ${overlay.vni}
+  outside: true
+  routes: [{ to: 10.45.0.0/24, network: red }, { to: 'fd45::/64', network: red }]
+---
+apiVersion: weft.dev/v1
+kind: Network
+metadata: { name: red }
+spec:
+  subnets: [10.45.0.0/24, 'fd45::/64']
+  vni: 4661
+  routes: [{ to: 10.44.0.0/24, network: ${overlay.network} }, { to: 'fd44::/64', network: ${overlay.network} }]
+`;
+
+const { values } = parseArgs({ options: { datapath: { type: 'string' } } });
+t.setTimeout(900_000);
+
+for (const datapath of datapathKinds.filter((kind) => values.datapath === undefined || values.datapath === kind)) {
+  for (const family of ['ipv4', 'ipv6'] satisfies Family[]) {
+    await t.test(`${datapath} over ${family}`, async (t) => {
+      const lab = openLab(t);
+      const { under, wefts, web, db, shop } = await twoHosts(lab, datapath, family);
+
+      const setMtu = async (mtu: number): Promise<void> => {
+        for (const host of [under.left, under.right]) await host.ip(`link set ${underlayLink} mtu ${mtu}`);
+      };
+      /** As if the path had never taken less. */
+      const restore = async (): Promise<void> => {
+        await setMtu(1500);
+        await until(
+          async () =>
+            (await Promise.all(wefts.map((weft) => weft.status()))).every(({ pathMtus }) =>
+              Object.values(pathMtus).every((mtu) => mtu === 1500),
+            ),
+          { what: 'both hosts know that the path takes 1500 bytes' },
+        );
+        for (const namespace of [web, db, shop, under.left, under.right])
+          for (const f of ['-4', '-6']) await namespace.ip(`${f} route flush cache`);
+      };
+
+      // An IPv6 packet is 1280 bytes at least, and 70 more in the tunnel over IPv6.
+      const [db4, db6] = ['10.44.0.21', 'fd44::15'];
+      for (const [way, to, ip, mtu] of [
+        ['switched', db, db4, 1300],
+        ['switched', db, db6, 1400],
+        ['routed', shop, red[0], 1300],
+        ['routed', shop, red[1], 1400],
+        ['translated', under.right, under.rightIp, 1300],
+      ] as const) {
+        await restore();
+        const pauseMs = await longestPause(web, to, ip, () => setMtu(mtu));
+        t.ok(pauseMs <= LIMIT_MS, `${way}, to ${ip}, MTU ${mtu}: it stood still for ${pauseMs.toFixed(0)} ms`);
+      }
+    });
+  }
+}
+
+async function twoHosts(lab: Lab, datapath: DatapathKind, family: Family) {
+  const under = await underlay(lab, family);
+  await withoutOffloads(under);
+  const { leftIp, rightIp } = under;
+  const left = await Weft.up(lab, under.left, 'left', { datapath, underlay: leftIp, peers: [rightIp] });
+  const right = await Weft.up(lab, under.right, 'right', { datapath, underlay: rightIp, peers: [leftIp] });
+  const file = join(lab.directory, 'networks.yaml');
+  writeFileSync(file, networks);
+  for (const weft of [left, right]) await weft.run('apply', '-f', file);
+  const { namespace: web } = await attachContainer(lab, left, 'web', 11);
+  const { namespace: db } = await attachContainer(lab, right, 'db', 21);
+  const shop = await lab.namespace('shop');
+  await right.attach(shop, { network: 'red', arguments: red.flatMap((ip) => ['--ip', ip]) });
+  return { under, wefts: [left, right], web, db, shop };
+}
+
+/** In milliseconds, of a session under way, from shortly before `event` on. */
+async function longestPause(from: Namespace, to: Namespace, ip: string, event: () => Promise<void>): Promise<number> {
+  await ping(from, ip);
+  const session = to.start(python('session.py', 'serve', SESSION_PORT));
+  await session.says('ready');
+  const asking = from.start(python('session.py', 'ask', ip, SESSION_PORT));
+  await until(() => asking.lines.length >= ANSWERS, { what: 'the session is under way' });
+  const eventAtMs = monotonicMs();
+  await event();
+  await until(() => asking.lines.filter(({ atMs }) => atMs > eventAtMs).length >= ANSWERS, {
+    what: 'the session goes on',
+  });
+  const first = asking.lines.findLastIndex(({ atMs }) => atMs <= eventAtMs);
+  const times = asking.lines.slice(first).map(({ atMs }) => atMs);
+  await asking.stop();
+  await session.stop();
+  return Math.max(...times.slice(1).map((atMs, i) => atMs - times[i]!));
+}
