@@ -23,6 +23,10 @@ t.test(`native and reference do the same (WEFT_SEED=${seed})`, async (t) => {
   t.ok(result.hits > 10_000, `${result.hits} hits`);
   t.ok(result.segments > 5000, `${result.segments} segments`);
   t.ok(result.coalesced > 5000, `${result.coalesced} coalesced`);
+  t.ok(result.translated > 50, `${result.translated} packets of connections`);
+  t.ok(result.states.has('established'), 'TCP connections were established');
+  const ops = ['output', 'encap', 'drop', 'consume', 'route', 'echo', 'limit', 'nat', 'related', 'clamp'];
+  for (const op of ops) t.ok(result.hitsOf.get(op), `flows with ${op} were hit`);
   const reached = [
     'frame_too_short',
     'bad_vnet_hdr',

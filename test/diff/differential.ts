@@ -63,6 +63,8 @@ export interface DifferentialOptions {
   readonly right: Open;
   readonly decider: MakeDecider;
   readonly seed: number;
+  /** What most frames of ports are; without it, any frames at any ports. */
+  readonly traffic?: (random: Random) => { readonly port: number; readonly frame: Uint8Array };
   /** Frames and datagrams in all. */
   readonly frames: number;
   readonly onProgress?: (framesDone: number) => void;
@@ -74,6 +76,12 @@ export interface DifferentialResult {
   /** Sums over all sessions, to see that the run reached what it is for. */
   readonly drops: ReadonlyMap<string, number>;
   readonly hits: number;
+  /** Hits by what the flow does: one of an action's name for each that has it. */
+  readonly hitsOf: ReadonlyMap<string, number>;
+  /** Packets that connections have counted. */
+  readonly translated: number;
+  /** What connections of TCP were at, at the end of a session. */
+  readonly states: ReadonlySet<string>;
   readonly upcalls: number;
   readonly segments: number;
   readonly coalesced: number;
@@ -102,8 +110,9 @@ const vnis = [1, 100, 0xffffff];
 
 /** @throws Difference */
 export function runDifferential(options: DifferentialOptions): DifferentialResult {
-  const drops = new Map<string, number>();
-  let [frames, sessions, hits, upcalls, segments, coalesced] = [0, 0, 0, 0, 0, 0];
+  const [drops, hitsOf] = [new Map<string, number>(), new Map<string, number>()];
+  const states = new Set<string>();
+  let [frames, sessions, hits, translated, upcalls, segments, coalesced] = [0, 0, 0, 0, 0, 0, 0];
   for (; frames < options.frames; sessions++) {
     const steps = Array.from({ length: STEPS_PER_SESSION }, (_, index) => index);
     const outcome = runSession(options, sessions, steps, options.frames - frames);
@@ -112,12 +121,22 @@ export function runDifferential(options: DifferentialOptions): DifferentialResul
     upcalls += outcome.counters.upcalls;
     segments += outcome.counters.segments;
     coalesced += outcome.counters.coalesced;
-    hits += outcome.hits;
-    for (const [reason, count] of Object.entries(outcome.counters.drops))
-      drops.set(reason, (drops.get(reason) ?? 0) + count);
+    for (const { packets, ops } of outcome.hits) {
+      hits += packets;
+      for (const op of ops) add(hitsOf, op, packets);
+    }
+    for (const { packets, state } of outcome.connections) {
+      translated += packets;
+      if (packets > 0) states.add(state);
+    }
+    for (const [reason, count] of Object.entries(outcome.counters.drops)) add(drops, reason, count);
     options.onProgress?.(frames);
   }
-  return { frames, sessions, drops, hits, upcalls, segments, coalesced };
+  return { frames, sessions, drops, hits, hitsOf, translated, states, upcalls, segments, coalesced };
+}
+
+function add(sums: Map<string, number>, name: string, count: number): void {
+  sums.set(name, (sums.get(name) ?? 0) + count);
 }
 
 interface Outcome {
@@ -126,7 +145,20 @@ interface Outcome {
   readonly steps: number;
   readonly frames: number;
   readonly counters: DatapathCounters;
-  readonly hits: number;
+  readonly hits: readonly Hits[];
+  readonly connections: readonly Seen[];
+}
+
+/** Of one cached flow. */
+interface Hits {
+  readonly packets: number;
+  readonly ops: ReadonlySet<string>;
+}
+
+/** Of one connection. */
+interface Seen {
+  readonly packets: number;
+  readonly state: string;
 }
 
 function runSession(
@@ -148,7 +180,7 @@ function runSession(
     for (const index of steps) {
       if (frames >= maxFrames) break;
       begun++;
-      const step = stepOf(seed, session, index, pool);
+      const step = stepOf(options, session, index, pool);
       frames += left.step(step);
       right.step(step);
       failure = compareEvents(left, right);
@@ -156,13 +188,13 @@ function runSession(
       if (failure) break;
     }
     failure ??= compareState(left, right);
-    const { hits } = left;
+    const { hits, seen } = left;
     for (const world of worlds) world.dp.close();
     failure ??= compareEvents(left, right) ?? compareState(left, right);
-    return { failure, steps: begun, frames, counters: left.dp.counters(), hits };
+    return { failure, steps: begun, frames, counters: left.dp.counters(), hits, connections: seen };
   } catch (error) {
     failure = `exception: ${error instanceof Error ? error.stack : String(error)}`;
-    return { failure, steps: begun, frames, counters: left.dp.counters(), hits: 0 };
+    return { failure, steps: begun, frames, counters: left.dp.counters(), hits: [], connections: [] };
   } finally {
     for (const world of worlds) world.dp.close();
   }
@@ -185,7 +217,7 @@ function shrink(options: DifferentialOptions, session: number, failing: readonly
     }
   }
   const { pool } = configOf(options.seed, session);
-  const texts = steps.map((index) => `  step ${index}: ${describe(stepOf(options.seed, session, index, pool))}`);
+  const texts = steps.map((index) => `  step ${index}: ${describe(stepOf(options, session, index, pool))}`);
   return new Difference(`seed ${options.seed}, session ${session}: ${failure}`, texts);
 }
 
@@ -207,7 +239,12 @@ type Step =
   | { readonly what: 'limits'; readonly port: number; readonly limits: PortLimits }
   | { readonly what: 'port'; readonly port: number; readonly local: string; readonly offloads: boolean };
 
-function stepOf(seed: number, session: number, index: number, pool: readonly Uint8Array[]): Step {
+function stepOf(
+  { seed, traffic }: DifferentialOptions,
+  session: number,
+  index: number,
+  pool: readonly Uint8Array[],
+): Step {
   const random = new Random(seed, session, 3, index);
   const some = () => {
     const frame = random.chance(0.8) ? random.pick(pool) : randomFrame(random);
@@ -238,6 +275,11 @@ function stepOf(seed: number, session: number, index: number, pool: readonly Uin
     return { what: 'burst', port: random.pick(MEMORY_PORTS), frames: inner.map((frame) => ({ frame })) };
   }
   if (kind < 720) {
+    if (traffic && random.chance(0.9)) {
+      const { port, frame } = traffic(random);
+      const sent = random.chance(0.02) ? mutate(frame, random) : frame;
+      return { what: 'frames', port, frames: new Array<Uint8Array>(1 + random.int(4)).fill(sent) };
+    }
     const frame = some();
     const frames = random.chance(0.1) ? new Array<Uint8Array>(random.int(12)).fill(frame) : [frame];
     return { what: 'frames', port: random.pick(MEMORY_PORTS), frames };
@@ -338,8 +380,19 @@ class World {
   }
 
   /** Frames that a cached flow has forwarded, of flows that are there still. */
-  get hits(): number {
-    return [...this.dp.flowDump()].reduce((sum, flow) => sum + flow.packets, 0);
+  get hits(): Hits[] {
+    return [...this.dp.flowDump()].map(({ packets, actions }) => ({
+      packets,
+      ops: new Set(actions.map(({ op }) => op)),
+    }));
+  }
+
+  /** What was translated, of connections that are there still. */
+  get seen(): Seen[] {
+    return Array.from({ length: this.connections.count }, (_, slot) => ({
+      packets: this.connections.half(slot, false).packets + this.connections.half(slot, true).packets,
+      state: this.connections.state(slot),
+    }));
   }
 
   begin(random: Random): void {

@@ -1,7 +1,7 @@
 /**
  * The real controller and pipeline as a decider: ports are workloads with the
- * addresses that random frames use, in two networks, one of them trusted, or the way outside. Now
- * and then some of its cached flows are looked at: their masks must not be too
+ * addresses that random frames use, in two networks, one of them trusted, or the
+ * way outside; `randomTraffic` is what they would say. Now and then some of its cached flows are looked at: their masks must not be too
  * wide, and their actions must be what would be decided now.
  */
 import type { PortSpec, Upcall } from '../../src/datapath/datapath.ts';
@@ -9,7 +9,7 @@ import { routing } from '../../src/cluster/routing.ts';
 import { Controller } from '../../src/control/controller.ts';
 import { formatActions } from '../../src/flow/action.ts';
 import { formatMegaflow, type FlowKey } from '../../src/flow/key.ts';
-import { linkLocalOf, parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
+import { formatMac, linkLocalOf, parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
 import type { RouteSpec } from '../../src/model/resource.ts';
 import { ConnectionTable } from '../../src/table/connections.ts';
 import { Fdb } from '../../src/table/fdb.ts';
@@ -35,6 +35,8 @@ export class PipelineDecider implements Decider {
   /** Defects that were found in cached flows. */
   readonly defects: string[] = [];
   flowsChecked = 0;
+  /** ICMP errors that were found to be about a connection. */
+  related = 0;
   readonly #context: DeciderContext;
   readonly #topology = new Topology(hostMacOf(Uint8Array.of(0, 0, 1)));
   readonly #fdb = new Fdb({ quota: 20, ageingMs: 20_000 });
@@ -91,7 +93,10 @@ export class PipelineDecider implements Decider {
   }
 
   upcalls(batch: readonly Upcall[]): void {
-    for (const { key } of batch) this.#keys[this.#upcalls++ % INTERESTING_KEYS] = key;
+    for (const { key, head } of batch) {
+      this.#keys[this.#upcalls++ % INTERESTING_KEYS] = key;
+      if (this.#controller.translate(key, head).actions[0]?.op === 'related') this.related++;
+    }
     this.#controller.handle(batch);
   }
 
@@ -144,26 +149,52 @@ export class PipelineDecider implements Decider {
   }
 }
 
-const OUTSIDE_PORT = 3 as PortNo;
+export const OUTSIDE_PORT = 3 as PortNo;
+export const outsideMacs = { dstMac: '02:00:00:00:00:02', srcMac: '02:00:00:00:00:03' };
+export const transitIps = { ip4: '198.51.100.2', ip6: '2001:db8:99::2' };
 const outside: Outside = {
   portNo: OUTSIDE_PORT,
-  mac: parseMac('02:00:00:00:00:02'),
-  hostMac: parseMac('02:00:00:00:00:03'),
-  transit: [parseIp('198.51.100.2'), parseIp('2001:db8:99::2')],
+  mac: parseMac(outsideMacs.dstMac),
+  hostMac: parseMac(outsideMacs.srcMac),
+  transit: [parseIp(transitIps.ip4), parseIp(transitIps.ip6)],
   mtu: 100,
   published: new Map([
     [publishedId(IP_UDP, 53), { endpoint: 'w1', vni: vnis[0]!, addresses: [parseIp('10.0.0.1')], l4Port: 80 }],
   ]),
 };
 
-/** Port 4 is trusted, port 5 in the second network; MACs and addresses are those of the random frames. */
+export interface WorkloadAddresses {
+  readonly portNo: PortNo;
+  readonly vni: Vni;
+  readonly mac: string;
+  readonly ip4: string;
+  readonly ip6: string;
+  readonly gatewayMac: string;
+}
+
+/** MACs and most addresses are those of the random frames. */
+export const workloads: readonly WorkloadAddresses[] = [1, 2, 4, 5].map((n) => {
+  const isSecond = n === 5;
+  const vni = vnis[isSecond ? 1 : 0]!;
+  return {
+    portNo: n as PortNo,
+    vni,
+    mac: `02:00:00:00:00:0${n}`,
+    ip4: `10.0.${isSecond ? 1 : 0}.${n}`,
+    ip6: `fd0${isSecond ? 1 : 0}::${n}`,
+    gatewayMac: formatMac(gatewayMac(vni)),
+  };
+});
+
+/** Port 4 is trusted. */
 function workload(portNo: PortNo): AccessPort {
+  const { vni, mac, ip4, ip6 } = workloads.find((one) => one.portNo === portNo)!;
   return {
     portNo,
     name: `w${portNo}`,
-    vni: portNo === 5 ? vnis[1]! : vnis[0]!,
-    mac: parseMac(`02:00:00:00:00:0${portNo}`),
-    addresses: [parseIp(`10.0.0.${portNo}`), parseIp(`fd00::${portNo}`)],
+    vni,
+    mac: parseMac(mac),
+    addresses: [parseIp(ip4), parseIp(ip6)],
     allowedAddresses: portNo === 2 ? [parseIp('10.0.1.1')] : [],
     trust: portNo === 4,
   };

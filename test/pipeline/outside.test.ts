@@ -118,7 +118,6 @@ function seen(frame: Uint8Array) {
 
 const text = (address: string): string => [...wireIp(address)].join('.');
 
-/** An ICMP message of either family, with a right checksum. */
 /** The same IPv6 packet as if its sender had cut it in pieces: the first one. */
 function firstFragmentOf(packet: Uint8Array): Uint8Array {
   const header = packet.slice(0, 40);
@@ -127,6 +126,7 @@ function firstFragmentOf(packet: Uint8Array): Uint8Array {
   return Uint8Array.of(...header, packet[6]!, reserved, offset, moreFragments, 0, 0, 0, id, ...packet.subarray(40));
 }
 
+/** An ICMP message of either family, with a right checksum. */
 function icmp(ends: Ends, family: Family, type: number, code: number, body: Uint8Array): Uint8Array {
   if (family === 'ip4') return ip(ends, IP_ICMP, buildIcmp4({ type, code, body }));
   return ip(ends, IP_ICMPV6, buildIcmp6(wireIp(ends.src!), wireIp(ends.dst!), { type, code, body }));
