@@ -257,6 +257,31 @@ for (const [name, open] of Object.entries(datapaths)) {
         net.close();
       });
 
+      t.test(`${family}: the first packets of a connection, all at once, make one`, async (t) => {
+        const { net, host, web: port, outside, states } = lab(open);
+        // Of other TTLs: they are decided each by itself.
+        const questions = [64, 64, 63, 62].map((ttl) =>
+          udp({ ...leaving(web, family), ip4: { ttl }, ip6: { hopLimit: ttl } }, 40_000, 53),
+        );
+        const burst = questions.map((frame) => ({ frame }));
+        host.forwarding.datapath.injectBurst(port.portNo, burst);
+        t.equal(outside.received.length, questions.length);
+        t.same(states(), ['new']);
+        t.equal(new Set(outside.received.map((frame) => seen(frame).from.join())).size, 1, 'from one port');
+        net.close();
+      });
+
+      t.test(`${family}: what is published for the other family only is not reached`, async (t) => {
+        const { net, host, db: port, outside, drops } = lab(open);
+        const other = parseIp(db[family === 'ip4' ? 'ip6' : 'ip4']);
+        const to = { endpoint: 'db', vni: RED as Vni, addresses: [other], l4Port: 80 };
+        const published = new Map([[publishedId(IP_TCP, 8080), to]]);
+        host.forwarding.setOutside({ ...host.forwarding.tables.topology.outside!, published });
+        outside.send(tcp(entering(family), { sourcePort: 5555, destinationPort: 8080, flags: SYN, sequence: 1 }));
+        t.same([port.received.length, drops()], [0, { no_connection: 1 }]);
+        net.close();
+      });
+
       t.test(`${family}: ICMP errors about a connection, whatever they quote of it`, async (t) => {
         const { net, host, web: port, outside, drops } = lab(open);
         const [type, code] = family === 'ip4' ? [11, 0] : [3, 0];
