@@ -90,6 +90,7 @@ export class Lab {
   }
 
   async namespace(role: string): Promise<Namespace> {
+    this.#checkOpen();
     const namespace = new Namespace(this, `${this.#prefix}-${role}`);
     this.#namespaces.set(namespace.name, namespace);
     await run(['ip', 'netns', 'add', namespace.name]);
@@ -129,6 +130,7 @@ export class Lab {
 
   /** Starts a program that goes on; ended with the lab at the latest. */
   start(command: readonly string[]): Background {
+    this.#checkOpen();
     const started = new Background(command);
     this.#processes.push(started);
     return started;
@@ -178,6 +180,11 @@ export class Lab {
     rmSync(this.directory, { recursive: true, force: true });
   }
 
+  /** A test that goes on after its end leaves nothing behind. */
+  #checkOpen(): void {
+    if (this.#isClosed) throw new Error('the lab is closed');
+  }
+
   /** Inodes of the lab's namespaces: what keeps one alive is found by them. */
   #inodes(): Map<string, string> {
     const inodes = new Map<string, string>();
@@ -221,12 +228,12 @@ export function namespaceHolders(inode: string): string[] {
   return holders;
 }
 
-/** Labs end with the process, however that ends. */
+/** Labs end with the process, however that ends; SIGALRM is what tap sends to a test that takes too long. */
 function watchForEnd(): void {
   isWatching = true;
   const closeAll = (): void => open.forEach((lab) => lab.closeNow());
   process.once('exit', closeAll);
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGALRM'] as const) {
     process.once(signal, () => {
       closeAll();
       process.kill(process.pid, signal);
