@@ -34,6 +34,8 @@ import { mutateOffload, randomBurst } from '../support/random-bursts.ts';
 import { randomFragments, waitingFragments } from '../support/random-fragments.ts';
 import { mutate, randomFrame } from '../support/random-frames.ts';
 import { Random } from '../support/random.ts';
+import { answerTo, type Said } from './conversations.ts';
+import { Reached } from './reached.ts';
 
 /** Answers upcalls. It sees one datapath and must depend on nothing else but its random numbers. */
 export interface Decider {
@@ -62,6 +64,8 @@ export interface DifferentialOptions {
   readonly left: Open;
   readonly right: Open;
   readonly decider: MakeDecider;
+  /** What most frames are then, and the port that each comes in by. */
+  readonly usual?: (random: Random) => Said;
   readonly seed: number;
   /** Frames and datagrams in all. */
   readonly frames: number;
@@ -72,6 +76,7 @@ export interface DifferentialResult {
   readonly frames: number;
   readonly sessions: number;
   /** Sums over all sessions, to see that the run reached what it is for. */
+  readonly reached: ReadonlyMap<string, number>;
   readonly drops: ReadonlyMap<string, number>;
   readonly hits: number;
   readonly upcalls: number;
@@ -91,6 +96,9 @@ export class Difference extends Error {
 }
 
 const STEPS_PER_SESSION = 3000;
+/** Frames that an answer may be to. */
+const ANSWERABLE = 8;
+const FRAME_OUT = 'frame out of port';
 const CONNECTIONS = 16;
 const COMPARE_STATE_EVERY = 250;
 const MEMORY_PORTS = [1, 2, 3, 4, 5];
@@ -103,6 +111,7 @@ const vnis = [1, 100, 0xffffff];
 /** @throws Difference */
 export function runDifferential(options: DifferentialOptions): DifferentialResult {
   const drops = new Map<string, number>();
+  const reached = new Reached();
   let [frames, sessions, hits, upcalls, segments, coalesced] = [0, 0, 0, 0, 0, 0];
   for (; frames < options.frames; sessions++) {
     const steps = Array.from({ length: STEPS_PER_SESSION }, (_, index) => index);
@@ -113,11 +122,12 @@ export function runDifferential(options: DifferentialOptions): DifferentialResul
     segments += outcome.counters.segments;
     coalesced += outcome.counters.coalesced;
     hits += outcome.hits;
+    reached.addAll(outcome.reached);
     for (const [reason, count] of Object.entries(outcome.counters.drops))
       drops.set(reason, (drops.get(reason) ?? 0) + count);
     options.onProgress?.(frames);
   }
-  return { frames, sessions, drops, hits, upcalls, segments, coalesced };
+  return { frames, sessions, reached: reached.counts, drops, hits, upcalls, segments, coalesced };
 }
 
 interface Outcome {
@@ -127,6 +137,7 @@ interface Outcome {
   readonly frames: number;
   readonly counters: DatapathCounters;
   readonly hits: number;
+  readonly reached: Reached;
 }
 
 function runSession(
@@ -143,26 +154,31 @@ function runSession(
   const [left, right] = worlds;
   let [begun, frames] = [0, 0];
   let failure: string | undefined;
+  const reached = new Reached();
   try {
     for (const world of worlds) world.begin(new Random(seed, session, 2));
     for (const index of steps) {
       if (frames >= maxFrames) break;
       begun++;
-      const step = stepOf(seed, session, index, pool);
+      const step = stepOf(options, session, index, pool);
       frames += left.step(step);
       right.step(step);
+      left.tellReached(reached);
       failure = compareEvents(left, right);
-      if (!failure && begun % COMPARE_STATE_EVERY === 0) failure = compareState(left, right);
+      if (!failure && begun % COMPARE_STATE_EVERY === 0) {
+        failure = compareState(left, right);
+        reached.state(left.dp.flowDump(), left.connections);
+      }
       if (failure) break;
     }
     failure ??= compareState(left, right);
     const { hits } = left;
     for (const world of worlds) world.dp.close();
     failure ??= compareEvents(left, right) ?? compareState(left, right);
-    return { failure, steps: begun, frames, counters: left.dp.counters(), hits };
+    return { failure, steps: begun, frames, counters: left.dp.counters(), hits, reached };
   } catch (error) {
     failure = `exception: ${error instanceof Error ? error.stack : String(error)}`;
-    return { failure, steps: begun, frames, counters: left.dp.counters(), hits: 0 };
+    return { failure, steps: begun, frames, counters: left.dp.counters(), hits: 0, reached };
   } finally {
     for (const world of worlds) world.dp.close();
   }
@@ -185,7 +201,7 @@ function shrink(options: DifferentialOptions, session: number, failing: readonly
     }
   }
   const { pool } = configOf(options.seed, session);
-  const texts = steps.map((index) => `  step ${index}: ${describe(stepOf(options.seed, session, index, pool))}`);
+  const texts = steps.map((index) => `  step ${index}: ${describe(stepOf(options, session, index, pool))}`);
   return new Difference(`seed ${options.seed}, session ${session}: ${failure}`, texts);
 }
 
@@ -200,6 +216,8 @@ type Step =
   | { readonly what: 'frames'; readonly port: number; readonly frames: readonly Uint8Array[] }
   | { readonly what: 'burst'; readonly port: number; readonly frames: readonly OffloadedFrame[] }
   | { readonly what: 'datagrams'; readonly datagrams: readonly Pick<Datagram, 'source' | 'tos' | 'payload'>[] }
+  /** Whoever got one of the last frames says something back. */
+  | { readonly what: 'answer'; readonly to: number; readonly random: () => Random }
   | { readonly what: 'originate'; readonly frame: Uint8Array; readonly port: number }
   /** Each datapath's decider gets numbers of its own, the same ones. */
   | { readonly what: 'decider'; readonly random: () => Random }
@@ -207,7 +225,12 @@ type Step =
   | { readonly what: 'limits'; readonly port: number; readonly limits: PortLimits }
   | { readonly what: 'port'; readonly port: number; readonly local: string; readonly offloads: boolean };
 
-function stepOf(seed: number, session: number, index: number, pool: readonly Uint8Array[]): Step {
+function stepOf(
+  { seed, usual }: DifferentialOptions,
+  session: number,
+  index: number,
+  pool: readonly Uint8Array[],
+): Step {
   const random = new Random(seed, session, 3, index);
   const some = () => {
     const frame = random.chance(0.8) ? random.pick(pool) : randomFrame(random);
@@ -237,11 +260,17 @@ function stepOf(seed: number, session: number, index: number, pool: readonly Uin
     if (random.chance(0.3)) return { what: 'datagrams', datagrams: datagramsOf(inner) };
     return { what: 'burst', port: random.pick(MEMORY_PORTS), frames: inner.map((frame) => ({ frame })) };
   }
-  if (kind < 720) {
+  if (kind < 660) {
+    if (usual && random.chance(0.8)) {
+      const { port, frame } = usual(random);
+      return { what: 'frames', port, frames: new Array<Uint8Array>(random.pick([1, 1, 3])).fill(frame) };
+    }
     const frame = some();
     const frames = random.chance(0.1) ? new Array<Uint8Array>(random.int(12)).fill(frame) : [frame];
     return { what: 'frames', port: random.pick(MEMORY_PORTS), frames };
   }
+  if (kind < 740)
+    return { what: 'answer', to: random.int(ANSWERABLE), random: () => new Random(seed, session, 5, index) };
   if (kind < 860) {
     const payload = buildVxlan({ vni: random.pick(vnis), frame: some() });
     const broken = random.chance(0.15) ? mutate(payload, random) : payload;
@@ -279,6 +308,8 @@ function describe(step: Step): string {
       return `burst from port ${step.port}${step.frames.map((one) => `\n    ${offloadText(one.offload)} ${hex(one.frame)}`).join('')}`;
     case 'datagrams':
       return `datagrams${step.datagrams.map((one) => `\n    from ${formatIp(one.source)} tos ${one.tos} ${hex(one.payload)}`).join('')}`;
+    case 'answer':
+      return `an answer to the last frame but ${step.to}`;
     case 'originate':
       return `originate to port ${step.port} ${hex(step.frame)}`;
     case 'decider':
@@ -312,6 +343,10 @@ class World {
   events: Event[] = [];
   readonly #decider: Decider;
   readonly #ports = new Map<number, PortSpec>();
+  /** The last frames that came out of ports, and out of which. */
+  readonly #got: Said[] = [];
+  /** Of the last step, from local ports: the frames of a burst, or one. */
+  #inputs: readonly Uint8Array[] = [];
   #nowMs = 1000;
 
   constructor(open: Open, decider: MakeDecider, random: Random, flowLimit: number) {
@@ -342,6 +377,15 @@ class World {
     return [...this.dp.flowDump()].reduce((sum, flow) => sum + flow.packets, 0);
   }
 
+  /** What came of the step that was the last, and not compared yet. */
+  tellReached(reached: Reached): void {
+    const inputs = this.#inputs;
+    this.#inputs = [];
+    const outputs = this.events.flatMap(({ text, bytes }) => (bytes && text.startsWith(FRAME_OUT) ? [bytes] : []));
+    if (inputs.length > 1) reached.burst(inputs, outputs);
+    else for (const input of inputs) for (const output of outputs) reached.frame(input, output);
+  }
+
   begin(random: Random): void {
     for (const port of MEMORY_PORTS) if (random.chance(0.8)) this.#togglePort(port, '', random.chance(0.5));
     if (random.chance(0.9)) this.#togglePort(VXLAN_PORTS[0]!, random.pick(localAddresses), false);
@@ -352,10 +396,12 @@ class World {
     switch (step.what) {
       case 'frames':
         if (!this.#ports.has(step.port)) return 0;
+        this.#inputs = step.frames.slice(0, 1);
         for (const frame of step.frames) this.dp.inject(portNo(step.port), frame);
         return step.frames.length;
       case 'burst':
         if (!this.#ports.has(step.port)) return 0;
+        this.#inputs = step.frames.map(({ frame }) => frame);
         this.dp.injectBurst(portNo(step.port), step.frames);
         return step.frames.length;
       case 'datagrams': {
@@ -364,6 +410,14 @@ class World {
         const datagrams = step.datagrams.map((one) => ({ ...one, destination, sourcePort: 50000 }));
         this.dp.injectDatagrams(portNo(port), datagrams);
         return datagrams.length;
+      }
+      case 'answer': {
+        const got = this.#got.at(-1 - step.to);
+        const frame = got && this.#ports.has(got.port) ? answerTo(got.frame, step.random()) : undefined;
+        if (!got || !frame) return 0;
+        this.#inputs = [frame];
+        this.dp.inject(portNo(got.port), frame);
+        return 1;
       }
       case 'originate':
         this.dp.execute({ frame: step.frame }, [{ op: 'output', port: portNo(step.port) }]);
@@ -410,7 +464,9 @@ class World {
           name: `m${port}`,
           offloads,
           transmit: (frame, offload) => {
-            this.events.push({ text: `frame out of port ${port}, ${offloadText(offload)}`, bytes: frame });
+            this.#got.push({ port, frame });
+            if (this.#got.length > ANSWERABLE) this.#got.shift();
+            this.events.push({ text: `${FRAME_OUT} ${port}, ${offloadText(offload)}`, bytes: frame });
           },
         };
     this.dp.portAdd(portNo(port), spec);

@@ -67,7 +67,8 @@ export class PipelineDecider implements Decider {
     if (vni === first) {
       routes.push({ to: '172.16.0.0/12', via: ['10.0.0.3', '10.0.0.4'] }, { to: 'fe00::/8', type: 'unreachable' });
     }
-    const network = { name: `net${vni}`, vni, outside: true, ...routing(`net${vni}`, subnets, routes) };
+    // More than the outside takes, so that on the way there packets are too large.
+    const network = { name: `net${vni}`, vni, mtu: 150, outside: true, ...routing(`net${vni}`, subnets, routes) };
     this.#topology.setNetwork(network);
     for (const gateway of network.gateways) this.#neighbors.set(vni, gateway, gatewayMac(vni));
   }
@@ -152,7 +153,10 @@ const outside: Outside = {
   transit: [parseIp('198.51.100.2'), parseIp('2001:db8:99::2')],
   mtu: 100,
   published: new Map([
-    [publishedId(IP_UDP, 53), { endpoint: 'w1', vni: vnis[0]!, addresses: [parseIp('10.0.0.1')], l4Port: 80 }],
+    [
+      publishedId(IP_UDP, 53),
+      { endpoint: 'w2', vni: vnis[0]!, addresses: ['10.0.0.2', 'fd00::2'].map(parseIp), l4Port: 80 },
+    ],
   ]),
 };
 
@@ -163,7 +167,7 @@ function workload(portNo: PortNo): AccessPort {
     name: `w${portNo}`,
     vni: portNo === 5 ? vnis[1]! : vnis[0]!,
     mac: parseMac(`02:00:00:00:00:0${portNo}`),
-    addresses: [parseIp(`10.0.0.${portNo}`), parseIp(`fd00::${portNo}`)],
+    addresses: (portNo === 5 ? ['10.0.1.5', 'fd01::5'] : [`10.0.0.${portNo}`, `fd00::${portNo}`]).map(parseIp),
     allowedAddresses: portNo === 2 ? [parseIp('10.0.1.1')] : [],
     trust: portNo === 4,
   };

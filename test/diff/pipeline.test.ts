@@ -6,8 +6,10 @@
 import t from 'tap';
 import { openNativeDatapath } from '../../src/datapath/native.ts';
 import { openReferenceDatapath } from '../../src/datapath/reference.ts';
+import { say } from './conversations.ts';
 import { runDifferential } from './differential.ts';
 import { PipelineDecider } from './pipeline-decider.ts';
+import { wanted } from './reached.ts';
 
 const seed = Number(process.env['WEFT_SEED'] ?? process.hrtime.bigint() % 0x7fffffffn);
 
@@ -23,11 +25,13 @@ t.test(`with the pipeline (WEFT_SEED=${seed})`, async (t) => {
       deciders.push(decider);
       return decider;
     },
+    usual: say,
     seed,
     frames: 30_000,
   });
   const checked = deciders.reduce((sum, decider) => sum + decider.flowsChecked, 0);
   t.ok(result.hits > 100, `${result.hits} hits`);
   t.ok(checked > 1000, `${checked} cached flows were looked at`);
+  for (const [what, count] of wanted('pipeline', result)) t.ok(count, `${what}: ${count}`);
   t.same([...new Set(deciders.flatMap((decider) => decider.defects))].slice(0, 20), []);
 });
