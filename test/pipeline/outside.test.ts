@@ -506,6 +506,42 @@ for (const [name, open] of Object.entries(datapaths)) {
       net.close();
     });
 
+    t.test('what waited for a neighbor while the outside closed is decided anew when it is open again', async (t) => {
+      const { net, host, outside, drops } = lab(open);
+      const published = new Map([
+        [publishedId(IP_UDP, 53), { endpoint: 'gone', vni: RED as Vni, addresses: [parseIp('10.1.0.77')], l4Port: 53 }],
+      ]);
+      const reopen = (): void => {
+        host.forwarding.removeOutside();
+        host.openOutside({ transit: [transit.ip4, transit.ip6], published });
+      };
+      net.host('b', '192.0.2.2').createNetwork('red', RED);
+      reopen();
+      const ask = (): void => outside.send(udp(entering('ip4'), 5555, 53));
+      ask();
+      host.forwarding.removeOutside();
+      for (let second = 0; second < 5; second++) net.advance(1000);
+      reopen();
+      ask();
+      t.notOk(drops()['port_unknown']);
+      net.close();
+    });
+
+    t.test('packets of one connection that come before its decision open one', async (t) => {
+      const { net, host, web: port, outside, upcalls, connections } = lab(open);
+      const frames = [0, 0, 4, 8].map((tos) => udp({ ...leaving(web, 'ip4'), ip4: { tos } }, 1, 53));
+      host.forwarding.datapath.injectBurst(
+        port.portNo,
+        frames.map((frame) => ({ frame })),
+      );
+      t.equal(upcalls(), 3, 'each that differs asks');
+      t.equal(connections.size, 1);
+      const sources = outside.received.map((frame) => seen(frame).from);
+      t.equal(sources.length, 4);
+      t.equal(new Set(sources.map(String)).size, 1, 'and all leave as one');
+      net.close();
+    });
+
     t.test('a container that calls a published port is answered, by the link-local end of the link', async (t) => {
       const { net, db: port, outside, drops } = lab(open);
       const host: Ends = { ...entering('ip4'), src: '169.254.77.1' };
