@@ -18,7 +18,9 @@ import { ruleset as rules } from '../support/ruleset.ts';
 import { overlay } from '../support/topology.ts';
 import { datapathKinds, Weft, type DatapathKind } from '../support/weft.ts';
 
-t.setTimeout(120_000);
+t.setTimeout(180_000);
+// Half of it waits for the daemon to look at its rules again.
+t.jobs = datapathKinds.length;
 
 async function hostOf(lab: Lab): Promise<Namespace> {
   const [client, host] = [await lab.namespace('client'), await lab.namespace('host')];
