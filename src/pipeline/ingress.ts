@@ -12,7 +12,7 @@
 import { isGroupMac, isZero, sameBytes, type PortNo, type Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import type { Location } from '../table/fdb.ts';
-import { gatewayMac, isReservedMac, networkObject, portObject, vtepsObject } from '../table/topology.ts';
+import { gatewayMac, isReservedMac, networkObject, outsideObject, portObject, vtepsObject } from '../table/topology.ts';
 import { antispoof } from './antispoof.ts';
 import { fromOutside } from './outside.ts';
 import { drop, locate, next, type Stage, type StageContext, type StageResult } from './stage.ts';
@@ -58,7 +58,10 @@ function fromPort(view: FlowView, context: StageContext, portNo: PortNo): StageR
   const { topology } = context.tables;
   view.consult(portObject(portNo));
   const port = topology.port(portNo);
-  if (!port) return drop('port_unknown', text`port ${portNo} is in no network`);
+  if (!port) {
+    view.consult(outsideObject);
+    return drop('port_unknown', text`port ${portNo} is in no network`);
+  }
 
   const refused = refuseHeader(view);
   if (refused) return refused;

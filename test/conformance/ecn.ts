@@ -1,12 +1,16 @@
 /** ECN across the tunnel (RFC 6040): what each field becomes, for every combination. */
 import { fields } from '../../src/flow/fields.ts';
 import { readNumber } from '../../src/flow/key.ts';
+import { parseIp } from '../../src/flow/types.ts';
 import { buildVxlan } from '../../src/wire/vxlan.ts';
 import * as frames from '../support/frames.ts';
-import { encap, output, type Open } from './harness.ts';
+import { parsePacket } from '../support/packets.ts';
+import { segmentsOf, someBytes, superframeOf } from '../support/superframes.ts';
+import { encap, output, portNo, type Open } from './harness.ts';
 import { conformanceTests } from './suite.ts';
 
 const [NOT_ECT, ECT_1, ECT_0, CE] = [0, 1, 2, 3];
+const VXLAN_BYTES = 8;
 const DSCP = 46 << 2;
 const names = ['Not-ECT', 'ECT(1)', 'ECT(0)', 'CE'];
 
@@ -59,6 +63,52 @@ export function runEcn(name: string, open: Open): void {
         [NOT_ECT, ECT_1, ECT_0, CE],
       );
     });
+  }
+
+  for (const family of [4, 6] as const) {
+    for (const protocol of ['tcp', 'udp'] as const) {
+      const stretch = { family, protocol, payload: someBytes(5000) } as const;
+      const marks = (list: readonly Uint8Array[]) => list.map((frame) => parsePacket(frame).tos);
+
+      test(`a superframe of ${protocol} over IPv${family} has its mark on every segment, inside and outside`, (t, h) => {
+        h.offloading(1);
+        h.vxlan(5, '192.0.2.1');
+        h.forward(1, [encap(7, '192.0.2.2')]);
+        for (const ecn of [NOT_ECT, ECT_1, ECT_0, CE]) {
+          h.burst(1, superframeOf({ ...stretch, tos: DSCP | ecn }, 1000));
+          const datagrams = h.datagrams.splice(0);
+          t.same(
+            datagrams.map(({ tos }) => tos),
+            [ecn, ecn, ecn, ecn, ecn],
+          );
+          t.same(marks(datagrams.map(({ payload }) => payload.subarray(VXLAN_BYTES))), Array(5).fill(DSCP | ecn));
+        }
+      });
+
+      test(`${protocol} over IPv${family}: CE outside stays on its segment, and on no other`, (t, h) => {
+        h.offloading(1);
+        h.vxlan(5, '192.0.2.1');
+        h.forward(5, output(1));
+        const segments = segmentsOf({ ...stretch, tos: ECT_0 }, 1000);
+        const arrive = (outer: readonly number[]) => {
+          const datagrams = segments.map((frame, i) => ({
+            source: parseIp('192.0.2.2'),
+            destination: parseIp('192.0.2.1'),
+            sourcePort: 50_000,
+            tos: outer[i]!,
+            payload: buildVxlan({ vni: 7, frame }),
+          }));
+          h.dp.injectDatagrams(portNo(5), datagrams);
+          return h.take(1).map((frame) => [parsePacket(frame).tos, parsePacket(frame).payload.length]);
+        };
+        t.same(arrive([CE, CE, CE, CE, CE]), [[CE, 5000]]);
+        t.same(arrive([ECT_0, ECT_0, CE, ECT_0, ECT_0]), [
+          [ECT_0, 2000],
+          [CE, 1000],
+          [ECT_0, 2000],
+        ]);
+      });
+    }
   }
 
   test('what is not IP has no ECN: Not-ECT outside, and CE outside changes nothing', (t, h) => {

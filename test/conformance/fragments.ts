@@ -15,7 +15,7 @@ import type { DropReason } from '../../src/flow/reason.ts';
 import { buildExtension } from '../../src/wire/ipv6.ts';
 import { buildUdp } from '../../src/wire/l4.ts';
 import { buildVxlan } from '../../src/wire/vxlan.ts';
-import type { Ends } from '../support/frames.ts';
+import { ip, type Ends } from '../support/frames.ts';
 import { fragmentOf, partsOf, type FragmentOptions, type Part } from '../support/random-fragments.ts';
 import { encap, Harness, output, portNo, type Open } from './harness.ts';
 import { conformanceTests } from './suite.ts';
@@ -175,6 +175,25 @@ export function runFragments(name: string, open: Open): void {
         t.equal(h.counters().held, 0);
       });
     }
+
+    test(`${family} fragments: a first one without all of its L4 header is refused, a later one within it too`, (t, h) => {
+      h.memory(1, 2);
+      h.forward(1, output(2));
+      const tcp = { protocol: 6, payload: new Uint8Array(100).fill(0x50) };
+      const refused: [Part, number][] = [
+        [part(0, 8), 1],
+        [part(0, 16), 2],
+        [part(8, 16), 3],
+        [part(16, 16), 4],
+      ];
+      for (const [one, drops] of refused) {
+        h.inject(1, fragment(ends, one, { ...tcp, id: drops }));
+        t.match(h.counters(), { tx: 0, held: 0, drops: { fragment_tiny: drops } });
+      }
+      const whole = [part(0, 24), part(24, 16)].map((one) => fragment(ends, one, tcp));
+      h.inject(1, ...whole.toReversed());
+      Harness.same(h.take(2), whole);
+    });
 
     test(`${family} fragments have the protocol and ports of their first`, (t, h) => {
       h.memory(1);
@@ -359,6 +378,37 @@ export function runFragments(name: string, open: Open): void {
     const cut = partsOf(300, 80).map((one) => fragment(ends4, one));
     Harness.same(h.take(2), cut);
     t.match(h.counters(), { rx: 2, segments: 2, tx: 4 });
+  });
+
+  test('eight IPv6 extension headers are walked, a ninth is refused', (t, h) => {
+    h.memory(1, 2);
+    h.forward(1, output(2));
+    for (const fragmented of [false, true]) {
+      const chain = (count: number): Uint8Array => {
+        const options = Array.from({ length: count }, () => 60);
+        const [rest] = options.reduceRight<[Uint8Array, number]>(
+          ([inner, next]) => [buildExtension(next, new Uint8Array(6), inner), 60],
+          [udpDatagram(64), 17],
+        );
+        return fragmented
+          ? fragment(ends6, part(0, rest.length), { protocol: 60, payload: rest })
+          : ip(ends6, 60, rest);
+      };
+      // A fragment header is one of them.
+      const most = fragmented ? 7 : 8;
+      const passes = chain(most);
+      h.inject(1, passes, chain(most + 1));
+      Harness.same(h.take(2), [passes]);
+      t.match(h.drops(), { ipv6_ext_headers: fragmented ? 2 : 1 });
+    }
+  });
+
+  test('a first fragment that ends in its chain of extension headers is refused', (t, h) => {
+    h.memory(1);
+    const payload = buildExtension(17, new Uint8Array(6), udpDatagram());
+    h.inject(1, fragment(ends6, part(0, 8), { protocol: 60, payload }));
+    t.same(h.drops(), { fragment_tiny: 1 });
+    t.equal(h.upcalls.length, 0);
   });
 
   test('an atomic fragment is none, whatever waits under its identification', (t, h) => {

@@ -34,6 +34,8 @@ import { mutateOffload, randomBurst } from '../support/random-bursts.ts';
 import { randomFragments, waitingFragments } from '../support/random-fragments.ts';
 import { mutate, randomFrame } from '../support/random-frames.ts';
 import { Random } from '../support/random.ts';
+import { answerTo, type Said } from './conversations.ts';
+import { Reached } from './reached.ts';
 
 /** Answers upcalls. It sees one datapath and must depend on nothing else but its random numbers. */
 export interface Decider {
@@ -62,9 +64,9 @@ export interface DifferentialOptions {
   readonly left: Open;
   readonly right: Open;
   readonly decider: MakeDecider;
+  /** What most frames are then, and the port that each comes in by. */
+  readonly usual?: (random: Random) => Said;
   readonly seed: number;
-  /** What most frames of ports are; without it, any frames at any ports. */
-  readonly traffic?: (random: Random) => { readonly port: number; readonly frame: Uint8Array };
   /** Frames and datagrams in all. */
   readonly frames: number;
   readonly onProgress?: (framesDone: number) => void;
@@ -74,14 +76,9 @@ export interface DifferentialResult {
   readonly frames: number;
   readonly sessions: number;
   /** Sums over all sessions, to see that the run reached what it is for. */
+  readonly reached: ReadonlyMap<string, number>;
   readonly drops: ReadonlyMap<string, number>;
   readonly hits: number;
-  /** Hits by what the flow does: one of an action's name for each that has it. */
-  readonly hitsOf: ReadonlyMap<string, number>;
-  /** Packets that connections have counted. */
-  readonly translated: number;
-  /** What connections of TCP were at, at the end of a session. */
-  readonly states: ReadonlySet<string>;
   readonly upcalls: number;
   readonly segments: number;
   readonly coalesced: number;
@@ -99,6 +96,9 @@ export class Difference extends Error {
 }
 
 const STEPS_PER_SESSION = 3000;
+/** Frames that an answer may be to. */
+const ANSWERABLE = 8;
+const FRAME_OUT = 'frame out of port';
 const CONNECTIONS = 16;
 const COMPARE_STATE_EVERY = 250;
 const MEMORY_PORTS = [1, 2, 3, 4, 5];
@@ -110,9 +110,9 @@ const vnis = [1, 100, 0xffffff];
 
 /** @throws Difference */
 export function runDifferential(options: DifferentialOptions): DifferentialResult {
-  const [drops, hitsOf] = [new Map<string, number>(), new Map<string, number>()];
-  const states = new Set<string>();
-  let [frames, sessions, hits, translated, upcalls, segments, coalesced] = [0, 0, 0, 0, 0, 0, 0];
+  const drops = new Map<string, number>();
+  const reached = new Reached();
+  let [frames, sessions, hits, upcalls, segments, coalesced] = [0, 0, 0, 0, 0, 0];
   for (; frames < options.frames; sessions++) {
     const steps = Array.from({ length: STEPS_PER_SESSION }, (_, index) => index);
     const outcome = runSession(options, sessions, steps, options.frames - frames);
@@ -121,22 +121,13 @@ export function runDifferential(options: DifferentialOptions): DifferentialResul
     upcalls += outcome.counters.upcalls;
     segments += outcome.counters.segments;
     coalesced += outcome.counters.coalesced;
-    for (const { packets, ops } of outcome.hits) {
-      hits += packets;
-      for (const op of ops) add(hitsOf, op, packets);
-    }
-    for (const { packets, state } of outcome.connections) {
-      translated += packets;
-      if (packets > 0) states.add(state);
-    }
-    for (const [reason, count] of Object.entries(outcome.counters.drops)) add(drops, reason, count);
+    hits += outcome.hits;
+    reached.addAll(outcome.reached);
+    for (const [reason, count] of Object.entries(outcome.counters.drops))
+      drops.set(reason, (drops.get(reason) ?? 0) + count);
     options.onProgress?.(frames);
   }
-  return { frames, sessions, drops, hits, hitsOf, translated, states, upcalls, segments, coalesced };
-}
-
-function add(sums: Map<string, number>, name: string, count: number): void {
-  sums.set(name, (sums.get(name) ?? 0) + count);
+  return { frames, sessions, reached: reached.counts, drops, hits, upcalls, segments, coalesced };
 }
 
 interface Outcome {
@@ -145,20 +136,8 @@ interface Outcome {
   readonly steps: number;
   readonly frames: number;
   readonly counters: DatapathCounters;
-  readonly hits: readonly Hits[];
-  readonly connections: readonly Seen[];
-}
-
-/** Of one cached flow. */
-interface Hits {
-  readonly packets: number;
-  readonly ops: ReadonlySet<string>;
-}
-
-/** Of one connection. */
-interface Seen {
-  readonly packets: number;
-  readonly state: string;
+  readonly hits: number;
+  readonly reached: Reached;
 }
 
 function runSession(
@@ -175,6 +154,7 @@ function runSession(
   const [left, right] = worlds;
   let [begun, frames] = [0, 0];
   let failure: string | undefined;
+  const reached = new Reached();
   try {
     for (const world of worlds) world.begin(new Random(seed, session, 2));
     for (const index of steps) {
@@ -183,18 +163,22 @@ function runSession(
       const step = stepOf(options, session, index, pool);
       frames += left.step(step);
       right.step(step);
+      left.tellReached(reached);
       failure = compareEvents(left, right);
-      if (!failure && begun % COMPARE_STATE_EVERY === 0) failure = compareState(left, right);
+      if (!failure && begun % COMPARE_STATE_EVERY === 0) {
+        failure = compareState(left, right);
+        reached.state(left.dp.flowDump(), left.connections);
+      }
       if (failure) break;
     }
     failure ??= compareState(left, right);
-    const { hits, seen } = left;
+    const { hits } = left;
     for (const world of worlds) world.dp.close();
     failure ??= compareEvents(left, right) ?? compareState(left, right);
-    return { failure, steps: begun, frames, counters: left.dp.counters(), hits, connections: seen };
+    return { failure, steps: begun, frames, counters: left.dp.counters(), hits, reached };
   } catch (error) {
     failure = `exception: ${error instanceof Error ? error.stack : String(error)}`;
-    return { failure, steps: begun, frames, counters: left.dp.counters(), hits: [], connections: [] };
+    return { failure, steps: begun, frames, counters: left.dp.counters(), hits: 0, reached };
   } finally {
     for (const world of worlds) world.dp.close();
   }
@@ -232,6 +216,8 @@ type Step =
   | { readonly what: 'frames'; readonly port: number; readonly frames: readonly Uint8Array[] }
   | { readonly what: 'burst'; readonly port: number; readonly frames: readonly OffloadedFrame[] }
   | { readonly what: 'datagrams'; readonly datagrams: readonly Pick<Datagram, 'source' | 'tos' | 'payload'>[] }
+  /** Whoever got one of the last frames says something back. */
+  | { readonly what: 'answer'; readonly to: number; readonly random: () => Random }
   | { readonly what: 'originate'; readonly frame: Uint8Array; readonly port: number }
   /** Each datapath's decider gets numbers of its own, the same ones. */
   | { readonly what: 'decider'; readonly random: () => Random }
@@ -240,7 +226,7 @@ type Step =
   | { readonly what: 'port'; readonly port: number; readonly local: string; readonly offloads: boolean };
 
 function stepOf(
-  { seed, traffic }: DifferentialOptions,
+  { seed, usual }: DifferentialOptions,
   session: number,
   index: number,
   pool: readonly Uint8Array[],
@@ -274,16 +260,17 @@ function stepOf(
     if (random.chance(0.3)) return { what: 'datagrams', datagrams: datagramsOf(inner) };
     return { what: 'burst', port: random.pick(MEMORY_PORTS), frames: inner.map((frame) => ({ frame })) };
   }
-  if (kind < 720) {
-    if (traffic && random.chance(0.9)) {
-      const { port, frame } = traffic(random);
-      const sent = random.chance(0.02) ? mutate(frame, random) : frame;
-      return { what: 'frames', port, frames: new Array<Uint8Array>(1 + random.int(4)).fill(sent) };
+  if (kind < 660) {
+    if (usual && random.chance(0.8)) {
+      const { port, frame } = usual(random);
+      return { what: 'frames', port, frames: new Array<Uint8Array>(random.pick([1, 1, 3])).fill(frame) };
     }
     const frame = some();
     const frames = random.chance(0.1) ? new Array<Uint8Array>(random.int(12)).fill(frame) : [frame];
     return { what: 'frames', port: random.pick(MEMORY_PORTS), frames };
   }
+  if (kind < 740)
+    return { what: 'answer', to: random.int(ANSWERABLE), random: () => new Random(seed, session, 5, index) };
   if (kind < 860) {
     const payload = buildVxlan({ vni: random.pick(vnis), frame: some() });
     const broken = random.chance(0.15) ? mutate(payload, random) : payload;
@@ -321,6 +308,8 @@ function describe(step: Step): string {
       return `burst from port ${step.port}${step.frames.map((one) => `\n    ${offloadText(one.offload)} ${hex(one.frame)}`).join('')}`;
     case 'datagrams':
       return `datagrams${step.datagrams.map((one) => `\n    from ${formatIp(one.source)} tos ${one.tos} ${hex(one.payload)}`).join('')}`;
+    case 'answer':
+      return `an answer to the last frame but ${step.to}`;
     case 'originate':
       return `originate to port ${step.port} ${hex(step.frame)}`;
     case 'decider':
@@ -354,6 +343,10 @@ class World {
   events: Event[] = [];
   readonly #decider: Decider;
   readonly #ports = new Map<number, PortSpec>();
+  /** The last frames that came out of ports, and out of which. */
+  readonly #got: Said[] = [];
+  /** Of the last step, from local ports: the frames of a burst, or one. */
+  #inputs: readonly Uint8Array[] = [];
   #nowMs = 1000;
 
   constructor(open: Open, decider: MakeDecider, random: Random, flowLimit: number) {
@@ -380,19 +373,17 @@ class World {
   }
 
   /** Frames that a cached flow has forwarded, of flows that are there still. */
-  get hits(): Hits[] {
-    return [...this.dp.flowDump()].map(({ packets, actions }) => ({
-      packets,
-      ops: new Set(actions.map(({ op }) => op)),
-    }));
+  get hits(): number {
+    return [...this.dp.flowDump()].reduce((sum, flow) => sum + flow.packets, 0);
   }
 
-  /** What was translated, of connections that are there still. */
-  get seen(): Seen[] {
-    return Array.from({ length: this.connections.count }, (_, slot) => ({
-      packets: this.connections.half(slot, false).packets + this.connections.half(slot, true).packets,
-      state: this.connections.state(slot),
-    }));
+  /** What came of the step that was the last, and not compared yet. */
+  tellReached(reached: Reached): void {
+    const inputs = this.#inputs;
+    this.#inputs = [];
+    const outputs = this.events.flatMap(({ text, bytes }) => (bytes && text.startsWith(FRAME_OUT) ? [bytes] : []));
+    if (inputs.length > 1) reached.burst(inputs, outputs);
+    else for (const input of inputs) for (const output of outputs) reached.frame(input, output);
   }
 
   begin(random: Random): void {
@@ -405,10 +396,12 @@ class World {
     switch (step.what) {
       case 'frames':
         if (!this.#ports.has(step.port)) return 0;
+        this.#inputs = step.frames.slice(0, 1);
         for (const frame of step.frames) this.dp.inject(portNo(step.port), frame);
         return step.frames.length;
       case 'burst':
         if (!this.#ports.has(step.port)) return 0;
+        this.#inputs = step.frames.map(({ frame }) => frame);
         this.dp.injectBurst(portNo(step.port), step.frames);
         return step.frames.length;
       case 'datagrams': {
@@ -417,6 +410,14 @@ class World {
         const datagrams = step.datagrams.map((one) => ({ ...one, destination, sourcePort: 50000 }));
         this.dp.injectDatagrams(portNo(port), datagrams);
         return datagrams.length;
+      }
+      case 'answer': {
+        const got = this.#got.at(-1 - step.to);
+        const frame = got && this.#ports.has(got.port) ? answerTo(got.frame, step.random()) : undefined;
+        if (!got || !frame) return 0;
+        this.#inputs = [frame];
+        this.dp.inject(portNo(got.port), frame);
+        return 1;
       }
       case 'originate':
         this.dp.execute({ frame: step.frame }, [{ op: 'output', port: portNo(step.port) }]);
@@ -463,7 +464,9 @@ class World {
           name: `m${port}`,
           offloads,
           transmit: (frame, offload) => {
-            this.events.push({ text: `frame out of port ${port}, ${offloadText(offload)}`, bytes: frame });
+            this.#got.push({ port, frame });
+            if (this.#got.length > ANSWERABLE) this.#got.shift();
+            this.events.push({ text: `${FRAME_OUT} ${port}, ${offloadText(offload)}`, bytes: frame });
           },
         };
     this.dp.portAdd(portNo(port), spec);

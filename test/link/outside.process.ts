@@ -88,7 +88,7 @@ async function run(request: Request): Promise<object> {
   }
 }
 
-if (process.argv[1]?.endsWith('outside.process.ts')) {
+if (process.argv[1]?.endsWith('outside.process.mjs')) {
   for await (const line of createInterface({ input: process.stdin })) {
     try {
       say({ reply: await run(JSON.parse(line) as Request) });

@@ -9,11 +9,12 @@
  * fourth.) tcpdump is the judge, on an underlay where nothing is left to do.
  */
 import t, { type Test } from 'tap';
+import type { StatusReport } from '../../src/model/report.ts';
 import { openLab, type Lab, type Namespace } from '../support/lab.ts';
 import { underlay, underlayLink, withoutOffloads, type Family } from '../support/topology.ts';
 import { transfer } from '../support/transfer.ts';
 import { ping } from '../support/traffic.ts';
-import { datapathKinds, Weft, type DatapathKind } from '../support/weft.ts';
+import { datapathKinds, roleOf, Weft, type DatapathKind } from '../support/weft.ts';
 import { captureAllVxlan, isDamaged } from '../support/wire-capture.ts';
 
 t.setTimeout(600_000);
@@ -22,6 +23,7 @@ const SMALLEST_IPV6_MTU = 1280;
 /** Of the underlay: the largest network fits, encapsulated over IPv6. */
 const UNDERLAY_MTU = 9100;
 const BYTES = 60_001;
+const ETHERNET_BYTES = 14;
 const mtus = [576, 1280, 1450, 1500, 8950];
 
 const offloads = {
@@ -36,8 +38,8 @@ interface Cell {
   readonly mtu: number;
   readonly a: Namespace;
   readonly b: Namespace;
-  /** Of `b`. */
-  readonly ips: readonly string[];
+  /** Of each, one a family. */
+  readonly ips: { readonly a: readonly string[]; readonly b: readonly string[] };
 }
 
 async function openCell(lab: Lab, hosts: readonly [Weft, Weft], mtu: number, number: number): Promise<Cell> {
@@ -55,7 +57,8 @@ async function openCell(lab: Lab, hosts: readonly [Weft, Weft], mtu: number, num
       return namespace;
     }),
   );
-  return { mtu, a: a!, b: b!, ips: families.map((family) => ip(family, 12)) };
+  const ips = (last: number): string[] => families.map((family) => ip(family, last));
+  return { mtu, a: a!, b: b!, ips: { a: ips(11), b: ips(12) } };
 }
 
 async function setOffloads(at: Namespace, { segmenting, checksums }: Offloads): Promise<void> {
@@ -67,13 +70,31 @@ async function setOffloads(at: Namespace, { segmenting, checksums }: Offloads): 
   }
 }
 
-/** TCP and UDP, as large as the MTU lets them be, there and back. */
+/** TCP and UDP, as large as the MTU lets them be, both ways at once. */
 async function fill({ mtu, a, b, ips }: Cell): Promise<void> {
-  for (const ip of ips) {
-    const headerBytes = ip.includes(':') ? 48 : 28;
-    const datagrams = { kind: 'udp', bytes: BYTES, segmentBytes: mtu - headerBytes } as const;
-    await transfer(a, b, [ip], [{ kind: 'tcp', bytes: BYTES }, datagrams]);
+  const send = async (from: Namespace, to: Namespace, addresses: readonly string[]): Promise<void> => {
+    for (const ip of addresses) {
+      const headerBytes = ip.includes(':') ? 48 : 28;
+      const datagrams = { kind: 'udp', bytes: BYTES, segmentBytes: mtu - headerBytes } as const;
+      await transfer(from, to, [ip], [{ kind: 'tcp', bytes: BYTES }, datagrams]);
+    }
+  };
+  await Promise.all([send(a, b, ips.b), send(b, a, ips.a)]);
+}
+
+/** Have containers handed over superframes, and only where they were to? What their TCP acknowledges is in the mean. */
+function superframesCame(t: Test, was: StatusReport, is: StatusReport, { segmenting }: Offloads): void {
+  for (const { name, rxBytes, rxFrames } of is.ports) {
+    const mtu = Number(/^[ab](\d+)$/.exec(name)?.[1]);
+    const before = was.ports.find((port) => port.name === name);
+    if (Number.isNaN(mtu) || !before) continue;
+    const mean = (rxBytes - before.rxBytes) / (rxFrames - before.rxFrames);
+    const text = `${name}: ${mean.toFixed(0)} bytes a frame`;
+    if (segmenting === 'off') t.ok(mean <= mtu + ETHERNET_BYTES, text);
+    // Of 60 KB, packets of nearly 9 KB are hardly fewer frames.
+    else if (mtu <= 1500) t.ok(mean > mtu + ETHERNET_BYTES, text);
   }
+  if (segmenting === 'on') t.ok(is.datapath.segments > was.datapath.segments, 'and they were cut');
 }
 
 async function everyCell(t: Test, datapath: DatapathKind, family: Family): Promise<void> {
@@ -85,18 +106,20 @@ async function everyCell(t: Test, datapath: DatapathKind, family: Family): Promi
   const right = await Weft.up(lab, under.right, 'right', { datapath, underlay: under.rightIp, peers: [under.leftIp] });
   const cells: Cell[] = [];
   for (const [i, mtu] of mtus.entries()) cells.push(await openCell(lab, [left, right], mtu, i + 1));
-  for (const { a, ips } of cells) for (const ip of ips) await ping(a, ip);
+  for (const { a, ips } of cells) for (const ip of ips.b) await ping(a, ip);
   const before = [await left.drops(), await right.drops()];
 
   for (const [what, wanted] of Object.entries(offloads)) {
     await t.test(what, async (t) => {
       for (const { a, b } of cells) await Promise.all([a, b].map((at) => setOffloads(at, wanted)));
+      const before = [await left.status(), await right.status()] as const;
       const datagrams = await captureAllVxlan(lab, under.left, underlayLink, async () => {
         for (const cell of cells) {
           await fill(cell);
-          t.pass(`MTU ${cell.mtu}: ${cell.ips.join(', ')}`);
+          t.pass(`MTU ${cell.mtu}: ${[...cell.ips.a, ...cell.ips.b].join(', ')}`);
         }
       });
+      for (const [i, weft] of [left, right].entries()) superframesCame(t, before[i]!, await weft.status(), wanted);
       t.ok(datagrams.length > cells.length * 20, `${datagrams.length} datagrams on the underlay`);
       t.same(datagrams.filter(isDamaged).slice(0, 3), [], 'checksums and lengths are right');
       const unchecked = datagrams.filter(({ outer, inner }) => !isChecked(outer) || !isChecked(inner));
@@ -114,18 +137,24 @@ function isChecked(text: string): boolean {
 t.test('IPv6 needs 1280 bytes', async (t) => {
   const lab = openLab(t);
   const under = await underlay(lab, 'ipv4');
-  await under.left.ip(`link set ${underlayLink} mtu 1300`);
-  const weft = await Weft.up(lab, under.left, 'left', { datapath: 'native', underlay: under.leftIp });
-  const create = (...more: readonly string[]) =>
-    weft.attempt('network', 'create', 'n', '--subnet', 'fd60::/64', ...more);
-  for (const [{ code, stderr }, why] of [
-    [await create('--mtu', '1279'), /1279 is not accepted: with an IPv6 subnet an MTU is 1280 to 9000/],
-    [await create(), /the underlay leaves packets of 1250 bytes, and IPv6 needs 1280: raise its MTU by 30/],
+  for (const [host, ip, peer] of [
+    [under.left, under.leftIp, under.rightIp],
+    [under.right, under.rightIp, under.leftIp],
   ] as const) {
-    t.equal(code, 1);
-    t.match(stderr, why);
+    await host.ip(`link set ${underlayLink} mtu 1300`);
+    const weft = await Weft.up(lab, host, roleOf(host), { datapath: 'native', underlay: ip, peers: [peer] });
+    const create = (...more: readonly string[]) =>
+      weft.attempt('network', 'create', 'n', '--subnet', 'fd60::/64', '--vni', '9', ...more);
+    for (const [{ code, stderr }, why] of [
+      [await create('--mtu', '576'), /576 is not accepted: with an IPv6 subnet an MTU is 1280 to 9000/],
+      [await create('--mtu', '1279'), /1279 is not accepted: with an IPv6 subnet an MTU is 1280 to 9000/],
+      [await create(), /the underlay leaves packets of 1250 bytes, and IPv6 needs 1280: raise its MTU by 30/],
+    ] as const) {
+      t.equal(code, 1);
+      t.match(stderr, why);
+    }
+    t.same(await weft.json('network', 'ls'), []);
   }
-  t.same(await weft.json('network', 'ls'), []);
 });
 
 for (const datapath of datapathKinds) {

@@ -12,7 +12,7 @@ import type { DecisionReport, WhyReport } from '../../src/model/report.ts';
 import { openLab } from '../support/lab.ts';
 import { run, until } from '../support/process.ts';
 import { attachContainer, oneHost, overlay, overlayIps } from '../support/topology.ts';
-import { askOverUdp, isUnreachable, ping, sendFrames, stream } from '../support/traffic.ts';
+import { askOverUdp, isUnreachable, ping, sendFrames, Sniffer, stream } from '../support/traffic.ts';
 import { datapathKinds } from '../support/weft.ts';
 import { udp } from '../support/frames.ts';
 import { transfer, type Transfer } from '../support/transfer.ts';
@@ -22,7 +22,11 @@ t.setTimeout(600_000);
 /** With what comes before the first echo, neighbor discovery. */
 const CAPTURED = 12;
 const TCP_BYTES = 10_000_000;
+const gateways = ['10.44.0.1', 'fd44::1'];
 const udpDatagrams: Transfer = { kind: 'datagrams', bytes: 80_000, segmentBytes: 1000 };
+
+/** An ARP request, or a neighbor solicitation. */
+const isQuestion = (hex: string): boolean => /^.{24}(0806.{12}0001|86dd.{8}.{4}3a.{66}87)/.test(hex);
 
 for (const datapath of datapathKinds) {
   await t.test(datapath, async (t) => {
@@ -40,6 +44,22 @@ for (const datapath of datapathKinds) {
         await ping(from.namespace, to.ip6, { size: 4000 });
         await ping(from.namespace, to.ip4, { size: 4000 });
       }
+    });
+
+    await t.test('who asks for a neighbor is answered by weft, and nobody else hears of it', async (t) => {
+      const sniffer = await Sniffer.open(db.namespace);
+      await web.namespace.ip('neighbor flush dev eth0');
+      for (const ip of [db.ip4, db.ip6, ...gateways]) await ping(web.namespace, ip);
+      const known = await web.namespace.ip('neighbor show dev eth0');
+      for (const ip of [db.ip4, db.ip6, ...gateways]) t.match(known, new RegExp(`^${ip} lladdr `, 'm'));
+      // What is sent now comes behind all of that.
+      const last = udp({ srcMac: web.mac, dstMac: db.mac, src: web.ip4, dst: db.ip4 }, 4000, 4001);
+      await sendFrames(web.namespace, [last]);
+      await sniffer.sees(last, 'the last frame');
+      const fromWeb = sniffer.frames().filter((hex) => hex.slice(12, 24) === web.mac.replaceAll(':', ''));
+      t.ok(fromWeb.length > 4, `${fromWeb.length} frames of web, its pings`);
+      t.same(fromWeb.filter(isQuestion), [], 'no question is among them');
+      await sniffer.close();
     });
 
     await t.test('TCP, UDP and questions over UDP arrive', async () => {

@@ -19,6 +19,8 @@ import { overlay } from '../support/topology.ts';
 import { datapathKinds, Weft, type DatapathKind } from '../support/weft.ts';
 
 t.setTimeout(600_000);
+// Half of it waits for the daemon to look at its rules again.
+t.jobs = datapathKinds.length;
 
 async function hostOf(lab: Lab): Promise<Namespace> {
   const [client, host] = [await lab.namespace('client'), await lab.namespace('host')];

@@ -258,13 +258,14 @@ for (const [name, open] of Object.entries(datapaths)) {
       });
 
       t.test(`${family}: the first packets of a connection, all at once, make one`, async (t) => {
-        const { net, host, web: port, outside, states } = lab(open);
+        const { net, host, web: port, outside, upcalls, states } = lab(open);
         // Of other TTLs: they are decided each by itself.
         const questions = [64, 64, 63, 62].map((ttl) =>
           udp({ ...leaving(web, family), ip4: { ttl }, ip6: { hopLimit: ttl } }, 40_000, 53),
         );
         const burst = questions.map((frame) => ({ frame }));
         host.forwarding.datapath.injectBurst(port.portNo, burst);
+        t.equal(upcalls(), 3, 'each that differs asks');
         t.equal(outside.received.length, questions.length);
         t.same(states(), ['new']);
         t.equal(new Set(outside.received.map((frame) => seen(frame).from.join())).size, 1, 'from one port');
@@ -528,6 +529,27 @@ for (const [name, open] of Object.entries(datapaths)) {
       outside.received.splice(0);
       one.send(udp(leaving(web, 'ip4'), 40_001, 53));
       only(t, outside);
+      net.close();
+    });
+
+    t.test('what waited for a neighbor while the outside closed is decided anew when it is open again', async (t) => {
+      const { net, host, outside, drops } = lab(open);
+      const published = new Map([
+        [publishedId(IP_UDP, 53), { endpoint: 'gone', vni: RED as Vni, addresses: [parseIp('10.1.0.77')], l4Port: 53 }],
+      ]);
+      const reopen = (): void => {
+        host.forwarding.removeOutside();
+        host.openOutside({ transit: [transit.ip4, transit.ip6], published });
+      };
+      net.host('b', '192.0.2.2').createNetwork('red', RED);
+      reopen();
+      const ask = (): void => outside.send(udp(entering('ip4'), 5555, 53));
+      ask();
+      host.forwarding.removeOutside();
+      for (let second = 0; second < 5; second++) net.advance(1000);
+      reopen();
+      ask();
+      t.notOk(drops()['port_unknown']);
       net.close();
     });
 

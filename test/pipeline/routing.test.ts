@@ -305,6 +305,36 @@ for (const [name, open] of Object.entries(datapaths)) {
       net.close();
     });
 
+    t.test('nor what is said to many; packet too big is limited as the others are', async (t) => {
+      const { net, web, db, drops } = lab(open, toBlue, { red: 1500, blue: 1280 });
+      const large = new Uint8Array(1400);
+      const about = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, ...large);
+      const [unreachable, unreachable6] = [about.with(0, 3), about.with(0, 1)];
+      web.send(ip({ ...fromWeb, dst: '10.2.0.2', ip4: { dontFragment: true } }, 1, unreachable));
+      web.send(ip({ ...fromWeb6, dst: 'fd02::2' }, 58, unreachable6));
+      t.same(drops(), { too_big: 2 });
+      web.send(ip({ ...fromWeb6, dst: 'fd02::2', ip6: { hopLimit: 1 } }, 58, unreachable6));
+      t.same(drops(), { too_big: 2, ttl_exceeded: 1 });
+      for (const [dstMac, dst, dst6] of [
+        ['ff:ff:ff:ff:ff:ff', '255.255.255.255', 'ff02::1'],
+        ['ff:ff:ff:ff:ff:ff', '10.2.0.2', 'fd02::2'],
+        ['ff:ff:ff:ff:ff:ff', '10.9.0.1', 'fd09::1'],
+        ['01:00:5e:01:01:01', '239.1.1.1', 'ff0e::1'],
+        [redGateway, '239.1.1.1', 'ff0e::1'],
+        [redGateway, '255.255.255.255', 'ff02::1'],
+      ] as const) {
+        web.send(udp({ ...fromWeb, dstMac, dst, ip4: { ttl: 1, dontFragment: true } }, 1, 2, large));
+        web.send(udp({ ...fromWeb6, dstMac, dst: dst6, ip6: { hopLimit: 1 } }, 1, 2, large));
+      }
+      t.equal(web.received.length, 0);
+      t.equal(db.received.length, 0);
+      for (let i = 0; i < 500; i++) web.send(udp({ ...fromWeb6, dst: 'fd02::2' }, i, 2, large));
+      t.equal(web.received.length, 100);
+      t.ok(web.received.every((frame) => icmpError(frame).type === 2));
+      t.equal(drops()['too_big'], 502);
+      net.close();
+    });
+
     t.test('the gateway answers ARP, neighbor solicitations and ping, all by itself', async (t) => {
       const { net, web, far, forwarding } = lab(open);
       web.send(arpRequest({ ...fromWeb, dstMac: 'ff:ff:ff:ff:ff:ff', dst: '10.1.0.1' }));
@@ -335,6 +365,36 @@ for (const [name, open] of Object.entries(datapaths)) {
       }
       t.equal(forwarding.datapath.counters().upcalls, upcalls + 3, 'the datapath turns echo requests around');
       t.equal(far.received.length, 0, 'nothing is flooded');
+      net.close();
+    });
+
+    t.test('an endpoint that moves to another host, or gets another MAC, is followed at once', async (t) => {
+      const { net, web, far } = lab(open);
+      const send = (): void => web.send(udp({ ...fromWeb, dst: '10.2.0.9' }, 1, 2));
+      send();
+      const asker = formatMac(parseEthernet(only(t, far))!.source);
+      const says = (mac: string) => arpReply({ srcMac: mac, dstMac: asker, src: '10.2.0.9', dst: '0.0.0.0' });
+      far.send(says(macs.far));
+      only(t, far);
+      let before = far;
+      for (const [underlay, mac] of [
+        ['192.0.2.3', macs.far],
+        ['192.0.2.4', '02:00:00:00:00:05'],
+      ] as const) {
+        const host = net.host(underlay, underlay);
+        host.createNetwork('blue', BLUE, { subnets: ['10.2.0.0/24'] });
+        const there = host.attach({ name: 'far', network: 'blue', mac, addresses: ['10.2.0.9'] });
+        send();
+        only(t, before);
+        there.send(says(mac));
+        before.received.length = 0; // A host that does not know the asker floods it.
+        for (let again = 0; again < 2; again++) {
+          send();
+          t.equal(formatMac(parseEthernet(only(t, there))!.destination), mac);
+        }
+        t.equal(before.received.length, 0);
+        before = there;
+      }
       net.close();
     });
 

@@ -15,7 +15,8 @@ export interface RunOptions {
   readonly input?: string;
 }
 
-const POLL_MS = 15;
+/** Between two looks: a part of what has been waited already, so that who waits long leaves the processors to others. */
+const POLL = { part: 0.03, leastMs: 15, mostMs: 150 } as const;
 /** How long another process may take for something, on processors that others load too. Only a failure takes so long. */
 const PATIENCE_MS = 60_000;
 
@@ -51,7 +52,7 @@ export async function until<T>(
   options: { readonly timeoutMs?: number; readonly what: string },
 ): Promise<NonNullable<T>> {
   const { timeoutMs = PATIENCE_MS, what } = options;
-  const deadline = performance.now() + timeoutMs;
+  const startedAt = performance.now();
   for (;;) {
     let last: unknown;
     try {
@@ -61,10 +62,11 @@ export async function until<T>(
     } catch (error) {
       last = error instanceof Error ? error.message : error;
     }
-    if (performance.now() > deadline) {
+    const waitedMs = performance.now() - startedAt;
+    if (waitedMs > timeoutMs) {
       throw new Error(`after ${timeoutMs} ms still not: ${what} (last: ${String(last)})`);
     }
-    await delay(POLL_MS);
+    await delay(Math.min(Math.max(POLL.part * waitedMs, POLL.leastMs), POLL.mostMs));
   }
 }
 

@@ -1,0 +1,123 @@
+/**
+ * Conversations, for datapaths behind a pipeline that lets little else pass: what
+ * workloads say for themselves, and what answers it. Addresses are those of
+ * `PipelineDecider`.
+ */
+import { gatewayMac } from '../../src/table/topology.ts';
+import { formatMac, type Vni } from '../../src/flow/types.ts';
+import { concat, getU16, setU16 } from '../../src/wire/bytes.ts';
+import { buildEthernet, ETH_IPV4, ETH_IPV6, parseEthernet } from '../../src/wire/ethernet.ts';
+import { buildIcmp4, buildIcmp6, ICMP_ECHO_REPLY, ICMPV6_ECHO_REPLY, parseIcmp } from '../../src/wire/icmp.ts';
+import { buildIpv4, IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP, parseIpv4 } from '../../src/wire/ipv4.ts';
+import { buildIpv6, parseIpv6 } from '../../src/wire/ipv6.ts';
+import { buildTcp, parseTcp, TCP_SYN } from '../../src/wire/l4.ts';
+import * as frames from '../support/frames.ts';
+import type { Random } from '../support/random.ts';
+
+const [TCP_FIN, TCP_RST, TCP_ACK] = [1, 4, 16];
+const QUOTED_BYTES = 48;
+const mss = Uint8Array.of(2, 4, 5, 180);
+
+/** A frame and the port that it comes in by. */
+export interface Said {
+  readonly port: number;
+  readonly frame: Uint8Array;
+}
+
+/** Whom it may be from: by port. */
+const speakers = [2, 2, 4, 5, 3];
+const outside = { ip4: '198.51.100.1', ip6: '2001:db8:99::1' };
+const transit = { ip4: '198.51.100.2', ip6: '2001:db8:99::2' };
+
+function addressOf(port: number, isV6: boolean): string {
+  if (port === 3) return isV6 ? outside.ip6 : outside.ip4;
+  if (port === 5) return isV6 ? 'fd01::5' : '10.0.1.5';
+  return isV6 ? `fd00::${port}` : `10.0.0.${port}`;
+}
+
+const macOf = (port: number): string => `02:00:00:00:00:0${port}`;
+
+/** The first packets of few conversations, so that they come again. */
+export function say(random: Random): Said {
+  const [port, isV6] = [random.pick(speakers), random.chance(0.5)];
+  const to = random.pick([2, 3, 3, 3, 4, 5].filter((other) => other !== port));
+  const isSwitched = port !== 3 && port !== 5 && (to === 2 || to === 4);
+  const router = formatMac(gatewayMac((port === 5 ? 100 : 1) as Vni));
+  const ends = {
+    srcMac: macOf(port),
+    dstMac: isSwitched ? macOf(to) : port === 3 ? macOf(2) : router,
+    src: addressOf(port, isV6),
+    dst: port === 3 ? (isV6 ? transit.ip6 : transit.ip4) : addressOf(to, isV6),
+    ip4: { dontFragment: random.chance(0.5), ttl: random.chance(0.05) ? 1 : 64 },
+    ip6: { hopLimit: random.chance(0.05) ? 1 : 64 },
+  };
+  const payload = new Uint8Array(random.pick([0, 20, 20, 200]));
+  const [sourcePort, destinationPort] = [random.pick([1234, 1235, 1236]), random.pick([53, 80])];
+  switch (random.int(4)) {
+    case 0:
+      return { port, frame: frames.echo(ends, random.int(3), 1, payload) };
+    case 1:
+    case 2:
+      return { port, frame: frames.udp(ends, sourcePort, destinationPort, payload) };
+    default:
+      return { port, frame: frames.tcp(ends, { sourcePort, destinationPort, options: mss }) };
+  }
+}
+
+/** What may come back for a frame where it arrived; undefined for what is no IP packet without options or headers. */
+export function answerTo(frame: Uint8Array, random: Random): Uint8Array | undefined {
+  const ethernet = parseEthernet(frame);
+  if (!ethernet || ethernet.vlan) return undefined;
+  const ip4 = ethernet.type === ETH_IPV4 ? parseIpv4(ethernet.payload) : undefined;
+  const ip6 = ethernet.type === ETH_IPV6 ? parseIpv6(ethernet.payload) : undefined;
+  const packet = ip4 ?? ip6;
+  if (!packet) return undefined;
+  const protocol = ip4?.protocol ?? ip6!.nextHeader;
+  const [source, destination] = [packet.destination, packet.source];
+  const send = (upper: number, payload: Uint8Array): Uint8Array => {
+    const macs = { destination: ethernet.source, source: ethernet.destination, type: ethernet.type };
+    const bytes = ip4
+      ? buildIpv4({ source, destination, protocol: upper, payload })
+      : buildIpv6({ source, destination, nextHeader: upper, payload });
+    return buildEthernet({ ...macs, payload: bytes });
+  };
+  if (random.chance(0.2)) {
+    const body = concat(new Uint8Array(4), ethernet.payload.subarray(0, QUOTED_BYTES));
+    if (ip4) return send(IP_ICMP, buildIcmp4({ type: 3, code: 1, body }));
+    return send(IP_ICMPV6, buildIcmp6(source, destination, { type: 1, code: 3, body }));
+  }
+  switch (protocol) {
+    case IP_TCP: {
+      const tcp = parseTcp(packet.payload);
+      if (!tcp) return undefined;
+      const isSyn = (tcp.flags & TCP_SYN) !== 0;
+      const end = random.chance(0.9) ? 0 : random.pick([TCP_FIN, TCP_RST]);
+      const segment = buildTcp(source, destination, {
+        sourcePort: tcp.destinationPort,
+        destinationPort: tcp.sourcePort,
+        sequence: tcp.acknowledgment,
+        acknowledgment: tcp.sequence + (isSyn ? 1 : tcp.payload.length),
+        flags: TCP_ACK | (isSyn && !(tcp.flags & TCP_ACK) ? TCP_SYN : end),
+        options: isSyn ? mss : new Uint8Array(),
+      });
+      return send(IP_TCP, segment);
+    }
+    case IP_UDP: {
+      if (packet.payload.length < 8) return undefined;
+      const datagram = packet.payload.slice();
+      setU16(datagram, 0, getU16(packet.payload, 2));
+      setU16(datagram, 2, getU16(packet.payload, 0));
+      return send(IP_UDP, datagram);
+    }
+    case IP_ICMP:
+    case IP_ICMPV6: {
+      const message = parseIcmp(packet.payload);
+      if (!message) return undefined;
+      const { code, body } = message;
+      if (ip4) return send(IP_ICMP, buildIcmp4({ type: ICMP_ECHO_REPLY, code, body }));
+      return send(IP_ICMPV6, buildIcmp6(source, destination, { type: ICMPV6_ECHO_REPLY, code, body }));
+    }
+    default:
+      return undefined;
+  }
+}
