@@ -15,9 +15,13 @@ export interface BaseChain {
   readonly policy?: string;
 }
 
-/** @throws WeftError('system') with nft's own words, and what to do where it is missing or may not */
-export async function loadRules(script: string): Promise<void> {
-  await nft(['-f', '-'], script);
+/**
+ * @returns the kernel's own numbers of the rules that it has added, in order
+ * @throws WeftError('system') with nft's own words, and what to do where it is missing or may not
+ */
+export async function loadRules(script: string): Promise<number[]> {
+  const added = await nft(['-e', '-a', '-f', '-'], script);
+  return [...added.matchAll(/^add rule .* # handle (\d+)$/gm)].map(([, handle]) => Number(handle));
 }
 
 /** Chains of all tables. @throws as `loadRules` */
@@ -44,6 +48,12 @@ export async function listTable(table: string): Promise<string | undefined> {
   return JSON.stringify(
     JSON.parse(text, (key, value: unknown) => (key === 'elem' && Array.isArray(value) ? sorted(value) : value)),
   );
+}
+
+/** The kernel's own numbers of the rules in a listing of `listTable`. */
+export function ruleNumbers(listing: string): number[] {
+  const { nftables } = JSON.parse(listing) as { readonly nftables: readonly { rule?: { readonly handle: number } }[] };
+  return nftables.flatMap(({ rule }) => (rule ? [rule.handle] : []));
 }
 
 function nft(args: readonly string[], input = ''): Promise<string> {

@@ -25,7 +25,7 @@ import { hasIpv6, startForwarding } from './host-forwarding.ts';
 import { configureInterface, findTap } from './interface.ts';
 import { firstLine, ip, ipBatch } from './ip.ts';
 import { ownNetns, type NetnsRef } from './netns.ts';
-import { listTable, loadRules } from './nft.ts';
+import { listTable, loadRules, ruleNumbers } from './nft.ts';
 import {
   noTableText,
   publishedText,
@@ -120,6 +120,8 @@ export class Outside {
   #published: readonly PublishedPort[];
   /** The table as the kernel took it from us; undefined when it has to be loaded. */
   #inForce: string | undefined;
+  /** The kernel's own numbers of the rules that it was loaded with. */
+  #rules: readonly number[] = [];
 
   /** Use `openOutside`. */
   constructor(ns: NetnsRef, options: OutsideOptions, hasIp6: boolean) {
@@ -202,12 +204,15 @@ export class Outside {
 
   async #loadTable(): Promise<void> {
     this.#inForce = undefined;
-    await loadRules(tableText({ ...this.#options, published: this.#published, hasIp6: this.hasIp6 }));
+    this.#rules = await loadRules(tableText({ ...this.#options, published: this.#published, hasIp6: this.hasIp6 }));
     await this.#tookForce();
   }
 
   async #tookForce(): Promise<void> {
-    this.#inForce = await listTable(TABLE);
+    const listing = await listTable(TABLE);
+    // Another program may have been there since: what it left is not taken for ours.
+    const isOurs = listing !== undefined && isSameSet(ruleNumbers(listing), this.#rules);
+    this.#inForce = isOurs ? listing : undefined;
     await this.#forgetStaleUdp(this.#published);
   }
 
@@ -237,6 +242,10 @@ export class Outside {
       neighbors: links.map(({ weft }) => ({ ip: weft, mac: weftMac })),
     });
   }
+}
+
+function isSameSet(one: readonly number[], other: readonly number[]): boolean {
+  return one.length === other.length && one.every((number) => other.includes(number));
 }
 
 interface RouteJson {

@@ -424,6 +424,29 @@ t.test('what another program takes away is put back', { skip: needsRoot }, async
   }
 });
 
+t.test('what is taken away as soon as it is loaded is not taken for what was', { skip: needsRoot }, async (t) => {
+  const { lab, host } = await place(t);
+  const bin = join(lab.directory, 'bin');
+  mkdirSync(bin);
+  const nft = (await host.run(['sh', '-c', 'command -v nft'])).trim();
+  const flushed = join(lab.directory, 'flushed');
+  const flushing = `#!/bin/sh
+${nft} "$@" || exit
+case "$*" in *"-f -") mkdir ${flushed} 2>/dev/null && ${nft} flush table inet weft ;; esac
+exit 0
+`;
+  writeFileSync(join(bin, 'nft'), flushing);
+  chmodSync(join(bin, 'nft'), 0o755);
+  const opener = startOpener(host, ['env', `PATH=${bin}:${process.env['PATH']}`, ...command]);
+  await opener.do({ op: 'open' });
+  t.match(await opener.inspect(), { open: { hasRules: false } });
+  t.same(await opener.do({ op: 'renew' }), { renewed: ['table inet weft'] });
+  t.match(await opener.inspect(), { open: { hasRules: true } });
+  t.same(await opener.do({ op: 'renew' }), { renewed: [] });
+  await opener.do({ op: 'update', published: udp(5300) });
+  t.match(await opener.inspect(), { open: { hasRules: true } });
+});
+
 t.test('a port is published also where the table was taken away', { skip: needsRoot }, async (t) => {
   const { client, host, inside, opener } = await place(t);
   await tellPeer(inside, 8080);
@@ -525,7 +548,10 @@ t.test('without nft, or with a kernel that refuses, it says what to do', { skip:
   );
   chmodSync(join(bin, 'nft'), 0o755);
   t.match(await opener.ask({ op: 'open' }), {
-    error: { code: 'system', message: /^`nft -f -` failed: Could not process rule: .*; the kernel needs nf_tables/ },
+    error: {
+      code: 'system',
+      message: /^`nft -e -a -f -` failed: Could not process rule: .*; the kernel needs nf_tables/,
+    },
   });
 });
 

@@ -12,7 +12,7 @@ import t, { type Test } from 'tap';
 import type { StatusReport } from '../../src/model/report.ts';
 import { openLab, type Lab, type Namespace } from '../support/lab.ts';
 import { underlay, underlayLink, withoutOffloads, type Family } from '../support/topology.ts';
-import { transfer } from '../support/transfer.ts';
+import { transfer, type Transfer } from '../support/transfer.ts';
 import { ping } from '../support/traffic.ts';
 import { datapathKinds, roleOf, Weft, type DatapathKind } from '../support/weft.ts';
 import { captureAllVxlan, isDamaged } from '../support/wire-capture.ts';
@@ -72,14 +72,12 @@ async function setOffloads(at: Namespace, { segmenting, checksums }: Offloads): 
 
 /** TCP and UDP, as large as the MTU lets them be, both ways at once. */
 async function fill({ mtu, a, b, ips }: Cell): Promise<void> {
-  const send = async (from: Namespace, to: Namespace, addresses: readonly string[]): Promise<void> => {
-    for (const ip of addresses) {
-      const headerBytes = ip.includes(':') ? 48 : 28;
-      const datagrams = { kind: 'udp', bytes: BYTES, segmentBytes: mtu - headerBytes } as const;
-      await transfer(from, to, [ip], [{ kind: 'tcp', bytes: BYTES }, datagrams]);
-    }
-  };
-  await Promise.all([send(a, b, ips.b), send(b, a, ips.a)]);
+  const segmentBytes = (ip: string): number => mtu - (ip.includes(':') ? 48 : 28);
+  const both: Transfer[] = [
+    { kind: 'tcp', bytes: BYTES },
+    { kind: 'udp', bytes: BYTES, segmentBytes },
+  ];
+  await Promise.all([transfer(a, b, ips.b, both), transfer(b, a, ips.a, both)]);
 }
 
 /** Have containers handed over superframes, and only where they were to? What their TCP acknowledges is in the mean. */

@@ -13,9 +13,12 @@ const LONGEST_MS = 300_000;
 
 export type Transfer =
   /** Without `segmentBytes`, segments are as long as the interface takes them. */
-  | { readonly kind: 'tcp'; readonly bytes: number; readonly segmentBytes?: number }
+  | { readonly kind: 'tcp'; readonly bytes: number; readonly segmentBytes?: SegmentBytes }
   /** Datagrams of `segmentBytes` that leave their sender as superframes (UDP_SEGMENT), or each by itself. */
-  | { readonly kind: 'udp' | 'datagrams'; readonly bytes: number; readonly segmentBytes: number };
+  | { readonly kind: 'udp' | 'datagrams'; readonly bytes: number; readonly segmentBytes: SegmentBytes };
+
+/** The same to each address, or by the address. */
+export type SegmentBytes = number | ((ip: string) => number);
 
 export interface TransferOptions {
   /** To which the first transfer is sent, where that leads to TRANSFER_PORT at the receiver. */
@@ -33,7 +36,8 @@ export async function transfer(
   const steps = transfers.flatMap((each) => ips.map((ip) => [each, ip] as const));
   const plan = (firstPort: number): string =>
     JSON.stringify(
-      steps.map(([{ kind, bytes, segmentBytes = 0 }, ip], index) => {
+      steps.map(([{ kind, bytes, segmentBytes: segments = 0 }, ip], index) => {
+        const segmentBytes = typeof segments === 'number' ? segments : segments(ip);
         const burst = Math.min(DATAGRAMS_AT_ONCE, Math.floor(BUFFER_BYTES / Math.max(1, segmentBytes)));
         return [kind, ip, firstPort + index, bytes, segmentBytes, burst];
       }),
