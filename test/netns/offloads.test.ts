@@ -138,7 +138,7 @@ for (const datapath of datapathKinds) {
       for (const each of all) {
         const { coalesced } = await counted(right, async () => {
           const { segments } = await counted(left, () => transfers(a, b, [each]));
-          t.ok(segments > 0, `${each.kind} by ${each.segmentBytes ?? 'MTU'}: ${segments} segments`);
+          t.ok(segments > 0, `${JSON.stringify(each)}: ${segments} segments`);
         });
         t.ok(coalesced > 0, `${coalesced} coalesced`);
       }
