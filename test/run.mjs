@@ -1,6 +1,7 @@
 /**
- * The tests: runs tap and prints one line a file, the failures, and at the end
- * `N passed, N failed, N skipped`. Arguments go to `tap run`: files, options.
+ * The tests: runs each file as a process of its own and prints one line for it,
+ * the failures, and at the end `N passed, N failed, N skipped`. Arguments are
+ * the files to run; all of them without.
  *
  * The unit that is counted is a test that holds no other tests. A test that
  * holds others counts only where it fails by itself: an assertion beside them,
@@ -13,8 +14,14 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Parser } from 'tap-parser';
 
-const tap = fileURLToPath(new URL('../node_modules/tap/dist/esm/run.mjs', import.meta.url));
 const root = fileURLToPath(new URL('..', import.meta.url));
+/** TypeScript is run by tsx; what comes before it is spared its look at every module. */
+const loaders = ['--import=tap', '--import=tsx'];
+/** One more than processors: most wait for something now and then. */
+const JOBS = availableParallelism() + 1;
+/** A file that hangs, on a machine that others load too, is told to end, and then ended. */
+const LONGEST_MS = 660_000;
+const TO_CLEAN_UP_MS = 30_000;
 /** What takes longest, first: no processor is then idle while the last one runs. */
 const LONGEST = [
   'netns/mtu-matrix',
@@ -45,36 +52,58 @@ const LONGEST = [
 const given = process.argv.slice(2);
 const files = readdirSync(join(root, 'test'), { recursive: true }).filter((name) => name.endsWith('.test.ts'));
 const others = files.filter((name) => !LONGEST.includes(name)).sort((a, b) => (a < b ? -1 : 1));
-const args =
-  given.length > 0
-    ? given
-    : [`--jobs=${availableParallelism()}`, ...[...LONGEST, ...others].map((name) => join('test', name))];
+const queue = given.length > 0 ? given : [...LONGEST, ...others].map((name) => join('test', name));
 
-const child = spawn(process.execPath, [tap, 'run', '--reporter=tap', ...args], {
-  cwd: root,
-  stdio: ['ignore', 'pipe', 'inherit'],
-});
-// Ctrl-C reaches tap too: it ends its tests, and what is known by then is printed.
-process.on('SIGINT', () => {});
-process.on('SIGTERM', () => child.kill());
-const ended = new Promise((resolve) => child.on('close', resolve));
-const all = watch(new Parser(), printFile);
-child.stdout.pipe(all.parser);
-const code = await ended;
-if (code !== 0 && all.failed === 0) {
-  // Not a test that failed, but the run: a bail-out, no such file.
-  all.failed = 1;
-  all.failures.forEach(printFailure);
+const all = newCount();
+const running = new Set();
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.on(signal, () => {
+    // What is known by the time that all have ended is printed.
+    queue.length = 0;
+    process.exitCode = 1;
+    for (const child of running) child.kill(signal);
+  });
 }
-if (code !== 0 || !all.parser.ok) process.exitCode = code || 1;
+await Promise.all(Array.from({ length: JOBS }, runQueue));
+if (all.failed > 0) process.exitCode = 1;
 console.log(`\n${all.passed} passed, ${all.failed} failed, ${all.skipped} skipped`);
 
-/**
- * Counts what the parser of a test reads.
- * @param onTest called for each test directly inside, with its result and its own count
- */
-function watch(parser, onTest = () => {}) {
-  const count = { parser, holdsTests: false, passed: 0, failed: 0, skipped: 0, comments: [], failures: [] };
+async function runQueue() {
+  for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
+    const [result, test] = await runFile(file);
+    add(all, result, test);
+    printFile(result, test);
+  }
+}
+
+/** @returns its result as tap would say it of a test, and what its tests count */
+async function runFile(file) {
+  const startMs = performance.now();
+  const child = spawn(process.execPath, [...loaders, file], { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] });
+  running.add(child);
+  const ended = new Promise((resolve) => child.on('close', (code, signal) => resolve({ code, signal })));
+  const tellTimer = setTimeout(() => child.kill('SIGALRM'), LONGEST_MS);
+  const endTimer = setTimeout(() => child.kill('SIGKILL'), LONGEST_MS + TO_CLEAN_UP_MS);
+  const test = watch(new Parser());
+  const parsed = new Promise((resolve) => test.parser.on('complete', resolve));
+  child.stdout.pipe(test.parser);
+  const { code, signal } = await ended;
+  await parsed;
+  clearTimeout(tellTimer);
+  clearTimeout(endTimer);
+  running.delete(child);
+  const ok = code === 0 && test.parser.ok;
+  const diag = { ended: signal ?? `exit ${code}` };
+  return [{ ok, skip: false, todo: false, fullname: file, time: performance.now() - startMs, diag }, test];
+}
+
+function newCount() {
+  return { holdsTests: false, passed: 0, failed: 0, skipped: 0, comments: [], failures: [] };
+}
+
+/** Counts what the parser of a test reads. */
+function watch(parser) {
+  const count = { parser, ...newCount() };
   let last;
   parser.on('child', (inner) => (last = watch(inner)));
   parser.on('comment', (comment) => count.comments.push(comment));
@@ -83,19 +112,8 @@ function watch(parser, onTest = () => {}) {
     // The result of a test comes right behind it.
     const test = last;
     last = undefined;
-    const skipped = result.skip || result.todo;
-    if (test !== undefined) {
-      count.holdsTests = true;
-      count.passed += test.passed;
-      count.failed += test.failed;
-      count.skipped += test.skipped;
-      count.failures.push(...test.failures);
-      if (skipped) count.skipped += test.holdsTests ? 0 : 1;
-      else if (!result.ok) count.failed += test.failed > 0 ? 0 : 1;
-      else if (!test.holdsTests) count.passed += 1;
-      if (!result.ok && !skipped && test.failures.length === 0) count.failures.push(result);
-      onTest(result, test);
-    } else if (skipped) {
+    if (test !== undefined) add(count, result, test);
+    else if (result.skip || result.todo) {
       count.holdsTests = true;
       count.skipped += 1;
     } else if (!result.ok) {
@@ -105,13 +123,27 @@ function watch(parser, onTest = () => {}) {
   return count;
 }
 
+/** Adds a test's result, and what it counted itself, to what holds it. */
+function add(count, result, test) {
+  const skipped = result.skip || result.todo;
+  count.holdsTests = true;
+  count.passed += test.passed;
+  count.failed += test.failed;
+  count.skipped += test.skipped;
+  count.failures.push(...test.failures);
+  if (skipped) count.skipped += test.holdsTests ? 0 : 1;
+  else if (!result.ok) count.failed += test.failed > 0 ? 0 : 1;
+  else if (!test.holdsTests) count.passed += 1;
+  if (!result.ok && !skipped && test.failures.length === 0) count.failures.push(result);
+}
+
 function printFile(result, test) {
   const single = result.skip || result.todo ? 'skipped' : result.ok ? 'passed' : 'failed';
   const own = test.holdsTests ? test : { passed: 0, failed: 0, skipped: 0, [single]: 1 };
   const skipped = own.skipped > 0 ? `, ${own.skipped} skipped` : '';
   const seconds = ((result.time ?? 0) / 1000).toFixed(1);
   const word = result.ok ? 'ok    ' : 'FAILED';
-  console.log(`${word} ${test.parser.name}  ${own.passed} of ${own.passed + own.failed}${skipped}  ${seconds} s`);
+  console.log(`${word} ${result.fullname}  ${own.passed} of ${own.passed + own.failed}${skipped}  ${seconds} s`);
   if (result.ok) return;
   // Comments tell the seed of a random test.
   for (const comment of test.comments) process.stdout.write(`  ${comment}`);

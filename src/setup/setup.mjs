@@ -5,9 +5,8 @@
  *   1. Node itself
  *   2. Debian packages          by apt-get, as root
  *   3. node_modules             npm ci
- *   4. the test runner          tap build
- *   5. the addon                node-gyp
- *   6. TypeScript               bundle.mjs
+ *   4. the addon                node-gyp
+ *   5. TypeScript               bundle.mjs
  *
  * Each step tells whether its result is out of date, from the hash of what it
  * is made from, kept as a stamp within the result: whoever removes the result
@@ -57,12 +56,6 @@ const steps = {
     run: () =>
       command('npm', ['ci', '--include=dev', '--include=optional', '--no-audit', '--no-fund', '--no-progress']),
   },
-  tap: {
-    title: 'tap build',
-    stamp: 'node_modules/@tapjs/test/test-built/.weft-setup',
-    hash: () => hashOf(['.taprc', 'package-lock.json']),
-    run: () => command(process.execPath, ['node_modules/tap/dist/esm/run.mjs', 'build']),
-  },
   addon: {
     title: 'building the addon',
     stamp: 'build/.weft-setup',
@@ -94,12 +87,12 @@ const steps = {
 
 const purposes = {
   build: { packages: building, steps: ['node_modules', 'addon', 'typescript'] },
-  test: { packages: [...building, ...traffic, ...paths], steps: ['node_modules', 'tap', 'addon', 'typescript'] },
+  test: { packages: [...building, ...traffic, ...paths], steps: ['node_modules', 'addon', 'typescript'] },
   demo: { packages: [...building, ...traffic], steps: ['node_modules', 'addon', 'typescript'] },
   bench: { packages: [...building, ...traffic], steps: ['node_modules', 'addon', 'typescript'] },
   // On request: the package has a service of its own, which is none of the benchmark's business.
   'bench-ovs': { packages: ['openvswitch-switch'], steps: [] },
-  lint: { packages: building, steps: ['node_modules', 'tap'] },
+  lint: { packages: building, steps: ['node_modules'] },
   sanitize: { packages: building, steps: [] },
   fuzz: { packages: [...building, 'clang', 'libclang-rt-14-dev'], steps: [] },
 };
@@ -121,7 +114,6 @@ async function setUp(args) {
   const lock = await exclusive();
   try {
     installPackages(missingPackages(purpose));
-    // Each is asked when its turn comes: npm ci takes the result of tap build away.
     for (const step of purpose.steps) if (isStale(step)) run(step);
   } finally {
     lock.close();
@@ -177,7 +169,7 @@ function installPackages(missing) {
   command('apt-get', [...options, ...install], env);
 }
 
-// 3. – 6. What is built
+// 3. – 5. What is built
 
 function isStale(name) {
   const { stamp, hash } = steps[name];

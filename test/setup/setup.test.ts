@@ -16,13 +16,14 @@ const fakes: Readonly<Record<string, string>> = {
   'apt-get': `case "$*" in *install*) for c in ${commands.join(' ')}; do : >"$BIN/$c"; done;; esac`,
   // The pause is for a second set-up to come in between, if it can.
   npm: `/bin/rm -rf node_modules
-/bin/mkdir -p node_modules/tap/dist/esm
-/bin/cp tap.mjs node_modules/tap/dist/esm/run.mjs
+/bin/mkdir -p node_modules/node-gyp/bin
+/bin/cp node-gyp.mjs node_modules/node-gyp/bin/node-gyp.js
 /bin/sleep 0.2`,
 };
-const fakeTap = `import { appendFileSync, mkdirSync } from 'node:fs';
-mkdirSync('node_modules/@tapjs/test/test-built', { recursive: true });
-appendFileSync(process.env.LOG, 'tap ' + process.argv.slice(2) + '\\n');`;
+/** Writes down that it was called, and makes the directory. */
+const fakeBuild = (name: string, directory: string): string => `import { appendFileSync, mkdirSync } from 'node:fs';
+mkdirSync('${directory}', { recursive: true });
+appendFileSync(process.env.LOG, '${name}\\n');`;
 
 interface Ended {
   readonly code: number | null;
@@ -35,15 +36,16 @@ class Checkout {
   readonly #log = join(this.path, 'log');
 
   constructor({ node = '>=20.19', installed = commands } = {}) {
-    mkdirSync(join(this.path, 'src/setup'), { recursive: true });
+    for (const path of ['src/setup', 'native']) mkdirSync(join(this.path, path), { recursive: true });
     cpSync(
       fileURLToPath(new URL('../../src/setup/setup.mjs', import.meta.url)),
       join(this.path, 'src/setup/setup.mjs'),
     );
     this.write('package.json', JSON.stringify({ engines: { node } }));
     this.write('package-lock.json', '1');
-    this.write('.taprc', '1');
-    this.write('tap.mjs', fakeTap);
+    this.write('node-gyp.mjs', fakeBuild('node-gyp', 'build'));
+    this.write('src/setup/bundle.mjs', fakeBuild('bundle', 'dist'));
+    for (const path of ['binding.gyp', 'native/datapath.cc', 'tsconfig.json', 'src/weft.ts']) this.write(path, '1');
     this.write('log', '');
     mkdirSync(this.#bin);
     for (const name of installed) this.write(`bin/${name}`, '');
@@ -58,7 +60,6 @@ class Checkout {
   }
 
   setup(args: readonly string[], uid = 0): Promise<Ended> {
-    // By env, which keeps out what tap gives its children.
     const environment = [`PATH=${this.#bin}`, `BIN=${this.#bin}`, `LOG=${this.#log}`];
     const user = `data:text/javascript,process.getuid=()=>${uid}`;
     const command = [process.execPath, '--import', user, join(this.path, 'src/setup/setup.mjs'), ...args];
@@ -82,29 +83,35 @@ class Checkout {
 
 t.test('it makes what is out of date, in order, and nothing else', async (t) => {
   using checkout = new Checkout({ installed: ['ip'] });
-  t.match(await checkout.setup(['--for', 'lint']), { code: 0, output: /npm ci: done/ });
-  t.same(checkout.calls(), ['apt-get update', 'apt-get install g++ make python3 util-linux', 'npm ci', 'tap build']);
+  const setup = () => checkout.setup(['--for', 'build']);
+  const all = ['npm ci', 'node-gyp', 'bundle'];
+  t.match(await setup(), { code: 0, output: /npm ci: done/ });
+  t.same(checkout.calls(), ['apt-get update', 'apt-get install g++ make python3 util-linux', ...all]);
 
-  t.same(await checkout.setup(['--for', 'lint']), { code: 0, output: '' });
+  t.same(await setup(), { code: 0, output: '' });
   t.same(checkout.calls(), []);
 
-  checkout.write('.taprc', '2');
-  t.match(await checkout.setup(['--for', 'lint']), { code: 0 });
-  t.same(checkout.calls(), ['tap build']);
+  checkout.write('native/datapath.cc', '2');
+  t.match(await setup(), { code: 0 });
+  t.same(checkout.calls(), ['node-gyp']);
+
+  checkout.write('src/weft.ts', '2');
+  t.match(await setup(), { code: 0 });
+  t.same(checkout.calls(), ['bundle']);
 
   checkout.write('package-lock.json', '2');
-  t.match(await checkout.setup(['--for', 'lint']), { code: 0 });
-  t.same(checkout.calls(), ['npm ci', 'tap build']);
+  t.match(await setup(), { code: 0 });
+  t.same(checkout.calls(), all);
 });
 
 t.test('of several at once one works and the others wait for it', async (t) => {
   using checkout = new Checkout();
-  const all = await Promise.all([1, 2, 3].map(() => checkout.setup(['--for', 'lint'])));
+  const all = await Promise.all([1, 2, 3].map(() => checkout.setup(['--for', 'build'])));
   t.same(
     all.map(({ code }) => code),
     [0, 0, 0],
   );
-  t.same(checkout.calls(), ['npm ci', 'tap build']);
+  t.same(checkout.calls(), ['npm ci', 'node-gyp', 'bundle']);
 });
 
 t.test('a step that failed is taken up again', async (t) => {

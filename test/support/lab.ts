@@ -228,7 +228,7 @@ export function namespaceHolders(inode: string): string[] {
   return holders;
 }
 
-/** Labs end with the process, however that ends; SIGALRM is what tap sends to a test that takes too long. */
+/** Labs end with the process, however that ends; SIGALRM is sent to a file that takes too long. */
 function watchForEnd(): void {
   isWatching = true;
   const closeAll = (): void => open.forEach((lab) => lab.closeNow());
