@@ -88,18 +88,15 @@ void relaxed_store(T& to, T value) {
 // Is `a` at or before `b`, of sequence numbers (RFC 9293 §3.4)?
 inline bool seq_up_to(uint32_t a, uint32_t b) { return static_cast<int32_t>(b - a) >= 0; }
 
-// As far as any window reaches (RFC 7323 §2.3).
-inline constexpr uint32_t kLargestWindow = 1u << 30;
-// As far as what ends a connection may be ahead of what the other side has acknowledged: what hosts keep in
-// flight, and a small part of all sequence numbers.
-inline constexpr uint32_t kInFlight = 1u << 22;
+// As far as a side may be ahead of what the other has acknowledged, and what it acknowledges behind what the other
+// has sent: more than hosts keep in flight, and a small part of all sequence numbers.
+inline constexpr uint32_t kInFlight = 1u << 26;
 
 // A TCP segment of `payload` bytes, sent by the owner of `half`. It counts only
 // with sequence numbers that the two sides can have agreed on (RFC 5961 §3-§5), so
 // that each side bounds what is believed of the other: nobody acknowledges what was
-// not sent, nor sends what no window holds, and a FIN or RST is near what has been
-// acknowledged. Anything else is passed on, for the receiver to judge, and changes
-// nothing here.
+// not sent, nor sends what no window holds. Anything else is passed on, for the
+// receiver to judge, and changes nothing here.
 inline void track_tcp(ConnectionHalf* half, ConnectionHalf* other, const uint8_t* tcp, uint32_t payload) {
   constexpr uint8_t kFin = 1, kSyn = 2, kRst = 4, kAck = 16;
   const uint32_t sequence = load32(tcp + 4);
@@ -117,7 +114,7 @@ inline void track_tcp(ConnectionHalf* half, ConnectionHalf* other, const uint8_t
   if (flags & kRst) {
     const bool refuses_syn = !is_known && (flags & kAck) && acknowledged == others_end;
     const bool is_awaited = is_bounded && sequence == others_acked;
-    const bool is_next = is_known && sequence == end && (!is_bounded || end - others_acked <= kInFlight);
+    const bool is_next = is_known && sequence == end;
     if (refuses_syn || is_awaited || is_next) relaxed_store(half->seen, seen | kSeenRst);
     return;
   }
@@ -133,19 +130,14 @@ inline void track_tcp(ConnectionHalf* half, ConnectionHalf* other, const uint8_t
   }
   if (!(flags & kAck)) return;  // no receiver takes it (RFC 9293 §3.10.7.4)
   const uint32_t next = sequence + payload + (flags & kFin ? 1 : 0);
-  const uint32_t ahead = next - others_acked;
-  const bool is_first_ack = !(seen & kSeenAck);
-  const bool is_sent = !is_other_known || (is_first_ack ? others_end - acknowledged <= kInFlight
-                                                        : seq_up_to(acknowledged, others_end));
-  const bool is_near = !is_bounded || ahead <= kLargestWindow;
-  if (!is_known && !(is_sent && is_near)) return;
-  const bool is_further = is_near && (!is_known || seq_up_to(end, next));
+  const bool is_sent = !is_other_known || others_end - acknowledged <= kInFlight;
+  const bool is_near = !is_bounded || next - others_acked <= kInFlight;
+  if (!is_sent || !is_near) return;
+  const bool is_further = !is_known || seq_up_to(end, next);
   if (is_further) relaxed_store(half->end, next);
-  if (is_sent && (is_first_ack || seq_up_to(relaxed_load(half->acked), acknowledged))) {
-    relaxed_store(half->acked, acknowledged);
-    seen |= kSeenAck;
-  }
-  if ((flags & kFin) && (is_bounded ? ahead <= kInFlight : is_further)) seen |= kSeenFin;
+  if (!(seen & kSeenAck) || seq_up_to(relaxed_load(half->acked), acknowledged)) relaxed_store(half->acked, acknowledged);
+  seen |= kSeenAck;
+  if ((flags & kFin) && (is_bounded || is_further)) seen |= kSeenFin;
   relaxed_store(half->seen, seen);
 }
 

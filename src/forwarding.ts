@@ -164,7 +164,9 @@ export class Forwarding<D extends Datapath = Datapath> {
 
   /** What the port may send changes; its MAC, network and addresses stay. */
   changePort(port: AccessPort): void {
-    this.controller.changed(this.tables.topology.setPort(port));
+    const { topology } = this.tables;
+    const before = topology.port(port.portNo)?.allowedAddresses ?? [];
+    this.controller.changed([...topology.setPort(port), ...this.#forgetUncarried(port.vni, before)]);
   }
 
   /** Stops the port first, then forgets it. `keep` leaves its TAP in the container. */
@@ -179,10 +181,18 @@ export class Forwarding<D extends Datapath = Datapath> {
       ...fdb.forget(portLocation(portNo)),
     ];
     for (const ip of [...port.addresses, linkLocalOf(port.mac)]) changed.push(...neighbors.remove(port.vni, ip));
-    const owned = options?.keep ? [] : [...port.addresses, ...port.allowedAddresses];
-    for (const ip of owned) changed.push(...connections.forget(port.vni, ip));
+    if (!options?.keep) {
+      for (const ip of port.addresses) changed.push(...connections.forget(port.vni, ip));
+      changed.push(...this.#forgetUncarried(port.vni, port.allowedAddresses));
+    }
     this.controller.changed(changed);
     this.controller.forgetPort(portNo);
+  }
+
+  /** Ends the connections of those addresses that no port may send from any more: several may carry a virtual IP. */
+  #forgetUncarried(vni: Vni, addresses: readonly Uint8Array[]): string[] {
+    const { topology, connections } = this.tables;
+    return addresses.flatMap((ip) => (topology.isCarried(vni, ip) ? [] : connections.forget(vni, ip)));
   }
 
   /** Opens the underlay; frames from it come in by `portNo`. */

@@ -2,9 +2,8 @@
  * What a connection's two sides have sent. TCP counts only with sequence numbers
  * that both can have agreed on (RFC 5961 §3-§5), so that each side bounds what is
  * believed of the other: nobody acknowledges what was not sent, nor sends what no
- * window holds, and a FIN or RST is near what has been acknowledged. Anything else
- * is passed on, for the receiver to judge, and changes nothing here.
- * native/connection.h does the same.
+ * window holds. Anything else is passed on, for the receiver to judge, and changes
+ * nothing here. native/connection.h does the same.
  */
 import { SEEN_ACK, SEEN_FIN, SEEN_RST, SEEN_SYN, type ConnectionRecords, type Half } from '../flow/connection.ts';
 import { getU32 } from '../wire/bytes.ts';
@@ -16,13 +15,11 @@ const SYN = 2;
 const RST = 4;
 const ACK = 16;
 
-/** As far as any window reaches (RFC 7323 §2.3). */
-const LARGEST_WINDOW = 2 ** 30;
 /**
- * As far as what ends a connection may be ahead of what the other side has
- * acknowledged: what hosts keep in flight, and a small part of all sequence numbers.
+ * As far as a side may be ahead of what the other has acknowledged, and what it acknowledges behind what the other
+ * has sent: more than hosts keep in flight, and a small part of all sequence numbers.
  */
-const IN_FLIGHT = 2 ** 22;
+const IN_FLIGHT = 2 ** 26;
 
 /** A frame of the connection. @param l4 where its L4 header is, 0 if it has none */
 export function track(
@@ -65,7 +62,7 @@ function trackTcp(half: Half, other: Half, frame: Uint8Array, tcp: number): void
   if (flags & RST) {
     const refusesSyn = !isKnown && (flags & ACK) !== 0 && acknowledged === other.end;
     const isAwaited = isBounded && sequence === other.acked;
-    const isNext = isKnown && sequence === half.end && (!isBounded || distance(other.acked, half.end) <= IN_FLIGHT);
+    const isNext = isKnown && sequence === half.end;
     if (refusesSyn || isAwaited || isNext) half.seen |= SEEN_RST;
     return;
   }
@@ -81,17 +78,12 @@ function trackTcp(half: Half, other: Half, frame: Uint8Array, tcp: number): void
   }
   if ((flags & ACK) === 0) return; // No receiver takes it (RFC 9293 §3.10.7.4).
   const end = (sequence + payloadBytes + (flags & FIN ? 1 : 0)) >>> 0;
-  const ahead = distance(other.acked, end);
-  const isFirstAck = (half.seen & SEEN_ACK) === 0;
-  const isSent =
-    !isOtherKnown || (isFirstAck ? distance(acknowledged, other.end) <= IN_FLIGHT : upTo(acknowledged, other.end));
-  const isNear = !isBounded || ahead <= LARGEST_WINDOW;
-  if (!isKnown && !(isSent && isNear)) return;
-  const isFurther = isNear && (!isKnown || upTo(half.end, end));
+  const isSent = !isOtherKnown || distance(acknowledged, other.end) <= IN_FLIGHT;
+  const isNear = !isBounded || distance(other.acked, end) <= IN_FLIGHT;
+  if (!isSent || !isNear) return;
+  const isFurther = !isKnown || upTo(half.end, end);
   if (isFurther) half.end = end;
-  if (isSent && (isFirstAck || upTo(half.acked, acknowledged))) {
-    half.acked = acknowledged;
-    half.seen |= SEEN_ACK;
-  }
-  if (flags & FIN && (isBounded ? ahead <= IN_FLIGHT : isFurther)) half.seen |= SEEN_FIN;
+  if ((half.seen & SEEN_ACK) === 0 || upTo(half.acked, acknowledged)) half.acked = acknowledged;
+  half.seen |= SEEN_ACK;
+  if (flags & FIN && (isBounded || isFurther)) half.seen |= SEEN_FIN;
 }

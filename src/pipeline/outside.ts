@@ -142,9 +142,11 @@ export function leave(view: FlowView, context: StageContext): StageResult {
     const way = text`${tuple.source} to ${destination}, from ${address}`;
     return open(view, context, { vni: network.vni, protocol, original: tuple, address }, way);
   }
-  const isOfEndpoint = sameBytes(source, endpointOf(context.tables.connections.tuples(found.slot)));
-  if (subject.kind === 'error' && !isOfEndpoint && !context.port!.trust) {
-    return drop('icmp_unrelated', text`it speaks of a connection of another container`);
+  if (subject.kind === 'error') {
+    const { connections, topology } = context.tables;
+    const { portNo, trust } = context.port!;
+    const isOwn = trust || topology.maySendFrom(portNo, endpointOf(connections.tuples(found.slot)));
+    if (!isOwn) return drop('icmp_unrelated', text`it speaks of a connection of another container`);
   }
   translate(context, subject, found);
   context.routedFrom = network;

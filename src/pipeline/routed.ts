@@ -10,6 +10,7 @@ import type { Network } from '../table/topology.ts';
 import { ETH_IPV4 } from '../wire/ethernet.ts';
 import { isIcmpError, type IcmpErrorName } from '../wire/icmp-error.ts';
 import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
+import { isGroupIp } from './routable.ts';
 import { drop, next, type StageContext, type StageResult } from './stage.ts';
 import { text, type Text } from './text.ts';
 
@@ -37,7 +38,7 @@ export function refuse(
   because: Text,
   error: IcmpErrorName,
 ): StageResult {
-  if (view.number('ip_frag') === FRAG_LATER) return drop(reason, because);
+  if (view.number('ip_frag') === FRAG_LATER || isGroupIp(view.bytes('ip_dst'))) return drop(reason, because);
   const proto = view.number('ip_proto');
   if ((proto === IP_ICMP || proto === IP_ICMPV6) && isIcmpError(proto, view.number('l4_src'))) {
     return drop(reason, because);

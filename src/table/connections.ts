@@ -31,6 +31,7 @@ import { bytesId } from '../flow/key.ts';
 import type { DropReason } from '../flow/reason.ts';
 import { isIp4, sameBytes, type Vni } from '../flow/types.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
+import { LOOKED_AT, OwnedSlots } from './owned-slots.ts';
 
 export interface ConnectionOptions {
   /** Of `ConnectionRecords`. */
@@ -79,8 +80,6 @@ const PORTS = { first: 16_384, count: 49_152 };
 const PORTS_TRIED = 256;
 /** Records that one sweep looks at. */
 const SWEPT = 4096;
-/** Records that are looked at to find one that may be given up. */
-const LOOKED_AT = 256;
 /** What may be given up: half-open, or over. */
 const EXPENDABLE: ReadonlySet<ConnectionState> = new Set(['new', 'syn_sent', 'syn_received', 'time_wait', 'closed']);
 
@@ -98,7 +97,6 @@ const timeoutMs = {
 const ICMP_TIMEOUT_MS = 60_000;
 /** A question and its answer (RFC 4787 §4.3, REQ-5 a): who asks much is not to run out of connections. */
 const DNS = { l4Port: 53, timeoutMs: 30_000 };
-const NONE: ReadonlySet<number> = new Set();
 
 export class ConnectionTable {
   readonly #records: ConnectionRecords;
@@ -106,14 +104,15 @@ export class ConnectionTable {
   readonly #addressesWith: ConnectionOptions['addressesWith'];
   readonly #isReserved: ConnectionOptions['isReserved'];
   readonly #byTuple = new Map<string, Found>();
-  /** Slots of an address, the longest known first, but for those that were found in use. */
-  readonly #slotsOf = new Map<string, Set<number>>();
+  readonly #slotsOf = new Map<string, OwnedSlots>();
   /** Slots below this were used at some time. */
   #used = 0;
   /** Of those, free ones; the longest free first. */
   readonly #free = new Set<number>();
   #generation = 0;
   #swept = 0;
+  /** The next slot to be looked at where all are in use. */
+  #hand = 0;
 
   constructor({ memory, quota, addressesWith, isReserved }: ConnectionOptions) {
     this.#records = new ConnectionRecords(memory);
@@ -169,7 +168,6 @@ export class ConnectionTable {
       this.#swept = (this.#swept + 1) % this.#used;
       if (this.#records.generation(this.#swept) === 0) continue;
       if (nowMs >= this.#expiresAtMs(this.#swept)) changed.push(...this.#close(this.#swept));
-      else if (!this.#isExpendable(this.#swept)) this.#keepLonger(this.#swept);
     }
     return changed;
   }
@@ -247,30 +245,29 @@ export class ConnectionTable {
     const endpoint = 'address' in opening ? opening.original.source : opening.translated.destination;
     const own = this.#addressesWith(opening.vni, endpoint).map((ip) => this.#slots(opening.vni, ip));
     const count = own.reduce((sum, slots) => sum + slots.size, 0);
-    if (count >= this.#quota) return this.#expendable(own.flatMap(firstOf)) ?? 'none';
-    return this.size < this.limit ? 'free' : (this.#expendable(this.#nextSlots()) ?? 'none');
+    if (count >= this.#quota) return this.#expendableOf(own) ?? 'none';
+    return this.size < this.limit ? 'free' : (this.#expendable() ?? 'none');
   }
 
-  #slots(vni: Vni, ip: Uint8Array): ReadonlySet<number> {
-    return this.#slotsOf.get(ownerId(vni, ip)) ?? NONE;
+  #slots(vni: Vni, ip: Uint8Array): OwnedSlots {
+    return this.#slotsOf.get(ownerId(vni, ip)) ?? new OwnedSlots();
   }
 
-  #expendable(slots: Iterable<number>): number | undefined {
-    for (const slot of slots) if (this.#isExpendable(slot)) return slot;
+  /** Of one workload, by its addresses: the one that was opened first. */
+  #expendableOf(own: readonly OwnedSlots[]): number | undefined {
+    const isExpendable = (slot: number): boolean => this.#isExpendable(slot);
+    const found = own.map((slots) => slots.findExpendable(isExpendable)).filter((slot) => slot !== undefined);
+    const [oldest] = found.sort((a, b) => this.#records.generation(a) - this.#records.generation(b));
+    return oldest;
+  }
+
+  /** Of anyone, where all places are taken: a clock, whose hand has just passed the latest connections. */
+  #expendable(): number | undefined {
+    for (let looked = 0; looked < Math.min(LOOKED_AT, this.#used); looked++) {
+      if (this.#isExpendable(this.#hand)) return this.#hand;
+      this.#hand = (this.#hand + 1) % this.#used;
+    }
     return undefined;
-  }
-
-  /** That the sweep comes to next. */
-  *#nextSlots(): Generator<number> {
-    for (let n = 1; n <= Math.min(LOOKED_AT, this.#used); n++) yield (this.#swept + n) % this.#used;
-  }
-
-  /** It goes behind the others of its address: it is not among those that are looked at to find one to give up. */
-  #keepLonger(slot: number): void {
-    const connection = this.#records.read(slot);
-    const own = this.#slotsOf.get(ownerId(connection.vni, endpointOf(connection)))!;
-    own.delete(slot);
-    own.add(slot);
   }
 
   #isExpendable(slot: number): boolean {
@@ -320,7 +317,9 @@ export class ConnectionTable {
     const generation = this.#records.generation(slot);
     idsOf(connection).forEach((id, n) => this.#byTuple.set(id, { slot, generation, reply: n === 1 }));
     const owner = ownerId(connection.vni, endpointOf(connection));
-    this.#slotsOf.set(owner, (this.#slotsOf.get(owner) ?? new Set()).add(slot));
+    const own = this.#slotsOf.get(owner) ?? new OwnedSlots();
+    own.add(slot);
+    this.#slotsOf.set(owner, own);
     return objectsOf(connection);
   }
 
@@ -367,12 +366,6 @@ function namesOf(connection: ConnectionTuples): [original: [Place, Tuple], reply
 /** By which its replies will be found. */
 function replyOf(opening: Opening, translated: Tuple): [Place, protocol: number, Tuple] {
   return ['address' in opening ? OUTSIDE : opening.vni, opening.protocol, turned(translated)];
-}
-
-function firstOf(slots: Iterable<number>): number[] {
-  const first: number[] = [];
-  for (const slot of slots) if (first.push(slot) === LOOKED_AT) break;
-  return first;
 }
 
 function idsOf(connection: ConnectionTuples): string[] {

@@ -84,7 +84,7 @@ export class Topology {
   readonly hostMac: Uint8Array;
   readonly #ports = new Map<PortNo, AccessPort>();
   readonly #sources = new Map<PortNo, ReadonlySet<string>>();
-  /** By network and address: whose it is. */
+  /** By network and address: whose it is, first of all who has it, else one that may send from it. */
   readonly #owners = new Map<string, PortNo>();
   readonly #networks = new Map<Vni, KnownNetwork>();
   readonly #vnis = new Map<string, Vni>();
@@ -117,11 +117,18 @@ export class Topology {
     return this.#sources.get(portNo)?.has(bytesId(ip)) ?? false;
   }
 
-  /** All addresses of the port that may send from `ip` in this network; `ip` alone where none is known to. */
+  /** May a port of the network send from `ip`? */
+  isCarried(vni: Vni, ip: Uint8Array): boolean {
+    return [...(this.#networks.get(vni)?.ports ?? [])].some((portNo) => this.maySendFrom(portNo, ip));
+  }
+
+  /** All addresses of whose `ip` is in this network; `ip` alone where it is nobody's. */
   addressesWith(vni: Vni, ip: Uint8Array): readonly Uint8Array[] {
-    const portNo = this.#owners.get(addressId(vni, ip));
-    const port = portNo === undefined ? undefined : this.#ports.get(portNo);
-    return port ? [...port.addresses, ...port.allowedAddresses] : [ip];
+    const owner = this.#owners.get(addressId(vni, ip));
+    const port = owner === undefined ? undefined : this.#ports.get(owner);
+    if (!port) return [ip];
+    const byId = new Map([...port.addresses, ...port.allowedAddresses].map((each) => [addressId(vni, each), each]));
+    return [...byId].flatMap(([id, each]) => (this.#owners.get(id) === owner ? [each] : []));
   }
 
   network(vni: Vni): Network | undefined {
@@ -178,8 +185,10 @@ export class Topology {
   setPort(port: AccessPort): readonly string[] {
     const sources = [...port.addresses, ...port.allowedAddresses, linkLocalOf(port.mac)];
     this.#disown(port.portNo);
-    for (const ip of [...port.allowedAddresses, ...port.addresses]) {
-      this.#owners.set(addressId(port.vni, ip), port.portNo);
+    for (const ip of port.addresses) this.#owners.set(addressId(port.vni, ip), port.portNo);
+    for (const ip of port.allowedAddresses) {
+      const id = addressId(port.vni, ip);
+      if (!this.#owners.has(id)) this.#owners.set(id, port.portNo);
     }
     this.#ports.set(port.portNo, port);
     this.#sources.set(port.portNo, new Set(sources.map(bytesId)));

@@ -689,7 +689,7 @@ for (const [name, open] of Object.entries(datapaths)) {
     };
 
     t.test('blind segments do not prepare the way for one that ends the connection', async (t) => {
-      for (const jump of [1 << 23, 1 << 30, 2 ** 31 - 1, 2 ** 31]) {
+      for (const jump of [1 << 27, 1 << 30, 2 ** 31 - 1, 2 ** 31]) {
         const { net, out, back, shake, states } = conversation();
         shake();
         const guess = (501 + jump) >>> 0;
@@ -704,6 +704,24 @@ for (const [name, open] of Object.entries(datapaths)) {
         t.same(states(), ['closing'], 'and the connection itself is followed as before');
         out(FIN | ACK, 111, 1502);
         t.same(states(), ['time_wait']);
+        net.close();
+      }
+    });
+
+    t.test('nor do those that are near, and acknowledge what cannot be', async (t) => {
+      for (const acknowledgment of [102, 101 + 2 ** 31, (101 - 2 ** 27) >>> 0]) {
+        const { net, out, back, shake, states } = conversation();
+        shake();
+        for (const guess of [501, 1501, 501 + (1 << 20)]) {
+          back(FIN | ACK, guess, acknowledgment);
+          back(ACK, guess + 1, acknowledgment);
+          back(RST, guess + 1);
+        }
+        t.same(states(), ['established'], `of ${acknowledgment}`);
+        back(ACK, 501, 101, new Uint8Array(1000));
+        back(RST, 1501);
+        t.same(states(), ['closed'], 'and the connection itself is followed as before');
+        out(ACK, 101, 1501);
         net.close();
       }
     });

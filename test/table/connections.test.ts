@@ -127,6 +127,48 @@ t.test('the addresses of one workload share its quota', (t) => {
   t.end();
 });
 
+t.test('of the addresses of one workload, what was opened first is given up first', (t) => {
+  const addresses = ['10.1.0.2', '10.1.0.3'].map(parseIp);
+  const { connections, openedPorts } = table(8, 3, { addressesWith: () => addresses });
+  connections.open(leaving('10.1.0.3', 1), 0);
+  connections.open(leaving('10.1.0.2', 2), 0);
+  for (let port = 3; port <= 5; port++) {
+    connections.open(leaving('10.1.0.3', port), 0);
+    t.same(new Set(openedPorts()), new Set([port - 2, port - 1, port]));
+  }
+  t.end();
+});
+
+t.test('many that are in use do not hide one that can be given up', (t) => {
+  const USED = 1000;
+  const { connections, answer } = table(2000, USED + 10);
+  for (let port = 1; port <= USED; port++) connections.open(leaving('10.1.0.2', port), 0);
+  for (let slot = 0; slot < USED; slot++) answer(slot);
+  for (let port = 1; port <= 10; port++) connections.open(leaving('10.1.0.2', USED + port), 0);
+  let refused = 0;
+  for (let port = 2000; port < 3000; port++) {
+    if (connections.refusal(leaving('10.1.0.2', port))) refused++;
+    else connections.open(leaving('10.1.0.2', port), 0);
+  }
+  t.ok(refused <= 4, `${refused} of 1000 are refused`);
+  t.end();
+});
+
+t.test('where every place is taken, the latest are not given up for each other', (t) => {
+  const { connections } = table(100, 50);
+  for (const ip of ['10.1.0.2', '10.1.0.3']) {
+    for (let port = 1; port <= 50; port++) connections.open(leaving(ip, port), 0);
+  }
+  t.equal(connections.size, connections.limit);
+  const latest = Array.from({ length: 40 }, (_, n) => leaving('10.1.0.4', n + 1));
+  for (const each of latest) connections.open(each, 0);
+  t.ok(
+    latest.every((each) => connections.lookup(RED, UDP, each.original)),
+    'all of them are there',
+  );
+  t.end();
+});
+
 t.test('asking changes nothing', (t) => {
   const { connections } = table(4, 2);
   for (let port = 1; port <= 2; port++) connections.open(leaving('10.1.0.2', port), 0);
