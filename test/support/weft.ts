@@ -33,6 +33,8 @@ export interface UpOptions {
   readonly arguments?: readonly string[];
   /** SIGUSR2 collects its garbage, so that what it keeps can be told from what lies about. */
   readonly collectable?: boolean;
+  /** What runs the daemon's command, and becomes it. */
+  readonly within?: readonly string[];
 }
 
 export interface AttachOptions {
@@ -86,9 +88,10 @@ export class Weft {
 
   /** The command that starts the daemon. */
   upCommand(): string[] {
-    const { datapath, underlay, peers = [], arguments: more = [], collectable = false } = this.#options;
+    const { datapath, underlay, peers = [], arguments: more = [], collectable = false, within = [] } = this.#options;
     const [node = '', ...executable] = weftCommand;
     return [
+      ...within,
       ...['ip', 'netns', 'exec', this.host.name, node],
       ...(collectable ? ['--expose-gc', '--import', COLLECT_ON_SIGNAL] : []),
       ...executable,

@@ -1,0 +1,197 @@
+/**
+ *   outside ── eth0 ┌ left ────────────────────┐              ┌ right ─────────┐
+ *                   │ attacker ─┐               │              │                │
+ *                   │ quiet ────┼─ weft ────────┼── underlay ──┼─── weft ── far │
+ *                   │ server ───┘ (looked at)   │              │ (forges, too)  │
+ *                   └──────────────────────────┘              └────────────────┘
+ *
+ * Where floods come from and who else wants to be served. A container floods by its
+ * own interface; what comes from the underlay is made on the right host, with any
+ * outer source.
+ */
+import { existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { loadTool } from '../../bench/load/tool.ts';
+import { compiled } from '../support/compiled.ts';
+import { Lab, type Namespace } from '../support/lab.ts';
+import type { Background } from '../support/process.ts';
+import {
+  attachContainer,
+  overlay,
+  underlay,
+  underlayLink,
+  type Container,
+  type Underlay,
+} from '../support/topology.ts';
+import { ping } from '../support/traffic.ts';
+import { Weft } from '../support/weft.ts';
+
+export const floodTool = compiled('test/load/flood.cc', 'test/flood');
+
+export type Place = 'container' | 'tunnel';
+
+const ECHO_PORT = '7301';
+const REQUESTS_PORT = '7302';
+const GATEWAY = '10.44.0.1';
+
+export interface FloodOptions {
+  readonly mode: string;
+  /** Frames a second; 0: as fast as they go. */
+  readonly rate: number;
+  readonly seconds: number;
+}
+
+export class Stage {
+  readonly lab: Lab;
+  /** The one that is flooded. */
+  readonly weft: Weft;
+  readonly #under: Underlay;
+  readonly #attacker: Container;
+  readonly #quiet: Container;
+  readonly #server: Container;
+  readonly #far: Container;
+
+  private constructor(
+    lab: Lab,
+    weft: Weft,
+    under: Underlay,
+    containers: Record<'attacker' | 'quiet' | 'server' | 'far', Container>,
+  ) {
+    this.lab = lab;
+    this.weft = weft;
+    this.#under = under;
+    this.#attacker = containers.attacker;
+    this.#quiet = containers.quiet;
+    this.#server = containers.server;
+    this.#far = containers.far;
+  }
+
+  /** Calls `work` with a stage of its own, with warm paths. @param memoryBytes what the flooded daemon may have */
+  static async with<T>(work: (stage: Stage) => Promise<T>, memoryBytes?: number): Promise<T> {
+    floodTool.build();
+    loadTool.build();
+    const lab = new Lab();
+    try {
+      return await work(await Stage.#open(lab, memoryBytes));
+    } finally {
+      await lab.close();
+    }
+  }
+
+  static async #open(lab: Lab, memoryBytes: number | undefined): Promise<Stage> {
+    const under = await underlay(lab, 'ipv4');
+    const outside = await lab.namespace('outside');
+    await lab.cable(outside, 'eth0', under.left, 'eth0');
+    await outside.ip('address add 198.51.100.9/24 dev eth0');
+    await under.left.ip('address add 198.51.100.1/24 dev eth0');
+    // Any outer source is to reach weft.
+    await under.left.run([
+      'sysctl',
+      '-qw',
+      'net.ipv4.conf.all.rp_filter=0',
+      `net.ipv4.conf.${underlayLink}.rp_filter=0`,
+    ]);
+    const [left, right] = [
+      { underlay: under.leftIp, peers: [under.rightIp] },
+      { underlay: under.rightIp, peers: [under.leftIp] },
+    ];
+    const within = memoryBytes === undefined ? [] : limited(lab, memoryBytes);
+    const weft = await Weft.up(lab, under.left, 'left', { datapath: 'native', ...left, within });
+    const other = await Weft.up(lab, under.right, 'right', { datapath: 'native', ...right });
+    await weft.createNetwork(`${overlay.create} --outside --range 10.44.0.2-10.44.0.99`);
+    await other.createNetwork(`${overlay.create} --range 10.44.0.100-10.44.0.199`);
+    const containers = {
+      attacker: await attachContainer(lab, weft, 'attacker', 11),
+      quiet: await attachContainer(lab, weft, 'quiet', 12),
+      server: await attachContainer(lab, weft, 'server', 13),
+      far: await attachContainer(lab, other, 'far', 114),
+    };
+    const stage = new Stage(lab, weft, under, containers);
+    for (const from of [containers.attacker, containers.quiet, containers.far]) {
+      await ping(from.namespace, containers.server.ip4);
+    }
+    await ping(containers.quiet.namespace, '198.51.100.9');
+    for (const at of [containers.server.namespace, outside]) {
+      await at.start([floodTool.path, 'echo', '--port', ECHO_PORT]).says('ready');
+    }
+    return stage;
+  }
+
+  /** A flood, until its time is over. */
+  async flood(from: Place, options: FloodOptions): Promise<Background> {
+    const paced = [
+      '--mode',
+      options.mode,
+      '--rate',
+      String(options.rate),
+      '--seconds',
+      String(options.seconds),
+      '--seed',
+      '1',
+    ];
+    const [attacker, server, far] = [this.#attacker, this.#server, this.#far];
+    if (from === 'container') {
+      return attacker.namespace.start([
+        ...[floodTool.path, 'frames', '--interface', 'eth0', ...paced],
+        ...['--mac', attacker.mac, '--ip', attacker.ip4, '--ip6', attacker.ip6],
+        ...['--peer-mac', server.mac, '--peer', server.ip4, '--peer6', server.ip6],
+        ...['--gateway-mac', await this.#gatewayMac(), '--gateway', GATEWAY, '--outside', '198.51.100.9'],
+      ]);
+    }
+    const { right, left } = this.#under;
+    return right.start([
+      ...[floodTool.path, 'tunnel', '--interface', underlayLink, ...paced],
+      ...['--mac', await macOf(right, underlayLink), '--next-mac', await macOf(left, underlayLink)],
+      ...['--peer', this.#under.rightIp, '--local', this.#under.leftIp, '--vni', String(overlay.vni)],
+      ...['--inner-mac', far.mac, '--inner', far.ip4, '--inner-peer-mac', server.mac, '--inner-peer', server.ip4],
+    ]);
+  }
+
+  /** New flows of whoever does not flood: to the same host, and outside or over the tunnel. */
+  newFlows(
+    from: Place,
+    options: { rate: number; seconds: number; inTimeMs: number },
+  ): Readonly<Record<string, Background>> {
+    const { rate, seconds, inTimeMs } = options;
+    const ask = (client: Namespace, to: string): Background =>
+      client.start([
+        ...[floodTool.path, 'new-flows', '--to', to, '--port', ECHO_PORT, '--rate', String(rate)],
+        ...['--seconds', String(seconds), '--in-time-ms', String(inTimeMs)],
+      ]);
+    const local = ask(this.#quiet.namespace, this.#server.ip4);
+    if (from === 'tunnel') return { local, tunnel: ask(this.#far.namespace, this.#server.ip4) };
+    return { local, outside: ask(this.#quiet.namespace, '198.51.100.9') };
+  }
+
+  /** Requests over one connection that is open already, one at a time: by the tunnel where that is flooded. */
+  async requests(from: Place, seconds: number): Promise<Background> {
+    const server = this.#server.namespace.start([loadTool.path, 'rr-server', '--port', REQUESTS_PORT]);
+    await server.says('ready');
+    const client = from === 'tunnel' ? this.#far : this.#quiet;
+    const to = ['--to', this.#server.ip4, '--port', REQUESTS_PORT, '--warmup', '0.2', '--seconds', String(seconds)];
+    return client.namespace.start([loadTool.path, 'rr-client', ...to]);
+  }
+
+  async #gatewayMac(): Promise<string> {
+    const { namespace } = this.#attacker;
+    await ping(namespace, GATEWAY);
+    return namespace
+      .run(['ip', '-j', 'neigh', 'show', GATEWAY])
+      .then((text) => (JSON.parse(text) as [{ lladdr: string }])[0].lladdr);
+  }
+}
+
+async function macOf(namespace: Namespace, link: string): Promise<string> {
+  const [{ address }] = JSON.parse(await namespace.run(['ip', '-j', 'link', 'show', link])) as [{ address: string }];
+  return address;
+}
+
+/** What runs a command with `bytes` of memory at most: a control group, of the first or the second version. */
+function limited(lab: Lab, bytes: number): string[] {
+  const isSecond = existsSync('/sys/fs/cgroup/cgroup.controllers');
+  const group = join(isSecond ? '/sys/fs/cgroup' : '/sys/fs/cgroup/memory', `weft-load-${process.pid}`);
+  mkdirSync(group);
+  lab.onClose(async () => rmdirSync(group));
+  writeFileSync(join(group, isSecond ? 'memory.max' : 'memory.limit_in_bytes'), String(bytes));
+  return ['sh', '-c', `echo $$ > ${join(group, 'cgroup.procs')} && exec "$@"`, 'sh'];
+}
