@@ -30,4 +30,12 @@ struct Counters {
   uint64_t drops[kReasons] = {};
 };
 
+// Does the law hold, with so many frames that wait?
+inline bool is_conserved(const Counters& counters, uint64_t held) {
+  uint64_t drops = 0;
+  for (uint64_t count : counters.drops) drops += count;
+  return counters.rx + counters.originated + counters.copies + counters.segments ==
+         counters.tx + counters.consumed + counters.coalesced + drops + held;
+}
+
 }  // namespace weft

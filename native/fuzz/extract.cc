@@ -21,7 +21,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   FUZZ_CHECK(layout.l4 == 0 || (layout.l4 >= 34 && layout.l4 <= length));
   FUZZ_CHECK(size >= 14 && size <= kMaxFrame && length >= 14 && length <= size);
   FUZZ_CHECK(memcmp(key.eth_dst, data, 12) == 0 && key.in_port[0] == 0xa5 && key.tun_src[15] == 0xa5);
-  FUZZ_CHECK(key.padding[0] == 0 && key.padding[1] == 0 && key.ip_frag <= kFragLater);
+  FUZZ_CHECK(key.ip_frag <= kFragLater);
+  if (load16(key.icmp_id)) {
+    const bool v4 = load16(key.eth_type) == 0x0800;
+    const uint32_t type = load16(key.l4_src);
+    FUZZ_CHECK(key.ip_proto == (v4 ? 1 : 58) && (v4 ? type == 0 || type == 8 : type == 128 || type == 129));
+  }
   if (key.ip_frag == kFragLater) FUZZ_CHECK((key.l4_src[0] | key.l4_src[1] | key.l4_dst[0] | key.l4_dst[1]) == 0);
   if (key.ip_frag == kFragNone && load16(key.eth_type) == 0x86dd) {
     for (uint8_t extension : {0, 43, 44, 51, 60, 135}) FUZZ_CHECK(key.ip_proto != extension);

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <memory>
 
+#include "../datapath.h"
 #include "../frame.h"
 
 #define FUZZ_CHECK(condition) \
@@ -29,5 +30,13 @@ class Exact {
  private:
   std::unique_ptr<uint8_t[]> storage_;
 };
+
+// Every frame that came in or was made has ended, or is held (counters.h); and nothing is, once the ports are gone.
+inline void check_conservation(weft::Datapath* datapath) {
+  FUZZ_CHECK(weft::is_conserved(datapath->counters(), datapath->held()));
+  for (uint16_t port : datapath->port_numbers()) datapath->take_port(port);
+  FUZZ_CHECK(datapath->held() == 0);
+  FUZZ_CHECK(weft::is_conserved(datapath->counters(), 0));
+}
 
 }  // namespace fuzz

@@ -1,14 +1,18 @@
 /**
- * `node native/fuzz/run.mjs [--seconds N]`: builds each libFuzzer target with
- * clang in a temporary directory and runs it for N seconds (60), with ASan and
- * UBSan. A finding is copied to the working directory and named; exit code 1.
+ * `node native/fuzz/run.mjs [--seconds N]`: builds each libFuzzer target of this
+ * directory with clang in a temporary one and runs it for N seconds (60), with
+ * ASan and UBSan. All are built before the first runs, and as many run at a time
+ * as there are processors. Exit code 1 when one does not build or finds something;
+ * a finding is copied to the working directory and named.
  */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { basename, join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { parseArgs } from 'node:util';
+import { buildCore, command, inParallel } from '../test/core.mjs';
+import { seeds } from './seeds.mjs';
 
 const { values } = parseArgs({ options: { seconds: { type: 'string', default: '60' } } });
 const seconds = Number(values.seconds);
@@ -17,162 +21,66 @@ if (!Number.isInteger(seconds) || seconds < 1) {
   process.exit(2);
 }
 
-const native = fileURLToPath(new URL('..', import.meta.url));
-const core = [
-  ...['coalesce.cc', 'datapath.cc', 'extract.cc', 'flow_cache.cc', 'fragment_tracker.cc', 'pending.cc', 'segment.cc'],
-  ...['io/steering.cc', 'io/tap.cc', 'io/underlay.cc'],
-];
+const targets = readdirSync(import.meta.dirname)
+  .filter((name) => name.endsWith('.cc'))
+  .map((name) => basename(name, '.cc'));
 const flags = [
   '-std=c++20',
   '-O1',
   '-g',
   '-fno-exceptions',
   '-fno-rtti',
-  '-fsanitize=fuzzer,address,undefined',
+  '-fsanitize=fuzzer-no-link,address,undefined',
   '-fno-sanitize-recover=all',
 ];
 
-const hex = (text) => Buffer.from(text.replaceAll(' ', ''), 'hex');
-const ethernet = (type) => `020000000002 020000000001 ${type}`;
-const ip4 = (protocol, payload, fragment = '0000') =>
-  `${ethernet('0800')} 4500 ${(20 + hex(payload).length).toString(16).padStart(4, '0')} 0000 ${fragment} 40${protocol} 0000 0a000001 0a000002 ${payload}`;
-const ip6 = (next, payload) =>
-  `${ethernet('86dd')} 60000000 ${hex(payload).length.toString(16).padStart(4, '0')} ${next}ff fd${'00'.repeat(14)}01 fd${'00'.repeat(14)}02 ${payload}`;
-const udp = '00350035 0008 0000';
-/** One frame for each branch of extract: the fuzzer finds the rest from there. */
-const frames = [
-  `${ethernet('0806')} 0001 0800 06 04 0001 020000000001 0a000001 000000000000 0a000002`,
-  ip4('11', udp),
-  ip4('06', `00500051 00000000 00000000 5002 ffff 0000 0000`),
-  ip4('01', '0800 0000 0001 0001'),
-  ip4('11', udp, '2000'),
-  ip4('11', '0000', '0001'),
-  ip6('2c', `1100 0009 00000001 ${udp}`),
-  ip4('84', '00010002 00000000 00000000'),
-  ip6('11', udp),
-  ip6('00', `2c00 0502 00000000 1100 0000 00000001 ${udp}`),
-  ip6('33', `3c04 0000 ${'00'.repeat(20)} 1100 010400000000 ${udp}`),
-  ip6('3a', `8700 0000 00000000 fd${'00'.repeat(14)}02 0101 020000000001`),
-  ip6('3a', `8800 0000 60000000 fd${'00'.repeat(14)}02 0201 020000000001`),
-  ip6('3a', '8600 0000 40000000 00000000 00000000'),
-  `020000000002 020000000001 8100 0064 88a8 0065 0800`,
-  `${ethernet('0026')} 424203`,
-].map(hex);
-
-/** A burst of the target `offload`: virtio_net_hdr, length and the bytes of each frame. */
-const burst = (...records) => Buffer.concat([Buffer.of(records.length - 1), ...records]);
-const record = (frame, vnet = '00'.repeat(10)) =>
-  Buffer.concat([hex(vnet), Buffer.of(0x80 | (frame.length >> 8), frame.length & 255), frame]);
-const le16 = (number) => Buffer.of(number & 255, number >> 8).toString('hex');
-const l4 = (version) => 14 + (version === 4 ? 20 : 40);
-const partial = (version, field) => `0100 0000 0000 ${le16(l4(version))} ${le16(field)}`;
-const superframe = (version, type, field, size) => `010${type} 0000 ${le16(size)} ${le16(l4(version))} ${le16(field)}`;
-const number = (value, bytes) => value.toString(16).padStart(2 * bytes, '0');
-const tcp = (version, seq, bytes) => {
-  const segment = `00500051 ${number(seq, 4)} 00000001 5010 ffff 1234 0000 ${'ab'.repeat(bytes)}`;
-  return hex(version === 4 ? ip4('06', segment) : ip6('06', segment));
-};
-const syn = (version) => {
-  const segment = '00500051 00000000 00000000 9002 ffff 1234 0000 01 0204 2300 030307 0402 0101 0101 0101';
-  return hex(version === 4 ? ip4('06', segment) : ip6('06', segment));
-};
-const datagram = (version, bytes) => {
-  const segment = `00350035 ${number(8 + bytes, 2)} 1234 ${'cd'.repeat(bytes)}`;
-  return hex(version === 4 ? ip4('11', segment) : ip6('11', segment));
-};
-
-/** Of the target `rewrite`: what to do, a limit, virtio_net_hdr, and the frame. */
-const rewriting = (what, frame, vnet = '00'.repeat(10)) => Buffer.concat([Buffer.of(what, 1, 0), hex(vnet), frame]);
-
-/** Of the target `nat`: what to do, the tuple that it becomes, and the frame. */
-const mapped = (last) => `${'00'.repeat(10)}ffff c633640${last}`;
-const tuple = `${mapped(1)} ${mapped(2)} 9c40 0035`;
-const translating = (what, frame) => Buffer.concat([Buffer.of(what), hex(tuple), frame]);
-/** An error that quotes a datagram with that tuple. */
-const quoting = hex(
-  ip4('01', `0b00 0000 00000000 4500 001c 0000 0000 4011 0000 c6336401 c6336402 9c40 0035 0008 1234`),
-);
-
-const targets = {
-  extract: { sources: ['extract.cc'], seeds: frames },
-  vxlan: { sources: core, seeds: frames.map((frame) => Buffer.concat([hex('0800000000000700'), frame])) },
-  offload: {
-    sources: core,
-    seeds: [
-      ...frames.map((frame) => burst(record(frame), record(frame, '02000000000000000000'))),
-      ...[4, 6].flatMap((version) => [
-        burst(...[0, 8, 16].map((seq) => record(tcp(version, seq, 8), partial(version, 16)))),
-        burst(record(tcp(version, 0, 60), superframe(version, version === 4 ? 1 : 4, 16, 8))),
-        burst(...[8, 8, 3].map((bytes) => record(datagram(version, bytes), partial(version, 6)))),
-        burst(record(datagram(version, 60), superframe(version, 5, 6, 8))),
-      ]),
-    ],
-  },
-  fragments: {
-    sources: core,
-    // In order, backwards, overlapping, twice, and with time between.
-    seeds: ['080007 080807 001013', '001013 080807 080007', '080007 080801 001013', '080808 080808 f0ff00 080007'].map(
-      hex,
-    ),
-  },
-  rewrite: {
-    sources: core,
-    seeds: [
-      ...frames.flatMap((frame) => [0, 1].map((what) => rewriting(what, frame))),
-      rewriting(1, tcp(4, 0, 900), superframe(4, 1, 16, 300)),
-      rewriting(1, datagram(4, 900), partial(4, 6)),
-      rewriting(1, datagram(6, 900)),
-      rewriting(3, syn(4)),
-      rewriting(3, syn(6), partial(6, 16)),
-      rewriting(0, hex(ip4('01', `0800 0000 0001 0001 ${'ef'.repeat(900)}`))),
-    ],
-  },
-  nat: {
-    sources: ['extract.cc'],
-    seeds: [
-      ...[...frames, tcp(4, 7, 20), tcp(6, 7, 20)].map((frame) => translating(0, frame)),
-      ...[1, 3].map((what) => translating(what, quoting)),
-    ],
-  },
-};
-
 const directory = mkdtempSync(join(tmpdir(), 'weft-fuzz-'));
-let failed = false;
 try {
-  for (const [target, { sources, seeds }] of Object.entries(targets)) {
-    const program = join(directory, target);
-    const corpus = join(directory, `${target}-corpus`);
-    const findings = join(directory, `${target}-findings`);
-    mkdirSync(corpus);
-    mkdirSync(findings);
-    seeds.forEach((seed, index) => writeFileSync(join(corpus, `seed-${index}`), seed));
-    execFileSync('clang++', [...flags, `fuzz/${target}.cc`, ...sources, '-o', program], {
-      cwd: native,
-      stdio: 'inherit',
-    });
-    console.log(`fuzzing ${target} for ${seconds} s`);
-    const args = [
-      `-max_total_time=${seconds}`,
-      '-max_len=8192',
-      '-print_final_stats=1',
-      '-verbosity=0',
-      `-artifact_prefix=${findings}/`,
-      corpus,
-    ];
-    // Its own account is long: all of it is shown only when something was found.
-    const { status, stderr } = spawnSync(program, args, {
-      stdio: ['ignore', 'inherit', 'pipe'],
-      encoding: 'utf8',
-      maxBuffer: 1 << 28,
-    });
-    console.log(status === 0 ? /number_of_executed_units: *\d+/.exec(stderr)?.[0] : stderr);
-    for (const name of readdirSync(findings)) {
-      copyFileSync(join(findings, name), `${target}-${name}`);
-      console.error(`found: ${target}-${name}`);
-    }
-    if (status !== 0) failed = true;
-  }
+  const core = await buildCore('clang++', flags, directory);
+  await inParallel(targets, (target) =>
+    command('clang++', [
+      ...flags,
+      '-fsanitize=fuzzer',
+      `native/fuzz/${target}.cc`,
+      core,
+      '-o',
+      join(directory, target),
+    ]),
+  );
+  await inParallel(targets, fuzz);
+} catch (error) {
+  console.error(error.message);
+  process.exitCode = 1;
 } finally {
   rmSync(directory, { recursive: true, force: true });
 }
-process.exitCode = failed ? 1 : 0;
+
+async function fuzz(target) {
+  const corpus = join(directory, `${target}-corpus`);
+  const findings = join(directory, `${target}-findings`);
+  mkdirSync(corpus);
+  mkdirSync(findings);
+  for (const [index, seed] of (seeds[target] ?? []).entries()) writeFileSync(join(corpus, `seed-${index}`), seed);
+  const options = [
+    `-max_total_time=${seconds}`,
+    '-max_len=8192',
+    '-print_final_stats=1',
+    '-verbosity=0',
+    `-artifact_prefix=${findings}/`,
+  ];
+  const child = spawn(join(directory, target), [...options, corpus], { stdio: ['ignore', 'inherit', 'pipe'] });
+  const ended = new Promise((resolve) => child.on('close', (code, signal) => resolve(signal ?? code)));
+  // Its own account is long: all of it is shown only when something was found.
+  const account = await text(child.stderr);
+  if ((await ended) === 0) {
+    const executed = /number_of_executed_units: *(\d+)/.exec(account)?.[1];
+    console.log(`${target}: ${executed} inputs in ${seconds} s, nothing found`);
+    return;
+  }
+  process.exitCode = 1;
+  console.error(`${target} found something:\n${account}`);
+  for (const name of readdirSync(findings)) {
+    copyFileSync(join(findings, name), `${target}-${name}`);
+    console.error(`found: ${target}-${name}`);
+  }
+}

@@ -377,10 +377,7 @@ void test_vxlan_and_checksum() {
 }
 
 void check_conservation(const Datapath& datapath) {
-  const Counters& c = datapath.counters();
-  uint64_t drops = 0;
-  for (uint64_t count : c.drops) drops += count;
-  CHECK(c.rx + c.originated + c.copies + c.segments == c.tx + c.consumed + c.coalesced + drops + datapath.held());
+  CHECK(is_conserved(datapath.counters(), datapath.held()));
 }
 
 void add_port(Datapath* datapath, uint16_t number, PortKind kind) {

@@ -6,19 +6,9 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { buildCore, command } from './core.mjs';
 
-const native = fileURLToPath(new URL('..', import.meta.url));
-const core = [
-  ...['coalesce.cc', 'datapath.cc', 'extract.cc', 'flow_cache.cc', 'fragment_tracker.cc', 'pending.cc', 'segment.cc'],
-  ...['worker.cc', 'workers.cc'],
-];
-const io = ['io/steering.cc', 'io/tap.cc', 'io/underlay.cc'];
-const tests = {
-  core_test: [...core, ...io],
-  worker_test: [...core, ...io],
-  io_test: ['io/conntrack.cc', 'io/frame_io.cc', ...io],
-};
+const tests = ['core_test', 'worker_test', 'io_test'];
 const sanitizers = { 'ASan + UBSan': '-fsanitize=address,undefined', TSan: '-fsanitize=thread' };
 const flags = [
   '-std=c++20',
@@ -37,14 +27,12 @@ const directory = mkdtempSync(join(tmpdir(), 'weft-sanitize-'));
 let failed = false;
 try {
   for (const [name, flag] of Object.entries(sanitizers)) {
-    for (const [test, sources] of Object.entries(tests)) {
+    const core = await buildCore('g++', [...flags, flag], directory);
+    for (const test of tests) {
       console.log(`${test} under ${name}`);
       try {
         const program = join(directory, test);
-        execFileSync('g++', [...flags, flag, `test/${test}.cc`, ...sources, '-o', program], {
-          cwd: native,
-          stdio: 'inherit',
-        });
+        await command('g++', [...flags, flag, `native/test/${test}.cc`, core, '-o', program]);
         execFileSync(program, { stdio: 'inherit', timeout: 300_000, killSignal: 'SIGKILL' });
       } catch (error) {
         console.error(`${test} under ${name} failed: ${error.message.split('\n')[0]}`);
