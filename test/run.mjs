@@ -32,6 +32,7 @@ const LONGEST = [
   'netns/two-hosts',
   'netns/offloads',
   'netns/mac-flood',
+  'setup/install',
   'e2e/demo',
   'netns/bad-input',
   'netns/rates',

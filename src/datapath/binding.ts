@@ -4,6 +4,7 @@
  * C++ and TypeScript unexplained, so any difference is a fault of the build and
  * is named before a single frame moves.
  */
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { createRequire } from 'node:module';
 import { WeftError } from '../error.ts';
@@ -140,6 +141,7 @@ export const ownLayout: AddonLayout = {
 };
 
 const ADDON_PATH = join(packageRoot, 'build/Release/weft.node');
+const REMEDY = `compile it with \`npm --prefix ${packageRoot} run install\``;
 
 let loaded: Addon | undefined;
 
@@ -149,10 +151,7 @@ export function loadAddon(): Addon {
   const addon = requireAddon();
   const differences = layoutDifferences(addon.layout, ownLayout);
   if (differences.length > 0) {
-    throw new WeftError(
-      'system',
-      `the native addon was built from other sources (${someOf(differences)}); run \`npx node-gyp rebuild\``,
-    );
+    throw new WeftError('system', `the native addon was built from other sources (${someOf(differences)}); ${REMEDY}`);
   }
   loaded = addon;
   return addon;
@@ -163,9 +162,13 @@ function requireAddon(): Addon {
     return createRequire(import.meta.url)(ADDON_PATH) as Addon;
   } catch (cause) {
     const why = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
-    throw new WeftError('system', `the native addon cannot be loaded (${why}); run \`npx node-gyp rebuild\``, {
-      cause,
-    });
+    throw new WeftError(
+      'system',
+      existsSync(ADDON_PATH)
+        ? `the native addon cannot be loaded (${why}); ${REMEDY}`
+        : `the native addon ${ADDON_PATH} is missing: install scripts did not run, or failed; ${REMEDY}`,
+      { cause },
+    );
   }
 }
 

@@ -4,30 +4,24 @@
  *
  *   1. Node itself
  *   2. Debian packages          by apt-get, as root
- *   3. node_modules             npm ci
- *   4. the addon                node-gyp
+ *   3. node_modules             npm ci, whose install script builds the addon
+ *   4. the addon                addon.mjs, by node-gyp
  *   5. TypeScript               bundle.mjs
  *
- * Each step tells whether its result is out of date, from the hash of what it
- * is made from, kept as a stamp within the result: whoever removes the result
- * removes the stamp. Where nothing is out of date nothing is run and nothing is
- * printed. One set-up of a checkout runs at a time; a second one waits, then
- * looks again. All output goes to stderr.
+ * Each step tells whether its result is out of date (steps.mjs). Where nothing
+ * is, nothing is run and nothing is printed. One set-up of a checkout runs at a
+ * time; a second one waits, then looks again. All output goes to stderr.
  */
-import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
-import { delimiter, dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-
-const root = fileURLToPath(new URL('../..', import.meta.url));
+import { join } from 'node:path';
+import { addon, compilers, headersOfNode } from './addon.mjs';
+import { command, Failure, filesUnder, hasCommand, hashOf, isStale, root, runMain, runStep, say } from './steps.mjs';
 
 /** Debian package → what it provides: a command, or a file by its absolute path. */
 const packages = {
-  'g++': 'g++',
-  make: 'make',
-  python3: 'python3',
+  ...Object.fromEntries(compilers.map((name) => [name, name])),
   iproute2: 'ip',
   'util-linux': 'nsenter',
   nftables: 'nft',
@@ -44,7 +38,7 @@ const packages = {
   clang: 'clang++',
   'libclang-rt-14-dev': '/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux',
 };
-const building = ['g++', 'make', 'python3', 'iproute2', 'util-linux', 'nftables'];
+const building = [...compilers, 'iproute2', 'util-linux', 'nftables'];
 const traffic = ['iperf3', 'tcpdump', 'iputils-ping', 'ethtool', 'procps', 'socat', 'traceroute'];
 const paths = ['mtr-tiny', 'iputils-tracepath'];
 
@@ -54,29 +48,13 @@ const steps = {
     stamp: 'node_modules/.weft-setup',
     hash: () => hashOf(['package-lock.json'], [process.versions.modules]),
     run: () =>
-      command('npm', ['ci', '--include=dev', '--include=optional', '--no-audit', '--no-fund', '--no-progress']),
-  },
-  addon: {
-    title: 'building the addon',
-    stamp: 'build/.weft-setup',
-    hash: () =>
-      hashOf(
-        [
-          'binding.gyp',
-          'package-lock.json',
-          ...filesUnder('native', /^native\/(?!bench\/|test\/|fuzz\/).*\.(?:cc|h)$/),
-        ],
-        [process.arch],
+      command(
+        'npm',
+        ['ci', '--include=dev', '--include=optional', '--no-audit', '--no-fund', '--no-progress'],
+        headersOfNode(),
       ),
-    run: () =>
-      command(process.execPath, [
-        'node_modules/node-gyp/bin/node-gyp.js',
-        'configure',
-        'build',
-        '--jobs=max',
-        '--loglevel=warn',
-      ]),
   },
+  addon,
   typescript: {
     title: 'compiling TypeScript',
     stamp: 'dist/.weft-setup',
@@ -97,24 +75,16 @@ const purposes = {
   fuzz: { packages: [...building, 'clang', 'libclang-rt-14-dev'], steps: [] },
 };
 
-/** What the operator has to mend: one line, no stack. */
-class Failure extends Error {}
-
-try {
-  await setUp(process.argv.slice(2));
-} catch (error) {
-  say(error instanceof Failure ? error.message : error.stack);
-  process.exitCode = 1;
-}
+await runMain(() => setUp(process.argv.slice(2)));
 
 async function setUp(args) {
   requireNode();
   const purpose = purposeOf(args);
-  if (missingPackages(purpose).length === 0 && !purpose.steps.some(isStale)) return;
+  if (missingPackages(purpose).length === 0 && !purpose.steps.some((name) => isStale(steps[name]))) return;
   const lock = await exclusive();
   try {
     installPackages(missingPackages(purpose));
-    for (const step of purpose.steps) if (isStale(step)) run(step);
+    for (const name of purpose.steps) if (isStale(steps[name])) runStep(steps[name]);
   } finally {
     lock.close();
   }
@@ -143,12 +113,9 @@ function requireNode() {
 // 2. Debian packages
 
 function missingPackages(purpose) {
-  const directories = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/sbin'];
   return purpose.packages.filter((name) => {
     const provides = packages[name];
-    return provides.startsWith('/')
-      ? !existsSync(provides)
-      : !directories.some((path) => existsSync(join(path, provides)));
+    return provides.startsWith('/') ? !existsSync(provides) : !hasCommand(provides);
   });
 }
 
@@ -169,66 +136,7 @@ function installPackages(missing) {
   command('apt-get', [...options, ...install], env);
 }
 
-// 3. – 5. What is built
-
-function isStale(name) {
-  const { stamp, hash } = steps[name];
-  const path = join(root, stamp);
-  return !existsSync(path) || readFileSync(path, 'utf8') !== hash();
-}
-
-function run(name) {
-  const { title, stamp, hash, run } = steps[name];
-  say(`${title} …`);
-  const startedAt = process.hrtime.bigint();
-  // What changes while it is being built is built again the next time.
-  const before = hash();
-  rmSync(join(root, stamp), { force: true });
-  run();
-  writeFileSync(join(root, stamp), before);
-  say(`${title}: done in ${(Number(process.hrtime.bigint() - startedAt) / 1e9).toFixed(1)} s`);
-}
-
-/** Over paths and contents of the files, in the given order, and the words. */
-function hashOf(paths, words = []) {
-  const hash = createHash('sha256');
-  for (const word of words) hash.update(`${word}\0`);
-  for (const path of paths) {
-    const content = readFileSync(join(root, path));
-    hash.update(`${path}\0${content.length}\0`).update(content);
-  }
-  return hash.digest('hex');
-}
-
-/** Sorted paths from the root of the checkout, of the files whose path matches. */
-function filesUnder(directory, pattern) {
-  const paths = readdirSync(join(root, directory), { recursive: true, encoding: 'utf8' });
-  return paths
-    .map((path) => `${directory}/${path}`)
-    .filter((path) => pattern.test(path))
-    .sort();
-}
-
-// Running commands, one set-up at a time
-
-function command(file, args, env = {}) {
-  const { status, signal, error } = spawnSync(file, args, {
-    cwd: root,
-    stdio: ['ignore', process.stderr.fd, process.stderr.fd],
-    env: { ...process.env, ...headers(), ...env },
-  });
-  if (error) throw new Failure(`${file}: ${error.message}`);
-  if (status !== 0) throw new Failure(`${[file, ...args].join(' ')}: ${signal ?? `exit ${status}`}`);
-}
-
-/** For node-gyp: the headers that came with this Node, so that none are fetched. */
-function headers() {
-  const prefix = dirname(dirname(realpathSync(process.execPath)));
-  const given = process.env.npm_config_nodedir;
-  return given === undefined && existsSync(join(prefix, 'include/node/node_api.h'))
-    ? { npm_config_nodedir: prefix }
-    : {};
-}
+// One set-up at a time
 
 /**
  * Waits until no other set-up of this checkout runs. The lock is a name in the
@@ -252,8 +160,4 @@ async function exclusive() {
         .resume();
     });
   }
-}
-
-function say(text) {
-  process.stderr.write(`setup: ${text}\n`);
 }

@@ -37,10 +37,10 @@ class Checkout {
 
   constructor({ node = '>=20.19', installed = commands } = {}) {
     for (const path of ['src/setup', 'native']) mkdirSync(join(this.path, path), { recursive: true });
-    cpSync(
-      fileURLToPath(new URL('../../src/setup/setup.mjs', import.meta.url)),
-      join(this.path, 'src/setup/setup.mjs'),
-    );
+    for (const name of ['setup', 'steps', 'addon']) {
+      const path = `src/setup/${name}.mjs`;
+      cpSync(fileURLToPath(new URL(`../../${path}`, import.meta.url)), join(this.path, path));
+    }
     this.write('package.json', JSON.stringify({ engines: { node } }));
     this.write('package-lock.json', '1');
     this.write('node-gyp.mjs', fakeBuild('node-gyp', 'build'));
@@ -60,9 +60,18 @@ class Checkout {
   }
 
   setup(args: readonly string[], uid = 0): Promise<Ended> {
-    const environment = [`PATH=${this.#bin}`, `BIN=${this.#bin}`, `LOG=${this.#log}`];
     const user = `data:text/javascript,process.getuid=()=>${uid}`;
-    const command = [process.execPath, '--import', user, join(this.path, 'src/setup/setup.mjs'), ...args];
+    return this.#run(['--import', user, join(this.path, 'src/setup/setup.mjs'), ...args]);
+  }
+
+  /** What npm runs where the package is installed. */
+  install(environment: readonly string[] = []): Promise<Ended> {
+    return this.#run([join(this.path, 'src/setup/addon.mjs')], environment);
+  }
+
+  #run(args: readonly string[], more: readonly string[] = []): Promise<Ended> {
+    const environment = [`PATH=${this.#bin}`, `BIN=${this.#bin}`, `LOG=${this.#log}`, ...more];
+    const command = [process.execPath, ...args];
     const child = spawn('env', ['-i', ...environment, ...command], { stdio: ['ignore', 'pipe', 'pipe'] });
     let output = '';
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => (output += String(data)));
@@ -140,4 +149,23 @@ t.test('a Node that is too old, and wrong usage, are refused', async (t) => {
     t.match(await other.setup(args), { code: 1, output: /^setup: usage: / }, args.join(' '));
   }
   t.same([...checkout.calls(), ...other.calls()], []);
+});
+
+t.test('where the package is installed, what is missing to compile is named, and nothing else is done', async (t) => {
+  using checkout = new Checkout({ installed: ['ip', 'python3'] });
+  const wanted =
+    /^setup: weft’s addon is compiled here, and that needs g\+\+, make; .*g\+\+ make; then do this again\n$/;
+  t.match(await checkout.install(), { code: 1, output: wanted });
+  t.match(await checkout.install(['CXX=clang++']), { code: 1, output: /needs make; / });
+  t.same(checkout.calls(), []);
+});
+
+t.test('where the package is installed, it is compiled by the node-gyp that npm brings', async (t) => {
+  using checkout = new Checkout();
+  const npm = join(checkout.path, 'node-gyp.mjs');
+  t.match(await checkout.install([`npm_config_node_gyp=${npm}`]), { code: 0, output: /building the addon: done/ });
+  t.same(checkout.calls(), ['node-gyp']);
+  checkout.write('node-gyp.mjs', "console.error('no such thing'); process.exitCode = 3;");
+  const failed = await checkout.install([`npm_config_node_gyp=${npm}`]);
+  t.match(failed, { code: 1, output: /no such thing\nsetup: weft’s addon could not be compiled, .*exit 3\)/ });
 });
