@@ -11,6 +11,7 @@
 #include "io/tap.h"
 #include "nat.h"
 #include "offload.h"
+#include "priority_tag.h"
 #include "rewrite.h"
 #include "vxlan.h"
 
@@ -150,6 +151,7 @@ size_t Datapath::receive_datagrams(uint16_t number, const UnderlaySource* source
 
 void Datapath::arrive(uint16_t number, Frame frame, Key* key, uint8_t outer_tos, bool alone) {
   if (mirror_.wants(number)) mirror_.copy(number, Direction::rx, now_ms_, frame);
+  untag_priority(&frame);
   Layout layout;
   if (const Reason bad = extract(frame.data, frame.length, key, &layout); bad != kNoDrop) {
     received(number, 1, frame.length);

@@ -12,6 +12,7 @@ import { addressValue, isIp4 } from './model/address.ts';
 import { parseDocuments } from './model/document.ts';
 import { validate, type Locate } from './model/validate.ts';
 import { name, quote, unicastAddress } from './model/value.ts';
+import { VXLAN_L4_PORT } from './wire/vxlan.ts';
 
 const between = (first: number, last: number, what: string) => {
   const message = `${what}, ${first} to ${last}`;
@@ -33,6 +34,8 @@ const hostPort = z.string(`${HOST_PORT}, is expected`).transform((text, context)
   return z.NEVER;
 });
 
+const GREATEST_STORM = 100_000_000;
+
 /** The fields of the file. */
 const fileSchema = z.strictObject({
   /** Name of this host. */
@@ -50,6 +53,12 @@ const fileSchema = z.strictObject({
   datapath: datapath.optional(),
   /** Of the native datapath: each has a queue of every port. */
   threads: between(1, 16, 'a number of threads').optional(),
+  /** UDP port of the overlay, the same on every host. */
+  vxlanPort: between(1, 65_535, 'a UDP port').optional(),
+  /** Flooded frames a second, and at once, that come in by one port of a container; 0: no limit. */
+  stormLimit: between(0, GREATEST_STORM, 'frames a second').optional(),
+  /** The same of the tunnel. */
+  tunnelStormLimit: between(0, GREATEST_STORM, 'frames a second').optional(),
   /** Encapsulated packets have the DSCP of the packet inside; otherwise 0. */
   copyDscp: z.boolean('true or false').optional(),
   /** Cached flows, at most. */
@@ -76,6 +85,9 @@ export interface DaemonConfig {
   readonly state: string;
   readonly datapath: 'native' | 'reference';
   readonly threads: number;
+  readonly vxlanPort: number;
+  readonly stormLimit: number;
+  readonly tunnelStormLimit: number;
   readonly copyDscp: boolean;
   readonly flowLimit: number;
   readonly fdbQuota: number;
@@ -119,6 +131,9 @@ export function loadConfig(options: ConfigOptions): DaemonConfig {
     state: state === undefined ? (file.state ?? '/var/lib/weft') : resolve(state),
     datapath: option(datapath, '--datapath', options.datapath) ?? file.datapath ?? 'native',
     copyDscp: options.copyDscp ?? file.copyDscp ?? false,
+    vxlanPort: file.vxlanPort ?? VXLAN_L4_PORT,
+    stormLimit: file.stormLimit ?? 1000,
+    tunnelStormLimit: file.tunnelStormLimit ?? 10_000,
     threads: file.threads ?? Math.min(4, Math.max(1, Math.floor(availableParallelism() / 2))),
     flowLimit: file.flowLimit ?? 200_000,
     fdbQuota: file.fdbQuota ?? 2048,

@@ -12,7 +12,7 @@
  * some turns until every cached flow knows it. Owned by one thread.
  */
 import { Controller } from './control/controller.ts';
-import type { Datapath, DatapathOptions, Limit, PortSpec, TapOpened, Upcall } from './datapath/datapath.ts';
+import type { Datapath, DatapathOptions, PortSpec, TapOpened, Upcall } from './datapath/datapath.ts';
 import { LEAST_LIMIT } from './flow/action.ts';
 import type { ConnectionTuples } from './flow/connection.ts';
 import { extract } from './flow/extract.ts';
@@ -46,8 +46,14 @@ export type { Published };
  * some hundreds to some thousands a second; what answers for the containers (ARP and ND) is
  * not flooded, so little else needs it. The tunnel brings what all other hosts flood.
  */
-const PORT_STORM: Limit = { perSecond: 1000, burst: 1000 };
-const TUNNEL_STORM: Limit = { perSecond: 10_000, burst: 10_000 };
+const DEFAULT_STORM: StormLimits = { port: 1000, tunnel: 10_000 };
+
+/** Flooded frames a second, and at once; 0: no limit. */
+export interface StormLimits {
+  /** That come in by one port of a container. */
+  readonly port: number;
+  readonly tunnel: number;
+}
 
 export interface ForwardingOptions {
   /** 3 bytes that no other host of the overlay has. */
@@ -63,6 +69,8 @@ export interface ForwardingOptions {
   readonly connections: Uint8Array;
   /** Connections that one endpoint may have. */
   readonly connectionQuota: number;
+  /** By default 1000 of a port, 10,000 of the tunnel. */
+  readonly storm?: StormLimits;
   /** Milliseconds, monotonic. */
   readonly clock: () => number;
   /** `setImmediate`, where the process has more to do than this; see the controller. */
@@ -83,8 +91,10 @@ export class Forwarding<D extends Datapath = Datapath> {
   readonly datapath: D;
   readonly tables: Tables;
   readonly controller: Controller;
+  readonly #storm: StormLimits;
 
   constructor(open: (options: DatapathOptions) => D, options: ForwardingOptions) {
+    this.#storm = options.storm ?? DEFAULT_STORM;
     this.tables = {
       topology: new Topology(hostMacOf(options.hostId)),
       fdb: new Fdb({ quota: options.fdbQuota, ageingMs: options.fdbAgeingMs }),
@@ -129,7 +139,7 @@ export class Forwarding<D extends Datapath = Datapath> {
 
   /** Opens the port and lets it into its network. @throws WeftError; nothing is left behind then. */
   addPort(port: AccessPort, spec: PortSpec): TapOpened | undefined {
-    const opened = this.datapath.portAdd(port.portNo, withStormControl(spec));
+    const opened = this.datapath.portAdd(port.portNo, this.#withStormControl(spec));
     const { topology, fdb, neighbors } = this.tables;
     const joined = topology.setPort(port);
     const changed = [...fdb.setStatic(port.vni, port.mac, portLocation(port.portNo))];
@@ -159,7 +169,7 @@ export class Forwarding<D extends Datapath = Datapath> {
 
   /** The limits of the port change, and nothing else of its spec; in force when this returns. */
   limitPort(portNo: PortNo, spec: PortSpec): void {
-    this.datapath.portAdd(portNo, withStormControl(spec));
+    this.datapath.portAdd(portNo, this.#withStormControl(spec));
   }
 
   /** What the port may send changes; its MAC, network and addresses stay. */
@@ -197,8 +207,9 @@ export class Forwarding<D extends Datapath = Datapath> {
 
   /** Opens the underlay; frames from it come in by `portNo`. */
   openUnderlay(portNo: PortNo, spec: PortSpec): void {
-    this.datapath.portAdd(portNo, withStormControl(spec));
+    this.datapath.portAdd(portNo, this.#withStormControl(spec));
     this.tables.topology.tunnelPort = portNo;
+    if (spec.kind === 'vxlan') this.tables.topology.vxlanL4Port = spec.l4Port;
   }
 
   /** Opens the way outside, or changes what is published there; `spec` only where it was not open. */
@@ -226,6 +237,12 @@ export class Forwarding<D extends Datapath = Datapath> {
   endConnections(isGone: (vni: Vni, ip: Uint8Array) => boolean): void {
     const { connections } = this.tables;
     this.controller.changed(connections.end((connection) => isGone(connection.vni, endpointOf(connection))));
+  }
+
+  #withStormControl(spec: PortSpec): PortSpec {
+    const isTunnel = spec.kind === 'vxlan' || spec.kind === 'memory-vxlan';
+    const frames = isTunnel ? this.#storm.tunnel : this.#storm.port;
+    return frames === 0 ? spec : { ...spec, limits: { ...spec.limits, storm: { perSecond: frames, burst: frames } } };
   }
 
   addVtep(vtep: Uint8Array): void {
@@ -257,11 +274,6 @@ export class Forwarding<D extends Datapath = Datapath> {
     for (const ip of [...addresses, linkLocalOf(mac)]) changed.push(...neighbors.remove(vni, ip));
     this.controller.changed(changed);
   }
-}
-
-function withStormControl(spec: PortSpec): PortSpec {
-  const isTunnel = spec.kind === 'vxlan' || spec.kind === 'memory-vxlan';
-  return { ...spec, limits: { ...spec.limits, storm: isTunnel ? TUNNEL_STORM : PORT_STORM } };
 }
 
 function portLocation(port: PortNo): Location {

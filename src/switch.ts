@@ -65,7 +65,6 @@ import { OUTSIDE_HOST_MAC, OUTSIDE_MAC } from './table/topology.ts';
 import { openEmbeddedStore } from './store/embedded.ts';
 import type { Store } from './store/store.ts';
 import { version } from './package.ts';
-import { VXLAN_L4_PORT } from './wire/vxlan.ts';
 
 export type { CapturedFrame } from './observe/observer.ts';
 
@@ -206,6 +205,7 @@ export class Switch {
       flowIdleMs: options.flowIdleMs,
       connections: connectionMemory(options.connectionsFile, CONNECTIONS + 1),
       connectionQuota: CONNECTION_QUOTA,
+      storm: { port: options.stormLimit, tunnel: options.tunnelStormLimit },
       clock,
       later: setImmediate,
       onPortLost: (port, why) => this.#onPortLost(port, why),
@@ -244,7 +244,7 @@ export class Switch {
         kind: 'vxlan',
         name: 'underlay',
         local: this.#underlay,
-        l4Port: VXLAN_L4_PORT,
+        l4Port: this.#options.vxlanPort,
       });
     }
     await this.#networks.load();
@@ -288,6 +288,7 @@ export class Switch {
     const underlay = this.#underlay && formatIp(this.#underlay);
     return diagnose({
       underlay,
+      vxlanPort: this.#options.vxlanPort,
       peers: this.#hosts.vteps(),
       paths: this.#paths,
       networks: this.#networks.all(),
@@ -549,6 +550,7 @@ export class Switch {
       mtu: OUTSIDE_MTU,
       published,
       allowHost: this.#options.allowHost,
+      vxlanPort: this.#options.vxlanPort,
       openLink: () => this.#forwarding.setOutside(link, tap),
       closeLink: () => this.#forwarding.removeOutside(),
       forgetStaleUdp,

@@ -43,6 +43,9 @@ t.test('defaults', async (t) => {
     fdbQuota: 2048,
     fdbAgeingMs: 300_000,
     flowIdleMs: 10_000,
+    vxlanPort: 4789,
+    stormLimit: 1000,
+    tunnelStormLimit: 10_000,
     allowHost: false,
   });
   const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
@@ -63,6 +66,9 @@ flowLimit: 1000
 fdbQuota: 64
 fdbAgeingMs: 60000
 flowIdleMs: 5000
+vxlanPort: 8472
+stormLimit: 5000
+tunnelStormLimit: 0
 allowHost: [53/udp, 8080/tcp]
 `);
   const fromFile = {
@@ -75,6 +81,9 @@ allowHost: [53/udp, 8080/tcp]
     fdbQuota: 64,
     fdbAgeingMs: 60_000,
     flowIdleMs: 5000,
+    vxlanPort: 8472,
+    stormLimit: 5000,
+    tunnelStormLimit: 0,
     allowHost: [
       { protocol: 'UDP', port: 53 },
       { protocol: 'TCP', port: 8080 },

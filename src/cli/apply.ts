@@ -40,17 +40,21 @@ function isForWantOf(created: ReadonlySet<string>, resource: Resource, error: un
   return lacks('Network', network) || (host !== undefined && lacks('Host', host));
 }
 
-/** Does one after the other and prints each; after a failure, what was done before is still printed. */
+/**
+ * Does one after the other and prints each; after a failure, what was done before is still printed. Of what `act` did
+ * nothing for, nothing is.
+ */
 export async function each<T>(
   command: Command,
   items: readonly T[],
-  act: (item: T) => Promise<ApplyReport>,
+  act: (item: T) => Promise<ApplyReport | undefined>,
 ): Promise<void> {
   const { output } = globals(command);
   const reports: ApplyReport[] = [];
   try {
     for (const item of items) {
       const report = await act(item);
+      if (!report) continue;
       reports.push(report);
       if (output === 'table') await write(applyText(report));
     }

@@ -2,7 +2,9 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { PublishOptions } from '../model/publish.ts';
+import type { AttachOptions } from '../api/target.ts';
 import { endpointTable } from './endpoint-table.ts';
+import { namingOptions, type NamedOption } from './naming-options.ts';
 import { print } from './print.ts';
 import { clientOf, collect, count, globals, verb } from './verb.ts';
 
@@ -19,6 +21,23 @@ interface Options {
   readonly publish?: string[];
   readonly rateLimit?: string;
 }
+
+/** By the field of the request, or of the resource, that it gives. */
+const optionOf = {
+  name: ['NAME'],
+  network: ['--network'],
+  netns: ['--netns'],
+  pid: ['--pid'],
+  ip: ['--ip'],
+  addresses: ['--ip'],
+  mac: ['--mac'],
+  ifname: ['--ifname'],
+  interface: ['--ifname'],
+  namespace: ['--namespace'],
+  labels: ['--label'],
+  publish: ['--publish'],
+  rateLimit: ['--rate-limit'],
+} as const satisfies Record<string, NamedOption>;
 
 export function attach(program: Command): void {
   verb(program, 'attach <name>', {
@@ -52,7 +71,7 @@ export function attach(program: Command): void {
     .action(async (name: string, options: Options, command: Command) => {
       const { netns, pid, label, publish, ...rest } = options;
       if ((netns === undefined) === (pid === undefined)) command.error('error: give one of --netns and --pid');
-      const report = await clientOf(command).attach({
+      const request: AttachOptions = {
         name,
         network: rest.network,
         ...(netns !== undefined && { netns: netns.includes('/') ? resolve(netns) : netns }),
@@ -65,7 +84,10 @@ export function attach(program: Command): void {
         ...(rest.trust && { trust: true }),
         ...(publish && { publish: publish.map((text) => parsePublish(text, command)) }),
         ...(rest.rateLimit !== undefined && { rateLimit: parseRateLimit(rest.rateLimit, command) }),
-      });
+      };
+      const report = await namingOptions({ ...optionOf, ...(publish && { publish: ['--publish', ...publish] }) }, () =>
+        clientOf(command).attach(request),
+      );
       await print(globals(command).output, report, () => endpointTable([report]));
     });
 }

@@ -1,7 +1,7 @@
 /** `weft connections`: the conversations whose addresses are translated. */
 import type { Command } from 'commander';
 import type { ConnectionReport } from '../model/report.ts';
-import { durationText, print, table } from './print.ts';
+import { durationText, numberText, print, table } from './print.ts';
 import { clientOf, globals, verb } from './verb.ts';
 
 export function connections(program: Command): void {
@@ -23,8 +23,8 @@ export function connections(program: Command): void {
             connection.source,
             connection.destination,
             translatedText(connection),
-            `${connection.packets}/${connection.replyPackets}`,
-            `${connection.bytes}/${connection.replyBytes}`,
+            `${numberText(connection.packets)}/${numberText(connection.replyPackets)}`,
+            `${numberText(connection.bytes)}/${numberText(connection.replyBytes)}`,
             durationText(connection.idleMs),
             durationText(connection.expiresInMs),
           ]),

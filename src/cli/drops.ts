@@ -1,7 +1,7 @@
 /** `weft drops`: what was dropped, by port and reason, or with --follow each decision to drop from now on. */
 import type { Command } from 'commander';
 import { follow } from './follow.ts';
-import { ageText, print, table } from './print.ts';
+import { ageText, numberText, print, table } from './print.ts';
 import { clientOf, globals, verb } from './verb.ts';
 
 export function drops(program: Command): void {
@@ -30,7 +30,7 @@ export function drops(program: Command): void {
             id,
             port,
             reason,
-            count,
+            numberText(count),
             lastAt === undefined ? '' : ageText(lastAt),
             text,
             flow,

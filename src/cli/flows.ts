@@ -1,7 +1,7 @@
 /** `weft flows`: the cached flows, or with --follow each that is decided from now on. */
 import type { Command } from 'commander';
 import { follow } from './follow.ts';
-import { ageText, durationText, print, table } from './print.ts';
+import { ageText, durationText, numberText, print, table } from './print.ts';
 import { clientOf, globals, verb } from './verb.ts';
 
 export function flows(program: Command): void {
@@ -28,8 +28,8 @@ export function flows(program: Command): void {
           ['ID', 'PACKETS', 'BYTES', 'AGE', 'IDLE', 'MEGAFLOW', 'ACTIONS'],
           report.map(({ id, packets, bytes, decidedAt, idleMs, megaflow, actions }) => [
             id,
-            packets,
-            bytes,
+            numberText(packets),
+            numberText(bytes),
             ageText(decidedAt),
             durationText(idleMs),
             megaflow,

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import type { ApplyReport, NetworkReport } from '../model/report.ts';
 import { applyText } from './apply-text.ts';
+import { namingOptions, type NamedOption } from './naming-options.ts';
 import { pairsText, print, table } from './print.ts';
 import { clientOf, collect, count, globals, verb } from './verb.ts';
 
@@ -12,6 +13,18 @@ interface CreateOptions {
   readonly range?: string[];
   readonly outside?: boolean;
 }
+
+/** By the field of the request that it gives. */
+const optionOf = {
+  name: ['NAME'],
+  subnets: ['--subnet'],
+  vni: ['--vni'],
+  mtu: ['--mtu'],
+  ranges: ['--range'],
+} as const satisfies Record<string, NamedOption>;
+
+const OUTSIDE_ON_HOST =
+  'for the outside this host has an interface weft0 (169.254.77.1/30, fd77:6566:7430::1/126), an nftables table `inet weft`, and IPv4 and IPv6 forwarding switched on between all its interfaces; interface and table go with the last network that has an outside, forwarding stays on';
 
 export function network(program: Command): void {
   const parent = verb(program, 'network', {
@@ -33,15 +46,19 @@ export function network(program: Command): void {
     .option('--mtu <n>', 'MTU of the containers, 576 to 9000 (default: what the underlay carries)', count(1))
     .option('--range <first-last>', "this host's own share of a subnet; addresses are given from there", collect)
     .option('--outside', 'let its containers reach what is beyond weft, and publish their ports (default: neither)')
+    .addHelpText('after', `\nWith --outside: ${OUTSIDE_ON_HOST}.`)
     .action(async (name: string, options: CreateOptions, command: Command) => {
-      const report = await clientOf(command).createNetwork(name, {
-        subnets: options.subnet,
-        ...(options.vni !== undefined && { vni: options.vni }),
-        ...(options.mtu !== undefined && { mtu: options.mtu }),
-        ...(options.range !== undefined && { ranges: options.range }),
-        ...(options.outside && { outside: true }),
-      });
+      const report = await namingOptions(optionOf, () =>
+        clientOf(command).createNetwork(name, {
+          subnets: options.subnet,
+          ...(options.vni !== undefined && { vni: options.vni }),
+          ...(options.mtu !== undefined && { mtu: options.mtu }),
+          ...(options.range !== undefined && { ranges: options.range }),
+          ...(options.outside && { outside: true }),
+        }),
+      );
       await print(globals(command).output, report, () => networkTable([report]));
+      if (options.outside) process.stderr.write(`weft: ${OUTSIDE_ON_HOST}\n`);
     });
 
   verb(parent, 'ls', { summary: 'list the networks', examples: ['weft network ls', 'weft network ls -o json'] }).action(

@@ -87,8 +87,22 @@ export async function colours(): Promise<(colour: Colour, text: string) => strin
 /** `a=1,b=2` */
 export function pairsText(pairs: Readonly<Record<string, string | number>>): string {
   return Object.entries(pairs)
-    .map(([key, value]) => `${key}=${value}`)
+    .map(([key, value]) => `${key}=${typeof value === 'number' ? numberText(value) : value}`)
     .join(',');
+}
+
+const MULTIPLES = ['k', 'M', 'G', 'T', 'P', 'E'];
+
+/** `9999`, `12.3k`, `4.56M`: exact where it is short, otherwise three digits and a multiple of 1000. */
+export function numberText(value: number): string {
+  if (value < 10_000) return String(value);
+  let rest = value;
+  let multiple = -1;
+  while (rest >= 999.5) {
+    rest /= 1000;
+    multiple++;
+  }
+  return `${rest.toPrecision(3)}${MULTIPLES[multiple]}`;
 }
 
 /** `5s`, `3m12s`, `2h5m`, `4d`: as short as kubectl's. */

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { WeftError } from '../error.ts';
 import type { StatusReport } from '../model/report.ts';
-import { ageText, colours, fields, pairsText, print, table } from './print.ts';
+import { ageText, colours, fields, numberText, pairsText, print, table } from './print.ts';
 import { clientOf, globals, verb } from './verb.ts';
 
 export function status(program: Command): void {
@@ -27,10 +27,10 @@ async function statusText(report: StatusReport): Promise<string> {
       port.name,
       port.kind,
       port.network ?? '',
-      port.rxFrames,
-      port.rxBytes,
-      port.txFrames,
-      port.txBytes,
+      numberText(port.rxFrames),
+      numberText(port.rxBytes),
+      numberText(port.txFrames),
+      numberText(port.txBytes),
       pairsText(port.drops),
     ]),
     'No ports.',

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import type { WhyReport } from '../model/report.ts';
 import { decisionText } from './decision.ts';
-import { durationText, print } from './print.ts';
+import { durationText, numberText, print } from './print.ts';
 import { clientOf, globals, verb } from './verb.ts';
 
 export function why(program: Command): void {
@@ -17,8 +17,8 @@ export function why(program: Command): void {
 
 function whyText({ decidedAt, packets, bytes, idleMs, decision }: WhyReport): string {
   const use = [
-    ...(packets === undefined ? [] : [`${packets} packets`]),
-    ...(bytes === undefined ? [] : [`${bytes} bytes`]),
+    ...(packets === undefined ? [] : [`${numberText(packets)} packets`]),
+    ...(bytes === undefined ? [] : [`${numberText(bytes)} bytes`]),
     ...(idleMs === undefined ? [] : [`last used ${durationText(idleMs)} ago`]),
   ].join(', ');
   return `decided at ${decidedAt}${use && `  (${use})`}\n${decisionText(decision)}`;

@@ -18,6 +18,7 @@ import type { Forwarding } from '../forwarding.ts';
 import { configureInterface, interfaceExists } from '../link/interface.ts';
 import { isSameNetns, resolveNetns, type NetnsRef } from '../link/netns.ts';
 import type { NetnsWatcher } from '../link/netns-watcher.ts';
+import { compareNames } from '../model/name-order.ts';
 import type { EndpointReport } from '../model/report.ts';
 import { burstBytes, defaultBurstBytes, rateBytes } from '../model/rate.ts';
 import { endpointSchema, type EndpointResource, type RateLimitSpec } from '../model/resource.ts';
@@ -81,7 +82,7 @@ export class Endpoints {
   }
 
   all(): Endpoint[] {
-    return [...this.#endpoints.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+    return [...this.#endpoints.values()].sort((a, b) => compareNames(a.name, b.name));
   }
 
   of(network: string): Endpoint[] {

@@ -6,6 +6,7 @@
 import { WeftError } from '../error.ts';
 import { formatIp, isIp4, parseIp } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
+import { compareNames } from '../model/name-order.ts';
 import type { HostResource } from '../model/resource.ts';
 import type { Store } from '../store/store.ts';
 
@@ -53,7 +54,7 @@ export class Hosts {
   }
 
   all(): HostResource[] {
-    return [...this.#hosts.values()];
+    return [...this.#hosts.values()].sort((a, b) => compareNames(a.metadata.name, b.metadata.name));
   }
 
   /** Underlay addresses of all VTEPs, by `--peer` or by Host. */

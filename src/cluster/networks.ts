@@ -8,6 +8,7 @@
 import { WeftError } from '../error.ts';
 import type { Vni } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
+import { compareNames } from '../model/name-order.ts';
 import type { NetworkReport } from '../model/report.ts';
 import { networkSchema, SMALLEST_IPV6_MTU, type NetworkResource } from '../model/resource.ts';
 import type { Store } from '../store/store.ts';
@@ -65,7 +66,7 @@ export class Networks {
   }
 
   all(): Network[] {
-    return [...this.#networks.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+    return [...this.#networks.values()].sort((a, b) => compareNames(a.name, b.name));
   }
 
   /** What applying would do. @throws WeftError when it is not possible. */

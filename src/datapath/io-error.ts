@@ -82,7 +82,7 @@ function underlayError(errno: number, local: string, l4Port: number): WeftError 
     case EADDRINUSE:
       return new WeftError(
         'conflict',
-        `UDP port ${l4Port} on ${local} is in use by another program (a kernel vxlan device, or another switch)`,
+        `UDP port ${l4Port} on ${local} is in use by another program (a kernel vxlan device, or another switch): stop it, or choose another with vxlanPort in the configuration, the same on every host`,
       );
     case EADDRNOTAVAIL:
     case EINVAL: // a link-local IPv6 address, which names no interface

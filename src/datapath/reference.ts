@@ -69,6 +69,7 @@ import {
 } from './offload.ts';
 import { PendingTable } from './pending.ts';
 import { isSamePort } from './port-spec.ts';
+import { untagPriority } from './priority-tag.ts';
 import { rewrite } from './rewrite.ts';
 import { segments, takes, TAKES_ALL } from './segment.ts';
 import { Tally } from './tally.ts';
@@ -277,14 +278,15 @@ class Reference implements ReferenceDatapath {
 
   #extract(port: PortNo, received: Uint8Array, key: FlowKey, asked: Offload, tos = 0): Arrived | undefined {
     this.#mirror.frame(port, 'rx', received);
-    const extracted = extract(received, key);
-    if (!extracted.ok) return this.#refuse(port, received.length, extracted.reason);
-    const packet = received.subarray(0, extracted.lengthBytes);
+    const { bytes: frame, offload: offloadAsked } = untagPriority({ bytes: received, offload: asked });
+    const extracted = extract(frame, key);
+    if (!extracted.ok) return this.#refuse(port, frame.length, extracted.reason);
+    const packet = frame.subarray(0, extracted.lengthBytes);
     const bytes = decapsulateEcn(packet, key, tos);
     if (!bytes) return this.#refuse(port, packet.length, 'ecn_ce_not_ect');
     const l4 = extracted.l4Offset;
     const offload =
-      port === this.#tunnel?.port ? unfinishedChecksum(bytes, key, l4) : checkOffload(bytes, asked, key, l4);
+      port === this.#tunnel?.port ? unfinishedChecksum(bytes, key, l4) : checkOffload(bytes, offloadAsked, key, l4);
     return offload ? { bytes, offload, key, l4 } : this.#refuse(port, bytes.length, 'bad_vnet_hdr');
   }
 

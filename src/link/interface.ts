@@ -123,7 +123,7 @@ export async function configureInterface(ns: NetnsRef, config: InterfaceConfig):
 }
 
 function addressFlags({ ip: text, isLinkOnly = false }: InterfaceAddress): string {
-  if (isIp4(parseIp(text))) return isLinkOnly ? ' scope link' : '';
+  if (isIp4(parseIp(text))) return isLinkOnly ? ' scope link' : ' broadcast +';
   // Weft gave the address and answers for it: nothing to detect a duplicate of. IPv6 has no scope to give;
   // a deprecated address is the last that is chosen (RFC 6724 section 5, rule 3).
   return isLinkOnly ? ' nodad preferred_lft 0' : ' nodad';

@@ -9,8 +9,8 @@
  *
  * - Nothing comes in by weft0 but from weft's transit addresses, and nothing goes
  *   into it but answers and what was translated by a published port.
- * - UDP 4789 is closed from weft0, to this host and to any other: a container
- *   must not make frames of an overlay.
+ * - The ports of VXLAN (4789, and the configured one) are closed from weft0, to this
+ *   host and to any other: a container must not make frames of an overlay.
  * - The metadata service of a cloud is for the host, as the host itself.
  * - Published ports are those of the host's own addresses, not of its loopback.
  *   A container that calls one comes back into weft0, from the host's end.
@@ -54,6 +54,8 @@ export interface RulesOptions {
   readonly hasIp6: boolean;
   readonly published: readonly PublishedPort[];
   readonly allowHost: AllowHost;
+  /** UDP port of this host's overlay. */
+  readonly vxlanPort: number;
 }
 
 /** Family and name. */
@@ -72,6 +74,7 @@ const MASQUERADE = `masquerade to :${NAT_PORTS} fully-random`;
 /** The whole table, in place of one that may be there: idempotent. */
 export function tableText(options: RulesOptions): string {
   const { ifname, transit, hasIp6, allowHost } = options;
+  const noVxlan = noVxlanTo(options.vxlanPort);
   const links = [
     { ip: 'ip', family: 4, ...transit.ip4 },
     ...(hasIp6 ? [{ ip: 'ip6', family: 6, ...transit.ip6 }] : []),
@@ -146,7 +149,10 @@ export function noTableText(): string {
   return lines(`add table ${TABLE}`, `delete table ${TABLE}`);
 }
 
-const noVxlan = `udp dport ${VXLAN_L4_PORT} counter drop comment "containers make no frames of an overlay"`;
+function noVxlanTo(vxlanPort: number): string {
+  const ports = vxlanPort === VXLAN_L4_PORT ? VXLAN_L4_PORT : `{ ${VXLAN_L4_PORT}, ${vxlanPort} }`;
+  return `udp dport ${ports} counter drop comment "containers make no frames of an overlay"`;
+}
 
 /** Of AWS over IPv6: what it tells of, credentials too, is the host's. The others are link-local, and end in the switch. */
 const noMetadata = 'ip6 daddr fd00:ec2::254 counter drop comment "metadata of a cloud is the host’s"';

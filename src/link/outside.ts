@@ -57,6 +57,8 @@ export interface OutsideOptions {
   readonly mtu: number;
   readonly published: readonly PublishedPort[];
   readonly allowHost: AllowHost;
+  /** UDP port of this host's overlay. */
+  readonly vxlanPort: number;
   /** Makes the interface, or takes over the one that a crash has left, and forwards. */
   readonly openLink: () => void;
   /** Removes it, if it was opened. */

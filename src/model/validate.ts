@@ -6,6 +6,7 @@
  */
 import type * as z from 'zod';
 import { WeftError } from '../error.ts';
+import { didYouMean } from './nearest.ts';
 import { quote } from './value.ts';
 
 export type Path = readonly PropertyKey[];
@@ -86,8 +87,10 @@ function standardMessage(issue: z.core.$ZodRawIssue): string | undefined {
       const are = `accepted ${accepted.length === 1 ? 'is' : 'are'} ${accepted.join(', ')}`;
       return issue.input === undefined ? `is missing: ${are}` : are;
     }
-    case 'unrecognized_keys':
-      return `is not supported here: accepted are ${fieldsOf(issue.inst).join(', ')}`;
+    case 'unrecognized_keys': {
+      const known = fieldsOf(issue.inst);
+      return `is not supported here${didYouMean(issue.keys[0] ?? '', known) || ':'} accepted are ${known.join(', ')}`;
+    }
     default:
       return undefined;
   }

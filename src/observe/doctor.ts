@@ -9,7 +9,6 @@ import type { OutsideState } from '../link/outside-state.ts';
 import type { UnderlayInterface } from '../link/underlay.ts';
 import { portText } from '../model/publish.ts';
 import type { CheckReport, DoctorReport } from '../model/report.ts';
-import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 
 /** The way to another host. */
 export interface Path {
@@ -23,6 +22,8 @@ export interface Path {
 
 export interface DoctorEnvironment {
   readonly underlay: string | undefined;
+  /** UDP port of the overlay. */
+  readonly vxlanPort: number;
   /** Underlay addresses of the other hosts. */
   readonly peers: readonly string[];
   /** By peer, where there is a route. */
@@ -65,7 +66,7 @@ export async function diagnose(environment: DoctorEnvironment): Promise<DoctorRe
     return { checks };
   }
   checks.push(...(await checkUnderlay(environment, underlay)));
-  checks.push(...(await Promise.all(environment.peers.map((peer) => checkPeer(environment.probe, peer)))));
+  checks.push(...(await Promise.all(environment.peers.map((peer) => checkPeer(environment, peer)))));
   for (const [peer, path] of environment.paths) checks.push(checkPath(environment, peer, path));
   return { checks };
 }
@@ -237,7 +238,7 @@ async function checkUnderlay(environment: DoctorEnvironment, underlay: string): 
   return checks;
 }
 
-async function checkPeer(probe: Probe | undefined, peer: string): Promise<CheckReport> {
+async function checkPeer({ probe, vxlanPort }: DoctorEnvironment, peer: string): Promise<CheckReport> {
   const check = `peer ${peer}`;
   if (!probe)
     return { check, result: 'warning', detail: 'not probed', hint: 'install the optional package raw-socket' };
@@ -247,7 +248,7 @@ async function checkPeer(probe: Probe | undefined, peer: string): Promise<CheckR
     check,
     result: 'warning',
     detail: why ?? 'no answer',
-    hint: `check routes and firewalls between the hosts (ICMP echo, UDP ${VXLAN_L4_PORT})`,
+    hint: `check routes and firewalls between the hosts (ICMP echo, UDP ${vxlanPort})`,
   };
 }
 

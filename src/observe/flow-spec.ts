@@ -9,6 +9,7 @@ import { WeftError } from '../error.ts';
 import { fields, FRAG_FIRST, FRAG_LATER, FRAG_NONE, type FieldName } from '../flow/fields.ts';
 import { emptyKey, readBytes, readNumber, writeNumber, type FlowKey } from '../flow/key.ts';
 import { isIp4, isZero, parseIp, parseMac, type PortNo } from '../flow/types.ts';
+import { didYouMean } from '../model/nearest.ts';
 import type { Tables } from '../pipeline/stage.ts';
 import { gatewayMac, type Network } from '../table/topology.ts';
 import { ETH_ARP, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
@@ -81,7 +82,7 @@ export function parseFlow(text: string, tables: Tables, portByName: (name: strin
       if (!word)
         throw new WeftError(
           'invalid',
-          `flow: "${part}" is not known: accepted are FIELD=VALUE and ${Object.keys(words).join(', ')}`,
+          `flow: "${part}" is not known${didYouMean(part, Object.keys(words)) || ':'} accepted are FIELD=VALUE and ${Object.keys(words).join(', ')}`,
         );
       if (word.type !== undefined) set('eth_type', String(word.type));
       if (word.proto !== undefined) set('ip_proto', String(word.proto));
@@ -90,9 +91,10 @@ export function parseFlow(text: string, tables: Tables, portByName: (name: strin
     const word = part.slice(0, equals);
     const name = word in fields ? (word as FieldName) : aliases[word];
     if (!name) {
+      const known = [...Object.keys(fields), ...Object.keys(aliases)];
       throw new WeftError(
         'invalid',
-        `flow: field "${word}" is not known: accepted are ${[...Object.keys(fields), ...Object.keys(aliases)].join(', ')}`,
+        `flow: field "${word}" is not known${didYouMean(word, known) || ':'} accepted are ${known.join(', ')}`,
       );
     }
     set(name, part.slice(equals + 1));

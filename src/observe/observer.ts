@@ -256,7 +256,7 @@ export class Observer {
   }
 
   #idleMs(lastUsedMs: number): number {
-    return Math.max(0, this.#environment.clock() - lastUsedMs);
+    return Math.max(0, Math.round(this.#environment.clock() - lastUsedMs));
   }
 
   #wallTime(ms: number): string {

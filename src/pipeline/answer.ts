@@ -53,7 +53,13 @@ function answerSolicitation(view: FlowView, context: StageContext): StageResult 
   const target = view.bytes('nd_target');
   const mac = resolve(view, context, target);
   if (!mac) return undefined;
-  const frame = buildNeighborReply({ mac, target, askerMac: view.bytes('eth_src'), askerIp: view.bytes('ip_src') });
+  const frame = buildNeighborReply({
+    mac,
+    target,
+    askerMac: view.bytes('eth_src'),
+    askerIp: view.bytes('ip_src'),
+    isRouter: context.network!.gateways.some((gateway) => sameBytes(gateway, target)),
+  });
   return reply(context, frame, text`neighbor discovery: ${target} is at ${mac}`);
 }
 

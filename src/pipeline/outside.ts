@@ -125,9 +125,9 @@ export function leave(view: FlowView, context: StageContext): StageResult {
   if (
     subject?.kind === 'conversation' &&
     subject.protocol === IP_UDP &&
-    subject.tuple.destinationPort === VXLAN_L4_PORT
+    [VXLAN_L4_PORT, context.tables.topology.vxlanL4Port].includes(subject.tuple.destinationPort)
   ) {
-    return drop('vxlan_injection', text`UDP port ${VXLAN_L4_PORT} is VXLAN: not from a container`);
+    return drop('vxlan_injection', text`UDP port ${subject.tuple.destinationPort} is VXLAN: not from a container`);
   }
   const found = subject && find(view, context, network.vni, subject);
   if (!found && !isRoutable(destination)) return drop('martian', text`${source} to ${destination} is not routed`);

@@ -6,6 +6,7 @@
 import { bytesId } from '../flow/key.ts';
 import { formatIp, formatMac, linkLocalOf, parseIp, type PortNo, type Vni } from '../flow/types.ts';
 import { RouteTable, routesObject, type Prefix, type Route } from './routes.ts';
+import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 
 /** A port with a workload behind it. */
 export interface AccessPort {
@@ -79,6 +80,8 @@ type KnownNetwork = Network & { ports: Set<PortNo> };
 export class Topology {
   /** Of the underlay: where encapsulated frames come in; undefined without one. */
   tunnelPort: PortNo | undefined;
+  /** The overlay's UDP port, on every host of it. */
+  vxlanL4Port = VXLAN_L4_PORT;
   #outside: Outside | undefined;
   /** By which this host asks for neighbors: its own, where a gateway's is the same on every host. */
   readonly hostMac: Uint8Array;

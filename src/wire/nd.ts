@@ -16,6 +16,7 @@ export const ND_HOP_LIMIT = 255;
 export const ND_OPTION_SOURCE_LLA = 1;
 export const ND_OPTION_TARGET_LLA = 2;
 
+export const NA_ROUTER = 0x80000000;
 export const NA_SOLICITED = 0x40000000;
 export const NA_OVERRIDE = 0x20000000;
 
@@ -72,6 +73,8 @@ export interface NeighborReply {
   /** Who asked; `::` when it is checking for duplicates. */
   readonly askerMac: Uint8Array;
   readonly askerIp: Uint8Array;
+  /** Is it a gateway's address? Hosts forget a router whose advertisements lack the flag (RFC 4861 §7.2.5). */
+  readonly isRouter?: boolean;
 }
 
 const allNodes = Uint8Array.of(0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1);
@@ -84,7 +87,7 @@ export function buildNeighborReply(reply: NeighborReply): Uint8Array {
   const unnamed = reply.askerIp.every((byte) => byte === 0);
   const destination = unnamed ? allNodes : reply.askerIp;
   const body = buildNeighborBody({
-    flags: NA_OVERRIDE + (unnamed ? 0 : NA_SOLICITED),
+    flags: NA_OVERRIDE + (unnamed ? 0 : NA_SOLICITED) + (reply.isRouter ? NA_ROUTER : 0),
     target: reply.target,
     options: [{ type: ND_OPTION_TARGET_LLA, data: reply.mac }],
   });

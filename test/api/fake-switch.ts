@@ -103,6 +103,10 @@ export interface FakeSwitch extends SwitchMethods {
   forwarding: boolean;
   doctorFails: boolean;
   connectionCount: number;
+  /** Of each connection. */
+  connectionBytes: number;
+  /** KIND/NAME of what cannot be deleted, since it does not exist. */
+  readonly missing: Set<string>;
   /** Calls that change something, in order, as text. */
   readonly calls: string[];
   readonly flowListeners: Set<(flow: FlowReport) => void>;
@@ -119,6 +123,8 @@ export function fakeSwitch(): FakeSwitch {
     forwarding: true,
     doctorFails: false,
     connectionCount: 1,
+    connectionBytes: connection.bytes,
+    missing: new Set(),
     calls,
     flowListeners,
     captures,
@@ -155,6 +161,7 @@ export function fakeSwitch(): FakeSwitch {
       return { kind, name: metadata.name, action: 'created', dryRun };
     },
     delete: async (kind, name) => {
+      if (sw.missing.has(`${kind}/${name}`)) throw new WeftError('not_found', `there is no ${kind} "${name}"`);
       calls.push(`delete ${kind}/${name}`);
       return { kind, name, action: 'deleted', dryRun: false };
     },
@@ -174,7 +181,7 @@ export function fakeSwitch(): FakeSwitch {
       const name = options?.endpoint;
       if (name !== undefined && name !== endpoint.name)
         throw new WeftError('not_found', `endpoint "${name}" does not exist`);
-      return connectionsOf(sw.connectionCount);
+      return connectionsOf(sw.connectionCount, sw.connectionBytes);
     },
     onFlow: (listener) => {
       flowListeners.add(listener);
@@ -198,8 +205,8 @@ export function fakeSwitch(): FakeSwitch {
   return sw;
 }
 
-async function* connectionsOf(count: number): AsyncGenerator<ConnectionReport> {
-  for (let n = 0; n < count; n++) yield { ...connection, id: connection.id + n };
+async function* connectionsOf(count: number, bytes: number): AsyncGenerator<ConnectionReport> {
+  for (let n = 0; n < count; n++) yield { ...connection, id: connection.id + n, bytes };
 }
 
 function statusOf(forwarding: boolean): StatusReport {

@@ -148,6 +148,11 @@ t.test('wrong usage exits 2 with one line that leads to the help', async (t) => 
     [['network', 'create', 'blue'], /--subnet/],
     [['status', '-o', 'xml'], /table, json, yaml/],
     [['get', 'pod'], /"pod" is not a kind; there are Network, Host, Endpoint/],
+    [['get', 'netwrok'], /"netwrok" is not a kind, did you mean "Network"\? there are/],
+    [
+      ['network', 'create', 'blue', '--subnet', '10.0.0.0/24', '--rang', '10.0.0.2-10.0.0.9'],
+      /unknown option '--rang' \(Did you mean --range\?\)/,
+    ],
     [['delete', 'network'], /either -f FILE or KIND NAME/],
     [['status', 'extra'], /too many arguments/],
   ];
@@ -200,6 +205,9 @@ t.test('tables, JSON and YAML; global options before and after the verb', async 
   t.same(JSON.parse((await weft(['endpoints', '-o', 'json'])).stdout), [endpoint]);
   t.match((await weft(['-o', 'yaml', 'endpoints'])).stdout, /^- name: web\n {2}namespace: default\n/);
 
+  sw.connectionBytes = 1_234_567;
+  t.match((await weft(['connections'])).stdout, / 1\.23M\/90\.0k /, 'large numbers are short in tables');
+  t.equal(JSON.parse((await weft(['connections', '-o', 'json'])).stdout)[0].bytes, 1_234_567, 'and whole in JSON');
   const status = await weft(['status']);
   t.match(status, { code: 0, stdout: /Forwarding: +yes\n[^]*Drops: +spoofed_mac=5\n/ });
   sw.forwarding = false;
@@ -219,7 +227,7 @@ t.test('networks, endpoints and resources', async (t) => {
   t.match(await weft(create), { code: 0, stdout: /^NAME +VNI +SUBNETS/ });
   t.match(await weft([...create, '--mtu', '100000']), {
     code: 1,
-    stderr: /^weft: mtu: 100000 is not accepted: an MTU is 576 to 9000\n$/,
+    stderr: /^weft: --mtu: 100000 is not accepted: an MTU is 576 to 9000\n$/,
   });
   t.match(
     (await weft(['network', 'ls'])).stdout,
@@ -257,7 +265,7 @@ t.test('networks, endpoints and resources', async (t) => {
   }
   t.match(await weft(['attach', 'db', '--network', 'blue', '--pid', '1', '--rate-limit', 'egress=100Mbit']), {
     code: 1,
-    stderr: /^weft: rateLimit\.egress: "100Mbit" is not a rate like 100mbit: a number and bit, .*\n$/,
+    stderr: /^weft: --rate-limit: egress: "100Mbit" is not a rate like 100mbit: a number and bit, .*\n$/,
   });
   t.match(await weft(['detach', 'db']), { code: 0, stdout: 'endpoint/db detached\n' });
   t.same(sw.calls, [
@@ -271,7 +279,10 @@ t.test('networks, endpoints and resources', async (t) => {
     'detach db',
   ]);
 
-  await weft(['network', 'create', 'red', '--subnet', '10.1.0.0/24', '--outside']);
+  t.match(await weft(['network', 'create', 'red', '--subnet', '10.1.0.0/24', '--outside']), {
+    code: 0,
+    stderr: /^weft: for the outside this host has an interface weft0 .* nftables table .* forwarding switched on .*\n$/,
+  });
   const published = ['8080:80', '192.0.2.1:53:5353/udp', '[2001:DB8::1]:443:8443/TCP', '[::]:444:8444'];
   const flags = published.flatMap((text) => ['--publish', text]);
   t.match(await weft(['attach', 'web', '--network', 'blue', '--pid', '1', ...flags]), {
@@ -286,10 +297,13 @@ t.test('networks, endpoints and resources', async (t) => {
     { hostPort: 444, port: 8444, protocol: 'TCP', hostIP: '::' },
   ]);
   for (const [text, message] of [
-    ['0:80', 'publish[0].hostPort: 0 is not accepted: a port is 1 to 65535'],
-    ['80:70000', 'publish[0].port: 70000 is not accepted: a port is 1 to 65535'],
-    ['127.0.0.1:80:80', /^weft: publish\[0\]\.hostIP: "127\.0\.0\.1" is loopback: an address that other machines/],
-    [':80:80', 'publish[0].hostIP: "" is not an IPv4 or IPv6 address'],
+    ['0:80', '--publish 0:80: hostPort: 0 is not accepted: a port is 1 to 65535'],
+    ['80:70000', '--publish 80:70000: port: 70000 is not accepted: a port is 1 to 65535'],
+    [
+      '127.0.0.1:80:80',
+      /^weft: --publish 127\.0\.0\.1:80:80: hostIP: "127\.0\.0\.1" is loopback: an address that other machines/,
+    ],
+    [':80:80', '--publish :80:80: hostIP: "" is not an IPv4 or IPv6 address'],
   ] as const) {
     const { code, stderr } = await weft(['attach', 'web', '--network', 'blue', '--pid', '1', '--publish', text]);
     t.equal(code, 1);
@@ -345,6 +359,21 @@ t.test('manifests: all are checked first, then applied in order of dependency an
   });
   t.match(await weft(['apply', '-f', '-', '--dry-run'], blue), { code: 0, stdout: 'network/blue created (dry run)\n' });
   t.match(await weft(['delete', 'networks', 'blue', '-o', 'json']), { code: 0, stdout: /"action": "deleted"/ });
+  const before = sw.calls.length;
+  sw.missing.add('Host/b');
+  t.match(await weft(['delete', '-f', manifests]), {
+    code: 1,
+    stdout: 'endpoint/web deleted\nnetwork/blue deleted\n',
+    stderr: /^weft: there is no Host "b" \(all others are deleted; --ignore-not-found makes this no failure\)\n$/,
+  });
+  t.match(await weft(['delete', '-f', manifests, '--ignore-not-found']), {
+    code: 0,
+    stdout: 'endpoint/web deleted\nnetwork/blue deleted\n',
+    stderr: '',
+  });
+  t.match(await weft(['delete', 'host', 'b']), { code: 1, stderr: 'weft: there is no Host "b"\n' });
+  t.match(await weft(['delete', 'host', 'b', '--ignore-not-found']), { code: 0, stdout: '', stderr: '' });
+  sw.calls.length = before;
   t.equal(sw.calls.length, 8);
 
   const broken = join(manifests, '4.yaml');

@@ -54,6 +54,30 @@ export function runConformance(name: string, open: Open): void {
     t.match(h.counters(), { rx: 1, tx: 1, held: 0, upcalls: 1 });
   });
 
+  test('a priority tag is no VLAN: the frame passes untagged, and its offload moves along', (t, h) => {
+    h.memory(1, 2);
+    const plain = frames.udp({}, 7, 9, zero(40).fill(5));
+    const tagged = (tci: number) => frames.udp({ vlan: { tpid: 0x8100, tci } }, 7, 9, zero(40).fill(5));
+    h.inject(1, tagged(0xa000), tagged(0x0000));
+    t.equal(h.upcalls.length, 1, 'they are of one flow');
+    t.equal(readNumber(h.upcalls[0]!.key, fields.vlan_tci), 0);
+    h.answer(0, output(2));
+    Harness.same(h.take(2), [plain, plain]);
+    t.equal(h.counters().ports.get(portNo(1))!.rxBytes, 2 * plain.length);
+
+    h.inject(1, tagged(0xa001));
+    t.equal(readNumber(h.upcalls[1]!.key, fields.vlan_tci), 0xb001, 'another VLAN ID is one');
+    h.answer(1, consume);
+
+    const l4 = 14 + 4 + 20;
+    const offload = { flags: 1, gsoType: 0, gsoSize: 0, csumStart: l4, csumOffset: 6 };
+    h.dp.inject(portNo(1), tagged(0xe000), offload);
+    h.dp.inject(portNo(1), tagged(0xe000), { ...offload, csumStart: 2 });
+    t.same(h.drops(), { bad_vnet_hdr: 1 }, 'a checksum that begins in the tag');
+    h.answer(2, output(2));
+    t.equal(h.take(2).length, 1);
+  });
+
   test('a short head is the whole frame', (t, h) => {
     h.memory(1);
     h.inject(1, frames.ethernet({}, 0x1234, zero(0)));

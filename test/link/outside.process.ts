@@ -66,7 +66,16 @@ async function run(request: Request): Promise<object> {
         datapath = undefined;
       };
       const warn = (message: string, details: object): void => say({ log: { message, details } });
-      const link = { ifname: OUTSIDE_IFNAME, transit, ...macs, mtu: 1500, openLink, closeLink, forgetStaleUdp };
+      const link = {
+        ifname: OUTSIDE_IFNAME,
+        transit,
+        ...macs,
+        mtu: 1500,
+        vxlanPort: 4789,
+        openLink,
+        closeLink,
+        forgetStaleUdp,
+      };
       outside = await openOutside({ ...link, published, allowHost, warn });
       return { created, hasIp6: outside.hasIp6 };
     }

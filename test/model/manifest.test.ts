@@ -142,6 +142,11 @@ t.test('unknown kinds, versions and fields are refused by name', async (t) => {
   );
   refuses(
     t,
+    `${network}spec:\n  subnets: [10.0.0.0/24]\n  vnl: 7\n`,
+    '7:3: spec.vnl is not supported here, did you mean "vni"? accepted are subnets, vni, mtu, ranges, routes, outside',
+  );
+  refuses(
+    t,
     `${network}  annotations: {}\nspec: {subnets: [10.0.0.0/24]}`,
     /^net.yaml:5:3: metadata.annotations is not supported here/,
   );

@@ -247,9 +247,11 @@ t.test('a neighbor solicitation is answered, to all nodes when the asker has no 
   const cases = [
     { asker: 'fd00::1', flags: 0x60000000, to: 'fd00::1', toMac: askerMac },
     { asker: '::', flags: 0x20000000, to: 'ff02::1', toMac: hex('33 33 00 00 00 01') },
+    { asker: 'fd00::1', isRouter: true, flags: 0xe0000000, to: 'fd00::1', toMac: askerMac },
   ];
-  for (const { asker, flags, to, toMac } of cases) {
-    const frame = parseEthernet(buildNeighborReply({ mac, target, askerMac, askerIp: frames.wireIp(asker) }))!;
+  for (const { asker, isRouter = false, flags, to, toMac } of cases) {
+    const askerIp = frames.wireIp(asker);
+    const frame = parseEthernet(buildNeighborReply({ mac, target, askerMac, askerIp, isRouter }))!;
     t.same(frame.destination, toMac);
     const packet = parseIpv6(frame.payload)!;
     t.equal(packet.hopLimit, 255);
