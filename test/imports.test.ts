@@ -25,7 +25,7 @@ const mayImport: Readonly<Record<string, string>> = {
   link: 'flow wire node',
   health: 'node raw-socket',
   observe: 'pipeline table flow wire control datapath model forwarding cluster link health node',
-  config: 'model node zod yaml',
+  config: 'model node wire zod yaml',
   switch: '*',
   api: 'model node hono @hono/node-server zod',
   cli: 'api model package node pino commander cli-table3 picocolors yaml',
