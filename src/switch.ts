@@ -12,12 +12,13 @@
  * after the other, are durable when they return, and leave nothing half done
  * when they throw. The only place with clocks and timers.
  */
-import { createHash } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { readFileSync, rmSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { publishedPorts } from './cluster/publishing.ts';
 import { Endpoints } from './cluster/endpoints.ts';
 import { Hosts } from './cluster/hosts.ts';
+import { hostIdentity, IDENTITY_BYTES } from './cluster/identity.ts';
 import { Networks } from './cluster/networks.ts';
 import type { DaemonConfig } from './config.ts';
 import type { Datapath, DatapathOptions } from './datapath/datapath.ts';
@@ -135,7 +136,8 @@ export async function createSwitch(options: SwitchOptions): Promise<Switch> {
   });
   let made: Switch | undefined;
   try {
-    made = new Switch(options, store, open, underlay === undefined ? undefined : parseIp(underlay));
+    const identity = await hostIdentity(store, () => randomBytes(IDENTITY_BYTES));
+    made = new Switch(options, store, open, identity, underlay === undefined ? undefined : parseIp(underlay));
     await made.start();
     return made;
   } catch (error) {
@@ -190,6 +192,7 @@ export class Switch {
     options: SwitchOptions,
     store: Store,
     open: (options: DatapathOptions) => Datapath,
+    identity: Uint8Array,
     underlay: Uint8Array | undefined,
   ) {
     const { logger } = options;
@@ -197,7 +200,7 @@ export class Switch {
     this.#store = store;
     this.#underlay = underlay;
     this.#forwarding = new Forwarding(open, {
-      hostId: createHash('sha256').update(options.host).digest().subarray(0, 3),
+      hostId: identity.subarray(0, 3),
       fdbQuota: options.fdbQuota,
       neighborQuota: NEIGHBOR_QUOTA,
       fdbAgeingMs: options.fdbAgeingMs,
@@ -223,6 +226,7 @@ export class Switch {
       hosts: this.#hosts,
       watcher: this.#watcher,
       hostName: options.host,
+      identity,
       bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
       hasStaticPeers,
       onNamespaceGone: (name) => this.#onNamespaceGone(name),

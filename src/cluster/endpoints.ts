@@ -54,6 +54,8 @@ export interface EndpointsEnvironment {
   readonly hosts: Hosts;
   readonly watcher: NetnsWatcher;
   readonly hostName: string;
+  /** Of this host, from which the MACs of its endpoints are made. */
+  readonly identity: Uint8Array;
   readonly bootId: string;
   /** Are there peers without a store between us? Then addresses are not ours to choose. */
   readonly hasStaticPeers: () => boolean;
@@ -425,7 +427,7 @@ export class Endpoints {
   #freeMac(network: Network, name: string): string {
     const taken = new Set(this.of(network.name).map((endpoint) => endpoint.mac));
     for (let attempt = 0; ; attempt++) {
-      const mac = generateMac(network.name, name, this.#environment.hostName, attempt);
+      const mac = generateMac(network.name, name, this.#environment.identity, attempt);
       if (!taken.has(mac) && !isReservedMac(parseMac(mac))) return mac;
     }
   }

@@ -145,10 +145,10 @@ export class AddressPool {
 
 /**
  * A MAC address that is the same each time: unicast, locally administered
- * (IEEE 802c), from the names. Should it be taken in the network, the next
- * `attempt` gives another.
+ * (IEEE 802c), from the names and the identity of the host. Should it be taken
+ * in the network, the next `attempt` gives another.
  */
-export function generateMac(network: string, endpoint: string, host: string, attempt: number): string {
-  const hash = createHash('sha256').update(`${network}/${endpoint}/${host}/${attempt}`).digest();
+export function generateMac(network: string, endpoint: string, identity: Uint8Array, attempt: number): string {
+  const hash = createHash('sha256').update(identity).update(`/${network}/${endpoint}/${attempt}`).digest();
   return ['02', ...[...hash.subarray(0, 5)].map((byte) => byte.toString(16).padStart(2, '0'))].join(':');
 }

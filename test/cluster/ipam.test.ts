@@ -200,16 +200,17 @@ t.test('memory of a large pool goes with what is taken, not with what ever was',
 });
 
 t.test('MAC addresses', async (t) => {
-  const mac = generateMac('blue', 'web', 'a', 0);
+  const [here, elsewhere] = [Uint8Array.of(1, 2, 3), Uint8Array.of(1, 2, 4)];
+  const mac = generateMac('blue', 'web', here, 0);
   t.match(mac, /^02(:[0-9a-f]{2}){5}$/, 'unicast, locally administered');
-  t.equal(generateMac('blue', 'web', 'a', 0), mac, 'the same again');
+  t.equal(generateMac('blue', 'web', here, 0), mac, 'the same again');
   const others = [
-    generateMac('red', 'web', 'a', 0),
-    generateMac('blue', 'db', 'a', 0),
-    generateMac('blue', 'web', 'b', 0),
-    generateMac('blue', 'web', 'a', 1),
+    generateMac('red', 'web', here, 0),
+    generateMac('blue', 'db', here, 0),
+    generateMac('blue', 'web', elsewhere, 0),
+    generateMac('blue', 'web', here, 1),
   ];
-  t.equal(new Set([mac, ...others]).size, 5, 'each name and attempt counts');
+  t.equal(new Set([mac, ...others]).size, 5, 'each name, host and attempt counts');
 });
 
 t.test('subnets that overlap', async (t) => {
