@@ -29,3 +29,11 @@ export class WeftError extends Error {
     this.code = code;
   }
 }
+
+/** What to do about `EMFILE` and `ENFILE`; undefined for any other code. */
+export function descriptorsText(code: string | undefined): string | undefined {
+  if (code === 'EMFILE') {
+    return 'no file descriptors are left to weft: raise LimitNOFILE of its unit (`ulimit -n`), or detach what is not used';
+  }
+  return code === 'ENFILE' ? 'no file descriptors are left on this machine: raise fs.file-max' : undefined;
+}

@@ -18,6 +18,7 @@
 
 #include <utility>
 
+#include "descriptors.h"
 #include "fd.h"
 #include "netlink.h"
 #include "steering.h"
@@ -129,6 +130,7 @@ int open_queue(const char* ifname, bool exclusive, Fd* queue) {
   memcpy(request.ifr_name, ifname, strlen(ifname));
   const unsigned flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE | (exclusive ? IFF_TUN_EXCL : 0u);
   request.ifr_flags = static_cast<short>(flags);
+  if (!leaves_descriptors(tap.get())) return -EMFILE;
   if (ioctl(tap.get(), TUNSETIFF, &request) < 0) return -errno;
   *queue = std::move(tap);
   return 0;

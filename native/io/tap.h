@@ -44,6 +44,7 @@ struct TapOpened {
 //   -EEXIST           `ifname` is an interface that weft did not make
 //   -EBUSY            `ifname` is a TAP that is open already, here or elsewhere
 //   -EINVAL           `ifname` is not a valid name
+//   -EMFILE           others need the descriptors that are left (descriptors.h)
 // or another -errno of the kernel.
 int tap_open(const char* netns_path, const char* ifname, size_t queues, TapOpened* opened);
 

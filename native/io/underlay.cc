@@ -11,6 +11,8 @@
 
 #include <algorithm>
 
+#include "descriptors.h"
+
 // Not in the headers of older systems.
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
@@ -245,6 +247,7 @@ int Underlay::open(const uint8_t local[16], uint16_t port, bool shared) {
     const int fd = sending_socket(local, static_cast<uint16_t>(source));
     if (fd >= 0) {
       pool_[pool_size_++] = fd;
+      if (static_cast<size_t>(fd) >= descriptor_limit() / 4) break;  // the rest is for ports
       continue;
     }
     error = fd;

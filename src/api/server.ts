@@ -5,6 +5,8 @@
  * are loaded only then: forwarding does not wait for them.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { WeftError } from '../error.ts';
+import { capConnections, connectionCap } from './connections.ts';
 import { claimSocket } from './socket.ts';
 import type { ApiTarget } from './target.ts';
 
@@ -15,22 +17,39 @@ export interface ApiServer {
   close(deadline: AbortSignal): Promise<void>;
 }
 
+/** A request is read as a whole in this time, or its connection ends; following something takes as long as it likes. */
+const RECEIVE_MS = { headersTimeout: 10_000, requestTimeout: 30_000, connectionsCheckingInterval: 5_000 } as const;
+
 type Listener = (request: IncomingMessage, response: ServerResponse) => unknown;
 
+export interface ApiOptions {
+  /** Connections at once; by default a part of what this process may have open. */
+  readonly cap?: number;
+  /** A connection could not be accepted: descriptors ran out. Those that are open go on. */
+  readonly onRefused?: (error: Error) => void;
+}
+
 /** @throws WeftError `conflict` if another daemon has the socket; `system` if it cannot be created. */
-export async function openApi(socketPath: string): Promise<ApiServer> {
+export async function openApi(socketPath: string, options: ApiOptions = {}): Promise<ApiServer> {
+  const { cap = connectionCap(), onRefused = () => {} } = options;
   let setListener: (listener: Listener) => void;
   const listener = new Promise<Listener>((resolve) => {
     setListener = resolve;
   });
   let isServing = false;
   const open = new Set<ServerResponse>();
-  const server = createServer((request, response) => {
+  const server = createServer(RECEIVE_MS, (request, response) => {
+    if (!mayAnswer(request, response)) {
+      response.writeHead(503, { 'content-type': 'application/json' }).end(busyText(cap));
+      return;
+    }
     open.add(response);
     response.once('close', () => open.delete(response));
     void listener.then((listen) => listen(request, response));
   });
+  const mayAnswer = capConnections(server, cap);
   const release = await claimSocket(server, socketPath);
+  server.on('error', onRefused);
 
   return {
     async serve(target, onInternal) {
@@ -53,4 +72,12 @@ export async function openApi(socketPath: string): Promise<ApiServer> {
       deadline.removeEventListener('abort', cut);
     },
   };
+}
+
+function busyText(cap: number): string {
+  const error = {
+    code: 'exhausted',
+    message: `weft answers ${cap - 1} requests at once, and has them: end what follows flows, drops or captures, or try again`,
+  } satisfies Pick<WeftError, 'code' | 'message'>;
+  return JSON.stringify({ error });
 }

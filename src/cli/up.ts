@@ -62,7 +62,9 @@ async function daemon(options: Options, socket: string): Promise<void> {
   const config = loadConfig(options);
   const logger = openLogger();
 
-  const api = await openApi(socket);
+  const api = await openApi(socket, {
+    onRefused: (error) => logger.warn({ err: error }, 'a connection to the API could not be accepted'),
+  });
   try {
     const sw = await createSwitch({ ...config, logger, connectionsFile: connectionsBeside(socket) });
     logger.info({ pid: process.pid, socket, host: config.host, startMs: Math.round(performance.now()) }, 'forwarding');

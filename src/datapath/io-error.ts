@@ -1,7 +1,7 @@
 /** What the kernel said to opening a port, as a sentence that names what failed and how to mend it. */
 import { constants } from 'node:os';
 import { getSystemErrorName } from 'node:util';
-import { WeftError } from '../error.ts';
+import { descriptorsText, WeftError } from '../error.ts';
 import { formatIp } from '../flow/types.ts';
 import type { PortSpec } from './datapath.ts';
 
@@ -72,7 +72,7 @@ function tapError(errno: number, netns: string, ifname: string): WeftError {
         `"${ifname}" is not an interface name: 1 to 15 characters without spaces, "/", ":" and "%"`,
       );
     default:
-      return new WeftError('system', `${what} could not be opened (${errnoName(errno)})`);
+      return openError(what, errno);
   }
 }
 
@@ -93,6 +93,13 @@ function underlayError(errno: number, local: string, l4Port: number): WeftError 
     case EPERM:
       return new WeftError('system', `UDP port ${l4Port} on ${local} may not be opened; run weft as root`);
     default:
-      return new WeftError('system', `UDP port ${l4Port} on ${local} could not be opened (${errnoName(errno)})`);
+      return openError(`UDP port ${l4Port} on ${local}`, errno);
   }
+}
+
+function openError(what: string, errno: number): WeftError {
+  const name = errnoName(errno);
+  const text = descriptorsText(name);
+  if (text === undefined) return new WeftError('system', `${what} could not be opened (${name})`);
+  return new WeftError('exhausted', `${what} could not be opened: ${text}`);
 }

@@ -5,21 +5,16 @@
  * `nsenter` as an open file: no other one that has taken its path meanwhile can
  * be entered. It is held open only while the command runs.
  */
-import { spawn } from 'node:child_process';
 import { constants } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
-import { WeftError } from '../error.ts';
+import { descriptorsText, WeftError } from '../error.ts';
+import { runCommand, type CommandResult } from './command.ts';
 import type { NetnsRef } from './netns.ts';
 
-export interface IpResult {
-  /** Undefined when it was killed. */
-  readonly exitCode: number | undefined;
-  readonly stdout: string;
-  readonly stderr: string;
-}
+export const NO_IPROUTE = '`ip` is not installed; `apt install iproute2`';
 
 /** Runs `ip ARGUMENTS` in `ns`. @throws WeftError `not_found` when the namespace is gone. */
-export async function ip(ns: NetnsRef, args: readonly string[], input = ''): Promise<IpResult> {
+export async function ip(ns: NetnsRef, args: readonly string[], input = ''): Promise<CommandResult> {
   const handle = await openSame(ns);
   try {
     return await run(handle.fd, args, input);
@@ -55,6 +50,8 @@ async function openSame(ns: NetnsRef): Promise<FileHandle> {
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ESRCH') throw gone();
+    const text = descriptorsText(code);
+    if (text !== undefined) throw new WeftError('exhausted', `network namespace ${ns.path} cannot be opened: ${text}`);
     throw new WeftError('system', `network namespace ${ns.path} cannot be opened (${code}); run weft as root`);
   }
   try {
@@ -68,30 +65,15 @@ async function openSame(ns: NetnsRef): Promise<FileHandle> {
   throw gone();
 }
 
-function run(netns: number, args: readonly string[], input: string): Promise<IpResult> {
-  return new Promise((resolve, reject) => {
-    const child = spawn('nsenter', ['--net=/proc/self/fd/3', 'ip', ...args], {
-      stdio: ['pipe', 'pipe', 'pipe', netns],
-      env: { PATH: process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
-    });
-    let stdout = '';
-    let stderr = '';
-    child.stdout!.setEncoding('utf8').on('data', (text: string) => (stdout += text));
-    child.stderr!.setEncoding('utf8').on('data', (text: string) => (stderr += text));
-    child.stdin!.on('error', () => undefined); // it ended before it read all: its exit code says why
-    child.stdin!.end(input);
-    child.on('error', (error: NodeJS.ErrnoException) =>
-      reject(
-        error.code === 'ENOENT'
-          ? new WeftError('system', '`nsenter` is not installed; `apt install util-linux`')
-          : new WeftError('system', `\`nsenter\` could not be started (${error.code})`),
-      ),
-    );
-    child.on('close', (code) => {
-      if (code === 127) reject(new WeftError('system', '`ip` is not installed; `apt install iproute2`'));
-      else if (stderr.startsWith('nsenter: '))
-        reject(new WeftError('system', `${firstLine(stderr)}; run weft as root`));
-      else resolve({ exitCode: code ?? undefined, stdout, stderr });
-    });
+async function run(netns: number, args: readonly string[], input: string): Promise<CommandResult> {
+  const result = await runCommand('nsenter', ['--net=/proc/self/fd/3', 'ip', ...args], {
+    input,
+    inherited: netns,
+    missing: '`nsenter` is not installed; `apt install util-linux`',
   });
+  if (result.exitCode === 127) throw new WeftError('system', NO_IPROUTE);
+  if (result.stderr.startsWith('nsenter: ')) {
+    throw new WeftError('system', `${firstLine(result.stderr)}; run weft as root`);
+  }
+  return result;
 }

@@ -2,8 +2,8 @@
  * nftables, in the network namespace that this process is in: a script is one
  * transaction of the kernel, in force as a whole or not at all.
  */
-import { spawn } from 'node:child_process';
 import { WeftError } from '../error.ts';
+import { runCommand } from './command.ts';
 import { firstLine } from './ip.ts';
 
 /** A chain through which the kernel sends what it forwards, as `nft -j list chains` tells of it. */
@@ -56,35 +56,17 @@ export function ruleNumbers(listing: string): number[] {
   return nftables.flatMap(({ rule }) => (rule ? [rule.handle] : []));
 }
 
-function nft(args: readonly string[], input = ''): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const fail = (message: string): void => reject(new WeftError('system', message));
-    const child = spawn('nft', [...args], {
-      stdio: 'pipe',
-      env: { PATH: process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
-    });
-    let stdout = '';
-    let stderr = '';
-    child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
-    child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
-    child.stdin.on('error', () => undefined); // it ended before it read all: its exit code says why
-    child.stdin.end(input);
-    child.on('error', (error: NodeJS.ErrnoException) =>
-      fail(
-        error.code === 'ENOENT'
-          ? '`nft` is not installed, and a network with an outside needs it: `apt install nftables`'
-          : `\`nft\` could not be started (${error.code})`,
-      ),
-    );
-    child.on('close', (code) => {
-      if (code === 0) resolve(stdout);
-      else fail(`\`nft ${args.join(' ')}\` failed: ${reasonOf(stderr, code)}`);
-    });
+async function nft(args: readonly string[], input = ''): Promise<string> {
+  const { exitCode, stdout, stderr } = await runCommand('nft', args, {
+    input,
+    missing: '`nft` is not installed, and a network with an outside needs it: `apt install nftables`',
   });
+  if (exitCode === 0) return stdout;
+  throw new WeftError('system', `\`nft ${args.join(' ')}\` failed: ${reasonOf(stderr, exitCode)}`);
 }
 
 /** nft's reason, without the place in our script. */
-function reasonOf(stderr: string, code: number | null): string {
+function reasonOf(stderr: string, code: number | undefined): string {
   const reason =
     stderr.trim() === '' ? `exit ${code}` : firstLine(stderr).replace(/^\/dev\/stdin:[\d:-]+: Error: /, '');
   if (/not permitted/.test(reason)) return `${reason}; run weft as root`;

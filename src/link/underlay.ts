@@ -1,12 +1,10 @@
 /** The host's own addresses, and what its interfaces say about the underlay. */
-import { execFile } from 'node:child_process';
 import { createSocket } from 'node:dgram';
-import { promisify } from 'node:util';
 import { WeftError } from '../error.ts';
 import { formatIp, parseIp } from '../flow/types.ts';
 import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
-
-const run = promisify(execFile);
+import { runCommand } from './command.ts';
+import { firstLine, NO_IPROUTE } from './ip.ts';
 
 export interface UnderlayInterface {
   readonly name: string;
@@ -23,9 +21,8 @@ interface AddressList {
 
 /** The interface that has `address`. @throws WeftError('not_found') when none has. */
 export async function underlayInterface(address: string): Promise<UnderlayInterface> {
-  const { stdout } = await run('ip', ['-j', 'address', 'show', 'to', address]);
   // ip prints an empty object for each interface that does not match.
-  const found = (JSON.parse(stdout) as Partial<AddressList>[]).find((link) => link.ifname !== undefined);
+  const found = (await listAddresses(['to', address])).find((link) => link.ifname !== undefined);
   if (!found) {
     throw new WeftError(
       'not_found',
@@ -37,9 +34,15 @@ export async function underlayInterface(address: string): Promise<UnderlayInterf
 
 /** All addresses of this host's interfaces, as `formatIp` gives them. */
 export async function ownAddresses(): Promise<ReadonlySet<string>> {
-  const { stdout } = await run('ip', ['-j', 'address', 'show']);
-  const links = JSON.parse(stdout) as AddressList[];
-  return new Set(links.flatMap(({ addr_info }) => addr_info.map(({ local }) => formatIp(parseIp(local)))));
+  const links = await listAddresses([]);
+  return new Set(links.flatMap(({ addr_info = [] }) => addr_info.map(({ local }) => formatIp(parseIp(local)))));
+}
+
+async function listAddresses(words: readonly string[]): Promise<Partial<AddressList>[]> {
+  const args = ['-j', 'address', 'show', ...words];
+  const { exitCode, stdout, stderr } = await runCommand('ip', args, { missing: NO_IPROUTE });
+  if (exitCode !== 0) throw new WeftError('system', `\`ip ${args.join(' ')}\` failed: ${firstLine(stderr)}`);
+  return JSON.parse(stdout) as Partial<AddressList>[];
 }
 
 /** The address from which the kernel would send to `peer`. @throws WeftError('system') without a route. */

@@ -276,3 +276,32 @@ t.test('stopping answers the one who asked, cuts followers off, and refuses the 
     message: `no weft daemon answers on ${path}: start it with \`weft up\`, or name its socket with --socket`,
   });
 });
+
+t.test('connections are capped: idle ones make room, requests in progress do not', async (t) => {
+  const path = join(directory(t), 'weft.sock');
+  const sw = fakeSwitch();
+  const api = await openApi(path, { cap: 4 });
+  await api.serve({ sw, isStopping: () => false, shutdown: async () => {} }, (error) => t.fail(String(error)));
+  const client = new Client(path);
+  const stop = new AbortController();
+  t.teardown(async () => {
+    stop.abort();
+    await api.close(AbortSignal.timeout(20_000));
+  });
+
+  const idle = Array.from({ length: 12 }, () => connect(path).on('error', () => {}));
+  const ended = idle.map((socket) => once(socket, 'close'));
+  await Promise.all(idle.map((socket) => once(socket, 'connect')));
+  t.equal((await client.status()).forwarding, true);
+  await Promise.all(ended.slice(0, 8));
+  t.pass('those that have been idle longest are ended');
+
+  const followers = Array.from({ length: 3 }, () => client.followFlows(stop.signal));
+  for (const follower of followers) t.match((await follower.next()).value, { kind: 'open' });
+  for (let i = 0; i < 3; i++) await t.rejects(client.status(), { code: 'exhausted', message: /3 requests at once/ });
+  sw.flowListeners.forEach((listener) => listener(flow));
+  for (const follower of followers) t.match((await follower.next()).value, { kind: 'item' }, 'followers go on');
+  await followers[0]!.return(undefined);
+  await untilFollowers(sw, () => sw.flowListeners.size === 2);
+  t.equal((await client.status()).forwarding, true, 'one that ends makes room');
+});

@@ -1,0 +1,69 @@
+/**
+ *   web ── weft, 64 descriptors ── db
+ *             ▲        ▲
+ *      40 interfaces   80 API clients that say nothing
+ *
+ * What there is no descriptor for is refused by name; everything else goes on.
+ */
+import { readdirSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
+import { once } from 'node:events';
+import t from 'tap';
+import { openLab } from '../support/lab.ts';
+import { until } from '../support/process.ts';
+import { ping } from '../support/traffic.ts';
+import { datapathKinds, Weft } from '../support/weft.ts';
+
+t.setTimeout(600_000);
+
+const DESCRIPTORS = 64;
+const LIMIT = ['prlimit', `--nofile=${DESCRIPTORS}`];
+
+for (const datapath of datapathKinds) {
+  await t.test(datapath, async (t) => {
+    const lab = openLab(t);
+    const host = await lab.namespace('host');
+    const weft = await Weft.up(lab, host, 'a', { datapath, underlay: '127.0.0.1', within: LIMIT });
+    const { pid } = weft;
+    await weft.createNetwork('blue --subnet 10.44.0.0/24');
+    const [web, db] = [await lab.namespace('web'), await lab.namespace('db')];
+    await weft.attach(web, { network: 'blue', arguments: ['--ip', '10.44.0.11'] });
+    await weft.attach(db, { network: 'blue', arguments: ['--ip', '10.44.0.12'] });
+    await ping(web, '10.44.0.12');
+
+    await t.test('interfaces beyond them are refused, and leave nothing', async (t) => {
+      const tried = Array.from({ length: 40 }, (_, i) => `eth${i + 1}`);
+      let attached = 2;
+      for (const ifname of tried) {
+        const options = { name: ifname, network: 'blue', netns: web.path, ifname };
+        const refused: unknown = await weft.client.attach(options).then(
+          () => (attached++, undefined),
+          (error: unknown) => error,
+        );
+        if (refused) t.match(refused, { code: 'exhausted', message: /file descriptors.*LimitNOFILE/ }, ifname);
+      }
+      t.ok(attached < tried.length, `${attached} endpoints`);
+      t.equal((await weft.client.endpoints()).length, attached);
+      t.equal((await web.links()).length, attached - 1, 'as many interfaces');
+      await ping(web, '10.44.0.12');
+    });
+
+    await t.test('clients that say nothing keep nobody out', async (t) => {
+      const idle: Socket[] = [];
+      t.teardown(() => idle.forEach((socket) => socket.destroy()));
+      for (let i = 0; i < 80; i++) {
+        const socket = connect(weft.socket);
+        socket.on('error', () => {});
+        await once(socket, 'connect');
+        idle.push(socket);
+      }
+      t.equal((await weft.json('status')).pid, pid);
+      await until(() => readdirSync(`/proc/${pid}/fd`).length < DESCRIPTORS - 8, { what: 'some are closed' });
+      await weft.run('detach', 'db');
+      for (const socket of idle) socket.destroy();
+      await weft.attach(db, { network: 'blue', arguments: ['--ip', '10.44.0.12'] });
+      await ping(web, '10.44.0.12');
+    });
+    t.equal(weft.pid, pid, 'it is the same process');
+  });
+}
