@@ -19,7 +19,7 @@ import { publishedPorts } from './cluster/publishing.ts';
 import { Endpoints } from './cluster/endpoints.ts';
 import { Hosts } from './cluster/hosts.ts';
 import { hostIdentity, IDENTITY_BYTES } from './cluster/identity.ts';
-import { Networks } from './cluster/networks.ts';
+import { Networks, type Network } from './cluster/networks.ts';
 import type { DaemonConfig } from './config.ts';
 import type { Datapath, DatapathOptions } from './datapath/datapath.ts';
 import { connectionMemory } from './datapath/connection-memory.ts';
@@ -31,6 +31,7 @@ import { PathProber } from './health/path-prober.ts';
 import { openProbe, type Probe } from './health/probe.ts';
 import { formatIp, formatMac, parseIp, type PortNo, type Vni } from './flow/types.ts';
 import { Forwarding } from './forwarding.ts';
+import { hostRoutes } from './link/host-routes.ts';
 import { hasIpv6 } from './link/host-forwarding.ts';
 import { OWN_NETNS } from './link/netns.ts';
 import { openOutside, OUTSIDE_IFNAME, removeLeftOutside, transit, type Outside } from './link/outside.ts';
@@ -41,6 +42,7 @@ import { ownAddresses, underlayFor, underlayInterface } from './link/underlay.ts
 import { parseResource } from './model/manifest.ts';
 import type {
   ApplyReport,
+  ClashReport,
   ConnectionReport,
   DecisionReport,
   DoctorReport,
@@ -60,6 +62,7 @@ import {
   type Resource,
   type RouteSpec,
 } from './model/resource.ts';
+import { subnetClashes } from './observe/clashes.ts';
 import { diagnose, type Path } from './observe/doctor.ts';
 import { Observer, type CapturedFrame, type CaptureOptions, type ConnectionsOptions } from './observe/observer.ts';
 import { OUTSIDE_HOST_MAC, OUTSIDE_MAC } from './table/topology.ts';
@@ -280,6 +283,7 @@ export class Switch {
       pathMtus: Object.fromEntries([...this.#paths].map(([peer, { mtu }]) => [peer, mtu])),
       pathSources: Object.fromEntries([...this.#paths].map(([peer, { source }]) => [peer, source])),
       store: 'embedded',
+      clashes: this.#clashes(),
       outside: this.#reportOutside(),
       networks: this.#networks.all().length,
       endpoints: this.#endpoints.all().length,
@@ -301,6 +305,7 @@ export class Switch {
       offloads: kernelOffloads(),
       outside: this.#wantsOutside() ? () => this.#serially(() => this.#inspectOutside()) : undefined,
       published: this.#endpoints.published(),
+      clashes: this.#clashes(),
       ownAddresses,
       probe: this.#probe,
       lostUpcalls: this.#forwarding.datapath.counters().drops.upcall_lost ?? 0,
@@ -482,7 +487,9 @@ export class Switch {
         try {
           // First, since it is what can fail.
           if (resource.spec.outside) await this.#setOutside(true);
-          return await this.#networks.apply(resource);
+          const action = await this.#networks.apply(resource);
+          this.#warnOfSubnets(this.#networks.get(resource.metadata.name));
+          return action;
         } finally {
           await this.#keepOutside();
         }
@@ -627,6 +634,26 @@ export class Switch {
       default:
         kind satisfies never;
     }
+  }
+
+  #clashes(): ClashReport[] {
+    return [...this.#observer.tunnelClashes(), ...this.#subnetClashes(this.#networks.all())];
+  }
+
+  #warnOfSubnets(network: Network): void {
+    for (const { detail } of this.#subnetClashes([network])) {
+      this.#options.logger.warn({ network: network.name }, detail);
+    }
+  }
+
+  /** Without an outside no container reaches what the host does, whatever its address. */
+  #subnetClashes(networks: readonly Network[]): ClashReport[] {
+    if (!this.#wantsOutside()) return [];
+    const routes = hostRoutes().filter(({ ifname }) => ifname !== OUTSIDE_IFNAME);
+    return subnetClashes(
+      networks.map(({ name, resource }) => ({ name, subnets: resource.spec.subnets })),
+      routes,
+    );
   }
 
   #reportNetwork(name: string): NetworkReport {

@@ -43,6 +43,7 @@ async function statusText(report: StatusReport): Promise<string> {
     ['Underlay', report.underlay ?? 'none'],
     ['Peers', report.peers.map((peer) => withPath(report, peer)).join(', ')],
     ['Outside', outsideText(report)],
+    ...report.clashes.map(({ detail }) => ['Clash', paint('yellow', detail)] as const),
     ['Store', report.store],
     ['Networks', report.networks],
     ['Endpoints', report.endpoints],

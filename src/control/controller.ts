@@ -31,6 +31,7 @@ import { neighborRequest, replyFrame, tooBigReply } from '../pipeline/reply.ts';
 import type { Effect, NeighborName, Reply, Tables } from '../pipeline/stage.ts';
 import { translate, type Translation } from '../pipeline/translate.ts';
 import { neighborObject } from '../table/neighbor.ts';
+import { Clashes } from './clashes.ts';
 import { DropLog } from './drop-log.ts';
 import { byUse, Flows, type CachedFlow, type FlowUse } from './flows.ts';
 import { RateLimit } from './rate-limit.ts';
@@ -60,6 +61,7 @@ const ICMP_ERRORS = { perSecond: 50, burst: 100 };
 export class Controller {
   readonly flows: Flows;
   readonly drops = new DropLog();
+  readonly clashes: Clashes;
   readonly #resolver = new Resolver();
   readonly #icmpErrors = new RateLimit(ICMP_ERRORS);
   readonly #options: ControllerOptions;
@@ -73,6 +75,7 @@ export class Controller {
     this.#datapath = datapath;
     this.#options = options;
     this.flows = new Flows(datapath, options.flowLimit);
+    this.clashes = new Clashes(options.tables);
   }
 
   /** Calls `listener` with every flow that is put. Returns how to stop. */
@@ -161,6 +164,7 @@ export class Controller {
     learning: Map<Translation, FlowUse>,
   ): void {
     if (statistics.lastUsedMs <= idleSinceMs) this.flows.delete(flow.id);
+    else if (flow.decision.reason) this.clashes.note(flow, flow.decision.reason, statistics.lastUsedMs);
     else if (flow.decision.effects.length > 0) {
       const latest = learning.get(flow.decision);
       if (!latest || byUse(latest, statistics) < 0) learning.set(flow.decision, statistics);
@@ -202,7 +206,10 @@ export class Controller {
         for (const listener of this.#listeners) listener(flow);
       }
     }
-    if (decision.reason) this.drops.add(upcall.key, decision, now);
+    if (decision.reason) {
+      this.drops.add(upcall.key, decision, now);
+      this.clashes.note(upcall, decision.reason, now);
+    }
     this.#datapath.execute(upcall.token, decision.actions);
     for (const effect of decision.effects) {
       if (effect.kind === 'reply' || effect.kind === 'icmp_error') this.#reply(effect, upcall, now);

@@ -27,7 +27,7 @@ export const dropReasons = [
   ['vxlan_unknown_vni', 'no network here has this VNI'],
   ['vxlan_unknown_vtep', 'the sender is not a known VTEP of this network'],
   ['vxlan_own_address', 'the outer source is this host itself'],
-  ['vxlan_source_local', 'the inner source MAC belongs to a port of this host'],
+  ['vxlan_source_local', 'the inner source MAC belongs to a port of this host, or to the host itself'],
   ['ecn_ce_not_ect', 'congestion was marked on the underlay, but the inner packet cannot carry it (RFC 6040 §4.2)'],
   // fragments
   ['fragment_overlap', 'fragments of one datagram overlap or end differently: none of it goes further (RFC 5722)'],

@@ -69,6 +69,9 @@ export const datapathReport = z.object({
   flowLimit: z.number(),
 });
 
+/** What does not fit together: this host with another one, or a network with what the host reaches. */
+export const clashReport = z.object({ detail: z.string(), hint: z.string() });
+
 export const statusReport = z.object({
   host: z.string(),
   version: z.string(),
@@ -82,6 +85,7 @@ export const statusReport = z.object({
   /** What says so: the kernel (its interface, or an ICMP error), or probes that were lost. */
   pathSources: z.record(z.string(), z.enum(['kernel', 'probed'])),
   store: z.string(),
+  clashes: z.array(clashReport),
   /** The way outside, `why` where it is not open or could not be kept up; null where no network has one. */
   outside: z.object({ open: z.boolean(), why: z.string().optional() }).nullable(),
   networks: z.number(),
@@ -224,6 +228,7 @@ export const reports = {
 export type EndpointReport = z.infer<typeof endpointReport>;
 export type NetworkReport = z.infer<typeof networkReport>;
 export type StatusReport = z.infer<typeof statusReport>;
+export type ClashReport = z.infer<typeof clashReport>;
 export type CheckReport = z.infer<typeof checkReport>;
 export type DoctorReport = z.infer<typeof doctorReport>;
 export type DecisionReport = z.infer<typeof decisionReport>;

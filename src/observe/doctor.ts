@@ -8,7 +8,7 @@ import { requireTun } from '../link/tun.ts';
 import type { OutsideState } from '../link/outside-state.ts';
 import type { UnderlayInterface } from '../link/underlay.ts';
 import { portText } from '../model/publish.ts';
-import type { CheckReport, DoctorReport } from '../model/report.ts';
+import type { CheckReport, ClashReport, DoctorReport } from '../model/report.ts';
 
 /** The way to another host. */
 export interface Path {
@@ -40,6 +40,7 @@ export interface DoctorEnvironment {
   readonly outside: (() => Promise<OutsideState>) | undefined;
   /** By endpoints of this host. */
   readonly published: readonly PublishedEndpointPort[];
+  readonly clashes: readonly ClashReport[];
   /** Of this host's interfaces, canonical text. */
   readonly ownAddresses: () => Promise<ReadonlySet<string>>;
   /** Frames that ended because the datapath or a decision failed: a defect, if not 0. */
@@ -59,6 +60,7 @@ export async function diagnose(environment: DoctorEnvironment): Promise<DoctorRe
     checkUpcalls(environment),
     ...(environment.outside ? checkOutside(await environment.outside()) : []),
     ...(await checkPublished(environment)),
+    ...environment.clashes.map((clash) => ({ check: 'clash', result: 'warning', ...clash }) as const),
   ];
   const { underlay } = environment;
   if (underlay === undefined) {

@@ -13,6 +13,7 @@ import { reasonText, type DropReason } from '../flow/reason.ts';
 import type { PortNo } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
 import type {
+  ClashReport,
   ConnectionReport,
   DatapathReport,
   DecisionReport,
@@ -21,6 +22,7 @@ import type {
   StatusReport,
   WhyReport,
 } from '../model/report.ts';
+import { tunnelClash } from './clashes.ts';
 import { reportConnections } from './connections.ts';
 import { formatKey, reportDecision } from './decision.ts';
 import { parseFlow } from './flow-spec.ts';
@@ -96,6 +98,14 @@ export class Observer {
         ...counted,
       })),
     };
+  }
+
+  /** What comes by the tunnel and tells that another host does not fit together with this one. */
+  tunnelClashes(): ClashReport[] {
+    const { forwarding, clock } = this.#environment;
+    const { topology, fdb } = forwarding.tables;
+    const names = { hostMac: topology.hostMac, fdb, portName: this.#portName };
+    return forwarding.controller.clashes.all(clock()).map((clash) => tunnelClash(clash, names));
   }
 
   trace(text: string): DecisionReport {

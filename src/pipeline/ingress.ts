@@ -42,6 +42,9 @@ function fromUnderlay(view: FlowView, context: StageContext): StageResult {
   const refused = refuseHeader(view);
   if (refused) return refused;
   const mac = view.bytes('eth_src');
+  if (sameBytes(mac, topology.hostMac)) {
+    return drop('vxlan_source_local', text`${mac} is the MAC by which this host asks for neighbors`);
+  }
   const known = locate(view, context.tables, vni, mac);
   if (known?.isStatic && known.where.kind === 'port') {
     return drop('vxlan_source_local', text`${mac} is the MAC of a port of this host`);

@@ -221,6 +221,7 @@ function statusOf(forwarding: boolean): StatusReport {
     pathMtus: {},
     pathSources: {},
     store: 'embedded',
+    clashes: [],
     outside: null,
     networks: 1,
     endpoints: 1,

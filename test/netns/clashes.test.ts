@@ -3,11 +3,12 @@
  *   │ web (11) ── weft VXLAN ┼── underlay ──┼ VXLAN weft ── web (21) │
  *   └────────────────────────┘              └────────────────────────┘
  *
- * Two hosts that were set up alike: what has to differ differs.
+ * Two hosts that were set up alike, or do not fit together.
  */
 import t from 'tap';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
 import { openLab } from '../support/lab.ts';
+import { run, until } from '../support/process.ts';
 import { overlay, overlayIps, underlay } from '../support/topology.ts';
 import { ping } from '../support/traffic.ts';
 import { Weft } from '../support/weft.ts';
@@ -42,3 +43,74 @@ t.test('two hosts of one name, with endpoints of one name, reach each other', as
   t.same(await left.json('endpoints'), [one], 'an endpoint keeps its MAC');
   for (const ip of [left4, left6]) await ping(webRight, ip);
 });
+
+t.test('what does not fit together is named by status and doctor, until it is mended', async (t) => {
+  const lab = openLab(t);
+  const under = await underlay(lab, 'ipv4');
+  const left = await Weft.up(lab, under.left, 'left', {
+    datapath,
+    underlay: under.leftIp,
+    arguments: ['--peer', '192.0.2.99'],
+  });
+  const right = await Weft.up(lab, under.right, 'right', { datapath, underlay: under.rightIp, peers: [under.leftIp] });
+  const told = async (): Promise<string[]> => (await left.status()).clashes.map(({ detail }) => detail);
+  await left.createNetwork('blue --subnet 10.44.0.0/24 --vni 777');
+  await right.createNetwork('blue --subnet 10.44.0.0/24 --vni 778');
+  const [web, db] = [await lab.namespace('web'), await lab.namespace('db')];
+  await left.attach(web, { network: 'blue', arguments: ['--ip', left4] });
+  t.same(await told(), []);
+
+  // What it announces is the first frame.
+  await right.attach(db, { network: 'blue', arguments: ['--ip', right4, '--trust'] });
+  await until(async () => (await told()).length > 0, { what: 'a clash' });
+  t.same(await told(), [`${under.rightIp} sends VXLAN to this host, and is not a peer of it`]);
+
+  await run([...left.command(['apply', '-f', '-'])], { input: hostManifest(under.rightIp) });
+  t.same(await told(), []);
+  const speak = (): Promise<unknown> => db.attempt(['ping', '-c1', '-W1', left4]);
+  await speak();
+  t.same(await told(), [`peer ${under.rightIp} sends VNI 778, which no network here has`]);
+  t.match(await left.run('doctor'), /clash +warning +peer 192\.0\.2\.2 sends VNI 778/);
+  t.match(await left.run('status'), /^Clash: +peer 192\.0\.2\.2 sends VNI 778/m);
+
+  await right.run('detach', 'db');
+  await right.run('network', 'rm', 'blue');
+  await right.createNetwork('blue --subnet 10.44.0.0/24 --vni 777');
+  const mac = (await left.json('endpoints'))[0]!.mac;
+  await right.attach(db, { network: 'blue', arguments: ['--ip', right4, '--mac', mac] });
+  await speak();
+  t.match(await told(), [/VNI 778/, `peer ${under.rightIp} sends from ${mac}, the MAC of endpoint "web" of this host`]);
+  await left.run('detach', 'web');
+  t.match(await told(), [/VNI 778/]);
+});
+
+t.test('a subnet that the host reaches elsewhere is named, where a network has an outside', async (t) => {
+  const lab = openLab(t);
+  const host = await lab.namespace('host');
+  await lab.cable(host, 'eth0', await lab.namespace('lan'), 'eth0');
+  await host.ip('address add 203.0.113.1/24 dev eth0');
+  await host.ip('address add 2001:db8:1::1/64 dev eth0 nodad');
+  const weft = await Weft.up(lab, host, 'host', { datapath });
+  await weft.createNetwork('inner --subnet 203.0.113.0/25');
+  t.same((await weft.status()).clashes, [], 'without an outside nothing leaves it');
+  await weft.run('network', 'rm', 'inner');
+  await weft.createNetwork('lan --subnet 203.0.113.0/25 --subnet 2001:db8:2::/64 --outside');
+  await weft.createNetwork('six --subnet 2001:db8:1::/64');
+  await weft.createNetwork('fine --subnet 10.9.0.0/24 --subnet fd09::/64 --outside');
+  t.match(
+    (await weft.status()).clashes.map(({ detail }) => detail),
+    [
+      /^subnet 203\.0\.113\.0\/25 of network "lan" overlaps 203\.0\.113\.0\/24, .* by eth0:/,
+      /^subnet 2001:db8:1::\/64 of network "six" overlaps 2001:db8:1::\/64, /,
+    ],
+  );
+  t.match(
+    weft.log(),
+    /subnet 203\.0\.113\.0\/25 of network \\"lan\\" overlaps/,
+    'whoever creates it can read it in the log',
+  );
+});
+
+function hostManifest(ip: string): string {
+  return `{ apiVersion: weft.dev/v1, kind: Host, metadata: { name: right }, spec: { underlay: ${ip} } }`;
+}

@@ -25,6 +25,7 @@ async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport
     offloads: everything,
     outside: undefined,
     published: [],
+    clashes: [],
     ownAddresses: async () => new Set(),
     lostUpcalls: 0,
     ...more,

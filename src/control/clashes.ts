@@ -1,0 +1,111 @@
+/**
+ * Clashes: what comes by the tunnel and tells that two hosts do not fit together,
+ * such as a sender that is no peer, or the MAC of an endpoint of this host.
+ *
+ * They are read from decisions to drop, when those are made and as long as frames
+ * meet them. Whoever is on the underlay can forge them, so they are told to the
+ * operator and decide nothing. Of each kind the latest MOST_OF_A_KIND are kept,
+ * until they have not been seen for KEPT_MS, or what they clashed with is gone.
+ */
+import { fields } from '../flow/fields.ts';
+import { bytesId, readBytes, readNumber, type FlowKey } from '../flow/key.ts';
+import type { DropReason } from '../flow/reason.ts';
+import { sameBytes, type Vni } from '../flow/types.ts';
+import type { Tables } from '../pipeline/stage.ts';
+
+export const MOST_OF_A_KIND = 16;
+export const KEPT_MS = 600_000;
+
+export type Clash = { readonly vtep: Uint8Array } & (
+  | { readonly kind: 'stranger' }
+  /** A peer has a network of which this host has none. */
+  | { readonly kind: 'vni'; readonly vni: Vni }
+  /** It sends from a MAC of this host: an endpoint's, or the one by which the host asks for neighbors. */
+  | { readonly kind: 'mac'; readonly vni: Vni; readonly mac: Uint8Array }
+);
+
+interface Seen {
+  readonly clash: Clash;
+  readonly atMs: number;
+}
+
+export class Clashes {
+  readonly #tables: Pick<Tables, 'topology' | 'fdb'>;
+  /** By kind, from the longest unseen to the latest seen. */
+  readonly #seen: Readonly<Record<Clash['kind'], Map<string, Seen>>> = {
+    stranger: new Map(),
+    vni: new Map(),
+    mac: new Map(),
+  };
+
+  constructor(tables: Pick<Tables, 'topology' | 'fdb'>) {
+    this.#tables = tables;
+  }
+
+  /** Frames of this flow are dropped for `reason`. */
+  note(flow: { readonly key: FlowKey }, reason: DropReason, atMs: number): void {
+    const clash = this.#read(flow, reason);
+    if (!clash) return;
+    const seen = this.#seen[clash.kind];
+    const id = idOf(clash);
+    if (!seen.delete(id) && seen.size >= MOST_OF_A_KIND) seen.delete(seen.keys().next().value!);
+    seen.set(id, { clash, atMs });
+  }
+
+  /** Those that still are clashes, the latest seen last. */
+  all(nowMs: number): Clash[] {
+    return Object.values(this.#seen).flatMap((seen) =>
+      [...seen.values()]
+        .filter(({ clash, atMs }) => nowMs - atMs < KEPT_MS && this.#isOne(clash))
+        .map(({ clash }) => clash),
+    );
+  }
+
+  #read(flow: { readonly key: FlowKey }, reason: DropReason): Clash | undefined {
+    switch (reason) {
+      case 'vxlan_unknown_vtep':
+      case 'vxlan_unknown_vni': {
+        const { vtep, vni } = senderOf(flow.key);
+        return this.#tables.topology.isVtep(vtep) ? { kind: 'vni', vtep, vni } : { kind: 'stranger', vtep };
+      }
+      case 'vxlan_source_local': {
+        const { key } = flow;
+        return { kind: 'mac', ...senderOf(key), mac: readBytes(key, fields.eth_src).slice() };
+      }
+      default:
+        return undefined;
+    }
+  }
+
+  #isOne(clash: Clash): boolean {
+    const { topology, fdb } = this.#tables;
+    switch (clash.kind) {
+      case 'stranger':
+        return !topology.isVtep(clash.vtep);
+      case 'vni':
+        return topology.isVtep(clash.vtep) && topology.network(clash.vni) === undefined;
+      case 'mac':
+        return sameBytes(clash.mac, topology.hostMac) || fdb.lookup(clash.vni, clash.mac)?.where.kind === 'port';
+      default:
+        return clash satisfies never;
+    }
+  }
+}
+
+function senderOf(key: FlowKey): { readonly vtep: Uint8Array; readonly vni: Vni } {
+  return { vtep: readBytes(key, fields.tun_src).slice(), vni: readNumber(key, fields.tun_vni) as Vni };
+}
+
+function idOf(clash: Clash): string {
+  const vtep = bytesId(clash.vtep);
+  switch (clash.kind) {
+    case 'stranger':
+      return vtep;
+    case 'vni':
+      return `${clash.vni}/${vtep}`;
+    case 'mac':
+      return `${clash.vni}/${bytesId(clash.mac)}/${vtep}`;
+    default:
+      return clash satisfies never;
+  }
+}

@@ -1,0 +1,104 @@
+/** What the tunnel brings that does not fit this host is told, bounded, and only for as long as it is so. */
+import t, { type Test } from 'tap';
+import { KEPT_MS, MOST_OF_A_KIND, type Clash } from '../../src/control/clashes.ts';
+import { formatIp, formatMac, parseIp, type PortNo, type Vni } from '../../src/flow/types.ts';
+import { createSimulation } from '../../src/simulation.ts';
+import { buildVxlan } from '../../src/wire/vxlan.ts';
+import { udp } from '../support/frames.ts';
+
+const VNI = 100 as Vni;
+const OTHER = 778 as Vni;
+const [here, peer, stranger] = ['192.0.2.1', '192.0.2.2', '192.0.2.66'];
+const web = { mac: '02:00:00:00:00:01', ip: '10.0.0.1' };
+const far = { mac: '02:00:00:00:00:09', ip: '10.0.0.9' };
+
+function lab(t: Test) {
+  const net = createSimulation();
+  t.teardown(() => net.close());
+  const host = net.host('a', here);
+  net.host('b', peer);
+  host.createNetwork('blue', VNI);
+  const port = host.attach({ name: 'web', network: 'blue', mac: web.mac, addresses: [web.ip] });
+  const { forwarding } = host;
+  const comes = (vtep: string, { vni = Number(VNI), srcMac = far.mac } = {}): void =>
+    forwarding.datapath.injectDatagram(1 as PortNo, {
+      source: parseIp(vtep),
+      destination: parseIp(here),
+      sourcePort: 50_000,
+      payload: buildVxlan({ vni, frame: udp({ srcMac, dstMac: web.mac, src: far.ip, dst: web.ip }, 1, 2) }),
+    });
+  const told = (): string[] => forwarding.controller.clashes.all(net.nowMs).map(clashText);
+  return { net, host, port, forwarding, comes, told };
+}
+
+function clashText(clash: Clash): string {
+  const vtep = formatIp(clash.vtep);
+  if (clash.kind === 'stranger') return `${vtep} is a stranger`;
+  return clash.kind === 'vni' ? `${vtep} has VNI ${clash.vni}` : `${vtep} has ${formatMac(clash.mac)}`;
+}
+
+t.test('what fits is no clash', async (t) => {
+  const { comes, told, port } = lab(t);
+  comes(peer);
+  t.equal(port.received.length, 1);
+  t.same(told(), []);
+});
+
+t.test('a sender that is no peer, until it is one', async (t) => {
+  const { comes, told, forwarding } = lab(t);
+  comes(stranger);
+  comes(stranger, { vni: OTHER });
+  t.same(told(), [`${stranger} is a stranger`], 'whatever the VNI');
+  forwarding.addVtep(parseIp(stranger));
+  t.same(told(), []);
+});
+
+t.test('a VNI of a peer that no network has, until one has it', async (t) => {
+  const { comes, told, host } = lab(t);
+  comes(peer, { vni: OTHER });
+  t.same(told(), [`${peer} has VNI ${OTHER}`]);
+  host.createNetwork('red', OTHER);
+  t.same(told(), []);
+});
+
+t.test('the MAC of an endpoint of this host, until that is gone', async (t) => {
+  const { comes, told, forwarding, port } = lab(t);
+  comes(peer, { srcMac: web.mac });
+  t.equal(port.received.length, 0);
+  t.same(told(), [`${peer} has ${web.mac}`]);
+  forwarding.removePort(port.portNo);
+  t.same(told(), []);
+});
+
+t.test('the MAC by which this host asks for neighbors: both have one identity', async (t) => {
+  const { comes, told, forwarding, port } = lab(t);
+  const own = formatMac(forwarding.tables.topology.hostMac);
+  comes(peer, { srcMac: own });
+  t.equal(port.received.length, 0);
+  t.same(told(), [`${peer} has ${own}`]);
+});
+
+t.test('it is told for as long as frames come, whoever decided them, and some time longer', async (t) => {
+  const { net, comes, told } = lab(t);
+  const stepMs = 5000;
+  for (let ms = 0; ms < 2 * KEPT_MS; ms += stepMs) {
+    comes(stranger);
+    net.advance(stepMs);
+  }
+  t.same(told(), [`${stranger} is a stranger`]);
+  net.advance(KEPT_MS - 2 * stepMs);
+  t.same(told(), [`${stranger} is a stranger`]);
+  net.advance(2 * stepMs);
+  t.same(told(), []);
+});
+
+t.test('forged senders and VNIs take no more than their room, and nothing from another kind', async (t) => {
+  const { comes, told } = lab(t);
+  comes(peer, { srcMac: web.mac });
+  for (let i = 0; i < 1000; i++) comes(`198.51.${i >> 8}.${i & 0xff}`);
+  for (let i = 0; i < 1000; i++) comes(peer, { vni: 1000 + i });
+  const all = told();
+  t.equal(all.length, 2 * MOST_OF_A_KIND + 1);
+  t.ok(all.includes('198.51.3.231 is a stranger'), 'the latest');
+  t.ok(all.includes(`${peer} has ${web.mac}`));
+});

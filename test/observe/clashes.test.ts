@@ -1,0 +1,48 @@
+/** Clashes in an operator's words, and which subnets are one. */
+import t from 'tap';
+import { parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
+import { subnetClashes, tunnelClash } from '../../src/observe/clashes.ts';
+import { Fdb } from '../../src/table/fdb.ts';
+
+const vni = 100 as Vni;
+const mac = parseMac('02:00:00:00:00:01');
+const hostMac = parseMac('02:77:65:00:00:01');
+
+t.test('what comes by the tunnel', async (t) => {
+  const fdb = new Fdb({ quota: 1, ageingMs: 1 });
+  fdb.setStatic(vni, mac, { kind: 'port', port: 3 as PortNo });
+  const names = { hostMac, fdb, portName: (port: number) => (port === 3 ? 'web' : '?') };
+  const vtep = parseIp('192.0.2.3');
+  t.match(tunnelClash({ kind: 'stranger', vtep }, names), {
+    detail: '192.0.2.3 sends VXLAN to this host, and is not a peer of it',
+    hint: /--peer 192\.0\.2\.3 here/,
+  });
+  t.match(tunnelClash({ kind: 'vni', vtep, vni: 778 as Vni }, names), {
+    detail: 'peer 192.0.2.3 sends VNI 778, which no network here has',
+    hint: /same VNI/,
+  });
+  t.match(tunnelClash({ kind: 'mac', vtep, vni, mac }, names), {
+    detail: 'peer 192.0.2.3 sends from 02:00:00:00:00:01, the MAC of endpoint "web" of this host',
+    hint: /--mac/,
+  });
+  t.match(tunnelClash({ kind: 'mac', vtep, vni, mac: hostMac }, names), {
+    detail: /peer 192\.0\.2\.3 has the identity of this host/,
+    hint: /state directory/,
+  });
+});
+
+t.test('subnets that the host has routes to', async (t) => {
+  const routes = [
+    { to: '203.0.113.0/24', ifname: 'up0' },
+    { to: '10.0.0.0/8', ifname: 'vpn0' },
+    { to: '2001:db8::/64', ifname: 'up0' },
+  ];
+  const about = (...subnets: string[]): string[] =>
+    subnetClashes([{ name: 'lan', subnets }], routes).map(({ detail }) => detail);
+  t.same(about('192.168.0.0/24', 'fd00::/64'), []);
+  t.match(about('203.0.113.128/25'), [
+    /^subnet 203\.0\.113\.128\/25 of network "lan" overlaps 203\.0\.113\.0\/24, .* up0:/,
+  ]);
+  t.match(about('10.2.0.0/24'), [/overlaps 10\.0\.0\.0\/8, .* vpn0:/]);
+  t.match(about('192.168.0.0/24', '2001:db8::/56'), [/overlaps 2001:db8::\/64/]);
+});
