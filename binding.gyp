@@ -5,6 +5,7 @@
       "sources": [
         "native/addon.cc",
         "native/addon_frame_io.cc",
+        "native/addon_netns.cc",
         "native/coalesce.cc",
         "native/datapath.cc",
         "native/extract.cc",
@@ -16,6 +17,7 @@
         "native/workers.cc",
         "native/io/conntrack.cc",
         "native/io/frame_io.cc",
+        "native/io/netns.cc",
         "native/io/steering.cc",
         "native/io/tap.cc",
         "native/io/underlay.cc"

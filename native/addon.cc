@@ -1,5 +1,6 @@
 // The addon: the native datapath for JavaScript, the layout that it was built
-// with, and frame I/O (addon_frame_io.cc). Nothing else knows N-API.
+// with, frame I/O (addon_frame_io.cc) and work in namespaces (addon_netns.cc).
+// Nothing else knows N-API.
 // src/datapath/binding.ts has the types, src/datapath/native.ts is the caller.
 //
 // Errors are returned as negative errno. Bytes passed in are read before the
@@ -21,10 +22,12 @@
 #include <utility>
 #include <vector>
 
+#include "addon_tap.h"
 #include "vxlan.h"
 #include "workers.h"
 
 Napi::Object InitFrameIo(Napi::Env env, Napi::Object exports);
+void InitNetns(Napi::Env env, Napi::Object exports);
 
 namespace {
 
@@ -75,6 +78,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
                        {
                            InstanceMethod("setClock", &DatapathObject::SetClock),
                            InstanceMethod("addTap", &DatapathObject::AddTap),
+                           InstanceMethod("renewTap", &DatapathObject::RenewTap),
                            InstanceMethod("addVxlan", &DatapathObject::AddVxlan),
                            InstanceMethod("addMemory", &DatapathObject::AddMemory),
                            InstanceMethod("addMemoryVxlan", &DatapathObject::AddMemoryVxlan),
@@ -181,18 +185,16 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
 
   // Ports
 
-  // (port, netnsPath, ifname) → { created, dev, ino } | -errno
+  // (port, TapTarget) → TapOpened | -errno
   Napi::Value AddTap(const Napi::CallbackInfo& info) {
-    const std::string netns = info[1].As<Napi::String>();
-    const std::string ifname = info[2].As<Napi::String>();
+    const TapArgument argument(info[1]);
     TapOpened opened;
-    if (int error = workers_->add_tap(number16(info[0]), netns.c_str(), ifname.c_str(), &opened)) return Result(error);
-    auto result = Napi::Object::New(env_);
-    result["created"] = Napi::Boolean::New(env_, opened.created);
-    result["dev"] = Napi::BigInt::New(env_, opened.netns_dev);
-    result["ino"] = Napi::BigInt::New(env_, opened.netns_ino);
-    return result;
+    if (int error = workers_->add_tap(number16(info[0]), argument.target(), &opened)) return Result(error);
+    return TapOpenedObject(env_, opened);
   }
+
+  // (port) → what others had changed, and is put back | -errno
+  Napi::Value RenewTap(const Napi::CallbackInfo& info) { return Result(workers_->renew_tap(number16(info[0]))); }
 
   // (port, local: 16 bytes, l4Port) → 0 | -errno
   Napi::Value AddVxlan(const Napi::CallbackInfo& info) {
@@ -476,6 +478,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("layout", Layout(env));
   exports.Set("mapFile", Napi::Function::New(env, MapFile, "mapFile"));
   exports.Set("Datapath", DatapathObject::Class(env));
+  InitNetns(env, exports);
   return InitFrameIo(env, exports);
 }
 

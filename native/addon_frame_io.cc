@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "addon_tap.h"
 #include "io/conntrack.h"
 #include "io/frame_io.h"
 #include "offload.h"
@@ -44,6 +45,7 @@ class FrameIoObject : public Napi::ObjectWrap<FrameIoObject> {
     return DefineClass(env, "FrameIo",
                        {
                            InstanceMethod("addTap", &FrameIoObject::AddTap),
+                           InstanceMethod("renewTap", &FrameIoObject::RenewTap),
                            InstanceMethod("openUnderlay", &FrameIoObject::OpenUnderlay),
                            InstanceMethod("remove", &FrameIoObject::Remove),
                            InstanceMethod("take", &FrameIoObject::Take),
@@ -82,20 +84,17 @@ class FrameIoObject : public Napi::ObjectWrap<FrameIoObject> {
     napi_remove_env_cleanup_hook(env_, CloseAtExit, this);
   }
 
-  // (port, netnsPath, ifname) → { created, dev, ino } | -errno
+  // (port, TapTarget) → TapOpened | -errno
   Napi::Value AddTap(const Napi::CallbackInfo& info) {
-    Napi::Env env = info.Env();
-    const std::string netns = info[1].As<Napi::String>();
-    const std::string ifname = info[2].As<Napi::String>();
+    const weft::TapArgument argument(info[1]);
     weft::TapOpened opened;
-    if (int error = io_.add_tap(number16(info[0]), netns.c_str(), ifname.c_str(), &opened)) {
-      return Napi::Number::New(env, error);
-    }
-    auto result = Napi::Object::New(env);
-    result["created"] = Napi::Boolean::New(env, opened.created);
-    result["dev"] = Napi::BigInt::New(env, opened.netns_dev);
-    result["ino"] = Napi::BigInt::New(env, opened.netns_ino);
-    return result;
+    const int error = io_.add_tap(number16(info[0]), argument.target(), &opened);
+    return error ? Napi::Number::New(info.Env(), error) : weft::TapOpenedObject(info.Env(), opened);
+  }
+
+  // (port) → what others had changed, and is put back | -errno
+  Napi::Value RenewTap(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), io_.renew_tap(number16(info[0])));
   }
 
   // (port, local: 16 bytes, l4Port) → 0 | -errno

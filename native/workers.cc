@@ -1,11 +1,14 @@
 #include "workers.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <utility>
 
 #include "extract.h"
+#include "io/fd.h"
 #include "vxlan.h"
 
 namespace weft {
@@ -60,8 +63,8 @@ int Workers::add(uint16_t number, const std::function<int(size_t index, Port*)>&
   return 0;
 }
 
-int Workers::add_tap(uint16_t number, const char* netns_path, const char* ifname, TapOpened* opened) {
-  if (const int error = tap_open(netns_path, ifname, workers_.size(), opened)) return error;
+int Workers::add_tap(uint16_t number, const TapTarget& target, TapOpened* opened) {
+  if (const int error = tap_open(target, workers_.size(), opened)) return error;
   const int error = add(number, [&](size_t index, Port* port) {
     port->kind = PortKind::tap;
     port->tap = opened->fds[index];
@@ -116,6 +119,16 @@ void Workers::set_limits(uint16_t number, const Limits& limits) {
     port->egress = egress;
     port->storm = storm;
   });
+}
+
+int Workers::renew_tap(uint16_t number) {
+  // By a descriptor of its own: the worker goes on meanwhile.
+  Fd tap;
+  workers_[0]->with([&](Datapath& datapath) {
+    const Port* port = datapath.port(number);
+    if (port && port->kind == PortKind::tap) tap = Fd(fcntl(port->tap, F_DUPFD_CLOEXEC, 0));
+  });
+  return tap.get() < 0 ? -ENOENT : tap_renew(tap.get());
 }
 
 int Workers::remove_port(uint16_t number, bool keep) {

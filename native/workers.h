@@ -48,12 +48,14 @@ class Workers {
   // 0 or -errno; nothing is left behind on failure. -EEXIST and -EALREADY as
   // Datapath::add_port; of these the caller makes sure, since tap_open returns
   // -EEXIST too.
-  int add_tap(uint16_t number, const char* netns_path, const char* ifname, TapOpened* opened);
+  int add_tap(uint16_t number, const TapTarget& target, TapOpened* opened);
   int add_vxlan(uint16_t number, const uint8_t local[16], uint16_t l4_port);
   int add_memory(uint16_t number, bool offloads);
   int add_memory_vxlan(uint16_t number, const uint8_t local[16]);
   // From now on, with full buckets; without such a port nothing.
   void set_limits(uint16_t number, const Limits& limits);
+  // What `tap_renew` says of the TAP of that port; -ENOENT without one.
+  int renew_tap(uint16_t number);
   // 0, also without such a port, or -errno of removing the TAP, which stays with `keep`.
   int remove_port(uint16_t number, bool keep);
 

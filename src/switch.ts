@@ -25,6 +25,7 @@ import type { Datapath, DatapathOptions } from './datapath/datapath.ts';
 import { connectionMemory } from './datapath/connection-memory.ts';
 import { forgetStaleUdp } from './datapath/host-connections.ts';
 import { kernelOffloads } from './datapath/kernel-offloads.ts';
+import { exchangeWithNetns } from './datapath/netns-exchange.ts';
 import { pathMtu } from './datapath/path-mtu.ts';
 import { WeftError } from './error.ts';
 import { PathProber } from './health/path-prober.ts';
@@ -185,6 +186,7 @@ export class Switch {
   /** Why it is not open, or could not be kept up. */
   #outsideFailure: string | undefined;
   #isRenewing = false;
+  #isRenewingEndpoints = false;
   #ticker: NodeJS.Timeout | undefined;
   #changes: Promise<unknown> = Promise.resolve();
   #isForwarding = false;
@@ -228,6 +230,7 @@ export class Switch {
       networks: this.#networks,
       hosts: this.#hosts,
       watcher: this.#watcher,
+      exchange: exchangeWithNetns,
       hostName: options.host,
       identity,
       bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
@@ -260,11 +263,14 @@ export class Switch {
     const isHere = this.#endpoints.localAddresses();
     this.#forwarding.endConnections((vni, ip) => !isHere(vni, ip));
     await this.#keepOutside(this.#wantsOutside() ? undefined : () => this.#removeLeftOutside());
+    // Everything forwards by now; what follows puts back what was changed meanwhile.
+    await this.#endpoints.mend();
     this.#watchPaths();
     let ticks = 0;
     this.#ticker = setInterval(() => {
       this.#watchPaths();
       if (++ticks % RENEW_TICKS === 0) this.#renewOutside();
+      this.#renewEndpoints();
       this.#forwarding.controller.tick();
     }, TICK_MS);
     this.#isForwarding = true;
@@ -286,7 +292,8 @@ export class Switch {
       clashes: this.#clashes(),
       outside: this.#reportOutside(),
       networks: this.#networks.all().length,
-      endpoints: this.#endpoints.all().length,
+      endpoints: this.#endpoints.size,
+      endpointProblems: this.#endpoints.problems(),
       ...this.#observer.status({ kind: datapath, flowLimit }),
     };
   }
@@ -307,6 +314,8 @@ export class Switch {
       published: this.#endpoints.published(),
       clashes: this.#clashes(),
       ownAddresses,
+      endpoints: () =>
+        this.#serially(async () => ({ local: this.#endpoints.local, problems: await this.#endpoints.inspect() })),
       probe: this.#probe,
       lostUpcalls: this.#forwarding.datapath.counters().drops.upcall_lost ?? 0,
     });
@@ -489,6 +498,8 @@ export class Switch {
           if (resource.spec.outside) await this.#setOutside(true);
           const action = await this.#networks.apply(resource);
           this.#warnOfSubnets(this.#networks.get(resource.metadata.name));
+          // Which default route a container takes depends on the outside of its networks.
+          await this.#endpoints.mendNetwork(resource.metadata.name);
           return action;
         } finally {
           await this.#keepOutside();
@@ -575,6 +586,16 @@ export class Switch {
     void this.#serially(() => this.#keepOutside(this.#outside && (() => this.#mendOutside())))
       .catch((error: unknown) => this.#unexpected(error))
       .finally(() => (this.#isRenewing = false));
+  }
+
+  #renewEndpoints(): void {
+    if (this.#isRenewingEndpoints) return;
+    this.#isRenewingEndpoints = true;
+    void this.#serially(async () => {
+      if (await this.#endpoints.renew()) await this.#keepOutside();
+    })
+      .catch((error: unknown) => this.#unexpected(error))
+      .finally(() => (this.#isRenewingEndpoints = false));
   }
 
   async #mendOutside(): Promise<void> {
@@ -696,7 +717,7 @@ export class Switch {
     this.#options.logger.warn({ port, endpoint: this.#endpoints.portName(port), why }, 'port lost');
     void this.#serially(async () => {
       if (port === OUTSIDE_PORT) await this.#keepOutside(() => this.#closeOutside());
-      else this.#endpoints.detach(port);
+      else await this.#endpoints.detach(port);
       await this.#keepOutside();
     }).catch((error: unknown) => this.#unexpected(error));
   }

@@ -53,9 +53,9 @@ void FrameIo::close() {
   stop_ = epoll_ = -1;
 }
 
-int FrameIo::add_tap(uint16_t number, const char* netns_path, const char* ifname, TapOpened* opened) {
+int FrameIo::add_tap(uint16_t number, const TapTarget& target, TapOpened* opened) {
   if (ports_.contains(number)) return -EALREADY;
-  if (int error = tap_open(netns_path, ifname, 1, opened)) return error;
+  if (int error = tap_open(target, 1, opened)) return error;
   Port port;
   port.fd = opened->fds[0];
   port.offloads = opened->offloads;
@@ -84,6 +84,11 @@ int FrameIo::insert(uint16_t number, Port port) {
   if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) < 0) return -errno;
   ports_.emplace(number, std::move(port));
   return 0;
+}
+
+int FrameIo::renew_tap(uint16_t number) {
+  const auto at = ports_.find(number);
+  return at == ports_.end() || at->second.underlay ? -ENOENT : tap_renew(at->second.fd);
 }
 
 int FrameIo::remove(uint16_t number, bool keep) {

@@ -64,8 +64,10 @@ class FrameIo {
   void close();
 
   // 0, -EALREADY for a port number in use, or what tap_open and Underlay::open return.
-  int add_tap(uint16_t port, const char* netns_path, const char* ifname, TapOpened* opened);
+  int add_tap(uint16_t port, const TapTarget& target, TapOpened* opened);
   int open_underlay(uint16_t port, const uint8_t local[16], uint16_t l4_port);
+  // What `tap_renew` says of the TAP of that port; -ENOENT without one.
+  int renew_tap(uint16_t port);
   // Closes the port; a TAP stays with `keep`, goes without. Its queued frames are
   // thrown away. 0 or -errno (-ENOENT: no such port).
   int remove(uint16_t port, bool keep);

@@ -4,18 +4,15 @@
 #include <fcntl.h>
 #include <linux/if_link.h>
 #include <linux/if_tun.h>
-#include <linux/nsfs.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
-#include <pthread.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "descriptors.h"
@@ -38,7 +35,9 @@ constexpr size_t kBurstBytes = 65536;
 struct LinkState {
   bool exists = false;
   bool multi_queue_tap = false;
+  uint32_t ifindex = 0;
   uint32_t queues = 0;  // open ones, detached ones included
+  char ifname[IFNAMSIZ] = {};
 };
 
 // The value of an integer attribute of 1 or 4 bytes; 0 when it is missing.
@@ -50,8 +49,9 @@ uint32_t attribute_value(const rtattr* at) {
   return value;
 }
 
-// RTM_GETLINK by name. 0 (also when there is no such interface) or -errno.
-int query_link(const char* ifname, LinkState* state) {
+// RTM_GETLINK by index, or by name where that is 0. 0 (also when there is no such
+// interface) or -errno.
+int query_link(uint32_t ifindex, const char* ifname, LinkState* state) {
   Fd netlink(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
   if (netlink.get() < 0) return -errno;
 
@@ -61,11 +61,16 @@ int query_link(const char* ifname, LinkState* state) {
     rtattr name;
     char text[IFNAMSIZ];
   } request = {};
-  const size_t name_bytes = strlen(ifname) + 1;
-  request.name.rta_type = IFLA_IFNAME;
-  request.name.rta_len = static_cast<uint16_t>(RTA_LENGTH(name_bytes));
-  memcpy(request.text, ifname, name_bytes);
-  request.header.nlmsg_len = static_cast<uint32_t>(NLMSG_LENGTH(sizeof request.info) + RTA_SPACE(name_bytes));
+  request.header.nlmsg_len = static_cast<uint32_t>(NLMSG_LENGTH(sizeof request.info));
+  if (ifindex) {
+    request.info.ifi_index = static_cast<int>(ifindex);
+  } else {
+    const size_t name_bytes = strlen(ifname) + 1;
+    request.name.rta_type = IFLA_IFNAME;
+    request.name.rta_len = static_cast<uint16_t>(RTA_LENGTH(name_bytes));
+    memcpy(request.text, ifname, name_bytes);
+    request.header.nlmsg_len += static_cast<uint32_t>(RTA_SPACE(name_bytes));
+  }
   request.header.nlmsg_type = RTM_GETLINK;
   request.header.nlmsg_flags = NLM_F_REQUEST;
   if (send(netlink.get(), &request, request.header.nlmsg_len, 0) < 0) return -errno;
@@ -86,6 +91,9 @@ int query_link(const char* ifname, LinkState* state) {
 
   state->exists = true;
   const auto* info = static_cast<const ifinfomsg*>(NLMSG_DATA(header));
+  state->ifindex = static_cast<uint32_t>(info->ifi_index);
+  const rtattr* name = find_attribute(IFLA_RTA(info), IFLA_PAYLOAD(header), IFLA_IFNAME);
+  if (name) memcpy(state->ifname, RTA_DATA(name), std::min<size_t>(RTA_PAYLOAD(name), IFNAMSIZ - 1));
   const rtattr* link = find_attribute(IFLA_RTA(info), IFLA_PAYLOAD(header), IFLA_LINKINFO);
   const rtattr* kind = find_nested(link, IFLA_INFO_KIND);
   const rtattr* data = find_nested(link, IFLA_INFO_DATA);
@@ -136,10 +144,30 @@ int open_queue(const char* ifname, bool exclusive, Fd* queue) {
   return 0;
 }
 
+// Whoever is neither may not attach a queue of the TAP without CAP_NET_ADMIN in its
+// namespace. Without an owner and a group everybody may: the device is 0666 in many
+// containers. The numbers before the invalid one, which no container maps; where weft
+// itself is in a user namespace that does not have them, its own account.
+int set_owner(int fd) {
+  constexpr unsigned long kNobody = 4294967294;
+  if (ioctl(fd, TUNSETOWNER, kNobody) < 0 && (errno != EINVAL || ioctl(fd, TUNSETOWNER, geteuid()) < 0)) return -errno;
+  if (ioctl(fd, TUNSETGROUP, kNobody) < 0 && (errno != EINVAL || ioctl(fd, TUNSETGROUP, getegid()) < 0)) return -errno;
+  return 0;
+}
+
+int set_header(int fd) {
+  int header_bytes = sizeof(VnetHdr);
+  int little_endian = 1;
+  if (ioctl(fd, TUNSETVNETHDRSZ, &header_bytes) < 0) return -errno;
+  return ioctl(fd, TUNSETVNETLE, &little_endian) < 0 ? -errno : 0;
+}
+
 // In the namespace of the container, on the helper thread.
-int open_here(const char* ifname, size_t queues, TapOpened* opened) {
+int open_here(uint32_t ifindex, const char* ifname, size_t queues, TapOpened* opened) {
   LinkState before;
-  if (int error = query_link(ifname, &before)) return error;
+  if (int error = query_link(ifindex, ifname, &before)) return error;
+  if (ifindex && !before.exists) return -ENXIO;
+  if (ifindex) ifname = before.ifname;
   if (before.exists && !before.multi_queue_tap) return -EEXIST;
   if (before.queues > 0) return -EBUSY;
 
@@ -149,59 +177,54 @@ int open_here(const char* ifname, size_t queues, TapOpened* opened) {
     if (const int error = open_queue(ifname, i == 0 && !before.exists, &taps[i])) return error;
     // Of two processes that re-attach at once, neither may share the queues.
     LinkState after;
-    if (const int error = query_link(ifname, &after)) return error;
+    if (const int error = query_link(0, ifname, &after)) return error;
     if (after.queues > i + 1) return -EBUSY;
+    opened->ifindex = after.ifindex;
   }
   const int tap = taps[0].get();
 
   // Offloads and the header's form outlive a process with the interface: all are set, also to their defaults.
-  int header_bytes = sizeof(VnetHdr);
-  int little_endian = 1;
-  if (ioctl(tap, TUNSETVNETHDRSZ, &header_bytes) < 0) return -errno;
-  if (ioctl(tap, TUNSETVNETLE, &little_endian) < 0) return -errno;
+  if (const int error = set_header(tap)) return error;
+  if (const int error = set_owner(tap)) return error;
   if (const int error = set_offloads(tap, &opened->offloads)) return error;
   if (queues > 1) steer_by_flow(tap);
   // Last, so that a fresh TAP goes with its fd when anything before fails.
   if (ioctl(tap, TUNSETPERSIST, 1ul) < 0) return -errno;
 
   opened->created = !before.exists;
+  opened->queues = queues;
   for (size_t i = 0; i < queues; ++i) opened->fds[i] = taps[i].release();
   return 0;
 }
 
-struct Job {
-  int netns;
-  const char* ifname;
-  size_t queues;
-  TapOpened* opened;
-  int result;
-};
-
-void* enter_and_open(void* argument) {
-  auto* job = static_cast<Job*>(argument);
-  job->result = setns(job->netns, CLONE_NEWNET) < 0 ? -errno : open_here(job->ifname, job->queues, job->opened);
-  return nullptr;
-}
-
 }  // namespace
 
-int tap_open(const char* netns_path, const char* ifname, size_t queues, TapOpened* opened) {
-  if (!valid_ifname(ifname)) return -EINVAL;
-  // O_NONBLOCK: whatever is at that path, opening it does not wait.
-  Fd netns(::open(netns_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (netns.get() < 0) return -errno;
-  if (ioctl(netns.get(), NS_GET_NSTYPE) != CLONE_NEWNET) return -ENOTTY;
-  struct stat identity;
-  if (fstat(netns.get(), &identity) < 0) return -errno;
-
-  Job job = {netns.get(), ifname, queues, opened, 0};
-  pthread_t thread;
-  if (int error = pthread_create(&thread, nullptr, enter_and_open, &job)) return -error;
-  pthread_join(thread, nullptr);
-  if (job.result < 0) return job.result;
-  opened->netns_dev = identity.st_dev;
-  opened->netns_ino = identity.st_ino;
+int tap_open(const TapTarget& target, size_t queues, TapOpened* opened) {
+  if (!target.ifindex && !valid_ifname(target.ifname)) return -EINVAL;
+  NetnsTarget entered = target.netns;
+  const int error = in_netns(target.netns, &entered, [&] { return open_here(target.ifindex, target.ifname, queues, opened); });
+  if (error) return error;
+  opened->netns_dev = entered.dev;
+  opened->netns_ino = entered.ino;
   return 0;
+}
+
+int tap_renew(int fd) {
+  uint8_t changed = 0;
+  int header_bytes = 0;
+  int little_endian = 0;
+  ifreq request = {};
+  if (ioctl(fd, TUNGETVNETHDRSZ, &header_bytes) < 0 || ioctl(fd, TUNGETVNETLE, &little_endian) < 0) return -errno;
+  if (ioctl(fd, TUNGETIFF, &request) < 0) return -errno;
+  if (header_bytes != sizeof(VnetHdr) || !little_endian) {
+    if (const int error = set_header(fd)) return error;
+    changed |= kTapHeader;
+  }
+  if (!(request.ifr_flags & IFF_PERSIST)) {
+    if (ioctl(fd, TUNSETPERSIST, 1ul) < 0) return -errno;
+    changed |= kTapPersistence;
+  }
+  return changed;
 }
 
 int tap_probe(uint8_t* offloads) {

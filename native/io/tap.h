@@ -1,5 +1,5 @@
 // TAP devices: opened inside a container's network namespace by a short-lived
-// thread that enters it, then read and written from the datapath thread.
+// thread that enters it (netns.h), then read and written from the datapath thread.
 //
 // An open TAP keeps its namespace alive, and nothing here tells that the
 // namespace lost its name: whoever opened it watches the path and closes.
@@ -12,6 +12,7 @@
 
 #include "../frame.h"
 #include "../reason.h"
+#include "netns.h"
 
 namespace weft {
 
@@ -27,26 +28,45 @@ inline constexpr size_t kMaxQueues = 16;
 
 struct TapOpened {
   int fds[kMaxQueues];  // one a queue; non-blocking, close-on-exec
+  size_t queues;
   uint8_t offloads;  // what of kOffloadAll this kernel has
   bool created;   // false: a persistent TAP of that name was there and was re-attached
+  uint32_t ifindex;  // which interface of its namespace it is
   uint64_t netns_dev;
   uint64_t netns_ino;  // which namespace it is in
 };
 
-// Enters the namespace at `netns_path` on a thread of its own, opens
+// Which TAP to open.
+struct TapTarget {
+  NetnsTarget netns;
+  const char* ifname;
+  // Not 0: the TAP that has this index, whatever it is called by now; none is made.
+  uint32_t ifindex = 0;
+};
+
+// What others can change of a TAP that they may attach to, and `tap_renew` puts back.
+inline constexpr uint8_t kTapHeader = 1;       // the length or the byte order of the vnet_hdr
+inline constexpr uint8_t kTapPersistence = 2;  // it would go with its last queue
+
+// Enters the namespace on a thread of its own, opens
 // /dev/net/tun with IFF_TAP|IFF_NO_PI|IFF_VNET_HDR|IFF_MULTI_QUEUE, once for each
 // of `queues`, and makes the TAP persistent. Frames of a flow come by one queue.
-// The caller's namespace never changes. 0, or
-//   -ENOENT, -EACCES  `netns_path` does not exist or may not be opened
-//   -ENOTTY           `netns_path` is not a network namespace
+// Nobody without CAP_NET_ADMIN in the namespace can attach to it: its owner and its
+// group are numbers that no account has. The caller's namespace never changes. 0,
+// what `in_netns` returns, or
 //   -ENODEV           /dev/net/tun does not exist or has no driver
-//   -EPERM            no CAP_SYS_ADMIN or CAP_NET_ADMIN
+//   -ENXIO            no interface has that index
+//   -EPERM            no CAP_NET_ADMIN
 //   -EEXIST           `ifname` is an interface that weft did not make
 //   -EBUSY            `ifname` is a TAP that is open already, here or elsewhere
 //   -EINVAL           `ifname` is not a valid name
 //   -EMFILE           others need the descriptors that are left (descriptors.h)
 // or another -errno of the kernel.
-int tap_open(const char* netns_path, const char* ifname, size_t queues, TapOpened* opened);
+int tap_open(const TapTarget& target, size_t queues, TapOpened* opened);
+
+// Puts back what a program that attached to the TAP has changed since it was opened.
+// What of kTap… it was, or -errno.
+int tap_renew(int fd);
 
 // What of kOffloadAll a TAP of this kernel has: tried on one in the calling
 // thread's namespace, which the kernel names and which goes before this returns.

@@ -139,20 +139,20 @@ void test_tap() {
   }();
 
   TapOpened tap;
-  CHECK(tap_open(container.path(), "weft0", 1, &tap) == 0);
+  CHECK(tap_open({{container.path()}, "weft0"}, 1, &tap) == 0);
   CHECK(tap.created && tap.netns_ino != 0 && tap.netns_ino != own_namespace);
   CHECK(if_nametoindex("weft0") == 0);  // not here
   container.within([] { CHECK(if_nametoindex("weft0") != 0); });
 
   TapOpened second;
-  CHECK(tap_open(container.path(), "weft0", 1, &second) == -EBUSY);
-  CHECK(tap_open(container.path(), "lo", 1, &second) == -EEXIST);
-  CHECK(tap_open(container.path(), "weft%d", 1, &second) == -EINVAL);
-  CHECK(tap_open(container.path(), "", 1, &second) == -EINVAL);
-  CHECK(tap_open(container.path(), "sixteencharacter", 1, &second) == -EINVAL);
-  CHECK(tap_open("/does/not/exist", "weft1", 1, &second) == -ENOENT);
-  CHECK(tap_open("/proc/self/ns/uts", "weft1", 1, &second) == -ENOTTY);
-  CHECK(tap_open("/dev/null", "weft1", 1, &second) == -ENOTTY);
+  CHECK(tap_open({{container.path()}, "weft0"}, 1, &second) == -EBUSY);
+  CHECK(tap_open({{container.path()}, "lo"}, 1, &second) == -EEXIST);
+  CHECK(tap_open({{container.path()}, "weft%d"}, 1, &second) == -EINVAL);
+  CHECK(tap_open({{container.path()}, ""}, 1, &second) == -EINVAL);
+  CHECK(tap_open({{container.path()}, "sixteencharacter"}, 1, &second) == -EINVAL);
+  CHECK(tap_open({{"/does/not/exist"}, "weft1"}, 1, &second) == -ENOENT);
+  CHECK(tap_open({{"/proc/self/ns/uts"}, "weft1"}, 1, &second) == -ENOTTY);
+  CHECK(tap_open({{"/dev/null"}, "weft1"}, 1, &second) == -ENOTTY);
 
   // Another program's TAP without queues of its own is not ours.
   container.within([] {
@@ -163,7 +163,7 @@ void test_tap() {
     CHECK(ioctl(fd, TUNSETIFF, &request) == 0 && ioctl(fd, TUNSETPERSIST, 1ul) == 0);
     close(fd);
   });
-  CHECK(tap_open(container.path(), "single0", 1, &second) == -EEXIST);
+  CHECK(tap_open({{container.path()}, "single0"}, 1, &second) == -EEXIST);
 
   Burst burst;
   CHECK(tap_receive(tap.fds[0], &burst) == 0 && burst.frames.empty());
@@ -202,7 +202,7 @@ void test_tap() {
   unsigned index = 0, index_again = 0;
   container.within([&index] { index = if_nametoindex("weft0"); });
   close(tap.fds[0]);
-  CHECK(tap_open(container.path(), "weft0", 1, &tap) == 0 && !tap.created);
+  CHECK(tap_open({{container.path()}, "weft0"}, 1, &tap) == 0 && !tap.created);
   container.within([&index_again] { index_again = if_nametoindex("weft0"); });
   CHECK(index == index_again);
 
@@ -312,16 +312,16 @@ void test_frame_io() {
   Wakes wakes;
   FrameIo io;
   TapOpened tap;
-  CHECK(io.add_tap(1, container.path(), "early0", &tap) == -EBADF);
+  CHECK(io.add_tap(1, {{container.path()}, "early0"}, &tap) == -EBADF);
   container.within([] { CHECK(if_nametoindex("early0") == 0); });
   CHECK(io.start([&wakes] { wakes.ring(); }) == 0);
 
   uint8_t local[16];
   ip4(local, "127.0.0.1");
-  CHECK(io.add_tap(1, container.path(), "weft1", &tap) == 0 && tap.created);
-  CHECK(io.add_tap(2, container.path(), "weft2", &tap) == 0);
-  CHECK(io.add_tap(2, container.path(), "weft3", &tap) == -EALREADY);
-  CHECK(io.add_tap(3, container.path(), "weft1", &tap) == -EBUSY);
+  CHECK(io.add_tap(1, {{container.path()}, "weft1"}, &tap) == 0 && tap.created);
+  CHECK(io.add_tap(2, {{container.path()}, "weft2"}, &tap) == 0);
+  CHECK(io.add_tap(2, {{container.path()}, "weft3"}, &tap) == -EALREADY);
+  CHECK(io.add_tap(3, {{container.path()}, "weft1"}, &tap) == -EBUSY);
   CHECK(io.open_underlay(4, local, 4789) == 0);
   CHECK(io.open_underlay(5, local, 4789) == -EADDRINUSE);
 
@@ -383,7 +383,7 @@ void test_frame_io() {
   CHECK(send(two, bytes, 100, 0) == 100);
   while (wakes.count() == before) wakes.wait();
   CHECK(io.remove(2, true) == 0 && io.take(16).empty() && io.remove(2, true) == -ENOENT);
-  CHECK(io.add_tap(2, container.path(), "weft2", &tap) == 0 && !tap.created);
+  CHECK(io.add_tap(2, {{container.path()}, "weft2"}, &tap) == 0 && !tap.created);
 
   // An interface that somebody else deletes is reported once.
   container.within([] {
@@ -402,7 +402,7 @@ void test_frame_io() {
   close(two);
 
   // close() under traffic; the TAP stays.
-  CHECK(io.add_tap(1, container.path(), "weft4", &tap) == 0);
+  CHECK(io.add_tap(1, {{container.path()}, "weft4"}, &tap) == 0);
   container.within([&one] {
     set_up("weft4", true);
     one = packet_socket("weft4");

@@ -18,7 +18,13 @@ function rateLimitText({ ingress, egress, burst }: NonNullable<EndpointReport['r
   });
 }
 
-export function endpointTable(endpoints: readonly EndpointReport[]): Promise<string> {
+/** Below the table, a line for whatever is wrong with an interface. */
+export async function endpointTable(endpoints: readonly EndpointReport[]): Promise<string> {
+  const problems = endpoints.flatMap(({ name, problems: all = [] }) => all.map((problem) => `\n${name}: ${problem}`));
+  return (await tableOf(endpoints)) + problems.join('');
+}
+
+function tableOf(endpoints: readonly EndpointReport[]): Promise<string> {
   return table(
     ['NAME', 'NETWORK', 'ADDRESSES', 'MAC', 'STATE', 'HOST', 'NETNS', 'INTERFACE', 'MTU', 'RATE LIMIT', 'PUBLISHED'],
     endpoints.map((endpoint) => [

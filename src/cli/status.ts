@@ -46,7 +46,7 @@ async function statusText(report: StatusReport): Promise<string> {
     ...report.clashes.map(({ detail }) => ['Clash', paint('yellow', detail)] as const),
     ['Store', report.store],
     ['Networks', report.networks],
-    ['Endpoints', report.endpoints],
+    ['Endpoints', endpointsText(report)],
     ['Connections', `${report.connections.active} of ${report.connections.limit}`],
     ['FDB', `${fdb.entries} entries, ${fdb.moves} moves, ${fdb.evicted} evicted`],
     ['Memory', `${mebibytes(report.memory.rssBytes)} MiB resident, ${mebibytes(report.memory.heapUsedBytes)} MiB heap`],
@@ -70,6 +70,12 @@ function outsideText({ outside }: StatusReport): string {
   if (!outside) return 'none';
   const { open, why } = outside;
   return `${open ? 'open' : 'not open'}${why === undefined ? '' : `: ${why}`}`;
+}
+
+/** How many, and what is wrong with any of them. */
+function endpointsText({ endpoints, endpointProblems }: StatusReport): string {
+  const problems = Object.entries(endpointProblems).flatMap(([name, all]) => all.map((one) => `${name}: ${one}`));
+  return problems.length === 0 ? String(endpoints) : `${endpoints}; ${problems.join('; ')}`;
 }
 
 function dropped({ datapath }: StatusReport): number {

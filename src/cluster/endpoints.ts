@@ -1,13 +1,13 @@
 /**
  * Endpoints: the interfaces of containers on networks.
  *
- * An endpoint's record (its addresses, MAC, port number and namespace) is
- * written to the store before anything is set up and removed after all is torn
- * down, so a crash in between leaves nothing that the next start does not mend.
+ * An endpoint's record (`endpoint.ts`) is written to the store before anything is
+ * set up and removed after all is torn down, so a crash in between leaves nothing
+ * that the next start does not mend. Their interfaces are `attachments.ts`'s.
  *
- * A record names its namespace by path, device and inode. When the namespace is
- * gone, the container is, and the endpoint is released; only after a reboot is
- * the lease kept (`detached`), for the container that comes back under its name.
+ * When the namespace of an endpoint is gone, the container is, and the endpoint is
+ * released; only after a reboot is the lease kept (`detached`), for the container
+ * that comes back under its name.
  *
  * Callers serialize the changing methods.
  */
@@ -15,53 +15,30 @@ import { isDeepStrictEqual } from 'node:util';
 import { WeftError } from '../error.ts';
 import { formatIp, parseIp, parseMac, type PortNo, type Vni } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
-import { configureInterface, interfaceExists } from '../link/interface.ts';
-import { isSameNetns, resolveNetns, type NetnsRef } from '../link/netns.ts';
-import type { NetnsWatcher } from '../link/netns-watcher.ts';
+import { readNamespaces } from '../link/interface-facts.ts';
+import { resolveNetns, type NetnsRef } from '../link/netns.ts';
 import { compareNames } from '../model/name-order.ts';
 import type { EndpointReport } from '../model/report.ts';
-import { burstBytes, defaultBurstBytes, rateBytes } from '../model/rate.ts';
-import { endpointSchema, type EndpointResource, type RateLimitSpec } from '../model/resource.ts';
+import { endpointSchema, type EndpointResource } from '../model/resource.ts';
 import type { Store } from '../store/store.ts';
 import { isReservedMac, reservedMacsText } from '../table/topology.ts';
+import { Attachments, type AttachmentsEnvironment, type Mended } from './attachments.ts';
+import { isLocal, poolOf, recordOf, type Endpoint, type EndpointRecord, type LocalEndpoint } from './endpoint.ts';
 import type { Hosts } from './hosts.ts';
 import { generateMac } from './ipam.ts';
-import type { Network, Networks } from './networks.ts';
+import type { Network } from './networks.ts';
 import { publishedBy, refuseListeners, refusePublish, type PublishedEndpointPort } from './publishing.ts';
 
-export interface EndpointRecord {
-  readonly resource: EndpointResource;
-  readonly addresses: readonly string[];
-  readonly mac: string;
-  /** Of local endpoints. */
-  readonly local?: {
-    readonly portNo: number;
-    readonly netns: { readonly path: string; readonly dev: string; readonly ino: string };
-    /** The boot in which it was attached. */
-    readonly bootId: string;
-  };
-}
-
-export interface Endpoint extends EndpointRecord {
-  readonly name: string;
-  readonly state: EndpointReport['state'];
-}
-
-export interface EndpointsEnvironment {
+export interface EndpointsEnvironment extends AttachmentsEnvironment {
   readonly store: Store;
   readonly forwarding: Forwarding;
-  readonly networks: Networks;
   readonly hosts: Hosts;
-  readonly watcher: NetnsWatcher;
   readonly hostName: string;
   /** Of this host, from which the MACs of its endpoints are made. */
   readonly identity: Uint8Array;
   readonly bootId: string;
   /** Are there peers without a store between us? Then addresses are not ours to choose. */
   readonly hasStaticPeers: () => boolean;
-  /** The namespace of an attached endpoint is gone. */
-  readonly onNamespaceGone: (name: string) => void;
-  readonly warn: (message: string, details: object) => void;
 }
 
 type Action = 'created' | 'configured' | 'unchanged';
@@ -72,23 +49,45 @@ type Outcome = { readonly action: Action; readonly endpoint: Endpoint };
 const prefix = 'endpoints/';
 /** 1 is the underlay's. */
 const FIRST_PORT = 3;
+/** Endpoints that are waited for and tried in one turn. */
+const RETRIES = 20;
+/** Frames that are sent at once to tell all networks where their endpoints are. */
+const MOST_ANNOUNCED = 20_000;
 
 export class Endpoints {
   readonly #environment: EndpointsEnvironment;
+  readonly #attachments: Attachments;
   readonly #endpoints = new Map<string, Endpoint>();
-  readonly #portNames = new Map<number, string>();
-  readonly #watched = new Map<number, NetnsRef>();
+  readonly #byNetwork = new Map<string, Map<string, Endpoint>>();
+  readonly #ports = new Set<number>();
+  /** All of them by name; undefined since one changed. */
+  #sorted: readonly Endpoint[] | undefined;
 
   constructor(environment: EndpointsEnvironment) {
     this.#environment = environment;
+    this.#attachments = new Attachments(environment);
   }
 
-  all(): Endpoint[] {
-    return [...this.#endpoints.values()].sort((a, b) => compareNames(a.name, b.name));
+  get size(): number {
+    return this.#endpoints.size;
   }
 
-  of(network: string): Endpoint[] {
-    return this.all().filter((endpoint) => endpoint.resource.spec.network === network);
+  all(): readonly Endpoint[] {
+    return (this.#sorted ??= byName(this.#endpoints.values()));
+  }
+
+  of(network: string): readonly Endpoint[] {
+    return byName(this.#byNetwork.get(network)?.values() ?? []);
+  }
+
+  /** How many are of this host. */
+  get local(): number {
+    return this.#ports.size;
+  }
+
+  /** What is wrong with the interfaces of this host's endpoints, as they were looked at last. */
+  problems(): Record<string, string[]> {
+    return this.#attachments.problems();
   }
 
   /** @throws WeftError('not_found') */
@@ -105,7 +104,7 @@ export class Endpoints {
   }
 
   portName(portNo: number): string | undefined {
-    return this.#portNames.get(portNo);
+    return this.#attachments.portName(portNo);
   }
 
   /** What tells whether a container of this host may send from an address, 16 bytes, in a network. */
@@ -123,17 +122,16 @@ export class Endpoints {
   }
 
   byPort(portNo: number): Endpoint | undefined {
-    const name = this.#portNames.get(portNo);
+    const name = this.#attachments.portName(portNo);
     return name === undefined ? undefined : this.#endpoints.get(name);
   }
 
   /**
-   * Puts what the store holds into force: re-attaches the TAPs that are still in
-   * their containers, and releases endpoints whose container is gone.
+   * Puts what the store holds into force: opens the TAPs that are still in their containers, from when on traffic
+   * passes, and releases endpoints whose container is gone. `mend` is to follow.
    */
   async load(): Promise<void> {
     const { store, bootId, warn } = this.#environment;
-    const opened: { endpoint: Endpoint; netns: NetnsRef }[] = [];
     for (const { value } of await store.list(prefix)) {
       const stored = value as EndpointRecord;
       // What was stored before a field existed gets its default.
@@ -142,32 +140,55 @@ export class Endpoints {
       const network = this.#environment.networks.get(record.resource.spec.network);
       for (const address of record.addresses) poolOf(network, address).take(name, address);
       const endpoint: Endpoint = { ...record, name, state: record.local ? 'detached' : 'remote' };
-      this.#endpoints.set(name, endpoint);
-      if (!record.local) {
-        this.#environment.forwarding.addRemote(this.#remoteOf(endpoint));
-        continue;
-      }
-      const netns = netnsOf(record.local);
-      if (isSameNetns(netns)) {
-        try {
-          opened.push({ endpoint: this.#open(endpoint, netns, false), netns });
-        } catch (error) {
-          warn('endpoint not re-attached', { endpoint: name, error: String(error) });
-        }
-      } else if (record.local.bootId === bootId) {
-        warn('endpoint released: its namespace is gone', { endpoint: name, netns: netns.path });
-        await this.#release(endpoint);
+      this.#set(endpoint);
+      if (!record.local) this.#environment.forwarding.addRemote(this.#remoteOf(endpoint));
+    }
+    const local = this.#local();
+    const places = this.#attachments.locate(local);
+    const released: LocalEndpoint[] = [];
+    for (const endpoint of local) {
+      const netns = places.get(endpoint.name);
+      if (netns) {
+        this.#reopen(endpoint, netns);
+      } else if (endpoint.local.bootId === bootId) {
+        warn('endpoint released: its namespace is gone', { endpoint: endpoint.name, netns: endpoint.local.netns.path });
+        released.push(endpoint);
       }
     }
-    // Traffic passes again from here on. Neighbors that asked in vain meanwhile would wait up to
-    // a second before they ask again.
-    for (const { endpoint } of opened) this.#environment.forwarding.announce(endpoint.local!.portNo as PortNo);
-    // What follows only mends what was changed meanwhile.
-    for (const { endpoint, netns } of opened) {
-      await this.#configure(endpoint, netns).catch((error: unknown) => {
-        warn('interface not configured', { endpoint: endpoint.name, error: String(error) });
-      });
+    await this.#release(released);
+    this.#announce(this.#local().filter(({ state }) => state === 'attached'));
+  }
+
+  /** Compares all interfaces with what they were given, and mends them. */
+  async mend(names?: readonly string[]): Promise<readonly Mended[]> {
+    const endpoints = names === undefined ? this.#local() : this.#local(names);
+    return this.#remember(await this.#attachments.mend(endpoints));
+  }
+
+  /** The same without mending: what is wrong, by endpoint. */
+  inspect(): Promise<Record<string, string[]>> {
+    return this.#attachments.inspect(this.#local());
+  }
+
+  /** Of the endpoints of a network that has changed. */
+  mendNetwork(network: string): Promise<readonly Mended[]> {
+    return this.mend(this.of(network).map(({ name }) => name));
+  }
+
+  /**
+   * To be called about once a second: what could not be opened is tried again, and some of the interfaces are
+   * looked at, each in its turn. @returns true if one was opened
+   */
+  async renew(): Promise<boolean> {
+    const waiting = this.#local().filter(({ state }) => state === 'waiting');
+    const opened = waiting.slice(0, RETRIES).filter((endpoint) => this.#reopen(endpoint).state === 'attached');
+    if (opened.length > 0) {
+      const names = opened.map(({ name }) => name);
+      this.#announce(this.#local(names));
+      await this.mend(names);
     }
+    await this.#remember(await this.#attachments.mend(this.#local(this.#attachments.due()), { isPatient: true }));
+    return opened.length > 0;
   }
 
   /** What applying would do: it looks, and changes nothing. @throws WeftError when it is not possible. */
@@ -176,7 +197,7 @@ export class Endpoints {
     const known = this.#endpoints.get(metadata.name);
     // First what does not depend on other resources: in a dry run those may not exist yet.
     if (known) refuseOtherIdentity(known, resource);
-    const netns = spec.host === undefined ? await refuseHost(resource, known) : undefined;
+    const netns = spec.host === undefined ? await this.#refuseHost(resource, known) : undefined;
     const network = this.#environment.networks.get(spec.network);
     if (known) {
       refusePublish(resource, network, known.addresses, this.all());
@@ -192,11 +213,16 @@ export class Endpoints {
     return { action: 'created', netns };
   }
 
+  /** Also mends the interface of an endpoint that is declared as it is. */
   async apply(resource: EndpointResource): Promise<Outcome> {
     const { action, netns } = await this.plan(resource);
     const known = this.#endpoints.get(resource.metadata.name);
-    if (known && action === 'unchanged') return { action, endpoint: known };
-    if (known && known.state !== 'detached') return { action, endpoint: await this.#redeclare(known, resource) };
+    if (known && known.state !== 'detached') {
+      if (isLocal(known) && known.state === 'waiting') this.#reopen(known);
+      const endpoint = action === 'unchanged' ? known : await this.#redeclare(known, resource);
+      const mended = (await this.mend([endpoint.name])).some((one) => one.mended.length > 0);
+      return { action: mended ? 'configured' : action, endpoint: this.get(endpoint.name) };
+    }
     const endpoint = netns ? await this.#attach(resource, netns, known) : await this.#addRemote(resource);
     return { action, endpoint };
   }
@@ -204,29 +230,30 @@ export class Endpoints {
   /** Stops the port, removes the interface, and gives the addresses back. */
   async remove(name: string): Promise<void> {
     const endpoint = this.get(name);
-    this.#close(endpoint, { keep: false });
-    await this.#release(endpoint);
+    await this.#close(endpoint, { keep: false });
+    await this.#release([endpoint]);
   }
 
   /** Its interface was deleted in the container: the lease stays, for the next attach. */
-  detach(portNo: number): void {
+  async detach(portNo: number): Promise<void> {
     const endpoint = this.byPort(portNo);
     if (!endpoint) return;
-    this.#close(endpoint, { keep: true });
-    this.#endpoints.set(endpoint.name, { ...endpoint, state: 'detached' });
+    await this.#close(endpoint, { keep: true });
+    this.#set({ ...endpoint, state: 'detached' });
   }
 
   /** Lets go of all TAPs; with `purge` they are removed from the containers, and the endpoints with them. */
   async close(options: { readonly purge: boolean }): Promise<void> {
     for (const endpoint of this.all()) {
       if (options.purge) await this.remove(endpoint.name);
-      else this.#close(endpoint, { keep: true });
+      else await this.#close(endpoint, { keep: true });
     }
   }
 
   report(endpoint: Endpoint): EndpointReport {
     const { resource, local } = endpoint;
     const { spec, metadata } = resource;
+    const found = this.#attachments.find(endpoint.name);
     return {
       name: endpoint.name,
       namespace: metadata.namespace,
@@ -237,10 +264,11 @@ export class Endpoints {
       state: endpoint.state,
       host: spec.host ?? this.#environment.hostName,
       ...(local && {
-        netns: local.netns.path,
-        interface: spec.interface,
+        netns: found?.netns ?? local.netns.path,
+        interface: found?.ifname ?? spec.interface,
         mtu: this.#environment.networks.get(spec.network).mtu,
         ...(endpoint.state === 'attached' && { port: local.portNo }),
+        ...(found && found.problems.length > 0 && { problems: [...found.problems] }),
       }),
       trust: spec.trust,
       publish: spec.publish.map(({ hostIP, ...one }) => ({ ...one, ...(hostIP !== undefined && { hostIP }) })),
@@ -249,11 +277,11 @@ export class Endpoints {
   }
 
   async #attach(resource: EndpointResource, netns: NetnsRef, known: Endpoint | undefined): Promise<Endpoint> {
-    const { store, networks, bootId } = this.#environment;
+    const { networks, bootId } = this.#environment;
     const { name } = resource.metadata;
     const network = networks.get(resource.spec.network);
     const addresses = known?.addresses ?? this.#takeAddresses(network, resource);
-    const endpoint: Endpoint = {
+    const endpoint: LocalEndpoint = {
       resource,
       name,
       addresses,
@@ -266,93 +294,120 @@ export class Endpoints {
       state: 'detached',
     };
     try {
-      await store.transact({ put: [{ key: prefix + name, value: recordOf(endpoint) }] });
-      this.#endpoints.set(name, endpoint);
-      const attached = this.#open(endpoint, netns, true);
-      await this.#configure(attached, netns);
-      this.#environment.forwarding.announce(attached.local!.portNo as PortNo);
+      await this.#put(endpoint);
+      const ifindex = this.#attachments.make(endpoint, netns);
+      const made: LocalEndpoint = { ...endpoint, local: { ...endpoint.local, ifindex } };
+      const given = await this.#attachments.give(made);
+      const attached: LocalEndpoint = { ...made, local: { ...made.local, given }, state: 'attached' };
+      await this.#put(attached);
+      this.#environment.forwarding.announce(attached.local.portNo as PortNo);
       return attached;
     } catch (error) {
-      this.#close(endpoint, { keep: false });
-      if (known) {
-        await store.transact({ put: [{ key: prefix + name, value: recordOf(known) }] });
-        this.#endpoints.set(name, known);
-      } else {
-        await this.#release(endpoint);
-      }
+      await this.#close(endpoint, { keep: false });
+      if (known) await this.#put(known);
+      else await this.#release([endpoint]);
       throw error;
     }
   }
 
-  /** @param isNew false: its interface is expected to be there; then another one is not made in its place */
-  #open(endpoint: Endpoint, netns: NetnsRef, isNew: boolean): Endpoint {
-    const { forwarding, watcher, onNamespaceGone } = this.#environment;
-    const portNo = endpoint.local!.portNo as PortNo;
-    const opened = forwarding.addPort(this.#accessPort(endpoint), tapSpec(endpoint));
-    // A path can come to lead to another namespace, and an inode number to name one.
-    const isElsewhere = opened !== undefined && (opened.dev !== netns.dev || opened.ino !== netns.ino);
-    if (isElsewhere || opened?.created !== isNew) {
-      forwarding.removePort(portNo, { keep: opened?.created === false });
-      const why = isElsewhere
-        ? 'leads to another network namespace now'
-        : isNew
-          ? 'has the interface already'
-          : 'has lost the interface';
-      throw new WeftError('conflict', `endpoint "${endpoint.name}": ${netns.path} ${why}`);
+  #reopen(endpoint: LocalEndpoint, netns?: NetnsRef): Endpoint {
+    const reopened = this.#attachments.reopen(endpoint, netns);
+    const isNews = reopened.state !== endpoint.state;
+    if (isNews && reopened.state !== 'attached') {
+      this.#environment.warn('endpoint not re-attached', { endpoint: endpoint.name, error: reopened.why });
     }
-    this.#portNames.set(portNo, endpoint.name);
-    this.#watched.set(portNo, netns);
-    watcher.watch(netns, () => onNamespaceGone(endpoint.name));
-    const attached: Endpoint = { ...endpoint, state: 'attached' };
-    this.#endpoints.set(endpoint.name, attached);
-    return attached;
+    const { ifindex } = reopened.state === 'attached' ? reopened : endpoint.local;
+    const local = { ...endpoint.local, ...(ifindex !== undefined && { ifindex }) };
+    const known: Endpoint = { ...endpoint, local, state: reopened.state };
+    this.#set(known);
+    return known;
   }
 
-  async #configure(endpoint: Endpoint, netns: NetnsRef): Promise<void> {
-    const { spec } = endpoint.resource;
-    const network = this.#environment.networks.get(spec.network);
-    await configureInterface(netns, {
-      ifname: spec.interface,
-      mac: endpoint.mac,
-      mtu: network.mtu,
-      addresses: endpoint.addresses.map((ip) => ({ ip, prefixLength: poolOf(network, ip).prefixLength })),
-      gateways: network.pools
-        .filter((pool) => endpoint.addresses.some((ip) => pool.contains(ip)))
-        .map((pool) => pool.gateway),
+  /**
+   * Neighbors that asked in vain meanwhile would wait up to a second before they ask again. What is announced is
+   * flooded, and in a large network that is more than it is worth.
+   */
+  #announce(endpoints: readonly LocalEndpoint[]): void {
+    let copies = 0;
+    for (const { local, resource } of endpoints) {
+      copies += this.#byNetwork.get(resource.spec.network)?.size ?? 0;
+      if (copies > MOST_ANNOUNCED) return;
+      this.#environment.forwarding.announce(local.portNo as PortNo);
+    }
+  }
+
+  /** Those of this host, in the order of their names. */
+  #local(names?: readonly string[]): LocalEndpoint[] {
+    const endpoints = names?.flatMap((name) => this.#endpoints.get(name) ?? []) ?? this.all();
+    return endpoints.filter(isLocal);
+  }
+
+  /** What was given is stored where it is news. */
+  async #remember(results: readonly Mended[]): Promise<readonly Mended[]> {
+    const news = results.flatMap(({ endpoint: { name }, given }) => {
+      const known = this.#endpoints.get(name);
+      if (!known?.local || isDeepStrictEqual(known.local.given, given)) return [];
+      return [{ ...known, local: { ...known.local, given } }];
     });
-  }
-
-  #close(endpoint: Endpoint, options: { readonly keep: boolean }): void {
-    const { forwarding, watcher } = this.#environment;
-    if (!endpoint.local) {
-      forwarding.removeRemote(this.#remoteOf(endpoint));
-      return;
+    if (news.length > 0) {
+      await this.#environment.store.transact({
+        put: news.map((endpoint) => ({ key: prefix + endpoint.name, value: recordOf(endpoint) })),
+      });
     }
-    const { portNo } = endpoint.local;
-    const netns = this.#watched.get(portNo);
-    if (this.#portNames.get(portNo) !== endpoint.name || !netns) return;
-    watcher.unwatch(netns);
-    this.#watched.delete(portNo);
-    forwarding.removePort(portNo as PortNo, options);
-    this.#portNames.delete(portNo);
+    for (const endpoint of news) this.#set(endpoint);
+    return results;
   }
 
-  async #release(endpoint: Endpoint): Promise<void> {
+  async #close(endpoint: Endpoint, options: { readonly keep: boolean }): Promise<void> {
+    if (isLocal(endpoint)) await this.#attachments.close(endpoint, options);
+    else this.#environment.forwarding.removeRemote(this.#remoteOf(endpoint));
+  }
+
+  async #release(endpoints: readonly Endpoint[]): Promise<void> {
+    if (endpoints.length === 0) return;
     const { store, networks } = this.#environment;
-    await store.transact({ delete: [prefix + endpoint.name] });
-    const network = networks.get(endpoint.resource.spec.network);
-    for (const address of endpoint.addresses) poolOf(network, address).release(address);
-    this.#endpoints.delete(endpoint.name);
+    await store.transact({ delete: endpoints.map(({ name }) => prefix + name) });
+    for (const endpoint of endpoints) {
+      const network = networks.get(endpoint.resource.spec.network);
+      for (const address of endpoint.addresses) poolOf(network, address).release(address);
+      this.#forget(endpoint);
+    }
+  }
+
+  async #put(endpoint: Endpoint): Promise<void> {
+    await this.#environment.store.transact({ put: [{ key: prefix + endpoint.name, value: recordOf(endpoint) }] });
+    this.#set(endpoint);
+  }
+
+  #set(endpoint: Endpoint): void {
+    const { name, resource, local } = endpoint;
+    const before = this.#endpoints.get(name);
+    if (before) this.#forget(before);
+    this.#endpoints.set(name, endpoint);
+    const { network } = resource.spec;
+    const others = this.#byNetwork.get(network);
+    if (others) others.set(name, endpoint);
+    else this.#byNetwork.set(network, new Map([[name, endpoint]]));
+    if (local) this.#ports.add(local.portNo);
+    this.#sorted = undefined;
+  }
+
+  #forget({ name, resource, local }: Endpoint): void {
+    this.#endpoints.delete(name);
+    const others = this.#byNetwork.get(resource.spec.network);
+    others?.delete(name);
+    if (others?.size === 0) this.#byNetwork.delete(resource.spec.network);
+    if (local) this.#ports.delete(local.portNo);
+    this.#sorted = undefined;
   }
 
   async #addRemote(resource: EndpointResource): Promise<Endpoint> {
-    const { store, forwarding, networks } = this.#environment;
+    const { forwarding, networks } = this.#environment;
     const { name } = resource.metadata;
     const network = networks.get(resource.spec.network);
     const addresses = this.#takeAddresses(network, resource);
     const endpoint: Endpoint = { resource, name, addresses, mac: resource.spec.mac!, state: 'remote' };
-    await store.transact({ put: [{ key: prefix + name, value: recordOf(endpoint) }] });
-    this.#endpoints.set(name, endpoint);
+    await this.#put(endpoint);
     forwarding.addRemote(this.#remoteOf(endpoint));
     return endpoint;
   }
@@ -360,13 +415,10 @@ export class Endpoints {
   /** The same endpoint with other labels, allowed addresses, published ports, trust or rate limit. */
   async #redeclare(known: Endpoint, resource: EndpointResource): Promise<Endpoint> {
     const endpoint: Endpoint = { ...known, resource };
-    await this.#environment.store.transact({ put: [{ key: prefix + known.name, value: recordOf(endpoint) }] });
-    this.#endpoints.set(known.name, endpoint);
-    if (endpoint.local) {
-      const { forwarding } = this.#environment;
+    await this.#put(endpoint);
+    if (isLocal(endpoint)) {
       const isLimitSame = isDeepStrictEqual(known.resource.spec.rateLimit, resource.spec.rateLimit);
-      if (!isLimitSame) forwarding.limitPort(endpoint.local.portNo as PortNo, tapSpec(endpoint));
-      forwarding.changePort(this.#accessPort(endpoint));
+      this.#attachments.change(endpoint, { isLimitSame });
     }
     return endpoint;
   }
@@ -434,22 +486,31 @@ export class Endpoints {
 
   #freePort(): number {
     let portNo = FIRST_PORT;
-    const reserved = new Set([...this.#endpoints.values()].map((endpoint) => endpoint.local?.portNo));
-    while (reserved.has(portNo)) portNo++;
+    while (this.#ports.has(portNo)) portNo++;
     return portNo;
   }
 
-  #accessPort(endpoint: Endpoint) {
-    const { spec } = endpoint.resource;
-    return {
-      portNo: endpoint.local!.portNo as PortNo,
-      name: endpoint.name,
-      vni: this.#environment.networks.get(spec.network).vni as Vni,
-      mac: parseMac(endpoint.mac),
-      addresses: endpoint.addresses.map(parseIp),
-      allowedAddresses: spec.allowedAddresses.map(parseIp),
-      trust: spec.trust,
-    };
+  /** What on this host is in the way of a local endpoint. @returns the namespace that it is or will be in */
+  async #refuseHost(resource: EndpointResource, known: Endpoint | undefined): Promise<NetnsRef> {
+    const { metadata, spec } = resource;
+    refuseListeners(resource, known?.resource.spec.publish);
+    const netns = await resolveNetns(spec.pid === undefined ? { netns: spec.netns! } : { pid: spec.pid });
+    if (known?.local && known.state !== 'detached') {
+      const at = known.local.netns;
+      if (at.dev !== String(netns.dev) || at.ino !== String(netns.ino)) {
+        throw new WeftError('conflict', `endpoint "${known.name}" is attached in ${at.path} already: detach it first`);
+      }
+      return netns;
+    }
+    const [facts] = await readNamespaces(this.#environment.exchange, [netns]);
+    if (facts instanceof WeftError) throw facts;
+    if (facts!.links.some(({ ifname }) => ifname === spec.interface)) {
+      throw new WeftError(
+        'conflict',
+        `endpoint "${metadata.name}": interface "${spec.interface}" exists in ${netns.path} already: choose another with --ifname`,
+      );
+    }
+    return netns;
   }
 
   #remoteOf(endpoint: Endpoint) {
@@ -464,59 +525,8 @@ export class Endpoints {
   }
 }
 
-/** The pool that `address` belongs to. @throws WeftError('invalid') when it is outside the network's subnets. */
-function poolOf(network: Network, address: string) {
-  const pool = network.pools.find((candidate) => candidate.contains(address));
-  if (!pool) {
-    const subnets = network.pools.map((candidate) => candidate.subnet).join(', ');
-    throw new WeftError('invalid', `ip ${address} is outside the subnets of network "${network.name}" (${subnets})`);
-  }
-  return pool;
-}
-
-/** Its port, for the datapath. */
-function tapSpec({ name, resource, local }: Endpoint) {
-  const { interface: ifname, rateLimit } = resource.spec;
-  const spec = { kind: 'tap', name, netns: local!.netns.path, ifname } as const;
-  return rateLimit ? { ...spec, limits: limitsOf(rateLimit) } : spec;
-}
-
-function limitsOf({ ingress, egress, burst }: RateLimitSpec) {
-  const limit = (text: string) => {
-    const perSecond = rateBytes(text);
-    return { perSecond, burst: burst === undefined ? defaultBurstBytes(perSecond) : burstBytes(burst) };
-  };
-  return {
-    ...(ingress !== undefined && { ingress: limit(ingress) }),
-    ...(egress !== undefined && { egress: limit(egress) }),
-  };
-}
-
-function netnsOf({ netns }: NonNullable<EndpointRecord['local']>): NetnsRef {
-  return { path: netns.path, dev: BigInt(netns.dev), ino: BigInt(netns.ino) };
-}
-
-function recordOf({ resource, addresses, mac, local }: Endpoint): EndpointRecord {
-  return { resource, addresses, mac, ...(local && { local }) };
-}
-
-/** What on this host is in the way of a local endpoint. @returns the namespace that it is or will be in */
-async function refuseHost(resource: EndpointResource, known: Endpoint | undefined): Promise<NetnsRef> {
-  const { metadata, spec } = resource;
-  refuseListeners(resource, known?.resource.spec.publish);
-  const netns = await resolveNetns(spec.pid === undefined ? { netns: spec.netns! } : { pid: spec.pid });
-  if (known?.state === 'attached') {
-    const at = known.local!.netns;
-    if (at.dev !== String(netns.dev) || at.ino !== String(netns.ino)) {
-      throw new WeftError('conflict', `endpoint "${known.name}" is attached in ${at.path} already: detach it first`);
-    }
-  } else if (await interfaceExists(netns, spec.interface)) {
-    throw new WeftError(
-      'conflict',
-      `endpoint "${metadata.name}": interface "${spec.interface}" exists in ${netns.path} already: choose another with --ifname`,
-    );
-  }
-  return netns;
+function byName(endpoints: Iterable<Endpoint>): Endpoint[] {
+  return [...endpoints].sort((a, b) => compareNames(a.name, b.name));
 }
 
 /** What makes an endpoint that endpoint cannot change. */

@@ -7,7 +7,7 @@ import type { PublishedPort } from '../link/outside-rules.ts';
 import { addressOf, familiesOf, isSamePort, portText, type PublishSpec } from '../model/publish.ts';
 import type { EndpointResource } from '../model/resource.ts';
 import { publishedId, type Published } from '../table/topology.ts';
-import type { Endpoint } from './endpoints.ts';
+import type { Endpoint } from './endpoint.ts';
 import type { Network } from './networks.ts';
 
 /** A port of this host, and where it leads: from weft's transit address, at the same port, to an endpoint. */

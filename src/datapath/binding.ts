@@ -13,6 +13,7 @@ import { ACTION_BYTES, opcodes } from '../flow/action.ts';
 import { CONNECTION_BYTES, CONNECTION_HALVES, CONNECTION_ORIGINAL, CONNECTION_TRANSLATED } from '../flow/connection.ts';
 import { fieldList, KEY_BYTES } from '../flow/fields.ts';
 import { ENTROPY_FIRST_PORT, ENTROPY_PORTS } from '../flow/hash.ts';
+import type { ExchangeWithNetns } from '../flow/netns-exchange.ts';
 import { dropReasons } from '../flow/reason.ts';
 import {
   DATAGRAMS_PER_PORT,
@@ -28,12 +29,12 @@ import {
 } from './datapath.ts';
 import type { NativeFrameIoClass } from './frame-io.ts';
 import type { NativeOffloads } from './kernel-offloads.ts';
+import type { NativeTaps } from './tap.ts';
 
 /** The class `Datapath` of native/addon.cc. Errors are negative errno. */
-export interface NativeDatapath {
+export interface NativeDatapath extends NativeTaps {
   /** "It is now `ms`": stands still until the next call unless threaded. */
   setClock(ms: number): void;
-  addTap(port: number, netns: string, ifname: string): { created: boolean; dev: bigint; ino: bigint } | number;
   addVxlan(port: number, local: Uint8Array, l4Port: number): number;
   addMemory(port: number, offloads: boolean): number;
   addMemoryVxlan(port: number, local: Uint8Array): number;
@@ -107,6 +108,7 @@ export interface Addon {
   /** A file as memory: made or lengthened, mapped for as long as it is in use. Or -errno. */
   mapFile(path: string, bytes: number): Uint8Array | number;
   probeOffloads(): NativeOffloads;
+  readonly netnsExchange: ExchangeWithNetns;
   /** Addresses of 16 bytes. */
   pathMtu(local: Uint8Array, remote: Uint8Array): number;
   /** How many, or -errno; addresses one after the other. */

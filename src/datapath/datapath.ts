@@ -101,13 +101,16 @@ export type PortSpec =
   /**
    * A TAP inside a network namespace. It is created there if it does not
    * exist, persistent, and re-attached if it does; `portDel` with `keep` lets go
-   * of it, without `keep` removes it.
+   * of it, without `keep` removes it. With `known` it is that very TAP, whatever
+   * it is called by now, or none.
    */
   | {
       readonly kind: 'tap';
       readonly name: string;
+      /** Path of the namespace. */
       readonly netns: string;
       readonly ifname: string;
+      readonly known?: TapIdentity;
       readonly limits?: PortLimits;
     }
   /** The VXLAN endpoint: UDP sockets on `local`:`l4Port` in the daemon's own namespace. */
@@ -159,11 +162,19 @@ export interface OffloadedFrame {
   readonly offload?: Offload | undefined;
 }
 
-/** Where a TAP was opened. */
-export interface TapOpened {
+/** Which TAP it is: names and paths can come to mean another. */
+export interface TapIdentity {
   /** Of the network namespace that it is in. */
   readonly dev: bigint;
   readonly ino: bigint;
+  /** In that namespace. */
+  readonly ifindex: number;
+}
+
+/** What was opened. */
+export interface TapOpened extends TapIdentity {
+  /** Of this port; each is a descriptor that a program can have of a TAP. */
+  readonly queues: number;
   /** False: it was there already, and was re-attached. */
   readonly created: boolean;
 }
@@ -283,6 +294,11 @@ export interface Datapath {
    * @throws WeftError when the port cannot be opened; nothing is left behind then.
    */
   portAdd(port: PortNo, spec: PortSpec): TapOpened | undefined;
+  /**
+   * Puts back what programs that attached to the port's TAP have changed of it since it was opened.
+   * @returns what that was, for the operator; nothing for other ports
+   */
+  portRenew(port: PortNo): string[];
   portDel(port: PortNo, options?: { readonly keep?: boolean }): void;
   /** False when a limit (flows, masks) refuses it: the flow then stays on the slow path. */
   flowPut(flow: FlowPut): boolean;

@@ -10,11 +10,11 @@ import { loadAddon } from './binding.ts';
 import { errnoName, ioError, lostText } from './io-error.ts';
 import type { Offload, TapOpened } from './datapath.ts';
 import type { Frame } from './offload.ts';
+import { renewedText, tapTarget, type NativeTaps, type TapSpec } from './tap.ts';
 import type { KernelIo, ReceivedFrame, Refused } from './reference.ts';
 
 /** The class `FrameIo` of the addon (native/addon_frame_io.cc). Errors are negative errno. */
-export interface NativeFrameIo {
-  addTap(port: number, netns: string, ifname: string): TapOpened | number;
+export interface NativeFrameIo extends NativeTaps {
   openUnderlay(port: number, local: Uint8Array, l4Port: number): number;
   remove(port: number, keep: boolean): number;
   take(max: number): NativeFrame[];
@@ -63,11 +63,16 @@ export class FrameIo implements KernelIo {
     this.#native = new (loadAddon().FrameIo)(() => queueMicrotask(notify));
   }
 
-  /** Makes or re-attaches `ifname` in the namespace at path `netns`. @throws WeftError, nothing is left behind. */
-  addTap(port: PortNo, netns: string, ifname: string): TapOpened {
-    const opened = this.#native.addTap(port, netns, ifname);
-    if (typeof opened === 'number') throw ioError(-opened, { kind: 'tap', netns, ifname });
+  /** Makes or re-attaches a TAP as `PortSpec` has it. @throws WeftError, nothing is left behind. */
+  addTap(port: PortNo, spec: TapSpec): TapOpened {
+    const opened = this.#native.addTap(port, tapTarget(spec));
+    if (typeof opened === 'number') throw ioError(-opened, { kind: 'tap', ...spec });
     return opened;
+  }
+
+  /** As `Datapath.portRenew`. */
+  renewTap(port: PortNo): string[] {
+    return renewedText(this.#native.renewTap(port));
   }
 
   /** @param local 16 bytes, IPv4-mapped or IPv6. @throws WeftError, nothing is left behind. */

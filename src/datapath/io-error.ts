@@ -10,7 +10,7 @@ const EBADFD = 77;
 
 /** What was to be opened; a `PortSpec` of these kinds is one. */
 export type IoTarget =
-  | Pick<Extract<PortSpec, { kind: 'tap' }>, 'kind' | 'netns' | 'ifname'>
+  | Pick<Extract<PortSpec, { kind: 'tap' }>, 'kind' | 'netns' | 'ifname' | 'known'>
   | Pick<Extract<PortSpec, { kind: 'vxlan' }>, 'kind' | 'local' | 'l4Port'>;
 
 /** @param errno positive, as `tap_open` and `Underlay::open` (native/io) document them */
@@ -37,7 +37,7 @@ export function errnoName(errno: number): string {
 }
 
 function tapError(errno: number, netns: string, ifname: string): WeftError {
-  const { ENOENT, ENOTDIR, ENOTTY, ENODEV, EPERM, EACCES, EEXIST, EBUSY, EINVAL } = constants.errno;
+  const { ENOENT, ENOTDIR, ENOTTY, ENODEV, ENXIO, ESTALE, EPERM, EACCES, EEXIST, EBUSY, EINVAL } = constants.errno;
   const what = `interface "${ifname}" in ${netns}`;
   switch (errno) {
     case ENOENT:
@@ -46,6 +46,10 @@ function tapError(errno: number, netns: string, ifname: string): WeftError {
         'not_found',
         `network namespace ${netns} does not exist; \`ip netns ls\` shows those that do`,
       );
+    case ENXIO:
+      return new WeftError('not_found', `${what} does not exist any more: it was deleted`);
+    case ESTALE:
+      return new WeftError('not_found', `${netns} leads to another network namespace now`);
     case ENOTTY:
       return new WeftError('invalid', `${netns} is not a network namespace`);
     case ENODEV:
@@ -64,7 +68,7 @@ function tapError(errno: number, netns: string, ifname: string): WeftError {
     case EBUSY:
       return new WeftError(
         'conflict',
-        `${what} is in use by another program (another switch?); choose another interface name`,
+        `${what} is in use by another program: stop it, or choose another interface name`,
       );
     case EINVAL:
       return new WeftError(

@@ -36,6 +36,7 @@ import {
 import { errnoName, ioError, lostText } from './io-error.ts';
 import { readCounters, readFlows, readMirrored, readUpcalls } from './native-records.ts';
 import { isSamePort } from './port-spec.ts';
+import { renewedText, tapTarget } from './tap.ts';
 
 export interface NativeOptions extends DatapathOptions {
   /** TAP and VXLAN ports on so many threads of their own. 0: memory ports on the caller's. */
@@ -124,7 +125,7 @@ class Native implements NativeSwitch {
   #open(port: PortNo, spec: PortSpec): TapOpened | undefined {
     switch (spec.kind) {
       case 'tap': {
-        const opened = this.#native.addTap(port, spec.netns, spec.ifname);
+        const opened = this.#native.addTap(port, tapTarget(spec));
         if (typeof opened === 'number') throw ioError(-opened, spec);
         return opened;
       }
@@ -142,6 +143,10 @@ class Native implements NativeSwitch {
       default:
         return spec satisfies never;
     }
+  }
+
+  portRenew(port: PortNo): string[] {
+    return this.#ports.get(port)?.kind === 'tap' ? renewedText(this.#native.renewTap(port)) : [];
   }
 
   portDel(port: PortNo, { keep = false }: { readonly keep?: boolean } = {}): void {

@@ -70,6 +70,7 @@ import {
 import { PendingTable } from './pending.ts';
 import { isSamePort } from './port-spec.ts';
 import { untagPriority } from './priority-tag.ts';
+import type { TapSpec } from './tap.ts';
 import { rewrite } from './rewrite.ts';
 import { segments, takes, TAKES_ALL } from './segment.ts';
 import { Tally } from './tally.ts';
@@ -95,7 +96,8 @@ export interface Refused {
 
 /** Frames from and to the kernel: `frame-io.ts`, or another one in a test. */
 export interface KernelIo {
-  addTap(port: PortNo, netns: string, ifname: string): TapOpened;
+  addTap(port: PortNo, spec: TapSpec): TapOpened;
+  renewTap(port: PortNo): string[];
   openUnderlay(port: PortNo, local: Uint8Array, l4Port: number): void;
   remove(port: PortNo, keep: boolean): void;
   /** What has arrived, `max` at most. After fewer than `max`, `onWake` tells of the next. */
@@ -165,13 +167,17 @@ class Reference implements ReferenceDatapath {
     if (tunnel && this.#tunnel) {
       throw new WeftError('conflict', `port ${port}: port ${this.#tunnel.port} is the VXLAN port already`);
     }
-    const opened = spec.kind === 'tap' ? this.#openIo().addTap(port, spec.netns, spec.ifname) : undefined;
+    const opened = spec.kind === 'tap' ? this.#openIo().addTap(port, spec) : undefined;
     if (spec.kind === 'vxlan') this.#openIo().openUnderlay(port, spec.local, spec.l4Port);
     if (tunnel) this.#tunnel = tunnel;
     this.#ports.set(port, spec);
     this.#buckets.set(port, bucketsOf(spec.limits ?? {}));
     this.#tally.addPort(port);
     return opened;
+  }
+
+  portRenew(port: PortNo): string[] {
+    return this.#ports.get(port)?.kind === 'tap' ? this.#io!.renewTap(port) : [];
   }
 
   portDel(port: PortNo, options: { readonly keep?: boolean } = {}): void {

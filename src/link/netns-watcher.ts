@@ -1,74 +1,156 @@
 /**
- * Tells when a network namespace is gone: its path leads nowhere, or to another one.
+ * Tells when a network namespace is gone: no path leads to it any more.
  *
- * All paths are looked at every POLL_MS, which also sees what no directory
- * event tells (an unmount, the end of a process). An event in a directory of
- * names makes it look at once. Nothing is held open, so nothing is kept alive.
+ * A name that is deleted in a directory is noticed at once. What no directory event
+ * tells (an unmount, the end of a process) is found by looking: at LOOKS of them
+ * every POLL_MS, so that many cost no more than a few. Where a path has ended but the
+ * namespace lives (another name, another process in it), it is followed there.
+ * Nothing is held open, so nothing is kept alive.
  */
 import { watch, type FSWatcher } from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { isSameNetns, type NetnsRef } from './netns.ts';
+import { findNetns, netnsId } from './netns-lookup.ts';
 
 const POLL_MS = 250;
+/** Of those that are watched, at a time. */
+const LOOKS = 100;
 
 /** `setInterval`, or a test's own. */
 export type IntervalScheduler = (callback: () => void, periodMs: number) => { unref(): unknown; close(): unknown };
 
+interface Watched {
+  /** As it was found last. */
+  ref: NetnsRef;
+  readonly onGone: () => void;
+  readonly onMoved: (ref: NetnsRef) => void;
+}
+
+interface Directory {
+  watcher: FSWatcher | undefined;
+  /** How many paths in it are watched. */
+  paths: number;
+}
+
 export class NetnsWatcher {
-  readonly #watched = new Map<NetnsRef, () => void>();
-  readonly #directories = new Map<string, FSWatcher>();
+  /** By what was given to `watch`; the longest not looked at first. */
+  readonly #watched = new Map<NetnsRef, Watched>();
+  readonly #byPath = new Map<string, Set<NetnsRef>>();
+  readonly #directories = new Map<string, Directory>();
   readonly #interval: ReturnType<IntervalScheduler>;
+  /** Paths that a directory has told something of. */
+  readonly #told = new Set<string>();
 
   constructor(schedule: IntervalScheduler) {
-    this.#interval = schedule(() => this.#look(), POLL_MS);
+    this.#interval = schedule(() => this.#lookAround(), POLL_MS);
     this.#interval.unref();
   }
 
-  /** Calls `onGone` once, within 500 ms of the namespace's going; never from within `watch`. */
-  watch(ref: NetnsRef, onGone: () => void): void {
-    this.#watched.set(ref, onGone);
-    this.#watchDirectories();
+  /**
+   * Calls `onGone` once, when no path leads to the namespace any more, and `onMoved` with the new path where another
+   * one still does; never from within `watch`. Up to 200 of them are told of within 500 ms, whatever ended them.
+   */
+  watch(ref: NetnsRef, onGone: () => void, onMoved: (ref: NetnsRef) => void = () => {}): void {
+    const watched = { ref, onGone, onMoved };
+    this.#watched.set(ref, watched);
+    this.#enter(ref, watched);
   }
 
   /** `ref` is the very object that was given to `watch`. */
   unwatch(ref: NetnsRef): void {
+    const watched = this.#watched.get(ref);
+    if (watched) this.#leave(ref, watched);
     this.#watched.delete(ref);
-    this.#watchDirectories();
   }
 
   close(): void {
     this.#interval.close();
-    this.#watched.clear();
-    this.#watchDirectories();
+    for (const ref of [...this.#watched.keys()]) this.unwatch(ref);
   }
 
-  #look(): void {
-    const gone = [...this.#watched].filter(([ref]) => !isSameNetns(ref));
-    for (const [ref, onGone] of gone) if (this.#watched.delete(ref)) onGone();
-    this.#watchDirectories();
-  }
-
-  /** One watch for each directory in use; without one the interval does it alone. */
-  #watchDirectories(): void {
-    const wanted = new Set<string>();
-    for (const { path } of this.#watched.keys()) if (!path.startsWith('/proc/')) wanted.add(dirname(path));
-    for (const [directory, watcher] of this.#directories) {
-      if (wanted.has(directory)) continue;
-      watcher.close();
-      this.#directories.delete(directory);
+  #lookAround(): void {
+    this.#openDirectories();
+    const next = [...this.#watched.keys()].slice(0, LOOKS);
+    for (const ref of next) {
+      const watched = this.#watched.get(ref)!;
+      this.#watched.delete(ref);
+      this.#watched.set(ref, watched);
     }
-    for (const directory of wanted) {
-      if (this.#directories.has(directory)) continue;
-      try {
-        const watcher = watch(directory, { persistent: false }, () => this.#look());
-        watcher.on('error', () => {
-          watcher.close();
-          this.#directories.delete(directory);
-        });
-        this.#directories.set(directory, watcher);
-      } catch {
-        // No such directory, or no inotify watch left: tried again at the next look.
+    this.#look(next);
+  }
+
+  #look(refs: readonly NetnsRef[]): void {
+    const lost = refs.filter((ref) => this.#watched.has(ref) && !isSameNetns(this.#watched.get(ref)!.ref));
+    if (lost.length === 0) return;
+    const paths = findNetns(lost);
+    for (const ref of lost) {
+      const watched = this.#watched.get(ref);
+      if (!watched) continue;
+      const path = paths.get(netnsId(ref));
+      this.#leave(ref, watched);
+      if (path === undefined) {
+        this.#watched.delete(ref);
+        watched.onGone();
+        continue;
       }
+      watched.ref = { ...ref, path };
+      this.#enter(ref, watched);
+      watched.onMoved(watched.ref);
     }
+  }
+
+  #enter(ref: NetnsRef, { ref: { path } }: Watched): void {
+    const refs = this.#byPath.get(path);
+    if (refs) refs.add(ref);
+    else this.#byPath.set(path, new Set([ref]));
+    if (path.startsWith('/proc/')) return;
+    const name = dirname(path);
+    const directory = this.#directories.get(name);
+    if (directory) directory.paths++;
+    else this.#directories.set(name, { watcher: this.#openDirectory(name), paths: 1 });
+  }
+
+  #leave(ref: NetnsRef, { ref: { path } }: Watched): void {
+    const refs = this.#byPath.get(path);
+    refs?.delete(ref);
+    if (refs?.size === 0) this.#byPath.delete(path);
+    const directory = this.#directories.get(dirname(path));
+    if (!directory || --directory.paths > 0) return;
+    directory.watcher?.close();
+    this.#directories.delete(dirname(path));
+  }
+
+  /** Undefined where there is no such directory, or no inotify watch left: it is tried again at the next look. */
+  #openDirectory(name: string): FSWatcher | undefined {
+    try {
+      const watcher = watch(name, { persistent: false }, (_, entry) => {
+        if (entry !== null) this.#tell(join(name, entry));
+      });
+      watcher.on('error', () => {
+        watcher.close();
+        const directory = this.#directories.get(name);
+        if (directory?.watcher === watcher) directory.watcher = undefined;
+      });
+      return watcher;
+    } catch {
+      return undefined;
+    }
+  }
+
+  #openDirectories(): void {
+    for (const [name, directory] of this.#directories) directory.watcher ??= this.#openDirectory(name);
+  }
+
+  /** Many that go at once are looked at together. */
+  #tell(path: string): void {
+    if (!this.#byPath.has(path)) return;
+    if (this.#told.size === 0) {
+      setImmediate(() => {
+        const refs = [...this.#told].flatMap((told) => [...(this.#byPath.get(told) ?? [])]);
+        this.#told.clear();
+        this.#look(refs);
+      });
+    }
+    this.#told.add(path);
   }
 }

@@ -15,14 +15,20 @@ export const endpointReport = z.object({
   network: z.string(),
   addresses: z.array(z.string()),
   mac: z.string(),
-  /** `attached`: forwarding. `detached`: its namespace is gone since the host was restarted; attach it again. `remote`: on another host. */
-  state: z.enum(['attached', 'detached', 'remote']),
+  /**
+   * `attached`: forwarding. `waiting`: its interface cannot be opened now, which is tried again every second.
+   * `detached`: its interface was deleted, or its namespace is gone since the host was restarted; attach it again.
+   * `remote`: on another host.
+   */
+  state: z.enum(['attached', 'waiting', 'detached', 'remote']),
   host: z.string(),
   /** Of local endpoints: where its interface is. */
   netns: z.string().optional(),
   interface: z.string().optional(),
   mtu: z.number().optional(),
   port: z.number().optional(),
+  /** What is wrong with its interface, and how to mend it. */
+  problems: z.array(z.string()).optional(),
   trust: z.boolean(),
   /** Ports of this host that lead to it. */
   publish: z.array(
@@ -90,6 +96,8 @@ export const statusReport = z.object({
   outside: z.object({ open: z.boolean(), why: z.string().optional() }).nullable(),
   networks: z.number(),
   endpoints: z.number(),
+  /** Of endpoints whose interface is not as it was given: what is wrong, and how to mend it. */
+  endpointProblems: z.record(z.string(), z.array(z.string())),
   /** With the outside: how many there are, and how many there may be. */
   connections: z.object({ active: z.number(), limit: z.number() }),
   /** Entries in the forwarding databases: all, and by port or VTEP those that were learned. */

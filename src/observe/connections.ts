@@ -1,5 +1,5 @@
 /** What `weft connections` shows. */
-import type { Endpoint } from '../cluster/endpoints.ts';
+import type { Endpoint } from '../cluster/endpoint.ts';
 import { formatEnd, protocolName } from '../flow/connection.ts';
 import { formatIp } from '../flow/types.ts';
 import type { ConnectionReport } from '../model/report.ts';

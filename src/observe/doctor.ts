@@ -43,6 +43,11 @@ export interface DoctorEnvironment {
   readonly clashes: readonly ClashReport[];
   /** Of this host's interfaces, canonical text. */
   readonly ownAddresses: () => Promise<ReadonlySet<string>>;
+  /** How many endpoints this host has, and what is wrong with the interfaces of those that it is something. */
+  readonly endpoints: () => Promise<{
+    readonly local: number;
+    readonly problems: Readonly<Record<string, readonly string[]>>;
+  }>;
   /** Frames that ended because the datapath or a decision failed: a defect, if not 0. */
   readonly lostUpcalls: number;
 }
@@ -61,6 +66,7 @@ export async function diagnose(environment: DoctorEnvironment): Promise<DoctorRe
     ...(environment.outside ? checkOutside(await environment.outside()) : []),
     ...(await checkPublished(environment)),
     ...environment.clashes.map((clash) => ({ check: 'clash', result: 'warning', ...clash }) as const),
+    ...(await checkEndpoints(environment)),
   ];
   const { underlay } = environment;
   if (underlay === undefined) {
@@ -150,6 +156,15 @@ function checkUpcalls({ lostUpcalls }: DoctorEnvironment): CheckReport {
     detail: `${lostUpcalls} frames were lost behind decisions that did not come`,
     hint: 'see the log of weft up',
   };
+}
+
+async function checkEndpoints({ endpoints }: DoctorEnvironment): Promise<CheckReport[]> {
+  const { local, problems } = await endpoints();
+  const wrong = Object.entries(problems);
+  if (wrong.length === 0) return [ok('endpoints', `the interfaces of all ${local} are as they were given`)];
+  return wrong.flatMap(([name, all]) =>
+    all.map((detail) => ({ check: `endpoint ${name}`, result: 'warning' as const, detail })),
+  );
 }
 
 function checkOutside({ nftFailure, open, forwarding, droppingChains, clash }: OutsideState): CheckReport[] {

@@ -225,6 +225,7 @@ function statusOf(forwarding: boolean): StatusReport {
     outside: null,
     networks: 1,
     endpoints: 1,
+    endpointProblems: {},
     connections: { active: 1, limit: 65_536 },
     fdb: { entries: 0, learned: {}, evicted: 0, moves: 0 },
     memory: { rssBytes: 1 << 26, heapTotalBytes: 1 << 25, heapUsedBytes: 1 << 24 },

@@ -42,10 +42,15 @@ class PlayedKernel implements KernelIo {
     this.onWake();
   }
 
-  addTap(port: PortNo, netns: string, ifname: string): TapOpened {
+  addTap(port: PortNo, { netns, ifname }: { netns: string; ifname: string }): TapOpened {
     if (netns === '/missing') throw new WeftError('not_found', 'no such namespace');
     this.log.push(`tap ${port} ${netns} ${ifname}`);
-    return { dev: 4n, ino: 99n, created: true };
+    return { dev: 4n, ino: 99n, ifindex: 2, queues: 1, created: true };
+  }
+
+  renewTap(port: PortNo): string[] {
+    this.log.push(`renew ${port}`);
+    return [];
   }
 
   openUnderlay(port: PortNo, local: Uint8Array, l4Port: number): void {
@@ -115,7 +120,7 @@ t.test('frames go from TAP to TAP and underlay, and back', async (t) => {
   const vxlan = dp.portAdd(portNo(3), { kind: 'vxlan', name: 'vx', local: parseIp('192.0.2.1'), l4Port: 4789 });
   t.equal(vxlan, undefined);
   const other = dp.portAdd(portNo(4), { kind: 'tap', name: 't4', netns: '/ns/4', ifname: 'eth0' });
-  t.same(other, { dev: 4n, ino: 99n, created: true });
+  t.same(other, { dev: 4n, ino: 99n, ifindex: 2, queues: 1, created: true });
   dp.portDel(portNo(4));
   kernel().arrive(
     { port: portNo(1), bytes: frame },

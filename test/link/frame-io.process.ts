@@ -33,7 +33,7 @@ const io = new FrameIo(
 function run(request: Request): object {
   switch (request.op) {
     case 'tap': {
-      const { created } = io.addTap(request.port as PortNo, request.netns, request.ifname);
+      const { created } = io.addTap(request.port as PortNo, request);
       return { created };
     }
     case 'underlay':

@@ -411,5 +411,5 @@ t.test('JSON Schema of all resources and reports', async (t) => {
     type: 'object',
     properties: { datapath: { properties: { drops: { type: 'object' } } } },
   });
-  t.match(reports['endpoint'], { properties: { state: { enum: ['attached', 'detached', 'remote'] } } });
+  t.match(reports['endpoint'], { properties: { state: { enum: ['attached', 'waiting', 'detached', 'remote'] } } });
 });

@@ -27,6 +27,7 @@ async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport
     published: [],
     clashes: [],
     ownAddresses: async () => new Set(),
+    endpoints: async () => ({ local: 2, problems: {} }),
     lostUpcalls: 0,
     ...more,
   });

@@ -1,0 +1,46 @@
+// What the two classes of the addon that open TAPs take and give: `TapTarget` and
+// `TapOpened` of src/datapath/binding.ts.
+#pragma once
+
+#include <napi.h>
+
+#include <string>
+
+#include "io/tap.h"
+
+namespace weft {
+
+// (…, { netns, ifname, ifindex, dev, ino }); holds the texts that `target` points to.
+class TapArgument {
+ public:
+  explicit TapArgument(const Napi::Value& value) {
+    auto object = value.As<Napi::Object>();
+    netns_ = object.Get("netns").As<Napi::String>();
+    ifname_ = object.Get("ifname").As<Napi::String>();
+    ifindex_ = object.Get("ifindex").As<Napi::Number>();
+    bool lossless;
+    dev_ = object.Get("dev").As<Napi::BigInt>().Uint64Value(&lossless);
+    ino_ = object.Get("ino").As<Napi::BigInt>().Uint64Value(&lossless);
+  }
+  TapTarget target() const { return {{netns_.c_str(), dev_, ino_}, ifname_.c_str(), ifindex_}; }
+
+ private:
+  std::string netns_;
+  std::string ifname_;
+  uint32_t ifindex_;
+  uint64_t dev_;
+  uint64_t ino_;
+};
+
+// → { created, queues, ifindex, dev, ino }
+inline Napi::Value TapOpenedObject(Napi::Env env, const TapOpened& opened) {
+  auto result = Napi::Object::New(env);
+  result["created"] = Napi::Boolean::New(env, opened.created);
+  result["queues"] = Napi::Number::New(env, static_cast<double>(opened.queues));
+  result["ifindex"] = Napi::Number::New(env, opened.ifindex);
+  result["dev"] = Napi::BigInt::New(env, opened.netns_dev);
+  result["ino"] = Napi::BigInt::New(env, opened.netns_ino);
+  return result;
+}
+
+}  // namespace weft

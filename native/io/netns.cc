@@ -1,0 +1,115 @@
+#include "netns.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/nsfs.h>
+#include <linux/rtnetlink.h>
+#include <pthread.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "fd.h"
+
+#ifndef NETLINK_GET_STRICT_CHK
+#define NETLINK_GET_STRICT_CHK 12
+#endif
+
+namespace weft {
+namespace {
+
+constexpr size_t kReplyBytes = 65536;
+
+// Runs `work` on a thread that ends with it. 0 or -errno.
+int on_own_thread(const std::function<void()>& work) {
+  const auto run = [](void* argument) -> void* {
+    (*static_cast<const std::function<void()>*>(argument))();
+    return nullptr;
+  };
+  pthread_t thread;
+  if (const int error = pthread_create(&thread, nullptr, run, const_cast<std::function<void()>*>(&work))) return -error;
+  pthread_join(thread, nullptr);
+  return 0;
+}
+
+// The file of the namespace, after it was compared with what is meant. 0 or -errno.
+int open_netns(const NetnsTarget& target, Fd* netns, NetnsTarget* entered) {
+  // O_NONBLOCK: whatever is at that path, opening it does not wait.
+  Fd file(::open(target.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (file.get() < 0) return -errno;
+  if (ioctl(file.get(), NS_GET_NSTYPE) != CLONE_NEWNET) return -ENOTTY;
+  struct stat identity;
+  if (fstat(file.get(), &identity) < 0) return -errno;
+  if (target.ino && (identity.st_dev != target.dev || identity.st_ino != target.ino)) return -ESTALE;
+  if (entered) *entered = {target.path, identity.st_dev, identity.st_ino};
+  *netns = std::move(file);
+  return 0;
+}
+
+int write_setting(const NetnsSetting& setting) {
+  const Fd file(::open(setting.path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (file.get() < 0) return -errno;
+  return write(file.get(), setting.value.data(), setting.value.size()) < 0 ? -errno : 0;
+}
+
+// Everything that answers one request: one NLMSG_ERROR, or a dump up to NLMSG_DONE.
+int receive_replies(int netlink, std::vector<uint8_t>* replies) {
+  alignas(nlmsghdr) thread_local char buffer[kReplyBytes];
+  for (;;) {
+    const ssize_t got = recv(netlink, buffer, sizeof buffer, 0);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return -errno;
+    replies->insert(replies->end(), buffer, buffer + NLMSG_ALIGN(got));
+    auto left = static_cast<unsigned>(got);
+    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer); NLMSG_OK(header, left); header = NLMSG_NEXT(header, left)) {
+      if (header->nlmsg_type == NLMSG_DONE || header->nlmsg_type == NLMSG_ERROR) return 0;
+    }
+  }
+}
+
+// In the namespace, on the helper thread.
+int exchange_here(NetnsExchange* exchange) {
+  for (NetnsSetting& setting : exchange->settings) setting.result = write_setting(setting);
+  if (exchange->requests.empty()) return 0;
+  const Fd netlink(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+  if (netlink.get() < 0) return -errno;
+  const int on = 1;
+  // Dumps are filtered by the kernel; one that cannot (before 4.20) hands over more.
+  setsockopt(netlink.get(), SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof on);
+  auto left = static_cast<unsigned>(exchange->requests.size());
+  auto* header = reinterpret_cast<nlmsghdr*>(exchange->requests.data());
+  for (; NLMSG_OK(header, left); header = NLMSG_NEXT(header, left)) {
+    if (send(netlink.get(), header, header->nlmsg_len, 0) < 0) return -errno;
+    if (const int error = receive_replies(netlink.get(), &exchange->replies)) return error;
+  }
+  return 0;
+}
+
+int enter_and(const NetnsTarget& target, NetnsTarget* entered, const std::function<int()>& work) {
+  Fd netns;
+  if (const int error = open_netns(target, &netns, entered)) return error;
+  return setns(netns.get(), CLONE_NEWNET) < 0 ? -errno : work();
+}
+
+}  // namespace
+
+int in_netns(const NetnsTarget& target, NetnsTarget* entered, const std::function<int()>& work) {
+  int result = 0;
+  const int error = on_own_thread([&] { result = enter_and(target, entered, work); });
+  return error ? error : result;
+}
+
+int netns_exchange(std::vector<NetnsExchange>* exchanges) {
+  return on_own_thread([exchanges] {
+    for (NetnsExchange& exchange : *exchanges) {
+      const NetnsTarget target = {exchange.path.c_str(), exchange.dev, exchange.ino};
+      exchange.result = enter_and(target, nullptr, [&] { return exchange_here(&exchange); });
+    }
+  });
+}
+
+}  // namespace weft

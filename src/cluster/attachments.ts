@@ -1,0 +1,374 @@
+/**
+ * Attachments: the interfaces of this host's endpoints, in their namespaces.
+ *
+ *   open ──► the port carries frames          its TAP is made, or found again
+ *   mend ──► the interface is as it was given read, compared and changed, many at once
+ *
+ * The two are apart, because frames pass as soon as the TAP is open: after a restart
+ * all are opened before any is looked at. `mend` is what start, renewal and `apply`
+ * have in common, and what it finds and leaves (`interface-plan.ts` says why) is what
+ * `status`, `endpoints` and `doctor` tell.
+ *
+ * A TAP that cannot be opened now (a program has it open, there are no descriptors) is
+ * waited for. An interface is known by its index, a namespace by device and inode: what
+ * they are called may change. Callers serialize the changing methods.
+ */
+import { WeftError } from '../error.ts';
+import { type PortNo } from '../flow/types.ts';
+import type { ExchangeWithNetns } from '../flow/netns-exchange.ts';
+import type { Forwarding } from '../forwarding.ts';
+import {
+  changeNamespaces,
+  readNamespaces,
+  type NamespaceChange,
+  type NamespaceFacts,
+} from '../link/interface-facts.ts';
+import {
+  planInterface,
+  type InterfaceGiven,
+  type InterfacePlan,
+  type InterfaceWanted,
+} from '../link/interface-plan.ts';
+import { findNetns, netnsId } from '../link/netns-lookup.ts';
+import { isSameNetns, type NetnsRef } from '../link/netns.ts';
+import type { NetnsWatcher } from '../link/netns-watcher.ts';
+import { deleteLink } from '../link/rtnetlink.ts';
+import { compareNames } from '../model/name-order.ts';
+import { accessPort, netnsOf, poolOf, tapSpec, type LocalEndpoint } from './endpoint.ts';
+import type { Networks } from './networks.ts';
+
+export interface AttachmentsEnvironment {
+  readonly forwarding: Forwarding;
+  readonly networks: Networks;
+  readonly watcher: NetnsWatcher;
+  readonly exchange: ExchangeWithNetns;
+  /** The namespace of an endpoint that is open, or waited for, is gone. */
+  readonly onNamespaceGone: (name: string) => void;
+  readonly warn: (message: string, details: object) => void;
+}
+
+/** What is known of the interface of an endpoint that is open or waited for. */
+interface Attachment {
+  /** As it is watched. */
+  readonly watched: NetnsRef;
+  /** As it is found now. */
+  netns: NetnsRef;
+  /** Its queues are open; undefined while it is waited for. */
+  queues: number | undefined;
+  ifname: string;
+  /** What it lacked at the last look, as one text. */
+  lacked: string;
+  problems: readonly string[];
+}
+
+export interface Mended {
+  readonly endpoint: LocalEndpoint;
+  /** What weft has given it by now. */
+  readonly given: InterfaceGiven;
+  /** What was put back. */
+  readonly mended: readonly string[];
+}
+
+/** An endpoint, and what is to be done about its interface. */
+interface Compared {
+  readonly endpoint: LocalEndpoint;
+  readonly attachment: Attachment;
+  readonly plan: InterfacePlan;
+}
+
+/** What an attempt to open a TAP again came to. */
+export type Reopened =
+  | { readonly state: 'attached'; readonly ifindex: number }
+  /** It is not there any more: it is not made again by itself. */
+  | { readonly state: 'detached'; readonly why: string }
+  | { readonly state: 'waiting'; readonly why: string };
+
+/** Endpoints that one look is at. */
+const LOOKED_AT_ONCE = 20;
+/** In how many looks all have had their turn, unless they are more than that. */
+const LOOKS = 5;
+
+export class Attachments {
+  readonly #environment: AttachmentsEnvironment;
+  /** By endpoint; the longest not looked at first. */
+  readonly #attachments = new Map<string, Attachment>();
+  readonly #portNames = new Map<number, string>();
+
+  constructor(environment: AttachmentsEnvironment) {
+    this.#environment = environment;
+  }
+
+  portName(portNo: number): string | undefined {
+    return this.#portNames.get(portNo);
+  }
+
+  isOpen(name: string): boolean {
+    return this.#attachments.get(name)?.queues !== undefined;
+  }
+
+  /** Where its interface is, what that is called now, and what is wrong with it. */
+  find(
+    name: string,
+  ): { readonly netns: string; readonly ifname: string; readonly problems: readonly string[] } | undefined {
+    const attachment = this.#attachments.get(name);
+    return attachment && { netns: attachment.netns.path, ifname: attachment.ifname, problems: attachment.problems };
+  }
+
+  /** Of all endpoints that have any. */
+  problems(): Record<string, string[]> {
+    const all = [...this.#attachments].filter(([, { problems }]) => problems.length > 0);
+    return Object.fromEntries(
+      all.sort(([a], [b]) => compareNames(a, b)).map(([name, { problems }]) => [name, [...problems]]),
+    );
+  }
+
+  /** Paths to the namespaces of `endpoints` that there still are, by endpoint. */
+  locate(endpoints: readonly LocalEndpoint[]): ReadonlyMap<string, NetnsRef> {
+    const refs = endpoints.map(({ name, local }) => ({ name, ref: netnsOf(local) }));
+    const isThere = new Map(refs.map(({ name, ref }) => [name, isSameNetns(ref)]));
+    const lost = refs.filter(({ name }) => !isThere.get(name)).map(({ ref }) => ref);
+    const paths = lost.length > 0 ? findNetns(lost) : new Map<string, string>();
+    return new Map(
+      refs.flatMap(({ name, ref }) => {
+        if (isThere.get(name)) return [[name, ref] as const];
+        const path = paths.get(netnsId(ref));
+        return path === undefined ? [] : [[name, { ...ref, path }] as const];
+      }),
+    );
+  }
+
+  /** Makes the interface of a new endpoint, which is down yet. @returns its index @throws WeftError; nothing is left */
+  make(endpoint: LocalEndpoint, netns: NetnsRef): number {
+    const { forwarding } = this.#environment;
+    const opened = this.#addPort(endpoint, netns);
+    // A path can come to lead to another namespace, and somebody may have been faster.
+    const isElsewhere = opened.dev !== netns.dev || opened.ino !== netns.ino;
+    if (isElsewhere || !opened.created) {
+      forwarding.removePort(endpoint.local.portNo as PortNo, { keep: !opened.created });
+      const why = isElsewhere ? 'leads to another network namespace now' : 'has the interface already';
+      throw new WeftError('conflict', `endpoint "${endpoint.name}": ${netns.path} ${why}`);
+    }
+    this.#enter(endpoint, netns, opened.queues);
+    return opened.ifindex;
+  }
+
+  /** Opens the TAP that an endpoint has, at a start or when it was busy then. */
+  reopen(endpoint: LocalEndpoint, netns: NetnsRef = this.#attachments.get(endpoint.name)!.netns): Reopened {
+    try {
+      const opened = this.#addPort(endpoint, netns);
+      if (opened.created) {
+        this.#environment.forwarding.removePort(endpoint.local.portNo as PortNo);
+        throw new WeftError(
+          'not_found',
+          `interface "${endpoint.resource.spec.interface}" in ${netns.path} was deleted`,
+        );
+      }
+      this.#enter(endpoint, netns, opened.queues);
+      return { state: 'attached', ifindex: opened.ifindex };
+    } catch (error) {
+      const why = (error as Error).message;
+      if (error instanceof WeftError && error.code === 'not_found') {
+        this.#leave(endpoint.name);
+        return { state: 'detached', why };
+      }
+      this.#enter(endpoint, netns, undefined);
+      this.#attachments.get(endpoint.name)!.problems = [why];
+      return { state: 'waiting', why };
+    }
+  }
+
+  /** Stops the port. Its interface stays with `keep`; without, it goes, also one that could not be opened. */
+  async close(endpoint: LocalEndpoint, { keep }: { readonly keep: boolean }): Promise<void> {
+    const attachment = this.#attachments.get(endpoint.name);
+    this.#leave(endpoint.name);
+    if (!attachment) return;
+    if (attachment.queues !== undefined) {
+      this.#portNames.delete(endpoint.local.portNo);
+      this.#environment.forwarding.removePort(endpoint.local.portNo as PortNo, { keep });
+    } else if (!keep) {
+      await this.#deleteInterface(endpoint, attachment.netns);
+    }
+  }
+
+  /** Limits and what it may send, of a port that is open. */
+  change(endpoint: LocalEndpoint, { isLimitSame }: { readonly isLimitSame: boolean }): void {
+    const attachment = this.#attachments.get(endpoint.name);
+    if (attachment?.queues === undefined) return;
+    const { forwarding, networks } = this.#environment;
+    if (!isLimitSame) forwarding.limitPort(endpoint.local.portNo as PortNo, tapSpec(endpoint, attachment.netns));
+    forwarding.changePort(accessPort(endpoint, networks.get(endpoint.resource.spec.network)));
+  }
+
+  /** Gives a new interface all that it is to have. @throws WeftError with the first thing that failed */
+  async give(endpoint: LocalEndpoint): Promise<InterfaceGiven> {
+    const attachment = this.#attachments.get(endpoint.name)!;
+    const { netns } = attachment;
+    const [facts] = await readNamespaces(this.#environment.exchange, [netns]);
+    const plan = this.#plan(endpoint, attachment, facts!);
+    if (plan instanceof WeftError) throw plan;
+    const [failed] = await changeNamespaces(this.#environment.exchange, [{ ns: netns, ...plan }]);
+    // Where IPv6 cannot be enabled, IPv4 goes on alone, and that is told.
+    if (plan.settings.length > 0 && failed!.length > 0) {
+      await this.mend([{ ...endpoint, local: { ...endpoint.local, given: plan.given } }]);
+    } else if (failed![0]) {
+      throw failed![0];
+    }
+    return plan.given;
+  }
+
+  /** Endpoints whose turn it is to be looked at; those that lack something are looked at again soon. */
+  due(): string[] {
+    const open = [...this.#attachments].filter(([, { queues }]) => queues !== undefined);
+    const turn = open.slice(0, Math.min(LOOKED_AT_ONCE, Math.ceil(open.length / LOOKS)));
+    const lacking = open.slice(turn.length).filter(([, { lacked }]) => lacked !== '');
+    for (const [name, attachment] of turn) {
+      this.#attachments.delete(name);
+      this.#attachments.set(name, attachment);
+    }
+    return [...turn, ...lacking.slice(0, LOOKED_AT_ONCE)].map(([name]) => name);
+  }
+
+  /** What is wrong with the interfaces of endpoints, by endpoint. It looks, and changes nothing. */
+  async inspect(endpoints: readonly LocalEndpoint[]): Promise<Record<string, string[]>> {
+    const compared = await this.#compare(endpoints);
+    const lacking = compared.map(({ endpoint, plan }) => [endpoint.name, lackingText(plan)] as const);
+    return Object.fromEntries([
+      ...Object.entries(this.problems()),
+      ...lacking.filter(([, problems]) => problems.length > 0).map(([name, problems]) => [name, problems] as const),
+    ]);
+  }
+
+  /**
+   * Compares the interfaces of open endpoints with what they were given, and mends them.
+   * @param options.isPatient what is missing for the first time is left: somebody may be about to put it elsewhere
+   */
+  async mend(endpoints: readonly LocalEndpoint[], { isPatient = false } = {}): Promise<Mended[]> {
+    const { exchange, forwarding, warn } = this.#environment;
+    const changes: (NamespaceChange & Compared)[] = [];
+    const results: Mended[] = [];
+    for (const compared of await this.#compare(endpoints)) {
+      const { endpoint, attachment, plan } = compared;
+      const renewed = forwarding.datapath.portRenew(endpoint.local.portNo as PortNo);
+      this.#note(endpoint.name, attachment, plan.problems);
+      const lacks = plan.lacks.join(', ');
+      const isToMend = !isPatient || lacks === attachment.lacked;
+      attachment.lacked = lacks;
+      if (plan.requests.length > 0 && isToMend) changes.push({ ns: attachment.netns, ...plan, ...compared });
+      else if (plan.requests.length === 0) results.push({ endpoint, given: plan.given, mended: renewed });
+    }
+    const failed = changes.length > 0 ? await changeNamespaces(exchange, changes) : [];
+    for (const [at, { endpoint, attachment, plan }] of changes.entries()) {
+      const errors = failed[at]!.map(({ message }) => message);
+      if (errors.length > 0) {
+        this.#note(endpoint.name, attachment, [...plan.problems, ...errors]);
+        continue;
+      }
+      attachment.lacked = '';
+      results.push({ endpoint, given: plan.given, mended: plan.lacks });
+    }
+    for (const { endpoint, mended } of results) {
+      if (mended.length > 0) warn('the interface is as it was given again', { endpoint: endpoint.name, mended });
+    }
+    return results;
+  }
+
+  /** Reads all namespaces of open endpoints at once. An endpoint that could not be compared has that as its problem. */
+  async #compare(endpoints: readonly LocalEndpoint[]): Promise<Compared[]> {
+    const open = endpoints.filter(({ name }) => this.isOpen(name));
+    if (open.length === 0) return [];
+    const namespaces = new Map(open.map(({ name }) => [netnsId(this.#netns(name)), this.#netns(name)]));
+    const read = await readNamespaces(this.#environment.exchange, [...namespaces.values()]);
+    const facts = new Map([...namespaces.keys()].map((id, at) => [id, read[at]!]));
+    return open.flatMap((endpoint) => {
+      const attachment = this.#attachments.get(endpoint.name);
+      if (!attachment) return [];
+      const plan = this.#plan(endpoint, attachment, facts.get(netnsId(attachment.netns))!);
+      if (!(plan instanceof WeftError)) return [{ endpoint, attachment, plan }];
+      this.#note(endpoint.name, attachment, [plan.message]);
+      return [];
+    });
+  }
+
+  #addPort(endpoint: LocalEndpoint, netns: NetnsRef) {
+    const { forwarding, networks } = this.#environment;
+    const network = networks.get(endpoint.resource.spec.network);
+    return forwarding.addPort(accessPort(endpoint, network), tapSpec(endpoint, netns))!;
+  }
+
+  #enter(endpoint: LocalEndpoint, netns: NetnsRef, queues: number | undefined): void {
+    const { name, resource, local } = endpoint;
+    if (queues !== undefined) this.#portNames.set(local.portNo, name);
+    const known = this.#attachments.get(name);
+    if (known) {
+      known.queues = queues;
+      known.problems = [];
+      return;
+    }
+    const ifname = resource.spec.interface;
+    const attachment: Attachment = { watched: netns, netns, queues, ifname, lacked: '', problems: [] };
+    this.#attachments.set(name, attachment);
+    const { watcher, onNamespaceGone } = this.#environment;
+    watcher.watch(
+      netns,
+      () => onNamespaceGone(name),
+      (moved) => (attachment.netns = moved),
+    );
+  }
+
+  #leave(name: string): void {
+    const attachment = this.#attachments.get(name);
+    if (attachment) this.#environment.watcher.unwatch(attachment.watched);
+    this.#attachments.delete(name);
+  }
+
+  #netns(name: string): NetnsRef {
+    return this.#attachments.get(name)!.netns;
+  }
+
+  #plan(endpoint: LocalEndpoint, attachment: Attachment, facts: NamespaceFacts | WeftError): InterfacePlan | WeftError {
+    if (facts instanceof WeftError) return facts;
+    const { ifindex, given } = endpoint.local;
+    const link = facts.links.find((one) => one.ifindex === ifindex);
+    if (!link)
+      return new WeftError('not_found', `interface "${attachment.ifname}" was deleted in ${attachment.netns.path}`);
+    attachment.ifname = link.ifname;
+    return planInterface(this.#wanted(endpoint, attachment), given, link, facts);
+  }
+
+  #wanted({ resource, addresses, mac }: LocalEndpoint, { queues = 0 }: Attachment): InterfaceWanted {
+    const network = this.#environment.networks.get(resource.spec.network);
+    const pools = network.pools.filter((pool) => addresses.some((ip) => pool.contains(ip)));
+    return {
+      mac,
+      isTrusted: resource.spec.trust,
+      mtu: network.mtu,
+      addresses: addresses.map((ip) => ({ ip, prefixLength: poolOf(network, ip).prefixLength })),
+      gateways: pools.map(({ gateway }) => gateway),
+      hasOutside: network.resource.spec.outside,
+      queues,
+    };
+  }
+
+  #note(name: string, attachment: Attachment, problems: readonly string[]): void {
+    if (problems.join() === attachment.problems.join()) return;
+    attachment.problems = problems;
+    if (problems.length > 0)
+      this.#environment.warn('the interface is not as it was given', { endpoint: name, problems });
+  }
+
+  /** One that another program has open. */
+  async #deleteInterface({ name, local }: LocalEndpoint, netns: NetnsRef): Promise<void> {
+    const { exchange, warn } = this.#environment;
+    const [facts] = await readNamespaces(exchange, [netns]);
+    if (facts instanceof WeftError) return; // gone, and the interface with it
+    const link = facts!.links.find(({ ifindex, queues }) => ifindex === local.ifindex && queues !== undefined);
+    if (!link) return;
+    const [failed] = await changeNamespaces(exchange, [{ ns: netns, settings: [], requests: [deleteLink(link)] }]);
+    if (failed!.length > 0) warn('its interface was left behind', { endpoint: name, error: failed![0]!.message });
+  }
+}
+
+function lackingText({ lacks, problems }: InterfacePlan): string[] {
+  if (lacks.length === 0) return [...problems];
+  return [...problems, `${lacks.join(', ')} missing: \`weft up\` puts back what it gave within seconds`];
+}

@@ -1,0 +1,100 @@
+/**
+ * What the kernel says about the interfaces of network namespaces, and changing it:
+ * one visit to a namespace for all that is read, and one for all that is changed.
+ */
+import { constants } from 'node:os';
+import { getSystemErrorName } from 'node:util';
+import { WeftError } from '../error.ts';
+import type { ExchangeWithNetns, NetnsExchange, NetnsReply } from '../flow/netns-exchange.ts';
+import type { NetnsRef } from './netns.ts';
+import {
+  concatRequests,
+  getAddresses,
+  getLinks,
+  getRoutes,
+  readReplies,
+  type AddressFacts,
+  type LinkFacts,
+  type RouteFacts,
+  type RtRequest,
+} from './rtnetlink.ts';
+
+/** All interfaces of a namespace. */
+export interface NamespaceFacts {
+  readonly links: readonly LinkFacts[];
+  readonly addresses: readonly AddressFacts[];
+  /** The default ones that are static. */
+  readonly routes: readonly RouteFacts[];
+}
+
+export interface NamespaceChange {
+  readonly ns: NetnsRef;
+  readonly settings: NetnsExchange['settings'];
+  readonly requests: readonly RtRequest[];
+}
+
+const nothing = new Uint8Array();
+const questions = [getLinks(), getAddresses(), getRoutes(4), getRoutes(6)];
+const questionBytes = concatRequests(questions);
+
+/** Reads several namespaces in one go. An error in the place of one that could not be read. */
+export async function readNamespaces(
+  exchange: ExchangeWithNetns,
+  refs: readonly NetnsRef[],
+): Promise<(NamespaceFacts | WeftError)[]> {
+  const replies = await exchange(refs.map((ns) => ({ ...ns, settings: [], requests: questionBytes })));
+  return replies.map(({ result, replies: bytes }, at) => {
+    if (result !== 0) return entryError(refs[at]!, -result);
+    const { errors, ...facts } = readReplies(bytes);
+    // A namespace has no table of routes before it has a route.
+    const [failed] = [...errors].filter(([, errno]) => errno !== constants.errno.ENOENT);
+    return failed ? requestError(refs[at]!, questions[failed[0]]!, failed[1]) : facts;
+  });
+}
+
+/**
+ * Makes changes in several namespaces in one go. Each change is tried, whatever became of the one before.
+ * @returns by namespace what failed, first of all that it could not be entered; nothing where all was done
+ */
+export async function changeNamespaces(
+  exchange: ExchangeWithNetns,
+  changes: readonly NamespaceChange[],
+): Promise<WeftError[][]> {
+  const replies = await exchange(
+    changes.map(({ ns, settings, requests }) => ({
+      ...ns,
+      settings,
+      requests: requests.length === 0 ? nothing : concatRequests(requests),
+    })),
+  );
+  return replies.map((reply, at) => failures(changes[at]!, reply));
+}
+
+function failures({ ns, settings, requests }: NamespaceChange, reply: NetnsReply): WeftError[] {
+  if (reply.result !== 0) return [entryError(ns, -reply.result)];
+  const { errors } = readReplies(reply.replies);
+  return [
+    ...settings.flatMap(({ path, value }, at) => {
+      const errno = -(reply.settings[at] ?? 0);
+      if (errno === 0) return [];
+      return [new WeftError('system', `${path} in ${ns.path} cannot be set to ${value} (${errnoText(errno)})`)];
+    }),
+    ...[...errors].map(([at, errno]) => requestError(ns, requests[at]!, errno)),
+  ];
+}
+
+function requestError(ns: NetnsRef, { text }: RtRequest, errno: number): WeftError {
+  return new WeftError('system', `\`ip ${text}\` in ${ns.path} failed (${errnoText(errno)})`);
+}
+
+function entryError({ path }: NetnsRef, errno: number): WeftError {
+  const { ENOENT, ENOTDIR, ESRCH, ESTALE, ENOTTY } = constants.errno;
+  if ([ENOENT, ENOTDIR, ESRCH, ESTALE, ENOTTY].includes(errno)) {
+    return new WeftError('not_found', `network namespace ${path} does not exist any more`);
+  }
+  return new WeftError('system', `network namespace ${path} cannot be entered (${errnoText(errno)}); run weft as root`);
+}
+
+function errnoText(errno: number): string {
+  return getSystemErrorName(-errno);
+}
