@@ -15,7 +15,7 @@ export interface Measurement {
 
 const everyLoad: readonly LoadName[] = [
   ...(['tcp-1', 'tcp-4', 'frames-1', 'frames-64-mixed', 'frames-10k'] as const),
-  ...(['loss-100k', 'rr-pinned', 'rr', 'cpu'] as const),
+  ...(['loss-100k', 'rr-pinned', 'rr-apart', 'rr', 'cpu'] as const),
 ];
 
 const loadsOf: Readonly<Record<TopologyName, readonly LoadName[]>> = {
@@ -27,27 +27,34 @@ const loadsOf: Readonly<Record<TopologyName, readonly LoadName[]>> = {
 };
 
 const quick: ReadonlySet<string> = new Set([
-  ...['one-host/tcp-1', 'one-host/frames-1', 'one-host/rr-pinned'],
-  ...['overlay/frames-1', 'overlay/rr-pinned', 'overlay-wiregro/tcp-1'],
+  ...['one-host/tcp-1', 'one-host/frames-1', 'one-host/rr-pinned', 'one-host/rr-apart'],
+  ...['overlay/frames-1', 'overlay/rr-pinned', 'overlay/rr-apart', 'overlay-wiregro/tcp-1'],
 ]);
 /** What does not take part there: it is slower than a system of the same make that does. */
 const notQuick: ReadonlySet<SystemName> = new Set(['weft-reference', 'ovs-tso-veth']);
 
-/** @param withOvs do Open vSwitch's variants take part? */
-export function catalogue(withOvs: boolean): Measurement[] {
+/** What takes part only where it is asked for. */
+export interface Guests {
+  /** Open vSwitch's variants. */
+  readonly ovs?: boolean;
+  /** weft of another checkout. */
+  readonly before?: boolean;
+}
+
+export function catalogue(guests: Guests): Measurement[] {
   return (Object.keys(loadsOf) as TopologyName[]).flatMap((topology) =>
     loadsOf[topology].map((load) => {
       const name = `${topology}/${load}`;
-      return { name, topology, load, systems: systemsIn(topology, load, withOvs), quick: quick.has(name) };
+      return { name, topology, load, systems: systemsIn(topology, load, guests), quick: quick.has(name) };
     }),
   );
 }
 
-function systemsIn(topology: TopologyName, load: LoadName, withOvs: boolean): SystemName[] {
+function systemsIn(topology: TopologyName, load: LoadName, { ovs = false, before = false }: Guests): SystemName[] {
   if (load === 'interop') return ['kernel', 'weft-to-kernel', 'kernel-to-weft'];
   if (load === 'routed') return ['weft', 'weft-routed', 'weft-nat-to-host', 'weft-nat-beyond-host'];
-  const own: SystemName[] = ['weft', 'weft-reference', 'kernel'];
-  if (!withOvs) return own;
+  const own: SystemName[] = ['weft', ...(before ? (['weft-before'] as const) : []), 'weft-reference', 'kernel'];
+  if (!ovs) return own;
   return topology === 'one-host' ? [...own, 'ovs', 'ovs-tso', 'ovs-tso-veth'] : [...own, 'ovs'];
 }
 

@@ -13,23 +13,32 @@ export function busySeconds(stat: string = readFileSync('/proc/stat', 'utf8')): 
   return (user + nice + system + irq + softirq) / TICKS_PER_SECOND;
 }
 
+/** Where a load's programs and the switch run. */
+export type Placement = 'together' | 'apart' | 'anywhere';
+
 /**
- * Runs an action while all threads of the given processes are on one CPU, the last
- * one of those allowed; afterwards they may run where they did before.
- * @param action gets what to put before a command that is to run there too
+ * Runs an action while all threads of the given processes, which are the switch, have
+ * their place; afterwards they may run where they did before. `together`: on the last of
+ * the allowed CPUs, and so do the action's programs. `apart`: on the first, and the
+ * programs on the last. `anywhere`: as the scheduler pleases.
+ * @param action gets what to put before a command that is one of its programs
  */
-export async function pinned<T>(
+export async function placed<T>(
+  placement: Placement,
   pids: readonly number[],
   action: (prefix: readonly string[]) => Promise<T>,
 ): Promise<T> {
+  if (placement === 'anywhere') return action([]);
   const allowed = /^Cpus_allowed_list:\s*(\S+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0';
-  const cpu = allowed.split(/[,-]/).at(-1) ?? '0';
-  const place = async (cpus: string): Promise<void> => {
-    for (const pid of pids) await run(['taskset', '--all-tasks', '--cpu-list', '--pid', cpus, String(pid)]);
+  const cpus = allowed.split(/[,-]/);
+  const [first = '0', last = '0'] = [cpus.at(0), cpus.at(-1)];
+  if (placement === 'apart' && first === last) throw new Error('the switch apart from its load needs two CPUs');
+  const place = async (on: string): Promise<void> => {
+    for (const pid of pids) await run(['taskset', '--all-tasks', '--cpu-list', '--pid', on, String(pid)]);
   };
-  await place(cpu);
+  await place(placement === 'apart' ? first : last);
   try {
-    return await action(['taskset', '--cpu-list', cpu]);
+    return await action(['taskset', '--cpu-list', last]);
   } finally {
     await place(allowed);
   }

@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { checkIperf, iperfClient, iperfServer } from '../test/support/traffic.ts';
 import type { Background } from '../test/support/process.ts';
 import type { Namespace } from '../test/support/lab.ts';
-import { busySeconds, pinned } from './cpu.ts';
+import { busySeconds, placed, type Placement } from './cpu.ts';
 import { loadTool } from './load/tool.ts';
 import type { Endpoints } from './topology.ts';
 
@@ -56,8 +56,9 @@ export const loads = {
   'frames-64-mixed': frames('Frames received, 64 flows of mixed sizes', mixed),
   'frames-10k': frames('60-byte frames received, 10,000 flows', manyFlows),
   'loss-100k': loss('Loss at 100,000 frames of 60 bytes a second', { ...oneFlow, rate: 100_000 }),
-  'rr-pinned': requests('Request/response over TCP, all on one CPU', true),
-  rr: requests('Request/response over TCP, not pinned', false),
+  'rr-pinned': requests('Request/response over TCP, all on one CPU', 'together'),
+  'rr-apart': requests('Request/response over TCP, client and server on one CPU, the switch on another', 'apart'),
+  rr: requests('Request/response over TCP, not pinned', 'anywhere'),
   cpu: cpuSeconds('CPU seconds a gigabyte of TCP, all processes and the kernel'),
   interop: tcp('TCP, 1 stream, weft and the kernel as peers', 1),
   routed: tcp('TCP, 1 stream, switched, routed and translated', 1),
@@ -211,13 +212,12 @@ interface RequestReport {
   readonly p99Us: number;
 }
 
-function requests(title: string, isPinned: boolean): Load {
+function requests(title: string, placement: Placement): Load {
   return {
     title,
     unit: 'transactions/s',
     better: 'higher',
-    run: (endpoints, seconds) =>
-      isPinned ? pinned(endpoints.pids, (prefix) => ask(endpoints, prefix, seconds)) : ask(endpoints, [], seconds),
+    run: (endpoints, seconds) => placed(placement, endpoints.pids, (prefix) => ask(endpoints, prefix, seconds)),
   };
 }
 

@@ -32,6 +32,7 @@ interface Options {
   readonly rounds: number;
   readonly seconds: number;
   readonly ovs: boolean;
+  readonly before?: string;
   readonly out: string;
   readonly list: boolean;
 }
@@ -66,6 +67,7 @@ function parse(argv: readonly string[]): Options {
     .option('--rounds <n>', 'samples of each system (default: 5; 15 where the spread is wide)', count(1))
     .option('--seconds <n>', 'length of a sample (default: 2)', count(1))
     .option('--ovs', 'with Open vSwitch in user space; its Debian package is installed if missing', false)
+    .option('--before <checkout>', 'another checkout of weft, built, that takes part as weft-before')
     .option('--out <dir>', 'where results.json and report.html go', 'bench/out')
     .option('--list', 'print the names of all measurements', false)
     .helpOption('-h, --help', 'print this help')
@@ -76,7 +78,7 @@ function parse(argv: readonly string[]): Options {
 }
 
 function list(): string {
-  const lines = catalogue(false).map(({ name, topology, load, quick }) => {
+  const lines = catalogue({}).map(({ name, topology, load, quick }) => {
     const title = `${topologies[topology].title}: ${loads[load].title}`;
     return `${name.padEnd(32)} ${title}${quick ? ' (quick)' : ''}\n`;
   });
@@ -94,7 +96,8 @@ async function bench(options: Options): Promise<void> {
   const measurements: MeasurementResult[] = [];
   for (const [i, measurement] of chosen.entries()) {
     process.stderr.write(`[${i + 1}/${chosen.length}] ${measurement.name}: `);
-    const result = await measure(measurement, { rounds: options.rounds, sampleSeconds: options.seconds });
+    const { rounds, seconds: sampleSeconds, before } = options;
+    const result = await measure(measurement, { rounds, sampleSeconds, before: before && resolve(before) });
     process.stderr.write(`${progressText({ systems: titles }, result)}\n`);
     measurements.push(result);
   }
@@ -114,8 +117,8 @@ async function bench(options: Options): Promise<void> {
 }
 
 /** @throws Refusal for a pattern that chooses nothing */
-function choose({ only, quick, ovs }: Options): Measurement[] {
-  const all = catalogue(ovs);
+function choose({ only, quick, ovs, before }: Options): Measurement[] {
+  const all = catalogue({ ovs, before: before !== undefined });
   for (const pattern of only) {
     if (all.some((measurement) => matches(measurement, pattern))) continue;
     const accepted = [...Object.keys(topologies), ...Object.keys(loads)].join(', ');

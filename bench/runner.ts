@@ -17,6 +17,8 @@ export interface RunOptions {
   readonly rounds: number;
   /** Of one sample. */
   readonly sampleSeconds: number;
+  /** Another checkout of weft, for the system `weft-before`. */
+  readonly before?: string | undefined;
 }
 
 /** A system that fails this often in a measurement is not asked again: each time may take long. */
@@ -31,7 +33,7 @@ export interface Samples {
 
 /** Never throws for what a system does: its failures are in the result. */
 export async function measure(measurement: Measurement, options: RunOptions): Promise<MeasurementResult> {
-  const stands = await Promise.all(measurement.systems.map((system) => setUp(system, measurement)));
+  const stands = await Promise.all(measurement.systems.map((system) => setUp(system, measurement, options)));
   try {
     for (let round = 0; round < options.rounds; round++) {
       for (let turn = 0; turn < stands.length; turn++) {
@@ -55,11 +57,11 @@ interface Stand {
   readonly endpoints: Endpoints | undefined;
 }
 
-async function setUp(name: SystemName, { topology }: Measurement): Promise<Stand> {
+async function setUp(name: SystemName, { topology }: Measurement, { before }: RunOptions): Promise<Stand> {
   const lab = new Lab();
   const samples: Samples = { system: name, rounds: [], failures: [] };
   try {
-    const endpoints = await connect(lab, systems[name], topologies[topology]);
+    const endpoints = await connect(lab, systems[name], { topology: topologies[topology], before });
     return { samples, lab, endpoints };
   } catch (error) {
     samples.failures.push(`set-up: ${messageOf(error)}`, ...lab.logs());

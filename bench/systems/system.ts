@@ -30,6 +30,8 @@ export interface Place {
   readonly topology: Topology;
   /** Where there are two hosts. */
   readonly vtep: VtepAddresses | undefined;
+  /** Another checkout of weft. */
+  readonly before: string | undefined;
 }
 
 /** Starts a switch, which goes on until the lab is closed; @throws when it does not come up. */
@@ -45,28 +47,30 @@ export interface Switch {
 const clientNumber = 11;
 const serverNumber = 12;
 
+type Setting = Pick<Place, 'topology' | 'before'>;
+
 /** Sets up a topology on a system; when it returns, the client reaches the server. */
-export async function connect(lab: Lab, system: System, topology: Topology): Promise<Endpoints> {
+export async function connect(lab: Lab, system: System, setting: Setting): Promise<Endpoints> {
   const [left, right] =
-    topology.hosts === 1 ? await oneHost(lab, system, topology) : await twoHosts(lab, system, topology);
+    setting.topology.hosts === 1 ? await oneHost(lab, system, setting) : await twoHosts(lab, system, setting);
   const client = (await left.attach('client', clientNumber)).namespace;
   const { namespace: server, ip4: serverIp } = await right.attach('server', serverNumber);
   await ping(client, serverIp);
   return { client, server, serverIp, pids: [...new Set([...left.pids, ...right.pids])] };
 }
 
-async function oneHost(lab: Lab, system: System, topology: Topology): Promise<[left: Switch, right: Switch]> {
+async function oneHost(lab: Lab, system: System, setting: Setting): Promise<[left: Switch, right: Switch]> {
   const host = await lab.namespace('host');
-  const only = await system.left({ lab, host, role: 'host', topology, vtep: undefined });
+  const only = await system.left({ ...setting, lab, host, role: 'host', vtep: undefined });
   return [only, only];
 }
 
-async function twoHosts(lab: Lab, system: System, topology: Topology): Promise<[left: Switch, right: Switch]> {
-  const { left, right, leftIp, rightIp } = await layUnderlay(lab, topology);
+async function twoHosts(lab: Lab, system: System, setting: Setting): Promise<[left: Switch, right: Switch]> {
+  const { left, right, leftIp, rightIp } = await layUnderlay(lab, setting.topology);
   const toRight = { local: leftIp, peer: rightIp };
   const toLeft = { local: rightIp, peer: leftIp };
   return [
-    await system.left({ lab, host: left, role: 'left', topology, vtep: toRight }),
-    await system.right({ lab, host: right, role: 'right', topology, vtep: toLeft }),
+    await system.left({ ...setting, lab, host: left, role: 'left', vtep: toRight }),
+    await system.right({ ...setting, lab, host: right, role: 'right', vtep: toLeft }),
   ];
 }

@@ -2,18 +2,27 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { attachContainer, overlay } from '../../test/support/topology.ts';
-import { Weft, type DatapathKind } from '../../test/support/weft.ts';
-import type { StartSwitch } from './system.ts';
+import { Weft, type DatapathKind, type UpOptions } from '../../test/support/weft.ts';
+import type { Place, StartSwitch, Switch } from './system.ts';
 
 const OUTSIDE_SERVER_IP = '192.0.2.2';
 
 export function startWeft(datapath: DatapathKind): StartSwitch {
-  return async ({ lab, host, role, vtep }) => {
-    const where = vtep ? { underlay: vtep.local, peers: [vtep.peer] } : {};
-    const weft = await Weft.up(lab, host, role, { datapath, ...where });
-    await weft.createNetwork(overlay.create);
-    return { pids: [weft.pid], attach: (container, n) => attachContainer(lab, weft, container, n) };
-  };
+  return (place) => startSwitch(place, { datapath });
+}
+
+/** Of the other checkout. */
+export const startWeftBefore: StartSwitch = (place) => {
+  const { before } = place;
+  if (before === undefined) throw new Error('no checkout was given by --before');
+  return startSwitch(place, { datapath: 'native', checkout: before });
+};
+
+async function startSwitch({ lab, host, role, vtep }: Place, options: UpOptions): Promise<Switch> {
+  const where = vtep ? { underlay: vtep.local, peers: [vtep.peer] } : {};
+  const weft = await Weft.up(lab, host, role, { ...options, ...where });
+  await weft.createNetwork(overlay.create);
+  return { pids: [weft.pid], attach: (container, n) => attachContainer(lab, weft, container, n) };
 }
 
 /** The containers are in two networks, joined by routes. */

@@ -21,7 +21,7 @@ export const datapathKinds: readonly DatapathKind[] = ['native', 'reference'];
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 const { bin } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { bin: { weft: string } };
 /** The executable, as a command. */
-export const weftCommand: readonly string[] = [process.execPath, join(root, bin.weft)];
+export const weftCommand: readonly string[] = commandOf(root);
 
 const COLLECT_ON_SIGNAL = "data:text/javascript,process.on('SIGUSR2',()=>gc())";
 
@@ -31,6 +31,8 @@ export interface UpOptions {
   readonly peers?: readonly string[];
   /** Further arguments of `weft up`. */
   readonly arguments?: readonly string[];
+  /** Another checkout, built, whose executable is used. */
+  readonly checkout?: string;
   /** SIGUSR2 collects its garbage, so that what it keeps can be told from what lies about. */
   readonly collectable?: boolean;
   /** What runs the daemon's command, and becomes it. */
@@ -61,6 +63,7 @@ export class Weft {
   readonly #lab: Lab;
   readonly #name: string;
   readonly #options: UpOptions;
+  readonly #executable: readonly string[];
   #daemon: Background | undefined;
 
   /** Starts a daemon and waits until it forwards. */
@@ -76,6 +79,7 @@ export class Weft {
     this.#lab = lab;
     this.#name = name;
     this.#options = options;
+    this.#executable = options.checkout === undefined ? weftCommand : commandOf(options.checkout);
     this.host = host;
     this.socket = join(lab.directory, `${name}.sock`);
     this.state = join(lab.directory, `${name}-state`);
@@ -89,7 +93,7 @@ export class Weft {
   /** The command that starts the daemon. */
   upCommand(): string[] {
     const { datapath, underlay, peers = [], arguments: more = [], collectable = false, within = [] } = this.#options;
-    const [node = '', ...executable] = weftCommand;
+    const [node = '', ...executable] = this.#executable;
     return [
       ...within,
       ...['ip', 'netns', 'exec', this.host.name, node],
@@ -206,7 +210,7 @@ export class Weft {
   }
 
   command(words: readonly string[]): string[] {
-    return [...weftCommand, '--socket', this.socket, ...words];
+    return [...this.#executable, '--socket', this.socket, ...words];
   }
 
   #running(): Background {
@@ -228,4 +232,8 @@ export function conservationError({ datapath }: StatusReport): string | undefine
 /** `web` of `weft-t4711-1-web`. */
 export function roleOf(namespace: Namespace): string {
   return namespace.name.replace(/^weft-t\d+-\d+-/, '');
+}
+
+function commandOf(checkout: string): string[] {
+  return [process.execPath, join(checkout, bin.weft)];
 }
