@@ -13,6 +13,7 @@ namespace {
 
 constexpr uint64_t kStopTag = UINT64_MAX;  // no port's
 constexpr int kEventsAtOnce = 64;
+constexpr size_t kLittleBytes = 2048;  // of frames in a round: a question or an answer, and what acknowledges it
 
 // What epoll tells of a port: not merely its number, which may be another port's by then.
 uint64_t tag_of(const Port& port) { return uint64_t{port.serial} << 16 | port.number; }
@@ -123,9 +124,11 @@ void* Worker::run_thread(void* self) {
 
 void Worker::loop() {
   epoll_event events[kEventsAtOnce];
+  wait_.start();
   for (;;) {
     // Level-triggered: one burst a port and round, so that ports take turns.
-    const int ready = epoll_wait(epoll_, events, kEventsAtOnce, -1);
+    const int ready = wait_(epoll_, events, kEventsAtOnce, round_bytes_ <= kLittleBytes);
+    round_bytes_ = 0;
     for (int i = 0; i < ready; ++i) {
       if (events[i].data.u64 == kStopTag) return;
       serve(events[i].data.u64, events[i].events);
@@ -144,6 +147,7 @@ void Worker::serve(uint64_t tag, uint32_t events) {
     if (error) {
       lose(port, -error);
     } else if (!burst_.frames.empty()) {
+      for (const Frame& frame : burst_.frames) round_bytes_ += frame.length;
       datapath_.set_now(now_ms());
       run_burst(tag, tunnel);
     }

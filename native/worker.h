@@ -4,11 +4,12 @@
 //                                                          │ upcalls, mirrored frames, lost ports
 //   controlling thread ── Turn ── every public method ◄── wake()
 //
-// The thread sleeps in epoll_wait while nothing arrives. It runs each burst to
-// completion, in a turn of its own (turn.h); the controlling thread uses the
-// Datapath directly in its turns, so every answer is exact and an idle worker
-// need not be woken. Opening and closing ports, which may take long, is the
-// caller's, outside of a turn (workers.h).
+// The thread sleeps in epoll_wait while nothing arrives, or looks for the next
+// frame for a moment where that pays (io/wait.h). It runs each burst to completion,
+// in a turn of its own (turn.h); the controlling thread uses the Datapath directly
+// in its turns, so every answer is exact and an idle worker need not be woken.
+// Opening and closing ports, which may take long, is the caller's, outside of a
+// turn (workers.h).
 //
 // In manual mode there is no thread: the controlling thread feeds memory ports
 // itself, and the clock is what it was last set to.
@@ -28,6 +29,7 @@
 
 #include "datapath.h"
 #include "io/tap.h"
+#include "io/wait.h"
 #include "turn.h"
 
 namespace weft {
@@ -114,6 +116,8 @@ class Worker {
   std::vector<LostPort> lost_;
 
   // The thread's own:
+  Wait wait_;
+  size_t round_bytes_ = 0;  // that came since the last wait
   Burst burst_;
 };
 

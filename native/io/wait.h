@@ -1,0 +1,132 @@
+// How a worker waits for what comes next: asleep, or awake for a moment where the
+// next frame is likely to come at once.
+//
+// To wake a thread takes an interrupt to another processor, which has to leave its
+// own sleep first: tens of microseconds in a virtual machine, more than all else on
+// the way of a small frame. So where one frame follows the other within kAwakeNs, as
+// answer and question do, the worker looks for the next one that long before it
+// sleeps. It does not
+//
+//   - where much comes at once: while it sleeps more comes, which is cheaper together.
+//   - while processors are busy: then it would take time from the programs whose
+//     frames it carries. It sees that from its own waiting for a processor, which the
+//     kernel counts (schedstat); without that count it always sleeps.
+//   - where it was in vain: the next attempt comes after twice as many short waits.
+//     So frames at longer intervals cost what they did, and an idle switch nothing.
+//
+// Of the worker's thread alone.
+#pragma once
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdint>
+
+namespace weft {
+
+// When to wait awake. Times are in nanoseconds, of any clock that does not go back.
+class WaitPolicy {
+ public:
+  static constexpr int64_t kAwakeNs = 50'000;
+  // Until a thread runs after it was woken.
+  static constexpr int64_t kWakeNs = 50'000;
+  // How often the thread's wait for a processor is looked at, and which part of the time is too much.
+  static constexpr int64_t kSampleNs = 5'000'000;
+  static constexpr int64_t kBusyPart = 50;
+  // Waits in a row that have to be short before it waits awake.
+  static constexpr uint32_t kLeast = 8;
+  static constexpr uint32_t kMost = 4096;
+
+  // `delayed()` is how long the thread has waited for a processor in all; negative where nobody counts.
+  template <typename Delayed>
+  bool awake(int64_t now, Delayed delayed) {
+    return short_waits_ >= wanted_ && !busy(now, delayed);
+  }
+  // What came is no question: more than a few small frames.
+  void much() { short_waits_ = 0; }
+  // What became of a wait: awake until something came, awake in vain, or asleep.
+  void came() { wanted_ = std::max(wanted_ / 2, kLeast); }
+  void in_vain() {
+    short_waits_ = 0;
+    wanted_ = std::min(wanted_ * 2, kMost);
+  }
+  void slept(int64_t ns) { short_waits_ = ns < kAwakeNs + kWakeNs ? std::min(short_waits_ + 1, kMost) : 0; }
+
+ private:
+  template <typename Delayed>
+  bool busy(int64_t now, Delayed delayed) {
+    if (now - sampled_at_ < kSampleNs) return busy_;
+    const int64_t delayed_ns = delayed();
+    busy_ = delayed_ns < 0 || (delayed_ns - delayed_ns_) * kBusyPart > now - sampled_at_;
+    delayed_ns_ = delayed_ns;
+    sampled_at_ = now;
+    return busy_;
+  }
+
+  uint32_t short_waits_ = 0;
+  uint32_t wanted_ = kLeast;
+  int64_t sampled_at_ = INT64_MIN / 2;
+  int64_t delayed_ns_ = 0;
+  bool busy_ = true;
+};
+
+class Wait {
+ public:
+  Wait() = default;
+  Wait(const Wait&) = delete;
+  Wait& operator=(const Wait&) = delete;
+  ~Wait() {
+    if (schedstat_ >= 0) close(schedstat_);
+  }
+
+  // In the thread that is going to wait.
+  void start() { schedstat_ = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC); }
+
+  // As epoll_wait without a timeout. `little`: what came last was a few small frames.
+  int operator()(int epoll, epoll_event* events, int most, bool little) {
+    const int64_t began = now();
+    if (!little) policy_.much();
+    if (policy_.awake(began, [this] { return delayed(); })) {
+      if (const int ready = look(epoll, events, most, began)) {
+        policy_.came();
+        return ready;
+      }
+      policy_.in_vain();
+    }
+    const int ready = epoll_wait(epoll, events, most, -1);
+    policy_.slept(now() - began);
+    return ready;
+  }
+
+ private:
+  static int look(int epoll, epoll_event* events, int most, int64_t began) {
+    do {
+      if (const int ready = epoll_wait(epoll, events, most, 0)) return ready;
+    } while (now() - began < WaitPolicy::kAwakeNs);
+    return 0;
+  }
+
+  // "time on a processor, time in wait for one, turns", in nanoseconds.
+  int64_t delayed() const {
+    char text[64] = {};
+    if (schedstat_ < 0 || pread(schedstat_, text, sizeof text - 1, 0) <= 0) return -1;
+    char* end;
+    strtoll(text, &end, 10);
+    return strtoll(end, nullptr, 10);
+  }
+
+  static int64_t now() {
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+  }
+
+  int schedstat_ = -1;
+  WaitPolicy policy_;
+};
+
+}  // namespace weft
