@@ -465,7 +465,7 @@ Napi::Value MapFile(const Napi::CallbackInfo& info) {
                         (status.st_mode & (S_IWGRP | S_IWOTH)) == 0;
     // Its pages are there from now on, so that writing to it cannot fail when the file system is full.
     errno = is_own ? posix_fallocate(fd, 0, static_cast<off_t>(bytes)) : EPERM;
-    if (errno == 0) memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (errno == 0) memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
   }
   const int error = errno;
   close(fd);

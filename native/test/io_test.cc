@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <poll.h>
 #include <sched.h>
@@ -26,9 +27,11 @@
 #include <functional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "../io/conntrack.h"
 #include "../io/frame_io.h"
+#include "../io/netns.h"
 
 using namespace weft;
 
@@ -129,6 +132,55 @@ void make_frame(uint8_t* frame, size_t length, uint8_t mark) {
   memcpy(frame, "\xff\xff\xff\xff\xff\xff\x02\x00\x00\x00\x00\x01\x88\xb5", 14);
 }
 
+void rename_link(const char* from, const char* to) {
+  const int fd = socket(AF_INET, SOCK_DGRAM, 0);
+  ifreq request = {};
+  strcpy(request.ifr_name, from);
+  strcpy(request.ifr_newname, to);
+  CHECK(ioctl(fd, SIOCGIFFLAGS, &request) == 0);
+  request.ifr_flags = static_cast<short>(request.ifr_flags & ~IFF_UP);
+  CHECK(ioctl(fd, SIOCSIFFLAGS, &request) == 0);
+  strcpy(request.ifr_newname, to);
+  CHECK(ioctl(fd, SIOCSIFNAME, &request) == 0);
+  close(fd);
+}
+
+// Settings and messages reach the namespace that is meant, and answers come back.
+void test_netns_exchange() {
+  Container container;
+  NetnsTarget entered = {container.path()};
+  CHECK(in_netns({container.path()}, &entered, [] { return 7; }) == 7 && entered.ino != 0);
+  struct {
+    nlmsghdr header;
+    ifinfomsg info;
+  } up = {}, list = {};
+  up.header = {sizeof up, RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, 0, 0};
+  up.info.ifi_index = 1;
+  up.info.ifi_flags = up.info.ifi_change = IFF_UP;
+  list.header = {sizeof list, RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, 1, 0};
+  std::vector<NetnsExchange> exchanges(2);
+  for (NetnsExchange& exchange : exchanges) {
+    exchange.path = container.path();
+    exchange.dev = entered.dev;
+    exchange.ino = entered.ino;
+    exchange.settings = {{"/proc/sys/net/ipv4/ip_forward", "1"}, {"/proc/sys/net/none", "1"}};
+    const auto add = [&](const auto& message) {
+      const auto* bytes = reinterpret_cast<const uint8_t*>(&message);
+      exchange.requests.insert(exchange.requests.end(), bytes, bytes + sizeof message);
+    };
+    add(up);
+    add(list);
+  }
+  exchanges[1].ino++;
+  CHECK(netns_exchange(&exchanges) == 0);
+  CHECK(exchanges[0].result == 0 && exchanges[0].settings[0].result == 0 && exchanges[0].settings[1].result == -ENOENT);
+  CHECK(exchanges[1].result == -ESTALE && exchanges[1].replies.empty());
+  const auto* ack = reinterpret_cast<const nlmsghdr*>(exchanges[0].replies.data());
+  CHECK(ack->nlmsg_type == NLMSG_ERROR && static_cast<const nlmsgerr*>(NLMSG_DATA(ack))->error == 0);
+  const auto* link = reinterpret_cast<const nlmsghdr*>(exchanges[0].replies.data() + NLMSG_ALIGN(ack->nlmsg_len));
+  CHECK(link->nlmsg_type == RTM_NEWLINK && (static_cast<const ifinfomsg*>(NLMSG_DATA(link))->ifi_flags & IFF_UP));
+}
+
 void test_tap() {
   Container container;
   container.within(silence_ip6);
@@ -204,7 +256,25 @@ void test_tap() {
   close(tap.fds[0]);
   CHECK(tap_open({{container.path()}, "weft0"}, 1, &tap) == 0 && !tap.created);
   container.within([&index_again] { index_again = if_nametoindex("weft0"); });
-  CHECK(index == index_again);
+  CHECK(index == index_again && tap.ifindex == index);
+
+  // By its index, whatever it is called by now, and in no other namespace.
+  close(tap.fds[0]);
+  container.within([] { rename_link("weft0", "lan0"); });
+  const NetnsTarget here = {container.path(), tap.netns_dev, tap.netns_ino};
+  CHECK(tap_open({here, "weft0", index}, 1, &tap) == 0 && !tap.created && tap.ifindex == index);
+  TapOpened none;
+  CHECK(tap_open({here, "weft0", index + 100}, 1, &none) == -ENXIO);
+  CHECK(tap_open({{container.path(), here.dev, here.ino + 1}, "weft0", index}, 1, &none) == -ESTALE);
+
+  // What another program changed is put back, once.
+  int header_bytes = 24;
+  CHECK(tap_renew(tap.fds[0]) == 0);
+  CHECK(ioctl(tap.fds[0], TUNSETVNETHDRSZ, &header_bytes) == 0 && ioctl(tap.fds[0], TUNSETPERSIST, 0ul) == 0);
+  CHECK(tap_renew(tap.fds[0]) == (kTapHeader | kTapPersistence));
+  CHECK(tap_renew(tap.fds[0]) == 0);
+  CHECK(ioctl(tap.fds[0], TUNGETVNETHDRSZ, &header_bytes) == 0 && header_bytes == sizeof(VnetHdr));
+  container.within([] { rename_link("lan0", "weft0"); });
 
   CHECK(tap_remove(tap.fds[0]) == 0);
   container.within([] { CHECK(if_nametoindex("weft0") == 0); });
@@ -452,6 +522,7 @@ int main() {
   CHECK(unshare(CLONE_NEWNET) == 0);
   set_up("lo", true);
   test_tap();
+  test_netns_exchange();
   test_underlay(false);
   test_underlay(true);
   test_frame_io();

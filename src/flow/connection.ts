@@ -81,7 +81,7 @@ export class ConnectionRecords {
   readonly count: number;
   readonly #view: DataView;
 
-  /** @param memory a multiple of CONNECTION_BYTES, all zero at first */
+  /** @param memory a multiple of CONNECTION_BYTES, aligned to 4 bytes, all zero at first */
   constructor(memory: Uint8Array) {
     this.memory = memory;
     this.count = Math.floor(memory.byteLength / CONNECTION_BYTES);
@@ -90,6 +90,15 @@ export class ConnectionRecords {
 
   generation(slot: number): number {
     return this.#view.getUint32(slot * CONNECTION_BYTES, true);
+  }
+
+  /** The slots that are not free, in order. A start waits for this, before any of it is compiled well. */
+  usedSlots(): number[] {
+    const wordsEach = CONNECTION_BYTES / 4;
+    const words = new Uint32Array(this.memory.buffer, this.memory.byteOffset, this.count * wordsEach);
+    const used: number[] = [];
+    for (let at = 0, slot = 0; at < words.length; at += wordsEach, slot++) if (words[at] !== 0) used.push(slot);
+    return used;
   }
 
   /** Opens a connection in a free slot. @param generation even, not 0 */

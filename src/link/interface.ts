@@ -1,5 +1,6 @@
 /**
- * Interfaces inside containers, and the one to the outside on the host.
+ * The interface to the outside, on the host: it is weft's alone, and has exactly what it is given. (Those in
+ * containers are theirs, too: interface-plan.ts.)
  *
  * `configureInterface` reads what is there and writes only what differs, in one
  * batch: an interface that is right already (re-attached after a restart) is not
@@ -32,8 +33,6 @@ export interface InterfaceConfig {
   readonly hasLinkLocal?: boolean;
   /** Neighbors that are never asked for. */
   readonly neighbors?: readonly { readonly ip: string; readonly mac: string }[];
-  /** Of each family at most one: the way to everywhere else, where the namespace has none yet. */
-  readonly gateways?: readonly string[];
 }
 
 /** What weft reads of `ip -j -d link show`, with the `addr_info` of `address show`. */
@@ -63,10 +62,6 @@ export function checkIfname(ifname: string): void {
   if (RESERVED_NAMES.includes(ifname)) {
     throw new WeftError('invalid', `"${ifname}" is a reserved interface name; choose another, such as eth0`);
   }
-}
-
-export async function interfaceExists(ns: NetnsRef, ifname: string): Promise<boolean> {
-  return (await readLink(ns, ifname)) !== undefined;
 }
 
 /** The TAP of that name, and whether a process has it open; undefined when there is none. */
@@ -119,7 +114,6 @@ export async function configureInterface(ns: NetnsRef, config: InterfaceConfig):
     commands.push(`neighbor replace ${text} lladdr ${lladdr} dev ${ifname} nud permanent`);
   }
   await ipBatch(ns, commands);
-  await addDefaultRoutes(ns, config);
 }
 
 function addressFlags({ ip: text, isLinkOnly = false }: InterfaceAddress): string {
@@ -127,21 +121,6 @@ function addressFlags({ ip: text, isLinkOnly = false }: InterfaceAddress): strin
   // Weft gave the address and answers for it: nothing to detect a duplicate of. IPv6 has no scope to give;
   // a deprecated address is the last that is chosen (RFC 6724 section 5, rule 3).
   return isLinkOnly ? ' nodad preferred_lft 0' : ' nodad';
-}
-
-/** A container with another way out keeps that. */
-async function addDefaultRoutes(ns: NetnsRef, { ifname, gateways = [] }: InterfaceConfig): Promise<void> {
-  const commands: string[] = [];
-  for (const gateway of gateways) {
-    const isV4 = isIp4(parseIp(gateway));
-    const { exitCode, stdout, stderr } = await ip(ns, [isV4 ? '-4' : '-6', '-j', 'route', 'show', 'default']);
-    if (exitCode !== 0) {
-      throw new WeftError('system', `routes in ${ns.path} cannot be read: ${firstLine(stderr)}`);
-    }
-    if ((JSON.parse(stdout.trim() || '[]') as unknown[]).length > 0) continue;
-    commands.push(`route add ${isV4 ? '0.0.0.0/0' : '::/0'} via ${gateway} dev ${ifname}`);
-  }
-  await ipBatch(ns, commands);
 }
 
 async function readLinkOrThrow(ns: NetnsRef, ifname: string): Promise<LinkJson> {

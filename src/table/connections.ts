@@ -191,9 +191,8 @@ export class ConnectionTable {
    * what was torn is freed. Time-outs begin anew: the clock may be another one.
    */
   recover(nowMs: number): void {
-    for (let slot = 0; slot < this.#records.count; slot++) {
+    for (const slot of this.#records.usedSlots()) {
       const generation = this.#records.generation(slot);
-      if (generation === 0) continue;
       const connection = this.#records.read(slot);
       const isWhole = generation % 2 === 0 && isPlausible(connection);
       if (!isWhole || this.#isKnown(connection) || this.size >= this.limit) {

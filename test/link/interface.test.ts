@@ -4,7 +4,7 @@
  *                                 └────────────────────────┘
  */
 import t from 'tap';
-import { checkIfname, configureInterface, interfaceExists } from '../../src/link/interface.ts';
+import { checkIfname, configureInterface, findTap } from '../../src/link/interface.ts';
 import { resolveNetns } from '../../src/link/netns.ts';
 import { openLab, type Namespace } from '../support/lab.ts';
 import { until } from '../support/process.ts';
@@ -32,14 +32,14 @@ async function addresses(box: Namespace, scope: string): Promise<string[]> {
 t.test('an interface gets exactly its MAC, MTU and addresses, and comes up', async (t) => {
   const box = await openLab(t).namespace('box');
   const ns = await resolveNetns({ netns: box.name });
-  t.equal(await interfaceExists(ns, 'eth0'), false);
+  t.equal(await findTap(ns, 'eth0'), undefined);
   await t.rejects(configureInterface(ns, config), {
     code: 'not_found',
     message: /interface "eth0" does not exist in /,
   });
 
   await tap(box, 'eth0');
-  t.equal(await interfaceExists(ns, 'eth0'), true);
+  t.match(await findTap(ns, 'eth0'), { isOpen: false });
   await box.ip('link set eth0 addrgenmode random');
   await configureInterface(ns, config);
 
@@ -116,12 +116,12 @@ t.test('a namespace under the same name that is another one is not entered', asy
   const box = await lab.namespace('box');
   const ns = await resolveNetns({ netns: box.name });
   await tap(box, 'eth0');
-  await t.rejects(interfaceExists({ ...ns, ino: ns.ino + 1n }, 'eth0'), {
+  await t.rejects(findTap({ ...ns, ino: ns.ino + 1n }, 'eth0'), {
     code: 'not_found',
     message: /does not exist any more/,
   });
   await lab.removeNamespace(box);
-  await t.rejects(interfaceExists(ns, 'eth0'), { code: 'not_found', message: /does not exist any more/ });
+  await t.rejects(findTap(ns, 'eth0'), { code: 'not_found', message: /does not exist any more/ });
   await t.rejects(configureInterface(ns, config), { code: 'not_found' });
 });
 

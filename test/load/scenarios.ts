@@ -1,5 +1,7 @@
 /** All scenarios of the load test, in the order in which they run. */
 import { floods } from './flood.ts';
+import { kills } from './kill.ts';
+import { scale } from './scale.ts';
 import type { Scenario } from './scenario.ts';
 
-export const scenarios: readonly Scenario[] = [...floods];
+export const scenarios: readonly Scenario[] = [...kills, ...scale, ...floods];

@@ -98,6 +98,15 @@ export class Lab {
     return namespace;
   }
 
+  /** Many of them, made by one process; their loopbacks are down. */
+  async namespaces(roles: readonly string[]): Promise<Namespace[]> {
+    this.#checkOpen();
+    const made = roles.map((role) => new Namespace(this, `${this.#prefix}-${role}`));
+    for (const namespace of made) this.#namespaces.set(namespace.name, namespace);
+    await run(['ip', '-batch', '-'], { input: made.map(({ name }) => `netns add ${name}\n`).join('') });
+    return made;
+  }
+
   /** Deletes a namespace before the lab ends. */
   async removeNamespace(namespace: Namespace): Promise<void> {
     await run(['ip', 'netns', 'del', namespace.name]);

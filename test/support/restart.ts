@@ -1,5 +1,6 @@
 /** What a connection and a probe notice when the daemon is killed and started again. */
 import { readFileSync } from 'node:fs';
+import type { Namespace } from './lab.ts';
 import { monotonicMs, until, type Line } from './process.ts';
 import type { Container } from './topology.ts';
 import { iperfClient, iperfServer, python } from './traffic.ts';
@@ -29,12 +30,10 @@ export async function killAndRestart(weft: Weft, from: Container, to: Container)
   const linksBefore = await links();
   const endpointsBefore = await weft.json('endpoints');
 
-  const sink = to.namespace.start(python('udp_probe_sink.py', PROBE_PORT));
-  await sink.says('ready');
-  const probe = from.namespace.start(python('udp_probe.py', to.ip4, PROBE_PORT));
+  const probe = await startProbe(from.namespace, to);
   const server = await iperfServer(to.namespace);
   const client = from.namespace.start(iperfClient(to.ip4, { seconds: STREAM_SECONDS }));
-  await until(() => transfers(server.lines) >= INTERVALS && sink.lines.length > 10, {
+  await until(() => transfers(server.lines) >= INTERVALS && probe.arrivals().length > 10, {
     what: 'traffic before the kill',
   });
 
@@ -42,7 +41,7 @@ export async function killAndRestart(weft: Weft, from: Container, to: Container)
   const dataAgain = receivesData(server.pid);
   const restartedAtMs = monotonicMs();
   await weft.start();
-  const probeAtMs = await until(() => arrivals(sink.lines).find((atMs) => atMs > restartedAtMs), {
+  const probeAtMs = await until(() => probe.arrivals().find((atMs) => atMs > restartedAtMs), {
     what: 'a probe after the restart',
   });
   const dataAtMs = await dataAgain;
@@ -52,11 +51,27 @@ export async function killAndRestart(weft: Weft, from: Container, to: Container)
   await client.stop('SIGKILL');
   await server.stop('SIGKILL');
   await probe.stop();
-  await sink.stop();
 
   equal('interfaces', linksBefore, await links());
   equal('endpoints', endpointsBefore, await weft.json('endpoints'));
   return { dataAgainMs: dataAtMs - killedAtMs, probeAgainMs: probeAtMs - restartedAtMs };
+}
+
+/** A UDP probe every 10 ms. `arrivals`: when each came, in milliseconds of CLOCK_MONOTONIC. */
+export async function startProbe(
+  from: Namespace,
+  to: Pick<Container, 'namespace' | 'ip4'>,
+): Promise<{ arrivals(): number[]; stop(): Promise<void> }> {
+  const sink = to.namespace.start(python('udp_probe_sink.py', PROBE_PORT));
+  await sink.says('ready');
+  const probe = from.start(python('udp_probe.py', to.ip4, PROBE_PORT));
+  return {
+    arrivals: () => arrivals(sink.lines),
+    stop: async () => {
+      await probe.stop();
+      await sink.stop();
+    },
+  };
 }
 
 /** Intervals in which the server received something. */
