@@ -52,6 +52,7 @@ export function tables(endpoints: number): Tables {
       mac,
       addresses: [ip],
       allowedAddresses: [],
+      allowedEtherTypes: [],
       trust: false,
     });
     fdb.setStatic(VNI, mac, { kind: 'port', port: i as PortNo });

@@ -212,7 +212,16 @@ class Bench {
 function endpoint(number: number, name: string): AccessPort {
   const mac = parseMac(`02:00:00:00:00:0${number}`);
   const addresses = [parseIp(`10.0.0.${number}`)];
-  return { portNo: number as PortNo, name, vni: VNI, mac, addresses, allowedAddresses: [], trust: false };
+  return {
+    portNo: number as PortNo,
+    name,
+    vni: VNI,
+    mac,
+    addresses,
+    allowedAddresses: [],
+    allowedEtherTypes: [],
+    trust: false,
+  };
 }
 
 function placed({ mac, addresses }: AccessPort) {

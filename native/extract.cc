@@ -44,8 +44,23 @@ enum Icmpv6Type : uint8_t {
   kRedirect = 137,
 };
 
+enum NdOption : uint8_t {
+  kSourceLla = 1,
+  kTargetLla = 2,
+};
+
 constexpr int kMaxExtensions = 8;
 constexpr uint8_t kNdHopLimit = 255;
+
+bool is_zero(const uint8_t* from, size_t bytes) {
+  for (size_t i = 0; i < bytes; ++i) {
+    if (from[i]) return false;
+  }
+  return true;
+}
+
+// An IPv4-mapped address (RFC 4291 §2.5.5.2)?
+bool is_mapped(const uint8_t ip[16]) { return load16(ip + 10) == 0xffff && is_zero(ip, 10); }
 
 void store_mapped(uint8_t to[16], const uint8_t* ip4) {
   to[10] = to[11] = 0xff;
@@ -150,6 +165,8 @@ Reason ipv6(Rest* packet, Key* key) {
   if (payload_bytes == 0 && next == kHopByHop) return Reason::ipv6_malformed;
   key->ip_tos = static_cast<uint8_t>(load16(header) >> 4);
   key->ip_ttl = header[7];
+  // Addresses of IPv4 look like this in a key: an IPv6 packet that has one would be taken for IPv4.
+  if (is_mapped(header + 8) || is_mapped(header + 24)) return Reason::ipv4_mapped;
   memcpy(key->ip_src, header + 8, 16);
   memcpy(key->ip_dst, header + 24, 16);
   packet->length = 40 + payload_bytes;
@@ -177,26 +194,43 @@ Reason ipv6(Rest* packet, Key* key) {
   return kNoDrop;
 }
 
-Reason neighbor_discovery(Rest message, Key* key) {
-  const uint8_t type = message.at[0];
-  if (type < kRouterSolicitation || type > kRedirect) return kNoDrop;
-  if (key->ip_ttl != kNdHopLimit || message.at[1] != 0) return Reason::nd_malformed;
-  if (type != kNeighborSolicitation && type != kNeighborAdvertisement) return kNoDrop;
-  if (key->ip_frag != kFragNone || message.length < 24) return Reason::nd_malformed;
-  memcpy(key->nd_target, message.at + 8, 16);
-  const uint8_t wanted = type == kNeighborSolicitation ? 1 : 2;
+// What receivers could take for the link-layer address is what the key has: one
+// option, of the right kind and length.
+Reason neighbor_options(Rest options, uint8_t wanted, Key* key) {
   bool found = false;
-  for (message.skip(24); message.length > 0;) {
-    if (message.length < 8) return Reason::nd_malformed;
-    const size_t bytes = message.at[1] * 8u;
-    if (bytes == 0 || bytes > message.length) return Reason::nd_malformed;
-    if (message.at[0] == wanted && !found) {
+  while (options.length > 0) {
+    if (options.length < 8) return Reason::nd_malformed;
+    const uint8_t type = options.at[0];
+    const size_t bytes = options.at[1] * 8u;
+    if (bytes == 0 || bytes > options.length) return Reason::nd_malformed;
+    if (type == kSourceLla || type == kTargetLla) {
+      const bool unspecified = wanted == kSourceLla && is_zero(key->ip_src, 16);
+      const bool address = !(options.at[2] & 1) && !is_zero(options.at + 2, 6);
+      if (found || type != wanted || bytes != 8 || !address || unspecified) return Reason::nd_malformed;
       found = true;
-      if (bytes == 8) memcpy(key->nd_lla, message.at + 2, 6);
+      memcpy(key->nd_lla, options.at + 2, 6);
     }
-    message.skip(bytes);
+    options.skip(bytes);
   }
   return kNoDrop;
+}
+
+Reason neighbor_discovery(Rest message, Key* key) {
+  static constexpr size_t kHeaderBytes[] = {8, 16, 24, 24, 40};  // before the options, from kRouterSolicitation on
+  const uint8_t type = message.at[0];
+  if (type < kRouterSolicitation || type > kRedirect) return kNoDrop;
+  // RFC 6980: none of them is fragmented.
+  if (key->ip_frag != kFragNone || key->ip_ttl != kNdHopLimit || message.at[1] != 0) return Reason::nd_malformed;
+  const size_t header_bytes = kHeaderBytes[type - kRouterSolicitation];
+  if (message.length < header_bytes) return Reason::nd_malformed;
+  if (type == kNeighborSolicitation || type == kNeighborAdvertisement) {
+    const uint8_t* target = message.at + 8;
+    if (target[0] == 0xff || is_mapped(target)) return Reason::nd_malformed;
+    memcpy(key->nd_target, target, 16);
+  }
+  message.skip(header_bytes);
+  const bool of_target = type == kNeighborAdvertisement || type == kRedirect;
+  return neighbor_options(message, of_target ? kTargetLla : kSourceLla, key);
 }
 
 Reason ports(Rest segment, size_t header_bytes, Key* key) {

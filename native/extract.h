@@ -14,8 +14,9 @@
 //     header, or ipv4_malformed. Offset != 0 is a later fragment, else MF makes
 //     a first one.
 //  4. IPv6: version and payload length within the frame, or ipv6_malformed (a
-//     jumbogram too). Of hop-by-hop, routing, destination, mobility, AH and
-//     fragment headers at most 8 are walked; one that does not fit, a ninth,
+//     jumbogram too). An IPv4-mapped source or destination is ipv4_mapped: in a key
+//     it would be taken for IPv4. Of hop-by-hop, routing, destination, mobility, AH
+//     and fragment headers at most 8 are walked; one that does not fit, a ninth,
 //     hop-by-hop behind another (RFC 8200 §4.1), or a second fragment header is
 //     ipv6_ext_headers. The walk ends behind the fragment header of a later
 //     fragment. An atomic fragment (RFC 6946) is none.
@@ -29,11 +30,13 @@
 //     long are fragment_malformed. A first one that ends before its L4 header does
 //     (RFC 7112), and a later one that begins within that of TCP or SCTP (RFC 1858
 //     §3.2), are fragment_tiny.
-//  6. Neighbor discovery (RFC 4861 §7.1, less the checksum): hop limit 255 and
-//     code 0 for types 133 to 137, or nd_malformed. NS and NA also: no fragment,
-//     24 bytes, options that fit and are not empty; nd_target, and nd_lla from
-//     the first source (NS) or target (NA) link-layer address option if that is
-//     8 bytes long.
+//  6. Neighbor discovery (RFC 4861 §6.1, §7.1, §8.1, less the checksum), types 133
+//     to 137: hop limit 255, code 0, no fragment (RFC 6980), its header of 8, 16,
+//     24, 24 or 40 bytes, and options that fit and are not empty, or nd_malformed.
+//     So is a link-layer address option that is not 8 bytes long, comes twice, is of
+//     the wrong kind (a source's is in RS, RA and NS, a target's in NA and redirects),
+//     holds no unicast MAC, or comes from "::"; and a target that is a group's or
+//     IPv4-mapped. nd_target is of NS and NA, nd_lla of whatever has the option.
 //
 // IP packets are trimmed: the length is without Ethernet padding. Addresses of
 // IPv4 are IPv4-mapped. Checksums are not verified: the receiving host does that.

@@ -8,7 +8,7 @@
 #define WEFT_REASONS(X)                                                              \
   X(frame_too_short) X(frame_too_long) X(bad_vnet_hdr) X(arp_malformed)              \
   X(ipv4_malformed) X(ipv6_malformed) X(ipv6_ext_headers) X(l4_truncated)            \
-  X(nd_malformed) X(fragment_malformed) X(fragment_tiny)                             \
+  X(nd_malformed) X(fragment_malformed) X(fragment_tiny) X(ipv4_mapped)              \
   X(vxlan_malformed) X(vxlan_unknown_vni) X(vxlan_unknown_vtep) X(vxlan_own_address) \
   X(vxlan_source_local) X(ecn_ce_not_ect)                                            \
   X(fragment_overlap) X(fragment_duplicate) X(fragment_limit) X(fragment_timeout)    \
@@ -18,6 +18,8 @@
   X(underlay_mtu) X(underlay_unreachable) X(underlay_error) X(underlay_missing)      \
   X(bad_source_mac) X(vlan_not_carried) X(bridge_control) X(spoof_mac) X(spoof_ip4)  \
   X(spoof_ip6) X(spoof_arp) X(spoof_nd) X(rogue_ra) X(rogue_dhcp)                    \
+  X(bad_destination_mac) X(mac_control) X(cisco_control)                             \
+  X(ethertype_llc) X(ethertype_rarp) X(ethertype_refused)                            \
   X(same_port) X(split_horizon) X(no_destination) X(port_unknown)                   \
   X(gateway_elsewhere) X(gateway_refused) X(martian) X(ttl_exceeded) X(no_route)     \
   X(route_blackhole) X(route_unreachable) X(route_prohibit) X(too_big) X(neighbor_unresolved) \

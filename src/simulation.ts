@@ -44,6 +44,7 @@ export interface SimulatedAttach {
   readonly mac: string;
   readonly addresses: readonly string[];
   readonly allowedAddresses?: readonly string[];
+  readonly allowedEtherTypes?: readonly number[];
   readonly trust?: boolean;
 }
 
@@ -209,6 +210,7 @@ export class SimulatedHost {
         mac: parseMac(options.mac),
         addresses: options.addresses.map(parseIp),
         allowedAddresses: (options.allowedAddresses ?? []).map(parseIp),
+        allowedEtherTypes: options.allowedEtherTypes ?? [],
         trust: options.trust ?? false,
       },
       { kind: 'memory', name: options.name, transmit: (frame) => port.received.push(frame.slice()) },

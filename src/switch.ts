@@ -102,6 +102,8 @@ export interface AttachOptions {
   readonly ifname?: string;
   readonly namespace?: string;
   readonly labels?: Readonly<Record<string, string>>;
+  /** EtherTypes that it may send besides IPv4, IPv6 and ARP: numbers, or text as `0x88f7`. */
+  readonly ethertypes?: readonly (number | string)[];
   readonly trust?: boolean;
   /** Ports of this host that lead to it; its network has an outside. */
   readonly publish?: readonly PublishOptions[];
@@ -346,7 +348,8 @@ export class Switch {
 
   /** Attaches a container. Attaching the same again changes nothing. */
   async attach(options: AttachOptions): Promise<EndpointReport> {
-    const { name, network, netns, pid, ip, mac, ifname, namespace, labels, trust, publish, rateLimit } = options;
+    const { name, network, netns, pid, ip, mac, ifname, namespace, labels, ethertypes, trust, publish, rateLimit } =
+      options;
     const resource = parseResource({
       apiVersion,
       kind: 'Endpoint',
@@ -358,6 +361,7 @@ export class Switch {
         ...(ip && { addresses: ip }),
         ...(mac !== undefined && { mac }),
         ...(ifname !== undefined && { interface: ifname }),
+        ...(ethertypes && { allowedEtherTypes: ethertypes }),
         ...(trust !== undefined && { trust }),
         ...(publish && { publish }),
         ...(rateLimit && { rateLimit }),

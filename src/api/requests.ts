@@ -16,6 +16,7 @@ export const attachRequest = z.strictObject({
   ifname: endpointSpec.shape.interface,
   namespace: name.optional(),
   labels: z.record(labelKey, label).optional(),
+  ethertypes: endpointSpec.shape.allowedEtherTypes,
   trust: endpointSpec.shape.trust,
   publish: endpointSpec.shape.publish,
   rateLimit: endpointSpec.shape.rateLimit,

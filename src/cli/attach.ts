@@ -17,6 +17,7 @@ interface Options {
   readonly ifname?: string;
   readonly namespace?: string;
   readonly label?: string[];
+  readonly ethertype?: string[];
   readonly trust?: boolean;
   readonly publish?: string[];
   readonly rateLimit?: string;
@@ -58,6 +59,11 @@ export function attach(program: Command): void {
     .option('--ifname <name>', 'interface inside the namespace (default: eth0)')
     .option('--namespace <name>', 'namespace of the endpoint, as in Kubernetes (default: default)')
     .option('--label <key=value>', 'label; may be given several times', collect)
+    .option(
+      '--ethertype <type>',
+      'EtherType that it may send besides IPv4, IPv6 and ARP, as 0x88f7; may be given several times',
+      collect,
+    )
     .option('--trust', 'lift anti-spoofing: a router or a nested switch is behind this port')
     .option(
       '--publish <[ip:]hostport:port[/proto]>',
@@ -81,6 +87,7 @@ export function attach(program: Command): void {
         ...(rest.ifname !== undefined && { ifname: rest.ifname }),
         ...(rest.namespace !== undefined && { namespace: rest.namespace }),
         ...(label && { labels: parseLabels(label, command) }),
+        ...(rest.ethertype && { ethertypes: rest.ethertype }),
         ...(rest.trust && { trust: true }),
         ...(publish && { publish: publish.map((text) => parsePublish(text, command)) }),
         ...(rest.rateLimit !== undefined && { rateLimit: parseRateLimit(rest.rateLimit, command) }),

@@ -86,6 +86,7 @@ export function accessPort({ name, resource, addresses, mac, local }: LocalEndpo
     mac: parseMac(mac),
     addresses: addresses.map(parseIp),
     allowedAddresses: resource.spec.allowedAddresses.map(parseIp),
+    allowedEtherTypes: resource.spec.allowedEtherTypes.map(Number),
     trust: resource.spec.trust,
   };
 }

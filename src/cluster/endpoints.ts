@@ -412,7 +412,7 @@ export class Endpoints {
     return endpoint;
   }
 
-  /** The same endpoint with other labels, allowed addresses, published ports, trust or rate limit. */
+  /** The same endpoint with other labels, allowed addresses or EtherTypes, published ports, trust or rate limit. */
   async #redeclare(known: Endpoint, resource: EndpointResource): Promise<Endpoint> {
     const endpoint: Endpoint = { ...known, resource };
     await this.#put(endpoint);
@@ -553,6 +553,7 @@ function isSameDeclaration(known: Endpoint, { metadata, spec }: EndpointResource
     was.spec.trust === spec.trust &&
     JSON.stringify(was.spec.publish) === JSON.stringify(spec.publish) &&
     isDeepStrictEqual(was.spec.rateLimit, spec.rateLimit) &&
-    was.spec.allowedAddresses.join() === spec.allowedAddresses.join()
+    was.spec.allowedAddresses.join() === spec.allowedAddresses.join() &&
+    was.spec.allowedEtherTypes.join() === spec.allowedEtherTypes.join()
   );
 }

@@ -14,7 +14,7 @@
  * this runs for every frame of the reference datapath. Checksums are not
  * verified here: the receiving host does that.
  */
-import { FRAG_FIRST, FRAG_LATER, KEY_BYTES, fields } from './fields.ts';
+import { FRAG_FIRST, FRAG_LATER, FRAG_NONE, KEY_BYTES, fields } from './fields.ts';
 import type { DropReason } from './reason.ts';
 import { ARP_BYTES } from '../wire/arp.ts';
 import { ETH_ARP, ETH_HEADER_BYTES, ETH_IPV4, ETH_IPV6, ETH_QINQ, ETH_TYPE_MIN, ETH_VLAN } from '../wire/ethernet.ts';
@@ -162,6 +162,8 @@ function ipv6(frame: Uint8Array, at: number, key: Uint8Array): Extracted {
   if (payloadBytes === 0 && next === EXT_HOP_BY_HOP) return failed('ipv6_malformed');
   key[IP_TOS] = u16(frame, at) >>> 4;
   key[IP_TTL] = frame[at + 7]!;
+  // Addresses of IPv4 look like this in a key: an IPv6 packet that has one would be taken for IPv4.
+  if (isMapped(frame, at + 8) || isMapped(frame, at + 24)) return failed('ipv4_mapped');
   copy(frame, at + 8, key, IP_SRC, 32);
 
   const end = at + IPV6_HEADER_BYTES + payloadBytes;
@@ -300,31 +302,53 @@ function icmpTypeAndCode(frame: Uint8Array, at: number, key: Uint8Array): void {
   key[L4_DST + 1] = frame[at + 1]!;
 }
 
-/** RFC 4861 §7.1 less the checksum. False: malformed; true also for what is no ND message. */
-function neighborDiscovery(frame: Uint8Array, at: number, end: number, key: Uint8Array): boolean {
-  const type = frame[at]!;
+/** Bytes before the options, by type. */
+function neighborHeaderBytes(type: number): number | undefined {
   switch (type) {
     case ND_ROUTER_SOLICITATION:
+      return 8;
     case ND_ROUTER_ADVERTISEMENT:
-    case ND_REDIRECT:
-      return key[IP_TTL] === ND_HOP_LIMIT && frame[at + 1] === 0;
+      return 16;
     case ND_NEIGHBOR_SOLICITATION:
     case ND_NEIGHBOR_ADVERTISEMENT:
-      break;
+      return 24;
+    case ND_REDIRECT:
+      return 40;
     default:
-      return true;
+      return undefined;
   }
-  if (key[IP_FRAG] !== 0 || key[IP_TTL] !== ND_HOP_LIMIT || frame[at + 1] !== 0 || end - at < 24) return false;
-  copy(frame, at + 8, key, ND_TARGET, 16);
-  const wanted = type === ND_NEIGHBOR_SOLICITATION ? ND_OPTION_SOURCE_LLA : ND_OPTION_TARGET_LLA;
+}
+
+/** RFC 4861 §6.1, §7.1 and §8.1 less the checksum. False: malformed; true also for what is no ND message. */
+function neighborDiscovery(frame: Uint8Array, at: number, end: number, key: Uint8Array): boolean {
+  const type = frame[at]!;
+  const headerBytes = neighborHeaderBytes(type);
+  if (headerBytes === undefined) return true;
+  // RFC 6980: none of them is fragmented.
+  if (key[IP_FRAG] !== FRAG_NONE || key[IP_TTL] !== ND_HOP_LIMIT || frame[at + 1] !== 0) return false;
+  if (end - at < headerBytes) return false;
+  if (type === ND_NEIGHBOR_SOLICITATION || type === ND_NEIGHBOR_ADVERTISEMENT) {
+    if (frame[at + 8] === 0xff || isMapped(frame, at + 8)) return false;
+    copy(frame, at + 8, key, ND_TARGET, 16);
+  }
+  const isOfTarget = type === ND_NEIGHBOR_ADVERTISEMENT || type === ND_REDIRECT;
+  return neighborOptions(frame, at + headerBytes, end, key, isOfTarget ? ND_OPTION_TARGET_LLA : ND_OPTION_SOURCE_LLA);
+}
+
+/** What receivers could take for the link-layer address is what the key has: one option, of the right kind and length. */
+function neighborOptions(frame: Uint8Array, at: number, end: number, key: Uint8Array, wanted: number): boolean {
   let found = false;
-  for (let option = at + 24; option < end; ) {
+  for (let option = at; option < end; ) {
     if (end - option < 8) return false;
+    const type = frame[option]!;
     const sizeBytes = frame[option + 1]! * 8;
     if (sizeBytes === 0 || sizeBytes > end - option) return false;
-    if (frame[option] === wanted && !found) {
+    if (type === ND_OPTION_SOURCE_LLA || type === ND_OPTION_TARGET_LLA) {
+      const isUnspecified = wanted === ND_OPTION_SOURCE_LLA && isZeroAt(key, IP_SRC, 16);
+      const isAddress = (frame[option + 2]! & 1) === 0 && !isZeroAt(frame, option + 2, 6);
+      if (found || type !== wanted || sizeBytes !== 8 || !isAddress || isUnspecified) return false;
       found = true;
-      if (sizeBytes === 8) copy(frame, option + 2, key, ND_LLA, 6);
+      copy(frame, option + 2, key, ND_LLA, 6);
     }
     option += sizeBytes;
   }
@@ -348,4 +372,14 @@ function copyMapped(from: Uint8Array, at: number, key: Uint8Array, keyAt: number
   key[keyAt + 10] = 0xff;
   key[keyAt + 11] = 0xff;
   copy(from, at, key, keyAt + 12, 4);
+}
+
+/** An IPv4-mapped address (RFC 4291 §2.5.5.2)? */
+function isMapped(bytes: Uint8Array, at: number): boolean {
+  return bytes[at + 10] === 0xff && bytes[at + 11] === 0xff && isZeroAt(bytes, at, 10);
+}
+
+function isZeroAt(bytes: Uint8Array, at: number, length: number): boolean {
+  for (let i = at; i < at + length; i++) if (bytes[i] !== 0) return false;
+  return true;
 }

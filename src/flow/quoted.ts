@@ -5,6 +5,7 @@ import { getU16 } from '../wire/bytes.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP, IPV4_HEADER_BYTES } from '../wire/ipv4.ts';
 import { EXT_FRAGMENT, IPV6_HEADER_BYTES } from '../wire/ipv6.ts';
 import type { Tuple } from './connection.ts';
+import { isIp4 } from './types.ts';
 
 const FRAGMENT_HEADER_BYTES = 8;
 /** What of the quoted packet has to be there behind its IP header (RFC 792). */
@@ -41,6 +42,8 @@ export function readQuoted(packet: Uint8Array, v4: boolean): Quoted | undefined 
   const [source, destination] = v4
     ? [mapped(packet.subarray(12, 16)), mapped(packet.subarray(16, 20))]
     : [packet.slice(8, 24), packet.slice(24, 40)];
+  // Of IPv6, one that is IPv4-mapped would be taken for IPv4.
+  if (!v4 && (isIp4(source) || isIp4(destination))) return undefined;
   return { protocol, tuple: { source, destination, sourcePort, destinationPort }, headerBytes };
 }
 

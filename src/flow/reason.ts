@@ -22,6 +22,7 @@ export const dropReasons = [
     'a fragment of no possible packet: empty, beyond 65,535 bytes, or cut elsewhere than at 8 bytes',
   ],
   ['fragment_tiny', 'a first fragment without all its headers, or a later one that begins within them'],
+  ['ipv4_mapped', 'an IPv6 packet from or to an IPv4-mapped address (::ffff:a.b.c.d), which no wire carries'],
   // tunnel receive
   ['vxlan_malformed', 'VXLAN header truncated or without its I flag (RFC 7348 §5)'],
   ['vxlan_unknown_vni', 'no network here has this VNI'],
@@ -60,6 +61,12 @@ export const dropReasons = [
   ['spoof_nd', 'neighbor discovery speaks for an address or MAC that is not the port’s'],
   ['rogue_ra', 'router advertisement or redirect from a workload'],
   ['rogue_dhcp', 'DHCP server message from a workload'],
+  ['bad_destination_mac', 'destination MAC is zero'],
+  ['mac_control', 'a pause frame or other MAC control, which ends at the next bridge'],
+  ['cisco_control', 'CDP, PVST+ or another protocol that Cisco’s bridges speak with each other'],
+  ['ethertype_llc', 'an 802.3 length in place of an EtherType: what is behind LLC or SNAP is not looked at'],
+  ['ethertype_rarp', 'RARP, which tells switches of an address that nobody has checked'],
+  ['ethertype_refused', 'an EtherType that is not IPv4, IPv6 or ARP, and that the port is not allowed'],
   // bridge
   ['same_port', 'the destination is the port that it came from'],
   ['split_horizon', 'from one tunnel, and its destination is behind a tunnel'],

@@ -9,7 +9,19 @@ import * as z from 'zod';
 import { addressValue, isIp4, isWithin, parseRange, parseSubnet, usableRange, type AddressRange } from './address.ts';
 import { findRepeated, publishSpec } from './publish.ts';
 import { burst, rate } from './rate.ts';
-import { cidr, ipAddress, ipRange, label, labelKey, macAddress, name, prefix, quote, unicastAddress } from './value.ts';
+import {
+  cidr,
+  etherType,
+  ipAddress,
+  ipRange,
+  label,
+  labelKey,
+  macAddress,
+  name,
+  prefix,
+  quote,
+  unicastAddress,
+} from './value.ts';
 
 export const apiVersion = 'weft.dev/v1';
 
@@ -190,6 +202,8 @@ export const endpointSpec = z.strictObject({
     .default('eth0'),
   /** Addresses that it may also send from (a virtual IP that it carries). */
   allowedAddresses: z.array(unicastAddress).default([]),
+  /** EtherTypes that it may send besides IPv4, IPv6 and ARP. */
+  allowedEtherTypes: z.array(etherType).default([]),
   /** Lifts anti-spoofing: a router or a nested switch is behind it. */
   trust: z.boolean().default(false),
   /** Ports of this host that lead to it; its network has an outside. */

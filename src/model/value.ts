@@ -5,6 +5,16 @@
  */
 import ipaddr from 'ipaddr.js';
 import * as z from 'zod';
+import {
+  ETH_ARP,
+  ETH_IPV4,
+  ETH_IPV6,
+  ETH_MAC_CONTROL,
+  ETH_OLD_QINQ,
+  ETH_QINQ,
+  ETH_TYPE_MIN,
+  ETH_VLAN,
+} from '../wire/ethernet.ts';
 import { addressText, addressValue, isIp4, overlaps, parseSubnet, type AddressRange } from './address.ts';
 
 const LONGEST_QUOTE = 80;
@@ -80,6 +90,29 @@ export const unicastAddress = ipAddress.superRefine((text, context) => {
       message: `${quote(text)} is ${what}: a unicast address is accepted`,
     });
   }
+});
+
+/** EtherTypes that weft checks by itself, and those that no network carries. */
+const ownEtherTypes: ReadonlyMap<number, string> = new Map([
+  [ETH_IPV4, 'IPv4, which is always accepted and checked'],
+  [ETH_ARP, 'ARP, which is always accepted and checked'],
+  [ETH_IPV6, 'IPv6, which is always accepted and checked'],
+  ...[ETH_VLAN, ETH_QINQ, ...ETH_OLD_QINQ].map((type) => [type, 'a VLAN tag, which no network carries'] as const),
+  [ETH_MAC_CONTROL, 'MAC control, which no network carries'],
+]);
+
+/** Canonical text: `0x88f7`. */
+export const etherType = z.union([z.number(), z.string()]).transform((given, context) => {
+  const type = typeof given === 'string' && !/^(0x[0-9a-f]{1,4}|\d{1,5})$/i.test(given) ? Number.NaN : Number(given);
+  const fail = (what: string, message: string): never => {
+    context.addIssue({ code: 'custom', message: `${typeof given === 'string' ? quote(given) : what} ${message}` });
+    return z.NEVER;
+  };
+  const isType = Number.isInteger(type) && type >= ETH_TYPE_MIN && type <= 0xffff;
+  if (!isType) return fail(String(given), 'is not an EtherType: 0x0600 to 0xffff');
+  const text = `0x${type.toString(16).padStart(4, '0')}`;
+  const own = ownEtherTypes.get(type);
+  return own === undefined ? text : fail(text, `is ${own}`);
 });
 
 /** Where a host can be reached from other machines; 0.0.0.0 and :: are all of its addresses. */

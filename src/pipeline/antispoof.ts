@@ -1,131 +1,135 @@
 /**
- * Anti-spoofing: a workload speaks for its own addresses only.
- *
- * 1. The source MAC is the port's.
- * 2. ARP: the sender is the port's MAC with one of its addresses, or 0.0.0.0 (a
- *    probe, RFC 5227).
- * 3. IPv4: the source is one of its addresses, or 0.0.0.0 towards a DHCP server.
- * 4. IPv6: the source is one of its addresses or its EUI-64 link-local one, or
- *    `::` where that is right: duplicate address detection (RFC 4862 §5.4) and
- *    multicast listener reports (RFC 3590).
- * 5. Neighbor discovery: an advertisement, and a detection, is for its own
- *    address, and the link-layer option is its own MAC.
- * 6. It is no router and no DHCP server.
- *
- * Each has its own drop reason. Ports are read before protocols where that
- * keeps the mask narrow: of UDP only the destination port is used.
+ * Anti-spoofing: a workload speaks for its own addresses only, and only what is
+ * understood. The rules of each EtherType, in packet order; each has its own drop
+ * reason. Ports are read after protocols, so that the mask is no wider than the
+ * protocol needs: of UDP only the destination port is used.
  */
+import { ETH_TYPE_LENGTH } from '../flow/extract.ts';
 import { isZero, parseIp, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import type { AccessPort } from '../table/topology.ts';
-import { ETH_ARP, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
+import { ETH_ARP, ETH_IPV4, ETH_IPV6, ETH_RARP } from '../wire/ethernet.ts';
 import { IP_ICMPV6, IP_UDP } from '../wire/ipv4.ts';
-import {
-  ND_NEIGHBOR_ADVERTISEMENT,
-  ND_NEIGHBOR_SOLICITATION,
-  ND_REDIRECT,
-  ND_ROUTER_ADVERTISEMENT,
-  ND_ROUTER_SOLICITATION,
-} from '../wire/nd.ts';
-import { drop, type StageContext, type StageResult } from './stage.ts';
+import { ND_NEIGHBOR_ADVERTISEMENT, ND_NEIGHBOR_SOLICITATION, ND_ROUTER_SOLICITATION } from '../wire/nd.ts';
+import { etherTypeText } from './frame.ts';
+import { refuseServer } from './server.ts';
+import { drop, firstRefusal, type StageContext, type StageResult } from './stage.ts';
 import { text, type Text } from './text.ts';
 
-/** UDP ports (RFC 2131 §4.1, RFC 8415 §7.2). */
-const DHCP_SERVER = 67;
-const DHCP_CLIENT = 68;
-const DHCPV6_CLIENT = 546;
-/** Multicast listener report and done, version 1 and 2 (RFC 2710, RFC 3810). */
-const listenerTypes: readonly number[] = [131, 132, 143];
-
-/** Why the frame is refused; undefined if it is honest. */
-export function antispoof(view: FlowView, context: StageContext, port: AccessPort): StageResult | undefined {
+/** Its source MAC is the port's. */
+export function checkSourceMac(view: FlowView, port: AccessPort): StageResult | undefined {
   const mac = view.bytes('eth_src');
-  if (!sameBytes(mac, port.mac)) {
-    return drop('spoof_mac', text`source MAC ${mac} is not ${port.mac}`);
-  }
-  switch (view.number('eth_type')) {
+  return sameBytes(mac, port.mac) ? undefined : drop('spoof_mac', text`source MAC ${mac} is not ${port.mac}`);
+}
+
+/** Why the frame, whose source MAC has been checked, is refused; undefined if it is honest. */
+export function antispoof(view: FlowView, context: StageContext, port: AccessPort): StageResult | undefined {
+  return firstRefusal(rulesOf(view.number('eth_type')), view, context, port);
+}
+
+type Rule = (view: FlowView, context: StageContext, port: AccessPort) => StageResult | undefined;
+
+function rulesOf(type: number): readonly Rule[] {
+  switch (type) {
     case ETH_ARP:
-      return checkArp(view, context, port);
+      return [checkArpSenderMac, checkArpSenderIp];
     case ETH_IPV4:
-      return checkIp4(view, context, port);
+      return [checkSource4, refuseServer];
     case ETH_IPV6:
-      return checkIp6(view, context, port);
+      return [checkSource6, refuseServer, checkNdTarget, checkNdMac];
     default:
-      return undefined;
+      return [checkEtherType];
   }
 }
 
-function checkArp(view: FlowView, context: StageContext, port: AccessPort): StageResult | undefined {
-  const senderMac = view.bytes('nd_lla');
-  if (!sameBytes(senderMac, port.mac)) {
-    return drop('spoof_arp', text`ARP sender MAC ${senderMac} is not ${port.mac}`);
+/** Nothing is known of what is behind it, so nothing could be checked. */
+function checkEtherType(view: FlowView, _context: StageContext, port: AccessPort): StageResult | undefined {
+  const type = view.number('eth_type');
+  if (port.allowedEtherTypes.includes(type)) return undefined;
+  switch (type) {
+    case ETH_TYPE_LENGTH:
+      return drop('ethertype_llc', text`an 802.3 length in place of an EtherType`);
+    case ETH_RARP:
+      return drop('ethertype_rarp', text`RARP`);
+    default:
+      return drop('ethertype_refused', text`EtherType ${etherTypeText(type)} is not allowed to port ${port.name}`);
   }
+}
+
+/** It is the port's. */
+function checkArpSenderMac(view: FlowView, _context: StageContext, port: AccessPort): StageResult | undefined {
+  const mac = view.bytes('nd_lla');
+  return sameBytes(mac, port.mac) ? undefined : drop('spoof_arp', text`ARP sender MAC ${mac} is not ${port.mac}`);
+}
+
+/** It is one of the port's, or 0.0.0.0: a probe (RFC 5227). */
+function checkArpSenderIp(view: FlowView, context: StageContext, port: AccessPort): StageResult | undefined {
   const sender = view.bytes('ip_src');
-  if (isUnspecified4(sender) || context.tables.topology.maySendFrom(port.portNo, sender)) return undefined;
+  if (isUnspecified4(sender) || owns(context, port, sender)) return undefined;
   return drop('spoof_arp', text`ARP sender ${sender} is ${notOwned(port)}`);
 }
 
-function checkIp4(view: FlowView, context: StageContext, port: AccessPort): StageResult | undefined {
+/** It is one of the port's, or 0.0.0.0 towards a DHCP server (RFC 2131 §4.1). */
+function checkSource4(view: FlowView, context: StageContext, port: AccessPort): StageResult | undefined {
   const source = view.bytes('ip_src');
-  const isUdp = view.number('ip_proto') === IP_UDP;
-  const owned = context.tables.topology.maySendFrom(port.portNo, source);
-  if (!owned) {
-    const isDhcpClient = isUnspecified4(source) && isUdp && view.number('l4_dst') === DHCP_SERVER;
-    return isDhcpClient ? undefined : drop('spoof_ip4', text`source ${source} is ${notOwned(port)}`);
-  }
-  if (isUdp && view.number('l4_dst') === DHCP_CLIENT)
-    return drop('rogue_dhcp', text`a DHCP server message (UDP to port 68)`);
-  return undefined;
+  if (owns(context, port, source)) return undefined;
+  const isDhcpClient =
+    isUnspecified4(source) && view.number('ip_proto') === IP_UDP && view.number('l4_dst') === DHCP_SERVER;
+  return isDhcpClient ? undefined : drop('spoof_ip4', text`source ${source} is ${notOwned(port)}`);
 }
 
-function checkIp6(view: FlowView, context: StageContext, port: AccessPort): StageResult | undefined {
+/**
+ * It is one of the port's or its EUI-64 link-local one, or `::` where that is right:
+ * duplicate address detection (RFC 4862 §5.4), asking for routers (RFC 4861 §4.1) and
+ * multicast listener reports (RFC 3590).
+ */
+function checkSource6(view: FlowView, context: StageContext, port: AccessPort): StageResult | undefined {
   const source = view.bytes('ip_src');
-  const proto = view.number('ip_proto');
-  if (proto === IP_ICMPV6) return checkIcmp6(view, context, port, source);
-  if (!context.tables.topology.maySendFrom(port.portNo, source)) {
-    return drop('spoof_ip6', text`source ${source} is ${notOwned(port)}`);
+  if (owns(context, port, source)) return undefined;
+  if (isZero(source) && view.number('ip_proto') === IP_ICMPV6) {
+    const type = view.number('l4_src');
+    if (type === ND_NEIGHBOR_SOLICITATION || type === ND_ROUTER_SOLICITATION || listenerTypes.includes(type)) {
+      return undefined;
+    }
   }
-  if (proto === IP_UDP && view.number('l4_dst') === DHCPV6_CLIENT) {
-    return drop('rogue_dhcp', text`a DHCPv6 server message (UDP to port 546)`);
-  }
-  return undefined;
+  return drop('spoof_ip6', text`source ${source} is ${notOwned(port)}`);
 }
 
-function checkIcmp6(
-  view: FlowView,
-  context: StageContext,
-  port: AccessPort,
-  source: Uint8Array,
-): StageResult | undefined {
-  const { topology } = context.tables;
+/** An advertisement, and a detection of duplicates, is for an address of its own. */
+function checkNdTarget(view: FlowView, context: StageContext, port: AccessPort): StageResult | undefined {
+  if (view.number('ip_proto') !== IP_ICMPV6) return undefined;
   const type = view.number('l4_src');
-  const isUnspecified = isZero(source);
-  const isDetection = isUnspecified && type === ND_NEIGHBOR_SOLICITATION;
-  const mayBeUnspecified = isDetection || type === ND_ROUTER_SOLICITATION || listenerTypes.includes(type);
-  if (!(isUnspecified && mayBeUnspecified) && !topology.maySendFrom(port.portNo, source)) {
-    return drop('spoof_ip6', text`source ${source} is ${notOwned(port)}`);
-  }
-  if (type === ND_ROUTER_ADVERTISEMENT || type === ND_REDIRECT) {
-    return drop('rogue_ra', type === ND_REDIRECT ? text`an ICMPv6 redirect` : text`a router advertisement`);
-  }
-  if (type !== ND_NEIGHBOR_SOLICITATION && type !== ND_NEIGHBOR_ADVERTISEMENT) return undefined;
-
+  const isDetection = type === ND_NEIGHBOR_SOLICITATION && isZero(view.bytes('ip_src'));
+  if (type !== ND_NEIGHBOR_ADVERTISEMENT && !isDetection) return undefined;
   const target = view.bytes('nd_target');
-  const speaksFor = isDetection || type === ND_NEIGHBOR_ADVERTISEMENT;
-  if (speaksFor && !topology.maySendFrom(port.portNo, target)) {
-    return drop('spoof_nd', text`target ${target} is ${notOwned(port)}`);
-  }
-  const lla = view.bytes('nd_lla');
-  if (!isZero(lla) && !sameBytes(lla, port.mac)) {
-    return drop('spoof_nd', text`link-layer option ${lla} is not ${port.mac}`);
-  }
-  return undefined;
+  return owns(context, port, target) ? undefined : drop('spoof_nd', text`target ${target} is ${notOwned(port)}`);
 }
 
+/** The link-layer option, if there is one, has its own MAC. */
+function checkNdMac(view: FlowView, _context: StageContext, port: AccessPort): StageResult | undefined {
+  if (view.number('ip_proto') !== IP_ICMPV6 || !hasLinkLayerOption.includes(view.number('l4_src'))) return undefined;
+  const mac = view.bytes('nd_lla');
+  if (isZero(mac) || sameBytes(mac, port.mac)) return undefined;
+  return drop('spoof_nd', text`link-layer option ${mac} is not ${port.mac}`);
+}
+
+/** UDP port (RFC 2131 §4.1). */
+const DHCP_SERVER = 67;
+/** Multicast listener report and done, version 1 and 2 (RFC 2710, RFC 3810). */
+const listenerTypes: readonly number[] = [131, 132, 143];
+const hasLinkLayerOption: readonly number[] = [
+  ND_ROUTER_SOLICITATION,
+  ND_NEIGHBOR_SOLICITATION,
+  ND_NEIGHBOR_ADVERTISEMENT,
+];
 const unspecified4 = parseIp('0.0.0.0');
 
 function isUnspecified4(ip: Uint8Array): boolean {
   return sameBytes(ip, unspecified4);
+}
+
+function owns({ tables }: StageContext, port: AccessPort, ip: Uint8Array): boolean {
+  return tables.topology.maySendFrom(port.portNo, ip);
 }
 
 function notOwned(port: AccessPort): Text {

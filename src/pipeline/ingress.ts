@@ -1,5 +1,6 @@
 /**
  * Ingress: which network a frame is in, and whether it may be sent from there.
+ * What no network carries is refused wherever it comes from (`frame.ts`).
  *
  * 1. From the underlay: the VNI names the network, the sender must be a VTEP of
  *    it, and the inner source must not be one of our own (RFC 7348 §4).
@@ -9,11 +10,12 @@
  * 4. Source MACs behind VTEPs and trusted ports are learned; those of other
  *    ports are known from their endpoint.
  */
-import { isGroupMac, isZero, sameBytes, type PortNo, type Vni } from '../flow/types.ts';
+import { sameBytes, type PortNo, type Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import type { Location } from '../table/fdb.ts';
 import { gatewayMac, isReservedMac, networkObject, outsideObject, portObject, vtepsObject } from '../table/topology.ts';
-import { antispoof } from './antispoof.ts';
+import { antispoof, checkSourceMac } from './antispoof.ts';
+import { refuseHeader, refuseSource } from './frame.ts';
 import { fromOutside } from './outside.ts';
 import { drop, locate, next, type Stage, type StageContext, type StageResult } from './stage.ts';
 import { text } from './text.ts';
@@ -39,7 +41,7 @@ function fromUnderlay(view: FlowView, context: StageContext): StageResult {
     return drop('vxlan_unknown_vtep', text`${vtep} is not a peer (peers: ${[...topology.vteps()]})`);
   }
 
-  const refused = refuseHeader(view);
+  const refused = refuseSource(view);
   if (refused) return refused;
   const mac = view.bytes('eth_src');
   if (sameBytes(mac, topology.hostMac)) {
@@ -49,6 +51,8 @@ function fromUnderlay(view: FlowView, context: StageContext): StageResult {
   if (known?.isStatic && known.where.kind === 'port') {
     return drop('vxlan_source_local', text`${mac} is the MAC of a port of this host`);
   }
+  const uncarried = refuseHeader(view);
+  if (uncarried) return uncarried;
   context.network = network;
   const place = text`from VTEP ${vtep} into network ${network.name} (VNI ${vni})`;
   // Every host has the gateway's MAC, and routed frames carry it.
@@ -66,12 +70,9 @@ function fromPort(view: FlowView, context: StageContext, portNo: PortNo): StageR
     return drop('port_unknown', text`port ${portNo} is in no network`);
   }
 
-  const refused = refuseHeader(view);
+  const refused =
+    refuseSource(view) ?? (port.trust ? checkReservedMac(view) : checkSourceMac(view, port)) ?? refuseHeader(view);
   if (refused) return refused;
-  const group = view.bytes('eth_dst');
-  if (isReservedGroup(group)) {
-    return drop('bridge_control', text`${group} is reserved for bridges (IEEE 802.1D §7.12.6)`);
-  }
 
   context.port = port;
   context.network = topology.network(port.vni)!;
@@ -79,25 +80,16 @@ function fromPort(view: FlowView, context: StageContext, portNo: PortNo): StageR
   const place = text`from port ${port.name} into network ${context.network.name} (VNI ${port.vni})`;
   if (port.trust) {
     const mac = view.bytes('eth_src');
-    if (isReservedMac(mac)) return drop('spoof_mac', text`source MAC ${mac} is a gateway’s`);
     locate(view, context.tables, port.vni, mac);
     return next(text`${place}; trusted`, [learn(port.vni, mac, { kind: 'port', port: portNo })]);
   }
   return antispoof(view, context, port) ?? next(text`${place}; its own addresses`);
 }
 
-/** What no network takes, wherever it comes from. */
-function refuseHeader(view: FlowView): StageResult | undefined {
+/** A trusted port has any MAC but weft's own. */
+function checkReservedMac(view: FlowView): StageResult | undefined {
   const mac = view.bytes('eth_src');
-  if (isGroupMac(mac) || isZero(mac)) return drop('bad_source_mac', text`${mac} cannot be a source`);
-  const tci = view.number('vlan_tci');
-  if (tci !== 0) return drop('vlan_not_carried', text`tagged with VLAN ${tci & 0xfff}`);
-  return undefined;
-}
-
-/** 01:80:c2:00:00:00 … 0f: bridges never forward these. */
-function isReservedGroup(mac: Uint8Array): boolean {
-  return mac[0] === 0x01 && mac[1] === 0x80 && mac[2] === 0xc2 && mac[3] === 0 && mac[4] === 0 && mac[5]! < 0x10;
+  return isReservedMac(mac) ? drop('spoof_mac', text`source MAC ${mac} is weft’s own`) : undefined;
 }
 
 function isGateway(mac: Uint8Array, vni: Vni): boolean {

@@ -113,3 +113,15 @@ export function next(because: Text, effects?: readonly Effect[]): StageResult {
 export function drop(reason: DropReason, because: Text): StageResult {
   return { kind: 'drop', reason, because };
 }
+
+/** What the first of these rules says that refuses it; undefined if none does. */
+export function firstRefusal<T extends readonly unknown[]>(
+  rules: readonly ((...subject: T) => StageResult | undefined)[],
+  ...subject: T
+): StageResult | undefined {
+  for (const rule of rules) {
+    const refused = rule(...subject);
+    if (refused) return refused;
+  }
+  return undefined;
+}

@@ -18,6 +18,8 @@ export interface AccessPort {
   readonly addresses: readonly Uint8Array[];
   /** Further addresses that it may send from. */
   readonly allowedAddresses: readonly Uint8Array[];
+  /** What it may send besides IPv4, IPv6 and ARP. */
+  readonly allowedEtherTypes: readonly number[];
   /** No anti-spoofing, and its MAC addresses are learned. */
   readonly trust: boolean;
 }

@@ -9,6 +9,11 @@ export const ETH_ARP = 0x0806;
 export const ETH_IPV6 = 0x86dd;
 export const ETH_VLAN = 0x8100;
 export const ETH_QINQ = 0x88a8;
+/** Tags of other switches than the standard's. */
+export const ETH_OLD_QINQ: readonly number[] = [0x9100, 0x9200, 0x9300];
+export const ETH_RARP = 0x8035;
+/** Pause frames among others: never forwarded (IEEE 802.3 clause 31). */
+export const ETH_MAC_CONTROL = 0x8808;
 /** Smaller values of the type field are lengths (IEEE 802.3 §3.2.6). */
 export const ETH_TYPE_MIN = 0x0600;
 

@@ -5,6 +5,8 @@ import { IP_ICMPV6 } from './ipv4.ts';
 
 export const ICMP_ECHO_REPLY = 0;
 export const ICMP_ECHO_REQUEST = 8;
+/** RFC 1256 */
+export const ICMP_ROUTER_ADVERTISEMENT = 9;
 export const ICMPV6_ECHO_REQUEST = 128;
 export const ICMPV6_ECHO_REPLY = 129;
 

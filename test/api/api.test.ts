@@ -95,7 +95,7 @@ t.test('every method reaches the switch, and its failure comes back', async (t) 
   t.same(sw.calls, [
     'createNetwork red {"subnets":["10.1.0.0/24"],"vni":7,"ranges":[],"routes":[],"outside":false}',
     'removeNetwork red',
-    'attach {"name":"db","network":"blue","pid":1,"ip":["10.0.0.7"],"ifname":"eth0","trust":false,"publish":[]}',
+    'attach {"name":"db","network":"blue","pid":1,"ip":["10.0.0.7"],"ifname":"eth0","ethertypes":[],"trust":false,"publish":[]}',
     'detach db',
     'apply Network/blue dry',
     'delete Network/blue',

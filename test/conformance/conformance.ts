@@ -16,7 +16,7 @@ import { fieldList, fields } from '../../src/flow/fields.ts';
 import { entropyPort } from '../../src/flow/hash.ts';
 import { applyMask, emptyKey, readBytes, readNumber } from '../../src/flow/key.ts';
 import type { DropReason } from '../../src/flow/reason.ts';
-import { formatIp } from '../../src/flow/types.ts';
+import { formatIp, parseIp } from '../../src/flow/types.ts';
 import { WeftError } from '../../src/error.ts';
 import { concat } from '../../src/wire/bytes.ts';
 import { buildVxlan } from '../../src/wire/vxlan.ts';
@@ -515,6 +515,7 @@ export function runConformance(name: string, open: Open): void {
       ['ipv6_ext_headers', frames.ip(v6, 0, zero(7))],
       ['l4_truncated', frames.ip({}, 6, zero(19))],
       ['nd_malformed', frames.solicitation({ ...v6, target: 'fd00::2', ip6: { hopLimit: 64 } })],
+      ['ipv4_mapped', concat(frames.udp(v6, 1, 2).slice(0, 22), parseIp('::ffff:10.0.0.1'), zero(24))],
     ];
     for (const [, frame] of bad) h.inject(1, frame);
     const expected: Partial<Record<DropReason, number>> = {};

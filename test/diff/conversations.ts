@@ -52,6 +52,7 @@ export function say(random: Random): Said {
     ip6: { hopLimit: random.chance(0.05) ? 1 : 64 },
   };
   const payload = new Uint8Array(random.pick([0, 20, 20, 200]));
+  if (random.chance(0.02)) return { port, frame: notIp(ends, random) };
   const [sourcePort, destinationPort] = [random.pick([1234, 1235, 1236]), random.pick([53, 80])];
   switch (random.int(4)) {
     case 0:
@@ -62,6 +63,15 @@ export function say(random: Random): Said {
     default:
       return { port, frame: frames.tcp(ends, { sourcePort, destinationPort, options: mss }) };
   }
+}
+
+/** What an honest workload may send that is no conversation, and what it may not. */
+function notIp(ends: frames.Ends & { readonly src: string }, random: Random): Uint8Array {
+  const type = random.pick([0x002e, 0x8035, 0x8808, 0x88cc, 0x88f7, 0x9100, ETH_IPV4]);
+  if (type !== ETH_IPV4) return frames.ethernet(ends, type, new Uint8Array(46));
+  const v6 = ends.src.includes(':');
+  const router = Uint8Array.of(v6 ? 134 : random.pick([5, 9]), ...new Uint8Array(15));
+  return frames.ip({ ...ends, ip6: { hopLimit: 255 } }, v6 ? IP_ICMPV6 : IP_ICMP, router);
 }
 
 /** What may come back for a frame where it arrived; undefined for what is no IP packet without options or headers. */

@@ -169,6 +169,7 @@ function workload(portNo: PortNo): AccessPort {
     mac: parseMac(`02:00:00:00:00:0${portNo}`),
     addresses: (portNo === 5 ? ['10.0.1.5', 'fd01::5'] : [`10.0.0.${portNo}`, `fd00::${portNo}`]).map(parseIp),
     allowedAddresses: portNo === 2 ? [parseIp('10.0.1.1')] : [],
+    allowedEtherTypes: portNo === 5 ? [0x88f7] : [],
     trust: portNo === 4,
   };
 }

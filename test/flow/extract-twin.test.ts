@@ -104,6 +104,7 @@ class Twin {
 
   #ipv6(payload: Uint8Array): void {
     const ip = need(parseIpv6(payload), 'ipv6_malformed');
+    need(!isMapped(ip.source) && !isMapped(ip.destination), 'ipv4_mapped');
     this.number('ip_tos', ip.trafficClass);
     this.number('ip_ttl', ip.hopLimit);
     this.bytes('ip_src', ip.source);
@@ -151,18 +152,33 @@ class Twin {
     this.number('l4_dst', icmp.code);
     if ((v6 ? [128, 129] : [0, 8]).includes(icmp.type)) this.number('icmp_id', getU16(icmp.body, 0));
     if (v6 && icmp.type >= 133 && icmp.type <= 137) {
-      need(hopLimit === 255 && icmp.code === 0, 'nd_malformed');
-      if (icmp.type === 135 || icmp.type === 136) this.#neighbor(icmp.type, icmp.body, frag);
+      need(hopLimit === 255 && icmp.code === 0 && frag === 0, 'nd_malformed');
+      this.#neighbor(icmp.type, icmp.body);
     }
   }
 
-  #neighbor(type: number, body: Uint8Array, frag: number): void {
-    need(frag === 0 && body.length >= 20, 'nd_malformed');
-    this.bytes('nd_target', body.subarray(4, 20));
-    const options = need(parseNdOptions(body.subarray(20)), 'nd_malformed');
-    const option = options.find((one) => one.type === type - 134);
-    if (option?.data.length === 6) this.bytes('nd_lla', option.data);
+  #neighbor(type: number, body: Uint8Array): void {
+    const optionsAt = { 133: 4, 134: 12, 135: 20, 136: 20, 137: 36 }[type]!;
+    need(body.length >= optionsAt, 'nd_malformed');
+    if (type === 135 || type === 136) {
+      const target = body.subarray(4, 20);
+      need(target[0] !== 255 && !isMapped(target), 'nd_malformed');
+      this.bytes('nd_target', target);
+    }
+    const options = need(parseNdOptions(body.subarray(optionsAt)), 'nd_malformed');
+    const lla = options.filter((one) => one.type === 1 || one.type === 2);
+    if (lla.length === 0) return;
+    const [{ type: kind, data }] = lla as [(typeof lla)[number]];
+    const source = this.key.subarray(fields.ip_src.offset, fields.ip_src.offset + 16);
+    need(lla.length === 1 && kind === ([133, 134, 135].includes(type) ? 1 : 2), 'nd_malformed');
+    need(data.length === 6 && data[0]! % 2 === 0 && data.some((byte) => byte > 0), 'nd_malformed');
+    need(kind === 2 || source.some((byte) => byte > 0), 'nd_malformed');
+    this.bytes('nd_lla', data);
   }
+}
+
+function isMapped(ip: Uint8Array): boolean {
+  return Buffer.from(ip).toString('hex', 0, 12) === '00000000000000000000ffff';
 }
 
 /** 0: none, 1: the first, 2: a later one. */
@@ -205,6 +221,7 @@ t.test(`100,000 frames (WEFT_SEED=${seed})`, { timeout: 60_000 }, async (t) => {
     'nd_malformed',
     'fragment_malformed',
     'fragment_tiny',
+    'ipv4_mapped',
   ]) {
     t.ok((outcomes.get(reason) ?? 0) > 20, `${reason}: ${outcomes.get(reason)}`);
   }

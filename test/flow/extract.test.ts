@@ -3,7 +3,7 @@ import t, { type Test } from 'tap';
 import { extract, MAX_FRAME_BYTES } from '../../src/flow/extract.ts';
 import { fieldList } from '../../src/flow/fields.ts';
 import { emptyKey, formatField, readBytes } from '../../src/flow/key.ts';
-import { isZero } from '../../src/flow/types.ts';
+import { isZero, parseIp } from '../../src/flow/types.ts';
 import type { DropReason } from '../../src/flow/reason.ts';
 import { concat, setU16 } from '../../src/wire/bytes.ts';
 import { buildExtension, buildFragment } from '../../src/wire/ipv6.ts';
@@ -193,6 +193,19 @@ t.test('IPv6 extension headers', async (t) => {
   }
 });
 
+t.test('IPv6 with an IPv4-mapped address is neither', async (t) => {
+  const mapped = parseIp('::ffff:10.0.0.1');
+  for (const at of [22, 38]) {
+    const frame = frames.udp(v6, 7, 9).slice();
+    frame.set(mapped, at);
+    fails(t, at === 22 ? 'source' : 'destination', frame, 'ipv4_mapped');
+    t.match(extract(frame.with(at + 9, 1), emptyKey()), { ok: true }, '::1:ffff:a00:1 is another address');
+    const later = frames.ip(v6, 44, buildFragment({ nextHeader: 17, offset: 64, more: false, id: 1 }, zero(8))).slice();
+    later.set(mapped, at);
+    fails(t, 'a later fragment', later, 'ipv4_mapped');
+  }
+});
+
 t.test('fragments', async (t) => {
   const [source, destination] = [frames.wireIp('10.0.0.1'), frames.wireIp('10.0.0.2')];
   const tcp = buildTcp(source, destination, { sourcePort: 7, destinationPort: 9, options: zero(12) });
@@ -299,29 +312,43 @@ t.test('neighbor discovery', async (t) => {
   const lla = (type: number, last: number) => ({ type, data: Uint8Array.of(2, 0, 0, 0, 0, last) });
   const ip = `${macs},eth_type=ipv6,ip_src=fd00::1,ip_dst=fd00::2,ip_proto=58,ip_ttl=255`;
   const ends = { ...v6, target: 'fe80::9' };
-  const ns = frames.solicitation({ ...ends, options: [lla(2, 8), lla(1, 9), lla(1, 7)] });
-  gives(t, 'the first source option of an NS', ns, `${ip},l4_src=135,nd_lla=02:00:00:00:00:09,nd_target=fe80::9`);
-  const na = frames.advertisement({ ...ends, options: [lla(1, 8), lla(2, 9)] });
+  const nonce = { type: 14, data: zero(6).fill(7) };
+  const ns = frames.solicitation({ ...ends, options: [nonce, lla(1, 9), nonce] });
+  gives(t, 'the source option of an NS', ns, `${ip},l4_src=135,nd_lla=02:00:00:00:00:09,nd_target=fe80::9`);
+  const na = frames.advertisement({ ...ends, options: [nonce, lla(2, 9)] });
   gives(t, 'the target option of an NA', na, `${ip},l4_src=136,nd_lla=02:00:00:00:00:09,nd_target=fe80::9`);
   gives(t, 'no option', frames.solicitation(ends), `${ip},l4_src=135,nd_target=fe80::9`);
-  const long = { type: 1, data: zero(14).fill(5) };
-  gives(
-    t,
-    'an option of another length is none',
-    frames.solicitation({ ...ends, options: [long, lla(1, 9)] }),
-    `${ip},l4_src=135,nd_target=fe80::9`,
-  );
+  const odd = (name: string, ...options: { type: number; data: Uint8Array }[]) =>
+    fails(t, name, frames.solicitation({ ...ends, options }), 'nd_malformed');
+  odd('a link-layer option of another length', { type: 1, data: zero(14).fill(4) });
+  odd('two of them', lla(1, 9), lla(1, 9));
+  odd('a target option in an NS', lla(2, 9));
+  odd('a group’s MAC', { type: 1, data: Uint8Array.of(1, 0, 0x5e, 0, 0, 1) });
+  odd('a MAC of zeros', { type: 1, data: zero(6) });
+  fails(t, 'a source option in an NA', frames.advertisement({ ...ends, options: [lla(1, 9)] }), 'nd_malformed');
+  fails(t, 'an option from ::', frames.solicitation({ ...ends, src: '::', options: [lla(1, 9)] }), 'nd_malformed');
+  fails(t, 'a group as target', frames.solicitation({ ...ends, target: 'ff02::1' }), 'nd_malformed');
+  fails(t, 'an IPv4-mapped target', frames.solicitation({ ...ends, target: '::ffff:10.0.0.1' }), 'nd_malformed');
   fails(t, 'hop limit 254', changed(ns, 21, 254), 'nd_malformed');
   fails(t, 'code 1', changed(ns, 55, 1), 'nd_malformed');
   fails(t, 'no target', shortened6(frames.solicitation(ends), 1), 'nd_malformed');
   fails(t, 'an option of length 0', changed(ns, 79, 0), 'nd_malformed');
-  fails(t, 'an option beyond the message', changed(ns, 79, 4), 'nd_malformed');
+  fails(t, 'an option beyond the message', changed(ns, 95, 3), 'nd_malformed');
   fails(t, 'half an option', shortened6(ns, 4), 'nd_malformed');
   const fragment = buildFragment({ nextHeader: 58, offset: 0, more: true, id: 5 }, ns.slice(54));
   fails(t, 'fragmented', frames.ip({ ...v6, ip6: { hopLimit: 255 } }, 44, fragment), 'nd_malformed');
-  for (const type of [133, 134, 137]) {
-    const message = Uint8Array.of(type, 0, 0, 0);
-    gives(t, `type ${type}`, frames.ip({ ...v6, ip6: { hopLimit: 255 } }, 58, message), `${ip},l4_src=${type}`);
-    fails(t, `type ${type}, hop limit 64`, frames.ip(v6, 58, message), 'nd_malformed');
+  for (const [type, headerBytes, wanted] of [
+    [133, 8, 1],
+    [134, 16, 1],
+    [137, 40, 2],
+  ] as const) {
+    const message = concat(Uint8Array.of(type), zero(headerBytes - 1));
+    const nd = (bytes: Uint8Array, hopLimit = 255) => frames.ip({ ...v6, ip6: { hopLimit } }, 58, bytes);
+    const option = (of: number) => concat(message, Uint8Array.of(of, 1, 2, 0, 0, 0, 0, 9));
+    gives(t, `type ${type}`, nd(message), `${ip},l4_src=${type}`);
+    gives(t, `type ${type}, with a MAC`, nd(option(wanted)), `${ip},l4_src=${type},nd_lla=02:00:00:00:00:09`);
+    fails(t, `type ${type}, with the wrong option`, nd(option(3 - wanted)), 'nd_malformed');
+    fails(t, `type ${type}, cut`, nd(message.slice(0, -1)), 'nd_malformed');
+    fails(t, `type ${type}, hop limit 64`, nd(message, 64), 'nd_malformed');
   }
 });

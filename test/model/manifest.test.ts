@@ -57,6 +57,7 @@ ${host}spec: {underlay: 127.0.0.2}
         addresses: ['fd00::5', '10.0.0.5'],
         interface: 'eth0',
         allowedAddresses: [],
+        allowedEtherTypes: [],
         trust: false,
         publish: [],
       },
@@ -307,6 +308,14 @@ t.test('endpoints and hosts', async (t) => {
     `pid: 1, allowedAddresses: ["${transit.ip6.weft}"]`,
     /spec.allowedAddresses\[0\]: "fd77:6566:7430::2" is weft’s own link to its host: a unicast address is accepted$/,
   );
+  spec(
+    'pid: 1, allowedEtherTypes: [0x0800]',
+    /spec.allowedEtherTypes\[0\]: 2048 is not accepted: 0x0800 is IPv4, which is always accepted and checked$/,
+  );
+  spec('pid: 1, allowedEtherTypes: ["0x8100"]', /"0x8100" is a VLAN tag, which no network carries$/);
+  for (const type of ['46', '0x10000', '"rarp"', '1.5']) {
+    spec(`pid: 1, allowedEtherTypes: [${type}]`, /is not an EtherType: 0x0600 to 0xffff$/);
+  }
   spec('pid: 1, allowedAddresses: [169.254.77.2]', /spec.allowedAddresses\[0\]: "169.254.77.2" is link-local/);
   for (const underlay of ['0.0.0.0', '"::"', '224.0.0.1', '"ff02::1"', '"fe80::1"', '255.255.255.255']) {
     refuses(

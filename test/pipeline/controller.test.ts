@@ -142,6 +142,7 @@ function floodingSwitch() {
     mac: parseMac(mac(1)),
     addresses: [parseIp('10.0.0.1')],
     allowedAddresses: [],
+    allowedEtherTypes: [],
     trust: false,
   };
   const sent: string[] = [];

@@ -83,6 +83,7 @@ function randomTables(random: Random): Tables {
       mac,
       addresses,
       allowedAddresses: [],
+      allowedEtherTypes: random.chance(0.3) ? [0x88f7] : [],
       trust: random.chance(0.3),
     });
     fdb.setStatic(vni, mac, { kind: 'port', port: portNo as PortNo });

@@ -5,6 +5,7 @@
 import { concat, setU16 } from '../../src/wire/bytes.ts';
 import { buildExtension, buildFragment } from '../../src/wire/ipv6.ts';
 import { buildTcp, buildUdp } from '../../src/wire/l4.ts';
+import { parseIp, parseMac } from '../../src/flow/types.ts';
 import * as frames from './frames.ts';
 import type { Random } from './random.ts';
 
@@ -31,16 +32,22 @@ const ip6s = [
   '::',
   '2001:db8:99::1',
   '2001:db8:99::2',
-  '::ffff:10.0.0.1',
 ];
 export const l4Ports = [1, 53, 80, 443, 1234, 4789, 65535];
 
 export function randomFrame(random: Random): Uint8Array {
-  const packet = randomPacket(random);
+  const packet = random.chance(0.01) ? withMapped(random) : randomPacket(random);
   const frame = random.chance(0.1) ? frames.unfinished(packet) : packet;
   // The shortest frame on a wire has 60 bytes, and whatever in its padding.
   if (frame.length < 60 && random.chance(0.5)) return concat(frame, random.bytes(60 - frame.length));
   return random.chance(0.05) ? concat(frame, random.bytes(random.int(40))) : frame;
+}
+
+/** IPv6 that says it is from or to an address of IPv4. */
+function withMapped(random: Random): Uint8Array {
+  const frame = frames.udp(ends6(random), random.pick(l4Ports), random.pick(l4Ports)).slice();
+  frame.set(parseIp('::ffff:10.0.0.1'), frame.length - 8 - random.pick([16, 32]));
+  return frame;
 }
 
 function randomPacket(random: Random): Uint8Array {
@@ -53,7 +60,11 @@ function randomPacket(random: Random): Uint8Array {
     case 2:
       return neighbor(random);
     case 3:
-      return frames.ethernet(ends, random.pick([0x88cc, 0x0026, 0x05dc, 0x8100, 0x1234]), random.bytes(random.int(60)));
+      return frames.ethernet(
+        ends,
+        random.pick([0x88cc, 0x88f7, 0x8035, 0x0026, 0x05dc, 0x8100, 0x9100, 0x8808, 0x1234]),
+        random.bytes(random.int(60)),
+      );
     case 4:
     case 5:
       return frames.echo(ends, random.int(3), random.int(5), payload(random));
@@ -155,9 +166,8 @@ export function ends6(random: Random): frames.Ends {
   return {
     srcMac: random.pick(macs),
     dstMac: random.pick(random.chance(0.3) ? routerMacs : macs),
-    // IPv4-mapped text gives 4 bytes: not for IPv6 frames.
-    src: random.pick(ip6s.slice(0, -1)),
-    dst: random.pick(ip6s.slice(0, -1)),
+    src: random.pick(ip6s),
+    dst: random.pick(ip6s),
     ...vlanOf(random),
     ip6: {
       hopLimit: random.pick([64, 64, 64, 1, 255]),
@@ -173,17 +183,21 @@ function payload(random: Random): Uint8Array {
 }
 
 function neighbor(random: Random): Uint8Array {
-  const options = Array.from({ length: random.int(4) }, () => ({
-    type: random.pick([1, 2, 3, 14]),
-    data: random.bytes(random.pick([6, 6, 6, 14])),
-  }));
+  const type = random.pick([133, 134, 135, 135, 135, 136, 136, 136, 137]);
+  const isOfTarget = type === 136 || type === 137;
+  const lla = { type: isOfTarget ? 2 : 1, data: parseMac(random.pick(macs)) };
+  const options = Array.from({ length: random.int(3) }, () => (random.chance(0.2) ? oddOption(random) : lla));
   const hopLimit = random.chance(0.9) ? 255 : 64;
   const ends = { ...ends6(random), target: random.pick(ip6s.slice(0, 4)), options, ip6: { hopLimit } };
-  if (random.chance(0.2)) {
-    const message = concat(Uint8Array.of(random.pick([133, 134, 137]), 0, 0, 0), random.bytes(random.int(30)));
-    return frames.ip(ends, 58, message);
-  }
-  return random.chance(0.5) ? frames.solicitation(ends) : frames.advertisement(ends);
+  if (type === 135) return frames.solicitation(ends);
+  if (type === 136) return frames.advertisement(ends);
+  const rest = random.bytes(random.chance(0.2) ? random.int(40) : { 133: 4, 134: 12, 137: 36 }[type]!);
+  const option = random.chance(0.5) ? concat(Uint8Array.of(lla.type, 1), lla.data) : new Uint8Array();
+  return frames.ip(ends, 58, concat(Uint8Array.of(type, 0, 0, 0), rest, option));
+}
+
+function oddOption(random: Random): { type: number; data: Uint8Array } {
+  return { type: random.pick([1, 2, 3, 14]), data: random.bytes(random.pick([6, 6, 14])) };
 }
 
 function fragmented(random: Random, v6: boolean): Uint8Array {

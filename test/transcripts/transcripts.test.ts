@@ -4,7 +4,7 @@
  *
  *   host NAME UNDERLAY
  *   network NAME VNI                       on every host
- *   attach HOST/PORT NETWORK MAC IP… [trust]
+ *   attach HOST/PORT NETWORK MAC IP… [trust] [ethertype=TYPE]…
  *   trace HOST FLOW
  *   send HOST/PORT KIND [FIELD=VALUE…]     prints what comes out, and what was dropped
  *   flows HOST
@@ -21,6 +21,8 @@ import { parseMac } from '../../src/flow/types.ts';
 import { reportDecision } from '../../src/observe/decision.ts';
 import { parseFlow } from '../../src/observe/flow-spec.ts';
 import { createSimulation, type SimulatedHost, type SimulatedPort, type Simulation } from '../../src/simulation.ts';
+import { buildIcmp4 } from '../../src/wire/icmp.ts';
+import { IP_ICMP } from '../../src/wire/ipv4.ts';
 import { summary } from '../../src/wire/summary.ts';
 import * as frames from '../support/frames.ts';
 
@@ -65,10 +67,15 @@ class Lab {
 
   #attach([place, network, mac, ...rest]: string[]): void {
     const [host, name] = place!.split('/');
-    const addresses = rest.filter((word) => word !== 'trust');
-    const port = this.#hosts
-      .get(host!)!
-      .attach({ name: name!, network: network!, mac: mac!, addresses, trust: rest.includes('trust') });
+    const types = rest.filter((word) => word.startsWith('ethertype='));
+    const port = this.#hosts.get(host!)!.attach({
+      name: name!,
+      network: network!,
+      mac: mac!,
+      addresses: rest.filter((word) => word !== 'trust' && !types.includes(word)),
+      allowedEtherTypes: types.map((word) => Number(word.slice('ethertype='.length))),
+      trust: rest.includes('trust'),
+    });
     this.#ports.set(place!, port);
     this.#names.set(place!, port.portNo);
   }
@@ -133,14 +140,14 @@ class Lab {
 }
 
 function buildFrame(kind: string, fields: Record<string, string>): Uint8Array {
-  const { from, to, src, dst, sport = '1000', dport = '2000', target, lla } = fields;
+  const { from, to, src, dst, sport = '1000', dport = '2000', target, lla, type = '0' } = fields;
   const ends = {
     ...(from !== undefined && { srcMac: from }),
     ...(to !== undefined && { dstMac: to }),
     ...(src !== undefined && { src }),
     ...(dst !== undefined && { dst }),
   };
-  const option = (type: number) => (lla === undefined ? [] : [{ type, data: parseMac(lla) }]);
+  const option = (kindOf: number) => (lla === undefined ? [] : [{ type: kindOf, data: parseMac(lla) }]);
   switch (kind) {
     case 'udp':
       return frames.udp(ends, Number(sport), Number(dport));
@@ -148,6 +155,10 @@ function buildFrame(kind: string, fields: Record<string, string>): Uint8Array {
       return frames.tcp(ends, { sourcePort: Number(sport), destinationPort: Number(dport) });
     case 'ping':
       return frames.echo(ends, 1, 1);
+    case 'icmp':
+      return frames.ip(ends, IP_ICMP, buildIcmp4({ type: Number(type), code: 0, body: new Uint8Array(12) }));
+    case 'ethernet':
+      return frames.ethernet(ends, Number(type), new Uint8Array(46));
     case 'arp':
       return frames.arpRequest(ends);
     case 'arp-reply':

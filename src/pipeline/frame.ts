@@ -1,0 +1,62 @@
+/**
+ * What no network carries, whoever sends it: a container, trusted or not, or
+ * another host.
+ *
+ * 1. The source MAC is zero or a group's. It is looked at first, and by itself:
+ *    who may not send at all is refused whatever else is in the frame.
+ * 2. The destination MAC is zero, or a group that bridges speak to each other by.
+ * 3. It is tagged, by the standard's TPIDs or by older ones.
+ * 4. It is for the next bridge only: MAC control.
+ */
+import { isGroupMac, isZero } from '../flow/types.ts';
+import type { FlowView } from '../flow/view.ts';
+import { ETH_MAC_CONTROL, ETH_OLD_QINQ, ETH_QINQ, ETH_VLAN } from '../wire/ethernet.ts';
+import { drop, type StageResult } from './stage.ts';
+import { text } from './text.ts';
+
+/** Why its source MAC is refused; undefined if somebody may have it. */
+export function refuseSource(view: FlowView): StageResult | undefined {
+  const mac = view.bytes('eth_src');
+  return isGroupMac(mac) || isZero(mac) ? drop('bad_source_mac', text`${mac} cannot be a source`) : undefined;
+}
+
+/** Why the rest of its header is refused; undefined if networks carry the like of it. */
+export function refuseHeader(view: FlowView): StageResult | undefined {
+  return checkDestination(view) ?? checkType(view);
+}
+
+function checkDestination(view: FlowView): StageResult | undefined {
+  const mac = view.bytes('eth_dst');
+  if (isZero(mac)) return drop('bad_destination_mac', text`${mac} cannot be a destination`);
+  if (isReservedGroup(mac)) {
+    return drop('bridge_control', text`${mac} is reserved for bridges (IEEE 802.1D §7.12.6)`);
+  }
+  return isCiscoGroup(mac) ? drop('cisco_control', text`${mac} is a group of Cisco’s bridges`) : undefined;
+}
+
+function checkType(view: FlowView): StageResult | undefined {
+  const tci = view.number('vlan_tci');
+  if (tci !== 0) return drop('vlan_not_carried', text`tagged with VLAN ${tci & 0xfff}`);
+  const type = view.number('eth_type');
+  if (isTag(type)) return drop('vlan_not_carried', text`tagged by TPID ${etherTypeText(type)}`);
+  return type === ETH_MAC_CONTROL ? drop('mac_control', text`MAC control ends at the next bridge`) : undefined;
+}
+
+function isTag(type: number): boolean {
+  return type === ETH_VLAN || type === ETH_QINQ || ETH_OLD_QINQ.includes(type);
+}
+
+/** 01:80:c2:00:00:00 … 0f: bridges never forward these. */
+function isReservedGroup(mac: Uint8Array): boolean {
+  return mac[0] === 0x01 && mac[1] === 0x80 && mac[2] === 0xc2 && mac[3] === 0 && mac[4] === 0 && mac[5]! < 0x10;
+}
+
+/** 01:00:0c:…: CDP, VTP, UDLD, PVST+ and others. */
+function isCiscoGroup(mac: Uint8Array): boolean {
+  return mac[0] === 0x01 && mac[1] === 0x00 && mac[2] === 0x0c;
+}
+
+/** `0x88f7` */
+export function etherTypeText(type: number): string {
+  return `0x${type.toString(16).padStart(4, '0')}`;
+}

@@ -1,0 +1,34 @@
+/**
+ * What only a router or a DHCP server says: believed, it turns the traffic of a
+ * whole network to its sender.
+ */
+import type { FlowView } from '../flow/view.ts';
+import { ETH_IPV4 } from '../wire/ethernet.ts';
+import { ICMP_ROUTER_ADVERTISEMENT } from '../wire/icmp.ts';
+import { ICMP_REDIRECT } from '../wire/icmp-error.ts';
+import { IP_ICMP, IP_ICMPV6, IP_UDP } from '../wire/ipv4.ts';
+import { ND_REDIRECT, ND_ROUTER_ADVERTISEMENT } from '../wire/nd.ts';
+import { drop, type StageResult } from './stage.ts';
+import { text } from './text.ts';
+
+/** UDP ports of clients (RFC 2131 §4.1, RFC 8415 §7.2). */
+const DHCP_CLIENT = 68;
+const DHCPV6_CLIENT = 546;
+
+/** Why this IP packet is refused: it is a DHCP server's or a router's. */
+export function refuseServer(view: FlowView): StageResult | undefined {
+  const isV4 = view.number('eth_type') === ETH_IPV4;
+  const protocol = view.number('ip_proto');
+  if (protocol === IP_UDP) {
+    const client = isV4 ? DHCP_CLIENT : DHCPV6_CLIENT;
+    if (view.number('l4_dst') !== client) return undefined;
+    return drop('rogue_dhcp', text`a ${isV4 ? 'DHCP' : 'DHCPv6'} server message (UDP to port ${client})`);
+  }
+  if (protocol !== (isV4 ? IP_ICMP : IP_ICMPV6)) return undefined;
+  const type = view.number('l4_src');
+  const [advertisement, redirect] = isV4
+    ? [ICMP_ROUTER_ADVERTISEMENT, ICMP_REDIRECT]
+    : [ND_ROUTER_ADVERTISEMENT, ND_REDIRECT];
+  if (type === advertisement) return drop('rogue_ra', text`a router advertisement`);
+  return type === redirect ? drop('rogue_ra', text`an ${isV4 ? 'ICMP' : 'ICMPv6'} redirect`) : undefined;
+}
