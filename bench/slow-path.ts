@@ -108,7 +108,8 @@ export async function revalidate(count: number, few: number): Promise<Revalidate
     ]),
   );
   for (const bench of [known, flooding]) bench.expectFlows(count);
-  const move = (run: number): void => known.forwarding.addRemote({ ...placed(other), vtep: vteps[run % 2]! });
+  const move = (run: number): void =>
+    known.forwarding.addRemote({ ...placed(other), vtep: vteps[run % 2]!, trust: false });
   const join = (run: number): void => flooding.forwarding.addVtep(parseIp(`192.0.2.${10 + run}`));
   const results = [
     await known.change('an endpoint moves', few, 20, move),
@@ -152,7 +153,8 @@ class Bench {
     forwarding.setNetwork({ name: 'blue', vni: VNI });
     for (const vtep of vteps) forwarding.addVtep(vtep);
     for (const port of [web, db]) forwarding.addPort(port, { kind: 'memory', name: port.name, transmit() {} });
-    for (const endpoint of [remote, other]) forwarding.addRemote({ ...placed(endpoint), vtep: vteps[0]! });
+    for (const endpoint of [remote, other])
+      forwarding.addRemote({ ...placed(endpoint), vtep: vteps[0]!, trust: false });
     // A frame that this port is sent brings in those that wait, all before the first upcall is delivered.
     const { datapath } = forwarding;
     datapath.portAdd(TRIGGER, {

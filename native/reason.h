@@ -10,7 +10,8 @@
   X(ipv4_malformed) X(ipv6_malformed) X(ipv6_ext_headers) X(l4_truncated)            \
   X(nd_malformed) X(fragment_malformed) X(fragment_tiny) X(ipv4_mapped)              \
   X(vxlan_malformed) X(vxlan_unknown_vni) X(vxlan_unknown_vtep) X(vxlan_own_address) \
-  X(vxlan_source_local) X(ecn_ce_not_ect)                                            \
+  X(vxlan_source_local) X(vxlan_source_elsewhere) X(vxlan_spoof_gateway)             \
+  X(vxlan_spoof_arp) X(vxlan_spoof_nd) X(ecn_ce_not_ect)                             \
   X(fragment_overlap) X(fragment_duplicate) X(fragment_limit) X(fragment_timeout)    \
   X(upcall_queue_full) X(upcall_parked_full) X(upcall_lost) X(rate_limit_ingress)    \
   X(rate_limit_egress) X(storm_control)                                              \

@@ -85,6 +85,8 @@ export interface RemoteEndpoint {
   readonly mac: Uint8Array;
   readonly addresses: readonly Uint8Array[];
   readonly vtep: Uint8Array;
+  /** It may be a router or a DHCP server: what it says is believed. */
+  readonly trust: boolean;
 }
 
 export class Forwarding<D extends Datapath = Datapath> {
@@ -261,9 +263,10 @@ export class Forwarding<D extends Datapath = Datapath> {
     return changed.length > 0;
   }
 
-  addRemote({ vni, mac, addresses, vtep }: RemoteEndpoint): void {
+  /** Adds one, or changes whether it is trusted. */
+  addRemote({ vni, mac, addresses, vtep, trust }: RemoteEndpoint): void {
     const { fdb, neighbors } = this.tables;
-    const changed = [...fdb.setStatic(vni, mac, { kind: 'vtep', vtep })];
+    const changed = [...fdb.setStatic(vni, mac, { kind: 'vtep', vtep }, trust)];
     for (const ip of [...addresses, linkLocalOf(mac)]) changed.push(...neighbors.set(vni, ip, mac));
     this.controller.changed(changed);
   }

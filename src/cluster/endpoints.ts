@@ -419,6 +419,8 @@ export class Endpoints {
     if (isLocal(endpoint)) {
       const isLimitSame = isDeepStrictEqual(known.resource.spec.rateLimit, resource.spec.rateLimit);
       this.#attachments.change(endpoint, { isLimitSame });
+    } else {
+      this.#environment.forwarding.addRemote(this.#remoteOf(endpoint));
     }
     return endpoint;
   }
@@ -521,6 +523,7 @@ export class Endpoints {
       mac: parseMac(endpoint.mac),
       addresses: endpoint.addresses.map(parseIp),
       vtep: parseIp(hosts.get(spec.host!).spec.underlay),
+      trust: spec.trust,
     };
   }
 }

@@ -3,7 +3,7 @@
  * What no network carries is refused wherever it comes from (`frame.ts`).
  *
  * 1. From the underlay: the VNI names the network, the sender must be a VTEP of
- *    it, and the inner source must not be one of our own (RFC 7348 §4).
+ *    it (RFC 7348 §4), and says nothing but what is known here (`foreign.ts`).
  * 2. From a local port: the port names the network, and unless it is trusted it
  *    may only speak for itself (`antispoof.ts`).
  * 3. From outside: what is addressed to weft (`outside.ts`).
@@ -15,6 +15,7 @@ import type { FlowView } from '../flow/view.ts';
 import type { Location } from '../table/fdb.ts';
 import { gatewayMac, isReservedMac, networkObject, outsideObject, portObject, vtepsObject } from '../table/topology.ts';
 import { antispoof, checkSourceMac } from './antispoof.ts';
+import { refuseForeign, refuseForeignSource } from './foreign.ts';
 import { refuseHeader, refuseSource } from './frame.ts';
 import { fromOutside } from './outside.ts';
 import { drop, locate, next, type Stage, type StageContext, type StageResult } from './stage.ts';
@@ -41,18 +42,14 @@ function fromUnderlay(view: FlowView, context: StageContext): StageResult {
     return drop('vxlan_unknown_vtep', text`${vtep} is not a peer (peers: ${[...topology.vteps()]})`);
   }
 
-  const refused = refuseSource(view);
-  if (refused) return refused;
   const mac = view.bytes('eth_src');
-  if (sameBytes(mac, topology.hostMac)) {
-    return drop('vxlan_source_local', text`${mac} is the MAC by which this host asks for neighbors`);
-  }
-  const known = locate(view, context.tables, vni, mac);
-  if (known?.isStatic && known.where.kind === 'port') {
-    return drop('vxlan_source_local', text`${mac} is the MAC of a port of this host`);
-  }
-  const uncarried = refuseHeader(view);
-  if (uncarried) return uncarried;
+  const foreign = { vni, vtep, mac, known: locate(view, context.tables, vni, mac) };
+  const refused =
+    refuseSource(view) ??
+    refuseForeignSource(view, context, foreign) ??
+    refuseHeader(view) ??
+    refuseForeign(view, context, foreign);
+  if (refused) return refused;
   context.network = network;
   const place = text`from VTEP ${vtep} into network ${network.name} (VNI ${vni})`;
   // Every host has the gateway's MAC, and routed frames carry it.

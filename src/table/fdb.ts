@@ -24,6 +24,8 @@ export interface FdbEntry {
   readonly mac: Uint8Array;
   readonly where: Location;
   readonly isStatic: boolean;
+  /** An endpoint of another host that is declared to be trusted. */
+  readonly isTrusted: boolean;
   /** The name under which a decision consults it: `fdbObject`. */
   readonly object: string;
 }
@@ -94,7 +96,8 @@ export class Fdb {
       if (entries.size === 0) this.#byOwner.set(owner, entries);
     }
     const object = fdbObject(vni, mac);
-    const entry: Learned = { vni, mac: mac.slice(), where, isStatic: false, object, owner, lastSeenMs: nowMs };
+    const learned = { vni, mac: mac.slice(), where, isStatic: false, isTrusted: false, object };
+    const entry: Learned = { ...learned, owner, lastSeenMs: nowMs };
     this.#learned.set(id, entry);
     entries.set(id, entry);
     changed.push(object);
@@ -102,12 +105,12 @@ export class Fdb {
   }
 
   /** Binds a MAC for good; a learned entry for it goes. */
-  setStatic(vni: Vni, mac: Uint8Array, where: Location): readonly string[] {
+  setStatic(vni: Vni, mac: Uint8Array, where: Location, isTrusted = false): readonly string[] {
     const id = entryId(vni, mac);
     const learned = this.#learned.get(id);
     if (learned) this.#remove(id, learned);
     const object = fdbObject(vni, mac);
-    this.#static.set(id, { vni, mac: mac.slice(), where, isStatic: true, object });
+    this.#static.set(id, { vni, mac: mac.slice(), where, isStatic: true, isTrusted, object });
     return [object];
   }
 

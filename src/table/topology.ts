@@ -293,6 +293,11 @@ export function hostMacOf(id: Uint8Array): Uint8Array {
   return Uint8Array.of(...HOST_MAC, ...id.subarray(0, 3));
 }
 
+/** Is it one by which some host asks? */
+export function isHostMac(mac: Uint8Array): boolean {
+  return HOST_MAC.every((byte, i) => mac[i] === byte);
+}
+
 /** Of the link to the host: weft's end, and the host's. */
 export const OUTSIDE_MAC = Uint8Array.of(...OUTSIDE_MACS, 0, 0, 2);
 export const OUTSIDE_HOST_MAC = Uint8Array.of(...OUTSIDE_MACS, 0, 0, 1);

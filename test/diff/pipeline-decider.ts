@@ -54,6 +54,8 @@ export class PipelineDecider implements Decider {
     });
     for (const vni of vnis) this.#setNetwork(vni);
     for (const vtep of vteps) this.#topology.addVtep(vtep);
+    // An endpoint that is declared to be on one of the other hosts.
+    this.#fdb.setStatic(vnis[0]!, parseMac('02:00:00:00:00:07'), { kind: 'vtep', vtep: vteps[0]! });
   }
 
   /** Both networks have a gateway and routes to each other; from the first, all else goes one of two ways. */

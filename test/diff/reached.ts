@@ -79,6 +79,8 @@ const toReach = {
       'ethertype_llc',
       'ethertype_rarp',
       'ethertype_refused',
+      'vxlan_source_local',
+      'vxlan_source_elsewhere',
     ],
   },
 } as const satisfies Record<string, { readonly effects: readonly string[]; readonly drops: readonly DropReason[] }>;

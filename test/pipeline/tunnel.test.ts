@@ -8,16 +8,24 @@
 import t, { type Test } from 'tap';
 import { openNativeDatapath } from '../../src/datapath/native.ts';
 import { openReferenceDatapath } from '../../src/datapath/reference.ts';
-import { parseIp, type PortNo } from '../../src/flow/types.ts';
+import type { DropReason } from '../../src/flow/reason.ts';
+import { formatMac, parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
 import { createSimulation } from '../../src/simulation.ts';
+import { gatewayMac, hostMacOf } from '../../src/table/topology.ts';
+import { buildIcmp4, buildIcmp6 } from '../../src/wire/icmp.ts';
 import { buildVxlan } from '../../src/wire/vxlan.ts';
-import { arpRequest, udp, type Ends } from '../support/frames.ts';
+import { advertisement, arpReply, arpRequest, ethernet, ip, solicitation, udp, type Ends } from '../support/frames.ts';
 
 const VNI = 100;
 const UNDERLAY_PORT = 1 as PortNo;
-const web = { mac: '02:00:00:00:00:01', ip: '10.0.0.1' };
-const db = { mac: '02:00:00:00:00:02', ip: '10.0.0.2' };
-const far = { mac: '02:00:00:00:00:09', ip: '10.0.0.9' };
+const web = { mac: '02:00:00:00:00:01', ip: '10.0.0.11', ip6: 'fd00::11' };
+const db = { mac: '02:00:00:00:00:02', ip: '10.0.0.12', ip6: 'fd00::12' };
+const far = { mac: '02:00:00:00:00:09', ip: '10.0.0.19', ip6: 'fd00::19' };
+/** On another host than the one that sends. */
+const declared = { mac: '02:00:00:00:00:33', ip: '10.0.0.133', ip6: 'fd00::133' };
+/** On the host that sends, and trusted. */
+const router = { mac: '02:00:00:00:00:44', ip: '10.0.0.144', ip6: 'fd00::144' };
+const gateway = { mac: formatMac(gatewayMac(VNI as Vni)), ip: '10.0.0.1', ip6: 'fd00::1' };
 const toWeb: Ends = { srcMac: far.mac, dstMac: web.mac, src: far.ip, dst: web.ip };
 
 const datapaths = {
@@ -29,9 +37,16 @@ function lab(open: (typeof datapaths)['native']) {
   const net = createSimulation({ open });
   const a = net.host('a', '192.0.2.1');
   const b = net.host('b', '192.0.2.2');
-  for (const host of [a, b]) host.createNetwork('blue', VNI);
-  const attach = (name: string, { mac, ip }: typeof web) =>
-    a.attach({ name, network: 'blue', mac, addresses: [ip], trust: name === 'db' });
+  for (const host of [a, b]) host.createNetwork('blue', VNI, { subnets: ['10.0.0.0/24', 'fd00::/64'] });
+  for (const [{ mac, ip, ip6 }, vtep, trust] of [
+    [declared, '192.0.2.3', false],
+    [router, '192.0.2.2', true],
+  ] as const) {
+    const addresses = [ip, ip6].map(parseIp);
+    a.forwarding.addRemote({ vni: VNI as Vni, mac: parseMac(mac), addresses, vtep: parseIp(vtep), trust });
+  }
+  const attach = (name: string, { mac, ip, ip6 }: typeof web) =>
+    a.attach({ name, network: 'blue', mac, addresses: [ip, ip6], trust: name === 'db' });
   const ports = [attach('web', web), attach('db', db)] as const;
   const { datapath } = a.forwarding;
   const inject = (payload: Uint8Array, source = '192.0.2.2'): void =>
@@ -42,7 +57,8 @@ function lab(open: (typeof datapaths)['native']) {
       payload,
     });
   const arrived = (): number => ports.reduce((sum, { received }) => sum + received.length, 0);
-  return { net, b, inject, arrived, drops: () => datapath.counters().drops, web: ports[0] };
+  const counters = () => datapath.counters();
+  return { net, b, inject, arrived, drops: () => counters().drops, upcalls: () => counters().upcalls, web: ports[0] };
 }
 
 function changed(payload: Uint8Array, at: number, value: number): Uint8Array {
@@ -63,6 +79,81 @@ const refused: Readonly<Record<string, readonly [payload: Uint8Array, source?: s
   vlan_not_carried: [buildVxlan({ vni: VNI, frame: udp({ ...toWeb, vlan: { tpid: 0x8100, tci: 5 } }, 1, 2) })],
 };
 
+type Who = typeof web;
+const everybody = 'ff:ff:ff:ff:ff:ff';
+const allNodes = { dst: 'ff02::1', dstMac: '33:33:00:00:00:01' };
+
+const arpOf = ({ mac }: { mac: string }, { ip: src }: { ip: string }): Uint8Array =>
+  arpReply({ srcMac: mac, dstMac: web.mac, src, dst: web.ip });
+const naOf = ({ mac }: { mac: string }, { ip6 }: { ip6: string }): Uint8Array =>
+  advertisement({ srcMac: mac, src: ip6, ...allNodes, target: ip6, options: [{ type: 2, data: parseMac(mac) }] });
+const nsOf = (who: Who, src: string): Uint8Array => {
+  const options = [{ type: 1, data: parseMac(who.mac) }];
+  const ends = { srcMac: who.mac, dstMac: '33:33:ff:00:00:77', src, dst: 'ff02::1:ff00:77' };
+  return solicitation({ ...ends, target: 'fd00::77', options });
+};
+const advertises = (who: Who): Uint8Array[] => [
+  ip(
+    { srcMac: who.mac, src: 'fe80::9', ...allNodes, ip6: { hopLimit: 255 } },
+    58,
+    buildIcmp6(parseIp('fe80::9'), parseIp('ff02::1'), { type: 134, code: 0, body: new Uint8Array(12) }),
+  ),
+  ip(
+    { srcMac: who.mac, dstMac: everybody, src: who.ip, dst: '255.255.255.255' },
+    1,
+    buildIcmp4({ type: 9, code: 0, body: new Uint8Array(12) }),
+  ),
+];
+const serves = (who: Who): Uint8Array[] => [
+  udp({ srcMac: who.mac, dstMac: everybody, src: who.ip, dst: '255.255.255.255' }, 67, 68),
+  udp({ srcMac: who.mac, dstMac: web.mac, src: who.ip6, dst: web.ip6 }, 547, 546),
+];
+const toContainer = (srcMac: string): Uint8Array => udp({ ...toWeb, srcMac }, 1, 2);
+const control = (dstMac: string): Uint8Array => ethernet({ srcMac: far.mac, dstMac }, 46, new Uint8Array(46));
+
+/** What a known VTEP, 192.0.2.2, says that is known otherwise here. */
+const lies: readonly (readonly [what: string, reason: DropReason, frames: readonly Uint8Array[]])[] = [
+  ['MAC of this host', 'vxlan_source_local', [toContainer(formatMac(hostMacOf(Uint8Array.of(0, 2, 1))))]],
+  ['MAC of an endpoint elsewhere', 'vxlan_source_elsewhere', [toContainer(declared.mac)]],
+  ['MAC of another network’s gateway', 'vxlan_spoof_gateway', [toContainer(formatMac(gatewayMac(7 as Vni)))]],
+  [
+    'gateway’s MAC, not on IP',
+    'vxlan_spoof_gateway',
+    [ethernet({ srcMac: gateway.mac, dstMac: web.mac }, 0x88f7, new Uint8Array(46))],
+  ],
+  ['gateway’s MAC for another address', 'vxlan_spoof_gateway', [arpOf(gateway, far), naOf(gateway, far)]],
+  ['gateway’s address', 'vxlan_spoof_gateway', [arpOf(far, gateway), naOf(far, gateway), nsOf(far, gateway.ip6)]],
+  [
+    'ARP for a local endpoint',
+    'vxlan_spoof_arp',
+    [arpOf(far, web), arpRequest({ srcMac: far.mac, src: web.ip, dst: '10.0.0.77' })],
+  ],
+  ['ARP for an endpoint elsewhere', 'vxlan_spoof_arp', [arpOf(far, declared)]],
+  [
+    'ARP with the MAC of a local endpoint',
+    'vxlan_spoof_arp',
+    [ethernet({ srcMac: far.mac, dstMac: web.mac }, 0x0806, arpOf(db, far).subarray(14))],
+  ],
+  ['ND for a local endpoint', 'vxlan_spoof_nd', [naOf(far, web), nsOf(far, web.ip6)]],
+  ['ND for an endpoint elsewhere', 'vxlan_spoof_nd', [naOf(far, declared)]],
+  ['router advertisements', 'rogue_ra', advertises(far)],
+  ['DHCP servers', 'rogue_dhcp', serves(far)],
+  ['spanning tree and LLDP', 'bridge_control', [control('01:80:c2:00:00:00'), control('01:80:c2:00:00:0e')]],
+  ['CDP and PVST+', 'cisco_control', [control('01:00:0c:cc:cc:cc'), control('01:00:0c:cc:cc:cd')]],
+  ['pause frames', 'mac_control', [ethernet({ srcMac: far.mac, dstMac: web.mac }, 0x8808, new Uint8Array(46))]],
+];
+
+/** What it says that is right. */
+const truths: readonly (readonly [what: string, frames: readonly Uint8Array[]])[] = [
+  ['who is known to be nowhere', [toContainer(far.mac), arpOf(far, far), naOf(far, far), nsOf(far, far.ip6)]],
+  ['what it is declared to have', [toContainer(router.mac), arpOf(router, router), naOf(router, router)]],
+  ['what is routed', [toContainer(gateway.mac)]],
+  ['a gateway that asks', [arpRequest({ srcMac: gateway.mac, src: gateway.ip, dst: '10.0.0.77' })]],
+  ['probes, and detections of duplicates', [arpRequest({ srcMac: far.mac, src: '0.0.0.0', dst: web.ip })]],
+  ['a trusted router and DHCP server', [...advertises(router), ...serves(router)]],
+  ['other EtherTypes', [ethernet({ srcMac: far.mac, dstMac: web.mac }, 0x88f7, new Uint8Array(46))]],
+];
+
 function comes(t: Test, open: (typeof datapaths)['native'], payload: Uint8Array): void {
   const { net, inject, arrived, drops } = lab(open);
   inject(payload);
@@ -82,6 +173,27 @@ for (const [name, open] of Object.entries(datapaths)) {
         inject(payload, source);
         t.same([arrived(), drops()], [0, { [reason]: 1 }]);
         net.close();
+      });
+    }
+
+    for (const [what, reason, frames] of lies) {
+      t.test(`${what}: ${reason}`, async (t) => {
+        const { net, inject, arrived, drops, upcalls } = lab(open);
+        for (const frame of frames) for (let i = 0; i < 3; i++) inject(buildVxlan({ vni: VNI, frame }));
+        t.same([arrived(), drops()], [0, { [reason]: 3 * frames.length }]);
+        t.equal(upcalls(), frames.length, 'the refusal is cached');
+        net.close();
+      });
+    }
+
+    for (const [what, frames] of truths) {
+      t.test(`${what}: arrives`, async (t) => {
+        for (const frame of frames) {
+          const { net, inject, arrived, drops } = lab(open);
+          inject(buildVxlan({ vni: VNI, frame }));
+          t.same([arrived() > 0, drops()], [true, {}]);
+          net.close();
+        }
       });
     }
 

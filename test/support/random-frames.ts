@@ -9,7 +9,14 @@ import { parseIp, parseMac } from '../../src/flow/types.ts';
 import * as frames from './frames.ts';
 import type { Random } from './random.ts';
 
-const macs = ['02:00:00:00:00:01', '02:00:00:00:00:02', '02:00:00:00:00:03', 'ff:ff:ff:ff:ff:ff', '33:33:00:00:00:01'];
+const macs = [
+  '02:00:00:00:00:01',
+  '02:00:00:00:00:02',
+  '02:00:00:00:00:03',
+  '02:00:00:00:00:07',
+  'ff:ff:ff:ff:ff:ff',
+  '33:33:00:00:00:01',
+];
 /** Of the gateways of VNI 1 and 100, and of a host: only ever a destination. */
 const routerMacs = ['02:77:66:00:00:01', '02:77:66:00:00:64', '02:77:65:00:00:01'];
 /** The last two of both: outside of all networks, and where what is from there is sent to. */

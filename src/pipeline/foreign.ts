@@ -1,0 +1,102 @@
+/**
+ * What another host may send through the tunnel. It checks its own containers, as
+ * this host does; but what is known here is not believed otherwise from there,
+ * whoever it is that says it.
+ *
+ * 1. The source MAC is no local port's, nor this host's own.
+ * 2. It is not that of an endpoint that is declared to be on yet another host.
+ * 3. The gateway's MAC, the same on all hosts, is on routed packets, and where a
+ *    gateway asks for a neighbor.
+ * 4. ARP and neighbor discovery say of known addresses what is known of them:
+ *    those of local endpoints, of declared ones, and of the gateway.
+ * 5. Routers and DHCP servers are local, or declared and trusted.
+ */
+import { sameBytes, type Vni } from '../flow/types.ts';
+import type { FlowView } from '../flow/view.ts';
+import type { FdbEntry } from '../table/fdb.ts';
+import { neighborObject } from '../table/neighbor.ts';
+import { gatewayMac, isHostMac, isReservedMac } from '../table/topology.ts';
+import { ETH_ARP, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
+import { claimOf, type Claim } from './claim.ts';
+import { refuseServer } from './server.ts';
+import { drop, firstRefusal, locate, type StageContext, type StageResult } from './stage.ts';
+import { text } from './text.ts';
+
+export interface Foreign {
+  readonly vni: Vni;
+  readonly vtep: Uint8Array;
+  readonly mac: Uint8Array;
+  /** What is known of that MAC. */
+  readonly known: FdbEntry | undefined;
+}
+
+/** Why its source MAC is refused; undefined if it may be the sender's. */
+export function refuseForeignSource(
+  _view: FlowView,
+  { tables }: StageContext,
+  { vni, vtep, mac, known }: Foreign,
+): StageResult | undefined {
+  if (sameBytes(mac, tables.topology.hostMac)) {
+    return drop('vxlan_source_local', text`${mac} is the MAC by which this host asks for neighbors`);
+  }
+  if (isReservedMac(mac) && !isHostMac(mac) && !isGateway(mac, vni)) {
+    return drop('vxlan_spoof_gateway', text`${mac} is a MAC of weft’s own that no host sends from here`);
+  }
+  if (!known?.isStatic) return undefined;
+  if (known.where.kind === 'port') return drop('vxlan_source_local', text`${mac} is the MAC of a port of this host`);
+  if (sameBytes(known.where.vtep, vtep)) return undefined;
+  return drop('vxlan_source_elsewhere', text`${mac} is declared to be behind VTEP ${known.where.vtep}, not ${vtep}`);
+}
+
+/** Why the rest is refused; undefined if nothing that is known says otherwise. */
+export function refuseForeign(view: FlowView, context: StageContext, foreign: Foreign): StageResult | undefined {
+  if (foreign.known?.isTrusted) return undefined;
+  return firstRefusal(rulesOf(view.number('eth_type')), view, context, foreign);
+}
+
+type Rule = typeof refuseForeignSource;
+
+function rulesOf(type: number): readonly Rule[] {
+  switch (type) {
+    case ETH_ARP:
+      return [checkClaim];
+    case ETH_IPV4:
+      return [refuseServer];
+    case ETH_IPV6:
+      return [refuseServer, checkClaim];
+    default:
+      return [checkGateway];
+  }
+}
+
+/** Routers route IP. */
+function checkGateway(_view: FlowView, _context: StageContext, { mac, vni }: Foreign): StageResult | undefined {
+  return isGateway(mac, vni) ? drop('vxlan_spoof_gateway', text`${mac} is the gateway’s, which sends IP`) : undefined;
+}
+
+function checkClaim(view: FlowView, context: StageContext, foreign: Foreign): StageResult | undefined {
+  const { vni, mac } = foreign;
+  const claim = claimOf(view);
+  if (!claim) return view.number('eth_type') === ETH_ARP ? checkGateway(view, context, foreign) : undefined;
+  const isOfGateway = context.tables.topology.network(vni)!.gateways.some((ip) => sameBytes(ip, claim.ip));
+  if (isOfGateway ? !isGateway(claim.mac, vni) : isGateway(claim.mac, vni) || isGateway(mac, vni)) {
+    return drop('vxlan_spoof_gateway', text`${claim.ip} at ${claim.mac}: it speaks for the gateway`);
+  }
+  return checkKnown(view, context, foreign, claim);
+}
+
+function checkKnown(view: FlowView, context: StageContext, foreign: Foreign, claim: Claim): StageResult | undefined {
+  const { vni, vtep, mac } = foreign;
+  const reason = claim.kind === 'arp' ? 'vxlan_spoof_arp' : 'vxlan_spoof_nd';
+  view.consult(neighborObject(vni, claim.ip));
+  const known = context.tables.neighbors.lookup(vni, claim.ip);
+  if (known && !sameBytes(known, claim.mac)) return drop(reason, text`${claim.ip} is at ${known}, not ${claim.mac}`);
+  if (sameBytes(claim.mac, mac)) return undefined;
+  const at = locate(view, context.tables, vni, claim.mac);
+  const isThere = at?.where.kind === 'vtep' && sameBytes(at.where.vtep, vtep);
+  return at?.isStatic && !isThere ? drop(reason, text`${claim.mac} is not behind VTEP ${vtep}`) : undefined;
+}
+
+function isGateway(mac: Uint8Array, vni: Vni): boolean {
+  return sameBytes(mac, gatewayMac(vni));
+}
