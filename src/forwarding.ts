@@ -144,7 +144,7 @@ export class Forwarding<D extends Datapath = Datapath> {
     const opened = this.datapath.portAdd(port.portNo, this.#withStormControl(spec));
     const { topology, fdb, neighbors } = this.tables;
     const joined = topology.setPort(port);
-    const changed = [...fdb.setStatic(port.vni, port.mac, portLocation(port.portNo))];
+    const changed = [...fdb.setStatic(port.vni, port.mac, portLocation(port.portNo)), ...this.#retryAllowed(port)];
     for (const ip of [...port.addresses, linkLocalOf(port.mac)]) changed.push(...neighbors.set(port.vni, ip, port.mac));
     this.controller.changed(changed);
     this.controller.added(joined);
@@ -178,7 +178,12 @@ export class Forwarding<D extends Datapath = Datapath> {
   changePort(port: AccessPort): void {
     const { topology } = this.tables;
     const before = topology.port(port.portNo)?.allowedAddresses ?? [];
-    this.controller.changed([...topology.setPort(port), ...this.#forgetUncarried(port.vni, before)]);
+    const changed = [
+      ...topology.setPort(port),
+      ...this.#forgetUncarried(port.vni, before),
+      ...this.#retryAllowed(port),
+    ];
+    this.controller.changed(changed);
   }
 
   /** Stops the port first, then forgets it. `keep` leaves its TAP in the container. */
@@ -191,6 +196,7 @@ export class Forwarding<D extends Datapath = Datapath> {
       ...topology.removePort(portNo),
       ...fdb.removeStatic(port.vni, port.mac),
       ...fdb.forget(portLocation(portNo)),
+      ...neighbors.forgetMac(port.vni, port.mac),
     ];
     for (const ip of [...port.addresses, linkLocalOf(port.mac)]) changed.push(...neighbors.remove(port.vni, ip));
     if (!options?.keep) {
@@ -199,6 +205,11 @@ export class Forwarding<D extends Datapath = Datapath> {
     }
     this.controller.changed(changed);
     this.controller.forgetPort(portNo);
+  }
+
+  /** Nobody has answered for them before, but this port may. */
+  #retryAllowed({ vni, allowedAddresses }: AccessPort): string[] {
+    return allowedAddresses.flatMap((ip) => this.tables.neighbors.retry(vni, ip));
   }
 
   /** Ends the connections of those addresses that no port may send from any more: several may carry a virtual IP. */

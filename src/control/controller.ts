@@ -195,6 +195,9 @@ export class Controller {
       decision = this.translate(upcall.key, upcall.head);
     }
     if (decision.neighbor) {
+      const { vni, ip } = decision.neighbor;
+      // Before it waits: what waits for a neighbor that changes is decided anew.
+      this.changed(this.#options.tables.neighbors.ask(vni, ip, now));
       if (this.#resolver.wait(decision.neighbor, upcall)) this.#ask(decision.neighbor, now);
       return;
     }
@@ -226,33 +229,33 @@ export class Controller {
     this.#datapath.execute({ frame: replyFrame(reply, head) }, [{ op: 'output', port: reply.port }]);
   }
 
-  /** Asks who has an address: the other hosts, and what is behind trusted ports. */
+  /** Asks who has an address: the local ports that may carry it, and the other hosts. */
   #ask({ vni, ip }: NeighborName, nowMs: number): void {
     const { topology, neighbors } = this.#options.tables;
     const actions: Action[] = [];
     for (const port of topology.network(vni)?.ports ?? []) {
-      if (topology.port(port)?.trust) actions.push({ op: 'output', port });
+      if (topology.port(port)?.trust || topology.maySendFrom(port, ip)) actions.push({ op: 'output', port });
     }
     if (topology.tunnelPort !== undefined) {
       for (const vtep of topology.vteps()) actions.push({ op: 'encap', vni, vtep });
     }
-    if (actions.length === 0) return this.changed(neighbors.learn(vni, ip, undefined, nowMs));
-    this.#datapath.execute({ frame: neighborRequest(topology.hostMac, ip) }, actions);
+    if (actions.length === 0) return this.changed(neighbors.fail(vni, ip, nowMs));
+    this.#datapath.execute({ frame: neighborRequest(topology, vni, ip) }, actions);
   }
 
   /** For what waits, and for neighbors that flows use and that have not been heard of for long. */
   #askAgain(nowMs: number): void {
-    const { neighbors } = this.#options.tables;
+    const { neighbors, topology } = this.#options.tables;
     const { again, failed } = this.#resolver.tick();
     for (const neighbor of again) this.#ask(neighbor, nowMs);
     for (const { vni, ip } of failed) {
-      this.changed([...neighbors.learn(vni, ip, undefined, nowMs), neighborObject(vni, ip)]);
+      this.changed([...neighbors.fail(vni, ip, nowMs), neighborObject(vni, ip)]);
     }
-    for (const { vni, ip, mac } of neighbors.due(nowMs)) {
-      if (this.flows.consulting([neighborObject(vni, ip)]).length === 0) continue;
+    const { ask, unanswered } = neighbors.takeDue(nowMs, (object) => this.flows.consulting([object]).length > 0);
+    for (const { vni, ip } of unanswered) this.changed(neighbors.fail(vni, ip, nowMs));
+    for (const { vni, ip, mac } of ask) {
       const way = mac && this.#wayTo(vni, mac);
-      const frame = neighborRequest(this.#options.tables.topology.hostMac, ip, mac);
-      if (way) this.#datapath.execute({ frame }, [way]);
+      if (way) this.#datapath.execute({ frame: neighborRequest(topology, vni, ip, mac) }, [way]);
       else this.#ask({ vni, ip }, nowMs);
     }
   }

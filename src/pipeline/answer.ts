@@ -17,8 +17,10 @@ import { buildNeighborReply, ND_NEIGHBOR_SOLICITATION } from '../wire/nd.ts';
 import type { StageContext, StageResult } from './stage.ts';
 import { text, type Text } from './text.ts';
 
+type Answer = Extract<StageResult, { kind: 'decide' }>;
+
 /** The decision to answer; undefined if this is no request, or nobody's that weft knows. */
-export function answer(view: FlowView, context: StageContext): StageResult | undefined {
+export function answer(view: FlowView, context: StageContext): Answer | undefined {
   if (!context.port) return undefined;
   switch (view.number('eth_type')) {
     case ETH_ARP:
@@ -32,7 +34,7 @@ export function answer(view: FlowView, context: StageContext): StageResult | und
   }
 }
 
-function answerArp(view: FlowView, context: StageContext): StageResult | undefined {
+function answerArp(view: FlowView, context: StageContext): Answer | undefined {
   const target = view.bytes('ip_dst');
   const mac = resolve(view, context, target);
   if (!mac || !isIp4(target)) return undefined;
@@ -49,7 +51,7 @@ function answerArp(view: FlowView, context: StageContext): StageResult | undefin
   return reply(context, frame, text`ARP: ${target} is at ${mac}`);
 }
 
-function answerSolicitation(view: FlowView, context: StageContext): StageResult | undefined {
+function answerSolicitation(view: FlowView, context: StageContext): Answer | undefined {
   const target = view.bytes('nd_target');
   const mac = resolve(view, context, target);
   if (!mac) return undefined;
@@ -71,7 +73,7 @@ function resolve(view: FlowView, context: StageContext, ip: Uint8Array): Uint8Ar
   return mac && !sameBytes(mac, view.bytes('eth_src')) ? mac : undefined;
 }
 
-function reply(context: StageContext, frame: Uint8Array, because: Text): StageResult {
+function reply(context: StageContext, frame: Uint8Array, because: Text): Answer {
   return {
     kind: 'decide',
     because,

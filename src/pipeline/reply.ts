@@ -1,9 +1,9 @@
 /** The frames that weft sends of its own accord. */
 import { fields, FRAG_LATER } from '../flow/fields.ts';
 import { readNumber, type FlowKey } from '../flow/key.ts';
-import { isGroupMac, isIp4, linkLocalOf, type PortNo } from '../flow/types.ts';
+import { isGroupMac, isIp4, linkLocalOf, type PortNo, type Vni } from '../flow/types.ts';
 import { gatewayMac, type Topology } from '../table/topology.ts';
-import { buildArpProbe } from '../wire/arp.ts';
+import { buildArpRequest } from '../wire/arp.ts';
 import { getU16 } from '../wire/bytes.ts';
 import { ETH_HEADER_BYTES, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { buildIcmpError, isIcmpError } from '../wire/icmp-error.ts';
@@ -45,9 +45,18 @@ function gatewayOf(portNo: PortNo, topology: Topology): Gateway | undefined {
   return network && { portNo, mac: gatewayMac(network.vni), addresses: network.gateways };
 }
 
-/** Asks who has `ip`, in the name of this host, which nobody has to remember: everyone, or only `mac`. */
-export function neighborRequest(hostMac: Uint8Array, ip: Uint8Array, mac?: Uint8Array): Uint8Array {
-  return isIp4(ip)
-    ? buildArpProbe(hostMac, ip.subarray(12), mac)
-    : buildNeighborSolicitation(hostMac, linkLocalOf(hostMac), ip, mac);
+/**
+ * Asks who has `ip` in the network: everyone, or only `mac`.
+ *
+ * By ARP the gateway asks, whom its neighbors know as it is: from this host's own MAC
+ * they would learn another gateway. It is every host's, so hosts pass its answers on
+ * to each other (`route.ts`). By neighbor discovery this host asks for itself, from
+ * its own link-local address: the answer comes back here.
+ */
+export function neighborRequest(topology: Topology, vni: Vni, ip: Uint8Array, mac?: Uint8Array): Uint8Array {
+  const { hostMac } = topology;
+  if (!isIp4(ip)) return buildNeighborSolicitation(hostMac, linkLocalOf(hostMac), ip, mac);
+  const gateway = topology.network(vni)?.gateways.find(isIp4);
+  const sender = gateway ? { mac: gatewayMac(vni), ip: gateway.subarray(12) } : { mac: hostMac, ip: new Uint8Array(4) };
+  return buildArpRequest(sender, ip.subarray(12), mac);
 }

@@ -3,8 +3,8 @@
  * where it came in, or is answered.
  *
  *   0. from outside: to the endpoint of its connection (`outside.ts`)
- *   1. for other MACs: bridged, none of this
- *   2. answers to our own neighbor requests are learned
+ *   1. for other MACs: bridged, none of this but what is heard of neighbors (`hear.ts`)
+ *   2. answers to neighbor requests of the gateway, or of this host, are learned
  *   3. ARP, ND and ping for the gateway's own addresses are answered
  *   4. no router forwards link-local, loopback and multicast addresses (RFC 1812
  *      §5.3.7, RFC 4291 §2.5), nor what has used up its TTL
@@ -13,20 +13,24 @@
  *   6. the next hop's MAC: known, failed, or to be asked for, and the frame waits
  *
  * The gateway has the same addresses on every host, and only the host that a
- * container is on answers it. So it asks other hosts' containers for their MAC
- * in this host's own name (`hostMac`): the answer comes back here.
+ * container is on answers it. So what a container answers the gateway comes to its
+ * own host, which passes it on to the others: one of them has asked.
  */
+import type { Action } from '../flow/action.ts';
 import { FRAG_NONE } from '../flow/fields.ts';
-import { isGroupMac, isZero, sameBytes } from '../flow/types.ts';
+import { isGroupMac, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
+import { neighborObject } from '../table/neighbor.ts';
 import { formatPrefix, routesObject, type Route } from '../table/routes.ts';
-import { gatewayMac, isReservedMac, networkNameObject, type Network } from '../table/topology.ts';
+import { gatewayMac, isReservedMac, networkNameObject, vtepsObject, type Network } from '../table/topology.ts';
 import { ARP_REPLY } from '../wire/arp.ts';
 import { ETH_ARP, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
 import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
 import { ND_NEIGHBOR_ADVERTISEMENT } from '../wire/nd.ts';
 import { answer } from './answer.ts';
+import { claimOf } from './claim.ts';
+import { hear } from './hear.ts';
 import { enter, leave } from './outside.ts';
 import { isRoutable } from './routable.ts';
 import { refuse, sendTo } from './routed.ts';
@@ -38,13 +42,20 @@ export const route: Stage = (view, context) => {
   const network = context.network!;
   view.consult(routesObject(network.vni));
   const mac = view.bytes('eth_dst');
-  if (sameBytes(mac, context.tables.topology.hostMac)) return learnNeighbor(view, network);
-  if (network.gateways.length === 0 || !sameBytes(mac, gatewayMac(network.vni))) return next(text`not for the gateway`);
+  if (sameBytes(mac, context.tables.topology.hostMac)) {
+    return takeAnswer(view, context, network) ?? drop('gateway_refused', text`no answer to a request for a neighbor`);
+  }
+  if (network.gateways.length === 0) return next(text`not for the gateway`);
+  if (!sameBytes(mac, gatewayMac(network.vni))) {
+    return next(text`not for the gateway`, isGroupMac(mac) ? hear(view, context) : []);
+  }
+  const answered = takeAnswer(view, context, network);
+  if (answered) return answered;
   if (!context.port) return drop('gateway_elsewhere', text`${mac} is the gateway’s, of each host for its own ports`);
 
   const type = view.number('eth_type');
   const asked = answer(view, context);
-  if (asked) return asked;
+  if (asked) return { ...asked, effects: [...hear(view, context), ...(asked.effects ?? [])] };
   if (type !== ETH_IPV4 && type !== ETH_IPV6)
     return drop('gateway_refused', text`neither IP nor a request for its MAC`);
   const source = view.bytes('ip_src');
@@ -64,27 +75,36 @@ export const route: Stage = (view, context) => {
 
 // 2. Learn
 
-/** ARP replies and advertisements to the host's own MAC, which only asks. */
-function learnNeighbor(view: FlowView, network: Network): StageResult {
+/** An ARP reply or an advertisement. What nobody here has asked for is another host's, and passed on like all. */
+function takeAnswer(view: FlowView, context: StageContext, network: Network): StageResult | undefined {
   const type = view.number('eth_type');
+  if (type !== ETH_ARP && type !== ETH_IPV6) return undefined;
   const proto = view.number('ip_proto');
   const isArp = type === ETH_ARP && proto === ARP_REPLY;
   const isNd = type === ETH_IPV6 && proto === IP_ICMPV6 && view.number('l4_src') === ND_NEIGHBOR_ADVERTISEMENT;
-  if (!isArp && !isNd) return drop('gateway_refused', text`no answer to a request for a neighbor`);
-  const ip = view.bytes(isArp ? 'ip_src' : 'nd_target');
-  const of = network.routes.lookup(ip);
-  if (of?.kind !== 'network' || of.network !== network.name) {
-    return drop('gateway_refused', text`${ip} is in no subnet of network ${network.name}`);
-  }
-  const given = view.bytes('nd_lla');
-  const mac = isZero(given) ? view.bytes('eth_src') : given;
+  const claim = isArp || isNd ? claimOf(view) : undefined;
+  if (!claim) return undefined;
+  const { ip, mac } = claim;
   if (isGroupMac(mac) || isReservedMac(mac)) return drop('gateway_refused', text`${mac} is nobody’s to have`);
+  const { vni } = network;
+  view.consult(neighborObject(vni, ip));
   return {
     kind: 'decide',
     because: text`${ip} is at ${mac}`,
-    actions: [{ op: 'consume' }],
-    effects: [{ kind: 'neighbor', vni: network.vni, ip, mac }],
+    actions: passedOn(view, context, isArp),
+    effects: context.tables.neighbors.isWanted(vni, ip) ? [{ kind: 'neighbor', vni, ip, mac }] : [],
   };
+}
+
+/** To all other hosts, if it came from a container and is for the gateway, that is for all of them. */
+function passedOn(view: FlowView, { tables, port, network }: StageContext, isArp: boolean): readonly Action[] {
+  const { topology } = tables;
+  const { vni, gateways } = network!;
+  const isForAll = isArp && port !== undefined && gateways.some((gateway) => sameBytes(gateway, view.bytes('ip_dst')));
+  if (!isForAll || topology.tunnelPort === undefined) return [{ op: 'consume' }];
+  view.consult(vtepsObject);
+  const others = [...topology.vteps()].map((vtep): Action => ({ op: 'encap', vni, vtep }));
+  return others.length > 0 ? others : [{ op: 'consume' }];
 }
 
 // 3. The gateway's own addresses

@@ -60,7 +60,7 @@ export interface Gateway {
 export type Effect =
   /** The source MAC was seen behind `where`. */
   | { readonly kind: 'learn'; readonly vni: Vni; readonly mac: Uint8Array; readonly where: Location }
-  /** `mac` answered for `ip`. Each answer counts, so such a decision is never cached. */
+  /** `mac` has `ip`: it has answered, which counts each time, or it is news. So such a decision is never cached. */
   | { readonly kind: 'neighbor'; readonly vni: Vni; readonly ip: Uint8Array; readonly mac: Uint8Array }
   | Reply;
 

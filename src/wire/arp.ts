@@ -62,22 +62,23 @@ export function buildArpAnnouncement(mac: Uint8Array, ip: Uint8Array): Uint8Arra
 }
 
 /**
- * The whole frame that asks who has `ip`, 4 bytes, without saying who asks: nobody
- * remembers the sender (RFC 5227 §2.1.1).
+ * The whole frame by which `sender` asks who has `ip`, 4 bytes. From 0.0.0.0 nobody
+ * remembers who asked; but a host that is about to take `ip` gives it up then
+ * (RFC 5227 §2.1.1).
  *
  * @param to only this MAC (RFC 1122 §2.3.2.1); all without
  */
-export function buildArpProbe(
-  mac: Uint8Array,
+export function buildArpRequest(
+  sender: { readonly mac: Uint8Array; readonly ip: Uint8Array },
   ip: Uint8Array,
   to: Uint8Array = new Uint8Array(6).fill(0xff),
 ): Uint8Array {
   const payload = buildArp({
     operation: ARP_REQUEST,
-    senderMac: mac,
-    senderIp: new Uint8Array(4),
+    senderMac: sender.mac,
+    senderIp: sender.ip,
     targetMac: new Uint8Array(6),
     targetIp: ip,
   });
-  return buildEthernet({ destination: to, source: mac, type: ETH_ARP, payload });
+  return buildEthernet({ destination: to, source: sender.mac, type: ETH_ARP, payload });
 }

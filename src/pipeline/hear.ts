@@ -1,0 +1,27 @@
+/**
+ * What routing hears of its neighbors: a container that takes over an address tells
+ * everybody (RFC 5227 §3, RFC 4861 §7.2.6), and whoever asks says who he is. That
+ * somebody has another address than was thought is in force at once, so that a
+ * virtual address moves without a pause.
+ *
+ * Heard is what is said of addresses that this host has asked for. What is already
+ * known is no news: such frames are decided once, and then cached.
+ */
+import { isGroupMac, sameBytes } from '../flow/types.ts';
+import type { FlowView } from '../flow/view.ts';
+import { neighborObject } from '../table/neighbor.ts';
+import { isReservedMac } from '../table/topology.ts';
+import { claimOf } from './claim.ts';
+import type { Effect, StageContext } from './stage.ts';
+
+/** The news in a frame that was not refused. */
+export function hear(view: FlowView, { tables, network }: StageContext): readonly Effect[] {
+  const claim = claimOf(view);
+  if (!claim || isGroupMac(claim.mac) || isReservedMac(claim.mac)) return [];
+  const { vni } = network!;
+  const { ip, mac } = claim;
+  view.consult(neighborObject(vni, ip));
+  if (!tables.neighbors.isWanted(vni, ip)) return [];
+  const known = tables.neighbors.resolve(vni, ip);
+  return known instanceof Uint8Array && sameBytes(known, mac) ? [] : [{ kind: 'neighbor', vni, ip, mac }];
+}
