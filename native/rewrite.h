@@ -46,29 +46,35 @@ inline void rewrite_route(const Frame& frame, const Key& key, const Action& acti
 }
 
 // An echo request to its reply, with a new TTL. The ICMP checksum changes by what
-// the type does (RFC 1624); that of ICMPv6 covers addresses, in any order.
-inline void rewrite_echo(const Frame& frame) {
+// the type does (RFC 1624); that of ICMPv6 covers addresses, in any order. So each
+// fragment of a request becomes one of the reply, by itself: the first has the type,
+// later ones are of a request if `key`, which is as their first, says so.
+inline void rewrite_echo(const Frame& frame, const Key& key) {
   constexpr uint32_t kIcmp = 1, kIcmpv6 = 58;
-  Key key = {};
+  Key own = {};
   Layout layout;
-  if (extract(frame.data, frame.length, &key, &layout) != kNoDrop) return;
-  const bool v4 = load16(key.eth_type) == 0x0800;
-  const bool request = key.ip_proto == (v4 ? kIcmp : kIcmpv6) && load16(key.l4_src) == (v4 ? 8 : 128);
-  if (!request || layout.l4 == 0 || key.ip_frag != kFragNone) return;
+  if (extract(frame.data, frame.length, &own, &layout) != kNoDrop) return;
+  const bool v4 = load16(own.eth_type) == 0x0800;
+  const bool later = own.ip_frag == kFragLater;
+  const Key& of = later ? key : own;
+  const bool request = of.ip_proto == (v4 ? kIcmp : kIcmpv6) && load16(of.l4_src) == (v4 ? 8 : 128);
+  if (!request || (layout.l4 == 0 && !later)) return;
 
-  uint8_t* l3 = l3_of(frame, key);
+  uint8_t* l3 = l3_of(frame, own);
   uint8_t* icmp = frame.data + layout.l4;
   std::swap_ranges(frame.data, frame.data + 6, frame.data + 6);
   const size_t address_bytes = v4 ? 4 : 16;
   uint8_t* source = l3 + (v4 ? 12 : 8);
   std::swap_ranges(source, source + address_bytes, source + address_bytes);
-  const auto before = static_cast<uint16_t>(load16(icmp));
-  icmp[0] = v4 ? 0 : 129;
-  OnesSum sum;
-  sum.add16(static_cast<uint16_t>(~load16(icmp + 2)));
-  sum.add16(static_cast<uint16_t>(~before));
-  sum.add16(load16(icmp));
-  store16(icmp + 2, sum.checksum());
+  if (!later) {
+    const auto before = static_cast<uint16_t>(load16(icmp));
+    icmp[0] = v4 ? 0 : 129;
+    OnesSum sum;
+    sum.add16(static_cast<uint16_t>(~load16(icmp + 2)));
+    sum.add16(static_cast<uint16_t>(~before));
+    sum.add16(load16(icmp));
+    store16(icmp + 2, sum.checksum());
+  }
   if (v4) {
     l3[8] = kEchoTtl;
     store16(l3 + 10, 0);
@@ -132,7 +138,7 @@ inline void rewrite(const Frame& frame, const Key& key, const Action& action) {
     case Op::route:
       return rewrite_route(frame, key, action);
     case Op::echo:
-      return rewrite_echo(frame);
+      return rewrite_echo(frame, key);
     case Op::clamp:
       return rewrite_mss(frame, key, static_cast<uint16_t>(action.argument));
     default:

@@ -7,7 +7,7 @@
  */
 import type { Action } from '../flow/action.ts';
 import { extract } from '../flow/extract.ts';
-import { fields, FRAG_NONE } from '../flow/fields.ts';
+import { fields, FRAG_LATER } from '../flow/fields.ts';
 import { emptyKey, readNumber, type FlowKey } from '../flow/key.ts';
 import { getU16, setU16 } from '../wire/bytes.ts';
 import { checksum, onesSum } from '../wire/checksum.ts';
@@ -25,7 +25,7 @@ export function rewrite(action: Action, frame: Frame, key: FlowKey): Frame | und
     case 'route':
       return { ...frame, bytes: route(action, frame.bytes.slice(), key) };
     case 'echo':
-      return { ...frame, bytes: echo(frame.bytes.slice()) };
+      return { ...frame, bytes: echo(frame.bytes.slice(), key) };
     case 'clamp':
       return { ...frame, bytes: clamp(action.mss, frame) };
     default:
@@ -56,28 +56,34 @@ function route(to: Extract<Action, { op: 'route' }>, frame: Uint8Array, key: Flo
 
 /**
  * An echo request to its reply, with a new TTL. The ICMP checksum changes by what
- * the type does (RFC 1624); that of ICMPv6 covers addresses, in any order.
+ * the type does (RFC 1624); that of ICMPv6 covers addresses, in any order. So each
+ * fragment of a request becomes one of the reply, by itself: the first has the type,
+ * later ones are of a request if `key`, which is as their first, says so.
  */
-function echo(frame: Uint8Array): Uint8Array {
-  const key = emptyKey();
-  const extracted = extract(frame, key);
+function echo(frame: Uint8Array, key: FlowKey): Uint8Array {
+  const own = emptyKey();
+  const extracted = extract(frame, own);
   if (!extracted.ok) return frame;
-  const isIp4 = readNumber(key, fields.eth_type) === ETH_IPV4;
+  const isLater = readNumber(own, fields.ip_frag) === FRAG_LATER;
+  const of = isLater ? key : own;
+  const isIp4 = readNumber(own, fields.eth_type) === ETH_IPV4;
   const [protocol, request, reply] = isIp4
     ? [IP_ICMP, ICMP_ECHO_REQUEST, ICMP_ECHO_REPLY]
     : [IP_ICMPV6, ICMPV6_ECHO_REQUEST, ICMPV6_ECHO_REPLY];
-  const isRequest = readNumber(key, fields.ip_proto) === protocol && readNumber(key, fields.l4_src) === request;
-  if (!isRequest || extracted.l4Offset === 0 || readNumber(key, fields.ip_frag) !== FRAG_NONE) return frame;
+  const isRequest = readNumber(of, fields.ip_proto) === protocol && readNumber(of, fields.l4_src) === request;
+  if (!isRequest || (extracted.l4Offset === 0 && !isLater)) return frame;
 
   const l3 = l3Offset(frame);
   const icmp = extracted.l4Offset;
   swap(frame, 0, 6);
   if (isIp4) swap(frame, l3 + 12, 4);
   else swap(frame, l3 + 8, 16);
-  const before = getU16(frame, icmp);
-  frame[icmp] = reply;
-  const words = [~getU16(frame, icmp + 2), ~before, getU16(frame, icmp)];
-  setU16(frame, icmp + 2, ~sumOf(words) & 0xffff);
+  if (!isLater) {
+    const before = getU16(frame, icmp);
+    frame[icmp] = reply;
+    const words = [~getU16(frame, icmp + 2), ~before, getU16(frame, icmp)];
+    setU16(frame, icmp + 2, ~sumOf(words) & 0xffff);
+  }
   if (isIp4) {
     frame[l3 + 8] = ECHO_TTL;
     setU16(frame, l3 + 10, 0);

@@ -14,7 +14,6 @@
  * more (link/outside): nobody else sees it. Not every packet may leave: VXLAN
  * could be taken for an encapsulated frame of this host's.
  */
-import { FRAG_NONE } from '../flow/fields.ts';
 import { isIp4, sameBytes } from '../flow/types.ts';
 import { turned, type Tuple } from '../flow/connection.ts';
 import type { FlowView } from '../flow/view.ts';
@@ -26,7 +25,7 @@ import { ICMP_REDIRECT, ICMP_SOURCE_QUENCH, isIcmpError } from '../wire/icmp-err
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
 import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 import { isRoutable } from './routable.ts';
-import { refuse, sendTo } from './routed.ts';
+import { refuse, refuseMartian, sendTo } from './routed.ts';
 import { drop, next, type StageContext, type StageResult } from './stage.ts';
 import { text } from './text.ts';
 
@@ -77,7 +76,6 @@ function arrive(view: FlowView, context: StageContext, outside: Outside, subject
   if (!subject?.isRequest) return drop('no_connection', text`no connection, and nothing that could begin one`);
   const { protocol, tuple } = subject;
   if (protocol === IP_ICMP || protocol === IP_ICMPV6) {
-    if (view.number('ip_frag') !== FRAG_NONE) return drop('no_connection', text`a fragment of an echo request`);
     return {
       kind: 'decide',
       because: text`echo request for the transit address`,
@@ -115,7 +113,8 @@ export function leave(view: FlowView, context: StageContext): StageResult {
   }
   const destination = view.bytes('ip_dst');
   if (outside.transit.some((ip) => sameBytes(ip, destination))) {
-    return drop('martian', text`${destination} is the transit address, which is nobody’s to reach`);
+    const why = text`${destination} is the transit address, which is nobody’s to reach`;
+    return refuse(view, context, 'martian', why, 'net_unreachable');
   }
   const home = network.routes.lookup(source);
   if (home?.kind !== 'network' || home.network !== network.name) {
@@ -130,7 +129,7 @@ export function leave(view: FlowView, context: StageContext): StageResult {
     return drop('vxlan_injection', text`UDP port ${subject.tuple.destinationPort} is VXLAN: not from a container`);
   }
   const found = subject && find(view, context, network.vni, subject);
-  if (!found && !isRoutable(destination)) return drop('martian', text`${source} to ${destination} is not routed`);
+  if (!found && !isRoutable(destination)) return refuseMartian(view, context, source, destination);
   if (!subject) {
     const protocol = view.number('ip_proto');
     return refuse(view, context, 'nat_protocol', text`IP protocol ${protocol} cannot be translated`, 'prohibited');

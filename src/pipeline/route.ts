@@ -17,7 +17,6 @@
  * own host, which passes it on to the others: one of them has asked.
  */
 import type { Action } from '../flow/action.ts';
-import { FRAG_NONE } from '../flow/fields.ts';
 import { isGroupMac, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { neighborObject } from '../table/neighbor.ts';
@@ -33,7 +32,7 @@ import { claimOf } from './claim.ts';
 import { hear } from './hear.ts';
 import { enter, leave } from './outside.ts';
 import { isRoutable } from './routable.ts';
-import { refuse, sendTo } from './routed.ts';
+import { refuse, refuseMartian, sendTo } from './routed.ts';
 import { drop, next, type Stage, type StageContext, type StageResult } from './stage.ts';
 import { text } from './text.ts';
 
@@ -61,10 +60,9 @@ export const route: Stage = (view, context) => {
   const source = view.bytes('ip_src');
   const destination = view.bytes('ip_dst');
   const found = network.routes.lookup(destination);
+  if (!isRoutable(source)) return drop('martian', text`${source} to ${destination} is not routed`);
   // A container that calls a published port is seen as the host’s end of the link, which is link-local: `leave`.
-  if (!isRoutable(source) || (!isRoutable(destination) && found?.kind !== 'outside')) {
-    return drop('martian', text`${source} to ${destination} is not routed`);
-  }
+  if (!isRoutable(destination) && found?.kind !== 'outside') return refuseMartian(view, context, source, destination);
   const local = localGateway(view, context, network, destination);
   if (local) return local;
   if (view.number('ip_ttl') <= 1) return refuse(view, context, 'ttl_exceeded', text`TTL 1 ends here`, 'time_exceeded');
@@ -126,7 +124,7 @@ function localGateway(
   if (!isEcho) {
     return refuse(view, context, 'gateway_refused', text`the gateway has no service`, 'port_unreachable');
   }
-  if (view.number('ip_frag') !== FRAG_NONE) return drop('gateway_refused', text`a fragment of an echo request`);
+  // Of a fragmented one each fragment is turned around: together they are the answer.
   return {
     kind: 'decide',
     because: text`echo request for the gateway ${destination}`,

@@ -30,6 +30,16 @@ export function sendTo(view: FlowView, context: StageContext, to: Network, hop: 
   return next(text`${way}, at ${mac}`);
 }
 
+/** No router forwards to that destination; of those that one host has, its sender is told (`refuse` knows groups). */
+export function refuseMartian(
+  view: FlowView,
+  context: StageContext,
+  source: Uint8Array,
+  destination: Uint8Array,
+): StageResult {
+  return refuse(view, context, 'martian', text`${source} to ${destination} is not routed`, 'net_unreachable');
+}
+
 /** Refused, and its sender is told, where that is allowed (RFC 1122 §3.2.2, RFC 4443 §2.4). */
 export function refuse(
   view: FlowView,

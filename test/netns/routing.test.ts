@@ -93,6 +93,13 @@ for (const datapath of datapathKinds) {
       t.match(await web.run(['ip', 'route', 'get', '10.52.0.12']), /via 10\.51\.0\.1 dev eth0/);
       t.match(await web.run(['ip', 'route', 'get', 'fd52::12']), /via fd51::1 dev eth0/);
       for (const gateway of ['10.51.0.1', 'fd51::1', '10.52.0.1', 'fd52::1']) await ping(web, gateway, { size: 1000 });
+      for (const [gateway, size] of [
+        ['10.51.0.1', 60_000],
+        ['fd51::1', 60_000],
+        ['10.52.0.1', 2000],
+      ] as const) {
+        await ping(web, gateway, { size });
+      }
     });
 
     await t.test('ping and TCP between subnets, on one host and across, IPv4 and IPv6', async () => {

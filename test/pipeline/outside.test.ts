@@ -411,6 +411,7 @@ for (const [name, open] of Object.entries(datapaths)) {
       t.equal(icmpSeen(t, only(t, port)).code, 13, 'and the sender is told');
       port.send(tcp({ ...leaving(web, 'ip4'), dst: transit.ip4 }, { sourcePort: 1, destinationPort: 2, flags: SYN }));
       t.equal(drops().martian, 1);
+      t.equal(icmpSeen(t, only(t, port)).type, 3, 'and fails at once');
       port.send(icmp(leaving(web, 'ip4'), 'ip4', ICMP_ECHO_REPLY, 0, new Uint8Array(4)));
       t.equal(drops().no_connection, 1, 'an answer to nothing');
       outside.send(udp({ ...entering('ip4'), dst: web.ip4 }, 1, 2));
@@ -566,6 +567,16 @@ for (const [name, open] of Object.entries(datapaths)) {
         port.send(udp({ ...answer, dst: stranger }, 9, 9));
       }
       t.same(drops(), { martian: 4 }, 'and nothing else there is reached');
+      const told = port.received.splice(0).map((frame) => icmpSeen(t, frame));
+      t.same(
+        told.map(({ type, code }) => [type, code]),
+        [
+          [3, 0],
+          [3, 0],
+          [3, 0],
+        ],
+        'which fails at once, but for groups',
+      );
       net.close();
     });
 

@@ -11,19 +11,30 @@ import t, { type Test } from 'tap';
 import type { Datapath, DatapathOptions, Injectable } from '../../src/datapath/datapath.ts';
 import { openNativeDatapath } from '../../src/datapath/native.ts';
 import { openReferenceDatapath } from '../../src/datapath/reference.ts';
-import { formatMac, parseIp, parseMac, type Vni } from '../../src/flow/types.ts';
+import { formatMac, parseIp, parseMac, sameBytes, type Vni } from '../../src/flow/types.ts';
 import type { RouteSpec } from '../../src/model/resource.ts';
 import { createSimulation, type SimulatedPort } from '../../src/simulation.ts';
 import { gatewayMac } from '../../src/table/topology.ts';
 import { parseArp } from '../../src/wire/arp.ts';
-import { getU32 } from '../../src/wire/bytes.ts';
+import { concat, getU16, getU32 } from '../../src/wire/bytes.ts';
 import { checksum, pseudoSum } from '../../src/wire/checksum.ts';
 import { parseEthernet } from '../../src/wire/ethernet.ts';
 import { parseIcmp } from '../../src/wire/icmp.ts';
 import { parseIpv4 } from '../../src/wire/ipv4.ts';
 import { parseIpv6 } from '../../src/wire/ipv6.ts';
 import { parseNeighbor } from '../../src/wire/nd.ts';
-import { advertisement, arpReply, arpRequest, echo, ip, solicitation, tcp, udp, type Ends } from '../support/frames.ts';
+import {
+  advertisement,
+  arpReply,
+  arpRequest,
+  echo,
+  ip,
+  solicitation,
+  tcp,
+  udp,
+  wireIp,
+  type Ends,
+} from '../support/frames.ts';
 import { parsePacket } from '../support/packets.ts';
 import { fragmentOf, partsOf } from '../support/random-fragments.ts';
 
@@ -88,6 +99,29 @@ function lab(
 interface Carrier {
   readonly mac: string;
   readonly port: SimulatedPort;
+}
+
+interface IpPart {
+  readonly at: number;
+  readonly payload: Uint8Array;
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly packetId: number;
+}
+
+/** Of an IPv4 packet, or of IPv6 with no extension header but a fragment's: what of its datagram it has. */
+function partOfIp(frame: Uint8Array): IpPart {
+  const packet = parseEthernet(frame)!.payload;
+  const v4 = parseIpv4(packet);
+  if (v4) {
+    const { fragmentOffset: at, payload, source, destination, id: packetId } = v4;
+    if (checksum(packet.subarray(0, 20)) !== 0) throw new Error('IPv4 header checksum');
+    return { at, payload, source, destination, packetId };
+  }
+  const { payload, source, destination, nextHeader } = parseIpv6(packet)!;
+  if (nextHeader !== 44) return { at: 0, payload, source, destination, packetId: 0 };
+  const at = getU16(payload, 2) & 0xfff8;
+  return { at, payload: payload.subarray(8), source, destination, packetId: getU32(payload, 4) };
 }
 
 /** ARP, or a neighbor solicitation. */
@@ -382,7 +416,8 @@ for (const [name, open] of Object.entries(datapaths)) {
         ['route_prohibit', { dst: '10.4.0.1' }, [3, 13]],
         ['gateway_refused', { dst: '10.1.0.1' }, [3, 3]],
         ['martian', { dst: '224.0.0.5' }, undefined],
-        ['martian', { dst: '169.254.1.1' }, undefined],
+        ['martian', { dst: '169.254.169.254' }, [3, 0]],
+        ['martian', { dst: '240.0.0.1' }, [3, 0]],
       ] as const;
       for (const [reason, ends, error] of cases) {
         const before = drops()[reason] ?? 0;
@@ -500,6 +535,44 @@ for (const [name, open] of Object.entries(datapaths)) {
       }
       t.equal(forwarding.datapath.counters().upcalls, upcalls + 3, 'the datapath turns echo requests around');
       t.equal(far.received.length, 0, 'nothing is flooded');
+      net.close();
+    });
+
+    t.test('ping of the gateway with more than an MTU: each fragment is turned around', async (t) => {
+      const { net, web, far, drops } = lab(open);
+      let id = 0;
+      for (const [ends, dst] of [
+        [fromWeb, '10.1.0.1'],
+        [fromWeb, '10.2.0.1'],
+        [fromWeb6, 'fd01::1'],
+      ] as const) {
+        const [protocol, eachBytes, headerBytes] = ends === fromWeb ? [1, 1480, 20] : [58, 1448, 40];
+        for (const size of [eachBytes - 8, eachBytes - 7, 2000, 8972, 65_000]) {
+          const data = Uint8Array.from({ length: size }, (_, i) => i * 7);
+          const whole = echo({ ...ends, dst }, 7, 1, data).subarray(14 + headerBytes);
+          const requests = partsOf(whole.length, eachBytes).map((part) =>
+            fragmentOf({ ...ends, dst }, part, { id, protocol, payload: whole }),
+          );
+          for (const order of [requests, requests.toReversed()]) {
+            for (const request of order) web.send(request);
+            const replies = web.received
+              .splice(0)
+              .map(partOfIp)
+              .sort((one, other) => one.at - other.at);
+            t.equal(replies.length, requests.length, `${dst}, ${size} bytes`);
+            const message = concat(...replies.map(({ payload }) => payload));
+            const [{ source, destination, packetId }] = replies as [IpPart];
+            t.equal(message[0], protocol === 1 ? 0 : 129);
+            t.equal(checksum(message, protocol === 1 ? 0 : pseudoSum(source, destination, 58, message.length)), 0);
+            t.ok(sameBytes(message.subarray(4), whole.subarray(4)), 'identifier, sequence and data as they were');
+            t.ok(replies.every((reply) => reply.packetId === packetId && sameBytes(reply.source, wireIp(dst))));
+            if (requests.length === 1) break;
+            id++;
+          }
+        }
+      }
+      t.same(drops(), {});
+      t.equal(far.received.length, 0);
       net.close();
     });
 
