@@ -24,13 +24,13 @@ const PATH_BYTES = 107;
  * Returns how to give the path up: the file is removed if it is still ours.
  *
  * @throws WeftError `conflict` if another daemon answers there or it is no
- * socket; `system` if it cannot be created.
+ * socket; `usage` if it is too long for a socket; `system` if it cannot be created.
  */
 export async function claimSocket(server: Server, path: string): Promise<() => void> {
   const privatePrefix = join(dirname(path), '.weft-');
   if (Math.max(Buffer.byteLength(path), Buffer.byteLength(`${privatePrefix}XXXXXX/s`)) > PATH_BYTES) {
     throw new WeftError(
-      'invalid',
+      'usage',
       `--socket ${path}: the path of a unix socket has at most ${PATH_BYTES} bytes, choose a shorter one`,
     );
   }

@@ -1,7 +1,7 @@
 /**
  * `weft up`: the daemon, in the foreground, logging to stderr as JSON lines.
  *
- *   1. permissions, configuration
+ *   1. configuration, permissions
  *   2. claim the socket: a second daemon is refused before it touches anything
  *   3. the switch: from here on frames are forwarded
  *   4. the API
@@ -51,7 +51,6 @@ export function up(program: Command): void {
 }
 
 async function daemon(options: Options, socket: string): Promise<void> {
-  requireCapabilities();
   const signal = stopSignal();
   const [{ loadConfig }, { openLogger }, { openApi }, { createSwitch }] = await Promise.all([
     import('../config.ts'),
@@ -59,7 +58,8 @@ async function daemon(options: Options, socket: string): Promise<void> {
     import('../api/server.ts'),
     import('../switch.ts'),
   ]);
-  const config = loadConfig(options);
+  const config = asUsage(() => loadConfig(options));
+  requireCapabilities();
   const logger = openLogger();
 
   const api = await openApi(socket, {
@@ -93,6 +93,16 @@ async function daemon(options: Options, socket: string): Promise<void> {
     logger.info('stopped');
   } finally {
     await api.close(AbortSignal.timeout(CLOSE_MS));
+  }
+}
+
+/** A configuration that is not accepted is wrong usage: nothing mends it but whoever wrote it, so nobody tries again. */
+function asUsage<T>(load: () => T): T {
+  try {
+    return load();
+  } catch (error) {
+    if (!(error instanceof WeftError) || error.code !== 'invalid') throw error;
+    throw new WeftError('usage', error.message, { cause: error });
   }
 }
 

@@ -168,7 +168,7 @@ t.test('the socket is private, one daemon has it, and a dead one is replaced', a
   writeFileSync(file, 'precious');
   await t.rejects(openApi(file), { code: 'conflict', message: /not a socket/ });
   t.equal(statSync(file).size, 8);
-  await t.rejects(openApi(join(directory(t), 'x'.repeat(120))), { code: 'invalid', message: /107/ });
+  await t.rejects(openApi(join(directory(t), 'x'.repeat(120))), { code: 'usage', message: /107/ });
 });
 
 t.test('requests before there is a switch wait for it', async (t) => {

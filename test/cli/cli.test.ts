@@ -166,6 +166,36 @@ t.test('wrong usage exits 2 with one line that leads to the help', async (t) => 
   }
 });
 
+t.test('a wrong configuration exits 2: a supervisor has nothing to gain from another try', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), `weft-up-${process.pid}-`));
+  t.teardown(() => rmSync(directory, { recursive: true }));
+  const file = (name: string, text: string): string => {
+    const path = join(directory, name);
+    writeFileSync(path, text);
+    return path;
+  };
+  const long = join(directory, `${'x'.repeat(120)}.sock`);
+  const wrong: readonly (readonly [string[], string | RegExp])[] = [
+    [['--peer', 'nowhere'], /^weft: --peer: "nowhere" is not an IPv4 or IPv6 address$/],
+    [['--underlay', '192.0.2.300'], /^weft: --underlay: "192\.0\.2\.300"/],
+    [['--datapath', 'fast'], /^weft: --datapath: .*"native", "reference"/],
+    [['--store', 'redis'], /^weft: --store: "redis"/],
+    [['--state', ''], /^weft: --state: ""/],
+    [['--peer', '192.0.2.1', '--peer', '192.0.2.1'], /given twice/],
+    [['--config', join(directory, 'missing.yaml')], /missing\.yaml" cannot be read/],
+    [['--config', file('key.yaml', 'peer: 192.0.2.1\n')], /key\.yaml:1:1: peer is not supported here/],
+    [['--config', file('value.yaml', 'threads: many\n')], /value\.yaml:1:10: threads: "many"/],
+    [['--config', file('syntax.yaml', 'threads: [\n')], /syntax\.yaml:/],
+    [['--state', join(directory, 'state'), '--socket', long], /--socket .*at most 107 bytes/],
+  ];
+  for (const [args, expected] of wrong) {
+    const { code, stderr } = await plain(t, ['up', ...args]);
+    t.equal(code, 2, `weft up ${args.join(' ')}`);
+    t.match(stderr.trimEnd(), expected);
+    t.equal(stderr.trimEnd().split('\n').length, 1, 'one line');
+  }
+});
+
 t.test('every verb has a help with examples', async (t) => {
   const help = await plain(t, ['--help']);
   t.equal(help.code, 0);
