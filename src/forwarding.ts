@@ -29,6 +29,7 @@ import {
   OUTSIDE_HOST_MAC,
   OUTSIDE_MAC,
   publishedId,
+  tunnelObject,
   Topology,
   type AccessPort,
   type NetworkOptions,
@@ -223,6 +224,15 @@ export class Forwarding<D extends Datapath = Datapath> {
     this.datapath.portAdd(portNo, this.#withStormControl(spec));
     this.tables.topology.tunnelPort = portNo;
     if (spec.kind === 'vxlan') this.tables.topology.vxlanL4Port = spec.l4Port;
+    this.controller.changed([tunnelObject]);
+  }
+
+  /** What is behind the tunnel cannot be reached from now on; what was learned there is forgotten by its age. */
+  closeUnderlay(portNo: PortNo): void {
+    this.datapath.portDel(portNo);
+    this.tables.topology.tunnelPort = undefined;
+    this.controller.changed([tunnelObject]);
+    this.controller.forgetPort(portNo);
   }
 
   /** Opens the way outside, or changes what is published there; `spec` only where it was not open. */

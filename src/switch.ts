@@ -20,6 +20,7 @@ import { Endpoints } from './cluster/endpoints.ts';
 import { Hosts } from './cluster/hosts.ts';
 import { hostIdentity, IDENTITY_BYTES } from './cluster/identity.ts';
 import { Networks, type Network } from './cluster/networks.ts';
+import { Underlay } from './cluster/underlay.ts';
 import type { DaemonConfig } from './config.ts';
 import type { Datapath, DatapathOptions } from './datapath/datapath.ts';
 import { connectionMemory } from './datapath/connection-memory.ts';
@@ -30,7 +31,7 @@ import { pathMtu } from './datapath/path-mtu.ts';
 import { WeftError } from './error.ts';
 import { PathProber } from './health/path-prober.ts';
 import { openProbe, type Probe } from './health/probe.ts';
-import { formatIp, formatMac, parseIp, type PortNo, type Vni } from './flow/types.ts';
+import { formatMac, parseIp, type PortNo, type Vni } from './flow/types.ts';
 import { Forwarding } from './forwarding.ts';
 import { hostRoutes } from './link/host-routes.ts';
 import { hasIpv6 } from './link/host-forwarding.ts';
@@ -39,7 +40,7 @@ import { openOutside, OUTSIDE_IFNAME, removeLeftOutside, transit, type Outside }
 import { inspectOutside, type OutsideState } from './link/outside-state.ts';
 import { NetnsWatcher } from './link/netns-watcher.ts';
 import { requireTun } from './link/tun.ts';
-import { ownAddresses, underlayFor, underlayInterface } from './link/underlay.ts';
+import { ownAddresses, underlayInterface } from './link/underlay.ts';
 import { parseResource } from './model/manifest.ts';
 import type {
   ApplyReport,
@@ -114,7 +115,6 @@ export interface AttachOptions {
 const UNDERLAY_PORT = 1 as PortNo;
 const OUTSIDE_PORT = 2 as PortNo;
 const OUTSIDE_MTU = 1500;
-const LARGEST_MTU = 9000;
 const TICK_MS = 1000;
 const CONNECTIONS = 65_536;
 /** That one endpoint may have. */
@@ -133,8 +133,6 @@ const clock = (): number => Number(process.hrtime.bigint() / 1_000_000n);
  */
 export async function createSwitch(options: SwitchOptions): Promise<Switch> {
   requireTun();
-  const underlay =
-    options.underlay ?? (options.peers[0] === undefined ? undefined : await underlayFor(options.peers[0]));
   const open = await datapathOpener(options);
   const store = await openEmbeddedStore({
     directory: options.state,
@@ -143,7 +141,7 @@ export async function createSwitch(options: SwitchOptions): Promise<Switch> {
   let made: Switch | undefined;
   try {
     const identity = await hostIdentity(store, () => randomBytes(IDENTITY_BYTES));
-    made = new Switch(options, store, open, identity, underlay === undefined ? undefined : parseIp(underlay));
+    made = new Switch(options, store, open, identity);
     await made.start();
     return made;
   } catch (error) {
@@ -171,7 +169,7 @@ async function datapathOpener({
 export class Switch {
   readonly #options: SwitchOptions;
   readonly #store: Store;
-  readonly #underlay: Uint8Array | undefined;
+  readonly #underlay: Underlay;
   readonly #forwarding: Forwarding;
   readonly #networks: Networks;
   readonly #hosts: Hosts;
@@ -200,12 +198,10 @@ export class Switch {
     store: Store,
     open: (options: DatapathOptions) => Datapath,
     identity: Uint8Array,
-    underlay: Uint8Array | undefined,
   ) {
     const { logger } = options;
     this.#options = options;
     this.#store = store;
-    this.#underlay = underlay;
     this.#forwarding = new Forwarding(open, {
       hostId: identity.subarray(0, 3),
       fdbQuota: options.fdbQuota,
@@ -225,8 +221,24 @@ export class Switch {
     this.#prober = this.#probe && new PathProber({ probe: this.#probe, clock, onFound: () => this.#watchPaths() });
     const hasStaticPeers = (): boolean => options.peers.length > 0 || this.#hosts.size > 0;
     const shared = { store, forwarding: this.#forwarding };
-    this.#hosts = new Hosts({ ...shared, name: options.host, underlay, peers: options.peers.map(parseIp) });
-    this.#networks = new Networks({ ...shared, defaultMtu: () => this.#defaultMtu(), hasStaticPeers });
+    this.#underlay = new Underlay({
+      forwarding: this.#forwarding,
+      portNo: UNDERLAY_PORT,
+      l4Port: options.vxlanPort,
+      address: options.underlay,
+      peer: options.peers[0],
+      onChange: ({ open: isOpen, why }) => {
+        if (isOpen) logger.info({ underlay: this.#underlay.addressText }, 'underlay open');
+        else logger.warn({ why }, 'waiting for the underlay');
+      },
+    });
+    this.#hosts = new Hosts({
+      ...shared,
+      name: options.host,
+      underlay: () => this.#underlay.address,
+      peers: options.peers.map(parseIp),
+    });
+    this.#networks = new Networks({ ...shared, defaultMtu: () => this.#underlay.defaultMtu(), hasStaticPeers });
     this.#endpoints = new Endpoints({
       ...shared,
       networks: this.#networks,
@@ -251,14 +263,7 @@ export class Switch {
 
   /** Puts the configuration and the store into force. Called once, by `createSwitch`. */
   async start(): Promise<void> {
-    if (this.#underlay) {
-      this.#forwarding.openUnderlay(UNDERLAY_PORT, {
-        kind: 'vxlan',
-        name: 'underlay',
-        local: this.#underlay,
-        l4Port: this.#options.vxlanPort,
-      });
-    }
+    await this.#underlay.keep();
     await this.#networks.load();
     await this.#hosts.load();
     await this.#endpoints.load();
@@ -270,6 +275,7 @@ export class Switch {
     this.#watchPaths();
     let ticks = 0;
     this.#ticker = setInterval(() => {
+      void this.#underlay.keep();
       this.#watchPaths();
       if (++ticks % RENEW_TICKS === 0) this.#renewOutside();
       this.#renewEndpoints();
@@ -286,7 +292,8 @@ export class Switch {
       pid: process.pid,
       startedAt: this.#startedAt.toISOString(),
       forwarding: this.#isForwarding,
-      underlay: this.#underlay ? formatIp(this.#underlay) : null,
+      underlay: this.#underlay.addressText ?? null,
+      tunnel: this.#underlay.report() ?? null,
       peers: this.#hosts.vteps(),
       pathMtus: Object.fromEntries([...this.#paths].map(([peer, { mtu }]) => [peer, mtu])),
       pathSources: Object.fromEntries([...this.#paths].map(([peer, { source }]) => [peer, source])),
@@ -302,15 +309,16 @@ export class Switch {
 
   /** Checks the kernel, the rights, the underlay and the peers. */
   doctor(): Promise<DoctorReport> {
-    const underlay = this.#underlay && formatIp(this.#underlay);
+    const underlay = this.#underlay.addressText;
     return diagnose({
       underlay,
+      tunnel: this.#underlay.report(),
       vxlanPort: this.#options.vxlanPort,
       peers: this.#hosts.vteps(),
       paths: this.#paths,
       networks: this.#networks.all(),
       underlayInterface: async () => (underlay === undefined ? undefined : underlayInterface(underlay)),
-      encapBytes: encapBytes(underlay),
+      encapBytes: this.#underlay.encapBytes,
       offloads: kernelOffloads(),
       outside: this.#wantsOutside() ? () => this.#serially(() => this.#inspectOutside()) : undefined,
       published: this.#endpoints.published(),
@@ -465,6 +473,7 @@ export class Switch {
     this.#isClosed = true;
     this.#isForwarding = false;
     clearInterval(this.#ticker);
+    this.#underlay.close();
     this.#prober?.close();
     await this.#changes.catch(() => {});
     try {
@@ -685,16 +694,9 @@ export class Switch {
     return this.#networks.report(this.#networks.get(name), this.#endpoints.of(name).length);
   }
 
-  async #defaultMtu(): Promise<number> {
-    if (!this.#underlay) return 1500;
-    const address = formatIp(this.#underlay);
-    const { mtu, isLoopback } = await underlayInterface(address);
-    return isLoopback ? 1500 : Math.min(LARGEST_MTU, mtu - encapBytes(address));
-  }
-
   /** The kernel learns what the paths to the peers take, and probes what nobody tells: containers are told. */
   #watchPaths(): void {
-    const underlay = this.#underlay;
+    const underlay = this.#underlay.address;
     if (!underlay || this.#isClosed) return;
     const ofKernel = new Map<string, number>();
     for (const peer of this.#hosts.vteps()) {
@@ -713,14 +715,15 @@ export class Switch {
     const before = this.#paths.get(peer)?.mtu;
     this.#paths.set(peer, { mtu, source, isConfirmed: this.#prober?.isConfirmed(peer) ?? false });
     if (mtu === before) return;
-    this.#forwarding.setPathMtu(parseIp(peer), mtu - encapBytes(peer));
+    this.#forwarding.setPathMtu(parseIp(peer), mtu - this.#underlay.encapBytes);
     if (before !== undefined) this.#options.logger.info({ peer, mtu, before, source }, 'path MTU changed');
   }
 
   #onPortLost(port: PortNo, why: string): void {
     this.#options.logger.warn({ port, endpoint: this.#endpoints.portName(port), why }, 'port lost');
     void this.#serially(async () => {
-      if (port === OUTSIDE_PORT) await this.#keepOutside(() => this.#closeOutside());
+      if (port === UNDERLAY_PORT) this.#underlay.lost(why);
+      else if (port === OUTSIDE_PORT) await this.#keepOutside(() => this.#closeOutside());
       else await this.#endpoints.detach(port);
       await this.#keepOutside();
     }).catch((error: unknown) => this.#unexpected(error));
@@ -756,9 +759,4 @@ export class Switch {
 
 function withVni({ resource, vni, mtu }: { resource: NetworkResource; vni: number; mtu: number }): NetworkResource {
   return { ...resource, spec: { ...resource.spec, vni, mtu } };
-}
-
-/** Outer IP, UDP and VXLAN headers and the inner Ethernet one: what encapsulation takes from the underlay's MTU. */
-function encapBytes(underlay: string | undefined): number {
-  return underlay?.includes(':') ? 70 : 50;
 }

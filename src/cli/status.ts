@@ -40,7 +40,7 @@ async function statusText(report: StatusReport): Promise<string> {
     ['Version', report.version],
     ['Daemon', `pid ${report.pid}, up ${ageText(report.startedAt)}`],
     ['Forwarding', report.forwarding ? paint('green', 'yes') : paint('red', 'no')],
-    ['Underlay', report.underlay ?? 'none'],
+    ['Underlay', underlayText(report)],
     ['Peers', report.peers.map((peer) => withPath(report, peer)).join(', ')],
     ['Outside', outsideText(report)],
     ...report.clashes.map(({ detail }) => ['Clash', paint('yellow', detail)] as const),
@@ -64,6 +64,11 @@ async function statusText(report: StatusReport): Promise<string> {
     ],
     ['Drops', pairsText(datapath.drops)],
   ])}\n${ports}`;
+}
+
+function underlayText({ underlay, tunnel }: StatusReport): string {
+  const waiting = tunnel && !tunnel.open && `waiting: ${tunnel.why}`;
+  return [underlay, waiting].filter(Boolean).join(', ') || 'none';
 }
 
 function outsideText({ outside }: StatusReport): string {

@@ -15,8 +15,8 @@ export interface HostsEnvironment {
   readonly forwarding: Forwarding;
   /** This host's own. */
   readonly name: string;
-  /** 16 bytes; undefined without an underlay. */
-  readonly underlay: Uint8Array | undefined;
+  /** Its address, 16 bytes; undefined without an underlay, and until it is known. */
+  readonly underlay: () => Uint8Array | undefined;
   /** From the configuration, 16 bytes each. */
   readonly peers: readonly Uint8Array[];
 }
@@ -66,7 +66,7 @@ export class Hosts {
   plan(resource: HostResource): 'created' | 'configured' | 'unchanged' {
     const { name } = resource.metadata;
     const { underlay } = resource.spec;
-    const own = this.#environment.underlay;
+    const own = this.#environment.underlay();
     if (name === this.#environment.name) throw new WeftError('conflict', `host "${name}" is this host itself`);
     if (own && formatIp(own) === underlay) {
       throw new WeftError('conflict', `host "${name}": underlay ${underlay} is the address of this host itself`);

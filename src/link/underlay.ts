@@ -59,10 +59,32 @@ export function underlayFor(peer: string): Promise<string> {
       );
     };
     socket.once('error', fail);
-    socket.connect(VXLAN_L4_PORT, peer, () => {
+    // Node hands an error to the listener of a connect, which its types do not say.
+    socket.connect(VXLAN_L4_PORT, peer, (error?: Error) => {
+      if (error) return fail(error);
       const { address } = socket.address();
       socket.close();
       resolve(address);
+    });
+  });
+}
+
+/**
+ * Does this host have the address? A socket is bound to it, so what the kernel says counts: an address without
+ * a cable is one, one that IPv6 still looks for duplicates of is not.
+ * @returns undefined if it does, or what keeps it, in words
+ */
+export function findAddress(address: string): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4');
+    socket.once('error', (error: NodeJS.ErrnoException) => {
+      socket.close();
+      const isMissing = error.code === 'EADDRNOTAVAIL' || error.code === 'EINVAL';
+      resolve(isMissing ? `${address} is not an address of this host` : `${address} cannot be used (${error.code})`);
+    });
+    socket.bind({ address, port: 0, exclusive: true }, () => {
+      socket.close();
+      resolve(undefined);
     });
   });
 }

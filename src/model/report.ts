@@ -85,6 +85,8 @@ export const statusReport = z.object({
   startedAt: z.string(),
   forwarding: z.boolean(),
   underlay: z.string().nullable(),
+  /** The way to other hosts, `why` where it is waited for; null where there is none to have. */
+  tunnel: z.object({ open: z.boolean(), why: z.string().optional() }).nullable(),
   peers: z.array(z.string()),
   /** Path MTU of the underlay to each peer that there is a route to. */
   pathMtus: z.record(z.string(), z.number()),

@@ -8,7 +8,7 @@ import { requireTun } from '../link/tun.ts';
 import type { OutsideState } from '../link/outside-state.ts';
 import type { UnderlayInterface } from '../link/underlay.ts';
 import { portText } from '../model/publish.ts';
-import type { CheckReport, ClashReport, DoctorReport } from '../model/report.ts';
+import type { CheckReport, ClashReport, DoctorReport, StatusReport } from '../model/report.ts';
 
 /** The way to another host. */
 export interface Path {
@@ -22,6 +22,8 @@ export interface Path {
 
 export interface DoctorEnvironment {
   readonly underlay: string | undefined;
+  /** The tunnel on it, and what is waited for; undefined where none is wanted. */
+  readonly tunnel: StatusReport['tunnel'] | undefined;
   /** UDP port of the overlay. */
   readonly vxlanPort: number;
   /** Underlay addresses of the other hosts. */
@@ -68,7 +70,12 @@ export async function diagnose(environment: DoctorEnvironment): Promise<DoctorRe
     ...environment.clashes.map((clash) => ({ check: 'clash', result: 'warning', ...clash }) as const),
     ...(await checkEndpoints(environment)),
   ];
-  const { underlay } = environment;
+  const { underlay, tunnel } = environment;
+  if (tunnel?.open === false) {
+    const hint = 'weft up tries again every second, and networks of this host work meanwhile';
+    checks.push({ check: 'tunnel', result: 'failed', detail: `waiting: ${tunnel.why}`, hint });
+    return { checks };
+  }
   if (underlay === undefined) {
     checks.push(ok('underlay', 'none: networks stay on this host (give --underlay and --peer to span hosts)'));
     return { checks };

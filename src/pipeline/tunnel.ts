@@ -8,7 +8,7 @@
  */
 import type { Action } from '../flow/action.ts';
 import type { FlowView } from '../flow/view.ts';
-import { gatewayMac, pathObject } from '../table/topology.ts';
+import { gatewayMac, pathObject, tunnelObject } from '../table/topology.ts';
 import { ETH_IPV4 } from '../wire/ethernet.ts';
 import { IP_TCP, IPV4_HEADER_BYTES } from '../wire/ipv4.ts';
 import { IPV6_HEADER_BYTES } from '../wire/ipv6.ts';
@@ -40,8 +40,15 @@ export const tunnel: Stage = (view, context) => {
       vteps.push(where.vtep);
     }
   }
+  if (vteps.length > 0) view.consult(tunnelObject);
   if (vteps.length > 0 && topology.tunnelPort === undefined) {
-    return drop('underlay_missing', text`VTEP ${vteps} is on another host, and this one has no underlay`);
+    const because = text`VTEP ${vteps} is on another host, and this one has no underlay`;
+    if (ports.length === 0) return drop('underlay_missing', because);
+    return {
+      kind: 'decide',
+      because: text`send to ${some(ports)}; ${because}`,
+      actions: actions.filter(({ op }) => op !== 'encap'),
+    };
   }
   const sent = text`send to ${some(ports)}`;
   const encapsulated = text`encapsulate with VNI ${vni} to ${some(vteps)}`;

@@ -257,6 +257,8 @@ export const outsideObject = 'outside';
 
 /** The list of VTEPs, as a decision consults it. */
 export const vtepsObject = 'vteps';
+/** Is there a tunnel? */
+export const tunnelObject = 'tunnel';
 
 /** What the way to a VTEP takes. */
 export function pathObject(vtep: Uint8Array): string {

@@ -217,6 +217,7 @@ function statusOf(forwarding: boolean): StatusReport {
     startedAt: '2025-01-01T00:00:00.000Z',
     forwarding,
     underlay: null,
+    tunnel: null,
     peers: [],
     pathMtus: {},
     pathSources: {},

@@ -15,6 +15,7 @@ const everything = { udpSegment: true, udpGro: true, tapUso: true };
 async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport[]> {
   const { checks } = await diagnose({
     underlay: undefined,
+    tunnel: undefined,
     vxlanPort: 4789,
     peers: [],
     paths: new Map(),

@@ -1,0 +1,146 @@
+/**
+ * This host's own end of the overlay: the address that the other hosts know it
+ * by, and the tunnel's port on it.
+ *
+ * The address comes when the network below weft does: late at boot, or again
+ * after a cable, a lease or a link was away. It is waited for. Meanwhile the
+ * networks of this host forward among its containers, `report` says what is
+ * waited for, and `keep`, about once a second, opens the port as soon as it can
+ * be. An address that goes takes nothing down: the kernel's sockets serve it
+ * again when it is back.
+ *
+ * Without an address of its own in the configuration it is the one that the
+ * kernel reaches the first peer from, and follows it when that one goes.
+ */
+import { WeftError } from '../error.ts';
+import { formatIp, parseIp, sameBytes, type PortNo } from '../flow/types.ts';
+import type { Forwarding } from '../forwarding.ts';
+import { findAddress, underlayFor, underlayInterface } from '../link/underlay.ts';
+
+export interface UnderlayOptions {
+  readonly forwarding: Pick<Forwarding, 'openUnderlay' | 'closeUnderlay'>;
+  readonly portNo: PortNo;
+  readonly l4Port: number;
+  /** From the configuration. */
+  readonly address: string | undefined;
+  /** Of the first peer. */
+  readonly peer: string | undefined;
+  /** Told when it changes: open, or waiting and for what. */
+  readonly onChange: (report: UnderlayReport) => void;
+}
+
+export interface UnderlayReport {
+  readonly open: boolean;
+  /** What is waited for, where it is not open. */
+  readonly why?: string;
+}
+
+const LOOPBACK_MTU = 1500;
+const LARGEST_MTU = 9000;
+
+export class Underlay {
+  readonly #options: UnderlayOptions;
+  #address: Uint8Array | undefined;
+  #hasPort = false;
+  #why: string | undefined;
+  #keeping: Promise<void> | undefined;
+  #isClosed = false;
+
+  constructor(options: UnderlayOptions) {
+    this.#options = options;
+    this.#address = options.address === undefined ? undefined : parseIp(options.address);
+    this.#why = this.isWanted ? 'not opened yet' : undefined;
+  }
+
+  /** Does this host have other hosts to reach, or an address for them? */
+  get isWanted(): boolean {
+    return this.#options.address !== undefined || this.#options.peer !== undefined;
+  }
+
+  /** 16 bytes; undefined without one, and while nothing says which it is. */
+  get address(): Uint8Array | undefined {
+    return this.#address;
+  }
+
+  get addressText(): string | undefined {
+    return this.#address && formatIp(this.#address);
+  }
+
+  /** Bytes that encapsulation costs: outer IP, UDP and VXLAN headers, and the inner Ethernet one. */
+  get encapBytes(): number {
+    return (this.addressText ?? this.#options.peer)?.includes(':') ? 70 : 50;
+  }
+
+  /** Undefined where there is none to have. */
+  report(): UnderlayReport | undefined {
+    if (!this.isWanted) return undefined;
+    return this.#why === undefined ? { open: true } : { open: false, why: this.#why };
+  }
+
+  /** Opens what can be opened and looks whether it still is. Calls while one runs wait for that one. Never throws. */
+  keep(): Promise<void> {
+    if (!this.isWanted || this.#isClosed) return Promise.resolve();
+    return (this.#keeping ??= this.#keep().finally(() => (this.#keeping = undefined)));
+  }
+
+  /** The port stopped by itself: the next `keep` opens it again. */
+  lost(why: string): void {
+    this.#close();
+    this.#note(`it is opened again: ${why}`);
+  }
+
+  /** No `keep` opens anything from now on. */
+  close(): void {
+    this.#isClosed = true;
+  }
+
+  /** MTU of new networks: what fits into the underlay. @throws WeftError where that cannot be known yet */
+  async defaultMtu(): Promise<number> {
+    if (!this.isWanted) return LOOPBACK_MTU;
+    const address = this.addressText;
+    const isMissing = address === undefined ? this.#why : await findAddress(address);
+    if (address === undefined || isMissing !== undefined) {
+      throw new WeftError(
+        'conflict',
+        `the MTU depends on the underlay, and that is waited for (${isMissing}): give --mtu`,
+      );
+    }
+    const { mtu, isLoopback } = await underlayInterface(address);
+    return isLoopback ? LOOPBACK_MTU : Math.min(LARGEST_MTU, mtu - this.encapBytes);
+  }
+
+  async #keep(): Promise<void> {
+    try {
+      this.#note(await this.#open());
+    } catch (error) {
+      this.#note((error as Error).message);
+    }
+  }
+
+  /** @returns what is waited for @throws WeftError that says so */
+  async #open(): Promise<string | undefined> {
+    const { forwarding, portNo, l4Port, peer, address: configured } = this.#options;
+    let missing = this.#address && (await findAddress(formatIp(this.#address)));
+    if (configured === undefined && (this.#address === undefined || missing !== undefined)) {
+      const found = parseIp(await underlayFor(peer!));
+      if (this.#address && !sameBytes(found, this.#address)) this.#close();
+      this.#address = found;
+      missing = undefined;
+    }
+    if (missing !== undefined || this.#hasPort || this.#isClosed) return missing;
+    forwarding.openUnderlay(portNo, { kind: 'vxlan', name: 'underlay', local: this.#address!, l4Port });
+    this.#hasPort = true;
+    return undefined;
+  }
+
+  #close(): void {
+    if (this.#hasPort) this.#options.forwarding.closeUnderlay(this.#options.portNo);
+    this.#hasPort = false;
+  }
+
+  #note(why: string | undefined): void {
+    if (why === this.#why) return;
+    this.#why = why;
+    this.#options.onChange(this.report()!);
+  }
+}
