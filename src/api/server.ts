@@ -7,7 +7,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { WeftError } from '../error.ts';
 import { capConnections, connectionCap } from './connections.ts';
-import { claimSocket } from './socket.ts';
+import { ALIVE_METHOD, claimSocket } from './socket.ts';
 import type { ApiTarget } from './target.ts';
 
 export interface ApiServer {
@@ -39,6 +39,10 @@ export async function openApi(socketPath: string, options: ApiOptions = {}): Pro
   let isServing = false;
   const open = new Set<ServerResponse>();
   const server = createServer(RECEIVE_MS, (request, response) => {
+    if (request.method === ALIVE_METHOD) {
+      response.writeHead(204).end();
+      return;
+    }
     if (!mayAnswer(request, response)) {
       response.writeHead(503, { 'content-type': 'application/json' }).end(busyText(cap));
       return;

@@ -16,6 +16,11 @@ import { connect, type Server } from 'node:net';
 import { dirname, join } from 'node:path';
 import { WeftError } from '../error.ts';
 
+/** What a starting daemon asks one that may have the socket; it is answered before there is a switch. */
+export const ALIVE_METHOD = 'OPTIONS';
+/** How long a daemon may take to answer that, or to die. */
+const ANSWER_MS = 10_000;
+
 /** sun_path holds 108 bytes, the terminating zero included (unix(7)). */
 const PATH_BYTES = 107;
 
@@ -104,18 +109,48 @@ function link(from: string, to: string): boolean {
   }
 }
 
-/** Whether something listens there, even if it is too busy to accept. */
-function answers(path: string): Promise<boolean> {
+/**
+ * Whether a daemon listens there. One that was killed keeps its socket until the
+ * kernel has taken everything from it, which may take a second, and connecting
+ * still works: it has died when its socket closes without an answer. A daemon
+ * answers this question as soon as it has the socket (server.ts).
+ */
+async function answers(path: string): Promise<boolean> {
+  const patience = AbortSignal.timeout(ANSWER_MS);
+  for (;;) {
+    const answer = await ask(path, patience);
+    if (answer !== 'closed') return answer === 'answered';
+    // Who closed it may have others waiting: a dead one refuses the next.
+  }
+}
+
+function ask(path: string, patience: AbortSignal): Promise<'answered' | 'refused' | 'closed'> {
   return new Promise((resolve, reject) => {
     const socket = connect(path);
-    socket.once('connect', () => {
+    const end = (answer: 'answered' | 'refused' | 'closed'): void => {
       socket.destroy();
-      resolve(true);
-    });
+      resolve(answer);
+    };
+    if (patience.aborted) return end('answered');
+    // It neither answers nor dies: it is somebody's, whoever that is.
+    patience.addEventListener('abort', () => end('answered'), { once: true });
+    socket.once('connect', () => socket.write(`${ALIVE_METHOD} * HTTP/1.1\r\nhost: weft\r\nconnection: close\r\n\r\n`));
+    socket.once('data', () => end('answered'));
+    socket.once('close', () => end('closed'));
     socket.once('error', (error: NodeJS.ErrnoException) => {
-      if (error.code === 'ECONNREFUSED' || error.code === 'ENOENT') resolve(false);
-      else if (error.code === 'EAGAIN') resolve(true);
-      else reject(error);
+      switch (error.code) {
+        case 'ECONNREFUSED':
+        case 'ENOENT':
+          return end('refused');
+        case 'ECONNRESET':
+        case 'EPIPE':
+          return end('closed');
+        case 'EAGAIN': // too busy to accept
+          return end('answered');
+        default:
+          socket.destroy();
+          reject(error);
+      }
     });
   });
 }

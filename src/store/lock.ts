@@ -8,12 +8,18 @@
  * The file `pid` only says who holds it.
  */
 import { spawnSync } from 'node:child_process';
-import { closeSync, constants, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { WeftError } from '../error.ts';
 
-/** A holder that was just started or killed is seen as it is after some milliseconds; a try takes about three. */
-const TRIES = 20;
+/** Of linux/sched.h. */
+const PF_EXITING = 4;
+/** Between two looks at a lock that is held. */
+const PAUSE_MS = 20;
+/** A holder that was just started is seen as it is, and one that was just killed as dying, after some milliseconds. */
+const LOOKS = 5;
+/** How long one that is dying may take: the kernel takes hundreds of interfaces from it. */
+const DYING_MS = 30_000;
 
 /**
  * Returns how to let go.
@@ -24,16 +30,23 @@ export function lockDirectory(directory: string): () => void {
   const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
     const pidFile = join(directory, 'pid');
-    for (let tries = 1; !flock(fd, directory); tries++) {
+    let living = 0;
+    for (let waitedMs = 0; !flock(fd, directory); waitedMs += PAUSE_MS) {
       const holder = holderIn(pidFile);
-      if (holder !== undefined || tries === TRIES) {
+      if (holder !== undefined && !isDying(holder)) living++;
+      if (living === LOOKS || waitedMs > DYING_MS || (holder === undefined && waitedMs > LOOKS * PAUSE_MS)) {
         const who = holder === undefined ? 'another weft' : `weft with pid ${holder}`;
         throw new WeftError(
           'conflict',
           `state directory ${directory} is in use by ${who}: choose another with --state`,
         );
       }
+      pause();
     }
+    // The lock is among the first that the kernel takes from a dying holder; sockets and interfaces follow.
+    const before = holderIn(pidFile);
+    for (let waitedMs = 0; before !== undefined && isDying(before) && waitedMs < DYING_MS; waitedMs += PAUSE_MS)
+      pause();
     writeFileSync(pidFile, `${process.pid}\n`, { mode: 0o600 });
     return () => {
       rmSync(pidFile, { force: true });
@@ -67,4 +80,29 @@ function holderIn(pidFile: string): number | undefined {
   } catch {
     return undefined;
   }
+}
+
+/**
+ * Was it killed, and does the kernel still take from it what it had? Not any more when it is gone, or waits for
+ * its parent alone.
+ */
+function isDying(pid: number): boolean {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    const isKilled = [...status.matchAll(/^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)$/gm)].some(
+      ([, pending = '0']) => ((BigInt(`0x${pending}`) >> 8n) & 1n) === 1n,
+    );
+    if (isKilled) return true;
+    if (/^State:\s*[ZX]/m.test(status)) return readdirSync(`/proc/${pid}/task`).length > 1;
+    // After the name, which may hold anything: state, five numbers, and the flags (proc_pid_stat(5)).
+    const [, flags = '0'] = /^.*\) \S(?: -?\d+){5} (\d+) /s.exec(readFileSync(`/proc/${pid}/stat`, 'utf8')) ?? [];
+    return (Number(flags) & PF_EXITING) !== 0;
+  } catch {
+    return false;
+  }
+}
+
+/** Nothing else is done before the directory is ours. */
+function pause(): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PAUSE_MS);
 }

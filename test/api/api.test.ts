@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process';
 import { linkSync, lstatSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { connect, createServer } from 'node:net';
@@ -169,6 +170,32 @@ t.test('the socket is private, one daemon has it, and a dead one is replaced', a
   await t.rejects(openApi(file), { code: 'conflict', message: /not a socket/ });
   t.equal(statSync(file).size, 8);
   await t.rejects(openApi(join(directory(t), 'x'.repeat(120))), { code: 'usage', message: /107/ });
+});
+
+t.test('a socket whose daemon is dying is waited for', async (t) => {
+  const path = join(directory(t), 'weft.sock');
+  // As one that was killed: it takes connections until the kernel takes its socket.
+  const script = `require('net').createServer(() => {}).listen(${JSON.stringify(path)}, () => console.log('listening'))`;
+  const dying = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+  t.teardown(() => dying.kill('SIGKILL'));
+  await once(dying.stdout, 'data');
+  let isOpen = false;
+  const opening = openApi(path).then((api) => {
+    isOpen = true;
+    return api;
+  });
+  const asked = connect(path);
+  await once(asked, 'connect');
+  asked.destroy();
+  t.notOk(isOpen, 'it waits');
+  dying.kill('SIGKILL');
+  const api = await opening;
+  await t.rejects(
+    openApi(path),
+    { code: 'conflict', message: /already running/ },
+    'and one that starts answers at once',
+  );
+  await api.close(AbortSignal.timeout(20_000));
 });
 
 t.test('requests before there is a switch wait for it', async (t) => {
