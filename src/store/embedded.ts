@@ -2,7 +2,7 @@
  * The store of one host: a directory with one file, `journal`, and all of it in
  * memory. journal.ts has the format.
  *
- *   open:      lock the directory; read the journal, cut a torn end off
+ *   open:      lock the directory; read the journal, set a torn end aside
  *   transact:  wait in the queue → one batch of all that waits: check, append,
  *              sync → memory → resolve. One sync for many (group commit).
  *   compact:   when more was appended than the snapshot and COMPACT_BYTES have:
@@ -16,7 +16,15 @@ import { constants, closeSync, fsyncSync, mkdirSync, openSync, readFileSync } fr
 import { open, rename, type FileHandle } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { WeftError } from '../error.ts';
-import { decode, encodeBatch, encodeSnapshot, FORMAT, type JournalTransaction, type Snapshot } from './journal.ts';
+import {
+  decode,
+  encodeBatch,
+  encodeSnapshot,
+  FORMAT,
+  keysIn,
+  type JournalTransaction,
+  type Snapshot,
+} from './journal.ts';
 import { lockDirectory } from './lock.ts';
 import type { Entry, Store, Transaction } from './store.ts';
 
@@ -72,10 +80,7 @@ async function load(directory: string, onWarning: (message: string) => void): Pr
   const decoded = decode(bytes);
   switch (decoded.kind) {
     case 'damaged':
-      throw new WeftError(
-        'state',
-        `state directory ${directory}: journal is damaged at byte ${decoded.atByte}: restore it from a backup, or move it away to start empty`,
-      );
+      throw damageError(directory, bytes, decoded);
     case 'newer':
       throw new WeftError(
         'state',
@@ -94,9 +99,12 @@ async function load(directory: string, onWarning: (message: string) => void): Pr
   const file = await open(path, 'r+');
   try {
     if (torn > 0) {
+      const record = bytes.subarray(lengthBytes);
+      const aside = await setAside(path, record, lengthBytes);
       await file.truncate(lengthBytes);
+      const what = ofKeys(record);
       onWarning(
-        `state directory ${directory}: the last record was not written to its end; its ${torn} bytes are dropped`,
+        `state directory ${directory}: the last change${what} was not written to its end, and is not made; its ${torn} bytes are ${aside}`,
       );
     }
     // What was read may not have been synced before a crash, and is acted upon from here on.
@@ -108,6 +116,56 @@ async function load(directory: string, onWarning: (message: string) => void): Pr
   }
   const revision = transactions.at(-1)?.revision ?? snapshot.revision;
   return { entries, revision, file, lengthBytes, snapshotBytes: encodeSnapshot(snapshot).length };
+}
+
+/** It is left as it is: who mends it decides what is given up. */
+function damageError(
+  directory: string,
+  bytes: Buffer,
+  { atByte, isLast }: { atByte: number; isLast: boolean },
+): WeftError {
+  const end = bytes.indexOf('\n', atByte) + 1 || bytes.length;
+  const what = ofKeys(bytes.subarray(atByte, end));
+  const journal = join(directory, 'journal');
+  const mend = isLast
+    ? `or give up that last change alone: \`cp ${journal} ${journal}.damaged && truncate -s ${atByte} ${journal}\``
+    : 'or move it away to start empty';
+  return new WeftError(
+    'state',
+    `state directory ${directory}: journal is damaged at byte ${atByte}${what && `, in a change${what}`}: restore it from a backup, ${mend}`,
+  );
+}
+
+/** ` of networks/blue, endpoints/web`; nothing where it cannot be read. */
+function ofKeys(record: Buffer): string {
+  const keys = keysIn(record);
+  const named = keys.slice(0, 5).join(', ');
+  return keys.length === 0 ? '' : ` of ${named}${keys.length > 5 ? ` and ${keys.length - 5} more` : ''}`;
+}
+
+/** Keeps what is cut off the journal, in a file beside it. @returns where it is, in words */
+async function setAside(journal: string, record: Buffer, atByte: number): Promise<string> {
+  for (let attempt = 0; ; attempt++) {
+    const path = `${journal}.torn-${atByte}${attempt === 0 ? '' : `-${attempt}`}`;
+    let file: FileHandle;
+    try {
+      file = await open(path, 'wx', 0o600);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'EEXIST') continue;
+      return `kept here alone, since there is no room for a file (${code}): ${record.toString('base64')}`;
+    }
+    try {
+      await writeAll(file, record, 0);
+      await file.sync();
+      return `in ${path}`;
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      return `kept here alone, since they could not be written (${code}): ${record.toString('base64')}`;
+    } finally {
+      await file.close();
+    }
+  }
 }
 
 interface Waiting {

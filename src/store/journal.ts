@@ -17,6 +17,11 @@
  * it was written is damage. As the ends of records are found by the line feed
  * and not by a length, a damaged record never hides those after it.
  *
+ * A torn batch has no line feed, which is written last; or it has blocks that
+ * were never written, which read as zeros, and JSON has no zeros. A last batch
+ * that has all its bytes and not the checksum is damaged: it may have been
+ * durable, and somebody relies on it.
+ *
  * Pure: bytes in, bytes out.
  */
 import { crc32 } from 'node:zlib';
@@ -45,10 +50,13 @@ export type Decoded =
       /** How far it is sound; what follows, if anything, is a torn batch. */
       readonly lengthBytes: number;
     }
-  | { readonly kind: 'damaged'; readonly atByte: number }
+  /** `isLast`: no record is behind the one at that byte. */
+  | { readonly kind: 'damaged'; readonly atByte: number; readonly isLast: boolean }
   | { readonly kind: 'newer'; readonly format: number };
 
 const LINE_FEED = 10;
+/** The smallest that a disk writes. */
+const BLOCK_BYTES = 512;
 /** `89abcdef `: 8 lower-case hexadecimal digits, a space. */
 const CRC_BYTES = 9;
 
@@ -64,7 +72,7 @@ export function encodeBatch(transactions: readonly JournalTransaction[]): Buffer
 
 /** @param bytes the whole journal; not kept, not changed. */
 export function decode(bytes: Buffer): Decoded {
-  const damaged = (atByte: number): Decoded => ({ kind: 'damaged', atByte });
+  const damaged = (atByte: number, isLast = false): Decoded => ({ kind: 'damaged', atByte, isLast });
   const headerEnd = bytes.indexOf(LINE_FEED) + 1;
   const header = payload(bytes.subarray(0, headerEnd)) as { file?: unknown; format?: unknown } | undefined;
   if (header?.file !== FILE || typeof header.format !== 'number' || header.format < FORMAT) return damaged(0);
@@ -82,8 +90,9 @@ export function decode(bytes: Buffer): Decoded {
     const line = bytes.subarray(at, end);
     const batch = payload(line) as readonly JournalTransaction[] | undefined;
     if (batch === undefined) {
-      if (end < bytes.length || holdsRecord(line)) return damaged(at);
-      break;
+      const isLast = end === bytes.length;
+      if (isLast && isTorn(line, at)) break;
+      return damaged(at, isLast && !holdsRecord(line));
     }
     for (const transaction of batch) {
       if (transaction.revision !== ++revision) return damaged(at);
@@ -105,6 +114,46 @@ function payload(line: Buffer): unknown {
   if (line.at(-1) !== LINE_FEED) return undefined;
   const json = line.subarray(CRC_BYTES, -1);
   return line.toString('latin1', 0, CRC_BYTES) === `${crcText(json)} ` ? JSON.parse(json.toString()) : undefined;
+}
+
+/**
+ * What a record changes, as far as it can be read: the keys in its text, which
+ * need not be whole.
+ */
+export function keysIn(record: Buffer): string[] {
+  const text = record.toString('utf8').replaceAll('\0', '');
+  const put = [...text.matchAll(/"key":("(?:[^"\\]|\\.)*")/g)].map(([, key]) => key);
+  const deleted = [...text.matchAll(/"delete":\[((?:"(?:[^"\\]|\\.)*",?)*)/g)].flatMap(
+    ([, list = '']) => list.match(/"(?:[^"\\]|\\.)*"/g) ?? [],
+  );
+  return [...new Set([...put, ...deleted])].flatMap((key) => {
+    try {
+      return [JSON.parse(key ?? '') as string];
+    } catch {
+      return [];
+    }
+  });
+}
+
+/** Was the last line, which begins at that byte of the file, not written to its end? */
+function isTorn(line: Buffer, atByte: number): boolean {
+  if (line.at(-1) === LINE_FEED) return hasHole(line, atByte);
+  if (holdsRecord(line)) return false;
+  // One whose line feed became another byte is whole.
+  return payload(Buffer.concat([line.subarray(0, -1), Buffer.of(LINE_FEED)])) === undefined;
+}
+
+/** Are there blocks that were never written? They begin and end where blocks do, or where the line does. */
+function hasHole(line: Buffer, atByte: number): boolean {
+  for (let from = line.indexOf(0); from >= 0; ) {
+    let to = from;
+    while (line[to] === 0) to++;
+    const begins = from === 0 || (atByte + from) % BLOCK_BYTES === 0;
+    const ends = to === line.length || (atByte + to) % BLOCK_BYTES === 0;
+    if (begins && ends) return true;
+    from = line.indexOf(0, to);
+  }
+  return false;
 }
 
 /** Does a whole record end this line? Then it is two records that lost the line feed between them, and not a torn one. */

@@ -1,4 +1,5 @@
 /** The embedded store: what was acknowledged is there after anything; what is damaged is refused and left alone. */
+import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -120,6 +121,7 @@ t.test('a record that is cut at any byte is dropped, with a warning; the rest go
   const path = join(directory, 'journal');
   const whole = readFileSync(path);
   const lastStart = whole.lastIndexOf(10, whole.length - 2) + 1;
+  let named = 0;
   for (let length = lastStart; length < whole.length; length++) {
     writeFileSync(path, whole.subarray(0, length));
     const { store, warnings } = await open(directory);
@@ -130,32 +132,41 @@ t.test('a record that is cut at any byte is dropped, with a warning; the rest go
     const isAfter = (await reopened.store.get('after'))?.value === length;
     await reopened.store.close();
     const isTorn = length > lastStart;
+    if (length > lastStart + 60) named += warnings.join().includes('of k/3 ') ? 1 : 0;
+    if (isTorn) {
+      const aside = `${path}.torn-${lastStart}`;
+      const isKept = readFileSync(aside).equals(whole.subarray(lastStart, length)) && warnings[0]?.includes(aside);
+      if (!isKept) t.fail(`cut at ${length}: ${warnings.join()}`);
+      rmSync(aside);
+    }
     if (keys.join() !== 'k/0,k/1,k/2' || warnings.length !== (isTorn ? 1 : 0) || !isAfter || reopened.warnings.length) {
       t.fail(`cut at ${length}: ${keys.join()}; ${warnings.join()}`);
     }
   }
   t.ok(whole.length - lastStart > 50, 'there were bytes to cut');
+  t.ok(named > 0, 'what is left of it says what it was about');
 });
 
-t.test('a changed byte is damage, unless it is in the last record', async (t) => {
+t.test('a changed byte is damage, also in the last record', async (t) => {
   const directory = temporary(t);
   await fill(directory, 4);
   const whole = readFileSync(join(directory, 'journal'));
   const lastStart = whole.lastIndexOf(10, whole.length - 2) + 1;
   let refused = 0;
   for (let at = 0; at < whole.length; at++) {
-    for (const flip of [1, 0x80, whole[at]! ^ 10]) {
+    const flips = [1, 0x80, whole[at]! ^ 10, ...Array.from({ length: 8 }, (_, bit) => 1 << bit)];
+    for (const flip of flips) {
       if (flip === 0) continue;
       const bytes = Buffer.from(whole);
       bytes[at]! ^= flip;
       const decoded = decode(bytes);
-      if (at >= lastStart) {
-        // A line feed in its middle is what no torn write leaves.
-        const isSplit = bytes[at] === 10 && at < whole.length - 1;
-        const isDropped = decoded.kind === 'sound' && decoded.lengthBytes === lastStart;
-        t.ok(isSplit ? decoded.kind === 'damaged' : isDropped, `byte ${at} of the last record`);
-      } else if (decoded.kind === 'damaged' && decoded.atByte <= at) refused++;
-      else t.fail(`byte ${at} ^ ${flip}: ${JSON.stringify(decoded).slice(0, 200)}`);
+      if (decoded.kind !== 'damaged' || decoded.atByte > at) {
+        t.fail(`byte ${at} ^ ${flip}: ${JSON.stringify(decoded).slice(0, 200)}`);
+      } else if (at >= lastStart) {
+        // A line feed in its middle makes two of it.
+        t.equal(decoded.isLast, bytes[at] !== 10, `byte ${at} of the last record`);
+        refused++;
+      } else refused++;
     }
   }
   t.ok(refused > lastStart * 2, `${refused} refused`);
@@ -166,6 +177,51 @@ t.test('a changed byte is damage, unless it is in the last record', async (t) =>
     t.equal(decode(Buffer.from(text, 'latin1')).kind, 'damaged', `without line ${missing + 1}`);
   }
   t.equal(decode(Buffer.alloc(0)).kind, 'damaged');
+});
+
+t.test('blocks of the last record that were never written: it is torn, whichever they are', async (t) => {
+  const directory = temporary(t);
+  const { store } = await open(directory);
+  await store.transact({ put: [{ key: 'k/0', value: 0 }] });
+  await store.transact({ put: [{ key: 'k/big', value: 'x'.repeat(5000) }] });
+  await store.close();
+  const path = join(directory, 'journal');
+  const whole = readFileSync(path);
+  const lastStart = whole.lastIndexOf(10, whole.length - 2) + 1;
+  for (let from = lastStart; from < whole.length; from = (Math.floor(from / 512) + 1) * 512) {
+    const bytes = Buffer.from(whole);
+    bytes.fill(0, from, Math.min(bytes.length, (Math.floor(from / 512) + 1) * 512));
+    t.match(decode(bytes), { kind: 'sound', lengthBytes: lastStart }, `the block at ${from}`);
+  }
+  const zeroed = Buffer.from(whole);
+  zeroed.fill(0, lastStart + 100, lastStart + 110);
+  t.match(decode(zeroed), { kind: 'damaged', atByte: lastStart }, 'zeros that are no block are damage');
+});
+
+t.test('a damaged last record is left where it is, and is named', async (t) => {
+  const directory = temporary(t);
+  await fill(directory, 3);
+  const path = join(directory, 'journal');
+  const bytes = readFileSync(path);
+  const lastStart = bytes.lastIndexOf(10, bytes.length - 2) + 1;
+  bytes[bytes.length - 8]! ^= 1;
+  writeFileSync(path, bytes);
+  const { code, message } = await refusal(open(directory));
+  t.equal(code, 'state');
+  t.match(message, `journal is damaged at byte ${lastStart}, in a change of k/2: restore it from a backup`);
+  t.same(readFileSync(path), bytes);
+
+  const [, command = ''] = /`(cp .*)`/.exec(message) ?? [];
+  execFileSync('sh', ['-c', command]);
+  t.same(readFileSync(`${path}.damaged`), bytes, 'what the message says keeps the bytes');
+  const { store, warnings } = await open(directory);
+  t.same(
+    (await store.list('')).map(({ key }) => key),
+    ['k/0', 'k/1'],
+    'and it starts without that change',
+  );
+  t.same(warnings, []);
+  await store.close();
 });
 
 t.test('what is damaged or newer is refused in one line, and not touched', async (t) => {
