@@ -1,6 +1,6 @@
 /**
  * Clashes: what comes by the tunnel and tells that two hosts do not fit together,
- * such as a sender that is no peer, or the MAC of an endpoint of this host.
+ * such as a sender that is no peer, or the MAC or address of an endpoint of this host.
  *
  * They are read from decisions to drop, when those are made and as long as frames
  * meet them. Whoever is on the underlay can forge them, so they are told to the
@@ -11,6 +11,8 @@ import { fields } from '../flow/fields.ts';
 import { bytesId, readBytes, readNumber, type FlowKey } from '../flow/key.ts';
 import type { DropReason } from '../flow/reason.ts';
 import { sameBytes, type Vni } from '../flow/types.ts';
+import { FlowView } from '../flow/view.ts';
+import { claimOf } from '../pipeline/claim.ts';
 import type { Tables } from '../pipeline/stage.ts';
 
 export const MOST_OF_A_KIND = 16;
@@ -22,6 +24,8 @@ export type Clash = { readonly vtep: Uint8Array } & (
   | { readonly kind: 'vni'; readonly vni: Vni }
   /** It sends from a MAC of this host: an endpoint's, or the one by which the host asks for neighbors. */
   | { readonly kind: 'mac'; readonly vni: Vni; readonly mac: Uint8Array }
+  /** It says that it has an address that an endpoint here has, or one that is declared elsewhere. */
+  | { readonly kind: 'address'; readonly vni: Vni; readonly ip: Uint8Array }
 );
 
 interface Seen {
@@ -30,15 +34,16 @@ interface Seen {
 }
 
 export class Clashes {
-  readonly #tables: Pick<Tables, 'topology' | 'fdb'>;
+  readonly #tables: Pick<Tables, 'topology' | 'fdb' | 'neighbors'>;
   /** By kind, from the longest unseen to the latest seen. */
   readonly #seen: Readonly<Record<Clash['kind'], Map<string, Seen>>> = {
     stranger: new Map(),
     vni: new Map(),
     mac: new Map(),
+    address: new Map(),
   };
 
-  constructor(tables: Pick<Tables, 'topology' | 'fdb'>) {
+  constructor(tables: Pick<Tables, 'topology' | 'fdb' | 'neighbors'>) {
     this.#tables = tables;
   }
 
@@ -72,13 +77,18 @@ export class Clashes {
         const { key } = flow;
         return { kind: 'mac', ...senderOf(key), mac: readBytes(key, fields.eth_src).slice() };
       }
+      case 'vxlan_spoof_arp':
+      case 'vxlan_spoof_nd': {
+        const claim = claimOf(new FlowView(flow.key));
+        return claim && { kind: 'address', ...senderOf(flow.key), ip: claim.ip };
+      }
       default:
         return undefined;
     }
   }
 
   #isOne(clash: Clash): boolean {
-    const { topology, fdb } = this.#tables;
+    const { topology, fdb, neighbors } = this.#tables;
     switch (clash.kind) {
       case 'stranger':
         return !topology.isVtep(clash.vtep);
@@ -86,6 +96,8 @@ export class Clashes {
         return topology.isVtep(clash.vtep) && topology.network(clash.vni) === undefined;
       case 'mac':
         return sameBytes(clash.mac, topology.hostMac) || fdb.lookup(clash.vni, clash.mac)?.where.kind === 'port';
+      case 'address':
+        return neighbors.lookup(clash.vni, clash.ip) !== undefined;
       default:
         return clash satisfies never;
     }
@@ -105,6 +117,8 @@ function idOf(clash: Clash): string {
       return `${clash.vni}/${vtep}`;
     case 'mac':
       return `${clash.vni}/${bytesId(clash.mac)}/${vtep}`;
+    case 'address':
+      return `${clash.vni}/${bytesId(clash.ip)}/${vtep}`;
     default:
       return clash satisfies never;
   }

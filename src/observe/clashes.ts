@@ -1,20 +1,23 @@
 /** Clashes as an operator reads them: what does not fit together, and how it is mended. */
 import { findOverlap } from '../cluster/subnet.ts';
 import type { Clash } from '../control/clashes.ts';
-import { formatIp, formatMac, sameBytes } from '../flow/types.ts';
+import { formatIp, formatMac, sameBytes, type Vni } from '../flow/types.ts';
 import type { HostRoute } from '../link/host-routes.ts';
 import type { ClashReport } from '../model/report.ts';
 import type { Fdb } from '../table/fdb.ts';
+import type { NeighborTable } from '../table/neighbor.ts';
 
 export interface TunnelNames {
   readonly hostMac: Uint8Array;
   readonly fdb: Pick<Fdb, 'lookup'>;
+  readonly neighbors: Pick<NeighborTable, 'lookup'>;
   /** Of an endpoint, by its port. */
   readonly portName: (port: number) => string;
 }
 
 /** What comes by the tunnel. */
-export function tunnelClash(clash: Clash, { hostMac, fdb, portName }: TunnelNames): ClashReport {
+export function tunnelClash(clash: Clash, names: TunnelNames): ClashReport {
+  const { hostMac, neighbors } = names;
   const vtep = formatIp(clash.vtep);
   switch (clash.kind) {
     case 'stranger':
@@ -35,16 +38,28 @@ export function tunnelClash(clash: Clash, { hostMac, fdb, portName }: TunnelName
           hint: 'the state directory of one is a copy of the other’s: stop one of them with weft down --purge, remove its state directory, and attach its containers anew',
         };
       }
-      const where = fdb.lookup(clash.vni, clash.mac)?.where;
-      const owner = where?.kind === 'port' ? `endpoint "${portName(where.port)}"` : 'an endpoint';
       return {
-        detail: `peer ${vtep} sends from ${mac}, the MAC of ${owner} of this host`,
+        detail: `peer ${vtep} sends from ${mac}, the MAC of ${ownerOf(clash.vni, clash.mac, names)}`,
         hint: 'two containers have one MAC: attach one of them anew with another --mac',
+      };
+    }
+    case 'address': {
+      const ip = formatIp(clash.ip);
+      const mac = neighbors.lookup(clash.vni, clash.ip);
+      const owner = mac ? ownerOf(clash.vni, mac, names) : 'another endpoint';
+      return {
+        detail: `peer ${vtep} says that it has ${ip}, the address of ${owner}`,
+        hint: 'two containers have one address: attach one of them anew with another --ip; an address that moves between them is in allowedAddresses of both',
       };
     }
     default:
       return clash satisfies never;
   }
+}
+
+function ownerOf(vni: Vni, mac: Uint8Array, { fdb, portName }: TunnelNames): string {
+  const where = fdb.lookup(vni, mac)?.where;
+  return where?.kind === 'port' ? `endpoint "${portName(where.port)}" of this host` : 'an endpoint of another host';
 }
 
 /** Subnets that the host has routes to: containers look for those addresses in their network, not beyond it. */

@@ -103,8 +103,8 @@ export class Observer {
   /** What comes by the tunnel and tells that another host does not fit together with this one. */
   tunnelClashes(): ClashReport[] {
     const { forwarding, clock } = this.#environment;
-    const { topology, fdb } = forwarding.tables;
-    const names = { hostMac: topology.hostMac, fdb, portName: this.#portName };
+    const { topology, fdb, neighbors } = forwarding.tables;
+    const names = { hostMac: topology.hostMac, fdb, neighbors, portName: this.#portName };
     return forwarding.controller.clashes.all(clock()).map((clash) => tunnelClash(clash, names));
   }
 

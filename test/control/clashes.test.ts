@@ -1,15 +1,15 @@
 /** What the tunnel brings that does not fit this host is told, bounded, and only for as long as it is so. */
 import t, { type Test } from 'tap';
 import { KEPT_MS, MOST_OF_A_KIND, type Clash } from '../../src/control/clashes.ts';
-import { formatIp, formatMac, parseIp, type PortNo, type Vni } from '../../src/flow/types.ts';
+import { formatIp, formatMac, parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
 import { createSimulation } from '../../src/simulation.ts';
 import { buildVxlan } from '../../src/wire/vxlan.ts';
-import { udp } from '../support/frames.ts';
+import { advertisement, arpRequest, udp } from '../support/frames.ts';
 
 const VNI = 100 as Vni;
 const OTHER = 778 as Vni;
 const [here, peer, stranger] = ['192.0.2.1', '192.0.2.2', '192.0.2.66'];
-const web = { mac: '02:00:00:00:00:01', ip: '10.0.0.1' };
+const web = { mac: '02:00:00:00:00:01', ip: '10.0.0.1', ip6: 'fd00::1' };
 const far = { mac: '02:00:00:00:00:09', ip: '10.0.0.9' };
 
 function lab(t: Test) {
@@ -18,22 +18,25 @@ function lab(t: Test) {
   const host = net.host('a', here);
   net.host('b', peer);
   host.createNetwork('blue', VNI);
-  const port = host.attach({ name: 'web', network: 'blue', mac: web.mac, addresses: [web.ip] });
+  const port = host.attach({ name: 'web', network: 'blue', mac: web.mac, addresses: [web.ip, web.ip6] });
   const { forwarding } = host;
-  const comes = (vtep: string, { vni = Number(VNI), srcMac = far.mac } = {}): void =>
+  const brings = (vtep: string, frame: Uint8Array, vni = Number(VNI)): void =>
     forwarding.datapath.injectDatagram(1 as PortNo, {
       source: parseIp(vtep),
       destination: parseIp(here),
       sourcePort: 50_000,
-      payload: buildVxlan({ vni, frame: udp({ srcMac, dstMac: web.mac, src: far.ip, dst: web.ip }, 1, 2) }),
+      payload: buildVxlan({ vni, frame }),
     });
+  const comes = (vtep: string, { vni = Number(VNI), srcMac = far.mac } = {}): void =>
+    brings(vtep, udp({ srcMac, dstMac: web.mac, src: far.ip, dst: web.ip }, 1, 2), vni);
   const told = (): string[] => forwarding.controller.clashes.all(net.nowMs).map(clashText);
-  return { net, host, port, forwarding, comes, told };
+  return { net, host, port, forwarding, brings, comes, told };
 }
 
 function clashText(clash: Clash): string {
   const vtep = formatIp(clash.vtep);
   if (clash.kind === 'stranger') return `${vtep} is a stranger`;
+  if (clash.kind === 'address') return `${vtep} has ${formatIp(clash.ip)}`;
   return clash.kind === 'vni' ? `${vtep} has VNI ${clash.vni}` : `${vtep} has ${formatMac(clash.mac)}`;
 }
 
@@ -66,6 +69,18 @@ t.test('the MAC of an endpoint of this host, until that is gone', async (t) => {
   comes(peer, { srcMac: web.mac });
   t.equal(port.received.length, 0);
   t.same(told(), [`${peer} has ${web.mac}`]);
+  forwarding.removePort(port.portNo);
+  t.same(told(), []);
+});
+
+t.test('the address of an endpoint of this host, until that is gone', async (t) => {
+  const { brings, told, forwarding, port } = lab(t);
+  const lla = [{ type: 2, data: parseMac(far.mac) }];
+  const all = { dst: 'ff02::1', dstMac: '33:33:00:00:00:01' };
+  brings(peer, arpRequest({ srcMac: far.mac, src: web.ip, dst: web.ip }));
+  brings(peer, advertisement({ srcMac: far.mac, src: web.ip6, ...all, target: web.ip6, options: lla }));
+  t.equal(port.received.length, 0);
+  t.same(told(), [`${peer} has ${web.ip}`, `${peer} has ${web.ip6}`]);
   forwarding.removePort(port.portNo);
   t.same(told(), []);
 });

@@ -80,6 +80,10 @@ t.test('what does not fit together is named by status and doctor, until it is me
   await right.attach(db, { network: 'blue', arguments: ['--ip', right4, '--mac', mac] });
   await speak();
   t.match(await told(), [/VNI 778/, `peer ${under.rightIp} sends from ${mac}, the MAC of endpoint "web" of this host`]);
+  // It announces its address when it is attached.
+  await right.attach(await lab.namespace('copy'), { network: 'blue', arguments: ['--ip', left4] });
+  const duplicate = `peer ${under.rightIp} says that it has ${left4}, the address of endpoint "web" of this host`;
+  await until(async () => (await told()).includes(duplicate), { what: duplicate });
   await left.run('detach', 'web');
   t.match(await told(), [/VNI 778/]);
 });

@@ -3,6 +3,7 @@ import t from 'tap';
 import { parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
 import { subnetClashes, tunnelClash } from '../../src/observe/clashes.ts';
 import { Fdb } from '../../src/table/fdb.ts';
+import { NeighborTable } from '../../src/table/neighbor.ts';
 
 const vni = 100 as Vni;
 const mac = parseMac('02:00:00:00:00:01');
@@ -11,7 +12,10 @@ const hostMac = parseMac('02:77:65:00:00:01');
 t.test('what comes by the tunnel', async (t) => {
   const fdb = new Fdb({ quota: 1, ageingMs: 1 });
   fdb.setStatic(vni, mac, { kind: 'port', port: 3 as PortNo });
-  const names = { hostMac, fdb, portName: (port: number) => (port === 3 ? 'web' : '?') };
+  const neighbors = new NeighborTable({ quota: 1 });
+  const ip = parseIp('10.0.0.1');
+  neighbors.set(vni, ip, mac);
+  const names = { hostMac, fdb, neighbors, portName: (port: number) => (port === 3 ? 'web' : '?') };
   const vtep = parseIp('192.0.2.3');
   t.match(tunnelClash({ kind: 'stranger', vtep }, names), {
     detail: '192.0.2.3 sends VXLAN to this host, and is not a peer of it',
@@ -24,6 +28,10 @@ t.test('what comes by the tunnel', async (t) => {
   t.match(tunnelClash({ kind: 'mac', vtep, vni, mac }, names), {
     detail: 'peer 192.0.2.3 sends from 02:00:00:00:00:01, the MAC of endpoint "web" of this host',
     hint: /--mac/,
+  });
+  t.match(tunnelClash({ kind: 'address', vtep, vni, ip }, names), {
+    detail: 'peer 192.0.2.3 says that it has 10.0.0.1, the address of endpoint "web" of this host',
+    hint: /--ip/,
   });
   t.match(tunnelClash({ kind: 'mac', vtep, vni, mac: hostMac }, names), {
     detail: /peer 192\.0\.2\.3 has the identity of this host/,
