@@ -38,8 +38,9 @@ const exceptions: Readonly<Record<string, string>> = {
   'api/target.ts': 'switch',
   // Frames are printed and written by the client.
   'cli/capture.ts': 'wire observe',
-  // The verb that is the daemon.
-  'cli/up.ts': 'config switch link',
+  // The verb that is the daemon, and its code.
+  'cli/up.ts': 'link',
+  'cli/daemon.ts': 'config datapath switch',
 };
 
 const src = fileURLToPath(new URL('../src', import.meta.url));

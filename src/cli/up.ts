@@ -11,6 +11,7 @@
 import type { Command } from 'commander';
 import { WeftError } from '../error.ts';
 import { missingCapabilities } from '../link/capabilities.ts';
+import { loadDaemon } from './load-daemon.ts';
 import { collect, globals, verb } from './verb.ts';
 
 /** What is being answered may take this long when the daemon stops. */
@@ -52,12 +53,7 @@ export function up(program: Command): void {
 
 async function daemon(options: Options, socket: string): Promise<void> {
   const signal = stopSignal();
-  const [{ loadConfig }, { openLogger }, { openApi }, { createSwitch }] = await Promise.all([
-    import('../config.ts'),
-    import('./logger.ts'),
-    import('../api/server.ts'),
-    import('../switch.ts'),
-  ]);
+  const { loadConfig, openLogger, openApi, createSwitch } = loadDaemon();
   const config = asUsage(() => loadConfig(options));
   requireCapabilities();
   const logger = openLogger();

@@ -11,23 +11,45 @@ rmSync('dist', { recursive: true, force: true });
 execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', '.', '--emitDeclarationOnly'], {
   stdio: 'inherit',
 });
-await build({
-  entryPoints: ['src/cli/weft.ts', 'src/index.ts'],
-  outbase: 'src',
-  outdir: 'dist',
-  chunkNames: 'chunks/[name]-[hash]',
+const common = {
   bundle: true,
-  splitting: true,
-  format: 'esm',
   platform: 'node',
   target: 'node20',
   minifySyntax: true,
   minifyWhitespace: true,
   sourcemap: true,
   logLevel: 'warning',
+};
+await build({
+  ...common,
+  entryPoints: ['src/cli/weft.ts', 'src/cli/load-daemon.ts', 'src/index.ts'],
+  outbase: 'src',
+  outdir: 'dist',
+  chunkNames: 'chunks/[name]-[hash]',
+  splitting: true,
+  format: 'esm',
   // Packages that are CommonJS ask for Node's own modules with require.
   banner: {
     js: "import { createRequire as bundleRequire } from 'node:module'; const require = bundleRequire(import.meta.url);",
   },
 });
 chmodSync('dist/cli/weft.js', 0o755);
+
+// The daemon by itself, in one file: src/cli/load-daemon.ts says why, and how it is loaded.
+await build({
+  ...common,
+  entryPoints: ['src/cli/daemon.ts'],
+  outfile: 'dist/cli/daemon.cjs',
+  format: 'cjs',
+  define: { 'import.meta.url': 'bundleUrl' },
+  banner: { js: "const bundleUrl = require('node:url').pathToFileURL(__filename).href;" },
+  plugins: [
+    {
+      name: 'one class of errors, that of the command line',
+      setup: (bundler) => bundler.onResolve({ filter: /\/error\.ts$/ }, () => ({ path: 'weft:error', external: true })),
+    },
+  ],
+});
+execFileSync(process.execPath, ['-e', "import('./dist/cli/load-daemon.js').then((built) => built.keepCompiled())"], {
+  stdio: 'inherit',
+});

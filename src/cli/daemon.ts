@@ -1,0 +1,6 @@
+/** What `weft up` runs, besides the command line: bundled by itself, since its start is waited for (load-daemon.ts). */
+export { openApi } from '../api/server.ts';
+export { loadConfig } from '../config.ts';
+export { openNativeDatapath } from '../datapath/native.ts';
+export { createSwitch } from '../switch.ts';
+export { openLogger } from './logger.ts';
