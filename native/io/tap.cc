@@ -31,10 +31,15 @@ namespace {
 
 constexpr size_t kBurstBytes = 65536;
 
+// The number before the invalid one, which no container maps.
+constexpr uint32_t kNobody = 4294967294;
+
 // What rtnetlink says of an interface name in the calling thread's namespace.
 struct LinkState {
   bool exists = false;
   bool multi_queue_tap = false;
+  bool persistent = false;
+  bool owned = false;  // by numbers that no account has
   uint32_t ifindex = 0;
   uint32_t queues = 0;  // open ones, detached ones included
   char ifname[IFNAMSIZ] = {};
@@ -100,6 +105,9 @@ int query_link(uint32_t ifindex, const char* ifname, LinkState* state) {
   if (!kind || !data || RTA_PAYLOAD(kind) < 4 || memcmp(RTA_DATA(kind), "tun", 4) != 0) return 0;
   state->multi_queue_tap = attribute_value(find_nested(data, IFLA_TUN_TYPE)) == IFF_TAP &&
                            attribute_value(find_nested(data, IFLA_TUN_MULTI_QUEUE)) != 0;
+  state->persistent = attribute_value(find_nested(data, IFLA_TUN_PERSIST)) != 0;
+  state->owned = attribute_value(find_nested(data, IFLA_TUN_OWNER)) == kNobody &&
+                 attribute_value(find_nested(data, IFLA_TUN_GROUP)) == kNobody;
   state->queues = attribute_value(find_nested(data, IFLA_TUN_NUM_QUEUES)) +
                   attribute_value(find_nested(data, IFLA_TUN_NUM_DISABLED_QUEUES));
   return 0;
@@ -146,10 +154,9 @@ int open_queue(const char* ifname, bool exclusive, Fd* queue) {
 
 // Whoever is neither may not attach a queue of the TAP without CAP_NET_ADMIN in its
 // namespace. Without an owner and a group everybody may: the device is 0666 in many
-// containers. The numbers before the invalid one, which no container maps; where weft
-// itself is in a user namespace that does not have them, its own account.
+// containers. Where weft itself is in a user namespace that does not have nobody's
+// number, its own account.
 int set_owner(int fd) {
-  constexpr unsigned long kNobody = 4294967294;
   if (ioctl(fd, TUNSETOWNER, kNobody) < 0 && (errno != EINVAL || ioctl(fd, TUNSETOWNER, geteuid()) < 0)) return -errno;
   if (ioctl(fd, TUNSETGROUP, kNobody) < 0 && (errno != EINVAL || ioctl(fd, TUNSETGROUP, getegid()) < 0)) return -errno;
   return 0;
@@ -185,11 +192,14 @@ int open_here(uint32_t ifindex, const char* ifname, size_t queues, TapOpened* op
 
   // Offloads and the header's form outlive a process with the interface: all are set, also to their defaults.
   if (const int error = set_header(tap)) return error;
-  if (const int error = set_owner(tap)) return error;
+  // Each of these waits for the one lock of all links, so what is as it should be is left.
+  if (!before.owned) {
+    if (const int error = set_owner(tap)) return error;
+  }
   if (const int error = set_offloads(tap, &opened->offloads)) return error;
   if (queues > 1) steer_by_flow(tap);
   // Last, so that a fresh TAP goes with its fd when anything before fails.
-  if (ioctl(tap, TUNSETPERSIST, 1ul) < 0) return -errno;
+  if (!before.persistent && ioctl(tap, TUNSETPERSIST, 1ul) < 0) return -errno;
 
   opened->created = !before.exists;
   opened->queues = queues;

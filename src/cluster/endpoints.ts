@@ -50,9 +50,9 @@ const prefix = 'endpoints/';
 /** 1 is the underlay's. */
 const FIRST_PORT = 3;
 /** Endpoints that are waited for and tried in one turn. */
-const RETRIES = 20;
-/** Frames that are sent at once to tell all networks where their endpoints are. */
-const MOST_ANNOUNCED = 20_000;
+const RETRIES = 100;
+/** Frames that are sent at once to tell networks where their endpoints are: some 20 ms. */
+const MOST_ANNOUNCED = 2000;
 
 export class Endpoints {
   readonly #environment: EndpointsEnvironment;
@@ -77,7 +77,7 @@ export class Endpoints {
   }
 
   of(network: string): readonly Endpoint[] {
-    return byName(this.#byNetwork.get(network)?.values() ?? []);
+    return byName(this.#in(network));
   }
 
   /** How many are of this host. */
@@ -100,7 +100,10 @@ export class Endpoints {
 
   /** What attached endpoints publish: one entry a family that the endpoint has an address of. */
   published(): PublishedEndpointPort[] {
-    return this.all().flatMap((endpoint) => (endpoint.state === 'attached' ? publishedBy(endpoint) : []));
+    const publishing = [...this.#endpoints.values()].filter(
+      ({ resource, state }) => state === 'attached' && resource.spec.publish.length > 0,
+    );
+    return byName(publishing).flatMap(publishedBy);
   }
 
   portName(portNo: number): string | undefined {
@@ -180,7 +183,7 @@ export class Endpoints {
    * looked at, each in its turn. @returns true if one was opened
    */
   async renew(): Promise<boolean> {
-    const waiting = this.#local().filter(({ state }) => state === 'waiting');
+    const waiting = [...this.#endpoints.values()].filter(isLocal).filter(({ state }) => state === 'waiting');
     const opened = waiting.slice(0, RETRIES).filter((endpoint) => this.#reopen(endpoint).state === 'attached');
     if (opened.length > 0) {
       const names = opened.map(({ name }) => name);
@@ -200,7 +203,7 @@ export class Endpoints {
     const netns = spec.host === undefined ? await this.#refuseHost(resource, known) : undefined;
     const network = this.#environment.networks.get(spec.network);
     if (known) {
-      refusePublish(resource, network, known.addresses, this.all());
+      refusePublish(resource, network, known.addresses, () => this.all());
       const isSame = known.state !== 'detached' && isSameDeclaration(known, resource);
       return { action: isSame ? 'unchanged' : 'configured', netns };
     }
@@ -209,7 +212,7 @@ export class Endpoints {
     if (spec.host !== undefined) this.#environment.hosts.get(spec.host);
     else this.#refuseUnplannedAddresses(network, resource);
     const served = this.#pools(network, resource).map(({ gateway }) => gateway);
-    refusePublish(resource, network, served, this.all());
+    refusePublish(resource, network, served, () => this.all());
     return { action: 'created', netns };
   }
 
@@ -392,6 +395,11 @@ export class Endpoints {
     this.#sorted = undefined;
   }
 
+  /** As `of`, in no order. */
+  #in(network: string): Iterable<Endpoint> {
+    return this.#byNetwork.get(network)?.values() ?? [];
+  }
+
   #forget({ name, resource, local }: Endpoint): void {
     this.#endpoints.delete(name);
     const others = this.#byNetwork.get(resource.spec.network);
@@ -469,7 +477,7 @@ export class Endpoints {
         `endpoint "${resource.metadata.name}": mac ${mac} is one of weft’s own (${reservedMacsText}): choose another`,
       );
     }
-    const owner = mac && this.of(network.name).find((endpoint) => endpoint.mac === mac);
+    const owner = mac && [...this.#in(network.name)].find((endpoint) => endpoint.mac === mac);
     if (owner) {
       throw new WeftError(
         'conflict',
@@ -479,7 +487,7 @@ export class Endpoints {
   }
 
   #freeMac(network: Network, name: string): string {
-    const taken = new Set(this.of(network.name).map((endpoint) => endpoint.mac));
+    const taken = new Set([...this.#in(network.name)].map((endpoint) => endpoint.mac));
     for (let attempt = 0; ; attempt++) {
       const mac = generateMac(network.name, name, this.#environment.identity, attempt);
       if (!taken.has(mac) && !isReservedMac(parseMac(mac))) return mac;

@@ -42,7 +42,7 @@ export function refusePublish(
   { metadata: { name }, spec: { publish } }: EndpointResource,
   network: Network,
   ips: readonly string[],
-  endpoints: readonly Endpoint[],
+  endpoints: () => readonly Endpoint[],
 ): void {
   if (publish.length === 0) return;
   if (!network.resource.spec.outside) {
@@ -59,7 +59,7 @@ export function refusePublish(
         `endpoint "${name}": publish: ${portText(one)} is published on ${one.hostIP}, but the endpoint has no IPv${familiesOf(one)[0]} address`,
       );
     }
-    const owner = endpoints.find(
+    const owner = endpoints().find(
       (other) => other.name !== name && other.resource.spec.publish.some((its) => isSamePort(its, one)),
     );
     if (owner) {

@@ -14,7 +14,7 @@
  * outside come first, then whichever interface is older; the kernel elects anew
  * when one goes. All of them come behind what a container has of its own.
  */
-import { formatIp, isIp4, linkLocalOf, parseIp, parseMac } from '../flow/types.ts';
+import { formatIp, linkLocalOf, parseMac } from '../flow/types.ts';
 import type { NetnsExchange } from '../flow/netns-exchange.ts';
 import type { NamespaceFacts } from './interface-facts.ts';
 import {
@@ -101,7 +101,7 @@ export function planInterface(
   }
 
   const canIp6 = link.ip6 !== undefined && (given === undefined || !link.ip6.isDisabled);
-  const isPossible = (ip: string): boolean => isIp4(parseIp(ip)) || canIp6;
+  const isPossible = (ip: string): boolean => isIp4(ip) || canIp6;
   const here = new Set(facts.addresses.filter((one) => one.ifindex === ifindex).map(({ ip }) => ip));
   const elsewhere = new Set(facts.addresses.filter((one) => one.ifindex !== ifindex).map(({ ip }) => ip));
   for (const address of wanted.addresses) {
@@ -111,8 +111,8 @@ export function planInterface(
   }
   if (given && canIp6 && link.ip6?.isEui64) plan.addLinkLocal(wanted, link, here);
   for (const route of routes) {
-    const isIp4Route = isIp4(parseIp(route.gateway));
-    const hasMoved = wanted.addresses.some(({ ip }) => isIp4(parseIp(ip)) === isIp4Route && elsewhere.has(ip));
+    const isIp4Route = isIp4(route.gateway);
+    const hasMoved = wanted.addresses.some(({ ip }) => isIp4(ip) === isIp4Route && elsewhere.has(ip));
     if (hasMoved || hasRoute(facts, ifindex, route) || !isPossible(route.gateway)) continue;
     plan.add(addDefaultRoute({ ifindex, ...route }, ifname), routeText({ ifindex, ...route }, ifname));
   }
@@ -141,7 +141,7 @@ class Plan {
    * is disabled for new interfaces (container engines do that) and the endpoint has an address of it, it is enabled.
    */
   make({ mac, mtu, addresses }: InterfaceWanted, link: LinkFacts): void {
-    if (link.ip6?.isDisabled && addresses.some(({ ip }) => !isIp4(parseIp(ip)))) {
+    if (link.ip6?.isDisabled && addresses.some(({ ip }) => !isIp4(ip))) {
       this.settings.push({ path: `/proc/sys/net/ipv6/conf/${link.ifname}/disable_ipv6`, value: '0' });
     }
     this.requests.push(setLink(link, { mac, mtu, ...(link.ip6 && { addrgenmode: 'eui64' }) }));
@@ -150,7 +150,7 @@ class Plan {
 
   /** A flush takes the link-local address, too, and the kernel makes it again only when the link comes up. */
   addLinkLocal({ mac, addresses }: InterfaceWanted, { ifindex, ifname }: LinkFacts, here: ReadonlySet<string>): void {
-    if (!addresses.some(({ ip }) => !isIp4(parseIp(ip)))) return;
+    if (!addresses.some(({ ip }) => !isIp4(ip))) return;
     if ([...here].some((ip) => ip.startsWith('fe80:'))) return;
     const ip = formatIp(linkLocalOf(parseMac(mac)));
     this.add(addAddress({ ifindex, ip, prefixLength: 64 }, ifname), `address ${ip}/64`);
@@ -171,7 +171,7 @@ function problemsOf({ mtu, addresses, queues }: InterfaceWanted, wasGiven: boole
   if (link.queues !== undefined && link.queues > queues) {
     problems.push(`another program has ${ifname} open, too, and gets some of its frames: stop it`);
   }
-  const [ip6] = addresses.filter(({ ip }) => !isIp4(parseIp(ip)));
+  const [ip6] = addresses.filter(({ ip }) => !isIp4(ip));
   if (ip6 && link.ip6 === undefined) {
     problems.push(`${ifname} has no IPv6, so ${ip6.ip} is not reached: the kernel has none, or the MTU is below 1280`);
   } else if (ip6 && wasGiven && link.ip6?.isDisabled) {
@@ -198,4 +198,9 @@ function hasRoute(facts: NamespaceFacts, ifindex: number, route: Omit<RouteFacts
 
 function sameRoute(a: Omit<RouteFacts, 'ifindex'>, b: Omit<RouteFacts, 'ifindex'>): boolean {
   return a.gateway === b.gateway && a.metric === b.metric;
+}
+
+/** Of canonical text. */
+function isIp4(ip: string): boolean {
+  return !ip.includes(':');
 }
