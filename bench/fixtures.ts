@@ -66,6 +66,7 @@ export function tables(endpoints: number): Tables {
       memory: new Uint8Array(),
       quota: 0,
       addressesWith: (_, ip) => [ip],
+      natKey: new Uint8Array(8),
       isReserved: () => false,
     }),
   };

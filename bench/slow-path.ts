@@ -136,6 +136,7 @@ class Bench {
       flowIdleMs: 1e9,
       connections: new Uint8Array(),
       connectionQuota: 0,
+      natKey: new Uint8Array(8),
       clock: () => Math.floor(performance.now()),
       later: (work) => this.#later.push(work),
       onPortLost: () => {},

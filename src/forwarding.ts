@@ -72,6 +72,8 @@ export interface ForwardingOptions {
   readonly connectionQuota: number;
   /** By default 1000 of a port, 10,000 of the tunnel. */
   readonly storm?: StormLimits;
+  /** Of `ConnectionTable`. */
+  readonly natKey: Uint8Array;
   /** Milliseconds, monotonic. */
   readonly clock: () => number;
   /** `setImmediate`, where the process has more to do than this; see the controller. */
@@ -105,6 +107,7 @@ export class Forwarding<D extends Datapath = Datapath> {
       connections: new ConnectionTable({
         memory: options.connections,
         quota: options.connectionQuota,
+        natKey: options.natKey,
         addressesWith: (vni, ip) => this.tables.topology.addressesWith(vni, ip),
         isReserved: (protocol, port) => this.tables.topology.isPublished(protocol, port),
       }),

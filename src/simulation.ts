@@ -164,6 +164,7 @@ export class SimulatedHost {
       flowIdleMs: 10_000,
       connections: new Uint8Array(CONNECTIONS * CONNECTION_BYTES),
       connectionQuota: options.connectionQuota ?? CONNECTIONS,
+      natKey: new Uint8Array(8),
       clock: options.clock,
       onPortLost: () => {},
       onError: (error) => {

@@ -212,6 +212,7 @@ export class Switch {
       connections: connectionMemory(options.connectionsFile, CONNECTIONS + 1),
       connectionQuota: CONNECTION_QUOTA,
       storm: { port: options.stormLimit, tunnel: options.tunnelStormLimit },
+      natKey: randomBytes(8),
       clock,
       later: setImmediate,
       onPortLost: (port, why) => this.#onPortLost(port, why),

@@ -23,6 +23,9 @@ export const CONNECTION_HALVES = 128;
 const HALF_BYTES = 64;
 const TUPLE_BYTES = 36;
 
+/** Source ports, and identifiers of pings, that connections from inside get: 52,000 to 65,535. */
+export const NAT_PORTS = { first: 52_000, count: 13_536 } as const;
+
 const VNI = 4;
 const PROTOCOL = 8;
 

@@ -5,10 +5,25 @@
  *   container ─► weft ─► weft0 ─┬► input    drop, but for what `allowHost` names
  *                               └► forward ─► postrouting  masquerade ─► the world
  *   the world ─► prerouting  published: dnat to weft ─► forward ─► weft0 ─► weft
+ *   the world ─► prerouting  nobody's: dnat to weft ──► forward ─► weft0 ─► weft
  *   this host ─► output      published: dnat to weft ───────────► weft0 ─► weft
  *
+ * Two translations in series, and the first one, weft's, knows the connections. The host's own (nf_conntrack) adds the
+ * host's address, which may change, and shares the host's ports with whoever else needs some; so it cannot be left out.
+ * But nothing depends on what it remembers:
+ *
+ * - It keeps the source ports that weft gives (`NAT_PORTS`, without `random`): they are the same outside.
+ * - It remembers as long as weft does (chain `time_out`).
+ * - What comes in for one of these ports is weft's (chains `strays` and `invalid`), unless it belongs to a connection
+ *   that the kernel knows, to a program of this host, or begins a TCP connection: so the uplink may go down and up,
+ *   which makes the kernel forget what it masquerades there, and somebody may flush its table.
+ * - A segment that the kernel takes for invalid would be answered with RST by the host, which has no such connection.
+ *   It goes to weft as it is, without a connection of the kernel's, and the container judges.
+ *
+ * What may pass:
+ *
  * - Nothing comes in by weft0 but from weft's transit addresses, and nothing goes
- *   into it but answers and what was translated by a published port.
+ *   into it but answers and what was translated here.
  * - The ports of VXLAN (4789, and the configured one) are closed from weft0, to this
  *   host and to any other: a container must not make frames of an overlay.
  * - The metadata service of a cloud is for the host, as the host itself.
@@ -20,6 +35,7 @@
  * Chains are at the usual priorities. To accept is to be done with this table
  * only: what another one drops (the policy of Docker's FORWARD chain) is dropped.
  */
+import { NAT_PORTS } from '../flow/connection.ts';
 import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 
 /** One family's end of the link between host and weft; canonical text. */
@@ -58,18 +74,23 @@ export interface RulesOptions {
   readonly vxlanPort: number;
 }
 
+/** Of name servers. */
+const DNS_L4_PORT = 53;
+
 /** Family and name. */
 export const TABLE = 'inet weft';
 
+/** The source ports that weft gives. Above Kubernetes' NodePorts and WireGuard. */
+const PORTS = `${NAT_PORTS.first}-${NAT_PORTS.first + NAT_PORTS.count - 1}`;
+
 /**
- * What the host's side gives to connections of containers as source ports. It keeps none: of the port of a program of
- * this host, the container would get the next packet that the other end means for that program (CVE-2021-3773).
- * Above Kubernetes' NodePorts and WireGuard. Within the ports of clients (ip_local_port_range), but the kernel moves
- * what this host begins itself out of the way.
+ * As long as weft itself remembers a connection (table/connections), where the kernel would forget it earlier, or keep
+ * it much longer. Questions to name servers stay as they are. nft has none of these for ICMP.
  */
-const NAT_PORTS = '52000-65535';
-// Since Linux 5.1 `random` is the same: no port follows from another, for a container to work towards one.
-const MASQUERADE = `masquerade to :${NAT_PORTS} fully-random`;
+const TIMEOUTS_S = {
+  udp: { unreplied: 120, replied: 120 },
+  tcp: { syn_sent: 240, syn_recv: 240, established: 7440, fin_wait: 240, close_wait: 240, last_ack: 240 },
+} as const;
 
 /** The whole table, in place of one that may be there: idempotent. */
 export function tableText(options: RulesOptions): string {
@@ -88,6 +109,17 @@ export function tableText(options: RulesOptions): string {
       `set published${family} { type inet_proto . inet_service; }`,
       `set published${family}_at { type ${ip === 'ip' ? 'ipv4' : 'ipv6'}_addr . inet_proto . inet_service; }`,
     ]),
+    ...Object.entries(TIMEOUTS_S).flatMap(([protocol, policy]) => [
+      `ct timeout of_${protocol} {`,
+      `protocol ${protocol}`,
+      `policy = { ${Object.entries(policy)
+        .map((each) => each.join(': '))
+        .join(', ')} }`,
+      '}',
+    ]),
+    'chain unreachable { type filter hook prerouting priority raw; policy accept;',
+    ...each(({ ip, weft }) => [`iifname != "${ifname}" ${ip} daddr ${weft} counter drop comment "not published"`]),
+    '}',
     'chain publish {',
     'ip daddr 127.0.0.0/8 return',
     'ip6 daddr ::1 return',
@@ -98,10 +130,34 @@ export function tableText(options: RulesOptions): string {
     ]),
     '}',
     'chain prerouting { type nat hook prerouting priority dstnat; policy accept; jump publish; }',
+    // After everybody's own translations.
+    'chain strays { type nat hook prerouting priority dstnat + 10; policy accept;',
+    `iifname { "${ifname}", "lo" } accept`,
+    `meta l4proto != { tcp, udp } accept`,
+    `th dport != ${PORTS} accept`,
+    'tcp flags & (syn | ack) == syn accept',
+    'fib daddr type != local accept',
+    notOfHost,
+    ...each(({ ip, family, weft }) => [
+      `meta nfproto ipv${family} counter dnat ${ip} to ${weft} comment "no connection of this host"`,
+    ]),
+    '}',
+    'chain invalid { type filter hook prerouting priority mangle; policy accept;',
+    'ct state != invalid accept',
+    `iifname { "${ifname}", "lo" } accept`,
+    'fib daddr type != local accept',
+    `tcp dport ${PORTS} jump divert`,
+    `icmp type echo-reply icmp id ${PORTS} jump divert`,
+    `icmpv6 type echo-reply icmpv6 id ${PORTS} jump divert`,
+    '}',
+    'chain divert {',
+    notOfHost,
+    ...each(({ ip, weft }) => [`${ip} daddr set ${weft} counter comment "invalid to the kernel: weft judges"`]),
+    '}',
     'chain output { type nat hook output priority -100; policy accept; jump publish; }',
     'chain postrouting { type nat hook postrouting priority srcnat; policy accept;',
     ...each(({ ip, weft, host }) => [
-      `${ip} saddr ${weft} oifname != "${ifname}" meta l4proto { tcp, udp } counter ${MASQUERADE}`,
+      `${ip} saddr ${weft} oifname != "${ifname}" meta l4proto { tcp, udp } counter masquerade to :${PORTS}`,
       `${ip} saddr ${weft} oifname != "${ifname}" counter masquerade`,
       `${ip} saddr ${weft} oifname "${ifname}" counter snat ${ip} to ${host} comment "a container calls a published port"`,
     ]),
@@ -122,13 +178,19 @@ export function tableText(options: RulesOptions): string {
     'ct state invalid,untracked counter drop comment "would not be translated"',
     noVxlan,
     ...(allowHost === true ? [] : [noMetadata]),
-    ...each(({ ip, weft }) => [`${ip} saddr ${weft} return`]),
+    ...each(({ ip, weft }) => [`${ip} saddr ${weft} goto time_out`]),
     'counter drop comment "not from the transit address"',
     '}',
     'chain to_weft {',
     'ct state established,related accept',
-    'ct status dnat accept',
+    // Nobody else comes this far with one of weft's addresses: see "unreachable".
+    ...each(({ ip, weft }) => [`ct state invalid ${ip} daddr ${weft} accept`]),
+    'ct status dnat goto time_out',
     'counter drop comment "not published"',
+    '}',
+    'chain time_out {',
+    `ct state new udp dport != ${DNS_L4_PORT} ct timeout set "of_udp"`,
+    'ct state new meta l4proto tcp ct timeout set "of_tcp"',
     '}',
     '}',
     ...elements(options),
@@ -148,6 +210,9 @@ export function publishedText(options: Pick<RulesOptions, 'published' | 'hasIp6'
 export function noTableText(): string {
   return lines(`add table ${TABLE}`, `delete table ${TABLE}`);
 }
+
+/** Also of a program that listens, or is done with a connection. */
+const notOfHost = 'socket transparent { 0, 1 } return comment "of a program of this host"';
 
 function noVxlanTo(vxlanPort: number): string {
   const ports = vxlanPort === VXLAN_L4_PORT ? VXLAN_L4_PORT : `{ ${VXLAN_L4_PORT}, ${vxlanPort} }`;

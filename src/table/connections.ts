@@ -31,6 +31,7 @@ import { bytesId } from '../flow/key.ts';
 import type { DropReason } from '../flow/reason.ts';
 import { isIp4, sameBytes, type Vni } from '../flow/types.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
+import { NatPorts } from './nat-ports.ts';
 import { LOOKED_AT, OwnedSlots } from './owned-slots.ts';
 
 export interface ConnectionOptions {
@@ -40,6 +41,8 @@ export interface ConnectionOptions {
   readonly quota: number;
   /** All addresses of the workload that has this one in this network, which share its quota; itself included. */
   readonly addressesWith: (vni: Vni, ip: Uint8Array) => readonly Uint8Array[];
+  /** 8 random bytes: what ports connections get follows from it. */
+  readonly natKey: Uint8Array;
   /** Does this port of the transit address belong to somebody, so that no connection from inside may have it? */
   readonly isReserved: (protocol: number, port: number) => boolean;
 }
@@ -74,10 +77,6 @@ export interface ConnectionEntry extends ConnectionTuples {
   readonly expiresAtMs: number;
 }
 
-/** Ports and echo identifiers that connections from inside get. */
-const PORTS = { first: 16_384, count: 49_152 };
-/** That are tried for one connection. */
-const PORTS_TRIED = 256;
 /** Records that one sweep looks at. */
 const SWEPT = 4096;
 /** What may be given up: half-open, or over. */
@@ -103,6 +102,7 @@ export class ConnectionTable {
   readonly #quota: number;
   readonly #addressesWith: ConnectionOptions['addressesWith'];
   readonly #isReserved: ConnectionOptions['isReserved'];
+  readonly #ports: NatPorts;
   readonly #byTuple = new Map<string, Found>();
   readonly #slotsOf = new Map<string, OwnedSlots>();
   /** Slots below this were used at some time. */
@@ -114,10 +114,11 @@ export class ConnectionTable {
   /** The next slot to be looked at where all are in use. */
   #hand = 0;
 
-  constructor({ memory, quota, addressesWith, isReserved }: ConnectionOptions) {
+  constructor({ memory, quota, addressesWith, natKey, isReserved }: ConnectionOptions) {
     this.#records = new ConnectionRecords(memory);
     this.#quota = quota;
     this.#addressesWith = addressesWith;
+    this.#ports = new NatPorts(natKey);
     this.#isReserved = isReserved;
   }
 
@@ -280,24 +281,18 @@ export class ConnectionTable {
       const rival = this.#byTuple.get(tupleId(...replyOf(opening, opening.translated)));
       return rival && !this.#isExpendable(rival.slot) ? undefined : opening.translated;
     }
-    const { protocol, original, address } = opening;
+    const { vni, protocol, original, address } = opening;
     const isEcho = isEchoProtocol(protocol);
-    let port = original.sourcePort;
-    let hash = hashOf(opening);
-    for (let n = 0; n < PORTS_TRIED; n++) {
-      if (port >= PORTS.first && !this.#isReserved(protocol, port)) {
-        const translated = {
-          source: address,
-          destination: original.destination,
-          sourcePort: port,
-          destinationPort: isEcho ? port : original.destinationPort,
-        };
-        if (!this.#byTuple.has(tupleId(OUTSIDE, protocol, turned(translated)))) return translated;
-      }
-      hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d) + 1;
-      port = PORTS.first + ((hash >>> 0) % PORTS.count);
-    }
-    return undefined;
+    const from = (port: number): Tuple => ({
+      source: address,
+      destination: original.destination,
+      sourcePort: port,
+      destinationPort: isEcho ? port : original.destinationPort,
+    });
+    const isFree = (port: number): boolean =>
+      !this.#isReserved(protocol, port) && !this.#byTuple.has(tupleId(OUTSIDE, protocol, turned(from(port))));
+    const port = this.#ports.choose(opening, this.#addressesWith(vni, original.source), isFree);
+    return port === undefined ? undefined : from(port);
   }
 
   #isKnown(connection: ConnectionTuples): boolean {
@@ -315,7 +310,9 @@ export class ConnectionTable {
     const connection = this.#records.read(slot);
     const generation = this.#records.generation(slot);
     idsOf(connection).forEach((id, n) => this.#byTuple.set(id, { slot, generation, reply: n === 1 }));
-    const owner = ownerId(connection.vni, endpointOf(connection));
+    const endpoint = endpointOf(connection);
+    if (isFromInside(connection)) this.#ports.add(connection, this.#addressesWith(connection.vni, endpoint));
+    const owner = ownerId(connection.vni, endpoint);
     const own = this.#slotsOf.get(owner) ?? new OwnedSlots();
     own.add(slot);
     this.#slotsOf.set(owner, own);
@@ -327,6 +324,7 @@ export class ConnectionTable {
     this.#records.free(slot);
     this.#free.add(slot);
     for (const id of idsOf(connection)) this.#byTuple.delete(id);
+    if (isFromInside(connection)) this.#ports.delete(connection);
     const owner = ownerId(connection.vni, endpointOf(connection));
     const own = this.#slotsOf.get(owner)!;
     own.delete(slot);
@@ -387,16 +385,4 @@ function isEchoProtocol(protocol: number): boolean {
 function isPlausible({ vni, protocol, original, translated }: ConnectionTuples): boolean {
   const families = [original.source, original.destination, translated.source, translated.destination].map(isIp4);
   return vni > 0 && [IP_TCP, IP_UDP, IP_ICMP, IP_ICMPV6].includes(protocol) && new Set(families).size === 1;
-}
-
-function hashOf({ protocol, original }: Opening): number {
-  let hash = 0x811c9dc5 ^ protocol;
-  const mix = (byte: number): void => void (hash = Math.imul(hash ^ byte, 0x01000193));
-  original.source.forEach(mix);
-  original.destination.forEach(mix);
-  for (const port of [original.sourcePort, original.destinationPort]) {
-    mix(port >>> 8);
-    mix(port & 0xff);
-  }
-  return hash;
 }

@@ -50,6 +50,7 @@ export class PipelineDecider implements Decider {
       memory: context.connections.memory,
       quota: 6,
       addressesWith: (vni, ip) => this.#topology.addressesWith(vni, ip),
+      natKey: new Uint8Array(8),
       isReserved: (protocol, port) => this.#topology.isPublished(protocol, port),
     });
     for (const vni of vnis) this.#setNetwork(vni);

@@ -12,14 +12,16 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { buildSync } from 'esbuild';
 import t, { type Test } from 'tap';
+import { parseIp, sameBytes } from '../../src/flow/types.ts';
 import { transit } from '../../src/link/outside.ts';
 import type { OutsideState } from '../../src/link/outside-state.ts';
 import type { PublishedPort } from '../../src/link/outside-rules.ts';
+import { buildEchoBody, buildIcmp4 } from '../../src/wire/icmp.ts';
 import { openLab, type Lab, type Namespace } from '../support/lab.ts';
 import { isAlive, until, type Background } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
 import { ruleset } from '../support/ruleset.ts';
-import { tcp as frame } from '../support/frames.ts';
+import { ip, tcp as frame, type Ends } from '../support/frames.ts';
 import { isUnreachable, ping, python, sendFrames } from '../support/traffic.ts';
 import { macs, type Request } from './outside.process.ts';
 
@@ -196,6 +198,162 @@ t.test('no container gets what is meant for a program of the host', { skip: need
     await peer.says('noitseuq');
     await peer.stop();
     t.pass(`IPv${family}`);
+  }
+});
+
+/** Connections of the host that begin at weft's end, as the kernel tells of them: `PROTOCOL SECONDS-LEFT … sport=… dport=…`. */
+async function connectionsOf(host: Namespace): Promise<string[]> {
+  const all = await host.run(['cat', '/proc/net/nf_conntrack']);
+  const ips = families.map((family) => parseIp(weftIp[family]));
+  const isOfWeft = (line: string): boolean => {
+    const source = /src=(\S+)/.exec(line)?.[1];
+    return source !== undefined && ips.some((ip) => sameBytes(ip, parseIp(source)));
+  };
+  return all.split('\n').filter((line) => isOfWeft(line));
+}
+
+t.test('the host keeps weft’s ports, and remembers as long as weft does', { skip: needsRoot }, async (t) => {
+  const { client, host, inside, opener } = await place(t);
+  await tellPeer(client, 7000);
+  for (const port of [7001, 53]) await client.start(python('udp_answer.py', port)).says('ready');
+  await opener.do({ op: 'open' });
+  for (const family of families) {
+    const at = bracketed(clientIp[family]);
+    const tcpSide = inside.start(['socat', '-', `TCP:${at}:7000,sourceport=${5500 + family}0`]);
+    await tcpSide.says(own[family]);
+    for (const [port, last] of [
+      [7001, 1],
+      [53, 2],
+    ]) {
+      const udpSide = inside.start(['socat', '-', `UDP:${at}:${port},sourceport=${5500 + family}${last}`]);
+      udpSide.write('question\n');
+      await udpSide.says('noitseuq');
+    }
+    inside.start(['socat', '-u', '/dev/zero,readbytes=1', `UDP:${at}:7002,sourceport=${5500 + family}3`]);
+  }
+  const found = await until(
+    async () => {
+      const lines = await connectionsOf(host);
+      return lines.length === 8 ? lines : undefined;
+    },
+    { what: 'all connections' },
+  );
+  for (const line of found) {
+    const [, secondsLeft, port] = /(?:tcp|udp) +\d+ (\d+) .*?sport=(\d+)/.exec(line)!.map(Number);
+    t.match(line, new RegExp(`dport=${port} `), 'the port outside is the same');
+    const byLastDigit: Readonly<Record<number, number>> = { 0: 7440, 1: 120, 2: 30, 3: 120 };
+    const promised = byLastDigit[port! % 10]!;
+    t.ok(secondsLeft! <= promised && secondsLeft! > promised - 25, `${secondsLeft} s of ${promised} s: ${line}`);
+  }
+});
+
+t.test('connections outlive an uplink that goes down and up, whoever speaks first', { skip: needsRoot }, async (t) => {
+  const { client, host, inside, opener } = await place(t);
+  await host.run(['sysctl', '-qw', 'net.ipv6.conf.eth0.keep_addr_on_down=1']);
+  await opener.do({ op: 'open' });
+  for (const family of families) {
+    const at = bracketed(clientIp[family]);
+    const server = client.start(['socat', '-', `TCP${family}-LISTEN:7000,reuseaddr`]);
+    const datagrams = client.start(['socat', '-', `UDP${family}-LISTEN:7001`]);
+    const connect = `TCP:${at}:7000,sourceport=${5500 + family}0,retry=100,interval=0.1`;
+    const ends = [
+      { there: server, here: inside.start(['socat', '-', connect]) },
+      { there: datagrams, here: inside.start(['socat', '-', `UDP:${at}:7001,sourceport=${5500 + family}1`]) },
+    ];
+    await until(async () => (await client.run(['ss', '-ulnH', 'sport = :7001'])) !== '', { what: 'UDP server' });
+    for (const { there, here } of ends) {
+      here.write('up\n');
+      await there.says('up');
+    }
+    t.not((await connectionsOf(host)).length, 0);
+    await host.ip('link set eth0 down');
+    await until(async () => (await connectionsOf(host)).length === 0, { what: 'the kernel to forget all of them' });
+    await host.ip('link set eth0 up');
+    for (const { there, here } of ends) {
+      there.write('from outside\n');
+      await here.says('from outside');
+      here.write('from inside\n');
+      await there.says('from inside');
+      t.equal(there.lines.length, 2);
+      for (const end of [here, there]) await end.stop();
+    }
+  }
+});
+
+t.test(
+  'what the kernel calls invalid is for the connection’s end to judge, and never answered by the host',
+  {
+    skip: needsRoot,
+  },
+  async (t) => {
+    const { client, host, inside, opener } = await place(t);
+    await tellPeer(client, 7000);
+    await opener.do({ op: 'open' });
+    const setUp = `add table inet seen; add chain inet seen in { type filter hook prerouting priority -300; };
+    add rule inet seen in tcp sport 55000-65000 tcp flags rst counter`;
+    await client.run(['nft', setUp]);
+    const [dstMac] = (JSON.parse(await host.ip('-j link show eth0')) as [{ address: string }]).map(
+      (link) => link.address,
+    );
+    const diverted = 'invalid to the kernel: weft judges';
+    for (const family of families) {
+      const ends: Ends = { srcMac: '02:00:00:00:00:09', dstMac: dstMac!, src: clientIp[family], dst: own[family] };
+      // Somewhere among all sequence numbers and acknowledgments, since those of the connection are not known here.
+      const quarters = [0, 1 << 30, 2 ** 31, 3 * 2 ** 30];
+      const outOfWindow = (destinationPort: number): Uint8Array[] =>
+        quarters.flatMap((sequence) =>
+          quarters.map((acknowledgment) =>
+            frame(ends, { sourcePort: 7000, destinationPort, flags: 16, sequence, acknowledgment }),
+          ),
+        );
+      const connection = inside.start([
+        'socat',
+        '-',
+        `TCP:${bracketed(clientIp[family])}:7000,sourceport=${5500 + family}0`,
+      ]);
+      await connection.says(own[family]);
+      const before = await counted(host, diverted);
+      await sendFrames(client, outOfWindow(Number(`${5500 + family}0`)));
+      await until(async () => (await counted(host, diverted)) > before, { what: 'segments that are invalid' });
+      connection.write('still there?\n');
+      await connection.says('still there?');
+
+      const judged = await counted(host, diverted);
+      const ofHost = host.start(['socat', '-', `TCP:${bracketed(clientIp[family])}:7000,sourceport=${6000 + family}0`]);
+      await ofHost.says(own[family]);
+      await sendFrames(client, outOfWindow(Number(`${6000 + family}0`)));
+      ofHost.write('and mine?\n');
+      await ofHost.says('and mine?');
+      t.equal(await counted(host, diverted), judged, 'what is for a program of the host stays there');
+    }
+    t.notMatch(await client.run(['nft', 'list', 'table', 'inet', 'seen']), /packets [1-9]/, 'no RST');
+
+    // A ping that is answered when the kernel has forgotten it.
+    await inside.run([
+      'nft',
+      setUp.replace('tcp sport 55000-65000 tcp flags rst', 'icmp type echo-reply icmp id 55555'),
+    ]);
+    const reply = ip(
+      { srcMac: '02:00:00:00:00:09', dstMac: dstMac!, src: clientIp[4], dst: own[4] },
+      1,
+      buildIcmp4({ type: 0, code: 0, body: buildEchoBody(55_555, 1, new Uint8Array(8)) }),
+    );
+    await sendFrames(client, [reply]);
+    const arrived = async (): Promise<boolean> => /packets 1 /.test(await inside.run(['nft', 'list', 'ruleset']));
+    await until(arrived, { what: 'the reply at weft’s end' });
+  },
+);
+
+t.test('ports of the range are the host’s, too: its programs, and what is closed', { skip: needsRoot }, async (t) => {
+  const { client, host, opener } = await place(t);
+  await host.start(python('udp_answer.py', 60_000)).says('ready');
+  await tellPeer(host, 60_001);
+  await opener.do({ op: 'open' });
+  for (const family of families) {
+    t.ok(await isAnswered(client, own[family], 60_000), `UDP over IPv${family}`);
+    t.equal(await seenAs(client, own[family], 60_001), clientIp[family], 'TCP');
+    const closed = await client.attempt(['socat', '-u', '-', `TCP:${bracketed(own[family])}:60002`]);
+    t.match(closed.stderr, /Connection refused/, 'a closed port refuses');
   }
 });
 

@@ -144,6 +144,19 @@ function nat(datapath: DatapathKind): void {
       });
     });
 
+    await t.test('connections outlive an uplink that goes down and up', async (t) => {
+      // IPv6 takes the addresses of an interface that goes down, unless it is told to keep them.
+      await under.run(['sysctl', '-qw', 'net.ipv6.conf.eth0.keep_addr_on_down=1']);
+      const calls = [client.ip4, client.ip6].map((ip) => ({ from: web.namespace, to: outer, ip }));
+      await outlive(calls, async () => {
+        const before = await connections(weft);
+        await under.ip('link set eth0 down');
+        await under.ip('link set eth0 up');
+        const after = await connections(weft);
+        t.equal(after.length, before.length);
+      });
+    });
+
     await t.test('the operator sees what would happen to a new one', async (t) => {
       const trace = await weft.run('trace', `in_port=web,tcp,ip_dst=${client.ip4},tcp_dst=443`);
       t.match(trace, /^route .*192\.0\.2\.2, from 169\.254\.77\.2: a new connection/m);

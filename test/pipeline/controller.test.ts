@@ -128,6 +128,7 @@ function floodingSwitch() {
     flowIdleMs: 10_000,
     connections: new Uint8Array(),
     connectionQuota: 1,
+    natKey: new Uint8Array(8),
     clock: () => 1000,
     later: (work) => turns.push(work),
     onPortLost: () => {},

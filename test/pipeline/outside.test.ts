@@ -80,6 +80,8 @@ function lab(
     drops: (): Partial<Record<string, number>> => forwarding.datapath.counters().drops,
     upcalls: (): number => forwarding.datapath.counters().upcalls,
     states: () => [...connections.entries()].map(({ state }) => state),
+    /** Of the first connection: its port at the transit address. */
+    natPort: (): number => [...connections.entries()][0]!.translated.sourcePort,
   };
 }
 
@@ -148,16 +150,18 @@ for (const [name, open] of Object.entries(datapaths)) {
   void t.test(`outside on ${name}`, async (t) => {
     for (const family of families) {
       t.test(`${family}: a container’s TCP leaves from the transit address, and answers come back`, async (t) => {
-        const { net, web: port, outside, drops, upcalls, states } = lab(open);
+        const { net, web: port, outside, drops, upcalls, states, natPort } = lab(open);
         port.send(tcp(leaving(web, family), { sourcePort: 40_000, destinationPort: 80, flags: SYN, sequence: 100 }));
         const out = seen(only(t, outside));
         t.same(out.macs, [formatMac(OUTSIDE_MAC), formatMac(OUTSIDE_HOST_MAC)]);
-        t.same(out.from, [text(transit[family]), 40_000], 'the port stays where it is free');
+        t.same(out.from, [text(transit[family]), natPort()]);
+        t.ok(natPort() >= 52_000, 'a port of the range that the host’s translation keeps');
         t.same(out.to, [text(remote[family]), 80]);
         t.equal(out.checksum, 'good');
         t.same(states(), ['syn_sent']);
 
-        const answer = { sourcePort: 80, destinationPort: 40_000, flags: SYN | ACK, sequence: 7, acknowledgment: 101 };
+        const ports = { sourcePort: 80, destinationPort: natPort() };
+        const answer = { ...ports, flags: SYN | ACK, sequence: 7, acknowledgment: 101 };
         outside.send(tcp(entering(family), answer));
         const back = seen(only(t, port));
         t.same(back.macs, [gateway, web.mac]);
@@ -497,27 +501,24 @@ for (const [name, open] of Object.entries(datapaths)) {
 
     t.test('a port that is published belongs to nobody else', async (t) => {
       const { net, host, web: one, db: two, outside } = lab(open);
-      const published = new Map([
-        [
-          publishedId(IP_UDP, 51_820),
-          { endpoint: 'db', vni: RED as Vni, addresses: [parseIp(db.ip4)], l4Port: 51_820 },
-        ],
-      ]);
       one.send(udp(leaving(web, 'ip4'), 51_820, 51_820));
-      t.equal(seen(only(t, outside)).from[1], 51_820, 'as long as it is not');
+      const taken = seen(only(t, outside)).from[1] as number;
+      const published = new Map([
+        [publishedId(IP_UDP, taken), { endpoint: 'db', vni: RED as Vni, addresses: [parseIp(db.ip4)], l4Port: 51_820 }],
+      ]);
       host.forwarding.setOutside({ ...host.forwarding.tables.topology.outside!, published });
-      outside.send(udp(entering('ip4'), 51_820, 51_820));
+      outside.send(udp(entering('ip4'), 51_820, taken));
       t.same([one.received.length, two.received.length], [0, 1], 'who had it does not get what is not meant for it');
       two.received.splice(0);
       one.send(udp(leaving(web, 'ip4'), 51_820, 51_821));
-      t.not(seen(only(t, outside)).from[1], 51_820);
+      t.not(seen(only(t, outside)).from[1], taken);
       net.close();
     });
 
     t.test('who was refused for want of room gets through as soon as there is some', async (t) => {
-      const { net, web: one, outside, drops, connections } = lab(open, { connectionQuota: 1 });
+      const { net, web: one, outside, drops, connections, natPort } = lab(open, { connectionQuota: 1 });
       one.send(udp(leaving(web, 'ip4'), 40_000, 53));
-      outside.send(udp(entering('ip4'), 53, 40_000));
+      outside.send(udp(entering('ip4'), 53, natPort()));
       one.received.splice(0);
       one.send(udp(leaving(web, 'ip4'), 40_001, 53));
       t.same(drops(), { connection_limit: 1 });
@@ -649,14 +650,14 @@ for (const [name, open] of Object.entries(datapaths)) {
     });
 
     t.test('RST and SYN count only with a sequence number that can be right (RFC 5961)', async (t) => {
-      const { net, web: port, outside, states } = lab(open);
+      const { net, web: port, outside, states, natPort } = lab(open);
       const out = (flags: number, sequence: number, acknowledgment = 0): void =>
         port.send(
           tcp(leaving(web, 'ip4'), { sourcePort: 40_000, destinationPort: 80, flags, sequence, acknowledgment }),
         );
       const back = (flags: number, sequence: number, acknowledgment = 0): void =>
         outside.send(
-          tcp(entering('ip4'), { sourcePort: 80, destinationPort: 40_000, flags, sequence, acknowledgment }),
+          tcp(entering('ip4'), { sourcePort: 80, destinationPort: natPort(), flags, sequence, acknowledgment }),
         );
       out(SYN, 100);
       back(SYN | ACK, 500, 101);
@@ -689,7 +690,10 @@ for (const [name, open] of Object.entries(datapaths)) {
         made.web.send(tcp(leaving(web, 'ip4'), { ...ports, flags, sequence, acknowledgment, payload }));
       const back = (flags: number, sequence: number, acknowledgment = 0, payload = new Uint8Array()): void =>
         made.outside.send(
-          tcp(entering('ip4'), { sourcePort: 80, destinationPort: 40_000, flags, sequence, acknowledgment, payload }),
+          tcp(entering('ip4'), {
+            ...{ sourcePort: 80, destinationPort: made.natPort(), flags },
+            ...{ sequence, acknowledgment, payload },
+          }),
         );
       const shake = (): void => {
         out(SYN, 100);
@@ -782,10 +786,10 @@ for (const [name, open] of Object.entries(datapaths)) {
     });
 
     t.test('what is too big for the container: its sender outside is told', async (t) => {
-      const { net, web: port, outside, drops } = lab(open, { mtu: 1280 });
+      const { net, web: port, outside, drops, natPort } = lab(open, { mtu: 1280 });
       port.send(udp(leaving(web, 'ip4'), 40_000, 53));
       outside.received.splice(0);
-      const large = udp({ ...entering('ip4'), ip4: { dontFragment: true } }, 53, 40_000, new Uint8Array(1400));
+      const large = udp({ ...entering('ip4'), ip4: { dontFragment: true } }, 53, natPort(), new Uint8Array(1400));
       outside.send(large);
       const error = icmpSeen(t, only(t, outside));
       t.same([error.type, error.code, getU16(error.body, 2)], [3, 4, 1280]);

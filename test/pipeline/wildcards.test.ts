@@ -97,6 +97,7 @@ function randomTables(random: Random): Tables {
     memory: new Uint8Array(64 * CONNECTION_BYTES),
     quota: 64,
     addressesWith: (vni, ip) => topology.addressesWith(vni, ip),
+    natKey: new Uint8Array(8),
     isReserved: (protocol, port) => topology.isPublished(protocol, port),
   });
   if (random.chance(0.7)) {

@@ -1,0 +1,139 @@
+/**
+ * Source ports (of pings, identifiers) that connections from inside get at the transit address.
+ *
+ * They lie in a range that the host's own translation keeps as they are (link/outside-rules), so what is outside sees
+ * exactly these. Never the container's own: with the port of a program of the host, it would get what is meant for
+ * that program (CVE-2021-3773). A keyed hash picks them, so that no container can work towards one.
+ *
+ * One source (address and port of a container) has one port to wherever it sends: endpoint-independent mapping,
+ * RFC 4787 REQ-1. Such a port is its own, and an endpoint has at most a quarter of all to itself. Beyond that, and where
+ * none is free, ports are chosen for each destination anew: many sources use one, to different destinations.
+ *
+ * Families and protocols have ports each for themselves. Nothing is kept here but what follows from the connections.
+ */
+import type { ConnectionTuples, Tuple } from '../flow/connection.ts';
+import { tupleId, NAT_PORTS } from '../flow/connection.ts';
+import { bytesId } from '../flow/key.ts';
+import { keyedHash } from '../flow/keyed-hash.ts';
+import { isIp4, type Vni } from '../flow/types.ts';
+
+/** Ports that one endpoint has to itself, at most. */
+const OWN_PORTS = NAT_PORTS.count / 4;
+/** That are tried for one connection, of each kind. */
+const PORTS_TRIED = 256;
+const INPUT_BYTES = 41;
+
+/** Where a connection from inside begins. */
+export type Origin = Pick<ConnectionTuples, 'vni' | 'protocol' | 'original'>;
+
+export class NatPorts {
+  readonly #key: Uint8Array;
+  /** By source: its own port, and how many connections use it. */
+  readonly #mappings = new Map<string, { readonly port: number; uses: number }>();
+  /** Ports that are somebody's own, of a family and protocol. */
+  readonly #taken = new Set<number>();
+  /** How many a container's address has, of a protocol. */
+  readonly #counts = new Map<string, number>();
+  readonly #input = new Uint8Array(INPUT_BYTES);
+  readonly #view = new DataView(this.#input.buffer);
+
+  /** @param key 8 random bytes */
+  constructor(key: Uint8Array) {
+    this.#key = key;
+  }
+
+  /**
+   * Changes nothing: `add` does. @param addresses all of the endpoint @param isFree may this connection have that port?
+   * @returns undefined if none is left
+   */
+  choose(origin: Origin, addresses: readonly Uint8Array[], isFree: (port: number) => boolean): number | undefined {
+    const own = this.#mappings.get(sourceId(origin));
+    if (own && isFree(own.port)) return own.port;
+    const isUntaken = (port: number): boolean => !this.#taken.has(takenId(origin, port)) && isFree(port);
+    const mayOwn = own === undefined && this.#countOf(origin, addresses) < OWN_PORTS;
+    if (mayOwn) {
+      const port = this.#find(this.#hash(origin, false), isUntaken);
+      if (port !== undefined) return port;
+    }
+    const hash = this.#hash(origin, true);
+    return this.#find(hash, isUntaken) ?? this.#find(hash, isFree);
+  }
+
+  /** A connection from inside has been opened, or taken over. @param addresses all of the endpoint */
+  add(connection: ConnectionTuples, addresses: readonly Uint8Array[]): void {
+    const port = connection.translated.sourcePort;
+    const source = sourceId(connection);
+    const own = this.#mappings.get(source);
+    if (own) {
+      if (own.port === port) own.uses++;
+      return;
+    }
+    const taken = takenId(connection, port);
+    if (this.#taken.has(taken) || this.#countOf(connection, addresses) >= OWN_PORTS) return;
+    this.#taken.add(taken);
+    this.#mappings.set(source, { port, uses: 1 });
+    this.#count(connection, 1);
+  }
+
+  /** It has ended. */
+  delete(connection: ConnectionTuples): void {
+    const port = connection.translated.sourcePort;
+    const source = sourceId(connection);
+    const own = this.#mappings.get(source);
+    if (own?.port !== port || --own.uses > 0) return;
+    this.#mappings.delete(source);
+    this.#taken.delete(takenId(connection, port));
+    this.#count(connection, -1);
+  }
+
+  #countOf({ vni, protocol, original }: Origin, addresses: readonly Uint8Array[]): number {
+    return addresses
+      .filter((ip) => isIp4(ip) === isIp4(original.source))
+      .reduce((sum, ip) => sum + (this.#counts.get(holderId(vni, protocol, ip)) ?? 0), 0);
+  }
+
+  #count({ vni, protocol, original }: Origin, change: 1 | -1): void {
+    const holder = holderId(vni, protocol, original.source);
+    const count = (this.#counts.get(holder) ?? 0) + change;
+    if (count === 0) this.#counts.delete(holder);
+    else this.#counts.set(holder, count);
+  }
+
+  #find(hash: number, isAccepted: (port: number) => boolean): number | undefined {
+    let state = hash;
+    for (let n = 0; n < PORTS_TRIED; n++) {
+      const port = NAT_PORTS.first + (state % NAT_PORTS.count);
+      if (isAccepted(port)) return port;
+      state = (Math.imul(state ^ (state >>> 15), 0x2c1b3c6d) + 1) >>> 0;
+    }
+    return undefined;
+  }
+
+  #hash({ vni, protocol, original }: Origin, ofDestination: boolean): number {
+    this.#input.fill(0);
+    this.#view.setUint32(0, vni);
+    this.#view.setUint8(4, protocol);
+    this.#input.set(original.source, 5);
+    this.#view.setUint16(21, original.sourcePort);
+    if (ofDestination) {
+      this.#input.set(original.destination, 23);
+      this.#view.setUint16(39, original.destinationPort);
+    }
+    return keyedHash(this.#key, this.#input);
+  }
+}
+
+const nowhere = new Uint8Array(16);
+
+function sourceId({ vni, protocol, original }: Origin): string {
+  const source: Tuple = { ...original, destination: nowhere, destinationPort: 0 };
+  return tupleId(vni, protocol, source);
+}
+
+function holderId(vni: Vni, protocol: number, ip: Uint8Array): string {
+  return `${vni}/${protocol}/${bytesId(ip)}`;
+}
+
+function takenId({ protocol, original }: Origin, port: number): number {
+  return ((isIp4(original.source) ? 4 : 6) << 24) | (protocol << 16) | port;
+}
