@@ -242,12 +242,38 @@ Napi::Value ForgetStaleUdpOf(const Napi::CallbackInfo& info) {
   return promise;
 }
 
+class ForgetConnections : public Napi::AsyncWorker {
+ public:
+  ForgetConnections(Napi::Env env, std::vector<uint8_t> connections)
+      : AsyncWorker(env), promise_(env), connections_(std::move(connections)) {}
+  Napi::Value promise() const { return promise_.Promise(); }
+
+  void Execute() override {
+    result_ = weft::forget_connections(connections_.data(), connections_.size() / weft::kHostConnectionBytes);
+  }
+  void OnOK() override { promise_.Resolve(Napi::Number::New(Env(), result_)); }
+
+ private:
+  Napi::Promise::Deferred promise_;
+  std::vector<uint8_t> connections_;
+  int result_ = 0;
+};
+
+// (records of weft::kHostConnectionBytes) → Promise of how many, or -errno
+Napi::Value ForgetConnectionsOf(const Napi::CallbackInfo& info) {
+  auto* worker = new ForgetConnections(info.Env(), CopyOf<Napi::Uint8Array>(info[0]));
+  const Napi::Value promise = worker->promise();
+  worker->Queue();  // and deletes itself
+  return promise;
+}
+
 }  // namespace
 
 Napi::Object InitFrameIo(Napi::Env env, Napi::Object exports) {
   exports.Set("probeOffloads", Napi::Function::New(env, ProbeOffloads));
   exports.Set("pathMtu", Napi::Function::New(env, PathMtu));
   exports.Set("forgetStaleUdp", Napi::Function::New(env, ForgetStaleUdpOf));
+  exports.Set("forgetConnections", Napi::Function::New(env, ForgetConnectionsOf));
   exports.Set("FrameIo", FrameIoObject::Class(env));
   return exports;
 }

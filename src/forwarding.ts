@@ -14,7 +14,7 @@
 import { Controller } from './control/controller.ts';
 import type { Datapath, DatapathOptions, PortSpec, TapOpened, Upcall } from './datapath/datapath.ts';
 import { LEAST_LIMIT } from './flow/action.ts';
-import type { ConnectionTuples } from './flow/connection.ts';
+import type { ConnectionTuples, ProtocolTuple } from './flow/connection.ts';
 import { extract } from './flow/extract.ts';
 import { fields } from './flow/fields.ts';
 import { emptyKey, writeNumber } from './flow/key.ts';
@@ -74,6 +74,8 @@ export interface ForwardingOptions {
   readonly storm?: StormLimits;
   /** Of `ConnectionTable`. */
   readonly natKey: Uint8Array;
+  /** Of `ConnectionTable`. */
+  readonly onConnectionClosed?: (outside: ProtocolTuple) => void;
   /** Milliseconds, monotonic. */
   readonly clock: () => number;
   /** `setImmediate`, where the process has more to do than this; see the controller. */
@@ -108,6 +110,7 @@ export class Forwarding<D extends Datapath = Datapath> {
         memory: options.connections,
         quota: options.connectionQuota,
         natKey: options.natKey,
+        onClosed: options.onConnectionClosed,
         addressesWith: (vni, ip) => this.tables.topology.addressesWith(vni, ip),
         isReserved: (protocol, port) => this.tables.topology.isPublished(protocol, port),
       }),

@@ -24,7 +24,7 @@ import { Underlay } from './cluster/underlay.ts';
 import type { DaemonConfig } from './config.ts';
 import type { Datapath, DatapathOptions } from './datapath/datapath.ts';
 import { connectionMemory } from './datapath/connection-memory.ts';
-import { forgetStaleUdp } from './datapath/host-connections.ts';
+import { forgetStaleUdp, HostConnections } from './datapath/host-connections.ts';
 import { kernelOffloads } from './datapath/kernel-offloads.ts';
 import { exchangeWithNetns } from './datapath/netns-exchange.ts';
 import { pathMtu } from './datapath/path-mtu.ts';
@@ -202,6 +202,9 @@ export class Switch {
     const { logger } = options;
     this.#options = options;
     this.#store = store;
+    const hostConnections = new HostConnections((error) =>
+      logger.warn({ err: error }, 'the host remembers connections that are over until they time out'),
+    );
     this.#forwarding = new Forwarding(open, {
       hostId: identity.subarray(0, 3),
       fdbQuota: options.fdbQuota,
@@ -213,6 +216,7 @@ export class Switch {
       connectionQuota: CONNECTION_QUOTA,
       storm: { port: options.stormLimit, tunnel: options.tunnelStormLimit },
       natKey: randomBytes(8),
+      onConnectionClosed: (connection) => hostConnections.forget(connection),
       clock,
       later: setImmediate,
       onPortLost: (port, why) => this.#onPortLost(port, why),

@@ -6,6 +6,7 @@
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/netlink.h>
 #include <netinet/in.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -18,6 +19,11 @@ namespace weft {
 namespace {
 
 constexpr size_t kHeaderBytes = NLMSG_ALIGN(NLMSG_LENGTH(sizeof(nfgenmsg)));
+
+// In one call: the refusals of all of them fit the socket's buffer.
+constexpr size_t kDeletionsPerSend = 64;
+constexpr uint8_t kEchoRequest = 8;
+constexpr uint8_t kEchoRequest6 = 128;
 
 // One direction of a connection, as the kernel tells of it.
 struct Tuple {
@@ -116,7 +122,99 @@ int receive(int netlink, Each each) {
   }
 }
 
+void add_attribute(Message* message, unsigned type, const void* value, size_t bytes) {
+  rtattr header = {};
+  header.rta_len = static_cast<uint16_t>(RTA_LENGTH(bytes));
+  header.rta_type = static_cast<uint16_t>(type);
+  const size_t at = message->size();
+  message->resize(at + RTA_SPACE(bytes));
+  memcpy(message->data() + at, &header, sizeof header);
+  if (bytes > 0) memcpy(message->data() + at + RTA_LENGTH(0), value, bytes);
+}
+
+// An attribute that holds what `fill` adds.
+template <typename Fill>
+void add_nested(Message* message, unsigned type, Fill fill) {
+  const size_t at = message->size();
+  add_attribute(message, NLA_F_NESTED | type, nullptr, 0);
+  fill();
+  const auto bytes = static_cast<uint16_t>(message->size() - at);
+  memcpy(message->data() + at + offsetof(rtattr, rta_len), &bytes, sizeof bytes);
+}
+
+// Appends what deletes the connection of one record of kHostConnectionBytes.
+void add_deletion(Message* messages, const uint8_t* record) {
+  static constexpr uint8_t kMapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+  const uint8_t *source = record, *destination = record + 16, *ports = record + 32, *protocol = record + 36;
+  const bool is_v4 = memcmp(source, kMapped, sizeof kMapped) == 0;
+  const size_t at = messages->size();
+  messages->resize(at + kHeaderBytes);
+  add_nested(messages, CTA_TUPLE_ORIG, [&] {
+    add_nested(messages, CTA_TUPLE_IP, [&] {
+      if (is_v4) {
+        add_attribute(messages, CTA_IP_V4_SRC, source + 12, 4);
+        add_attribute(messages, CTA_IP_V4_DST, destination + 12, 4);
+      } else {
+        add_attribute(messages, CTA_IP_V6_SRC, source, 16);
+        add_attribute(messages, CTA_IP_V6_DST, destination, 16);
+      }
+    });
+    add_nested(messages, CTA_TUPLE_PROTO, [&] {
+      add_attribute(messages, CTA_PROTO_NUM, protocol, 1);
+      const bool is_ping = *protocol == IPPROTO_ICMP || *protocol == IPPROTO_ICMPV6;
+      if (!is_ping) {
+        add_attribute(messages, CTA_PROTO_SRC_PORT, ports, 2);
+        add_attribute(messages, CTA_PROTO_DST_PORT, ports + 2, 2);
+        return;
+      }
+      const uint8_t type = is_v4 ? kEchoRequest : kEchoRequest6, code = 0;
+      add_attribute(messages, is_v4 ? CTA_PROTO_ICMP_ID : CTA_PROTO_ICMPV6_ID, ports, 2);
+      add_attribute(messages, is_v4 ? CTA_PROTO_ICMP_TYPE : CTA_PROTO_ICMPV6_TYPE, &type, 1);
+      add_attribute(messages, is_v4 ? CTA_PROTO_ICMP_CODE : CTA_PROTO_ICMPV6_CODE, &code, 1);
+    });
+  });
+  const nlmsghdr header = header_of(IPCTNL_MSG_CT_DELETE, 0, messages->size() - at);
+  memcpy(messages->data() + at, &header, sizeof header);
+  nfgenmsg info = {};
+  info.nfgen_family = is_v4 ? AF_INET : AF_INET6;
+  memcpy(messages->data() + at + NLMSG_HDRLEN, &info, sizeof info);
+}
+
+// What the kernel has said by now: it answers before send() returns, and only where it refuses. Adds to `missing` what
+// had ended by itself. 0 or -errno.
+int receive_refusals(int netlink, int* missing) {
+  alignas(nlmsghdr) uint8_t buffer[32768];
+  for (;;) {
+    const ssize_t got = recv(netlink, buffer, sizeof buffer, MSG_DONTWAIT);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return errno == EAGAIN ? 0 : -errno;
+    auto left = static_cast<size_t>(got);
+    for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer); NLMSG_OK(header, left);
+         header = NLMSG_NEXT(header, left)) {
+      if (header->nlmsg_type != NLMSG_ERROR) continue;
+      const int error = static_cast<const nlmsgerr*>(NLMSG_DATA(header))->error;
+      if (error == -ENOENT) ++*missing;
+      else if (error) return error;
+    }
+  }
+}
+
 }  // namespace
+
+int forget_connections(const uint8_t* connections, size_t count) {
+  Fd netlink(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER));
+  if (netlink.get() < 0) return -errno;
+  int missing = 0;
+  for (size_t first = 0; first < count; first += kDeletionsPerSend) {
+    Message messages;
+    for (size_t i = first; i < count && i < first + kDeletionsPerSend; ++i) {
+      add_deletion(&messages, connections + i * kHostConnectionBytes);
+    }
+    if (send(netlink.get(), messages.data(), messages.size(), 0) < 0) return -errno;
+    if (const int error = receive_refusals(netlink.get(), &missing)) return error;
+  }
+  return static_cast<int>(count) - missing;
+}
 
 int forget_stale_udp(const Publishing& publishing) {
   Fd netlink(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER));

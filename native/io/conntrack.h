@@ -3,6 +3,9 @@
 // The kernel asks for a translation with the first packet of a connection. One of UDP lasts as long as it does not pause
 // for half a minute or two: what was sent before its port was published would never be translated, and what was
 // published once would be translated for ever. So these are forgotten when what is published has changed.
+//
+// What the switch itself gives up, the kernel forgets, too: so what one container leaves in the host's table is bounded
+// by what it may have in the switch's.
 #pragma once
 
 #include <stddef.h>
@@ -23,5 +26,13 @@ struct Publishing {
 // Deletes the connections of UDP that are to a published port of the host and not translated, and those that are
 // translated to a target and come to a port that is not published. Returns how many, or -errno.
 int forget_stale_udp(const Publishing& publishing);
+
+// One connection as the switch's end of it sends: 16 bytes source, 16 destination, both ports in network byte order (of a
+// ping both its identifier), protocol, 3 bytes of padding.
+constexpr size_t kHostConnectionBytes = 40;
+
+// Deletes these connections, whichever side began them. `connections` has `count` records of kHostConnectionBytes.
+// Returns how many there were, or -errno.
+int forget_connections(const uint8_t* connections, size_t count);
 
 }  // namespace weft

@@ -113,6 +113,8 @@ export interface Addon {
   pathMtu(local: Uint8Array, remote: Uint8Array): number;
   /** How many, or -errno; addresses one after the other. */
   forgetStaleUdp(own: Uint8Array, targets: Uint8Array, ports: Uint16Array): Promise<number>;
+  /** Records of `HOST_CONNECTION_BYTES`; how many there were, or -errno. */
+  forgetConnections(connections: Uint8Array): Promise<number>;
 }
 
 /** The layout as this program has it. */

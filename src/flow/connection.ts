@@ -46,6 +46,10 @@ export interface Tuple {
   readonly destinationPort: number;
 }
 
+export interface ProtocolTuple extends Tuple {
+  readonly protocol: number;
+}
+
 export interface ConnectionTuples {
   /** The network that the container is in. */
   readonly vni: Vni;

@@ -25,6 +25,7 @@ import {
   turned,
   type ConnectionState,
   type ConnectionTuples,
+  type ProtocolTuple,
   type Tuple,
 } from '../flow/connection.ts';
 import { bytesId } from '../flow/key.ts';
@@ -45,6 +46,8 @@ export interface ConnectionOptions {
   readonly natKey: Uint8Array;
   /** Does this port of the transit address belong to somebody, so that no connection from inside may have it? */
   readonly isReserved: (protocol: number, port: number) => boolean;
+  /** It has ended: as the transit address sent it, or would have. */
+  readonly onClosed?: ((outside: ProtocolTuple) => void) | undefined;
 }
 
 /** Where a tuple is seen: a network's VNI, or outside. */
@@ -102,6 +105,7 @@ export class ConnectionTable {
   readonly #quota: number;
   readonly #addressesWith: ConnectionOptions['addressesWith'];
   readonly #isReserved: ConnectionOptions['isReserved'];
+  readonly #onClosed: ConnectionOptions['onClosed'];
   readonly #ports: NatPorts;
   readonly #byTuple = new Map<string, Found>();
   readonly #slotsOf = new Map<string, OwnedSlots>();
@@ -114,12 +118,13 @@ export class ConnectionTable {
   /** The next slot to be looked at where all are in use. */
   #hand = 0;
 
-  constructor({ memory, quota, addressesWith, natKey, isReserved }: ConnectionOptions) {
+  constructor({ memory, quota, addressesWith, natKey, isReserved, onClosed }: ConnectionOptions) {
     this.#records = new ConnectionRecords(memory);
     this.#quota = quota;
     this.#addressesWith = addressesWith;
     this.#ports = new NatPorts(natKey);
     this.#isReserved = isReserved;
+    this.#onClosed = onClosed;
   }
 
   get size(): number {
@@ -325,6 +330,7 @@ export class ConnectionTable {
     this.#free.add(slot);
     for (const id of idsOf(connection)) this.#byTuple.delete(id);
     if (isFromInside(connection)) this.#ports.delete(connection);
+    this.#onClosed?.({ protocol: connection.protocol, ...sentOutside(connection) });
     const owner = ownerId(connection.vni, endpointOf(connection));
     const own = this.#slotsOf.get(owner)!;
     own.delete(slot);
@@ -336,6 +342,11 @@ export class ConnectionTable {
 /** Was it opened by its endpoint, whose source is hidden? */
 export function isFromInside({ original, translated }: ConnectionTuples): boolean {
   return sameBytes(original.destination, translated.destination);
+}
+
+/** As packets of it leave, whoever opened it. */
+function sentOutside(connection: ConnectionTuples): Tuple {
+  return isFromInside(connection) ? connection.translated : turned(connection.original);
 }
 
 /** The container's address. */

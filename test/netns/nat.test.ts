@@ -166,6 +166,9 @@ function nat(datapath: DatapathKind): void {
     await t.test('nothing stays but the forwarding of the host', async (t) => {
       for (const name of ['web', 'db']) await weft.run('detach', name);
       t.same(await connections(weft), [], 'connections go with their endpoint');
+      const remembered = async (): Promise<boolean> =>
+        (await under.run(['cat', '/proc/net/nf_conntrack'])).includes('169.254.77.2');
+      await until(async () => !(await remembered()), { what: 'the host to forget them, too' });
       await weft.close();
       t.same(await under.links(), ['eth0']);
       t.equal(await under.run(['nft', 'list', 'ruleset']), '');

@@ -6,6 +6,7 @@ import {
   SEEN_ACK,
   SEEN_FIN,
   SEEN_SYN,
+  type ProtocolTuple,
   type Tuple,
 } from '../../src/flow/connection.ts';
 import { formatIp, parseIp, type Vni } from '../../src/flow/types.ts';
@@ -272,6 +273,24 @@ t.test('time-outs by protocol and state', (t) => {
     connections.expire(nowMs);
     t.equal(connections.size, left, `${nowMs} ms`);
   }
+  t.end();
+});
+
+t.test('what ends is told as it left, whoever opened it', (t) => {
+  const ended: string[] = [];
+  const onClosed = ({ protocol, source, sourcePort, destination, destinationPort }: ProtocolTuple): void =>
+    void ended.push(`${protocol} ${formatIp(source)}:${sourcePort} ${formatIp(destination)}:${destinationPort}`);
+  const { connections } = table(8, 1, { onClosed });
+  const original = tuple('203.0.113.7', 999, '169.254.77.2', 8080);
+  connections.open({ vni: RED, protocol: TCP, original, translated: { ...original, destination: endpoint } }, 0);
+  connections.forget(RED, endpoint);
+  t.same(ended, ['6 169.254.77.2:8080 203.0.113.7:999']);
+  connections.open(leaving('10.1.0.2', 1), 0);
+  const natPort = natPortOf(connections);
+  connections.open(leaving('10.1.0.2', 2), 0);
+  t.same(ended.slice(1), [`17 169.254.77.2:${natPort} 203.0.113.9:443`], 'given up for another one');
+  connections.expire(120_000);
+  t.equal(ended.length, 3);
   t.end();
 });
 
