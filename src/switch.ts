@@ -540,7 +540,10 @@ export class Switch {
 
   /** The way to the outside exists as long as a network has one. @throws WeftError, which `status` tells from then on */
   #setOutside(isWanted = this.#wantsOutside()): Promise<void> {
-    return this.#noteOutside(() => this.#changeOutside(isWanted));
+    return this.#noteOutside(async () => {
+      await this.#changeOutside(isWanted);
+      await this.#mendOutside();
+    });
   }
 
   /** The same where everything else works without it: a failure is logged when it is news, and it is tried again. */

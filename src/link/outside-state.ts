@@ -1,15 +1,16 @@
-/** What the outside depends on and others may have changed, for `weft doctor`. */
+/** How the outside is, for `weft doctor`: its facts, and what else may be in the way. */
 import { isForwarding } from './host-forwarding.ts';
 import { ownNetns } from './netns.ts';
 import { listChains, type BaseChain } from './nft.ts';
+import type { Fact } from './outside-facts.ts';
 import { findTransitClash, OUTSIDE_IFNAME, transit, type Outside } from './outside.ts';
 import type { AllowHost } from './outside-rules.ts';
 
 export interface OutsideState {
   /** Why nftables cannot be used; undefined when they can. */
   readonly nftFailure?: string;
-  /** Undefined while it is not open. Are the rules in force as weft has loaded them, and weft0 up with its addresses? */
-  readonly open?: { readonly hasRules: boolean; readonly isUp: boolean };
+  /** What is not as it has to be, a line each. Undefined while it is not open. */
+  readonly open?: { readonly rules: readonly string[]; readonly link: readonly string[] };
   /** `ip6` undefined on a host without IPv6. */
   readonly forwarding: { readonly ip4: boolean; readonly ip6?: boolean | undefined };
   /**
@@ -25,7 +26,7 @@ export interface OutsideState {
 export async function inspectOutside(outside: Outside | undefined, allowHost: AllowHost): Promise<OutsideState> {
   const clash = await findTransitClash(await ownNetns(), { ifname: OUTSIDE_IFNAME, transit });
   const found = {
-    ...(outside && { open: { hasRules: await outside.hasRules(), isUp: outside.isUp() } }),
+    ...(outside && { open: await differencesOf(outside) }),
     forwarding: isForwarding(),
     ...(clash !== undefined && { clash }),
   };
@@ -34,6 +35,12 @@ export async function inspectOutside(outside: Outside | undefined, allowHost: Al
   } catch (error) {
     return { ...found, nftFailure: (error as Error).message, droppingChains: [] };
   }
+}
+
+async function differencesOf(outside: Outside): Promise<NonNullable<OutsideState['open']>> {
+  const found: Record<Fact['name'], string[]> = { rules: [], link: [], forwarding: [] };
+  for (const { name, differences } of outside.facts()) found[name] = await differences();
+  return { rules: found.rules, link: found.link };
 }
 
 /** Of those that what is forwarded passes; and what comes in for this host, where any of it is allowed. */

@@ -21,11 +21,12 @@
 import { networkInterfaces } from 'node:os';
 import { WeftError } from '../error.ts';
 import { parseIp } from '../flow/types.ts';
-import { hasIpv6, startForwarding } from './host-forwarding.ts';
-import { configureInterface, findTap } from './interface.ts';
+import { hasIpv6 } from './host-forwarding.ts';
+import { findTap, type InterfaceConfig } from './interface.ts';
 import { firstLine, ip, ipBatch } from './ip.ts';
 import { ownNetns, type NetnsRef } from './netns.ts';
 import { listTable, loadRules, ruleNumbers } from './nft.ts';
+import { forwardingFact, linkFact, type Fact } from './outside-facts.ts';
 import {
   noTableText,
   publishedText,
@@ -36,7 +37,6 @@ import {
   type PublishedPort,
   type Transit,
 } from './outside-rules.ts';
-import { writeSetting } from './sysctl.ts';
 
 export const OUTSIDE_IFNAME = 'weft0';
 
@@ -134,22 +134,28 @@ export class Outside {
   }
 
   async start(): Promise<void> {
-    const { ifname, openLink, warn } = this.#options;
-    const { hasIp6 } = this;
-    await this.#loadTable();
+    const { openLink, warn } = this.#options;
+    const [rules, ...others] = this.facts();
+    await rules.mend();
     openLink();
-    // The switch advertises no routes, and weft0 takes none.
-    for (const name of ['accept_ra', 'router_solicitations']) writeSetting(`ipv6/conf/${ifname}/${name}`, '0');
-    if (hasIp6) writeSetting(`ipv6/conf/${ifname}/disable_ipv6`, '0');
-    else warn('no IPv6 to the outside: the host has none', {});
-    const changed = startForwarding();
-    if (changed.length > 0) warn('forwarding of the host switched on, between all of its interfaces', { changed });
-    for (const family of ['ipv4', 'ipv6']) {
-      writeSetting(`${family}/conf/${ifname}/forwarding`, '1');
-      writeSetting(`${family}/conf/${ifname}/accept_redirects`, '0');
-    }
+    if (!this.hasIp6) warn('no IPv6 to the outside: the host has none', {});
+    for (const fact of others) await fact.mend();
+  }
 
-    await this.#configureLink();
+  /** What it depends on, in the order in which it is mended: the rules first. */
+  facts(): readonly [Fact, ...Fact[]] {
+    const { warn } = this.#options;
+    return [
+      {
+        name: 'rules',
+        differences: async () => ((await this.#hasRules()) ? [] : [`table ${TABLE} is not as it was loaded`]),
+        mend: () => this.#loadTable(),
+      },
+      linkFact(this.#ns, this.#linkConfig(), this.hasIp6),
+      forwardingFact((changed) =>
+        warn('forwarding of the host switched on, between all of its interfaces', { changed }),
+      ),
+    ];
   }
 
   /** Publishes exactly these ports. Connections of TCP go on, also those of a port that is not published any more. */
@@ -159,7 +165,7 @@ export class Outside {
     const isSame = text === publishedText({ published: this.#published, hasIp6 });
     this.#published = published;
     if (isSame && this.#inForce !== undefined) return;
-    if (!(await this.hasRules())) return this.#loadTable();
+    if (!(await this.#hasRules())) return this.#loadTable();
     try {
       await loadRules(text);
     } catch {
@@ -168,31 +174,22 @@ export class Outside {
     await this.#tookForce();
   }
 
-  /** Is the table in the kernel what it took from us, to the last rule? */
-  async hasRules(): Promise<boolean> {
-    return this.#inForce !== undefined && (await listTable(TABLE)) === this.#inForce;
-  }
-
-  /** Is the interface up, with its addresses? */
-  isUp(): boolean {
-    const { ifname, transit } = this.#options;
-    const present = networkInterfaces()[ifname]?.map(({ cidr }) => cidr) ?? [];
-    return transitPrefixes(transit, this.hasIp6).every((prefix) => present.includes(prefix));
-  }
-
   /**
-   * Puts back what another program has taken away: a reload of Debian's own /etc/nftables.conf
-   * does (`flush ruleset`). To be called again and again. @returns what it was
+   * Puts back what another program has changed: a reload of Debian's own /etc/nftables.conf does (`flush ruleset`), or
+   * udev. To be called again and again. @returns what it was, a line each
+   * @throws WeftError also when it is not as it has to be after that
    */
   async renew(): Promise<string[]> {
     const mended: string[] = [];
-    if (!(await this.hasRules())) {
-      await this.#loadTable();
-      mended.push(`table ${TABLE}`);
-    }
-    if (!this.isUp()) {
-      await this.#configureLink();
-      mended.push(this.#options.ifname);
+    for (const fact of this.facts()) {
+      const differences = await fact.differences();
+      if (differences.length === 0) continue;
+      await fact.mend();
+      mended.push(...differences);
+      const [left] = await fact.differences();
+      if (left !== undefined) {
+        throw new WeftError('system', `${left}, although weft has just mended it: another program changes it back`);
+      }
     }
     return mended;
   }
@@ -232,17 +229,22 @@ export class Outside {
     }
   }
 
-  #configureLink(): Promise<void> {
+  /** Is the table in the kernel what it took from us, to the last rule? */
+  async #hasRules(): Promise<boolean> {
+    return this.#inForce !== undefined && (await listTable(TABLE)) === this.#inForce;
+  }
+
+  #linkConfig(): InterfaceConfig {
     const { ifname, transit, hostMac, weftMac, mtu } = this.#options;
     const links = [transit.ip4, ...(this.hasIp6 ? [transit.ip6] : [])];
-    return configureInterface(this.#ns, {
+    return {
       ifname,
       mac: hostMac,
       mtu,
       hasLinkLocal: false,
       addresses: links.map(({ host, prefixLength }) => ({ ip: host, prefixLength, isLinkOnly: true })),
       neighbors: links.map(({ weft }) => ({ ip: weft, mac: weftMac })),
-    });
+    };
   }
 }
 

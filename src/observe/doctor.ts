@@ -182,14 +182,8 @@ function checkOutside({ nftFailure, open, forwarding, droppingChains, clash }: O
   });
   if (nftFailure !== undefined) checks.push(failed('outside rules', nftFailure));
   else if (!open) checks.push(failed('outside rules', 'the outside is not open', RENEWED));
-  else if (open.hasRules) checks.push(ok('outside rules', 'table inet weft'));
-  else
-    checks.push(failed('outside rules', 'table inet weft is not as it was loaded: another program was there', RENEWED));
-  if (open) {
-    checks.push(
-      open.isUp ? ok('outside link', 'weft0') : failed('outside link', 'weft0 is not up with its addresses', RENEWED),
-    );
-  }
+  else checks.push(factCheck('outside rules', open.rules, 'table inet weft'));
+  if (open) checks.push(factCheck('outside link', open.link, 'weft0'));
   const off = [
     ...(forwarding.ip4 ? [] : ['net.ipv4.ip_forward']),
     ...(forwarding.ip6 === false ? ['net.ipv6.conf.all.forwarding'] : []),
@@ -213,6 +207,12 @@ function checkOutside({ nftFailure, open, forwarding, droppingChains, clash }: O
   }
   if (clash !== undefined) checks.push(failed('outside addresses', clash));
   return checks;
+}
+
+/** @param differences what is not as it has to be @param right what to say where there are none */
+function factCheck(check: string, differences: readonly string[], right: string): CheckReport {
+  if (differences.length === 0) return ok(check, right);
+  return { check, result: 'failed', detail: `${differences.join('; ')}: another program was there`, hint: RENEWED };
 }
 
 /** An address that floats between hosts may come, so it is not refused; until then the port is closed. */

@@ -568,18 +568,47 @@ t.test('what another program takes away is put back', { skip: needsRoot }, async
     'insert rule inet weft input accept',
   ]) {
     await host.run(['nft', damage]);
-    t.match(await opener.inspect(), { open: { hasRules: false } }, damage);
-    t.same(await opener.do({ op: 'renew' }), { renewed: ['table inet weft'] });
+    t.match(await opener.inspect(), { open: { rules: [/^table inet weft is not as it was loaded$/] } }, damage);
+    t.same(await opener.do({ op: 'renew' }), { renewed: ['table inet weft is not as it was loaded'] });
     t.equal(await ruleset(host), rules, 'what is published now, too');
-    t.match(await opener.inspect(), { open: { hasRules: true } });
+    t.equal((await opener.inspect()).open?.rules.length, 0);
   }
-  for (const damage of ['link set weft0 down', 'address flush dev weft0', 'address del 169.254.77.1/30 dev weft0']) {
+  const mended = async (damage: string, said: RegExp): Promise<void> => {
+    const { open } = await opener.inspect();
+    t.match(open?.link.join(), said, `${damage}: told`);
+    t.equal(open?.rules.length, 0);
+    t.match(await opener.do({ op: 'renew' }), { renewed: [said] });
+    t.equal((await opener.inspect()).open?.link.length, 0);
+    t.same(await opener.do({ op: 'renew' }), { renewed: [] });
+    for (const family of families) t.equal(await seenAs(client, own[family], 8081), clientIp[family], damage);
+  };
+  for (const [damage, said] of [
+    ['link set weft0 down', /weft0 is down/],
+    ['link set weft0 address 02:de:ad:00:00:01', /weft0 has MAC 02:de:ad:00:00:01, not 02:77:65:00:00:01/],
+    ['link set weft0 mtu 1400', /weft0 has MTU 1400, not 1500/],
+    ['address flush dev weft0', /weft0 has no address 169\.254\.77\.1\/30/],
+    ['address del 169.254.77.1/30 dev weft0', /weft0 has no address 169\.254\.77\.1\/30/],
+    ['address del fd77:6566:7430::1/126 dev weft0', /weft0 has no address fd77:6566:7430::1\/126/],
+    ['neighbor del 169.254.77.2 dev weft0', /weft0 has no permanent neighbor 169\.254\.77\.2/],
+    ['neighbor replace fd77:6566:7430::2 lladdr 02:00:00:00:00:07 dev weft0 nud permanent', /neighbor fd77:6566/],
+  ] as const) {
     await host.ip(damage);
-    t.match(await opener.inspect(), { open: { isUp: false } }, damage);
-    t.same(await opener.do({ op: 'renew' }), { renewed: ['weft0'] });
-    t.match(await opener.inspect(), { open: { isUp: true } });
-    for (const family of families) t.equal(await seenAs(client, own[family], 8081), clientIp[family]);
+    await mended(damage, said);
   }
+  for (const [setting, said] of [
+    ['net.ipv4.conf.weft0.forwarding=0', /net\.ipv4\.conf\.weft0\.forwarding is 0, not 1/],
+    ['net.ipv6.conf.weft0.accept_ra=1', /net\.ipv6\.conf\.weft0\.accept_ra is 1, not 0/],
+  ] as const) {
+    await host.run(['sysctl', '-qw', setting]);
+    await mended(setting, said);
+  }
+  // Which switches that of every interface off, too.
+  await host.run(['sysctl', '-qw', 'net.ipv4.ip_forward=0']);
+  t.same((await opener.inspect()).forwarding, { ip4: false, ip6: true });
+  await opener.do({ op: 'renew' });
+  t.same((await opener.inspect()).forwarding, { ip4: true, ip6: true });
+  t.same(await opener.do({ op: 'renew' }), { renewed: [] });
+  t.equal(await seenAs(client, own[4], 8081), clientIp[4], 'forwarding');
 });
 
 t.test('what is taken away as soon as it is loaded is not taken for what was', { skip: needsRoot }, async (t) => {
@@ -597,12 +626,12 @@ exit 0
   chmodSync(join(bin, 'nft'), 0o755);
   const opener = startOpener(host, ['env', `PATH=${bin}:${process.env['PATH']}`, ...command]);
   await opener.do({ op: 'open' });
-  t.match(await opener.inspect(), { open: { hasRules: false } });
-  t.same(await opener.do({ op: 'renew' }), { renewed: ['table inet weft'] });
-  t.match(await opener.inspect(), { open: { hasRules: true } });
+  t.match(await opener.inspect(), { open: { rules: [/^table inet weft is not as it was loaded$/] } });
+  t.same(await opener.do({ op: 'renew' }), { renewed: ['table inet weft is not as it was loaded'] });
+  t.equal((await opener.inspect()).open?.rules.length, 0);
   t.same(await opener.do({ op: 'renew' }), { renewed: [] });
   await opener.do({ op: 'update', published: udp(5300) });
-  t.match(await opener.inspect(), { open: { hasRules: true } });
+  t.equal((await opener.inspect()).open?.rules.length, 0);
 });
 
 t.test('a port is published also where the table was taken away', { skip: needsRoot }, async (t) => {
@@ -653,7 +682,9 @@ t.test('a chain of another that drops, and a network in the way, are found', { s
   const { client, host, inside, opener } = await place(t);
   await tellPeer(client, 7000);
   await opener.do({ op: 'open' });
-  t.match(await opener.inspect(), { open: { hasRules: true, isUp: true }, droppingChains: [] });
+  t.same(await opener.inspect(), {
+    ...{ open: { rules: [], link: [] }, forwarding: { ip4: true, ip6: true }, droppingChains: [] },
+  });
   const docker =
     'add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }';
   await host.run(['nft', docker]);

@@ -67,7 +67,7 @@ t.test('the outside, where a network has one', async (t) => {
   const checksOf = async (state: OutsideState): Promise<CheckReport[]> =>
     (await checksWith({ outside: async () => state })).filter(({ check }) => check.startsWith('outside'));
   const about = (more: Partial<OutsideState>): Promise<CheckReport[]> =>
-    checksOf({ ...closed, open: { hasRules: true, isUp: true }, ...more });
+    checksOf({ ...closed, open: { rules: [], link: [] }, ...more });
   t.same(
     (await about({})).map(({ check, result }) => `${check} ${result}`),
     ['outside rules ok', 'outside link ok', 'outside forwarding ok'],
@@ -80,10 +80,13 @@ t.test('the outside, where a network has one', async (t) => {
     { check: 'outside rules', result: 'failed', detail: 'the outside is not open', hint: /weft status/ },
     { check: 'outside forwarding' },
   ]);
-  t.match(await about({ open: { hasRules: false, isUp: false } }), [
-    { check: 'outside rules', result: 'failed', detail: /another program/, hint: /weft status/ },
-    { check: 'outside link', result: 'failed', detail: /weft0 is not up/, hint: /weft status/ },
-  ]);
+  t.match(
+    await about({ open: { rules: ['table inet weft is not as it was loaded'], link: ['weft0 is down', 'no MAC'] } }),
+    [
+      { check: 'outside rules', result: 'failed', detail: /another program/, hint: /weft status/ },
+      { check: 'outside link', result: 'failed', detail: /^weft0 is down; no MAC: another/, hint: /weft status/ },
+    ],
+  );
   t.match((await about({ forwarding: { ip4: true, ip6: false } }))[2], {
     result: 'failed',
     detail: /^net\.ipv6\.conf\.all\.forwarding switched off/,
