@@ -147,6 +147,9 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     const bool threaded = !workers_->manual();
     workers_->close();
     if (threaded) wake_.Release();
+    // They refer to what refers to this object, which would never be freed. No port is left to call them.
+    transmit_.Reset();
+    transmit_datagram_.Reset();
     napi_remove_env_cleanup_hook(env_, CloseAtExit, this);
   }
 

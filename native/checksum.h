@@ -72,6 +72,20 @@ class OnesSum {
   uint64_t sum_ = 0;
 };
 
+// Stores a checksum of ICMP for IPv4 that was made from what changed (RFC 1624). Such a sum
+// comes out as 0 whether the words add up to 0xffff or are all zero, and over nothing but
+// zeros the checksum is 0xffff, as an echo reply without identifier, sequence and data has
+// it. Every other checksum covers something that is not zero. `bytes` is what of the message
+// is there: of a first fragment, that part decides.
+inline void store_icmp_checksum(uint8_t* icmp, size_t bytes, uint16_t checksum) {
+  store16(icmp + 2, checksum);
+  if (checksum != 0) return;
+  for (size_t i = 0; i < bytes; ++i) {
+    if (icmp[i]) return;
+  }
+  store16(icmp + 2, 0xffff);
+}
+
 // The pseudo header's sum for an IP packet at `l3` (RFC 9293 §3.1, RFC 8200 §8.1).
 inline OnesSum pseudo_sum(const uint8_t* l3, bool v4, uint8_t proto, uint32_t l4_bytes) {
   OnesSum sum;

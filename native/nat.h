@@ -32,14 +32,21 @@ class SumChange {
     change_.add16(to);
   }
   void add(const SumChange& other) { change_.add16(other.change_.folded()); }
-  // To a checksum field. Returns what it changed from.
-  uint32_t apply(uint8_t* checksum) const {
-    const uint32_t before = load16(checksum);
+  // What a checksum becomes.
+  uint16_t applied(uint32_t checksum) const {
     OnesSum sum = change_;
-    sum.add16(static_cast<uint16_t>(~before));
-    store16(checksum, sum.checksum());
-    return before;
+    sum.add16(static_cast<uint16_t>(~checksum));
+    return sum.checksum();
   }
+  // To a checksum field.
+  void apply(uint8_t* checksum) const { store16(checksum, applied(load16(checksum))); }
+  // To that of UDP, where 0 says that there is none.
+  void apply_udp(uint8_t* checksum) const {
+    const uint16_t sum = applied(load16(checksum));
+    store16(checksum, sum ? sum : 0xffff);
+  }
+  // To that of an ICMP message for IPv4, of which `bytes` are there.
+  void apply_icmp(uint8_t* icmp, size_t bytes) const { store_icmp_checksum(icmp, bytes, applied(load16(icmp + 2))); }
   // To a pseudo header's sum, which is not complemented.
   void apply_unfinished(uint8_t* pseudo) const {
     OnesSum sum = change_;
@@ -149,14 +156,13 @@ inline void rewrite_nat(const Frame& frame, const Key& key, uint32_t l4, const E
       const bool has_none = load16(checksum) == 0;
       nat::write_ports(header, key.ip_proto, to, &change);
       if (has_none) break;
-      change.apply(checksum);
-      if (load16(checksum) == 0) store16(checksum, 0xffff);
+      change.apply_udp(checksum);
       break;
     }
     case nat::kIcmp: {  // covers no addresses
       SumChange identifier;
       nat::write_ports(header, key.ip_proto, to, &identifier);
-      identifier.apply(header + 2);
+      identifier.apply_icmp(header, frame.length - l4);
       break;
     }
     case nat::kIcmpv6:
@@ -206,25 +212,28 @@ inline bool rewrite_related(const Frame& frame, const Key& key, uint32_t l4, uin
   };
   write(quoted + addresses, nat::address(to.source, v4), size, &quoted_change);
   write(quoted + addresses + size, nat::address(to.destination, v4), size, &quoted_change);
-  const auto refresh = [&](uint8_t* checksum, const SumChange& change, bool is_udp = false) {
-    const uint32_t before = change.apply(checksum);
-    if (is_udp && load16(checksum) == 0) store16(checksum, 0xffff);
+  const auto refresh = [&](uint8_t* checksum, auto apply) {
+    const uint32_t before = load16(checksum);
+    apply();
     icmp_change.changed(before, load16(checksum));
   };
-  if (v4) refresh(quoted + 10, quoted_change);
+  if (v4) refresh(quoted + 10, [&] { quoted_change.apply(quoted + 10); });
   const size_t quoted_bytes = present - 8 - header_bytes;
   if (has_ports) {
     write(quoted_l4, to.source_port, 2, &quoted_change);
     write(quoted_l4 + 2, to.destination_port, 2, &quoted_change);
-    const size_t at = protocol == nat::kTcp ? kTcpCsumOffset : kUdpCsumOffset;
-    const bool is_there = quoted_bytes >= at + 2;
     const bool is_udp = protocol == nat::kUdp;
-    if (is_there && (!is_udp || load16(quoted_l4 + at))) refresh(quoted_l4 + at, quoted_change, is_udp);
-  } else {
+    uint8_t* checksum = quoted_l4 + (is_udp ? kUdpCsumOffset : kTcpCsumOffset);
+    const bool is_there = quoted_l4 + quoted_bytes >= checksum + 2;
+    if (is_there && !is_udp) refresh(checksum, [&] { quoted_change.apply(checksum); });
+    if (is_there && is_udp && load16(checksum)) refresh(checksum, [&] { quoted_change.apply_udp(checksum); });
+  } else if (v4) {
     SumChange identifier;
-    SumChange* change = v4 ? &identifier : &quoted_change;
-    write(quoted_l4 + 4, to.source_port, 2, change);
-    refresh(quoted_l4 + 2, *change);
+    write(quoted_l4 + 4, to.source_port, 2, &identifier);
+    refresh(quoted_l4 + 2, [&] { identifier.apply_icmp(quoted_l4, quoted_bytes); });
+  } else {
+    write(quoted_l4 + 4, to.source_port, 2, &quoted_change);
+    refresh(quoted_l4 + 2, [&] { quoted_change.apply(quoted_l4 + 2); });
   }
 
   // The error itself.

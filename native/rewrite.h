@@ -73,7 +73,11 @@ inline void rewrite_echo(const Frame& frame, const Key& key) {
     sum.add16(static_cast<uint16_t>(~load16(icmp + 2)));
     sum.add16(static_cast<uint16_t>(~before));
     sum.add16(load16(icmp));
-    store16(icmp + 2, sum.checksum());
+    if (v4) {
+      store_icmp_checksum(icmp, frame.length - layout.l4, sum.checksum());
+    } else {
+      store16(icmp + 2, sum.checksum());
+    }
   }
   if (v4) {
     l3[8] = kEchoTtl;

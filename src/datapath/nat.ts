@@ -13,6 +13,7 @@ import { emptyKey, readNumber, type FlowKey } from '../flow/key.ts';
 import type { DropReason } from '../flow/reason.ts';
 import { isIp4, sameBytes } from '../flow/types.ts';
 import { getU16, setU16 } from '../wire/bytes.ts';
+import { setIcmpChecksum } from '../wire/checksum.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
@@ -98,11 +99,23 @@ class SumChange {
     this.#sum += fold(other.#sum);
   }
 
-  /** To a checksum field. Returns what it changed from. */
-  apply(frame: Uint8Array, at: number): number {
-    const before = getU16(frame, at);
-    setU16(frame, at, ~fold(this.#sum + (~before & 0xffff)) & 0xffff);
-    return before;
+  /** To a checksum field. */
+  apply(frame: Uint8Array, at: number): void {
+    setU16(frame, at, this.#applied(getU16(frame, at)));
+  }
+
+  /** To that of UDP, where 0 says that there is none. */
+  applyUdp(frame: Uint8Array, at: number): void {
+    setU16(frame, at, this.#applied(getU16(frame, at)) || 0xffff);
+  }
+
+  /** To that of an ICMP message for IPv4, which is what follows `icmp`. */
+  applyIcmp(frame: Uint8Array, icmp: number): void {
+    setIcmpChecksum(frame.subarray(icmp), this.#applied(getU16(frame, icmp + 2)));
+  }
+
+  #applied(checksum: number): number {
+    return ~fold(this.#sum + (~checksum & 0xffff)) & 0xffff;
   }
 
   /** To a pseudo header's sum, which is not complemented. */
@@ -160,15 +173,14 @@ function rewriteNat({ bytes, offload }: Frame, key: FlowKey, l4: number, to: Tup
       const hasNone = getU16(bytes, l4 + UDP_CSUM_OFFSET) === 0;
       writePorts(bytes, l4, protocol, to, change);
       if (hasNone) return;
-      change.apply(bytes, l4 + UDP_CSUM_OFFSET);
-      if (getU16(bytes, l4 + UDP_CSUM_OFFSET) === 0) setU16(bytes, l4 + UDP_CSUM_OFFSET, 0xffff);
+      change.applyUdp(bytes, l4 + UDP_CSUM_OFFSET);
       return;
     }
     case IP_ICMP: {
       // Covers no addresses.
       const identifier = new SumChange();
       writePorts(bytes, l4, protocol, to, identifier);
-      identifier.apply(bytes, l4 + 2);
+      identifier.applyIcmp(bytes, l4);
       return;
     }
     case IP_ICMPV6:
@@ -211,25 +223,29 @@ function rewriteRelated(
     for (let i = 0; i < value.length; i += 2) icmpChange.changed(getU16(frame, at + i), getU16(value, i));
     change.write(frame, at, value);
   };
-  const refresh = (at: number, change: SumChange, isUdp = false): void => {
-    const before = change.apply(frame, at);
-    if (isUdp && getU16(frame, at) === 0) setU16(frame, at, 0xffff);
+  const refresh = (at: number, apply: () => void): void => {
+    const before = getU16(frame, at);
+    apply();
     icmpChange.changed(before, getU16(frame, at));
   };
   write(quoted + addresses, addressOf(to.source, v4), quotedChange);
   write(quoted + addresses + size, addressOf(to.destination, v4), quotedChange);
-  if (v4) refresh(quoted + 10, quotedChange);
+  if (v4) refresh(quoted + 10, () => quotedChange.apply(frame, quoted + 10));
   if (hasPorts) {
     write(quotedL4, u16(to.sourcePort), quotedChange);
     write(quotedL4 + 2, u16(to.destinationPort), quotedChange);
-    const at = protocol === IP_TCP ? TCP_CSUM_OFFSET : UDP_CSUM_OFFSET;
-    const isThere = frame.length - quotedL4 >= at + 2;
     const isUdp = protocol === IP_UDP;
-    if (isThere && (!isUdp || getU16(frame, quotedL4 + at) !== 0)) refresh(quotedL4 + at, quotedChange, isUdp);
+    const at = quotedL4 + (isUdp ? UDP_CSUM_OFFSET : TCP_CSUM_OFFSET);
+    const isThere = frame.length >= at + 2;
+    if (isThere && !isUdp) refresh(at, () => quotedChange.apply(frame, at));
+    if (isThere && isUdp && getU16(frame, at) !== 0) refresh(at, () => quotedChange.applyUdp(frame, at));
+  } else if (v4) {
+    const identifier = new SumChange();
+    write(quotedL4 + 4, u16(to.sourcePort), identifier);
+    refresh(quotedL4 + 2, () => identifier.applyIcmp(frame, quotedL4));
   } else {
-    const change = v4 ? new SumChange() : quotedChange;
-    write(quotedL4 + 4, u16(to.sourcePort), change);
-    refresh(quotedL4 + 2, change);
+    write(quotedL4 + 4, u16(to.sourcePort), quotedChange);
+    refresh(quotedL4 + 2, () => quotedChange.apply(frame, quotedL4 + 2));
   }
 
   // The error itself.

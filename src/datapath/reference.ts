@@ -31,6 +31,7 @@ import type { DropReason } from '../flow/reason.ts';
 import { isGroupMac, sameBytes, type FlowId, type PortNo } from '../flow/types.ts';
 import { ETH_HEADER_BYTES } from '../wire/ethernet.ts';
 import { isIcmpError } from '../wire/icmp-error.ts';
+import { plainBytes } from '../wire/bytes.ts';
 import { buildVxlan, parseVxlan } from '../wire/vxlan.ts';
 import { WeftError } from '../error.ts';
 import type {
@@ -205,7 +206,7 @@ class Reference implements ReferenceDatapath {
 
   injectBurst(port: PortNo, frames: readonly OffloadedFrame[]): void {
     if (this.#ports.get(port)?.kind !== 'memory') throw new WeftError('not_found', `port ${port} is no memory port`);
-    const burst = frames.map(({ frame, offload = NO_OFFLOAD }) => ({ port, bytes: frame, offload }));
+    const burst = frames.map(({ frame, offload = NO_OFFLOAD }) => ({ port, bytes: plainBytes(frame), offload }));
     this.#enter(() => this.#receive(port, burst));
   }
 
@@ -221,7 +222,7 @@ class Reference implements ReferenceDatapath {
       port,
       source,
       tos,
-      bytes: payload,
+      bytes: plainBytes(payload),
       offload: NO_OFFLOAD,
     }));
     this.#enter(() => this.#receive(port, burst));
@@ -367,7 +368,7 @@ class Reference implements ReferenceDatapath {
   execute(what: UpcallToken | OriginatedFrame, actions: readonly Action[]): void {
     this.#enter(() => {
       if (typeof what === 'number') this.#release(what, actions);
-      else this.#originate(what.frame, actions);
+      else this.#originate(plainBytes(what.frame), actions);
     });
   }
 

@@ -10,7 +10,7 @@ import { extract } from '../flow/extract.ts';
 import { fields, FRAG_LATER } from '../flow/fields.ts';
 import { emptyKey, readNumber, type FlowKey } from '../flow/key.ts';
 import { getU16, setU16 } from '../wire/bytes.ts';
-import { checksum, onesSum } from '../wire/checksum.ts';
+import { checksum, onesSum, setIcmpChecksum } from '../wire/checksum.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP } from '../wire/ipv4.ts';
@@ -82,7 +82,9 @@ function echo(frame: Uint8Array, key: FlowKey): Uint8Array {
     const before = getU16(frame, icmp);
     frame[icmp] = reply;
     const words = [~getU16(frame, icmp + 2), ~before, getU16(frame, icmp)];
-    setU16(frame, icmp + 2, ~sumOf(words) & 0xffff);
+    const sum = ~sumOf(words) & 0xffff;
+    if (isIp4) setIcmpChecksum(frame.subarray(icmp), sum);
+    else setU16(frame, icmp + 2, sum);
   }
   if (isIp4) {
     frame[l3 + 8] = ECHO_TTL;

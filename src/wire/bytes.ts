@@ -18,6 +18,14 @@ export function setU32(bytes: Uint8Array, at: number, value: number): void {
   setU16(bytes, at + 2, value & 0xffff);
 }
 
+/**
+ * The same memory as a Uint8Array that is nothing more: `slice` of a Buffer, which is one,
+ * too, makes no copy.
+ */
+export function plainBytes(bytes: Uint8Array): Uint8Array {
+  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
 /** A new array: `parts` one after the other. */
 export function concat(...parts: Uint8Array[]): Uint8Array {
   const joined = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));

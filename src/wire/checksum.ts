@@ -4,6 +4,7 @@
  * zero. Sums may be chained: pass one result as the `seed` of the next, as long
  * as every part but the last has an even length.
  */
+import { setU16 } from './bytes.ts';
 
 /** Unfolded-safe ones' complement sum of `bytes`, 0 … 0xffff, not complemented. */
 export function onesSum(bytes: Uint8Array, seed = 0): number {
@@ -36,6 +37,19 @@ export function pseudoSum(source: Uint8Array, destination: Uint8Array, protocol:
 /** L4 checksum over a segment whose checksum field is zero. */
 export function l4Checksum(source: Uint8Array, destination: Uint8Array, protocol: number, segment: Uint8Array): number {
   return checksum(segment, pseudoSum(source, destination, protocol, segment.length));
+}
+
+/**
+ * Writes a checksum of ICMP for IPv4 that was made from what changed (RFC 1624). Such a
+ * sum comes out as 0 whether the words add up to 0xffff or are all zero, and over nothing
+ * but zeros the checksum is 0xffff, as an echo reply without identifier, sequence and data
+ * has it. Every other checksum covers something that is not zero.
+ *
+ * @param message what of it is there: of a first fragment, that part decides
+ */
+export function setIcmpChecksum(message: Uint8Array, value: number): void {
+  setU16(message, 2, value);
+  if (value === 0 && message.every((byte) => byte === 0)) setU16(message, 2, 0xffff);
 }
 
 /** UDP says "no checksum" with 0, so a computed 0 is sent as 0xffff (RFC 768). */

@@ -1,14 +1,17 @@
 /**
- * Conformance of what is rewritten on the way: the maximum segment size that a
- * SYN announces, and its checksum, finished or not.
+ * Conformance of what is rewritten on the way: echo requests that become replies, the
+ * maximum segment size that a SYN announces, and their checksums, finished or not.
  */
 import type { Action } from '../../src/flow/action.ts';
+import { parseIp } from '../../src/flow/types.ts';
 import { NEEDS_CSUM, NO_OFFLOAD } from '../../src/datapath/offload.ts';
 import { concat, getU16, setU16 } from '../../src/wire/bytes.ts';
 import { buildExtension } from '../../src/wire/ipv6.ts';
 import { buildTcp, TCP_SYN } from '../../src/wire/l4.ts';
 import { parseEthernet } from '../../src/wire/ethernet.ts';
-import { parseIpv4 } from '../../src/wire/ipv4.ts';
+import { buildEchoBody, buildIcmp4, buildIcmp6, ICMP_ECHO_REPLY, ICMPV6_ECHO_REPLY } from '../../src/wire/icmp.ts';
+import { IP_ICMP, IP_ICMPV6, parseIpv4 } from '../../src/wire/ipv4.ts';
+import { buildVxlan } from '../../src/wire/vxlan.ts';
 import * as frames from '../support/frames.ts';
 import { parsePacket } from '../support/packets.ts';
 import { Harness, output, type Open } from './harness.ts';
@@ -37,6 +40,62 @@ export function runRewriting(name: string, open: Open): void {
     h.inject(1, frame);
     return h.take(2)[0]!;
   };
+
+  test('the checksum of an echo reply, also of one that is nothing but zeros', (_, h) => {
+    h.memory(1);
+    h.forward(1, [{ op: 'echo' }, ...output(1)]);
+    const request = '02776600006402000000ee0608004500001c00010000400166da0a0000060a0000010800f7ff00000000';
+    const reply = '02000000ee0602776600006408004500001c00010000400166da0a0000010a0000060000ffff00000000';
+    h.inject(1, Uint8Array.from(Buffer.from(request, 'hex')));
+    Harness.same(h.take(1), [Uint8Array.from(Buffer.from(reply, 'hex'))]);
+    const macs = { srcMac: '02:00:00:00:00:01', dstMac: '02:00:00:00:00:02' };
+    const ping4 = { ...macs, src: '10.0.0.1', dst: '10.0.0.2' };
+    const ping6 = { ...macs, src: 'fd00::1', dst: 'fd00::2' };
+    // Data whose sum is 0xffff has a checksum of 0.
+    for (const [identifier, sequence, data] of [
+      [0, 0, [0]],
+      [0, 0, [0xff, 0xff]],
+      [0xffff, 0, []],
+      [0xf0f0, 0x0f0f, [0, 0, 0]],
+      [1, 2, [3, 4, 5]],
+    ] as const) {
+      for (const ends of [ping4, ping6]) {
+        h.inject(1, frames.echo(ends, identifier, sequence, Uint8Array.from(data)));
+        const body = buildEchoBody(identifier, sequence, Uint8Array.from(data));
+        const back = { srcMac: ends.dstMac, dstMac: ends.srcMac, src: ends.dst, dst: ends.src };
+        const reply =
+          ends === ping4
+            ? frames.ip(back, IP_ICMP, buildIcmp4({ type: ICMP_ECHO_REPLY, code: 0, body }))
+            : frames.ip(
+                back,
+                IP_ICMPV6,
+                buildIcmp6(parseIp(back.src), parseIp(back.dst), { type: ICMPV6_ECHO_REPLY, code: 0, body }),
+              );
+        Harness.same(h.take(1), [reply]);
+      }
+    }
+  });
+
+  test('a frame that is a Buffer is read and not written to', (_, h) => {
+    h.memory(1, 2);
+    h.vxlan(9, '192.0.2.1');
+    const mac = new Uint8Array(6).fill(2);
+    const actions: Action[] = [{ op: 'route', source: mac, destination: mac }, { op: 'clamp', mss: MSS }, ...output(2)];
+    h.forward(1, actions);
+    h.forward(9, actions);
+    const frame = syn(ip4, mssOf(8960));
+    const buffer = Buffer.from(frame);
+    const payload = Buffer.from(buildVxlan({ vni: 5 as never, frame }));
+    h.inject(1, buffer);
+    h.injectDatagram(9, '192.0.2.2', payload);
+    h.dp.execute({ frame: buffer }, actions);
+    const sent = h.take(2);
+    Harness.same([buffer, payload.subarray(8)], [frame, frame]);
+    Harness.same(sent, [sent[0]!, sent[0]!, sent[0]!]);
+    buffer.fill(0);
+    payload.fill(0);
+    Harness.same(sent, [through(h, frame, actions), sent[1]!, sent[2]!], 'what was sent is a copy');
+  });
 
   test('a SYN announces no larger segments than the way takes, wherever the option is', (t, h) => {
     h.memory(1, 2);

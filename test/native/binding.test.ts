@@ -1,8 +1,11 @@
 /** The check at load: any difference between the addon's tables and this program's is named. */
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import t from 'tap';
 import { layoutDifferences, loadAddon, ownLayout } from '../../src/datapath/binding.ts';
 import { openNativeDatapath } from '../../src/datapath/native.ts';
 import { emptyKey } from '../../src/flow/key.ts';
+import { until } from '../support/process.ts';
 import { flowId, maskOf, output } from '../conformance/harness.ts';
 
 t.test('the addon was built from the same tables', async (t) => {
@@ -50,4 +53,26 @@ t.test('a dump of many flows has each once', async (t) => {
     ),
   );
   dp.close();
+});
+
+t.test('a datapath that is closed and that nobody refers to is freed', async (t) => {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const closed = [0, 1, 0, 1].map((threads) => {
+    const dp = openNativeDatapath({
+      threads,
+      flowLimit: 1000,
+      clock: () => 1,
+      onUpcall: () => {},
+      onPortLost: () => {},
+    });
+    dp.close();
+    return new WeakRef(dp);
+  });
+  const isFreed = (): boolean => {
+    collect();
+    return closed.every((ref) => ref.deref() === undefined);
+  };
+  await until(isFreed, { what: 'all are freed' });
+  t.equal(closed.length, 4);
 });

@@ -225,6 +225,23 @@ for (const [name, open] of Object.entries(datapaths)) {
         net.close();
       });
 
+      t.test(`${family}: ping with an identifier of 0, a sequence number of 0 and no data`, async (t) => {
+        const { net, web: one, db: two, outside, drops } = lab(open);
+        for (const [from, port] of [
+          [web, one],
+          [db, two],
+        ] as const) {
+          port.send(echo(leaving(from, family), 0, 0));
+          const request = icmpSeen(t, only(t, outside));
+          const reply = family === 'ip4' ? ICMP_ECHO_REPLY : ICMPV6_ECHO_REPLY;
+          outside.send(icmp(entering(family), family, reply, 0, request.body));
+          const back = icmpSeen(t, only(t, port));
+          t.same([back.to, back.type, [...back.body]], [text(from[family]), reply, [0, 0, 0, 0]]);
+        }
+        t.same(drops(), {});
+        net.close();
+      });
+
       t.test(`${family}: a published port from outside, and its answers`, async (t) => {
         const { net, db: port, outside, drops } = lab(open);
         outside.send(tcp(entering(family), { sourcePort: 5555, destinationPort: 8080, flags: SYN, sequence: 1 }));
