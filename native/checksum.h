@@ -72,6 +72,13 @@ class OnesSum {
   uint64_t sum_ = 0;
 };
 
+// Is the checksum of an IPv4 header right? `l3` was extracted.
+inline bool has_right_ipv4_header(const uint8_t* l3) {
+  OnesSum sum;
+  sum.add(l3, (l3[0] & 15) * 4u);
+  return sum.folded() == 0xffff;
+}
+
 // Stores a checksum of ICMP for IPv4 that was made from what changed (RFC 1624). Such a sum
 // comes out as 0 whether the words add up to 0xffff or are all zero, and over nothing but
 // zeros the checksum is 0xffff, as an echo reply without identifier, sequence and data has

@@ -33,6 +33,16 @@ bool takes(uint8_t offloads, const VnetHdr& vnet) {
   }
 }
 
+// Is it routed, translated, answered or cut by this program, and not only carried?
+bool is_handled(const Action* actions, const Frame& frame) {
+  for (; preparation(actions->op); ++actions) {
+    if (actions->op != Op::limit || packet_bytes(frame) > actions->argument) return true;
+  }
+  return false;
+}
+
+bool is_ipv4(const Key& key) { return load16(key.eth_type) == 0x0800; }
+
 // The input port of frames that weft made.
 constexpr uint16_t kNoPort = 0;
 
@@ -167,6 +177,10 @@ void Datapath::arrive(uint16_t number, Frame frame, Key* key, uint8_t outer_tos,
   } else if (!offload_check(&frame, *key, layout.l4)) {
     received(number, 1, frame.length);
     return drop(number, Reason::bad_vnet_hdr);
+  } else if (frame.vnet.gso_type != kGsoNone && is_ipv4(*key) && !has_right_ipv4_header(l3_of(frame, *key))) {
+    // Sooner or later it is cut, and each segment gets a header checksum that is right.
+    received(number, 1, frame.length);
+    return drop(number, Reason::ipv4_checksum);
   }
   coalescer_.add(frame, Words::of(*key), layout, alone);
 }
@@ -190,7 +204,12 @@ void Datapath::forward(uint16_t number, size_t index) {
     return drop(number, Reason::rate_limit_ingress);
   }
   if (arrival.key.is_fragment()) return track(number, arrival);
-  decide(number, arrival.key, arrival.frame, found_.empty() ? nullptr : &found_[index]);
+  const auto found = [&] { return found_.empty() ? nullptr : &found_[index]; };
+  if (segment_count(arrival.frame) <= kMaxSegments) return decide(number, arrival.key, arrival.frame, found());
+  ++counters_.segments;
+  Halves halves(arrival.frame);
+  decide(number, arrival.key, halves.first(), found());
+  decide(number, arrival.key, halves.second(), found());
 }
 
 // 5. Track
@@ -262,6 +281,9 @@ void Datapath::deliver(const Action* actions, size_t count, const Frame& frame, 
 }
 
 void Datapath::run(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from) {
+  if (is_ipv4(key) && is_handled(actions, frame) && !has_right_ipv4_header(l3_of(frame, key))) {
+    return drop(from, Reason::ipv4_checksum);
+  }
   if (translates(actions->op)) {
     if (const Reason refused = translate(*actions, frame, key); refused != kNoDrop) return drop(from, refused);
     ++actions;

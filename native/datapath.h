@@ -6,13 +6,14 @@
 //   2. decapsulate        the tunnel's frames: own address and bad headers go
 //   3. extract            flow key and L3 length; offload requests are checked
 //   4. coalesce           what belongs together becomes one superframe
-//      forward            each of what came of it, in order: within its port's rate?
+//      forward            each of what came of it, in order: within its port's rate? One of too many segments as two
 //   5. track              a fragment: gets the ports of its first, or waits for that
 //                         (fragment_tracker.h)
 //   6. parked?            behind the others of its key, if that is undecided
 //   7. flow cache         hit: run its program; miss: park, and an upcall
 //   8. deliver            storm control: what is flooded is within its port's limit
-//      run                addresses are translated (nat.h); what is too big is cut into fragments (fragment.h), or on a
+//      run                where more is done than to carry it, its IPv4 header has a right checksum (RFC 1812 §5.2.2);
+//                         addresses are translated (nat.h); what is too big is cut into fragments (fragment.h), or on a
 //                         hit told of by an upcall; rewrite (rewrite.h), then each
 //                         action in order
 //   9. output, encap      within the port's rate to the kernel, or to the memory ports'

@@ -9,6 +9,7 @@
   X(frame_too_short) X(frame_too_long) X(bad_vnet_hdr) X(arp_malformed)              \
   X(ipv4_malformed) X(ipv6_malformed) X(ipv6_ext_headers) X(l4_truncated)            \
   X(nd_malformed) X(fragment_malformed) X(fragment_tiny) X(ipv4_mapped)              \
+  X(ipv4_checksum)                                                                   \
   X(vxlan_malformed) X(vxlan_unknown_vni) X(vxlan_unknown_vtep) X(vxlan_own_address) \
   X(vxlan_source_local) X(vxlan_source_elsewhere) X(vxlan_spoof_gateway)             \
   X(vxlan_spoof_arp) X(vxlan_spoof_nd) X(ecn_ce_not_ect)                             \

@@ -70,4 +70,23 @@ class Segments {
   uint32_t count_;
 };
 
+// A superframe of more than kMaxSegments as two, with half of the segments each. They use
+// the superframe's own memory, so the first has to be gone when the second is made.
+class Halves {
+ public:
+  // Of a frame in one piece that passed offload_check.
+  explicit Halves(const Frame& frame);
+  Frame first();
+  // Its headers are written over the end of the first one's payload.
+  Frame second();
+
+ private:
+  Frame part(uint8_t* at, uint32_t from, uint32_t payload_bytes, bool is_last);
+
+  Frame frame_;
+  uint32_t payload_;
+  uint32_t first_segments_;
+  uint8_t headers_[kMaxHeaders];  // as they came in
+};
+
 }  // namespace weft

@@ -15,6 +15,7 @@
 #include "../extract.h"
 #include "../io/tap.h"
 #include "../offload.h"
+#include "../rewrite.h"
 #include "../vxlan.h"
 #include "fuzz.h"
 
@@ -97,7 +98,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const Action actions[] = {{Op::output, {}, 2, {}}, {Op::output, {}, 3, {}}, {Op::encap, {}, 0x123456, {}}};
   datapath.flow_put(1, Words{}, Words{}, actions, 3);
 
-  uint64_t received = 0, refused = 0;
+  uint64_t received = 0, refused = 0, wrong = 0;
   bool comparable = true;
   while (size > 0) {
     // A burst: how many frames; of each a header, a length (u16), the bytes. The
@@ -113,12 +114,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       size -= sizeof vnet + 2;
       const size_t length = std::min<size_t>(control & 0x7fff, size);
       fuzz::Exact bytes(data, length);
-      if ((control & 0x8000) && length >= 34) {
-        store16(bytes.bytes() + 24, 0);
-        OnesSum sum;
-        sum.add(bytes.bytes() + 14, 20);
-        store16(bytes.bytes() + 24, sum.checksum());
-      }
+      if (control & 0x8000) fuzz::finish_ipv4_header(bytes.bytes(), length);
       burst.frames.push_back(Frame{bytes.bytes(), static_cast<uint32_t>(length), vnet});
       burst.storage.push_back(std::move(bytes));
       data += length;
@@ -130,7 +126,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       Layout layout;
       if (extract(frame.data, frame.length, &key, &layout) != kNoDrop) continue;
       Frame trimmed = {frame.data, layout.length, frame.vnet};
-      if (offload_check(&trimmed, key, layout.l4)) {
+      if (!offload_check(&trimmed, key, layout.l4)) {
+        ++refused;
+        continue;
+      }
+      const bool v4 = load16(key.eth_type) == 0x0800;
+      if (trimmed.vnet.gso_type == kGsoNone || !v4 || has_right_ipv4_header(l3_of(trimmed, key))) {
         // A checksum elsewhere than in a transport header changes the payload.
         const bool transport = layout.l4 && (key.ip_proto == 6 || key.ip_proto == 17);
         const uint32_t field = uint32_t{trimmed.vnet.csum_start} + trimmed.vnet.csum_offset;
@@ -138,7 +139,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         if ((trimmed.vnet.flags & kNeedsCsum) && !(transport && field == expected)) comparable = false;
         append(&in, trimmed.data, trimmed.length);
       } else {
-        ++refused;
+        ++wrong;
       }
     }
     const size_t arrivals = datapath.receive(1, burst.frames.data(), burst.frames.size());
@@ -147,6 +148,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
 
   const Counters& counters = datapath.counters();
   FUZZ_CHECK(counters.rx == received && counters.drops[static_cast<size_t>(Reason::bad_vnet_hdr)] == refused);
+  FUZZ_CHECK(counters.drops[static_cast<size_t>(Reason::ipv4_checksum)] == wrong);
   FUZZ_CHECK(counters.tx == transmitted);
   fuzz::check_conservation(&datapath);
   FUZZ_CHECK(!comparable || (in == whole && in == cut && in == tunneled));

@@ -17,7 +17,7 @@ using namespace weft;
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   // What to do (u8), a limit (u16, 0: none), a virtio_net_hdr, the frame.
   if (size < 3 + sizeof(VnetHdr)) return 0;
-  const bool routes = *data & 1, clamps = *data & 2;
+  const bool routes = *data & 1, clamps = *data & 2, finishes = *data & 4;
   const uint32_t mss = load16(data + 1);
   // Not so small that a first fragment has no room for the headers that extract wants whole.
   const uint32_t limit = load16(data + 1) ? 200 + load16(data + 1) % 3000 : 0;
@@ -26,6 +26,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   data += 3 + sizeof vnet;
   size -= 3 + sizeof vnet;
   const fuzz::Exact bytes(data, size);
+  if (finishes) fuzz::finish_ipv4_header(bytes.bytes(), size);
 
   uint64_t transmitted = 0;
   MemoryHooks hooks;

@@ -30,6 +30,9 @@
  * - A superframe passes uncut to ports that take it, and is cut for those that do
  *   not and for the tunnel. Consecutive segments of a flow in one burst are put
  *   together. Either way the receiver gets the bytes that were sent, in order.
+ * - One of more than 1,024 segments, and of 2,048 at most, goes on as two.
+ * - The checksum of an IPv4 header is right where more is done than to carry the packet:
+ *   routing, translating, answering or cutting it (`ipv4_checksum`); of a superframe always.
  * - A superframe is one frame to a flow, a parking place and a port's counters;
  *   `rx` counts what came in before, and `tx` what goes out after that.
  * - A frame that its flow's `limit` stops is parked with an upcall, as if it had

@@ -12,7 +12,7 @@
 import { FRAG_NONE, fields } from '../flow/fields.ts';
 import { readNumber, type FlowKey } from '../flow/key.ts';
 import { getU16 } from '../wire/bytes.ts';
-import { pseudoSum } from '../wire/checksum.ts';
+import { checksum, pseudoSum } from '../wire/checksum.ts';
 import { ETH_HEADER_BYTES, ETH_IPV4, ETH_IPV6, ETH_QINQ, ETH_VLAN, VLAN_TAG_BYTES } from '../wire/ethernet.ts';
 import { IP_TCP, IP_UDP } from '../wire/ipv4.ts';
 import { IPV6_HEADER_BYTES } from '../wire/ipv6.ts';
@@ -37,9 +37,12 @@ const IP_IPIP = 4;
 const IP_IPV6 = 41;
 const IP_GRE = 47;
 
-/** Of a superframe: headers before the payload, and segments that it may be cut into. */
+/**
+ * Of a superframe: headers before the payload, and how many segments it has on its way
+ * through. One that comes in with more, up to twice as many, goes on as two (`halves`).
+ */
 const MAX_HEADER_BYTES = 256;
-const MAX_SEGMENTS = 1024;
+export const MAX_SEGMENTS = 1024;
 
 export const NO_OFFLOAD: Offload = { flags: 0, gsoType: GSO_NONE, gsoSize: 0, csumStart: 0, csumOffset: 0 };
 
@@ -81,7 +84,7 @@ export function wireBytes(frame: Frame): number {
   return bytes.length + (segmentCount(frame) - 1) * superframeHeaderBytes(bytes, offload);
 }
 
-function superframeHeaderBytes(bytes: Uint8Array, offload: Offload): number {
+export function superframeHeaderBytes(bytes: Uint8Array, offload: Offload): number {
   return payloadOffset(bytes, offload.csumStart, gsoKind(offload) !== GSO_UDP);
 }
 
@@ -89,6 +92,13 @@ function superframeHeaderBytes(bytes: Uint8Array, offload: Offload): number {
 export function l3Offset(frame: Uint8Array): number {
   const type = getU16(frame, 12);
   return type === ETH_VLAN || type === ETH_QINQ ? ETH_HEADER_BYTES + VLAN_TAG_BYTES : ETH_HEADER_BYTES;
+}
+
+/** Is the checksum of its IPv4 header right? True of what is not IPv4. `frame` was extracted to `key`. */
+export function hasRightIpv4Header(frame: Uint8Array, key: FlowKey): boolean {
+  if (readNumber(key, fields.eth_type) !== ETH_IPV4) return true;
+  const l3 = l3Offset(frame);
+  return checksum(frame.subarray(l3, l3 + (frame[l3]! & 15) * 4)) === 0;
 }
 
 /** The pseudo header's sum for the IP packet at `l3`. */
@@ -126,7 +136,7 @@ export function checkOffload(frame: Uint8Array, asked: Offload, key: FlowKey, l4
   if (headerBytes > MAX_HEADER_BYTES) return undefined;
   if (!tcp && getU16(frame, l4 + 4) !== frame.length - l4) return undefined;
   const payloadBytes = frame.length - headerBytes;
-  if (payloadBytes > MAX_SEGMENTS * gsoSize) return undefined;
+  if (payloadBytes > 2 * MAX_SEGMENTS * gsoSize) return undefined;
   return payloadBytes > gsoSize ? { flags, gsoType, gsoSize, csumStart, csumOffset } : checksumOnly;
 }
 

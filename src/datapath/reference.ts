@@ -6,11 +6,12 @@
  *   1. rx: a burst comes from a TAP, the underlay, or `inject`
  *   2. decapsulate, if it came from the underlay
  *   3. extract its keys; from here on a frame has its L3 length
- *   4. coalesce: what belongs together becomes one superframe; within its port's rate?
+ *   4. coalesce: what belongs together becomes one superframe; within its port's rate? One of too many segments as two
  *   5. track: a fragment gets the ports of its first, or waits for that
  *   6. parked? behind the others of its key
  *   7. flow cache: hit, and its actions run; or miss, parked with an upcall
- *   8. storm control; actions → tx, within the port's rate: addresses are translated; what is too big in fragments
+ *   8. storm control; actions → tx, within the port's rate: where more is done than to carry it, the IPv4 header has a
+ *      right checksum; addresses are translated; what is too big in fragments
  *      or, on a hit, with an upcall; cut into segments where superframes cannot go
  *   9. settle: hand over mirrored frames and upcalls
  *
@@ -61,6 +62,9 @@ import { FragmentTracker } from './fragment-tracker.ts';
 import { fragments, mayFragment } from './fragment.ts';
 import {
   checkOffload,
+  GSO_NONE,
+  hasRightIpv4Header,
+  MAX_SEGMENTS,
   NO_OFFLOAD,
   packetBytes,
   segmentCount,
@@ -73,7 +77,7 @@ import { isSamePort } from './port-spec.ts';
 import { untagPriority } from './priority-tag.ts';
 import type { TapSpec } from './tap.ts';
 import { rewrite } from './rewrite.ts';
-import { segments, takes, TAKES_ALL } from './segment.ts';
+import { halves, segments, takes, TAKES_ALL } from './segment.ts';
 import { Tally } from './tally.ts';
 
 /** Frames taken from the kernel in one turn of the event loop. */
@@ -294,7 +298,12 @@ class Reference implements ReferenceDatapath {
     const l4 = extracted.l4Offset;
     const offload =
       port === this.#tunnel?.port ? unfinishedChecksum(bytes, key, l4) : checkOffload(bytes, offloadAsked, key, l4);
-    return offload ? { bytes, offload, key, l4 } : this.#refuse(port, bytes.length, 'bad_vnet_hdr');
+    if (!offload) return this.#refuse(port, bytes.length, 'bad_vnet_hdr');
+    // Sooner or later a superframe is cut, and each segment gets a header checksum that is right.
+    if (offload.gsoType !== GSO_NONE && !hasRightIpv4Header(bytes, key)) {
+      return this.#refuse(port, bytes.length, 'ipv4_checksum');
+    }
+    return { bytes, offload, key, l4 };
   }
 
   #refuse(port: PortNo, lengthBytes: number, reason: DropReason): undefined {
@@ -312,8 +321,10 @@ class Reference implements ReferenceDatapath {
     if (rate && !rate.take(wireBytes(arrival), this.#options.clock())) {
       return this.#tally.dropped(port, 'rate_limit_ingress');
     }
-    if (key[fields.ip_frag.offset] === FRAG_NONE) this.#decide(port, key, arrival);
-    else this.#track(port, key, arrival);
+    if (key[fields.ip_frag.offset] !== FRAG_NONE) return this.#track(port, key, arrival);
+    if (segmentCount(arrival) <= MAX_SEGMENTS) return this.#decide(port, key, arrival);
+    this.#tally.segments++;
+    for (const half of halves(arrival)) this.#decide(port, key, half);
   }
 
   // 5. Track
@@ -400,6 +411,9 @@ class Reference implements ReferenceDatapath {
   /** @param port where the frame came in; undefined when weft made it */
   #run(actions: readonly Action[], frame: Frame, key: FlowKey, port: PortNo | undefined): void {
     const [first] = actions as readonly [Action];
+    if (isHandled(actions, frame) && !hasRightIpv4Header(frame.bytes, key)) {
+      return this.#tally.dropped(port, 'ipv4_checksum');
+    }
     if (translates(first)) return this.#translate(first, actions.slice(1), frame, key, port);
     if (first.op === 'limit') return this.#limit(first.bytes, actions.slice(1), frame, key, port);
     const rewritten = rewrite(first, frame, key);
@@ -589,6 +603,24 @@ function newKey(port: PortNo): FlowKey {
   const key = emptyKey();
   writeNumber(key, fields.in_port, port);
   return key;
+}
+
+/** Is it routed, translated, answered or cut by these actions, and not only carried? */
+function isHandled(actions: readonly Action[], frame: Frame): boolean {
+  return actions.some((action) => {
+    switch (action.op) {
+      case 'nat':
+      case 'related':
+      case 'route':
+      case 'echo':
+      case 'clamp':
+        return true;
+      case 'limit':
+        return packetBytes(frame) > action.bytes;
+      default:
+        return false;
+    }
+  });
 }
 
 function translates(action: Action): action is Translation {

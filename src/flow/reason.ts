@@ -23,6 +23,10 @@ export const dropReasons = [
   ],
   ['fragment_tiny', 'a first fragment without all its headers, or a later one that begins within them'],
   ['ipv4_mapped', 'an IPv6 packet from or to an IPv4-mapped address (::ffff:a.b.c.d), which no wire carries'],
+  [
+    'ipv4_checksum',
+    'the IPv4 header’s checksum is wrong, of a packet that is routed, answered or cut (RFC 1812 §5.2.2)',
+  ],
   // tunnel receive
   ['vxlan_malformed', 'VXLAN header truncated or without its I flag (RFC 7348 §5)'],
   ['vxlan_unknown_vni', 'no network here has this VNI'],

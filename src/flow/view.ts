@@ -12,6 +12,7 @@
  *
  * A view belongs to one translation and is not kept; all that it returns may be.
  */
+import { checksum } from '../wire/checksum.ts';
 import { ETH_HEADER_BYTES, ETH_IPV4, VLAN_TAG_BYTES } from '../wire/ethernet.ts';
 import { IPV6_HEADER_BYTES } from '../wire/ipv6.ts';
 import { fields, type Field, type FieldName } from './fields.ts';
@@ -70,12 +71,24 @@ export class FlowView {
     this.#isOfOneFrame = true;
   }
 
+  /**
+   * Is the checksum of its IPv4 header right? Without a frame it is taken to be: what a
+   * cached flow does to a packet with a wrong one, the datapath refuses.
+   */
+  hasRightIpv4Header(): boolean {
+    if (!this.#head) return true;
+    const header = this.#head.subarray(this.#l3());
+    const isRight = checksum(header.subarray(0, (header[0]! & 15) * 4)) === 0;
+    if (!isRight) this.#isOfOneFrame = true;
+    return isRight;
+  }
+
   /** The packet that this ICMP error quotes, if it can be told. */
   quoted(): Quoted | undefined {
     this.#isOfOneFrame = true;
     if (!this.#head) return undefined;
     const v4 = this.number('eth_type') === ETH_IPV4;
-    const l3 = ETH_HEADER_BYTES + (this.number('vlan_tci') === 0 ? 0 : VLAN_TAG_BYTES);
+    const l3 = this.#l3();
     const icmp = l3 + (v4 ? (this.#head[l3]! & 15) * 4 : IPV6_HEADER_BYTES);
     return readQuoted(this.#head.subarray(icmp + ICMP_ERROR_BYTES), v4);
   }
@@ -108,6 +121,10 @@ export class FlowView {
     const { names } = this.#read;
     this.#read = nothingRead;
     return names;
+  }
+
+  #l3(): number {
+    return ETH_HEADER_BYTES + (this.number('vlan_tci') === 0 ? 0 : VLAN_TAG_BYTES);
   }
 
   #use(name: FieldName): Field {

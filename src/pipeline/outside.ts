@@ -25,7 +25,7 @@ import { ICMP_REDIRECT, ICMP_SOURCE_QUENCH, isIcmpError } from '../wire/icmp-err
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
 import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 import { isRoutable } from './routable.ts';
-import { refuse, refuseMartian, sendTo } from './routed.ts';
+import { refuse, refuseMartian, refuseWrongHeader, sendTo } from './routed.ts';
 import { drop, next, type StageContext, type StageResult } from './stage.ts';
 import { text } from './text.ts';
 
@@ -54,6 +54,8 @@ export function fromOutside(view: FlowView, context: StageContext, outside: Outs
 
 /** A packet for the transit address goes to the endpoint of its connection. */
 export function enter(view: FlowView, context: StageContext, outside: Outside): StageResult {
+  const wrong = refuseWrongHeader(view);
+  if (wrong) return wrong;
   const { topology, connections } = context.tables;
   const subject = subjectOf(view);
   const found = subject && find(view, context, OUTSIDE, subject);

@@ -1,5 +1,6 @@
 /** The frames that weft sends of its own accord. */
 import { fields, FRAG_LATER } from '../flow/fields.ts';
+import { FlowView } from '../flow/view.ts';
 import { readNumber, type FlowKey } from '../flow/key.ts';
 import { isGroupMac, isIp4, linkLocalOf, type PortNo, type Vni } from '../flow/types.ts';
 import { gatewayMac, type Topology } from '../table/topology.ts';
@@ -19,14 +20,16 @@ export function replyFrame(reply: Reply, head: Uint8Array): Uint8Array {
 /**
  * What its sender is told of a frame that a `limit` stopped: how large its packets
  * may be (RFC 1191, RFC 8201). Undefined where it is cut into fragments instead, or
- * where no ICMP error may be answered (RFC 1122 §3.2.2, RFC 4443 §2.4).
+ * where no ICMP error may be answered (RFC 1122 §3.2.2, RFC 1812 §5.2.2, RFC 4443 §2.4).
  */
 export function tooBigReply(key: FlowKey, head: Uint8Array, { topology }: Tables, mtu: number): Reply | undefined {
   const gateway = gatewayOf(readNumber(key, fields.in_port) as PortNo, topology);
   const type = readNumber(key, fields.eth_type);
   const isV4 = type === ETH_IPV4;
   if (!gateway || (!isV4 && type !== ETH_IPV6) || readNumber(key, fields.vlan_tci) !== 0) return undefined;
-  if (isV4 && (getU16(head, ETH_HEADER_BYTES + 6) & IPV4_DF) === 0) return undefined;
+  if (isV4 && ((getU16(head, ETH_HEADER_BYTES + 6) & IPV4_DF) === 0 || !new FlowView(key, head).hasRightIpv4Header())) {
+    return undefined;
+  }
   if (readNumber(key, fields.ip_frag) === FRAG_LATER || isGroupMac(head)) return undefined;
   const protocol = readNumber(key, fields.ip_proto);
   if ((protocol === IP_ICMP || protocol === IP_ICMPV6) && isIcmpError(protocol, readNumber(key, fields.l4_src))) {

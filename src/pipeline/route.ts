@@ -6,8 +6,8 @@
  *   1. for other MACs: bridged, none of this but what is heard of neighbors (`hear.ts`)
  *   2. answers to neighbor requests of the gateway, or of this host, are learned
  *   3. ARP, ND and ping for the gateway's own addresses are answered
- *   4. no router forwards link-local, loopback and multicast addresses (RFC 1812
- *      §5.3.7, RFC 4291 §2.5), nor what has used up its TTL
+ *   4. no router forwards packets with a wrong header checksum (RFC 1812 §5.2.2), link-local,
+ *      loopback and multicast addresses (RFC 1812 §5.3.7, RFC 4291 §2.5), nor what has used up its TTL
  *   5. the route with the longest prefix; of several next hops one by flow hash,
  *      so that a flow keeps its way (RFC 2992)
  *   6. the next hop's MAC: known, failed, or to be asked for, and the frame waits
@@ -32,7 +32,7 @@ import { claimOf } from './claim.ts';
 import { hear } from './hear.ts';
 import { enter, leave } from './outside.ts';
 import { isRoutable } from './routable.ts';
-import { refuse, refuseMartian, sendTo } from './routed.ts';
+import { refuse, refuseMartian, refuseWrongHeader, sendTo } from './routed.ts';
 import { drop, next, type Stage, type StageContext, type StageResult } from './stage.ts';
 import { text } from './text.ts';
 
@@ -57,6 +57,8 @@ export const route: Stage = (view, context) => {
   if (asked) return { ...asked, effects: [...hear(view, context), ...(asked.effects ?? [])] };
   if (type !== ETH_IPV4 && type !== ETH_IPV6)
     return drop('gateway_refused', text`neither IP nor a request for its MAC`);
+  const wrong = refuseWrongHeader(view);
+  if (wrong) return wrong;
   const source = view.bytes('ip_src');
   const destination = view.bytes('ip_dst');
   const found = network.routes.lookup(destination);

@@ -40,6 +40,12 @@ export function refuseMartian(
   return refuse(view, context, 'martian', text`${source} to ${destination} is not routed`, 'net_unreachable');
 }
 
+/** No router believes an IPv4 header whose checksum is wrong, or answers it (RFC 1812 §5.2.2). */
+export function refuseWrongHeader(view: FlowView): StageResult | undefined {
+  if (view.number('eth_type') !== ETH_IPV4 || view.hasRightIpv4Header()) return undefined;
+  return drop('ipv4_checksum', text`the checksum of its IPv4 header is wrong`);
+}
+
 /** Refused, and its sender is told, where that is allowed (RFC 1122 §3.2.2, RFC 4443 §2.4). */
 export function refuse(
   view: FlowView,

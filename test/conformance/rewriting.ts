@@ -8,9 +8,9 @@ import { NEEDS_CSUM, NO_OFFLOAD } from '../../src/datapath/offload.ts';
 import { concat, getU16, setU16 } from '../../src/wire/bytes.ts';
 import { buildExtension } from '../../src/wire/ipv6.ts';
 import { buildTcp, TCP_SYN } from '../../src/wire/l4.ts';
-import { parseEthernet } from '../../src/wire/ethernet.ts';
+import { ETH_VLAN, parseEthernet } from '../../src/wire/ethernet.ts';
 import { buildEchoBody, buildIcmp4, buildIcmp6, ICMP_ECHO_REPLY, ICMPV6_ECHO_REPLY } from '../../src/wire/icmp.ts';
-import { IP_ICMP, IP_ICMPV6, parseIpv4 } from '../../src/wire/ipv4.ts';
+import { IP_ICMP, IP_ICMPV6, IP_UDP, parseIpv4 } from '../../src/wire/ipv4.ts';
 import { buildVxlan } from '../../src/wire/vxlan.ts';
 import * as frames from '../support/frames.ts';
 import { parsePacket } from '../support/packets.ts';
@@ -76,6 +76,58 @@ export function runRewriting(name: string, open: Open): void {
     }
   });
 
+  test('the checksum of an IPv4 header is right where more is done than to carry the packet', (t, h) => {
+    h.memory(1, 2);
+    const mac = new Uint8Array(6).fill(2);
+    const route: Action = { op: 'route', source: mac, destination: mac };
+    const handled: readonly (readonly Action[])[] = [
+      [route, ...output(2)],
+      [{ op: 'echo' }, ...output(2)],
+      [{ op: 'limit', bytes: 576 }, ...output(2)],
+      [{ op: 'limit', bytes: 9000 }, route, ...output(2)],
+      [{ op: 'related', slot: 0, generation: 2, reply: false }, ...output(2)],
+      clamp,
+    ];
+    const ends = (id: number, of: Partial<frames.Ends['ip4']> = {}): frames.Ends => ({
+      ...ip4,
+      ip4: { options: Uint8Array.of(1, 1, 1, 0), id, ...of },
+    });
+    const data = new Uint8Array(1000);
+    const large = frames.udp(ends(0), 1, 2, data);
+    const vlan = { tpid: ETH_VLAN, tci: 7 };
+    const kinds: readonly (readonly [header: number, frame: (id: number) => Uint8Array])[] = [
+      [14, (id) => frames.udp(ends(id), 1, 2, data)],
+      [14, (id) => frames.ip(ends(id, { moreFragments: true }), IP_UDP, large.subarray(38, 638))],
+      [18, (id) => frames.udp({ ...ends(id), vlan }, 1, 2, data)],
+    ];
+    let id = 0;
+    for (const [header, frame] of kinds) {
+      for (const place of [1, 8, 11, 20]) {
+        const wrong = (): Uint8Array => {
+          const bytes = frame(++id);
+          bytes[header + place]! ^= 4;
+          return bytes;
+        };
+        for (const actions of handled) {
+          // What is tagged is not cut.
+          if (header === 18 && actions[0]!.op === 'limit' && actions.length === 2) continue;
+          const before = h.drops().ipv4_checksum ?? 0;
+          h.forward(1, actions);
+          h.inject(1, wrong());
+          t.same(h.take(2), []);
+          t.equal(h.drops().ipv4_checksum, before + 1);
+        }
+        const carried = wrong();
+        Harness.same([through(h, carried, output(2))], [carried], 'carried as it is');
+      }
+    }
+    h.forward(1, [{ op: 'limit', bytes: 1100 }, ...output(2)]);
+    const wrong = large.slice();
+    wrong[22]! ^= 4;
+    h.inject(1, wrong);
+    Harness.same(h.take(2), [wrong], 'a limit that does not apply does nothing');
+  });
+
   test('a frame that is a Buffer is read and not written to', (_, h) => {
     h.memory(1, 2);
     h.vxlan(9, '192.0.2.1');
@@ -85,7 +137,7 @@ export function runRewriting(name: string, open: Open): void {
     h.forward(9, actions);
     const frame = syn(ip4, mssOf(8960));
     const buffer = Buffer.from(frame);
-    const payload = Buffer.from(buildVxlan({ vni: 5 as never, frame }));
+    const payload = Buffer.from(buildVxlan({ vni: 5, frame }));
     h.inject(1, buffer);
     h.injectDatagram(9, '192.0.2.2', payload);
     h.dp.execute({ frame: buffer }, actions);

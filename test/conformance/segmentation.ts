@@ -218,6 +218,56 @@ export function runSegmentation(name: string, open: Open): void {
     Harness.sameOffloaded(h.takeOffloaded(2), [{ frame: ecn.frame, offload: { ...marked, gsoType: 0, gsoSize: 0 } }]);
   });
 
+  test('a superframe of more than 1,024 segments goes on as two', (t, h) => {
+    h.memory(1, 2);
+    h.offloading(3);
+    h.vxlan(5, '192.0.2.1');
+    const mac = new Uint8Array(6).fill(2);
+    const plain = [...output(3, 2), encap(7, '192.0.2.2')];
+    const all = FIN | PSH | ACK | CWR | 0x40;
+    for (const base of [{ ...tcp4, flags: all }, { ...tcp6, flags: all }, udp4, udp6]) {
+      for (const [segments, gsoSize] of [
+        [1024, 2],
+        [1025, 2],
+        [1400, 36],
+      ] as const) {
+        const stretch = { ...base, payload: someBytes(segments * gsoSize - 1) };
+        const expected = segmentsOf(stretch, gsoSize);
+        const superframe = superframeOf(stretch, gsoSize);
+        const marked = { ...superframe.offload, gsoType: superframe.offload.gsoType | ('flags' in base ? ECN : 0) };
+        h.forward(1, plain);
+        h.burst(1, { ...superframe, offload: marked });
+        Harness.same(h.take(2), expected);
+        Harness.same(
+          h.datagrams.splice(0).map(({ payload }) => payload.subarray(8)),
+          expected,
+        );
+        // The two parts are superframes themselves: cut, they are the same.
+        const parts = h.takeOffloaded(3);
+        t.equal(parts.length, segments > 1024 ? 2 : 1);
+        h.forward(1, output(2));
+        for (const part of parts) h.burst(1, part);
+        Harness.same(h.take(2), expected);
+        // What rewrites the first part leaves the second one’s headers alone.
+        h.forward(1, [{ op: 'route', source: mac, destination: mac }, ...output(2)]);
+        h.burst(1, { ...superframe, offload: marked });
+        const routed = h.take(2);
+        h.inject(1, ...expected);
+        Harness.same(routed, h.take(2));
+      }
+    }
+  });
+
+  test('a superframe whose IPv4 header has a wrong checksum is not cut into right ones', (t, h) => {
+    h.memory(1, 2);
+    h.forward(1, output(2));
+    const { frame, offload } = superframeOf({ ...tcp4, payload: someBytes(3000) }, 700);
+    frame[24]! ^= 1;
+    h.burst(1, { frame, offload });
+    t.same(h.take(2), []);
+    t.same(h.drops(), { ipv4_checksum: 1 });
+  });
+
   test('each virtio_net_hdr that does not fit its frame is refused', (t, h) => {
     h.memory(1);
     h.offloading(2);
@@ -269,8 +319,8 @@ export function runSegmentation(name: string, open: Open): void {
       refused(`${name}, partial, at the end`, frame, { ...plain, csumStart: frame.length - csumOffset - 1 });
       refused(`${name}, ECN without gso`, frame, { ...plain, gsoType: ECN });
 
-      const many = superframeOf({ ...base, payload: someBytes(1025) }, 1);
-      refused(`${name}, 1,025 segments`, many.frame, many.offload);
+      const many = superframeOf({ ...base, payload: someBytes(2049) }, 1);
+      refused(`${name}, 2,049 segments`, many.frame, many.offload);
       const fragment = fragmentOf(base);
       refused(`${name}, a fragment`, fragment.frame, fragment.offload);
     }

@@ -28,6 +28,8 @@ import type {
 import { formatActions } from '../../src/flow/action.ts';
 import { CONNECTION_BYTES, ConnectionRecords } from '../../src/flow/connection.ts';
 import { formatIp, parseIp, type PortNo } from '../../src/flow/types.ts';
+import { getU16 } from '../../src/wire/bytes.ts';
+import { ETH_IPV4 } from '../../src/wire/ethernet.ts';
 import { buildVxlan } from '../../src/wire/vxlan.ts';
 import { checkConservation, portNo, type Open, type Switch } from '../conformance/harness.ts';
 import { mutateOffload, randomBurst } from '../support/random-bursts.ts';
@@ -225,6 +227,11 @@ type Step =
   | { readonly what: 'limits'; readonly port: number; readonly limits: PortLimits }
   | { readonly what: 'port'; readonly port: number; readonly local: string; readonly offloads: boolean };
 
+/** Untagged IPv4 as it is but for its header's checksum; anything else as it is. */
+function withWrongIpv4Checksum(frame: Uint8Array): Uint8Array {
+  return frame.length > 25 && getU16(frame, 12) === ETH_IPV4 ? frame.with(25, frame[25]! ^ 1) : frame;
+}
+
 function stepOf(
   { seed, usual }: DifferentialOptions,
   session: number,
@@ -262,7 +269,8 @@ function stepOf(
   }
   if (kind < 660) {
     if (usual && random.chance(0.8)) {
-      const { port, frame } = usual(random);
+      const { port, frame: right } = usual(random);
+      const frame = random.chance(0.02) ? withWrongIpv4Checksum(right) : right;
       return { what: 'frames', port, frames: new Array<Uint8Array>(random.pick([1, 1, 3])).fill(frame) };
     }
     const frame = some();

@@ -38,6 +38,7 @@ const toReach = {
       'ipv4_mapped',
       'fragment_malformed',
       'fragment_tiny',
+      'ipv4_checksum',
       'fragment_overlap',
       'fragment_duplicate',
       'fragment_limit',
@@ -66,6 +67,7 @@ const toReach = {
       ...['nat', 'limit', 'route', 'clamp', 'echo', 'output', 'encap', 'drop'].map((op) => `hits of ${op}`),
     ],
     drops: [
+      'ipv4_checksum',
       'too_big',
       'ttl_exceeded',
       'no_connection',

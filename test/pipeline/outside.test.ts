@@ -598,6 +598,30 @@ for (const [name, open] of Object.entries(datapaths)) {
       net.close();
     });
 
+    t.test('an IPv4 header with a wrong checksum opens nothing, is not translated and not answered', async (t) => {
+      const { net, web: one, db: two, outside, drops, states } = lab(open);
+      const out = tcp(leaving(web, 'ip4'), { sourcePort: 40_000, destinationPort: 80, flags: SYN });
+      const packets = [
+        echo(entering('ip4'), 1, 2),
+        tcp(entering('ip4'), { sourcePort: 5555, destinationPort: 8080, flags: SYN }),
+      ];
+      const wrong = (packet: Uint8Array): Uint8Array => packet.with(24, packet[24]! ^ 1);
+      const send = (): void => {
+        one.send(wrong(out));
+        for (const packet of packets) outside.send(wrong(packet));
+      };
+      const received = (): number[] => [one, two, outside].map((port) => port.received.splice(0).length);
+      send();
+      t.same([received(), states(), drops()], [[0, 0, 0], [], { ipv4_checksum: 3 }]);
+      one.send(out);
+      for (const packet of packets) outside.send(packet);
+      t.same(received(), [0, 1, 2]);
+      const before = states();
+      send();
+      t.same([received(), states(), drops()], [[0, 0, 0], before, { ipv4_checksum: 6 }], 'by cached flows neither');
+      net.close();
+    });
+
     t.test('of ICMP, only what belongs to a connection passes', async (t) => {
       const { net, web: one, db: two, outside, drops } = lab(open);
       one.send(echo(leaving(web, 'ip4'), 20_000, 1));

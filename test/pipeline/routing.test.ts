@@ -446,6 +446,40 @@ for (const [name, open] of Object.entries(datapaths)) {
       net.close();
     });
 
+    t.test('an IPv4 header with a wrong checksum is believed by no router, and answered by none', async (t) => {
+      const { net, web, fw, db, far, drops, forwarding } = lab(open, toBlue, { red: 1500, blue: 1280 });
+      const large = new Uint8Array(1400);
+      const packets = [
+        udp({ ...fromWeb, dst: '10.2.0.2' }, 1, 2),
+        udp({ ...fromWeb, dst: '10.2.0.2', ip4: { ttl: 1 } }, 1, 2),
+        udp({ ...fromWeb, dst: '10.2.0.2' }, 1, 2, large),
+        udp({ ...fromWeb, dst: '10.2.0.2', ip4: { dontFragment: true } }, 1, 2, large),
+        udp({ ...fromWeb, dst: '10.9.0.1' }, 1, 2),
+        udp({ ...fromWeb, dst: '10.1.0.1' }, 1, 2),
+        udp({ ...fromWeb, dst: '10.2.0.77' }, 1, 2),
+        echo({ ...fromWeb, dst: '10.1.0.1' }, 1, 1),
+      ];
+      const wrong = packets.map((packet) => packet.with(24, packet[24]! ^ 1));
+      const received = (): number[] => [web, db, far].map((port) => port.received.splice(0).length);
+      for (const packet of wrong) web.send(packet);
+      t.same(received(), [0, 0, 0], 'undecided');
+      t.same(drops(), { ipv4_checksum: wrong.length });
+      t.equal(forwarding.datapath.counters().held, 0);
+      for (const packet of packets) web.send(packet);
+      received();
+      const before = drops();
+      for (const packet of wrong) web.send(packet);
+      t.same(received(), [0, 0, 0], 'when flows are cached');
+      // The last but one waits for its neighbor: all of its key do.
+      const { held } = forwarding.datapath.counters();
+      t.same(drops(), { ...before, ipv4_checksum: 2 * wrong.length - (held - 1) });
+      const bridged = udp({ ...fromWeb, dstMac: macs.fw, dst: '10.1.0.3' }, 1, 2);
+      const carried = bridged.with(24, bridged[24]! ^ 1);
+      web.send(carried);
+      t.same([...only(t, fw)], [...carried], 'a switch does not look at it');
+      net.close();
+    });
+
     t.test('no ICMP error is answered by one, nor a later fragment', async (t) => {
       const { net, web, drops } = lab(open);
       const error = Uint8Array.of(11, 0, 0xf4, 0xff, 0, 0, 0, 0);
