@@ -18,6 +18,7 @@
         "native/io/conntrack.cc",
         "native/io/frame_io.cc",
         "native/io/netns.cc",
+        "native/io/route_mtu.cc",
         "native/io/steering.cc",
         "native/io/tap.cc",
         "native/io/underlay.cc"

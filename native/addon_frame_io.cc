@@ -16,6 +16,7 @@
 #include "addon_tap.h"
 #include "io/conntrack.h"
 #include "io/frame_io.h"
+#include "io/route_mtu.h"
 #include "offload.h"
 
 namespace {
@@ -203,6 +204,12 @@ Napi::Value PathMtu(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), weft::path_mtu(local, info[1].As<Napi::Uint8Array>().Data()));
 }
 
+// (local: 16 bytes, remote: 16 bytes) → bytes | -errno
+Napi::Value RouteMtu(const Napi::CallbackInfo& info) {
+  const uint8_t* local = info[0].As<Napi::Uint8Array>().Data();
+  return Napi::Number::New(info.Env(), weft::route_mtu(local, info[1].As<Napi::Uint8Array>().Data()));
+}
+
 class ForgetStaleUdp : public Napi::AsyncWorker {
  public:
   ForgetStaleUdp(Napi::Env env, std::vector<uint8_t> own, std::vector<uint8_t> targets, std::vector<uint16_t> ports)
@@ -272,6 +279,7 @@ Napi::Value ForgetConnectionsOf(const Napi::CallbackInfo& info) {
 Napi::Object InitFrameIo(Napi::Env env, Napi::Object exports) {
   exports.Set("probeOffloads", Napi::Function::New(env, ProbeOffloads));
   exports.Set("pathMtu", Napi::Function::New(env, PathMtu));
+  exports.Set("routeMtu", Napi::Function::New(env, RouteMtu));
   exports.Set("forgetStaleUdp", Napi::Function::New(env, ForgetStaleUdpOf));
   exports.Set("forgetConnections", Napi::Function::New(env, ForgetConnectionsOf));
   exports.Set("FrameIo", FrameIoObject::Class(env));

@@ -27,9 +27,9 @@ import { connectionMemory } from './datapath/connection-memory.ts';
 import { forgetStaleUdp, HostConnections } from './datapath/host-connections.ts';
 import { kernelOffloads } from './datapath/kernel-offloads.ts';
 import { exchangeWithNetns } from './datapath/netns-exchange.ts';
-import { pathMtu } from './datapath/path-mtu.ts';
+import { pathMtu, routeMtu } from './datapath/path-mtu.ts';
 import { WeftError } from './error.ts';
-import { PathProber } from './health/path-prober.ts';
+import { Paths } from './health/paths.ts';
 import { openProbe, type Probe } from './health/probe.ts';
 import { formatMac, parseIp, type PortNo, type Vni } from './flow/types.ts';
 import { Forwarding } from './forwarding.ts';
@@ -65,7 +65,7 @@ import {
   type RouteSpec,
 } from './model/resource.ts';
 import { subnetClashes } from './observe/clashes.ts';
-import { diagnose, type Path } from './observe/doctor.ts';
+import { diagnose } from './observe/doctor.ts';
 import { Observer, type CapturedFrame, type CaptureOptions, type ConnectionsOptions } from './observe/observer.ts';
 import { OUTSIDE_HOST_MAC, OUTSIDE_MAC } from './table/topology.ts';
 import { openEmbeddedStore } from './store/embedded.ts';
@@ -116,6 +116,8 @@ const UNDERLAY_PORT = 1 as PortNo;
 const OUTSIDE_PORT = 2 as PortNo;
 const OUTSIDE_MTU = 1500;
 const TICK_MS = 1000;
+/** How often the kernel is asked what it was told of the paths: connections stand still meanwhile. */
+const PATH_TICK_MS = 250;
 const CONNECTIONS = 65_536;
 /** That one endpoint may have. */
 const CONNECTION_QUOTA = CONNECTIONS / 4;
@@ -176,11 +178,10 @@ export class Switch {
   readonly #endpoints: Endpoints;
   readonly #observer: Observer;
   readonly #watcher: NetnsWatcher;
-  /** Of the underlay, by peer. */
-  readonly #paths = new Map<string, Path>();
+  /** Of the underlay. */
+  readonly #paths: Paths;
   /** Undefined where it cannot be done. */
   readonly #probe: Probe | undefined = openProbe(() => performance.now(), setTimeout);
-  readonly #prober: PathProber | undefined;
   readonly #startedAt = new Date();
   #outside: Outside | undefined;
   /** Why it is not open, or could not be kept up. */
@@ -188,6 +189,7 @@ export class Switch {
   #isRenewing = false;
   #isRenewingEndpoints = false;
   #ticker: NodeJS.Timeout | undefined;
+  #pathTicker: NodeJS.Timeout | undefined;
   #changes: Promise<unknown> = Promise.resolve();
   #isForwarding = false;
   #isClosed = false;
@@ -223,7 +225,7 @@ export class Switch {
       onError: (error) => logger.error({ err: error }, 'decision failed'),
     });
     this.#watcher = new NetnsWatcher(setInterval);
-    this.#prober = this.#probe && new PathProber({ probe: this.#probe, clock, onFound: () => this.#watchPaths() });
+    this.#paths = this.#openPaths(clock);
     const hasStaticPeers = (): boolean => options.peers.length > 0 || this.#hosts.size > 0;
     const shared = { store, forwarding: this.#forwarding };
     this.#underlay = new Underlay({
@@ -277,11 +279,12 @@ export class Switch {
     await this.#keepOutside(this.#wantsOutside() ? undefined : () => this.#removeLeftOutside());
     // Everything forwards by now; what follows puts back what was changed meanwhile.
     await this.#endpoints.mend();
-    this.#watchPaths();
+    this.#paths.watch(this.#hosts.vteps());
+    this.#pathTicker = setInterval(() => this.#paths.look(), PATH_TICK_MS);
     let ticks = 0;
     this.#ticker = setInterval(() => {
       void this.#underlay.keep();
-      this.#watchPaths();
+      this.#paths.watch(this.#hosts.vteps());
       if (++ticks % RENEW_TICKS === 0) this.#renewOutside();
       this.#renewEndpoints();
       this.#forwarding.controller.tick();
@@ -300,8 +303,8 @@ export class Switch {
       underlay: this.#underlay.addressText ?? null,
       tunnel: this.#underlay.report() ?? null,
       peers: this.#hosts.vteps(),
-      pathMtus: Object.fromEntries([...this.#paths].map(([peer, { mtu }]) => [peer, mtu])),
-      pathSources: Object.fromEntries([...this.#paths].map(([peer, { source }]) => [peer, source])),
+      pathMtus: Object.fromEntries([...this.#paths.known].map(([peer, { mtu }]) => [peer, mtu])),
+      pathSources: Object.fromEntries([...this.#paths.known].map(([peer, { source }]) => [peer, source])),
       store: 'embedded',
       clashes: this.#clashes(),
       outside: this.#reportOutside(),
@@ -320,7 +323,7 @@ export class Switch {
       tunnel: this.#underlay.report(),
       vxlanPort: this.#options.vxlanPort,
       peers: this.#hosts.vteps(),
-      paths: this.#paths,
+      paths: this.#paths.known,
       networks: this.#networks.all(),
       underlayInterface: async () => (underlay === undefined ? undefined : underlayInterface(underlay)),
       encapBytes: this.#underlay.encapBytes,
@@ -478,8 +481,9 @@ export class Switch {
     this.#isClosed = true;
     this.#isForwarding = false;
     clearInterval(this.#ticker);
+    clearInterval(this.#pathTicker);
     this.#underlay.close();
-    this.#prober?.close();
+    this.#paths.close();
     await this.#changes.catch(() => {});
     try {
       await this.#endpoints.close({ purge: options.purge ?? false });
@@ -702,29 +706,23 @@ export class Switch {
     return this.#networks.report(this.#networks.get(name), this.#endpoints.of(name).length);
   }
 
-  /** The kernel learns what the paths to the peers take, and probes what nobody tells: containers are told. */
-  #watchPaths(): void {
-    const underlay = this.#underlay.address;
-    if (!underlay || this.#isClosed) return;
-    const ofKernel = new Map<string, number>();
-    for (const peer of this.#hosts.vteps()) {
-      const mtu = pathMtu(underlay, parseIp(peer));
-      if (mtu !== undefined) ofKernel.set(peer, mtu);
-    }
-    this.#prober?.watch(ofKernel);
-    for (const peer of this.#paths.keys()) if (!ofKernel.has(peer)) this.#paths.delete(peer);
-    for (const [peer, known] of ofKernel) this.#setPath(peer, known);
-  }
-
-  #setPath(peer: string, ofKernel: number): void {
-    const found = this.#prober?.found(peer);
-    const mtu = found ?? ofKernel;
-    const source = found === undefined ? 'kernel' : 'probed';
-    const before = this.#paths.get(peer)?.mtu;
-    this.#paths.set(peer, { mtu, source, isConfirmed: this.#prober?.isConfirmed(peer) ?? false });
-    if (mtu === before) return;
-    this.#forwarding.setPathMtu(parseIp(peer), mtu - this.#underlay.encapBytes);
-    if (before !== undefined) this.#options.logger.info({ peer, mtu, before, source }, 'path MTU changed');
+  #openPaths(clock: () => number): Paths {
+    return new Paths({
+      probe: this.#probe,
+      clock,
+      ceilingOf: (peer) => {
+        const { address } = this.#underlay;
+        return address && routeMtu(address, parseIp(peer));
+      },
+      hintOf: (peer) => {
+        const { address } = this.#underlay;
+        return address && pathMtu(address, parseIp(peer));
+      },
+      onChange: (peer, { mtu, source }, before) => {
+        this.#forwarding.setPathMtu(parseIp(peer), mtu - this.#underlay.encapBytes);
+        if (before !== undefined) this.#options.logger.info({ peer, mtu, before, source }, 'path MTU changed');
+      },
+    });
   }
 
   #onPortLost(port: PortNo, why: string): void {

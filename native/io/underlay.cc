@@ -6,6 +6,7 @@
 #include <netinet/udp.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -26,7 +27,6 @@ namespace {
 
 constexpr int kReceiveBufferBytes = 8 << 20;
 constexpr int kSendBufferBytes = 4 << 20;
-constexpr uint32_t kLastPort = 65535;
 constexpr size_t kReceiveBatch = 64;
 // UDP payload of an IPv4 packet at most; IPv6 would take 20 more.
 constexpr size_t kMaxPayload = 65507;
@@ -64,7 +64,7 @@ int set_buffer(int fd, int force_name, int name, int bytes) {
   return set(fd, SOL_SOCKET, force_name, bytes) == 0 ? 0 : set(fd, SOL_SOCKET, name, bytes);
 }
 
-// A UDP socket with DF on what it sends, bound to local:port and to nothing
+// A UDP socket with DF on what it sends, whatever ICMP errors told the kernel of the path, bound to local:port and to nothing
 // that another program has. The fd or -errno.
 int bound_socket(const uint8_t local[16], uint16_t port, bool shared = false) {
   const bool v6 = !is_ip4(local);
@@ -73,10 +73,10 @@ int bound_socket(const uint8_t local[16], uint16_t port, bool shared = false) {
   int error = 0;
   if (v6) {
     error = set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
-    if (!error) error = set(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DO);
+    if (!error) error = set(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE);
     if (!error) error = set(fd, IPPROTO_IPV6, IPV6_DONTFRAG, 1);
   } else {
-    error = set(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO);
+    error = set(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
   }
   if (!error && shared) error = set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
   SocketAddress address;
@@ -98,6 +98,13 @@ int receiving_socket(const uint8_t local[16], uint16_t port, bool shared, bool* 
   if (!error) return fd;
   ::close(fd);
   return error;
+}
+
+uint16_t random_port() {
+  uint32_t number = 0;
+  while (getrandom(&number, sizeof number, 0) != sizeof number) {
+  }
+  return static_cast<uint16_t>(kEntropyFirstPort + number % kEntropyPorts);
 }
 
 // Only sends: a filter drops whatever anyone sends to its port.
@@ -243,8 +250,10 @@ int Underlay::open(const uint8_t local[16], uint16_t port, bool shared) {
   port_ = port;
   v6_ = !is_ip4(local);
   int error = 0;
-  for (uint32_t source = kEntropyFirstPort; source <= kLastPort && pool_size_ < kEntropyPorts; ++source) {
-    const int fd = sending_socket(local, static_cast<uint16_t>(source));
+  // Who does not see the traffic does not know its ports, and so can forge no ICMP error about it.
+  constexpr int kMostTries = 16 * kPoolSockets;
+  for (int tries = 0; tries < kMostTries && pool_size_ < kPoolSockets; ++tries) {
+    const int fd = sending_socket(local, random_port());
     if (fd >= 0) {
       pool_[pool_size_++] = fd;
       if (static_cast<size_t>(fd) >= descriptor_limit() / 4) break;  // the rest is for ports

@@ -19,9 +19,12 @@
 
 namespace weft {
 
-inline constexpr size_t kEntropyPorts = 64;  // sockets in the sending pool
-// Not 49152, which tcpdump takes for another protocol, whatever the destination port.
+// Source ports that a flow can have (RFC 7348 §5), to 65535. Not 49152, which tcpdump takes for
+// another protocol, whatever the destination port.
 inline constexpr uint16_t kEntropyFirstPort = 49153;
+inline constexpr size_t kEntropyPorts = 65536 - kEntropyFirstPort;
+// Sockets in the sending pool: that many of these ports are in use, which ones is random.
+inline constexpr size_t kPoolSockets = 64;
 
 // Datagrams that one `send` takes: as many as the kernel cuts one buffer into.
 inline constexpr size_t kSendBatch = 64;
@@ -62,7 +65,7 @@ class Underlay {
   int receive(Burst* burst);
 
   // Sends `count` datagrams of one flow to `remote` at the port it was opened
-  // with, in order, from the pool's socket `entropy % kEntropyPorts` (fewer when
+  // with, in order, from the pool's socket `entropy % kPoolSockets` (fewer when
   // ports or descriptors were short). Each is `parts_each` of `parts`; all have
   // one length, but the last may be shorter. At most kSendBatch. May wait 1 ms
   // for a full send buffer. `tos` is DSCP and ECN of the outer header. Larger than the path MTU is underlay_mtu.
@@ -74,7 +77,7 @@ class Underlay {
 
   int receive_ = -1;
   uint8_t local_[16] = {};
-  int pool_[kEntropyPorts];
+  int pool_[kPoolSockets];
   size_t pool_size_ = 0;
   uint16_t port_ = 0;
   bool v6_ = false;
@@ -83,9 +86,9 @@ class Underlay {
   std::unique_ptr<Inbox> inbox_;  // what receive fills
 };
 
-// The largest IP packet that the kernel would send from `local` to `remote` (IPv4-
-// mapped or IPv6): of the interface, or less where the path has said so (RFC 1191,
-// RFC 8201). Or -errno.
+// The largest IP packet that the kernel believes to pass from `local` to `remote` (IPv4-
+// mapped or IPv6): of the interface, or less where an ICMP error has said so (RFC 1191,
+// RFC 8201), which anybody can forge: what is sent here is not held to it. Or -errno.
 int path_mtu(const uint8_t local[16], const uint8_t remote[16]);
 
 }  // namespace weft

@@ -111,6 +111,7 @@ export interface Addon {
   readonly netnsExchange: ExchangeWithNetns;
   /** Addresses of 16 bytes. */
   pathMtu(local: Uint8Array, remote: Uint8Array): number;
+  routeMtu(local: Uint8Array, remote: Uint8Array): number;
   /** How many, or -errno; addresses one after the other. */
   forgetStaleUdp(own: Uint8Array, targets: Uint8Array, ports: Uint16Array): Promise<number>;
   /** Records of `HOST_CONNECTION_BYTES`; how many there were, or -errno. */

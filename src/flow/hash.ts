@@ -8,9 +8,12 @@
 import { FRAG_NONE, fields } from './fields.ts';
 import type { FlowKey } from './key.ts';
 
-/** Source ports in use: 49153 … 49153 + 63. */
-export const ENTROPY_PORTS = 64;
-export const ENTROPY_FIRST_PORT = 49153;
+/**
+ * Source ports that a flow can have, 49153 … 65535. On a real underlay a flow has that of one
+ * of some sockets, whose ports are random ones of these: native/io/underlay.h.
+ */
+export const ENTROPY_FIRST_PORT = 49_153;
+export const ENTROPY_PORTS = 65_536 - ENTROPY_FIRST_PORT;
 
 /** 32 bits: FNV-1a, then the finalizer of MurmurHash3, since FNV alone mixes its low bits badly. */
 export function flowHash(key: FlowKey): number {

@@ -1,6 +1,7 @@
 /** The checks of `weft doctor`: what weft needs from this machine, and whether it is there. */
 import { release } from 'node:os';
 import type { PublishedEndpointPort } from '../cluster/publishing.ts';
+import type { Path } from '../health/paths.ts';
 import type { KernelOffloads, Tried } from '../datapath/kernel-offloads.ts';
 import type { Probe } from '../health/probe.ts';
 import { missingCapabilities } from '../link/capabilities.ts';
@@ -11,15 +12,6 @@ import { portText } from '../model/publish.ts';
 import type { CheckReport, ClashReport, DoctorReport, StatusReport } from '../model/report.ts';
 
 /** The way to another host. */
-export interface Path {
-  /** Of the underlay, in bytes. */
-  readonly mtu: number;
-  /** Probed: packets that the kernel takes for small enough are lost without a word. */
-  readonly source: 'kernel' | 'probed';
-  /** Have probes of that size come back of late? */
-  readonly isConfirmed: boolean;
-}
-
 export interface DoctorEnvironment {
   readonly underlay: string | undefined;
   /** The tunnel on it, and what is waited for; undefined where none is wanted. */
@@ -280,16 +272,13 @@ function checkPath({ networks, encapBytes, probe }: DoctorEnvironment, peer: str
   const { mtu, source, isConfirmed } = path;
   const check = `path ${peer}`;
   const larger = networks.filter((network) => network.mtu + encapBytes > mtu).map(({ name }) => name);
-  const lost = source === 'probed' ? ' (found by probes: larger ones are lost, and no ICMP error says so)' : '';
+  const lost = source === 'probed' ? ' (found by probes: larger ones are lost)' : '';
   if (larger.length > 0) {
     return {
       check,
       result: 'warning',
       detail: `MTU ${mtu}${lost}: ${tooLargeText(larger, mtu - encapBytes)}`,
-      hint:
-        lost === ''
-          ? 'raise the MTU on the way to this host'
-          : 'raise the MTU on the way, or let its ICMP errors through',
+      hint: 'raise the MTU on the way to this host',
     };
   }
   if (isConfirmed) return ok(check, `MTU ${mtu}${lost}`);

@@ -8,10 +8,10 @@
  * less: it is found out, and then TCP gets through.
  */
 import t, { type Test } from 'tap';
-import type { Lab, Namespace } from '../support/lab.ts';
+import type { Namespace } from '../support/lab.ts';
 import { openLab } from '../support/lab.ts';
 import { until } from '../support/process.ts';
-import { attachContainer, overlay, type Family } from '../support/topology.ts';
+import { attachContainer, overlay, routedUnderlay, type Family } from '../support/topology.ts';
 import { ping } from '../support/traffic.ts';
 import { transfer } from '../support/transfer.ts';
 import { Weft, type DatapathKind } from '../support/weft.ts';
@@ -21,36 +21,6 @@ t.jobs = 3;
 
 const FOUND_MS = 40_000;
 const RAISED_MS = 60_000;
-
-const addresses = {
-  ipv4: { left: ['192.0.2.1', '192.0.2.2', 24], right: ['198.51.100.1', '198.51.100.2', 24] },
-  ipv6: { left: ['2001:db8:1::1', '2001:db8:1::2', 64], right: ['2001:db8:2::1', '2001:db8:2::2', 64] },
-} as const;
-
-interface Routed {
-  readonly left: Namespace;
-  readonly right: Namespace;
-  readonly router: Namespace;
-}
-
-/** Two hosts with a router between them. As on wires: what is too large is one packet, not a superframe. */
-async function routed(lab: Lab, family: Family): Promise<Routed> {
-  const router = await lab.namespace('router');
-  const hosts = { left: await lab.namespace('left'), right: await lab.namespace('right') };
-  await router.run(['sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1']);
-  for (const side of ['left', 'right'] as const) {
-    const [host, gateway, length] = addresses[family][side];
-    await lab.cable(hosts[side], 'under0', router, side);
-    const nodad = family === 'ipv6' ? ' nodad' : '';
-    await hosts[side].ip(`addr add ${host}/${length} dev under0${nodad}`);
-    await router.ip(`addr add ${gateway}/${length} dev ${side}${nodad}`);
-    await hosts[side].ip(`route add default via ${gateway}`);
-    const off = ['tx', 'gso', 'gro', 'tso', 'tx-udp-segmentation'].flatMap((feature) => [feature, 'off']);
-    await hosts[side].run(['ethtool', '-K', 'under0', ...off]);
-    await router.run(['ethtool', '-K', side, ...off]);
-  }
-  return { ...hosts, router };
-}
 
 /** From now on the router loses what is larger, and says nothing. */
 async function digHole(router: Namespace, largest: number): Promise<void> {
@@ -68,9 +38,8 @@ async function digHole(router: Namespace, largest: number): Promise<void> {
 
 async function losesNothingInIt(t: Test, datapath: DatapathKind, family: Family, largest: number): Promise<void> {
   const lab = openLab(t);
-  const { left, right, router } = await routed(lab, family);
+  const { left, right, leftIp, rightIp, router } = await routedUnderlay(lab, family);
   await digHole(router, largest);
-  const [leftIp, rightIp] = [addresses[family].left[0], addresses[family].right[0]];
   const a = await Weft.up(lab, left, 'left', { datapath, underlay: leftIp, peers: [rightIp] });
   const b = await Weft.up(lab, right, 'right', { datapath, underlay: rightIp, peers: [leftIp] });
   for (const weft of [a, b]) await weft.createNetwork(overlay.create);

@@ -4,7 +4,8 @@ import type { OutsideState } from '../../src/link/outside-state.ts';
 import type { CheckReport } from '../../src/model/report.ts';
 import type { Probe } from '../../src/health/probe.ts';
 import type { UnderlayInterface } from '../../src/link/underlay.ts';
-import { diagnose, type DoctorEnvironment, type Path } from '../../src/observe/doctor.ts';
+import type { Path } from '../../src/health/paths.ts';
+import { diagnose, type DoctorEnvironment } from '../../src/observe/doctor.ts';
 import { openLab } from '../support/lab.ts';
 import { needsRoot } from '../support/root.ts';
 import { datapathKinds, Weft } from '../support/weft.ts';
@@ -170,8 +171,8 @@ t.test('what the paths to other hosts take, and who says so', async (t) => {
   });
   t.match(await about({ mtu: 1400, source: 'probed', isConfirmed: true }), {
     result: 'warning',
-    detail: /^MTU 1400 \(found by probes: .* no ICMP error says so\): packets of blue over 1350 bytes/,
-    hint: /ICMP errors/,
+    detail: /^MTU 1400 \(found by probes: larger ones are lost\): packets of blue over 1350 bytes/,
+    hint: /raise the MTU/,
   });
   const unsure = { mtu: 1500, source: 'kernel', isConfirmed: false } as const;
   t.match(await about(unsure), { result: 'warning', detail: /as the kernel knows it/, hint: /ICMP echo/ });

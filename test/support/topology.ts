@@ -188,3 +188,33 @@ export async function kernelContainer(
   await host.ip(`link set ${`veth-${role}`.slice(0, 15)} mtu ${mtu} master br0`);
   return setUpContainer(namespace, n, mtu);
 }
+
+const routedAddresses = {
+  ipv4: { left: ['192.0.2.1', '192.0.2.2', 24], right: ['198.51.100.1', '198.51.100.2', 24] },
+  ipv6: { left: ['2001:db8:1::1', '2001:db8:1::2', 64], right: ['2001:db8:2::1', '2001:db8:2::2', 64] },
+} as const;
+
+export interface RoutedUnderlay extends Underlay {
+  /** Its links are called `left` and `right`. */
+  readonly router: Namespace;
+}
+
+/** Two hosts with a router between them. As on wires: what is too large is one packet, not a superframe. */
+export async function routedUnderlay(lab: Lab, family: Family): Promise<RoutedUnderlay> {
+  const router = await lab.namespace('router');
+  const hosts = { left: await lab.namespace('left'), right: await lab.namespace('right') };
+  await router.run(['sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1']);
+  for (const side of ['left', 'right'] as const) {
+    const [host, gateway, length] = routedAddresses[family][side];
+    await lab.cable(hosts[side], underlayLink, router, side);
+    const nodad = family === 'ipv6' ? ' nodad' : '';
+    await hosts[side].ip(`addr add ${host}/${length} dev ${underlayLink}${nodad}`);
+    await router.ip(`addr add ${gateway}/${length} dev ${side}${nodad}`);
+    await hosts[side].ip(`route add default via ${gateway}`);
+    const off = ['tx', 'gso', 'gro', 'tso', 'tx-udp-segmentation'].flatMap((feature) => [feature, 'off']);
+    await hosts[side].run(['ethtool', '-K', underlayLink, ...off]);
+    await router.run(['ethtool', '-K', side, ...off]);
+  }
+  const [leftIp, rightIp] = [routedAddresses[family].left[0], routedAddresses[family].right[0]];
+  return { ...hosts, router, family, leftIp, rightIp };
+}
