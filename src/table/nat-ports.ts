@@ -19,8 +19,8 @@ import { isIp4, type Vni } from '../flow/types.ts';
 
 /** Ports that one endpoint has to itself, at most. */
 const OWN_PORTS = NAT_PORTS.count / 4;
-/** That are tried for one connection, of each kind. */
-const PORTS_TRIED = 256;
+/** Ports that are tried: for one of its own, for one that nobody has to himself, for any that is free there. */
+const TRIED = { own: 64, untaken: 8, any: 256 };
 const INPUT_BYTES = 41;
 
 /** Where a connection from inside begins. */
@@ -30,8 +30,8 @@ export class NatPorts {
   readonly #key: Uint8Array;
   /** By source: its own port, and how many connections use it. */
   readonly #mappings = new Map<string, { readonly port: number; uses: number }>();
-  /** Ports that are somebody's own, of a family and protocol. */
-  readonly #taken = new Set<number>();
+  /** Ports that are somebody's own, by family and protocol. */
+  readonly #taken = new Map<number, Set<number>>();
   /** How many a container's address has, of a protocol. */
   readonly #counts = new Map<string, number>();
   readonly #input = new Uint8Array(INPUT_BYTES);
@@ -49,14 +49,16 @@ export class NatPorts {
   choose(origin: Origin, addresses: readonly Uint8Array[], isFree: (port: number) => boolean): number | undefined {
     const own = this.#mappings.get(sourceId(origin));
     if (own && isFree(own.port)) return own.port;
-    const isUntaken = (port: number): boolean => !this.#taken.has(takenId(origin, port)) && isFree(port);
-    const mayOwn = own === undefined && this.#countOf(origin, addresses) < OWN_PORTS;
-    if (mayOwn) {
-      const port = this.#find(this.#hash(origin, false), isUntaken);
+    const taken = this.#takenOf(origin);
+    const hasUntaken = taken.size < NAT_PORTS.count;
+    const isUntaken = (port: number): boolean => !taken.has(port) && isFree(port);
+    if (hasUntaken && own === undefined && this.#countOf(origin, addresses) < OWN_PORTS) {
+      const port = find(this.#hash(origin, false), TRIED.own, isUntaken);
       if (port !== undefined) return port;
     }
     const hash = this.#hash(origin, true);
-    return this.#find(hash, isUntaken) ?? this.#find(hash, isFree);
+    const untaken = hasUntaken ? find(hash, TRIED.untaken, isUntaken) : undefined;
+    return untaken ?? find(hash, TRIED.any, isFree);
   }
 
   /** A connection from inside has been opened, or taken over. @param addresses all of the endpoint */
@@ -68,9 +70,9 @@ export class NatPorts {
       if (own.port === port) own.uses++;
       return;
     }
-    const taken = takenId(connection, port);
-    if (this.#taken.has(taken) || this.#countOf(connection, addresses) >= OWN_PORTS) return;
-    this.#taken.add(taken);
+    const taken = this.#takenOf(connection);
+    if (taken.has(port) || this.#countOf(connection, addresses) >= OWN_PORTS) return;
+    taken.add(port);
     this.#mappings.set(source, { port, uses: 1 });
     this.#count(connection, 1);
   }
@@ -82,7 +84,7 @@ export class NatPorts {
     const own = this.#mappings.get(source);
     if (own?.port !== port || --own.uses > 0) return;
     this.#mappings.delete(source);
-    this.#taken.delete(takenId(connection, port));
+    this.#takenOf(connection).delete(port);
     this.#count(connection, -1);
   }
 
@@ -99,14 +101,11 @@ export class NatPorts {
     else this.#counts.set(holder, count);
   }
 
-  #find(hash: number, isAccepted: (port: number) => boolean): number | undefined {
-    let state = hash;
-    for (let n = 0; n < PORTS_TRIED; n++) {
-      const port = NAT_PORTS.first + (state % NAT_PORTS.count);
-      if (isAccepted(port)) return port;
-      state = (Math.imul(state ^ (state >>> 15), 0x2c1b3c6d) + 1) >>> 0;
-    }
-    return undefined;
+  #takenOf({ protocol, original }: Origin): Set<number> {
+    const id = ((isIp4(original.source) ? 4 : 6) << 8) | protocol;
+    let taken = this.#taken.get(id);
+    if (!taken) this.#taken.set(id, (taken = new Set()));
+    return taken;
   }
 
   #hash({ vni, protocol, original }: Origin, ofDestination: boolean): number {
@@ -134,6 +133,12 @@ function holderId(vni: Vni, protocol: number, ip: Uint8Array): string {
   return `${vni}/${protocol}/${bytesId(ip)}`;
 }
 
-function takenId({ protocol, original }: Origin, port: number): number {
-  return ((isIp4(original.source) ? 4 : 6) << 24) | (protocol << 16) | port;
+function find(hash: number, tries: number, isAccepted: (port: number) => boolean): number | undefined {
+  let state = hash;
+  for (let n = 0; n < tries; n++) {
+    const port = NAT_PORTS.first + (state % NAT_PORTS.count);
+    if (isAccepted(port)) return port;
+    state = (Math.imul(state ^ (state >>> 15), 0x2c1b3c6d) + 1) >>> 0;
+  }
+  return undefined;
 }
