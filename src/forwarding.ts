@@ -18,7 +18,8 @@ import type { ConnectionTuples, ProtocolTuple } from './flow/connection.ts';
 import { extract } from './flow/extract.ts';
 import { fields } from './flow/fields.ts';
 import { emptyKey, writeNumber } from './flow/key.ts';
-import { isIp4, linkLocalOf, sameBytes, type PortNo, type Vni } from './flow/types.ts';
+import { linkLocalOf, sameBytes, type PortNo, type Vni } from './flow/types.ts';
+import { announcement } from './pipeline/reply.ts';
 import type { Tables } from './pipeline/stage.ts';
 import { ConnectionTable, endpointOf, isFromInside } from './table/connections.ts';
 import { Fdb, type Location } from './table/fdb.ts';
@@ -37,8 +38,6 @@ import {
   type Published,
 } from './table/topology.ts';
 import { IP_UDP } from './wire/ipv4.ts';
-import { buildArpAnnouncement } from './wire/arp.ts';
-import { buildNeighborAnnouncement } from './wire/nd.ts';
 
 export type { Published };
 
@@ -165,9 +164,7 @@ export class Forwarding<D extends Datapath = Datapath> {
   announce(portNo: PortNo): void {
     const port = this.tables.topology.port(portNo);
     for (const ip of port?.addresses ?? []) {
-      const frame = isIp4(ip)
-        ? buildArpAnnouncement(port!.mac, ip.subarray(12))
-        : buildNeighborAnnouncement(port!.mac, ip);
+      const frame = announcement(port!.mac, ip);
       const key = emptyKey();
       extract(frame, key);
       writeNumber(key, fields.in_port, portNo);

@@ -47,14 +47,16 @@ export class Clashes {
     this.#tables = tables;
   }
 
-  /** Frames of this flow are dropped for `reason`. */
-  note(flow: { readonly key: FlowKey }, reason: DropReason, atMs: number): void {
+  /** Frames of this flow are dropped for `reason`. Returns the clash if it is news. */
+  note(flow: { readonly key: FlowKey }, reason: DropReason, atMs: number): Clash | undefined {
     const clash = this.#read(flow, reason);
-    if (!clash) return;
+    if (!clash) return undefined;
     const seen = this.#seen[clash.kind];
     const id = idOf(clash);
+    const before = seen.get(id);
     if (!seen.delete(id) && seen.size >= MOST_OF_A_KIND) seen.delete(seen.keys().next().value!);
     seen.set(id, { clash, atMs });
+    return before && atMs - before.atMs < KEPT_MS ? undefined : clash;
   }
 
   /** Those that still are clashes, the latest seen last. */

@@ -27,11 +27,11 @@ import type { Datapath, FlowEntry, Upcall } from '../datapath/datapath.ts';
 import { limitOf, type Action } from '../flow/action.ts';
 import { emptyKey, type FlowKey } from '../flow/key.ts';
 import type { FlowId, PortNo, Vni } from '../flow/types.ts';
-import { neighborRequest, replyFrame, tooBigReply } from '../pipeline/reply.ts';
+import { announcement, neighborRequest, replyFrame, tooBigReply } from '../pipeline/reply.ts';
 import type { Effect, NeighborName, Reply, Tables } from '../pipeline/stage.ts';
 import { translate, type Translation } from '../pipeline/translate.ts';
 import { neighborObject } from '../table/neighbor.ts';
-import { Clashes } from './clashes.ts';
+import { Clashes, type Clash } from './clashes.ts';
 import { DropLog } from './drop-log.ts';
 import { byUse, Flows, type CachedFlow, type FlowUse } from './flows.ts';
 import { RateLimit } from './rate-limit.ts';
@@ -57,6 +57,8 @@ const TURN_REDECIDED = 500;
 const TURN_SWEPT = 4096;
 /** ICMP errors to a port. */
 const ICMP_ERRORS = { perSecond: 50, burst: 100 };
+/** Answers to hosts that say to have an address of a port: DEFEND_INTERVAL of RFC 5227. */
+const DEFENCES = { perSecond: 0.1, burst: 1 };
 
 export class Controller {
   readonly flows: Flows;
@@ -64,6 +66,7 @@ export class Controller {
   readonly clashes: Clashes;
   readonly #resolver = new Resolver();
   readonly #icmpErrors = new RateLimit(ICMP_ERRORS);
+  readonly #defences = new RateLimit(DEFENCES);
   readonly #options: ControllerOptions;
   readonly #datapath: Datapath;
   readonly #listeners = new Set<(flow: CachedFlow) => void>();
@@ -121,6 +124,7 @@ export class Controller {
   forgetPort(port: PortNo): void {
     this.drops.forgetPort(port);
     this.#icmpErrors.forget(port);
+    this.#defences.forget(port);
   }
 
   #redecideInTurns(ids: readonly FlowId[]): void {
@@ -211,7 +215,7 @@ export class Controller {
     }
     if (decision.reason) {
       this.drops.add(upcall.key, decision, now);
-      this.clashes.note(upcall, decision.reason, now);
+      this.#defend(this.clashes.note(upcall, decision.reason, now), now);
     }
     this.#datapath.execute(upcall.token, decision.actions);
     for (const effect of decision.effects) {
@@ -222,6 +226,20 @@ export class Controller {
       const reply = tooBigReply(upcall.key, upcall.head, this.#options.tables, limit);
       if (reply) this.#reply(reply, upcall, now);
     }
+  }
+
+  /**
+   * A host that says to have an address of an endpoint here is told whose it is (RFC 5227 §2.4), so that both know of the
+   * clash. The others are not: who moves a container has it on two hosts for a moment, and the last one to speak counts.
+   */
+  #defend(clash: Clash | undefined, nowMs: number): void {
+    if (clash?.kind !== 'address') return;
+    const { vni, vtep, ip } = clash;
+    const { fdb, neighbors } = this.#options.tables;
+    const mac = neighbors.lookup(vni, ip);
+    const where = mac && fdb.lookup(vni, mac)?.where;
+    if (where?.kind !== 'port' || !this.#defences.allows(where.port, nowMs)) return;
+    this.#datapath.execute({ frame: announcement(mac!, ip) }, [{ op: 'encap', vni, vtep }]);
   }
 
   #reply(reply: Reply, { head }: Upcall, nowMs: number): void {

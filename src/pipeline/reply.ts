@@ -4,12 +4,12 @@ import { FlowView } from '../flow/view.ts';
 import { readNumber, type FlowKey } from '../flow/key.ts';
 import { isGroupMac, isIp4, linkLocalOf, type PortNo, type Vni } from '../flow/types.ts';
 import { gatewayMac, type Topology } from '../table/topology.ts';
-import { buildArpRequest } from '../wire/arp.ts';
+import { buildArpAnnouncement, buildArpRequest } from '../wire/arp.ts';
 import { getU16 } from '../wire/bytes.ts';
 import { ETH_HEADER_BYTES, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { buildIcmpError, isIcmpError } from '../wire/icmp-error.ts';
 import { IP_ICMP, IP_ICMPV6, IPV4_DF } from '../wire/ipv4.ts';
-import { buildNeighborSolicitation } from '../wire/nd.ts';
+import { buildNeighborAnnouncement, buildNeighborSolicitation } from '../wire/nd.ts';
 import type { Gateway, Reply, Tables } from './stage.ts';
 
 /** @param head the beginning of the frame that is answered */
@@ -62,4 +62,9 @@ export function neighborRequest(topology: Topology, vni: Vni, ip: Uint8Array, ma
   const gateway = topology.network(vni)?.gateways.find(isIp4);
   const sender = gateway ? { mac: gatewayMac(vni), ip: gateway.subarray(12) } : { mac: hostMac, ip: new Uint8Array(4) };
   return buildArpRequest(sender, ip.subarray(12), mac);
+}
+
+/** Says that `ip` is at `mac` (RFC 5227 §3, RFC 4861 §7.2.6). */
+export function announcement(mac: Uint8Array, ip: Uint8Array): Uint8Array {
+  return isIp4(ip) ? buildArpAnnouncement(mac, ip.subarray(12)) : buildNeighborAnnouncement(mac, ip);
 }

@@ -93,6 +93,37 @@ t.test('the MAC by which this host asks for neighbors: both have one identity', 
   t.same(told(), [`${peer} has ${own}`]);
 });
 
+for (const [family, ip] of [
+  ['IPv4', '10.0.0.10'],
+  ['IPv6', 'fd00::10'],
+] as const) {
+  t.test(`an ${family} address on two hosts: one announces it, both say so, and nobody goes on about it`, async (t) => {
+    const net = createSimulation();
+    t.teardown(() => net.close());
+    const [a, b, other] = [net.host('a', here), net.host('b', peer), net.host('c', '192.0.2.3')];
+    for (const host of [a, b, other]) host.createNetwork('blue', VNI);
+    const attached = { name: 'web', network: 'blue', addresses: [ip] };
+    const first = a.attach({ ...attached, mac: web.mac });
+    const second = b.attach({ ...attached, mac: far.mac });
+    const told = (): string[][] =>
+      [a, b].map(({ forwarding }) => forwarding.controller.clashes.all(net.nowMs).map(clashText));
+    const came = (): number[] => [a, b, other].map(({ forwarding }) => forwarding.datapath.counters().rx);
+    const announce = (): void => {
+      b.forwarding.announce(second.portNo);
+      net.advance(0);
+    };
+    t.same(told(), [[], []]);
+    announce();
+    t.same(told(), [[`${peer} has ${ip}`], [`${here} has ${ip}`]]);
+    // The announcement to all, the answer to its sender, whose own answer nobody answers any more.
+    t.same(came(), [2, 1, 1]);
+    for (let i = 0; i < 100; i++) announce();
+    t.same(came(), [102, 1, 101]);
+    a.forwarding.removePort(first.portNo);
+    t.same(told()[0], [], 'until one of them is gone');
+  });
+}
+
 t.test('it is told for as long as frames come, whoever decided them, and some time longer', async (t) => {
   const { net, comes, told } = lab(t);
   const stepMs = 5000;
