@@ -7,6 +7,7 @@
 
 #include "../checksum.h"
 #include "../extract.h"
+#include "../priority_tag.h"
 #include "../vxlan.h"
 #include "fuzz.h"
 
@@ -23,8 +24,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     // The 24 bits of the VNI that the action says, and the frame behind them.
     FUZZ_CHECK(memcmp(payload.data(), "\x08\0\0\0\x12\x34\x56\0", 8) == 0);
     const auto length = static_cast<uint32_t>(payload.size() - kVxlanBytes);
-    const fuzz::Exact bytes(data + kVxlanBytes, length);
-    Frame frame = {bytes.bytes(), length, {}};
+    const fuzz::Exact bytes(data + kVxlanBytes, size - kVxlanBytes);
+    Frame frame = {bytes.bytes(), static_cast<uint32_t>(size - kVxlanBytes), {}};
+    untag_priority(&frame);
+    FUZZ_CHECK(length <= frame.length);
+    frame.length = length;
     Key key;
     Layout layout;
     FUZZ_CHECK(extract(frame.data, length, &key, &layout) == kNoDrop && layout.length == length);
