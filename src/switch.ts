@@ -15,12 +15,14 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync, rmSync } from 'node:fs';
 import type { Logger } from 'pino';
+import { attachment, type AttachOptions } from './cluster/attachment.ts';
 import { publishedPorts } from './cluster/publishing.ts';
 import { Endpoints } from './cluster/endpoints.ts';
 import { Hosts } from './cluster/hosts.ts';
 import { hostIdentity, IDENTITY_BYTES } from './cluster/identity.ts';
 import { Networks, type Network } from './cluster/networks.ts';
 import { Underlay } from './cluster/underlay.ts';
+import { refuseOutOfRange } from './cluster/ranges.ts';
 import type { DaemonConfig } from './config.ts';
 import type { Datapath, DatapathOptions } from './datapath/datapath.ts';
 import { connectionMemory } from './datapath/connection-memory.ts';
@@ -55,15 +57,7 @@ import type {
   StatusReport,
   WhyReport,
 } from './model/report.ts';
-import type { PublishOptions } from './model/publish.ts';
-import {
-  apiVersion,
-  type Kind,
-  type NetworkResource,
-  type RateLimitSpec,
-  type Resource,
-  type RouteSpec,
-} from './model/resource.ts';
+import { apiVersion, type Kind, type NetworkResource, type Resource, type RouteSpec } from './model/resource.ts';
 import { subnetClashes } from './observe/clashes.ts';
 import { diagnose } from './observe/doctor.ts';
 import { Observer, type CapturedFrame, type CaptureOptions, type ConnectionsOptions } from './observe/observer.ts';
@@ -72,6 +66,7 @@ import { openEmbeddedStore } from './store/embedded.ts';
 import type { Store } from './store/store.ts';
 import { version } from './package.ts';
 
+export type { AttachOptions, RateLimitChange } from './cluster/attachment.ts';
 export type { CapturedFrame } from './observe/observer.ts';
 
 export interface SwitchOptions extends DaemonConfig {
@@ -90,26 +85,6 @@ export interface NetworkOptions {
   readonly routes?: readonly RouteSpec[];
   /** Do its containers reach what is beyond weft, and may their ports be published? */
   readonly outside?: boolean;
-}
-
-export interface AttachOptions {
-  readonly name: string;
-  readonly network: string;
-  /** One of `netns` (name or path) and `pid`. */
-  readonly netns?: string;
-  readonly pid?: number;
-  readonly ip?: readonly string[];
-  readonly mac?: string;
-  readonly ifname?: string;
-  readonly namespace?: string;
-  readonly labels?: Readonly<Record<string, string>>;
-  /** EtherTypes that it may send besides IPv4, IPv6 and ARP: numbers, or text as `0x88f7`. */
-  readonly ethertypes?: readonly (number | string)[];
-  readonly trust?: boolean;
-  /** Ports of this host that lead to it; its network has an outside. */
-  readonly publish?: readonly PublishOptions[];
-  /** Of the bytes that pass its port: rates as `100mbit`, a burst as `256kb`. */
-  readonly rateLimit?: RateLimitSpec;
 }
 
 const UNDERLAY_PORT = 1 as PortNo;
@@ -343,48 +318,27 @@ export class Switch {
     return this.#networks.all().map((network) => this.#reportNetwork(network.name));
   }
 
-  async createNetwork(name: string, options: NetworkOptions): Promise<NetworkReport> {
-    const { subnets, ranges = [], routes = [], outside = false, vni, mtu } = options;
-    const spec = {
-      subnets,
-      ranges,
-      routes,
-      outside,
-      ...(vni !== undefined && { vni }),
-      ...(mtu !== undefined && { mtu }),
-    };
-    const resource = parseResource({ apiVersion, kind: 'Network', metadata: { name }, spec });
-    await this.apply(resource);
-    return this.#reportNetwork(name);
+  /** Creates a network, or changes of one what `options` name. */
+  createNetwork(name: string, options: NetworkOptions): Promise<NetworkReport> {
+    return this.#serially(async () => {
+      const before = this.#networks.find(name)?.resource;
+      const metadata = { ...before?.metadata, name };
+      const spec = { ...before?.spec, ...options };
+      await this.#applyNow(parseResource({ apiVersion, kind: 'Network', metadata, spec }));
+      return this.#reportNetwork(name);
+    });
   }
 
   async removeNetwork(name: string): Promise<void> {
     await this.delete('Network', name);
   }
 
-  /** Attaches a container. Attaching the same again changes nothing. */
-  async attach(options: AttachOptions): Promise<EndpointReport> {
-    const { name, network, netns, pid, ip, mac, ifname, namespace, labels, ethertypes, trust, publish, rateLimit } =
-      options;
-    const resource = parseResource({
-      apiVersion,
-      kind: 'Endpoint',
-      metadata: { name, ...(namespace !== undefined && { namespace }), ...(labels && { labels }) },
-      spec: {
-        network,
-        ...(netns !== undefined && { netns }),
-        ...(pid !== undefined && { pid }),
-        ...(ip && { addresses: ip }),
-        ...(mac !== undefined && { mac }),
-        ...(ifname !== undefined && { interface: ifname }),
-        ...(ethertypes && { allowedEtherTypes: ethertypes }),
-        ...(trust !== undefined && { trust }),
-        ...(publish && { publish }),
-        ...(rateLimit && { rateLimit }),
-      },
+  /** Attaches a container. Attaching again changes what `options` name, and nothing else. */
+  attach(options: AttachOptions): Promise<EndpointReport> {
+    return this.#serially(async () => {
+      await this.#applyNow(attachment(options, this.#endpoints.find(options.name)?.resource));
+      return this.#endpoints.report(this.#endpoints.get(options.name));
     });
-    await this.apply(resource);
-    return this.#endpoints.report(this.#endpoints.get(name));
   }
 
   async detach(name: string): Promise<void> {
@@ -396,13 +350,7 @@ export class Switch {
   }
 
   apply(resource: Resource, options: { readonly dryRun?: boolean } = {}): Promise<ApplyReport> {
-    return this.#serially(async () => {
-      const { dryRun = false } = options;
-      this.#refusePublished(resource);
-      const action = await (dryRun ? this.#plan(resource) : this.#apply(resource));
-      if (action !== 'unchanged' && !dryRun) this.#log(resource.kind, resource.metadata.name, action);
-      return { kind: resource.kind, name: resource.metadata.name, action, dryRun };
-    });
+    return this.#serially(() => this.#applyNow(resource, options));
   }
 
   delete(kind: Kind, name: string, options: { readonly dryRun?: boolean } = {}): Promise<ApplyReport> {
@@ -498,6 +446,18 @@ export class Switch {
     }
   }
 
+  async #applyNow(resource: Resource, options: { readonly dryRun?: boolean } = {}): Promise<ApplyReport> {
+    const { dryRun = false } = options;
+    this.#refusePublished(resource);
+    if (resource.kind === 'Network') {
+      const known = this.#networks.find(resource.metadata.name);
+      if (known) refuseOutOfRange(known, resource, this.#endpoints.of(known.name));
+    }
+    const action = await (dryRun ? this.#plan(resource) : this.#apply(resource));
+    if (action !== 'unchanged' && !dryRun) this.#log(resource.kind, resource.metadata.name, action);
+    return { kind: resource.kind, name: resource.metadata.name, action, dryRun };
+  }
+
   async #plan(resource: Resource): Promise<ApplyReport['action']> {
     switch (resource.kind) {
       case 'Network':
@@ -518,7 +478,7 @@ export class Switch {
         try {
           // First, since it is what can fail.
           if (resource.spec.outside) await this.#setOutside(true);
-          const action = await this.#networks.apply(resource);
+          const action = await this.#applyNetwork(resource);
           this.#warnOfSubnets(this.#networks.get(resource.metadata.name));
           // Which default route a container takes depends on the outside of its networks.
           await this.#endpoints.mendNetwork(resource.metadata.name);
@@ -536,6 +496,14 @@ export class Switch {
       default:
         return resource satisfies never;
     }
+  }
+
+  async #applyNetwork(resource: NetworkResource): Promise<ApplyReport['action']> {
+    const { name } = resource.metadata;
+    const before = this.#networks.find(name)?.mtu;
+    const action = await this.#networks.apply(resource);
+    if (before !== undefined) await this.#endpoints.changeMtu(name, before);
+    return action;
   }
 
   #wantsOutside(): boolean {

@@ -1,25 +1,39 @@
 /** Request bodies: their schemas, made of those of the resources. */
 import * as z from 'zod';
+import { burst, rate } from '../model/rate.ts';
 import { endpointSpec, kinds, networkSpec, type Kind } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
 import { label, labelKey, name } from '../model/value.ts';
 
-export const networkRequest = z.strictObject({ name, ...networkSpec.shape });
+/** Without the default: what is not given stays as it is. */
+const given = <S extends z.ZodType>(schema: z.ZodDefault<S>): z.ZodOptional<S> => schema.unwrap().optional();
+
+export const networkRequest = z.strictObject({
+  name,
+  ...networkSpec.shape,
+  ranges: given(networkSpec.shape.ranges),
+  routes: given(networkSpec.shape.routes),
+  outside: given(networkSpec.shape.outside),
+});
 
 export const attachRequest = z.strictObject({
   name,
   network: endpointSpec.shape.network,
   netns: endpointSpec.shape.netns,
   pid: endpointSpec.shape.pid,
-  ip: endpointSpec.shape.addresses,
+  ip: given(endpointSpec.shape.addresses),
   mac: endpointSpec.shape.mac,
-  ifname: endpointSpec.shape.interface,
+  ifname: given(endpointSpec.shape.interface),
   namespace: name.optional(),
-  labels: z.record(labelKey, label).optional(),
-  ethertypes: endpointSpec.shape.allowedEtherTypes,
-  trust: endpointSpec.shape.trust,
-  publish: endpointSpec.shape.publish,
-  rateLimit: endpointSpec.shape.rateLimit,
+  labels: z.record(labelKey, label.nullable()).optional(),
+  ethertypes: given(endpointSpec.shape.allowedEtherTypes),
+  trust: given(endpointSpec.shape.trust),
+  publish: given(endpointSpec.shape.publish),
+  rateLimit: z
+    .strictObject({ ingress: rate.nullable(), egress: rate.nullable(), burst: burst.nullable() })
+    .partial()
+    .nullable()
+    .optional(),
 });
 
 export const applyRequest = z.strictObject({

@@ -1,7 +1,7 @@
 /** What the HTTP API stands for: the switch of one daemon, and the way to stop that daemon. */
 import type { CapturedFrame, Switch } from '../switch.ts';
 
-export type { AttachOptions, CapturedFrame, NetworkOptions } from '../switch.ts';
+export type { AttachOptions, CapturedFrame, NetworkOptions, RateLimitChange } from '../switch.ts';
 
 /** The methods of the switch that have a route. */
 export type SwitchMethods = Pick<

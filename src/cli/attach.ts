@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { PublishOptions } from '../model/publish.ts';
-import type { AttachOptions } from '../api/target.ts';
+import type { AttachOptions, RateLimitChange } from '../api/target.ts';
 import { endpointTable } from './endpoint-table.ts';
 import { namingOptions, type NamedOption } from './naming-options.ts';
 import { print } from './print.ts';
@@ -36,6 +36,8 @@ const optionOf = {
   interface: ['--ifname'],
   namespace: ['--namespace'],
   labels: ['--label'],
+  ethertypes: ['--ethertype'],
+  allowedEtherTypes: ['--ethertype'],
   publish: ['--publish'],
   rateLimit: ['--rate-limit'],
 } as const satisfies Record<string, NamedOption>;
@@ -49,6 +51,7 @@ export function attach(program: Command): void {
       'weft attach fw --network blue --netns /run/netns/fw --ifname eth1 --trust',
       'weft attach web --network blue --netns web --publish 8080:80 --publish 192.0.2.1:5353:53/udp',
       'weft attach web --network blue --netns web --rate-limit ingress=50mbit,egress=1gbit',
+      'weft attach web --network blue --netns web --rate-limit none --publish none --label app-',
     ],
   })
     .requiredOption('--network <name>', 'the network')
@@ -58,21 +61,29 @@ export function attach(program: Command): void {
     .option('--mac <mac>', 'MAC address (default: chosen by weft)')
     .option('--ifname <name>', 'interface inside the namespace (default: eth0)')
     .option('--namespace <name>', 'namespace of the endpoint, as in Kubernetes (default: default)')
-    .option('--label <key=value>', 'label; may be given several times', collect)
+    .option('--label <key=value>', 'label, or KEY- to take it away; may be given several times', collect)
     .option(
       '--ethertype <type>',
-      'EtherType that it may send besides IPv4, IPv6 and ARP, as 0x88f7; may be given several times',
+      'EtherType that it may send besides IPv4, IPv6 and ARP, as 0x88f7; may be given several times, and what is given are all; none takes all away',
       collect,
     )
     .option('--trust', 'lift anti-spoofing: a router or a nested switch is behind this port')
+    .option('--no-trust', 'put anti-spoofing back')
     .option(
       '--publish <[ip:]hostport:port[/proto]>',
-      'lead a port of this host to the endpoint, tcp or udp (default: tcp); may be given several times',
+      'lead a port of this host to the endpoint, tcp or udp (default: tcp); may be given several times, and what is given are all; none takes all away',
       collect,
     )
     .option(
       '--rate-limit <rate>',
-      'at most so much each way, or ingress=RATE (from the container), egress=RATE (to the container) or both with a comma; a RATE is a number and bit, kbit, mbit, gbit (bits a second) or bps, kbps, mbps, gbps (bytes a second)',
+      'at most so much each way, or ingress=RATE (from the container), egress=RATE (to the container) or both with a comma; a RATE is a number and bit, kbit, mbit, gbit (bits a second) or bps, kbps, mbps, gbps (bytes a second), or none to take the limit away',
+    )
+    .addHelpText(
+      'after',
+      `
+Attaching again changes what its options name, and nothing else. What they gave is
+taken away by: --label KEY-, --ethertype none, --publish none, --rate-limit none (or ingress=none),
+--no-trust.`,
     )
     .action(async (name: string, options: Options, command: Command) => {
       const { netns, pid, label, publish, ...rest } = options;
@@ -87,9 +98,9 @@ export function attach(program: Command): void {
         ...(rest.ifname !== undefined && { ifname: rest.ifname }),
         ...(rest.namespace !== undefined && { namespace: rest.namespace }),
         ...(label && { labels: parseLabels(label, command) }),
-        ...(rest.ethertype && { ethertypes: rest.ethertype }),
-        ...(rest.trust && { trust: true }),
-        ...(publish && { publish: publish.map((text) => parsePublish(text, command)) }),
+        ...(rest.ethertype && { ethertypes: rest.ethertype.join() === 'none' ? [] : rest.ethertype }),
+        ...(rest.trust !== undefined && { trust: rest.trust }),
+        ...(publish && { publish: parsePublished(publish, command) }),
         ...(rest.rateLimit !== undefined && { rateLimit: parseRateLimit(rest.rateLimit, command) }),
       };
       const report = await namingOptions({ ...optionOf, ...(publish && { publish: ['--publish', ...publish] }) }, () =>
@@ -99,12 +110,20 @@ export function attach(program: Command): void {
     });
 }
 
+/** `none` alone is no port at all. */
+function parsePublished(texts: readonly string[], command: Command): PublishOptions[] {
+  if (texts.length === 1 && texts[0] === 'none') return [];
+  return texts.map((text) => parsePublish(text, command));
+}
+
 /** Docker's way to write it; an IPv6 address is in brackets. The values are for the daemon to check. */
 function parsePublish(text: string, command: Command): PublishOptions {
   const [, bracketed, plain, hostPort, port, protocol = 'tcp'] =
     /^(?:\[([^\]]*)\]:|([^:[\]]*):)?(\d+):(\d+)(?:\/(tcp|udp))?$/i.exec(text) ?? [];
   if (hostPort === undefined || port === undefined) {
-    command.error(`error: --publish ${text}: it is [IP:]HOSTPORT:PORT[/tcp|udp], an IPv6 address in brackets`);
+    command.error(
+      `error: --publish ${text}: it is [IP:]HOSTPORT:PORT[/tcp|udp], an IPv6 address in brackets, or none alone`,
+    );
   }
   const hostIP = bracketed ?? plain;
   return {
@@ -115,28 +134,29 @@ function parsePublish(text: string, command: Command): PublishOptions {
   };
 }
 
-/** RATE for both directions, or DIRECTION=RATE of one or both. */
-function parseRateLimit(text: string, command: Command): { ingress?: string; egress?: string } {
+/** RATE for both directions, or DIRECTION=RATE of one or both; `none` for no limit. */
+function parseRateLimit(text: string, command: Command): RateLimitChange | null {
+  if (text === 'none') return null;
   if (!text.includes('=')) return { ingress: text, egress: text };
-  const limits: { ingress?: string; egress?: string } = {};
+  const limits: { ingress?: string | null; egress?: string | null } = {};
   for (const part of text.split(',')) {
     const [, direction, rate] = /^(ingress|egress)=([^=]+)$/.exec(part) ?? [];
     if ((direction !== 'ingress' && direction !== 'egress') || rate === undefined) {
       command.error(`error: --rate-limit ${text}: it is RATE, ingress=RATE, egress=RATE, or both with a comma`);
     }
     if (limits[direction] !== undefined) command.error(`error: --rate-limit ${text}: ${direction} is given twice`);
-    limits[direction] = rate;
+    limits[direction] = rate === 'none' ? null : rate;
   }
   return limits;
 }
 
-function parseLabels(texts: readonly string[], command: Command): Record<string, string> {
-  const labels = new Map<string, string>();
+function parseLabels(texts: readonly string[], command: Command): Record<string, string | null> {
+  const labels = new Map<string, string | null>();
   for (const text of texts) {
-    const [, key, value] = /^([^=]+)=(.*)$/.exec(text) ?? [];
-    if (key === undefined || value === undefined) command.error(`error: --label ${text}: it is KEY=VALUE`);
+    const [, key, value] = /^([^=]+)=(.*)$/.exec(text) ?? /^([^=]+)-$/.exec(text) ?? [];
+    if (key === undefined) command.error(`error: --label ${text}: it is KEY=VALUE, or KEY- to take it away`);
     if (labels.has(key)) command.error(`error: --label ${text}: ${key} is given twice`);
-    labels.set(key, value);
+    labels.set(key, value ?? null);
   }
   return Object.fromEntries(labels);
 }

@@ -33,7 +33,7 @@ export function network(program: Command): void {
   });
 
   verb(parent, 'create <name>', {
-    summary: 'create a network',
+    summary: 'create a network, or change its ranges, MTU or outside',
     examples: [
       'weft network create blue --subnet 10.0.0.0/24',
       'weft network create blue --subnet 10.0.0.0/24 --subnet fd00::/64 --vni 100 --mtu 1450',
@@ -44,9 +44,17 @@ export function network(program: Command): void {
     .requiredOption('--subnet <cidr>', 'IPv4 or IPv6 subnet; one of each at most', collect)
     .option('--vni <n>', 'VXLAN network identifier, 1 to 16777215 (default: chosen by weft)', count(1))
     .option('--mtu <n>', 'MTU of the containers, 576 to 9000 (default: what the underlay carries)', count(1))
-    .option('--range <first-last>', "this host's own share of a subnet; addresses are given from there", collect)
+    .option(
+      '--range <first-last>',
+      "this host's own share of a subnet: addresses are given from there; an IPv6 subnet without one has the share at the same places as the IPv4 range",
+      collect,
+    )
     .option('--outside', 'let its containers reach what is beyond weft, and publish their ports (default: neither)')
-    .addHelpText('after', `\nWith --outside: ${OUTSIDE_ON_HOST}.`)
+    .option('--no-outside', 'take that away again')
+    .addHelpText(
+      'after',
+      `\nCreating a network that exists changes what the options name, and nothing else of it.\nWith --outside: ${OUTSIDE_ON_HOST}.`,
+    )
     .action(async (name: string, options: CreateOptions, command: Command) => {
       const report = await namingOptions(optionOf, () =>
         clientOf(command).createNetwork(name, {
@@ -54,7 +62,7 @@ export function network(program: Command): void {
           ...(options.vni !== undefined && { vni: options.vni }),
           ...(options.mtu !== undefined && { mtu: options.mtu }),
           ...(options.range !== undefined && { ranges: options.range }),
-          ...(options.outside && { outside: true }),
+          ...(options.outside !== undefined && { outside: options.outside }),
         }),
       );
       await print(globals(command).output, report, () => networkTable([report]));

@@ -32,7 +32,7 @@ import {
 import { findNetns, netnsId } from '../link/netns-lookup.ts';
 import { isSameNetns, type NetnsRef } from '../link/netns.ts';
 import type { NetnsWatcher } from '../link/netns-watcher.ts';
-import { deleteLink } from '../link/rtnetlink.ts';
+import { deleteLink, setLink } from '../link/rtnetlink.ts';
 import { compareNames } from '../model/name-order.ts';
 import { accessPort, netnsOf, poolOf, tapSpec, type LocalEndpoint } from './endpoint.ts';
 import type { Networks } from './networks.ts';
@@ -270,6 +270,33 @@ export class Attachments {
       if (mended.length > 0) warn('the interface is as it was given again', { endpoint: endpoint.name, mended });
     }
     return results;
+  }
+
+  /** An interface that has the MTU `before`, or more than `mtu`, gets that: what its container has made smaller stays. */
+  async changeMtu(
+    endpoints: readonly LocalEndpoint[],
+    { before, mtu }: { before: number; mtu: number },
+  ): Promise<void> {
+    const { exchange, warn } = this.#environment;
+    const open = endpoints.filter(({ name }) => this.isOpen(name));
+    const facts =
+      open.length > 0
+        ? await readNamespaces(
+            exchange,
+            open.map(({ name }) => this.#netns(name)),
+          )
+        : [];
+    const changes = open.flatMap(({ name, local }, at) => {
+      const found = facts[at]!;
+      const link =
+        found instanceof WeftError ? undefined : found.links.find(({ ifindex }) => ifindex === local.ifindex);
+      if (!link || (link.mtu !== before && link.mtu <= mtu)) return [];
+      return [{ name, ns: this.#netns(name), settings: [], requests: [setLink(link, { mtu })] }];
+    });
+    const failed = changes.length > 0 ? await changeNamespaces(exchange, changes) : [];
+    for (const [at, { name }] of changes.entries()) {
+      for (const { message } of failed[at]!) warn('the MTU was not changed', { endpoint: name, mtu, error: message });
+    }
   }
 
   /** Reads all namespaces of open endpoints at once. An endpoint that could not be compared has that as its problem. */

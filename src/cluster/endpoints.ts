@@ -90,6 +90,10 @@ export class Endpoints {
     return this.#attachments.problems();
   }
 
+  find(name: string): Endpoint | undefined {
+    return this.#endpoints.get(name);
+  }
+
   /** @throws WeftError('not_found') */
   get(name: string): Endpoint {
     const endpoint = this.#endpoints.get(name);
@@ -228,6 +232,12 @@ export class Endpoints {
     }
     const endpoint = netns ? await this.#attach(resource, netns, known) : await this.#addRemote(resource);
     return { action, endpoint };
+  }
+
+  /** The network's MTU was `before`: the interfaces of its local endpoints get the one that it has now. */
+  async changeMtu(network: string, before: number): Promise<void> {
+    const { mtu } = this.#environment.networks.get(network);
+    if (mtu !== before) await this.#attachments.changeMtu(this.of(network).filter(isLocal), { before, mtu });
   }
 
   /** Stops the port, removes the interface, and gives the addresses back. */
@@ -463,9 +473,12 @@ export class Endpoints {
 
   #refuseUnplannedAddresses(network: Network, resource: EndpointResource): void {
     if (resource.spec.addresses.length > 0 || network.pools.every((pool) => this.#mayChoose(pool.range))) return;
+    const shared = network.pools.filter(({ range }) => range !== undefined).map(({ subnet }) => subnet);
+    const without = network.pools.filter(({ subnet }) => !shared.includes(subnet)).map(({ subnet }) => subnet);
+    const subnets = network.pools.map(({ subnet }) => `--subnet ${subnet}`).join(' ');
     throw new WeftError(
       'invalid',
-      `endpoint "${resource.metadata.name}": ip is missing: with static peers give --ip, or the network a --range that is this host’s own share of ${network.pools.map((pool) => pool.subnet).join(' and ')}`,
+      `endpoint "${resource.metadata.name}": ip is missing: with static peers give --ip, or the network this host’s own share of ${without.join(' and ')}: \`weft network create ${network.name} ${subnets} --range FIRST-LAST\``,
     );
   }
 

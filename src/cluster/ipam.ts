@@ -53,7 +53,8 @@ export class AddressPool {
   /** Free addresses of the range below `#fresh`, the one released first at the front. */
   readonly #resting = new Set<bigint>();
 
-  constructor({ network, subnet, range }: AddressPoolOptions) {
+  /** @param before the pool that it replaces, of the same subnet: what is taken there is taken here */
+  constructor({ network, subnet, range }: AddressPoolOptions, before?: AddressPool) {
     this.network = network;
     this.subnet = subnet;
     this.range = range;
@@ -62,6 +63,7 @@ export class AddressPool {
     this.gateway = addressText(gatewayOf(this.#subnet));
     this.#usable = usableRange(this.#subnet, range === undefined ? undefined : parseRange(range));
     this.#fresh = this.#usable.first;
+    for (const [value, owner] of before ? before.#owners : []) this.#give(value, owner);
   }
 
   /** Is the address one of the subnet's, reserved ones included? */

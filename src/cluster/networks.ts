@@ -1,9 +1,9 @@
 /**
  * Networks: created, kept in the store, and put into force.
  *
- * A network's VNI and MTU are fixed when it is created and stored with it, so
+ * A network's VNI and MTU are chosen when it is created and stored with it, so
  * that neither a later default nor another underlay changes them under its
- * containers. Its address pools live here; endpoints take from them.
+ * containers; the MTU and the ranges change when somebody says so. Its address pools live here; endpoints take from them.
  */
 import { WeftError } from '../error.ts';
 import type { Vni } from '../flow/types.ts';
@@ -14,7 +14,8 @@ import { networkSchema, SMALLEST_IPV6_MTU, type NetworkResource } from '../model
 import type { Store } from '../store/store.ts';
 import { AddressPool } from './ipam.ts';
 import { routing } from './routing.ts';
-import { findOverlap, rangeIsWithin } from './subnet.ts';
+import { rangeOf } from './ranges.ts';
+import { findOverlap } from './subnet.ts';
 
 export interface NetworkRecord {
   readonly resource: NetworkResource;
@@ -54,6 +55,10 @@ export class Networks {
       // What was stored before a field existed gets its default.
       this.#enforce({ ...record, resource: networkSchema.parse(record.resource) });
     }
+  }
+
+  find(name: string): Network | undefined {
+    return this.#networks.get(name);
   }
 
   /** @throws WeftError('not_found') */
@@ -102,19 +107,14 @@ export class Networks {
     if (action === 'unchanged') return action;
     const { name } = resource.metadata;
     const known = this.#networks.get(name);
-    const ranges = known?.resource.spec.ranges ?? resource.spec.ranges;
+    const ranges = resource.spec.ranges.length > 0 ? resource.spec.ranges : (known?.resource.spec.ranges ?? []);
     const record: NetworkRecord = {
       resource: { ...resource, spec: { ...resource.spec, ranges } },
       vni: known?.vni ?? resource.spec.vni ?? this.#freeVni(),
-      mtu: known?.mtu ?? resource.spec.mtu ?? (await this.#defaultMtu(resource)),
+      mtu: resource.spec.mtu ?? known?.mtu ?? (await this.#defaultMtu(resource)),
     };
     await this.#environment.store.transact({ put: [{ key: prefix + name, value: record }] });
-    if (known) {
-      this.#networks.set(name, { ...known, ...record });
-      this.#route(record);
-    } else {
-      this.#enforce(record);
-    }
+    this.#enforce(record);
     return action;
   }
 
@@ -151,10 +151,14 @@ export class Networks {
 
   #enforce(record: NetworkRecord): void {
     const { name } = record.resource.metadata;
-    const { subnets, ranges } = record.resource.spec;
-    const pools = subnets.map((subnet) => {
-      const range = ranges.find((candidate) => rangeIsWithin(candidate, subnet));
-      return new AddressPool({ network: name, subnet, ...(range !== undefined && { range }) });
+    const known = this.#networks.get(name);
+    const pools = record.resource.spec.subnets.map((subnet) => {
+      const range = rangeOf(record.resource.spec, subnet);
+      const options = { network: name, subnet, ...(range !== undefined && { range }) };
+      return new AddressPool(
+        options,
+        known?.pools.find((pool) => pool.subnet === subnet),
+      );
     });
     this.#networks.set(name, { ...record, name, pools });
     this.#route(record);
@@ -180,7 +184,7 @@ export class Networks {
   }
 }
 
-/** Labels, routes and the outside can change; what the containers were set up with cannot. */
+/** Subnets and VNI are what makes it this network; all else can change. */
 function planChange(known: Network, resource: NetworkResource): 'configured' | 'unchanged' {
   const { spec } = resource;
   const differs = (field: string, is: unknown, given: unknown): never => {
@@ -191,14 +195,12 @@ function planChange(known: Network, resource: NetworkResource): 'configured' | '
   };
   const before = known.resource.spec;
   if (before.subnets.join() !== spec.subnets.join()) differs('subnets', before.subnets, spec.subnets);
-  if (spec.ranges.length > 0 && before.ranges.join() !== spec.ranges.join()) {
-    differs('ranges', before.ranges.join() || 'none', spec.ranges.join());
-  }
   if (spec.vni !== undefined && spec.vni !== known.vni) differs('VNI', known.vni, spec.vni);
-  if (spec.mtu !== undefined && spec.mtu !== known.mtu) differs('MTU', known.mtu, spec.mtu);
   const isSame =
     JSON.stringify(known.resource.metadata) === JSON.stringify(resource.metadata) &&
     JSON.stringify(before.routes) === JSON.stringify(spec.routes) &&
+    (spec.ranges.length === 0 || before.ranges.join() === spec.ranges.join()) &&
+    (spec.mtu === undefined || spec.mtu === known.mtu) &&
     before.outside === spec.outside;
   return isSame ? 'unchanged' : 'configured';
 }

@@ -149,7 +149,9 @@ export function fakeSwitch(): FakeSwitch {
     },
     attach: async (options) => {
       calls.push(`attach ${JSON.stringify(options)}`);
-      return { ...endpoint, name: options.name, ...(options.rateLimit && { rateLimit: options.rateLimit }) };
+      const { ingress, egress } = options.rateLimit ?? {};
+      const rateLimit = { ...(ingress && { ingress }), ...(egress && { egress }) };
+      return { ...endpoint, name: options.name, ...(options.rateLimit && { rateLimit }) };
     },
     detach: async (name) => {
       calls.push(`detach ${name}`);

@@ -297,14 +297,23 @@ t.test('networks, endpoints and resources', async (t) => {
     code: 1,
     stderr: /^weft: --rate-limit: egress: "100Mbit" is not a rate like 100mbit: a number and bit, .*\n$/,
   });
+  for (const [flags, request] of [
+    [['--label', 'app-', '--label', 'v=1'], '"labels":{"app":null,"v":"1"}'],
+    [['--publish', 'none'], '"publish":[]'],
+    [['--rate-limit', 'none'], '"rateLimit":null'],
+    [['--rate-limit', 'ingress=none,egress=1mbit'], '"rateLimit":{"ingress":null,"egress":"1mbit"}'],
+    [['--no-trust'], '"trust":false'],
+  ] as const) {
+    t.match(await weft(['attach', 'db', '--network', 'blue', '--pid', '1', ...flags]), { code: 0 });
+    t.equal(sw.calls.pop(), `attach {"name":"db","network":"blue","pid":1,${request}}`, 'what is taken away');
+  }
   t.match(await weft(['detach', 'db']), { code: 0, stdout: 'endpoint/db detached\n' });
   t.same(sw.calls, [
-    'createNetwork red {"subnets":["10.1.0.0/24","fd01::/64"],"vni":7,"ranges":[],"routes":[],"outside":false}',
+    'createNetwork red {"subnets":["10.1.0.0/24","fd01::/64"],"vni":7}',
     'removeNetwork red',
-    `attach {"name":"db","network":"blue","netns":"${process.cwd()}/ns","ip":["10.0.0.7"],"ifname":"eth0","labels":{"app":"db","v":""},"trust":true,"publish":[]}`,
+    `attach {"name":"db","network":"blue","netns":"${process.cwd()}/ns","ip":["10.0.0.7"],"labels":{"app":"db","v":""},"trust":true}`,
     ...['{"ingress":"12mbit","egress":"12mbit"}', '{"egress":"10mbit"}', '{"ingress":"1gbit","egress":"10mbit"}'].map(
-      (rateLimit) =>
-        `attach {"name":"db","network":"blue","pid":1,"ip":[],"ifname":"eth0","trust":false,"publish":[],"rateLimit":${rateLimit}}`,
+      (rateLimit) => `attach {"name":"db","network":"blue","pid":1,"rateLimit":${rateLimit}}`,
     ),
     'detach db',
   ]);

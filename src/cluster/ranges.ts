@@ -1,0 +1,55 @@
+/**
+ * Ranges: the shares of a network's subnets that this host gives addresses from.
+ *
+ * An IPv6 subnet without a range has the one at the same places as the IPv4 range:
+ * with 10.0.0.10-10.0.0.99, fd00::a-fd00::63. Where the IPv4 ranges of the hosts
+ * do not overlap, those do not either.
+ */
+import { WeftError } from '../error.ts';
+import { addressText, addressValue, isIp4, parseRange, parseSubnet, usableRange } from '../model/address.ts';
+import type { NetworkResource } from '../model/resource.ts';
+import type { Endpoint } from './endpoint.ts';
+import type { Network } from './networks.ts';
+import { rangeIsWithin } from './subnet.ts';
+
+type Shares = Pick<NetworkResource['spec'], 'subnets' | 'ranges'>;
+
+/** The range of one subnet, as text; undefined where there is none: the whole subnet. */
+export function rangeOf({ subnets, ranges }: Shares, subnet: string): string | undefined {
+  const declared = ranges.find((range) => rangeIsWithin(range, subnet));
+  if (declared !== undefined) return declared;
+  const here = parseSubnet(subnet);
+  const of = subnets.find((other) => isIp4(parseSubnet(other).first));
+  const range = of === undefined ? undefined : ranges.find((candidate) => rangeIsWithin(candidate, of));
+  if (isIp4(here.first) || of === undefined || range === undefined) return undefined;
+  const { first, last } = parseRange(range);
+  const offset = here.first - parseSubnet(of).first;
+  const usable = usableRange(here, { first: first + offset, last: last + offset });
+  // A subnet that is too small for it has none: its addresses are asked for by name.
+  if (last + offset > here.last || usable.first > usable.last) return undefined;
+  return `${addressText(first + offset)}-${addressText(last + offset)}`;
+}
+
+/**
+ * A range that changes still has the addresses that local endpoints have from it; those that were asked for by name,
+ * outside of it, do not count.
+ * @throws WeftError('conflict')
+ */
+export function refuseOutOfRange(known: Network, { spec }: NetworkResource, endpoints: readonly Endpoint[]): void {
+  if (spec.ranges.length === 0) return;
+  for (const { subnet, range: before } of known.pools) {
+    const after = rangeOf(spec, subnet);
+    if (after === before || after === undefined) continue;
+    const was = before === undefined ? parseSubnet(subnet) : parseRange(before);
+    const will = parseRange(after);
+    const isIn = (value: bigint, { first, last }: typeof will): boolean => first <= value && value <= last;
+    for (const { name, addresses, local } of endpoints) {
+      const stray = addresses.find((ip) => isIn(addressValue(ip), was) && !isIn(addressValue(ip), will));
+      if (!local || stray === undefined) continue;
+      throw new WeftError(
+        'conflict',
+        `network "${known.name}": range ${after} leaves out ${stray} of endpoint "${name}" of this host: detach it first, or give a range that has it`,
+      );
+    }
+  }
+}

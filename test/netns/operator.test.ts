@@ -1,0 +1,105 @@
+/**
+ *   ┌ left ────────────┐              ┌ right ───────────┐
+ *   │ web ─ weft VXLAN─┼── underlay ──┼─VXLAN weft ─ db  │
+ *   └──────────────────┘              └──────────────────┘
+ *
+ * An operator's first hour: the commands of the README in the order written, what changes of networks and endpoints
+ * when they are created again, and a host whose UDP port 4789 another program has.
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { until } from '../support/process.ts';
+import { openLab, type Lab, type Namespace } from '../support/lab.ts';
+import { underlay } from '../support/topology.ts';
+import { ping } from '../support/traffic.ts';
+import { needsRoot } from '../support/root.ts';
+import { Weft } from '../support/weft.ts';
+
+const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
+const blocks = [...readme.slice(readme.indexOf('## Use')).matchAll(/```sh\n([^]*?)```/g)].map(([, text]) => text!);
+
+/** The words of each command of a block, comments left out. */
+function commandsOf(block: string): string[][] {
+  const lines = block.split('\n').map((line) => line.replace(/\s*#.*$/, ''));
+  return lines.filter((line) => line !== '').map((line) => line.split(' '));
+}
+
+/** Runs them; namespaces have the names of the lab. @returns the last that each verb or program printed */
+async function follow(lab: Lab, host: Namespace, name: string, block: string, settings: string) {
+  const config = join(lab.directory, `${name}.yaml`);
+  writeFileSync(config, settings);
+  const namespaces = new Map<string, Namespace>();
+  const printed = new Map<string, string>();
+  let weft: Weft | undefined;
+  for (const [program, verb = '', ...rest] of commandsOf(block)) {
+    const named = rest.map((word, at) => (rest[at - 1] === '--netns' ? namespaces.get(word)!.name : word));
+    const [action, space = '', ...command] = rest;
+    if (program === 'weft' && verb === 'up') {
+      weft = await Weft.up(lab, host, name, { datapath: 'native', arguments: [...rest, '--config', config] });
+    } else if (program === 'weft') {
+      printed.set(verb, await weft!.run(verb, ...named));
+    } else if (action === 'add') {
+      namespaces.set(space, await lab.namespace(space));
+    } else {
+      printed.set(command[0]!, await namespaces.get(space)!.run(command));
+    }
+  }
+  return { weft: weft!, namespaces, printed };
+}
+
+const OCCUPY =
+  'import socket,sys; s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.bind(("",4789)); print(1,flush=True); sys.stdin.read()';
+const mtuOf = async (namespace: Namespace): Promise<number> => {
+  const [link] = JSON.parse(await namespace.run(['ip', '-j', 'link', 'show', 'eth0'])) as [{ mtu: number }];
+  return link.mtu;
+};
+
+t.test('the commands of the README on two hosts, and what changes afterwards', { skip: needsRoot }, async (t) => {
+  const lab = openLab(t);
+  const under = await underlay(lab, 'ipv4');
+  const occupied = under.left.start(['python3', '-c', OCCUPY]);
+  await until(() => occupied.lines.length > 0, { what: 'UDP port 4789 is taken' });
+  const settings = 'vxlanPort: 8472\n';
+
+  const [first = '', second = ''] = blocks;
+  const left = await follow(lab, under.left, 'left', first, settings);
+  t.match(left.printed.get('endpoints'), /^web +blue +10\.0\.0\.10,fd00:1::10 /m);
+  const right = await follow(lab, under.right, 'right', second, settings);
+  t.match(right.printed.get('attach'), /^db +blue +10\.0\.0\.100,fd00:1::64 /m, 'IPv6 has its share, too');
+  t.match(right.printed.get('ping'), / 0% packet loss/);
+  t.match(right.printed.get('trace'), /Actions: .*encap\(/);
+  const [web, db] = [left.namespaces.get('web')!, right.namespaces.get('db')!];
+  await ping(db, 'fd00:1::10');
+  t.match(await web.run(['ip', '-4', 'address', 'show', 'eth0']), /inet 10\.0\.0\.10\/24 brd 10\.0\.0\.255 /);
+
+  const again = (...more: string[]) => {
+    const subnets = ['--subnet', '10.0.0.0/24', '--subnet', 'fd00:1::/64'];
+    return left.weft.attempt('network', 'create', 'blue', ...subnets, ...more);
+  };
+  await t.test('ranges and MTU of a network change', async (t) => {
+    t.match(await again('--range', '10.0.0.2-10.0.0.20', '--mtu', '1400'), { code: 0 });
+    t.match((await left.weft.client.networks())[0], { vni: 100, mtu: 1400, free: { '10.0.0.0/24': 18 } });
+    t.equal(await mtuOf(web), 1400, 'containers have the new MTU');
+    t.match(await again('--range', '10.0.0.50-10.0.0.60'), {
+      code: 1,
+      stderr: /range 10\.0\.0\.50-10\.0\.0\.60 leaves out 10\.0\.0\.10 of endpoint "web" of this host: detach it first/,
+    });
+    await web.ip('link set eth0 mtu 1300');
+    t.match(await again('--mtu', '1350'), { code: 0 });
+    t.equal(await mtuOf(web), 1300, 'what the container has made smaller stays');
+    await ping(db, '10.0.0.10');
+  });
+
+  await t.test('attaching again changes what it names', async (t) => {
+    const attach = (...more: string[]) => left.weft.attach(web, { name: 'web', network: 'blue', arguments: more });
+    await attach('--label', 'app=web', '--rate-limit', 'ingress=50mbit,egress=1gbit');
+    t.match(await attach('--label', 'tier=front'), {
+      labels: { app: 'web', tier: 'front' },
+      rateLimit: { ingress: '50mbit', egress: '1gbit' },
+    });
+    t.same((await attach('--label', 'app-', '--rate-limit', 'ingress=none')).labels, { tier: 'front' });
+    t.same((await attach()).rateLimit, { egress: '1gbit' });
+    t.equal((await attach('--rate-limit', 'none')).rateLimit, undefined);
+  });
+});
