@@ -61,6 +61,7 @@ import { apiVersion, type Kind, type NetworkResource, type Resource, type RouteS
 import { subnetClashes } from './observe/clashes.ts';
 import { diagnose } from './observe/doctor.ts';
 import { Observer, type CapturedFrame, type CaptureOptions, type ConnectionsOptions } from './observe/observer.ts';
+import { trace } from './observe/tracer.ts';
 import { OUTSIDE_HOST_MAC, OUTSIDE_MAC } from './table/topology.ts';
 import { openEmbeddedStore } from './store/embedded.ts';
 import type { Store } from './store/store.ts';
@@ -386,8 +387,20 @@ export class Switch {
   }
 
   /** Decides one frame that is described in text, without any effect. */
-  trace(flow: string): DecisionReport {
-    return this.#observer.trace(flow);
+  trace(flow: string): Promise<DecisionReport> {
+    return trace(flow, {
+      forwarding: this.#forwarding,
+      endpoints: this.#endpoints,
+      hosts: this.#hosts,
+      portByName: (name) => this.#observer.portByName(name),
+      portName: (port) => this.#observer.nameOf(port),
+      pathMtu: (vtep) => this.#paths.get(vtep)?.mtu,
+      outside: () => ({
+        allowHost: this.#options.allowHost,
+        vxlanPort: this.#options.vxlanPort,
+        published: this.#endpoints.published(),
+      }),
+    });
   }
 
   flows(): FlowReport[] {

@@ -84,7 +84,7 @@ export function routes({ sw, isStopping, shutdown }: ApiTarget, onInternal: (err
     c.json(await sw.delete(parseKind(c.req.param('kind')), c.req.param('name'))),
   );
 
-  app.post('/trace', async (c) => c.json(sw.trace((await read(c, traceRequest)).flow)));
+  app.post('/trace', async (c) => c.json(await sw.trace((await read(c, traceRequest)).flow)));
   app.get('/why/:id', (c) => c.json(sw.why(c.req.param('id'))));
   app.get('/flows', (c) => {
     if (c.req.query('follow') === undefined) return c.json(sw.flows());

@@ -81,7 +81,7 @@ const DNS_L4_PORT = 53;
 export const TABLE = 'inet weft';
 
 /** The source ports that weft gives. Above Kubernetes' NodePorts and WireGuard. */
-const PORTS = `${NAT_PORTS.first}-${NAT_PORTS.first + NAT_PORTS.count - 1}`;
+export const PORTS = `${NAT_PORTS.first}-${NAT_PORTS.first + NAT_PORTS.count - 1}`;
 
 /**
  * As long as weft itself remembers a connection (table/connections), where the kernel would forget it earlier, or keep
@@ -214,13 +214,19 @@ export function noTableText(): string {
 /** Also of a program that listens, or is done with a connection. */
 const notOfHost = 'socket transparent { 0, 1 } return comment "of a program of this host"';
 
+/** Where frames of an overlay may be taken in: by others of VXLAN's own port, by this host at the configured one. */
+export function vxlanPorts(vxlanPort: number): readonly number[] {
+  return [...new Set([VXLAN_L4_PORT, vxlanPort])];
+}
+
 function noVxlanTo(vxlanPort: number): string {
-  const ports = vxlanPort === VXLAN_L4_PORT ? VXLAN_L4_PORT : `{ ${VXLAN_L4_PORT}, ${vxlanPort} }`;
-  return `udp dport ${ports} counter drop comment "containers make no frames of an overlay"`;
+  const ports = vxlanPorts(vxlanPort);
+  return `udp dport ${ports.length === 1 ? ports[0] : `{ ${ports.join(', ')} }`} counter drop comment "containers make no frames of an overlay"`;
 }
 
 /** Of AWS over IPv6: what it tells of, credentials too, is the host's. The others are link-local, and end in the switch. */
-const noMetadata = 'ip6 daddr fd00:ec2::254 counter drop comment "metadata of a cloud is the host’s"';
+export const METADATA_ADDRESS = 'fd00:ec2::254';
+const noMetadata = `ip6 daddr ${METADATA_ADDRESS} counter drop comment "metadata of a cloud is the host’s"`;
 
 function allowed(allowHost: AllowHost): string[] {
   if (typeof allowHost === 'boolean') return allowHost ? ['accept'] : [];

@@ -137,6 +137,8 @@ export const stageReport = z.object({ stage: z.string(), read: z.array(z.string(
 export const decisionReport = z.object({
   /** The flow that was decided, every field that it has. */
   flow: z.string(),
+  /** Of a trace: what the container sends the frame to, and how that is known. */
+  resolved: z.string().optional(),
   stages: z.array(stageReport),
   megaflow: z.string(),
   actions: z.string(),
@@ -144,6 +146,8 @@ export const decisionReport = z.object({
   reason: z.string().optional(),
   /** What it consulted: the objects whose change makes it be decided anew. */
   consulted: z.array(z.string()),
+  /** Of a trace: what happens behind the switch, in order. */
+  beyond: z.array(z.string()).optional(),
 });
 
 export const flowReport = z.object({

@@ -16,7 +16,6 @@ import type {
   ClashReport,
   ConnectionReport,
   DatapathReport,
-  DecisionReport,
   DropReport,
   FlowReport,
   StatusReport,
@@ -25,7 +24,6 @@ import type {
 import { tunnelClash } from './clashes.ts';
 import { reportConnections } from './connections.ts';
 import { formatKey, reportDecision } from './decision.ts';
-import { parseFlow } from './flow-spec.ts';
 
 export interface CaptureOptions {
   /** Name of a port; all ports without it. */
@@ -70,7 +68,7 @@ interface Capture {
 export class Observer {
   readonly #environment: ObserverEnvironment;
   readonly #captures = new Set<Capture>();
-  readonly #portName = (port: number): string => this.#nameOf(port);
+  readonly #portName = (port: number): string => this.nameOf(port);
 
   constructor(environment: ObserverEnvironment) {
     this.#environment = environment;
@@ -92,7 +90,7 @@ export class Observer {
       datapath: { ...datapath, ...counters },
       ports: [...ports].map(([port, counted]) => ({
         port,
-        name: this.#nameOf(port),
+        name: this.nameOf(port),
         kind: port === underlayPort ? 'vxlan' : 'tap',
         network: endpoints.byPort(port)?.resource.spec.network ?? null,
         ...counted,
@@ -106,12 +104,6 @@ export class Observer {
     const { topology, fdb, neighbors } = forwarding.tables;
     const names = { hostMac: topology.hostMac, fdb, neighbors, portName: this.#portName };
     return forwarding.controller.clashes.all(clock()).map((clash) => tunnelClash(clash, names));
-  }
-
-  trace(text: string): DecisionReport {
-    const { forwarding } = this.#environment;
-    const key = parseFlow(text, forwarding.tables, (name) => this.#portByName(name));
-    return reportDecision(key, forwarding.controller.translate(key), this.#portName);
   }
 
   flows(): FlowReport[] {
@@ -160,7 +152,7 @@ export class Observer {
         rest.set(reason, (rest.get(reason) ?? 0) - count);
         const latest = forwarding.controller.drops.latest(port, reason);
         reports.push({
-          port: this.#nameOf(port),
+          port: this.nameOf(port),
           reason,
           text: reasonText(reason),
           count,
@@ -190,7 +182,7 @@ export class Observer {
   onDrop(listener: (drop: DropReport) => void): () => void {
     return this.#environment.forwarding.controller.drops.onDrop((record) =>
       listener({
-        port: this.#nameOf(record.port),
+        port: this.nameOf(record.port),
         reason: record.reason,
         text: reasonText(record.reason),
         count: 1,
@@ -204,7 +196,7 @@ export class Observer {
    * @throws WeftError('not_found') for a port that does not exist
    */
   capture(options: CaptureOptions, sink: (frames: readonly CapturedFrame[]) => void): () => void {
-    const port = options.port === undefined ? undefined : this.#portByName(options.port);
+    const port = options.port === undefined ? undefined : this.portByName(options.port);
     if (options.port !== undefined && port === undefined) {
       throw new WeftError('not_found', `port "${options.port}" does not exist: \`weft status\` shows those that do`);
     }
@@ -239,7 +231,7 @@ export class Observer {
     if (wanted.length === 0) return;
     sink(
       wanted.map((frame) => ({
-        port: this.#nameOf(frame.port),
+        port: this.nameOf(frame.port),
         direction: frame.direction,
         timeNs: BigInt(Math.round((epochMs + frame.timeMs) * 1e6)),
         lengthBytes: frame.lengthBytes,
@@ -274,7 +266,7 @@ export class Observer {
     return new Date(wallClock() - clock() + ms).toISOString();
   }
 
-  #nameOf(port: number): string {
+  nameOf(port: number): string {
     if (port === this.#environment.underlayPort) return UNDERLAY;
     if (port === this.#environment.forwarding.tables.topology.outside?.portNo) return OUTSIDE;
     return this.#environment.endpoints.portName(port) ?? String(port);
@@ -283,10 +275,10 @@ export class Observer {
   /** `port/3` and `vtep/…` as the forwarding database names owners. */
   #ownerName(owner: string): string {
     const port = /^port\/(\d+)$/.exec(owner);
-    return port ? this.#nameOf(Number(port[1])) : owner.replace(/^vtep\//, '');
+    return port ? this.nameOf(Number(port[1])) : owner.replace(/^vtep\//, '');
   }
 
-  #portByName(name: string): PortNo | undefined {
+  portByName(name: string): PortNo | undefined {
     if (name === UNDERLAY) return this.#environment.underlayPort;
     const { endpoints, forwarding } = this.#environment;
     if (name === OUTSIDE) return forwarding.tables.topology.outside?.portNo;

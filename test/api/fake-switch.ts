@@ -172,7 +172,7 @@ export function fakeSwitch(): FakeSwitch {
         throw new WeftError('not_found', `there is no ${kind} "${name}"`);
       return [resource];
     },
-    trace: (text) => ({ ...decision, flow: text }),
+    trace: async (text) => ({ ...decision, flow: text }),
     flows: () => [flow],
     why: (id) => {
       if (id === '13') throw new RangeError('a defect');

@@ -32,7 +32,7 @@ t.test('a range changes as long as it has what it gave', async (t) => {
       name: 'blue',
       pools: [new AddressPool({ network: 'blue', subnet: '10.0.0.0/24', ...(range !== undefined && { range }) })],
     }) as unknown as Network;
-  const web = { name: 'web', addresses: ['10.0.0.10'], local: {} } as unknown as Endpoint;
+  const web: Endpoint = { name: 'web', addresses: ['10.0.0.10'], local: {} } as unknown as Endpoint;
   const to = (range: string): NetworkResource =>
     ({ spec: { subnets: ['10.0.0.0/24'], ranges: [range] } }) as unknown as NetworkResource;
   const change = (before: string | undefined, after: string, endpoint = web) => {
@@ -41,7 +41,7 @@ t.test('a range changes as long as it has what it gave', async (t) => {
   change('10.0.0.10-10.0.0.99', '10.0.0.2-10.0.0.10');
   change('10.0.0.20-10.0.0.99', '10.0.0.30-10.0.0.99');
   change(undefined, '10.0.0.5-10.0.0.20');
-  change('10.0.0.10-10.0.0.99', '10.0.0.50-10.0.0.99', { ...web, local: undefined } as unknown as Endpoint);
+  change('10.0.0.10-10.0.0.99', '10.0.0.50-10.0.0.99', { ...web, local: undefined });
   for (const before of ['10.0.0.10-10.0.0.99', undefined]) {
     t.throws(() => change(before, '10.0.0.11-10.0.0.99'), {
       code: 'conflict',

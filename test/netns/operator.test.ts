@@ -68,7 +68,11 @@ t.test('the commands of the README on two hosts, and what changes afterwards', {
   const right = await follow(lab, under.right, 'right', second, settings);
   t.match(right.printed.get('attach'), /^db +blue +10\.0\.0\.100,fd00:1::64 /m, 'IPv6 has its share, too');
   t.match(right.printed.get('ping'), / 0% packet loss/);
-  t.match(right.printed.get('trace'), /Actions: .*encap\(/);
+  const way = /VTEP 192\.0\.2\.1: UDP \d+ to 8472 by \S+, path MTU 1500\n/;
+  t.match(right.printed.get('trace'), /Next hop: 10\.0\.0\.10 is at (\S+), as the container knows\n[^]* \1 is learned/);
+  t.match(right.printed.get('trace'), way, 'it is followed to the peer');
+  const asked = await right.weft.run('trace', 'in_port=db,icmp,ip_dst=10.0.0.77');
+  t.match(asked, /Flow: .*arp.*\nNext hop: the container asks who has 10\.0\.0\.77 first/);
   const [web, db] = [left.namespaces.get('web')!, right.namespaces.get('db')!];
   await ping(db, 'fd00:1::10');
   t.match(await web.run(['ip', '-4', 'address', 'show', 'eth0']), /inet 10\.0\.0\.10\/24 brd 10\.0\.0\.255 /);
@@ -101,5 +105,25 @@ t.test('the commands of the README on two hosts, and what changes afterwards', {
     t.same((await attach('--label', 'app-', '--rate-limit', 'ingress=none')).labels, { tier: 'front' });
     t.same((await attach()).rateLimit, { egress: '1gbit' });
     t.equal((await attach('--rate-limit', 'none')).rateLimit, undefined);
+  });
+
+  await t.test('a trace goes on behind weft0', async (t) => {
+    const shop = await lab.namespace('shop');
+    await left.weft.createNetwork('market --subnet 10.2.0.0/24 --vni 101 --range 10.2.0.10-10.2.0.20 --outside');
+    await left.weft.attach(shop, { name: 'shop', network: 'market', arguments: ['--publish', '8080:80'] });
+    const traced = (flow: string) => left.weft.run('trace', `in_port=shop,${flow}`);
+    t.match(
+      await traced('tcp,ip_dst=192.0.2.2,tcp_dst=443'),
+      /Next hop: 10\.2\.0\.1, its gateway, is at [^]*Then: host: inet weft forward, from_weft: return[^]*masquerade to 192\.0\.2\.1, ports 52000-65535\nThen: host: out by under0\n$/,
+    );
+    t.match(
+      await traced('tcp,ip_dst=192.0.2.1,tcp_dst=22'),
+      /Then: host: inet weft input: drop, 192\.0\.2\.1 is this host/,
+    );
+    t.match(
+      await traced('tcp,ip_dst=192.0.2.1,tcp_dst=8080'),
+      /Then: host: inet weft publish: dnat to 169\.254\.77\.2, port 8080/,
+    );
+    t.match(await traced('tcp,ip_dst=198.51.100.1,tcp_dst=80'), /Then: host: no route to 198\.51\.100\.1/);
   });
 });
