@@ -394,7 +394,7 @@ export class Switch {
       hosts: this.#hosts,
       portByName: (name) => this.#observer.portByName(name),
       portName: (port) => this.#observer.nameOf(port),
-      pathMtu: (vtep) => this.#paths.get(vtep)?.mtu,
+      pathMtu: (vtep) => this.#paths.known.get(vtep)?.mtu,
       outside: () => ({
         allowHost: this.#options.allowHost,
         vxlanPort: this.#options.vxlanPort,
