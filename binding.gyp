@@ -19,6 +19,7 @@
         "native/io/frame_io.cc",
         "native/io/netns.cc",
         "native/io/route_mtu.cc",
+        "native/io/privileges.cc",
         "native/io/steering.cc",
         "native/io/tap.cc",
         "native/io/underlay.cc"

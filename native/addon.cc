@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "addon_tap.h"
+#include "io/privileges.h"
 #include "vxlan.h"
 #include "workers.h"
 
@@ -477,9 +478,16 @@ Napi::Value MapFile(const Napi::CallbackInfo& info) {
   return Napi::Uint8Array::New(env, bytes, buffer, 0);
 }
 
+// (bits: BigInt) → threads that could not be told, or -errno
+Napi::Value KeepCapabilities(const Napi::CallbackInfo& info) {
+  bool lossless = false;
+  return Napi::Number::New(info.Env(), keep_capabilities(info[0].As<Napi::BigInt>().Uint64Value(&lossless)));
+}
+
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("layout", Layout(env));
   exports.Set("mapFile", Napi::Function::New(env, MapFile, "mapFile"));
+  exports.Set("keepCapabilities", Napi::Function::New(env, KeepCapabilities, "keepCapabilities"));
   exports.Set("Datapath", DatapathObject::Class(env));
   InitNetns(env, exports);
   return InitFrameIo(env, exports);

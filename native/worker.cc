@@ -8,6 +8,8 @@
 
 #include <utility>
 
+#include "io/privileges.h"
+
 namespace weft {
 namespace {
 
@@ -118,6 +120,7 @@ void Worker::notify() {
 // The thread, from here on.
 
 void* Worker::run_thread(void* self) {
+  drop_capabilities();  // what it uses is open
   static_cast<Worker*>(self)->loop();
   return nullptr;
 }

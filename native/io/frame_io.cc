@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "privileges.h"
+
 namespace weft {
 namespace {
 
@@ -172,6 +174,7 @@ uint8_t FrameIo::offloads(uint16_t number) const {
 // The reader, from here on.
 
 void* FrameIo::run_reader(void* self) {
+  drop_capabilities();  // what it uses is open
   static_cast<FrameIo*>(self)->read_loop();
   return nullptr;
 }

@@ -2,5 +2,6 @@
 export { openApi } from '../api/server.ts';
 export { loadConfig } from '../config.ts';
 export { openNativeDatapath } from '../datapath/native.ts';
+export { keepCapabilities } from '../datapath/privileges.ts';
 export { createSwitch } from '../switch.ts';
 export { openLogger } from './logger.ts';

@@ -1,7 +1,7 @@
 /**
  * `weft up`: the daemon, in the foreground, logging to stderr as JSON lines.
  *
- *   1. configuration, permissions
+ *   1. configuration, permissions: what is not needed of them is given up
  *   2. claim the socket: a second daemon is refused before it touches anything
  *   3. the switch: from here on frames are forwarded
  *   4. the API
@@ -10,7 +10,7 @@
  */
 import type { Command } from 'commander';
 import { WeftError } from '../error.ts';
-import { missingCapabilities } from '../link/capabilities.ts';
+import { keptCapabilities, missingCapabilities } from '../link/capabilities.ts';
 import { loadDaemon } from './load-daemon.ts';
 import { collect, globals, verb } from './verb.ts';
 
@@ -53,10 +53,11 @@ export function up(program: Command): void {
 
 async function daemon(options: Options, socket: string): Promise<void> {
   const signal = stopSignal();
-  const { loadConfig, openLogger, openApi, createSwitch } = loadDaemon();
+  const { loadConfig, openLogger, openApi, createSwitch, keepCapabilities } = loadDaemon();
   const config = asUsage(() => loadConfig(options));
   requireCapabilities();
   const logger = openLogger();
+  keepCapabilities(keptCapabilities);
 
   const api = await openApi(socket, {
     onRefused: (error) => logger.warn({ err: error }, 'a connection to the API could not be accepted'),

@@ -109,6 +109,8 @@ export interface Addon {
   mapFile(path: string, bytes: number): Uint8Array | number;
   probeOffloads(): NativeOffloads;
   readonly netnsExchange: ExchangeWithNetns;
+  /** Threads that could not be told, or -errno; see native/io/privileges.h. */
+  keepCapabilities(bits: bigint): number;
   /** Addresses of 16 bytes. */
   pathMtu(local: Uint8Array, remote: Uint8Array): number;
   routeMtu(local: Uint8Array, remote: Uint8Array): number;

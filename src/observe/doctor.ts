@@ -4,7 +4,7 @@ import type { PublishedEndpointPort } from '../cluster/publishing.ts';
 import type { Path } from '../health/paths.ts';
 import type { KernelOffloads, Tried } from '../datapath/kernel-offloads.ts';
 import type { Probe } from '../health/probe.ts';
-import { missingCapabilities } from '../link/capabilities.ts';
+import { missingCapabilities, threadCapabilities, type ThreadCapabilities } from '../link/capabilities.ts';
 import { requireTun } from '../link/tun.ts';
 import type { OutsideState } from '../link/outside-state.ts';
 import type { UnderlayInterface } from '../link/underlay.ts';
@@ -101,13 +101,21 @@ function checkTun(): CheckReport {
 
 function checkCapabilities(): CheckReport {
   const missing = missingCapabilities();
-  if (missing.length === 0) return ok('rights', 'CAP_NET_ADMIN and CAP_SYS_ADMIN');
+  if (missing.length === 0) return ok('rights', rightsText(threadCapabilities()));
   return {
     check: 'rights',
     result: 'failed',
     detail: `without ${missing.join(' and ')}`,
     hint: 'start weft up as root',
   };
+}
+
+function rightsText(threads: readonly ThreadCapabilities[]): string {
+  const held = new Set(threads.flatMap((thread) => thread.held));
+  const withMore = threads.filter(({ hasMore }) => hasMore).length;
+  const without = threads.filter((thread) => thread.held.length === 0 && !thread.hasMore).length;
+  const more = withMore > 0 ? `, and others in ${withMore} of Node’s own threads` : ' and no others';
+  return `${[...held].join(', ')}${more}; ${without} of ${threads.length} threads have none`;
 }
 
 /** None of them is needed: without, the same frames take more calls. */
