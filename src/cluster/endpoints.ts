@@ -49,6 +49,9 @@ type Outcome = { readonly action: Action; readonly endpoint: Endpoint };
 const prefix = 'endpoints/';
 /** 1 is the underlay's. */
 const FIRST_PORT = 3;
+/** TAPs that are opened in one turn of the event loop, and interfaces that are compared in one: some 10 ms. */
+const OPENED_AT_ONCE = 25;
+const MENDED_AT_ONCE = 100;
 /** Endpoints that are waited for and tried in one turn. */
 const RETRIES = 100;
 /** Frames that are sent at once to tell networks where their endpoints are: some 20 ms. */
@@ -153,7 +156,10 @@ export class Endpoints {
     const local = this.#local();
     const places = this.#attachments.locate(local);
     const released: LocalEndpoint[] = [];
-    for (const endpoint of local) {
+    for (const [at, endpoint] of local.entries()) {
+      // What those that are open already ask for is answered meanwhile.
+      if (at % OPENED_AT_ONCE === OPENED_AT_ONCE - 1) await new Promise((resolve) => setImmediate(resolve));
+      if (!this.#endpoints.has(endpoint.name)) continue;
       const netns = places.get(endpoint.name);
       if (netns) {
         this.#reopen(endpoint, netns);
@@ -168,8 +174,13 @@ export class Endpoints {
 
   /** Compares all interfaces with what they were given, and mends them. */
   async mend(names?: readonly string[]): Promise<readonly Mended[]> {
-    const endpoints = names === undefined ? this.#local() : this.#local(names);
-    return this.#remember(await this.#attachments.mend(endpoints));
+    const left = (names === undefined ? this.all() : this.#local(names)).map(({ name }) => name);
+    const results: Mended[] = [];
+    while (left.length > 0) {
+      const some = this.#local(left.splice(0, MENDED_AT_ONCE));
+      results.push(...(await this.#remember(await this.#attachments.mend(some))));
+    }
+    return results;
   }
 
   /** The same without mending: what is wrong, by endpoint. */
