@@ -47,6 +47,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (v4) {
     memcpy(other.source, nat::kMappedPrefix, sizeof nat::kMappedPrefix);
     memcpy(other.destination, nat::kMappedPrefix, sizeof nat::kMappedPrefix);
+  } else {
+    // No IPv6 packet has an IPv4-mapped address.
+    other.source[0] = other.destination[0] = 0x20;
   }
   Tuple own = {};
   memcpy(own.source, key.ip_src, 16);

@@ -13,6 +13,7 @@
 #include "../checksum.h"
 #include "../datapath.h"
 #include "../extract.h"
+#include "../priority_tag.h"
 #include "../io/tap.h"
 #include "../offload.h"
 #include "../rewrite.h"
@@ -124,8 +125,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       ++received;
       Key key = {};
       Layout layout;
-      if (extract(frame.data, frame.length, &key, &layout) != kNoDrop) continue;
-      Frame trimmed = {frame.data, layout.length, frame.vnet};
+      const fuzz::Exact bytes(frame.data, frame.length);
+      Frame trimmed = {bytes.bytes(), frame.length, frame.vnet};
+      untag_priority(&trimmed);
+      if (extract(trimmed.data, trimmed.length, &key, &layout) != kNoDrop) continue;
+      trimmed.length = layout.length;
       if (!offload_check(&trimmed, key, layout.l4)) {
         ++refused;
         continue;
