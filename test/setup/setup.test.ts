@@ -9,6 +9,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 
+// Many processes are started, one after the other.
+t.setTimeout(600_000);
+
 const commands = ['g++', 'make', 'python3', 'ip', 'nsenter', 'nft'];
 
 /** Shell, after the line that writes down the call. */
