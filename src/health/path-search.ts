@@ -21,7 +21,7 @@
 /** Of one size, until it counts as lost (RFC 8899 §5.1.2, MAX_PROBES). */
 const MOST_LOST = 3;
 export const CONFIRM_MS = 30_000;
-/** What was lowered in a hurry is looked at again after that long. */
+/** What was lowered in a hurry, or while the kernel was told otherwise, is looked at again after that long. */
 const RECHECK_MS = 1000;
 
 /** A probe that is to be sent; its result is told with the same object. */
@@ -148,7 +148,7 @@ export class PathSearch {
     switch (phase.kind) {
       case 'confirm':
         if (!isAnswered) this.#lost(phase, { kind: 'base', lost: 0 });
-        else if (this.#found === undefined) this.#wait(true, nowMs + CONFIRM_MS);
+        else if (this.#found === undefined) this.#wait(true, nowMs + this.#confirmMs());
         else this.#phase = { kind: 'edge', low: this.#found, isUrgent: false };
         return;
       case 'base':
@@ -187,6 +187,11 @@ export class PathSearch {
       default:
         phase satisfies never;
     }
+  }
+
+  /** As long as the kernel believes what is wrong, it does not hear what is right (a forged MTU may be locked). */
+  #confirmMs(): number {
+    return this.#hint < this.#ceiling ? RECHECK_MS : CONFIRM_MS;
   }
 
   /** Was the kernel told of less than what is believed, and was that not looked into? */

@@ -59,7 +59,9 @@ async function believesNothingFalse(t: Test, datapath: DatapathKind, family: Fam
 
   // What a router says is true is believed once a probe has shown it.
   const largest = 1400;
+  for (const f of ['-4', '-6']) await left.ip(`${f} route flush cache`);
   await router.ip(`link set right mtu ${largest}`);
+  await right.ip(`link set ${underlayLink} mtu ${largest}`);
   const sending = transfer(web.namespace, db.namespace, [db.ip4, db.ip6], [{ kind: 'tcp', bytes: 2_000_000 }]);
   await until(async () => (await pathOf())[0] === largest, { what: 'the path takes less' });
   t.same(await pathOf(), [largest, 'probed']);
