@@ -215,13 +215,13 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     return Result(workers_->add_memory_vxlan(number16(info[0]), info[1].As<Napi::Uint8Array>().Data()));
   }
 
-  // (port, six numbers: each second and burst of ingress, egress and storm; 0 a second: no limit)
+  // (port, eight numbers: each second and burst of ingress, egress, storm and upcalls; 0 a second: no limit)
   void SetLimits(const Napi::CallbackInfo& info) {
     auto numbers = info[1].As<Napi::Float64Array>();
     const auto limit = [&](size_t at) {
       return Limit{static_cast<uint64_t>(numbers[at]), static_cast<uint64_t>(numbers[at + 1])};
     };
-    workers_->set_limits(number16(info[0]), Limits{limit(0), limit(2), limit(4)});
+    workers_->set_limits(number16(info[0]), Limits{limit(0), limit(2), limit(4), limit(6)});
   }
 
   // (port, keep) → 0 | -errno

@@ -33,6 +33,7 @@ struct Limits {
   Limit ingress;
   Limit egress;
   Limit storm;
+  Limit upcalls;
 };
 
 // A cache line of its own: only those who take from it pay for it.

@@ -243,12 +243,24 @@ void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, F
     if (!too_big(flow->program.begin(), frame, key)) {
       return deliver(flow->program.begin(), flow->program.size(), frame, key, number);
     }
-    if (pending_.open(number, key, frame) != kNoDrop) return drop(number, Reason::too_big);
-    ++counters_.upcalls;
-    return;
+    return stopped(number, key, frame);
   }
-  const Reason refused = pending_.open(number, words.key(), frame);
+  miss(number, words.key(), frame);
+}
+
+void Datapath::miss(uint16_t number, const Key& key, const Frame& frame) {
+  const Port* port = this->port(number);
+  if (port && port->upcalls && !port->upcalls->miss(key, now_ms_)) return drop(number, Reason::upcall_rate_limit);
+  const Reason refused = pending_.open(number, key, frame);
   if (refused != kNoDrop) return drop(number, refused);
+  ++counters_.upcalls;
+}
+
+// It is too big for the way of its flow: whoever decided that may tell the sender.
+void Datapath::stopped(uint16_t number, const Key& key, const Frame& frame) {
+  const Port* port = this->port(number);
+  const bool may = !port || !port->upcalls || port->upcalls->too_big(now_ms_);
+  if (!may || pending_.open(number, key, frame) != kNoDrop) return drop(number, Reason::too_big);
   ++counters_.upcalls;
 }
 

@@ -10,7 +10,8 @@
 //   5. track              a fragment: gets the ports of its first, or waits for that
 //                         (fragment_tracker.h)
 //   6. parked?            behind the others of its key, if that is undecided
-//   7. flow cache         hit: run its program; miss: park, and an upcall
+//   7. flow cache         hit: run its program; miss: park, and an upcall if the port and the
+//                         sender may have one more (upcall_limit.h)
 //   8. deliver            storm control: what is flooded is within its port's limit
 //      run                where more is done than to carry it, its IPv4 header has a right checksum (RFC 1812 §5.2.2);
 //                         addresses are translated (nat.h); what is too big is cut into fragments (fragment.h), or on a
@@ -55,6 +56,7 @@
 #include "pending.h"
 #include "reason.h"
 #include "segment.h"
+#include "upcall_limit.h"
 
 namespace weft {
 
@@ -73,6 +75,7 @@ struct Port {
   // Shared by all workers; null without a limit. Bytes on a wire (wire_bytes), and
   // of what is flooded, frames.
   std::shared_ptr<Bucket> ingress, egress, storm;
+  std::unique_ptr<UpcallLimit> upcalls;  // this worker's; null without a limit
   PortCounters counters = {};
 
   bool is_tunnel() const { return kind == PortKind::vxlan || kind == PortKind::memory_vxlan; }
@@ -140,6 +143,8 @@ class Datapath {
   void deliver(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from);
   void track(uint16_t number, const Arrival& arrival);
   void decide(uint16_t number, const Words& key, const Frame& frame, Flow* const* found);
+  void miss(uint16_t number, const Key& key, const Frame& frame);
+  void stopped(uint16_t number, const Key& key, const Frame& frame);
   void run(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from);
   Reason translate(const Action& action, const Frame& frame, const Key& key);
   void fragment(const Action* actions, size_t count, uint32_t limit, const Frame& frame, const Key& key, uint16_t from);

@@ -94,25 +94,45 @@ inline void store32(uint8_t* to, uint32_t value) {
   store16(to + 2, value);
 }
 
+// FNV-1a over some bytes of a key, in pieces.
+class KeyHash {
+ public:
+  explicit KeyHash(const Key& key) : bytes_(reinterpret_cast<const uint8_t*>(&key)) {}
+  KeyHash& add(size_t from, size_t to) {
+    for (size_t i = from; i < to; ++i) hash_ = (hash_ ^ bytes_[i]) * 0x01000193;
+    return *this;
+  }
+  // The finalizer of MurmurHash3: FNV alone mixes its low bits badly.
+  uint32_t mixed() const {
+    uint32_t hash = hash_;
+    hash ^= hash >> 16;
+    hash *= 0x85ebca6b;
+    hash ^= hash >> 13;
+    hash *= 0xc2b2ae35;
+    hash ^= hash >> 16;
+    return hash;
+  }
+
+ private:
+  const uint8_t* bytes_;
+  uint32_t hash_ = 0x811c9dc5;
+};
+
 // The flow hash of src/flow/hash.ts: which UDP source port an encapsulated flow
 // has (RFC 7348 §5). MACs, addresses, protocol and ports, but no ports of
 // fragments: all fragments of a datagram take one path.
 inline uint32_t flow_hash(const Key& key) {
-  const auto* bytes = reinterpret_cast<const uint8_t*>(&key);
-  uint32_t hash = 0x811c9dc5;
-  const auto fnv1a = [&](size_t from, size_t to) {
-    for (size_t i = from; i < to; ++i) hash = (hash ^ bytes[i]) * 0x01000193;
-  };
-  fnv1a(offsetof(Key, eth_dst), offsetof(Key, eth_type));
-  fnv1a(offsetof(Key, ip_src), offsetof(Key, ip_tos));
-  if (key.ip_frag == kFragNone) fnv1a(offsetof(Key, l4_src), offsetof(Key, nd_lla));
-  // The finalizer of MurmurHash3: FNV alone mixes its low bits badly.
-  hash ^= hash >> 16;
-  hash *= 0x85ebca6b;
-  hash ^= hash >> 13;
-  hash *= 0xc2b2ae35;
-  hash ^= hash >> 16;
-  return hash;
+  KeyHash hash(key);
+  hash.add(offsetof(Key, eth_dst), offsetof(Key, eth_type)).add(offsetof(Key, ip_src), offsetof(Key, ip_tos));
+  if (key.ip_frag == kFragNone) hash.add(offsetof(Key, l4_src), offsetof(Key, nd_lla));
+  return hash.mixed();
+}
+
+// Who sent it, by its MAC address and the VTEP before it; never 0.
+inline uint32_t sender_hash(const Key& key) {
+  KeyHash hash(key);
+  hash.add(offsetof(Key, tun_src), offsetof(Key, eth_dst)).add(offsetof(Key, eth_src), offsetof(Key, eth_type));
+  return hash.mixed() ? hash.mixed() : 1;
 }
 
 }  // namespace weft

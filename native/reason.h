@@ -14,7 +14,8 @@
   X(vxlan_source_local) X(vxlan_source_elsewhere) X(vxlan_spoof_gateway)             \
   X(vxlan_spoof_arp) X(vxlan_spoof_nd) X(ecn_ce_not_ect)                             \
   X(fragment_overlap) X(fragment_duplicate) X(fragment_limit) X(fragment_timeout)    \
-  X(upcall_queue_full) X(upcall_parked_full) X(upcall_lost) X(rate_limit_ingress)    \
+  X(upcall_queue_full) X(upcall_parked_full) X(upcall_rate_limit) X(upcall_lost)          \
+  X(rate_limit_ingress)    \
   X(rate_limit_egress) X(storm_control)                                              \
   X(port_gone) X(port_down) X(tx_error)                                \
   X(underlay_mtu) X(underlay_unreachable) X(underlay_error) X(underlay_missing)      \

@@ -112,12 +112,14 @@ void Workers::set_limits(uint16_t number, const Limits& limits) {
   const std::shared_ptr<Bucket> ingress = bucket_of(limits.ingress);
   const std::shared_ptr<Bucket> egress = bucket_of(limits.egress);
   const std::shared_ptr<Bucket> storm = bucket_of(limits.storm);
+  const std::shared_ptr<UpcallBuckets> upcalls = limits.upcalls.per_second ? std::make_shared<UpcallBuckets>(limits.upcalls) : nullptr;
   each([&](Datapath& datapath) {
     Port* port = datapath.port(number);
     if (!port) return;
     port->ingress = ingress;
     port->egress = egress;
     port->storm = storm;
+    port->upcalls = upcalls ? std::make_unique<UpcallLimit>(limits.upcalls, workers_.size(), upcalls) : nullptr;
   });
 }
 
@@ -230,8 +232,10 @@ std::vector<Workers::FlowTotal> Workers::dump(uint32_t from, size_t max, uint32_
 
 Worker::Waiting Workers::take_waiting(UpcallRecord* to, size_t max) {
   Worker::Waiting all;
-  for (const std::unique_ptr<Worker>& worker : workers_) {
-    Worker::Waiting one = worker->take_waiting(to + all.upcalls, max - all.upcalls);
+  // Another one comes first each time: who always has enough to fill a batch keeps nobody waiting.
+  first_ = (first_ + 1) % workers_.size();
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    Worker::Waiting one = workers_[(first_ + i) % workers_.size()]->take_waiting(to + all.upcalls, max - all.upcalls);
     all.upcalls += one.upcalls;
     all.mirrored.insert(all.mirrored.end(), one.mirrored.begin(), one.mirrored.end());
     for (const Worker::LostPort& lost : one.lost) {

@@ -108,6 +108,7 @@ class Workers {
   Worker& worker_of(const Frame& frame);
 
   std::vector<std::unique_ptr<Worker>> workers_;
+  size_t first_ = 0;  // that upcalls were taken from
 };
 
 }  // namespace weft

@@ -12,7 +12,7 @@
  * some turns until every cached flow knows it. Owned by one thread.
  */
 import { Controller } from './control/controller.ts';
-import type { Datapath, DatapathOptions, PortSpec, TapOpened, Upcall } from './datapath/datapath.ts';
+import type { Datapath, DatapathOptions, PortSpec, TapOpened, Upcall, Limit } from './datapath/datapath.ts';
 import { LEAST_LIMIT } from './flow/action.ts';
 import type { ConnectionTuples, ProtocolTuple } from './flow/connection.ts';
 import { extract } from './flow/extract.ts';
@@ -54,6 +54,20 @@ export interface StormLimits {
   readonly port: number;
   readonly tunnel: number;
 }
+
+/**
+ * Frames of one port that are decided anew, a second and at once; half of them for each
+ * sender behind it (`datapath.ts`). A decision takes some tens of microseconds, so a
+ * port that sends nothing but new flows leaves most of the time to the others, and ten
+ * thousand flows that begin at once lose no frame. The
+ * tunnel brings the new flows of all other hosts, and the outside the answers to all
+ * that the ports here have opened.
+ */
+const UPCALLS = {
+  port: { perSecond: 4000, burst: 20_000 },
+  tunnel: { perSecond: 8000, burst: 40_000 },
+  outside: { perSecond: 32_000, burst: 80_000 },
+} as const satisfies Record<string, Limit>;
 
 export interface ForwardingOptions {
   /** 3 bytes that no other host of the overlay has. */
@@ -147,7 +161,7 @@ export class Forwarding<D extends Datapath = Datapath> {
 
   /** Opens the port and lets it into its network. @throws WeftError; nothing is left behind then. */
   addPort(port: AccessPort, spec: PortSpec): TapOpened | undefined {
-    const opened = this.datapath.portAdd(port.portNo, this.#withStormControl(spec));
+    const opened = this.datapath.portAdd(port.portNo, this.#limited(spec));
     const { topology, fdb, neighbors } = this.tables;
     const joined = topology.setPort(port);
     const changed = [...fdb.setStatic(port.vni, port.mac, portLocation(port.portNo)), ...this.#retryAllowed(port)];
@@ -175,7 +189,7 @@ export class Forwarding<D extends Datapath = Datapath> {
 
   /** The limits of the port change, and nothing else of its spec; in force when this returns. */
   limitPort(portNo: PortNo, spec: PortSpec): void {
-    this.datapath.portAdd(portNo, this.#withStormControl(spec));
+    this.datapath.portAdd(portNo, this.#limited(spec));
   }
 
   /** What the port may send changes; its MAC, network and addresses stay. */
@@ -224,7 +238,7 @@ export class Forwarding<D extends Datapath = Datapath> {
 
   /** Opens the underlay; frames from it come in by `portNo`. */
   openUnderlay(portNo: PortNo, spec: PortSpec): void {
-    this.datapath.portAdd(portNo, this.#withStormControl(spec));
+    this.datapath.portAdd(portNo, this.#limited(spec));
     this.tables.topology.tunnelPort = portNo;
     if (spec.kind === 'vxlan') this.tables.topology.vxlanL4Port = spec.l4Port;
     this.controller.changed([tunnelObject]);
@@ -241,7 +255,8 @@ export class Forwarding<D extends Datapath = Datapath> {
   /** Opens the way outside, or changes what is published there; `spec` only where it was not open. */
   setOutside(link: Omit<Outside, 'mac' | 'hostMac'>, spec?: PortSpec): TapOpened | undefined {
     const outside = { ...link, mac: OUTSIDE_MAC, hostMac: OUTSIDE_HOST_MAC };
-    const opened = spec && this.datapath.portAdd(outside.portNo, spec);
+    const opened =
+      spec && this.datapath.portAdd(outside.portNo, { ...spec, limits: { ...spec.limits, upcalls: UPCALLS.outside } });
     const { topology, connections } = this.tables;
     this.controller.changed([
       ...topology.setOutside(outside),
@@ -265,10 +280,12 @@ export class Forwarding<D extends Datapath = Datapath> {
     this.controller.changed(connections.end((connection) => isGone(connection.vni, endpointOf(connection))));
   }
 
-  #withStormControl(spec: PortSpec): PortSpec {
+  /** With those limits that every port has. */
+  #limited(spec: PortSpec): PortSpec {
     const isTunnel = spec.kind === 'vxlan' || spec.kind === 'memory-vxlan';
     const frames = isTunnel ? this.#storm.tunnel : this.#storm.port;
-    return frames === 0 ? spec : { ...spec, limits: { ...spec.limits, storm: { perSecond: frames, burst: frames } } };
+    const storm = frames === 0 ? {} : { storm: { perSecond: frames, burst: frames } };
+    return { ...spec, limits: { ...spec.limits, ...storm, upcalls: isTunnel ? UPCALLS.tunnel : UPCALLS.port } };
   }
 
   addVtep(vtep: Uint8Array): void {

@@ -134,7 +134,7 @@ void test_under_load(size_t count) {
       }
       // Tight enough to refuse, now and then, and not to stop everything.
       const Limit some = {static_cast<uint64_t>(upcalls % 2 ? 5'000'000 : 0), 1000};
-      workers.set_limits(1, {.ingress = some, .egress = {}, .storm = some});
+      workers.set_limits(1, {.ingress = some, .egress = {}, .storm = some, .upcalls = some});
       workers.each([&](Datapath& datapath) { round % 2 ? datapath.mirror().start(1, 50) : datapath.mirror().stop(); });
       check_conservation(workers);
       if (waiting.upcalls < kUpcallBatch) wakes.wait(seen);

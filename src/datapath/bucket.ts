@@ -32,7 +32,7 @@ export class Bucket {
 }
 
 /** The buckets of a port. */
-export type Buckets = { readonly [direction in keyof PortLimits]: Bucket };
+export type Buckets = { readonly [direction in 'ingress' | 'egress' | 'storm']?: Bucket };
 
 /** Full ones. */
 export function bucketsOf({ ingress, egress, storm }: PortLimits): Buckets {

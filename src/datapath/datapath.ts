@@ -18,6 +18,10 @@
  *   flow cache. `execute(token, …)` releases them in order.
  * - Undecided flows are bounded per port (PENDING_PER_PORT); beyond that
  *   `upcall_queue_full`. Batches are filled round robin over the ports.
+ * - `upcalls` limits what comes up: of a port, and of that half for each sender that
+ *   was admitted before and a quarter for all others (`upcall-limit.ts`). A miss beyond
+ *   it is dropped, `upcall_rate_limit`; a frame that is too big for its flow has a
+ *   sixteenth, and is dropped, `too_big`. What parks behind others costs nothing.
  * - Every frame is counted: rx + originated + copies + segments =
  *   tx + consumed + coalesced + Σ drops + held, exactly, in every `counters()`.
  * - IPv4 and IPv6 frames are cut to their L3 length (Ethernet padding goes)
@@ -95,10 +99,12 @@ export interface PortLimits {
   readonly egress?: Limit;
   /** Frames that came in and are flooded. */
   readonly storm?: Limit;
+  /** Upcalls. */
+  readonly upcalls?: Limit;
 }
 
 /** The limits of a tunnel. */
-export type TunnelLimits = Pick<PortLimits, 'storm'>;
+export type TunnelLimits = Pick<PortLimits, 'storm' | 'upcalls'>;
 
 export type PortSpec =
   /**

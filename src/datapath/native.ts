@@ -295,8 +295,8 @@ function isTunnel(spec: PortSpec): boolean {
   return spec.kind === 'vxlan' || spec.kind === 'memory-vxlan';
 }
 
-function encodeLimits({ ingress, egress, storm }: PortLimits = {}): Float64Array {
-  const numbers = [ingress, egress, storm].flatMap((limit) => [limit?.perSecond ?? 0, limit?.burst ?? 0]);
+function encodeLimits({ ingress, egress, storm, upcalls }: PortLimits = {}): Float64Array {
+  const numbers = [ingress, egress, storm, upcalls].flatMap((limit) => [limit?.perSecond ?? 0, limit?.burst ?? 0]);
   return Float64Array.from(numbers);
 }
 

@@ -9,7 +9,7 @@
  *   4. coalesce: what belongs together becomes one superframe; within its port's rate? One of too many segments as two
  *   5. track: a fragment gets the ports of its first, or waits for that
  *   6. parked? behind the others of its key
- *   7. flow cache: hit, and its actions run; or miss, parked with an upcall
+ *   7. flow cache: hit, and its actions run; or miss, parked with an upcall if the port may have one more
  *   8. storm control; actions → tx, within the port's rate: where more is done than to carry it, the IPv4 header has a
  *      right checksum; addresses are translated; what is too big in fragments
  *      or, on a hit, with an upcall; cut into segments where superframes cannot go
@@ -48,11 +48,13 @@ import type {
   Offload,
   OffloadedFrame,
   OriginatedFrame,
+  PortLimits,
   PortSpec,
   TapOpened,
   UpcallToken,
 } from './datapath.ts';
 import { bucketsOf, type Buckets } from './bucket.ts';
+import { UpcallLimit } from './upcall-limit.ts';
 import { decapsulateEcn, outerTos } from './ecn.ts';
 import { coalesce, type Arrival, type Arrived } from './coalesce.ts';
 import { FlowCache } from './flow-cache.ts';
@@ -137,6 +139,7 @@ class Reference implements ReferenceDatapath {
   readonly #options: ReferenceOptions;
   readonly #ports = new Map<PortNo, PortSpec>();
   readonly #buckets = new Map<PortNo, Buckets>();
+  readonly #upcalls = new Map<PortNo, UpcallLimit>();
   readonly #cache: FlowCache;
   readonly #connections: ConnectionRecords;
   readonly #pending = new PendingTable();
@@ -165,7 +168,7 @@ class Reference implements ReferenceDatapath {
     const known = this.#ports.get(port);
     if (known) {
       if (!isSamePort(known, spec)) throw new WeftError('conflict', `port ${port} exists already`);
-      this.#buckets.set(port, bucketsOf(spec.limits ?? {}));
+      this.#limitPort(port, spec.limits);
       return undefined;
     }
     const tunnel = spec.kind === 'vxlan' || spec.kind === 'memory-vxlan' ? { port, spec } : undefined;
@@ -176,7 +179,7 @@ class Reference implements ReferenceDatapath {
     if (spec.kind === 'vxlan') this.#openIo().openUnderlay(port, spec.local, spec.l4Port);
     if (tunnel) this.#tunnel = tunnel;
     this.#ports.set(port, spec);
-    this.#buckets.set(port, bucketsOf(spec.limits ?? {}));
+    this.#limitPort(port, spec.limits);
     this.#tally.addPort(port);
     return opened;
   }
@@ -185,11 +188,18 @@ class Reference implements ReferenceDatapath {
     return this.#ports.get(port)?.kind === 'tap' ? this.#io!.renewTap(port) : [];
   }
 
+  #limitPort(port: PortNo, limits: PortLimits = {}): void {
+    this.#buckets.set(port, bucketsOf(limits));
+    if (limits.upcalls) this.#upcalls.set(port, new UpcallLimit(limits.upcalls));
+    else this.#upcalls.delete(port);
+  }
+
   portDel(port: PortNo, options: { readonly keep?: boolean } = {}): void {
     const spec = this.#ports.get(port);
     if (!spec) return;
     this.#ports.delete(port);
     this.#buckets.delete(port);
+    this.#upcalls.delete(port);
     if (this.#tunnel?.port === port) this.#tunnel = undefined;
     this.#tally.dropped(port, 'upcall_lost', this.#pending.dropPort(port) + this.#fragments.dropPort(port));
     this.#tally.removePort(port);
@@ -365,10 +375,13 @@ class Reference implements ReferenceDatapath {
       flow.bytes += frame.bytes.length;
       flow.lastUsedMs = this.#options.clock();
       if (!isTooBig(flow.actions, frame, key)) return this.#deliver(flow.actions, frame, key, port);
-      if (this.#pending.open(port, key, frame)) this.#tally.dropped(port, 'too_big');
+      const may = this.#upcalls.get(port)?.tooBig(this.#options.clock()) ?? true;
+      if (!may || this.#pending.open(port, key, frame)) this.#tally.dropped(port, 'too_big');
       else this.#tally.upcalls++;
       return;
     }
+    const may = this.#upcalls.get(port)?.miss(key, this.#options.clock()) ?? true;
+    if (!may) return this.#tally.dropped(port, 'upcall_rate_limit');
     const refused = this.#pending.open(port, key, frame);
     if (refused) this.#tally.dropped(port, refused);
     else this.#tally.upcalls++;

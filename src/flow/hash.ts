@@ -4,6 +4,7 @@
  *
  * It covers MACs, IP addresses, protocol and ports, but no ports of fragments:
  * all fragments of a datagram take one path. `native/key.h` computes the same.
+ * `senderHash` tells senders apart where each has its share (`datapath/upcall-limit.ts`).
  */
 import { FRAG_NONE, fields } from './fields.ts';
 import type { FlowKey } from './key.ts';
@@ -15,7 +16,7 @@ import type { FlowKey } from './key.ts';
 export const ENTROPY_FIRST_PORT = 49_153;
 export const ENTROPY_PORTS = 65_536 - ENTROPY_FIRST_PORT;
 
-/** 32 bits: FNV-1a, then the finalizer of MurmurHash3, since FNV alone mixes its low bits badly. */
+/** 32 bits. */
 export function flowHash(key: FlowKey): number {
   let hash = 0x811c9dc5;
   hash = fnv1a(hash, key, fields.eth_dst.offset, fields.eth_type.offset);
@@ -23,17 +24,30 @@ export function flowHash(key: FlowKey): number {
   if (key[fields.ip_frag.offset] === FRAG_NONE) {
     hash = fnv1a(hash, key, fields.l4_src.offset, fields.nd_lla.offset);
   }
+  return mixed(hash);
+}
+
+/** Who sent it, by its MAC address and the VTEP before it; never 0. */
+export function senderHash(key: FlowKey): number {
+  let hash = fnv1a(0x811c9dc5, key, fields.tun_src.offset, fields.eth_dst.offset);
+  hash = fnv1a(hash, key, fields.eth_src.offset, fields.eth_type.offset);
+  return mixed(hash) || 1;
+}
+
+/** The UDP source port for frames of this flow. */
+export function entropyPort(key: FlowKey): number {
+  return ENTROPY_FIRST_PORT + (flowHash(key) % ENTROPY_PORTS);
+}
+
+/** The finalizer of MurmurHash3: FNV-1a alone mixes its low bits badly. */
+function mixed(fnv: number): number {
+  let hash = fnv;
   hash ^= hash >>> 16;
   hash = Math.imul(hash, 0x85ebca6b);
   hash ^= hash >>> 13;
   hash = Math.imul(hash, 0xc2b2ae35);
   hash ^= hash >>> 16;
   return hash >>> 0;
-}
-
-/** The UDP source port for frames of this flow. */
-export function entropyPort(key: FlowKey): number {
-  return ENTROPY_FIRST_PORT + (flowHash(key) % ENTROPY_PORTS);
 }
 
 function fnv1a(seed: number, bytes: Uint8Array, from: number, to: number): number {

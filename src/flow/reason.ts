@@ -46,6 +46,7 @@ export const dropReasons = [
   // limits
   ['upcall_queue_full', 'too many undecided flows wait from this port'],
   ['upcall_parked_full', 'eight frames of this undecided flow wait already'],
+  ['upcall_rate_limit', 'more new flows than its sender, or all senders behind one port, may have decided'],
   ['upcall_lost', 'the decision failed or the port went before it came'],
   ['rate_limit_ingress', 'more than the port’s ingress rate limit lets into the switch'],
   ['rate_limit_egress', 'more than the output port’s egress rate limit lets out of the switch'],

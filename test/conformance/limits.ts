@@ -59,6 +59,61 @@ export function runLimits(name: string, open: Open): void {
     t.same(h.counters().ports.get(portNo(1))!.rxBytes, (20 + 2 + 3000 + 20) * 1000, 'all of it was received');
   });
 
+  const from = (mac: string, l4Port: number) => frames.udp({ srcMac: mac }, l4Port, 9, zero(10));
+  const [honest, other] = ['02:00:00:00:00:01', '02:00:00:00:00:02'];
+  /** One frame from each of 200 senders. */
+  const newcomers = (group: string) =>
+    Array.from({ length: 200 }, (_, n) => from(`02:0a:00:00:${group}:${n.toString(16).padStart(2, '0')}`, 7));
+
+  test('what comes up is held to the rate: half for each sender that was here before, a quarter for all others', (t, h) => {
+    limited(h, 1, { upcalls: { perSecond: 800, burst: 80 } });
+    limited(h, 2, { upcalls: { perSecond: 800, burst: 80 } });
+    const comeUp = (port: number, ...burst: readonly Uint8Array[]): number => {
+      const before = h.upcalls.length;
+      h.inject(port, ...burst);
+      for (const { token } of h.upcalls.slice(before)) h.dp.execute(token, [{ op: 'consume' }]);
+      return h.upcalls.length - before;
+    };
+    t.equal(comeUp(1, from(honest, 1)), 1);
+    t.equal(comeUp(1, ...newcomers('01')), 19, 'the first was a newcomer, too');
+    t.same(h.drops(), { upcall_rate_limit: 181 });
+    const flows = Array.from({ length: 100 }, (_, n) => from(honest, 1000 + n));
+    t.equal(comeUp(1, ...flows), 39, 'whoever was admitted has its own half');
+    t.equal(comeUp(2, ...flows), 40, 'another port has its own limit');
+    h.nowMs += 50;
+    t.equal(comeUp(1, ...newcomers('02')), 10, 'time brings as much again');
+    t.equal(comeUp(1, from(other, 1)), 0);
+    t.equal(comeUp(1, ...flows), 20);
+    h.nowMs += 1_000_000;
+    t.equal(comeUp(1, ...newcomers('03')), 20, 'a pause saves up a burst, and no more');
+    t.equal(comeUp(1, ...flows), 40);
+    t.equal(comeUp(1, ...newcomers('01').slice(0, 40)), 19, 'each that is known may, until the port has used up all');
+    t.equal(comeUp(1, ...newcomers('02').slice(0, 10)), 1);
+  });
+
+  test('what parks behind another, and what a flow covers, costs no upcall', (t, h) => {
+    limited(h, 1, { upcalls: { perSecond: 8, burst: 8 } });
+    h.memory(2);
+    h.inject(1, ...times(8, from(honest, 1)));
+    t.equal(h.upcalls.length, 1);
+    h.dp.execute(h.upcalls[0]!.token, output(2));
+    t.equal(h.take(2).length, 8);
+    h.forward(1, output(2));
+    h.inject(1, ...newcomers('01'));
+    t.equal(h.take(2).length, 200);
+    t.same(h.drops(), {});
+  });
+
+  test('frames that are too big for their flow have a bucket of their own', (t, h) => {
+    limited(h, 1, { upcalls: { perSecond: 64, burst: 64 } });
+    h.memory(2);
+    h.forward(1, [{ op: 'limit', bytes: 600 }, ...output(2)]);
+    const big = (n: number) => frames.udp({ srcMac: honest, ip4: { dontFragment: true } }, 7, n, zero(1000));
+    h.inject(1, ...Array.from({ length: 20 }, (_, n) => big(1 + n)));
+    t.equal(h.upcalls.length, 4);
+    t.same(h.drops(), { too_big: 16 });
+  });
+
   test('what goes out is held to the rate of its port, wherever it came from', (t, h) => {
     h.memory(1, 2, 4);
     limited(h, 3, { egress: { perSecond: 1_000_000, burst: 10_000 } });

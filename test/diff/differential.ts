@@ -304,6 +304,7 @@ function randomLimits(random: Random): PortLimits {
     ...(random.chance(0.3) && { ingress: limit(random.pick([100, 10_000, 1_000_000])) }),
     ...(random.chance(0.3) && { egress: limit(random.pick([100, 10_000, 1_000_000])) }),
     ...(random.chance(0.3) && { storm: limit(100) }),
+    ...(random.chance(0.3) && { upcalls: limit(100) }),
   };
 }
 

@@ -1,0 +1,85 @@
+// How many upcalls a port may cause, so that whoever sends nothing but new flows
+// costs the slow path a bounded part of its time, and the others behind the same
+// port nothing. src/datapath/upcall-limit.ts is the plain version, equal to the unit.
+//
+// Who sends is told by its MAC address and the VTEP before it. A sender that was
+// admitted before has half of the port's limit to itself; all that have not share a
+// quarter, so addresses that are made up, a new one each time, crowd out only other
+// newcomers. Frames that are too big for the way of a cached flow have a sixteenth:
+// ICMP errors, which they are answered with, are limited too.
+//
+// Known senders are kept by a hash that anybody can compute. Who makes up an address
+// that collides gets the place of nobody who was admitted within kKnownMs.
+//
+// The numbers of the port are shared by all workers (bucket.h), the senders are each
+// worker's own: one that sends by several queues has its share divided among them.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "bucket.h"
+#include "key.h"
+#include "zeroed_array.h"
+
+namespace weft {
+
+inline constexpr size_t kSenders = 4096;
+// How long a sender is known after it was last admitted.
+inline constexpr double kKnownMs = 300'000;
+
+// The part 1/`share` of a limit that is one.
+inline Limit part_of(const Limit& limit, uint64_t share) {
+  return {std::max<uint64_t>(limit.per_second / share, 1), std::max<uint64_t>(limit.burst / share, 1)};
+}
+
+// What all workers share of one port's limit.
+struct UpcallBuckets {
+  explicit UpcallBuckets(const Limit& limit)
+      : all(limit), newcomers(part_of(limit, 4)), too_big(part_of(limit, 16)) {}
+  Bucket all, newcomers, too_big;
+};
+
+// Owned by one datapath; not thread-safe.
+class UpcallLimit {
+ public:
+  // `workers` share the port.
+  UpcallLimit(const Limit& limit, size_t workers, std::shared_ptr<UpcallBuckets> buckets)
+      : buckets_(std::move(buckets)), senders_(kSenders) {
+    const Limit own = part_of(limit, 2 * workers);
+    each_ms_ = 1000.0 / static_cast<double>(own.per_second);
+    depth_ms_ = static_cast<double>(own.burst) * each_ms_;
+  }
+
+  // May a frame that no cached flow covers come up?
+  bool miss(const Key& key, double now_ms) {
+    const uint32_t hash = sender_hash(key);
+    Sender& sender = senders_[hash % kSenders];
+    if (sender.hash == hash) {
+      if (sender.full_at_ms - now_ms >= depth_ms_) return false;
+      sender.full_at_ms = std::max(sender.full_at_ms, now_ms) + each_ms_;
+    } else {
+      if (!buckets_->newcomers.take(1, now_ms)) return false;
+      if (sender.hash == 0 || now_ms - sender.full_at_ms >= kKnownMs) sender = {hash, now_ms + each_ms_};
+    }
+    return buckets_->all.take(1, now_ms);
+  }
+
+  // May one come up that is too big for its cached flow?
+  bool too_big(double now_ms) { return buckets_->too_big.take(1, now_ms); }
+
+ private:
+  struct Sender {
+    uint32_t hash;  // 0: nobody
+    double full_at_ms;
+  };
+
+  std::shared_ptr<UpcallBuckets> buckets_;
+  ZeroedArray<Sender> senders_;
+  double each_ms_;
+  double depth_ms_;
+};
+
+}  // namespace weft
