@@ -5,6 +5,7 @@
       "sources": [
         "native/addon.cc",
         "native/addon_frame_io.cc",
+        "native/addon_heap.cc",
         "native/addon_netns.cc",
         "native/coalesce.cc",
         "native/datapath.cc",

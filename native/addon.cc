@@ -1,5 +1,6 @@
 // The addon: the native datapath for JavaScript, the layout that it was built
-// with, frame I/O (addon_frame_io.cc) and work in namespaces (addon_netns.cc).
+// with, frame I/O (addon_frame_io.cc), work in namespaces (addon_netns.cc) and the
+// limit of V8's heap (addon_heap.cc).
 // Nothing else knows N-API.
 // src/datapath/binding.ts has the types, src/datapath/native.ts is the caller.
 //
@@ -28,6 +29,7 @@
 #include "workers.h"
 
 Napi::Object InitFrameIo(Napi::Env env, Napi::Object exports);
+void InitHeap(Napi::Env env, Napi::Object exports);
 void InitNetns(Napi::Env env, Napi::Object exports);
 
 namespace {
@@ -489,6 +491,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("mapFile", Napi::Function::New(env, MapFile, "mapFile"));
   exports.Set("keepCapabilities", Napi::Function::New(env, KeepCapabilities, "keepCapabilities"));
   exports.Set("Datapath", DatapathObject::Class(env));
+  InitHeap(env, exports);
   InitNetns(env, exports);
   return InitFrameIo(env, exports);
 }

@@ -11,6 +11,7 @@ import t from 'tap';
 const mayImport: Readonly<Record<string, string>> = {
   error: '',
   package: 'node',
+  memory: 'node',
   wire: '',
   flow: 'wire ipaddr.js',
   table: 'wire flow',
@@ -25,7 +26,7 @@ const mayImport: Readonly<Record<string, string>> = {
   link: 'flow wire node',
   health: 'node raw-socket',
   observe: 'pipeline table flow wire control datapath model forwarding cluster link health node',
-  config: 'model node wire zod yaml',
+  config: 'model memory node wire zod yaml',
   switch: '*',
   api: 'model node hono @hono/node-server zod',
   cli: 'api model package node pino commander cli-table3 picocolors yaml',
@@ -40,7 +41,7 @@ const exceptions: Readonly<Record<string, string>> = {
   'cli/capture.ts': 'wire observe',
   // The verb that is the daemon, and its code.
   'cli/up.ts': 'link',
-  'cli/daemon.ts': 'config datapath switch',
+  'cli/daemon.ts': 'config memory datapath switch',
 };
 
 const src = fileURLToPath(new URL('../src', import.meta.url));

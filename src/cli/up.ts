@@ -53,9 +53,11 @@ export function up(program: Command): void {
 
 async function daemon(options: Options, socket: string): Promise<void> {
   const signal = stopSignal();
-  const { loadConfig, openLogger, openApi, createSwitch, keepCapabilities } = loadDaemon();
+  const { loadConfig, heapBytesOf, memoryBytes, limitHeap, openLogger, openApi, createSwitch, keepCapabilities } =
+    loadDaemon();
   const config = asUsage(() => loadConfig(options));
   requireCapabilities();
+  limitHeap(heapBytesOf(memoryBytes(), config.flowLimit));
   const logger = openLogger();
   keepCapabilities(keptCapabilities);
 

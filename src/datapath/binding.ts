@@ -107,6 +107,8 @@ export interface Addon {
   readonly FrameIo: NativeFrameIoClass;
   /** A file as memory: made or lengthened, mapped for as long as it is in use. Or -errno. */
   mapFile(path: string, bytes: number): Uint8Array | number;
+  /** Bytes that V8 may have for what is not new; above what is live now. */
+  limitHeap(bytes: number): void;
   probeOffloads(): NativeOffloads;
   readonly netnsExchange: ExchangeWithNetns;
   /** Threads that could not be told, or -errno; see native/io/privileges.h. */

@@ -1,0 +1,24 @@
+// A limit for V8's heap in a process that runs already. V8 takes limits when it starts,
+// by flags that whoever starts the process gives; here it is the process itself that
+// knows. The interface that raises the limit for a while near the end of the memory puts
+// it back to any value, and there is no other. Nothing else in weft needs more than N-API.
+#include <napi.h>
+#include <v8.h>
+
+namespace {
+
+size_t Unchanged(void*, size_t current, size_t) { return current; }
+
+// (bytes): of what outlives a collection or two; less than what is live and a quarter is raised to that
+void LimitHeap(const Napi::CallbackInfo& info) {
+  const auto bytes = static_cast<size_t>(info[0].As<Napi::Number>().Int64Value());
+  v8::Isolate* isolate = v8::Isolate::GetCurrent();
+  isolate->AddNearHeapLimitCallback(Unchanged, nullptr);
+  isolate->RemoveNearHeapLimitCallback(Unchanged, bytes);
+}
+
+}  // namespace
+
+void InitHeap(Napi::Env env, Napi::Object exports) {
+  exports["limitHeap"] = Napi::Function::New(env, LimitHeap, "limitHeap");
+}
