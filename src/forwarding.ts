@@ -64,9 +64,9 @@ export interface StormLimits {
  * that the ports here have opened.
  */
 const UPCALLS = {
-  port: { perSecond: 4000, burst: 20_000 },
-  tunnel: { perSecond: 8000, burst: 40_000 },
-  outside: { perSecond: 32_000, burst: 80_000 },
+  port: { perSecond: 2000, burst: 20_000 },
+  tunnel: { perSecond: 4000, burst: 40_000 },
+  outside: { perSecond: 20_000, burst: 80_000 },
 } as const satisfies Record<string, Limit>;
 
 export interface ForwardingOptions {

@@ -13,9 +13,9 @@
  *
  * Owned by the thread of the switch.
  */
-import type { Datapath, FlowEntry } from '../datapath/datapath.ts';
+import { MASK_LIMIT, type Datapath, type FlowEntry } from '../datapath/datapath.ts';
 import { fields } from '../flow/fields.ts';
-import { megaflowId, readNumber, type FlowKey } from '../flow/key.ts';
+import { megaflowId, readNumber, type FlowKey, type FlowMask } from '../flow/key.ts';
 import type { FlowId } from '../flow/types.ts';
 import type { Translation } from '../pipeline/translate.ts';
 import { Decisions, sameActions } from './decisions.ts';
@@ -67,6 +67,12 @@ export function byUse(a: FlowUse, b: FlowUse): number {
   return a.lastUsedMs - b.lastUsedMs || a.id - b.id;
 }
 
+/**
+ * A mask that no flow has yet is for a drop only while there are fewer than these: what
+ * senders may vary makes many (`FlowView.isOneOf`), and the rest of the datapath's masks
+ * is for what is forwarded.
+ */
+const DROP_MASKS = MASK_LIMIT / 2;
 /** Part of the limit that is given up at once when it is reached. */
 const EVICT_SHARE = 0.05;
 
@@ -77,6 +83,8 @@ export class Flows {
   readonly #byMegaflow = new Map<string, Entry>();
   readonly #byDecision = new Map<Translation, Set<FlowId>>();
   readonly #byObject = new Map<string, Set<Translation>>();
+  /** How many flows have each mask. */
+  readonly #masks = new Map<FlowMask, number>();
   readonly #keys = new KeyStore();
   readonly #decisions = new Decisions();
   #lastId = 0;
@@ -107,7 +115,7 @@ export class Flows {
 
   /**
    * Caches a decision; a flow with the same megaflow is replaced and keeps its
-   * statistics. Undefined when the datapath refuses it (too many masks).
+   * statistics. Undefined when there are too many masks.
    */
   put(key: FlowKey, decided: Translation, nowMs: number): CachedFlow | undefined {
     const decision = this.#decisions.intern(decided);
@@ -115,12 +123,14 @@ export class Flows {
     const known = this.#byMegaflow.get(megaflow);
     if (known) return this.#change(known, key, decision, nowMs);
 
+    if (decision.reason && this.#masks.size >= DROP_MASKS && !this.#masks.has(decision.mask)) return undefined;
     if (this.#entries.size >= this.#limit) this.#makeRoom();
     const id = this.#nextId();
     if (!this.#datapath.flowPut({ id, key, mask: decision.mask, actions: decision.actions })) return undefined;
     const entry = new Entry(id, megaflow, this.#keys, key, decision, nowMs);
     this.#entries.set(id, entry);
     this.#byMegaflow.set(megaflow, entry);
+    this.#masks.set(decision.mask, (this.#masks.get(decision.mask) ?? 0) + 1);
     this.#index(entry);
     return entry;
   }
@@ -155,6 +165,9 @@ export class Flows {
     this.#datapath.flowDel(id);
     this.#unindex(entry);
     this.#entries.delete(id);
+    const sharing = this.#masks.get(entry.decision.mask)! - 1;
+    if (sharing > 0) this.#masks.set(entry.decision.mask, sharing);
+    else this.#masks.delete(entry.decision.mask);
     this.#byMegaflow.delete(entry.megaflowId);
     this.#keys.remove(entry.slot);
   }

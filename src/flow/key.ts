@@ -2,16 +2,17 @@
  * Flow keys and masks: bytes in the layout of `fields.ts`.
  *
  * A key says what a frame's headers are; a mask says which of them a decision
- * used (0xff: used, 0x00: wildcarded; whole fields only, so the number of
- * distinct masks stays small). A key and a mask together are a megaflow: it
- * covers every frame whose key is the same under the mask.
+ * used (0xff: used, 0x00: wildcarded). It uses whole fields, so the number of
+ * distinct masks stays small, but of a field that was only refused perhaps no more
+ * than its first bytes (`FlowView.isOneOf`). A key and a mask together are a
+ * megaflow: it covers every frame whose key is the same under the mask.
  */
 import { fieldList, fields, KEY_BYTES, type Field, type FieldName } from './fields.ts';
-import { formatIp, formatMac } from './types.ts';
+import { formatIp, formatMac, isIp4 } from './types.ts';
 
 /** KEY_BYTES bytes; not changed while anybody looks at it. */
 export type FlowKey = Uint8Array;
-/** KEY_BYTES bytes of 0x00 or 0xff. */
+/** KEY_BYTES bytes of 0x00 or 0xff; of each field those that are used come first. */
 export type FlowMask = Uint8Array;
 
 export function readNumber(key: Uint8Array, field: Field): number {
@@ -58,30 +59,47 @@ export function bytesId(bytes: Uint8Array): string {
   return scratch.toString('latin1', 0, bytes.length);
 }
 
-/** The same for a megaflow: which fields it uses, and their values. */
+/** The same for a megaflow: which fields it uses, how much of each, and their values. */
 export function megaflowId(key: FlowKey, mask: FlowMask): string {
-  let used = 0;
-  let length = 3;
-  for (const { offset, size, number } of fieldList) {
-    if (mask[offset] === 0) continue;
-    used |= 1 << number;
-    for (let i = offset; i < offset + size; i++) scratch[length++] = key[i]!;
+  let length = 0;
+  for (const { offset, size } of fieldList) {
+    const bytes = usedBytes(mask, offset, size);
+    scratch[length++] = bytes;
+    for (let i = offset; i < offset + bytes; i++) scratch[length++] = key[i]!;
   }
-  scratch[0] = used;
-  scratch[1] = used >> 8;
-  scratch[2] = used >> 16;
   return scratch.toString('latin1', 0, length);
 }
 
-const masks = new Map<number, FlowMask>();
+/** How many of a field's bytes, from the first on, a mask uses. */
+function usedBytes(mask: FlowMask, offset: number, size: number): number {
+  let bytes = 0;
+  while (bytes < size && mask[offset + bytes] !== 0) bytes++;
+  return bytes;
+}
 
-/** The mask that uses a set of fields, given by their bits. One array for each set: do not write to it. */
-export function maskOf(used: number): FlowMask {
-  let mask = masks.get(used);
+const masks = new Map<number | string, FlowMask>();
+
+/** So many first bytes of one field. */
+export interface Prefix {
+  readonly field: Field;
+  readonly bytes: number;
+}
+
+const noPrefixes: readonly Prefix[] = [];
+
+/**
+ * The mask that uses a set of fields, given by their bits, and of others the first bytes.
+ * One array for each that there is: do not write to it.
+ */
+export function maskOf(used: number, prefixes: readonly Prefix[] = noPrefixes): FlowMask {
+  const id =
+    prefixes.length === 0 ? used : `${used}${prefixes.map(({ field, bytes }) => `,${field.number}/${bytes}`).join('')}`;
+  let mask = masks.get(id);
   if (!mask) {
     mask = emptyKey();
     for (const { offset, size, number } of fieldList) if (used & (1 << number)) mask.fill(0xff, offset, offset + size);
-    masks.set(used, mask);
+    for (const { field, bytes } of prefixes) mask.fill(0xff, field.offset, field.offset + bytes);
+    masks.set(id, mask);
   }
   return mask;
 }
@@ -117,9 +135,38 @@ export function formatField(name: FieldName, key: FlowKey, portName: (port: numb
   }
 }
 
-/** A megaflow as `weft flows` prints it: the used fields only. */
+/** A megaflow as `weft flows` prints it: the used fields only, `ip_src=10.9.0.0/16` where only the beginning is. */
 export function formatMegaflow(key: FlowKey, mask: FlowMask, portName?: (port: number) => string): string {
   return maskFields(mask)
-    .map((name) => formatField(name, key, portName))
+    .map((name) => {
+      const field = fields[name];
+      const bytes = usedBytes(mask, field.offset, field.size);
+      return bytes === field.size ? formatField(name, key, portName) : `${name}=${formatPrefix({ field, bytes }, key)}`;
+    })
     .join(',');
+}
+
+const MAPPED_BYTES = 12;
+
+/** The beginning of a field: `10.9.0.0/16`, `02:5a:*`, `0x0012*`. */
+export function formatPrefix({ field, bytes }: Prefix, key: FlowKey): string {
+  const start = readBytes(key, field).subarray(0, bytes);
+  const hex = Array.from(start, (byte) => byte.toString(16).padStart(2, '0'));
+  switch (field.kind) {
+    case 'ip': {
+      const ip = new Uint8Array(field.size);
+      ip.set(start);
+      const v4 = bytes >= MAPPED_BYTES && isIp4(ip);
+      return `${formatIp(ip)}/${8 * (v4 ? bytes - MAPPED_BYTES : bytes)}`;
+    }
+    case 'mac':
+      return `${hex.join(':')}:*`;
+    case 'port':
+    case 'u8':
+    case 'u16':
+    case 'u32':
+      return `0x${hex.join('')}*`;
+    default:
+      return field.kind satisfies never;
+  }
 }

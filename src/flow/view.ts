@@ -3,7 +3,9 @@
  *
  * Reading a field through a getter sets that field in the mask, so a cached
  * decision can never be wider than what it was made from (the bug class of
- * CVE-2020-35498 and CVE-2023-1668). `consult` does the same for objects: a
+ * CVE-2020-35498 and CVE-2023-1668). A question that needs no more than the beginning
+ * of a field (`isOneOf`) uses no more, so whoever sends another wrong address with
+ * each frame is refused by a few cached flows. `consult` does the same for objects: a
  * decision carries the names of all the table entries that it looked up, found
  * or not, and is made anew when one of them changes.
  *
@@ -16,7 +18,7 @@ import { checksum } from '../wire/checksum.ts';
 import { ETH_HEADER_BYTES, ETH_IPV4, VLAN_TAG_BYTES } from '../wire/ethernet.ts';
 import { IPV6_HEADER_BYTES } from '../wire/ipv6.ts';
 import { fields, type Field, type FieldName } from './fields.ts';
-import { maskOf, readNumber, type FlowKey, type FlowMask } from './key.ts';
+import { formatPrefix, maskOf, readBytes, readNumber, type FlowKey, type FlowMask, type Prefix } from './key.ts';
 import { readQuoted, type Quoted } from './quoted.ts';
 
 /** Of an ICMP error, before the packet that it quotes. */
@@ -52,6 +54,8 @@ export class FlowView {
   readonly #key: FlowKey;
   readonly #head: Uint8Array | undefined;
   #used = 0;
+  /** Of fields that are not used as a whole. */
+  readonly #prefixes: Prefix[] = [];
   #read = nothingRead;
   #isOfOneFrame = false;
 
@@ -95,7 +99,12 @@ export class FlowView {
 
   /** The fields that were read. Shared by all decisions that read the same: do not write to it. */
   get mask(): FlowMask {
-    return maskOf(this.#used);
+    if (this.#prefixes.length === 0) return maskOf(this.#used);
+    const prefixes = this.#prefixes.filter(({ field }) => !(this.#used & (1 << field.number)));
+    return maskOf(
+      this.#used,
+      prefixes.sort((a, b) => a.field.number - b.field.number),
+    );
   }
 
   /** The value of a numeric field (ports, EtherType, protocol, …). */
@@ -109,6 +118,45 @@ export class FlowView {
     const bytes = new Uint8Array(size);
     for (let i = 0; i < size; i++) bytes[i] = this.#key[offset + i]!;
     return bytes;
+  }
+
+  /**
+   * Is the field one of `values`, each as long as it? Of one that is, all is used; of one
+   * that is not, the bytes up to the first that tells it from all of them: at most 255
+   * flows for each byte and value cover whatever else may be there.
+   */
+  isOneOf(name: FieldName, values: Iterable<Uint8Array>): boolean {
+    const field = fields[name];
+    let bytes = 0;
+    for (const value of values) {
+      let same = 0;
+      while (same < field.size && this.#key[field.offset + same] === value[same]) same++;
+      if (same === field.size) {
+        this.#use(name);
+        return true;
+      }
+      bytes = Math.max(bytes, same + 1);
+    }
+    this.#useFirst(field, bytes);
+    return false;
+  }
+
+  /** The first bytes of a field, a copy, and no more of it. */
+  first(name: FieldName, bytes: number): Uint8Array {
+    const field = fields[name];
+    this.#useFirst(field, bytes);
+    return readBytes(this.#key, field).slice(0, bytes);
+  }
+
+  /** A field as far as it was used, to say why it was refused: all of it, or `10.9.0.0/16`. */
+  used(name: FieldName): Uint8Array | number | string {
+    const field = fields[name];
+    const isWhole = (this.#used & (1 << field.number)) !== 0;
+    const bytes = isWhole ? field.size : (this.#prefixes.find((prefix) => prefix.field === field)?.bytes ?? 0);
+    if (bytes < field.size) return formatPrefix({ field, bytes }, this.#key);
+    return field.kind === 'mac' || field.kind === 'ip'
+      ? readBytes(this.#key, field).slice()
+      : readNumber(this.#key, field);
   }
 
   /** Notes that the decision depends on a table entry, present or absent. */
@@ -125,6 +173,15 @@ export class FlowView {
 
   #l3(): number {
     return ETH_HEADER_BYTES + (this.number('vlan_tci') === 0 ? 0 : VLAN_TAG_BYTES);
+  }
+
+  #useFirst(field: Field, bytes: number): void {
+    if (bytes === 0) return;
+    if (bytes === field.size) return void this.#use(field.name);
+    this.#read = this.#read.with(field);
+    const at = this.#prefixes.findIndex((prefix) => prefix.field === field);
+    if (at < 0) this.#prefixes.push({ field, bytes });
+    else if (this.#prefixes[at]!.bytes < bytes) this.#prefixes[at] = { field, bytes };
   }
 
   #use(name: FieldName): Field {

@@ -2,8 +2,8 @@
  * Ingress: which network a frame is in, and whether it may be sent from there.
  * What no network carries is refused wherever it comes from (`frame.ts`).
  *
- * 1. From the underlay: the VNI names the network, the sender must be a VTEP of
- *    it (RFC 7348 §4), and says nothing but what is known here (`foreign.ts`).
+ * 1. From the underlay: the sender must be a VTEP, the VNI names the network
+ *    (RFC 7348 §4), and it says nothing but what is known here (`foreign.ts`).
  * 2. From a local port: the port names the network, and unless it is trusted it
  *    may only speak for itself (`antispoof.ts`).
  * 3. From outside: what is addressed to weft (`outside.ts`).
@@ -13,7 +13,15 @@
 import { sameBytes, type PortNo, type Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import type { Location } from '../table/fdb.ts';
-import { gatewayMac, isReservedMac, networkObject, outsideObject, portObject, vtepsObject } from '../table/topology.ts';
+import {
+  gatewayMac,
+  isReservedMac,
+  networkObject,
+  networksObject,
+  outsideObject,
+  portObject,
+  vtepsObject,
+} from '../table/topology.ts';
 import { antispoof, checkSourceMac } from './antispoof.ts';
 import { refuseForeign, refuseForeignSource } from './foreign.ts';
 import { refuseHeader, refuseSource } from './frame.ts';
@@ -31,16 +39,19 @@ export const ingress: Stage = (view, context) => {
 
 function fromUnderlay(view: FlowView, context: StageContext): StageResult {
   const { topology } = context.tables;
+  view.consult(vtepsObject);
+  if (!view.isOneOf('tun_src', topology.vteps())) {
+    return drop('vxlan_unknown_vtep', text`${view.used('tun_src')} is not a peer (peers: ${[...topology.vteps()]})`);
+  }
+  const vtep = view.bytes('tun_src');
+
+  if (!view.isOneOf('tun_vni', topology.vnis())) {
+    view.consult(networksObject);
+    return drop('vxlan_unknown_vni', text`no network has VNI ${view.used('tun_vni')}`);
+  }
   const vni = view.number('tun_vni') as Vni;
   view.consult(networkObject(vni));
-  const network = topology.network(vni);
-  if (!network) return drop('vxlan_unknown_vni', text`no network has VNI ${vni}`);
-
-  const vtep = view.bytes('tun_src');
-  view.consult(vtepsObject);
-  if (!topology.isVtep(vtep)) {
-    return drop('vxlan_unknown_vtep', text`${vtep} is not a peer (peers: ${[...topology.vteps()]})`);
-  }
+  const network = topology.network(vni)!;
 
   const mac = view.bytes('eth_src');
   const foreign = { vni, vtep, mac, known: locate(view, context.tables, vni, mac) };

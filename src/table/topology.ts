@@ -4,7 +4,7 @@
  * what changed, so that decisions that consulted it are made anew.
  */
 import { bytesId } from '../flow/key.ts';
-import { formatIp, formatMac, linkLocalOf, parseIp, type PortNo, type Vni } from '../flow/types.ts';
+import { formatIp, formatMac, linkLocalOf, parseIp, sameBytes, type PortNo, type Vni } from '../flow/types.ts';
 import { RouteTable, routesObject, type Prefix, type Route } from './routes.ts';
 import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 
@@ -88,7 +88,8 @@ export class Topology {
   /** By which this host asks for neighbors: its own, where a gateway's is the same on every host. */
   readonly hostMac: Uint8Array;
   readonly #ports = new Map<PortNo, AccessPort>();
-  readonly #sources = new Map<PortNo, ReadonlySet<string>>();
+  readonly #vniBytes = new Map<Vni, Uint8Array>();
+  readonly #sources = new Map<PortNo, readonly Uint8Array[]>();
   /** By network and address: whose it is, first of all who has it, else one that may send from it. */
   readonly #owners = new Map<string, PortNo>();
   readonly #networks = new Map<Vni, KnownNetwork>();
@@ -117,9 +118,14 @@ export class Topology {
     return this.#ports.get(portNo);
   }
 
-  /** May the port send from `ip` (its addresses, the allowed ones, its EUI-64 link-local one)? */
+  /** What the port may send from: its addresses, the allowed ones, its EUI-64 link-local one. */
+  sourcesOf(portNo: PortNo): readonly Uint8Array[] {
+    return this.#sources.get(portNo) ?? [];
+  }
+
+  /** May the port send from `ip`? */
   maySendFrom(portNo: PortNo, ip: Uint8Array): boolean {
-    return this.#sources.get(portNo)?.has(bytesId(ip)) ?? false;
+    return this.sourcesOf(portNo).some((source) => sameBytes(source, ip));
   }
 
   /** May a port of the network send from `ip`? */
@@ -134,6 +140,11 @@ export class Topology {
     if (!port) return [ip];
     const byId = new Map([...port.addresses, ...port.allowedAddresses].map((each) => [addressId(vni, each), each]));
     return [...byId].flatMap(([id, each]) => (this.#owners.get(id) === owner ? [each] : []));
+  }
+
+  /** The VNIs of all networks, as a field of the flow key has them. */
+  vnis(): Iterable<Uint8Array> {
+    return this.#vniBytes.values();
   }
 
   network(vni: Vni): Network | undefined {
@@ -176,14 +187,17 @@ export class Topology {
       routes: new RouteTable([...connected, ...routes, ...(outside ? waysOutside : [])]),
     });
     this.#vnis.set(name, vni);
-    return [networkObject(vni), networkNameObject(name), routesObject(vni)];
+    const isNew = !this.#vniBytes.has(vni);
+    this.#vniBytes.set(vni, Uint8Array.of(vni >>> 24, vni >>> 16, vni >>> 8, vni));
+    return [networkObject(vni), networkNameObject(name), routesObject(vni), ...(isNew ? [networksObject] : [])];
   }
 
   removeNetwork(vni: Vni): readonly string[] {
     const network = this.#networks.get(vni);
     this.#networks.delete(vni);
+    this.#vniBytes.delete(vni);
     if (network) this.#vnis.delete(network.name);
-    return network ? [networkObject(vni), networkNameObject(network.name), routesObject(vni)] : [];
+    return network ? [networkObject(vni), networkNameObject(network.name), routesObject(vni), networksObject] : [];
   }
 
   /** Adds a port, or changes one in place. Its network must exist. */
@@ -196,7 +210,7 @@ export class Topology {
       if (!this.#owners.has(id)) this.#owners.set(id, port.portNo);
     }
     this.#ports.set(port.portNo, port);
-    this.#sources.set(port.portNo, new Set(sources.map(bytesId)));
+    this.#sources.set(port.portNo, sources);
     this.#networks.get(port.vni)!.ports.add(port.portNo);
     return [portObject(port.portNo), networkObject(port.vni)];
   }
@@ -254,6 +268,9 @@ const waysOutside: readonly Route[] = ['0.0.0.0', '::'].map((ip) => ({
 
 /** The way outside and the ports that are published there, as a decision consults them. */
 export const outsideObject = 'outside';
+
+/** The list of networks, as a decision consults it that found none. */
+export const networksObject = 'networks';
 
 /** The list of VTEPs, as a decision consults it. */
 export const vtepsObject = 'vteps';

@@ -22,9 +22,12 @@ export function findWideMasks({ flows, translate, random, interesting = [] }: Wi
   const wide: string[] = [];
   for (const { key, mask } of flows) {
     const decided = formatActions(translate(key).actions);
+    const kept = (value: Uint8Array, { offset }: Field): Uint8Array =>
+      value.map((byte, i) => (mask[offset + i] === 0 ? byte : key[offset + i]!));
+    // Of a field whose beginning is used the rest is free.
     const free = fieldList
-      .filter((field) => mask[field.offset] === 0)
-      .map((field) => ({ field, tries: values(key, field, random, interesting) }));
+      .filter(({ offset, size }) => mask[offset + size - 1] === 0)
+      .map((field) => ({ field, tries: values(key, field, random, interesting).map((value) => kept(value, field)) }));
     const check = (other: FlowKey, what: string) => {
       const now = formatActions(translate(other).actions);
       if (now === decided) return;
