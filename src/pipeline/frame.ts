@@ -8,7 +8,7 @@
  * 3. It is tagged, by the standard's TPIDs or by older ones.
  * 4. It is for the next bridge only: MAC control.
  */
-import { isGroupMac, isZero } from '../flow/types.ts';
+import { isZero } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { ETH_MAC_CONTROL, ETH_OLD_QINQ, ETH_QINQ, ETH_VLAN } from '../wire/ethernet.ts';
 import { drop, type StageResult } from './stage.ts';
@@ -16,8 +16,9 @@ import { text } from './text.ts';
 
 /** Why its source MAC is refused; undefined if somebody may have it. */
 export function refuseSource(view: FlowView): StageResult | undefined {
-  const mac = view.bytes('eth_src');
-  return isGroupMac(mac) || isZero(mac) ? drop('bad_source_mac', text`${mac} cannot be a source`) : undefined;
+  const isGroup = (view.first('eth_src', 1)[0]! & 1) !== 0;
+  if (!isGroup && !view.isOneOf('eth_src', [zeroMac])) return undefined;
+  return drop('bad_source_mac', text`${view.used('eth_src')} cannot be a source`);
 }
 
 /** Why the rest of its header is refused; undefined if networks carry the like of it. */
@@ -26,6 +27,8 @@ export function refuseHeader(view: FlowView): StageResult | undefined {
 }
 
 function checkDestination(view: FlowView): StageResult | undefined {
+  // Of all others no more is used.
+  if (view.first('eth_dst', 1)[0]! > 1) return undefined;
   const mac = view.bytes('eth_dst');
   if (isZero(mac)) return drop('bad_destination_mac', text`${mac} cannot be a destination`);
   if (isReservedGroup(mac)) {
@@ -35,8 +38,8 @@ function checkDestination(view: FlowView): StageResult | undefined {
 }
 
 function checkType(view: FlowView): StageResult | undefined {
-  const tci = view.number('vlan_tci');
-  if (tci !== 0) return drop('vlan_not_carried', text`tagged with VLAN ${tci & 0xfff}`);
+  if (!view.isOneOf('vlan_tci', [untagged])) return drop('vlan_not_carried', text`tagged with a VLAN`);
+  if (!view.isOneOf('eth_type', named)) return undefined;
   const type = view.number('eth_type');
   if (isTag(type)) return drop('vlan_not_carried', text`tagged by TPID ${etherTypeText(type)}`);
   return type === ETH_MAC_CONTROL ? drop('mac_control', text`MAC control ends at the next bridge`) : undefined;
@@ -55,6 +58,15 @@ function isReservedGroup(mac: Uint8Array): boolean {
 function isCiscoGroup(mac: Uint8Array): boolean {
   return mac[0] === 0x01 && mac[1] === 0x00 && mac[2] === 0x0c;
 }
+
+/** As the field of the flow key has it. */
+export function etherTypeBytes(type: number): Uint8Array {
+  return Uint8Array.of(type >>> 8, type);
+}
+
+const zeroMac = new Uint8Array(6);
+const untagged = new Uint8Array(2);
+const named = [ETH_VLAN, ETH_QINQ, ...ETH_OLD_QINQ, ETH_MAC_CONTROL].map(etherTypeBytes);
 
 /** `0x88f7` */
 export function etherTypeText(type: number): string {

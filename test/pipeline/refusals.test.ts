@@ -5,19 +5,20 @@
 import t from 'tap';
 import { openNativeDatapath } from '../../src/datapath/native.ts';
 import { openReferenceDatapath } from '../../src/datapath/reference.ts';
-import { parseIp, type PortNo } from '../../src/flow/types.ts';
+import { formatIp, formatMac, parseIp, parseMac, type PortNo } from '../../src/flow/types.ts';
 import { createSimulation } from '../../src/simulation.ts';
 import { buildVxlan } from '../../src/wire/vxlan.ts';
-import { udp } from '../support/frames.ts';
+import { arpRequest, udp } from '../support/frames.ts';
 import { Random } from '../support/random.ts';
 
 const VNI = 100;
 const UNDERLAY_PORT = 1 as PortNo;
-const FRAMES = 20_000;
+const FRAMES = 10_000;
 /** Of each byte all values but the right one, and of the last byte perhaps those that are left. */
 const MOST_OF_A_BYTE = 255;
-const web = { mac: '02:00:00:00:00:01', ip: '10.0.0.1' };
+const web = { mac: '02:00:00:00:00:01', ip: '10.0.0.1', ip6: 'fd00::1' };
 const far = { mac: '02:00:00:00:00:09', ip: '10.0.0.9' };
+const toFar = { srcMac: web.mac, dstMac: far.mac, src: web.ip, dst: far.ip };
 
 const datapaths = {
   native: (options: Parameters<typeof openReferenceDatapath>[0]) => openNativeDatapath({ ...options, threads: 0 }),
@@ -28,7 +29,7 @@ function lab(open: (typeof datapaths)['native']) {
   const net = createSimulation({ open });
   const [a] = [net.host('a', '192.0.2.1'), net.host('b', '192.0.2.2')];
   a.createNetwork('blue', VNI);
-  const port = a.attach({ name: 'web', network: 'blue', mac: web.mac, addresses: [web.ip] });
+  const port = a.attach({ name: 'web', network: 'blue', mac: web.mac, addresses: [web.ip, web.ip6] });
   const { datapath, controller } = a.forwarding;
   const tunnel = (source: Uint8Array, vni: number): void =>
     datapath.injectDatagram(UNDERLAY_PORT, {
@@ -49,7 +50,66 @@ function forged(random: Random, right: Uint8Array, first: number): Uint8Array {
   return bytes;
 }
 
+/** What a container may forge: the frames, the reason, the bytes of the field and how many values are right. */
+const forgeries: Readonly<
+  Record<string, { readonly forge: (random: Random) => Uint8Array; readonly reason: string; readonly most: number }>
+> = {
+  'IPv4 sources': {
+    forge: (random) => udp({ ...toFar, src: formatIp(forged(random, parseIp(web.ip), 12)) }, 1, 2),
+    reason: 'spoof_ip4',
+    // Its own and 0.0.0.0: from each another one differs in any of four bytes.
+    most: 2 * 4 * MOST_OF_A_BYTE,
+  },
+  'IPv6 sources': {
+    forge: (random) => udp({ ...toFar, src: formatIp(forged(random, parseIp(web.ip6), 8)), dst: 'fd00::9' }, 1, 2),
+    reason: 'spoof_ip6',
+    // Its own, its link-local one and `::`.
+    most: 3 * 8 * MOST_OF_A_BYTE,
+  },
+  'MAC addresses': {
+    forge: (random) => udp({ ...toFar, srcMac: formatMac(forged(random, parseMac(web.mac), 1)) }, 1, 2),
+    reason: 'spoof_mac',
+    most: 2 * 5 * MOST_OF_A_BYTE,
+  },
+  'ARP senders': {
+    forge: (random) => arpRequest({ ...toFar, src: formatIp(forged(random, parseIp(web.ip), 12)) }),
+    reason: 'spoof_arp',
+    most: 2 * 4 * MOST_OF_A_BYTE,
+  },
+};
+
 for (const [name, open] of Object.entries(datapaths)) {
+  for (const [what, { forge, reason, most }] of Object.entries(forgeries)) {
+    void t.test(`${name}: a container’s forged ${what}`, async (t) => {
+      const { net, port, counters } = lab(open);
+      const random = new Random(9);
+      for (let i = 0; i < FRAMES; i++) {
+        port.send(forge(random));
+        if (i % 500 === 0) net.advance(1000);
+      }
+      const { drops, upcalls, masks } = counters();
+      t.same(drops, { [reason]: FRAMES });
+      t.ok(upcalls <= most, `${upcalls} upcalls`);
+      t.ok(masks <= 16, `${masks} masks`);
+      net.close();
+    });
+  }
+
+  void t.test(`${name}: an address that comes to be the container’s own`, async (t) => {
+    const { net, port, host, counters } = lab(open);
+    const frame = udp({ ...toFar, src: '172.16.0.1' }, 1, 2);
+    port.send(udp({ ...toFar, src: '172.16.9.9' }, 1, 2));
+    port.send(frame);
+    t.equal(counters().upcalls, 1, 'it is refused with others of its beginning');
+    host.forwarding.changePort({
+      ...host.forwarding.tables.topology.port(port.portNo)!,
+      allowedAddresses: [parseIp('172.16.0.1')],
+    });
+    port.send(frame);
+    t.same(counters().drops, { spoof_ip4: 2 }, 'and carried as soon as it may be sent from');
+    net.close();
+  });
+
   void t.test(`${name}: VTEPs that are no peers`, async (t) => {
     const { net, tunnel, counters } = lab(open);
     const random = new Random(7);
