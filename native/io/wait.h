@@ -18,6 +18,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <time.h>
@@ -104,6 +105,8 @@ class Wait {
 
  private:
   static int look(int epoll, epoll_event* events, int most, int64_t began) {
+    // First whoever was woken by what was just sent, if it is to run here.
+    sched_yield();
     do {
       if (const int ready = epoll_wait(epoll, events, most, 0)) return ready;
     } while (now() - began < WaitPolicy::kAwakeNs);
