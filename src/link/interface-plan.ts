@@ -64,6 +64,8 @@ export interface InterfacePlan {
 const METRIC_OUTSIDE = 10_000;
 const METRIC_INSIDE = 20_000;
 const LARGEST_INDEX = 9_999;
+/** With less the kernel takes IPv6 off an interface (RFC 8200 §5). */
+const SMALLEST_IP6_MTU = 1280;
 
 /** @param given undefined: it was made just now */
 export function planInterface(
@@ -144,7 +146,8 @@ class Plan {
     if (link.ip6?.isDisabled && addresses.some(({ ip }) => !isIp4(ip))) {
       this.settings.push({ path: `/proc/sys/net/ipv6/conf/${link.ifname}/disable_ipv6`, value: '0' });
     }
-    this.requests.push(setLink(link, { mac, mtu, ...(link.ip6 && { addrgenmode: 'eui64' }) }));
+    const hasIp6 = link.ip6 !== undefined && mtu >= SMALLEST_IP6_MTU;
+    this.requests.push(setLink(link, { mac, mtu, ...(hasIp6 && { addrgenmode: 'eui64' }) }));
     this.requests.push(setLink(link, { state: 'up' }));
   }
 

@@ -134,7 +134,7 @@ function outside(datapath: DatapathKind): void {
       await refused(
         t,
         weft,
-        ['network', 'create', ...overlay.create.split(' ')],
+        ['network', 'create', ...overlay.create.split(' '), '--no-outside'],
         'network "blue": ports of its endpoints are published (web): its outside stays until they are not',
       );
       t.same(await db.links(), [], 'and nothing is half done');
@@ -211,7 +211,7 @@ function outside(datapath: DatapathKind): void {
     });
 
     await t.test('it ends with the last network that has one', async (t) => {
-      t.match(await weft.createNetwork(overlay.create), { outside: false });
+      t.match(await weft.createNetwork(`${overlay.create} --no-outside`), { outside: false });
       t.same(await host.links(), ['eth0']);
       t.equal(await rules(host), '');
     });
