@@ -3,13 +3,12 @@
  * npm, which compiles the addon there. Without optimisation, since only what
  * the addon does counts here.
  */
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import type { StatusReport } from '../../src/model/report.ts';
-import { openLab } from '../support/lab.ts';
+import { openLab, type Lab } from '../support/lab.ts';
 import { attempt, run, until } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
 
@@ -21,11 +20,13 @@ const toCompileMs = { timeoutMs: 300_000 };
 const npm = ['env', 'CXXFLAGS=-O0', 'npm', '--no-audit', '--no-fund', '--prefer-offline', '--no-update-notifier'];
 
 class Folder {
-  readonly path = mkdtempSync(join(tmpdir(), 'weft-install-'));
-  readonly #packed = join(this.path, 'packed');
+  readonly path: string;
+  readonly #packed: string;
 
-  constructor() {
-    mkdirSync(this.#packed);
+  constructor(path: string) {
+    this.path = path;
+    this.#packed = join(path, 'packed');
+    mkdirSync(this.#packed, { recursive: true });
     writeFileSync(join(this.path, 'package.json'), '{ "private": true }');
   }
 
@@ -41,15 +42,8 @@ class Folder {
   }
 }
 
-function freshFolder(t: Test): Folder {
-  const folder = new Folder();
-  t.teardown(() => rmSync(folder.path, { recursive: true, force: true }));
-  return folder;
-}
-
 /** Starts a switch, asks for its status, and stops it. */
-async function runSwitch(t: Test, folder: Folder): Promise<void> {
-  const lab = openLab(t);
+async function runSwitch(t: Test, lab: Lab, folder: Folder): Promise<void> {
   const host = await lab.namespace('host');
   const socket = ['--socket', join(lab.directory, 'weft.sock')];
   const daemon = host.start(folder.weft([...socket, 'up', '--state', join(lab.directory, 'state')]));
@@ -66,14 +60,16 @@ async function runSwitch(t: Test, folder: Folder): Promise<void> {
 }
 
 t.test('the installed package runs a switch', { skip: needsRoot }, async (t) => {
-  const folder = freshFolder(t);
+  const lab = openLab(t);
+  const folder = new Folder(join(lab.directory, 'fresh'));
   await folder.install();
   t.match(await run(folder.weft(['--version'])), /^\d+\.\d+\.\d+\n$/);
-  await runSwitch(t, folder);
+  await runSwitch(t, lab, folder);
 });
 
 t.test('without install scripts it names the command that compiles the addon', { skip: needsRoot }, async (t) => {
-  const folder = freshFolder(t);
+  const lab = openLab(t);
+  const folder = new Folder(join(lab.directory, 'fresh'));
   await folder.install('--ignore-scripts', '--omit=optional');
   const { code, stderr } = await attempt(folder.weft(['up', '--state', join(folder.path, 'state')]));
   t.equal(code, 1);
@@ -81,5 +77,5 @@ t.test('without install scripts it names the command that compiles the addon', {
     /^weft: the native addon .*weft\.node is missing: .*; compile it with `(.*)`\n$/.exec(stderr) ?? [];
   t.match(remedy, /^npm .* run install$/, stderr);
   await run(['env', 'CXXFLAGS=-O0', 'sh', '-c', remedy], toCompileMs);
-  await runSwitch(t, folder);
+  await runSwitch(t, lab, folder);
 });
