@@ -113,12 +113,13 @@ class Wait {
     return 0;
   }
 
-  // "time on a processor, time in wait for one, turns", in nanoseconds.
+  // "time on a processor, time in wait for one, turns", in nanoseconds. A kernel that can
+  // count and does not says 0 of all three, but a thread that asks has been on a processor.
   int64_t delayed() const {
     char text[64] = {};
     if (schedstat_ < 0 || pread(schedstat_, text, sizeof text - 1, 0) <= 0) return -1;
     char* end;
-    strtoll(text, &end, 10);
+    if (strtoll(text, &end, 10) == 0) return -1;
     return strtoll(end, nullptr, 10);
   }
 
