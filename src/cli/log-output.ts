@@ -20,10 +20,17 @@ export interface LogOutputOptions {
   readonly lostLine: (lines: number) => string;
 }
 
+interface Waiting {
+  /** What of it is not written yet. */
+  bytes: Buffer;
+  /** Lines that are lost with it: itself, or those that it tells of. */
+  readonly lines: number;
+}
+
 export class LogOutput {
   readonly #options: LogOutputOptions;
   readonly #limitBytes: number;
-  #waiting: Buffer[] = [];
+  #waiting: Waiting[] = [];
   #waitingBytes = 0;
   /** Lines that were left out since this was last said. */
   #lost = 0;
@@ -41,7 +48,7 @@ export class LogOutput {
       this.#lost++;
       return;
     }
-    this.#put(bytes);
+    this.#put({ bytes, lines: 1 });
     if (this.#timer === undefined) this.flush();
   }
 
@@ -51,16 +58,16 @@ export class LogOutput {
     this.#timer = undefined;
     while (this.#send()) {
       if (this.#lost === 0) return;
-      this.#put(Buffer.from(this.#options.lostLine(this.#lost)));
+      this.#put({ bytes: Buffer.from(this.#options.lostLine(this.#lost)), lines: this.#lost });
       this.#lost = 0;
     }
     this.#timer = setTimeout(() => this.flush(), RETRY_MS);
     this.#timer.unref();
   }
 
-  #put(bytes: Buffer): void {
-    this.#waiting.push(bytes);
-    this.#waitingBytes += bytes.length;
+  #put(waiting: Waiting): void {
+    this.#waiting.push(waiting);
+    this.#waitingBytes += waiting.bytes.length;
   }
 
   /** True when nothing waits any more. */
@@ -68,17 +75,17 @@ export class LogOutput {
     for (let next = this.#waiting[0]; next; next = this.#waiting[0]) {
       let written: number;
       try {
-        written = writeSync(this.#options.fd, next);
+        written = writeSync(this.#options.fd, next.bytes);
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return false;
         // Nobody will read it (EPIPE), or there is no room (ENOSPC).
-        this.#lost += this.#waiting.length;
+        this.#lost += this.#waiting.reduce((sum, { lines }) => sum + lines, 0);
         this.#waiting = [];
         this.#waitingBytes = 0;
         return false;
       }
       this.#waitingBytes -= written;
-      if (written < next.length) this.#waiting[0] = next.subarray(written);
+      if (written < next.bytes.length) next.bytes = next.bytes.subarray(written);
       else this.#waiting.shift();
     }
     return true;

@@ -61,6 +61,30 @@ t.test('lines wait, in order; those beyond the limit are counted', async (t) => 
   // It tries again, so its descriptor stays its own.
 });
 
+t.test('what a reader that has gone did not get is told to the next one', async (t) => {
+  const path = join(directory, 'gone');
+  execFileSync('mkfifo', [path]);
+  const openReader = (): number => openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const first = openReader();
+  const writer = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
+  closeSync(first);
+  const output = new LogOutput({ fd: writer, lostLine: (lines) => `lost ${lines}\n` });
+  for (let number = 0; number < 5; number++) output.write('line\n');
+  // Telling of them fails as well, however often it is tried.
+  for (let tries = 0; tries < 3; tries++) output.flush();
+  const second = openReader();
+  let text = '';
+  await until(
+    () => {
+      text += read(second);
+      return text.includes('lost');
+    },
+    { what: 'the second reader is told' },
+  );
+  t.equal(text, 'lost 5\n');
+  closeSync(second);
+});
+
 t.test('a line that is taken in part is finished', async (t) => {
   const { reader, writer } = fullPipe('part');
   const output = new LogOutput({ fd: writer, limitBytes: 1 << 20, lostLine: () => 'lost\n' });
