@@ -53,13 +53,12 @@ function fromUnderlay(view: FlowView, context: StageContext): StageResult {
   view.consult(networkObject(vni));
   const network = topology.network(vni)!;
 
+  const wrongSource = refuseSource(view);
+  if (wrongSource) return wrongSource;
   const mac = view.bytes('eth_src');
   const foreign = { vni, vtep, mac, known: locate(view, context.tables, vni, mac) };
   const refused =
-    refuseSource(view) ??
-    refuseForeignSource(view, context, foreign) ??
-    refuseHeader(view) ??
-    refuseForeign(view, context, foreign);
+    refuseForeignSource(view, context, foreign) ?? refuseHeader(view) ?? refuseForeign(view, context, foreign);
   if (refused) return refused;
   context.network = network;
   const place = text`from VTEP ${vtep} into network ${network.name} (VNI ${vni})`;

@@ -31,12 +31,12 @@ function lab(open: (typeof datapaths)['native']) {
   a.createNetwork('blue', VNI);
   const port = a.attach({ name: 'web', network: 'blue', mac: web.mac, addresses: [web.ip, web.ip6] });
   const { datapath, controller } = a.forwarding;
-  const tunnel = (source: Uint8Array, vni: number): void =>
+  const tunnel = (source: Uint8Array, vni: number, srcMac = far.mac): void =>
     datapath.injectDatagram(UNDERLAY_PORT, {
       source,
       destination: parseIp('192.0.2.1'),
       sourcePort: 50_000,
-      payload: buildVxlan({ vni, frame: udp({ srcMac: far.mac, dstMac: web.mac, src: far.ip, dst: web.ip }, 1, 2) }),
+      payload: buildVxlan({ vni, frame: udp({ srcMac, dstMac: web.mac, src: far.ip, dst: web.ip }, 1, 2) }),
     });
   return { net, host: a, port, tunnel, controller, counters: () => datapath.counters() };
 }
@@ -118,6 +118,20 @@ for (const [name, open] of Object.entries(datapaths)) {
     t.same(drops.vxlan_unknown_vtep! + (drops.vxlan_own_address ?? 0), FRAMES);
     t.ok(upcalls <= 4 * MOST_OF_A_BYTE, `${upcalls} upcalls`);
     t.ok(flows <= upcalls && masks <= 4, `${flows} flows, ${masks} masks`);
+    net.close();
+  });
+
+  void t.test(`${name}: group MACs as sources behind a peer`, async (t) => {
+    const { net, tunnel, counters } = lab(open);
+    const random = new Random(10);
+    for (let i = 0; i < FRAMES; i++) {
+      const mac = random.bytes(6);
+      mac[0]! |= 1;
+      tunnel(parseIp('192.0.2.2'), VNI, formatMac(mac));
+    }
+    const { drops, upcalls, masks } = counters();
+    t.same(drops, { bad_source_mac: FRAMES });
+    t.ok(upcalls <= 128 && masks === 1, `${upcalls} upcalls, ${masks} masks`);
     net.close();
   });
 
