@@ -203,7 +203,7 @@ export class Topology {
   /** Adds a port, or changes one in place. Its network must exist. */
   setPort(port: AccessPort): readonly string[] {
     const sources = [...port.addresses, ...port.allowedAddresses, linkLocalOf(port.mac)];
-    this.#disown(port.portNo);
+    const before = this.#disown(port.portNo);
     for (const ip of port.addresses) this.#owners.set(addressId(port.vni, ip), port.portNo);
     for (const ip of port.allowedAddresses) {
       const id = addressId(port.vni, ip);
@@ -212,25 +212,40 @@ export class Topology {
     this.#ports.set(port.portNo, port);
     this.#sources.set(port.portNo, sources);
     this.#networks.get(port.vni)!.ports.add(port.portNo);
+    this.#handOver(port.vni, before);
     return [portObject(port.portNo), networkObject(port.vni)];
   }
 
   removePort(portNo: PortNo): readonly string[] {
     const port = this.#ports.get(portNo);
     if (!port) return [];
-    this.#disown(portNo);
+    const owned = this.#disown(portNo);
     this.#ports.delete(portNo);
     this.#sources.delete(portNo);
     this.#networks.get(port.vni)?.ports.delete(portNo);
+    this.#handOver(port.vni, owned);
     return [portObject(portNo), networkObject(port.vni)];
   }
 
-  #disown(portNo: PortNo): void {
+  /** @returns the addresses that nobody owns now */
+  #disown(portNo: PortNo): readonly Uint8Array[] {
     const port = this.#ports.get(portNo);
-    if (!port) return;
-    for (const ip of [...port.addresses, ...port.allowedAddresses]) {
-      const id = addressId(port.vni, ip);
-      if (this.#owners.get(id) === portNo) this.#owners.delete(id);
+    if (!port) return [];
+    const owned = [...port.addresses, ...port.allowedAddresses].filter(
+      (ip) => this.#owners.get(addressId(port.vni, ip)) === portNo,
+    );
+    for (const ip of owned) this.#owners.delete(addressId(port.vni, ip));
+    return owned;
+  }
+
+  /** Those of `addresses` that nobody owns become another port's that may send from them. */
+  #handOver(vni: Vni, addresses: readonly Uint8Array[]): void {
+    const ports = [...(this.#networks.get(vni)?.ports ?? [])];
+    for (const ip of addresses) {
+      const id = addressId(vni, ip);
+      if (this.#owners.has(id)) continue;
+      const heir = ports.find((portNo) => this.maySendFrom(portNo, ip));
+      if (heir !== undefined) this.#owners.set(id, heir);
     }
   }
 
