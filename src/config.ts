@@ -54,8 +54,8 @@ const fileSchema = z.strictObject({
   datapath: datapath.optional(),
   /** Of the native datapath: each has a queue of every port. */
   threads: between(1, 16, 'a number of threads').optional(),
-  /** UDP port of the overlay, the same on every host. */
-  vxlanPort: between(1, 65_535, 'a UDP port').optional(),
+  /** UDP port of the overlay, the same on every host. The daemon has given up the right to bind those below 1024. */
+  vxlanPort: between(1024, 65_535, 'a UDP port').optional(),
   /** Flooded frames a second, and at once, that come in by one port of a container; 0: no limit. */
   stormLimit: between(0, GREATEST_STORM, 'frames a second').optional(),
   /** The same of the tunnel. */

@@ -123,6 +123,7 @@ t.test('a field of the file is refused with its place', async (t) => {
   refusesFile(t, 'peers: 192.0.2.2\n', '1:8: peers: "192.0.2.2" is not accepted: a list is expected');
   refusesFile(t, 'peers: [224.0.0.1]\n', '1:9: peers[0]: "224.0.0.1" is multicast: a unicast address is accepted');
   refusesFile(t, 'datapath: kernel\n', '1:11: datapath: "kernel" is not accepted: accepted are "native", "reference"');
+  refusesFile(t, 'vxlanPort: 1023\n', '1:12: vxlanPort: 1023 is not accepted: a UDP port, 1024 to 65535');
   refusesFile(t, 'flowLimit: 0\n', '1:12: flowLimit: 0 is not accepted: a number of flows, 1 to 4194304');
   refusesFile(t, 'fdbQuota: many\n', '1:11: fdbQuota: "many" is not accepted: a number of MAC addresses, 1 to 1048576');
   refusesFile(t, 'fdbAgeingMs: 1.5\n', '1:14: fdbAgeingMs: 1.5 is not accepted: milliseconds, 1000 to 86400000');
