@@ -65,6 +65,7 @@ export function tables(endpoints: number): Tables {
     connections: new ConnectionTable({
       memory: new Uint8Array(),
       quota: 0,
+      unprovenQuota: 0,
       addressesWith: (_, ip) => [ip],
       natKey: new Uint8Array(8),
       isReserved: () => false,

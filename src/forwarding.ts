@@ -69,6 +69,9 @@ const UPCALLS = {
   outside: { perSecond: 20_000, burst: 80_000 },
 } as const satisfies Record<string, Limit>;
 
+/** What part of its connections an endpoint may have that nobody has taken (`ConnectionOptions.unprovenQuota`). */
+const UNPROVEN_SHARE = 1 / 4;
+
 export interface ForwardingOptions {
   /** 3 bytes that no other host of the overlay has. */
   readonly hostId: Uint8Array;
@@ -122,6 +125,7 @@ export class Forwarding<D extends Datapath = Datapath> {
       connections: new ConnectionTable({
         memory: options.connections,
         quota: options.connectionQuota,
+        unprovenQuota: Math.ceil(options.connectionQuota * UNPROVEN_SHARE),
         natKey: options.natKey,
         onClosed: options.onConnectionClosed,
         addressesWith: (vni, ip) => this.tables.topology.addressesWith(vni, ip),

@@ -10,9 +10,11 @@
  * replies do.
  *
  * Bounded: there are as many as the memory has records but one, and one endpoint may have
- * `quota` of them. Beyond that one that nobody has answered, or that is over, is
- * given up for a new one, the longest known first; where there is none, the new
- * one is refused. A connection ends by its time-out, by what TCP is at (RFC 5382 §5,
+ * `quota` of them. Beyond that one that is half-open, as long as nobody has answered, or
+ * over is given up for a new one, the longest known first; where there is none, the new
+ * one is refused. Of those that have only been half-open, or are over without having been in
+ * use, an endpoint may have `unprovenQuota`: whoever opens connections that nobody takes costs
+ * no more than that. A connection ends by its time-out, by what TCP is at (RFC 5382 §5,
  * RFC 4787 §4.3, RFC 5508 §3.2), or with its endpoint.
  *
  * The records outlive a crash; `recover` takes over what they hold.
@@ -34,12 +36,15 @@ import { isIp4, sameBytes, type Vni } from '../flow/types.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
 import { NatPorts } from './nat-ports.ts';
 import { LOOKED_AT, OwnedSlots } from './owned-slots.ts';
+import { SlotLinks, SlotList } from './slot-list.ts';
 
 export interface ConnectionOptions {
   /** Of `ConnectionRecords`. */
   readonly memory: Uint8Array;
   /** Connections that one endpoint may have. */
   readonly quota: number;
+  /** Of these, that have not been seen in use: half-open, or over without having been in use. */
+  readonly unprovenQuota: number;
   /** All addresses of the workload that has this one in this network, which share its quota; itself included. */
   readonly addressesWith: (vni: Vni, ip: Uint8Array) => readonly Uint8Array[];
   /** 8 random bytes: what ports connections get follows from it. */
@@ -103,6 +108,7 @@ const DNS = { l4Port: 53, timeoutMs: 30_000 };
 export class ConnectionTable {
   readonly #records: ConnectionRecords;
   readonly #quota: number;
+  readonly #unprovenQuota: number;
   readonly #addressesWith: ConnectionOptions['addressesWith'];
   readonly #isReserved: ConnectionOptions['isReserved'];
   readonly #onClosed: ConnectionOptions['onClosed'];
@@ -112,15 +118,19 @@ export class ConnectionTable {
   /** Slots below this were used at some time. */
   #used = 0;
   /** Of those, free ones; the longest free first. */
-  readonly #free = new Set<number>();
+  readonly #free: SlotList;
+  readonly #links: SlotLinks;
   #generation = 0;
   #swept = 0;
   /** The next slot to be looked at where all are in use. */
   #hand = 0;
 
-  constructor({ memory, quota, addressesWith, natKey, isReserved, onClosed }: ConnectionOptions) {
+  constructor({ memory, quota, unprovenQuota, addressesWith, natKey, isReserved, onClosed }: ConnectionOptions) {
     this.#records = new ConnectionRecords(memory);
     this.#quota = quota;
+    this.#unprovenQuota = unprovenQuota;
+    this.#links = new SlotLinks(this.#records.count);
+    this.#free = new SlotList(this.#links);
     this.#addressesWith = addressesWith;
     this.#ports = new NatPorts(natKey);
     this.#isReserved = isReserved;
@@ -144,8 +154,10 @@ export class ConnectionTable {
     return this.#records.read(slot);
   }
 
-  /** Why it cannot be opened now; undefined if it can. */
+  /** Why it cannot be opened now; undefined if it can. To be asked before each `open`. */
   refusal(opening: Opening): DropReason | undefined {
+    // Here and not in `open`, which then decides the same.
+    for (const slots of this.#ownedWith(opening)) slots.lookOn(this.#isExpendable);
     if (this.#room(opening) === 'none') return 'connection_limit';
     return this.#translated(opening) ? undefined : 'nat_ports';
   }
@@ -180,7 +192,7 @@ export class ConnectionTable {
 
   /** Ends those of an endpoint's address. */
   forget(vni: Vni, ip: Uint8Array): readonly string[] {
-    return [...this.#slots(vni, ip)].flatMap((slot) => this.#close(slot));
+    return [...(this.#slotsOf.get(ownerId(vni, ip)) ?? [])].flatMap((slot) => this.#close(slot));
   }
 
   /** Ends those that `isOver` picks. */
@@ -205,7 +217,7 @@ export class ConnectionTable {
         this.#records.free(slot);
         continue;
       }
-      for (let free = this.#used; free < slot; free++) this.#free.add(free);
+      for (let free = this.#used; free < slot; free++) this.#free.append(free);
       this.#used = slot + 1;
       this.#generation = Math.max(this.#generation, generation / 2);
       for (const reply of [false, true]) {
@@ -247,22 +259,31 @@ export class ConnectionTable {
 
   /** Is there room for it: free, in the place of a connection that may be given up (its slot), or none? */
   #room(opening: Opening): 'free' | 'none' | number {
-    const endpoint = 'address' in opening ? opening.original.source : opening.translated.destination;
-    const own = this.#addressesWith(opening.vni, endpoint).map((ip) => this.#slots(opening.vni, ip));
+    const own = this.#ownedWith(opening);
+    const unproven = own.reduce((sum, slots) => sum + slots.unproven, 0);
+    if (unproven >= this.#unprovenQuota) {
+      const oldest = this.#oldestOf(own.map((slots) => slots.findUnproven(this.#isExpendable)));
+      if (oldest !== undefined) return oldest;
+    }
     const count = own.reduce((sum, slots) => sum + slots.size, 0);
-    if (count >= this.#quota) return this.#expendableOf(own) ?? 'none';
+    if (count >= this.#quota)
+      return this.#oldestOf(own.map((slots) => slots.findExpendable(this.#isExpendable))) ?? 'none';
     return this.size < this.limit ? 'free' : (this.#expendable() ?? 'none');
   }
 
-  #slots(vni: Vni, ip: Uint8Array): OwnedSlots {
-    return this.#slotsOf.get(ownerId(vni, ip)) ?? new OwnedSlots();
+  /** What the workload has whose connection it is, by its addresses. */
+  #ownedWith(opening: Opening): OwnedSlots[] {
+    const endpoint = 'address' in opening ? opening.original.source : opening.translated.destination;
+    return this.#addressesWith(opening.vni, endpoint)
+      .map((ip) => this.#slotsOf.get(ownerId(opening.vni, ip)))
+      .filter((slots) => slots !== undefined);
   }
 
-  /** Of one workload, by its addresses: the one that was opened first. */
-  #expendableOf(own: readonly OwnedSlots[]): number | undefined {
-    const isExpendable = (slot: number): boolean => this.#isExpendable(slot);
-    const found = own.map((slots) => slots.findExpendable(isExpendable)).filter((slot) => slot !== undefined);
-    const [oldest] = found.sort((a, b) => this.#records.generation(a) - this.#records.generation(b));
+  /** The one that was opened first. */
+  #oldestOf(slots: readonly (number | undefined)[]): number | undefined {
+    const [oldest] = slots
+      .filter((slot) => slot !== undefined)
+      .sort((a, b) => this.#records.generation(a) - this.#records.generation(b));
     return oldest;
   }
 
@@ -275,9 +296,8 @@ export class ConnectionTable {
     return undefined;
   }
 
-  #isExpendable(slot: number): boolean {
-    return this.#records.generation(slot) !== 0 && EXPENDABLE.has(this.#records.state(slot));
-  }
+  readonly #isExpendable = (slot: number): boolean =>
+    this.#records.generation(slot) !== 0 && EXPENDABLE.has(this.#records.state(slot));
 
   /** As its original packets go out; undefined if no port is left for it. */
   #translated(opening: Opening): Tuple | undefined {
@@ -305,7 +325,7 @@ export class ConnectionTable {
   }
 
   #takeSlot(): number {
-    const [free] = this.#free;
+    const free = this.#free.first;
     if (free === undefined) return this.#used++;
     this.#free.delete(free);
     return free;
@@ -318,7 +338,7 @@ export class ConnectionTable {
     const endpoint = endpointOf(connection);
     if (isFromInside(connection)) this.#ports.add(connection, this.#addressesWith(connection.vni, endpoint));
     const owner = ownerId(connection.vni, endpoint);
-    const own = this.#slotsOf.get(owner) ?? new OwnedSlots();
+    const own = this.#slotsOf.get(owner) ?? new OwnedSlots(this.#links);
     own.add(slot);
     this.#slotsOf.set(owner, own);
     return objectsOf(connection);
@@ -327,13 +347,13 @@ export class ConnectionTable {
   #close(slot: number): string[] {
     const connection = this.#records.read(slot);
     this.#records.free(slot);
-    this.#free.add(slot);
     for (const id of idsOf(connection)) this.#byTuple.delete(id);
     if (isFromInside(connection)) this.#ports.delete(connection);
     this.#onClosed?.({ protocol: connection.protocol, ...sentOutside(connection) });
     const owner = ownerId(connection.vni, endpointOf(connection));
     const own = this.#slotsOf.get(owner)!;
     own.delete(slot);
+    this.#free.append(slot);
     if (own.size === 0) this.#slotsOf.delete(owner);
     return objectsOf(connection);
   }

@@ -49,6 +49,7 @@ export class PipelineDecider implements Decider {
     this.#connections = new ConnectionTable({
       memory: context.connections.memory,
       quota: 6,
+      unprovenQuota: 4,
       addressesWith: (vni, ip) => this.#topology.addressesWith(vni, ip),
       natKey: new Uint8Array(8),
       isReserved: (protocol, port) => this.#topology.isPublished(protocol, port),

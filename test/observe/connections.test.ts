@@ -14,6 +14,7 @@ function question(count: number, more: Partial<ConnectionsQuestion> = {}): Conne
   const connections = new ConnectionTable({
     memory: new Uint8Array((count + 2) * CONNECTION_BYTES),
     quota: count,
+    unprovenQuota: count,
     addressesWith: (_, ip) => [ip],
     natKey: new Uint8Array(8),
     isReserved: () => false,

@@ -453,8 +453,9 @@ for (const [name, open] of Object.entries(datapaths)) {
 
     t.test('an endpoint has no more connections than its quota', async (t) => {
       const { net, web: one, db: two, outside, drops, states, connections } = lab(open, { connectionQuota: 3 });
-      for (let port = 1; port <= 3; port++) one.send(udp(leaving(web, 'ip4'), port, 53));
-      for (const { translated } of connections.entries()) {
+      for (let port = 1; port <= 3; port++) {
+        one.send(udp(leaving(web, 'ip4'), port, 53));
+        const { translated } = [...connections.entries()].at(-1)!;
         outside.send(udp(entering('ip4'), 53, translated.sourcePort));
       }
       t.same(states(), ['answered', 'answered', 'answered']);
@@ -466,8 +467,8 @@ for (const [name, open] of Object.entries(datapaths)) {
       net.close();
     });
 
-    t.test('questions without answers do not use up the quota', async (t) => {
-      const { net, web: one, outside, drops, connections } = lab(open, { connectionQuota: 3 });
+    t.test('questions without answers use up a quarter of the quota, and the flows of those given up go', async (t) => {
+      const { net, host, web: one, outside, drops, connections } = lab(open, { connectionQuota: 12 });
       for (let port = 1; port <= 20; port++) one.send(udp(leaving(web, 'ip4'), port, 53));
       t.equal(outside.received.length, 20);
       t.same(drops(), {});
@@ -476,6 +477,7 @@ for (const [name, open] of Object.entries(datapaths)) {
         ports.sort((a, b) => a - b),
         [18, 19, 20],
       );
+      t.equal(host.forwarding.datapath.counters().flows, 3);
       one.send(udp(leaving(web, 'ip4'), 1, 53));
       t.equal(outside.received.length, 21, 'one that was given up begins anew');
       net.close();

@@ -96,6 +96,7 @@ function randomTables(random: Random): Tables {
   const connections = new ConnectionTable({
     memory: new Uint8Array(64 * CONNECTION_BYTES),
     quota: 64,
+    unprovenQuota: 64,
     addressesWith: (vni, ip) => topology.addressesWith(vni, ip),
     natKey: new Uint8Array(8),
     isReserved: (protocol, port) => topology.isPublished(protocol, port),

@@ -5,6 +5,7 @@ import {
   ConnectionRecords,
   SEEN_ACK,
   SEEN_FIN,
+  SEEN_RST,
   SEEN_SYN,
   type ProtocolTuple,
   type Tuple,
@@ -41,7 +42,7 @@ const nobody: Pick<ConnectionOptions, 'addressesWith' | 'natKey' | 'isReserved'>
 function table(count: number, quota = count, more: Partial<ConnectionOptions> = {}) {
   const memory = new Uint8Array((count + 1) * CONNECTION_BYTES);
   const records = new ConnectionRecords(memory);
-  const connections = new ConnectionTable({ memory, quota, ...nobody, ...more });
+  const connections = new ConnectionTable({ memory, quota, unprovenQuota: quota, ...nobody, ...more });
   const openedPorts = (): number[] => [...connections.entries()].map(({ original }) => original.sourcePort);
   /** Both sides have sent something. */
   const answer = (slot: number): void => {
@@ -240,6 +241,41 @@ t.test('where every place is taken, one that nobody has answered is given up, wh
   t.end();
 });
 
+t.test('what nobody takes has a quota of its own; what is answered does not count towards it', (t) => {
+  const { connections, openedPorts, answer } = table(200, 100, { unprovenQuota: 10 });
+  const openTo = (from: number, to: number): void => {
+    for (let port = from; port <= to; port++) {
+      t.equal(connections.refusal(leaving('10.1.0.2', port)), undefined);
+      connections.open(leaving('10.1.0.2', port), 0);
+    }
+  };
+  openTo(1, 30);
+  t.same(new Set(openedPorts()), new Set(Array.from({ length: 10 }, (_, n) => n + 21)), 'the latest are there');
+  for (const { slot } of connections.entries()) answer(slot);
+  openTo(31, 40);
+  t.equal(connections.size, 20);
+  for (const { slot, original } of connections.entries()) if (original.sourcePort !== 31) answer(slot);
+  openTo(41, 49);
+  t.equal(connections.size, 29, 'the one that is not answered does not go while there are few of its kind');
+  t.ok(openedPorts().includes(31));
+  openTo(50, 50);
+  t.equal(connections.size, 29);
+  t.notOk(openedPorts().includes(31), 'then it goes first');
+  t.end();
+});
+
+t.test('TCP that was refused counts as what nobody takes', (t) => {
+  const { connections, records, openedPorts } = table(20, 20, { unprovenQuota: 2 });
+  for (let port = 1; port <= 3; port++) {
+    connections.open(leaving('10.1.0.2', port, TCP), 0);
+    const { slot } = [...connections.entries()].find(({ original }) => original.sourcePort === port)!;
+    records.writeHalf(slot, false, { ...records.half(slot, false), packets: 1, seen: SEEN_SYN });
+    records.writeHalf(slot, true, { ...records.half(slot, true), packets: 1, seen: SEEN_RST });
+  }
+  t.same(new Set(openedPorts()), new Set([2, 3]));
+  t.end();
+});
+
 t.test('TCP that is over makes room, what is established does not', (t) => {
   const { connections, records, openedPorts } = table(4, 2);
   for (let port = 1; port <= 2; port++) connections.open(leaving('10.1.0.2', port, TCP), 0);
@@ -314,7 +350,7 @@ t.test('after a crash: what is whole goes on, what is torn or nonsense is free',
   torn.setUint32(1 * CONNECTION_BYTES, 0xffff_ffff, true);
   memory[2 * CONNECTION_BYTES + 8] = 99;
   memory.copyWithin(3 * CONNECTION_BYTES, 4 * CONNECTION_BYTES, 5 * CONNECTION_BYTES);
-  const again = new ConnectionTable({ memory, quota: 6, ...nobody });
+  const again = new ConnectionTable({ memory, quota: 6, unprovenQuota: 6, ...nobody });
   again.recover(500);
   const found = [...again.entries()];
   t.same(

@@ -12,7 +12,10 @@ const transit = { 4: parseIp('169.254.77.2'), 6: parseIp('fd77::2') } as const;
 function table(count = 32_000, key = 1, addressesWith = (_: Vni, ip: Uint8Array): readonly Uint8Array[] => [ip]) {
   const memory = new Uint8Array((count + 1) * CONNECTION_BYTES);
   const natKey = new Uint8Array(8).fill(key);
-  return { memory, connections: new ConnectionTable({ memory, quota: count, addressesWith, natKey, isReserved }) };
+  return {
+    memory,
+    connections: new ConnectionTable({ memory, quota: count, unprovenQuota: count, addressesWith, natKey, isReserved }),
+  };
 }
 const isReserved = (): boolean => false;
 
@@ -141,7 +144,7 @@ t.test('after a crash, sources keep the ports that they have', (t) => {
   const before = Array.from({ length: 50 }, (_, n) => portOf(connections, leaving('10.1.0.2', 1000 + n)));
   const natKey = new Uint8Array(8).fill(9);
   const addressesWith = (_: Vni, ip: Uint8Array): readonly Uint8Array[] => [ip];
-  const again = new ConnectionTable({ memory, quota: 100, addressesWith, natKey, isReserved });
+  const again = new ConnectionTable({ memory, quota: 100, unprovenQuota: 100, addressesWith, natKey, isReserved });
   again.recover(0);
   t.same(
     before.map((_, n) => portOf(again, leaving('10.1.0.2', 1000 + n, '198.51.100.1:1'))),
