@@ -11,7 +11,7 @@ import t, { type Test } from 'tap';
 import { openLab, type Namespace } from '../support/lab.ts';
 import { attempt, type Result } from '../support/process.ts';
 import { oneHost, overlay } from '../support/topology.ts';
-import { ping, python } from '../support/traffic.ts';
+import { ping } from '../support/traffic.ts';
 import { Weft, weftCommand } from '../support/weft.ts';
 
 t.setTimeout(600_000);
@@ -259,11 +259,6 @@ await t.test('of weft up', async (t) => {
       command: ['unshare', '--mount', 'sh', '-c', 'mount -t tmpfs none /dev/net && exec "$@"', 'sh', ...up()],
       says: ['/dev/net/tun'],
     },
-    {
-      what: 'with an underlay address that is not its own',
-      command: up('--underlay', '192.0.2.77'),
-      says: ['192.0.2.77'],
-    },
     { what: 'with an underlay that is no address', command: up('--underlay', 'eth0'), says: ['eth0', /underlay/] },
     { what: 'with a peer that is no address', command: up('--peer', 'right'), says: ['right', /peer/] },
     { what: 'with an unknown datapath', command: up('--datapath', 'kernel'), says: ['kernel', 'native', 'reference'] },
@@ -277,13 +272,6 @@ await t.test('of weft up', async (t) => {
   for (const { what, command, says } of cases) {
     await t.test(what, async (t) => refused(t, await host.attempt(command), says));
   }
-
-  await t.test('with port 4789 taken', async (t) => {
-    const taken = host.start(python('udp_answer.py', 4789));
-    await taken.says('ready');
-    refused(t, await host.attempt(up('--underlay', '192.0.2.1')), ['4789', /in use|taken/]);
-    await taken.stop();
-  });
 
   await t.test('with a state of a newer version', async (t) => {
     const weft = await Weft.up(lab, host, 'newer', { datapath: 'native' });
