@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/if_link.h>
 #include <linux/if_tun.h>
+#include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <string.h>
@@ -162,6 +163,29 @@ int set_owner(int fd) {
   return 0;
 }
 
+// A TAP of several queues has 256 of the kernel's, and each would get a queueing
+// discipline with rings of its own when the link comes up: 6 MB and some milliseconds,
+// for packets that go straight on into the TAP's own ring. Interfaces of containers have
+// none elsewhere, too (veth). A kernel without queueing disciplines has none to take away.
+void leave_unqueued(uint32_t ifindex) {
+  const Fd netlink(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+  if (netlink.get() < 0) return;
+  constexpr char kKind[] = "noqueue";
+  struct {
+    nlmsghdr header;
+    tcmsg discipline;
+    rtattr kind;
+    char text[RTA_ALIGN(sizeof kKind)];
+  } request = {};
+  request.header = {sizeof request, RTM_NEWQDISC, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE, 0, 0};
+  request.discipline.tcm_ifindex = static_cast<int>(ifindex);
+  request.discipline.tcm_parent = TC_H_ROOT;
+  request.kind = {RTA_LENGTH(sizeof kKind), TCA_KIND};
+  memcpy(request.text, kKind, sizeof kKind);
+  // It is done when this returns; a refusal waits in the socket, unread.
+  send(netlink.get(), &request, sizeof request, 0);
+}
+
 int set_header(int fd) {
   int header_bytes = sizeof(VnetHdr);
   int little_endian = 1;
@@ -198,6 +222,7 @@ int open_here(uint32_t ifindex, const char* ifname, size_t queues, TapOpened* op
   }
   if (const int error = set_offloads(tap, &opened->offloads)) return error;
   if (queues > 1) steer_by_flow(tap);
+  if (!before.exists) leave_unqueued(opened->ifindex);
   // Last, so that a fresh TAP goes with its fd when anything before fails.
   if (!before.persistent && ioctl(tap, TUNSETPERSIST, 1ul) < 0) return -errno;
 

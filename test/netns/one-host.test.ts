@@ -46,6 +46,11 @@ for (const datapath of datapathKinds) {
       }
     });
 
+    await t.test('packets go straight to weft: no queue of the kernel, which would be 256 of them', async (t) => {
+      const [{ qdisc }] = JSON.parse(await web.namespace.ip('-j link show dev eth0')) as [{ qdisc: string }];
+      t.equal(qdisc, 'noqueue');
+    });
+
     await t.test('who asks for a neighbor is answered by weft, and nobody else hears of it', async (t) => {
       const sniffer = await Sniffer.open(db.namespace);
       await web.namespace.ip('neighbor flush dev eth0');
