@@ -1,9 +1,10 @@
 /**
  * Equal decisions are one object. Flows from one place to another mostly differ
  * in nothing but their keys, so a decision kept for each of them would be kept a
- * thousand times.
+ * thousand times. Where a part differs, as the connection of each flow to the
+ * outside, the other parts are those of the latest decision of its kind.
  *
- * A table of the latest ones, by hash: bounded, and what is forgotten only
+ * Tables of the latest ones, by hash: bounded, and what is forgotten only
  * costs a second copy. Decisions are never changed, so sharing is not seen.
  */
 import type { Action } from '../flow/action.ts';
@@ -14,20 +15,45 @@ import { sameText } from '../pipeline/text.ts';
 import type { StageRecord, Translation } from '../pipeline/translate.ts';
 import { sameLocation } from '../table/fdb.ts';
 
-/** A power of two. */
+/** Powers of two. */
 const SLOTS = 4096;
+const KINDS = 256;
 
 export class Decisions {
   readonly #latest = new Array<Translation | undefined>(SLOTS);
+  /** Of each kind: from the same place, by the same fields. */
+  readonly #alike = new Array<Translation | undefined>(KINDS);
 
-  /** The decision that equals `decision`, which is itself if there is no other. */
+  /** The decision that equals `decision`: a known one, or one that shares what it can with those. */
   intern(decision: Translation): Translation {
-    const slot = hash(decision) & (SLOTS - 1);
+    const slot = hash(decision, decision.consulted.length) & (SLOTS - 1);
     const known = this.#latest[slot];
     if (known && sameDecision(known, decision)) return known;
-    this.#latest[slot] = decision;
-    return decision;
+    const kind = hash(decision, 1) & (KINDS - 1);
+    const alike = this.#alike[kind] ?? decision;
+    const kept: Translation = {
+      ...decision,
+      actions: shared(decision.actions, alike.actions, sameAction),
+      consulted: shared(decision.consulted, alike.consulted, Object.is),
+      effects: shared(decision.effects, alike.effects, sameEffect),
+      stages: shared(decision.stages, alike.stages, sameStage),
+    };
+    this.#latest[slot] = kept;
+    this.#alike[kind] = kept;
+    return kept;
   }
+}
+
+/** What equals `list`, of the elements of `known` where those at the same place do. */
+function shared<T>(list: readonly T[], known: readonly T[], isSame: (a: T, b: T) => boolean): readonly T[] {
+  let isKnown = list.length === known.length;
+  const elements = list.map((element, i) => {
+    const other = known[i];
+    if (other !== undefined && isSame(other, element)) return other;
+    isKnown = false;
+    return element;
+  });
+  return isKnown ? known : elements;
 }
 
 /** Do they say and do the same? */
@@ -86,11 +112,12 @@ function same<T>(a: readonly T[], b: readonly T[], isSame: (a: T, b: T) => boole
   return true;
 }
 
-/** FNV-1a over what was used and consulted. */
-function hash({ mask, consulted }: Translation): number {
+/** FNV-1a over what was used, and the first `objects` that were consulted. */
+function hash({ mask, consulted }: Translation, objects: number): number {
   let hash = 0x811c9dc5;
   for (const { offset } of fieldList) hash = Math.imul(hash ^ mask[offset]!, 0x01000193);
-  for (const object of consulted) {
+  for (let n = 0; n < objects && n < consulted.length; n++) {
+    const object = consulted[n]!;
     for (let i = 0; i < object.length; i++) hash = Math.imul(hash ^ object.charCodeAt(i), 0x01000193);
   }
   return hash ^ (hash >>> 15);

@@ -20,6 +20,7 @@ import type { FlowId } from '../flow/types.ts';
 import type { Translation } from '../pipeline/translate.ts';
 import { Decisions, sameActions } from './decisions.ts';
 import { KeyStore } from './key-store.ts';
+import { MultiMap } from './multi-map.ts';
 
 export interface CachedFlow {
   readonly id: FlowId;
@@ -81,8 +82,8 @@ export class Flows {
   readonly #limit: number;
   readonly #entries = new Map<FlowId, Entry>();
   readonly #byMegaflow = new Map<string, Entry>();
-  readonly #byDecision = new Map<Translation, Set<FlowId>>();
-  readonly #byObject = new Map<string, Set<Translation>>();
+  readonly #byDecision = new MultiMap<Translation, FlowId>();
+  readonly #byObject = new MultiMap<string, Translation>();
   /** How many flows have each mask. */
   readonly #masks = new Map<FlowMask, number>();
   readonly #keys = new KeyStore();
@@ -176,10 +177,10 @@ export class Flows {
   consulting(objects: Iterable<string>): FlowId[] {
     const decisions = new Set<Translation>();
     for (const object of objects) {
-      for (const decision of this.#byObject.get(object) ?? []) decisions.add(decision);
+      for (const decision of this.#byObject.get(object)) decisions.add(decision);
     }
     const ids: FlowId[] = [];
-    for (const decision of decisions) for (const id of this.#byDecision.get(decision)!) ids.push(id);
+    for (const decision of decisions) for (const id of this.#byDecision.get(decision)) ids.push(id);
     return ids;
   }
 
@@ -214,29 +215,13 @@ export class Flows {
   }
 
   #index({ id, decision }: Entry): void {
-    const flows = this.#byDecision.get(decision);
-    if (flows) {
-      flows.add(id);
-      return;
-    }
-    this.#byDecision.set(decision, new Set([id]));
-    for (const object of decision.consulted) {
-      const decisions = this.#byObject.get(object);
-      if (decisions) decisions.add(decision);
-      else this.#byObject.set(object, new Set([decision]));
-    }
+    if (!this.#byDecision.add(decision, id)) return;
+    for (const object of decision.consulted) this.#byObject.add(object, decision);
   }
 
   #unindex({ id, decision }: Entry): void {
-    const flows = this.#byDecision.get(decision)!;
-    flows.delete(id);
-    if (flows.size > 0) return;
-    this.#byDecision.delete(decision);
-    for (const object of decision.consulted) {
-      const decisions = this.#byObject.get(object)!;
-      decisions.delete(decision);
-      if (decisions.size === 0) this.#byObject.delete(object);
-    }
+    if (!this.#byDecision.delete(decision, id)) return;
+    for (const object of decision.consulted) this.#byObject.delete(object, decision);
   }
 
   /** Ids are 32 bits and come round again after four thousand million flows. */

@@ -80,20 +80,19 @@ export const ACTION_BYTES = 24;
 /** The least `limit`: what every IPv4 network carries (RFC 791). */
 export const LEAST_LIMIT = 68;
 
-const encodings = new WeakMap<readonly Action[], Uint8Array>();
+let encoded = new Uint8Array(64 * ACTION_BYTES);
+let encodedView = new DataView(encoded.buffer);
 
-/**
- * Encodes for the addon. A list is encoded once, since decisions share theirs:
- * do not write to the result.
- */
+/** Encodes for the addon, which copies it. The result is good until the next call. */
 export function encodeActions(actions: readonly Action[]): Uint8Array {
-  let bytes = encodings.get(actions);
-  if (!bytes) {
-    bytes = new Uint8Array(actions.length * ACTION_BYTES);
-    const view = new DataView(bytes.buffer);
-    for (let i = 0; i < actions.length; i++) encodeAction(actions[i]!, bytes, view, i * ACTION_BYTES);
-    encodings.set(actions, bytes);
+  const length = actions.length * ACTION_BYTES;
+  if (length > encoded.length) {
+    encoded = new Uint8Array(2 * length);
+    encodedView = new DataView(encoded.buffer);
   }
+  const bytes = encoded.subarray(0, length);
+  bytes.fill(0);
+  for (let i = 0; i < actions.length; i++) encodeAction(actions[i]!, bytes, encodedView, i * ACTION_BYTES);
   return bytes;
 }
 
