@@ -20,6 +20,7 @@ import { publishedPorts } from './cluster/publishing.ts';
 import { Endpoints } from './cluster/endpoints.ts';
 import { Hosts } from './cluster/hosts.ts';
 import { hostIdentity, IDENTITY_BYTES } from './cluster/identity.ts';
+import { networkDeclaration, type NetworkOptions } from './cluster/network-declaration.ts';
 import { Networks, type Network } from './cluster/networks.ts';
 import { Underlay } from './cluster/underlay.ts';
 import { refuseOutOfRange } from './cluster/ranges.ts';
@@ -43,7 +44,6 @@ import { inspectOutside, type OutsideState } from './link/outside-state.ts';
 import { NetnsWatcher } from './link/netns-watcher.ts';
 import { requireTun } from './link/tun.ts';
 import { ownAddresses, underlayInterface } from './link/underlay.ts';
-import { parseResource } from './model/manifest.ts';
 import type {
   ApplyReport,
   ClashReport,
@@ -57,7 +57,7 @@ import type {
   StatusReport,
   WhyReport,
 } from './model/report.ts';
-import { apiVersion, type Kind, type NetworkResource, type Resource, type RouteSpec } from './model/resource.ts';
+import type { Kind, NetworkResource, Resource } from './model/resource.ts';
 import { subnetClashes } from './observe/clashes.ts';
 import { diagnose } from './observe/doctor.ts';
 import { Observer, type CapturedFrame, type CaptureOptions, type ConnectionsOptions } from './observe/observer.ts';
@@ -68,24 +68,13 @@ import type { Store } from './store/store.ts';
 import { version } from './package.ts';
 
 export type { AttachOptions, RateLimitChange } from './cluster/attachment.ts';
+export type { NetworkOptions } from './cluster/network-declaration.ts';
 export type { CapturedFrame } from './observe/observer.ts';
 
 export interface SwitchOptions extends DaemonConfig {
   readonly logger: Logger;
   /** Where connections outlive a crash, best on a tmpfs; without it they do not. */
   readonly connectionsFile?: string;
-}
-
-export interface NetworkOptions {
-  readonly subnets: readonly string[];
-  readonly vni?: number;
-  readonly mtu?: number;
-  /** FIRST-LAST: this host's own share of a subnet. */
-  readonly ranges?: readonly string[];
-  /** Ways to other networks. */
-  readonly routes?: readonly RouteSpec[];
-  /** Do its containers reach what is beyond weft, and may their ports be published? */
-  readonly outside?: boolean;
 }
 
 const UNDERLAY_PORT = 1 as PortNo;
@@ -322,10 +311,7 @@ export class Switch {
   /** Creates a network, or changes of one what `options` name. */
   createNetwork(name: string, options: NetworkOptions): Promise<NetworkReport> {
     return this.#serially(async () => {
-      const before = this.#networks.find(name)?.resource;
-      const metadata = { ...before?.metadata, name };
-      const spec = { ...before?.spec, ...options };
-      await this.#applyNow(parseResource({ apiVersion, kind: 'Network', metadata, spec }));
+      await this.#applyNow(networkDeclaration(name, options, this.#networks.find(name)?.resource));
       return this.#reportNetwork(name);
     });
   }
@@ -337,6 +323,8 @@ export class Switch {
   /** Attaches a container. Attaching again changes what `options` name, and nothing else. */
   attach(options: AttachOptions): Promise<EndpointReport> {
     return this.#serially(async () => {
+      // A misspelt network is told first, not what else is in the way.
+      this.#networks.get(options.network);
       await this.#applyNow(attachment(options, this.#endpoints.find(options.name)?.resource));
       return this.#endpoints.report(this.#endpoints.get(options.name));
     });

@@ -11,6 +11,7 @@ const given = <S extends z.ZodType>(schema: z.ZodDefault<S>): z.ZodOptional<S> =
 export const networkRequest = z.strictObject({
   name,
   ...networkSpec.shape,
+  subnets: networkSpec.shape.subnets.optional(),
   ranges: given(networkSpec.shape.ranges),
   routes: given(networkSpec.shape.routes),
   outside: given(networkSpec.shape.outside),

@@ -7,7 +7,7 @@ import { pairsText, print, table } from './print.ts';
 import { clientOf, collect, count, globals, verb } from './verb.ts';
 
 interface CreateOptions {
-  readonly subnet: string[];
+  readonly subnet?: string[];
   readonly vni?: number;
   readonly mtu?: number;
   readonly range?: string[];
@@ -39,9 +39,10 @@ export function network(program: Command): void {
       'weft network create blue --subnet 10.0.0.0/24 --subnet fd00::/64 --vni 100 --mtu 1450',
       'weft network create blue --subnet 10.0.0.0/24 --vni 100 --range 10.0.0.10-10.0.0.99',
       'weft network create blue --subnet 10.0.0.0/24 --outside',
+      'weft network create blue --range 10.0.0.10-10.0.0.199 --mtu 1400',
     ],
   })
-    .requiredOption('--subnet <cidr>', 'IPv4 or IPv6 subnet; one of each at most', collect)
+    .option('--subnet <cidr>', 'IPv4 or IPv6 subnet; one of each at most; a new network needs one', collect)
     .option('--vni <n>', 'VXLAN network identifier, 1 to 16777215 (default: chosen by weft)', count(1))
     .option('--mtu <n>', 'MTU of the containers, 576 to 9000 (default: what the underlay carries)', count(1))
     .option(
@@ -50,15 +51,15 @@ export function network(program: Command): void {
       collect,
     )
     .option('--outside', 'let its containers reach what is beyond weft, and publish their ports (default: neither)')
-    .option('--no-outside', 'take that away again')
+    .option('--no-outside', 'take that away again, once no port is published')
     .addHelpText(
       'after',
-      `\nCreating a network that exists changes what the options name, and nothing else of it.\nWith --outside: ${OUTSIDE_ON_HOST}.`,
+      `\nCreating a network that exists changes what the options name, and nothing else of it. Its subnets and VNI cannot change. A range and an MTU stay until others are given; --no-outside takes the outside away.\nWith --outside: ${OUTSIDE_ON_HOST}.`,
     )
     .action(async (name: string, options: CreateOptions, command: Command) => {
       const report = await namingOptions(optionOf, () =>
         clientOf(command).createNetwork(name, {
-          subnets: options.subnet,
+          ...(options.subnet !== undefined && { subnets: options.subnet }),
           ...(options.vni !== undefined && { vni: options.vni }),
           ...(options.mtu !== undefined && { mtu: options.mtu }),
           ...(options.range !== undefined && { ranges: options.range }),

@@ -39,7 +39,7 @@ export function up(program: Command): void {
   })
     .option(
       '--config <file>',
-      'configuration in YAML, which can say more: allowHost (what containers reach of this host), threads, flowLimit, flowIdleMs, fdbQuota, fdbAgeingMs; options given here win',
+      'configuration in YAML; it also takes allowHost (what containers reach of this host), threads, vxlanPort, stormLimit, tunnelStormLimit, flowLimit, flowIdleMs, fdbQuota and fdbAgeingMs; options given here win',
     )
     .option('--host <name>', 'name of this host (default: its host name)')
     .option('--underlay <address>', 'own address on the underlay (default: the one that reaches the peers)')
@@ -47,7 +47,7 @@ export function up(program: Command): void {
     .option('--store <where>', 'where the state is kept (default: embedded)')
     .option('--state <dir>', 'directory of the embedded store (default: /var/lib/weft)')
     .option('--datapath <kind>', 'native or reference (default: native)')
-    .option('--copy-dscp', 'encapsulated packets have the DSCP of the packet inside (default: 0)')
+    .option('--copy-dscp', 'encapsulated packets have the DSCP of the packet inside (default: their DSCP is 0)')
     .action((options: Options, command: Command) => daemon(options, globals(command).socket));
 }
 

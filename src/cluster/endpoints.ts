@@ -486,10 +486,9 @@ export class Endpoints {
     if (resource.spec.addresses.length > 0 || network.pools.every((pool) => this.#mayChoose(pool.range))) return;
     const shared = network.pools.filter(({ range }) => range !== undefined).map(({ subnet }) => subnet);
     const without = network.pools.filter(({ subnet }) => !shared.includes(subnet)).map(({ subnet }) => subnet);
-    const subnets = network.pools.map(({ subnet }) => `--subnet ${subnet}`).join(' ');
     throw new WeftError(
       'invalid',
-      `endpoint "${resource.metadata.name}": ip is missing: with static peers give --ip, or the network this host’s own share of ${without.join(' and ')}: \`weft network create ${network.name} ${subnets} --range FIRST-LAST\``,
+      `endpoint "${resource.metadata.name}": ip is missing: with static peers give --ip, or the network this host’s own share of ${without.join(' and ')}: \`weft network create ${network.name} --range FIRST-LAST\``,
     );
   }
 

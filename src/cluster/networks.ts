@@ -13,6 +13,7 @@ import type { NetworkReport } from '../model/report.ts';
 import { networkSchema, SMALLEST_IPV6_MTU, type NetworkResource } from '../model/resource.ts';
 import type { Store } from '../store/store.ts';
 import { AddressPool } from './ipam.ts';
+import { refuseOtherSubnets } from './network-declaration.ts';
 import { routing } from './routing.ts';
 import { rangeOf } from './ranges.ts';
 import { findOverlap } from './subnet.ts';
@@ -187,15 +188,14 @@ export class Networks {
 /** Subnets and VNI are what makes it this network; all else can change. */
 function planChange(known: Network, resource: NetworkResource): 'configured' | 'unchanged' {
   const { spec } = resource;
-  const differs = (field: string, is: unknown, given: unknown): never => {
+  const before = known.resource.spec;
+  refuseOtherSubnets(known.resource, resource);
+  if (spec.vni !== undefined && spec.vni !== known.vni) {
     throw new WeftError(
       'conflict',
-      `network "${known.name}" exists with ${field} ${String(is)}, not ${String(given)}: it cannot change, remove the network first`,
+      `network "${known.name}" exists with VNI ${known.vni}, not ${spec.vni}: it cannot change, remove the network first`,
     );
-  };
-  const before = known.resource.spec;
-  if (before.subnets.join() !== spec.subnets.join()) differs('subnets', before.subnets, spec.subnets);
-  if (spec.vni !== undefined && spec.vni !== known.vni) differs('VNI', known.vni, spec.vni);
+  }
   const isSame =
     JSON.stringify(known.resource.metadata) === JSON.stringify(resource.metadata) &&
     JSON.stringify(before.routes) === JSON.stringify(spec.routes) &&

@@ -114,8 +114,7 @@ function rightsText(threads: readonly ThreadCapabilities[]): string {
   const held = new Set(threads.flatMap((thread) => thread.held));
   const withMore = threads.filter(({ hasMore }) => hasMore).length;
   const without = threads.filter((thread) => thread.held.length === 0 && !thread.hasMore).length;
-  const more = withMore > 0 ? `, and others in ${withMore} of Node’s own threads` : ' and no others';
-  return `${[...held].join(', ')}${more}; ${without} of ${threads.length} threads have none`;
+  return `${[...held].join(', ')}; of ${threads.length} threads ${withMore} of Node.js have more, ${without} have none`;
 }
 
 /** None of them is needed: without, the same frames take more calls. */

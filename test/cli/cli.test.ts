@@ -145,7 +145,6 @@ t.test('wrong usage exits 2 with one line that leads to the help', async (t) => 
     ],
     [['attach', 'web', '--network', 'blue', '--pid', '1', '--publish', '80:80/sctp'], /--publish 80:80\/sctp: it is/],
     [['attach', 'web', '--network', 'blue', '--pid', '1', '--publish', '::1:80:80'], /an IPv6 address in brackets/],
-    [['network', 'create', 'blue'], /--subnet/],
     [['status', '-o', 'xml'], /table, json, yaml/],
     [['get', 'pod'], /"pod" is not a kind; there are Network, Host, Endpoint/],
     [['get', 'netwrok'], /"netwrok" is not a kind, did you mean "Network"\? there are/],

@@ -97,6 +97,11 @@ function wrongs(free: Namespace, web: Namespace, directory: string): Wrong[] {
       words: ['attach', 'x', '--network', 'nowhere', '--netns', free.name],
       says: ['nowhere', 'network create'],
     },
+    {
+      what: 'an unknown network, where the interface exists too',
+      words: ['attach', 'x', '--network', 'nowhere', '--netns', web.name],
+      says: ['nowhere', 'network create'],
+    },
     { what: 'an endpoint name with capitals', words: ['attach', 'Web', ...there], says: ['Web', /lower-case/] },
     { what: 'no network', words: ['attach', 'x', '--netns', free.name], says: ['--network'] },
     { what: 'neither namespace nor pid', words: ['attach', 'x', ...network], says: ['--netns', '--pid'] },
@@ -118,7 +123,12 @@ function wrongs(free: Namespace, web: Namespace, directory: string): Wrong[] {
       words: ['network', 'create', 'red', '--subnet', '10.47.0.5/24'],
       says: ['10.47.0.5/24', '10.47.0.0/24'],
     },
-    { what: 'no subnet', words: ['network', 'create', 'red'], says: ['--subnet'] },
+    { what: 'no subnet', words: ['network', 'create', 'red'], says: ['--subnet', 'red', 'does not exist'] },
+    {
+      what: 'another subnet than the network has',
+      words: ['network', 'create', 'blue', '--subnet', '10.47.0.0/24'],
+      says: ['10.47.0.0/24', 'exists with subnets', '10.44.0.0/24'],
+    },
     {
       what: 'two IPv4 subnets',
       words: ['network', 'create', 'red', '--subnet', '10.47.0.0/24', '--subnet', '10.48.0.0/24'],
