@@ -17,8 +17,17 @@ void LimitHeap(const Napi::CallbackInfo& info) {
   isolate->RemoveNearHeapLimitCallback(Unchanged, bytes);
 }
 
+// (): V8 marks what is live, in the background and a little at a time, compacts it, and gives back
+// what is free then
+void TrimHeap(const Napi::CallbackInfo&) {
+  v8::Isolate* isolate = v8::Isolate::GetCurrent();
+  isolate->MemoryPressureNotification(v8::MemoryPressureLevel::kModerate);
+  isolate->MemoryPressureNotification(v8::MemoryPressureLevel::kNone);
+}
+
 }  // namespace
 
 void InitHeap(Napi::Env env, Napi::Object exports) {
   exports["limitHeap"] = Napi::Function::New(env, LimitHeap, "limitHeap");
+  exports["trimHeap"] = Napi::Function::New(env, TrimHeap, "trimHeap");
 }

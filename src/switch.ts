@@ -304,6 +304,11 @@ export class Switch {
     });
   }
 
+  /** How many flows are decided and cached. */
+  get cachedFlows(): number {
+    return this.#forwarding.controller.flows.size;
+  }
+
   networks(): NetworkReport[] {
     return this.#networks.all().map((network) => this.#reportNetwork(network.name));
   }

@@ -1,7 +1,7 @@
 /** What `weft up` runs, besides the command line: bundled by itself, since its start is waited for (load-daemon.ts). */
 export { openApi } from '../api/server.ts';
 export { loadConfig } from '../config.ts';
-export { limitHeap } from '../datapath/heap.ts';
+export { HeapTrimmer, limitHeap } from '../datapath/heap.ts';
 export { openNativeDatapath } from '../datapath/native.ts';
 export { keepCapabilities } from '../datapath/privileges.ts';
 export { heapBytesOf, memoryBytes } from '../memory.ts';

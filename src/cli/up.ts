@@ -14,6 +14,8 @@ import { keptCapabilities, missingCapabilities } from '../link/capabilities.ts';
 import { loadDaemon } from './load-daemon.ts';
 import { collect, globals, verb } from './verb.ts';
 
+/** How often it is looked whether the heap can give something back. */
+const TRIM_MS = 3000;
 /** What is being answered may take this long when the daemon stops. */
 const CLOSE_MS = 1000;
 
@@ -53,8 +55,17 @@ export function up(program: Command): void {
 
 async function daemon(options: Options, socket: string): Promise<void> {
   const signal = stopSignal();
-  const { loadConfig, heapBytesOf, memoryBytes, limitHeap, openLogger, openApi, createSwitch, keepCapabilities } =
-    loadDaemon();
+  const {
+    loadConfig,
+    heapBytesOf,
+    memoryBytes,
+    limitHeap,
+    HeapTrimmer,
+    openLogger,
+    openApi,
+    createSwitch,
+    keepCapabilities,
+  } = loadDaemon();
   const config = asUsage(() => loadConfig(options));
   requireCapabilities();
   limitHeap(heapBytesOf(memoryBytes(), config.flowLimit));
@@ -68,6 +79,8 @@ async function daemon(options: Options, socket: string): Promise<void> {
     const sw = await createSwitch({ ...config, logger, connectionsFile: connectionsBeside(socket) });
     logger.info({ pid: process.pid, socket, host: config.host, startMs: Math.round(performance.now()) }, 'forwarding');
 
+    const heap = new HeapTrimmer();
+    const trimming = setInterval(() => heap.look(sw.cachedFlows), TRIM_MS);
     let closing: Promise<void> | undefined;
     let stopped: () => void;
     const requested = new Promise<void>((resolve) => {
@@ -87,6 +100,7 @@ async function daemon(options: Options, socket: string): Promise<void> {
       await api.serve(target, (error) => logger.error({ err: error }, 'internal error'));
       await requested;
     } finally {
+      clearInterval(trimming);
       await shutdown({ purge: false });
     }
     logger.info('stopped');

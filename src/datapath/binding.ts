@@ -109,6 +109,8 @@ export interface Addon {
   mapFile(path: string, bytes: number): Uint8Array | number;
   /** Bytes that V8 may have for what is not new; above what is live now. */
   limitHeap(bytes: number): void;
+  /** Begins a collection that gives memory back; it goes on in turns of its own. */
+  trimHeap(): void;
   probeOffloads(): NativeOffloads;
   readonly netnsExchange: ExchangeWithNetns;
   /** Threads that could not be told, or -errno; see native/io/privileges.h. */

@@ -12,7 +12,7 @@ const MIB = 1024 * 1024;
 /** Runs a module that has `limitHeap`, and reads what it prints as JSON. */
 async function inProcess(code: string): Promise<Record<string, number>> {
   const url = new URL('../../src/datapath/heap.ts', import.meta.url).href;
-  const source = `import v8 from 'node:v8'; import { limitHeap } from '${url}'; ${code}`;
+  const source = `import v8 from 'node:v8'; import { HeapTrimmer, limitHeap } from '${url}'; ${code}`;
   return JSON.parse(await run([process.execPath, '--import=tsx', '--input-type=module', '-e', source])) as Record<
     string,
     number
@@ -40,6 +40,42 @@ t.test('what is new stays small, however much of it there is', async (t) => {
     console.log(JSON.stringify({ newBytes: space_size }));
   `);
   t.ok(newBytes! <= 8 * MIB, `${newBytes}`);
+});
+
+t.test('what a flood leaves is given back, with nobody asking for memory', async (t) => {
+  const { full, later } = await inProcess(`
+    const bytes = () => v8.getHeapStatistics().total_heap_size;
+    limitHeap(${256 * MIB});
+    const trimmer = new HeapTrimmer();
+    let flows = Array.from({ length: 200_000 }, (_, n) => ({ n, list: [n] }));
+    trimmer.look(flows.length);
+    const full = bytes();
+    flows = [];
+    while (bytes() > full - ${20 * MIB}) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      trimmer.look(flows.length);
+    }
+    console.log(JSON.stringify({ full, later: bytes() }));
+  `);
+  t.ok(later! < full!, `${full}, ${later}`);
+});
+
+t.test('while nothing happens nothing is collected', async (t) => {
+  const { collections } = await inProcess(`
+    import { PerformanceObserver } from 'node:perf_hooks';
+    let collections = 0;
+    const observer = new PerformanceObserver((list) => {
+      for (const { detail } of list.getEntries()) if (detail.kind !== 1) collections++;
+    });
+    const trimmer = new HeapTrimmer();
+    observer.observe({ entryTypes: ['gc'] });
+    for (let n = 0; n < 100; n++) {
+      trimmer.look(500);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    console.log(JSON.stringify({ collections }));
+  `);
+  t.equal(collections, 0);
 });
 
 t.test('heap and flows follow from the memory', async (t) => {
