@@ -572,7 +572,7 @@ export class Switch {
       published,
       allowHost: this.#options.allowHost,
       vxlanPort: this.#options.vxlanPort,
-      openLink: () => this.#forwarding.setOutside(link, tap),
+      openLink: () => this.#forwarding.setOutside(link, tap)!.ifindex,
       closeLink: () => this.#forwarding.removeOutside(),
       forgetStaleUdp,
       warn: (message, details) => this.#options.logger.warn(details, message),
@@ -598,6 +598,13 @@ export class Switch {
   }
 
   async #mendOutside(): Promise<void> {
+    if (this.#outside && !(await this.#outside.hasLink())) {
+      this.#options.logger.warn(
+        `${OUTSIDE_IFNAME} was renamed, moved or replaced by another program: it is opened anew`,
+      );
+      await this.#closeOutside();
+      await this.#changeOutside(true);
+    }
     const mended = (await this.#outside?.renew()) ?? [];
     if (mended.length > 0) this.#options.logger.warn({ mended }, 'the outside is whole again: somebody had changed it');
   }

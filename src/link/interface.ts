@@ -37,6 +37,7 @@ export interface InterfaceConfig {
 
 /** What weft reads of `ip -j -d link show`, with the `addr_info` of `address show`. */
 interface LinkJson {
+  readonly ifindex: number;
   readonly flags: readonly string[];
   readonly mtu: number;
   readonly address: string;
@@ -64,15 +65,15 @@ export function checkIfname(ifname: string): void {
   }
 }
 
-/** The TAP of that name, and whether a process has it open; undefined when there is none. */
+/** The TAP that has that name now, and whether a process has it open; undefined when there is none. */
 export async function findTap(
   ns: NetnsRef,
   ifname: string,
-): Promise<{ readonly mac: string; readonly isOpen: boolean } | undefined> {
+): Promise<{ readonly ifindex: number; readonly mac: string; readonly isOpen: boolean } | undefined> {
   const link = await readLink(ns, ifname);
   const { type, numqueues = 0, numdisabled = 0 } = link?.linkinfo?.info_data ?? {};
   if (link?.linkinfo?.info_kind !== 'tun' || type !== 'tap') return undefined;
-  return { mac: link.address, isOpen: numqueues + numdisabled > 0 };
+  return { ifindex: link.ifindex, mac: link.address, isOpen: numqueues + numdisabled > 0 };
 }
 
 /**

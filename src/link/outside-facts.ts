@@ -31,8 +31,11 @@ export function linkFact(ns: NetnsRef, config: InterfaceConfig, hasIp6: boolean)
       ...settings.flatMap(([name, wanted]) => settingDifference(name, wanted)),
     ],
     mend: async () => {
-      for (const [name, wanted] of settings) writeSetting(name, wanted);
+      const set = (): void => settings.forEach(([name, wanted]) => writeSetting(name, wanted));
+      set();
       await configureInterface(ns, config);
+      // An MTU that was below IPv6's minimum took those of IPv6 away: they come back with their defaults.
+      set();
     },
   };
 }

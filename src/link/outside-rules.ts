@@ -24,6 +24,8 @@
  *
  * - Nothing comes in by weft0 but from weft's transit addresses, and nothing goes
  *   into it but answers and what was translated here.
+ * - Nothing comes from weft's transit addresses but by weft0: the interface that
+ *   weft has open may have been renamed.
  * - The ports of VXLAN (4789, and the configured one) are closed from weft0, to this
  *   host and to any other: a container must not make frames of an overlay.
  * - The metadata service of a cloud is for the host, as the host itself.
@@ -118,7 +120,10 @@ export function tableText(options: RulesOptions): string {
       '}',
     ]),
     'chain unreachable { type filter hook prerouting priority raw; policy accept;',
-    ...each(({ ip, weft }) => [`iifname != "${ifname}" ${ip} daddr ${weft} counter drop comment "not published"`]),
+    ...each(({ ip, weft }) => [
+      `iifname != "${ifname}" ${ip} daddr ${weft} counter drop comment "not published"`,
+      `iifname != "${ifname}" ${ip} saddr ${weft} counter drop comment "weft’s address, and not by weft’s link"`,
+    ]),
     '}',
     'chain publish {',
     'ip daddr 127.0.0.0/8 return',

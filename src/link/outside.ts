@@ -59,8 +59,8 @@ export interface OutsideOptions {
   readonly allowHost: AllowHost;
   /** UDP port of this host's overlay. */
   readonly vxlanPort: number;
-  /** Makes the interface, or takes over the one that a crash has left, and forwards. */
-  readonly openLink: () => void;
+  /** Makes the interface, or takes over the one that a crash has left, and forwards. @returns its index */
+  readonly openLink: () => number;
   /** Removes it, if it was opened. */
   readonly closeLink: () => void;
   /** Lets the kernel decide anew about UDP that would be translated otherwise today: `forgetStaleUdp`. */
@@ -120,6 +120,8 @@ export class Outside {
   readonly #ns: NetnsRef;
   readonly #options: OutsideOptions;
   #published: readonly PublishedPort[];
+  /** Of the interface that was opened; undefined before. */
+  #ifindex: number | undefined;
   /** The table as the kernel took it from us; undefined when it has to be loaded. */
   #inForce: string | undefined;
   /** The kernel's own numbers of the rules that it was loaded with. */
@@ -137,9 +139,17 @@ export class Outside {
     const { openLink, warn } = this.#options;
     const [rules, ...others] = this.facts();
     await rules.mend();
-    openLink();
+    this.#ifindex = openLink();
     if (!this.hasIp6) warn('no IPv6 to the outside: the host has none', {});
     for (const fact of others) await fact.mend();
+  }
+
+  /**
+   * Is the interface that was opened the one of that name? Another program may have renamed it, moved it to another
+   * namespace, or put one of its own in its place. Nothing passes then; it is to be closed and opened anew.
+   */
+  async hasLink(): Promise<boolean> {
+    return (await findTap(this.#ns, this.#options.ifname))?.ifindex === this.#ifindex;
   }
 
   /** What it depends on, in the order in which it is mended: the rules first. */

@@ -53,12 +53,14 @@ async function run(request: Request): Promise<object> {
       const { published = [] } = request;
       ({ allowHost = false } = request);
       let created: boolean | undefined;
-      const openLink = (): void => {
+      const openLink = (): number => {
         say({ opened: execFileSync('nft', ['list', 'ruleset'], { encoding: 'utf8' }) });
-        if (!request.datapath) return;
+        if (!request.datapath) return 0;
         datapath = openDatapath(request.datapath);
         const spec = { kind: 'tap', name: OUTSIDE_IFNAME, netns: OWN_NETNS, ifname: OUTSIDE_IFNAME } as const;
-        created = datapath.portAdd(PORT, spec)?.created;
+        const opened = datapath.portAdd(PORT, spec)!;
+        ({ created } = opened);
+        return opened.ifindex;
       };
       const closeLink = (): void => {
         datapath?.portDel(PORT);

@@ -172,6 +172,40 @@ function outside(datapath: DatapathKind): void {
       t.same((await weft.status()).outside, { open: true });
     });
 
+    await t.test('an interface that is weft0 no more leads nowhere, and is opened anew', async (t) => {
+      const other = await lab.namespace('other');
+      const listening = host.start(['socat', 'TCP-LISTEN:2223,fork,reuseaddr', 'SYSTEM:echo secret']);
+      await host.run(['sh', '-c', 'until grep -q :08AF /proc/net/tcp; do :; done']);
+      const isOpen = async (): Promise<boolean> => {
+        const { outside } = await weft.status();
+        return (await host.links()).includes('weft0') && outside?.open === true && outside.why === undefined;
+      };
+      const reach = (): Promise<string> =>
+        web.run(['sh', '-c', 'socat -T 1 TCP:192.0.2.1:2223,connect-timeout=1 - </dev/null 2>/dev/null || true']);
+      await host.ip('link set weft0 name other');
+      t.equal(await reach(), '', 'the host is as closed to containers as before');
+      await until(isOpen, { timeoutMs: 15_000, what: 'another weft0' });
+      t.same(await host.links(), ['eth0', 'weft0'], 'and no other');
+      t.equal(await reach(), '');
+
+      await host.ip(`link set weft0 netns ${other.name}`);
+      await until(isOpen, { timeoutMs: 15_000, what: 'another weft0 again' });
+      t.same(await other.links(), [], 'what was moved is removed there');
+
+      await host.ip('link set weft0 name other');
+      await host.ip('link add weft0 type bridge');
+      const isRefused = async (): Promise<boolean> => {
+        const { outside } = await weft.status();
+        return outside?.open === false && /weft0.* exists already/.test(outside.why ?? '');
+      };
+      await until(isRefused, { timeoutMs: 15_000, what: 'the bridge to be seen' });
+      t.match(await host.ip('link show dev weft0'), /state DOWN/, 'what is not weft’s is left as it is');
+      await host.ip('link delete weft0');
+      await until(isOpen, { timeoutMs: 15_000, what: 'weft0 in its own place' });
+      await listening.stop();
+      t.equal(await rules(host), published);
+    });
+
     await t.test('what fails at the start is told, and tried again', async (t) => {
       await weft.stop();
       await host.ip('address add 169.254.77.3/16 dev eth0');
