@@ -58,7 +58,7 @@ import type {
   WhyReport,
 } from './model/report.ts';
 import type { Kind, NetworkResource, Resource } from './model/resource.ts';
-import { subnetClashes } from './observe/clashes.ts';
+import { routeClashes, subnetClashes } from './observe/clashes.ts';
 import { diagnose } from './observe/doctor.ts';
 import { Observer, type CapturedFrame, type CaptureOptions, type ConnectionsOptions } from './observe/observer.ts';
 import { trace } from './observe/tracer.ts';
@@ -664,7 +664,12 @@ export class Switch {
   }
 
   #clashes(): ClashReport[] {
-    return [...this.#observer.tunnelClashes(), ...this.#subnetClashes(this.#networks.all())];
+    const networks = this.#networks.all();
+    return [
+      ...this.#observer.tunnelClashes(),
+      ...this.#subnetClashes(networks),
+      ...routeClashes(networks.map(({ name, resource }) => ({ name, routes: resource.spec.routes }))),
+    ];
   }
 
   #warnOfSubnets(network: Network): void {

@@ -12,7 +12,7 @@ export function down(program: Command): void {
     summary: 'stop the daemon; the ports stay, without traffic, until the next `weft up`',
     examples: ['weft down', 'weft down --purge'],
   })
-    .option('--purge', 'remove the ports, too')
+    .option('--purge', 'remove the ports and their endpoints, too; networks, hosts and endpoints of other hosts stay')
     .action(async ({ purge = false }: { purge?: boolean }, command: Command) => {
       const { socket, output } = globals(command);
       const before = inodeOf(socket);

@@ -20,8 +20,8 @@ function rateLimitText({ ingress, egress, burst }: NonNullable<EndpointReport['r
 
 /** Below the table, a line for whatever is wrong with an interface. */
 export async function endpointTable(endpoints: readonly EndpointReport[]): Promise<string> {
-  const problems = endpoints.flatMap(({ name, problems: all = [] }) => all.map((problem) => `\n${name}: ${problem}`));
-  return (await tableOf(endpoints)) + problems.join('');
+  const problems = endpoints.flatMap(({ name, problems: all = [] }) => all.map((problem) => `${name}: ${problem}\n`));
+  return `${await tableOf(endpoints)}${problems.length > 0 ? '\n' : ''}${problems.join('')}`;
 }
 
 function tableOf(endpoints: readonly EndpointReport[]): Promise<string> {

@@ -266,10 +266,10 @@ export class Endpoints {
     this.#set({ ...endpoint, state: 'detached' });
   }
 
-  /** Lets go of all TAPs; with `purge` they are removed from the containers, and the endpoints with them. */
+  /** Lets go of all TAPs; with `purge` they are removed, with their endpoints. Those of other hosts stay declared. */
   async close(options: { readonly purge: boolean }): Promise<void> {
     for (const endpoint of this.all()) {
-      if (options.purge) await this.remove(endpoint.name);
+      if (options.purge && isLocal(endpoint)) await this.remove(endpoint.name);
       else await this.#close(endpoint, { keep: true });
     }
   }

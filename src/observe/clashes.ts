@@ -83,3 +83,23 @@ export function subnetClashes(
     ];
   });
 }
+
+/** Routes that lead to networks which this host does not have: what takes them is answered as unreachable. */
+export function routeClashes(
+  networks: readonly {
+    readonly name: string;
+    readonly routes: readonly { readonly to: string; readonly network?: string | undefined }[];
+  }[],
+): ClashReport[] {
+  const known = new Set(networks.map(({ name }) => name));
+  return networks.flatMap(({ name, routes }) =>
+    routes.flatMap(({ to, network }) =>
+      network === undefined || known.has(network)
+        ? []
+        : {
+            detail: `the route of network "${name}" to ${to} leads to network "${network}", which does not exist on this host`,
+            hint: `create network "${network}" here, too, or correct the route and apply it again`,
+          },
+    ),
+  );
+}

@@ -114,7 +114,7 @@ function rightsText(threads: readonly ThreadCapabilities[]): string {
   const held = new Set(threads.flatMap((thread) => thread.held));
   const withMore = threads.filter(({ hasMore }) => hasMore).length;
   const without = threads.filter((thread) => thread.held.length === 0 && !thread.hasMore).length;
-  return `${[...held].join(', ')}; of ${threads.length} threads ${withMore} of Node.js have more, ${without} have none`;
+  return `${[...held].join(', ')}; of ${threads.length} threads, ${withMore} (of Node.js itself) with more, ${without} with none`;
 }
 
 /** None of them is needed: without, the same frames take more calls. */

@@ -134,7 +134,7 @@ export class Observer {
         decidedAt: this.#wallTime(flow.decidedAtMs),
         packets: statistics.packets,
         bytes: statistics.bytes,
-        idleMs: this.#idleMs(statistics.lastUsedMs),
+        idleMs: this.#idleMs(flow, statistics),
         decision: reportDecision(flow.key, flow.decision, this.#portName),
       };
     }
@@ -253,11 +253,13 @@ export class Observer {
       packets: statistics?.packets ?? 0,
       bytes: statistics?.bytes ?? 0,
       decidedAt: this.#wallTime(flow.decidedAtMs),
-      idleMs: this.#idleMs(statistics?.lastUsedMs ?? flow.decidedAtMs),
+      idleMs: this.#idleMs(flow, statistics),
     };
   }
 
-  #idleMs(lastUsedMs: number): number {
+  /** The frame that a flow was decided for came before the decision: no flow is idle for longer than it is old. */
+  #idleMs({ decidedAtMs }: CachedFlow, statistics: FlowEntry | undefined): number {
+    const lastUsedMs = Math.max(decidedAtMs, statistics?.lastUsedMs ?? decidedAtMs);
     return Math.max(0, Math.round(this.#environment.clock() - lastUsedMs));
   }
 

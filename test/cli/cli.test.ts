@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { openApi } from '../../src/api/server.ts';
+import { endpointTable } from '../../src/cli/endpoint-table.ts';
 import type { CapturedFrame } from '../../src/switch.ts';
 import { decision, endpoint, fakeSwitch, flow, untilFollowers, type FakeSwitch } from '../api/fake-switch.ts';
 
@@ -221,6 +222,12 @@ t.test('without a daemon it says how to start one', async (t) => {
     stdout: '',
     stderr: `weft: no weft daemon answers on ${socket}: start it with \`weft up\`, or name its socket with --socket\n`,
   });
+});
+
+t.test('what is wrong with an interface stands below the table, on lines of its own', async (t) => {
+  const text = await endpointTable([{ ...endpoint, problems: ['eth0 is down', 'its MTU is 1300'] }]);
+  t.match(text, /^NAME .*\nweb .*\n\nweb: eth0 is down\nweb: its MTU is 1300\n$/);
+  t.notMatch(await endpointTable([endpoint]), /\n\n/);
 });
 
 t.test('tables, JSON and YAML; global options before and after the verb', async (t) => {

@@ -5,9 +5,11 @@
  * their containers, and the streams go on. (How long that takes at most: `test/long/kill.ts`.)
  */
 import t from 'tap';
+import { parseResource } from '../../src/model/manifest.ts';
+import { apiVersion } from '../../src/model/resource.ts';
 import { openLab } from '../support/lab.ts';
 import { killAndRestart } from '../support/restart.ts';
-import { oneHost } from '../support/topology.ts';
+import { oneHost, overlay } from '../support/topology.ts';
 import { ping, isUnreachable } from '../support/traffic.ts';
 import { datapathKinds } from '../support/weft.ts';
 
@@ -34,12 +36,23 @@ for (const datapath of datapathKinds) {
       await ping(db.namespace, web.ip6);
     });
 
-    await t.test('down --purge removes them', async (t) => {
+    await t.test('down --purge removes them, and nothing else', async (t) => {
+      const apply = (kind: string, name: string, spec: object) =>
+        weft.client.apply(parseResource({ apiVersion, kind, metadata: { name }, spec }));
+      await apply('Host', 'far', { underlay: '192.0.2.9' });
+      const { network } = overlay;
+      await apply('Endpoint', 'api', { network, host: 'far', mac: '02:00:00:00:00:20', addresses: ['10.44.0.120'] });
       await weft.run('down', '--purge');
       t.same(await web.namespace.links(), []);
       t.same(await db.namespace.links(), []);
       await weft.start();
-      t.same(await weft.json('endpoints'), []);
+      const [api, ...others] = await weft.client.endpoints();
+      t.match(
+        api,
+        { name: 'api', state: 'remote', addresses: ['10.44.0.120'] },
+        'what was declared of other hosts stays',
+      );
+      t.same(others, []);
     });
   });
 }

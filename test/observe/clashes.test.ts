@@ -1,7 +1,7 @@
 /** Clashes in an operator's words, and which subnets are one. */
 import t from 'tap';
 import { parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
-import { subnetClashes, tunnelClash } from '../../src/observe/clashes.ts';
+import { routeClashes, subnetClashes, tunnelClash } from '../../src/observe/clashes.ts';
 import { Fdb } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
 
@@ -53,4 +53,17 @@ t.test('subnets that the host has routes to', async (t) => {
   ]);
   t.match(about('10.2.0.0/24'), [/overlaps 10\.0\.0\.0\/8, .* vpn0:/]);
   t.match(about('192.168.0.0/24', '2001:db8::/56'), [/overlaps 2001:db8::\/64/]);
+});
+
+t.test('a route to a network that this host does not have', async (t) => {
+  const blue = {
+    name: 'blue',
+    routes: [{ to: '10.1.0.0/24', network: 'red' }, { to: '10.2.0.0/24', network: 'green' }, { to: '10.3.0.0/24' }],
+  };
+  t.same(routeClashes([blue, { name: 'red', routes: [] }]), [
+    {
+      detail: 'the route of network "blue" to 10.2.0.0/24 leads to network "green", which does not exist on this host',
+      hint: 'create network "green" here, too, or correct the route and apply it again',
+    },
+  ]);
 });
