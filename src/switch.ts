@@ -723,7 +723,7 @@ export class Switch {
 
   #onNamespaceGone(name: string): void {
     void this.#serially(async () => {
-      await this.#endpoints.remove(name);
+      await this.#endpoints.removeGone(name);
       await this.#keepOutside();
       this.#options.logger.info({ endpoint: name }, 'endpoint released: its namespace is gone');
     }).catch((error: unknown) => this.#unexpected(error));

@@ -5,6 +5,7 @@
  * local one what is this host's own (`local`): where its interface is, and what
  * weft has given to that.
  */
+import { isDeepStrictEqual } from 'node:util';
 import { WeftError } from '../error.ts';
 import { parseIp, parseMac, type PortNo, type Vni } from '../flow/types.ts';
 import type { InterfaceGiven } from '../link/interface-plan.ts';
@@ -12,7 +13,7 @@ import type { NetnsRef } from '../link/netns.ts';
 import { burstBytes, defaultBurstBytes, rateBytes } from '../model/rate.ts';
 import type { EndpointReport } from '../model/report.ts';
 import type { EndpointResource, RateLimitSpec } from '../model/resource.ts';
-import type { AccessPort } from '../table/topology.ts';
+import { isReservedMac, reservedMacsText, type AccessPort } from '../table/topology.ts';
 import type { Network } from './networks.ts';
 
 export interface EndpointRecord {
@@ -100,4 +101,61 @@ function limitsOf({ ingress, egress, burst }: RateLimitSpec) {
     ...(ingress !== undefined && { ingress: limit(ingress) }),
     ...(egress !== undefined && { egress: limit(egress) }),
   };
+}
+
+/** What makes an endpoint that endpoint cannot change. @throws WeftError('conflict') */
+export function refuseOtherIdentity(known: Endpoint, { metadata, spec }: EndpointResource): void {
+  const was = known.resource.spec;
+  const differs = (field: string, is: string, given: string): never => {
+    throw new WeftError(
+      'conflict',
+      `endpoint "${metadata.name}" exists with ${field} ${is}, not ${given}: detach it first`,
+    );
+  };
+  if (spec.network !== was.network) differs('network', was.network, spec.network);
+  if (spec.host !== was.host) differs('host', was.host ?? 'this one', spec.host ?? 'this one');
+  if (spec.mac !== undefined && spec.mac !== known.mac) differs('mac', known.mac, spec.mac);
+  if (spec.host === undefined && spec.interface !== was.interface) differs('ifname', was.interface, spec.interface);
+  const missing = spec.addresses.filter((address) => !known.addresses.includes(address));
+  if (missing.length > 0) differs('ip', known.addresses.join(','), missing.join(','));
+}
+
+/** Is it declared with all that can change as it is? */
+export function isSameDeclaration(known: Endpoint, { metadata, spec }: EndpointResource): boolean {
+  const was = known.resource;
+  return (
+    JSON.stringify(was.metadata) === JSON.stringify(metadata) &&
+    was.spec.trust === spec.trust &&
+    JSON.stringify(was.spec.publish) === JSON.stringify(spec.publish) &&
+    isDeepStrictEqual(was.spec.rateLimit, spec.rateLimit) &&
+    was.spec.allowedAddresses.join() === spec.allowedAddresses.join() &&
+    was.spec.allowedEtherTypes.join() === spec.allowedEtherTypes.join()
+  );
+}
+
+/** @param others in its network @throws WeftError when the MAC that it asks for cannot be its own */
+export function refuseTakenMac(others: Iterable<Endpoint>, { metadata, spec }: EndpointResource): void {
+  const { mac } = spec;
+  if (mac === undefined) return;
+  const refuse = (code: 'invalid' | 'conflict', why: string): never => {
+    throw new WeftError(code, `endpoint "${metadata.name}": mac ${mac} is ${why}`);
+  };
+  if (isReservedMac(parseMac(mac))) refuse('invalid', `one of weft’s own (${reservedMacsText}): choose another`);
+  const owner = [...others].find((endpoint) => endpoint.mac === mac);
+  if (owner) refuse('conflict', `taken by endpoint "${owner.name}"`);
+}
+
+/** @throws WeftError when weft may choose none of its addresses, and it asks for none */
+export function refuseUnplannedAddresses(
+  network: Network,
+  resource: EndpointResource,
+  mayChoose: (range: string | undefined) => boolean,
+): void {
+  if (resource.spec.addresses.length > 0 || network.pools.every((pool) => mayChoose(pool.range))) return;
+  const shared = network.pools.filter(({ range }) => range !== undefined).map(({ subnet }) => subnet);
+  const without = network.pools.filter(({ subnet }) => !shared.includes(subnet)).map(({ subnet }) => subnet);
+  throw new WeftError(
+    'invalid',
+    `endpoint "${resource.metadata.name}": ip is missing: with static peers give --ip, or the network this host’s own share of ${without.join(' and ')}: \`weft network create ${network.name} --range FIRST-LAST\``,
+  );
 }

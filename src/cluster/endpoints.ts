@@ -21,9 +21,20 @@ import { compareNames } from '../model/name-order.ts';
 import type { EndpointReport } from '../model/report.ts';
 import { endpointSchema, type EndpointResource } from '../model/resource.ts';
 import type { Store } from '../store/store.ts';
-import { isReservedMac, reservedMacsText } from '../table/topology.ts';
+import { isReservedMac } from '../table/topology.ts';
 import { Attachments, type AttachmentsEnvironment, type Mended } from './attachments.ts';
-import { isLocal, poolOf, recordOf, type Endpoint, type EndpointRecord, type LocalEndpoint } from './endpoint.ts';
+import {
+  isLocal,
+  isSameDeclaration,
+  poolOf,
+  recordOf,
+  refuseOtherIdentity,
+  refuseTakenMac,
+  refuseUnplannedAddresses,
+  type Endpoint,
+  type EndpointRecord,
+  type LocalEndpoint,
+} from './endpoint.ts';
 import type { Hosts } from './hosts.ts';
 import { generateMac } from './ipam.ts';
 import type { Network } from './networks.ts';
@@ -63,6 +74,8 @@ export class Endpoints {
   readonly #endpoints = new Map<string, Endpoint>();
   readonly #byNetwork = new Map<string, Map<string, Endpoint>>();
   readonly #ports = new Set<number>();
+  /** To be released, since their namespaces are gone: the store could not be written. */
+  readonly #gone = new Set<string>();
   /** All of them by name; undefined since one changed. */
   #sorted: readonly Endpoint[] | undefined;
 
@@ -168,7 +181,10 @@ export class Endpoints {
         released.push(endpoint);
       }
     }
-    await this.#release(released);
+    await this.#release(released).catch((error: Error) => {
+      warn('the leases of endpoints that are released stay until they can be', { error: error.message });
+      for (const { name } of released) this.#gone.add(name);
+    });
     this.#announce(this.#local().filter(({ state }) => state === 'attached'));
   }
 
@@ -194,10 +210,11 @@ export class Endpoints {
   }
 
   /**
-   * To be called about once a second: what could not be opened is tried again, and some of the interfaces are
-   * looked at, each in its turn. @returns true if one was opened
+   * To be called about once a second: what could not be opened or released is tried again, and some of the interfaces
+   * are looked at, each in its turn. @returns true if one was opened
    */
   async renew(): Promise<boolean> {
+    await this.#releaseGone();
     const waiting = [...this.#endpoints.values()].filter(isLocal).filter(({ state }) => state === 'waiting');
     const opened = waiting.slice(0, RETRIES).filter((endpoint) => this.#reopen(endpoint).state === 'attached');
     if (opened.length > 0) {
@@ -223,9 +240,9 @@ export class Endpoints {
       return { action: isSame ? 'unchanged' : 'configured', netns };
     }
     for (const address of spec.addresses) poolOf(network, address).check(metadata.name, address);
-    this.#refuseTakenMac(network, resource);
+    refuseTakenMac(this.#in(network.name), resource);
     if (spec.host !== undefined) this.#environment.hosts.get(spec.host);
-    else this.#refuseUnplannedAddresses(network, resource);
+    else refuseUnplannedAddresses(network, resource, (range) => this.#mayChoose(range));
     const served = this.#pools(network, resource).map(({ gateway }) => gateway);
     refusePublish(resource, network, served, () => this.all());
     return { action: 'created', netns };
@@ -251,11 +268,27 @@ export class Endpoints {
     if (mtu !== before) await this.#attachments.changeMtu(this.of(network).filter(isLocal), { before, mtu });
   }
 
-  /** Stops the port, removes the interface, and gives the addresses back. */
+  /** Stops the port, removes the interface, and gives the addresses back. @throws WeftError; then the lease stays */
   async remove(name: string): Promise<void> {
     const endpoint = this.get(name);
     await this.#close(endpoint, { keep: false });
-    await this.#release([endpoint]);
+    try {
+      await this.#release([endpoint]);
+    } catch (error) {
+      if (endpoint.local) this.#set({ ...endpoint, state: 'detached' });
+      else this.#environment.forwarding.addRemote(this.#remoteOf(endpoint));
+      throw error;
+    }
+  }
+
+  /** The same for one whose namespace is gone, and its interface with it: where the lease stays, `renew` ends it. */
+  async removeGone(name: string): Promise<void> {
+    try {
+      await this.remove(name);
+    } catch (error) {
+      if (this.#endpoints.has(name)) this.#gone.add(name);
+      throw error;
+    }
   }
 
   /** Its interface was deleted in the container: the lease stays, for the next attach. */
@@ -328,8 +361,8 @@ export class Endpoints {
       return attached;
     } catch (error) {
       await this.#close(endpoint, { keep: false });
-      if (known) await this.#put(known);
-      else await this.#release([endpoint]);
+      if (known) await this.#put(known).catch(() => {});
+      else await this.#release([endpoint]).catch(() => this.#giveBack(endpoint));
       throw error;
     }
   }
@@ -374,9 +407,14 @@ export class Endpoints {
       return [{ ...known, local: { ...known.local, given } }];
     });
     if (news.length > 0) {
-      await this.#environment.store.transact({
-        put: news.map((endpoint) => ({ key: prefix + endpoint.name, value: recordOf(endpoint) })),
-      });
+      const put = news.map((endpoint) => ({ key: prefix + endpoint.name, value: recordOf(endpoint) }));
+      try {
+        await this.#environment.store.transact({ put });
+      } catch (error) {
+        // At the next look it is news again.
+        this.#environment.warn('what interfaces were given is not stored', { error: (error as Error).message });
+        return results;
+      }
     }
     for (const endpoint of news) this.#set(endpoint);
     return results;
@@ -389,13 +427,33 @@ export class Endpoints {
 
   async #release(endpoints: readonly Endpoint[]): Promise<void> {
     if (endpoints.length === 0) return;
-    const { store, networks } = this.#environment;
-    await store.transact({ delete: endpoints.map(({ name }) => prefix + name) });
+    await this.#environment.store.transact({ delete: endpoints.map(({ name }) => prefix + name) });
     for (const endpoint of endpoints) {
-      const network = networks.get(endpoint.resource.spec.network);
-      for (const address of endpoint.addresses) poolOf(network, address).release(address);
       this.#forget(endpoint);
+      this.#giveBack(endpoint);
     }
+  }
+
+  async #releaseGone(): Promise<void> {
+    for (const name of this.#gone) {
+      const endpoint = this.#endpoints.get(name);
+      // Somebody may have attached it anew, or detached it.
+      if (endpoint?.state === 'detached') {
+        try {
+          await this.#release([endpoint]);
+        } catch {
+          return; // as it was told when it failed first
+        }
+      }
+      this.#gone.delete(name);
+    }
+  }
+
+  /** The addresses of an endpoint that the store does not have: one that it could not be told of, or released. */
+  #giveBack({ name, resource, addresses }: Endpoint): void {
+    if (this.#endpoints.has(name)) return;
+    const network = this.#environment.networks.get(resource.spec.network);
+    for (const address of addresses) poolOf(network, address).release(address);
   }
 
   async #put(endpoint: Endpoint): Promise<void> {
@@ -436,7 +494,12 @@ export class Endpoints {
     const network = networks.get(resource.spec.network);
     const addresses = this.#takeAddresses(network, resource);
     const endpoint: Endpoint = { resource, name, addresses, mac: resource.spec.mac!, state: 'remote' };
-    await this.#put(endpoint);
+    try {
+      await this.#put(endpoint);
+    } catch (error) {
+      this.#giveBack(endpoint);
+      throw error;
+    }
     forwarding.addRemote(this.#remoteOf(endpoint));
     return endpoint;
   }
@@ -480,33 +543,6 @@ export class Endpoints {
 
   #mayChoose(range: string | undefined): boolean {
     return range !== undefined || !this.#environment.hasStaticPeers();
-  }
-
-  #refuseUnplannedAddresses(network: Network, resource: EndpointResource): void {
-    if (resource.spec.addresses.length > 0 || network.pools.every((pool) => this.#mayChoose(pool.range))) return;
-    const shared = network.pools.filter(({ range }) => range !== undefined).map(({ subnet }) => subnet);
-    const without = network.pools.filter(({ subnet }) => !shared.includes(subnet)).map(({ subnet }) => subnet);
-    throw new WeftError(
-      'invalid',
-      `endpoint "${resource.metadata.name}": ip is missing: with static peers give --ip, or the network this host’s own share of ${without.join(' and ')}: \`weft network create ${network.name} --range FIRST-LAST\``,
-    );
-  }
-
-  #refuseTakenMac(network: Network, resource: EndpointResource): void {
-    const { mac } = resource.spec;
-    if (mac !== undefined && isReservedMac(parseMac(mac))) {
-      throw new WeftError(
-        'invalid',
-        `endpoint "${resource.metadata.name}": mac ${mac} is one of weft’s own (${reservedMacsText}): choose another`,
-      );
-    }
-    const owner = mac && [...this.#in(network.name)].find((endpoint) => endpoint.mac === mac);
-    if (owner) {
-      throw new WeftError(
-        'conflict',
-        `endpoint "${resource.metadata.name}": mac ${mac} is taken by endpoint "${owner.name}"`,
-      );
-    }
   }
 
   #freeMac(network: Network, name: string): string {
@@ -561,33 +597,4 @@ export class Endpoints {
 
 function byName(endpoints: Iterable<Endpoint>): Endpoint[] {
   return [...endpoints].sort((a, b) => compareNames(a.name, b.name));
-}
-
-/** What makes an endpoint that endpoint cannot change. */
-function refuseOtherIdentity(known: Endpoint, { metadata, spec }: EndpointResource): void {
-  const was = known.resource.spec;
-  const differs = (field: string, is: string, given: string): never => {
-    throw new WeftError(
-      'conflict',
-      `endpoint "${metadata.name}" exists with ${field} ${is}, not ${given}: detach it first`,
-    );
-  };
-  if (spec.network !== was.network) differs('network', was.network, spec.network);
-  if (spec.host !== was.host) differs('host', was.host ?? 'this one', spec.host ?? 'this one');
-  if (spec.mac !== undefined && spec.mac !== known.mac) differs('mac', known.mac, spec.mac);
-  if (spec.host === undefined && spec.interface !== was.interface) differs('ifname', was.interface, spec.interface);
-  const missing = spec.addresses.filter((address) => !known.addresses.includes(address));
-  if (missing.length > 0) differs('ip', known.addresses.join(','), missing.join(','));
-}
-
-function isSameDeclaration(known: Endpoint, { metadata, spec }: EndpointResource): boolean {
-  const was = known.resource;
-  return (
-    JSON.stringify(was.metadata) === JSON.stringify(metadata) &&
-    was.spec.trust === spec.trust &&
-    JSON.stringify(was.spec.publish) === JSON.stringify(spec.publish) &&
-    isDeepStrictEqual(was.spec.rateLimit, spec.rateLimit) &&
-    was.spec.allowedAddresses.join() === spec.allowedAddresses.join() &&
-    was.spec.allowedEtherTypes.join() === spec.allowedEtherTypes.join()
-  );
 }
