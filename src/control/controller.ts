@@ -308,6 +308,12 @@ export class Controller {
     const flow = this.flows.get(id);
     if (!flow) return;
     const then = flow.decision;
+    const [first] = then.actions;
+    if (first?.op === 'nat' && !this.#options.tables.connections.isOpen(first)) {
+      // Its connection has ended: the next frame opens another one, or is refused.
+      this.flows.delete(id);
+      return;
+    }
     const key = this.flows.readKey(id, this.#key);
     const decision = this.translate(key);
     if (!decision.cacheable || decision.mask !== then.mask || this.#hasNews(decision.effects)) {

@@ -154,18 +154,26 @@ export class ConnectionTable {
     return this.#records.read(slot);
   }
 
+  /** Is it still the connection that was found there? */
+  isOpen({ slot, generation }: Pick<Found, 'slot' | 'generation'>): boolean {
+    return this.#records.generation(slot) === generation;
+  }
+
   /** Why it cannot be opened now; undefined if it can. To be asked before each `open`. */
   refusal(opening: Opening): DropReason | undefined {
+    const addresses = this.#addressesOf(opening);
+    const own = this.#slotsWith(opening.vni, addresses);
     // Here and not in `open`, which then decides the same.
-    for (const slots of this.#ownedWith(opening)) slots.lookOn(this.#isExpendable);
-    if (this.#room(opening) === 'none') return 'connection_limit';
-    return this.#translated(opening) ? undefined : 'nat_ports';
+    for (const slots of own) slots.lookOn(this.#isExpendable);
+    if (this.#room(own) === 'none') return 'connection_limit';
+    return this.#translated(opening, addresses) ? undefined : 'nat_ports';
   }
 
   /** Opens what is not refused. Returns the names of what changed. */
   open(opening: Opening, nowMs: number): readonly string[] {
-    const room = this.#room(opening);
-    const translated = this.#translated(opening);
+    const addresses = this.#addressesOf(opening);
+    const room = this.#room(this.#slotsWith(opening.vni, addresses));
+    const translated = this.#translated(opening, addresses);
     if (room === 'none' || !translated) return [];
     const { vni, protocol, original } = opening;
     // Not the place of one that is given up: flows refer to that until its names have been heard.
@@ -257,9 +265,8 @@ export class ConnectionTable {
     return timeoutMs[this.#records.state(slot)];
   }
 
-  /** Is there room for it: free, in the place of a connection that may be given up (its slot), or none? */
-  #room(opening: Opening): 'free' | 'none' | number {
-    const own = this.#ownedWith(opening);
+  /** Is there room for one more besides `own`, which is what its workload has: free, in the place of a connection that may be given up (its slot), or none? */
+  #room(own: readonly OwnedSlots[]): 'free' | 'none' | number {
     const unproven = own.reduce((sum, slots) => sum + slots.unproven, 0);
     if (unproven >= this.#unprovenQuota) {
       const oldest = this.#oldestOf(own.map((slots) => slots.findUnproven(this.#isExpendable)));
@@ -271,12 +278,14 @@ export class ConnectionTable {
     return this.size < this.limit ? 'free' : (this.#expendable() ?? 'none');
   }
 
-  /** What the workload has whose connection it is, by its addresses. */
-  #ownedWith(opening: Opening): OwnedSlots[] {
+  /** Of the workload whose connection it is. */
+  #addressesOf(opening: Opening): readonly Uint8Array[] {
     const endpoint = 'address' in opening ? opening.original.source : opening.translated.destination;
-    return this.#addressesWith(opening.vni, endpoint)
-      .map((ip) => this.#slotsOf.get(ownerId(opening.vni, ip)))
-      .filter((slots) => slots !== undefined);
+    return this.#addressesWith(opening.vni, endpoint);
+  }
+
+  #slotsWith(vni: Vni, addresses: readonly Uint8Array[]): OwnedSlots[] {
+    return addresses.map((ip) => this.#slotsOf.get(ownerId(vni, ip))).filter((slots) => slots !== undefined);
   }
 
   /** The one that was opened first. */
@@ -300,13 +309,13 @@ export class ConnectionTable {
     this.#records.generation(slot) !== 0 && EXPENDABLE.has(this.#records.state(slot));
 
   /** As its original packets go out; undefined if no port is left for it. */
-  #translated(opening: Opening): Tuple | undefined {
+  #translated(opening: Opening, addresses: readonly Uint8Array[]): Tuple | undefined {
     if ('translated' in opening) {
       // The container may have a conversation of its own with the same ends.
       const rival = this.#byTuple.get(tupleId(...replyOf(opening, opening.translated)));
       return rival && !this.#isExpendable(rival.slot) ? undefined : opening.translated;
     }
-    const { vni, protocol, original, address } = opening;
+    const { protocol, original, address } = opening;
     const isEcho = isEchoProtocol(protocol);
     const from = (port: number): Tuple => ({
       source: address,
@@ -316,7 +325,7 @@ export class ConnectionTable {
     });
     const isFree = (port: number): boolean =>
       !this.#isReserved(protocol, port) && !this.#byTuple.has(tupleId(OUTSIDE, protocol, turned(from(port))));
-    const port = this.#ports.choose(opening, this.#addressesWith(vni, original.source), isFree);
+    const port = this.#ports.choose(opening, addresses, isFree);
     return port === undefined ? undefined : from(port);
   }
 
