@@ -18,6 +18,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <deque>
 #include <memory>
 #include <string>
 #include <utility>
@@ -80,7 +81,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     return DefineClass(env, "Datapath",
                        {
                            InstanceMethod("setClock", &DatapathObject::SetClock),
-                           InstanceMethod("addTap", &DatapathObject::AddTap),
+                           InstanceMethod("addTaps", &DatapathObject::AddTaps),
                            InstanceMethod("renewTap", &DatapathObject::RenewTap),
                            InstanceMethod("addVxlan", &DatapathObject::AddVxlan),
                            InstanceMethod("addMemory", &DatapathObject::AddMemory),
@@ -191,12 +192,24 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
 
   // Ports
 
-  // (port, TapTarget) → TapOpened | -errno
-  Napi::Value AddTap(const Napi::CallbackInfo& info) {
-    const TapArgument argument(info[1]);
-    TapOpened opened;
-    if (int error = workers_->add_tap(number16(info[0]), argument.target(), &opened)) return Result(error);
-    return TapOpenedObject(env_, opened);
+  // (ports[], TapTarget[]) → (TapOpened | -errno)[]
+  Napi::Value AddTaps(const Napi::CallbackInfo& info) {
+    const auto ports = info[0].As<Napi::Array>();
+    const auto targets = info[1].As<Napi::Array>();
+    std::vector<uint16_t> numbers;
+    std::deque<TapArgument> arguments;  // they stay where they are
+    std::vector<TapOpening> openings;
+    for (uint32_t i = 0; i < ports.Length(); ++i) {
+      numbers.push_back(number16(ports.Get(i)));
+      openings.push_back({arguments.emplace_back(targets.Get(i)).target(), {}});
+    }
+    workers_->add_taps(numbers, &openings);
+    auto result = Napi::Array::New(env_, openings.size());
+    for (uint32_t i = 0; i < openings.size(); ++i) {
+      const TapOpening& opening = openings[i];
+      result[i] = opening.error ? Result(opening.error) : TapOpenedObject(env_, opening.opened);
+    }
+    return result;
   }
 
   // (port) → what others had changed, and is put back | -errno

@@ -63,21 +63,28 @@ int Workers::add(uint16_t number, const std::function<int(size_t index, Port*)>&
   return 0;
 }
 
-int Workers::add_tap(uint16_t number, const TapTarget& target, TapOpened* opened) {
-  if (const int error = tap_open(target, workers_.size(), opened)) return error;
+void Workers::add_taps(const std::vector<uint16_t>& numbers, std::vector<TapOpening>* openings) {
+  tap_open(openings, workers_.size());
+  for (size_t i = 0; i < openings->size(); ++i) {
+    TapOpening& opening = (*openings)[i];
+    if (!opening.error) opening.error = add_tap(numbers[i], opening.opened);
+  }
+}
+
+int Workers::add_tap(uint16_t number, const TapOpened& opened) {
   const int error = add(number, [&](size_t index, Port* port) {
     port->kind = PortKind::tap;
-    port->tap = opened->fds[index];
-    port->offloads = opened->offloads;
+    port->tap = opened.fds[index];
+    port->offloads = opened.offloads;
     return 0;
   });
   if (!error) return 0;
-  if (opened->created) {
-    tap_remove(opened->fds[0]);
+  if (opened.created) {
+    tap_remove(opened.fds[0]);
   } else {
-    ::close(opened->fds[0]);
+    ::close(opened.fds[0]);
   }
-  for (size_t i = 1; i < workers_.size(); ++i) ::close(opened->fds[i]);
+  for (size_t i = 1; i < workers_.size(); ++i) ::close(opened.fds[i]);
   return error;
 }
 

@@ -45,10 +45,11 @@ class Workers {
   bool manual() const { return workers_[0]->manual(); }
   void set_clock(double ms);
 
+  // Opens TAPs and adds each as the port of its number. The error of each as below.
+  void add_taps(const std::vector<uint16_t>& numbers, std::vector<TapOpening>* openings);
   // 0 or -errno; nothing is left behind on failure. -EEXIST and -EALREADY as
   // Datapath::add_port; of these the caller makes sure, since tap_open returns
   // -EEXIST too.
-  int add_tap(uint16_t number, const TapTarget& target, TapOpened* opened);
   int add_vxlan(uint16_t number, const uint8_t local[16], uint16_t l4_port);
   int add_memory(uint16_t number, bool offloads);
   int add_memory_vxlan(uint16_t number, const uint8_t local[16]);
@@ -104,6 +105,7 @@ class Workers {
   }
 
  private:
+  int add_tap(uint16_t number, const TapOpened& opened);
   int add(uint16_t number, const std::function<int(size_t index, Port*)>& open);
   Worker& worker_of(const Frame& frame);
 

@@ -12,7 +12,8 @@
  * some turns until every cached flow knows it. Owned by one thread.
  */
 import { Controller } from './control/controller.ts';
-import type { Datapath, DatapathOptions, PortSpec, TapOpened, Upcall, Limit } from './datapath/datapath.ts';
+import type { Datapath, DatapathOptions, PortSpec, TapOpened, TapPort, Upcall, Limit } from './datapath/datapath.ts';
+import { WeftError } from './error.ts';
 import { LEAST_LIMIT } from './flow/action.ts';
 import type { ConnectionTuples, ProtocolTuple } from './flow/connection.ts';
 import { extract } from './flow/extract.ts';
@@ -166,13 +167,26 @@ export class Forwarding<D extends Datapath = Datapath> {
   /** Opens the port and lets it into its network. @throws WeftError; nothing is left behind then. */
   addPort(port: AccessPort, spec: PortSpec): TapOpened | undefined {
     const opened = this.datapath.portAdd(port.portNo, this.#limited(spec));
+    this.#join(port);
+    return opened;
+  }
+
+  /** The same for many that have TAPs, at once. What was opened, or why not, of each in order. */
+  addPorts(ports: readonly { readonly port: AccessPort; readonly spec: TapPort['spec'] }[]): (TapOpened | WeftError)[] {
+    const opened = this.datapath.tapsAdd(
+      ports.map(({ port, spec }) => ({ port: port.portNo, spec: this.#limited(spec) })),
+    );
+    for (const [at, { port }] of ports.entries()) if (!(opened[at] instanceof WeftError)) this.#join(port);
+    return opened;
+  }
+
+  #join(port: AccessPort): void {
     const { topology, fdb, neighbors } = this.tables;
     const joined = topology.setPort(port);
     const changed = [...fdb.setStatic(port.vni, port.mac, portLocation(port.portNo)), ...this.#retryAllowed(port)];
     for (const ip of [...port.addresses, linkLocalOf(port.mac)]) changed.push(...neighbors.set(port.vni, ip, port.mac));
     this.controller.changed(changed);
     this.controller.added(joined);
-    return opened;
   }
 
   /**
@@ -285,7 +299,7 @@ export class Forwarding<D extends Datapath = Datapath> {
   }
 
   /** With those limits that every port has. */
-  #limited(spec: PortSpec): PortSpec {
+  #limited<S extends PortSpec>(spec: S): S {
     const isTunnel = spec.kind === 'vxlan' || spec.kind === 'memory-vxlan';
     const frames = isTunnel ? this.#storm.tunnel : this.#storm.port;
     const storm = frames === 0 ? {} : { storm: { perSecond: frames, burst: frames } };

@@ -45,7 +45,7 @@ int open_netns(const NetnsTarget& target, Fd* netns, NetnsTarget* entered) {
   struct stat identity;
   if (fstat(file.get(), &identity) < 0) return -errno;
   if (target.ino && (identity.st_dev != target.dev || identity.st_ino != target.ino)) return -ESTALE;
-  if (entered) *entered = {target.path, identity.st_dev, identity.st_ino};
+  *entered = {target.path, identity.st_dev, identity.st_ino};
   *netns = std::move(file);
   return 0;
 }
@@ -97,19 +97,20 @@ int enter_and(const NetnsTarget& target, NetnsTarget* entered, const std::functi
 
 }  // namespace
 
-int in_netns(const NetnsTarget& target, NetnsTarget* entered, const std::function<int()>& work) {
-  int result = 0;
-  const int error = on_own_thread([&] { result = enter_and(target, entered, work); });
-  return error ? error : result;
+int visit_netns(std::vector<NetnsVisit>* visits) {
+  return on_own_thread([visits] {
+    for (NetnsVisit& visit : *visits) visit.result = enter_and(visit.target, &visit.entered, visit.work);
+  });
 }
 
 int netns_exchange(std::vector<NetnsExchange>* exchanges) {
-  return on_own_thread([exchanges] {
-    for (NetnsExchange& exchange : *exchanges) {
-      const NetnsTarget target = {exchange.path.c_str(), exchange.dev, exchange.ino};
-      exchange.result = enter_and(target, nullptr, [&] { return exchange_here(&exchange); });
-    }
-  });
+  std::vector<NetnsVisit> visits;
+  for (NetnsExchange& exchange : *exchanges) {
+    visits.push_back({{exchange.path.c_str(), exchange.dev, exchange.ino}, [&exchange] { return exchange_here(&exchange); }});
+  }
+  if (const int error = visit_netns(&visits)) return error;
+  for (size_t i = 0; i < visits.size(); ++i) (*exchanges)[i].result = visits[i].result;
+  return 0;
 }
 
 }  // namespace weft

@@ -19,14 +19,23 @@ struct NetnsTarget {
   uint64_t ino = 0;
 };
 
-// Runs `work` inside the namespace, and returns what it does. `entered` (may be
-// null) gets the numbers of the namespace. Or
-//   -ENOENT, -EACCES  the path does not exist or may not be opened
-//   -ENOTTY           it is not a network namespace
-//   -ESTALE           it leads to another namespace than `dev` and `ino` say
-//   -EPERM            no CAP_SYS_ADMIN
-// or another -errno.
-int in_netns(const NetnsTarget& target, NetnsTarget* entered, const std::function<int()>& work);
+// What is done in a namespace, and what came of it.
+struct NetnsVisit {
+  NetnsTarget target;
+  std::function<int()> work;
+
+  NetnsTarget entered = {};  // with the numbers of the namespace
+  // What `work` returned, or
+  //   -ENOENT, -EACCES  the path does not exist or may not be opened
+  //   -ENOTTY           it is not a network namespace
+  //   -ESTALE           it leads to another namespace than `dev` and `ino` say
+  //   -EPERM            no CAP_SYS_ADMIN
+  // or another -errno.
+  int result = 0;
+};
+
+// Makes all visits one after the other on one thread. 0, or -errno where there is no thread.
+int visit_netns(std::vector<NetnsVisit>* visits);
 
 // A file below /proc/sys/net and what is written to it.
 struct NetnsSetting {

@@ -234,14 +234,28 @@ int open_here(uint32_t ifindex, const char* ifname, size_t queues, TapOpened* op
 
 }  // namespace
 
+void tap_open(std::vector<TapOpening>* openings, size_t queues) {
+  std::vector<NetnsVisit> visits;
+  for (TapOpening& opening : *openings) {
+    visits.push_back({opening.target.netns, [&opening, queues] {
+      const auto& [netns, ifname, ifindex] = opening.target;
+      return ifindex || valid_ifname(ifname) ? open_here(ifindex, ifname, queues, &opening.opened) : -EINVAL;
+    }});
+  }
+  const int error = visit_netns(&visits);
+  for (size_t i = 0; i < visits.size(); ++i) {
+    TapOpening& opening = (*openings)[i];
+    opening.error = error ? error : visits[i].result;
+    opening.opened.netns_dev = visits[i].entered.dev;
+    opening.opened.netns_ino = visits[i].entered.ino;
+  }
+}
+
 int tap_open(const TapTarget& target, size_t queues, TapOpened* opened) {
-  if (!target.ifindex && !valid_ifname(target.ifname)) return -EINVAL;
-  NetnsTarget entered = target.netns;
-  const int error = in_netns(target.netns, &entered, [&] { return open_here(target.ifindex, target.ifname, queues, opened); });
-  if (error) return error;
-  opened->netns_dev = entered.dev;
-  opened->netns_ino = entered.ino;
-  return 0;
+  std::vector<TapOpening> openings = {{target, {}}};
+  tap_open(&openings, queues);
+  *opened = openings[0].opened;
+  return openings[0].error;
 }
 
 int tap_renew(int fd) {

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "../frame.h"
 #include "../reason.h"
@@ -44,16 +45,24 @@ struct TapTarget {
   uint32_t ifindex = 0;
 };
 
+// A TAP that is to be opened, and what came of it.
+struct TapOpening {
+  TapTarget target;
+
+  TapOpened opened;  // where `error` is 0
+  int error = 0;
+};
+
 // What others can change of a TAP that they may attach to, and `tap_renew` puts back.
 inline constexpr uint8_t kTapHeader = 1;       // the length or the byte order of the vnet_hdr
 inline constexpr uint8_t kTapPersistence = 2;  // it would go with its last queue
 
-// Enters the namespace on a thread of its own, opens
+// Enters the namespace of each on a thread of their own, opens
 // /dev/net/tun with IFF_TAP|IFF_NO_PI|IFF_VNET_HDR|IFF_MULTI_QUEUE, once for each
 // of `queues`, and makes the TAP persistent. Frames of a flow come by one queue.
 // Nobody without CAP_NET_ADMIN in the namespace can attach to it: its owner and its
-// group are numbers that no account has. The caller's namespace never changes. 0,
-// what `in_netns` returns, or
+// group are numbers that no account has. The caller's namespace never changes. The
+// error of each is 0, what a visit to its namespace results in (netns.h), or
 //   -ENODEV           /dev/net/tun does not exist or has no driver
 //   -ENXIO            no interface has that index
 //   -EPERM            no CAP_NET_ADMIN
@@ -62,6 +71,9 @@ inline constexpr uint8_t kTapPersistence = 2;  // it would go with its last queu
 //   -EINVAL           `ifname` is not a valid name
 //   -EMFILE           others need the descriptors that are left (descriptors.h)
 // or another -errno of the kernel.
+void tap_open(std::vector<TapOpening>* openings, size_t queues);
+
+// The same for one. Returns the error.
 int tap_open(const TapTarget& target, size_t queues, TapOpened* opened);
 
 // Puts back what a program that attached to the TAP has changed since it was opened.

@@ -148,8 +148,10 @@ void rename_link(const char* from, const char* to) {
 // Settings and messages reach the namespace that is meant, and answers come back.
 void test_netns_exchange() {
   Container container;
-  NetnsTarget entered = {container.path()};
-  CHECK(in_netns({container.path()}, &entered, [] { return 7; }) == 7 && entered.ino != 0);
+  std::vector<NetnsVisit> visits = {{{container.path()}, [] { return 7; }}, {{"/does/not/exist"}, [] { return 8; }}};
+  CHECK(visit_netns(&visits) == 0 && visits[0].result == 7 && visits[1].result == -ENOENT);
+  const NetnsTarget entered = visits[0].entered;
+  CHECK(entered.ino != 0);
   struct {
     nlmsghdr header;
     ifinfomsg info;

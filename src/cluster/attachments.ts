@@ -16,6 +16,7 @@
 import { WeftError } from '../error.ts';
 import { type PortNo } from '../flow/types.ts';
 import type { ExchangeWithNetns } from '../flow/netns-exchange.ts';
+import type { TapOpened } from '../datapath/datapath.ts';
 import type { Forwarding } from '../forwarding.ts';
 import {
   changeNamespaces,
@@ -140,7 +141,7 @@ export class Attachments {
   /** Makes the interface of a new endpoint, which is down yet. @returns its index @throws WeftError; nothing is left */
   make(endpoint: LocalEndpoint, netns: NetnsRef): number {
     const { forwarding } = this.#environment;
-    const opened = this.#addPort(endpoint, netns);
+    const opened = forwarding.addPort(this.#port(endpoint), tapSpec(endpoint, netns))!;
     // A path can come to lead to another namespace, and somebody may have been faster.
     const isElsewhere = opened.dev !== netns.dev || opened.ino !== netns.ino;
     if (isElsewhere || !opened.created) {
@@ -152,29 +153,37 @@ export class Attachments {
     return opened.ifindex;
   }
 
-  /** Opens the TAP that an endpoint has, at a start or when it was busy then. */
-  reopen(endpoint: LocalEndpoint, netns: NetnsRef = this.#attachments.get(endpoint.name)!.netns): Reopened {
-    try {
-      const opened = this.#addPort(endpoint, netns);
-      if (opened.created) {
-        this.#environment.forwarding.removePort(endpoint.local.portNo as PortNo);
-        throw new WeftError(
-          'not_found',
-          `interface "${endpoint.resource.spec.interface}" in ${netns.path} was deleted`,
-        );
-      }
+  /**
+   * Opens the TAPs that endpoints have, at a start or when they were busy then: all at once, and all know of each other
+   * before a frame of any is decided. `netns`: where it is, of one that was not open or waited for.
+   */
+  reopen(places: readonly { readonly endpoint: LocalEndpoint; readonly netns?: NetnsRef }[]): Reopened[] {
+    const located = places.map(({ endpoint, netns = this.#netns(endpoint.name) }) => ({ endpoint, netns }));
+    const opened = this.#environment.forwarding.addPorts(
+      located.map(({ endpoint, netns }) => ({ port: this.#port(endpoint), spec: tapSpec(endpoint, netns) })),
+    );
+    return located.map(({ endpoint, netns }, at) => this.#reopened(endpoint, netns, opened[at]!));
+  }
+
+  #reopened(endpoint: LocalEndpoint, netns: NetnsRef, opened: TapOpened | WeftError): Reopened {
+    if (!(opened instanceof WeftError) && !opened.created) {
       this.#enter(endpoint, netns, opened.queues);
       return { state: 'attached', ifindex: opened.ifindex };
-    } catch (error) {
-      const why = (error as Error).message;
-      if (error instanceof WeftError && error.code === 'not_found') {
-        this.#leave(endpoint.name);
-        return { state: 'detached', why };
-      }
-      this.#enter(endpoint, netns, undefined);
-      this.#attachments.get(endpoint.name)!.problems = [why];
-      return { state: 'waiting', why };
     }
+    if (!(opened instanceof WeftError)) {
+      this.#environment.forwarding.removePort(endpoint.local.portNo as PortNo);
+      this.#leave(endpoint.name);
+      const why = `interface "${endpoint.resource.spec.interface}" in ${netns.path} was deleted`;
+      return { state: 'detached', why };
+    }
+    const why = opened.message;
+    if (opened.code === 'not_found') {
+      this.#leave(endpoint.name);
+      return { state: 'detached', why };
+    }
+    this.#enter(endpoint, netns, undefined);
+    this.#attachments.get(endpoint.name)!.problems = [why];
+    return { state: 'waiting', why };
   }
 
   /** Stops the port. Its interface stays with `keep`; without, it goes, also one that could not be opened. */
@@ -194,9 +203,9 @@ export class Attachments {
   change(endpoint: LocalEndpoint, { isLimitSame }: { readonly isLimitSame: boolean }): void {
     const attachment = this.#attachments.get(endpoint.name);
     if (attachment?.queues === undefined) return;
-    const { forwarding, networks } = this.#environment;
+    const { forwarding } = this.#environment;
     if (!isLimitSame) forwarding.limitPort(endpoint.local.portNo as PortNo, tapSpec(endpoint, attachment.netns));
-    forwarding.changePort(accessPort(endpoint, networks.get(endpoint.resource.spec.network)));
+    forwarding.changePort(this.#port(endpoint));
   }
 
   /** Gives a new interface all that it is to have. @throws WeftError with the first thing that failed */
@@ -316,10 +325,8 @@ export class Attachments {
     });
   }
 
-  #addPort(endpoint: LocalEndpoint, netns: NetnsRef) {
-    const { forwarding, networks } = this.#environment;
-    const network = networks.get(endpoint.resource.spec.network);
-    return forwarding.addPort(accessPort(endpoint, network), tapSpec(endpoint, netns))!;
+  #port(endpoint: LocalEndpoint) {
+    return accessPort(endpoint, this.#environment.networks.get(endpoint.resource.spec.network));
   }
 
   #enter(endpoint: LocalEndpoint, netns: NetnsRef, queues: number | undefined): void {

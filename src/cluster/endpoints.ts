@@ -60,8 +60,7 @@ type Outcome = { readonly action: Action; readonly endpoint: Endpoint };
 const prefix = 'endpoints/';
 /** 1 is the underlay's. */
 const FIRST_PORT = 3;
-/** TAPs that are opened in one turn of the event loop, and interfaces that are compared in one: some 10 ms. */
-const OPENED_AT_ONCE = 25;
+/** Interfaces that are compared in one turn of the event loop: some 10 ms. */
 const MENDED_AT_ONCE = 100;
 /** Endpoints that are waited for and tried in one turn. */
 const RETRIES = 100;
@@ -168,18 +167,15 @@ export class Endpoints {
     }
     const local = this.#local();
     const places = this.#attachments.locate(local);
-    const released: LocalEndpoint[] = [];
-    for (const [at, endpoint] of local.entries()) {
-      // What those that are open already ask for is answered meanwhile.
-      if (at % OPENED_AT_ONCE === OPENED_AT_ONCE - 1) await new Promise((resolve) => setImmediate(resolve));
-      if (!this.#endpoints.has(endpoint.name)) continue;
-      const netns = places.get(endpoint.name);
-      if (netns) {
-        this.#reopen(endpoint, netns);
-      } else if (endpoint.local.bootId === bootId) {
-        warn('endpoint released: its namespace is gone', { endpoint: endpoint.name, netns: endpoint.local.netns.path });
-        released.push(endpoint);
-      }
+    this.#reopen(
+      local.flatMap((endpoint) => {
+        const netns = places.get(endpoint.name);
+        return netns ? [{ endpoint, netns }] : [];
+      }),
+    );
+    const released = local.filter((endpoint) => !places.has(endpoint.name) && endpoint.local.bootId === bootId);
+    for (const { name, local: was } of released) {
+      warn('endpoint released: its namespace is gone', { endpoint: name, netns: was.netns.path });
     }
     await this.#release(released).catch((error: Error) => {
       warn('the leases of endpoints that are released stay until they can be', { error: error.message });
@@ -216,7 +212,8 @@ export class Endpoints {
   async renew(): Promise<boolean> {
     await this.#releaseGone();
     const waiting = [...this.#endpoints.values()].filter(isLocal).filter(({ state }) => state === 'waiting');
-    const opened = waiting.slice(0, RETRIES).filter((endpoint) => this.#reopen(endpoint).state === 'attached');
+    const tried = this.#reopen(waiting.slice(0, RETRIES).map((endpoint) => ({ endpoint })));
+    const opened = tried.filter(({ state }) => state === 'attached');
     if (opened.length > 0) {
       const names = opened.map(({ name }) => name);
       this.#announce(this.#local(names));
@@ -253,7 +250,7 @@ export class Endpoints {
     const { action, netns } = await this.plan(resource);
     const known = this.#endpoints.get(resource.metadata.name);
     if (known && known.state !== 'detached') {
-      if (isLocal(known) && known.state === 'waiting') this.#reopen(known);
+      if (isLocal(known) && known.state === 'waiting') this.#reopen([{ endpoint: known }]);
       const endpoint = action === 'unchanged' ? known : await this.#redeclare(known, resource);
       const mended = (await this.mend([endpoint.name])).some((one) => one.mended.length > 0);
       return { action: mended ? 'configured' : action, endpoint: this.get(endpoint.name) };
@@ -367,17 +364,19 @@ export class Endpoints {
     }
   }
 
-  #reopen(endpoint: LocalEndpoint, netns?: NetnsRef): Endpoint {
-    const reopened = this.#attachments.reopen(endpoint, netns);
-    const isNews = reopened.state !== endpoint.state;
-    if (isNews && reopened.state !== 'attached') {
-      this.#environment.warn('endpoint not re-attached', { endpoint: endpoint.name, error: reopened.why });
-    }
-    const { ifindex } = reopened.state === 'attached' ? reopened : endpoint.local;
-    const local = { ...endpoint.local, ...(ifindex !== undefined && { ifindex }) };
-    const known: Endpoint = { ...endpoint, local, state: reopened.state };
-    this.#set(known);
-    return known;
+  #reopen(places: readonly { readonly endpoint: LocalEndpoint; readonly netns?: NetnsRef }[]): Endpoint[] {
+    const results = this.#attachments.reopen(places);
+    return places.map(({ endpoint }, at) => {
+      const reopened = results[at]!;
+      if (reopened.state !== 'attached' && reopened.state !== endpoint.state) {
+        this.#environment.warn('endpoint not re-attached', { endpoint: endpoint.name, error: reopened.why });
+      }
+      const { ifindex } = reopened.state === 'attached' ? reopened : endpoint.local;
+      const local = { ...endpoint.local, ...(ifindex !== undefined && { ifindex }) };
+      const known: Endpoint = { ...endpoint, local, state: reopened.state };
+      this.#set(known);
+      return known;
+    });
   }
 
   /**

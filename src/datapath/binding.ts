@@ -26,15 +26,19 @@ import {
   UPCALL_BATCH,
   WAITING_BYTES_PER_PORT,
   WAITING_PER_DATAGRAM,
+  type TapOpened,
 } from './datapath.ts';
 import type { NativeFrameIoClass } from './frame-io.ts';
 import type { NativeOffloads } from './kernel-offloads.ts';
-import type { NativeTaps } from './tap.ts';
+import type { TapTarget } from './tap.ts';
 
 /** The class `Datapath` of native/addon.cc. Errors are negative errno. */
-export interface NativeDatapath extends NativeTaps {
+export interface NativeDatapath {
   /** "It is now `ms`": stands still until the next call unless threaded. */
   setClock(ms: number): void;
+  addTaps(ports: readonly number[], targets: readonly TapTarget[]): (TapOpened | number)[];
+  /** What of `RENEWED` (tap.ts) was put back. */
+  renewTap(port: number): number;
   addVxlan(port: number, local: Uint8Array, l4Port: number): number;
   addMemory(port: number, offloads: boolean): number;
   addMemoryVxlan(port: number, local: Uint8Array): number;

@@ -59,6 +59,7 @@
  * - `portDel` drops what is parked or waits from that port (`upcall_lost`) and leaves
  *   cached flows alone: removing those is the caller's business.
  */
+import type { WeftError } from '../error.ts';
 import type { Action } from '../flow/action.ts';
 import type { FlowKey, FlowMask } from '../flow/key.ts';
 import type { DropReason } from '../flow/reason.ts';
@@ -169,6 +170,12 @@ export interface Offload {
 export interface OffloadedFrame {
   readonly frame: Uint8Array;
   readonly offload?: Offload | undefined;
+}
+
+/** A port with a TAP. */
+export interface TapPort {
+  readonly port: PortNo;
+  readonly spec: Extract<PortSpec, { kind: 'tap' }>;
 }
 
 /** Which TAP it is: names and paths can come to mean another. */
@@ -303,6 +310,8 @@ export interface Datapath {
    * @throws WeftError when the port cannot be opened; nothing is left behind then.
    */
   portAdd(port: PortNo, spec: PortSpec): TapOpened | undefined;
+  /** Opens TAPs of ports that are not there yet, all at once. What was opened, or why not, of each in order. */
+  tapsAdd(taps: readonly TapPort[]): (TapOpened | WeftError)[];
   /**
    * Puts back what programs that attached to the port's TAP have changed of it since it was opened.
    * @returns what that was, for the operator; nothing for other ports

@@ -10,11 +10,14 @@ import { loadAddon } from './binding.ts';
 import { errnoName, ioError, lostText } from './io-error.ts';
 import type { Offload, TapOpened } from './datapath.ts';
 import type { Frame } from './offload.ts';
-import { renewedText, tapTarget, type NativeTaps, type TapSpec } from './tap.ts';
+import { renewedText, tapTarget, type TapSpec, type TapTarget } from './tap.ts';
 import type { KernelIo, ReceivedFrame, Refused } from './reference.ts';
 
 /** The class `FrameIo` of the addon (native/addon_frame_io.cc). Errors are negative errno. */
-export interface NativeFrameIo extends NativeTaps {
+export interface NativeFrameIo {
+  addTap(port: number, target: TapTarget): TapOpened | number;
+  /** What of `RENEWED` (tap.ts) was put back. */
+  renewTap(port: number): number;
   openUnderlay(port: number, local: Uint8Array, l4Port: number): number;
   remove(port: number, keep: boolean): number;
   take(max: number): NativeFrame[];

@@ -31,6 +31,7 @@ import {
   type PortLimits,
   type PortSpec,
   type TapOpened,
+  type TapPort,
   type UpcallToken,
 } from './datapath.ts';
 import { errnoName, ioError, lostText } from './io-error.ts';
@@ -104,6 +105,23 @@ class Native implements NativeSwitch {
       this.#native.setLimits(port, encodeLimits(spec.limits));
       return undefined;
     }
+    this.#refuseKind(port, spec);
+    if (spec.kind === 'tap') {
+      const [opened] = this.#openTaps([{ port, spec }]);
+      if (opened instanceof WeftError) throw opened;
+      return opened;
+    }
+    this.#open(port, spec);
+    this.#enterPort(port, spec);
+    return undefined;
+  }
+
+  tapsAdd(taps: readonly TapPort[]): (TapOpened | WeftError)[] {
+    for (const { port, spec } of taps) this.#refuseKind(port, spec);
+    return this.#openTaps(taps);
+  }
+
+  #refuseKind(port: PortNo, spec: PortSpec): void {
     const tunnel = [...this.#ports].find(([, one]) => isTunnel(one))?.[0];
     if (isTunnel(spec) && tunnel !== undefined) {
       throw new WeftError('conflict', `port ${port}: port ${tunnel} is the VXLAN port already`);
@@ -116,33 +134,43 @@ class Native implements NativeSwitch {
         `port ${port}: a datapath with ${this.#options.threads} threads has ${accepted}, not "${spec.kind}"`,
       );
     }
-    const opened = this.#open(port, spec);
-    if (spec.limits) this.#native.setLimits(port, encodeLimits(spec.limits));
-    this.#ports.set(port, spec);
-    return opened;
   }
 
-  #open(port: PortNo, spec: PortSpec): TapOpened | undefined {
+  #openTaps(taps: readonly TapPort[]): (TapOpened | WeftError)[] {
+    const targets = taps.map(({ spec }) => tapTarget(spec));
+    const opened = this.#native.addTaps(
+      taps.map(({ port }) => port),
+      targets,
+    );
+    return taps.map(({ port, spec }, at) => {
+      const one = opened[at]!;
+      if (typeof one === 'number') return ioError(-one, spec);
+      this.#enterPort(port, spec);
+      return one;
+    });
+  }
+
+  #open(port: PortNo, spec: Exclude<PortSpec, { kind: 'tap' }>): void {
     switch (spec.kind) {
-      case 'tap': {
-        const opened = this.#native.addTap(port, tapTarget(spec));
-        if (typeof opened === 'number') throw ioError(-opened, spec);
-        return opened;
-      }
       case 'vxlan': {
         const error = this.#native.addVxlan(port, spec.local, spec.l4Port);
         if (error !== 0) throw ioError(-error, spec);
-        return undefined;
+        break;
       }
       case 'memory':
         succeeded(port, this.#native.addMemory(port, spec.offloads ?? false));
-        return undefined;
+        break;
       case 'memory-vxlan':
         succeeded(port, this.#native.addMemoryVxlan(port, spec.local));
-        return undefined;
+        break;
       default:
-        return spec satisfies never;
+        spec satisfies never;
     }
+  }
+
+  #enterPort(port: PortNo, spec: PortSpec): void {
+    if (spec.limits) this.#native.setLimits(port, encodeLimits(spec.limits));
+    this.#ports.set(port, spec);
   }
 
   portRenew(port: PortNo): string[] {

@@ -51,6 +51,7 @@ import type {
   PortLimits,
   PortSpec,
   TapOpened,
+  TapPort,
   UpcallToken,
 } from './datapath.ts';
 import { bucketsOf, type Buckets } from './bucket.ts';
@@ -182,6 +183,17 @@ class Reference implements ReferenceDatapath {
     this.#limitPort(port, spec.limits);
     this.#tally.addPort(port);
     return opened;
+  }
+
+  tapsAdd(taps: readonly TapPort[]): (TapOpened | WeftError)[] {
+    return taps.map(({ port, spec }) => {
+      try {
+        return this.portAdd(port, spec)!;
+      } catch (error) {
+        if (error instanceof WeftError) return error;
+        throw error;
+      }
+    });
   }
 
   portRenew(port: PortNo): string[] {

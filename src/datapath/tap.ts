@@ -1,5 +1,5 @@
 /** How TAPs are opened by the addon: native/addon_tap.h and native/io/tap.h. */
-import type { PortSpec, TapOpened } from './datapath.ts';
+import type { TapPort } from './datapath.ts';
 
 /** Numbers of 0: whichever namespace the path leads to, and the interface by its name. */
 export interface TapTarget {
@@ -10,14 +10,7 @@ export interface TapTarget {
   readonly ino: bigint;
 }
 
-/** The methods that the addon's classes `Datapath` and `FrameIo` share. Errors are negative errno. */
-export interface NativeTaps {
-  addTap(port: number, target: TapTarget): TapOpened | number;
-  /** What of `RENEWED` was put back. */
-  renewTap(port: number): number;
-}
-
-export type TapSpec = Pick<Extract<PortSpec, { kind: 'tap' }>, 'netns' | 'ifname' | 'known'>;
+export type TapSpec = Pick<TapPort['spec'], 'netns' | 'ifname' | 'known'>;
 
 export function tapTarget({ netns, ifname, known }: TapSpec): TapTarget {
   return { netns, ifname, ifindex: known?.ifindex ?? 0, dev: known?.dev ?? 0n, ino: known?.ino ?? 0n };

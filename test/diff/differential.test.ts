@@ -91,6 +91,7 @@ t.test('a difference is found and made small', async (t) => {
 function bound(dp: ReturnType<Open>): ReturnType<Open> {
   return {
     portAdd: dp.portAdd.bind(dp),
+    tapsAdd: dp.tapsAdd.bind(dp),
     portRenew: dp.portRenew.bind(dp),
     portDel: dp.portDel.bind(dp),
     flowPut: dp.flowPut.bind(dp),
