@@ -43,6 +43,15 @@ struct OwnedFrame {
   Frame frame;
 };
 
+// Makes the checksum of an IPv4 header without options right.
+void finish_header(std::vector<uint8_t>* frame) {
+  uint8_t* l3 = frame->data() + 14;
+  store16(l3 + 10, 0);
+  OnesSum sum;
+  sum.add(l3, 20);
+  store16(l3 + 10, sum.checksum());
+}
+
 // UDP over IPv4 from 10.0.0.1:`from` to 10.0.0.2:53, with 4 bytes of padding behind.
 std::vector<uint8_t> udp4(uint16_t from, uint8_t mark = 0) {
   std::vector<uint8_t> frame = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0};
@@ -50,6 +59,7 @@ std::vector<uint8_t> udp4(uint16_t from, uint8_t mark = 0) {
                             static_cast<uint8_t>(from >> 8), static_cast<uint8_t>(from), 0, 53, 0, 9, 0, 0, mark};
   frame.insert(frame.end(), packet, packet + sizeof packet);
   frame.resize(frame.size() + 4);
+  finish_header(&frame);
   return frame;
 }
 
@@ -421,6 +431,7 @@ std::vector<uint8_t> fragment4(Random* random) {
   store16(frame.data() + 18, random->chance(70) ? random->below(10) : random->below(10000));
   const uint32_t unit = 2 * random->below(6) + random->chance(2);
   store16(frame.data() + 20, unit | (unit < 10 ? 0x2000 : 0));
+  finish_header(&frame);
   return frame;
 }
 
@@ -497,7 +508,8 @@ void test_datapath() {
   }
   CHECK(datapath.counters().tx == transmitted && transmitted > 10000);
   CHECK(datapath.counters().upcalls > 1000);
-  for (const Reason reason : {Reason::connection_gone, Reason::icmp_unrelated, Reason::rate_limit_ingress, Reason::rate_limit_egress, Reason::storm_control}) {
+  for (const Reason reason : {Reason::connection_gone, Reason::icmp_unrelated, Reason::ipv4_checksum,
+                              Reason::rate_limit_ingress, Reason::rate_limit_egress, Reason::storm_control}) {
     CHECK(datapath.counters().drops[static_cast<size_t>(reason)] > 10);
   }
   for (const Reason reason : {Reason::fragment_overlap, Reason::fragment_duplicate, Reason::fragment_limit,
