@@ -16,9 +16,9 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync, rmSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { attachment, type AttachOptions } from './cluster/attachment.ts';
-import { publishedPorts } from './cluster/publishing.ts';
 import { Endpoints } from './cluster/endpoints.ts';
 import { Hosts } from './cluster/hosts.ts';
+import { refuseInUse, refusePublished } from './cluster/in-use.ts';
 import { hostIdentity, IDENTITY_BYTES } from './cluster/identity.ts';
 import { networkDeclaration, type NetworkOptions } from './cluster/network-declaration.ts';
 import { Networks, type Network } from './cluster/networks.ts';
@@ -26,21 +26,19 @@ import { Underlay } from './cluster/underlay.ts';
 import { refuseOutOfRange } from './cluster/ranges.ts';
 import type { DaemonConfig } from './config.ts';
 import type { Datapath, DatapathOptions } from './datapath/datapath.ts';
+import { datapathOpener } from './datapath/open.ts';
 import { connectionMemory } from './datapath/connection-memory.ts';
-import { forgetStaleUdp, HostConnections } from './datapath/host-connections.ts';
+import { HostConnections } from './datapath/host-connections.ts';
 import { kernelOffloads } from './datapath/kernel-offloads.ts';
 import { exchangeWithNetns } from './datapath/netns-exchange.ts';
 import { pathMtu, routeMtu } from './datapath/path-mtu.ts';
 import { WeftError } from './error.ts';
 import { Paths } from './health/paths.ts';
 import { openProbe, type Probe } from './health/probe.ts';
-import { formatMac, parseIp, type PortNo, type Vni } from './flow/types.ts';
+import { parseIp, type PortNo } from './flow/types.ts';
 import { Forwarding } from './forwarding.ts';
 import { hostRoutes } from './link/host-routes.ts';
-import { hasIpv6 } from './link/host-forwarding.ts';
-import { OWN_NETNS } from './link/netns.ts';
-import { openOutside, OUTSIDE_IFNAME, removeLeftOutside, transit, type Outside } from './link/outside.ts';
-import { inspectOutside, type OutsideState } from './link/outside-state.ts';
+import { OUTSIDE_IFNAME } from './link/outside.ts';
 import { NetnsWatcher } from './link/netns-watcher.ts';
 import { requireTun } from './link/tun.ts';
 import { ownAddresses, underlayInterface } from './link/underlay.ts';
@@ -62,7 +60,7 @@ import { routeClashes, subnetClashes } from './observe/clashes.ts';
 import { diagnose } from './observe/doctor.ts';
 import { Observer, type CapturedFrame, type CaptureOptions, type ConnectionsOptions } from './observe/observer.ts';
 import { trace } from './observe/tracer.ts';
-import { OUTSIDE_HOST_MAC, OUTSIDE_MAC } from './table/topology.ts';
+import { OutsideKeeper } from './outside/keeper.ts';
 import { openEmbeddedStore } from './store/embedded.ts';
 import type { Store } from './store/store.ts';
 import { version } from './package.ts';
@@ -79,7 +77,6 @@ export interface SwitchOptions extends DaemonConfig {
 
 const UNDERLAY_PORT = 1 as PortNo;
 const OUTSIDE_PORT = 2 as PortNo;
-const OUTSIDE_MTU = 1500;
 const TICK_MS = 1000;
 /** How often the kernel is asked what it was told of the paths: connections stand still meanwhile. */
 const PATH_TICK_MS = 250;
@@ -100,7 +97,7 @@ const clock = (): number => Number(process.hrtime.bigint() / 1_000_000n);
  */
 export async function createSwitch(options: SwitchOptions): Promise<Switch> {
   requireTun();
-  const open = await datapathOpener(options);
+  const open = await datapathOpener(options.datapath, options);
   const store = await openEmbeddedStore({
     directory: options.state,
     onWarning: (message) => options.logger.warn(message),
@@ -118,21 +115,6 @@ export async function createSwitch(options: SwitchOptions): Promise<Switch> {
   }
 }
 
-async function datapathOpener({
-  datapath,
-  threads,
-  copyDscp,
-}: DaemonConfig): Promise<(options: DatapathOptions) => Datapath> {
-  if (datapath === 'reference') {
-    const { openReferenceDatapath } = await import('./datapath/reference.ts');
-    const { FrameIo } = await import('./datapath/frame-io.ts');
-    return (options) =>
-      openReferenceDatapath({ ...options, copyDscp, io: (onWake, onLost) => new FrameIo(onWake, onLost) });
-  }
-  const { openNativeDatapath } = await import('./datapath/native.ts');
-  return (options) => openNativeDatapath({ ...options, threads, copyDscp });
-}
-
 export class Switch {
   readonly #options: SwitchOptions;
   readonly #store: Store;
@@ -141,6 +123,7 @@ export class Switch {
   readonly #networks: Networks;
   readonly #hosts: Hosts;
   readonly #endpoints: Endpoints;
+  readonly #outside: OutsideKeeper;
   readonly #observer: Observer;
   readonly #watcher: NetnsWatcher;
   /** Of the underlay. */
@@ -148,9 +131,6 @@ export class Switch {
   /** Undefined where it cannot be done. */
   readonly #probe: Probe | undefined = openProbe(() => performance.now(), setTimeout);
   readonly #startedAt = new Date();
-  #outside: Outside | undefined;
-  /** Why it is not open, or could not be kept up. */
-  #outsideFailure: string | undefined;
   #isRenewing = false;
   #isRenewingEndpoints = false;
   #ticker: NodeJS.Timeout | undefined;
@@ -224,6 +204,16 @@ export class Switch {
       onNamespaceGone: (name) => this.#onNamespaceGone(name),
       warn: (message, details) => logger.warn(details, message),
     });
+    this.#outside = new OutsideKeeper({
+      forwarding: this.#forwarding,
+      portNo: OUTSIDE_PORT,
+      networks: this.#networks,
+      endpoints: this.#endpoints,
+      allowHost: options.allowHost,
+      vxlanPort: options.vxlanPort,
+      warn: (message, details) => logger.warn(details, message),
+      onFailure: (error) => logger.error({ err: error }, 'the outside is not as it should be'),
+    });
     this.#observer = new Observer({
       forwarding: this.#forwarding,
       endpoints: this.#endpoints,
@@ -241,7 +231,7 @@ export class Switch {
     await this.#endpoints.load();
     const isHere = this.#endpoints.localAddresses();
     this.#forwarding.endConnections((vni, ip) => !isHere(vni, ip));
-    await this.#keepOutside(this.#wantsOutside() ? undefined : () => this.#removeLeftOutside());
+    await this.#outside.start();
     // Everything forwards by now; what follows puts back what was changed meanwhile.
     await this.#endpoints.mend();
     this.#paths.watch(this.#hosts.vteps());
@@ -272,7 +262,7 @@ export class Switch {
       pathSources: Object.fromEntries([...this.#paths.known].map(([peer, { source }]) => [peer, source])),
       store: 'embedded',
       clashes: this.#clashes(),
-      outside: this.#reportOutside(),
+      outside: this.#outside.report(),
       networks: this.#networks.all().length,
       endpoints: this.#endpoints.size,
       endpointProblems: this.#endpoints.problems(),
@@ -293,7 +283,7 @@ export class Switch {
       underlayInterface: async () => (underlay === undefined ? undefined : underlayInterface(underlay)),
       encapBytes: this.#underlay.encapBytes,
       offloads: kernelOffloads(),
-      outside: this.#wantsOutside() ? () => this.#serially(() => this.#inspectOutside()) : undefined,
+      outside: this.#outside.isWanted ? () => this.#serially(() => this.#outside.inspect()) : undefined,
       published: this.#endpoints.published(),
       clashes: this.#clashes(),
       ownAddresses,
@@ -350,10 +340,10 @@ export class Switch {
   delete(kind: Kind, name: string, options: { readonly dryRun?: boolean } = {}): Promise<ApplyReport> {
     return this.#serially(async () => {
       const { dryRun = false } = options;
-      this.#refuseInUse(kind, name);
+      refuseInUse(kind, name, { networks: this.#networks, hosts: this.#hosts, endpoints: this.#endpoints });
       if (!dryRun) {
         await { Network: this.#networks, Host: this.#hosts, Endpoint: this.#endpoints }[kind].remove(name);
-        await this.#keepOutside();
+        await this.#outside.keep();
         this.#log(kind, name, 'deleted');
       }
       return { kind, name, action: 'deleted', dryRun };
@@ -441,7 +431,7 @@ export class Switch {
     await this.#changes.catch(() => {});
     try {
       await this.#endpoints.close({ purge: options.purge ?? false });
-      await this.#closeOutside();
+      await this.#outside.close();
     } finally {
       this.#watcher.close();
       this.#forwarding.datapath.close();
@@ -454,7 +444,7 @@ export class Switch {
 
   async #applyNow(resource: Resource, options: { readonly dryRun?: boolean } = {}): Promise<ApplyReport> {
     const { dryRun = false } = options;
-    this.#refusePublished(resource);
+    refusePublished(resource, this.#endpoints);
     if (resource.kind === 'Network') {
       const known = this.#networks.find(resource.metadata.name);
       if (known) refuseOutOfRange(known, resource, this.#endpoints.of(known.name));
@@ -483,20 +473,20 @@ export class Switch {
         await this.#networks.plan(resource);
         try {
           // First, since it is what can fail.
-          if (resource.spec.outside) await this.#setOutside(true);
+          if (resource.spec.outside) await this.#outside.set(true);
           const action = await this.#applyNetwork(resource);
           this.#warnOfSubnets(this.#networks.get(resource.metadata.name));
           // Which default route a container takes depends on the outside of its networks.
           await this.#endpoints.mendNetwork(resource.metadata.name);
           return action;
         } finally {
-          await this.#keepOutside();
+          await this.#outside.keep();
         }
       case 'Host':
         return this.#hosts.apply(resource);
       case 'Endpoint': {
         const { action } = await this.#endpoints.apply(resource);
-        await (resource.spec.publish.length > 0 ? this.#setOutside() : this.#keepOutside());
+        await (resource.spec.publish.length > 0 ? this.#outside.set() : this.#outside.keep());
         return action;
       }
       default:
@@ -512,77 +502,10 @@ export class Switch {
     return action;
   }
 
-  #wantsOutside(): boolean {
-    return this.#networks.all().some(({ resource }) => resource.spec.outside);
-  }
-
-  /** The way to the outside exists as long as a network has one. @throws WeftError, which `status` tells from then on */
-  #setOutside(isWanted = this.#wantsOutside()): Promise<void> {
-    return this.#noteOutside(async () => {
-      await this.#changeOutside(isWanted);
-      await this.#mendOutside();
-    });
-  }
-
-  /** The same where everything else works without it: a failure is logged when it is news, and it is tried again. */
-  async #keepOutside(change = () => this.#changeOutside(this.#wantsOutside())): Promise<void> {
-    const before = this.#outsideFailure;
-    await this.#noteOutside(change).catch((error: unknown) => {
-      if (this.#outsideFailure !== before)
-        this.#options.logger.error({ err: error }, 'the outside is not as it should be');
-    });
-  }
-
-  async #noteOutside(change: () => Promise<void>): Promise<void> {
-    try {
-      await change();
-      this.#outsideFailure = undefined;
-    } catch (error) {
-      this.#outsideFailure = (error as Error).message;
-      throw error;
-    }
-  }
-
-  #reportOutside(): StatusReport['outside'] {
-    if (!this.#wantsOutside()) return null;
-    const why = this.#outsideFailure;
-    return { open: this.#outside !== undefined, ...(why !== undefined && { why }) };
-  }
-
-  async #changeOutside(isWanted: boolean): Promise<void> {
-    const published = this.#endpoints.published();
-    if (!isWanted) return this.#closeOutside();
-    const link = {
-      portNo: OUTSIDE_PORT,
-      transit: [transit.ip4.weft, ...(hasIpv6() ? [transit.ip6.weft] : [])].map(parseIp),
-      mtu: OUTSIDE_MTU,
-      published: publishedPorts(published, (network) => this.#networks.get(network).vni as Vni),
-    };
-    if (this.#outside) {
-      this.#forwarding.setOutside(link);
-      return this.#outside.update(published);
-    }
-    const tap = { kind: 'tap', name: OUTSIDE_IFNAME, netns: OWN_NETNS, ifname: OUTSIDE_IFNAME } as const;
-    this.#outside = await openOutside({
-      ifname: OUTSIDE_IFNAME,
-      transit,
-      hostMac: formatMac(OUTSIDE_HOST_MAC),
-      weftMac: formatMac(OUTSIDE_MAC),
-      mtu: OUTSIDE_MTU,
-      published,
-      allowHost: this.#options.allowHost,
-      vxlanPort: this.#options.vxlanPort,
-      openLink: () => this.#forwarding.setOutside(link, tap)!.ifindex,
-      closeLink: () => this.#forwarding.removeOutside(),
-      forgetStaleUdp,
-      warn: (message, details) => this.#options.logger.warn(details, message),
-    });
-  }
-
   #renewOutside(): void {
-    if (this.#isRenewing || !this.#wantsOutside()) return;
+    if (this.#isRenewing || !this.#outside.isWanted) return;
     this.#isRenewing = true;
-    void this.#serially(() => this.#keepOutside(this.#outside && (() => this.#mendOutside())))
+    void this.#serially(() => this.#outside.mend())
       .catch((error: unknown) => this.#unexpected(error))
       .finally(() => (this.#isRenewing = false));
   }
@@ -591,76 +514,10 @@ export class Switch {
     if (this.#isRenewingEndpoints) return;
     this.#isRenewingEndpoints = true;
     void this.#serially(async () => {
-      if (await this.#endpoints.renew()) await this.#keepOutside();
+      if (await this.#endpoints.renew()) await this.#outside.keep();
     })
       .catch((error: unknown) => this.#unexpected(error))
       .finally(() => (this.#isRenewingEndpoints = false));
-  }
-
-  async #mendOutside(): Promise<void> {
-    if (this.#outside && !(await this.#outside.hasLink())) {
-      this.#options.logger.warn(
-        `${OUTSIDE_IFNAME} was renamed, moved or replaced by another program: it is opened anew`,
-      );
-      await this.#closeOutside();
-      await this.#changeOutside(true);
-    }
-    const mended = (await this.#outside?.renew()) ?? [];
-    if (mended.length > 0) this.#options.logger.warn({ mended }, 'the outside is whole again: somebody had changed it');
-  }
-
-  #inspectOutside(): Promise<OutsideState> {
-    return inspectOutside(this.#outside, this.#options.allowHost);
-  }
-
-  async #removeLeftOutside(): Promise<void> {
-    const isRemoved = await removeLeftOutside({ ifname: OUTSIDE_IFNAME, hostMac: formatMac(OUTSIDE_HOST_MAC) });
-    if (isRemoved) this.#options.logger.warn('an outside that a crash has left was removed: no network wants it');
-  }
-
-  async #closeOutside(): Promise<void> {
-    const outside = this.#outside;
-    if (!outside) return;
-    this.#outside = undefined;
-    await outside.close();
-  }
-
-  /** Without the outside of their network, ports would be published no more. */
-  #refusePublished(resource: Resource): void {
-    if (resource.kind !== 'Network' || resource.spec.outside) return;
-    const { name } = resource.metadata;
-    const publishing = this.#endpoints.of(name).filter((endpoint) => endpoint.resource.spec.publish.length > 0);
-    if (publishing.length === 0) return;
-    throw new WeftError(
-      'conflict',
-      `network "${name}": ports of its endpoints are published (${publishing.map((endpoint) => endpoint.name).join(', ')}): its outside stays until they are not`,
-    );
-  }
-
-  #refuseInUse(kind: Kind, name: string): void {
-    const using = (endpoints: readonly { readonly name: string }[]): void => {
-      if (endpoints.length === 0) return;
-      const names = endpoints.slice(0, 5).map((endpoint) => endpoint.name);
-      const more = endpoints.length > names.length ? ` and ${endpoints.length - names.length} more` : '';
-      throw new WeftError(
-        'conflict',
-        `${kind.toLowerCase()} "${name}" has endpoints (${names.join(', ')}${more}): detach them first`,
-      );
-    };
-    switch (kind) {
-      case 'Network':
-        using(this.#endpoints.of(this.#networks.get(name).name));
-        break;
-      case 'Host':
-        this.#hosts.get(name);
-        using(this.#endpoints.all().filter((endpoint) => endpoint.resource.spec.host === name));
-        break;
-      case 'Endpoint':
-        this.#endpoints.get(name);
-        break;
-      default:
-        kind satisfies never;
-    }
   }
 
   #clashes(): ClashReport[] {
@@ -680,7 +537,7 @@ export class Switch {
 
   /** Without an outside no container reaches what the host does, whatever its address. */
   #subnetClashes(networks: readonly Network[]): ClashReport[] {
-    if (!this.#wantsOutside()) return [];
+    if (!this.#outside.isWanted) return [];
     const routes = hostRoutes().filter(({ ifname }) => ifname !== OUTSIDE_IFNAME);
     return subnetClashes(
       networks.map(({ name, resource }) => ({ name, subnets: resource.spec.subnets })),
@@ -715,16 +572,16 @@ export class Switch {
     this.#options.logger.warn({ port, endpoint: this.#endpoints.portName(port), why }, 'port lost');
     void this.#serially(async () => {
       if (port === UNDERLAY_PORT) this.#underlay.lost(why);
-      else if (port === OUTSIDE_PORT) await this.#keepOutside(() => this.#closeOutside());
+      else if (port === OUTSIDE_PORT) await this.#outside.lost();
       else await this.#endpoints.detach(port);
-      await this.#keepOutside();
+      await this.#outside.keep();
     }).catch((error: unknown) => this.#unexpected(error));
   }
 
   #onNamespaceGone(name: string): void {
     void this.#serially(async () => {
       await this.#endpoints.removeGone(name);
-      await this.#keepOutside();
+      await this.#outside.keep();
       this.#options.logger.info({ endpoint: name }, 'endpoint released: its namespace is gone');
     }).catch((error: unknown) => this.#unexpected(error));
   }

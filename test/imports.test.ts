@@ -24,6 +24,7 @@ const mayImport: Readonly<Record<string, string>> = {
   store: 'model node',
   cluster: 'model store table flow forwarding link node',
   link: 'flow wire node',
+  outside: 'cluster forwarding datapath link model table flow',
   health: 'node raw-socket',
   observe: 'pipeline table flow wire control datapath model forwarding cluster link health node',
   config: 'model memory node wire zod yaml',

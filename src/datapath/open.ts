@@ -1,0 +1,24 @@
+/** The two datapaths, of which a process loads the one that it uses. */
+import type { Datapath, DatapathOptions } from './datapath.ts';
+
+export interface DatapathSettings {
+  /** Of the native one. */
+  readonly threads: number;
+  /** Encapsulated packets have the DSCP of the packet inside. */
+  readonly copyDscp: boolean;
+}
+
+/** Loads a datapath. @returns what opens it, for frames from and to the kernel */
+export async function datapathOpener(
+  kind: 'native' | 'reference',
+  { threads, copyDscp }: DatapathSettings,
+): Promise<(options: DatapathOptions) => Datapath> {
+  if (kind === 'reference') {
+    const { openReferenceDatapath } = await import('./reference.ts');
+    const { FrameIo } = await import('./frame-io.ts');
+    return (options) =>
+      openReferenceDatapath({ ...options, copyDscp, io: (onWake, onLost) => new FrameIo(onWake, onLost) });
+  }
+  const { openNativeDatapath } = await import('./native.ts');
+  return (options) => openNativeDatapath({ ...options, threads, copyDscp });
+}
