@@ -54,10 +54,10 @@ function isAddress(text: string): boolean {
 /** Canonical text: RFC 5952 for IPv6. */
 export const ipAddress = z.string().transform((text, context) => {
   if (isAddress(text)) return addressText(addressValue(text));
-  context.addIssue({
-    code: 'custom',
-    message: `${quote(text)} is not an IPv4 or IPv6 address`,
-  });
+  // What `ip address` takes: 10.0.0.10/24.
+  const [bare = '', length] = text.split('/');
+  const hint = length !== undefined && isAddress(bare) ? `, did you mean ${bare}?` : '';
+  context.addIssue({ code: 'custom', message: `${quote(text)} is not an IPv4 or IPv6 address${hint}` });
   return z.NEVER;
 });
 

@@ -83,6 +83,11 @@ function wrongs(free: Namespace, web: Namespace, directory: string): Wrong[] {
     },
     { what: 'no address', words: ['attach', 'x', ...there, '--ip', '10.44.0'], says: ['10.44.0', /IPv4 or IPv6/] },
     {
+      what: 'an address with the length of its prefix',
+      words: ['attach', 'x', ...there, '--ip', '10.44.0.70/24'],
+      says: ['did you mean 10.44.0.70?'],
+    },
+    {
       what: 'a taken MAC',
       words: ['attach', 'x', ...there, '--mac', '02:00:00:00:00:aa', '--ip', '10.44.0.11'],
       says: ['web'],
