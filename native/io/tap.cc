@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "descriptors.h"
 #include "fd.h"
@@ -81,13 +82,20 @@ int query_link(uint32_t ifindex, const char* ifname, LinkState* state) {
   request.header.nlmsg_flags = NLM_F_REQUEST;
   if (send(netlink.get(), &request, request.header.nlmsg_len, 0) < 0) return -errno;
 
-  alignas(nlmsghdr) char reply[16384];
-  ssize_t got;
-  do {
-    got = recv(netlink.get(), reply, sizeof reply, 0);
-  } while (got < 0 && errno == EINTR);
+  // A container may give its interface names by the thousand.
+  const auto receive = [&](void* to, size_t size, int flags) {
+    ssize_t got;
+    do {
+      got = recv(netlink.get(), to, size, flags);
+    } while (got < 0 && errno == EINTR);
+    return got;
+  };
+  const ssize_t size = receive(nullptr, 0, MSG_PEEK | MSG_TRUNC);
+  if (size < 0) return -errno;
+  std::vector<nlmsghdr> reply(static_cast<size_t>(size) / sizeof(nlmsghdr) + 1);
+  const ssize_t got = receive(reply.data(), reply.size() * sizeof(nlmsghdr), 0);
   if (got < 0) return -errno;
-  const auto* header = reinterpret_cast<const nlmsghdr*>(reply);
+  const nlmsghdr* header = reply.data();
   if (!NLMSG_OK(header, static_cast<size_t>(got))) return -EPROTO;
   if (header->nlmsg_type == NLMSG_ERROR) {
     const int error = static_cast<const nlmsgerr*>(NLMSG_DATA(header))->error;
@@ -197,7 +205,8 @@ int set_header(int fd) {
 int open_here(uint32_t ifindex, const char* ifname, size_t queues, TapOpened* opened) {
   LinkState before;
   if (int error = query_link(ifindex, ifname, &before)) return error;
-  if (ifindex && !before.exists) return -ENXIO;
+  // Another interface may have the index of one that was moved away.
+  if (ifindex && !before.multi_queue_tap) return -ENXIO;
   if (ifindex) ifname = before.ifname;
   if (before.exists && !before.multi_queue_tap) return -EEXIST;
   if (before.queues > 0) return -EBUSY;

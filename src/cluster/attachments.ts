@@ -33,7 +33,7 @@ import {
 import { findNetns, netnsId } from '../link/netns-lookup.ts';
 import { isSameNetns, type NetnsRef } from '../link/netns.ts';
 import type { NetnsWatcher } from '../link/netns-watcher.ts';
-import { deleteLink, setLink } from '../link/rtnetlink.ts';
+import { deleteLink, setLink, type LinkFacts } from '../link/rtnetlink.ts';
 import { compareNames } from '../model/name-order.ts';
 import { accessPort, netnsOf, poolOf, tapSpec, type LocalEndpoint } from './endpoint.ts';
 import type { Networks } from './networks.ts';
@@ -297,8 +297,7 @@ export class Attachments {
         : [];
     const changes = open.flatMap(({ name, local }, at) => {
       const found = facts[at]!;
-      const link =
-        found instanceof WeftError ? undefined : found.links.find(({ ifindex }) => ifindex === local.ifindex);
+      const link = found instanceof WeftError ? undefined : tapOf(found, local.ifindex);
       if (!link || (link.mtu !== before && link.mtu <= mtu)) return [];
       return [{ name, ns: this.#netns(name), settings: [], requests: [setLink(link, { mtu })] }];
     });
@@ -362,9 +361,14 @@ export class Attachments {
   #plan(endpoint: LocalEndpoint, attachment: Attachment, facts: NamespaceFacts | WeftError): InterfacePlan | WeftError {
     if (facts instanceof WeftError) return facts;
     const { ifindex, given } = endpoint.local;
-    const link = facts.links.find((one) => one.ifindex === ifindex);
-    if (!link)
-      return new WeftError('not_found', `interface "${attachment.ifname}" was deleted in ${attachment.netns.path}`);
+    const link = tapOf(facts, ifindex);
+    if (!link) {
+      const { ifname, netns } = attachment;
+      return new WeftError(
+        'not_found',
+        `interface "${ifname}" is in ${netns.path} no more: move it back from the namespace that it was moved to, or detach the endpoint`,
+      );
+    }
     attachment.ifname = link.ifname;
     return planInterface(this.#wanted(endpoint, attachment), given, link, facts);
   }
@@ -395,11 +399,16 @@ export class Attachments {
     const { exchange, warn } = this.#environment;
     const [facts] = await readNamespaces(exchange, [netns]);
     if (facts instanceof WeftError) return; // gone, and the interface with it
-    const link = facts!.links.find(({ ifindex, queues }) => ifindex === local.ifindex && queues !== undefined);
+    const link = tapOf(facts!, local.ifindex);
     if (!link) return;
     const [failed] = await changeNamespaces(exchange, [{ ns: netns, settings: [], requests: [deleteLink(link)] }]);
     if (failed!.length > 0) warn('its interface was left behind', { endpoint: name, error: failed![0]!.message });
   }
+}
+
+/** By its index; that of a TAP that is in another namespace now may be anything here. */
+function tapOf({ links }: NamespaceFacts, index: number | undefined): LinkFacts | undefined {
+  return links.find(({ ifindex, queues }) => ifindex === index && queues !== undefined);
 }
 
 function lackingText({ lacks, problems }: InterfacePlan): string[] {

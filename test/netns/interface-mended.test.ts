@@ -53,6 +53,47 @@ await t.test('what was taken away is put back', async (t) => {
   });
 });
 
+await t.test('an interface that was moved to another namespace', async (t) => {
+  const lab = openLab(t);
+  const { weft, web, db } = await oneHost(lab, 'native');
+  const nested = await lab.namespace('nested');
+  const index = /^(\d+):/.exec(await web.namespace.ip('-o link show dev eth0'))![1]!;
+  await web.namespace.ip(`link set eth0 netns ${nested.name}`);
+  await web.namespace.ip(`link add other index ${index} type veth peer name peer`);
+  await until(async () => (await weft.status()).endpointProblems['web']?.[0]?.includes('no more: move it back'), {
+    what: 'the move to be told',
+  });
+  const isUntouched = async (): Promise<void> => {
+    const other = await web.namespace.ip('address show dev other');
+    t.notMatch(other, /inet|,UP/, 'what has its index now is not given its addresses');
+    t.notMatch(other, web.mac);
+  };
+  await isUntouched();
+
+  await web.namespace.ip('link del other');
+  await nested.ip(`link set eth0 netns ${web.namespace.name}`);
+  await web.namespace.ip('link set eth0 up');
+  await until(async () => Object.keys((await weft.status()).endpointProblems).length === 0, { what: 'it is whole' });
+  await ping(db.namespace, web.ip4);
+
+  // A container gives its interface names, more than fit a page or four; weft finds it nevertheless.
+  const names = Array.from({ length: 250 }, (_, n) => `altname ${String(n).padStart(120, 'x')}`);
+  for (let at = 0; at < names.length; at += 5) {
+    await web.namespace.ip(`link property add dev eth0 ${names.slice(at, at + 5).join(' ')}`);
+  }
+  await weft.kill();
+  await weft.start();
+  t.same((await weft.status()).endpointProblems, {});
+  await ping(db.namespace, web.ip4);
+
+  await weft.kill();
+  await web.namespace.ip(`link set eth0 netns ${nested.name}`);
+  await web.namespace.ip(`link add other index ${index} type veth peer name peer`);
+  await weft.start();
+  t.equal((await weft.client.endpoints()).find(({ name }) => name === 'web')?.state, 'detached');
+  await isUntouched();
+});
+
 await t.test('a namespace where IPv6 is disabled', async (t) => {
   const lab = openLab(t);
   const { weft, web, db } = await oneHost(lab, 'native');
