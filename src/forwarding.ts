@@ -40,7 +40,7 @@ import {
 } from './table/topology.ts';
 import { IP_UDP } from './wire/ipv4.ts';
 
-export type { Published };
+export type { Published, TapOpened };
 
 /**
  * Storm control: flooded frames that come in by one port, a second and at once. Switches have

@@ -587,6 +587,8 @@ export class Switch {
   }
 
   #unexpected(error: unknown): void {
+    // What was still to be done when the switch was closed was refused.
+    if (this.#isClosed && error instanceof WeftError && error.code === 'conflict') return;
     if (error instanceof WeftError && error.code === 'not_found') return;
     this.#options.logger.error({ err: error }, 'unexpected');
   }

@@ -16,8 +16,7 @@
 import { WeftError } from '../error.ts';
 import { type PortNo } from '../flow/types.ts';
 import type { ExchangeWithNetns } from '../flow/netns-exchange.ts';
-import type { TapOpened } from '../datapath/datapath.ts';
-import type { Forwarding } from '../forwarding.ts';
+import type { Forwarding, TapOpened } from '../forwarding.ts';
 import {
   changeNamespaces,
   readNamespaces,
@@ -253,7 +252,7 @@ export class Attachments {
    */
   async mend(endpoints: readonly LocalEndpoint[], { isPatient = false } = {}): Promise<Mended[]> {
     const { exchange, forwarding, warn } = this.#environment;
-    const changes: (NamespaceChange & Compared)[] = [];
+    const changes: (NamespaceChange & Compared & { readonly renewed: readonly string[] })[] = [];
     const results: Mended[] = [];
     for (const compared of await this.#compare(endpoints)) {
       const { endpoint, attachment, plan } = compared;
@@ -262,18 +261,18 @@ export class Attachments {
       const lacks = plan.lacks.join(', ');
       const isToMend = !isPatient || lacks === attachment.lacked;
       attachment.lacked = lacks;
-      if (plan.requests.length > 0 && isToMend) changes.push({ ns: attachment.netns, ...plan, ...compared });
+      if (plan.requests.length > 0 && isToMend) changes.push({ ns: attachment.netns, ...plan, ...compared, renewed });
       else if (plan.requests.length === 0) results.push({ endpoint, given: plan.given, mended: renewed });
     }
     const failed = changes.length > 0 ? await changeNamespaces(exchange, changes) : [];
-    for (const [at, { endpoint, attachment, plan }] of changes.entries()) {
+    for (const [at, { endpoint, attachment, plan, renewed }] of changes.entries()) {
       const errors = failed[at]!.map(({ message }) => message);
       if (errors.length > 0) {
         this.#note(endpoint.name, attachment, [...plan.problems, ...errors]);
         continue;
       }
       attachment.lacked = '';
-      results.push({ endpoint, given: plan.given, mended: plan.lacks });
+      results.push({ endpoint, given: plan.given, mended: [...renewed, ...plan.lacks] });
     }
     for (const { endpoint, mended } of results) {
       if (mended.length > 0) warn('the interface is as it was given again', { endpoint: endpoint.name, mended });

@@ -21,6 +21,7 @@ import { ownNetns, resolveNetns } from '../link/netns.ts';
 import { nextHop } from '../link/next-hop.ts';
 import { outsidePath, type OutsideSettings } from '../link/outside-path.ts';
 import type { DecisionReport } from '../model/report.ts';
+import { isGroupIp } from '../pipeline/routable.ts';
 import type { Translation } from '../pipeline/translate.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { IP_TCP, IP_UDP } from '../wire/ipv4.ts';
@@ -68,7 +69,7 @@ async function resolve(text: string, key: FlowKey, { forwarding, endpoints }: Tr
   const destination = readBytes(key, fields.ip_dst);
   const endpoint = endpoints.byPort(readNumber(key, fields.in_port));
   const isGiven = /(^|,)\s*(eth_dst|dl_dst)=/.test(text);
-  const isUnicast = !isZero(destination) && !isGroupAddress(destination);
+  const isUnicast = !isZero(destination) && !isGroupIp(destination);
   if (isGiven || !endpoint?.local || !isUnicast || (type !== ETH_IPV4 && type !== ETH_IPV6)) return { flow: text };
 
   const { name, resource, local } = endpoint;
@@ -104,10 +105,6 @@ function questionFor(name: string, ip: Uint8Array): string {
   const group = Uint8Array.of(0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, ...ip.subarray(13));
   const mac = formatMac(Uint8Array.of(0x33, 0x33, ...group.subarray(12)));
   return `in_port=${name},icmp6,icmpv6_type=${ND_NEIGHBOR_SOLICITATION},ip_dst=${formatIp(group)},nd_target=${formatIp(ip)},eth_dst=${mac},ip_ttl=255`;
-}
-
-function isGroupAddress(ip: Uint8Array): boolean {
-  return isIp4(ip) ? ip[12]! >= 224 : ip[0] === 0xff;
 }
 
 // 3. Follow

@@ -1,8 +1,9 @@
 /**
  * Anti-spoofing: a workload speaks for its own addresses only, and only what is
  * understood. The rules of each EtherType, in packet order; each has its own drop
- * reason, and uses no more of a wrong address than tells it from the right ones. Ports are read after protocols, so that the mask is no wider than the
- * protocol needs: of UDP only the destination port is used.
+ * reason, and uses no more of a wrong address than tells it from the right ones.
+ * Ports are read after protocols, so that the mask is no wider than the protocol
+ * needs: of UDP only the destination port is used.
  */
 import { ETH_TYPE_LENGTH } from '../flow/extract.ts';
 import { isZero, parseIp } from '../flow/types.ts';
