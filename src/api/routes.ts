@@ -121,18 +121,29 @@ export function routes({ sw, isStopping, shutdown }: ApiTarget, onInternal: (err
   return app;
 }
 
-async function read<S extends z.ZodType>(c: Context, schema: S): Promise<z.output<S>> {
+/** @throws WeftError('invalid') also where the client left before it had sent all: nobody reads that then */
+async function readBody(c: Context): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
   let lengthBytes = 0;
-  for await (const chunk of c.req.raw.body ?? []) {
-    lengthBytes += chunk.length;
-    if (lengthBytes > BODY_LIMIT_BYTES)
-      throw new WeftError('invalid', `the request is larger than ${BODY_LIMIT_BYTES} bytes`);
-    chunks.push(chunk);
+  try {
+    for await (const chunk of c.req.raw.body ?? []) {
+      lengthBytes += chunk.length;
+      if (lengthBytes > BODY_LIMIT_BYTES) break;
+      chunks.push(chunk);
+    }
+  } catch (error) {
+    throw new WeftError('invalid', `the request ended before its end: ${(error as Error).message}`, { cause: error });
   }
+  if (lengthBytes > BODY_LIMIT_BYTES)
+    throw new WeftError('invalid', `the request is larger than ${BODY_LIMIT_BYTES} bytes`);
+  return Buffer.concat(chunks);
+}
+
+async function read<S extends z.ZodType>(c: Context, schema: S): Promise<z.output<S>> {
+  const body = await readBody(c);
   let value: unknown;
   try {
-    value = JSON.parse(Buffer.concat(chunks).toString());
+    value = JSON.parse(body.toString());
   } catch (error) {
     throw new WeftError('invalid', `the request body is not JSON: ${(error as Error).message}`);
   }

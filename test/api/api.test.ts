@@ -216,6 +216,24 @@ t.test('requests before there is a switch wait for it', async (t) => {
   probe.destroy();
 });
 
+t.test('a client that leaves before it has sent all is no defect of weft', async (t) => {
+  const path = join(directory(t), 'weft.sock');
+  const api = await openApi(path);
+  const defects: unknown[] = [];
+  await api.serve({ sw: fakeSwitch(), isStopping: () => false, shutdown: async () => {} }, (error) =>
+    defects.push(error),
+  );
+  const client = connect(path);
+  client.write('POST /v1/trace HTTP/1.1\r\nhost: weft\r\nexpect: 100-continue\r\ncontent-length: 100\r\n\r\n{"flow"');
+  await once(client, 'data');
+  await new Client(path).status();
+  client.destroy();
+  await api.close(AbortSignal.timeout(20_000));
+  // What the end of the connection sets off comes in turns of its own.
+  for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+  t.same(defects, []);
+});
+
 t.test('a follower gets what happens, and is unsubscribed when it leaves', async (t) => {
   const { sw, client } = await serve(t);
   const controller = new AbortController();
