@@ -53,9 +53,7 @@ Reason PendingTable::open(uint16_t port, const Key& key, const Frame& frame) {
   ++share.pendings;
   hold(&pending, &share, frame);
 
-  std::deque<UpcallRecord>& queue = upcalls_[port];
-  if (queue.empty()) turns_.push_back(port);
-  UpcallRecord& upcall = queue.emplace_back();
+  UpcallRecord& upcall = (key.eth_dst[0] & 1 ? group_ : single_).add(port);
   upcall.token = static_cast<double>(token_of(slot));
   upcall.length = frame.length;
   upcall.head_length = static_cast<uint16_t>(std::min<size_t>(frame.length, kHeadBytes));
@@ -75,19 +73,35 @@ Reason PendingTable::hold(Pending* pending, Share* share, const Frame& frame) {
 
 size_t PendingTable::take_upcalls(UpcallRecord* to, size_t max) {
   size_t taken = 0;
-  while (taken < max && !turns_.empty()) {
-    const uint16_t port = turns_.front();
-    turns_.pop_front();
-    std::deque<UpcallRecord>& queue = upcalls_.at(port);
-    to[taken++] = queue.front();
-    queue.pop_front();
-    if (queue.empty()) {
-      upcalls_.erase(port);
-    } else {
-      turns_.push_back(port);
-    }
+  for (; taken < max && upcalls_wait(); ++taken) {
+    const bool group = single_.turns.empty() || (taken % 2 == 1 && !group_.turns.empty());
+    (group ? group_ : single_).take(to + taken);
   }
   return taken;
+}
+
+UpcallRecord& PendingTable::Queue::add(uint16_t port) {
+  std::deque<UpcallRecord>& queue = upcalls[port];
+  if (queue.empty()) turns.push_back(port);
+  return queue.emplace_back();
+}
+
+void PendingTable::Queue::take(UpcallRecord* to) {
+  const uint16_t port = turns.front();
+  turns.pop_front();
+  std::deque<UpcallRecord>& queue = upcalls.at(port);
+  *to = queue.front();
+  queue.pop_front();
+  if (queue.empty()) {
+    upcalls.erase(port);
+  } else {
+    turns.push_back(port);
+  }
+}
+
+void PendingTable::Queue::drop(uint16_t port) {
+  upcalls.erase(port);
+  std::erase(turns, port);
 }
 
 Token PendingTable::token_of(uint32_t slot) const {
@@ -120,8 +134,8 @@ size_t PendingTable::drop_port(uint16_t port) {
     if (slots_[slot].used && slots_[slot].port == port) frames += take(slot).frames.size();
   }
   shares_.erase(port);
-  upcalls_.erase(port);
-  std::erase(turns_, port);
+  single_.drop(port);
+  group_.drop(port);
   return frames;
 }
 

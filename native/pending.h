@@ -6,7 +6,8 @@
 // but new flows uses up only its own share: kPendingPerPort entries,
 // kParkedPerFlow frames in each, kParkedBytesPerPort in all. Of fragments
 // kParkedFragments may wait, for nothing is left of a datagram that lacks one.
-// Upcalls are taken once each, one port after the other.
+// Upcalls are taken once each, one port after the other; those of frames to a group of
+// stations, which take longest since many get them, every second time.
 //
 // A token is (worker, generation, slot) in 53 bits. A slot's generation changes
 // when its entry goes, so a token that was used or whose port went is known to
@@ -76,9 +77,10 @@ class PendingTable {
   // A new undecided flow with its first frame, copied, and its upcall. kNoDrop, or why not.
   Reason open(uint16_t port, const Key& key, const Frame& frame);
 
-  // Moves up to `max` upcalls, round robin over the ports.
+  // Moves up to `max` upcalls, round robin over the ports: one of a frame to a single
+  // station, then one of a frame to a group, and so on while there are both.
   size_t take_upcalls(UpcallRecord* to, size_t max);
-  bool upcalls_wait() const { return !turns_.empty(); }
+  bool upcalls_wait() const { return !single_.turns.empty() || !group_.turns.empty(); }
 
   // Ends the entry of a token and moves out its frames, in order. None when the
   // token is stale.
@@ -106,6 +108,16 @@ class PendingTable {
     std::vector<ParkedFrame> frames;
   };
 
+  // Upcalls that wait to be taken.
+  struct Queue {
+    std::unordered_map<uint16_t, std::deque<UpcallRecord>> upcalls;
+    std::deque<uint16_t> turns;  // ports in `upcalls`; whose turn it is comes first
+
+    UpcallRecord& add(uint16_t port);
+    void take(UpcallRecord* to);
+    void drop(uint16_t port);
+  };
+
   // What waits from one port.
   struct Share {
     size_t pendings = 0;
@@ -125,8 +137,8 @@ class PendingTable {
   std::vector<uint32_t> free_;
   SlotIndex by_key_;
   std::unordered_map<uint16_t, Share> shares_;
-  std::unordered_map<uint16_t, std::deque<UpcallRecord>> upcalls_;
-  std::deque<uint16_t> turns_;  // ports in upcalls_; whose turn it is comes first
+  Queue single_;
+  Queue group_;  // of frames to a group
 };
 
 }  // namespace weft

@@ -17,7 +17,8 @@
  *   a flow that covers them meanwhile: a parked key is looked up before the
  *   flow cache. `execute(token, …)` releases them in order.
  * - Undecided flows are bounded per port (PENDING_PER_PORT); beyond that
- *   `upcall_queue_full`. Batches are filled round robin over the ports.
+ *   `upcall_queue_full`. Batches are filled round robin over the ports; where both wait, every
+ *   second upcall is of a frame to a group of stations, so that single ones wait for few of these.
  * - `upcalls` limits what comes up: of a port, and of that half for each sender that
  *   was admitted before and a quarter for all others (`upcall-limit.ts`). A miss beyond
  *   it is dropped, `upcall_rate_limit`; a frame that is too big for its flow has a

@@ -6,12 +6,13 @@
  * but new flows uses up only its own share: PENDING_PER_PORT entries,
  * PARKED_PER_FLOW frames in each, PARKED_FRAGMENTS of fragments,
  * PARKED_BYTES_PER_PORT in all. Upcalls are handed out once each, one port after
- * the other.
+ * the other; those of frames to a group of stations, which take longest since many
+ * get them, every second time.
  */
 import { FRAG_NONE, fields } from '../flow/fields.ts';
-import { bytesId, type FlowKey } from '../flow/key.ts';
+import { bytesId, readBytes, type FlowKey } from '../flow/key.ts';
 import type { DropReason } from '../flow/reason.ts';
-import type { PortNo } from '../flow/types.ts';
+import { isGroupMac, type PortNo } from '../flow/types.ts';
 import {
   HEAD_BYTES,
   PARKED_FRAGMENTS,
@@ -33,6 +34,9 @@ interface Pending {
   readonly frames: Frame[];
 }
 
+/** Not yet delivered, by port; the port whose turn it is comes first. */
+type Undelivered = Map<PortNo, Pending[]>;
+
 /** What waits from one port. */
 interface Share {
   readonly pendings: Set<Pending>;
@@ -43,8 +47,9 @@ export class PendingTable {
   readonly #byKey = new Map<string, Pending>();
   readonly #byToken = new Map<UpcallToken, Pending>();
   readonly #shares = new Map<PortNo, Share>();
-  /** Not yet delivered, by port; the port whose turn it is comes first. */
-  readonly #undelivered = new Map<PortNo, Pending[]>();
+  readonly #single: Undelivered = new Map();
+  /** Of frames to a group. */
+  readonly #group: Undelivered = new Map();
   #lastToken = 0;
   #held = 0;
 
@@ -78,18 +83,21 @@ export class PendingTable {
     this.#shares.set(port, share);
     this.#byKey.set(bytesId(key), pending);
     this.#byToken.set(pending.token, pending);
-    const queue = this.#undelivered.get(port);
+    const undelivered = isGroupMac(readBytes(key, fields.eth_dst)) ? this.#group : this.#single;
+    const queue = undelivered.get(port);
     if (queue) queue.push(pending);
-    else this.#undelivered.set(port, [pending]);
+    else undelivered.set(port, [pending]);
     return undefined;
   }
 
   /** The next upcalls to deliver, UPCALL_BATCH at most; empty when all are delivered. */
   nextBatch(): Upcall[] {
     const batch: Upcall[] = [];
-    for (const [port, queue] of this.#undelivered) {
-      if (batch.length === UPCALL_BATCH) break;
-      const { token, key, frames } = queue.shift()!;
+    while (batch.length < UPCALL_BATCH) {
+      const isGroup = this.#single.size === 0 || (batch.length % 2 === 1 && this.#group.size > 0);
+      const next = takeNext(isGroup ? this.#group : this.#single);
+      if (!next) break;
+      const { token, key, frames } = next;
       const { bytes } = frames[0]!;
       batch.push({
         token,
@@ -98,9 +106,6 @@ export class PendingTable {
         lengthBytes: bytes.length,
         packetBytes: Math.min(packetBytes(frames[0]!), 0xffff),
       });
-      // Set again, the port goes to the end of this very iteration.
-      this.#undelivered.delete(port);
-      if (queue.length > 0) this.#undelivered.set(port, queue);
     }
     return batch;
   }
@@ -119,7 +124,8 @@ export class PendingTable {
       frames += pending.frames.length;
       this.#remove(pending);
     }
-    this.#undelivered.delete(port);
+    this.#single.delete(port);
+    this.#group.delete(port);
     return frames;
   }
 
@@ -141,4 +147,15 @@ export class PendingTable {
     this.#byKey.delete(bytesId(pending.key));
     this.#byToken.delete(pending.token);
   }
+}
+
+/** The next one of the port whose turn it is, which then comes last. */
+function takeNext(undelivered: Undelivered): Pending | undefined {
+  for (const [port, queue] of undelivered) {
+    undelivered.delete(port);
+    const next = queue.shift();
+    if (queue.length > 0) undelivered.set(port, queue);
+    return next;
+  }
+  return undefined;
 }

@@ -27,6 +27,7 @@ import { conformanceTests } from './suite.ts';
 const zero = (length: number) => new Uint8Array(length);
 const drop = (reason: DropReason) => [{ op: 'drop', reason }] as const;
 /** A frame of flow `flow` with `sequence` in its payload. */
+const GROUP = '01:00:5e:00:00:fb';
 const numbered = (flow: number, sequence: number) =>
   frames.udp({}, 1000 + flow, 53, Uint8Array.of(sequence >> 8, sequence));
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
@@ -253,6 +254,24 @@ export function runConformance(name: string, open: Open): void {
         `port ${port} in its order`,
       );
     }
+  });
+
+  test('where many frames to groups wait, every second upcall is of another', (t, h) => {
+    h.memory(1, 2);
+    let burst = true;
+    h.onUpcall = () => {
+      if (!burst) return;
+      burst = false;
+      for (let flow = 1; flow <= 100; flow++) h.inject(1, frames.udp({ dstMac: GROUP }, 1000 + flow, 53));
+      for (let flow = 1; flow <= 10; flow++) h.inject(2, numbered(flow, 0));
+    };
+    h.inject(1, numbered(0, 0));
+    const ports = h.upcalls.slice(1).map(({ key }) => readNumber(key, fields.in_port));
+    t.same(
+      ports,
+      [...Array.from({ length: 20 }, (_, at) => (at % 2 === 0 ? 2 : 1)), ...Array<number>(90).fill(1)],
+      'the ten have every second place until they are done',
+    );
   });
 
   test(
