@@ -185,6 +185,20 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     return bytes;
   }
 
+  // `mirrored`, the records of all blocks, and `mirrorLost`.
+  void SetMirrored(Napi::Object* result, const Mirrored& mirrored) {
+    size_t size = 0;
+    for (const MirrorBlock& block : mirrored.blocks) size += block.used;
+    auto bytes = Napi::Uint8Array::New(env_, size);
+    uint8_t* to = bytes.Data();
+    for (const MirrorBlock& block : mirrored.blocks) {
+      memcpy(to, block.bytes.get(), block.used);
+      to += block.used;
+    }
+    (*result)["mirrored"] = bytes;
+    (*result)["mirrorLost"] = Napi::Number::New(env_, static_cast<double>(mirrored.lost));
+  }
+
   Napi::Value Result(int value) { return Napi::Number::New(env_, value); }
 
   // (ms)
@@ -274,7 +288,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     Worker::Waiting waiting = workers_->take_waiting(upcalls_, kUpcallBatch);
     auto result = Napi::Object::New(env_);
     result["upcalls"] = Bytes(reinterpret_cast<const uint8_t*>(upcalls_), waiting.upcalls * sizeof(UpcallRecord));
-    result["mirrored"] = Bytes(waiting.mirrored.data(), waiting.mirrored.size());
+    SetMirrored(&result, waiting.mirrored);
     auto lost = Napi::Array::New(env_);
     for (uint32_t i = 0; i < waiting.lost.size(); ++i) {
       auto one = Napi::Object::New(env_);
@@ -375,14 +389,29 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
 
   // Mirror and counters
 
-  // (port or 0, snapBytes)
+  // (port or 0, snapBytes, filter: BpfInstruction[], packed; empty: all frames)
   void MirrorStart(const Napi::CallbackInfo& info) {
     const uint32_t snap_bytes = info[1].As<Napi::Number>();
-    workers_->each([&](Datapath& datapath) { datapath.mirror().start(number16(info[0]), snap_bytes); });
+    auto packed = info[2].As<Napi::Uint32Array>();
+    std::vector<BpfInstruction> filter(packed.ElementLength() / 4);
+    if (!filter.empty()) memcpy(filter.data(), packed.Data(), filter.size() * sizeof(BpfInstruction));
+    if (!filter.empty() && !bpf_is_valid(filter)) {
+      Napi::RangeError::New(env_, "not a BPF program that can be run").ThrowAsJavaScriptException();
+      return;
+    }
+    workers_->each([&](Datapath& datapath) { datapath.mirror().start(number16(info[0]), snap_bytes, filter); });
   }
 
-  void MirrorStop(const Napi::CallbackInfo&) {
-    workers_->each([](Datapath& datapath) { datapath.mirror().stop(); });
+  // () → { mirrored, mirrorLost }: what waited, as takeWaiting gives it
+  Napi::Value MirrorStop(const Napi::CallbackInfo&) {
+    Mirrored mirrored;
+    workers_->each([&](Datapath& datapath) {
+      datapath.mirror().stop();
+      mirrored.append(datapath.mirror().take());
+    });
+    auto result = Napi::Object::New(env_);
+    SetMirrored(&result, mirrored);
+    return result;
   }
 
   // () → Float64Array: 11 totals, drops by reason number, then for each port its

@@ -61,6 +61,27 @@ struct Frame {
     }
     return size;
   }
+
+  // Copies `size` bytes from `at` on; false when not all of them are in the frame.
+  bool peek(uint64_t at, size_t size, uint8_t* to) const {
+    if (at + size > length) return false;
+    const size_t whole = pieces ? linear : length;
+    if (at + size <= whole) {
+      memcpy(to, data + at, size);
+      return true;
+    }
+    for (size_t done = 0; done < size; ++done, ++at) to[done] = byte(at);
+    return true;
+  }
+
+ private:
+  uint8_t byte(uint64_t at) const {
+    if (at < linear) return data[at];
+    at -= linear;
+    size_t i = 0;
+    for (; at >= pieces->at[i].iov_len; ++i) at -= pieces->at[i].iov_len;
+    return static_cast<const uint8_t*>(pieces->at[i].iov_base)[at];
+  }
 };
 
 // Who sent a datagram, and how it was marked on the way.

@@ -1,19 +1,26 @@
-// Copies of frames for captures, packed one behind the other. At most
-// kMirrorQueue frames wait to be taken; beyond that they are left out, so that a
-// capture never holds up what it watches. Owned by one datapath; not thread-safe.
+// Copies of frames for captures, packed one behind the other into blocks of memory.
+// At most kMirrorBytes wait to be taken; what is beyond that is left out and counted,
+// so that a capture never holds up what it watches. What waits is handed over by
+// moving the blocks. Owned by one datapath; not thread-safe.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
+#include <memory>
 #include <utility>
 #include <vector>
 
+#include "bpf.h"
 #include "frame.h"
 
 namespace weft {
 
-inline constexpr size_t kMirrorQueue = 1024;
+// What 1 Gb/s of full frames brings in an eighth of a second (MIRROR_BYTES in src/datapath/datapath.ts).
+inline constexpr size_t kMirrorBytes = 16 << 20;
+// Room for several of the largest frames; none lies in two blocks.
+inline constexpr size_t kMirrorBlockBytes = 1 << 18;
 
 enum class Direction : uint16_t { rx = 0, tx = 1 };
 
@@ -27,46 +34,79 @@ struct MirrorRecord {
   double time_ms;
 };
 static_assert(sizeof(MirrorRecord) == 24);
+static_assert(sizeof(MirrorRecord) + kMaxFrame + 8 <= kMirrorBlockBytes);
+
+struct MirrorBlock {
+  std::unique_ptr<uint8_t[]> bytes;
+  size_t used;
+};
+
+// What was taken out of a mirror.
+struct Mirrored {
+  std::vector<MirrorBlock> blocks;
+  uint64_t lost = 0;  // frames left out since it was last taken
+
+  bool empty() const { return blocks.empty() && lost == 0; }
+  void append(Mirrored other) {
+    std::move(other.blocks.begin(), other.blocks.end(), std::back_inserter(blocks));
+    lost += other.lost;
+  }
+};
 
 class Mirror {
  public:
-  // Copies up to `snap_bytes` of the frames of `port`; 0 means all ports.
-  void start(uint16_t port, uint32_t snap_bytes) {
-    stop();
+  // Copies up to `snap_bytes` of the frames of `port` that `filter` wants; port 0 means all ports, no program all frames.
+  // `filter` is valid or empty.
+  void start(uint16_t port, uint32_t snap_bytes, std::vector<BpfInstruction> filter) {
     port_ = port;
     snap_bytes_ = std::min<uint32_t>(snap_bytes, kMaxFrame);
+    filter_ = std::move(filter);
     on_ = true;
   }
-  void stop() {
-    on_ = false;
-    take();
-  }
+  // What waits can still be taken.
+  void stop() { on_ = false; }
 
-  bool wants(uint16_t port) const { return on_ && (port_ == 0 || port_ == port) && frames_ < kMirrorQueue; }
-  bool empty() const { return frames_ == 0; }
+  bool wants(uint16_t port) const { return on_ && (port_ == 0 || port_ == port); }
+  bool empty() const { return waiting_.empty(); }
 
   void copy(uint16_t port, Direction direction, double now_ms, const Frame& frame) {
+    if (!filter_.empty() && !bpf_wants(filter_, frame)) return;
     const uint32_t copied = std::min(frame.length, snap_bytes_);
+    const size_t bytes = sizeof(MirrorRecord) + (copied + 7) / 8 * 8;
+    if (waiting_bytes_ + bytes > kMirrorBytes) {
+      ++waiting_.lost;
+      return;
+    }
+    waiting_bytes_ += bytes;
+    uint8_t* to = reserve(bytes);
     const MirrorRecord record = {port, direction, frame.length, copied, 0, now_ms};
-    const size_t at = packed_.size();
-    packed_.resize(at + sizeof record + (copied + 7) / 8 * 8);
-    memcpy(packed_.data() + at, &record, sizeof record);
-    if (copied) frame.copy(packed_.data() + at + sizeof record, copied);
-    ++frames_;
+    memset(to + bytes - 8, 0, 8);  // the padding; what is not padding is written over
+    memcpy(to, &record, sizeof record);
+    if (copied) frame.copy(to + sizeof record, copied);
   }
 
-  // Everything that waits: records with their bytes.
-  std::vector<uint8_t> take() {
-    frames_ = 0;
-    return std::exchange(packed_, {});
+  Mirrored take() {
+    waiting_bytes_ = 0;
+    return std::exchange(waiting_, {});
   }
 
  private:
+  uint8_t* reserve(size_t bytes) {
+    std::vector<MirrorBlock>& blocks = waiting_.blocks;
+    if (blocks.empty() || blocks.back().used + bytes > kMirrorBlockBytes) {
+      blocks.push_back({std::unique_ptr<uint8_t[]>(new uint8_t[kMirrorBlockBytes]), 0});
+    }
+    MirrorBlock& last = blocks.back();
+    last.used += bytes;
+    return last.bytes.get() + last.used - bytes;
+  }
+
   bool on_ = false;
   uint16_t port_ = 0;
   uint32_t snap_bytes_ = 0;
-  size_t frames_ = 0;
-  std::vector<uint8_t> packed_;
+  std::vector<BpfInstruction> filter_;
+  Mirrored waiting_;
+  size_t waiting_bytes_ = 0;
 };
 
 }  // namespace weft

@@ -80,7 +80,7 @@ class Worker {
   };
   struct Waiting {
     size_t upcalls = 0;
-    std::vector<uint8_t> mirrored;  // mirror.h has the form
+    Mirrored mirrored;
     std::vector<LostPort> lost;
   };
   Waiting take_waiting(UpcallRecord* to, size_t max);

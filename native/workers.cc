@@ -244,7 +244,7 @@ Worker::Waiting Workers::take_waiting(UpcallRecord* to, size_t max) {
   for (size_t i = 0; i < workers_.size(); ++i) {
     Worker::Waiting one = workers_[(first_ + i) % workers_.size()]->take_waiting(to + all.upcalls, max - all.upcalls);
     all.upcalls += one.upcalls;
-    all.mirrored.insert(all.mirrored.end(), one.mirrored.begin(), one.mirrored.end());
+    all.mirrored.append(std::move(one.mirrored));
     for (const Worker::LostPort& lost : one.lost) {
       const bool known = std::any_of(all.lost.begin(), all.lost.end(), [&](const auto& it) { return it.port == lost.port; });
       if (!known) all.lost.push_back(lost);

@@ -1,6 +1,6 @@
 /** The library: a switch inside a program of one's own, and the simulated network for tests. */
 export { createSwitch, Switch } from './switch.ts';
-export type { AttachOptions, CapturedFrame, NetworkOptions, SwitchOptions } from './switch.ts';
+export type { AttachOptions, CaptureOptions, CaptureSink, NetworkOptions, SwitchOptions } from './switch.ts';
 export { createSimulation, Simulation } from './simulation.ts';
 export type { SimulatedAttach, SimulatedHost, SimulatedPort, SimulationOptions } from './simulation.ts';
 export { WeftError, type ErrorCode } from './error.ts';

@@ -58,7 +58,7 @@ import type {
 import type { Kind, NetworkResource, Resource } from './model/resource.ts';
 import { routeClashes, subnetClashes } from './observe/clashes.ts';
 import { diagnose } from './observe/doctor.ts';
-import { Observer, type CapturedFrame, type CaptureOptions, type ConnectionsOptions } from './observe/observer.ts';
+import { Observer, type CaptureOptions, type CaptureSink, type ConnectionsOptions } from './observe/observer.ts';
 import { trace } from './observe/tracer.ts';
 import { OutsideKeeper } from './outside/keeper.ts';
 import { openEmbeddedStore } from './store/embedded.ts';
@@ -67,7 +67,7 @@ import { version } from './package.ts';
 
 export type { AttachOptions, RateLimitChange } from './cluster/attachment.ts';
 export type { NetworkOptions } from './cluster/network-declaration.ts';
-export type { CapturedFrame } from './observe/observer.ts';
+export type { CaptureOptions, CaptureSink } from './observe/observer.ts';
 
 export interface SwitchOptions extends DaemonConfig {
   readonly logger: Logger;
@@ -220,6 +220,7 @@ export class Switch {
       underlayPort: UNDERLAY_PORT,
       clock,
       wallClock: Date.now,
+      application: `weft ${version}`,
     });
   }
 
@@ -414,8 +415,8 @@ export class Switch {
     return this.#observer.onDrop(listener);
   }
 
-  /** Copies frames to `sink`; returns how to stop. */
-  capture(options: CaptureOptions, sink: (frames: readonly CapturedFrame[]) => void): () => void {
+  /** Copies frames to `sink`, as a pcapng file; returns how to stop. */
+  capture(options: CaptureOptions, sink: CaptureSink): () => void {
     return this.#observer.capture(options, sink);
   }
 

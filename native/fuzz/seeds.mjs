@@ -60,8 +60,48 @@ const quoting = hex(
   ip4('01', `0b00 0000 00000000 4500 001c 0000 0000 4011 0000 c6336401 c6336402 9c40 0035 0008 1234`),
 );
 
+/** Of the target `bpf`: a program as `tcpdump -ddd` prints it, where the frame is cut, and the frame. */
+const filtering = (program, cut, frame) =>
+  Buffer.concat([
+    Buffer.of(program.length, cut),
+    ...program.map(([code, jumpTrue, jumpFalse, k]) => {
+      return Buffer.of(code, jumpTrue, jumpFalse, k >>> 24, (k >>> 16) & 255, (k >>> 8) & 255, k & 255);
+    }),
+    frame,
+  ]);
+/** `udp port 53` of IPv4; each kind of arithmetic and memory; a load from behind the end. */
+const programs = [
+  [
+    [0x28, 0, 0, 12],
+    [0x15, 0, 7, 0x800],
+    [0x30, 0, 0, 23],
+    [0x15, 0, 5, 17],
+    [0xb1, 0, 0, 14],
+    [0x48, 0, 0, 16],
+    [0x15, 1, 0, 53],
+    [0x05, 0, 0, 1],
+    [0x06, 0, 0, 262144],
+    [0x06, 0, 0, 0],
+  ],
+  [
+    [0x80, 0, 0, 0],
+    [0x02, 0, 0, 15],
+    [0x61, 0, 0, 15],
+    ...[0x04, 0x14, 0x24, 0x34, 0x44, 0x54, 0x64, 0x74, 0x94, 0xa4].map((code) => [code, 0, 0, 3]),
+    ...[0x0c, 0x1c, 0x2c, 0x3c, 0x4c, 0x5c, 0x6c, 0x7c, 0x9c, 0xac, 0x84, 0x07, 0x87].map((code) => [code, 0, 0, 0]),
+    ...[0x1d, 0x2d, 0x3d, 0x4d].map((code) => [code, 0, 0, 0]),
+    [0x16, 0, 0, 0],
+  ],
+  [
+    [0x01, 0, 0, 0xffffffff],
+    [0x50, 0, 0, 0xffffffff],
+    [0x06, 0, 0, 1],
+  ],
+];
+
 /** Of each target, inputs that it begins with. */
 export const seeds = {
+  bpf: programs.flatMap((program) => [filtering(program, 34, datagram(4, 20)), filtering(program, 13, frames[1])]),
   extract: frames,
   vxlan: frames.map((frame) => Buffer.concat([hex('0800000000000700'), frame])),
   offload: [

@@ -119,6 +119,7 @@ void test_under_load(size_t count) {
   for (int round = 0; round < 6; ++round) {
     CHECK(workers.add_vxlan(1, local, kL4Port) == 0);
     CHECK(workers.add_vxlan(2, local, kL4Port) == -EADDRINUSE);
+    const std::vector<BpfInstruction> ip_only = {{0x28, 0, 0, 12}, {0x15, 0, 1, 0x800}, {0x06, 0, 0, 1}, {0x06, 0, 0, 0}};
     for (uint64_t before = upcalls; upcalls < before + 2000;) {
       const uint64_t seen = wakes.load();
       UpcallRecord records[kUpcallBatch];
@@ -135,7 +136,7 @@ void test_under_load(size_t count) {
       // Tight enough to refuse, now and then, and not to stop everything.
       const Limit some = {static_cast<uint64_t>(upcalls % 2 ? 5'000'000 : 0), 1000};
       workers.set_limits(1, {.ingress = some, .egress = {}, .storm = some, .upcalls = some});
-      workers.each([&](Datapath& datapath) { round % 2 ? datapath.mirror().start(1, 50) : datapath.mirror().stop(); });
+      workers.each([&](Datapath& datapath) { round % 2 ? datapath.mirror().start(1, 50, ip_only) : datapath.mirror().stop(); });
       check_conservation(workers);
       if (waiting.upcalls < kUpcallBatch) wakes.wait(seen);
     }

@@ -19,13 +19,8 @@ import type {
   WhyReport,
 } from '../model/report.ts';
 import type { Kind, Resource } from '../model/resource.ts';
-import {
-  type AttachOptions,
-  BODY_LIMIT_BYTES,
-  type CapturedFrame,
-  type FrameEvent,
-  type NetworkOptions,
-} from './target.ts';
+import { CAPTURE_ID_HEADER, LOST, MESSAGE_HEADER_BYTES } from './capture-stream.ts';
+import { type AttachOptions, BODY_LIMIT_BYTES, type CaptureOptions, type NetworkOptions } from './target.ts';
 
 export const DEFAULT_SOCKET = '/run/weft/weft.sock';
 
@@ -35,6 +30,12 @@ export type Followed<T> =
   | { readonly kind: 'open' }
   | { readonly kind: 'item'; readonly item: T }
   /** So many were left out here, because this reader is too slow. */
+  | { readonly kind: 'lost'; readonly count: number };
+
+/** Of a capture. */
+export type CaptureEvent =
+  | { readonly kind: 'blocks'; readonly frames: number; readonly blocks: Buffer }
+  /** So many frames were left out here. */
   | { readonly kind: 'lost'; readonly count: number };
 
 type Method = 'GET' | 'POST' | 'DELETE';
@@ -126,18 +127,29 @@ export class Client {
     return this.#follow('/drops?follow', signal);
   }
 
-  async *capture(
-    options: { readonly port?: string; readonly snapBytes: number },
-    signal: AbortSignal,
-  ): AsyncGenerator<Followed<CapturedFrame>> {
-    const query = new URLSearchParams({ snapBytes: String(options.snapBytes) });
-    if (options.port !== undefined) query.set('port', options.port);
-    for await (const event of this.#follow<FrameEvent>(`/capture?${query.toString()}`, signal)) {
-      if (event.kind !== 'item') yield event;
-      else {
-        const { timeNs, bytes, ...frame } = event.item;
-        yield { kind: 'item', item: { ...frame, timeNs: BigInt(timeNs), bytes: Buffer.from(bytes, 'base64') } };
+  /**
+   * The blocks of one pcapng file, its header first. When `signal` is aborted the daemon ends the capture, and what is
+   * still on the way comes before the end; who does not want that stops reading.
+   */
+  async *capture(options: CaptureOptions, signal: AbortSignal): AsyncGenerator<CaptureEvent> {
+    if (signal.aborted) return;
+    const opening = new AbortController();
+    let end = (): void => opening.abort();
+    const onAbort = (): void => end();
+    signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      const response = await this.#open('POST', '/capture', opening.signal, options);
+      if (!response) return;
+      const path = `/capture/${String(response.headers[CAPTURE_ID_HEADER])}`;
+      end = () => void this.#call('DELETE', path).catch(() => response.destroy());
+      try {
+        yield* messages(response);
+      } catch (error) {
+        throw error instanceof WeftError ? error : this.#gone(error);
       }
+      if (!signal.aborted) throw this.#gone();
+    } finally {
+      signal.removeEventListener('abort', onAbort);
     }
   }
 
@@ -148,14 +160,8 @@ export class Client {
   }
 
   async *#follow<T>(path: string, signal: AbortSignal): AsyncGenerator<Followed<T>> {
-    let response: IncomingMessage;
-    try {
-      response = await this.#request('GET', path, undefined, signal);
-    } catch (error) {
-      if (signal.aborted) return;
-      throw error;
-    }
-    if (response.statusCode !== 200) answer(response, await this.#text(response));
+    const response = await this.#open('GET', path, signal);
+    if (!response) return;
     response.setEncoding('utf8');
     let buffer = '';
     try {
@@ -173,6 +179,19 @@ export class Client {
       throw error instanceof WeftError ? error : this.#gone(error);
     }
     throw this.#gone();
+  }
+
+  /** An answer that goes on; undefined when `signal` was aborted before it began. */
+  async #open(method: Method, path: string, signal: AbortSignal, body?: unknown): Promise<IncomingMessage | undefined> {
+    let response: IncomingMessage;
+    try {
+      response = await this.#request(method, path, body, signal);
+    } catch (error) {
+      if (signal.aborted) return undefined;
+      throw error;
+    }
+    if (response.statusCode !== 200) answer(response, await this.#text(response));
+    return response;
   }
 
   #request(method: Method, path: string, body?: unknown, signal?: AbortSignal): Promise<IncomingMessage> {
@@ -250,6 +269,36 @@ function answer(response: IncomingMessage, text: string): unknown {
   }
   if (value.error) throw new WeftError(value.error.code, value.error.message);
   return value;
+}
+
+/** The messages of a capture (capture-stream.ts), out of the pieces that they come in. */
+export async function* messages(response: AsyncIterable<Buffer>): AsyncGenerator<CaptureEvent> {
+  // A message of megabytes comes in many pieces, which are put together once.
+  let pieces: Buffer[] = [];
+  let pieceBytes = 0;
+  let neededBytes = MESSAGE_HEADER_BYTES;
+  for await (const chunk of response) {
+    pieces.push(chunk);
+    pieceBytes += chunk.length;
+    while (pieceBytes >= neededBytes) {
+      const all = pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces, pieceBytes);
+      const end = MESSAGE_HEADER_BYTES + all.readUInt32LE(4);
+      if (all.length >= end) yield messageOf(all.subarray(0, end));
+      const rest = all.length >= end ? all.subarray(end) : all;
+      neededBytes = all.length >= end ? MESSAGE_HEADER_BYTES : end;
+      pieces = [rest];
+      pieceBytes = rest.length;
+    }
+  }
+}
+
+/** @param message whole, with its header */
+function messageOf(message: Buffer): CaptureEvent {
+  const body = message.subarray(MESSAGE_HEADER_BYTES);
+  const count = body.readUInt32LE(0);
+  return message.readUInt32LE(0) === LOST
+    ? { kind: 'lost', count }
+    : { kind: 'blocks', frames: count, blocks: body.subarray(4) };
 }
 
 function parseEvent<T>(text: string): Followed<T> {

@@ -47,11 +47,19 @@ export const traceRequest = z.strictObject({ flow: z.string() });
 
 export const shutdownRequest = z.strictObject({ purge: z.boolean().default(false) });
 
-export const snapBytes = z.coerce
-  .number()
-  .int('is a whole number of bytes, 64 to 262144')
-  .min(64, 'is a whole number of bytes, 64 to 262144')
-  .max(262_144, 'is a whole number of bytes, 64 to 262144');
+const word = z.int().min(0).max(0xffff_ffff);
+
+export const captureRequest = z.strictObject({
+  port: z.string().optional(),
+  /** Of each frame. */
+  snapBytes: z
+    .int('is a whole number of bytes, 64 to 262144')
+    .min(64, 'is a whole number of bytes, 64 to 262144')
+    .max(262_144, 'is a whole number of bytes, 64 to 262144')
+    .optional(),
+  /** Classic BPF, checked before it is run. */
+  filter: z.array(z.strictObject({ code: word, jumpTrue: word, jumpFalse: word, k: word })).optional(),
+});
 
 /** @throws WeftError `invalid`. */
 export function parseKind(text: string): Kind {

@@ -11,17 +11,18 @@ import { parseResource } from '../model/manifest.ts';
 import type { DropReport, FlowReport } from '../model/report.ts';
 import { validate } from '../model/validate.ts';
 import { arrayStream } from './array-stream.ts';
+import { CAPTURE_ID_HEADER, captureStream } from './capture-stream.ts';
 import { eventStream } from './events.ts';
 import {
   applyRequest,
   attachRequest,
+  captureRequest,
   networkRequest,
   parseKind,
   shutdownRequest,
-  snapBytes,
   traceRequest,
 } from './requests.ts';
-import { BODY_LIMIT_BYTES, DEFAULT_SNAP_BYTES, type ApiTarget, type FrameEvent } from './target.ts';
+import { BODY_LIMIT_BYTES, DEFAULT_SNAP_BYTES, type ApiTarget } from './target.ts';
 
 const statusOf = {
   usage: 400,
@@ -38,6 +39,9 @@ const statusOf = {
 /** `onInternal` is told of errors that are defects of weft; the client only gets their message. */
 export function routes({ sw, isStopping, shutdown }: ApiTarget, onInternal: (error: unknown) => void): Hono {
   const app = new Hono().basePath('/v1');
+  /** How to end each. */
+  const captures = new Map<string, () => void>();
+  let lastCapture = 0;
 
   app.onError((error, c) => {
     if (error instanceof WeftError) return failure(c, error);
@@ -99,23 +103,29 @@ export function routes({ sw, isStopping, shutdown }: ApiTarget, onInternal: (err
     const connections = sw.connections({ ...(endpoint !== undefined && { endpoint }) });
     return c.body(arrayStream(connections), 200, { 'content-type': 'application/json' });
   });
-  app.get('/capture', (c) => {
-    const port = c.req.query('port');
-    const snap = validate(snapBytes, c.req.query('snapBytes') ?? DEFAULT_SNAP_BYTES, { field: 'snapBytes' });
-    const options = { snapBytes: snap, ...(port !== undefined && { port }) };
-    return events(
-      eventStream<FrameEvent>((send) =>
-        sw.capture(options, (frames) => {
-          for (const { bytes, timeNs, ...frame } of frames) {
-            send({
-              ...frame,
-              timeNs: String(timeNs),
-              bytes: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('base64'),
-            });
-          }
-        }),
-      ),
+  app.post('/capture', async (c) => {
+    const { port, filter, snapBytes = DEFAULT_SNAP_BYTES } = await read(c, captureRequest);
+    const options = { snapBytes, ...(port !== undefined && { port }), ...(filter && { filter }) };
+    const id = String(++lastCapture);
+    const { body, end } = captureStream(
+      (sink) => sw.capture(options, sink),
+      () => captures.delete(id),
     );
+    captures.set(id, end);
+    return new Response(body, {
+      headers: {
+        'content-type': 'application/octet-stream',
+        'cache-control': 'no-store',
+        [CAPTURE_ID_HEADER]: id,
+      },
+    });
+  });
+  // Unlike a reader that goes away, this loses nothing of what is on the way.
+  app.delete('/capture/:id', (c) => {
+    const end = captures.get(c.req.param('id'));
+    if (!end) throw new WeftError('not_found', `capture ${c.req.param('id')} does not exist or has ended`);
+    end();
+    return c.json({});
   });
 
   return app;

@@ -1,7 +1,7 @@
 /** What the HTTP API stands for: the switch of one daemon, and the way to stop that daemon. */
-import type { CapturedFrame, Switch } from '../switch.ts';
+import type { Switch } from '../switch.ts';
 
-export type { AttachOptions, CapturedFrame, NetworkOptions, RateLimitChange } from '../switch.ts';
+export type { AttachOptions, CaptureOptions, CaptureSink, NetworkOptions, RateLimitChange } from '../switch.ts';
 
 /** The methods of the switch that have a route. */
 export type SwitchMethods = Pick<
@@ -33,17 +33,6 @@ export interface ApiTarget {
   readonly isStopping: () => boolean;
   /** Stops the switch; resolves when its ports are closed. The API itself still answers then. */
   readonly shutdown: (options: { readonly purge: boolean }) => Promise<void>;
-}
-
-/** A captured frame in a server-sent event. */
-export interface FrameEvent {
-  readonly port: string;
-  readonly direction: CapturedFrame['direction'];
-  /** Decimal: nanoseconds do not fit a JSON number. */
-  readonly timeNs: string;
-  readonly lengthBytes: number;
-  /** Base64. */
-  readonly bytes: string;
 }
 
 /** The largest request body; a manifest is far below it. */

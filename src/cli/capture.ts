@@ -1,6 +1,5 @@
 /** `weft capture`: frames at the ports, as lines like tcpdump's or as a pcapng file. */
 import type { Command } from 'commander';
-import type { CapturedFrame } from '../api/target.ts';
 import type { CaptureReport } from '../model/report.ts';
 import { untilInterrupted } from './interrupt.ts';
 import { clientOf, count, globals, verb, type OutputFormat } from './verb.ts';
@@ -9,52 +8,66 @@ interface Options {
   readonly port?: string;
   readonly write?: string;
   readonly count?: number;
+  readonly snaplen?: number;
 }
 
-/** Takes the frames and is closed at the end, in every case. */
+/** Takes whole blocks of a pcapng file and is closed at the end, in every case. */
 interface Sink {
-  frame(frame: CapturedFrame): Promise<void>;
+  /** Of `total` frames that are in the blocks, `frames` are wanted. @returns how many were taken */
+  blocks(blocks: Buffer, total: number, frames: number): Promise<number>;
   close(): Promise<void>;
 }
 
-/** Whole superframes in a file; for a line the headers do. */
-const FILE_SNAP_BYTES = 262_144;
+/** More than any frame has; tcpdump's own. */
+const MOST_SNAP_BYTES = 262_144;
+/** Whole frames in a file; for a line the headers do. */
+const FILE_SNAP_BYTES = MOST_SNAP_BYTES;
 const LINE_SNAP_BYTES = 512;
 
 export function capture(program: Command): void {
-  verb(program, 'capture', {
+  verb(program, 'capture [filter...]', {
     summary: 'show or save the frames at the ports, until Ctrl-C',
     examples: [
       'weft capture',
-      'weft capture --port web --count 10',
-      'weft capture -w web.pcapng --port web',
-      'weft capture -w - | tcpdump -r -',
+      'weft capture --port web --count 10 tcp port 80',
+      'weft capture -w web.pcapng --port web --snaplen 128',
+      "weft capture -w - 'host 10.0.0.3 and not arp' | tcpdump -r -",
     ],
   })
     .option('--port <name>', 'only this port (default: all)')
     .option('-w, --write <file>', 'write pcapng to FILE, or to stdout with -')
     .option('--count <n>', 'end after N frames', count(1))
-    .action(async (options: Options, command: Command) => {
-      const snapBytes = options.write === undefined ? LINE_SNAP_BYTES : FILE_SNAP_BYTES;
-      const { port, write: path } = options;
+    .option(
+      '--snaplen <bytes>',
+      'bytes of each frame that are kept, 64 to 262144 (default: all in a file)',
+      count(64, MOST_SNAP_BYTES),
+    )
+    .addHelpText(
+      'after',
+      '\nFILTER is an expression of pcap-filter(7), as of tcpdump, which has to be installed for it.',
+    )
+    .action(async (filter: string[], options: Options, command: Command) => {
+      const { port, write: path, snaplen } = options;
+      const snapBytes = snaplen ?? (path === undefined ? LINE_SNAP_BYTES : FILE_SNAP_BYTES);
       const client = clientOf(command);
+      const program =
+        filter.length > 0 ? await (await import('./filter.ts')).compileFilter(filter.join(' ')) : undefined;
       const controller = untilInterrupted();
-      const events = client.capture({ snapBytes, ...(port !== undefined && { port }) }, controller.signal);
+      const request = { snapBytes, ...(port !== undefined && { port }), ...(program && { filter: program }) };
 
       let captured = 0;
       let lost = 0;
       let sink: Sink | undefined;
       try {
-        for await (const event of events) {
+        for await (const event of client.capture(request, controller.signal)) {
           switch (event.kind) {
-            case 'open':
-              // Only now: a capture that is refused leaves no file behind.
-              sink = path === undefined ? await lines(globals(command).output) : await file(path, snapBytes);
-              process.stderr.write(`listening on ${port ?? 'all ports'}, up to ${snapBytes} bytes of a frame\n`);
-              break;
-            case 'item':
-              await sink!.frame(event.item);
-              captured++;
+            case 'blocks':
+              if (!sink) {
+                // Only now: a capture that is refused leaves no file behind.
+                sink = path === undefined ? await lines(globals(command).output) : await file(path);
+                process.stderr.write(`listening on ${port ?? 'all ports'}, up to ${snapBytes} bytes of a frame\n`);
+              }
+              captured += await sink.blocks(event.blocks, event.frames, (options.count ?? Infinity) - captured);
               break;
             case 'lost':
               lost += event.count;
@@ -67,50 +80,67 @@ export function capture(program: Command): void {
       } finally {
         await sink?.close();
         if (sink)
-          process.stderr.write(`${captured} frames captured\n${lost} frames left out: the reader was too slow\n`);
+          process.stderr.write(
+            `${captured} frames captured\n${lost} frames left out${lost > 0 ? ': they came faster than they could be written' : ''}\n`,
+          );
       }
     });
 }
 
 async function lines(output: OutputFormat): Promise<Sink> {
-  const [{ printOne }, { summary }] = await Promise.all([import('./print.ts'), import('../wire/summary.ts')]);
+  const [{ printOne }, { summary }, { PcapngReader }] = await Promise.all([
+    import('./print.ts'),
+    import('../wire/summary.ts'),
+    import('../observe/pcapng.ts'),
+  ]);
+  const reader = new PcapngReader();
   return {
-    frame({ port, direction, timeNs, lengthBytes, bytes }) {
-      const report: CaptureReport = {
-        time: timeText(timeNs),
-        port,
-        direction,
-        lengthBytes,
-        summary: summary(bytes, lengthBytes),
-      };
-      return printOne(output, report, () => {
-        return `${report.time.slice(11, 26)} ${port} ${direction === 'rx' ? 'in ' : 'out'} ${report.summary}\n`;
-      });
+    async blocks(blocks, _, frames) {
+      let printed = 0;
+      for (const { port, direction, timeNs, lengthBytes, bytes } of reader.read(blocks)) {
+        if (printed === frames) break;
+        printed++;
+        const report: CaptureReport = {
+          time: timeText(timeNs),
+          port,
+          direction,
+          lengthBytes,
+          summary: summary(bytes, lengthBytes),
+        };
+        await printOne(output, report, () => {
+          return `${report.time.slice(11, 26)} ${port} ${direction === 'rx' ? 'in ' : 'out'} ${report.summary}\n`;
+        });
+      }
+      return printed;
     },
     close: async () => {},
   };
 }
 
-async function file(path: string, snapBytes: number): Promise<Sink> {
-  const [{ open }, { Pcapng }, { write }, { version }, { WeftError }] = await Promise.all([
+/** Blocks are written as they come; only the last ones are looked into, for how many frames are wanted of them. */
+async function file(path: string): Promise<Sink> {
+  const [{ open }, { PcapngReader }, { write }, { WeftError }] = await Promise.all([
     import('node:fs/promises'),
     import('../observe/pcapng.ts'),
     import('./print.ts'),
-    import('../package.ts'),
     import('../error.ts'),
   ]);
-  const pcapng = new Pcapng(snapBytes);
   const failed = (error: unknown): never => {
     throw new WeftError('system', `-w ${path}: ${(error as Error).message}`, { cause: error });
   };
-  const handle = path === '-' ? undefined : await open(path, 'w').catch(failed);
-  const put = async (bytes: Uint8Array): Promise<void> => {
-    if (handle === undefined) await write(bytes);
-    else await handle.appendFile(bytes).catch(failed);
+  const endOf = (blocks: Buffer, frames: number): number => {
+    let seen = 0;
+    for (const { endOffset } of new PcapngReader().read(blocks)) if (++seen === frames) return endOffset;
+    return 0;
   };
-  await put(pcapng.header(`weft ${version}`));
+  const handle = path === '-' ? undefined : await open(path, 'w').catch(failed);
   return {
-    frame: (frame) => put(pcapng.frame(frame)),
+    async blocks(blocks, total, frames) {
+      const wanted = frames < total ? blocks.subarray(0, endOf(blocks, frames)) : blocks;
+      if (handle === undefined) await write(wanted);
+      else await handle.appendFile(wanted).catch(failed);
+      return Math.min(total, frames);
+    },
     close: async () => handle?.close(),
   };
 }

@@ -72,12 +72,13 @@ export function collect(value: string, previous: readonly string[] = []): string
   return [...previous, value];
 }
 
-/** A decimal number of at least `least`. */
-export function count(least: number): (text: string) => number {
+/** A decimal number of at least `least`, and at most `most` if it is given. */
+export function count(least: number, most = Number.MAX_SAFE_INTEGER): (text: string) => number {
   return (text) => {
     const value = Number(text);
-    if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < least) {
-      throw new InvalidArgumentError(`It is a whole number, ${least} or more.`);
+    if (!/^\d+$/.test(text) || value < least || value > most) {
+      const range = most === Number.MAX_SAFE_INTEGER ? `${least} or more` : `${least} to ${most}`;
+      throw new InvalidArgumentError(`It is a whole number, ${range}.`);
     }
     return value;
   };

@@ -58,17 +58,26 @@ export interface NativeDatapath {
   flowDel(id: number): void;
   /** Some hundred flows from `cursor` (0) on; `next` is -1 at the end. */
   flowDump(cursor: number): { flows: Uint8Array; next: number };
-  /** Port 0: all. */
-  mirrorStart(port: number, snapBytes: number): void;
-  mirrorStop(): void;
+  /**
+   * Port 0: all. `filter`: code, jumps and k of each instruction; empty: all frames.
+   * @throws RangeError for a program that is not valid
+   */
+  mirrorStart(port: number, snapBytes: number, filter: Uint32Array): void;
+  /** What waits is given back. */
+  mirrorStop(): NativeMirrored;
   counters(): Float64Array;
   close(): void;
 }
 
 /** Packed records, in the byte order of the machine; native-records.ts reads them. */
-export interface NativeWaiting {
-  readonly upcalls: Uint8Array;
+export interface NativeMirrored {
   readonly mirrored: Uint8Array;
+  /** Frames that were left out of `mirrored`. */
+  readonly mirrorLost: number;
+}
+
+export interface NativeWaiting extends NativeMirrored {
+  readonly upcalls: Uint8Array;
   readonly lost: readonly { readonly port: number; readonly errno: number }[];
 }
 

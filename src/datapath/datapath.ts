@@ -62,6 +62,7 @@
  */
 import type { WeftError } from '../error.ts';
 import type { Action } from '../flow/action.ts';
+import type { BpfProgram } from '../flow/bpf.ts';
 import type { FlowKey, FlowMask } from '../flow/key.ts';
 import type { DropReason } from '../flow/reason.ts';
 import type { FlowId, PortNo } from '../flow/types.ts';
@@ -287,6 +288,19 @@ export interface MirrorOptions {
   /** Only this port. */
   readonly port?: PortNo;
   readonly snapBytes: number;
+  /** Only frames that it wants. It sees them whole, whatever `snapBytes` is. */
+  readonly filter?: BpfProgram;
+}
+
+/** Gets frames in order, and how many were left out since the last call because too many waited. */
+export type MirrorSink = (frames: readonly MirroredFrame[], lost: number) => void;
+
+/** So much waits for the sink at most, at each datapath thread: native/mirror.h. */
+export const MIRROR_BYTES = 16 << 20;
+
+/** What a copy of `copiedBytes` takes of MIRROR_BYTES. */
+export function mirrorRecordBytes(copiedBytes: number): number {
+  return 24 + Math.ceil(copiedBytes / 8) * 8;
 }
 
 export interface DatapathOptions {
@@ -325,8 +339,12 @@ export interface Datapath {
   flowDump(): Iterable<FlowEntry>;
   /** Runs actions on the frames parked behind an upcall, in order, or on a frame that weft made. */
   execute(what: UpcallToken | OriginatedFrame, actions: readonly Action[]): void;
-  /** Copies frames to `sink` until called with null. Frames beyond a bounded queue are left out, never delayed. */
-  mirror(options: MirrorOptions | null, sink?: (frames: readonly MirroredFrame[]) => void): void;
+  /**
+   * Copies frames to `sink` until it is called again or with null, which hands over to it what waits. Frames beyond
+   * MIRROR_BYTES are left out and counted, never delayed.
+   * @throws WeftError('invalid') for a filter that cannot be run; what was mirrored before goes on then
+   */
+  mirror(options: MirrorOptions | null, sink?: MirrorSink): void;
   counters(): DatapathCounters;
   /** Stops all threads and closes all ports, keeping TAPs. Parked frames are dropped. */
   close(): void;

@@ -81,22 +81,49 @@ class UpcallView implements Upcall {
   }
 }
 
+/** The frames look into `bytes`, which are theirs from now on. */
 export function readMirrored(bytes: Uint8Array): MirroredFrame[] {
   const view = viewOf(bytes);
   const frames: MirroredFrame[] = [];
   for (let at = 0; at < bytes.length; ) {
-    const data = at + MIRROR.size;
-    const copied = view.getUint32(at + MIRROR.copied, LITTLE);
-    frames.push({
-      port: view.getUint16(at + MIRROR.port, LITTLE) as PortNo,
-      direction: view.getUint16(at + MIRROR.direction, LITTLE) === 0 ? 'rx' : 'tx',
-      timeMs: view.getFloat64(at + MIRROR.timeMs, LITTLE),
-      lengthBytes: view.getUint32(at + MIRROR.length, LITTLE),
-      bytes: bytes.slice(data, data + copied),
-    });
-    at = data + Math.ceil(copied / 8) * 8;
+    frames.push(new MirroredView(bytes, view, at));
+    at += MIRROR.size + Math.ceil(view.getUint32(at + MIRROR.copied, LITTLE) / 8) * 8;
   }
   return frames;
+}
+
+/** Reads a frame when it is asked for: ten thousands of views that live at a time are much for V8. */
+class MirroredView implements MirroredFrame {
+  readonly #view: DataView;
+  readonly #bytes: Uint8Array;
+  readonly #at: number;
+
+  constructor(bytes: Uint8Array, view: DataView, at: number) {
+    this.#bytes = bytes;
+    this.#view = view;
+    this.#at = at;
+  }
+
+  get port(): PortNo {
+    return this.#view.getUint16(this.#at + MIRROR.port, LITTLE) as PortNo;
+  }
+
+  get direction(): 'rx' | 'tx' {
+    return this.#view.getUint16(this.#at + MIRROR.direction, LITTLE) === 0 ? 'rx' : 'tx';
+  }
+
+  get timeMs(): number {
+    return this.#view.getFloat64(this.#at + MIRROR.timeMs, LITTLE);
+  }
+
+  get lengthBytes(): number {
+    return this.#view.getUint32(this.#at + MIRROR.length, LITTLE);
+  }
+
+  get bytes(): Uint8Array {
+    const from = this.#at + MIRROR.size;
+    return this.#bytes.subarray(from, from + this.#view.getUint32(this.#at + MIRROR.copied, LITTLE));
+  }
 }
 
 export function readFlows(bytes: Uint8Array): FlowEntry[] {

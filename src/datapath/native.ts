@@ -11,9 +11,10 @@
  * and upcalls are delivered before the outermost of these calls returns.
  */
 import { WeftError } from '../error.ts';
+import { checkBpf, type BpfProgram } from '../flow/bpf.ts';
 import { encodeActions, type Action } from '../flow/action.ts';
 import type { FlowId, PortNo } from '../flow/types.ts';
-import { loadAddon, type NativeDatapath, type NativeWaiting } from './binding.ts';
+import { loadAddon, type NativeDatapath, type NativeMirrored, type NativeWaiting } from './binding.ts';
 import {
   UPCALL_BATCH,
   type Datagram,
@@ -23,8 +24,8 @@ import {
   type FlowEntry,
   type FlowPut,
   type Injectable,
-  type MirroredFrame,
   type MirrorOptions,
+  type MirrorSink,
   type Offload,
   type OffloadedFrame,
   type OriginatedFrame,
@@ -61,7 +62,7 @@ class Native implements NativeSwitch {
   readonly #options: NativeOptions;
   readonly #native: NativeDatapath;
   readonly #ports = new Map<PortNo, PortSpec>();
-  #sink: ((frames: readonly MirroredFrame[]) => void) | undefined;
+  #sink: MirrorSink | undefined;
   #outbox: (() => void)[] = [];
   #transmitting = false;
   #inside = false;
@@ -279,12 +280,16 @@ class Native implements NativeSwitch {
 
   /** Hands over what waits. Returns the number of upcalls. */
   #deliver(): number {
-    const { upcalls, mirrored, lost }: NativeWaiting = this.#native.takeWaiting();
-    for (const { port, errno } of lost) this.#options.onPortLost(port as PortNo, lostText(errno));
-    if (mirrored.length > 0) this.#sink?.(readMirrored(mirrored));
-    const batch = readUpcalls(upcalls);
+    const waiting: NativeWaiting = this.#native.takeWaiting();
+    for (const { port, errno } of waiting.lost) this.#options.onPortLost(port as PortNo, lostText(errno));
+    this.#deliverMirrored(waiting);
+    const batch = readUpcalls(waiting.upcalls);
     if (batch.length > 0) this.#options.onUpcall(batch);
     return batch.length;
+  }
+
+  #deliverMirrored({ mirrored, mirrorLost }: NativeMirrored): void {
+    if (mirrored.length > 0 || mirrorLost > 0) this.#sink?.(readMirrored(mirrored), mirrorLost);
   }
 
   // Flows, mirror, counters
@@ -307,10 +312,11 @@ class Native implements NativeSwitch {
     }
   }
 
-  mirror(options: MirrorOptions | null, sink?: (frames: readonly MirroredFrame[]) => void): void {
+  mirror(options: MirrorOptions | null, sink?: MirrorSink): void {
+    const filter = packBpf(options?.filter ? checkBpf(options.filter) : []);
+    this.#deliverMirrored(this.#native.mirrorStop());
     this.#sink = options ? sink : undefined;
-    if (options) this.#native.mirrorStart(options.port ?? 0, options.snapBytes);
-    else this.#native.mirrorStop();
+    if (options) this.#native.mirrorStart(options.port ?? 0, options.snapBytes, filter);
   }
 
   counters(): DatapathCounters {
@@ -326,6 +332,10 @@ function isTunnel(spec: PortSpec): boolean {
 function encodeLimits({ ingress, egress, storm, upcalls }: PortLimits = {}): Float64Array {
   const numbers = [ingress, egress, storm, upcalls].flatMap((limit) => [limit?.perSecond ?? 0, limit?.burst ?? 0]);
   return Float64Array.from(numbers);
+}
+
+function packBpf(program: BpfProgram): Uint32Array {
+  return Uint32Array.from(program.flatMap(({ code, jumpTrue, jumpFalse, k }) => [code, jumpTrue, jumpFalse, k]));
 }
 
 function succeeded(port: PortNo, error: number): void {

@@ -43,8 +43,8 @@ import type {
   FlowEntry,
   FlowPut,
   Injectable,
-  MirroredFrame,
   MirrorOptions,
+  MirrorSink,
   Offload,
   OffloadedFrame,
   OriginatedFrame,
@@ -600,7 +600,7 @@ class Reference implements ReferenceDatapath {
     return this.#cache.dump();
   }
 
-  mirror(options: MirrorOptions | null, sink?: (frames: readonly MirroredFrame[]) => void): void {
+  mirror(options: MirrorOptions | null, sink?: MirrorSink): void {
     this.#mirror.set(options, sink);
   }
 

@@ -8,6 +8,7 @@ import type { DropRecord } from '../control/drop-log.ts';
 import type { FlowEntry, MirroredFrame } from '../datapath/datapath.ts';
 import { WeftError } from '../error.ts';
 import { formatActions } from '../flow/action.ts';
+import { bpfWants, checkBpf, type BpfProgram } from '../flow/bpf.ts';
 import { formatMegaflow } from '../flow/key.ts';
 import { reasonText, type DropReason } from '../flow/reason.ts';
 import type { PortNo } from '../flow/types.ts';
@@ -24,26 +25,26 @@ import type {
 import { tunnelClash } from './clashes.ts';
 import { reportConnections } from './connections.ts';
 import { formatKey, reportDecision } from './decision.ts';
+import { Pcapng, type PcapngFrame } from './pcapng.ts';
 
 export interface CaptureOptions {
   /** Name of a port; all ports without it. */
   readonly port?: string;
   /** Bytes of each frame that are kept. */
   readonly snapBytes: number;
+  /** Only frames that it wants: classic BPF, as libpcap compiles it. */
+  readonly filter?: BpfProgram;
 }
+
+/**
+ * Whole blocks of one pcapng file, with so many frames; so many were left out since the last call. Later blocks need
+ * those without frames: they are not to be left out.
+ */
+export type CaptureSink = (blocks: Uint8Array, frames: number, lost: number) => void;
 
 export interface ConnectionsOptions {
   /** Name of the one whose connections are wanted; those of all without it. */
   readonly endpoint?: string;
-}
-
-export interface CapturedFrame {
-  readonly port: string;
-  readonly direction: 'rx' | 'tx';
-  /** Nanoseconds since the epoch. */
-  readonly timeNs: bigint;
-  readonly lengthBytes: number;
-  readonly bytes: Uint8Array;
 }
 
 export interface ObserverEnvironment {
@@ -54,15 +55,20 @@ export interface ObserverEnvironment {
   readonly clock: () => number;
   /** Milliseconds since the epoch. */
   readonly wallClock: () => number;
+  /** What captures say that they were written by. */
+  readonly application: string;
 }
 
 const UNDERLAY = 'underlay';
 const OUTSIDE = 'outside';
+/** More than any frame has. */
+const WHOLE_FRAME_BYTES = 262_144;
 
 interface Capture {
   readonly port: PortNo | undefined;
-  readonly snapBytes: number;
-  readonly sink: (frames: readonly CapturedFrame[]) => void;
+  readonly options: CaptureOptions;
+  readonly pcapng: Pcapng;
+  readonly sink: CaptureSink;
 }
 
 export class Observer {
@@ -192,15 +198,19 @@ export class Observer {
   }
 
   /**
-   * Copies frames to `sink`; returns how to stop, which takes effect at once.
-   * @throws WeftError('not_found') for a port that does not exist
+   * Copies frames to `sink`, as a pcapng file; returns how to stop, which gives `sink` what still waits and takes
+   * effect at once.
+   * @throws WeftError('not_found') for a port that does not exist, WeftError('invalid') for a filter that cannot be run
    */
-  capture(options: CaptureOptions, sink: (frames: readonly CapturedFrame[]) => void): () => void {
+  capture(options: CaptureOptions, sink: CaptureSink): () => void {
     const port = options.port === undefined ? undefined : this.portByName(options.port);
     if (options.port !== undefined && port === undefined) {
       throw new WeftError('not_found', `port "${options.port}" does not exist: \`weft status\` shows those that do`);
     }
-    const capture: Capture = { port, snapBytes: options.snapBytes, sink };
+    if (options.filter) checkBpf(options.filter);
+    const pcapng = new Pcapng(options.snapBytes);
+    const capture: Capture = { port, options, pcapng, sink };
+    sink(pcapng.header(this.#environment.application), 0, 0);
     this.#captures.add(capture);
     this.#mirror();
     return () => {
@@ -208,36 +218,51 @@ export class Observer {
     };
   }
 
-  /** The datapath has one mirror: it sees what any capture wants. */
+  /**
+   * The datapath has one mirror. One capture uses it directly; several get what any of them wants, and what each wants
+   * is picked out here: their filters then need whole frames.
+   */
   #mirror(): void {
     const { datapath } = this.#environment.forwarding;
     const captures = [...this.#captures];
-    if (captures.length === 0) {
+    const [first] = captures;
+    if (!first) {
       datapath.mirror(null);
       return;
     }
-    const ports = new Set(captures.map(({ port }) => port));
-    const [port] = ports;
-    const snapBytes = Math.max(...captures.map((capture) => capture.snapBytes));
-    datapath.mirror({ snapBytes, ...(ports.size === 1 && port !== undefined && { port }) }, (frames) => {
-      for (const capture of this.#captures) this.#deliver(capture, frames);
-    });
+    if (captures.length === 1) {
+      const { port, options } = first;
+      const { snapBytes, filter } = options;
+      datapath.mirror({ snapBytes, ...(port !== undefined && { port }), ...(filter && { filter }) }, (frames, lost) =>
+        this.#deliver(first, frames, lost),
+      );
+      return;
+    }
+    const isOnePort = captures.every(({ port }) => port === first.port);
+    const isFiltered = captures.some(({ options }) => options.filter);
+    const snapBytes = isFiltered ? WHOLE_FRAME_BYTES : Math.max(...captures.map(({ options }) => options.snapBytes));
+    datapath.mirror(
+      { snapBytes, ...(isOnePort && first.port !== undefined && { port: first.port }) },
+      (frames, lost) => {
+        for (const capture of captures) this.#deliver(capture, wantedBy(capture, frames), lost);
+      },
+    );
   }
 
-  #deliver({ port, snapBytes, sink }: Capture, frames: readonly MirroredFrame[]): void {
+  #deliver({ options, pcapng, sink }: Capture, frames: readonly MirroredFrame[], lost: number): void {
+    if (frames.length === 0 && lost === 0) return;
     const { clock, wallClock } = this.#environment;
     const epochMs = wallClock() - clock();
-    const wanted = frames.filter((frame) => port === undefined || frame.port === port);
-    if (wanted.length === 0) return;
-    sink(
-      wanted.map((frame) => ({
-        port: this.nameOf(frame.port),
-        direction: frame.direction,
-        timeNs: BigInt(Math.round((epochMs + frame.timeMs) * 1e6)),
-        lengthBytes: frame.lengthBytes,
-        bytes: frame.bytes.subarray(0, snapBytes),
-      })),
-    );
+    const names = new Map<PortNo, string>();
+    const named = frames.map((frame) => {
+      const { port } = frame;
+      let name = names.get(port);
+      if (name === undefined) names.set(port, (name = this.nameOf(port)));
+      return new NamedFrame(frame, name, epochMs, options.snapBytes);
+    });
+    const interfaces = pcapng.interfaces(named);
+    if (interfaces.length > 0) sink(interfaces, 0, 0);
+    sink(pcapng.frames(named), named.length, lost);
   }
 
   #decided(record: DropRecord): Pick<DropReport, 'id' | 'lastAt' | 'flow'> {
@@ -290,5 +315,44 @@ export class Observer {
     return Number.isInteger(number) && forwarding.tables.topology.port(number as PortNo)
       ? (number as PortNo)
       : undefined;
+  }
+}
+
+/** @param frames whole ones, if the capture has a filter */
+function wantedBy({ port, options: { filter } }: Capture, frames: readonly MirroredFrame[]): readonly MirroredFrame[] {
+  return frames.filter(
+    (frame) => (port === undefined || frame.port === port) && (!filter || bpfWants(filter, frame.bytes)),
+  );
+}
+
+/** A mirrored frame in a capture; like that, it is read when it is written. */
+class NamedFrame implements PcapngFrame {
+  readonly port: string;
+  readonly #frame: MirroredFrame;
+  readonly #epochMs: number;
+  readonly #snapBytes: number;
+
+  constructor(frame: MirroredFrame, port: string, epochMs: number, snapBytes: number) {
+    this.port = port;
+    this.#frame = frame;
+    this.#epochMs = epochMs;
+    this.#snapBytes = snapBytes;
+  }
+
+  get direction(): 'rx' | 'tx' {
+    return this.#frame.direction;
+  }
+
+  get timeNs(): number {
+    return Math.round((this.#epochMs + this.#frame.timeMs) * 1e6);
+  }
+
+  get lengthBytes(): number {
+    return this.#frame.lengthBytes;
+  }
+
+  get bytes(): Uint8Array {
+    const { bytes } = this.#frame;
+    return bytes.length <= this.#snapBytes ? bytes : bytes.subarray(0, this.#snapBytes);
   }
 }

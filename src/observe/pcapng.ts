@@ -27,8 +27,8 @@ const NANOSECONDS = 9;
 export interface PcapngFrame {
   readonly port: string;
   readonly direction: 'rx' | 'tx';
-  /** Nanoseconds since the epoch. */
-  readonly timeNs: bigint;
+  /** Nanoseconds since the epoch. A number, which is exact to 256 of them, is quicker to write. */
+  readonly timeNs: bigint | number;
   /** Of the whole frame. */
   readonly lengthBytes: number;
   /** Up to the snap length. */
@@ -55,13 +55,24 @@ export class Pcapng {
     return block(SECTION_HEADER, [body, option(SHB_USERAPPL, Buffer.from(application)), endOfOptions]);
   }
 
-  /** The frame's block, after the description of its port if it is the port's first frame. */
-  frame(frame: PcapngFrame): Uint8Array {
-    const known = this.#interfaces.get(frame.port);
-    if (known !== undefined) return packet(known, frame);
-    const index = this.#interfaces.size;
-    this.#interfaces.set(frame.port, index);
-    return Buffer.concat([this.#interface(frame.port), packet(index, frame)]);
+  /** The descriptions of those ports that had no frame before. They have to be in the file before the frames. */
+  interfaces(frames: readonly PcapngFrame[]): Uint8Array {
+    const parts: Uint8Array[] = [];
+    for (const { port } of frames) {
+      if (this.#interfaces.has(port)) continue;
+      this.#interfaces.set(port, this.#interfaces.size);
+      parts.push(this.#interface(port));
+    }
+    return Buffer.concat(parts);
+  }
+
+  /** One block for each frame; its port is described. */
+  frames(frames: readonly PcapngFrame[]): Uint8Array {
+    const lengthBytes = frames.reduce((sum, { bytes }) => sum + packetBytes(bytes.length), 0);
+    const blocks = Buffer.allocUnsafe(lengthBytes);
+    let at = 0;
+    for (const frame of frames) at = writePacket(blocks, at, this.#interfaces.get(frame.port)!, frame);
+    return blocks;
   }
 
   #interface(name: string): Uint8Array {
@@ -77,16 +88,66 @@ export class Pcapng {
   }
 }
 
-function packet(index: number, { timeNs, bytes, lengthBytes, direction }: PcapngFrame): Uint8Array {
-  const body = Buffer.alloc(20);
-  body.writeUInt32LE(index, 0);
-  body.writeUInt32LE(Number(timeNs >> 32n), 4);
-  body.writeUInt32LE(Number(timeNs & 0xffff_ffffn), 8);
-  body.writeUInt32LE(bytes.length, 12);
-  body.writeUInt32LE(lengthBytes, 16);
-  const flags = Buffer.alloc(4);
-  flags.writeUInt32LE(direction === 'rx' ? INBOUND : OUTBOUND);
-  return block(ENHANCED_PACKET, [body, padded(bytes), option(EPB_FLAGS, flags), endOfOptions]);
+/** Block header, interface, time, lengths, the frame, its direction, the end of options, and the length again. */
+function packetBytes(captured: number): number {
+  return 28 + ((captured + 3) & ~3) + 8 + 4 + 4;
+}
+
+/** @returns where the next one begins */
+function writePacket(to: Buffer, at: number, index: number, frame: PcapngFrame): number {
+  const { timeNs, bytes, lengthBytes, direction } = frame;
+  const padded = (bytes.length + 3) & ~3;
+  const length = packetBytes(bytes.length);
+  to.writeUInt32LE(ENHANCED_PACKET, at);
+  to.writeUInt32LE(length, at + 4);
+  to.writeUInt32LE(index, at + 8);
+  if (typeof timeNs === 'number') {
+    to.writeUInt32LE(Math.floor(timeNs / 2 ** 32), at + 12);
+    to.writeUInt32LE(timeNs % 2 ** 32, at + 16);
+  } else {
+    to.writeUInt32LE(Number(timeNs >> 32n), at + 12);
+    to.writeUInt32LE(Number(timeNs & 0xffff_ffffn), at + 16);
+  }
+  to.writeUInt32LE(bytes.length, at + 20);
+  to.writeUInt32LE(lengthBytes, at + 24);
+  to.set(bytes, at + 28);
+  const options = at + 28 + padded;
+  to.fill(0, at + 28 + bytes.length, options);
+  to.writeUInt16LE(EPB_FLAGS, options);
+  to.writeUInt16LE(4, options + 2);
+  to.writeUInt32LE(direction === 'rx' ? INBOUND : OUTBOUND, options + 4);
+  to.writeUInt32LE(OPT_END, options + 8);
+  to.writeUInt32LE(length, options + 12);
+  return at + length;
+}
+
+/** Reads what `Pcapng` has written, blocks by blocks; knows no other files. */
+export class PcapngReader {
+  readonly #ports: string[] = [];
+
+  /** @param bytes whole blocks; the frames look into them */
+  *read(bytes: Buffer): Generator<PcapngFrame & { readonly timeNs: bigint; readonly endOffset: number }> {
+    for (let at = 0; at < bytes.length; ) {
+      const endOffset = at + bytes.readUInt32LE(at + 4);
+      const type = bytes.readUInt32LE(at);
+      if (type === INTERFACE_DESCRIPTION) {
+        // The name is the first option.
+        this.#ports.push(bytes.toString('utf8', at + 20, at + 20 + bytes.readUInt16LE(at + 18)));
+      } else if (type === ENHANCED_PACKET) {
+        const captured = bytes.readUInt32LE(at + 20);
+        const flags = bytes.readUInt32LE(at + 28 + ((captured + 3) & ~3) + 4);
+        yield {
+          port: this.#ports[bytes.readUInt32LE(at + 8)] ?? '',
+          direction: flags === INBOUND ? 'rx' : 'tx',
+          timeNs: (BigInt(bytes.readUInt32LE(at + 12)) << 32n) | BigInt(bytes.readUInt32LE(at + 16)),
+          lengthBytes: bytes.readUInt32LE(at + 24),
+          bytes: bytes.subarray(at + 28, at + 28 + captured),
+          endOffset,
+        };
+      }
+      at = endOffset;
+    }
+  }
 }
 
 /** Type, length, body, length again. The parts' lengths are multiples of 4. */

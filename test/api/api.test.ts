@@ -5,12 +5,15 @@ import { connect, createServer } from 'node:net';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import t, { type Test } from 'tap';
-import { Client } from '../../src/api/client.ts';
+import { CAPTURE_BUFFER_BYTES, captureStream } from '../../src/api/capture-stream.ts';
+import { Client, messages } from '../../src/api/client.ts';
 import { FOLLOWER_BUFFER_BYTES } from '../../src/api/events.ts';
 import { openApi } from '../../src/api/server.ts';
-import { BODY_LIMIT_BYTES } from '../../src/api/target.ts';
+import { BODY_LIMIT_BYTES, type CaptureSink } from '../../src/api/target.ts';
 import { WeftError } from '../../src/error.ts';
+import { Pcapng, PcapngReader, type PcapngFrame } from '../../src/observe/pcapng.ts';
 import { connection, endpoint, fakeSwitch, flow, untilFollowers, type FakeSwitch } from './fake-switch.ts';
 
 function directory(t: Test): string {
@@ -299,13 +302,87 @@ t.test('captured frames arrive whole', async (t) => {
     lengthBytes: 65_549,
     bytes: new Uint8Array(256).map((_, index) => index),
   } as const;
-  const frames = client.capture({ port: 'web', snapBytes: 256 }, new AbortController().signal);
-  t.same(await frames.next(), { done: false, value: { kind: 'open' } });
-  for (const sink of sw.captures) sink([frame]);
-  const { value } = await frames.next();
-  t.match(value, { kind: 'item', item: { ...frame, bytes: Buffer.from(frame.bytes) } });
-  await frames.return(undefined);
+  const interrupt = new AbortController();
+  const events = client.capture({ port: 'web', snapBytes: 256 }, interrupt.signal);
+  t.match(await events.next(), { value: { kind: 'blocks', frames: 0 } }, 'the header of the file');
+  for (const sink of sw.captures) sink([frame, frame], 3);
+  const item = { ...frame, bytes: Buffer.from(frame.bytes) };
+  const reader = new PcapngReader();
+  const untilLost = async (count: number) => {
+    const frames: unknown[] = [];
+    for (let lost = 0; lost < count || frames.length < 2; ) {
+      const { value } = await events.next();
+      if (value?.kind === 'blocks') frames.push(...reader.read(value.blocks));
+      else lost += value?.count ?? Number.NaN;
+    }
+    return frames;
+  };
+  t.match(await untilLost(3), [item, item]);
+
+  // What is on the way when it is interrupted comes before the end.
+  for (const sink of sw.captures) sink([frame, frame], 4);
+  interrupt.abort();
+  t.match(await untilLost(4), [item, item]);
+  t.same(await events.next(), { done: true, value: undefined });
+  t.equal(sw.captures.size, 0);
+
+  const left = client.capture({ snapBytes: 256 }, new AbortController().signal);
+  await left.next();
+  await left.return(undefined);
   await untilFollowers(sw, () => sw.captures.size === 0);
+});
+
+t.test('a filter that cannot be run is refused by name', async (t) => {
+  const { client } = await serve(t);
+  const filter = [{ code: 6, jumpTrue: 0, jumpFalse: 0, k: 2 ** 32 }];
+  await t.rejects(client.capture({ snapBytes: 128, filter }, new AbortController().signal).next(), {
+    code: 'invalid',
+    message: /^filter\[0\]\.k/,
+  });
+});
+
+t.test('a reader of a capture that does not read loses frames, and nothing else', async (t) => {
+  const bytes = new Uint8Array(1 << 16);
+  const frameOf = (index: number) =>
+    ({ port: `p${index % 300}`, direction: 'rx', timeNs: BigInt(index), lengthBytes: bytes.length, bytes }) as const;
+  const pcapng = new Pcapng(bytes.length);
+  let sink: CaptureSink = () => {};
+  let stops = 0;
+  const { body, end } = captureStream((own) => {
+    sink = own;
+    return () => stops++;
+  });
+  const sent = (3 * CAPTURE_BUFFER_BYTES) / bytes.length;
+  sink(pcapng.header('test'), 0, 0);
+  for (let index = 0; index < sent; index++) {
+    const frames = [frameOf(index)];
+    sink(pcapng.interfaces(frames), 0, 0);
+    sink(pcapng.frames(frames), 1, 0);
+  }
+  end();
+  t.equal(stops, 1);
+  sink(pcapng.frames([frameOf(0)]), 1, 0);
+
+  const received: PcapngFrame[] = [];
+  const reader = new PcapngReader();
+  let lost = 0;
+  let waitedBytes = 0;
+  for await (const event of messages(Readable.from(body))) {
+    if (event.kind === 'lost') lost += event.count;
+    else {
+      waitedBytes += event.blocks.length;
+      const frames = [...reader.read(event.blocks)];
+      t.equal(frames.length, event.frames);
+      received.push(...frames);
+    }
+  }
+  t.ok(waitedBytes < 1.1 * CAPTURE_BUFFER_BYTES, `${waitedBytes} bytes waited`);
+  t.ok(lost > 0);
+  t.equal(received.length + lost, sent, 'every frame was received or told as lost');
+  t.ok(
+    received.every(({ port, timeNs }) => port === `p${Number(timeNs) % 300}`),
+    'each port is known by its name, also those that came when there was no room',
+  );
 });
 
 t.test('stopping answers the one who asked, cuts followers off, and refuses the rest', async (t) => {

@@ -11,7 +11,7 @@ import type {
   StatusReport,
 } from '../../src/model/report.ts';
 import type { Resource } from '../../src/model/resource.ts';
-import type { CapturedFrame } from '../../src/switch.ts';
+import { Pcapng, type PcapngFrame } from '../../src/observe/pcapng.ts';
 
 export const decision: DecisionReport = {
   flow: 'in_port=web,tcp,ip_dst=10.0.0.3',
@@ -110,7 +110,7 @@ export interface FakeSwitch extends SwitchMethods {
   /** Calls that change something, in order, as text. */
   readonly calls: string[];
   readonly flowListeners: Set<(flow: FlowReport) => void>;
-  readonly captures: Set<(frames: readonly CapturedFrame[]) => void>;
+  readonly captures: Set<(frames: readonly PcapngFrame[], lost?: number) => void>;
   /** Called when a follower or a capture begins or ends. */
   onFollowers: () => void;
 }
@@ -118,7 +118,7 @@ export interface FakeSwitch extends SwitchMethods {
 export function fakeSwitch(): FakeSwitch {
   const calls: string[] = [];
   const flowListeners = new Set<(flow: FlowReport) => void>();
-  const captures = new Set<(frames: readonly CapturedFrame[]) => void>();
+  const captures = new Set<(frames: readonly PcapngFrame[], lost?: number) => void>();
   const sw: FakeSwitch = {
     forwarding: true,
     doctorFails: false,
@@ -194,12 +194,19 @@ export function fakeSwitch(): FakeSwitch {
       };
     },
     onDrop: () => () => {},
-    capture: ({ port }, sink) => {
+    capture: ({ port, snapBytes, filter }, sink) => {
       if (port !== undefined && port !== 'web') throw new WeftError('not_found', `there is no port "${port}"`);
-      captures.add(sink);
+      if (filter) calls.push(`filter of ${filter.length} instructions`);
+      const pcapng = new Pcapng(snapBytes);
+      const deliver = (frames: readonly PcapngFrame[], lost = 0): void => {
+        sink(pcapng.interfaces(frames), 0, 0);
+        sink(pcapng.frames(frames), frames.length, lost);
+      };
+      sink(pcapng.header('weft test'), 0, 0);
+      captures.add(deliver);
       sw.onFollowers();
       return () => {
-        captures.delete(sink);
+        captures.delete(deliver);
         sw.onFollowers();
       };
     },

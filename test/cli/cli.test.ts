@@ -1,13 +1,14 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { openApi } from '../../src/api/server.ts';
 import { endpointTable } from '../../src/cli/endpoint-table.ts';
-import type { CapturedFrame } from '../../src/switch.ts';
+import type { PcapngFrame } from '../../src/observe/pcapng.ts';
+import { until } from '../support/process.ts';
 import { decision, endpoint, fakeSwitch, flow, untilFollowers, type FakeSwitch } from '../api/fake-switch.ts';
 
 // Each of the many processes compiles its sources anew.
@@ -119,7 +120,7 @@ function packets(t: Test, file: Buffer): { port: string; flags: number; lengthBy
   return found;
 }
 
-function frame(port: string, direction: 'rx' | 'tx', nanoseconds: bigint): CapturedFrame {
+function frame(port: string, direction: 'rx' | 'tx', nanoseconds: bigint): PcapngFrame {
   return { port, direction, timeNs: 1_735_689_600_000_000_000n + nanoseconds, lengthBytes: arp.length, bytes: arp };
 }
 
@@ -525,11 +526,32 @@ t.test('capture prints lines, and writes a file that tcpdump reads', async (t) =
   t.match(refused, { code: 1, stderr: 'weft: there is no port "nope"\n' });
   t.notOk(existsSync(none), 'no file is left');
 
+  t.match(await finish(start(['capture', '--snaplen', '300000'])), {
+    code: 2,
+    stderr: /^weft: .*--snaplen.*300000.* It is a whole number, 64 to 262144\. \(see weft capture --help\)\n$/,
+  });
+  t.match(await finish(start(['capture', 'tcp', 'prot', '80'])), { code: 2, stderr: /^weft: filter "tcp prot 80": / });
+  const without = spawn(process.execPath, [executable, 'capture', 'arp'], { stdio: 'pipe', env: { PATH: directory } });
+  t.match(await finish(without), { code: 1, stderr: /compiled by tcpdump, which is not installed: `apt install/ });
+  sw.calls.length = 0;
+  const filtered = finish(start(['capture', '--count', '1', 'tcp', 'port', '80']));
+  await untilFollowers(sw, () => sw.captures.size === 1);
+  for (const sink of sw.captures) sink(frames, 7);
+  t.match(await filtered, { code: 0, stderr: /1 frames captured\n7 frames left out: they came faster/ });
+  t.match(sw.calls, [/^filter of \d+ instructions$/]);
+  await untilFollowers(sw, () => sw.captures.size === 0);
+
+  rmSync(file);
   const child = start(['capture', '-w', file]);
   const ended = finish(child);
   await untilFollowers(sw, () => sw.captures.size === 1);
+  for (const sink of sw.captures) sink(frames, 2);
+  await until(() => existsSync(file) && statSync(file).size > 0, { what: 'the file' });
+  for (const sink of sw.captures) sink(frames);
   child.kill('SIGINT');
-  t.match(await ended, { code: 0 }, 'Ctrl-C ends it');
+  const interrupted = await ended;
+  t.match(interrupted, { code: 0, stderr: /6 frames captured\n2 frames left out: they came faster/ }, 'Ctrl-C ends it');
+  t.equal(packets(t, readFileSync(file)).length, 6, 'what was on the way is in the file');
 });
 
 t.test('down waits until the socket is gone', async (t) => {

@@ -4,6 +4,7 @@ import { runConformance } from './conformance.ts';
 import { runFragments } from './fragments.ts';
 import type { Open } from './harness.ts';
 import { runLimits } from './limits.ts';
+import { runMirror } from './mirror.ts';
 import { runRewriting } from './rewriting.ts';
 import { runEcn } from './ecn.ts';
 import { runSegmentation } from './segmentation.ts';
@@ -14,6 +15,7 @@ runConformance('native', open);
 runSegmentation('native', open);
 runCoalescing('native', open);
 runLimits('native', open);
+runMirror('native', open);
 runRewriting('native', open);
 runFragments('native', open);
 // All fragments of a datagram come to one worker.

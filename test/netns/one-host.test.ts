@@ -131,6 +131,36 @@ for (const datapath of datapathKinds) {
       t.match(text, /ICMP echo reply/);
     });
 
+    await t.test('captures at the same time each have what their filters want, also what was on the way', async (t) => {
+      const large = 1000;
+      const wanted = [
+        { name: 'requests', filter: ['icmp[icmptype] == icmp-echo'], snaplen: '64', is: / ICMP echo request, / },
+        { name: 'large', filter: ['icmp', 'and', 'greater', String(large)], snaplen: '2000', is: / length 1208$/ },
+        { name: 'answers', filter: ['icmp[8 + 600] >= 0 and icmp[0] == 0'], snaplen: '64', is: / ICMP echo reply, / },
+      ];
+      const captures = wanted.map(({ name, filter, snaplen, is }) => {
+        const file = join(lab.directory, `${datapath}-${name}.pcapng`);
+        const words = ['capture', '--port', 'web', '-w', file, '--snaplen', snaplen, ...filter];
+        return { file, is, program: lab.start(weft.command(words)) };
+      });
+      for (const { program } of captures) await program.says('listening on web');
+      await ping(web.namespace, db.ip4);
+      await ping(web.namespace, db.ip4, { size: large + 200 });
+      for (const { program } of captures) program.signal('SIGINT');
+      const counts: number[] = [];
+      for (const { program, file, is } of captures) {
+        t.equal(await program.exited, 0);
+        const lines = (await run(['tcpdump', '-n', '-r', file])).trim().split('\n');
+        counts.push(lines.length);
+        t.same(
+          lines.filter((line) => !is.test(line)),
+          [],
+        );
+      }
+      t.ok(counts[0]! >= 2, counts.join(', '));
+      t.equal(counts[1], 2 * counts[2]!, 'a large request and its answer');
+    });
+
     await t.test('the address of a detached endpoint can be given again', async (t) => {
       const cache = await attachContainer(lab, weft, 'cache', 13);
       await ping(web.namespace, cache.ip4);
