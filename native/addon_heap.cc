@@ -17,8 +17,8 @@ void LimitHeap(const Napi::CallbackInfo& info) {
   isolate->RemoveNearHeapLimitCallback(Unchanged, bytes);
 }
 
-// (): V8 marks what is live, in the background and a little at a time, compacts it, and gives back
-// what is free then
+// (): V8 begins to mark what is live, in the background and a little at a time; at the end it compacts that,
+// and gives back what is free then
 void TrimHeap(const Napi::CallbackInfo&) {
   v8::Isolate* isolate = v8::Isolate::GetCurrent();
   isolate->MemoryPressureNotification(v8::MemoryPressureLevel::kModerate);

@@ -18,9 +18,10 @@ const FLOWS_GONE = 1000;
 
 /**
  * Gives back what a flood leaves of V8's heap. V8 collects when more is asked for, and
- * after a flood nobody asks. A collection that is begun here takes some milliseconds of the
- * thread at a time; there is one whenever the heap has changed much since the last, so
- * where it has shrunk there is another one, and none while nothing happens.
+ * after a flood nobody asks. V8 marks what is live beside the program, and moves it together at
+ * the end, which takes some tens of milliseconds of the thread. There is a collection
+ * whenever the heap has changed much since the last one, so where it has shrunk there is
+ * another, and none while nothing happens.
  */
 export class HeapTrimmer {
   #bytes = getHeapStatistics().total_heap_size;
