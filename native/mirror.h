@@ -17,8 +17,9 @@
 
 namespace weft {
 
-// What 1 Gb/s of full frames brings in an eighth of a second (MIRROR_BYTES in src/datapath/datapath.ts).
-inline constexpr size_t kMirrorBytes = 16 << 20;
+// What 1 Gb/s of full frames brings in a quarter of a second: so long may the controlling thread be without a
+// processor and lose nothing (MIRROR_BYTES in src/datapath/datapath.ts).
+inline constexpr size_t kMirrorBytes = 32 << 20;
 // Room for several of the largest frames; none lies in two blocks.
 inline constexpr size_t kMirrorBlockBytes = 1 << 18;
 

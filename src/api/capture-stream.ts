@@ -11,7 +11,7 @@
  */
 import type { CaptureSink } from './target.ts';
 
-export const CAPTURE_BUFFER_BYTES = 16 << 20;
+export const CAPTURE_BUFFER_BYTES = 32 << 20;
 const BLOCKS = 1;
 export const LOST = 2;
 export const MESSAGE_HEADER_BYTES = 8;

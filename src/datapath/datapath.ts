@@ -296,7 +296,7 @@ export interface MirrorOptions {
 export type MirrorSink = (frames: readonly MirroredFrame[], lost: number) => void;
 
 /** So much waits for the sink at most, at each datapath thread: native/mirror.h. */
-export const MIRROR_BYTES = 16 << 20;
+export const MIRROR_BYTES = 32 << 20;
 
 /** What a copy of `copiedBytes` takes of MIRROR_BYTES. */
 export function mirrorRecordBytes(copiedBytes: number): number {

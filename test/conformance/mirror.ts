@@ -170,7 +170,7 @@ export function runMirror(name: string, open: Open): void {
   test('what there is no room for is left out and counted', (t, h) => {
     h.memory(1, 2);
     const packet = frames.udp({}, 7, 9, new Uint8Array(60_000));
-    const copies = 300;
+    const copies = 600;
     h.forward(1, output(...new Array<number>(copies).fill(2)));
     const batches: { frames: number; lost: number }[] = [];
     const sink = (batch: readonly MirroredFrame[], lost: number) => batches.push({ frames: batch.length, lost });
