@@ -171,14 +171,15 @@ int set_owner(int fd) {
   return 0;
 }
 
-// A TAP of several queues has 256 of the kernel's, and each would get a queueing
-// discipline with rings of its own when the link comes up: 6 MB and some milliseconds,
-// for packets that go straight on into the TAP's own ring. Interfaces of containers have
-// none elsewhere, too (veth). A kernel without queueing disciplines has none to take away.
-void leave_unqueued(uint32_t ifindex) {
+// A TAP that can have several queues has 256 of the kernel's, and each would get a
+// pfifo_fast of its own when the link comes up: 6 MB and some milliseconds. It gets one
+// for all. (None at all, noqueue, would tell senders of each frame that is lost while
+// weft is down; TCP then tries again after half a second, instead of soon.) A kernel
+// without queueing disciplines needs none of this.
+void share_queue(uint32_t ifindex) {
   const Fd netlink(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
   if (netlink.get() < 0) return;
-  constexpr char kKind[] = "noqueue";
+  constexpr char kKind[] = "pfifo_fast";
   struct {
     nlmsghdr header;
     tcmsg discipline;
@@ -231,7 +232,7 @@ int open_here(uint32_t ifindex, const char* ifname, size_t queues, TapOpened* op
   }
   if (const int error = set_offloads(tap, &opened->offloads)) return error;
   if (queues > 1) steer_by_flow(tap);
-  if (!before.exists) leave_unqueued(opened->ifindex);
+  if (!before.exists) share_queue(opened->ifindex);
   // Last, so that a fresh TAP goes with its fd when anything before fails.
   if (!before.persistent && ioctl(tap, TUNSETPERSIST, 1ul) < 0) return -errno;
 
