@@ -87,6 +87,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
                            InstanceMethod("addMemory", &DatapathObject::AddMemory),
                            InstanceMethod("addMemoryVxlan", &DatapathObject::AddMemoryVxlan),
                            InstanceMethod("setLimits", &DatapathObject::SetLimits),
+                           InstanceMethod("release", &DatapathObject::Release),
                            InstanceMethod("removePort", &DatapathObject::RemovePort),
                            InstanceMethod("inject", &DatapathObject::Inject),
                            InstanceMethod("injectDatagrams", &DatapathObject::InjectDatagrams),
@@ -248,9 +249,15 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
   void SetLimits(const Napi::CallbackInfo& info) {
     auto numbers = info[1].As<Napi::Float64Array>();
     const auto limit = [&](size_t at) {
-      return Limit{static_cast<uint64_t>(numbers[at]), static_cast<uint64_t>(numbers[at + 1])};
+      return Limit{static_cast<uint64_t>(numbers[at]), static_cast<uint64_t>(numbers[at + 1]),
+                   static_cast<uint64_t>(numbers[at + 2])};
     };
-    workers_->set_limits(number16(info[0]), Limits{limit(0), limit(2), limit(4), limit(6)});
+    workers_->set_limits(number16(info[0]), Limits{limit(0), limit(3), limit(6), limit(9)});
+  }
+
+  // () : manual mode; what waited for its port's rate goes on
+  void Release(const Napi::CallbackInfo&) {
+    workers_->each([](Datapath& datapath) { datapath.release(); });
   }
 
   // (port, keep) → 0 | -errno

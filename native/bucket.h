@@ -27,6 +27,9 @@ namespace weft {
 struct Limit {
   uint64_t per_second = 0;
   uint64_t burst = 0;
+  // Of ingress and egress: bytes that may wait until the rate admits them (rate_queue.h); 0: what is over the
+  // rate is dropped at once.
+  uint64_t queue = 0;
 };
 
 struct Limits {
@@ -41,7 +44,9 @@ class alignas(64) Bucket {
  public:
   // Full.
   explicit Bucket(const Limit& limit)
-      : per_second_(limit.per_second), depth_(static_cast<int64_t>(limit.burst * kTicks / limit.per_second)) {}
+      : queue_(limit.queue),
+        per_second_(limit.per_second),
+        depth_(static_cast<int64_t>(limit.burst * kTicks / limit.per_second)) {}
 
   // From any thread, `now_ms` not negative. False: there is nothing left, and nothing was taken.
   bool take(uint64_t units, double now_ms) {
@@ -54,9 +59,21 @@ class alignas(64) Bucket {
     return true;
   }
 
+  uint64_t queue() const { return queue_; }
+
+  // From any thread: when to try again, after `take` was refused. Not sooner than in kPauseMs, or in half the time
+  // that the bucket takes to fill, so that one try admits several frames and none of the rate is lost.
+  double again_ms(double now_ms) const {
+    const int64_t free = full_at_.load(std::memory_order_relaxed) - depth_ + 1;
+    const double pause = std::min(kPauseMs, static_cast<double>(depth_) / (kTicks / 1000) / 2);
+    return std::max(static_cast<double>(free) / (kTicks / 1000), now_ms + pause);
+  }
+
  private:
+  static constexpr double kPauseMs = 0.25;
   static constexpr uint64_t kTicks = 16'000'000'000;  // of a second
 
+  const uint64_t queue_;
   const uint64_t per_second_;
   const int64_t depth_;
   std::atomic<int64_t> full_at_ = 0;

@@ -108,6 +108,7 @@ std::unique_ptr<Port> Datapath::take_port(uint16_t number) {
   if (!port(number)) return nullptr;
   std::unique_ptr<Port> port = std::move(ports_[number]);
   if (tunnel_ == number) tunnel_ = 0;
+  drop_queued(port.get());
   drop(number, Reason::upcall_lost, pending_.drop_port(number) + fragments_.drop_port(number));
   return port;
 }
@@ -198,29 +199,97 @@ size_t Datapath::look_up() {
 
 void Datapath::forward(uint16_t number, size_t index) {
   const Arrival& arrival = (*arrivals_)[index];
-  const Port& port = received(number, arrival.frames, arrival.bytes);
+  Port& port = received(number, arrival.frames, arrival.bytes);
   counters_.coalesced += arrival.frames - 1;
-  if (port.ingress && !port.ingress->take(wire_bytes(arrival.frame), now_ms_)) {
-    return drop(number, Reason::rate_limit_ingress);
+  if (port.ingress) {
+    const uint32_t bytes = wire_bytes(arrival.frame);
+    if (!port.ingress_queue.empty() || !port.ingress->take(bytes, now_ms_)) {
+      return wait(&port, true, arrival.frame, arrival.key, number, bytes);
+    }
   }
-  if (arrival.key.is_fragment()) return track(number, arrival);
-  const auto found = [&] { return found_.empty() ? nullptr : &found_[index]; };
-  if (segment_count(arrival.frame) <= kMaxSegments) return decide(number, arrival.key, arrival.frame, found());
+  // A decision in between may have changed the cache.
+  enter(number, arrival.key, arrival.frame, [&] { return found_.empty() ? nullptr : &found_[index]; });
+}
+
+template <typename Found>
+void Datapath::enter(uint16_t number, const Words& key, const Frame& frame, Found found) {
+  if (key.is_fragment()) return track(number, key.key(), frame);
+  if (segment_count(frame) <= kMaxSegments) return decide(number, key, frame, found());
   ++counters_.segments;
-  Halves halves(arrival.frame);
-  decide(number, arrival.key, halves.first(), found());
-  decide(number, arrival.key, halves.second(), found());
+  Halves halves(frame);
+  decide(number, key, halves.first(), found());
+  decide(number, key, halves.second(), found());
+}
+
+// Waiting for a rate
+
+// `frame` may not pass now: behind others of its queue, or what is left of the bucket is nothing.
+void Datapath::wait(Port* port, bool ingress, const Frame& frame, const Words& key, uint16_t from, uint32_t bytes) {
+  RateQueue& queue = ingress ? port->ingress_queue : port->egress_queue;
+  const Bucket& bucket = ingress ? *port->ingress : *port->egress;
+  const bool first = queue.empty();
+  if (!queue.push(frame, key, from, bytes, bucket.queue())) {
+    return drop(from, ingress ? Reason::rate_limit_ingress : Reason::rate_limit_egress);
+  }
+  ++queued_;
+  if (!first) return;
+  waiting_.push_back({port->number, ingress});
+  release_due_ms_ = std::min(release_due_ms_, bucket.again_ms(now_ms_));
+}
+
+// A frame that goes on from an ingress queue may have to wait in an egress queue; one that
+// was empty then comes last in the list, so this loop reaches it too.
+void Datapath::release() {
+  if (now_ms_ < release_due_ms_) return;
+  release_due_ms_ = kNever;
+  size_t kept = 0;
+  for (size_t i = 0; i < waiting_.size(); ++i) {
+    const Waiting waiting = waiting_[i];
+    if (release(port(waiting.port), waiting.ingress)) waiting_[kept++] = waiting;
+  }
+  waiting_.resize(kept);
+}
+
+// True: some still wait.
+bool Datapath::release(Port* port, bool ingress) {
+  RateQueue& queue = ingress ? port->ingress_queue : port->egress_queue;
+  Bucket* bucket = (ingress ? port->ingress : port->egress).get();
+  while (!queue.empty()) {
+    if (bucket && !bucket->take(queue.front().bytes, now_ms_)) {
+      release_due_ms_ = std::min(release_due_ms_, bucket->again_ms(now_ms_));
+      return true;
+    }
+    const QueuedFrame one = queue.pop();
+    --queued_;
+    if (ingress) {
+      enter(port->number, one.key, one.frame.frame(), [] { return static_cast<Flow* const*>(nullptr); });
+    } else {
+      send(port, one.frame.frame(), one.from);
+    }
+  }
+  return false;
+}
+
+void Datapath::limits_changed() {
+  release_due_ms_ = 0;
+  release();
+}
+
+// `port` was taken out.
+void Datapath::drop_queued(Port* port) {
+  for (; !port->ingress_queue.empty(); --queued_) drop(port->ingress_queue.pop().from, Reason::upcall_lost);
+  for (; !port->egress_queue.empty(); --queued_) drop(port->egress_queue.pop().from, Reason::port_gone);
+  std::erase_if(waiting_, [&](const Waiting& waiting) { return waiting.port == port->number; });
 }
 
 // 5. Track
 
-void Datapath::track(uint16_t number, const Arrival& arrival) {
-  Key key = arrival.key.key();
-  const FragmentTracker::Tracked tracked = fragments_.track(number, &key, arrival.frame, now_ms_);
+void Datapath::track(uint16_t number, Key key, const Frame& frame) {
+  const FragmentTracker::Tracked tracked = fragments_.track(number, &key, frame, now_ms_);
   drop(number, Reason::fragment_limit, tracked.gave_way);
   if (tracked.waits) return;
   if (tracked.refused != kNoDrop) return drop(number, tracked.refused, 1 + tracked.with_it);
-  decide(number, Words::of(key), arrival.frame, nullptr);
+  decide(number, Words::of(key), frame, nullptr);
   for (const WaitingFragment& one : fragments_.take_released()) {
     decide(number, Words::of(one.key), one.frame.frame(), nullptr);
   }
@@ -380,7 +449,14 @@ void Datapath::fragment(const Action* actions, size_t count, uint32_t limit, con
 void Datapath::output(uint16_t number, const Frame& frame, uint16_t from) {
   Port* to = port(number);
   if (!to || to->is_tunnel()) return drop(from, Reason::port_gone);
-  if (to->egress && !to->egress->take(wire_bytes(frame), now_ms_)) return drop(from, Reason::rate_limit_egress);
+  if (to->egress) {
+    const uint32_t bytes = wire_bytes(frame);
+    if (!to->egress_queue.empty() || !to->egress->take(bytes, now_ms_)) return wait(to, false, frame, {}, from, bytes);
+  }
+  send(to, frame, from);
+}
+
+void Datapath::send(Port* to, const Frame& frame, uint16_t from) {
   if (takes(to->offloads, frame.vnet)) return transmit(to, frame, from);
   const Segments segments(frame);
   counters_.segments += segments.count() - 1;

@@ -6,7 +6,8 @@
 //   2. decapsulate        the tunnel's frames: own address and bad headers go
 //   3. extract            flow key and L3 length; offload requests are checked
 //   4. coalesce           what belongs together becomes one superframe
-//      forward            each of what came of it, in order: within its port's rate? One of too many segments as two
+//      forward            each of what came of it, in order: within its port's rate, or
+//                         it waits for that (rate_queue.h); one of too many segments as two
 //   5. track              a fragment: gets the ports of its first, or waits for that
 //                         (fragment_tracker.h)
 //   6. parked?            behind the others of its key, if that is undecided
@@ -21,6 +22,7 @@
 //                         hooks; cut into segments where superframes cannot go
 //      drop               or the reason why not
 //
+//   release               what waited for its port's rate goes on: 5 or 9
 //   execute               the answer to an upcall: 8 for each parked frame
 //   originate             a frame that weft made: 3, then 8
 //
@@ -39,6 +41,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -54,6 +57,7 @@
 #include "key.h"
 #include "mirror.h"
 #include "pending.h"
+#include "rate_queue.h"
 #include "reason.h"
 #include "segment.h"
 #include "upcall_limit.h"
@@ -76,6 +80,8 @@ struct Port {
   // of what is flooded, frames.
   std::shared_ptr<Bucket> ingress, egress, storm;
   std::unique_ptr<UpcallLimit> upcalls;  // this worker's; null without a limit
+  // This worker's frames that wait for these buckets; empty without one.
+  RateQueue ingress_queue, egress_queue;
   PortCounters counters = {};
 
   bool is_tunnel() const { return kind == PortKind::vxlan || kind == PortKind::memory_vxlan; }
@@ -121,6 +127,14 @@ class Datapath {
   void forward(uint16_t number, size_t arrival);
   void originate(Frame frame, const Action* actions, size_t count);
 
+  // Sends on what waited for a rate and is within it now.
+  void release();
+  // When `release` has something to do again; kNever if nothing waits.
+  double release_due_ms() const { return release_due_ms_; }
+  static constexpr double kNever = std::numeric_limits<double>::infinity();
+  // A port has other buckets, or none: what waits may go on at once.
+  void limits_changed();
+
   // Upcalls and their answers; a stale token does nothing. Actions are valid.
   size_t take_upcalls(UpcallRecord* to, size_t max) { return pending_.take_upcalls(to, max); }
   bool upcalls_wait() const { return pending_.upcalls_wait(); }
@@ -133,7 +147,7 @@ class Datapath {
 
   Mirror& mirror() { return mirror_; }
   const Counters& counters() const { return counters_; }
-  size_t held() const { return pending_.held() + fragments_.held(); }
+  size_t held() const { return pending_.held() + fragments_.held() + queued_; }
   // Distinct ones in the flow cache.
   size_t programs() const { return programs_.size(); }
 
@@ -141,7 +155,12 @@ class Datapath {
   void arrive(uint16_t number, Frame frame, Key* key, uint8_t outer_tos, bool alone);
   size_t look_up();
   void deliver(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from);
-  void track(uint16_t number, const Arrival& arrival);
+  template <typename Found>  // () → what the cache said, or null: it has yet to be asked
+  void enter(uint16_t number, const Words& key, const Frame& frame, Found found);
+  bool release(Port* port, bool ingress);
+  void wait(Port* port, bool ingress, const Frame& frame, const Words& key, uint16_t from, uint32_t bytes);
+  void drop_queued(Port* port);
+  void track(uint16_t number, Key key, const Frame& frame);
   void decide(uint16_t number, const Words& key, const Frame& frame, Flow* const* found);
   void miss(uint16_t number, const Key& key, const Frame& frame);
   void stopped(uint16_t number, const Key& key, const Frame& frame);
@@ -149,6 +168,7 @@ class Datapath {
   Reason translate(const Action& action, const Frame& frame, const Key& key);
   void fragment(const Action* actions, size_t count, uint32_t limit, const Frame& frame, const Key& key, uint16_t from);
   void output(uint16_t to, const Frame& frame, uint16_t from);
+  void send(Port* to, const Frame& frame, uint16_t from);
   void transmit(Port* to, const Frame& frame, uint16_t from);
   void encap(const Action& action, const Frame& frame, const Key& key, uint16_t from);
   Port& received(uint16_t number, uint32_t frames, uint32_t bytes);
@@ -168,6 +188,14 @@ class Datapath {
   Mirror mirror_;
   Counters counters_;
   std::vector<std::unique_ptr<Port>> ports_;  // by number
+  // The queues that are not empty, in the order in which they began to fill.
+  struct Waiting {
+    uint16_t port;
+    bool ingress;
+  };
+  std::vector<Waiting> waiting_;
+  size_t queued_ = 0;  // frames in them
+  double release_due_ms_ = kNever;
   uint16_t tunnel_ = 0;
   uint32_t last_serial_ = 0;
   double now_ms_ = 0;

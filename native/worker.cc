@@ -3,9 +3,11 @@
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "io/privileges.h"
@@ -14,6 +16,7 @@ namespace weft {
 namespace {
 
 constexpr uint64_t kStopTag = UINT64_MAX;  // no port's
+constexpr uint64_t kTimerTag = UINT64_MAX - 1;
 constexpr int kEventsAtOnce = 64;
 constexpr size_t kLittleBytes = 2048;  // of frames in a round: a question or an answer, and what acknowledges it
 
@@ -41,10 +44,11 @@ int Worker::start() {
   int error = 0;
   epoll_ = epoll_create1(EPOLL_CLOEXEC);
   stop_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (epoll_ < 0 || stop_ < 0) error = -errno;
-  if (!error) {
-    epoll_event event = {EPOLLIN, {.u64 = kStopTag}};
-    if (epoll_ctl(epoll_, EPOLL_CTL_ADD, stop_, &event) < 0) error = -errno;
+  timer_ = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+  if (epoll_ < 0 || stop_ < 0 || timer_ < 0) error = -errno;
+  for (const auto& [fd, tag] : {std::pair{stop_, kStopTag}, std::pair{timer_, kTimerTag}}) {
+    epoll_event event = {EPOLLIN, {.u64 = tag}};
+    if (!error && epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) < 0) error = -errno;
   }
   if (!error) error = -pthread_create(&thread_, nullptr, run_thread, this);
   running_ = error == 0;
@@ -63,8 +67,9 @@ void Worker::close() {
   }
   closed_ = true;
   if (stop_ >= 0) ::close(stop_);
+  if (timer_ >= 0) ::close(timer_);
   if (epoll_ >= 0) ::close(epoll_);
-  stop_ = epoll_ = -1;
+  stop_ = timer_ = epoll_ = -1;
 }
 
 void Worker::set_clock(double ms) {
@@ -117,6 +122,20 @@ void Worker::notify() {
   wake_();
 }
 
+void Worker::arm() {
+  const double due = datapath_.release_due_ms();
+  if (due == armed_ms_ || timer_ < 0) return;
+  armed_ms_ = due;
+  itimerspec at = {};
+  if (due != Datapath::kNever) {
+    // 0 would disarm it.
+    const double ms = std::max(due - clock_offset_ms_, 1e-6);
+    at.it_value.tv_sec = static_cast<time_t>(ms / 1e3);
+    at.it_value.tv_nsec = static_cast<long>((ms - static_cast<double>(at.it_value.tv_sec) * 1e3) * 1e6);
+  }
+  timerfd_settime(timer_, TFD_TIMER_ABSTIME, &at, nullptr);
+}
+
 // The thread, from here on.
 
 void* Worker::run_thread(void* self) {
@@ -134,7 +153,11 @@ void Worker::loop() {
     round_bytes_ = 0;
     for (int i = 0; i < ready; ++i) {
       if (events[i].data.u64 == kStopTag) return;
-      serve(events[i].data.u64, events[i].events);
+      if (events[i].data.u64 == kTimerTag) {
+        release();
+      } else {
+        serve(events[i].data.u64, events[i].events);
+      }
     }
   }
 }
@@ -152,11 +175,27 @@ void Worker::serve(uint64_t tag, uint32_t events) {
     } else if (!burst_.frames.empty()) {
       for (const Frame& frame : burst_.frames) round_bytes_ += frame.length;
       datapath_.set_now(now_ms());
+      datapath_.release();
       run_burst(tag, tunnel);
     }
     notify();
+    arm();
   }
   turn_.end();
+}
+
+// The timer has run out.
+void Worker::release() {
+  turn_.begin();
+  uint64_t times;
+  // Not if it was set again meanwhile.
+  if (read(timer_, &times, sizeof times) == sizeof times) armed_ms_ = Datapath::kNever;
+  datapath_.set_now(now_ms());
+  datapath_.release();
+  notify();
+  arm();
+  turn_.end();
+  round_bytes_ += kLittleBytes + 1;  // whoever waits for a rate waits for no answer
 }
 
 void Worker::run_burst(uint64_t tag, bool tunnel) {

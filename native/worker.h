@@ -5,7 +5,8 @@
 //   controlling thread ── Turn ── every public method ◄── wake()
 //
 // The thread sleeps in epoll_wait while nothing arrives, or looks for the next
-// frame for a moment where that pays (io/wait.h). It runs each burst to completion,
+// frame for a moment where that pays (io/wait.h). A timer wakes it when frames that
+// wait for their port's rate may go on. It runs each burst to completion,
 // in a turn of its own (turn.h); the controlling thread uses the Datapath directly
 // in its turns, so every answer is exact and an idle worker need not be woken.
 // Opening and closing ports, which may take long, is the caller's, outside of a
@@ -69,6 +70,7 @@ class Worker {
     std::lock_guard guard(turn_);
     const NotifyAtEnd notify_at_end = {this};
     datapath_.set_now(now_ms());
+    datapath_.release();
     return work(datapath_);
   }
 
@@ -89,15 +91,21 @@ class Worker {
   static void* run_thread(void* self);
   void loop();
   void serve(uint64_t tag, uint32_t events);
+  void release();
   void run_burst(uint64_t tag, bool tunnel);
   Port* find(uint64_t tag);
   void lose(Port* port, int error);
   void notify();
+  // In a turn: sets the timer to when frames that wait for a rate may go on.
+  void arm();
   double now_ms() const;
 
   struct NotifyAtEnd {
     Worker* worker;
-    ~NotifyAtEnd() { worker->notify(); }
+    ~NotifyAtEnd() {
+      worker->notify();
+      worker->arm();
+    }
   };
 
   const Mode mode_;
@@ -105,7 +113,8 @@ class Worker {
   pthread_t thread_{};
   bool running_ = false;
   int epoll_ = -1;
-  int stop_ = -1;  // eventfd
+  int stop_ = -1;   // eventfd
+  int timer_ = -1;  // timerfd: frames that wait for a rate may go on
 
   Turn turn_;
   // In a turn:
@@ -113,11 +122,12 @@ class Worker {
   double clock_offset_ms_ = 0;
   bool notified_ = false;  // and not everything was taken since
   bool closed_ = false;
+  double armed_ms_ = Datapath::kNever;  // when `timer_` runs out
   std::vector<LostPort> lost_;
 
   // The thread's own:
   Wait wait_;
-  size_t round_bytes_ = 0;  // that came since the last wait
+  size_t round_bytes_ = 0;  // that came since the last wait, or more if some went on from a queue
   Burst burst_;
 };
 

@@ -127,6 +127,7 @@ void Workers::set_limits(uint16_t number, const Limits& limits) {
     port->egress = egress;
     port->storm = storm;
     port->upcalls = upcalls ? std::make_unique<UpcallLimit>(limits.upcalls, workers_.size(), upcalls) : nullptr;
+    datapath.limits_changed();
   });
 }
 

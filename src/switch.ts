@@ -97,7 +97,7 @@ const clock = (): number => Number(process.hrtime.bigint() / 1_000_000n);
  */
 export async function createSwitch(options: SwitchOptions): Promise<Switch> {
   requireTun();
-  const open = await datapathOpener(options.datapath, options);
+  const open = await datapathOpener(options.datapath, options, setTimeout);
   const store = await openEmbeddedStore({
     directory: options.state,
     onWarning: (message) => options.logger.warn(message),

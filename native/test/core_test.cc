@@ -455,8 +455,8 @@ void test_datapath() {
   Datapath datapath(50, {connections, 2}, 1, 0, hooks);
   for (uint16_t port = 1; port <= 3; ++port) add_port(&datapath, port, PortKind::memory);
   add_port(&datapath, 4, PortKind::memory_vxlan);
-  datapath.port(3)->ingress = bucket_of({.per_second = 5000, .burst = 100});
-  datapath.port(1)->egress = bucket_of({.per_second = 5000, .burst = 100});
+  datapath.port(3)->ingress = bucket_of({.per_second = 5000, .burst = 100, .queue = 2000});
+  datapath.port(1)->egress = bucket_of({.per_second = 5000, .burst = 100, .queue = 2000});
   datapath.port(1)->storm = bucket_of({.per_second = 20, .burst = 5});
   const Limit upcalls = {.per_second = 2000, .burst = 40};
   datapath.port(3)->upcalls = std::make_unique<UpcallLimit>(upcalls, 1, std::make_shared<UpcallBuckets>(upcalls));
@@ -473,6 +473,7 @@ void test_datapath() {
     if (random.chance(2)) owned.frame.vnet.gso_type = 1;
     // Slowly, so that datagrams become too many, then fast, so that they become too old.
     datapath.set_now(step < 50000 ? step / 4 : step);
+    datapath.release();
     UnderlaySource source = {};
     source.address[15] = static_cast<uint8_t>(random.below(3));
     source.tos = static_cast<uint8_t>(random.below(256));

@@ -135,7 +135,9 @@ void test_under_load(size_t count) {
       }
       // Tight enough to refuse, now and then, and not to stop everything.
       const Limit some = {static_cast<uint64_t>(upcalls % 2 ? 5'000'000 : 0), 1000};
-      workers.set_limits(1, {.ingress = some, .egress = {}, .storm = some, .upcalls = some});
+      Limit ingress = some;
+      ingress.queue = upcalls % 3 ? 20'000 : 0;
+      workers.set_limits(1, {.ingress = ingress, .egress = {}, .storm = some, .upcalls = some});
       workers.each([&](Datapath& datapath) { round % 2 ? datapath.mirror().start(1, 50, ip_only) : datapath.mirror().stop(); });
       check_conservation(workers);
       if (waiting.upcalls < kUpcallBatch) wakes.wait(seen);
@@ -154,9 +156,46 @@ void test_under_load(size_t count) {
   CHECK(next == SlotIndex::kNone && totals.flows <= 300 && packets <= totals.counters.rx);
   CHECK(totals.counters.tx > 2000);
   CHECK(workers.add_vxlan(1, local, kL4Port) == 0);
+  // Until frames wait for the rate; their threads stop meanwhile.
+  workers.set_limits(1, {.ingress = {1000, 1000, 20'000}, .egress = {}, .storm = {}, .upcalls = {}});
+  while (workers.totals().held < 10) std::this_thread::yield();
   workers.close();
+  workers.each([](Datapath& datapath) { CHECK(datapath.held() == 0); });
   check_conservation(workers);
   CHECK(workers.add_vxlan(1, local, kL4Port) == -EBADF);
+  close(sink);
+}
+
+// Frames that wait for their rate go on by the threads' timers, in order, though nothing else comes.
+void test_rate() {
+  constexpr uint16_t kFrames = 40;
+  Workers workers(Worker::Mode::threaded, 2, 300, {}, 1, {}, [] {});
+  CHECK(workers.start() == 0);
+  workers.set_clock(1e6);
+  uint8_t local[16];
+  mapped(local, 1);
+  CHECK(workers.add_vxlan(1, local, kL4Port) == 0);
+  const int sink = udp_socket(2, kL4Port);
+  const Words any = Words::of(Key{});
+  const Action action = encap_to(2);
+  CHECK(workers.flow_put(1, any, any, &action, 1));
+  workers.set_limits(1, {.ingress = {20'000, 1, 1'000'000}, .egress = {}, .storm = {}, .upcalls = {}});
+  const int source = udp_socket(3, 0);
+  const sockaddr_in to = address(1, kL4Port);
+  for (uint16_t i = 0; i < kFrames; ++i) {
+    const Datagram datagram(i);
+    CHECK(sendto(source, datagram.bytes, sizeof datagram.bytes, 0, reinterpret_cast<const sockaddr*>(&to), sizeof to) ==
+          sizeof datagram.bytes);
+  }
+  // No call of the controlling thread lets them go on meanwhile.
+  for (uint16_t i = 0; i < kFrames; ++i) {
+    uint8_t payload[sizeof(Datagram)];
+    CHECK(recv(sink, payload, sizeof payload, 0) == sizeof payload);
+    CHECK(payload[18] == 0 && payload[19] == i);
+  }
+  CHECK(workers.totals().held == 0);
+  workers.close();
+  close(source);
   close(sink);
 }
 
@@ -237,6 +276,7 @@ int main() {
   test_turns();
   test_bucket();
   test_tracking();
+  test_rate();
   for (size_t workers : {1, 3}) test_under_load(workers);
   printf("worker_test: ok\n");
 }

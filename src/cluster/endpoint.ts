@@ -10,7 +10,7 @@ import { WeftError } from '../error.ts';
 import { parseIp, parseMac, type PortNo, type Vni } from '../flow/types.ts';
 import type { InterfaceGiven } from '../link/interface-plan.ts';
 import type { NetnsRef } from '../link/netns.ts';
-import { burstBytes, defaultBurstBytes, rateBytes } from '../model/rate.ts';
+import { burstBytes, defaultBurstBytes, queueBytes, rateBytes } from '../model/rate.ts';
 import type { EndpointReport } from '../model/report.ts';
 import type { EndpointResource, RateLimitSpec } from '../model/resource.ts';
 import { isReservedMac, reservedMacsText, type AccessPort } from '../table/topology.ts';
@@ -95,7 +95,8 @@ export function accessPort({ name, resource, addresses, mac, local }: LocalEndpo
 function limitsOf({ ingress, egress, burst }: RateLimitSpec) {
   const limit = (text: string) => {
     const perSecond = rateBytes(text);
-    return { perSecond, burst: burst === undefined ? defaultBurstBytes(perSecond) : burstBytes(burst) };
+    const burstOf = burst === undefined ? defaultBurstBytes(perSecond) : burstBytes(burst);
+    return { perSecond, burst: burstOf, queue: queueBytes(perSecond) };
   };
   return {
     ...(ingress !== undefined && { ingress: limit(ingress) }),

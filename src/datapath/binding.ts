@@ -42,8 +42,10 @@ export interface NativeDatapath {
   addVxlan(port: number, local: Uint8Array, l4Port: number): number;
   addMemory(port: number, offloads: boolean): number;
   addMemoryVxlan(port: number, local: Uint8Array): number;
-  /** Each second and burst of ingress, egress and storm; 0 a second: no limit. */
+  /** Each second, burst and queue of ingress, egress and storm; 0 a second: no limit. */
   setLimits(port: number, limits: Float64Array): void;
+  /** What waited for its port's rate goes on; with threads it does so by itself. */
+  release(): void;
   removePort(port: number, keep: boolean): number;
   /** The port exists and is a memory port. */
   /** `offloads`: flags, gsoType, gsoSize, csumStart, csumOffset of each frame. */

@@ -7,8 +7,11 @@ import type { Limit, PortLimits } from './datapath.ts';
 /** Of a second: sixteenths of a nanosecond. */
 const TICKS = 16_000_000_000n;
 const TICKS_PER_MS = Number(TICKS / 1000n);
+const PAUSE_MS = 0.25;
 
 export class Bucket {
+  /** Bytes that may wait. */
+  readonly queue: number;
   readonly #perSecond: bigint;
   /** Ticks that filling it takes. */
   readonly #depth: bigint;
@@ -16,7 +19,8 @@ export class Bucket {
   #fullAt = 0n;
 
   /** Full. */
-  constructor({ perSecond, burst }: Limit) {
+  constructor({ perSecond, burst, queue = 0 }: Limit) {
+    this.queue = queue;
     this.#perSecond = BigInt(perSecond);
     this.#depth = (BigInt(burst) * TICKS) / this.#perSecond;
   }
@@ -28,6 +32,12 @@ export class Bucket {
     const from = this.#fullAt > now ? this.#fullAt : now;
     this.#fullAt = from + (BigInt(units) * TICKS) / this.#perSecond;
     return true;
+  }
+
+  /** When to try again, after `take` was refused. */
+  againMs(nowMs: number): number {
+    const pauseMs = Math.min(PAUSE_MS, Number(this.#depth) / TICKS_PER_MS / 2);
+    return Math.max(Number(this.#fullAt - this.#depth + 1n) / TICKS_PER_MS, nowMs + pauseMs);
   }
 }
 

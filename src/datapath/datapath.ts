@@ -55,8 +55,12 @@
  *   a frame that is sent to a group address or to more than one place; of those
  *   that came in by a port, a superframe as many as its segments, `storm` counts
  *   the frames. A token bucket lets a frame pass while anything is left in it, so
- *   that in any time t at most burst + rate · t and one frame pass; what does not
- *   is dropped: `rate_limit_ingress`, `rate_limit_egress`, `storm_control`.
+ *   that in any time t at most burst + rate · t and one frame pass. What is over the rate
+ *   of ingress or egress waits for it in order, while any room is left in the `queue`; what
+ *   finds no room is dropped: `rate_limit_ingress`, `rate_limit_egress`, `storm_control`.
+ *   Frames that wait are `held`, and go on by themselves; between memory ports they go on
+ *   when the datapath is next called with a frame. When their port is removed they are
+ *   dropped: `upcall_lost` on its ingress side, `port_gone` on its egress side.
  * - `portDel` drops what is parked or waits from that port (`upcall_lost`) and leaves
  *   cached flows alone: removing those is the caller's business.
  */
@@ -92,6 +96,8 @@ export const UPCALL_BATCH = 64;
 export interface Limit {
   readonly perSecond: number;
   readonly burst: number;
+  /** Of `ingress` and `egress`: bytes that may wait until the rate admits them. Without it nothing waits. */
+  readonly queue?: number;
 }
 
 /** How much may pass a port; what is not given is not limited. */

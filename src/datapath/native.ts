@@ -103,7 +103,8 @@ class Native implements NativeSwitch {
     const known = this.#ports.get(port);
     if (known) {
       if (!isSamePort(known, spec)) throw new WeftError('conflict', `port ${port} exists already`);
-      this.#native.setLimits(port, encodeLimits(spec.limits));
+      // What waits may be within the new limits.
+      this.#enter(() => this.#native.setLimits(port, encodeLimits(spec.limits)));
       return undefined;
     }
     this.#refuseKind(port, spec);
@@ -252,6 +253,7 @@ class Native implements NativeSwitch {
   #enter(work: () => void): void {
     this.#setClock();
     if (this.#options.threads > 0) return work();
+    this.#native.release();
     if (this.#inside) {
       work();
       return this.#transmit();
@@ -330,7 +332,11 @@ function isTunnel(spec: PortSpec): boolean {
 }
 
 function encodeLimits({ ingress, egress, storm, upcalls }: PortLimits = {}): Float64Array {
-  const numbers = [ingress, egress, storm, upcalls].flatMap((limit) => [limit?.perSecond ?? 0, limit?.burst ?? 0]);
+  const numbers = [ingress, egress, storm, upcalls].flatMap((limit) => [
+    limit?.perSecond ?? 0,
+    limit?.burst ?? 0,
+    limit?.queue ?? 0,
+  ]);
   return Float64Array.from(numbers);
 }
 

@@ -8,16 +8,21 @@ export interface DatapathSettings {
   readonly copyDscp: boolean;
 }
 
-/** Loads a datapath. @returns what opens it, for frames from and to the kernel */
+/**
+ * Loads a datapath.
+ * @param setTimer of the reference one; the native one has timers of its own
+ * @returns what opens it, for frames from and to the kernel
+ */
 export async function datapathOpener(
   kind: 'native' | 'reference',
   { threads, copyDscp }: DatapathSettings,
+  setTimer: typeof setTimeout,
 ): Promise<(options: DatapathOptions) => Datapath> {
   if (kind === 'reference') {
     const { openReferenceDatapath } = await import('./reference.ts');
     const { FrameIo } = await import('./frame-io.ts');
     return (options) =>
-      openReferenceDatapath({ ...options, copyDscp, io: (onWake, onLost) => new FrameIo(onWake, onLost) });
+      openReferenceDatapath({ ...options, copyDscp, setTimer, io: (onWake, onLost) => new FrameIo(onWake, onLost) });
   }
   const { openNativeDatapath } = await import('./native.ts');
   return (options) => openNativeDatapath({ ...options, threads, copyDscp });

@@ -6,7 +6,8 @@
  *   1. rx: a burst comes from a TAP, the underlay, or `inject`
  *   2. decapsulate, if it came from the underlay
  *   3. extract its keys; from here on a frame has its L3 length
- *   4. coalesce: what belongs together becomes one superframe; within its port's rate? One of too many segments as two
+ *   4. coalesce: what belongs together becomes one superframe; within its port's rate, or it waits for that; one of too
+ *      many segments goes on as two
  *   5. track: a fragment gets the ports of its first, or waits for that
  *   6. parked? behind the others of its key
  *   7. flow cache: hit, and its actions run; or miss, parked with an upcall if the port may have one more
@@ -76,6 +77,7 @@ import {
   type Frame,
 } from './offload.ts';
 import { PendingTable } from './pending.ts';
+import { RateQueue } from './rate-queue.ts';
 import { isSamePort } from './port-spec.ts';
 import { untagPriority } from './priority-tag.ts';
 import type { TapSpec } from './tap.ts';
@@ -120,7 +122,11 @@ export interface KernelIo {
 export interface ReferenceOptions extends DatapathOptions {
   /** Opens the kernel's side when the first `tap` or `vxlan` port is added. */
   readonly io?: (onWake: () => void, onLost: (port: PortNo, why: string) => void) => KernelIo;
+  /** With it, frames that wait for a rate go on by themselves; without it, when the datapath is next called. */
+  readonly setTimer?: typeof setTimeout;
 }
+
+type Direction = 'ingress' | 'egress';
 
 type LocalSpec = Extract<PortSpec, { kind: 'memory' | 'tap' }>;
 type TunnelSpec = Extract<PortSpec, { kind: 'vxlan' | 'memory-vxlan' }>;
@@ -141,6 +147,10 @@ class Reference implements ReferenceDatapath {
   readonly #ports = new Map<PortNo, PortSpec>();
   readonly #buckets = new Map<PortNo, Buckets>();
   readonly #upcalls = new Map<PortNo, UpcallLimit>();
+  /** The queues that are not empty, in the order in which they began to fill. */
+  #waiting: { readonly port: PortNo; readonly direction: Direction; readonly queue: RateQueue }[] = [];
+  #releaseDueMs = Number.POSITIVE_INFINITY;
+  #releaseTimer: NodeJS.Timeout | undefined;
   readonly #cache: FlowCache;
   readonly #connections: ConnectionRecords;
   readonly #pending = new PendingTable();
@@ -169,7 +179,12 @@ class Reference implements ReferenceDatapath {
     const known = this.#ports.get(port);
     if (known) {
       if (!isSamePort(known, spec)) throw new WeftError('conflict', `port ${port} exists already`);
-      this.#limitPort(port, spec.limits);
+      this.#enter(() => {
+        this.#limitPort(port, spec.limits);
+        // What waits may be within the new limits.
+        this.#releaseDueMs = 0;
+        this.#release();
+      });
       return undefined;
     }
     const tunnel = spec.kind === 'vxlan' || spec.kind === 'memory-vxlan' ? { port, spec } : undefined;
@@ -213,6 +228,7 @@ class Reference implements ReferenceDatapath {
     this.#buckets.delete(port);
     this.#upcalls.delete(port);
     if (this.#tunnel?.port === port) this.#tunnel = undefined;
+    this.#dropQueued(port);
     this.#tally.dropped(port, 'upcall_lost', this.#pending.dropPort(port) + this.#fragments.dropPort(port));
     this.#tally.removePort(port);
     if (spec.kind === 'tap' || spec.kind === 'vxlan') this.#io!.remove(port, options.keep ?? false);
@@ -221,6 +237,7 @@ class Reference implements ReferenceDatapath {
   close(): void {
     for (const port of [...this.#ports.keys()]) this.portDel(port, { keep: true });
     this.#io?.close();
+    clearTimeout(this.#releaseTimer);
     this.#closed = true;
   }
 
@@ -339,14 +356,79 @@ class Reference implements ReferenceDatapath {
     const { key, frames, receivedBytes } = arrival;
     this.#tally.received(port, receivedBytes, frames);
     this.#tally.coalesced += frames - 1;
-    const rate = this.#buckets.get(port)?.ingress;
-    if (rate && !rate.take(wireBytes(arrival), this.#options.clock())) {
-      return this.#tally.dropped(port, 'rate_limit_ingress');
-    }
-    if (key[fields.ip_frag.offset] !== FRAG_NONE) return this.#track(port, key, arrival);
-    if (segmentCount(arrival) <= MAX_SEGMENTS) return this.#decide(port, key, arrival);
+    if (this.#admits(port, 'ingress', arrival, key, port)) this.#enterPipeline(port, key, arrival);
+  }
+
+  #enterPipeline(port: PortNo, key: FlowKey, frame: Frame): void {
+    if (key[fields.ip_frag.offset] !== FRAG_NONE) return this.#track(port, key, frame);
+    if (segmentCount(frame) <= MAX_SEGMENTS) return this.#decide(port, key, frame);
     this.#tally.segments++;
-    for (const half of halves(arrival)) this.#decide(port, key, half);
+    for (const half of halves(frame)) this.#decide(port, key, half);
+  }
+
+  // Waiting for a rate
+
+  /** May it pass now? If not, it waits or was dropped. */
+  #admits(port: PortNo, direction: Direction, frame: Frame, key: FlowKey | undefined, from?: PortNo): boolean {
+    const bucket = this.#buckets.get(port)?.[direction];
+    if (!bucket) return true;
+    const nowMs = this.#options.clock();
+    const bytes = wireBytes(frame);
+    const filled = this.#waiting.find(
+      (one) => one.port === port && one.direction === direction && one.queue.length > 0,
+    )?.queue;
+    if (!filled && bucket.take(bytes, nowMs)) return true;
+    const queue = filled ?? new RateQueue();
+    if (!queue.push({ frame, key, from, wireBytes: bytes }, bucket.queue)) {
+      this.#tally.dropped(from, `rate_limit_${direction}`);
+    } else if (!filled) {
+      this.#waiting.push({ port, direction, queue });
+      this.#releaseDueMs = Math.min(this.#releaseDueMs, bucket.againMs(nowMs));
+    }
+    return false;
+  }
+
+  /**
+   * Sends on what waited for a rate and is within it now. A frame that goes on from an ingress queue may have to wait in
+   * an egress queue; one that was empty then comes last in the list, so this loop reaches it too.
+   */
+  #release(): void {
+    const nowMs = this.#options.clock();
+    if (nowMs < this.#releaseDueMs) return;
+    this.#releaseDueMs = Number.POSITIVE_INFINITY;
+    for (const { port, direction, queue } of this.#waiting) {
+      const bucket = this.#buckets.get(port)?.[direction];
+      for (let next = queue.front; next; next = queue.front) {
+        if (bucket && !bucket.take(next.wireBytes, nowMs)) {
+          this.#releaseDueMs = Math.min(this.#releaseDueMs, bucket.againMs(nowMs));
+          break;
+        }
+        queue.pop();
+        if (direction === 'ingress') this.#enterPipeline(port, next.key!, next.frame);
+        else this.#passOut(port, this.#ports.get(port) as LocalSpec, next.frame, next.from);
+      }
+    }
+    this.#waiting = this.#waiting.filter(({ queue }) => queue.length > 0);
+  }
+
+  #armRelease(): void {
+    clearTimeout(this.#releaseTimer);
+    const { clock, setTimer } = this.#options;
+    if (!setTimer || this.#closed || this.#waiting.length === 0) return;
+    this.#releaseTimer = setTimer(() => this.#enter(() => {}), Math.max(0, this.#releaseDueMs - clock()));
+  }
+
+  /** `port` was taken out. */
+  #dropQueued(port: PortNo): void {
+    for (const { direction, queue } of this.#waiting.filter((one) => one.port === port)) {
+      const reason = direction === 'ingress' ? 'upcall_lost' : 'port_gone';
+      while (queue.length > 0) this.#tally.dropped(queue.pop().from, reason);
+    }
+    this.#waiting = this.#waiting.filter((one) => one.port !== port);
+  }
+
+  #queuedFrames(): number {
+    return this.#waiting.reduce((sum, { queue }) => sum + queue.length, 0);
   }
 
   // 5. Track
@@ -403,12 +485,12 @@ class Reference implements ReferenceDatapath {
 
   execute(what: UpcallToken | OriginatedFrame, actions: readonly Action[]): void {
     this.#enter(() => {
-      if (typeof what === 'number') this.#release(what, actions);
+      if (typeof what === 'number') this.#answer(what, actions);
       else this.#originate(plainBytes(what.frame), actions);
     });
   }
 
-  #release(token: UpcallToken, actions: readonly Action[]): void {
+  #answer(token: UpcallToken, actions: readonly Action[]): void {
     const released = this.#pending.release(token);
     if (!released) return;
     const { frames, key, port } = released;
@@ -499,10 +581,10 @@ class Reference implements ReferenceDatapath {
   #output(to: PortNo, frame: Frame, from: PortNo | undefined): void {
     const spec = this.#ports.get(to);
     if (spec?.kind !== 'memory' && spec?.kind !== 'tap') return this.#tally.dropped(from, 'port_gone');
-    const rate = this.#buckets.get(to)?.egress;
-    if (rate && !rate.take(wireBytes(frame), this.#options.clock())) {
-      return this.#tally.dropped(from, 'rate_limit_egress');
-    }
+    if (this.#admits(to, 'egress', frame, undefined, from)) this.#passOut(to, spec, frame, from);
+  }
+
+  #passOut(to: PortNo, spec: LocalSpec, frame: Frame, from: PortNo | undefined): void {
     const offloads = spec.kind === 'tap' ? this.#io!.offloads(to) : spec.offloads ? TAKES_ALL : 0;
     if (takes(offloads, frame.offload)) return this.#send(to, spec, frame, from);
     const cut = segments(frame);
@@ -556,11 +638,13 @@ class Reference implements ReferenceDatapath {
   #enter(work: () => void): void {
     this.#expireFragments();
     if (this.#inside) {
+      this.#release();
       work();
       return this.#transmit();
     }
     this.#inside = true;
     try {
+      this.#release();
       work();
       this.#transmit();
       this.#mirror.flush();
@@ -570,6 +654,7 @@ class Reference implements ReferenceDatapath {
       }
     } finally {
       this.#inside = false;
+      this.#armRelease();
     }
   }
 
@@ -615,7 +700,7 @@ class Reference implements ReferenceDatapath {
       tx,
       consumed,
       coalesced,
-      held: this.#pending.held + this.#fragments.held,
+      held: this.#pending.held + this.#fragments.held + this.#queuedFrames(),
       ...this.#tally.snapshot(),
       upcalls,
       flows: this.#cache.flows,

@@ -24,9 +24,14 @@ const GREATEST_RATE = 12_500_000_000;
 const LEAST_BURST_BYTES = 64 * 1024;
 const GREATEST_BURST_BYTES = 256 * 1_048_576;
 
-/** Of a rate's default burst. */
+/** Of a rate's default burst, and of its queue. */
 const BURST_SECONDS = 0.25;
+const QUEUE_SECONDS = 0.05;
 const DEFAULT_LEAST_BURST_BYTES = 128 * 1024;
+/** Two superframes: one waits while the other is on its way. */
+const LEAST_QUEUE_BYTES = 128 * 1024;
+/** So much memory each datapath thread may use for one direction of a port. */
+const GREATEST_QUEUE_BYTES = 2 * 1_048_576;
 
 /** "12.5" and "mbps"; undefined for a unit that there is not. Exact: decimals are digits of a whole number. */
 function parse(text: string, units: Readonly<Record<string, number>>): number | undefined {
@@ -54,15 +59,16 @@ export function burstBytes(text: string): number {
   return Math.round(parse(text, SIZE_UNITS)!);
 }
 
-/**
- * Bytes that may pass at once where none are declared: 250 ms of the rate, 128 KB to 256 MB.
- * Between containers a round trip is so short that TCP fills any bucket at once, loses a whole
- * window, and waits for its retransmission timer, 200 ms at least (Linux; RFC 6298 has a
- * second). What comes together meanwhile must fit, or TCP gets a part of its rate only.
- */
+/** Bytes that may pass at once where none are declared: 250 ms of the rate, 128 KB to 256 MB. */
 export function defaultBurstBytes(bytesPerSecond: number): number {
   const bytes = Math.round(bytesPerSecond * BURST_SECONDS);
   return Math.min(Math.max(bytes, DEFAULT_LEAST_BURST_BYTES), GREATEST_BURST_BYTES);
+}
+
+/** Bytes that may wait for the rate: 50 ms of it, 128 KB to 2 MB. native/rate_queue.h says what for. */
+export function queueBytes(bytesPerSecond: number): number {
+  const bytes = Math.round(bytesPerSecond * QUEUE_SECONDS);
+  return Math.min(Math.max(bytes, LEAST_QUEUE_BYTES), GREATEST_QUEUE_BYTES);
 }
 
 /** Canonical text: in bits a second, without decimals. */

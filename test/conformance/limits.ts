@@ -134,6 +134,158 @@ export function runLimits(name: string, open: Open): void {
     t.equal(h.take(3).length, 1);
   });
 
+  for (const direction of ['ingress', 'egress'] as const) {
+    const limits = (queue: number): PortLimits => ({ [direction]: { perSecond: 100_000, burst: 2000, queue } });
+    const [limitedPort, from, to] = direction === 'ingress' ? [1, 1, 2] : [2, 1, 2];
+    const open = (h: Harness, queue: number) => {
+      if (direction === 'egress') h.memory(1);
+      const change = limited(h, limitedPort, limits(queue));
+      if (direction === 'ingress') h.memory(2);
+      h.forward(1, output(2));
+      return change;
+    };
+    const numbered = (n: number) => frames.udp({}, 7, 9, zero(1000 - 42).fill(n));
+    /** Frames that may go on do so when the datapath is called with a frame. */
+    const later = (h: Harness, milliseconds: number) => {
+      h.nowMs += milliseconds;
+      h.dp.execute({ frame: kilobyte }, [{ op: 'consume' }]);
+    };
+
+    test(`${direction}: what is over the rate waits in order while there is room, and is dropped then`, (t, h) => {
+      open(h, 5000);
+      h.inject(from, ...[0, 1, 2, 3, 4, 5, 6, 7, 8].map(numbered));
+      t.same(
+        h.take(to).map((frame) => frame[42]),
+        [0, 1],
+      );
+      t.equal(h.counters().held, 5);
+      t.same(h.drops(), { [`rate_limit_${direction}`]: 2 });
+      later(h, 9);
+      t.equal(h.take(to).length, 1, 'something is left: one may pass');
+      later(h, 21);
+      t.same(
+        h.take(to).map((frame) => frame[42]),
+        [3, 4],
+      );
+      h.inject(from, numbered(9));
+      t.equal(h.take(to).length, 0, 'a frame does not overtake those that wait');
+      later(h, 20);
+      t.same(
+        h.take(to).map((frame) => frame[42]),
+        [5, 6],
+      );
+      later(h, 10);
+      t.same(
+        h.take(to).map((frame) => frame[42]),
+        [9],
+      );
+      t.match(h.counters(), { held: 0 });
+      t.same(h.drops(), { [`rate_limit_${direction}`]: 2 });
+    });
+
+    test(`${direction}: the long run is the rate, whatever waits`, (t, h) => {
+      open(h, 10_000);
+      for (let step = 0; step < 1000; step++) {
+        h.inject(from, ...times(3, kilobyte));
+        h.nowMs += 10;
+      }
+      later(h, 0);
+      const passed = h.take(to).length;
+      t.ok(passed >= 1000 && passed <= 1003, `${passed} kB in 10 s of 100 kB a second, with a burst of 2`);
+      t.equal(h.counters().held, 9);
+    });
+
+    test(`${direction}: a frame finds room while any is left, and a small one takes 256 bytes`, (t, h) => {
+      const change = open(h, 1);
+      h.inject(from, ...times(4, kilobyte));
+      t.equal(h.take(to).length, 2);
+      t.equal(h.counters().held, 1);
+      change({ [direction]: { perSecond: 1000, burst: 1, queue: 2560 } });
+      t.equal(h.take(to).length, 1);
+      h.inject(from, ...times(100, frames.udp({}, 7, 9)));
+      t.equal(h.counters().held, 10);
+    });
+
+    test(`${direction}: a superframe that waits goes on whole, and costs what its segments do`, (t, h) => {
+      const stretch: Stretch = { family: 4, protocol: 'tcp', payload: someBytes(20_001) };
+      const superframe = superframeOf(stretch, 1000);
+      const bytes = segmentsOf(stretch, 1000).reduce((sum, one) => sum + one.length, 0);
+      const rate: PortLimits = { [direction]: { perSecond: bytes, burst: bytes, queue: 2 * bytes } };
+      limited(h, 1, direction === 'ingress' ? rate : {}, true);
+      limited(h, 2, direction === 'egress' ? rate : {}, true);
+      h.forward(1, output(2));
+      for (let i = 0; i < 5; i++) h.burst(1, superframe);
+      t.equal(h.takeOffloaded(2).length, 1);
+      t.equal(h.counters().held, 2);
+      t.same(h.drops(), { [`rate_limit_${direction}`]: 2 });
+      for (let second = 0; second < 2; second++) {
+        later(h, 1000);
+        t.same(
+          h.takeOffloaded(2).map(({ frame }) => frame),
+          [superframe.frame],
+        );
+      }
+      t.equal(h.counters().held, 0);
+    });
+
+    test(`${direction}: what waits goes on at once when the limit goes, and is dropped with its port`, (t, h) => {
+      const change = open(h, 5000);
+      h.inject(from, ...times(5, kilobyte));
+      t.equal(h.counters().held, 3);
+      change({});
+      t.equal(h.take(to).length, 5);
+      change(limits(5000));
+      h.inject(from, ...times(5, kilobyte));
+      t.equal(h.counters().held, 3);
+      h.dp.portDel(portNo(limitedPort));
+      t.same(h.drops(), { [direction === 'ingress' ? 'upcall_lost' : 'port_gone']: 3 });
+      t.match(h.counters(), { held: 0 });
+    });
+  }
+
+  test('a frame may wait at both ends, behind all others of its flow', (t, h) => {
+    const numbered = (n: number) => frames.udp({}, 7, 9, zero(1000 - 42).fill(n));
+    const limit = { perSecond: 100_000, burst: 1000, queue: 50_000 };
+    limited(h, 1, { ingress: limit });
+    limited(h, 2, { egress: { ...limit, perSecond: 50_000 } });
+    h.inject(1, ...[0, 1, 2, 3].map(numbered));
+    t.equal(h.upcalls.length, 1);
+    t.equal(h.counters().held, 4, 'one is undecided, three wait at the door');
+    const goOn = () => {
+      h.nowMs += 10;
+      h.dp.execute({ frame: kilobyte }, [{ op: 'consume' }]);
+      return h.take(2).map((frame) => frame[42]);
+    };
+    t.same(goOn(), []);
+    h.dp.execute(h.upcalls[0]!.token, output(2));
+    t.same(
+      h.take(2).map((frame) => frame[42]),
+      [0],
+    );
+    h.forward(1, output(2));
+    h.inject(1, numbered(4));
+    const passed: (number | undefined)[] = [];
+    for (let step = 0; step < 8; step++) passed.push(...goOn());
+    t.same(passed, [1, 2, 3, 4]);
+    t.match(h.counters(), { held: 0 });
+    t.same(h.drops(), {});
+  });
+
+  test('frames that wait to go out stay when the port that they came in by is removed', (t, h) => {
+    h.memory(1);
+    limited(h, 2, { egress: { perSecond: 100_000, burst: 1000, queue: 50_000 } });
+    h.forward(1, output(2));
+    h.inject(1, ...times(3, kilobyte));
+    h.dp.portDel(portNo(1));
+    t.equal(h.counters().held, 2);
+    for (let step = 0; step < 2; step++) {
+      h.nowMs += 10;
+      h.dp.execute({ frame: kilobyte }, [{ op: 'consume' }]);
+    }
+    t.equal(h.take(2).length, 3);
+    t.same(h.drops(), {});
+  });
+
   test('a frame that is held back at the door is not looked up and asks for nothing', (t, h) => {
     limited(h, 1, { ingress: { perSecond: 1000, burst: 1 } });
     h.memory(2);

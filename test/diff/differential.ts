@@ -300,9 +300,10 @@ function stepOf(
 /** Mostly some that are reached. */
 function randomLimits(random: Random): PortLimits {
   const limit = (most: number): Limit => ({ perSecond: 1 + random.int(most), burst: 1 + random.int(most) });
+  const queue = () => (random.chance(0.5) ? { queue: random.int(100_000) } : {});
   return {
-    ...(random.chance(0.3) && { ingress: limit(random.pick([100, 10_000, 1_000_000])) }),
-    ...(random.chance(0.3) && { egress: limit(random.pick([100, 10_000, 1_000_000])) }),
+    ...(random.chance(0.3) && { ingress: { ...limit(random.pick([100, 10_000, 1_000_000])), ...queue() } }),
+    ...(random.chance(0.3) && { egress: { ...limit(random.pick([100, 10_000, 1_000_000])), ...queue() } }),
     ...(random.chance(0.3) && { storm: limit(100) }),
     ...(random.chance(0.3) && { upcalls: limit(100) }),
   };

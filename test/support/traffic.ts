@@ -41,6 +41,8 @@ export interface StreamOptions {
   /** Without it for `seconds`. */
   readonly bytes?: number;
   readonly parallel?: number;
+  /** Of TCP. */
+  readonly congestion?: 'cubic' | 'bbr';
 }
 
 /** What `stream` asks for at least. */
@@ -55,9 +57,9 @@ export async function iperfServer(at: Namespace): Promise<Background> {
 
 /** Arguments of an iperf3 client of TCP that prints JSON. */
 export function iperfClient(to: string, options: StreamOptions = {}): string[] {
-  const { seconds = 1, reverse = false, bytes, parallel } = options;
+  const { seconds = 1, reverse = false, bytes, parallel, congestion = 'cubic' } = options;
   return [
-    ...['iperf3', '-J', '-c', to, '--connect-timeout', '30000', '-C', 'cubic'],
+    ...['iperf3', '-J', '-c', to, '--connect-timeout', '30000', '-C', congestion],
     ...(bytes === undefined ? ['-t', String(seconds)] : ['-n', String(bytes)]),
     ...(parallel === undefined ? [] : ['-P', String(parallel)]),
     ...(reverse ? ['-R'] : []),

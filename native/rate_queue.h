@@ -1,0 +1,62 @@
+// Frames that wait until their port's rate admits them, in order.
+//
+// A limit that only drops gives TCP a part of its rate: between containers a round
+// trip is so short that even the smallest window is more than the rate, so whole
+// windows are lost, and the sender waits for its retransmission timer. A queue makes
+// the round trip as long as the rate needs it to be.
+//
+// A queue belongs to one direction of one port at one worker. As a bucket (bucket.h)
+// it takes a frame while any room is left, so superframes and small frames have the
+// same chances; it never holds more than Limit::queue and one frame. A small frame
+// takes kLeastRoom, about what its record needs, so the limit bounds memory too.
+// src/datapath/rate-queue.ts is the plain version.
+//
+// Owned by one datapath; not thread-safe.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <deque>
+#include <utility>
+
+#include "key.h"
+#include "pending.h"
+
+namespace weft {
+
+struct QueuedFrame {
+  ParkedFrame frame;
+  Words key;       // ingress: the flow cache is asked with it; egress: not used
+  uint16_t from;   // the port that it came in by, 0 if weft made it
+  uint32_t bytes;  // on a wire
+};
+
+class RateQueue {
+ public:
+  static constexpr uint32_t kLeastRoom = 256;
+
+  bool empty() const { return frames_.empty(); }
+  const QueuedFrame& front() const { return frames_.front(); }
+
+  // False: no room is left of `limit` bytes. Otherwise a copy of `frame` waits.
+  bool push(const Frame& frame, const Words& key, uint16_t from, uint32_t bytes, uint64_t limit) {
+    if (taken_ >= limit) return false;
+    taken_ += room_of(bytes);
+    frames_.push_back({ParkedFrame(frame), key, from, bytes});
+    return true;
+  }
+  QueuedFrame pop() {
+    QueuedFrame first = std::move(frames_.front());
+    frames_.pop_front();
+    taken_ -= room_of(first.bytes);
+    return first;
+  }
+
+ private:
+  static uint64_t room_of(uint32_t bytes) { return std::max(bytes, kLeastRoom); }
+
+  std::deque<QueuedFrame> frames_;
+  uint64_t taken_ = 0;  // bytes
+};
+
+}  // namespace weft
