@@ -13,7 +13,7 @@
  */
 import Benchmark from 'benchmark';
 import Table from 'cli-table3';
-import { FlowCache } from '../src/datapath/flow-cache.ts';
+import { FlowCache } from '../src/datapath/reference/flow-cache.ts';
 import { extract } from '../src/flow/extract.ts';
 import { emptyKey } from '../src/flow/key.ts';
 import type { FlowId } from '../src/flow/types.ts';

@@ -15,7 +15,7 @@
  */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { openNativeDatapath, type NativeSwitch } from '../src/datapath/native.ts';
+import { openNativeDatapath, type NativeSwitch } from '../src/datapath/native/native.ts';
 import { parseIp, parseMac, type PortNo, type Vni } from '../src/flow/types.ts';
 import { Forwarding } from '../src/forwarding.ts';
 import type { AccessPort } from '../src/table/topology.ts';

@@ -2,7 +2,7 @@
 // with, frame I/O (addon_frame_io.cc), work in namespaces (addon_netns.cc) and the
 // limit of V8's heap (addon_heap.cc).
 // Nothing else knows N-API.
-// src/datapath/binding.ts has the types, src/datapath/native.ts is the caller.
+// src/addon/addon.ts has the types, src/datapath/native/native.ts is the caller.
 //
 // Errors are returned as negative errno. Bytes passed in are read before the
 // call returns; those handed out are copies that belong to JavaScript. Arguments

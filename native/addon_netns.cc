@@ -1,4 +1,4 @@
-// io/netns.h for JavaScript. src/datapath/netns-exchange.ts is the only caller and
+// io/netns.h for JavaScript. src/addon/netns-exchange.ts is the only caller and
 // has the types.
 #include <napi.h>
 

@@ -1,5 +1,5 @@
 // What the two classes of the addon that open TAPs take and give: `TapTarget` and
-// `TapOpened` of src/datapath/binding.ts.
+// `TapOpened` of src/flow/tap.ts.
 #pragma once
 
 #include <napi.h>

@@ -18,7 +18,7 @@ struct BpfInstruction {
   uint32_t jump_false;  // likewise
   uint32_t k;
 };
-static_assert(sizeof(BpfInstruction) == 16);  // as src/datapath/native.ts packs it
+static_assert(sizeof(BpfInstruction) == 16);  // as src/datapath/native/native.ts packs it
 
 // BPF_MAXINSNS and BPF_MEMWORDS of the kernel.
 inline constexpr size_t kBpfInstructions = 4096;

@@ -1,4 +1,4 @@
-// Token buckets: how much may pass a port. src/datapath/bucket.ts is the plain
+// Token buckets: how much may pass a port. src/datapath/reference/bucket.ts is the plain
 // version, equal to the unit.
 //
 // A bucket is one number, the time at which it is full again (the theoretical

@@ -1,6 +1,6 @@
 // Puts consecutive TCP segments of a flow, and UDP datagrams of one size, back
 // into a superframe: one lookup and one write instead of many. What cutting it
-// again would not give back is never merged. src/datapath/coalesce.ts is the
+// again would not give back is never merged. src/datapath/reference/coalesce.ts is the
 // plain version.
 //
 // A frame is *plain* when it is TCP or UDP over IPv4 or IPv6, without VLAN tag,

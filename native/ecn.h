@@ -1,4 +1,4 @@
-// The ECN field across the tunnel (RFC 6040). src/datapath/ecn.ts does the same.
+// The ECN field across the tunnel (RFC 6040). src/datapath/reference/ecn.ts does the same.
 #pragma once
 
 #include <cstdint>

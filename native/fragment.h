@@ -1,7 +1,7 @@
 // An IPv4 packet as fragments (RFC 791 §3.2): each with the
 // header of the packet, of the options those that are to be copied, and a piece
 // of the payload whose length is a multiple of 8, but for the last one. Of a
-// fragment, fragments. src/datapath/fragment.ts does the same.
+// fragment, fragments. src/datapath/reference/fragment.ts does the same.
 #pragma once
 
 #include <cstring>

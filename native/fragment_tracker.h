@@ -27,7 +27,7 @@
 // datagram gives way; what is known of it is lost, and what waits is dropped.
 //
 // Owned by one datapath; not thread-safe. All fragments of a datagram come to the
-// same one (workers.h). src/datapath/fragment-tracker.ts does the same.
+// same one (workers.h). src/datapath/reference/fragment-tracker.ts does the same.
 #pragma once
 
 #include <algorithm>

@@ -89,7 +89,7 @@ struct UnderlaySource {
   uint8_t address[16];  // IPv4-mapped or IPv6, network order
   uint8_t tos = 0;      // DSCP and ECN of the outer header
 };
-static_assert(sizeof(UnderlaySource) == 17);  // as src/datapath/native.ts packs it
+static_assert(sizeof(UnderlaySource) == 17);  // as src/datapath/native/native.ts packs it
 
 class Burst {
  public:

@@ -25,7 +25,7 @@ inline constexpr size_t kMirrorBlockBytes = 1 << 18;
 
 enum class Direction : uint16_t { rx = 0, tx = 1 };
 
-// Before each frame's bytes, which are padded to a multiple of 8 (src/datapath/binding.ts).
+// Before each frame's bytes, which are padded to a multiple of 8 (src/addon/native-datapath.ts).
 struct MirrorRecord {
   uint16_t port;
   Direction direction;

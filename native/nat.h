@@ -1,7 +1,7 @@
 // Address translation (RFC 3022, RFC 4787, RFC 5508): addresses and ports of a
 // connection's packets, and of the ICMP errors that are about it. Checksums change
 // by what the words that they cover change (RFC 1624), so a wrong one stays wrong.
-// In place; all headers are in the frame's first part. src/datapath/nat.ts does the
+// In place; all headers are in the frame's first part. src/datapath/reference/nat.ts does the
 // same.
 #pragma once
 

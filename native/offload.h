@@ -6,7 +6,7 @@
 // the frame's own, of TCP or UDP, or lie behind all headers that a decision
 // reads: it is written after the frame was decided, and elsewhere could change
 // its source address. A frame that passes can be passed on, or cut, without another look.
-// src/datapath/offload.ts has the same rules.
+// src/datapath/reference/offload.ts has the same rules.
 #pragma once
 
 #include "extract.h"

@@ -37,7 +37,7 @@ inline constexpr size_t kUpcallBatch = 64;
 
 using Token = uint64_t;
 
-// As it crosses into JavaScript (src/datapath/binding.ts has the offsets).
+// As it crosses into JavaScript (src/datapath/native/records.ts has the offsets).
 struct UpcallRecord {
   double token;
   uint32_t length;        // of the whole frame

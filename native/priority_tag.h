@@ -1,7 +1,7 @@
 // A priority tag: a VLAN tag (TPID 0x8100) with VLAN ID 0 says a priority and no VLAN,
 // so the frame is an untagged one (IEEE 802.1Q §6.9.1). It is taken out where a frame
 // comes in: nothing behind it knows of such tags. The priority is not kept.
-// src/datapath/priority-tag.ts is the plain version.
+// src/datapath/reference/priority-tag.ts is the plain version.
 #pragma once
 
 #include <cstdint>

@@ -9,7 +9,7 @@
 // it takes a frame while any room is left, so superframes and small frames have the
 // same chances; it never holds more than Limit::queue and one frame. A small frame
 // takes kLeastRoom, about what its record needs, so the limit bounds memory too.
-// src/datapath/rate-queue.ts is the plain version.
+// src/datapath/reference/rate-queue.ts is the plain version.
 //
 // Owned by one datapath; not thread-safe.
 #pragma once

@@ -3,7 +3,7 @@
 // announces (RFC 9293 §3.7.1). In place, in the frame's own memory; all headers are
 // in its first part. What a frame does not have is left alone, so that any action is
 // harmless on any frame.
-// src/datapath/rewrite.ts does the same.
+// src/datapath/reference/rewrite.ts does the same.
 #pragma once
 
 #include <algorithm>

@@ -1,6 +1,6 @@
 // A frame as what goes out where nobody finishes checksums or cuts superframes
 // any more: one or more segments, each with headers of its own and its piece of
-// the payload where it lies. src/datapath/segment.ts does the same.
+// the payload where it lies. src/datapath/reference/segment.ts does the same.
 //
 // Of each segment (RFC 9293 §3.1, RFC 768; the rules of every TSO engine):
 //   IPv4   total length, identification + i, header checksum

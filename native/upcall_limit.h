@@ -1,6 +1,6 @@
 // How many upcalls a port may cause, so that whoever sends nothing but new flows
 // costs the slow path a bounded part of its time, and the others behind the same
-// port nothing. src/datapath/upcall-limit.ts is the plain version, equal to the unit.
+// port nothing. src/datapath/reference/upcall-limit.ts is the plain version, equal to the unit.
 //
 // Who sends is told by its MAC address and the VTEP before it. A sender that was
 // admitted before has half of the port's limit to itself; all that have not share a

@@ -12,7 +12,8 @@
  * some turns until every cached flow knows it. Owned by one thread.
  */
 import { Controller } from './control/controller.ts';
-import type { Datapath, DatapathOptions, PortSpec, TapOpened, TapPort, Upcall, Limit } from './datapath/datapath.ts';
+import type { Datapath, DatapathOptions, PortSpec, TapPort, Upcall, Limit } from './datapath/datapath.ts';
+import type { TapOpened } from './flow/tap.ts';
 import { WeftError } from './error.ts';
 import { LEAST_LIMIT } from './flow/action.ts';
 import type { ConnectionTuples, ProtocolTuple } from './flow/connection.ts';

@@ -17,7 +17,7 @@
  *   db.received;
  */
 import type { Datagram, Datapath, DatapathOptions, Injectable } from './datapath/datapath.ts';
-import { openReferenceDatapath } from './datapath/reference.ts';
+import { openReferenceDatapath } from './datapath/reference/reference.ts';
 import { CONNECTION_BYTES } from './flow/connection.ts';
 import { bytesId } from './flow/key.ts';
 import { parseIp, parseMac, type PortNo, type Vni } from './flow/types.ts';

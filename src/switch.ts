@@ -21,24 +21,25 @@ import { Hosts } from './cluster/hosts.ts';
 import { refuseInUse, refusePublished } from './cluster/in-use.ts';
 import { hostIdentity, IDENTITY_BYTES } from './cluster/identity.ts';
 import { networkDeclaration, type NetworkOptions } from './cluster/network-declaration.ts';
-import { Networks, type Network } from './cluster/networks.ts';
+import type { Network } from './cluster/network.ts';
+import { Networks } from './cluster/networks.ts';
+import { publishedPorts } from './cluster/publishing.ts';
 import { Underlay } from './cluster/underlay.ts';
 import { refuseOutOfRange } from './cluster/ranges.ts';
 import type { DaemonConfig } from './config.ts';
 import type { Datapath, DatapathOptions } from './datapath/datapath.ts';
 import { datapathOpener } from './datapath/open.ts';
-import { connectionMemory } from './datapath/connection-memory.ts';
-import { HostConnections } from './datapath/host-connections.ts';
-import { kernelOffloads } from './datapath/kernel-offloads.ts';
-import { exchangeWithNetns } from './datapath/netns-exchange.ts';
-import { pathMtu, routeMtu } from './datapath/path-mtu.ts';
+import { connectionMemory } from './addon/connection-memory.ts';
+import { HostConnections } from './addon/host-connections.ts';
+import { kernelOffloads } from './addon/kernel-offloads.ts';
+import { exchangeWithNetns } from './addon/netns-exchange.ts';
 import { WeftError } from './error.ts';
-import { Paths } from './health/paths.ts';
-import { openProbe, type Probe } from './health/probe.ts';
-import { parseIp, type PortNo } from './flow/types.ts';
+import { Paths } from './paths/paths.ts';
+import { openProbe, type Probe } from './paths/probe.ts';
+import { parseIp, type PortNo, type Vni } from './flow/types.ts';
 import { Forwarding } from './forwarding.ts';
 import { hostRoutes } from './link/host-routes.ts';
-import { OUTSIDE_IFNAME } from './link/outside.ts';
+import { OUTSIDE_IFNAME } from './outside/link.ts';
 import { NetnsWatcher } from './link/netns-watcher.ts';
 import { requireTun } from './link/tun.ts';
 import { ownAddresses, underlayInterface } from './link/underlay.ts';
@@ -170,7 +171,15 @@ export class Switch {
       onError: (error) => logger.error({ err: error }, 'decision failed'),
     });
     this.#watcher = new NetnsWatcher(setInterval);
-    this.#paths = this.#openPaths(clock);
+    this.#paths = new Paths({
+      probe: this.#probe,
+      clock,
+      local: () => this.#underlay.address,
+      onChange: (peer, { mtu, source }, before) => {
+        this.#forwarding.setPathMtu(parseIp(peer), mtu - this.#underlay.encapBytes);
+        if (before !== undefined) logger.info({ peer, mtu, before, source }, 'path MTU changed');
+      },
+    });
     const hasStaticPeers = (): boolean => options.peers.length > 0 || this.#hosts.size > 0;
     const shared = { store, forwarding: this.#forwarding };
     this.#underlay = new Underlay({
@@ -207,8 +216,9 @@ export class Switch {
     this.#outside = new OutsideKeeper({
       forwarding: this.#forwarding,
       portNo: OUTSIDE_PORT,
-      networks: this.#networks,
-      endpoints: this.#endpoints,
+      isWanted: () => this.#networks.all().some(({ resource }) => resource.spec.outside),
+      published: () => this.#endpoints.published(),
+      targets: () => publishedPorts(this.#endpoints.published(), (network) => this.#networks.get(network).vni as Vni),
       allowHost: options.allowHost,
       vxlanPort: options.vxlanPort,
       warn: (message, details) => logger.warn(details, message),
@@ -548,25 +558,6 @@ export class Switch {
 
   #reportNetwork(name: string): NetworkReport {
     return this.#networks.report(this.#networks.get(name), this.#endpoints.of(name).length);
-  }
-
-  #openPaths(clock: () => number): Paths {
-    return new Paths({
-      probe: this.#probe,
-      clock,
-      ceilingOf: (peer) => {
-        const { address } = this.#underlay;
-        return address && routeMtu(address, parseIp(peer));
-      },
-      hintOf: (peer) => {
-        const { address } = this.#underlay;
-        return address && pathMtu(address, parseIp(peer));
-      },
-      onChange: (peer, { mtu, source }, before) => {
-        this.#forwarding.setPathMtu(parseIp(peer), mtu - this.#underlay.encapBytes);
-        if (before !== undefined) this.#options.logger.info({ peer, mtu, before, source }, 'path MTU changed');
-      },
-    });
   }
 
   #onPortLost(port: PortNo, why: string): void {

@@ -16,17 +16,18 @@ const mayImport: Readonly<Record<string, string>> = {
   flow: 'wire ipaddr.js',
   table: 'wire flow',
   model: 'wire zod yaml ipaddr.js',
+  addon: 'flow package node',
   pipeline: 'table flow wire model',
-  datapath: 'flow wire package node',
+  datapath: 'addon flow wire node',
   control: 'pipeline table datapath flow',
   forwarding: 'control pipeline datapath table flow wire',
   simulation: 'forwarding cluster model datapath flow',
   store: 'model node',
   cluster: 'model store table flow forwarding link node',
   link: 'flow wire node',
-  outside: 'cluster forwarding datapath link model table flow',
-  health: 'node raw-socket',
-  observe: 'pipeline table flow wire control datapath model forwarding cluster link health node',
+  outside: 'forwarding addon link model table flow wire node',
+  paths: 'addon flow node raw-socket',
+  observe: 'pipeline table flow wire control addon datapath model forwarding cluster link outside paths node',
   config: 'model memory node wire zod yaml',
   switch: '*',
   api: 'model node hono @hono/node-server zod',
@@ -42,7 +43,7 @@ const exceptions: Readonly<Record<string, string>> = {
   'cli/capture.ts': 'wire observe',
   // The verb that is the daemon, and its code.
   'cli/up.ts': 'link',
-  'cli/daemon.ts': 'config memory datapath switch',
+  'cli/daemon.ts': 'config memory addon datapath switch',
 };
 
 const src = fileURLToPath(new URL('../src', import.meta.url));
@@ -85,6 +86,32 @@ t.test('pipeline and datapath do not reach each other through others either', (t
   t.end();
 });
 
+t.test('imports go one way: neither files nor parts import each other in a circle', (t) => {
+  const targets = new Map(files.map(({ path, code }) => [path, ownImportsOf(path, code)]));
+  t.same(circleIn(targets), []);
+  const parts = new Map<string, Set<string>>();
+  for (const [path, imported] of targets) {
+    const part = partOf(path);
+    const others = parts.get(part) ?? new Set();
+    parts.set(part, others);
+    for (const target of imported) if (partOf(target) !== part) others.add(partOf(target));
+  }
+  t.same(circleIn(parts), []);
+  t.same(
+    circleIn(
+      new Map([
+        ['a', ['b']],
+        ['b', ['c', 'd']],
+        ['c', []],
+        ['d', ['b']],
+      ]),
+    ),
+    ['b', 'd'],
+    'one would be found',
+  );
+  t.end();
+});
+
 /** In code that matches `where`; it has to be found there, or the pattern has gone stale. */
 const only = (what: string, pattern: RegExp, where: RegExp): void => {
   t.test(`${what} only in ${where.source}`, (t) => {
@@ -100,8 +127,7 @@ const only = (what: string, pattern: RegExp, where: RegExp): void => {
     t.end();
   });
 };
-only('the addon is loaded', /\.node['"`]|dlopen|node-gyp/, /^datapath\/binding\.ts$/);
-only('binding.ts is imported', /['"][./\w]*\/binding\.ts['"]/, /^datapath\//);
+only('the addon is loaded', /\.node['"`]|dlopen|node-gyp/, /^addon\/addon\.ts$/);
 only(
   'clocks, timers and randomness are called',
   /\b(?:Date\.now|Math\.random|randomBytes|performance\.now|hrtime(?:\.bigint)?|setTimeout|setInterval)\(|\bnew Date\(\)|timers\/promises/,
@@ -113,12 +139,37 @@ function partOf(path: string): string {
   return path.replace(/\.ts$/, '').split('/', 1)[0] ?? '';
 }
 
+/** The files of src that a file imports, types included. */
+function ownImportsOf(path: string, code: string): string[] {
+  return specifiersOf(code)
+    .filter((specifier) => specifier.startsWith('.') && specifier.endsWith('.ts'))
+    .map((specifier) => relative(src, join(src, dirname(path), specifier)));
+}
+
+/** One circle of this graph, if it has any. */
+function circleIn(graph: ReadonlyMap<string, Iterable<string>>): string[] {
+  const done = new Set<string>();
+  const visit = (node: string, way: readonly string[]): string[] => {
+    const at = way.indexOf(node);
+    if (at >= 0) return way.slice(at);
+    if (done.has(node)) return [];
+    for (const target of graph.get(node) ?? []) {
+      const circle = visit(target, [...way, node]);
+      if (circle.length > 0) return circle;
+    }
+    done.add(node);
+    return [];
+  };
+  for (const node of graph.keys()) {
+    const circle = visit(node, []);
+    if (circle.length > 0) return circle;
+  }
+  return [];
+}
+
 /** The parts and packages that a file imports, types included. */
 function importsOf(path: string, code: string): string[] {
-  const specifiers = code.matchAll(
-    /(?:\bfrom|\bimport|\bimport\(|createRequire\(import\.meta\.url\)\()\s*'([^'\s]+)'/g,
-  );
-  return [...specifiers].flatMap(([, specifier = '']) => {
+  return specifiersOf(code).flatMap((specifier) => {
     if (specifier.endsWith('.node')) return []; // the addon: a test of its own
     if (specifier.startsWith('.')) return partOf(relative(src, join(src, dirname(path), specifier)));
     if (specifier.startsWith('node:')) return 'node';
@@ -127,6 +178,11 @@ function importsOf(path: string, code: string): string[] {
       .slice(0, specifier.startsWith('@') ? 2 : 1)
       .join('/');
   });
+}
+
+function specifiersOf(code: string): string[] {
+  const found = code.matchAll(/(?:\bfrom|\bimport|\bimport\(|createRequire\(import\.meta\.url\)\()\s*'([^'\s]+)'/g);
+  return [...found].map(([, specifier = '']) => specifier);
 }
 
 /** Block comments and lines that are a comment. */

@@ -37,7 +37,7 @@ const LONGEST = [
   'netns/bad-input',
   'netns/rates',
   'netns/fragments',
-  'link/outside',
+  'outside/outside',
   'netns/one-host',
   'netns/path-mtu',
   'netns/state',

@@ -1,9 +1,9 @@
 /** What `weft up` runs, besides the command line: bundled by itself, since its start is waited for (load-daemon.ts). */
 export { openApi } from '../api/server.ts';
 export { loadConfig } from '../config.ts';
-export { HeapTrimmer, limitHeap } from '../datapath/heap.ts';
-export { openNativeDatapath } from '../datapath/native.ts';
-export { keepCapabilities } from '../datapath/privileges.ts';
+export { HeapTrimmer, limitHeap } from '../addon/heap.ts';
+export { openNativeDatapath } from '../datapath/native/native.ts';
+export { keepCapabilities } from '../addon/privileges.ts';
 export { heapBytesOf, memoryBytes } from '../memory.ts';
 export { createSwitch } from '../switch.ts';
 export { openLogger } from './logger.ts';

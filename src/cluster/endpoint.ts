@@ -14,7 +14,7 @@ import { burstBytes, defaultBurstBytes, queueBytes, rateBytes } from '../model/r
 import type { EndpointReport } from '../model/report.ts';
 import type { EndpointResource, RateLimitSpec } from '../model/resource.ts';
 import { isReservedMac, reservedMacsText, type AccessPort } from '../table/topology.ts';
-import type { Network } from './networks.ts';
+import type { Network } from './network.ts';
 
 export interface EndpointRecord {
   readonly resource: EndpointResource;

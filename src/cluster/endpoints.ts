@@ -37,7 +37,7 @@ import {
 } from './endpoint.ts';
 import type { Hosts } from './hosts.ts';
 import { generateMac } from './ipam.ts';
-import type { Network } from './networks.ts';
+import type { Network } from './network.ts';
 import { publishedBy, refuseListeners, refusePublish, type PublishedEndpointPort } from './publishing.ts';
 
 export interface EndpointsEnvironment extends AttachmentsEnvironment {

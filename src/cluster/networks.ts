@@ -13,22 +13,11 @@ import type { NetworkReport } from '../model/report.ts';
 import { networkSchema, SMALLEST_IPV6_MTU, type NetworkResource } from '../model/resource.ts';
 import type { Store } from '../store/store.ts';
 import { AddressPool } from './ipam.ts';
+import type { Network, NetworkRecord } from './network.ts';
 import { refuseOtherSubnets } from './network-declaration.ts';
 import { routing } from './routing.ts';
 import { rangeOf } from './ranges.ts';
 import { findOverlap } from './subnet.ts';
-
-export interface NetworkRecord {
-  readonly resource: NetworkResource;
-  readonly vni: number;
-  readonly mtu: number;
-}
-
-export interface Network extends NetworkRecord {
-  readonly name: string;
-  /** One a subnet. */
-  readonly pools: readonly AddressPool[];
-}
 
 export interface NetworksEnvironment {
   readonly store: Store;

@@ -3,12 +3,11 @@ import { WeftError } from '../error.ts';
 import { protocolNumber } from '../flow/connection.ts';
 import { isIp4, parseIp, type Vni } from '../flow/types.ts';
 import { findListener } from '../link/listeners.ts';
-import type { PublishedPort } from '../link/outside-rules.ts';
-import { addressOf, familiesOf, isSamePort, portText, type PublishSpec } from '../model/publish.ts';
+import { addressOf, familiesOf, isSamePort, portText, type PublishedPort, type PublishSpec } from '../model/publish.ts';
 import type { EndpointResource } from '../model/resource.ts';
 import { publishedId, type Published } from '../table/topology.ts';
 import type { Endpoint } from './endpoint.ts';
-import type { Network } from './networks.ts';
+import type { Network } from './network.ts';
 
 /** A port of this host, and where it leads: from weft's transit address, at the same port, to an endpoint. */
 export interface PublishedEndpointPort extends PublishedPort {

@@ -13,7 +13,8 @@
  *
  * Owned by the thread of the switch.
  */
-import { MASK_LIMIT, type Datapath, type FlowEntry } from '../datapath/datapath.ts';
+import { type Datapath, type FlowEntry } from '../datapath/datapath.ts';
+import { MASK_LIMIT } from '../flow/bounds.ts';
 import { fields } from '../flow/fields.ts';
 import { megaflowId, readNumber, type FlowKey, type FlowMask } from '../flow/key.ts';
 import type { FlowId } from '../flow/types.ts';

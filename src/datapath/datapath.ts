@@ -69,28 +69,9 @@ import type { Action } from '../flow/action.ts';
 import type { BpfProgram } from '../flow/bpf.ts';
 import type { FlowKey, FlowMask } from '../flow/key.ts';
 import type { DropReason } from '../flow/reason.ts';
+import type { Offload } from '../flow/offload.ts';
+import type { TapIdentity, TapOpened } from '../flow/tap.ts';
 import type { FlowId, PortNo } from '../flow/types.ts';
-
-/** Undecided flows that may wait from one port. */
-export const PENDING_PER_PORT = 1024;
-/** Frames that may wait for one decision, the first included. */
-export const PARKED_PER_FLOW = 8;
-/** The same of fragments: what lacks one of them is lost as a whole. */
-export const PARKED_FRAGMENTS = 64;
-/** Fragmented datagrams of one port that are known at a time. */
-export const DATAGRAMS_PER_PORT = 256;
-/** Fragments that may wait for the first one of their datagram. */
-export const WAITING_PER_DATAGRAM = 64;
-/** Bytes of such fragments from one port. */
-export const WAITING_BYTES_PER_PORT = 1 << 20;
-/** After its first arrival a datagram is forgotten: what waits is dropped when the datapath is next called. */
-export const FRAGMENT_TIMEOUT_MS = 5000;
-/** Distinct masks in the flow cache: more are refused, never searched. */
-export const MASK_LIMIT = 64;
-/** Bytes of the first frame that an upcall carries. */
-export const HEAD_BYTES = 256;
-/** Upcalls handed over at once. */
-export const UPCALL_BATCH = 64;
 
 /** A token bucket: whole numbers, 1 and more; `burst` at most 2^29. */
 export interface Limit {
@@ -160,19 +141,15 @@ export type PortSpec =
       transmit(datagram: Datagram): void;
     };
 
-/**
- * Work that a frame still needs, the fields of a virtio_net_hdr (virtio 1.2
- * §5.1.6): to finish a checksum that holds only the pseudo header's sum, and to
- * cut a superframe. Offsets and sizes in bytes.
- */
-export interface Offload {
-  readonly flags: number;
-  readonly gsoType: number;
-  /** Payload of each segment but the last. */
-  readonly gsoSize: number;
-  readonly csumStart: number;
-  /** From `csumStart`. */
-  readonly csumOffset: number;
+/** Is it the same port, whatever its limits, and wherever its TAP is found by now? */
+export function isSamePort(one: PortSpec, other: PortSpec): boolean {
+  const identity = (spec: PortSpec): Record<string, unknown> => {
+    if (spec.kind === 'tap') return { kind: spec.kind, name: spec.name };
+    const { limits: _, ...rest } = spec;
+    return rest;
+  };
+  const [left, right] = [identity(one), identity(other)];
+  return [...new Set([...Object.keys(left), ...Object.keys(right)])].every((key) => left[key] === right[key]);
 }
 
 export interface OffloadedFrame {
@@ -184,23 +161,6 @@ export interface OffloadedFrame {
 export interface TapPort {
   readonly port: PortNo;
   readonly spec: Extract<PortSpec, { kind: 'tap' }>;
-}
-
-/** Which TAP it is: names and paths can come to mean another. */
-export interface TapIdentity {
-  /** Of the network namespace that it is in. */
-  readonly dev: bigint;
-  readonly ino: bigint;
-  /** In that namespace. */
-  readonly ifindex: number;
-}
-
-/** What was opened. */
-export interface TapOpened extends TapIdentity {
-  /** Of this port; each is a descriptor that a program can have of a TAP. */
-  readonly queues: number;
-  /** False: it was there already, and was re-attached. */
-  readonly created: boolean;
 }
 
 /** What UDP carries between two VTEPs; addresses are 16 bytes, IPv4-mapped or IPv6. */

@@ -19,11 +19,11 @@ export async function datapathOpener(
   setTimer: typeof setTimeout,
 ): Promise<(options: DatapathOptions) => Datapath> {
   if (kind === 'reference') {
-    const { openReferenceDatapath } = await import('./reference.ts');
-    const { FrameIo } = await import('./frame-io.ts');
+    const { openReferenceDatapath } = await import('./reference/reference.ts');
+    const { FrameIo } = await import('./reference/frame-io.ts');
     return (options) =>
       openReferenceDatapath({ ...options, copyDscp, setTimer, io: (onWake, onLost) => new FrameIo(onWake, onLost) });
   }
-  const { openNativeDatapath } = await import('./native.ts');
+  const { openNativeDatapath } = await import('./native/native.ts');
   return (options) => openNativeDatapath({ ...options, threads, copyDscp });
 }

@@ -3,7 +3,7 @@
  * lies in the flow key.
  *
  * The flow key is a flat record of KEY_BYTES bytes, the same in TypeScript and
- * in the addon (`native/key.h`; `datapath/binding.ts` compares both at load).
+ * in the addon (`native/key.h`; `addon/layout.ts` compares both at load).
  * All numbers are big-endian, so addresses are the bytes of the wire. IPv4
  * addresses are IPv4-mapped IPv6 (`::ffff:a.b.c.d`, RFC 4291 §2.5.5.2), so one
  * field serves both families. Fields that a frame does not have are zero.

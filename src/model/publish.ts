@@ -36,6 +36,17 @@ export const publishSpec = z
   });
 
 export type PublishSpec = z.output<typeof publishSpec>;
+export type PortProtocol = 'TCP' | 'UDP';
+
+/** A port of the host that is published for one family: it leads to weft's transit address, at the same port. */
+export interface PublishedPort {
+  readonly family: 4 | 6;
+  readonly protocol: PortProtocol;
+  readonly hostPort: number;
+  /** The address of the host that it is published on; of its family. By default on all. */
+  readonly hostIp?: string;
+}
+
 /** As it is given: not checked yet. */
 export type PublishOptions = z.input<typeof publishSpec>;
 

@@ -1,12 +1,12 @@
 /** The checks of `weft doctor`: what weft needs from this machine, and whether it is there. */
 import { release } from 'node:os';
 import type { PublishedEndpointPort } from '../cluster/publishing.ts';
-import type { Path } from '../health/paths.ts';
-import type { KernelOffloads, Tried } from '../datapath/kernel-offloads.ts';
-import type { Probe } from '../health/probe.ts';
+import type { Path } from '../paths/paths.ts';
+import type { KernelOffloads, Tried } from '../addon/kernel-offloads.ts';
+import type { Probe } from '../paths/probe.ts';
 import { missingCapabilities, threadCapabilities, type ThreadCapabilities } from '../link/capabilities.ts';
 import { requireTun } from '../link/tun.ts';
-import type { OutsideState } from '../link/outside-state.ts';
+import type { OutsideState } from '../outside/state.ts';
 import type { UnderlayInterface } from '../link/underlay.ts';
 import { portText } from '../model/publish.ts';
 import type { CheckReport, ClashReport, DoctorReport, StatusReport } from '../model/report.ts';

@@ -19,7 +19,7 @@ import { formatIp, formatMac, isIp4, isZero, parseIp, type PortNo } from '../flo
 import type { Forwarding } from '../forwarding.ts';
 import { ownNetns, resolveNetns } from '../link/netns.ts';
 import { nextHop } from '../link/next-hop.ts';
-import { outsidePath, type OutsideSettings } from '../link/outside-path.ts';
+import { outsidePath, type OutsideSettings } from '../outside/path.ts';
 import type { DecisionReport } from '../model/report.ts';
 import { isGroupIp } from '../pipeline/routable.ts';
 import type { Translation } from '../pipeline/translate.ts';

@@ -6,19 +6,17 @@
  * is logged when it is news, told by `report`, and tried again (`keep`, `mend`);
  * whoever does ask for it is told at once (`set`).
  *
- * What it consists of is link/outside.ts's. Callers serialize the changing methods.
+ * link.ts has what it consists of. Callers serialize the changing methods.
  */
-import type { Endpoints } from '../cluster/endpoints.ts';
-import type { Networks } from '../cluster/networks.ts';
-import { publishedPorts } from '../cluster/publishing.ts';
-import { forgetStaleUdp } from '../datapath/host-connections.ts';
-import { formatMac, parseIp, type PortNo, type Vni } from '../flow/types.ts';
-import type { Forwarding } from '../forwarding.ts';
+import { forgetStaleUdp } from '../addon/host-connections.ts';
+import { formatMac, parseIp, type PortNo } from '../flow/types.ts';
+import type { Forwarding, Published } from '../forwarding.ts';
 import { hasIpv6 } from '../link/host-forwarding.ts';
 import { OWN_NETNS } from '../link/netns.ts';
-import { openOutside, OUTSIDE_IFNAME, removeLeftOutside, transit, type Outside } from '../link/outside.ts';
-import { inspectOutside, type OutsideState } from '../link/outside-state.ts';
-import type { AllowHost } from '../link/outside-rules.ts';
+import { openOutside, OUTSIDE_IFNAME, removeLeftOutside, transit, type OutsideLink } from './link.ts';
+import { inspectOutside, type OutsideState } from './state.ts';
+import type { AllowHost } from './rules.ts';
+import type { PublishedPort } from '../model/publish.ts';
 import type { StatusReport } from '../model/report.ts';
 import { OUTSIDE_HOST_MAC, OUTSIDE_MAC } from '../table/topology.ts';
 
@@ -29,8 +27,12 @@ export interface OutsideKeeperOptions {
   readonly forwarding: Forwarding;
   /** Of weft0, in the switch. */
   readonly portNo: PortNo;
-  readonly networks: Networks;
-  readonly endpoints: Endpoints;
+  /** Has a network a way to the outside? */
+  readonly isWanted: () => boolean;
+  /** The host's ports that are published. */
+  readonly published: () => readonly PublishedPort[];
+  /** Where they lead, as the switch has it. */
+  readonly targets: () => ReadonlyMap<string, Published>;
   readonly allowHost: AllowHost;
   /** UDP port of this host's overlay. */
   readonly vxlanPort: number;
@@ -41,7 +43,7 @@ export interface OutsideKeeperOptions {
 
 export class OutsideKeeper {
   readonly #options: OutsideKeeperOptions;
-  #outside: Outside | undefined;
+  #outside: OutsideLink | undefined;
   /** Why it is not open, or could not be kept up. */
   #failure: string | undefined;
 
@@ -51,7 +53,7 @@ export class OutsideKeeper {
 
   /** Has a network a way to the outside? */
   get isWanted(): boolean {
-    return this.#options.networks.all().some(({ resource }) => resource.spec.outside);
+    return this.#options.isWanted();
   }
 
   /** For `status`; null where it is not wanted. */
@@ -125,13 +127,13 @@ export class OutsideKeeper {
 
   async #change(isWanted: boolean): Promise<void> {
     if (!isWanted) return this.close();
-    const { forwarding, portNo, networks, endpoints, allowHost, vxlanPort, warn } = this.#options;
-    const published = endpoints.published();
+    const { forwarding, portNo, allowHost, vxlanPort, warn } = this.#options;
+    const published = this.#options.published();
     const link = {
       portNo,
       transit: [transit.ip4.weft, ...(hasIpv6() ? [transit.ip6.weft] : [])].map(parseIp),
       mtu: MTU,
-      published: publishedPorts(published, (network) => networks.get(network).vni as Vni),
+      published: this.#options.targets(),
     };
     if (this.#outside) {
       forwarding.setOutside(link);

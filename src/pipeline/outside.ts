@@ -11,7 +11,7 @@
  * 4. Everything else is refused.
  *
  * The transit address is on the link to the host, where nftables translates once
- * more (link/outside): nobody else sees it. Not every packet may leave: VXLAN
+ * more (src/outside): nobody else sees it. Not every packet may leave: VXLAN
  * could be taken for an encapsulated frame of this host's.
  */
 import { isIp4, sameBytes } from '../flow/types.ts';

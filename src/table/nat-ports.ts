@@ -1,7 +1,7 @@
 /**
  * Source ports (of pings, identifiers) that connections from inside get at the transit address.
  *
- * They lie in a range that the host's own translation keeps as they are (link/outside-rules), so what is outside sees
+ * They lie in a range that the host's own translation keeps as they are (outside/rules.ts), so what is outside sees
  * exactly these. Never the container's own: with the port of a program of the host, it would get what is meant for
  * that program (CVE-2021-3773). A keyed hash picks them, so that no container can work towards one.
  *

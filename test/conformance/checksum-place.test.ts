@@ -5,9 +5,9 @@
  * frame every place is tried.
  */
 import t from 'tap';
-import { openNativeDatapath } from '../../src/datapath/native.ts';
-import { openReferenceDatapath } from '../../src/datapath/reference.ts';
-import { NEEDS_CSUM, NO_OFFLOAD } from '../../src/datapath/offload.ts';
+import { openNativeDatapath } from '../../src/datapath/native/native.ts';
+import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
+import { NEEDS_CSUM, NO_OFFLOAD } from '../../src/datapath/reference/offload.ts';
 import { buildFragment } from '../../src/wire/ipv6.ts';
 import * as frames from '../support/frames.ts';
 import { Harness, output, portNo, type Open } from './harness.ts';

@@ -3,14 +3,8 @@
  * The law of conservation is checked after each test, and whenever a test looks
  * at counters.
  */
-import {
-  HEAD_BYTES,
-  MASK_LIMIT,
-  PARKED_PER_FLOW,
-  PENDING_PER_PORT,
-  UPCALL_BATCH,
-  type MirroredFrame,
-} from '../../src/datapath/datapath.ts';
+import { type MirroredFrame } from '../../src/datapath/datapath.ts';
+import { HEAD_BYTES, MASK_LIMIT, PARKED_PER_FLOW, PENDING_PER_PORT, UPCALL_BATCH } from '../../src/flow/bounds.ts';
 import { extract, MAX_FRAME_BYTES } from '../../src/flow/extract.ts';
 import { fieldList, fields } from '../../src/flow/fields.ts';
 import { entropyPort } from '../../src/flow/hash.ts';

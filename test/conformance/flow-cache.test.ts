@@ -1,8 +1,8 @@
 /** The flow cache against its naive twin: a list of flows that is searched one by one. WEFT_SEED repeats a run. */
 import { strictEqual } from 'node:assert';
 import t from 'tap';
-import { MASK_LIMIT } from '../../src/datapath/datapath.ts';
-import { FlowCache } from '../../src/datapath/flow-cache.ts';
+import { MASK_LIMIT } from '../../src/flow/bounds.ts';
+import { FlowCache } from '../../src/datapath/reference/flow-cache.ts';
 import { KEY_BYTES } from '../../src/flow/fields.ts';
 import { applyMask, bytesId, covers } from '../../src/flow/key.ts';
 import { Random } from '../support/random.ts';

@@ -8,7 +8,7 @@ import {
   PARKED_FRAGMENTS,
   WAITING_BYTES_PER_PORT,
   WAITING_PER_DATAGRAM,
-} from '../../src/datapath/datapath.ts';
+} from '../../src/flow/bounds.ts';
 import { FRAG_FIRST, FRAG_LATER, fields } from '../../src/flow/fields.ts';
 import { readNumber, type FlowKey } from '../../src/flow/key.ts';
 import type { DropReason } from '../../src/flow/reason.ts';

@@ -9,11 +9,11 @@ import type {
   DatapathCounters,
   DatapathOptions,
   Injectable,
-  Offload,
   OffloadedFrame,
   PortSpec,
   Upcall,
 } from '../../src/datapath/datapath.ts';
+import type { Offload } from '../../src/flow/offload.ts';
 import type { Action } from '../../src/flow/action.ts';
 import { fields, KEY_BYTES, type FieldName } from '../../src/flow/fields.ts';
 import { emptyKey, writeNumber } from '../../src/flow/key.ts';

@@ -1,4 +1,4 @@
-import { openNativeDatapath } from '../../src/datapath/native.ts';
+import { openNativeDatapath } from '../../src/datapath/native/native.ts';
 import { runCoalescing } from './coalescing.ts';
 import { runConformance } from './conformance.ts';
 import { runFragments } from './fragments.ts';

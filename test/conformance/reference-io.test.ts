@@ -7,15 +7,16 @@ import {
   NO_OFFLOAD,
   UDP_CSUM_OFFSET,
   type Frame,
-} from '../../src/datapath/offload.ts';
+} from '../../src/datapath/reference/offload.ts';
 import {
   openReferenceDatapath,
   type KernelIo,
   type ReceivedFrame,
   type Refused,
-} from '../../src/datapath/reference.ts';
-import { TAKES_ALL } from '../../src/datapath/segment.ts';
-import type { TapOpened, Upcall } from '../../src/datapath/datapath.ts';
+} from '../../src/datapath/reference/reference.ts';
+import { TAKES_ALL } from '../../src/datapath/reference/segment.ts';
+import type { Upcall } from '../../src/datapath/datapath.ts';
+import type { TapOpened } from '../../src/flow/tap.ts';
 import type { DropReason } from '../../src/flow/reason.ts';
 import { formatIp, parseIp, type PortNo } from '../../src/flow/types.ts';
 import { flowHash } from '../../src/flow/hash.ts';

@@ -1,4 +1,4 @@
-import { openReferenceDatapath } from '../../src/datapath/reference.ts';
+import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
 import { runCoalescing } from './coalescing.ts';
 import { runConformance } from './conformance.ts';
 import { runLimits } from './limits.ts';

@@ -4,7 +4,7 @@
  */
 import type { Action } from '../../src/flow/action.ts';
 import { parseIp } from '../../src/flow/types.ts';
-import { NEEDS_CSUM, NO_OFFLOAD } from '../../src/datapath/offload.ts';
+import { NEEDS_CSUM, NO_OFFLOAD } from '../../src/datapath/reference/offload.ts';
 import { concat, getU16, setU16 } from '../../src/wire/bytes.ts';
 import { buildExtension } from '../../src/wire/ipv6.ts';
 import { buildTcp, TCP_SYN } from '../../src/wire/l4.ts';

@@ -3,7 +3,8 @@
  * refused, ports that take offloads get a frame as it came, and all others, and
  * the tunnel, get what it stands for.
  */
-import type { MirroredFrame, Offload, OffloadedFrame } from '../../src/datapath/datapath.ts';
+import type { MirroredFrame, OffloadedFrame } from '../../src/datapath/datapath.ts';
+import type { Offload } from '../../src/flow/offload.ts';
 import { concat, setU16 } from '../../src/wire/bytes.ts';
 import { buildVxlan } from '../../src/wire/vxlan.ts';
 import { buildFragment } from '../../src/wire/ipv6.ts';

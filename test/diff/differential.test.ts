@@ -4,8 +4,8 @@
  * `npm run test:diff -- --frames N --seed S` runs longer ones.
  */
 import t from 'tap';
-import { openNativeDatapath } from '../../src/datapath/native.ts';
-import { openReferenceDatapath } from '../../src/datapath/reference.ts';
+import { openNativeDatapath } from '../../src/datapath/native/native.ts';
+import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
 import type { Open } from '../conformance/harness.ts';
 import { Difference, runDifferential } from './differential.ts';
 import { RandomDecider } from './random-decider.ts';

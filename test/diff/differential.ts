@@ -19,12 +19,12 @@ import type {
   Datagram,
   DatapathCounters,
   Limit,
-  Offload,
   OffloadedFrame,
   PortLimits,
   PortSpec,
   Upcall,
 } from '../../src/datapath/datapath.ts';
+import type { Offload } from '../../src/flow/offload.ts';
 import { formatActions } from '../../src/flow/action.ts';
 import { CONNECTION_BYTES, ConnectionRecords } from '../../src/flow/connection.ts';
 import { formatIp, parseIp, type PortNo } from '../../src/flow/types.ts';

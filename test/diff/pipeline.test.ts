@@ -4,8 +4,8 @@
  * flow is stale. WEFT_SEED repeats a run.
  */
 import t from 'tap';
-import { openNativeDatapath } from '../../src/datapath/native.ts';
-import { openReferenceDatapath } from '../../src/datapath/reference.ts';
+import { openNativeDatapath } from '../../src/datapath/native/native.ts';
+import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
 import { say } from './conversations.ts';
 import { runDifferential } from './differential.ts';
 import { PipelineDecider } from './pipeline-decider.ts';

@@ -3,8 +3,8 @@
  * Exit 1 on a difference, a defect of a cached flow, or when it did not reach what it is for.
  */
 import { parseArgs } from 'node:util';
-import { openNativeDatapath } from '../../src/datapath/native.ts';
-import { openReferenceDatapath } from '../../src/datapath/reference.ts';
+import { openNativeDatapath } from '../../src/datapath/native/native.ts';
+import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
 import { say } from './conversations.ts';
 import { Difference, runDifferential } from './differential.ts';
 import { PipelineDecider } from './pipeline-decider.ts';

@@ -4,7 +4,7 @@
  * events, one JSON value a line.
  */
 import { createInterface } from 'node:readline';
-import { FrameIo } from '../../src/datapath/frame-io.ts';
+import { FrameIo } from '../../src/datapath/reference/frame-io.ts';
 import { parseIp, type PortNo } from '../../src/flow/types.ts';
 import { WeftError } from '../../src/error.ts';
 

@@ -1,6 +1,6 @@
 /** Manifests: what is accepted, and the exact line about what is not. */
 import t, { type Test } from 'tap';
-import { transit } from '../../src/link/outside.ts';
+import { transit } from '../../src/outside/link.ts';
 import { jsonSchemas } from '../../src/model/json-schema.ts';
 import { parseManifests, parseResource } from '../../src/model/manifest.ts';
 

@@ -6,8 +6,9 @@
  *   ┌ a ┐ eth0 ── datapath ── 127.0.0.1 ~ VXLAN ~ 127.0.0.2 ── datapath ── eth0 ┌ b ┐
  */
 import t, { type Test } from 'tap';
-import type { Datapath, DatapathOptions, MirroredFrame, TapOpened, Upcall } from '../../src/datapath/datapath.ts';
-import { openNativeDatapath, type NativeSwitch } from '../../src/datapath/native.ts';
+import type { Datapath, DatapathOptions, MirroredFrame, Upcall } from '../../src/datapath/datapath.ts';
+import type { TapOpened } from '../../src/flow/tap.ts';
+import { openNativeDatapath, type NativeSwitch } from '../../src/datapath/native/native.ts';
 import { WeftError } from '../../src/error.ts';
 import type { Action } from '../../src/flow/action.ts';
 import { fields } from '../../src/flow/fields.ts';

@@ -13,7 +13,7 @@ import { createHash } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { FRAGMENT_TIMEOUT_MS } from '../../src/datapath/datapath.ts';
+import { FRAGMENT_TIMEOUT_MS } from '../../src/flow/bounds.ts';
 import { buildUdp } from '../../src/wire/l4.ts';
 import * as frames from '../support/frames.ts';
 import { openLab } from '../support/lab.ts';

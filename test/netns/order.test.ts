@@ -7,7 +7,7 @@
  * that cannot wait are counted.
  */
 import t from 'tap';
-import { PARKED_PER_FLOW } from '../../src/datapath/datapath.ts';
+import { PARKED_PER_FLOW } from '../../src/flow/bounds.ts';
 import { openLab } from '../support/lab.ts';
 import { until } from '../support/process.ts';
 import { oneHost } from '../support/topology.ts';

@@ -1,10 +1,10 @@
 /** What `weft doctor` says of a machine. */
 import t from 'tap';
-import type { OutsideState } from '../../src/link/outside-state.ts';
+import type { OutsideState } from '../../src/outside/state.ts';
 import type { CheckReport } from '../../src/model/report.ts';
-import type { Probe } from '../../src/health/probe.ts';
+import type { Probe } from '../../src/paths/probe.ts';
 import type { UnderlayInterface } from '../../src/link/underlay.ts';
-import type { Path } from '../../src/health/paths.ts';
+import type { Path } from '../../src/paths/paths.ts';
 import { diagnose, type DoctorEnvironment } from '../../src/observe/doctor.ts';
 import { openLab } from '../support/lab.ts';
 import { needsRoot } from '../support/root.ts';

@@ -7,8 +7,8 @@
  *   └─────────────────────┴───────────┴───────┘
  */
 import t from 'tap';
-import { openNativeDatapath } from '../../src/datapath/native.ts';
-import { openReferenceDatapath } from '../../src/datapath/reference.ts';
+import { openNativeDatapath } from '../../src/datapath/native/native.ts';
+import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
 import { createSimulation } from '../../src/simulation.ts';
 import { forgeries } from '../support/forgeries.ts';
 import { ethernet } from '../support/frames.ts';

@@ -4,7 +4,7 @@
  */
 import t from 'tap';
 import { REDECIDE_LIMIT } from '../../src/control/controller.ts';
-import { openReferenceDatapath } from '../../src/datapath/reference.ts';
+import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
 import { formatActions } from '../../src/flow/action.ts';
 import { Forwarding } from '../../src/forwarding.ts';
 import { createSimulation } from '../../src/simulation.ts';

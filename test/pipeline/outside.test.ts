@@ -9,8 +9,8 @@
  */
 import t, { type Test } from 'tap';
 import { formatMac, parseIp, type Vni } from '../../src/flow/types.ts';
-import { openNativeDatapath } from '../../src/datapath/native.ts';
-import { openReferenceDatapath } from '../../src/datapath/reference.ts';
+import { openNativeDatapath } from '../../src/datapath/native/native.ts';
+import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
 import { createSimulation, type SimulatedPort } from '../../src/simulation.ts';
 import { gatewayMac, OUTSIDE_HOST_MAC, OUTSIDE_MAC, publishedId } from '../../src/table/topology.ts';
 import { getU16, setU16 } from '../../src/wire/bytes.ts';

@@ -3,8 +3,8 @@
  * the slow path sees a few of the frames, and the others' flows stay where they are.
  */
 import t from 'tap';
-import { openNativeDatapath } from '../../src/datapath/native.ts';
-import { openReferenceDatapath } from '../../src/datapath/reference.ts';
+import { openNativeDatapath } from '../../src/datapath/native/native.ts';
+import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
 import { formatIp, formatMac, parseIp, parseMac, type PortNo } from '../../src/flow/types.ts';
 import { createSimulation } from '../../src/simulation.ts';
 import { buildVxlan } from '../../src/wire/vxlan.ts';

@@ -9,8 +9,8 @@
  */
 import t, { type Test } from 'tap';
 import type { Datapath, DatapathOptions, Injectable } from '../../src/datapath/datapath.ts';
-import { openNativeDatapath } from '../../src/datapath/native.ts';
-import { openReferenceDatapath } from '../../src/datapath/reference.ts';
+import { openNativeDatapath } from '../../src/datapath/native/native.ts';
+import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
 import { formatMac, parseIp, parseMac, sameBytes, type Vni } from '../../src/flow/types.ts';
 import type { RouteSpec } from '../../src/model/resource.ts';
 import { createSimulation, type SimulatedPort } from '../../src/simulation.ts';

@@ -6,8 +6,8 @@
  *   └──────────────┴───────────┴───────────────┘
  */
 import t, { type Test } from 'tap';
-import { openNativeDatapath } from '../../src/datapath/native.ts';
-import { openReferenceDatapath } from '../../src/datapath/reference.ts';
+import { openNativeDatapath } from '../../src/datapath/native/native.ts';
+import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
 import type { DropReason } from '../../src/flow/reason.ts';
 import { formatMac, parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
 import { createSimulation } from '../../src/simulation.ts';

@@ -4,7 +4,7 @@
  * leaves it as it is becomes of each is said here.
  */
 import { ETH_VLAN } from '../../src/wire/ethernet.ts';
-import { TCP_CSUM_OFFSET, UDP_CSUM_OFFSET } from '../../src/datapath/offload.ts';
+import { TCP_CSUM_OFFSET, UDP_CSUM_OFFSET } from '../../src/datapath/reference/offload.ts';
 import type { DropReason } from '../../src/flow/reason.ts';
 import { concat, setU16 } from '../../src/wire/bytes.ts';
 import { arpRequest, ethernet, tcp, udp, unfinished, type Ends } from './frames.ts';

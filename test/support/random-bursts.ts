@@ -1,5 +1,6 @@
 /** Random bursts: streams of a few flows in frames and superframes, and virtio_net_hdrs that lie. */
-import type { Offload, OffloadedFrame } from '../../src/datapath/datapath.ts';
+import type { OffloadedFrame } from '../../src/datapath/datapath.ts';
+import type { Offload } from '../../src/flow/offload.ts';
 import * as frames from './frames.ts';
 import { ends4, ends6, l4Ports, mutate } from './random-frames.ts';
 import type { Random } from './random.ts';

@@ -1,5 +1,6 @@
 /** Superframes and the frames that they stand for, built from the same description by the builders of `src/wire`. */
-import type { Offload, OffloadedFrame } from '../../src/datapath/datapath.ts';
+import type { OffloadedFrame } from '../../src/datapath/datapath.ts';
+import type { Offload } from '../../src/flow/offload.ts';
 import type { VlanTag } from '../../src/wire/ethernet.ts';
 import { buildTcp, buildUdp } from '../../src/wire/l4.ts';
 import { buildExtension } from '../../src/wire/ipv6.ts';

@@ -1,0 +1,78 @@
+/** The addon: what it offers to this program, and how it is found and loaded. */
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { WeftError } from '../error.ts';
+import type { ExchangeWithNetns } from '../flow/netns-exchange.ts';
+import { packageRoot } from '../package.ts';
+import { layoutDifferences, ownLayout, type AddonLayout } from './layout.ts';
+import type { NativeDatapathClass } from './native-datapath.ts';
+import type { NativeFrameIoClass } from './native-frame-io.ts';
+
+/** As the addon hands it over: 0 or 1, and kOffload… of native/io/tap.h; negative errno where it could not be tried. */
+export interface NativeOffloads {
+  readonly cuts: number;
+  readonly gathers: number;
+  readonly tap: number;
+}
+
+export interface Addon {
+  readonly layout: AddonLayout;
+  readonly Datapath: NativeDatapathClass;
+  readonly FrameIo: NativeFrameIoClass;
+  /** A file as memory: made or lengthened, mapped for as long as it is in use. Or -errno. */
+  mapFile(path: string, bytes: number): Uint8Array | number;
+  /** Bytes that V8 may have for what is not new; above what is live now. */
+  limitHeap(bytes: number): void;
+  /** Begins a collection that gives memory back; it goes on in turns of its own. */
+  trimHeap(): void;
+  probeOffloads(): NativeOffloads;
+  readonly netnsExchange: ExchangeWithNetns;
+  /** Threads that could not be told, or -errno; see native/io/privileges.h. */
+  keepCapabilities(bits: bigint): number;
+  /** Addresses of 16 bytes. */
+  pathMtu(local: Uint8Array, remote: Uint8Array): number;
+  routeMtu(local: Uint8Array, remote: Uint8Array): number;
+  /** How many, or -errno; addresses one after the other. */
+  forgetStaleUdp(own: Uint8Array, targets: Uint8Array, ports: Uint16Array): Promise<number>;
+  /** Records of `HOST_CONNECTION_BYTES`; how many there were, or -errno. */
+  forgetConnections(connections: Uint8Array): Promise<number>;
+}
+
+const ADDON_PATH = join(packageRoot, 'build/Release/weft.node');
+const REMEDY = `compile it with \`npm --prefix ${packageRoot} run install\``;
+
+let loaded: Addon | undefined;
+
+/** @throws WeftError when the addon is missing, cannot be loaded, or was built from other sources. */
+export function loadAddon(): Addon {
+  if (loaded) return loaded;
+  const addon = requireAddon();
+  const differences = layoutDifferences(addon.layout, ownLayout);
+  if (differences.length > 0) {
+    throw new WeftError('system', `the native addon was built from other sources (${someOf(differences)}); ${REMEDY}`);
+  }
+  loaded = addon;
+  return addon;
+}
+
+function requireAddon(): Addon {
+  try {
+    return createRequire(import.meta.url)(ADDON_PATH) as Addon;
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
+    throw new WeftError(
+      'system',
+      existsSync(ADDON_PATH)
+        ? `the native addon cannot be loaded (${why}); ${REMEDY}`
+        : `the native addon ${ADDON_PATH} is missing: install scripts did not run, or failed; ${REMEDY}`,
+      { cause },
+    );
+  }
+}
+
+/** The first few: one difference in the middle of a list makes all behind it differ. */
+function someOf(texts: readonly string[]): string {
+  const more = texts.length > 3 ? [`and ${texts.length - 3} more differences`] : [];
+  return [...texts.slice(0, 3), ...more].join('; ');
+}

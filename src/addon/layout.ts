@@ -1,0 +1,86 @@
+/**
+ * The check that the addon was built with the same tables as this program. Numbers, offsets and
+ * names cross between C++ and TypeScript without explanation, so any difference is an error of the
+ * build, and is named before a single frame moves.
+ */
+import { ACTION_BYTES, opcodes } from '../flow/action.ts';
+import {
+  DATAGRAMS_PER_PORT,
+  FRAGMENT_TIMEOUT_MS,
+  HEAD_BYTES,
+  MASK_LIMIT,
+  PARKED_FRAGMENTS,
+  PARKED_PER_FLOW,
+  PENDING_PER_PORT,
+  UPCALL_BATCH,
+  WAITING_BYTES_PER_PORT,
+  WAITING_PER_DATAGRAM,
+} from '../flow/bounds.ts';
+import { CONNECTION_BYTES, CONNECTION_HALVES, CONNECTION_ORIGINAL, CONNECTION_TRANSLATED } from '../flow/connection.ts';
+import { fieldList, KEY_BYTES } from '../flow/fields.ts';
+import { ENTROPY_FIRST_PORT, ENTROPY_PORTS } from '../flow/hash.ts';
+import { dropReasons } from '../flow/reason.ts';
+
+export interface AddonLayout {
+  /** Offset and size of each field in the key. */
+  readonly fields: Readonly<Record<string, readonly [number, number]>>;
+  readonly opcodes: Readonly<Record<string, number>>;
+  /** By number. */
+  readonly reasons: readonly string[];
+  readonly numbers: Readonly<Record<string, number>>;
+}
+
+/** The layout as this program has it. */
+export const ownLayout: AddonLayout = {
+  fields: Object.fromEntries(fieldList.map(({ name, offset, size }) => [name, [offset, size]])),
+  opcodes,
+  reasons: dropReasons.map(([name]) => name),
+  numbers: {
+    KEY_BYTES,
+    ACTION_BYTES,
+    PENDING_PER_PORT,
+    PARKED_PER_FLOW,
+    PARKED_FRAGMENTS,
+    DATAGRAMS_PER_PORT,
+    WAITING_PER_DATAGRAM,
+    WAITING_BYTES_PER_PORT,
+    FRAGMENT_TIMEOUT_MS,
+    MASK_LIMIT,
+    HEAD_BYTES,
+    UPCALL_BATCH,
+    ENTROPY_PORTS,
+    ENTROPY_FIRST_PORT,
+    CONNECTION_BYTES,
+    CONNECTION_ORIGINAL,
+    CONNECTION_TRANSLATED,
+    CONNECTION_HALVES,
+  },
+};
+
+/** One sentence for each place where the addon and this program differ. */
+export function layoutDifferences(addon: AddonLayout, own: AddonLayout): string[] {
+  return [
+    ...differences('field', addon.fields, own.fields),
+    ...differences('opcode', addon.opcodes, own.opcodes),
+    ...differences('drop reason', byNumber(addon.reasons), byNumber(own.reasons)),
+    ...differences('', addon.numbers, own.numbers),
+  ];
+}
+
+function differences(
+  what: string,
+  addon: Readonly<Record<string, unknown>>,
+  own: Readonly<Record<string, unknown>>,
+): string[] {
+  const names = new Set([...Object.keys(own), ...Object.keys(addon)]);
+  const text = (value: unknown) =>
+    value === undefined ? 'missing' : Array.isArray(value) ? value.join('+') : JSON.stringify(value);
+  return [...names].flatMap((name) => {
+    const [theirs, ours] = [text(addon[name]), text(own[name])];
+    return theirs === ours ? [] : [`${what ? `${what} ` : ''}${name} is ${theirs} there and ${ours} here`];
+  });
+}
+
+function byNumber(names: readonly string[]): Record<string, unknown> {
+  return Object.fromEntries(names.entries());
+}

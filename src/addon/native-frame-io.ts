@@ -1,0 +1,39 @@
+/** The class `FrameIo` of the addon (native/addon_frame_io.cc). */
+import type { Offload } from '../flow/offload.ts';
+import type { TapOpened } from '../flow/tap.ts';
+import type { PortNo } from '../flow/types.ts';
+import type { TapTarget } from './tap.ts';
+
+/** Errors are negative errno. */
+export interface NativeFrameIo {
+  addTap(port: number, target: TapTarget): TapOpened | number;
+  /** What of `RENEWED` (tap.ts) was put back. */
+  renewTap(port: number): number;
+  openUnderlay(port: number, local: Uint8Array, l4Port: number): number;
+  remove(port: number, keep: boolean): number;
+  take(max: number): NativeFrame[];
+  takeLost(): { readonly port: PortNo; readonly errno: number }[];
+  offloads(port: number): number;
+  send(
+    port: number,
+    frame: Uint8Array,
+    flags: number,
+    gsoType: number,
+    gsoSize: number,
+    csumStart: number,
+    csumOffset: number,
+  ): number;
+  /** The reason, and from bit 8 on how many datagrams were refused. */
+  sendUnderlay(remote: Uint8Array, entropy: number, tos: number, payloads: Uint8Array, datagramBytes: number): number;
+  close(): void;
+}
+
+/** A frame, or a VXLAN payload from `source`, as the addon hands it over; of the underlay all numbers are 0. */
+export interface NativeFrame extends Offload {
+  readonly port: PortNo;
+  readonly bytes: Uint8Array;
+  readonly source?: Uint8Array;
+  readonly tos?: number;
+}
+
+export type NativeFrameIoClass = new (notify: () => void) => NativeFrameIo;

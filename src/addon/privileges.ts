@@ -1,0 +1,15 @@
+/** What this process keeps of root's rights; native/io/privileges.h has the how. */
+import { WeftError } from '../error.ts';
+import { loadAddon } from './addon.ts';
+import { errnoName } from './io-error.ts';
+
+/**
+ * All threads keep those of their capabilities whose bits are set, for good, and the programs that they run get no
+ * others. Threads of the datapath, which start later, keep none. One of Node's own takes no signal and so cannot be
+ * told: it waits for SIGUSR1, and does nothing else. A unit's CapabilityBoundingSet holds for it, too.
+ * @throws WeftError('system') where /proc does not show the threads
+ */
+export function keepCapabilities(bits: bigint): void {
+  const untold = loadAddon().keepCapabilities(bits);
+  if (untold < 0) throw new WeftError('system', `capabilities cannot be given up (${errnoName(-untold)}): mount /proc`);
+}

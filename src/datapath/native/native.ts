@@ -1,0 +1,350 @@
+/**
+ * The native datapath: the contract of `datapath.ts` over the addon. The way of
+ * a frame is in native/datapath.h; here is only what crosses between it and
+ * JavaScript.
+ *
+ * With threads, frames move on these between TAPs and the
+ * underlay, and upcalls come from the event loop, a batch a turn, so that a
+ * flood of misses does not starve the process. With 0 threads frames move
+ * between memory ports inside `inject` and `execute`. As in the reference
+ * datapath, what they transmit waits in an outbox until the addon has returned,
+ * and upcalls are delivered before the outermost of these calls returns.
+ */
+import { WeftError } from '../../error.ts';
+import { checkBpf, type BpfProgram } from '../../flow/bpf.ts';
+import { encodeActions, type Action } from '../../flow/action.ts';
+import type { FlowId, PortNo } from '../../flow/types.ts';
+import { loadAddon } from '../../addon/addon.ts';
+import type { NativeDatapath, NativeMirrored, NativeWaiting } from '../../addon/native-datapath.ts';
+import {
+  isSamePort,
+  type Datagram,
+  type Datapath,
+  type DatapathCounters,
+  type DatapathOptions,
+  type FlowEntry,
+  type FlowPut,
+  type Injectable,
+  type MirrorOptions,
+  type MirrorSink,
+  type OffloadedFrame,
+  type OriginatedFrame,
+  type PortLimits,
+  type PortSpec,
+  type TapPort,
+  type UpcallToken,
+} from '../datapath.ts';
+import { UPCALL_BATCH } from '../../flow/bounds.ts';
+import type { Offload } from '../../flow/offload.ts';
+import type { TapOpened } from '../../flow/tap.ts';
+import { errnoName, ioError, lostText } from '../../addon/io-error.ts';
+import { readCounters, readFlows, readMirrored, readUpcalls } from './records.ts';
+import { renewedText, tapTarget } from '../../addon/tap.ts';
+
+export interface NativeOptions extends DatapathOptions {
+  /** TAP and VXLAN ports on so many threads of their own. 0: memory ports on the caller's. */
+  readonly threads: number;
+  /** With 0 threads: how many share the work, as threads would. */
+  readonly workers?: number;
+}
+
+/** Of an `UnderlaySource` in native/frame.h. */
+/** Address and TOS: `UnderlaySource` of native/frame.h. */
+const SOURCE_BYTES = 17;
+
+export type NativeSwitch = Datapath & Injectable;
+
+/** @throws WeftError when the addon is missing or was built from other sources. */
+export function openNativeDatapath(options: NativeOptions): NativeSwitch {
+  return new Native(options);
+}
+
+class Native implements NativeSwitch {
+  readonly #options: NativeOptions;
+  readonly #native: NativeDatapath;
+  readonly #ports = new Map<PortNo, PortSpec>();
+  #sink: MirrorSink | undefined;
+  #outbox: (() => void)[] = [];
+  #transmitting = false;
+  #inside = false;
+  #closed = false;
+
+  constructor(options: NativeOptions) {
+    this.#options = options;
+    this.#native = new (loadAddon().Datapath)(
+      options.threads || (options.workers ?? 1),
+      options.threads > 0,
+      options.flowLimit,
+      options.copyDscp ?? false,
+      options.connections ?? new Uint8Array(),
+      {
+        // What is thrown inside a native callback would only become a warning.
+        wake: () => queueMicrotask(() => this.#turn()),
+        transmit: (port, frame, flags, gsoType, gsoSize, csumStart, csumOffset) => {
+          const spec = this.#ports.get(port as PortNo);
+          if (spec?.kind !== 'memory') return;
+          const offload = flags === 0 ? undefined : { flags, gsoType, gsoSize, csumStart, csumOffset };
+          this.#outbox.push(() => spec.transmit(frame, offload));
+        },
+        transmitDatagram: (port, destination, sourcePort, tos, payload) => {
+          const spec = this.#ports.get(port as PortNo);
+          if (spec?.kind !== 'memory-vxlan') return;
+          const datagram = { source: spec.local, destination, sourcePort, tos, payload };
+          this.#outbox.push(() => spec.transmit(datagram));
+        },
+      },
+    );
+    this.#native.setClock(options.clock());
+  }
+
+  // Ports
+
+  portAdd(port: PortNo, spec: PortSpec): TapOpened | undefined {
+    if (this.#closed) throw new WeftError('conflict', 'the datapath is closed');
+    const known = this.#ports.get(port);
+    if (known) {
+      if (!isSamePort(known, spec)) throw new WeftError('conflict', `port ${port} exists already`);
+      // What waits may be within the new limits.
+      this.#enter(() => this.#native.setLimits(port, encodeLimits(spec.limits)));
+      return undefined;
+    }
+    this.#refuseKind(port, spec);
+    if (spec.kind === 'tap') {
+      const [opened] = this.#openTaps([{ port, spec }]);
+      if (opened instanceof WeftError) throw opened;
+      return opened;
+    }
+    this.#open(port, spec);
+    this.#enterPort(port, spec);
+    return undefined;
+  }
+
+  tapsAdd(taps: readonly TapPort[]): (TapOpened | WeftError)[] {
+    for (const { port, spec } of taps) this.#refuseKind(port, spec);
+    return this.#openTaps(taps);
+  }
+
+  #refuseKind(port: PortNo, spec: PortSpec): void {
+    const tunnel = [...this.#ports].find(([, one]) => isTunnel(one))?.[0];
+    if (isTunnel(spec) && tunnel !== undefined) {
+      throw new WeftError('conflict', `port ${port}: port ${tunnel} is the VXLAN port already`);
+    }
+    const isMemory = spec.kind === 'memory' || spec.kind === 'memory-vxlan';
+    if (isMemory !== (this.#options.threads === 0)) {
+      const accepted = isMemory ? 'tap and vxlan ports' : 'memory ports';
+      throw new WeftError(
+        'invalid',
+        `port ${port}: a datapath with ${this.#options.threads} threads has ${accepted}, not "${spec.kind}"`,
+      );
+    }
+  }
+
+  #openTaps(taps: readonly TapPort[]): (TapOpened | WeftError)[] {
+    const targets = taps.map(({ spec }) => tapTarget(spec));
+    const opened = this.#native.addTaps(
+      taps.map(({ port }) => port),
+      targets,
+    );
+    return taps.map(({ port, spec }, at) => {
+      const one = opened[at]!;
+      if (typeof one === 'number') return ioError(-one, spec);
+      this.#enterPort(port, spec);
+      return one;
+    });
+  }
+
+  #open(port: PortNo, spec: Exclude<PortSpec, { kind: 'tap' }>): void {
+    switch (spec.kind) {
+      case 'vxlan': {
+        const error = this.#native.addVxlan(port, spec.local, spec.l4Port);
+        if (error !== 0) throw ioError(-error, spec);
+        break;
+      }
+      case 'memory':
+        succeeded(port, this.#native.addMemory(port, spec.offloads ?? false));
+        break;
+      case 'memory-vxlan':
+        succeeded(port, this.#native.addMemoryVxlan(port, spec.local));
+        break;
+      default:
+        spec satisfies never;
+    }
+  }
+
+  #enterPort(port: PortNo, spec: PortSpec): void {
+    if (spec.limits) this.#native.setLimits(port, encodeLimits(spec.limits));
+    this.#ports.set(port, spec);
+  }
+
+  portRenew(port: PortNo): string[] {
+    return this.#ports.get(port)?.kind === 'tap' ? renewedText(this.#native.renewTap(port)) : [];
+  }
+
+  portDel(port: PortNo, { keep = false }: { readonly keep?: boolean } = {}): void {
+    if (!this.#ports.delete(port)) return;
+    const error = this.#native.removePort(port, keep);
+    if (error !== 0) throw new WeftError('system', `port ${port} could not be removed (${errnoName(-error)})`);
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#ports.clear();
+    this.#native.close();
+  }
+
+  // Frames in and out of memory ports
+
+  inject(port: PortNo, frame: Uint8Array, offload?: Offload): void {
+    this.injectBurst(port, [{ frame, offload }]);
+  }
+
+  injectBurst(port: PortNo, frames: readonly OffloadedFrame[]): void {
+    if (this.#ports.get(port)?.kind !== 'memory') throw new WeftError('not_found', `port ${port} is no memory port`);
+    const offloads = new Uint16Array(5 * frames.length);
+    frames.forEach(({ offload }, i) => {
+      if (!offload) return;
+      const { flags, gsoType, gsoSize, csumStart, csumOffset } = offload;
+      offloads.set([flags, gsoType, gsoSize, csumStart, csumOffset], 5 * i);
+    });
+    const bytes = frames.map(({ frame }) => frame);
+    this.#enter(() => this.#native.inject(port, bytes, offloads));
+  }
+
+  injectDatagram(port: PortNo, datagram: Datagram): void {
+    this.injectDatagrams(port, [datagram]);
+  }
+
+  injectDatagrams(port: PortNo, datagrams: readonly Datagram[]): void {
+    if (this.#ports.get(port)?.kind !== 'memory-vxlan') {
+      throw new WeftError('not_found', `port ${port} is no memory-vxlan port`);
+    }
+    const sources = new Uint8Array(SOURCE_BYTES * datagrams.length);
+    datagrams.forEach(({ source, tos = 0 }, i) => sources.set([...source, tos], SOURCE_BYTES * i));
+    const payloads = datagrams.map(({ payload }) => payload);
+    this.#enter(() => this.#native.injectDatagrams(port, sources, payloads));
+  }
+
+  /** Empties the outbox; what `transmit` brings back in goes to its end. */
+  #transmit(): void {
+    if (this.#transmitting) return;
+    this.#transmitting = true;
+    try {
+      for (let next = this.#outbox.shift(); next; next = this.#outbox.shift()) next();
+    } finally {
+      this.#transmitting = false;
+    }
+  }
+
+  // Upcalls
+
+  execute(what: UpcallToken | OriginatedFrame, actions: readonly Action[]): void {
+    const encoded = encodeActions(actions);
+    this.#enter(() => {
+      if (typeof what === 'number') this.#native.execute(what, encoded);
+      else this.#native.originate(what.frame, encoded);
+    });
+  }
+
+  /** With 0 threads time moves by calls, and what is too old by then goes. */
+  #setClock(): void {
+    if (this.#options.threads === 0) this.#native.setClock(this.#options.clock());
+  }
+
+  /** Runs `work` and transmits what came of it; with 0 threads the outermost call then hands over the rest. */
+  #enter(work: () => void): void {
+    this.#setClock();
+    if (this.#options.threads > 0) return work();
+    this.#native.release();
+    if (this.#inside) {
+      work();
+      return this.#transmit();
+    }
+    this.#inside = true;
+    try {
+      work();
+      this.#transmit();
+      while (this.#deliver() > 0);
+    } finally {
+      this.#inside = false;
+    }
+  }
+
+  /** A turn of the event loop, with threads. */
+  #turn(): void {
+    if (this.#closed) return;
+    try {
+      if (this.#deliver() < UPCALL_BATCH) return;
+    } catch (error) {
+      setImmediate(() => this.#turn());
+      throw error;
+    }
+    setImmediate(() => this.#turn());
+  }
+
+  /** Hands over what waits. Returns the number of upcalls. */
+  #deliver(): number {
+    const waiting: NativeWaiting = this.#native.takeWaiting();
+    for (const { port, errno } of waiting.lost) this.#options.onPortLost(port as PortNo, lostText(errno));
+    this.#deliverMirrored(waiting);
+    const batch = readUpcalls(waiting.upcalls);
+    if (batch.length > 0) this.#options.onUpcall(batch);
+    return batch.length;
+  }
+
+  #deliverMirrored({ mirrored, mirrorLost }: NativeMirrored): void {
+    if (mirrored.length > 0 || mirrorLost > 0) this.#sink?.(readMirrored(mirrored), mirrorLost);
+  }
+
+  // Flows, mirror, counters
+
+  flowPut({ id, key, mask, actions }: FlowPut): boolean {
+    this.#setClock();
+    return this.#native.flowPut(id, key, mask, encodeActions(actions));
+  }
+
+  flowDel(id: FlowId): void {
+    this.#native.flowDel(id);
+  }
+
+  *flowDump(): Generator<FlowEntry> {
+    this.#setClock();
+    for (let cursor = 0; cursor >= 0; ) {
+      const { flows, next } = this.#native.flowDump(cursor);
+      yield* readFlows(flows);
+      cursor = next;
+    }
+  }
+
+  mirror(options: MirrorOptions | null, sink?: MirrorSink): void {
+    const filter = packBpf(options?.filter ? checkBpf(options.filter) : []);
+    this.#deliverMirrored(this.#native.mirrorStop());
+    this.#sink = options ? sink : undefined;
+    if (options) this.#native.mirrorStart(options.port ?? 0, options.snapBytes, filter);
+  }
+
+  counters(): DatapathCounters {
+    this.#setClock();
+    return readCounters(this.#native.counters());
+  }
+}
+
+function isTunnel(spec: PortSpec): boolean {
+  return spec.kind === 'vxlan' || spec.kind === 'memory-vxlan';
+}
+
+function encodeLimits({ ingress, egress, storm, upcalls }: PortLimits = {}): Float64Array {
+  const numbers = [ingress, egress, storm, upcalls].flatMap((limit) => [
+    limit?.perSecond ?? 0,
+    limit?.burst ?? 0,
+    limit?.queue ?? 0,
+  ]);
+  return Float64Array.from(numbers);
+}
+
+function packBpf(program: BpfProgram): Uint32Array {
+  return Uint32Array.from(program.flatMap(({ code, jumpTrue, jumpFalse, k }) => [code, jumpTrue, jumpFalse, k]));
+}
+
+function succeeded(port: PortNo, error: number): void {
+  if (error !== 0) throw new WeftError('internal', `port ${port} could not be added (${errnoName(-error)})`);
+}

@@ -1,5 +1,0 @@
-/** Network namespaces, by the addon: native/io/netns.h. */
-import type { ExchangeWithNetns } from '../flow/netns-exchange.ts';
-import { loadAddon } from './binding.ts';
-
-export const exchangeWithNetns: ExchangeWithNetns = (exchanges) => loadAddon().netnsExchange(exchanges);

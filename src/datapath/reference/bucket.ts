@@ -1,0 +1,54 @@
+/**
+ * Token buckets: how much may pass a port. native/bucket.h has the rules, and is
+ * equal to the unit.
+ */
+import type { Limit, PortLimits } from '../datapath.ts';
+
+/** Of a second: sixteenths of a nanosecond. */
+const TICKS = 16_000_000_000n;
+const TICKS_PER_MS = Number(TICKS / 1000n);
+const PAUSE_MS = 0.25;
+
+export class Bucket {
+  /** Bytes that may wait. */
+  readonly queue: number;
+  readonly #perSecond: bigint;
+  /** Ticks that filling it takes. */
+  readonly #depth: bigint;
+  /** When it would be full again. */
+  #fullAt = 0n;
+
+  /** Full. */
+  constructor({ perSecond, burst, queue = 0 }: Limit) {
+    this.queue = queue;
+    this.#perSecond = BigInt(perSecond);
+    this.#depth = (BigInt(burst) * TICKS) / this.#perSecond;
+  }
+
+  /** False: there is nothing left, and nothing was taken. */
+  take(units: number, nowMs: number): boolean {
+    const now = BigInt(Math.trunc(nowMs * TICKS_PER_MS));
+    if (this.#fullAt - now >= this.#depth) return false;
+    const from = this.#fullAt > now ? this.#fullAt : now;
+    this.#fullAt = from + (BigInt(units) * TICKS) / this.#perSecond;
+    return true;
+  }
+
+  /** When to try again, after `take` was refused. */
+  againMs(nowMs: number): number {
+    const pauseMs = Math.min(PAUSE_MS, Number(this.#depth) / TICKS_PER_MS / 2);
+    return Math.max(Number(this.#fullAt - this.#depth + 1n) / TICKS_PER_MS, nowMs + pauseMs);
+  }
+}
+
+/** The buckets of a port. */
+export type Buckets = { readonly [direction in 'ingress' | 'egress' | 'storm']?: Bucket };
+
+/** Full ones. */
+export function bucketsOf({ ingress, egress, storm }: PortLimits): Buckets {
+  return {
+    ...(ingress && { ingress: new Bucket(ingress) }),
+    ...(egress && { egress: new Bucket(egress) }),
+    ...(storm && { storm: new Bucket(storm) }),
+  };
+}

@@ -1,0 +1,100 @@
+/**
+ * The flow cache of the reference datapath: one exact-match table for each
+ * distinct mask (tuple space search), searched in the order in which the masks
+ * came in; the first hit wins.
+ *
+ * Whole-field masks keep the tables few, and MASK_LIMIT keeps the search
+ * bounded whatever is decided. A mask goes with its last flow. Nothing here
+ * expires by itself: the owner of the cache looks at `lastUsedMs` and deletes.
+ */
+import type { Action } from '../../flow/action.ts';
+import { KEY_BYTES } from '../../flow/fields.ts';
+import { applyMask, bytesId, type FlowKey, type FlowMask } from '../../flow/key.ts';
+import type { FlowId } from '../../flow/types.ts';
+import { type FlowEntry, type FlowPut } from '../datapath.ts';
+import { MASK_LIMIT } from '../../flow/bounds.ts';
+
+/** A flow in the cache; the datapath counts hits in it. */
+export interface CachedFlow {
+  id: FlowId;
+  readonly key: FlowKey;
+  readonly mask: FlowMask;
+  actions: readonly Action[];
+  packets: number;
+  bytes: number;
+  lastUsedMs: number;
+}
+
+interface Table {
+  readonly mask: FlowMask;
+  /** By the bytes of the masked key. */
+  readonly flows: Map<string, CachedFlow>;
+}
+
+export class FlowCache {
+  readonly #limit: number;
+  /** By the bytes of the mask, in search order. */
+  readonly #tables = new Map<string, Table>();
+  readonly #byId = new Map<FlowId, CachedFlow>();
+  /** Holds the masked key during a lookup. */
+  readonly #masked = Buffer.alloc(KEY_BYTES);
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  get flows(): number {
+    return this.#byId.size;
+  }
+
+  get masks(): number {
+    return this.#tables.size;
+  }
+
+  lookup(key: FlowKey): CachedFlow | undefined {
+    for (const { mask, flows } of this.#tables.values()) {
+      for (let i = 0; i < KEY_BYTES; i++) this.#masked[i] = key[i]! & mask[i]!;
+      const flow = flows.get(this.#masked.toString('latin1'));
+      if (flow) return flow;
+    }
+    return undefined;
+  }
+
+  /** False when a limit refuses it. Replacing is never refused. */
+  put(flow: FlowPut, nowMs: number): boolean {
+    const known = this.#byId.get(flow.id);
+    if (known) {
+      known.actions = flow.actions;
+      return true;
+    }
+    const key = applyMask(flow.key, flow.mask);
+    const maskId = bytesId(flow.mask);
+    const keyId = bytesId(key);
+    const table = this.#tables.get(maskId);
+    const same = table?.flows.get(keyId);
+    if (same) this.#byId.delete(same.id);
+    else if (this.#byId.size >= this.#limit || (!table && this.#tables.size >= MASK_LIMIT)) return false;
+
+    const mask = table?.mask ?? flow.mask.slice();
+    const entry = { id: flow.id, key, mask, actions: flow.actions, packets: 0, bytes: 0, lastUsedMs: nowMs };
+    if (table) table.flows.set(keyId, entry);
+    else this.#tables.set(maskId, { mask, flows: new Map([[keyId, entry]]) });
+    this.#byId.set(flow.id, entry);
+    return true;
+  }
+
+  delete(id: FlowId): void {
+    const flow = this.#byId.get(id);
+    if (!flow) return;
+    this.#byId.delete(id);
+    const maskId = bytesId(flow.mask);
+    const table = this.#tables.get(maskId)!;
+    table.flows.delete(bytesId(flow.key));
+    if (table.flows.size === 0) this.#tables.delete(maskId);
+  }
+
+  /** Copies, in no particular order. */
+  dump(): FlowEntry[] {
+    return Array.from(this.#byId.values(), (flow) => ({ ...flow }));
+  }
+}

@@ -1,0 +1,154 @@
+/**
+ * Undecided flows: one entry for each exact key that missed the cache, with the
+ * frames that wait for the decision, in order.
+ *
+ * Everything is bounded by the input port, so that a port which sends nothing
+ * but new flows uses up only its own share: PENDING_PER_PORT entries,
+ * PARKED_PER_FLOW frames in each, PARKED_FRAGMENTS of fragments,
+ * PARKED_BYTES_PER_PORT in all. Upcalls are handed out once each, one port after
+ * the other; those of frames to a group of stations, which take longest since many
+ * get them, every second time.
+ */
+import { FRAG_NONE, fields } from '../../flow/fields.ts';
+import { bytesId, readBytes, type FlowKey } from '../../flow/key.ts';
+import type { DropReason } from '../../flow/reason.ts';
+import { isGroupMac, type PortNo } from '../../flow/types.ts';
+import { type Upcall, type UpcallToken } from '../datapath.ts';
+import { HEAD_BYTES, PARKED_FRAGMENTS, PARKED_PER_FLOW, PENDING_PER_PORT, UPCALL_BATCH } from '../../flow/bounds.ts';
+import { packetBytes, type Frame } from './offload.ts';
+
+/** Bytes of frames that may wait from one port. */
+export const PARKED_BYTES_PER_PORT = 8 * 1024 * 1024;
+
+interface Pending {
+  readonly token: UpcallToken;
+  readonly port: PortNo;
+  readonly key: FlowKey;
+  readonly frames: Frame[];
+}
+
+/** Not yet delivered, by port; the port whose turn it is comes first. */
+type Undelivered = Map<PortNo, Pending[]>;
+
+/** What waits from one port. */
+interface Share {
+  readonly pendings: Set<Pending>;
+  bytes: number;
+}
+
+export class PendingTable {
+  readonly #byKey = new Map<string, Pending>();
+  readonly #byToken = new Map<UpcallToken, Pending>();
+  readonly #shares = new Map<PortNo, Share>();
+  readonly #single: Undelivered = new Map();
+  /** Of frames to a group. */
+  readonly #group: Undelivered = new Map();
+  #lastToken = 0;
+  #held = 0;
+
+  /** Frames parked now. */
+  get held(): number {
+    return this.#held;
+  }
+
+  /** Is there an undecided flow with this key? */
+  has(key: FlowKey): boolean {
+    return this.#byKey.size > 0 && this.#byKey.has(bytesId(key));
+  }
+
+  /** Parks a copy of `frame` behind others with its key. Why not, if not. */
+  park(key: FlowKey, frame: Frame): DropReason | undefined {
+    const pending = this.#byKey.get(bytesId(key))!;
+    const isFragment = key[fields.ip_frag.offset] !== FRAG_NONE;
+    if (pending.frames.length >= (isFragment ? PARKED_FRAGMENTS : PARKED_PER_FLOW)) return 'upcall_parked_full';
+    return this.#hold(pending, this.#shares.get(pending.port)!, frame);
+  }
+
+  /** A new undecided flow with its first frame, copied. `key` is kept. Why not, if not. */
+  open(port: PortNo, key: FlowKey, frame: Frame): DropReason | undefined {
+    const share = this.#shares.get(port) ?? { pendings: new Set(), bytes: 0 };
+    if (share.pendings.size >= PENDING_PER_PORT) return 'upcall_queue_full';
+    const pending = { token: this.#lastToken + 1, port, key, frames: [] };
+    const refused = this.#hold(pending, share, frame);
+    if (refused) return refused;
+    this.#lastToken++;
+    share.pendings.add(pending);
+    this.#shares.set(port, share);
+    this.#byKey.set(bytesId(key), pending);
+    this.#byToken.set(pending.token, pending);
+    const undelivered = isGroupMac(readBytes(key, fields.eth_dst)) ? this.#group : this.#single;
+    const queue = undelivered.get(port);
+    if (queue) queue.push(pending);
+    else undelivered.set(port, [pending]);
+    return undefined;
+  }
+
+  /** The next upcalls to deliver, UPCALL_BATCH at most; empty when all are delivered. */
+  nextBatch(): Upcall[] {
+    const batch: Upcall[] = [];
+    while (batch.length < UPCALL_BATCH) {
+      const isGroup = this.#single.size === 0 || (batch.length % 2 === 1 && this.#group.size > 0);
+      const next = takeNext(isGroup ? this.#group : this.#single);
+      if (!next) break;
+      const { token, key, frames } = next;
+      const { bytes } = frames[0]!;
+      batch.push({
+        token,
+        key,
+        head: bytes.slice(0, HEAD_BYTES),
+        lengthBytes: bytes.length,
+        packetBytes: Math.min(packetBytes(frames[0]!), 0xffff),
+      });
+    }
+    return batch;
+  }
+
+  /** Answers a token: takes its frames out, in order. Undefined for a token that is unknown or used. */
+  release(token: UpcallToken): Pick<Pending, 'port' | 'key' | 'frames'> | undefined {
+    const pending = this.#byToken.get(token);
+    if (pending) this.#remove(pending);
+    return pending;
+  }
+
+  /** Removes all that waits from `port`. @returns the number of frames that were parked */
+  dropPort(port: PortNo): number {
+    let frames = 0;
+    for (const pending of this.#shares.get(port)?.pendings ?? []) {
+      frames += pending.frames.length;
+      this.#remove(pending);
+    }
+    this.#single.delete(port);
+    this.#group.delete(port);
+    return frames;
+  }
+
+  #hold(pending: Pending, share: Share, frame: Frame): DropReason | undefined {
+    const { bytes, offload } = frame;
+    if (share.bytes + bytes.length > PARKED_BYTES_PER_PORT) return 'upcall_queue_full';
+    share.bytes += bytes.length;
+    pending.frames.push({ bytes: bytes.slice(), offload });
+    this.#held++;
+    return undefined;
+  }
+
+  #remove(pending: Pending): void {
+    const share = this.#shares.get(pending.port)!;
+    for (const frame of pending.frames) share.bytes -= frame.bytes.length;
+    this.#held -= pending.frames.length;
+    share.pendings.delete(pending);
+    if (share.pendings.size === 0) this.#shares.delete(pending.port);
+    this.#byKey.delete(bytesId(pending.key));
+    this.#byToken.delete(pending.token);
+  }
+}
+
+/** The next one of the port whose turn it is, which then comes last. */
+function takeNext(undelivered: Undelivered): Pending | undefined {
+  for (const [port, queue] of undelivered) {
+    undelivered.delete(port);
+    const next = queue.shift();
+    if (queue.length > 0) undelivered.set(port, queue);
+    return next;
+  }
+  return undefined;
+}

@@ -1,0 +1,51 @@
+/** Frames that wait until their port's rate admits them, in order. native/rate_queue.h has the rules. */
+import type { FlowKey } from '../../flow/key.ts';
+import type { PortNo } from '../../flow/types.ts';
+import type { Frame } from './offload.ts';
+
+/** A frame takes this much room at least. */
+const LEAST_ROOM_BYTES = 256;
+
+export interface QueuedFrame {
+  readonly frame: Frame;
+  /** Ingress: the flow cache is asked with it. Undefined for egress. */
+  readonly key: FlowKey | undefined;
+  /** The port that it came in by; undefined if weft made it. */
+  readonly from: PortNo | undefined;
+  /** On a wire. */
+  readonly wireBytes: number;
+}
+
+/** Of one direction of one port. */
+export class RateQueue {
+  readonly #frames: QueuedFrame[] = [];
+  #takenBytes = 0;
+
+  get length(): number {
+    return this.#frames.length;
+  }
+
+  get front(): QueuedFrame | undefined {
+    return this.#frames[0];
+  }
+
+  /** False: no room is left of `limitBytes`. Otherwise a copy of the frame waits. */
+  push(queued: QueuedFrame, limitBytes: number): boolean {
+    if (this.#takenBytes >= limitBytes) return false;
+    this.#takenBytes += roomOf(queued);
+    const { bytes, offload } = queued.frame;
+    this.#frames.push({ ...queued, frame: { bytes: Uint8Array.from(bytes), offload } });
+    return true;
+  }
+
+  /** The queue must not be empty. */
+  pop(): QueuedFrame {
+    const first = this.#frames.shift()!;
+    this.#takenBytes -= roomOf(first);
+    return first;
+  }
+}
+
+function roomOf({ wireBytes }: QueuedFrame): number {
+  return Math.max(wireBytes, LEAST_ROOM_BYTES);
+}

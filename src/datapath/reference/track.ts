@@ -1,0 +1,89 @@
+/**
+ * What a connection's two sides have sent. TCP counts only with sequence numbers
+ * that both can have agreed on (RFC 5961 §3-§5), so that each side bounds what is
+ * believed of the other: nobody acknowledges what was not sent, nor sends what no
+ * window holds. Anything else is passed on, for the receiver to judge, and changes
+ * nothing here. native/connection.h does the same.
+ */
+import { SEEN_ACK, SEEN_FIN, SEEN_RST, SEEN_SYN, type ConnectionRecords, type Half } from '../../flow/connection.ts';
+import { getU32 } from '../../wire/bytes.ts';
+import { IP_TCP } from '../../wire/ipv4.ts';
+import { payloadOffset } from './offload.ts';
+
+const FIN = 1;
+const SYN = 2;
+const RST = 4;
+const ACK = 16;
+
+/**
+ * As far as a side may be ahead of what the other has acknowledged, and what it acknowledges behind what the other
+ * has sent: more than hosts keep in flight, and a small part of all sequence numbers.
+ */
+const IN_FLIGHT = 2 ** 26;
+
+/** A frame of the connection. @param l4 where its L4 header is, 0 if it has none */
+export function track(
+  records: ConnectionRecords,
+  slot: number,
+  reply: boolean,
+  frame: Uint8Array,
+  l4: number,
+  nowMs: number,
+): void {
+  const half = records.half(slot, reply);
+  if (records.read(slot).protocol === IP_TCP && l4 !== 0) {
+    trackTcp(half, records.half(slot, !reply), frame, l4);
+  }
+  half.packets++;
+  half.bytes += frame.length;
+  half.lastSeenMs = nowMs;
+  records.writeHalf(slot, reply, half);
+}
+
+/** Is `a` at or before `b`, of sequence numbers (RFC 9293 §3.4)? */
+function upTo(a: number, b: number): boolean {
+  return ((b - a) | 0) >= 0;
+}
+
+/** How far `b` is ahead of `a`, of sequence numbers. */
+function distance(a: number, b: number): number {
+  return (b - a) >>> 0;
+}
+
+function trackTcp(half: Half, other: Half, frame: Uint8Array, tcp: number): void {
+  const sequence = getU32(frame, tcp + 4);
+  const acknowledged = getU32(frame, tcp + 8);
+  const flags = frame[tcp + 13]!;
+  const payloadBytes = frame.length - payloadOffset(frame, tcp, true);
+  const isKnown = (half.seen & (SEEN_SYN | SEEN_ACK)) !== 0;
+  const isOtherKnown = (other.seen & (SEEN_SYN | SEEN_ACK)) !== 0;
+  const isBounded = (other.seen & SEEN_ACK) !== 0;
+
+  if (flags & RST) {
+    const refusesSyn = !isKnown && (flags & ACK) !== 0 && acknowledged === other.end;
+    const isAwaited = isBounded && sequence === other.acked;
+    const isNext = isKnown && sequence === half.end;
+    if (refusesSyn || isAwaited || isNext) half.seen |= SEEN_RST;
+    return;
+  }
+  if (flags & SYN) {
+    const isOver = ((half.seen | other.seen) & SEEN_RST) !== 0 || (half.seen & other.seen & SEEN_FIN) !== 0;
+    const answers = (flags & ACK) !== 0 && (other.seen & SEEN_SYN) !== 0 && acknowledged === other.end;
+    // Another try, with another number, counts until the other side has said something.
+    if (isKnown && isOtherKnown && !isOver && !answers) return;
+    half.seen = SEEN_SYN | (flags & ACK ? SEEN_ACK : 0);
+    half.end = (sequence + 1 + payloadBytes) >>> 0;
+    half.acked = acknowledged;
+    return;
+  }
+  if ((flags & ACK) === 0) return; // No receiver takes it (RFC 9293 §3.10.7.4).
+  const end = (sequence + payloadBytes + (flags & FIN ? 1 : 0)) >>> 0;
+  const isSent = !isOtherKnown || distance(acknowledged, other.end) <= IN_FLIGHT;
+  const isNear = !isBounded || distance(other.acked, end) <= IN_FLIGHT;
+  if (!isSent || !isNear) return;
+  const isFurther = !isKnown || upTo(half.end, end);
+  if (isFurther) half.end = end;
+  if ((half.seen & SEEN_ACK) === 0 || upTo(half.acked, acknowledged)) half.acked = acknowledged;
+  half.seen |= SEEN_ACK;
+  if (flags & FIN && (isBounded || isFurther)) half.seen |= SEEN_FIN;
+}

@@ -1,0 +1,305 @@
+/**
+ * The host's side of the outside: an interface (`weft0`) between the switch and
+ * the host that it runs on, forwarding, and the rules of what may pass.
+ *
+ *   container ─ switch ── weft0 ── host ── the world
+ *                      ▲     ▲
+ *       transit address ┘     └ the host's end of the link
+ *
+ * The switch gives everything that leaves by weft0 its transit address as source
+ * and a port of its own; the host masquerades that. A published port comes to the
+ * transit address at the same port, and the switch knows whose it is.
+ *
+ * Nothing ever passes without the rules: they are in force before the caller opens
+ * the interface (`openLink`), a TAP in `OWN_NETNS`, and are removed after it is gone
+ * (`closeLink`). A crash leaves the interface up, and somebody may have flushed the
+ * rules since: it is taken over at the next start, behind rules that are new.
+ *
+ * It acts on the network namespace that this process is in. Calls to one
+ * `OutsideLink` are made one after the other.
+ */
+import { networkInterfaces } from 'node:os';
+import { WeftError } from '../error.ts';
+import { parseIp } from '../flow/types.ts';
+import { hasIpv6 } from '../link/host-forwarding.ts';
+import { findTap, type InterfaceConfig } from '../link/interface.ts';
+import { firstLine, ip, ipBatch } from '../link/ip.ts';
+import { ownNetns, type NetnsRef } from '../link/netns.ts';
+import { listTable, loadRules, ruleNumbers } from '../link/nft.ts';
+import type { PublishedPort } from '../model/publish.ts';
+import { forwardingFact, linkFact, type Fact } from './facts.ts';
+import {
+  noTableText,
+  publishedText,
+  TABLE,
+  tableText,
+  transitPrefixes,
+  type AllowHost,
+  type Transit,
+} from './rules.ts';
+
+export const OUTSIDE_IFNAME = 'weft0';
+
+/** The same on every host, since it is known on that link alone: RFC 3927 and RFC 4193, `77 65 66 74` is "weft". */
+export const transit: Transit = {
+  ip4: { host: '169.254.77.1', weft: '169.254.77.2', prefixLength: 30 },
+  ip6: { host: 'fd77:6566:7430::1', weft: 'fd77:6566:7430::2', prefixLength: 126 },
+};
+
+export interface OutsideOptions {
+  readonly ifname: string;
+  readonly transit: Transit;
+  /** MAC of the interface, to which the switch sends. */
+  readonly hostMac: string;
+  /** MAC of the switch, to which the host sends; nobody asks for it. */
+  readonly weftMac: string;
+  /** At least 1280 where there is IPv6. */
+  readonly mtu: number;
+  readonly published: readonly PublishedPort[];
+  readonly allowHost: AllowHost;
+  /** UDP port of this host's overlay. */
+  readonly vxlanPort: number;
+  /** Makes the interface, or takes over the one that a crash has left, and forwards. @returns its index */
+  readonly openLink: () => number;
+  /** Removes it, if it was opened. */
+  readonly closeLink: () => void;
+  /** Lets the kernel decide anew about UDP that would be translated otherwise today: `forgetStaleUdp`. */
+  readonly forgetStaleUdp: (publishing: {
+    readonly own: readonly Uint8Array[];
+    readonly targets: readonly Uint8Array[];
+    readonly ports: readonly number[];
+  }) => Promise<void>;
+  readonly warn: (message: string, details: object) => void;
+}
+
+/**
+ * Puts the rules into force, opens the interface, and switches the host's forwarding on.
+ * @throws WeftError `conflict` when the transit network or the interface is in use on
+ * the host, `system` when `nft` is missing or the kernel refuses; neither the
+ * interface nor rules are left then
+ */
+export async function openOutside(options: OutsideOptions): Promise<OutsideLink> {
+  const ns = await ownNetns();
+  const hasIp6 = hasIpv6();
+  const clash = await findTransitClash(ns, options);
+  if (clash !== undefined) throw new WeftError('conflict', clash);
+  if ((await findTap(ns, options.ifname))?.isOpen) {
+    throw new WeftError('conflict', `${options.ifname} is open already: another weft runs on this host`);
+  }
+  const outside = new OutsideLink(ns, options, hasIp6);
+  try {
+    await outside.start();
+  } catch (error) {
+    await outside.close().catch(() => {});
+    throw error;
+  }
+  return outside;
+}
+
+/**
+ * Removes what a crash has left of an outside that no network wants any more: the interface, which is persistent, and
+ * the rules. What another process has open is left alone. @returns true if there was something
+ */
+export async function removeLeftOutside({
+  ifname,
+  hostMac,
+}: Pick<OutsideOptions, 'ifname' | 'hostMac'>): Promise<boolean> {
+  const ns = await ownNetns();
+  const tap = await findTap(ns, ifname);
+  if (tap?.isOpen) return false;
+  const isLeft = tap?.mac === hostMac;
+  if (isLeft) await ipBatch(ns, [`link delete dev ${ifname}`]);
+  const hasTable = (await listTable(TABLE)) !== undefined;
+  if (hasTable) await loadRules(noTableText());
+  return isLeft || hasTable;
+}
+
+export class OutsideLink {
+  /** Without it nothing of IPv6 passes: the host has none. */
+  readonly hasIp6: boolean;
+  readonly #ns: NetnsRef;
+  readonly #options: OutsideOptions;
+  #published: readonly PublishedPort[];
+  /** Of the interface that was opened; undefined before. */
+  #ifindex: number | undefined;
+  /** The table as the kernel took it from us; undefined when it has to be loaded. */
+  #inForce: string | undefined;
+  /** The kernel's own numbers of the rules that it was loaded with. */
+  #rules: readonly number[] = [];
+
+  /** Use `openOutside`. */
+  constructor(ns: NetnsRef, options: OutsideOptions, hasIp6: boolean) {
+    this.#ns = ns;
+    this.#options = options;
+    this.#published = options.published;
+    this.hasIp6 = hasIp6;
+  }
+
+  async start(): Promise<void> {
+    const { openLink, warn } = this.#options;
+    const [rules, ...others] = this.facts();
+    await rules.mend();
+    this.#ifindex = openLink();
+    if (!this.hasIp6) warn('no IPv6 to the outside: the host has none', {});
+    for (const fact of others) await fact.mend();
+  }
+
+  /**
+   * Is the interface that was opened the one of that name? Another program may have renamed it, moved it to another
+   * namespace, or put one of its own in its place. Nothing passes then; it is to be closed and opened anew.
+   */
+  async hasLink(): Promise<boolean> {
+    return (await findTap(this.#ns, this.#options.ifname))?.ifindex === this.#ifindex;
+  }
+
+  /** What it depends on, in the order in which it is mended: the rules first. */
+  facts(): readonly [Fact, ...Fact[]] {
+    const { warn } = this.#options;
+    return [
+      {
+        name: 'rules',
+        differences: async () => ((await this.#hasRules()) ? [] : [`table ${TABLE} is not as it was loaded`]),
+        mend: () => this.#loadTable(),
+      },
+      linkFact(this.#ns, this.#linkConfig(), this.hasIp6),
+      forwardingFact((changed) =>
+        warn('forwarding of the host switched on, between all of its interfaces', { changed }),
+      ),
+    ];
+  }
+
+  /** Publishes exactly these ports. Connections of TCP go on, also those of a port that is not published any more. */
+  async update(published: readonly PublishedPort[]): Promise<void> {
+    const { hasIp6 } = this;
+    const text = publishedText({ published, hasIp6 });
+    const isSame = text === publishedText({ published: this.#published, hasIp6 });
+    this.#published = published;
+    if (isSame && this.#inForce !== undefined) return;
+    if (!(await this.#hasRules())) return this.#loadTable();
+    try {
+      await loadRules(text);
+    } catch {
+      return this.#loadTable(); // taken away by another program just now
+    }
+    await this.#tookForce();
+  }
+
+  /**
+   * Puts back what another program has changed: a reload of Debian's own /etc/nftables.conf does (`flush ruleset`), or
+   * udev. To be called again and again. @returns what it was, a line each
+   * @throws WeftError also when it is not as it has to be after that
+   */
+  async renew(): Promise<string[]> {
+    const mended: string[] = [];
+    for (const fact of this.facts()) {
+      const differences = await fact.differences();
+      if (differences.length === 0) continue;
+      await fact.mend();
+      mended.push(...differences);
+      const [left] = await fact.differences();
+      if (left !== undefined) {
+        throw new WeftError('system', `${left}, although weft has just mended it: another program changes it back`);
+      }
+    }
+    return mended;
+  }
+
+  /** The interface first, for without the rules it is open. Forwarding stays on: others may have come to rely on it. */
+  async close(): Promise<void> {
+    this.#options.closeLink();
+    await loadRules(noTableText());
+    await this.#forgetStaleUdp([]);
+  }
+
+  async #loadTable(): Promise<void> {
+    this.#inForce = undefined;
+    this.#rules = await loadRules(tableText({ ...this.#options, published: this.#published, hasIp6: this.hasIp6 }));
+    await this.#tookForce();
+  }
+
+  async #tookForce(): Promise<void> {
+    const listing = await listTable(TABLE);
+    // Another program may have been there since: what it left is not taken for ours.
+    const isOurs = listing !== undefined && isSameSet(ruleNumbers(listing), this.#rules);
+    this.#inForce = isOurs ? listing : undefined;
+    await this.#forgetStaleUdp(this.#published);
+  }
+
+  /** What is translated is up to the first packet of a connection, and UDP that makes no pause is one for ever. */
+  async #forgetStaleUdp(published: readonly PublishedPort[]): Promise<void> {
+    const { transit, forgetStaleUdp, warn } = this.#options;
+    const interfaces = Object.values(networkInterfaces()).flatMap((all) => all ?? []);
+    const own = interfaces.filter(({ internal }) => !internal).map(({ address }) => parseIp(address));
+    const targets = [transit.ip4, transit.ip6].map(({ weft }) => parseIp(weft));
+    const ports = published.flatMap(({ protocol, hostPort }) => (protocol === 'UDP' ? [hostPort] : []));
+    try {
+      await forgetStaleUdp({ own, targets, ports });
+    } catch (error) {
+      warn('UDP that did not pause goes on as before it was published, or not', { err: error });
+    }
+  }
+
+  /** Is the table in the kernel what it took from us, to the last rule? */
+  async #hasRules(): Promise<boolean> {
+    return this.#inForce !== undefined && (await listTable(TABLE)) === this.#inForce;
+  }
+
+  #linkConfig(): InterfaceConfig {
+    const { ifname, transit, hostMac, weftMac, mtu } = this.#options;
+    const links = [transit.ip4, ...(this.hasIp6 ? [transit.ip6] : [])];
+    return {
+      ifname,
+      mac: hostMac,
+      mtu,
+      hasLinkLocal: false,
+      addresses: links.map(({ host, prefixLength }) => ({ ip: host, prefixLength, isLinkOnly: true })),
+      neighbors: links.map(({ weft }) => ({ ip: weft, mac: weftMac })),
+    };
+  }
+}
+
+function isSameSet(one: readonly number[], other: readonly number[]): boolean {
+  return one.length === other.length && one.every((number) => other.includes(number));
+}
+
+interface RouteJson {
+  readonly dst?: string;
+  readonly dev?: string;
+  readonly type?: string;
+}
+
+interface AddressJson {
+  readonly ifname?: string;
+  readonly addr_info?: readonly { readonly local?: string; readonly prefixlen?: number }[];
+}
+
+/**
+ * Who else has an address, or a route as narrow, within the transit networks?
+ * @returns one line that says it, undefined if nobody has
+ */
+export async function findTransitClash(
+  ns: NetnsRef,
+  { ifname, transit }: Pick<OutsideOptions, 'ifname' | 'transit'>,
+): Promise<string | undefined> {
+  for (const network of transitPrefixes(transit, hasIpv6())) {
+    const said = (what: string): string => `${what} is on weft’s link to the host (${network}): give it another`;
+    const addresses = (await list(ns, ['address', 'show', 'to', network])) as readonly AddressJson[];
+    // ip prints an empty object for each interface and address that does not match.
+    for (const { ifname: other, addr_info: found = [] } of addresses) {
+      const address = found.find(({ local }) => local !== undefined);
+      if (address && other !== ifname) return said(`address ${address.local}/${address.prefixlen} of ${other}`);
+    }
+    const family = network.includes(':') ? '-6' : '-4';
+    const routes = (await list(ns, [family, 'route', 'show', 'table', 'all', 'root', network])) as readonly RouteJson[];
+    for (const { dst, dev, type } of routes) {
+      if (dev !== ifname) return said(`the route to ${dst}${dev === undefined ? ` (${type})` : ` by ${dev}`}`);
+    }
+  }
+  return undefined;
+}
+
+async function list(ns: NetnsRef, args: readonly string[]): Promise<unknown> {
+  const { exitCode, stdout, stderr } = await ip(ns, ['-j', ...args]);
+  if (exitCode !== 0) throw new WeftError('system', `\`ip ${args.join(' ')}\` failed: ${firstLine(stderr)}`);
+  return JSON.parse(stdout.trim() || '[]');
+}

@@ -1,0 +1,53 @@
+/** How the outside is, for `weft doctor`: its facts, and what else may be in the way. */
+import { isForwarding } from '../link/host-forwarding.ts';
+import { ownNetns } from '../link/netns.ts';
+import { listChains, type BaseChain } from '../link/nft.ts';
+import type { Fact } from './facts.ts';
+import { findTransitClash, OUTSIDE_IFNAME, transit, type OutsideLink } from './link.ts';
+import type { AllowHost } from './rules.ts';
+
+export interface OutsideState {
+  /** Why nftables cannot be used; undefined when they can. */
+  readonly nftFailure?: string;
+  /** What is not as it has to be, a line each. Undefined while it is not open. */
+  readonly open?: { readonly rules: readonly string[]; readonly link: readonly string[] };
+  /** `ip6` undefined on a host without IPv6. */
+  readonly forwarding: { readonly ip4: boolean; readonly ip6?: boolean | undefined };
+  /**
+   * Chains of others that drop what no rule of theirs accepts, as `FAMILY TABLE CHAIN`. What iptables-legacy
+   * has does not show in nftables, nor does a chain that ends in a rule to drop.
+   */
+  readonly droppingChains: readonly string[];
+  /** Who else is within the transit networks, in one line. */
+  readonly clash?: string;
+}
+
+/** Looks, and changes nothing. Of the network namespace that this process is in. @param outside unless it is not open */
+export async function inspectOutside(outside: OutsideLink | undefined, allowHost: AllowHost): Promise<OutsideState> {
+  const clash = await findTransitClash(await ownNetns(), { ifname: OUTSIDE_IFNAME, transit });
+  const found = {
+    ...(outside && { open: await differencesOf(outside) }),
+    forwarding: isForwarding(),
+    ...(clash !== undefined && { clash }),
+  };
+  try {
+    return { ...found, droppingChains: droppingChains(await listChains(), allowHost) };
+  } catch (error) {
+    return { ...found, nftFailure: (error as Error).message, droppingChains: [] };
+  }
+}
+
+async function differencesOf(outside: OutsideLink): Promise<NonNullable<OutsideState['open']>> {
+  const found: Record<Fact['name'], string[]> = { rules: [], link: [], forwarding: [] };
+  for (const { name, differences } of outside.facts()) found[name] = await differences();
+  return { rules: found.rules, link: found.link };
+}
+
+/** Of those that what is forwarded passes; and what comes in for this host, where any of it is allowed. */
+function droppingChains(chains: readonly BaseChain[], allowHost: AllowHost): string[] {
+  const hooks = ['forward', ...(allowHost === true || (allowHost !== false && allowHost.length > 0) ? ['input'] : [])];
+  return chains
+    .filter(({ hook, policy }) => hook !== undefined && hooks.includes(hook) && policy === 'drop')
+    .filter(({ family }) => ['ip', 'ip6', 'inet'].includes(family))
+    .map(({ family, table, name }) => `${family} ${table} ${name}`);
+}
