@@ -3,8 +3,8 @@
  *
  *   extract     a frame to its flow key (TypeScript)
  *   lookup      a key in the flow cache of the reference datapath, by its size
- *   translate   a key to a decision, by the number of ports
- *   upcall      the whole slow path of a new flow: translate, put, execute
+ *   decide      a key to a decision, by the number of ports
+ *   upcall      the whole slow path of a new flow: decide, put, execute
  *
  * By the package `benchmark`: the mean of many samples with its relative margin
  * of error. Then the slow path on the native datapath (`slow-path.ts`): new flows
@@ -17,7 +17,7 @@ import { FlowCache } from '../src/datapath/reference/flow-cache.ts';
 import { extract } from '../src/flow/extract.ts';
 import { emptyKey } from '../src/flow/key.ts';
 import type { FlowId } from '../src/flow/types.ts';
-import { translate } from '../src/pipeline/translate.ts';
+import { decide } from '../src/pipeline/decide.ts';
 import { createSimulation } from '../src/simulation.ts';
 import { keysOf, tables, udpFrames } from './fixtures.ts';
 import { decideAtLimit, decideFlows, revalidate, type Decided } from './slow-path.ts';
@@ -33,7 +33,7 @@ function run(onRow: (row: Row) => void): Row[] {
   const suite = new Benchmark.Suite();
   addExtract(suite);
   for (const size of [1_000, 60_000]) addLookup(suite, size);
-  for (const ports of [2, 1_000]) addTranslate(suite, ports);
+  for (const ports of [2, 1_000]) addDecide(suite, ports);
   addUpcall(suite);
   suite.on('cycle', (event: Benchmark.Event) => {
     const { name, stats } = event.target as unknown as Benchmark;
@@ -57,7 +57,7 @@ function addExtract(suite: Benchmark.Suite): void {
 function addLookup(suite: Benchmark.Suite, size: number): void {
   const keys = keysOf(udpFrames(size));
   const cache = new FlowCache(size);
-  const { mask, actions } = translate(keys[0]!, tables(2));
+  const { mask, actions } = decide(keys[0]!, tables(2));
   keys.forEach((key, i) => cache.put({ id: (i + 1) as FlowId, key, mask, actions }, 0));
   let i = 0;
   suite.add(`lookup, ${size.toLocaleString('en')} flows`, () => {
@@ -65,12 +65,12 @@ function addLookup(suite: Benchmark.Suite, size: number): void {
   });
 }
 
-function addTranslate(suite: Benchmark.Suite, ports: number): void {
+function addDecide(suite: Benchmark.Suite, ports: number): void {
   const keys = keysOf(udpFrames(256));
   const all = tables(ports);
   let i = 0;
-  suite.add(`translate, ${ports.toLocaleString('en')} ports`, () => {
-    translate(keys[i++ & 255]!, all);
+  suite.add(`decide, ${ports.toLocaleString('en')} ports`, () => {
+    decide(keys[i++ & 255]!, all);
   });
 }
 

@@ -5,7 +5,7 @@
  * The native datapath runs with 0 threads, so everything happens in this
  * process, on its one thread, as often as we like:
  *
- *   inject → miss → upcalls, 64 a batch → controller → translate → flowPut, execute → memory port
+ *   inject → miss → upcalls, 64 a batch → controller → decide → flowPut, execute → memory port
  *
  * A frame costs something also when a cached flow covers it; that is measured
  * by the same frames again and taken off, so what is left is the decision with

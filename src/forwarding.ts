@@ -1,7 +1,7 @@
 /**
  * Forwarding: one datapath, the tables, and the controller between them.
  *
- *   frame → datapath → miss → controller → translate(tables) → flow → datapath
+ *   frame → datapath → miss → controller → decide(tables) → flow → datapath
  *
  * This is the whole switch without its surroundings: no store, no namespaces,
  * no clock or randomness of its own. `switch.ts` runs it on a host,
@@ -201,7 +201,7 @@ export class Forwarding<D extends Datapath = Datapath> {
       const key = emptyKey();
       extract(frame, key);
       writeNumber(key, fields.in_port, portNo);
-      const { verdict, actions } = this.controller.translate(key);
+      const { verdict, actions } = this.controller.decide(key);
       if (verdict === 'forward') this.datapath.execute({ frame }, actions);
     }
   }

@@ -6,7 +6,7 @@
  * `createSwitch` opens the state directory, the datapath and the underlay, puts
  * into force what the store holds (networks, hosts, endpoints), and forwards
  * from then on. The frames themselves never come here: `forwarding.ts` joins
- * the datapath with the decisions of `pipeline/translate.ts`.
+ * the datapath with the decisions of `pipeline/decide.ts`.
  *
  * The methods are the operator's verbs. Those that change something run one
  * after the other, are durable when they return, and leave nothing half done

@@ -3,7 +3,7 @@
  * effects of decisions, and keeps the flow cache true.
  *
  * An upcall is answered in this order:
- *   1. translate; if it waits for a neighbor, the answer comes when that is known
+ *   1. decide; if it waits for a neighbor, the answer comes when that is known
  *   2. apply what was learned, open a connection; if that changed a table, flows
  *      that consulted the entry are decided anew, and this one once more
  *   3. put the flow
@@ -29,7 +29,7 @@ import { emptyKey, type FlowKey } from '../flow/key.ts';
 import type { FlowId, PortNo, Vni } from '../flow/types.ts';
 import { announcement, neighborRequest, replyFrame, tooBigReply } from '../pipeline/reply.ts';
 import type { Effect, NeighborName, Reply, Tables } from '../pipeline/stage.ts';
-import { translate, type Translation } from '../pipeline/translate.ts';
+import { decide, type Decision } from '../pipeline/decide.ts';
 import { neighborObject } from '../table/neighbor.ts';
 import { Clashes, type Clash } from './clashes.ts';
 import { DropLog } from './drop-log.ts';
@@ -91,7 +91,7 @@ export class Controller {
   handle(batch: readonly Upcall[]): void {
     for (const upcall of batch) {
       try {
-        this.#decide(upcall);
+        this.#answer(upcall);
       } catch (error) {
         this.#datapath.execute(upcall.token, [{ op: 'drop', reason: 'upcall_lost' }]);
         this.#options.onError(error, upcall);
@@ -100,8 +100,8 @@ export class Controller {
   }
 
   /** Decides without any effect. */
-  translate(key: FlowKey, head?: Uint8Array): Translation {
-    return translate(key, this.#options.tables, head);
+  decide(key: FlowKey, head?: Uint8Array): Decision {
+    return decide(key, this.#options.tables, head);
   }
 
   /** Table entries have changed or gone: no flow that consulted them is stale when this returns. */
@@ -144,7 +144,7 @@ export class Controller {
     const { tables, clock, flowIdleMs } = this.#options;
     this.#askAgain(clock());
     /** Decisions that learn, and when each was used last. */
-    const learning = new Map<Translation, FlowUse>();
+    const learning = new Map<Decision, FlowUse>();
     const flows = this.flows.dump();
     this.#inTurns(() => {
       const now = clock();
@@ -165,7 +165,7 @@ export class Controller {
   #sweep(
     { flow, statistics }: { flow: CachedFlow; statistics: FlowEntry },
     idleSinceMs: number,
-    learning: Map<Translation, FlowUse>,
+    learning: Map<Decision, FlowUse>,
   ): void {
     if (statistics.lastUsedMs <= idleSinceMs) this.flows.delete(flow.id);
     else if (flow.decision.reason) this.clashes.note(flow, flow.decision.reason, statistics.lastUsedMs);
@@ -179,7 +179,7 @@ export class Controller {
    * In the order of their last use: the forwarding database keeps what was seen
    * last the longest. What has moved or gone since the sweep began stays so.
    */
-  #refresh(learning: ReadonlyMap<Translation, FlowUse>): void {
+  #refresh(learning: ReadonlyMap<Decision, FlowUse>): void {
     const inOrder = [...learning].sort(([, a], [, b]) => byUse(a, b));
     for (const [{ effects }, { lastUsedMs }] of inOrder) if (!this.#hasNews(effects)) this.#learn(effects, lastUsedMs);
   }
@@ -190,13 +190,13 @@ export class Controller {
     while (work()) if (later) return later(() => this.#inTurns(work));
   }
 
-  #decide(upcall: Upcall): void {
+  #answer(upcall: Upcall): void {
     const now = this.#options.clock();
-    let decision = this.translate(upcall.key, upcall.head);
-    if (this.#learn(decision.effects, now)) decision = this.translate(upcall.key, upcall.head);
+    let decision = this.decide(upcall.key, upcall.head);
+    if (this.#learn(decision.effects, now)) decision = this.decide(upcall.key, upcall.head);
     if (decision.opening) {
       this.changed(this.#options.tables.connections.open(decision.opening, now));
-      decision = this.translate(upcall.key, upcall.head);
+      decision = this.decide(upcall.key, upcall.head);
     }
     if (decision.neighbor) {
       const { vni, ip } = decision.neighbor;
@@ -315,7 +315,7 @@ export class Controller {
       return;
     }
     const key = this.flows.readKey(id, this.#key);
-    const decision = this.translate(key);
+    const decision = this.decide(key);
     if (!decision.cacheable || decision.mask !== then.mask || this.#hasNews(decision.effects)) {
       this.flows.delete(id);
       return;

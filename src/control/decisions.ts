@@ -12,7 +12,7 @@ import { fieldList } from '../flow/fields.ts';
 import { sameBytes } from '../flow/types.ts';
 import type { Effect } from '../pipeline/stage.ts';
 import { sameText } from '../pipeline/text.ts';
-import type { StageRecord, Translation } from '../pipeline/translate.ts';
+import type { StageRecord, Decision } from '../pipeline/decide.ts';
 import { sameLocation } from '../table/fdb.ts';
 
 /** Powers of two. */
@@ -20,18 +20,18 @@ const SLOTS = 4096;
 const KINDS = 256;
 
 export class Decisions {
-  readonly #latest = new Array<Translation | undefined>(SLOTS);
+  readonly #latest = new Array<Decision | undefined>(SLOTS);
   /** Of each kind: from the same place, by the same fields. */
-  readonly #alike = new Array<Translation | undefined>(KINDS);
+  readonly #alike = new Array<Decision | undefined>(KINDS);
 
   /** The decision that equals `decision`: a known one, or one that shares what it can with those. */
-  intern(decision: Translation): Translation {
+  intern(decision: Decision): Decision {
     const slot = hash(decision, decision.consulted.length) & (SLOTS - 1);
     const known = this.#latest[slot];
     if (known && sameDecision(known, decision)) return known;
     const kind = hash(decision, 1) & (KINDS - 1);
     const alike = this.#alike[kind] ?? decision;
-    const kept: Translation = {
+    const kept: Decision = {
       ...decision,
       actions: shared(decision.actions, alike.actions, sameAction),
       consulted: shared(decision.consulted, alike.consulted, Object.is),
@@ -57,7 +57,7 @@ function shared<T>(list: readonly T[], known: readonly T[], isSame: (a: T, b: T)
 }
 
 /** Do they say and do the same? */
-function sameDecision(a: Translation, b: Translation): boolean {
+function sameDecision(a: Decision, b: Decision): boolean {
   return (
     a.mask === b.mask &&
     a.reason === b.reason &&
@@ -113,7 +113,7 @@ function same<T>(a: readonly T[], b: readonly T[], isSame: (a: T, b: T) => boole
 }
 
 /** FNV-1a over what was used, and the first `objects` that were consulted. */
-function hash({ mask, consulted }: Translation, objects: number): number {
+function hash({ mask, consulted }: Decision, objects: number): number {
   let hash = 0x811c9dc5;
   for (const { offset } of fieldList) hash = Math.imul(hash ^ mask[offset]!, 0x01000193);
   for (let n = 0; n < objects && n < consulted.length; n++) {

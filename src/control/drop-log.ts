@@ -7,7 +7,7 @@ import { fields } from '../flow/fields.ts';
 import { readNumber, type FlowKey } from '../flow/key.ts';
 import { dropReasons, reasonNumber, type DropReason } from '../flow/reason.ts';
 import type { PortNo } from '../flow/types.ts';
-import type { Translation } from '../pipeline/translate.ts';
+import type { Decision } from '../pipeline/decide.ts';
 
 export const DROP_LOG_LENGTH = 1024;
 
@@ -17,7 +17,7 @@ export interface DropRecord {
   readonly port: PortNo;
   readonly reason: DropReason;
   readonly key: FlowKey;
-  readonly decision: Translation;
+  readonly decision: Decision;
   /** By the switch's clock. */
   readonly atMs: number;
 }
@@ -29,7 +29,7 @@ export class DropLog {
   readonly #listeners = new Set<(record: DropRecord) => void>();
   #lastId = 0;
 
-  add(key: FlowKey, decision: Translation, atMs: number): void {
+  add(key: FlowKey, decision: Decision, atMs: number): void {
     const port = readNumber(key, fields.in_port) as PortNo;
     const reason = decision.reason!;
     const record: DropRecord = { id: ++this.#lastId, port, reason, key: key.slice(), decision, atMs };

@@ -18,7 +18,7 @@ import { MASK_LIMIT } from '../flow/bounds.ts';
 import { fields } from '../flow/fields.ts';
 import { megaflowId, readNumber, type FlowKey, type FlowMask } from '../flow/key.ts';
 import type { FlowId } from '../flow/types.ts';
-import type { Translation } from '../pipeline/translate.ts';
+import type { Decision } from '../pipeline/decide.ts';
 import { Decisions, sameActions } from './decisions.ts';
 import { KeyStore } from './key-store.ts';
 import { MultiMap } from './multi-map.ts';
@@ -27,7 +27,7 @@ export interface CachedFlow {
   readonly id: FlowId;
   /** Of the frame that it was decided for, every field. */
   readonly key: FlowKey;
-  readonly decision: Translation;
+  readonly decision: Decision;
   /** Of the switch's clock. */
   readonly decidedAtMs: number;
 }
@@ -38,14 +38,14 @@ class Entry implements CachedFlow {
   readonly keys: KeyStore;
   readonly slot: number;
   readonly port: number;
-  decision: Translation;
+  decision: Decision;
   decidedAtMs: number;
   /** As the last dump said. */
   lastUsedMs: number;
   /** In the datapath, or only here since it was withdrawn. */
   isInForce = true;
 
-  constructor(id: FlowId, megaflowId: string, keys: KeyStore, key: FlowKey, decision: Translation, nowMs: number) {
+  constructor(id: FlowId, megaflowId: string, keys: KeyStore, key: FlowKey, decision: Decision, nowMs: number) {
     this.id = id;
     this.megaflowId = megaflowId;
     this.keys = keys;
@@ -83,8 +83,8 @@ export class Flows {
   readonly #limit: number;
   readonly #entries = new Map<FlowId, Entry>();
   readonly #byMegaflow = new Map<string, Entry>();
-  readonly #byDecision = new MultiMap<Translation, FlowId>();
-  readonly #byObject = new MultiMap<string, Translation>();
+  readonly #byDecision = new MultiMap<Decision, FlowId>();
+  readonly #byObject = new MultiMap<string, Decision>();
   /** How many flows have each mask. */
   readonly #masks = new Map<FlowMask, number>();
   readonly #keys = new KeyStore();
@@ -119,7 +119,7 @@ export class Flows {
    * Caches a decision; a flow with the same megaflow is replaced and keeps its
    * statistics. Undefined when there are too many masks.
    */
-  put(key: FlowKey, decided: Translation, nowMs: number): CachedFlow | undefined {
+  put(key: FlowKey, decided: Decision, nowMs: number): CachedFlow | undefined {
     const decision = this.#decisions.intern(decided);
     const megaflow = megaflowId(key, decision.mask);
     const known = this.#byMegaflow.get(megaflow);
@@ -137,7 +137,7 @@ export class Flows {
     return entry;
   }
 
-  #change(entry: Entry, key: FlowKey, decision: Translation, nowMs: number): CachedFlow | undefined {
+  #change(entry: Entry, key: FlowKey, decision: Decision, nowMs: number): CachedFlow | undefined {
     const { id } = entry;
     entry.decidedAtMs = nowMs;
     const { mask, actions } = decision;
@@ -176,7 +176,7 @@ export class Flows {
 
   /** The flows whose decision consulted any of `objects`. */
   consulting(objects: Iterable<string>): FlowId[] {
-    const decisions = new Set<Translation>();
+    const decisions = new Set<Decision>();
     for (const object of objects) {
       for (const decision of this.#byObject.get(object)) decisions.add(decision);
     }

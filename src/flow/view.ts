@@ -12,7 +12,7 @@
  * What lies behind the fields, in the frame itself, can be looked at once: such a
  * decision is for this frame alone, and never cached.
  *
- * A view belongs to one translation and is not kept; all that it returns may be.
+ * A view belongs to one decision and is not kept; all that it returns may be.
  */
 import { checksum } from '../wire/checksum.ts';
 import { ETH_HEADER_BYTES, ETH_IPV4, VLAN_TAG_BYTES } from '../wire/ethernet.ts';

@@ -4,14 +4,10 @@ import { fieldList } from '../flow/fields.ts';
 import { formatField, formatMegaflow, type FlowKey } from '../flow/key.ts';
 import type { DecisionReport } from '../model/report.ts';
 import { renderText } from '../pipeline/text.ts';
-import type { Translation } from '../pipeline/translate.ts';
+import type { Decision } from '../pipeline/decide.ts';
 
 /** @param portName turns port numbers into names. */
-export function reportDecision(
-  key: FlowKey,
-  decision: Translation,
-  portName: (port: number) => string,
-): DecisionReport {
+export function reportDecision(key: FlowKey, decision: Decision, portName: (port: number) => string): DecisionReport {
   return {
     flow: formatKey(key, portName),
     stages: decision.stages.map(({ stage, read, because }) => ({

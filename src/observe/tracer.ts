@@ -22,7 +22,7 @@ import { nextHop } from '../link/next-hop.ts';
 import { outsidePath, type OutsideSettings } from '../outside/path.ts';
 import type { DecisionReport } from '../model/report.ts';
 import { isGroupIp } from '../pipeline/routable.ts';
-import type { Translation } from '../pipeline/translate.ts';
+import type { Decision } from '../pipeline/decide.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { IP_TCP, IP_UDP } from '../wire/ipv4.ts';
 import { ND_NEIGHBOR_SOLICITATION } from '../wire/nd.ts';
@@ -46,7 +46,7 @@ export async function trace(text: string, environment: TracerEnvironment): Promi
   const asked = parseFlow(text, forwarding.tables, portByName);
   const { resolved, flow } = await resolve(text, asked, environment);
   const key = flow === text ? asked : parseFlow(flow, forwarding.tables, portByName);
-  const decision = forwarding.controller.translate(key);
+  const decision = forwarding.controller.decide(key);
   const beyond = await follow(key, decision, environment);
   return {
     ...reportDecision(key, decision, portName),
@@ -109,7 +109,7 @@ function questionFor(name: string, ip: Uint8Array): string {
 
 // 3. Follow
 
-async function follow(key: FlowKey, decision: Translation, environment: TracerEnvironment): Promise<string[]> {
+async function follow(key: FlowKey, decision: Decision, environment: TracerEnvironment): Promise<string[]> {
   const vteps = decision.actions.flatMap((action) => (action.op === 'encap' ? [formatIp(action.vtep)] : []));
   const lines: string[] = [];
   for (const vtep of vteps) lines.push(await wayTo(vtep, key, environment));
@@ -127,7 +127,7 @@ async function wayTo(vtep: string, key: FlowKey, { forwarding, hosts, pathMtu }:
   return `VTEP ${named}: ${ports} by ${hop.ifname}${gateway}${mtu === undefined ? '' : `, path MTU ${mtu}`}`;
 }
 
-function isForOutside({ actions, verdict, opening }: Translation, { forwarding }: TracerEnvironment): boolean {
+function isForOutside({ actions, verdict, opening }: Decision, { forwarding }: TracerEnvironment): boolean {
   const { outside } = forwarding.tables.topology;
   if (!outside) return false;
   const goesOut = (action: Action): boolean => action.op === 'output' && action.port === outside.portNo;

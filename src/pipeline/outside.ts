@@ -67,7 +67,7 @@ export function enter(view: FlowView, context: StageContext, outside: Outside): 
   view.consult(networkObject(connection.vni));
   const network = topology.network(connection.vni);
   if (!network) return drop('no_connection', text`its network has gone`);
-  translate(context, subject, found);
+  setNat(context, subject, found);
   context.routedFrom = outside;
   return sendTo(view, context, network, endpoint, text`connection ${found.slot}, ${wayOf(subject)}: to ${endpoint}`);
 }
@@ -149,7 +149,7 @@ export function leave(view: FlowView, context: StageContext): StageResult {
     const isOwn = trust || topology.maySendFrom(portNo, endpointOf(connections.tuples(found.slot)));
     if (!isOwn) return drop('icmp_unrelated', text`it speaks of a connection of another container`);
   }
-  translate(context, subject, found);
+  setNat(context, subject, found);
   context.routedFrom = network;
   context.leaves = outside;
   context.nextHop = outside.hostMac;
@@ -166,8 +166,8 @@ function open(view: FlowView, context: StageContext, opening: Opening, way: Retu
   return { kind: 'connect', because: text`${way}: a new connection`, opening };
 }
 
-function translate(context: StageContext, subject: NonNullable<Subject>, found: Found): void {
-  context.translation = { op: subject.kind === 'error' ? 'related' : 'nat', ...found };
+function setNat(context: StageContext, subject: NonNullable<Subject>, found: Found): void {
+  context.nat = { op: subject.kind === 'error' ? 'related' : 'nat', ...found };
 }
 
 function wayOf(subject: NonNullable<Subject>): string {

@@ -27,7 +27,7 @@ export interface Tables {
   readonly connections: ConnectionTable;
 }
 
-/** What one translation knows so far; each part is set by the stage that finds it. */
+/** What one decision knows so far; each part is set by the stage that finds it. */
 export interface StageContext {
   readonly tables: Tables;
   /** Set by ingress; by route, where the frame leaves it for another one. */
@@ -42,8 +42,8 @@ export interface StageContext {
   entered?: Outside;
   /** Set by route: it goes outside. */
   leaves?: Outside;
-  /** Set by route: translate addresses as this connection has them. */
-  translation?: { readonly op: 'nat' | 'related' } & Found;
+  /** Set by route: addresses and ports become what this connection says. */
+  nat?: { readonly op: 'nat' | 'related' } & Found;
   /** Set by route: the MAC of the next hop, in `network`. Unset: the frame is only bridged. */
   nextHop?: Uint8Array;
   /** Set by bridge: where the frame is to go. */

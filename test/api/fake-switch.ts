@@ -17,7 +17,7 @@ export const decision: DecisionReport = {
   flow: 'in_port=web,tcp,ip_dst=10.0.0.3',
   stages: [
     { stage: 'ingress', read: ['in_port', 'eth_src'], because: 'web may send from its addresses' },
-    { stage: 'tunnel', read: [], because: 'no other host' },
+    { stage: 'send', read: [], because: 'no other host' },
   ],
   megaflow: 'in_port=web,eth_src=02:00:00:00:00:01',
   actions: 'output(db)',

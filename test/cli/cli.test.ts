@@ -372,7 +372,7 @@ t.test('decisions read like ofproto/trace', async (t) => {
   const text = `Flow: ${decision.flow}
 
 ingress  web may send from its addresses  (read: in_port, eth_src)
-tunnel   no other host  (read: nothing)
+send     no other host  (read: nothing)
 
 Megaflow: ${decision.megaflow}
 Actions: ${decision.actions}

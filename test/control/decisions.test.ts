@@ -5,7 +5,7 @@ import type { FieldName } from '../../src/flow/fields.ts';
 import { maskOf } from '../../src/flow/key.ts';
 import type { PortNo, Vni } from '../../src/flow/types.ts';
 import { text } from '../../src/pipeline/text.ts';
-import type { Translation } from '../../src/pipeline/translate.ts';
+import type { Decision } from '../../src/pipeline/decide.ts';
 
 /** Equal lists of fields are one. */
 const nothing: readonly FieldName[] = [];
@@ -13,7 +13,7 @@ const ingress = (port: number) => text`from port ${port}`;
 const route = (slot: number) => text`connection ${slot}`;
 
 /** As for a flow to the outside: new objects each time. */
-function decision(port: number, slot: number): Translation {
+function decision(port: number, slot: number): Decision {
   const mac = Uint8Array.of(2, 0, 0, 0, 0, 1);
   return {
     actions: [
@@ -64,7 +64,7 @@ t.test('lists of other lengths are not taken for each other', (t) => {
   const decisions = new Decisions();
   decisions.intern(decision(3, 1));
   const [nat, , output] = decision(3, 2).actions;
-  const shorter: Translation = { ...decision(3, 2), actions: [nat!, output!], effects: [] };
+  const shorter: Decision = { ...decision(3, 2), actions: [nat!, output!], effects: [] };
   t.same(decisions.intern(shorter), { ...decision(3, 2), actions: [nat!, output!], effects: [] });
   t.same(decisions.intern(decision(3, 3)), decision(3, 3));
   t.end();

@@ -139,10 +139,10 @@ export class PipelineDecider implements Decider {
     const cached = [...this.#controller.flows.dump()].map(({ flow }) => flow);
     if (cached.length === 0) return;
     const some = [random.pick(cached), random.pick(cached)].map(({ key, decision }) => ({ key, mask: decision.mask }));
-    const translate = (key: FlowKey) => this.#controller.translate(key);
-    this.defects.push(...findWideMasks({ flows: some, translate, random, interesting: this.#keys }));
+    const decide = (key: FlowKey) => this.#controller.decide(key);
+    this.defects.push(...findWideMasks({ flows: some, decide, random, interesting: this.#keys }));
     for (const { key, decision } of cached) {
-      const [then, now] = [formatActions(decision.actions), formatActions(translate(key).actions)];
+      const [then, now] = [formatActions(decision.actions), formatActions(decide(key).actions)];
       if (then !== now) this.defects.push(`stale: ${formatMegaflow(key, decision.mask)} has ${then}, not ${now}`);
     }
     this.flowsChecked += cached.length;

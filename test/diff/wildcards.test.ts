@@ -24,7 +24,7 @@ function decide(key: FlowKey, honest: boolean): { actions: readonly Action[]; ma
 for (const honest of [true, false]) {
   t.test(honest ? 'a right mask' : 'a mask without a field that was read', async (t) => {
     const flows = [{ key, mask: decide(key, honest).mask }];
-    const wide = findWideMasks({ flows, translate: (key) => decide(key, honest), random: new Random(seed) });
+    const wide = findWideMasks({ flows, decide: (key) => decide(key, honest), random: new Random(seed) });
     if (honest) t.same(wide, []);
     else t.match(wide[0], 'another l4_dst');
   });

@@ -11,17 +11,17 @@ import type { Random } from '../support/random.ts';
 export interface WildcardOptions {
   readonly flows: Iterable<{ readonly key: FlowKey; readonly mask: FlowMask }>;
   /** Decides a key with the tables of now, those that the flows were decided with. */
-  readonly translate: (key: FlowKey) => { readonly actions: readonly Action[] };
+  readonly decide: (key: FlowKey) => { readonly actions: readonly Action[] };
   readonly random: Random;
   /** Keys whose field values are worth a try: of other flows, of hosts that exist. */
   readonly interesting?: readonly FlowKey[];
 }
 
 /** One line for each flow and field whose change changes the decision; none when all masks are right. */
-export function findWideMasks({ flows, translate, random, interesting = [] }: WildcardOptions): string[] {
+export function findWideMasks({ flows, decide, random, interesting = [] }: WildcardOptions): string[] {
   const wide: string[] = [];
   for (const { key, mask } of flows) {
-    const decided = formatActions(translate(key).actions);
+    const decided = formatActions(decide(key).actions);
     const kept = (value: Uint8Array, { offset }: Field): Uint8Array =>
       value.map((byte, i) => (mask[offset + i] === 0 ? byte : key[offset + i]!));
     // Of a field whose beginning is used the rest is free.
@@ -29,7 +29,7 @@ export function findWideMasks({ flows, translate, random, interesting = [] }: Wi
       .filter(({ offset, size }) => mask[offset + size - 1] === 0)
       .map((field) => ({ field, tries: values(key, field, random, interesting).map((value) => kept(value, field)) }));
     const check = (other: FlowKey, what: string) => {
-      const now = formatActions(translate(other).actions);
+      const now = formatActions(decide(other).actions);
       if (now === decided) return;
       const hex = Buffer.from(other).toString('hex');
       wide.push(`${formatMegaflow(key, mask)}: ${what} turns ${decided} into ${now} (key ${hex})`);

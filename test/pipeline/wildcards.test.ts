@@ -13,7 +13,7 @@ import { applyMask, bytesId, emptyKey, megaflowId, writeNumber, type FlowKey } f
 import { isIp4, linkLocalOf, parseIp, sameBytes, type PortNo, type Vni } from '../../src/flow/types.ts';
 import type { Tables } from '../../src/pipeline/stage.ts';
 import { renderText } from '../../src/pipeline/text.ts';
-import { translate, type Translation } from '../../src/pipeline/translate.ts';
+import { decide, type Decision } from '../../src/pipeline/decide.ts';
 import { ConnectionTable } from '../../src/table/connections.ts';
 import { Fdb } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
@@ -208,7 +208,7 @@ function makeRequest(key: Uint8Array, random: Random): void {
   key.set(random.pick(ips), fields.ip_dst.offset);
 }
 
-function verdict({ actions, mask, consulted, effects, reason }: Translation): unknown {
+function verdict({ actions, mask, consulted, effects, reason }: Decision): unknown {
   return { actions, mask, consulted: [...consulted].sort(), effects, reason };
 }
 
@@ -221,11 +221,11 @@ t.test(`flipping wildcarded fields changes nothing (seed ${seed})`, async (t) =>
       const key: FlowKey = emptyKey();
       for (const { name } of fieldList) randomize(key, name, random);
       if (random.chance(0.6)) makeHonest(key, tables, random);
-      let decision = translate(key, tables);
+      let decision = decide(key, tables);
       reached.add(decision.reason ?? decision.verdict);
       if (decision.opening && random.chance(0.8)) {
         tables.connections.open(decision.opening, 0);
-        decision = translate(key, tables);
+        decision = decide(key, tables);
         reached.add(`${decision.verdict}, connected`);
       }
       for (const { name, offset, size } of fieldList) {
@@ -234,7 +234,7 @@ t.test(`flipping wildcarded fields changes nothing (seed ${seed})`, async (t) =>
         // What is used of it stays, be it nothing, its beginning or all.
         for (let i = offset; i < offset + size; i++) if (decision.mask[i] !== 0) other[i] = key[i]!;
         if (sameBytes(other, key)) continue;
-        const again = translate(other, tables);
+        const again = decide(other, tables);
         if (JSON.stringify(verdict(again)) !== JSON.stringify(verdict(decision))) {
           t.same(verdict(again), verdict(decision), `${name} is wildcarded and yet decides`);
           return;
@@ -265,7 +265,7 @@ t.test(`flipping wildcarded fields changes nothing (seed ${seed})`, async (t) =>
 });
 
 /** All that anybody can see of a decision. */
-function everything(decision: Translation): string {
+function everything(decision: Decision): string {
   const stages = decision.stages.map(({ because, ...stage }) => ({ ...stage, because: renderText(because) }));
   return JSON.stringify({ ...decision, stages });
 }
@@ -274,14 +274,14 @@ t.test(`equal decisions are one object, others never (seed ${seed})`, async (t) 
   const random = new Random(seed);
   const decisions = new Decisions();
   const tables = randomTables(random);
-  const known = new Set<Translation>();
+  const known = new Set<Decision>();
   let cached = 0;
   const megaflows = new Map<string, string>();
   for (let i = 0; i < FLOWS; i++) {
     const key = emptyKey();
     for (const { name } of fieldList) randomize(key, name, random);
     makeHonest(key, tables, random);
-    const decision = translate(key, tables);
+    const decision = decide(key, tables);
     if (!decision.cacheable) continue;
     cached++;
     const interned = decisions.intern(decision);

@@ -83,7 +83,7 @@ class Lab {
   #trace(hostName: string, flow: string): string[] {
     const { forwarding } = this.#hosts.get(hostName)!;
     const key = parseFlow(flow, forwarding.tables, (name) => this.#portNo(hostName, name));
-    const report = reportDecision(key, forwarding.controller.translate(key), this.#nameOn(hostName));
+    const report = reportDecision(key, forwarding.controller.decide(key), this.#nameOn(hostName));
     return [
       `Flow: ${report.flow}`,
       ...report.stages.map(

@@ -1,5 +1,5 @@
 /**
- * Tunnel: the destinations become actions. Addresses are translated first; then
+ * Send: the destinations become actions. Addresses are translated first; then
  * what is too big for the way is stopped (an interface takes what its own network
  * has, so that is asked only where the frame leaves it); then a routed frame is
  * rewritten, and a TCP connection told at its start what the way takes (RFC 9293
@@ -16,12 +16,12 @@ import { TCP_HEADER_BYTES } from '../wire/l4.ts';
 import { drop, type Stage, type StageContext } from './stage.ts';
 import { text, type TextValue } from './text.ts';
 
-export const tunnel: Stage = (view, context) => {
+export const send: Stage = (view, context) => {
   const { topology } = context.tables;
-  const { leaves, translation } = context;
+  const { leaves, nat } = context;
   const { vni } = context.network!;
   const actions: Action[] = [];
-  if (translation) actions.push(translation);
+  if (nat) actions.push(nat);
   const limit = limitOf(view, context);
   if (limit !== undefined) actions.push({ op: 'limit', bytes: limit });
   if (context.nextHop) {

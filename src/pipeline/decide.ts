@@ -1,10 +1,10 @@
 /**
- * translate: the one place where it is decided what happens to a flow.
+ * decide: the one place where it is decided what happens to a flow.
  *
  *   ingress   which network is it in, and may it be sent from there?
  *   route     is it for the gateway, or from outside? the next hop, or an answer
  *   bridge    which port or VTEP is its destination behind? answer ARP and ND
- *   tunnel    encapsulate what goes to other hosts, and send
+ *   send      encapsulate what goes to other hosts, and send
  *
  * It has no side effects. The result carries everything that follows from it:
  * the actions, the mask of the fields that it used, the objects that it
@@ -23,13 +23,13 @@ import { route } from './route.ts';
 import type { Opening } from '../table/connections.ts';
 import type { Effect, NeighborName, Stage, StageContext, Tables } from './stage.ts';
 import type { Text } from './text.ts';
-import { tunnel } from './tunnel.ts';
+import { send } from './send.ts';
 
 const stages: readonly { readonly name: string; readonly run: Stage }[] = [
   { name: 'ingress', run: ingress },
   { name: 'route', run: route },
   { name: 'bridge', run: bridge },
-  { name: 'tunnel', run: tunnel },
+  { name: 'send', run: send },
 ];
 
 export interface StageRecord {
@@ -39,7 +39,7 @@ export interface StageRecord {
   readonly because: Text;
 }
 
-export interface Translation {
+export interface Decision {
   readonly actions: readonly Action[];
   readonly mask: FlowMask;
   /** Names of the table entries that the decision depends on, present or absent. */
@@ -57,7 +57,7 @@ export interface Translation {
 }
 
 /** @param head the beginning of the frame, where there is one: what some decisions look at beyond the key */
-export function translate(key: FlowKey, tables: Tables, head?: Uint8Array): Translation {
+export function decide(key: FlowKey, tables: Tables, head?: Uint8Array): Decision {
   const view = new FlowView(key, head);
   const context: StageContext = { tables, destinations: [] };
   const records: StageRecord[] = [];
@@ -99,7 +99,7 @@ interface Outcome {
   readonly opening?: Opening;
 }
 
-function finish(view: FlowView, records: readonly StageRecord[], outcome: Outcome): Translation {
+function finish(view: FlowView, records: readonly StageRecord[], outcome: Outcome): Decision {
   const { effects, actions, reason, neighbor, opening } = outcome;
   const consumed = actions.length === 1 && actions[0]!.op === 'consume';
   return {
