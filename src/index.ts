@@ -2,7 +2,14 @@
 export { createSwitch, Switch } from './switch.ts';
 export type { AttachOptions, CaptureOptions, CaptureSink, NetworkOptions, SwitchOptions } from './switch.ts';
 export { createSimulation, Simulation } from './simulation.ts';
-export type { SimulatedAttach, SimulatedHost, SimulatedPort, SimulationOptions } from './simulation.ts';
+export type {
+  SimulatedAttach,
+  SimulatedHost,
+  SimulatedNetwork,
+  SimulatedOutside,
+  SimulatedPort,
+  SimulationOptions,
+} from './simulation.ts';
 export { WeftError, type ErrorCode } from './error.ts';
 export { reports } from './model/report.ts';
 export { jsonSchemas } from './model/json-schema.ts';

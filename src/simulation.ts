@@ -18,13 +18,15 @@
  */
 import type { Datagram, Datapath, DatapathOptions, Injectable } from './datapath/datapath.ts';
 import { openReferenceDatapath } from './datapath/reference/reference.ts';
-import { CONNECTION_BYTES } from './flow/connection.ts';
+import { CONNECTION_BYTES, protocolNumber } from './flow/connection.ts';
 import { bytesId } from './flow/key.ts';
 import { parseIp, parseMac, type PortNo, type Vni } from './flow/types.ts';
 import { Forwarding, type Published } from './forwarding.ts';
 import { WeftError } from './error.ts';
 import { routing } from './cluster/routing.ts';
+import type { PublishSpec } from './model/publish.ts';
 import type { RouteSpec } from './model/resource.ts';
+import { publishedId } from './table/topology.ts';
 
 export interface SimulationOptions {
   /** Which datapath the hosts run; the reference one if it is not given. */
@@ -33,6 +35,8 @@ export interface SimulationOptions {
   readonly loss?: number;
   /** Numbers in [0, 1): needed with `loss`. */
   readonly random?: () => number;
+  /** What the underlay does to a datagram on its way, such as marking it; undefined loses it. */
+  readonly carry?: (datagram: Datagram) => Datagram | undefined;
   readonly fdbQuota?: number;
   readonly flowLimit?: number;
   readonly connectionQuota?: number;
@@ -51,7 +55,7 @@ export interface SimulatedAttach {
 export interface SimulatedOutside {
   /** Weft's own addresses on the link to the host, one a family. */
   readonly transit: readonly string[];
-  /** By PROTOCOL/PORT of the transit address, as `TCP/8080`. */
+  /** What is published from the start; more by `publish`. By `publishedId`. */
   readonly published?: ReadonlyMap<string, Published>;
   /** In bytes; 1500 without it. */
   readonly mtu?: number;
@@ -123,11 +127,13 @@ export class Simulation {
     step();
     if (this.#isRunning) return;
     this.#isRunning = true;
-    const { loss = 0, random } = this.#options;
+    const { loss = 0, random, carry = (datagram: Datagram) => datagram } = this.#options;
     try {
       for (let datagram = this.#underlay.shift(); datagram; datagram = this.#underlay.shift()) {
         if (random && random() < loss) continue;
-        this.#hosts.get(bytesId(datagram.destination))?.forwarding.datapath.injectDatagram(UNDERLAY_PORT, datagram);
+        const carried = carry(datagram);
+        if (!carried) continue;
+        this.#hosts.get(bytesId(carried.destination))?.forwarding.datapath.injectDatagram(UNDERLAY_PORT, carried);
       }
     } finally {
       this.#isRunning = false;
@@ -198,6 +204,18 @@ export class SimulatedHost {
     return port;
   }
 
+  /** A port of the transit address leads to one of an endpoint from now on, whatever it led to before. */
+  publish(name: string, { protocol, hostPort, port: l4Port }: Omit<PublishSpec, 'hostIP'>): void {
+    const { topology } = this.forwarding.tables;
+    const endpoint = topology.port(this.#portOf(name).portNo)!;
+    const { outside } = topology;
+    if (!outside) throw new WeftError('conflict', `host "${this.name}" has no way outside: call openOutside first`);
+    const published = new Map(outside.published);
+    const { vni, addresses } = endpoint;
+    published.set(publishedId(protocolNumber(protocol), hostPort), { endpoint: name, vni, addresses, l4Port });
+    this.forwarding.setOutside({ ...outside, published });
+  }
+
   attach(options: SimulatedAttach): SimulatedPort {
     const vni = this.#networks.get(options.network);
     if (vni === undefined) throw new WeftError('not_found', `network "${options.network}" does not exist`);
@@ -221,10 +239,14 @@ export class SimulatedHost {
   }
 
   detach(name: string): void {
+    this.forwarding.removePort(this.#portOf(name).portNo);
+    this.#ports.delete(name);
+  }
+
+  #portOf(name: string): SimulatedPort {
     const port = this.#ports.get(name);
     if (!port) throw new WeftError('not_found', `endpoint "${name}" does not exist`);
-    this.forwarding.removePort(port.portNo);
-    this.#ports.delete(name);
+    return port;
   }
 }
 

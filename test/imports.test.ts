@@ -21,7 +21,7 @@ const mayImport: Readonly<Record<string, string>> = {
   datapath: 'addon flow wire node',
   control: 'pipeline table datapath flow',
   forwarding: 'control pipeline datapath table flow wire',
-  simulation: 'forwarding cluster model datapath flow',
+  simulation: 'forwarding cluster model datapath table flow',
   store: 'model node',
   cluster: 'model store table flow forwarding link node',
   link: 'flow wire node',

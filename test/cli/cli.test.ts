@@ -371,8 +371,8 @@ t.test('decisions read like ofproto/trace', async (t) => {
   const { weft } = await fixture(t);
   const text = `Flow: ${decision.flow}
 
-ingress  web may send from its addresses  (read: in_port, eth_src)
-send     no other host  (read: nothing)
+ingress     web may send from its addresses  (read: in_port, eth_src)
+send        no other host  (read: nothing)
 
 Megaflow: ${decision.megaflow}
 Actions: ${decision.actions}

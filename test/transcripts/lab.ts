@@ -1,0 +1,301 @@
+/**
+ * A simulated network that is told what to do in words, for the documents in
+ * this folder.
+ *
+ *   host NAME UNDERLAY [copy-dscp]
+ *   network NAME VNI [SUBNET…] [mtu=BYTES] [outside]         on every host
+ *   route NETWORK PREFIX [network=NAME] [via=IP,…] [type=blackhole|unreachable|prohibit]
+ *   attach HOST/PORT NETWORK MAC IP… [trust] [ethertype=TYPE]… [allowed=IP]…
+ *   detach HOST/PORT
+ *   outside HOST TRANSIT… [mtu=BYTES]                        the link to the host: the port HOST/outside
+ *   publish HOST/PORT HOSTPORT:PORT/tcp|udp
+ *   path HOST UNDERLAY BYTES                                 the way there takes inner packets of so many bytes
+ *   underlay HOST down
+ *   mark ECN|nothing                                         what the underlay marks on every datagram
+ *   show ASPECT…                                             besides its summary, of each frame (`shown.ts`)
+ *   trace HOST FLOW                                          what `weft trace FLOW` prints
+ *   send HOST/PORT KIND [FIELD=VALUE…]                       a frame (`said.ts`)
+ *   flows HOST
+ *   advance MILLISECONDS
+ *
+ * `send` and `advance` print what came of them: what the underlay carried (if
+ * `show` asks for it), the frames that came out, the drops, and how many frames
+ * the switch holds if that has changed.
+ */
+import { decisionText } from '../../src/cli/decision.ts';
+import type { Datagram, Datapath, DatapathOptions, Injectable } from '../../src/datapath/datapath.ts';
+import { formatActions } from '../../src/flow/action.ts';
+import { formatMegaflow } from '../../src/flow/key.ts';
+import { formatMac, parseIp, type PortNo, type Vni } from '../../src/flow/types.ts';
+import type { RouteSpec } from '../../src/model/resource.ts';
+import { reportDecision } from '../../src/observe/decision.ts';
+import { parseFlow } from '../../src/observe/flow-spec.ts';
+import { createSimulation, type SimulatedHost, type SimulatedPort, type Simulation } from '../../src/simulation.ts';
+import { gatewayMac, OUTSIDE_HOST_MAC, OUTSIDE_MAC } from '../../src/table/topology.ts';
+import { checkConservation } from '../conformance/harness.ts';
+import { buildFrame, ecnNames, type Speaker } from './said.ts';
+import { datagramText, frameText, parseAspects, type Aspect } from './shown.ts';
+
+export type Open = (options: DatapathOptions) => Datapath & Injectable;
+
+interface Network {
+  readonly vni: number;
+  readonly subnets: readonly string[];
+  readonly mtu: number | undefined;
+  readonly outside: boolean;
+  /** By prefix. */
+  readonly routes: Map<string, RouteSpec>;
+}
+
+/** A port, and what is said there. */
+interface Place extends Speaker {
+  readonly port: SimulatedPort;
+}
+
+const UNDERLAY = { name: 'underlay', portNo: 1 as PortNo } as const;
+const OUTSIDE = 'outside';
+/** The switch does its periodic work about once a second. */
+const TICK_MS = 1000;
+
+export class Lab {
+  readonly #net: Simulation;
+  readonly #hosts = new Map<string, SimulatedHost>();
+  readonly #networks = new Map<string, Network>();
+  /** By HOST/PORT. */
+  readonly #places = new Map<string, Place>();
+  readonly #verbs: Readonly<Record<string, (words: readonly string[]) => string[] | void>> = {
+    host: ([name, underlay, ...rest]) => this.#host(name!, underlay!, rest),
+    network: (words) => this.#network(words),
+    route: (words) => this.#route(words),
+    attach: (words) => this.#attach(words),
+    detach: ([place]) => this.#detach(place!),
+    outside: (words) => this.#outside(words),
+    publish: ([place, what]) => this.#publish(place!, what!),
+    path: ([host, vtep, bytes]) => void this.#at(host!).forwarding.setPathMtu(parseIp(vtep!), Number(bytes)),
+    underlay: ([host]) => this.#at(host!).forwarding.closeUnderlay(UNDERLAY.portNo),
+    mark: ([ecn]) => void (this.#mark = ecn === 'nothing' ? undefined : ecnNames.indexOf(ecn!)),
+    show: (words) => void (this.#aspects = parseAspects(words)),
+    trace: ([host, flow]) => [this.#trace(host!, flow!)],
+    send: ([place, kind, ...fields]) => this.#observe(() => this.#send(place!, kind!, fields)),
+    flows: ([host]) => this.#flows(host!),
+    advance: ([milliseconds]) => this.#observe(() => this.#advance(Number(milliseconds))),
+  };
+  #aspects: readonly Aspect[] = [];
+  #copiesDscp = false;
+  #mark: number | undefined;
+  #carried: Datagram[] = [];
+
+  constructor(open: Open) {
+    this.#net = createSimulation({
+      open: (options) => open({ ...options, copyDscp: this.#copiesDscp }),
+      carry: (datagram) => this.#carry(datagram),
+    });
+  }
+
+  /** Does what the line says. @returns what there is to say of it, in lines */
+  run(line: string): string {
+    if (line === '') return '';
+    const [verb, ...words] = line.split(/\s+/);
+    const run = this.#verbs[verb!];
+    if (!run) throw new Error(`transcript: "${line}" is not understood`);
+    return (run(words) ?? []).join('\n');
+  }
+
+  /** No frame was lost without a reason. */
+  check(): void {
+    for (const { forwarding } of this.#hosts.values()) checkConservation(forwarding.datapath.counters());
+  }
+
+  close(): void {
+    this.#net.close();
+  }
+
+  // What there is
+
+  #host(name: string, underlay: string, words: readonly string[]): void {
+    this.#copiesDscp = words.includes('copy-dscp');
+    this.#hosts.set(name, this.#net.host(name, underlay));
+  }
+
+  #network(words: readonly string[]): void {
+    const [[name, vni, ...rest], fields] = sorted(words);
+    const mtu = fields.get('mtu')?.[0];
+    this.#networks.set(name!, {
+      vni: Number(vni),
+      subnets: rest.filter((word) => word !== OUTSIDE),
+      mtu: mtu === undefined ? undefined : Number(mtu),
+      outside: rest.includes(OUTSIDE),
+      routes: new Map(),
+    });
+    this.#declare(name!);
+  }
+
+  #route(words: readonly string[]): void {
+    const [[name, to], fields] = sorted(words);
+    const network = fields.get('network')?.[0];
+    const via = fields.get('via')?.[0]?.split(',');
+    const type = fields.get('type')?.[0] as RouteSpec['type'];
+    this.#networks.get(name!)!.routes.set(to!, {
+      to: to!,
+      ...(network !== undefined && { network }),
+      ...(via && { via }),
+      ...(type !== undefined && { type }),
+    });
+    this.#declare(name!);
+  }
+
+  #declare(name: string): void {
+    const { vni, routes, mtu, ...network } = this.#networks.get(name)!;
+    for (const host of this.#hosts.values()) {
+      host.createNetwork(name, vni, { ...network, routes: [...routes.values()], ...(mtu !== undefined && { mtu }) });
+    }
+  }
+
+  #attach(words: readonly string[]): void {
+    const [[place, network, mac, ...rest], fields] = sorted(words);
+    const addresses = rest.filter((word) => word !== 'trust');
+    const port = this.#at(hostOf(place!)).attach({
+      name: portOf(place!),
+      network: network!,
+      mac: mac!,
+      addresses,
+      allowedAddresses: fields.get('allowed') ?? [],
+      allowedEtherTypes: (fields.get('ethertype') ?? []).map(Number),
+      trust: rest.includes('trust'),
+    });
+    const { vni, subnets } = this.#networks.get(network!)!;
+    const gateway = subnets.length > 0 ? { peerMac: formatMac(gatewayMac(vni as Vni)) } : {};
+    this.#places.set(place!, { port, mac: mac!, addresses, ...gateway });
+  }
+
+  #detach(place: string): void {
+    this.#at(hostOf(place)).detach(portOf(place));
+    this.#places.delete(place);
+  }
+
+  #outside(words: readonly string[]): void {
+    const [[host, ...transit], fields] = sorted(words);
+    const mtu = fields.get('mtu')?.[0];
+    const port = this.#at(host!).openOutside({ transit, ...(mtu !== undefined && { mtu: Number(mtu) }) });
+    const ends = { mac: formatMac(OUTSIDE_HOST_MAC), peerMac: formatMac(OUTSIDE_MAC) };
+    this.#places.set(`${host!}/${OUTSIDE}`, { port, ...ends, addresses: [], peerAddresses: transit });
+  }
+
+  #publish(place: string, what: string): void {
+    const [, hostPort, port, protocol] = /^(\d+):(\d+)\/(tcp|udp)$/.exec(what)!;
+    this.#at(hostOf(place)).publish(portOf(place), {
+      hostPort: Number(hostPort),
+      port: Number(port),
+      protocol: protocol === 'tcp' ? 'TCP' : 'UDP',
+    });
+  }
+
+  // What happens
+
+  #send(place: string, kind: string, fields: readonly string[]): void {
+    const from = this.#places.get(place);
+    if (!from) throw new Error(`transcript: there is no port ${place}`);
+    from.port.send(buildFrame(kind, fields, from));
+  }
+
+  #advance(milliseconds: number): void {
+    for (let left = milliseconds; left > 0; left -= TICK_MS) this.#net.advance(Math.min(left, TICK_MS));
+  }
+
+  #carry(datagram: Datagram): Datagram {
+    const carried = this.#mark === undefined ? datagram : { ...datagram, tos: ((datagram.tos ?? 0) & ~3) | this.#mark };
+    this.#carried.push(carried);
+    return carried;
+  }
+
+  /** Runs `what`, and says what came of it. */
+  #observe(what: () => void): string[] {
+    const before = this.#counts();
+    this.#carried = [];
+    what();
+    const carried = this.#aspects.includes('underlay') ? this.#carried.map(datagramText) : [];
+    const out = [...this.#places].flatMap(([name, place]) =>
+      place.port.received.splice(0).map((frame) => {
+        place.latest = frame;
+        return `${name} gets ${frameText(frame, this.#aspects)}`;
+      }),
+    );
+    const changed = [...this.#counts()].flatMap(([text, count]) => {
+      const by = count - (before.get(text) ?? 0);
+      return by === 0
+        ? []
+        : [text.endsWith('holds') ? `${text} ${frames(count)}` : `${text}${by === 1 ? '' : `, ${by} times`}`];
+    });
+    return [...carried, ...out, ...changed];
+  }
+
+  /** Drops, and frames that are held, by what is said of them. */
+  #counts(): Map<string, number> {
+    const counts = new Map<string, number>();
+    for (const [name, { forwarding }] of this.#hosts) {
+      const { drops, held } = forwarding.datapath.counters();
+      for (const [reason, count] of Object.entries(drops)) counts.set(`${name} drops it: ${reason}`, count);
+      counts.set(`${name} holds`, held);
+    }
+    return counts;
+  }
+
+  // What is asked
+
+  #trace(host: string, flow: string): string {
+    const { forwarding } = this.#at(host);
+    const key = parseFlow(flow, forwarding.tables, (name) => this.#portNo(host, name));
+    const report = reportDecision(key, forwarding.controller.decide(key), this.#nameOn(host));
+    return decisionText(report).trimEnd();
+  }
+
+  #flows(host: string): string[] {
+    const { controller } = this.#at(host).forwarding;
+    const name = this.#nameOn(host);
+    return [...controller.flows.dump()].map(({ flow, statistics }) => {
+      const actions = formatActions(flow.decision.actions, name);
+      return `${formatMegaflow(flow.key, flow.decision.mask, name)} packets=${statistics.packets} actions=${actions}`;
+    });
+  }
+
+  #at(host: string): SimulatedHost {
+    const found = this.#hosts.get(host);
+    if (!found) throw new Error(`transcript: there is no host ${host}`);
+    return found;
+  }
+
+  #portNo(host: string, name: string): PortNo | undefined {
+    return name === UNDERLAY.name ? UNDERLAY.portNo : this.#places.get(`${host}/${name}`)?.port.portNo;
+  }
+
+  #nameOn(host: string): (port: number) => string {
+    return (portNo) => {
+      if (portNo === UNDERLAY.portNo) return UNDERLAY.name;
+      const entry = [...this.#places].find(([place, { port }]) => port.portNo === portNo && hostOf(place) === host);
+      return entry ? portOf(entry[0]) : String(portNo);
+    };
+  }
+}
+
+/** The words that stand for themselves, and the values of the fields. */
+function sorted(words: readonly string[]): [plain: string[], fields: Map<string, string[]>] {
+  const plain = words.filter((word) => !word.includes('='));
+  const fields = new Map<string, string[]>();
+  for (const word of words) {
+    const [name = '', value] = word.split('=');
+    if (value !== undefined) fields.set(name, [...(fields.get(name) ?? []), value]);
+  }
+  return [plain, fields];
+}
+
+function hostOf(place: string): string {
+  return place.split('/')[0]!;
+}
+
+function portOf(place: string): string {
+  return place.split('/')[1]!;
+}
+
+function frames(count: number): string {
+  return count === 0 ? 'no frame any more' : count === 1 ? '1 frame' : `${count} frames`;
+}
