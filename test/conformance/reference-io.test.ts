@@ -8,12 +8,8 @@ import {
   UDP_CSUM_OFFSET,
   type Frame,
 } from '../../src/datapath/reference/offload.ts';
-import {
-  openReferenceDatapath,
-  type KernelIo,
-  type ReceivedFrame,
-  type Refused,
-} from '../../src/datapath/reference/reference.ts';
+import type { KernelIo, ReceivedFrame, Refused } from '../../src/datapath/reference/kernel-io.ts';
+import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
 import { TAKES_ALL } from '../../src/datapath/reference/segment.ts';
 import type { Upcall } from '../../src/datapath/datapath.ts';
 import type { TapOpened } from '../../src/flow/tap.ts';

@@ -12,7 +12,7 @@ import type { TapOpened } from '../../flow/tap.ts';
 import type { PortNo } from '../../flow/types.ts';
 import { concat } from '../../wire/bytes.ts';
 import type { Frame } from './offload.ts';
-import type { KernelIo, ReceivedFrame, Refused } from './reference.ts';
+import type { KernelIo, ReceivedFrame, Refused } from './kernel-io.ts';
 
 /** `kNoDrop` of native/reason.h. */
 const SENT = 255;

@@ -1,0 +1,129 @@
+/**
+ * Runs the actions of a flow, or of an upcall's answer, on a frame. Where more is
+ * done than to carry it, its IPv4 header has a right checksum; its addresses are
+ * translated; what is too big is cut into fragments; it is rewritten; then each
+ * action in order.
+ */
+import { limitOf, type Action } from '../../flow/action.ts';
+import type { ConnectionRecords } from '../../flow/connection.ts';
+import { fields } from '../../flow/fields.ts';
+import { readBytes, type FlowKey } from '../../flow/key.ts';
+import { isGroupMac, type PortNo } from '../../flow/types.ts';
+import { fragments, mayFragment } from './fragment.ts';
+import { translateAddresses, type Translation } from './nat.ts';
+import { hasRightIpv4Header, NO_OFFLOAD, packetBytes, type Frame } from './offload.ts';
+import { rewrite } from './rewrite.ts';
+import { segments } from './segment.ts';
+import type { Sender } from './send.ts';
+import type { Tally } from './tally.ts';
+
+/** `from` is where a frame came in; undefined when weft made it. */
+export class Runner {
+  readonly #sender: Sender;
+  readonly #connections: ConnectionRecords;
+  readonly #tally: Tally;
+  readonly #clock: () => number;
+
+  constructor(sender: Sender, connections: ConnectionRecords, tally: Tally, clock: () => number) {
+    this.#sender = sender;
+    this.#connections = connections;
+    this.#tally = tally;
+    this.#clock = clock;
+  }
+
+  run(actions: readonly Action[], frame: Frame, key: FlowKey, from: PortNo | undefined): void {
+    const [first] = actions as readonly [Action];
+    if (isHandled(actions, frame) && !hasRightIpv4Header(frame.bytes, key)) {
+      return this.#tally.dropped(from, 'ipv4_checksum');
+    }
+    if (translates(first)) return this.#translate(first, actions.slice(1), frame, key, from);
+    if (first.op === 'limit') return this.#limit(first.bytes, actions.slice(1), frame, key, from);
+    const rewritten = rewrite(first, frame, key);
+    if (rewritten) return this.run(actions.slice(1), rewritten, key, from);
+    this.#tally.copies += actions.length - 1;
+    for (const action of actions) {
+      switch (action.op) {
+        case 'output':
+          this.#sender.output(action.port, frame, from);
+          break;
+        case 'encap':
+          this.#sender.encap(action.vni, action.vtep, frame, key, from);
+          break;
+        case 'drop':
+          this.#tally.dropped(from, action.reason);
+          break;
+        case 'consume':
+          this.#tally.consumed++;
+          break;
+        case 'limit':
+        case 'route':
+        case 'echo':
+        case 'nat':
+        case 'related':
+        case 'clamp':
+          break; // only before those
+        default:
+          action satisfies never;
+      }
+    }
+  }
+
+  #translate(
+    action: Translation,
+    actions: readonly Action[],
+    frame: Frame,
+    key: FlowKey,
+    from: PortNo | undefined,
+  ): void {
+    const translated = translateAddresses(action, this.#connections, frame, key, this.#clock());
+    if (typeof translated === 'string') return this.#tally.dropped(from, translated);
+    this.run(actions, translated, key, from);
+  }
+
+  /** Of a superframe each packet by itself. */
+  #limit(limit: number, actions: readonly Action[], frame: Frame, key: FlowKey, from: PortNo | undefined): void {
+    if (packetBytes(frame) <= limit) return this.run(actions, frame, key, from);
+    if (!mayFragment(frame.bytes, key)) return this.#tally.dropped(from, 'too_big');
+    const packets = segments(frame);
+    this.#tally.segments += packets.length - 1;
+    for (const packet of packets) {
+      const cut = fragments(packet, limit);
+      this.#tally.segments += cut.length - 1;
+      for (const bytes of cut) this.run(actions, { bytes, offload: NO_OFFLOAD }, key, from);
+    }
+  }
+}
+
+/** Is it routed, translated, answered or cut by these actions, and not only carried? */
+function isHandled(actions: readonly Action[], frame: Frame): boolean {
+  return actions.some((action) => {
+    switch (action.op) {
+      case 'nat':
+      case 'related':
+      case 'route':
+      case 'echo':
+      case 'clamp':
+        return true;
+      case 'limit':
+        return packetBytes(frame) > action.bytes;
+      default:
+        return false;
+    }
+  });
+}
+
+function translates(action: Action): action is Translation {
+  return action.op === 'nat' || action.op === 'related';
+}
+
+/** Is it sent to a group address, or to more than one place? */
+export function isFlooded(actions: readonly Action[], key: FlowKey): boolean {
+  const places = actions.filter(({ op }) => op === 'output' || op === 'encap').length;
+  return places > 1 || (places === 1 && isGroupMac(readBytes(key, fields.eth_dst)));
+}
+
+/** Does it go no further with these actions, not even in fragments? */
+export function isTooBig(actions: readonly Action[], frame: Frame, key: FlowKey): boolean {
+  const limit = limitOf(actions);
+  return limit !== undefined && packetBytes(frame) > limit && !mayFragment(frame.bytes, key);
+}

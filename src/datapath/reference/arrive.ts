@@ -1,0 +1,67 @@
+/** A frame arrives: it is decapsulated if it came by the tunnel, and its key is extracted. */
+import { extract } from '../../flow/extract.ts';
+import { fields } from '../../flow/fields.ts';
+import { emptyKey, writeNumber, type FlowKey } from '../../flow/key.ts';
+import type { DropReason } from '../../flow/reason.ts';
+import { sameBytes, type PortNo } from '../../flow/types.ts';
+import { ETH_HEADER_BYTES } from '../../wire/ethernet.ts';
+import { parseVxlan } from '../../wire/vxlan.ts';
+import type { Arrived } from './coalesce.ts';
+import { decapsulateEcn } from './ecn.ts';
+import type { ReceivedFrame } from './kernel-io.ts';
+import type { Mirror } from './mirror.ts';
+import { checkOffload, GSO_NONE, hasRightIpv4Header, NO_OFFLOAD, unfinishedChecksum, type Frame } from './offload.ts';
+import type { Ports } from './ports.ts';
+import { untagPriority } from './priority-tag.ts';
+import type { Tally } from './tally.ts';
+
+export class Entrance {
+  readonly #ports: Ports;
+  readonly #tally: Tally;
+  readonly #mirror: Mirror;
+
+  constructor(ports: Ports, tally: Tally, mirror: Mirror) {
+    this.#ports = ports;
+    this.#tally = tally;
+    this.#mirror = mirror;
+  }
+
+  /** Undefined: it was counted and dropped. What is returned is not counted yet. */
+  arrive(port: PortNo, { bytes, source, tos, offload }: ReceivedFrame): Arrived | undefined {
+    const key = emptyKey();
+    writeNumber(key, fields.in_port, port);
+    if (!source) return this.#extract(port, { bytes, offload }, key);
+    const vxlan = parseVxlan(bytes);
+    if (!vxlan || vxlan.frame.length < ETH_HEADER_BYTES) return this.#refuse(port, bytes.length, 'vxlan_malformed');
+    if (sameBytes(source, this.#ports.tunnel!.spec.local)) {
+      return this.#refuse(port, vxlan.frame.length, 'vxlan_own_address');
+    }
+    writeNumber(key, fields.tun_vni, vxlan.vni);
+    key.set(source, fields.tun_src.offset);
+    return this.#extract(port, { bytes: vxlan.frame, offload: NO_OFFLOAD }, key, tos);
+  }
+
+  #extract(port: PortNo, received: Frame, key: FlowKey, outerTos = 0): Arrived | undefined {
+    this.#mirror.frame(port, 'rx', received.bytes);
+    const { bytes: frame, offload: asked } = untagPriority(received);
+    const extracted = extract(frame, key);
+    if (!extracted.ok) return this.#refuse(port, frame.length, extracted.reason);
+    const packet = frame.subarray(0, extracted.lengthBytes);
+    const bytes = decapsulateEcn(packet, key, outerTos);
+    if (!bytes) return this.#refuse(port, packet.length, 'ecn_ce_not_ect');
+    const l4 = extracted.l4Offset;
+    const offload =
+      port === this.#ports.tunnel?.port ? unfinishedChecksum(bytes, key, l4) : checkOffload(bytes, asked, key, l4);
+    if (!offload) return this.#refuse(port, bytes.length, 'bad_vnet_hdr');
+    // Sooner or later a superframe is cut, and each segment gets a header checksum that is right.
+    if (offload.gsoType !== GSO_NONE && !hasRightIpv4Header(bytes, key)) {
+      return this.#refuse(port, bytes.length, 'ipv4_checksum');
+    }
+    return { bytes, offload, key, l4 };
+  }
+
+  #refuse(port: PortNo, lengthBytes: number, reason: DropReason): undefined {
+    this.#tally.received(port, lengthBytes);
+    this.#tally.dropped(port, reason);
+  }
+}

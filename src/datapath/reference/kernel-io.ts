@@ -1,0 +1,39 @@
+/** What the reference datapath asks of the kernel: `frame-io.ts` does it; in tests it is played. */
+import type { TapSpec } from '../../addon/tap.ts';
+import type { Offload } from '../../flow/offload.ts';
+import type { DropReason } from '../../flow/reason.ts';
+import type { TapOpened } from '../../flow/tap.ts';
+import type { PortNo } from '../../flow/types.ts';
+import type { Frame } from './offload.ts';
+
+/** A frame, or a VXLAN payload, as the kernel handed it over. */
+export interface ReceivedFrame {
+  readonly port: PortNo;
+  readonly bytes: Uint8Array;
+  readonly offload: Offload;
+  /** Underlay only: who sent it, 16 bytes. */
+  readonly source?: Uint8Array | undefined;
+  /** Underlay only: DSCP and ECN of the outer header. */
+  readonly tos?: number | undefined;
+}
+
+/** Datagrams that were not sent. */
+export interface Refused {
+  readonly reason: DropReason;
+  readonly datagrams: number;
+}
+
+/** Frames from and to the kernel. */
+export interface KernelIo {
+  addTap(port: PortNo, spec: TapSpec): TapOpened;
+  renewTap(port: PortNo): string[];
+  openUnderlay(port: PortNo, local: Uint8Array, l4Port: number): void;
+  remove(port: PortNo, keep: boolean): void;
+  /** What has arrived, `max` at most. After fewer than `max`, `onWake` tells of the next. */
+  take(max: number): readonly ReceivedFrame[];
+  /** What a TAP takes: native/io/tap.h. */
+  offloads(port: PortNo): number;
+  send(port: PortNo, frame: Frame): DropReason | undefined;
+  sendUnderlay(remote: Uint8Array, entropy: number, tos: number, payloads: readonly Uint8Array[]): Refused | undefined;
+  close(): void;
+}

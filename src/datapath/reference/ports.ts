@@ -1,0 +1,79 @@
+/** The ports of the reference datapath, and the kernel's side of those that have one. */
+import { WeftError } from '../../error.ts';
+import type { TapOpened } from '../../flow/tap.ts';
+import type { PortNo } from '../../flow/types.ts';
+import type { PortSpec } from '../datapath.ts';
+import type { KernelIo } from './kernel-io.ts';
+
+export type LocalSpec = Extract<PortSpec, { kind: 'memory' | 'tap' }>;
+export type TunnelSpec = Extract<PortSpec, { kind: 'vxlan' | 'memory-vxlan' }>;
+
+export interface Tunnel {
+  readonly port: PortNo;
+  readonly spec: TunnelSpec;
+}
+
+export class Ports {
+  readonly #openIo: () => KernelIo;
+  readonly #specs = new Map<PortNo, PortSpec>();
+  #tunnel: Tunnel | undefined;
+  #io: KernelIo | undefined;
+
+  /** @param openIo called once, when the first port of the kernel is added */
+  constructor(openIo: () => KernelIo) {
+    this.#openIo = openIo;
+  }
+
+  get numbers(): PortNo[] {
+    return [...this.#specs.keys()];
+  }
+
+  /** There is one at most. */
+  get tunnel(): Tunnel | undefined {
+    return this.#tunnel;
+  }
+
+  /** Only where there is, or was, a port of the kernel. */
+  get io(): KernelIo {
+    return this.#io!;
+  }
+
+  get(port: PortNo): PortSpec | undefined {
+    return this.#specs.get(port);
+  }
+
+  /** The port's number must be free. @throws WeftError, and nothing was added */
+  add(port: PortNo, spec: PortSpec): TapOpened | undefined {
+    const tunnel = spec.kind === 'vxlan' || spec.kind === 'memory-vxlan' ? { port, spec } : undefined;
+    if (tunnel && this.#tunnel) {
+      throw new WeftError('conflict', `port ${port}: port ${this.#tunnel.port} is the VXLAN port already`);
+    }
+    if (spec.kind === 'tap' || spec.kind === 'vxlan') this.#io ??= this.#openIo();
+    const opened = spec.kind === 'tap' ? this.io.addTap(port, spec) : undefined;
+    if (spec.kind === 'vxlan') this.io.openUnderlay(port, spec.local, spec.l4Port);
+    if (tunnel) this.#tunnel = tunnel;
+    this.#specs.set(port, spec);
+    return opened;
+  }
+
+  /** What was put back of its TAP. */
+  renew(port: PortNo): string[] {
+    return this.get(port)?.kind === 'tap' ? this.io.renewTap(port) : [];
+  }
+
+  /** Frames no longer find the port; then `close` ends its kernel's side. @returns what it was */
+  delete(port: PortNo): PortSpec | undefined {
+    const spec = this.#specs.get(port);
+    this.#specs.delete(port);
+    if (this.#tunnel?.port === port) this.#tunnel = undefined;
+    return spec;
+  }
+
+  closePort(port: PortNo, spec: PortSpec, keep: boolean): void {
+    if (spec.kind === 'tap' || spec.kind === 'vxlan') this.io.remove(port, keep);
+  }
+
+  closeIo(): void {
+    this.#io?.close();
+  }
+}

@@ -1,0 +1,138 @@
+/**
+ * How much may pass each port: its token buckets, the frames that wait for
+ * these, and its upcalls. native/datapath.cc ("Waiting for a rate") does the same.
+ */
+import type { FlowKey } from '../../flow/key.ts';
+import type { PortNo } from '../../flow/types.ts';
+import type { PortLimits } from '../datapath.ts';
+import { bucketsOf, type Bucket, type Buckets } from './bucket.ts';
+import { wireBytes, type Frame } from './offload.ts';
+import { RateQueue } from './rate-queue.ts';
+import type { Tally } from './tally.ts';
+import { UpcallLimit } from './upcall-limit.ts';
+
+type Direction = 'ingress' | 'egress';
+
+/** Where a frame goes on when its port's rate admits it. */
+export interface Onward {
+  ingress(port: PortNo, key: FlowKey, frame: Frame): void;
+  egress(port: PortNo, frame: Frame, from: PortNo | undefined): void;
+}
+
+export class Rates {
+  readonly #clock: () => number;
+  readonly #tally: Tally;
+  readonly #onward: Onward;
+  readonly #buckets = new Map<PortNo, Buckets>();
+  readonly #upcalls = new Map<PortNo, UpcallLimit>();
+  /** The queues that are not empty, in the order in which they began to fill. */
+  #waiting: { readonly port: PortNo; readonly direction: Direction; readonly queue: RateQueue }[] = [];
+  #dueMs = Number.POSITIVE_INFINITY;
+
+  constructor(clock: () => number, tally: Tally, onward: Onward) {
+    this.#clock = clock;
+    this.#tally = tally;
+    this.#onward = onward;
+  }
+
+  /** From now on, with full buckets. */
+  set(port: PortNo, limits: PortLimits = {}): void {
+    this.#buckets.set(port, bucketsOf(limits));
+    if (limits.upcalls) this.#upcalls.set(port, new UpcallLimit(limits.upcalls));
+    else this.#upcalls.delete(port);
+  }
+
+  /** The same for a port with frames that wait: they may be within the new limits. */
+  replace(port: PortNo, limits: PortLimits | undefined): void {
+    this.set(port, limits);
+    this.#dueMs = 0;
+    this.release();
+  }
+
+  /** `port` was taken out: drops what waits for its rates. */
+  delete(port: PortNo): void {
+    this.#buckets.delete(port);
+    this.#upcalls.delete(port);
+    for (const { direction, queue } of this.#waiting.filter((one) => one.port === port)) {
+      const reason = direction === 'ingress' ? 'upcall_lost' : 'port_gone';
+      while (queue.length > 0) this.#tally.dropped(queue.pop().from, reason);
+    }
+    this.#waiting = this.#waiting.filter((one) => one.port !== port);
+  }
+
+  storm(port: PortNo): Bucket | undefined {
+    return this.#buckets.get(port)?.storm;
+  }
+
+  upcalls(port: PortNo): UpcallLimit | undefined {
+    return this.#upcalls.get(port);
+  }
+
+  /** May a frame that came in go on now? If not, it waits or was dropped. */
+  admitsIn(port: PortNo, key: FlowKey, frame: Frame): boolean {
+    return this.#admits(port, 'ingress', frame, key, port);
+  }
+
+  /** The same for one that goes out by `port`. */
+  admitsOut(port: PortNo, frame: Frame, from: PortNo | undefined): boolean {
+    return this.#admits(port, 'egress', frame, undefined, from);
+  }
+
+  #admits(
+    port: PortNo,
+    direction: Direction,
+    frame: Frame,
+    key: FlowKey | undefined,
+    from: PortNo | undefined,
+  ): boolean {
+    const bucket = this.#buckets.get(port)?.[direction];
+    if (!bucket) return true;
+    const nowMs = this.#clock();
+    const bytes = wireBytes(frame);
+    const filled = this.#waiting.find(
+      (one) => one.port === port && one.direction === direction && one.queue.length > 0,
+    )?.queue;
+    if (!filled && bucket.take(bytes, nowMs)) return true;
+    const queue = filled ?? new RateQueue();
+    if (!queue.push({ frame, key, from, wireBytes: bytes }, bucket.queue)) {
+      this.#tally.dropped(from, `rate_limit_${direction}`);
+    } else if (!filled) {
+      this.#waiting.push({ port, direction, queue });
+      this.#dueMs = Math.min(this.#dueMs, bucket.againMs(nowMs));
+    }
+    return false;
+  }
+
+  /**
+   * Sends on what waited for a rate and is within it now. A frame that goes on from an ingress queue may have to wait in
+   * an egress queue; one that was empty then comes last in the list, so this loop reaches it too.
+   */
+  release(): void {
+    const nowMs = this.#clock();
+    if (nowMs < this.#dueMs) return;
+    this.#dueMs = Number.POSITIVE_INFINITY;
+    for (const { port, direction, queue } of this.#waiting) {
+      const bucket = this.#buckets.get(port)?.[direction];
+      for (let next = queue.front; next; next = queue.front) {
+        if (bucket && !bucket.take(next.wireBytes, nowMs)) {
+          this.#dueMs = Math.min(this.#dueMs, bucket.againMs(nowMs));
+          break;
+        }
+        queue.pop();
+        if (direction === 'ingress') this.#onward.ingress(port, next.key!, next.frame);
+        else this.#onward.egress(port, next.frame, next.from);
+      }
+    }
+    this.#waiting = this.#waiting.filter(({ queue }) => queue.length > 0);
+  }
+
+  /** How long until `release` has something to do; undefined if nothing waits. */
+  get dueInMs(): number | undefined {
+    return this.#waiting.length === 0 ? undefined : Math.max(0, this.#dueMs - this.#clock());
+  }
+
+  /** Frames that wait. */
+  get held(): number {
+    return this.#waiting.reduce((sum, { queue }) => sum + queue.length, 0);
+  }
+}
