@@ -49,8 +49,8 @@ t.test('defaults', async (t) => {
     tunnelStormLimit: 10_000,
     allowHost: false,
   });
-  const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
-  for (const key of ['host', ...Object.keys(rest)]) t.match(readme, `\n| \`${key}\` | `, 'and it is documented');
+  const documentation = readFileSync(new URL('../docs/configuration.md', import.meta.url), 'utf8');
+  for (const key of ['host', ...Object.keys(rest)]) t.match(documentation, `\n| \`${key}\` | `, `${key} is documented`);
   for (const empty of ['', '# nothing\n', '{}', '---\n'])
     t.same(loadConfig({ config: file(empty) }), { host, ...rest });
 });

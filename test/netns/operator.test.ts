@@ -17,7 +17,9 @@ import { needsRoot } from '../support/root.ts';
 import { Weft } from '../support/weft.ts';
 
 const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
-const blocks = [...readme.slice(readme.indexOf('## Use')).matchAll(/```sh\n([^]*?)```/g)].map(([, text]) => text!);
+const blocks = [...readme.slice(readme.indexOf('## A first network')).matchAll(/```sh\n([^]*?)```/g)].map(
+  ([, text]) => text!,
+);
 
 /** The words of each command of a block, comments left out. */
 function commandsOf(block: string): string[][] {
@@ -25,27 +27,50 @@ function commandsOf(block: string): string[][] {
   return lines.filter((line) => line !== '').map((line) => line.split(' '));
 }
 
-/** Runs them; namespaces have the names of the lab. @returns the last that each verb or program printed */
-async function follow(lab: Lab, host: Namespace, name: string, block: string, settings: string) {
-  const config = join(lab.directory, `${name}.yaml`);
-  writeFileSync(config, settings);
-  const namespaces = new Map<string, Namespace>();
-  const printed = new Map<string, string>();
-  let weft: Weft | undefined;
-  for (const [program, verb = '', ...rest] of commandsOf(block)) {
-    const named = rest.map((word, at) => (rest[at - 1] === '--netns' ? namespaces.get(word)!.name : word));
-    const [action, space = '', ...command] = rest;
-    if (program === 'weft' && verb === 'up') {
-      weft = await Weft.up(lab, host, name, { datapath: 'native', arguments: [...rest, '--config', config] });
-    } else if (program === 'weft') {
-      printed.set(verb, await weft!.run(verb, ...named));
-    } else if (action === 'add') {
-      namespaces.set(space, await lab.namespace(space));
-    } else {
-      printed.set(command[0]!, await namespaces.get(space)!.run(command));
-    }
+/** Types the commands of the README on one host. Namespaces have the names of the lab. */
+class Operator {
+  readonly #lab: Lab;
+  readonly #host: Namespace;
+  readonly #name: string;
+  readonly #config: string;
+  readonly #namespaces = new Map<string, Namespace>();
+  #weft: Weft | undefined;
+
+  constructor(lab: Lab, host: Namespace, name: string, settings: string) {
+    this.#lab = lab;
+    this.#host = host;
+    this.#name = name;
+    this.#config = join(lab.directory, `${name}.yaml`);
+    writeFileSync(this.#config, settings);
   }
-  return { weft: weft!, namespaces, printed };
+
+  get weft(): Weft {
+    return this.#weft!;
+  }
+
+  container(name: string): Namespace {
+    return this.#namespaces.get(name)!;
+  }
+
+  /** Runs a block. @returns what each verb or program printed last */
+  async follow(block: string): Promise<ReadonlyMap<string, string>> {
+    const printed = new Map<string, string>();
+    for (const [program, verb = '', ...rest] of commandsOf(block)) {
+      const named = rest.map((word, at) => (rest[at - 1] === '--netns' ? this.container(word).name : word));
+      const [action, space = '', ...command] = rest;
+      if (program === 'weft' && verb === 'up') {
+        const options = { datapath: 'native', arguments: [...rest, '--config', this.#config] } as const;
+        this.#weft = await Weft.up(this.#lab, this.#host, this.#name, options);
+      } else if (program === 'weft') {
+        printed.set(verb, await this.weft.run(verb, ...named));
+      } else if (action === 'add') {
+        this.#namespaces.set(space, await this.#lab.namespace(space));
+      } else {
+        printed.set(command[0]!, await this.container(space).run(command));
+      }
+    }
+    return printed;
+  }
 }
 
 const OCCUPY =
@@ -55,41 +80,49 @@ const mtuOf = async (namespace: Namespace): Promise<number> => {
   return link.mtu;
 };
 
-t.test('the commands of the README on two hosts, and what changes afterwards', { skip: needsRoot }, async (t) => {
+t.test('the commands of the README, and what changes afterwards', { skip: needsRoot }, async (t) => {
   const lab = openLab(t);
   const under = await underlay(lab, 'ipv4');
   const occupied = under.left.start(['python3', '-c', OCCUPY]);
   await until(() => occupied.lines.length > 0, { what: 'UDP port 4789 is taken' });
   const settings = 'vxlanPort: 8472\n';
 
-  const [first = '', second = ''] = blocks;
-  const left = await follow(lab, under.left, 'left', first, settings);
-  t.match(left.printed.get('endpoints'), /^web +blue +10\.0\.0\.10,fd00:1::10 /m);
-  const right = await follow(lab, under.right, 'right', second, settings);
-  t.match(right.printed.get('attach'), /^db +blue +10\.0\.0\.100,fd00:1::64 /m, 'IPv6 has its share, too');
-  t.match(right.printed.get('ping'), / 0% packet loss/);
+  const [oneHost = '', firstOfTwo = '', secondOfTwo = ''] = blocks;
+  const left = new Operator(lab, under.left, 'left', settings);
+  const alone = await left.follow(oneHost);
+  t.match(alone.get('endpoints'), /^web +blue +10\.0\.0\.2,fd00:1::2 /m);
+  t.match(alone.get('endpoints'), /^db +blue +10\.0\.0\.3,fd00:1::3 /m);
+  t.match(alone.get('ping'), / 0% packet loss/);
+  const web = left.container('web');
+  t.match(await web.run(['ip', '-4', 'address', 'show', 'eth0']), /inet 10\.0\.0\.2\/24 brd 10\.0\.0\.255 /);
+
+  await left.follow(firstOfTwo);
+  t.equal(await mtuOf(web), 1450, 'containers have the MTU that the tunnel leaves');
+  const right = new Operator(lab, under.right, 'right', settings);
+  const printed = await right.follow(secondOfTwo);
+  t.match(printed.get('attach'), /^api +blue +10\.0\.0\.100,fd00:1::64 /m, 'IPv6 has its share, too');
+  t.match(printed.get('ping'), / 0% packet loss/);
   const way = /VTEP 192\.0\.2\.1: UDP \d+ to 8472 by \S+, path MTU 1500\n/;
-  t.match(right.printed.get('trace'), /Next hop: 10\.0\.0\.10 is at (\S+), as the container knows\n[^]* \1 is learned/);
-  t.match(right.printed.get('trace'), way, 'it is followed to the peer');
-  const asked = await right.weft.run('trace', 'in_port=db,icmp,ip_dst=10.0.0.77');
+  t.match(printed.get('trace'), /Next hop: 10\.0\.0\.2 is at (\S+), as the container knows\n[^]* \1 is learned/);
+  t.match(printed.get('trace'), way, 'it is followed to the peer');
+  const asked = await right.weft.run('trace', 'in_port=api,icmp,ip_dst=10.0.0.77');
   t.match(asked, /Flow: .*arp.*\nNext hop: the container asks who has 10\.0\.0\.77 first/);
-  const [web, db] = [left.namespaces.get('web')!, right.namespaces.get('db')!];
-  await ping(db, 'fd00:1::10');
-  t.match(await web.run(['ip', '-4', 'address', 'show', 'eth0']), /inet 10\.0\.0\.10\/24 brd 10\.0\.0\.255 /);
+  const api = right.container('api');
+  await ping(api, 'fd00:1::2');
 
   const again = (...more: string[]) => left.weft.attempt('network', 'create', 'blue', ...more);
   await t.test('ranges and MTU of a network change', async (t) => {
     t.match(await again('--range', '10.0.0.2-10.0.0.20', '--mtu', '1400'), { code: 0 });
-    t.match((await left.weft.client.networks())[0], { vni: 100, mtu: 1400, free: { '10.0.0.0/24': 18 } });
+    t.match((await left.weft.client.networks())[0], { vni: 100, mtu: 1400, free: { '10.0.0.0/24': 17 } });
     t.equal(await mtuOf(web), 1400, 'containers have the new MTU');
     t.match(await again('--range', '10.0.0.50-10.0.0.60'), {
       code: 1,
-      stderr: /range 10\.0\.0\.50-10\.0\.0\.60 leaves out 10\.0\.0\.10 of endpoint "web" of this host: detach it first/,
+      stderr: /range 10\.0\.0\.50-10\.0\.0\.60 leaves out 10\.0\.0\.3 of endpoint "db" of this host: detach it first/,
     });
     await web.ip('link set eth0 mtu 1300');
     t.match(await again('--mtu', '1350'), { code: 0 });
     t.equal(await mtuOf(web), 1300, 'what the container has made smaller stays');
-    await ping(db, '10.0.0.10');
+    await ping(api, '10.0.0.2');
   });
 
   await t.test('attaching again changes what it names', async (t) => {

@@ -125,7 +125,7 @@ for (const datapath of datapathKinds) {
       });
 
       await t.test(`TCP has the ${direction} limit, also with a small burst`, async (t) => {
-        // As the README has it.
+        // The limits of docs/manifests.md.
         await limit(lab, weft, endpoint, { [direction]: '50mbit', burst: '512kb' });
         for (const congestion of ['cubic', 'bbr'] as const) {
           const server = await iperfServer(db.namespace);
