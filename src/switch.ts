@@ -102,6 +102,10 @@ export async function createSwitch(options: SwitchOptions): Promise<Switch> {
   const store = await openEmbeddedStore({
     directory: options.state,
     onWarning: (message) => options.logger.warn(message),
+    after: (delayMs, work) => {
+      const timeout = setTimeout(work, delayMs).unref();
+      return () => clearTimeout(timeout);
+    },
   });
   let made: Switch | undefined;
   try {

@@ -154,7 +154,7 @@ export class Endpoints {
    */
   async load(): Promise<void> {
     const { store, bootId, warn } = this.#environment;
-    for (const { value } of await store.list(prefix)) {
+    for (const { value } of (await store.list(prefix)).entries) {
       const stored = value as EndpointRecord;
       // What was stored before a field existed gets its default.
       const record: EndpointRecord = { ...stored, resource: endpointSchema.parse(stored.resource) };

@@ -34,7 +34,7 @@ export class Hosts {
   async load(): Promise<void> {
     const { store, forwarding, peers } = this.#environment;
     for (const peer of peers) forwarding.addVtep(peer);
-    for (const { value } of await store.list(prefix)) {
+    for (const { value } of (await store.list(prefix)).entries) {
       const host = value as HostResource;
       this.#hosts.set(host.metadata.name, host);
       forwarding.addVtep(parseIp(host.spec.underlay));

@@ -40,7 +40,7 @@ export class Networks {
 
   /** Puts what the store holds into force. */
   async load(): Promise<void> {
-    for (const { value } of await this.#environment.store.list(prefix)) {
+    for (const { value } of (await this.#environment.store.list(prefix)).entries) {
       const record = value as NetworkRecord;
       // What was stored before a field existed gets its default.
       this.#enforce({ ...record, resource: networkSchema.parse(record.resource) });

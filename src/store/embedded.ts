@@ -1,52 +1,66 @@
 /**
  * The store of one host: a directory with one file, `journal`, and all of it in
- * memory. journal.ts has the format.
+ * memory. journal.ts has the format, journal-file.ts the file.
  *
- *   open:      lock the directory; read the journal, set a torn end aside
+ *   open:      lock the directory; read the journal
  *   transact:  wait in the queue → one batch of all that waits: check, append,
- *              sync → memory → resolve. One sync for many (group commit).
- *   compact:   when more was appended than the snapshot and COMPACT_BYTES have:
- *              write a new journal beside it, sync, rename, sync the directory
+ *              sync → memory → watches → resolve. One sync for many (group commit).
+ *   compact:   when more was appended than the snapshot and a megabyte have
  *
- * A change is in memory only when it is durable. After an append that failed
- * the journal is cut back, and the store goes on; where even that fails (or a
- * sync: what the disk holds is not known then) nothing is written any more.
+ * A change is in memory only when it is durable. After an append that failed the
+ * store goes on; where nobody knows what the disk holds, nothing is written any more.
+ *
+ * Only the process that opened the store holds leases of it, so they end with that
+ * process: what is still attached to a lease when the store is opened is not there
+ * any more.
  */
-import { constants, closeSync, fsyncSync, mkdirSync, openSync, readFileSync } from 'node:fs';
-import { open, rename, type FileHandle } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { WeftError } from '../error.ts';
-import {
-  decode,
-  encodeBatch,
-  encodeSnapshot,
-  FORMAT,
-  keysIn,
-  type JournalTransaction,
-  type Snapshot,
-} from './journal.ts';
+import { History, type HistoryLimits } from './history.ts';
+import { createDirectory, JournalFile } from './journal-file.ts';
+import type { JournalTransaction } from './journal.ts';
 import { lockDirectory } from './lock.ts';
-import type { Entry, Store, Transaction } from './store.ts';
+import {
+  conflictError,
+  type Change,
+  type Entry,
+  type Expectation,
+  type Listing,
+  type Put,
+  type Store,
+  type Transaction,
+  type WatchEvent,
+} from './store.ts';
 
 export interface EmbeddedStoreOptions {
   /** Created with mode 0700 if it does not exist. */
   readonly directory: string;
   readonly onWarning: (message: string) => void;
+  /** Does something later, for leases; returns how to cancel that. */
+  readonly after: (delayMs: number, work: () => void) => () => void;
+  /** The most operations of one transaction; without it there is no limit. */
+  readonly operationLimit?: number;
+  /** How much of what was changed is remembered. */
+  readonly history?: HistoryLimits;
 }
-
-const COMPACT_BYTES = 1 << 20;
 
 /**
  * @throws WeftError `conflict` when another process has the directory, `state` when the journal is damaged or of a
  * newer version (it is left as it is), `system` when the directory cannot be used.
  */
-export async function openEmbeddedStore({ directory: given, onWarning }: EmbeddedStoreOptions): Promise<Store> {
-  const directory = resolve(given);
+export async function openEmbeddedStore(options: EmbeddedStoreOptions): Promise<Store> {
+  const directory = resolve(options.directory);
   try {
     createDirectory(directory);
     const unlock = lockDirectory(directory);
     try {
-      return new EmbeddedStore(directory, onWarning, unlock, await load(directory, onWarning));
+      const { file, snapshot, transactions, isOld } = await JournalFile.open(directory, options.onWarning);
+      const entries = new Map(snapshot.entries.map((entry) => [entry.key, deepFreeze(entry)]));
+      for (const transaction of transactions) applyTo(entries, transaction);
+      const revision = transactions.at(-1)?.revision ?? snapshot.revision;
+      for (const { key, lease } of [...entries.values()]) if (lease !== undefined) entries.delete(key);
+      if (isOld) await file.replace({ revision, entries: [...entries.values()] });
+      return new EmbeddedStore({ ...options, directory }, unlock, file, entries, revision);
     } catch (error) {
       unlock();
       throw error;
@@ -58,177 +72,132 @@ export async function openEmbeddedStore({ directory: given, onWarning }: Embedde
   }
 }
 
-interface Loaded {
-  readonly entries: Map<string, Entry>;
-  readonly revision: number;
-  readonly file: FileHandle;
-  readonly snapshotBytes: number;
-  readonly lengthBytes: number;
-}
-
-async function load(directory: string, onWarning: (message: string) => void): Promise<Loaded> {
-  const path = join(directory, 'journal');
-  let bytes: Buffer;
-  try {
-    bytes = readFileSync(path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    const created = await replaceJournal(directory, { revision: 0, entries: [] });
-    return { entries: new Map(), revision: 0, snapshotBytes: created.lengthBytes, ...created };
-  }
-
-  const decoded = decode(bytes);
-  switch (decoded.kind) {
-    case 'damaged':
-      throw damageError(directory, bytes, decoded);
-    case 'newer':
-      throw new WeftError(
-        'state',
-        `state directory ${directory} was written by a newer version of weft (format ${decoded.format}, this one reads ${FORMAT})`,
-      );
-    case 'sound':
-      break;
-    default:
-      decoded satisfies never;
-  }
-  const { snapshot, transactions, lengthBytes } = decoded;
-  const entries = new Map(snapshot.entries.map((entry) => [entry.key, deepFreeze(entry)]));
-  for (const transaction of transactions) applyTo(entries, transaction);
-
-  const torn = bytes.length - lengthBytes;
-  const file = await open(path, 'r+');
-  try {
-    if (torn > 0) {
-      const record = bytes.subarray(lengthBytes);
-      const aside = await setAside(path, record, lengthBytes);
-      await file.truncate(lengthBytes);
-      const what = ofKeys(record);
-      onWarning(
-        `state directory ${directory}: the last change${what} was not written to its end, and is not made; its ${torn} bytes are ${aside}`,
-      );
-    }
-    // What was read may not have been synced before a crash, and is acted upon from here on.
-    await file.sync();
-    syncDirectory(directory);
-  } catch (error) {
-    await file.close();
-    throw error;
-  }
-  const revision = transactions.at(-1)?.revision ?? snapshot.revision;
-  return { entries, revision, file, lengthBytes, snapshotBytes: encodeSnapshot(snapshot).length };
-}
-
-/** It is left as it is: who mends it decides what is given up. */
-function damageError(
-  directory: string,
-  bytes: Buffer,
-  { atByte, isLast }: { atByte: number; isLast: boolean },
-): WeftError {
-  const end = bytes.indexOf('\n', atByte) + 1 || bytes.length;
-  const what = ofKeys(bytes.subarray(atByte, end));
-  const journal = join(directory, 'journal');
-  const mend = isLast
-    ? `or give up that last change alone: \`cp ${journal} ${journal}.damaged && truncate -s ${atByte} ${journal}\``
-    : 'or move it away to start empty';
-  return new WeftError(
-    'state',
-    `state directory ${directory}: journal is damaged at byte ${atByte}${what && `, in a change${what}`}: restore it from a backup, ${mend}`,
-  );
-}
-
-/** ` of networks/blue, endpoints/web`; nothing where it cannot be read. */
-function ofKeys(record: Buffer): string {
-  const keys = keysIn(record);
-  const named = keys.slice(0, 5).join(', ');
-  return keys.length === 0 ? '' : ` of ${named}${keys.length > 5 ? ` and ${keys.length - 5} more` : ''}`;
-}
-
-/** Keeps what is cut off the journal, in a file beside it. @returns where it is, in words */
-async function setAside(journal: string, record: Buffer, atByte: number): Promise<string> {
-  for (let attempt = 0; ; attempt++) {
-    const path = `${journal}.torn-${atByte}${attempt === 0 ? '' : `-${attempt}`}`;
-    let file: FileHandle;
-    try {
-      file = await open(path, 'wx', 0o600);
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      if (code === 'EEXIST') continue;
-      return `kept here alone, since there is no room for a file (${code}): ${record.toString('base64')}`;
-    }
-    try {
-      await writeAll(file, record, 0);
-      await file.sync();
-      return `in ${path}`;
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      return `kept here alone, since they could not be written (${code}): ${record.toString('base64')}`;
-    } finally {
-      await file.close();
-    }
-  }
-}
-
+/** What waits to be written: a transaction, or the end of a lease. */
 interface Waiting {
-  readonly expect: readonly { readonly key: string; readonly revision: number }[];
-  readonly put: JournalTransaction['put'];
+  readonly expect: readonly Expectation[];
+  readonly put: readonly Put[];
   readonly delete: readonly string[];
-  readonly resolve: () => void;
+  /** A lease that ends, and all entries that it has by then. */
+  readonly revoke?: string;
+  /** Of the values, as JSON. */
+  readonly lengthBytes: number;
+  readonly resolve: (revision: number) => void;
   readonly reject: (error: Error) => void;
 }
 
+/** What was accepted, and is to be written. */
+interface Accepted {
+  readonly transaction: JournalTransaction;
+  readonly waiting: Waiting;
+}
+
+interface Lease {
+  readonly ttlMs: number;
+  cancelExpiry: () => void;
+}
+
+interface Watcher {
+  readonly prefix: string;
+  readonly listener: (event: WatchEvent) => void;
+  /** The revision that it is to be told of next. */
+  next: number;
+}
+
 class EmbeddedStore implements Store {
-  readonly #directory: string;
-  readonly #onWarning: (message: string) => void;
+  readonly operationLimit: number;
+  readonly #options: EmbeddedStoreOptions;
   readonly #unlock: () => void;
+  readonly #file: JournalFile;
   readonly #entries: Map<string, Entry>;
-  #revision: number;
-  #file: FileHandle;
-  #lengthBytes: number;
-  /** The journal is compacted when it is longer. */
-  #compactAtBytes: number;
+  readonly #history: History;
+  readonly #leases = new Map<string, Lease>();
+  #grants = 0;
+  readonly #watchers = new Set<Watcher>();
   #closing: Promise<void> | undefined;
+  #closed: WeftError | undefined;
   #queue: Waiting[] = [];
   /** Of what is being written; undefined when nothing is. */
   #writing: Promise<void> | undefined;
-  /** Why nothing can be written any more. */
-  #broken: WeftError | undefined;
 
-  constructor(directory: string, onWarning: (message: string) => void, unlock: () => void, loaded: Loaded) {
-    this.#directory = directory;
-    this.#onWarning = onWarning;
+  constructor(
+    options: EmbeddedStoreOptions,
+    unlock: () => void,
+    file: JournalFile,
+    entries: Map<string, Entry>,
+    revision: number,
+  ) {
+    this.#options = options;
+    this.operationLimit = options.operationLimit ?? Infinity;
     this.#unlock = unlock;
-    this.#entries = loaded.entries;
-    this.#revision = loaded.revision;
-    this.#file = loaded.file;
-    this.#lengthBytes = loaded.lengthBytes;
-    this.#compactAtBytes = compactAt(loaded.snapshotBytes);
-  }
-
-  async list(prefix: string): Promise<Entry[]> {
-    return [...this.#entries.values()]
-      .filter(({ key }) => key.startsWith(prefix))
-      .sort((a, b) => (a.key < b.key ? -1 : 1));
+    this.#file = file;
+    this.#entries = entries;
+    this.#history = new History(revision, options.history);
   }
 
   async get(key: string): Promise<Entry | undefined> {
     return this.#entries.get(key);
   }
 
-  transact({ expect = [], put = [], delete: deleted = [] }: Transaction): Promise<void> {
+  async list(prefix: string, at = this.#history.revision): Promise<Listing> {
+    const entries = this.#history.entriesAt(at, this.#entries);
+    if (!entries) {
+      throw new WeftError(
+        'not_found',
+        `what state directory ${this.#options.directory} had at revision ${at} is forgotten`,
+      );
+    }
+    const found = [...entries.values()].filter(({ key }) => key.startsWith(prefix));
+    return { revision: at, entries: found.sort((a, b) => (a.key < b.key ? -1 : 1)) };
+  }
+
+  transact({ expect = [], put = [], delete: deleted = [] }: Transaction): Promise<number> {
     return new Promise((resolve, reject) => {
-      if (this.#broken) throw this.#broken;
       const changed = [...put.map(({ key }) => key), ...deleted];
       if (new Set(changed).size < changed.length) {
         throw new WeftError('internal', `a transaction changes a key twice: ${changed.join(', ')}`);
       }
-      this.#queue.push({
+      if (Math.max(expect.length, changed.length) > this.operationLimit) {
+        const counts = `${changed.length} changes and ${expect.length} expectations`;
+        throw new WeftError('internal', `a transaction has ${counts}, and ${this.operationLimit} are possible`);
+      }
+      const copied = put.map((one) => jsonCopy(one));
+      this.#enqueue({
         expect: expect.map(({ key, revision }) => ({ key, revision })),
-        put: put.map(({ key, value }) => ({ key, value: jsonCopy(key, value) })),
+        put: copied.map(({ put: one }) => one),
         delete: [...deleted],
+        lengthBytes: copied.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0),
         resolve,
         reject,
       });
-      this.#writing ??= this.#drain();
+    });
+  }
+
+  watch(prefix: string, from: number, listener: (event: WatchEvent) => void): () => void {
+    const watcher: Watcher = { prefix, listener, next: from };
+    this.#watchers.add(watcher);
+    queueMicrotask(() => this.#tell(watcher));
+    return () => void this.#watchers.delete(watcher);
+  }
+
+  async grant(ttlMs: number): Promise<string> {
+    if (this.#closed) throw this.#closed;
+    // A lease that something was attached to has moved the revision: no later process counts from the same one.
+    const id = `${this.#history.revision}-${++this.#grants}`;
+    this.#leases.set(id, { ttlMs, cancelExpiry: this.#expire(id, ttlMs) });
+    return id;
+  }
+
+  async keepAlive(id: string): Promise<void> {
+    const lease = this.#leases.get(id);
+    if (!lease) throw endedError(id);
+    lease.cancelExpiry();
+    lease.cancelExpiry = this.#expire(id, lease.ttlMs);
+  }
+
+  async revoke(id: string): Promise<void> {
+    if (!this.#leases.has(id)) return;
+    await new Promise<number>((resolve, reject) => {
+      this.#enqueue({ expect: [], put: [], delete: [], revoke: id, lengthBytes: 0, resolve, reject });
     });
   }
 
@@ -238,9 +207,32 @@ class EmbeddedStore implements Store {
 
   async #close(): Promise<void> {
     await this.#writing;
-    this.#broken = new WeftError('conflict', `state directory ${this.#directory} is closed`);
+    this.#closed = new WeftError('conflict', `state directory ${this.#options.directory} is closed`);
+    for (const { cancelExpiry } of this.#leases.values()) cancelExpiry();
+    this.#leases.clear();
+    this.#watchers.clear();
     await this.#file.close();
     this.#unlock();
+  }
+
+  #expire(id: string, ttlMs: number): () => void {
+    return this.#options.after(ttlMs, () => {
+      this.revoke(id).catch((error: Error) => {
+        const lease = this.#leases.get(id);
+        if (!lease) return;
+        const { directory, onWarning } = this.#options;
+        onWarning(`state directory ${directory}: what an ended lease held is removed later: ${error.message}`);
+        lease.cancelExpiry = this.#expire(id, ttlMs);
+      });
+    });
+  }
+
+  /** @throws WeftError when nothing can be written any more */
+  #enqueue(waiting: Waiting): void {
+    const refused = this.#closed ?? this.#file.broken;
+    if (refused) throw refused;
+    this.#queue.push(waiting);
+    this.#writing ??= this.#drain();
   }
 
   async #drain(): Promise<void> {
@@ -250,144 +242,128 @@ class EmbeddedStore implements Store {
       const waiting = this.#queue;
       this.#queue = [];
       await this.#commit(waiting);
-      if (this.#lengthBytes > this.#compactAtBytes && !this.#broken) await this.#compact();
+      if (this.#file.isLong && !this.#file.broken) await this.#compact();
     }
     this.#writing = undefined;
   }
 
   async #commit(waiting: readonly Waiting[]): Promise<void> {
-    const { batch, accepted } = this.#check(waiting);
+    const accepted = this.#check(waiting);
     try {
-      if (this.#broken) throw this.#broken;
-      if (batch.length > 0) await this.#append(encodeBatch(batch));
+      if (this.#file.broken) throw this.#file.broken;
+      if (accepted.length > 0) await this.#file.append(accepted.map(({ transaction }) => transaction));
     } catch (error) {
-      for (const { reject } of accepted) reject(error as Error);
+      for (const { waiting: one } of accepted) one.reject(error as Error);
       return;
     }
-    for (const transaction of batch) applyTo(this.#entries, transaction);
-    this.#revision += batch.length;
-    for (const { resolve } of accepted) resolve();
+    for (const { transaction, waiting: one } of accepted) {
+      this.#history.add(applyTo(this.#entries, transaction), one.lengthBytes);
+      if (one.revoke !== undefined) this.#end(one.revoke);
+    }
+    for (const watcher of this.#watchers) this.#tell(watcher);
+    for (const { transaction, waiting: one } of accepted) one.resolve(transaction.revision);
   }
 
   /** Each sees what those before it do. Rejects those whose expectations fail. */
-  #check(waiting: readonly Waiting[]): { batch: JournalTransaction[]; accepted: Waiting[] } {
-    const batch: JournalTransaction[] = [];
-    const accepted: Waiting[] = [];
-    const changed = new Map<string, number>();
+  #check(waiting: readonly Waiting[]): Accepted[] {
+    const accepted: Accepted[] = [];
+    const changed = new Map<string, { readonly revision: number; readonly lease: string | undefined }>();
+    const ended = new Set<string>();
     for (const one of waiting) {
-      const revisionOf = (key: string): number => changed.get(key) ?? this.#entries.get(key)?.revision ?? 0;
-      const failed = one.expect.find(({ key, revision }) => revisionOf(key) !== revision);
-      if (failed) {
-        const { key, revision } = failed;
-        one.reject(
-          new WeftError(
-            'conflict',
-            `"${key}" has revision ${revisionOf(key)}, not ${revision}: it was changed meanwhile`,
-          ),
-        );
+      const revision = this.#history.revision + accepted.length + 1;
+      const refused = this.#refusal(one, (key) => changed.get(key)?.revision, ended);
+      if (refused) {
+        one.reject(refused);
         continue;
       }
-      const revision = this.#revision + batch.length + 1;
-      for (const { key } of one.put) changed.set(key, revision);
-      for (const key of one.delete) changed.set(key, 0);
-      batch.push({ revision, put: one.put, delete: one.delete });
-      accepted.push(one);
+      if (one.revoke !== undefined) ended.add(one.revoke);
+      const deleted = one.revoke === undefined ? one.delete : this.#attachedTo(one.revoke, changed);
+      for (const { key, lease } of one.put) changed.set(key, { revision, lease });
+      for (const key of deleted) changed.set(key, { revision: 0, lease: undefined });
+      accepted.push({ transaction: { revision, put: one.put, delete: deleted }, waiting: one });
     }
-    return { batch, accepted };
+    return accepted;
   }
 
-  async #append(bytes: Buffer): Promise<void> {
-    try {
-      await writeAll(this.#file, bytes, this.#lengthBytes);
-    } catch (error) {
-      const failure = this.#failure(error);
-      try {
-        await this.#file.truncate(this.#lengthBytes);
-        await this.#file.sync();
-      } catch {
-        this.#broken = failure;
-      }
-      throw failure;
+  /** @param changedIn the revision of a key that this batch changes @param ended leases that this batch ends */
+  #refusal(
+    { expect, put }: Waiting,
+    changedIn: (key: string) => number | undefined,
+    ended: ReadonlySet<string>,
+  ): WeftError | undefined {
+    for (const { key, revision } of expect) {
+      const actual = changedIn(key) ?? this.#entries.get(key)?.revision ?? 0;
+      if (actual !== revision) return conflictError(key, actual, revision);
     }
-    try {
-      await this.#file.datasync();
-    } catch (error) {
-      this.#broken = this.#failure(error);
-      throw this.#broken;
+    const lost = put.find(({ lease }) => lease !== undefined && (!this.#leases.has(lease) || ended.has(lease)));
+    return lost && endedError(lost.lease!);
+  }
+
+  /** The keys of a lease, with those that this batch attaches or detaches. */
+  #attachedTo(id: string, changed: ReadonlyMap<string, { readonly lease: string | undefined }>): string[] {
+    const before = [...this.#entries.values()].filter(({ key, lease }) => lease === id && !changed.has(key));
+    const since = [...changed].filter(([, { lease }]) => lease === id);
+    return [...before.map(({ key }) => key), ...since.map(([key]) => key)];
+  }
+
+  #end(id: string): void {
+    this.#leases.get(id)?.cancelExpiry();
+    this.#leases.delete(id);
+  }
+
+  #tell(watcher: Watcher): void {
+    const steps = this.#history.since(watcher.next);
+    if (!steps) {
+      if (this.#watchers.delete(watcher)) watcher.listener({ kind: 'compacted' });
+      return;
     }
-    this.#lengthBytes += bytes.length;
+    for (const { revision, changes } of steps) {
+      if (!this.#watchers.has(watcher)) return;
+      watcher.next = revision + 1;
+      const told: Change[] = changes
+        .filter(({ key }) => key.startsWith(watcher.prefix))
+        .map(({ key, entry }) => ({ key, entry }));
+      if (told.length > 0) watcher.listener({ kind: 'changes', revision, changes: told });
+    }
   }
 
   async #compact(): Promise<void> {
-    const entries = [...this.#entries.values()];
-    let replaced: Awaited<ReturnType<typeof replaceJournal>>;
     try {
-      replaced = await replaceJournal(this.#directory, { revision: this.#revision, entries });
+      await this.#file.replace({ revision: this.#history.revision, entries: [...this.#entries.values()] });
     } catch (error) {
-      if (error instanceof Unsynced) this.#broken = this.#failure(error.cause);
-      this.#onWarning(`state directory ${this.#directory}: its journal was not compacted: ${(error as Error).message}`);
-      this.#compactAtBytes = compactAt(this.#lengthBytes);
-      return;
+      const { directory, onWarning } = this.#options;
+      onWarning(`state directory ${directory}: its journal was not compacted: ${(error as Error).message}`);
     }
-    const before = this.#file;
-    this.#file = replaced.file;
-    this.#lengthBytes = replaced.lengthBytes;
-    this.#compactAtBytes = compactAt(replaced.lengthBytes);
-    // What it held is in the new one; nothing depends on how it closes.
-    await before.close().catch(() => {});
-  }
-
-  #failure(error: unknown): WeftError {
-    const { message } = error as Error;
-    return new WeftError('system', `state directory ${this.#directory} cannot be written: ${message}`, {
-      cause: error,
-    });
   }
 }
 
-/** The rename was done, and it is not known whether it is durable. */
-class Unsynced extends Error {}
+function endedError(lease: string): WeftError {
+  return new WeftError('not_found', `lease ${lease} has ended`);
+}
 
-/** Puts a journal that begins with `snapshot` in the place of what is there, durably. The caller closes the file. */
-async function replaceJournal(
-  directory: string,
-  snapshot: Snapshot,
-): Promise<{ file: FileHandle; lengthBytes: number }> {
-  const path = join(directory, 'journal.new');
-  const bytes = encodeSnapshot(snapshot);
-  const file = await open(path, 'w', 0o600);
-  try {
-    await writeAll(file, bytes, 0);
-    await file.sync();
-    await rename(path, join(directory, 'journal'));
-    try {
-      syncDirectory(directory);
-    } catch (error) {
-      throw new Unsynced((error as Error).message, { cause: error });
-    }
-  } catch (error) {
-    await file.close();
-    throw error;
+/** @returns what it changed; a key that was deleted without an entry is none of it */
+function applyTo(
+  entries: Map<string, Entry>,
+  { revision, put, delete: deleted }: JournalTransaction,
+): (Change & { readonly before: Entry | undefined })[] {
+  const changes: (Change & { readonly before: Entry | undefined })[] = [];
+  for (const { key, value, lease } of put) {
+    const before = entries.get(key);
+    const entry = deepFreeze({ key, value, revision, ...(lease !== undefined && { lease }) });
+    entries.set(key, entry);
+    changes.push({ key, entry, before });
   }
-  return { file, lengthBytes: bytes.length };
-}
-
-async function writeAll(file: FileHandle, bytes: Buffer, position: number): Promise<void> {
-  for (let at = 0; at < bytes.length; ) {
-    const { bytesWritten } = await file.write(bytes, at, bytes.length - at, position + at);
-    at += bytesWritten;
+  for (const key of deleted) {
+    const before = entries.get(key);
+    if (entries.delete(key)) changes.push({ key, entry: undefined, before });
   }
+  return changes;
 }
 
-function applyTo(entries: Map<string, Entry>, { revision, put, delete: deleted }: JournalTransaction): void {
-  for (const { key, value } of put) entries.set(key, deepFreeze({ key, value, revision }));
-  for (const key of deleted) entries.delete(key);
-}
-
-function jsonCopy(key: string, value: unknown): unknown {
+function jsonCopy({ key, value, lease }: Put): { readonly put: Put; readonly lengthBytes: number } {
   const text = JSON.stringify(value) as string | undefined;
   if (text === undefined) throw new WeftError('internal', `the value of "${key}" is not JSON`);
-  return JSON.parse(text);
+  return { put: { key, value: JSON.parse(text), ...(lease !== undefined && { lease }) }, lengthBytes: text.length };
 }
 
 /** All readers share it. */
@@ -397,35 +373,4 @@ function deepFreeze<T>(value: T): T {
     for (const part of Object.values(value)) deepFreeze(part);
   }
   return value;
-}
-
-function compactAt(snapshotBytes: number): number {
-  return snapshotBytes + Math.max(snapshotBytes, COMPACT_BYTES);
-}
-
-/**
- * Durably: each new directory is an entry of the one above. Not by Node's
- * `recursive`, which does not end where directories cannot be made (/proc).
- */
-function createDirectory(directory: string): void {
-  const make = (): void => mkdirSync(directory, { mode: 0o700 });
-  try {
-    make();
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === 'EEXIST') return;
-    if (code !== 'ENOENT' || dirname(directory) === directory) throw error;
-    createDirectory(dirname(directory));
-    make();
-  }
-  syncDirectory(dirname(directory));
-}
-
-function syncDirectory(directory: string): void {
-  const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
 }

@@ -1,7 +1,7 @@
 /**
  * The journal: how the embedded store's state is written.
  *
- *     CRC32 {"file":"weft journal","format":1}
+ *     CRC32 {"file":"weft journal","format":2}
  *     CRC32 {"revision":7,"entries":[{"key":…,"value":…,"revision":…},…]}
  *     CRC32 [{"revision":8,"put":[{"key":…,"value":…},…],"delete":[KEY,…]},…]
  *     CRC32 [{"revision":9,…},{"revision":10,…}]
@@ -22,13 +22,17 @@
  * that has all its bytes and not the checksum is damaged: it may have been
  * durable, and somebody relies on it.
  *
+ * Format 1 is the same without leases, and with records of endpoints that also held
+ * what is the host's own (`cluster/migration.ts`). It is read, and written anew.
+ *
  * Pure: bytes in, bytes out.
  */
 import { crc32 } from 'node:zlib';
 
-import type { Entry } from './store.ts';
+import type { Entry, Put } from './store.ts';
 
-export const FORMAT = 1;
+export const FORMAT = 2;
+const OLDEST_FORMAT = 1;
 const FILE = 'weft journal';
 
 export interface Snapshot {
@@ -38,13 +42,14 @@ export interface Snapshot {
 
 export interface JournalTransaction {
   readonly revision: number;
-  readonly put: readonly { readonly key: string; readonly value: unknown }[];
+  readonly put: readonly Put[];
   readonly delete: readonly string[];
 }
 
 export type Decoded =
   | {
       readonly kind: 'sound';
+      readonly format: number;
       readonly snapshot: Snapshot;
       readonly transactions: readonly JournalTransaction[];
       /** How far it is sound; what follows, if anything, is a torn batch. */
@@ -75,7 +80,7 @@ export function decode(bytes: Buffer): Decoded {
   const damaged = (atByte: number, isLast = false): Decoded => ({ kind: 'damaged', atByte, isLast });
   const headerEnd = bytes.indexOf(LINE_FEED) + 1;
   const header = payload(bytes.subarray(0, headerEnd)) as { file?: unknown; format?: unknown } | undefined;
-  if (header?.file !== FILE || typeof header.format !== 'number' || header.format < FORMAT) return damaged(0);
+  if (header?.file !== FILE || typeof header.format !== 'number' || header.format < OLDEST_FORMAT) return damaged(0);
   if (header.format > FORMAT) return { kind: 'newer', format: header.format };
 
   const snapshotEnd = bytes.indexOf(LINE_FEED, headerEnd) + 1;
@@ -100,7 +105,7 @@ export function decode(bytes: Buffer): Decoded {
     }
     at = end;
   }
-  return { kind: 'sound', snapshot, transactions, lengthBytes: at };
+  return { kind: 'sound', format: header.format, snapshot, transactions, lengthBytes: at };
 }
 
 /** One line: a checksum, a space, the JSON. */

@@ -11,7 +11,11 @@ t.test('a state directory has one identity, two have two', async (t) => {
   const parent = mkdtempSync(join(tmpdir(), 'weft-identity-'));
   t.teardown(() => rmSync(parent, { recursive: true, force: true }));
   const identityOf = async (name: string): Promise<string> => {
-    const store = await openEmbeddedStore({ directory: join(parent, name), onWarning: (message) => t.fail(message) });
+    const store = await openEmbeddedStore({
+      directory: join(parent, name),
+      onWarning: (message) => t.fail(message),
+      after: () => () => {},
+    });
     const identity = await hostIdentity(store, () => randomBytes(IDENTITY_BYTES));
     await store.close();
     t.equal(identity.length, IDENTITY_BYTES);

@@ -36,7 +36,11 @@ t.test('two hosts of one name, with endpoints of one name, reach each other', as
 
   // As a state directory was before hosts had an identity.
   await left.stop();
-  const store = await openEmbeddedStore({ directory: left.state, onWarning: (message) => t.fail(message) });
+  const store = await openEmbeddedStore({
+    directory: left.state,
+    onWarning: (message) => t.fail(message),
+    after: () => () => {},
+  });
   await store.transact({ delete: ['identity'] });
   await store.close();
   await left.start();

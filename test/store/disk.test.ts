@@ -21,7 +21,7 @@ function smallDisk(t: Test): string {
 }
 
 const open = (directory: string): Promise<Store> =>
-  openEmbeddedStore({ directory, onWarning: (message) => t.fail(message) });
+  openEmbeddedStore({ directory, onWarning: (message) => t.fail(message), after: () => () => {} });
 
 t.test('when the disk is full nothing is changed; when there is room again, it goes on', async (t) => {
   const disk = smallDisk(t);
@@ -49,7 +49,7 @@ t.test('when the disk is full nothing is changed; when there is room again, it g
 
   const again = await open(directory);
   t.same(
-    (await again.list('')).map(({ key, value }) => [key, value]),
+    (await again.list('')).entries.map(({ key, value }) => [key, value]),
     [
       ['a', 1],
       ['b', 2],

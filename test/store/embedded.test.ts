@@ -24,7 +24,8 @@ function temporary(t: Test): string {
 
 async function open(directory: string): Promise<{ store: Store; warnings: string[] }> {
   const warnings: string[] = [];
-  return { store: await openEmbeddedStore({ directory, onWarning: (message) => warnings.push(message) }), warnings };
+  const onWarning = (message: string): number => warnings.push(message);
+  return { store: await openEmbeddedStore({ directory, onWarning, after: () => () => {} }), warnings };
 }
 
 async function refusal(step: Promise<unknown>): Promise<WeftError> {
@@ -59,7 +60,7 @@ t.test('entries, revisions, expectations', async (t) => {
   });
   value.subnets.push('changed afterwards');
   t.same(
-    (await store.list('n/')).map(({ key, value }) => [key, value]),
+    (await store.list('n/')).entries.map(({ key, value }) => [key, value]),
     [
       ['n/a', 1],
       ['n/b', { subnets: ['10.0.0.0/24'] }],
@@ -92,7 +93,7 @@ t.test('entries, revisions, expectations', async (t) => {
 
   const again = await open(directory);
   t.same(
-    (await again.store.list('')).map(({ key, value }) => [key, value]),
+    (await again.store.list('')).entries.map(({ key, value }) => [key, value]),
     [
       ['m', null],
       ['n/b', 1],
@@ -125,7 +126,7 @@ t.test('a record that is cut at any byte is dropped, with a warning; the rest go
   for (let length = lastStart; length < whole.length; length++) {
     writeFileSync(path, whole.subarray(0, length));
     const { store, warnings } = await open(directory);
-    const keys = (await store.list('')).map(({ key }) => key);
+    const keys = (await store.list('')).entries.map(({ key }) => key);
     await store.transact({ put: [{ key: 'after', value: length }] });
     await store.close();
     const reopened = await open(directory);
@@ -216,7 +217,7 @@ t.test('a damaged last record is left where it is, and is named', async (t) => {
   t.same(readFileSync(`${path}.damaged`), bytes, 'what the message says keeps the bytes');
   const { store, warnings } = await open(directory);
   t.same(
-    (await store.list('')).map(({ key }) => key),
+    (await store.list('')).entries.map(({ key }) => key),
     ['k/0', 'k/1'],
     'and it starts without that change',
   );
@@ -236,8 +237,8 @@ t.test('what is damaged or newer is refused in one line, and not touched', async
       `state directory ${directory}: journal is damaged at byte ${headerEnd}: restore it from a backup, or move it away to start empty`,
     ],
     [
-      Buffer.concat([encodeRecord({ file: 'weft journal', format: 2 }), Buffer.from('what the future brings')]),
-      `state directory ${directory} was written by a newer version of weft (format 2, this one reads 1)`,
+      Buffer.concat([encodeRecord({ file: 'weft journal', format: 3 }), Buffer.from('what the future brings')]),
+      `state directory ${directory} was written by a newer version of weft (format 3, this one reads 2)`,
     ],
   ] as const) {
     writeFileSync(path, bytes);
@@ -249,7 +250,7 @@ t.test('what is damaged or newer is refused in one line, and not touched', async
   }
   writeFileSync(path, whole);
   const { store } = await open(directory);
-  t.equal((await store.list('')).length, 3, 'and the lock was let go');
+  t.equal((await store.list('')).entries.length, 3, 'and the lock was let go');
   await store.close();
 });
 
@@ -261,7 +262,7 @@ t.test('the journal is compacted when it has grown', async (t) => {
     await store.transact({ put: [{ key: `k/${i % 3}`, value: { i, text } }], delete: i === 200 ? ['gone'] : [] });
     if (i === 100) await store.transact({ put: [{ key: 'gone', value: 1 }] });
   }
-  const before = await store.list('');
+  const before = (await store.list('')).entries;
   await store.close();
   const { size } = statSync(join(directory, 'journal'));
   t.ok(size < 1_200_000, `${size} bytes, of 3 MB written`);
@@ -269,7 +270,7 @@ t.test('the journal is compacted when it has grown', async (t) => {
 
   writeFileSync(join(directory, 'journal.new'), 'left over by a crash');
   const again = await open(directory);
-  t.same(await again.store.list(''), before, 'values and revisions');
+  t.same((await again.store.list('')).entries, before, 'values and revisions');
   t.same([...warnings, ...again.warnings], []);
   await again.store.close();
 });
@@ -303,7 +304,7 @@ t.test('kill -9 of a writer: what was acknowledged is there, and the directory f
     }
     const acknowledged = child.lines.map(({ text }) => Number(text));
     const { store } = await open(directory);
-    const kept = new Set((await store.list('k/')).map(({ value }) => value));
+    const kept = new Set((await store.list('k/')).entries.map(({ value }) => value));
     const lost = acknowledged.filter((number) => !kept.has(number));
     t.same(lost, [], `${acknowledged.length} acknowledged`);
     highest = Math.max(...(kept as Set<number>));

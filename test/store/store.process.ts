@@ -5,7 +5,7 @@ import { openEmbeddedStore } from '../../src/store/embedded.ts';
 const [verb, directory = '', from = '0'] = process.argv.slice(2);
 const say = (text: string): number => writeSync(1, `${text}\n`);
 try {
-  const store = await openEmbeddedStore({ directory, onWarning: () => {} });
+  const store = await openEmbeddedStore({ directory, onWarning: () => {}, after: () => () => {} });
   if (verb === 'hold') {
     say('held');
     setInterval(() => {}, 60_000);

@@ -1,0 +1,299 @@
+/**
+ * The journal as a file: read at the start, appended to, and replaced as a whole.
+ *
+ *   open:    read it, set a torn end aside, sync what was read
+ *   append:  one batch behind the last one, durable when it resolves
+ *   replace: write a new journal beside it, sync, rename, sync the directory
+ *
+ * After an append that failed the journal is cut back. Where even that fails, or a
+ * sync does, nobody knows what the disk holds: `broken` says so from then on, and the
+ * journal must not be written any more. journal.ts has the format.
+ */
+import { constants, closeSync, fsyncSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { open, rename, type FileHandle } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { WeftError } from '../error.ts';
+import {
+  decode,
+  encodeBatch,
+  encodeSnapshot,
+  FORMAT,
+  keysIn,
+  type JournalTransaction,
+  type Snapshot,
+} from './journal.ts';
+
+const COMPACT_BYTES = 1 << 20;
+
+/** What a journal held when it was opened. */
+export interface Journaled {
+  readonly file: JournalFile;
+  readonly snapshot: Snapshot;
+  readonly transactions: readonly JournalTransaction[];
+  /** It was written by an earlier version: what it holds is to be written anew. */
+  readonly isOld: boolean;
+}
+
+export class JournalFile {
+  readonly #directory: string;
+  #file: FileHandle;
+  #lengthBytes: number;
+  /** It is worth replacing when it is longer. */
+  #compactAtBytes: number;
+  #broken: WeftError | undefined;
+
+  private constructor(directory: string, file: FileHandle, lengthBytes: number, snapshotBytes: number) {
+    this.#directory = directory;
+    this.#file = file;
+    this.#lengthBytes = lengthBytes;
+    this.#compactAtBytes = compactAt(snapshotBytes);
+  }
+
+  /**
+   * Opens the journal of a directory, or begins one.
+   * @throws WeftError `state` when it is damaged or of a newer version (it is left as it is); Node's error when it
+   * cannot be read or written
+   */
+  static async open(directory: string, onWarning: (message: string) => void): Promise<Journaled> {
+    const path = join(directory, 'journal');
+    let bytes: Buffer;
+    try {
+      bytes = readFileSync(path);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      const snapshot = { revision: 0, entries: [] };
+      const { handle, lengthBytes } = await replaceJournal(directory, snapshot);
+      const file = new JournalFile(directory, handle, lengthBytes, lengthBytes);
+      return { file, snapshot, transactions: [], isOld: false };
+    }
+
+    const decoded = decode(bytes);
+    switch (decoded.kind) {
+      case 'damaged':
+        throw damageError(directory, bytes, decoded);
+      case 'newer':
+        throw new WeftError(
+          'state',
+          `state directory ${directory} was written by a newer version of weft (format ${decoded.format}, this one reads ${FORMAT})`,
+        );
+      case 'sound':
+        break;
+      default:
+        decoded satisfies never;
+    }
+    const { format, snapshot, transactions, lengthBytes } = decoded;
+    const handle = await open(path, 'r+');
+    try {
+      await setTornEndAside({ directory, path, handle, bytes, lengthBytes, onWarning });
+      // What was read may not have been synced before a crash, and is acted upon from here on.
+      await handle.sync();
+      syncDirectory(directory);
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+    const file = new JournalFile(directory, handle, lengthBytes, encodeSnapshot(snapshot).length);
+    return { file, snapshot, transactions, isOld: format < FORMAT };
+  }
+
+  /** Why nothing can be written any more. */
+  get broken(): WeftError | undefined {
+    return this.#broken;
+  }
+
+  get isLong(): boolean {
+    return this.#lengthBytes > this.#compactAtBytes;
+  }
+
+  /** @throws WeftError('system'); then nothing of it is kept, or the journal is `broken` */
+  async append(batch: readonly JournalTransaction[]): Promise<void> {
+    const bytes = encodeBatch(batch);
+    try {
+      await writeAll(this.#file, bytes, this.#lengthBytes);
+    } catch (error) {
+      const failure = this.#failure(error);
+      try {
+        await this.#file.truncate(this.#lengthBytes);
+        await this.#file.sync();
+      } catch {
+        this.#broken = failure;
+      }
+      throw failure;
+    }
+    try {
+      await this.#file.datasync();
+    } catch (error) {
+      this.#broken = this.#failure(error);
+      throw this.#broken;
+    }
+    this.#lengthBytes += bytes.length;
+  }
+
+  /** Puts a journal that begins with `snapshot` in its place. @throws Node's error; then the old one is in use */
+  async replace(snapshot: Snapshot): Promise<void> {
+    let replaced: Awaited<ReturnType<typeof replaceJournal>>;
+    try {
+      replaced = await replaceJournal(this.#directory, snapshot);
+    } catch (error) {
+      if (error instanceof Unsynced) this.#broken = this.#failure(error.cause);
+      this.#compactAtBytes = compactAt(this.#lengthBytes);
+      throw error;
+    }
+    const before = this.#file;
+    this.#file = replaced.handle;
+    this.#lengthBytes = replaced.lengthBytes;
+    this.#compactAtBytes = compactAt(replaced.lengthBytes);
+    // What it held is in the new one; nothing depends on how it closes.
+    await before.close().catch(() => {});
+  }
+
+  close(): Promise<void> {
+    return this.#file.close();
+  }
+
+  #failure(error: unknown): WeftError {
+    const { message } = error as Error;
+    return new WeftError('system', `state directory ${this.#directory} cannot be written: ${message}`, {
+      cause: error,
+    });
+  }
+}
+
+/**
+ * Durably: each new directory is an entry of the one above. Not by Node's
+ * `recursive`, which does not end where directories cannot be made (/proc).
+ */
+export function createDirectory(directory: string): void {
+  const make = (): void => mkdirSync(directory, { mode: 0o700 });
+  try {
+    make();
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST') return;
+    if (code !== 'ENOENT' || dirname(directory) === directory) throw error;
+    createDirectory(dirname(directory));
+    make();
+  }
+  syncDirectory(dirname(directory));
+}
+
+async function setTornEndAside({
+  directory,
+  path,
+  handle,
+  bytes,
+  lengthBytes,
+  onWarning,
+}: {
+  directory: string;
+  path: string;
+  handle: FileHandle;
+  bytes: Buffer;
+  lengthBytes: number;
+  onWarning: (message: string) => void;
+}): Promise<void> {
+  const torn = bytes.subarray(lengthBytes);
+  if (torn.length === 0) return;
+  const aside = await setAside(path, torn, lengthBytes);
+  await handle.truncate(lengthBytes);
+  onWarning(
+    `state directory ${directory}: the last change${ofKeys(torn)} was not written to its end, and is not made; its ${torn.length} bytes are ${aside}`,
+  );
+}
+
+/** It is left as it is: who mends it decides what is given up. */
+function damageError(
+  directory: string,
+  bytes: Buffer,
+  { atByte, isLast }: { atByte: number; isLast: boolean },
+): WeftError {
+  const end = bytes.indexOf('\n', atByte) + 1 || bytes.length;
+  const what = ofKeys(bytes.subarray(atByte, end));
+  const journal = join(directory, 'journal');
+  const mend = isLast
+    ? `or give up that last change alone: \`cp ${journal} ${journal}.damaged && truncate -s ${atByte} ${journal}\``
+    : 'or move it away to start empty';
+  return new WeftError(
+    'state',
+    `state directory ${directory}: journal is damaged at byte ${atByte}${what && `, in a change${what}`}: restore it from a backup, ${mend}`,
+  );
+}
+
+/** ` of networks/blue, endpoints/web`; nothing where it cannot be read. */
+function ofKeys(record: Buffer): string {
+  const keys = keysIn(record);
+  const named = keys.slice(0, 5).join(', ');
+  return keys.length === 0 ? '' : ` of ${named}${keys.length > 5 ? ` and ${keys.length - 5} more` : ''}`;
+}
+
+/** Keeps what is cut off the journal, in a file beside it. @returns where it is, in words */
+async function setAside(journal: string, record: Buffer, atByte: number): Promise<string> {
+  for (let attempt = 0; ; attempt++) {
+    const path = `${journal}.torn-${atByte}${attempt === 0 ? '' : `-${attempt}`}`;
+    let file: FileHandle;
+    try {
+      file = await open(path, 'wx', 0o600);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'EEXIST') continue;
+      return `kept here alone, since there is no room for a file (${code}): ${record.toString('base64')}`;
+    }
+    try {
+      await writeAll(file, record, 0);
+      await file.sync();
+      return `in ${path}`;
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      return `kept here alone, since they could not be written (${code}): ${record.toString('base64')}`;
+    } finally {
+      await file.close();
+    }
+  }
+}
+
+/** The rename was done, and it is not known whether it is durable. */
+class Unsynced extends Error {}
+
+/** Puts a journal that begins with `snapshot` in the place of what is there, durably. The caller closes the handle. */
+async function replaceJournal(
+  directory: string,
+  snapshot: Snapshot,
+): Promise<{ handle: FileHandle; lengthBytes: number }> {
+  const path = join(directory, 'journal.new');
+  const bytes = encodeSnapshot(snapshot);
+  const handle = await open(path, 'w', 0o600);
+  try {
+    await writeAll(handle, bytes, 0);
+    await handle.sync();
+    await rename(path, join(directory, 'journal'));
+    try {
+      syncDirectory(directory);
+    } catch (error) {
+      throw new Unsynced((error as Error).message, { cause: error });
+    }
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+  return { handle, lengthBytes: bytes.length };
+}
+
+async function writeAll(file: FileHandle, bytes: Buffer, position: number): Promise<void> {
+  for (let at = 0; at < bytes.length; ) {
+    const { bytesWritten } = await file.write(bytes, at, bytes.length - at, position + at);
+    at += bytesWritten;
+  }
+}
+
+function compactAt(snapshotBytes: number): number {
+  return snapshotBytes + Math.max(snapshotBytes, COMPACT_BYTES);
+}
+
+function syncDirectory(directory: string): void {
+  const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}

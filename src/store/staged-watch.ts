@@ -1,0 +1,111 @@
+/**
+ * A watch on a store with staged transactions (`staged.ts`): what is staged is told
+ * when it is done, as the change of that one revision, and never before.
+ *
+ * What was staged before the watch begins is read first; entries that are stored and
+ * not seen are known, so that nothing is told when they are tidied away.
+ */
+import { WeftError } from '../error.ts';
+import { isStagingKey, markedWith, StagedIds, stagingKey, visible } from './staged-ids.ts';
+import type { Change, Entry, Store, WatchEvent } from './store.ts';
+
+export function watchStaged(
+  store: Store,
+  prefix: string,
+  from: number,
+  listener: (event: WatchEvent) => void,
+): () => void {
+  let stop = (): void => {};
+  let isStopped = false;
+  const begin = async (): Promise<void> => {
+    let entries: readonly Entry[];
+    try {
+      ({ entries } = await store.list('', from - 1));
+    } catch (error) {
+      if (!(error instanceof WeftError) || error.code !== 'not_found') throw error;
+      if (!isStopped) listener({ kind: 'compacted' });
+      return;
+    }
+    if (isStopped) return;
+    const view = new StagedView(entries);
+    stop = store.watch('', from, (event) => {
+      if (event.kind === 'compacted') {
+        listener(event);
+        return;
+      }
+      const changes = view.see(event.revision, event.changes).filter(({ key }) => key.startsWith(prefix));
+      if (changes.length > 0) listener({ kind: 'changes', revision: event.revision, changes });
+    });
+  };
+  void begin();
+  return () => {
+    isStopped = true;
+    stop();
+  };
+}
+
+class StagedView {
+  readonly #open: Set<string>;
+  /** Marked entries of what is under way, by ID. */
+  readonly #marked = new Map<string, Map<string, Entry>>();
+  /** Keys of entries that are stored and not seen. */
+  readonly #unseen = new Set<string>();
+
+  constructor(entries: readonly Entry[]) {
+    const ids = new StagedIds(entries);
+    this.#open = ids.open;
+    for (const entry of entries) {
+      const id = markedWith(entry);
+      if (id === undefined) continue;
+      if (this.#open.has(id)) this.#note(id, entry);
+      if (!visible(entry, ids.doneAt.get(id))) this.#unseen.add(entry.key);
+    }
+  }
+
+  /** What readers see of the changes of one transaction. */
+  see(revision: number, changes: readonly Change[]): Change[] {
+    const seen: Change[] = [];
+    for (const { key, entry } of changes) {
+      const staging = stagingKey(key);
+      if (staging?.state === 'done' && entry) seen.push(...this.#done(staging.id, revision));
+      if (staging || isStagingKey(key)) continue;
+      const id = markedWith(entry);
+      if (entry && id !== undefined) {
+        if (this.#open.has(id)) this.#note(id, entry);
+        if (!visible(entry, undefined)) this.#unseen.add(key);
+      } else {
+        const wasUnseen = this.#unseen.delete(key);
+        if (entry || !wasUnseen) seen.push({ key, entry });
+      }
+    }
+    for (const { key, entry } of changes) {
+      const staging = stagingKey(key);
+      if (staging?.state !== 'open') continue;
+      if (entry) this.#open.add(staging.id);
+      else this.#close(staging.id);
+    }
+    return seen;
+  }
+
+  #note(id: string, entry: Entry): void {
+    const marked = this.#marked.get(id);
+    if (marked) marked.set(entry.key, entry);
+    else this.#marked.set(id, new Map([[entry.key, entry]]));
+  }
+
+  #done(id: string, revision: number): Change[] {
+    const marked = [...(this.#marked.get(id)?.values() ?? [])];
+    return marked.flatMap((entry) => {
+      const before = visible(entry, undefined);
+      const after = visible(entry, revision);
+      if (after) this.#unseen.delete(entry.key);
+      else this.#unseen.add(entry.key);
+      return after?.revision === before?.revision ? [] : [{ key: entry.key, entry: after }];
+    });
+  }
+
+  #close(id: string): void {
+    this.#open.delete(id);
+    this.#marked.delete(id);
+  }
+}

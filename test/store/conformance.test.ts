@@ -1,0 +1,48 @@
+/** The embedded store: with transactions of any size, and with few operations in each, so that files are staged. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { openEmbeddedStore } from '../../src/store/embedded.ts';
+import type { Store } from '../../src/store/store.ts';
+import { conformance, type StoreUnderTest } from './conformance.ts';
+
+t.setTimeout(600_000);
+
+/** Enough for all that a test looks back to. */
+const HISTORY = { steps: 250, lengthBytes: 1 << 30 };
+
+function embedded(t: Test, operationLimit?: number): StoreUnderTest {
+  const directory = mkdtempSync(join(tmpdir(), `weft-conformance-${process.pid}-`));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const timers = new Set<{ atMs: number; work: () => void }>();
+  let nowMs = 0;
+  const after = (delayMs: number, work: () => void): (() => void) => {
+    const timer = { atMs: nowMs + delayMs, work };
+    timers.add(timer);
+    return () => void timers.delete(timer);
+  };
+  return {
+    open: () =>
+      openEmbeddedStore({
+        directory: join(directory, 'state'),
+        onWarning: (message) => t.fail(message),
+        after,
+        history: HISTORY,
+        ...(operationLimit !== undefined && { operationLimit }),
+      }),
+    forget: async (store: Store) => {
+      for (let n = 0; n <= HISTORY.steps; n++) await store.transact({ delete: ['never'] });
+    },
+    pass: (ms) => {
+      nowMs += ms;
+      const due = [...timers].filter(({ atMs }) => atMs <= nowMs);
+      for (const timer of due) timers.delete(timer);
+      for (const { work } of due) work();
+    },
+  };
+}
+
+await t.test('any number of operations in a transaction', (t) => conformance(t, (t) => embedded(t)));
+// etcd has 128 by default.
+await t.test('128 operations', (t) => conformance(t, (t) => embedded(t, 128)));
