@@ -50,6 +50,8 @@ interface Network {
 /** A port, and what is said there. */
 interface Place extends Speaker {
   readonly port: SimulatedPort;
+  /** The frame that came out last. */
+  latest?: Uint8Array;
 }
 
 const UNDERLAY = { name: 'underlay', portNo: 1 as PortNo } as const;
@@ -195,7 +197,7 @@ export class Lab {
   #send(place: string, kind: string, fields: readonly string[]): void {
     const from = this.#places.get(place);
     if (!from) throw new Error(`transcript: there is no port ${place}`);
-    from.port.send(buildFrame(kind, fields, from));
+    from.port.send(buildFrame(kind, fields, from, (about) => this.#places.get(about ?? place)?.latest));
   }
 
   #advance(milliseconds: number): void {

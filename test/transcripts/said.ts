@@ -9,7 +9,7 @@
  *                          of TCP flags= seq= ack= mss=, of IP proto=
  *   fragment               a part of a UDP datagram: id= at= bytes= of= (its length), first or later
  *   icmp                   type=
- *   icmp-error             type= code= mtu=, quoting the frame that came out of this port last
+ *   icmp-error             type= code= mtu=, quoting the frame that came out last, of this port or of about=HOST/PORT
  *   arp arp-reply          src= dst=
  *   solicit advertise      target= lla=
  *   ethernet               type=
@@ -30,8 +30,6 @@ export interface Speaker {
   /** Of the router that it sends to, unless it says otherwise. */
   readonly peerMac?: string;
   readonly peerAddresses?: readonly string[];
-  /** What it got last. */
-  latest?: Uint8Array;
 }
 
 /** The ECN field, by its value (RFC 3168 §5). */
@@ -39,8 +37,13 @@ export const ecnNames = ['Not-ECT', 'ECT(1)', 'ECT(0)', 'CE'];
 
 type Fields = Readonly<Partial<Record<string, string>>>;
 
-/** @param words `FIELD=VALUE`, or `FIELD` alone */
-export function buildFrame(kind: string, words: readonly string[], speaker: Speaker): Uint8Array {
+/** @param words `FIELD=VALUE`, or `FIELD` alone @param latest the frame that came out of a port last, this one or `about` */
+export function buildFrame(
+  kind: string,
+  words: readonly string[],
+  speaker: Speaker,
+  latest: (about: string | undefined) => Uint8Array | undefined,
+): Uint8Array {
   const fields: Fields = Object.fromEntries(words.map((word) => [word.split('=')[0], word.split('=')[1] ?? '']));
   const ends = endsOf(kind, fields, speaker);
   const number = (name: string, otherwise: number) => Number(fields[name] ?? otherwise);
@@ -83,7 +86,12 @@ export function buildFrame(kind: string, words: readonly string[], speaker: Spea
     case 'icmp':
       return icmp(ends, [number('type', 0), number('type', 0)], number('code', 0), new Uint8Array(12));
     case 'icmp-error':
-      return icmp(ends, [number('type', 0), number('type', 0)], number('code', 0), quote(ends, fields, speaker));
+      return icmp(
+        ends,
+        [number('type', 0), number('type', 0)],
+        number('code', 0),
+        quote(ends, fields, latest(fields['about'])),
+      );
     case 'ethernet':
       return frames.ethernet(ends, number('type', 0), new Uint8Array(46));
     case 'arp':
@@ -141,7 +149,7 @@ function icmp(
   return frames.ip(ends, IP_ICMPV6, buildIcmp6(source, destination, { type: type6, code, body }));
 }
 
-function quote({ src }: frames.Ends, { mtu = '0' }: Fields, { latest }: Speaker): Uint8Array {
+function quote({ src }: frames.Ends, { mtu = '0' }: Fields, latest: Uint8Array | undefined): Uint8Array {
   if (!latest) throw new Error('transcript: icmp-error: no frame came out of this port yet');
   const rest = new Uint8Array(4);
   if (isIp4(parseIp(src!))) setU16(rest, 2, Number(mtu));
