@@ -9,13 +9,16 @@ export const ARP_REPLY = 2;
 export interface Arp {
   readonly operation: number;
   readonly senderMac: Uint8Array;
-  /** 4 bytes, as `targetIp`. */
+  /** 4 bytes, like `targetIp`. */
   readonly senderIp: Uint8Array;
   readonly targetMac: Uint8Array;
   readonly targetIp: Uint8Array;
 }
 
-/** Undefined for anything but Ethernet/IPv4. The result views `payload` (after the Ethernet header). */
+/**
+ * Undefined unless it is ARP for Ethernet and IPv4. The result is a view of `payload`, which starts
+ * after the Ethernet header.
+ */
 export function parseArp(payload: Uint8Array): Arp | undefined {
   if (payload.length < ARP_BYTES) return undefined;
   if (getU16(payload, 0) !== 1 || getU16(payload, 2) !== 0x0800 || payload[4] !== 6 || payload[5] !== 4) {
@@ -30,14 +33,14 @@ export function parseArp(payload: Uint8Array): Arp | undefined {
   };
 }
 
-/** A new ARP payload, without Ethernet header. */
+/** A new ARP payload, without the Ethernet header. */
 export function buildArp(arp: Arp): Uint8Array {
   const head = Uint8Array.of(0, 1, 0x08, 0, 6, 4, 0, 0);
   setU16(head, 6, arp.operation);
   return concat(head, arp.senderMac, arp.senderIp, arp.targetMac, arp.targetIp);
 }
 
-/** The whole frame that answers `request`: `mac` has the address that was asked for. */
+/** The whole frame that answers `request`: the address that was asked for belongs to `mac`. */
 export function buildArpReply(request: Arp, mac: Uint8Array): Uint8Array {
   const payload = buildArp({
     operation: ARP_REPLY,
@@ -49,7 +52,7 @@ export function buildArpReply(request: Arp, mac: Uint8Array): Uint8Array {
   return buildEthernet({ destination: request.senderMac, source: mac, type: ETH_ARP, payload });
 }
 
-/** The whole frame by which `mac` tells everybody that it has `ip`, 4 bytes (RFC 5227 §3). */
+/** The whole frame with which `mac` tells everybody that it has `ip`, 4 bytes (RFC 5227 §3). */
 export function buildArpAnnouncement(mac: Uint8Array, ip: Uint8Array): Uint8Array {
   const payload = buildArp({
     operation: ARP_REQUEST,
@@ -62,11 +65,11 @@ export function buildArpAnnouncement(mac: Uint8Array, ip: Uint8Array): Uint8Arra
 }
 
 /**
- * The whole frame by which `sender` asks who has `ip`, 4 bytes. From 0.0.0.0 nobody
- * remembers who asked; but a host that is about to take `ip` gives it up then
+ * The whole frame with which `sender` asks who has `ip`, 4 bytes. If the sender address is
+ * 0.0.0.0, nobody remembers who asked, but a host that is about to take `ip` gives it up
  * (RFC 5227 §2.1.1).
  *
- * @param to only this MAC (RFC 1122 §2.3.2.1); all without
+ * @param to ask only this MAC (RFC 1122 §2.3.2.1); everybody if it is not given
  */
 export function buildArpRequest(
   sender: { readonly mac: Uint8Array; readonly ip: Uint8Array },

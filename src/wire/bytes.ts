@@ -1,4 +1,4 @@
-/** Big-endian numbers in byte arrays, and joining them. Callers check lengths. */
+/** Big-endian numbers in byte arrays, and concatenation. Callers check lengths. */
 
 export function getU16(bytes: Uint8Array, at: number): number {
   return (bytes[at]! << 8) | bytes[at + 1]!;
@@ -18,15 +18,12 @@ export function setU32(bytes: Uint8Array, at: number, value: number): void {
   setU16(bytes, at + 2, value & 0xffff);
 }
 
-/**
- * The same memory as a Uint8Array that is nothing more: `slice` of a Buffer, which is one,
- * too, makes no copy.
- */
+/** The same memory as a plain Uint8Array. A Buffer is a Uint8Array, too, but its `slice` makes no copy. */
 export function plainBytes(bytes: Uint8Array): Uint8Array {
   return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** A new array: `parts` one after the other. */
+/** A new array: `parts`, one after the other. */
 export function concat(...parts: Uint8Array[]): Uint8Array {
   const joined = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
   let at = 0;

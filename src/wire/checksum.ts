@@ -16,36 +16,36 @@ export function onesSum(bytes: Uint8Array, seed = 0): number {
   return sum;
 }
 
-/** The checksum to store; 0 when taken over data that holds a correct checksum already. */
+/** The checksum to store; 0 over data that already contains a correct checksum. */
 export function checksum(bytes: Uint8Array, seed = 0): number {
   return ~onesSum(bytes, seed) & 0xffff;
 }
 
 /**
- * Sum over the pseudo header of TCP, UDP and ICMPv6 (RFC 9293 §3.1, RFC 8200
- * §8.1): a seed for `checksum`. IPv4 and IPv6 give the same sum form, since the
- * words that differ in place do not differ in value.
+ * Sum over the pseudo header of TCP, UDP and ICMPv6 (RFC 9293 §3.1, RFC 8200 §8.1): a seed
+ * for `checksum`. IPv4 and IPv6 give the same sum: the words stand at different places, but
+ * they have the same values.
  *
- * @param source 4 or 16 bytes, as `destination`
- * @param lengthBytes of the L4 header and its payload
+ * @param source 4 or 16 bytes, like `destination`
+ * @param lengthBytes length of the L4 header and its payload
  */
 export function pseudoSum(source: Uint8Array, destination: Uint8Array, protocol: number, lengthBytes: number): number {
   const rest = Uint8Array.of(0, protocol, lengthBytes >>> 24, lengthBytes >>> 16, lengthBytes >>> 8, lengthBytes);
   return onesSum(rest, onesSum(destination, onesSum(source)));
 }
 
-/** L4 checksum over a segment whose checksum field is zero. */
+/** The L4 checksum of a segment whose checksum field is zero. */
 export function l4Checksum(source: Uint8Array, destination: Uint8Array, protocol: number, segment: Uint8Array): number {
   return checksum(segment, pseudoSum(source, destination, protocol, segment.length));
 }
 
 /**
- * Writes a checksum of ICMP for IPv4 that was made from what changed (RFC 1624). Such a
- * sum comes out as 0 whether the words add up to 0xffff or are all zero, and over nothing
- * but zeros the checksum is 0xffff, as an echo reply without identifier, sequence and data
- * has it. Every other checksum covers something that is not zero.
+ * Writes an ICMP checksum for IPv4 that was computed from what changed (RFC 1624). That
+ * computation gives 0 both when the words add up to 0xffff and when they are all zero. But
+ * over nothing except zeros the checksum is 0xffff: an echo reply without identifier, sequence
+ * number and data has it. Every other message contains something that is not zero.
  *
- * @param message what of it is there: of a first fragment, that part decides
+ * @param message the part of it that is there; for a first fragment, that part decides
  */
 export function setIcmpChecksum(message: Uint8Array, value: number): void {
   setU16(message, 2, value);

@@ -9,10 +9,10 @@ export const ETH_ARP = 0x0806;
 export const ETH_IPV6 = 0x86dd;
 export const ETH_VLAN = 0x8100;
 export const ETH_QINQ = 0x88a8;
-/** Tags of other switches than the standard's. */
+/** Tags that some switches use instead of the standard ones. */
 export const ETH_OLD_QINQ: readonly number[] = [0x9100, 0x9200, 0x9300];
 export const ETH_RARP = 0x8035;
-/** Pause frames among others: never forwarded (IEEE 802.3 clause 31). */
+/** MAC control, such as pause frames: never forwarded (IEEE 802.3 clause 31). */
 export const ETH_MAC_CONTROL = 0x8808;
 /** Smaller values of the type field are lengths (IEEE 802.3 §3.2.6). */
 export const ETH_TYPE_MIN = 0x0600;
@@ -27,15 +27,15 @@ export interface VlanTag {
 export interface Ethernet {
   readonly destination: Uint8Array;
   readonly source: Uint8Array;
-  /** EtherType behind the tag, or an 802.3 length. */
+  /** The EtherType behind the tag, or an 802.3 length. */
   readonly type: number;
   /** At most one tag is parsed. */
   readonly vlan?: VlanTag;
-  /** Views the frame. */
+  /** A view of the frame. */
   readonly payload: Uint8Array;
 }
 
-/** Undefined for a frame that ends inside its header or tag. The result views `frame`. */
+/** Undefined for a frame that ends inside its header or tag. The result is a view of `frame`. */
 export function parseEthernet(frame: Uint8Array): Ethernet | undefined {
   if (frame.length < ETH_HEADER_BYTES) return undefined;
   const destination = frame.subarray(0, 6);
@@ -54,7 +54,7 @@ export function parseEthernet(frame: Uint8Array): Ethernet | undefined {
   };
 }
 
-/** A new frame; no padding is added. */
+/** A new frame, without padding. */
 export function buildEthernet(header: Ethernet): Uint8Array {
   const { destination, source, type, vlan, payload } = header;
   const tail = new Uint8Array(vlan ? 6 : 2);

@@ -1,6 +1,6 @@
 /**
- * ICMP errors (RFC 792, RFC 4443 §3): which there are, for which packets none may
- * be sent, and the frame that says one.
+ * ICMP errors (RFC 792, RFC 4443 §3): which ones exist, for which packets none may be sent, and the
+ * frame that carries one.
  */
 import { concat, setU32 } from './bytes.ts';
 import { buildEthernet, ETH_HEADER_BYTES, ETH_IPV4, ETH_IPV6 } from './ethernet.ts';
@@ -21,7 +21,7 @@ const codes = {
 
 export type IcmpErrorName = keyof typeof codes;
 
-/** Of the packet that is quoted: as much as keeps the error within 576 bytes (RFC 1812 §4.3.2.3), or 1280. */
+/** Bytes of the packet to quote: as many as keep the error within 576 bytes (RFC 1812 §4.3.2.3), or 1280. */
 const QUOTED_BYTES_4 = 576 - 28;
 const QUOTED_BYTES_6 = 1280 - 48;
 /** Internetwork control (RFC 1812 §4.3.2.5). */
@@ -30,7 +30,7 @@ const TOS_CONTROL = 0xc0;
 export const ICMP_SOURCE_QUENCH = 4;
 export const ICMP_REDIRECT = 5;
 
-/** Is it an ICMP type that says an error, to which no error may be answered (RFC 1122 §3.2.2, RFC 4443 §2.4)? */
+/** Is it the type of an ICMP error? No error may be sent for an error (RFC 1122 §3.2.2, RFC 4443 §2.4). */
 export function isIcmpError(protocol: number, type: number): boolean {
   if (protocol === IP_ICMPV6) return type < 128;
   return protocol === IP_ICMP && [3, ICMP_SOURCE_QUENCH, ICMP_REDIRECT, 11, 12].includes(type);
@@ -38,9 +38,9 @@ export function isIcmpError(protocol: number, type: number): boolean {
 
 /**
  * The whole frame.
- * @param refused the frame that it is about, perhaps cut short; untagged IPv4 or IPv6
+ * @param refused the frame that the error is about, perhaps cut short; untagged IPv4 or IPv6
  * @param from MAC and address (16 bytes) of the router that refuses it
- * @param mtu of `too_big`: the largest packet that would have passed, in bytes
+ * @param mtu for `too_big`: the largest packet that would have passed, in bytes
  */
 export function buildIcmpError(
   name: IcmpErrorName,

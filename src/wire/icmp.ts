@@ -13,25 +13,25 @@ export const ICMPV6_ECHO_REPLY = 129;
 export interface Icmp {
   readonly type: number;
   readonly code: number;
-  /** What follows the checksum. */
+  /** Everything after the checksum. */
   readonly body: Uint8Array;
 }
 
 export interface Echo {
-  /** Of the address family: ICMP_ECHO_… or ICMPV6_ECHO_…. */
+  /** ICMP_ECHO_… or ICMPV6_ECHO_…, depending on the address family. */
   readonly type: number;
   readonly identifier: number;
   readonly sequence: number;
   readonly data: Uint8Array;
 }
 
-/** Undefined when shorter than type, code and checksum. The result views `message`. */
+/** Undefined when it is shorter than type, code and checksum. The result is a view of `message`. */
 export function parseIcmp(message: Uint8Array): Icmp | undefined {
   if (message.length < 4) return undefined;
   return { type: message[0]!, code: message[1]!, body: message.subarray(4) };
 }
 
-/** Undefined when it is no echo of either family. */
+/** Undefined when it is not an echo message of either family. */
 export function parseEcho(message: Uint8Array): Echo | undefined {
   const icmp = parseIcmp(message);
   if (!icmp || icmp.code !== 0 || icmp.body.length < 4) return undefined;

@@ -13,7 +13,7 @@ export const IP_ICMPV6 = 58;
 export const IP_SCTP = 132;
 
 export interface Ipv4 {
-  /** 4 bytes, as `destination`. */
+  /** 4 bytes, like `destination`. */
   readonly source: Uint8Array;
   readonly destination: Uint8Array;
   readonly protocol: number;
@@ -30,7 +30,7 @@ export interface Ipv4 {
   readonly payload: Uint8Array;
 }
 
-/** Undefined when lengths or version do not fit. The checksum is not verified. The result views `packet`. */
+/** Undefined when lengths or version do not fit. The checksum is not verified. The result is a view of `packet`. */
 export function parseIpv4(packet: Uint8Array): Ipv4 | undefined {
   if (packet.length < IPV4_HEADER_BYTES || packet[0]! >>> 4 !== 4) return undefined;
   const headerBytes = (packet[0]! & 15) * 4;
@@ -54,7 +54,7 @@ export function parseIpv4(packet: Uint8Array): Ipv4 | undefined {
 
 export type Ipv4Fields = Pick<Ipv4, 'source' | 'destination' | 'protocol' | 'payload'> & Partial<Ipv4>;
 
-/** A new packet with a correct header checksum; TTL 64 and no flags unless told. */
+/** A new packet with a correct header checksum; TTL 64 and no flags unless they are given. */
 export function buildIpv4(fields: Ipv4Fields): Uint8Array {
   const options = fields.options ?? new Uint8Array();
   const headerBytes = IPV4_HEADER_BYTES + options.length;

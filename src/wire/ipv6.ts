@@ -11,19 +11,19 @@ export const EXT_DESTINATION = 60;
 export const EXT_MOBILITY = 135;
 
 export interface Ipv6 {
-  /** 16 bytes, as `destination`. */
+  /** 16 bytes, like `destination`. */
   readonly source: Uint8Array;
   readonly destination: Uint8Array;
-  /** Of the first header after the fixed one. */
+  /** Type of the first header after the fixed one. */
   readonly nextHeader: number;
   readonly hopLimit: number;
   readonly trafficClass: number;
   readonly flowLabel: number;
-  /** Cut to the payload length; extension headers included. */
+  /** Cut to the payload length; includes the extension headers. */
   readonly payload: Uint8Array;
 }
 
-/** Undefined when version or length do not fit, or for a jumbogram. The result views `packet`. */
+/** Undefined when version or length do not fit, or for a jumbogram. The result is a view of `packet`. */
 export function parseIpv6(packet: Uint8Array): Ipv6 | undefined {
   if (packet.length < IPV6_HEADER_BYTES || packet[0]! >>> 4 !== 6) return undefined;
   const payloadBytes = getU16(packet, 4);
@@ -42,7 +42,7 @@ export function parseIpv6(packet: Uint8Array): Ipv6 | undefined {
 
 export type Ipv6Fields = Pick<Ipv6, 'source' | 'destination' | 'nextHeader' | 'payload'> & Partial<Ipv6>;
 
-/** A new packet; hop limit 64 unless told. */
+/** A new packet; hop limit 64 unless it is given. */
 export function buildIpv6(fields: Ipv6Fields): Uint8Array {
   const packet = new Uint8Array(IPV6_HEADER_BYTES + fields.payload.length);
   setU32(packet, 0, 0x60000000 + (fields.trafficClass ?? 0) * 0x100000 + (fields.flowLabel ?? 0));
@@ -55,7 +55,9 @@ export function buildIpv6(fields: Ipv6Fields): Uint8Array {
   return packet;
 }
 
-/** An extension header in the common form, with `data` padded by zeros to a multiple of 8 bytes less 2, then `rest`. */
+/**
+ * An extension header in the common form: `data`, padded with zeros to 2 bytes less than a multiple of 8, then `rest`.
+ */
 export function buildExtension(nextHeader: number, data: Uint8Array, rest: Uint8Array): Uint8Array {
   const units = Math.max(1, Math.ceil((data.length + 2) / 8));
   const header = new Uint8Array(units * 8);

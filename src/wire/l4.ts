@@ -27,7 +27,7 @@ export interface Udp {
   readonly payload: Uint8Array;
 }
 
-/** Undefined when the header does not fit. The checksum is not verified. The result views `segment`. */
+/** Undefined when the header does not fit. The checksum is not verified. The result is a view of `segment`. */
 export function parseTcp(segment: Uint8Array): Tcp | undefined {
   if (segment.length < TCP_HEADER_BYTES) return undefined;
   const headerBytes = (segment[12]! >>> 4) * 4;
@@ -46,7 +46,7 @@ export function parseTcp(segment: Uint8Array): Tcp | undefined {
 
 export type TcpFields = Pick<Tcp, 'sourcePort' | 'destinationPort'> & Partial<Tcp>;
 
-/** A new segment with its checksum. @param source 4 or 16 bytes, as `destination` */
+/** A new segment with its checksum. @param source 4 or 16 bytes, like `destination` */
 export function buildTcp(source: Uint8Array, destination: Uint8Array, fields: TcpFields): Uint8Array {
   const options = fields.options ?? new Uint8Array();
   const header = new Uint8Array(TCP_HEADER_BYTES);
@@ -62,7 +62,7 @@ export function buildTcp(source: Uint8Array, destination: Uint8Array, fields: Tc
   return segment;
 }
 
-/** Undefined when the header or its length does not fit. The result views `datagram`, cut to that length. */
+/** Undefined when the header or its length does not fit. The result is a view of `datagram`, cut to that length. */
 export function parseUdp(datagram: Uint8Array): Udp | undefined {
   if (datagram.length < UDP_HEADER_BYTES) return undefined;
   const lengthBytes = getU16(datagram, 4);
@@ -74,7 +74,7 @@ export function parseUdp(datagram: Uint8Array): Udp | undefined {
   };
 }
 
-/** A new datagram with its checksum. @param source 4 or 16 bytes, as `destination` */
+/** A new datagram with its checksum. @param source 4 or 16 bytes, like `destination` */
 export function buildUdp(source: Uint8Array, destination: Uint8Array, udp: Udp): Uint8Array {
   const header = new Uint8Array(UDP_HEADER_BYTES);
   setU16(header, 0, udp.sourcePort);

@@ -10,7 +10,7 @@ export const ND_ROUTER_ADVERTISEMENT = 134;
 export const ND_NEIGHBOR_SOLICITATION = 135;
 export const ND_NEIGHBOR_ADVERTISEMENT = 136;
 export const ND_REDIRECT = 137;
-/** Every ND message carries it; a router would have decremented it. */
+/** Every ND message has this hop limit; a router would have decremented it. */
 export const ND_HOP_LIMIT = 255;
 
 export const ND_OPTION_SOURCE_LLA = 1;
@@ -22,20 +22,20 @@ export const NA_OVERRIDE = 0x20000000;
 
 export interface NdOption {
   readonly type: number;
-  /** What follows type and length: a multiple of 8 bytes less 2. */
+  /** Everything after type and length: 2 bytes less than a multiple of 8. */
   readonly data: Uint8Array;
 }
 
 export interface Neighbor {
   /** ND_NEIGHBOR_SOLICITATION or ND_NEIGHBOR_ADVERTISEMENT. */
   readonly type: number;
-  /** NA_…; zero in solicitations. */
+  /** NA_… flags; zero in solicitations. */
   readonly flags: number;
   readonly target: Uint8Array;
   readonly options: readonly NdOption[];
 }
 
-/** Undefined when `bytes` is not a whole number of well-formed options. The results view `bytes`. */
+/** Undefined when `bytes` is not a whole number of well-formed options. The results are views of `bytes`. */
 export function parseNdOptions(bytes: Uint8Array): NdOption[] | undefined {
   const options: NdOption[] = [];
   for (let at = 0; at < bytes.length; ) {
@@ -47,7 +47,7 @@ export function parseNdOptions(bytes: Uint8Array): NdOption[] | undefined {
   return options;
 }
 
-/** Undefined when `message` (ICMPv6, from its type on) is no well-formed NS or NA. The result views it. */
+/** Undefined when `message` (ICMPv6, from its type on) is not a well-formed NS or NA. The result is a view of it. */
 export function parseNeighbor(message: Uint8Array): Neighbor | undefined {
   const icmp = parseIcmp(message);
   if (!icmp || icmp.code !== 0 || icmp.body.length < 20) return undefined;
@@ -67,10 +67,10 @@ export function buildNeighborBody(neighbor: Pick<Neighbor, 'flags' | 'target' | 
 }
 
 export interface NeighborReply {
-  /** Whose address was asked for. */
+  /** The MAC of the address that was asked for. */
   readonly mac: Uint8Array;
   readonly target: Uint8Array;
-  /** Who asked; `::` when it is checking for duplicates. */
+  /** Who asked; `::` for duplicate address detection. */
   readonly askerMac: Uint8Array;
   readonly askerIp: Uint8Array;
   /** Is it a gateway's address? Hosts forget a router whose advertisements lack the flag (RFC 4861 §7.2.5). */
@@ -108,15 +108,15 @@ export function buildNeighborReply(reply: NeighborReply): Uint8Array {
   });
 }
 
-/** The whole frame by which `mac` tells all nodes that it has `ip`, 16 bytes (RFC 4861 §7.2.6). */
+/** The whole frame with which `mac` tells all nodes that it has `ip`, 16 bytes (RFC 4861 §7.2.6). */
 export function buildNeighborAnnouncement(mac: Uint8Array, ip: Uint8Array): Uint8Array {
   return buildNeighborReply({ mac, target: ip, askerMac: new Uint8Array(6), askerIp: new Uint8Array(16) });
 }
 
 /**
- * The whole frame by which `mac`, from `source`, asks who has `target`, 16 bytes each (RFC 4861 §7.2.2).
+ * The whole frame with which `mac`, from address `source`, asks who has `target`; 16 bytes each (RFC 4861 §7.2.2).
  *
- * @param to only the neighbor with this MAC (RFC 4861 §7.3.3); all that may have it without
+ * @param to ask only the neighbor with this MAC (RFC 4861 §7.3.3); all that may have `target` if it is not given
  */
 export function buildNeighborSolicitation(
   mac: Uint8Array,

@@ -1,7 +1,7 @@
 /**
- * A frame as one line for a person, in the manner of tcpdump:
- * `IP 10.0.0.1.1234 > 10.0.0.2.80: tcp S, length 0`. What cannot be parsed is
- * shown as far as it can, never refused.
+ * A frame as one line for people, in the manner of tcpdump:
+ * `IP 10.0.0.1.1234 > 10.0.0.2.80: tcp S, length 0`. A frame that cannot be parsed is
+ * shown as far as possible, never refused.
  */
 import { ARP_REPLY, ARP_REQUEST, parseArp } from './arp.ts';
 import { getU16 } from './bytes.ts';
@@ -26,7 +26,7 @@ import {
   parseNeighbor,
 } from './nd.ts';
 
-/** One line. `lengthBytes` is the whole frame's length when `frame` holds only its beginning. */
+/** One line. `lengthBytes` is the length of the whole frame when `frame` holds only its beginning. */
 export function summary(frame: Uint8Array, lengthBytes = frame.length): string {
   const ethernet = parseEthernet(lengthBytes > frame.length ? extended(frame, lengthBytes) : frame);
   if (!ethernet) return `truncated frame, length ${lengthBytes}`;
@@ -42,7 +42,7 @@ export function summary(frame: Uint8Array, lengthBytes = frame.length): string {
   );
 }
 
-/** With zeros for what was not captured, so that lengths fit. */
+/** Filled with zeros for the bytes that were not captured, so that lengths fit. */
 function extended(frame: Uint8Array, lengthBytes: number): Uint8Array {
   const whole = new Uint8Array(lengthBytes);
   whole.set(frame);
@@ -85,7 +85,8 @@ function ipv6(bytes: Uint8Array): string {
   const source = ipText(packet.source);
   const destination = ipText(packet.destination);
   let { nextHeader, payload } = packet;
-  // Only headers of the common form and fragments are stepped over: the line names what it stops at.
+  // Skips only headers of the common form and fragment headers. The line names the header where this
+  // stops.
   for (let walked = 0; walked < 8 && payload.length >= 8; walked++) {
     if (nextHeader === EXT_FRAGMENT) {
       const offset = getU16(payload, 2) & 0xfff8;
@@ -164,7 +165,7 @@ function macText(mac: Uint8Array): string {
   return Array.from(mac, (byte) => byte.toString(16).padStart(2, '0')).join(':');
 }
 
-/** 4 bytes dotted; 16 bytes by RFC 5952: the longest run of two or more zero groups becomes `::`. */
+/** 4 bytes dotted; 16 bytes by RFC 5952, where the longest run of two or more zero groups becomes `::`. */
 function ipText(ip: Uint8Array): string {
   if (ip.length === 4) return ip.join('.');
   const groups = Array.from({ length: 8 }, (_, index) => getU16(ip, index * 2));

@@ -8,11 +8,11 @@ export const VXLAN_FLAG_I = 0x08;
 
 export interface Vxlan {
   readonly vni: number;
-  /** Inner frame. */
+  /** The inner frame. */
   readonly frame: Uint8Array;
 }
 
-/** Undefined when truncated or without the I flag; reserved bits are ignored. The result views `payload`. */
+/** Undefined when it is truncated or has no I flag; reserved bits are ignored. The result is a view of `payload`. */
 export function parseVxlan(payload: Uint8Array): Vxlan | undefined {
   if (payload.length < VXLAN_HEADER_BYTES || (payload[0]! & VXLAN_FLAG_I) === 0) return undefined;
   return { vni: getU32(payload, 4) >>> 8, frame: payload.subarray(VXLAN_HEADER_BYTES) };
