@@ -1,7 +1,7 @@
 /**
- * Classic BPF (McCanne and Jacobson 1993), which libpcap compiles filter
- * expressions to: a program that looks at a frame and says whether it is wanted.
- * native/bpf.h runs the same programs.
+ * Classic BPF (McCanne and Jacobson 1993), to which libpcap compiles filter expressions: a
+ * program that looks at a frame and says whether it is wanted. native/bpf.h runs the same
+ * programs.
  */
 import { WeftError } from '../error.ts';
 
@@ -39,9 +39,9 @@ const known: ReadonlySet<number> = new Set([
 ]);
 
 /**
- * A program that can be run, by the rules of the kernel's bpf_check_classic: every instruction is known, jumps only go
- * forward and stay inside, memory and shifts are within bounds, no constant divisor is 0, and the last instruction is
- * a return. So it ends. native/bpf.h asks the same.
+ * Accepts programs that can be run, by the rules of the kernel's bpf_check_classic: every instruction is known, jumps
+ * only go forward and stay inside, memory and shifts are within bounds, no constant divisor is 0, and the last
+ * instruction is a return. So every program ends. native/bpf.h checks the same.
  * @throws WeftError('invalid')
  */
 export function checkBpf(program: BpfProgram): BpfProgram {
@@ -64,8 +64,8 @@ export function checkBpf(program: BpfProgram): BpfProgram {
 }
 
 /**
- * A load from behind the end of the frame, and a division by 0, end the program: not wanted.
- * @param program a checked one
+ * A load from beyond the end of the frame and a division by 0 end the program: the frame is not wanted.
+ * @param program a checked program
  * @param bytes the whole frame
  */
 export function bpfWants(program: BpfProgram, bytes: Uint8Array): boolean {
@@ -167,7 +167,7 @@ function isTaken(operation: number, a: number, operand: number): boolean {
   }
 }
 
-/** In 32 bits without a sign. Undefined for a division by 0. */
+/** Unsigned 32-bit arithmetic. Undefined for a division by 0. */
 function calculate(operation: number, a: number, operand: number): number | undefined {
   switch (operation) {
     case 0x00:

@@ -4,15 +4,14 @@
  *   1. Ethernet and at most one VLAN tag
  *   2. ARP, or
  *   3. IPv4, or 4. IPv6 with a bounded walk over its extension headers
- *   5. the L4 header, unless this is a later fragment (the datapath gives that the
- *      protocol and ports of its first)
+ *   5. the L4 header, unless this is a later fragment (the datapath fills in the protocol
+ *      and ports of the first one)
  *   6. neighbor discovery
  *
- * A frame is either what its headers say, or it has a drop reason: there is no
- * partial key. `native/extract.cc` follows the very same rules, which the
- * differential test holds against each other. Offsets are read in place, since
- * this runs for every frame of the reference datapath. Checksums are not
- * verified here: the receiving host does that.
+ * A frame is either what its headers say, or it has a drop reason: there is no partial key.
+ * `native/extract.cc` follows exactly the same rules; the differential test compares the two.
+ * Offsets are read in place, because this runs for every frame of the reference datapath.
+ * Checksums are not verified here: the receiving host does that.
  */
 import { FRAG_FIRST, FRAG_LATER, FRAG_NONE, KEY_BYTES, fields } from './fields.ts';
 import type { DropReason } from './reason.ts';
@@ -42,31 +41,31 @@ import {
 
 /** The longest frame that weft carries: an IP packet of any size behind a VLAN tag. */
 export const MAX_FRAME_BYTES = 18 + 65535;
-/** Extension headers that are walked; a packet with more is dropped. */
+/** Extension headers that are accepted; a packet with more is dropped. */
 export const MAX_EXTENSIONS = 8;
-/** What 802.3 lengths read as in `eth_type`. */
+/** The value of `eth_type` for frames with an 802.3 length. */
 export const ETH_TYPE_LENGTH = 0x05ff;
 
 export type Extracted =
   | {
       readonly ok: true;
-      /** Without what follows the IP packet (padding, trailers). */
+      /** Without anything behind the IP packet (padding, trailers). */
       readonly lengthBytes: number;
-      /** Where the L4 header begins; 0 when there is none that was read. */
+      /** Where the L4 header begins; 0 if none was read. */
       readonly l4Offset: number;
     }
   | { readonly ok: false; readonly reason: DropReason };
 
-/** What of its datagram a fragment is, in bytes. */
+/** Which part of its datagram a fragment is, in bytes. */
 export interface FragmentPart {
   readonly id: number;
   readonly at: number;
-  /** More than 0. */
+  /** Greater than 0. */
   readonly bytes: number;
   readonly more: boolean;
 }
 
-/** Header and payload. */
+/** Of header and payload together. */
 const LARGEST_PACKET_BYTES = 65_535;
 const TCP_HEADER_BYTES = 20;
 const SCTP_HEADER_BYTES = 12;
@@ -87,9 +86,9 @@ const ICMP_ID = fields.icmp_id.offset;
 const ND_TARGET = fields.nd_target.offset;
 
 /**
- * Fills `key` (KEY_BYTES) from `eth_dst` on. `in_port`, `tun_vni` and `tun_src`
- * come before that and are the caller's: a frame does not say them. After a
- * failure the key holds nothing of use.
+ * Fills `key` (KEY_BYTES) from `eth_dst` on. The caller fills in `in_port`, `tun_vni` and
+ * `tun_src`, which come before that and are not in the frame. After a failure the contents
+ * of the key are meaningless.
  */
 export function extract(frame: Uint8Array, key: Uint8Array): Extracted {
   if (frame.length < ETH_HEADER_BYTES) return failed('frame_too_short');
@@ -158,11 +157,12 @@ function ipv6(frame: Uint8Array, at: number, key: Uint8Array): Extracted {
   const payloadBytes = u16(frame, at + 4);
   let next = frame[at + 6]!;
   if (IPV6_HEADER_BYTES + payloadBytes > present) return failed('ipv6_malformed');
-  // RFC 2675: the length is in an option then. Nothing that long fits a frame.
+  // RFC 2675: the length is in an option. A packet of that length fits into no frame.
   if (payloadBytes === 0 && next === EXT_HOP_BY_HOP) return failed('ipv6_malformed');
   key[IP_TOS] = u16(frame, at) >>> 4;
   key[IP_TTL] = frame[at + 7]!;
-  // Addresses of IPv4 look like this in a key: an IPv6 packet that has one would be taken for IPv4.
+  // IPv4 addresses look like this in a key, so an IPv6 packet with such an address would be taken
+  // for IPv4.
   if (isMapped(frame, at + 8) || isMapped(frame, at + 24)) return failed('ipv4_mapped');
   copy(frame, at + 8, key, IP_SRC, 32);
 
@@ -183,7 +183,7 @@ function ipv6(frame: Uint8Array, at: number, key: Uint8Array): Extracted {
     }
     next = frame[header]!;
     header += sizeBytes;
-    // What follows is payload of another packet's middle, not a header.
+    // What follows comes from the middle of a packet; it is not a header.
     if (key[IP_FRAG] === FRAG_LATER) break;
   }
   key[IP_PROTO] = next;
@@ -204,7 +204,7 @@ function isExtension(header: number): boolean {
   }
 }
 
-/** RFC 8200 §4, RFC 4302 §2.2 (AH counts in 4 bytes, less 2); never below 8. */
+/** RFC 8200 §4, RFC 4302 §2.2 (AH counts in units of 4 bytes, minus 2); never below 8. */
 function extensionBytes(header: number, length: number): number {
   if (header === EXT_FRAGMENT) return 8;
   return header === EXT_AUTHENTICATION ? (length + 2) * 4 : (length + 1) * 8;
@@ -217,14 +217,14 @@ function ipv4Part(frame: Uint8Array, at: number): FragmentPart {
   return { id: u16(frame, at + 4), at: (flags & 0x1fff) * 8, bytes, more: (flags & 0x2000) !== 0 };
 }
 
-/** RFC 8200 §4.5. @param header where the fragment header is, in a packet that ends at `end` */
+/** RFC 8200 §4.5. @param header offset of the fragment header, in a packet that ends at `end` */
 function ipv6Part(frame: Uint8Array, header: number, end: number): FragmentPart {
   const flags = u16(frame, header + 2);
   const id = u16(frame, header + 4) * 0x10000 + u16(frame, header + 6);
   return { id, at: flags & 0xfff8, bytes: end - header - 8, more: (flags & 1) !== 0 };
 }
 
-/** Notes what kind of fragment it is. @param headerBytes what goes before each part of the packet */
+/** Records what kind of fragment it is. @param headerBytes bytes in front of each part of the packet */
 function fragment(part: FragmentPart, headerBytes: number, protocol: number, key: Uint8Array): Extracted | undefined {
   const { at, bytes, more } = part;
   if (at === 0 && !more) return undefined;
@@ -237,7 +237,7 @@ function fragment(part: FragmentPart, headerBytes: number, protocol: number, key
   return undefined;
 }
 
-/** Of a frame that was extracted to `key` with `ip_frag` other than FRAG_NONE. */
+/** For a frame that was extracted to `key` with `ip_frag` other than FRAG_NONE. */
 export function fragmentPart(frame: Uint8Array, key: Uint8Array): FragmentPart {
   const l3 = key[VLAN_TCI] === 0 && key[VLAN_TCI + 1] === 0 ? ETH_HEADER_BYTES : ETH_HEADER_BYTES + 4;
   if (frame[l3]! >>> 4 === 4) return ipv4Part(frame, l3);
@@ -302,7 +302,7 @@ function icmpTypeAndCode(frame: Uint8Array, at: number, key: Uint8Array): void {
   key[L4_DST + 1] = frame[at + 1]!;
 }
 
-/** Bytes before the options, by type. */
+/** Bytes in front of the options, by type. */
 function neighborHeaderBytes(type: number): number | undefined {
   switch (type) {
     case ND_ROUTER_SOLICITATION:
@@ -319,12 +319,12 @@ function neighborHeaderBytes(type: number): number | undefined {
   }
 }
 
-/** RFC 4861 §6.1, §7.1 and §8.1 less the checksum. False: malformed; true also for what is no ND message. */
+/** RFC 4861 §6.1, §7.1 and §8.1 except the checksum. False if it is malformed; true also if it is not an ND message. */
 function neighborDiscovery(frame: Uint8Array, at: number, end: number, key: Uint8Array): boolean {
   const type = frame[at]!;
   const headerBytes = neighborHeaderBytes(type);
   if (headerBytes === undefined) return true;
-  // RFC 6980: none of them is fragmented.
+  // RFC 6980: none of them may be fragmented.
   if (key[IP_FRAG] !== FRAG_NONE || key[IP_TTL] !== ND_HOP_LIMIT || frame[at + 1] !== 0) return false;
   if (end - at < headerBytes) return false;
   if (type === ND_NEIGHBOR_SOLICITATION || type === ND_NEIGHBOR_ADVERTISEMENT) {
@@ -335,7 +335,10 @@ function neighborDiscovery(frame: Uint8Array, at: number, end: number, key: Uint
   return neighborOptions(frame, at + headerBytes, end, key, isOfTarget ? ND_OPTION_TARGET_LLA : ND_OPTION_SOURCE_LLA);
 }
 
-/** What receivers could take for the link-layer address is what the key has: one option, of the right kind and length. */
+/**
+ * Makes sure that every receiver takes the same address for the link-layer address, the one in the key: there is one
+ * option, of the right kind and length.
+ */
 function neighborOptions(frame: Uint8Array, at: number, end: number, key: Uint8Array, wanted: number): boolean {
   let found = false;
   for (let option = at; option < end; ) {

@@ -1,17 +1,17 @@
 /**
- * The flow hash: which UDP source port an encapsulated flow has (RFC 7348 §5),
- * so that the underlay spreads flows over its paths and keeps each in order.
+ * The flow hash: it gives an encapsulated flow its UDP source port (RFC 7348 §5), so that
+ * the underlay spreads flows over its paths and keeps each of them in order.
  *
- * It covers MACs, IP addresses, protocol and ports, but no ports of fragments:
- * all fragments of a datagram take one path. `native/key.h` computes the same.
- * `senderHash` tells senders apart where each has its share (`datapath/upcall-limit.ts`).
+ * It covers MACs, IP addresses, protocol and ports, but not the ports of fragments: all
+ * fragments of a datagram take one path. `native/key.h` computes the same.
+ * `senderHash` distinguishes senders that each have their share (`datapath/reference/upcall-limit.ts`).
  */
 import { FRAG_NONE, fields } from './fields.ts';
 import type { FlowKey } from './key.ts';
 
 /**
- * Source ports that a flow can have, 49153 … 65535. On a real underlay a flow has that of one
- * of some sockets, whose ports are random ones of these: native/io/underlay.h.
+ * Source ports that a flow can have, 49153 … 65535. On a real underlay there are a few sockets with
+ * random ports of this range, and a flow has the port of one of them: native/io/underlay.h.
  */
 export const ENTROPY_FIRST_PORT = 49_153;
 export const ENTROPY_PORTS = 65_536 - ENTROPY_FIRST_PORT;
@@ -27,7 +27,7 @@ export function flowHash(key: FlowKey): number {
   return mixed(hash);
 }
 
-/** Who sent it, by its MAC address and the VTEP before it; never 0. */
+/** Identifies the sender, by its MAC address and the VTEP in front of it; never 0. */
 export function senderHash(key: FlowKey): number {
   let hash = fnv1a(0x811c9dc5, key, fields.tun_src.offset, fields.eth_dst.offset);
   hash = fnv1a(hash, key, fields.eth_src.offset, fields.eth_type.offset);

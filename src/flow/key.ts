@@ -1,18 +1,18 @@
 /**
  * Flow keys and masks: bytes in the layout of `fields.ts`.
  *
- * A key says what a frame's headers are; a mask says which of them a decision
- * used (0xff: used, 0x00: wildcarded). It uses whole fields, so the number of
- * distinct masks stays small, but of a field that was only refused perhaps no more
- * than its first bytes (`FlowView.isOneOf`). A key and a mask together are a
- * megaflow: it covers every frame whose key is the same under the mask.
+ * A key holds the values of a frame's headers; a mask says which of them a decision used
+ * (0xff: used, 0x00: wildcarded). A mask uses whole fields, so that the number of distinct
+ * masks stays small. The exception is a field that was refused, of which it may use only the
+ * first bytes (`FlowView.isOneOf`). A key and a mask together are a megaflow: it covers every
+ * frame whose key is the same under the mask.
  */
 import { fieldList, fields, KEY_BYTES, type Field, type FieldName } from './fields.ts';
 import { formatIp, formatMac, isIp4 } from './types.ts';
 
-/** KEY_BYTES bytes; not changed while anybody looks at it. */
+/** KEY_BYTES bytes. Must not change while anybody reads it. */
 export type FlowKey = Uint8Array;
-/** KEY_BYTES bytes of 0x00 or 0xff; of each field those that are used come first. */
+/** KEY_BYTES bytes of 0x00 or 0xff; the used bytes of a field come first. */
 export type FlowMask = Uint8Array;
 
 export function readNumber(key: Uint8Array, field: Field): number {
@@ -50,16 +50,16 @@ export function covers(masked: FlowKey, mask: FlowMask, key: FlowKey): boolean {
   return true;
 }
 
-/** What goes into a string, byte by byte: an array to slice from costs more than the copy. */
+/** Bytes that become a string: slicing an array costs more than this copy. */
 const scratch = Buffer.alloc(2 * KEY_BYTES);
 
-/** A string that is equal exactly for equal bytes, 2 · KEY_BYTES at most: for Map keys. */
+/** A string that is equal exactly for equal bytes, at most 2 · KEY_BYTES: a key for a Map. */
 export function bytesId(bytes: Uint8Array): string {
   for (let i = 0; i < bytes.length; i++) scratch[i] = bytes[i]!;
   return scratch.toString('latin1', 0, bytes.length);
 }
 
-/** The same for a megaflow: which fields it uses, how much of each, and their values. */
+/** The same for a megaflow: which fields it uses, how many bytes of each, and their values. */
 export function megaflowId(key: FlowKey, mask: FlowMask): string {
   let length = 0;
   for (const { offset, size } of fieldList) {
@@ -70,7 +70,7 @@ export function megaflowId(key: FlowKey, mask: FlowMask): string {
   return scratch.toString('latin1', 0, length);
 }
 
-/** How many of a field's bytes, from the first on, a mask uses. */
+/** How many bytes of a field a mask uses, from the first on. */
 function usedBytes(mask: FlowMask, offset: number, size: number): number {
   let bytes = 0;
   while (bytes < size && mask[offset + bytes] !== 0) bytes++;
@@ -79,7 +79,7 @@ function usedBytes(mask: FlowMask, offset: number, size: number): number {
 
 const masks = new Map<number | string, FlowMask>();
 
-/** So many first bytes of one field. */
+/** The first `bytes` bytes of a field. */
 export interface Prefix {
   readonly field: Field;
   readonly bytes: number;
@@ -88,8 +88,8 @@ export interface Prefix {
 const noPrefixes: readonly Prefix[] = [];
 
 /**
- * The mask that uses a set of fields, given by their bits, and of others the first bytes.
- * One array for each that there is: do not write to it.
+ * The mask that uses a set of fields, given by their bits, and the first bytes of others. Equal
+ * masks are one array: do not write to it.
  */
 export function maskOf(used: number, prefixes: readonly Prefix[] = noPrefixes): FlowMask {
   const id =
@@ -111,7 +111,7 @@ export function maskFields(mask: FlowMask): FieldName[] {
 
 const etherTypes: Record<number, string> = { 0x0800: 'ip', 0x86dd: 'ipv6', 0x0806: 'arp' };
 
-/** One field as an operator reads it, `ip_dst=10.0.0.2`. */
+/** One field as operators read it, `ip_dst=10.0.0.2`. */
 export function formatField(name: FieldName, key: FlowKey, portName: (port: number) => string = String): string {
   const field = fields[name];
   switch (field.kind) {
@@ -135,7 +135,10 @@ export function formatField(name: FieldName, key: FlowKey, portName: (port: numb
   }
 }
 
-/** A megaflow as `weft flows` prints it: the used fields only, `ip_src=10.9.0.0/16` where only the beginning is. */
+/**
+ * A megaflow as `weft flows` prints it: only the used fields, and `ip_src=10.9.0.0/16` if only the beginning is
+ * used.
+ */
 export function formatMegaflow(key: FlowKey, mask: FlowMask, portName?: (port: number) => string): string {
   return maskFields(mask)
     .map((name) => {

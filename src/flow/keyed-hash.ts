@@ -1,6 +1,6 @@
 /**
- * HalfSipHash-2-4 (Aumasson and Bernstein), 32 bits: a hash that nobody predicts who has not the key, from whatever
- * inputs and results he has seen.
+ * HalfSipHash-2-4 (Aumasson and Bernstein), 32 bits: nobody without the key can predict a result, whatever inputs
+ * and results they have seen.
  */
 
 /** @param key 8 bytes @returns 32 bits, unsigned */

@@ -1,6 +1,4 @@
-/**
- * The packet that an ICMP error quotes: of whom it speaks (RFC 792, RFC 4443 §3).
- */
+/** The packet that an ICMP error quotes: which conversation the error is about (RFC 792, RFC 4443 §3). */
 import { getU16 } from '../wire/bytes.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP, IPV4_HEADER_BYTES } from '../wire/ipv4.ts';
 import { EXT_FRAGMENT, IPV6_HEADER_BYTES } from '../wire/ipv6.ts';
@@ -8,26 +6,26 @@ import type { Tuple } from './connection.ts';
 import { isIp4 } from './types.ts';
 
 const FRAGMENT_HEADER_BYTES = 8;
-/** What of the quoted packet has to be there behind its IP header (RFC 792). */
+/** Bytes of the quoted packet that must be present after its IP header (RFC 792). */
 const L4_BYTES = 8;
 
 export interface Quoted {
   readonly protocol: number;
   /** Addresses are 16 bytes. */
   readonly tuple: Tuple;
-  /** Of its IP header, with the Fragment header of a first fragment. */
+  /** Length of its IP header, including the Fragment header of a first fragment. */
   readonly headerBytes: number;
 }
 
 /**
  * @param packet from its IP header on, perhaps cut short
- * @returns undefined for what has no ports and no identifier: other protocols, later
- * fragments, IPv6 behind other extension headers than that of a first fragment, and what is cut too short
+ * @returns undefined if it has no ports and no identifier: other protocols, later fragments, IPv6 with
+ * extension headers other than the fragment header of a first fragment, and packets that are cut too short
  */
 export function readQuoted(packet: Uint8Array, v4: boolean): Quoted | undefined {
   if (packet.length < (v4 ? IPV4_HEADER_BYTES : IPV6_HEADER_BYTES)) return undefined;
   if (packet[0]! >>> 4 !== (v4 ? 4 : 6)) return undefined;
-  // IPv6 is fragmented by who sends it, so what is quoted may be a first fragment.
+  // IPv6 packets are fragmented by their sender, so a first fragment may be quoted.
   const hasFragmentHeader = !v4 && packet[6] === EXT_FRAGMENT;
   const fragmentBytes = hasFragmentHeader ? FRAGMENT_HEADER_BYTES : 0;
   const headerBytes = v4 ? (packet[0]! & 15) * 4 : IPV6_HEADER_BYTES + fragmentBytes;
@@ -42,7 +40,7 @@ export function readQuoted(packet: Uint8Array, v4: boolean): Quoted | undefined 
   const [source, destination] = v4
     ? [mapped(packet.subarray(12, 16)), mapped(packet.subarray(16, 20))]
     : [packet.slice(8, 24), packet.slice(24, 40)];
-  // Of IPv6, one that is IPv4-mapped would be taken for IPv4.
+  // An IPv4-mapped address in an IPv6 packet would be taken for IPv4.
   if (!v4 && (isIp4(source) || isIp4(destination))) return undefined;
   return { protocol, tuple: { source, destination, sourcePort, destinationPort }, headerBytes };
 }

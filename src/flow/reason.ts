@@ -1,10 +1,10 @@
 /**
- * Drop reasons: the closed list of why a frame can end in weft.
+ * Drop reasons: the closed list of reasons why a frame can end in weft.
  *
- * The number is its place here and crosses into the addon (`native/reason.h`,
- * compared at load), so new ones go to the end of their group and both files
- * change together. `datapath` reasons are counted by the datapath itself;
- * `pipeline` reasons arrive as the argument of a drop action.
+ * The number of a reason is its place here. It crosses into the addon (`native/reason.h`,
+ * compared at load), so a new reason goes to the end of its group, and both files change
+ * together. `datapath` reasons are counted by the datapath itself; `pipeline` reasons arrive
+ * as the argument of a drop action.
  */
 export const dropReasons = [
   // extract: the frame is not what its headers say

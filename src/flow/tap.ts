@@ -1,18 +1,18 @@
-/** TAP devices, as datapaths and the addon name them. */
+/** TAP devices, as datapaths and the addon identify them. */
 
-/** Which TAP it is: names and paths can come to mean another. */
+/** Identifies a TAP. Names and paths are not enough, since they can come to mean another one. */
 export interface TapIdentity {
-  /** Of the network namespace that it is in. */
+  /** Device and inode of the network namespace that it is in. */
   readonly dev: bigint;
   readonly ino: bigint;
-  /** In that namespace. */
+  /** Its index in that namespace. */
   readonly ifindex: number;
 }
 
 /** What was opened. */
 export interface TapOpened extends TapIdentity {
-  /** Of this port; each is a descriptor that a program can have of a TAP. */
+  /** Queues of this port; each is one of the descriptors that a program can open for a TAP. */
   readonly queues: number;
-  /** False: it was there already, and was re-attached. */
+  /** False: it existed already, and was re-attached. */
   readonly created: boolean;
 }

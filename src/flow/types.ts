@@ -1,4 +1,4 @@
-/** The small values that every layer speaks of: branded numbers, MAC and IP bytes and their text. */
+/** The small values that every layer uses: branded numbers, MAC and IP bytes and their text. */
 import ipaddr from 'ipaddr.js';
 
 declare const brand: unique symbol;
@@ -11,7 +11,7 @@ export type Vni = Branded<number, 'Vni'>;
 /** Number of a cached flow, unique while the switch runs. */
 export type FlowId = Branded<number, 'FlowId'>;
 
-/** The same address bytes? */
+/** Are the bytes of both addresses the same? */
 export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   if (a.length !== b.length) return false;
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;

@@ -1,18 +1,17 @@
 /**
  * FlowView: the only way in which a decision sees a flow.
  *
- * Reading a field through a getter sets that field in the mask, so a cached
- * decision can never be wider than what it was made from (the bug class of
- * CVE-2020-35498 and CVE-2023-1668). A question that needs no more than the beginning
- * of a field (`isOneOf`) uses no more, so whoever sends another wrong address with
- * each frame is refused by a few cached flows. `consult` does the same for objects: a
- * decision carries the names of all the table entries that it looked up, found
- * or not, and is made anew when one of them changes.
+ * Reading a field through a getter sets that field in the mask, so a cached decision can
+ * never be wider than the fields that it was made from (the kind of bug in CVE-2020-35498
+ * and CVE-2023-1668). A question that needs only the beginning of a field (`isOneOf`) uses
+ * only that, so a sender that puts another wrong address into each frame is refused by a few
+ * cached flows. `consult` does the same for objects: a decision carries the names of all
+ * table entries that it looked up, found or not, and is made again when one of them changes.
  *
- * What lies behind the fields, in the frame itself, can be looked at once: such a
- * decision is for this frame alone, and never cached.
+ * A decision may also look at what lies behind the fields, in the frame itself. Such a
+ * decision holds for this frame only, and is never cached.
  *
- * A view belongs to one decision and is not kept; all that it returns may be.
+ * A view belongs to one decision and is not kept. Everything that it returns may be kept.
  */
 import { checksum } from '../wire/checksum.ts';
 import { ETH_HEADER_BYTES, ETH_IPV4, VLAN_TAG_BYTES } from '../wire/ethernet.ts';
@@ -21,13 +20,13 @@ import { fields, type Field, type FieldName } from './fields.ts';
 import { formatPrefix, maskOf, readBytes, readNumber, type FlowKey, type FlowMask, type Prefix } from './key.ts';
 import { readQuoted, type Quoted } from './quoted.ts';
 
-/** Of an ICMP error, before the packet that it quotes. */
+/** Header of an ICMP error, in front of the packet that it quotes. */
 const ICMP_ERROR_BYTES = 8;
 
 /**
- * Fields in the order in which they were read, each once. Equal lists are one
- * object: a decision keeps one for each stage, and there are no more of them
- * than ways through the stages.
+ * Fields in the order in which they were read, each once. Equal lists are one object: a
+ * decision keeps a list for each stage, and there are only as many different lists as there
+ * are paths through the stages.
  */
 class ReadList {
   readonly names: readonly FieldName[];
@@ -54,30 +53,30 @@ export class FlowView {
   readonly #key: FlowKey;
   readonly #head: Uint8Array | undefined;
   #used = 0;
-  /** Of fields that are not used as a whole. */
+  /** Fields of which only the first bytes are used. */
   readonly #prefixes: Prefix[] = [];
   #read = nothingRead;
   #isOfOneFrame = false;
 
-  /** @param head the beginning of the frame, from its Ethernet header on, where there is one */
+  /** @param head the beginning of the frame, from its Ethernet header on, if there is a frame */
   constructor(key: FlowKey, head?: Uint8Array) {
     this.#key = key;
     this.#head = head;
   }
 
-  /** What is decided may be another thing for the next frame of the same key. */
+  /** True if the next frame with the same key may get another decision. */
   get isOfOneFrame(): boolean {
     return this.#isOfOneFrame;
   }
 
-  /** What is decided depends on more than the tables say: it holds for this frame alone. */
+  /** The decision depends on more than key and tables, so it holds for this frame only. */
   forThisFrame(): void {
     this.#isOfOneFrame = true;
   }
 
   /**
-   * Is the checksum of its IPv4 header right? Without a frame it is taken to be: what a
-   * cached flow does to a packet with a wrong one, the datapath refuses.
+   * Is the checksum of its IPv4 header right? If there is no frame, the answer is yes: a cached
+   * flow relies on the datapath, which refuses to do this to a packet with a wrong checksum.
    */
   hasRightIpv4Header(): boolean {
     if (!this.#head) return true;
@@ -87,7 +86,7 @@ export class FlowView {
     return isRight;
   }
 
-  /** The packet that this ICMP error quotes, if it can be told. */
+  /** The packet that this ICMP error quotes, if it can be read. */
   quoted(): Quoted | undefined {
     this.#isOfOneFrame = true;
     if (!this.#head) return undefined;
@@ -97,7 +96,7 @@ export class FlowView {
     return readQuoted(this.#head.subarray(icmp + ICMP_ERROR_BYTES), v4);
   }
 
-  /** The fields that were read. Shared by all decisions that read the same: do not write to it. */
+  /** The fields that were read. Shared by all decisions that read the same fields: do not write to it. */
   get mask(): FlowMask {
     if (this.#prefixes.length === 0) return maskOf(this.#used);
     const prefixes = this.#prefixes.filter(({ field }) => !(this.#used & (1 << field.number)));
@@ -121,9 +120,9 @@ export class FlowView {
   }
 
   /**
-   * Is the field one of `values`, each as long as it? Of one that is, all is used; of one
-   * that is not, the bytes up to the first that tells it from all of them: at most 255
-   * flows for each byte and value cover whatever else may be there.
+   * Is the field one of `values`, each of the field's length? If it is, all of the field is used.
+   * If not, only the bytes up to the first one that differs from all values are used: then at
+   * most 255 flows for each byte and value cover everything else that may be there.
    */
   isOneOf(name: FieldName, values: Iterable<Uint8Array>): boolean {
     const field = fields[name];
@@ -141,14 +140,14 @@ export class FlowView {
     return false;
   }
 
-  /** The first bytes of a field, a copy, and no more of it. */
+  /** A copy of the first bytes of a field; no more of the field is used. */
   first(name: FieldName, bytes: number): Uint8Array {
     const field = fields[name];
     this.#useFirst(field, bytes);
     return readBytes(this.#key, field).slice(0, bytes);
   }
 
-  /** A field as far as it was used, to say why it was refused: all of it, or `10.9.0.0/16`. */
+  /** A field as far as it was used, to explain a refusal: all of it, or `10.9.0.0/16`. */
   used(name: FieldName): Uint8Array | number | string {
     const field = fields[name];
     const isWhole = (this.#used & (1 << field.number)) !== 0;
@@ -159,12 +158,12 @@ export class FlowView {
       : readNumber(this.#key, field);
   }
 
-  /** Notes that the decision depends on a table entry, present or absent. */
+  /** Records that the decision depends on a table entry, present or absent. */
   consult(object: string): void {
     if (!this.consulted.includes(object)) this.consulted.push(object);
   }
 
-  /** The fields read since the last call: what one stage used, for `weft trace`. */
+  /** The fields read since the last call: those that one stage used, for `weft trace`. */
   takeRead(): readonly FieldName[] {
     const { names } = this.#read;
     this.#read = nothingRead;
