@@ -1,10 +1,9 @@
 /**
- * What this process may do (capabilities(7)): being root is neither enough, in a
- * container, nor needed.
+ * What this process may do (capabilities(7)). Being root is not enough inside a container, and
+ * not necessary outside of one.
  *
- * weft up keeps what is listed here and gives up the rest, in every thread, before
- * it does anything else; the datapath's threads, which read what others sent,
- * have none.
+ * weft up keeps the capabilities that are listed here and drops all others, in every thread,
+ * before it does anything else. The datapath's threads, which read data from others, have none.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 
@@ -16,11 +15,11 @@ const NEEDED = [
   ['CAP_SYS_ADMIN', 21n],
 ] as const;
 
-/** Without them something less can be done. */
+/** Without these, weft can do less. */
 const USEFUL = [
-  /** A namespace below a directory of another user, a state directory that is. */
+  /** Namespaces in a directory of another user; a state directory of another user. */
   ['CAP_DAC_OVERRIDE', 1n],
-  /** Probes by ICMP. */
+  /** ICMP probes. */
   ['CAP_NET_RAW', 13n],
   /** The namespace of a process that runs as another user: `--pid`. */
   ['CAP_SYS_PTRACE', 19n],
@@ -28,20 +27,20 @@ const USEFUL = [
 
 const KEPT = [...NEEDED, ...USEFUL];
 export const keptCapabilityNames: readonly string[] = KEPT.map(([name]) => name);
-/** A bit set for each that the daemon keeps. */
+/** One bit for each capability that the daemon keeps. */
 export const keptCapabilities = KEPT.reduce((bits, [, bit]) => bits | (1n << bit), 0n);
 
-/** Names of those that weft needs and this process does not have. */
+/** Names of the capabilities that weft needs and this process does not have. */
 export function missingCapabilities(): string[] {
   const held = effective('/proc/self/status');
   return NEEDED.filter(([, bit]) => ((held >> bit) & 1n) === 0n).map(([name]) => name);
 }
 
 export interface ThreadCapabilities {
-  /** As the kernel names the thread: weft's own is `weft-datapath`. */
+  /** The kernel's name of the thread: weft's own is `weft-datapath`. */
   readonly thread: string;
   readonly held: readonly string[];
-  /** Beyond what weft keeps. */
+  /** Does it have more than weft keeps? */
   readonly hasMore: boolean;
 }
 

@@ -1,9 +1,9 @@
 /**
  * Helper processes (`ip`, `nft`): the one place that starts them.
  *
- * Whatever keeps one from starting, the caller is told by a rejection: without
- * descriptors, memory or the program, a child has no pipes, so its `error` is
- * listened to before they are touched. One that does not end is ended.
+ * If a process cannot be started, for whatever reason, the caller gets a rejection: without
+ * descriptors, memory or the program itself a child has no pipes, so its `error` event is
+ * listened for before they are touched. A process that does not end is killed.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { descriptorsText, WeftError } from '../error.ts';
@@ -16,20 +16,20 @@ export interface CommandResult {
 }
 
 export interface CommandOptions {
-  /** What it reads from its standard input. */
+  /** Written to its standard input. */
   readonly input?: string;
-  /** A descriptor of ours that it has as its descriptor 3. */
+  /** A descriptor of ours, which the child gets as descriptor 3. */
   readonly inherited?: number;
-  /** What the operator reads where it is not installed. */
+  /** The message for the operator if the program is not installed. */
   readonly missing: string;
 }
 
-/** The longest of them takes seconds, on a host with thousands of rules and links. */
+/** The longest command takes seconds, on a host with thousands of rules and links. */
 const LONGEST_MS = 60_000;
 
 /**
  * Runs `file` to its end, whatever its exit code, with messages in English.
- * @throws WeftError `system` where it cannot be started or does not end, `exhausted` where descriptors ran out
+ * @throws WeftError `system` if it cannot be started or does not end, `exhausted` if descriptors ran out
  */
 export function runCommand(file: string, args: readonly string[], options: CommandOptions): Promise<CommandResult> {
   const { input = '', inherited, missing } = options;

@@ -1,11 +1,11 @@
 /**
- * The host as a router, which it has to be between weft's transit link and the
- * world: switched on where it is off, and never off again. Others rely on it
- * too (container engines, virtual machines), and nobody could tell who does.
+ * The host as a router, which it must be between weft's transit link and the world. Forwarding
+ * is switched on where it is off, and never switched off again: others rely on it, too
+ * (container engines, virtual machines), and nobody could tell whether they do.
  *
- * A host that forwards IPv6 takes no router advertisements, and forgets the
- * default routes that it has from them. Interfaces that take them are told to go
- * on (`accept_ra` 2) before forwarding is switched on, so that none is lost.
+ * A host that forwards IPv6 ignores router advertisements and forgets the default routes that
+ * it got from them. Interfaces that accept them are told to go on doing so (`accept_ra` 2)
+ * before forwarding is switched on, so that no route is lost.
  */
 import { readdirSync } from 'node:fs';
 import { readSetting, writeSetting } from './sysctl.ts';
@@ -18,7 +18,7 @@ export function hasIpv6(): boolean {
   return readSetting('ipv6/conf/all/disable_ipv6') === '0';
 }
 
-/** @returns `ip6` undefined where there is no IPv6 */
+/** @returns `ip6` is undefined if the host has no IPv6 */
 export function isForwarding(): { readonly ip4: boolean; readonly ip6: boolean | undefined } {
   return { ip4: readSetting(IPV4) === '1', ip6: hasIpv6() ? readSetting(IPV6) !== '0' : undefined };
 }

@@ -1,4 +1,4 @@
-/** Where the host itself reaches what: its routes, of the network namespace that this process is in. */
+/** The host's own routes, in the network namespace that this process is in. */
 import { readFileSync } from 'node:fs';
 import { endianness } from 'node:os';
 import { formatIp } from '../flow/types.ts';
@@ -9,12 +9,12 @@ export interface HostRoute {
   readonly ifname: string;
 }
 
-/** A host with more than that is a router of the internet; not all of its routes are read. */
+/** A host with more than this is an internet router; not all of its routes are read. */
 const MOST_BYTES = 1 << 20;
 const RTF_REJECT = 0x200;
 const RTF_LOCAL = 0x8000_0000;
 
-/** All but default routes and those to the loopback, link-local and multicast addresses. */
+/** All routes except default routes and those to loopback, link-local and multicast addresses. */
 export function hostRoutes(): HostRoute[] {
   return [...readTable('route', ip4Route), ...readTable('ipv6_route', ip6Route)];
 }
@@ -24,7 +24,7 @@ function readTable(name: string, parse: (columns: readonly string[]) => HostRout
   try {
     text = readFileSync(`/proc/net/${name}`, 'latin1');
   } catch (error) {
-    // Without IPv6 there is no such table.
+    // Without IPv6 this table does not exist.
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
     throw error;
   }
@@ -41,7 +41,7 @@ function ip4Route(columns: readonly string[]): HostRoute | undefined {
   return { to: `${[...ip4Bytes(destination)].join('.')}/${length}`, ifname };
 }
 
-/** The kernel prints the four bytes as one number of this machine. */
+/** The kernel prints the four bytes as one number in this machine's byte order. */
 function ip4Bytes(hex: string): Uint8Array {
   const bytes = Buffer.from(hex, 'hex');
   return endianness() === 'LE' ? bytes.reverse() : bytes;

@@ -1,6 +1,6 @@
 /**
- * What the kernel says about the interfaces of network namespaces, and changing it:
- * one visit to a namespace for all that is read, and one for all that is changed.
+ * Reads and changes the interfaces of network namespaces: one visit to a namespace for
+ * everything that is read, and one for everything that is changed.
  */
 import { constants } from 'node:os';
 import { getSystemErrorName } from 'node:util';
@@ -23,7 +23,7 @@ import {
 export interface NamespaceFacts {
   readonly links: readonly LinkFacts[];
   readonly addresses: readonly AddressFacts[];
-  /** The default ones that are static. */
+  /** The static default routes. */
   readonly routes: readonly RouteFacts[];
 }
 
@@ -37,7 +37,7 @@ const nothing = new Uint8Array();
 const questions = [getLinks(), getAddresses(), getRoutes(4), getRoutes(6)];
 const questionBytes = concatRequests(questions);
 
-/** Reads several namespaces in one go. An error in the place of one that could not be read. */
+/** Reads several namespaces in one go. A namespace that could not be read has an error in its place. */
 export async function readNamespaces(
   exchange: ExchangeWithNetns,
   refs: readonly NetnsRef[],
@@ -46,15 +46,15 @@ export async function readNamespaces(
   return replies.map(({ result, replies: bytes }, at) => {
     if (result !== 0) return entryError(refs[at]!, -result);
     const { errors, ...facts } = readReplies(bytes);
-    // A namespace has no table of routes before it has a route.
+    // A namespace has no routing table before it has a route.
     const [failed] = [...errors].filter(([, errno]) => errno !== constants.errno.ENOENT);
     return failed ? requestError(refs[at]!, questions[failed[0]]!, failed[1]) : facts;
   });
 }
 
 /**
- * Makes changes in several namespaces in one go. Each change is tried, whatever became of the one before.
- * @returns by namespace what failed, first of all that it could not be entered; nothing where all was done
+ * Makes changes in several namespaces in one go. Each change is tried, whether or not the one before it failed.
+ * @returns for each namespace what failed, beginning with entering it; nothing if everything was done
  */
 export async function changeNamespaces(
   exchange: ExchangeWithNetns,

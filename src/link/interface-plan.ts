@@ -1,18 +1,18 @@
 /**
- * What an interface of a container lacks of what weft gives it, and what to do
- * about that. It looks at facts alone: declared is compared with the kernel.
+ * What is missing on a container's interface of the things that weft gives it, and what to do
+ * about it. The plan is made from facts alone: the declaration is compared with the kernel.
  *
- * What a container did to its interface is the container's:
- *   - weft adds what is missing of what it gives; an address that is on another
+ * What a container did to its interface belongs to the container:
+ *   - weft adds what is missing of the things that it gives; an address that is on another
  *     interface of the namespace (a bridge) is not missing
- *   - it removes only what it gave and does not give any more
- *   - it never takes a link down, and one that was taken down stays down
+ *   - it removes only what it gave and no longer gives
+ *   - it never takes a link down, and a link that was taken down stays down
  *   - MTU, IPv6 and the way its link-local address is made are set once
- * What stays wrong then is told (`problems`).
+ * Whatever remains wrong is reported (`problems`).
  *
- * Default routes: each interface has one a family, by metric. Networks with an
- * outside come first, then whichever interface is older; the kernel elects anew
- * when one goes. All of them come behind what a container has of its own.
+ * Default routes: each interface has one for each family, and the metric decides. Networks
+ * with an outside come first, then the older interface; when a route goes, the kernel chooses
+ * among the others. The container's own routes always come before all of these.
  */
 import { formatIp, linkLocalOf, parseMac } from '../flow/types.ts';
 import type { NetnsExchange } from '../flow/netns-exchange.ts';
@@ -36,15 +36,15 @@ export interface InterfaceWanted {
   readonly isTrusted: boolean;
   readonly mtu: number;
   readonly addresses: readonly Omit<AddressFacts, 'ifindex'>[];
-  /** One for each subnet that it has an address of. */
+  /** One for each subnet in which it has an address. */
   readonly gateways: readonly string[];
-  /** Has its network a way to the outside? */
+  /** Does its network have an outside? */
   readonly hasOutside: boolean;
-  /** Those that weft has open, of its TAP. */
+  /** The number of queues of its TAP that weft has open. */
   readonly queues: number;
 }
 
-/** What weft has given to an interface. Kept with the endpoint: JSON. */
+/** What weft has given to an interface. Stored with the endpoint as JSON. */
 export interface InterfaceGiven {
   readonly addresses: readonly Omit<AddressFacts, 'ifindex'>[];
   readonly routes: readonly Omit<RouteFacts, 'ifindex'>[];
@@ -53,21 +53,21 @@ export interface InterfaceGiven {
 export interface InterfacePlan {
   readonly settings: NetnsExchange['settings'];
   readonly requests: readonly RtRequest[];
-  /** What the requests add or put back, in words. */
+  /** What the requests add or restore, in words. */
   readonly lacks: readonly string[];
-  /** What is wrong and stays, each a sentence that says how to mend it. */
+  /** Problems that remain, each a sentence that says how to solve it. */
   readonly problems: readonly string[];
-  /** When the requests are done. */
+  /** What will have been given when the requests are done. */
   readonly given: InterfaceGiven;
 }
 
 const METRIC_OUTSIDE = 10_000;
 const METRIC_INSIDE = 20_000;
 const LARGEST_INDEX = 9_999;
-/** With less the kernel takes IPv6 off an interface (RFC 8200 §5). */
+/** Below this MTU the kernel removes IPv6 from an interface (RFC 8200 §5). */
 const SMALLEST_IP6_MTU = 1280;
 
-/** @param given undefined: it was made just now */
+/** @param given undefined if the interface was created just now */
 export function planInterface(
   wanted: InterfaceWanted,
   given: InterfaceGiven | undefined,
@@ -84,7 +84,7 @@ export function planInterface(
   if (given === undefined) plan.make(wanted, link);
   if (given && !link.isUp) return plan.finish(problems, now);
   if (given && !link.hasCarrier) plan.add(setLink(link, { carrier: 'on' }), 'carrier');
-  // A port of a bridge or a bond: the addresses belong to that.
+  // It is a port of a bridge or a bond, which the addresses belong to.
   if (link.hasMaster) return plan.finish([...problems, ...homeless(wanted, facts)], now);
   if (given && link.mac !== wanted.mac && !wanted.isTrusted) {
     plan.add(setLink(link, { mac: wanted.mac }), `MAC ${wanted.mac}`);
@@ -121,7 +121,7 @@ export function planInterface(
   return plan.finish(problems, now);
 }
 
-/** The parts of a plan while it is made. */
+/** The parts of a plan while it is being made. */
 class Plan {
   readonly settings: { path: string; value: string }[] = [];
   readonly requests: RtRequest[] = [];
@@ -138,9 +138,9 @@ class Plan {
   }
 
   /**
-   * A new interface: its MAC and the way IPv6 makes its link-local address are set before it comes up, so that the
-   * kernel forms fe80::/64 + EUI-64 of this very MAC, the one link-local address that anti-spoofing admits. Where IPv6
-   * is disabled for new interfaces (container engines do that) and the endpoint has an address of it, it is enabled.
+   * A new interface. Its MAC, and the way IPv6 makes its link-local address, are set before it comes up, so that the
+   * kernel forms fe80::/64 + EUI-64 of exactly this MAC: the one link-local address that anti-spoofing admits. If IPv6
+   * is disabled for new interfaces (container engines do that) and the endpoint has an IPv6 address, it is enabled.
    */
   make({ mac, mtu, addresses }: InterfaceWanted, link: LinkFacts): void {
     if (link.ip6?.isDisabled && addresses.some(({ ip }) => !isIp4(ip))) {
@@ -151,7 +151,7 @@ class Plan {
     this.requests.push(setLink(link, { state: 'up' }));
   }
 
-  /** A flush takes the link-local address, too, and the kernel makes it again only when the link comes up. */
+  /** A flush removes the link-local address, too, and the kernel makes it again only when the link comes up. */
   addLinkLocal({ mac, addresses }: InterfaceWanted, { ifindex, ifname }: LinkFacts, here: ReadonlySet<string>): void {
     if (!addresses.some(({ ip }) => !isIp4(ip))) return;
     if ([...here].some((ip) => ip.startsWith('fe80:'))) return;
@@ -185,7 +185,7 @@ function problemsOf({ mtu, addresses, queues }: InterfaceWanted, wasGiven: boole
   return problems;
 }
 
-/** Addresses that no interface of the namespace has, where weft does not add them. */
+/** Addresses that no interface of the namespace has, if weft does not add them. */
 function homeless({ addresses }: InterfaceWanted, facts: NamespaceFacts): string[] {
   return addresses
     .filter(({ ip }) => !facts.addresses.some((one) => one.ip === ip))
@@ -203,7 +203,7 @@ function sameRoute(a: Omit<RouteFacts, 'ifindex'>, b: Omit<RouteFacts, 'ifindex'
   return a.gateway === b.gateway && a.metric === b.metric;
 }
 
-/** Of canonical text. */
+/** For canonical text. */
 function isIp4(ip: string): boolean {
   return !ip.includes(':');
 }

@@ -1,14 +1,14 @@
 /**
- * The interface to the outside, on the host: it is weft's alone, and has exactly what it is given. (Those in
- * containers are theirs, too: interface-plan.ts.)
+ * The interface to the outside, on the host. It belongs to weft alone and has exactly what it is given. (Interfaces in
+ * containers also belong to their containers: interface-plan.ts.)
  *
- * `configureInterface` reads what is there and writes only what differs, in one
- * batch: an interface that is right already (re-attached after a restart) is not
- * touched, and its connections and neighbours live on.
+ * `configureInterface` reads what is there and writes only what differs, in one batch: an
+ * interface that is right already (re-attached after a restart) is not touched, and its
+ * connections and neighbors stay.
  *
- * The MAC and the way IPv6 makes its link-local address are set while the
- * interface is down, so that the kernel forms fe80::/64 + EUI-64 of this very
- * MAC when it comes up: the one link-local address that anti-spoofing admits.
+ * The MAC, and the way IPv6 makes the link-local address, are set while the interface is down,
+ * so that the kernel forms fe80::/64 + EUI-64 of exactly this MAC when it comes up: the one
+ * link-local address that anti-spoofing admits.
  */
 import { WeftError } from '../error.ts';
 import { formatIp, formatMac, isIp4, linkLocalOf, parseIp, parseMac } from '../flow/types.ts';
@@ -16,10 +16,10 @@ import { firstLine, ip, ipBatch } from './ip.ts';
 import type { NetnsRef } from './netns.ts';
 
 export interface InterfaceAddress {
-  /** Text, as `formatIp` gives it. */
+  /** Text, in the form of `formatIp`. */
   readonly ip: string;
   readonly prefixLength: number;
-  /** For its own link alone: the kernel does not choose it as the source of what goes elsewhere. */
+  /** Only for its own link: the kernel does not choose it as the source address towards other destinations. */
   readonly isLinkOnly?: boolean;
 }
 
@@ -27,21 +27,21 @@ export interface InterfaceConfig {
   readonly ifname: string;
   readonly mac: string;
   readonly mtu: number;
-  /** All that it has to have, besides its link-local address. */
+  /** All addresses that it must have, besides its link-local one. */
   readonly addresses: readonly InterfaceAddress[];
-  /** Does IPv6 make it a link-local address? By default it does. */
+  /** Does IPv6 give it a link-local address? Yes by default. */
   readonly hasLinkLocal?: boolean;
-  /** Neighbors that are never asked for. */
+  /** Static neighbors, which are never asked for. */
   readonly neighbors?: readonly { readonly ip: string; readonly mac: string }[];
 }
 
-/** What weft reads of `ip -j -d link show`, with the `addr_info` of `address show`. */
+/** The fields that weft reads of `ip -j -d link show`, together with the `addr_info` of `address show`. */
 interface LinkJson {
   readonly ifindex: number;
   readonly flags: readonly string[];
   readonly mtu: number;
   readonly address: string;
-  /** Missing where the kernel has no IPv6. */
+  /** Missing if the kernel has no IPv6. */
   readonly inet6_addr_gen_mode?: string;
   readonly linkinfo?: {
     readonly info_kind?: string;
@@ -52,7 +52,10 @@ interface LinkJson {
 
 const RESERVED_NAMES = ['lo', 'all', 'default'];
 
-/** @throws WeftError `invalid`. Stricter than the kernel: only what iproute2 and sysctl take without quoting. */
+/**
+ * @throws WeftError `invalid`. Stricter than the kernel: accepts only names that need no quoting in iproute2 and
+ * sysctl.
+ */
 export function checkIfname(ifname: string): void {
   if (!/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$/.test(ifname)) {
     throw new WeftError(
@@ -65,7 +68,7 @@ export function checkIfname(ifname: string): void {
   }
 }
 
-/** The TAP that has that name now, and whether a process has it open; undefined when there is none. */
+/** The TAP that has this name now, and whether a process has it open; undefined if there is none. */
 export async function findTap(
   ns: NetnsRef,
   ifname: string,
@@ -94,7 +97,8 @@ export async function configureInterface(ns: NetnsRef, config: InterfaceConfig):
   const up = link.flags.includes('UP');
   const restart = up && (wrongMac || wrongMode);
   const strays = present.filter((one) => one.ip !== linkLocal && !wanted.some((address) => sameAddress(one, address)));
-  // Going down takes all IPv6 addresses along, deleting a primary IPv4 address its secondaries.
+  // Taking it down removes all IPv6 addresses; deleting a primary IPv4 address removes its
+  // secondaries.
   const renew = restart || strays.length > 0;
 
   const commands: string[] = [];
@@ -119,8 +123,8 @@ export async function configureInterface(ns: NetnsRef, config: InterfaceConfig):
 
 function addressFlags({ ip: text, isLinkOnly = false }: InterfaceAddress): string {
   if (isIp4(parseIp(text))) return isLinkOnly ? ' scope link' : ' broadcast +';
-  // Weft gave the address and answers for it: nothing to detect a duplicate of. IPv6 has no scope to give;
-  // a deprecated address is the last that is chosen (RFC 6724 section 5, rule 3).
+  // weft gave the address and answers for it, so there is no need to detect duplicates. IPv6 addresses have
+  // no scope that could be set, but a deprecated address is chosen last (RFC 6724 section 5, rule 3).
   return isLinkOnly ? ' nodad preferred_lft 0' : ' nodad';
 }
 
@@ -132,8 +136,9 @@ async function readLinkOrThrow(ns: NetnsRef, ifname: string): Promise<LinkJson> 
 
 async function readLink(ns: NetnsRef, ifname: string): Promise<LinkJson | undefined> {
   checkIfname(ifname);
-  // `address show` leaves out how IPv6 makes its addresses; one process prints both, a line each. In this
-  // order: after a `link`, iproute2 forgets the addresses in the rest of a batch.
+  // `address show` leaves out how IPv6 makes its addresses. One process prints both, one line each, in
+  // this order:
+  // after a `link` command, iproute2 forgets the addresses in the rest of a batch.
   const both = `address show dev ${ifname}\nlink show dev ${ifname}\n`;
   const { exitCode, stdout, stderr } = await ip(ns, ['-j', '-d', '-batch', '-'], both);
   if (exitCode === 0) {

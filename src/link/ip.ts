@@ -1,9 +1,9 @@
 /**
  * iproute2 inside a network namespace.
  *
- * The namespace is opened, compared with what the caller means, and handed to
- * `nsenter` as an open file: no other one that has taken its path meanwhile can
- * be entered. It is held open only while the command runs.
+ * The namespace is opened, compared with the one that the caller means, and handed to
+ * `nsenter` as an open file: a namespace that has taken over its path meanwhile can never be
+ * entered. It is held open only while the command runs.
  */
 import { constants } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
@@ -24,7 +24,7 @@ export async function ip(ns: NetnsRef, args: readonly string[], input = ''): Pro
 }
 
 /**
- * Runs `commands` in order, one process for all; stops at the first that fails.
+ * Runs `commands` in order, in one process; stops at the first one that fails.
  * @throws WeftError with the command that failed and iproute2's own words
  */
 export async function ipBatch(ns: NetnsRef, commands: readonly string[]): Promise<void> {

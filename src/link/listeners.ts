@@ -6,16 +6,16 @@ export interface ListenQuestion {
   readonly protocol: 'TCP' | 'UDP';
   readonly l4Port: number;
   readonly family: 4 | 6;
-  /** Of its family; by default any. */
+  /** An address of its family; any if it is not given. */
   readonly ip?: string | undefined;
 }
 
-/** Of TCP LISTEN, of UDP unconnected (net/tcp_states.h). */
+/** The state LISTEN for TCP, unconnected for UDP (net/tcp_states.h). */
 const LISTENING = { TCP: '0A', UDP: '07' } as const;
 
 /**
- * The address of a socket that takes what comes to this port from other machines, as text. What
- * listens on the loopback alone does not.
+ * The address, as text, of a socket that receives what other machines send to this port. A
+ * socket that listens only on the loopback does not count.
  */
 export function findListener({ protocol, l4Port, family, ip }: ListenQuestion): string | undefined {
   const wanted = ip === undefined ? undefined : parseIp(ip);
@@ -26,7 +26,7 @@ export function findListener({ protocol, l4Port, family, ip }: ListenQuestion): 
   return undefined;
 }
 
-/** A socket of IPv6 on any address is one of IPv4 too, unless it says otherwise, which cannot be seen. */
+/** An IPv6 socket on any address also serves IPv4, unless it says otherwise, which cannot be seen here. */
 function sockets(protocol: 'TCP' | 'UDP', family: 4 | 6): { address: Uint8Array; port: number }[] {
   const name = protocol.toLowerCase();
   const found = read(`${name}6`, LISTENING[protocol]);
@@ -46,7 +46,7 @@ function read(file: string, state: string): { address: Uint8Array; port: number 
     .map(([, address = '', port = '']) => ({ address: addressOf(address), port: Number.parseInt(port, 16) }));
 }
 
-/** Words of 32 bits in the byte order of this machine. */
+/** Words of 32 bits in this machine's byte order. */
 function addressOf(hex: string): Uint8Array {
   const bytes = Buffer.from(hex, 'hex').swap32();
   return bytes.length === 4 ? parseIp(bytes.join('.')) : new Uint8Array(bytes);

@@ -1,17 +1,17 @@
 /**
- * Ways into a namespace whose path leads there no more: a name that it is mounted
- * under, or a process that lives in it. A namespace without either is gone, even
- * though weft's own TAP keeps it.
+ * Finds other ways into a namespace whose path no longer leads there: a name under which it is
+ * mounted, or a process that lives in it. A namespace without either is gone, even though
+ * weft's own TAP keeps it alive.
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import type { NetnsRef } from './netns.ts';
 
-/** A namespace as text: its device and inode. */
+/** A namespace as text: device and inode. */
 export function netnsId({ dev, ino }: Pick<NetnsRef, 'dev' | 'ino'>): string {
   return `${dev}/${ino}`;
 }
 
-/** @returns by `netnsId` the path of each of `refs` that there still is one to */
+/** @returns by `netnsId`, a path to each of `refs` that still has one */
 export function findNetns(refs: readonly NetnsRef[]): ReadonlyMap<string, string> {
   const wanted = new Set(refs.map(netnsId));
   const found = new Map<string, string>();
@@ -21,7 +21,7 @@ export function findNetns(refs: readonly NetnsRef[]): ReadonlyMap<string, string
       const id = netnsId(statSync(path, { bigint: true }));
       if (wanted.has(id) && !found.has(id)) found.set(id, path);
     } catch {
-      // It has ended, or is not ours to look at.
+      // It has ended, or we may not look at it.
     }
   }
   return found;
@@ -33,7 +33,7 @@ function* candidates(): Generator<string> {
   for (const entry of readdirSync('/proc')) if (/^\d+$/.test(entry)) yield `/proc/${entry}/ns/net`;
 }
 
-/** Where files of namespaces are mounted: proc_pid_mountinfo(5), with octal escapes in the path. */
+/** Where namespace files are mounted: proc_pid_mountinfo(5), with octal escapes in the path. */
 function mountedNamespaces(): string[] {
   let text: string;
   try {

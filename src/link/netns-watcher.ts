@@ -1,10 +1,10 @@
 /**
- * Tells when a network namespace is gone: no path leads to it any more.
+ * Tells when a network namespace is gone, that is, when no path leads to it any more.
  *
- * A name that is deleted in a directory is noticed at once. What no directory event
- * tells (an unmount, the end of a process) is found by looking: at LOOKS of them
- * every POLL_MS, so that many cost no more than a few. Where a path has ended but the
- * namespace lives (another name, another process in it), it is followed there.
+ * A name that is deleted from a directory is noticed at once. Whatever causes no directory
+ * event (an unmount, the end of a process) is found by polling: LOOKS namespaces every
+ * POLL_MS, so that many cost no more than a few. If a path is gone but the namespace lives on
+ * (under another name, or with another process in it), the watcher follows it there.
  * Nothing is held open, so nothing is kept alive.
  */
 import { watch, type FSWatcher } from 'node:fs';
@@ -13,14 +13,14 @@ import { isSameNetns, type NetnsRef } from './netns.ts';
 import { findNetns, netnsId } from './netns-lookup.ts';
 
 const POLL_MS = 250;
-/** Of those that are watched, at a time. */
+/** Namespaces that are looked at in one poll. */
 const LOOKS = 100;
 
-/** `setInterval`, or a test's own. */
+/** `setInterval`, or a replacement for tests. */
 export type IntervalScheduler = (callback: () => void, periodMs: number) => { unref(): unknown; close(): unknown };
 
 interface Watched {
-  /** As it was found last. */
+  /** As it was last found. */
   ref: NetnsRef;
   readonly onGone: () => void;
   readonly onMoved: (ref: NetnsRef) => void;
@@ -33,12 +33,12 @@ interface Directory {
 }
 
 export class NetnsWatcher {
-  /** By what was given to `watch`; the longest not looked at first. */
+  /** By the object given to `watch`; the one that has not been looked at for longest comes first. */
   readonly #watched = new Map<NetnsRef, Watched>();
   readonly #byPath = new Map<string, Set<NetnsRef>>();
   readonly #directories = new Map<string, Directory>();
   readonly #interval: ReturnType<IntervalScheduler>;
-  /** Paths that a directory has told something of. */
+  /** Paths for which a directory event came. */
   readonly #told = new Set<string>();
 
   constructor(schedule: IntervalScheduler) {
@@ -47,8 +47,8 @@ export class NetnsWatcher {
   }
 
   /**
-   * Calls `onGone` once, when no path leads to the namespace any more, and `onMoved` with the new path where another
-   * one still does; never from within `watch`. Up to 200 of them are told of within 500 ms, whatever ended them.
+   * Calls `onGone` once, when no path leads to the namespace any more, and `onMoved` with the new path when another
+   * path still does; never from within `watch`. Up to 200 namespaces are reported within 500 ms, whatever ended them.
    */
   watch(ref: NetnsRef, onGone: () => void, onMoved: (ref: NetnsRef) => void = () => {}): void {
     const watched = { ref, onGone, onMoved };
@@ -56,7 +56,7 @@ export class NetnsWatcher {
     this.#enter(ref, watched);
   }
 
-  /** `ref` is the very object that was given to `watch`. */
+  /** `ref` is the same object that was given to `watch`. */
   unwatch(ref: NetnsRef): void {
     const watched = this.#watched.get(ref);
     if (watched) this.#leave(ref, watched);
@@ -120,7 +120,7 @@ export class NetnsWatcher {
     this.#directories.delete(dirname(path));
   }
 
-  /** Undefined where there is no such directory, or no inotify watch left: it is tried again at the next look. */
+  /** Undefined if there is no such directory, or no inotify watch is left; the next poll tries again. */
   #openDirectory(name: string): FSWatcher | undefined {
     try {
       const watcher = watch(name, { persistent: false }, (_, entry) => {
@@ -141,7 +141,7 @@ export class NetnsWatcher {
     for (const [name, directory] of this.#directories) directory.watcher ??= this.#openDirectory(name);
   }
 
-  /** Many that go at once are looked at together. */
+  /** Several that go at once are looked at together. */
   #tell(path: string): void {
     if (!this.#byPath.has(path)) return;
     if (this.#told.size === 0) {

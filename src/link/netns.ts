@@ -1,11 +1,11 @@
-/** Network namespaces of containers: found by name, path or process, and known by (device, inode). */
+/** Network namespaces of containers: found by name, path or process, and identified by (device, inode). */
 import { statSync } from 'node:fs';
 import { stat, statfs } from 'node:fs/promises';
 import { WeftError } from '../error.ts';
 
 /**
- * A network namespace: where it was found, and which one it is. The path may
- * come to lead to another one; `dev` and `ino` never do while it lives.
+ * A network namespace: where it was found, and its identity. The path may lead to another
+ * namespace later; `dev` and `ino` never do while this one lives.
  */
 export interface NetnsRef {
   readonly path: string;
@@ -13,7 +13,7 @@ export interface NetnsRef {
   readonly ino: bigint;
 }
 
-/** `netns` is a name under /run/netns, or a path if it has a slash. */
+/** `netns` is a name under /run/netns, or a path if it contains a slash. */
 export type NetnsSpec = { readonly netns: string } | { readonly pid: number };
 
 /** Path of the namespace that this process is in. */
@@ -21,12 +21,12 @@ export const OWN_NETNS = '/proc/self/ns/net';
 
 export const NETNS_DIRECTORY = '/run/netns';
 
-/** The file system that namespaces are files of (linux/magic.h). */
+/** The file system whose files are namespaces (linux/magic.h). */
 const NSFS_MAGIC = 0x6e736673n;
 
 /**
- * @throws WeftError `not_found` when there is none, `invalid` when it is something
- * else or the namespace that this process is in
+ * @throws WeftError `not_found` if it does not exist, `invalid` if it is not a network
+ * namespace or is the one that this process is in
  */
 export async function resolveNetns(spec: NetnsSpec): Promise<NetnsRef> {
   const { path, label, missing } = locate(spec);
@@ -56,8 +56,8 @@ export async function resolveNetns(spec: NetnsSpec): Promise<NetnsRef> {
 }
 
 /**
- * The namespace that this process is in: where the host's end of its links is.
- * @throws WeftError('system') where /proc does not show it
+ * The namespace that this process is in, which has the host's ends of weft's links.
+ * @throws WeftError('system') if /proc does not show it
  */
 export async function ownNetns(): Promise<NetnsRef> {
   try {
@@ -96,7 +96,7 @@ function locate(spec: NetnsSpec): { path: string; label: string; missing: string
   };
 }
 
-/** Does its path still lead to it? Also true where that cannot be seen. */
+/** Does its path still lead to it? Also true if that cannot be determined. */
 export function isSameNetns(ref: NetnsRef): boolean {
   try {
     const found = statSync(ref.path, { bigint: true });

@@ -1,17 +1,17 @@
-/** Where a network namespace sends a packet, as its own routes and neighbors say. */
+/** Where a network namespace sends a packet, according to its own routes and neighbors. */
 import { ip } from './ip.ts';
 import type { NetnsRef } from './netns.ts';
 
 export interface NextHop {
-  /** The interface that it leaves by. */
+  /** The outgoing interface. */
   readonly ifname: string;
   /** The gateway, or the destination itself; canonical text of iproute2. */
   readonly address: string;
-  /** Its MAC address, where the namespace knows it. */
+  /** Its MAC address, if the namespace knows it. */
   readonly mac?: string;
   /** `local`: the packet stays in the namespace. */
   readonly type: string;
-  /** The address that it sends from by itself. */
+  /** The source address that it uses by default. */
   readonly source?: string;
 }
 
@@ -27,7 +27,7 @@ interface NeighborJson {
   readonly state?: readonly string[];
 }
 
-/** Undefined without a route. @throws WeftError `not_found` when the namespace is gone */
+/** Undefined without a route. @throws WeftError `not_found` if the namespace is gone */
 export async function nextHop(ns: NetnsRef, destination: string): Promise<NextHop | undefined> {
   const [route] = await read<RouteJson>(ns, ['route', 'get', destination]);
   if (!route?.dev) return undefined;
@@ -43,7 +43,7 @@ export async function nextHop(ns: NetnsRef, destination: string): Promise<NextHo
   };
 }
 
-/** Nothing where iproute2 refuses the question: there is no route, or no such interface. */
+/** Empty if iproute2 refuses the question: there is no route, or no such interface. */
 async function read<T>(ns: NetnsRef, words: readonly string[]): Promise<readonly T[]> {
   const { exitCode, stdout } = await ip(ns, ['-j', ...words]);
   return exitCode === 0 ? (JSON.parse(stdout.trim() || '[]') as T[]) : [];

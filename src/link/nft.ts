@@ -1,12 +1,12 @@
 /**
- * nftables, in the network namespace that this process is in: a script is one
- * transaction of the kernel, in force as a whole or not at all.
+ * nftables, in the network namespace that this process is in. A script is one transaction of
+ * the kernel: it takes effect as a whole or not at all.
  */
 import { WeftError } from '../error.ts';
 import { runCommand } from './command.ts';
 import { firstLine } from './ip.ts';
 
-/** A chain through which the kernel sends what it forwards, as `nft -j list chains` tells of it. */
+/** A chain that the kernel sends forwarded packets through, as `nft -j list chains` describes it. */
 export interface BaseChain {
   readonly family: string;
   readonly table: string;
@@ -16,8 +16,8 @@ export interface BaseChain {
 }
 
 /**
- * @returns the kernel's own numbers of the rules that it has added, in order
- * @throws WeftError('system') with nft's own words, and what to do where it is missing or may not
+ * @returns the kernel's numbers of the rules that were added, in order
+ * @throws WeftError('system') with nft's own words, and what to do if nft is missing or not permitted
  */
 export async function loadRules(script: string): Promise<number[]> {
   const added = await nft(['-e', '-a', '-f', '-'], script);
@@ -33,8 +33,8 @@ export async function listChains(): Promise<BaseChain[]> {
 }
 
 /**
- * All of a table but its counters, for comparing: the kernel's own numbers of its rules are in it, so one that was
- * loaded again is another. @param table family and name @returns undefined where it cannot be read: loading says why
+ * All of a table except its counters, for comparison. It contains the kernel's numbers of the rules, so a table that
+ * was loaded again differs. @param table family and name @returns undefined if it cannot be read; loading says why
  */
 export async function listTable(table: string): Promise<string | undefined> {
   let text: string;
@@ -43,14 +43,14 @@ export async function listTable(table: string): Promise<string | undefined> {
   } catch {
     return undefined;
   }
-  // The elements of a set come in any order.
+  // The elements of a set are listed in any order.
   const sorted = (elements: readonly unknown[]): string[] => elements.map((element) => JSON.stringify(element)).sort();
   return JSON.stringify(
     JSON.parse(text, (key, value: unknown) => (key === 'elem' && Array.isArray(value) ? sorted(value) : value)),
   );
 }
 
-/** The kernel's own numbers of the rules in a listing of `listTable`. */
+/** The kernel's numbers of the rules in a listing from `listTable`. */
 export function ruleNumbers(listing: string): number[] {
   const { nftables } = JSON.parse(listing) as { readonly nftables: readonly { rule?: { readonly handle: number } }[] };
   return nftables.flatMap(({ rule }) => (rule ? [rule.handle] : []));
@@ -65,7 +65,7 @@ async function nft(args: readonly string[], input = ''): Promise<string> {
   throw new WeftError('system', `\`nft ${args.join(' ')}\` failed: ${reasonOf(stderr, exitCode)}`);
 }
 
-/** nft's reason, without the place in our script. */
+/** nft's reason, without the position in our script. */
 function reasonOf(stderr: string, code: number | undefined): string {
   const reason =
     stderr.trim() === '' ? `exit ${code}` : firstLine(stderr).replace(/^\/dev\/stdin:[\d:-]+: Error: /, '');

@@ -1,9 +1,9 @@
 /**
- * rtnetlink messages (rtnetlink(7)): what is asked for and what is answered about
- * links, addresses and routes. `ExchangeWithNetns` carries them into a namespace.
+ * rtnetlink messages (rtnetlink(7)): requests and replies about links, addresses and routes.
+ * `ExchangeWithNetns` carries them into a namespace.
  *
- * A message is nlmsghdr, a fixed part and attributes, all aligned to 4 bytes, with
- * numbers in this machine's byte order and addresses in the network's.
+ * A message is an nlmsghdr, a fixed part and attributes, all aligned to 4 bytes. Numbers are
+ * in this machine's byte order and addresses in network byte order.
  */
 import { endianness } from 'node:os';
 import { formatIp, formatMac, isIp4, parseIp, parseMac } from '../flow/types.ts';
@@ -38,7 +38,7 @@ const IFLA_INFO = { kind: 1, data: 2 } as const;
 const IFLA_TUN = { type: 3, numQueues: 8, numDisabledQueues: 9 } as const;
 const IFLA_INET6 = { conf: 2, addrGenMode: 8 } as const;
 const IFF_TAP = 2;
-/** RTEXT_FILTER_SKIP_STATS: a link's counters are most of its message. */
+/** RTEXT_FILTER_SKIP_STATS: the counters of a link are most of its message. */
 const SKIP_STATS = 8;
 /** DEVCONF_DISABLE_IPV6, an index (linux/ipv6.h). */
 const DISABLE_IPV6 = 26;
@@ -47,7 +47,7 @@ const IFA = { address: 1, local: 2, broadcast: 4, flags: 8 } as const;
 const IFA_F_NODAD = 2;
 const RTA = { oif: 4, gateway: 5, priority: 6, table: 15 } as const;
 const RT_TABLE_MAIN = 254;
-/** The routes that weft gives are those of an administrator to the routing daemons of a container. */
+/** To the routing daemons of a container, weft's routes look like an administrator's. */
 const RTPROT_STATIC = 4;
 const RTN_UNICAST = 1;
 
@@ -58,17 +58,17 @@ export interface LinkFacts {
   readonly mtu: number;
   readonly isUp: boolean;
   readonly hasCarrier: boolean;
-  /** It is a port of a bridge or a bond of the namespace. */
+  /** Is it a port of a bridge or a bond of the namespace? */
   readonly hasMaster: boolean;
-  /** Undefined where it has no IPv6: the kernel has none, or the MTU is too small. */
+  /** Undefined if it has no IPv6: the kernel has none, or the MTU is too small. */
   readonly ip6: { readonly isDisabled: boolean; readonly isEui64: boolean } | undefined;
-  /** Of a TAP: how many queues are open. */
+  /** For a TAP: the number of open queues. */
   readonly queues: number | undefined;
 }
 
 export interface AddressFacts {
   readonly ifindex: number;
-  /** As `formatIp` gives it. */
+  /** In the form of `formatIp`. */
   readonly ip: string;
   readonly prefixLength: number;
 }
@@ -81,7 +81,7 @@ export interface RouteFacts {
   readonly metric: number;
 }
 
-/** One message, and the same in the words of iproute2, for errors. */
+/** One message, and the same in the words of iproute2, for error messages. */
 export interface RtRequest {
   readonly message: Uint8Array;
   readonly text: string;
@@ -105,14 +105,14 @@ export function getRoutes(family: 4 | 6): RtRequest {
   return { message, text: `-${family} route show proto static` };
 }
 
-/** Changes what is given. A link that is down gets its MAC and its MTU before it comes up. */
+/** Changes what is given. A link that is down gets its MAC and MTU before it comes up. */
 export function setLink(
   { ifindex, ifname }: Pick<LinkFacts, 'ifindex' | 'ifname'>,
   change: {
     readonly mac?: string;
     readonly mtu?: number;
     readonly carrier?: 'on';
-    /** How IPv6 makes the link-local address: from the MAC. */
+    /** IPv6 makes the link-local address from the MAC. */
     readonly addrgenmode?: 'eui64';
     readonly state?: 'up';
   },
@@ -135,7 +135,7 @@ export function deleteLink({ ifindex, ifname }: Pick<LinkFacts, 'ifindex' | 'ifn
   return { message: request(RTM_DELLINK, NLM_F_ACK, ifinfo(ifindex)), text: `link delete dev ${ifname}` };
 }
 
-/** Nobody else has the address, so IPv6 does not look for a duplicate first. */
+/** Nobody else has the address, so IPv6 need not look for duplicates first. */
 export function addAddress(address: AddressFacts, ifname: string): RtRequest {
   const message = addressRequest(RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, address);
   return { message, text: `address replace ${address.ip}/${address.prefixLength} dev ${ifname}` };
@@ -161,7 +161,7 @@ export function routeText({ gateway, metric }: RouteFacts, ifname: string): stri
   return `default via ${gateway} dev ${ifname} metric ${metric}`;
 }
 
-/** All of them behind one another, numbered from 0 on: `readReplies` tells them apart by that. */
+/** All requests, one after the other, numbered from 0: `readReplies` identifies replies by this number. */
 export function concatRequests(requests: readonly RtRequest[]): Uint8Array {
   const all = new Uint8Array(requests.reduce((sum, { message }) => sum + message.length, 0));
   const view = new DataView(all.buffer);
@@ -184,7 +184,7 @@ export interface RtReplies {
   readonly errors: ReadonlyMap<number, number>;
 }
 
-/** @param replies as `NetnsReply` has them */
+/** @param replies from `NetnsReply` */
 export function readReplies(replies: Uint8Array): RtReplies {
   const view = new DataView(replies.buffer, replies.byteOffset, replies.length);
   const links: LinkFacts[] = [];
@@ -244,7 +244,7 @@ function readLink(body: DataView): LinkFacts {
 
 function readAddress(body: DataView): AddressFacts[] {
   const attributes = readAttributes(body, 8);
-  // Of a point-to-point link, IFA_ADDRESS is the other end's.
+  // On a point-to-point link, IFA_ADDRESS is the address of the other end.
   const ip = attributes.get(IFA.local) ?? attributes.get(IFA.address);
   if (!ip) return [];
   return [{ ifindex: body.getUint32(4, isLittle), ip: formatIp(ipOf(ip)), prefixLength: body.getUint8(1) }];
@@ -276,7 +276,7 @@ function request(type: number, flags: number, fixed: Uint8Array, attributes: rea
   return message;
 }
 
-/** ifinfomsg; `up` are flags that are set. */
+/** ifinfomsg; `up` holds the flags that are set. */
 function ifinfo(ifindex: number, up = 0): Uint8Array {
   const fixed = new Uint8Array(16);
   const view = new DataView(fixed.buffer);
@@ -297,7 +297,7 @@ function addressRequest(type: number, flags: number, { ifindex, ip: text, prefix
   ]);
 }
 
-/** All bits of the host part set; of 4 bytes each. */
+/** All bits of the host part are set; 4 bytes each. */
 function broadcastOf(ip: Uint8Array, prefixLength: number): Uint8Array {
   return ip.map((byte, at) => byte | (0xff >> Math.min(Math.max(prefixLength - 8 * at, 0), 8)));
 }
@@ -344,7 +344,7 @@ function numberOf(value: DataView | undefined): number {
   return value && value.byteLength >= 4 ? value.getUint32(0, isLittle) : 0;
 }
 
-/** Without the zero byte at its end. */
+/** Without the terminating zero byte. */
 function textOf(value: DataView | undefined): string {
   return value ? Buffer.from(bytesOf(value)).toString('latin1').replace(/\0.*$/s, '') : '';
 }
@@ -353,13 +353,13 @@ function bytesOf(value: DataView): Uint8Array {
   return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
 }
 
-/** 16 bytes, IPv4 as IPv4-mapped. */
+/** 16 bytes; IPv4 as IPv4-mapped. */
 function ipOf(value: DataView): Uint8Array {
   const bytes = bytesOf(value);
   return bytes.length === 4 ? Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ...bytes) : bytes;
 }
 
-/** 4 bytes of IPv4, 16 of IPv6. */
+/** 4 bytes for IPv4, 16 for IPv6. */
 function familyBytes(text: string): Uint8Array {
   const ip = parseIp(text);
   return isIp4(ip) ? ip.subarray(12) : ip;

@@ -1,10 +1,10 @@
-/** Settings of the kernel below /proc/sys/net, of the network namespace that this process is in. */
+/** Kernel settings under /proc/sys/net, in the network namespace that this process is in. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { WeftError } from '../error.ts';
 
 const ROOT = '/proc/sys/net';
 
-/** @param name by path, such as `ipv4/ip_forward` @returns undefined where the kernel has no such setting */
+/** @param name a path such as `ipv4/ip_forward` @returns undefined if the kernel has no such setting */
 export function readSetting(name: string): string | undefined {
   try {
     return readFileSync(`${ROOT}/${name}`, 'utf8').trim();
@@ -16,8 +16,8 @@ export function readSetting(name: string): string | undefined {
 }
 
 /**
- * Writes it where it differs; true if it did. What the kernel does not have is left.
- * @throws WeftError('system') when the kernel refuses: in a container /proc/sys is often read-only
+ * Writes the setting if it differs, and returns true if it did. A setting that the kernel does not have is skipped.
+ * @throws WeftError('system') if the kernel refuses: in a container /proc/sys is often read-only
  */
 export function writeSetting(name: string, value: string): boolean {
   const before = readSetting(name);

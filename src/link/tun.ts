@@ -4,7 +4,7 @@ import { WeftError } from '../error.ts';
 
 const DEVICE = '/dev/net/tun';
 
-/** @throws WeftError('system') when it is missing or may not be used */
+/** @throws WeftError('system') if it is missing or not permitted */
 export function requireTun(): void {
   try {
     closeSync(openSync(DEVICE, 'r+'));

@@ -1,4 +1,4 @@
-/** The host's own addresses, and what its interfaces say about the underlay. */
+/** The host's own addresses, and the interface of the underlay. */
 import { createSocket } from 'node:dgram';
 import { WeftError } from '../error.ts';
 import { formatIp, parseIp } from '../flow/types.ts';
@@ -19,7 +19,7 @@ interface AddressList {
   readonly addr_info: readonly { readonly local: string }[];
 }
 
-/** The interface that has `address`. @throws WeftError('not_found') when none has. */
+/** The interface that has `address`. @throws WeftError('not_found') if none has it */
 export async function underlayInterface(address: string): Promise<UnderlayInterface> {
   // ip prints an empty object for each interface that does not match.
   const found = (await listAddresses(['to', address])).find((link) => link.ifname !== undefined);
@@ -32,7 +32,7 @@ export async function underlayInterface(address: string): Promise<UnderlayInterf
   return { name: found.ifname!, mtu: found.mtu!, isLoopback: found.flags!.includes('LOOPBACK') };
 }
 
-/** All addresses of this host's interfaces, as `formatIp` gives them. */
+/** All addresses of this host's interfaces, in the form of `formatIp`. */
 export async function ownAddresses(): Promise<ReadonlySet<string>> {
   const links = await listAddresses([]);
   return new Set(links.flatMap(({ addr_info = [] }) => addr_info.map(({ local }) => formatIp(parseIp(local)))));
@@ -45,7 +45,7 @@ async function listAddresses(words: readonly string[]): Promise<Partial<AddressL
   return JSON.parse(stdout) as Partial<AddressList>[];
 }
 
-/** The address from which the kernel would send to `peer`. @throws WeftError('system') without a route. */
+/** The address from which the kernel would send to `peer`. @throws WeftError('system') without a route */
 export function underlayFor(peer: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = createSocket(peer.includes(':') ? 'udp6' : 'udp4');
@@ -59,7 +59,7 @@ export function underlayFor(peer: string): Promise<string> {
       );
     };
     socket.once('error', fail);
-    // Node hands an error to the listener of a connect, which its types do not say.
+    // Node passes an error to the listener of a connect, which its types do not say.
     socket.connect(VXLAN_L4_PORT, peer, (error?: Error) => {
       if (error) return fail(error);
       const { address } = socket.address();
@@ -70,9 +70,9 @@ export function underlayFor(peer: string): Promise<string> {
 }
 
 /**
- * Does this host have the address? A socket is bound to it, so what the kernel says counts: an address without
- * a cable is one, one that IPv6 still looks for duplicates of is not.
- * @returns undefined if it does, or what keeps it, in words
+ * Does this host have the address? The answer comes from the kernel, by binding a socket: an address without a carrier
+ * counts, one for which IPv6 still looks for duplicates does not.
+ * @returns undefined if it does, otherwise the reason in words
  */
 export function findAddress(address: string): Promise<string | undefined> {
   return new Promise((resolve) => {
