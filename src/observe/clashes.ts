@@ -1,4 +1,4 @@
-/** Clashes as an operator reads them: what does not fit together, and how it is mended. */
+/** Conflicts with other hosts or routes, in the operator's words: what does not fit together, and how to mend it. */
 import { findOverlap } from '../cluster/subnet.ts';
 import type { Clash } from '../control/clashes.ts';
 import { formatIp, formatMac, sameBytes, type Vni } from '../flow/types.ts';
@@ -11,11 +11,11 @@ export interface TunnelNames {
   readonly hostMac: Uint8Array;
   readonly fdb: Pick<Fdb, 'lookup'>;
   readonly neighbors: Pick<NeighborTable, 'lookup'>;
-  /** Of an endpoint, by its port. */
+  /** Name of an endpoint, by its port. */
   readonly portName: (port: number) => string;
 }
 
-/** What comes by the tunnel. */
+/** Conflicts seen in frames from the tunnel. */
 export function tunnelClash(clash: Clash, names: TunnelNames): ClashReport {
   const { hostMac, neighbors } = names;
   const vtep = formatIp(clash.vtep);
@@ -62,7 +62,7 @@ function ownerOf(vni: Vni, mac: Uint8Array, { fdb, portName }: TunnelNames): str
   return where?.kind === 'port' ? `endpoint "${portName(where.port)}" of this host` : 'an endpoint of another host';
 }
 
-/** Subnets that the host has routes to: containers look for those addresses in their network, not beyond it. */
+/** Subnets that the host has routes to: containers look for those addresses inside their network, not beyond it. */
 export function subnetClashes(
   networks: readonly { readonly name: string; readonly subnets: readonly string[] }[],
   routes: readonly HostRoute[],
@@ -84,7 +84,7 @@ export function subnetClashes(
   });
 }
 
-/** Routes that lead to networks which this host does not have: what takes them is answered as unreachable. */
+/** Routes that lead to networks which this host does not have: packets that take them are answered as unreachable. */
 export function routeClashes(
   networks: readonly {
     readonly name: string;

@@ -9,7 +9,7 @@ import type { Topology } from '../table/topology.ts';
 export interface ConnectionsQuestion {
   readonly tables: { readonly connections: ConnectionTable; readonly topology: Topology };
   readonly endpoints: readonly Pick<Endpoint, 'name' | 'addresses' | 'resource'>[];
-  /** Are those that belong to none of `endpoints` wanted, too? */
+  /** Include connections that belong to none of `endpoints`? */
   readonly hasOthers: boolean;
   /** Milliseconds. */
   readonly clock: () => number;
@@ -18,7 +18,10 @@ export interface ConnectionsQuestion {
 /** Connections that one turn of the event loop looks at. */
 export const TURN_CONNECTIONS = 1024;
 
-/** Some at a turn, since there can be many; of what comes or goes meanwhile, some is in it. */
+/**
+ * Reports some connections each turn, since there can be many. Of those that come or go meanwhile,
+ * some are included.
+ */
 export async function* reportConnections(question: ConnectionsQuestion): AsyncGenerator<ConnectionReport> {
   const { tables, endpoints, hasOthers, clock } = question;
   const names = new Map<string, string>();

@@ -11,38 +11,38 @@ import type { UnderlayInterface } from '../link/underlay.ts';
 import { portText } from '../model/publish.ts';
 import type { CheckReport, ClashReport, DoctorReport, StatusReport } from '../model/report.ts';
 
-/** The way to another host. */
+/** What the checks look at. */
 export interface DoctorEnvironment {
   readonly underlay: string | undefined;
-  /** The tunnel on it, and what is waited for; undefined where none is wanted. */
+  /** The tunnel to other hosts, and what it waits for; undefined if none is wanted. */
   readonly tunnel: StatusReport['tunnel'] | undefined;
   /** UDP port of the overlay. */
   readonly vxlanPort: number;
   /** Underlay addresses of the other hosts. */
   readonly peers: readonly string[];
-  /** By peer, where there is a route. */
+  /** By peer, for peers to which there is a route. */
   readonly paths: ReadonlyMap<string, Path>;
   readonly networks: readonly { readonly name: string; readonly mtu: number }[];
-  /** Of the underlay address. @throws when no interface has it. */
+  /** The interface with the underlay address. @throws if no interface has it */
   readonly underlayInterface: () => Promise<UnderlayInterface | undefined>;
   /** Bytes that encapsulation costs on this underlay. */
   readonly encapBytes: number;
-  /** Undefined where it cannot be done. */
+  /** Undefined if probing is not possible. */
   readonly probe: Probe | undefined;
   readonly offloads: KernelOffloads;
-  /** Undefined where no network has an outside. */
+  /** Undefined if no network has an outside. */
   readonly outside: (() => Promise<OutsideState>) | undefined;
-  /** By endpoints of this host. */
+  /** Ports published by endpoints of this host. */
   readonly published: readonly PublishedEndpointPort[];
   readonly clashes: readonly ClashReport[];
-  /** Of this host's interfaces, canonical text. */
+  /** Addresses of this host's interfaces, canonical text. */
   readonly ownAddresses: () => Promise<ReadonlySet<string>>;
-  /** How many endpoints this host has, and what is wrong with the interfaces of those that it is something. */
+  /** How many endpoints this host has, and what is wrong with their interfaces, by endpoint. */
   readonly endpoints: () => Promise<{
     readonly local: number;
     readonly problems: Readonly<Record<string, readonly string[]>>;
   }>;
-  /** Frames that ended because the datapath or a decision failed: a defect, if not 0. */
+  /** Frames that ended because the datapath or a decision failed: a defect unless it is 0. */
   readonly lostUpcalls: number;
 }
 
@@ -117,7 +117,7 @@ function rightsText(threads: readonly ThreadCapabilities[]): string {
   return `${[...held].join(', ')}; of ${threads.length} threads, ${withMore} (of Node.js itself) with more, ${without} with none`;
 }
 
-/** None of them is needed: without, the same frames take more calls. */
+/** None of these is required: without them, the same frames take more system calls. */
 function checkOffloads({ udpSegment, udpGro, tapUso }: KernelOffloads): CheckReport[] {
   return [
     checkOffload('udp segment', udpSegment, {
@@ -208,13 +208,13 @@ function checkOutside({ nftFailure, open, forwarding, droppingChains, clash }: O
   return checks;
 }
 
-/** @param differences what is not as it has to be @param right what to say where there are none */
+/** @param differences from what it should be @param right the detail if there are none */
 function factCheck(check: string, differences: readonly string[], right: string): CheckReport {
   if (differences.length === 0) return ok(check, right);
   return { check, result: 'failed', detail: `${differences.join('; ')}: another program was there`, hint: RENEWED };
 }
 
-/** An address that floats between hosts may come, so it is not refused; until then the port is closed. */
+/** An address that floats between hosts may still come, so it is not refused; until then the port is closed. */
 async function checkPublished({ published, ownAddresses }: DoctorEnvironment): Promise<CheckReport[]> {
   const bound = published.filter(({ hostIp }) => hostIp !== undefined);
   if (bound.length === 0) return [];
@@ -298,7 +298,7 @@ function checkPath({ networks, encapBytes, probe }: DoctorEnvironment, peer: str
   };
 }
 
-/** What becomes of packets of these networks that the way does not take. */
+/** What happens to packets of these networks that are too large for the path. */
 function tooLargeText(networks: readonly string[], mostBytes: number): string {
   return `packets of ${networks.join(', ')} over ${mostBytes} bytes do not pass, their senders are told`;
 }

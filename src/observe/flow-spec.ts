@@ -1,9 +1,9 @@
 /**
- * Flows as text: `in_port=web,tcp,ip_dst=10.0.0.3,tcp_dst=80`, after the match
- * syntax of Open vSwitch, its older field names included.
+ * Flows as text: `in_port=web,tcp,ip_dst=10.0.0.3,tcp_dst=80`, in the match syntax of Open
+ * vSwitch, including its older field names.
  *
- * What is not named is filled in as the workload behind the port would send it:
- * its own MAC and address as source, the known neighbor's MAC as destination.
+ * Fields that are not named are filled in as the workload behind the port would send them: its
+ * own MAC and address as source, the known neighbor's MAC as destination.
  */
 import { WeftError } from '../error.ts';
 import { fields, FRAG_FIRST, FRAG_LATER, FRAG_NONE, type FieldName } from '../flow/fields.ts';
@@ -64,7 +64,7 @@ const aliases: Record<string, FieldName> = {
 
 const fragments: Record<string, number> = { no: FRAG_NONE, first: FRAG_FIRST, later: FRAG_LATER };
 
-/** @throws WeftError('invalid') that names the part that is not understood. */
+/** @throws WeftError('invalid') that names the part that was not understood */
 export function parseFlow(text: string, tables: Tables, portByName: (name: string) => PortNo | undefined): FlowKey {
   const key = emptyKey();
   const given = new Set<FieldName>();
@@ -151,7 +151,7 @@ function writeField(
   }
 }
 
-/** Fills in what the workload would. */
+/** Fills in the fields as the workload would. */
 function complete(key: Uint8Array, given: ReadonlySet<FieldName>, tables: Tables): void {
   const { topology, neighbors } = tables;
   const portNo = readNumber(key, fields.in_port) as PortNo;
@@ -190,7 +190,7 @@ function complete(key: Uint8Array, given: ReadonlySet<FieldName>, tables: Tables
   }
 }
 
-/** The MAC to which a workload sends what is in no subnet of its network. */
+/** The MAC to which a workload sends packets for destinations outside the subnets of its network. */
 function gatewayFor(network: Network | undefined, destination: Uint8Array): Uint8Array | undefined {
   if (!network || network.gateways.length === 0) return undefined;
   const route = network.routes.lookup(destination);

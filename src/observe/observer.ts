@@ -1,6 +1,6 @@
 /**
- * The observer answers what an operator asks of a running switch: status,
- * flows, drops, why, trace and capture. It reads; it changes nothing.
+ * The observer answers an operator's questions about a running switch: status, flows, drops,
+ * why, trace and capture. It only reads.
  */
 import type { Endpoints } from '../cluster/endpoints.ts';
 import type { CachedFlow } from '../control/flows.ts';
@@ -28,22 +28,22 @@ import { formatKey, reportDecision } from './decision.ts';
 import { Pcapng, type PcapngFrame } from './pcapng.ts';
 
 export interface CaptureOptions {
-  /** Name of a port; all ports without it. */
+  /** Name of a port; all ports if it is not given. */
   readonly port?: string;
-  /** Bytes of each frame that are kept. */
+  /** Bytes to keep of each frame. */
   readonly snapBytes: number;
-  /** Only frames that it wants: classic BPF, as libpcap compiles it. */
+  /** Only frames that match: classic BPF, as compiled by libpcap. */
   readonly filter?: BpfProgram;
 }
 
 /**
- * Whole blocks of one pcapng file, with so many frames; so many were left out since the last call. Later blocks need
- * those without frames: they are not to be left out.
+ * Gets whole blocks of one pcapng file, how many frames they contain, and how many were left out since the last call.
+ * Blocks without frames must not be left out, since later blocks refer to them.
  */
 export type CaptureSink = (blocks: Uint8Array, frames: number, lost: number) => void;
 
 export interface ConnectionsOptions {
-  /** Name of the one whose connections are wanted; those of all without it. */
+  /** Name of the endpoint whose connections are wanted; those of all if it is not given. */
   readonly endpoint?: string;
 }
 
@@ -55,7 +55,7 @@ export interface ObserverEnvironment {
   readonly clock: () => number;
   /** Milliseconds since the epoch. */
   readonly wallClock: () => number;
-  /** What captures say that they were written by. */
+  /** The program name that captures contain. */
   readonly application: string;
 }
 
@@ -104,7 +104,7 @@ export class Observer {
     };
   }
 
-  /** What comes by the tunnel and tells that another host does not fit together with this one. */
+  /** Frames from the tunnel that show a conflict between another host and this one. */
   tunnelClashes(): ClashReport[] {
     const { forwarding, clock } = this.#environment;
     const { topology, fdb, neighbors } = forwarding.tables;
@@ -147,7 +147,7 @@ export class Observer {
     throw new WeftError('not_found', `flow ${id} is not cached (any more): \`weft flows\` shows those that are`);
   }
 
-  /** What was dropped, by port and reason; the decision beside it where one was made. */
+  /** What was dropped, by port and reason, with the decision if one was made. */
   drops(): DropReport[] {
     const { forwarding } = this.#environment;
     const reports: DropReport[] = [];
@@ -172,7 +172,7 @@ export class Observer {
     return reports;
   }
 
-  /** @throws WeftError('not_found') for an endpoint that does not exist */
+  /** @throws WeftError('not_found') if the endpoint does not exist */
   connections({ endpoint }: ConnectionsOptions): AsyncGenerator<ConnectionReport> {
     const { forwarding, endpoints, clock } = this.#environment;
     const { tables } = forwarding;
@@ -198,9 +198,9 @@ export class Observer {
   }
 
   /**
-   * Copies frames to `sink`, as a pcapng file; returns how to stop, which gives `sink` what still waits and takes
-   * effect at once.
-   * @throws WeftError('not_found') for a port that does not exist, WeftError('invalid') for a filter that cannot be run
+   * Copies frames to `sink`, as a pcapng file. Returns how to stop, which takes effect at once and first gives `sink`
+   * what still waits.
+   * @throws WeftError('not_found') if the port does not exist, WeftError('invalid') for a filter that cannot be run
    */
   capture(options: CaptureOptions, sink: CaptureSink): () => void {
     const port = options.port === undefined ? undefined : this.portByName(options.port);
@@ -219,8 +219,8 @@ export class Observer {
   }
 
   /**
-   * The datapath has one mirror. One capture uses it directly; several get what any of them wants, and what each wants
-   * is picked out here: their filters then need whole frames.
+   * The datapath has one mirror. A single capture uses it directly. With several captures it copies every frame that
+   * any of them wants, and they are separated here; filters then need whole frames.
    */
   #mirror(): void {
     const { datapath } = this.#environment.forwarding;
@@ -282,7 +282,7 @@ export class Observer {
     };
   }
 
-  /** The frame that a flow was decided for came before the decision: no flow is idle for longer than it is old. */
+  /** The frame for which a flow was decided came before the decision, so no flow is idle for longer than its age. */
   #idleMs({ decidedAtMs }: CachedFlow, statistics: FlowEntry | undefined): number {
     const lastUsedMs = Math.max(decidedAtMs, statistics?.lastUsedMs ?? decidedAtMs);
     return Math.max(0, Math.round(this.#environment.clock() - lastUsedMs));
@@ -299,7 +299,7 @@ export class Observer {
     return this.#environment.endpoints.portName(port) ?? String(port);
   }
 
-  /** `port/3` and `vtep/…` as the forwarding database names owners. */
+  /** `port/3` and `vtep/…`, as the forwarding database names owners. */
   #ownerName(owner: string): string {
     const port = /^port\/(\d+)$/.exec(owner);
     return port ? this.nameOf(Number(port[1])) : owner.replace(/^vtep\//, '');
@@ -318,14 +318,14 @@ export class Observer {
   }
 }
 
-/** @param frames whole ones, if the capture has a filter */
+/** @param frames whole frames if the capture has a filter */
 function wantedBy({ port, options: { filter } }: Capture, frames: readonly MirroredFrame[]): readonly MirroredFrame[] {
   return frames.filter(
     (frame) => (port === undefined || frame.port === port) && (!filter || bpfWants(filter, frame.bytes)),
   );
 }
 
-/** A mirrored frame in a capture; like that, it is read when it is written. */
+/** A mirrored frame in a capture. Like the mirrored frame, it is read when it is written. */
 class NamedFrame implements PcapngFrame {
   readonly port: string;
   readonly #frame: MirroredFrame;

@@ -4,8 +4,8 @@
  *   section header · for each port, before its first frame, an interface
  *   description with its name · an enhanced packet for each frame
  *
- * Times are nanoseconds since the epoch; the direction is in epb_flags: what
- * the switch received from the port is inbound, what it sent there outbound.
+ * Times are nanoseconds since the epoch. The direction is in epb_flags: frames that the switch
+ * received from the port are inbound, frames that it sent there are outbound.
  */
 
 const SECTION_HEADER = 0x0a0d0d0a;
@@ -27,15 +27,15 @@ const NANOSECONDS = 9;
 export interface PcapngFrame {
   readonly port: string;
   readonly direction: 'rx' | 'tx';
-  /** Nanoseconds since the epoch. A number, which is exact to 256 of them, is quicker to write. */
+  /** Nanoseconds since the epoch. A number is quicker to write; it is exact to 256 of them. */
   readonly timeNs: bigint | number;
-  /** Of the whole frame. */
+  /** Length of the whole frame. */
   readonly lengthBytes: number;
   /** Up to the snap length. */
   readonly bytes: Uint8Array;
 }
 
-/** Turns frames into the blocks of one file, in order. Owns no file: the caller writes what it returns. */
+/** Turns frames into the blocks of one file, in order. Has no file of its own: the caller writes what it returns. */
 export class Pcapng {
   readonly #snapBytes: number;
   readonly #interfaces = new Map<string, number>();
@@ -50,12 +50,12 @@ export class Pcapng {
     body.writeUInt32LE(BYTE_ORDER_MAGIC, 0);
     body.writeUInt16LE(1, 4);
     body.writeUInt16LE(0, 6);
-    // The section's length is not known: -1.
+    // The length of the section is not known: -1.
     body.writeBigInt64LE(-1n, 8);
     return block(SECTION_HEADER, [body, option(SHB_USERAPPL, Buffer.from(application)), endOfOptions]);
   }
 
-  /** The descriptions of those ports that had no frame before. They have to be in the file before the frames. */
+  /** The descriptions of ports that had no frame before. They must be in the file before the frames. */
   interfaces(frames: readonly PcapngFrame[]): Uint8Array {
     const parts: Uint8Array[] = [];
     for (const { port } of frames) {
@@ -66,7 +66,7 @@ export class Pcapng {
     return Buffer.concat(parts);
   }
 
-  /** One block for each frame; its port is described. */
+  /** One block for each frame; its port must have been described. */
   frames(frames: readonly PcapngFrame[]): Uint8Array {
     const lengthBytes = frames.reduce((sum, { bytes }) => sum + packetBytes(bytes.length), 0);
     const blocks = Buffer.allocUnsafe(lengthBytes);
@@ -93,7 +93,7 @@ function packetBytes(captured: number): number {
   return 28 + ((captured + 3) & ~3) + 8 + 4 + 4;
 }
 
-/** @returns where the next one begins */
+/** @returns where the next block begins */
 function writePacket(to: Buffer, at: number, index: number, frame: PcapngFrame): number {
   const { timeNs, bytes, lengthBytes, direction } = frame;
   const padded = (bytes.length + 3) & ~3;
@@ -121,11 +121,11 @@ function writePacket(to: Buffer, at: number, index: number, frame: PcapngFrame):
   return at + length;
 }
 
-/** Reads what `Pcapng` has written, blocks by blocks; knows no other files. */
+/** Reads files that `Pcapng` has written, blocks by blocks; no others. */
 export class PcapngReader {
   readonly #ports: string[] = [];
 
-  /** @param bytes whole blocks; the frames look into them */
+  /** @param bytes whole blocks; the frames are views of them */
   *read(bytes: Buffer): Generator<PcapngFrame & { readonly timeNs: bigint; readonly endOffset: number }> {
     for (let at = 0; at < bytes.length; ) {
       const endOffset = at + bytes.readUInt32LE(at + 4);
@@ -150,7 +150,7 @@ export class PcapngReader {
   }
 }
 
-/** Type, length, body, length again. The parts' lengths are multiples of 4. */
+/** Type, length, body, length again. The lengths of the parts are multiples of 4. */
 function block(type: number, parts: readonly Uint8Array[]): Uint8Array {
   const length = 12 + parts.reduce((sum, part) => sum + part.length, 0);
   const head = Buffer.alloc(8);
@@ -170,7 +170,7 @@ function option(code: number, value: Uint8Array): Uint8Array {
 
 const endOfOptions = option(OPT_END, new Uint8Array(0));
 
-/** To a multiple of 4 bytes, with zeros. */
+/** Padded with zeros to a multiple of 4 bytes. */
 function padded(bytes: Uint8Array): Uint8Array {
   const length = (bytes.length + 3) & ~3;
   return length === bytes.length ? bytes : Buffer.concat([bytes], length);

@@ -1,13 +1,13 @@
 /**
- * `weft trace`: from the container's own routes and neighbors, through the
- * switch, to what is behind it.
+ * `weft trace`: from the container's own routes and neighbors, through the switch, to what
+ * lies behind it.
  *
- *   1. resolve: the next hop and its MAC as the container has them; where it has
- *      to ask first, and weft does not know the answer, the question is traced
+ *   1. resolve: the next hop and its MAC as the container knows them. If the container has to
+ *      ask first, and weft does not know the answer, its question is traced instead
  *   2. decide, by the pipeline that decides for traffic
  *   3. follow: the way to the peers, or what the host does behind weft0
  *
- * It looks, and changes nothing.
+ * It changes nothing.
  */
 import type { Endpoints } from '../cluster/endpoints.ts';
 import type { Hosts } from '../cluster/hosts.ts';
@@ -35,12 +35,12 @@ export interface TracerEnvironment {
   readonly hosts: Hosts;
   readonly portByName: (name: string) => PortNo | undefined;
   readonly portName: (port: number) => string;
-  /** Of the underlay, by peer. */
+  /** Path MTU of the underlay, by peer. */
   readonly pathMtu: (vtep: string) => number | undefined;
   readonly outside: () => OutsideSettings;
 }
 
-/** @throws WeftError('invalid') that names the part of `text` that is not understood */
+/** @throws WeftError('invalid') that names the part of `text` that was not understood */
 export async function trace(text: string, environment: TracerEnvironment): Promise<DecisionReport> {
   const { forwarding, portByName, portName } = environment;
   const asked = parseFlow(text, forwarding.tables, portByName);
@@ -58,9 +58,9 @@ export async function trace(text: string, environment: TracerEnvironment): Promi
 // 1. Resolve
 
 interface Resolved {
-  /** What was found, for a person. */
+  /** What was found, in words. */
   readonly resolved?: string;
-  /** The flow with what was found, or the question that comes before it. */
+  /** The flow with what was found, or the question that comes first. */
   readonly flow: string;
 }
 
