@@ -1,9 +1,9 @@
-/** Long reports: a JSON array that is written as its items come, so that it is never whole in the daemon. */
+/** Long reports: a JSON array that is written as its items come, so the daemon never holds the whole of it. */
 
 /** Enough for one write. */
 const CHUNK_CHARACTERS = 1 << 16;
 
-/** The body of a response; `items` are asked for as fast as the reader takes them. */
+/** The body of a response; `items` are requested as fast as the reader takes them. */
 export function arrayStream(items: AsyncIterable<unknown>): ReadableStream<Uint8Array> {
   return ReadableStream.from(chunks(items));
 }

@@ -1,13 +1,13 @@
 /**
- * A capture as it goes over the socket: messages of a type and a length (32 bits
- * each, little endian) before their bytes.
+ * A capture on its way over the socket: messages, each with a type and a length (32 bits each,
+ * little endian) in front of its bytes.
  *
- *   1 blocks   frames (32 bits), then whole blocks of a pcapng file
+ *   1 blocks   number of frames (32 bits), then whole blocks of a pcapng file
  *   2 lost     how many frames were left out since the last message of this type (32 bits)
  *
- * What comes while a message is on its way goes out with the next one, so that a
- * reader that has much to do gets few large ones. Once CAPTURE_BUFFER_BYTES wait
- * for it, frames are left out and counted.
+ * Whatever comes while a message is being sent goes out with the next one, so a busy reader
+ * gets few large messages. Once CAPTURE_BUFFER_BYTES wait for it, frames are left out and
+ * counted.
  */
 import type { CaptureSink } from './target.ts';
 
@@ -15,18 +15,18 @@ export const CAPTURE_BUFFER_BYTES = 32 << 20;
 const BLOCKS = 1;
 export const LOST = 2;
 export const MESSAGE_HEADER_BYTES = 8;
-/** Of the answer: `DELETE /capture/ID` ends the capture. */
+/** A header of the response: `DELETE /capture/ID` ends the capture. */
 export const CAPTURE_ID_HEADER = 'weft-capture';
 
 export interface CaptureStream {
   readonly body: ReadableStream<Uint8Array>;
-  /** Ends the capture: the reader still gets all that waits, then the end. */
+  /** Ends the capture: the reader still gets everything that waits, then the end. */
   readonly end: () => void;
 }
 
 /**
- * `subscribe` is called at once and returns how to stop; it is stopped by `end` or when the reader goes away, and
- * `onStopped` is called then.
+ * `subscribe` is called at once and returns how to stop. It is stopped by `end`, or when the reader goes away; then
+ * `onStopped` is called.
  */
 export function captureStream(
   subscribe: (sink: CaptureSink) => () => void,
@@ -54,7 +54,7 @@ export function captureStream(
   const take: CaptureSink = (blocks, frames, leftOut) => {
     if (isGone) return;
     lost += leftOut;
-    // Blocks without frames are what others refer to: they are always sent.
+    // Later blocks refer to those without frames, so these are always sent.
     if (frames > 0 && waitingBytes >= CAPTURE_BUFFER_BYTES) lost += frames;
     else if (blocks.length > 0) {
       waiting.push(blocks);
@@ -69,7 +69,8 @@ export function captureStream(
       start(own) {
         controller = own;
       },
-      // Called when all that was sent was taken and the reader asks, and not again before something is sent.
+      // Called when everything that was sent was taken and the reader wants more, and not again before
+      // something is sent.
       pull: send,
       cancel() {
         isGone = true;
@@ -92,7 +93,7 @@ export function captureStream(
   };
 }
 
-/** The header of a message whose number is followed by `restBytes`, and the number. */
+/** The header of a message whose number is followed by `restBytes` bytes, and the number. */
 function message(type: number, value: number, restBytes: number): Uint8Array {
   const bytes = Buffer.alloc(MESSAGE_HEADER_BYTES + 4);
   bytes.writeUInt32LE(type, 0);

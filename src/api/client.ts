@@ -1,8 +1,7 @@
 /**
- * The typed client of the daemon's API. One method for each of the switch;
- * failures arrive as the WeftError that the daemon threw. What is followed is
- * an async iterable that ends when `signal` is aborted and throws
- * `unreachable` when the daemon stops.
+ * The typed client of the daemon's API, with one method for each method of the switch.
+ * Failures arrive as the WeftError that the daemon threw. Following something gives an async
+ * iterable that ends when `signal` is aborted, and throws `unreachable` when the daemon stops.
  */
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { WeftError, type ErrorCode } from '../error.ts';
@@ -26,13 +25,13 @@ export const DEFAULT_SOCKET = '/run/weft/weft.sock';
 
 /** What a follower gets. */
 export type Followed<T> =
-  /** From here on nothing is missed without a `lost`. */
+  /** From here on nothing is missed without a `lost` event. */
   | { readonly kind: 'open' }
   | { readonly kind: 'item'; readonly item: T }
-  /** So many were left out here, because this reader is too slow. */
+  /** So many items were left out here, because this reader is too slow. */
   | { readonly kind: 'lost'; readonly count: number };
 
-/** Of a capture. */
+/** An event of a capture. */
 export type CaptureEvent =
   | { readonly kind: 'blocks'; readonly frames: number; readonly blocks: Buffer }
   /** So many frames were left out here. */
@@ -55,7 +54,7 @@ export class Client {
     return this.#call('GET', '/doctor');
   }
 
-  /** Resolves when the switch is closed; the socket goes right after. */
+  /** Resolves when the switch is closed; the socket goes right after that. */
   async shutdown(options: { purge: boolean }): Promise<void> {
     await this.#call('POST', '/shutdown', options);
   }
@@ -128,8 +127,8 @@ export class Client {
   }
 
   /**
-   * The blocks of one pcapng file, its header first. When `signal` is aborted the daemon ends the capture, and what is
-   * still on the way comes before the end; who does not want that stops reading.
+   * The blocks of one pcapng file, its header first. When `signal` is aborted, the daemon ends the capture, and
+   * everything still under way comes before the end; a caller who does not want that stops reading.
    */
   async *capture(options: CaptureOptions, signal: AbortSignal): AsyncGenerator<CaptureEvent> {
     if (signal.aborted) return;
@@ -181,7 +180,7 @@ export class Client {
     throw this.#gone();
   }
 
-  /** An answer that goes on; undefined when `signal` was aborted before it began. */
+  /** A response that continues; undefined if `signal` was aborted before it began. */
   async #open(method: Method, path: string, signal: AbortSignal, body?: unknown): Promise<IncomingMessage | undefined> {
     let response: IncomingMessage;
     try {
@@ -271,9 +270,9 @@ function answer(response: IncomingMessage, text: string): unknown {
   return value;
 }
 
-/** The messages of a capture (capture-stream.ts), out of the pieces that they come in. */
+/** The messages of a capture (capture-stream.ts), assembled from the pieces in which they arrive. */
 export async function* messages(response: AsyncIterable<Buffer>): AsyncGenerator<CaptureEvent> {
-  // A message of megabytes comes in many pieces, which are put together once.
+  // A message of megabytes comes in many pieces, which are joined once.
   let pieces: Buffer[] = [];
   let pieceBytes = 0;
   let neededBytes = MESSAGE_HEADER_BYTES;
@@ -292,7 +291,7 @@ export async function* messages(response: AsyncIterable<Buffer>): AsyncGenerator
   }
 }
 
-/** @param message whole, with its header */
+/** @param message the whole message, with its header */
 function messageOf(message: Buffer): CaptureEvent {
   const body = message.subarray(MESSAGE_HEADER_BYTES);
   const count = body.readUInt32LE(0);

@@ -1,11 +1,11 @@
 /**
- * How many connections the API has at once, so that clients never take the last
- * descriptor of the daemon.
+ * Limits the number of connections to the API, so that clients never take the daemon's last
+ * descriptor.
  *
- * One more than the cap ends the connection that has been idle longest: clients
- * that connect and say nothing keep nobody out. Requests in progress are never
- * ended for another. They are one fewer than the cap, and what comes beyond them
- * is refused with a message, so one connection is always free to be refused.
+ * When there is one more than the cap, the connection that has been idle longest is ended:
+ * clients that connect and say nothing keep nobody out. A request in progress is never ended
+ * for another. At most one fewer than the cap are in progress, and further requests are
+ * refused with a message, so one connection is always free for such a refusal.
  */
 import { readFileSync } from 'node:fs';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
@@ -13,7 +13,7 @@ import type { Socket } from 'node:net';
 
 const MOST_CONNECTIONS = 512;
 
-/** An eighth of the descriptors that this process may have. native/io/descriptors.h leaves so many, and some more. */
+/** An eighth of the descriptors that this process may have. native/io/descriptors.h leaves that many, and some more. */
 export function connectionCap(): number {
   const [, limit] = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8')) ?? [];
   return limit === undefined
@@ -21,14 +21,14 @@ export function connectionCap(): number {
     : Math.min(MOST_CONNECTIONS, Math.max(2, Math.floor(Number(limit) / 8)));
 }
 
-/** @returns what tells whether a request may be answered, to be asked once at its begin */
+/** @returns a function that says whether a request may be answered; call it once when a request begins */
 export function capConnections(
   server: Server,
   cap: number,
 ): (request: IncomingMessage, response: ServerResponse) => boolean {
-  /** In the order in which they became so. */
+  /** In the order in which they became idle. */
   const idle = new Set<Socket>();
-  /** With as many requests in progress: a client may send several. */
+  /** With the number of requests in progress: a client may send several. */
   const busy = new Map<Socket, number>();
   server.on('connection', (socket) => {
     idle.add(socket);

@@ -1,12 +1,12 @@
 /**
  * Server-sent events to a follower that may be slow or dead.
  *
- * Events wait in a buffer of FOLLOWER_BUFFER_BYTES. While it is full, further
- * events are left out and counted, and the follower is told how many by an
- * event `lost` as soon as it reads again. So a follower never holds up the
- * switch and never costs more than its buffer, the socket's, and one event.
+ * Events wait in a buffer of FOLLOWER_BUFFER_BYTES. While it is full, further events are left
+ * out and counted, and as soon as the follower reads again, an event `lost` says how many. So
+ * a follower never holds up the switch, and never costs more than its buffer, the socket's,
+ * and one event.
  *
- *   event: open     the subscription is in force
+ *   event: open     the subscription is active
  *   event: item     data: JSON
  *   event: lost     data: how many items were left out here
  */
@@ -14,8 +14,8 @@
 export const FOLLOWER_BUFFER_BYTES = 1 << 20;
 
 /**
- * The body of a response that follows something. `subscribe` is called at once
- * and returns how to stop; it is stopped when the follower goes away.
+ * The body of a response that follows something. `subscribe` is called at once and returns how
+ * to stop; it is stopped when the follower goes away.
  */
 export function eventStream<T>(subscribe: (send: (item: T) => void) => () => void): ReadableStream<Uint8Array> {
   let lost = 0;
@@ -38,7 +38,8 @@ export function eventStream<T>(subscribe: (send: (item: T) => void) => () => voi
           controller.enqueue(event('item', item));
         });
       },
-      // Called when there is room again, so a follower also hears of a loss that nothing came after.
+      // Called when there is room again, so a follower also learns of a loss that nothing came
+      // after.
       pull: tellLost,
       cancel: () => stop(),
     },

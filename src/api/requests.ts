@@ -1,11 +1,11 @@
-/** Request bodies: their schemas, made of those of the resources. */
+/** Schemas of request bodies, made from those of the resources. */
 import * as z from 'zod';
 import { burst, rate } from '../model/rate.ts';
 import { endpointSpec, kinds, networkSpec, type Kind } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
 import { label, labelKey, name } from '../model/value.ts';
 
-/** Without the default: what is not given stays as it is. */
+/** The schema without its default: what is not given stays as it is. */
 const given = <S extends z.ZodType>(schema: z.ZodDefault<S>): z.ZodOptional<S> => schema.unwrap().optional();
 
 export const networkRequest = z.strictObject({
@@ -51,7 +51,7 @@ const word = z.int().min(0).max(0xffff_ffff);
 
 export const captureRequest = z.strictObject({
   port: z.string().optional(),
-  /** Of each frame. */
+  /** Bytes to keep of each frame. */
   snapBytes: z
     .int('is a whole number of bytes, 64 to 262144')
     .min(64, 'is a whole number of bytes, 64 to 262144')

@@ -1,8 +1,7 @@
 /**
- * The routes: one for each method of the switch, below /v1. Bodies and answers
- * are JSON (the schemas of model/report.ts); what is followed comes as
- * server-sent events. A failure is `{"error": {"code", "message"}}` with the
- * status that fits the code.
+ * The routes under /v1, one for each method of the switch. Bodies and responses are JSON (the
+ * schemas of model/report.ts); followed events are server-sent events. A failure is
+ * `{"error": {"code", "message"}}` with the status that fits the code.
  */
 import { Hono, type Context } from 'hono';
 import type * as z from 'zod';
@@ -36,10 +35,10 @@ const statusOf = {
   internal: 500,
 } as const satisfies Record<ErrorCode, number>;
 
-/** `onInternal` is told of errors that are defects of weft; the client only gets their message. */
+/** `onInternal` is told about errors that are defects of weft; the client only gets their message. */
 export function routes({ sw, isStopping, shutdown }: ApiTarget, onInternal: (error: unknown) => void): Hono {
   const app = new Hono().basePath('/v1');
-  /** How to end each. */
+  /** How to end each capture, by its id. */
   const captures = new Map<string, () => void>();
   let lastCapture = 0;
 
@@ -120,7 +119,7 @@ export function routes({ sw, isStopping, shutdown }: ApiTarget, onInternal: (err
       },
     });
   });
-  // Unlike a reader that goes away, this loses nothing of what is on the way.
+  // Unlike a reader that goes away, this loses nothing that is under way.
   app.delete('/capture/:id', (c) => {
     const end = captures.get(c.req.param('id'));
     if (!end) throw new WeftError('not_found', `capture ${c.req.param('id')} does not exist or has ended`);
@@ -131,7 +130,7 @@ export function routes({ sw, isStopping, shutdown }: ApiTarget, onInternal: (err
   return app;
 }
 
-/** @throws WeftError('invalid') also where the client left before it had sent all: nobody reads that then */
+/** @throws WeftError('invalid') also if the client left before it had sent everything; nobody reads it then */
 async function readBody(c: Context): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
   let lengthBytes = 0;

@@ -1,8 +1,8 @@
 /**
- * The daemon's side of the API, in two steps: `openApi` claims the socket before
- * anything else is touched, so that a second daemon is refused at once; `serve`
- * answers as soon as there is a switch. Requests in between wait. The routes
- * are loaded only then: forwarding does not wait for them.
+ * The daemon's side of the API, in two steps. `openApi` claims the socket before anything else
+ * is touched, so that a second daemon is refused at once. `serve` answers as soon as there is
+ * a switch; requests in between wait. The routes are loaded only then, so that forwarding does
+ * not wait for them.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { WeftError } from '../error.ts';
@@ -11,25 +11,27 @@ import { ALIVE_METHOD, claimSocket } from './socket.ts';
 import type { ApiTarget } from './target.ts';
 
 export interface ApiServer {
-  /** Answers from now on. `onInternal` is told of errors that are defects of weft. */
+  /** Answers from now on. `onInternal` is told about errors that are defects of weft. */
   serve(target: ApiTarget, onInternal: (error: unknown) => void): Promise<void>;
-  /** Removes the socket, cuts followers off, and finishes what is being answered unless `deadline` comes first. */
+  /** Removes the socket, disconnects followers, and finishes responses in progress unless `deadline` comes first. */
   close(deadline: AbortSignal): Promise<void>;
 }
 
-/** A request is read as a whole in this time, or its connection ends; following something takes as long as it likes. */
+/**
+ * A request must arrive as a whole in this time, or its connection is closed; following may take as long as it likes.
+ */
 const RECEIVE_MS = { headersTimeout: 10_000, requestTimeout: 30_000, connectionsCheckingInterval: 5_000 } as const;
 
 type Listener = (request: IncomingMessage, response: ServerResponse) => unknown;
 
 export interface ApiOptions {
-  /** Connections at once; by default a part of what this process may have open. */
+  /** Connections at a time; by default a share of the descriptors that this process may have. */
   readonly cap?: number;
-  /** A connection could not be accepted: descriptors ran out. Those that are open go on. */
+  /** A connection could not be accepted because descriptors ran out. Open connections continue. */
   readonly onRefused?: (error: Error) => void;
 }
 
-/** @throws WeftError `conflict` if another daemon has the socket; `system` if it cannot be created. */
+/** @throws WeftError `conflict` if another daemon has the socket; `system` if it cannot be created */
 export async function openApi(socketPath: string, options: ApiOptions = {}): Promise<ApiServer> {
   const { cap = connectionCap(), onRefused = () => {} } = options;
   let setListener: (listener: Listener) => void;
@@ -70,7 +72,7 @@ export async function openApi(socketPath: string, options: ApiOptions = {}): Pro
       const cut = (): void => server.closeAllConnections();
       if (!isServing || deadline.aborted) cut();
       deadline.addEventListener('abort', cut, { once: true });
-      // A follower's answer has begun and does not end; all others are sent as a whole.
+      // A follower's response has begun and does not end; all others are sent as a whole.
       for (const response of open) if (response.headersSent && !response.writableEnded) response.destroy();
       await closed;
       deadline.removeEventListener('abort', cut);

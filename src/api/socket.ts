@@ -1,35 +1,34 @@
 /**
- * Claiming the path of a unix socket, so that exactly one daemon has it, also
- * when several start at once over the socket of a dead one.
+ * Claims the path of a unix socket, so that exactly one daemon has it, even when several start
+ * at once over the socket of a dead one.
  *
- * 1. Listen inside a private directory beside the path: nobody sees it yet.
- * 2. Link it to the path. That is atomic and fails where the path exists.
- * 3. If the path exists: a daemon that answers there keeps it. A dead socket
- *    is replaced by the one who holds the claim on it, a link named after that
- *    very socket (inode and time). The holder looks whether the path is that
- *    socket still, and renames its own over it. A claim that comes late finds
- *    another socket there, gives up and looks again. So what is replaced is
- *    always what was found dead.
+ * 1. Listen inside a private directory beside the path, where nobody sees it yet.
+ * 2. Link the socket to the path. This is atomic, and fails if the path exists.
+ * 3. If the path exists and a daemon answers there, that daemon keeps it. A dead socket is
+ *    replaced by whoever holds the claim on it: a link named after exactly that socket (inode
+ *    and time). The holder checks that the path is still that socket, and renames its own over
+ *    it. A claim that comes late finds another socket there, gives up and looks again. So only
+ *    a socket that was found dead is ever replaced.
  */
 import { chmodSync, linkSync, lstatSync, mkdirSync, mkdtempSync, renameSync, rmSync, type BigIntStats } from 'node:fs';
 import { connect, type Server } from 'node:net';
 import { dirname, join } from 'node:path';
 import { WeftError } from '../error.ts';
 
-/** What a starting daemon asks one that may have the socket; it is answered before there is a switch. */
+/** What a starting daemon asks a daemon that may have the socket; it is answered even before there is a switch. */
 export const ALIVE_METHOD = 'OPTIONS';
 /** How long a daemon may take to answer that, or to die. */
 const ANSWER_MS = 10_000;
 
-/** sun_path holds 108 bytes, the terminating zero included (unix(7)). */
+/** sun_path holds 108 bytes, including the terminating zero (unix(7)). */
 const PATH_BYTES = 107;
 
 /**
- * Makes `server` listen on `path` with mode 0600; creates the directory.
- * Returns how to give the path up: the file is removed if it is still ours.
+ * Makes `server` listen on `path` with mode 0600; creates the directory. Returns how to give
+ * the path up: the file is removed if it is still ours.
  *
- * @throws WeftError `conflict` if another daemon answers there or it is no
- * socket; `usage` if it is too long for a socket; `system` if it cannot be created.
+ * @throws WeftError `conflict` if another daemon answers there or it is not a socket; `usage` if
+ * the path is too long for a socket; `system` if it cannot be created
  */
 export async function claimSocket(server: Server, path: string): Promise<() => void> {
   const privatePrefix = join(dirname(path), '.weft-');
@@ -110,17 +109,17 @@ function link(from: string, to: string): boolean {
 }
 
 /**
- * Whether a daemon listens there. One that was killed keeps its socket until the
- * kernel has taken everything from it, which may take a second, and connecting
- * still works: it has died when its socket closes without an answer. A daemon
- * answers this question as soon as it has the socket (server.ts).
+ * Does a daemon listen there? A killed daemon keeps its socket until the kernel has taken
+ * everything from it, which may take a second, and connecting still works meanwhile: it has
+ * died if its socket closes without an answer. A live daemon answers this question as soon as
+ * it has the socket (server.ts).
  */
 async function answers(path: string): Promise<boolean> {
   const patience = AbortSignal.timeout(ANSWER_MS);
   for (;;) {
     const answer = await ask(path, patience);
     if (answer !== 'closed') return answer === 'answered';
-    // Who closed it may have others waiting: a dead one refuses the next.
+    // Whoever closed it may have others waiting; a dead one refuses the next connection.
   }
 }
 
@@ -132,7 +131,7 @@ function ask(path: string, patience: AbortSignal): Promise<'answered' | 'refused
       resolve(answer);
     };
     if (patience.aborted) return end('answered');
-    // It neither answers nor dies: it is somebody's, whoever that is.
+    // It neither answers nor dies, so it belongs to somebody, whoever that is.
     patience.addEventListener('abort', () => end('answered'), { once: true });
     socket.once('connect', () => socket.write(`${ALIVE_METHOD} * HTTP/1.1\r\nhost: weft\r\nconnection: close\r\n\r\n`));
     socket.once('data', () => end('answered'));
@@ -159,7 +158,7 @@ function stat(path: string): BigIntStats | undefined {
   return lstatSync(path, { bigint: true, throwIfNoEntry: false });
 }
 
-/** Inode numbers are used again; the time of creation tells them apart. */
+/** Inode numbers are reused; the time of creation distinguishes them. */
 function isSame(a: BigIntStats, b: BigIntStats): boolean {
   return a.ino === b.ino && a.dev === b.dev && a.mtimeNs === b.mtimeNs;
 }

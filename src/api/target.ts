@@ -1,4 +1,4 @@
-/** What the HTTP API stands for: the switch of one daemon, and the way to stop that daemon. */
+/** What the HTTP API serves: the switch of one daemon, and the way to stop that daemon. */
 import type { Switch } from '../switch.ts';
 
 export type { AttachOptions, CaptureOptions, CaptureSink, NetworkOptions, RateLimitChange } from '../switch.ts';
@@ -29,7 +29,7 @@ export type SwitchMethods = Pick<
 
 export interface ApiTarget {
   readonly sw: SwitchMethods;
-  /** True from the first request to stop on: everything else is refused then. */
+  /** True from the first request to stop; everything else is refused then. */
   readonly isStopping: () => boolean;
   /** Stops the switch; resolves when its ports are closed. The API itself still answers then. */
   readonly shutdown: (options: { readonly purge: boolean }) => Promise<void>;
@@ -38,5 +38,5 @@ export interface ApiTarget {
 /** The largest request body; a manifest is far below it. */
 export const BODY_LIMIT_BYTES = 1 << 20;
 
-/** Bytes of a captured frame if the reader does not say: whole superframes. */
+/** Bytes to keep of a captured frame unless the reader says otherwise: whole superframes. */
 export const DEFAULT_SNAP_BYTES = 262_144;
