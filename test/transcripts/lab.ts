@@ -15,7 +15,8 @@
  *   show ASPECT…                                             besides its summary, of each frame (`shown.ts`)
  *   trace HOST FLOW                                          what `weft trace FLOW` prints
  *   send HOST/PORT KIND [FIELD=VALUE…]                       a frame (`said.ts`)
- *   flows HOST
+ *   flows HOST                                               the cached flows, and how many frames each has forwarded
+ *   connections HOST
  *   advance MILLISECONDS
  *
  * `send` and `advance` print what came of them: what the underlay carried (if
@@ -25,6 +26,7 @@
 import { decisionText } from '../../src/cli/decision.ts';
 import type { Datagram, Datapath, DatapathOptions, Injectable } from '../../src/datapath/datapath.ts';
 import { formatActions } from '../../src/flow/action.ts';
+import { formatEnd, protocolName } from '../../src/flow/connection.ts';
 import { formatMegaflow } from '../../src/flow/key.ts';
 import { formatMac, parseIp, type PortNo, type Vni } from '../../src/flow/types.ts';
 import type { RouteSpec } from '../../src/model/resource.ts';
@@ -33,7 +35,7 @@ import { parseFlow } from '../../src/observe/flow-spec.ts';
 import { createSimulation, type SimulatedHost, type SimulatedPort, type Simulation } from '../../src/simulation.ts';
 import { gatewayMac, OUTSIDE_HOST_MAC, OUTSIDE_MAC } from '../../src/table/topology.ts';
 import { checkConservation } from '../conformance/harness.ts';
-import { buildFrame, ecnNames, type Speaker } from './said.ts';
+import { buildFrame, ecnOf, type Speaker } from './said.ts';
 import { datagramText, frameText, parseAspects, type Aspect } from './shown.ts';
 
 export type Open = (options: DatapathOptions) => Datapath & Injectable;
@@ -75,11 +77,12 @@ export class Lab {
     publish: ([place, what]) => this.#publish(place!, what!),
     path: ([host, vtep, bytes]) => void this.#at(host!).forwarding.setPathMtu(parseIp(vtep!), Number(bytes)),
     underlay: ([host]) => this.#at(host!).forwarding.closeUnderlay(UNDERLAY.portNo),
-    mark: ([ecn]) => void (this.#mark = ecn === 'nothing' ? undefined : ecnNames.indexOf(ecn!)),
+    mark: ([ecn]) => void (this.#mark = ecn === 'nothing' ? undefined : ecnOf(ecn!)),
     show: (words) => void (this.#aspects = parseAspects(words)),
     trace: ([host, flow]) => [this.#trace(host!, flow!)],
     send: ([place, kind, ...fields]) => this.#observe(() => this.#send(place!, kind!, fields)),
     flows: ([host]) => this.#flows(host!),
+    connections: ([host]) => this.#connections(host!),
     advance: ([milliseconds]) => this.#observe(() => this.#advance(Number(milliseconds))),
   };
   #aspects: readonly Aspect[] = [];
@@ -98,9 +101,13 @@ export class Lab {
   run(line: string): string {
     if (line === '') return '';
     const [verb, ...words] = line.split(/\s+/);
-    const run = this.#verbs[verb!];
-    if (!run) throw new Error(`transcript: "${line}" is not understood`);
-    return (run(words) ?? []).join('\n');
+    try {
+      const run = this.#verbs[verb!];
+      if (!run) throw new Error(`${verb} is no verb: accepted are ${Object.keys(this.#verbs).join(', ')}`);
+      return (run(words) ?? []).join('\n');
+    } catch (cause) {
+      throw new Error(`the line "${line}" cannot be run`, { cause });
+    }
   }
 
   /** No frame was lost without a reason. */
@@ -196,7 +203,7 @@ export class Lab {
 
   #send(place: string, kind: string, fields: readonly string[]): void {
     const from = this.#places.get(place);
-    if (!from) throw new Error(`transcript: there is no port ${place}`);
+    if (!from) throw new Error(`there is no port ${place}`);
     from.port.send(buildFrame(kind, fields, from, (about) => this.#places.get(about ?? place)?.latest));
   }
 
@@ -222,24 +229,28 @@ export class Lab {
         return `${name} gets ${frameText(frame, this.#aspects)}`;
       }),
     );
-    const changed = [...this.#counts()].flatMap(([text, count]) => {
-      const by = count - (before.get(text) ?? 0);
-      return by === 0
-        ? []
-        : [text.endsWith('holds') ? `${text} ${frames(count)}` : `${text}${by === 1 ? '' : `, ${by} times`}`];
+    const after = this.#counts();
+    const drops = [...after.drops].flatMap(([what, count]) => {
+      const times = count - (before.drops.get(what) ?? 0);
+      return times === 0 ? [] : [`${what}${times === 1 ? '' : `, ${times} times`}`];
     });
-    return [...carried, ...out, ...changed];
+    const held = [...after.held].flatMap(([host, count]) =>
+      count === before.held.get(host) ? [] : [`${host} holds ${frames(count)}`],
+    );
+    return [...carried, ...out, ...drops, ...held];
   }
 
-  /** Drops, and frames that are held, by what is said of them. */
-  #counts(): Map<string, number> {
-    const counts = new Map<string, number>();
-    for (const [name, { forwarding }] of this.#hosts) {
-      const { drops, held } = forwarding.datapath.counters();
-      for (const [reason, count] of Object.entries(drops)) counts.set(`${name} drops it: ${reason}`, count);
-      counts.set(`${name} holds`, held);
-    }
-    return counts;
+  /** How often each host has dropped for each reason, and how many frames it holds. */
+  #counts(): { readonly drops: ReadonlyMap<string, number>; readonly held: ReadonlyMap<string, number> } {
+    const counters = [...this.#hosts].map(([name, host]) => [name, host.forwarding.datapath.counters()] as const);
+    return {
+      drops: new Map(
+        counters.flatMap(([name, { drops }]) =>
+          Object.entries(drops).map(([reason, count]) => [`${name} drops it: ${reason}`, count] as const),
+        ),
+      ),
+      held: new Map(counters.map(([name, { held }]) => [name, held])),
+    };
   }
 
   // What is asked
@@ -254,15 +265,26 @@ export class Lab {
   #flows(host: string): string[] {
     const { controller } = this.#at(host).forwarding;
     const name = this.#nameOn(host);
-    return [...controller.flows.dump()].map(({ flow, statistics }) => {
+    const lines = [...controller.flows.dump()].map(({ flow, statistics }) => {
       const actions = formatActions(flow.decision.actions, name);
       return `${formatMegaflow(flow.key, flow.decision.mask, name)} packets=${statistics.packets} actions=${actions}`;
+    });
+    return lines.sort();
+  }
+
+  #connections(host: string): string[] {
+    const { connections } = this.#at(host).forwarding.tables;
+    return [...connections.entries()].map(({ protocol, state, original, translated, expiresAtMs }) => {
+      const ends = `${formatEnd(original.source, original.sourcePort)} > ${formatEnd(original.destination, original.destinationPort)}`;
+      const as = `${formatEnd(translated.source, translated.sourcePort)} > ${formatEnd(translated.destination, translated.destinationPort)}`;
+      const seconds = Math.round((expiresAtMs - this.#net.nowMs) / 1000);
+      return `${protocolName(protocol)} ${state}: ${ends}, as ${as}, ends in ${seconds} s`;
     });
   }
 
   #at(host: string): SimulatedHost {
     const found = this.#hosts.get(host);
-    if (!found) throw new Error(`transcript: there is no host ${host}`);
+    if (!found) throw new Error(`there is no host ${host}`);
     return found;
   }
 

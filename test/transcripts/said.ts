@@ -35,6 +35,18 @@ export interface Speaker {
 /** The ECN field, by its value (RFC 3168 §5). */
 export const ecnNames = ['Not-ECT', 'ECT(1)', 'ECT(0)', 'CE'];
 
+export function ecnOf(name: string): number {
+  const value = ecnNames.indexOf(name);
+  if (value < 0) throw new Error(`${name} is no ECN field: accepted are ${ecnNames.join(', ')}`);
+  return value;
+}
+
+/** Of all kinds of frames. */
+const accepted =
+  'from to src dst sport dport bytes ttl dscp ecn id df flags seq ack mss proto at of type code mtu about target lla'.split(
+    ' ',
+  );
+
 type Fields = Readonly<Partial<Record<string, string>>>;
 
 /** @param words `FIELD=VALUE`, or `FIELD` alone @param latest the frame that came out of a port last, this one or `about` */
@@ -45,6 +57,8 @@ export function buildFrame(
   latest: (about: string | undefined) => Uint8Array | undefined,
 ): Uint8Array {
   const fields: Fields = Object.fromEntries(words.map((word) => [word.split('=')[0], word.split('=')[1] ?? '']));
+  const unknown = Object.keys(fields).find((name) => !accepted.includes(name));
+  if (unknown !== undefined) throw new Error(`${unknown} is no field of a frame: accepted are ${accepted.join(', ')}`);
   const ends = endsOf(kind, fields, speaker);
   const number = (name: string, otherwise: number) => Number(fields[name] ?? otherwise);
   const [sport, dport] = [number('sport', 1000), number('dport', 2000)];
@@ -103,7 +117,7 @@ export function buildFrame(
     case 'advertise':
       return frames.advertisement({ ...ends, target: fields['target']!, options: linkLayer(2, fields) });
     default:
-      throw new Error(`transcript: "${kind}" is no kind of frame`);
+      throw new Error(`"${kind}" is no kind of frame`);
   }
 }
 
@@ -114,7 +128,7 @@ function endsOf(kind: string, fields: Fields, { mac, addresses, peerMac, peerAdd
   const dst = fields['dst'] ?? ofFamily(peerAddresses, src);
   const dstMac = fields['to'] ?? (kind === 'arp' ? undefined : peerMac);
   const { ttl, dscp = '0', ecn = 'Not-ECT', id = '0' } = fields;
-  const tos = (Number(dscp) << 2) | ecnNames.indexOf(ecn);
+  const tos = (Number(dscp) << 2) | ecnOf(ecn);
   const hops = ttl === undefined ? {} : { ttl: Number(ttl), hopLimit: Number(ttl) };
   return {
     srcMac: fields['from'] ?? mac,
@@ -150,7 +164,7 @@ function icmp(
 }
 
 function quote({ src }: frames.Ends, { mtu = '0' }: Fields, latest: Uint8Array | undefined): Uint8Array {
-  if (!latest) throw new Error('transcript: icmp-error: no frame came out of this port yet');
+  if (!latest) throw new Error('icmp-error: no frame came out of this port yet');
   const rest = new Uint8Array(4);
   if (isIp4(parseIp(src!))) setU16(rest, 2, Number(mtu));
   else setU32(rest, 0, Number(mtu));

@@ -29,7 +29,7 @@ export type Aspect = (typeof aspects)[number];
 export function parseAspects(words: readonly string[]): readonly Aspect[] {
   return words.map((word) => {
     const aspect = aspects.find((one) => one === word);
-    if (aspect === undefined) throw new Error(`transcript: show ${word}: accepted are ${aspects.join(', ')}`);
+    if (aspect === undefined) throw new Error(`show ${word}: accepted are ${aspects.join(', ')}`);
     return aspect;
   });
 }
