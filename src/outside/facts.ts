@@ -1,7 +1,8 @@
 /**
- * What the outside depends on and other programs may change: one list of facts. Each is compared with the kernel, not
- * with what weft once told it. Start and renewal mend what differs; `weft status` tells what could not be mended, and
- * `weft doctor` reads them all.
+ * What the outside depends on and other programs may change, as one list of facts. Each fact is compared with the
+ * kernel, not with what weft once told it. Start and renewal restore what differs; `weft status` shows what could not
+ * be
+ * restored, and `weft doctor` reads all facts.
  *
  * udev and NetworkManager give interfaces other MACs, and hardening scripts set `ip_forward` to 0.
  */
@@ -15,9 +16,9 @@ import { readSetting, writeSetting } from '../link/sysctl.ts';
 
 export interface Fact {
   readonly name: 'rules' | 'link' | 'forwarding';
-  /** Reads the kernel, and changes nothing. @returns a line for each thing that is not as it has to be */
+  /** Reads the kernel and changes nothing. @returns one line for each difference from what should be */
   readonly differences: () => Promise<string[]>;
-  /** Makes it as it has to be. @throws WeftError with what the kernel refused */
+  /** Makes it as it should be. @throws WeftError with what the kernel refused */
   readonly mend: () => Promise<void>;
 }
 
@@ -34,7 +35,7 @@ export function linkFact(ns: NetnsRef, config: InterfaceConfig, hasIp6: boolean)
       const set = (): void => settings.forEach(([name, wanted]) => writeSetting(name, wanted));
       set();
       await configureInterface(ns, config);
-      // An MTU that was below IPv6's minimum took those of IPv6 away: they come back with their defaults.
+      // An MTU below IPv6's minimum removed the IPv6 settings; they come back with their defaults.
       set();
     },
   };
@@ -56,7 +57,7 @@ export function forwardingFact(onChanged: (changed: readonly string[]) => void):
   };
 }
 
-/** The switch advertises no routes, and weft0 takes none; nor redirects, which nobody there sends. */
+/** The switch advertises no routes, and weft0 accepts none, nor redirects, which nobody there sends. */
 function settingsOf(ifname: string, hasIp6: boolean): readonly (readonly [name: string, wanted: string])[] {
   return [
     [`ipv6/conf/${ifname}/accept_ra`, '0'],
@@ -112,7 +113,7 @@ async function interfaceDifferences(ns: NetnsRef, config: InterfaceConfig): Prom
   ];
 }
 
-/** @returns nothing where the interface does not exist */
+/** @returns an empty list if the interface does not exist */
 async function read(ns: NetnsRef, args: readonly string[]): Promise<unknown[]> {
   const { exitCode, stdout, stderr } = await ip(ns, ['-j', ...args]);
   if (exitCode === 0) return JSON.parse(stdout.trim() || '[]') as unknown[];

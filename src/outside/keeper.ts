@@ -1,12 +1,12 @@
 /**
- * The life cycle of the outside: it is opened when the first network wants it and
- * closed when none does any more.
+ * The life cycle of the outside: it is opened when the first network needs it and closed when
+ * the last one no longer does.
  *
- * Everything else works without it. So where nobody has just asked for it, a failure
- * is logged when it is news, told by `report`, and tried again (`keep`, `mend`);
- * whoever does ask for it is told at once (`set`).
+ * Everything else works without it. So unless somebody is just asking for it, a failure is
+ * logged when it is new, shown by `report`, and retried (`keep`, `mend`). Whoever asks for it
+ * gets the error at once (`set`).
  *
- * link.ts has what it consists of. Callers serialize the changing methods.
+ * link.ts has its parts. Callers serialize the changing methods.
  */
 import { forgetStaleUdp } from '../addon/host-connections.ts';
 import { formatMac, parseIp, type PortNo } from '../flow/types.ts';
@@ -20,63 +20,63 @@ import type { PublishedPort } from '../model/publish.ts';
 import type { StatusReport } from '../model/report.ts';
 import { OUTSIDE_HOST_MAC, OUTSIDE_MAC } from '../table/topology.ts';
 
-/** Of weft0, in bytes. */
+/** MTU of weft0, in bytes. */
 const MTU = 1500;
 
 export interface OutsideKeeperOptions {
   readonly forwarding: Forwarding;
-  /** Of weft0, in the switch. */
+  /** Port of weft0 in the switch. */
   readonly portNo: PortNo;
-  /** Has a network a way to the outside? */
+  /** Does any network have an outside? */
   readonly isWanted: () => boolean;
-  /** The host's ports that are published. */
+  /** The published ports of the host. */
   readonly published: () => readonly PublishedPort[];
-  /** Where they lead, as the switch has it. */
+  /** Where the published ports lead, in the form that the switch needs. */
   readonly targets: () => ReadonlyMap<string, Published>;
   readonly allowHost: AllowHost;
   /** UDP port of this host's overlay. */
   readonly vxlanPort: number;
   readonly warn: (message: string, details: object) => void;
-  /** It is not as it should be, which is news. */
+  /** Something is wrong with it that was not wrong before. */
   readonly onFailure: (error: unknown) => void;
 }
 
 export class OutsideKeeper {
   readonly #options: OutsideKeeperOptions;
   #outside: OutsideLink | undefined;
-  /** Why it is not open, or could not be kept up. */
+  /** Why it is not open, or could not be kept as it should be. */
   #failure: string | undefined;
 
   constructor(options: OutsideKeeperOptions) {
     this.#options = options;
   }
 
-  /** Has a network a way to the outside? */
+  /** Does any network have an outside? */
   get isWanted(): boolean {
     return this.#options.isWanted();
   }
 
-  /** For `status`; null where it is not wanted. */
+  /** For `status`; null if no network needs it. */
   report(): StatusReport['outside'] {
     if (!this.isWanted) return null;
     const why = this.#failure;
     return { open: this.#outside !== undefined, ...(why !== undefined && { why }) };
   }
 
-  /** For `doctor`. It looks, and changes nothing. */
+  /** For `doctor`. Changes nothing. */
   inspect(): Promise<OutsideState> {
     return inspectOutside(this.#outside, this.#options.allowHost);
   }
 
-  /** To be called once, before any other change: opens it, or removes what a crash has left of it. Never throws. */
+  /** Call it once, before any other change: opens the outside, or removes what a crash has left of it. Never throws. */
   start(): Promise<void> {
     return this.#keep(() => (this.isWanted ? this.#change(true) : this.#removeLeft()));
   }
 
   /**
-   * Opens, updates or closes it, and mends what other programs have changed.
-   * @param isWanted by default as the networks say
-   * @throws WeftError, which `report` tells from then on
+   * Opens, updates or closes it, and restores what other programs have changed.
+   * @param isWanted by default, whether a network needs it
+   * @throws WeftError, which `report` shows from then on
    */
   set(isWanted = this.isWanted): Promise<void> {
     return this.#note(async () => {
@@ -85,17 +85,17 @@ export class OutsideKeeper {
     });
   }
 
-  /** Opens, updates or closes it, as the networks say. Never throws. */
+  /** Opens, updates or closes it, as the networks need it. Never throws. */
   keep(): Promise<void> {
     return this.#keep(() => this.#change(this.isWanted));
   }
 
-  /** Mends what other programs have changed, or opens what could not be opened. Never throws. */
+  /** Restores what other programs have changed, or opens what could not be opened before. Never throws. */
   mend(): Promise<void> {
     return this.#outside ? this.#keep(() => this.#mend()) : this.keep();
   }
 
-  /** Its port has stopped by itself: what is left of it goes. The next `keep` opens it again. Never throws. */
+  /** Its port has stopped by itself, so the rest of it is removed. The next `keep` opens it again. Never throws. */
   lost(): Promise<void> {
     return this.#keep(() => this.close());
   }

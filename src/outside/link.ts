@@ -1,22 +1,22 @@
 /**
- * The host's side of the outside: an interface (`weft0`) between the switch and
- * the host that it runs on, forwarding, and the rules of what may pass.
+ * The host's side of the outside: an interface (`weft0`) between the switch and the host that
+ * it runs on, IP forwarding, and the rules for what may pass.
  *
  *   container ─ switch ── weft0 ── host ── the world
  *                      ▲     ▲
  *       transit address ┘     └ the host's end of the link
  *
- * The switch gives everything that leaves by weft0 its transit address as source
- * and a port of its own; the host masquerades that. A published port comes to the
- * transit address at the same port, and the switch knows whose it is.
+ * Packets that leave through weft0 have the switch's transit address as source and a port that
+ * the switch chose; the host masquerades them. A published port arrives at the transit address,
+ * at the same port, and the switch knows which endpoint it belongs to.
  *
- * Nothing ever passes without the rules: they are in force before the caller opens
- * the interface (`openLink`), a TAP in `OWN_NETNS`, and are removed after it is gone
- * (`closeLink`). A crash leaves the interface up, and somebody may have flushed the
- * rules since: it is taken over at the next start, behind rules that are new.
+ * Nothing ever passes without the rules. They are in force before the caller opens the
+ * interface (`openLink`), a TAP in `OWN_NETNS`, and are removed after it is gone (`closeLink`).
+ * A crash leaves the interface up, and somebody may have flushed the rules since: the next
+ * start takes the interface over, after loading the rules again.
  *
- * It acts on the network namespace that this process is in. Calls to one
- * `OutsideLink` are made one after the other.
+ * It acts on the network namespace that this process is in. Calls to one `OutsideLink` are made
+ * one after the other.
  */
 import { networkInterfaces } from 'node:os';
 import { WeftError } from '../error.ts';
@@ -40,7 +40,7 @@ import {
 
 export const OUTSIDE_IFNAME = 'weft0';
 
-/** The same on every host, since it is known on that link alone: RFC 3927 and RFC 4193, `77 65 66 74` is "weft". */
+/** The same on every host, because it is used on that link only: RFC 3927 and RFC 4193; `77 65 66 74` is "weft". */
 export const transit: Transit = {
   ip4: { host: '169.254.77.1', weft: '169.254.77.2', prefixLength: 30 },
   ip6: { host: 'fd77:6566:7430::1', weft: 'fd77:6566:7430::2', prefixLength: 126 },
@@ -51,19 +51,19 @@ export interface OutsideOptions {
   readonly transit: Transit;
   /** MAC of the interface, to which the switch sends. */
   readonly hostMac: string;
-  /** MAC of the switch, to which the host sends; nobody asks for it. */
+  /** MAC of the switch, to which the host sends; it is a static neighbor. */
   readonly weftMac: string;
-  /** At least 1280 where there is IPv6. */
+  /** At least 1280 if there is IPv6. */
   readonly mtu: number;
   readonly published: readonly PublishedPort[];
   readonly allowHost: AllowHost;
   /** UDP port of this host's overlay. */
   readonly vxlanPort: number;
-  /** Makes the interface, or takes over the one that a crash has left, and forwards. @returns its index */
+  /** Creates the interface, or takes over the one that a crash has left, and forwards. @returns its index */
   readonly openLink: () => number;
   /** Removes it, if it was opened. */
   readonly closeLink: () => void;
-  /** Lets the kernel decide anew about UDP that would be translated otherwise today: `forgetStaleUdp`. */
+  /** Makes the kernel decide again about UDP flows that would be translated differently today: `forgetStaleUdp`. */
   readonly forgetStaleUdp: (publishing: {
     readonly own: readonly Uint8Array[];
     readonly targets: readonly Uint8Array[];
@@ -73,10 +73,10 @@ export interface OutsideOptions {
 }
 
 /**
- * Puts the rules into force, opens the interface, and switches the host's forwarding on.
- * @throws WeftError `conflict` when the transit network or the interface is in use on
- * the host, `system` when `nft` is missing or the kernel refuses; neither the
- * interface nor rules are left then
+ * Loads the rules, opens the interface, and switches on the host's IP forwarding.
+ * @throws WeftError `conflict` if the transit network or the interface is in use on the host,
+ * `system` if `nft` is missing or the kernel refuses; then neither the interface nor rules
+ * are left behind
  */
 export async function openOutside(options: OutsideOptions): Promise<OutsideLink> {
   const ns = await ownNetns();
@@ -97,8 +97,8 @@ export async function openOutside(options: OutsideOptions): Promise<OutsideLink>
 }
 
 /**
- * Removes what a crash has left of an outside that no network wants any more: the interface, which is persistent, and
- * the rules. What another process has open is left alone. @returns true if there was something
+ * Removes what a crash has left of an outside that no network needs any more: the interface, which is persistent, and
+ * the rules. An interface that another process has open is left alone. @returns true if there was something
  */
 export async function removeLeftOutside({
   ifname,
@@ -115,16 +115,16 @@ export async function removeLeftOutside({
 }
 
 export class OutsideLink {
-  /** Without it nothing of IPv6 passes: the host has none. */
+  /** False if the host has no IPv6; then no IPv6 passes. */
   readonly hasIp6: boolean;
   readonly #ns: NetnsRef;
   readonly #options: OutsideOptions;
   #published: readonly PublishedPort[];
-  /** Of the interface that was opened; undefined before. */
+  /** Index of the interface that was opened; undefined before. */
   #ifindex: number | undefined;
-  /** The table as the kernel took it from us; undefined when it has to be loaded. */
+  /** The table as the kernel accepted it; undefined if it must be loaded. */
   #inForce: string | undefined;
-  /** The kernel's own numbers of the rules that it was loaded with. */
+  /** The kernel's numbers of the rules that were loaded. */
   #rules: readonly number[] = [];
 
   /** Use `openOutside`. */
@@ -145,14 +145,14 @@ export class OutsideLink {
   }
 
   /**
-   * Is the interface that was opened the one of that name? Another program may have renamed it, moved it to another
-   * namespace, or put one of its own in its place. Nothing passes then; it is to be closed and opened anew.
+   * Does the interface that was opened still have that name? Another program may have renamed it, moved it to another
+   * namespace, or put one of its own in its place. Nothing passes then; the outside must be closed and opened again.
    */
   async hasLink(): Promise<boolean> {
     return (await findTap(this.#ns, this.#options.ifname))?.ifindex === this.#ifindex;
   }
 
-  /** What it depends on, in the order in which it is mended: the rules first. */
+  /** What it depends on, in the order in which it is restored: the rules first. */
   facts(): readonly [Fact, ...Fact[]] {
     const { warn } = this.#options;
     return [
@@ -168,7 +168,7 @@ export class OutsideLink {
     ];
   }
 
-  /** Publishes exactly these ports. Connections of TCP go on, also those of a port that is not published any more. */
+  /** Publishes exactly these ports. TCP connections continue, even those of a port that is no longer published. */
   async update(published: readonly PublishedPort[]): Promise<void> {
     const { hasIp6 } = this;
     const text = publishedText({ published, hasIp6 });
@@ -185,9 +185,10 @@ export class OutsideLink {
   }
 
   /**
-   * Puts back what another program has changed: a reload of Debian's own /etc/nftables.conf does (`flush ruleset`), or
-   * udev. To be called again and again. @returns what it was, a line each
-   * @throws WeftError also when it is not as it has to be after that
+   * Restores what another program has changed: a reload of Debian's own /etc/nftables.conf (`flush ruleset`), for
+   * example,
+   * or udev. Call it again and again. @returns one line for each thing that was changed
+   * @throws WeftError also if something is still not as it should be afterwards
    */
   async renew(): Promise<string[]> {
     const mended: string[] = [];
@@ -204,7 +205,10 @@ export class OutsideLink {
     return mended;
   }
 
-  /** The interface first, for without the rules it is open. Forwarding stays on: others may have come to rely on it. */
+  /**
+   * Closes the interface first, since it would be open without the rules. Forwarding stays on: others may rely on it
+   * now.
+   */
   async close(): Promise<void> {
     this.#options.closeLink();
     await loadRules(noTableText());
@@ -219,13 +223,16 @@ export class OutsideLink {
 
   async #tookForce(): Promise<void> {
     const listing = await listTable(TABLE);
-    // Another program may have been there since: what it left is not taken for ours.
+    // Another program may have replaced it since; what that left is not mistaken for ours.
     const isOurs = listing !== undefined && isSameSet(ruleNumbers(listing), this.#rules);
     this.#inForce = isOurs ? listing : undefined;
     await this.#forgetStaleUdp(this.#published);
   }
 
-  /** What is translated is up to the first packet of a connection, and UDP that makes no pause is one for ever. */
+  /**
+   * The first packet of a connection decides how it is translated, and a UDP flow without a pause is one connection for
+   * ever.
+   */
   async #forgetStaleUdp(published: readonly PublishedPort[]): Promise<void> {
     const { transit, forgetStaleUdp, warn } = this.#options;
     const interfaces = Object.values(networkInterfaces()).flatMap((all) => all ?? []);
@@ -239,7 +246,7 @@ export class OutsideLink {
     }
   }
 
-  /** Is the table in the kernel what it took from us, to the last rule? */
+  /** Is the table in the kernel exactly the one that it accepted, to the last rule? */
   async #hasRules(): Promise<boolean> {
     return this.#inForce !== undefined && (await listTable(TABLE)) === this.#inForce;
   }
@@ -274,8 +281,8 @@ interface AddressJson {
 }
 
 /**
- * Who else has an address, or a route as narrow, within the transit networks?
- * @returns one line that says it, undefined if nobody has
+ * Does anybody else have an address within the transit networks, or a route that is as specific?
+ * @returns one line that says who, undefined if nobody does
  */
 export async function findTransitClash(
   ns: NetnsRef,

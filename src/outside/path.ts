@@ -1,4 +1,4 @@
-/** What the host does with a packet that comes out of weft0: which rule of `inet weft` it meets, for `weft trace`. */
+/** What the host does with a packet that comes out of weft0: which rules of `inet weft` it meets, for `weft trace`. */
 import { WeftError } from '../error.ts';
 import { nextHop } from '../link/next-hop.ts';
 import { ownNetns } from '../link/netns.ts';
@@ -20,7 +20,7 @@ export interface OutsideSettings {
   readonly published: readonly PublishedPort[];
 }
 
-/** One line each: the chain, and what it decides. Looks at the routes of the network namespace of this process. */
+/** One line for each chain, with what it decides. Reads the routes of the network namespace of this process. */
 export async function outsidePath(packet: OutsidePacket, settings: OutsideSettings): Promise<string[]> {
   const { destination, protocol, l4Port } = packet;
   const hop = await nextHop(await ownNetns(), destination);
@@ -67,7 +67,7 @@ function isPublished({ family, protocol, hostPort, hostIp }: PublishedPort, pack
   return isFamily && isOn && protocol === packet.protocol && hostPort === packet.l4Port;
 }
 
-/** Chains of other tables that the packet passes and that drop what no rule of theirs accepts. */
+/** Chains of other tables that the packet passes and whose policy is to drop. */
 async function others(hook: string): Promise<string[]> {
   try {
     return (await listChains())

@@ -2,46 +2,49 @@
  * The nftables table `inet weft`: what may pass between weft's transit link and
  * the rest of the host, as text for `nft -f`.
  *
- *   container ─► weft ─► weft0 ─┬► input    drop, but for what `allowHost` names
+ *   container ─► weft ─► weft0 ─┬► input    drop, except what `allowHost` lists
  *                               └► forward ─► postrouting  masquerade ─► the world
  *   the world ─► prerouting  published: dnat to weft ─► forward ─► weft0 ─► weft
  *   the world ─► prerouting  nobody's: dnat to weft ──► forward ─► weft0 ─► weft
  *   this host ─► output      published: dnat to weft ───────────► weft0 ─► weft
  *
- * Two translations in series, and the first one, weft's, knows the connections. The host's own (nf_conntrack) adds the
- * host's address, which may change, and shares the host's ports with whoever else needs some; so it cannot be left out.
- * But nothing depends on what it remembers:
+ * There are two translations in series. The first one, weft's, knows the connections. The host's own (nf_conntrack)
+ * adds
+ * the host's address, which may change, and shares the host's ports with everybody else who needs some, so it cannot be
+ * left out. But nothing depends on what the host remembers:
  *
- * - It keeps the source ports that weft gives (`NAT_PORTS`, without `random`): they are the same outside.
- * - It remembers as long as weft does (chain `time_out`).
- * - What comes in for one of these ports is weft's (chains `strays` and `invalid`), unless it belongs to a connection
- *   that the kernel knows, to a program of this host, or begins a TCP connection: so the uplink may go down and up,
- *   which makes the kernel forget what it masquerades there, and somebody may flush its table.
- * - A segment that the kernel takes for invalid would be answered with RST by the host, which has no such connection.
- *   It goes to weft as it is, without a connection of the kernel's, and the container judges.
+ * - It keeps the source ports that weft gives (`NAT_PORTS`, without `random`), so they are the same outside.
+ * - It has the same timeouts as weft (chain `time_out`).
+ * - Packets to one of these ports go to weft (chains `strays` and `invalid`), unless they belong to a connection that
+ * the
+ *   kernel knows or to a program of this host, or begin a TCP connection. So the uplink may go down and up, which makes
+ *   the kernel forget what it masqueraded there, and somebody may flush its table.
+ * - A segment that the kernel considers invalid would be answered with RST by the host, which has no such connection.
+ * It
+ *   goes to weft unchanged, without a connection of the kernel's, and the container decides.
  *
  * What may pass:
  *
- * - Nothing comes in by weft0 but from weft's transit addresses, and nothing goes
- *   into it but answers and what was translated here.
- * - Nothing comes from weft's transit addresses but by weft0: the interface that
- *   weft has open may have been renamed.
- * - The ports of VXLAN (4789, and the configured one) are closed from weft0, to this
- *   host and to any other: a container must not make frames of an overlay.
- * - The metadata service of a cloud is for the host, as the host itself.
- * - Published ports are those of the host's own addresses, not of its loopback.
- *   A container that calls one comes back into weft0, from the host's end.
- * - What the host began is answered: established and related, ICMP errors of its
- *   connections among them.
+ * - Only packets from weft's transit addresses come in by weft0, and only answers and packets
+ *   that were translated here go into it.
+ * - Packets from weft's transit addresses come in by weft0 only: the interface that weft has
+ *   open may have been renamed.
+ * - The ports of VXLAN (4789, and the configured one) are closed for packets from weft0, to this
+ *   host and to all others: a container must not send frames of an overlay.
+ * - The metadata service of a cloud serves the host only, and so does the host itself.
+ * - Published ports are ports of the host's own addresses, not of its loopback. A container that
+ *   calls one comes back into weft0, from the host's end.
+ * - Answers to what the host began may pass: established and related, including ICMP errors of
+ *   its connections.
  *
- * Chains are at the usual priorities. To accept is to be done with this table
- * only: what another one drops (the policy of Docker's FORWARD chain) is dropped.
+ * Chains are at the usual priorities. Accepting a packet ends only this table: it is still
+ * dropped if another table drops it (the policy of Docker's FORWARD chain).
  */
 import { NAT_PORTS } from '../flow/connection.ts';
 import type { PortProtocol, PublishedPort } from '../model/publish.ts';
 import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 
-/** One family's end of the link between host and weft; canonical text. */
+/** The two ends of the link between host and weft, for one family; canonical text. */
 export interface TransitLink {
   readonly host: string;
   readonly weft: string;
@@ -53,7 +56,7 @@ export interface Transit {
   readonly ip6: TransitLink;
 }
 
-/** What containers may begin with this host: nothing, anything, or these ports of it. */
+/** What containers may open towards this host: nothing, anything, or these ports. */
 export type AllowHost = boolean | readonly { readonly protocol: PortProtocol; readonly port: number }[];
 
 export interface RulesOptions {
@@ -66,25 +69,25 @@ export interface RulesOptions {
   readonly vxlanPort: number;
 }
 
-/** Of name servers. */
+/** Port of name servers. */
 const DNS_L4_PORT = 53;
 
 /** Family and name. */
 export const TABLE = 'inet weft';
 
-/** The source ports that weft gives. Above Kubernetes' NodePorts and WireGuard. */
+/** The source ports that weft gives. They are above Kubernetes' NodePorts and WireGuard's port. */
 export const PORTS = `${NAT_PORTS.first}-${NAT_PORTS.first + NAT_PORTS.count - 1}`;
 
 /**
- * As long as weft itself remembers a connection (table/connections), where the kernel would forget it earlier, or keep
- * it much longer. Questions to name servers stay as they are. nft has none of these for ICMP.
+ * The same timeouts as weft's own (table/connections), where the kernel would otherwise forget a connection earlier or
+ * keep it much longer. DNS keeps the kernel's timeout. nft has no such setting for ICMP.
  */
 const TIMEOUTS_S = {
   udp: { unreplied: 120, replied: 120 },
   tcp: { syn_sent: 240, syn_recv: 240, established: 7440, fin_wait: 240, close_wait: 240, last_ack: 240 },
 } as const;
 
-/** The whole table, in place of one that may be there: idempotent. */
+/** The whole table; replaces one that may exist, so it is idempotent. */
 export function tableText(options: RulesOptions): string {
   const { ifname, transit, hasIp6, allowHost } = options;
   const noVxlan = noVxlanTo(options.vxlanPort);
@@ -125,7 +128,7 @@ export function tableText(options: RulesOptions): string {
     ]),
     '}',
     'chain prerouting { type nat hook prerouting priority dstnat; policy accept; jump publish; }',
-    // After everybody's own translations.
+    // After everybody's own NAT.
     'chain strays { type nat hook prerouting priority dstnat + 10; policy accept;',
     `iifname { "${ifname}", "lo" } accept`,
     `meta l4proto != { tcp, udp } accept`,
@@ -169,7 +172,8 @@ export function tableText(options: RulesOptions): string {
     `oifname "${ifname}" jump to_weft`,
     '}',
     'chain from_weft {',
-    // NAT is for connections: what belongs to none would leave with weft's transit address.
+    // Only connections are translated: a packet that belongs to none would leave with weft's
+    // transit address.
     'ct state invalid,untracked counter drop comment "would not be translated"',
     noVxlan,
     ...(allowHost === true ? [] : [noMetadata]),
@@ -178,7 +182,7 @@ export function tableText(options: RulesOptions): string {
     '}',
     'chain to_weft {',
     'ct state established,related accept',
-    // Nobody else comes this far with one of weft's addresses: see "unreachable".
+    // Nobody else's packets to one of weft's addresses come this far: see "unreachable".
     ...each(({ ip, weft }) => [`ct state invalid ${ip} daddr ${weft} accept`]),
     'ct status dnat goto time_out',
     'counter drop comment "not published"',
@@ -192,7 +196,7 @@ export function tableText(options: RulesOptions): string {
   );
 }
 
-/** Replaces the published ports. Connections go on: only their first packet is looked up. */
+/** Replaces the published ports. Connections continue: only their first packet is looked up. */
 export function publishedText(options: Pick<RulesOptions, 'published' | 'hasIp6'>): string {
   const families = options.hasIp6 ? [4, 6] : [4];
   return lines(
@@ -201,15 +205,15 @@ export function publishedText(options: Pick<RulesOptions, 'published' | 'hasIp6'
   );
 }
 
-/** Removes the table, also when there is none. */
+/** Removes the table; does nothing if there is none. */
 export function noTableText(): string {
   return lines(`add table ${TABLE}`, `delete table ${TABLE}`);
 }
 
-/** Also of a program that listens, or is done with a connection. */
+/** Matches sockets of programs that listen, and of connections that are over. */
 const notOfHost = 'socket transparent { 0, 1 } return comment "of a program of this host"';
 
-/** Where frames of an overlay may be taken in: by others of VXLAN's own port, by this host at the configured one. */
+/** Ports where overlay frames may be accepted: VXLAN's own port by other hosts, the configured one by this host. */
 export function vxlanPorts(vxlanPort: number): readonly number[] {
   return [...new Set([VXLAN_L4_PORT, vxlanPort])];
 }
@@ -219,7 +223,10 @@ function noVxlanTo(vxlanPort: number): string {
   return `udp dport ${ports.length === 1 ? ports[0] : `{ ${ports.join(', ')} }`} counter drop comment "containers make no frames of an overlay"`;
 }
 
-/** Of AWS over IPv6: what it tells of, credentials too, is the host's. The others are link-local, and end in the switch. */
+/**
+ * AWS's metadata service over IPv6: what it answers, including credentials, is meant for the host. The other services
+ * have link-local addresses, for which the switch drops packets.
+ */
 export const METADATA_ADDRESS = 'fd00:ec2::254';
 const noMetadata = `ip6 daddr ${METADATA_ADDRESS} counter drop comment "metadata of a cloud is the host’s"`;
 

@@ -1,4 +1,4 @@
-/** How the outside is, for `weft doctor`: its facts, and what else may be in the way. */
+/** The state of the outside, for `weft doctor`: its facts, and what else may be in the way. */
 import { isForwarding } from '../link/host-forwarding.ts';
 import { ownNetns } from '../link/netns.ts';
 import { listChains, type BaseChain } from '../link/nft.ts';
@@ -7,22 +7,24 @@ import { findTransitClash, OUTSIDE_IFNAME, transit, type OutsideLink } from './l
 import type { AllowHost } from './rules.ts';
 
 export interface OutsideState {
-  /** Why nftables cannot be used; undefined when they can. */
+  /** Why nftables cannot be used; undefined if they can. */
   readonly nftFailure?: string;
-  /** What is not as it has to be, a line each. Undefined while it is not open. */
+  /** One line for each difference from what should be. Undefined while it is not open. */
   readonly open?: { readonly rules: readonly string[]; readonly link: readonly string[] };
-  /** `ip6` undefined on a host without IPv6. */
+  /** `ip6` is undefined on a host without IPv6. */
   readonly forwarding: { readonly ip4: boolean; readonly ip6?: boolean | undefined };
   /**
-   * Chains of others that drop what no rule of theirs accepts, as `FAMILY TABLE CHAIN`. What iptables-legacy
-   * has does not show in nftables, nor does a chain that ends in a rule to drop.
+   * Chains of other tables whose policy is to drop, as `FAMILY TABLE CHAIN`. Rules of iptables-legacy do
+   * not show in nftables, nor does this show a chain that ends with a drop rule.
    */
   readonly droppingChains: readonly string[];
-  /** Who else is within the transit networks, in one line. */
+  /** Who else uses addresses of the transit networks, in one line. */
   readonly clash?: string;
 }
 
-/** Looks, and changes nothing. Of the network namespace that this process is in. @param outside unless it is not open */
+/**
+ * Changes nothing. Looks at the network namespace that this process is in. @param outside undefined if it is not open
+ */
 export async function inspectOutside(outside: OutsideLink | undefined, allowHost: AllowHost): Promise<OutsideState> {
   const clash = await findTransitClash(await ownNetns(), { ifname: OUTSIDE_IFNAME, transit });
   const found = {
@@ -43,7 +45,7 @@ async function differencesOf(outside: OutsideLink): Promise<NonNullable<OutsideS
   return { rules: found.rules, link: found.link };
 }
 
-/** Of those that what is forwarded passes; and what comes in for this host, where any of it is allowed. */
+/** Of the chains that forwarded packets pass, and of those for incoming packets if any port of the host is allowed. */
 function droppingChains(chains: readonly BaseChain[], allowHost: AllowHost): string[] {
   const hooks = ['forward', ...(allowHost === true || (allowHost !== false && allowHost.length > 0) ? ['input'] : [])];
   return chains
