@@ -1,7 +1,7 @@
 /**
- * The paths to all peers, probed: one `PathSearch` each, whose probes are sent as
- * they fall due. Few at a time, so that many peers cost neither many sockets nor
- * a burst; those that are due take turns.
+ * Probes the paths to all peers: each has a `PathSearch`, whose probes are sent when they are
+ * due. Only a few are sent at a time, so that many peers cost neither many sockets nor a
+ * burst; paths that are due take turns.
  */
 import { PathSearch, unprobedBytes } from './path-search.ts';
 import type { Probe } from './probe.ts';
@@ -14,22 +14,24 @@ export interface PathProberOptions {
   readonly onChange: (peer: string) => void;
 }
 
-/** What is known of a path without probes, in bytes. */
+/** What is known about a path without probes, in bytes. */
 export interface KnownPath {
-  /** What the interface takes. */
+  /** The MTU of the interface. */
   readonly ceilingBytes: number;
   /** What the kernel believes: the same, or what an ICMP error told it, which anybody can forge. */
   readonly hintBytes: number;
 }
 
 const TIMEOUT_MS = 1000;
-/** An urgent probe is waited for that many round trips, and not less long than that. */
+/** An urgent probe is waited for this many round trips, but at least so long. */
 const URGENT_ROUND_TRIPS = 4;
 const LEAST_URGENT_MS = 200;
 const MOST_AT_ONCE = 8;
-/** What every path is taken to pass: what every IPv4 host takes in (RFC 791 §3.1), and every IPv6 link (RFC 8200 §5). */
+/**
+ * What every path is assumed to pass: what every IPv4 host accepts (RFC 791 §3.1), and every IPv6 link (RFC 8200 §5).
+ */
 const BASE_BYTES = { ipv4: 576, ipv6: 1280 } as const;
-/** What an IPv6 packet of 1280 bytes comes to in the tunnel. */
+/** The size of an IPv6 packet of 1280 bytes in the tunnel. */
 const LEAST_BYTES = { ipv4: 1330, ipv6: 1350 } as const;
 /** The largest frame of any network, encapsulated. */
 const LARGEST_BYTES = 9070;
@@ -40,7 +42,7 @@ interface Path {
   roundTripMs: number | undefined;
 }
 
-/** What a path is taken to pass without any probe, in bytes. */
+/** What a path is assumed to pass without any probe, in bytes. */
 export function unprobed(peer: string, { ceilingBytes, hintBytes }: KnownPath): number {
   return unprobedBytes(ceilingBytes, hintBytes, LEAST_BYTES[familyOf(peer)]);
 }
@@ -56,7 +58,7 @@ export class PathProber {
     this.#options = options;
   }
 
-  /** To be called some times a second, with what is known of the path to each peer. */
+  /** Call it several times a second, with what is known about the path to each peer. */
   watch(known: ReadonlyMap<string, KnownPath>): void {
     const now = this.#options.clock();
     for (const peer of this.#paths.keys()) if (!known.has(peer)) this.#paths.delete(peer);
@@ -81,18 +83,18 @@ export class PathProber {
     }
   }
 
-  /** What passes to `peer`, in bytes, as far as that is known; undefined for one that is not watched. */
+  /** What passes to `peer`, in bytes, as far as is known; undefined for a peer that is not watched. */
   bytes(peer: string): number | undefined {
     const path = this.#paths.get(peer);
     return path && (path.search.bytes < LARGEST_BYTES ? path.search.bytes : path.ceilingBytes);
   }
 
-  /** What passes to `peer`, in bytes, where probes found less than the interface takes. */
+  /** What passes to `peer`, in bytes, if probes found less than the interface's MTU. */
   found(peer: string): number | undefined {
     return this.#paths.get(peer)?.search.found;
   }
 
-  /** Does that much pass, as far as `peer` answers? */
+  /** Has a probe of that size passed, as far as `peer` answers at all? */
   isConfirmed(peer: string): boolean {
     return this.#paths.get(peer)?.search.isConfirmed ?? false;
   }
@@ -101,7 +103,7 @@ export class PathProber {
     this.#stop.abort();
   }
 
-  /** Sends what is due, one after the other. */
+  /** Sends the probes that are due, one after the other. */
   async #run(peer: string, path: Path): Promise<void> {
     const { probe, clock, onChange } = this.#options;
     const { signal } = this.#stop;

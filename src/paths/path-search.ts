@@ -1,60 +1,59 @@
 /**
- * What the path to one host takes, found out with probes of its size, by the ideas
- * of RFC 8899: ICMP errors that never come (a black hole) are noticed by what is
- * lost, and those that anybody can forge are not believed.
+ * Finds out with probes what the path to one host passes, after the ideas of RFC 8899: a black
+ * hole, where ICMP errors never come, is noticed by lost probes; ICMP errors, which anybody can
+ * forge, are not believed.
  *
- *   confirm   does what is believed to pass still do? Asked now and then (§4.3)
+ *   confirm   does the size that is believed to pass still pass? Asked now and then (§4.3)
  *   base      it was lost several times: is the host there at all? A small probe tells
- *   search    it is: between the two, by halves, the largest size that passes
- *   verify    that still does, and a byte more does not: the search did not meet an outage
- *   edge      does a byte more pass? What was lowered is raised again as soon as it does
- *   hint      the kernel was told of less (§4.6.2): does a byte more pass? Then that was wrong
- *   told      it does not: does what the kernel was told of? Then, if the edge is lost again, that is it
+ *   search    it is: bisect for the largest size that passes
+ *   verify    that size still passes, and one byte more does not: the search did not meet an outage
+ *   edge      does one byte more pass? A lowered size is raised again as soon as it does
+ *   hint      the kernel was told a smaller size (§4.6.2): does one byte more pass? Then that was wrong
+ *   told      it does not: does that smaller size pass? Then, if the edge is lost again, that is the answer
  *
- * Where nothing answers probes, neither size can be tried. What the kernel was told
- * of counts then, but never below what IPv6 inside the tunnel needs.
+ * If nothing answers probes, no size can be tried. Then the size that the kernel was told
+ * counts, but never less than IPv6 inside the tunnel needs.
  *
- * Pure: times are passed in, probes are sent by the caller (`path-prober.ts`), one
- * at a time.
+ * Pure: times are passed in, and the caller sends the probes (`path-prober.ts`), one at a time.
  */
 
-/** Of one size, until it counts as lost (RFC 8899 §5.1.2, MAX_PROBES). */
+/** Probes of one size that are lost before the size counts as lost (RFC 8899 §5.1.2, MAX_PROBES). */
 const MOST_LOST = 3;
 export const CONFIRM_MS = 30_000;
-/** What was lowered in a hurry, or while the kernel was told otherwise, is looked at again after that long. */
+/** A size that was lowered in a hurry, or while the kernel was told otherwise, is checked again after this time. */
 const RECHECK_MS = 1000;
 
-/** A probe that is to be sent; its result is told with the same object. */
+/** A probe to be sent; its result is reported with the same object. */
 export interface SizedProbe {
-  /** Of the whole IP packet. */
+  /** Size of the whole IP packet. */
   readonly bytes: number;
-  /** Packets may be lost until the answer is known: a round trip is waited for, and not much longer. */
+  /** Packets may be lost until the answer is known, so the wait is a round trip and not much longer. */
   readonly isUrgent: boolean;
 }
 
 type Phase =
   | { readonly kind: 'confirm' | 'base'; readonly lost: number }
-  /** `low` has passed, `high` has not; `bytes` between the two is tried. */
+  /** `low` has passed, `high` has not; a size between the two, `bytes`, is being tried. */
   | { readonly kind: 'search'; readonly low: number; readonly high: number; readonly bytes: number }
   | { readonly kind: 'verify'; readonly low: number; readonly lost: number }
-  /** `low` passes; is a byte more lost by itself, or was that an outage? */
+  /** `low` passes; is one byte more always lost, or was that an outage? */
   | { readonly kind: 'edge'; readonly low: number; readonly isUrgent: boolean }
   /** The kernel was told that no more than `low` passes. */
   | { readonly kind: 'hint' | 'told'; readonly low: number };
 
 const CONFIRM: Phase = { kind: 'confirm', lost: 0 };
 
-/** The largest first: what was believed, or hoped for, is most likely. */
+/** Starts with the largest size: the one that was believed, or hoped for, is the most likely. */
 function searchOf(low: number, largest: number): Phase {
   return { kind: 'search', low, high: largest + 1, bytes: largest };
 }
 
 /**
- * What a path takes that no probe can tell of, in bytes.
+ * What a path that cannot be probed is assumed to pass, in bytes.
  *
- * @param ceilingBytes of the interface
- * @param hintBytes what the kernel was told of
- * @param leastBytes what IPv6 inside needs
+ * @param ceilingBytes MTU of the interface
+ * @param hintBytes what the kernel was told
+ * @param leastBytes what IPv6 inside the tunnel needs
  */
 export function unprobedBytes(ceilingBytes: number, hintBytes: number, leastBytes: number): number {
   return Math.min(ceilingBytes, Math.max(hintBytes, leastBytes));
@@ -65,7 +64,7 @@ export class PathSearch {
   readonly #leastBytes: number;
   #ceiling = 0;
   #hint = 0;
-  /** The hint that was looked into last. */
+  /** The hint that was tried last. */
   #triedHint: number | undefined;
   #found: number | undefined;
   #isAnswering = false;
@@ -75,32 +74,32 @@ export class PathSearch {
   #pending: SizedProbe | undefined;
 
   /**
-   * @param baseBytes of a packet that every path takes, and below which nothing is searched for
-   * @param leastBytes what the path is taken to pass where no probe says otherwise
+   * @param baseBytes size of a packet that every path passes; nothing below it is searched for
+   * @param leastBytes what the path is assumed to pass unless a probe says otherwise
    */
   constructor(baseBytes: number, leastBytes: number) {
     this.#baseBytes = baseBytes;
     this.#leastBytes = leastBytes;
   }
 
-  /** What passes, in bytes, as far as that is known. */
+  /** What passes, in bytes, as far as is known. */
   get bytes(): number {
     const known = this.#found ?? this.#ceiling;
     if (this.#isAnswering || this.#hint >= known) return known;
     return unprobedBytes(known, this.#hint, this.#leastBytes);
   }
 
-  /** What probes say that passes, where that is less than the ceiling; undefined where none does. */
+  /** What passes according to probes, if that is less than the ceiling; undefined if it is not. */
   get found(): number | undefined {
     return this.#found;
   }
 
-  /** Does what is believed to pass do so, as far as that was asked of late? What is that small is not doubted. */
+  /** Did a recent probe of the believed size pass? The smallest sizes are never doubted. */
   get isConfirmed(): boolean {
     return this.#isConfirmed || this.#ceiling <= this.#baseBytes;
   }
 
-  /** What the interface takes, in bytes: nothing larger is tried. A change is looked into at once. */
+  /** The interface's MTU, in bytes: nothing larger is tried. A change is tested at once. */
   setCeiling(bytes: number, nowMs: number): void {
     if (bytes === this.#ceiling) return;
     if (this.#hint >= this.#ceiling) this.#hint = bytes;
@@ -112,19 +111,19 @@ export class PathSearch {
   }
 
   /**
-   * What the kernel believes of the path, in bytes: what ICMP told it, or the ceiling. It is
-   * looked into when it has changed, at once unless something else is just being looked into.
+   * What the kernel believes about the path, in bytes: what ICMP told it, or the ceiling. A change
+   * is tested at once, unless something else is just being tested.
    */
   setHint(bytes: number, nowMs: number): void {
     if (bytes === this.#hint) return;
     const isLarger = bytes > this.#hint;
     this.#hint = bytes;
     this.#triedHint = undefined;
-    // Less was known to pass, and that may be over.
+    // A smaller size was known to pass, and that limit may be gone.
     if (isLarger && this.#found !== undefined && this.#phase.kind === 'confirm') this.#dueMs = nowMs;
   }
 
-  /** What to send now; undefined when nothing is due, or when the last one is still on its way. */
+  /** The probe to send now; undefined if none is due, or the last one is still under way. */
   next(nowMs: number): SizedProbe | undefined {
     if (this.#pending || this.#ceiling <= this.#baseBytes) return undefined;
     if (this.#phase.kind === 'confirm' && this.#isNews()) {
@@ -139,7 +138,7 @@ export class PathSearch {
     return this.#pending;
   }
 
-  /** `probe` came back, or did not. What was overtaken by a new ceiling is ignored. */
+  /** `probe` came back, or did not. A result that a new ceiling has made obsolete is ignored. */
   result(probe: SizedProbe, isAnswered: boolean, nowMs: number): void {
     if (probe !== this.#pending) return;
     this.#pending = undefined;
@@ -155,7 +154,7 @@ export class PathSearch {
         if (isAnswered) {
           this.#phase = searchOf(this.#baseBytes, this.#found ?? this.#ceiling);
         } else if (this.#lost(phase, CONFIRM)) {
-          // The host does not answer at all, which says nothing of its path.
+          // The host does not answer at all, which says nothing about the path.
           this.#isAnswering = false;
           this.#wait(false, nowMs + CONFIRM_MS);
         }
@@ -178,7 +177,7 @@ export class PathSearch {
         else this.#settle(phase.low, nowMs + (phase.isUrgent ? RECHECK_MS : CONFIRM_MS));
         return;
       case 'hint':
-        // Where more than that passes, what is believed to is asked next.
+        // If more than that passes, the size that is believed to pass is tried next.
         this.#phase = isAnswered ? CONFIRM : { kind: 'told', low: phase.low };
         return;
       case 'told':
@@ -189,12 +188,12 @@ export class PathSearch {
     }
   }
 
-  /** As long as the kernel believes what is wrong, it does not hear what is right (a forged MTU may be locked). */
+  /** While the kernel believes something wrong, it does not hear what is right (a forged MTU may be locked). */
   #confirmMs(): number {
     return this.#hint < this.#ceiling ? RECHECK_MS : CONFIRM_MS;
   }
 
-  /** Was the kernel told of less than what is believed, and was that not looked into? */
+  /** Was the kernel told a smaller size than the believed one, which has not been tested yet? */
   #isNews(): boolean {
     const isLess = Math.max(this.#hint, this.#baseBytes) < (this.#found ?? this.#ceiling);
     return isLess && this.#hint !== this.#triedHint;
@@ -220,7 +219,7 @@ export class PathSearch {
     }
   }
 
-  /** One more loss; after several the next phase. Was it that one? */
+  /** Counts one more loss, and goes to the next phase after several. Returns true if it did. */
   #lost(phase: Extract<Phase, { lost: number }>, then: Phase): boolean {
     const isLast = phase.lost + 1 >= MOST_LOST;
     this.#phase = isLast ? then : { ...phase, lost: phase.lost + 1 };

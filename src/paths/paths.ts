@@ -1,6 +1,6 @@
 /**
- * The path MTU to each peer: what the interface takes, less what probes find, or, where
- * nothing answers them, what the kernel was told.
+ * The path MTU to each peer: the interface's MTU, or less if probes find less, or, if nothing
+ * answers probes, what the kernel was told.
  *
  *   interface and route ─► ceiling ┐
  *   ICMP errors ─► kernel ─► hint ─┼─► PathProber ─► what passes
@@ -12,22 +12,22 @@ import type { Probe } from './probe.ts';
 import { PathProber, unprobed, type KnownPath } from './path-prober.ts';
 
 export interface PathsOptions {
-  /** Undefined where nothing can be probed. */
+  /** Undefined if probing is not possible. */
   readonly probe: Probe | undefined;
   /** Milliseconds. */
   readonly clock: () => number;
-  /** The address of this host that the paths begin at, 16 bytes; undefined while there is none. */
+  /** The address of this host where the paths begin, 16 bytes; undefined while there is none. */
   readonly local: () => Uint8Array | undefined;
-  /** The path to a peer is known for the first time, without `before`, or has changed. */
+  /** The path to a peer has become known (then `before` is undefined), or has changed. */
   readonly onChange: (peer: string, path: Path, before: number | undefined) => void;
 }
 
 export interface Path {
   /** In bytes. */
   readonly mtu: number;
-  /** Probed: less than the interface takes, as probes found. */
+  /** Probed: probes found less than the interface's MTU. */
   readonly source: 'kernel' | 'probed';
-  /** Have probes of that size come back of late? */
+  /** Have probes of that size come back recently? */
   readonly isConfirmed: boolean;
 }
 
@@ -48,7 +48,7 @@ export class Paths {
     return this.#paths;
   }
 
-  /** To be called about once a second: asks for what the interfaces take, and looks. */
+  /** Call it about once a second: reads the MTUs of the interfaces, and looks. */
   watch(peers: Iterable<string>): void {
     this.#ceilings.clear();
     const local = this.#options.local();
@@ -60,7 +60,7 @@ export class Paths {
     this.look();
   }
 
-  /** To be called some times a second: asks for what the kernel was told, and sends the probes that are due. */
+  /** Call it several times a second: reads what the kernel was told, and sends the probes that are due. */
   look(): void {
     const local = this.#options.local();
     const known = new Map<string, KnownPath>();

@@ -1,6 +1,6 @@
 /**
- * Probes: is another host there, and does a packet of some size get to it and
- * back? One ICMP echo each, by raw-socket where that optional package is installed.
+ * Probes: is another host there, and does a packet of some size get to it and back? Each probe
+ * is one ICMP echo, sent by raw-socket if that optional package is installed.
  */
 import { createRequire } from 'node:module';
 
@@ -12,7 +12,7 @@ export interface ProbeResult {
 }
 
 export interface ProbeOptions {
-  /** Of the whole IP packet, which is not to be fragmented; the smallest without. */
+  /** Size of the whole IP packet, which must not be fragmented; the smallest if it is not given. */
   readonly bytes?: number;
   /** Ends the wait. */
   readonly signal?: AbortSignal;
@@ -45,15 +45,15 @@ interface RawSocketModule {
 
 const ECHO_BYTES = 16;
 /**
- * `discover` is what a socket is told so that it sends packets whole, whatever the
- * kernel knows of the path: IP_MTU_DISCOVER or IPV6_MTU_DISCOVER, and its level.
+ * `discover` is the socket option that makes it send packets whole, whatever the kernel knows
+ * about the path: IP_MTU_DISCOVER or IPV6_MTU_DISCOVER, with its level.
  */
 const ipv4 = { request: 8, reply: 0, headerBytes: 20, discover: [0, 10] } as const;
 const ipv6 = { request: 128, reply: 129, headerBytes: 40, discover: [41, 23] } as const;
 /** IP_PMTUDISC_PROBE, and IPV6_PMTUDISC_PROBE. */
 const PMTUDISC_PROBE = 3;
 
-/** Undefined where raw-socket is not installed. */
+/** Undefined if raw-socket is not installed. */
 export function openProbe(now: () => number, setTimer: typeof setTimeout): Probe | undefined {
   let raw: RawSocketModule;
   try {
@@ -72,7 +72,8 @@ export function openProbe(now: () => number, setTimer: typeof setTimeout): Probe
       echo[0] = type.request;
       echo.writeUInt16BE(identifier, 4);
       echo.writeUInt16BE(number, 6);
-      // The kernel computes the checksum of ICMPv6 on raw sockets (RFC 3542 §3.1), not that of ICMPv4.
+      // The kernel computes the checksum of ICMPv6 on raw sockets (RFC 3542 §3.1), but not that of
+      // ICMPv4.
       if (!isV6) raw.writeChecksum(echo, 2, raw.createChecksum(echo));
 
       let socket: RawSocket | undefined;
