@@ -1,8 +1,7 @@
 /**
- * The addon: native/ compiled by node-gyp to build/Release/weft.node. In a
- * checkout this is a step of the set-up. In an installed package it is npm's
- * install script, which runs without the developers' dependencies, and changes
- * nothing of the machine: what is missing it names.
+ * The addon: node-gyp compiles native/ to build/Release/weft.node. In a checkout this is a step
+ * of the set-up. In an installed package it is npm's install script, which runs without the
+ * development dependencies and changes nothing on the machine: it names what is missing.
  */
 import { existsSync, realpathSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -58,14 +57,16 @@ function nodeGyp(verbs) {
   }
 }
 
-/** The one that is pinned for developers, the one that npm brings for install scripts, or any other. */
+/** The version that is pinned for developers, the one that npm brings for install scripts, or any other. */
 function findNodeGyp() {
   const pinned = join(root, 'node_modules/node-gyp/bin/node-gyp.js');
   const script = existsSync(pinned) ? pinned : process.env.npm_config_node_gyp;
   return script === undefined ? ['node-gyp'] : [process.execPath, script];
 }
 
-/** For node-gyp: where the headers are that came with this Node, so that none are fetched. Empty where none came. */
+/**
+ * For node-gyp: where the headers of this Node are, so that none are downloaded. Empty if Node came without headers.
+ */
 export function headersOfNode() {
   const prefix = dirname(dirname(realpathSync(process.execPath)));
   const candidates = [process.env.npm_config_nodedir, prefix, ofNodeFromNpm()];
@@ -73,7 +74,7 @@ export function headersOfNode() {
   return found === undefined ? {} : { npm_config_nodedir: found };
 }
 
-/** npm's package `node` has a copy of the executable; the headers are in the package that it depends on. */
+/** npm's package `node` contains a copy of the executable; the headers are in the package that it depends on. */
 function ofNodeFromNpm() {
   try {
     const name = `node-${process.platform}-${process.arch}`;

@@ -1,7 +1,7 @@
 /**
- * The build of the TypeScript: types by tsc, code by esbuild into a few files.
- * Hundreds of small modules take Node.js longer to find than weft takes to start,
- * and a switch that restarts should be forwarding again before anybody notices.
+ * The build of the TypeScript: types by tsc, code by esbuild into a few files. Node.js takes
+ * longer to find hundreds of small modules than weft takes to start, and a switch that restarts
+ * should be forwarding again before anybody notices.
  */
 import { chmodSync, rmSync } from 'node:fs';
 import { execFileSync } from 'node:child_process';
@@ -28,14 +28,14 @@ await build({
   chunkNames: 'chunks/[name]-[hash]',
   splitting: true,
   format: 'esm',
-  // Packages that are CommonJS ask for Node's own modules with require.
+  // CommonJS packages load Node's own modules with require.
   banner: {
     js: "import { createRequire as bundleRequire } from 'node:module'; const require = bundleRequire(import.meta.url);",
   },
 });
 chmodSync('dist/cli/weft.js', 0o755);
 
-// The daemon by itself, in one file: src/cli/load-daemon.ts says why, and how it is loaded.
+// The daemon in a file of its own: src/cli/load-daemon.ts says why, and how it is loaded.
 await build({
   ...common,
   entryPoints: ['src/cli/daemon.ts'],

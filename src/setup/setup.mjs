@@ -1,6 +1,6 @@
 /**
- * The set-up: from a fresh clone to something that runs. It comes before
- * `npm ci`, so it uses Node's own modules only.
+ * The set-up: from a fresh clone to something that runs. It comes before `npm ci`, so it uses
+ * only Node's own modules.
  *
  *   1. Node itself
  *   2. Debian packages          by apt-get, as root
@@ -8,9 +8,9 @@
  *   4. the addon                addon.mjs, by node-gyp
  *   5. TypeScript               bundle.mjs
  *
- * Each step tells whether its result is out of date (steps.mjs). Where nothing
- * is, nothing is run and nothing is printed. One set-up of a checkout runs at a
- * time; a second one waits, then looks again. All output goes to stderr.
+ * Each step knows whether its result is out of date (steps.mjs). If none is, nothing is run and
+ * nothing is printed. Only one set-up of a checkout runs at a time; a second one waits, then
+ * looks again. All output goes to stderr.
  */
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, realpathSync } from 'node:fs';
@@ -19,7 +19,7 @@ import { join } from 'node:path';
 import { addon, compilers, headersOfNode } from './addon.mjs';
 import { command, Failure, filesUnder, hasCommand, hashOf, isStale, root, runMain, runStep, say } from './steps.mjs';
 
-/** Debian package → what it provides: a command, or a file by its absolute path. */
+/** Debian package → what it provides: a command, or a file given by its absolute path. */
 const packages = {
   ...Object.fromEntries(compilers.map((name) => [name, name])),
   iproute2: 'ip',
@@ -68,7 +68,7 @@ const purposes = {
   test: { packages: [...building, ...traffic, ...paths], steps: ['node_modules', 'addon', 'typescript'] },
   demo: { packages: [...building, ...traffic], steps: ['node_modules', 'addon', 'typescript'] },
   bench: { packages: [...building, ...traffic], steps: ['node_modules', 'addon', 'typescript'] },
-  // On request: the package has a service of its own, which is none of the benchmark's business.
+  // Only on request: the package starts a service, which the benchmark does not need.
   'bench-ovs': { packages: ['openvswitch-switch'], steps: [] },
   lint: { packages: building, steps: ['node_modules'] },
   sanitize: { packages: building, steps: [] },
@@ -139,9 +139,9 @@ function installPackages(missing) {
 // One set-up at a time
 
 /**
- * Waits until no other set-up of this checkout runs. The lock is a name in the
- * abstract socket namespace, so it ends with its holder, however that ends.
- * @returns the lock: to close it is to give it up
+ * Waits until no other set-up of this checkout runs. The lock is a name in the abstract socket
+ * namespace, so it ends with its holder, however that ends.
+ * @returns the lock; close it to release it
  */
 async function exclusive() {
   const name = `\0weft-setup-${createHash('sha256').update(realpathSync(root)).digest('hex').slice(0, 32)}`;

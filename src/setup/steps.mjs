@@ -1,8 +1,8 @@
 /**
- * A step of the set-up makes one result: `{ title, stamp, hash, run }`. The
- * stamp is a file within the result that holds the hash of what the result was
- * made from. So whoever removes the result removes the stamp, and a step whose
- * stamp does not hold the present hash is stale. All output goes to stderr.
+ * A step of the set-up makes one result: `{ title, stamp, hash, run }`. The stamp is a file
+ * inside the result that holds the hash of the step's inputs. So removing the result also
+ * removes the stamp, and a step whose stamp does not hold the current hash is stale. All output
+ * goes to stderr.
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -10,13 +10,13 @@ import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'no
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** Of the checkout, or of the installed package. */
+/** The root of the checkout, or of the installed package. */
 export const root = fileURLToPath(new URL('../..', import.meta.url));
 
-/** What the operator has to mend: one line, no stack. */
+/** A problem that the operator has to solve: one line, no stack. */
 export class Failure extends Error {}
 
-/** Prints the failures of `main` in one line, and has the process exit with 1 then. */
+/** Prints a failure of `main` in one line, and makes the process exit with 1. */
 export async function runMain(main) {
   try {
     await main();
@@ -34,7 +34,7 @@ export function isStale({ stamp, hash }) {
 export function runStep({ title, stamp, hash, run }) {
   say(`${title} …`);
   const startedAt = process.hrtime.bigint();
-  // What changes while it is being built is built again the next time.
+  // Inputs that change during the build make the result stale again.
   const before = hash();
   rmSync(join(root, stamp), { force: true });
   run();
@@ -42,7 +42,7 @@ export function runStep({ title, stamp, hash, run }) {
   say(`${title}: done in ${(Number(process.hrtime.bigint() - startedAt) / 1e9).toFixed(1)} s`);
 }
 
-/** Over the words, and paths and contents of the files, in the given order. */
+/** Covers the words, and the paths and contents of the files, in the given order. */
 export function hashOf(paths, words = []) {
   const hash = createHash('sha256');
   for (const word of words) hash.update(`${word}\0`);
@@ -53,7 +53,7 @@ export function hashOf(paths, words = []) {
   return hash.digest('hex');
 }
 
-/** Sorted paths from the root, of the files whose path matches. */
+/** Sorted paths, relative to the root, of the files whose path matches. */
 export function filesUnder(directory, pattern) {
   const paths = readdirSync(join(root, directory), { recursive: true, encoding: 'utf8' });
   return paths
@@ -62,7 +62,7 @@ export function filesUnder(directory, pattern) {
     .sort();
 }
 
-/** @throws Failure where it does not exit with 0 */
+/** @throws Failure if it does not exit with 0 */
 export function command(file, args, env = {}) {
   const { status, signal, error } = spawnSync(file, args, {
     cwd: root,
@@ -73,7 +73,7 @@ export function command(file, args, env = {}) {
   if (status !== 0) throw new Failure(`${[file, ...args].join(' ')}: ${signal ?? `exit ${status}`}`);
 }
 
-/** Is there a program of that name, also among root's own? */
+/** Is there a program of that name, also in root's directories? */
 export function hasCommand(name) {
   const directories = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/sbin'];
   return directories.some((path) => existsSync(join(path, name)));
