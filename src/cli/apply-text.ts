@@ -1,4 +1,4 @@
-/** `network/blue created`, as kubectl says it. */
+/** `network/blue created`, in kubectl's words. */
 import type { ApplyReport } from '../model/report.ts';
 
 export function applyText({ kind, name, action, dryRun }: ApplyReport): string {

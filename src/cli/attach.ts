@@ -23,7 +23,7 @@ interface Options {
   readonly rateLimit?: string;
 }
 
-/** By the field of the request, or of the resource, that it gives. */
+/** Names each option by the field of the request, or of the resource, that it sets. */
 const optionOf = {
   name: ['NAME'],
   network: ['--network'],
@@ -110,13 +110,13 @@ taken away by: --label KEY-, --ethertype none, --publish none, --rate-limit none
     });
 }
 
-/** `none` alone is no port at all. */
+/** `none` alone means no ports at all. */
 function parsePublished(texts: readonly string[], command: Command): PublishOptions[] {
   if (texts.length === 1 && texts[0] === 'none') return [];
   return texts.map((text) => parsePublish(text, command));
 }
 
-/** Docker's way to write it; an IPv6 address is in brackets. The values are for the daemon to check. */
+/** Docker's notation; an IPv6 address is in brackets. The daemon checks the values. */
 function parsePublish(text: string, command: Command): PublishOptions {
   const [, bracketed, plain, hostPort, port, protocol = 'tcp'] =
     /^(?:\[([^\]]*)\]:|([^:[\]]*):)?(\d+):(\d+)(?:\/(tcp|udp))?$/i.exec(text) ?? [];
@@ -134,7 +134,7 @@ function parsePublish(text: string, command: Command): PublishOptions {
   };
 }
 
-/** RATE for both directions, or DIRECTION=RATE of one or both; `none` for no limit. */
+/** RATE for both directions, or DIRECTION=RATE for one or both; `none` means no limit. */
 function parseRateLimit(text: string, command: Command): RateLimitChange | null {
   if (text === 'none') return null;
   if (!text.includes('=')) return { ingress: text, egress: text };

@@ -11,16 +11,16 @@ interface Options {
   readonly snaplen?: number;
 }
 
-/** Takes whole blocks of a pcapng file and is closed at the end, in every case. */
+/** Takes whole blocks of a pcapng file. It is always closed at the end. */
 interface Sink {
-  /** Of `total` frames that are in the blocks, `frames` are wanted. @returns how many were taken */
+  /** The blocks contain `total` frames, of which the first `frames` are wanted. @returns how many were taken */
   blocks(blocks: Buffer, total: number, frames: number): Promise<number>;
   close(): Promise<void>;
 }
 
-/** More than any frame has; tcpdump's own. */
+/** More than any frame has; tcpdump's own limit. */
 const MOST_SNAP_BYTES = 262_144;
-/** Whole frames in a file; for a line the headers do. */
+/** Whole frames in a file; the headers are enough for a line. */
 const FILE_SNAP_BYTES = MOST_SNAP_BYTES;
 const LINE_SNAP_BYTES = 512;
 
@@ -63,7 +63,7 @@ export function capture(program: Command): void {
           switch (event.kind) {
             case 'blocks':
               if (!sink) {
-                // Only now: a capture that is refused leaves no file behind.
+                // Only now, so that a refused capture leaves no file behind.
                 sink = path === undefined ? await lines(globals(command).output) : await file(path);
                 process.stderr.write(`listening on ${port ?? 'all ports'}, up to ${snapBytes} bytes of a frame\n`);
               }
@@ -117,7 +117,7 @@ async function lines(output: OutputFormat): Promise<Sink> {
   };
 }
 
-/** Blocks are written as they come; only the last ones are looked into, for how many frames are wanted of them. */
+/** Blocks are written as they come; only the last ones are examined, for how many of their frames are wanted. */
 async function file(path: string): Promise<Sink> {
   const [{ open }, { PcapngReader }, { write }, { WeftError }] = await Promise.all([
     import('node:fs/promises'),

@@ -1,4 +1,4 @@
-/** `weft connections`: the conversations whose addresses are translated. */
+/** `weft connections`: the translated connections. */
 import type { Command } from 'commander';
 import type { ConnectionReport } from '../model/report.ts';
 import { durationText, numberText, print, table } from './print.ts';
@@ -34,7 +34,7 @@ export function connections(program: Command): void {
     });
 }
 
-/** The end that is another one on the far side. */
+/** The end of the connection that looks different on the other side. */
 function translatedText({ direction, translatedSource, translatedDestination }: ConnectionReport): string {
   return direction === 'outbound' ? `from ${translatedSource}` : `to ${translatedDestination}`;
 }

@@ -1,4 +1,7 @@
-/** What `weft up` runs, besides the command line: bundled by itself, since its start is waited for (load-daemon.ts). */
+/**
+ * What `weft up` runs, besides the command line. It is a bundle of its own, because forwarding waits for it to load
+ * (load-daemon.ts).
+ */
 export { openApi } from '../api/server.ts';
 export { loadConfig } from '../config.ts';
 export { HeapTrimmer, limitHeap } from '../addon/heap.ts';

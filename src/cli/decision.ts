@@ -1,4 +1,4 @@
-/** A decision as text, after `ofproto/trace`: one line a stage with the fields that it read. */
+/** A decision as text, after `ofproto/trace`: one line for each stage, with the fields that it read. */
 import type { DecisionReport } from '../model/report.ts';
 
 /** Columns for the name of a stage: the same in every decision, so that two of them can be compared line by line. */

@@ -29,7 +29,7 @@ interface Container {
   readonly mac: string;
 }
 
-/** Round trips; undefined where there was no answer. */
+/** Round trip times; undefined if there was no answer. */
 interface Pair {
   readonly from: Container;
   readonly to: Container;
@@ -44,7 +44,7 @@ interface Stream {
   readonly mbps6: number;
 }
 
-/** @throws WeftError when it cannot run here, a step fails, or not every pair is reachable. */
+/** @throws WeftError if it cannot run here, a step fails, or not every pair is reachable */
 export async function demo(options: { readonly keep: boolean }): Promise<void> {
   if (process.getuid?.() !== 0) {
     throw new WeftError('system', 'weft demo needs root to make network namespaces: run it as root or with sudo');
@@ -232,7 +232,7 @@ function keptText(containers: readonly Container[]): string {
   ].join('');
 }
 
-/** A line of progress: seconds since the start, and what is being done. */
+/** A line of progress: seconds since the start, and what happens now. */
 async function say(text: string): Promise<void> {
   const paint = await colours();
   const seconds = process.uptime().toFixed(1).padStart(5);

@@ -1,4 +1,4 @@
-/** `weft doctor`: what the switch needs of this host, checked. Exits 1 when a check failed. */
+/** `weft doctor`: checks what the switch needs from this host. Exits with 1 if a check failed. */
 import type { Command } from 'commander';
 import { WeftError } from '../error.ts';
 import { colours, print, table, type Colour } from './print.ts';

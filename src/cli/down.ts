@@ -17,7 +17,7 @@ export function down(program: Command): void {
       const { socket, output } = globals(command);
       const before = inodeOf(socket);
       await clientOf(command).shutdown({ purge });
-      // Another inode is another daemon, started by a supervisor meanwhile.
+      // A different inode is another daemon, which a supervisor has started meanwhile.
       while (inodeOf(socket) === before && (await answers(socket))) await delay(POLL_MS);
       if (output === 'table') process.stdout.write(`weft has stopped, its ports are ${purge ? 'removed' : 'kept'}\n`);
     });

@@ -1,4 +1,4 @@
-/** `weft drops`: what was dropped, by port and reason, or with --follow each decision to drop from now on. */
+/** `weft drops`: what was dropped, by port and reason; with --follow, each decision to drop from now on. */
 import type { Command } from 'commander';
 import { follow } from './follow.ts';
 import { ageText, numberText, print, table } from './print.ts';

@@ -8,7 +8,7 @@ function publishText({ hostIP, hostPort, port, protocol }: EndpointReport['publi
   return `${host === undefined ? '' : `${host}:`}${hostPort}->${port}/${protocol.toLowerCase()}`;
 }
 
-/** As `weft attach` takes it: `100mbit`, `ingress=50mbit,egress=1gbit`. */
+/** In the notation of `weft attach`: `100mbit`, `ingress=50mbit,egress=1gbit`. */
 function rateLimitText({ ingress, egress, burst }: NonNullable<EndpointReport['rateLimit']>): string {
   if (ingress !== undefined && ingress === egress && burst === undefined) return ingress;
   return pairsText({
@@ -18,7 +18,7 @@ function rateLimitText({ ingress, egress, burst }: NonNullable<EndpointReport['r
   });
 }
 
-/** Below the table, a line for whatever is wrong with an interface. */
+/** Below the table, one line for each problem of an interface. */
 export async function endpointTable(endpoints: readonly EndpointReport[]): Promise<string> {
   const problems = endpoints.flatMap(({ name, problems: all = [] }) => all.map((problem) => `${name}: ${problem}\n`));
   return `${await tableOf(endpoints)}${problems.length > 0 ? '\n' : ''}${problems.join('')}`;

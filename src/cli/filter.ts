@@ -1,9 +1,9 @@
-/** Filter expressions of pcap (pcap-filter(7)), compiled by libpcap: tcpdump prints the program. */
+/** Filter expressions of pcap-filter(7), compiled by libpcap: tcpdump prints the program. */
 import { spawn } from 'node:child_process';
 import type { CaptureOptions } from '../api/target.ts';
 import { WeftError } from '../error.ts';
 
-/** @throws WeftError `usage` with libpcap's own words, `system` without tcpdump */
+/** @throws WeftError `usage` with libpcap's own words, `system` if tcpdump is missing */
 export async function compileFilter(expression: string): Promise<NonNullable<CaptureOptions['filter']>> {
   const [count, ...lines] = (await tcpdump(['-ddd', '-y', 'EN10MB', '--', expression], expression)).trim().split('\n');
   if (Number(count) !== lines.length)

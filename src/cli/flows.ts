@@ -1,4 +1,4 @@
-/** `weft flows`: the cached flows, or with --follow each that is decided from now on. */
+/** `weft flows`: the cached flows; with --follow, each flow that is decided from now on. */
 import type { Command } from 'commander';
 import { follow } from './follow.ts';
 import { ageText, durationText, numberText, print, table } from './print.ts';

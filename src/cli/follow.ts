@@ -1,4 +1,4 @@
-/** Prints what comes until Ctrl-C. What was left out is told on stderr. */
+/** Prints events until Ctrl-C. How many were left out is reported on stderr. */
 import type { Followed } from '../api/client.ts';
 import { untilInterrupted } from './interrupt.ts';
 import { printOne } from './print.ts';

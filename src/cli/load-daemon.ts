@@ -1,8 +1,8 @@
 /**
- * Loads the daemon's code as fast as it can be. While a killed daemon starts again no
- * frame passes, and to find, read and compile its modules takes longer than to run them:
- * so they are one file, `dist/cli/daemon.cjs`, with what V8 has made of it beside it.
- * Another release of Node.js than the build's refuses that, and compiles the file.
+ * Loads the daemon's code as fast as possible. While a killed daemon starts again, no frame
+ * passes, and finding, reading and compiling its modules takes longer than running them. So
+ * they are one file, `dist/cli/daemon.cjs`, with V8's compiled code beside it. Another release
+ * of Node.js than the one of the build rejects that, and compiles the file.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -14,7 +14,7 @@ import type * as daemonCode from './daemon.ts';
 
 const FILE = join(packageRoot, 'dist/cli/daemon.cjs');
 const CACHE = `${FILE}.cache`;
-/** What the file asks for in the place of error.ts (bundle.mjs): there is one class of errors. */
+/** The module that the file loads in place of error.ts (bundle.mjs), so that there is one class of errors. */
 const ERROR_MODULE = 'weft:error';
 
 type Daemon = typeof daemonCode;
@@ -30,7 +30,7 @@ export function loadDaemon(): Daemon {
   return load(readCache()).daemon;
 }
 
-/** For the build: keeps what V8 has compiled when the file is loaded. */
+/** For the build: stores what V8 compiles when the file is loaded. */
 export function keepCompiled(): void {
   writeFileSync(CACHE, load(undefined).script.createCachedData());
 }

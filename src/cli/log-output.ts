@@ -1,10 +1,9 @@
 /**
- * Where the daemon's log goes: stderr, without ever waiting for its reader.
+ * Where the daemon's log goes: to stderr, without ever waiting for its reader.
  *
- * A reader that stops would stop the daemon at a write, decisions and API
- * included. So nothing here blocks: what is not taken at once waits, WAITING_BYTES
- * at most, and lines beyond that are left out. How many they were is a line of
- * its own, as soon as the reader has caught up.
+ * A reader that stops would otherwise stop the daemon at a write, with its decisions and its
+ * API. So nothing here blocks. What cannot be written at once waits, at most WAITING_BYTES, and
+ * lines beyond that are left out. As soon as the reader has caught up, a line says how many.
  */
 import { constants, fstatSync, openSync, writeSync } from 'node:fs';
 
@@ -12,18 +11,18 @@ const WAITING_BYTES = 256 * 1024;
 const RETRY_MS = 100;
 
 export interface LogOutputOptions {
-  /** Not to block on writing: see `openStderr`. */
+  /** A descriptor that does not block on writing: see `openStderr`. */
   readonly fd: number;
-  /** Lines that wait take so much at most. */
+  /** The most bytes that lines may take while they wait. */
   readonly limitBytes?: number;
-  /** The line, with its line feed, that says how many were left out. */
+  /** The line, with its line feed, that says how many lines were left out. */
   readonly lostLine: (lines: number) => string;
 }
 
 interface Waiting {
-  /** What of it is not written yet. */
+  /** The part that is not written yet. */
   bytes: Buffer;
-  /** Lines that are lost with it: itself, or those that it tells of. */
+  /** How many lines are lost with it: itself, or those that it reports. */
   readonly lines: number;
 }
 
@@ -32,7 +31,7 @@ export class LogOutput {
   readonly #limitBytes: number;
   #waiting: Waiting[] = [];
   #waitingBytes = 0;
-  /** Lines that were left out since this was last said. */
+  /** Lines that were left out since this was last reported. */
   #lost = 0;
   #timer: NodeJS.Timeout | undefined;
 
@@ -52,7 +51,7 @@ export class LogOutput {
     if (this.#timer === undefined) this.flush();
   }
 
-  /** Writes what is taken right now. Called by itself while something waits, and for the last time at the end. */
+  /** Writes what can be written now. Calls itself while something waits; call it a last time at the end. */
   flush(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
@@ -70,7 +69,7 @@ export class LogOutput {
     this.#waitingBytes += waiting.bytes.length;
   }
 
-  /** True when nothing waits any more. */
+  /** True if nothing waits any more. */
   #send(): boolean {
     for (let next = this.#waiting[0]; next; next = this.#waiting[0]) {
       let written: number;
@@ -78,7 +77,7 @@ export class LogOutput {
         written = writeSync(this.#options.fd, next.bytes);
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return false;
-        // Nobody will read it (EPIPE), or there is no room (ENOSPC).
+        // Nobody will ever read it (EPIPE), or the disk is full (ENOSPC).
         this.#lost += this.#waiting.reduce((sum, { lines }) => sum + lines, 0);
         this.#waiting = [];
         this.#waitingBytes = 0;
@@ -93,10 +92,10 @@ export class LogOutput {
 }
 
 /**
- * A descriptor of stderr that does not block. Others share what stderr is (a
- * terminal with the shell), so a pipe or terminal is opened anew for this
- * process alone. A socket (the journal's) cannot be: Node's own stream of it
- * puts it into this mode. A file never blocks.
+ * A descriptor of stderr that does not block. Other processes share stderr (a terminal is shared
+ * with the shell), so a pipe or a terminal is opened again for this process alone. That is not
+ * possible for a socket (the journal's), but Node's own stream puts it into this mode. A file
+ * never blocks.
  */
 export function openStderr(): number {
   const stderr = fstatSync(2);
@@ -104,7 +103,7 @@ export function openStderr(): number {
     try {
       return openSync('/proc/self/fd/2', constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
     } catch {
-      // Another user's, or a pipe that nobody reads any more.
+      // It belongs to another user, or it is a pipe that nobody reads any more.
     }
   }
   if (!stderr.isFile()) void process.stderr.writable;

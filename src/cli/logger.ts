@@ -1,4 +1,4 @@
-/** The log of the daemon: JSON lines on stderr. Apart, so that only the daemon loads the library. */
+/** The log of the daemon: JSON lines on stderr. In a file of its own, so that only the daemon loads the library. */
 import { pino, type Logger } from 'pino';
 import { LogOutput, openStderr } from './log-output.ts';
 

@@ -1,12 +1,16 @@
-/** The daemon names fields of requests and resources; who typed options is told of options. */
+/**
+ * The daemon's messages name fields of requests and resources; these functions make them name the options that were
+ * typed.
+ */
 import { WeftError } from '../error.ts';
 
 /** An option, and the texts that were given for it. */
 export type NamedOption = readonly [option: string, ...texts: readonly string[]];
 
 /**
- * What `call` returns. An error about a field that `options` has is about that option: with the text that was
- * given, where it may be one of several.
+ * Returns what `call` returns. An error about a field that `options` lists is turned into an error about that option,
+ * with
+ * the text that was given if the option can have several.
  * @throws WeftError
  */
 export async function namingOptions<T>(

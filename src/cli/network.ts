@@ -14,7 +14,7 @@ interface CreateOptions {
   readonly outside?: boolean;
 }
 
-/** By the field of the request that it gives. */
+/** Names each option by the field of the request that it sets. */
 const optionOf = {
   name: ['NAME'],
   subnets: ['--subnet'],

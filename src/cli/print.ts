@@ -1,15 +1,15 @@
-/** Output: tables for people in the manner of kubectl, JSON and YAML for programs. */
+/** Output: tables for people, in kubectl's style; JSON and YAML for programs. */
 import { once } from 'node:events';
 import type { OutputFormat } from './verb.ts';
 
 export type Cell = string | number;
 
-/** Resolves when there is room again for more. */
+/** Resolves when there is room for more. */
 export async function write(text: string | Uint8Array): Promise<void> {
   if (!process.stdout.write(text)) await once(process.stdout, 'drain');
 }
 
-/** Prints a report as asked for; `text` makes what people read. */
+/** Prints a report in the chosen format; `text` makes the version for people. */
 export async function print(
   format: OutputFormat,
   report: unknown,
@@ -27,7 +27,7 @@ export async function print(
   }
 }
 
-/** One of many that follow each other: a line of JSON, a YAML document, or `text`. */
+/** One item of a sequence: a line of JSON, a YAML document, or `text`. */
 export async function printOne(format: OutputFormat, report: unknown, text: () => string): Promise<void> {
   switch (format) {
     case 'json':
@@ -48,7 +48,7 @@ const noBorders = Object.fromEntries(
     .map((name) => [name, '']),
 );
 
-/** Columns without borders. `none` stands for an empty table. */
+/** Columns without borders. `none` is printed for an empty table. */
 export async function table(
   heads: readonly string[],
   rows: readonly (readonly Cell[])[],
@@ -69,7 +69,7 @@ export async function table(
     .join('');
 }
 
-/** `Key:  value` lines, values in one column. Values of several lines are indented. */
+/** `Key:  value` lines, with the values in one column. Values of several lines are indented. */
 export function fields(pairs: readonly (readonly [string, Cell])[], indent = ''): string {
   const width = Math.max(...pairs.map(([key]) => key.length)) + 1;
   return pairs.map(([key, value]) => `${indent}${`${key}:`.padEnd(width)}  ${value === '' ? '-' : value}\n`).join('');
@@ -77,7 +77,7 @@ export function fields(pairs: readonly (readonly [string, Cell])[], indent = '')
 
 export type Colour = 'green' | 'yellow' | 'red' | 'bold' | 'dim';
 
-/** Colours where stdout is a terminal; plain text elsewhere. */
+/** Colours if stdout is a terminal; plain text otherwise. */
 export async function colours(): Promise<(colour: Colour, text: string) => string> {
   if (!process.stdout.isTTY) return (_, text) => text;
   const { default: picocolors } = await import('picocolors');
@@ -93,7 +93,7 @@ export function pairsText(pairs: Readonly<Record<string, string | number>>): str
 
 const MULTIPLES = ['k', 'M', 'G', 'T', 'P', 'E'];
 
-/** `9999`, `12.3k`, `4.56M`: exact where it is short, otherwise three digits and a multiple of 1000. */
+/** `9999`, `12.3k`, `4.56M`: exact if it is short, otherwise three digits and a multiple of 1000. */
 export function numberText(value: number): string {
   if (value < 10_000) return String(value);
   let rest = value;
@@ -114,7 +114,7 @@ export function durationText(milliseconds: number): string {
   return `${Math.floor(seconds / 86_400)}d`;
 }
 
-/** Since a time of a report (RFC 3339). */
+/** Time since a time in a report (RFC 3339). */
 export function ageText(time: string): string {
   return durationText(Date.now() - Date.parse(time));
 }

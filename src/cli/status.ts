@@ -77,7 +77,7 @@ function outsideText({ outside }: StatusReport): string {
   return `${open ? 'open' : 'not open'}${why === undefined ? '' : `: ${why}`}`;
 }
 
-/** How many, and what is wrong with any of them. */
+/** How many there are, and what is wrong with any of them. */
 function endpointsText({ endpoints, endpointProblems }: StatusReport): string {
   const problems = Object.entries(endpointProblems).flatMap(([name, all]) => all.map((one) => `${name}: ${one}`));
   return problems.length === 0 ? String(endpoints) : `${endpoints}; ${problems.join('; ')}`;

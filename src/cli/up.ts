@@ -1,12 +1,12 @@
 /**
  * `weft up`: the daemon, in the foreground, logging to stderr as JSON lines.
  *
- *   1. configuration, permissions: what is not needed of them is given up
+ *   1. configuration; capabilities that are not needed are dropped
  *   2. claim the socket: a second daemon is refused before it touches anything
  *   3. the switch: from here on frames are forwarded
  *   4. the API
  *   5. until SIGINT, SIGTERM or `weft down`: close the switch (ports stay
- *      unless purged), then give the socket up
+ *      unless purged), then release the socket
  */
 import type { Command } from 'commander';
 import { WeftError } from '../error.ts';
@@ -14,9 +14,9 @@ import { keptCapabilities, missingCapabilities } from '../link/capabilities.ts';
 import { loadDaemon } from './load-daemon.ts';
 import { collect, globals, verb } from './verb.ts';
 
-/** How often it is looked whether the heap can give something back. */
+/** How often the daemon checks whether the heap can give memory back. */
 const TRIM_MS = 3000;
-/** What is being answered may take this long when the daemon stops. */
+/** How long responses in progress may take when the daemon stops. */
 const CLOSE_MS = 1000;
 
 interface Options {
@@ -109,7 +109,10 @@ async function daemon(options: Options, socket: string): Promise<void> {
   }
 }
 
-/** A configuration that is not accepted is wrong usage: nothing mends it but whoever wrote it, so nobody tries again. */
+/**
+ * A configuration that is not accepted is wrong usage: only its author can correct it, so a supervisor must not try
+ * again.
+ */
 function asUsage<T>(load: () => T): T {
   try {
     return load();
@@ -119,12 +122,12 @@ function asUsage<T>(load: () => T): T {
   }
 }
 
-/** Where the daemon's connections are, and stay over a crash. */
+/** The file that holds the daemon's connections, and keeps them over a crash. */
 function connectionsBeside(socket: string): string {
   return `${socket.replace(/\.sock$/, '')}.connections`;
 }
 
-/** Resolves with the first SIGINT or SIGTERM. The second ends the process at once. */
+/** Resolves with the first SIGINT or SIGTERM. A second one ends the process at once. */
 function stopSignal(): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
     let signals = 0;

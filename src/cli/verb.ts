@@ -1,9 +1,9 @@
 /**
- * What all verbs have in common: how one is declared, the global options, and
- * how failures end the process (0 done, 1 failed, 2 wrong usage).
+ * What all verbs have in common: how one is declared, the global options, and how failures end
+ * the process (0 success, 1 failure, 2 wrong usage).
  *
- * A verb's file imports only this and what parsing needs; what its action
- * needs it imports when it runs, so that every other verb starts fast.
+ * The file of a verb imports only this and what parsing needs. What its action needs, it
+ * imports when it runs, so that all other verbs start fast.
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { Client, DEFAULT_SOCKET } from '../api/client.ts';
@@ -47,7 +47,7 @@ export function verb(parent: Command, usage: string, { summary, examples }: Verb
   return command.exitOverride((error) => leave(command, error));
 }
 
-/** Turns commander's errors into ours. What it has printed by itself (help, version) stays an exit of 0. */
+/** Turns commander's errors into ours. Output of commander's own (help, version) still exits with 0. */
 function leave(command: Command, error: CommanderError): never {
   if (error.exitCode === 0) throw error;
   const path: string[] = [];
@@ -84,9 +84,9 @@ export function count(least: number, most = Number.MAX_SAFE_INTEGER): (text: str
   };
 }
 
-/** Runs the command line; never throws. Sets the exit code and leaves the rest to the end of the event loop. */
+/** Runs the command line; never throws. Sets the exit code; the process ends when the event loop is empty. */
 export async function run(program: Command, argv: readonly string[]): Promise<void> {
-  // A reader that has enough (`weft flows | head`) is no failure.
+  // A reader that has read enough (`weft flows | head`) is not a failure.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') process.exit();
     process.stderr.write(`weft: cannot write the output: ${error.message}\n`);
@@ -107,6 +107,6 @@ export async function run(program: Command, argv: readonly string[]): Promise<vo
 function failureText(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   if (error instanceof WeftError) return error.message.replaceAll(/\s*\n\s*/g, '; ');
-  // Not foreseen: the stack is what a report of it needs.
+  // An unexpected error: whoever reports it needs the stack.
   return `internal error: ${error.stack ?? error.message}`;
 }

@@ -1,2 +1,2 @@
-/** Apart, so that only what prints YAML loads the library. */
+/** In a file of its own, so that the library is loaded only to print YAML. */
 export { stringify } from 'yaml';

@@ -1,19 +1,19 @@
-/** Programs that the demonstration runs: all of them end when it is interrupted. */
+/** The programs that the demonstration runs. All of them end when it is interrupted. */
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { WeftError } from '../../error.ts';
 
-/** Generous, for a machine that has other things to do too. */
+/** Generous, for a machine that has other things to do, too. */
 const TIMEOUT_MS = 60_000;
 const SAYS_MS = 60_000;
 const POLL_MS = 20;
 
-/** Programs that have to be there, and the Debian package of each. */
+/** Required programs, with the Debian package of each. */
 const needed = { ip: 'iproute2', nsenter: 'util-linux', ping: 'iputils-ping', iperf3: 'iperf3' } as const;
 
-/** @throws WeftError that names what is missing and how to get it. */
+/** @throws WeftError that names what is missing and how to get it */
 export function requirePrograms(): void {
   const missing = Object.entries(needed).filter(([program]) => !isInPath(program));
   if (missing.length === 0) return;
@@ -33,7 +33,7 @@ function isInPath(program: string): boolean {
   });
 }
 
-/** Runs a command to its end and returns what it printed. @throws WeftError when it fails. */
+/** Runs a command to its end and returns what it printed. @throws WeftError if it fails */
 export async function run(command: readonly string[], signal?: AbortSignal): Promise<string> {
   const [file = '', ...args] = command;
   return new Promise((resolve, reject) => {
@@ -45,11 +45,12 @@ export async function run(command: readonly string[], signal?: AbortSignal): Pro
   });
 }
 
-/** Starts a program that goes on; it gets SIGKILL when `signal` is aborted. */
+/** Starts a program that continues to run; it gets SIGKILL when `signal` is aborted. */
 export function start(command: readonly string[], signal: AbortSignal): ChildProcess {
   const [file = '', ...args] = command;
   const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'ignore'], signal, killSignal: 'SIGKILL' });
-  // Aborting reports itself where the demonstration waits; here it would be thrown a second time.
+  // The demonstration already notices an abort where it waits; here it would be thrown a second
+  // time.
   child.on('error', () => {});
   return child;
 }
@@ -68,7 +69,7 @@ export async function says(child: ChildProcess, text: string, signal: AbortSigna
   );
 }
 
-/** Tries again and again until it does not fail. @throws the last failure after `timeoutMs`. */
+/** Tries again and again until it succeeds. @throws the last failure after `timeoutMs` */
 export async function eventually<T>(attempt: () => Promise<T>, timeoutMs: number, signal: AbortSignal): Promise<T> {
   const deadline = performance.now() + timeoutMs;
   for (;;) {

@@ -1,4 +1,4 @@
-/** What the demonstration measures: round trips of ping, throughput of iperf3. */
+/** What the demonstration measures: ping round trips, and iperf3 throughput. */
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { WeftError } from '../../error.ts';
@@ -9,7 +9,7 @@ const FIRST_ANSWER_MS = 10_000;
 const ECHOES = 5;
 
 export interface RoundTrip {
-  /** On average. */
+  /** The average. */
   readonly ms: number;
   readonly lost: number;
 }
@@ -20,7 +20,8 @@ export async function roundTrip(from: string, to: string, signal: AbortSignal): 
   try {
     // The first one may have to wait for neighbor discovery and learning.
     await eventually(() => ping('-c', '1', '-W', '1'), FIRST_ANSWER_MS, signal);
-    // All at once: the last answer is then waited for as long as ping's interval of a second, and not for 10 ms.
+    // Sends all at once: otherwise ping waits for the last answer for its interval of a second, and not for 10
+    // s.
     const text = await ping('-c', String(ECHOES), '-l', String(ECHOES), '-W', '10');
     const [, received = '', average = ''] = /, (\d+) received[^]* = [\d.]+\/([\d.]+)\//.exec(text) ?? [];
     return { ms: Number(average), lost: ECHOES - Number(received) };
@@ -30,13 +31,13 @@ export async function roundTrip(from: string, to: string, signal: AbortSignal): 
   }
 }
 
-/** What is read of iperf3's JSON. */
+/** The fields that are read from iperf3's JSON. */
 interface IperfReport {
   readonly error?: string;
   readonly end: { readonly sum_received: { readonly bits_per_second: number } };
 }
 
-/** What a TCP stream reaches, in Mb/s as received. */
+/** The rate of a TCP stream, in Mb/s as received. */
 export async function throughputMbps(
   from: string,
   to: { readonly name: string; readonly ip: string },
@@ -48,7 +49,7 @@ export async function throughputMbps(
     await says(server, 'listening', signal);
     const client = ['iperf3', '--client', to.ip, '--time', String(seconds), '--json', ...congestionControl()];
     const { error, end } = JSON.parse(await run(inside(from, client), signal)) as IperfReport;
-    // Its exit code does not tell.
+    // Its exit code does not show failures.
     if (error !== undefined) throw new WeftError('system', `iperf3 from ${from} to ${to.name} (${to.ip}): ${error}`);
     return end.sum_received.bits_per_second / 1e6;
   } finally {
@@ -59,7 +60,7 @@ export async function throughputMbps(
   }
 }
 
-/** Cubic where there is a choice: figures are then comparable between machines. */
+/** Cubic if there is a choice, so that figures of different machines can be compared. */
 function congestionControl(): string[] {
   const available = readFileSync('/proc/sys/net/ipv4/tcp_available_congestion_control', 'utf8').trim().split(' ');
   return available.includes('cubic') ? ['--congestion', 'cubic'] : [];

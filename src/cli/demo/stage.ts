@@ -8,8 +8,8 @@
  *   │ db ──┘         192.0.2.1 │    veth    │ 192.0.2.2         └─ cache│
  *   └──────────────────────────┘            └──────────────────────────┘
  *
- * Everything has a fixed name, so that a later run finds and removes what an
- * earlier one has left: kept on purpose, or because it was killed.
+ * Everything has a fixed name, so that a later run finds and removes what an earlier one has
+ * left, on purpose or because it was killed.
  */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, openSync, closeSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -68,7 +68,7 @@ export function socketOf(host: Host): string {
 /** How this executable was started, to start it again. */
 export const weft: readonly string[] = [process.execPath, ...process.execArgv, process.argv[1] ?? ''];
 
-/** Claims the stage: removes what an earlier demonstration has left. @throws WeftError while another one runs. */
+/** Claims the stage: removes what an earlier demonstration has left. @throws WeftError while another one runs */
 export async function claim(): Promise<'clean' | 'cleaned'> {
   const owner = existsSync(ownerFile) ? Number(readFileSync(ownerFile, 'utf8')) : 0;
   if (owner !== 0 && commandLine(owner).includes('demo')) {
@@ -117,7 +117,8 @@ export async function startDaemon(host: Host, signal: AbortSignal): Promise<void
     ...['--socket', socketOf(host), 'up', '--host', host.name, '--state', join(directory, `${host.name}.state`)],
     ...['--underlay', host.underlay, '--peer', host.peer],
   ]);
-  // In a process group of its own: Ctrl-C is the demonstration's to answer, and a kept daemon outlives it.
+  // In a process group of its own: the demonstration handles Ctrl-C, and a daemon that is kept outlives
+  // it.
   const daemon = spawn(file, args, { stdio: ['ignore', 'ignore', log], detached: true });
   closeSync(log);
   daemon.unref();
@@ -138,7 +139,7 @@ export async function startDaemon(host: Host, signal: AbortSignal): Promise<void
   }
 }
 
-/** Ends the daemons, and removes namespaces (their interfaces go along) and files. Works on any remainder. */
+/** Ends the daemons, and removes namespaces (with their interfaces) and files. Works on whatever is left. */
 export async function clear(): Promise<void> {
   await Promise.all(hosts.map(stopDaemon));
   for (const name of namespaces()) await run(['ip', 'netns', 'del', name]);
@@ -148,7 +149,7 @@ export async function clear(): Promise<void> {
 async function stopDaemon(host: Host): Promise<void> {
   if (!existsSync(pidFile(host))) return;
   const pid = Number(readFileSync(pidFile(host), 'utf8'));
-  // The number may be another process's by now.
+  // The number may belong to another process by now.
   const isRunning = (): boolean => commandLine(pid).includes(socketOf(host));
   const stopped = async (): Promise<void> => {
     if (isRunning()) throw new WeftError('system', `weft up on ${host.name} (pid ${pid}) does not stop`);
@@ -171,7 +172,7 @@ function pidFile(host: Host): string {
   return join(directory, `${host.name}.pid`);
 }
 
-/** Of a process; empty if there is none (or only its zombie). */
+/** The command line of a process; empty if there is none (or only a zombie). */
 function commandLine(pid: number): string {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
