@@ -1,12 +1,12 @@
 /**
- * Arithmetic on addresses: an address is a 128-bit number, IPv4 in its
- * IPv4-mapped form (RFC 4291 section 2.5.5.2), so one comparison serves both
- * families and they never meet by accident.
+ * Arithmetic on addresses. An address is a 128-bit number, IPv4 in its IPv4-mapped form (RFC
+ * 4291 section 2.5.5.2), so one comparison serves both families, and they are never equal by
+ * accident.
  *
- * In a subnet the ends are reserved: the first address is the network itself
- * (IPv4) or the subnet-router anycast address (IPv6, RFC 4291 section 2.6.1),
- * the second is the gateway's, and the last one of IPv4 is the broadcast
- * address. What is left between them is one run without holes.
+ * Some addresses of a subnet are reserved: the first one is the network itself (IPv4) or the
+ * subnet-router anycast address (IPv6, RFC 4291 section 2.6.1), the second one is the
+ * gateway's, and the last one in IPv4 is the broadcast address. The addresses between them are
+ * one run without gaps.
  */
 import ipaddr from 'ipaddr.js';
 
@@ -68,7 +68,7 @@ export function gatewayOf(subnet: Subnet): bigint {
   return subnet.first + 1n;
 }
 
-/** The addresses that containers can have; of those in `range`, if there is one. Empty when `first` is above `last`. */
+/** The addresses that containers can have, within `range` if it is given. Empty when `first` is above `last`. */
 export function usableRange(subnet: Subnet, range: AddressRange = subnet): AddressRange {
   const first = subnet.first + 2n;
   const last = isIp4(subnet.first) ? subnet.last - 1n : subnet.last;

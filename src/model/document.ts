@@ -1,22 +1,22 @@
-/** YAML and JSON text as values that know their places in it. */
+/** YAML and JSON text as values that know their position in it. */
 import { isAlias, isMap, isScalar, isSeq, LineCounter, parseAllDocuments, type Document } from 'yaml';
 import { WeftError } from '../error.ts';
 import type { Locate, Path } from './validate.ts';
 
 export interface TextDocument {
   readonly value: unknown;
-  /** `SOURCE:LINE:COLUMN: ` of a field, or of the innermost map around it that there is. */
+  /** `SOURCE:LINE:COLUMN: ` of a field, or of the innermost map around it that exists. */
   readonly locate: Locate;
 }
 
 const LARGEST_TEXT_BYTES = 1 << 20;
-/** How often an anchor's content may be repeated: aliases of aliases grow without measure. */
+/** How often the content of an anchor may be repeated: aliases of aliases could grow without limit. */
 const MOST_ALIASES = 100;
 
 /**
- * The documents of a text; empty ones are left out. JSON is read as the subset
- * of YAML 1.2 that it is.
- * @param source what the text is called in messages
+ * The documents of a text, without empty ones. JSON is read as the subset of YAML 1.2 that it
+ * is.
+ * @param source the name of the text in messages
  * @throws WeftError('invalid') with source, line and column
  */
 export function parseDocuments(text: string, source: string): TextDocument[] {
@@ -35,13 +35,14 @@ export function parseDocuments(text: string, source: string): TextDocument[] {
     stringKeys: true,
     version: '1.2',
   } as const;
-  // A text that is no document at all comes back as an empty list.
+  // A text that is not a document at all gives an empty list.
   const documents = guarded(at, 0, () => [...parseAllDocuments(text, options)]);
   return documents
     .map((document) => {
       const problem = document.errors[0] ?? document.warnings[0];
       if (problem) {
-        // Of a value that goes on as if it were a name, the line that does so is the one to look at.
+        // If a value continues as if it were a name, the line where it does so is the one to look
+        // at.
         const runaway = document.errors.find(({ code }) => code === 'MULTILINE_IMPLICIT_KEY');
         throw new WeftError('invalid', `${at(runaway?.pos[1] ?? problem.pos[0])}${problem.message}`);
       }
@@ -55,7 +56,7 @@ export function parseDocuments(text: string, source: string): TextDocument[] {
     .filter(({ value }) => value !== null);
 }
 
-/** The library throws for what is nested too deep, or repeated too often. */
+/** The library throws if something is nested too deep or repeated too often. */
 function guarded<T>(at: (offset: number) => string, offset: number, step: () => T): T {
   try {
     return step();
@@ -75,7 +76,7 @@ function offsetOf(document: Document.Parsed, path: Path, of: 'name' | 'value'): 
     if (isMap(node)) {
       const pair = node.items.find(({ key }) => isScalar(key) && String(key.value) === String(part));
       if (of === 'name' && index === path.length - 1) return startOf(pair?.key) ?? offset;
-      // A field without a value (`vni:`) is where its name is.
+      // A field without a value (`vni:`) has the position of its name.
       next = isScalar(pair?.value) && pair.value.source === '' ? pair.key : pair?.value;
     } else if (isSeq(node)) {
       next = node.items[Number(part)];

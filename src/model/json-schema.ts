@@ -1,12 +1,12 @@
-/** JSON Schema (2020-12) of what weft takes and of what it answers, for editors and for other programs. */
+/** JSON Schema (2020-12) of weft's inputs and outputs, for editors and for other programs. */
 import * as z from 'zod';
 import { reports } from './report.ts';
 import { schemas } from './resource.ts';
 
 export interface JsonSchemas {
-  /** Of manifests, by kind. */
+  /** Schemas of manifests, by kind. */
   readonly resources: Readonly<Record<string, z.core.JSONSchema.BaseSchema>>;
-  /** Of what `-o json` prints, by name. */
+  /** Schemas of what `-o json` prints, by name. */
   readonly reports: Readonly<Record<string, z.core.JSONSchema.BaseSchema>>;
 }
 

@@ -6,7 +6,7 @@ import { validate, type Locate } from './validate.ts';
 
 /**
  * The resources of a YAML or JSON text with any number of documents.
- * @param source what the text is called in messages
+ * @param source the name of the text in messages
  * @throws WeftError('invalid'), one line with source, line and column
  */
 export function parseManifests(text: string, source: string): Resource[] {
@@ -18,7 +18,7 @@ export function parseResource(value: unknown): Resource {
   return resourceOf(value, () => '');
 }
 
-/** Enough to know which schema is the right one. */
+/** Enough to know which schema applies. */
 const header = z.looseObject({
   kind: z.enum(kinds),
   apiVersion: z.literal(apiVersion),
@@ -26,7 +26,7 @@ const header = z.looseObject({
 
 function resourceOf(value: unknown, locate: Locate): Resource {
   const { kind } = validate(header, value, { locate });
-  // The rest is all as it was given.
+  // Everything else is passed on as it was given.
   const { status: _, ...declared } = value as Readonly<Record<string, unknown>>;
   return validate(schemas[kind], declared, { locate });
 }

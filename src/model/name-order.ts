@@ -1,8 +1,8 @@
-/** The order of names as people count: `web2` before `web10`. Total, so that equal texts alone are equal. */
+/** Sorts names as people count: `web2` before `web10`. The order is total: only equal texts are equal. */
 
 const isDigit = (code: number): boolean => code >= 48 && code <= 57;
 
-/** Less than, equal to or more than 0, as `Array.sort` takes it. Digits that stand together compare as a number. */
+/** Less than, equal to or more than 0, for `Array.sort`. Consecutive digits compare as a number. */
 export function compareNames(a: string, b: string): number {
   let i = 0;
   let j = 0;

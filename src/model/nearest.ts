@@ -1,6 +1,6 @@
-/** What somebody may have meant who wrote a word that there is not. */
+/** What somebody who wrote an unknown word may have meant. */
 
-/** The known word that is the fewest edits away; undefined where none is near. Upper and lower case are the same. */
+/** The known word that is the fewest edits away; undefined if none is near. Case does not matter. */
 export function nearest(word: string, known: readonly string[]): string | undefined {
   const most = Math.max(1, Math.floor(word.length / 3));
   let best: string | undefined;

@@ -1,10 +1,10 @@
 /**
- * Published ports: a port of this host that leads to one of an endpoint, as
- * Kubernetes' `hostPort` and Docker's `--publish`.
+ * Published ports: a port of this host that leads to a port of an endpoint, like Kubernetes'
+ * `hostPort` and Docker's `--publish`.
  *
- * All of a host share weft's one transit address of each family, where the port
- * is all that tells them apart: so a port is published once, on whichever of the
- * host's addresses.
+ * All endpoints of a host share weft's one transit address of each family, where only the port
+ * distinguishes them. So a port is published once, whichever of the host's addresses it is
+ * published on.
  */
 import * as z from 'zod';
 import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
@@ -22,10 +22,12 @@ const l4Port = z
 export const publishSpec = z
   .strictObject({
     hostPort: l4Port,
-    /** Of the endpoint. */
+    /** The endpoint's port. */
     port: l4Port,
     protocol: z.enum(['TCP', 'UDP']).default('TCP'),
-    /** Address of this host; 0.0.0.0 and :: are all of their family. By default all of both. */
+    /**
+     * An address of this host; 0.0.0.0 and :: mean all of their family. All addresses of both families if not given.
+     */
     hostIP: listenAddress.optional(),
   })
   .superRefine(({ protocol, hostPort }, context) => {
@@ -38,30 +40,30 @@ export const publishSpec = z
 export type PublishSpec = z.output<typeof publishSpec>;
 export type PortProtocol = 'TCP' | 'UDP';
 
-/** A port of the host that is published for one family: it leads to weft's transit address, at the same port. */
+/** A port of the host that is published for one family. It leads to the same port of weft's transit address. */
 export interface PublishedPort {
   readonly family: 4 | 6;
   readonly protocol: PortProtocol;
   readonly hostPort: number;
-  /** The address of the host that it is published on; of its family. By default on all. */
+  /** The host's address on which it is published, of that family. All addresses if not given. */
   readonly hostIp?: string;
 }
 
-/** As it is given: not checked yet. */
+/** As given by the user; not checked yet. */
 export type PublishOptions = z.input<typeof publishSpec>;
 
-/** Which families it is published for; those that the endpoint has no address of fall away. */
+/** The families for which it is published. A family in which the endpoint has no address has no effect. */
 export function familiesOf({ hostIP }: Pick<PublishSpec, 'hostIP'>): readonly (4 | 6)[] {
   if (hostIP === undefined) return [4, 6];
   return [isIp4(addressValue(hostIP)) ? 4 : 6];
 }
 
-/** The one address of the host that it is published on; undefined when it is on all. */
+/** The one address of the host on which it is published; undefined if it is published on all. */
 export function addressOf({ hostIP }: Pick<PublishSpec, 'hostIP'>): string | undefined {
   return hostIP === '0.0.0.0' || hostIP === '::' ? undefined : hostIP;
 }
 
-/** Would both lead from the same port? */
+/** Would both use the same port of the host? */
 export function isSamePort(a: PublishSpec, b: PublishSpec): boolean {
   return (
     a.hostPort === b.hostPort &&
@@ -75,7 +77,7 @@ export function portText({ hostPort, protocol }: Pick<PublishSpec, 'hostPort' | 
   return `${hostPort}/${protocol.toLowerCase()}`;
 }
 
-/** The first that is published twice by the same endpoint, with what to say of it. */
+/** The first port that the same endpoint publishes twice, with a message. */
 export function findRepeated(
   publish: readonly PublishSpec[],
 ): { readonly index: number; readonly message: string } | undefined {

@@ -1,7 +1,7 @@
 /**
- * Rates and sizes as text, in the units of tc (iproute2): `bit` and its multiples
- * by 1000 are bits a second, `bps` and its multiples by 1000 are bytes a second;
- * sizes are bytes, their multiples by 1024. Lower case, and never without a unit.
+ * Rates and sizes as text, in the units of tc (iproute2). `bit` and its multiples by 1000 are
+ * bits a second, `bps` and its multiples by 1000 are bytes a second. Sizes are in bytes, and
+ * their multiples by 1024. Units are in lower case and always required.
  */
 import * as z from 'zod';
 import { quote } from './value.ts';
@@ -18,22 +18,22 @@ const RATE_UNITS: Readonly<Record<string, number>> = {
 };
 const SIZE_UNITS: Readonly<Record<string, number>> = { b: 1, kb: 1024, mb: 1_048_576 };
 
-/** Bytes a second. */
+/** In bytes a second. */
 const LEAST_RATE = 1000;
 const GREATEST_RATE = 12_500_000_000;
 const LEAST_BURST_BYTES = 64 * 1024;
 const GREATEST_BURST_BYTES = 256 * 1_048_576;
 
-/** Of a rate's default burst, and of its queue. */
+/** How much time at the rate the default burst and the queue hold. */
 const BURST_SECONDS = 0.25;
 const QUEUE_SECONDS = 0.05;
 const DEFAULT_LEAST_BURST_BYTES = 128 * 1024;
-/** Two superframes: one waits while the other is on its way. */
+/** Two superframes: one waits while the other is being sent. */
 const LEAST_QUEUE_BYTES = 128 * 1024;
-/** So much memory each datapath thread may use for one direction of a port. */
+/** How much memory each datapath thread may use for one direction of a port. */
 const GREATEST_QUEUE_BYTES = 2 * 1_048_576;
 
-/** "12.5" and "mbps"; undefined for a unit that there is not. Exact: decimals are digits of a whole number. */
+/** Parses "12.5" and "mbps"; undefined for an unknown unit. Exact: decimals are digits of a whole number. */
 function parse(text: string, units: Readonly<Record<string, number>>): number | undefined {
   const [, digits, unit = ''] = /^(0|[1-9]\d{0,11}(?:\.\d{1,3})?|0\.\d{1,3})([a-z]+)$/.exec(text) ?? [];
   const factor = Object.hasOwn(units, unit) ? units[unit] : undefined;
@@ -41,12 +41,12 @@ function parse(text: string, units: Readonly<Record<string, number>>): number | 
   return (Math.round(Number(digits) * 1000) * factor) / 1000;
 }
 
-/** Bytes a second of a rate that was validated. */
+/** Bytes a second of a validated rate. */
 export function rateBytes(text: string): number {
   return Math.round(parse(text, RATE_UNITS)!);
 }
 
-/** The text of so many bytes a second: bits in the largest unit that has no decimals. */
+/** A rate in bytes a second as text: bits in the largest unit that needs no decimals. */
 function rateText(bytesPerSecond: number): string {
   const [unit, factor] = (['gbit', 'mbit', 'kbit', 'bit'] as const)
     .map((name) => [name, RATE_UNITS[name]!] as const)
@@ -54,24 +54,24 @@ function rateText(bytesPerSecond: number): string {
   return `${bytesPerSecond / factor}${unit}`;
 }
 
-/** Bytes of a burst that was validated. */
+/** Bytes of a validated burst. */
 export function burstBytes(text: string): number {
   return Math.round(parse(text, SIZE_UNITS)!);
 }
 
-/** Bytes that may pass at once where none are declared: 250 ms of the rate, 128 KB to 256 MB. */
+/** The default burst in bytes: 250 ms of the rate, 128 KB to 256 MB. */
 export function defaultBurstBytes(bytesPerSecond: number): number {
   const bytes = Math.round(bytesPerSecond * BURST_SECONDS);
   return Math.min(Math.max(bytes, DEFAULT_LEAST_BURST_BYTES), GREATEST_BURST_BYTES);
 }
 
-/** Bytes that may wait for the rate: 50 ms of it, 128 KB to 2 MB. native/rate_queue.h says what for. */
+/** Bytes that may wait for the rate: 50 ms of it, 128 KB to 2 MB. native/rate_queue.h says why. */
 export function queueBytes(bytesPerSecond: number): number {
   const bytes = Math.round(bytesPerSecond * QUEUE_SECONDS);
   return Math.min(Math.max(bytes, LEAST_QUEUE_BYTES), GREATEST_QUEUE_BYTES);
 }
 
-/** Canonical text: in bits a second, without decimals. */
+/** Canonical text: bits a second, without decimals. */
 export const rate = z.string().transform((text, context) => {
   const refuse = (why: string): never => {
     context.addIssue({ code: 'custom', message: `${quote(text)} ${why}` });
@@ -87,7 +87,7 @@ export const rate = z.string().transform((text, context) => {
   return rateText(Math.round(bytes));
 });
 
-/** Canonical text: whole bytes in the largest unit. */
+/** Canonical text: whole bytes, in the largest unit. */
 export const burst = z.string().transform((text, context) => {
   const refuse = (why: string): never => {
     context.addIssue({ code: 'custom', message: `${quote(text)} ${why}` });

@@ -1,13 +1,13 @@
 /**
- * Reports: what the daemon answers, and so what `-o json` prints. These schemas
- * are the stable, documented shape of weft's output; times are RFC 3339 text,
- * counters are numbers, addresses are text.
+ * Reports: what the daemon answers, and therefore what `-o json` prints. These schemas are the
+ * stable, documented form of weft's output. Times are RFC 3339 text, counters are numbers,
+ * addresses are text.
  */
 import * as z from 'zod';
 
 const counters = z.record(z.string(), z.number());
 
-/** An attached or static endpoint as `weft endpoints` and `weft attach` show it. */
+/** An attached or static endpoint, as `weft endpoints` and `weft attach` show it. */
 export const endpointReport = z.object({
   name: z.string(),
   namespace: z.string(),
@@ -16,21 +16,21 @@ export const endpointReport = z.object({
   addresses: z.array(z.string()),
   mac: z.string(),
   /**
-   * `attached`: forwarding. `waiting`: its interface cannot be opened now, which is tried again every second.
-   * `detached`: its interface was deleted, or its namespace is gone since the host was restarted; attach it again.
+   * `attached`: forwarding. `waiting`: its interface cannot be opened now; this is tried again every second.
+   * `detached`: its interface was deleted, or the host was restarted and its namespace is gone; attach it again.
    * `remote`: on another host.
    */
   state: z.enum(['attached', 'waiting', 'detached', 'remote']),
   host: z.string(),
-  /** Of local endpoints: where its interface is. */
+  /** For local endpoints: where the interface is. */
   netns: z.string().optional(),
   interface: z.string().optional(),
   mtu: z.number().optional(),
   port: z.number().optional(),
-  /** What is wrong with its interface, and how to mend it. */
+  /** What is wrong with its interface, and how to solve it. */
   problems: z.array(z.string()).optional(),
   trust: z.boolean(),
-  /** Ports of this host that lead to it. */
+  /** Published ports of this host that lead to it. */
   publish: z.array(
     z.object({
       hostPort: z.number(),
@@ -39,7 +39,10 @@ export const endpointReport = z.object({
       hostIP: z.string().optional(),
     }),
   ),
-  /** Of local endpoints, if they have one. Rates as `100mbit`; `ingress` is from the container into the switch. */
+  /**
+   * For local endpoints that have one. Rates are written like `100mbit`; `ingress` is from the container into the
+   * switch.
+   */
   rateLimit: z
     .object({ ingress: z.string().optional(), egress: z.string().optional(), burst: z.string().optional() })
     .optional(),
@@ -51,10 +54,10 @@ export const networkReport = z.object({
   subnets: z.array(z.string()),
   gateways: z.array(z.string()),
   mtu: z.number(),
-  /** Do its containers reach what is beyond weft? */
+  /** May its containers reach what is beyond weft? */
   outside: z.boolean(),
   endpoints: z.number(),
-  /** Addresses still free on this host, by subnet; capped at 2^53. */
+  /** Addresses still free on this host, by subnet; at most 2^53. */
   free: z.record(z.string(), z.number()),
 });
 
@@ -75,7 +78,7 @@ export const datapathReport = z.object({
   flowLimit: z.number(),
 });
 
-/** What does not fit together: this host with another one, or a network with what the host reaches. */
+/** A conflict of this host with another host, or of a network with something that the host reaches. */
 export const clashReport = z.object({ detail: z.string(), hint: z.string() });
 
 export const statusReport = z.object({
@@ -85,26 +88,26 @@ export const statusReport = z.object({
   startedAt: z.string(),
   forwarding: z.boolean(),
   underlay: z.string().nullable(),
-  /** The way to other hosts, `why` where it is waited for; null where there is none to have. */
+  /** The tunnel to other hosts, with `why` if it is waiting for something; null if none is needed. */
   tunnel: z.object({ open: z.boolean(), why: z.string().optional() }).nullable(),
   peers: z.array(z.string()),
-  /** Path MTU of the underlay to each peer that there is a route to. */
+  /** Path MTU of the underlay to each peer to which there is a route. */
   pathMtus: z.record(z.string(), z.number()),
-  /** What says so: the kernel (its interface, or an ICMP error), or probes that were lost. */
+  /** Where the path MTU comes from: the kernel (an interface, or an ICMP error), or lost probes. */
   pathSources: z.record(z.string(), z.enum(['kernel', 'probed'])),
   store: z.string(),
   clashes: z.array(clashReport),
-  /** The way outside, `why` where it is not open or could not be kept up; null where no network has one. */
+  /** The outside, with `why` if it is not open or could not be restored; null if no network has one. */
   outside: z.object({ open: z.boolean(), why: z.string().optional() }).nullable(),
   networks: z.number(),
   endpoints: z.number(),
-  /** Of endpoints whose interface is not as it was given: what is wrong, and how to mend it. */
+  /** For endpoints whose interface is not as it was given: what is wrong, and how to solve it. */
   endpointProblems: z.record(z.string(), z.array(z.string())),
-  /** With the outside: how many there are, and how many there may be. */
+  /** Translated connections: how many there are, and how many there may be. */
   connections: z.object({ active: z.number(), limit: z.number() }),
-  /** Entries in the forwarding databases: all, and by port or VTEP those that were learned. */
+  /** Entries in the forwarding databases: all, and the learned ones by port or VTEP. */
   fdb: z.object({ entries: z.number(), learned: counters, evicted: z.number(), moves: z.number() }),
-  /** Resident; what JavaScript's heap takes of that, and what is used of it, garbage included. */
+  /** Resident memory, the share of JavaScript's heap, and how much of that is used, garbage included. */
   memory: z.object({ rssBytes: z.number(), heapTotalBytes: z.number(), heapUsedBytes: z.number() }),
   datapath: datapathReport,
   ports: z.array(
@@ -135,18 +138,18 @@ export const doctorReport = z.object({ checks: z.array(checkReport) });
 export const stageReport = z.object({ stage: z.string(), read: z.array(z.string()), because: z.string() });
 
 export const decisionReport = z.object({
-  /** The flow that was decided, every field that it has. */
+  /** The flow that was decided, with all its fields. */
   flow: z.string(),
-  /** Of a trace: what the container sends the frame to, and how that is known. */
+  /** For a trace: what the container sends the frame to, and how that is known. */
   resolved: z.string().optional(),
   stages: z.array(stageReport),
   megaflow: z.string(),
   actions: z.string(),
   verdict: z.enum(['forward', 'drop', 'consume', 'wait', 'connect']),
   reason: z.string().optional(),
-  /** What it consulted: the objects whose change makes it be decided anew. */
+  /** The objects that were consulted: when one of them changes, the flow is decided again. */
   consulted: z.array(z.string()),
-  /** Of a trace: what happens behind the switch, in order. */
+  /** For a trace: what happens behind the switch, in order. */
   beyond: z.array(z.string()).optional(),
 });
 
@@ -173,18 +176,18 @@ export const whyReport = z.object({
 });
 
 export const dropReport = z.object({
-  /** `d7` where the decision was kept (`weft why d7`); none for what the datapath dropped by itself. */
+  /** `d7` if the decision was kept (`weft why d7`); missing if the datapath dropped the frame by itself. */
   id: z.string().optional(),
   port: z.string(),
   reason: z.string(),
   text: z.string(),
   count: z.number(),
   lastAt: z.string().optional(),
-  /** The flow of the last one. */
+  /** The flow of the last dropped frame. */
   flow: z.string().optional(),
 });
 
-/** A conversation whose addresses are translated. Ends are ADDRESS:PORT; of an echo, the port is its identifier. */
+/** A translated connection. Ends are ADDRESS:PORT; for an echo, the port is its identifier. */
 export const connectionReport = z.object({
   id: z.number(),
   protocol: z.enum(['tcp', 'udp', 'icmp']),
@@ -193,7 +196,7 @@ export const connectionReport = z.object({
   direction: z.enum(['outbound', 'published']),
   network: z.string().nullable(),
   endpoint: z.string().nullable(),
-  /** As whoever opened it sent it, and as it goes on from there. */
+  /** As the opener sent it, and as it continues from there. */
   source: z.string(),
   destination: z.string(),
   translatedSource: z.string(),
@@ -224,7 +227,7 @@ export const captureReport = z.object({
   summary: z.string(),
 });
 
-/** Everything that `-o json` prints, by the name of what it is. */
+/** Everything that `-o json` prints, by name. */
 export const reports = {
   endpoint: endpointReport,
   network: networkReport,

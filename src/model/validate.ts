@@ -1,6 +1,6 @@
 /**
- * Validation with one line about the first thing that is wrong: where it is,
- * which field, its value, and what is accepted.
+ * Validation with one line about the first thing that is wrong: where it is, which field, its
+ * value, and what is accepted.
  *
  *   net.yaml:7:8: spec.vni: 99999999 is not accepted: a VNI is 1 to 16777215
  */
@@ -11,7 +11,10 @@ import { quote } from './value.ts';
 
 export type Path = readonly PropertyKey[];
 
-/** What stands before the field: `net.yaml:7:8: `, or nothing. Of a field's name if it is the name that is refused. */
+/**
+ * The text in front of the field: `net.yaml:7:8: `, or nothing. The position of the field's name if the name is
+ * refused.
+ */
 export type Locate = (path: Path, of: 'name' | 'value') => string;
 
 export interface ValidateOptions {
@@ -47,7 +50,7 @@ function problemOf(issue: z.core.$ZodIssue): Problem {
     case 'invalid_key':
       return { path, of: 'name', text: `is not supported here: ${issue.issues[0]?.message ?? message}` };
     case 'invalid_union': {
-      // Of the alternatives, the one whose shape the value has knows which part of it is wrong.
+      // Of several alternatives, the one whose form fits the value knows which part of it is wrong.
       const inner = issue.errors.flat().find((part) => part.path.length > 0);
       if (!inner) return { path, of: 'value', text: valueText(input, message) };
       const problem = problemOf(inner);
@@ -75,7 +78,7 @@ const typeNames: Readonly<Record<string, string>> = {
   record: 'a map of names to values',
 };
 
-/** Of issues for which the schema has no words of its own. */
+/** For issues for which the schema has no message of its own. */
 function standardMessage(issue: z.core.$ZodRawIssue): string | undefined {
   switch (issue.code) {
     case 'invalid_type': {

@@ -1,7 +1,6 @@
 /**
- * Schemas of the single values that resources and options are made of. A
- * message about a text begins with that text in quotes, and says what is
- * accepted.
+ * Schemas of the single values that resources and options are made of. A message about a text
+ * begins with that text in quotes, and says what is accepted.
  */
 import ipaddr from 'ipaddr.js';
 import * as z from 'zod';
@@ -19,12 +18,12 @@ import { addressText, addressValue, isIp4, overlaps, parseSubnet, type AddressRa
 
 const LONGEST_QUOTE = 80;
 
-/** On one line, and not too much of it. */
+/** On one line, and shortened if it is long. */
 export function quote(text: string): string {
   return JSON.stringify(text.length > LONGEST_QUOTE ? `${text.slice(0, LONGEST_QUOTE)}…` : text);
 }
 
-/** Text of a pattern; `is` continues the sentence that begins with the refused text. */
+/** Text that matches a pattern; `is` continues the sentence that begins with the refused text. */
 const matching = (pattern: RegExp, is: string) =>
   z.string().regex(pattern, {
     error: ({ input }) => `${quote(String(input))} is not ${is}`,
@@ -47,21 +46,21 @@ export const label = matching(
 );
 
 function isAddress(text: string): boolean {
-  // A zone ("%eth0") means something on one host only.
+  // A zone ("%eth0") has a meaning on one host only.
   return ipaddr.IPv4.isValidFourPartDecimal(text) || (ipaddr.IPv6.isValid(text) && !text.includes('%'));
 }
 
 /** Canonical text: RFC 5952 for IPv6. */
 export const ipAddress = z.string().transform((text, context) => {
   if (isAddress(text)) return addressText(addressValue(text));
-  // What `ip address` takes: 10.0.0.10/24.
+  // The notation of `ip address`: 10.0.0.10/24.
   const [bare = '', length] = text.split('/');
   const hint = length !== undefined && isAddress(bare) ? `, did you mean ${bare}?` : '';
   context.addIssue({ code: 'custom', message: `${quote(text)} is not an IPv4 or IPv6 address${hint}` });
   return z.NEVER;
 });
 
-/** Blocks that cannot be a network's, and what they are (RFC 6890, RFC 4291). */
+/** Blocks that a network cannot use, and what they are (RFC 6890, RFC 4291). */
 const reservedBlocks = [
   ['::/128', 'unspecified'],
   ['0.0.0.0/8', 'unspecified'],
@@ -71,7 +70,7 @@ const reservedBlocks = [
   ['240.0.0.0/4', 'reserved'],
   ['::1/128', 'loopback'],
   ['fe80::/10', 'link-local'],
-  // In IPv4 that is link-local.
+  // Its IPv4 counterpart is link-local.
   ['fd77:6566:7430::/126', 'weft’s own link to its host'],
   ['ff00::/8', 'multicast'],
 ].map(([block = '', what = '']) => ({ ...parseSubnet(block), what }));
@@ -80,7 +79,10 @@ function reservedAs(range: AddressRange): string | undefined {
   return reservedBlocks.find((block) => overlaps(block, range))?.what;
 }
 
-/** Of one interface, and valid beyond its link. Loopback addresses are: hosts of a test can live there. */
+/**
+ * An address of one interface that is valid beyond its link. Loopback addresses are accepted: hosts of a test can use
+ * them.
+ */
 export const unicastAddress = ipAddress.superRefine((text, context) => {
   const value = addressValue(text);
   const what = reservedAs({ first: value, last: value });
@@ -92,7 +94,7 @@ export const unicastAddress = ipAddress.superRefine((text, context) => {
   }
 });
 
-/** EtherTypes that weft checks by itself, and those that no network carries. */
+/** EtherTypes that weft checks itself, and those that no network carries. */
 const ownEtherTypes: ReadonlyMap<number, string> = new Map([
   [ETH_IPV4, 'IPv4, which is always accepted and checked'],
   [ETH_ARP, 'ARP, which is always accepted and checked'],
@@ -115,7 +117,7 @@ export const etherType = z.union([z.number(), z.string()]).transform((given, con
   return own === undefined ? text : fail(text, `is ${own}`);
 });
 
-/** Where a host can be reached from other machines; 0.0.0.0 and :: are all of its addresses. */
+/** Where other machines can reach a host; 0.0.0.0 and :: mean all of its addresses. */
 export const listenAddress = ipAddress.superRefine((text, context) => {
   const value = addressValue(text);
   const what = reservedAs({ first: value, last: value });
@@ -152,7 +154,7 @@ export const cidr = z.string().transform((text, context) => {
   return canonical;
 });
 
-/** Where a route leads: any prefix, an address alone is one too. Canonical text with the host bits zero. */
+/** The destination of a route: any prefix, or a single address. Canonical text with the host bits zero. */
 export const prefix = z.string().transform((text, context) => {
   const fail = (message: string): never => {
     context.addIssue({ code: 'custom', message: `${quote(text)} ${message}` });
@@ -192,7 +194,7 @@ export const ipRange = z.string().transform((text, context) => {
   return `${addressText(low)}-${addressText(high)}`;
 });
 
-/** Unicast; canonical lower-case text with colons. */
+/** A unicast address; canonical lower-case text with colons. */
 export const macAddress = z.string().transform((text, context) => {
   const fail = (message: string): never => {
     context.addIssue({ code: 'custom', message: `${quote(text)} ${message}` });
