@@ -20,8 +20,7 @@ export async function roundTrip(from: string, to: string, signal: AbortSignal): 
   try {
     // The first one may have to wait for neighbor discovery and learning.
     await eventually(() => ping('-c', '1', '-W', '1'), FIRST_ANSWER_MS, signal);
-    // Sends all at once: otherwise ping waits for the last answer for its interval of a second, and not for 10
-    // s.
+    // All at once: then ping waits for the last answer as long as its interval, a second, and not only 10 ms.
     const text = await ping('-c', String(ECHOES), '-l', String(ECHOES), '-W', '10');
     const [, received = '', average = ''] = /, (\d+) received[^]* = [\d.]+\/([\d.]+)\//.exec(text) ?? [];
     return { ms: Number(average), lost: ECHOES - Number(received) };
