@@ -27,7 +27,7 @@ enum class Op : uint8_t {
   consume = 4,
   route = 5,
   echo = 6,
-  limit = 7,
+  mtu = 7,
   nat = 8,
   related = 9,
   clamp = 10,
@@ -43,7 +43,7 @@ inline int preparation(Op op) {
     case Op::nat:
     case Op::related:
       return 1;
-    case Op::limit:
+    case Op::mtu:
       return 2;
     case Op::route:
     case Op::echo:
@@ -59,7 +59,7 @@ inline int preparation(Op op) {
 inline bool translates(Op op) { return op == Op::nat || op == Op::related; }
 
 // The smallest packet size that every IPv4 network carries (RFC 791); fragments fit into it.
-inline constexpr uint32_t kMinLimit = 68;
+inline constexpr uint32_t kLeastMtu = 68;
 
 struct Action {
   Op op;
@@ -105,8 +105,8 @@ inline bool actions_valid(const Action* actions, size_t count) {
       case Op::consume:
         if (count != 1) return false;
         break;
-      case Op::limit:
-        if (actions[i].argument < kMinLimit || actions[i].argument > 0xffff) return false;
+      case Op::mtu:
+        if (actions[i].argument < kLeastMtu || actions[i].argument > 0xffff) return false;
         break;
       case Op::clamp:
         if (actions[i].argument > 0xffff) return false;

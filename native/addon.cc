@@ -472,7 +472,7 @@ Napi::Object Layout(Napi::Env env) {
   opcodes["consume"] = number(static_cast<size_t>(Op::consume));
   opcodes["route"] = number(static_cast<size_t>(Op::route));
   opcodes["echo"] = number(static_cast<size_t>(Op::echo));
-  opcodes["limit"] = number(static_cast<size_t>(Op::limit));
+  opcodes["mtu"] = number(static_cast<size_t>(Op::mtu));
   opcodes["nat"] = number(static_cast<size_t>(Op::nat));
   opcodes["related"] = number(static_cast<size_t>(Op::related));
   opcodes["clamp"] = number(static_cast<size_t>(Op::clamp));

@@ -36,7 +36,7 @@ bool takes(uint8_t offloads, const VnetHdr& vnet) {
 // Is it routed, translated, answered or cut by this program, and not only carried?
 bool is_handled(const Action* actions, const Frame& frame) {
   for (; preparation(actions->op); ++actions) {
-    if (actions->op != Op::limit || packet_bytes(frame) > actions->argument) return true;
+    if (actions->op != Op::mtu || packet_bytes(frame) > actions->argument) return true;
   }
   return false;
 }
@@ -51,7 +51,7 @@ static_assert(kSendBatch * (kVxlanBytes + kMaxHeaders) <= kVxlanBytes + kMaxFram
 // Does it go no further with this program, not even in fragments?
 bool too_big(const Action* actions, const Frame& frame, const Key& key) {
   if (translates(actions->op)) ++actions;
-  return actions->op == Op::limit && packet_bytes(frame) > actions->argument && !may_fragment(frame, key);
+  return actions->op == Op::mtu && packet_bytes(frame) > actions->argument && !may_fragment(frame, key);
 }
 
 // Is it sent to a group address, or to more than one place?
@@ -370,9 +370,9 @@ void Datapath::run(const Action* actions, size_t count, const Frame& frame, cons
     ++actions;
     --count;
   }
-  if (actions->op == Op::limit) {
-    const uint32_t limit = actions->argument;
-    if (packet_bytes(frame) > limit) return fragment(actions + 1, count - 1, limit, frame, key, from);
+  if (actions->op == Op::mtu) {
+    const uint32_t mtu = actions->argument;
+    if (packet_bytes(frame) > mtu) return fragment(actions + 1, count - 1, mtu, frame, key, from);
     ++actions;
     --count;
   }
@@ -397,7 +397,7 @@ void Datapath::run(const Action* actions, size_t count, const Frame& frame, cons
       case Op::route:
       case Op::echo:
       case Op::clamp:
-      case Op::limit:
+      case Op::mtu:
       case Op::nat:
       case Op::related:
         break;  // only before those
@@ -424,7 +424,7 @@ Reason Datapath::translate(const Action& action, const Frame& frame, const Key& 
 }
 
 // Of a superframe each packet by itself.
-void Datapath::fragment(const Action* actions, size_t count, uint32_t limit, const Frame& frame, const Key& key,
+void Datapath::fragment(const Action* actions, size_t count, uint32_t mtu, const Frame& frame, const Key& key,
                         uint16_t from) {
   if (!may_fragment(frame, key)) return drop(from, Reason::too_big);
   uint8_t* packet = assembled_.get();
@@ -435,7 +435,7 @@ void Datapath::fragment(const Action* actions, size_t count, uint32_t limit, con
     const iovec payload = segments.payload(i);
     segments.headers(i, packet);
     memcpy(packet + segments.header_bytes(), payload.iov_base, payload.iov_len);
-    const Fragments fragments(packet, segments.bytes(i), limit);
+    const Fragments fragments(packet, segments.bytes(i), mtu);
     counters_.segments += fragments.count() - 1;
     for (uint32_t j = 0; j < fragments.count(); ++j) {
       const uint32_t length = fragments.write(j, piece);

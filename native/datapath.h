@@ -166,7 +166,7 @@ class Datapath {
   void stopped(uint16_t number, const Key& key, const Frame& frame);
   void run(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from);
   Reason translate(const Action& action, const Frame& frame, const Key& key);
-  void fragment(const Action* actions, size_t count, uint32_t limit, const Frame& frame, const Key& key, uint16_t from);
+  void fragment(const Action* actions, size_t count, uint32_t mtu, const Frame& frame, const Key& key, uint16_t from);
   void output(uint16_t to, const Frame& frame, uint16_t from);
   void send(Port* to, const Frame& frame, uint16_t from);
   void transmit(Port* to, const Frame& frame, uint16_t from);

@@ -24,11 +24,11 @@ inline bool may_fragment(const Frame& frame, const Key& key) {
 class Fragments {
  public:
   // Of a whole frame in one piece, with nothing unfinished; may_fragment holds.
-  // No fragment is larger than `limit`, kMinLimit or more, from the IP header on.
-  Fragments(const uint8_t* frame, uint32_t length, uint32_t limit) : frame_(frame), length_(length) {
+  // No fragment is larger than `mtu`, kLeastMtu or more, from the IP header on.
+  Fragments(const uint8_t* frame, uint32_t length, uint32_t mtu) : frame_(frame), length_(length) {
     header_bytes_ = (frame[kL3] & 15) * 4u;
     payload_ = length - kL3 - header_bytes_;
-    each_ = length - kL3 <= limit ? payload_ : (limit - header_bytes_) & ~7u;
+    each_ = length - kL3 <= mtu ? payload_ : (mtu - header_bytes_) & ~7u;
     count_ = payload_ == 0 ? 1 : (payload_ + each_ - 1) / each_;
   }
 

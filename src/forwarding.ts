@@ -15,7 +15,7 @@ import { Controller } from './control/controller.ts';
 import type { Datapath, DatapathOptions, PortSpec, TapPort, Upcall, Limit } from './datapath/datapath.ts';
 import type { TapOpened } from './flow/tap.ts';
 import { WeftError } from './error.ts';
-import { LEAST_LIMIT } from './flow/action.ts';
+import { LEAST_MTU } from './flow/action.ts';
 import type { ConnectionTuples, ProtocolTuple } from './flow/connection.ts';
 import { extract } from './flow/extract.ts';
 import { fields } from './flow/fields.ts';
@@ -318,7 +318,7 @@ export class Forwarding<D extends Datapath = Datapath> {
 
   /** The way to a VTEP takes inner packets of `bytes` at most. True if that is news. */
   setPathMtu(vtep: Uint8Array, bytes: number): boolean {
-    const changed = this.tables.topology.setPathMtu(vtep, Math.max(bytes, LEAST_LIMIT));
+    const changed = this.tables.topology.setPathMtu(vtep, Math.max(bytes, LEAST_MTU));
     this.controller.changed(changed);
     return changed.length > 0;
   }

@@ -1,7 +1,7 @@
-// Any frame with any virtio_net_hdr through a limit and rewrites, to a port that
+// Any frame with any virtio_net_hdr through an MTU check and rewrites, to a port that
 // takes superframes and to one that takes none.
 //
-// What must hold, whatever came in: no packet is larger than the limit, what leaves
+// What must hold, whatever came in: no packet is larger than the MTU, what leaves
 // are frames that would be let in, and each frame is accounted for.
 #include <vector>
 
@@ -15,12 +15,12 @@
 using namespace weft;
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  // What to do (u8), a limit (u16, 0: none), a virtio_net_hdr, the frame.
+  // What to do (u8), an MTU (u16, 0: none), a virtio_net_hdr, the frame.
   if (size < 3 + sizeof(VnetHdr)) return 0;
   const bool routes = *data & 1, clamps = *data & 2, finishes = *data & 4;
   const uint32_t mss = load16(data + 1);
   // Not so small that a first fragment has no room for the headers that extract wants whole.
-  const uint32_t limit = load16(data + 1) ? 200 + load16(data + 1) % 3000 : 0;
+  const uint32_t mtu = load16(data + 1) ? 200 + load16(data + 1) % 3000 : 0;
   VnetHdr vnet;
   memcpy(&vnet, data + 3, sizeof vnet);
   data += 3 + sizeof vnet;
@@ -33,7 +33,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   hooks.transmit = [&](uint16_t port, const Frame& frame) {
     ++transmitted;
     const fuzz::Exact copy(frame);
-    FUZZ_CHECK(!limit || packet_bytes(frame) <= limit);
+    FUZZ_CHECK(!mtu || packet_bytes(frame) <= mtu);
     FUZZ_CHECK(port == 2 || frame.vnet == VnetHdr{});
     Key key = {};
     Layout layout;
@@ -49,7 +49,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     datapath.add_port(std::move(port));
   }
   std::vector<Action> actions;
-  if (limit) actions.push_back({Op::limit, {}, limit, {}});
+  if (mtu) actions.push_back({Op::mtu, {}, mtu, {}});
   actions.push_back({routes ? Op::route : Op::echo, {}, 0, {2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2}});
   if (clamps) actions.push_back({Op::clamp, {}, mss, {}});
   actions.push_back({Op::output, {}, 2, {}});

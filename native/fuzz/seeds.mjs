@@ -48,7 +48,7 @@ const datagram = (version, bytes) => {
   return hex(version === 4 ? ip4('11', segment) : ip6('11', segment));
 };
 
-/** Of the target `rewrite`: what to do, a limit, virtio_net_hdr, and the frame. */
+/** Of the target `rewrite`: what to do, an MTU, virtio_net_hdr, and the frame. */
 const rewriting = (what, frame, vnet = '00'.repeat(10)) => Buffer.concat([Buffer.of(what, 1, 0), hex(vnet), frame]);
 
 /** Of the target `nat`: what to do, the tuple that it becomes, and the frame. */

@@ -126,9 +126,9 @@ void test_programs() {
   const Action routed_drop[] = {route, {Op::drop, {}, 0, {}}};
   CHECK(actions_valid(routed, 3) && !actions_valid(routed, 1) && !actions_valid(twice, 3));
   CHECK(!actions_valid(late, 2) && !actions_valid(routed_drop, 2));
-  const Action limited[] = {{Op::limit, {}, 1400, {}}, route, output(1)};
-  const Action tiny[] = {{Op::limit, {}, 67, {}}, output(1)};
-  const Action behind[] = {route, {Op::limit, {}, 1400, {}}, output(1)};
+  const Action limited[] = {{Op::mtu, {}, 1400, {}}, route, output(1)};
+  const Action tiny[] = {{Op::mtu, {}, 67, {}}, output(1)};
+  const Action behind[] = {route, {Op::mtu, {}, 1400, {}}, output(1)};
   CHECK(actions_valid(limited, 3) && !actions_valid(limited, 2) && !actions_valid(tiny, 2) && !actions_valid(behind, 3));
   const Action clamp = {Op::clamp, {}, 1410, {}};
   const Action clamped[] = {limited[0], route, clamp, output(1)};

@@ -24,7 +24,7 @@
  * Owned by the thread of the switch; time comes from the clock passed in.
  */
 import type { Datapath, FlowEntry, Upcall } from '../datapath/datapath.ts';
-import { limitOf, type Action } from '../flow/action.ts';
+import { mtuOf, type Action } from '../flow/action.ts';
 import { emptyKey, type FlowKey } from '../flow/key.ts';
 import type { FlowId, PortNo, Vni } from '../flow/types.ts';
 import { announcement, neighborRequest, replyFrame, tooBigReply } from '../pipeline/reply.ts';
@@ -221,9 +221,9 @@ export class Controller {
     for (const effect of decision.effects) {
       if (effect.kind === 'reply' || effect.kind === 'icmp_error') this.#reply(effect, upcall, now);
     }
-    const limit = limitOf(decision.actions);
-    if (limit !== undefined && upcall.packetBytes > limit) {
-      const reply = tooBigReply(upcall.key, upcall.head, this.#options.tables, limit);
+    const mtu = mtuOf(decision.actions);
+    if (mtu !== undefined && upcall.packetBytes > mtu) {
+      const reply = tooBigReply(upcall.key, upcall.head, this.#options.tables, mtu);
       if (reply) this.#reply(reply, upcall, now);
     }
   }

@@ -80,8 +80,8 @@ function sameAction(a: Action, b: Action): boolean {
       return b.op === 'encap' && a.vni === b.vni && sameBytes(a.vtep, b.vtep);
     case 'drop':
       return b.op === 'drop' && a.reason === b.reason;
-    case 'limit':
-      return b.op === 'limit' && a.bytes === b.bytes;
+    case 'mtu':
+      return b.op === 'mtu' && a.bytes === b.bytes;
     case 'nat':
     case 'related':
       return b.op === a.op && a.slot === b.slot && a.generation === b.generation && a.reply === b.reply;

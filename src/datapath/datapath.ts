@@ -40,8 +40,8 @@
  *   routing, translating, answering or cutting it (`ipv4_checksum`); of a superframe always.
  * - A superframe is one frame to a flow, a parking place and a port's counters;
  *   `rx` counts what came in before, and `tx` what goes out after that.
- * - A frame that its flow's `limit` stops is parked with an upcall, as if it had
- *   missed; the actions of the answer apply to it, the limit included.
+ * - A frame that its flow's `mtu` stops is parked with an upcall, as if it had
+ *   missed; the actions of the answer apply to it, the `mtu` included.
  * - Later fragments of a datagram have protocol and ports of its first in their keys,
  *   so that a datagram is decided as one. Those that come before the first wait for it,
  *   FRAGMENT_TIMEOUT_MS at most (`fragment_timeout`), and are forwarded behind it, in their
@@ -185,7 +185,7 @@ export interface Upcall {
   readonly head: Uint8Array;
   /** The whole frame's length. */
   readonly lengthBytes: number;
-  /** Of the largest packet that it goes out as, from the IP header on, 65,535 at most: what a `limit` looks at. */
+  /** Of the largest packet that it goes out as, from the IP header on, 65,535 at most: what an `mtu` looks at. */
   readonly packetBytes: number;
 }
 

@@ -6,7 +6,7 @@
  * A decision is a non-empty list, run in order. Exactly one of these holds:
  * one or more `output`/`encap` (each further one counts as a copy), perhaps
  * behind what prepares the frame for all of them, each at most once and in this
- * order: `nat` or `related`, `limit`, `route` or `echo`, `clamp`; or a single
+ * order: `nat` or `related`, `mtu`, `route` or `echo`, `clamp`; or a single
  * `drop`, or a single `consume`.
  */
 import type { PortNo, Vni } from './types.ts';
@@ -27,7 +27,7 @@ export type Action =
    * header on, go no further as they are: IPv4 without DF is cut into fragments,
    * everything else is told of by an upcall, and dropped as `too_big`.
    */
-  | { readonly op: 'limit'; readonly bytes: number }
+  | { readonly op: 'mtu'; readonly bytes: number }
   /** Rewrite: MAC addresses of the next hop, and a TTL or hop limit one less (RFC 1812 §5.3.1). */
   | { readonly op: 'route'; readonly source: Uint8Array; readonly destination: Uint8Array }
   /**
@@ -55,9 +55,9 @@ interface ConnectionAction<Op extends string> {
 }
 
 /** The largest packet that these actions let on, in bytes; undefined if any. */
-export function limitOf(actions: readonly Action[]): number | undefined {
-  const limit = actions.find(({ op }) => op !== 'nat' && op !== 'related');
-  return limit?.op === 'limit' ? limit.bytes : undefined;
+export function mtuOf(actions: readonly Action[]): number | undefined {
+  const check = actions.find(({ op }) => op !== 'nat' && op !== 'related');
+  return check?.op === 'mtu' ? check.bytes : undefined;
 }
 
 /** Opcodes as the addon knows them (`native/action.h`, compared at load). */
@@ -68,7 +68,7 @@ export const opcodes = {
   consume: 4,
   route: 5,
   echo: 6,
-  limit: 7,
+  mtu: 7,
   nat: 8,
   related: 9,
   clamp: 10,
@@ -77,8 +77,8 @@ export const opcodes = {
 /** Bytes of one encoded action: op (u8), 3 zero bytes, argument (u32, little-endian), address (16: a VTEP, two MACs, or a generation and a direction). */
 export const ACTION_BYTES = 24;
 
-/** The least `limit`: what every IPv4 network carries (RFC 791). */
-export const LEAST_LIMIT = 68;
+/** The least `mtu`: what every IPv4 network carries (RFC 791). */
+export const LEAST_MTU = 68;
 
 let encoded = new Uint8Array(64 * ACTION_BYTES);
 let encodedView = new DataView(encoded.buffer);
@@ -106,7 +106,7 @@ function encodeAction(action: Action, bytes: Uint8Array, view: DataView, at: num
       return view.setUint32(at + 4, action.vni, true);
     case 'drop':
       return view.setUint32(at + 4, reasonNumber(action.reason), true);
-    case 'limit':
+    case 'mtu':
       return view.setUint32(at + 4, action.bytes, true);
     case 'nat':
     case 'related':
@@ -139,7 +139,7 @@ export function decodeActions(bytes: Uint8Array): Action[] {
     else if (op === opcodes.drop) actions.push({ op: 'drop', reason: reasonName(argument) });
     else if (op === opcodes.consume) actions.push({ op: 'consume' });
     else if (op === opcodes.echo) actions.push({ op: 'echo' });
-    else if (op === opcodes.limit) actions.push({ op: 'limit', bytes: argument });
+    else if (op === opcodes.mtu) actions.push({ op: 'mtu', bytes: argument });
     else if (op === opcodes.nat || op === opcodes.related)
       actions.push({
         op: op === opcodes.nat ? 'nat' : 'related',
@@ -172,8 +172,8 @@ export function formatActions(actions: readonly Action[], portName: (port: PortN
         case 'nat':
         case 'related':
           return `${action.op}(connection=${action.slot}${action.reply ? ',reply' : ''})`;
-        case 'limit':
-          return `limit(${action.bytes})`;
+        case 'mtu':
+          return `mtu(${action.bytes})`;
         case 'clamp':
           return `clamp(mss=${action.mss})`;
         case 'route':

@@ -18,7 +18,7 @@ export function replyFrame(reply: Reply, head: Uint8Array): Uint8Array {
 }
 
 /**
- * What its sender is told of a frame that a `limit` stopped: how large its packets
+ * What its sender is told of a frame that an `mtu` stopped: how large its packets
  * may be (RFC 1191, RFC 8201). Undefined where it is cut into fragments instead, or
  * where no ICMP error may be answered (RFC 1122 §3.2.2, RFC 1812 §5.2.2, RFC 4443 §2.4).
  */

@@ -22,8 +22,8 @@ export const send: Stage = (view, context) => {
   const { vni } = context.network!;
   const actions: Action[] = [];
   if (nat) actions.push(nat);
-  const limit = limitOf(view, context);
-  if (limit !== undefined) actions.push({ op: 'limit', bytes: limit });
+  const mtu = mtuOf(view, context);
+  if (mtu !== undefined) actions.push({ op: 'mtu', bytes: mtu });
   if (context.nextHop) {
     actions.push({ op: 'route', source: leaves?.mac ?? gatewayMac(vni), destination: context.nextHop });
   }
@@ -57,20 +57,20 @@ export const send: Stage = (view, context) => {
 };
 
 /** The largest packet that every destination takes; undefined if the frame goes nowhere that takes less. */
-function limitOf(
+function mtuOf(
   view: FlowView,
   { tables, network, leaves, routedFrom, destinations }: StageContext,
 ): number | undefined {
   const { mtu } = leaves ?? network!;
   if (mtu === undefined) return undefined;
   const isSmaller = routedFrom?.mtu !== undefined && mtu < routedFrom.mtu;
-  let limit = isSmaller ? mtu : undefined;
+  let least = isSmaller ? mtu : undefined;
   for (const where of destinations) {
     if (where.kind !== 'vtep') continue;
     view.consult(pathObject(where.vtep));
-    limit = Math.min(limit ?? mtu, tables.topology.pathMtu(where.vtep) ?? mtu);
+    least = Math.min(least ?? mtu, tables.topology.pathMtu(where.vtep) ?? mtu);
   }
-  return limit;
+  return least;
 }
 
 /** What fits the smallest network and path on the way of a TCP connection (RFC 6691); undefined for anything else. */

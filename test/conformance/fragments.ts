@@ -370,7 +370,7 @@ export function runFragments(name: string, open: Open): void {
 
   test('fragments of IPv4 are cut further by a limit, one by one', (t, h) => {
     h.memory(1, 2);
-    h.forward(1, [{ op: 'limit', bytes: 100 }, ...output(2)]);
+    h.forward(1, [{ op: 'mtu', bytes: 100 }, ...output(2)]);
     const parts = partsOf(300, 160);
     const made = parts.map((one) => fragment(ends4, one));
     h.inject(1, made[1]!, made[0]!);

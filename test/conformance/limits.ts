@@ -107,7 +107,7 @@ export function runLimits(name: string, open: Open): void {
   test('frames that are too big for their flow have a bucket of their own', (t, h) => {
     limited(h, 1, { upcalls: { perSecond: 64, burst: 64 } });
     h.memory(2);
-    h.forward(1, [{ op: 'limit', bytes: 600 }, ...output(2)]);
+    h.forward(1, [{ op: 'mtu', bytes: 600 }, ...output(2)]);
     const big = (n: number) => frames.udp({ srcMac: honest, ip4: { dontFragment: true } }, 7, n, zero(1000));
     h.inject(1, ...Array.from({ length: 20 }, (_, n) => big(1 + n)));
     t.equal(h.upcalls.length, 4);
@@ -435,7 +435,7 @@ export function runLimits(name: string, open: Open): void {
       kilobyte,
       [{ op: 'route', source: zero(6), destination: zero(6) }, ...output(2, 3)],
     ],
-    ['unknown unicast behind a limit', kilobyte, [{ op: 'limit', bytes: 1500 }, ...output(2, 3)]],
+    ['unknown unicast behind a limit', kilobyte, [{ op: 'mtu', bytes: 1500 }, ...output(2, 3)]],
     ['broadcast into the tunnel', broadcast, [encap(7, '192.0.2.9')]],
   ];
   for (const [what, frame, actions] of floods) {
@@ -460,7 +460,7 @@ export function runLimits(name: string, open: Open): void {
   test('storm control leaves alone what is not flooded, and what weft makes', (t, h) => {
     limited(h, 1, storm(1, 1));
     h.memory(2, 3);
-    h.forward(1, [{ op: 'limit', bytes: 1500 }, { op: 'route', source: zero(6), destination: zero(6) }, ...output(2)]);
+    h.forward(1, [{ op: 'mtu', bytes: 1500 }, { op: 'route', source: zero(6), destination: zero(6) }, ...output(2)]);
     h.inject(1, ...times(10, kilobyte));
     t.equal(h.take(2).length, 10, 'one place');
     h.forward(1, [{ op: 'consume' }]);

@@ -83,8 +83,8 @@ export function runRewriting(name: string, open: Open): void {
     const handled: readonly (readonly Action[])[] = [
       [route, ...output(2)],
       [{ op: 'echo' }, ...output(2)],
-      [{ op: 'limit', bytes: 576 }, ...output(2)],
-      [{ op: 'limit', bytes: 9000 }, route, ...output(2)],
+      [{ op: 'mtu', bytes: 576 }, ...output(2)],
+      [{ op: 'mtu', bytes: 9000 }, route, ...output(2)],
       [{ op: 'related', slot: 0, generation: 2, reply: false }, ...output(2)],
       clamp,
     ];
@@ -110,7 +110,7 @@ export function runRewriting(name: string, open: Open): void {
         };
         for (const actions of handled) {
           // What is tagged is not cut.
-          if (header === 18 && actions[0]!.op === 'limit' && actions.length === 2) continue;
+          if (header === 18 && actions[0]!.op === 'mtu' && actions.length === 2) continue;
           const before = h.drops().ipv4_checksum ?? 0;
           h.forward(1, actions);
           h.inject(1, wrong());
@@ -121,7 +121,7 @@ export function runRewriting(name: string, open: Open): void {
         Harness.same([through(h, carried, output(2))], [carried], 'carried as it is');
       }
     }
-    h.forward(1, [{ op: 'limit', bytes: 1100 }, ...output(2)]);
+    h.forward(1, [{ op: 'mtu', bytes: 1100 }, ...output(2)]);
     const wrong = large.slice();
     wrong[22]! ^= 4;
     h.inject(1, wrong);
@@ -229,7 +229,7 @@ export function runRewriting(name: string, open: Open): void {
     h.memory(1, 2);
     const mac = new Uint8Array(6).fill(2);
     const route: Action = { op: 'route', source: mac, destination: mac };
-    const routed: Action[] = [{ op: 'limit', bytes: 576 }, route, ...clamp];
+    const routed: Action[] = [{ op: 'mtu', bytes: 576 }, route, ...clamp];
     const options = { ...ip4, ip4: { options: Uint8Array.of(1, 1, 1, 0) } };
     const sent = through(h, syn(options, [1, ...mssOf(1460), 1, 1, 1]), routed);
     t.equal(parsePacket(sent).checksum, 'good');
@@ -246,7 +246,7 @@ export function runRewriting(name: string, open: Open): void {
   test('of a SYN in fragments, the first', (t, h) => {
     h.memory(1, 2);
     const whole = syn(ip4, mssOf(8960), TCP_SYN, 900);
-    h.forward(1, [{ op: 'limit', bytes: 576 }, ...clamp]);
+    h.forward(1, [{ op: 'mtu', bytes: 576 }, ...clamp]);
     h.inject(1, whole);
     const packets = h.take(2).map((frame) => parseIpv4(parseEthernet(frame)!.payload)!);
     t.equal(packets.length, 2);

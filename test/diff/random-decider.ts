@@ -157,7 +157,7 @@ export class RandomDecider implements Decider {
       return { op: 'output', port: (1 + random.int(8)) as PortNo };
     });
     const first = this.#translation();
-    if (random.chance(0.2)) first.push({ op: 'limit', bytes: random.pick([68, 100, 576, 1400]) });
+    if (random.chance(0.2)) first.push({ op: 'mtu', bytes: random.pick([68, 100, 576, 1400]) });
     if (random.chance(0.7)) return [...first, ...outputs];
     if (random.chance(0.3)) return [...first, { op: 'echo' }, ...outputs];
     const clamp: Action[] = random.chance(0.5) ? [{ op: 'clamp', mss: random.pick([0, 100, 536, 1410, 0xffff]) }] : [];

@@ -64,7 +64,7 @@ const toReach = {
       ...effects,
       'clamped',
       'answered by an ICMP error',
-      ...['nat', 'limit', 'route', 'clamp', 'echo', 'output', 'encap', 'drop'].map((op) => `hits of ${op}`),
+      ...['nat', 'mtu', 'route', 'clamp', 'echo', 'output', 'encap', 'drop'].map((op) => `hits of ${op}`),
     ],
     drops: [
       'ipv4_checksum',

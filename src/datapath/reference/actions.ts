@@ -4,7 +4,7 @@
  * translated; what is too big is cut into fragments; it is rewritten; then each
  * action in order.
  */
-import { limitOf, type Action } from '../../flow/action.ts';
+import { mtuOf, type Action } from '../../flow/action.ts';
 import type { ConnectionRecords } from '../../flow/connection.ts';
 import { fields } from '../../flow/fields.ts';
 import { readBytes, type FlowKey } from '../../flow/key.ts';
@@ -37,7 +37,7 @@ export class Runner {
       return this.#tally.dropped(from, 'ipv4_checksum');
     }
     if (translates(first)) return this.#translate(first, actions.slice(1), frame, key, from);
-    if (first.op === 'limit') return this.#limit(first.bytes, actions.slice(1), frame, key, from);
+    if (first.op === 'mtu') return this.#fit(first.bytes, actions.slice(1), frame, key, from);
     const rewritten = rewrite(first, frame, key);
     if (rewritten) return this.run(actions.slice(1), rewritten, key, from);
     this.#tally.copies += actions.length - 1;
@@ -55,7 +55,7 @@ export class Runner {
         case 'consume':
           this.#tally.consumed++;
           break;
-        case 'limit':
+        case 'mtu':
         case 'route':
         case 'echo':
         case 'nat':
@@ -81,13 +81,13 @@ export class Runner {
   }
 
   /** Of a superframe each packet by itself. */
-  #limit(limit: number, actions: readonly Action[], frame: Frame, key: FlowKey, from: PortNo | undefined): void {
-    if (packetBytes(frame) <= limit) return this.run(actions, frame, key, from);
+  #fit(mtu: number, actions: readonly Action[], frame: Frame, key: FlowKey, from: PortNo | undefined): void {
+    if (packetBytes(frame) <= mtu) return this.run(actions, frame, key, from);
     if (!mayFragment(frame.bytes, key)) return this.#tally.dropped(from, 'too_big');
     const packets = segments(frame);
     this.#tally.segments += packets.length - 1;
     for (const packet of packets) {
-      const cut = fragments(packet, limit);
+      const cut = fragments(packet, mtu);
       this.#tally.segments += cut.length - 1;
       for (const bytes of cut) this.run(actions, { bytes, offload: NO_OFFLOAD }, key, from);
     }
@@ -104,7 +104,7 @@ function isHandled(actions: readonly Action[], frame: Frame): boolean {
       case 'echo':
       case 'clamp':
         return true;
-      case 'limit':
+      case 'mtu':
         return packetBytes(frame) > action.bytes;
       default:
         return false;
@@ -124,6 +124,6 @@ export function isFlooded(actions: readonly Action[], key: FlowKey): boolean {
 
 /** Does it go no further with these actions, not even in fragments? */
 export function isTooBig(actions: readonly Action[], frame: Frame, key: FlowKey): boolean {
-  const limit = limitOf(actions);
-  return limit !== undefined && packetBytes(frame) > limit && !mayFragment(frame.bytes, key);
+  const mtu = mtuOf(actions);
+  return mtu !== undefined && packetBytes(frame) > mtu && !mayFragment(frame.bytes, key);
 }
