@@ -86,7 +86,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
                            InstanceMethod("addVxlan", &DatapathObject::AddVxlan),
                            InstanceMethod("addMemory", &DatapathObject::AddMemory),
                            InstanceMethod("addMemoryVxlan", &DatapathObject::AddMemoryVxlan),
-                           InstanceMethod("setLimits", &DatapathObject::SetLimits),
+                           InstanceMethod("setRates", &DatapathObject::SetRates),
                            InstanceMethod("release", &DatapathObject::Release),
                            InstanceMethod("removePort", &DatapathObject::RemovePort),
                            InstanceMethod("inject", &DatapathObject::Inject),
@@ -245,14 +245,14 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     return Result(workers_->add_memory_vxlan(number16(info[0]), info[1].As<Napi::Uint8Array>().Data()));
   }
 
-  // (port, eight numbers: each second and burst of ingress, egress, storm and upcalls; 0 a second: no limit)
-  void SetLimits(const Napi::CallbackInfo& info) {
+  // (port, twelve numbers: each second, burst and queue of ingress, egress, storm and upcalls; 0 a second: no limit)
+  void SetRates(const Napi::CallbackInfo& info) {
     auto numbers = info[1].As<Napi::Float64Array>();
-    const auto limit = [&](size_t at) {
-      return Limit{static_cast<uint64_t>(numbers[at]), static_cast<uint64_t>(numbers[at + 1]),
+    const auto rate = [&](size_t at) {
+      return Rate{static_cast<uint64_t>(numbers[at]), static_cast<uint64_t>(numbers[at + 1]),
                    static_cast<uint64_t>(numbers[at + 2])};
     };
-    workers_->set_limits(number16(info[0]), Limits{limit(0), limit(3), limit(6), limit(9)});
+    workers_->set_rates(number16(info[0]), PortRates{rate(0), rate(3), rate(6), rate(9)});
   }
 
   // () : manual mode; what waited for its port's rate goes on

@@ -3,7 +3,7 @@
 //
 // A bucket is one number, the time at which it is full again (the theoretical
 // arrival time of the generic cell rate algorithm, ITU-T I.371), so that workers
-// that share a port share its limit by one compare-exchange, and nothing else.
+// that share a port share its rate by one compare-exchange, and nothing else.
 //
 // A frame passes while anything is left, and may take more than that: then the
 // next ones wait until the rest is paid. So a frame that is larger than the
@@ -24,7 +24,7 @@
 namespace weft {
 
 // Bytes or frames; at most 2^29 of `burst`. None when `per_second` is 0.
-struct Limit {
+struct Rate {
   uint64_t per_second = 0;
   uint64_t burst = 0;
   // Of ingress and egress: bytes that may wait until the rate admits them (rate_queue.h); 0: what is over the
@@ -32,21 +32,21 @@ struct Limit {
   uint64_t queue = 0;
 };
 
-struct Limits {
-  Limit ingress;
-  Limit egress;
-  Limit storm;
-  Limit upcalls;
+struct PortRates {
+  Rate ingress;
+  Rate egress;
+  Rate storm;
+  Rate upcalls;
 };
 
 // A cache line of its own: only those who take from it pay for it.
 class alignas(64) Bucket {
  public:
   // Full.
-  explicit Bucket(const Limit& limit)
-      : queue_(limit.queue),
-        per_second_(limit.per_second),
-        depth_(static_cast<int64_t>(limit.burst * kTicks / limit.per_second)) {}
+  explicit Bucket(const Rate& rate)
+      : queue_(rate.queue),
+        per_second_(rate.per_second),
+        depth_(static_cast<int64_t>(rate.burst * kTicks / rate.per_second)) {}
 
   // From any thread, `now_ms` not negative. False: there is nothing left, and nothing was taken.
   bool take(uint64_t units, double now_ms) {
@@ -79,9 +79,9 @@ class alignas(64) Bucket {
   std::atomic<int64_t> full_at_ = 0;
 };
 
-// Null without a limit.
-inline std::shared_ptr<Bucket> bucket_of(const Limit& limit) {
-  return limit.per_second ? std::make_shared<Bucket>(limit) : nullptr;
+// Null without a rate.
+inline std::shared_ptr<Bucket> bucket_of(const Rate& rate) {
+  return rate.per_second ? std::make_shared<Bucket>(rate) : nullptr;
 }
 
 }  // namespace weft

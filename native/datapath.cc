@@ -270,7 +270,7 @@ bool Datapath::release(Port* port, bool ingress) {
   return false;
 }
 
-void Datapath::limits_changed() {
+void Datapath::rates_changed() {
   release_due_ms_ = 0;
   release();
 }

@@ -12,8 +12,8 @@
 //                         (fragment_tracker.h)
 //   6. parked?            behind the others of its key, if that is undecided
 //   7. flow cache         hit: run its program; miss: park, and an upcall if the port and the
-//                         sender may have one more (upcall_limit.h)
-//   8. deliver            storm control: what is flooded is within its port's limit
+//                         sender may have one more (upcall_rate.h)
+//   8. deliver            storm control: what is flooded is within its port's rate
 //      run                where more is done than to carry it, its IPv4 header has a right checksum (RFC 1812 §5.2.2);
 //                         addresses are translated (nat.h); what is too big is cut into fragments (fragment.h), or on a
 //                         hit told of by an upcall; rewrite (rewrite.h), then each
@@ -30,7 +30,7 @@
 // never used by two threads at once; nothing in it is atomic. With more than
 // one worker each has a Datapath of its own, with its ports' queues, its flow
 // cache and its undecided flows; nothing is shared between them but the token
-// buckets of ports that have limits (bucket.h).
+// buckets of ports that have rates (bucket.h).
 //
 // Frames are the caller's, may be written to, and stay until they were
 // forwarded; what waits longer is a copy.
@@ -60,7 +60,7 @@
 #include "rate_queue.h"
 #include "reason.h"
 #include "segment.h"
-#include "upcall_limit.h"
+#include "upcall_rate.h"
 
 namespace weft {
 
@@ -76,10 +76,10 @@ struct Port {
   std::unique_ptr<Underlay> underlay;  // vxlan
   uint8_t local[16] = {};              // vxlan, memory_vxlan: its own address
   uint32_t serial = 0;                 // tells it from another port of that number
-  // Shared by all workers; null without a limit. Bytes on a wire (wire_bytes), and
+  // Shared by all workers; null without a rate. Bytes on a wire (wire_bytes), and
   // of what is flooded, frames.
   std::shared_ptr<Bucket> ingress, egress, storm;
-  std::unique_ptr<UpcallLimit> upcalls;  // this worker's; null without a limit
+  std::unique_ptr<UpcallRate> upcalls;  // this worker's; null without a rate
   // This worker's frames that wait for these buckets; empty without one.
   RateQueue ingress_queue, egress_queue;
   PortCounters counters = {};
@@ -105,7 +105,7 @@ class Datapath {
   // Into the outer header of what is encapsulated from now on; without it that has DSCP 0.
   void copy_dscp() { copy_dscp_ = true; }
 
-  // Milliseconds, for `last_used_ms`, limits, mirrored frames, and fragments that have waited too long; not negative.
+  // Milliseconds, for `last_used_ms`, rates, mirrored frames, and fragments that have waited too long; not negative.
   void set_now(double now_ms);
 
   // Ports. `add_port` returns 0, -EEXIST when the number is taken, -EALREADY when
@@ -133,7 +133,7 @@ class Datapath {
   double release_due_ms() const { return release_due_ms_; }
   static constexpr double kNever = std::numeric_limits<double>::infinity();
   // A port has other buckets, or none: what waits may go on at once.
-  void limits_changed();
+  void rates_changed();
 
   // Upcalls and their answers; a stale token does nothing. Actions are valid.
   size_t take_upcalls(UpcallRecord* to, size_t max) { return pending_.take_upcalls(to, max); }

@@ -7,8 +7,8 @@
 //
 // A queue belongs to one direction of one port at one worker. As a bucket (bucket.h)
 // it takes a frame while any room is left, so superframes and small frames have the
-// same chances; it never holds more than Limit::queue and one frame. A small frame
-// takes kLeastRoom, about what its record needs, so the limit bounds memory too.
+// same chances; it never holds more than Rate::queue and one frame. A small frame
+// takes kLeastRoom, about what its record needs, so that bounds memory too.
 // src/datapath/reference/rate-queue.ts is the plain version.
 //
 // Owned by one datapath; not thread-safe.
@@ -38,9 +38,9 @@ class RateQueue {
   bool empty() const { return frames_.empty(); }
   const QueuedFrame& front() const { return frames_.front(); }
 
-  // False: no room is left of `limit` bytes. Otherwise a copy of `frame` waits.
-  bool push(const Frame& frame, const Words& key, uint16_t from, uint32_t bytes, uint64_t limit) {
-    if (taken_ >= limit) return false;
+  // False: no room is left of `room` bytes. Otherwise a copy of `frame` waits.
+  bool push(const Frame& frame, const Words& key, uint16_t from, uint32_t bytes, uint64_t room) {
+    if (taken_ >= room) return false;
     taken_ += room_of(bytes);
     frames_.push_back({ParkedFrame(frame), key, from, bytes});
     return true;

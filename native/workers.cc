@@ -115,19 +115,19 @@ int Workers::add_memory_vxlan(uint16_t number, const uint8_t local[16]) {
   });
 }
 
-void Workers::set_limits(uint16_t number, const Limits& limits) {
-  const std::shared_ptr<Bucket> ingress = bucket_of(limits.ingress);
-  const std::shared_ptr<Bucket> egress = bucket_of(limits.egress);
-  const std::shared_ptr<Bucket> storm = bucket_of(limits.storm);
-  const std::shared_ptr<UpcallBuckets> upcalls = limits.upcalls.per_second ? std::make_shared<UpcallBuckets>(limits.upcalls) : nullptr;
+void Workers::set_rates(uint16_t number, const PortRates& rates) {
+  const std::shared_ptr<Bucket> ingress = bucket_of(rates.ingress);
+  const std::shared_ptr<Bucket> egress = bucket_of(rates.egress);
+  const std::shared_ptr<Bucket> storm = bucket_of(rates.storm);
+  const std::shared_ptr<UpcallBuckets> upcalls = rates.upcalls.per_second ? std::make_shared<UpcallBuckets>(rates.upcalls) : nullptr;
   each([&](Datapath& datapath) {
     Port* port = datapath.port(number);
     if (!port) return;
     port->ingress = ingress;
     port->egress = egress;
     port->storm = storm;
-    port->upcalls = upcalls ? std::make_unique<UpcallLimit>(limits.upcalls, workers_.size(), upcalls) : nullptr;
-    datapath.limits_changed();
+    port->upcalls = upcalls ? std::make_unique<UpcallRate>(rates.upcalls, workers_.size(), upcalls) : nullptr;
+    datapath.rates_changed();
   });
 }
 

@@ -7,7 +7,7 @@
 // flow cache and undecided flows of its own. The kernel gives each flow to one
 // queue (io/steering.h) and each outer flow to one socket (SO_REUSEPORT), so a
 // flow stays with one worker and in order, and workers share nothing but the
-// token buckets of ports that have limits: a limit is the port's.
+// token buckets of ports that have rates: a rate is the port's.
 //
 // The fragments of a datagram come to one worker, which tracks them: queues, and the
 // source ports that VTEPs send from, do not depend on the L4 ports that only the
@@ -54,7 +54,7 @@ class Workers {
   int add_memory(uint16_t number, bool offloads);
   int add_memory_vxlan(uint16_t number, const uint8_t local[16]);
   // From now on, with full buckets; without such a port nothing.
-  void set_limits(uint16_t number, const Limits& limits);
+  void set_rates(uint16_t number, const PortRates& rates);
   // What `tap_renew` says of the TAP of that port; -ENOENT without one.
   int renew_tap(uint16_t number);
   // 0, also without such a port, or -errno of removing the TAP, which stays with `keep`.

@@ -12,7 +12,7 @@
  * some turns until every cached flow knows it. Owned by one thread.
  */
 import { Controller } from './control/controller.ts';
-import type { Datapath, DatapathOptions, PortSpec, TapPort, Upcall, Limit } from './datapath/datapath.ts';
+import type { Datapath, DatapathOptions, PortSpec, TapPort, Upcall, Rate } from './datapath/datapath.ts';
 import type { TapOpened } from './flow/tap.ts';
 import { WeftError } from './error.ts';
 import { LEAST_MTU } from './flow/action.ts';
@@ -48,10 +48,10 @@ export type { Published, TapOpened };
  * some hundreds to some thousands a second; what answers for the containers (ARP and ND) is
  * not flooded, so little else needs it. The tunnel brings what all other hosts flood.
  */
-const DEFAULT_STORM: StormLimits = { port: 1000, tunnel: 10_000 };
+const DEFAULT_STORM: StormRates = { port: 1000, tunnel: 10_000 };
 
 /** Flooded frames a second, and at once; 0: no limit. */
-export interface StormLimits {
+export interface StormRates {
   /** That come in by one port of a container. */
   readonly port: number;
   readonly tunnel: number;
@@ -69,7 +69,7 @@ const UPCALLS = {
   port: { perSecond: 2000, burst: 20_000 },
   tunnel: { perSecond: 4000, burst: 40_000 },
   outside: { perSecond: 20_000, burst: 80_000 },
-} as const satisfies Record<string, Limit>;
+} as const satisfies Record<string, Rate>;
 
 /** What part of its connections an endpoint may have that nobody has taken (`ConnectionOptions.unprovenQuota`). */
 const UNPROVEN_SHARE = 1 / 4;
@@ -89,7 +89,7 @@ export interface ForwardingOptions {
   /** Connections that one endpoint may have. */
   readonly connectionQuota: number;
   /** By default 1000 of a port, 10,000 of the tunnel. */
-  readonly storm?: StormLimits;
+  readonly storm?: StormRates;
   /** Of `ConnectionTable`. */
   readonly natKey: Uint8Array;
   /** Of `ConnectionTable`. */
@@ -116,7 +116,7 @@ export class Forwarding<D extends Datapath = Datapath> {
   readonly datapath: D;
   readonly tables: Tables;
   readonly controller: Controller;
-  readonly #storm: StormLimits;
+  readonly #storm: StormRates;
 
   constructor(open: (options: DatapathOptions) => D, options: ForwardingOptions) {
     this.#storm = options.storm ?? DEFAULT_STORM;
@@ -167,7 +167,7 @@ export class Forwarding<D extends Datapath = Datapath> {
 
   /** Opens the port and lets it into its network. @throws WeftError; nothing is left behind then. */
   addPort(port: AccessPort, spec: PortSpec): TapOpened | undefined {
-    const opened = this.datapath.portAdd(port.portNo, this.#limited(spec));
+    const opened = this.datapath.portAdd(port.portNo, this.#withRates(spec));
     this.#join(port);
     return opened;
   }
@@ -175,7 +175,7 @@ export class Forwarding<D extends Datapath = Datapath> {
   /** The same for many that have TAPs, at once. What was opened, or why not, of each in order. */
   addPorts(ports: readonly { readonly port: AccessPort; readonly spec: TapPort['spec'] }[]): (TapOpened | WeftError)[] {
     const opened = this.datapath.tapsAdd(
-      ports.map(({ port, spec }) => ({ port: port.portNo, spec: this.#limited(spec) })),
+      ports.map(({ port, spec }) => ({ port: port.portNo, spec: this.#withRates(spec) })),
     );
     for (const [at, { port }] of ports.entries()) if (!(opened[at] instanceof WeftError)) this.#join(port);
     return opened;
@@ -206,9 +206,9 @@ export class Forwarding<D extends Datapath = Datapath> {
     }
   }
 
-  /** The limits of the port change, and nothing else of its spec; in force when this returns. */
+  /** The rates of the port change, and nothing else of its spec; in force when this returns. */
   limitPort(portNo: PortNo, spec: PortSpec): void {
-    this.datapath.portAdd(portNo, this.#limited(spec));
+    this.datapath.portAdd(portNo, this.#withRates(spec));
   }
 
   /** What the port may send changes; its MAC, network and addresses stay. */
@@ -257,7 +257,7 @@ export class Forwarding<D extends Datapath = Datapath> {
 
   /** Opens the underlay; frames from it come in by `portNo`. */
   openUnderlay(portNo: PortNo, spec: PortSpec): void {
-    this.datapath.portAdd(portNo, this.#limited(spec));
+    this.datapath.portAdd(portNo, this.#withRates(spec));
     this.tables.topology.tunnelPort = portNo;
     if (spec.kind === 'vxlan') this.tables.topology.vxlanL4Port = spec.l4Port;
     this.controller.changed([tunnelObject]);
@@ -275,7 +275,7 @@ export class Forwarding<D extends Datapath = Datapath> {
   setOutside(link: Omit<Outside, 'mac' | 'hostMac'>, spec?: PortSpec): TapOpened | undefined {
     const outside = { ...link, mac: OUTSIDE_MAC, hostMac: OUTSIDE_HOST_MAC };
     const opened =
-      spec && this.datapath.portAdd(outside.portNo, { ...spec, limits: { ...spec.limits, upcalls: UPCALLS.outside } });
+      spec && this.datapath.portAdd(outside.portNo, { ...spec, rates: { ...spec.rates, upcalls: UPCALLS.outside } });
     const { topology, connections } = this.tables;
     this.controller.changed([
       ...topology.setOutside(outside),
@@ -299,12 +299,12 @@ export class Forwarding<D extends Datapath = Datapath> {
     this.controller.changed(connections.end((connection) => isGone(connection.vni, endpointOf(connection))));
   }
 
-  /** With those limits that every port has. */
-  #limited<S extends PortSpec>(spec: S): S {
+  /** With those rates that every port has. */
+  #withRates<S extends PortSpec>(spec: S): S {
     const isTunnel = spec.kind === 'vxlan' || spec.kind === 'memory-vxlan';
     const frames = isTunnel ? this.#storm.tunnel : this.#storm.port;
     const storm = frames === 0 ? {} : { storm: { perSecond: frames, burst: frames } };
-    return { ...spec, limits: { ...spec.limits, ...storm, upcalls: isTunnel ? UPCALLS.tunnel : UPCALLS.port } };
+    return { ...spec, rates: { ...spec.rates, ...storm, upcalls: isTunnel ? UPCALLS.tunnel : UPCALLS.port } };
   }
 
   addVtep(vtep: Uint8Array): void {

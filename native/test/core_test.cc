@@ -458,8 +458,8 @@ void test_datapath() {
   datapath.port(3)->ingress = bucket_of({.per_second = 5000, .burst = 100, .queue = 2000});
   datapath.port(1)->egress = bucket_of({.per_second = 5000, .burst = 100, .queue = 2000});
   datapath.port(1)->storm = bucket_of({.per_second = 20, .burst = 5});
-  const Limit upcalls = {.per_second = 2000, .burst = 40};
-  datapath.port(3)->upcalls = std::make_unique<UpcallLimit>(upcalls, 1, std::make_shared<UpcallBuckets>(upcalls));
+  const Rate upcalls = {.per_second = 2000, .burst = 40};
+  datapath.port(3)->upcalls = std::make_unique<UpcallRate>(upcalls, 1, std::make_shared<UpcallBuckets>(upcalls));
   std::vector<uint32_t> ids;
   uint32_t last_id = 0;
   for (int step = 0; step < 100000; ++step) {

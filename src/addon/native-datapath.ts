@@ -13,7 +13,7 @@ export interface NativeDatapath {
   addMemory(port: number, offloads: boolean): number;
   addMemoryVxlan(port: number, local: Uint8Array): number;
   /** Each second, burst and queue of ingress, egress and storm; 0 a second: no limit. */
-  setLimits(port: number, limits: Float64Array): void;
+  setRates(port: number, rates: Float64Array): void;
   /** What waited for its port's rate goes on; with threads it does so by itself. */
   release(): void;
   removePort(port: number, keep: boolean): number;

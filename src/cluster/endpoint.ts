@@ -74,7 +74,7 @@ export function tapSpec({ name, resource, local }: LocalEndpoint, netns: NetnsRe
     netns: netns.path,
     ifname,
     ...(local.ifindex !== undefined && { known: { dev: netns.dev, ino: netns.ino, ifindex: local.ifindex } }),
-    ...(rateLimit && { limits: limitsOf(rateLimit) }),
+    ...(rateLimit && { rates: ratesOf(rateLimit) }),
   } as const;
 }
 
@@ -92,15 +92,15 @@ export function accessPort({ name, resource, addresses, mac, local }: LocalEndpo
   };
 }
 
-function limitsOf({ ingress, egress, burst }: RateLimitSpec) {
-  const limit = (text: string) => {
+function ratesOf({ ingress, egress, burst }: RateLimitSpec) {
+  const rate = (text: string) => {
     const perSecond = rateBytes(text);
     const burstOf = burst === undefined ? defaultBurstBytes(perSecond) : burstBytes(burst);
     return { perSecond, burst: burstOf, queue: queueBytes(perSecond) };
   };
   return {
-    ...(ingress !== undefined && { ingress: limit(ingress) }),
-    ...(egress !== undefined && { egress: limit(egress) }),
+    ...(ingress !== undefined && { ingress: rate(ingress) }),
+    ...(egress !== undefined && { egress: rate(egress) }),
   };
 }
 

@@ -20,7 +20,7 @@
  *   `upcall_queue_full`. Batches are filled round robin over the ports; where both wait, every
  *   second upcall is of a frame to a group of stations, so that single ones wait for few of these.
  * - `upcalls` limits what comes up: of a port, and of that half for each sender that
- *   was admitted before and a quarter for all others (`upcall-limit.ts`). A miss beyond
+ *   was admitted before and a quarter for all others (`upcall-rate.ts`). A miss beyond
  *   it is dropped, `upcall_rate_limit`; a frame that is too big for its flow has a
  *   sixteenth, and is dropped, `too_big`. What parks behind others costs nothing.
  * - Every frame is counted: rx + originated + copies + segments =
@@ -49,7 +49,7 @@
  *   waits of datagrams is bounded for each port by itself; its oldest datagram gives way.
  * - A TCP or UDP checksum from the tunnel that is unfinished is finished, by the
  *   port that it goes to or before.
- * - A port's limits count the bytes that go over a wire, of a superframe those of
+ * - A port's rates count the bytes that go over a wire, of a superframe those of
  *   its segments with their headers. What comes in is held to `ingress` before
  *   anything is looked up, what goes out to `egress` before it is cut. Flooded is
  *   a frame that is sent to a group address or to more than one place; of those
@@ -74,7 +74,7 @@ import type { TapIdentity, TapOpened } from '../flow/tap.ts';
 import type { FlowId, PortNo } from '../flow/types.ts';
 
 /** A token bucket: whole numbers, 1 and more; `burst` at most 2^29. */
-export interface Limit {
+export interface Rate {
   readonly perSecond: number;
   readonly burst: number;
   /** Of `ingress` and `egress`: bytes that may wait until the rate admits them. Without it nothing waits. */
@@ -82,19 +82,19 @@ export interface Limit {
 }
 
 /** How much may pass a port; what is not given is not limited. */
-export interface PortLimits {
+export interface PortRates {
   /** Bytes that come in. */
-  readonly ingress?: Limit;
+  readonly ingress?: Rate;
   /** Bytes that go out. */
-  readonly egress?: Limit;
+  readonly egress?: Rate;
   /** Frames that came in and are flooded. */
-  readonly storm?: Limit;
+  readonly storm?: Rate;
   /** Upcalls. */
-  readonly upcalls?: Limit;
+  readonly upcalls?: Rate;
 }
 
-/** The limits of a tunnel. */
-export type TunnelLimits = Pick<PortLimits, 'storm' | 'upcalls'>;
+/** The rates of a tunnel. */
+export type TunnelRates = Pick<PortRates, 'storm' | 'upcalls'>;
 
 export type PortSpec =
   /**
@@ -110,7 +110,7 @@ export type PortSpec =
       readonly netns: string;
       readonly ifname: string;
       readonly known?: TapIdentity;
-      readonly limits?: PortLimits;
+      readonly rates?: PortRates;
     }
   /** The VXLAN endpoint: UDP sockets on `local`:`l4Port` in the daemon's own namespace. */
   | {
@@ -118,7 +118,7 @@ export type PortSpec =
       readonly name: string;
       readonly local: Uint8Array;
       readonly l4Port: number;
-      readonly limits?: TunnelLimits;
+      readonly rates?: TunnelRates;
     }
   /**
    * A port whose frames come by `inject` and go to `transmit`: simulation and
@@ -129,7 +129,7 @@ export type PortSpec =
       readonly kind: 'memory';
       readonly name: string;
       readonly offloads?: boolean;
-      readonly limits?: PortLimits;
+      readonly rates?: PortRates;
       transmit(frame: Uint8Array, offload: Offload | undefined): void;
     }
   /** The same for the underlay: VXLAN payloads instead of datagrams. */
@@ -137,15 +137,15 @@ export type PortSpec =
       readonly kind: 'memory-vxlan';
       readonly name: string;
       readonly local: Uint8Array;
-      readonly limits?: TunnelLimits;
+      readonly rates?: TunnelRates;
       transmit(datagram: Datagram): void;
     };
 
-/** Is it the same port, whatever its limits, and wherever its TAP is found by now? */
+/** Is it the same port, whatever its rates, and wherever its TAP is found by now? */
 export function isSamePort(one: PortSpec, other: PortSpec): boolean {
   const identity = (spec: PortSpec): Record<string, unknown> => {
     if (spec.kind === 'tap') return { kind: spec.kind, name: spec.name };
-    const { limits: _, ...rest } = spec;
+    const { rates: _, ...rest } = spec;
     return rest;
   };
   const [left, right] = [identity(one), identity(other)];
@@ -276,7 +276,7 @@ export interface DatapathOptions {
   readonly copyDscp?: boolean;
   /** Records of `flow/connection.ts`, for the actions that name one; stays as long as the datapath. */
   readonly connections?: Uint8Array;
-  /** Milliseconds, monotonic, not negative. Limits are as exact as it is, over more than its resolution. */
+  /** Milliseconds, monotonic, not negative. Rates are as exact as it is, over more than its resolution. */
   readonly clock: () => number;
   readonly onUpcall: (batch: readonly Upcall[]) => void;
   /** A port stopped by itself: its interface or namespace went. */
@@ -286,7 +286,7 @@ export interface DatapathOptions {
 export interface Datapath {
   /**
    * What was opened, for a TAP. A port that is there with a spec that is the same
-   * but for its limits gets those, with full buckets, at once: cached flows and
+   * but for its rates gets those, with full buckets, at once: cached flows and
    * what is parked stay.
    * @throws WeftError when the port cannot be opened; nothing is left behind then.
    */

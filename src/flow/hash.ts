@@ -4,7 +4,7 @@
  *
  * It covers MACs, IP addresses, protocol and ports, but not the ports of fragments: all
  * fragments of a datagram take one path. `native/key.h` computes the same.
- * `senderHash` distinguishes senders that each have their share (`datapath/reference/upcall-limit.ts`).
+ * `senderHash` distinguishes senders that each have their share (`datapath/reference/upcall-rate.ts`).
  */
 import { FRAG_NONE, fields } from './fields.ts';
 import type { FlowKey } from './key.ts';

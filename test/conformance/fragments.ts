@@ -368,7 +368,7 @@ export function runFragments(name: string, open: Open): void {
     });
   }
 
-  test('fragments of IPv4 are cut further by a limit, one by one', (t, h) => {
+  test('fragments of IPv4 are cut further by an mtu, one by one', (t, h) => {
     h.memory(1, 2);
     h.forward(1, [{ op: 'mtu', bytes: 100 }, ...output(2)]);
     const parts = partsOf(300, 160);

@@ -125,7 +125,7 @@ export function runRewriting(name: string, open: Open): void {
     const wrong = large.slice();
     wrong[22]! ^= 4;
     h.inject(1, wrong);
-    Harness.same(h.take(2), [wrong], 'a limit that does not apply does nothing');
+    Harness.same(h.take(2), [wrong], 'an mtu that does not apply does nothing');
   });
 
   test('a frame that is a Buffer is read and not written to', (_, h) => {
@@ -225,7 +225,7 @@ export function runRewriting(name: string, open: Open): void {
     t.equal(h.counters().copies, 1);
   });
 
-  test('behind extension headers, IPv4 options and a limit, after the route', (t, h) => {
+  test('behind extension headers, IPv4 options and an mtu, after the route', (t, h) => {
     h.memory(1, 2);
     const mac = new Uint8Array(6).fill(2);
     const route: Action = { op: 'route', source: mac, destination: mac };

@@ -18,10 +18,10 @@
 import type {
   Datagram,
   DatapathCounters,
-  Limit,
   OffloadedFrame,
-  PortLimits,
+  PortRates,
   PortSpec,
+  Rate,
   Upcall,
 } from '../../src/datapath/datapath.ts';
 import type { Offload } from '../../src/flow/offload.ts';
@@ -224,7 +224,7 @@ type Step =
   /** Each datapath's decider gets numbers of its own, the same ones. */
   | { readonly what: 'decider'; readonly random: () => Random }
   | { readonly what: 'advance'; readonly ms: number }
-  | { readonly what: 'limits'; readonly port: number; readonly limits: PortLimits }
+  | { readonly what: 'rates'; readonly port: number; readonly rates: PortRates }
   | { readonly what: 'port'; readonly port: number; readonly local: string; readonly offloads: boolean };
 
 /** Untagged IPv4 as it is but for its header's checksum; anything else as it is. */
@@ -291,21 +291,21 @@ function stepOf(
   if (kind < 970) return { what: 'decider', random: () => new Random(seed, session, 4, index) };
   if (kind < 985) return { what: 'advance', ms: random.pick([random.int(3000), random.int(30_000) / 1000]) };
   if (kind < 990) {
-    return { what: 'limits', port: random.pick([...MEMORY_PORTS, ...VXLAN_PORTS]), limits: randomLimits(random) };
+    return { what: 'rates', port: random.pick([...MEMORY_PORTS, ...VXLAN_PORTS]), rates: randomRates(random) };
   }
   const port = random.pick([...MEMORY_PORTS, ...VXLAN_PORTS]);
   return { what: 'port', port, local: random.pick(localAddresses), offloads: random.chance(0.5) };
 }
 
 /** Mostly some that are reached. */
-function randomLimits(random: Random): PortLimits {
-  const limit = (most: number): Limit => ({ perSecond: 1 + random.int(most), burst: 1 + random.int(most) });
+function randomRates(random: Random): PortRates {
+  const rate = (most: number): Rate => ({ perSecond: 1 + random.int(most), burst: 1 + random.int(most) });
   const queue = () => (random.chance(0.5) ? { queue: random.int(100_000) } : {});
   return {
-    ...(random.chance(0.3) && { ingress: { ...limit(random.pick([100, 10_000, 1_000_000])), ...queue() } }),
-    ...(random.chance(0.3) && { egress: { ...limit(random.pick([100, 10_000, 1_000_000])), ...queue() } }),
-    ...(random.chance(0.3) && { storm: limit(100) }),
-    ...(random.chance(0.3) && { upcalls: limit(100) }),
+    ...(random.chance(0.3) && { ingress: { ...rate(random.pick([100, 10_000, 1_000_000])), ...queue() } }),
+    ...(random.chance(0.3) && { egress: { ...rate(random.pick([100, 10_000, 1_000_000])), ...queue() } }),
+    ...(random.chance(0.3) && { storm: rate(100) }),
+    ...(random.chance(0.3) && { upcalls: rate(100) }),
   };
 }
 
@@ -326,8 +326,8 @@ function describe(step: Step): string {
       return 'the decider’s own step';
     case 'advance':
       return `${step.ms} ms pass`;
-    case 'limits':
-      return `port ${step.port} has the limits ${JSON.stringify(step.limits)}`;
+    case 'rates':
+      return `port ${step.port} has the rates ${JSON.stringify(step.rates)}`;
     case 'port':
       return `port ${step.port} is added (${step.local}${step.offloads ? ', with offloads' : ''}) or removed`;
     default:
@@ -438,9 +438,9 @@ class World {
       case 'advance':
         this.#nowMs += step.ms;
         return 0;
-      case 'limits': {
+      case 'rates': {
         const spec = this.#ports.get(step.port);
-        if (spec) this.dp.portAdd(portNo(step.port), { ...spec, limits: step.limits });
+        if (spec) this.dp.portAdd(portNo(step.port), { ...spec, rates: step.rates });
         return 0;
       }
       case 'port':

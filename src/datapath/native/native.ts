@@ -29,7 +29,7 @@ import {
   type MirrorSink,
   type OffloadedFrame,
   type OriginatedFrame,
-  type PortLimits,
+  type PortRates,
   type PortSpec,
   type TapPort,
   type UpcallToken,
@@ -104,8 +104,8 @@ class Native implements NativeSwitch {
     const known = this.#ports.get(port);
     if (known) {
       if (!isSamePort(known, spec)) throw new WeftError('conflict', `port ${port} exists already`);
-      // What waits may be within the new limits.
-      this.#enter(() => this.#native.setLimits(port, encodeLimits(spec.limits)));
+      // What waits may be within the new rates.
+      this.#enter(() => this.#native.setRates(port, encodeRates(spec.rates)));
       return undefined;
     }
     this.#refuseKind(port, spec);
@@ -172,7 +172,7 @@ class Native implements NativeSwitch {
   }
 
   #enterPort(port: PortNo, spec: PortSpec): void {
-    if (spec.limits) this.#native.setLimits(port, encodeLimits(spec.limits));
+    if (spec.rates) this.#native.setRates(port, encodeRates(spec.rates));
     this.#ports.set(port, spec);
   }
 
@@ -332,11 +332,11 @@ function isTunnel(spec: PortSpec): boolean {
   return spec.kind === 'vxlan' || spec.kind === 'memory-vxlan';
 }
 
-function encodeLimits({ ingress, egress, storm, upcalls }: PortLimits = {}): Float64Array {
-  const numbers = [ingress, egress, storm, upcalls].flatMap((limit) => [
-    limit?.perSecond ?? 0,
-    limit?.burst ?? 0,
-    limit?.queue ?? 0,
+function encodeRates({ ingress, egress, storm, upcalls }: PortRates = {}): Float64Array {
+  const numbers = [ingress, egress, storm, upcalls].flatMap((rate) => [
+    rate?.perSecond ?? 0,
+    rate?.burst ?? 0,
+    rate?.queue ?? 0,
   ]);
   return Float64Array.from(numbers);
 }

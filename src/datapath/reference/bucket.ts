@@ -2,7 +2,7 @@
  * Token buckets: how much may pass a port. native/bucket.h has the rules, and is
  * equal to the unit.
  */
-import type { Limit, PortLimits } from '../datapath.ts';
+import type { PortRates, Rate } from '../datapath.ts';
 
 /** Of a second: sixteenths of a nanosecond. */
 const TICKS = 16_000_000_000n;
@@ -19,7 +19,7 @@ export class Bucket {
   #fullAt = 0n;
 
   /** Full. */
-  constructor({ perSecond, burst, queue = 0 }: Limit) {
+  constructor({ perSecond, burst, queue = 0 }: Rate) {
     this.queue = queue;
     this.#perSecond = BigInt(perSecond);
     this.#depth = (BigInt(burst) * TICKS) / this.#perSecond;
@@ -45,7 +45,7 @@ export class Bucket {
 export type Buckets = { readonly [direction in 'ingress' | 'egress' | 'storm']?: Bucket };
 
 /** Full ones. */
-export function bucketsOf({ ingress, egress, storm }: PortLimits): Buckets {
+export function bucketsOf({ ingress, egress, storm }: PortRates): Buckets {
   return {
     ...(ingress && { ingress: new Bucket(ingress) }),
     ...(egress && { egress: new Bucket(egress) }),

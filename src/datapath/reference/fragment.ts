@@ -19,15 +19,15 @@ export function mayFragment(frame: Uint8Array, key: FlowKey): boolean {
 
 /**
  * @param frame with nothing unfinished; `mayFragment` holds
- * @param limit of each fragment, from the IP header on: 68 bytes or more
+ * @param mtu of each fragment, from the IP header on: 68 bytes or more
  * @returns new frames, or the frame itself where it is small enough
  */
-export function fragments(frame: Uint8Array, limit: number): Uint8Array[] {
-  if (frame.length - ETH_HEADER_BYTES <= limit) return [frame];
+export function fragments(frame: Uint8Array, mtu: number): Uint8Array[] {
+  if (frame.length - ETH_HEADER_BYTES <= mtu) return [frame];
   const headerBytes = (frame[ETH_HEADER_BYTES]! & 15) * 4;
   const header = frame.subarray(0, ETH_HEADER_BYTES + headerBytes);
   const payload = frame.subarray(header.length);
-  const each = (limit - headerBytes) & ~7;
+  const each = (mtu - headerBytes) & ~7;
   const cut: Uint8Array[] = [];
   for (let at = 0; at < payload.length; at += each) {
     const isLast = at + each >= payload.length;

@@ -29,9 +29,9 @@ export class RateQueue {
     return this.#frames[0];
   }
 
-  /** False: no room is left of `limitBytes`. Otherwise a copy of the frame waits. */
-  push(queued: QueuedFrame, limitBytes: number): boolean {
-    if (this.#takenBytes >= limitBytes) return false;
+  /** False: no room is left of `roomBytes`. Otherwise a copy of the frame waits. */
+  push(queued: QueuedFrame, roomBytes: number): boolean {
+    if (this.#takenBytes >= roomBytes) return false;
     this.#takenBytes += roomOf(queued);
     const { bytes, offload } = queued.frame;
     this.#frames.push({ ...queued, frame: { bytes: Uint8Array.from(bytes), offload } });

@@ -4,12 +4,12 @@
  */
 import type { FlowKey } from '../../flow/key.ts';
 import type { PortNo } from '../../flow/types.ts';
-import type { PortLimits } from '../datapath.ts';
+import type { PortRates } from '../datapath.ts';
 import { bucketsOf, type Bucket, type Buckets } from './bucket.ts';
 import { wireBytes, type Frame } from './offload.ts';
 import { RateQueue } from './rate-queue.ts';
 import type { Tally } from './tally.ts';
-import { UpcallLimit } from './upcall-limit.ts';
+import { UpcallRate } from './upcall-rate.ts';
 
 type Direction = 'ingress' | 'egress';
 
@@ -24,7 +24,7 @@ export class Rates {
   readonly #tally: Tally;
   readonly #onward: Onward;
   readonly #buckets = new Map<PortNo, Buckets>();
-  readonly #upcalls = new Map<PortNo, UpcallLimit>();
+  readonly #upcalls = new Map<PortNo, UpcallRate>();
   /** The queues that are not empty, in the order in which they began to fill. */
   #waiting: { readonly port: PortNo; readonly direction: Direction; readonly queue: RateQueue }[] = [];
   #dueMs = Number.POSITIVE_INFINITY;
@@ -36,15 +36,15 @@ export class Rates {
   }
 
   /** From now on, with full buckets. */
-  set(port: PortNo, limits: PortLimits = {}): void {
-    this.#buckets.set(port, bucketsOf(limits));
-    if (limits.upcalls) this.#upcalls.set(port, new UpcallLimit(limits.upcalls));
+  set(port: PortNo, rates: PortRates = {}): void {
+    this.#buckets.set(port, bucketsOf(rates));
+    if (rates.upcalls) this.#upcalls.set(port, new UpcallRate(rates.upcalls));
     else this.#upcalls.delete(port);
   }
 
-  /** The same for a port with frames that wait: they may be within the new limits. */
-  replace(port: PortNo, limits: PortLimits | undefined): void {
-    this.set(port, limits);
+  /** The same for a port with frames that wait: they may be within the new rates. */
+  replace(port: PortNo, rates: PortRates | undefined): void {
+    this.set(port, rates);
     this.#dueMs = 0;
     this.release();
   }
@@ -64,7 +64,7 @@ export class Rates {
     return this.#buckets.get(port)?.storm;
   }
 
-  upcalls(port: PortNo): UpcallLimit | undefined {
+  upcalls(port: PortNo): UpcallRate | undefined {
     return this.#upcalls.get(port);
   }
 

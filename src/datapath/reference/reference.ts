@@ -123,11 +123,11 @@ class Reference implements ReferenceDatapath {
     const known = this.#ports.get(port);
     if (known) {
       if (!isSamePort(known, spec)) throw new WeftError('conflict', `port ${port} exists already`);
-      this.#enter(() => this.#rates.replace(port, spec.limits));
+      this.#enter(() => this.#rates.replace(port, spec.rates));
       return undefined;
     }
     const opened = this.#ports.add(port, spec);
-    this.#rates.set(port, spec.limits);
+    this.#rates.set(port, spec.rates);
     this.#tally.addPort(port);
     return opened;
   }

@@ -1,14 +1,14 @@
-/** How many upcalls a port may cause. native/upcall_limit.h has the rules, and is equal to the unit. */
+/** How many upcalls a port may cause. native/upcall_rate.h has the rules, and is equal to the unit. */
 import { senderHash } from '../../flow/hash.ts';
 import type { FlowKey } from '../../flow/key.ts';
 import { Bucket } from './bucket.ts';
-import type { Limit } from '../datapath.ts';
+import type { Rate } from '../datapath.ts';
 
 const SENDERS = 4096;
 /** How long a sender is known after it was last admitted. */
 const KNOWN_MS = 300_000;
 
-export class UpcallLimit {
+export class UpcallRate {
   readonly #all: Bucket;
   readonly #newcomers: Bucket;
   readonly #tooBig: Bucket;
@@ -18,11 +18,11 @@ export class UpcallLimit {
   readonly #eachMs: number;
   readonly #depthMs: number;
 
-  constructor(limit: Limit) {
-    this.#all = new Bucket(limit);
-    this.#newcomers = new Bucket(partOf(limit, 4));
-    this.#tooBig = new Bucket(partOf(limit, 16));
-    const own = partOf(limit, 2);
+  constructor(rate: Rate) {
+    this.#all = new Bucket(rate);
+    this.#newcomers = new Bucket(partOf(rate, 4));
+    this.#tooBig = new Bucket(partOf(rate, 16));
+    const own = partOf(rate, 2);
     this.#eachMs = 1000 / own.perSecond;
     this.#depthMs = own.burst * this.#eachMs;
   }
@@ -51,7 +51,7 @@ export class UpcallLimit {
   }
 }
 
-/** The part 1/`share` of a limit that is one. */
-function partOf({ perSecond, burst }: Limit, share: number): Limit {
+/** The part 1/`share` of a rate. */
+function partOf({ perSecond, burst }: Rate, share: number): Rate {
   return { perSecond: Math.max(Math.floor(perSecond / share), 1), burst: Math.max(Math.floor(burst / share), 1) };
 }

@@ -1,9 +1,9 @@
 // How many upcalls a port may cause, so that whoever sends nothing but new flows
 // costs the slow path a bounded part of its time, and the others behind the same
-// port nothing. src/datapath/reference/upcall-limit.ts is the plain version, equal to the unit.
+// port nothing. src/datapath/reference/upcall-rate.ts is the plain version, equal to the unit.
 //
 // Who sends is told by its MAC address and the VTEP before it. A sender that was
-// admitted before has half of the port's limit to itself; all that have not share a
+// admitted before has half of the port's rate to itself; all that have not share a
 // quarter, so addresses that are made up, a new one each time, crowd out only other
 // newcomers. Frames that are too big for the way of a cached flow have a sixteenth:
 // ICMP errors, which they are answered with, are limited too.
@@ -30,25 +30,25 @@ inline constexpr size_t kSenders = 4096;
 // How long a sender is known after it was last admitted.
 inline constexpr double kKnownMs = 300'000;
 
-// The part 1/`share` of a limit that is one.
-inline Limit part_of(const Limit& limit, uint64_t share) {
-  return {std::max<uint64_t>(limit.per_second / share, 1), std::max<uint64_t>(limit.burst / share, 1)};
+// The part 1/`share` of a rate.
+inline Rate part_of(const Rate& rate, uint64_t share) {
+  return {std::max<uint64_t>(rate.per_second / share, 1), std::max<uint64_t>(rate.burst / share, 1)};
 }
 
-// What all workers share of one port's limit.
+// What all workers share of one port's rate.
 struct UpcallBuckets {
-  explicit UpcallBuckets(const Limit& limit)
-      : all(limit), newcomers(part_of(limit, 4)), too_big(part_of(limit, 16)) {}
+  explicit UpcallBuckets(const Rate& rate)
+      : all(rate), newcomers(part_of(rate, 4)), too_big(part_of(rate, 16)) {}
   Bucket all, newcomers, too_big;
 };
 
 // Owned by one datapath; not thread-safe.
-class UpcallLimit {
+class UpcallRate {
  public:
   // `workers` share the port.
-  UpcallLimit(const Limit& limit, size_t workers, std::shared_ptr<UpcallBuckets> buckets)
+  UpcallRate(const Rate& rate, size_t workers, std::shared_ptr<UpcallBuckets> buckets)
       : buckets_(std::move(buckets)), senders_(kSenders) {
-    const Limit own = part_of(limit, 2 * workers);
+    const Rate own = part_of(rate, 2 * workers);
     each_ms_ = 1000.0 / static_cast<double>(own.per_second);
     depth_ms_ = static_cast<double>(own.burst) * each_ms_;
   }

@@ -3,7 +3,7 @@
  * and frames that a limit admits, in bursts and in the long run, single frames
  * and superframes.
  */
-import type { PortLimits, PortSpec } from '../../src/datapath/datapath.ts';
+import type { PortRates, PortSpec } from '../../src/datapath/datapath.ts';
 import type { Action } from '../../src/flow/action.ts';
 import { WeftError } from '../../src/error.ts';
 import { buildVxlan } from '../../src/wire/vxlan.ts';
@@ -16,11 +16,11 @@ const zero = (length: number) => new Uint8Array(length);
 /** A frame of 1000 bytes. */
 const kilobyte = frames.udp({}, 7, 9, zero(1000 - 42));
 const broadcast = frames.udp({ dstMac: 'ff:ff:ff:ff:ff:ff' }, 7, 9, zero(100));
-const storm = (perSecond: number, burst: number): PortLimits => ({ storm: { perSecond, burst } });
+const storm = (perSecond: number, burst: number): PortRates => ({ storm: { perSecond, burst } });
 const times = (count: number, frame: Uint8Array): Uint8Array[] => new Array<Uint8Array>(count).fill(frame);
 
-/** A memory port that can be added again with other limits. */
-function limited(h: Harness, port: number, limits: PortLimits, offloads = false): (limits: PortLimits) => void {
+/** A memory port that can be added again with other rates. */
+function limited(h: Harness, port: number, rates: PortRates, offloads = false): (rates: PortRates) => void {
   h.sent.set(port, []);
   const spec: PortSpec = {
     kind: 'memory',
@@ -28,12 +28,12 @@ function limited(h: Harness, port: number, limits: PortLimits, offloads = false)
     offloads,
     transmit: (frame, offload) => h.sent.get(port)!.push({ frame, offload }),
   };
-  const add = (now: PortLimits) => h.dp.portAdd(portNo(port), { ...spec, limits: now });
-  add(limits);
+  const add = (now: PortRates) => h.dp.portAdd(portNo(port), { ...spec, rates: now });
+  add(rates);
   return add;
 }
 
-export function runLimits(name: string, open: Open): void {
+export function runRates(name: string, open: Open): void {
   const test = conformanceTests(name, open);
 
   test('what comes in is held to the rate: a burst, and then as much as time brings', (t, h) => {
@@ -135,11 +135,11 @@ export function runLimits(name: string, open: Open): void {
   });
 
   for (const direction of ['ingress', 'egress'] as const) {
-    const limits = (queue: number): PortLimits => ({ [direction]: { perSecond: 100_000, burst: 2000, queue } });
+    const rates = (queue: number): PortRates => ({ [direction]: { perSecond: 100_000, burst: 2000, queue } });
     const [limitedPort, from, to] = direction === 'ingress' ? [1, 1, 2] : [2, 1, 2];
     const open = (h: Harness, queue: number) => {
       if (direction === 'egress') h.memory(1);
-      const change = limited(h, limitedPort, limits(queue));
+      const change = limited(h, limitedPort, rates(queue));
       if (direction === 'ingress') h.memory(2);
       h.forward(1, output(2));
       return change;
@@ -210,7 +210,7 @@ export function runLimits(name: string, open: Open): void {
       const stretch: Stretch = { family: 4, protocol: 'tcp', payload: someBytes(20_001) };
       const superframe = superframeOf(stretch, 1000);
       const bytes = segmentsOf(stretch, 1000).reduce((sum, one) => sum + one.length, 0);
-      const rate: PortLimits = { [direction]: { perSecond: bytes, burst: bytes, queue: 2 * bytes } };
+      const rate: PortRates = { [direction]: { perSecond: bytes, burst: bytes, queue: 2 * bytes } };
       limited(h, 1, direction === 'ingress' ? rate : {}, true);
       limited(h, 2, direction === 'egress' ? rate : {}, true);
       h.forward(1, output(2));
@@ -234,7 +234,7 @@ export function runLimits(name: string, open: Open): void {
       t.equal(h.counters().held, 3);
       change({});
       t.equal(h.take(to).length, 5);
-      change(limits(5000));
+      change(rates(5000));
       h.inject(from, ...times(5, kilobyte));
       t.equal(h.counters().held, 3);
       h.dp.portDel(portNo(limitedPort));
@@ -245,9 +245,9 @@ export function runLimits(name: string, open: Open): void {
 
   test('a frame may wait at both ends, behind all others of its flow', (t, h) => {
     const numbered = (n: number) => frames.udp({}, 7, 9, zero(1000 - 42).fill(n));
-    const limit = { perSecond: 100_000, burst: 1000, queue: 50_000 };
-    limited(h, 1, { ingress: limit });
-    limited(h, 2, { egress: { ...limit, perSecond: 50_000 } });
+    const rate = { perSecond: 100_000, burst: 1000, queue: 50_000 };
+    limited(h, 1, { ingress: rate });
+    limited(h, 2, { egress: { ...rate, perSecond: 50_000 } });
     h.inject(1, ...[0, 1, 2, 3].map(numbered));
     t.equal(h.upcalls.length, 1);
     t.equal(h.counters().held, 4, 'one is undecided, three wait at the door');
@@ -303,9 +303,9 @@ export function runLimits(name: string, open: Open): void {
         test(`${direction}: a superframe of ${protocol} over IPv${family} costs what its segments do`, (t, h) => {
           const stretch: Stretch = { family, protocol, payload: someBytes(20_001) };
           const bytes = segmentsOf(stretch, 1000).reduce((sum, one) => sum + one.length, 0);
-          const limits = { [direction]: { perSecond: bytes, burst: 2 * bytes } };
-          limited(h, 1, direction === 'ingress' ? limits : {}, true);
-          limited(h, 2, direction === 'egress' ? limits : {}, true);
+          const rates = { [direction]: { perSecond: bytes, burst: 2 * bytes } };
+          limited(h, 1, direction === 'ingress' ? rates : {}, true);
+          limited(h, 2, direction === 'egress' ? rates : {}, true);
           h.forward(1, output(2));
           const burst = () => h.burst(1, superframeOf(stretch, 1000));
           for (let i = 0; i < 3; i++) burst();
@@ -385,7 +385,7 @@ export function runLimits(name: string, open: Open): void {
     t.ok(passed > 50, `${passed} superframes`);
   });
 
-  test('other limits are in force at once, for cached flows and without a loss', (t, h) => {
+  test('other rates are in force at once, for cached flows and without a loss', (t, h) => {
     const change = limited(h, 1, { ingress: { perSecond: 1000, burst: 1000 } });
     h.memory(2);
     h.forward(1, output(2));
@@ -403,7 +403,7 @@ export function runLimits(name: string, open: Open): void {
     h.dp.portDel(portNo(1));
     limited(h, 1, {});
     h.inject(1, ...times(3, kilobyte));
-    t.equal(h.take(2).length, 3, 'a new port has none of the old one’s limits');
+    t.equal(h.take(2).length, 3, 'a new port has none of the old one’s rates');
   });
 
   test('rates from 1 byte to 12.5 GB a second are exact over a long time', (t, h) => {
@@ -435,7 +435,7 @@ export function runLimits(name: string, open: Open): void {
       kilobyte,
       [{ op: 'route', source: zero(6), destination: zero(6) }, ...output(2, 3)],
     ],
-    ['unknown unicast behind a limit', kilobyte, [{ op: 'mtu', bytes: 1500 }, ...output(2, 3)]],
+    ['unknown unicast behind an mtu', kilobyte, [{ op: 'mtu', bytes: 1500 }, ...output(2, 3)]],
     ['broadcast into the tunnel', broadcast, [encap(7, '192.0.2.9')]],
   ];
   for (const [what, frame, actions] of floods) {
@@ -493,7 +493,7 @@ export function runLimits(name: string, open: Open): void {
       kind: 'memory-vxlan',
       name: 'tunnel',
       local: new Uint8Array(16).fill(1),
-      limits: { storm: { perSecond: 1, burst: 2 } },
+      rates: { storm: { perSecond: 1, burst: 2 } },
       transmit: () => {},
     });
     h.forward(9, output(2, 3));
