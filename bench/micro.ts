@@ -20,7 +20,7 @@ import type { FlowId } from '../src/flow/types.ts';
 import { decide } from '../src/pipeline/decide.ts';
 import { createSimulation } from '../src/simulation.ts';
 import { keysOf, tables, udpFrames } from './fixtures.ts';
-import { decideAtLimit, decideFlows, revalidate, type Decided } from './slow-path.ts';
+import { decideAtCap, decideFlows, revalidate, type Decided } from './slow-path.ts';
 
 interface Row {
   readonly name: string;
@@ -75,7 +75,7 @@ function addDecide(suite: Benchmark.Suite, ports: number): void {
 }
 
 function addUpcall(suite: Benchmark.Suite): void {
-  const net = createSimulation({ flowLimit: 100_000 });
+  const net = createSimulation({ flowCap: 100_000 });
   const host = net.host('a', '192.0.2.1');
   host.createNetwork('blue', 100);
   const web = host.attach({ name: 'web', network: 'blue', mac: '02:00:00:00:00:02', addresses: ['10.0.0.2'] });
@@ -125,7 +125,7 @@ print(
     ),
     decidedRow(
       '50,000 in a full cache of 50,000',
-      times(3, () => decideAtLimit(50_000, 50_000)),
+      times(3, () => decideAtCap(50_000, 50_000)),
     ),
   ],
 );

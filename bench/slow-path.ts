@@ -76,15 +76,15 @@ export function decideFlows(count: number): Decided {
 }
 
 /** New flows while the cache is full all the time, so that each puts another one out. */
-export function decideAtLimit(limit: number, count: number): Decided {
-  const frames = newFlows(limit + count, [
+export function decideAtCap(cap: number, count: number): Decided {
+  const frames = newFlows(cap + count, [
     [web, db],
     [web, remote],
   ]);
-  const bench = new Bench(limit);
-  bench.send(frames.slice(0, limit));
+  const bench = new Bench(cap);
+  bench.send(frames.slice(0, cap));
   const before = heapBytes();
-  const cold = bench.send(frames.slice(limit));
+  const cold = bench.send(frames.slice(cap));
   const heapBytesPerFlow = (heapBytes() - before) / count;
   bench.close();
   const cpuMicrosecondsPerFlow = cold / count;
@@ -128,13 +128,13 @@ class Bench {
   #nowMs = 0;
   readonly #later: (() => void)[] = [];
 
-  constructor(flowLimit: number) {
+  constructor(flowCap: number) {
     this.forwarding = new Forwarding((options) => openNativeDatapath({ ...options, threads: 0 }), {
       hostId: Uint8Array.of(0, 0, 1),
       fdbQuota: 2048,
       neighborQuota: 64,
       fdbAgeingMs: 300_000,
-      flowLimit,
+      flowCap,
       flowIdleMs: 1e9,
       connections: new Uint8Array(),
       connectionQuota: 0,

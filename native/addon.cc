@@ -104,13 +104,13 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
                        });
   }
 
-  // (workers, threaded, flowLimit, copyDscp, connections, { wake, transmit, transmitDatagram })
+  // (workers, threaded, flowCap, copyDscp, connections, { wake, transmit, transmitDatagram })
   explicit DatapathObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DatapathObject>(info) {
     Napi::Env env = info.Env();
     env_ = env;
     const size_t workers = std::clamp<size_t>(info[0].As<Napi::Number>().Uint32Value(), 1, Workers::kMost);
     const bool threaded = info[1].As<Napi::Boolean>();
-    const auto flow_limit = static_cast<size_t>(info[2].As<Napi::Number>().Int64Value());
+    const auto flow_cap = static_cast<size_t>(info[2].As<Napi::Number>().Int64Value());
     const bool copy_dscp = info[3].As<Napi::Boolean>();
     auto memory = info[4].As<Napi::Uint8Array>();
     const Connections connections = {reinterpret_cast<Connection*>(memory.Data()), memory.ByteLength() / sizeof(Connection)};
@@ -130,7 +130,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     hooks.transmit_datagram = [this](uint16_t port, const uint8_t* to, uint32_t hash, uint8_t tos, const iovec* payload) {
       TransmitDatagram(port, to, hash, tos, payload);
     };
-    workers_ = std::make_unique<Workers>(threaded ? Worker::Mode::threaded : Worker::Mode::manual, workers, flow_limit,
+    workers_ = std::make_unique<Workers>(threaded ? Worker::Mode::threaded : Worker::Mode::manual, workers, flow_cap,
                                          connections, seed, hooks, [this] { wake_.NonBlockingCall(); });
     open_ = true;
     if (copy_dscp) workers_->each([](Datapath& datapath) { datapath.copy_dscp(); });
@@ -492,7 +492,7 @@ Napi::Object Layout(Napi::Env env) {
   numbers["WAITING_PER_DATAGRAM"] = number(kWaitingPerDatagram);
   numbers["WAITING_BYTES_PER_PORT"] = number(kWaitingBytesPerPort);
   numbers["FRAGMENT_TIMEOUT_MS"] = number(static_cast<size_t>(kFragmentTimeoutMs));
-  numbers["MASK_LIMIT"] = number(kMaskLimit);
+  numbers["MASK_CAP"] = number(kMaskCap);
   numbers["HEAD_BYTES"] = number(kHeadBytes);
   numbers["UPCALL_BATCH"] = number(kUpcallBatch);
   numbers["ENTROPY_PORTS"] = number(kEntropyPorts);

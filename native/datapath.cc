@@ -77,8 +77,8 @@ Key key_of_port(uint16_t number) {
 
 }  // namespace
 
-Datapath::Datapath(size_t flow_limit, Connections connections, uint64_t seed, uint32_t worker, MemoryHooks hooks)
-    : cache_(flow_limit, seed),
+Datapath::Datapath(size_t flow_cap, Connections connections, uint64_t seed, uint32_t worker, MemoryHooks hooks)
+    : cache_(flow_cap, seed),
       connections_(connections),
       pending_(seed, worker),
       fragments_(seed),

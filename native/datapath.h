@@ -98,7 +98,7 @@ struct MemoryHooks {
 class Datapath {
  public:
   // `worker` is part of its tokens, 0 … 31. The connections' memory stays as long as it.
-  Datapath(size_t flow_limit, Connections connections, uint64_t seed, uint32_t worker, MemoryHooks hooks);
+  Datapath(size_t flow_cap, Connections connections, uint64_t seed, uint32_t worker, MemoryHooks hooks);
   Datapath(const Datapath&) = delete;
   Datapath& operator=(const Datapath&) = delete;
 

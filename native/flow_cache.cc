@@ -21,8 +21,8 @@ void FlowTable::apply(const Words& key, MaskedKey* to) const {
   }
 }
 
-FlowCache::FlowCache(size_t limit, uint64_t seed)
-    : limit_(limit), seed_(seed), flows_(limit), tails_(limit) {
+FlowCache::FlowCache(size_t cap, uint64_t seed)
+    : cap_(cap), seed_(seed), flows_(cap), tails_(cap) {
   for (uint64_t& secret : secrets_) secret = seed = hash_mix(seed, 0);
 }
 
@@ -124,7 +124,7 @@ bool FlowCache::put(uint32_t id, const Words& key, const Words& mask, Program pr
     return true;
   }
   FlowTable* table = table_of(mask);
-  if (!table && (flows() >= limit_ || masks() >= kMaskLimit)) return false;
+  if (!table && (flows() >= cap_ || masks() >= kMaskCap)) return false;
   if (!table) table = add_table(mask);
   MaskedKey masked;
   table->apply(key, &masked);
@@ -133,7 +133,7 @@ bool FlowCache::put(uint32_t id, const Words& key, const Words& mask, Program pr
   if (slot != SlotIndex::kNone) {
     by_id_.erase(id_hash(flows_[slot].id), slot);
   } else {
-    if (flows() >= limit_) return false;
+    if (flows() >= cap_) return false;
     slot = take_slot();
     keep_key(slot, *table, masked);
     table->index.insert(hash, slot);

@@ -2,7 +2,7 @@
 // statistics. Tuple space search: one exact-match table for each distinct mask,
 // searched one after the other; the first hit wins.
 //
-// Masks are few by construction (whole fields) and at most kMaskLimit, so a miss
+// Masks are few by construction (whole fields) and at most kMaskCap, so a miss
 // costs at most that many probes. A mask goes with its last flow. Tables are
 // searched in the order in which their masks came in, never by use: where flows
 // overlap, which one is hit must not depend on the traffic.
@@ -36,7 +36,7 @@
 
 namespace weft {
 
-inline constexpr size_t kMaskLimit = 64;
+inline constexpr size_t kMaskCap = 64;
 
 // The words of a key that a mask leaves, masked; zeros behind.
 struct MaskedKey {
@@ -78,9 +78,9 @@ struct FlowTail {
 
 class FlowCache {
  public:
-  // At most `limit` flows, 1 or more. `seed` keys the hashes: who sends frames
+  // At most `cap` flows, 1 or more. `seed` keys the hashes: who sends frames
   // must not be able to guess it.
-  FlowCache(size_t limit, uint64_t seed);
+  FlowCache(size_t cap, uint64_t seed);
   FlowCache(const FlowCache&) = delete;
   FlowCache& operator=(const FlowCache&) = delete;
   ~FlowCache();
@@ -93,7 +93,7 @@ class FlowCache {
 
   // A known id gets this program and keeps the rest. Equal key and mask under
   // another id: that flow gets this id and program, and starts anew. False when
-  // a new flow or mask would go beyond a limit. `key` need not be masked yet.
+  // a new flow or mask would go beyond a cap. `key` need not be masked yet.
   bool put(uint32_t id, const Words& key, const Words& mask, Program program, double now_ms);
   void erase(uint32_t id);
 
@@ -137,10 +137,10 @@ class FlowCache {
   uint32_t take_slot();
   void keep_key(uint32_t slot, const FlowTable& table, const MaskedKey& key);
 
-  size_t limit_;
+  size_t cap_;
   uint64_t seed_;
   uint64_t secrets_[kKeyWords + 1];
-  std::array<std::unique_ptr<FlowTable>, kMaskLimit> tables_;  // by number
+  std::array<std::unique_ptr<FlowTable>, kMaskCap> tables_;  // by number
   std::vector<FlowTable*> order_;                              // in search order
   ZeroedArray<Flow> flows_;                                    // by slot
   ZeroedArray<FlowTail> tails_;

@@ -33,9 +33,9 @@ double monotonic_ms() {
 
 }  // namespace
 
-Worker::Worker(Mode mode, uint32_t index, size_t flow_limit, Connections connections, uint64_t seed, MemoryHooks hooks,
+Worker::Worker(Mode mode, uint32_t index, size_t flow_cap, Connections connections, uint64_t seed, MemoryHooks hooks,
                std::function<void()> wake)
-    : mode_(mode), wake_(std::move(wake)), datapath_(flow_limit, connections, seed, index, std::move(hooks)) {}
+    : mode_(mode), wake_(std::move(wake)), datapath_(flow_cap, connections, seed, index, std::move(hooks)) {}
 
 Worker::~Worker() { close(); }
 

@@ -41,7 +41,7 @@ class Worker {
 
   // `index` tells its tokens from those of other workers. `wake`: something waits
   // after nothing did. Not used in manual mode.
-  Worker(Mode mode, uint32_t index, size_t flow_limit, Connections connections, uint64_t seed, MemoryHooks hooks, std::function<void()> wake);
+  Worker(Mode mode, uint32_t index, size_t flow_cap, Connections connections, uint64_t seed, MemoryHooks hooks, std::function<void()> wake);
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
   ~Worker();

@@ -21,10 +21,10 @@ void add_drops(Counts* to, const uint64_t* drops) {
 
 }  // namespace
 
-Workers::Workers(Worker::Mode mode, size_t count, size_t flow_limit, Connections connections, uint64_t seed, const MemoryHooks& hooks,
+Workers::Workers(Worker::Mode mode, size_t count, size_t flow_cap, Connections connections, uint64_t seed, const MemoryHooks& hooks,
                  const std::function<void()>& wake) {
   for (uint32_t i = 0; i < count; ++i) {
-    workers_.push_back(std::make_unique<Worker>(mode, i, flow_limit, connections, seed, hooks, wake));
+    workers_.push_back(std::make_unique<Worker>(mode, i, flow_cap, connections, seed, hooks, wake));
   }
 }
 

@@ -35,7 +35,7 @@ class Workers {
   static constexpr size_t kMost = kMaxQueues;
 
   // `count` workers, 1 … kMost; the rest as Worker has it.
-  Workers(Worker::Mode mode, size_t count, size_t flow_limit, Connections connections, uint64_t seed, const MemoryHooks& hooks,
+  Workers(Worker::Mode mode, size_t count, size_t flow_cap, Connections connections, uint64_t seed, const MemoryHooks& hooks,
           const std::function<void()>& wake);
   ~Workers() { close(); }
 

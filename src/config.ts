@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs';
 import { availableParallelism, hostname } from 'node:os';
 import { resolve } from 'node:path';
 import * as z from 'zod';
-import { flowLimitOf, memoryBytes } from './memory.ts';
+import { flowCapOf, memoryBytes } from './memory.ts';
 import { WeftError } from './error.ts';
 import { addressValue, isIp4 } from './model/address.ts';
 import { parseDocuments } from './model/document.ts';
@@ -136,7 +136,7 @@ export function loadConfig(options: ConfigOptions): DaemonConfig {
     stormLimit: file.stormLimit ?? 1000,
     tunnelStormLimit: file.tunnelStormLimit ?? 10_000,
     threads: file.threads ?? Math.min(4, Math.max(1, Math.floor(availableParallelism() / 2))),
-    flowLimit: file.flowLimit ?? flowLimitOf(memoryBytes()),
+    flowLimit: file.flowLimit ?? flowCapOf(memoryBytes()),
     fdbQuota: file.fdbQuota ?? 2048,
     fdbAgeingMs: file.fdbAgeingMs ?? 300_000,
     flowIdleMs: file.flowIdleMs ?? 10_000,

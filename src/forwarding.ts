@@ -82,7 +82,7 @@ export interface ForwardingOptions {
   /** Neighbors of other hosts that one network may hold. */
   readonly neighborQuota: number;
   readonly fdbAgeingMs: number;
-  readonly flowLimit: number;
+  readonly flowCap: number;
   readonly flowIdleMs: number;
   /** Room for connections: records of `flow/connection.ts`. */
   readonly connections: Uint8Array;
@@ -136,7 +136,7 @@ export class Forwarding<D extends Datapath = Datapath> {
     };
     this.tables.connections.recover(options.clock());
     this.datapath = open({
-      flowLimit: options.flowLimit,
+      flowCap: options.flowCap,
       connections: options.connections,
       clock: options.clock,
       onUpcall: (batch) => this.controller.handle(batch),

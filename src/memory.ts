@@ -22,6 +22,6 @@ export function heapBytesOf(memory: number, flows = 0): number {
 }
 
 /** Flows that may be cached, unless the configuration says otherwise. */
-export function flowLimitOf(memory: number): number {
+export function flowCapOf(memory: number): number {
   return Math.min(MOST_FLOWS, Math.floor(heapBytesOf(memory) / HEAP_BYTES_PER_FLOW));
 }

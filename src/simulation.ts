@@ -38,7 +38,7 @@ export interface SimulationOptions {
   /** What the underlay does to a datagram on its way, such as marking it; undefined loses it. */
   readonly carry?: (datagram: Datagram) => Datagram | undefined;
   readonly fdbQuota?: number;
-  readonly flowLimit?: number;
+  readonly flowCap?: number;
   readonly connectionQuota?: number;
 }
 
@@ -166,7 +166,7 @@ export class SimulatedHost {
       fdbQuota: options.fdbQuota ?? 2048,
       neighborQuota: 2048,
       fdbAgeingMs: 300_000,
-      flowLimit: options.flowLimit ?? 100_000,
+      flowCap: options.flowCap ?? 100_000,
       flowIdleMs: 10_000,
       connections: new Uint8Array(CONNECTIONS * CONNECTION_BYTES),
       connectionQuota: options.connectionQuota ?? CONNECTIONS,

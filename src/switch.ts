@@ -162,7 +162,7 @@ export class Switch {
       fdbQuota: options.fdbQuota,
       neighborQuota: NEIGHBOR_QUOTA,
       fdbAgeingMs: options.fdbAgeingMs,
-      flowLimit: options.flowLimit,
+      flowCap: options.flowLimit,
       flowIdleMs: options.flowIdleMs,
       connections: connectionMemory(options.connectionsFile, CONNECTIONS + 1),
       connectionQuota: CONNECTION_QUOTA,

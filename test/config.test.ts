@@ -4,7 +4,7 @@ import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { loadConfig, type ConfigOptions } from '../src/config.ts';
-import { flowLimitOf, memoryBytes } from '../src/memory.ts';
+import { flowCapOf, memoryBytes } from '../src/memory.ts';
 
 const directory = mkdtempSync(join(tmpdir(), `weft-config-${process.pid}-`));
 t.teardown(() => rmSync(directory, { recursive: true }));
@@ -40,7 +40,7 @@ t.test('defaults', async (t) => {
     peers: [],
     state: '/var/lib/weft',
     datapath: 'native',
-    flowLimit: flowLimitOf(memoryBytes()),
+    flowLimit: flowCapOf(memoryBytes()),
     fdbQuota: 2048,
     fdbAgeingMs: 300_000,
     flowIdleMs: 10_000,

@@ -150,7 +150,7 @@ struct NaiveCache {
     Words mask;
     std::map<Bytes, Entry> entries;
   };
-  size_t limit;
+  size_t cap;
   std::vector<Table> tables;
   std::map<uint32_t, std::pair<Words, Bytes>> ids;  // mask and masked key
 
@@ -179,7 +179,7 @@ struct NaiveCache {
     Table* in = table(mask);
     if (in && in->entries.contains(bytes)) {
       ids.erase(in->entries.at(bytes).id);
-    } else if (ids.size() >= limit || (!in && tables.size() >= kMaskLimit)) {
+    } else if (ids.size() >= cap || (!in && tables.size() >= kMaskCap)) {
       return false;
     }
     if (!in) in = &tables.emplace_back(Table{mask, {}});
@@ -210,7 +210,7 @@ void check_dump(const FlowCache& cache, const NaiveCache& naive) {
 }
 
 // `alike`: from how few values the words of a key are.
-void test_flow_cache(size_t limit, size_t mask_count, uint32_t alike, int steps) {
+void test_flow_cache(size_t cap, size_t mask_count, uint32_t alike, int steps) {
   Random random("flow cache");
   std::vector<Words> masks(mask_count);
   for (Words& mask : masks) {
@@ -223,8 +223,8 @@ void test_flow_cache(size_t limit, size_t mask_count, uint32_t alike, int steps)
     return words;
   };
   Programs programs;
-  FlowCache cache(limit, random.below(UINT32_MAX));
-  NaiveCache naive = {limit, {}, {}};
+  FlowCache cache(cap, random.below(UINT32_MAX));
+  NaiveCache naive = {cap, {}, {}};
   const auto check_hit = [&](const Words& key, Flow* flow) {
     NaiveCache::Entry* entry = naive.lookup(key);
     CHECK(!flow == !entry);
@@ -232,12 +232,12 @@ void test_flow_cache(size_t limit, size_t mask_count, uint32_t alike, int steps)
     CHECK(flow->id == entry->id && flow->program.begin()->argument == entry->argument);
     CHECK(++flow->packets == ++entry->packets);
   };
-  const auto ids = static_cast<uint32_t>(limit + limit / 4 + 100);
+  const auto ids = static_cast<uint32_t>(cap + cap / 4 + 100);
   // Mostly puts until it is full, then mostly erasures until it is empty, …
   bool filling = true;
   for (int step = 0; step < steps; ++step) {
-    if (cache.flows() == limit) filling = false;
-    if (cache.flows() <= limit / 20) filling = true;
+    if (cache.flows() == cap) filling = false;
+    if (cache.flows() <= cap / 20) filling = true;
     const uint32_t id = random.below(ids);
     if (random.chance(40)) {
       const Words key = some_key();

@@ -72,7 +72,7 @@ export interface NativeHandlers {
 export type NativeDatapathClass = new (
   workers: number,
   threaded: boolean,
-  flowLimit: number,
+  flowCap: number,
   copyDscp: boolean,
   connections: Uint8Array,
   handlers: NativeHandlers,

@@ -39,7 +39,7 @@ import { Resolver } from './resolver.ts';
 
 export interface ControllerOptions {
   readonly tables: Tables;
-  readonly flowLimit: number;
+  readonly flowCap: number;
   /** Milliseconds without a frame after which a flow goes. */
   readonly flowIdleMs: number;
   /** Milliseconds, monotonic. */
@@ -77,7 +77,7 @@ export class Controller {
   constructor(datapath: Datapath, options: ControllerOptions) {
     this.#datapath = datapath;
     this.#options = options;
-    this.flows = new Flows(datapath, options.flowLimit);
+    this.flows = new Flows(datapath, options.flowCap);
     this.clashes = new Clashes(options.tables);
   }
 

@@ -7,14 +7,14 @@
  *
  * Many flows share a decision (`decisions.ts`), so a flow costs little more than
  * its key here. The datapath holds the same flows by the same ids; only this
- * class puts and deletes them there. At the limit the port with the most flows
+ * class puts and deletes them there. At the cap the port with the most flows
  * gives up its longest unused ones, by what the last dump said, so one workload's
  * flood of flows costs the others nothing.
  *
  * Owned by the thread of the switch.
  */
 import { type Datapath, type FlowEntry } from '../datapath/datapath.ts';
-import { MASK_LIMIT } from '../flow/bounds.ts';
+import { MASK_CAP } from '../flow/bounds.ts';
 import { fields } from '../flow/fields.ts';
 import { megaflowId, readNumber, type FlowKey, type FlowMask } from '../flow/key.ts';
 import type { FlowId } from '../flow/types.ts';
@@ -74,13 +74,13 @@ export function byUse(a: FlowUse, b: FlowUse): number {
  * senders may vary makes many (`FlowView.isOneOf`), and the rest of the datapath's masks
  * is for what is forwarded.
  */
-const DROP_MASKS = MASK_LIMIT / 2;
-/** Part of the limit that is given up at once when it is reached. */
+const DROP_MASKS = MASK_CAP / 2;
+/** Part of the cap that is given up at once when it is reached. */
 const EVICT_SHARE = 0.05;
 
 export class Flows {
   readonly #datapath: Datapath;
-  readonly #limit: number;
+  readonly #cap: number;
   readonly #entries = new Map<FlowId, Entry>();
   readonly #byMegaflow = new Map<string, Entry>();
   readonly #byDecision = new MultiMap<Decision, FlowId>();
@@ -92,16 +92,16 @@ export class Flows {
   #lastId = 0;
   #evicted = 0;
 
-  constructor(datapath: Datapath, limit: number) {
+  constructor(datapath: Datapath, cap: number) {
     this.#datapath = datapath;
-    this.#limit = limit;
+    this.#cap = cap;
   }
 
   get size(): number {
     return this.#entries.size;
   }
 
-  /** Flows that went because the limit was reached. */
+  /** Flows that went because the cap was reached. */
   get evicted(): number {
     return this.#evicted;
   }
@@ -126,7 +126,7 @@ export class Flows {
     if (known) return this.#change(known, key, decision, nowMs);
 
     if (decision.reason && this.#masks.size >= DROP_MASKS && !this.#masks.has(decision.mask)) return undefined;
-    if (this.#entries.size >= this.#limit) this.#makeRoom();
+    if (this.#entries.size >= this.#cap) this.#makeRoom();
     const id = this.#nextId();
     if (!this.#datapath.flowPut({ id, key, mask: decision.mask, actions: decision.actions })) return undefined;
     const entry = new Entry(id, megaflow, this.#keys, key, decision, nowMs);
@@ -199,7 +199,7 @@ export class Flows {
     const largest = this.#largestPort();
     const entries: Entry[] = [];
     for (const entry of this.#entries.values()) if (entry.port === largest) entries.push(entry);
-    const count = Math.min(entries.length, Math.max(1, Math.ceil(this.#limit * EVICT_SHARE)));
+    const count = Math.min(entries.length, Math.max(1, Math.ceil(this.#cap * EVICT_SHARE)));
     // Those that go are last used at this time or before it: sorting numbers is much quicker than sorting flows.
     const until = Float64Array.from(entries, (entry) => entry.lastUsedMs).sort()[count - 1]!;
     const oldest = entries.filter((entry) => entry.lastUsedMs <= until).sort(byUse);

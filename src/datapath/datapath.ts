@@ -271,7 +271,7 @@ export function mirrorRecordBytes(copiedBytes: number): number {
 
 export interface DatapathOptions {
   /** Cached flows at most; `flowPut` beyond it returns false. */
-  readonly flowLimit: number;
+  readonly flowCap: number;
   /** The outer header of what is encapsulated has the inner packet's DSCP; without it, 0. */
   readonly copyDscp?: boolean;
   /** Records of `flow/connection.ts`, for the actions that name one; stays as long as the datapath. */
@@ -299,7 +299,7 @@ export interface Datapath {
    */
   portRenew(port: PortNo): string[];
   portDel(port: PortNo, options?: { readonly keep?: boolean }): void;
-  /** False when a limit (flows, masks) refuses it: the flow then stays on the slow path. */
+  /** False when a cap (flows, masks) refuses it: the flow then stays on the slow path. */
   flowPut(flow: FlowPut): boolean;
   flowDel(id: FlowId): void;
   flowDump(): Iterable<FlowEntry>;

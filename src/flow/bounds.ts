@@ -18,7 +18,7 @@ export const WAITING_BYTES_PER_PORT = 1 << 20;
  */
 export const FRAGMENT_TIMEOUT_MS = 5000;
 /** Distinct masks in the flow cache: more are refused, never searched. */
-export const MASK_LIMIT = 64;
+export const MASK_CAP = 64;
 /** Bytes of the first frame that an upcall carries. */
 export const HEAD_BYTES = 256;
 /** Upcalls handed over in one batch. */

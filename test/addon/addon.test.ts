@@ -24,13 +24,13 @@ t.test('each kind of difference is named', async (t) => {
     `drop reason 0 is "${second}" there and "${first}" here`,
     `drop reason 1 is "${first}" there and "${second}" here`,
   ]);
-  t.same(differences({ numbers: { ...ownLayout.numbers, MASK_LIMIT: 128 } }), ['MASK_LIMIT is 128 there and 64 here']);
+  t.same(differences({ numbers: { ...ownLayout.numbers, MASK_CAP: 128 } }), ['MASK_CAP is 128 there and 64 here']);
 });
 
 t.test('a dump of many flows has each once', async (t) => {
   const dp = openNativeDatapath({
     threads: 0,
-    flowLimit: 10_000,
+    flowCap: 10_000,
     clock: () => 3.5,
     onUpcall: () => {},
     onPortLost: () => {},
@@ -62,7 +62,7 @@ t.test('a datapath that is closed and that nobody refers to is freed', async (t)
   const closed = [0, 1, 0, 1].map((threads) => {
     const dp = openNativeDatapath({
       threads,
-      flowLimit: 1000,
+      flowCap: 1000,
       clock: () => 1,
       onUpcall: () => {},
       onPortLost: () => {},

@@ -4,7 +4,7 @@
  * other limits from then on.
  */
 import t from 'tap';
-import { flowLimitOf, heapBytesOf } from '../../src/memory.ts';
+import { flowCapOf, heapBytesOf } from '../../src/memory.ts';
 import { run } from '../support/process.ts';
 
 const MIB = 1024 * 1024;
@@ -80,9 +80,9 @@ t.test('while nothing happens nothing is collected', async (t) => {
 
 t.test('heap and flows follow from the memory', async (t) => {
   t.equal(heapBytesOf(256 * MIB), 96 * MIB);
-  t.equal(flowLimitOf(256 * MIB), 98_304);
+  t.equal(flowCapOf(256 * MIB), 98_304);
   t.equal(heapBytesOf(32 * 1024 * MIB), 1024 * MIB, 'more is of no use');
-  t.equal(flowLimitOf(32 * 1024 * MIB), 200_000);
+  t.equal(flowCapOf(32 * 1024 * MIB), 200_000);
   t.equal(heapBytesOf(64 * MIB), 64 * MIB, 'less than that does not do');
   t.equal(heapBytesOf(256 * MIB, 1_000_000), 1_024_000_000, 'flows that are asked for have room');
 });

@@ -4,7 +4,7 @@
  * at counters.
  */
 import { type MirroredFrame } from '../../src/datapath/datapath.ts';
-import { HEAD_BYTES, MASK_LIMIT, PARKED_PER_FLOW, PENDING_PER_PORT, UPCALL_BATCH } from '../../src/flow/bounds.ts';
+import { HEAD_BYTES, MASK_CAP, PARKED_PER_FLOW, PENDING_PER_PORT, UPCALL_BATCH } from '../../src/flow/bounds.ts';
 import { extract, MAX_FRAME_BYTES } from '../../src/flow/extract.ts';
 import { fieldList, fields } from '../../src/flow/fields.ts';
 import { entropyPort } from '../../src/flow/hash.ts';
@@ -136,7 +136,7 @@ export function runConformance(name: string, open: Open): void {
       t.ok(inOrder);
       t.match(h.counters(), { rx: 20000, held: 0 });
     },
-    { flowLimit: 2000 },
+    { flowCap: 2000 },
   );
 
   test('an upcall can be answered inside onUpcall, and a frame that returns from transmit is forwarded', (t, h) => {
@@ -269,7 +269,7 @@ export function runConformance(name: string, open: Open): void {
   });
 
   test(
-    'the flow limit refuses more flows and keeps those that are',
+    'the flow cap refuses more flows and keeps those that are',
     (t, h) => {
       h.memory(1, 2);
       const put = (id: number, flow: number) => {
@@ -285,7 +285,7 @@ export function runConformance(name: string, open: Open): void {
       h.dp.flowDel(flowId(3));
       t.ok(put(4, 4));
     },
-    { flowLimit: 3 },
+    { flowCap: 3 },
   );
 
   test('the number of masks is limited, and a mask goes with its last flow', (t, h) => {
@@ -296,15 +296,15 @@ export function runConformance(name: string, open: Open): void {
       key[3] = port;
       return h.dp.flowPut({ id: flowId(id), key, mask: maskOf('in_port', ...used), actions: output(2) });
     };
-    for (let mask = 0; mask < MASK_LIMIT; mask++) t.ok(put(mask + 1, mask * 2));
-    t.equal(h.counters().masks, MASK_LIMIT);
-    t.notOk(put(1000, MASK_LIMIT * 2), 'another mask');
+    for (let mask = 0; mask < MASK_CAP; mask++) t.ok(put(mask + 1, mask * 2));
+    t.equal(h.counters().masks, MASK_CAP);
+    t.notOk(put(1000, MASK_CAP * 2), 'another mask');
     t.ok(put(1001, 0, 5), 'another flow under a mask that is there');
     h.dp.flowDel(flowId(1));
-    t.notOk(put(1000, MASK_LIMIT * 2), 'its mask is still used');
+    t.notOk(put(1000, MASK_CAP * 2), 'its mask is still used');
     h.dp.flowDel(flowId(1001));
-    t.ok(put(1000, MASK_LIMIT * 2));
-    t.match(h.counters(), { masks: MASK_LIMIT, flows: MASK_LIMIT });
+    t.ok(put(1000, MASK_CAP * 2));
+    t.match(h.counters(), { masks: MASK_CAP, flows: MASK_CAP });
   });
 
   // Flows

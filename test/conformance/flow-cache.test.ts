@@ -1,7 +1,7 @@
 /** The flow cache against its naive twin: a list of flows that is searched one by one. WEFT_SEED repeats a run. */
 import { strictEqual } from 'node:assert';
 import t from 'tap';
-import { MASK_LIMIT } from '../../src/flow/bounds.ts';
+import { MASK_CAP } from '../../src/flow/bounds.ts';
 import { FlowCache } from '../../src/datapath/reference/flow-cache.ts';
 import { KEY_BYTES } from '../../src/flow/fields.ts';
 import { applyMask, bytesId, covers } from '../../src/flow/key.ts';
@@ -17,10 +17,10 @@ interface Entry {
 /** Masks in the order in which they came, each with its flows. */
 class List {
   readonly masks: { readonly mask: Uint8Array; readonly entries: Entry[] }[] = [];
-  readonly limit: number;
+  readonly cap: number;
 
-  constructor(limit: number) {
-    this.limit = limit;
+  constructor(cap: number) {
+    this.cap = cap;
   }
 
   get entries(): Entry[] {
@@ -42,7 +42,7 @@ class List {
       return true;
     }
     const group = this.masks.find((one) => bytesId(one.mask) === bytesId(mask));
-    if (this.entries.length >= this.limit || (!group && this.masks.length >= MASK_LIMIT)) return false;
+    if (this.entries.length >= this.cap || (!group && this.masks.length >= MASK_CAP)) return false;
     if (group) group.entries.push({ id, key: masked, mask });
     else this.masks.push({ mask, entries: [{ id, key: masked, mask }] });
     return true;

@@ -46,7 +46,7 @@ export function checkConservation(counters: DatapathCounters): void {
 }
 
 export interface HarnessOptions {
-  readonly flowLimit?: number;
+  readonly flowCap?: number;
 }
 
 export class Harness {
@@ -65,7 +65,7 @@ export class Harness {
 
   constructor(open: Open, options: HarnessOptions = {}) {
     this.dp = open({
-      flowLimit: options.flowLimit ?? 1000,
+      flowCap: options.flowCap ?? 1000,
       clock: () => this.nowMs,
       onPortLost: () => {
         throw new Error('a memory port cannot be lost');

@@ -93,7 +93,7 @@ function open() {
   const upcalls: Upcall[] = [];
   const lost: string[] = [];
   const dp = openReferenceDatapath({
-    flowLimit: 100,
+    flowCap: 100,
     clock: () => 0,
     onUpcall: (batch) => upcalls.push(...batch),
     onPortLost: (port, why) => lost.push(`${port}: ${why}`),
@@ -195,7 +195,7 @@ t.test('a port that cannot be opened leaves nothing; a lost one is told of', asy
 });
 
 t.test('without the kernel’s side such ports are refused', async (t) => {
-  const dp = openReferenceDatapath({ flowLimit: 1, clock: () => 0, onUpcall: () => {}, onPortLost: () => {} });
+  const dp = openReferenceDatapath({ flowCap: 1, clock: () => 0, onUpcall: () => {}, onPortLost: () => {} });
   t.throws(() => dp.portAdd(portNo(1), { kind: 'tap', name: 'x', netns: '/n', ifname: 'eth0' }), WeftError);
   dp.close();
 });

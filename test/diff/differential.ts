@@ -149,9 +149,9 @@ function runSession(
   maxFrames: number,
 ): Outcome {
   const { seed } = options;
-  const { flowLimit, pool } = configOf(seed, session);
+  const { flowCap, pool } = configOf(seed, session);
   const worlds = [options.left, options.right].map(
-    (open) => new World(open, options.decider, new Random(seed, session, 1), flowLimit),
+    (open) => new World(open, options.decider, new Random(seed, session, 1), flowCap),
   ) as [World, World];
   const [left, right] = worlds;
   let [begun, frames] = [0, 0];
@@ -208,10 +208,10 @@ function shrink(options: DifferentialOptions, session: number, failing: readonly
 }
 
 /** The frames of `pool` come again and again, so that flows are hit and frames park. */
-function configOf(seed: number, session: number): { flowLimit: number; pool: readonly Uint8Array[] } {
+function configOf(seed: number, session: number): { flowCap: number; pool: readonly Uint8Array[] } {
   const random = new Random(seed, session, 0);
-  const flowLimit = random.pick([3, 20, 200, 2000]);
-  return { flowLimit, pool: Array.from({ length: random.pick([20, 200, 1000]) }, () => randomFrame(random)) };
+  const flowCap = random.pick([3, 20, 200, 2000]);
+  return { flowCap, pool: Array.from({ length: random.pick([20, 200, 1000]) }, () => randomFrame(random)) };
 }
 
 type Step =
@@ -359,7 +359,7 @@ class World {
   #inputs: readonly Uint8Array[] = [];
   #nowMs = 1000;
 
-  constructor(open: Open, decider: MakeDecider, random: Random, flowLimit: number) {
+  constructor(open: Open, decider: MakeDecider, random: Random, flowCap: number) {
     const note = (text: string) => this.events.push({ text });
     this.#decider = decider({
       dp: () => this.dp,
@@ -369,7 +369,7 @@ class World {
       note,
     });
     this.dp = open({
-      flowLimit,
+      flowCap,
       connections: this.connections.memory,
       clock: () => this.#nowMs,
       onPortLost: (port) => note(`lost ${port}`),

@@ -85,7 +85,7 @@ export class PipelineDecider implements Decider {
         neighbors: this.#neighbors,
         connections: this.#connections,
       },
-      flowLimit: 100,
+      flowCap: 100,
       flowIdleMs: 10_000,
       clock: this.#context.clock,
       onError: (error) => {

@@ -25,7 +25,7 @@ const l4Port = 20_000 + (process.pid % 20_000);
 function open(t: Test, options: Partial<DatapathOptions> = {}): NativeSwitch {
   const dp = openNativeDatapath({
     threads: 1,
-    flowLimit: 1000,
+    flowCap: 1000,
     clock: () => performance.now(),
     onUpcall: () => {},
     onPortLost: () => {},
@@ -150,7 +150,7 @@ t.test('what a thread cannot have is refused', async (t) => {
   t.throws(() => dp.portAdd(portNo(1), { kind: 'memory', name: 'm', transmit: () => {} }), { code: 'invalid' });
   const manual = openNativeDatapath({
     threads: 0,
-    flowLimit: 1,
+    flowCap: 1,
     clock: () => 0,
     onUpcall: () => {},
     onPortLost: () => {},

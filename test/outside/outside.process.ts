@@ -43,7 +43,7 @@ let outside: OutsideLink | undefined;
 let allowHost: AllowHost = false;
 
 function openDatapath(kind: 'native' | 'reference'): Datapath {
-  const options = { flowLimit: 100, clock: () => 0, onUpcall: () => {}, onPortLost: () => {} };
+  const options = { flowCap: 100, clock: () => 0, onUpcall: () => {}, onPortLost: () => {} };
   if (kind === 'native') return openNativeDatapath({ ...options, threads: 2 });
   return openReferenceDatapath({ ...options, io: (onWake, onLost) => new FrameIo(onWake, onLost) });
 }

@@ -63,7 +63,7 @@ t.test('a port that goes takes its flows’ decisions along', async (t) => {
 
 t.test('a MAC flood stays within its owner’s quota and evicts nobody else', async (t) => {
   const quota = 100;
-  const net = createSimulation({ fdbQuota: quota, flowLimit: 500 });
+  const net = createSimulation({ fdbQuota: quota, flowCap: 500 });
   const [a, b] = [net.host('a', '192.0.2.1'), net.host('b', '192.0.2.2')];
   for (const host of [a, b]) host.createNetwork('blue', 100);
   const router = a.attach({ name: 'router', network: 'blue', mac: mac(1), addresses: ['10.0.0.1'], trust: true });
@@ -85,8 +85,8 @@ t.test('a MAC flood stays within its owner’s quota and evicts nobody else', as
   net.close();
 });
 
-t.test('at the flow limit the port with the most flows gives way', async (t) => {
-  const net = createSimulation({ flowLimit: 200 });
+t.test('at the flow cap the port with the most flows gives way', async (t) => {
+  const net = createSimulation({ flowCap: 200 });
   const a = net.host('a', '192.0.2.1');
   a.createNetwork('blue', 100);
   const web = a.attach({ name: 'web', network: 'blue', mac: mac(1), addresses: ['10.0.0.1'] });
@@ -128,7 +128,7 @@ function floodingSwitch() {
     fdbQuota: 10,
     neighborQuota: 64,
     fdbAgeingMs: 300_000,
-    flowLimit: 10_000,
+    flowCap: 10_000,
     flowIdleMs: 10_000,
     connections: new Uint8Array(),
     connectionQuota: 1,

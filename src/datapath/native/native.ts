@@ -74,7 +74,7 @@ class Native implements NativeSwitch {
     this.#native = new (loadAddon().Datapath)(
       options.threads || (options.workers ?? 1),
       options.threads > 0,
-      options.flowLimit,
+      options.flowCap,
       options.copyDscp ?? false,
       options.connections ?? new Uint8Array(),
       {

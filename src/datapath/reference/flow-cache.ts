@@ -3,7 +3,7 @@
  * distinct mask (tuple space search), searched in the order in which the masks
  * came in; the first hit wins.
  *
- * Whole-field masks keep the tables few, and MASK_LIMIT keeps the search
+ * Whole-field masks keep the tables few, and MASK_CAP keeps the search
  * bounded whatever is decided. A mask goes with its last flow. Nothing here
  * expires by itself: the owner of the cache looks at `lastUsedMs` and deletes.
  */
@@ -12,7 +12,7 @@ import { KEY_BYTES } from '../../flow/fields.ts';
 import { applyMask, bytesId, type FlowKey, type FlowMask } from '../../flow/key.ts';
 import type { FlowId } from '../../flow/types.ts';
 import { type FlowEntry, type FlowPut } from '../datapath.ts';
-import { MASK_LIMIT } from '../../flow/bounds.ts';
+import { MASK_CAP } from '../../flow/bounds.ts';
 
 /** A flow in the cache; the datapath counts hits in it. */
 export interface CachedFlow {
@@ -32,15 +32,15 @@ interface Table {
 }
 
 export class FlowCache {
-  readonly #limit: number;
+  readonly #cap: number;
   /** By the bytes of the mask, in search order. */
   readonly #tables = new Map<string, Table>();
   readonly #byId = new Map<FlowId, CachedFlow>();
   /** Holds the masked key during a lookup. */
   readonly #masked = Buffer.alloc(KEY_BYTES);
 
-  constructor(limit: number) {
-    this.#limit = limit;
+  constructor(cap: number) {
+    this.#cap = cap;
   }
 
   get flows(): number {
@@ -60,7 +60,7 @@ export class FlowCache {
     return undefined;
   }
 
-  /** False when a limit refuses it. Replacing is never refused. */
+  /** False when a cap refuses it. Replacing is never refused. */
   put(flow: FlowPut, nowMs: number): boolean {
     const known = this.#byId.get(flow.id);
     if (known) {
@@ -73,7 +73,7 @@ export class FlowCache {
     const table = this.#tables.get(maskId);
     const same = table?.flows.get(keyId);
     if (same) this.#byId.delete(same.id);
-    else if (this.#byId.size >= this.#limit || (!table && this.#tables.size >= MASK_LIMIT)) return false;
+    else if (this.#byId.size >= this.#cap || (!table && this.#tables.size >= MASK_CAP)) return false;
 
     const mask = table?.mask ?? flow.mask.slice();
     const entry = { id: flow.id, key, mask, actions: flow.actions, packets: 0, bytes: 0, lastUsedMs: nowMs };

@@ -105,7 +105,7 @@ class Reference implements ReferenceDatapath {
     const { clock, copyDscp = false, connections = new Uint8Array() } = options;
     this.#options = options;
     this.#clock = clock;
-    this.#cache = new FlowCache(options.flowLimit);
+    this.#cache = new FlowCache(options.flowCap);
     this.#mirror = new Mirror(clock);
     this.#ports = new Ports(() => this.#openIo());
     this.#rates = new Rates(clock, this.#tally, {
