@@ -9,7 +9,7 @@ export interface Measurement {
   readonly topology: TopologyName;
   readonly load: LoadName;
   readonly systems: readonly SystemName[];
-  /** Does it take part where there is little time? */
+  /** Is it part of the quick run? */
   readonly quick: boolean;
 }
 
@@ -30,14 +30,14 @@ const quick: ReadonlySet<string> = new Set([
   ...['one-host/tcp-1', 'one-host/frames-1', 'one-host/rr-pinned', 'one-host/rr-apart'],
   ...['overlay/frames-1', 'overlay/rr-pinned', 'overlay/rr-apart', 'overlay-wiregro/tcp-1'],
 ]);
-/** What does not take part there: it is slower than a system of the same make that does. */
+/** Systems that the quick run leaves out: each is slower than another one of the same make. */
 const notQuick: ReadonlySet<SystemName> = new Set(['weft-reference', 'ovs-tso-veth']);
 
-/** What takes part only where it is asked for. */
+/** Systems that take part only on request. */
 export interface Guests {
-  /** Open vSwitch's variants. */
+  /** The variants of Open vSwitch. */
   readonly ovs?: boolean;
-  /** weft of another checkout. */
+  /** weft from another checkout. */
   readonly before?: boolean;
 }
 
@@ -59,7 +59,7 @@ function systemsIn(topology: TopologyName, load: LoadName, { ovs = false, before
 }
 
 /**
- * Does the pattern of `--only` choose the measurement? It is a measurement's name, its
+ * Does the pattern of `--only` choose the measurement? It is the name of a measurement, its
  * topology or its load; `*` stands for anything.
  */
 export function matches({ name, topology, load }: Measurement, pattern: string): boolean {
@@ -68,7 +68,7 @@ export function matches({ name, topology, load }: Measurement, pattern: string):
   return [name, topology, load].some((word) => whole.test(word));
 }
 
-/** The measurement where there is little time. */
+/** The measurement as the quick run does it. */
 export function quickened(measurement: Measurement): Measurement {
   const systems = measurement.systems.filter((name) => !notQuick.has(name));
   const hasTso = systems.includes('ovs-tso');

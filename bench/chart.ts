@@ -1,7 +1,7 @@
 /**
- * Charts as inline SVG: horizontal bars of medians with whiskers from the least to the
- * greatest, and lines for bounds. Colours are CSS variables of the page, so they follow
- * its light and dark.
+ * Charts as inline SVG: horizontal bars for medians, with whiskers from the minimum to the
+ * maximum, and lines for bounds. Colours are CSS variables of the page, so they follow its
+ * light and dark themes.
  */
 import { barX, plot, ruleX, text, tickX, ruleY } from '@observablehq/plot';
 import { parseHTML } from 'linkedom';
@@ -20,7 +20,7 @@ export interface Bound {
 }
 
 export interface ChartOptions {
-  /** What is along the axis. */
+  /** The label of the axis. */
   readonly axis: string;
   readonly bars: readonly Bar[];
   readonly bounds: readonly Bound[];
@@ -29,10 +29,10 @@ export interface ChartOptions {
 const WIDTH = 560;
 const BAR_HEIGHT = 26;
 const LABELS_WIDTH = 175;
-/** Room for the figure behind the longest bar. */
+/** Room for the figure beyond the longest bar. */
 const HEADROOM = 1.22;
 
-/** Plot only needs somewhere to make elements. */
+/** Plot only needs a document in which to create elements. */
 const { document } = parseHTML('<html><body></body></html>');
 
 export function chart({ axis, bars, bounds }: ChartOptions): string {

@@ -13,15 +13,15 @@ export function busySeconds(stat: string = readFileSync('/proc/stat', 'utf8')): 
   return (user + nice + system + irq + softirq) / TICKS_PER_SECOND;
 }
 
-/** Where a load's programs and the switch run. */
+/** Where the programs of a load and the switch run. */
 export type Placement = 'together' | 'apart' | 'anywhere';
 
 /**
- * Runs an action while all threads of the given processes, which are the switch, have
- * their place; afterwards they may run where they did before. `together`: on the last of
- * the allowed CPUs, and so do the action's programs. `apart`: on the first, and the
- * programs on the last. `anywhere`: as the scheduler pleases.
- * @param action gets what to put before a command that is one of its programs
+ * Runs an action while all threads of the given processes, which are the switch, are pinned;
+ * afterwards they may run where they did before. `together`: on the last of the allowed CPUs,
+ * and so do the programs of the action. `apart`: on the first one, and the programs on the
+ * last. `anywhere`: as the scheduler pleases.
+ * @param action gets the words to put in front of a command that is one of its programs
  */
 export async function placed<T>(
   placement: Placement,

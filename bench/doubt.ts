@@ -1,9 +1,9 @@
-/** Whether the circumstances of a measurement were such that its figure counts. */
+/** Decides whether a measurement was made under conditions in which its figure counts. */
 import type { SystemResult } from './results.ts';
 
-/** A paced sender that was slower than this, in percent of its rate, did not put the load on. */
+/** A paced sender that reached less than this percentage of its rate did not apply the load. */
 const LEAST_OFFERED_PERCENT = 99;
-/** What all else on the machine may do while CPU time is measured. */
+/** CPU time that everything else on the machine may use while CPU time is measured. */
 const MOST_IDLE_CPUS = 0.2;
 
 /** Why a figure does not count; null if it does. */

@@ -1,6 +1,6 @@
 /**
- * Figures to reach: the floor under weft ("must") and what it is for ("aim"), as ratios
- * to a peer in the same run, or as they are where there is no peer.
+ * Figures to reach: the minimum for weft ("must") and the goal ("aim"), as ratios to a peer in
+ * the same run, or as absolute values if there is no peer.
  */
 import { doubtOf } from './doubt.ts';
 import type { LoadName } from './loads.ts';
@@ -12,7 +12,7 @@ export interface Target {
   readonly title: string;
   readonly measurement: `${TopologyName}/${LoadName}`;
   readonly system: SystemName;
-  /** null where the figure stands for itself. */
+  /** null if the figure is not a ratio. */
   readonly against: SystemName | null;
   readonly better: 'higher' | 'lower';
   readonly must: number;
@@ -54,7 +54,7 @@ const lower: readonly Row[] = [
   ['Overlay, CPU seconds a gigabyte', 'overlay/cpu', 'ovs', 0.2, 0.1],
 ];
 
-/** Interoperation has a floor only. */
+/** Interoperation has a minimum only. */
 const interop: readonly Target[] = (['weft-to-kernel', 'kernel-to-weft'] as const).map((system) => ({
   title: `Overlay, TCP, 1 stream, ${system.replaceAll('-', ' ')}`,
   measurement: 'overlay/interop',
@@ -71,7 +71,7 @@ const routedRows: readonly (readonly [title: string, system: SystemName])[] = [
   ['translated, beyond the host', 'weft-nat-beyond-host'],
 ];
 
-/** Against the same stream where it is only switched. */
+/** Compared with the same stream when it is only switched. */
 const routed: readonly Target[] = routedRows.map(([title, system]) => ({
   title: `One host, TCP, 1 stream, ${title}`,
   measurement: 'one-host/routed',
@@ -93,7 +93,7 @@ function targetOf([title, measurement, against, must, aim]: Row, better: Target[
   return { title, measurement, system: 'weft', against, better, must, aim };
 }
 
-/** Medians of fewer rounds say little. */
+/** Medians of fewer rounds mean little. */
 const ENOUGH_ROUNDS = 5;
 
 /** The targets that a run covered, in their order, and what was reached. */

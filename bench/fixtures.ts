@@ -1,4 +1,4 @@
-/** Flows and tables that the micro-benchmarks work on: the same in every run. */
+/** Flows and tables for the micro-benchmarks: the same in every run. */
 import { extract } from '../src/flow/extract.ts';
 import { emptyKey, type FlowKey } from '../src/flow/key.ts';
 import { parseIp, parseMac, type PortNo, type Vni } from '../src/flow/types.ts';
@@ -13,7 +13,7 @@ import { udp } from '../test/support/frames.ts';
 
 const VNI = 100 as Vni;
 
-/** UDP from one endpoint to another, to a different port each. */
+/** UDP from one endpoint to another, each to a different port. */
 export function udpFrames(count: number): Uint8Array[] {
   return Array.from({ length: count }, (_, i) =>
     udp(
@@ -24,7 +24,7 @@ export function udpFrames(count: number): Uint8Array[] {
   );
 }
 
-/** The keys of frames as they come in by the first endpoint's port. */
+/** The keys of frames that come in by the first endpoint's port. */
 export function keysOf(frames: readonly Uint8Array[]): FlowKey[] {
   return frames.map((frame) => {
     const key = emptyKey();

@@ -1,9 +1,9 @@
-/** Numbers and names as people read them; the same in the tables and in the report. */
+/** Numbers and names for people; the same in the tables and in the report. */
 import type { FigureResult, Results, SystemResult } from './results.ts';
 import { doubtOf } from './doubt.ts';
 import type { Summary } from './statistics.ts';
 
-/** Three significant digits, and never fewer than are before the point. */
+/** Three significant digits, and never fewer than there are before the point. */
 export function number(value: number): string {
   const magnitude = Math.abs(value);
   if (magnitude >= 1000) return Math.round(value).toLocaleString('en');
@@ -25,7 +25,7 @@ export function bound(better: FigureResult['better'], value: number | null): str
   return value === null ? '–' : `${better === 'higher' ? '≥' : '≤'} ${value}`;
 }
 
-/** What the reader of a figure must know. */
+/** Notes that a reader of the figure needs. */
 export function notes({ details, failures }: SystemResult): string {
   const reordered = details['reorderedFrames']?.max ?? 0;
   const doubt = doubtOf(details);

@@ -1,6 +1,6 @@
 /**
- * What is done between the two endpoints, and the figure that comes of it. Each load
- * takes one sample: it starts its programs, waits for them and reads what they print.
+ * What happens between the two endpoints, and the figure that results. Each load takes one
+ * sample: it starts its programs, waits for them and reads what they print.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { checkIperf, iperfClient, iperfServer } from '../test/support/traffic.ts';
@@ -12,7 +12,7 @@ import type { Endpoints } from './topology.ts';
 
 export interface Sample {
   readonly value: number;
-  /** What else was seen; names carry the unit. */
+  /** Other observations; names contain the unit. */
   readonly details: Readonly<Record<string, number>>;
 }
 
@@ -25,14 +25,14 @@ export interface Load {
 
 const PORT = 7100;
 const GIGABYTE = 1e9;
-/** Beyond what the load takes by itself. */
+/** Time beyond what the load itself takes. */
 const GRACE_MS = 20_000;
 const IDLE_MS = 500;
 const WARMUP_SECONDS = 0.5;
-/** In 10,000 flows each has to be decided before it counts. */
+/** With 10,000 flows, each must be decided before counting begins. */
 const LONG_WARMUP_SECONDS = 1.5;
 
-/** Bytes of UDP payload for frames of 60, 590 and 1450 bytes, seven to four to one. */
+/** Bytes of UDP payload for frames of 60, 590 and 1450 bytes, in the ratio 7:4:1. */
 const mixedSizes = [18, 18, 548, 18, 18, 548, 18, 1408, 548, 18, 18, 548];
 const smallest = [18];
 
@@ -41,7 +41,7 @@ interface Datagrams {
   readonly ports: number;
   readonly sizes: readonly number[];
   readonly warmupSeconds: number;
-  /** Datagrams a second; flat out without. */
+  /** Datagrams a second; full speed if not given. */
   readonly rate?: number;
 }
 
@@ -80,8 +80,8 @@ function tcp(title: string, parallel: number): Load {
 }
 
 /**
- * A fixed amount goes over, and what all CPUs did meanwhile, less what they did just
- * before and after, is what it cost: of client, server, switch and kernel.
+ * A fixed amount is transferred. Its cost is what all CPUs did meanwhile, minus what they did
+ * just before and after: the work of client, server, switch and kernel.
  */
 function cpuSeconds(title: string): Load {
   return {
@@ -110,7 +110,7 @@ async function busyDuring(action: () => Promise<void>): Promise<{ busySeconds: n
   return { busySeconds: busySeconds() - busyAt, seconds: (performance.now() - startedAt) / 1000 };
 }
 
-/** What the server received. @throws when that is nothing. */
+/** What the server received. @throws if that is nothing */
 async function transfer(
   { client, server, serverIp }: Endpoints,
   options: { readonly parallel: number; readonly seconds?: number; readonly bytes?: number },
@@ -138,7 +138,7 @@ function frames(title: string, datagrams: Datagrams): Load {
     run: async (endpoints, seconds) => {
       const { sent, received } = await datagramsOver(endpoints, datagrams, seconds);
       if (received.received === 0) throw new Error('no frame was received');
-      // The sink may still be emptying queues when the sender has ended.
+      // The sink may still be emptying queues after the sender has ended.
       const took = Math.max(sent.seconds, received.seconds);
       return {
         value: received.received / took / 1000,
@@ -241,14 +241,14 @@ async function ask(
 
 // Programs
 
-/** Starts a verb of the load tool that serves, and waits until it does. */
+/** Starts a verb of the load tool that is a server, and waits until it is ready. */
 async function serve(at: Namespace, words: readonly string[], prefix: readonly string[] = []): Promise<Background> {
   const started = at.start([...prefix, loadTool.path, ...words]);
   await started.says('ready');
   return started;
 }
 
-/** Waits for a program that ends by itself. @throws when it fails or does not end. */
+/** Waits for a program that ends by itself. @throws if it fails or does not end */
 async function ended(program: Background, seconds: number): Promise<void> {
   const code = await program.wait(seconds * 1000 + GRACE_MS);
   if (code !== 0) throw new Error(`exit ${code}: ${program.stderr}${program.stdout}`.trim());

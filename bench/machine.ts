@@ -1,4 +1,4 @@
-/** What a figure depends on beside the code: recorded with every run. */
+/** What a figure depends on besides the code; recorded with every run. */
 import { cpus, release, totalmem } from 'node:os';
 import { run } from '../test/support/process.ts';
 import { version } from '../src/package.ts';

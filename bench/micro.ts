@@ -6,10 +6,10 @@
  *   decide      a key to a decision, by the number of ports
  *   upcall      the whole slow path of a new flow: decide, put, execute
  *
- * By the package `benchmark`: the mean of many samples with its relative margin
- * of error. Then the slow path on the native datapath (`slow-path.ts`): new flows
- * by the CPU time that they take, the median of some runs, and what it takes to
- * look after many cached flows. Compare only with figures of the same run.
+ * They use the package `benchmark`: the mean of many samples with its relative margin of error.
+ * Then follows the slow path on the native datapath (`slow-path.ts`): the CPU time of new
+ * flows, as the median of some runs, and the cost of maintaining many cached flows. Compare
+ * figures of the same run only.
  */
 import Benchmark from 'benchmark';
 import Table from 'cli-table3';
@@ -115,7 +115,7 @@ print(
 
 process.stderr.write('slow path\n');
 const times = (runs: number, measure: () => Decided): Decided[] => Array.from({ length: runs }, measure);
-times(1, () => decideFlows(30_000)); // until all of it is compiled
+times(1, () => decideFlows(30_000)); // Warms up until all of it is compiled.
 print(
   ['new flows (native)', 'a CPU-second', 'µs each', 'heap bytes each'],
   [

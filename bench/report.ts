@@ -1,7 +1,7 @@
 /**
- * The results as one HTML file that needs nothing else: no network, no script. For each
- * measurement the figures of all systems, and their ratios to the kernel and to whom else
- * there is a figure to reach against, with the bounds drawn.
+ * The results as one HTML file that needs nothing else: no network and no script. For each
+ * measurement it has the figures of all systems, their ratios to the kernel and to every other
+ * system for which there is a figure to reach, and the bounds.
  */
 import { chart, type Bar, type Bound } from './chart.ts';
 import { bound, notes, number, reachedText, spread, titleOf } from './format.ts';
@@ -90,7 +90,7 @@ function absoluteChart(results: Results, { unit, better, systems }: MeasurementR
 
 function ratioChart(results: Results, { systems }: MeasurementResult, all: FigureResult[], peer: string): string {
   const figures = all.filter(({ against }) => against === peer);
-  // Beside the kernel, whose ratios are all shown, only those to whom the figure applies.
+  // For the kernel all ratios are shown; for other peers only those for which there is a figure.
   const shown = systems.filter(({ system }) => peer === 'kernel' || figures.some((figure) => figure.system === system));
   const bars = shown.flatMap(({ system, ratios }) =>
     barOf(results, system, ratios.find(({ against }) => against === peer) ?? null),
@@ -116,7 +116,7 @@ function colorOf(system: string): string {
   return system === 'kernel' ? 'var(--kernel)' : 'var(--peer)';
 }
 
-/** Every number of a measurement, for who wants to look closer. */
+/** Every number of a measurement, for readers who want details. */
 function details(results: Results, { systems, unit }: MeasurementResult): string {
   const rows = systems.map((result) => {
     const rounds = result.rounds.map((value) => (value === null ? '–' : number(value))).join(' ');

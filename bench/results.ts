@@ -1,7 +1,7 @@
 /**
- * What a run of the benchmark has found: `results.json`, stable and documented by
- * its schema. Numbers are in the unit that their measurement names; a ratio is the
- * figure of a system divided by that of another one in the same round.
+ * The results of a benchmark run: `results.json`, stable and documented by its schema. Numbers
+ * are in the unit that their measurement names; a ratio is the figure of one system divided by
+ * that of another in the same round.
  */
 import { z } from 'zod';
 

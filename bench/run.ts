@@ -1,6 +1,6 @@
 /**
- * `npm run bench`: weft and its peers, side by side in one run. How it measures is told
- * in README.md.
+ * `npm run bench`: weft and its peers, side by side in one run. README.md explains how it
+ * measures.
  *
  *   1. command line         what to measure, how often
  *   2. measurements         runner.ts, one after the other
@@ -37,7 +37,7 @@ interface Options {
   readonly list: boolean;
 }
 
-/** One line for a person, and how to exit. */
+/** One line for people, and the exit code. */
 class Refusal extends Error {
   readonly exitCode: number;
 
@@ -116,7 +116,7 @@ async function bench(options: Options): Promise<void> {
   publish(results, options.out);
 }
 
-/** @throws Refusal for a pattern that chooses nothing */
+/** @throws Refusal for a pattern that matches nothing */
 function choose({ only, quick, ovs, before }: Options): Measurement[] {
   const all = catalogue({ ovs, before: before !== undefined });
   for (const pattern of only) {
@@ -149,7 +149,7 @@ function publish(results: Results, out: string): void {
   if (results.measurements.some((one) => one.systems.some(({ failures }) => failures.length > 0))) process.exitCode = 1;
 }
 
-/** As it can be typed again. */
+/** The command as it can be typed again. */
 function commandText(words: readonly string[]): string {
   const quoted = words.map((word) => (/^[\w./=-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`));
   return ['npm run bench', ...(quoted.length > 0 ? ['--', ...quoted] : [])].join(' ');

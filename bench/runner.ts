@@ -1,8 +1,8 @@
 /**
- * Takes the samples. In one measurement every system is set up and stays up, and they
- * take turns: round after round each has one sample, so that what disturbs the machine
- * for a while disturbs all of them. Only one sample is taken at a time. Who begins
- * moves on with every round.
+ * Takes the samples. In a measurement every system is set up and stays up, and the systems take
+ * turns: one sample each, round after round, so that whatever disturbs the machine for a while
+ * disturbs all of them. Only one sample is taken at a time, and each round starts with another
+ * system.
  */
 import { Lab } from '../test/support/lab.ts';
 import type { Measurement } from './catalogue.ts';
@@ -15,23 +15,23 @@ import { topologies, type Endpoints } from './topology.ts';
 
 export interface RunOptions {
   readonly rounds: number;
-  /** Of one sample. */
+  /** Length of one sample. */
   readonly sampleSeconds: number;
   /** Another checkout of weft, for the system `weft-before`. */
   readonly before?: string | undefined;
 }
 
-/** A system that fails this often in a measurement is not asked again: each time may take long. */
+/** A system that fails this often in a measurement is not tried again: each time may take long. */
 const MOST_FAILURES = 2;
 
-/** The samples of one system: one a round, null where it failed. */
+/** The samples of one system: one for each round, null if it failed. */
 export interface Samples {
   readonly system: SystemName;
   readonly rounds: (Sample | null)[];
   readonly failures: string[];
 }
 
-/** Never throws for what a system does: its failures are in the result. */
+/** Never throws for a failure of a system: failures are in the result. */
 export async function measure(measurement: Measurement, options: RunOptions): Promise<MeasurementResult> {
   const stands = await Promise.all(measurement.systems.map((system) => setUp(system, measurement, options)));
   try {
@@ -92,7 +92,7 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** What the samples of a measurement say. */
+/** Evaluates the samples of a measurement. */
 export function resultOf(measurement: Measurement, all: readonly Samples[]): MeasurementResult {
   const { title, unit, better } = loads[measurement.load];
   return {

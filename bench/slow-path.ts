@@ -1,17 +1,16 @@
 /**
- * The slow path by itself: what deciding a flow costs, and what it costs to
- * decide many cached flows anew.
+ * The slow path by itself: the cost of deciding a flow, and of deciding many cached flows again.
  *
- * The native datapath runs with 0 threads, so everything happens in this
- * process, on its one thread, as often as we like:
+ * The native datapath runs with 0 threads, so everything happens in this process, on its one
+ * thread, as often as we like:
  *
  *   inject → miss → upcalls, 64 a batch → controller → decide → flowPut, execute → memory port
  *
- * A frame costs something also when a cached flow covers it; that is measured
- * by the same frames again and taken off, so what is left is the decision with
- * all that belongs to it, the addon's part and garbage collection included. CPU
- * time is of the whole process. Two local ports and a VTEP; every flow has
- * another UDP destination port, which the decision reads.
+ * A frame also costs something when a cached flow covers it. That is measured by sending the
+ * same frames again, and subtracted. What remains is the decision with everything that belongs
+ * to it, including the addon's part and garbage collection. CPU time is that of the whole
+ * process. There are two local ports and a VTEP; every flow has a different UDP destination
+ * port, which the decision reads.
  */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -24,14 +23,14 @@ import { udp } from '../test/support/frames.ts';
 const VNI = 100 as Vni;
 const UNDERLAY = 1 as PortNo;
 const TRIGGER = 9 as PortNo;
-/** Below PENDING_PER_PORT for each of two ports. */
+/** Below PENDING_PER_PORT for each of the two ports. */
 const BURST = 1024;
 const FIRST_L4_PORT = 1000;
 
 const [web, db] = [endpoint(2, 'web'), endpoint(3, 'db')];
-/** On the other host. The second one has few flows towards it. */
+/** On the other host. Few flows go to the second one. */
 const [remote, other] = [endpoint(4, 'remote'), endpoint(5, 'other')];
-/** Nowhere. */
+/** An endpoint that does not exist. */
 const unknown = endpoint(6, 'unknown');
 const vteps = ['192.0.2.2', '192.0.2.3'].map(parseIp);
 
@@ -49,15 +48,15 @@ export interface Decided {
 
 export interface Revalidated {
   readonly what: string;
-  /** That are decided anew, or looked at. */
+  /** How many were decided again, or looked at. */
   readonly flows: number;
   /** From the change until all decisions are right; the median of some runs. */
   readonly convergedMs: number;
-  /** For which the event loop answered nobody; the longest of all runs. */
+  /** The longest time in all runs during which the event loop answered nobody. */
   readonly longestStallMs: number;
 }
 
-/** `count` new flows, in a switch that has none. */
+/** Decides `count` new flows, in a switch that has none. */
 export function decideFlows(count: number): Decided {
   const frames = newFlows(count, [
     [web, db],
@@ -75,7 +74,7 @@ export function decideFlows(count: number): Decided {
   return { flows: count, cpuMicrosecondsPerFlow, flowsPerCpuSecond: 1e6 / cpuMicrosecondsPerFlow, heapBytesPerFlow };
 }
 
-/** New flows while the cache is full all the time, so that each puts another one out. */
+/** Decides new flows while the cache is full, so that each one evicts another. */
 export function decideAtCap(cap: number, count: number): Decided {
   const frames = newFlows(cap + count, [
     [web, db],
@@ -91,7 +90,7 @@ export function decideAtCap(cap: number, count: number): Decided {
   return { flows: count, cpuMicrosecondsPerFlow, flowsPerCpuSecond: 1e6 / cpuMicrosecondsPerFlow, heapBytesPerFlow };
 }
 
-/** What changes of tables, and the periodic work, take with `count` cached flows. */
+/** How long changes of tables, and the periodic work, take with `count` cached flows. */
 export async function revalidate(count: number, few: number): Promise<Revalidated[]> {
   const [known, flooding] = [new Bench(count), new Bench(count)];
   known.send([
@@ -124,7 +123,7 @@ export async function revalidate(count: number, few: number): Promise<Revalidate
 class Bench {
   readonly forwarding: Forwarding<NativeSwitch>;
   #waiting: readonly Sent[] = [];
-  /** A burst a second: what comes up is limited by time. */
+  /** One burst a second, because upcalls are limited by time. */
   #nowMs = 0;
   readonly #later: (() => void)[] = [];
 
@@ -158,7 +157,7 @@ class Bench {
     for (const port of [web, db]) forwarding.addPort(port, { kind: 'memory', name: port.name, transmit() {} });
     for (const endpoint of [remote, other])
       forwarding.addRemote({ ...placed(endpoint), vtep: vteps[0]!, trust: false });
-    // A frame that this port is sent brings in those that wait, all before the first upcall is delivered.
+    // A frame sent by this port brings in the frames that wait, all before the first upcall is delivered.
     const { datapath } = forwarding;
     datapath.portAdd(TRIGGER, {
       kind: 'memory',
@@ -169,7 +168,7 @@ class Bench {
     });
   }
 
-  /** Sends frames, a burst at a time. Returns the microseconds of CPU that they took. */
+  /** Sends frames, one burst at a time. Returns the CPU time that they took, in microseconds. */
   send(frames: readonly Sent[]): number {
     const before = process.cpuUsage();
     for (let at = 0; at < frames.length; at += BURST) {
@@ -247,7 +246,7 @@ function newFlows(count: number, pairs: readonly (readonly [AccessPort, AccessPo
   });
 }
 
-/** In an Ethernet frame with IPv4 without options. */
+/** Offset in an Ethernet frame with IPv4 without options. */
 const UDP_DESTINATION = 14 + 20 + 2;
 
 function frameBetween(from: AccessPort, to: AccessPort): Uint8Array {
@@ -261,7 +260,7 @@ const trigger = frameBetween(web, db);
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
 
-/** What JavaScript holds, on its heap and in array buffers, without garbage. */
+/** What JavaScript holds on its heap and in array buffers, without garbage. */
 function heapBytes(): number {
   collectGarbage();
   collectGarbage();

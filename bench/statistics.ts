@@ -1,4 +1,4 @@
-/** Medians with their spread, and ratios of what was measured in the same round. */
+/** Medians with their spread, and ratios of values from the same round. */
 
 export interface Summary {
   readonly median: number;
@@ -6,7 +6,7 @@ export interface Summary {
   readonly max: number;
 }
 
-/** Of at least one value. Of an even number the median is the mean of the two in the middle. */
+/** At least one value. With an even number the median is the mean of the two in the middle. */
 export function summarize(values: readonly number[]): Summary {
   if (values.length === 0) throw new RangeError('a summary of nothing');
   const sorted = values.toSorted((a, b) => a - b);
@@ -20,10 +20,10 @@ export function summarize(values: readonly number[]): Summary {
 }
 
 /**
- * The ratio of each round in which both were measured. What slows a whole machine
- * down for a while slows down both, so these spread less than what they are made of.
- * A round whose divisor is 0 has no ratio.
- * @param values one for each round; null where the measurement failed
+ * The ratio of each round in which both were measured. Whatever slows the whole machine down for
+ * a while slows down both, so ratios vary less than the values that they are made of. A round
+ * whose divisor is 0 has no ratio.
+ * @param values one for each round; null if the measurement failed
  */
 export function pairedRatios(values: readonly (number | null)[], against: readonly (number | null)[]): number[] {
   return values.flatMap((value, round) => {

@@ -1,14 +1,14 @@
 /**
- * The networks that are measured. Every system builds the same ones, with the same
- * addresses, so that a load needs to know only the two endpoints.
+ * The networks that are measured. Every system builds the same ones, with the same addresses,
+ * so that a load needs to know only the two endpoints.
  *
  *   one host     client ── switch ── server
  *   two hosts    client ── switch ═ underlay ═ switch ── server
  *
- * The underlay is a veth cable, and such a cable carries superframes and unfinished
- * checksums that no wire would: the kernel's VXLAN passes 64 KB through it uncut. So
- * it comes in two modes: as it is, and "wiregro", where the sending end cuts all into
- * frames of the MTU and the receiving end may merge them, as network cards do.
+ * The underlay is a veth cable. Such a cable carries superframes and unfinished checksums that
+ * no wire would: the kernel's VXLAN sends 64 KB through it without segmenting. So it comes in
+ * two modes: unchanged, and "wiregro", where the sending end segments everything into frames of
+ * the MTU and the receiving end may merge them, as network cards do.
  */
 import { underlay as cabled, underlayLink, type Underlay } from '../test/support/topology.ts';
 import type { Lab, Namespace } from '../test/support/lab.ts';
@@ -16,7 +16,7 @@ import type { Lab, Namespace } from '../test/support/lab.ts';
 export interface Topology {
   readonly title: string;
   readonly hosts: 1 | 2;
-  /** Of the underlay; of the containers where there is one host. */
+  /** MTU of the underlay; of the containers if there is only one host. */
   readonly mtu: 1500 | 9000;
   readonly wiregro: boolean;
 }
@@ -30,10 +30,10 @@ export const topologies = {
 } as const satisfies Record<string, Topology>;
 export type TopologyName = keyof typeof topologies;
 
-/** What VXLAN over IPv4 takes of a packet. */
+/** Bytes of a packet that VXLAN over IPv4 takes. */
 export const ENCAPSULATION_BYTES = 50;
 
-/** What the containers of a topology may send. */
+/** The largest packet that the containers of a topology may send. */
 export function containerMtu({ hosts, mtu }: Topology): number {
   return hosts === 1 ? mtu : mtu - ENCAPSULATION_BYTES;
 }
@@ -43,7 +43,7 @@ export interface Endpoints {
   readonly client: Namespace;
   readonly server: Namespace;
   readonly serverIp: string;
-  /** The processes that forward; none where the kernel does. */
+  /** The processes that forward; none if the kernel does. */
   readonly pids: readonly number[];
 }
 

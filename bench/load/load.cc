@@ -1,27 +1,27 @@
 /**
- * The load of the benchmark where iperf3 does not serve: small datagrams by the
- * second, and questions with answers.
+ * The load of the benchmark for what iperf3 cannot do: small datagrams at high rates, and
+ * requests with responses.
  *
- *   load send       UDP datagrams, paced or flat out, of one flow or of many
- *   load sink       takes them in: how many, how fast, and in which order
+ *   load send       UDP datagrams, paced or at full speed, of one flow or of many
+ *   load sink       receives them: how many, how fast, and in which order
  *   load rr-server  answers one byte with one byte over TCP
- *   load rr-client  asks, one question at a time
+ *   load rr-client  sends requests, one at a time
  *
- * The sender does what applications do: it has ordinary sockets, connected where
- * a socket has one destination, and hands the kernel several datagrams a call. It
- * neither makes frames by itself nor asks for segmentation.
+ * The sender does what applications do: it has ordinary sockets, connected if a socket has one
+ * destination, and gives the kernel several datagrams in a call. It neither builds frames nor
+ * asks for segmentation.
  *
- * The sink sleeps for half a millisecond and then takes all there is. Were it to
- * sleep until a datagram comes, it would be woken for each one, and the wake-ups
- * would be what is measured.
+ * The sink sleeps for half a millisecond and then takes everything that has arrived. If it
+ * slept until a datagram came, each one would wake it, and the measurement would be one of
+ * wake-ups.
  *
- * A datagram tells its flow, its number within the flow and the phase in which it
- * was sent. Those of the warm-up are taken in and checked, but not counted: before
- * it counts, every flow has been seen by all that learn, resolve or decide.
+ * A datagram contains its flow, its number within the flow and the phase in which it was sent.
+ * Datagrams of the warm-up are received and checked, but not counted: when counting begins,
+ * everything that learns, resolves or decides has seen every flow.
  *
- * Each prints one line of JSON on its standard output and ends with 0, or says on
- * standard error what failed and ends with 1. Servers print `ready` first and end
- * when their standard input does.
+ * Each program prints one line of JSON on standard output and exits with 0, or says on standard
+ * error what failed and exits with 1. Servers print `ready` first, and end when their standard
+ * input does.
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -46,19 +46,22 @@
 namespace {
 
 constexpr uint32_t kMagic = 0x77656674;
-/** Datagrams that a sender hands over at once, to one socket. */
+/** Datagrams that a sender hands over in one call, to one socket. */
 constexpr int kBurst = 16;
-/** Datagrams that the sink takes in by one call. */
+/** Datagrams that the sink receives in one call. */
 constexpr int kBatch = 256;
 constexpr size_t kMaxPayload = 9000;
 constexpr int kMaxFlows = 1 << 16;
-/** Of the sink's socket: a tenth of a second of small frames may wait while others have the CPU. */
+/** Receive buffer of the sink's socket: it holds a tenth of a second of small frames while others have the CPU. */
 constexpr int kReceiveBytes = 16 << 20;
 constexpr int64_t kDrainNs = 500'000;
-/** A paced sender wakes up this often, and never sends more than two bursts then. */
+/** A paced sender wakes up this often, and then sends at most two bursts. */
 constexpr int64_t kPaceNs = 100'000;
 
-/** The start of every datagram; 16 bytes fit into the 18 of a 60-byte frame. In host byte order: it stays on the machine. */
+/**
+ * The start of every datagram; its 16 bytes fit into the 18 of a 60-byte frame. In host byte order, since it stays on
+ * the machine.
+ */
 struct Mark {
   uint32_t magic;
   uint32_t flow;
@@ -138,7 +141,7 @@ sockaddr_in address(const std::string& ip, int port) {
   return result;
 }
 
-/** Has the other end of the standard input gone? */
+/** Is the other end of the standard input closed? */
 bool inputEnded() {
   pollfd input{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
   if (poll(&input, 1, 0) <= 0) return false;
@@ -149,8 +152,8 @@ bool inputEnded() {
 // send
 
 /**
- * Flow f goes from socket f / ports to port f % ports. With one port the sockets
- * are connected; with several each datagram names its own.
+ * Flow f is sent from socket f / ports to port f % ports. With one port the sockets are
+ * connected; with several ports each datagram has its own address.
  */
 class Sender {
  public:
@@ -181,7 +184,7 @@ class Sender {
       const size_t flow = s * ports_ + turn % ports_;
       const Mark mark{kMagic, static_cast<uint32_t>(flow), numbers_[flow]++, counted};
       memcpy(payload_[i], &mark, sizeof mark);
-      // The flows are at different places in the sequence of sizes.
+      // The flows are at different positions in the sequence of sizes.
       parts_[i].iov_len = sizes_[(turn + s) % sizes_.size()];
       if (ports_ > 1) {
         messages_[i].msg_hdr.msg_name = &to_[turn % ports_];
@@ -193,7 +196,8 @@ class Sender {
       if (sent > 0) {
         done += sent;
       } else if (errno == ENOBUFS || errno == ECONNREFUSED) {
-        // Sent as far as an application can tell, and lost; or an earlier one was refused, and this one goes out now.
+        // As far as an application can tell it was sent, and lost; or an earlier one was refused, and this one is sent
+        // now.
         if (errno == ENOBUFS) done++;
       } else if (errno != EINTR) {
         fail("sendmmsg");
@@ -205,7 +209,7 @@ class Sender {
   std::vector<size_t> sizes_;
   std::vector<sockaddr_in> to_;
   std::vector<int> sockets_;
-  /** Of the next datagram of each flow. */
+  /** The number of the next datagram of each flow. */
   std::vector<uint32_t> numbers_;
   /** Datagrams that each socket has sent. */
   std::vector<size_t> next_;
@@ -224,7 +228,7 @@ int send(const Options& options) {
   const int64_t warmupNs = static_cast<int64_t>(options.number("warmup") * 1e9);
   const int64_t runNs = static_cast<int64_t>(options.number("seconds") * 1e9);
 
-  /** Until the time has passed; returns the number sent. A rate of 0 is flat out. */
+  /** Sends until the time has passed, and returns the number sent. A rate of 0 means full speed. */
   const auto run = [&](int64_t durationNs, bool counted) {
     const int64_t startedAt = now();
     int64_t sent = 0;
@@ -271,7 +275,7 @@ class Sink {
     }
   }
 
-  /** Takes in all that waits; returns how much that was. */
+  /** Receives everything that waits; returns how much that was. */
   int64_t drain() {
     int64_t taken = 0;
     for (const int fd : sockets_) {
@@ -311,7 +315,7 @@ class Sink {
       foreign_++;
       return;
     }
-    // Behind what has come already, or for the second time.
+    // It comes after a later one, or for the second time.
     uint32_t& next = next_[mark.flow];
     if (next == 0) flows_++;
     if (mark.number + 1 <= next) reordered_++;
@@ -343,7 +347,7 @@ int sink(const Options& options) {
     sleepFor(kDrainNs);
     sink.drain();
   }
-  // What is still on its way: until nothing has come for a tenth of a second.
+  // Waits for datagrams still under way: until nothing has come for a tenth of a second.
   for (int64_t quietSince = now(); now() - quietSince < 100'000'000;) {
     if (sink.drain() > 0) quietSince = now();
     sleepFor(kDrainNs);
@@ -359,7 +363,7 @@ void withoutDelay(int fd) {
   if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0) fail("TCP_NODELAY");
 }
 
-/** One client, until that has enough. */
+/** Serves one client, until it closes the connection. */
 int rrServer(const Options& options) {
   const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const int on = 1;

@@ -1,4 +1,4 @@
-/** The kernel's own means: containers on a bridge by veth cables, and between hosts a vxlan device on the bridge. */
+/** The kernel by itself: containers on a bridge with veth cables, and between hosts a vxlan device on the bridge. */
 import type { Namespace } from '../../test/support/lab.ts';
 import { kernelContainer, kernelVtep } from '../../test/support/topology.ts';
 import { containerMtu } from '../topology.ts';
@@ -16,7 +16,7 @@ export async function startKernelBridge({ lab, host, topology, vtep }: Place): P
   return { pids: [], attach: (role, n) => kernelContainer(lab, host, role, n, mtu) };
 }
 
-/** A bridge's frames go through iptables where that module is loaded; the other systems have nothing of the sort. */
+/** Frames on a bridge pass through iptables if that module is loaded; the other systems do nothing like that. */
 async function bypassIptables(host: Namespace): Promise<void> {
   const setting = '/proc/sys/net/bridge/bridge-nf-call-iptables';
   await host.run(['sh', '-c', `if [ -e ${setting} ]; then echo 0 >${setting}; fi`]);

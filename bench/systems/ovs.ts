@@ -1,14 +1,14 @@
 /**
- * Open vSwitch without its kernel module: `datapath_type=netdev`, with a database and
- * a switch process of its own on each host.
+ * Open vSwitch without its kernel module: `datapath_type=netdev`, with a database and a switch
+ * process of its own on each host.
  *
  *   bridge br0      the containers, and between hosts a vxlan port
- *   bridge br-phy   the underlay: OVS sends encapsulated frames by itself, so the
- *                   underlay's address is on a bridge, from which it learns route and MAC
+ *   bridge br-phy   the underlay: OVS sends encapsulated frames itself, so the underlay's
+ *                   address is on a bridge, from which it learns the route and the MAC
  *
- * A container hangs on a TAP of OVS, moved into its namespace, or on a veth cable. OVS
- * reads at most 1500 bytes of a TAP that it no longer sees, so jumbo frames need a veth.
- * With TSO, OVS 3.1 sends no TCP into a tunnel: there it can only be measured without.
+ * A container is connected by a TAP of OVS that is moved into its namespace, or by a veth cable.
+ * OVS reads at most 1500 bytes from a TAP that it no longer sees, so jumbo frames need a veth.
+ * With TSO, OVS 3.1 sends no TCP into a tunnel, so there it can only be measured without.
  */
 import { join } from 'node:path';
 import type { Namespace } from '../../test/support/lab.ts';
@@ -37,7 +37,7 @@ export function startOvs(variant: OvsVariant): StartSwitch {
 
 type Vsctl = (words: string) => Promise<string>;
 
-/** The setting for TSO is read once, when the switch starts. */
+/** OVS reads the TSO setting once, when the switch starts. */
 async function startDaemons(
   { lab, host, role }: Place,
   { tso }: OvsVariant,
@@ -95,7 +95,7 @@ async function attach(
     await lab.cable(host, name, container, 'eth0', { mtu });
     await vsctl(`add-port br0 ${name}`);
   }
-  // Without TSO OVS passes checksums on as they are, and a container leaves them to the hardware.
+  // Without TSO, OVS passes checksums on unchanged, and a container leaves them to the hardware.
   if (!tso) await container.run(['ethtool', '-K', 'eth0', 'tx', 'off']);
   return addressed(container, n);
 }

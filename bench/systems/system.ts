@@ -1,7 +1,6 @@
 /**
- * What is compared: a system is what forwards on each host. All that is known of it
- * is how it is started on a host and how a container is attached; both hosts need
- * not run the same.
+ * What is compared. A system is what forwards on each host. The benchmark knows only how it is
+ * started on a host and how a container is attached; the two hosts may run different ones.
  */
 import type { Lab, Namespace } from '../../test/support/lab.ts';
 import type { Container } from '../../test/support/topology.ts';
@@ -10,13 +9,13 @@ import { layUnderlay, type Endpoints, type Topology } from '../topology.ts';
 
 export interface System {
   readonly title: string;
-  /** On the client's host, which may be the only one. */
+  /** On the client's host, which may be the only host. */
   readonly left: StartSwitch;
   /** On the server's host. */
   readonly right: StartSwitch;
 }
 
-/** Where a host is on the underlay, and where the other one is. */
+/** Underlay addresses of a host and of the other host. */
 export interface VtepAddresses {
   readonly local: string;
   readonly peer: string;
@@ -28,19 +27,21 @@ export interface Place {
   /** `left` or `right`. */
   readonly role: string;
   readonly topology: Topology;
-  /** Where there are two hosts. */
+  /** Undefined if there is only one host. */
   readonly vtep: VtepAddresses | undefined;
   /** Another checkout of weft. */
   readonly before: string | undefined;
 }
 
-/** Starts a switch, which goes on until the lab is closed; @throws when it does not come up. */
+/** Starts a switch that runs until the lab is closed; @throws if it does not come up */
 export type StartSwitch = (place: Place) => Promise<Switch>;
 
 export interface Switch {
-  /** Its processes; none where the kernel forwards. */
+  /** Its processes; none if the kernel forwards. */
   readonly pids: readonly number[];
-  /** Makes a container, with the overlay addresses of number `n` where the system has but one network, and attaches it. */
+  /**
+   * Creates a container and attaches it, with the overlay addresses of number `n` if the system has only one network.
+   */
   attach(role: string, n: number): Promise<Container>;
 }
 
@@ -49,7 +50,7 @@ const serverNumber = 12;
 
 type Setting = Pick<Place, 'topology' | 'before'>;
 
-/** Sets up a topology on a system; when it returns, the client reaches the server. */
+/** Sets up a topology on a system; when it returns, the client can reach the server. */
 export async function connect(lab: Lab, system: System, setting: Setting): Promise<Endpoints> {
   const [left, right] =
     setting.topology.hosts === 1 ? await oneHost(lab, system, setting) : await twoHosts(lab, system, setting);

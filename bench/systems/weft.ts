@@ -1,4 +1,4 @@
-/** weft, as an operator would run it: `weft up`, `weft network create`, `weft attach`, with static peers. */
+/** weft as an operator would run it: `weft up`, `weft network create`, `weft attach`, with static peers. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { attachContainer, overlay } from '../../test/support/topology.ts';
@@ -11,7 +11,7 @@ export function startWeft(datapath: DatapathKind): StartSwitch {
   return (place) => startSwitch(place, { datapath });
 }
 
-/** Of the other checkout. */
+/** From the other checkout. */
 export const startWeftBefore: StartSwitch = (place) => {
   const { before } = place;
   if (before === undefined) throw new Error('no checkout was given by --before');
@@ -25,7 +25,7 @@ async function startSwitch({ lab, host, role, vtep }: Place, options: UpOptions)
   return { pids: [weft.pid], attach: (container, n) => attachContainer(lab, weft, container, n) };
 }
 
-/** The containers are in two networks, joined by routes. */
+/** The containers are in two networks with routes between them. */
 export const startWeftRouted: StartSwitch = async ({ lab, host, role }) => {
   const weft = await Weft.up(lab, host, role, { datapath: 'native' });
   const red = { name: 'red', subnet: '10.45.0.0/24' };
@@ -47,7 +47,7 @@ export const startWeftRouted: StartSwitch = async ({ lab, host, role }) => {
   };
 };
 
-/** The server is on the client's own host, outside of all networks: what weft's translation costs by itself. */
+/** The server is on the client's own host, outside of all networks: this measures weft's NAT by itself. */
 export const startWeftNatToHost: StartSwitch = async ({ lab, host, role }) => {
   const config = join(lab.directory, 'weft.yaml');
   writeFileSync(config, 'allowHost: true\n');
