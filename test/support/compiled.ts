@@ -1,4 +1,4 @@
-/** Programs in C++ that tests and benchmarks run: compiled when the source is newer than what was compiled. */
+/** C++ programs that tests and benchmarks run: compiled if the source is newer than the program. */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -6,11 +6,11 @@ import { packageRoot } from '../../src/package.ts';
 
 export interface Compiled {
   readonly path: string;
-  /** @throws what the compiler says */
+  /** @throws with the compiler's output */
   build(): void;
 }
 
-/** @param source of one file, from the root of the package; `to` is below `build/` */
+/** @param source a single file, relative to the root of the package; `to` is relative to `build/` */
 export function compiled(source: string, to: string): Compiled {
   const [from, path] = [join(packageRoot, source), join(packageRoot, 'build', to)];
   return {

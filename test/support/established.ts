@@ -1,13 +1,13 @@
-/** How often a running stream is decided anew: never, once its flows are cached. */
+/** How many upcalls a running stream causes: none, once its flows are cached. */
 import { monotonicMs, until } from './process.ts';
 import { iperfClient, iperfServer, ping } from './traffic.ts';
 import type { Namespace } from './lab.ts';
 import type { Weft } from './weft.ts';
 
 const QUIET_MS = 2000;
-/** Of the stream between the looks, at least. */
+/** Frames of the stream between the two looks, at least. */
 const FRAMES = 1000;
-/** So that the stream is not over before it was looked at twice, whoever has to wait for a processor. */
+/** Long enough that the stream does not end before it was looked at twice, even if something waits for a processor. */
 const SPARE_SECONDS = 300;
 
 export interface Seen {
@@ -19,17 +19,17 @@ export interface Seen {
 export interface Stream {
   readonly from: Namespace;
   readonly to: Namespace;
-  /** Where `to` is reached. */
+  /** The address of `to`. */
   readonly ip: string;
 }
 
 /**
- * Compares the counters of two moments of a TCP stream that are `seconds` or more apart: for each stream, one after
- * another.
+ * Compares the counters of two moments of a TCP stream that are at least `seconds` apart, for one stream after the
+ * other.
  */
 export async function upcallsDuring(weft: Weft, streams: readonly Stream[], seconds: number): Promise<Seen[]> {
   for (const { from, to, ip } of streams) {
-    // Nobody asks for routers meanwhile: that would be a flow of its own.
+    // Router solicitations would be a flow of their own, so they are switched off.
     for (const namespace of [from, to]) await namespace.run(['sysctl', '-qw', 'net.ipv6.conf.eth0.accept_ra=0']);
     await ping(from, ip);
   }
@@ -60,7 +60,10 @@ async function upcallsDuringOne(weft: Weft, { from, to, ip }: Stream, seconds: n
   return { frames: after.rx - before.rx, upcalls: after.upcalls - before.upcalls };
 }
 
-/** Waits until what a new container says by itself is said: detections, multicast reports, router solicitations. */
+/**
+ * Waits until a new container has sent everything that it sends by itself: duplicate address detection, multicast
+ * reports, router solicitations.
+ */
 async function quiet(weft: Weft): Promise<void> {
   let last = { upcalls: -1, atMs: 0 };
   await until(

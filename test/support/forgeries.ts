@@ -1,4 +1,4 @@
-/** What a workload may not send, each with the reason that it is dropped for. */
+/** Frames that a workload may not send, each with the reason for which it is dropped. */
 import type { DropReason } from '../../src/flow/reason.ts';
 import { parseIp, parseMac } from '../../src/flow/types.ts';
 import { concat } from '../../src/wire/bytes.ts';
@@ -11,7 +11,7 @@ export interface Forgery {
   readonly what: string;
   readonly reason: DropReason;
   readonly frame: Uint8Array;
-  /** A trusted port may send it. */
+  /** May a trusted port send it? */
   readonly isLifted: boolean;
 }
 
@@ -27,7 +27,7 @@ const foreign6 = 'fd44::99';
 const allNodes = { dst: 'ff02::1', dstMac: '33:33:00:00:00:01' };
 const allRouters = { dst: 'ff02::2', dstMac: '33:33:00:00:00:02' };
 
-/** From `web`, which has no addresses but these, to `db`. */
+/** From `web`, which has only these addresses, to `db`. */
 export function forgeries(web: Workload, db: Workload): Forgery[] {
   const own4 = { srcMac: web.mac, dstMac: db.mac, src: web.ip4, dst: db.ip4 };
   const own6 = { ...own4, src: web.ip6, dst: db.ip6 };
@@ -119,7 +119,7 @@ function icmp4(type: number, ends: Of, body: Uint8Array): Uint8Array {
   return ip(ends, IP_ICMP, buildIcmp4({ type, code: 0, body }));
 }
 
-/** A frame's payload and EtherType behind LLC and SNAP (RFC 1042), or without one something short. */
+/** The payload and EtherType of a frame behind LLC and SNAP (RFC 1042); something short if no frame is given. */
 function snap(ends: Ends, frame: Uint8Array = new Uint8Array(54)): Uint8Array {
   const payload = concat(Uint8Array.of(0xaa, 0xaa, 3, 0, 0, 0), frame.subarray(12));
   return ethernet(ends, payload.length, payload);
@@ -137,7 +137,7 @@ function mapped(frame: Uint8Array, at: number, ip4: string): Uint8Array {
 
 type Advertised = Parameters<typeof advertisement>[0];
 
-/** The first is right, so who looks at the first alone lets the second pass. */
+/** The first option is right, so a check of the first one alone lets the second one pass. */
 function twoOptions(ends: Advertised, mac: string): Uint8Array {
   return advertisement({ ...ends, options: [lla(ND_OPTION_TARGET_LLA, mac), lla(ND_OPTION_TARGET_LLA)] });
 }

@@ -19,7 +19,7 @@ import {
 export interface Ends {
   readonly srcMac?: string;
   readonly dstMac?: string;
-  /** IPv4 or IPv6, both of one family. */
+  /** IPv4 or IPv6, both of the same family. */
   readonly src?: string;
   readonly dst?: string;
   readonly vlan?: VlanTag;
@@ -36,11 +36,11 @@ const defaults = {
 
 const parsedIps = new Map<string, Uint8Array>();
 
-/** As on the wire: 4 bytes for IPv4, 16 for IPv6. */
+/** The form on the wire: 4 bytes for IPv4, 16 for IPv6. */
 export function wireIp(text: string): Uint8Array {
   let ip = parsedIps.get(text);
   if (!ip) {
-    // Parsing text costs more than all the rest of a frame, and random tests make many.
+    // Parsing text costs more than everything else about a frame, and random tests make many.
     ip = parseIp(text);
     if (isIp4(ip)) ip = ip.slice(12);
     parsedIps.set(text, ip);
@@ -129,8 +129,8 @@ function addresses(ends: Ends): [Uint8Array, Uint8Array] {
 }
 
 /**
- * TCP or UDP as it leaves a host whose network card computes checksums: with the
- * pseudo header's sum in place of its own. Anything else comes back as it is.
+ * TCP or UDP as it leaves a host whose network card computes checksums: the checksum field holds
+ * the sum of the pseudo header. Any other frame is returned unchanged.
  */
 export function unfinished(frame: Uint8Array): Uint8Array {
   const ethernetFrame = parseEthernet(frame);

@@ -1,7 +1,7 @@
 /**
- * Frames whose virtio_net_hdr says what it should not, or what is only just
- * right. A kernel may refuse or mend some before they leave the container; what
- * leaves it as it is becomes of each is said here.
+ * Frames whose virtio_net_hdr is wrong, or only just right. A kernel may refuse or correct some
+ * of them before they leave the container. The list says what must happen to each one that a
+ * kernel leaves unchanged.
  */
 import { ETH_VLAN } from '../../src/wire/ethernet.ts';
 import { TCP_CSUM_OFFSET, UDP_CSUM_OFFSET } from '../../src/datapath/reference/offload.ts';
@@ -10,16 +10,16 @@ import { concat, setU16 } from '../../src/wire/bytes.ts';
 import { arpRequest, ethernet, tcp, udp, unfinished, type Ends } from './frames.ts';
 import type { FrameWithVnet, VnetHeader } from './vnet.ts';
 
-/** The destination port of case 0; each further one has the next. */
+/** The destination port of case 0; each further case has the next one. */
 export const FIRST_PORT = 5000;
 
 export interface HostileFrame extends FrameWithVnet {
   readonly what: string;
-  /** As every kernel sends them. */
+  /** As every kernel sends it. */
   readonly isRight: boolean;
-  /** Why it is dropped; undefined when it arrives. */
+  /** Why it is dropped; undefined if it arrives. */
   readonly reason?: DropReason;
-  /** What arrives, in as many segments as it may take. */
+  /** What arrives, in however many segments. */
   readonly payload: Uint8Array;
 }
 
@@ -50,12 +50,12 @@ const checksum4: VnetHeader = { flags: NEEDS_CSUM, csumStart: L4_IP4, csumOffset
 
 type Build = (ends: { ip4: Ends; ip6: Ends }, port: number) => Omit<HostileFrame, 'what' | 'isRight'>;
 
-/** Bytes that differ from place to place. */
+/** Bytes that differ from position to position. */
 function data(length: number): Uint8Array {
   return Uint8Array.from({ length }, (_, n) => (n * 7 + (n >>> 8)) & 0xff);
 }
 
-/** TCP over the family of `vnet.csumStart`, with `change` made to the frame after its checksum. */
+/** TCP over the family of `vnet.csumStart`; `change` modifies the frame after its checksum is computed. */
 function tcpFrame(length: number, vnet: VnetHeader, reason?: DropReason, change?: (frame: Uint8Array) => void): Build {
   return ({ ip4, ip6 }, port) => {
     const ends = vnet === tcp6 || vnet.csumStart === L4_IP6 ? ip6 : ip4;
@@ -174,7 +174,7 @@ const hostile: Readonly<Record<string, Build>> = {
   },
 };
 
-/** All of them, from `ip4.src` and `ip6.src`; case n to port FIRST_PORT + n. */
+/** All cases, from `ip4.src` and `ip6.src`; case n goes to port FIRST_PORT + n. */
 export function hostileFrames(ends: { readonly ip4: Ends; readonly ip6: Ends }): HostileFrame[] {
   return [...Object.entries(right), ...Object.entries(hostile)].map(([what, build], n) => ({
     what,

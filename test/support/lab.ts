@@ -1,11 +1,11 @@
 /**
- * A lab: network namespaces with veth cables between them, programs that run in
- * them, and a directory for their files.
+ * A lab: network namespaces with veth cables between them, programs that run in them, and a
+ * directory for their files.
  *
- * Everything has a name of its own (the test's process id is in it), so labs can
- * exist side by side. `close` takes all of it away, in any state, and fails when
- * something is left; it also runs when the test fails, throws or is interrupted.
- * Only processes that the lab started are ended, by their pid.
+ * Everything has a name of its own (with the test's process id), so labs can exist side by side.
+ * `close` removes all of it, in any state, and fails if something remains; it also runs when the
+ * test fails, throws or is interrupted. Only processes that the lab started are ended, by their
+ * pid.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from 'node:fs';
@@ -41,17 +41,17 @@ export class Namespace {
     this.path = `/run/netns/${name}`;
   }
 
-  /** A command that has to succeed; its standard output. */
+  /** Runs a command that must succeed; returns its standard output. */
   run(command: readonly string[], options?: RunOptions): Promise<string> {
     return run(this.inside(command), options);
   }
 
-  /** A command whatever its exit code. */
+  /** Runs a command, whatever its exit code. */
   attempt(command: readonly string[], options?: RunOptions): Promise<Result> {
     return attempt(this.inside(command), options);
   }
 
-  /** A program that goes on. */
+  /** Starts a program that continues to run. */
   start(command: readonly string[]): Background {
     return this.#lab.start(this.inside(command));
   }
@@ -67,7 +67,7 @@ export class Namespace {
     return links.map((link) => link.ifname).filter((name) => name !== 'lo');
   }
 
-  /** `nsenter` replaces itself with the command, so its pid is the command's. */
+  /** `nsenter` replaces itself with the command, so its pid is the pid of the command. */
   inside(command: readonly string[]): string[] {
     return ['nsenter', `--net=${this.path}`, ...command];
   }
@@ -98,7 +98,7 @@ export class Lab {
     return namespace;
   }
 
-  /** Many of them, made by one process; their loopbacks are down. */
+  /** Makes many namespaces with one process; their loopbacks are down. */
   async namespaces(roles: readonly string[]): Promise<Namespace[]> {
     this.#checkOpen();
     const made = roles.map((role) => new Namespace(this, `${this.#prefix}-${role}`));
@@ -137,7 +137,7 @@ export class Lab {
     await b.ip(`link set ${bName} up`);
   }
 
-  /** Starts a program that goes on; ended with the lab at the latest. */
+  /** Starts a program that continues to run; it ends with the lab at the latest. */
   start(command: readonly string[]): Background {
     this.#checkOpen();
     const started = new Background(command);
@@ -145,12 +145,12 @@ export class Lab {
     return started;
   }
 
-  /** Calls `close` at the end of the lab, last registered first, while everything still runs. */
+  /** Calls `close` at the end of the lab, the last registered one first, while everything still runs. */
   onClose(close: () => Promise<void>): void {
     this.#closers.push(close);
   }
 
-  /** What helps when the test has failed. */
+  /** Text that helps when the test has failed. */
   onFailure(log: () => string): void {
     this.#logs.push(log);
   }
@@ -159,7 +159,7 @@ export class Lab {
     return this.#logs.map((log) => log()).filter((text) => text !== '');
   }
 
-  /** @throws when something did not stop cleanly or is left. */
+  /** @throws if something did not stop cleanly or remains */
   async close(): Promise<void> {
     const problems: string[] = [];
     for (const close of this.#closers.reverse()) {
@@ -183,18 +183,18 @@ export class Lab {
       try {
         execFileSync('ip', ['netns', 'del', name], { stdio: 'ignore' });
       } catch {
-        // `#remains` tells if it is still there.
+        // `#remains` finds out whether it is still there.
       }
     }
     rmSync(this.directory, { recursive: true, force: true });
   }
 
-  /** A test that goes on after its end leaves nothing behind. */
+  /** A test that continues after its end must not leave anything behind. */
   #checkOpen(): void {
     if (this.#isClosed) throw new Error('the lab is closed');
   }
 
-  /** Inodes of the lab's namespaces: what keeps one alive is found by them. */
+  /** Inodes of the lab's namespaces, to find whatever keeps one alive. */
   #inodes(): Map<string, string> {
     const inodes = new Map<string, string>();
     for (const { name, path } of this.#namespaces.values()) {
@@ -237,7 +237,7 @@ export function namespaceHolders(inode: string): string[] {
   return holders;
 }
 
-/** Labs end with the process, however that ends; SIGALRM is sent to a file that takes too long. */
+/** Labs end with the process, however that ends. A file that takes too long gets SIGALRM. */
 function watchForEnd(): void {
   isWatching = true;
   const closeAll = (): void => open.forEach((lab) => lab.closeNow());

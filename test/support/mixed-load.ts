@@ -1,7 +1,6 @@
 /**
- * Traffic of many kinds at once between the containers of two hosts: TCP both
- * ways, numbered datagrams whose order is looked at, short flows of all sizes,
- * and pings.
+ * Many kinds of traffic at once between the containers of two hosts: TCP in both directions,
+ * numbered datagrams whose order is checked, short flows of all sizes, and pings.
  */
 import type { Background } from './process.ts';
 import type { Container } from './topology.ts';
@@ -13,7 +12,7 @@ const SHORT_FLOWS_PER_SECOND = 150;
 const LIMITED_MEGABITS = 100;
 const SMALL_MSS = 536;
 
-/** Two on one host, two on the other. */
+/** Two containers on one host, two on the other. */
 export interface Containers {
   readonly a1: Container;
   readonly a2: Container;
@@ -21,12 +20,12 @@ export interface Containers {
   readonly b2: Container;
 }
 
-/** What the receivers of datagrams have seen until a second ago. */
+/** What the receivers of datagrams have seen, up to a second ago. */
 export interface Arrivals {
   /** Numbered datagrams. */
   readonly received: number;
   readonly lost: number;
-  /** That another of their flow had overtaken, or that came twice. */
+  /** Datagrams that another one of their flow had overtaken, or that came twice. */
   readonly misordered: number;
   /** Datagrams of short flows. */
   readonly shortFlows: number;
@@ -40,7 +39,7 @@ export class MixedLoad {
   readonly #numberedSinks: Background[] = [];
   readonly #shortFlowSinks: Background[] = [];
 
-  /** Starts everything. TCP goes on for `seconds`, the rest until `stop`. */
+  /** Starts everything. TCP runs for `seconds`, everything else until `stop`. */
   static async start({ a1, a2, b1, b2 }: Containers, seconds: number): Promise<MixedLoad> {
     const load = new MixedLoad();
     const limited = ['-b', `${LIMITED_MEGABITS}M`];
@@ -65,7 +64,7 @@ export class MixedLoad {
     return load;
   }
 
-  /** Waits for the end of the streams and ends the rest. @throws when a stream failed or a program ended by itself. */
+  /** Waits for the end of the streams and ends the rest. @throws if a stream failed or a program ended by itself */
   async stop(): Promise<void> {
     for (const stream of this.#streams) {
       await stream.wait();
@@ -113,7 +112,7 @@ async function sink(at: Container, script: string, port: number): Promise<Backgr
   return started;
 }
 
-/** The sum of what each said last behind `word`. */
+/** The sum of the numbers that each of them printed last behind `word`. */
 function said(sinks: readonly Background[], word: string): number {
   return sinks.reduce((sum, { lines }) => {
     const [, number = '0'] = new RegExp(`\\b${word} (\\d+)`).exec(lines.at(-1)?.text ?? '') ?? [];

@@ -1,22 +1,22 @@
-/** TCP connections that go on, whatever happens to the daemon. */
+/** TCP connections that must survive whatever happens to the daemon. */
 import type { Namespace } from './lab.ts';
 import { until } from './process.ts';
 import { python } from './traffic.ts';
 
-/** Where the first connection is received; each further one has the next. */
+/** The port of the first connection; each further one has the next port. */
 export const STEADY_PORT = 7024;
-/** Bytes, one each 20 ms: the connection is under way, and goes on. */
+/** Bytes, one every 20 ms, after which the connection is known to work. */
 const SOME = 20;
 
 export interface Conversation {
   readonly from: Namespace;
   readonly to: Namespace;
   readonly ip: string;
-  /** To which it is opened, where that leads to its port at the receiver. */
+  /** The port to connect to, if it leads to the receiver's port. */
   readonly port?: number;
 }
 
-/** @throws unless the bytes of all connections go on after `event` */
+/** @throws unless all connections still carry bytes after `event` */
 export async function outlive(conversations: readonly Conversation[], event: () => Promise<void>): Promise<void> {
   const open = await Promise.all(
     conversations.map(async ({ from, to, ip, port }, n) => {

@@ -1,11 +1,11 @@
 /**
- * A frame taken apart and checked by its own bytes, to hold what `src` makes
- * against: nothing here comes from there. Sums are taken modulo 65,535, which is
- * what ones' complement arithmetic comes to.
+ * Takes a frame apart and checks it byte by byte, for comparison with what `src` makes; nothing
+ * here is imported from there. Sums are computed modulo 65,535, which is equivalent to ones'
+ * complement arithmetic.
  */
 
 export interface Packet {
-  /** Of the tag; undefined for an untagged frame. */
+  /** The VLAN tag; undefined for an untagged frame. */
   readonly vlan: number | undefined;
   readonly family: 4 | 6;
   readonly tos: number;
@@ -19,18 +19,18 @@ export interface Packet {
   readonly l4Offset: number;
   readonly sourcePort: number;
   readonly destinationPort: number;
-  /** TCP only, otherwise 0, as the next three. */
+  /** TCP only, otherwise 0; the same holds for the next three. */
   readonly sequence: number;
   readonly acknowledgment: number;
   readonly flags: number;
   readonly window: number;
   readonly tcpOptions: string;
   readonly payload: Buffer;
-  /** `none`: UDP without one. `partial`: the pseudo header's sum. */
+  /** `none`: UDP without a checksum. `partial`: the sum of the pseudo header. */
   readonly checksum: 'good' | 'partial' | 'none' | 'bad';
 }
 
-/** @throws Error when a length, or the IPv4 header checksum, is not exactly right, or when it is no TCP or UDP */
+/** @throws Error if a length or the IPv4 header checksum is not exactly right, or if it is neither TCP nor UDP */
 export function parsePacket(frame: Uint8Array): Packet {
   const bytes = Buffer.from(frame.buffer, frame.byteOffset, frame.length);
   const isTagged = bytes.readUInt16BE(12) === 0x8100 || bytes.readUInt16BE(12) === 0x88a8;
@@ -100,7 +100,7 @@ function transport(bytes: Buffer, l4: number, protocol: number, addresses: numbe
   } as const;
 }
 
-/** Puts the pseudo header's sum into the checksum field, as for a network card to complete. Returns a copy. */
+/** Returns a copy with the sum of the pseudo header in the checksum field, for a network card to complete. */
 export function withPartialSum(frame: Uint8Array): Uint8Array {
   const copy = Buffer.from(frame);
   const { family, protocol, l4Offset, vlan } = parsePacket(frame);
@@ -112,7 +112,7 @@ export function withPartialSum(frame: Uint8Array): Uint8Array {
   return new Uint8Array(copy);
 }
 
-/** Of all 16-bit words. */
+/** The sum of all 16-bit words. */
 function sum(bytes: Buffer): number {
   let total = 0;
   for (let i = 0; i < bytes.length; i++) total += i % 2 === 0 ? bytes[i]! * 256 : bytes[i]!;

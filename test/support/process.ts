@@ -1,4 +1,4 @@
-/** Commands and background processes of tests: each is ended by its pid, and says what it printed when it fails. */
+/** Commands and background processes of tests. Each is ended by its pid, and a failure shows what it printed. */
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -10,17 +10,21 @@ export interface Result {
 }
 
 export interface RunOptions {
-  /** A minute unless said otherwise. */
+  /** A minute by default. */
   readonly timeoutMs?: number;
   readonly input?: string;
 }
 
-/** Between two looks: a part of what has been waited already, so that who waits long leaves the processors to others. */
+/**
+ * The pause between two looks is a part of the time waited so far, so that long waits leave the processors to others.
+ */
 const POLL = { part: 0.03, leastMs: 15, mostMs: 150 } as const;
-/** How long another process may take for something, on processors that others load too. Only a failure takes so long. */
+/**
+ * How long another process may take for something, on processors that others use, too. Only a failure takes this long.
+ */
 const PATIENCE_MS = 60_000;
 
-/** Runs to the end, whatever the exit code; -1 when it was ended by the timeout. */
+/** Runs to the end, whatever the exit code; -1 if the timeout ended it. */
 export function attempt(command: readonly string[], options: RunOptions = {}): Promise<Result> {
   const [file = '', ...args] = command;
   return new Promise((resolve, reject) => {
@@ -30,13 +34,13 @@ export function attempt(command: readonly string[], options: RunOptions = {}): P
       if (error && typeof error.code === 'string') reject(new Error(`${describe(command)}: ${error.message}`));
       else resolve({ code, stdout, stderr });
     });
-    // A command may end without reading all of it.
+    // A command may end without reading all of its input.
     child.stdin?.on('error', () => {});
     child.stdin?.end(options.input ?? '');
   });
 }
 
-/** Runs a command that has to succeed; returns its standard output. */
+/** Runs a command that must succeed; returns its standard output. */
 export async function run(command: readonly string[], options: RunOptions = {}): Promise<string> {
   const { code, stdout, stderr } = await attempt(command, options);
   if (code !== 0) throw new Error(`${describe(command)}: exit ${code}\n${stderr}${stdout}`.trimEnd());
@@ -45,7 +49,7 @@ export async function run(command: readonly string[], options: RunOptions = {}):
 
 /**
  * Polls until `condition` returns something truthy, which is the result; an error in it counts as "not yet".
- * @throws after a minute, unless `timeoutMs` says otherwise
+ * @throws after a minute, unless `timeoutMs` is given
  */
 export async function until<T>(
   condition: () => T | Promise<T>,
@@ -70,19 +74,19 @@ export async function until<T>(
   }
 }
 
-/** One line of output and when it came, in milliseconds of CLOCK_MONOTONIC. */
+/** A line of output and the time when it came, in milliseconds of CLOCK_MONOTONIC. */
 export interface Line {
   readonly text: string;
   readonly atMs: number;
 }
 
-/** Milliseconds of CLOCK_MONOTONIC, as `time.monotonic()` of Python has it. */
+/** Milliseconds of CLOCK_MONOTONIC, like Python's `time.monotonic()`. */
 export const monotonicMs = (): number => Number(process.hrtime.bigint()) / 1e6;
 
-/** A process that goes on while the test does. */
+/** A process that runs beside the test. */
 export class Background {
   readonly pid: number;
-  /** Its exit code; null when a signal ended it. */
+  /** Its exit code; null if a signal ended it. */
   readonly exited: Promise<number | null>;
   /** Complete lines of its standard output. */
   readonly lines: Line[] = [];
@@ -129,12 +133,12 @@ export class Background {
     this.#child.stdin?.end();
   }
 
-  /** Sends a signal if it still runs. */
+  /** Sends a signal if it is still running. */
   signal(signal: NodeJS.Signals): void {
     if (this.#isRunning) this.#child.kill(signal);
   }
 
-  /** Waits for its end. @throws when that does not come in time. */
+  /** Waits for its end. @throws if that does not come in time */
   async wait(timeoutMs = PATIENCE_MS): Promise<number | null> {
     await until(() => !this.#isRunning, { timeoutMs, what: `end of ${describe(this.#command)}\n${this.stderr}` });
     return this.exited;
@@ -145,7 +149,7 @@ export class Background {
     return this.wait();
   }
 
-  /** Waits until its standard output or error holds `text`. */
+  /** Waits until its standard output or standard error contains `text`. */
   async says(text: string | RegExp): Promise<void> {
     const has = (output: string): boolean => (typeof text === 'string' ? output.includes(text) : text.test(output));
     await until(
@@ -159,7 +163,7 @@ export class Background {
   }
 }
 
-/** Does the process exist (and is more than a zombie)? */
+/** Does the process exist (and is it more than a zombie)? */
 export function isAlive(pid: number): boolean {
   try {
     return !/^\d+ \(.*\) [ZX]/s.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));

@@ -1,4 +1,4 @@
-/** Random bursts: streams of a few flows in frames and superframes, and virtio_net_hdrs that lie. */
+/** Random bursts: streams of a few flows in frames and superframes, and wrong virtio_net_hdrs. */
 import type { OffloadedFrame } from '../../src/datapath/datapath.ts';
 import type { Offload } from '../../src/flow/offload.ts';
 import * as frames from './frames.ts';
@@ -7,10 +7,10 @@ import type { Random } from './random.ts';
 import { frameOf, partialOf, superframeOf, type Stretch } from './superframes.ts';
 
 /**
- * A burst as one read of a TAP may bring it: streams of a few flows that take
- * turns, some of it in superframes, some with partial checksums or ones said to
- * be valid; now and then a frame that breaks the stream, of any kind. What it
- * asks for is right unless the caller breaks it (`mutateOffload`).
+ * A burst that one read of a TAP may bring: streams of a few flows that take turns, some in
+ * superframes, some with partial checksums or checksums that are said to be valid; now and then
+ * a frame of another kind that interrupts a stream. The offload requests are right unless the
+ * caller breaks them (`mutateOffload`).
  */
 export function randomBurst(random: Random, others: () => Uint8Array): OffloadedFrame[] {
   const streams = Array.from({ length: random.pick([1, 1, 2, 3, 12]) }, () => randomStream(random));
@@ -51,7 +51,7 @@ function randomStream(random: Random): Stream {
   };
 }
 
-/** What comes next in a stream: mostly what follows, sometimes what does not. */
+/** The next frame of a stream: mostly one that continues it, sometimes one that does not. */
 function nextOf(stream: Stream, random: Random): OffloadedFrame {
   disturb(stream, random);
   const { segmentBytes } = stream;
@@ -80,7 +80,7 @@ function nextOf(stream: Stream, random: Random): OffloadedFrame {
   }
 }
 
-/** Now and then something of a stream changes that keeps its frames from merging. */
+/** Now and then changes something about a stream that keeps its frames from merging. */
 function disturb(stream: Stream, random: Random): void {
   if (!random.chance(0.06)) return;
   switch (random.int(7)) {
@@ -107,7 +107,7 @@ function disturb(stream: Stream, random: Random): void {
   }
 }
 
-/** Breaks what a frame asks for, as a hostile container would. */
+/** Breaks the offload request of a frame, as a hostile container would. */
 export function mutateOffload({ frame, offload }: OffloadedFrame, random: Random): OffloadedFrame {
   const { flags, gsoType, gsoSize, csumStart, csumOffset } = offload ?? none;
   const u16 = (right: number) =>

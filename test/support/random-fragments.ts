@@ -1,4 +1,4 @@
-/** Datagrams in fragments, as a network, or who wants to get round a switch, may bring them. */
+/** Fragmented datagrams, as a network may bring them, or somebody who wants to get around a switch. */
 import { concat } from '../../src/wire/bytes.ts';
 import { buildExtension, buildFragment } from '../../src/wire/ipv6.ts';
 import { buildTcp, buildUdp } from '../../src/wire/l4.ts';
@@ -6,14 +6,14 @@ import * as frames from './frames.ts';
 import { ends4, ends6, l4Ports } from './random-frames.ts';
 import type { Random } from './random.ts';
 
-/** A part of a datagram, in bytes; `more` follow it. */
+/** A part of a datagram, in bytes; `more` parts follow it. */
 export interface Part {
   readonly at: number;
   readonly bytes: number;
   readonly more: boolean;
 }
 
-/** `lengthBytes` in parts of `eachBytes`, a multiple of 8. */
+/** Cuts `lengthBytes` into parts of `eachBytes`, a multiple of 8. */
 export function partsOf(lengthBytes: number, eachBytes: number): Part[] {
   const count = Math.ceil(lengthBytes / eachBytes);
   return Array.from({ length: count }, (_, i) => ({
@@ -26,9 +26,9 @@ export function partsOf(lengthBytes: number, eachBytes: number): Part[] {
 export interface FragmentOptions {
   readonly id: number;
   readonly protocol: number;
-  /** Of the whole datagram; zeros behind its end. */
+  /** Payload of the whole datagram; zeros beyond its end. */
   readonly payload: Uint8Array;
-  /** Of IPv6: extension headers before the fragment header, each of 8 bytes. */
+  /** For IPv6: extension headers in front of the fragment header, 8 bytes each. */
   readonly before?: readonly number[];
 }
 
@@ -49,8 +49,8 @@ export function fragmentOf(ends: frames.Ends, { at, bytes, more }: Part, options
 }
 
 /**
- * One datagram of few identifications: whole and in order, or with parts in another
- * order, missing, twice, moved, longer, shorter, under other names.
+ * One datagram, with one of a few identifications: whole and in order, or with parts that are
+ * reordered, missing, repeated, moved, longer, shorter, or under other identifications.
  */
 export function randomFragments(random: Random): Uint8Array[] {
   const ends = random.chance(0.5) ? ends4(random) : ends6(random);
@@ -68,7 +68,7 @@ export function randomFragments(random: Random): Uint8Array[] {
   });
 }
 
-/** Later fragments, and nothing else, that need a place each. */
+/** Only later fragments, which each take up a place. */
 export function waitingFragments(random: Random): Uint8Array[] {
   const ends = random.chance(0.5) ? ends4(random) : ends6(random);
   const bytes = random.pick([8, 8, 20_000]);

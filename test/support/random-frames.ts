@@ -1,6 +1,6 @@
 /**
- * Random frames: right ones of every protocol that `extract` knows, over few
- * enough addresses that flows are hit again, and ways to break them.
+ * Random frames: correct ones of every protocol that `extract` knows, over so few addresses that
+ * flows are hit again, and ways to break them.
  */
 import { concat, setU16 } from '../../src/wire/bytes.ts';
 import { buildExtension, buildFragment } from '../../src/wire/ipv6.ts';
@@ -17,9 +17,9 @@ const macs = [
   'ff:ff:ff:ff:ff:ff',
   '33:33:00:00:00:01',
 ];
-/** Of the gateways of VNI 1 and 100, and of a host: only ever a destination. */
+/** MACs of the gateways of VNI 1 and 100, and of a host; used as destinations only. */
 const routerMacs = ['02:77:66:00:00:01', '02:77:66:00:00:64', '02:77:65:00:00:01'];
-/** The last two of both: outside of all networks, and where what is from there is sent to. */
+/** The last two of each family are outside of all networks, and the destination of packets that come from there. */
 const ip4s = [
   '10.0.0.1',
   '10.0.0.2',
@@ -45,12 +45,12 @@ export const l4Ports = [1, 53, 80, 443, 1234, 4789, 65535];
 export function randomFrame(random: Random): Uint8Array {
   const packet = random.chance(0.01) ? withMapped(random) : randomPacket(random);
   const frame = random.chance(0.1) ? frames.unfinished(packet) : packet;
-  // The shortest frame on a wire has 60 bytes, and whatever in its padding.
+  // The shortest frame on a wire has 60 bytes, with anything in its padding.
   if (frame.length < 60 && random.chance(0.5)) return concat(frame, random.bytes(60 - frame.length));
   return random.chance(0.05) ? concat(frame, random.bytes(random.int(40))) : frame;
 }
 
-/** IPv6 that says it is from or to an address of IPv4. */
+/** An IPv6 packet that claims to be from or to an IPv4 address. */
 function withMapped(random: Random): Uint8Array {
   const frame = frames.udp(ends6(random), random.pick(l4Ports), random.pick(l4Ports)).slice();
   frame.set(parseIp('::ffff:10.0.0.1'), frame.length - 8 - random.pick([16, 32]));
@@ -98,7 +98,7 @@ function randomPacket(random: Random): Uint8Array {
   }
 }
 
-/** About a packet that was sent the other way, or any; its checksum is anything. */
+/** About a packet that was sent in the other direction, or about any packet; its checksum is arbitrary. */
 function icmpError(random: Random, v6: boolean): Uint8Array {
   const quoted = randomPacket(random).subarray(14);
   const about = random.chance(0.8) ? quoted.subarray(0, random.pick([28, 48, 200])) : random.bytes(random.int(60));
@@ -107,7 +107,7 @@ function icmpError(random: Random, v6: boolean): Uint8Array {
   return frames.ip(v6 ? ends6(random) : ends4(random), protocol, message);
 }
 
-/** Those of a SYN, also where they are rarely, or ought not to be. */
+/** The options of a SYN, also where they are rare or not allowed. */
 function tcpOptions(random: Random): Uint8Array {
   const some = [[1], [1], [2, 4, ...random.bytes(2)], [2, 4, 5, 180], [3, 3, 7], [4, 2], [8, 10, ...random.bytes(8)]];
   const wrong = [[0], [2, 3, 9], [2, 0], [2, 4, 255], [254, 40], [2]];
@@ -117,7 +117,7 @@ function tcpOptions(random: Random): Uint8Array {
   return options;
 }
 
-/** Breaks a frame in one or several ways, or replaces it by garbage. Does not change `frame`. */
+/** Breaks a frame in one or several ways, or replaces it with garbage. Does not change `frame`. */
 export function mutate(frame: Uint8Array, random: Random): Uint8Array {
   let broken: Uint8Array = frame.slice();
   do {
@@ -222,7 +222,7 @@ function fragmented(random: Random, v6: boolean): Uint8Array {
   );
 }
 
-/** Up to ten extension headers of all kinds before a segment. */
+/** Up to ten extension headers of all kinds in front of a segment. */
 function chain(random: Random): [first: number, bytes: Uint8Array] {
   let [next, bytes]: [number, Uint8Array] = transport(random);
   for (let left = random.pick([1, 1, 2, 3, 7, 8, 9, 10]); left > 0; left--) {

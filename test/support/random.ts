@@ -1,4 +1,7 @@
-/** Random numbers from a seed: the same on each machine, and one generator for each part that must not disturb another. */
+/**
+ * Random numbers from a seed: the same on every machine, with a generator of its own for each part that must not
+ * disturb another.
+ */
 export class Random {
   #state: number;
 

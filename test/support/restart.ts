@@ -7,23 +7,23 @@ import { iperfClient, iperfServer, python } from './traffic.ts';
 import type { Weft } from './weft.ts';
 
 const PROBE_PORT = 7007;
-/** Longer than all that is looked at meanwhile; it is ended then. */
+/** Longer than everything that is measured meanwhile; then it is ended. */
 const STREAM_SECONDS = 600;
-/** Of a tenth of a second each, before the kill and after it. */
+/** How many intervals of a tenth of a second, before the kill and after it. */
 const INTERVALS = 5;
 const DATA_BYTES = 1000;
 
 export interface Restart {
-  /** From the kill until the TCP connection carried data again; looked at every 15 ms. */
+  /** From the kill until the TCP connection carried data again; checked every 15 ms. */
   readonly dataAgainMs: number;
   /** From the command that starts the daemon until a probe arrived. */
   readonly probeAgainMs: number;
 }
 
 /**
- * Kills the daemon under a TCP stream and a UDP probe every 10 ms between two
- * containers, and starts it at once.
- * @throws when the connection breaks, or an interface is lost, doubled or changed.
+ * Kills the daemon under a TCP stream and a UDP probe every 10 ms between two containers, and
+ * starts it again at once.
+ * @throws if the connection breaks, or an interface is lost, doubled or changed
  */
 export async function killAndRestart(weft: Weft, from: Container, to: Container): Promise<Restart> {
   const links = (): Promise<string[]> => Promise.all([from, to].map(({ namespace }) => linkIdentity(namespace)));
@@ -57,7 +57,7 @@ export async function killAndRestart(weft: Weft, from: Container, to: Container)
   return { dataAgainMs: dataAtMs - killedAtMs, probeAgainMs: probeAtMs - restartedAtMs };
 }
 
-/** A UDP probe every 10 ms. `arrivals`: when each came, in milliseconds of CLOCK_MONOTONIC. */
+/** A UDP probe every 10 ms. `arrivals` says when each came, in milliseconds of CLOCK_MONOTONIC. */
 export async function startProbe(
   from: Namespace,
   to: Pick<Container, 'namespace' | 'ip4'>,
@@ -79,7 +79,7 @@ function transfers(lines: readonly Line[]): number {
   return lines.filter(({ text }) => /-[\d.]+ +sec +[1-9][\d.]* +\w*Bytes/.test(text)).length;
 }
 
-/** When data comes in by `eth0` of a process: more at once than probes would be. Called while nothing is forwarded. */
+/** The time when data comes in by `eth0` of a process: more than probes at once. Call it while nothing is forwarded. */
 async function receivesData(pid: number): Promise<number> {
   let last = receivedBytes(pid);
   return until(

@@ -1,5 +1,5 @@
 /**
- * Tests that need the rights of root (namespaces, TAPs, port 4789) are skipped
- * without: `t.test('…', { skip: needsRoot }, async (t) => { … })`.
+ * Tests that need root (for namespaces, TAPs, port 4789) are skipped without it:
+ * `t.test('…', { skip: needsRoot }, async (t) => { … })`.
  */
 export const needsRoot: string | false = process.getuid?.() === 0 ? false : 'needs root';

@@ -1,4 +1,7 @@
-/** The rules of a namespace as text that can be compared: without counters, the elements of each set in order. */
+/**
+ * The nftables rules of a namespace as text for comparison: without counters, and with the elements of each set in
+ * order.
+ */
 import type { Namespace } from './lab.ts';
 
 export async function ruleset(host: Namespace): Promise<string> {

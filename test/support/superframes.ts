@@ -1,4 +1,4 @@
-/** Superframes and the frames that they stand for, built from the same description by the builders of `src/wire`. */
+/** Superframes and the frames that they stand for, built by the builders of `src/wire` from the same description. */
 import type { OffloadedFrame } from '../../src/datapath/datapath.ts';
 import type { Offload } from '../../src/flow/offload.ts';
 import type { VlanTag } from '../../src/wire/ethernet.ts';
@@ -19,7 +19,7 @@ export const PSH = 8;
 export const ACK = 16;
 export const CWR = 128;
 
-/** A stretch of a TCP stream, or one or more UDP datagrams of one size. */
+/** A piece of a TCP stream, or one or more UDP datagrams of one size. */
 export interface Stretch {
   readonly family: 4 | 6;
   readonly protocol: 'tcp' | 'udp';
@@ -42,7 +42,7 @@ export interface Stretch {
   readonly flowLabel?: number;
 }
 
-/** All of it in one frame, with a full checksum. */
+/** Everything in one frame, with a full checksum. */
 export function frameOf(stretch: Stretch): Uint8Array {
   const { family, protocol, payload, vlan, tos = 0, ttl = 64 } = stretch;
   const ends: frames.Ends = {
@@ -86,7 +86,7 @@ export function superframeOf(stretch: Stretch, gsoSize: number): OffloadedFrame 
   return { frame, offload: { ...offload, gsoType, gsoSize } };
 }
 
-/** What it stands for: its frames one by one, each as a host would send it alone. */
+/** The frames that it stands for, one by one, each as a host would send it alone. */
 export function segmentsOf(stretch: Stretch, gsoSize: number): Uint8Array[] {
   const { payload, sequence = 1, flags = ACK, id = 7 } = stretch;
   const made: Uint8Array[] = [];
@@ -107,7 +107,7 @@ export function segmentsOf(stretch: Stretch, gsoSize: number): Uint8Array[] {
   return made;
 }
 
-/** Bytes that differ from place to place. */
+/** Bytes that differ from position to position. */
 export function someBytes(length: number, first = 0): Uint8Array {
   return Uint8Array.from({ length }, (_, at) => ((first + at) * 31 + ((first + at) >> 8)) & 0xff);
 }

@@ -1,17 +1,17 @@
 /**
- * The networks that the tests of namespaces are about: hosts on an underlay,
- * and containers on hosts. A host is run by weft, or by the kernel's own bridge
- * and vxlan device, with which weft has to get along.
+ * The networks of the namespace tests: hosts on an underlay, and containers on hosts. A host is
+ * run by weft, or by the kernel's own bridge and vxlan device, with which weft must
+ * interoperate.
  */
 import type { Lab, Namespace } from './lab.ts';
 import { Weft, type DatapathKind } from './weft.ts';
 
-/** The overlay of all tests: of one VNI, with IPv4 and IPv6. */
+/** The overlay of all tests: one VNI, with IPv4 and IPv6. */
 export const overlay = {
   network: 'blue',
   vni: 4660,
   subnets: ['10.44.0.0/24', 'fd44::/64'],
-  /** `create` takes these words. */
+  /** The words of `network create`. */
   create: 'blue --subnet 10.44.0.0/24 --subnet fd44::/64 --vni 4660',
 } as const;
 
@@ -22,7 +22,7 @@ export function overlayIps(n: number): [ip4: string, ip6: string] {
 
 export type Family = 'ipv4' | 'ipv6';
 
-/** A container that is attached: where it is and what it is called there. */
+/** An attached container: where it is and what it is called there. */
 export interface Container {
   readonly namespace: Namespace;
   readonly ip4: string;
@@ -67,18 +67,18 @@ export async function oneHost(lab: Lab, datapath: DatapathKind): Promise<OneHost
   };
 }
 
-/** On the cable between `client` and `host` of an `OutsideHost`. */
+/** Addresses on the cable between `client` and `host` of an `OutsideHost`. */
 export const outsideIps = {
   client: { ip4: '192.0.2.2', ip6: '2001:db8::2' },
   host: { ip4: '192.0.2.1', ip6: '2001:db8::1' },
 } as const;
 
 export interface OutsideHost extends OneHost {
-  /** It knows no way to the containers. */
+  /** Has no route to the containers. */
   readonly client: Namespace;
 }
 
-/** As `oneHost`, with an outside: a client on a cable (`eth0` at both ends). @param published by `web` */
+/** Like `oneHost`, with an outside and a client on a cable (`eth0` at both ends). @param published by `web` */
 export async function outsideHost(
   lab: Lab,
   datapath: DatapathKind,
@@ -113,7 +113,7 @@ export interface Underlay {
   readonly rightIp: string;
 }
 
-/** The name of the underlay's interface on both hosts. */
+/** Name of the underlay's interface on both hosts. */
 export const underlayLink = 'under0';
 
 const underlayAddresses = {
@@ -133,8 +133,8 @@ export async function underlay(lab: Lab, family: Family): Promise<Underlay> {
 }
 
 /**
- * A veth carries superframes and unfinished checksums that no wire would; after
- * this each frame on the cable is as a network card would send it.
+ * A veth cable carries superframes and unfinished checksums that no wire would. After this, each
+ * frame on the cable looks as if a network card had sent it.
  */
 export async function withoutOffloads({ left, right }: Underlay): Promise<void> {
   const features = ['tx', 'gso', 'gro', 'tso', 'tx-udp-segmentation', 'tx-udp_tnl-segmentation'];
@@ -143,13 +143,13 @@ export async function withoutOffloads({ left, right }: Underlay): Promise<void> 
   }
 }
 
-/** As `withoutOffloads`, but a host gathers what it receives, as network cards and their drivers have it done. */
+/** Like `withoutOffloads`, but a host merges what it receives, as network cards and their drivers do. */
 export async function likeAWire(under: Underlay): Promise<void> {
   await withoutOffloads(under);
   for (const host of [under.left, under.right]) await host.run(['ethtool', '-K', underlayLink, 'gro', 'on']);
 }
 
-/** The addresses and the MTU of a container on a host without weft. */
+/** Sets addresses and MTU of a container on a host without weft. */
 async function setUpContainer(namespace: Namespace, n: number, mtu: number): Promise<Container> {
   const [ip4, ip6] = overlayIps(n);
   const mac = `02:4b:00:00:00:${n.toString(16).padStart(2, '0')}`;
@@ -159,12 +159,12 @@ async function setUpContainer(namespace: Namespace, n: number, mtu: number): Pro
   return { namespace, ip4, ip6, mac };
 }
 
-/** What encapsulation leaves of an underlay of 1500 bytes. */
+/** The MTU that encapsulation leaves on an underlay of 1500 bytes. */
 export const overlayMtu = { ipv4: 1450, ipv6: 1430 } as const;
 
 /**
- * Makes `host` a VTEP by the kernel's own means: a bridge with a vxlan device
- * that floods to one peer and learns what is behind it.
+ * Makes `host` a VTEP with the kernel's own means: a bridge with a vxlan device that floods to
+ * one peer and learns the MACs behind it.
  */
 export async function kernelVtep(host: Namespace, local: string, peer: string, mtu: number): Promise<void> {
   await host.ip('link add br0 type bridge');
@@ -199,7 +199,7 @@ export interface RoutedUnderlay extends Underlay {
   readonly router: Namespace;
 }
 
-/** Two hosts with a router between them. As on wires: what is too large is one packet, not a superframe. */
+/** Two hosts with a router between them. As on real wires, a large packet is one packet, not a superframe. */
 export async function routedUnderlay(lab: Lab, family: Family): Promise<RoutedUnderlay> {
   const router = await lab.namespace('router');
   const hosts = { left: await lab.namespace('left'), right: await lab.namespace('right') };

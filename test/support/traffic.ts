@@ -1,4 +1,4 @@
-/** Real programs that talk from one namespace to another, and what they measured. */
+/** Real programs that talk between namespaces, and what they measured. */
 import { join, dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Namespace } from './lab.ts';
@@ -6,10 +6,10 @@ import { until, type Background } from './process.ts';
 
 const scripts = join(dirname(fileURLToPath(import.meta.url)), 'python');
 
-/** Of nothing that tcpdump would try to decode. */
+/** The port of no protocol that tcpdump would try to decode. */
 export const QUESTION_PORT = 7053;
 
-/** A helper script as a command; always Debian's interpreter. */
+/** A helper script as a command; always with Debian's interpreter. */
 export function python(script: string, ...args: readonly (string | number)[]): string[] {
   return ['/usr/bin/python3', '-u', join(scripts, script), ...args.map(String)];
 }
@@ -20,16 +20,17 @@ export interface PingOptions {
   readonly count?: number;
 }
 
-/** All echo requests have to be answered; the first may need a moment (duplicate address detection, learning). */
+/** All echo requests must be answered; the first may take a moment (duplicate address detection, learning). */
 export async function ping(from: Namespace, to: string, options: PingOptions = {}): Promise<void> {
   const { size = 56, count = 2 } = options;
   const once = ['ping', '-n', '-c', '1', '-W', '1', to];
   await until(async () => (await from.attempt(once)).code === 0, { what: `first answer from ${to} to ${from.name}` });
-  // With a deadline ping goes on until so many are answered; without one it waits a moment only for the last answer.
+  // With a deadline, ping continues until that many are answered; without one it waits only a moment for the last
+  // answer.
   await from.run(['ping', '-n', '-i', '0.02', '-c', String(count), '-s', String(size), '-w', '30', to]);
 }
 
-/** Is nothing answered? */
+/** Is there no answer at all? */
 export async function isUnreachable(from: Namespace, to: string): Promise<boolean> {
   return (await from.attempt(['ping', '-n', '-c', '2', '-i', '0.2', '-W', '1', to])).code !== 0;
 }
@@ -38,14 +39,14 @@ export interface StreamOptions {
   readonly seconds?: number;
   /** The server sends. */
   readonly reverse?: boolean;
-  /** Without it for `seconds`. */
+  /** If not given, the stream runs for `seconds`. */
   readonly bytes?: number;
   readonly parallel?: number;
-  /** Of TCP. */
+  /** TCP's congestion control. */
   readonly congestion?: 'cubic' | 'bbr';
 }
 
-/** What `stream` asks for at least. */
+/** The minimum that `stream` accepts. */
 const LEAST_BYTES = 10_000_000;
 
 /** An iperf3 server for one client, listening when it returns. */
@@ -74,7 +75,7 @@ interface IperfReport {
   };
 }
 
-/** The report of an iperf3 client. @throws when it failed: its exit code does not tell. */
+/** The report of an iperf3 client. @throws if it failed, which its exit code does not show */
 export function checkIperf(output: string): IperfReport {
   const report = JSON.parse(output) as IperfReport;
   if (report.error !== undefined) throw new Error(`iperf3: ${report.error}`);
@@ -82,11 +83,11 @@ export function checkIperf(output: string): IperfReport {
 }
 
 /**
- * `bytes` of TCP from one namespace to another by iperf3. Whether each of them arrives it cannot tell (`transfer` does):
- * iperf3's server reads no more once the client says that it is done, and what fits the buffers of the sockets may then
- * be there unread. Of 300,000 bytes not one is counted in one of six runs, on a mere loopback; `bytes` have to be more
- * than those buffers hold.
- * @throws when it fails, nothing is received, or `bytes` are less than 10 MB
+ * Sends `bytes` of TCP from one namespace to another with iperf3. It cannot tell whether each byte arrives (`transfer`
+ * can): iperf3's server stops reading when the client says that it is done, and data in the socket buffers may then be
+ * unread. Of 300,000 bytes, none is counted in one of six runs, even on a loopback, so `bytes` must be more than those
+ * buffers hold.
+ * @throws if it fails, nothing is received, or `bytes` is less than 10 MB
  */
 export async function stream(
   from: Namespace,
@@ -106,7 +107,7 @@ export async function stream(
   if (!sum_received?.bytes) throw new Error(`iperf3 from ${from.name} to ${ip}: nothing was received`);
 }
 
-/** Questions and answers over UDP, as DNS has them: each has to be answered. */
+/** Requests and responses over UDP, like DNS: each must be answered. */
 export async function askOverUdp(
   from: Namespace,
   to: Namespace,
@@ -120,7 +121,7 @@ export async function askOverUdp(
   await server.stop();
 }
 
-/** Frames on their way into an interface. */
+/** Records frames on their way into an interface. */
 export class Sniffer {
   readonly #process: Background;
 
@@ -128,14 +129,14 @@ export class Sniffer {
     this.#process = process;
   }
 
-  /** Catches from now on. */
+  /** Starts recording. */
   static async open(at: Namespace, ifname = 'eth0'): Promise<Sniffer> {
     const process = at.start(python('sniff.py', ifname));
     await process.says('ready');
     return new Sniffer(process);
   }
 
-  /** Hex text of each frame until now. */
+  /** Hex text of each frame so far. */
   frames(): string[] {
     return this.#process.lines.map((line) => line.text).filter((text) => text !== 'ready');
   }
@@ -154,7 +155,7 @@ export class Sniffer {
   }
 }
 
-/** Sends frames as they are. */
+/** Sends frames unchanged. */
 export async function sendFrames(from: Namespace, frames: readonly Uint8Array[], ifname = 'eth0'): Promise<void> {
   const input = frames.map((frame) => Buffer.from(frame).toString('hex')).join('\n');
   await from.run(python('send_frames.py', ifname), { input: `${input}\n` });

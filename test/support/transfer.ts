@@ -1,31 +1,33 @@
-/** Bytes from one container to another, compared at both ends. */
+/** Sends bytes from one container to another and compares them at both ends. */
 import type { Namespace } from './lab.ts';
 import { python } from './traffic.ts';
 
-/** Where the first transfer is received; each further one has the next. */
+/** The port of the first transfer; each further one has the next port. */
 export const TRANSFER_PORT = 7021;
-/** What one buffer that the kernel cuts may hold. */
+/** The largest buffer that the kernel segments. */
 const BUFFER_BYTES = 65_000;
-/** Fit the receive buffer of a socket as a whole, so that a receiver that pauses loses none. */
+/** As many as fit into the receive buffer of a socket together, so that a receiver that pauses loses none. */
 const DATAGRAMS_AT_ONCE = 40;
-/** The scripts give up by themselves when nothing moves. */
+/** The scripts give up by themselves if nothing moves. */
 const LONGEST_MS = 300_000;
 
 export type Transfer =
-  /** Without `segmentBytes`, segments are as long as the interface takes them. */
+  /** Without `segmentBytes`, segments are as long as the interface allows. */
   | { readonly kind: 'tcp'; readonly bytes: number; readonly segmentBytes?: SegmentBytes }
   /** Datagrams of `segmentBytes` that leave their sender as superframes (UDP_SEGMENT), or each by itself. */
   | { readonly kind: 'udp' | 'datagrams'; readonly bytes: number; readonly segmentBytes: SegmentBytes };
 
-/** The same to each address, or by the address. */
+/** The same for all addresses, or depending on the address. */
 export type SegmentBytes = number | ((ip: string) => number);
 
 export interface TransferOptions {
-  /** To which the first transfer is sent, where that leads to TRANSFER_PORT at the receiver. */
+  /** The port of the first transfer, if it leads to TRANSFER_PORT at the receiver. */
   readonly port?: number;
 }
 
-/** Makes all transfers to each address, one after another. @throws unless every byte arrives, in order and right. */
+/**
+ * Makes all transfers to each address, one after the other. @throws unless every byte arrives, in order and unchanged
+ */
 export async function transfer(
   from: Namespace,
   to: Namespace,

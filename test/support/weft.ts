@@ -1,10 +1,9 @@
 /**
- * A weft daemon on a host of a lab, driven through the command line as an
- * operator would: `weft up` runs inside the host's namespace, with a socket and
- * a state directory of its own.
+ * A weft daemon on a host of a lab, used through the command line as an operator would: `weft up`
+ * runs inside the host's namespace, with a socket and a state directory of its own.
  *
- * Whatever a test did, the law of conservation has to hold at its end: it is
- * checked when the lab closes.
+ * Whatever a test does, the law of conservation must hold at its end: it is checked when the lab
+ * closes.
  */
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -15,7 +14,7 @@ import type { Lab, Namespace } from './lab.ts';
 import { attempt, type Background, describe, monotonicMs, run, until, type Result } from './process.ts';
 
 export type DatapathKind = StatusReport['datapath']['kind'];
-/** What every test of namespaces runs on. */
+/** The datapaths that every namespace test runs on. */
 export const datapathKinds: readonly DatapathKind[] = ['native', 'reference'];
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
@@ -31,11 +30,11 @@ export interface UpOptions {
   readonly peers?: readonly string[];
   /** Further arguments of `weft up`. */
   readonly arguments?: readonly string[];
-  /** Another checkout, built, whose executable is used. */
+  /** Another checkout, already built, whose executable is used. */
   readonly checkout?: string;
-  /** SIGUSR2 collects its garbage, so that what it keeps can be told from what lies about. */
+  /** SIGUSR2 collects its garbage, so that memory in use can be distinguished from garbage. */
   readonly collectable?: boolean;
-  /** What runs the daemon's command, and becomes it. */
+  /** A command that runs the daemon's command and becomes it. */
   readonly within?: readonly string[];
 }
 
@@ -46,7 +45,7 @@ export interface AttachOptions {
   readonly arguments?: readonly string[];
 }
 
-/** What `-o json` prints, by the verb. */
+/** What `-o json` prints, by verb. */
 interface Outputs {
   status: StatusReport;
   endpoints: EndpointReport[];
@@ -58,7 +57,7 @@ export class Weft {
   readonly socket: string;
   readonly state: string;
   readonly host: Namespace;
-  /** For what is asked often: the command line takes a fifth of a second. */
+  /** For frequent requests: the command line takes a fifth of a second. */
   readonly client: Client;
   readonly #lab: Lab;
   readonly #name: string;
@@ -106,10 +105,10 @@ export class Weft {
     ];
   }
 
-  /** Its status when its garbage has gone. It has to be `collectable`. */
+  /** Its status after garbage collection. The daemon must be `collectable`. */
   async collected(): Promise<StatusReport> {
     process.kill(this.pid, 'SIGUSR2');
-    // The signal is handled before what comes in after it; the collection itself holds up the answer.
+    // The signal is handled before requests that come after it; the collection itself delays the answer.
     await this.client.status();
     return this.client.status();
   }
@@ -134,7 +133,7 @@ export class Weft {
     return this.#daemon;
   }
 
-  /** Ends the daemon without a chance to clean up; returns when, in milliseconds of CLOCK_MONOTONIC. */
+  /** Kills the daemon without a chance to clean up; returns the time, in milliseconds of CLOCK_MONOTONIC. */
   async kill(): Promise<number> {
     const daemon = this.#running();
     const atMs = monotonicMs();
@@ -164,12 +163,12 @@ export class Weft {
     return this.#daemon?.stderr ?? '';
   }
 
-  /** A command that has to succeed; its standard output. */
+  /** Runs a command that must succeed; returns its standard output. */
   run(...words: readonly string[]): Promise<string> {
     return run(this.command(words));
   }
 
-  /** A command whatever its exit code. */
+  /** Runs a command, whatever its exit code. */
   attempt(...words: readonly string[]): Promise<Result> {
     return attempt(this.command(words));
   }
@@ -203,7 +202,7 @@ export class Weft {
     )) as EndpointReport;
   }
 
-  /** How often frames of a port ended for each reason; of all ports without a name. */
+  /** How many frames of a port were dropped, by reason; of all ports if no name is given. */
   async drops(port?: string): Promise<Readonly<Record<string, number>>> {
     const { datapath, ports } = await this.status();
     return port === undefined ? datapath.drops : (ports.find(({ name }) => name === port)?.drops ?? {});

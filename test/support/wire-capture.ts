@@ -1,4 +1,4 @@
-/** What `tcpdump -vv`, which knows nothing of weft, makes of the frames on the underlay. */
+/** What `tcpdump -vv`, which knows nothing about weft, makes of the frames on the underlay. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Lab, Namespace } from './lab.ts';
@@ -6,11 +6,11 @@ import { udp } from './frames.ts';
 import { run, until } from './process.ts';
 import { sendFrames } from './traffic.ts';
 
-/** Of what tcpdump may still have to read, for it may have to wait for a processor. */
+/** Buffer for what tcpdump has not read yet, since it may have to wait for a processor. */
 const BUFFER_KILOBYTES = 65_536;
-/** More than any frame on an underlay; the whole buffer is divided by it. */
+/** More than any frame on an underlay; the buffer is divided into pieces of this size. */
 const SNAP_BYTES = 9216;
-/** Nobody has this MAC address: who gets the frame throws it away. */
+/** Nobody has this MAC address, so whoever gets the frame drops it. */
 const NOBODY = '02:00:00:00:00:ff';
 const END_PORT = 9;
 const END = 'the end of the capture';
@@ -34,7 +34,7 @@ export function captureVxlan(
   return capture(lab, at, ifname, ['-c', String(count)], action);
 }
 
-/** Records all VXLAN datagrams on a link while `action` runs, and decodes them. @throws when tcpdump could not keep up */
+/** Records all VXLAN datagrams on a link while `action` runs, and decodes them. @throws if tcpdump could not keep up */
 export function captureAllVxlan(
   lab: Lab,
   at: Namespace,
@@ -58,7 +58,7 @@ async function capture(
   ]);
   await tcpdump.says('listening on');
   await action();
-  // What is sent now comes behind all that the action has brought onto the link.
+  // This frame comes after everything that the action has sent on the link.
   const ends = { srcMac: NOBODY, dstMac: NOBODY, src: '192.0.2.254', dst: '192.0.2.254' };
   await sendFrames(at, [udp(ends, END_PORT, END_PORT, Buffer.from(END))], ifname);
   await until(() => !tcpdump.isRunning || readFileSync(file).includes(END), { what: END });
@@ -79,7 +79,9 @@ function decode(text: string): DecodedDatagram[] {
   });
 }
 
-/** Does tcpdump find a wrong checksum or length in it? What it takes the payload for, by the port alone, is no matter. */
+/**
+ * Does tcpdump find a wrong checksum or length in it? What it guesses about the payload from the port does not matter.
+ */
 export function isDamaged({ outer, inner }: DecodedDatagram): boolean {
   const headers = inner.replace(/(\[udp sum ok\]|, length \d+:).*$/s, '$1');
   return /\b(bad|incorrect|wrong|truncated|missing|invalid)\b/i.test(`${outer}${headers}`);
