@@ -20,12 +20,12 @@ namespace {
 
 constexpr size_t kHeaderBytes = NLMSG_ALIGN(NLMSG_LENGTH(sizeof(nfgenmsg)));
 
-// In one call: the refusals of all of them fit the socket's buffer.
+// So many in one call that the refusals of all of them fit the socket's buffer.
 constexpr size_t kDeletionsPerSend = 64;
 constexpr uint8_t kEchoRequest = 8;
 constexpr uint8_t kEchoRequest6 = 128;
 
-// One direction of a connection, as the kernel tells of it.
+// One direction of a connection, as the kernel describes it.
 struct Tuple {
   uint8_t source[16];
   uint8_t destination[16];
@@ -86,7 +86,7 @@ nlmsghdr header_of(unsigned type, unsigned flags, size_t bytes) {
 
 using Message = std::vector<uint8_t>;
 
-// What deletes this very connection: by its first direction, its zone and its id.
+// A message that deletes exactly this connection: by its first direction, its zone and its id.
 Message deletion(const nlmsghdr* entry) {
   Message message(kHeaderBytes);
   const auto* info = static_cast<const nfgenmsg*>(NLMSG_DATA(entry));
@@ -104,7 +104,7 @@ Message deletion(const nlmsghdr* entry) {
   return message;
 }
 
-// Calls `each` with the messages of an answer, to its end or acknowledgement. 0 or -errno.
+// Calls `each` with the messages of an answer, up to its end or acknowledgement. 0 or -errno.
 template <typename Each>
 int receive(int netlink, Each each) {
   alignas(nlmsghdr) uint8_t buffer[32768];
@@ -132,7 +132,7 @@ void add_attribute(Message* message, unsigned type, const void* value, size_t by
   if (bytes > 0) memcpy(message->data() + at + RTA_LENGTH(0), value, bytes);
 }
 
-// An attribute that holds what `fill` adds.
+// An attribute whose content is what `fill` adds.
 template <typename Fill>
 void add_nested(Message* message, unsigned type, Fill fill) {
   const size_t at = message->size();
@@ -142,7 +142,7 @@ void add_nested(Message* message, unsigned type, Fill fill) {
   memcpy(message->data() + at + offsetof(rtattr, rta_len), &bytes, sizeof bytes);
 }
 
-// Appends what deletes the connection of one record of kHostConnectionBytes.
+// Appends a message that deletes the connection of one record of kHostConnectionBytes.
 void add_deletion(Message* messages, const uint8_t* record) {
   static constexpr uint8_t kMapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
   const uint8_t *source = record, *destination = record + 16, *ports = record + 32, *protocol = record + 36;
@@ -180,8 +180,8 @@ void add_deletion(Message* messages, const uint8_t* record) {
   memcpy(messages->data() + at + NLMSG_HDRLEN, &info, sizeof info);
 }
 
-// What the kernel has said by now: it answers before send() returns, and only where it refuses. Adds to `missing` what
-// had ended by itself. 0 or -errno.
+// Reads what the kernel has answered so far: it answers before send() returns, and only if it refuses. Adds to
+// `missing` the connections that had already ended. 0 or -errno.
 int receive_refusals(int netlink, int* missing) {
   alignas(nlmsghdr) uint8_t buffer[32768];
   for (;;) {
@@ -240,7 +240,7 @@ int forget_stale_udp(const Publishing& publishing) {
     if (send(netlink.get(), message.data(), message.size(), 0) < 0) return -errno;
     error = receive(netlink.get(), [](const nlmsghdr*) {});
     if (error == 0) ++deleted;
-    else if (error != -ENOENT) return error;  // that one has ended by itself
+    else if (error != -ENOENT) return error;  // that one had already ended
   }
   return deleted;
 }

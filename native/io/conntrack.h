@@ -1,11 +1,14 @@
-// The connections of the host itself, nf_conntrack of the calling thread's namespace: not those of the switch.
+// The host's own connections: nf_conntrack in the calling thread's namespace. They are not those of the switch.
 //
-// The kernel asks for a translation with the first packet of a connection. One of UDP lasts as long as it does not pause
-// for half a minute or two: what was sent before its port was published would never be translated, and what was
-// published once would be translated for ever. So these are forgotten when what is published has changed.
+// The kernel looks for a translation only for the first packet of a connection, and a UDP connection lasts as long as
+// it
+// does not pause for half a minute or two. So a flow that began before its port was published would never be
+// translated,
+// and one whose port is no longer published would be translated for ever. Such connections are deleted when the
+// published ports have changed.
 //
-// What the switch itself gives up, the kernel forgets, too: so what one container leaves in the host's table is bounded
-// by what it may have in the switch's.
+// Connections that the switch gives up are deleted, too. So the share of the host's table that one container can use is
+// bounded by its share of the switch's table.
 #pragma once
 
 #include <stddef.h>
@@ -13,26 +16,26 @@
 
 namespace weft {
 
-// Addresses have 16 bytes, IPv4-mapped or IPv6, one after the other; ports are in host byte order.
+// Addresses are 16 bytes each, IPv4-mapped or IPv6, one after the other; ports are in host byte order.
 struct Publishing {
   const uint8_t* own;  // of this host
   size_t own_count;
-  const uint8_t* targets;  // what published ports are translated to
+  const uint8_t* targets;  // addresses that published ports are translated to
   size_t target_count;
-  const uint16_t* ports;  // published ones of UDP
+  const uint16_t* ports;  // published UDP ports
   size_t port_count;
 };
 
-// Deletes the connections of UDP that are to a published port of the host and not translated, and those that are
-// translated to a target and come to a port that is not published. Returns how many, or -errno.
+// Deletes UDP connections to a published port of the host that are not translated, and those that are translated
+// to a target but come to a port that is not published. Returns how many, or -errno.
 int forget_stale_udp(const Publishing& publishing);
 
-// One connection as the switch's end of it sends: 16 bytes source, 16 destination, both ports in network byte order (of a
-// ping both its identifier), protocol, 3 bytes of padding.
+// One connection as the switch's end of it sends: 16 bytes source, 16 bytes destination, both ports in network byte
+// order (for a ping, its identifier twice), protocol, 3 bytes of padding.
 constexpr size_t kHostConnectionBytes = 40;
 
-// Deletes these connections, whichever side began them. `connections` has `count` records of kHostConnectionBytes.
-// Returns how many there were, or -errno.
+// Deletes these connections, whichever side opened them. `connections` has `count` records of
+// kHostConnectionBytes. Returns how many existed, or -errno.
 int forget_connections(const uint8_t* connections, size_t count);
 
 }  // namespace weft

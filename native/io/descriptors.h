@@ -1,6 +1,6 @@
-// Descriptors that ports leave to others: connections to the API
-// (src/api/connections.ts), helper processes, files. What opens many asks here,
-// so that running out refuses one port and not everything else.
+// Descriptors that ports leave to others: API connections (src/api/connections.ts), helper
+// processes, files. Code that opens many descriptors asks here, so that running out refuses one
+// port and not everything else.
 #pragma once
 
 #include <sys/resource.h>
@@ -10,14 +10,14 @@
 
 namespace weft {
 
-// What this process may have open (RLIMIT_NOFILE).
+// The number of descriptors that this process may have open (RLIMIT_NOFILE).
 inline size_t descriptor_limit() {
   rlimit limit;
   return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? static_cast<size_t>(limit.rlim_cur) : 1024;
 }
 
-// Whether enough is left besides `fd`. The kernel gives the lowest free number,
-// so a number this high says that all below it are taken.
+// Are enough descriptors left besides `fd`? The kernel gives the lowest free number, so a high
+// number means that all lower ones are taken.
 inline bool leaves_descriptors(int fd) {
   constexpr size_t kApiMost = 512;
   constexpr size_t kHelpersAndFiles = 24;

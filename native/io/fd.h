@@ -6,7 +6,7 @@
 
 namespace weft {
 
-// A file descriptor that is closed with its owner.
+// A file descriptor that is closed together with its owner.
 class Fd {
  public:
   Fd() = default;

@@ -14,7 +14,7 @@
 namespace weft {
 namespace {
 
-constexpr uint64_t kStopEvent = UINT64_MAX;  // no port number
+constexpr uint64_t kStopEvent = UINT64_MAX;  // not a port number
 constexpr int kEventsAtOnce = 64;
 
 }  // namespace
@@ -121,7 +121,7 @@ std::vector<ReceivedFrame> FrameIo::take(size_t max) {
   std::lock_guard lock(mutex_);
   while (taken.size() < max && !queue_.empty()) {
     ReceivedFrame& frame = queue_.front();
-    Port& port = ports_.find(frame.port)->second;  // `remove` takes its frames along
+    Port& port = ports_.find(frame.port)->second;  // `remove` discards the frames of its port
     --port.queued_frames;
     port.queued_bytes -= frame.length;
     if (port.paused && port.queued_frames <= kPortFrames / 2 && port.queued_bytes <= kPortBytes / 2) {
@@ -174,7 +174,7 @@ uint8_t FrameIo::offloads(uint16_t number) const {
 // The reader, from here on.
 
 void* FrameIo::run_reader(void* self) {
-  drop_capabilities();  // what it uses is open
+  drop_capabilities();  // everything that it uses is open already
   static_cast<FrameIo*>(self)->read_loop();
   return nullptr;
 }
@@ -182,7 +182,7 @@ void* FrameIo::run_reader(void* self) {
 void FrameIo::read_loop() {
   epoll_event events[kEventsAtOnce];
   for (;;) {
-    // Level-triggered: one burst a port and round, so that ports take turns.
+    // Level-triggered: one burst of a port for each round, so that ports take turns.
     const int ready = epoll_wait(epoll_, events, kEventsAtOnce, -1);
     for (int i = 0; i < ready; ++i) {
       if (events[i].data.u64 == kStopEvent) return;
@@ -191,7 +191,7 @@ void FrameIo::read_loop() {
   }
 }
 
-// One burst of a port into the queue. True when the owner has to be woken.
+// Reads one burst of a port into the queue. True if the owner must be woken.
 bool FrameIo::read_port(uint16_t number, uint32_t events) {
   std::lock_guard lock(mutex_);
   const auto at = ports_.find(number);

@@ -5,14 +5,14 @@
 //   TAPs, underlay ──epoll, bursts──► reader thread ──► queue ──take()──► owner
 //                ▲──────────────── send(), send_underlay() ◄──────────────┘
 //
-// Two threads: the owner calls every public method, the reader only fills the
-// queue. `ports_` changes on the owner alone, under `mutex_`; so the owner reads
-// it without, and sending never waits for the reader.
+// There are two threads. The owner calls every public method; the reader only fills the queue. Only
+// the owner changes `ports_`, under `mutex_`, so the owner can read it without the lock, and
+// sending never waits for the reader.
 //
-// A port is read no further while kPortFrames frames or kPortBytes bytes of it
-// are queued (checked before each burst, so one burst more at most), and again
-// when half of that was taken: what comes meanwhile waits, and is lost, in the
-// kernel's own bounded queue. No port takes another's room.
+// Reading from a port pauses while kPortFrames frames or kPortBytes bytes of it are queued (checked
+// before each burst, so there is at most one burst more), and resumes when half of that was taken.
+// Frames that arrive meanwhile wait, or are lost, in the kernel's own bounded queue. No port takes
+// up another's room.
 #pragma once
 
 #include <pthread.h>
@@ -35,8 +35,8 @@ namespace weft {
 
 struct ReceivedFrame {
   uint16_t port;
-  bool from_underlay;      // then `bytes` begin with the VXLAN header
-  UnderlaySource source;   // who sent it, with from_underlay
+  bool from_underlay;      // if true, `bytes` begins with the VXLAN header
+  UnderlaySource source;   // who sent it, if from_underlay is true
   VnetHdr vnet;
   std::unique_ptr<uint8_t[]> bytes;
   uint32_t length;
@@ -57,41 +57,41 @@ class FrameIo {
   FrameIo& operator=(const FrameIo&) = delete;
   ~FrameIo();
 
-  // Starts the reader. `wake` is called on it, with no lock held, when the
-  // queue or the list of lost ports was empty and is not any more. 0 or -errno.
+  // Starts the reader. `wake` is called on the reader's thread, with no lock held, when the queue
+  // or the list of lost ports was empty and no longer is. 0 or -errno.
   int start(std::function<void()> wake);
-  // Stops the reader and closes everything; TAPs stay. `wake` is not called after it.
+  // Stops the reader and closes everything; TAPs stay. `wake` is not called afterwards.
   void close();
 
-  // 0, -EALREADY for a port number in use, or what tap_open and Underlay::open return.
+  // 0, -EALREADY if the port number is in use, or what tap_open and Underlay::open return.
   int add_tap(uint16_t port, const TapTarget& target, TapOpened* opened);
   int open_underlay(uint16_t port, const uint8_t local[16], uint16_t l4_port);
-  // What `tap_renew` says of the TAP of that port; -ENOENT without one.
+  // What `tap_renew` returns for the TAP of that port; -ENOENT if there is none.
   int renew_tap(uint16_t port);
-  // Closes the port; a TAP stays with `keep`, goes without. Its queued frames are
-  // thrown away. 0 or -errno (-ENOENT: no such port).
+  // Closes the port. With `keep` a TAP stays, without it is removed. Its queued frames are
+  // discarded. 0 or -errno (-ENOENT: no such port).
   int remove(uint16_t port, bool keep);
 
-  // Up to `max` frames, oldest first, each port's in order.
+  // Up to `max` frames, the oldest first; the frames of each port are in order.
   std::vector<ReceivedFrame> take(size_t max);
-  // Ports that stopped by themselves since the last call; they stay until `remove`.
+  // Ports that stopped by themselves since the last call; they exist until `remove`.
   std::vector<LostPort> take_lost();
 
-  // What the TAP takes, of tap.h; 0 for anything else.
+  // The offloads of the TAP, see tap.h; 0 for other ports.
   uint8_t offloads(uint16_t port) const;
-  // kNoDrop or why not. For TAPs; the frame asks for nothing that they do not take.
+  // kNoDrop, or why not. For TAPs; the frame must ask only for what they support.
   Reason send(uint16_t port, const Frame& frame);
-  // To the first underlay port: datagrams of `datagram_bytes` each, one behind the
-  // other, the last perhaps shorter. 0: `payload` is one.
+  // Sends to the first underlay port: datagrams of `datagram_bytes` each, one after the other, the
+  // last perhaps shorter. 0 means that `payload` is one datagram.
   Refused send_underlay(const uint8_t remote[16], uint32_t entropy, uint8_t tos, iovec payload,
                         uint32_t datagram_bytes);
 
  private:
   struct Port {
-    int fd = -1;                         // a TAP's; the underlay has its own
+    int fd = -1;                         // of a TAP; the underlay has its own
     uint8_t offloads = 0;
-    std::unique_ptr<Underlay> underlay;  // null: a TAP
-    size_t queued_frames = 0;            // guarded by mutex_, as the rest
+    std::unique_ptr<Underlay> underlay;  // null for a TAP
+    size_t queued_frames = 0;            // guarded by mutex_, like the rest
     size_t queued_bytes = 0;
     bool paused = false;
     bool lost = false;
@@ -117,7 +117,7 @@ class FrameIo {
   std::deque<ReceivedFrame> queue_;
   std::vector<LostPort> lost_;
 
-  Burst burst_;  // the reader's
+  Burst burst_;  // used by the reader only
 };
 
 }  // namespace weft

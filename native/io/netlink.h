@@ -1,4 +1,4 @@
-// Reading the attributes of netlink messages; rtnetlink's and nfnetlink's have one form.
+// Reads the attributes of netlink messages; those of rtnetlink and nfnetlink have the same form.
 #pragma once
 
 #include <linux/rtnetlink.h>

@@ -36,9 +36,9 @@ int on_own_thread(const std::function<void()>& work) {
   return 0;
 }
 
-// The file of the namespace, after it was compared with what is meant. 0 or -errno.
+// Opens the file of the namespace, and compares it with the one that is meant. 0 or -errno.
 int open_netns(const NetnsTarget& target, Fd* netns, NetnsTarget* entered) {
-  // O_NONBLOCK: whatever is at that path, opening it does not wait.
+  // O_NONBLOCK: opening it does not wait, whatever is at that path.
   Fd file(::open(target.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.get() < 0) return -errno;
   if (ioctl(file.get(), NS_GET_NSTYPE) != CLONE_NEWNET) return -ENOTTY;
@@ -56,7 +56,7 @@ int write_setting(const NetnsSetting& setting) {
   return write(file.get(), setting.value.data(), setting.value.size()) < 0 ? -errno : 0;
 }
 
-// Everything that answers one request: one NLMSG_ERROR, or a dump up to NLMSG_DONE.
+// Reads everything that answers one request: one NLMSG_ERROR, or a dump up to NLMSG_DONE.
 int receive_replies(int netlink, std::vector<uint8_t>* replies) {
   alignas(nlmsghdr) thread_local char buffer[kReplyBytes];
   for (;;) {
@@ -71,14 +71,14 @@ int receive_replies(int netlink, std::vector<uint8_t>* replies) {
   }
 }
 
-// In the namespace, on the helper thread.
+// Runs in the namespace, on the helper thread.
 int exchange_here(NetnsExchange* exchange) {
   for (NetnsSetting& setting : exchange->settings) setting.result = write_setting(setting);
   if (exchange->requests.empty()) return 0;
   const Fd netlink(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
   if (netlink.get() < 0) return -errno;
   const int on = 1;
-  // Dumps are filtered by the kernel; one that cannot (before 4.20) hands over more.
+  // The kernel filters dumps; one that cannot (before 4.20) returns more.
   setsockopt(netlink.get(), SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof on);
   auto left = static_cast<unsigned>(exchange->requests.size());
   auto* header = reinterpret_cast<nlmsghdr*>(exchange->requests.data());

@@ -1,8 +1,8 @@
-// Work inside network namespaces: a thread of its own enters one, so that the
-// caller's never changes, and ends with the work.
+// Work inside network namespaces. A thread of its own enters one, so that the namespace of the
+// caller never changes, and ends with the work.
 //
-// A namespace is known by (device, inode); its path only leads to it. Numbers of 0
-// take whichever the path leads to.
+// A namespace is identified by (device, inode); its path only leads to it. If both numbers are 0,
+// it is whichever namespace the path leads to.
 #pragma once
 
 #include <stdint.h>
@@ -19,7 +19,7 @@ struct NetnsTarget {
   uint64_t ino = 0;
 };
 
-// What is done in a namespace, and what came of it.
+// The work to do in a namespace, and its result.
 struct NetnsVisit {
   NetnsTarget target;
   std::function<int()> work;
@@ -28,41 +28,41 @@ struct NetnsVisit {
   // What `work` returned, or
   //   -ENOENT, -EACCES  the path does not exist or may not be opened
   //   -ENOTTY           it is not a network namespace
-  //   -ESTALE           it leads to another namespace than `dev` and `ino` say
-  //   -EPERM            no CAP_SYS_ADMIN
+  //   -ESTALE           it leads to a namespace other than the one that `dev` and `ino` identify
+  //   -EPERM            CAP_SYS_ADMIN is missing
   // or another -errno.
   int result = 0;
 };
 
-// Makes all visits one after the other on one thread. 0, or -errno where there is no thread.
+// Makes all visits, one after the other, on one thread. 0, or -errno if no thread can be started.
 int visit_netns(std::vector<NetnsVisit>* visits);
 
-// A file below /proc/sys/net and what is written to it.
+// A file under /proc/sys/net and what to write to it.
 struct NetnsSetting {
   std::string path;
   std::string value;
   int result = 0;  // 0 or -errno
 };
 
-// Settings and rtnetlink messages for one namespace, and what came of them.
+// Settings and rtnetlink messages for one namespace, and their results.
 struct NetnsExchange {
   std::string path;
   uint64_t dev = 0;
   uint64_t ino = 0;
   std::vector<NetnsSetting> settings;
-  // nlmsghdr and payload of each request, aligned as NLMSG_ALIGN has it. Each is
-  // answered by NLMSG_ERROR (NLM_F_ACK is set) or, with NLM_F_DUMP, by NLMSG_DONE.
+  // nlmsghdr and payload of each request, aligned by NLMSG_ALIGN. Each is answered by NLMSG_ERROR
+  // (NLM_F_ACK is set) or, with NLM_F_DUMP, by NLMSG_DONE.
   std::vector<uint8_t> requests;
 
-  // Of the namespace, as `in_netns` has it; the rest is empty then.
+  // Of entering the namespace, as in NetnsVisit; if it failed, the rest is empty.
   int result = 0;
-  // All messages that the kernel answered with, in order, the last ones included.
+  // All messages that the kernel answered with, in order, including the final ones.
   std::vector<uint8_t> replies;
 };
 
-// Runs all exchanges one after the other on one thread: first the settings of a
-// namespace, then its requests, each after the reply to the one before. A request
-// that fails does not stop the next. 0, or -errno where there is no thread.
+// Runs all exchanges, one after the other, on one thread: first the settings of a namespace, then
+// its requests, each after the reply to the one before. A request that fails does not stop the
+// next. 0, or -errno if no thread can be started.
 int netns_exchange(std::vector<NetnsExchange>* exchanges);
 
 }  // namespace weft

@@ -21,17 +21,17 @@ namespace {
 constexpr int kLongestWaitMs = 200;
 constexpr int kMostCapabilities = 64;
 
-// One that neither Node nor the C library uses.
+// A signal that neither Node nor the C library uses.
 int signal_number() { return SIGRTMIN + 9; }
 
 // What the handler reads and counts.
 std::atomic<uint64_t> kept_by_all{~uint64_t{0}};
 std::atomic<int> told{0};
 
-// By system calls alone, so that a signal handler may call it.
+// Uses system calls only, so that a signal handler may call it.
 void keep_here(uint64_t kept) {
   for (int capability = 0; capability < kMostCapabilities; ++capability) {
-    // Fails for those that the kernel does not know, and without CAP_SETPCAP.
+    // Fails for capabilities that the kernel does not know, and without CAP_SETPCAP.
     if (!(kept >> capability & 1)) prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
   }
   prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
@@ -54,7 +54,7 @@ void on_signal(int) {
   errno = saved;
 }
 
-// Whether the thread blocks the signal; then it would be told at some other time, or never.
+// Does the thread block the signal? Then it would be told at some other time, or never.
 bool blocks_signal(pid_t thread) {
   char path[64];
   snprintf(path, sizeof path, "/proc/self/task/%d/status", thread);
@@ -71,7 +71,7 @@ bool blocks_signal(pid_t thread) {
 
 bool exists(pid_t thread) { return syscall(SYS_tgkill, getpid(), thread, 0) == 0; }
 
-// Tells one thread and waits until it has done so. False when it does not.
+// Tells one thread and waits until it has done so. False if it does not.
 bool tell(pid_t thread) {
   if (blocks_signal(thread)) return false;
   const int before = told.load();
@@ -94,12 +94,12 @@ int keep_capabilities(uint64_t kept) {
   action.sa_handler = on_signal;
   action.sa_flags = SA_RESTART;
   sigfillset(&action.sa_mask);
-  // It stays: the default action of a signal that comes late would end the process.
+  // The handler stays: the default action of a signal that comes late would end the process.
   if (sigaction(signal_number(), &action, nullptr) < 0) return -errno;
   const auto self = static_cast<pid_t>(syscall(SYS_gettid));
   std::set<pid_t> seen;
   int untold = 0;
-  // Threads that one starts before it is told are seen by another look.
+  // Threads that another one starts before it is told are found by looking again.
   for (bool found = true; found;) {
     found = false;
     DIR* tasks = opendir("/proc/self/task");

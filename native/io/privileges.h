@@ -1,8 +1,8 @@
 // What the threads of this process may do (capabilities(7)).
 //
-// Capabilities are a thread's own, and Node starts threads before any of weft's
-// code runs: to keep only some of them, each thread has to give up the rest by
-// itself. It is told by a signal, as the C library does for setuid.
+// Each thread has its own capabilities, and Node starts threads before any of weft's code runs.
+// So to keep only some capabilities, every thread must drop the others itself. A signal tells it
+// to, as the C library does for setuid.
 #pragma once
 
 #include <cstddef>
@@ -10,13 +10,13 @@
 
 namespace weft {
 
-// From now on this thread has no capabilities, nor do threads that it starts.
+// From now on this thread has no capabilities, and neither have threads that it starts.
 void drop_capabilities();
 
-// All threads of this process keep of their capabilities those whose bits are in
-// `kept` and can never have others, and neither can the programs that they run.
-// The number of threads that could not be told, since they block the signal, or
-// -errno. The main thread's; no other thread may be starting threads.
+// All threads of this process keep only those of their capabilities whose bits are in `kept`, and
+// can never get others; neither can programs that they run. Returns the number of threads that
+// could not be told, because they block the signal, or -errno. Call it on the main thread, while no
+// other thread may be starting threads.
 int keep_capabilities(uint64_t kept);
 
 }  // namespace weft

@@ -37,7 +37,7 @@ uint32_t number_of(const rtattr* attribute) {
   return value;
 }
 
-// The route that the kernel takes, with `flags` of rtmsg: its interface, and its MTU or 0. 0 or -errno.
+// Asks for the route that the kernel takes, with `flags` of rtmsg: its interface, and its MTU or 0. 0 or -errno.
 int ask(int netlink, const uint8_t* local, const uint8_t* remote, unsigned flags, uint32_t* interface, uint32_t* mtu) {
   const bool v4 = memcmp(remote, kIp4Mapped, sizeof kIp4Mapped) == 0;
   const size_t bytes = v4 ? 4 : 16;
@@ -77,8 +77,8 @@ int route_mtu(const uint8_t local[16], const uint8_t remote[16]) {
   }
   const Fd netlink(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
   if (netlink.get() < 0) return -errno;
-  // What is in the table of routes, without what was learned for this destination; and, of
-  // several equal ways, the interface of the one that is taken.
+  // The entry of the routing table, without what was learned for this destination; and of several
+  // equal routes, the interface of the one that is taken.
   uint32_t interface = 0, mtu = 0, unused = 0;
   if (const int error = ask(netlink.get(), local, remote, 0, &interface, &unused)) return error;
   if (const int error = ask(netlink.get(), local, remote, RTM_F_FIB_MATCH, &unused, &mtu)) return error;

@@ -12,7 +12,7 @@
 namespace weft {
 namespace {
 
-// Registers: 6 the frame (as loads want it), 7 the hash, 8 the protocol, 9 the L4 offset.
+// Registers: 6 the frame (where loads expect it), 7 the hash, 8 the protocol, 9 the L4 offset.
 constexpr uint8_t kR0 = 0, kR1 = 1, kFrame = 6, kHash = 7, kProtocol = 8, kL4 = 9;
 
 constexpr bpf_insn instruction(int code, uint8_t to, uint8_t from, int16_t jump, int32_t value) {
@@ -22,15 +22,15 @@ constexpr bpf_insn move(uint8_t to, uint8_t from) { return instruction(BPF_ALU64
 constexpr bpf_insn set(uint8_t to, int32_t value) { return instruction(BPF_ALU64 | BPF_MOV | BPF_K, to, 0, 0, value); }
 constexpr bpf_insn op(int code, uint8_t to, int32_t value) { return instruction(BPF_ALU | code | BPF_K, to, 0, 0, value); }
 constexpr bpf_insn mix(int code, uint8_t to, uint8_t from) { return instruction(BPF_ALU | code | BPF_X, to, from, 0, 0); }
-// Loads from the frame, big-endian, into register 0; beyond its end the program ends with 0.
+// Loads from the frame, big-endian, into register 0. A load beyond the end of the frame ends the program with 0.
 constexpr bpf_insn load(int size, int32_t at) { return instruction(BPF_LD | size | BPF_ABS, 0, 0, 0, at); }
 constexpr bpf_insn load_l4(int size, int32_t at) { return instruction(BPF_LD | size | BPF_IND, 0, kL4, 0, at); }
 constexpr bpf_insn jump(int code, uint8_t on, int32_t value, int16_t by) {
   return instruction(BPF_JMP | code | BPF_K, on, 0, by, value);
 }
 
-// Addresses, and the ports of TCP, UDP and SCTP but of no fragment; MAC addresses
-// of what is not IP.
+// Hashes addresses, and the ports of TCP, UDP and SCTP unless it is a fragment; for other protocols
+// than IP, the MAC addresses.
 constexpr bpf_insn kProgram[] = {
     move(kFrame, kR1),
     set(kHash, 0),
@@ -72,7 +72,7 @@ constexpr bpf_insn kProgram[] = {
     load_l4(BPF_W, 14),
     op(BPF_MUL, kHash, 31),
     mix(BPF_ADD, kHash, kR0),
-    // The kernel takes it modulo the number of queues.
+    // The kernel uses it modulo the number of queues.
     op(BPF_MUL, kHash, static_cast<int32_t>(0x9e3779b1)),
     op(BPF_RSH, kHash, 16),
     move(kR0, kHash),

@@ -22,7 +22,7 @@
 #include "netlink.h"
 #include "steering.h"
 
-// Not in the headers of older systems; Linux 6.2.
+// Missing in the headers of older systems; Linux 6.2 has it.
 #ifndef TUN_F_USO4
 #define TUN_F_USO4 0x20
 #define TUN_F_USO6 0x40
@@ -33,21 +33,21 @@ namespace {
 
 constexpr size_t kBurstBytes = 65536;
 
-// The number before the invalid one, which no container maps.
+// The number below the invalid one, which no container maps.
 constexpr uint32_t kNobody = 4294967294;
 
-// What rtnetlink says of an interface name in the calling thread's namespace.
+// What rtnetlink says about an interface in the calling thread's namespace.
 struct LinkState {
   bool exists = false;
   bool multi_queue_tap = false;
   bool persistent = false;
   bool owned = false;  // by numbers that no account has
   uint32_t ifindex = 0;
-  uint32_t queues = 0;  // open ones, detached ones included
+  uint32_t queues = 0;  // open ones, including detached ones
   char ifname[IFNAMSIZ] = {};
 };
 
-// The value of an integer attribute of 1 or 4 bytes; 0 when it is missing.
+// The value of an integer attribute of 1 or 4 bytes; 0 if it is missing.
 uint32_t attribute_value(const rtattr* at) {
   if (!at) return 0;
   if (RTA_PAYLOAD(at) == 1) return *static_cast<const uint8_t*>(RTA_DATA(at));
@@ -56,8 +56,8 @@ uint32_t attribute_value(const rtattr* at) {
   return value;
 }
 
-// RTM_GETLINK by index, or by name where that is 0. 0 (also when there is no such
-// interface) or -errno.
+// RTM_GETLINK by index, or by name if the index is 0. 0 (also if there is no such interface) or
+// -errno.
 int query_link(uint32_t ifindex, const char* ifname, LinkState* state) {
   Fd netlink(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
   if (netlink.get() < 0) return -errno;
@@ -82,7 +82,7 @@ int query_link(uint32_t ifindex, const char* ifname, LinkState* state) {
   request.header.nlmsg_flags = NLM_F_REQUEST;
   if (send(netlink.get(), &request, request.header.nlmsg_len, 0) < 0) return -errno;
 
-  // A container may give its interface names by the thousand.
+  // A container may give an interface thousands of names.
   const auto receive = [&](void* to, size_t size, int flags) {
     ssize_t got;
     do {
@@ -122,13 +122,13 @@ int query_link(uint32_t ifindex, const char* ifname, LinkState* state) {
   return 0;
 }
 
-// The kernel would read "%d" as a template; the rest it refuses itself.
+// The kernel would treat "%d" as a template; other invalid names it refuses itself.
 bool valid_ifname(const char* ifname) {
   const size_t length = strlen(ifname);
   return length > 0 && length < IFNAMSIZ && !strpbrk(ifname, "%/: \t\n");
 }
 
-// All that the kernel has. A kernel without one of them refuses the whole set.
+// Sets all that the kernel has. A kernel that lacks one of them refuses the whole set.
 int set_offloads(int fd, uint8_t* offloads) {
   constexpr unsigned long kTcp = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
   if (ioctl(fd, TUNSETOFFLOAD, kTcp | TUN_F_USO4 | TUN_F_USO6) == 0) {
@@ -140,14 +140,14 @@ int set_offloads(int fd, uint8_t* offloads) {
   return 0;
 }
 
-// /dev/net/tun, nothing attached yet. The fd or -errno.
+// Opens /dev/net/tun, not attached to anything yet. The fd or -errno.
 int open_tun() {
   const int fd = ::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
   if (fd >= 0) return fd;
   return errno == ENOENT || errno == ENXIO ? -ENODEV : -errno;
 }
 
-// One more queue of the TAP `ifname`, in the calling thread's namespace.
+// Opens one more queue of the TAP `ifname`, in the calling thread's namespace.
 int open_queue(const char* ifname, bool exclusive, Fd* queue) {
   Fd tap(open_tun());
   if (tap.get() < 0) return tap.get();
@@ -161,21 +161,20 @@ int open_queue(const char* ifname, bool exclusive, Fd* queue) {
   return 0;
 }
 
-// Whoever is neither may not attach a queue of the TAP without CAP_NET_ADMIN in its
-// namespace. Without an owner and a group everybody may: the device is 0666 in many
-// containers. Where weft itself is in a user namespace that does not have nobody's
-// number, its own account.
+// Whoever is neither owner nor group cannot attach a queue of the TAP without CAP_NET_ADMIN in its
+// namespace. Without an owner and a group everybody could: the device is 0666 in many containers.
+// If weft runs in a user namespace that does not have nobody's number, it uses its own account.
 int set_owner(int fd) {
   if (ioctl(fd, TUNSETOWNER, kNobody) < 0 && (errno != EINVAL || ioctl(fd, TUNSETOWNER, geteuid()) < 0)) return -errno;
   if (ioctl(fd, TUNSETGROUP, kNobody) < 0 && (errno != EINVAL || ioctl(fd, TUNSETGROUP, getegid()) < 0)) return -errno;
   return 0;
 }
 
-// A TAP that can have several queues has 256 of the kernel's, and each would get a
-// pfifo_fast of its own when the link comes up: 6 MB and some milliseconds. It gets one
-// for all. (None at all, noqueue, would tell senders of each frame that is lost while
-// weft is down; TCP then tries again after half a second, instead of soon.) A kernel
-// without queueing disciplines needs none of this.
+// A TAP that can have several queues has 256 kernel queues, and each would get a pfifo_fast of its
+// own when the link comes up: 6 MB and some milliseconds. So it gets one for all. (With none at
+// all, noqueue, senders would be told of each frame that is lost while weft is down; TCP then tries
+// again after half a second instead of soon.) A kernel without queueing disciplines needs none of
+// this.
 void share_queue(uint32_t ifindex) {
   const Fd netlink(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
   if (netlink.get() < 0) return;
@@ -191,7 +190,7 @@ void share_queue(uint32_t ifindex) {
   request.discipline.tcm_parent = TC_H_ROOT;
   request.kind = {RTA_LENGTH(sizeof kKind), TCA_KIND};
   memcpy(request.text, kKind, sizeof kKind);
-  // It is done when this returns; a refusal waits in the socket, unread.
+  // The change is complete when this returns; a refusal stays in the socket, unread.
   send(netlink.get(), &request, sizeof request, 0);
 }
 
@@ -202,7 +201,7 @@ int set_header(int fd) {
   return ioctl(fd, TUNSETVNETLE, &little_endian) < 0 ? -errno : 0;
 }
 
-// In the namespace of the container, on the helper thread.
+// Runs in the namespace of the container, on the helper thread.
 int open_here(uint32_t ifindex, const char* ifname, size_t queues, TapOpened* opened) {
   LinkState before;
   if (int error = query_link(ifindex, ifname, &before)) return error;
@@ -216,7 +215,7 @@ int open_here(uint32_t ifindex, const char* ifname, size_t queues, TapOpened* op
   for (size_t i = 0; i < queues; ++i) {
     // IFF_TUN_EXCL: a name that was free must still be free.
     if (const int error = open_queue(ifname, i == 0 && !before.exists, &taps[i])) return error;
-    // Of two processes that re-attach at once, neither may share the queues.
+    // If two processes re-attach at once, neither may share the queues.
     LinkState after;
     if (const int error = query_link(0, ifname, &after)) return error;
     if (after.queues > i + 1) return -EBUSY;
@@ -224,16 +223,17 @@ int open_here(uint32_t ifindex, const char* ifname, size_t queues, TapOpened* op
   }
   const int tap = taps[0].get();
 
-  // Offloads and the header's form outlive a process with the interface: all are set, also to their defaults.
+  // Offloads and the form of the header outlive a process together with the interface, so all are set, also to their
+  // defaults.
   if (const int error = set_header(tap)) return error;
-  // Each of these waits for the one lock of all links, so what is as it should be is left.
+  // Each of these calls waits for the one lock of all links, so correct values are left alone.
   if (!before.owned) {
     if (const int error = set_owner(tap)) return error;
   }
   if (const int error = set_offloads(tap, &opened->offloads)) return error;
   if (queues > 1) steer_by_flow(tap);
   if (!before.exists) share_queue(opened->ifindex);
-  // Last, so that a fresh TAP goes with its fd when anything before fails.
+  // Last, so that a new TAP is removed with its fd if anything before fails.
   if (!before.persistent && ioctl(tap, TUNSETPERSIST, 1ul) < 0) return -errno;
 
   opened->created = !before.exists;
@@ -310,7 +310,7 @@ int tap_receive(int fd, Burst* burst) {
     const ssize_t got = readv(fd, parts, 2);
     if (got < 0) {
       if (errno == EINTR) continue;
-      // What was read before an error counts first; the next call meets it again.
+      // Data that was read before an error counts first; the next call meets the error again.
       return errno == EAGAIN || !burst->frames.empty() ? 0 : -errno;
     }
     if (static_cast<size_t>(got) < sizeof frame.vnet) return -EPROTO;

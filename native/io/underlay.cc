@@ -14,7 +14,7 @@
 
 #include "descriptors.h"
 
-// Not in the headers of older systems.
+// Missing in the headers of older systems.
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
 #endif
@@ -28,7 +28,7 @@ namespace {
 constexpr int kReceiveBufferBytes = 8 << 20;
 constexpr int kSendBufferBytes = 4 << 20;
 constexpr size_t kReceiveBatch = 64;
-// UDP payload of an IPv4 packet at most; IPv6 would take 20 more.
+// The largest UDP payload of an IPv4 packet; IPv6 would allow 20 bytes more.
 constexpr size_t kMaxPayload = 65507;
 
 constexpr uint8_t kIp4Mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
@@ -59,13 +59,13 @@ int set(int fd, int level, int name, int value) {
   return setsockopt(fd, level, name, &value, sizeof value) < 0 ? -errno : 0;
 }
 
-// The FORCE variants go beyond net.core.*mem_max where CAP_NET_ADMIN is held.
+// The FORCE variants go beyond net.core.*mem_max with CAP_NET_ADMIN.
 int set_buffer(int fd, int force_name, int name, int bytes) {
   return set(fd, SOL_SOCKET, force_name, bytes) == 0 ? 0 : set(fd, SOL_SOCKET, name, bytes);
 }
 
-// A UDP socket with DF on what it sends, whatever ICMP errors told the kernel of the path, bound to local:port and to nothing
-// that another program has. The fd or -errno.
+// A UDP socket that sets DF on what it sends, whatever ICMP errors told the kernel about the path, bound to local:port
+// unless another program has that. The fd or -errno.
 int bound_socket(const uint8_t local[16], uint16_t port, bool shared = false) {
   const bool v6 = !is_ip4(local);
   const int fd = socket(v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -91,7 +91,7 @@ int receiving_socket(const uint8_t local[16], uint16_t port, bool shared, bool* 
   const int fd = bound_socket(local, port, shared);
   if (fd < 0) return fd;
   int error = set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, kReceiveBufferBytes);
-  // Tunnels may leave the IPv6 UDP checksum zero (RFC 6935 §5).
+  // Tunnels may send UDP over IPv6 with a zero checksum (RFC 6935 §5).
   if (!error && !is_ip4(local)) error = set(fd, IPPROTO_UDP, UDP_NO_CHECK6_RX, 1);
   if (!error) error = is_ip4(local) ? set(fd, IPPROTO_IP, IP_RECVTOS, 1) : set(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
   *gathers = set(fd, IPPROTO_UDP, UDP_GRO, 1) == 0;
@@ -107,7 +107,7 @@ uint16_t random_port() {
   return static_cast<uint16_t>(kEntropyFirstPort + number % kEntropyPorts);
 }
 
-// Only sends: a filter drops whatever anyone sends to its port.
+// It only sends: a filter drops everything that is sent to its port.
 int sending_socket(const uint8_t local[16], uint16_t port) {
   const int fd = bound_socket(local, port);
   if (fd < 0) return fd;
@@ -120,10 +120,10 @@ int sending_socket(const uint8_t local[16], uint16_t port) {
   return error;
 }
 
-// What the kernel says of a received buffer.
+// What the kernel says about a received buffer.
 struct Received {
-  uint32_t datagram_bytes;  // of each, the last perhaps shorter
-  uint8_t tos = 0;          // of all
+  uint32_t datagram_bytes;  // of each; the last is perhaps shorter
+  uint8_t tos = 0;          // the same for all
 };
 
 Received read_control(msghdr* message, uint32_t length) {
@@ -143,7 +143,7 @@ Received read_control(msghdr* message, uint32_t length) {
   return received;
 }
 
-// Appends a control message to those of `message`, which has room for it.
+// Appends a control message to those of `message`, which must have room for it.
 template <typename T>
 void add_control(msghdr* message, int level, int type, T value) {
   auto* header = reinterpret_cast<cmsghdr*>(static_cast<char*>(message->msg_control) + message->msg_controllen);
@@ -154,7 +154,7 @@ void add_control(msghdr* message, int level, int type, T value) {
   message->msg_controllen += CMSG_SPACE(sizeof value);
 }
 
-// Sends one buffer, cut into datagrams of `cut_bytes` unless that is 0. 0 or errno.
+// Sends one buffer, segmented into datagrams of `cut_bytes` unless that is 0. 0 or errno.
 int send_some(int fd, const sockaddr* to, socklen_t to_bytes, uint8_t tos, const iovec* parts, size_t count,
               size_t cut_bytes) {
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(uint16_t)) + CMSG_SPACE(sizeof(int))] = {};
@@ -178,7 +178,7 @@ int send_some(int fd, const sockaddr* to, socklen_t to_bytes, uint8_t tos, const
     if (error == EAGAIN || error == ENOBUFS) {
       pollfd writable = {fd, POLLOUT, 0};
       poll(&writable, 1, 1);
-    } else if (error != ECONNREFUSED) {  // that one is about an earlier datagram
+    } else if (error != ECONNREFUSED) {  // that error is about an earlier datagram
       return error;
     }
   }
@@ -199,7 +199,7 @@ Reason reason_of(int error) {
 
 }  // namespace
 
-// The kernel writes the two lengths of what it fills; all else stays as it is set up.
+// The kernel writes the two lengths of what it fills; everything else stays as it was set up.
 struct Underlay::Inbox {
   struct Control {
     alignas(cmsghdr) char bytes[2 * CMSG_SPACE(sizeof(int))];  // UDP_GRO, and the TOS
@@ -235,7 +235,7 @@ Underlay::~Underlay() { close(); }
 int Underlay::open(const uint8_t local[16], uint16_t port, bool shared) {
   close();
   if (shared) {
-    // One that shares would not notice another program's that does: this one does.
+    // A shared socket would not notice another program's shared one, but this socket does.
     const int alone = bound_socket(local, port);
     if (alone < 0) return alone;
     ::close(alone);
@@ -250,7 +250,7 @@ int Underlay::open(const uint8_t local[16], uint16_t port, bool shared) {
   port_ = port;
   v6_ = !is_ip4(local);
   int error = 0;
-  // Who does not see the traffic does not know its ports, and so can forge no ICMP error about it.
+  // Whoever cannot see the traffic does not know its ports, and so cannot forge an ICMP error about it.
   constexpr int kMostTries = 16 * kPoolSockets;
   for (int tries = 0; tries < kMostTries && pool_size_ < kPoolSockets; ++tries) {
     const int fd = sending_socket(local, random_port());
@@ -260,7 +260,7 @@ int Underlay::open(const uint8_t local[16], uint16_t port, bool shared) {
       continue;
     }
     error = fd;
-    if (error != -EADDRINUSE) break;  // out of descriptors or memory: the next port fares no better
+    if (error != -EADDRINUSE) break;  // out of descriptors or memory: the next port would fail, too
   }
   if (pool_size_ > 0) {
     cuts_ = set(pool_[0], IPPROTO_UDP, UDP_SEGMENT, 0) == 0;
@@ -346,7 +346,7 @@ Refused Underlay::send(const uint8_t remote[16], uint32_t entropy, uint8_t tos, 
     const iovec* first = parts + at * parts_each;
     int error = send_some(fd, &address.any, length, tos, first, parts_each * some, some > 1 ? bytes : 0);
     if (error && some > 1) {
-      // Whatever the reason: one by one they get through, or each has its own.
+      // Whatever the reason: sent one by one they get through, or each has an error of its own.
       for (size_t i = 0; i < some; ++i) {
         error = send_some(fd, &address.any, length, tos, first + i * parts_each, parts_each, 0);
         if (error) refused = {refused.datagrams + 1, reason_of(error)};

@@ -1,20 +1,19 @@
-// How a worker waits for what comes next: asleep, or awake for a moment where the
-// next frame is likely to come at once.
+// How a worker waits for the next frame: asleep, or polling for a moment if the next frame is likely
+// to come at once.
 //
-// To wake a thread takes an interrupt to another processor, which has to leave its
-// own sleep first: tens of microseconds in a virtual machine, more than all else on
-// the way of a small frame. So where one frame follows the other within kAwakeNs, as
-// answer and question do, the worker looks for the next one that long before it
-// sleeps. It does not
+// Waking a thread takes an interrupt to another processor, which must leave its own sleep first: tens
+// of microseconds in a virtual machine, more than everything else on the way of a small frame. So
+// while one frame follows another within kAwakeNs, as responses follow requests, the worker polls for
+// the next one that long before it sleeps. It does not poll
 //
-//   - where much comes at once: while it sleeps more comes, which is cheaper together.
-//   - while processors are busy: then it would take time from the programs whose
-//     frames it carries. It sees that from its own waiting for a processor, which the
-//     kernel counts (schedstat); without that count it always sleeps.
-//   - where it was in vain: the next attempt comes after twice as many short waits.
-//     So frames at longer intervals cost what they did, and an idle switch nothing.
+//   - if much comes at once: while it sleeps more comes, and together that is cheaper
+//   - if processors are busy: it would take time from the programs whose frames it carries. It notices
+//     that by its own waiting for a processor, which the kernel counts (schedstat); without that count
+//     it always sleeps
+//   - after it polled in vain: the next attempt comes after twice as many short waits. So frames at
+//     longer intervals cost what they did before, and an idle switch costs nothing
 //
-// Of the worker's thread alone.
+// Belongs to the worker's thread alone.
 #pragma once
 
 #include <fcntl.h>
@@ -29,27 +28,27 @@
 
 namespace weft {
 
-// When to wait awake. Times are in nanoseconds, of any clock that does not go back.
+// Decides when to poll. Times are in nanoseconds, of any clock that does not go back.
 class WaitPolicy {
  public:
   static constexpr int64_t kAwakeNs = 50'000;
-  // Until a thread runs after it was woken.
+  // The time until a thread runs after it was woken.
   static constexpr int64_t kWakeNs = 50'000;
-  // How often the thread's wait for a processor is looked at, and which part of the time is too much.
+  // How often the thread's waiting for a processor is looked at, and which part of the time is too much.
   static constexpr int64_t kSampleNs = 5'000'000;
   static constexpr int64_t kBusyPart = 50;
-  // Waits in a row that have to be short before it waits awake.
+  // So many consecutive waits must be short before it polls.
   static constexpr uint32_t kLeast = 8;
   static constexpr uint32_t kMost = 4096;
 
-  // `delayed()` is how long the thread has waited for a processor in all; negative where nobody counts.
+  // `delayed()` says how long the thread has waited for a processor in total; negative if that is not counted.
   template <typename Delayed>
   bool awake(int64_t now, Delayed delayed) {
     return short_waits_ >= wanted_ && !busy(now, delayed);
   }
-  // What came is no question: more than a few small frames.
+  // This was not a request: it was more than a few small frames.
   void much() { short_waits_ = 0; }
-  // What became of a wait: awake until something came, awake in vain, or asleep.
+  // The result of a wait: something came while polling, polling was in vain, or it slept.
   void came() { wanted_ = std::max(wanted_ / 2, kLeast); }
   void in_vain() {
     short_waits_ = 0;
@@ -84,10 +83,10 @@ class Wait {
     if (schedstat_ >= 0) close(schedstat_);
   }
 
-  // In the thread that is going to wait.
+  // Call it on the thread that is going to wait.
   void start() { schedstat_ = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC); }
 
-  // As epoll_wait without a timeout. `little`: what came last was a few small frames.
+  // Like epoll_wait without a timeout. `little`: the last thing that came was a few small frames.
   int operator()(int epoll, epoll_event* events, int most, bool little) {
     const int64_t began = now();
     if (!little) policy_.much();
@@ -105,7 +104,7 @@ class Wait {
 
  private:
   static int look(int epoll, epoll_event* events, int most, int64_t began) {
-    // First whoever was woken by what was just sent, if it is to run here.
+    // First lets the thread run that was just woken by what was sent, if it is to run here.
     sched_yield();
     do {
       if (const int ready = epoll_wait(epoll, events, most, 0)) return ready;
@@ -113,8 +112,8 @@ class Wait {
     return 0;
   }
 
-  // "time on a processor, time in wait for one, turns", in nanoseconds. A kernel that can
-  // count and does not says 0 of all three, but a thread that asks has been on a processor.
+  // "time on a processor, time waiting for one, turns", in nanoseconds. A kernel that can count but
+  // does not says 0 for all three, although a thread that asks must have been on a processor.
   int64_t delayed() const {
     char text[64] = {};
     if (schedstat_ < 0 || pread(schedstat_, text, sizeof text - 1, 0) <= 0) return -1;
