@@ -1,11 +1,11 @@
-// io/frame_io.h for JavaScript: the class `FrameIo` on the addon's exports, and
-// what this kernel can do for it, and knows of paths and connections. frame-io.ts,
-// kernel-offloads.ts, path-mtu.ts and host-connections.ts of src/datapath are the
-// only callers and have the types.
+// io/frame_io.h for JavaScript: the class `FrameIo` on the addon's exports, and what this kernel
+// supports and knows about paths and connections. frame-io.ts of src/datapath/reference, and
+// kernel-offloads.ts, path-mtu.ts and host-connections.ts of src/addon are the only callers;
+// native-frame-io.ts and addon.ts there have the types.
 //
-// Errors are returned as negative errno, drop reasons as their number (255: sent).
-// Bytes that are passed in are read before the call returns; those handed out
-// are copies that belong to JavaScript.
+// Errors are returned as negative errno, drop reasons as their number (255: sent). Bytes that are
+// passed in are read before the call returns; those handed out are copies that belong to
+// JavaScript.
 #include <napi.h>
 
 #include <cstring>
@@ -29,7 +29,7 @@ Frame frame_of(const Napi::Value& value) {
   return Frame{bytes.Data(), static_cast<uint32_t>(bytes.ByteLength()), VnetHdr{}};
 }
 
-// No Buffer: its `slice` would not copy.
+// Not a Buffer, whose `slice` would not copy.
 Napi::Uint8Array copy_of(Napi::Env env, const uint8_t* bytes, size_t length) {
   auto copy = Napi::Uint8Array::New(env, length);
   if (length) memcpy(copy.Data(), bytes, length);
@@ -58,13 +58,13 @@ class FrameIoObject : public Napi::ObjectWrap<FrameIoObject> {
                        });
   }
 
-  // (notify: () => void): called when frames or lost ports wait after none did.
+  // (notify: () => void): called when frames or lost ports wait and none did before.
   explicit FrameIoObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<FrameIoObject>(info) {
     Napi::Env env = info.Env();
     notify_ = Napi::ThreadSafeFunction::New(env, info[0].As<Napi::Function>(), "weft frame I/O", 0, 1);
     open_ = true;
     env_ = env;
-    // The reader must be gone before the environment is.
+    // The reader must have stopped before the environment ends.
     napi_add_env_cleanup_hook(env, CloseAtExit, this);
     const int error = io_.start([this] { notify_.NonBlockingCall(); });
     if (error) {
@@ -93,7 +93,7 @@ class FrameIoObject : public Napi::ObjectWrap<FrameIoObject> {
     return error ? Napi::Number::New(info.Env(), error) : weft::TapOpenedObject(info.Env(), opened);
   }
 
-  // (port) → what others had changed, and is put back | -errno
+  // (port) → what others had changed, which is restored | -errno
   Napi::Value RenewTap(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), io_.renew_tap(number16(info[0])));
   }
@@ -147,7 +147,7 @@ class FrameIoObject : public Napi::ObjectWrap<FrameIoObject> {
     return result;
   }
 
-  // (port) → what the TAP takes
+  // (port) → the offloads of the TAP
   Napi::Value Offloads(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), io_.offloads(number16(info[0])));
   }
@@ -183,7 +183,7 @@ class FrameIoObject : public Napi::ObjectWrap<FrameIoObject> {
   bool open_ = false;
 };
 
-// () → { cuts, gathers, tap: what a TAP takes }, each -errno where it could not be tried
+// () → { cuts, gathers, tap: the offloads of a TAP }, each -errno if it could not be tried
 Napi::Value ProbeOffloads(const Napi::CallbackInfo& info) {
   constexpr uint8_t kLoopback[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1};
   Napi::Env env = info.Env();
@@ -245,7 +245,7 @@ Napi::Value ForgetStaleUdpOf(const Napi::CallbackInfo& info) {
   auto* worker = new ForgetStaleUdp(info.Env(), CopyOf<Napi::Uint8Array>(info[0]), CopyOf<Napi::Uint8Array>(info[1]),
                                     CopyOf<Napi::Uint16Array>(info[2]));
   const Napi::Value promise = worker->promise();
-  worker->Queue();  // and deletes itself
+  worker->Queue();  // it deletes itself
   return promise;
 }
 
@@ -270,7 +270,7 @@ class ForgetConnections : public Napi::AsyncWorker {
 Napi::Value ForgetConnectionsOf(const Napi::CallbackInfo& info) {
   auto* worker = new ForgetConnections(info.Env(), CopyOf<Napi::Uint8Array>(info[0]));
   const Napi::Value promise = worker->promise();
-  worker->Queue();  // and deletes itself
+  worker->Queue();  // it deletes itself
   return promise;
 }
 

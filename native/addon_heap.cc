@@ -1,7 +1,7 @@
-// A limit for V8's heap in a process that runs already. V8 takes limits when it starts,
-// by flags that whoever starts the process gives; here it is the process itself that
-// knows. The interface that raises the limit for a while near the end of the memory puts
-// it back to any value, and there is no other. Nothing else in weft needs more than N-API.
+// A limit for V8's heap in a process that is already running. V8 takes limits when it starts, from
+// flags given by whoever starts the process; but here only the process itself knows the limit. V8
+// has an interface that raises the limit for a while near the end of the memory, and sets it back
+// to any value; there is no other way. Nothing else in weft needs more than N-API.
 #include <napi.h>
 #include <v8.h>
 
@@ -9,7 +9,7 @@ namespace {
 
 size_t Unchanged(void*, size_t current, size_t) { return current; }
 
-// (bytes): of what outlives a collection or two; less than what is live and a quarter is raised to that
+// (bytes): for objects that survive a collection or two; a limit below what is live plus a quarter is raised to that
 void LimitHeap(const Napi::CallbackInfo& info) {
   const auto bytes = static_cast<size_t>(info[0].As<Napi::Number>().Int64Value());
   v8::Isolate* isolate = v8::Isolate::GetCurrent();
@@ -17,8 +17,8 @@ void LimitHeap(const Napi::CallbackInfo& info) {
   isolate->RemoveNearHeapLimitCallback(Unchanged, bytes);
 }
 
-// (): V8 begins to mark what is live, in the background and a little at a time; at the end it compacts that,
-// and gives back what is free then
+// (): V8 begins to mark what is live, in the background and a little at a time; at the end it compacts the
+// heap and gives back what is free then
 void TrimHeap(const Napi::CallbackInfo&) {
   v8::Isolate* isolate = v8::Isolate::GetCurrent();
   isolate->MemoryPressureNotification(v8::MemoryPressureLevel::kModerate);

@@ -71,7 +71,7 @@ Napi::Value ExchangeAll(const Napi::CallbackInfo& info) {
   for (uint32_t i = 0; i < array.Length(); ++i) exchanges.push_back(ExchangeOf(array.Get(i).As<Napi::Object>()));
   auto* worker = new Exchange(info.Env(), std::move(exchanges));
   const Napi::Value promise = worker->promise();
-  worker->Queue();  // and deletes itself
+  worker->Queue();  // it deletes itself
   return promise;
 }
 

@@ -1,7 +1,7 @@
-// Classic BPF (McCanne and Jacobson 1993), which libpcap compiles filter expressions
-// to: a program that looks at a frame and says whether it is wanted. Programs come
-// from outside, so that they are checked before they run. src/flow/bpf.ts checks and
-// runs the same programs, with the same results.
+// Classic BPF (McCanne and Jacobson 1993), to which libpcap compiles filter expressions: a program
+// that looks at a frame and says whether it is wanted. Programs come from outside, so they are
+// checked before they run. src/flow/bpf.ts checks and runs the same programs, with the same
+// results.
 #pragma once
 
 #include <cstdint>
@@ -15,17 +15,18 @@ namespace weft {
 struct BpfInstruction {
   uint32_t code;
   uint32_t jump_true;   // instructions to skip
-  uint32_t jump_false;  // likewise
+  uint32_t jump_false;  // the same
   uint32_t k;
 };
-static_assert(sizeof(BpfInstruction) == 16);  // as src/datapath/native/native.ts packs it
+static_assert(sizeof(BpfInstruction) == 16);  // src/datapath/native/native.ts packs it like this
 
 // BPF_MAXINSNS and BPF_MEMWORDS of the kernel.
 inline constexpr size_t kBpfInstructions = 4096;
 inline constexpr uint32_t kBpfMemory = 16;
 
-// What the kernel's bpf_check_classic asks: every instruction is known, jumps only go forward and stay inside, memory
-// and shifts are within bounds, no constant divisor is 0, and the last instruction is a return. Such a program ends.
+// The rules of the kernel's bpf_check_classic: every instruction is known, jumps only go forward and stay inside,
+// memory and shifts are within bounds, no constant divisor is 0, and the last instruction is a return. Such a program
+// ends.
 inline bool bpf_is_valid(const std::vector<BpfInstruction>& program) {
   if (program.empty() || program.size() > kBpfInstructions) return false;
   for (size_t at = 0; at < program.size(); ++at) {
@@ -60,7 +61,7 @@ inline bool bpf_is_valid(const std::vector<BpfInstruction>& program) {
   return program.back().code == 0x06 || program.back().code == 0x16;
 }
 
-// `program` is valid. A load from behind the frame's end, and a division by 0, end it: not wanted.
+// `program` must be valid. A load from beyond the end of the frame and a division by 0 end it: the frame is not wanted.
 inline bool bpf_wants(const std::vector<BpfInstruction>& program, const Frame& frame) {
   uint32_t a = 0;
   uint32_t x = 0;
@@ -74,7 +75,7 @@ inline bool bpf_wants(const std::vector<BpfInstruction>& program, const Frame& f
   };
   for (size_t pc = 0; pc < program.size(); ++pc) {
     const auto& [code, jump_true, jump_false, k] = program[pc];
-    const uint32_t operand = code & 0x08 ? x : k;  // of arithmetic and jumps
+    const uint32_t operand = code & 0x08 ? x : k;  // for arithmetic and jumps
     bool taken;
     switch (code) {
       case 0x06: return k != 0;  // ret k
@@ -91,7 +92,7 @@ inline bool bpf_wants(const std::vector<BpfInstruction>& program, const Frame& f
       case 0x61: x = memory[k]; continue;
       case 0x80: a = frame.length; continue;
       case 0x81: x = frame.length; continue;
-      case 0xb1: if (!load(k, 1, &x)) return false; x = (x & 0x0f) * 4; continue;  // the IP header's length
+      case 0xb1: if (!load(k, 1, &x)) return false; x = (x & 0x0f) * 4; continue;  // the length of the IP header
       case 0x02: memory[k] = a; continue;
       case 0x03: memory[k] = x; continue;
       case 0x04: case 0x0c: a += operand; continue;

@@ -1,7 +1,7 @@
 // The Internet checksum (RFC 1071), and the sums that offloads leave unfinished.
 //
-// An unfinished TCP or UDP checksum field holds the pseudo header's sum, not
-// complemented; whoever has the last hand on the frame adds the rest.
+// An unfinished TCP or UDP checksum field holds the sum of the pseudo header, not complemented;
+// whoever handles the frame last adds the rest.
 #pragma once
 
 #include <bit>
@@ -15,16 +15,16 @@
 
 namespace weft {
 
-// A ones' complement sum on its way: 16-bit words of the wire, in any order.
+// A ones' complement sum in progress: 16-bit words as on the wire, in any order.
 class OnesSum {
  public:
   void add16(uint32_t word) { sum_ += word; }
 
-  // Bytes from an even place on.
+  // Adds bytes that start at an even offset.
   void add(const uint8_t* bytes, size_t size) {
     static_assert(std::endian::native == std::endian::little);
-    // Words as they are in memory: the order of bytes only swaps the result (§2 B).
-    // Halves of 64-bit lanes, summed apart, have room for 2^32 carries.
+    // Words as they are in memory: the byte order only swaps the result (§2 B). Halves of 64-bit
+    // lanes, summed separately, have room for 2^32 carries.
     using Lanes = uint64_t __attribute__((vector_size(16)));
     Lanes low[2] = {}, high[2] = {};
     for (; size >= 32; bytes += 32, size -= 32) {
@@ -56,7 +56,7 @@ class OnesSum {
     while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
     return static_cast<uint16_t>(sum);
   }
-  // What goes into a header; for UDP a computed 0 is sent as 0xffff (RFC 768), the same number.
+  // The value for the header. For UDP a computed 0 is sent as 0xffff (RFC 768), which is the same number.
   uint16_t checksum() const { return static_cast<uint16_t>(~folded()); }
   uint16_t udp_checksum() const {
     const uint16_t sum = checksum();
@@ -72,18 +72,18 @@ class OnesSum {
   uint64_t sum_ = 0;
 };
 
-// Is the checksum of an IPv4 header right? `l3` was extracted.
+// Is the checksum of an IPv4 header right? `l3` was extracted from a frame.
 inline bool has_right_ipv4_header(const uint8_t* l3) {
   OnesSum sum;
   sum.add(l3, (l3[0] & 15) * 4u);
   return sum.folded() == 0xffff;
 }
 
-// Stores a checksum of ICMP for IPv4 that was made from what changed (RFC 1624). Such a sum
-// comes out as 0 whether the words add up to 0xffff or are all zero, and over nothing but
-// zeros the checksum is 0xffff, as an echo reply without identifier, sequence and data has
-// it. Every other checksum covers something that is not zero. `bytes` is what of the message
-// is there: of a first fragment, that part decides.
+// Stores an ICMP checksum for IPv4 that was computed from what changed (RFC 1624). That computation
+// gives 0 both when the words add up to 0xffff and when they are all zero. But over nothing except
+// zeros the checksum is 0xffff: an echo reply without identifier, sequence number and data has it.
+// Every other message contains something that is not zero. `bytes` is how much of the message is
+// there; for a first fragment, that part decides.
 inline void store_icmp_checksum(uint8_t* icmp, size_t bytes, uint16_t checksum) {
   store16(icmp + 2, checksum);
   if (checksum != 0) return;
@@ -93,7 +93,7 @@ inline void store_icmp_checksum(uint8_t* icmp, size_t bytes, uint16_t checksum) 
   store16(icmp + 2, 0xffff);
 }
 
-// The pseudo header's sum for an IP packet at `l3` (RFC 9293 §3.1, RFC 8200 §8.1).
+// The sum of the pseudo header for an IP packet at `l3` (RFC 9293 §3.1, RFC 8200 §8.1).
 inline OnesSum pseudo_sum(const uint8_t* l3, bool v4, uint8_t proto, uint32_t l4_bytes) {
   OnesSum sum;
   sum.add(l3 + (v4 ? 12 : 8), v4 ? 8 : 32);
@@ -103,10 +103,9 @@ inline OnesSum pseudo_sum(const uint8_t* l3, bool v4, uint8_t proto, uint32_t l4
   return sum;
 }
 
-// Marks the checksum of a frame from the underlay as unfinished, if it holds the
-// pseudo header's sum: its sender left it to a network card, and there was none
-// on a virtual underlay. A finished one has that value once in 65,536 times, and
-// comes out the same.
+// Marks the checksum of a frame from the underlay as unfinished if it holds the sum of the pseudo
+// header: the sender left it to a network card, and a virtual underlay has none. A finished
+// checksum has that value once in 65,536 times, and comes out the same.
 inline void mark_unfinished(Frame* frame, const Key& key, uint32_t l4) {
   const bool tcp = key.ip_proto == 6;
   if ((!tcp && key.ip_proto != 17) || key.ip_frag != kFragNone || l4 == 0) return;

@@ -11,12 +11,12 @@ constexpr uint8_t kUdp = 17;
 constexpr uint8_t kAck = 0x10;
 constexpr uint8_t kPsh = 0x08;
 constexpr uint32_t kL3 = 14;
-constexpr uint32_t kMaxIpBytes = 65535;  // so that a superframe is at most kMaxFrame, IPv6 too
+constexpr uint32_t kMaxIpBytes = 65535;  // so that a superframe is at most kMaxFrame, also with IPv6
 
 bool dont_fragment(const uint8_t* frame) { return frame[kL3 + 6] & 0x40; }
 uint8_t tcp_flags(const uint8_t* frame, uint32_t l4) { return frame[l4 + 13]; }
 
-// Key without what may differ within a flow.
+// The fields of the key that are the same within a flow.
 Words flow_words() {
   Key mask;
   memset(&mask, 0xff, sizeof mask);

@@ -1,21 +1,19 @@
-// Puts consecutive TCP segments of a flow, and UDP datagrams of one size, back
-// into a superframe: one lookup and one write instead of many. What cutting it
-// again would not give back is never merged. src/datapath/reference/coalesce.ts is the
-// plain version.
+// Merges consecutive TCP segments of a flow, and UDP datagrams of one size, into a superframe: one
+// lookup and one write instead of many. Frames are merged only if segmenting the result would give
+// back exactly the same frames. src/datapath/reference/coalesce.ts is the plain version.
 //
-// A frame is *plain* when it is TCP or UDP over IPv4 or IPv6, without VLAN tag,
-// IP options, extension headers and fragments. A plain frame may be merged when
-// it has payload, a good checksum (known, or summed here: merging must not mend
-// a broken one) and, for TCP, no flag but ACK and PSH. It continues the open
-// superframe of its flow when nothing differs but what cutting restores: TCP
-// sequence and PSH, IPv4 identification (each one more, or any with DF: RFC 6864
-// §4.1). A shorter one, or PSH, completes it.
+// A frame is *plain* if it is TCP or UDP over IPv4 or IPv6, without VLAN tag, IP options, extension
+// headers and fragments. A plain frame may be merged if it has payload, a correct checksum (known to
+// be, or summed here, since merging must not repair a broken one) and, for TCP, no flag except ACK
+// and PSH. It continues the open superframe of its flow if nothing differs except what segmenting
+// restores: TCP sequence number and PSH, and IPv4 identification (each one greater by one, or any
+// value with DF: RFC 6864 §4.1). A shorter frame, or PSH, completes the superframe.
 //
-// No flow is reordered: a frame that cannot be merged first sends off what is
-// open of its flow, or all that is open where it has no flow to tell by.
+// No flow is reordered: a frame that cannot be merged first sends off the open superframe of its
+// flow, or all open ones if its flow cannot be determined.
 //
-// A Coalescer belongs to one thread, and works on one burst at a time: `add`
-// each frame, `finish`, then take `arrivals`. Payloads stay in the burst.
+// A Coalescer belongs to one thread and works on one burst at a time: `add` each frame, `finish`,
+// then take `arrivals`. Payloads stay in the burst.
 #pragma once
 
 #include <deque>
@@ -27,17 +25,17 @@
 
 namespace weft {
 
-// What of a burst is looked up: a frame that came in, or several in one.
+// A part of a burst that is looked up at once: a frame that came in, or several merged into one.
 struct Arrival {
   Frame frame;
   Words key;
-  uint32_t frames;  // that came in
-  uint32_t bytes;   // of all of these
+  uint32_t frames;  // how many frames came in
+  uint32_t bytes;   // their bytes together
 };
 
 class Coalescer {
  public:
-  // Superframes that are open at once.
+  // The most superframes that are open at a time.
   static constexpr size_t kOpen = 8;
 
   Coalescer() { open_.reserve(kOpen); }
@@ -47,10 +45,9 @@ class Coalescer {
     arrivals_.clear();
     pieces_used_ = 0;
   }
-  // The next frame, with the key that it was extracted to. With `alone` the burst
-  // has no other.
+  // The next frame, with the key that was extracted from it. `alone`: the burst has no other frame.
   void add(const Frame& frame, const Words& key, const Layout& layout, bool alone);
-  // No frame more. Valid until the next burst.
+  // There are no more frames. The result is valid until the next burst.
   std::vector<Arrival>& finish();
 
  private:
@@ -67,7 +64,7 @@ class Coalescer {
     Words key;
     Plain plain;
     uint32_t count;
-    uint32_t bytes;        // received
+    uint32_t bytes;        // bytes that were received
     uint32_t payload_bytes;
     uint16_t last_id;
     bool push;

@@ -1,7 +1,7 @@
-// What a datapath counts. Each frame is counted once where it comes in and once
-// where it ends, so that at any moment
+// The counters of a datapath. Each frame is counted once where it comes in and once where it ends, so
+// that at any moment
 //   rx + originated + copies + segments = tx + consumed + coalesced + Σ drops + held.
-// A drop counts at the frame's input port, wherever it happened.
+// A drop is counted at the frame's input port, wherever it happened.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +30,7 @@ struct Counters {
   uint64_t drops[kReasons] = {};
 };
 
-// Does the law hold, with so many frames that wait?
+// Does the law of conservation hold, with `held` frames waiting?
 inline bool is_conserved(const Counters& counters, uint64_t held) {
   uint64_t drops = 0;
   for (uint64_t count : counters.drops) drops += count;

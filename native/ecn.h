@@ -15,16 +15,16 @@ inline constexpr uint8_t kEct1 = 1;
 inline constexpr uint8_t kEct0 = 2;
 inline constexpr uint8_t kCe = 3;
 
-// The outer TOS or traffic class of a frame with this key: its ECN (RFC 6040
-// §4.1, normal mode), Not-ECT for what is not IP, and DSCP 0, or its own.
+// The outer TOS or traffic class for a frame with this key: its ECN field (RFC 6040 §4.1, normal
+// mode), Not-ECT for other protocols than IP, and DSCP 0 or the inner DSCP.
 inline uint8_t outer_tos(const Key& key, bool copy_dscp) {
   return copy_dscp ? key.ip_tos : key.ip_tos & kEcnMask;
 }
 
-// Combines the ECN of `outer`, the TOS of the datagram, with that of the frame
-// that was in it, in place, and in `key`, which was extracted from the frame
-// (RFC 6040 §4.2, Figure 4). False: the frame is to be dropped, its sender would
-// not see the congestion. What is not IP is left alone.
+// Combines the ECN field of `outer`, the TOS of the datagram, with that of the frame inside, in
+// place, and in `key`, which was extracted from the frame (RFC 6040 §4.2, Figure 4). False if the
+// frame must be dropped, since its sender would not learn of the congestion. Other protocols than
+// IP are left alone.
 inline bool ecn_decap(const Frame& frame, Key* key, uint8_t outer) {
   const uint8_t ecn = outer & kEcnMask;
   if (ecn != kCe && ecn != kEct1) return true;

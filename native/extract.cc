@@ -12,7 +12,7 @@ enum EtherType : uint32_t {
   kVlan = 0x8100,
   kQinq = 0x88a8,
   kFirstType = 0x0600,
-  kLength = 0x05ff,  // what 802.3 lengths read as
+  kLength = 0x05ff,  // value of eth_type for 802.3 lengths
 };
 
 enum Protocol : uint8_t {
@@ -59,7 +59,7 @@ bool is_zero(const uint8_t* from, size_t bytes) {
   return true;
 }
 
-// An IPv4-mapped address (RFC 4291 §2.5.5.2)?
+// Is it an IPv4-mapped address (RFC 4291 §2.5.5.2)?
 bool is_mapped(const uint8_t ip[16]) { return load16(ip + 10) == 0xffff && is_zero(ip, 10); }
 
 void store_mapped(uint8_t to[16], const uint8_t* ip4) {
@@ -67,7 +67,7 @@ void store_mapped(uint8_t to[16], const uint8_t* ip4) {
   memcpy(to + 12, ip4, 4);
 }
 
-// The bytes that are left of a packet.
+// The remaining bytes of a packet.
 struct Rest {
   const uint8_t* at;
   size_t length;
@@ -88,13 +88,13 @@ Reason arp(Rest arp, Key* key) {
   return kNoDrop;
 }
 
-// Is there a packet that this can be a part of? `headers` go before each part.
+// Can there be a packet that this is a part of? `headers` bytes come before each part.
 bool is_possible(const FragmentPart& part, size_t headers) {
   constexpr size_t kMaxPacket = 65535;
   return part.bytes > 0 && headers + part.at + part.bytes <= kMaxPacket && !(part.more && part.bytes % 8);
 }
 
-// Is it a later one that would write into the smallest L4 header of this protocol?
+// Is it a later one that would overwrite the smallest L4 header of this protocol?
 bool begins_within_header(const FragmentPart& part, uint8_t protocol) {
   return part.at > 0 && part.at < (protocol == kTcp ? 20u : protocol == kSctp ? 12u : 0u);
 }
@@ -104,7 +104,7 @@ FragmentPart ipv4_part(const uint8_t* header) {
   return {load16(header + 4), (flags & 0x1fff) * 8, load16(header + 2) - (header[0] & 15) * 4u, (flags & 0x2000) != 0};
 }
 
-// `bytes`: of what is behind the fragment header.
+// `bytes`: what follows the fragment header.
 FragmentPart ipv6_part(const uint8_t* header, size_t bytes) {
   const uint32_t flags = load16(header + 2);
   return {load32(header + 4), flags & 0xfff8, static_cast<uint32_t>(bytes), (flags & 1) != 0};
@@ -149,7 +149,7 @@ bool is_extension(uint8_t header) {
   }
 }
 
-// RFC 8200 §4; AH counts in 4 bytes, less 2 (RFC 4302 §2.2).
+// RFC 8200 §4; AH counts in units of 4 bytes, minus 2 (RFC 4302 §2.2).
 size_t extension_bytes(uint8_t header, uint8_t length) {
   if (header == kFragment) return 8;
   return header == kAuthentication ? (length + 2u) * 4 : (length + 1u) * 8;
@@ -161,11 +161,11 @@ Reason ipv6(Rest* packet, Key* key) {
   const size_t payload_bytes = load16(header + 4);
   uint8_t next = header[6];
   if (payload_bytes > packet->length - 40) return Reason::ipv6_malformed;
-  // RFC 2675: the length is in an option then. Nothing that long fits a frame.
+  // RFC 2675: the length is in an option. A packet of that length fits into no frame.
   if (payload_bytes == 0 && next == kHopByHop) return Reason::ipv6_malformed;
   key->ip_tos = static_cast<uint8_t>(load16(header) >> 4);
   key->ip_ttl = header[7];
-  // Addresses of IPv4 look like this in a key: an IPv6 packet that has one would be taken for IPv4.
+  // IPv4 addresses look like this in a key, so an IPv6 packet with such an address would be taken for IPv4.
   if (is_mapped(header + 8) || is_mapped(header + 24)) return Reason::ipv4_mapped;
   memcpy(key->ip_src, header + 8, 16);
   memcpy(key->ip_dst, header + 24, 16);
@@ -194,8 +194,8 @@ Reason ipv6(Rest* packet, Key* key) {
   return kNoDrop;
 }
 
-// What receivers could take for the link-layer address is what the key has: one
-// option, of the right kind and length.
+// Makes sure that every receiver takes the same address for the link-layer address, the one in the
+// key: there is one option, of the right kind and length.
 Reason neighbor_options(Rest options, uint8_t wanted, Key* key) {
   bool found = false;
   while (options.length > 0) {
@@ -216,10 +216,10 @@ Reason neighbor_options(Rest options, uint8_t wanted, Key* key) {
 }
 
 Reason neighbor_discovery(Rest message, Key* key) {
-  static constexpr size_t kHeaderBytes[] = {8, 16, 24, 24, 40};  // before the options, from kRouterSolicitation on
+  static constexpr size_t kHeaderBytes[] = {8, 16, 24, 24, 40};  // in front of the options, from kRouterSolicitation on
   const uint8_t type = message.at[0];
   if (type < kRouterSolicitation || type > kRedirect) return kNoDrop;
-  // RFC 6980: none of them is fragmented.
+  // RFC 6980: none of them may be fragmented.
   if (key->ip_frag != kFragNone || key->ip_ttl != kNdHopLimit || message.at[1] != 0) return Reason::nd_malformed;
   const size_t header_bytes = kHeaderBytes[type - kRouterSolicitation];
   if (message.length < header_bytes) return Reason::nd_malformed;

@@ -1,7 +1,6 @@
-// From a frame to its flow key, in the order of the wire. src/flow/extract.ts
-// follows the very same rules; the differential test holds both together. A
-// frame is either what its headers say, or it has a drop reason: there is no
-// partial key.
+// From a frame to its flow key, in the order of the wire. src/flow/extract.ts follows exactly the
+// same rules; the differential test compares the two. A frame is either what its headers say, or it
+// has a drop reason: there is no partial key.
 //
 //  1. Ethernet: 14 bytes or frame_too_short, at most kMaxFrame or
 //     frame_too_long. One 802.1Q or 802.1ad tag is read (4 bytes more, or
@@ -53,15 +52,15 @@ namespace weft {
 // Where things are in a frame.
 struct Layout {
   uint32_t length;  // without padding
-  uint32_t l4;      // offset of the L4 header; 0 when there is none that was read
+  uint32_t l4;      // offset of the L4 header; 0 if none was read
 };
 
-// Fills `key` from eth_dst on; in_port, tun_vni and tun_src are the caller's. On
-// kNoDrop `*layout` is set; otherwise the key holds nothing of use. `length` may
-// be longer than what is readable only when over kMaxFrame.
+// Fills `key` from eth_dst on; the caller fills in in_port, tun_vni and tun_src. `*layout` is set
+// on kNoDrop; otherwise the contents of the key are meaningless. `length` may exceed the readable
+// bytes only if it is over kMaxFrame.
 Reason extract(const uint8_t* frame, size_t length, Key* key, Layout* layout);
 
-// What of its datagram a fragment is. Offsets and lengths in bytes.
+// Which part of its datagram a fragment is. Offsets and lengths are in bytes.
 struct FragmentPart {
   uint32_t id;
   uint32_t at;
@@ -69,7 +68,7 @@ struct FragmentPart {
   bool more;
 };
 
-// Of a frame that was extracted to `key` with ip_frag other than kFragNone.
+// For a frame that was extracted to `key` with ip_frag other than kFragNone.
 FragmentPart fragment_part(const uint8_t* frame, const Key& key);
 
 }  // namespace weft

@@ -1,7 +1,7 @@
-// An IPv4 packet as fragments (RFC 791 §3.2): each with the
-// header of the packet, of the options those that are to be copied, and a piece
-// of the payload whose length is a multiple of 8, but for the last one. Of a
-// fragment, fragments. src/datapath/reference/fragment.ts does the same.
+// Cuts an IPv4 packet into fragments (RFC 791 §3.2). Each has the header of the packet, those of
+// its options that must be copied, and a piece of the payload; the length of each piece except the
+// last is a multiple of 8. A fragment can be cut into fragments, too.
+// src/datapath/reference/fragment.ts does the same.
 #pragma once
 
 #include <cstring>
@@ -15,7 +15,7 @@ namespace weft {
 inline constexpr uint32_t kDontFragment = 0x4000;
 inline constexpr uint32_t kMoreFragments = 0x2000;
 
-// Untagged IPv4 that allows it? `key` was extracted from the frame.
+// Is it untagged IPv4 without DF? `key` was extracted from the frame.
 inline bool may_fragment(const Frame& frame, const Key& key) {
   if (load16(key.eth_type) != 0x0800 || load16(key.vlan_tci) != 0) return false;
   return !(load16(frame.data + 14 + 6) & kDontFragment);
@@ -23,8 +23,8 @@ inline bool may_fragment(const Frame& frame, const Key& key) {
 
 class Fragments {
  public:
-  // Of a whole frame in one piece, with nothing unfinished; may_fragment holds.
-  // No fragment is larger than `mtu`, kLeastMtu or more, from the IP header on.
+  // For a whole frame in one piece, with nothing unfinished, for which may_fragment is true. No
+  // fragment is larger than `mtu` (kLeastMtu or more), counted from the IP header on.
   Fragments(const uint8_t* frame, uint32_t length, uint32_t mtu) : frame_(frame), length_(length) {
     header_bytes_ = (frame[kL3] & 15) * 4u;
     payload_ = length - kL3 - header_bytes_;
@@ -34,7 +34,7 @@ class Fragments {
 
   uint32_t count() const { return count_; }
 
-  // Writes fragment `i`, which is at most as long as the frame. Returns its length.
+  // Writes fragment `i`, which is never longer than the frame. Returns its length.
   uint32_t write(uint32_t i, uint8_t* to) const {
     if (count_ == 1) {
       memcpy(to, frame_, length_);
@@ -61,7 +61,7 @@ class Fragments {
  private:
   static constexpr uint32_t kL3 = 14;
 
-  // Leaves of the options in `to` those that every fragment has. Returns where the payload goes.
+  // Keeps in `to` only those options that every fragment has. Returns where the payload goes.
   uint32_t copied_options(uint8_t* to) const {
     constexpr uint8_t kEnd = 0, kNop = 1, kCopied = 0x80;
     const uint32_t end = kL3 + header_bytes_;

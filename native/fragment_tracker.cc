@@ -141,7 +141,7 @@ uint32_t FragmentTracker::open(uint16_t port, const Identity& identity, uint32_t
   return slot;
 }
 
-// For `bytes` that wait for the datagram `keep`, which is there to stay.
+// Makes room for `bytes` bytes of waiting fragments of the datagram `keep`, which must stay.
 bool FragmentTracker::make_room(Share* share, uint32_t keep, size_t bytes, size_t* gave_way) {
   while (share->bytes + bytes > kWaitingBytesPerPort) {
     if (share->oldest == keep) return false;

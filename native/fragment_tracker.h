@@ -1,33 +1,34 @@
-// Fragments on their way through: a datagram's ports are in its first fragment
-// only, and each of its fragments is to be decided by them. So the first is
-// remembered, and later ones get its protocol and ports in their keys; those that
-// come before it wait. Nothing is put together, and nothing is changed.
+// Fragments on their way through the switch. Only the first fragment of a datagram has its ports, and
+// all of its fragments must be decided by them. So the first one is remembered, and later ones get its
+// protocol and ports in their keys; those that come before it wait. Datagrams are not reassembled, and
+// nothing is changed.
 //
-//   first             goes on, and behind it those that waited, in their order
-//   later             goes on, or waits for the first
+//   first             is forwarded, and after it those that waited, in their order
+//   later             is forwarded, or waits for the first
 //   the same again    is dropped alone (RFC 8200 §4.5)
-//   overlapping       or one that contradicts where the datagram ends: it is dropped,
-//                     and so is all of the datagram that waits or comes (RFC 5722, and
-//                     IPv4 likewise)
-//   all there         the datagram is forgotten: its identification may come again
+//   overlapping       or contradicting the end of the datagram: it is dropped, and so is
+//                     everything of the datagram that waits or is still to come (RFC 5722;
+//                     for IPv4 the same)
+//   all there         the datagram is forgotten: its identification may be used again
 //
-// Only the very same bytes of a datagram are the same again; a fragment within
-// another one overlaps (Linux drops that alone, too, and keeps the datagram). Protocols
-// tell datagrams of IPv4 apart, those of IPv6 not (RFC 8200 §4.5: the one in the first
-// fragment counts). Nor do MAC addresses, at which the receiver does not look.
+// Only exactly the same bytes of a datagram count as the same again; a fragment within another one
+// overlaps (Linux drops that alone, too, and keeps the datagram). The protocol distinguishes IPv4
+// datagrams, but not IPv6 ones (RFC 8200 §4.5: the one in the first fragment counts). MAC addresses
+// do not distinguish datagrams, since the receiver does not look at them.
 //
-// A datagram is forgotten kFragmentTimeoutMs after its first arrival. RFC 791 and
-// RFC 8200 have 15 to 60 s, but for hosts that put it together: here it is only how
-// far fragments may arrive apart, and on a fast path an identification is used
-// again after some seconds. What waits then is dropped.
+// A datagram is forgotten kFragmentTimeoutMs after its first fragment arrived. RFC 791 and RFC 8200
+// have 15 to 60 s, but for hosts that reassemble it. Here it only limits how far apart fragments
+// may arrive, and on a fast path an identification is used again after some seconds. Fragments that
+// still wait are dropped then.
 //
-// All is bounded by the input port, so that a port which sends nothing but
-// fragments uses up only its own share: kDatagramsPerPort, and kWaitingBytesPerPort
-// of fragments, kWaitingPerDatagram of each. At either limit of the port its oldest
-// datagram gives way; what is known of it is lost, and what waits is dropped.
+// Everything is bounded for each input port, so that a port which sends nothing but fragments uses
+// up only its own share: kDatagramsPerPort datagrams, and kWaitingBytesPerPort bytes of waiting
+// fragments, with kWaitingPerDatagram of each datagram. When the port reaches one of its limits,
+// its oldest datagram gives way: what is known about it is lost, and its waiting fragments are
+// dropped.
 //
-// Owned by one datapath; not thread-safe. All fragments of a datagram come to the
-// same one (workers.h). src/datapath/reference/fragment-tracker.ts does the same.
+// Owned by one datapath; not thread-safe. All fragments of a datagram come to the same datapath
+// (workers.h). src/datapath/reference/fragment-tracker.ts does the same.
 #pragma once
 
 #include <algorithm>
@@ -55,18 +56,18 @@ inline constexpr size_t kWaitingBytesPerPort = 1 << 20;
 inline constexpr double kFragmentTimeoutMs = 5000;
 
 struct WaitingFragment {
-  Key key;  // with the protocol and ports of the first, when it is released
+  Key key;  // with the protocol and ports of the first fragment once it is released
   ParkedFrame frame;
 };
 
-// Which parts of a datagram came, in units of 8 bytes.
+// Which parts of a datagram have come, in units of 8 bytes.
 class Coverage {
  public:
   void clear() { *this = {}; }
   void add(uint32_t from, uint32_t to);
-  // Did any of it come?
+  // Has any of it come?
   bool overlaps(uint32_t from, uint32_t to) const;
-  // Did just this come as a fragment?
+  // Has exactly this come as a fragment?
   bool has(uint32_t from, uint32_t to) const;
 
  private:
@@ -81,7 +82,7 @@ class Coverage {
 
 class FragmentTracker {
  public:
-  // `seed` keys the hashes.
+  // `seed` is the key of the hashes.
   explicit FragmentTracker(uint64_t seed) : seed_(seed) {}
 
   // Fragments that wait now.
@@ -89,17 +90,17 @@ class FragmentTracker {
 
   struct Tracked {
     bool waits = false;
-    Reason refused = kNoDrop;  // or the fragment is dropped, and
-    size_t with_it = 0;        // so many that waited, for the same reason
-    size_t gave_way = 0;       // of other datagrams of the port: fragment_limit
+    Reason refused = kNoDrop;  // why the fragment is dropped; then
+    size_t with_it = 0;        // so many waiting ones are dropped with it, for the same reason
+    size_t gave_way = 0;       // so many of other datagrams of the port gave way: fragment_limit
   };
-  // What becomes of a fragment from `port`, extracted to `key`: a later one that goes
-  // on has its protocol and ports then. A copy of it waits.
+  // Tracks a fragment from `port` that was extracted to `key`. A later one that is forwarded then
+  // has the protocol and ports of the first in its key. One that waits is copied.
   Tracked track(uint16_t port, Key* key, const Frame& frame, double now_ms);
-  // What waited for the fragment that was tracked last, in order.
+  // The fragments that waited for the one that was tracked last, in order.
   std::vector<WaitingFragment> take_released() { return std::exchange(released_, {}); }
 
-  // Forgets what is too old. Calls `drop(port, frames)` for what waited.
+  // Forgets datagrams that are too old. Calls `drop(port, frames)` for their waiting fragments.
   template <typename Drop>
   void expire(double now_ms, Drop drop) {
     if (now_ms < due_ms_) return;
@@ -116,20 +117,20 @@ class FragmentTracker {
   static constexpr uint32_t kNone = SlotIndex::kNone;
   static constexpr double kNever = std::numeric_limits<double>::infinity();
 
-  // What tells datagrams apart.
+  // What identifies a datagram.
   struct Identity {
     uint8_t in_port[4];
     uint8_t tun_vni[4];
     uint8_t tun_src[16];
     uint8_t addresses[32];
     uint8_t id[4];
-    uint8_t protocol;  // of IPv4
+    uint8_t protocol;  // IPv4 only
     uint8_t version;
     uint8_t padding[2];
   };
   static_assert(sizeof(Identity) == 64);
 
-  // What a first fragment says for all.
+  // What a first fragment says about all fragments.
   struct Upper {
     uint8_t ip_proto;
     uint8_t l4_src[2];
@@ -151,24 +152,24 @@ class FragmentTracker {
   struct Datagram {
     Identity identity;
     uint32_t hash;
-    uint32_t older;  // of the same port
+    uint32_t older;  // next older datagram of the same port
     uint32_t newer;
     uint16_t port;
     double due_ms;
     bool has_first;
     bool is_discarded;
     Upper first;
-    uint32_t bytes;  // that came
-    uint32_t end;    // of what came
-    uint32_t total;  // 0: the last did not come yet
+    uint32_t bytes;  // bytes that have come
+    uint32_t end;    // end of what has come
+    uint32_t total;  // 0: the last one has not come yet
     Coverage coverage;
     std::vector<WaitingFragment> waiting;
   };
 
-  // What is known of one port's datagrams.
+  // What is known about the datagrams of one port.
   struct Share {
     size_t datagrams = 0;
-    size_t bytes = 0;  // that wait
+    size_t bytes = 0;  // bytes that wait
     uint32_t oldest = kNone;
     uint32_t newest = kNone;
   };
@@ -183,7 +184,7 @@ class FragmentTracker {
 
   uint64_t seed_;
   size_t held_ = 0;
-  double due_ms_ = kNever;  // nothing is due before
+  double due_ms_ = kNever;  // nothing is due before that
   std::deque<Datagram> slots_;
   std::vector<uint32_t> free_;
   SlotIndex by_identity_;

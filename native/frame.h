@@ -1,8 +1,7 @@
 // A frame in memory, and the burst that a receive fills.
 //
-// Ownership: a Burst owns its storage and belongs to one thread. A Frame points
-// into a Burst (or into a parked copy) and is valid until the next receive into
-// that Burst.
+// Ownership: a Burst owns its storage and belongs to one thread. A Frame points into a Burst (or
+// into a parked copy) and is valid until the next receive into that Burst.
 #pragma once
 
 #include <sys/uio.h>
@@ -16,9 +15,9 @@
 
 namespace weft {
 
-// virtio_net_hdr without `num_buffers` (virtio 1.2 §5.1.6): what a TAP with
-// IFF_VNET_HDR reads and writes, little-endian on the machines that weft runs
-// on. Declared here because linux/virtio_net.h is not valid C++.
+// virtio_net_hdr without `num_buffers` (virtio 1.2 §5.1.6), as a TAP with IFF_VNET_HDR reads and
+// writes it; little-endian on the machines that weft runs on. Declared here because
+// linux/virtio_net.h is not valid C++.
 struct VnetHdr {
   uint8_t flags;
   uint8_t gso_type;
@@ -34,8 +33,8 @@ static_assert(sizeof(VnetHdr) == 10);
 // An IP packet of any size behind an Ethernet header with a VLAN tag.
 inline constexpr size_t kMaxFrame = 18 + 65535;
 
-// Payloads that follow a frame's first part: a superframe that was put together
-// from several frames, left where they are.
+// Payloads that follow the first part of a frame: a superframe that was merged from several frames,
+// whose payloads stay where they are.
 inline constexpr size_t kMaxSuperframe = 64;
 struct Pieces {
   uint32_t count = 0;
@@ -46,10 +45,10 @@ struct Frame {
   uint8_t* data;    // Ethernet header
   uint32_t length;  // of the whole frame
   VnetHdr vnet;
-  const Pieces* pieces = nullptr;  // null: the whole frame is at `data`
-  uint32_t linear = 0;             // otherwise this much of it, all headers among it
+  const Pieces* pieces = nullptr;  // null if the whole frame is at `data`
+  uint32_t linear = 0;             // otherwise this much of it, including all headers
 
-  // Copies the first `size` bytes at most; returns how many.
+  // Copies at most the first `size` bytes; returns how many.
   size_t copy(uint8_t* to, size_t size) const {
     size = std::min<size_t>(size, length);
     size_t done = std::min<size_t>(size, pieces ? linear : length);
@@ -62,7 +61,7 @@ struct Frame {
     return size;
   }
 
-  // Copies `size` bytes from `at` on; false when not all of them are in the frame.
+  // Copies `size` bytes from `at` on; false if not all of them are in the frame.
   bool peek(uint64_t at, size_t size, uint8_t* to) const {
     if (at + size > length) return false;
     const size_t whole = pieces ? linear : length;
@@ -89,11 +88,11 @@ struct UnderlaySource {
   uint8_t address[16];  // IPv4-mapped or IPv6, network order
   uint8_t tos = 0;      // DSCP and ECN of the outer header
 };
-static_assert(sizeof(UnderlaySource) == 17);  // as src/datapath/native/native.ts packs it
+static_assert(sizeof(UnderlaySource) == 17);  // src/datapath/native/native.ts packs it like this
 
 class Burst {
  public:
-  // Reads into this many buffers, of kMaxFrame + 1 bytes each.
+  // A receive fills at most so many buffers, of kMaxFrame + 1 bytes each.
   static constexpr size_t kSlots = 64;
 
   Burst() : storage_(new uint8_t[kSlots * kStride]) { frames.reserve(kSlots); }
@@ -108,7 +107,7 @@ class Burst {
   }
 
  private:
-  // Datagrams of an underlay of MTU 1500 in neighboring slots use other sets of the caches.
+  // Datagrams of an underlay of MTU 1500 in neighboring slots then use different cache sets.
   static constexpr size_t kStride = (kMaxFrame + 1 + 63) / 64 * 64 + 1600;
   std::unique_ptr<uint8_t[]> storage_;
 };

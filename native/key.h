@@ -1,7 +1,6 @@
-// The flow key: which headers a frame has, in the layout of src/flow/fields.ts
-// (compared at load). All fields are bytes of the wire, so all are big-endian;
-// fields that a frame does not have are zero, and there is no padding, so that
-// keys compare and hash as 13 words.
+// The flow key: which headers a frame has, in the layout of src/flow/fields.ts (compared at load).
+// All fields hold bytes as on the wire, so all are big-endian. Fields that a frame does not have
+// are zero, and there is no padding, so that keys compare and hash as 13 words.
 #pragma once
 
 #include <cstddef>
@@ -57,7 +56,7 @@ inline constexpr Field kFields[] = {
 #undef X
 };
 
-// Of `ip_frag`.
+// Values of `ip_frag`.
 inline constexpr uint8_t kFragNone = 0;
 inline constexpr uint8_t kFragFirst = 1;
 inline constexpr uint8_t kFragLater = 2;
@@ -76,7 +75,7 @@ struct Words {
     memcpy(&key, at, kKeyBytes);
     return key;
   }
-  // Of a key.
+  // For a key.
   bool is_fragment() const { return reinterpret_cast<const uint8_t*>(at)[offsetof(Key, ip_frag)] != kFragNone; }
   bool operator==(const Words&) const = default;
 };
@@ -118,9 +117,9 @@ class KeyHash {
   uint32_t hash_ = 0x811c9dc5;
 };
 
-// The flow hash of src/flow/hash.ts: which UDP source port an encapsulated flow
-// has (RFC 7348 §5). MACs, addresses, protocol and ports, but no ports of
-// fragments: all fragments of a datagram take one path.
+// The flow hash of src/flow/hash.ts, which gives an encapsulated flow its UDP source port (RFC 7348
+// §5). It covers MACs, addresses, protocol and ports, but not the ports of fragments: all fragments
+// of a datagram take one path.
 inline uint32_t flow_hash(const Key& key) {
   KeyHash hash(key);
   hash.add(offsetof(Key, eth_dst), offsetof(Key, eth_type)).add(offsetof(Key, ip_src), offsetof(Key, ip_tos));
@@ -128,7 +127,7 @@ inline uint32_t flow_hash(const Key& key) {
   return hash.mixed();
 }
 
-// Who sent it, by its MAC address and the VTEP before it; never 0.
+// Identifies the sender, by its MAC address and the VTEP in front of it; never 0.
 inline uint32_t sender_hash(const Key& key) {
   KeyHash hash(key);
   hash.add(offsetof(Key, tun_src), offsetof(Key, eth_dst)).add(offsetof(Key, eth_src), offsetof(Key, eth_type));

@@ -1,7 +1,7 @@
-// Copies of frames for captures, packed one behind the other into blocks of memory.
-// At most kMirrorBytes wait to be taken; what is beyond that is left out and counted,
-// so that a capture never holds up what it watches. What waits is handed over by
-// moving the blocks. Owned by one datapath; not thread-safe.
+// Copies of frames for captures, packed one after the other into blocks of memory. At most
+// kMirrorBytes wait to be taken; frames beyond that are left out and counted, so that a capture
+// never holds up the traffic that it watches. Blocks are handed over by moving them. Owned by one
+// datapath; not thread-safe.
 #pragma once
 
 #include <algorithm>
@@ -17,20 +17,20 @@
 
 namespace weft {
 
-// What 1 Gb/s of full frames brings in a quarter of a second: so long may the controlling thread be without a
+// What full frames at 1 Gb/s bring in a quarter of a second: so long the controlling thread may be without a
 // processor and lose nothing (MIRROR_BYTES in src/datapath/datapath.ts).
 inline constexpr size_t kMirrorBytes = 32 << 20;
-// Room for several of the largest frames; none lies in two blocks.
+// Room for several of the largest frames; no frame is split between blocks.
 inline constexpr size_t kMirrorBlockBytes = 1 << 18;
 
 enum class Direction : uint16_t { rx = 0, tx = 1 };
 
-// Before each frame's bytes, which are padded to a multiple of 8 (src/addon/native-datapath.ts).
+// In front of the bytes of each frame, which are padded to a multiple of 8 (src/addon/native-datapath.ts).
 struct MirrorRecord {
   uint16_t port;
   Direction direction;
   uint32_t length;  // of the frame
-  uint32_t copied;  // how much of it follows
+  uint32_t copied;  // how many of its bytes follow
   uint32_t zero;
   double time_ms;
 };
@@ -56,8 +56,8 @@ struct Mirrored {
 
 class Mirror {
  public:
-  // Copies up to `snap_bytes` of the frames of `port` that `filter` wants; port 0 means all ports, no program all frames.
-  // `filter` is valid or empty.
+  // Copies up to `snap_bytes` of those frames of `port` that `filter` wants. Port 0 means all ports, an empty program
+  // means all frames. `filter` must be valid or empty.
   void start(uint16_t port, uint32_t snap_bytes, std::vector<BpfInstruction> filter) {
     port_ = port;
     snap_bytes_ = std::min<uint32_t>(snap_bytes, kMaxFrame);
@@ -81,7 +81,7 @@ class Mirror {
     waiting_bytes_ += bytes;
     uint8_t* to = reserve(bytes);
     const MirrorRecord record = {port, direction, frame.length, copied, 0, now_ms};
-    memset(to + bytes - 8, 0, 8);  // the padding; what is not padding is written over
+    memset(to + bytes - 8, 0, 8);  // the padding; bytes of the frame overwrite the rest
     memcpy(to, &record, sizeof record);
     if (copied) frame.copy(to + sizeof record, copied);
   }

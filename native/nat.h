@@ -1,8 +1,7 @@
-// Address translation (RFC 3022, RFC 4787, RFC 5508): addresses and ports of a
-// connection's packets, and of the ICMP errors that are about it. Checksums change
-// by what the words that they cover change (RFC 1624), so a wrong one stays wrong.
-// In place; all headers are in the frame's first part. src/datapath/reference/nat.ts does the
-// same.
+// Address translation (RFC 3022, RFC 4787, RFC 5508): addresses and ports of a connection's
+// packets, and of the ICMP errors about it. Checksums are adjusted for the words that change (RFC
+// 1624), so a wrong checksum stays wrong. It works in place; all headers must be in the first part
+// of the frame. src/datapath/reference/nat.ts does the same.
 #pragma once
 
 #include <cstring>
@@ -16,7 +15,7 @@
 
 namespace weft {
 
-// What ones' complement sums change by, of words that are at even places.
+// By how much ones' complement sums change, for words at even offsets.
 class SumChange {
  public:
   void write(uint8_t* to, const uint8_t* value, size_t bytes) {
@@ -26,28 +25,28 @@ class SumChange {
     }
     memcpy(to, value, bytes);
   }
-  // As other changes do: a field that was rewritten is covered by another checksum.
+  // Adds another change: another checksum covers a field that was rewritten.
   void changed(uint32_t from, uint32_t to) {
     change_.add16(static_cast<uint16_t>(~from));
     change_.add16(to);
   }
   void add(const SumChange& other) { change_.add16(other.change_.folded()); }
-  // What a checksum becomes.
+  // The new value of a checksum.
   uint16_t applied(uint32_t checksum) const {
     OnesSum sum = change_;
     sum.add16(static_cast<uint16_t>(~checksum));
     return sum.checksum();
   }
-  // To a checksum field.
+  // Applies it to a checksum field.
   void apply(uint8_t* checksum) const { store16(checksum, applied(load16(checksum))); }
-  // To that of UDP, where 0 says that there is none.
+  // Applies it to a UDP checksum, where 0 means that there is none.
   void apply_udp(uint8_t* checksum) const {
     const uint16_t sum = applied(load16(checksum));
     store16(checksum, sum ? sum : 0xffff);
   }
-  // To that of an ICMP message for IPv4, of which `bytes` are there.
+  // Applies it to the checksum of an ICMP message for IPv4, of which `bytes` bytes are there.
   void apply_icmp(uint8_t* icmp, size_t bytes) const { store_icmp_checksum(icmp, bytes, applied(load16(icmp + 2))); }
-  // To a pseudo header's sum, which is not complemented.
+  // Applies it to the sum of a pseudo header, which is not complemented.
   void apply_unfinished(uint8_t* pseudo) const {
     OnesSum sum = change_;
     sum.add16(load16(pseudo));
@@ -96,7 +95,7 @@ inline void write_ports(uint8_t* l4, uint8_t protocol, const Endpoints& to, SumC
 
 inline bool is_ip(const Key& key) { return load16(key.eth_type) == 0x0800 || load16(key.eth_type) == 0x86dd; }
 
-// Where the L4 header is, 0 if there is none or it was not reached. `key` was extracted from the frame.
+// Where the L4 header is; 0 if there is none or it was not reached. `key` was extracted from the frame.
 inline uint32_t l4_of(const Frame& frame, const Key& key) {
   if (!is_ip(key) || key.ip_frag == kFragLater) return 0;
   const auto l3 = static_cast<uint32_t>(l3_of(frame, key) - frame.data);
@@ -107,8 +106,8 @@ inline uint32_t l4_of(const Frame& frame, const Key& key) {
   return extract(frame.data, frame.length, &again, &layout) == kNoDrop ? layout.l4 : 0;
 }
 
-// Is it a packet that the connection can be about, in this direction? Of an echo the original one has the
-// requests.
+// Can this packet belong to the connection, in this direction? For an echo, the original direction has
+// the requests.
 inline bool is_of(const Connection& connection, bool reply, const Key& key) {
   const bool v4 = load16(key.eth_type) == 0x0800;
   if (!is_ip(key) || key.ip_proto != connection.protocol) return false;
@@ -159,7 +158,7 @@ inline void rewrite_nat(const Frame& frame, const Key& key, uint32_t l4, const E
       change.apply_udp(checksum);
       break;
     }
-    case nat::kIcmp: {  // covers no addresses
+    case nat::kIcmp: {  // it covers no addresses
       SumChange identifier;
       nat::write_ports(header, key.ip_proto, to, &identifier);
       identifier.apply_icmp(header, frame.length - l4);
@@ -174,11 +173,11 @@ inline void rewrite_nat(const Frame& frame, const Key& key, uint32_t l4, const E
   }
 }
 
-// An ICMP error about a packet of the connection, on its way back to that packet's
-// sender (RFC 5508 §4). It quotes the packet as it came to `from`'s side; what is
-// quoted becomes `to`, and so does the error's own destination, and its source
-// where that side is hidden behind an address. Returns false, with nothing changed,
-// if it quotes no packet of this connection.
+// An ICMP error about a packet of the connection, on its way back to the sender of that packet (RFC
+// 5508 §4). It quotes the packet as it came to the side of `from`. The quoted packet gets the
+// addresses of `to`, and so does the destination of the error itself, and its source if that side
+// is hidden behind an address. Returns false, with nothing changed, if it does not quote a packet
+// of this connection.
 inline bool rewrite_related(const Frame& frame, const Key& key, uint32_t l4, uint8_t protocol, const Endpoints& from,
                             const Endpoints& to) {
   const bool v4 = key.eth_type[0] == 0x08;
@@ -190,7 +189,7 @@ inline bool rewrite_related(const Frame& frame, const Key& key, uint32_t l4, uin
   const size_t addresses = v4 ? 12 : 8;
   uint8_t* quoted = icmp + 8;
   if (present < 8 + (v4 ? 20u : 40u) + 8u || quoted[0] >> 4 != (v4 ? 4 : 6)) return false;
-  // IPv6 is fragmented by who sends it, so what is quoted may be a first fragment.
+  // IPv6 packets are fragmented by their sender, so a first fragment may be quoted.
   const bool has_fragment_header = !v4 && quoted[6] == 44;
   const size_t header_bytes = v4 ? (quoted[0] & 15) * 4u : has_fragment_header ? 48 : 40;
   if (header_bytes < 20 || present < 8 + header_bytes + 8) return false;
@@ -204,7 +203,7 @@ inline bool rewrite_related(const Frame& frame, const Key& key, uint32_t l4, uin
                        (!has_ports || memcmp(quoted_l4 + 2, from.destination_port, 2) == 0);
   if (!is_same) return false;
 
-  // The quoted headers; `icmp_change` sums up what the error's own checksum covers.
+  // The quoted headers; `icmp_change` adds up the changes that the checksum of the error covers.
   SumChange quoted_change, icmp_change;
   const auto write = [&](uint8_t* at, const uint8_t* value, size_t bytes, SumChange* change) {
     for (size_t i = 0; i < bytes; i += 2) icmp_change.changed(load16(at + i), load16(value + i));

@@ -1,12 +1,11 @@
-// What a received virtio_net_hdr may ask for (virtio 1.2 §5.1.6): a checksum
-// that is still to be finished, and cutting a superframe into segments.
+// What a received virtio_net_hdr may ask for (virtio 1.2 §5.1.6): to complete a checksum, and to
+// segment a superframe.
 //
-// Whoever sent the frame controls the header, so nothing in it is believed: it
-// has to say what the frame's own headers say. Above all the checksum must be
-// the frame's own, of TCP or UDP, or lie behind all headers that a decision
-// reads: it is written after the frame was decided, and elsewhere could change
-// its source address. A frame that passes can be passed on, or cut, without another look.
-// src/datapath/reference/offload.ts has the same rules.
+// Whoever sent the frame controls this header, so nothing in it is trusted: it must agree with the
+// frame's own headers. Above all, the checksum must be the frame's own, of TCP or UDP, or lie behind
+// all headers that a decision reads: it is written after the frame was decided, and at another place
+// it could change the source address. A frame that passes this check can be forwarded or segmented
+// without another look. src/datapath/reference/offload.ts has the same rules.
 #pragma once
 
 #include "extract.h"
@@ -22,45 +21,45 @@ inline constexpr uint8_t kGsoNone = 0;
 inline constexpr uint8_t kGsoTcp4 = 1;
 inline constexpr uint8_t kGsoTcp6 = 4;
 inline constexpr uint8_t kGsoUdp = 5;
-inline constexpr uint8_t kGsoEcn = 0x80;  // beside a TCP type: CWR belongs to the first segment
+inline constexpr uint8_t kGsoEcn = 0x80;  // beside a TCP type: CWR belongs to the first segment only
 
 inline constexpr uint16_t kTcpCsumOffset = 16;
 inline constexpr uint16_t kUdpCsumOffset = 6;
 
-// Of a superframe: headers before the payload, and how many segments it has on its way
-// through. One that comes in with more, up to twice as many, goes on as two (segment.h):
-// 64 KB for a peer with the smallest MSS that Linux takes, 48. So what one frame costs
-// is bounded.
+// For a superframe: how many bytes of headers come before the payload, and how many segments it may
+// have on its way through. One that comes in with more, up to twice as many, is split in two
+// (segment.h): 64 KB for a peer with the smallest MSS that Linux accepts, 48. So the cost of one
+// frame is bounded.
 inline constexpr size_t kMaxHeaders = 256;
 inline constexpr size_t kMaxSegments = 1024;
 
 inline uint8_t gso_kind(const VnetHdr& vnet) { return vnet.gso_type & ~kGsoEcn; }
 
-// Where the payload of a TCP segment (or UDP datagram) begins.
+// Where the payload of a TCP segment or UDP datagram begins.
 inline uint32_t payload_offset(const uint8_t* frame, uint32_t l4, bool tcp) {
   return l4 + (tcp ? (frame[l4 + 12] >> 4) * 4u : 8u);
 }
 
-// Of the largest packet that the frame goes out as, from behind the Ethernet header
-// on (14 bytes: what is tagged is not routed): of a superframe, its segments.
+// Size of the largest packet as which the frame is sent, from behind the Ethernet header on (14
+// bytes: tagged frames are not routed). For a superframe, that of its segments.
 inline uint32_t packet_bytes(const Frame& frame) {
   const VnetHdr& vnet = frame.vnet;
   return (vnet.gso_type == kGsoNone ? frame.length : uint32_t{vnet.hdr_len} + vnet.gso_size) - 14;
 }
 
-// How many frames it goes out as where superframes cannot go.
+// As how many frames it is sent where superframes are not supported.
 inline uint32_t segment_count(const Frame& frame) {
   const VnetHdr& vnet = frame.vnet;
   if (vnet.gso_type == kGsoNone) return 1;
   return (frame.length - vnet.hdr_len + vnet.gso_size - 1) / vnet.gso_size;
 }
 
-// The bytes of all of these: of a superframe with the headers of each segment.
+// The bytes of all these frames: for a superframe, including the headers of each segment.
 inline uint32_t wire_bytes(const Frame& frame) {
   return frame.length + (segment_count(frame) - 1) * frame.vnet.hdr_len;
 }
 
-// Sets the virtio_net_hdr's hdr_len from the frame: the kernel keeps that much in one piece.
+// Sets hdr_len of the virtio_net_hdr from the frame: the kernel keeps that much in one piece.
 inline void set_header_bytes(Frame* frame) {
   VnetHdr& vnet = frame->vnet;
   const bool tcp = gso_kind(vnet) != kGsoUdp;
@@ -73,8 +72,8 @@ inline bool is_own_checksum(const VnetHdr& vnet, const Key& key, uint32_t l4) {
   return (key.ip_proto == 6 && vnet.csum_offset == kTcpCsumOffset) || (key.ip_proto == 17 && vnet.csum_offset == kUdpCsumOffset);
 }
 
-// Is it one of a packet inside this one: behind a UDP header (a tunnel of the
-// container's own), or right behind the IP header of a protocol that tunnels?
+// Is it the checksum of a packet inside this one: behind a UDP header (a tunnel of the container's
+// own), or directly behind the IP header of a tunnelling protocol?
 inline bool is_inner_checksum(const Frame& frame, const Key& key, uint32_t l4) {
   constexpr uint8_t kIpip = 4, kUdp = 17, kIpv6 = 41, kGre = 47;
   const VnetHdr& vnet = frame.vnet;
@@ -84,9 +83,9 @@ inline bool is_inner_checksum(const Frame& frame, const Key& key, uint32_t l4) {
   return vnet.csum_start >= l4 && (key.ip_proto == kIpip || key.ip_proto == kIpv6 || key.ip_proto == kGre);
 }
 
-// Checks the header that came with a frame, which was extracted to `key`, and
-// clears what means nothing further on; hdr_len is made anew. False: it asks for
-// what cannot be done. kDataValid stays, for the coalescer.
+// Checks the header that came with a frame, which was extracted to `key`. Clears what has no
+// meaning later, and sets hdr_len again. False if it asks for something that cannot be done.
+// kDataValid stays, for the coalescer.
 inline bool offload_check(Frame* frame, const Key& key, uint32_t l4) {
   VnetHdr& vnet = frame->vnet;
   vnet.hdr_len = 0;

@@ -1,17 +1,17 @@
-// Undecided flows: one entry for each exact key that missed the flow cache, or for
-// each frame that is decided by itself, with copies of the frames that wait for
-// the decision, in order; and the upcalls that tell of them, until they are taken.
+// Undecided flows: one entry for each exact key that missed the flow cache, or for each frame that
+// is decided by itself, with copies of the frames that wait for the decision, in order; and the
+// upcalls about them, until they are taken.
 //
-// Everything is bounded by the input port, so that a port which sends nothing
-// but new flows uses up only its own share: kPendingPerPort entries,
-// kParkedPerFlow frames in each, kParkedBytesPerPort in all. Of fragments
-// kParkedFragments may wait, for nothing is left of a datagram that lacks one.
-// Upcalls are taken once each, one port after the other; those of frames to a group of
-// stations, which take longest since many get them, every second time.
+// Everything is bounded for each input port, so that a port which sends nothing but new flows uses
+// up only its own share: kPendingPerPort entries, kParkedPerFlow frames in each,
+// kParkedBytesPerPort bytes together. kParkedFragments fragments may wait, because a datagram that
+// lacks one fragment is lost. Upcalls are taken once each, in turn over the ports. Those for
+// multicast and broadcast frames, which take longest because many ports get the frames, are at most
+// every second one.
 //
-// A token is (worker, generation, slot) in 53 bits. A slot's generation changes
-// when its entry goes, so a token that was used or whose port went is known to
-// be stale. Owned by one datapath; not thread-safe.
+// A token is (worker, generation, slot) in 53 bits. The generation of a slot changes when its entry
+// goes, so a token that was used, or whose port went, is recognized as stale. Owned by one
+// datapath; not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -37,18 +37,18 @@ inline constexpr size_t kUpcallBatch = 64;
 
 using Token = uint64_t;
 
-// As it crosses into JavaScript (src/datapath/native/records.ts has the offsets).
+// In the form in which it crosses into JavaScript (src/datapath/native/records.ts has the offsets).
 struct UpcallRecord {
   double token;
   uint32_t length;        // of the whole frame
-  uint16_t head_length;   // what of `head` is used
-  uint16_t packet_bytes;  // packet_bytes() of it
+  uint16_t head_length;   // how many bytes of `head` are used
+  uint16_t packet_bytes;  // packet_bytes() of the frame
   Key key;
   uint8_t head[kHeadBytes];
 };
 static_assert(sizeof(UpcallRecord) == 376 && offsetof(UpcallRecord, key) == 16 && offsetof(UpcallRecord, head) == 120);
 
-// An owned copy of a frame.
+// A copy of a frame that owns its memory.
 struct ParkedFrame {
   ParkedFrame() = default;
   explicit ParkedFrame(const Frame& from);
@@ -65,25 +65,25 @@ class PendingTable {
   static uint32_t worker_of(Token token) { return static_cast<uint32_t>(token >> (kGenerationBits + kSlotBits)); }
   PendingTable(uint64_t seed, uint32_t worker) : seed_(seed), worker_(worker) {}
 
-  // Frames parked now.
+  // Frames that are parked now.
   size_t held() const { return held_; }
 
-  // Is there an undecided flow with this key? A handle of one, or kNone.
+  // Is there an undecided flow with this key? Its handle, or kNone.
   uint32_t find(const Words& key) const;
   static constexpr uint32_t kNone = SlotIndex::kNone;
 
   // Parks a copy behind the others. kNoDrop, or why not.
   Reason park(uint32_t handle, const Frame& frame);
-  // A new undecided flow with its first frame, copied, and its upcall. kNoDrop, or why not.
+  // Opens an undecided flow with a copy of its first frame, and its upcall. kNoDrop, or why not.
   Reason open(uint16_t port, const Key& key, const Frame& frame);
 
-  // Moves up to `max` upcalls, round robin over the ports: one of a frame to a single
-  // station, then one of a frame to a group, and so on while there are both.
+  // Moves up to `max` upcalls, round robin over the ports: one for a unicast frame, then one for a
+  // multicast or broadcast frame, and so on while there are both.
   size_t take_upcalls(UpcallRecord* to, size_t max);
   bool upcalls_wait() const { return !single_.turns.empty() || !group_.turns.empty(); }
 
-  // Ends the entry of a token and moves out its frames, in order. None when the
-  // token is stale.
+  // Ends the entry of a token and moves out its frames, in order. There are none if the token is
+  // stale.
   struct Released {
     Key key;
     uint16_t port = 0;
@@ -91,7 +91,7 @@ class PendingTable {
   };
   Released release(Token token);
 
-  // Removes all that waits from `port`. Returns the number of frames that were parked.
+  // Removes everything from `port` that waits. Returns the number of frames that were parked.
   size_t drop_port(uint16_t port);
 
  private:
@@ -111,7 +111,7 @@ class PendingTable {
   // Upcalls that wait to be taken.
   struct Queue {
     std::unordered_map<uint16_t, std::deque<UpcallRecord>> upcalls;
-    std::deque<uint16_t> turns;  // ports in `upcalls`; whose turn it is comes first
+    std::deque<uint16_t> turns;  // ports in `upcalls`; the one whose turn it is comes first
 
     UpcallRecord& add(uint16_t port);
     void take(UpcallRecord* to);
@@ -138,7 +138,7 @@ class PendingTable {
   SlotIndex by_key_;
   std::unordered_map<uint16_t, Share> shares_;
   Queue single_;
-  Queue group_;  // of frames to a group
+  Queue group_;  // for multicast and broadcast frames
 };
 
 }  // namespace weft

@@ -1,6 +1,6 @@
-// A priority tag: a VLAN tag (TPID 0x8100) with VLAN ID 0 says a priority and no VLAN,
-// so the frame is an untagged one (IEEE 802.1Q §6.9.1). It is taken out where a frame
-// comes in: nothing behind it knows of such tags. The priority is not kept.
+// A priority tag, that is, a VLAN tag (TPID 0x8100) with VLAN ID 0, gives a priority and no VLAN,
+// so the frame counts as untagged (IEEE 802.1Q §6.9.1). The tag is removed where a frame comes in,
+// so nothing later needs to know about such tags. The priority is not kept.
 // src/datapath/reference/priority-tag.ts is the plain version.
 #pragma once
 
@@ -11,8 +11,8 @@
 
 namespace weft {
 
-// Moves the addresses in the burst's own buffer. Offsets of the vnet_hdr move along;
-// those that pointed into the tag wrap, and are refused as out of the frame.
+// Moves the addresses inside the burst's own buffer. Offsets in the vnet_hdr are adjusted; those
+// that pointed into the tag wrap around, and are refused because they are outside the frame.
 inline void untag_priority(Frame* frame) {
   constexpr uint32_t kTagBytes = 4;
   const uint8_t* at = frame->data + 12;

@@ -1,15 +1,13 @@
-// Frames that wait until their port's rate admits them, in order.
+// Frames that wait, in order, until the rate of their port admits them.
 //
-// A limit that only drops gives TCP a part of its rate: between containers a round
-// trip is so short that even the smallest window is more than the rate, so whole
-// windows are lost, and the sender waits for its retransmission timer. A queue makes
-// the round trip as long as the rate needs it to be.
+// A limit that only drops gives TCP just a part of its rate: between containers the round trip is so
+// short that even the smallest window exceeds the rate, so whole windows are lost, and the sender
+// waits for its retransmission timer. A queue makes the round trip as long as the rate needs it to be.
 //
-// A queue belongs to one direction of one port at one worker. As a bucket (bucket.h)
-// it takes a frame while any room is left, so superframes and small frames have the
-// same chances; it never holds more than Rate::queue and one frame. A small frame
-// takes kLeastRoom, about what its record needs, so that bounds memory too.
-// src/datapath/reference/rate-queue.ts is the plain version.
+// A queue belongs to one direction of one port at one worker. Like a bucket (bucket.h), it accepts a
+// frame while any room is left, so superframes and small frames have the same chances; it never holds
+// more than Rate::queue and one frame. A small frame takes kLeastRoom, about what its record needs, so
+// memory is bounded, too. src/datapath/reference/rate-queue.ts is the plain version.
 //
 // Owned by one datapath; not thread-safe.
 #pragma once
@@ -26,7 +24,7 @@ namespace weft {
 
 struct QueuedFrame {
   ParkedFrame frame;
-  Words key;       // ingress: the flow cache is asked with it; egress: not used
+  Words key;       // ingress: for the lookup in the flow cache; egress: not used
   uint16_t from;   // the port that it came in by, 0 if weft made it
   uint32_t bytes;  // on a wire
 };
@@ -38,7 +36,7 @@ class RateQueue {
   bool empty() const { return frames_.empty(); }
   const QueuedFrame& front() const { return frames_.front(); }
 
-  // False: no room is left of `room` bytes. Otherwise a copy of `frame` waits.
+  // False if nothing is left of `room` bytes. Otherwise a copy of `frame` waits.
   bool push(const Frame& frame, const Words& key, uint16_t from, uint32_t bytes, uint64_t room) {
     if (taken_ >= room) return false;
     taken_ += room_of(bytes);

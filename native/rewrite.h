@@ -1,8 +1,7 @@
-// What is written into a frame before it is sent: routing (RFC 1812 §5.3.1), turning
-// an echo request around (RFC 792, RFC 4443 §4.2), and the segment size that TCP
-// announces (RFC 9293 §3.7.1). In place, in the frame's own memory; all headers are
-// in its first part. What a frame does not have is left alone, so that any action is
-// harmless on any frame.
+// Changes to a frame before it is sent: routing (RFC 1812 §5.3.1), turning an echo request into its
+// reply (RFC 792, RFC 4443 §4.2), and the segment size that TCP announces (RFC 9293 §3.7.1). They
+// work in place, in the frame's own memory; all headers must be in its first part. Fields that a
+// frame does not have are ignored, so any action is harmless on any frame.
 // src/datapath/reference/rewrite.ts does the same.
 #pragma once
 
@@ -24,7 +23,7 @@ inline constexpr uint8_t kEchoTtl = 64;
 // Where the IP header is; `key` was extracted from the frame.
 inline uint8_t* l3_of(const Frame& frame, const Key& key) { return frame.data + (key.vlan_tci[0] ? 18 : 14); }
 
-// MAC addresses of the next hop, and one less of TTL or hop limit, unless that is 0.
+// Sets the MAC addresses of the next hop, and decrements TTL or hop limit unless it is 0.
 inline void rewrite_route(const Frame& frame, const Key& key, const Action& action) {
   memcpy(frame.data + 6, action.address, 6);
   memcpy(frame.data, action.address + 6, 6);
@@ -45,10 +44,11 @@ inline void rewrite_route(const Frame& frame, const Key& key, const Action& acti
   }
 }
 
-// An echo request to its reply, with a new TTL. The ICMP checksum changes by what
-// the type does (RFC 1624); that of ICMPv6 covers addresses, in any order. So each
-// fragment of a request becomes one of the reply, by itself: the first has the type,
-// later ones are of a request if `key`, which is as their first, says so.
+// Turns an echo request into its reply, with a new TTL. The ICMP checksum changes by the change of
+// the type (RFC 1624); that of ICMPv6 covers the addresses, but their order does not matter. So
+// each fragment of a request becomes a fragment of the reply, independently: the first one has the
+// type, and a later one belongs to a request if `key`, which has the values of its first one, says
+// so.
 inline void rewrite_echo(const Frame& frame, const Key& key) {
   constexpr uint32_t kIcmp = 1, kIcmpv6 = 58;
   Key own = {};
@@ -90,8 +90,8 @@ inline void rewrite_echo(const Frame& frame, const Key& key) {
   }
 }
 
-// Takes an option's value from `at` to less, and the checksum with it (RFC 1624); an
-// unfinished one covers no option. At an odd place the words of the sum are other ones.
+// Lowers the value of an option at `at`, and adjusts the checksum (RFC 1624); an unfinished
+// checksum covers no option. At an odd offset the words of the sum are different ones.
 inline void lower_mss(uint8_t* tcp, uint32_t at, uint16_t mss, bool unfinished) {
   const uint32_t before = load16(tcp + at);
   if (before <= mss) return;
@@ -105,18 +105,18 @@ inline void lower_mss(uint8_t* tcp, uint32_t at, uint16_t mss, bool unfinished) 
   store16(tcp + 16, sum.checksum());
 }
 
-// A SYN announces no larger segments than these; one that announces none is left as
-// it is, and options are followed as far as they are well-formed.
+// Makes a SYN announce segments no larger than `mss`. One that announces none is left unchanged,
+// and options are read only as far as they are well-formed.
 inline void rewrite_mss(const Frame& frame, const Key& key, uint16_t mss) {
   constexpr uint32_t kTcp = 6, kTcpBytes = 20, kFlags = 13, kSyn = 2;
   if (key.ip_proto != kTcp) return;
   const uint8_t* l3 = l3_of(frame, key);
   const bool v4 = load16(key.eth_type) == 0x0800;
-  if (v4 || l3[6] == kTcp) {  // most are no SYN: no need to look any closer
+  if (v4 || l3[6] == kTcp) {  // most are not SYNs: no need to look any closer
     const uint8_t* flags = l3 + (v4 ? (l3[0] & 15) * 4u : 40) + kFlags;
     if (flags >= frame.data + frame.length || !(*flags & kSyn)) return;
   }
-  Key own = {};  // of a fragment, another one than that of its packet
+  Key own = {};  // a fragment's own values differ from those of its packet
   Layout layout;
   if (extract(frame.data, frame.length, &own, &layout) != kNoDrop) return;
   if (own.ip_proto != kTcp || own.ip_frag == kFragLater || layout.l4 == 0) return;
@@ -136,7 +136,7 @@ inline void rewrite_mss(const Frame& frame, const Key& key, uint16_t mss) {
   }
 }
 
-// `action` is one that rewrites.
+// `action` must be one that rewrites.
 inline void rewrite(const Frame& frame, const Key& key, const Action& action) {
   switch (action.op) {
     case Op::route:

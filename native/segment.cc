@@ -13,8 +13,8 @@ struct Part {
   bool tcp;
 };
 
-// Makes a superframe's headers, at `to`, those of a part of it: all but the checksum
-// behind the IP header. `first` is the number of its first segment.
+// Turns the headers of a superframe, at `to`, into those of a part of it: everything behind the IP
+// header except the checksum. `first` is the number of its first segment.
 Part number(uint8_t* to, const VnetHdr& vnet, uint32_t l4_bytes, uint32_t first, bool is_last) {
   const uint32_t l4 = vnet.csum_start;
   const uint32_t l3 = load16(to + 12) == 0x8100 || load16(to + 12) == 0x88a8 ? 18 : 14;
@@ -51,7 +51,7 @@ void Segments::headers(uint32_t i, uint8_t* to) const {
     OnesSum sum;
     const size_t before = header_bytes_ - vnet.csum_start;
     sum.add(to + vnet.csum_start, before);
-    // What follows begins at an odd place, if that was odd.
+    // What follows starts at an odd offset if that length was odd.
     OnesSum rest;
     rest.add(static_cast<const uint8_t*>(payload.iov_base), payload.iov_len);
     sum.add16(before % 2 ? std::rotl(rest.folded(), 8) : rest.folded());
@@ -83,7 +83,7 @@ Frame Halves::second() {
   return part(at, first_segments_, payload_ - before, true);
 }
 
-// Of the segments from `from` on; the superframe's headers are at `at`.
+// Made of the segments from `from` on; the headers of the superframe are at `at`.
 Frame Halves::part(uint8_t* at, uint32_t from, uint32_t payload_bytes, bool is_last) {
   VnetHdr vnet = frame_.vnet;
   const uint32_t l4_bytes = vnet.hdr_len - vnet.csum_start + payload_bytes;

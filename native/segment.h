@@ -1,14 +1,14 @@
-// A frame as what goes out where nobody finishes checksums or cuts superframes
-// any more: one or more segments, each with headers of its own and its piece of
-// the payload where it lies. src/datapath/reference/segment.ts does the same.
+// A frame in the form in which it is sent where nobody completes checksums or segments superframes any
+// more: one or more segments, each with headers of its own and a piece of the payload, which is not
+// copied. src/datapath/reference/segment.ts does the same.
 //
-// Of each segment (RFC 9293 §3.1, RFC 768; the rules of every TSO engine):
+// Each segment gets (RFC 9293 §3.1, RFC 768; the rules of every TSO engine):
 //   IPv4   total length, identification + i, header checksum
 //   IPv6   payload length
 //   TCP    sequence number; FIN and PSH on the last only, CWR on the first only
 //   UDP    length
 //   both   a finished checksum
-// The frame itself is only read: it may have other ways to go.
+// The frame itself is only read, since it may also be sent elsewhere.
 #pragma once
 
 #include "checksum.h"
@@ -20,7 +20,7 @@ namespace weft {
 
 class Segments {
  public:
-  // Of a frame that passed offload_check, or was made by the coalescer.
+  // For a frame that passed offload_check, or that the coalescer made.
   explicit Segments(const Frame& frame) : frame_(frame) {
     const VnetHdr& vnet = frame.vnet;
     if (vnet.gso_type != kGsoNone) {
@@ -36,14 +36,14 @@ class Segments {
   }
 
   uint32_t count() const { return count_; }
-  // Of each segment; 0 where the frame goes out as it is. More than kMaxHeaders
-  // only when there is one segment: then at most the frame.
+  // Header bytes of each segment; 0 if the frame is sent as it is. Greater than kMaxHeaders only if
+  // there is one segment; then at most the length of the frame.
   uint32_t header_bytes() const { return header_bytes_; }
-  // Of each but the last, which may be shorter.
+  // Length of each segment except the last, which may be shorter.
   uint32_t segment_bytes() const { return header_bytes_ + size_; }
   uint32_t bytes(uint32_t i) const { return header_bytes_ + payload_bytes(i); }
 
-  // The piece that follows the headers: the frame's own memory.
+  // The piece that follows the headers, in the frame's own memory.
   iovec payload(uint32_t i) const {
     const size_t size = payload_bytes(i);
     if (frame_.pieces && i > 0) return {frame_.pieces->at[i - 1].iov_base, size};
@@ -70,14 +70,14 @@ class Segments {
   uint32_t count_;
 };
 
-// A superframe of more than kMaxSegments as two, with half of the segments each. They use
-// the superframe's own memory, so the first has to be gone when the second is made.
+// Splits a superframe of more than kMaxSegments in two, with half of the segments each. They use
+// the memory of the superframe, so the first one must be sent before the second one is made.
 class Halves {
  public:
-  // Of a frame in one piece that passed offload_check.
+  // For a frame in one piece that passed offload_check.
   explicit Halves(const Frame& frame);
   Frame first();
-  // Its headers are written over the end of the first one's payload.
+  // Its headers overwrite the end of the first one's payload.
   Frame second();
 
  private:

@@ -1,16 +1,14 @@
-// A hash index over records that live elsewhere, in numbered slots: open
-// addressing with linear probing, deletion by moving back. It keeps 32 bits of
-// hash beside each slot number, so a probe touches a record only when it is
-// most likely the right one, and resizing touches none. 8 bytes a place, between
-// an eighth and three quarters full.
+// A hash index over records that live elsewhere, in numbered slots: open addressing with linear
+// probing, and deletion by moving entries back. Beside each slot number it keeps 32 bits of hash, so a
+// probe looks at a record only if it is most likely the right one, and resizing looks at none. It
+// takes 8 bytes for each place, and between an eighth and three quarters of the places are used.
 //
-// Resizing goes on a few places with each insert and erase, for a million at
-// once would stop the datapath for many milliseconds. Meanwhile there are two
-// rings of places, and where an entry's probe begins (its home) tells which one
-// it is in: the old ring is emptied from `start_` on, `moved_` places so far,
-// always up to a free place, so no probe that began before goes beyond. What
-// goes round its end fills what was emptied, and that grows faster. So a search
-// goes through one ring only.
+// Resizing proceeds by a few places with each insert and erase, since moving a million entries at once
+// would stop the datapath for many milliseconds. Meanwhile there are two rings of places, and the
+// place where the probe for an entry begins (its home) says which of the two it is in. The old ring
+// is emptied from `start_` on, `moved_` places so far, always up to a free place, so that no probe
+// that began before that point goes beyond it. Entries that wrap around its end fill places that were
+// emptied, and more is emptied than they fill. So a search goes through one ring only.
 //
 // Not thread-safe.
 #pragma once
@@ -23,7 +21,7 @@
 
 namespace weft {
 
-// One step of a keyed 64-bit hash: the folded product spreads each input bit.
+// One step of a keyed 64-bit hash: the folded product spreads every input bit.
 inline uint64_t hash_mix(uint64_t hash, uint64_t word) {
   const auto product = static_cast<unsigned __int128>(hash ^ word ^ 0x9e3779b97f4a7c15u) * 0xd6e8feb86659fd93u;
   return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
@@ -35,7 +33,7 @@ class SlotIndex {
 
   size_t size() const { return size_; }
 
-  // The slot with `hash` for which `matches(slot)` holds, or kNone.
+  // The slot with `hash` for which `matches(slot)` is true, or kNone.
   template <typename Matches>
   uint32_t find(uint32_t hash, Matches matches) const {
     if (size_ == 0) return kNone;
@@ -47,14 +45,14 @@ class SlotIndex {
     }
   }
 
-  // Brings in where a search for `hash` begins.
+  // Prefetches the place where a search for `hash` begins.
   void prefetch(uint32_t hash) const {
     if (size_ == 0) return;
     const Ring& ring = ring_of(hash);
     __builtin_prefetch(&ring[ring.home(hash)]);
   }
 
-  // The slot is not in it.
+  // The slot must not be in the index.
   void insert(uint32_t hash, uint32_t slot) {
     if (old_.size() == 0) old_ = Ring(kFirstPlaces);
     if (!resizing() && (size_ + 1) * 4 > old_.size() * 3) resize(old_.size() * 2);
@@ -63,7 +61,7 @@ class SlotIndex {
     move_some();
   }
 
-  // The slot is in it, with this hash.
+  // The slot must be in the index, with this hash.
   void erase(uint32_t hash, uint32_t slot) {
     (in_new(hash) ? new_ : old_).erase(hash, slot);
     --size_;
@@ -73,12 +71,12 @@ class SlotIndex {
 
  private:
   static constexpr size_t kFirstPlaces = 512;
-  // By each insert, so the old ring, three quarters full at first, does not become full.
+  // With each insert, so that the old ring, three quarters full at first, never gets full.
   static constexpr size_t kMovedAtOnce = 16;
 
   struct Place {
     uint32_t hash;
-    uint32_t taken;  // slot + 1; 0: free
+    uint32_t taken;  // slot + 1; 0 if the place is free
   };
 
   struct Ring : ZeroedArray<Place> {
@@ -96,7 +94,7 @@ class SlotIndex {
       size_t hole = home(hash);
       while ((*this)[hole].taken != slot + 1) hole = next(hole);
       for (size_t at = next(hole); (*this)[at].taken; at = next(at)) {
-        // May move back unless its probe begins behind the hole.
+        // An entry may move back unless its probe begins behind the hole.
         if (((at - home((*this)[at].hash)) & mask()) < ((at - hole) & mask())) continue;
         (*this)[hole] = (*this)[at];
         hole = at;
@@ -106,7 +104,7 @@ class SlotIndex {
   };
 
   bool resizing() const { return new_.size() != 0; }
-  // How far behind `start_`.
+  // How far it is behind `start_`.
   size_t distance(size_t at) const { return (at - start_) & old_.mask(); }
   bool in_new(uint32_t hash) const { return resizing() && distance(old_.home(hash)) < moved_; }
   const Ring& ring_of(uint32_t hash) const { return in_new(hash) ? new_ : old_; }
@@ -124,7 +122,7 @@ class SlotIndex {
       Place& place = old_[(start_ + moved_) & old_.mask()];
       if (place.taken) {
         new_.put(std::exchange(place, Place{}));
-      } else if (moved_ >= old_.size()) {  // or more: what went round the end
+      } else if (moved_ >= old_.size()) {  // or more: entries that wrapped around the end
         old_ = std::exchange(new_, Ring());
         return;
       } else if (passed >= kMovedAtOnce) {
@@ -134,7 +132,7 @@ class SlotIndex {
   }
 
   Ring old_;
-  Ring new_;  // empty unless resizing
+  Ring new_;  // empty unless the index is being resized
   size_t start_ = 0;
   size_t moved_ = 0;
   size_t size_ = 0;

@@ -1,9 +1,9 @@
 // Whose turn it is to use a Datapath: the worker's or the controlling thread's.
 //
-// The worker has it while it runs frames and gives it back before it sleeps, so
-// on a quiet switch the controlling thread takes its turn without waking anyone.
-// On a busy one it asks, and gets it between two frames (`yield`): a lock a
-// burst, not a frame, and one relaxed load a frame.
+// The worker has the turn while it runs frames, and gives it back before it sleeps, so on a quiet
+// switch the controlling thread gets its turn without waking anyone. On a busy switch it asks, and
+// gets the turn between two frames (`yield`). The cost is a lock for each burst, not for each frame,
+// and one relaxed load for each frame.
 #pragma once
 
 #include <sched.h>
@@ -18,7 +18,7 @@ class Turn {
   // The controlling thread's side: std::lock_guard<Turn>.
   void lock() {
     waiting_.fetch_add(1, std::memory_order_relaxed);
-    // A frame takes a few microseconds, less than to fall asleep and be woken.
+    // A frame takes a few microseconds, less than falling asleep and being woken.
     for (int tries = 0; tries < kSpins; ++tries) {
       if (mutex_.try_lock()) return got();
       pause();
@@ -35,7 +35,7 @@ class Turn {
   // Lets the other side have its turn.
   void yield() {
     mutex_.unlock();
-    // Bounded: whoever waits may not be running, and gets it at the next frame.
+    // Bounded: the thread that waits may not be running, and then gets its turn at the next frame.
     for (int tries = 0; tries < kSpins && wanted(); ++tries) {
       if (tries < kSpins / 2) {
         pause();

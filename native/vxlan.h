@@ -12,9 +12,8 @@ inline constexpr uint32_t kVxlanBytes = 8;
 inline constexpr uint8_t kVxlanFlagI = 0x08;  // the VNI is valid
 inline constexpr uint32_t kEthernetBytes = 14;
 
-// Moves `frame` from the UDP payload to the inner frame. False: too short for
-// both headers, or without the I flag; `frame` is then as it was. Reserved bits
-// are ignored.
+// Moves `frame` from the UDP payload to the inner frame. False if it is too short for both headers
+// or has no I flag; then `frame` is unchanged. Reserved bits are ignored.
 inline bool vxlan_decap(Frame* frame, uint32_t* vni) {
   if (frame->length < kVxlanBytes + kEthernetBytes || (frame->data[0] & kVxlanFlagI) == 0) return false;
   const uint8_t* header = frame->data;

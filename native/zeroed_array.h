@@ -1,11 +1,9 @@
-// Large arrays in which access is random: zeroed memory straight from the
-// kernel. Nothing is written when one is made, so a large one costs no time and
-// only the pages that are touched take memory.
+// Large arrays with random access: zeroed memory straight from the kernel. Creating one writes
+// nothing, so a large one costs no time, and only pages that are touched take memory.
 //
-// No huge pages are asked for (with transparent_hugepage=always they come by
-// themselves). They make lookups among a million flows up to a quarter faster,
-// but the first touch of one stops the datapath's thread, for 8 ms in a virtual
-// machine whose host has not backed the memory, and so does collapsing in the
+// It asks for no huge pages (with transparent_hugepage=always they are used anyway). They make lookups
+// among a million flows up to a quarter faster. But the first touch of one stops the datapath's thread,
+// for 8 ms in a virtual machine whose host has not backed the memory, and so does collapsing in the
 // background: frames would be lost while flows are put.
 #pragma once
 
@@ -22,7 +20,7 @@ template <typename T>
 class ZeroedArray {
  public:
   ZeroedArray() = default;
-  // `size` > 0. Ends the process when there is no memory, as `new` does here.
+  // `size` > 0. Ends the process if there is no memory, as `new` does here.
   explicit ZeroedArray(size_t size) : size_(size) {
     constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     void* const at = mmap(nullptr, size * sizeof(T), PROT_READ | PROT_WRITE, kFlags, -1, 0);
