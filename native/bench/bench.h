@@ -1,5 +1,5 @@
-// What the benchmarks of the core need: a clock, medians, and random numbers
-// that are the same in each run.
+// Shared by the benchmarks of the core: a clock, medians, and random numbers that are the same in
+// each run.
 #pragma once
 
 #include <time.h>
@@ -14,7 +14,7 @@ inline double now_ns() {
   return static_cast<double>(now.tv_sec) * 1e9 + static_cast<double>(now.tv_nsec);
 }
 
-// Of the samples, the one in the middle; they are sorted.
+// The sample in the middle; sorts the samples.
 inline double median(std::vector<double>* samples) {
   std::sort(samples->begin(), samples->end());
   return (*samples)[samples->size() / 2];

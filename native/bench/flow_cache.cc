@@ -1,13 +1,12 @@
-// The flow cache, by its size: a lookup in random order as the datapath makes
-// it (find the flow, count the frame, take its actions), one by one and a burst
-// at once; the memory of a flow; and what a put costs the datapath's thread.
+// The flow cache, by its size: a lookup in random order as the datapath does it (find the flow, count
+// the frame, take its actions), one by one and for a burst at once; the memory for a flow; and what a
+// put costs the datapath's thread.
 //
-// The keys of a block are written before its time is taken, so they are in the
-// processor's cache, as those of frames that were just read. The sizes take
-// turns; a turn's time is that of its median block, and what is printed are the
-// medians of the turns and of their ratios, so what other programs took is no
-// part of it. For the same reason each cache is filled several times, and each
-// put counts with its shortest time: the longest one is the cache's own doing.
+// The keys of a block are written before its time is taken, so they are in the processor's cache, like
+// those of frames that were just read. The sizes take turns. The time of a turn is that of its median
+// block, and the output has the medians of the turns and of their ratios, so the time that other
+// programs took is not included. For the same reason each cache is filled several times, and each put
+// counts with its shortest time: then the longest put is the cache's own doing.
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -96,7 +95,7 @@ double heap_bytes() {
   return static_cast<double>(info.uordblks + info.hblkhd);
 }
 
-// What the datapath does with a hit.
+// What the datapath does for a hit.
 inline void count_hit(Flow* flow, uint64_t* sum) {
   if (!flow) abort();
   ++flow->packets;
@@ -105,7 +104,7 @@ inline void count_hit(Flow* flow, uint64_t* sum) {
   *sum += flow->program.begin()->argument;
 }
 
-// Nanoseconds a lookup; `look_up` takes a block of keys.
+// Nanoseconds for a lookup; `look_up` takes a block of keys.
 template <typename LookUp>
 double take_turn(Sequence* random, uint32_t flows, LookUp look_up) {
   std::vector<Words> keys(kBlock);
@@ -119,7 +118,7 @@ double take_turn(Sequence* random, uint32_t flows, LookUp look_up) {
   return median(&took);
 }
 
-// A cache of one size, and what was measured of it.
+// A cache of one size, and the measurements of it.
 struct Subject {
   Subject(const MaskSet& set, uint32_t size) : flows(size), puts(size, 1e9) {
     for (size_t i = 0; i < kFills; ++i) {
@@ -165,9 +164,9 @@ struct Subject {
   Sequence random = {flows};
   Programs programs;
   std::unique_ptr<FlowCache> cache;
-  double resident = 0, heap = 0;   // bytes a flow
+  double resident = 0, heap = 0;   // bytes for a flow
   std::vector<double> puts;        // nanoseconds, sorted
-  std::vector<double> one, burst;  // nanoseconds a lookup, by turns
+  std::vector<double> one, burst;  // nanoseconds for a lookup, by turn
 };
 
 double median_of(std::vector<double> samples) { return median(&samples); }

@@ -1,4 +1,4 @@
-// What each byte or header of a frame costs: extract, and the Internet checksum.
+// The cost of each byte or header of a frame: extract, and the Internet checksum.
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -14,7 +14,7 @@ namespace {
 
 constexpr size_t kSamples = 15;
 
-// Nanoseconds a call of `work(i)`, each with its number.
+// Nanoseconds for a call of `work(i)`, each with its number.
 template <typename Work>
 double measure(size_t calls, Work work) {
   std::vector<double> samples;
@@ -63,7 +63,7 @@ int main() {
     Key key = {};
     Layout layout;
     const double ns = measure(1 << 17, [&](size_t i) {
-      frame.bytes[7] = static_cast<uint8_t>(i);  // of the source's MAC address
+      frame.bytes[7] = static_cast<uint8_t>(i);  // in the source MAC address
       if (extract(frame.bytes.data(), frame.bytes.size(), &key, &layout) != kNoDrop) abort();
       keep(key);
     });

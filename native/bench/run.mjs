@@ -1,8 +1,7 @@
 /**
- * `node native/bench/run.mjs [name …]`: builds the benchmarks of the native core
- * as the addon is built, in a temporary directory, and runs them one after the
- * other: `frame` and `flow_cache`. Times are medians; compare only with figures
- * of the same run.
+ * `node native/bench/run.mjs [name …]`: builds the benchmarks of the native core with the addon's
+ * settings, in a temporary directory, and runs them one after the other: `frame` and `flow_cache`.
+ * Times are medians. Compare figures of the same run only.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';

@@ -1,5 +1,5 @@
-// Any bytes as a filter and as a frame: a program is refused or runs to its end, reads
-// nothing behind the frame, and says the same of a frame that lies in pieces.
+// Any bytes as a filter and as a frame: the program is refused or runs to its end, reads nothing
+// beyond the frame, and gives the same result for a frame in pieces.
 #include "../bpf.h"
 
 #include "fuzz.h"
@@ -8,14 +8,14 @@ using namespace weft;
 
 namespace {
 
-// Of the input: the low byte of the code, both jumps, and k.
+// Taken from the input: the low byte of the code, both jumps, and k.
 constexpr size_t kInstructionBytes = 7;
 
 uint32_t number32(const uint8_t* at) { return uint32_t{at[0]} << 24 | at[1] << 16 | at[2] << 8 | at[3]; }
 
 }  // namespace
 
-// How many instructions, where the frame is cut, the instructions, and the frame.
+// The input: the number of instructions, where the frame is cut, the instructions, and the frame.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size < 2) return 0;
   const size_t instructions = data[0];

@@ -1,5 +1,5 @@
-// Any bytes as a frame: extract reads nothing beyond it, and its answer is one
-// that the rules of extract.h allow.
+// Any bytes as a frame: extract reads nothing beyond it, and its result is one that the rules of
+// extract.h allow.
 #include "../extract.h"
 
 #include "../frame.h"
@@ -38,7 +38,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     FUZZ_CHECK((part.at > 0) == (key.ip_frag == kFragLater));
   }
 
-  // A key is a function of the trimmed frame: padding has no part in it.
+  // The key depends on the trimmed frame only: padding has no influence.
   const fuzz::Exact trimmed(data, length);
   Key again = {};
   Layout layout_again;

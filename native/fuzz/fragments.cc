@@ -1,7 +1,7 @@
-// Any fragments of a few datagrams in any order, with time that passes, against a
-// naive list of what came: exactly those leave, in that order, that it lets go, and
-// with the flow of their first; each frame is accounted for. What of a datagram has
-// left never overlaps, so who puts it together has what was decided, and nothing else.
+// Any fragments of a few datagrams in any order, with time passing in between, compared with a
+// naive list of what came: exactly the fragments that the list lets go leave, in that order, with
+// the flow of their first one, and each frame is accounted for. What has left of a datagram never
+// overlaps, so whoever reassembles it gets what was decided, and nothing else.
 #include <map>
 #include <vector>
 
@@ -22,7 +22,7 @@ struct Part {
   uint32_t end() const { return at + bytes; }
 };
 
-// UDP to port 53 in the first fragment, `mark` in all behind that.
+// UDP to port 53 in the first fragment; everything behind that is `mark`.
 Bytes frame_of(bool v4, uint8_t id, const Part& part, uint8_t mark) {
   Bytes frame = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, static_cast<uint8_t>(v4 ? 0x08 : 0x86),
                  static_cast<uint8_t>(v4 ? 0x00 : 0xdd)};
@@ -48,7 +48,7 @@ Bytes frame_of(bool v4, uint8_t id, const Part& part, uint8_t mark) {
   return frame;
 }
 
-// A datagram as a list.
+// A datagram as a naive list.
 struct Naive {
   double since_ms;
   std::vector<Part> parts;
@@ -145,7 +145,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     port->number = number;
     datapath.add_port(std::move(port));
   }
-  // Only what has the ports of its first leaves.
+  // Only fragments that have the ports of their first one leave.
   Key key = {}, mask = {};
   key.ip_proto = 17;
   key.l4_dst[1] = 53;
@@ -157,7 +157,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   World world;
   double now_ms = 0;
   uint64_t received = 0;
-  // What (u8), place in units of 8 bytes (u8), length (u8): a fragment, or time.
+  // Kind (u8), offset in units of 8 bytes (u8), length (u8): a fragment, or time.
   for (; size >= 3; data += 3, size -= 3) {
     const uint8_t what = data[0];
     if (what >> 4 == 15) {
@@ -167,7 +167,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     } else {
       const bool more = what & 8;
       const Part part = {data[1] * 8u, more ? 8u * (1 + data[2] % 128) : 1u + data[2], more};
-      if (part.at == 0 && !more) continue;  // none
+      if (part.at == 0 && !more) continue;  // not a fragment
       const Bytes frame = frame_of(what & 1, what & 6, part, static_cast<uint8_t>(received));
       const fuzz::Exact bytes(frame.data(), frame.size());
       const Frame one = {bytes.bytes(), static_cast<uint32_t>(frame.size()), {}};

@@ -1,4 +1,4 @@
-// What the fuzz targets share.
+// Shared by the fuzz targets.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@
 
 namespace fuzz {
 
-// A copy in memory of just its size.
+// A copy in memory of exactly its size.
 class Exact {
  public:
   Exact(const uint8_t* data, size_t size) : storage_(new uint8_t[size]) {
@@ -32,7 +32,7 @@ class Exact {
   std::unique_ptr<uint8_t[]> storage_;
 };
 
-// Every frame that came in or was made has ended, or is held (counters.h); and nothing is, once the ports are gone.
+// Every frame that came in or was made has ended, or is held (counters.h); once the ports are gone, none is held.
 inline void check_conservation(weft::Datapath* datapath) {
   FUZZ_CHECK(weft::is_conserved(datapath->counters(), datapath->held()));
   for (uint16_t port : datapath->port_numbers()) datapath->take_port(port);
@@ -40,7 +40,7 @@ inline void check_conservation(weft::Datapath* datapath) {
   FUZZ_CHECK(weft::is_conserved(datapath->counters(), 0));
 }
 
-// Gives what may be IPv4 without options a right header checksum, which random bytes hardly ever have.
+// Gives frames that may be IPv4 without options a right header checksum, which random bytes hardly ever have.
 inline void finish_ipv4_header(uint8_t* frame, size_t length) {
   if (length < 34) return;
   weft::store16(frame + 24, 0);

@@ -1,9 +1,7 @@
-// Any frame through the translation of any connection, and a TCP connection through
-// any segments.
+// Any frame through the translation of any connection, and a TCP connection with any segments.
 //
-// What must hold, whatever came in: nothing but addresses, ports, identifiers and
-// checksums changes; a checksum that was right is right afterwards, and what is
-// translated there and back again is what it was.
+// Whatever comes in, only addresses, ports, identifiers and checksums change; a checksum that was right
+// is right afterwards; and a frame that is translated there and back is the same as before.
 #include <vector>
 
 #include "../checksum.h"
@@ -16,7 +14,7 @@ using namespace weft;
 
 namespace {
 
-// Is the frame's L4 checksum right? Only of what has one.
+// Is the L4 checksum of the frame right? Only for frames that have one.
 bool is_right(const Frame& frame, const Key& key, uint32_t l4) {
   const bool v4 = load16(key.eth_type) == 0x0800;
   const uint8_t* l3 = l3_of(frame, key);
@@ -28,7 +26,7 @@ bool is_right(const Frame& frame, const Key& key, uint32_t l4) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  // What to do (u8), a tuple's addresses and ports (36), the frame.
+  // The input: what to do (u8), the addresses and ports of a tuple (36), the frame.
   if (size < 1 + sizeof(Tuple)) return 0;
   const bool related = *data & 1;
   const bool reply = *data & 2;
@@ -67,7 +65,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   connection.original = own;
   connection.translated = other;
   if (related) {
-    // The quoted packet is as it likes; a tuple that it has is found, any other changes nothing.
+    // The quoted packet is arbitrary; a matching tuple is found, any other changes nothing.
     const Endpoints from = reply ? forwards(other) : backwards(own);
     const Endpoints to = reply ? forwards(own) : backwards(other);
     const uint8_t protocol = echo ? nat::kUdp : key.ip_proto;
@@ -85,7 +83,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   FUZZ_CHECK(extract(frame.data, frame.length, &after, &layout) == kNoDrop && layout.length == frame.length);
   FUZZ_CHECK(memcmp(after.ip_src, other.source, 16) == 0 && memcmp(after.ip_dst, other.destination, 16) == 0);
   rewrite_nat(frame, after, l4, forwards(own));
-  // A checksum of 0 and of 0xffff is the same number.
+  // Checksums of 0 and of 0xffff are the same number.
   for (size_t i = 0; i < frame.length; ++i) {
     FUZZ_CHECK(before[i] == frame.data[i] || ((before[i] == 0 || before[i] == 0xff) && (frame.data[i] == 0 || frame.data[i] == 0xff)));
   }

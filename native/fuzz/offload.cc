@@ -1,11 +1,10 @@
-// Any bursts with any virtio_net_hdr, as a TAP would give them, through the
-// check, the coalescer, the flow cache and both ways out: to a port that takes
-// superframes and to one that takes none, and into the tunnel.
+// Any bursts with any virtio_net_hdr, as a TAP would deliver them, through the check, the coalescer,
+// the flow cache and all ways out: to a port that takes superframes, to one that takes none, and into
+// the tunnel.
 //
-// What must hold, whatever came in: no superframe leaves that would not be let
-// in; cutting gives the same segments to a port as to the tunnel, with finished
-// checksums; each flow's payload goes out as it came in, byte by byte and in
-// order; and each frame is accounted for.
+// Whatever comes in, no superframe leaves that would not be accepted; segmenting gives a port the same
+// segments as the tunnel, with finished checksums; the payload of each flow goes out as it came in,
+// byte by byte and in order; and each frame is accounted for.
 #include <map>
 #include <string>
 #include <vector>
@@ -24,8 +23,8 @@ using namespace weft;
 
 namespace {
 
-// Of each flow, what follows its headers. Without fragments: they may wait or be
-// dropped, as the target `fragments` shows.
+// By flow, what follows the headers. Without fragments, which may wait or be dropped, as the target
+// `fragments` shows.
 using Streams = std::map<std::string, std::string>;
 
 void append(Streams* streams, const uint8_t* data, uint32_t length) {
@@ -40,7 +39,7 @@ void append(Streams* streams, const uint8_t* data, uint32_t length) {
   stream.append(reinterpret_cast<const char*>(data) + from, layout.length - from);
 }
 
-// The checksum that cutting left: finished, and right.
+// The checksum after segmenting: finished, and right.
 void check_finished(const uint8_t* data, uint32_t length) {
   Key key = {};
   Layout layout;
@@ -102,8 +101,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   uint64_t received = 0, refused = 0, wrong = 0;
   bool comparable = true;
   while (size > 0) {
-    // A burst: how many frames; of each a header, a length (u16), the bytes. The
-    // length's highest bit asks for a right IPv4 header checksum.
+    // The input is a burst: the number of frames, and for each a header, a length (u16) and the
+    // bytes. The highest bit of the length asks for a right IPv4 header checksum.
     Input burst;
     size_t frames = 1 + *data % 70;
     ++data, --size;
@@ -136,7 +135,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       }
       const bool v4 = load16(key.eth_type) == 0x0800;
       if (trimmed.vnet.gso_type == kGsoNone || !v4 || has_right_ipv4_header(l3_of(trimmed, key))) {
-        // A checksum elsewhere than in a transport header changes the payload.
+        // A checksum outside of a transport header changes the payload.
         const bool transport = layout.l4 && (key.ip_proto == 6 || key.ip_proto == 17);
         const uint32_t field = uint32_t{trimmed.vnet.csum_start} + trimmed.vnet.csum_offset;
         const uint32_t expected = layout.l4 + (key.ip_proto == 6 ? kTcpCsumOffset : kUdpCsumOffset);

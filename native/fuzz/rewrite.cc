@@ -1,8 +1,8 @@
-// Any frame with any virtio_net_hdr through an MTU check and rewrites, to a port that
-// takes superframes and to one that takes none.
+// Any frame with any virtio_net_hdr through an MTU check and rewrites, to a port that takes
+// superframes and to one that takes none.
 //
-// What must hold, whatever came in: no packet is larger than the MTU, what leaves
-// are frames that would be let in, and each frame is accounted for.
+// Whatever comes in, no packet is larger than the MTU, every frame that leaves would be accepted, and
+// each frame is accounted for.
 #include <vector>
 
 #include "../checksum.h"
@@ -15,11 +15,11 @@
 using namespace weft;
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  // What to do (u8), an MTU (u16, 0: none), a virtio_net_hdr, the frame.
+  // The input: what to do (u8), an MTU (u16, 0: none), a virtio_net_hdr, the frame.
   if (size < 3 + sizeof(VnetHdr)) return 0;
   const bool routes = *data & 1, clamps = *data & 2, finishes = *data & 4;
   const uint32_t mss = load16(data + 1);
-  // Not so small that a first fragment has no room for the headers that extract wants whole.
+  // Large enough that a first fragment has room for the headers that extract requires.
   const uint32_t mtu = load16(data + 1) ? 200 + load16(data + 1) % 3000 : 0;
   VnetHdr vnet;
   memcpy(&vnet, data + 3, sizeof vnet);
@@ -37,7 +37,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     FUZZ_CHECK(port == 2 || frame.vnet == VnetHdr{});
     Key key = {};
     Layout layout;
-    // Routed neighbor discovery has lost the hop limit by which it is told (RFC 4861 §6.1).
+    // Routed neighbor discovery has lost the hop limit that identifies it (RFC 4861 §6.1).
     const Reason bad = extract(copy.bytes(), frame.length, &key, &layout);
     FUZZ_CHECK(bad == kNoDrop ? layout.length == frame.length : routes && bad == Reason::nd_malformed);
   };
@@ -60,7 +60,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const Frame frame = {bytes.bytes(), static_cast<uint32_t>(size), vnet};
   const size_t arrivals = datapath.receive(1, &frame, 1);
   for (size_t i = 0; i < arrivals; ++i) datapath.forward(1, i);
-  // What was told of by an upcall gets the same actions as its answer.
+  // A frame that caused an upcall gets the same actions as an answer.
   UpcallRecord upcall;
   while (datapath.take_upcalls(&upcall, 1)) {
     datapath.execute(static_cast<Token>(upcall.token), actions.data(), actions.size());

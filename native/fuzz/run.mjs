@@ -1,9 +1,8 @@
 /**
- * `node native/fuzz/run.mjs [--seconds N]`: builds each libFuzzer target of this
- * directory with clang in a temporary one and runs it for N seconds (60), with
- * ASan and UBSan. All are built before the first runs, and as many run at a time
- * as there are processors. Exit code 1 when one does not build or finds something;
- * a finding is copied to the working directory and named.
+ * `node native/fuzz/run.mjs [--seconds N]`: builds each libFuzzer target of this directory with clang in
+ * a temporary directory and runs it for N seconds (60), with ASan and UBSan. All are built before the
+ * first one runs, and as many run at a time as there are processors. Exit code 1 if one does not build
+ * or finds something; a finding is copied to the working directory and named.
  */
 import { spawn } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -70,7 +69,7 @@ async function fuzz(target) {
   ];
   const child = spawn(join(directory, target), [...options, corpus], { stdio: ['ignore', 'inherit', 'pipe'] });
   const ended = new Promise((resolve) => child.on('close', (code, signal) => resolve(signal ?? code)));
-  // Its own account is long: all of it is shown only when something was found.
+  // libFuzzer's output is long, so all of it is shown only if something was found.
   const account = await text(child.stderr);
   if ((await ended) === 0) {
     const executed = /number_of_executed_units: *(\d+)/.exec(account)?.[1];

@@ -1,4 +1,4 @@
-/** What the fuzz targets begin with: small inputs that lead into each branch. */
+/** Initial inputs of the fuzz targets: small inputs that lead into each branch. */
 const hex = (text) => Buffer.from(text.replaceAll(' ', ''), 'hex');
 const ethernet = (type) => `020000000002 020000000001 ${type}`;
 const ip4 = (protocol, payload, fragment = '0000') =>
@@ -6,7 +6,7 @@ const ip4 = (protocol, payload, fragment = '0000') =>
 const ip6 = (next, payload) =>
   `${ethernet('86dd')} 60000000 ${hex(payload).length.toString(16).padStart(4, '0')} ${next}ff fd${'00'.repeat(14)}01 fd${'00'.repeat(14)}02 ${payload}`;
 const udp = '00350035 0008 0000';
-/** One frame for each branch of extract: the fuzzer finds the rest from there. */
+/** One frame for each branch of extract; the fuzzer finds the rest from there. */
 const frames = [
   `${ethernet('0806')} 0001 0800 06 04 0001 020000000001 0a000001 000000000000 0a000002`,
   ip4('11', udp),
@@ -26,7 +26,7 @@ const frames = [
   `${ethernet('0026')} 424203`,
 ].map(hex);
 
-/** A burst of the target `offload`: virtio_net_hdr, length and the bytes of each frame. */
+/** A burst for the target `offload`: virtio_net_hdr, length and the bytes of each frame. */
 const burst = (...records) => Buffer.concat([Buffer.of(records.length - 1), ...records]);
 const record = (frame, vnet = '00'.repeat(10)) =>
   Buffer.concat([hex(vnet), Buffer.of(0x80 | (frame.length >> 8), frame.length & 255), frame]);
@@ -48,10 +48,10 @@ const datagram = (version, bytes) => {
   return hex(version === 4 ? ip4('11', segment) : ip6('11', segment));
 };
 
-/** Of the target `rewrite`: what to do, an MTU, virtio_net_hdr, and the frame. */
+/** For the target `rewrite`: what to do, an MTU, virtio_net_hdr, and the frame. */
 const rewriting = (what, frame, vnet = '00'.repeat(10)) => Buffer.concat([Buffer.of(what, 1, 0), hex(vnet), frame]);
 
-/** Of the target `nat`: what to do, the tuple that it becomes, and the frame. */
+/** For the target `nat`: what to do, the tuple that it becomes, and the frame. */
 const mapped = (last) => `${'00'.repeat(10)}ffff c633640${last}`;
 const tuple = `${mapped(1)} ${mapped(2)} 9c40 0035`;
 const translating = (what, frame) => Buffer.concat([Buffer.of(what), hex(tuple), frame]);
@@ -60,7 +60,7 @@ const quoting = hex(
   ip4('01', `0b00 0000 00000000 4500 001c 0000 0000 4011 0000 c6336401 c6336402 9c40 0035 0008 1234`),
 );
 
-/** Of the target `bpf`: a program as `tcpdump -ddd` prints it, where the frame is cut, and the frame. */
+/** For the target `bpf`: a program as `tcpdump -ddd` prints it, where the frame is cut, and the frame. */
 const filtering = (program, cut, frame) =>
   Buffer.concat([
     Buffer.of(program.length, cut),
@@ -69,7 +69,7 @@ const filtering = (program, cut, frame) =>
     }),
     frame,
   ]);
-/** `udp port 53` of IPv4; each kind of arithmetic and memory; a load from behind the end. */
+/** `udp port 53` for IPv4; each kind of arithmetic and memory; a load from beyond the end. */
 const programs = [
   [
     [0x28, 0, 0, 12],
@@ -99,7 +99,7 @@ const programs = [
   ],
 ];
 
-/** Of each target, inputs that it begins with. */
+/** Initial inputs by target. */
 export const seeds = {
   bpf: programs.flatMap((program) => [filtering(program, 34, datagram(4, 20)), filtering(program, 13, frames[1])]),
   extract: frames,
@@ -114,7 +114,7 @@ export const seeds = {
       burst(record(tcp(version, 0, 1100), superframe(version, version === 4 ? 1 : 4, 16, 1))),
     ]),
   ],
-  // In order, backwards, overlapping, twice, and with time between.
+  // In order, backwards, overlapping, repeated, and with time in between.
   fragments: [
     '080007 080807 001013',
     '001013 080807 080007',

@@ -1,6 +1,6 @@
-// Any bytes as a VXLAN payload, up to what leaves the tunnel again: what was
-// received is the inner frame, its checksum finished if need be, encapsulated
-// anew, or is counted as dropped.
+// Any bytes as a VXLAN payload, up to what leaves by the tunnel again: what was received is the
+// inner frame, with its checksum completed if necessary, encapsulated again, or it is counted as
+// dropped.
 #include <vector>
 
 #include "../datapath.h"
@@ -21,7 +21,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     memcpy(payload.data(), parts[0].iov_base, parts[0].iov_len);
     if (parts[1].iov_len) memcpy(payload.data() + parts[0].iov_len, parts[1].iov_base, parts[1].iov_len);
     FUZZ_CHECK(port == 1 && payload.size() <= size && payload.size() >= kVxlanBytes + kEthernetBytes);
-    // The 24 bits of the VNI that the action says, and the frame behind them.
+    // The 24 bits of the VNI in the action, and the frame behind them.
     FUZZ_CHECK(memcmp(payload.data(), "\x08\0\0\0\x12\x34\x56\0", 8) == 0);
     const auto length = static_cast<uint32_t>(payload.size() - kVxlanBytes);
     const fuzz::Exact bytes(data + kVxlanBytes, size - kVxlanBytes);

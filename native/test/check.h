@@ -1,5 +1,5 @@
-// What the tests of the core need: CHECK, and random numbers whose seed is
-// printed (WEFT_SEED sets it).
+// Shared by the tests of the core: CHECK, and random numbers whose seed is printed (WEFT_SEED sets
+// it).
 #pragma once
 
 #include <errno.h>

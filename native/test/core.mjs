@@ -1,7 +1,6 @@
 /**
- * The native core as a static library, for programs that run without Node: all
- * that binding.gyp names but the files with N-API in them. A program takes from
- * it what it needs.
+ * The native core as a static library, for programs that run without Node: all sources of
+ * binding.gyp except the files with N-API. A program links what it needs.
  */
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -15,8 +14,8 @@ const sources = targets[0].sources.filter((path) => !path.startsWith('native/add
 
 /**
  * @param compiler its name
- * @param flags of each source
- * @param directory where the objects and the library go; it exists
+ * @param flags for each source
+ * @param directory where the objects and the library go; it must exist
  * @returns the path of the library
  * @throws Error if a source does not compile; the compiler has said why on stderr
  */
@@ -29,8 +28,8 @@ export async function buildCore(compiler, flags, directory) {
 }
 
 /**
- * Runs `run` for each item, as many at a time as there are processors. When one throws no
- * other begins, and its error is thrown once those that run have ended.
+ * Runs `run` for each item, as many at a time as there are processors. If one throws, no other
+ * begins, and its error is thrown when those that are running have ended.
  */
 export async function inParallel(items, run) {
   const queue = [...items];
@@ -48,7 +47,7 @@ export async function inParallel(items, run) {
   for (const { status, reason } of ended) if (status === 'rejected') throw reason;
 }
 
-/** Runs a command from the root of the checkout. Throws Error when it does not exit with 0. */
+/** Runs a command from the root of the checkout. @throws Error if it does not exit with 0 */
 export async function command(file, args) {
   const child = spawn(file, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
   const ended = await new Promise((resolve, reject) => {
