@@ -1,18 +1,17 @@
 /**
- * Floods and what is measured beside them.
+ * Floods, and what is measured beside them.
  *
- *   flood frames      Ethernet frames from a container, by an AF_PACKET socket
+ *   flood frames      Ethernet frames from a container, through an AF_PACKET socket
  *   flood tunnel      VXLAN packets with any outer source, from a machine on the underlay
  *   flood new-flows   one datagram from a fresh socket each time, until its echo comes
  *   flood echo        sends datagrams back where they came from
  *
- * `frames` and `tunnel` take `--mode`, one of those below: what of each frame is drawn
- * at random. `--rate 0` is as fast as the socket takes them. Random numbers come from
- * `--seed`, so a flood can be had again.
+ * `frames` and `tunnel` take `--mode`, one of those below, which says what is random in each
+ * frame. `--rate 0` is as fast as the socket accepts them. Random numbers come from `--seed`, so
+ * a flood can be repeated.
  *
- * Each prints one line of JSON on its standard output and ends with 0, or says on
- * standard error what failed and ends with 1. `echo` prints `ready` and ends when its
- * standard input does.
+ * Each prints one line of JSON on standard output and exits with 0, or says on standard error
+ * what failed and exits with 1. `echo` prints `ready` and ends when its standard input does.
  */
 #include <arpa/inet.h>
 #include <linux/if_packet.h>
@@ -134,7 +133,7 @@ uint32_t folded(uint32_t sum) {
   return ~sum & 0xffff;
 }
 
-/** A frame that is written from the front; what its sender is and whom it talks to is filled in, and may be changed. */
+/** A frame that is written from the front. Its sender and its destination are filled in, and may be changed. */
 struct Writer {
   uint8_t* at;
   size_t length = 0;
@@ -180,14 +179,14 @@ struct Writer {
   }
 };
 
-/** Over IPv4 without a checksum, which IPv4 allows. */
+/** Over IPv4 and without a checksum, which IPv4 allows. */
 void udp(uint8_t* to, uint32_t from_port, uint32_t to_port, size_t length) {
   put16(to, from_port);
   put16(to + 2, to_port);
   put16(to + 4, static_cast<uint32_t>(length));
 }
 
-/** @param ip the IPv4 header before it */
+/** @param ip the IPv4 header in front of it */
 void syn(uint8_t* to, uint32_t from_port, uint32_t to_port, uint32_t sequence, const uint8_t* ip) {
   put16(to, from_port);
   put16(to + 2, to_port);
@@ -202,11 +201,11 @@ void syn(uint8_t* to, uint32_t from_port, uint32_t to_port, uint32_t sequence, c
 constexpr uint32_t kIp4 = 0x0800, kIp6 = 0x86dd, kArp = 0x0806;
 constexpr uint8_t kTcp = 6, kUdp = 17, kIcmp = 1, kIcmp6 = 58;
 constexpr uint32_t kFrom = 5555, kTo = 9999;
-/** Of UDP, with its header. */
+/** A UDP datagram with its header. */
 constexpr size_t kUdpBytes = 26;
 constexpr uint8_t kBroadcast[6] = {255, 255, 255, 255, 255, 255};
 
-/** The container's floods. */
+/** Floods from a container. */
 class Frames {
  public:
   explicit Frames(const Options& options)
@@ -227,7 +226,7 @@ class Frames {
     if (mode_ == "benign") {
       bridged(&frame, ip_.data(), peer_.data());
     } else if (mode_ == "spoofed-ip4") {
-      // Every second one near its own address: the longest prefix that it shares with that is long.
+      // Every second address is close to its own: then the longest common prefix is long.
       auto from = ip_;
       random_.fill(from.data() + (random_.next() & 1 ? 3 : 0), random_.next() & 1 ? 1 : 4);
       random_.fill(from.data() + 3, 1);
@@ -265,7 +264,7 @@ class Frames {
       frame.ethernet(peer.data(), mac_.data(), kIp4);
       udp(frame.ip4(ip_.data(), peer_.data(), kUdp, kUdpBytes), kFrom, kTo, kUdpBytes);
     } else if (mode_ == "scan") {
-      // By the gateway: hosts of its own network, and of anywhere.
+      // Through the gateway: to hosts of its own network, and of any other.
       std::array<uint8_t, 4> peer = peer_;
       random_.fill(peer.data() + (random_.next() & 1 ? 0 : 3), 1);
       random_.fill(peer.data() + 1, random_.next() & 1 ? 3 : 0);
@@ -326,7 +325,7 @@ class Frames {
     memcpy(packet + 24, target, 4);
   }
 
-  /** Every header field that a decision may read, at random: as many masks and flows as there can be. */
+  /** All header fields that a decision may read are random: as many masks and flows as possible. */
   void headers(Writer* frame) {
     const uint32_t choice = random_.next();
     std::array<uint8_t, 6> to = choice & 1 ? gateway_mac_ : peer_mac_;
@@ -361,7 +360,7 @@ class Frames {
   Random random_;
 };
 
-/** Floods from the underlay. What is said by a peer is said with that peer's address, forged. */
+/** Floods from the underlay. Packets that claim to come from a peer have its address, forged. */
 class Tunnel {
  public:
   explicit Tunnel(const Options& options)

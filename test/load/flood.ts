@@ -1,10 +1,10 @@
 /**
- * Floods: what an untrusted container or anybody on the underlay sends, 20,000 frames
- * a second or as fast as they go, and what the others notice of it.
+ * Floods: what an untrusted container, or anybody on the underlay, may send, at 20,000 frames a
+ * second or as fast as possible, and what the others notice.
  *
- * What the others get is held against a benign flood of the same rate: frames of one
- * flow that everybody is allowed to have. So the machine's own limits are no promise
- * of weft's, and what a refusal costs is seen.
+ * What the others get is compared with a benign flood of the same rate: frames of one flow that
+ * everybody may have. So limits of the machine do not count against weft, and the cost of a
+ * refusal becomes visible.
  */
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -33,7 +33,7 @@ const promises = {
   requestsPart: 0.8,
   grownBytes: 64 * MIB,
   keptBytes: 32 * MIB,
-  /** After the flood, at most. */
+  /** At most, after the flood. */
   keptAfterSeconds: 60,
   statusMs: 200,
 } as const;
@@ -44,7 +44,7 @@ interface NewFlows {
   readonly p50Ms: number;
 }
 
-/** What was seen during one flood. */
+/** Observations during one flood. */
 interface Seen {
   readonly sentPerSecond: number;
   readonly newFlows: Readonly<Record<string, NewFlows>>;
@@ -57,7 +57,7 @@ interface Seen {
   readonly drops: string;
 }
 
-/** What others get during a benign flood, by place, rate and time. */
+/** What others get during a benign flood, by place, rate and duration. */
 const benign = new Map<string, Promise<Seen>>();
 
 export const floods: readonly Scenario[] = (['container', 'tunnel'] as const).flatMap((place) =>
@@ -171,7 +171,7 @@ function resultOf(program: { readonly stdout: string; readonly stderr: string })
   return JSON.parse(program.stdout.trim().split('\n').at(-1)!);
 }
 
-/** 0 when it has ended. */
+/** 0 if it has ended. */
 function residentBytes(pid: number): number {
   try {
     return Number(/^VmRSS:\s*(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024;

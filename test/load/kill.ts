@@ -1,4 +1,4 @@
-/** Kills: what a connection and a probe notice of a daemon that dies and is started again. */
+/** Kills: what a connection and a probe notice when a daemon dies and is started again. */
 import { killAndRestart } from '../support/restart.ts';
 import { Lab } from '../support/lab.ts';
 import { oneHost } from '../support/topology.ts';

@@ -1,12 +1,11 @@
 /**
- * The load test: what weft promises under floods, kills and at scale, measured.
+ * The load test: measures what weft promises under floods, kills and at scale.
  *
  *     npm run test:load -- [--seconds 60] [--only flood/container]…
  *
- * `--only` takes the beginning of a scenario's name, or the whole of it, and may be
- * given several times. Prints what was seen, with the load of the machine, since
- * figures mean little on processors that others use too. Ends with 1 where a promise
- * is broken or a scenario could not be run.
+ * `--only` takes the name of a scenario or the beginning of it, and may be given several times.
+ * The output includes the load of the machine, because figures mean little on processors that
+ * others use, too. Exits with 1 if a promise is broken or a scenario could not be run.
  */
 import { loadavg } from 'node:os';
 import { parseArgs } from 'node:util';

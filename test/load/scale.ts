@@ -1,6 +1,6 @@
 /**
- * Scale: a thousand endpoints on one host. Attaching the last takes no longer than
- * attaching the first, and a restart finds all of them again before anybody gives up.
+ * Scale: a thousand endpoints on one host. Attaching the last one takes no longer than attaching
+ * the first, and a restart finds all of them again before anybody gives up.
  */
 import { Lab, type Namespace } from '../support/lab.ts';
 import { monotonicMs, until } from '../support/process.ts';
@@ -10,7 +10,7 @@ import type { Report, Scenario } from './scenario.ts';
 
 const ENDPOINTS = 1000;
 const NETWORKS = 20;
-/** Attached last, and judged. */
+/** The last ones to be attached, which are judged. */
 const LAST = 100;
 const promises = { attachP50Ms: 30, framesMs: 1500, apiMs: 3000 } as const;
 

@@ -1,24 +1,24 @@
 /**
- * What the load test runs: scenarios, each of which loads weft in one way and
- * judges what it sees by what weft promises.
+ * The scenarios of the load test. Each one loads weft in one way and compares what it sees with
+ * what weft promises.
  */
 
-/** One scenario. Its name is a path from the general to the particular, `flood/tunnel/peer-macs/20000`. */
+/** One scenario. Its name is a path from general to specific, such as `flood/tunnel/peer-macs/20000`. */
 export interface Scenario {
   readonly name: string;
-  /** @throws when it could not be run; what weft fails to keep goes into the report */
+  /** @throws if it could not be run; broken promises go into the report */
   run(report: Report, options: LoadOptions): Promise<void>;
 }
 
 export interface LoadOptions {
-  /** How long the load goes on. */
+  /** How long the load lasts. */
   readonly seconds: number;
 }
 
-/** Where a scenario says what it saw. */
+/** Where a scenario reports what it saw. */
 export interface Report {
-  /** A line for whoever reads it: nothing depends on it. */
+  /** A line for readers: nothing depends on it. */
   figure(text: string): void;
-  /** What weft promises, with the figure that was seen; false: it is broken. */
+  /** A promise of weft, with the figure that was seen; false if it is broken. */
   must(isKept: boolean, text: string): void;
 }

@@ -5,9 +5,8 @@
  *                   │ server ───┘ (looked at)   │              │ (forges, too)  │
  *                   └──────────────────────────┘              └────────────────┘
  *
- * Where floods come from and who else wants to be served. A container floods by its
- * own interface; what comes from the underlay is made on the right host, with any
- * outer source.
+ * Where floods come from, and who else wants to be served. A container floods through its own
+ * interface. Floods from the underlay are made on the right host, with any outer source.
  */
 import { existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -36,14 +35,14 @@ const GATEWAY = '10.44.0.1';
 
 export interface FloodOptions {
   readonly mode: string;
-  /** Frames a second; 0: as fast as they go. */
+  /** Frames a second; 0: as fast as possible. */
   readonly rate: number;
   readonly seconds: number;
 }
 
 export class Stage {
   readonly lab: Lab;
-  /** The one that is flooded. */
+  /** The daemon that is flooded. */
   readonly weft: Weft;
   readonly #under: Underlay;
   readonly #attacker: Container;
@@ -66,7 +65,7 @@ export class Stage {
     this.#far = containers.far;
   }
 
-  /** Calls `work` with a stage of its own, with warm paths. @param memoryBytes what the flooded daemon may have */
+  /** Calls `work` with a stage of its own, whose paths are warm. @param memoryBytes what the flooded daemon may use */
   static async with<T>(work: (stage: Stage) => Promise<T>, memoryBytes?: number): Promise<T> {
     floodTool.build();
     loadTool.build();
@@ -84,7 +83,7 @@ export class Stage {
     await lab.cable(outside, 'eth0', under.left, 'eth0');
     await outside.ip('address add 198.51.100.9/24 dev eth0');
     await under.left.ip('address add 198.51.100.1/24 dev eth0');
-    // Any outer source is to reach weft.
+    // Packets with any outer source must reach weft.
     await under.left.run([
       'sysctl',
       '-qw',
@@ -147,7 +146,7 @@ export class Stage {
     ]);
   }
 
-  /** New flows of whoever does not flood: to the same host, and outside or over the tunnel. */
+  /** New flows of a container that does not flood: to the same host, and to the outside or through the tunnel. */
   newFlows(
     from: Place,
     options: { rate: number; seconds: number; inTimeMs: number },
@@ -163,7 +162,7 @@ export class Stage {
     return { local, outside: ask(this.#quiet.namespace, '198.51.100.9') };
   }
 
-  /** Requests over one connection that is open already, one at a time: by the tunnel where that is flooded. */
+  /** Requests over one open connection, one at a time; through the tunnel if that is flooded. */
   async requests(from: Place, seconds: number): Promise<Background> {
     const server = this.#server.namespace.start([loadTool.path, 'rr-server', '--port', REQUESTS_PORT]);
     await server.says('ready');
@@ -186,7 +185,7 @@ async function macOf(namespace: Namespace, link: string): Promise<string> {
   return address;
 }
 
-/** What runs a command with `bytes` of memory at most: a control group, of the first or the second version. */
+/** A command prefix that limits memory to `bytes`: a control group of version 1 or 2. */
 function limited(lab: Lab, bytes: number): string[] {
   const isSecond = existsSync('/sys/fs/cgroup/cgroup.controllers');
   const group = join(isSecond ? '/sys/fs/cgroup' : '/sys/fs/cgroup/memory', `weft-load-${process.pid}`);

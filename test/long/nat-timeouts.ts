@@ -4,8 +4,9 @@
  *   └────────┘              └──────────────────────────────┘
  *     192.0.2.0/24, 2001:db8::/64             10.44.0.0/24, fd44::/64
  *
- * What docs/operations.md promises about idle connections, through both translations: UDP lives for 2 min, a ping for
- * 1 min, TCP that is closed on one side for 4 min. The client answers a little before that, while nobody else says anything.
+ * What docs/operations.md promises about idle connections, through both translations: UDP lives for 2 min, a ping for 1
+ * min, and TCP that is closed on one side for 4 min. The client answers shortly before that, and nobody else sends
+ * anything.
  *
  *     node --import=tsx test/long/nat-timeouts.ts [--datapath native]
  *

@@ -4,13 +4,13 @@
  *   └────────────┘                         │       └ shop   │
  *                                          └────────────────┘
  *
- * A TCP session as a remote shell has it, while the underlay comes to take less:
- * within a network (db), routed into another (shop), and translated to what is
- * outside (right itself); in IPv4 and IPv6, over IPv4 and IPv6.
+ * A TCP session like that of a remote shell, while the MTU of the underlay becomes smaller:
+ * within a network (db), routed into another (shop), and translated to the outside (right
+ * itself); in IPv4 and IPv6, over IPv4 and IPv6.
  *
  *     node --import=tsx test/long/path-mtu.ts [--datapath native]
  *
- * Fails if a session breaks, or stands still for more than 2 s.
+ * Fails if a session breaks, or pauses for more than 2 s.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -24,7 +24,7 @@ import { datapathKinds, Weft, type DatapathKind } from '../support/weft.ts';
 
 const LIMIT_MS = 2000;
 const SESSION_PORT = 7022;
-/** Answers that are awaited before and after the change. */
+/** Answers to wait for, before and after the change. */
 const ANSWERS = 20;
 
 const red = ['10.45.0.21', 'fd45::21'] as const;
@@ -59,7 +59,7 @@ for (const datapath of datapathKinds.filter((kind) => values.datapath === undefi
       const setMtu = async (mtu: number): Promise<void> => {
         for (const host of [under.left, under.right]) await host.ip(`link set ${underlayLink} mtu ${mtu}`);
       };
-      /** As if the path had never taken less. */
+      /** Makes the path look as if its MTU had never been smaller. */
       const restore = async (): Promise<void> => {
         await setMtu(1500);
         await until(
@@ -73,7 +73,7 @@ for (const datapath of datapathKinds.filter((kind) => values.datapath === undefi
           for (const f of ['-4', '-6']) await namespace.ip(`${f} route flush cache`);
       };
 
-      // An IPv6 packet is 1280 bytes at least, and 70 more in the tunnel over IPv6.
+      // An IPv6 packet is at least 1280 bytes, and 70 more in the tunnel over IPv6.
       const [db4, db6] = ['10.44.0.21', 'fd44::15'];
       for (const [way, to, ip, mtu] of [
         ['switched', db, db4, 1300],
@@ -106,7 +106,7 @@ async function twoHosts(lab: Lab, datapath: DatapathKind, family: Family) {
   return { under, wefts: [left, right], web, db, shop };
 }
 
-/** In milliseconds, of a session under way, from shortly before `event` on. */
+/** The longest pause of a session in progress, in milliseconds, measured from shortly before `event`. */
 async function longestPause(from: Namespace, to: Namespace, ip: string, event: () => Promise<void>): Promise<number> {
   await ping(from, ip);
   const session = to.start(python('session.py', 'serve', SESSION_PORT));

@@ -9,9 +9,9 @@
  *
  *     npm run soak -- --minutes 10 [--datapath native|reference]
  *
- * Fails unless the memory of both daemons stops growing after the warm-up, no
- * datagram of a flow is overtaken or damaged, frames are dropped for no other
- * reason than that undecided flows wait, and every frame is accounted for.
+ * Fails unless the memory of both daemons stops growing after the warm-up, no datagram of a
+ * flow is overtaken or damaged, the only reason for drops is that undecided flows wait, and
+ * every frame is accounted for.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
@@ -24,10 +24,10 @@ import { attachContainer, overlay, underlay, likeAWire } from '../support/topolo
 import { ping } from '../support/traffic.ts';
 import { conservationError, datapathKinds, Weft, type DatapathKind } from '../support/weft.ts';
 
-/** What neither of the two kinds of memory may grow by: what is not JavaScript's heap, and what that keeps. */
+/** How much each of the two kinds of memory may grow: memory outside of JavaScript's heap, and what the heap keeps. */
 const memorySlackBytes = { native: 2e6, reference: 6e6 } satisfies Record<DatapathKind, number>;
 const LINE_MS = 10_000;
-/** Bounds that load may reach: frames of flows that nobody has decided yet. */
+/** Bounds that the load may reach: frames of flows that are not decided yet. */
 const EXPECTED_DROPS = ['upcall_parked_full', 'upcall_queue_full'];
 
 const { values } = parseArgs({
@@ -39,13 +39,13 @@ if (!(seconds >= 60) || datapath === undefined) {
   console.error('usage: npm run soak -- [--minutes N, 1 or more] [--datapath native|reference]');
   process.exit(2);
 }
-/** What a daemon needs for itself is taken by then. */
+/** By then a daemon has taken the memory that it needs for itself. */
 const warmUpSeconds = Math.min(60, seconds / 4);
 
-/** A daemon's memory `atSeconds` after the load began, when its garbage has just gone. */
+/** The memory of a daemon `atSeconds` after the load began, just after garbage collection. */
 interface Sample {
   readonly atSeconds: number;
-  /** Resident, without JavaScript's heap. */
+  /** Resident memory without JavaScript's heap. */
   readonly nativeBytes: number;
   readonly heapUsedBytes: number;
 }
@@ -149,7 +149,7 @@ function line(atSeconds: number, now: readonly StatusReport[], arrivals: Arrival
   return `${atSeconds.toFixed(0)} s: ${hosts.join(' | ')} | numbered ${received}, lost ${lost}, misordered ${misordered}`;
 }
 
-/** The samples of a stretch of time. */
+/** The samples between two times. */
 function between(samples: readonly Sample[], fromSeconds: number, toSeconds: number): Sample[] {
   return samples.filter(({ atSeconds }) => atSeconds >= fromSeconds && atSeconds < toSeconds);
 }

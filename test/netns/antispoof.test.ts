@@ -3,8 +3,8 @@
  *   │ web (forges) ─ weft ─ db (listens) │
  *   └────────────────────────────────────┘
  *
- * A container speaks for its own addresses only: each kind of forgery gets
- * nothing through and has its own drop reason; on a trusted port it passes.
+ * A container may use its own addresses only: each kind of forgery gets nothing through and has
+ * its own drop reason; from a trusted port it passes.
  */
 import t from 'tap';
 import { forgeries } from '../support/forgeries.ts';
@@ -24,7 +24,10 @@ for (const datapath of datapathKinds) {
     await ping(web.namespace, db.ip4);
     const sniffer = await Sniffer.open(db.namespace);
     let count = 0;
-    /** An honest frame, unlike all before it: when it has come, what was sent before it would have. */
+    /**
+     * An honest frame, unlike all before it: when it arrives, everything that was sent before it would have arrived,
+     * too.
+     */
     const marker = (): Uint8Array => {
       const ends = { srcMac: web.mac, dstMac: db.mac, src: web.ip4, dst: db.ip4 };
       return udp(ends, 4000, 4001, Buffer.from(`marker ${++count}`));
@@ -34,7 +37,7 @@ for (const datapath of datapathKinds) {
       await t.test(`a forged ${what} is dropped as ${reason}`, async (t) => {
         const before = await weft.drops('web');
         const honest = marker();
-        // Each by itself: two of a burst may become one superframe, and one drop.
+        // Each one alone: two in a burst may become one superframe, and one drop.
         await sendFrames(web.namespace, [frame]);
         await sendFrames(web.namespace, [frame, honest]);
         await sniffer.sees(honest, 'the honest frame that was sent after it');

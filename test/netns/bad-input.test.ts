@@ -19,7 +19,7 @@ t.setTimeout(600_000);
 interface Wrong {
   readonly what: string;
   readonly words: readonly string[];
-  /** What the line has to hold. */
+  /** What the line must contain. */
   readonly says: readonly (string | RegExp)[];
 }
 

@@ -4,8 +4,8 @@
  *   └────────────┘        │ no ICMP error gets through    │        └────────────┘
  *                         └───────────────────────────────┘
  *
- * All interfaces have an MTU of 1500, and nobody ever says that the path takes
- * less: it is found out, and then TCP gets through.
+ * All interfaces have an MTU of 1500, and nobody ever says that the path carries less: weft
+ * finds out, and then TCP gets through.
  */
 import t, { type Test } from 'tap';
 import type { Namespace } from '../support/lab.ts';
@@ -22,7 +22,7 @@ t.jobs = 3;
 const FOUND_MS = 40_000;
 const RAISED_MS = 60_000;
 
-/** From now on the router loses what is larger, and says nothing. */
+/** From now on the router silently drops larger packets. */
 async function digHole(router: Namespace, largest: number): Promise<void> {
   const rules = `
     table inet hole {

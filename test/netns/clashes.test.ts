@@ -3,7 +3,7 @@
  *   │ web (11) ── weft VXLAN ┼── underlay ──┼ VXLAN weft ── web (21) │
  *   └────────────────────────┘              └────────────────────────┘
  *
- * Two hosts that were set up alike, or do not fit together.
+ * Two hosts that were set up alike, or that do not fit together.
  */
 import t from 'tap';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
@@ -34,7 +34,7 @@ t.test('two hosts of one name, with endpoints of one name, reach each other', as
   t.not(one.mac, other.mac, 'and MACs of their own');
   for (const ip of [right4, right6]) await ping(webLeft, ip);
 
-  // As a state directory was before hosts had an identity.
+  // Like a state directory from before hosts had an identity.
   await left.stop();
   const store = await openEmbeddedStore({
     directory: left.state,
@@ -64,7 +64,7 @@ t.test('what does not fit together is named by status and doctor, until it is me
   await left.attach(web, { network: 'blue', arguments: ['--ip', left4] });
   t.same(await told(), []);
 
-  // What it announces is the first frame.
+  // Its announcement is the first frame.
   await right.attach(db, { network: 'blue', arguments: ['--ip', right4, '--trust'] });
   await until(async () => (await told()).length > 0, { what: 'a clash' });
   t.same(await told(), [`${under.rightIp} sends VXLAN to this host, and is not a peer of it`]);
@@ -91,7 +91,7 @@ t.test('what does not fit together is named by status and doctor, until it is me
   await left.run('detach', 'web');
   t.match(await told(), [/VNI 778/]);
 
-  // Now db is attached already: the address that web takes is its.
+  // Now db is attached already, and web takes its address.
   await left.attach(web, { network: 'blue', arguments: ['--ip', right4, '--mac', '02:00:00:00:00:01'] });
   const both = (): Promise<string[]> => Promise.all([left, right].map((host) => host.run('doctor')));
   const onRight = `peer ${under.leftIp} says that it has ${right4}, the address of endpoint "db" of this host`;

@@ -3,7 +3,8 @@
  *             ▲        ▲
  *      40 interfaces   80 API clients that say nothing
  *
- * What there is no descriptor for is refused by name; everything else goes on.
+ * A request for which no descriptor is left is refused with that reason; everything else
+ * continues.
  */
 import { readdirSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';

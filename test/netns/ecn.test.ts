@@ -3,8 +3,8 @@
  *   │ web ─ weft ┼───────────────────────┼ weft ─ db  │
  *   └────────────┘                       └────────────┘
  *
- * ECN and DSCP across the tunnel, on a real underlay (RFC 6040): what is inside is
- * seen outside, and a congestion that a router of the underlay marks arrives inside.
+ * ECN and DSCP across the tunnel, on a real underlay (RFC 6040): the inner marks show outside,
+ * and a congestion mark from a router of the underlay arrives inside.
  */
 import t from 'tap';
 import { openLab, type Namespace } from '../support/lab.ts';
@@ -23,7 +23,7 @@ const [ECT1, ECT0, CE] = [1, 2, 3];
 /** Expedited forwarding. */
 const EF = 46 << 2;
 
-/** The TOS or traffic class that each of `sent` arrives with; what does not is left out. */
+/** The TOS or traffic class with which each of `sent` arrives; those that do not arrive are left out. */
 async function arrivals(from: Namespace, to: Namespace, ip: string, sent: readonly number[]): Promise<number[]> {
   const sink = to.start(python('tos_sink.py', PORT));
   await sink.says('ready');
@@ -76,7 +76,7 @@ function tunnel(datapath: DatapathKind, family: Family, copiesDscp: boolean): vo
           await arrivals(web.namespace, db.namespace, ip, all),
           [CE, CE, CE].map((ecn) => EF | ecn),
         );
-        // And perhaps what a container’s kernel has sent meanwhile.
+        // Perhaps also frames that a container’s kernel has sent meanwhile.
         t.ok(((await right.drops())['ecn_ce_not_ect'] ?? 0) > before);
       }
       await under.right.run(['nft', 'delete', 'table', 'inet', 'congestion']);

@@ -4,8 +4,8 @@
  *   └────────┘              │                └─ shop: red    │
  *                           └────────────────────────────────┘
  *
- * The frames of an established flow never reach JavaScript: within a network,
- * routed into another, translated to what is outside, and to a published port.
+ * The frames of an established flow never reach JavaScript: within a network, routed into
+ * another, translated to the outside, and to a published port.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';

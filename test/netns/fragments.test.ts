@@ -5,9 +5,9 @@
  *   │ app ─┘             │                      │            │
  *   └────────────────────┘                      └────────────┘
  *
- * Datagrams of 64 KB, which the containers' kernels cut into fragments, arrive whole,
- * the first of each flow too; so do those whose fragments come in any order. What
- * waits for a first fragment that never comes does not wait forever.
+ * Datagrams of 64 KB, which the containers' kernels fragment, arrive whole, even as the first
+ * of their flow, and with their fragments in any order. Fragments whose first one never comes
+ * do not wait forever.
  */
 import { createHash } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
@@ -31,13 +31,13 @@ import { ping, python, sendFrames } from '../support/traffic.ts';
 import { Weft, type DatapathKind } from '../support/weft.ts';
 
 t.setTimeout(600_000);
-// Half of it waits for a time-out.
+// Half of the time it waits for a timeout.
 t.jobs = 3;
 
 const PORT = 7054;
-/** Not of a flow that the kernel has. */
+/** A port of no flow that the kernel has. */
 const RAW_PORT = 9;
-/** The largest over IPv4: 65,535 less the headers. */
+/** The largest over IPv4: 65,535 minus the headers. */
 const LARGEST_BYTES = 65_507;
 const COUNT = 5;
 
@@ -110,7 +110,7 @@ for (const { datapath, mtu, threads } of variants) {
       await server.stop();
     }
 
-    // Who waits, waits as long whatever the MTU.
+    // Waiting takes the same time for every MTU.
     if (mtu > 1500) return;
     await t.test('overlapping ones arrive nowhere, and nothing waits forever', async (t) => {
       const [first, second] = datagram(web, db, 'ip4').fragments as [Uint8Array, Uint8Array];

@@ -1,9 +1,8 @@
 /**
  *   a ── br0 ── vxlan0 ══ underlay ══ vxlan0 ── br0 ── b        (no weft here)
  *
- * The laboratory itself: two hosts of the kernel's own talk over VXLAN, real
- * programs measure it, tcpdump finds nothing to complain about, and nothing is
- * left at the end.
+ * The lab itself: two hosts with the kernel's own vxlan talk to each other, real programs
+ * measure it, tcpdump finds nothing wrong, and nothing is left at the end.
  */
 import { existsSync } from 'node:fs';
 import t from 'tap';

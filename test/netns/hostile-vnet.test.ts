@@ -5,9 +5,8 @@
  *   │ near (12) ──┘          │              │            (21) │
  *   └────────────────────────┘              └─────────────────┘
  *
- * A container chooses the virtio_net_hdrs of its frames. Each is dropped with a
- * reason or arrives as what it is, beside the switch and through the tunnel, and
- * nobody else notices.
+ * A container chooses the virtio_net_hdrs of its frames. Each frame is dropped with a reason or
+ * arrives as what it is, through the switch and through the tunnel, and nobody else notices.
  */
 import t from 'tap';
 import { parseMac } from '../../src/flow/types.ts';
@@ -30,7 +29,7 @@ t.setTimeout(600_000);
 
 const LAST_PORT = 4999;
 const TCP_BYTES = 3_000_000;
-/** Of the attack, at least. */
+/** So often at least, for the attack. */
 const TIMES = 3;
 
 for (const datapath of datapathKinds) {
@@ -123,8 +122,8 @@ function between(from: Container, to: Container) {
 }
 
 /**
- * Payloads of TCP and UDP that came from a container's MAC, by destination port,
- * as one. @throws when a frame says that it is from another address.
+ * Payloads of TCP and UDP from a container's MAC, concatenated by destination port.
+ * @throws if a frame claims to be from another address
  */
 function arrivals(hexFrames: readonly string[], from: Container): Map<number, Uint8Array> {
   const payloads = new Map<number, Uint8Array>();

@@ -2,9 +2,9 @@
  *   web ─┐
  *   db  ─┴─ weft          somebody takes away what weft gave
  *
- * What is missing of it is put back by `attach` and `apply` at once, and by the daemon
- * itself soon. A namespace where IPv6 is disabled is attached; of several networks the
- * one with a way out has the default route, and the kernel elects anew when it goes.
+ * Whatever is missing is restored by `attach` and `apply` at once, and by the daemon soon. A
+ * namespace with IPv6 disabled can be attached. Of several networks, the one with an outside
+ * has the default route, and the kernel chooses again when it goes.
  */
 import t from 'tap';
 import { openLab, type Namespace } from '../support/lab.ts';
@@ -76,7 +76,7 @@ await t.test('an interface that was moved to another namespace', async (t) => {
   await until(async () => Object.keys((await weft.status()).endpointProblems).length === 0, { what: 'it is whole' });
   await ping(db.namespace, web.ip4);
 
-  // A container gives its interface names, more than fit a page or four; weft finds it nevertheless.
+  // A container gives its interface more names than fit into a page or four; weft finds it nevertheless.
   const names = Array.from({ length: 250 }, (_, n) => `altname ${String(n).padStart(120, 'x')}`);
   for (let at = 0; at < names.length; at += 5) {
     await web.namespace.ip(`link property add dev eth0 ${names.slice(at, at + 5).join(' ')}`);

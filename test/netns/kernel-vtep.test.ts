@@ -58,7 +58,7 @@ for (const datapath of datapathKinds) {
         await ping(k1.namespace, a1.ip6, { size: 4000 });
       });
 
-      // As two hosts of one machine: the kernel leaves the inner checksums to a network card that is none.
+      // Like two hosts of one machine: the kernel leaves inner checksums to a network card that does not exist.
       await t.test('TCP and UDP arrive with the offloads of a veth', async () => {
         for (const [from, to] of [
           [a1, k1],

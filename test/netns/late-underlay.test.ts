@@ -1,8 +1,8 @@
 /**
  *   web, db ── weft a ══ (address comes, goes, comes) ══ weft b ── far
  *
- * The address of the underlay is waited for: the networks of the host work, and
- * status and doctor say what is waited for.
+ * The daemon waits for the address of the underlay: the networks of the host work, and status
+ * and doctor say what it waits for.
  */
 import t from 'tap';
 import { openLab, type Lab, type Namespace } from '../support/lab.ts';

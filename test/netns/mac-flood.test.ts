@@ -2,8 +2,8 @@
  *   rogue VTEP ══ underlay ══ weft ── router (trusted, floods or behaves)
  *                              └───── web
  *
- * Ten thousand invented MAC addresses take only the quota of whom they come
- * from: nobody else's entry goes, and memory stops growing.
+ * Ten thousand made-up MAC addresses use up only the quota of the port or VTEP that they come
+ * from: no other entry is lost, and memory stops growing.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -20,14 +20,14 @@ t.setTimeout(600_000);
 const MACS = 10_000;
 const NESTED_MACS = 10;
 const QUOTA = 1000;
-/** In the first two it takes the memory that it needs. */
+/** In these first rounds it takes the memory that it needs. */
 const WARM_UP = 2;
 const MOST_ROUNDS = 8;
-/** Fewer than a flood brings: the first round takes all the memory that flows may have. */
+/** Fewer than a flood brings: the first round takes all the memory that flows may use. */
 const FLOWS = 5000;
-/** Of what two floods bring in a round: what keeps a MAC, a flow or a frame of each takes more. */
+/** For what two floods bring in a round: keeping each MAC, flow or frame would take more. */
 const LEAK_BYTES = 2 * MACS * 64;
-/** Flows go soon after a flood, so that each round finds the switch as the one before did. */
+/** Flows are removed soon after a flood, so that each round starts like the one before. */
 const config = `fdbQuota: ${QUOTA}\nflowIdleMs: 1000\nflowLimit: ${FLOWS}\n`;
 
 for (const datapath of datapathKinds) {
@@ -65,7 +65,7 @@ for (const datapath of datapathKinds) {
     const floods = {
       [under.rightIp]: (seed: number) =>
         under.right.run(python('mac_flood.py', 'vxlan', under.rightIp, under.leftIp, overlay.vni, web.mac, MACS, seed)),
-      // Other MACs than those of the VTEP: the owner of one would change.
+      // Other MACs than those of the VTEP, since a MAC that both use would change its owner.
       router: (seed: number) =>
         router.namespace.run(python('mac_flood.py', 'link', 'eth0', web.mac, MACS, MOST_ROUNDS + seed)),
     };
@@ -82,7 +82,7 @@ for (const datapath of datapathKinds) {
         t.equal(fdb.learned['nested'], before, 'the entries of another port stay');
         kept.push(memory.rssBytes - memory.heapTotalBytes + memory.heapUsedBytes);
       }
-      // What the allocator has not given back yet comes and goes; what is kept comes with every round.
+      // Memory that the allocator has not given back yet comes and goes; a leak grows in every round.
       const figures = kept.map((bytes) => (bytes / 1e6).toFixed(1)).join(', ');
       t.notOk(grows(), `memory: ${figures} MB`);
       await ping(web.namespace, nested.ip4);

@@ -3,7 +3,7 @@
  *   │ web ── weft ── (beta, which is not there)  │
  *   └────────────────────────────────────────────┘
  *
- * What manifests declare is brought about, once, and undone.
+ * What manifests declare is put into effect, once, and undone.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -3,10 +3,10 @@
  *     ⋮   ├─ weft ══ underlay, IPv4 or IPv6 ══ weft ─┤    ⋮
  *   a8950 ┘                                          └─ b8950
  *
- * Every byte arrives and every checksum is right, whatever the MTU, and whatever
- * a container leaves to its interface: cutting segments, finishing checksums,
- * both or nothing. (A kernel that cuts later cannot finish before: there is no
- * fourth.) tcpdump is the judge, on an underlay where nothing is left to do.
+ * Every byte arrives and every checksum is right, whatever the MTU, and whatever a container
+ * leaves to its interface: segmenting, completing checksums, both or neither. (A kernel that
+ * segments later cannot complete checksums before, so there is no fourth case.) tcpdump is the
+ * judge, on an underlay where nothing is left to do.
  */
 import t, { type Test } from 'tap';
 import type { StatusReport } from '../../src/model/report.ts';
@@ -20,7 +20,7 @@ import { captureAllVxlan, isDamaged } from '../support/wire-capture.ts';
 t.setTimeout(600_000);
 
 const SMALLEST_IPV6_MTU = 1280;
-/** Of the underlay: the largest network fits, encapsulated over IPv6. */
+/** MTU of the underlay: the largest network fits, encapsulated over IPv6. */
 const UNDERLAY_MTU = 9100;
 const BYTES = 60_001;
 const ETHERNET_BYTES = 14;
@@ -38,7 +38,7 @@ interface Cell {
   readonly mtu: number;
   readonly a: Namespace;
   readonly b: Namespace;
-  /** Of each, one a family. */
+  /** Addresses of each, one for each family. */
   readonly ips: { readonly a: readonly string[]; readonly b: readonly string[] };
 }
 
@@ -70,7 +70,7 @@ async function setOffloads(at: Namespace, { segmenting, checksums }: Offloads): 
   }
 }
 
-/** TCP and UDP, as large as the MTU lets them be, both ways at once. */
+/** TCP and UDP, as large as the MTU allows, in both directions at once. */
 async function fill({ mtu, a, b, ips }: Cell): Promise<void> {
   const segmentBytes = (ip: string): number => mtu - (ip.includes(':') ? 48 : 28);
   const both: Transfer[] = [
@@ -80,7 +80,7 @@ async function fill({ mtu, a, b, ips }: Cell): Promise<void> {
   await Promise.all([transfer(a, b, ips.b, both), transfer(b, a, ips.a, both)]);
 }
 
-/** Have containers handed over superframes, and only where they were to? What their TCP acknowledges is in the mean. */
+/** Have containers handed over superframes, and only where they should? The mean includes acknowledgements. */
 function superframesCame(t: Test, was: StatusReport, is: StatusReport, { segmenting }: Offloads): void {
   for (const { name, rxBytes, rxFrames } of is.ports) {
     const mtu = Number(/^[ab](\d+)$/.exec(name)?.[1]);
@@ -89,7 +89,7 @@ function superframesCame(t: Test, was: StatusReport, is: StatusReport, { segment
     const mean = (rxBytes - before.rxBytes) / (rxFrames - before.rxFrames);
     const text = `${name}: ${mean.toFixed(0)} bytes a frame`;
     if (segmenting === 'off') t.ok(mean <= mtu + ETHERNET_BYTES, text);
-    // Of 60 KB, packets of nearly 9 KB are hardly fewer frames.
+    // With packets of nearly 9 KB, 60 KB are hardly fewer frames.
     else if (mtu <= 1500) t.ok(mean > mtu + ETHERNET_BYTES, text);
   }
   if (segmenting === 'on') t.ok(is.datapath.segments > was.datapath.segments, 'and they were cut');
@@ -127,7 +127,7 @@ async function everyCell(t: Test, datapath: DatapathKind, family: Family): Promi
   t.same([await left.drops(), await right.drops()], before, 'nothing is dropped');
 }
 
-/** Has tcpdump said that the checksum of UDP, TCP or ICMPv6 is right? Neighbors and ARP aside. */
+/** Does tcpdump confirm the checksum of UDP, TCP or ICMPv6? Neighbor discovery and ARP do not count. */
 function isChecked(text: string): boolean {
   return /\[udp sum ok\]|cksum 0x[0-9a-f]{4} \(correct\)|\[icmp6 sum ok\]|\bARP\b/.test(text);
 }

@@ -1,8 +1,8 @@
 /**
  *   web ── weft ── db ✗        the namespace of db is deleted
  *
- * A container that goes is detached by itself, and nothing of weft keeps its
- * namespace alive. (How soon that is noticed: `test/link/netns.test.ts`.)
+ * A container that goes is detached by itself, and nothing in weft keeps its namespace alive.
+ * (How soon weft notices: `test/link/netns.test.ts`.)
  */
 import { statSync } from 'node:fs';
 import t from 'tap';

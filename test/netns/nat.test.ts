@@ -4,8 +4,8 @@
  *   └────────┘              └──────────────────────────────┘
  *     192.0.2.0/24, 2001:db8::/64             10.44.0.0/24, fd44::/64
  *
- * Containers reach what is outside, which sees the host's own address, and are
- * reached by published ports. The client knows no way to the containers.
+ * Containers reach the outside, which sees the host's own address, and are reached by published
+ * ports. The client has no route to the containers.
  */
 import t from 'tap';
 import type { ConnectionReport } from '../../src/model/report.ts';
@@ -20,14 +20,14 @@ import { datapathKinds, type DatapathKind, type Weft } from '../support/weft.ts'
 
 t.setTimeout(600_000);
 
-/** Whose datagrams are answered with their digest. */
+/** Datagrams to this port are answered with their digest. */
 const DIGEST_PORT = 7054;
-/** The largest over IPv4: 65,535 less the headers. */
+/** The largest over IPv4: 65,535 minus the headers. */
 const LARGEST_BYTES = 65_507;
 
 const { client, host } = outsideIps;
 
-/** What `web` publishes. */
+/** The ports that `web` publishes. */
 const published = [
   `8021:${TRANSFER_PORT}`,
   `8053:${QUESTION_PORT}/udp`,
@@ -145,7 +145,7 @@ function nat(datapath: DatapathKind): void {
     });
 
     await t.test('connections outlive an uplink that goes down and up', async (t) => {
-      // IPv6 takes the addresses of an interface that goes down, unless it is told to keep them.
+      // IPv6 removes the addresses of an interface that goes down, unless it is told to keep them.
       await under.run(['sysctl', '-qw', 'net.ipv6.conf.eth0.keep_addr_on_down=1']);
       const calls = [client.ip4, client.ip6].map((ip) => ({ from: web.namespace, to: outer, ip }));
       await outlive(calls, async () => {

@@ -3,9 +3,8 @@
  *   weft and weft:  a ── weft ══ underlay ══ weft ── b
  *   weft, kernel:   a ── weft ══ underlay ══ vxlan0 ── br0 ── b
  *
- * What leaves one container as superframes arrives in the other byte for byte,
- * TCP and UDP, over IPv4 and IPv6; on the underlay are only packets that a wire
- * would carry.
+ * Superframes that leave one container arrive in the other byte for byte, TCP and UDP, over
+ * IPv4 and IPv6. The underlay carries only packets that a wire would carry.
  */
 import t, { type Test } from 'tap';
 import type { StatusReport } from '../../src/model/report.ts';
@@ -40,11 +39,11 @@ const udp: Transfer = { kind: 'udp', bytes: UDP_BYTES, segmentBytes: 1370 };
 const udpInSmallSegments: Transfer = { kind: 'udp', bytes: 100_001, segmentBytes: 60 };
 const all = [tcp, tcpInSmallSegments, udp, udpInSmallSegments];
 
-/** Both families. */
+/** For both families. */
 const transfers = (from: Container, to: Container, list: readonly Transfer[]): Promise<void> =>
   transfer(from.namespace, to.namespace, [to.ip4, to.ip6], list);
 
-/** In a container, as who distrusts them does it. */
+/** Switches a container's offloads off, as somebody who distrusts them would. */
 async function offloadsOff({ namespace }: Container): Promise<void> {
   await namespace.run(['ethtool', '-K', 'eth0', ...['tso', 'gso', 'tx'].flatMap((feature) => [feature, 'off'])]);
 }
@@ -66,7 +65,7 @@ function noDrops(t: Test, before: StatusReport, after: StatusReport): void {
   t.same(after.datapath.drops, before.datapath.drops, `${after.host}: nothing is dropped`);
 }
 
-/** Neither host may hand over or gather superframes now: tcpdump sees what a wire would carry. */
+/** Neither host may send or receive superframes now: tcpdump sees what a wire would carry. */
 async function nothingWrong(
   t: Test,
   lab: Lab,
@@ -88,7 +87,7 @@ interface TwoHosts {
   readonly b: Container;
 }
 
-/** Two hosts of weft on a wire. */
+/** Two hosts with weft on a wire. */
 async function twoHosts(lab: Lab, datapath: DatapathKind, mtu: 1500 | 9000): Promise<TwoHosts> {
   const under = await underlay(lab, 'ipv4');
   await likeAWire(under);

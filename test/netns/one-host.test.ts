@@ -19,7 +19,7 @@ import { transfer, type Transfer } from '../support/transfer.ts';
 
 t.setTimeout(600_000);
 
-/** With what comes before the first echo, neighbor discovery. */
+/** Includes what comes before the first echo: neighbor discovery. */
 const CAPTURED = 12;
 const TCP_BYTES = 10_000_000;
 const gateways = ['10.44.0.1', 'fd44::1'];
@@ -57,7 +57,7 @@ for (const datapath of datapathKinds) {
       for (const ip of [db.ip4, db.ip6, ...gateways]) await ping(web.namespace, ip);
       const known = await web.namespace.ip('neighbor show dev eth0');
       for (const ip of [db.ip4, db.ip6, ...gateways]) t.match(known, new RegExp(`^${ip} lladdr `, 'm'));
-      // What is sent now comes behind all of that.
+      // This frame comes after all of that.
       const last = udp({ srcMac: web.mac, dstMac: db.mac, src: web.ip4, dst: db.ip4 }, 4000, 4001);
       await sendFrames(web.namespace, [last]);
       await sniffer.sees(last, 'the last frame');
@@ -96,7 +96,7 @@ for (const datapath of datapathKinds) {
       const pinging = web.namespace.start(['ping', '-n', '-i', '0.1', db.ip4]);
       await pinging.says('bytes from');
       const flows = (await weft.json('flows')).filter(({ actions }) => actions.includes('output(db)'));
-      // The ping’s, which keeps it in the cache.
+      // The flow of the ping, which keeps it in the cache.
       const live = flows.reduce((best, flow) => (flow.idleMs < best.idleMs ? flow : best));
       const why = (await weft.json('why', String(live.id))) as WhyReport;
       t.equal(why.decision.megaflow, live.megaflow);

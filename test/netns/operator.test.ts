@@ -1,10 +1,10 @@
 /**
- *   ┌ left ────────────┐              ┌ right ───────────┐
- *   │ web ─ weft VXLAN─┼── underlay ──┼─VXLAN weft ─ db  │
- *   └──────────────────┘              └──────────────────┘
+ *   ┌ left ────────────────┐              ┌ right ───────────┐
+ *   │ web, db ─ weft VXLAN─┼── underlay ──┼─VXLAN weft ─ api │
+ *   └──────────────────────┘              └──────────────────┘
  *
- * An operator's first hour: the commands of the README in the order written, what changes of networks and endpoints
- * when they are created again, and a host whose UDP port 4789 another program has.
+ * An operator's first hour: the commands of the README in the order written, first on one host, then on two; what
+ * changes when networks and endpoints are created again; and a host where another program uses UDP port 4789.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

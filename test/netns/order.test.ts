@@ -3,8 +3,8 @@
  *   │ web ── 1,000 new flows ── weft ── db │
  *   └──────────────────────────────────┘
  *
- * The first frames of a flow wait for its decision and stay in order, and those
- * that cannot wait are counted.
+ * The first frames of a flow wait for its decision and stay in order, and frames for which
+ * there is no room are counted.
  */
 import t from 'tap';
 import { PARKED_PER_FLOW } from '../../src/flow/bounds.ts';
@@ -36,7 +36,7 @@ for (const datapath of datapathKinds) {
     };
     const before = await counted();
 
-    // What the kernel cannot queue never comes to the switch.
+    // Frames that the kernel cannot queue never reach the switch.
     await web.namespace.ip(`link set eth0 txqueuelen ${2 * FLOWS * FRAMES}`);
     const sink = db.namespace.start(python('order_sink.py', 'eth0'));
     await sink.says('ready');

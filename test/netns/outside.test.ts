@@ -4,8 +4,8 @@
  *   └────────┘              └──────────────────────────────┘
  *     192.0.2.0/24, 2001:db8::/64             10.44.0.0/24, fd44::/64
  *
- * What operators declare of the outside: networks that have one, published ports,
- * and what is refused.
+ * What operators declare about the outside: networks that have one, published ports, and what
+ * is refused.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -19,7 +19,7 @@ import { overlay } from '../support/topology.ts';
 import { datapathKinds, Weft, type DatapathKind } from '../support/weft.ts';
 
 t.setTimeout(600_000);
-// Half of it waits for the daemon to look at its rules again.
+// Half of the time it waits for the daemon to look at its rules again.
 t.jobs = datapathKinds.length;
 
 async function hostOf(lab: Lab): Promise<Namespace> {

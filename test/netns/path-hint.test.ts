@@ -3,8 +3,8 @@
  *   │ web ─ weft ┼────────┤        ├────────┼ weft ─ db  │
  *   └────────────┘        └────────┘        └────────────┘
  *
- * What ICMP errors say of a path is looked into before it is believed: anybody can
- * forge one, and a router that takes less does say so.
+ * What ICMP errors say about a path is tested before it is believed: anybody can forge one, but
+ * a router with a smaller MTU also sends one.
  */
 import t, { type Test } from 'tap';
 import { openLab, type Namespace } from '../support/lab.ts';
@@ -57,7 +57,7 @@ async function believesNothingFalse(t: Test, datapath: DatapathKind, family: Fam
   t.notMatch(await web.namespace.run(['ip', 'route', 'get', db.ip4]), /mtu/, 'and tells nobody');
   t.notOk('underlay_mtu' in (await a.drops()));
 
-  // What a router says is true is believed once a probe has shown it.
+  // What a router truthfully says is believed once a probe has confirmed it.
   const largest = 1400;
   for (const f of ['-4', '-6']) await left.ip(`${f} route flush cache`);
   await router.ip(`link set right mtu ${largest}`);

@@ -3,8 +3,8 @@
  *   │ web ─ weft ┼────────underlay─────────┼ weft ─ db  │
  *   └────────────┘                         └────────────┘
  *
- * The underlay takes less than it did: nothing disappears without a word, and a
- * connection that was there goes on.
+ * The MTU of the underlay becomes smaller: nothing is dropped silently, and an open connection
+ * continues.
  */
 import t from 'tap';
 import { openLab } from '../support/lab.ts';
@@ -15,7 +15,7 @@ import { datapathKinds, Weft } from '../support/weft.ts';
 
 t.setTimeout(600_000);
 
-/** Longer than all that is looked at meanwhile. */
+/** Longer than everything that is measured meanwhile. */
 const STREAM_SECONDS = 600;
 const SESSION_PORT = 7022;
 
@@ -71,7 +71,7 @@ for (const datapath of datapathKinds) {
       await ping(db.namespace, web.ip4, { size: 4000 });
     });
 
-    /** What all paths take, and nobody remembers another value. */
+    /** The MTU of all paths; nobody remembers another value. */
     const setMtu = async (mtu: number): Promise<void> => {
       for (const host of [under.left, under.right]) await host.ip(`link set ${underlayLink} mtu ${mtu}`);
     };

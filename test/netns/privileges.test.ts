@@ -1,8 +1,8 @@
 /**
  *   web ── weft, without most of root's capabilities ── the outside
  *
- * Every thread keeps what weft needs, the datapath's keep nothing; and with that
- * all that weft does of the kernel goes on: namespaces, TAPs, rules, probes.
+ * Every thread keeps what weft needs, and the datapath's threads keep nothing. With that,
+ * everything that weft does with the kernel still works: namespaces, TAPs, rules, probes.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import t from 'tap';
@@ -15,7 +15,7 @@ import { datapathKinds, Weft } from '../support/weft.ts';
 t.setTimeout(300_000);
 
 const NOBODY = 65_534;
-/** Of the signals that a thread blocks, those from SIGRTMIN (34) on, which are for programs to use. */
+/** Of the signals that a thread blocks, those from SIGRTMIN (34) on, which programs may use. */
 const REAL_TIME_SIGNALS = 0xffff_fffe_0000_0000n;
 
 interface Thread {
@@ -50,7 +50,7 @@ for (const datapath of datapathKinds) {
     await t.test('threads', (t) => {
       const threads = threadsOf(weft.pid);
       const withMore = threads.filter(({ permitted }) => (permitted & ~keptCapabilities) !== 0n);
-      // Node has one that waits for SIGUSR1 alone. Under the unit it never had more.
+      // Node has one thread that only waits for SIGUSR1. Under the systemd unit it never had more.
       t.ok(withMore.length <= 1, `${withMore.length} of ${threads.length} threads have more`);
       for (const { blocked } of withMore) t.equal(blocked & REAL_TIME_SIGNALS, REAL_TIME_SIGNALS, 'it cannot be told');
       t.ok(
@@ -66,7 +66,7 @@ for (const datapath of datapathKinds) {
       await weft.createNetwork('blue --subnet 10.44.0.0/24 --vni 100 --mtu 1400 --outside');
       const web = await lab.namespace('web');
       await weft.attach(web, { network: 'blue', arguments: ['--ip', '10.44.0.11'] });
-      // A process of another user, whose namespace only CAP_SYS_PTRACE can look at.
+      // A process of another user, whose namespace can only be examined with CAP_SYS_PTRACE.
       const db = await lab.namespace('db');
       const program = db.start(['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups', 'sleep', '600']);
       await until(() => threadsOf(program.pid)[0]!.name === 'sleep', { what: 'a process of nobody' });

@@ -1,13 +1,12 @@
 /**
  *   web ── weft ── db        an iperf3 stream, held back in one direction of one port
  *
- * A rate limit admits its rate: UDP at three times as much to the byte, and of TCP
- * most of it. It can be changed under a stream. What one container floods is held
- * back too.
+ * A rate limit admits its rate: UDP sent at three times the rate exactly, and TCP most of it.
+ * It can be changed during a stream. Floods of one container are limited, too.
  *
- * The rate that passes is what the port counters say in the time between two
- * looks at them. They know nothing of the headers that segments of a superframe
- * have on a wire, which a limit counts: of these datagrams 3 %.
+ * The rate that passes is computed from the port counters at two times. They do not include the
+ * headers that the segments of a superframe have on a wire, which a limit counts: 3 % for these
+ * datagrams.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -23,16 +22,16 @@ import { transfer } from '../support/transfer.ts';
 import { datapathKinds, type Weft } from '../support/weft.ts';
 
 t.setTimeout(600_000);
-// What is limited leaves the processors idle.
+// Limited traffic leaves the processors idle.
 t.jobs = datapathKinds.length;
 
 const TOLERANCE = 0.05;
-/** What TCP has of a limit, at least. */
+/** The part of a limit that TCP reaches, at least. */
 const TCP_SHARE = 0.85;
 const TCP_SECONDS = 4;
-/** Little beside what passes in a sample: a pause of the sender saves up no more. */
+/** Small compared with what passes in a sample: a pause of the sender cannot save up more. */
 const burst = '128kb';
-/** What passes until the rate is told from it. */
+/** How long to measure a rate. */
 const SAMPLE_SECONDS = 1.5;
 const SAMPLES = 3;
 /** As long as all samples may take. */
@@ -41,7 +40,7 @@ const FLOODED = 4000;
 
 type RateLimit = NonNullable<EndpointResource['spec']['rateLimit']>;
 
-/** Changes the declared endpoint, and nothing else of it. */
+/** Changes the rate limit of a declared endpoint, and nothing else. */
 async function limit(lab: Lab, weft: Weft, name: string, rateLimit: RateLimit | undefined): Promise<string> {
   const [declared] = (await weft.client.get('Endpoint', name)) as [EndpointResource];
   const { rateLimit: _, ...spec } = declared.spec;
@@ -56,7 +55,7 @@ async function sentTo(weft: Weft, name: string): Promise<{ bytes: number; fromMs
   return { bytes: ports.find((port) => port.name === name)!.txBytes, fromMs, toMs: monotonicMs() };
 }
 
-/** The bytes a second that go out to `name` now, while more than that are there: least and greatest. */
+/** Bytes a second that are sent to `name` now, while more arrive than that: minimum and maximum. */
 async function rateTo(weft: Weft, name: string, reason: string, megabits: number): Promise<[number, number]> {
   const dropped = (await weft.drops())[reason] ?? 0;
   await until(async () => ((await weft.drops())[reason] ?? 0) > dropped, {
@@ -76,7 +75,7 @@ async function rateTo(weft: Weft, name: string, reason: string, megabits: number
   return [megabitsIn(end.toMs - begin.fromMs), megabitsIn(end.fromMs - begin.toMs)];
 }
 
-/** It is never more; less may be a sender that had to wait for a processor, so that is looked at again. */
+/** It must never be more. Less may be due to a sender that waited for a processor, so the measurement is repeated. */
 async function isHeldTo(t: Test, weft: Weft, reason: string, megabits: number): Promise<void> {
   for (let sample = 1; sample <= SAMPLES; sample++) {
     const [least, greatest] = await rateTo(weft, 'db', reason, megabits);
@@ -87,7 +86,7 @@ async function isHeldTo(t: Test, weft: Weft, reason: string, megabits: number): 
   }
 }
 
-/** An iperf3 stream of UDP from one container to another while `action` runs. */
+/** An iperf3 UDP stream from one container to another while `action` runs. */
 async function duringUdp(from: Container, to: Container, megabits: number, action: () => Promise<void>): Promise<void> {
   const server = await iperfServer(to.namespace);
   const udp = ['-u', '-b', `${megabits}M`, '-l', '1400', '-t', String(STREAM_SECONDS)];
@@ -178,7 +177,7 @@ for (const datapath of datapathKinds) {
         },
         { what: 'storm_control' },
       );
-      // All of the flood is through when what was sent after it is.
+      // The flood is over when what was sent after it arrives.
       await ping(web.namespace, db.ip4);
       const before = await weft.drops('web');
       await transfer(

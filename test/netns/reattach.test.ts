@@ -3,9 +3,9 @@
  *   db  ─┼─ weft          weft is killed and started again; meanwhile, and before,
  *   app ─┘                the containers change what they have
  *
- * A restart is no reset: what a container did to its interface stays as it is, and
- * nothing is taken down. Interfaces and namespaces are found again by what they are,
- * whatever they are called by then.
+ * A restart is not a reset: what a container did to its interface stays, and nothing is taken
+ * down. Interfaces and namespaces are found by their identity, whatever their names are by
+ * then.
  */
 import t from 'tap';
 import { openLab, type Namespace } from '../support/lab.ts';

@@ -1,8 +1,8 @@
 /**
  *   weft, 80 interfaces ── kill -9 ── weft up, at once
  *
- * The kernel takes its time with what a killed daemon had: its socket, its state
- * directory, its interfaces. The next one waits for that.
+ * The kernel takes some time to release what a killed daemon had: its socket, its state
+ * directory, its interfaces. The next daemon waits for that.
  */
 import t from 'tap';
 import { openLab } from '../support/lab.ts';

@@ -1,8 +1,8 @@
 /**
  *   web ── weft ── db        an iperf3 stream and a probe; weft is killed
  *
- * A daemon that dies takes no connection with it: a new one finds the ports in
- * their containers, and the streams go on. (How long that takes at most: `test/long/kill.ts`.)
+ * A daemon that dies takes no connection with it: a new one finds the ports in their
+ * containers, and the streams continue. (How long that takes at most: `test/long/kill.ts`.)
  */
 import t from 'tap';
 import { parseResource } from '../../src/model/manifest.ts';

@@ -4,10 +4,9 @@
  *   │                ├─ weft, gateway ┼── underlay ──┼ weft, gateway ─ far     │
  *   │ db (blue .12) ─┘                │              │              (blue .21) │
  *   └─────────────────────────────────┘              └─────────────────────────┘
- *
- * Two networks, joined by their routes, are one for real programs: each host
- * routes what its own containers send, and nobody had to set up a container. The
- * blue one has smaller packets: 1300 bytes, where red has 1450.
+ * Two networks with routes between them are one for real programs: each host routes what its
+ * own containers send, and the containers need no set-up. The blue network has smaller packets,
+ * 1300 bytes, while red has 1450.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -47,7 +46,7 @@ spec:
     - { to: 'fd51::/64', network: red }
 `;
 
-/** The segment sizes of the one SYN that arrives at each of these while `action` runs, as tcpdump reads them. */
+/** The MSS of the one SYN that arrives at each of these while `action` runs, as tcpdump reads it. */
 async function capturedSyns(at: readonly Namespace[], action: () => Promise<void>): Promise<number[]> {
   const filter = 'tcp[tcpflags] & tcp-syn != 0 or (ip6[6] == 6 and ip6[53] & 2 != 0)';
   const captures = at.map((namespace) =>

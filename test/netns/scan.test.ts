@@ -4,9 +4,8 @@
  *   │                    web ─┘  │ 2001:db8::/64  │ listeners  │
  *   └────────────────────────────┘                └────────────┘
  *
- * A container with a way outside scans the host that it is on, and finds nothing;
- * right, which is outside, it finds. Nor does it get a VXLAN packet of its own
- * making into any network.
+ * A container with an outside scans its own host and finds nothing; it does find right, which
+ * is outside. Nor can it inject a VXLAN packet of its own into any network.
  */
 import t from 'tap';
 import { buildVxlan } from '../../src/wire/vxlan.ts';
@@ -28,7 +27,7 @@ async function listenersIn(host: Namespace): Promise<Background> {
   return listeners;
 }
 
-/** Who answers, as `tcp ADDRESS PORT`; everything is tried when the last address has answered at all ports. */
+/** Who answers, as `tcp ADDRESS PORT`. Everything has been tried when the last address has answered at all ports. */
 async function scan(from: Namespace, addresses: readonly string[]): Promise<string[]> {
   const output = await from.run(python('scan.py', PORTS.join(), ...addresses));
   return output.trim().split('\n').toSorted();

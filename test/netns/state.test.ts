@@ -1,8 +1,8 @@
 /**
  *   weft up ── stop or kill ── weft up        on the same state directory
  *
- * What was created is still there, whatever ended the daemon; a state that
- * cannot be trusted is refused, and left as it is.
+ * Everything that was created is still there, whatever ended the daemon. A state that cannot be
+ * trusted is refused, and not modified.
  */
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -15,7 +15,7 @@ import { datapathKinds, type Weft } from '../support/weft.ts';
 
 t.setTimeout(600_000);
 
-/** Networks, endpoints and what is free: all that has to survive. */
+/** Networks, endpoints and free addresses: everything that must survive. */
 async function inventory(weft: Weft): Promise<unknown> {
   return { networks: await weft.json('network', 'ls'), endpoints: await weft.json('endpoints') };
 }

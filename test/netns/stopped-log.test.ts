@@ -2,7 +2,7 @@
  *   web ── weft ── db
  *            │ stderr: a pipe, full, that nobody reads
  *
- * The daemon goes on deciding, answering and stopping.
+ * The daemon continues to decide, to answer and to stop.
  */
 import { execFileSync } from 'node:child_process';
 import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs';

@@ -2,7 +2,7 @@
  *   web ── weft ── db
  *            │ journal: may not grow (RLIMIT_FSIZE)
  *
- * What cannot be stored is refused, or tried again; nothing is told that is not so, and no address is lost.
+ * Changes that cannot be stored are refused or retried; nothing false is reported, and no address is lost.
  */
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -29,7 +29,7 @@ await t.test('the store cannot be written', { skip: needsRoot }, async (t) => {
     t.match(stderr, /^weft: state directory .* cannot be written: EFBIG.*\n$/);
   };
 
-  // Addresses for three.
+  // Enough addresses for three.
   await weft.createNetwork('blue --subnet 10.44.0.0/24 --range 10.44.0.11-10.44.0.13');
   await weft.run(...'network create red --subnet 10.45.0.0/24'.split(' '));
   await weft.attach(web, { name: 'web', network: 'blue' });
@@ -53,7 +53,7 @@ await t.test('the store cannot be written', { skip: needsRoot }, async (t) => {
   await weft.run('detach', 'db');
   await weft.kill();
 
-  // A container ends while there is no daemon, and the next one cannot store that.
+  // A container ends while there is no daemon, and the next daemon cannot store that.
   await lab.removeNamespace(more);
   const within = ['prlimit', `--fsize=${statSync(journal).size}:unlimited`];
   const again = await Weft.up(lab, host, 'a', { datapath: 'native', within });

@@ -2,9 +2,9 @@
  *   web ─ eth0 (TAP) ─┬─ weft
  *                     └─ a program in the container that attaches a queue, too
  *
- * Nobody can who has no CAP_NET_ADMIN in the namespace, also where the device is open
- * to all. Who has it may keep weft out for as long as it holds its queue: that is waited
- * for, and told; and what it changed of the TAP is put back.
+ * Without CAP_NET_ADMIN in the namespace this is impossible, even if everybody may open the
+ * device. Whoever has it can keep weft out as long as they hold their queue: weft waits for
+ * that and says so; and their changes to the TAP are undone.
  */
 import t from 'tap';
 import { openLab } from '../support/lab.ts';

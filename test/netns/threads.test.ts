@@ -3,8 +3,8 @@
  *        weft ═══ weft      three datapath threads each
  *   app ─┘
  *
- * With several threads the switch is the same switch: each flow has its thread,
- * and numbers are those of all of them.
+ * With several threads it is the same switch: each flow has its thread, and numbers include all
+ * of them.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -51,7 +51,7 @@ t.test('three threads', async (t) => {
     await transfer(from.namespace, to.namespace, [to.ip4, to.ip6], [{ kind: 'tcp', bytes: 1_000_000 }]);
   }
 
-  // A container may say something by itself while they are added up.
+  // A container may send something by itself while the numbers are added up.
   const isSum = async (): Promise<boolean> => {
     const { datapath, ports } = await left.status();
     return datapath.rx === ports.reduce((sum, port) => sum + port.rxFrames, 0);

@@ -5,8 +5,8 @@
  *   │ a2 (12) ─┘             │              │             └─ b2 (22) │
  *   └────────────────────────┘              └────────────────────────┘
  *
- * Containers of two hosts are one network over an IPv4 and an IPv6 underlay,
- * with static peers, and what is on the cable is VXLAN as others know it.
+ * Containers of two hosts are one network over an IPv4 and an IPv6 underlay, with static peers,
+ * and the cable carries VXLAN as others know it.
  */
 import t from 'tap';
 import { openLab } from '../support/lab.ts';
@@ -36,7 +36,7 @@ for (const datapath of datapathKinds) {
       const under = await underlay(lab, family);
       await withoutOffloads(under);
       const left = await Weft.up(lab, under.left, 'left', { datapath, underlay: under.leftIp, peers: [under.rightIp] });
-      // The own address is found by the route to the peer.
+      // The host's own address is found by the route to the peer.
       const right = await Weft.up(lab, under.right, 'right', { datapath, peers: [under.leftIp] });
       t.equal((await right.status()).underlay, under.rightIp);
       const { mtu } = await left.createNetwork(overlay.create);

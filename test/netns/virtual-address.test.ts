@@ -4,8 +4,8 @@
  *   │                             └─ two (blue .4)   │
  *   └────────────────────────────────────────────────┘
  *
- * A virtual address that both `one` and `two` may carry is reached from another
- * network at whoever has it, and moves as soon as the other one announces it.
+ * A virtual address that both `one` and `two` may carry is reached from another network at
+ * whichever has it, and moves as soon as the other one announces it.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -42,10 +42,10 @@ async function carry(namespace: Namespace): Promise<void> {
   await namespace.ip(`address add ${vip.ip6}/128 dev eth0 nodad`);
 }
 
-/** ARP that the gateway sends to everybody: it does not know who has an address. */
+/** ARP that the gateway sends to everybody, because it does not know who has an address. */
 const isQuestion = (hex: string): boolean => /^f{12}027766.{6}0806/.test(hex);
 
-/** As keepalived does it: the address, and frames that say so. */
+/** Does what keepalived does: takes the address, and sends frames that say so. */
 async function takeOver(from: Namespace, to: Namespace, n: number): Promise<void> {
   for (const address of [`${vip.ip4}/32`, `${vip.ip6}/128`]) await from.ip(`address delete ${address} dev eth0`);
   await carry(to);
@@ -91,7 +91,7 @@ for (const datapath of datapathKinds) {
       await takeOver(from, to, n);
       for (const ip of [vip.ip4, vip.ip6]) await ping(client, ip);
     }
-    // By itself the gateway would go on with the old one for half a minute, and then ask everybody.
+    // By itself the gateway would keep the old one for half a minute, and then ask everybody.
     t.same(sniffers.flatMap((sniffer) => sniffer.frames()).filter(isQuestion), [], 'nobody was asked');
     for (const sniffer of sniffers) await sniffer.close();
   });
