@@ -57,7 +57,7 @@ async function serve(t: Test): Promise<Served> {
   return { sw, client: new Client(path), path, defects };
 }
 
-/** A request as any other program makes it. */
+/** A request as any other program would make it. */
 async function raw(path: string, method: string, url: string, body = ''): Promise<{ status: number; text: string }> {
   const made = request({ socketPath: path, method, path: url, agent: false });
   // The daemon may answer before it has read everything.
@@ -177,7 +177,7 @@ t.test('the socket is private, one daemon has it, and a dead one is replaced', a
 
 t.test('a socket whose daemon is dying is waited for', async (t) => {
   const path = join(directory(t), 'weft.sock');
-  // As one that was killed: it takes connections until the kernel takes its socket.
+  // Like a daemon that was killed: it accepts connections until the kernel takes its socket.
   const script = `require('net').createServer(() => {}).listen(${JSON.stringify(path)}, () => console.log('listening'))`;
   const dying = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
   t.teardown(() => dying.kill('SIGKILL'));
@@ -232,7 +232,7 @@ t.test('a client that leaves before it has sent all is no defect of weft', async
   await new Client(path).status();
   client.destroy();
   await api.close(AbortSignal.timeout(20_000));
-  // What the end of the connection sets off comes in turns of its own.
+  // What the end of the connection causes happens in later turns of the event loop.
   for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
   t.same(defects, []);
 });
@@ -319,7 +319,7 @@ t.test('captured frames arrive whole', async (t) => {
   };
   t.match(await untilLost(3), [item, item]);
 
-  // What is on the way when it is interrupted comes before the end.
+  // What is under way when it is interrupted still comes before the end.
   for (const sink of sw.captures) sink([frame, frame], 4);
   interrupt.abort();
   t.match(await untilLost(4), [item, item]);

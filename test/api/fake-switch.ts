@@ -1,4 +1,4 @@
-/** A switch without a datapath: what the API calls, and levers for the tests. */
+/** A switch without a datapath: it implements what the API calls, with controls for the tests. */
 import type { SwitchMethods } from '../../src/api/target.ts';
 import { WeftError } from '../../src/error.ts';
 import type {
@@ -103,11 +103,11 @@ export interface FakeSwitch extends SwitchMethods {
   forwarding: boolean;
   doctorFails: boolean;
   connectionCount: number;
-  /** Of each connection. */
+  /** Bytes of each connection. */
   connectionBytes: number;
-  /** KIND/NAME of what cannot be deleted, since it does not exist. */
+  /** KIND/NAME of resources that cannot be deleted because they do not exist. */
   readonly missing: Set<string>;
-  /** Calls that change something, in order, as text. */
+  /** Calls that changed something, in order, as text. */
   readonly calls: string[];
   readonly flowListeners: Set<(flow: FlowReport) => void>;
   readonly captures: Set<(frames: readonly PcapngFrame[], lost?: number) => void>;
@@ -271,7 +271,7 @@ function statusOf(forwarding: boolean): StatusReport {
   };
 }
 
-/** Resolves when `condition` holds; it is looked at when the followers change. */
+/** Resolves when `condition` is true; it is checked whenever the followers change. */
 export async function untilFollowers(sw: FakeSwitch, condition: () => boolean): Promise<void> {
   while (!condition()) {
     await new Promise<void>((resolve) => {

@@ -11,7 +11,7 @@ import type { PcapngFrame } from '../../src/observe/pcapng.ts';
 import { until } from '../support/process.ts';
 import { decision, endpoint, fakeSwitch, flow, untilFollowers, type FakeSwitch } from '../api/fake-switch.ts';
 
-// Each of the many processes compiles its sources anew.
+// Each of the many processes compiles its sources again.
 t.setTimeout(600_000);
 
 const executable = fileURLToPath(new URL('../../dist/cli/weft.js', import.meta.url));
@@ -52,7 +52,7 @@ async function finish(child: ChildProcess): Promise<Run> {
   return { code, stdout, stderr };
 }
 
-/** Runs `weft ARGS` where no daemon is needed. */
+/** Runs `weft ARGS` when no daemon is needed. */
 function plain(t: Test, args: readonly string[]): Promise<Run> {
   return finish(start(t, args));
 }
@@ -92,7 +92,7 @@ async function fixture(t: Test): Promise<Fixture> {
   };
 }
 
-/** An ARP request, Ethernet header first, so that there is something to decode. */
+/** An ARP request with its Ethernet header, so that there is something to decode. */
 const arp = Buffer.from('ffffffffffff020000000001080600010800060400010200000000010a0000020000000000000a000003', 'hex');
 
 /** The packets of a pcapng file with the port and the direction flag of each. */

@@ -1,4 +1,4 @@
-/** The daemon's log over a pipe whose reader stops: nothing waits for it, and what is left out is counted. */
+/** The daemon's log over a pipe whose reader stops: nothing waits for it, and lines that are left out are counted. */
 import { execFileSync } from 'node:child_process';
 import { closeSync, constants, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -33,7 +33,7 @@ function read(fd: number): string {
       parts.push(part.subarray(0, bytes));
     }
   } catch {
-    // Nothing more is there right now.
+    // There is no more to read at the moment.
   }
   return Buffer.concat(parts).toString().replaceAll('\0', '');
 }
@@ -58,7 +58,7 @@ t.test('lines wait, in order; those beyond the limit are counted', async (t) => 
   closeSync(reader);
   output.write(line(251));
   t.pass('a reader that has gone is no failure');
-  // It tries again, so its descriptor stays its own.
+  // It tries again, so its descriptor must remain its own.
 });
 
 t.test('what a reader that has gone did not get is told to the next one', async (t) => {
@@ -70,7 +70,7 @@ t.test('what a reader that has gone did not get is told to the next one', async 
   closeSync(first);
   const output = new LogOutput({ fd: writer, lostLine: (lines) => `lost ${lines}\n` });
   for (let number = 0; number < 5; number++) output.write('line\n');
-  // Telling of them fails as well, however often it is tried.
+  // Reporting them fails as well, however often it is tried.
   for (let tries = 0; tries < 3; tries++) output.flush();
   const second = openReader();
   let text = '';

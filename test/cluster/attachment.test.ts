@@ -1,4 +1,4 @@
-/** Attaching again changes what it names, and nothing else. */
+/** Attaching again changes what the options name, and nothing else. */
 import t from 'tap';
 import { attachment, type AttachOptions } from '../../src/cluster/attachment.ts';
 

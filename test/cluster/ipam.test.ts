@@ -1,4 +1,7 @@
-/** Address pools: against a naive twin that knows every address of a small subnet, and at sizes that no twin could. */
+/**
+ * Address pools: compared with a naive twin that knows every address of a small subnet, and tested at sizes that no
+ * twin could handle.
+ */
 import { deepStrictEqual as deepEqual } from 'node:assert';
 import fc from 'fast-check';
 import ipaddr from 'ipaddr.js';
@@ -17,12 +20,12 @@ function enumerate(subnet: string): string[] {
   });
 }
 
-/** Says with lists and nothing clever what the pool has to do. */
+/** Does with simple lists what the pool has to do. */
 class NaivePool {
   readonly all: readonly string[];
-  /** Those that can be chosen and were not yet, in order. */
+  /** Addresses that can be chosen and never were, in order. */
   #fresh: string[];
-  /** Those that came back, in the order in which they did. */
+  /** Addresses that came back, in that order. */
   #rested: string[] = [];
   readonly #choosable: ReadonlySet<string>;
   readonly #reserved: ReadonlySet<string>;

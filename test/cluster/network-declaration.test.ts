@@ -1,4 +1,4 @@
-/** Creating a network again changes what is named, and nothing else. */
+/** Creating a network again changes what the options name, and nothing else. */
 import t from 'tap';
 import { networkDeclaration } from '../../src/cluster/network-declaration.ts';
 

@@ -1,4 +1,6 @@
-/** Shares of subnets: that of IPv6 follows from that of IPv4, and a share that changes keeps what it gave. */
+/**
+ * Shares of subnets: an IPv6 share follows from the IPv4 share, and a changed share keeps the addresses that it gave.
+ */
 import t from 'tap';
 import type { Endpoint } from '../../src/cluster/endpoint.ts';
 import { AddressPool } from '../../src/cluster/ipam.ts';

@@ -1,10 +1,13 @@
-/** The own end of the overlay: waited for, opened, lost and opened again; here on the loopback, without a datapath. */
+/**
+ * The host's own end of the overlay: waited for, opened, lost and opened again; here on the loopback, without a
+ * datapath.
+ */
 import t from 'tap';
 import { Underlay, type UnderlayReport } from '../../src/cluster/underlay.ts';
 import { WeftError } from '../../src/error.ts';
 import { formatIp, type PortNo } from '../../src/flow/types.ts';
 
-/** Nobody's (RFC 5737). */
+/** An address that nobody has (RFC 5737). */
 const NOWHERE = '192.0.2.77';
 
 function underlayAt(address: string | undefined, peer?: string) {

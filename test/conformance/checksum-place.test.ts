@@ -1,8 +1,7 @@
 /**
- * A frame may ask for no checksum but its own, of TCP or UDP, or one inside what
- * it tunnels, in both datapaths: a checksum is written after the frame was
- * decided, and elsewhere it would change what the decision had read. For each
- * frame every place is tried.
+ * In both datapaths a frame may only ask for its own checksum, of TCP or UDP, or for one inside a
+ * packet that it tunnels: a checksum is written after the frame was decided, and elsewhere it would
+ * change what the decision had read. For each frame, every place is tried.
  */
 import t from 'tap';
 import { openNativeDatapath } from '../../src/datapath/native/native.ts';
@@ -17,7 +16,7 @@ const opens: Readonly<Record<string, Open>> = {
   reference: openReferenceDatapath,
 };
 
-/** So that a fragment with it is a multiple of 8 bytes long. */
+/** Its length makes a fragment with it a multiple of 8 bytes. */
 const data = new Uint8Array(32);
 const ip6 = { src: 'fd00::1', dst: 'fd00::2' };
 const vlan = { vlan: { tpid: 0x8100, tci: 5 } };

@@ -1,7 +1,7 @@
 /**
- * Coalescing: what becomes one superframe, and what never does. Each burst goes
- * to a port that takes superframes and to one that does not: the first shows
- * what merged, the second that it is the same stream as before.
+ * Coalescing: what becomes one superframe, and what never does. Each burst goes to a port that takes
+ * superframes and to one that does not: the first shows what was merged, the second that the stream
+ * is the same as before.
  */
 import type { Test } from 'tap';
 import type { OffloadedFrame } from '../../src/datapath/datapath.ts';
@@ -34,7 +34,7 @@ const [tcp4, , tcp6] = flows as [Stretch, Stretch, Stretch, Stretch];
 const nameOf = ({ family, protocol }: Stretch) => `${protocol.toUpperCase()} over IPv${family}`;
 const complete = (...list: Uint8Array[]): OffloadedFrame[] => list.map((frame) => ({ frame }));
 
-/** Ports 2 (takes offloads) and 3 (does not) get what comes in by port 1 and the tunnel, 5. */
+/** Ports 2 (takes offloads) and 3 (does not) get everything that comes in by port 1 and the tunnel, 5. */
 function begin(h: Harness): void {
   h.memory(1, 3);
   h.offloading(2);
@@ -43,14 +43,14 @@ function begin(h: Harness): void {
   h.forward(5, output(2, 3));
 }
 
-/** Sends a burst; what comes out, as `frames merged` of each. */
+/** Sends a burst; returns what comes out of each port. */
 function merged(h: Harness, burst: readonly OffloadedFrame[]): { whole: OffloadedFrame[]; cut: Uint8Array[] } {
   h.burst(1, ...burst);
   h.counters();
   return { whole: h.takeOffloaded(2), cut: h.take(3) };
 }
 
-/** The burst comes out as it went in, in its order, nothing merged. */
+/** The burst comes out as it went in, in order, and nothing is merged. */
 function staysApart(t: Test, h: Harness, what: string, burst: readonly OffloadedFrame[]): void {
   const before = h.counters();
   const { whole } = merged(h, burst);
@@ -152,7 +152,7 @@ export function runCoalescing(name: string, open: Open): void {
       }
       if (flow.family === 4) staysApart(t, h, 'the IPv4 header’s', spoil(24));
       if (flow.protocol === 'tcp') continue;
-      // The checksum of a packet inside this one: superframes have no place for it.
+      // The checksum of a packet inside this one, for which superframes have no place.
       const inner = { flags: NEEDS_CSUM, gsoType: 0, gsoSize: 0, csumStart: l4Offset + 8, csumOffset: 6 };
       for (const flags of [NEEDS_CSUM, NEEDS_CSUM | DATA_VALID]) {
         const middle = { frame: segments[1]!, offload: { ...inner, flags } };

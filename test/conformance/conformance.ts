@@ -1,7 +1,6 @@
 /**
- * What every datapath promises (`src/datapath/datapath.ts`), promise by promise.
- * The law of conservation is checked after each test, and whenever a test looks
- * at counters.
+ * Everything that a datapath promises (`src/datapath/datapath.ts`), promise by promise. The law of
+ * conservation is checked after each test, and whenever a test looks at counters.
  */
 import { type MirroredFrame } from '../../src/datapath/datapath.ts';
 import { HEAD_BYTES, MASK_CAP, PARKED_PER_FLOW, PENDING_PER_PORT, UPCALL_BATCH } from '../../src/flow/bounds.ts';
@@ -220,7 +219,7 @@ export function runConformance(name: string, open: Open): void {
   test('upcalls are filled round robin over the ports, in batches', (t, h) => {
     h.memory(1, 2, 3);
     let burst = true;
-    // Frames that come in while an upcall runs gather: here 100 of port 1, then 2 of port 2 and 3 of port 3.
+    // Frames that arrive during an upcall accumulate: here 100 of port 1, then 2 of port 2 and 3 of port 3.
     h.onUpcall = () => {
       if (!burst) return;
       burst = false;

@@ -1,4 +1,4 @@
-/** ECN across the tunnel (RFC 6040): what each field becomes, for every combination. */
+/** ECN across the tunnel (RFC 6040): the resulting field, for every combination. */
 import { fields } from '../../src/flow/fields.ts';
 import { readNumber } from '../../src/flow/key.ts';
 import { parseIp } from '../../src/flow/types.ts';

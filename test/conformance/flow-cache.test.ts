@@ -1,4 +1,6 @@
-/** The flow cache against its naive twin: a list of flows that is searched one by one. WEFT_SEED repeats a run. */
+/**
+ * The flow cache compared with its naive twin, a list of flows that is searched one by one. WEFT_SEED repeats a run.
+ */
 import { strictEqual } from 'node:assert';
 import t from 'tap';
 import { MASK_CAP } from '../../src/flow/bounds.ts';

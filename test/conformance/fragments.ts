@@ -1,6 +1,6 @@
 /**
- * Fragments, rule by rule (native/fragment_tracker.h): each is forwarded by the ports
- * of its datagram, waits, or is dropped for a reason.
+ * Fragments, rule by rule (native/fragment_tracker.h): each is forwarded by the ports of its datagram,
+ * waits, or is dropped for a reason.
  */
 import {
   DATAGRAMS_PER_PORT,
@@ -32,7 +32,7 @@ function udpDatagram(bytes = 300, destinationPort = 53): Uint8Array {
 const usual: FragmentOptions = { id: 5, protocol: 17, payload: udpDatagram() };
 const fragment = (ends: Ends, part: Part, options: Partial<FragmentOptions> = {}) =>
   fragmentOf(ends, part, { ...usual, ...options });
-/** [at, at + bytes) with more to follow, or the last. */
+/** The bytes [at, at + bytes), with more to follow. */
 const part = (at: number, bytes: number): Part => ({ at, bytes, more: true });
 const last = (at: number, bytes: number): Part => ({ at, bytes, more: false });
 
@@ -374,7 +374,7 @@ export function runFragments(name: string, open: Open): void {
     const parts = partsOf(300, 160);
     const made = parts.map((one) => fragment(ends4, one));
     h.inject(1, made[1]!, made[0]!);
-    // 80 bytes behind a header of 20.
+    // 80 bytes behind a header of 20 bytes.
     const cut = partsOf(300, 80).map((one) => fragment(ends4, one));
     Harness.same(h.take(2), cut);
     t.match(h.counters(), { rx: 2, segments: 2, tx: 4 });
@@ -394,7 +394,7 @@ export function runFragments(name: string, open: Open): void {
           ? fragment(ends6, part(0, rest.length), { protocol: 60, payload: rest })
           : ip(ends6, 60, rest);
       };
-      // A fragment header is one of them.
+      // A fragment header counts as one of them.
       const most = fragmented ? 7 : 8;
       const passes = chain(most);
       h.inject(1, passes, chain(most + 1));

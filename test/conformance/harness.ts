@@ -1,6 +1,6 @@
 /**
- * A datapath with memory ports, all that comes out of it, and the check that no
- * frame was lost on the way: the base of the conformance and differential tests.
+ * A datapath with memory ports, everything that comes out of it, and the check that no frame is lost
+ * on the way: the base of the conformance and differential tests.
  */
 import { deepStrictEqual, strictEqual } from 'node:assert';
 import type {
@@ -35,7 +35,7 @@ export function maskOf(...names: FieldName[]): Uint8Array {
   return mask;
 }
 
-/** Frames that are in it: what the law of conservation says, exactly. */
+/** Frames that are inside it: exactly as many as the law of conservation says. */
 export function checkConservation(counters: DatapathCounters): void {
   const drops = Object.values(counters.drops).reduce((sum, count) => sum + count, 0);
   strictEqual(
@@ -55,12 +55,12 @@ export class Harness {
   /** What each memory port transmitted since the last `take`. */
   readonly sent = new Map<number, OffloadedFrame[]>();
   readonly datagrams: Datagram[] = [];
-  /** All upcalls so far, in order, and as the batches they came in. */
+  /** All upcalls so far, in order, and in the batches in which they came. */
   readonly upcalls: Upcall[] = [];
   readonly batches: (readonly Upcall[])[] = [];
-  /** Runs for each batch after it was noted. */
+  /** Runs for each batch after it was recorded. */
   onUpcall: (batch: readonly Upcall[]) => void = () => {};
-  /** Runs for each frame that a memory port transmits, after it was noted. */
+  /** Runs for each frame that a memory port transmits, after it was recorded. */
   onTransmit: (port: number, frame: Uint8Array) => void = () => {};
 
   constructor(open: Open, options: HarnessOptions = {}) {
@@ -82,7 +82,7 @@ export class Harness {
     for (const port of ports) this.#memory(port, false);
   }
 
-  /** Memory ports that take superframes and partial checksums. */
+  /** Adds memory ports that take superframes and partial checksums. */
   offloading(...ports: number[]): void {
     for (const port of ports) this.#memory(port, true);
   }
@@ -127,12 +127,12 @@ export class Harness {
     this.dp.injectDatagram(portNo(port), { source: parseIp(source), destination, sourcePort: 50000, tos, payload });
   }
 
-  /** Answers the upcall with number `index` (from 0; negative from the last). */
+  /** Answers the upcall with number `index` (from 0; negative numbers count from the end). */
   answer(index: number, actions: readonly Action[]): void {
     this.dp.execute(this.upcalls.at(index)!.token, actions);
   }
 
-  /** What `port` has sent, and forgets it. */
+  /** Returns what `port` has sent, and forgets it. */
   take(port: number): Uint8Array[] {
     return this.takeOffloaded(port).map(({ frame }) => frame);
   }
@@ -141,14 +141,14 @@ export class Harness {
     return this.sent.get(port)!.splice(0);
   }
 
-  /** Caches a flow that sends all that comes in by `port` this way. */
+  /** Caches a flow with these actions for everything that comes in by `port`. */
   forward(port: number, actions: readonly Action[]): void {
     const key = emptyKey();
     writeNumber(key, fields.in_port, port);
     this.dp.flowPut({ id: flowId(port), key, mask: maskOf('in_port'), actions });
   }
 
-  /** Counters, checked. */
+  /** The counters, after checking them. */
   counters(): DatapathCounters {
     const counters = this.dp.counters();
     checkConservation(counters);
@@ -165,7 +165,7 @@ export class Harness {
     this.dp.close();
   }
 
-  /** Frames and what is left to do are equal, in order. */
+  /** The frames and their remaining offload work are equal, in order. */
   static sameOffloaded(actual: readonly OffloadedFrame[], expected: readonly OffloadedFrame[], what?: string): void {
     const text = (list: readonly OffloadedFrame[]) =>
       list.map(({ frame, offload }) => `${JSON.stringify(offload)} ${Buffer.from(frame).toString('hex')}`);

@@ -1,6 +1,6 @@
 /**
- * What a mirror copies: the frames that a filter wants, which are those that
- * tcpdump selects from the same file, and as many as there is room for.
+ * What a mirror copies: the frames that a filter selects, which must be the same as tcpdump selects
+ * from the same file, and as many as there is room for.
  */
 import { spawnSync } from 'node:child_process';
 import { compileFilter } from '../../src/cli/filter.ts';
@@ -13,7 +13,7 @@ import { segmentsOf, someBytes } from '../support/superframes.ts';
 import { output, portNo, type Open } from './harness.ts';
 import { conformanceTests } from './suite.ts';
 
-/** Of every kind that libpcap compiles differently. */
+/** Expressions of every kind that libpcap compiles differently. */
 const expressions = [
   'arp',
   'ip',
@@ -99,7 +99,7 @@ const cases = await Promise.all(
 const inThePayload = await compileFilter('tcp[20 + 2998:4] = 0x61626364');
 const behindThePayload = await compileFilter('tcp[20 + 3997:4] >= 0');
 
-/** What could not be run: every rule of the check. */
+/** Programs that cannot be run: one for every rule of the check. */
 const ret = { code: 0x06, jumpTrue: 0, jumpFalse: 0, k: 1 };
 const instruction = (code: number, k = 0, jumpTrue = 0, jumpFalse = 0) => ({ code, jumpTrue, jumpFalse, k });
 const refused: Readonly<Record<string, readonly [program: BpfProgram, says: RegExp]>> = {

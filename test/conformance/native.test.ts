@@ -18,6 +18,6 @@ runRates('native', open);
 runMirror('native', open);
 runRewriting('native', open);
 runFragments('native', open);
-// All fragments of a datagram come to one worker.
+// All fragments of a datagram come to the same worker.
 runFragments('three native workers', (options) => openNativeDatapath({ ...options, threads: 0, workers: 3 }));
 runEcn('native', open);

@@ -1,7 +1,6 @@
 /**
- * Rates and storm control, with a clock that the test moves: exactly the bytes
- * and frames that a limit admits, in bursts and in the long run, single frames
- * and superframes.
+ * Rates and storm control, with a clock that the test moves: exactly the bytes and frames that a limit
+ * admits, in bursts and in the long run, for single frames and superframes.
  */
 import type { PortRates, PortSpec } from '../../src/datapath/datapath.ts';
 import type { Action } from '../../src/flow/action.ts';
@@ -145,7 +144,7 @@ export function runRates(name: string, open: Open): void {
       return change;
     };
     const numbered = (n: number) => frames.udp({}, 7, 9, zero(1000 - 42).fill(n));
-    /** Frames that may go on do so when the datapath is called with a frame. */
+    /** Frames that may continue do so when the datapath is next called with a frame. */
     const later = (h: Harness, milliseconds: number) => {
       h.nowMs += milliseconds;
       h.dp.execute({ frame: kilobyte }, [{ op: 'consume' }]);
@@ -348,7 +347,7 @@ export function runRates(name: string, open: Open): void {
     t.match(h.counters(), { rx: 10, coalesced: 9, tx: 1 });
     h.inject(1, kilobyte, kilobyte);
     t.match(h.counters(), { tx: 2, drops: { rate_limit_ingress: 1 } }, 'one byte was left');
-    // In debt by a frame less a byte: 999 ms at 1000 bytes a second.
+    // In debt by a frame minus one byte: 999 ms at 1000 bytes a second.
     h.nowMs += 998;
     h.inject(1, kilobyte);
     t.match(h.counters(), { tx: 2 });
@@ -375,7 +374,7 @@ export function runRates(name: string, open: Open): void {
     const large = superframeOf({ family: 4, protocol: 'tcp', payload: someBytes(60_000) }, 1000);
     let passed = 0;
     for (let ms = 0; ms < 10_000; ms++) {
-      // In turns: the small one would always come first otherwise.
+      // They take turns: otherwise the small one would always come first.
       if (ms % 2) h.inject(1, kilobyte);
       h.burst(1, large);
       if (ms % 2 === 0) h.inject(1, kilobyte);

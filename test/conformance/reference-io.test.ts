@@ -1,4 +1,4 @@
-/** The reference datapath's way to the kernel, with a kernel that the test plays. */
+/** The reference datapath's access to the kernel, with a kernel that the test simulates. */
 import t from 'tap';
 import {
   DATA_VALID,

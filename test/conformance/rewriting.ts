@@ -1,6 +1,6 @@
 /**
- * Conformance of what is rewritten on the way: echo requests that become replies, the
- * maximum segment size that a SYN announces, and their checksums, finished or not.
+ * Conformance of rewriting: echo requests that become replies, the maximum segment size that a SYN
+ * announces, and their checksums, finished or not.
  */
 import type { Action } from '../../src/flow/action.ts';
 import { parseIp } from '../../src/flow/types.ts';
@@ -34,7 +34,7 @@ export function runRewriting(name: string, open: Open): void {
   const test = conformanceTests(name, open);
   const clamp: Action[] = [{ op: 'clamp', mss: MSS }, ...output(2)];
 
-  /** What becomes of a frame on a port that takes what it gets, and on one that takes no offload. */
+  /** The result for a frame on a port that takes everything, and on one that takes no offloads. */
   const through = (h: Harness, frame: Uint8Array, actions: readonly Action[] = clamp): Uint8Array => {
     h.forward(1, actions);
     h.inject(1, frame);
@@ -109,7 +109,7 @@ export function runRewriting(name: string, open: Open): void {
           return bytes;
         };
         for (const actions of handled) {
-          // What is tagged is not cut.
+          // Tagged frames are not segmented.
           if (header === 18 && actions[0]!.op === 'mtu' && actions.length === 2) continue;
           const before = h.drops().ipv4_checksum ?? 0;
           h.forward(1, actions);
@@ -253,7 +253,7 @@ export function runRewriting(name: string, open: Open): void {
     const segment = concat(...packets.map(({ payload }) => payload));
     t.same([...segment], [...syn(ip4, mssOf(MSS), TCP_SYN, 900).subarray(34)]);
 
-    // A later one whose payload only looks like the beginning of a segment.
+    // A later fragment whose payload only looks like the beginning of a segment.
     const looks = concat(new Uint8Array(13), Uint8Array.of(TCP_SYN), new Uint8Array(6), Uint8Array.from(mssOf(9000)));
     looks[12] = 0x60;
     setU16(looks, 0, 1000);

@@ -1,7 +1,6 @@
 /**
- * Superframes and partial checksums: each virtio_net_hdr that does not fit is
- * refused, ports that take offloads get a frame as it came, and all others, and
- * the tunnel, get what it stands for.
+ * Superframes and partial checksums: each virtio_net_hdr that does not fit is refused; ports that take
+ * offloads get a frame as it came; all other ports, and the tunnel, get the frames that it stands for.
  */
 import type { MirroredFrame, OffloadedFrame } from '../../src/datapath/datapath.ts';
 import type { Offload } from '../../src/flow/offload.ts';
@@ -146,7 +145,7 @@ export function runSegmentation(name: string, open: Open): void {
     h.memory(1, 2);
     h.forward(1, output(2));
     for (const base of [udp4, udp6]) {
-      // The payload's last two bytes make up what is missing to a sum of all ones.
+      // The last two bytes of the payload make the sum all ones.
       const draft = partialOf({ ...base, payload: zero(100) });
       const completed = () => {
         h.burst(1, draft);
@@ -243,13 +242,13 @@ export function runSegmentation(name: string, open: Open): void {
           h.datagrams.splice(0).map(({ payload }) => payload.subarray(8)),
           expected,
         );
-        // The two parts are superframes themselves: cut, they are the same.
+        // The two parts are superframes themselves: segmented, they give the same frames.
         const parts = h.takeOffloaded(3);
         t.equal(parts.length, segments > 1024 ? 2 : 1);
         h.forward(1, output(2));
         for (const part of parts) h.burst(1, part);
         Harness.same(h.take(2), expected);
-        // What rewrites the first part leaves the second one’s headers alone.
+        // Rewriting the first part leaves the headers of the second one alone.
         h.forward(1, [{ op: 'route', source: mac, destination: mac }, ...output(2)]);
         h.burst(1, { ...superframe, offload: marked });
         const routed = h.take(2);
@@ -448,7 +447,7 @@ export function runSegmentation(name: string, open: Open): void {
   });
 }
 
-/** The first fragment of a stretch, a multiple of 8 bytes, with a superframe's offload. */
+/** The first fragment of a stretch, a multiple of 8 bytes, with the offload of a superframe. */
 function fragmentOf(stretch: Stretch): OffloadedFrame & { readonly offload: Offload } {
   const headerBytes = stretch.protocol === 'tcp' ? 20 + (stretch.tcpOptions?.length ?? 0) : 8;
   const payload = stretch.payload.subarray((headerBytes + stretch.payload.length) % 8);

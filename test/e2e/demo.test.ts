@@ -1,6 +1,6 @@
 /**
- * `weft demo`: reaches all pairs, shows a trace and a decision, measures, and
- * leaves nothing; kept, it goes on until it is removed.
+ * `weft demo`: reaches all pairs, shows a trace and a decision, measures, and leaves nothing
+ * behind. With --keep it continues to run until it is removed.
  */
 import { existsSync } from 'node:fs';
 import t from 'tap';
@@ -13,7 +13,7 @@ t.setTimeout(600_000);
 const LONGEST_MS = 300_000;
 const demo = [...weftCommand, 'demo'];
 
-/** Namespaces and links of the demonstration: none, before and after. */
+/** Namespaces and links of the demonstration: there are none before and after. */
 async function remains(): Promise<string[]> {
   const namespaces = (await run(['ip', 'netns', 'list'])).split('\n').filter((line) => line.startsWith('weft-demo'));
   const links = (await run(['ip', '-o', 'link'])).split('\n').filter((line) => line.includes('underlay'));

@@ -1,6 +1,6 @@
 /**
- * extract against its naive twin: the same rules, written over the parsers of
- * `wire` and field by field, on random and broken frames. WEFT_SEED repeats a run.
+ * extract compared with its naive twin: the same rules, written with the parsers of `wire` and field
+ * by field, on random and broken frames. WEFT_SEED repeats a run.
  */
 import t from 'tap';
 import { extract, type Extracted } from '../../src/flow/extract.ts';

@@ -19,7 +19,7 @@ const udp6 = buildUdp(frames.wireIp(v6.src), frames.wireIp(v6.dst), {
   payload: zero(0),
 });
 
-/** All fields that are not zero, as `weft flows` shows them. */
+/** All fields that are not zero, in the form of `weft flows`. */
 function text(key: Uint8Array): string {
   const set = fieldList.filter((field) => !isZero(readBytes(key, field)));
   return set.map((field) => formatField(field.name, key)).join(',');
@@ -31,9 +31,9 @@ function changed(frame: Uint8Array, at: number, ...values: number[]): Uint8Array
   return copy;
 }
 
-/** Extracts to `expected`, the fields that are not zero. */
+/** Extraction gives exactly `expected`, the fields that are not zero. */
 function gives(t: Test, name: string, frame: Uint8Array, expected: string, lengthBytes = frame.length): void {
-  // A key that was used before: what an earlier frame left must not show.
+  // A key that was used before: nothing of an earlier frame may show.
   const key = emptyKey().fill(0xaa, 24);
   const extracted = extract(frame, key);
   t.match(extracted, { ok: true, lengthBytes }, name);
@@ -44,7 +44,7 @@ function fails(t: Test, name: string, frame: Uint8Array, reason: DropReason): vo
   t.strictSame(extract(frame, emptyKey()), { ok: false, reason }, name);
 }
 
-/** The frame with its last `bytes` bytes cut off and its IPv6 payload length made to fit. */
+/** The frame without its last `bytes` bytes, with a matching IPv6 payload length. */
 function shortened6(frame: Uint8Array, bytes: number): Uint8Array {
   const short = frame.slice(0, frame.length - bytes);
   setU16(short, 18, short.length - 54);
@@ -217,7 +217,7 @@ t.test('fragments', async (t) => {
     const of = (name: string) => `${isIp6 ? 'IPv6' : 'IPv4'}: ${name}`;
     const refused = (name: string, frame: Uint8Array, reason: DropReason) => fails(t, of(name), frame, reason);
     const taken = (name: string, frame: Uint8Array) => t.match(extract(frame, emptyKey()), { ok: true }, of(name));
-    // Header, or of IPv6 nothing, and payload are 65,535 at most.
+    // Header (for IPv6: nothing) and payload are at most 65,535 bytes.
     const most = isIp6 ? 65535 : 65515;
     taken('one that ends at the end of the largest packet', cut(isIp6, 65496, false, zero(most - 65496)));
     refused('one that ends behind it', cut(isIp6, 65496, false, zero(most - 65495)), 'fragment_malformed');

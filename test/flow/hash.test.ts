@@ -1,4 +1,4 @@
-/** The flow hash: fixed values, since the addon computes them too; and what it must not depend on. */
+/** The flow hash: fixed values, since the addon computes them, too; and what it must not depend on. */
 import t from 'tap';
 import { extract } from '../../src/flow/extract.ts';
 import { entropyPort, ENTROPY_FIRST_PORT, ENTROPY_PORTS, flowHash } from '../../src/flow/hash.ts';

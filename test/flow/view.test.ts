@@ -1,4 +1,4 @@
-/** How much of a key a decision uses that asks of a field no more than whether it is one of some values. */
+/** How much of a key a decision uses if it only asks whether a field is one of some values. */
 import t from 'tap';
 import { emptyKey, formatMegaflow, maskOf, megaflowId, writeNumber } from '../../src/flow/key.ts';
 import { fields, type FieldName } from '../../src/flow/fields.ts';

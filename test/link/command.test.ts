@@ -1,4 +1,4 @@
-/** Helper processes: whatever keeps one from starting or ends it, the caller is told and this process goes on. */
+/** Helper processes: whatever keeps one from starting, or ends it, the caller is told and this process continues. */
 import { execFileSync } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import t from 'tap';
@@ -41,7 +41,7 @@ t.test('without descriptors', async (t) => {
   const refused = { code: 'exhausted', message: /LimitNOFILE/ };
   try {
     for (let left = 0; left <= 8; left++) {
-      // With some left, a child fails at another place.
+      // With some descriptors left, a child fails at another place.
       const outcome = await runCommand('true', [], { missing }).catch((error: unknown) => error);
       if (!(outcome instanceof Error)) t.comment(`${left} free descriptors are enough`);
       else t.match(outcome, refused, `${left} free descriptors`);

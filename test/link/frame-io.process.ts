@@ -1,7 +1,6 @@
 /**
- * A process with a FrameIo, for tests that need one in another namespace or
- * want to kill it. Reads requests from standard input and writes replies and
- * events, one JSON value a line.
+ * A process with a FrameIo, for tests that need one in another namespace or want to kill it. It
+ * reads requests from standard input and writes replies and events, one JSON value on each line.
  */
 import { createInterface } from 'node:readline';
 import { FrameIo } from '../../src/datapath/reference/frame-io.ts';

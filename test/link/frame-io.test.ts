@@ -59,7 +59,7 @@ async function twoHosts(lab: Lab): Promise<[Namespace, Namespace]> {
   for (const [index, host] of hosts.entries()) {
     await host.ip(`address add 10.9.0.${index + 1}/24 dev eth0`);
     await host.ip(`address add fd09::${index + 1}/64 dev eth0 nodad`);
-    // A veth otherwise shows unfinished checksums.
+    // Otherwise a veth cable shows unfinished checksums.
     await host.run(['ethtool', '-K', 'eth0', 'tx', 'off']);
   }
   return hosts;
@@ -106,7 +106,7 @@ t.test('a deleted interface is told; a deleted namespace dies when its port is r
   t.match(io.events('lost'), [{ port: 1, why: 'its interface was deleted' }]);
   t.same((await io.ask({ op: 'remove', port: 1, keep: true })).reply, {});
 
-  // A veth end in the box: its other end goes when the box really dies.
+  // One end of a cable in the box: the other end goes when the box is really gone.
   await lab.cable(host, 'probe', box, 'probe');
   await lab.removeNamespace(box);
   t.ok((await host.links()).includes('probe'), 'the open TAP keeps it alive');
@@ -161,7 +161,7 @@ for (const [family, one, two] of [
     t.same((await io1.ask({ op: 'underlay', port: 9, local: one, l4Port: 4789 })).reply, {});
     t.same((await io2.ask({ op: 'underlay', port: 9, local: two, l4Port: 4789 })).reply, {});
 
-    // VXLAN header of VNI 7 and a broadcast frame of the local experimental type.
+    // A VXLAN header with VNI 7, and a broadcast frame of the local experimental type.
     const hex = `0800000000000700ffffffffffff02000000000188b5${'5a'.repeat(50)}`;
     for (const entropy of [0, 1, 1, 63, 64]) {
       t.equal((await io1.ask({ op: 'send', remote: two, entropy, hex })).reply?.reason, null);

@@ -1,4 +1,4 @@
-/** What an interface lacks, from facts alone: no kernel is asked here. */
+/** What is missing on an interface, decided from facts alone, without the kernel. */
 import t from 'tap';
 import type { NamespaceFacts } from '../../src/link/interface-facts.ts';
 import { planInterface, type InterfaceWanted } from '../../src/link/interface-plan.ts';
@@ -43,7 +43,7 @@ const whole: NamespaceFacts = {
   routes: given.routes.map((route) => ({ ifindex: 7, ...route })),
 };
 
-/** What is done, in the words of iproute2, and what is told. */
+/** What is done, in the words of iproute2, and what is reported. */
 function plan(link: Partial<LinkFacts>, facts: Partial<NamespaceFacts>, options: Partial<InterfaceWanted> = {}) {
   const { requests, problems, lacks } = planInterface(
     { ...wanted, ...options },

@@ -69,7 +69,7 @@ t.test('what is right already is not touched', async (t) => {
     return monitor.stdout.includes('lo:');
   };
   await until(listening, { what: 'ip monitor listens' });
-  // By now the interface's own duplicate detection is over, or the last thing that is told.
+  // By now the duplicate detection of the interface is over, or it is the last thing to be reported.
   await until(async () => !(await box.ip('-6 address show dev eth0')).includes('tentative'), {
     what: 'the link-local address is there',
   });
@@ -86,7 +86,7 @@ t.test('strays go, whatever else was set', async (t) => {
   const ns = await resolveNetns({ netns: box.name });
   await lab.cable(box, 'eth0', other, 'eth0'); // with a carrier there are link-local addresses
   await until(async () => (await addresses(box, 'link')).length === 1, { what: 'the first link-local address' });
-  // The wanted address is a secondary of a stray one, which takes it along.
+  // The wanted address is a secondary of a stray one, whose removal would remove it, too.
   for (const stray of ['10.1.0.9/24', '10.1.0.8/24', '10.1.0.5/24', '10.1.0.5/16', 'fd00:1::9/64', 'fd00:1::5/64']) {
     await box.ip(`address add ${stray} dev eth0`);
   }

@@ -1,4 +1,4 @@
-/** Ports that programs listen on: here sockets of this process. */
+/** Ports that programs listen on; here they are sockets of this process. */
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';

@@ -1,4 +1,4 @@
-/** Finding namespaces, and noticing that one has gone. */
+/** Finding namespaces, and noticing that one is gone. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -51,17 +51,17 @@ t.test('the namespace that weft runs in is refused', async (t) => {
   });
 });
 
-/** A watcher, and what it has told. */
+/** A watcher, and what it has reported. */
 function watching(t: Test, schedule: IntervalScheduler): { watcher: NetnsWatcher; gone: string[] } {
   const watcher = new NetnsWatcher(schedule);
   t.teardown(() => watcher.close());
   return { watcher, gone: [] };
 }
 
-/** Half of the 500 ms within which it is told; a look takes no time to speak of. */
+/** Half of the 500 ms within which a change must be reported; polling itself takes hardly any time. */
 const LOOK_MS = 250;
 
-/** An interval that never comes by itself: what is told then was told by the directory. */
+/** An interval that never fires: whatever is reported then came from a directory event. */
 const never: IntervalScheduler = () => ({ unref: () => undefined, close: () => undefined });
 
 t.test('a deleted name is noticed by the directory alone, once', async (t) => {

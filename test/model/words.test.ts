@@ -1,4 +1,4 @@
-/** Names in the order in which people count, and what somebody may have meant. */
+/** Names sorted as people count, and suggestions for misspelt words. */
 import t from 'tap';
 import { compareNames } from '../../src/model/name-order.ts';
 import { didYouMean, nearest } from '../../src/model/nearest.ts';

@@ -1,4 +1,4 @@
-/** Clashes in an operator's words, and which subnets are one. */
+/** Conflicts in an operator's words, and which subnets are in conflict. */
 import t from 'tap';
 import { parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
 import { routeClashes, subnetClashes, tunnelClash } from '../../src/observe/clashes.ts';

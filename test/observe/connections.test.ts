@@ -1,4 +1,4 @@
-/** The report of connections: whose they are, and how much of the event loop it takes. */
+/** The report of connections: whose they are, and how long it occupies the event loop. */
 import t from 'tap';
 import { CONNECTION_BYTES } from '../../src/flow/connection.ts';
 import { parseIp, type Vni } from '../../src/flow/types.ts';
@@ -9,7 +9,7 @@ import { Topology } from '../../src/table/topology.ts';
 
 const UDP = 17;
 
-/** Connections of two endpoints in turns, and one of nobody's. */
+/** Connections of two endpoints in turns, and one of nobody. */
 function question(count: number, more: Partial<ConnectionsQuestion> = {}): ConnectionsQuestion {
   const connections = new ConnectionTable({
     memory: new Uint8Array((count + 2) * CONNECTION_BYTES),

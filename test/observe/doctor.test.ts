@@ -1,4 +1,4 @@
-/** What `weft doctor` says of a machine. */
+/** What `weft doctor` says about a machine. */
 import t from 'tap';
 import type { OutsideState } from '../../src/outside/state.ts';
 import type { CheckReport } from '../../src/model/report.ts';

@@ -1,7 +1,7 @@
 /**
- * A process that opens the outside of the namespace that it is in. Reads
- * requests from standard input and writes one JSON value a line: a reply to each,
- * what is logged, and the rules that are in force when it opens the interface.
+ * A process that opens the outside of the namespace that it is in. It reads requests from
+ * standard input and writes one JSON value on each line: a reply to each request, log messages,
+ * and the rules that are in force when it opens the interface.
  */
 import { execFileSync } from 'node:child_process';
 import { createInterface } from 'node:readline';
@@ -19,7 +19,7 @@ import type { AllowHost } from '../../src/outside/rules.ts';
 import { inspectOutside } from '../../src/outside/state.ts';
 
 export type Request =
-  /** Makes the interface first, if a datapath is named. */
+  /** Creates the interface first if a datapath is named. */
   | {
       readonly op: 'open';
       readonly datapath?: 'native' | 'reference';

@@ -5,7 +5,7 @@
  *   └ .2 ::2 ┘              └ .1 ::1  .3        ┘                └ transit addresses: it stands for the switch
  *     192.0.2.0/24, 2001:db8::/64                    169.254.77.0/30, fd77:6566:7430::/126
  *
- * Where the TAP itself is the matter, a datapath makes it instead of the cable.
+ * Tests about the TAP itself let a datapath create it instead of the cable.
  */
 import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -26,10 +26,12 @@ import { isUnreachable, ping, python, sendFrames } from '../support/traffic.ts';
 import { macs, type Request } from './outside.process.ts';
 
 t.setTimeout(600_000);
-// Most of it waits for what does not come.
+// Most of the time it waits for packets that must not come.
 t.jobs = 3;
 
-/** As one file of JavaScript, which starts in a fifth of the time; within the package, by which it finds the addon. */
+/**
+ * A single JavaScript file, which starts in a fifth of the time. It is inside the package, so that it finds the addon.
+ */
 const built = fileURLToPath(new URL(`../../node_modules/.cache/weft-t${process.pid}/`, import.meta.url));
 const script = join(built, 'outside.process.mjs');
 const command = [process.execPath, script];
@@ -48,11 +50,11 @@ interface Said {
   readonly reply?: Readonly<Record<string, unknown>>;
   readonly error?: { readonly code: string; readonly message: string };
   readonly log?: { readonly message: string; readonly details: { readonly changed?: readonly string[] } };
-  /** The interface was opened, behind these rules. */
+  /** The interface was opened while these rules were in force. */
   readonly opened?: string;
 }
 
-/** The process, by requests and replies. */
+/** Controls the process by requests and replies. */
 class Opener {
   readonly process: Background;
   #answered = 0;
@@ -74,7 +76,7 @@ class Opener {
     });
   }
 
-  /** A request that has to succeed. */
+  /** A request that must succeed. */
   async do(request: Request): Promise<Readonly<Record<string, unknown>>> {
     const { reply, error } = await this.ask(request);
     if (!reply) throw new Error(`${request.op}: ${error?.message}`);
@@ -101,7 +103,7 @@ const second = '192.0.2.3';
 const clientIp = { 4: '192.0.2.2', 6: '2001:db8::2' } as const;
 const weftIp = { 4: transit.ip4.weft, 6: transit.ip6.weft } as const;
 const families = [4, 6] as const;
-/** Flags that no connection of TCP begins with, nor goes on. */
+/** Flags that no TCP connection begins with, nor continues with. */
 const SYN_FIN = 3;
 const bracketed = (ip: string): string => (ip.includes(':') ? `[${ip}]` : ip);
 
@@ -127,12 +129,12 @@ async function place(t: Test): Promise<Place> {
     await inside.ip(`${isV4 ? '-4' : '-6'} route add default via ${gateway}`);
     await inside.ip(`neighbor replace ${gateway} lladdr ${macs.hostMac} dev weft0 nud permanent`);
   }
-  // The strictest that hosts are set to.
+  // The strictest setting that hosts have.
   await host.run(['sysctl', '-qw', 'net.ipv4.conf.all.rp_filter=1']);
   return { lab, client, host, inside, opener: startOpener(host) };
 }
 
-/** A TCP server that tells each client its address, and then repeats what it is sent. */
+/** A TCP server that tells each client its address, and then repeats what it receives. */
 async function tellPeer(at: Namespace, port: number): Promise<Background> {
   const server = at.start(python('tell_peer.py', port));
   await server.says('ready');
@@ -140,8 +142,8 @@ async function tellPeer(at: Namespace, port: number): Promise<Background> {
 }
 
 /**
- * What the server at the other end sees as the client's address; undefined without an answer. Nothing is sent, and the
- * server ends the connection when it has seen the end of that.
+ * The client's address as the server at the other end sees it; undefined without an answer. Nothing is sent, and the
+ * server ends the connection when it has seen the end of the input.
  */
 async function seenAs(from: Namespace, ip: string, port: number): Promise<string | undefined> {
   const server = `TCP:${bracketed(ip)}:${port},connect-timeout=0.5`;
@@ -149,11 +151,11 @@ async function seenAs(from: Namespace, ip: string, port: number): Promise<string
   return code === 0 && stdout !== '' ? stdout.split('\n')[0] : undefined;
 }
 
-/** A UDP question that is answered, or not. */
+/** Is a UDP request answered? */
 const isAnswered = async (from: Namespace, ip: string, port: number): Promise<boolean> =>
   (await from.attempt(python('udp_ask.py', ip, port, 1))).code === 0;
 
-/** Packets that a rule with this comment has counted. */
+/** How many packets a rule with this comment has counted. */
 async function counted(host: Namespace, comment: string): Promise<number> {
   const rules = await host.run(['nft', 'list', 'table', 'inet', 'weft']);
   const found = [...rules.matchAll(/counter packets (\d+) .*comment "([^"]+)"/g)].filter(
@@ -179,7 +181,7 @@ t.test('out: masqueraded as the host, answered, and only from the transit addres
     await ping(inside, clientIp[family]);
   }
   t.equal(await counted(host, 'not from the transit address'), 0);
-  // Of IPv4 that is up to rp_filter already.
+  // For IPv4, rp_filter already does that.
   await inside.ip('address add 2001:db8:99::1/128 dev lo nodad');
   await inside.attempt(['ping', '-c', '1', '-W', '0.3', '-I', '2001:db8:99::1', clientIp[6]]);
   t.equal(await counted(host, 'not from the transit address'), 1, 'another source is dropped');
@@ -201,7 +203,9 @@ t.test('no container gets what is meant for a program of the host', { skip: need
   }
 });
 
-/** Connections of the host that begin at weft's end, as the kernel tells of them: `PROTOCOL SECONDS-LEFT … sport=… dport=…`. */
+/**
+ * The host's connections that begin at weft's end, in the kernel's words: `PROTOCOL SECONDS-LEFT … sport=… dport=…`.
+ */
 async function connectionsOf(host: Namespace): Promise<string[]> {
   const all = await host.run(['cat', '/proc/net/nf_conntrack']);
   const ips = families.map((family) => parseIp(weftIp[family]));
@@ -298,7 +302,7 @@ t.test(
     const diverted = 'invalid to the kernel: weft judges';
     for (const family of families) {
       const ends: Ends = { srcMac: '02:00:00:00:00:09', dstMac: dstMac!, src: clientIp[family], dst: own[family] };
-      // Somewhere among all sequence numbers and acknowledgments, since those of the connection are not known here.
+      // Spread over all sequence and acknowledgment numbers, since those of the connection are not known here.
       const quarters = [0, 1 << 30, 2 ** 31, 3 * 2 ** 30];
       const outOfWindow = (destinationPort: number): Uint8Array[] =>
         quarters.flatMap((sequence) =>
@@ -328,7 +332,7 @@ t.test(
     }
     t.notMatch(await client.run(['nft', 'list', 'table', 'inet', 'seen']), /packets [1-9]/, 'no RST');
 
-    // A ping that is answered when the kernel has forgotten it.
+    // A ping that is answered after the kernel has forgotten it.
     await inside.run([
       'nft',
       setUp.replace('tcp sport 55000-65000 tcp flags rst', 'icmp type echo-reply icmp id 55555'),
@@ -368,7 +372,7 @@ t.test('in: only what is published, from the client’s own address', { skip: ne
     t.equal(await seenAs(client, own[family], 8080), clientIp[family], `from another machine, IPv${family}`);
     t.equal(await seenAs(host, own[family], 8080), own[family], `from this host, IPv${family}`);
     t.ok(await isAnswered(client, own[family], 5300), `UDP over IPv${family}`);
-    // A container that calls it: back into weft0, by way of the host.
+    // A container that calls it goes through the host and back into weft0.
     t.equal(await seenAs(inside, own[family], 8080), transit[`ip${family}`].host, `from inside, IPv${family}`);
   }
   t.equal(await seenAs(client, second, 8081), clientIp[4], 'on one address of the host');
@@ -504,7 +508,7 @@ t.test('UDP that never pauses follows what is published', { skip: needsRoot }, a
   session.write('one\n');
   await session.says('eno');
 
-  /** From some time on all probes come to one of them. */
+  /** From some time on, all probes arrive at one of them. */
   const comeTo = async (where: keyof typeof sinks, what: string): Promise<void> => {
     const other = sinks[where === 'host' ? 'inside' : 'host'];
     let [since, stays] = [0, -1];
@@ -602,7 +606,7 @@ t.test('what another program takes away is put back', { skip: needsRoot }, async
     await host.run(['sysctl', '-qw', setting]);
     await mended(setting, said);
   }
-  // Which switches that of every interface off, too.
+  // That switches the forwarding of every interface off, too.
   await host.run(['sysctl', '-qw', 'net.ipv4.ip_forward=0']);
   t.same((await opener.inspect()).forwarding, { ip4: false, ip6: true });
   await opener.do({ op: 'renew' });

@@ -1,7 +1,6 @@
 /**
- * The package as others get it: packed, and installed into a fresh folder by
- * npm, which compiles the addon there. Without optimisation, since only what
- * the addon does counts here.
+ * The package as users get it: packed, and installed into a fresh folder by npm, which compiles
+ * the addon there. It is compiled without optimisation, since speed does not matter here.
  */
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,7 +11,7 @@ import { openLab, type Lab } from '../support/lab.ts';
 import { attempt, run, until } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
 
-// Two compilations, on processors that others load too.
+// There are two compilations, on processors that others use, too.
 t.setTimeout(600_000);
 
 const checkout = fileURLToPath(new URL('../..', import.meta.url));

@@ -1,6 +1,6 @@
 /**
- * The set-up in a checkout of its own, where `apt-get` and `npm` are scripts
- * that write down how they were called and make what the real ones would.
+ * The set-up in a checkout of its own, where `apt-get` and `npm` are scripts that record how they
+ * were called and create what the real ones would.
  */
 import { spawn } from 'node:child_process';
 import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -9,21 +9,21 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 
-// Many processes are started, one after the other.
+// It starts many processes, one after the other.
 t.setTimeout(600_000);
 
 const commands = ['g++', 'make', 'python3', 'ip', 'nsenter', 'nft'];
 
-/** Shell, after the line that writes down the call. */
+/** Shell text, after the line that records the call. */
 const fakes: Readonly<Record<string, string>> = {
   'apt-get': `case "$*" in *install*) for c in ${commands.join(' ')}; do : >"$BIN/$c"; done;; esac`,
-  // The pause is for a second set-up to come in between, if it can.
+  // The pause gives a second set-up the chance to interfere, if it can.
   npm: `/bin/rm -rf node_modules
 /bin/mkdir -p node_modules/node-gyp/bin
 /bin/cp node-gyp.mjs node_modules/node-gyp/bin/node-gyp.js
 /bin/sleep 0.2`,
 };
-/** Writes down that it was called, and makes the directory. */
+/** Records that it was called, and creates the directory. */
 const fakeBuild = (name: string, directory: string): string => `import { appendFileSync, mkdirSync } from 'node:fs';
 mkdirSync('${directory}', { recursive: true });
 appendFileSync(process.env.LOG, '${name}\\n');`;
@@ -81,7 +81,7 @@ class Checkout {
     return new Promise((resolve) => child.on('close', (code) => resolve({ code, output })));
   }
 
-  /** What was called since the last time, without the options of apt-get. */
+  /** The calls since the last time, without the options of apt-get. */
   calls(): string[] {
     const lines = readFileSync(this.#log, 'utf8').split('\n').filter(Boolean);
     this.write('log', '');

@@ -1,4 +1,4 @@
-/** The systemd unit: it gives the daemon what it keeps, and starts it again whenever that can help. */
+/** The systemd unit: it grants what the daemon keeps, and starts it again whenever that can help. */
 import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { keptCapabilities, keptCapabilityNames } from '../../src/link/capabilities.ts';
