@@ -5,7 +5,7 @@
  * own MAC and address, and the MAC of its gateway. On the link to the host the
  * host speaks, to the transit address.
  *
- *   udp tcp ping pong ip   src= dst= sport= dport= bytes= (of payload), of IP ttl= dscp= ecn= id= df,
+ *   udp tcp ping pong ip   src= dst= sport= dport= bytes= (of payload), of IP ttl= dscp= ecn= id= df wrong-checksum,
  *                          of TCP flags= seq= ack= mss=, of IP proto=
  *   fragment               a part of a UDP datagram: id= at= bytes= of= (its length), first or later
  *   icmp                   type=
@@ -43,9 +43,12 @@ export function ecnOf(name: string): number {
 
 /** Of all kinds of frames. */
 const accepted =
-  'from to src dst sport dport bytes ttl dscp ecn id df flags seq ack mss proto at of type code mtu about target lla'.split(
+  'from to src dst sport dport bytes ttl dscp ecn id df wrong-checksum flags seq ack mss proto at of type code mtu about target lla'.split(
     ' ',
   );
+
+/** In a frame with an IPv4 header. */
+const IPV4_CHECKSUM = ETH_HEADER_BYTES + 10;
 
 type Fields = Readonly<Partial<Record<string, string>>>;
 
@@ -59,6 +62,16 @@ export function buildFrame(
   const fields: Fields = Object.fromEntries(words.map((word) => [word.split('=')[0], word.split('=')[1] ?? '']));
   const unknown = Object.keys(fields).find((name) => !accepted.includes(name));
   if (unknown !== undefined) throw new Error(`${unknown} is no field of a frame: accepted are ${accepted.join(', ')}`);
+  const frame = frameOf(kind, fields, speaker, latest);
+  return 'wrong-checksum' in fields ? frame.with(IPV4_CHECKSUM, frame[IPV4_CHECKSUM]! ^ 1) : frame;
+}
+
+function frameOf(
+  kind: string,
+  fields: Fields,
+  speaker: Speaker,
+  latest: (about: string | undefined) => Uint8Array | undefined,
+): Uint8Array {
   const ends = endsOf(kind, fields, speaker);
   const number = (name: string, otherwise: number) => Number(fields[name] ?? otherwise);
   const [sport, dport] = [number('sport', 1000), number('dport', 2000)];
