@@ -14,6 +14,7 @@
  */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { openPort } from '../src/datapath/datapath.ts';
 import { openNativeDatapath, type NativeSwitch } from '../src/datapath/native/native.ts';
 import { parseIp, parseMac, type PortNo, type Vni } from '../src/flow/types.ts';
 import { Forwarding } from '../src/forwarding.ts';
@@ -159,7 +160,7 @@ class Bench {
       forwarding.addRemote({ ...placed(endpoint), vtep: vteps[0]!, trust: false });
     // A frame sent by this port brings in the frames that wait, all before the first upcall is delivered.
     const { datapath } = forwarding;
-    datapath.portAdd(TRIGGER, {
+    openPort(datapath, TRIGGER, {
       kind: 'memory',
       name: 'trigger',
       transmit: () => {

@@ -12,7 +12,16 @@
  * some turns until every cached flow knows it. Owned by one thread.
  */
 import { Controller } from './control/controller.ts';
-import type { Datapath, DatapathOptions, PortSpec, TapPort, Upcall, Rate } from './datapath/datapath.ts';
+import {
+  openPort,
+  type Datapath,
+  type DatapathOptions,
+  type PortOpened,
+  type PortRates,
+  type PortSpec,
+  type Rate,
+  type Upcall,
+} from './datapath/datapath.ts';
 import type { TapOpened } from './flow/tap.ts';
 import { WeftError } from './error.ts';
 import { LEAST_MTU } from './flow/action.ts';
@@ -167,14 +176,14 @@ export class Forwarding<D extends Datapath = Datapath> {
 
   /** Opens the port and lets it into its network. @throws WeftError; nothing is left behind then. */
   addPort(port: AccessPort, spec: PortSpec): TapOpened | undefined {
-    const opened = this.datapath.portAdd(port.portNo, this.#withRates(spec));
+    const opened = openPort(this.datapath, port.portNo, this.#withRates(spec));
     this.#join(port);
     return opened;
   }
 
-  /** The same for many that have TAPs, at once. What was opened, or why not, of each in order. */
-  addPorts(ports: readonly { readonly port: AccessPort; readonly spec: TapPort['spec'] }[]): (TapOpened | WeftError)[] {
-    const opened = this.datapath.tapsAdd(
+  /** The same for many, at once. What was opened, or why not, of each in order. */
+  addPorts(ports: readonly { readonly port: AccessPort; readonly spec: PortSpec }[]): PortOpened[] {
+    const opened = this.datapath.portsAdd(
       ports.map(({ port, spec }) => ({ port: port.portNo, spec: this.#withRates(spec) })),
     );
     for (const [at, { port }] of ports.entries()) if (!(opened[at] instanceof WeftError)) this.#join(port);
@@ -206,9 +215,12 @@ export class Forwarding<D extends Datapath = Datapath> {
     }
   }
 
-  /** The rates of the port change, and nothing else of its spec; in force when this returns. */
-  limitPort(portNo: PortNo, spec: PortSpec): void {
-    this.datapath.portAdd(portNo, this.#withRates(spec));
+  /**
+   * What may pass the port each second changes; in force when this returns.
+   * @returns what was put back of its TAP, as `Datapath.portSet`
+   */
+  limitPort(portNo: PortNo, rates: PortRates): string[] {
+    return this.datapath.portSet(portNo, this.#ratesOf(rates, 'port'));
   }
 
   /** What the port may send changes; its MAC, network and addresses stay. */
@@ -257,7 +269,7 @@ export class Forwarding<D extends Datapath = Datapath> {
 
   /** Opens the underlay; frames from it come in by `portNo`. */
   openUnderlay(portNo: PortNo, spec: PortSpec): void {
-    this.datapath.portAdd(portNo, this.#withRates(spec));
+    openPort(this.datapath, portNo, this.#withRates(spec));
     this.tables.topology.tunnelPort = portNo;
     if (spec.kind === 'vxlan') this.tables.topology.vxlanL4Port = spec.l4Port;
     this.controller.changed([tunnelObject]);
@@ -275,7 +287,7 @@ export class Forwarding<D extends Datapath = Datapath> {
   setOutside(link: Omit<Outside, 'mac' | 'hostMac'>, spec?: PortSpec): TapOpened | undefined {
     const outside = { ...link, mac: OUTSIDE_MAC, hostMac: OUTSIDE_HOST_MAC };
     const opened =
-      spec && this.datapath.portAdd(outside.portNo, { ...spec, rates: { ...spec.rates, upcalls: UPCALLS.outside } });
+      spec && openPort(this.datapath, outside.portNo, { ...spec, rates: { ...spec.rates, upcalls: UPCALLS.outside } });
     const { topology, connections } = this.tables;
     this.controller.changed([
       ...topology.setOutside(outside),
@@ -299,12 +311,15 @@ export class Forwarding<D extends Datapath = Datapath> {
     this.controller.changed(connections.end((connection) => isGone(connection.vni, endpointOf(connection))));
   }
 
-  /** With those rates that every port has. */
-  #withRates<S extends PortSpec>(spec: S): S {
+  #withRates(spec: PortSpec): PortSpec {
     const isTunnel = spec.kind === 'vxlan' || spec.kind === 'memory-vxlan';
-    const frames = isTunnel ? this.#storm.tunnel : this.#storm.port;
-    const storm = frames === 0 ? {} : { storm: { perSecond: frames, burst: frames } };
-    return { ...spec, rates: { ...spec.rates, ...storm, upcalls: isTunnel ? UPCALLS.tunnel : UPCALLS.port } };
+    return { ...spec, rates: this.#ratesOf(spec.rates ?? {}, isTunnel ? 'tunnel' : 'port') };
+  }
+
+  /** With those rates that every port has. */
+  #ratesOf(rates: PortRates, kind: 'port' | 'tunnel'): PortRates {
+    const frames = this.#storm[kind];
+    return { ...rates, ...(frames > 0 && { storm: { perSecond: frames, burst: frames } }), upcalls: UPCALLS[kind] };
   }
 
   addVtep(vtep: Uint8Array): void {

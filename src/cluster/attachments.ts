@@ -34,7 +34,7 @@ import { isSameNetns, type NetnsRef } from '../link/netns.ts';
 import type { NetnsWatcher } from '../link/netns-watcher.ts';
 import { deleteLink, setLink, type LinkFacts } from '../link/rtnetlink.ts';
 import { compareNames } from '../model/name-order.ts';
-import { accessPort, netnsOf, poolOf, tapSpec, type LocalEndpoint } from './endpoint.ts';
+import { accessPort, netnsOf, poolOf, ratesOf, tapSpec, type LocalEndpoint } from './endpoint.ts';
 import type { Networks } from './networks.ts';
 
 export interface AttachmentsEnvironment {
@@ -198,12 +198,13 @@ export class Attachments {
     }
   }
 
-  /** Limits and what it may send, of a port that is open. */
+  /** Rates and what it may send, of a port that is open. */
   change(endpoint: LocalEndpoint, { isLimitSame }: { readonly isLimitSame: boolean }): void {
-    const attachment = this.#attachments.get(endpoint.name);
-    if (attachment?.queues === undefined) return;
+    if (!this.isOpen(endpoint.name)) return;
     const { forwarding } = this.#environment;
-    if (!isLimitSame) forwarding.limitPort(endpoint.local.portNo as PortNo, tapSpec(endpoint, attachment.netns));
+    const portNo = endpoint.local.portNo as PortNo;
+    if (!isLimitSame)
+      this.#noteMended(endpoint, forwarding.limitPort(portNo, ratesOf(endpoint.resource.spec.rateLimit)));
     forwarding.changePort(this.#port(endpoint));
   }
 
@@ -251,12 +252,12 @@ export class Attachments {
    * @param options.isPatient what is missing for the first time is left: somebody may be about to put it elsewhere
    */
   async mend(endpoints: readonly LocalEndpoint[], { isPatient = false } = {}): Promise<Mended[]> {
-    const { exchange, forwarding, warn } = this.#environment;
+    const { exchange, forwarding } = this.#environment;
     const changes: (NamespaceChange & Compared & { readonly renewed: readonly string[] })[] = [];
     const results: Mended[] = [];
     for (const compared of await this.#compare(endpoints)) {
       const { endpoint, attachment, plan } = compared;
-      const renewed = forwarding.datapath.portRenew(endpoint.local.portNo as PortNo);
+      const renewed = forwarding.datapath.portSet(endpoint.local.portNo as PortNo);
       this.#note(endpoint.name, attachment, plan.problems);
       const lacks = plan.lacks.join(', ');
       const isToMend = !isPatient || lacks === attachment.lacked;
@@ -274,10 +275,12 @@ export class Attachments {
       attachment.lacked = '';
       results.push({ endpoint, given: plan.given, mended: [...renewed, ...plan.lacks] });
     }
-    for (const { endpoint, mended } of results) {
-      if (mended.length > 0) warn('the interface is as it was given again', { endpoint: endpoint.name, mended });
-    }
+    for (const { endpoint, mended } of results) this.#noteMended(endpoint, mended);
     return results;
+  }
+
+  #noteMended({ name }: LocalEndpoint, mended: readonly string[]): void {
+    if (mended.length > 0) this.#environment.warn('the interface is as it was given again', { endpoint: name, mended });
   }
 
   /** An interface that has the MTU `before`, or more than `mtu`, gets that: what its container has made smaller stays. */

@@ -74,7 +74,7 @@ export function tapSpec({ name, resource, local }: LocalEndpoint, netns: NetnsRe
     netns: netns.path,
     ifname,
     ...(local.ifindex !== undefined && { known: { dev: netns.dev, ino: netns.ino, ifindex: local.ifindex } }),
-    ...(rateLimit && { rates: ratesOf(rateLimit) }),
+    rates: ratesOf(rateLimit),
   } as const;
 }
 
@@ -92,7 +92,8 @@ export function accessPort({ name, resource, addresses, mac, local }: LocalEndpo
   };
 }
 
-function ratesOf({ ingress, egress, burst }: RateLimitSpec) {
+/** What its port may pass each second. */
+export function ratesOf({ ingress, egress, burst }: RateLimitSpec = {}) {
   const rate = (text: string) => {
     const perSecond = rateBytes(text);
     const burstOf = burst === undefined ? defaultBurstBytes(perSecond) : burstBytes(burst);

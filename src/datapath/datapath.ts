@@ -64,7 +64,7 @@
  * - `portDel` drops what is parked or waits from that port (`upcall_lost`) and leaves
  *   cached flows alone: removing those is the caller's business.
  */
-import type { WeftError } from '../error.ts';
+import { WeftError } from '../error.ts';
 import type { Action } from '../flow/action.ts';
 import type { BpfProgram } from '../flow/bpf.ts';
 import type { FlowKey, FlowMask } from '../flow/key.ts';
@@ -141,27 +141,19 @@ export type PortSpec =
       transmit(datagram: Datagram): void;
     };
 
-/** Is it the same port, whatever its rates, and wherever its TAP is found by now? */
-export function isSamePort(one: PortSpec, other: PortSpec): boolean {
-  const identity = (spec: PortSpec): Record<string, unknown> => {
-    if (spec.kind === 'tap') return { kind: spec.kind, name: spec.name };
-    const { rates: _, ...rest } = spec;
-    return rest;
-  };
-  const [left, right] = [identity(one), identity(other)];
-  return [...new Set([...Object.keys(left), ...Object.keys(right)])].every((key) => left[key] === right[key]);
-}
-
 export interface OffloadedFrame {
   readonly frame: Uint8Array;
   readonly offload?: Offload | undefined;
 }
 
-/** A port with a TAP. */
-export interface TapPort {
+/** A port to be opened; its number must be free. */
+export interface NewPort {
   readonly port: PortNo;
-  readonly spec: Extract<PortSpec, { kind: 'tap' }>;
+  readonly spec: PortSpec;
 }
+
+/** What was opened, of a port that has a TAP; or why the port could not be opened: nothing is left behind then. */
+export type PortOpened = TapOpened | undefined | WeftError;
 
 /** What UDP carries between two VTEPs; addresses are 16 bytes, IPv4-mapped or IPv6. */
 export interface Datagram {
@@ -285,19 +277,16 @@ export interface DatapathOptions {
 
 export interface Datapath {
   /**
-   * What was opened, for a TAP. A port that is there with a spec that is the same
-   * but for its rates gets those, with full buckets, at once: cached flows and
-   * what is parked stay.
-   * @throws WeftError when the port cannot be opened; nothing is left behind then.
+   * Opens ports, TAPs all at once. What came of each, in order: that one could not be opened stops no other.
+   * `openPort` opens one.
    */
-  portAdd(port: PortNo, spec: PortSpec): TapOpened | undefined;
-  /** Opens TAPs of ports that are not there yet, all at once. What was opened, or why not, of each in order. */
-  tapsAdd(taps: readonly TapPort[]): (TapOpened | WeftError)[];
+  portsAdd(ports: readonly NewPort[]): PortOpened[];
   /**
-   * Puts back what programs that attached to the port's TAP have changed of it since it was opened.
-   * @returns what that was, for the operator; nothing for other ports
+   * Makes a port what it is to be. `rates`, if given, replace those that it has, with full buckets and at once: cached
+   * flows and what is parked stay. What programs that attached to its TAP have changed of it is put back.
+   * @returns what was put back, for the operator; nothing where there is no such port
    */
-  portRenew(port: PortNo): string[];
+  portSet(port: PortNo, rates?: PortRates): string[];
   portDel(port: PortNo, options?: { readonly keep?: boolean }): void;
   /** False when a cap (flows, masks) refuses it: the flow then stays on the slow path. */
   flowPut(flow: FlowPut): boolean;
@@ -314,6 +303,13 @@ export interface Datapath {
   counters(): DatapathCounters;
   /** Stops all threads and closes all ports, keeping TAPs. Parked frames are dropped. */
   close(): void;
+}
+
+/** Opens one port. @returns what was opened, for a TAP @throws WeftError when it cannot be; nothing is left behind then */
+export function openPort(datapath: Pick<Datapath, 'portsAdd'>, port: PortNo, spec: PortSpec): TapOpened | undefined {
+  const [opened] = datapath.portsAdd([{ port, spec }]);
+  if (opened instanceof WeftError) throw opened;
+  return opened;
 }
 
 /** The way in for `memory` ports; runs the frame to completion before it returns. */

@@ -2,7 +2,7 @@
  * Everything that a datapath promises (`src/datapath/datapath.ts`), promise by promise. The law of
  * conservation is checked after each test, and whenever a test looks at counters.
  */
-import { type MirroredFrame } from '../../src/datapath/datapath.ts';
+import type { MirroredFrame, NewPort } from '../../src/datapath/datapath.ts';
 import { HEAD_BYTES, MASK_CAP, PARKED_PER_FLOW, PENDING_PER_PORT, UPCALL_BATCH } from '../../src/flow/bounds.ts';
 import { extract, MAX_FRAME_BYTES } from '../../src/flow/extract.ts';
 import { fieldList, fields } from '../../src/flow/fields.ts';
@@ -594,6 +594,40 @@ export function runConformance(name: string, open: Open): void {
     );
     t.throws(() => h.inject(9, numbered(0, 0)), WeftError);
     t.throws(() => h.inject(3, numbered(0, 0)), WeftError);
+  });
+
+  test('of ports that are opened together, each that cannot be is told by itself', (t, h) => {
+    h.memory(1);
+    const memory = (port: number): NewPort => ({
+      port: portNo(port),
+      spec: { kind: 'memory', name: `m${port}`, transmit: () => {} },
+    });
+    const tunnel = (port: number): NewPort => ({
+      port: portNo(port),
+      spec: { kind: 'memory-vxlan', name: `v${port}`, local: zero(16), transmit: () => {} },
+    });
+    const taken = (port: number) => new WeftError('conflict', `port ${port} exists already`);
+    t.strictSame(h.dp.portsAdd([memory(1), memory(2), memory(2), tunnel(3), tunnel(4), memory(5)]), [
+      taken(1),
+      undefined,
+      taken(2),
+      undefined,
+      new WeftError('conflict', 'port 4: port 3 is the VXLAN port already'),
+      undefined,
+    ]);
+    t.same(
+      [...h.counters().ports.keys()].sort((a, b) => a - b),
+      [1, 2, 3, 5],
+    );
+  });
+
+  test('a port that is not there has nothing to be set', (t, h) => {
+    t.same(h.dp.portSet(portNo(1), { ingress: { perSecond: 1, burst: 1 } }), []);
+    h.memory(1, 2);
+    h.forward(1, output(2));
+    h.inject(1, numbered(0, 0), numbered(0, 1));
+    t.equal(h.take(2).length, 2);
+    t.same(h.dp.portSet(portNo(1)), []);
   });
 
   test('closing drops what waits', (t, h) => {

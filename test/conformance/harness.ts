@@ -3,15 +3,15 @@
  * on the way: the base of the conformance and differential tests.
  */
 import { deepStrictEqual, strictEqual } from 'node:assert';
-import type {
-  Datagram,
-  Datapath,
-  DatapathCounters,
-  DatapathOptions,
-  Injectable,
-  OffloadedFrame,
-  PortSpec,
-  Upcall,
+import {
+  openPort,
+  type Datagram,
+  type Datapath,
+  type DatapathCounters,
+  type DatapathOptions,
+  type Injectable,
+  type OffloadedFrame,
+  type Upcall,
 } from '../../src/datapath/datapath.ts';
 import type { Offload } from '../../src/flow/offload.ts';
 import type { Action } from '../../src/flow/action.ts';
@@ -93,11 +93,11 @@ export class Harness {
       this.sent.get(port)!.push({ frame, offload });
       this.onTransmit(port, frame);
     };
-    this.dp.portAdd(portNo(port), { kind: 'memory', name: `m${port}`, offloads, transmit } satisfies PortSpec);
+    openPort(this.dp, portNo(port), { kind: 'memory', name: `m${port}`, offloads, transmit });
   }
 
   vxlan(port: number, local: string): void {
-    this.dp.portAdd(portNo(port), {
+    openPort(this.dp, portNo(port), {
       kind: 'memory-vxlan',
       name: `v${port}`,
       local: parseIp(local),

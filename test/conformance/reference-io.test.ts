@@ -11,7 +11,7 @@ import {
 import type { KernelIo, ReceivedFrame, Refused } from '../../src/datapath/reference/kernel-io.ts';
 import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
 import { TAKES_ALL } from '../../src/datapath/reference/segment.ts';
-import type { Upcall } from '../../src/datapath/datapath.ts';
+import { openPort, type Upcall } from '../../src/datapath/datapath.ts';
 import type { TapOpened } from '../../src/flow/tap.ts';
 import type { DropReason } from '../../src/flow/reason.ts';
 import { formatIp, parseIp, type PortNo } from '../../src/flow/types.ts';
@@ -100,7 +100,7 @@ function open() {
     io: (onWake, onLost) => (kernel = new PlayedKernel(onWake, onLost)),
   });
   const tap = (port: number) =>
-    dp.portAdd(portNo(port), { kind: 'tap', name: `t${port}`, netns: '/n', ifname: 'eth0' });
+    openPort(dp, portNo(port), { kind: 'tap', name: `t${port}`, netns: '/n', ifname: 'eth0' });
   return { dp, tap, upcalls, lost, kernel: () => kernel! };
 }
 
@@ -114,9 +114,9 @@ t.test('frames go from TAP to TAP and underlay, and back', async (t) => {
   const { dp, tap, upcalls, kernel } = open();
   tap(1);
   tap(2);
-  const vxlan = dp.portAdd(portNo(3), { kind: 'vxlan', name: 'vx', local: parseIp('192.0.2.1'), l4Port: 4789 });
+  const vxlan = openPort(dp, portNo(3), { kind: 'vxlan', name: 'vx', local: parseIp('192.0.2.1'), l4Port: 4789 });
   t.equal(vxlan, undefined);
-  const other = dp.portAdd(portNo(4), { kind: 'tap', name: 't4', netns: '/ns/4', ifname: 'eth0' });
+  const other = openPort(dp, portNo(4), { kind: 'tap', name: 't4', netns: '/ns/4', ifname: 'eth0' });
   t.same(other, { dev: 4n, ino: 99n, ifindex: 2, queues: 1, created: true });
   dp.portDel(portNo(4));
   kernel().arrive(
@@ -146,7 +146,7 @@ t.test('superframes go out as each way takes them', async (t) => {
   const { dp, tap, upcalls, kernel } = open();
   tap(1);
   tap(2);
-  dp.portAdd(portNo(3), { kind: 'vxlan', name: 'vx', local: parseIp('192.0.2.1'), l4Port: 4789 });
+  openPort(dp, portNo(3), { kind: 'vxlan', name: 'vx', local: parseIp('192.0.2.1'), l4Port: 4789 });
   const datagram = frames.ip({}, 17, Uint8Array.of(0, 7, 0, 9, 0, 38, 0, 0, ...new Uint8Array(30)));
   const offload = { flags: NEEDS_CSUM, gsoType: GSO_UDP, gsoSize: 12, csumStart: 34, csumOffset: UDP_CSUM_OFFSET };
   kernel().arrive(
@@ -181,7 +181,7 @@ t.test('a flood of frames leaves the event loop its turns', async (t) => {
 
 t.test('a port that cannot be opened leaves nothing; a lost one is told of', async (t) => {
   const { dp, tap, lost, kernel } = open();
-  t.throws(() => dp.portAdd(portNo(1), { kind: 'tap', name: 'x', netns: '/missing', ifname: 'eth0' }), WeftError);
+  t.throws(() => openPort(dp, portNo(1), { kind: 'tap', name: 'x', netns: '/missing', ifname: 'eth0' }), WeftError);
   t.equal(dp.counters().ports.size, 0);
   tap(1);
   kernel().onLost(portNo(1), 'gone');
@@ -196,6 +196,6 @@ t.test('a port that cannot be opened leaves nothing; a lost one is told of', asy
 
 t.test('without the kernel’s side such ports are refused', async (t) => {
   const dp = openReferenceDatapath({ flowCap: 1, clock: () => 0, onUpcall: () => {}, onPortLost: () => {} });
-  t.throws(() => dp.portAdd(portNo(1), { kind: 'tap', name: 'x', netns: '/n', ifname: 'eth0' }), WeftError);
+  t.throws(() => openPort(dp, portNo(1), { kind: 'tap', name: 'x', netns: '/n', ifname: 'eth0' }), WeftError);
   dp.close();
 });

@@ -90,9 +90,8 @@ t.test('a difference is found and made small', async (t) => {
 /** The methods of a datapath as own properties, so that single ones can be replaced. */
 function bound(dp: ReturnType<Open>): ReturnType<Open> {
   return {
-    portAdd: dp.portAdd.bind(dp),
-    tapsAdd: dp.tapsAdd.bind(dp),
-    portRenew: dp.portRenew.bind(dp),
+    portsAdd: dp.portsAdd.bind(dp),
+    portSet: dp.portSet.bind(dp),
     portDel: dp.portDel.bind(dp),
     flowPut: dp.flowPut.bind(dp),
     flowDel: dp.flowDel.bind(dp),

@@ -15,14 +15,15 @@
  * Who decides is a parameter: `RandomDecider` reaches the corners of the
  * contract, a controller with the real pipeline can be put in its place.
  */
-import type {
-  Datagram,
-  DatapathCounters,
-  OffloadedFrame,
-  PortRates,
-  PortSpec,
-  Rate,
-  Upcall,
+import {
+  openPort,
+  type Datagram,
+  type DatapathCounters,
+  type OffloadedFrame,
+  type PortRates,
+  type PortSpec,
+  type Rate,
+  type Upcall,
 } from '../../src/datapath/datapath.ts';
 import type { Offload } from '../../src/flow/offload.ts';
 import { formatActions } from '../../src/flow/action.ts';
@@ -439,8 +440,7 @@ class World {
         this.#nowMs += step.ms;
         return 0;
       case 'rates': {
-        const spec = this.#ports.get(step.port);
-        if (spec) this.dp.portAdd(portNo(step.port), { ...spec, rates: step.rates });
+        this.dp.portSet(portNo(step.port), step.rates);
         return 0;
       }
       case 'port':
@@ -479,7 +479,7 @@ class World {
             this.events.push({ text: `${FRAME_OUT} ${port}, ${offloadText(offload)}`, bytes: frame });
           },
         };
-    this.dp.portAdd(portNo(port), spec);
+    openPort(this.dp, portNo(port), spec);
     this.#ports.set(port, spec);
     this.#decider.portAdded?.(portNo(port), spec);
   }

@@ -6,7 +6,13 @@
  *   ┌ a ┐ eth0 ── datapath ── 127.0.0.1 ~ VXLAN ~ 127.0.0.2 ── datapath ── eth0 ┌ b ┐
  */
 import t, { type Test } from 'tap';
-import type { Datapath, DatapathOptions, MirroredFrame, Upcall } from '../../src/datapath/datapath.ts';
+import {
+  openPort,
+  type Datapath,
+  type DatapathOptions,
+  type MirroredFrame,
+  type Upcall,
+} from '../../src/datapath/datapath.ts';
 import type { TapOpened } from '../../src/flow/tap.ts';
 import { openNativeDatapath, type NativeSwitch } from '../../src/datapath/native/native.ts';
 import { WeftError } from '../../src/error.ts';
@@ -53,7 +59,7 @@ function openForwarding(t: Test, actionsOf: (port: number) => Action[]): NativeS
 }
 
 function addTap(dp: Datapath, port: number, netns: Namespace): TapOpened {
-  return dp.portAdd(portNo(port), { kind: 'tap', name: `tap${port}`, netns: netns.path, ifname: 'eth0' })!;
+  return openPort(dp, portNo(port), { kind: 'tap', name: `tap${port}`, netns: netns.path, ifname: 'eth0' })!;
 }
 
 async function configure(netns: Namespace, host: number): Promise<void> {
@@ -95,7 +101,7 @@ t.test('across two hosts over VXLAN', async (t) => {
   const hosts = ['127.0.0.1', '127.0.0.2'];
   const switches = hosts.map((local, index) => {
     const dp = openForwarding(t, (port) => (port === 1 ? [encap(77, hosts[1 - index]!)] : output(1)));
-    dp.portAdd(portNo(2), { kind: 'vxlan', name: 'vxlan', local: parseIp(local), l4Port });
+    openPort(dp, portNo(2), { kind: 'vxlan', name: 'vxlan', local: parseIp(local), l4Port });
     return dp;
   });
   const [left, right] = switches as [(typeof switches)[0], (typeof switches)[0]];
@@ -108,17 +114,17 @@ t.test('across two hosts over VXLAN', async (t) => {
   t.equal(readNumber(tunnelled.key, fields.tun_vni), 77);
   for (const dp of switches) checkConservation(dp.counters());
   t.throws(
-    () => left.portAdd(portNo(3), { kind: 'vxlan', name: 'again', local: parseIp('127.0.0.3'), l4Port }),
+    () => openPort(left, portNo(3), { kind: 'vxlan', name: 'again', local: parseIp('127.0.0.3'), l4Port }),
     WeftError,
   );
   left.portDel(portNo(2));
   right.portDel(portNo(2));
   const [first, second] = switches.map(() => open(t));
   const vxlan = { kind: 'vxlan', name: 'vxlan', local: parseIp('127.0.0.1'), l4Port } as const;
-  first!.portAdd(portNo(1), vxlan);
-  t.throws(() => second!.portAdd(portNo(1), vxlan), { code: 'conflict', message: /in use/ });
+  openPort(first!, portNo(1), vxlan);
+  t.throws(() => openPort(second!, portNo(1), vxlan), { code: 'conflict', message: /in use/ });
   first!.portDel(portNo(1));
-  second!.portAdd(portNo(1), vxlan);
+  openPort(second!, portNo(1), vxlan);
 });
 
 t.test('a port whose interface goes is told of once, and the rest goes on', async (t) => {
@@ -147,7 +153,7 @@ t.test('what a thread cannot have is refused', async (t) => {
   const lab = openLab(t);
   const a = await lab.namespace('a');
   const dp = open(t);
-  t.throws(() => dp.portAdd(portNo(1), { kind: 'memory', name: 'm', transmit: () => {} }), { code: 'invalid' });
+  t.throws(() => openPort(dp, portNo(1), { kind: 'memory', name: 'm', transmit: () => {} }), { code: 'invalid' });
   const manual = openNativeDatapath({
     threads: 0,
     flowCap: 1,
@@ -157,10 +163,12 @@ t.test('what a thread cannot have is refused', async (t) => {
   });
   t.throws(() => addTap(manual, 1, a), { code: 'invalid' });
   manual.close();
-  t.throws(() => dp.portAdd(portNo(1), { kind: 'tap', name: 't', netns: '/run/netns/none', ifname: 'eth0' }), {
+  t.throws(() => openPort(dp, portNo(1), { kind: 'tap', name: 't', netns: '/run/netns/none', ifname: 'eth0' }), {
     code: 'not_found',
   });
-  t.throws(() => dp.portAdd(portNo(1), { kind: 'tap', name: 't', netns: a.path, ifname: 'lo' }), { code: 'conflict' });
+  t.throws(() => openPort(dp, portNo(1), { kind: 'tap', name: 't', netns: a.path, ifname: 'lo' }), {
+    code: 'conflict',
+  });
   t.throws(() => dp.execute({ frame: new Uint8Array(60) }, []), RangeError);
   t.throws(() => dp.execute({ frame: new Uint8Array(60) }, [...output(1), { op: 'consume' }]), RangeError);
   t.match(dp.counters(), { originated: 0, tx: 0 });

@@ -5,7 +5,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import type { Datapath } from '../../src/datapath/datapath.ts';
+import { openPort, type Datapath } from '../../src/datapath/datapath.ts';
 import { FrameIo } from '../../src/datapath/reference/frame-io.ts';
 import { forgetStaleUdp } from '../../src/addon/host-connections.ts';
 import { openNativeDatapath } from '../../src/datapath/native/native.ts';
@@ -59,7 +59,7 @@ async function run(request: Request): Promise<object> {
         if (!request.datapath) return 0;
         datapath = openDatapath(request.datapath);
         const spec = { kind: 'tap', name: OUTSIDE_IFNAME, netns: OWN_NETNS, ifname: OUTSIDE_IFNAME } as const;
-        const opened = datapath.portAdd(PORT, spec)!;
+        const opened = openPort(datapath, PORT, spec)!;
         ({ created } = opened);
         return opened.ifindex;
       };

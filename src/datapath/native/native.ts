@@ -16,27 +16,26 @@ import { encodeActions, type Action } from '../../flow/action.ts';
 import type { FlowId, PortNo } from '../../flow/types.ts';
 import { loadAddon } from '../../addon/addon.ts';
 import type { NativeDatapath, NativeMirrored, NativeWaiting } from '../../addon/native-datapath.ts';
-import {
-  isSamePort,
-  type Datagram,
-  type Datapath,
-  type DatapathCounters,
-  type DatapathOptions,
-  type FlowEntry,
-  type FlowPut,
-  type Injectable,
-  type MirrorOptions,
-  type MirrorSink,
-  type OffloadedFrame,
-  type OriginatedFrame,
-  type PortRates,
-  type PortSpec,
-  type TapPort,
-  type UpcallToken,
+import type {
+  Datagram,
+  Datapath,
+  DatapathCounters,
+  DatapathOptions,
+  FlowEntry,
+  FlowPut,
+  Injectable,
+  MirrorOptions,
+  MirrorSink,
+  NewPort,
+  OffloadedFrame,
+  OriginatedFrame,
+  PortOpened,
+  PortRates,
+  PortSpec,
+  UpcallToken,
 } from '../datapath.ts';
 import { UPCALL_BATCH } from '../../flow/bounds.ts';
 import type { Offload } from '../../flow/offload.ts';
-import type { TapOpened } from '../../flow/tap.ts';
 import { errnoName, ioError, lostText } from '../../addon/io-error.ts';
 import { readCounters, readFlows, readMirrored, readUpcalls } from './records.ts';
 import { renewedText, tapTarget } from '../../addon/tap.ts';
@@ -99,75 +98,65 @@ class Native implements NativeSwitch {
 
   // Ports
 
-  portAdd(port: PortNo, spec: PortSpec): TapOpened | undefined {
+  portsAdd(ports: readonly NewPort[]): PortOpened[] {
     if (this.#closed) throw new WeftError('conflict', 'the datapath is closed');
-    const known = this.#ports.get(port);
-    if (known) {
-      if (!isSamePort(known, spec)) throw new WeftError('conflict', `port ${port} exists already`);
-      // What waits may be within the new rates.
-      this.#enter(() => this.#native.setRates(port, encodeRates(spec.rates)));
-      return undefined;
+    const taken = new Set(this.#ports.keys());
+    const results = ports.map(({ port, spec }): PortOpened => {
+      const refused = taken.has(port)
+        ? new WeftError('conflict', `port ${port} exists already`)
+        : this.#refusal(port, spec);
+      if (refused) return refused;
+      taken.add(port);
+      return spec.kind === 'tap' ? undefined : this.#open(port, spec);
+    });
+    const taps = ports.flatMap(({ port, spec }, at) =>
+      spec.kind === 'tap' && !results[at] ? [{ port, spec, at }] : [],
+    );
+    if (taps.length === 0) return results;
+    const opened = this.#native.addTaps(
+      taps.map(({ port }) => port),
+      taps.map(({ spec }) => tapTarget(spec)),
+    );
+    for (const [i, { port, spec, at }] of taps.entries()) {
+      const one = opened[i]!;
+      if (typeof one !== 'number') this.#enterPort(port, spec);
+      results[at] = typeof one === 'number' ? ioError(-one, spec) : one;
     }
-    this.#refuseKind(port, spec);
-    if (spec.kind === 'tap') {
-      const [opened] = this.#openTaps([{ port, spec }]);
-      if (opened instanceof WeftError) throw opened;
-      return opened;
+    return results;
+  }
+
+  #refusal(port: PortNo, spec: PortSpec): WeftError | undefined {
+    const tunnel = [...this.#ports].find(([, one]) => isTunnel(one))?.[0];
+    if (isTunnel(spec) && tunnel !== undefined) {
+      return new WeftError('conflict', `port ${port}: port ${tunnel} is the VXLAN port already`);
     }
-    this.#open(port, spec);
+    const isMemory = spec.kind === 'memory' || spec.kind === 'memory-vxlan';
+    if (isMemory === (this.#options.threads === 0)) return undefined;
+    const accepted = isMemory ? 'tap and vxlan ports' : 'memory ports';
+    return new WeftError(
+      'invalid',
+      `port ${port}: a datapath with ${this.#options.threads} threads has ${accepted}, not "${spec.kind}"`,
+    );
+  }
+
+  #open(port: PortNo, spec: Exclude<PortSpec, { kind: 'tap' }>): WeftError | undefined {
+    const error = this.#openNative(port, spec);
+    if (error !== 0 && spec.kind === 'vxlan') return ioError(-error, spec);
+    if (error !== 0) return new WeftError('internal', `port ${port} could not be added (${errnoName(-error)})`);
     this.#enterPort(port, spec);
     return undefined;
   }
 
-  tapsAdd(taps: readonly TapPort[]): (TapOpened | WeftError)[] {
-    for (const { port, spec } of taps) this.#refuseKind(port, spec);
-    return this.#openTaps(taps);
-  }
-
-  #refuseKind(port: PortNo, spec: PortSpec): void {
-    const tunnel = [...this.#ports].find(([, one]) => isTunnel(one))?.[0];
-    if (isTunnel(spec) && tunnel !== undefined) {
-      throw new WeftError('conflict', `port ${port}: port ${tunnel} is the VXLAN port already`);
-    }
-    const isMemory = spec.kind === 'memory' || spec.kind === 'memory-vxlan';
-    if (isMemory !== (this.#options.threads === 0)) {
-      const accepted = isMemory ? 'tap and vxlan ports' : 'memory ports';
-      throw new WeftError(
-        'invalid',
-        `port ${port}: a datapath with ${this.#options.threads} threads has ${accepted}, not "${spec.kind}"`,
-      );
-    }
-  }
-
-  #openTaps(taps: readonly TapPort[]): (TapOpened | WeftError)[] {
-    const targets = taps.map(({ spec }) => tapTarget(spec));
-    const opened = this.#native.addTaps(
-      taps.map(({ port }) => port),
-      targets,
-    );
-    return taps.map(({ port, spec }, at) => {
-      const one = opened[at]!;
-      if (typeof one === 'number') return ioError(-one, spec);
-      this.#enterPort(port, spec);
-      return one;
-    });
-  }
-
-  #open(port: PortNo, spec: Exclude<PortSpec, { kind: 'tap' }>): void {
+  #openNative(port: PortNo, spec: Exclude<PortSpec, { kind: 'tap' }>): number {
     switch (spec.kind) {
-      case 'vxlan': {
-        const error = this.#native.addVxlan(port, spec.local, spec.l4Port);
-        if (error !== 0) throw ioError(-error, spec);
-        break;
-      }
+      case 'vxlan':
+        return this.#native.addVxlan(port, spec.local, spec.l4Port);
       case 'memory':
-        succeeded(port, this.#native.addMemory(port, spec.offloads ?? false));
-        break;
+        return this.#native.addMemory(port, spec.offloads ?? false);
       case 'memory-vxlan':
-        succeeded(port, this.#native.addMemoryVxlan(port, spec.local));
-        break;
+        return this.#native.addMemoryVxlan(port, spec.local);
       default:
-        spec satisfies never;
+        return spec satisfies never;
     }
   }
 
@@ -176,8 +165,12 @@ class Native implements NativeSwitch {
     this.#ports.set(port, spec);
   }
 
-  portRenew(port: PortNo): string[] {
-    return this.#ports.get(port)?.kind === 'tap' ? renewedText(this.#native.renewTap(port)) : [];
+  portSet(port: PortNo, rates?: PortRates): string[] {
+    const spec = this.#ports.get(port);
+    if (!spec) return [];
+    // What waits may be within the new rates.
+    if (rates) this.#enter(() => this.#native.setRates(port, encodeRates(rates)));
+    return spec.kind === 'tap' ? renewedText(this.#native.renewTap(port)) : [];
   }
 
   portDel(port: PortNo, { keep = false }: { readonly keep?: boolean } = {}): void {
@@ -332,7 +325,7 @@ function isTunnel(spec: PortSpec): boolean {
   return spec.kind === 'vxlan' || spec.kind === 'memory-vxlan';
 }
 
-function encodeRates({ ingress, egress, storm, upcalls }: PortRates = {}): Float64Array {
+function encodeRates({ ingress, egress, storm, upcalls }: PortRates): Float64Array {
   const numbers = [ingress, egress, storm, upcalls].flatMap((rate) => [
     rate?.perSecond ?? 0,
     rate?.burst ?? 0,
@@ -343,8 +336,4 @@ function encodeRates({ ingress, egress, storm, upcalls }: PortRates = {}): Float
 
 function packBpf(program: BpfProgram): Uint32Array {
   return Uint32Array.from(program.flatMap(({ code, jumpTrue, jumpFalse, k }) => [code, jumpTrue, jumpFalse, k]));
-}
-
-function succeeded(port: PortNo, error: number): void {
-  if (error !== 0) throw new WeftError('internal', `port ${port} could not be added (${errnoName(-error)})`);
 }

@@ -40,7 +40,7 @@ export class FrameIo implements KernelIo {
     return opened;
   }
 
-  /** As `Datapath.portRenew`. */
+  /** Puts back what others have changed of the port's TAP. @returns what that was */
   renewTap(port: PortNo): string[] {
     return renewedText(this.#native.renewTap(port));
   }

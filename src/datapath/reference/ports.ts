@@ -1,8 +1,7 @@
 /** The ports of the reference datapath, and the kernel's side of those that have one. */
 import { WeftError } from '../../error.ts';
-import type { TapOpened } from '../../flow/tap.ts';
 import type { PortNo } from '../../flow/types.ts';
-import type { PortSpec } from '../datapath.ts';
+import type { PortOpened, PortSpec } from '../datapath.ts';
 import type { KernelIo } from './kernel-io.ts';
 
 export type LocalSpec = Extract<PortSpec, { kind: 'memory' | 'tap' }>;
@@ -19,7 +18,7 @@ export class Ports {
   #tunnel: Tunnel | undefined;
   #io: KernelIo | undefined;
 
-  /** @param openIo called once, when the first port of the kernel is added */
+  /** @param openIo called once, when the first port of the kernel is added; may throw a WeftError */
   constructor(openIo: () => KernelIo) {
     this.#openIo = openIo;
   }
@@ -42,18 +41,28 @@ export class Ports {
     return this.#specs.get(port);
   }
 
-  /** The port's number must be free. @throws WeftError, and nothing was added */
-  add(port: PortNo, spec: PortSpec): TapOpened | undefined {
+  add(port: PortNo, spec: PortSpec): PortOpened {
+    if (this.#specs.has(port)) return new WeftError('conflict', `port ${port} exists already`);
     const tunnel = spec.kind === 'vxlan' || spec.kind === 'memory-vxlan' ? { port, spec } : undefined;
     if (tunnel && this.#tunnel) {
-      throw new WeftError('conflict', `port ${port}: port ${this.#tunnel.port} is the VXLAN port already`);
+      return new WeftError('conflict', `port ${port}: port ${this.#tunnel.port} is the VXLAN port already`);
     }
+    try {
+      const opened = this.#open(port, spec);
+      if (tunnel) this.#tunnel = tunnel;
+      this.#specs.set(port, spec);
+      return opened;
+    } catch (error) {
+      if (error instanceof WeftError) return error;
+      throw error;
+    }
+  }
+
+  #open(port: PortNo, spec: PortSpec): PortOpened {
     if (spec.kind === 'tap' || spec.kind === 'vxlan') this.#io ??= this.#openIo();
-    const opened = spec.kind === 'tap' ? this.io.addTap(port, spec) : undefined;
+    if (spec.kind === 'tap') return this.io.addTap(port, spec);
     if (spec.kind === 'vxlan') this.io.openUnderlay(port, spec.local, spec.l4Port);
-    if (tunnel) this.#tunnel = tunnel;
-    this.#specs.set(port, spec);
-    return opened;
+    return undefined;
   }
 
   /** What was put back of its TAP. */

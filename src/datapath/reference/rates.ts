@@ -43,7 +43,7 @@ export class Rates {
   }
 
   /** The same for a port with frames that wait: they may be within the new rates. */
-  replace(port: PortNo, rates: PortRates | undefined): void {
+  replace(port: PortNo, rates: PortRates): void {
     this.set(port, rates);
     this.#dueMs = 0;
     this.release();

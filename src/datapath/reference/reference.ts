@@ -30,27 +30,26 @@ import { extract } from '../../flow/extract.ts';
 import { FRAG_NONE, fields } from '../../flow/fields.ts';
 import { emptyKey, readNumber, type FlowKey } from '../../flow/key.ts';
 import type { Offload } from '../../flow/offload.ts';
-import type { TapOpened } from '../../flow/tap.ts';
 import type { FlowId, PortNo } from '../../flow/types.ts';
 import { isIcmpError } from '../../wire/icmp-error.ts';
 import { plainBytes } from '../../wire/bytes.ts';
 import { WeftError } from '../../error.ts';
-import {
-  isSamePort,
-  type Datagram,
-  type Datapath,
-  type DatapathCounters,
-  type DatapathOptions,
-  type FlowEntry,
-  type FlowPut,
-  type Injectable,
-  type MirrorOptions,
-  type MirrorSink,
-  type OffloadedFrame,
-  type OriginatedFrame,
-  type PortSpec,
-  type TapPort,
-  type UpcallToken,
+import type {
+  Datagram,
+  Datapath,
+  DatapathCounters,
+  DatapathOptions,
+  FlowEntry,
+  FlowPut,
+  Injectable,
+  MirrorOptions,
+  MirrorSink,
+  NewPort,
+  OffloadedFrame,
+  OriginatedFrame,
+  PortOpened,
+  PortRates,
+  UpcallToken,
 } from '../datapath.ts';
 import { isFlooded, isTooBig, Runner } from './actions.ts';
 import { Entrance } from './arrive.ts';
@@ -119,31 +118,18 @@ class Reference implements ReferenceDatapath {
 
   // Ports
 
-  portAdd(port: PortNo, spec: PortSpec): TapOpened | undefined {
-    const known = this.#ports.get(port);
-    if (known) {
-      if (!isSamePort(known, spec)) throw new WeftError('conflict', `port ${port} exists already`);
-      this.#enter(() => this.#rates.replace(port, spec.rates));
-      return undefined;
-    }
-    const opened = this.#ports.add(port, spec);
-    this.#rates.set(port, spec.rates);
-    this.#tally.addPort(port);
-    return opened;
-  }
-
-  tapsAdd(taps: readonly TapPort[]): (TapOpened | WeftError)[] {
-    return taps.map(({ port, spec }) => {
-      try {
-        return this.portAdd(port, spec)!;
-      } catch (error) {
-        if (error instanceof WeftError) return error;
-        throw error;
-      }
+  portsAdd(ports: readonly NewPort[]): PortOpened[] {
+    return ports.map(({ port, spec }) => {
+      const opened = this.#ports.add(port, spec);
+      if (opened instanceof WeftError) return opened;
+      this.#rates.set(port, spec.rates);
+      this.#tally.addPort(port);
+      return opened;
     });
   }
 
-  portRenew(port: PortNo): string[] {
+  portSet(port: PortNo, rates?: PortRates): string[] {
+    if (rates && this.#ports.get(port)) this.#enter(() => this.#rates.replace(port, rates));
     return this.#ports.renew(port);
   }
 
