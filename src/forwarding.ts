@@ -44,7 +44,7 @@ import {
   tunnelObject,
   Topology,
   type AccessPort,
-  type NetworkOptions,
+  type VirtualNetworkOptions,
   type Outside,
   type Published,
 } from './table/topology.ts';
@@ -155,7 +155,7 @@ export class Forwarding<D extends Datapath = Datapath> {
   }
 
   /** Adds a network, or changes its routes. */
-  setNetwork(network: NetworkOptions): void {
+  setNetwork(network: VirtualNetworkOptions): void {
     const { topology, neighbors, connections } = this.tables;
     const isNew = topology.network(network.vni) === undefined;
     const changed = [...topology.setNetwork(network)];

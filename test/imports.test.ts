@@ -112,6 +112,21 @@ t.test('imports go one way: neither files nor parts import each other in a circl
   t.end();
 });
 
+t.test('no two exported types have one name', (t) => {
+  const places = new Map<string, string[]>();
+  for (const { path, code } of files) {
+    for (const [, name = ''] of code.matchAll(/^export (?:abstract )?(?:interface|type|class) (\w+)/gm)) {
+      places.set(name, [...(places.get(name) ?? []), path]);
+    }
+  }
+  t.ok(places.size > 100, 'types were found');
+  t.same(
+    [...places].filter(([, paths]) => paths.length > 1),
+    [],
+  );
+  t.end();
+});
+
 /** In code that matches `where`; it has to be found there, or the pattern has gone stale. */
 const only = (what: string, pattern: RegExp, where: RegExp): void => {
   t.test(`${what} only in ${where.source}`, (t) => {

@@ -3,14 +3,14 @@ import { isIp4, parseIp } from '../flow/types.ts';
 import { addressText, gatewayOf, parseSubnet } from '../model/address.ts';
 import type { RouteSpec } from '../model/resource.ts';
 import type { Prefix, Route } from '../table/routes.ts';
-import type { NetworkOptions } from '../table/topology.ts';
+import type { VirtualNetworkOptions } from '../table/topology.ts';
 
 /** @param network its name @param subnets valid ADDRESS/PREFIX texts */
 export function routing(
   network: string,
   subnets: readonly string[],
   routes: readonly RouteSpec[],
-): Required<Pick<NetworkOptions, 'subnets' | 'gateways' | 'routes'>> {
+): Required<Pick<VirtualNetworkOptions, 'subnets' | 'gateways' | 'routes'>> {
   return {
     subnets: subnets.map(prefixOf),
     gateways: subnets.map((subnet) => parseIp(addressText(gatewayOf(parseSubnet(subnet))))),

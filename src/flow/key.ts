@@ -80,18 +80,18 @@ function usedBytes(mask: FlowMask, offset: number, size: number): number {
 const masks = new Map<number | string, FlowMask>();
 
 /** The first `bytes` bytes of a field. */
-export interface Prefix {
+export interface FieldPrefix {
   readonly field: Field;
   readonly bytes: number;
 }
 
-const noPrefixes: readonly Prefix[] = [];
+const noPrefixes: readonly FieldPrefix[] = [];
 
 /**
  * The mask that uses a set of fields, given by their bits, and the first bytes of others. Equal
  * masks are one array: do not write to it.
  */
-export function maskOf(used: number, prefixes: readonly Prefix[] = noPrefixes): FlowMask {
+export function maskOf(used: number, prefixes: readonly FieldPrefix[] = noPrefixes): FlowMask {
   const id =
     prefixes.length === 0 ? used : `${used}${prefixes.map(({ field, bytes }) => `,${field.number}/${bytes}`).join('')}`;
   let mask = masks.get(id);
@@ -152,7 +152,7 @@ export function formatMegaflow(key: FlowKey, mask: FlowMask, portName?: (port: n
 const MAPPED_BYTES = 12;
 
 /** The beginning of a field: `10.9.0.0/16`, `02:5a:*`, `0x0012*`. */
-export function formatPrefix({ field, bytes }: Prefix, key: FlowKey): string {
+export function formatPrefix({ field, bytes }: FieldPrefix, key: FlowKey): string {
   const start = readBytes(key, field).subarray(0, bytes);
   const hex = Array.from(start, (byte) => byte.toString(16).padStart(2, '0'));
   switch (field.kind) {

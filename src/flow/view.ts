@@ -17,7 +17,7 @@ import { checksum } from '../wire/checksum.ts';
 import { ETH_HEADER_BYTES, ETH_IPV4, VLAN_TAG_BYTES } from '../wire/ethernet.ts';
 import { IPV6_HEADER_BYTES } from '../wire/ipv6.ts';
 import { fields, type Field, type FieldName } from './fields.ts';
-import { formatPrefix, maskOf, readBytes, readNumber, type FlowKey, type FlowMask, type Prefix } from './key.ts';
+import { formatPrefix, maskOf, readBytes, readNumber, type FlowKey, type FlowMask, type FieldPrefix } from './key.ts';
 import { readQuoted, type Quoted } from './quoted.ts';
 
 /** Header of an ICMP error, in front of the packet that it quotes. */
@@ -54,7 +54,7 @@ export class FlowView {
   readonly #head: Uint8Array | undefined;
   #used = 0;
   /** Fields of which only the first bytes are used. */
-  readonly #prefixes: Prefix[] = [];
+  readonly #prefixes: FieldPrefix[] = [];
   #read = nothingRead;
   #isOfOneFrame = false;
 

@@ -1,7 +1,7 @@
 /** YAML and JSON text as values that know their position in it. */
 import { isAlias, isMap, isScalar, isSeq, LineCounter, parseAllDocuments, type Document } from 'yaml';
 import { WeftError } from '../error.ts';
-import type { Locate, Path } from './validate.ts';
+import type { FieldPath, Locate } from './validate.ts';
 
 export interface TextDocument {
   readonly value: unknown;
@@ -50,7 +50,7 @@ export function parseDocuments(text: string, source: string): TextDocument[] {
       const value: unknown = guarded(at, start, () => document.toJS({ maxAliasCount: MOST_ALIASES }));
       return {
         value,
-        locate: (path: Path, of: 'name' | 'value') => at(offsetOf(document, path, of) ?? start),
+        locate: (path: FieldPath, of: 'name' | 'value') => at(offsetOf(document, path, of) ?? start),
       };
     })
     .filter(({ value }) => value !== null);
@@ -67,7 +67,7 @@ function guarded<T>(at: (offset: number) => string, offset: number, step: () => 
   }
 }
 
-function offsetOf(document: Document.Parsed, path: Path, of: 'name' | 'value'): number | undefined {
+function offsetOf(document: Document.Parsed, path: FieldPath, of: 'name' | 'value'): number | undefined {
   let node: unknown = document.contents;
   let offset = document.contents?.range?.[0];
   for (const [index, part] of path.entries()) {

@@ -9,13 +9,13 @@ import { WeftError } from '../error.ts';
 import { didYouMean } from './nearest.ts';
 import { quote } from './value.ts';
 
-export type Path = readonly PropertyKey[];
+export type FieldPath = readonly PropertyKey[];
 
 /**
  * The text in front of the field: `net.yaml:7:8: `, or nothing. The position of the field's name if the name is
  * refused.
  */
-export type Locate = (path: Path, of: 'name' | 'value') => string;
+export type Locate = (path: FieldPath, of: 'name' | 'value') => string;
 
 export interface ValidateOptions {
   readonly locate?: Locate;
@@ -37,7 +37,7 @@ export function validate<S extends z.ZodType>(schema: S, value: unknown, options
 }
 
 interface Problem {
-  readonly path: Path;
+  readonly path: FieldPath;
   readonly of: 'name' | 'value';
   readonly text: string;
 }
@@ -105,7 +105,7 @@ function fieldsOf(schema: unknown): string[] {
 }
 
 /** `spec.subnets[0]` */
-export function pathText(path: Path): string {
+export function pathText(path: FieldPath): string {
   const parts = path.map((part) => {
     if (typeof part === 'number') return `[${part}]`;
     const text = String(part);

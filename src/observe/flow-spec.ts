@@ -11,7 +11,7 @@ import { emptyKey, readBytes, readNumber, writeNumber, type FlowKey } from '../f
 import { isIp4, isZero, parseIp, parseMac, type PortNo } from '../flow/types.ts';
 import { didYouMean } from '../model/nearest.ts';
 import type { Tables } from '../pipeline/stage.ts';
-import { gatewayMac, type Network } from '../table/topology.ts';
+import { gatewayMac, type VirtualNetwork } from '../table/topology.ts';
 import { ETH_ARP, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { IP_ICMP, IP_ICMPV6, IP_SCTP, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
 
@@ -191,7 +191,7 @@ function complete(key: Uint8Array, given: ReadonlySet<FieldName>, tables: Tables
 }
 
 /** The MAC to which a workload sends packets for destinations outside the subnets of its network. */
-function gatewayFor(network: Network | undefined, destination: Uint8Array): Uint8Array | undefined {
+function gatewayFor(network: VirtualNetwork | undefined, destination: Uint8Array): Uint8Array | undefined {
   if (!network || network.gateways.length === 0) return undefined;
   const route = network.routes.lookup(destination);
   const isOnLink = route?.kind === 'network' && route.network === network.name;

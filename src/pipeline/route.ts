@@ -21,7 +21,7 @@ import { isGroupMac, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { neighborObject } from '../table/neighbor.ts';
 import { formatPrefix, routesObject, type Route } from '../table/routes.ts';
-import { gatewayMac, isReservedMac, networkNameObject, vtepsObject, type Network } from '../table/topology.ts';
+import { gatewayMac, isReservedMac, networkNameObject, vtepsObject, type VirtualNetwork } from '../table/topology.ts';
 import { ARP_REPLY } from '../wire/arp.ts';
 import { ETH_ARP, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
@@ -76,7 +76,7 @@ export const route: Stage = (view, context) => {
 // 2. Learn
 
 /** An ARP reply or an advertisement. What nobody here has asked for is another host's, and passed on like all. */
-function takeAnswer(view: FlowView, context: StageContext, network: Network): StageResult | undefined {
+function takeAnswer(view: FlowView, context: StageContext, network: VirtualNetwork): StageResult | undefined {
   const type = view.number('eth_type');
   if (type !== ETH_ARP && type !== ETH_IPV6) return undefined;
   const proto = view.number('ip_proto');
@@ -113,7 +113,7 @@ function passedOn(view: FlowView, { tables, port, network }: StageContext, isArp
 function localGateway(
   view: FlowView,
   context: StageContext,
-  network: Network,
+  network: VirtualNetwork,
   destination: Uint8Array,
 ): StageResult | undefined {
   const to = network.routes.lookup(destination);
@@ -178,7 +178,7 @@ function choose(view: FlowView, hops: readonly Uint8Array[]): Uint8Array {
   return hops[(hash >>> 16) % hops.length]!;
 }
 
-function networkNamed(view: FlowView, context: StageContext, name: string): Network | undefined {
+function networkNamed(view: FlowView, context: StageContext, name: string): VirtualNetwork | undefined {
   view.consult(networkNameObject(name));
   return context.tables.topology.networkNamed(name);
 }

@@ -6,7 +6,7 @@ import { FRAG_LATER } from '../flow/fields.ts';
 import { isIp4 } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { neighborObject } from '../table/neighbor.ts';
-import type { Network } from '../table/topology.ts';
+import type { VirtualNetwork } from '../table/topology.ts';
 import { ETH_IPV4 } from '../wire/ethernet.ts';
 import { isIcmpError, type IcmpErrorName } from '../wire/icmp-error.ts';
 import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
@@ -15,7 +15,13 @@ import { drop, next, type StageContext, type StageResult } from './stage.ts';
 import { text, type Text } from './text.ts';
 
 /** To a next hop in a network: its MAC is known, failed, or to be asked for, and the frame waits. */
-export function sendTo(view: FlowView, context: StageContext, to: Network, hop: Uint8Array, way: Text): StageResult {
+export function sendTo(
+  view: FlowView,
+  context: StageContext,
+  to: VirtualNetwork,
+  hop: Uint8Array,
+  way: Text,
+): StageResult {
   view.consult(neighborObject(to.vni, hop));
   const mac = context.tables.neighbors.resolve(to.vni, hop);
   if (mac === undefined) {

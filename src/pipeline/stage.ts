@@ -16,7 +16,7 @@ import type { FlowView } from '../flow/view.ts';
 import { fdbObject, type Fdb, type FdbEntry, type Location } from '../table/fdb.ts';
 import type { ConnectionTable, Found, Opening } from '../table/connections.ts';
 import type { NeighborTable } from '../table/neighbor.ts';
-import type { AccessPort, Network, Outside, Topology } from '../table/topology.ts';
+import type { AccessPort, Outside, Topology, VirtualNetwork } from '../table/topology.ts';
 import type { IcmpErrorName } from '../wire/icmp-error.ts';
 import type { Text } from './text.ts';
 
@@ -31,7 +31,7 @@ export interface Tables {
 export interface StageContext {
   readonly tables: Tables;
   /** Set by ingress; by route, where the frame leaves it for another one. */
-  network?: Network;
+  network?: VirtualNetwork;
   /** Set by route, where it leaves another network: what packets had to fit into there. */
   routedFrom?: { readonly mtu: number | undefined };
   /** Set by ingress: the local port that it came from; unset for tunnelled frames. */

@@ -52,7 +52,7 @@ export function publishedId(protocol: number, l4Port: number): string {
   return `${protocol}/${l4Port}`;
 }
 
-export interface Network {
+export interface VirtualNetwork {
   readonly name: string;
   readonly vni: Vni;
   readonly ports: ReadonlySet<PortNo>;
@@ -66,7 +66,7 @@ export interface Network {
 }
 
 /** What a network is declared with. */
-export interface NetworkOptions {
+export interface VirtualNetworkOptions {
   readonly name: string;
   readonly vni: Vni;
   readonly mtu?: number;
@@ -77,7 +77,7 @@ export interface NetworkOptions {
   readonly outside?: boolean;
 }
 
-type KnownNetwork = Network & { ports: Set<PortNo> };
+type KnownNetwork = VirtualNetwork & { ports: Set<PortNo> };
 
 export class Topology {
   /** Of the underlay: where encapsulated frames come in; undefined without one. */
@@ -147,11 +147,11 @@ export class Topology {
     return this.#vniBytes.values();
   }
 
-  network(vni: Vni): Network | undefined {
+  network(vni: Vni): VirtualNetwork | undefined {
     return this.#networks.get(vni);
   }
 
-  networkNamed(name: string): Network | undefined {
+  networkNamed(name: string): VirtualNetwork | undefined {
     const vni = this.#vnis.get(name);
     return vni === undefined ? undefined : this.#networks.get(vni);
   }
@@ -174,7 +174,7 @@ export class Topology {
     gateways = [],
     routes = [],
     outside = false,
-  }: NetworkOptions): readonly string[] {
+  }: VirtualNetworkOptions): readonly string[] {
     const connected = subnets.map((prefix): Route => ({ prefix, kind: 'network', network: name }));
     const ports = this.#networks.get(vni)?.ports ?? new Set();
     this.#networks.set(vni, {

@@ -15,7 +15,7 @@ import { type FlowEntry, type FlowPut } from '../datapath.ts';
 import { MASK_CAP } from '../../flow/bounds.ts';
 
 /** A flow in the cache; the datapath counts hits in it. */
-export interface CachedFlow {
+export interface CacheEntry {
   id: FlowId;
   readonly key: FlowKey;
   readonly mask: FlowMask;
@@ -28,14 +28,14 @@ export interface CachedFlow {
 interface Table {
   readonly mask: FlowMask;
   /** By the bytes of the masked key. */
-  readonly flows: Map<string, CachedFlow>;
+  readonly flows: Map<string, CacheEntry>;
 }
 
 export class FlowCache {
   readonly #cap: number;
   /** By the bytes of the mask, in search order. */
   readonly #tables = new Map<string, Table>();
-  readonly #byId = new Map<FlowId, CachedFlow>();
+  readonly #byId = new Map<FlowId, CacheEntry>();
   /** Holds the masked key during a lookup. */
   readonly #masked = Buffer.alloc(KEY_BYTES);
 
@@ -51,7 +51,7 @@ export class FlowCache {
     return this.#tables.size;
   }
 
-  lookup(key: FlowKey): CachedFlow | undefined {
+  lookup(key: FlowKey): CacheEntry | undefined {
     for (const { mask, flows } of this.#tables.values()) {
       for (let i = 0; i < KEY_BYTES; i++) this.#masked[i] = key[i]! & mask[i]!;
       const flow = flows.get(this.#masked.toString('latin1'));
