@@ -1,9 +1,10 @@
 /**
- * Connections of the host that the switch runs on (nf_conntrack). The kernel asks for a translation with the first
- * packet of a connection, and one of UDP lasts as long as it makes no pause: what was sent before its port was
- * published would never get through, and what was published once would be for ever.
+ * Connections of the host that the switch runs on (nf_conntrack). The kernel looks for a translation only for the first
+ * packet of a connection, and a UDP connection lasts as long as it does not pause. So a flow that began before its port
+ * was published would never get through, and one whose port is no longer published would continue for ever.
  *
- * What weft gives up is forgotten there, too: what a container leaves in the host's table is bounded by its quota.
+ * Connections that weft gives up are deleted there, too, so a container's share of the host's table is bounded by its
+ * quota.
  */
 import { WeftError } from '../error.ts';
 import type { ProtocolTuple } from '../flow/connection.ts';
@@ -13,16 +14,16 @@ import { errnoName } from './io-error.ts';
 export interface Publishing {
   /** Addresses of this host, 16 bytes each. */
   readonly own: readonly Uint8Array[];
-  /** What published ports are translated to. */
+  /** Addresses that published ports are translated to. */
   readonly targets: readonly Uint8Array[];
-  /** Published ports of UDP. */
+  /** Published UDP ports. */
   readonly ports: readonly number[];
 }
 
 /**
- * Forgets those of UDP that are to a published port of the host and not translated, and those that are translated to
- * a target and come to a port that is not published: their next packet is the first of another. In the network
- * namespace of this process. @throws WeftError('system')
+ * Deletes UDP connections to a published port of the host that are not translated, and those that are translated to a
+ * target but come to a port that is not published: then their next packet begins another connection. Works in the
+ * network namespace of this process. @throws WeftError('system')
  */
 export async function forgetStaleUdp({ own, targets, ports }: Publishing): Promise<void> {
   const result = await loadAddon().forgetStaleUdp(Buffer.concat(own), Buffer.concat(targets), Uint16Array.from(ports));
@@ -30,22 +31,24 @@ export async function forgetStaleUdp({ own, targets, ports }: Publishing): Promi
   throw new WeftError('system', `connections of the host could not be forgotten (${errnoName(-result)})`);
 }
 
-/** As `native/io/conntrack.h` has it. */
+/** `kHostConnectionBytes` of native/io/conntrack.h. */
 const HOST_CONNECTION_BYTES = 40;
 
-/** Forgets connections, of the network namespace of this process, as many at a time as have come together. */
+/**
+ * Deletes connections in the network namespace of this process, together with all others that are given up meanwhile.
+ */
 export class HostConnections {
   readonly #onFailure: (error: WeftError) => void;
   #waiting: ProtocolTuple[] = [];
   #isBusy = false;
   #hasFailed = false;
 
-  /** @param onFailure called once, where the kernel refuses: they end there by their time-outs then */
+  /** @param onFailure called once if the kernel refuses; connections then end by their timeouts */
   constructor(onFailure: (error: WeftError) => void) {
     this.#onFailure = onFailure;
   }
 
-  /** Soon. @param connection as weft's end of it sends, whoever began it */
+  /** Soon. @param connection as weft's end of it sends, whoever opened it */
   forget(connection: ProtocolTuple): void {
     this.#waiting.push(connection);
     if (!this.#isBusy) void this.#run();
@@ -53,7 +56,7 @@ export class HostConnections {
 
   async #run(): Promise<void> {
     this.#isBusy = true;
-    // What this turn gives up goes together.
+    // Connections that are given up in this turn are deleted together.
     await Promise.resolve();
     while (this.#waiting.length > 0) {
       const records = encoded(this.#waiting.splice(0));

@@ -1,4 +1,4 @@
-/** What the kernel said to opening a port, as a sentence that names what failed and how to mend it. */
+/** Turns the kernel's error for opening a port into a sentence that names what failed and how to solve it. */
 import { constants } from 'node:os';
 import { getSystemErrorName } from 'node:util';
 import { descriptorsText, WeftError } from '../error.ts';
@@ -8,7 +8,7 @@ import type { TapSpec } from './tap.ts';
 /** "File descriptor in bad state", which Node does not know. */
 const EBADFD = 77;
 
-/** What was to be opened: a port of the datapath of these kinds is one. */
+/** What should be opened; ports of the datapath of these kinds count. */
 export type IoTarget =
   | ({ readonly kind: 'tap' } & TapSpec)
   | { readonly kind: 'vxlan'; readonly local: Uint8Array; readonly l4Port: number };
@@ -25,12 +25,12 @@ export function ioError(errno: number, target: IoTarget): WeftError {
   }
 }
 
-/** Why a port stopped by itself; `errno` as `tap_receive` and `Underlay::receive` return it. */
+/** Why a port stopped by itself; `errno` is what `tap_receive` and `Underlay::receive` return. */
 export function lostText(errno: number): string {
   return errno === EBADFD ? 'its interface was deleted' : `reading from it failed (${errnoName(errno)})`;
 }
 
-/** `EIO` and the like; the number where Node has no name. */
+/** `EIO` and the like; the number if Node has no name for it. */
 export function errnoName(errno: number): string {
   const name = getSystemErrorName(-errno);
   return name.startsWith('Unknown') ? `errno ${errno}` : name;
@@ -89,7 +89,7 @@ function underlayError(errno: number, local: string, l4Port: number): WeftError 
         `UDP port ${l4Port} on ${local} is in use by another program (a kernel vxlan device, or another switch): stop it, or choose another with vxlanPort in the configuration, the same on every host`,
       );
     case EADDRNOTAVAIL:
-    case EINVAL: // a link-local IPv6 address, which names no interface
+    case EINVAL: // a link-local IPv6 address without an interface
       return new WeftError('system', `underlay address ${local} is not on this host; \`ip addr\` shows those that are`);
     case EAFNOSUPPORT:
       return new WeftError('system', `underlay address ${local}: this kernel has no IPv6`);

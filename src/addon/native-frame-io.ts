@@ -7,7 +7,7 @@ import type { TapTarget } from './tap.ts';
 /** Errors are negative errno. */
 export interface NativeFrameIo {
   addTap(port: number, target: TapTarget): TapOpened | number;
-  /** What of `RENEWED` (tap.ts) was put back. */
+  /** Which of `RENEWED` (tap.ts) were restored. */
   renewTap(port: number): number;
   openUnderlay(port: number, local: Uint8Array, l4Port: number): number;
   remove(port: number, keep: boolean): number;
@@ -23,12 +23,12 @@ export interface NativeFrameIo {
     csumStart: number,
     csumOffset: number,
   ): number;
-  /** The reason, and from bit 8 on how many datagrams were refused. */
+  /** The drop reason, and from bit 8 on how many datagrams were refused. */
   sendUnderlay(remote: Uint8Array, entropy: number, tos: number, payloads: Uint8Array, datagramBytes: number): number;
   close(): void;
 }
 
-/** A frame, or a VXLAN payload from `source`, as the addon hands it over; of the underlay all numbers are 0. */
+/** A frame, or a VXLAN payload from `source`, as the addon hands it over; for the underlay all numbers are 0. */
 export interface NativeFrame extends Offload {
   readonly port: PortNo;
   readonly bytes: Uint8Array;

@@ -1,4 +1,4 @@
-/** Network namespaces, by the addon: native/io/netns.h. */
+/** Work in network namespaces, by the addon: native/io/netns.h. */
 import type { ExchangeWithNetns } from '../flow/netns-exchange.ts';
 import { loadAddon } from './addon.ts';
 

@@ -1,10 +1,10 @@
-/** What the way to another host takes: as its interface says, and as the kernel believes. */
+/** The MTU towards another host: according to the interface, and as the kernel believes. */
 import { loadAddon } from './addon.ts';
 
 /**
  * The largest IP packet from `local` to `remote` as the kernel believes, in bytes: less than the
- * interface takes where an ICMP error said so. Undefined without a route.
- * @param local 16 bytes, as `remote`: IPv4-mapped or IPv6
+ * interface's MTU if an ICMP error said so. Undefined without a route.
+ * @param local 16 bytes, like `remote`: IPv4-mapped or IPv6
  */
 export function pathMtu(local: Uint8Array, remote: Uint8Array): number | undefined {
   const result = loadAddon().pathMtu(local, remote);
@@ -12,8 +12,8 @@ export function pathMtu(local: Uint8Array, remote: Uint8Array): number | undefin
 }
 
 /**
- * The same as the interface takes, or the route, where an administrator gave it an MTU: what
- * ICMP errors say, which anybody can forge, is left out.
+ * The same according to the interface, or to the route if an administrator gave it an MTU. ICMP
+ * errors, which anybody can forge, are ignored.
  */
 export function routeMtu(local: Uint8Array, remote: Uint8Array): number | undefined {
   const result = loadAddon().routeMtu(local, remote);

@@ -1,7 +1,7 @@
-/** How TAPs are opened by the addon: native/addon_tap.h and native/io/tap.h. */
+/** How the addon opens TAPs: native/addon_tap.h and native/io/tap.h. */
 import type { TapIdentity } from '../flow/tap.ts';
 
-/** Numbers of 0: whichever namespace the path leads to, and the interface by its name. */
+/** If `dev` and `ino` are 0: whichever namespace the path leads to. If the index is 0: the interface by its name. */
 export interface TapTarget {
   readonly netns: string;
   readonly ifname: string;
@@ -10,12 +10,12 @@ export interface TapTarget {
   readonly ino: bigint;
 }
 
-/** Which TAP is to be opened. */
+/** Identifies the TAP to open. */
 export interface TapSpec {
   /** Path of the namespace. */
   readonly netns: string;
   readonly ifname: string;
-  /** That very TAP, whatever it is called by now, or none. */
+  /** Exactly this TAP, whatever its name is by now, or none. */
   readonly known?: TapIdentity;
 }
 
@@ -29,7 +29,7 @@ const RENEWED = [
   [2, 'that it stays when weft stops'],
 ] as const;
 
-/** What `renewTap` has put back, in words; nothing of an error: a port that stopped tells that itself. */
+/** What `renewTap` has restored, in words; nothing for an error, since a port that stopped reports that itself. */
 export function renewedText(result: number): string[] {
   return result <= 0 ? [] : RENEWED.filter(([bit]) => (result & bit) !== 0).map(([, text]) => text);
 }
