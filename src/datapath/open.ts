@@ -1,17 +1,17 @@
-/** The two datapaths, of which a process loads the one that it uses. */
+/** The two datapaths; a process loads only the one that it uses. */
 import type { Datapath, DatapathOptions } from './datapath.ts';
 
 export interface DatapathSettings {
-  /** Of the native one. */
+  /** For the native datapath. */
   readonly threads: number;
-  /** Encapsulated packets have the DSCP of the packet inside. */
+  /** Encapsulated packets have the DSCP of the inner packet. */
   readonly copyDscp: boolean;
 }
 
 /**
  * Loads a datapath.
- * @param setTimer of the reference one; the native one has timers of its own
- * @returns what opens it, for frames from and to the kernel
+ * @param setTimer for the reference datapath; the native one has timers of its own
+ * @returns a function that opens it, for frames from and to the kernel
  */
 export async function datapathOpener(
   kind: 'native' | 'reference',

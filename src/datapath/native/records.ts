@@ -1,8 +1,8 @@
 /**
- * Records as the addon packs them: the structs `UpcallRecord` (native/pending.h),
- * `MirrorRecord` (native/mirror.h), `FlowRecord` and the numbers of `Counters`
- * (native/addon.cc), in the byte order of the machine. The arrays that the addon
- * hands over are nobody else's, so records of upcalls and flows look into them.
+ * Records as the addon packs them: the structs `UpcallRecord` (native/pending.h), `MirrorRecord`
+ * (native/mirror.h) and `FlowRecord`, and the numbers of `Counters` (native/addon.cc), in the byte
+ * order of the machine. Nobody else uses the arrays that the addon hands over, so records of upcalls
+ * and flows are views of them.
  */
 import { endianness } from 'node:os';
 import { ACTION_BYTES, decodeActions, type Action } from '../../flow/action.ts';
@@ -43,7 +43,7 @@ const FLOW = {
   size: 32 + 2 * KEY_BYTES,
 };
 
-/** The upcalls look into `bytes`, which are theirs from now on. */
+/** The upcalls are views of `bytes`, which belong to them from now on. */
 export function readUpcalls(bytes: Uint8Array): Upcall[] {
   const view = viewOf(bytes);
   const upcalls: Upcall[] = [];
@@ -51,7 +51,7 @@ export function readUpcalls(bytes: Uint8Array): Upcall[] {
   return upcalls;
 }
 
-/** Reads the rest of an upcall when it is asked for it: a decision needs no more than token and key. */
+/** Reads the rest of an upcall when it is asked for: a decision needs only token and key. */
 class UpcallView implements Upcall {
   readonly token: UpcallToken;
   readonly key: FlowKey;
@@ -81,7 +81,7 @@ class UpcallView implements Upcall {
   }
 }
 
-/** The frames look into `bytes`, which are theirs from now on. */
+/** The frames are views of `bytes`, which belong to them from now on. */
 export function readMirrored(bytes: Uint8Array): MirroredFrame[] {
   const view = viewOf(bytes);
   const frames: MirroredFrame[] = [];
@@ -92,7 +92,7 @@ export function readMirrored(bytes: Uint8Array): MirroredFrame[] {
   return frames;
 }
 
-/** Reads a frame when it is asked for: ten thousands of views that live at a time are much for V8. */
+/** Reads a frame when it is asked for: tens of thousands of views that live at the same time are expensive for V8. */
 class MirroredView implements MirroredFrame {
   readonly #view: DataView;
   readonly #bytes: Uint8Array;
@@ -138,7 +138,7 @@ export function readFlows(bytes: Uint8Array): FlowEntry[] {
   return flows;
 }
 
-/** Reads the rest of a flow when it is asked for it: who looks after flows needs no more than its statistics. */
+/** Reads the rest of a flow when it is asked for: most callers need only its statistics. */
 class FlowRecordView implements FlowEntry {
   readonly id: FlowId;
   readonly lastUsedMs: number;

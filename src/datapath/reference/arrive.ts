@@ -26,7 +26,7 @@ export class Entrance {
     this.#mirror = mirror;
   }
 
-  /** Undefined: it was counted and dropped. What is returned is not counted yet. */
+  /** Undefined if it was counted and dropped. A frame that is returned is not counted yet. */
   arrive(port: PortNo, { bytes, source, tos, offload }: ReceivedFrame): Arrived | undefined {
     const key = emptyKey();
     writeNumber(key, fields.in_port, port);
@@ -53,7 +53,7 @@ export class Entrance {
     const offload =
       port === this.#ports.tunnel?.port ? unfinishedChecksum(bytes, key, l4) : checkOffload(bytes, asked, key, l4);
     if (!offload) return this.#refuse(port, bytes.length, 'bad_vnet_hdr');
-    // Sooner or later a superframe is cut, and each segment gets a header checksum that is right.
+    // Sooner or later a superframe is segmented, and each segment gets a correct header checksum.
     if (offload.gsoType !== GSO_NONE && !hasRightIpv4Header(bytes, key)) {
       return this.#refuse(port, bytes.length, 'ipv4_checksum');
     }

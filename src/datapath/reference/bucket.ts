@@ -1,10 +1,7 @@
-/**
- * Token buckets: how much may pass a port. native/bucket.h has the rules, and is
- * equal to the unit.
- */
+/** Token buckets: how much may pass a port. native/bucket.h has the rules, and counts exactly the same. */
 import type { PortRates, Rate } from '../datapath.ts';
 
-/** Of a second: sixteenths of a nanosecond. */
+/** Ticks in a second: sixteenths of a nanosecond. */
 const TICKS = 16_000_000_000n;
 const TICKS_PER_MS = Number(TICKS / 1000n);
 const PAUSE_MS = 0.25;
@@ -13,19 +10,19 @@ export class Bucket {
   /** Bytes that may wait. */
   readonly queue: number;
   readonly #perSecond: bigint;
-  /** Ticks that filling it takes. */
+  /** Ticks that it takes to fill. */
   readonly #depth: bigint;
-  /** When it would be full again. */
+  /** When it will be full again. */
   #fullAt = 0n;
 
-  /** Full. */
+  /** It starts full. */
   constructor({ perSecond, burst, queue = 0 }: Rate) {
     this.queue = queue;
     this.#perSecond = BigInt(perSecond);
     this.#depth = (BigInt(burst) * TICKS) / this.#perSecond;
   }
 
-  /** False: there is nothing left, and nothing was taken. */
+  /** False if nothing is left; then nothing was taken. */
   take(units: number, nowMs: number): boolean {
     const now = BigInt(Math.trunc(nowMs * TICKS_PER_MS));
     if (this.#fullAt - now >= this.#depth) return false;
@@ -34,7 +31,7 @@ export class Bucket {
     return true;
   }
 
-  /** When to try again, after `take` was refused. */
+  /** When to try again after `take` was refused. */
   againMs(nowMs: number): number {
     const pauseMs = Math.min(PAUSE_MS, Number(this.#depth) / TICKS_PER_MS / 2);
     return Math.max(Number(this.#fullAt - this.#depth + 1n) / TICKS_PER_MS, nowMs + pauseMs);
@@ -44,7 +41,7 @@ export class Bucket {
 /** The buckets of a port. */
 export type Buckets = { readonly [direction in 'ingress' | 'egress' | 'storm']?: Bucket };
 
-/** Full ones. */
+/** They start full. */
 export function bucketsOf({ ingress, egress, storm }: PortRates): Buckets {
   return {
     ...(ingress && { ingress: new Bucket(ingress) }),

@@ -1,7 +1,7 @@
 /**
- * Puts consecutive TCP segments of a flow, and UDP datagrams of one size, back
- * into a superframe. The rules, and why each, are in native/coalesce.h; this is
- * the plain version, over the frames of one burst.
+ * Merges consecutive TCP segments of a flow, and UDP datagrams of one size, into a superframe. The
+ * rules, with the reasons, are in native/coalesce.h; this is the plain version, over the frames of
+ * one burst.
  */
 import { FRAG_NONE, fields } from '../../flow/fields.ts';
 import { readNumber, type FlowKey } from '../../flow/key.ts';
@@ -25,29 +25,29 @@ import {
   type Frame,
 } from './offload.ts';
 
-/** Superframes that are open at once. */
+/** The most superframes that are open at a time. */
 const OPEN_SUPERFRAMES = 8;
-/** Frames in one. */
+/** The most frames in one superframe. */
 const SUPERFRAME_FRAMES = 64;
-/** So that a superframe is at most MAX_FRAME_BYTES, over IPv6 too. */
+/** So that a superframe is at most MAX_FRAME_BYTES, also with IPv6. */
 const MAX_IP_BYTES = 65535;
 const L3 = ETH_HEADER_BYTES;
 const DONT_FRAGMENT = 0x4000;
 const PSH = 0x08;
 const ACK = 0x10;
 
-/** A frame that came in, with its key and where its L4 header is (0: none). */
+/** A frame that came in, with its key and the offset of its L4 header (0: none). */
 export interface Arrived extends Frame {
   readonly key: FlowKey;
   readonly l4: number;
 }
 
-/** What of a burst is looked up: a frame that came in, or several in one. */
+/** A part of a burst that is looked up at once: a frame that came in, or several merged into one. */
 export interface Arrival extends Frame {
   readonly key: FlowKey;
-  /** That came in. */
+  /** How many frames came in. */
   readonly frames: number;
-  /** Of all of these. */
+  /** Their bytes together. */
   readonly receivedBytes: number;
 }
 
@@ -59,10 +59,10 @@ interface Plain extends Arrived {
   readonly payloadBytes: number;
 }
 
-/** A superframe in the making: frames that continue each other. */
+/** A superframe in progress: frames that continue each other. */
 type Open = Plain[];
 
-/** What a burst comes to, in the order in which it goes on. */
+/** What becomes of a burst, in the order in which it is forwarded. */
 export function coalesce(burst: readonly Arrived[]): Arrival[] {
   if (burst.length === 1) return [alone(burst[0]!)];
   const arrivals: Arrival[] = [];
@@ -111,7 +111,7 @@ function asPlain(frame: Arrived): Plain | undefined {
   return { ...frame, tcp, v4, payloadAt, payloadBytes: bytes.length - payloadAt };
 }
 
-/** Would cutting a superframe of such frames give this one back? */
+/** Would segmenting a superframe of such frames give this one back? */
 function mayMerge({ bytes, offload, tcp, v4, l4, payloadBytes }: Plain): boolean {
   if (offload.gsoType !== GSO_NONE || payloadBytes === 0) return false;
   const csumOffset = tcp ? TCP_CSUM_OFFSET : UDP_CSUM_OFFSET;
@@ -127,7 +127,7 @@ function mayMerge({ bytes, offload, tcp, v4, l4, payloadBytes }: Plain): boolean
   return onesSum(bytes.subarray(l4), pseudo) === 0xffff;
 }
 
-/** The flow of a frame: its key without TOS and TTL. */
+/** Compares the flows of two frames: their keys without TOS and TTL. */
 function sameFlow(a: FlowKey, b: FlowKey): boolean {
   const [tos, ttl] = [fields.ip_tos.offset, fields.ip_ttl.offset];
   return a.every((byte, at) => byte === b[at] || at === tos || at === ttl);

@@ -11,8 +11,8 @@ const ECT_1 = 1;
 const CE = 3;
 
 /**
- * The outer TOS or traffic class of a frame with this key: its ECN (RFC 6040
- * §4.1, normal mode), Not-ECT for what is not IP, and DSCP 0, or its own.
+ * The outer TOS or traffic class for a frame with this key: its ECN field (RFC 6040 §4.1, normal
+ * mode), Not-ECT for other protocols than IP, and DSCP 0 or the inner DSCP.
  */
 export function outerTos(key: FlowKey, copyDscp: boolean): number {
   const tos = readNumber(key, fields.ip_tos);
@@ -20,10 +20,10 @@ export function outerTos(key: FlowKey, copyDscp: boolean): number {
 }
 
 /**
- * The frame with the ECN of `outer`, the TOS of the datagram that it was in
- * (RFC 6040 §4.2, Figure 4): the same one, or a copy; `key`, which was extracted
- * from it, changes along. Undefined: to be dropped, its sender would not see the
- * congestion. What is not IP is left alone.
+ * The frame with the ECN field that results from `outer`, the TOS of the datagram that it was in
+ * (RFC 6040 §4.2, Figure 4): the same frame, or a copy. `key`, which was extracted from it, changes
+ * accordingly. Undefined if it must be dropped, since its sender would not learn of the congestion.
+ * Other protocols than IP are left alone.
  */
 export function decapsulateEcn(frame: Uint8Array, key: FlowKey, outer: number): Uint8Array | undefined {
   const ecn = outer & ECN_MASK;

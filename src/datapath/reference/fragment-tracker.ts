@@ -1,11 +1,11 @@
 /**
- * Fragments on their way through: a datagram's ports are in its first fragment
- * only, and each of its fragments is to be decided by them. So the first is
- * remembered, and later ones get its protocol and ports in their keys; those that
- * come before it wait. Nothing is put together, and nothing is changed.
+ * Fragments on their way through the switch. Only the first fragment of a datagram has its ports, and
+ * all of its fragments must be decided by them. So the first one is remembered, and later ones get
+ * its protocol and ports in their keys; those that come before it wait. Datagrams are not reassembled,
+ * and nothing is changed.
  *
- * native/fragment_tracker.h has the rules, and why each; this is the plain version,
- * which remembers each fragment that came.
+ * native/fragment_tracker.h has the rules, with the reasons; this is the plain version, which
+ * remembers each fragment that came.
  */
 import { fragmentPart, type FragmentPart } from '../../flow/extract.ts';
 import { fields } from '../../flow/fields.ts';
@@ -21,21 +21,21 @@ import {
 } from '../../flow/bounds.ts';
 import type { Frame } from './offload.ts';
 
-/** A fragment with its key, where a later one has the protocol and ports of its first. */
+/** A fragment with its key; the key of a later one has the protocol and ports of its first one. */
 export interface TrackedFragment {
   readonly frame: Frame;
   readonly key: FlowKey;
 }
 
-/** What becomes of a fragment. */
+/** What happens to a fragment. */
 export type Tracked = {
-  /** Fragments of other datagrams of the port that gave way: `fragment_limit`. */
+  /** How many fragments of other datagrams of the port gave way: `fragment_limit`. */
   gaveWay: number;
 } & (
   | { readonly kind: 'waits' }
-  /** It is dropped, and `withIt` that waited, for the same reason. */
+  /** It is dropped, and `withIt` waiting ones with it, for the same reason. */
   | { readonly kind: 'dropped'; readonly reason: DropReason; readonly withIt: number }
-  /** It goes on, and behind it those that waited, in order. */
+  /** It is forwarded, and after it those that waited, in order. */
   | { readonly kind: 'goes'; readonly fragments: readonly TrackedFragment[] }
 );
 
@@ -49,10 +49,10 @@ interface Datagram {
   waiting: TrackedFragment[];
 }
 
-/** What is known of one port's datagrams, the oldest first. */
+/** What is known about the datagrams of one port, the oldest first. */
 interface Share {
   readonly datagrams: Set<Datagram>;
-  /** That wait. */
+  /** Bytes that wait. */
   bytes: number;
 }
 
@@ -67,7 +67,7 @@ export class FragmentTracker {
     return this.#held;
   }
 
-  /** A fragment from `port`, extracted to `key`. A copy of it waits. */
+  /** Tracks a fragment from `port` that was extracted to `key`. If it waits, it is copied. */
   track(port: PortNo, key: FlowKey, frame: Frame, nowMs: number): Tracked {
     const part = fragmentPart(frame.bytes, key);
     const id = identityOf(key, part);
@@ -128,7 +128,7 @@ export class FragmentTracker {
     };
   }
 
-  /** Forgets what is too old. Calls `drop` for what waited. */
+  /** Forgets datagrams that are too old. Calls `drop` for their waiting fragments. */
   expire(nowMs: number, drop: (port: PortNo, frames: number) => void): void {
     for (const datagram of this.#datagrams.values()) {
       if (nowMs < datagram.dueMs) return;
@@ -150,7 +150,7 @@ export class FragmentTracker {
     return share;
   }
 
-  /** For `bytes` that wait for `datagram`, which is there to stay. */
+  /** Makes room for `bytes` waiting bytes of `datagram`, which must stay. */
   #makeRoom({ port, id }: Datagram, bytes: number): { hasRoom: boolean; gaveWay: number } {
     const share = this.#share(port);
     let gaveWay = 0;
@@ -204,14 +204,14 @@ function isSame(a: FragmentPart, b: FragmentPart): boolean {
   return a.at === b.at && a.bytes === b.bytes;
 }
 
-/** The last one ends behind all others. */
+/** The last one must end behind all others. */
 function mayBelongTogether(a: FragmentPart, b: FragmentPart): boolean {
   if (a.more && b.more) return true;
   if (!a.more && !b.more) return endOf(a) === endOf(b);
   return a.more ? endOf(a) < endOf(b) : endOf(b) < endOf(a);
 }
 
-/** Of parts that do not overlap. */
+/** For parts that do not overlap. */
 function isWhole(parts: readonly FragmentPart[]): boolean {
   const last = parts.find(({ more }) => !more);
   return last !== undefined && parts.reduce((sum, { bytes }) => sum + bytes, 0) === endOf(last);

@@ -1,8 +1,7 @@
 /**
- * An IPv4 packet as fragments (RFC 791 §3.2): each with the header of the packet,
- * of the options those that are to be copied, and a piece of the payload whose
- * length is a multiple of 8, but for the last one. Of a fragment, fragments.
- * native/fragment.h does the same.
+ * Cuts an IPv4 packet into fragments (RFC 791 §3.2). Each has the header of the packet, those of its
+ * options that must be copied, and a piece of the payload; the length of each piece except the last
+ * is a multiple of 8. A fragment can be cut into fragments, too. native/fragment.h does the same.
  */
 import { fields } from '../../flow/fields.ts';
 import { readNumber, type FlowKey } from '../../flow/key.ts';
@@ -11,16 +10,16 @@ import { checksum } from '../../wire/checksum.ts';
 import { ETH_HEADER_BYTES, ETH_IPV4 } from '../../wire/ethernet.ts';
 import { IPV4_DF, IPV4_HEADER_BYTES, IPV4_MF } from '../../wire/ipv4.ts';
 
-/** Untagged IPv4 that allows it? `key` was extracted from the frame. */
+/** Is it untagged IPv4 without DF? `key` was extracted from the frame. */
 export function mayFragment(frame: Uint8Array, key: FlowKey): boolean {
   if (readNumber(key, fields.eth_type) !== ETH_IPV4 || readNumber(key, fields.vlan_tci) !== 0) return false;
   return (getU16(frame, ETH_HEADER_BYTES + 6) & IPV4_DF) === 0;
 }
 
 /**
- * @param frame with nothing unfinished; `mayFragment` holds
- * @param mtu of each fragment, from the IP header on: 68 bytes or more
- * @returns new frames, or the frame itself where it is small enough
+ * @param frame with nothing unfinished; `mayFragment` must be true
+ * @param mtu the largest size of each fragment, from the IP header on: 68 bytes or more
+ * @returns new frames, or the frame itself if it is small enough
  */
 export function fragments(frame: Uint8Array, mtu: number): Uint8Array[] {
   if (frame.length - ETH_HEADER_BYTES <= mtu) return [frame];
@@ -44,7 +43,7 @@ export function fragments(frame: Uint8Array, mtu: number): Uint8Array[] {
   return cut;
 }
 
-/** The header with those options only that every fragment has. */
+/** The header with only those options that every fragment has. */
 function copiedOptions(header: Uint8Array): Uint8Array {
   const [END, NOP, COPIED] = [0, 1, 0x80];
   const first = ETH_HEADER_BYTES + IPV4_HEADER_BYTES;

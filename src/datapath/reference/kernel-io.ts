@@ -1,4 +1,4 @@
-/** What the reference datapath asks of the kernel: `frame-io.ts` does it; in tests it is played. */
+/** What the reference datapath needs from the kernel: `frame-io.ts` provides it; tests simulate it. */
 import type { TapSpec } from '../../addon/tap.ts';
 import type { Offload } from '../../flow/offload.ts';
 import type { DropReason } from '../../flow/reason.ts';
@@ -17,7 +17,7 @@ export interface ReceivedFrame {
   readonly tos?: number | undefined;
 }
 
-/** Datagrams that were not sent. */
+/** How many datagrams were not sent, and why. */
 export interface Refused {
   readonly reason: DropReason;
   readonly datagrams: number;
@@ -29,9 +29,9 @@ export interface KernelIo {
   renewTap(port: PortNo): string[];
   openUnderlay(port: PortNo, local: Uint8Array, l4Port: number): void;
   remove(port: PortNo, keep: boolean): void;
-  /** What has arrived, `max` at most. After fewer than `max`, `onWake` tells of the next. */
+  /** What has arrived, at most `max`. If that was fewer than `max`, `onWake` is called for the next. */
   take(max: number): readonly ReceivedFrame[];
-  /** What a TAP takes: native/io/tap.h. */
+  /** The offloads of a TAP: native/io/tap.h. */
   offloads(port: PortNo): number;
   send(port: PortNo, frame: Frame): DropReason | undefined;
   sendUnderlay(remote: Uint8Array, entropy: number, tos: number, payloads: readonly Uint8Array[]): Refused | undefined;

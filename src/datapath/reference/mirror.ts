@@ -1,7 +1,7 @@
 /**
- * Copies of frames for captures. Frames gather during a run and are handed over
- * when it ends; beyond MIRROR_BYTES they are left out and counted, so that a
- * capture never holds up what it watches. native/mirror.h does the same.
+ * Copies of frames for captures. Frames accumulate during a run and are handed over when it ends.
+ * Beyond MIRROR_BYTES they are left out and counted, so that a capture never holds up the traffic
+ * that it watches. native/mirror.h does the same.
  */
 import { bpfWants, checkBpf } from '../../flow/bpf.ts';
 import type { PortNo } from '../../flow/types.ts';
@@ -25,7 +25,7 @@ export class Mirror {
     this.#clock = clock;
   }
 
-  /** Null ends it. What waits goes to the sink that there was. @throws WeftError('invalid') for a filter */
+  /** Null ends it. Waiting frames go to the previous sink. @throws WeftError('invalid') for a filter */
   set(options: MirrorOptions | null, sink?: MirrorSink): void {
     if (options?.filter) checkBpf(options.filter);
     this.flush();

@@ -1,13 +1,12 @@
 /**
- * Work that a frame still needs when it is handed on: finishing a checksum, and
- * cutting a superframe (virtio 1.2 §5.1.6).
+ * Work that a frame still needs when it is handed on: completing a checksum, and segmenting a
+ * superframe (virtio 1.2 §5.1.6).
  *
- * Whoever sent a frame controls what it asks for, so nothing in it is believed:
- * it has to say what the frame's own headers say. Above all the checksum must be
- * the frame's own, of TCP or UDP, or lie behind all headers that a decision
- * reads: it is written after the frame was decided, and elsewhere could change
- * its source address. A frame that passes can be passed on, or cut, without another look.
- * native/offload.h has the same rules.
+ * Whoever sent a frame controls what it asks for, so nothing in it is trusted: it must agree with the
+ * frame's own headers. Above all, the checksum must be the frame's own, of TCP or UDP, or lie behind
+ * all headers that a decision reads: it is written after the frame was decided, and at another place
+ * it could change the source address. A frame that passes this check can be forwarded or segmented
+ * without another look. native/offload.h has the same rules.
  */
 import { FRAG_NONE, fields } from '../../flow/fields.ts';
 import { readNumber, type FlowKey } from '../../flow/key.ts';
@@ -18,7 +17,7 @@ import { IP_TCP, IP_UDP } from '../../wire/ipv4.ts';
 import { IPV6_HEADER_BYTES } from '../../wire/ipv6.ts';
 import type { Offload } from '../../flow/offload.ts';
 
-/** The checksum field holds only the pseudo header's sum. */
+/** The checksum field holds only the sum of the pseudo header. */
 export const NEEDS_CSUM = 1;
 /** The checksum is known to be good. */
 export const DATA_VALID = 2;
@@ -26,7 +25,7 @@ export const GSO_NONE = 0;
 export const GSO_TCP4 = 1;
 export const GSO_TCP6 = 4;
 export const GSO_UDP = 5;
-/** Beside a TCP type: CWR belongs to the first segment. */
+/** Beside a TCP type: CWR belongs to the first segment only. */
 export const GSO_ECN = 0x80;
 
 export const TCP_CSUM_OFFSET = 16;
@@ -38,15 +37,15 @@ const IP_IPV6 = 41;
 const IP_GRE = 47;
 
 /**
- * Of a superframe: headers before the payload, and how many segments it has on its way
- * through. One that comes in with more, up to twice as many, goes on as two (`halves`).
+ * For a superframe: how many bytes of headers come before the payload, and how many segments it may
+ * have on its way through. One that comes in with more, up to twice as many, is split in two (`halves`).
  */
 const MAX_HEADER_BYTES = 256;
 export const MAX_SEGMENTS = 1024;
 
 export const NO_OFFLOAD: Offload = { flags: 0, gsoType: GSO_NONE, gsoSize: 0, csumStart: 0, csumOffset: 0 };
 
-/** A frame inside a datapath: cut to its L3 length, with what is left to do. */
+/** A frame inside a datapath: cut to its L3 length, with the work that it still needs. */
 export interface Frame {
   readonly bytes: Uint8Array;
   readonly offload: Offload;
@@ -63,21 +62,21 @@ export function payloadOffset(frame: Uint8Array, l4: number, tcp: boolean): numb
 }
 
 /**
- * Of the largest packet that a frame goes out as, from behind the Ethernet header
- * on (14 bytes: what is tagged is not routed): of a superframe, its segments.
+ * Size of the largest packet as which a frame is sent, from behind the Ethernet header on (14 bytes:
+ * tagged frames are not routed). For a superframe, that of its segments.
  */
 export function packetBytes({ bytes, offload }: Frame): number {
   const whole = offload.gsoType === GSO_NONE ? bytes.length : superframeHeaderBytes(bytes, offload) + offload.gsoSize;
   return whole - ETH_HEADER_BYTES;
 }
 
-/** How many frames it goes out as where superframes cannot go. */
+/** As how many frames it is sent where superframes are not supported. */
 export function segmentCount({ bytes, offload }: Frame): number {
   if (offload.gsoType === GSO_NONE) return 1;
   return Math.ceil((bytes.length - superframeHeaderBytes(bytes, offload)) / offload.gsoSize);
 }
 
-/** The bytes of all of these: of a superframe with the headers of each segment. */
+/** The bytes of all these frames: for a superframe, including the headers of each segment. */
 export function wireBytes(frame: Frame): number {
   const { bytes, offload } = frame;
   if (offload.gsoType === GSO_NONE) return bytes.length;
@@ -94,14 +93,14 @@ export function l3Offset(frame: Uint8Array): number {
   return type === ETH_VLAN || type === ETH_QINQ ? ETH_HEADER_BYTES + VLAN_TAG_BYTES : ETH_HEADER_BYTES;
 }
 
-/** Is the checksum of its IPv4 header right? True of what is not IPv4. `frame` was extracted to `key`. */
+/** Is the checksum of its IPv4 header right? True if it is not IPv4. `frame` was extracted to `key`. */
 export function hasRightIpv4Header(frame: Uint8Array, key: FlowKey): boolean {
   if (readNumber(key, fields.eth_type) !== ETH_IPV4) return true;
   const l3 = l3Offset(frame);
   return checksum(frame.subarray(l3, l3 + (frame[l3]! & 15) * 4)) === 0;
 }
 
-/** The pseudo header's sum for the IP packet at `l3`. */
+/** The sum of the pseudo header for the IP packet at `l3`. */
 export function pseudoSumOf(frame: Uint8Array, l3: number, protocol: number, l4Bytes: number): number {
   const [at, size] = frame[l3]! >>> 4 === 4 ? [l3 + 12, 4] : [l3 + 8, 16];
   const destination = at + size;
@@ -109,9 +108,9 @@ export function pseudoSumOf(frame: Uint8Array, l3: number, protocol: number, l4B
 }
 
 /**
- * What `frame`, extracted to `key` with its L4 header at `l4`, may ask for, less
- * what means nothing; DATA_VALID stays, for the coalescer. Undefined: it asks for
- * what cannot be done.
+ * What `frame`, extracted to `key` with its L4 header at `l4`, may ask for, without what has no
+ * meaning; DATA_VALID stays, for the coalescer. Undefined if it asks for something that cannot be
+ * done.
  */
 export function checkOffload(frame: Uint8Array, asked: Offload, key: FlowKey, l4: number): Offload | undefined {
   const { flags, gsoType, gsoSize } = asked;
@@ -150,8 +149,8 @@ function isOwnChecksum({ csumStart, csumOffset }: Offload, key: FlowKey, l4: num
 }
 
 /**
- * Is it one of a packet inside this one: behind a UDP header (a tunnel of the
- * container's own), or right behind the IP header of a protocol that tunnels?
+ * Is it the checksum of a packet inside this one: behind a UDP header (a tunnel of the container's
+ * own), or directly behind the IP header of a tunnelling protocol?
  */
 function isInnerChecksum({ csumStart, csumOffset }: Offload, lengthBytes: number, key: FlowKey, l4: number): boolean {
   if (l4 === 0 || key[fields.ip_frag.offset] !== FRAG_NONE || csumStart + csumOffset + 2 > lengthBytes) return false;
@@ -161,10 +160,9 @@ function isInnerChecksum({ csumStart, csumOffset }: Offload, lengthBytes: number
 }
 
 /**
- * What is left to do for a frame from the underlay: its checksum, if that holds
- * only the pseudo header's sum. Its sender left it to a network card, and on a
- * virtual underlay there was none. A finished checksum has that value once in
- * 65,536 times, and comes out the same.
+ * What a frame from the underlay still needs: its checksum, if the field holds only the sum of the
+ * pseudo header. The sender left it to a network card, and a virtual underlay has none. A finished
+ * checksum has that value once in 65,536 times, and comes out the same.
  */
 export function unfinishedChecksum(frame: Uint8Array, key: FlowKey, l4: number): Offload {
   const protocol = key[fields.ip_proto.offset]!;

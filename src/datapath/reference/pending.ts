@@ -1,13 +1,12 @@
 /**
- * Undecided flows: one entry for each exact key that missed the cache, with the
- * frames that wait for the decision, in order.
+ * Undecided flows: one entry for each exact key that missed the cache, with the frames that wait for
+ * the decision, in order.
  *
- * Everything is bounded by the input port, so that a port which sends nothing
- * but new flows uses up only its own share: PENDING_PER_PORT entries,
- * PARKED_PER_FLOW frames in each, PARKED_FRAGMENTS of fragments,
- * PARKED_BYTES_PER_PORT in all. Upcalls are handed out once each, one port after
- * the other; those of frames to a group of stations, which take longest since many
- * get them, every second time.
+ * Everything is bounded for each input port, so that a port which sends nothing but new flows uses up
+ * only its own share: PENDING_PER_PORT entries, PARKED_PER_FLOW frames in each (PARKED_FRAGMENTS if
+ * they are fragments), PARKED_BYTES_PER_PORT bytes together. Upcalls are handed out once each, in turn
+ * over the ports. Those for multicast and broadcast frames, which take longest because many ports get
+ * the frames, are at most every second one.
  */
 import { FRAG_NONE, fields } from '../../flow/fields.ts';
 import { bytesId, readBytes, type FlowKey } from '../../flow/key.ts';
@@ -27,7 +26,7 @@ interface Pending {
   readonly frames: Frame[];
 }
 
-/** Not yet delivered, by port; the port whose turn it is comes first. */
+/** Not delivered yet, by port; the port whose turn it is comes first. */
 type Undelivered = Map<PortNo, Pending[]>;
 
 /** What waits from one port. */
@@ -41,12 +40,12 @@ export class PendingTable {
   readonly #byToken = new Map<UpcallToken, Pending>();
   readonly #shares = new Map<PortNo, Share>();
   readonly #single: Undelivered = new Map();
-  /** Of frames to a group. */
+  /** For multicast and broadcast frames. */
   readonly #group: Undelivered = new Map();
   #lastToken = 0;
   #held = 0;
 
-  /** Frames parked now. */
+  /** Frames that are parked now. */
   get held(): number {
     return this.#held;
   }
@@ -56,7 +55,7 @@ export class PendingTable {
     return this.#byKey.size > 0 && this.#byKey.has(bytesId(key));
   }
 
-  /** Parks a copy of `frame` behind others with its key. Why not, if not. */
+  /** Parks a copy of `frame` behind others with its key. Returns why not, if it cannot. */
   park(key: FlowKey, frame: Frame): DropReason | undefined {
     const pending = this.#byKey.get(bytesId(key))!;
     const isFragment = key[fields.ip_frag.offset] !== FRAG_NONE;
@@ -64,7 +63,7 @@ export class PendingTable {
     return this.#hold(pending, this.#shares.get(pending.port)!, frame);
   }
 
-  /** A new undecided flow with its first frame, copied. `key` is kept. Why not, if not. */
+  /** Opens an undecided flow with a copy of its first frame. Keeps `key`. Returns why not, if it cannot. */
   open(port: PortNo, key: FlowKey, frame: Frame): DropReason | undefined {
     const share = this.#shares.get(port) ?? { pendings: new Set(), bytes: 0 };
     if (share.pendings.size >= PENDING_PER_PORT) return 'upcall_queue_full';
@@ -83,7 +82,7 @@ export class PendingTable {
     return undefined;
   }
 
-  /** The next upcalls to deliver, UPCALL_BATCH at most; empty when all are delivered. */
+  /** The next upcalls to deliver, at most UPCALL_BATCH; empty if all are delivered. */
   nextBatch(): Upcall[] {
     const batch: Upcall[] = [];
     while (batch.length < UPCALL_BATCH) {
@@ -103,14 +102,14 @@ export class PendingTable {
     return batch;
   }
 
-  /** Answers a token: takes its frames out, in order. Undefined for a token that is unknown or used. */
+  /** Answers a token: takes its frames out, in order. Undefined for a token that is unknown or was used. */
   release(token: UpcallToken): Pick<Pending, 'port' | 'key' | 'frames'> | undefined {
     const pending = this.#byToken.get(token);
     if (pending) this.#remove(pending);
     return pending;
   }
 
-  /** Removes all that waits from `port`. @returns the number of frames that were parked */
+  /** Removes everything from `port` that waits. @returns the number of frames that were parked */
   dropPort(port: PortNo): number {
     let frames = 0;
     for (const pending of this.#shares.get(port)?.pendings ?? []) {
@@ -142,7 +141,7 @@ export class PendingTable {
   }
 }
 
-/** The next one of the port whose turn it is, which then comes last. */
+/** The next one of the port whose turn it is; that port then comes last. */
 function takeNext(undelivered: Undelivered): Pending | undefined {
   for (const [port, queue] of undelivered) {
     undelivered.delete(port);

@@ -1,7 +1,7 @@
 /**
- * A priority tag: a VLAN tag (TPID 0x8100) with VLAN ID 0 says a priority and no
- * VLAN, so the frame is an untagged one (IEEE 802.1Q §6.9.1). It is taken out
- * where a frame comes in. `native/priority_tag.h` does the same.
+ * A priority tag, that is, a VLAN tag (TPID 0x8100) with VLAN ID 0, gives a priority and no VLAN, so
+ * the frame counts as untagged (IEEE 802.1Q §6.9.1). The tag is removed where a frame comes in.
+ * `native/priority_tag.h` does the same.
  */
 import { getU16 } from '../../wire/bytes.ts';
 import { ETH_HEADER_BYTES, ETH_VLAN, VLAN_TAG_BYTES } from '../../wire/ethernet.ts';
@@ -10,7 +10,7 @@ import type { Frame } from './offload.ts';
 const ADDRESSES_BYTES = 12;
 const VLAN_ID_MASK = 0x0fff;
 
-/** The frame itself where it has no such tag, otherwise a copy; offsets of its offload move along. */
+/** The frame itself if it has no such tag, otherwise a copy; the offsets of its offload are adjusted. */
 export function untagPriority(frame: Frame): Frame {
   const { bytes, offload } = frame;
   if (bytes.length < ETH_HEADER_BYTES + VLAN_TAG_BYTES || getU16(bytes, ADDRESSES_BYTES) !== ETH_VLAN) return frame;

@@ -1,14 +1,14 @@
-/** Frames that wait until their port's rate admits them, in order. native/rate_queue.h has the rules. */
+/** Frames that wait, in order, until the rate of their port admits them. native/rate_queue.h has the rules. */
 import type { FlowKey } from '../../flow/key.ts';
 import type { PortNo } from '../../flow/types.ts';
 import type { Frame } from './offload.ts';
 
-/** A frame takes this much room at least. */
+/** The room that a frame takes, at least. */
 const LEAST_ROOM_BYTES = 256;
 
 export interface QueuedFrame {
   readonly frame: Frame;
-  /** Ingress: the flow cache is asked with it. Undefined for egress. */
+  /** Ingress: for the lookup in the flow cache. Undefined for egress. */
   readonly key: FlowKey | undefined;
   /** The port that it came in by; undefined if weft made it. */
   readonly from: PortNo | undefined;
@@ -29,7 +29,7 @@ export class RateQueue {
     return this.#frames[0];
   }
 
-  /** False: no room is left of `roomBytes`. Otherwise a copy of the frame waits. */
+  /** False if nothing is left of `roomBytes`. Otherwise a copy of the frame waits. */
   push(queued: QueuedFrame, roomBytes: number): boolean {
     if (this.#takenBytes >= roomBytes) return false;
     this.#takenBytes += roomOf(queued);

@@ -1,9 +1,8 @@
 /**
- * What is written into a frame before it is sent: routing (RFC 1812 §5.3.1), turning
- * an echo request around (RFC 792, RFC 4443 §4.2), and the segment size that TCP
- * announces (RFC 9293 §3.7.1). Into a copy. What a
- * frame does not have is left alone, so that any action is harmless on any frame.
- * native/rewrite.h does the same.
+ * Changes to a frame before it is sent: routing (RFC 1812 §5.3.1), turning an echo request into its
+ * reply (RFC 792, RFC 4443 §4.2), and the segment size that TCP announces (RFC 9293 §3.7.1). They are
+ * made in a copy. Fields that a frame does not have are ignored, so any action is harmless on any
+ * frame. native/rewrite.h does the same.
  */
 import type { Action } from '../../flow/action.ts';
 import { extract } from '../../flow/extract.ts';
@@ -19,7 +18,7 @@ import { l3Offset, NEEDS_CSUM, type Frame } from './offload.ts';
 
 const ECHO_TTL = 64;
 
-/** The frame as the actions behind `action` get it; undefined for an action that rewrites nothing. */
+/** The frame as the actions after `action` get it; undefined for an action that rewrites nothing. */
 export function rewrite(action: Action, frame: Frame, key: FlowKey): Frame | undefined {
   switch (action.op) {
     case 'route':
@@ -33,7 +32,7 @@ export function rewrite(action: Action, frame: Frame, key: FlowKey): Frame | und
   }
 }
 
-/** MAC addresses of the next hop, and one less of TTL or hop limit, unless that is 0. */
+/** Sets the MAC addresses of the next hop, and decrements TTL or hop limit unless it is 0. */
 function route(to: Extract<Action, { op: 'route' }>, frame: Uint8Array, key: FlowKey): Uint8Array {
   frame.set(to.destination, 0);
   frame.set(to.source, 6);
@@ -55,10 +54,10 @@ function route(to: Extract<Action, { op: 'route' }>, frame: Uint8Array, key: Flo
 }
 
 /**
- * An echo request to its reply, with a new TTL. The ICMP checksum changes by what
- * the type does (RFC 1624); that of ICMPv6 covers addresses, in any order. So each
- * fragment of a request becomes one of the reply, by itself: the first has the type,
- * later ones are of a request if `key`, which is as their first, says so.
+ * Turns an echo request into its reply, with a new TTL. The ICMP checksum changes by the change of the
+ * type (RFC 1624); that of ICMPv6 covers the addresses, but their order does not matter. So each
+ * fragment of a request becomes a fragment of the reply, independently: the first one has the type, and
+ * a later one belongs to a request if `key`, which has the values of its first one, says so.
  */
 function echo(frame: Uint8Array, key: FlowKey): Uint8Array {
   const own = emptyKey();
@@ -97,8 +96,8 @@ function echo(frame: Uint8Array, key: FlowKey): Uint8Array {
 }
 
 /**
- * A SYN announces no larger segments than these; one that announces none is left as
- * it is, and options are followed as far as they are well-formed.
+ * Makes a SYN announce segments no larger than `mss`. One that announces none is left unchanged, and
+ * options are read only as far as they are well-formed.
  */
 function clamp(mss: number, { bytes, offload }: Frame): Uint8Array {
   const [END, NOP, MSS, MSS_BYTES] = [0, 1, 2, 4];
@@ -123,8 +122,8 @@ function clamp(mss: number, { bytes, offload }: Frame): Uint8Array {
 }
 
 /**
- * Takes an option's value from `at` to less, and the checksum with it (RFC 1624); an
- * unfinished one covers no option. At an odd place the words of the sum are other ones.
+ * Lowers the value of an option at `at`, and adjusts the checksum (RFC 1624); an unfinished checksum
+ * covers no option. At an odd offset the words of the sum are different ones.
  */
 function lowerMss(tcp: Uint8Array, at: number, mss: number, isUnfinished: boolean): void {
   const before = getU16(tcp, at);
@@ -135,7 +134,7 @@ function lowerMss(tcp: Uint8Array, at: number, mss: number, isUnfinished: boolea
   setU16(tcp, 16, ~sumOf([~getU16(tcp, 16), ~word(before), word(mss)]) & 0xffff);
 }
 
-/** The ones' complement sum of words of 16 bits. */
+/** The ones' complement sum of 16-bit words. */
 function sumOf(words: readonly number[]): number {
   return onesSum(Uint8Array.from(words.flatMap((word) => [word >>> 8, word])));
 }

@@ -1,7 +1,6 @@
 /**
- * A frame as what goes out where nobody finishes checksums or cuts superframes
- * any more: one or more segments. native/segment.h has the rules, and does the
- * same without copies.
+ * A frame in the form in which it is sent where nobody completes checksums or segments superframes any
+ * more: one or more segments. native/segment.h has the rules, and does the same without copies.
  */
 import { concat, getU16, getU32, setU16, setU32 } from '../../wire/bytes.ts';
 import { checksum } from '../../wire/checksum.ts';
@@ -25,14 +24,14 @@ import {
 const FIN_PSH = 0x09;
 const CWR = 0x80;
 
-/** What a TAP takes: native/io/tap.h. */
+/** Offloads of a TAP: native/io/tap.h. */
 const TAKES_CSUM = 1;
 const TAKES_TSO4 = 2;
 const TAKES_TSO6 = 4;
 const TAKES_USO = 8;
 export const TAKES_ALL = 15;
 
-/** Can a port that takes `offloads` be given a frame that asks for this? */
+/** Can a port with these `offloads` be given a frame that asks for this? */
 export function takes(offloads: number, offload: Offload): boolean {
   if ((offload.flags & NEEDS_CSUM) === 0) return true;
   switch (gsoKind(offload)) {
@@ -47,7 +46,7 @@ export function takes(offloads: number, offload: Offload): boolean {
   }
 }
 
-/** The finished segments of `frame`: new arrays, or the frame itself where nothing is left to do. */
+/** The finished segments of `frame`: new arrays, or the frame itself if nothing is left to do. */
 export function segments({ bytes, offload }: Frame): Uint8Array[] {
   if ((offload.flags & NEEDS_CSUM) === 0) return [bytes];
   if (offload.gsoType === GSO_NONE) return [withChecksum(bytes, offload)];
@@ -71,7 +70,7 @@ function withChecksum(bytes: Uint8Array, { csumStart, csumOffset }: Offload): Ui
   return finished;
 }
 
-/** A superframe of more than MAX_SEGMENTS as two, with half of the segments each. */
+/** Splits a superframe of more than MAX_SEGMENTS in two, with half of the segments each. */
 export function halves(frame: Frame): [Frame, Frame] {
   const { bytes, offload } = frame;
   const firstSegments = Math.ceil(segmentCount(frame) / 2);
@@ -91,7 +90,7 @@ export function halves(frame: Frame): [Frame, Frame] {
   ];
 }
 
-/** Makes a copy of the superframe's headers, with a piece of its payload, segment `index`. */
+/** Turns a copy of the superframe's headers, with a piece of its payload, into segment `index`. */
 function finish(segment: Uint8Array, offload: Offload, index: number, isLast: boolean): void {
   const pseudo = number(segment, offload, index, isLast);
   const l4 = offload.csumStart;
@@ -102,11 +101,11 @@ function finish(segment: Uint8Array, offload: Offload, index: number, isLast: bo
 }
 
 /**
- * Makes the superframe's headers in `part`, which has a piece of its payload, those of that
- * part: all but the checksum behind the IP header.
+ * Turns the superframe's headers in `part`, which has a piece of its payload, into those of that part:
+ * everything except the checksum behind the IP header.
  *
  * @param first the number of its first segment
- * @returns the pseudo header's sum
+ * @returns the sum of the pseudo header
  */
 function number(part: Uint8Array, offload: Offload, first: number, isLast: boolean): number {
   const l3 = l3Offset(part);

@@ -1,7 +1,7 @@
 /**
- * Frames go out: by a local port within its rate, or encapsulated by the tunnel;
- * cut into segments where superframes cannot go. What memory ports transmit waits
- * in an outbox until the frame that is being run has run to its end.
+ * Sends frames: by a local port within its rate, or encapsulated through the tunnel; segmented where
+ * superframes are not supported. What memory ports transmit waits in an outbox until the current frame
+ * has run to its end.
  */
 import { entropyPort, flowHash } from '../../flow/hash.ts';
 import type { FlowKey } from '../../flow/key.ts';
@@ -15,18 +15,18 @@ import type { Rates } from './rates.ts';
 import { segments, takes, TAKES_ALL } from './segment.ts';
 import type { Tally } from './tally.ts';
 
-/** `from` is where a frame came in; undefined when weft made it. */
+/** `from` is where a frame came in; undefined if weft made it. */
 export class Sender {
   readonly #ports: Ports;
   readonly #rates: Rates;
   readonly #tally: Tally;
   readonly #mirror: Mirror;
   readonly #copyDscp: boolean;
-  /** Calls of memory ports' `transmit` that are due. */
+  /** Pending calls of memory ports' `transmit`. */
   readonly #outbox: (() => void)[] = [];
   #transmitting = false;
 
-  /** @param copyDscp into the outer header of what is encapsulated */
+  /** @param copyDscp copy the inner DSCP to the outer header */
   constructor(ports: Ports, rates: Rates, tally: Tally, mirror: Mirror, copyDscp: boolean) {
     this.#ports = ports;
     this.#rates = rates;
@@ -41,7 +41,7 @@ export class Sender {
     if (this.#rates.admitsOut(to, frame, from)) this.#pass(to, spec, frame, from);
   }
 
-  /** A frame that waited for the rate of `to`, which is there. */
+  /** A frame that waited for the rate of `to`, which must exist. */
   passOut(to: PortNo, frame: Frame, from: PortNo | undefined): void {
     this.#pass(to, this.#ports.get(to) as LocalSpec, frame, from);
   }
@@ -94,7 +94,7 @@ export class Sender {
     this.#mirror.frame(port, 'tx', frame);
   }
 
-  /** Empties the outbox; what `transmit` brings back in goes to its end. */
+  /** Empties the outbox; frames that `transmit` brings back in go to its end. */
   transmit(): void {
     if (this.#transmitting) return;
     this.#transmitting = true;

@@ -1,7 +1,7 @@
 /**
- * What the reference datapath counts, so that the law of conservation holds at
- * any moment: each frame is counted once where it comes in and once where it
- * ends. A drop counts at the frame's input port, wherever it happened.
+ * The counters of the reference datapath. They keep the law of conservation at any moment: each frame
+ * is counted once where it comes in and once where it ends. A drop is counted at the frame's input
+ * port, wherever it happened.
  */
 import type { DropReason } from '../../flow/reason.ts';
 import type { PortNo } from '../../flow/types.ts';
@@ -33,7 +33,7 @@ export class Tally {
     this.#ports.set(port, { rxFrames: 0, rxBytes: 0, txFrames: 0, txBytes: 0, drops: {} });
   }
 
-  /** Its counters go; the totals stay. */
+  /** Removes its counters; the totals stay. */
   removePort(port: PortNo): void {
     this.#ports.delete(port);
   }
@@ -59,7 +59,7 @@ export class Tally {
     if (tally) add(tally.drops, reason, frames);
   }
 
-  /** Copies. */
+  /** Returns copies. */
   snapshot(): { drops: Drops; ports: Map<PortNo, PortCounters> } {
     const ports = new Map<PortNo, PortCounters>();
     for (const [port, tally] of this.#ports) ports.set(port, { ...tally, drops: { ...tally.drops } });

@@ -1,18 +1,18 @@
-/** How many upcalls a port may cause. native/upcall_rate.h has the rules, and is equal to the unit. */
+/** How many upcalls a port may cause. native/upcall_rate.h has the rules, and counts exactly the same. */
 import { senderHash } from '../../flow/hash.ts';
 import type { FlowKey } from '../../flow/key.ts';
 import { Bucket } from './bucket.ts';
 import type { Rate } from '../datapath.ts';
 
 const SENDERS = 4096;
-/** How long a sender is known after it was last admitted. */
+/** How long a sender is remembered after it was last admitted. */
 const KNOWN_MS = 300_000;
 
 export class UpcallRate {
   readonly #all: Bucket;
   readonly #newcomers: Bucket;
   readonly #tooBig: Bucket;
-  /** By hash; 0: nobody. */
+  /** By hash; 0: the place is free. */
   readonly #senders = new Uint32Array(SENDERS);
   readonly #fullAtMs = new Float64Array(SENDERS);
   readonly #eachMs: number;
@@ -27,7 +27,7 @@ export class UpcallRate {
     this.#depthMs = own.burst * this.#eachMs;
   }
 
-  /** May a frame that no cached flow covers come up? */
+  /** May a frame that no cached flow covers cause an upcall? */
   miss(key: FlowKey, nowMs: number): boolean {
     const hash = senderHash(key);
     const at = hash % SENDERS;
@@ -45,7 +45,7 @@ export class UpcallRate {
     return this.#all.take(1, nowMs);
   }
 
-  /** May one come up that is too big for its cached flow? */
+  /** May one that is too big for its cached flow cause an upcall? */
   tooBig(nowMs: number): boolean {
     return this.#tooBig.take(1, nowMs);
   }
