@@ -1,11 +1,10 @@
 /**
- * Answers to ARP requests (RFC 826) and neighbor solicitations (RFC 4861 §7.2.4)
- * for endpoints that weft knows, so that they are never flooded.
+ * Answers to ARP requests (RFC 826) and neighbor solicitations (RFC 4861 §7.2.4) for endpoints that
+ * weft knows, so that they are never flooded.
  *
- * Only group-addressed requests from local ports are answered: a unicast one
- * asks whether the neighbor is still there (RFC 4861 §7.3.3), which only the
- * neighbor can say. Announcements and detections of the asker's own address are
- * left to flood.
+ * Only requests to group addresses, from local ports, are answered. A unicast request asks whether the
+ * neighbor is still there (RFC 4861 §7.3.3), which only the neighbor can say. Announcements, and
+ * detections of duplicates of the asker's own address, are flooded.
  */
 import { isIp4, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
@@ -19,7 +18,7 @@ import { text, type Text } from './text.ts';
 
 type Answer = Extract<StageResult, { kind: 'decide' }>;
 
-/** The decision to answer; undefined if this is no request, or nobody's that weft knows. */
+/** The decision to answer; undefined if this is not a request, or weft does not know the endpoint. */
 export function answer(view: FlowView, context: StageContext): Answer | undefined {
   if (!context.port) return undefined;
   switch (view.number('eth_type')) {

@@ -1,9 +1,8 @@
 /**
- * Anti-spoofing: a workload speaks for its own addresses only, and only what is
- * understood. The rules of each EtherType, in packet order; each has its own drop
- * reason, and uses no more of a wrong address than tells it from the right ones.
- * Ports are read after protocols, so that the mask is no wider than the protocol
- * needs: of UDP only the destination port is used.
+ * Anti-spoofing: a workload may use its own addresses only, and only protocols that are understood. The
+ * rules of each EtherType follow in packet order. Each has its own drop reason, and uses only as much of
+ * a wrong address as distinguishes it from the right ones. Ports are read after protocols, so that the
+ * mask is no wider than the protocol needs: of UDP only the destination port is used.
  */
 import { ETH_TYPE_LENGTH } from '../flow/extract.ts';
 import { isZero, parseIp } from '../flow/types.ts';
@@ -17,7 +16,7 @@ import { refuseServer } from './server.ts';
 import { drop, firstRefusal, type StageContext, type StageResult } from './stage.ts';
 import { text, type Text } from './text.ts';
 
-/** Its source MAC is the port's. */
+/** Its source MAC must be the port's. */
 export function checkSourceMac(view: FlowView, port: AccessPort): StageResult | undefined {
   if (view.isOneOf('eth_src', [port.mac])) return undefined;
   return drop('spoof_mac', text`source MAC ${view.used('eth_src')} is not ${port.mac}`);
@@ -26,7 +25,7 @@ export function checkSourceMac(view: FlowView, port: AccessPort): StageResult | 
 /** Why the frame, whose source MAC has been checked, is refused; undefined if it is honest. */
 export function antispoof(view: FlowView, context: StageContext, port: AccessPort): StageResult | undefined {
   const types = [...understood, ...named, ...port.allowedEtherTypes].map(etherTypeBytes);
-  // Nothing is known of what is behind it, so nothing could be checked.
+  // Nothing is known about the contents of other types, so nothing could be checked.
   if (!view.isOneOf('eth_type', types)) return refuseEtherType(view, port);
   return firstRefusal(rulesOf(view.number('eth_type')), view, context, port);
 }
@@ -46,7 +45,7 @@ function rulesOf(type: number): readonly Rule[] {
   }
 }
 
-/** Whose contents are checked, and those that have a reason of their own to be refused. */
+/** EtherTypes whose contents are checked, and those that are refused for a reason of their own. */
 const understood: readonly number[] = [ETH_ARP, ETH_IPV4, ETH_IPV6];
 const named: readonly number[] = [ETH_TYPE_LENGTH, ETH_RARP];
 
@@ -69,19 +68,19 @@ function checkEtherType(view: FlowView, _context: StageContext, port: AccessPort
   }
 }
 
-/** It is the port's. */
+/** It must be the port's. */
 function checkArpSenderMac(view: FlowView, _context: StageContext, port: AccessPort): StageResult | undefined {
   if (view.isOneOf('nd_lla', [port.mac])) return undefined;
   return drop('spoof_arp', text`ARP sender MAC ${view.used('nd_lla')} is not ${port.mac}`);
 }
 
-/** It is one of the port's, or 0.0.0.0: a probe (RFC 5227). */
+/** It must be one of the port's, or 0.0.0.0: a probe (RFC 5227). */
 function checkArpSenderIp(view: FlowView, context: StageContext, port: AccessPort): StageResult | undefined {
   if (view.isOneOf('ip_src', [...ownOf(context, port), unspecified4])) return undefined;
   return drop('spoof_arp', text`ARP sender ${view.used('ip_src')} is ${notOwned(port)}`);
 }
 
-/** It is one of the port's, or 0.0.0.0 towards a DHCP server (RFC 2131 §4.1). */
+/** It must be one of the port's, or 0.0.0.0 towards a DHCP server (RFC 2131 §4.1). */
 function checkSource4(view: FlowView, context: StageContext, port: AccessPort): StageResult | undefined {
   const own = ownOf(context, port);
   const mayBe = view.isOneOf('ip_src', [...own, unspecified4]);
@@ -91,9 +90,9 @@ function checkSource4(view: FlowView, context: StageContext, port: AccessPort): 
 }
 
 /**
- * It is one of the port's or its EUI-64 link-local one, or `::` where that is right:
- * duplicate address detection (RFC 4862 §5.4), asking for routers (RFC 4861 §4.1) and
- * multicast listener reports (RFC 3590).
+ * It must be one of the port's or its EUI-64 link-local address, or `::` where that is right: duplicate
+ * address detection (RFC 4862 §5.4), router solicitations (RFC 4861 §4.1) and multicast listener reports
+ * (RFC 3590).
  */
 function checkSource6(view: FlowView, context: StageContext, port: AccessPort): StageResult | undefined {
   const own = ownOf(context, port);
@@ -108,7 +107,7 @@ function checkSource6(view: FlowView, context: StageContext, port: AccessPort): 
   return drop('spoof_ip6', text`source ${view.used('ip_src')} is ${notOwned(port)}`);
 }
 
-/** An advertisement, and a detection of duplicates, is for an address of its own. */
+/** The target of an advertisement, or of duplicate address detection, must be an address of its own. */
 function checkNdTarget(view: FlowView, context: StageContext, port: AccessPort): StageResult | undefined {
   if (view.number('ip_proto') !== IP_ICMPV6) return undefined;
   const type = view.number('l4_src');
@@ -118,7 +117,7 @@ function checkNdTarget(view: FlowView, context: StageContext, port: AccessPort):
   return drop('spoof_nd', text`target ${view.used('nd_target')} is ${notOwned(port)}`);
 }
 
-/** The link-layer option, if there is one, has its own MAC. */
+/** The link-layer option, if there is one, must have its own MAC. */
 function checkNdMac(view: FlowView, _context: StageContext, port: AccessPort): StageResult | undefined {
   if (view.number('ip_proto') !== IP_ICMPV6 || !hasLinkLayerOption.includes(view.number('l4_src'))) return undefined;
   if (view.isOneOf('nd_lla', [none, port.mac])) return undefined;
@@ -136,7 +135,7 @@ const hasLinkLayerOption: readonly number[] = [
 ];
 const unspecified4 = parseIp('0.0.0.0');
 const unspecified6 = parseIp('::');
-/** Of a link-layer option that is not there. */
+/** The value of a link-layer option that is missing. */
 const none = new Uint8Array(6);
 
 function ownOf({ tables }: StageContext, port: AccessPort): readonly Uint8Array[] {

@@ -1,6 +1,6 @@
 /**
- * What a frame says of who has which address: the sender of ARP (RFC 826), that of
- * a solicitation with its MAC, and the target of an advertisement (RFC 4861 §7.2).
+ * What a frame claims about who has an address: the sender of ARP (RFC 826), the sender of a
+ * solicitation with its MAC, and the target of an advertisement (RFC 4861 §7.2).
  */
 import { isZero, parseIp, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
@@ -15,7 +15,7 @@ export interface Claim {
   readonly mac: Uint8Array;
 }
 
-/** Undefined where it says nothing of the kind; probes and detections of duplicates do not. */
+/** Undefined if it claims nothing; probes and duplicate address detection do not. */
 export function claimOf(view: FlowView): Claim | undefined {
   switch (view.number('eth_type')) {
     case ETH_ARP:

@@ -1,15 +1,14 @@
 /**
- * What another host may send through the tunnel. It checks its own containers, as
- * this host does; but what is known here is not believed otherwise from there,
- * whoever it is that says it.
+ * What another host may send through the tunnel. It checks its own containers, as this host does. But
+ * whatever it claims, it is not believed if this host knows otherwise.
  *
- * 1. The source MAC is no local port's, nor this host's own.
- * 2. It is not that of an endpoint that is declared to be on yet another host.
- * 3. The gateway's MAC, the same on all hosts, is on routed packets, and where a
- *    gateway asks for a neighbor.
- * 4. ARP and neighbor discovery say of known addresses what is known of them:
- *    those of local endpoints, of declared ones, and of the gateway.
- * 5. Routers and DHCP servers are local, or declared and trusted.
+ * 1. The source MAC must not be a local port's, nor this host's own.
+ * 2. It must not be that of an endpoint that is declared to be on yet another host.
+ * 3. The gateway's MAC, which is the same on all hosts, may be on routed packets, and on a gateway's
+ *    requests for a neighbor.
+ * 4. ARP and neighbor discovery about known addresses must agree with what is known: the addresses
+ *    of local endpoints, of declared ones, and of the gateway.
+ * 5. Routers and DHCP servers must be local, or declared and trusted.
  */
 import { sameBytes, type Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
@@ -26,11 +25,11 @@ export interface Foreign {
   readonly vni: Vni;
   readonly vtep: Uint8Array;
   readonly mac: Uint8Array;
-  /** What is known of that MAC. */
+  /** What is known about that MAC. */
   readonly known: FdbEntry | undefined;
 }
 
-/** Why its source MAC is refused; undefined if it may be the sender's. */
+/** Why its source MAC is refused; undefined if the sender may have it. */
 export function refuseForeignSource(
   _view: FlowView,
   { tables }: StageContext,
@@ -48,7 +47,7 @@ export function refuseForeignSource(
   return drop('vxlan_source_elsewhere', text`${mac} is declared to be behind VTEP ${known.where.vtep}, not ${vtep}`);
 }
 
-/** Why the rest is refused; undefined if nothing that is known says otherwise. */
+/** Why the rest is refused; undefined if it does not contradict anything that is known. */
 export function refuseForeign(view: FlowView, context: StageContext, foreign: Foreign): StageResult | undefined {
   if (foreign.known?.isTrusted) return undefined;
   return firstRefusal(rulesOf(view.number('eth_type')), view, context, foreign);
@@ -69,7 +68,7 @@ function rulesOf(type: number): readonly Rule[] {
   }
 }
 
-/** Routers route IP. */
+/** Routers route IP only. */
 function checkGateway(_view: FlowView, _context: StageContext, { mac, vni }: Foreign): StageResult | undefined {
   return isGateway(mac, vni) ? drop('vxlan_spoof_gateway', text`${mac} is the gateway’s, which sends IP`) : undefined;
 }

@@ -1,11 +1,10 @@
 /**
- * What no network carries, whoever sends it: a container, trusted or not, or
- * another host.
+ * What no network carries, whoever sends it: a container, trusted or not, or another host.
  *
- * 1. The source MAC is zero or a group's. It is looked at first, and by itself:
- *    who may not send at all is refused whatever else is in the frame.
- * 2. The destination MAC is zero, or a group that bridges speak to each other by.
- * 3. It is tagged, by the standard's TPIDs or by older ones.
+ * 1. The source MAC is zero or a group address. It is checked first, and by itself: a frame from an
+ *    impossible sender is refused whatever else is in it.
+ * 2. The destination MAC is zero, or a group address that bridges use among themselves.
+ * 3. The frame is tagged, by the standard TPIDs or by older ones.
  * 4. It is for the next bridge only: MAC control.
  */
 import { isZero } from '../flow/types.ts';
@@ -21,13 +20,13 @@ export function refuseSource(view: FlowView): StageResult | undefined {
   return drop('bad_source_mac', text`${view.used('eth_src')} cannot be a source`);
 }
 
-/** Why the rest of its header is refused; undefined if networks carry the like of it. */
+/** Why the rest of its header is refused; undefined if networks carry such frames. */
 export function refuseHeader(view: FlowView): StageResult | undefined {
   return checkDestination(view) ?? checkType(view);
 }
 
 function checkDestination(view: FlowView): StageResult | undefined {
-  // Of all others no more is used.
+  // Nothing more is used of all other addresses.
   if (view.first('eth_dst', 1)[0]! > 1) return undefined;
   const mac = view.bytes('eth_dst');
   if (isZero(mac)) return drop('bad_destination_mac', text`${mac} cannot be a destination`);
@@ -59,7 +58,7 @@ function isCiscoGroup(mac: Uint8Array): boolean {
   return mac[0] === 0x01 && mac[1] === 0x00 && mac[2] === 0x0c;
 }
 
-/** As the field of the flow key has it. */
+/** In the form of the field in the flow key. */
 export function etherTypeBytes(type: number): Uint8Array {
   return Uint8Array.of(type >>> 8, type);
 }

@@ -1,11 +1,10 @@
 /**
- * What routing hears of its neighbors: a container that takes over an address tells
- * everybody (RFC 5227 §3, RFC 4861 §7.2.6), and whoever asks says who he is. That
- * somebody has another address than was thought is in force at once, so that a
- * virtual address moves without a pause.
+ * What routing learns about its neighbors from frames: a container that takes over an address announces
+ * it (RFC 5227 §3, RFC 4861 §7.2.6), and whoever asks says who they are. If an address has another owner
+ * than was known, that takes effect at once, so that a virtual address moves without a pause.
  *
- * Heard is what is said of addresses that this host has asked for. What is already
- * known is no news: such frames are decided once, and then cached.
+ * It learns only about addresses that this host has asked for. Frames that say what is already known
+ * bring no news: they are decided once, and then cached.
  */
 import { isGroupMac, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';

@@ -18,9 +18,9 @@ export function replyFrame(reply: Reply, head: Uint8Array): Uint8Array {
 }
 
 /**
- * What its sender is told of a frame that an `mtu` stopped: how large its packets
- * may be (RFC 1191, RFC 8201). Undefined where it is cut into fragments instead, or
- * where no ICMP error may be answered (RFC 1122 §3.2.2, RFC 1812 §5.2.2, RFC 4443 §2.4).
+ * What the sender of a frame that an `mtu` action stopped is told: how large its packets may be (RFC 1191,
+ * RFC 8201). Undefined if the frame is fragmented instead, or if no ICMP error may be sent for it
+ * (RFC 1122 §3.2.2, RFC 1812 §5.2.2, RFC 4443 §2.4).
  */
 export function tooBigReply(key: FlowKey, head: Uint8Array, { topology }: Tables, mtu: number): Reply | undefined {
   const gateway = gatewayOf(readNumber(key, fields.in_port) as PortNo, topology);
@@ -51,10 +51,10 @@ function gatewayOf(portNo: PortNo, topology: Topology): Gateway | undefined {
 /**
  * Asks who has `ip` in the network: everyone, or only `mac`.
  *
- * By ARP the gateway asks, whom its neighbors know as it is: from this host's own MAC
- * they would learn another gateway. It is every host's, so hosts pass its answers on
- * to each other (`route.ts`). By neighbor discovery this host asks for itself, from
- * its own link-local address: the answer comes back here.
+ * With ARP, the gateway asks, since its neighbors know it: from this host's own MAC they would learn
+ * another gateway. All hosts share the gateway's MAC, so hosts pass its answers on to each other
+ * (`route.ts`). With neighbor discovery, this host asks for itself, from its own link-local address, and
+ * the answer comes back here.
  */
 export function neighborRequest(topology: Topology, vni: Vni, ip: Uint8Array, mac?: Uint8Array): Uint8Array {
   const { hostMac } = topology;
@@ -64,7 +64,7 @@ export function neighborRequest(topology: Topology, vni: Vni, ip: Uint8Array, ma
   return buildArpRequest(sender, ip.subarray(12), mac);
 }
 
-/** Says that `ip` is at `mac` (RFC 5227 §3, RFC 4861 §7.2.6). */
+/** Announces that `ip` is at `mac` (RFC 5227 §3, RFC 4861 §7.2.6). */
 export function announcement(mac: Uint8Array, ip: Uint8Array): Uint8Array {
   return isIp4(ip) ? buildArpAnnouncement(mac, ip.subarray(12)) : buildNeighborAnnouncement(mac, ip);
 }

@@ -1,6 +1,6 @@
 /**
- * What only a router or a DHCP server says: believed, it turns the traffic of a
- * whole network to its sender.
+ * Messages that only a router or a DHCP server sends: whoever is believed here can redirect the traffic of
+ * a whole network to themselves.
  */
 import type { FlowView } from '../flow/view.ts';
 import { ETH_IPV4 } from '../wire/ethernet.ts';
@@ -15,7 +15,7 @@ import { text } from './text.ts';
 const DHCP_CLIENT = 68;
 const DHCPV6_CLIENT = 546;
 
-/** Why this IP packet is refused: it is a DHCP server's or a router's. */
+/** Why this IP packet is refused: it is a message of a DHCP server or a router. */
 export function refuseServer(view: FlowView): StageResult | undefined {
   const isV4 = view.number('eth_type') === ETH_IPV4;
   const protocol = view.number('ip_proto');
