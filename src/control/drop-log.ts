@@ -1,7 +1,6 @@
 /**
- * The decisions to drop that were made last, so that `weft why d7` can say
- * them again after the flow is gone. The latest of each port and reason is
- * kept, and the latest DROP_LOG_LENGTH of all.
+ * The latest decisions to drop, so that `weft why d7` can show them after the flow is gone. It keeps
+ * the latest one of each port and reason, and the latest DROP_LOG_LENGTH of all.
  */
 import { fields } from '../flow/fields.ts';
 import { readNumber, type FlowKey } from '../flow/key.ts';
@@ -12,7 +11,7 @@ import type { Decision } from '../pipeline/decide.ts';
 export const DROP_LOG_LENGTH = 1024;
 
 export interface DropRecord {
-  /** Counts from 1; `d7` for an operator. */
+  /** Counts from 1; operators see `d7`. */
   readonly id: number;
   readonly port: PortNo;
   readonly reason: DropReason;
@@ -23,7 +22,7 @@ export interface DropRecord {
 }
 
 export class DropLog {
-  /** A ring: each at its id, modulo DROP_LOG_LENGTH. */
+  /** A ring: each record is at its id modulo DROP_LOG_LENGTH. */
   readonly #records: DropRecord[] = [];
   readonly #latest = new Map<number, DropRecord>();
   readonly #listeners = new Set<(record: DropRecord) => void>();
@@ -47,7 +46,7 @@ export class DropLog {
     return this.#latest.get(placeOf(port, reason));
   }
 
-  /** Forgets what a port that has gone was told. */
+  /** Forgets the drops of a port that is gone. */
   forgetPort(port: PortNo): void {
     for (const [place, record] of this.#latest) if (record.port === port) this.#latest.delete(place);
   }

@@ -1,7 +1,7 @@
 /**
- * The keys of cached flows, in pages of plain bytes: as an array of its own,
- * each would cost several times its 104 bytes, and time to make. A key is known
- * by its slot, which is free again once it was removed.
+ * The keys of cached flows, in pages of plain bytes: an array for each key would cost several times
+ * its 104 bytes, and time to create. A key is identified by its slot, which is free again after it
+ * was removed.
  */
 import { KEY_BYTES } from '../flow/fields.ts';
 import { emptyKey, type FlowKey } from '../flow/key.ts';

@@ -1,6 +1,6 @@
 /**
- * A map that has many values for a key, each once. Most keys have one, which is kept as it
- * is: a set around each would be most of the memory.
+ * A map with several values for a key, each once. Most keys have one value, which is stored directly:
+ * a set for each key would take most of the memory.
  */
 export class MultiMap<K, V extends number | object> {
   readonly #values = new Map<K, V | Set<V>>();
@@ -11,7 +11,7 @@ export class MultiMap<K, V extends number | object> {
     return values instanceof Set ? values : [values];
   }
 
-  /** Returns whether it is the first of this key. */
+  /** Returns whether it is the first value of this key. */
   add(key: K, value: V): boolean {
     const values = this.#values.get(key);
     if (values === undefined) this.#values.set(key, value);
@@ -20,7 +20,7 @@ export class MultiMap<K, V extends number | object> {
     return values === undefined;
   }
 
-  /** Returns whether it was the last of this key. */
+  /** Returns whether it was the last value of this key. */
   delete(key: K, value: V): boolean {
     const values = this.#values.get(key);
     if (values instanceof Set) {

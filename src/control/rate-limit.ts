@@ -1,9 +1,9 @@
-/** Token buckets by port: what weft answers of its own accord is bounded (RFC 1812 §4.3.2.8, RFC 4443 §2.4 f). */
+/** Token buckets by port: they limit what weft sends of its own accord (RFC 1812 §4.3.2.8, RFC 4443 §2.4 f). */
 import type { PortNo } from '../flow/types.ts';
 
 export interface RateLimitOptions {
   readonly perSecond: number;
-  /** At once, after a pause. */
+  /** How many at once after a pause. */
   readonly burst: number;
 }
 
@@ -15,7 +15,7 @@ export class RateLimit {
     this.#options = options;
   }
 
-  /** Takes a token, if there is one. */
+  /** Takes a token if there is one. */
   allows(port: PortNo, nowMs: number): boolean {
     const { perSecond, burst } = this.#options;
     const bucket = this.#buckets.get(port) ?? { tokens: burst, atMs: nowMs };

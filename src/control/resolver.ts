@@ -1,10 +1,10 @@
 /**
- * Frames that wait until it is known who has an address: the upcalls of routed
- * flows whose next hop is no endpoint that weft knows.
+ * Frames that wait until weft knows who has an address: the upcalls of routed flows whose next hop is
+ * not an endpoint that weft knows.
  *
- * They wait undecided, parked in the datapath as every miss is: so what waits is
- * bounded by port, and keeps its order. An address is asked for at once, then by
- * every tick; when nobody has answered by then, it counts as failed for a while.
+ * They wait undecided, parked in the datapath like every miss, so they are bounded for each port and
+ * stay in order. An address is asked for at once, then at every tick. If nobody has answered by then,
+ * it counts as failed for a while.
  */
 import type { Upcall } from '../datapath/datapath.ts';
 import type { NeighborName } from '../pipeline/stage.ts';
@@ -22,11 +22,11 @@ interface Waiting {
 export class Resolver {
   readonly #waiting = new Map<string, Waiting>();
 
-  /** True if it is the first that waits for this neighbor: ask for it. */
+  /** True if this is the first that waits for this neighbor; then ask for it. */
   wait(neighbor: NeighborName, upcall: Upcall): boolean {
     const object = neighborObject(neighbor.vni, neighbor.ip);
     const waiting = this.#waiting.get(object);
-    // An upcall looks into the memory of its whole batch.
+    // An upcall is a view of the memory of its whole batch.
     const { token, key, head, lengthBytes, packetBytes } = upcall;
     const kept = { token, key: key.slice(), head: head.slice(), lengthBytes, packetBytes };
     if (waiting) waiting.upcalls.push(kept);
@@ -34,7 +34,7 @@ export class Resolver {
     return !waiting;
   }
 
-  /** Hands out, and forgets, what waits for any of `objects`. */
+  /** Returns the upcalls that wait for any of `objects`, and forgets them. */
   take(objects: readonly string[]): Upcall[] {
     if (this.#waiting.size === 0) return [];
     return objects.flatMap((object) => {
@@ -44,7 +44,7 @@ export class Resolver {
     });
   }
 
-  /** To be called about once a second: whom to ask for again, and who has failed. */
+  /** Call it about once a second: returns whom to ask for again, and who has failed. */
   tick(): { readonly again: readonly NeighborName[]; readonly failed: readonly NeighborName[] } {
     const again: NeighborName[] = [];
     const failed: NeighborName[] = [];
