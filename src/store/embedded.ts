@@ -72,20 +72,20 @@ export async function openEmbeddedStore(options: EmbeddedStoreOptions): Promise<
   }
 }
 
-/** What waits to be written: a transaction, or the end of a lease. */
+/** A write that waits: a transaction, or the end of a lease. */
 interface Waiting {
   readonly expect: readonly Expectation[];
   readonly put: readonly Put[];
   readonly delete: readonly string[];
-  /** A lease that ends, and all entries that it has by then. */
+  /** A lease that ends, with all entries that it has by then. */
   readonly revoke?: string;
-  /** Of the values, as JSON. */
+  /** Length of the values as JSON. */
   readonly lengthBytes: number;
   readonly resolve: (revision: number) => void;
   readonly reject: (error: Error) => void;
 }
 
-/** What was accepted, and is to be written. */
+/** A write that was accepted, and is to be written. */
 interface Accepted {
   readonly transaction: JournalTransaction;
   readonly waiting: Waiting;
@@ -99,7 +99,7 @@ interface Lease {
 interface Watcher {
   readonly prefix: string;
   readonly listener: (event: WatchEvent) => void;
-  /** The revision that it is to be told of next. */
+  /** The next revision that it must be told. */
   next: number;
 }
 
@@ -116,7 +116,7 @@ class EmbeddedStore implements Store {
   #closing: Promise<void> | undefined;
   #closed: WeftError | undefined;
   #queue: Waiting[] = [];
-  /** Of what is being written; undefined when nothing is. */
+  /** Resolves when the current write is done; undefined if nothing is being written. */
   #writing: Promise<void> | undefined;
 
   constructor(
@@ -181,7 +181,7 @@ class EmbeddedStore implements Store {
 
   async grant(ttlMs: number): Promise<string> {
     if (this.#closed) throw this.#closed;
-    // A lease that something was attached to has moved the revision: no later process counts from the same one.
+    // A lease with entries has moved the revision, so no later process counts from the same revision.
     const id = `${this.#history.revision}-${++this.#grants}`;
     this.#leases.set(id, { ttlMs, cancelExpiry: this.#expire(id, ttlMs) });
     return id;
@@ -227,7 +227,7 @@ class EmbeddedStore implements Store {
     });
   }
 
-  /** @throws WeftError when nothing can be written any more */
+  /** @throws WeftError if nothing can be written any more */
   #enqueue(waiting: Waiting): void {
     const refused = this.#closed ?? this.#file.broken;
     if (refused) throw refused;
@@ -264,7 +264,7 @@ class EmbeddedStore implements Store {
     for (const { transaction, waiting: one } of accepted) one.resolve(transaction.revision);
   }
 
-  /** Each sees what those before it do. Rejects those whose expectations fail. */
+  /** Each transaction sees what those before it do. Rejects those whose expectations fail. */
   #check(waiting: readonly Waiting[]): Accepted[] {
     const accepted: Accepted[] = [];
     const changed = new Map<string, { readonly revision: number; readonly lease: string | undefined }>();
@@ -341,7 +341,7 @@ function endedError(lease: string): WeftError {
   return new WeftError('not_found', `lease ${lease} has ended`);
 }
 
-/** @returns what it changed; a key that was deleted without an entry is none of it */
+/** @returns what it changed; a deleted key that had no entry is not included */
 function applyTo(
   entries: Map<string, Entry>,
   { revision, put, delete: deleted }: JournalTransaction,

@@ -1,6 +1,6 @@
 /**
- * What the latest transactions changed, in memory: what a watch is told, and how
- * the entries were at an earlier revision. It is bounded; what is older is forgotten.
+ * What the latest transactions changed, in memory: the source of watches, and of entries at an earlier
+ * revision. It is bounded; older transactions are forgotten.
  */
 import type { Change, Entry } from './store.ts';
 
@@ -51,13 +51,13 @@ export class History {
     if (dropped > 0) this.#steps = this.#steps.slice(dropped);
   }
 
-  /** Transactions from revision `from` on; undefined when some of them are forgotten. */
+  /** Transactions from revision `from` on; undefined if some of them are forgotten. */
   since(from: number): readonly Step[] | undefined {
     if (from < this.#first) return undefined;
     return this.#steps.slice(from - this.#first);
   }
 
-  /** The entries as they were at revision `at`, given those of now; undefined when that is forgotten. */
+  /** The entries at revision `at`, given the current ones; undefined if that revision is forgotten. */
   entriesAt(at: number, now: ReadonlyMap<string, Entry>): ReadonlyMap<string, Entry> | undefined {
     const later = this.since(at + 1);
     if (!later) return undefined;

@@ -5,9 +5,9 @@
  *   append:  one batch behind the last one, durable when it resolves
  *   replace: write a new journal beside it, sync, rename, sync the directory
  *
- * After an append that failed the journal is cut back. Where even that fails, or a
- * sync does, nobody knows what the disk holds: `broken` says so from then on, and the
- * journal must not be written any more. journal.ts has the format.
+ * After an append that failed, the journal is cut back. If even that fails, or a sync does, nobody knows
+ * what the disk holds: from then on `broken` says so, and the journal must not be written any more.
+ * journal.ts has the format.
  */
 import { constants, closeSync, fsyncSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { open, rename, type FileHandle } from 'node:fs/promises';
@@ -30,7 +30,7 @@ export interface Journaled {
   readonly file: JournalFile;
   readonly snapshot: Snapshot;
   readonly transactions: readonly JournalTransaction[];
-  /** It was written by an earlier version: what it holds is to be written anew. */
+  /** It was written by an earlier version, and must be written again in the current format. */
   readonly isOld: boolean;
 }
 
@@ -38,7 +38,7 @@ export class JournalFile {
   readonly #directory: string;
   #file: FileHandle;
   #lengthBytes: number;
-  /** It is worth replacing when it is longer. */
+  /** It is worth replacing when it is longer than this. */
   #compactAtBytes: number;
   #broken: WeftError | undefined;
 
@@ -129,7 +129,7 @@ export class JournalFile {
     this.#lengthBytes += bytes.length;
   }
 
-  /** Puts a journal that begins with `snapshot` in its place. @throws Node's error; then the old one is in use */
+  /** Replaces it by a journal that begins with `snapshot`. @throws Node's error; then the old one is still in use */
   async replace(snapshot: Snapshot): Promise<void> {
     let replaced: Awaited<ReturnType<typeof replaceJournal>>;
     try {
@@ -143,7 +143,7 @@ export class JournalFile {
     this.#file = replaced.handle;
     this.#lengthBytes = replaced.lengthBytes;
     this.#compactAtBytes = compactAt(replaced.lengthBytes);
-    // What it held is in the new one; nothing depends on how it closes.
+    // Its contents are in the new one; nothing depends on how it closes.
     await before.close().catch(() => {});
   }
 
@@ -201,7 +201,7 @@ async function setTornEndAside({
   );
 }
 
-/** It is left as it is: who mends it decides what is given up. */
+/** The file is not modified: whoever repairs it decides what is given up. */
 function damageError(
   directory: string,
   bytes: Buffer,
@@ -219,14 +219,14 @@ function damageError(
   );
 }
 
-/** ` of networks/blue, endpoints/web`; nothing where it cannot be read. */
+/** ` of networks/blue, endpoints/web`; nothing if it cannot be read. */
 function ofKeys(record: Buffer): string {
   const keys = keysIn(record);
   const named = keys.slice(0, 5).join(', ');
   return keys.length === 0 ? '' : ` of ${named}${keys.length > 5 ? ` and ${keys.length - 5} more` : ''}`;
 }
 
-/** Keeps what is cut off the journal, in a file beside it. @returns where it is, in words */
+/** Saves what is cut off the journal, in a file beside it. @returns where it is, in words */
 async function setAside(journal: string, record: Buffer, atByte: number): Promise<string> {
   for (let attempt = 0; ; attempt++) {
     const path = `${journal}.torn-${atByte}${attempt === 0 ? '' : `-${attempt}`}`;
@@ -251,7 +251,7 @@ async function setAside(journal: string, record: Buffer, atByte: number): Promis
   }
 }
 
-/** The rename was done, and it is not known whether it is durable. */
+/** The rename was done, but it is not known whether it is durable. */
 class Unsynced extends Error {}
 
 /** Puts a journal that begins with `snapshot` in the place of what is there, durably. The caller closes the handle. */

@@ -52,15 +52,15 @@ export type Decoded =
       readonly format: number;
       readonly snapshot: Snapshot;
       readonly transactions: readonly JournalTransaction[];
-      /** How far it is sound; what follows, if anything, is a torn batch. */
+      /** How far it is sound; anything behind that is a torn batch. */
       readonly lengthBytes: number;
     }
-  /** `isLast`: no record is behind the one at that byte. */
+  /** `isLast`: no record follows the one at that byte. */
   | { readonly kind: 'damaged'; readonly atByte: number; readonly isLast: boolean }
   | { readonly kind: 'newer'; readonly format: number };
 
 const LINE_FEED = 10;
-/** The smallest that a disk writes. */
+/** The smallest unit that a disk writes. */
 const BLOCK_BYTES = 512;
 /** `89abcdef `: 8 lower-case hexadecimal digits, a space. */
 const CRC_BYTES = 9;
@@ -114,7 +114,7 @@ export function encodeRecord(value: unknown): Buffer {
   return Buffer.concat([Buffer.from(`${crcText(json)} `), json, Buffer.of(LINE_FEED)]);
 }
 
-/** What a record holds; undefined when it is not as it was written. */
+/** The contents of a record; undefined if it is damaged. */
 function payload(line: Buffer): unknown {
   if (line.at(-1) !== LINE_FEED) return undefined;
   const json = line.subarray(CRC_BYTES, -1);
@@ -122,8 +122,7 @@ function payload(line: Buffer): unknown {
 }
 
 /**
- * What a record changes, as far as it can be read: the keys in its text, which
- * need not be whole.
+ * The keys that a record changes, as far as it can be read; its text may be incomplete.
  */
 export function keysIn(record: Buffer): string[] {
   const text = record.toString('utf8').replaceAll('\0', '');
@@ -140,15 +139,15 @@ export function keysIn(record: Buffer): string[] {
   });
 }
 
-/** Was the last line, which begins at that byte of the file, not written to its end? */
+/** Was the last line, which begins at that byte of the file, written incompletely? */
 function isTorn(line: Buffer, atByte: number): boolean {
   if (line.at(-1) === LINE_FEED) return hasHole(line, atByte);
   if (holdsRecord(line)) return false;
-  // One whose line feed became another byte is whole.
+  // One whose line feed became another byte is complete.
   return payload(Buffer.concat([line.subarray(0, -1), Buffer.of(LINE_FEED)])) === undefined;
 }
 
-/** Are there blocks that were never written? They begin and end where blocks do, or where the line does. */
+/** Are there blocks that were never written? They begin and end at block boundaries, or where the line does. */
 function hasHole(line: Buffer, atByte: number): boolean {
   for (let from = line.indexOf(0); from >= 0; ) {
     let to = from;
@@ -161,7 +160,9 @@ function hasHole(line: Buffer, atByte: number): boolean {
   return false;
 }
 
-/** Does a whole record end this line? Then it is two records that lost the line feed between them, and not a torn one. */
+/**
+ * Does a complete record end this line? Then it is two records that lost the line feed between them, not a torn one.
+ */
 function holdsRecord(line: Buffer): boolean {
   const text = line.toString('latin1');
   return [...text.matchAll(/[0-9a-f]{8} \[/g)].some(

@@ -1,9 +1,8 @@
 /**
- * One process at a time on a directory, by flock(2) on the directory itself:
- * the kernel decides between two starters, and lets go when the holder dies,
- * however it dies. Node.js has no such call, but a lock belongs to the open
- * file and not to a process: flock(1) is started with ours and takes the lock
- * for us.
+ * One process at a time on a directory, by flock(2) on the directory itself: the kernel decides between
+ * two starters, and releases the lock when the holder dies, however it dies. Node.js has no such call, but
+ * a lock belongs to the open file and not to a process: flock(1) is started with our file and takes the
+ * lock for us.
  *
  * The file `pid` only says who holds it.
  */
@@ -12,19 +11,19 @@ import { closeSync, constants, openSync, readdirSync, readFileSync, rmSync, writ
 import { join } from 'node:path';
 import { WeftError } from '../error.ts';
 
-/** Of linux/sched.h. */
+/** From linux/sched.h. */
 const PF_EXITING = 4;
-/** Between two looks at a lock that is held. */
+/** The pause between two tries for a lock that is held. */
 const PAUSE_MS = 20;
-/** A holder that was just started is seen as it is, and one that was just killed as dying, after some milliseconds. */
+/** So many tries: a holder that was just started, or just killed, is recognized after some milliseconds. */
 const LOOKS = 5;
-/** How long one that is dying may take: the kernel takes hundreds of interfaces from it. */
+/** How long a dying holder may take: the kernel removes hundreds of its interfaces. */
 const DYING_MS = 30_000;
 
 /**
- * Returns how to let go.
- * @throws WeftError `conflict` when another process holds it; `system` when it cannot be locked. Node's error when it
- * cannot be opened or written.
+ * Returns how to release the lock.
+ * @throws WeftError `conflict` if another process holds it; `system` if it cannot be locked. Node's error if it cannot
+ * be opened or written.
  */
 export function lockDirectory(directory: string): () => void {
   const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY);
@@ -43,7 +42,7 @@ export function lockDirectory(directory: string): () => void {
       }
       pause();
     }
-    // The lock is among the first that the kernel takes from a dying holder; sockets and interfaces follow.
+    // The lock is among the first things that the kernel takes from a dying holder; sockets and interfaces follow.
     const before = holderIn(pidFile);
     for (let waitedMs = 0; before !== undefined && isDying(before) && waitedMs < DYING_MS; waitedMs += PAUSE_MS)
       pause();
@@ -58,7 +57,7 @@ export function lockDirectory(directory: string): () => void {
   }
 }
 
-/** False when another open file holds it. */
+/** False if another open file holds it. */
 function flock(fd: number, directory: string): boolean {
   const { status, stderr, error } = spawnSync('flock', ['-n', '3'], {
     stdio: ['ignore', 'ignore', 'pipe', fd],
@@ -70,7 +69,7 @@ function flock(fd: number, directory: string): boolean {
   throw new WeftError('system', `state directory ${directory} cannot be locked: ${why}`, { cause: error });
 }
 
-/** The process that says it holds the lock; undefined when there is no such process. */
+/** The process that claims to hold the lock; undefined if there is no such process. */
 function holderIn(pidFile: string): number | undefined {
   try {
     const pid = Number(readFileSync(pidFile, 'utf8'));
@@ -83,8 +82,7 @@ function holderIn(pidFile: string): number | undefined {
 }
 
 /**
- * Was it killed, and does the kernel still take from it what it had? Not any more when it is gone, or waits for
- * its parent alone.
+ * Was it killed, and is the kernel still releasing what it had? False if it is gone, or only waits for its parent.
  */
 function isDying(pid: number): boolean {
   try {
@@ -94,7 +92,7 @@ function isDying(pid: number): boolean {
     );
     if (isKilled) return true;
     if (/^State:\s*[ZX]/m.test(status)) return readdirSync(`/proc/${pid}/task`).length > 1;
-    // After the name, which may hold anything: state, five numbers, and the flags (proc_pid_stat(5)).
+    // After the name, which may contain anything: state, five numbers, and the flags (proc_pid_stat(5)).
     const [, flags = '0'] = /^.*\) \S(?: -?\d+){5} (\d+) /s.exec(readFileSync(`/proc/${pid}/stat`, 'utf8')) ?? [];
     return (Number(flags) & PF_EXITING) !== 0;
   } catch {
