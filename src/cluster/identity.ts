@@ -1,9 +1,8 @@
 /**
- * Who this host is among the hosts of the overlay: random, made at the first
- * start, and kept with its state. A name cannot tell hosts apart, since several
- * may have the same (images and clones do). What must be the host's alone is
- * derived from this: the MAC by which it asks for neighbors, and the MACs that
- * it makes up for endpoints.
+ * The identity of this host among the hosts of the overlay: random, created at the first start,
+ * and kept with its state. A name cannot identify a host, since several may have the same one
+ * (images and clones do). Everything that must belong to one host only is derived from it: the MAC
+ * with which it asks for neighbors, and the MACs that it chooses for endpoints.
  */
 import type { Store } from '../store/store.ts';
 
@@ -11,7 +10,7 @@ export const IDENTITY_BYTES = 16;
 
 const KEY = 'identity';
 
-/** @param random makes IDENTITY_BYTES bytes that no other host has */
+/** @param random returns IDENTITY_BYTES bytes that no other host has */
 export async function hostIdentity(store: Store, random: () => Uint8Array): Promise<Uint8Array> {
   const known = await store.get(KEY);
   if (known) return Buffer.from(known.value as string, 'hex');

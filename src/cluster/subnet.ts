@@ -1,4 +1,4 @@
-/** How the subnets of networks lie to each other. */
+/** How the subnets of networks relate to each other. */
 import { isWithin, overlaps, parseRange, parseSubnet } from '../model/address.ts';
 
 /** The first subnet of `ours` that shares an address with one of `theirs`, and that one. */

@@ -1,16 +1,15 @@
 /**
- * This host's own end of the overlay: the address that the other hosts know it
- * by, and the tunnel's port on it.
+ * This host's own end of the overlay: the address by which other hosts know it, and the port of the
+ * tunnel at that address.
  *
- * The address comes when the network below weft does: late at boot, or again
- * after a cable, a lease or a link was away. It is waited for. Meanwhile the
- * networks of this host forward among its containers, `report` says what is
- * waited for, and `keep`, about once a second, opens the port as soon as it can
- * be. An address that goes takes nothing down: the kernel's sockets serve it
- * again when it is back.
+ * The address appears when the network below weft does: late at boot, or again after a cable, a
+ * lease or a link was away. The daemon waits for it. Meanwhile the networks of this host forward
+ * between its containers, `report` says what it waits for, and `keep`, about once a second, opens
+ * the port as soon as possible. An address that goes away takes nothing down: the kernel's sockets
+ * work again when it is back.
  *
- * Without an address of its own in the configuration it is the one that the
- * kernel reaches the first peer from, and follows it when that one goes.
+ * Without an address in the configuration, it is the address from which the kernel reaches the
+ * first peer, and it changes when that one goes.
  */
 import { WeftError } from '../error.ts';
 import { formatIp, parseIp, sameBytes, type PortNo } from '../flow/types.ts';
@@ -23,15 +22,15 @@ export interface UnderlayOptions {
   readonly l4Port: number;
   /** From the configuration. */
   readonly address: string | undefined;
-  /** Of the first peer. */
+  /** The address of the first peer. */
   readonly peer: string | undefined;
-  /** Told when it changes: open, or waiting and for what. */
+  /** Called when it changes: open, or waiting and for what. */
   readonly onChange: (report: UnderlayReport) => void;
 }
 
 export interface UnderlayReport {
   readonly open: boolean;
-  /** What is waited for, where it is not open. */
+  /** What it waits for if it is not open. */
   readonly why?: string;
 }
 
@@ -57,7 +56,7 @@ export class Underlay {
     return this.#options.address !== undefined || this.#options.peer !== undefined;
   }
 
-  /** 16 bytes; undefined without one, and while nothing says which it is. */
+  /** 16 bytes; undefined if there is none, or while it cannot be determined. */
   get address(): Uint8Array | undefined {
     return this.#address;
   }
@@ -71,13 +70,15 @@ export class Underlay {
     return (this.addressText ?? this.#options.peer)?.includes(':') ? 70 : 50;
   }
 
-  /** Undefined where there is none to have. */
+  /** Undefined if no underlay is needed. */
   report(): UnderlayReport | undefined {
     if (!this.isWanted) return undefined;
     return this.#why === undefined ? { open: true } : { open: false, why: this.#why };
   }
 
-  /** Opens what can be opened and looks whether it still is. Calls while one runs wait for that one. Never throws. */
+  /**
+   * Opens what can be opened, and checks whether it still is. Calls during another one wait for that one. Never throws.
+   */
   keep(): Promise<void> {
     if (!this.isWanted || this.#isClosed) return Promise.resolve();
     return (this.#keeping ??= this.#keep().finally(() => (this.#keeping = undefined)));
@@ -94,7 +95,7 @@ export class Underlay {
     this.#isClosed = true;
   }
 
-  /** MTU of new networks: what fits into the underlay. @throws WeftError where that cannot be known yet */
+  /** The MTU of new networks: what fits into the underlay. @throws WeftError if that is not known yet */
   async defaultMtu(): Promise<number> {
     if (!this.isWanted) return LOOPBACK_MTU;
     const address = this.addressText;
@@ -117,7 +118,7 @@ export class Underlay {
     }
   }
 
-  /** @returns what is waited for @throws WeftError that says so */
+  /** @returns what it waits for @throws WeftError that says so */
   async #open(): Promise<string | undefined> {
     const { forwarding, portNo, l4Port, peer, address: configured } = this.#options;
     let missing = this.#address && (await findAddress(formatIp(this.#address)));
