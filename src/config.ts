@@ -1,7 +1,7 @@
 /**
- * Configuration of the daemon: a YAML file, and the options of `weft up`, which
- * win. Both are validated by the same schemas; the answer is complete, and so
- * the only place with defaults.
+ * The configuration of the daemon: a YAML file, and the options of `weft up`, which win over the
+ * file. The same schemas validate both. The result is complete, so this is the only place with
+ * defaults.
  */
 import { readFileSync } from 'node:fs';
 import { availableParallelism, hostname } from 'node:os';
@@ -41,7 +41,7 @@ const GREATEST_STORM = 100_000_000;
 const fileSchema = z.strictObject({
   /** Name of this host. */
   host: name.optional(),
-  /** Own address on the underlay. */
+  /** This host's own address on the underlay. */
   underlay: unicastAddress.optional(),
   /** Underlay addresses of the other hosts. */
   peers: z.array(unicastAddress).optional(),
@@ -52,25 +52,25 @@ const fileSchema = z.strictObject({
     .regex(/^\/[^\0]*$/, 'an absolute path is expected')
     .optional(),
   datapath: datapath.optional(),
-  /** Of the native datapath: each has a queue of every port. */
+  /** Threads of the native datapath; each has a queue of every port. */
   threads: between(1, 16, 'a number of threads').optional(),
-  /** UDP port of the overlay, the same on every host. The daemon has given up the right to bind those below 1024. */
+  /** UDP port of the overlay, the same on every host. The daemon has dropped the right to bind ports below 1024. */
   vxlanPort: between(1024, 65_535, 'a UDP port').optional(),
-  /** Flooded frames a second, and at once, that come in by one port of a container; 0: no limit. */
+  /** Flooded frames from one port of a container, a second and in one burst; 0: no limit. */
   stormLimit: between(0, GREATEST_STORM, 'frames a second').optional(),
-  /** The same of the tunnel. */
+  /** The same for the tunnel. */
   tunnelStormLimit: between(0, GREATEST_STORM, 'frames a second').optional(),
-  /** Encapsulated packets have the DSCP of the packet inside; otherwise 0. */
+  /** Encapsulated packets have the DSCP of the inner packet; otherwise 0. */
   copyDscp: z.boolean('true or false').optional(),
-  /** Cached flows, at most. */
+  /** The most cached flows. */
   flowLimit: between(1, 4_194_304, 'a number of flows').optional(),
-  /** Learned MAC addresses of a port, or of a VTEP, at most. */
+  /** The most learned MAC addresses of a port or a VTEP. */
   fdbQuota: between(1, 1_048_576, 'a number of MAC addresses').optional(),
-  /** A learned MAC address is forgotten when it has not been seen for so long. */
+  /** Time after which a learned MAC address that is no longer seen is removed. */
   fdbAgeingMs: between(1000, 86_400_000, 'milliseconds').optional(),
-  /** A cached flow is removed when it has not been used for so long. */
+  /** Idle time after which a cached flow is evicted. */
   flowIdleMs: between(1000, 3_600_000, 'milliseconds').optional(),
-  /** What containers of a network with an outside may reach of this host itself: nothing, everything, or these ports. */
+  /** What containers of a network with an outside may reach on this host: nothing, everything, or these ports. */
   allowHost: z
     .union([z.boolean(), z.array(hostPort)], { error: 'true, false or a list of ports like 53/udp' })
     .optional(),
@@ -78,7 +78,7 @@ const fileSchema = z.strictObject({
 
 export interface DaemonConfig {
   readonly host: string;
-  /** If there is none but peers, it is for the kernel to say which address reaches them. */
+  /** If it is undefined and there are peers, the kernel decides which address reaches them. */
   readonly underlay: string | undefined;
   readonly peers: readonly string[];
   readonly store: 'embedded';
@@ -97,9 +97,9 @@ export interface DaemonConfig {
   readonly allowHost: boolean | readonly { readonly protocol: 'TCP' | 'UDP'; readonly port: number }[];
 }
 
-/** The options of `weft up`, as they were typed. */
+/** The options of `weft up`, as typed. */
 export interface ConfigOptions {
-  /** The file. */
+  /** Path of the configuration file. */
   readonly config?: string;
   readonly host?: string;
   readonly underlay?: string;
@@ -185,7 +185,7 @@ function checkPeers(
   }
 }
 
-/** The machine's name up to the first dot, made valid. */
+/** The machine's host name up to the first dot, made valid. */
 function ownName(): string {
   const [first = ''] = hostname().toLowerCase().split('.');
   const made = first

@@ -1,6 +1,6 @@
 /**
- * The one error class of weft. `code` is stable and for programs; the message
- * is one line for a person: what is wrong, the value, and what is accepted.
+ * weft's one class of errors. `code` is stable and for programs; the message is one line for people:
+ * what is wrong, the value, and what is accepted.
  */
 export type ErrorCode =
   /** Wrong usage of the command line: exit code 2. */

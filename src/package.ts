@@ -1,4 +1,4 @@
-/** The package itself: where it is and which version. Found from `src` as from the bundles in `dist`. */
+/** The package itself: its root and its version. Works both from `src` and from the bundles in `dist`. */
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
