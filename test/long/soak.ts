@@ -40,7 +40,7 @@ if (!(seconds >= 60) || datapath === undefined) {
   process.exit(2);
 }
 /** By then a daemon has taken the memory that it needs for itself. */
-const warmUpSeconds = Math.min(60, seconds / 4);
+const warmUpSeconds = Math.min(120, seconds / 4);
 
 /** The memory of a daemon `atSeconds` after the load began, just after garbage collection. */
 interface Sample {
