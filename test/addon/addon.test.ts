@@ -1,4 +1,4 @@
-/** The check at load: any difference between the addon's tables and this program's is named. */
+/** The check at load names every difference between the addon's tables and this program's. */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import t from 'tap';

@@ -1,7 +1,6 @@
 /**
- * V8's heap has a limit that is set while the process runs: what garbage there is
- * stays below it, and so does the process. Each in a process of its own, which has
- * other limits from then on.
+ * V8's heap gets a limit while the process runs: garbage stays below it, and so does the process. Each
+ * case runs in a process of its own, since its limits stay changed.
  */
 import t from 'tap';
 import { flowCapOf, heapBytesOf } from '../../src/memory.ts';
@@ -9,7 +8,7 @@ import { run } from '../support/process.ts';
 
 const MIB = 1024 * 1024;
 
-/** Runs a module that has `limitHeap`, and reads what it prints as JSON. */
+/** Runs a module that has `limitHeap`, and parses its output as JSON. */
 async function inProcess(code: string): Promise<Record<string, number>> {
   const url = new URL('../../src/addon/heap.ts', import.meta.url).href;
   const source = `import v8 from 'node:v8'; import { HeapTrimmer, limitHeap } from '${url}'; ${code}`;
@@ -27,7 +26,7 @@ t.test('the limit is in force at once', async (t) => {
     console.log(JSON.stringify({ before, after: limit() }));
   `);
   t.ok(before! > 200 * MIB, `${before}`);
-  // What is new comes on top of it.
+  // New objects come on top of it.
   t.ok(after! >= 128 * MIB && after! <= 200 * MIB, `${after}`);
 });
 

@@ -1,4 +1,4 @@
-/** What can be chosen of the benchmark, and that every figure to reach is measured by it. */
+/** What can be chosen from the benchmark; and that it measures every figure that is to be reached. */
 import t from 'tap';
 import { catalogue, matches, quickened } from '../../bench/catalogue.ts';
 import { targets } from '../../bench/figures.ts';

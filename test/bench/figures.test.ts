@@ -1,4 +1,4 @@
-/** Which figures a run reached, and when that cannot be said. */
+/** Which figures a run reached, and when that is undecided. */
 import t from 'tap';
 import { figuresOf } from '../../bench/figures.ts';
 import { measured, type Values } from './results.ts';

@@ -1,6 +1,6 @@
 /**
- * The benchmark's own load tool against itself, over the loopback of a namespace: it
- * has to count right before anything is measured with it.
+ * The benchmark's own load tool against itself, over the loopback of a namespace: it must count
+ * correctly before it measures anything.
  */
 import { randomBytes } from 'node:crypto';
 import t from 'tap';
@@ -57,7 +57,7 @@ t.test('the load tool', { skip: needsRoot }, async (t) => {
   t.test('tells what came out of order, twice, or from elsewhere', async (t) => {
     const namespace = await openLab(t).namespace('load');
     const sink = await sinkAt(namespace);
-    // Two senders call their flows the same: the second one's numbers are behind.
+    // Two senders use the same flow numbers: those of the second one are behind.
     const words = '--sockets 1 --ports 1 --sizes 18 --rate 5000 --warmup 0 --seconds 0.1';
     const first = await send(namespace, words);
     const second = await send(namespace, words);

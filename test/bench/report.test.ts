@@ -41,7 +41,7 @@ t.test('the page has every measurement with its charts, and every figure', (t) =
     t.ok(sections[i]?.includes(`id="${name}"`) && sections[i].includes(title), name);
   });
   const charts = sections.map((section) => section.split('<svg ').length - 1);
-  // Figures, and ratios to the kernel and to two others; ratios to a loss of nothing there are none; nor to a failure.
+  // Figures, and ratios to the kernel and to two others. There are no ratios to a loss of nothing, nor to a failure.
   t.same(charts, [4, 1, 1]);
   for (const text of ['10.0', 'ratio to kernel', 'ratio to OVS userspace, TSO', 'must', 'aim']) {
     t.ok(sections[0]?.includes(text), text);

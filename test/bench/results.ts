@@ -1,4 +1,4 @@
-/** Results of a run that never was, made of given samples. */
+/** Results of an imaginary run, made from given samples. */
 import type { Measurement } from '../../bench/catalogue.ts';
 import { catalogue } from '../../bench/catalogue.ts';
 import { figuresOf } from '../../bench/figures.ts';

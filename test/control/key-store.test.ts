@@ -1,4 +1,4 @@
-/** The key store gives back what was put in, through any order of adding and removing. */
+/** The key store returns what was stored, after any order of adding and removing. */
 import t from 'tap';
 import { KeyStore } from '../../src/control/key-store.ts';
 import { KEY_BYTES } from '../../src/flow/fields.ts';

@@ -1,4 +1,4 @@
-/** The map of many values, held against one of sets. */
+/** The map of many values, compared with a map of sets. */
 import t from 'tap';
 import { MultiMap } from '../../src/control/multi-map.ts';
 import { Random } from '../support/random.ts';

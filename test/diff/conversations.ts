@@ -1,7 +1,6 @@
 /**
- * Conversations, for datapaths behind a pipeline that lets little else pass: what
- * workloads say for themselves, and what answers it. Addresses are those of
- * `PipelineDecider`.
+ * Conversations, for datapaths behind a pipeline that lets little else pass: what workloads send by
+ * themselves, and the answers to it. Addresses are those of `PipelineDecider`.
  */
 import { gatewayMac } from '../../src/table/topology.ts';
 import { formatMac, type Vni } from '../../src/flow/types.ts';
@@ -24,7 +23,7 @@ export interface Said {
   readonly frame: Uint8Array;
 }
 
-/** Whom it may be from: by port. */
+/** Who the sender may be, by port. */
 const speakers = [2, 2, 4, 5, 3];
 const outside = { ip4: '198.51.100.1', ip6: '2001:db8:99::1' };
 const transit = { ip4: '198.51.100.2', ip6: '2001:db8:99::2' };
@@ -37,7 +36,7 @@ function addressOf(port: number, isV6: boolean): string {
 
 const macOf = (port: number): string => `02:00:00:00:00:0${port}`;
 
-/** The first packets of few conversations, so that they come again. */
+/** The first packets of few conversations, so that they are repeated. */
 export function say(random: Random): Said {
   const [port, isV6] = [random.pick(speakers), random.chance(0.5)];
   const to = random.pick([2, 3, 3, 3, 4, 5].filter((other) => other !== port));
@@ -65,7 +64,7 @@ export function say(random: Random): Said {
   }
 }
 
-/** What an honest workload may send that is no conversation, and what it may not. */
+/** What an honest workload may send outside of conversations, and what it may not. */
 function notIp(ends: frames.Ends & { readonly src: string }, random: Random): Uint8Array {
   const type = random.pick([0x002e, 0x8035, 0x8808, 0x88cc, 0x88f7, 0x9100, ETH_IPV4]);
   if (type !== ETH_IPV4) return frames.ethernet(ends, type, new Uint8Array(46));
@@ -74,7 +73,7 @@ function notIp(ends: frames.Ends & { readonly src: string }, random: Random): Ui
   return frames.ip({ ...ends, ip6: { hopLimit: 255 } }, v6 ? IP_ICMPV6 : IP_ICMP, router);
 }
 
-/** What may come back for a frame where it arrived; undefined for what is no IP packet without options or headers. */
+/** An answer to a frame where it arrived; undefined unless it is an IP packet without options and extension headers. */
 export function answerTo(frame: Uint8Array, random: Random): Uint8Array | undefined {
   const ethernet = parseEthernet(frame);
   if (!ethernet || ethernet.vlan) return undefined;

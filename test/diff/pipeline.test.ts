@@ -1,7 +1,6 @@
 /**
- * Random frames through the whole switch, pipeline and all: native and
- * reference do the same, no mask of a cached flow is too wide, and no cached
- * flow is stale. WEFT_SEED repeats a run.
+ * Random frames through the whole switch, pipeline included: native and reference do the same, no mask
+ * of a cached flow is too wide, and no cached flow is stale. WEFT_SEED repeats a run.
  */
 import t from 'tap';
 import { openNativeDatapath } from '../../src/datapath/native/native.ts';

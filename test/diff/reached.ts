@@ -1,9 +1,9 @@
 /**
- * What a differential run has reached, counted by what can be seen from outside: how
- * frames came out other than they went in, and whose packets flows and connections
- * have counted. A run in which nothing is translated compares no translation.
+ * What a differential run has reached, counted by what is visible from outside: how the frames that came
+ * out differ from those that went in, and whose packets flows and connections have counted. A run in
+ * which nothing is translated compares no translation.
  *
- * Frames with tags, IPv4 options or extension headers are not looked at.
+ * Frames with tags, IPv4 options or extension headers are not examined.
  */
 import type { FlowEntry } from '../../src/datapath/datapath.ts';
 import { opcodes } from '../../src/flow/action.ts';
@@ -15,14 +15,14 @@ import { EXT_FRAGMENT } from '../../src/wire/ipv6.ts';
 
 const ETHERNET_BYTES = 14;
 const TCP_BYTES = 20;
-/** Of an ICMP header, behind which an error quotes. */
+/** Length of an ICMP header, behind which an error quotes. */
 const ICMP_BYTES = 8;
 const SYN = 2;
 
 const translation = ['translated', 'translated, original direction', 'translated, reply direction'];
 const effects = [...translation, 'an ICMP error translated', 'routed', 'echo answered', 'cut into fragments'];
 
-/** What a run has to reach, by who decides: of 200,000 frames, or of 30,000. */
+/** What a run must reach, by decider: with 200,000 frames, or with 30,000. */
 const toReach = {
   random: {
     effects: [...effects, 'out of order: fragments released', ...Object.keys(opcodes).map((op) => `hits of ${op}`)],
@@ -111,13 +111,13 @@ export class Reached {
     for (const [what, count] of other.counts) this.add(what, count);
   }
 
-  /** One frame has come out of a port while another went in. */
+  /** One frame came out of a port when another went in. */
   frame(input: Uint8Array, output: Uint8Array): void {
     const [before, after] = [packetOf(input), packetOf(output)];
     if (before && after && before.version === after.version) for (const what of changes(before, after)) this.add(what);
   }
 
-  /** A burst has gone in, and this came out meanwhile: of fragments, those that waited for their first follow it. */
+  /** A burst went in, and these frames came out meanwhile; fragments that waited for their first one follow it. */
   burst(inputs: readonly Uint8Array[], outputs: readonly Uint8Array[]): void {
     const texts = inputs.map((frame) => Buffer.from(frame).toString('latin1'));
     const order = outputs.map((frame) => texts.indexOf(Buffer.from(frame).toString('latin1')));
@@ -125,7 +125,7 @@ export class Reached {
     this.add('out of order: fragments released', released.length);
   }
 
-  /** What is there now. Looked at again and again: a count says that something was reached, not how often. */
+  /** The current state. It is looked at repeatedly: a count says that something was reached, not how often. */
   state(flows: Iterable<FlowEntry>, connections: ConnectionRecords): void {
     for (const { actions, packets } of flows) {
       for (const op of new Set(actions.map((action) => action.op))) this.add(`hits of ${op}`, packets);

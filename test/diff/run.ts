@@ -1,6 +1,7 @@
 /**
- * `npm run test:diff -- [--frames N] [--seed S] [--decider random|pipeline]`: a long differential run with its progress.
- * Exit 1 on a difference, a defect of a cached flow, or when it did not reach what it is for.
+ * `npm run test:diff -- [--frames N] [--seed S] [--decider random|pipeline]`: a long differential run with its
+ * progress.
+ * Exit code 1 for a difference, a defect of a cached flow, or if it did not reach what it is for.
  */
 import { parseArgs } from 'node:util';
 import { openNativeDatapath } from '../../src/datapath/native/native.ts';

@@ -1,4 +1,7 @@
-/** The check for masks that are too wide: silent on a decision that reads through its view, loud on one that does not. */
+/**
+ * The check for masks that are too wide: it says nothing about a decision that reads through its view, and reports one
+ * that does not.
+ */
 import t from 'tap';
 import type { Action } from '../../src/flow/action.ts';
 import { extract } from '../../src/flow/extract.ts';

@@ -1,6 +1,6 @@
 /**
- * A mask may leave out only what the decision did not depend on: for a cached
- * flow, whatever the wildcarded fields hold, the decision is the same.
+ * A mask may leave out only what the decision did not depend on: for a cached flow, the decision is the
+ * same whatever the wildcarded fields contain.
  */
 import { fieldList, fields, type Field } from '../../src/flow/fields.ts';
 import { readBytes, type FlowKey, type FlowMask } from '../../src/flow/key.ts';
@@ -10,21 +10,21 @@ import type { Random } from '../support/random.ts';
 
 export interface WildcardOptions {
   readonly flows: Iterable<{ readonly key: FlowKey; readonly mask: FlowMask }>;
-  /** Decides a key with the tables of now, those that the flows were decided with. */
+  /** Decides a key with the current tables, with which the flows were decided. */
   readonly decide: (key: FlowKey) => { readonly actions: readonly Action[] };
   readonly random: Random;
-  /** Keys whose field values are worth a try: of other flows, of hosts that exist. */
+  /** Keys whose field values are worth a try: those of other flows, or of hosts that exist. */
   readonly interesting?: readonly FlowKey[];
 }
 
-/** One line for each flow and field whose change changes the decision; none when all masks are right. */
+/** One line for each flow and field whose change changes the decision; none if all masks are right. */
 export function findWideMasks({ flows, decide, random, interesting = [] }: WildcardOptions): string[] {
   const wide: string[] = [];
   for (const { key, mask } of flows) {
     const decided = formatActions(decide(key).actions);
     const kept = (value: Uint8Array, { offset }: Field): Uint8Array =>
       value.map((byte, i) => (mask[offset + i] === 0 ? byte : key[offset + i]!));
-    // Of a field whose beginning is used the rest is free.
+    // If only the beginning of a field is used, the rest is free.
     const free = fieldList
       .filter(({ offset, size }) => mask[offset + size - 1] === 0)
       .map((field) => ({ field, tries: values(key, field, random, interesting).map((value) => kept(value, field)) }));
@@ -51,7 +51,7 @@ export function findWideMasks({ flows, decide, random, interesting = [] }: Wildc
   return wide;
 }
 
-/** Each bit flipped, all zero, all ones, at random, and as in other keys. */
+/** Each bit flipped, all zero, all ones, random, and as in other keys. */
 function values(key: FlowKey, field: Field, random: Random, interesting: readonly FlowKey[]): Uint8Array[] {
   const { size } = fields[field.name];
   const own = readBytes(key, field);

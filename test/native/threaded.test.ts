@@ -1,6 +1,6 @@
 /**
- * The native datapath on its own thread, against the real kernel. Flows are put
- * by hand: what a port sends goes to the other side.
+ * The native datapath on its own thread, with the real kernel. The test puts the flows: what one port
+ * sends goes to the other side.
  *
  *   ┌ a ┐ eth0 ── datapath ── eth0 ┌ b ┐                       one host
  *   ┌ a ┐ eth0 ── datapath ── 127.0.0.1 ~ VXLAN ~ 127.0.0.2 ── datapath ── eth0 ┌ b ┐
@@ -41,7 +41,7 @@ function open(t: Test, options: Partial<DatapathOptions> = {}): NativeSwitch {
   return dp;
 }
 
-/** A datapath that sends what comes in by a port where `actionsOf` says, and caches that. */
+/** A datapath that sends what comes in by a port to where `actionsOf` says, and caches that. */
 function openForwarding(t: Test, actionsOf: (port: number) => Action[]): NativeSwitch & { upcalls: Upcall[] } {
   const upcalls: Upcall[] = [];
   const dp = open(t, {

@@ -1,4 +1,4 @@
-/** The search for what a path takes: against paths that lose what is too big, without root and without time. */
+/** The search for a path MTU: on simulated paths that lose large packets, without root and without waiting. */
 import t from 'tap';
 import { PathProber } from '../../src/paths/path-prober.ts';
 import { CONFIRM_MS, PathSearch } from '../../src/paths/path-search.ts';
@@ -6,7 +6,7 @@ import type { Probe } from '../../src/paths/probe.ts';
 import { Random } from '../support/random.ts';
 
 const BASE = 576;
-/** What IPv6 in the tunnel needs. */
+/** What IPv6 inside the tunnel needs. */
 const LEAST = 1330;
 const TEN_MINUTES_MS = 600_000;
 const TIMEOUT_MS = 1000;
@@ -16,10 +16,10 @@ const ROUND_TRIP_MS = 10;
 /** A path, and the search on it. */
 class World {
   nowMs = 0;
-  /** Sizes that were sent, in order. */
+  /** The sizes that were sent, in order. */
   readonly sent: number[] = [];
   readonly search = new PathSearch(BASE, LEAST);
-  /** What passes; 0: the host is down. */
+  /** The largest size that passes; 0: the host is down. */
   takes: number;
 
   constructor(takes: number, ceiling = 1500) {
@@ -27,7 +27,7 @@ class World {
     this.search.setCeiling(ceiling, 0);
   }
 
-  /** Everything that is due within `ms`; how many probes that took. */
+  /** Does everything that is due within `ms`; returns how many probes that took. */
   run(ms: number): number {
     const before = this.sent.length;
     for (const end = this.nowMs + ms; this.nowMs < end; ) {
@@ -261,7 +261,7 @@ t.test('random paths, ceilings and outages: what is found passes, and nothing mo
     const takes = BASE + random.int(ceiling - BASE + 1);
     const world = new World(takes, ceiling);
     const found = (): number => world.search.found ?? ceiling;
-    // Amid the first search, or when it has been over for long.
+    // During the first search, or long after it.
     const isKnown = random.chance(0.5);
     world.run(isKnown ? 60_000 + random.int(TEN_MINUTES_MS * 2) : random.int(20_000));
     if (isKnown) t.equal(found(), takes, `path ${i}, of ${ceiling}`);
@@ -270,7 +270,7 @@ t.test('random paths, ceilings and outages: what is found passes, and nothing mo
     world.takes = takes;
     const probes = world.run(60_000);
     t.equal(found(), takes, `path ${i}, of ${ceiling}, after an outage`);
-    // Three searches by halves at most: the rest of one, another, and the one that tries to raise it.
+    // At most three bisections: the rest of one, another one, and the one that tries to raise the result.
     t.ok(probes <= 3 * (Math.log2(ceiling) + 6), `${probes} probes`);
   }
 });

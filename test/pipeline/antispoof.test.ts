@@ -1,6 +1,6 @@
 /**
- * What an untrusted port may send, and for what reason the rest is dropped, on
- * both datapaths; `netns/antispoof.test.ts` sends the same from a container.
+ * What an untrusted port may send, and the reasons for which everything else is dropped, on both
+ * datapaths; `netns/antispoof.test.ts` sends the same from a container.
  *
  *   ┌ a ──────────────────┐           ┌ b ────┐
  *   │ web (forges)   db   │  underlay │ far   │

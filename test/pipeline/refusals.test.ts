@@ -1,6 +1,6 @@
 /**
- * What a sender may vary without end is refused by a bounded number of cached flows:
- * the slow path sees a few of the frames, and the others' flows stay where they are.
+ * Whatever a sender can vary without limit is refused by a bounded number of cached flows: only a few
+ * frames reach the slow path, and the flows of others stay cached.
  */
 import t from 'tap';
 import { openNativeDatapath } from '../../src/datapath/native/native.ts';
@@ -14,7 +14,7 @@ import { Random } from '../support/random.ts';
 const VNI = 100;
 const UNDERLAY_PORT = 1 as PortNo;
 const FRAMES = 10_000;
-/** Of each byte all values but the right one, and of the last byte perhaps those that are left. */
+/** All values of a byte except the right one; for the last byte perhaps those that remain. */
 const MOST_OF_A_BYTE = 255;
 const web = { mac: '02:00:00:00:00:01', ip: '10.0.0.1', ip6: 'fd00::1' };
 const far = { mac: '02:00:00:00:00:09', ip: '10.0.0.9' };
@@ -41,7 +41,7 @@ function lab(open: (typeof datapaths)['native']) {
   return { net, host: a, port, tunnel, controller, counters: () => datapath.counters() };
 }
 
-/** One of the tries is random all over, the next differs from `right` in its last bytes only. */
+/** One of the tries is random everywhere, the next differs from `right` in its last bytes only. */
 function forged(random: Random, right: Uint8Array, first: number): Uint8Array {
   const bytes = right.slice();
   const at = first + random.int(bytes.length - first);
@@ -57,7 +57,7 @@ const forgeries: Readonly<
   'IPv4 sources': {
     forge: (random) => udp({ ...toFar, src: formatIp(forged(random, parseIp(web.ip), 12)) }, 1, 2),
     reason: 'spoof_ip4',
-    // Its own and 0.0.0.0: from each another one differs in any of four bytes.
+    // Its own and 0.0.0.0: a wrong one differs from each in any of four bytes.
     most: 2 * 4 * MOST_OF_A_BYTE,
   },
   'IPv6 sources': {
@@ -146,7 +146,7 @@ for (const [name, open] of Object.entries(datapaths)) {
     const { drops, upcalls, masks } = counters();
     t.same(drops, { vxlan_unknown_vni: FRAMES });
     t.ok(upcalls <= 3 * MOST_OF_A_BYTE && masks <= 3, `${upcalls} upcalls, ${masks} masks`);
-    // A VNI of which no more than the first bytes were looked at.
+    // A VNI of which only the first bytes were used.
     const next = 0x7f0001;
     tunnel(parseIp('192.0.2.2'), next);
     t.equal(counters().upcalls, upcalls, 'it is refused without being decided');

@@ -1,4 +1,4 @@
-/** Storm control of a whole switch: what one port floods, and what it may send all the same. */
+/** Storm control of a whole switch: what one port floods, and what it may still send. */
 import t from 'tap';
 import { createSimulation } from '../../src/simulation.ts';
 import { arpRequest, udp } from '../support/frames.ts';

@@ -1,4 +1,4 @@
-/** Texts are written when they are read, and compared without being written. */
+/** Texts are rendered when they are read, and compared without rendering. */
 import t from 'tap';
 import { parseIp, parseMac } from '../../src/flow/types.ts';
 import { renderText, sameText, text, type Text, type TextValue } from '../../src/pipeline/text.ts';

@@ -1,5 +1,5 @@
 /**
- * What the tunnel brings, and what it may not (RFC 7348), on both datapaths:
+ * What the tunnel may bring, and what not (RFC 7348), on both datapaths:
  *
  *   ┌ a ───────────┐           ┌ b, and others ┐
  *   │ web db (100) │  underlay │               │
@@ -111,7 +111,7 @@ const serves = (who: Who): Uint8Array[] => [
 const toContainer = (srcMac: string): Uint8Array => udp({ ...toWeb, srcMac }, 1, 2);
 const control = (dstMac: string): Uint8Array => ethernet({ srcMac: far.mac, dstMac }, 46, new Uint8Array(46));
 
-/** What a known VTEP, 192.0.2.2, says that is known otherwise here. */
+/** What a known VTEP, 192.0.2.2, claims although this host knows otherwise. */
 const lies: readonly (readonly [what: string, reason: DropReason, frames: readonly Uint8Array[]])[] = [
   ['MAC of this host', 'vxlan_source_local', [toContainer(formatMac(hostMacOf(Uint8Array.of(0, 2, 1))))]],
   ['MAC of an endpoint elsewhere', 'vxlan_source_elsewhere', [toContainer(declared.mac)]],
@@ -143,7 +143,7 @@ const lies: readonly (readonly [what: string, reason: DropReason, frames: readon
   ['pause frames', 'mac_control', [ethernet({ srcMac: far.mac, dstMac: web.mac }, 0x8808, new Uint8Array(46))]],
 ];
 
-/** What it says that is right. */
+/** What it claims that is right. */
 const truths: readonly (readonly [what: string, frames: readonly Uint8Array[]])[] = [
   ['who is known to be nowhere', [toContainer(far.mac), arpOf(far, far), naOf(far, far), nsOf(far, far.ip6)]],
   ['what it is declared to have', [toContainer(router.mac), arpOf(router, router), naOf(router, router)]],

@@ -1,4 +1,6 @@
-/** The embedded store: with transactions of any size, and with few operations in each, so that files are staged. */
+/**
+ * The embedded store: with transactions of any size, and with a small limit of operations, so that files are staged.
+ */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,7 +11,7 @@ import { conformance, type StoreUnderTest } from './conformance.ts';
 
 t.setTimeout(600_000);
 
-/** Enough for all that a test looks back to. */
+/** Enough for everything that a test looks back to. */
 const HISTORY = { steps: 250, lengthBytes: 1 << 30 };
 
 function embedded(t: Test, operationLimit?: number): StoreUnderTest {

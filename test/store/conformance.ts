@@ -1,6 +1,6 @@
 /**
- * What any store has to do, whatever it is made of. Crashes are those of its client: it
- * dies before or after any of its writes, and another one opens the same state.
+ * What every store must do, however it is implemented. The crashes are those of its client: it dies
+ * before or after any of its writes, and another client opens the same state.
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { Test } from 'tap';
@@ -10,20 +10,20 @@ import type { Change, Entry, Store, Transaction, WatchEvent } from '../../src/st
 import { until } from '../support/process.ts';
 import { Random } from '../support/random.ts';
 
-/** One state, which is empty at first. */
+/** One state, empty at first. */
 export interface StoreUnderTest {
-  /** A client. The one before it is closed, or has died. */
+  /** A client. The previous one is closed, or has died. */
   readonly open: () => Promise<Store>;
   /** Makes the store forget all revisions before the latest. */
   readonly forget: (store: Store) => Promise<void>;
-  /** Lets so much time pass for its leases. */
+  /** Lets so much time pass for the leases. */
   readonly pass: (ms: number) => void;
 }
 
 const OBJECTS = 1000;
-/** Objects that one version of a file has and another has not. */
+/** Objects that one version of a file has and the other has not. */
 const FEW = 10;
-/** Longer than anybody's lease. */
+/** Longer than any lease. */
 const LONG_MS = 60_000;
 
 export async function conformance(t: Test, begin: (t: Test) => StoreUnderTest): Promise<void> {
@@ -349,17 +349,17 @@ export async function conformance(t: Test, begin: (t: Test) => StoreUnderTest): 
   }
 }
 
-/** What all versions of a file have. */
+/** The objects that all versions of a file have. */
 function objects(version: string): { key: string; value: unknown }[] {
   return Array.from({ length: OBJECTS }, (_, n) => ({ key: `o/${String(n).padStart(4, '0')}`, value: { version, n } }));
 }
 
-/** What only one of them has. */
+/** The objects that only one of them has. */
 function own(version: string): { key: string; value: unknown }[] {
   return Array.from({ length: FEW }, (_, n) => ({ key: `o/${version}/${n}`, value: { version, n } }));
 }
 
-/** It creates some, changes many and deletes some that `old` has. */
+/** It creates some objects, changes many, and deletes some that `old` has. */
 function file(version: string): { put: { key: string; value: unknown }[]; delete: string[] } {
   return { put: [...objects(version), ...own(version)], delete: version === 'old' ? [] : keysOf(own('old')) };
 }
@@ -376,7 +376,7 @@ function keysOf(items: readonly { readonly key: string }[]): string[] {
   return items.map(({ key }) => key).sort();
 }
 
-/** A client of which everything fails from one of its writes on. @param look is called before each write */
+/** A client for which everything fails from one of its writes on. @param look is called before each write */
 function dying(
   store: Store,
   writes: number,

@@ -1,4 +1,4 @@
-/** The embedded store on a disk that is full, and on one that cannot be written: on a small tmpfs of its own. */
+/** The embedded store on a full disk, and on one that cannot be written: on a small tmpfs of its own. */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

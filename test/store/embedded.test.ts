@@ -1,4 +1,6 @@
-/** The embedded store: what was acknowledged is there after anything; what is damaged is refused and left alone. */
+/**
+ * The embedded store: acknowledged changes are there after anything; damage is refused, and the file is not modified.
+ */
 import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -11,7 +13,7 @@ import { decode, encodeRecord } from '../../src/store/journal.ts';
 import type { Store } from '../../src/store/store.ts';
 import { Background, until } from '../support/process.ts';
 
-// Many processes are started, one after the other.
+// It starts many processes, one after the other.
 t.setTimeout(600_000);
 
 const writer = fileURLToPath(new URL('store.process.ts', import.meta.url));
@@ -164,7 +166,7 @@ t.test('a changed byte is damage, also in the last record', async (t) => {
       if (decoded.kind !== 'damaged' || decoded.atByte > at) {
         t.fail(`byte ${at} ^ ${flip}: ${JSON.stringify(decoded).slice(0, 200)}`);
       } else if (at >= lastStart) {
-        // A line feed in its middle makes two of it.
+        // A line feed in the middle turns it into two.
         t.equal(decoded.isLast, bytes[at] !== 10, `byte ${at} of the last record`);
         refused++;
       } else refused++;

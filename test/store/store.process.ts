@@ -1,4 +1,7 @@
-/** `write DIR FROM`: numbers from FROM on, each printed when it is durable. `hold DIR`: opens the directory and keeps it. */
+/**
+ * `write DIR FROM`: writes numbers from FROM on and prints each when it is durable. `hold DIR`: opens the directory and
+ * keeps it.
+ */
 import { writeSync } from 'node:fs';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
 

@@ -27,7 +27,7 @@ import { fragmentOf } from '../support/random-fragments.ts';
 export interface Speaker {
   readonly mac: string;
   readonly addresses: readonly string[];
-  /** Of the router that it sends to, unless it says otherwise. */
+  /** MAC of the router that it sends to, unless it says otherwise. */
   readonly peerMac?: string;
   readonly peerAddresses?: readonly string[];
 }
@@ -41,7 +41,7 @@ export function ecnOf(name: string): number {
   return value;
 }
 
-/** Of all kinds of frames. */
+/** Fields of all kinds of frames. */
 const accepted =
   'from to src dst sport dport bytes ttl dscp ecn id df wrong-checksum flags seq ack mss proto at of type code mtu about target lla'.split(
     ' ',
@@ -52,7 +52,9 @@ const IPV4_CHECKSUM = ETH_HEADER_BYTES + 10;
 
 type Fields = Readonly<Partial<Record<string, string>>>;
 
-/** @param words `FIELD=VALUE`, or `FIELD` alone @param latest the frame that came out of a port last, this one or `about` */
+/**
+ * @param words `FIELD=VALUE`, or `FIELD` alone @param latest the last frame that came out of this port, or of `about`
+ */
 export function buildFrame(
   kind: string,
   words: readonly string[],
@@ -153,7 +155,7 @@ function endsOf(kind: string, fields: Fields, { mac, addresses, peerMac, peerAdd
   };
 }
 
-/** As tcpdump writes them: `S`, `S.` */
+/** In tcpdump's notation: `S`, `S.` */
 function flagsOf(text: string): number {
   return text.split('').reduce((flags, letter) => flags | (1 << 'FSRP.U'.indexOf(letter)), 0);
 }
@@ -164,7 +166,7 @@ function mssOption(mss: number): Uint8Array {
   return option;
 }
 
-/** @param types of IPv4 and of IPv6 */
+/** @param types for IPv4 and for IPv6 */
 function icmp(
   ends: frames.Ends,
   [type4, type6]: readonly [number, number],
@@ -184,7 +186,7 @@ function quote({ src }: frames.Ends, { mtu = '0' }: Fields, latest: Uint8Array |
   return concat(rest, latest.subarray(ETH_HEADER_BYTES));
 }
 
-/** [at, at + bytes) of a datagram; `of` is the length of all of it, with its header. */
+/** The bytes [at, at + bytes) of a datagram; `of` is its whole length, with its header. */
 function fragment(ends: frames.Ends, { id, at, bytes, of, proto }: Fields, datagram: Uint8Array): Uint8Array {
   const part = { at: Number(at), bytes: Number(bytes), more: Number(at) + Number(bytes) < Number(of) };
   return fragmentOf(ends, part, { id: Number(id), protocol: Number(proto ?? IP_UDP), payload: datagram });

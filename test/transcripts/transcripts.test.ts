@@ -35,7 +35,7 @@ for (const file of files) {
   }
 }
 
-/** The document with what its blocks print. */
+/** The document with what its blocks print now. */
 function run(document: string, open: Open): string {
   const lab = new Lab(open);
   try {
@@ -51,7 +51,7 @@ function run(document: string, open: Open): string {
   }
 }
 
-/** What the lines of a block print; what has empty lines in it stands apart. */
+/** What the lines of a block print; a result with empty lines in it stands apart. */
 function paragraphs(printed: readonly string[]): string {
   const texts = printed.filter((text) => text !== '');
   const isLong = (text: string | undefined) => text?.includes('\n\n') ?? false;
