@@ -25,7 +25,7 @@ import { Forwarding, type Published } from './forwarding.ts';
 import { WeftError } from './error.ts';
 import { routing } from './cluster/routing.ts';
 import type { PublishSpec } from './model/publish.ts';
-import type { RouteSpec } from './model/resource.ts';
+import type { RouteSpec } from './model/kinds/network.ts';
 import { publishedId } from './table/topology.ts';
 
 export interface SimulationOptions {

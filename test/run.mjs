@@ -37,6 +37,7 @@ const LONGEST = [
   'netns/bad-input',
   'netns/rates',
   'netns/fragments',
+  'outside/outside',
   'netns/one-host',
   'netns/path-mtu',
   'netns/state',
@@ -46,8 +47,6 @@ const LONGEST = [
   'netns/restart',
   'netns/ecn',
   'netns/established',
-  'outside/outside-upkeep',
-  'outside/outside',
   'diff/pipeline',
 ].map((name) => `${name}.test.ts`);
 

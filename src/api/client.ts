@@ -17,7 +17,7 @@ import type {
   StatusReport,
   WhyReport,
 } from '../model/report.ts';
-import type { Kind, Resource } from '../model/resource.ts';
+import type { Resource } from '../model/resource.ts';
 import { CAPTURE_ID_HEADER, LOST, MESSAGE_HEADER_BYTES } from './capture-stream.ts';
 import { type AttachOptions, BODY_LIMIT_BYTES, type CaptureOptions, type NetworkOptions } from './target.ts';
 
@@ -36,6 +36,11 @@ export type CaptureEvent =
   | { readonly kind: 'blocks'; readonly frames: number; readonly blocks: Buffer }
   /** So many frames were left out here. */
   | { readonly kind: 'lost'; readonly count: number };
+
+/** Of a namespaced kind; by default the namespace `default`. */
+export interface InNamespace {
+  readonly namespace?: string | undefined;
+}
 
 type Method = 'GET' | 'POST' | 'DELETE';
 
@@ -79,20 +84,32 @@ export class Client {
     return this.#call('POST', '/endpoints', options);
   }
 
-  async detach(name: string): Promise<void> {
-    await this.#call('DELETE', `/endpoints/${encodeURIComponent(name)}`);
+  async detach(name: string, place: InNamespace = {}): Promise<void> {
+    await this.#call('DELETE', `/endpoints/${pathOf(name, place)}`);
   }
 
-  apply(resource: Resource, options: { dryRun?: boolean } = {}): Promise<ApplyReport> {
-    return this.#call('POST', '/resources', { resource, ...options });
+  /** All of them, or none. */
+  apply(resources: readonly Resource[], options: { dryRun?: boolean } = {}): Promise<ApplyReport[]> {
+    return this.#call('POST', '/resources', { resources, ...options });
   }
 
-  delete(kind: Kind, name: string): Promise<ApplyReport> {
-    return this.#call('DELETE', `/resources/${kind}/${encodeURIComponent(name)}`);
+  delete(kind: string, name: string, place: InNamespace = {}): Promise<ApplyReport> {
+    return this.#call('DELETE', `/resources/${kind}/${pathOf(name, place)}`);
   }
 
-  get(kind: Kind, name?: string): Promise<Resource[]> {
-    return this.#call('GET', `/resources/${kind}${name === undefined ? '' : `/${encodeURIComponent(name)}`}`);
+  /** Without a name all; without a namespace those of all, and one by its name in `default`. */
+  get(kind: string, name?: string, place: InNamespace = {}): Promise<Resource[]> {
+    return this.#call('GET', `/resources/${kind}${name === undefined ? queryOf(place) : `/${pathOf(name, place)}`}`);
+  }
+
+  /** Sets labels; null takes one away. */
+  label(
+    kind: string,
+    name: string,
+    labels: Readonly<Record<string, string | null>>,
+    place: InNamespace = {},
+  ): Promise<ApplyReport> {
+    return this.#call('POST', `/resources/${kind}/${encodeURIComponent(name)}/labels${queryOf(place)}`, { labels });
   }
 
   trace(flow: string): Promise<DecisionReport> {
@@ -253,6 +270,14 @@ export class Client {
       cause,
     });
   }
+}
+
+function queryOf({ namespace }: InNamespace): string {
+  return namespace === undefined ? '' : `?namespace=${encodeURIComponent(namespace)}`;
+}
+
+function pathOf(name: string, place: InNamespace): string {
+  return `${encodeURIComponent(name)}${queryOf(place)}`;
 }
 
 function answer(response: IncomingMessage, text: string): unknown {

@@ -1,8 +1,11 @@
 /** Schemas of request bodies, made from those of the resources. */
 import * as z from 'zod';
+import { WeftError } from '../error.ts';
+import type { KindDefinition } from '../model/kinds/kind.ts';
+import { findKind, unknownKindText } from '../model/kinds/registry.ts';
 import { burst, rate } from '../model/rate.ts';
-import { endpointSpec, kinds, networkSpec, type Kind } from '../model/resource.ts';
-import { validate } from '../model/validate.ts';
+import { endpointSpec } from '../model/kinds/endpoint.ts';
+import { networkSpec } from '../model/kinds/network.ts';
 import { label, labelKey, name } from '../model/value.ts';
 
 /** The schema without its default: what is not given stays as it is. */
@@ -38,9 +41,14 @@ export const attachRequest = z.strictObject({
 });
 
 export const applyRequest = z.strictObject({
-  /** Validated by its own schema. */
-  resource: z.unknown(),
+  /** Each is validated by the schema of its kind. */
+  resources: z.array(z.unknown()).min(1, 'is empty: give at least one resource'),
   dryRun: z.boolean().default(false),
+});
+
+export const labelRequest = z.strictObject({
+  /** Labels to set; null takes one away. */
+  labels: z.record(labelKey, label.nullable()),
 });
 
 export const traceRequest = z.strictObject({ flow: z.string() });
@@ -61,7 +69,9 @@ export const captureRequest = z.strictObject({
   filter: z.array(z.strictObject({ code: word, jumpTrue: word, jumpFalse: word, k: word })).optional(),
 });
 
-/** @throws WeftError `invalid`. */
-export function parseKind(text: string): Kind {
-  return validate(z.enum(kinds), text, { field: 'kind' });
+/** By its name, plural or short name. @throws WeftError('invalid') */
+export function parseKind(text: string): KindDefinition {
+  const kind = findKind(text);
+  if (!kind) throw new WeftError('invalid', `kind: ${unknownKindText(text)}`);
+  return kind;
 }

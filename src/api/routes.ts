@@ -8,6 +8,7 @@ import type * as z from 'zod';
 import { WeftError, type ErrorCode } from '../error.ts';
 import { parseResource } from '../model/manifest.ts';
 import type { DropReport, FlowReport } from '../model/report.ts';
+import type { ResourceName } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
 import { arrayStream } from './array-stream.ts';
 import { CAPTURE_ID_HEADER, captureStream } from './capture-stream.ts';
@@ -16,6 +17,7 @@ import {
   applyRequest,
   attachRequest,
   captureRequest,
+  labelRequest,
   networkRequest,
   parseKind,
   shutdownRequest,
@@ -73,19 +75,23 @@ export function routes({ sw, isStopping, shutdown }: ApiTarget, onInternal: (err
   app.get('/endpoints', (c) => c.json(sw.endpoints()));
   app.post('/endpoints', async (c) => c.json(await sw.attach(await read(c, attachRequest)), 201));
   app.delete('/endpoints/:name', async (c) => {
-    await sw.detach(c.req.param('name'));
+    await sw.detach(nameIn(c));
     return c.json({});
   });
 
   app.post('/resources', async (c) => {
-    const { resource, dryRun } = await read(c, applyRequest);
-    return c.json(await sw.apply(parseResource(resource), { dryRun }));
+    const { resources, dryRun } = await read(c, applyRequest);
+    return c.json(await sw.apply(resources.map(parseResource), { dryRun }));
   });
-  app.get('/resources/:kind', (c) => c.json(sw.get(parseKind(c.req.param('kind')))));
-  app.get('/resources/:kind/:name', (c) => c.json(sw.get(parseKind(c.req.param('kind')), c.req.param('name'))));
-  app.delete('/resources/:kind/:name', async (c) =>
-    c.json(await sw.delete(parseKind(c.req.param('kind')), c.req.param('name'))),
+  app.get('/resources/:kind', (c) =>
+    c.json(sw.get(parseKind(c.req.param('kind')), { namespace: c.req.query('namespace') })),
   );
+  app.get('/resources/:kind/:name', (c) => c.json(sw.get(parseKind(c.req.param('kind')), nameIn(c))));
+  app.delete('/resources/:kind/:name', async (c) => c.json(await sw.delete(parseKind(c.req.param('kind')), nameIn(c))));
+  app.post('/resources/:kind/:name/labels', async (c) => {
+    const { labels } = await read(c, labelRequest);
+    return c.json(await sw.label(parseKind(c.req.param('kind')), nameIn(c), labels));
+  });
 
   app.post('/trace', async (c) => c.json(await sw.trace((await read(c, traceRequest)).flow)));
   app.get('/why/:id', (c) => c.json(sw.why(c.req.param('id'))));
@@ -157,6 +163,11 @@ async function read<S extends z.ZodType>(c: Context, schema: S): Promise<z.outpu
     throw new WeftError('invalid', `the request body is not JSON: ${(error as Error).message}`);
   }
   return validate(schema, value);
+}
+
+/** NAME of the path, and `?namespace=` of a namespaced kind. */
+function nameIn(c: Context): ResourceName {
+  return { name: c.req.param('name') ?? '', namespace: c.req.query('namespace') };
 }
 
 function failure(c: Context, { code, message }: WeftError): Response {

@@ -17,6 +17,7 @@ export type SwitchMethods = Pick<
   | 'apply'
   | 'delete'
   | 'get'
+  | 'label'
   | 'trace'
   | 'flows'
   | 'why'

@@ -1,6 +1,7 @@
-/** `network/blue created`, in kubectl's words. */
+/** `network/blue created`, as kubectl says it. */
 import type { ApplyReport } from '../model/report.ts';
 
-export function applyText({ kind, name, action, dryRun }: ApplyReport): string {
-  return `${kind.toLowerCase()}/${name} ${action}${dryRun ? ' (dry run)' : ''}\n`;
+export function applyText({ kind, name, action, dryRun, waiting }: ApplyReport): string {
+  const why = waiting === undefined ? '' : `, waiting: ${waiting}`;
+  return `${kind.toLowerCase()}/${name} ${action}${dryRun ? ' (dry run)' : ''}${why}\n`;
 }

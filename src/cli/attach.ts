@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import type { PublishOptions } from '../model/publish.ts';
 import type { AttachOptions, RateLimitChange } from '../api/target.ts';
 import { endpointTable } from './endpoint-table.ts';
+import { parseLabels } from './kind.ts';
 import { namingOptions, type NamedOption } from './naming-options.ts';
 import { print } from './print.ts';
 import { clientOf, collect, count, globals, verb } from './verb.ts';
@@ -60,7 +61,7 @@ export function attach(program: Command): void {
     .option('--ip <address>', 'address; may be given several times (default: taken from the subnets)', collect)
     .option('--mac <mac>', 'MAC address (default: chosen by weft)')
     .option('--ifname <name>', 'interface inside the namespace (default: eth0)')
-    .option('--namespace <name>', 'namespace of the endpoint, as in Kubernetes (default: default)')
+    .option('-n, --namespace <name>', 'namespace of the endpoint, as in Kubernetes (default: default)')
     .option('--label <key=value>', 'label, or KEY- to take it away; may be given several times', collect)
     .option(
       '--ethertype <type>',
@@ -97,7 +98,7 @@ taken away by: --label KEY-, --ethertype none, --publish none, --rate-limit none
         ...(rest.mac !== undefined && { mac: rest.mac }),
         ...(rest.ifname !== undefined && { ifname: rest.ifname }),
         ...(rest.namespace !== undefined && { namespace: rest.namespace }),
-        ...(label && { labels: parseLabels(label, command) }),
+        ...(label && { labels: parseLabels(label, '--label ', command) }),
         ...(rest.ethertype && { ethertypes: rest.ethertype.join() === 'none' ? [] : rest.ethertype }),
         ...(rest.trust !== undefined && { trust: rest.trust }),
         ...(publish && { publish: parsePublished(publish, command) }),
@@ -148,15 +149,4 @@ function parseRateLimit(text: string, command: Command): RateLimitChange | null 
     limits[direction] = rate === 'none' ? null : rate;
   }
   return limits;
-}
-
-function parseLabels(texts: readonly string[], command: Command): Record<string, string | null> {
-  const labels = new Map<string, string | null>();
-  for (const text of texts) {
-    const [, key, value] = /^([^=]+)=(.*)$/.exec(text) ?? /^([^=]+)-$/.exec(text) ?? [];
-    if (key === undefined) command.error(`error: --label ${text}: it is KEY=VALUE, or KEY- to take it away`);
-    if (labels.has(key)) command.error(`error: --label ${text}: ${key} is given twice`);
-    labels.set(key, value ?? null);
-  }
-  return Object.fromEntries(labels);
 }

@@ -3,9 +3,10 @@ import type { Command } from 'commander';
 import type { Client } from '../api/client.ts';
 import { WeftError } from '../error.ts';
 import type { EndpointReport, NetworkReport } from '../model/report.ts';
-import type { Kind, Resource } from '../model/resource.ts';
+import type { KindDefinition } from '../model/kinds/kind.ts';
+import type { Resource } from '../model/resource.ts';
 import { endpointTable } from './endpoint-table.ts';
-import { parseKind } from './kind.ts';
+import { parseNamed, withKinds, withNamespace, type NamespaceOptions } from './kind.ts';
 import { fields, pairsText, print, type Cell } from './print.ts';
 import { clientOf, globals, verb } from './verb.ts';
 
@@ -17,44 +18,54 @@ interface Description {
 }
 
 export function describe(program: Command): void {
-  verb(program, 'describe <kind> <name>', {
+  const command = verb(program, 'describe <kind> [name]', {
     summary: 'show one resource and its live state',
-    examples: ['weft describe network blue', 'weft describe endpoint web -o json'],
-  }).action(async (kindText: string, name: string, _, command: Command) => {
-    const description = await read(clientOf(command), parseKind(kindText, command), name);
-    await print(globals(command).output, description, () => descriptionText(description));
+    examples: ['weft describe network blue', 'weft describe endpoint web -o json', 'weft describe ep/web -n shop'],
   });
+  withNamespace(withKinds(command)).action(
+    async (kindText: string, nameText: string | undefined, options: NamespaceOptions, command: Command) => {
+      const { kind, name } = await parseNamed(kindText, nameText, command);
+      const description = await read(clientOf(command), kind, name, options);
+      await print(globals(command).output, description, () => descriptionText(description));
+    },
+  );
 }
 
-async function read(client: Client, kind: Kind, name: string): Promise<Description> {
-  const [resource] = await client.get(kind, name);
+async function read(
+  client: Client,
+  { kind }: KindDefinition,
+  name: string,
+  { namespace }: NamespaceOptions,
+): Promise<Description> {
+  const [resource] = await client.get(kind, name, { namespace });
   if (resource === undefined) throw new WeftError('not_found', `there is no ${kind.toLowerCase()} "${name}"`);
-  switch (kind) {
-    case 'Host':
-      return { resource };
-    case 'Endpoint': {
-      const report = (await client.endpoints()).find((endpoint) => endpoint.name === name);
-      return { resource, ...(report && { report }) };
-    }
-    case 'Network': {
-      const [networks, endpoints] = await Promise.all([client.networks(), client.endpoints()]);
-      const report = networks.find((network) => network.name === name);
-      return { resource, ...(report && { report }), endpoints: endpoints.filter(({ network }) => network === name) };
-    }
-    default:
-      return kind satisfies never;
-  }
+  return { resource, ...(await live[kind]?.(client, resource)) };
 }
+
+/** What the switch has made of a resource, by kind. */
+const live: Readonly<Record<string, (client: Client, resource: Resource) => Promise<Omit<Description, 'resource'>>>> = {
+  Endpoint: async (client, { metadata }) => {
+    const report = (await client.endpoints()).find(
+      ({ name, namespace }) => name === metadata.name && namespace === metadata.namespace,
+    );
+    return report ? { report } : {};
+  },
+  Network: async (client, { metadata: { name } }) => {
+    const [networks, endpoints] = await Promise.all([client.networks(), client.endpoints()]);
+    const report = networks.find((network) => network.name === name);
+    return { ...(report && { report }), endpoints: endpoints.filter(({ network }) => network === name) };
+  },
+};
 
 async function descriptionText({ resource, report, endpoints }: Description): Promise<string> {
   const { kind, metadata, spec } = resource;
   const head = fields([
     ['Kind', kind],
     ['Name', metadata.name],
-    ...('namespace' in metadata ? [['Namespace', metadata.namespace] as const] : []),
+    ...(metadata.namespace === undefined ? [] : [['Namespace', metadata.namespace] as const]),
     ['Labels', pairsText(metadata.labels)],
   ]);
-  const sections = [head, `Spec:\n${objectText(spec)}`];
+  const sections = [head, `Spec:\n${objectText({ ...spec })}`];
   if (report) {
     // What the head and the spec say already is not said again.
     const live = Object.fromEntries(Object.entries(report).filter(([key]) => !(key in metadata) && key !== 'network'));

@@ -1,4 +1,5 @@
 /** Endpoints as `endpoints`, `attach` and `describe` show them. */
+import { idOf } from '../model/name.ts';
 import type { EndpointReport } from '../model/report.ts';
 import { pairsText, table } from './print.ts';
 
@@ -20,7 +21,9 @@ function rateLimitText({ ingress, egress, burst }: NonNullable<EndpointReport['r
 
 /** Below the table, one line for each problem of an interface. */
 export async function endpointTable(endpoints: readonly EndpointReport[]): Promise<string> {
-  const problems = endpoints.flatMap(({ name, problems: all = [] }) => all.map((problem) => `${name}: ${problem}\n`));
+  const problems = endpoints.flatMap((endpoint) =>
+    (endpoint.problems ?? []).map((problem) => `${idOf(endpoint)}: ${problem}\n`),
+  );
   return `${await tableOf(endpoints)}${problems.length > 0 ? '\n' : ''}${problems.join('')}`;
 }
 
@@ -28,7 +31,7 @@ function tableOf(endpoints: readonly EndpointReport[]): Promise<string> {
   return table(
     ['NAME', 'NETWORK', 'ADDRESSES', 'MAC', 'STATE', 'HOST', 'NETNS', 'INTERFACE', 'MTU', 'RATE LIMIT', 'PUBLISHED'],
     endpoints.map((endpoint) => [
-      endpoint.name,
+      idOf(endpoint),
       endpoint.network,
       endpoint.addresses.join(','),
       endpoint.mac,

@@ -1,54 +1,45 @@
 /** `weft get KIND [NAME]`: resources as they were declared; YAML and JSON can be applied again. */
 import type { Command } from 'commander';
-import type { Kind, Resource } from '../model/resource.ts';
-import { parseKind } from './kind.ts';
-import { pairsText, print, table, write, type Cell } from './print.ts';
+import type { KindDefinition } from '../model/kinds/kind.ts';
+import type { Resource } from '../model/resource.ts';
+import { parseTarget, withKinds, withNamespace, type NamespaceOptions } from './kind.ts';
+import { pairsText, print, table, write } from './print.ts';
 import { clientOf, globals, verb } from './verb.ts';
 
+interface Options extends NamespaceOptions {
+  readonly allNamespaces?: boolean;
+}
+
 export function get(program: Command): void {
-  verb(program, 'get <kind> [name]', {
-    summary: 'show resources: network, endpoint or host',
-    examples: ['weft get network', 'weft get endpoint web -o yaml'],
-  }).action(async (kindText: string, name: string | undefined, _, command: Command) => {
-    const kind = parseKind(kindText, command);
-    const resources = await clientOf(command).get(kind, name);
-    const { output } = globals(command);
-    if (output === 'yaml') {
-      const { stringify } = await import('./yaml.ts');
-      await write(resources.map((resource) => stringify(resource)).join('---\n'));
-    } else {
-      await print(output, name === undefined ? resources : resources[0], () => resourceTable(kind, resources));
-    }
+  const command = verb(program, 'get <kind> [name]', {
+    summary: 'show resources of a kind, or one of them',
+    examples: ['weft get network', 'weft get endpoint web -o yaml', 'weft get ep -A', 'weft get ep/web -n shop'],
   });
+  withNamespace(withKinds(command))
+    .option('-A, --all-namespaces', 'of all namespaces')
+    .action(async (kindText: string, nameText: string | undefined, options: Options, command: Command) => {
+      const { kind, name } = await parseTarget(kindText, nameText, command);
+      const { namespace = 'default', allNamespaces = false } = options;
+      const place = kind.isNamespaced && !(allNamespaces && name === undefined) ? { namespace } : {};
+      const resources = await clientOf(command).get(kind.kind, name, place);
+      const { output } = globals(command);
+      if (output === 'yaml') {
+        const { stringify } = await import('./yaml.ts');
+        await write(resources.map((resource) => stringify(resource)).join('---\n'));
+      } else {
+        await print(output, name === undefined ? resources : resources[0], () => resourceTable(kind, resources));
+      }
+    });
 }
 
-function resourceTable(kind: Kind, resources: readonly Resource[]): Promise<string> {
-  return table(['NAME', ...headsOf[kind], 'LABELS'], resources.map(row), `No ${kind.toLowerCase()}s.`);
-}
-
-const headsOf = {
-  Network: ['SUBNETS', 'VNI', 'MTU'],
-  Host: ['UNDERLAY'],
-  Endpoint: ['NAMESPACE', 'NETWORK', 'ADDRESSES', 'PLACE'],
-} as const satisfies Record<Kind, readonly string[]>;
-
-function row(resource: Resource): Cell[] {
-  const { name, labels } = resource.metadata;
-  return [name, ...specCells(resource), pairsText(labels)];
-}
-
-function specCells(resource: Resource): Cell[] {
-  switch (resource.kind) {
-    case 'Network':
-      return [resource.spec.subnets.join(','), resource.spec.vni ?? '', resource.spec.mtu ?? ''];
-    case 'Host':
-      return [resource.spec.underlay];
-    case 'Endpoint': {
-      const { network, addresses, netns, pid, host } = resource.spec;
-      const place = netns !== undefined ? `netns ${netns}` : pid !== undefined ? `pid ${pid}` : `host ${host}`;
-      return [resource.metadata.namespace, network, addresses.join(','), place];
-    }
-    default:
-      return resource satisfies never;
-  }
+function resourceTable(kind: KindDefinition, resources: readonly Resource[]): Promise<string> {
+  const { isNamespaced, columns } = kind;
+  return table(
+    ['NAME', ...(isNamespaced ? ['NAMESPACE'] : []), ...columns.heads, 'LABELS'],
+    resources.map((resource) => {
+      const { name, namespace = '', labels } = resource.metadata;
+      return [name, ...(isNamespaced ? [namespace] : []), ...columns.cells(resource), pairsText(labels)];
+    }),
+    `No ${kind.plural}.`,
+  );
 }

@@ -3,8 +3,8 @@ import { readFile, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { WeftError } from '../error.ts';
 import { parseManifests } from '../model/manifest.ts';
+import { compareKinds } from '../model/kinds/registry.ts';
 import type { Resource } from '../model/resource.ts';
-import { kindOrder } from './kind.ts';
 
 /**
  * In order of dependency: what others refer to comes first.
@@ -17,7 +17,7 @@ export async function readManifests(where: string): Promise<Resource[]> {
     resources.push(...parseManifests(text, source === '-' ? 'stdin' : source));
   }
   if (resources.length === 0) throw new WeftError('not_found', `-f ${where}: there are no resources in it`);
-  return resources.sort((a, b) => kindOrder.indexOf(a.kind) - kindOrder.indexOf(b.kind));
+  return resources.sort(compareKinds);
 }
 
 async function sources(where: string): Promise<string[]> {

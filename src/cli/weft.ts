@@ -15,6 +15,8 @@ import { drops } from './drops.ts';
 import { endpoints } from './endpoints.ts';
 import { flows } from './flows.ts';
 import { get } from './get.ts';
+import { loadKinds } from './kind.ts';
+import { label } from './label.ts';
 import { network } from './network.ts';
 import { status } from './status.ts';
 import { trace } from './trace.ts';
@@ -36,6 +38,7 @@ const verbs = [
   deleteVerb,
   get,
   describe,
+  label,
   trace,
   flows,
   why,
@@ -45,4 +48,6 @@ const verbs = [
   demoVerb,
 ];
 for (const register of verbs) register(program);
+// Help names the kinds.
+if (process.argv.some((word) => word === '--help' || word === '-h')) await loadKinds();
 await run(program, process.argv);

@@ -2,7 +2,8 @@
  * What `weft attach` declares. Attaching again changes what it names and nothing
  * else: an endpoint keeps the labels, published ports and limits that it has.
  */
-import { apiVersion, type EndpointResource, type RateLimitSpec } from '../model/resource.ts';
+import { WEFT_V1 } from '../model/kinds/kind.ts';
+import type { EndpointResource, RateLimitSpec } from '../model/kinds/endpoint.ts';
 import { parseResource } from '../model/manifest.ts';
 import type { PublishOptions } from '../model/publish.ts';
 
@@ -45,7 +46,7 @@ export function attachment(options: AttachOptions, known: EndpointResource | und
   const { netns: _netns, pid: _pid, rateLimit: limitBefore, ...spec } = before?.spec ?? {};
   const limit = changedLimit(limitBefore, rateLimit);
   return parseResource({
-    apiVersion,
+    apiVersion: WEFT_V1,
     kind: 'Endpoint',
     metadata: {
       ...before?.metadata,

@@ -34,7 +34,7 @@ import { isSameNetns, type NetnsRef } from '../link/netns.ts';
 import type { NetnsWatcher } from '../link/netns-watcher.ts';
 import { deleteLink, setLink, type LinkFacts } from '../link/rtnetlink.ts';
 import { compareNames } from '../model/name-order.ts';
-import { accessPort, netnsOf, poolOf, ratesOf, tapSpec, type LocalEndpoint } from './endpoint.ts';
+import { accessPort, netnsOf, poolOf, ratesOf, tapSpec, type LocalEndpoint, type LocalRecord } from './endpoint.ts';
 import type { Networks } from './networks.ts';
 
 export interface AttachmentsEnvironment {
@@ -137,13 +137,21 @@ export class Attachments {
     );
   }
 
-  /** Makes the interface of a new endpoint, which is down yet. @returns its index @throws WeftError; nothing is left */
-  make(endpoint: LocalEndpoint, netns: NetnsRef): number {
+  /** Where its interface is now, of one that is open or waited for. */
+  netns(name: string): NetnsRef | undefined {
+    return this.#attachments.get(name)?.netns;
+  }
+
+  /**
+   * Makes the interface of a new endpoint, which is down yet. @returns its index @throws WeftError; nothing is left
+   * @param options.mayBeThere it was made before, and a crash came before that was stored
+   */
+  make(endpoint: LocalEndpoint, netns: NetnsRef, { mayBeThere }: { readonly mayBeThere: boolean }): number {
     const { forwarding } = this.#environment;
     const opened = forwarding.addPort(this.#port(endpoint), tapSpec(endpoint, netns))!;
     // A path can come to lead to another namespace, and somebody may have been faster.
     const isElsewhere = opened.dev !== netns.dev || opened.ino !== netns.ino;
-    if (isElsewhere || !opened.created) {
+    if (isElsewhere || !(opened.created || mayBeThere)) {
       forwarding.removePort(endpoint.local.portNo as PortNo, { keep: !opened.created });
       const why = isElsewhere ? 'leads to another network namespace now' : 'has the interface already';
       throw new WeftError('conflict', `endpoint "${endpoint.name}": ${netns.path} ${why}`);
@@ -154,14 +162,13 @@ export class Attachments {
 
   /**
    * Opens the TAPs that endpoints have, at a start or when they were busy then: all at once, and all know of each other
-   * before a frame of any is decided. `netns`: where it is, of one that was not open or waited for.
+   * before a frame of any is decided. `netns`: where it is.
    */
-  reopen(places: readonly { readonly endpoint: LocalEndpoint; readonly netns?: NetnsRef }[]): Reopened[] {
-    const located = places.map(({ endpoint, netns = this.#netns(endpoint.name) }) => ({ endpoint, netns }));
+  reopen(places: readonly { readonly endpoint: LocalEndpoint; readonly netns: NetnsRef }[]): Reopened[] {
     const opened = this.#environment.forwarding.addPorts(
-      located.map(({ endpoint, netns }) => ({ port: this.#port(endpoint), spec: tapSpec(endpoint, netns) })),
+      places.map(({ endpoint, netns }) => ({ port: this.#port(endpoint), spec: tapSpec(endpoint, netns) })),
     );
-    return located.map(({ endpoint, netns }, at) => this.#reopened(endpoint, netns, opened[at]!));
+    return places.map(({ endpoint, netns }, at) => this.#reopened(endpoint, netns, opened[at]!));
   }
 
   #reopened(endpoint: LocalEndpoint, netns: NetnsRef, opened: TapOpened | WeftError): Reopened {
@@ -183,6 +190,19 @@ export class Attachments {
     this.#enter(endpoint, netns, undefined);
     this.#attachments.get(endpoint.name)!.problems = [why];
     return { state: 'waiting', why };
+  }
+
+  /** Its interface cannot be made now. */
+  wait(endpoint: LocalEndpoint, netns: NetnsRef, why: string): void {
+    this.#enter(endpoint, netns, undefined);
+    this.#attachments.get(endpoint.name)!.problems = [why];
+  }
+
+  /** Removes the interface of an endpoint that is not declared any more. */
+  async removeLeft(name: string, local: LocalRecord): Promise<void> {
+    const netns = netnsOf(local);
+    const path = isSameNetns(netns) ? netns.path : findNetns([netns]).get(netnsId(netns));
+    if (path !== undefined) await this.#deleteInterface({ name, local }, { ...netns, path });
   }
 
   /** Stops the port. Its interface stays with `keep`; without, it goes, also one that could not be opened. */
@@ -397,7 +417,7 @@ export class Attachments {
   }
 
   /** One that another program has open. */
-  async #deleteInterface({ name, local }: LocalEndpoint, netns: NetnsRef): Promise<void> {
+  async #deleteInterface({ name, local }: Pick<LocalEndpoint, 'name' | 'local'>, netns: NetnsRef): Promise<void> {
     const { exchange, warn } = this.#environment;
     const [facts] = await readNamespaces(exchange, [netns]);
     if (facts instanceof WeftError) return; // gone, and the interface with it

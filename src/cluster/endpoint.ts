@@ -1,9 +1,9 @@
 /**
  * An endpoint: one interface of a container on a network, here or on another host.
  *
- * Its record is what the store has: what was declared, what was allotted, and of a
- * local one what is this host's own (`local`): where its interface is, and what
- * weft has given to that.
+ * Its record is the cluster's: what was declared, and what was allotted. Where the
+ * interface of a local one is, and what weft has given to that (`local`), is this host's
+ * own, and a record of its own (`local-records.ts`).
  */
 import { isDeepStrictEqual } from 'node:util';
 import { WeftError } from '../error.ts';
@@ -12,16 +12,15 @@ import type { InterfaceGiven } from '../link/interface-plan.ts';
 import type { NetnsRef } from '../link/netns.ts';
 import { burstBytes, defaultBurstBytes, queueBytes, rateBytes } from '../model/rate.ts';
 import type { EndpointReport } from '../model/report.ts';
-import type { EndpointResource, RateLimitSpec } from '../model/resource.ts';
+import type { EndpointResource, RateLimitSpec } from '../model/kinds/endpoint.ts';
 import { isReservedMac, reservedMacsText, type AccessPort } from '../table/topology.ts';
 import type { Network } from './network.ts';
+import type { Declared } from './reconciler.ts';
 
 export interface EndpointRecord {
   readonly resource: EndpointResource;
   readonly addresses: readonly string[];
   readonly mac: string;
-  /** Of local endpoints. */
-  readonly local?: LocalRecord;
 }
 
 export interface LocalRecord {
@@ -34,9 +33,10 @@ export interface LocalRecord {
   readonly given?: InterfaceGiven;
 }
 
-export interface Endpoint extends EndpointRecord {
-  readonly name: string;
+export interface Endpoint extends EndpointRecord, Declared<EndpointResource> {
   readonly state: EndpointReport['state'];
+  /** Of one of this host, once it is known where it is. */
+  readonly local?: LocalRecord;
 }
 
 /** An endpoint of this host. */
@@ -46,8 +46,9 @@ export function isLocal(endpoint: Endpoint): endpoint is LocalEndpoint {
   return endpoint.local !== undefined;
 }
 
-export function recordOf({ resource, addresses, mac, local }: Endpoint): EndpointRecord {
-  return { resource, addresses, mac, ...(local && { local }) };
+/** Is it of this host? Where its interface is may still be unknown. */
+export function isHere({ resource }: Pick<Endpoint, 'resource'>): boolean {
+  return resource.spec.host === undefined;
 }
 
 /** The namespace as it was when it was attached; `path` may lead elsewhere by now. */
@@ -106,12 +107,12 @@ export function ratesOf({ ingress, egress, burst }: RateLimitSpec = {}) {
 }
 
 /** What makes an endpoint that endpoint cannot change. @throws WeftError('conflict') */
-export function refuseOtherIdentity(known: Endpoint, { metadata, spec }: EndpointResource): void {
+export function refuseOtherIdentity(known: Endpoint, { spec }: EndpointResource): void {
   const was = known.resource.spec;
   const differs = (field: string, is: string, given: string): never => {
     throw new WeftError(
       'conflict',
-      `endpoint "${metadata.name}" exists with ${field} ${is}, not ${given}: detach it first`,
+      `endpoint "${known.name}" exists with ${field} ${is}, not ${given}: detach it first`,
     );
   };
   if (spec.network !== was.network) differs('network', was.network, spec.network);
@@ -120,6 +121,18 @@ export function refuseOtherIdentity(known: Endpoint, { metadata, spec }: Endpoin
   if (spec.host === undefined && spec.interface !== was.interface) differs('ifname', was.interface, spec.interface);
   const missing = spec.addresses.filter((address) => !known.addresses.includes(address));
   if (missing.length > 0) differs('ip', known.addresses.join(','), missing.join(','));
+}
+
+/** Is it the same interface in all that cannot change under a container? */
+export function isSameIdentity(a: Endpoint, b: Endpoint): boolean {
+  const of = ({ resource: { spec }, addresses, mac }: Endpoint): unknown[] => [
+    spec.network,
+    spec.host,
+    spec.interface,
+    addresses,
+    mac,
+  ];
+  return isDeepStrictEqual(of(a), of(b));
 }
 
 /** Is it declared with all that can change as it is? */

@@ -1,44 +1,46 @@
 /**
- * Endpoints: the interfaces of containers on networks.
+ * Endpoints: the interfaces of containers on networks, in force.
  *
- * An endpoint's record (`endpoint.ts`) is written to the store before anything is
- * set up and removed after all is torn down, so a crash in between leaves nothing
- * that the next start does not mend. Their interfaces are `attachments.ts`'s.
+ *   put    what is declared → where it is (`local-records.ts`) → its interface
+ *   place  opens interfaces that are there, many at once, and makes those that are not
+ *   renew  what waits is tried again, and some interfaces are looked at
+ *
+ * An endpoint that cannot be put in force now stays declared: it waits, and `failure` and
+ * `problems` say for what. Its record is stored before anything is set up and removed
+ * before anything is torn down, so that a crash in between leaves nothing that the next
+ * start does not mend. Their interfaces are `attachments.ts`'s, plans `endpoint-plan.ts`'s.
  *
  * When the namespace of an endpoint is gone, the container is, and the endpoint is
  * released; only after a reboot is the lease kept (`detached`), for the container
  * that comes back under its name.
- *
- * Callers serialize the changing methods.
  */
 import { isDeepStrictEqual } from 'node:util';
 import { WeftError } from '../error.ts';
 import { formatIp, parseIp, parseMac, type PortNo, type Vni } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
-import { readNamespaces } from '../link/interface-facts.ts';
 import { resolveNetns, type NetnsRef } from '../link/netns.ts';
-import { compareNames } from '../model/name-order.ts';
+import type { EndpointResource } from '../model/kinds/endpoint.ts';
 import type { EndpointReport } from '../model/report.ts';
-import { endpointSchema, type EndpointResource } from '../model/resource.ts';
-import type { Store } from '../store/store.ts';
-import { isReservedMac } from '../table/topology.ts';
+import { nameOf, type Resource } from '../model/resource.ts';
+import type { Change, Store } from '../store/store.ts';
 import { Attachments, type AttachmentsEnvironment, type Mended } from './attachments.ts';
+import { byName, EndpointIndex } from './endpoint-index.ts';
+import { EndpointPlan } from './endpoint-plan.ts';
 import {
+  isHere,
   isLocal,
-  isSameDeclaration,
+  isSameIdentity,
   poolOf,
-  recordOf,
-  refuseOtherIdentity,
-  refuseTakenMac,
-  refuseUnplannedAddresses,
   type Endpoint,
   type EndpointRecord,
   type LocalEndpoint,
+  type LocalRecord,
 } from './endpoint.ts';
+import { endpointReport } from './endpoint-report.ts';
 import type { Hosts } from './hosts.ts';
-import { generateMac } from './ipam.ts';
-import type { Network } from './network.ts';
-import { publishedBy, refuseListeners, refusePublish, type PublishedEndpointPort } from './publishing.ts';
+import { LocalRecords } from './local-records.ts';
+import { publishedBy, type PublishedEndpointPort } from './publishing.ts';
+import type { Declared, Draft, Planned, Reconciler, Stored } from './reconciler.ts';
 
 export interface EndpointsEnvironment extends AttachmentsEnvironment {
   readonly store: Store;
@@ -49,17 +51,9 @@ export interface EndpointsEnvironment extends AttachmentsEnvironment {
   readonly identity: Uint8Array;
   readonly bootId: string;
   /** Are there peers without a store between us? Then addresses are not ours to choose. */
-  readonly hasStaticPeers: () => boolean;
+  readonly hasStaticPeers: (draft: Draft) => boolean;
 }
 
-type Action = 'created' | 'configured' | 'unchanged';
-/** `netns`: of a local endpoint. */
-type Plan = { readonly action: Action; readonly netns: NetnsRef | undefined };
-type Outcome = { readonly action: Action; readonly endpoint: Endpoint };
-
-const prefix = 'endpoints/';
-/** 1 is the underlay's. */
-const FIRST_PORT = 3;
 /** Interfaces that are compared in one turn of the event loop: some 10 ms. */
 const MENDED_AT_ONCE = 100;
 /** Endpoints that are waited for and tried in one turn. */
@@ -67,59 +61,73 @@ const RETRIES = 100;
 /** Frames that are sent at once to tell networks where their endpoints are: some 20 ms. */
 const MOST_ANNOUNCED = 2000;
 
-export class Endpoints {
+export class Endpoints implements Reconciler {
   readonly #environment: EndpointsEnvironment;
   readonly #attachments: Attachments;
-  readonly #endpoints = new Map<string, Endpoint>();
-  readonly #byNetwork = new Map<string, Map<string, Endpoint>>();
-  readonly #ports = new Set<number>();
+  readonly #index = new EndpointIndex();
+  readonly #records: LocalRecords;
+  /** Why those that wait, or lack something since they were made, do. */
+  readonly #failures = new Map<string, WeftError>();
   /** To be released, since their namespaces are gone: the store could not be written. */
   readonly #gone = new Set<string>();
-  /** All of them by name; undefined since one changed. */
-  #sorted: readonly Endpoint[] | undefined;
+  /** Why that is not done yet, as it was told. */
+  #notReleased: string | undefined;
+  /** An interface that is there while a start is under way was made before a crash. */
+  #isStarting = true;
 
   constructor(environment: EndpointsEnvironment) {
     this.#environment = environment;
     this.#attachments = new Attachments(environment);
+    this.#records = new LocalRecords(environment.store);
   }
 
   get size(): number {
-    return this.#endpoints.size;
+    return this.#index.size;
   }
 
   all(): readonly Endpoint[] {
-    return (this.#sorted ??= byName(this.#endpoints.values()));
+    return this.#index.all();
   }
 
   of(network: string): readonly Endpoint[] {
-    return byName(this.#in(network));
+    return byName(this.#index.in(network));
   }
 
   /** How many are of this host. */
   get local(): number {
-    return this.#ports.size;
-  }
-
-  /** What is wrong with the interfaces of this host's endpoints, as they were looked at last. */
-  problems(): Record<string, string[]> {
-    return this.#attachments.problems();
+    return this.#index.ports;
   }
 
   find(name: string): Endpoint | undefined {
-    return this.#endpoints.get(name);
+    return this.#index.find(name);
   }
 
-  /** @throws WeftError('not_found') */
   get(name: string): Endpoint {
-    const endpoint = this.#endpoints.get(name);
+    const endpoint = this.#index.find(name);
     if (!endpoint)
       throw new WeftError('not_found', `endpoint "${name}" does not exist: \`weft endpoints\` shows those that do`);
     return endpoint;
   }
 
+  shown(declared: Declared): Resource {
+    const { resource, addresses, mac } = declared as Endpoint;
+    return { ...resource, spec: { ...resource.spec, addresses: [...addresses], mac } };
+  }
+
+  failure(name: string): WeftError | undefined {
+    return this.#failures.get(name);
+  }
+
+  /** What is wrong with the interfaces of this host's endpoints, as they were looked at last, and why others wait. */
+  problems(): Record<string, string[]> {
+    const found = this.#attachments.problems();
+    const others = [...this.#failures].filter(([name]) => !(name in found));
+    return { ...Object.fromEntries(others.map(([name, { message }]) => [name, [message]])), ...found };
+  }
+
   /** What attached endpoints publish: one entry a family that the endpoint has an address of. */
   published(): PublishedEndpointPort[] {
-    const publishing = [...this.#endpoints.values()].filter(
+    const publishing = [...this.#index.values()].filter(
       ({ resource, state }) => state === 'attached' && resource.spec.publish.length > 0,
     );
     return byName(publishing).flatMap(publishedBy);
@@ -129,64 +137,123 @@ export class Endpoints {
     return this.#attachments.portName(portNo);
   }
 
+  byPort(portNo: number): Endpoint | undefined {
+    const name = this.#attachments.portName(portNo);
+    return name === undefined ? undefined : this.#index.find(name);
+  }
+
+  report(endpoint: Endpoint): EndpointReport {
+    const { networks, hostName } = this.#environment;
+    const found = this.#attachments.find(endpoint.name);
+    const failure = this.#failures.get(endpoint.name)?.message;
+    const problems = found?.problems ?? [];
+    return endpointReport(endpoint, {
+      hostName,
+      mtu: networks.find(endpoint.resource.spec.network)?.mtu,
+      ...found,
+      problems: problems.length > 0 || failure === undefined ? problems : [failure],
+    });
+  }
+
   /** What tells whether a container of this host may send from an address, 16 bytes, in a network. */
   localAddresses(): (vni: Vni, ip: Uint8Array) => boolean {
     const known = new Set<string>();
     const withTrusted = new Set<number>();
-    for (const { resource, addresses, local } of this.all()) {
-      if (!local) continue;
+    for (const { resource, addresses } of this.all().filter(isHere)) {
       const { network, allowedAddresses, trust } = resource.spec;
-      const { vni } = this.#environment.networks.get(network);
+      const vni = this.#environment.networks.find(network)?.vni;
+      if (vni === undefined) continue;
       for (const address of [...addresses, ...allowedAddresses]) known.add(`${vni} ${address}`);
       if (trust) withTrusted.add(vni);
     }
     return (vni, ip) => withTrusted.has(vni) || known.has(`${vni} ${formatIp(ip)}`);
   }
 
-  byPort(portNo: number): Endpoint | undefined {
-    const name = this.#attachments.portName(portNo);
-    return name === undefined ? undefined : this.#endpoints.get(name);
+  plan(resource: EndpointResource, draft: Draft): Promise<Planned> {
+    const environment = { ...this.#environment, index: this.#index, records: this.#records };
+    return new EndpointPlan(environment, resource, draft).make();
+  }
+
+  /** What the watch tells of this host's own records. @returns the endpoints that are to be placed anew */
+  see(changes: readonly Change[]): string[] {
+    const moved = this.#records.see(changes).flatMap((name) => this.#index.find(name) ?? []);
+    for (const endpoint of moved)
+      if (endpoint.state !== 'attached') this.#set({ ...endpoint, ...this.#localOf(endpoint.name) });
+    return moved.map(({ name }) => name);
+  }
+
+  async put(stored: readonly Stored<EndpointResource>[]): Promise<void> {
+    const toPlace: string[] = [];
+    for (const { name, resource, revision, record } of stored) {
+      const { addresses, mac } = record as EndpointRecord;
+      const before = this.#index.find(name);
+      const fresh: Endpoint = {
+        name,
+        resource,
+        revision,
+        addresses,
+        mac,
+        state: isHere({ resource }) ? 'detached' : 'remote',
+      };
+      if (before && !isSameIdentity(before, fresh)) await this.remove([name]);
+      const known = this.#index.find(name);
+      if (known) this.#change(known, { ...known, resource, revision });
+      else this.#set({ ...fresh, ...this.#localOf(name) });
+      if (!known || known.state === 'remote') toPlace.push(name);
+    }
+    await this.place(toPlace);
+  }
+
+  /** Stops ports, removes interfaces, and gives addresses back. */
+  async remove(names: readonly string[]): Promise<void> {
+    for (const name of names) {
+      const endpoint = this.#index.find(name);
+      if (!endpoint) continue;
+      await this.#close(endpoint, { keep: false });
+      this.#index.remove(name);
+      this.#failures.delete(name);
+      this.#gone.delete(name);
+      this.#giveBack(endpoint);
+    }
+    await this.#save(new Map(names.map((name) => [name, undefined])));
   }
 
   /**
-   * Puts what the store holds into force: opens the TAPs that are still in their containers, from when on traffic
-   * passes, and releases endpoints whose container is gone. `mend` is to follow.
+   * Puts endpoints in force that are not: those of other hosts are known from then on, and of this host interfaces that
+   * are there are opened, and those that are not are made. An endpoint whose container is gone is released.
    */
-  async load(): Promise<void> {
-    const { store, bootId, warn } = this.#environment;
-    for (const { value } of (await store.list(prefix)).entries) {
-      const stored = value as EndpointRecord;
-      // What was stored before a field existed gets its default.
-      const record: EndpointRecord = { ...stored, resource: endpointSchema.parse(stored.resource) };
-      const { name } = record.resource.metadata;
-      const network = this.#environment.networks.get(record.resource.spec.network);
-      for (const address of record.addresses) poolOf(network, address).take(name, address);
-      const endpoint: Endpoint = { ...record, name, state: record.local ? 'detached' : 'remote' };
-      this.#set(endpoint);
-      if (!record.local) this.#environment.forwarding.addRemote(this.#remoteOf(endpoint));
-    }
-    const local = this.#local();
-    const places = this.#attachments.locate(local);
-    this.#reopen(
-      local.flatMap((endpoint) => {
-        const netns = places.get(endpoint.name);
-        return netns ? [{ endpoint, netns }] : [];
-      }),
-    );
-    const released = local.filter((endpoint) => !places.has(endpoint.name) && endpoint.local.bootId === bootId);
-    for (const { name, local: was } of released) {
-      warn('endpoint released: its namespace is gone', { endpoint: name, netns: was.netns.path });
-    }
-    await this.#release(released).catch((error: Error) => {
-      warn('the leases of endpoints that are released stay until they can be', { error: error.message });
-      for (const { name } of released) this.#gone.add(name);
+  async place(names: readonly string[]): Promise<void> {
+    const settled = await this.#settle(names.filter((name) => this.#claim(name)));
+    const local = this.#local(settled).filter(({ state }) => state !== 'attached');
+    const places = this.#locate(local);
+    await this.#release(local.filter(({ name }) => !places.has(name)));
+    const there = local.flatMap((endpoint) => {
+      const netns = places.get(endpoint.name);
+      return netns ? [{ endpoint, netns }] : [];
     });
-    this.#announce(this.#local().filter(({ state }) => state === 'attached'));
+    this.#reopen(there.filter(({ endpoint }) => endpoint.local.ifindex !== undefined));
+    for (const { endpoint, netns } of there)
+      if (endpoint.local.ifindex === undefined) await this.#make(endpoint, netns);
+    this.#announce(this.#local(names).filter(({ state }) => state === 'attached'));
+  }
+
+  /** To be called once, when all that is declared was put in force: what a crash has left is removed. */
+  async started(): Promise<void> {
+    this.#isStarting = false;
+    const left = this.#records.names().filter((name) => !this.#index.find(name));
+    for (const name of left) await this.#attachments.removeLeft(name, this.#records.find(name)!);
+    await this.#save(new Map(left.map((name) => [name, undefined])));
+  }
+
+  async retry(names: readonly string[]): Promise<readonly string[]> {
+    await this.place(names.filter((name) => this.#index.find(name)?.state === 'waiting'));
+    const mended = await this.mend(names);
+    return mended.filter((one) => one.mended.length > 0).map(({ endpoint }) => endpoint.name);
   }
 
   /** Compares all interfaces with what they were given, and mends them. */
   async mend(names?: readonly string[]): Promise<readonly Mended[]> {
-    const left = (names === undefined ? this.all() : this.#local(names)).map(({ name }) => name);
+    const left = [...(names ?? this.all().map(({ name }) => name))];
     const results: Mended[] = [];
     while (left.length > 0) {
       const some = this.#local(left.splice(0, MENDED_AT_ONCE));
@@ -196,96 +263,44 @@ export class Endpoints {
   }
 
   /** The same without mending: what is wrong, by endpoint. */
-  inspect(): Promise<Record<string, string[]>> {
-    return this.#attachments.inspect(this.#local());
+  async inspect(): Promise<Record<string, string[]>> {
+    return { ...this.problems(), ...(await this.#attachments.inspect(this.#local())) };
   }
 
-  /** Of the endpoints of a network that has changed. */
-  mendNetwork(network: string): Promise<readonly Mended[]> {
-    return this.mend(this.of(network).map(({ name }) => name));
+  /** A network has changed: its MTU was `before`. */
+  async followNetwork(network: string, before: number): Promise<void> {
+    const mtu = this.#environment.networks.find(network)?.mtu;
+    const endpoints = this.of(network);
+    if (mtu !== undefined && mtu !== before) {
+      await this.#attachments.changeMtu(endpoints.filter(isLocal), { before, mtu });
+    }
+    await this.mend(endpoints.map(({ name }) => name));
   }
 
   /**
-   * To be called about once a second: what could not be opened or released is tried again, and some of the interfaces
-   * are looked at, each in its turn. @returns true if one was opened
+   * To be called about once a second: what could not be put in force or released is tried again, and some of the
+   * interfaces are looked at, each in its turn. @returns true if one was opened
    */
   async renew(): Promise<boolean> {
     await this.#releaseGone();
-    const waiting = [...this.#endpoints.values()].filter(isLocal).filter(({ state }) => state === 'waiting');
-    const tried = this.#reopen(waiting.slice(0, RETRIES).map((endpoint) => ({ endpoint })));
-    const opened = tried.filter(({ state }) => state === 'attached');
-    if (opened.length > 0) {
-      const names = opened.map(({ name }) => name);
-      this.#announce(this.#local(names));
-      await this.mend(names);
-    }
+    const waiting = [...this.#index.values()].filter(({ state }) => state === 'waiting').map(({ name }) => name);
+    const tried = waiting.slice(0, RETRIES);
+    await this.place(tried);
+    const opened = tried.filter((name) => this.#index.find(name)?.state === 'attached');
+    if (opened.length > 0) await this.mend(opened);
     await this.#remember(await this.#attachments.mend(this.#local(this.#attachments.due()), { isPatient: true }));
     return opened.length > 0;
   }
 
-  /** What applying would do: it looks, and changes nothing. @throws WeftError when it is not possible. */
-  async plan(resource: EndpointResource): Promise<Plan> {
-    const { metadata, spec } = resource;
-    const known = this.#endpoints.get(metadata.name);
-    // First what does not depend on other resources: in a dry run those may not exist yet.
-    if (known) refuseOtherIdentity(known, resource);
-    const netns = spec.host === undefined ? await this.#refuseHost(resource, known) : undefined;
-    const network = this.#environment.networks.get(spec.network);
-    if (known) {
-      refusePublish(resource, network, known.addresses, () => this.all());
-      const isSame = known.state !== 'detached' && isSameDeclaration(known, resource);
-      return { action: isSame ? 'unchanged' : 'configured', netns };
-    }
-    for (const address of spec.addresses) poolOf(network, address).check(metadata.name, address);
-    refuseTakenMac(this.#in(network.name), resource);
-    if (spec.host !== undefined) this.#environment.hosts.get(spec.host);
-    else refuseUnplannedAddresses(network, resource, (range) => this.#mayChoose(range));
-    const served = this.#pools(network, resource).map(({ gateway }) => gateway);
-    refusePublish(resource, network, served, () => this.all());
-    return { action: 'created', netns };
-  }
-
-  /** Also mends the interface of an endpoint that is declared as it is. */
-  async apply(resource: EndpointResource): Promise<Outcome> {
-    const { action, netns } = await this.plan(resource);
-    const known = this.#endpoints.get(resource.metadata.name);
-    if (known && known.state !== 'detached') {
-      if (isLocal(known) && known.state === 'waiting') this.#reopen([{ endpoint: known }]);
-      const endpoint = action === 'unchanged' ? known : await this.#redeclare(known, resource);
-      const mended = (await this.mend([endpoint.name])).some((one) => one.mended.length > 0);
-      return { action: mended ? 'configured' : action, endpoint: this.get(endpoint.name) };
-    }
-    const endpoint = netns ? await this.#attach(resource, netns, known) : await this.#addRemote(resource);
-    return { action, endpoint };
-  }
-
-  /** The network's MTU was `before`: the interfaces of its local endpoints get the one that it has now. */
-  async changeMtu(network: string, before: number): Promise<void> {
-    const { mtu } = this.#environment.networks.get(network);
-    if (mtu !== before) await this.#attachments.changeMtu(this.of(network).filter(isLocal), { before, mtu });
-  }
-
-  /** Stops the port, removes the interface, and gives the addresses back. @throws WeftError; then the lease stays */
-  async remove(name: string): Promise<void> {
-    const endpoint = this.get(name);
-    await this.#close(endpoint, { keep: false });
-    try {
-      await this.#release([endpoint]);
-    } catch (error) {
-      if (endpoint.local) this.#set({ ...endpoint, state: 'detached' });
-      else this.#environment.forwarding.addRemote(this.#remoteOf(endpoint));
-      throw error;
-    }
-  }
-
-  /** The same for one whose namespace is gone, and its interface with it: where the lease stays, `renew` ends it. */
+  /** Its namespace is gone, and its interface with it. Where the lease cannot be ended now, `renew` does. */
   async removeGone(name: string): Promise<void> {
-    try {
-      await this.remove(name);
-    } catch (error) {
-      if (this.#endpoints.has(name)) this.#gone.add(name);
-      throw error;
-    }
+    const endpoint = this.#index.find(name);
+    if (!endpoint) return;
+    await this.#close(endpoint, { keep: false });
+    this.#set({ ...endpoint, state: 'detached' });
+    this.#failures.delete(name);
+    this.#gone.add(name);
+    await this.#releaseGone();
   }
 
   /** Its interface was deleted in the container: the lease stays, for the next attach. */
@@ -296,289 +311,213 @@ export class Endpoints {
     this.#set({ ...endpoint, state: 'detached' });
   }
 
-  /** Lets go of all TAPs; with `purge` they are removed, with their endpoints. Those of other hosts stay declared. */
-  async close(options: { readonly purge: boolean }): Promise<void> {
-    for (const endpoint of this.all()) {
-      if (options.purge && isLocal(endpoint)) await this.remove(endpoint.name);
-      else await this.#close(endpoint, { keep: true });
-    }
+  /** Lets go of all TAPs. */
+  async close(): Promise<void> {
+    for (const endpoint of this.all()) await this.#close(endpoint, { keep: true });
   }
 
-  report(endpoint: Endpoint): EndpointReport {
-    const { resource, local } = endpoint;
-    const { spec, metadata } = resource;
-    const found = this.#attachments.find(endpoint.name);
-    return {
-      name: endpoint.name,
-      namespace: metadata.namespace,
-      labels: metadata.labels,
-      network: spec.network,
-      addresses: [...endpoint.addresses],
-      mac: endpoint.mac,
-      state: endpoint.state,
-      host: spec.host ?? this.#environment.hostName,
-      ...(local && {
-        netns: found?.netns ?? local.netns.path,
-        interface: found?.ifname ?? spec.interface,
-        mtu: this.#environment.networks.get(spec.network).mtu,
-        ...(endpoint.state === 'attached' && { port: local.portNo }),
-        ...(found && found.problems.length > 0 && { problems: [...found.problems] }),
-      }),
-      trust: spec.trust,
-      publish: spec.publish.map(({ hostIP, ...one }) => ({ ...one, ...(hostIP !== undefined && { hostIP }) })),
-      ...(spec.rateLimit && { rateLimit: spec.rateLimit }),
-    };
+  /** Where they are now, as far as they still are anywhere. */
+  #locate(endpoints: readonly LocalEndpoint[]): ReadonlyMap<string, NetnsRef> {
+    const known = endpoints.flatMap(({ name }) => {
+      const netns = this.#attachments.netns(name);
+      return netns ? [[name, netns] as const] : [];
+    });
+    const others = endpoints.filter(({ name }) => this.#attachments.netns(name) === undefined);
+    return new Map([...known, ...this.#attachments.locate(others)]);
   }
 
-  async #attach(resource: EndpointResource, netns: NetnsRef, known: Endpoint | undefined): Promise<Endpoint> {
-    const { networks, bootId } = this.#environment;
-    const { name } = resource.metadata;
-    const network = networks.get(resource.spec.network);
-    const addresses = known?.addresses ?? this.#takeAddresses(network, resource);
-    const endpoint: LocalEndpoint = {
-      resource,
-      name,
-      addresses,
-      mac: known?.mac ?? resource.spec.mac ?? this.#freeMac(network, name),
-      local: {
-        portNo: this.#freePort(),
-        netns: { path: netns.path, dev: String(netns.dev), ino: String(netns.ino) },
-        bootId,
-      },
-      state: 'detached',
-    };
+  /** It has its addresses, and of another host it is known where. False where that cannot be; then it waits. */
+  #claim(name: string): boolean {
+    const endpoint = this.#index.find(name);
+    if (!endpoint) return false;
     try {
-      await this.#put(endpoint);
-      const ifindex = this.#attachments.make(endpoint, netns);
-      const made: LocalEndpoint = { ...endpoint, local: { ...endpoint.local, ifindex } };
-      const given = await this.#attachments.give(made);
-      const attached: LocalEndpoint = { ...made, local: { ...made.local, given }, state: 'attached' };
-      await this.#put(attached);
-      this.#environment.forwarding.announce(attached.local.portNo as PortNo);
-      return attached;
+      const network = this.#environment.networks.get(endpoint.resource.spec.network);
+      for (const address of endpoint.addresses) poolOf(network, address).claim(name, address);
+      if (isHere(endpoint)) return true;
+      this.#environment.forwarding.addRemote(this.#remoteOf(endpoint));
+      this.#failures.delete(name);
+      if (endpoint.state !== 'remote') this.#set({ ...endpoint, state: 'remote' });
     } catch (error) {
-      await this.#close(endpoint, { keep: false });
-      if (known) await this.#put(known).catch(() => {});
-      else await this.#release([endpoint]).catch(() => this.#giveBack(endpoint));
-      throw error;
+      this.#wait(endpoint, error as WeftError);
     }
+    return false;
   }
 
-  #reopen(places: readonly { readonly endpoint: LocalEndpoint; readonly netns?: NetnsRef }[]): Endpoint[] {
+  /** Finds the namespaces of those that nobody has said where they are. @returns those that are settled */
+  async #settle(names: readonly string[]): Promise<string[]> {
+    const found = new Map<string, LocalRecord>();
+    for (const name of names) {
+      const endpoint = this.#index.find(name)!;
+      if (endpoint.local) continue;
+      const { netns, pid } = endpoint.resource.spec;
+      try {
+        const { path, dev, ino } = await resolveNetns(pid === undefined ? { netns: netns! } : { pid });
+        const portNo = this.#index.freePort(new Set([...found.values()].map((one) => one.portNo)));
+        const at = { path, dev: String(dev), ino: String(ino) };
+        found.set(name, { portNo, netns: at, bootId: this.#environment.bootId });
+      } catch (error) {
+        this.#wait(endpoint, error as WeftError);
+      }
+    }
+    await this.#save(found);
+    for (const [name, local] of found) this.#set({ ...this.#index.find(name)!, local });
+    return names.filter((name) => this.#index.find(name)?.local !== undefined);
+  }
+
+  #reopen(places: readonly { readonly endpoint: LocalEndpoint; readonly netns: NetnsRef }[]): void {
     const results = this.#attachments.reopen(places);
-    return places.map(({ endpoint }, at) => {
+    for (const [at, { endpoint }] of places.entries()) {
       const reopened = results[at]!;
-      if (reopened.state !== 'attached' && reopened.state !== endpoint.state) {
+      if (reopened.state === 'attached') {
+        this.#failures.delete(endpoint.name);
+        this.#set({ ...endpoint, local: { ...endpoint.local, ifindex: reopened.ifindex }, state: 'attached' });
+        continue;
+      }
+      if (reopened.state === 'waiting') this.#failures.set(endpoint.name, new WeftError('system', reopened.why));
+      else this.#failures.delete(endpoint.name);
+      if (reopened.state !== endpoint.state) {
         this.#environment.warn('endpoint not re-attached', { endpoint: endpoint.name, error: reopened.why });
       }
-      const { ifindex } = reopened.state === 'attached' ? reopened : endpoint.local;
-      const local = { ...endpoint.local, ...(ifindex !== undefined && { ifindex }) };
-      const known: Endpoint = { ...endpoint, local, state: reopened.state };
-      this.#set(known);
-      return known;
-    });
+      this.#set({ ...endpoint, state: reopened.state });
+    }
+  }
+
+  async #make(endpoint: LocalEndpoint, netns: NetnsRef): Promise<void> {
+    const { name } = endpoint;
+    try {
+      const ifindex = this.#attachments.make(endpoint, netns, { mayBeThere: this.#isStarting });
+      const made: LocalEndpoint = { ...endpoint, local: { ...endpoint.local, ifindex }, state: 'attached' };
+      this.#set(made);
+      const given = await this.#attachments.give(made);
+      const local = { ...made.local, given };
+      this.#set({ ...made, local });
+      await this.#records.save(new Map([[name, local]]));
+      this.#failures.delete(name);
+    } catch (error) {
+      const isMade = this.#attachments.isOpen(name);
+      if (isMade) this.#failures.set(name, error as WeftError);
+      else this.#wait(endpoint, error as WeftError, netns);
+    }
+  }
+
+  /** @param netns where its interface is to be */
+  #wait(endpoint: Endpoint, why: WeftError, netns?: NetnsRef): void {
+    const isNews = this.#failures.get(endpoint.name)?.message !== why.message;
+    if (isNews) this.#environment.warn('endpoint waits', { endpoint: endpoint.name, error: why.message });
+    this.#failures.set(endpoint.name, why);
+    if (netns && isLocal(endpoint)) this.#attachments.wait(endpoint, netns, why.message);
+    this.#set({ ...endpoint, state: 'waiting' });
+  }
+
+  /** The same endpoint, declared otherwise. */
+  #change(known: Endpoint, endpoint: Endpoint): void {
+    this.#set(endpoint);
+    if (!isLocal(endpoint)) return;
+    const isLimitSame = isDeepStrictEqual(known.resource.spec.rateLimit, endpoint.resource.spec.rateLimit);
+    this.#attachments.change(endpoint, { isLimitSame });
+  }
+
+  #localOf(name: string): { readonly local?: LocalRecord } {
+    const local = this.#records.find(name);
+    return local ? { local } : {};
   }
 
   /**
    * Neighbors that asked in vain meanwhile would wait up to a second before they ask again. What is announced is
-   * flooded, and in a large network that is more than it is worth.
+   * flooded, and in a large network that is more than it is worth, unless it is one alone.
    */
   #announce(endpoints: readonly LocalEndpoint[]): void {
     let copies = 0;
     for (const { local, resource } of endpoints) {
-      copies += this.#byNetwork.get(resource.spec.network)?.size ?? 0;
-      if (copies > MOST_ANNOUNCED) return;
+      copies += this.#index.countIn(resource.spec.network);
+      if (copies > MOST_ANNOUNCED && endpoints.length > 1) return;
       this.#environment.forwarding.announce(local.portNo as PortNo);
     }
   }
 
-  /** Those of this host, in the order of their names. */
+  /** Those of this host that it is known of where they are, in the order of their names. */
   #local(names?: readonly string[]): LocalEndpoint[] {
-    const endpoints = names?.flatMap((name) => this.#endpoints.get(name) ?? []) ?? this.all();
+    const endpoints = names?.flatMap((name) => this.#index.find(name) ?? []) ?? this.all();
     return endpoints.filter(isLocal);
   }
 
   /** What was given is stored where it is news. */
   async #remember(results: readonly Mended[]): Promise<readonly Mended[]> {
     const news = results.flatMap(({ endpoint: { name }, given }) => {
-      const known = this.#endpoints.get(name);
-      if (!known?.local || isDeepStrictEqual(known.local.given, given)) return [];
+      const known = this.#index.find(name);
+      const stored = this.#records.find(name);
+      if (!known?.local || (isDeepStrictEqual(known.local.given, given) && stored?.ifindex === known.local.ifindex)) {
+        return [];
+      }
       return [{ ...known, local: { ...known.local, given } }];
     });
-    if (news.length > 0) {
-      const put = news.map((endpoint) => ({ key: prefix + endpoint.name, value: recordOf(endpoint) }));
-      try {
-        await this.#environment.store.transact({ put });
-      } catch (error) {
-        // At the next look it is news again.
-        this.#environment.warn('what interfaces were given is not stored', { error: (error as Error).message });
-        return results;
-      }
+    if (!(await this.#save(new Map(news.map(({ name, local }) => [name, local]))))) return results;
+    for (const endpoint of news) {
+      this.#failures.delete(endpoint.name);
+      this.#set(endpoint);
     }
-    for (const endpoint of news) this.#set(endpoint);
     return results;
+  }
+
+  /** False where it cannot be stored now: at the next look it is news again. */
+  async #save(changes: ReadonlyMap<string, LocalRecord | undefined>): Promise<boolean> {
+    try {
+      await this.#records.save(changes);
+      return true;
+    } catch (error) {
+      this.#environment.warn('what this host knows of its interfaces is not stored', {
+        error: (error as Error).message,
+      });
+      return false;
+    }
   }
 
   async #close(endpoint: Endpoint, options: { readonly keep: boolean }): Promise<void> {
     if (isLocal(endpoint)) await this.#attachments.close(endpoint, options);
-    else this.#environment.forwarding.removeRemote(this.#remoteOf(endpoint));
+    else if (endpoint.state === 'remote') this.#environment.forwarding.removeRemote(this.#remoteOf(endpoint));
   }
 
-  async #release(endpoints: readonly Endpoint[]): Promise<void> {
-    if (endpoints.length === 0) return;
-    await this.#environment.store.transact({ delete: endpoints.map(({ name }) => prefix + name) });
-    for (const endpoint of endpoints) {
-      this.#forget(endpoint);
-      this.#giveBack(endpoint);
+  /** Of containers that are gone; after a reboot their leases are kept. */
+  async #release(lost: readonly LocalEndpoint[]): Promise<void> {
+    const released = lost.filter(({ local }) => local.bootId === this.#environment.bootId);
+    for (const { name, local } of released) {
+      this.#environment.warn('endpoint released: its namespace is gone', { endpoint: name, netns: local.netns.path });
+      this.#gone.add(name);
     }
+    for (const endpoint of lost) this.#set({ ...endpoint, state: 'detached' });
+    await this.#releaseGone();
   }
 
+  /** The watch tells that they are deleted, as if anybody had done so. */
   async #releaseGone(): Promise<void> {
-    for (const name of this.#gone) {
-      const endpoint = this.#endpoints.get(name);
-      // Somebody may have attached it anew, or detached it.
-      if (endpoint?.state === 'detached') {
-        try {
-          await this.#release([endpoint]);
-        } catch {
-          return; // as it was told when it failed first
-        }
+    // Somebody may have attached one anew, or deleted it.
+    for (const name of this.#gone) if (this.#index.find(name)?.state !== 'detached') this.#gone.delete(name);
+    if (this.#gone.size === 0) return;
+    const expect = [...this.#gone].map((name) => ({
+      key: keyOfEndpoint(name),
+      revision: this.#index.find(name)!.revision,
+    }));
+    try {
+      await this.#environment.store.transact({ expect, delete: expect.map(({ key }) => key) });
+    } catch (error) {
+      const { message } = error as Error;
+      if (message !== this.#notReleased) {
+        this.#environment.warn('the leases of endpoints that are released stay until they can be', { error: message });
       }
-      this.#gone.delete(name);
+      this.#notReleased = message;
+      return;
     }
+    this.#notReleased = undefined;
+    this.#gone.clear();
   }
 
-  /** The addresses of an endpoint that the store does not have: one that it could not be told of, or released. */
   #giveBack({ name, resource, addresses }: Endpoint): void {
-    if (this.#endpoints.has(name)) return;
-    const network = this.#environment.networks.get(resource.spec.network);
-    for (const address of addresses) poolOf(network, address).release(address);
-  }
-
-  async #put(endpoint: Endpoint): Promise<void> {
-    await this.#environment.store.transact({ put: [{ key: prefix + endpoint.name, value: recordOf(endpoint) }] });
-    this.#set(endpoint);
+    const network = this.#environment.networks.find(resource.spec.network);
+    for (const address of addresses) network?.pools.find((pool) => pool.contains(address))?.giveBack(name, address);
   }
 
   #set(endpoint: Endpoint): void {
-    const { name, resource, local } = endpoint;
-    const before = this.#endpoints.get(name);
-    if (before) this.#forget(before);
-    this.#endpoints.set(name, endpoint);
-    const { network } = resource.spec;
-    const others = this.#byNetwork.get(network);
-    if (others) others.set(name, endpoint);
-    else this.#byNetwork.set(network, new Map([[name, endpoint]]));
-    if (local) this.#ports.add(local.portNo);
-    this.#sorted = undefined;
-  }
-
-  /** As `of`, in no order. */
-  #in(network: string): Iterable<Endpoint> {
-    return this.#byNetwork.get(network)?.values() ?? [];
-  }
-
-  #forget({ name, resource, local }: Endpoint): void {
-    this.#endpoints.delete(name);
-    const others = this.#byNetwork.get(resource.spec.network);
-    others?.delete(name);
-    if (others?.size === 0) this.#byNetwork.delete(resource.spec.network);
-    if (local) this.#ports.delete(local.portNo);
-    this.#sorted = undefined;
-  }
-
-  async #addRemote(resource: EndpointResource): Promise<Endpoint> {
-    const { forwarding, networks } = this.#environment;
-    const { name } = resource.metadata;
-    const network = networks.get(resource.spec.network);
-    const addresses = this.#takeAddresses(network, resource);
-    const endpoint: Endpoint = { resource, name, addresses, mac: resource.spec.mac!, state: 'remote' };
-    try {
-      await this.#put(endpoint);
-    } catch (error) {
-      this.#giveBack(endpoint);
-      throw error;
-    }
-    forwarding.addRemote(this.#remoteOf(endpoint));
-    return endpoint;
-  }
-
-  /** The same endpoint with other labels, allowed addresses or EtherTypes, published ports, trust or rate limit. */
-  async #redeclare(known: Endpoint, resource: EndpointResource): Promise<Endpoint> {
-    const endpoint: Endpoint = { ...known, resource };
-    await this.#put(endpoint);
-    if (isLocal(endpoint)) {
-      const isLimitSame = isDeepStrictEqual(known.resource.spec.rateLimit, resource.spec.rateLimit);
-      this.#attachments.change(endpoint, { isLimitSame });
-    } else {
-      this.#environment.forwarding.addRemote(this.#remoteOf(endpoint));
-    }
-    return endpoint;
-  }
-
-  /** The declared addresses, and one of each other subnet that weft may choose from. */
-  #takeAddresses(network: Network, resource: EndpointResource): string[] {
-    const { name } = resource.metadata;
-    const { addresses: requested, host } = resource.spec;
-    const taken: string[] = [];
-    try {
-      for (const address of requested) taken.push(poolOf(network, address).take(name, address));
-      for (const pool of host === undefined ? this.#pools(network, resource) : []) {
-        if (!requested.some((address) => pool.contains(address))) taken.push(pool.take(name));
-      }
-    } catch (error) {
-      for (const address of taken) poolOf(network, address).release(address);
-      throw error;
-    }
-    return taken;
-  }
-
-  /** The pools that a new local endpoint has an address of. */
-  #pools(network: Network, { spec }: EndpointResource): Network['pools'] {
-    return network.pools.filter(
-      (pool) => spec.addresses.some((address) => pool.contains(address)) || this.#mayChoose(pool.range),
-    );
-  }
-
-  #mayChoose(range: string | undefined): boolean {
-    return range !== undefined || !this.#environment.hasStaticPeers();
-  }
-
-  #freeMac(network: Network, name: string): string {
-    const taken = new Set([...this.#in(network.name)].map((endpoint) => endpoint.mac));
-    for (let attempt = 0; ; attempt++) {
-      const mac = generateMac(network.name, name, this.#environment.identity, attempt);
-      if (!taken.has(mac) && !isReservedMac(parseMac(mac))) return mac;
-    }
-  }
-
-  #freePort(): number {
-    let portNo = FIRST_PORT;
-    while (this.#ports.has(portNo)) portNo++;
-    return portNo;
-  }
-
-  /** What on this host is in the way of a local endpoint. @returns the namespace that it is or will be in */
-  async #refuseHost(resource: EndpointResource, known: Endpoint | undefined): Promise<NetnsRef> {
-    const { metadata, spec } = resource;
-    refuseListeners(resource, known?.resource.spec.publish);
-    const netns = await resolveNetns(spec.pid === undefined ? { netns: spec.netns! } : { pid: spec.pid });
-    if (known?.local && known.state !== 'detached') {
-      const at = known.local.netns;
-      if (at.dev !== String(netns.dev) || at.ino !== String(netns.ino)) {
-        throw new WeftError('conflict', `endpoint "${known.name}" is attached in ${at.path} already: detach it first`);
-      }
-      return netns;
-    }
-    const [facts] = await readNamespaces(this.#environment.exchange, [netns]);
-    if (facts instanceof WeftError) throw facts;
-    if (facts!.links.some(({ ifname }) => ifname === spec.interface)) {
-      throw new WeftError(
-        'conflict',
-        `endpoint "${metadata.name}": interface "${spec.interface}" exists in ${netns.path} already: choose another with --ifname`,
-      );
-    }
-    return netns;
+    this.#index.set(endpoint);
   }
 
   #remoteOf(endpoint: Endpoint) {
@@ -588,12 +527,13 @@ export class Endpoints {
       vni: networks.get(spec.network).vni as Vni,
       mac: parseMac(endpoint.mac),
       addresses: endpoint.addresses.map(parseIp),
-      vtep: parseIp(hosts.get(spec.host!).spec.underlay),
+      vtep: parseIp(hosts.get(spec.host!).resource.spec.underlay),
       trust: spec.trust,
     };
   }
 }
 
-function byName(endpoints: Iterable<Endpoint>): Endpoint[] {
-  return [...endpoints].sort((a, b) => compareNames(a.name, b.name));
+function keyOfEndpoint(name: string): string {
+  const { namespace, name: own } = nameOf(name);
+  return `endpoints/${namespace}/${own}`;
 }

@@ -6,12 +6,11 @@
 import { WeftError } from '../error.ts';
 import { formatIp, isIp4, parseIp } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
-import { compareNames } from '../model/name-order.ts';
-import type { HostResource } from '../model/resource.ts';
-import type { Store } from '../store/store.ts';
+import type { HostResource } from '../model/kinds/host.ts';
+import { Declarations } from './declarations.ts';
+import type { Declared, Draft, Planned, Stored } from './reconciler.ts';
 
 export interface HostsEnvironment {
-  readonly store: Store;
   readonly forwarding: Forwarding;
   /** This host's own. */
   readonly name: string;
@@ -21,49 +20,22 @@ export interface HostsEnvironment {
   readonly peers: readonly Uint8Array[];
 }
 
-const prefix = 'hosts/';
-
-export class Hosts {
+export class Hosts extends Declarations<HostResource> {
   readonly #environment: HostsEnvironment;
-  readonly #hosts = new Map<string, HostResource>();
 
   constructor(environment: HostsEnvironment) {
+    super('Host', 'apply a Host that says its underlay address');
     this.#environment = environment;
-  }
-
-  async load(): Promise<void> {
-    const { store, forwarding, peers } = this.#environment;
-    for (const peer of peers) forwarding.addVtep(peer);
-    for (const { value } of (await store.list(prefix)).entries) {
-      const host = value as HostResource;
-      this.#hosts.set(host.metadata.name, host);
-      forwarding.addVtep(parseIp(host.spec.underlay));
-    }
-  }
-
-  get size(): number {
-    return this.#hosts.size;
-  }
-
-  /** @throws WeftError('not_found') */
-  get(name: string): HostResource {
-    const host = this.#hosts.get(name);
-    if (!host)
-      throw new WeftError('not_found', `host "${name}" does not exist: apply a Host that says its underlay address`);
-    return host;
-  }
-
-  all(): HostResource[] {
-    return [...this.#hosts.values()].sort((a, b) => compareNames(a.metadata.name, b.metadata.name));
+    for (const peer of environment.peers) environment.forwarding.addVtep(peer);
   }
 
   /** Underlay addresses of all VTEPs, by `--peer` or by Host. */
   vteps(): string[] {
     const { peers } = this.#environment;
-    return [...new Set([...peers.map(formatIp), ...this.all().map((host) => host.spec.underlay)])];
+    return [...new Set([...peers.map(formatIp), ...this.all().map(({ resource }) => resource.spec.underlay)])];
   }
 
-  plan(resource: HostResource): 'created' | 'configured' | 'unchanged' {
+  override plan(resource: HostResource, draft: Draft): Planned {
     const { name } = resource.metadata;
     const { underlay } = resource.spec;
     const own = this.#environment.underlay();
@@ -77,41 +49,40 @@ export class Hosts {
         `host "${name}": underlay ${underlay} is not of the family of this host’s underlay ${formatIp(own)}`,
       );
     }
-    for (const other of this.#hosts.values()) {
-      if (other.metadata.name !== name && other.spec.underlay === underlay) {
-        throw new WeftError(
-          'conflict',
-          `host "${name}": underlay ${underlay} is taken by host "${other.metadata.name}"`,
-        );
-      }
-    }
-    const known = this.#hosts.get(name);
-    if (!known) return 'created';
-    if (known.spec.underlay !== underlay) {
+    refuseTakenUnderlay(resource, [...this.all(), ...draft.planned<Declared<HostResource>>('Host').values()]);
+    const known = this.find(name);
+    if (known && known.resource.spec.underlay !== underlay) {
       throw new WeftError(
         'conflict',
-        `host "${name}" exists with underlay ${known.spec.underlay}, not ${underlay}: delete it first`,
+        `host "${name}" exists with underlay ${known.resource.spec.underlay}, not ${underlay}: delete it first`,
       );
     }
-    return JSON.stringify(known) === JSON.stringify(resource) ? 'unchanged' : 'configured';
+    return super.plan(resource, draft);
   }
 
-  async apply(resource: HostResource): Promise<'created' | 'configured' | 'unchanged'> {
-    const action = this.plan(resource);
-    if (action === 'unchanged') return action;
-    const { name } = resource.metadata;
-    await this.#environment.store.transact({ put: [{ key: prefix + name, value: resource }] });
-    this.#hosts.set(name, resource);
-    this.#environment.forwarding.addVtep(parseIp(resource.spec.underlay));
-    return action;
+  override put(stored: readonly Stored<HostResource>[]): void {
+    const before = this.vteps();
+    super.put(stored);
+    this.#follow(before);
   }
 
-  /** The caller has made sure that no endpoint is on it. */
-  async remove(name: string): Promise<void> {
-    const host = this.get(name);
-    await this.#environment.store.transact({ delete: [prefix + name] });
-    this.#hosts.delete(name);
-    if (!this.vteps().includes(host.spec.underlay))
-      this.#environment.forwarding.removeVtep(parseIp(host.spec.underlay));
+  override remove(names: readonly string[]): void {
+    const before = this.vteps();
+    super.remove(names);
+    this.#follow(before);
   }
+
+  #follow(before: readonly string[]): void {
+    const now = this.vteps();
+    for (const vtep of now) if (!before.includes(vtep)) this.#environment.forwarding.addVtep(parseIp(vtep));
+    for (const vtep of before) if (!now.includes(vtep)) this.#environment.forwarding.removeVtep(parseIp(vtep));
+  }
+}
+
+function refuseTakenUnderlay(
+  { metadata: { name }, spec: { underlay } }: HostResource,
+  hosts: readonly Declared<HostResource>[],
+): void {
+  const owner = hosts.find((other) => other.name !== name && other.resource.spec.underlay === underlay);
+  if (owner) throw new WeftError('conflict', `host "${name}": underlay ${underlay} is taken by host "${owner.name}"`);
 }

@@ -111,12 +111,22 @@ export class AddressPool {
     return addressText(value);
   }
 
+  /** As `take` of an address that `owner` may have already. */
+  claim(owner: string, address: string): void {
+    if (this.#owners.get(addressValue(address)) !== owner) this.take(owner, address);
+  }
+
   /** Nothing happens to an address that is not taken. */
   release(address: string): void {
     const value = addressValue(address);
     if (!this.#owners.delete(value) || !this.#isInRange(value)) return;
     this.#takenInRange--;
     if (value < this.#fresh) this.#resting.add(value);
+  }
+
+  /** As `release`, if it is `owner` that has it. */
+  giveBack(owner: string, address: string): void {
+    if (this.#owners.get(addressValue(address)) === owner) this.release(address);
   }
 
   #choose(): bigint {

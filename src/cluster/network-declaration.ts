@@ -4,7 +4,8 @@
  */
 import { WeftError } from '../error.ts';
 import { parseResource } from '../model/manifest.ts';
-import { apiVersion, type NetworkResource, type RouteSpec } from '../model/resource.ts';
+import { WEFT_V1 } from '../model/kinds/kind.ts';
+import type { NetworkResource, RouteSpec } from '../model/kinds/network.ts';
 
 export interface NetworkOptions {
   /** Of a new network there is at least one; those of a network that exists cannot change. */
@@ -34,7 +35,7 @@ export function networkDeclaration(
   }
   const declare = (spec: object): NetworkResource =>
     parseResource({
-      apiVersion,
+      apiVersion: WEFT_V1,
       kind: 'Network',
       metadata: { ...known?.metadata, name },
       spec: { ...spec, subnets },

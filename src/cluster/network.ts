@@ -1,6 +1,7 @@
 /** A network as this host has it in force. */
-import type { NetworkResource } from '../model/resource.ts';
+import type { NetworkResource } from '../model/kinds/network.ts';
 import type { AddressPool } from './ipam.ts';
+import type { Declared } from './reconciler.ts';
 
 /** What the store has of it. */
 export interface NetworkRecord {
@@ -9,8 +10,7 @@ export interface NetworkRecord {
   readonly mtu: number;
 }
 
-export interface Network extends NetworkRecord {
-  readonly name: string;
+export interface Network extends NetworkRecord, Declared<NetworkResource> {
   /** One a subnet. */
   readonly pools: readonly AddressPool[];
 }

@@ -1,5 +1,5 @@
 /**
- * Networks: created, kept in the store, and put into force.
+ * Networks: planned, and put into force.
  *
  * A network's VNI and MTU are chosen when it is created and stored with it, so
  * that neither a later default nor another underlay changes them under its
@@ -8,29 +8,32 @@
 import { WeftError } from '../error.ts';
 import type { Vni } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
+import { SMALLEST_IPV6_MTU, type NetworkResource } from '../model/kinds/network.ts';
 import { compareNames } from '../model/name-order.ts';
 import type { NetworkReport } from '../model/report.ts';
-import { networkSchema, SMALLEST_IPV6_MTU, type NetworkResource } from '../model/resource.ts';
-import type { Store } from '../store/store.ts';
+import type { Resource } from '../model/resource.ts';
+import type { Endpoint } from './endpoint.ts';
+import { refusePublished } from './in-use.ts';
 import { AddressPool } from './ipam.ts';
 import type { Network, NetworkRecord } from './network.ts';
 import { refuseOtherSubnets } from './network-declaration.ts';
+import { rangeOf, refuseOutOfRange } from './ranges.ts';
+import type { Declared, Draft, Planned, Reconciler, Stored } from './reconciler.ts';
 import { routing } from './routing.ts';
-import { rangeOf } from './ranges.ts';
 import { findOverlap } from './subnet.ts';
 
 export interface NetworksEnvironment {
-  readonly store: Store;
   readonly forwarding: Forwarding;
   /** What fits into the underlay after encapsulation; 1500 without one. Asked when a network is created. */
   readonly defaultMtu: () => Promise<number>;
   /** Are there peers without a store between us? Then VNIs are not ours to choose. */
-  readonly hasStaticPeers: () => boolean;
+  readonly hasStaticPeers: (draft: Draft) => boolean;
+  readonly endpointsOf: (network: string) => readonly Endpoint[];
+  /** A network that was there is another one now. */
+  readonly onChanged: (network: Network, before: Network) => Promise<void>;
 }
 
-const prefix = 'networks/';
-
-export class Networks {
+export class Networks implements Reconciler {
   readonly #environment: NetworksEnvironment;
   readonly #networks = new Map<string, Network>();
 
@@ -38,20 +41,14 @@ export class Networks {
     this.#environment = environment;
   }
 
-  /** Puts what the store holds into force. */
-  async load(): Promise<void> {
-    for (const { value } of (await this.#environment.store.list(prefix)).entries) {
-      const record = value as NetworkRecord;
-      // What was stored before a field existed gets its default.
-      this.#enforce({ ...record, resource: networkSchema.parse(record.resource) });
-    }
+  get size(): number {
+    return this.#networks.size;
   }
 
   find(name: string): Network | undefined {
     return this.#networks.get(name);
   }
 
-  /** @throws WeftError('not_found') */
   get(name: string): Network {
     const network = this.#networks.get(name);
     if (!network) {
@@ -64,13 +61,61 @@ export class Networks {
     return [...this.#networks.values()].sort((a, b) => compareNames(a.name, b.name));
   }
 
-  /** What applying would do. @throws WeftError when it is not possible. */
-  async plan(resource: NetworkResource): Promise<'created' | 'configured' | 'unchanged'> {
+  shown(declared: Declared): Resource {
+    const { resource, vni, mtu } = declared as Network;
+    return { ...resource, spec: { ...resource.spec, vni, mtu } };
+  }
+
+  async plan(resource: NetworkResource, draft: Draft): Promise<Planned> {
     const { name } = resource.metadata;
     const known = this.#networks.get(name);
-    if (known) return planChange(known, resource);
+    const action = known ? this.#planChange(known, resource) : this.#planNew(resource, draft);
+    if (action === 'unchanged') return { action };
+    const ranges = resource.spec.ranges.length > 0 ? resource.spec.ranges : (known?.resource.spec.ranges ?? []);
+    const record: NetworkRecord = {
+      resource: { ...resource, spec: { ...resource.spec, ranges } },
+      vni: known?.vni ?? resource.spec.vni ?? this.#freeVni(draft),
+      mtu: resource.spec.mtu ?? known?.mtu ?? (await this.#defaultMtu(resource)),
+    };
+    const declared: Network = { ...record, name, revision: 0, pools: poolsOf(record, known) };
+    return { action, declared, allotted: { vni: record.vni, mtu: record.mtu } };
+  }
 
-    for (const other of this.#networks.values()) {
+  async put(stored: readonly Stored<NetworkResource>[]): Promise<void> {
+    for (const { name, resource, revision, record } of stored) {
+      const { vni, mtu } = record as NetworkRecord;
+      const before = this.#networks.get(name);
+      const network: Network = { resource, vni, mtu, name, revision, pools: poolsOf({ resource, vni, mtu }, before) };
+      this.#networks.set(name, network);
+      this.#route(network);
+      if (before) await this.#environment.onChanged(network, before);
+    }
+  }
+
+  remove(names: readonly string[]): void {
+    for (const name of names) {
+      const network = this.#networks.get(name);
+      this.#networks.delete(name);
+      if (network) this.#environment.forwarding.removeNetwork(network.vni as Vni);
+    }
+  }
+
+  report(network: Network): NetworkReport {
+    return {
+      name: network.name,
+      vni: network.vni,
+      subnets: network.resource.spec.subnets,
+      gateways: network.pools.map((pool) => pool.gateway),
+      mtu: network.mtu,
+      outside: network.resource.spec.outside,
+      endpoints: this.#environment.endpointsOf(network.name).length,
+      free: Object.fromEntries(network.pools.map((pool) => [pool.subnet, pool.free])),
+    };
+  }
+
+  #planNew(resource: NetworkResource, draft: Draft): 'created' {
+    const { name } = resource.metadata;
+    for (const other of [...this.#networks.values(), ...draft.planned<Network>('Network').values()]) {
       const overlap = findOverlap(resource.spec.subnets, other.resource.spec.subnets);
       if (overlap) {
         throw new WeftError(
@@ -82,30 +127,36 @@ export class Networks {
         throw new WeftError('conflict', `network "${name}": VNI ${other.vni} is taken by network "${other.name}"`);
       }
     }
-    if (resource.spec.vni === undefined && this.#environment.hasStaticPeers()) {
+    if (resource.spec.vni === undefined && this.#environment.hasStaticPeers(draft)) {
       throw new WeftError(
         'invalid',
         `network "${name}": vni is missing: with static peers it must be given (--vni), the same on every host`,
       );
     }
-    if (resource.spec.mtu === undefined) await this.#defaultMtu(resource);
     return 'created';
   }
 
-  async apply(resource: NetworkResource): Promise<'created' | 'configured' | 'unchanged'> {
-    const action = await this.plan(resource);
-    if (action === 'unchanged') return action;
-    const { name } = resource.metadata;
-    const known = this.#networks.get(name);
-    const ranges = resource.spec.ranges.length > 0 ? resource.spec.ranges : (known?.resource.spec.ranges ?? []);
-    const record: NetworkRecord = {
-      resource: { ...resource, spec: { ...resource.spec, ranges } },
-      vni: known?.vni ?? resource.spec.vni ?? this.#freeVni(),
-      mtu: resource.spec.mtu ?? known?.mtu ?? (await this.#defaultMtu(resource)),
-    };
-    await this.#environment.store.transact({ put: [{ key: prefix + name, value: record }] });
-    this.#enforce(record);
-    return action;
+  /** Subnets and VNI are what makes it this network; all else can change. */
+  #planChange(known: Network, resource: NetworkResource): 'configured' | 'unchanged' {
+    const { spec } = resource;
+    const before = known.resource.spec;
+    const endpoints = this.#environment.endpointsOf(known.name);
+    refusePublished(resource, endpoints);
+    refuseOutOfRange(known, resource, endpoints);
+    refuseOtherSubnets(known.resource, resource);
+    if (spec.vni !== undefined && spec.vni !== known.vni) {
+      throw new WeftError(
+        'conflict',
+        `network "${known.name}" exists with VNI ${known.vni}, not ${spec.vni}: it cannot change, remove the network first`,
+      );
+    }
+    const isSame =
+      JSON.stringify(known.resource.metadata) === JSON.stringify(resource.metadata) &&
+      JSON.stringify(before.routes) === JSON.stringify(spec.routes) &&
+      (spec.ranges.length === 0 || before.ranges.join() === spec.ranges.join()) &&
+      (spec.mtu === undefined || spec.mtu === known.mtu) &&
+      before.outside === spec.outside;
+    return isSame ? 'unchanged' : 'configured';
   }
 
   async #defaultMtu({ metadata, spec }: NetworkResource): Promise<number> {
@@ -118,44 +169,7 @@ export class Networks {
     );
   }
 
-  /** The caller has made sure that no endpoint is in it. */
-  async remove(name: string): Promise<void> {
-    const network = this.get(name);
-    await this.#environment.store.transact({ delete: [prefix + name] });
-    this.#networks.delete(name);
-    this.#environment.forwarding.removeNetwork(network.vni as Vni);
-  }
-
-  report(network: Network, endpoints: number): NetworkReport {
-    return {
-      name: network.name,
-      vni: network.vni,
-      subnets: network.resource.spec.subnets,
-      gateways: network.pools.map((pool) => pool.gateway),
-      mtu: network.mtu,
-      outside: network.resource.spec.outside,
-      endpoints,
-      free: Object.fromEntries(network.pools.map((pool) => [pool.subnet, pool.free])),
-    };
-  }
-
-  #enforce(record: NetworkRecord): void {
-    const { name } = record.resource.metadata;
-    const known = this.#networks.get(name);
-    const pools = record.resource.spec.subnets.map((subnet) => {
-      const range = rangeOf(record.resource.spec, subnet);
-      const options = { network: name, subnet, ...(range !== undefined && { range }) };
-      return new AddressPool(
-        options,
-        known?.pools.find((pool) => pool.subnet === subnet),
-      );
-    });
-    this.#networks.set(name, { ...record, name, pools });
-    this.#route(record);
-  }
-
-  #route({ resource, vni, mtu }: NetworkRecord): void {
-    const { name } = resource.metadata;
+  #route({ name, resource, vni, mtu }: Network): void {
     const { subnets, routes, outside } = resource.spec;
     this.#environment.forwarding.setNetwork({
       name,
@@ -166,30 +180,23 @@ export class Networks {
     });
   }
 
-  #freeVni(): number {
-    const taken = new Set([...this.#networks.values()].map((network) => network.vni));
+  #freeVni(draft: Draft): number {
+    const planned = draft.planned<Network>('Network').values();
+    const taken = new Set([...this.#networks.values(), ...planned].map((network) => network.vni));
     let vni = 1;
     while (taken.has(vni)) vni++;
     return vni;
   }
 }
 
-/** Subnets and VNI are what makes it this network; all else can change. */
-function planChange(known: Network, resource: NetworkResource): 'configured' | 'unchanged' {
-  const { spec } = resource;
-  const before = known.resource.spec;
-  refuseOtherSubnets(known.resource, resource);
-  if (spec.vni !== undefined && spec.vni !== known.vni) {
-    throw new WeftError(
-      'conflict',
-      `network "${known.name}" exists with VNI ${known.vni}, not ${spec.vni}: it cannot change, remove the network first`,
+/** @param before the network that it replaces: what is taken there is taken here */
+function poolsOf({ resource }: NetworkRecord, before: Network | undefined): AddressPool[] {
+  return resource.spec.subnets.map((subnet) => {
+    const range = rangeOf(resource.spec, subnet);
+    const options = { network: resource.metadata.name, subnet, ...(range !== undefined && { range }) };
+    return new AddressPool(
+      options,
+      before?.pools.find((pool) => pool.subnet === subnet),
     );
-  }
-  const isSame =
-    JSON.stringify(known.resource.metadata) === JSON.stringify(resource.metadata) &&
-    JSON.stringify(before.routes) === JSON.stringify(spec.routes) &&
-    (spec.ranges.length === 0 || before.ranges.join() === spec.ranges.join()) &&
-    (spec.mtu === undefined || spec.mtu === known.mtu) &&
-    before.outside === spec.outside;
-  return isSame ? 'unchanged' : 'configured';
+  });
 }

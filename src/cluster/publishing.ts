@@ -4,8 +4,9 @@ import { protocolNumber } from '../flow/connection.ts';
 import { isIp4, parseIp, type Vni } from '../flow/types.ts';
 import { findListener } from '../link/listeners.ts';
 import { addressOf, familiesOf, isSamePort, portText, type PublishedPort, type PublishSpec } from '../model/publish.ts';
-import type { EndpointResource } from '../model/resource.ts';
+import type { EndpointResource } from '../model/kinds/endpoint.ts';
 import { publishedId, type Published } from '../table/topology.ts';
+import { idOf } from '../model/resource.ts';
 import type { Endpoint } from './endpoint.ts';
 import type { Network } from './network.ts';
 
@@ -38,12 +39,13 @@ export function publishedBy({ name, resource, addresses }: Endpoint): PublishedE
  * endpoint of this host publishes the port
  */
 export function refusePublish(
-  { metadata: { name }, spec: { publish } }: EndpointResource,
+  { metadata, spec: { publish } }: EndpointResource,
   network: Network,
   ips: readonly string[],
   endpoints: () => readonly Endpoint[],
 ): void {
   if (publish.length === 0) return;
+  const name = idOf(metadata);
   if (!network.resource.spec.outside) {
     throw new WeftError(
       'invalid',

@@ -7,7 +7,7 @@
  */
 import { WeftError } from '../error.ts';
 import { addressText, addressValue, isIp4, parseRange, parseSubnet, usableRange } from '../model/address.ts';
-import type { NetworkResource } from '../model/resource.ts';
+import type { NetworkResource } from '../model/kinds/network.ts';
 import type { Endpoint } from './endpoint.ts';
 import type { Network } from './network.ts';
 import { rangeIsWithin } from './subnet.ts';

@@ -1,7 +1,7 @@
 /** What a network's subnets and declared routes are to the switch. */
 import { isIp4, parseIp } from '../flow/types.ts';
 import { addressText, gatewayOf, parseSubnet } from '../model/address.ts';
-import type { RouteSpec } from '../model/resource.ts';
+import type { RouteSpec } from '../model/kinds/network.ts';
 import type { Prefix, Route } from '../table/routes.ts';
 import type { VirtualNetworkOptions } from '../table/topology.ts';
 

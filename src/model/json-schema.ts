@@ -1,7 +1,7 @@
 /** JSON Schema (2020-12) of weft's inputs and outputs, for editors and for other programs. */
 import * as z from 'zod';
 import { reports } from './report.ts';
-import { schemas } from './resource.ts';
+import { kinds } from './kinds/registry.ts';
 
 export interface JsonSchemas {
   /** Schemas of manifests, by kind. */
@@ -11,7 +11,10 @@ export interface JsonSchemas {
 }
 
 export function jsonSchemas(): JsonSchemas {
-  return { resources: all(schemas, 'input'), reports: all(reports, 'output') };
+  return {
+    resources: all(Object.fromEntries(kinds.map(({ kind, schema }) => [kind, schema])), 'input'),
+    reports: all(reports, 'output'),
+  };
 }
 
 function all(of: Readonly<Record<string, z.ZodType>>, io: 'input' | 'output'): JsonSchemas['reports'] {

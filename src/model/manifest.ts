@@ -1,7 +1,8 @@
 /** Manifests: resources as text, or as values that came over the API. */
 import * as z from 'zod';
 import { parseDocuments } from './document.ts';
-import { apiVersion, kinds, schemas, type Resource } from './resource.ts';
+import { kindOf, kinds } from './kinds/registry.ts';
+import type { Resource } from './resource.ts';
 import { validate, type Locate } from './validate.ts';
 
 /**
@@ -18,15 +19,11 @@ export function parseResource(value: unknown): Resource {
   return resourceOf(value, () => '');
 }
 
-/** Enough to know which schema applies. */
-const header = z.looseObject({
-  kind: z.enum(kinds),
-  apiVersion: z.literal(apiVersion),
-});
-
 function resourceOf(value: unknown, locate: Locate): Resource {
-  const { kind } = validate(header, value, { locate });
+  // Enough to know which schema applies.
+  const header = z.looseObject({ kind: z.enum(kinds.map(({ kind }) => kind)) });
+  const { schema } = kindOf(validate(header, value, { locate }));
   // Everything else is passed on as it was given.
   const { status: _, ...declared } = value as Readonly<Record<string, unknown>>;
-  return validate(schemas[kind], declared, { locate });
+  return validate(schema, declared, { locate });
 }

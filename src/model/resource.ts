@@ -1,278 +1,32 @@
 /**
  * Resources: what an operator declares, in the shape of Kubernetes manifests.
  *
- * These schemas are the only place where a resource is validated; everything
- * behind them trusts its values. An unknown field is refused by name, never
+ * The schemas of the kinds (`kinds/`) are the only place where a resource is validated;
+ * everything behind them trusts its values. An unknown field is refused by name, never
  * silently ignored. `status` is written by weft and dropped on input.
  */
 import * as z from 'zod';
-import { addressValue, isIp4, isWithin, parseRange, parseSubnet, usableRange, type AddressRange } from './address.ts';
-import { findRepeated, publishSpec } from './publish.ts';
-import { burst, rate } from './rate.ts';
-import {
-  cidr,
-  etherType,
-  ipAddress,
-  ipRange,
-  label,
-  labelKey,
-  macAddress,
-  name,
-  prefix,
-  quote,
-  unicastAddress,
-} from './value.ts';
+import { DEFAULT_NAMESPACE } from './name.ts';
+import { label, labelKey, name } from './value.ts';
 
-export const apiVersion = 'weft.dev/v1';
+export { DEFAULT_NAMESPACE, idOf, nameOf, type ResourceName } from './name.ts';
 
 const labels = z.record(labelKey, label).default({});
 
-/** Names of networks and hosts are unique; so are those of endpoints, whatever their namespace. */
-const metadata = z.strictObject({ name, labels });
-const namespacedMetadata = z.strictObject({ name, namespace: name.default('default'), labels });
+/** Of a kind whose names are unique in the cluster. */
+export const metadata = z.strictObject({ name, labels });
+/** Of a kind whose names are unique within their namespace. */
+export const namespacedMetadata = z.strictObject({ name, namespace: name.default(DEFAULT_NAMESPACE), labels });
 
-export const vniSchema = z
-  .int({ error: 'a VNI is a whole number, 1 to 16777215' })
-  .min(1, 'a VNI is 1 to 16777215')
-  .max(16_777_215, 'a VNI is 1 to 16777215');
-
-export const mtuSchema = z
-  .int({ error: 'an MTU is a whole number, 576 to 9000' })
-  .min(576, 'an MTU is 576 to 9000 (1280 and up with IPv6)')
-  .max(9000, 'an MTU is 576 to 9000');
-
-/** The smallest MTU of a link that carries IPv6 (RFC 8200 section 5). */
-export const SMALLEST_IPV6_MTU = 1280;
-
-/** Next hops that one route shares its flows among. */
-const MOST_HOPS = 16;
-
-/** A way out of a network. One of `network` and `via` (then `network` is where the hops are), or a `type`. */
-export const routeSpec = z.strictObject({
-  to: prefix,
-  /** Network in which the destinations, or the next hops, are; of `via` by default the network itself. */
-  network: name.optional(),
-  /** Next hops; flows are shared among several. */
-  via: z
-    .array(unicastAddress)
-    .min(1, 'via has at least one next hop')
-    .max(MOST_HOPS, `via has at most ${MOST_HOPS} next hops`)
-    .optional(),
-  /** Packets end here: silently, or with the ICMP error of that name. */
-  type: z.enum(['blackhole', 'unreachable', 'prohibit']).optional(),
-});
-
-export const networkSpec = z
-  .strictObject({
-    /** At most one IPv4 and one IPv6 subnet. */
-    subnets: z
-      .array(cidr)
-      .min(1, 'a network has at least one subnet')
-      .max(2, 'a network has at most one IPv4 and one IPv6 subnet'),
-    /** Chosen by weft if it is not given, where no peers are configured. */
-    vni: vniSchema.optional(),
-    /** Of the containers' interfaces. By default what the underlay carries. */
-    mtu: mtuSchema.optional(),
-    /** FIRST-LAST, this host's own share of a subnet: addresses are only given from there. */
-    ranges: z.array(ipRange).max(2, 'a network has at most one range a subnet').default([]),
-    /** Ways to other networks, from this network's gateway. */
-    routes: z.array(routeSpec).max(1024, 'a network has at most 1024 routes').default([]),
-    /** Do its containers reach what is beyond weft, and may their ports be published? Every host has to allow it. */
-    outside: z.boolean().default(false),
-  })
-  .superRefine(({ subnets, mtu, ranges, routes }, context) => {
-    const refuse = (path: PropertyKey[], input: unknown, message: string): void => {
-      context.addIssue({ code: 'custom', path, input, message });
-    };
-    const parsed = subnets.map(parseSubnet);
-    const families = parsed.map((subnet) => isIp4(subnet.first));
-    for (const [index, isV4] of families.entries()) {
-      if (families.indexOf(isV4) < index) {
-        const text = subnets[index] ?? '';
-        refuse(
-          ['subnets', index],
-          text,
-          `${quote(text)} is the second ${isV4 ? 'IPv4' : 'IPv6'} subnet: a network has at most one IPv4 and one IPv6 subnet`,
-        );
-      }
-    }
-    if (mtu !== undefined && mtu < SMALLEST_IPV6_MTU && families.includes(false)) {
-      refuse(['mtu'], mtu, `with an IPv6 subnet an MTU is ${SMALLEST_IPV6_MTU} to 9000`);
-    }
-    refineRoutes(parsed, routes, refuse);
-    const shared = new Set<number>();
-    for (const [index, text] of ranges.entries()) {
-      const range = parseRange(text);
-      const of = parsed.findIndex((subnet) => isWithin(range, subnet));
-      const subnet = parsed[of];
-      if (!subnet) {
-        refuse(['ranges', index], text, `${quote(text)} is not within a subnet of the network (${subnets.join(', ')})`);
-        continue;
-      }
-      if (shared.has(of)) {
-        refuse(
-          ['ranges', index],
-          text,
-          `${quote(text)} is the second range of ${subnets[of]}: a subnet has at most one`,
-        );
-      }
-      shared.add(of);
-      const usable = usableRange(subnet, range);
-      if (usable.first > usable.last) {
-        refuse(
-          ['ranges', index],
-          text,
-          `${quote(text)} has no address for a container, only reserved ones of ${subnets[of]}`,
-        );
-      }
-    }
-  });
-
-/** What `.superRefine` of a network says about its routes. */
-function refineRoutes(
-  subnets: readonly AddressRange[],
-  routes: readonly z.output<typeof routeSpec>[],
-  refuse: (path: PropertyKey[], input: unknown, message: string) => void,
-): void {
-  for (const [index, { to, network, via, type }] of routes.entries()) {
-    const at = (...path: PropertyKey[]): PropertyKey[] => ['routes', index, ...path];
-    const destination = parseSubnet(to);
-    const isV4 = isIp4(destination.first);
-    if (routes.findIndex((route) => route.to === to) < index) refuse(at('to'), to, `${quote(to)} has a route already`);
-    if (subnets.some((subnet) => isWithin(destination, subnet))) {
-      refuse(at('to'), to, `${quote(to)} is within a subnet of the network itself`);
-    }
-    const given = Object.entries({ network, via }).flatMap(([field, value]) => (value === undefined ? [] : [field]));
-    if (type !== undefined && given.length > 0) {
-      refuse(at('type'), type, `a ${type} route has no ${given.join(' and no ')}`);
-    }
-    if (type === undefined && given.length === 0) {
-      refuse(at(), to, 'give the network that it leads to, or the next hops (via), or a type');
-    }
-    for (const [hop, address] of (via ?? []).entries()) {
-      const value = addressValue(address);
-      const own = network === undefined && !subnets.some(({ first, last }) => first <= value && value <= last);
-      if (isIp4(value) !== isV4) {
-        refuse(at('via', hop), address, `${quote(address)} is not of the family of ${to}`);
-      } else if (own) {
-        refuse(
-          at('via', hop),
-          address,
-          `${quote(address)} is outside the subnets of the network: give the network that it is in`,
-        );
-      }
-    }
-  }
+/** What all kinds have in common. */
+export interface Resource {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly metadata: {
+    readonly name: string;
+    /** Of a namespaced kind. */
+    readonly namespace?: string;
+    readonly labels: Readonly<Record<string, string>>;
+  };
+  readonly spec: object;
 }
-
-/** A virtual network: one layer-2 domain with its subnets. */
-export const networkSchema = z.strictObject({
-  apiVersion: z.literal(apiVersion),
-  kind: z.literal('Network'),
-  metadata,
-  spec: networkSpec,
-});
-
-const MOST_PUBLISHED = 1024;
-/** How much may pass a port, in bytes of Ethernet frames; directions are the switch's. */
-export const rateLimitSpec = z
-  .strictObject({
-    /** From the container into the switch. */
-    ingress: rate.optional(),
-    /** From the switch to the container. */
-    egress: rate.optional(),
-    /** What may pass at once, of each direction. By default 250 ms of the rate, at least 128kb. */
-    burst: burst.optional(),
-  })
-  .refine(({ ingress, egress }) => ingress !== undefined || egress !== undefined, 'give ingress, egress or both');
-
-export const endpointSpec = z.strictObject({
-  network: name,
-  /** Where it lives. Local endpoints have one of `netns` (name or path) and `pid`, others a `host`. */
-  netns: z.string().min(1, 'a network namespace is a name or a path').optional(),
-  pid: z.int({ error: 'a pid is a positive whole number' }).min(1, 'a pid is a positive whole number').optional(),
-  host: name.optional(),
-  /** Taken from the subnets if there are none. */
-  addresses: z.array(ipAddress).default([]),
-  mac: macAddress.optional(),
-  interface: z
-    .string()
-    .regex(/^[^\s/:]{1,15}$/, 'an interface name has 1 to 15 characters, without spaces, "/" and ":"')
-    .refine((text) => text !== 'lo' && text !== '.' && text !== '..', 'this interface name is reserved')
-    .default('eth0'),
-  /** Addresses that it may also send from (a virtual IP that it carries). */
-  allowedAddresses: z.array(unicastAddress).default([]),
-  /** EtherTypes that it may send besides IPv4, IPv6 and ARP. */
-  allowedEtherTypes: z.array(etherType).default([]),
-  /** Lifts anti-spoofing: a router or a nested switch is behind it. */
-  trust: z.boolean().default(false),
-  /** Ports of this host that lead to it; its network has an outside. */
-  publish: z
-    .array(publishSpec)
-    .max(MOST_PUBLISHED, `an endpoint publishes at most ${MOST_PUBLISHED} ports`)
-    .default([]),
-  rateLimit: rateLimitSpec.optional(),
-});
-
-/** One interface of a container on a network; local (a TAP) or on another host (a static entry). */
-export const endpointSchema = z
-  .strictObject({
-    apiVersion: z.literal(apiVersion),
-    kind: z.literal('Endpoint'),
-    metadata: namespacedMetadata,
-    spec: endpointSpec,
-  })
-  .superRefine(({ spec }, context) => {
-    for (const [index, address] of spec.addresses.entries()) {
-      if (spec.addresses.indexOf(address) < index) {
-        const path = ['spec', 'addresses', index];
-        context.addIssue({ code: 'custom', path, input: address, message: `${quote(address)} is given twice` });
-      }
-    }
-    const places = [spec.netns, spec.pid, spec.host].filter((place) => place !== undefined).length;
-    if (places !== 1) {
-      context.addIssue({ code: 'custom', path: ['spec'], message: 'give exactly one of netns, pid and host' });
-    }
-    if (spec.host !== undefined && (spec.mac === undefined || spec.addresses.length === 0)) {
-      context.addIssue({
-        code: 'custom',
-        path: ['spec'],
-        message: 'an endpoint of another host needs its mac and addresses',
-      });
-    }
-    if (spec.host !== undefined && spec.publish.length > 0) {
-      const message = 'an endpoint of another host is published there, not here';
-      context.addIssue({ code: 'custom', path: ['spec', 'publish'], message });
-    }
-    const repeated = findRepeated(spec.publish);
-    if (repeated) {
-      const { index, message } = repeated;
-      context.addIssue({ code: 'custom', path: ['spec', 'publish', index], message });
-    }
-    if (spec.host !== undefined && spec.rateLimit !== undefined) {
-      context.addIssue({
-        code: 'custom',
-        path: ['spec', 'rateLimit'],
-        message: 'an endpoint of another host is limited there',
-      });
-    }
-  });
-
-/** A host of the overlay: where to reach its VTEP. */
-export const hostSchema = z.strictObject({
-  apiVersion: z.literal(apiVersion),
-  kind: z.literal('Host'),
-  metadata,
-  spec: z.strictObject({ underlay: unicastAddress }),
-});
-
-export type RateLimitSpec = z.output<typeof rateLimitSpec>;
-export type RouteSpec = z.output<typeof routeSpec>;
-export type NetworkResource = z.output<typeof networkSchema>;
-export type EndpointResource = z.output<typeof endpointSchema>;
-export type HostResource = z.output<typeof hostSchema>;
-export type Resource = NetworkResource | EndpointResource | HostResource;
-export type Kind = Resource['kind'];
-
-export const schemas = { Network: networkSchema, Endpoint: endpointSchema, Host: hostSchema } as const;
-export const kinds = Object.keys(schemas) as Kind[];

@@ -117,8 +117,8 @@ async function follow(key: FlowKey, decision: Decision, environment: TracerEnvir
 }
 
 async function wayTo(vtep: string, key: FlowKey, { forwarding, hosts, pathMtu }: TracerEnvironment): Promise<string> {
-  const host = hosts.all().find(({ spec }) => spec.underlay === vtep);
-  const named = host ? `${vtep} (host ${host.metadata.name})` : vtep;
+  const host = hosts.all().find(({ resource }) => resource.spec.underlay === vtep);
+  const named = host ? `${vtep} (host ${host.name})` : vtep;
   const hop = await nextHop(await ownNetns(), vtep);
   if (!hop) return `VTEP ${named}: this host has no route to it`;
   const gateway = hop.address === vtep ? '' : ` via ${hop.address}`;

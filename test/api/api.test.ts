@@ -84,7 +84,9 @@ t.test('every method reaches the switch, and its failure comes back', async (t) 
   t.same(await client.endpoints(), [endpoint]);
   await client.detach('db');
   const [resource] = await client.get('Network', 'blue');
-  t.match(await client.apply(resource!, { dryRun: true }), { action: 'created', dryRun: true });
+  t.match(await client.apply([resource!], { dryRun: true }), [{ action: 'created', dryRun: true }]);
+  t.match(await client.label('ns', 'shop', { team: 'a', old: null }), { kind: 'Namespace', action: 'configured' });
+  await client.detach('db', { namespace: 'shop' });
   t.match(await client.delete('Network', 'blue'), { action: 'deleted' });
   t.equal((await client.trace('in_port=web')).flow, 'in_port=web');
   t.same(await client.flows(), [flow]);
@@ -102,6 +104,8 @@ t.test('every method reaches the switch, and its failure comes back', async (t) 
     'attach {"name":"db","network":"blue","pid":1,"ip":["10.0.0.7"]}',
     'detach db',
     'apply Network/blue dry',
+    'label Namespace/shop {"team":"a","old":null}',
+    'detach shop/db',
     'delete Network/blue',
   ]);
 

@@ -10,7 +10,7 @@ import type {
   NetworkReport,
   StatusReport,
 } from '../../src/model/report.ts';
-import type { Resource } from '../../src/model/resource.ts';
+import { idOf, type Resource } from '../../src/model/resource.ts';
 import { Pcapng, type PcapngFrame } from '../../src/observe/pcapng.ts';
 
 export const decision: DecisionReport = {
@@ -153,21 +153,27 @@ export function fakeSwitch(): FakeSwitch {
       const rateLimit = { ...(ingress && { ingress }), ...(egress && { egress }) };
       return { ...endpoint, name: options.name, ...(options.rateLimit && { rateLimit }) };
     },
-    detach: async (name) => {
-      calls.push(`detach ${name}`);
+    detach: async (which) => {
+      calls.push(`detach ${idOf(which)}`);
     },
     endpoints: () => [endpoint],
-    apply: async ({ kind, metadata }, options) => {
+    apply: async (resources, options) => {
       const dryRun = options?.dryRun ?? false;
-      calls.push(`apply ${kind}/${metadata.name}${dryRun ? ' dry' : ''}`);
-      return { kind, name: metadata.name, action: 'created', dryRun };
+      const names = resources.map(({ kind, metadata }) => `${kind}/${metadata.name}`);
+      calls.push(`apply ${names.join(' ')}${dryRun ? ' dry' : ''}`);
+      return resources.map(({ kind, metadata: { name } }) => ({ kind, name, action: 'created', dryRun }));
     },
-    delete: async (kind, name) => {
+    delete: async ({ kind }, { name }) => {
       if (sw.missing.has(`${kind}/${name}`)) throw new WeftError('not_found', `there is no ${kind} "${name}"`);
       calls.push(`delete ${kind}/${name}`);
       return { kind, name, action: 'deleted', dryRun: false };
     },
-    get: (kind, name) => {
+    label: async ({ kind }, which, labels) => {
+      calls.push(`label ${kind}/${idOf(which)} ${JSON.stringify(labels)}`);
+      return { kind, name: which.name, action: 'configured', dryRun: false };
+    },
+    get: ({ kind }, which) => {
+      const name = which?.name;
       if (kind !== 'Network' || (name ?? 'blue') !== 'blue')
         throw new WeftError('not_found', `there is no ${kind} "${name}"`);
       return [resource];
@@ -237,7 +243,6 @@ function statusOf(forwarding: boolean): StatusReport {
     endpoints: 1,
     endpointProblems: {},
     connections: { active: 1, limit: 65_536 },
-    decisions: { redecided: 0, withdrawn: 0 },
     fdb: { entries: 0, learned: {}, evicted: 0, moves: 0 },
     memory: { rssBytes: 1 << 26, heapTotalBytes: 1 << 25, heapUsedBytes: 1 << 24 },
     datapath: {

@@ -6,7 +6,7 @@ import type { Endpoint } from '../../src/cluster/endpoint.ts';
 import { AddressPool } from '../../src/cluster/ipam.ts';
 import type { Network } from '../../src/cluster/network.ts';
 import { rangeOf, refuseOutOfRange } from '../../src/cluster/ranges.ts';
-import type { NetworkResource } from '../../src/model/resource.ts';
+import type { NetworkResource } from '../../src/model/kinds/network.ts';
 
 const subnets = ['10.0.0.0/24', 'fd00:1::/64'];
 

@@ -3,7 +3,7 @@ import t, { type Test } from 'tap';
 import { WeftError } from '../../src/error.ts';
 import { parseResource } from '../../src/model/manifest.ts';
 import { burst, burstBytes, defaultBurstBytes, rate, rateBytes } from '../../src/model/rate.ts';
-import type { EndpointResource } from '../../src/model/resource.ts';
+import type { EndpointResource } from '../../src/model/kinds/endpoint.ts';
 
 t.test('rates are tc’s', async (t) => {
   const rates: readonly [string, number, string][] = [

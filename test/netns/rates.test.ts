@@ -11,7 +11,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import type { EndpointResource } from '../../src/model/resource.ts';
+import type { EndpointResource } from '../../src/model/kinds/endpoint.ts';
 import { udp } from '../support/frames.ts';
 import { openLab, type Lab } from '../support/lab.ts';
 import { monotonicMs, until } from '../support/process.ts';

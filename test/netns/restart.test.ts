@@ -6,7 +6,7 @@
  */
 import t from 'tap';
 import { parseResource } from '../../src/model/manifest.ts';
-import { apiVersion } from '../../src/model/resource.ts';
+import { WEFT_V1 } from '../../src/model/kinds/kind.ts';
 import { openLab } from '../support/lab.ts';
 import { killAndRestart } from '../support/restart.ts';
 import { oneHost, overlay } from '../support/topology.ts';
@@ -38,7 +38,7 @@ for (const datapath of datapathKinds) {
 
     await t.test('down --purge removes them, and nothing else', async (t) => {
       const apply = (kind: string, name: string, spec: object) =>
-        weft.client.apply(parseResource({ apiVersion, kind, metadata: { name }, spec }));
+        weft.client.apply([parseResource({ apiVersion: WEFT_V1, kind, metadata: { name }, spec })]);
       await apply('Host', 'far', { underlay: '192.0.2.9' });
       const { network } = overlay;
       await apply('Endpoint', 'api', { network, host: 'far', mac: '02:00:00:00:00:20', addresses: ['10.44.0.120'] });

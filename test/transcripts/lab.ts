@@ -29,7 +29,7 @@ import { formatActions } from '../../src/flow/action.ts';
 import { formatEnd, protocolName } from '../../src/flow/connection.ts';
 import { formatMegaflow } from '../../src/flow/key.ts';
 import { formatMac, parseIp, type PortNo, type Vni } from '../../src/flow/types.ts';
-import type { RouteSpec } from '../../src/model/resource.ts';
+import type { RouteSpec } from '../../src/model/kinds/network.ts';
 import { reportDecision } from '../../src/observe/decision.ts';
 import { parseFlow } from '../../src/observe/flow-spec.ts';
 import { createSimulation, type SimulatedHost, type SimulatedPort, type Simulation } from '../../src/simulation.ts';

@@ -1,0 +1,28 @@
+/** `weft label`: sets and removes labels of a resource. */
+import type { Command } from 'commander';
+import { applyText } from './apply-text.ts';
+import { parseLabels, parseNamed, withKinds, withNamespace, type NamespaceOptions } from './kind.ts';
+import { print } from './print.ts';
+import { clientOf, globals, verb } from './verb.ts';
+
+export function label(program: Command): void {
+  const command = verb(program, 'label <kind> <name> [labels...]', {
+    summary: 'set labels of a resource (KEY=VALUE), or remove them (KEY-)',
+    examples: [
+      'weft label endpoint web app=web tier-',
+      'weft label ep/web app=web -n shop',
+      'weft label ns shop team=a',
+    ],
+  });
+  withNamespace(withKinds(command)).action(
+    async (kindText: string, nameText: string, texts: string[], options: NamespaceOptions, command: Command) => {
+      // KIND/NAME is one word.
+      const isOneWord = kindText.includes('/');
+      const { kind, name } = await parseNamed(kindText, isOneWord ? undefined : nameText, command);
+      const words = isOneWord ? [nameText, ...texts] : texts;
+      if (words.length === 0) command.error('error: labels are missing: give KEY=VALUE or KEY-');
+      const report = await clientOf(command).label(kind.kind, name, parseLabels(words, '', command), options);
+      await print(globals(command).output, report, () => applyText(report));
+    },
+  );
+}

@@ -1,0 +1,311 @@
+/**
+ * The cluster as this host sees it: what is declared, and the one way from there to the wire.
+ *
+ *   1. apply, delete: checks, references, and what weft allots, on a draft
+ *   2. one transaction of the store, by compare-and-swap: a file is all of it or nothing
+ *   3. the watch tells it, as it tells what others write
+ *   4. the reconciler of each kind puts it in force
+ *
+ * A verb returns when step 4 is done for what it has written. A start is the same with all
+ * that the store has. What cannot be put in force stays declared, and waits.
+ */
+import { WeftError } from '../error.ts';
+import type { KindDefinition } from '../model/kinds/kind.ts';
+import { compareKinds, kindOf, kinds } from '../model/kinds/registry.ts';
+import type { ApplyReport } from '../model/report.ts';
+import { idOf, type Resource, type ResourceName } from '../model/resource.ts';
+import type { Change, Store, Transaction, WatchEvent } from '../store/store.ts';
+import { FileDraft } from './draft.ts';
+import { refuseInUse } from './in-use.ts';
+import { keyOf, resourceAt } from './keys.ts';
+import { migration } from './migration.ts';
+import type { Declared, Reconciler, Stored } from './reconciler.ts';
+import { Serial } from './serial.ts';
+
+export interface ClusterEnvironment {
+  readonly store: Store;
+  readonly reconcilers: ReadonlyMap<string, Reconciler>;
+  /** What the watch tells besides resources. @returns names of endpoints that are to be placed anew */
+  readonly see: (changes: readonly Change[]) => string[];
+  readonly place: (names: readonly string[]) => Promise<void>;
+  /** Something was put in force. Not called during the start. */
+  readonly onEnforced: () => Promise<void>;
+  /** Before anything is stored: what can be known to fail fails here. `onEnforced` follows where it fails after all. */
+  readonly prepare: (resources: readonly Resource[]) => Promise<void>;
+  /** What was applied is in force. @throws WeftError that whoever has applied it is told */
+  readonly onApplied: (resources: readonly Resource[]) => Promise<void>;
+  /** As pino's. */
+  readonly logger: Readonly<Record<'info' | 'warn' | 'error', (details: object, message: string) => void>>;
+}
+
+export class Cluster {
+  readonly serial = new Serial();
+  readonly #environment: ClusterEnvironment;
+  /** What the watch has told, and is not in force yet. */
+  readonly #pending: WatchEvent[] = [];
+  #stopWatch = (): void => {};
+  /** The last revision that the watch has told; Infinity where all is to be listed anew. */
+  #told = 0;
+  #onTold = (): void => {};
+  #isStarted = false;
+
+  constructor(environment: ClusterEnvironment) {
+    this.#environment = environment;
+  }
+
+  /** Puts in force what the store has, and follows it from then on. */
+  async start(): Promise<void> {
+    await this.#list();
+    this.#isStarted = true;
+  }
+
+  /** Lets the watch go. Changes are over by then. */
+  close(): void {
+    this.#stopWatch();
+  }
+
+  /** All of `resources`, or nothing. @throws WeftError about the first that is not possible */
+  apply(resources: readonly Resource[], options: { readonly dryRun?: boolean } = {}): Promise<ApplyReport[]> {
+    return this.serial.run(() => this.applyNow(resources, options));
+  }
+
+  /** The same within another change. */
+  async applyNow(
+    resources: readonly Resource[],
+    { dryRun = false }: { readonly dryRun?: boolean } = {},
+  ): Promise<ApplyReport[]> {
+    await this.enforce();
+    const { reconcilers } = this.#environment;
+    const draft = new FileDraft(reconcilers);
+    const ordered = [...resources].sort(compareKinds);
+    const actions: ApplyReport['action'][] = [];
+    try {
+      for (const resource of ordered) actions.push(await draft.apply(resource));
+      if (dryRun) draft.undo();
+      else await this.#store(draft, ordered);
+    } catch (error) {
+      draft.undo();
+      throw error;
+    }
+    const mended = dryRun ? new Set<Resource>() : await this.#retry(ordered, actions);
+    if (!dryRun) await this.#environment.onApplied(ordered);
+    return ordered.map((resource, at) => {
+      const action = actions[at] === 'unchanged' && mended.has(resource) ? 'configured' : actions[at]!;
+      const { kind, metadata } = resource;
+      const reconciler = reconcilers.get(kind)!;
+      const waiting = dryRun ? undefined : reconciler.failure?.(idOf(metadata))?.message;
+      if (action !== 'unchanged' && !dryRun) this.#environment.logger.info({ kind, name: idOf(metadata) }, action);
+      const { name, namespace } = metadata;
+      return {
+        kind,
+        name,
+        ...(namespace !== undefined && { namespace }),
+        action,
+        dryRun,
+        ...(waiting !== undefined && { waiting }),
+      };
+    });
+  }
+
+  /** @throws WeftError `not_found` without it, `conflict` when others need it */
+  delete(kind: KindDefinition, which: ResourceName, options: { readonly dryRun?: boolean } = {}): Promise<ApplyReport> {
+    return this.serial.run(() => this.deleteNow(kind, which, options));
+  }
+
+  async deleteNow(
+    kind: KindDefinition,
+    which: ResourceName,
+    { dryRun = false }: { readonly dryRun?: boolean } = {},
+  ): Promise<ApplyReport> {
+    await this.enforce();
+    const { reconcilers, logger } = this.#environment;
+    const name = idOf(which);
+    const reconciler = reconcilers.get(kind.kind)!;
+    const { resource, revision } = reconciler.get(name);
+    reconciler.refuseRemoval?.(name);
+    refuseInUse(kind, name, this.#all());
+    if (!dryRun) {
+      const key = keyOf(kind, name);
+      await this.#write({ expect: [{ key, revision }], delete: [key] });
+      logger.info({ kind: kind.kind, name }, 'deleted');
+    }
+    const { namespace } = resource.metadata;
+    return { kind: kind.kind, name: which.name, ...(namespace && { namespace }), action: 'deleted', dryRun };
+  }
+
+  /** Resources as they were declared. @throws WeftError('not_found') for a name that does not exist */
+  get(kind: KindDefinition, { name, namespace }: Partial<ResourceName> = {}): Resource[] {
+    const reconciler = this.#environment.reconcilers.get(kind.kind)!;
+    if (name !== undefined) return [reconciler.shown(reconciler.get(idOf({ name, namespace })))];
+    const all = reconciler.all().map((declared) => reconciler.shown(declared));
+    return namespace === undefined ? all : all.filter(({ metadata }) => metadata.namespace === namespace);
+  }
+
+  /** Sets labels of a resource; null takes one away. */
+  label(
+    kind: KindDefinition,
+    which: ResourceName,
+    labels: Readonly<Record<string, string | null>>,
+  ): Promise<ApplyReport> {
+    return this.serial.run(async () => {
+      await this.enforce();
+      const { store, reconcilers, logger } = this.#environment;
+      const name = idOf(which);
+      const { resource, revision } = reconcilers.get(kind.kind)!.get(name);
+      const changed = { ...resource.metadata.labels, ...labels };
+      const kept = Object.fromEntries(
+        Object.entries(changed).filter((entry): entry is [string, string] => entry[1] !== null),
+      );
+      const report = { kind: kind.kind, ...which, dryRun: false };
+      if (JSON.stringify(kept) === JSON.stringify(resource.metadata.labels)) return { ...report, action: 'unchanged' };
+      const key = keyOf(kind, name);
+      const stored = await store.get(key);
+      const value = {
+        ...(stored?.value as object),
+        resource: { ...resource, metadata: { ...resource.metadata, labels: kept } },
+      };
+      await this.#write({ expect: [{ key, revision }], put: [{ key, value }] });
+      logger.info({ kind: kind.kind, name }, 'configured');
+      return { ...report, action: 'configured' };
+    });
+  }
+
+  /** Deletes all endpoints of this host. When nothing else runs any more. */
+  async purge(): Promise<void> {
+    await this.enforce();
+    const keys = [...this.#all()].filter(isOfThisHost).map(({ name, resource, revision }) => ({
+      key: keyOf(kindOf(resource), name),
+      revision,
+    }));
+    if (keys.length > 0) await this.#write({ expect: keys, delete: keys.map(({ key }) => key) });
+  }
+
+  /** Puts in force what the watch has told by now. Within `serial`. */
+  async enforce(): Promise<void> {
+    let isDone = false;
+    for (let event = this.#pending.shift(); event; event = this.#pending.shift()) {
+      if (event.kind === 'compacted') await this.#list();
+      else isDone = (await this.#enforce(event.changes)) || isDone;
+    }
+    if (isDone && this.#isStarted) await this.#environment.onEnforced();
+  }
+
+  async #store(draft: FileDraft, resources: readonly Resource[]): Promise<void> {
+    const { prepare, onEnforced } = this.#environment;
+    try {
+      await prepare(resources);
+      if (!draft.isEmpty) await this.#write(draft.transaction());
+    } catch (error) {
+      await onEnforced();
+      throw error;
+    }
+  }
+
+  /** Resolves when it is in force. */
+  async #write(transaction: Transaction): Promise<void> {
+    const revision = await this.#environment.store.transact(transaction);
+    while (this.#told < revision) await new Promise<void>((resolve) => (this.#onTold = resolve));
+    await this.enforce();
+  }
+
+  async #list(): Promise<void> {
+    const { store, reconcilers } = this.#environment;
+    const migrated = migration((await store.list('')).entries);
+    if (migrated) await store.transact(migrated);
+    const { revision, entries } = await store.list('');
+    const there = new Set(entries.map(({ key }) => key));
+    const gone = [...reconcilers].flatMap(([kind, reconciler]) =>
+      reconciler.all().map(({ name }) => keyOf(kindOf({ kind }), name)),
+    );
+    const lost = gone.filter((key) => !there.has(key)).map((key) => ({ key, entry: undefined }));
+    this.#stopWatch();
+    this.#told = revision;
+    this.#stopWatch = store.watch('', revision + 1, (event) => {
+      this.#pending.push(event);
+      this.#told = event.kind === 'changes' ? event.revision : Infinity;
+      this.#onTold();
+      void this.serial.run(() => this.enforce()).catch((error: unknown) => this.#unexpected(error));
+    });
+    await this.#enforce([...lost, ...entries.map((entry) => ({ key: entry.key, entry }))]);
+  }
+
+  /** @returns true if there was something to do */
+  async #enforce(changes: readonly Change[]): Promise<boolean> {
+    const { reconcilers, see, place } = this.#environment;
+    const moved = see(changes);
+    const put = new Map<string, Stored[]>(kinds.map(({ kind }) => [kind, []]));
+    const removed = new Map<string, string[]>(kinds.map(({ kind }) => [kind, []]));
+    for (const change of changes) {
+      const at = resourceAt(change.key);
+      if (!at) continue;
+      const stored = this.#stored(change, at.kind, at.name);
+      if (stored) put.get(at.kind.kind)!.push(stored);
+      if (!change.entry && reconcilers.get(at.kind.kind)!.find(at.name)) removed.get(at.kind.kind)!.push(at.name);
+    }
+    for (const { kind } of [...kinds].reverse()) {
+      const names = removed.get(kind)!;
+      if (names.length > 0) await this.#guarded(() => reconcilers.get(kind)!.remove(names));
+    }
+    for (const { kind } of kinds) {
+      const stored = put.get(kind)!;
+      if (stored.length > 0) await this.#guarded(() => reconcilers.get(kind)!.put(stored));
+    }
+    const others = moved.filter((name) => !put.get('Endpoint')!.some((stored) => stored.name === name));
+    if (others.length > 0) await this.#guarded(() => place(others));
+    return others.length > 0 || [...put.values(), ...removed.values()].some((all) => all.length > 0);
+  }
+
+  /** A record with the defaults of today; undefined where it is gone, is known as it is, or is none. */
+  #stored({ key, entry }: Change, kind: KindDefinition, name: string): Stored | undefined {
+    if (!entry || this.#environment.reconcilers.get(kind.kind)!.find(name)?.revision === entry.revision)
+      return undefined;
+    const record = entry.value as { readonly resource?: unknown };
+    const parsed = kind.schema.safeParse(record.resource);
+    if (!parsed.success) {
+      const [issue] = parsed.error.issues;
+      this.#environment.logger.warn(
+        { key, field: issue?.path.join('.'), why: issue?.message },
+        'a record of the store is not accepted',
+      );
+      return undefined;
+    }
+    return { name, resource: parsed.data, revision: entry.revision, record };
+  }
+
+  /** A defect in one kind keeps no other from being put in force. */
+  async #guarded(step: () => void | Promise<void>): Promise<void> {
+    try {
+      await step();
+    } catch (error) {
+      this.#unexpected(error);
+    }
+  }
+
+  /** What was declared before is tried again. @returns those that were mended */
+  async #retry(resources: readonly Resource[], actions: readonly ApplyReport['action'][]): Promise<Set<Resource>> {
+    const known = resources.filter((_, at) => actions[at] !== 'created');
+    const mended = new Set<Resource>();
+    for (const { kind } of kinds) {
+      const retry = this.#environment.reconcilers.get(kind)!.retry?.bind(this.#environment.reconcilers.get(kind)!);
+      const of = known.filter((resource) => resource.kind === kind);
+      if (!retry || of.length === 0) continue;
+      const names = new Set(await retry(of.map(({ metadata }) => idOf(metadata))));
+      for (const resource of of) if (names.has(idOf(resource.metadata))) mended.add(resource);
+    }
+    return mended;
+  }
+
+  *#all(): Iterable<Declared> {
+    for (const reconciler of this.#environment.reconcilers.values()) yield* reconciler.all();
+  }
+
+  #unexpected(error: unknown): void {
+    // What was still to be done when the switch was closed was refused.
+    if (error instanceof WeftError && error.code === 'conflict' && error.message === 'the switch is stopping') return;
+    this.#environment.logger.error({ err: error }, 'unexpected');
+  }
+}
+
+function isOfThisHost({ resource }: Declared): boolean {
+  return resource.kind === 'Endpoint' && !('host' in resource.spec);
+}

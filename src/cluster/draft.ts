@@ -1,0 +1,96 @@
+/**
+ * A change of any number of resources while it is planned: what will be declared, over
+ * what is. Resources of one file see each other, and nothing has happened until the
+ * transaction that the draft makes is stored.
+ */
+import { WeftError } from '../error.ts';
+import type { KindDefinition } from '../model/kinds/kind.ts';
+import { kindOf, kinds } from '../model/kinds/registry.ts';
+import { DEFAULT_NAMESPACE, idOf, type Resource } from '../model/resource.ts';
+import type { Transaction } from '../store/store.ts';
+import { keyOf } from './keys.ts';
+import type { Declared, Draft, Planned, Reconciler } from './reconciler.ts';
+
+export class FileDraft implements Draft {
+  readonly #reconcilers: ReadonlyMap<string, Reconciler>;
+  readonly #declared = new Map<string, Map<string, Declared>>();
+  readonly #expect = new Map<string, number>();
+  readonly #put: { key: string; value: unknown }[] = [];
+  readonly #undo: (() => void)[] = [];
+
+  constructor(reconcilers: ReadonlyMap<string, Reconciler>) {
+    this.#reconcilers = reconcilers;
+  }
+
+  get isEmpty(): boolean {
+    return this.#put.length === 0;
+  }
+
+  find<D extends Declared>(kind: string, name: string): D | undefined {
+    return (this.#declared.get(kind)?.get(name) ?? this.#reconcilers.get(kind)?.find(name)) as D | undefined;
+  }
+
+  planned<D extends Declared>(kind: string): ReadonlyMap<string, D> {
+    return (this.#declared.get(kind) ?? new Map()) as ReadonlyMap<string, D>;
+  }
+
+  count(kind: string): number {
+    const known = this.#reconcilers.get(kind);
+    const planned = [...this.planned(kind).keys()].filter((name) => !known?.find(name));
+    return (known?.all().length ?? 0) + planned.length;
+  }
+
+  /** Plans one resource. @throws WeftError when it is not possible, or refers to what is not declared */
+  async apply(resource: Resource): Promise<Planned['action']> {
+    const kind = kindOf(resource);
+    const name = idOf(resource.metadata);
+    if (this.planned(kind.kind).has(name)) {
+      throw new WeftError('invalid', `${kind.kind.toLowerCase()} "${name}" is declared twice`);
+    }
+    this.#refer(resource, kind);
+    const known = this.#reconcilers.get(kind.kind)!;
+    const { action, declared, allotted, also = [] } = await known.plan(resource, this);
+    if (declared) {
+      const key = keyOf(kind, name);
+      this.#declare(kind.kind, declared);
+      this.#expect.set(key, known.find(name)?.revision ?? 0);
+      this.#put.push({ key, value: { resource: declared.resource, ...allotted } });
+    }
+    for (const { key, value, revision } of also) {
+      this.#expect.set(key, revision);
+      this.#put.push({ key, value });
+    }
+    return action;
+  }
+
+  onUndo(undo: () => void): void {
+    this.#undo.push(undo);
+  }
+
+  undo(): void {
+    for (const undo of this.#undo.splice(0).reverse()) undo();
+  }
+
+  transaction(): Transaction {
+    return { expect: [...this.#expect].map(([key, revision]) => ({ key, revision })), put: this.#put };
+  }
+
+  #declare(kind: string, declared: Declared): void {
+    const others = this.#declared.get(kind);
+    if (others) others.set(declared.name, declared);
+    else this.#declared.set(kind, new Map([[declared.name, declared]]));
+  }
+
+  /** What it refers to is declared, and still is when this is stored. */
+  #refer(resource: Resource, kind: KindDefinition): void {
+    const { namespace = DEFAULT_NAMESPACE } = resource.metadata;
+    const references = kind.isNamespaced ? [{ kind: 'Namespace', name: namespace }] : [];
+    for (const { kind: of, name: own } of [...references, ...kind.references(resource)]) {
+      const definition = kinds.find((one) => one.kind === of)!;
+      const name = definition.isNamespaced ? idOf({ name: own, namespace }) : own;
+      if (this.planned(of).has(name)) continue;
+      const { revision } = this.#reconcilers.get(of)!.get(name);
+      this.#expect.set(keyOf(definition, name), revision);
+    }
+  }
+}

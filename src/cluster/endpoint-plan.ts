@@ -1,0 +1,196 @@
+/**
+ * What applying an endpoint would store: whether it can be on its network, which addresses,
+ * MAC and port it gets, and whether this host can take it in.
+ */
+import { WeftError } from '../error.ts';
+import type { ExchangeWithNetns } from '../flow/netns-exchange.ts';
+import { parseMac } from '../flow/types.ts';
+import { readNamespaces } from '../link/interface-facts.ts';
+import { netnsId } from '../link/netns-lookup.ts';
+import { resolveNetns, type NetnsRef } from '../link/netns.ts';
+import type { EndpointResource } from '../model/kinds/endpoint.ts';
+import { idOf } from '../model/resource.ts';
+import { isReservedMac } from '../table/topology.ts';
+import type { EndpointIndex } from './endpoint-index.ts';
+import {
+  isHere,
+  isSameDeclaration,
+  poolOf,
+  refuseOtherIdentity,
+  refuseTakenMac,
+  refuseUnplannedAddresses,
+  type Endpoint,
+  type LocalRecord,
+} from './endpoint.ts';
+import { generateMac } from './ipam.ts';
+import type { LocalRecords } from './local-records.ts';
+import type { Network } from './network.ts';
+import { refuseListeners, refusePublish } from './publishing.ts';
+import type { Draft, Planned } from './reconciler.ts';
+
+export interface EndpointPlanEnvironment {
+  readonly index: EndpointIndex;
+  readonly records: LocalRecords;
+  readonly exchange: ExchangeWithNetns;
+  /** Of this host, from which the MACs of its endpoints are made. */
+  readonly identity: Uint8Array;
+  readonly bootId: string;
+  /** Are there peers without a store between us? Then addresses are not ours to choose. */
+  readonly hasStaticPeers: (draft: Draft) => boolean;
+}
+
+export class EndpointPlan {
+  readonly #environment: EndpointPlanEnvironment;
+  readonly #draft: Draft;
+  readonly #resource: EndpointResource;
+  readonly #name: string;
+  readonly #network: Network;
+  readonly #known: Endpoint | undefined;
+
+  constructor(environment: EndpointPlanEnvironment, resource: EndpointResource, draft: Draft) {
+    this.#environment = environment;
+    this.#draft = draft;
+    this.#resource = resource;
+    this.#name = idOf(resource.metadata);
+    this.#network = draft.find<Network>('Network', resource.spec.network)!;
+    this.#known = environment.index.find(this.#name);
+  }
+
+  /** @throws WeftError when it is not possible */
+  async make(): Promise<Planned> {
+    const known = this.#known;
+    if (known) refuseOtherIdentity(known, this.#resource);
+    const netns = isHere({ resource: this.#resource }) ? await this.#refuseHost() : undefined;
+    return known ? this.#change(known, netns) : this.#create(netns);
+  }
+
+  /** The same endpoint with other labels, allowed addresses or EtherTypes, published ports, trust or rate limit. */
+  #change(known: Endpoint, netns: NetnsRef | undefined): Planned {
+    refusePublish(this.#resource, this.#network, known.addresses, () => this.#others());
+    const isSame = isSameDeclaration(known, this.#resource);
+    // One that is not there any more is attached anew.
+    const isAnew = known.state === 'detached' && netns !== undefined;
+    if (isSame && !isAnew) return { action: 'unchanged' };
+    return {
+      action: 'configured',
+      declared: { ...known, resource: this.#resource },
+      allotted: { addresses: known.addresses, mac: known.mac },
+      ...(isAnew && { also: [this.#localRecord(netns)] }),
+    };
+  }
+
+  #create(netns: NetnsRef | undefined): Planned {
+    const { spec } = this.#resource;
+    for (const address of spec.addresses) poolOf(this.#network, address).check(this.#name, address);
+    refuseTakenMac([...this.#inNetwork()], this.#resource);
+    if (netns) refuseUnplannedAddresses(this.#network, this.#resource, (range) => this.#mayChoose(range));
+    const served = this.#pools().map(({ gateway }) => gateway);
+    refusePublish(this.#resource, this.#network, served, () => this.#others());
+    const addresses = this.#takeAddresses();
+    const mac = spec.mac ?? this.#freeMac();
+    const also = netns && this.#localRecord(netns);
+    const declared: Endpoint = {
+      name: this.#name,
+      resource: this.#resource,
+      revision: 0,
+      addresses,
+      mac,
+      state: 'detached',
+      ...(also && { local: also.value as LocalRecord }),
+    };
+    return { action: 'created', declared, allotted: { addresses, mac }, ...(also && { also: [also] }) };
+  }
+
+  #localRecord(netns: NetnsRef) {
+    const { index, records, bootId } = this.#environment;
+    const planned = [...this.#draft.planned<Endpoint>('Endpoint').values()];
+    const portNo =
+      this.#known?.local?.portNo ?? index.freePort(new Set(planned.flatMap(({ local }) => local?.portNo ?? [])));
+    const { path, dev, ino } = netns;
+    return records.put(this.#name, { portNo, netns: { path, dev: String(dev), ino: String(ino) }, bootId });
+  }
+
+  /** The declared addresses, and one of each other subnet that weft may choose from. */
+  #takeAddresses(): string[] {
+    const { addresses: requested, host } = this.#resource.spec;
+    const take = (pool: Network['pools'][number], address?: string): string => {
+      const taken = pool.take(this.#name, address);
+      this.#draft.onUndo(() => pool.release(taken));
+      return taken;
+    };
+    const asked = requested.map((address) => take(poolOf(this.#network, address), address));
+    const chosen = (host === undefined ? this.#pools() : [])
+      .filter((pool) => !requested.some((address) => pool.contains(address)))
+      .map((pool) => take(pool));
+    return [...asked, ...chosen];
+  }
+
+  /** The pools that a new local endpoint has an address of. */
+  #pools(): Network['pools'] {
+    const { addresses } = this.#resource.spec;
+    return this.#network.pools.filter(
+      (pool) => addresses.some((address) => pool.contains(address)) || this.#mayChoose(pool.range),
+    );
+  }
+
+  #mayChoose(range: string | undefined): boolean {
+    return range !== undefined || !this.#environment.hasStaticPeers(this.#draft);
+  }
+
+  #freeMac(): string {
+    const taken = new Set([...this.#inNetwork()].map((endpoint) => endpoint.mac));
+    for (let attempt = 0; ; attempt++) {
+      const mac = generateMac(this.#network.name, this.#name, this.#environment.identity, attempt);
+      if (!taken.has(mac) && !isReservedMac(parseMac(mac))) return mac;
+    }
+  }
+
+  *#inNetwork(): Iterable<Endpoint> {
+    yield* this.#environment.index.in(this.#network.name);
+    for (const endpoint of this.#draft.planned<Endpoint>('Endpoint').values()) {
+      if (endpoint.resource.spec.network === this.#network.name) yield endpoint;
+    }
+  }
+
+  /** All endpoints as they will be. */
+  #others(): Endpoint[] {
+    const planned = this.#draft.planned<Endpoint>('Endpoint');
+    const others = this.#environment.index.all().filter(({ name }) => !planned.has(name));
+    return [...others, ...planned.values()].filter(isHere);
+  }
+
+  /** What on this host is in the way of a local endpoint. @returns the namespace that it is or will be in */
+  async #refuseHost(): Promise<NetnsRef> {
+    const { spec } = this.#resource;
+    const known = this.#known;
+    refuseListeners(this.#resource, known?.resource.spec.publish);
+    const netns = await resolveNetns(spec.pid === undefined ? { netns: spec.netns! } : { pid: spec.pid });
+    if (known?.local && known.state !== 'detached') {
+      const at = known.local.netns;
+      if (at.dev !== String(netns.dev) || at.ino !== String(netns.ino)) {
+        throw new WeftError('conflict', `endpoint "${known.name}" is attached in ${at.path} already: detach it first`);
+      }
+      return netns;
+    }
+    const [facts] = await readNamespaces(this.#environment.exchange, [netns]);
+    if (facts instanceof WeftError) throw facts;
+    if (facts!.links.some(({ ifname }) => ifname === spec.interface) || this.#isPlanned(netns)) {
+      throw new WeftError(
+        'conflict',
+        `endpoint "${this.#name}": interface "${spec.interface}" exists in ${netns.path} already: choose another with --ifname`,
+      );
+    }
+    return netns;
+  }
+
+  /** Will another endpoint of the same change have the interface? */
+  #isPlanned(netns: NetnsRef): boolean {
+    const id = netnsId(netns);
+    return [...this.#draft.planned<Endpoint>('Endpoint').values()].some(
+      ({ local, resource }) =>
+        local !== undefined &&
+        `${local.netns.dev}/${local.netns.ino}` === id &&
+        resource.spec.interface === this.#resource.spec.interface,
+    );
+  }
+}

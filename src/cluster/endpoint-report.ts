@@ -1,0 +1,41 @@
+/** An endpoint as `weft endpoints` shows it. */
+import type { EndpointReport } from '../model/report.ts';
+import type { Endpoint } from './endpoint.ts';
+
+export interface EndpointSurroundings {
+  /** Of this host. */
+  readonly hostName: string;
+  /** Of its network. */
+  readonly mtu: number | undefined;
+  /** Where its interface is now, and what that is called. */
+  readonly netns?: string;
+  readonly ifname?: string;
+  readonly problems: readonly string[];
+}
+
+export function endpointReport(
+  { resource, addresses, mac, state, local }: Endpoint,
+  { hostName, mtu, netns, ifname, problems }: EndpointSurroundings,
+): EndpointReport {
+  const { spec, metadata } = resource;
+  return {
+    name: metadata.name,
+    namespace: metadata.namespace,
+    labels: metadata.labels,
+    network: spec.network,
+    addresses: [...addresses],
+    mac,
+    state,
+    host: spec.host ?? hostName,
+    ...(local && {
+      netns: netns ?? local.netns.path,
+      interface: ifname ?? spec.interface,
+      ...(mtu !== undefined && { mtu }),
+      ...(state === 'attached' && { port: local.portNo }),
+    }),
+    ...(problems.length > 0 && { problems: [...problems] }),
+    trust: spec.trust,
+    publish: spec.publish.map(({ hostIP, ...one }) => ({ ...one, ...(hostIP !== undefined && { hostIP }) })),
+    ...(spec.rateLimit && { rateLimit: spec.rateLimit }),
+  };
+}

@@ -1,0 +1,19 @@
+/** Where resources are in the store: `networks/blue`, `endpoints/shop/web`. */
+import { kinds } from '../model/kinds/registry.ts';
+import type { KindDefinition } from '../model/kinds/kind.ts';
+import { idOf, nameOf } from '../model/resource.ts';
+
+export function keyOf({ plural, isNamespaced }: KindDefinition, name: string): string {
+  if (!isNamespaced) return `${plural}/${name}`;
+  const { namespace, name: own } = nameOf(name);
+  return `${plural}/${namespace}/${own}`;
+}
+
+/** Undefined of a key that is no resource's. */
+export function resourceAt(key: string): { readonly kind: KindDefinition; readonly name: string } | undefined {
+  const [plural, ...rest] = key.split('/');
+  const kind = kinds.find((known) => known.plural === plural);
+  if (!kind || rest.length !== (kind.isNamespaced ? 2 : 1)) return undefined;
+  const [namespace, name = ''] = kind.isNamespaced ? rest : [undefined, ...rest];
+  return { kind, name: idOf({ name, namespace }) };
+}

@@ -1,0 +1,75 @@
+/**
+ * What is this host's own about its endpoints: port number, namespace, interface, and
+ * what weft has given to it. It is in the state directory and not the cluster's, under
+ * `attachments/`; without it, the next start would not know its own interfaces.
+ *
+ * This host alone writes it, by compare-and-swap as everybody.
+ */
+import type { Change, Put, Store } from '../store/store.ts';
+import type { LocalRecord } from './endpoint.ts';
+import { idOf, nameOf } from '../model/resource.ts';
+
+const PREFIX = 'attachments/';
+
+export class LocalRecords {
+  readonly #store: Store;
+  readonly #records = new Map<string, { readonly record: LocalRecord; readonly revision: number }>();
+
+  constructor(store: Store) {
+    this.#store = store;
+  }
+
+  find(name: string): LocalRecord | undefined {
+    return this.#records.get(name)?.record;
+  }
+
+  names(): string[] {
+    return [...this.#records.keys()];
+  }
+
+  /** How to store one with something else, in one transaction: it is known when the watch tells it. */
+  put(name: string, record: LocalRecord): Put & { readonly revision: number } {
+    return { key: keyOf(name), value: record, revision: this.#records.get(name)?.revision ?? 0 };
+  }
+
+  /** What the watch tells. @returns the names of those that it did not know as they are */
+  see(changes: readonly Change[]): string[] {
+    const news: string[] = [];
+    for (const { key, entry } of changes) {
+      if (!key.startsWith(PREFIX)) continue;
+      const [namespace, name = ''] = key.slice(PREFIX.length).split('/');
+      const id = idOf({ name, namespace });
+      const known = this.#records.get(id);
+      if (entry && (known?.revision ?? 0) < entry.revision) {
+        this.#records.set(id, { record: entry.value as LocalRecord, revision: entry.revision });
+        news.push(id);
+      }
+      if (!entry) this.#records.delete(id);
+    }
+    return news;
+  }
+
+  /** Stores records, or removes them. @throws WeftError when they cannot be stored; then nothing is changed */
+  async save(changes: ReadonlyMap<string, LocalRecord | undefined>): Promise<void> {
+    const names = [...changes.keys()].filter((name) => changes.get(name) !== undefined || this.#records.has(name));
+    if (names.length === 0) return;
+    const revision = await this.#store.transact({
+      expect: names.map((name) => ({ key: keyOf(name), revision: this.#records.get(name)?.revision ?? 0 })),
+      put: names.flatMap((name) => {
+        const record = changes.get(name);
+        return record ? [{ key: keyOf(name), value: record }] : [];
+      }),
+      delete: names.filter((name) => changes.get(name) === undefined).map(keyOf),
+    });
+    for (const name of names) {
+      const record = changes.get(name);
+      if (record) this.#records.set(name, { record, revision });
+      else this.#records.delete(name);
+    }
+  }
+}
+
+function keyOf(name: string): string {
+  const { namespace, name: own } = nameOf(name);
+  return `${PREFIX}${namespace}/${own}`;
+}

@@ -1,0 +1,40 @@
+/**
+ * State directories of earlier versions. There, hosts were stored without a record around
+ * them, the names of endpoints were unique whatever their namespace, and their records also
+ * held what is the host's own (`local`), which is `attachments/` now.
+ */
+import { DEFAULT_NAMESPACE } from '../model/resource.ts';
+import type { Entry, Put, Transaction } from '../store/store.ts';
+
+interface OldEndpoint {
+  readonly resource: { readonly metadata: { readonly name: string; readonly namespace: string } };
+  readonly local?: object;
+}
+
+/** What makes a store of today of it; undefined where there is nothing to do. */
+export function migration(entries: readonly Entry[]): Transaction | undefined {
+  const put: Put[] = [];
+  const moved: string[] = [];
+  const namespaces = new Set([DEFAULT_NAMESPACE]);
+  for (const { key, value } of entries) {
+    const [plural, ...rest] = key.split('/');
+    if (plural === 'endpoints' && rest.length === 1) {
+      const { local, ...record } = value as OldEndpoint;
+      const { namespace, name } = record.resource.metadata;
+      namespaces.add(namespace);
+      put.push({ key: `endpoints/${namespace}/${name}`, value: record });
+      if (local) put.push({ key: `attachments/${namespace}/${name}`, value: local });
+      moved.push(key);
+    }
+    if (plural === 'hosts' && !('resource' in (value as object))) put.push({ key, value: { resource: value } });
+  }
+  const known = new Set(entries.map(({ key }) => key));
+  for (const name of namespaces) {
+    const resource = { apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels: {} }, spec: {} };
+    if (!known.has(`namespaces/${name}`)) put.push({ key: `namespaces/${name}`, value: { resource } });
+  }
+  if (put.length === 0) return undefined;
+  const changed = new Set([...put.map(({ key }) => key), ...moved]);
+  const revisions = new Map(entries.map(({ key, revision }) => [key, revision]));
+  return { expect: [...changed].map((key) => ({ key, revision: revisions.get(key) ?? 0 })), put, delete: moved };
+}

@@ -1,0 +1,21 @@
+/** The reconciler of each kind. A kind that puts nothing in force on a host needs no line here. */
+import { kinds } from '../model/kinds/registry.ts';
+import { Declarations, Namespaces } from './declarations.ts';
+import type { Endpoints } from './endpoints.ts';
+import type { Hosts } from './hosts.ts';
+import type { Networks } from './networks.ts';
+import type { Reconciler } from './reconciler.ts';
+
+export function reconcilers(own: {
+  readonly networks: Networks;
+  readonly hosts: Hosts;
+  readonly endpoints: Endpoints;
+}): ReadonlyMap<string, Reconciler> {
+  const known: Readonly<Record<string, Reconciler>> = {
+    Namespace: new Namespaces(),
+    Network: own.networks,
+    Host: own.hosts,
+    Endpoint: own.endpoints,
+  };
+  return new Map(kinds.map(({ kind }) => [kind, known[kind] ?? new Declarations(kind, 'apply one')]));
+}

@@ -1,0 +1,115 @@
+/** Endpoint: one interface of a container on a network; local (a TAP) or on another host (a static entry). */
+import * as z from 'zod';
+import { findRepeated, publishSpec } from '../publish.ts';
+import { burst, rate } from '../rate.ts';
+import { namespacedMetadata } from '../resource.ts';
+import { etherType, ipAddress, macAddress, name, quote, unicastAddress } from '../value.ts';
+import { defineKind, WEFT_V1, type Reference } from './kind.ts';
+
+const MOST_PUBLISHED = 1024;
+/** How much may pass a port, in bytes of Ethernet frames; directions are the switch's. */
+export const rateLimitSpec = z
+  .strictObject({
+    /** From the container into the switch. */
+    ingress: rate.optional(),
+    /** From the switch to the container. */
+    egress: rate.optional(),
+    /** What may pass at once, of each direction. By default 250 ms of the rate, at least 128kb. */
+    burst: burst.optional(),
+  })
+  .refine(({ ingress, egress }) => ingress !== undefined || egress !== undefined, 'give ingress, egress or both');
+
+export const endpointSpec = z.strictObject({
+  network: name,
+  /** Where it lives. Local endpoints have one of `netns` (name or path) and `pid`, others a `host`. */
+  netns: z.string().min(1, 'a network namespace is a name or a path').optional(),
+  pid: z.int({ error: 'a pid is a positive whole number' }).min(1, 'a pid is a positive whole number').optional(),
+  host: name.optional(),
+  /** Taken from the subnets if there are none. */
+  addresses: z.array(ipAddress).default([]),
+  mac: macAddress.optional(),
+  interface: z
+    .string()
+    .regex(/^[^\s/:]{1,15}$/, 'an interface name has 1 to 15 characters, without spaces, "/" and ":"')
+    .refine((text) => text !== 'lo' && text !== '.' && text !== '..', 'this interface name is reserved')
+    .default('eth0'),
+  /** Addresses that it may also send from (a virtual IP that it carries). */
+  allowedAddresses: z.array(unicastAddress).default([]),
+  /** EtherTypes that it may send besides IPv4, IPv6 and ARP. */
+  allowedEtherTypes: z.array(etherType).default([]),
+  /** Lifts anti-spoofing: a router or a nested switch is behind it. */
+  trust: z.boolean().default(false),
+  /** Ports of this host that lead to it; its network has an outside. */
+  publish: z
+    .array(publishSpec)
+    .max(MOST_PUBLISHED, `an endpoint publishes at most ${MOST_PUBLISHED} ports`)
+    .default([]),
+  rateLimit: rateLimitSpec.optional(),
+});
+
+export const endpointSchema = z
+  .strictObject({
+    apiVersion: z.literal(WEFT_V1),
+    kind: z.literal('Endpoint'),
+    metadata: namespacedMetadata,
+    spec: endpointSpec,
+  })
+  .superRefine(({ spec }, context) => {
+    for (const [index, address] of spec.addresses.entries()) {
+      if (spec.addresses.indexOf(address) < index) {
+        const path = ['spec', 'addresses', index];
+        context.addIssue({ code: 'custom', path, input: address, message: `${quote(address)} is given twice` });
+      }
+    }
+    const places = [spec.netns, spec.pid, spec.host].filter((place) => place !== undefined).length;
+    if (places !== 1) {
+      context.addIssue({ code: 'custom', path: ['spec'], message: 'give exactly one of netns, pid and host' });
+    }
+    if (spec.host !== undefined && (spec.mac === undefined || spec.addresses.length === 0)) {
+      context.addIssue({
+        code: 'custom',
+        path: ['spec'],
+        message: 'an endpoint of another host needs its mac and addresses',
+      });
+    }
+    if (spec.host !== undefined && spec.publish.length > 0) {
+      const message = 'an endpoint of another host is published there, not here';
+      context.addIssue({ code: 'custom', path: ['spec', 'publish'], message });
+    }
+    const repeated = findRepeated(spec.publish);
+    if (repeated) {
+      const { index, message } = repeated;
+      context.addIssue({ code: 'custom', path: ['spec', 'publish', index], message });
+    }
+    if (spec.host !== undefined && spec.rateLimit !== undefined) {
+      context.addIssue({
+        code: 'custom',
+        path: ['spec', 'rateLimit'],
+        message: 'an endpoint of another host is limited there',
+      });
+    }
+  });
+
+export type RateLimitSpec = z.output<typeof rateLimitSpec>;
+export type EndpointResource = z.output<typeof endpointSchema>;
+
+export const endpointKind = defineKind({
+  kind: 'Endpoint',
+  plural: 'endpoints',
+  shortNames: ['ep'],
+  apiVersion: WEFT_V1,
+  isNamespaced: true,
+  schema: endpointSchema,
+  references: ({ spec }): Reference[] => [
+    { kind: 'Network', name: spec.network },
+    ...(spec.host === undefined ? [] : [{ kind: 'Host', name: spec.host }]),
+  ],
+  columns: {
+    heads: ['NETWORK', 'ADDRESSES', 'PLACE'],
+    cells: ({ spec: { network, addresses, netns, pid, host } }) => [
+      network,
+      addresses.join(','),
+      netns !== undefined ? `netns ${netns}` : pid !== undefined ? `pid ${pid}` : `host ${host}`,
+    ],
+  },
+});

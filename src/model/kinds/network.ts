@@ -1,0 +1,165 @@
+/** Network: one layer-2 domain with its subnets. */
+import * as z from 'zod';
+import { addressValue, isIp4, isWithin, parseRange, parseSubnet, usableRange, type AddressRange } from '../address.ts';
+import { metadata } from '../resource.ts';
+import { cidr, ipRange, name, prefix, quote, unicastAddress } from '../value.ts';
+import { defineKind, WEFT_V1 } from './kind.ts';
+
+export const vniSchema = z
+  .int({ error: 'a VNI is a whole number, 1 to 16777215' })
+  .min(1, 'a VNI is 1 to 16777215')
+  .max(16_777_215, 'a VNI is 1 to 16777215');
+
+export const mtuSchema = z
+  .int({ error: 'an MTU is a whole number, 576 to 9000' })
+  .min(576, 'an MTU is 576 to 9000 (1280 and up with IPv6)')
+  .max(9000, 'an MTU is 576 to 9000');
+
+/** The smallest MTU of a link that carries IPv6 (RFC 8200 section 5). */
+export const SMALLEST_IPV6_MTU = 1280;
+
+/** Next hops that one route shares its flows among. */
+const MOST_HOPS = 16;
+
+/** A way out of a network. One of `network` and `via` (then `network` is where the hops are), or a `type`. */
+export const routeSpec = z.strictObject({
+  to: prefix,
+  /** Network in which the destinations, or the next hops, are; of `via` by default the network itself. */
+  network: name.optional(),
+  /** Next hops; flows are shared among several. */
+  via: z
+    .array(unicastAddress)
+    .min(1, 'via has at least one next hop')
+    .max(MOST_HOPS, `via has at most ${MOST_HOPS} next hops`)
+    .optional(),
+  /** Packets end here: silently, or with the ICMP error of that name. */
+  type: z.enum(['blackhole', 'unreachable', 'prohibit']).optional(),
+});
+
+export const networkSpec = z
+  .strictObject({
+    /** At most one IPv4 and one IPv6 subnet. */
+    subnets: z
+      .array(cidr)
+      .min(1, 'a network has at least one subnet')
+      .max(2, 'a network has at most one IPv4 and one IPv6 subnet'),
+    /** Chosen by weft if it is not given, where no peers are configured. */
+    vni: vniSchema.optional(),
+    /** Of the containers' interfaces. By default what the underlay carries. */
+    mtu: mtuSchema.optional(),
+    /** FIRST-LAST, this host's own share of a subnet: addresses are only given from there. */
+    ranges: z.array(ipRange).max(2, 'a network has at most one range a subnet').default([]),
+    /** Ways to other networks, from this network's gateway. */
+    routes: z.array(routeSpec).max(1024, 'a network has at most 1024 routes').default([]),
+    /** Do its containers reach what is beyond weft, and may their ports be published? Every host has to allow it. */
+    outside: z.boolean().default(false),
+  })
+  .superRefine(({ subnets, mtu, ranges, routes }, context) => {
+    const refuse = (path: PropertyKey[], input: unknown, message: string): void => {
+      context.addIssue({ code: 'custom', path, input, message });
+    };
+    const parsed = subnets.map(parseSubnet);
+    const families = parsed.map((subnet) => isIp4(subnet.first));
+    for (const [index, isV4] of families.entries()) {
+      if (families.indexOf(isV4) < index) {
+        const text = subnets[index] ?? '';
+        refuse(
+          ['subnets', index],
+          text,
+          `${quote(text)} is the second ${isV4 ? 'IPv4' : 'IPv6'} subnet: a network has at most one IPv4 and one IPv6 subnet`,
+        );
+      }
+    }
+    if (mtu !== undefined && mtu < SMALLEST_IPV6_MTU && families.includes(false)) {
+      refuse(['mtu'], mtu, `with an IPv6 subnet an MTU is ${SMALLEST_IPV6_MTU} to 9000`);
+    }
+    refineRoutes(parsed, routes, refuse);
+    const shared = new Set<number>();
+    for (const [index, text] of ranges.entries()) {
+      const range = parseRange(text);
+      const of = parsed.findIndex((subnet) => isWithin(range, subnet));
+      const subnet = parsed[of];
+      if (!subnet) {
+        refuse(['ranges', index], text, `${quote(text)} is not within a subnet of the network (${subnets.join(', ')})`);
+        continue;
+      }
+      if (shared.has(of)) {
+        refuse(
+          ['ranges', index],
+          text,
+          `${quote(text)} is the second range of ${subnets[of]}: a subnet has at most one`,
+        );
+      }
+      shared.add(of);
+      const usable = usableRange(subnet, range);
+      if (usable.first > usable.last) {
+        refuse(
+          ['ranges', index],
+          text,
+          `${quote(text)} has no address for a container, only reserved ones of ${subnets[of]}`,
+        );
+      }
+    }
+  });
+
+/** What `.superRefine` of a network says about its routes. */
+function refineRoutes(
+  subnets: readonly AddressRange[],
+  routes: readonly z.output<typeof routeSpec>[],
+  refuse: (path: PropertyKey[], input: unknown, message: string) => void,
+): void {
+  for (const [index, { to, network, via, type }] of routes.entries()) {
+    const at = (...path: PropertyKey[]): PropertyKey[] => ['routes', index, ...path];
+    const destination = parseSubnet(to);
+    const isV4 = isIp4(destination.first);
+    if (routes.findIndex((route) => route.to === to) < index) refuse(at('to'), to, `${quote(to)} has a route already`);
+    if (subnets.some((subnet) => isWithin(destination, subnet))) {
+      refuse(at('to'), to, `${quote(to)} is within a subnet of the network itself`);
+    }
+    const given = Object.entries({ network, via }).flatMap(([field, value]) => (value === undefined ? [] : [field]));
+    if (type !== undefined && given.length > 0) {
+      refuse(at('type'), type, `a ${type} route has no ${given.join(' and no ')}`);
+    }
+    if (type === undefined && given.length === 0) {
+      refuse(at(), to, 'give the network that it leads to, or the next hops (via), or a type');
+    }
+    for (const [hop, address] of (via ?? []).entries()) {
+      const value = addressValue(address);
+      const own = network === undefined && !subnets.some(({ first, last }) => first <= value && value <= last);
+      if (isIp4(value) !== isV4) {
+        refuse(at('via', hop), address, `${quote(address)} is not of the family of ${to}`);
+      } else if (own) {
+        refuse(
+          at('via', hop),
+          address,
+          `${quote(address)} is outside the subnets of the network: give the network that it is in`,
+        );
+      }
+    }
+  }
+}
+
+export const networkSchema = z.strictObject({
+  apiVersion: z.literal(WEFT_V1),
+  kind: z.literal('Network'),
+  metadata,
+  spec: networkSpec,
+});
+
+export type RouteSpec = z.output<typeof routeSpec>;
+export type NetworkResource = z.output<typeof networkSchema>;
+
+export const networkKind = defineKind({
+  kind: 'Network',
+  plural: 'networks',
+  shortNames: ['net'],
+  apiVersion: WEFT_V1,
+  isNamespaced: false,
+  schema: networkSchema,
+  // Routes may lead to networks that come later.
+  references: () => [],
+  columns: {
+    heads: ['SUBNETS', 'VNI', 'MTU'],
+    cells: ({ spec }) => [spec.subnets.join(','), spec.vni ?? '', spec.mtu ?? ''],
+  },
+});

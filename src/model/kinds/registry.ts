@@ -1,0 +1,39 @@
+/**
+ * All kinds of resources, in the order in which they are created: what others refer to comes first. A new kind is one
+ * file beside this one, and one line here.
+ */
+import { didYouMean } from '../nearest.ts';
+import { endpointKind } from './endpoint.ts';
+import { hostKind } from './host.ts';
+import type { KindDefinition } from './kind.ts';
+import { namespaceKind } from './namespace.ts';
+import { networkKind } from './network.ts';
+
+export const kinds: KindDefinition[] = [
+  namespaceKind, //
+  networkKind,
+  hostKind,
+  endpointKind,
+];
+
+/** @param kind as manifests have it, of a resource that was validated */
+export function kindOf({ kind }: { readonly kind: string }): KindDefinition {
+  return kinds.find((known) => known.kind === kind)!;
+}
+
+/** By its name, plural or a short name, in any case. */
+export function findKind(text: string): KindDefinition | undefined {
+  const wanted = text.toLowerCase();
+  return kinds.find(({ kind, plural, shortNames }) => [kind.toLowerCase(), plural, ...shortNames].includes(wanted));
+}
+
+/** Why `findKind` finds none. */
+export function unknownKindText(text: string): string {
+  const names = kinds.map(({ kind }) => kind);
+  return `"${text}" is not a kind${didYouMean(text, names) || ';'} there are ${names.join(', ')}`;
+}
+
+/** Of the order in which resources are created; they are deleted in reverse. */
+export function compareKinds(a: { readonly kind: string }, b: { readonly kind: string }): number {
+  return kinds.indexOf(kindOf(a)) - kinds.indexOf(kindOf(b));
+}

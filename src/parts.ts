@@ -1,0 +1,270 @@
+/**
+ * The parts of a switch, and how they are joined. What is not to be had twice in a process
+ * (clocks, timers, randomness) is given by `switch.ts`.
+ */
+import { readFileSync } from 'node:fs';
+import type { Logger } from 'pino';
+import { connectionMemory } from './addon/connection-memory.ts';
+import { HostConnections } from './addon/host-connections.ts';
+import { kernelOffloads } from './addon/kernel-offloads.ts';
+import { exchangeWithNetns } from './addon/netns-exchange.ts';
+import { Cluster } from './cluster/cluster.ts';
+import { Endpoints } from './cluster/endpoints.ts';
+import { Hosts } from './cluster/hosts.ts';
+import { Networks } from './cluster/networks.ts';
+import { publishedPorts } from './cluster/publishing.ts';
+import type { Draft } from './cluster/reconciler.ts';
+import { reconcilers } from './cluster/reconcilers.ts';
+import { Underlay } from './cluster/underlay.ts';
+import type { DaemonConfig } from './config.ts';
+import type { Datapath, DatapathOptions } from './datapath/datapath.ts';
+import { parseIp, type PortNo, type Vni } from './flow/types.ts';
+import { Forwarding } from './forwarding.ts';
+import { hostRoutes } from './link/host-routes.ts';
+import type { NetnsWatcher } from './link/netns-watcher.ts';
+import { ownAddresses, underlayInterface } from './link/underlay.ts';
+import type { EndpointResource } from './model/kinds/endpoint.ts';
+import type { NetworkResource } from './model/kinds/network.ts';
+import type { ClashReport, DecisionReport, DoctorReport } from './model/report.ts';
+import type { Resource } from './model/resource.ts';
+import { routeClashes, subnetClashes } from './observe/clashes.ts';
+import { diagnose } from './observe/doctor.ts';
+import { Observer } from './observe/observer.ts';
+import { trace } from './observe/tracer.ts';
+import { OutsideKeeper } from './outside/keeper.ts';
+import { OUTSIDE_IFNAME } from './outside/link.ts';
+import { version } from './package.ts';
+import { Paths } from './paths/paths.ts';
+import type { Probe } from './paths/probe.ts';
+import type { Store } from './store/store.ts';
+
+export interface SwitchOptions extends DaemonConfig {
+  readonly logger: Logger;
+  /** Where connections outlive a crash, best on a tmpfs; without it they do not. */
+  readonly connectionsFile?: string;
+}
+
+/** What the parts are made of besides their options. */
+export interface Foundations {
+  readonly store: Store;
+  readonly openDatapath: (options: DatapathOptions) => Datapath;
+  /** Of this host: `IDENTITY_BYTES` that no other has. */
+  readonly identity: Uint8Array;
+  /** 8 random bytes. */
+  readonly natKey: Uint8Array;
+  readonly watcher: NetnsWatcher;
+  /** Undefined where it cannot be done. */
+  readonly probe: Probe | undefined;
+  /** Milliseconds, monotonic. */
+  readonly clock: () => number;
+  /** Milliseconds since the epoch. */
+  readonly wallClock: () => number;
+  readonly later: (work: () => void) => void;
+  readonly onPortLost: (port: PortNo, why: string) => void;
+  readonly onNamespaceGone: (name: string) => void;
+}
+
+export interface Parts {
+  readonly store: Store;
+  readonly watcher: NetnsWatcher;
+  readonly forwarding: Forwarding;
+  readonly underlay: Underlay;
+  readonly paths: Paths;
+  readonly networks: Networks;
+  readonly hosts: Hosts;
+  readonly endpoints: Endpoints;
+  readonly cluster: Cluster;
+  readonly outside: OutsideKeeper;
+  readonly observer: Observer;
+  readonly clashes: () => ClashReport[];
+  readonly doctor: () => Promise<DoctorReport>;
+  readonly trace: (flow: string) => Promise<DecisionReport>;
+}
+
+export const UNDERLAY_PORT = 1 as PortNo;
+export const OUTSIDE_PORT = 2 as PortNo;
+const CONNECTIONS = 65_536;
+/** That one endpoint may have. */
+const CONNECTION_QUOTA = CONNECTIONS / 4;
+/** Containers of other hosts that one network routes to. */
+const NEIGHBOR_QUOTA = 4096;
+
+export function joinParts(options: SwitchOptions, foundations: Foundations): Parts {
+  const { logger } = options;
+  const { store, watcher, probe, clock } = foundations;
+  const warn = (message: string, details: object): void => logger.warn(details, message);
+  const forwarding = openForwarding(options, foundations);
+
+  const underlay = new Underlay({
+    forwarding,
+    portNo: UNDERLAY_PORT,
+    l4Port: options.vxlanPort,
+    address: options.underlay,
+    peer: options.peers[0],
+    onChange: ({ open: isOpen, why }) => {
+      if (isOpen) logger.info({ underlay: underlay.addressText }, 'underlay open');
+      else logger.warn({ why }, 'waiting for the underlay');
+    },
+  });
+  const paths = new Paths({
+    probe,
+    clock,
+    local: () => underlay.address,
+    onChange: (peer, { mtu, source }, before) => {
+      forwarding.setPathMtu(parseIp(peer), mtu - underlay.encapBytes);
+      if (before !== undefined) logger.info({ peer, mtu, before, source }, 'path MTU changed');
+    },
+  });
+
+  const hasStaticPeers = (draft: Draft): boolean => options.peers.length > 0 || draft.count('Host') > 0;
+  const hosts = new Hosts({
+    forwarding,
+    name: options.host,
+    underlay: () => underlay.address,
+    peers: options.peers.map(parseIp),
+  });
+  const networks: Networks = new Networks({
+    forwarding,
+    defaultMtu: () => underlay.defaultMtu(),
+    hasStaticPeers,
+    endpointsOf: (network) => endpoints.of(network),
+    onChanged: ({ name }, { mtu }) => endpoints.followNetwork(name, mtu),
+  });
+  const endpoints: Endpoints = new Endpoints({
+    store,
+    forwarding,
+    networks,
+    hosts,
+    watcher,
+    exchange: exchangeWithNetns,
+    hostName: options.host,
+    identity: foundations.identity,
+    bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
+    hasStaticPeers,
+    onNamespaceGone: foundations.onNamespaceGone,
+    warn,
+  });
+
+  const outside = new OutsideKeeper({
+    forwarding,
+    portNo: OUTSIDE_PORT,
+    isWanted: () => networks.all().some(({ resource }) => resource.spec.outside),
+    published: () => endpoints.published(),
+    targets: () => publishedPorts(endpoints.published(), (network) => networks.get(network).vni as Vni),
+    allowHost: options.allowHost,
+    vxlanPort: options.vxlanPort,
+    warn,
+    onFailure: (error) => logger.error({ err: error }, 'the outside is not as it should be'),
+  });
+  const observer = new Observer({
+    forwarding,
+    endpoints,
+    underlayPort: UNDERLAY_PORT,
+    clock,
+    wallClock: foundations.wallClock,
+    application: `weft ${version}`,
+  });
+
+  /** Without an outside no container reaches what the host does, whatever its address. */
+  const clashesOfSubnets = (names: readonly string[]): ClashReport[] => {
+    if (!outside.isWanted) return [];
+    const routes = hostRoutes().filter(({ ifname }) => ifname !== OUTSIDE_IFNAME);
+    const wanted = names.map((name) => ({ name, subnets: networks.get(name).resource.spec.subnets }));
+    return subnetClashes(wanted, routes);
+  };
+  const clashes = (): ClashReport[] => [
+    ...observer.tunnelClashes(),
+    ...clashesOfSubnets(networks.all().map(({ name }) => name)),
+    ...routeClashes(networks.all().map(({ name, resource }) => ({ name, routes: resource.spec.routes }))),
+  ];
+
+  const cluster = new Cluster({
+    store,
+    reconcilers: reconcilers({ networks, hosts, endpoints }),
+    see: (changes) => endpoints.see(changes),
+    place: (names) => endpoints.place(names),
+    onEnforced: () => outside.keep(),
+    // That the outside can be had is known before a network is declared that needs it.
+    prepare: async (resources) => {
+      if (resources.some(wantsOutside)) await outside.set(true);
+    },
+    onApplied: async (resources) => {
+      for (const { metadata } of resources.filter(({ kind }) => kind === 'Network')) {
+        for (const { detail } of clashesOfSubnets([metadata.name])) logger.warn({ network: metadata.name }, detail);
+      }
+      if (resources.some(isPublished)) await outside.set();
+    },
+    logger,
+  });
+
+  return {
+    ...{ store, watcher, forwarding, underlay, paths, networks, hosts, endpoints, cluster, outside, observer, clashes },
+    doctor: () =>
+      diagnose({
+        underlay: underlay.addressText,
+        tunnel: underlay.report(),
+        vxlanPort: options.vxlanPort,
+        peers: hosts.vteps(),
+        paths: paths.known,
+        networks: networks.all(),
+        underlayInterface: async () =>
+          underlay.addressText === undefined ? undefined : underlayInterface(underlay.addressText),
+        encapBytes: underlay.encapBytes,
+        offloads: kernelOffloads(),
+        outside: outside.isWanted ? () => cluster.serial.run(() => outside.inspect()) : undefined,
+        published: endpoints.published(),
+        clashes: clashes(),
+        ownAddresses,
+        endpoints: () =>
+          cluster.serial.run(async () => ({ local: endpoints.local, problems: await endpoints.inspect() })),
+        probe,
+        lostUpcalls: forwarding.datapath.counters().drops.upcall_lost ?? 0,
+      }),
+    trace: (flow) =>
+      trace(flow, {
+        forwarding,
+        endpoints,
+        hosts,
+        portByName: (name) => observer.portByName(name),
+        portName: (port) => observer.nameOf(port),
+        pathMtu: (vtep) => paths.known.get(vtep)?.mtu,
+        outside: () => ({
+          allowHost: options.allowHost,
+          vxlanPort: options.vxlanPort,
+          published: endpoints.published(),
+        }),
+      }),
+  };
+}
+
+function openForwarding(options: SwitchOptions, foundations: Foundations): Forwarding {
+  const { logger } = options;
+  const hostConnections = new HostConnections((error) =>
+    logger.warn({ err: error }, 'the host remembers connections that are over until they time out'),
+  );
+  return new Forwarding(foundations.openDatapath, {
+    hostId: foundations.identity.subarray(0, 3),
+    fdbQuota: options.fdbQuota,
+    neighborQuota: NEIGHBOR_QUOTA,
+    fdbAgeingMs: options.fdbAgeingMs,
+    flowCap: options.flowLimit,
+    flowIdleMs: options.flowIdleMs,
+    connections: connectionMemory(options.connectionsFile, CONNECTIONS + 1),
+    connectionQuota: CONNECTION_QUOTA,
+    storm: { port: options.stormLimit, tunnel: options.tunnelStormLimit },
+    natKey: foundations.natKey,
+    onConnectionClosed: (connection) => hostConnections.forget(connection),
+    clock: foundations.clock,
+    later: foundations.later,
+    onPortLost: foundations.onPortLost,
+    onError: (error) => logger.error({ err: error }, 'decision failed'),
+  });
+}
+
+function wantsOutside(resource: Resource): boolean {
+  return resource.kind === 'Network' && (resource as NetworkResource).spec.outside;
+}
+
+function isPublished(resource: Resource): boolean {
+  return resource.kind === 'Endpoint' && (resource as EndpointResource).spec.publish.length > 0;
+}
