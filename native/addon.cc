@@ -365,7 +365,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     Key key;
     Key mask;
   };
-  static_assert(sizeof(FlowRecord) == 240);
+  static_assert(sizeof(FlowRecord) == 32 + 2 * kKeyBytes);
   static constexpr size_t kDumpFlows = 512;
 
   // (cursor) → { flows: (FlowRecord, actions)[], packed; next: cursor or -1 }

@@ -46,7 +46,8 @@ struct UpcallRecord {
   Key key;
   uint8_t head[kHeadBytes];
 };
-static_assert(sizeof(UpcallRecord) == 376 && offsetof(UpcallRecord, key) == 16 && offsetof(UpcallRecord, head) == 120);
+static_assert(offsetof(UpcallRecord, key) == 16 && offsetof(UpcallRecord, head) == 16 + kKeyBytes);
+static_assert(sizeof(UpcallRecord) == 16 + kKeyBytes + kHeadBytes);
 
 // A copy of a frame that owns its memory.
 struct ParkedFrame {
