@@ -41,6 +41,7 @@ import { version } from './package.ts';
 import { joinParts, type Parts, type SwitchOptions } from './parts.ts';
 import { openProbe } from './paths/probe.ts';
 import { openEmbeddedStore } from './store/embedded.ts';
+import type { Store } from './store/store.ts';
 import { Upkeep } from './upkeep.ts';
 
 export type { AttachOptions, RateLimitChange } from './cluster/attachment.ts';
@@ -57,7 +58,6 @@ const clock = (): number => Number(process.hrtime.bigint() / 1_000_000n);
  */
 export async function createSwitch(options: SwitchOptions): Promise<Switch> {
   requireTun();
-  const openDatapath = await datapathOpener(options.datapath, options, setTimeout);
   const store = await openEmbeddedStore({
     directory: options.state,
     onWarning: (message) => options.logger.warn(message),
@@ -66,8 +66,14 @@ export async function createSwitch(options: SwitchOptions): Promise<Switch> {
       return () => clearTimeout(timeout);
     },
   });
+  return openSwitch(options, store);
+}
+
+/** The same on a store that is open, and is closed with the switch. */
+export async function openSwitch(options: SwitchOptions, store: Store): Promise<Switch> {
   let made: Switch | undefined;
   try {
+    const openDatapath = await datapathOpener(options.datapath, options, setTimeout);
     const identity = await hostIdentity(store, () => randomBytes(IDENTITY_BYTES));
     made = new Switch(options, (upkeep) =>
       joinParts(options, {

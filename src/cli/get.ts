@@ -32,7 +32,8 @@ export function get(program: Command): void {
     });
 }
 
-function resourceTable(kind: KindDefinition, resources: readonly Resource[]): Promise<string> {
+/** What people see of resources. */
+export function resourceTable(kind: KindDefinition, resources: readonly Resource[]): Promise<string> {
   const { isNamespaced, columns } = kind;
   return table(
     ['NAME', ...(isNamespaced ? ['NAMESPACE'] : []), ...columns.heads, 'LABELS'],

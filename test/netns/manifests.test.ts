@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { openLab } from '../support/lab.ts';
 import { needsRoot } from '../support/root.ts';
+import { ping } from '../support/traffic.ts';
 import { Weft } from '../support/weft.ts';
 
 t.test('apply, again, and delete', { skip: needsRoot }, async (t) => {
@@ -57,4 +58,51 @@ spec: { subnets: [10.44.0.0/24], vni: 100, ranges: [10.44.0.10-10.44.0.19] }
   await weft.run('delete', '-f', file);
   t.same(await weft.json('get', 'Network'), []);
   t.same(await web.links(), [], 'the interface is gone');
+});
+
+t.test('two endpoints of one name, in two namespaces', { skip: needsRoot }, async (t) => {
+  const lab = openLab(t);
+  const [host, web, other] = [await lab.namespace('host'), await lab.namespace('web'), await lab.namespace('other')];
+  const weft = await Weft.up(lab, host, 'host', { datapath: 'native' });
+  await weft.createNetwork('blue --subnet 10.44.0.0/24');
+  await weft.attach(web, { name: 'web', network: 'blue', arguments: ['--ip', '10.44.0.11'] });
+  const attach = ['attach', 'web', '--network', 'blue', '--netns', other.name, '--ip', '10.44.0.12', '-n', 'shop'];
+  t.match(await weft.attempt(...attach), {
+    code: 1,
+    stderr: /^weft: namespace "shop" does not exist: apply a Namespace/,
+  });
+  t.same(await other.links(), []);
+
+  const file = join(lab.directory, 'shop.yaml');
+  writeFileSync(file, 'apiVersion: v1\nkind: Namespace\nmetadata: { name: shop }\n');
+  t.equal(await weft.run('apply', '-f', file), 'namespace/shop created\n');
+  await weft.run(...attach);
+  await ping(web, '10.44.0.12');
+  const names = async (...words: string[]): Promise<string[]> =>
+    [...(await weft.run(...words)).matchAll(/^(\S*web)/gm)].map(([, name]) => name!);
+  t.same(await names('endpoints'), ['shop/web', 'web']);
+  t.same(await names('endpoints', '-n', 'shop'), ['shop/web']);
+  t.same(await names('get', 'ep'), ['web']);
+  t.same(await names('get', 'ep', '-n', 'shop'), ['web']);
+  t.same(await names('get', 'ep', '-A'), ['web', 'web']);
+  t.match(await weft.run('describe', 'ep/web', '-n', 'shop'), /Namespace: +shop\n[^]*addresses: +10\.44\.0\.12\n/);
+  t.match(await weft.run('trace', 'in_port=shop/web,icmp,ip_dst=10.44.0.11'), 'in_port=shop/web');
+
+  t.equal(await weft.run('label', 'ep/web', 'app=x', '-n', 'shop'), 'endpoint/web configured\n');
+  t.equal(await weft.run('label', 'ep', 'web', 'app=x', '-n', 'shop'), 'endpoint/web unchanged\n');
+  const labels = async (): Promise<unknown> => (await weft.client.endpoints()).map((endpoint) => endpoint.labels);
+  t.same(await labels(), [{ app: 'x' }, {}]);
+  await weft.run('label', 'ep', 'web', 'tier=a', 'app-', '-n', 'shop');
+  t.same(await labels(), [{ tier: 'a' }, {}]);
+  t.match(await weft.attempt('label', 'ep', 'web'), { code: 2, stderr: /labels are missing/ });
+  t.match(await weft.attempt('label', 'ep', 'web', 'a b=c'), { code: 1, stderr: /"a b" is not a label key/ });
+
+  t.match(await weft.attempt('delete', 'ns', 'shop'), { code: 1, stderr: /has endpoints \(shop\/web\)/ });
+  await weft.kill();
+  await weft.start();
+  await ping(web, '10.44.0.12');
+  await weft.run('detach', 'web', '-n', 'shop');
+  t.same(await other.links(), []);
+  t.same(await web.links(), ['eth0']);
+  t.equal(await weft.run('delete', 'namespace/shop'), 'namespace/shop deleted\n');
 });

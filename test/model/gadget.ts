@@ -1,0 +1,21 @@
+/** A made-up kind, as a new one would be: all that is to be said about it is here. */
+import * as z from 'zod';
+import { defineKind, WEFT_V1 } from '../../src/model/kinds/kind.ts';
+import { namespacedMetadata } from '../../src/model/resource.ts';
+import { name } from '../../src/model/value.ts';
+
+export const gadgetKind = defineKind({
+  kind: 'Gadget',
+  plural: 'gadgets',
+  shortNames: ['gg'],
+  apiVersion: WEFT_V1,
+  isNamespaced: true,
+  schema: z.strictObject({
+    apiVersion: z.literal(WEFT_V1),
+    kind: z.literal('Gadget'),
+    metadata: namespacedMetadata,
+    spec: z.strictObject({ network: name, size: z.int().default(1) }),
+  }),
+  references: ({ spec }) => [{ kind: 'Network', name: spec.network }],
+  columns: { heads: ['NETWORK', 'SIZE'], cells: ({ spec }) => [spec.network, spec.size] },
+});

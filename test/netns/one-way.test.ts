@@ -1,0 +1,289 @@
+/**
+ *   web, db ── switch ── store ── another writer
+ *
+ * What is in the store is in force, whoever wrote it: by a verb, by another writer, in one
+ * transaction or staged in many. The switch is in this process, so that the test has the store.
+ */
+import { join } from 'node:path';
+import { pino } from 'pino';
+import t, { type Test } from 'tap';
+import { loadConfig } from '../../src/config.ts';
+import { parseResource } from '../../src/model/manifest.ts';
+import { WEFT_V1 } from '../../src/model/kinds/kind.ts';
+import { findKind } from '../../src/model/kinds/registry.ts';
+import type { Resource } from '../../src/model/resource.ts';
+import { openEmbeddedStore } from '../../src/store/embedded.ts';
+import { unlimited } from '../../src/store/staged.ts';
+import type { Store, Transaction, WatchEvent } from '../../src/store/store.ts';
+import { openSwitch, type Switch } from '../../src/switch.ts';
+import { openLab, type Lab, type Namespace } from '../support/lab.ts';
+import { until } from '../support/process.ts';
+import { needsRoot } from '../support/root.ts';
+import { ping } from '../support/traffic.ts';
+
+t.setTimeout(300_000);
+
+const ENFORCED_MS = 100;
+
+/** A store whose hooks a test sets: what happens right before a transaction, and a watch that is cut off. */
+class Hooked implements Store {
+  readonly operationLimit = Infinity;
+  readonly store: Store;
+  beforeTransact: (transaction: Transaction) => Promise<unknown> = async () => {};
+  #tell: (event: WatchEvent) => void = () => {};
+  isDeaf = false;
+
+  constructor(store: Store) {
+    this.store = store;
+  }
+
+  readonly get = (key: string) => this.store.get(key);
+  readonly list = (prefix: string, at?: number) => this.store.list(prefix, at);
+  readonly grant = (ttlMs: number) => this.store.grant(ttlMs);
+  readonly keepAlive = (lease: string) => this.store.keepAlive(lease);
+  readonly revoke = (lease: string) => this.store.revoke(lease);
+  readonly close = () => this.store.close();
+
+  async transact(transaction: Transaction): Promise<number> {
+    await this.beforeTransact(transaction);
+    return this.store.transact(transaction);
+  }
+
+  watch(prefix: string, from: number, listener: (event: WatchEvent) => void): () => void {
+    this.#tell = listener;
+    return this.store.watch(prefix, from, (event) => {
+      if (!this.isDeaf) listener(event);
+    });
+  }
+
+  /** As a store does that has forgotten what it has not told. */
+  compact(): void {
+    this.isDeaf = false;
+    this.#tell({ kind: 'compacted' });
+  }
+}
+
+async function opened(t: Test, lab: Lab, operationLimit?: number): Promise<{ sw: Switch; store: Hooked }> {
+  const directory = join(lab.directory, 'state');
+  const embedded = await openEmbeddedStore({
+    directory,
+    onWarning: (message) => t.fail(message),
+    after: () => () => {},
+    ...(operationLimit !== undefined && { operationLimit }),
+  });
+  const store = new Hooked(unlimited(embedded));
+  const config = loadConfig({ host: 'here', state: directory, datapath: 'reference' });
+  const sw = await openSwitch({ ...config, logger: pino({ level: 'silent' }) }, store);
+  t.teardown(() => sw.close({ purge: true }));
+  return { sw, store };
+}
+
+const manifest = (kind: string, name: string, spec: object, metadata: object = {}): Resource =>
+  parseResource({ apiVersion: kind === 'Namespace' ? 'v1' : WEFT_V1, kind, metadata: { name, ...metadata }, spec });
+
+const blue = manifest('Network', 'blue', { subnets: ['10.44.0.0/24'] });
+const endpoint = (name: string, { name: netns }: Namespace, address: string, metadata: object = {}): Resource =>
+  manifest('Endpoint', name, { network: 'blue', netns, addresses: [address] }, metadata);
+const kind = (text: string) => findKind(text)!;
+const stateOf = (sw: Switch, name: string): string | undefined =>
+  sw.endpoints().find((one) => one.name === name)?.state;
+
+await t.test('one way from a resource to the wire', { skip: needsRoot }, async (t) => {
+  const lab = openLab(t);
+  const { sw, store } = await opened(t, lab);
+  const [web, db] = [await lab.namespace('web'), await lab.namespace('db')];
+
+  await t.test('a file is one revision', async (t) => {
+    const reports = await sw.apply([endpoint('web', web, '10.44.0.11'), blue]);
+    t.same(
+      reports.map(({ kind, name, action }) => `${kind} ${name} ${action}`),
+      ['Network blue created', 'Endpoint web created'],
+    );
+    const keys = ['networks/blue', 'endpoints/default/web'];
+    const revisions = await Promise.all(keys.map(async (key) => (await store.get(key))?.revision));
+    t.equal(new Set(revisions).size, 1);
+    t.equal(stateOf(sw, 'web'), 'attached');
+  });
+
+  await t.test('all of it, or nothing', async (t) => {
+    const free = await lab.namespace('free');
+    const before = (await store.list('')).entries;
+    const red = manifest('Network', 'red', { subnets: ['10.45.0.0/24'] });
+    for (const [wrong, message] of [
+      [endpoint('x', free, '10.44.0.11'), /ip 10\.44\.0\.11 is taken by endpoint "web"/],
+      [manifest('Endpoint', 'x', { network: 'nowhere', netns: free.name }), /network "nowhere" does not exist/],
+      [endpoint('x', web, '10.44.0.50'), /interface "eth0" exists/],
+      [endpoint('x', db, '10.44.0.50'), /interface "eth0" exists/],
+      [manifest('Network', 'other', { subnets: ['10.45.0.128/25'] }), /overlaps 10\.45\.0\.0\/24 of network "red"/],
+      [red, /network "red" is declared twice/],
+    ] as const) {
+      await t.rejects(sw.apply([red, endpoint('ok', db, '10.44.0.60'), wrong]), { message });
+      t.same((await store.list('')).entries, before);
+      t.equal(sw.networks().length, 1);
+      t.same(await db.links(), []);
+    }
+    t.match(await sw.apply([red, endpoint('ok', db, '10.44.0.60')], { dryRun: true }), [
+      { action: 'created', dryRun: true },
+      { action: 'created', dryRun: true },
+    ]);
+    t.same((await store.list('')).entries, before, 'nor anything of a dry run');
+    t.equal(sw.networks()[0]!.free['10.44.0.0/24'], 252, 'no address is lost');
+  });
+
+  await t.test('what another writes is in force at once', async (t) => {
+    const took: number[] = [];
+    for (let attempt = 0; attempt < 5; attempt++) {
+      const record = {
+        resource: endpoint('db', db, '10.44.0.12'),
+        addresses: ['10.44.0.12'],
+        mac: '02:00:00:00:00:12',
+      };
+      await store.store.transact({ put: [{ key: 'endpoints/default/db', value: record }] });
+      const startedAt = performance.now();
+      await until(() => stateOf(sw, 'db') === 'attached', { what: 'db' });
+      took.push(performance.now() - startedAt);
+      if (attempt === 0) await ping(web, '10.44.0.12');
+      await store.store.transact({ delete: ['endpoints/default/db'] });
+      await until(() => stateOf(sw, 'db') === undefined, { what: 'db to be gone' });
+      t.same(await db.links(), [], 'its interface has gone, too');
+    }
+    t.ok(Math.min(...took) < ENFORCED_MS, `in force after ${took.map((ms) => ms.toFixed(0)).join(', ')} ms`);
+  });
+
+  await t.test('two writers of one resource: one wins, the other is told the revision', async (t) => {
+    const key = 'endpoints/default/web';
+    const labelled = (app: string): Resource => endpoint('web', web, '10.44.0.11', { labels: { app } });
+    const { value, revision } = (await store.get(key))!;
+    let now = 0;
+    store.beforeTransact = async () => {
+      store.beforeTransact = async () => {};
+      const theirs = { ...(value as object), resource: labelled('theirs') };
+      now = await store.store.transact({ expect: [{ key, revision }], put: [{ key, value: theirs }] });
+    };
+    const lost = await sw.apply([labelled('ours')]).then(
+      () => 'made',
+      (error: Error) => error.message,
+    );
+    t.equal(lost, `"${key}" has revision ${now}, not ${revision}: it was changed meanwhile`);
+    await until(() => sw.endpoints()[0]?.labels['app'] === 'theirs', { what: 'theirs to be in force' });
+    t.match(await sw.apply([labelled('ours')]), [{ action: 'configured' }], 'knowing it, it can be changed');
+
+    // Somebody deletes the network that is needed.
+    const network = manifest('Network', 'brief', { subnets: ['10.47.0.0/24'] });
+    await sw.apply([network]);
+    store.beforeTransact = async () => {
+      store.beforeTransact = async () => {};
+      await store.store.transact({ delete: ['networks/brief'] });
+    };
+    const late = manifest('Endpoint', 'late', { network: 'brief', netns: db.name });
+    await t.rejects(sw.apply([late]), { code: 'conflict', message: /"networks\/brief" has revision 0/ });
+    t.same(await db.links(), []);
+  });
+
+  await t.test('what cannot be in force waits, and says why', async (t) => {
+    const record = { resource: endpoint('early', { name: `${web.name}-2` } as Namespace, '10.44.0.20') };
+    await store.store.transact({
+      put: [
+        { key: 'endpoints/default/early', value: { ...record, addresses: ['10.44.0.20'], mac: '02:00:00:00:00:20' } },
+      ],
+    });
+    await until(() => stateOf(sw, 'early') === 'waiting', { what: 'it waits' });
+    t.match(sw.status().endpointProblems['early'], [/network namespace ".*-2" does not exist/]);
+    t.match(sw.endpoints()[0], { name: 'early', problems: [/does not exist/] });
+    // Another one in a network that is not there yet, and one with an address that is taken.
+    const lost = manifest('Endpoint', 'lost', { network: 'later', netns: db.name });
+    const twin = endpoint('twin', db, '10.44.0.11');
+    await store.store.transact({
+      put: [
+        {
+          key: 'endpoints/default/lost',
+          value: { resource: lost, addresses: ['10.48.0.9'], mac: '02:00:00:00:00:21' },
+        },
+        {
+          key: 'endpoints/default/twin',
+          value: { resource: twin, addresses: ['10.44.0.11'], mac: '02:00:00:00:00:22' },
+        },
+        { key: 'endpoints/default/broken', value: { resource: { kind: 'Endpoint' } } },
+      ],
+    });
+    await until(() => stateOf(sw, 'lost') === 'waiting' && stateOf(sw, 'twin') === 'waiting', { what: 'they wait' });
+    t.match(sw.status().endpointProblems, {
+      lost: [/network "later" does not exist/],
+      twin: [/ip 10\.44\.0\.11 is taken by endpoint "web"/],
+    });
+    t.equal(stateOf(sw, 'broken'), undefined, 'what is no endpoint is left alone');
+    await sw.apply([manifest('Network', 'later', { subnets: ['10.48.0.0/24'] })]);
+    await until(() => stateOf(sw, 'lost') === 'attached', { what: 'its network' });
+    for (const name of ['early', 'lost', 'twin']) await sw.detach({ name });
+    await store.store.transact({ delete: ['endpoints/default/broken'] });
+  });
+
+  await t.test('a watch that has lost its place lists, and goes on', async (t) => {
+    store.isDeaf = true;
+    const record = { resource: endpoint('db', db, '10.44.0.12'), addresses: ['10.44.0.12'], mac: '02:00:00:00:00:12' };
+    await store.store.transact({ put: [{ key: 'endpoints/default/db', value: record }], delete: ['networks/later'] });
+    t.equal(stateOf(sw, 'db'), undefined);
+    store.compact();
+    await until(() => stateOf(sw, 'db') === 'attached', { what: 'db' });
+    t.same(
+      sw.networks().map(({ name }) => name),
+      ['blue'],
+    );
+    t.equal(stateOf(sw, 'web'), 'attached', 'what is as it was stays');
+    await ping(web, '10.44.0.12');
+    await store.store.transact({ delete: ['endpoints/default/db'] });
+    await until(() => stateOf(sw, 'db') === undefined, { what: 'the watch to go on' });
+  });
+
+  await t.test('namespaces: names are unique within them', async (t) => {
+    const inShop = endpoint('web', db, '10.44.0.30', { namespace: 'shop' });
+    await t.rejects(sw.apply([inShop]), { code: 'not_found', message: /^namespace "shop" does not exist: apply/ });
+    await sw.apply([inShop, manifest('Namespace', 'shop', {})]);
+    t.same(
+      sw.endpoints().map(({ name, namespace, state }) => `${namespace}/${name} ${state}`),
+      ['shop/web attached', 'default/web attached'],
+    );
+    await ping(web, '10.44.0.30');
+    t.equal(sw.get(kind('ep'), { name: 'web', namespace: 'shop' }).length, 1);
+    t.equal(sw.get(kind('endpoints'), { namespace: 'shop' }).length, 1);
+    t.equal(sw.get(kind('Endpoint')).length, 2);
+    await t.rejects(sw.delete(kind('ns'), { name: 'shop' }), {
+      code: 'conflict',
+      message: 'namespace "shop" has endpoints (shop/web): detach them first',
+    });
+    await t.rejects(sw.delete(kind('ns'), { name: 'default' }), { message: 'namespace "default" is always there' });
+    t.match(await sw.label(kind('ep'), { name: 'web', namespace: 'shop' }, { app: 'x', no: null }), {
+      action: 'configured',
+    });
+    t.match(await sw.label(kind('ep'), { name: 'web', namespace: 'shop' }, { app: 'x' }), { action: 'unchanged' });
+    t.same(
+      sw.endpoints().map(({ labels }) => labels),
+      [{ app: 'x' }, { app: 'ours' }],
+    );
+    await sw.detach({ name: 'web', namespace: 'shop' });
+    t.equal(stateOf(sw, 'web'), 'attached', 'the other one stays');
+    await sw.delete(kind('ns'), { name: 'shop' });
+  });
+});
+
+await t.test(
+  'on a store with few operations a transaction, a file is still one revision',
+  { skip: needsRoot },
+  async (t) => {
+    const lab = openLab(t);
+    const { sw, store } = await opened(t, lab, 8);
+    const web = await lab.namespace('web');
+    const file = Array.from({ length: 40 }, (_, n) => manifest('Network', `n${n}`, { subnets: [`10.${n}.0.0/24`] }));
+    const told: number[] = [];
+    store.store.watch('networks/', 1, (event) => {
+      if (event.kind === 'changes') told.push(event.changes.length);
+    });
+    await sw.apply([...file, manifest('Endpoint', 'web', { network: 'n7', netns: web.name })]);
+    t.equal(sw.networks().length, 40);
+    t.equal(stateOf(sw, 'web'), 'attached');
+    const { entries } = await store.list('networks/');
+    t.equal(new Set(entries.map(({ revision }) => revision)).size, 1);
+    await until(() => told.length > 0, { what: 'the watch to be told' });
+    t.same(told, [40]);
+  },
+);
