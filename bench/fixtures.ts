@@ -3,6 +3,7 @@ import { extract } from '../src/flow/extract.ts';
 import { emptyKey, type FlowKey } from '../src/flow/key.ts';
 import { parseIp, parseMac, type PortNo, type Vni } from '../src/flow/types.ts';
 import type { Tables } from '../src/pipeline/stage.ts';
+import { Changes } from '../src/table/changes.ts';
 import { ConnectionTable } from '../src/table/connections.ts';
 import { Fdb } from '../src/table/fdb.ts';
 import { NeighborTable } from '../src/table/neighbor.ts';
@@ -36,9 +37,10 @@ export function keysOf(frames: readonly Uint8Array[]): FlowKey[] {
 
 /** One network with `endpoints` local ports. */
 export function tables(endpoints: number): Tables {
-  const topology = new Topology(hostMacOf(Uint8Array.of(0, 0, 1)));
-  const fdb = new Fdb({ quota: 2048, ageingMs: 300_000 });
-  const neighbors = new NeighborTable({ quota: 64 });
+  const changes = new Changes();
+  const topology = new Topology(hostMacOf(Uint8Array.of(0, 0, 1)), changes);
+  const fdb = new Fdb({ quota: 2048, ageingMs: 300_000 }, changes);
+  const neighbors = new NeighborTable({ quota: 64 }, changes);
   topology.setNetwork({ name: 'blue', vni: VNI });
   for (let i = 2; i < 2 + endpoints; i++) {
     const mac = parseMac(

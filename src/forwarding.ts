@@ -32,6 +32,7 @@ import { emptyKey, writeNumber } from './flow/key.ts';
 import { linkLocalOf, sameBytes, type PortNo, type Vni } from './flow/types.ts';
 import { announcement } from './pipeline/reply.ts';
 import type { Tables } from './pipeline/stage.ts';
+import { Changes } from './table/changes.ts';
 import { ConnectionTable, endpointOf, isFromInside } from './table/connections.ts';
 import { Fdb, type Location } from './table/fdb.ts';
 import { NeighborTable } from './table/neighbor.ts';
@@ -41,11 +42,10 @@ import {
   OUTSIDE_HOST_MAC,
   OUTSIDE_MAC,
   publishedId,
-  tunnelObject,
   Topology,
   type AccessPort,
   type VirtualNetworkOptions,
-  type Outside,
+  type OutsideOptions,
   type Published,
 } from './table/topology.ts';
 import { IP_UDP } from './wire/ipv4.ts';
@@ -125,14 +125,16 @@ export class Forwarding<D extends Datapath = Datapath> {
   readonly datapath: D;
   readonly tables: Tables;
   readonly controller: Controller;
+  readonly #changes = new Changes();
   readonly #storm: StormRates;
 
   constructor(open: (options: DatapathOptions) => D, options: ForwardingOptions) {
     this.#storm = options.storm ?? DEFAULT_STORM;
+    const changes = this.#changes;
     this.tables = {
-      topology: new Topology(hostMacOf(options.hostId)),
-      fdb: new Fdb({ quota: options.fdbQuota, ageingMs: options.fdbAgeingMs }),
-      neighbors: new NeighborTable({ quota: options.neighborQuota }),
+      topology: new Topology(hostMacOf(options.hostId), changes),
+      fdb: new Fdb({ quota: options.fdbQuota, ageingMs: options.fdbAgeingMs }, changes),
+      neighbors: new NeighborTable({ quota: options.neighborQuota }, changes),
       connections: new ConnectionTable({
         memory: options.connections,
         quota: options.connectionQuota,
@@ -151,27 +153,29 @@ export class Forwarding<D extends Datapath = Datapath> {
       onUpcall: (batch) => this.controller.handle(batch),
       onPortLost: options.onPortLost,
     });
-    this.controller = new Controller(this.datapath, { ...options, tables: this.tables });
+    this.controller = new Controller(this.datapath, { ...options, tables: this.tables, changes });
   }
 
-  /** Adds a network, or changes its routes. */
+  /** Adds a network, or changes its routes, its MTU or whether it has an outside. */
   setNetwork(network: VirtualNetworkOptions): void {
-    const { topology, neighbors, connections } = this.tables;
-    const isNew = topology.network(network.vni) === undefined;
-    const changed = [...topology.setNetwork(network)];
-    if (!network.outside) changed.push(...connections.end(({ vni }) => vni === network.vni));
-    for (const ip of network.gateways ?? []) changed.push(...neighbors.set(network.vni, ip, gatewayMac(network.vni)));
-    if (isNew) this.controller.added(changed);
-    else this.controller.changed(changed);
+    const { topology, neighbors } = this.tables;
+    const { vni, gateways = [], outside = false } = network;
+    const before = topology.network(vni);
+    topology.setNetwork(network);
+    for (const ip of gateways) neighbors.set(vni, ip, gatewayMac(vni));
+    // A new one, too: connections outlive a restart.
+    if (!outside && (before?.outside ?? true)) this.#end((connection) => connection.vni === vni);
+    this.controller.enforce();
   }
 
   /** The network has no ports any more. */
   removeNetwork(vni: Vni): void {
-    const { topology, neighbors, connections } = this.tables;
+    const { topology, neighbors } = this.tables;
     const gateways = topology.network(vni)?.gateways ?? [];
-    const changed = [...topology.removeNetwork(vni), ...connections.end((connection) => connection.vni === vni)];
-    for (const ip of gateways) changed.push(...neighbors.remove(vni, ip));
-    this.controller.changed(changed);
+    topology.removeNetwork(vni);
+    this.#end((connection) => connection.vni === vni);
+    for (const ip of gateways) neighbors.remove(vni, ip);
+    this.controller.enforce();
   }
 
   /** Opens the port and lets it into its network. @throws WeftError; nothing is left behind then. */
@@ -192,11 +196,11 @@ export class Forwarding<D extends Datapath = Datapath> {
 
   #join(port: AccessPort): void {
     const { topology, fdb, neighbors } = this.tables;
-    const joined = topology.setPort(port);
-    const changed = [...fdb.setStatic(port.vni, port.mac, portLocation(port.portNo)), ...this.#retryAllowed(port)];
-    for (const ip of [...port.addresses, linkLocalOf(port.mac)]) changed.push(...neighbors.set(port.vni, ip, port.mac));
-    this.controller.changed(changed);
-    this.controller.added(joined);
+    topology.setPort(port);
+    fdb.setStatic(port.vni, port.mac, portLocation(port.portNo));
+    this.#retryAllowed(port);
+    for (const ip of [...port.addresses, linkLocalOf(port.mac)]) neighbors.set(port.vni, ip, port.mac);
+    this.controller.enforce();
   }
 
   /**
@@ -227,88 +231,96 @@ export class Forwarding<D extends Datapath = Datapath> {
   changePort(port: AccessPort): void {
     const { topology } = this.tables;
     const before = topology.port(port.portNo)?.allowedAddresses ?? [];
-    const changed = [
-      ...topology.setPort(port),
-      ...this.#forgetUncarried(port.vni, before),
-      ...this.#retryAllowed(port),
-    ];
-    this.controller.changed(changed);
+    topology.setPort(port);
+    this.#forgetUncarried(port.vni, before);
+    this.#retryAllowed(port);
+    this.controller.enforce();
   }
 
   /** Stops the port first, then forgets it. `keep` leaves its TAP in the container. */
   removePort(portNo: PortNo, options?: { readonly keep?: boolean }): void {
     this.datapath.portDel(portNo, options);
-    const { topology, fdb, neighbors, connections } = this.tables;
+    const { topology, fdb, neighbors } = this.tables;
     const port = topology.port(portNo);
     if (!port) return;
-    const changed = [
-      ...topology.removePort(portNo),
-      ...fdb.removeStatic(port.vni, port.mac),
-      ...fdb.forget(portLocation(portNo)),
-      ...neighbors.forgetMac(port.vni, port.mac),
-    ];
-    for (const ip of [...port.addresses, linkLocalOf(port.mac)]) changed.push(...neighbors.remove(port.vni, ip));
+    topology.removePort(portNo);
+    fdb.removeStatic(port.vni, port.mac);
+    fdb.forget(portLocation(portNo));
+    neighbors.forgetMac(port.vni, port.mac);
+    for (const ip of [...port.addresses, linkLocalOf(port.mac)]) neighbors.remove(port.vni, ip);
     if (!options?.keep) {
-      for (const ip of port.addresses) changed.push(...connections.forget(port.vni, ip));
-      changed.push(...this.#forgetUncarried(port.vni, port.allowedAddresses));
+      this.#forget(port.vni, port.addresses);
+      this.#forgetUncarried(port.vni, port.allowedAddresses);
     }
-    this.controller.changed(changed);
+    this.controller.enforce();
     this.controller.forgetPort(portNo);
   }
 
   /** Nobody has answered for them before, but this port may. */
-  #retryAllowed({ vni, allowedAddresses }: AccessPort): string[] {
-    return allowedAddresses.flatMap((ip) => this.tables.neighbors.retry(vni, ip));
+  #retryAllowed({ vni, allowedAddresses }: AccessPort): void {
+    for (const ip of allowedAddresses) this.tables.neighbors.retry(vni, ip);
   }
 
   /** Ends the connections of those addresses that no port may send from any more: several may carry a virtual IP. */
-  #forgetUncarried(vni: Vni, addresses: readonly Uint8Array[]): string[] {
-    const { topology, connections } = this.tables;
-    return addresses.flatMap((ip) => (topology.isCarried(vni, ip) ? [] : connections.forget(vni, ip)));
+  #forgetUncarried(vni: Vni, addresses: readonly Uint8Array[]): void {
+    const { topology } = this.tables;
+    this.#forget(
+      vni,
+      addresses.filter((ip) => !topology.isCarried(vni, ip)),
+    );
+  }
+
+  /** Ends the connections of an endpoint's addresses. */
+  #forget(vni: Vni, addresses: readonly Uint8Array[]): void {
+    for (const ip of addresses) this.#changes.changed(...this.tables.connections.forget(vni, ip));
+  }
+
+  /** Ends the connections that `isOver` picks. */
+  #end(isOver: (connection: ConnectionTuples) => boolean): void {
+    for (const object of this.tables.connections.end(isOver)) this.#changes.changed(object);
   }
 
   /** Opens the underlay; frames from it come in by `portNo`. */
   openUnderlay(portNo: PortNo, spec: PortSpec): void {
     openPort(this.datapath, portNo, this.#withRates(spec));
-    this.tables.topology.tunnelPort = portNo;
-    if (spec.kind === 'vxlan') this.tables.topology.vxlanL4Port = spec.l4Port;
-    this.controller.changed([tunnelObject]);
+    this.tables.topology.openTunnel(portNo, spec.kind === 'vxlan' ? spec.l4Port : undefined);
+    this.controller.enforce();
   }
 
   /** What is behind the tunnel cannot be reached from now on; what was learned there is forgotten by its age. */
   closeUnderlay(portNo: PortNo): void {
     this.datapath.portDel(portNo);
-    this.tables.topology.tunnelPort = undefined;
-    this.controller.changed([tunnelObject]);
+    this.tables.topology.closeTunnel();
+    this.controller.enforce();
     this.controller.forgetPort(portNo);
   }
 
   /** Opens the way outside, or changes what is published there; `spec` only where it was not open. */
-  setOutside(link: Omit<Outside, 'mac' | 'hostMac'>, spec?: PortSpec): TapOpened | undefined {
+  setOutside(link: Omit<OutsideOptions, 'mac' | 'hostMac'>, spec?: PortSpec): TapOpened | undefined {
     const outside = { ...link, mac: OUTSIDE_MAC, hostMac: OUTSIDE_HOST_MAC };
     const opened =
       spec && openPort(this.datapath, outside.portNo, { ...spec, rates: { ...spec.rates, upcalls: UPCALLS.outside } });
-    const { topology, connections } = this.tables;
-    this.controller.changed([
-      ...topology.setOutside(outside),
-      ...connections.end((connection) => isAstray(connection, outside)),
-    ]);
+    const isNews = this.tables.topology.setOutside(outside);
+    if (isNews) this.#end((connection) => isAstray(connection, outside));
+    this.controller.enforce();
     return opened;
   }
 
   /** Closes it. */
   removeOutside(): void {
-    const { outside } = this.tables.topology;
+    const { topology } = this.tables;
+    const { outside } = topology;
     if (!outside) return;
     this.datapath.portDel(outside.portNo);
-    this.controller.changed(this.tables.topology.setOutside(undefined));
+    topology.setOutside(undefined);
+    this.controller.enforce();
     this.controller.forgetPort(outside.portNo);
   }
 
   /** Ends the connections of the endpoints that `isGone` picks, by their network and address. */
   endConnections(isGone: (vni: Vni, ip: Uint8Array) => boolean): void {
-    const { connections } = this.tables;
-    this.controller.changed(connections.end((connection) => isGone(connection.vni, endpointOf(connection))));
+    this.#end((connection) => isGone(connection.vni, endpointOf(connection)));
+    this.controller.enforce();
   }
 
   #withRates(spec: PortSpec): PortSpec {
@@ -323,34 +335,35 @@ export class Forwarding<D extends Datapath = Datapath> {
   }
 
   addVtep(vtep: Uint8Array): void {
-    this.controller.added(this.tables.topology.addVtep(vtep));
+    this.tables.topology.addVtep(vtep);
+    this.controller.enforce();
   }
 
   removeVtep(vtep: Uint8Array): void {
-    const { topology, fdb } = this.tables;
-    this.controller.changed([...topology.removeVtep(vtep), ...fdb.forget({ kind: 'vtep', vtep })]);
+    this.tables.topology.removeVtep(vtep);
+    this.tables.fdb.forget({ kind: 'vtep', vtep });
+    this.controller.enforce();
   }
 
   /** The way to a VTEP takes inner packets of `bytes` at most. True if that is news. */
   setPathMtu(vtep: Uint8Array, bytes: number): boolean {
-    const changed = this.tables.topology.setPathMtu(vtep, Math.max(bytes, LEAST_MTU));
-    this.controller.changed(changed);
-    return changed.length > 0;
+    this.tables.topology.setPathMtu(vtep, Math.max(bytes, LEAST_MTU));
+    return this.controller.enforce();
   }
 
   /** Adds one, or changes whether it is trusted. */
   addRemote({ vni, mac, addresses, vtep, trust }: RemoteEndpoint): void {
     const { fdb, neighbors } = this.tables;
-    const changed = [...fdb.setStatic(vni, mac, { kind: 'vtep', vtep }, trust)];
-    for (const ip of [...addresses, linkLocalOf(mac)]) changed.push(...neighbors.set(vni, ip, mac));
-    this.controller.changed(changed);
+    fdb.setStatic(vni, mac, { kind: 'vtep', vtep }, trust);
+    for (const ip of [...addresses, linkLocalOf(mac)]) neighbors.set(vni, ip, mac);
+    this.controller.enforce();
   }
 
   removeRemote({ vni, mac, addresses }: RemoteEndpoint): void {
     const { fdb, neighbors } = this.tables;
-    const changed = [...fdb.removeStatic(vni, mac)];
-    for (const ip of [...addresses, linkLocalOf(mac)]) changed.push(...neighbors.remove(vni, ip));
-    this.controller.changed(changed);
+    fdb.removeStatic(vni, mac);
+    for (const ip of [...addresses, linkLocalOf(mac)]) neighbors.remove(vni, ip);
+    this.controller.enforce();
   }
 }
 
@@ -362,7 +375,7 @@ function portLocation(port: PortNo): Location {
  * Is its port published for somebody else now? What TCP came in by a port that was withdrawn goes on until it
  * is over, as behind any other balancer; UDP knows no end, and follows at once.
  */
-function isAstray(connection: ConnectionTuples, { published }: Outside): boolean {
+function isAstray(connection: ConnectionTuples, { published }: OutsideOptions): boolean {
   const { protocol, vni, original, translated } = connection;
   if (isFromInside(connection)) return published.has(publishedId(protocol, translated.sourcePort));
   if (protocol !== IP_UDP) return false;

@@ -54,6 +54,7 @@ async function statusText(report: StatusReport): Promise<string> {
       'Datapath',
       `${datapath.kind}, ${datapath.flows} of ${datapath.flowLimit} flows, ${datapath.masks} masks, ${datapath.upcalls} upcalls`,
     ],
+    ['Decisions', `${report.decisions.redecided} made anew, ${report.decisions.withdrawn} flows withdrawn`],
     [
       'In',
       `${datapath.rx} rx + ${datapath.originated} originated + ${datapath.copies} copies + ${datapath.segments} segments`,

@@ -10,16 +10,18 @@
  *   4. execute, which releases the parked frames behind it
  *   5. send the reply, where the decision has one
  *
- * A cached flow is decided anew when an object that it consulted changes. It
- * stays if the decision uses the same fields, with its actions replaced if they
- * differ; otherwise it goes, and its next frame is a miss.
+ * The tables note which objects they change (`table/changes.ts`), and `enforce`
+ * brings the cache in line with them: a cached flow is decided anew when an object
+ * that it consulted has changed, and no other is. It stays if the decision uses the
+ * same fields, with its actions replaced if they differ; otherwise it goes, and its
+ * next frame is a miss.
  *
  * No turn of the event loop takes long, however many flows there are: whoever
  * calls meanwhile is answered. Yet a change that may take something away is in
- * force when `changed` returns: flows beyond REDECIDE_LIMIT are withdrawn from
+ * force when `enforce` returns: flows beyond REDECIDE_LIMIT are withdrawn from
  * the datapath at once, never stale, and put back as they are decided, some a
- * turn. What only adds something (`added`) leaves cached flows harmless, so they
- * stay where they are meanwhile.
+ * turn. What only adds something leaves cached flows harmless, so they stay where
+ * they are meanwhile.
  *
  * Owned by the thread of the switch; time comes from the clock passed in.
  */
@@ -30,6 +32,7 @@ import type { FlowId, PortNo, Vni } from '../flow/types.ts';
 import { announcement, neighborRequest, replyFrame, tooBigReply } from '../pipeline/reply.ts';
 import type { Effect, NeighborName, Reply, Tables } from '../pipeline/stage.ts';
 import { decide, type Decision } from '../pipeline/decide.ts';
+import type { Changes } from '../table/changes.ts';
 import { neighborObject } from '../table/neighbor.ts';
 import { Clashes, type Clash } from './clashes.ts';
 import { DropLog } from './drop-log.ts';
@@ -39,6 +42,8 @@ import { Resolver } from './resolver.ts';
 
 export interface ControllerOptions {
   readonly tables: Tables;
+  /** Where the tables note what they change. */
+  readonly changes: Changes;
   readonly flowCap: number;
   /** Milliseconds without a frame after which a flow goes. */
   readonly flowIdleMs: number;
@@ -73,12 +78,19 @@ export class Controller {
   /** Of the flow that is decided anew. */
   readonly #key = emptyKey();
   #isSweeping = false;
+  #redecided = 0;
+  #withdrawn = 0;
 
   constructor(datapath: Datapath, options: ControllerOptions) {
     this.#datapath = datapath;
     this.#options = options;
     this.flows = new Flows(datapath, options.flowCap);
     this.clashes = new Clashes(options.tables);
+  }
+
+  /** How often cached flows were decided anew since something had changed, and how many were taken out of the datapath by that. */
+  statistics(): { readonly redecided: number; readonly withdrawn: number } {
+    return { redecided: this.#redecided, withdrawn: this.#withdrawn };
   }
 
   /** Calls `listener` with every flow that is put. Returns how to stop. */
@@ -104,21 +116,25 @@ export class Controller {
     return decide(key, this.#options.tables, head);
   }
 
-  /** Table entries have changed or gone: no flow that consulted them is stale when this returns. */
-  changed(objects: readonly string[]): void {
-    const ids = this.flows.consulting(objects);
+  /**
+   * Brings the cached flows in line with what the tables have changed since the last call: no flow that consulted what
+   * was changed or has gone is stale when this returns; what has come reaches cached flows in this turn and the next ones.
+   * @returns whether anything has changed
+   */
+  enforce(): boolean {
+    const { changes, clock } = this.#options;
+    if (changes.isEmpty) return false;
+    const { changed, added } = changes.drain();
+    const ids = this.flows.consulting(changed);
     const rest = ids.splice(REDECIDE_LIMIT);
     for (const id of rest) this.flows.withdraw(id);
-    const now = this.#options.clock();
+    this.#withdrawn += rest.length;
+    const now = clock();
     for (const id of ids) this.#redecide(id, now);
     if (rest.length > 0) this.#redecideInTurns(rest);
-    this.handle(this.#resolver.take(objects));
-  }
-
-  /** Table entries have come: flows that consulted them are decided anew in this turn and the next ones. */
-  added(objects: readonly string[]): void {
-    this.#redecideInTurns(this.flows.consulting(objects));
-    this.handle(this.#resolver.take(objects));
+    if (added.length > 0) this.#redecideInTurns(this.flows.consulting(added));
+    this.handle(this.#resolver.take([...changed, ...added]));
+    return true;
   }
 
   forgetPort(port: PortNo): void {
@@ -141,7 +157,7 @@ export class Controller {
   tick(): void {
     if (this.#isSweeping) return;
     this.#isSweeping = true;
-    const { tables, clock, flowIdleMs } = this.#options;
+    const { clock, flowIdleMs } = this.#options;
     this.#askAgain(clock());
     /** Decisions that learn, and when each was used last. */
     const learning = new Map<Decision, FlowUse>();
@@ -153,13 +169,21 @@ export class Controller {
         if (done) {
           this.#isSweeping = false;
           this.#refresh(learning);
-          this.changed([...tables.fdb.expire(now), ...tables.neighbors.expire(now), ...tables.connections.expire(now)]);
+          this.#expire(now);
           return false;
         }
         this.#sweep(value, now - flowIdleMs, learning);
       }
       return true;
     });
+  }
+
+  #expire(nowMs: number): void {
+    const { tables, changes } = this.#options;
+    tables.fdb.expire(nowMs);
+    tables.neighbors.expire(nowMs);
+    changes.changed(...tables.connections.expire(nowMs));
+    this.enforce();
   }
 
   #sweep(
@@ -195,13 +219,16 @@ export class Controller {
     let decision = this.decide(upcall.key, upcall.head);
     if (this.#learn(decision.effects, now)) decision = this.decide(upcall.key, upcall.head);
     if (decision.opening) {
-      this.changed(this.#options.tables.connections.open(decision.opening, now));
+      const { tables, changes } = this.#options;
+      changes.changed(...tables.connections.open(decision.opening, now));
+      this.enforce();
       decision = this.decide(upcall.key, upcall.head);
     }
     if (decision.neighbor) {
       const { vni, ip } = decision.neighbor;
       // Before it waits: what waits for a neighbor that changes is decided anew.
-      this.changed(this.#options.tables.neighbors.ask(vni, ip, now));
+      this.#options.tables.neighbors.ask(vni, ip, now);
+      this.enforce();
       if (this.#resolver.wait(decision.neighbor, upcall)) this.#ask(decision.neighbor, now);
       return;
     }
@@ -249,7 +276,7 @@ export class Controller {
 
   /** Asks who has an address: the local ports that may carry it, and the other hosts. */
   #ask({ vni, ip }: NeighborName, nowMs: number): void {
-    const { topology, neighbors } = this.#options.tables;
+    const { topology } = this.#options.tables;
     const actions: Action[] = [];
     for (const port of topology.network(vni)?.ports ?? []) {
       if (topology.port(port)?.trust || topology.maySendFrom(port, ip)) actions.push({ op: 'output', port });
@@ -257,7 +284,7 @@ export class Controller {
     if (topology.tunnelPort !== undefined) {
       for (const vtep of topology.vteps()) actions.push({ op: 'encap', vni, vtep });
     }
-    if (actions.length === 0) return this.changed(neighbors.fail(vni, ip, nowMs));
+    if (actions.length === 0) return this.#fail({ vni, ip }, nowMs);
     this.#datapath.execute({ frame: neighborRequest(topology, vni, ip) }, actions);
   }
 
@@ -266,16 +293,21 @@ export class Controller {
     const { neighbors, topology } = this.#options.tables;
     const { again, failed } = this.#resolver.tick();
     for (const neighbor of again) this.#ask(neighbor, nowMs);
-    for (const { vni, ip } of failed) {
-      this.changed([...neighbors.fail(vni, ip, nowMs), neighborObject(vni, ip)]);
-    }
+    for (const neighbor of failed) this.#fail(neighbor, nowMs);
     const { ask, unanswered } = neighbors.takeDue(nowMs, (object) => this.flows.consulting([object]).length > 0);
-    for (const { vni, ip } of unanswered) this.changed(neighbors.fail(vni, ip, nowMs));
+    for (const neighbor of unanswered) this.#fail(neighbor, nowMs);
     for (const { vni, ip, mac } of ask) {
       const way = mac && this.#wayTo(vni, mac);
       if (way) this.#datapath.execute({ frame: neighborRequest(topology, vni, ip, mac) }, [way]);
       else this.#ask({ vni, ip }, nowMs);
     }
+  }
+
+  /** Nobody has answered: whoever waits for it is told, also where the table has forgotten that it was asked for. */
+  #fail({ vni, ip }: NeighborName, nowMs: number): void {
+    this.#options.tables.neighbors.fail(vni, ip, nowMs);
+    this.enforce();
+    this.handle(this.#resolver.take([neighborObject(vni, ip)]));
   }
 
   /** To the one place that a MAC is known behind. */
@@ -288,40 +320,32 @@ export class Controller {
   /** Applies what was learned. True if a table changed. */
   #learn(effects: readonly Effect[], seenAtMs: number): boolean {
     const { fdb, neighbors } = this.#options.tables;
-    let news = false;
     for (const effect of effects) {
-      const changed =
-        effect.kind === 'learn'
-          ? fdb.learn(effect.vni, effect.mac, effect.where, seenAtMs)
-          : effect.kind === 'neighbor'
-            ? neighbors.learn(effect.vni, effect.ip, effect.mac, seenAtMs)
-            : [];
-      if (changed.length > 0) {
-        news = true;
-        this.changed(changed);
-      }
+      if (effect.kind === 'learn') fdb.learn(effect.vni, effect.mac, effect.where, seenAtMs);
+      else if (effect.kind === 'neighbor') neighbors.learn(effect.vni, effect.ip, effect.mac, seenAtMs);
     }
-    return news;
+    return this.enforce();
   }
 
   #redecide(id: FlowId, nowMs: number): void {
     const flow = this.flows.get(id);
     if (!flow) return;
+    this.#redecided++;
     const then = flow.decision;
     const [first] = then.actions;
-    if (first?.op === 'nat' && !this.#options.tables.connections.isOpen(first)) {
-      // Its connection has ended: the next frame opens another one, or is refused.
-      this.flows.delete(id);
-      return;
-    }
+    // If its connection has ended, the next frame opens another one, or is refused.
+    if (first?.op === 'nat' && !this.#options.tables.connections.isOpen(first)) return this.#drop(flow);
     const key = this.flows.readKey(id, this.#key);
     const decision = this.decide(key);
-    if (!decision.cacheable || decision.mask !== then.mask || this.#hasNews(decision.effects)) {
-      this.flows.delete(id);
-      return;
-    }
+    if (!decision.cacheable || decision.mask !== then.mask || this.#hasNews(decision.effects)) return this.#drop(flow);
     this.flows.put(key, decision, nowMs);
     if (decision.reason && decision.reason !== then.reason) this.drops.add(key, decision, nowMs);
+  }
+
+  /** The next frame of this flow is a miss. */
+  #drop({ id, isInForce }: CachedFlow): void {
+    if (isInForce) this.#withdrawn++;
+    this.flows.delete(id);
   }
 
   /** Is there an effect that has not been applied? */

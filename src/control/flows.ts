@@ -30,6 +30,8 @@ export interface CachedFlow {
   readonly decision: Decision;
   /** Of the switch's clock. */
   readonly decidedAtMs: number;
+  /** Is it in the datapath, or only here since it was withdrawn? */
+  readonly isInForce: boolean;
 }
 
 class Entry implements CachedFlow {
@@ -42,7 +44,6 @@ class Entry implements CachedFlow {
   decidedAtMs: number;
   /** As the last dump said. */
   lastUsedMs: number;
-  /** In the datapath, or only here since it was withdrawn. */
   isInForce = true;
 
   constructor(id: FlowId, megaflowId: string, keys: KeyStore, key: FlowKey, decision: Decision, nowMs: number) {

@@ -109,6 +109,11 @@ export const statusReport = z.object({
   fdb: z.object({ entries: z.number(), learned: counters, evicted: z.number(), moves: z.number() }),
   /** Resident memory, the share of JavaScript's heap, and how much of that is used, garbage included. */
   memory: z.object({ rssBytes: z.number(), heapTotalBytes: z.number(), heapUsedBytes: z.number() }),
+  /**
+   * Of cached flows: how often one was decided anew because something had changed that its decision depends on, and
+   * how many were taken out of the datapath by that, until they were decided or until their next frame.
+   */
+  decisions: z.object({ redecided: z.number(), withdrawn: z.number() }),
   datapath: datapathReport,
   ports: z.array(
     z.object({

@@ -193,7 +193,7 @@ function complete(key: Uint8Array, given: ReadonlySet<FieldName>, tables: Tables
 /** The MAC to which a workload sends packets for destinations outside the subnets of its network. */
 function gatewayFor(network: VirtualNetwork | undefined, destination: Uint8Array): Uint8Array | undefined {
   if (!network || network.gateways.length === 0) return undefined;
-  const route = network.routes.lookup(destination);
+  const { route } = network.routes.lookup(destination);
   const isOnLink = route?.kind === 'network' && route.network === network.name;
   return isOnLink ? undefined : gatewayMac(network.vni);
 }

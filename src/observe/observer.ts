@@ -82,7 +82,7 @@ export class Observer {
 
   status(
     datapath: Pick<DatapathReport, 'kind' | 'flowLimit'>,
-  ): Pick<StatusReport, 'connections' | 'fdb' | 'memory' | 'datapath' | 'ports'> {
+  ): Pick<StatusReport, 'connections' | 'fdb' | 'memory' | 'decisions' | 'datapath' | 'ports'> {
     const { forwarding, endpoints, underlayPort } = this.#environment;
     const { ports, ...counters } = forwarding.datapath.counters();
     const { connections } = forwarding.tables;
@@ -93,6 +93,7 @@ export class Observer {
       connections: { active: connections.size, limit: connections.limit },
       fdb: { ...fdb, learned: Object.fromEntries(learned) },
       memory: { rssBytes: rss, heapTotalBytes: heapTotal, heapUsedBytes: heapUsed },
+      decisions: forwarding.controller.statistics(),
       datapath: { ...datapath, ...counters },
       ports: [...ports].map(([port, counted]) => ({
         port,

@@ -11,7 +11,7 @@
 import { isGroupMac, type PortNo } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import type { Location } from '../table/fdb.ts';
-import { networkObject, vtepsObject } from '../table/topology.ts';
+import { vtepsObject } from '../table/topology.ts';
 import { answer } from './answer.ts';
 import { drop, locate, next, type Stage, type StageContext, type StageResult } from './stage.ts';
 import { text, type Text } from './text.ts';
@@ -45,7 +45,7 @@ export const bridge: Stage = (view, context) => {
 function flood(view: FlowView, context: StageContext, why: Text): StageResult {
   const { topology } = context.tables;
   const network = context.network!;
-  view.consult(networkObject(network.vni));
+  view.consult(network.portsObject);
   const inPort = view.number('in_port') as PortNo;
   const destinations: Location[] = [];
   for (const port of network.ports) if (port !== inPort) destinations.push({ kind: 'port', port });

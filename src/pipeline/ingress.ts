@@ -13,15 +13,7 @@
 import { sameBytes, type PortNo, type Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import type { Location } from '../table/fdb.ts';
-import {
-  gatewayMac,
-  isReservedMac,
-  networkObject,
-  networksObject,
-  outsideObject,
-  portObject,
-  vtepsObject,
-} from '../table/topology.ts';
+import { gatewayMac, isReservedMac, networksObject, portObject, vtepsObject } from '../table/topology.ts';
 import { antispoof, checkSourceMac } from './antispoof.ts';
 import { refuseForeign, refuseForeignSource } from './foreign.ts';
 import { refuseHeader, refuseSource } from './frame.ts';
@@ -32,6 +24,7 @@ import { text } from './text.ts';
 export const ingress: Stage = (view, context) => {
   const portNo = view.number('in_port') as PortNo;
   const { tunnelPort, outside } = context.tables.topology;
+  view.consult(portObject(portNo));
   if (portNo === tunnelPort) return fromUnderlay(view, context);
   if (portNo === outside?.portNo) return fromOutside(view, context, outside);
   return fromPort(view, context, portNo);
@@ -39,19 +32,20 @@ export const ingress: Stage = (view, context) => {
 
 function fromUnderlay(view: FlowView, context: StageContext): StageResult {
   const { topology } = context.tables;
-  view.consult(vtepsObject);
   if (!view.isOneOf('tun_src', topology.vteps())) {
+    view.consult(vtepsObject);
     return drop('vxlan_unknown_vtep', text`${view.used('tun_src')} is not a peer (peers: ${[...topology.vteps()]})`);
   }
   const vtep = view.bytes('tun_src');
+  view.consult(topology.vtep(vtep)!.object);
 
   if (!view.isOneOf('tun_vni', topology.vnis())) {
     view.consult(networksObject);
     return drop('vxlan_unknown_vni', text`no network has VNI ${view.used('tun_vni')}`);
   }
   const vni = view.number('tun_vni') as Vni;
-  view.consult(networkObject(vni));
   const network = topology.network(vni)!;
+  view.consult(network.object);
 
   const wrongSource = refuseSource(view);
   if (wrongSource) return wrongSource;
@@ -70,12 +64,8 @@ function fromUnderlay(view: FlowView, context: StageContext): StageResult {
 
 function fromPort(view: FlowView, context: StageContext, portNo: PortNo): StageResult {
   const { topology } = context.tables;
-  view.consult(portObject(portNo));
   const port = topology.port(portNo);
-  if (!port) {
-    view.consult(outsideObject);
-    return drop('port_unknown', text`port ${portNo} is in no network`);
-  }
+  if (!port) return drop('port_unknown', text`port ${portNo} is in no network`);
 
   const refused =
     refuseSource(view) ?? (port.trust ? checkReservedMac(view) : checkSourceMac(view, port)) ?? refuseHeader(view);
@@ -83,6 +73,7 @@ function fromPort(view: FlowView, context: StageContext, portNo: PortNo): StageR
 
   context.port = port;
   context.network = topology.network(port.vni)!;
+  view.consult(context.network.object);
   context.gateway = { portNo, mac: gatewayMac(port.vni), addresses: context.network.gateways };
   const place = text`from port ${port.name} into network ${context.network.name} (VNI ${port.vni})`;
   if (port.trust) {

@@ -18,14 +18,21 @@ import { isIp4, sameBytes } from '../flow/types.ts';
 import { turned, type Tuple } from '../flow/connection.ts';
 import type { FlowView } from '../flow/view.ts';
 import { connectionObject, endpointOf, OUTSIDE, type Found, type Opening, type Place } from '../table/connections.ts';
-import { networkObject, outsideObject, publishedId, type Outside } from '../table/topology.ts';
+import {
+  networkObject,
+  outsideObject,
+  publishedId,
+  publishedObject,
+  tunnelObject,
+  type Outside,
+} from '../table/topology.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
 import { ICMP_REDIRECT, ICMP_SOURCE_QUENCH, isIcmpError } from '../wire/icmp-error.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
 import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 import { isRoutable } from './routable.ts';
-import { refuse, refuseMartian, refuseWrongHeader, sendTo } from './routed.ts';
+import { refuse, refuseMartian, refuseWrongHeader, routeTo, sendTo } from './routed.ts';
 import { drop, next, type StageContext, type StageResult } from './stage.ts';
 import { text } from './text.ts';
 
@@ -84,7 +91,9 @@ function arrive(view: FlowView, context: StageContext, outside: Outside, subject
       actions: [{ op: 'echo' }, { op: 'output', port: outside.portNo }],
     };
   }
-  const published = outside.published.get(publishedId(protocol, tuple.destinationPort));
+  const id = publishedId(protocol, tuple.destinationPort);
+  view.consult(publishedObject(id));
+  const published = outside.published.get(id);
   const address = published?.addresses.find((ip) => isIp4(ip) === isIp4(tuple.destination));
   if (!published || !address) {
     return drop('no_connection', text`port ${tuple.destinationPort} is not published, and no connection uses it`);
@@ -118,18 +127,13 @@ export function leave(view: FlowView, context: StageContext): StageResult {
     const why = text`${destination} is the transit address, which is nobody’s to reach`;
     return refuse(view, context, 'martian', why, 'net_unreachable');
   }
-  const home = network.routes.lookup(source);
+  const home = routeTo(view, network, source);
   if (home?.kind !== 'network' || home.network !== network.name) {
     return drop('martian', text`${source} is in no subnet of network ${network.name}: no answer would come back`);
   }
   const subject = subjectOf(view);
-  if (
-    subject?.kind === 'conversation' &&
-    subject.protocol === IP_UDP &&
-    [VXLAN_L4_PORT, context.tables.topology.vxlanL4Port].includes(subject.tuple.destinationPort)
-  ) {
-    return drop('vxlan_injection', text`UDP port ${subject.tuple.destinationPort} is VXLAN: not from a container`);
-  }
+  const injected = refuseVxlan(view, context, subject);
+  if (injected) return injected;
   const found = subject && find(view, context, network.vni, subject);
   if (!found && !isRoutable(destination)) return refuseMartian(view, context, source, destination);
   if (!subject) {
@@ -154,6 +158,15 @@ export function leave(view: FlowView, context: StageContext): StageResult {
   context.leaves = outside;
   context.nextHop = outside.hostMac;
   return next(text`outside from ${address}: connection ${found.slot}, ${wayOf(subject)}`);
+}
+
+/** Whoever gets it could take it for an encapsulated frame of this host's. */
+function refuseVxlan(view: FlowView, { tables }: StageContext, subject: Subject): StageResult | undefined {
+  if (subject?.kind !== 'conversation' || subject.protocol !== IP_UDP) return undefined;
+  view.consult(tunnelObject);
+  const { destinationPort } = subject.tuple;
+  if (destinationPort !== VXLAN_L4_PORT && destinationPort !== tables.topology.vxlanL4Port) return undefined;
+  return drop('vxlan_injection', text`UDP port ${destinationPort} is VXLAN: not from a container`);
 }
 
 function open(view: FlowView, context: StageContext, opening: Opening, way: ReturnType<typeof text>): StageResult {

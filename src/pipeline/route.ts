@@ -20,8 +20,15 @@ import type { Action } from '../flow/action.ts';
 import { isGroupMac, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { neighborObject } from '../table/neighbor.ts';
-import { formatPrefix, routesObject, type Route } from '../table/routes.ts';
-import { gatewayMac, isReservedMac, networkNameObject, vtepsObject, type VirtualNetwork } from '../table/topology.ts';
+import { formatPrefix, type Route } from '../table/routes.ts';
+import {
+  gatewayMac,
+  isReservedMac,
+  networkNameObject,
+  tunnelObject,
+  vtepsObject,
+  type VirtualNetwork,
+} from '../table/topology.ts';
 import { ARP_REPLY } from '../wire/arp.ts';
 import { ETH_ARP, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
@@ -32,14 +39,13 @@ import { claimOf } from './claim.ts';
 import { hear } from './hear.ts';
 import { enter, leave } from './outside.ts';
 import { isRoutable } from './routable.ts';
-import { refuse, refuseMartian, refuseWrongHeader, sendTo } from './routed.ts';
+import { refuse, refuseMartian, refuseWrongHeader, routeTo, sendTo } from './routed.ts';
 import { drop, next, type Stage, type StageContext, type StageResult } from './stage.ts';
 import { text } from './text.ts';
 
 export const route: Stage = (view, context) => {
   if (context.entered) return enter(view, context, context.entered);
   const network = context.network!;
-  view.consult(routesObject(network.vni));
   const mac = view.bytes('eth_dst');
   if (sameBytes(mac, context.tables.topology.hostMac)) {
     return takeAnswer(view, context, network) ?? drop('gateway_refused', text`no answer to a request for a neighbor`);
@@ -61,11 +67,11 @@ export const route: Stage = (view, context) => {
   if (wrong) return wrong;
   const source = view.bytes('ip_src');
   const destination = view.bytes('ip_dst');
-  const found = network.routes.lookup(destination);
+  const found = routeTo(view, network, destination);
   if (!isRoutable(source)) return drop('martian', text`${source} to ${destination} is not routed`);
   // A container that calls a published port is seen as the host’s end of the link, which is link-local: `leave`.
   if (!isRoutable(destination) && found?.kind !== 'outside') return refuseMartian(view, context, source, destination);
-  const local = localGateway(view, context, network, destination);
+  const local = localGateway(view, context, found, destination);
   if (local) return local;
   if (view.number('ip_ttl') <= 1) return refuse(view, context, 'ttl_exceeded', text`TTL 1 ends here`, 'time_exceeded');
 
@@ -101,7 +107,9 @@ function passedOn(view: FlowView, { tables, port, network }: StageContext, isArp
   const { topology } = tables;
   const { vni, gateways } = network!;
   const isForAll = isArp && port !== undefined && gateways.some((gateway) => sameBytes(gateway, view.bytes('ip_dst')));
-  if (!isForAll || topology.tunnelPort === undefined) return [{ op: 'consume' }];
+  if (!isForAll) return [{ op: 'consume' }];
+  view.consult(tunnelObject);
+  if (topology.tunnelPort === undefined) return [{ op: 'consume' }];
   view.consult(vtepsObject);
   const others = [...topology.vteps()].map((vtep): Action => ({ op: 'encap', vni, vtep }));
   return others.length > 0 ? others : [{ op: 'consume' }];
@@ -113,10 +121,9 @@ function passedOn(view: FlowView, { tables, port, network }: StageContext, isArp
 function localGateway(
   view: FlowView,
   context: StageContext,
-  network: VirtualNetwork,
+  to: Route | undefined,
   destination: Uint8Array,
 ): StageResult | undefined {
-  const to = network.routes.lookup(destination);
   const of = to?.kind === 'network' ? networkNamed(view, context, to.network) : undefined;
   if (!of?.gateways.some((gateway) => sameBytes(gateway, destination))) return undefined;
   const proto = view.number('ip_proto');

@@ -6,6 +6,7 @@ import { FRAG_LATER } from '../flow/fields.ts';
 import { isIp4 } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { neighborObject } from '../table/neighbor.ts';
+import type { Route } from '../table/routes.ts';
 import type { VirtualNetwork } from '../table/topology.ts';
 import { ETH_IPV4 } from '../wire/ethernet.ts';
 import { isIcmpError, type IcmpErrorName } from '../wire/icmp-error.ts';
@@ -13,6 +14,13 @@ import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
 import { isGroupIp } from './routable.ts';
 import { drop, next, type StageContext, type StageResult } from './stage.ts';
 import { text, type Text } from './text.ts';
+
+/** The network's route to an address, consulted whether there is one or not. */
+export function routeTo(view: FlowView, network: VirtualNetwork, ip: Uint8Array): Route | undefined {
+  const { route, object } = network.routes.lookup(ip);
+  view.consult(object);
+  return route;
+}
 
 /** To a next hop in a network: its MAC is known, failed, or to be asked for, and the frame waits. */
 export function sendTo(

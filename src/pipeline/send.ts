@@ -8,7 +8,7 @@
  */
 import type { Action } from '../flow/action.ts';
 import type { FlowView } from '../flow/view.ts';
-import { gatewayMac, pathObject, tunnelObject } from '../table/topology.ts';
+import { gatewayMac, tunnelObject, type Segment } from '../table/topology.ts';
 import { ETH_IPV4 } from '../wire/ethernet.ts';
 import { IP_TCP, IPV4_HEADER_BYTES } from '../wire/ipv4.ts';
 import { IPV6_HEADER_BYTES } from '../wire/ipv6.ts';
@@ -22,7 +22,7 @@ export const send: Stage = (view, context) => {
   const { vni } = context.network!;
   const actions: Action[] = [];
   if (nat) actions.push(nat);
-  const mtu = mtuOf(view, context);
+  const mtu = leastMtu(view, context);
   if (mtu !== undefined) actions.push({ op: 'mtu', bytes: mtu });
   if (context.nextHop) {
     actions.push({ op: 'route', source: leaves?.mac ?? gatewayMac(vni), destination: context.nextHop });
@@ -57,37 +57,41 @@ export const send: Stage = (view, context) => {
 };
 
 /** The largest packet that every destination takes; undefined if the frame goes nowhere that takes less. */
-function mtuOf(
-  view: FlowView,
-  { tables, network, leaves, routedFrom, destinations }: StageContext,
-): number | undefined {
-  const { mtu } = leaves ?? network!;
+function leastMtu(view: FlowView, context: StageContext): number | undefined {
+  const { network, leaves, routedFrom } = context;
+  const paths = pathsOf(view, context);
+  if (!routedFrom && paths.length === 0) return undefined;
+  const mtu = mtuOf(view, leaves ?? network!);
   if (mtu === undefined) return undefined;
-  const isSmaller = routedFrom?.mtu !== undefined && mtu < routedFrom.mtu;
-  let least = isSmaller ? mtu : undefined;
-  for (const where of destinations) {
-    if (where.kind !== 'vtep') continue;
-    view.consult(pathObject(where.vtep));
-    least = Math.min(least ?? mtu, tables.topology.pathMtu(where.vtep) ?? mtu);
-  }
-  return least;
+  const before = routedFrom && mtuOf(view, routedFrom);
+  const isSmaller = before !== undefined && mtu < before;
+  if (!isSmaller && paths.length === 0) return undefined;
+  return Math.min(mtu, ...paths.filter((path) => path !== undefined));
 }
 
 /** What fits the smallest network and path on the way of a TCP connection (RFC 6691); undefined for anything else. */
-function mssOf(
-  view: FlowView,
-  { tables, network, leaves, routedFrom, destinations }: StageContext,
-): number | undefined {
+function mssOf(view: FlowView, context: StageContext): number | undefined {
   if (view.number('ip_proto') !== IP_TCP) return undefined;
-  const mtus = [(leaves ?? network!).mtu, routedFrom!.mtu];
-  for (const where of destinations) {
-    if (where.kind !== 'vtep') continue;
-    view.consult(pathObject(where.vtep));
-    mtus.push(tables.topology.pathMtu(where.vtep));
-  }
+  const { network, leaves, routedFrom } = context;
+  const mtus = [mtuOf(view, leaves ?? network!), mtuOf(view, routedFrom!), ...pathsOf(view, context)];
   const known = mtus.filter((mtu) => mtu !== undefined);
   const headerBytes = (view.number('eth_type') === ETH_IPV4 ? IPV4_HEADER_BYTES : IPV6_HEADER_BYTES) + TCP_HEADER_BYTES;
   return known.length === 0 ? undefined : Math.min(...known) - headerBytes;
+}
+
+function mtuOf(view: FlowView, { mtu, mtuObject }: Segment): number | undefined {
+  view.consult(mtuObject);
+  return mtu;
+}
+
+/** What the ways to the VTEPs among the destinations take, where it is known. */
+function pathsOf(view: FlowView, { tables, destinations }: StageContext): (number | undefined)[] {
+  return destinations.flatMap((where) => {
+    if (where.kind !== 'vtep') return [];
+    const { mtu, object } = tables.topology.path(where.vtep);
+    view.consult(object);
+    return [mtu];
+  });
 }
 
 /** The first few of a list that can be as long as a network has ports. */

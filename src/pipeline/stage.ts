@@ -16,7 +16,7 @@ import type { FlowView } from '../flow/view.ts';
 import { fdbObject, type Fdb, type FdbEntry, type Location } from '../table/fdb.ts';
 import type { ConnectionTable, Found, Opening } from '../table/connections.ts';
 import type { NeighborTable } from '../table/neighbor.ts';
-import type { AccessPort, Outside, Topology, VirtualNetwork } from '../table/topology.ts';
+import type { AccessPort, VirtualNetwork, Outside, Segment, Topology } from '../table/topology.ts';
 import type { IcmpErrorName } from '../wire/icmp-error.ts';
 import type { Text } from './text.ts';
 
@@ -33,7 +33,7 @@ export interface StageContext {
   /** Set by ingress; by route, where the frame leaves it for another one. */
   network?: VirtualNetwork;
   /** Set by route, where it leaves another network: what packets had to fit into there. */
-  routedFrom?: { readonly mtu: number | undefined };
+  routedFrom?: Segment;
   /** Set by ingress: the local port that it came from; unset for tunnelled frames. */
   port?: AccessPort;
   /** Set by ingress: who speaks to the sender for weft; unset where nobody does. */

@@ -8,11 +8,12 @@
  * entry goes, so a MAC flood takes nothing from anybody else. An entry that
  * appears behind another owner moves there at once.
  *
- * Every method that changes an entry returns the object names of what changed
- * (`fdbObject`), so that decisions that consulted it, found or not, can be made
- * anew. Owned by the thread of the switch; the clock is the caller's.
+ * Each entry is an object (`fdbObject`), found or not, and changes are noted in the
+ * transaction (`changes.ts`). Owned by the thread of the switch; the clock is the
+ * caller's.
  */
 import { formatIp, formatMac, sameBytes, type PortNo, type Vni } from '../flow/types.ts';
+import type { Changes } from './changes.ts';
 
 export type Location =
   | { readonly kind: 'port'; readonly port: PortNo }
@@ -42,10 +43,9 @@ export interface FdbOptions {
   readonly ageingMs: number;
 }
 
-const nothing: readonly string[] = [];
-
 export class Fdb {
   readonly #options: FdbOptions;
+  readonly #changes: Changes;
   readonly #static = new Map<string, FdbEntry>();
   readonly #learned = new Map<string, Learned>();
   /** By owner, from the longest unused to the latest seen. */
@@ -53,8 +53,9 @@ export class Fdb {
   #evicted = 0;
   #moves = 0;
 
-  constructor(options: FdbOptions) {
+  constructor(options: FdbOptions, changes: Changes) {
     this.#options = options;
+    this.#changes = changes;
   }
 
   lookup(vni: Vni, mac: Uint8Array): FdbEntry | undefined {
@@ -68,77 +69,73 @@ export class Fdb {
     return entry !== undefined && (entry.isStatic || sameLocation(entry.where, where));
   }
 
-  /** Notes that `mac` was seen behind `where`. Returns what changed; nothing if it was known there. */
-  learn(vni: Vni, mac: Uint8Array, where: Location, nowMs: number): readonly string[] {
+  /** `mac` was seen behind `where`. */
+  learn(vni: Vni, mac: Uint8Array, where: Location, nowMs: number): void {
     const id = entryId(vni, mac);
-    if (this.#static.has(id)) return nothing;
+    if (this.#static.has(id)) return;
     const known = this.#learned.get(id);
     if (known && sameLocation(known.where, where)) {
       known.lastSeenMs = Math.max(known.lastSeenMs, nowMs);
       const entries = this.#byOwner.get(known.owner)!;
       entries.delete(id);
       entries.set(id, known);
-      return nothing;
+      return;
     }
     if (known) {
       this.#remove(id, known);
       this.#moves++;
     }
     const owner = ownerOf(where);
-    const changed: string[] = [];
     let entries = this.#byOwner.get(owner);
     if (!entries) this.#byOwner.set(owner, (entries = new Map()));
     if (entries.size >= this.#options.quota) {
       const [oldestId, oldest] = entries.entries().next().value!;
       this.#remove(oldestId, oldest);
       this.#evicted++;
-      changed.push(oldest.object);
+      this.#changes.changed(oldest.object);
       if (entries.size === 0) this.#byOwner.set(owner, entries);
     }
-    const object = fdbObject(vni, mac);
+    const object = known?.object ?? fdbObject(vni, mac);
     const learned = { vni, mac: mac.slice(), where, isStatic: false, isTrusted: false, object };
     const entry: Learned = { ...learned, owner, lastSeenMs: nowMs };
     this.#learned.set(id, entry);
     entries.set(id, entry);
-    changed.push(object);
-    return changed;
+    this.#changes.changed(object);
   }
 
   /** Binds a MAC for good; a learned entry for it goes. */
-  setStatic(vni: Vni, mac: Uint8Array, where: Location, isTrusted = false): readonly string[] {
+  setStatic(vni: Vni, mac: Uint8Array, where: Location, isTrusted = false): void {
     const id = entryId(vni, mac);
+    const known = this.#static.get(id);
+    if (known && known.isTrusted === isTrusted && sameLocation(known.where, where)) return;
     const learned = this.#learned.get(id);
     if (learned) this.#remove(id, learned);
     const object = fdbObject(vni, mac);
     this.#static.set(id, { vni, mac: mac.slice(), where, isStatic: true, isTrusted, object });
-    return [object];
+    this.#changes.changed(object);
   }
 
-  removeStatic(vni: Vni, mac: Uint8Array): readonly string[] {
-    return this.#static.delete(entryId(vni, mac)) ? [fdbObject(vni, mac)] : nothing;
+  removeStatic(vni: Vni, mac: Uint8Array): void {
+    if (this.#static.delete(entryId(vni, mac))) this.#changes.changed(fdbObject(vni, mac));
   }
 
   /** Forgets all that was learned behind a port or VTEP that has gone. */
-  forget(where: Location): readonly string[] {
-    const entries = this.#byOwner.get(ownerOf(where));
-    if (!entries) return nothing;
-    return [...entries].map(([id, entry]) => {
+  forget(where: Location): void {
+    for (const [id, entry] of [...(this.#byOwner.get(ownerOf(where)) ?? [])]) {
       this.#remove(id, entry);
-      return entry.object;
-    });
+      this.#changes.changed(entry.object);
+    }
   }
 
   /** Removes learned entries that were not seen for the ageing time. */
-  expire(nowMs: number): readonly string[] {
-    const changed: string[] = [];
+  expire(nowMs: number): void {
     for (const entries of [...this.#byOwner.values()]) {
       for (const [id, entry] of entries) {
         if (nowMs - entry.lastSeenMs < this.#options.ageingMs) break;
         this.#remove(id, entry);
-        changed.push(entry.object);
+        this.#changes.changed(entry.object);
       }
     }
-    return changed;
   }
 
   *entries(): IterableIterator<FdbEntry> {

@@ -16,10 +16,13 @@
  *
  * Bounded: a network remembers `quota` of them at most, then the oldest goes, first of
  * all of those that nobody has answered for.
- * Methods that change an entry return the names of what changed.
+ *
+ * Each address is an object (`neighborObject`), known or not. It changes where a
+ * decision can see that: its MAC, that it has failed, whether it is asked for at all.
  */
 import { bytesId } from '../flow/key.ts';
 import { formatIp, sameBytes, type Vni } from '../flow/types.ts';
+import type { Changes } from './changes.ts';
 
 export interface NeighborOptions {
   /** Neighbors that are not static that one network may hold, failed ones included. */
@@ -56,13 +59,15 @@ export interface DueNeighbor {
 
 export class NeighborTable {
   readonly #quota: number;
+  readonly #changes: Changes;
   readonly #static = new Map<string, Uint8Array>();
   /** The longest unchanged first. */
   readonly #learned = new Map<string, Learned>();
   readonly #counts = new Map<Vni, number>();
 
-  constructor({ quota }: NeighborOptions) {
+  constructor({ quota }: NeighborOptions, changes: Changes) {
     this.#quota = quota;
+    this.#changes = changes;
   }
 
   /** The MAC of an endpoint or gateway. @param ip 16 bytes, IPv4-mapped or IPv6. */
@@ -74,7 +79,7 @@ export class NeighborTable {
   resolve(vni: Vni, ip: Uint8Array): Uint8Array | 'failed' | undefined {
     const id = entryId(vni, ip);
     const learned = this.#learned.get(id);
-    return this.#static.get(id) ?? (learned?.state === 'failed' ? 'failed' : learned?.mac);
+    return this.#static.get(id) ?? (learned && answerOf(learned));
   }
 
   /** Has somebody here asked for it, so that who says that he has it is heard? */
@@ -83,58 +88,57 @@ export class NeighborTable {
     return this.#learned.has(id) && !this.#static.has(id);
   }
 
-  set(vni: Vni, ip: Uint8Array, mac: Uint8Array): readonly string[] {
-    this.#static.set(entryId(vni, ip), mac.slice());
-    return [neighborObject(vni, ip)];
+  set(vni: Vni, ip: Uint8Array, mac: Uint8Array): void {
+    const id = entryId(vni, ip);
+    const known = this.#static.get(id);
+    if (known && sameBytes(known, mac)) return;
+    this.#static.set(id, mac.slice());
+    this.#changes.changed(neighborObject(vni, ip));
   }
 
-  remove(vni: Vni, ip: Uint8Array): readonly string[] {
-    return this.#static.delete(entryId(vni, ip)) ? [neighborObject(vni, ip)] : [];
+  remove(vni: Vni, ip: Uint8Array): void {
+    if (this.#static.delete(entryId(vni, ip))) this.#changes.changed(neighborObject(vni, ip));
   }
 
   /** It is being asked for. */
-  ask(vni: Vni, ip: Uint8Array, nowMs: number): readonly string[] {
+  ask(vni: Vni, ip: Uint8Array, nowMs: number): void {
     const known = this.#learned.get(entryId(vni, ip));
-    return known?.state === 'asked' ? [] : this.#replace(vni, ip, 'asked', undefined, nowMs, known?.failures ?? 0);
+    if (known?.state !== 'asked') this.#replace(vni, ip, 'asked', undefined, nowMs, known?.failures ?? 0);
   }
 
   /** Somebody has said that he has it. Static entries stay what they are. */
-  learn(vni: Vni, ip: Uint8Array, mac: Uint8Array, nowMs: number): readonly string[] {
-    const known = this.#learned.get(entryId(vni, ip));
-    const changed = this.#replace(vni, ip, 'known', mac.slice(), nowMs, 0);
-    const isSame = known?.mac && sameBytes(known.mac, mac);
-    return isSame ? changed.filter((object) => object !== neighborObject(vni, ip)) : changed;
+  learn(vni: Vni, ip: Uint8Array, mac: Uint8Array, nowMs: number): void {
+    this.#replace(vni, ip, 'known', mac.slice(), nowMs, 0);
   }
 
   /** Nobody has answered. */
-  fail(vni: Vni, ip: Uint8Array, nowMs: number): readonly string[] {
+  fail(vni: Vni, ip: Uint8Array, nowMs: number): void {
     const failures = (this.#learned.get(entryId(vni, ip))?.failures ?? 0) + 1;
-    return this.#replace(vni, ip, 'failed', undefined, nowMs, failures);
+    this.#replace(vni, ip, 'failed', undefined, nowMs, failures);
   }
 
   /** Whoever has failed to answer for it may be there now. */
-  retry(vni: Vni, ip: Uint8Array): readonly string[] {
-    const id = entryId(vni, ip);
-    return this.#learned.get(id)?.state === 'failed' ? this.#forget(id) : [];
+  retry(vni: Vni, ip: Uint8Array): void {
+    const known = this.#learned.get(entryId(vni, ip));
+    if (known?.state === 'failed') this.#forget(known);
   }
 
   /** Whoever had this MAC has gone. */
-  forgetMac(vni: Vni, mac: Uint8Array): string[] {
-    const gone = [...this.#learned].filter(([, one]) => one.vni === vni && one.mac && sameBytes(one.mac, mac));
-    return gone.flatMap(([id]) => this.#forget(id));
+  forgetMac(vni: Vni, mac: Uint8Array): void {
+    const gone = [...this.#learned.values()].filter((one) => one.vni === vni && one.mac && sameBytes(one.mac, mac));
+    for (const one of gone) this.#forget(one);
   }
 
   /** Forgets what is too old; what has failed is to be asked for again when its time is over. */
-  expire(nowMs: number): string[] {
-    const changed: string[] = [];
-    for (const [id, { vni, ip, state, sinceMs, failures }] of [...this.#learned]) {
+  expire(nowMs: number): void {
+    for (const one of [...this.#learned.values()]) {
+      const { vni, ip, state, sinceMs, failures } = one;
       const ageMs = nowMs - sinceMs;
-      if (ageMs >= 2 * NEIGHBOR_REFRESH_MS) changed.push(...this.#forget(id));
+      if (ageMs >= 2 * NEIGHBOR_REFRESH_MS) this.#forget(one);
       else if (state === 'failed' && ageMs >= failedMs(failures)) {
-        changed.push(...this.#replace(vni, ip, 'due', undefined, nowMs, failures));
+        this.#replace(vni, ip, 'due', undefined, nowMs, failures);
       }
     }
-    return changed;
   }
 
   /**
@@ -160,40 +164,49 @@ export class NeighborTable {
     mac: Uint8Array | undefined,
     sinceMs: number,
     failures: number,
-  ): string[] {
+  ): void {
+    const entry: Learned = { vni, ip: ip.slice(), mac, state, sinceMs, asked: 0, failures };
     const id = entryId(vni, ip);
-    const changed = this.#forget(id);
-    if (changed.length === 0) {
-      if ((this.#counts.get(vni) ?? 0) >= this.#quota) changed.push(...this.#makeRoom(vni));
-      changed.push(neighborObject(vni, ip));
-    }
-    this.#learned.set(id, { vni, ip: ip.slice(), mac, state, sinceMs, asked: 0, failures });
+    const known = this.#learned.get(id);
+    if (known) this.#remove(known);
+    else if ((this.#counts.get(vni) ?? 0) >= this.#quota) this.#makeRoom(vni);
+    this.#learned.set(id, entry);
     this.#counts.set(vni, (this.#counts.get(vni) ?? 0) + 1);
-    return changed;
+    if (!known || !sameAnswer(answerOf(known), answerOf(entry))) this.#changes.changed(neighborObject(vni, ip));
   }
 
-  #forget(id: string): string[] {
-    const entry = this.#learned.get(id);
-    if (!entry) return [];
-    this.#learned.delete(id);
-    this.#counts.set(entry.vni, this.#counts.get(entry.vni)! - 1);
-    return [neighborObject(entry.vni, entry.ip)];
+  #forget(entry: Learned): void {
+    this.#remove(entry);
+    this.#changes.changed(neighborObject(entry.vni, entry.ip));
+  }
+
+  #remove({ vni, ip }: Learned): void {
+    this.#learned.delete(entryId(vni, ip));
+    this.#counts.set(vni, this.#counts.get(vni)! - 1);
   }
 
   /** The oldest of the first kind of which there is one. */
-  #makeRoom(vni: Vni): string[] {
-    let [known, asked]: [string?, string?] = [];
-    for (const [id, entry] of this.#learned) {
+  #makeRoom(vni: Vni): void {
+    let [known, asked]: [Learned?, Learned?] = [];
+    for (const entry of this.#learned.values()) {
       if (entry.vni !== vni) continue;
-      if (entry.state === 'failed' || entry.state === 'due') return this.#forget(id);
-      if (entry.state === 'known') known ??= id;
-      else asked ??= id;
+      if (entry.state === 'failed' || entry.state === 'due') return this.#forget(entry);
+      if (entry.state === 'known') known ??= entry;
+      else asked ??= entry;
     }
-    if (known !== undefined) return this.#forget(known);
+    if (known) return this.#forget(known);
     // No decision changes by that: whoever waits for it goes on waiting, and is told if nobody answers.
-    if (asked !== undefined) this.#forget(asked);
-    return [];
+    if (asked) this.#remove(asked);
   }
+}
+
+/** What a decision gets to know of it. */
+function answerOf({ state, mac }: Learned): Uint8Array | 'failed' | undefined {
+  return state === 'failed' ? 'failed' : mac;
+}
+
+function sameAnswer(a: Uint8Array | 'failed' | undefined, b: Uint8Array | 'failed' | undefined): boolean {
+  return a instanceof Uint8Array && b instanceof Uint8Array ? sameBytes(a, b) : a === b;
 }
 
 function failedMs(failures: number): number {

@@ -4,9 +4,13 @@
  * One exact-match table a prefix length, the longest first: there are few lengths
  * in use, and a change makes a new table. The families never meet: addresses are
  * 16 bytes, but `::/0` does not cover IPv4-mapped ones.
+ *
+ * Each route is an object of its own, and a decision consults the one that its
+ * lookup found. A new route takes its addresses away from the next shorter prefix
+ * that covers it, so that one changes with it, and no other.
  */
 import { bytesId } from '../flow/key.ts';
-import { formatIp, isIp4, type Vni } from '../flow/types.ts';
+import { formatIp, isIp4, parseIp, sameBytes, type Vni } from '../flow/types.ts';
 
 export interface Prefix {
   /** 16 bytes, IPv4-mapped or IPv6; bits behind the length are ignored. */
@@ -28,44 +32,121 @@ export type RouteTarget =
 
 export type Route = { readonly prefix: Prefix } & RouteTarget;
 
-export class RouteTable {
-  readonly #ip4: readonly Level[];
-  readonly #ip6: readonly Level[];
+/** What a lookup has found: a route or none, and the object that a decision consults by that. */
+export interface FoundRoute {
+  readonly route: Route | undefined;
+  readonly object: string;
+}
 
-  /** Of two routes to one prefix the first counts. */
-  constructor(routes: readonly Route[]) {
-    this.#ip4 = levels(routes.filter(({ prefix }) => isIp4(prefix.ip)));
-    this.#ip6 = levels(routes.filter(({ prefix }) => !isIp4(prefix.ip)));
+export class RouteTable {
+  readonly #ip4: Family;
+  readonly #ip6: Family;
+
+  /** Of two routes to one prefix the first counts. @param vni of the network that they are for */
+  constructor(vni: Vni, routes: readonly Route[]) {
+    const ofFamily = (v4: boolean): Route[] => routes.filter(({ prefix }) => isIp4(prefix.ip) === v4);
+    this.#ip4 = new Family(routeObject(vni, { ip: parseIp('0.0.0.0'), length: 0 }), vni, ofFamily(true));
+    this.#ip6 = new Family(routeObject(vni, { ip: parseIp('::'), length: 0 }), vni, ofFamily(false));
   }
 
   /** The route with the longest prefix that covers `ip`, 16 bytes. */
-  lookup(ip: Uint8Array): Route | undefined {
-    const levels = isIp4(ip) ? this.#ip4 : this.#ip6;
-    for (const { bits, routes } of levels) {
-      const route = routes.get(bytesId(truncate(ip, bits)));
-      if (route) return route;
+  lookup(ip: Uint8Array): FoundRoute {
+    return (isIp4(ip) ? this.#ip4 : this.#ip6).lookup(ip);
+  }
+
+  /** The objects by which lookups in this table are found again when `next` takes its place and may say otherwise. */
+  changesTo(next: RouteTable): string[] {
+    return [...this.#ip4.changesTo(next.#ip4), ...this.#ip6.changesTo(next.#ip6)];
+  }
+}
+
+/** The routes of one address family. */
+class Family {
+  /** The longest prefixes first. */
+  readonly #levels: readonly Level[];
+  readonly #none: FoundRoute;
+
+  /** @param defaultObject of the route to everywhere, which a lookup that finds nothing has missed */
+  constructor(defaultObject: string, vni: Vni, routes: readonly Route[]) {
+    this.#levels = levels(vni, routes);
+    this.#none = { route: undefined, object: defaultObject };
+  }
+
+  /** @param bits the longest prefixes that count */
+  lookup(ip: Uint8Array, bits = 128): FoundRoute {
+    for (const level of this.#levels) {
+      if (level.bits > bits) continue;
+      const found = level.routes.get(bytesId(truncate(ip, level.bits)));
+      if (found) return found;
     }
-    return undefined;
+    return this.#none;
+  }
+
+  changesTo(next: Family): string[] {
+    const changed: string[] = [];
+    for (const { bits, routes } of this.#levels) {
+      for (const [id, { route, object }] of routes) {
+        const then = next.#find(bits, id);
+        if (!then || !sameRoute(route!, then.route!)) changed.push(object);
+      }
+    }
+    for (const { bits, routes } of next.#levels) {
+      for (const [id, { route }] of routes) {
+        if (!this.#find(bits, id)) changed.push(this.lookup(route!.prefix.ip, bits).object);
+      }
+    }
+    return changed;
+  }
+
+  #find(bits: number, id: string): FoundRoute | undefined {
+    return this.#levels.find((level) => level.bits === bits)?.routes.get(id);
   }
 }
 
 interface Level {
   /** Of the 128. */
   readonly bits: number;
-  readonly routes: ReadonlyMap<string, Route>;
+  readonly routes: ReadonlyMap<string, FoundRoute>;
 }
 
-function levels(routes: readonly Route[]): Level[] {
-  const byBits = new Map<number, Map<string, Route>>();
+function levels(vni: Vni, routes: readonly Route[]): Level[] {
+  const byBits = new Map<number, Map<string, FoundRoute>>();
   for (const route of routes) {
     const { ip, length } = route.prefix;
     const bits = isIp4(ip) ? 96 + length : length;
-    const level = byBits.get(bits) ?? new Map<string, Route>();
+    const level = byBits.get(bits) ?? new Map<string, FoundRoute>();
     byBits.set(bits, level);
-    const id = bytesId(truncate(ip, bits));
-    if (!level.has(id)) level.set(id, route);
+    const covered = truncate(ip, bits);
+    const id = bytesId(covered);
+    if (!level.has(id)) level.set(id, { route, object: routeObject(vni, { ip: covered, length }) });
   }
   return [...byBits].sort(([a], [b]) => b - a).map(([bits, routes]) => ({ bits, routes }));
+}
+
+/** Do they lead to the same, and read the same? Both are for one prefix. */
+function sameRoute(a: Route, b: Route): boolean {
+  return sameBytes(a.prefix.ip, b.prefix.ip) && sameTarget(a, b);
+}
+
+function sameTarget(a: RouteTarget, b: RouteTarget): boolean {
+  switch (a.kind) {
+    case 'network':
+      return b.kind === 'network' && a.network === b.network;
+    case 'via':
+      return (
+        b.kind === 'via' &&
+        a.network === b.network &&
+        a.hops.length === b.hops.length &&
+        a.hops.every((hop, i) => sameBytes(hop, b.hops[i]!))
+      );
+    case 'outside':
+    case 'blackhole':
+    case 'unreachable':
+    case 'prohibit':
+      return a.kind === b.kind;
+    default:
+      return a satisfies never;
+  }
 }
 
 /** The first `bits` of an address, zeros behind. */
@@ -77,7 +158,7 @@ export function formatPrefix({ ip, length }: Prefix): string {
   return `${formatIp(ip)}/${length}`;
 }
 
-/** All routes of a network, as a decision consults them. */
-export function routesObject(vni: Vni): string {
-  return `routes/${vni}`;
+/** A route as a decision consults it, present or absent. */
+function routeObject(vni: Vni, prefix: Prefix): string {
+  return `route/${vni}/${formatPrefix(prefix)}`;
 }

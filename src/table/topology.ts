@@ -1,11 +1,16 @@
 /**
  * Topology: the ports of the switch and the networks that they are in, as the
- * pipeline sees them. Changed by the switch alone; methods return the names of
- * what changed, so that decisions that consulted it are made anew.
+ * pipeline sees them. Changed by the switch alone.
+ *
+ * Its objects, by which decisions consult it (`changes.ts`), are as fine as what can
+ * change by itself. Of a list, such as that of all VTEPs, a decision consults one
+ * member where it found that one, and the list where it found none or uses all.
  */
+import { protocolName } from '../flow/connection.ts';
 import { bytesId } from '../flow/key.ts';
 import { formatIp, formatMac, linkLocalOf, parseIp, sameBytes, type PortNo, type Vni } from '../flow/types.ts';
-import { RouteTable, routesObject, type Prefix, type Route } from './routes.ts';
+import type { Changes } from './changes.ts';
+import { RouteTable, type Prefix, type Route } from './routes.ts';
 import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 
 /** A port with a workload behind it. */
@@ -24,8 +29,16 @@ export interface AccessPort {
   readonly trust: boolean;
 }
 
+/** What a frame is sent within, whose packets have to fit into it: a network, or the link to the outside. */
+export interface Segment {
+  /** In bytes; unknown where nobody said. */
+  readonly mtu: number | undefined;
+  /** By which a decision consults it. */
+  readonly mtuObject: string;
+}
+
 /** The way out of all networks: a port to the host that weft runs on. */
-export interface Outside {
+export interface OutsideOptions {
   readonly portNo: PortNo;
   /** At weft's end of the link, and at the host's. */
   readonly mac: Uint8Array;
@@ -38,6 +51,8 @@ export interface Outside {
   readonly published: ReadonlyMap<string, Published>;
 }
 
+export type Outside = OutsideOptions & Segment;
+
 /** Where a port of the transit address leads. */
 export interface Published {
   readonly endpoint: string;
@@ -47,22 +62,39 @@ export interface Published {
   readonly l4Port: number;
 }
 
-/** @param protocol of IP: TCP or UDP */
+/** `tcp/8080`. @param protocol of IP: TCP or UDP */
 export function publishedId(protocol: number, l4Port: number): string {
-  return `${protocol}/${l4Port}`;
+  return `${protocolName(protocol)}/${l4Port}`;
 }
 
-export interface VirtualNetwork {
+export interface VirtualNetwork extends Segment {
   readonly name: string;
   readonly vni: Vni;
+  /** The network itself: that it exists, its name, subnets and gateways. */
+  readonly object: string;
   readonly ports: ReadonlySet<PortNo>;
-  /** Of its containers' interfaces, in bytes; unknown where nobody said. */
-  readonly mtu: number | undefined;
+  /** Which ports are in it. */
+  readonly portsObject: string;
   readonly subnets: readonly Prefix[];
   /** Its gateway's addresses, one a subnet; the MAC is `gatewayMac`. None: it is not routed. */
   readonly gateways: readonly Uint8Array[];
   /** To its subnets, those that were declared, and the way outside. */
   readonly routes: RouteTable;
+  /** What no other route leads to goes outside. */
+  readonly outside: boolean;
+}
+
+/** A VTEP of another host. */
+interface Vtep {
+  readonly address: Uint8Array;
+  readonly object: string;
+}
+
+/** The way to a VTEP. */
+export interface Path {
+  /** The largest inner packet that it takes, in bytes; undefined where it is not known. */
+  readonly mtu: number | undefined;
+  readonly object: string;
 }
 
 /** What a network is declared with. */
@@ -80,13 +112,12 @@ export interface VirtualNetworkOptions {
 type KnownNetwork = VirtualNetwork & { ports: Set<PortNo> };
 
 export class Topology {
-  /** Of the underlay: where encapsulated frames come in; undefined without one. */
-  tunnelPort: PortNo | undefined;
-  /** The overlay's UDP port, on every host of it. */
-  vxlanL4Port = VXLAN_L4_PORT;
-  #outside: Outside | undefined;
   /** By which this host asks for neighbors: its own, where a gateway's is the same on every host. */
   readonly hostMac: Uint8Array;
+  readonly #changes: Changes;
+  #tunnelPort: PortNo | undefined;
+  #vxlanL4Port = VXLAN_L4_PORT;
+  #outside: Outside | undefined;
   readonly #ports = new Map<PortNo, AccessPort>();
   readonly #vniBytes = new Map<Vni, Uint8Array>();
   readonly #sources = new Map<PortNo, readonly Uint8Array[]>();
@@ -94,20 +125,54 @@ export class Topology {
   readonly #owners = new Map<string, PortNo>();
   readonly #networks = new Map<Vni, KnownNetwork>();
   readonly #vnis = new Map<string, Vni>();
-  readonly #vteps = new Map<string, Uint8Array>();
-  readonly #pathMtus = new Map<string, number>();
+  readonly #vteps = new Map<string, Vtep>();
+  #vtepAddresses: readonly Uint8Array[] = [];
+  readonly #paths = new Map<string, Path>();
 
-  constructor(hostMac: Uint8Array) {
+  constructor(hostMac: Uint8Array, changes: Changes) {
     this.hostMac = hostMac.slice();
+    this.#changes = changes;
+  }
+
+  /** Of the underlay: where encapsulated frames come in; undefined without one. */
+  get tunnelPort(): PortNo | undefined {
+    return this.#tunnelPort;
+  }
+
+  /** The overlay's UDP port, on every host of it. */
+  get vxlanL4Port(): number {
+    return this.#vxlanL4Port;
+  }
+
+  openTunnel(portNo: PortNo, l4Port = this.#vxlanL4Port): void {
+    this.closeTunnel();
+    this.#tunnelPort = portNo;
+    this.#vxlanL4Port = l4Port;
+    this.#changes.changed(tunnelObject, portObject(portNo));
+  }
+
+  closeTunnel(): void {
+    if (this.#tunnelPort === undefined) return;
+    this.#changes.changed(tunnelObject, portObject(this.#tunnelPort));
+    this.#tunnelPort = undefined;
   }
 
   get outside(): Outside | undefined {
     return this.#outside;
   }
 
-  setOutside(outside: Outside | undefined): readonly string[] {
-    this.#outside = outside;
-    return [outsideObject];
+  /** Opens the way outside, changes or closes it. True if other ports may be published now. */
+  setOutside(outside: OutsideOptions | undefined): boolean {
+    const before = this.#outside;
+    this.#outside = outside && { ...outside, mtuObject: outsideObject };
+    if (!before || !outside || !sameLink(before, outside)) {
+      this.#changes.changed(outsideObject);
+      for (const link of [before, outside]) if (link) this.#changes.changed(portObject(link.portNo));
+    }
+    const ids = new Set([...(before?.published.keys() ?? []), ...(outside?.published.keys() ?? [])]);
+    const changed = [...ids].filter((id) => !samePublished(before?.published.get(id), outside?.published.get(id)));
+    this.#changes.changed(...changed.map(publishedObject));
+    return !before || changed.length > 0;
   }
 
   isPublished(protocol: number, port: number): boolean {
@@ -157,74 +222,84 @@ export class Topology {
   }
 
   /** The VTEPs of the other hosts: every network reaches to all of them. */
-  vteps(): Iterable<Uint8Array> {
-    return this.#vteps.values();
+  vteps(): readonly Uint8Array[] {
+    return this.#vtepAddresses;
   }
 
-  isVtep(address: Uint8Array): boolean {
-    return this.#vteps.has(bytesId(address));
+  vtep(address: Uint8Array): Vtep | undefined {
+    return this.#vteps.get(bytesId(address));
   }
 
   /** Adds a network, or changes one in place: its ports stay. */
-  setNetwork({
-    name,
-    vni,
-    mtu,
-    subnets = [],
-    gateways = [],
-    routes = [],
-    outside = false,
-  }: VirtualNetworkOptions): readonly string[] {
+  setNetwork(options: VirtualNetworkOptions): void {
+    const { name, vni, mtu, subnets = [], gateways = [], routes = [], outside = false } = options;
+    const before = this.#networks.get(vni);
     const connected = subnets.map((prefix): Route => ({ prefix, kind: 'network', network: name }));
-    const ports = this.#networks.get(vni)?.ports ?? new Set();
-    this.#networks.set(vni, {
+    const network: KnownNetwork = {
       name,
       vni,
+      object: networkObject(vni),
+      ports: before?.ports ?? new Set(),
+      portsObject: `network/${vni}/ports`,
       mtu,
-      ports,
+      mtuObject: `network/${vni}/mtu`,
       subnets,
       gateways,
-      routes: new RouteTable([...connected, ...routes, ...(outside ? waysOutside : [])]),
-    });
+      outside,
+      routes: new RouteTable(vni, [...connected, ...routes, ...(outside ? waysOutside : [])]),
+    };
+    if (before) this.#vnis.delete(before.name);
+    this.#networks.set(vni, network);
     this.#vnis.set(name, vni);
-    const isNew = !this.#vniBytes.has(vni);
     this.#vniBytes.set(vni, Uint8Array.of(vni >>> 24, vni >>> 16, vni >>> 8, vni));
-    return [networkObject(vni), networkNameObject(name), routesObject(vni), ...(isNew ? [networksObject] : [])];
+    if (!before) return this.#changes.added(network.object, networkNameObject(name), networksObject);
+    if (!sameNetwork(before, network)) {
+      this.#changes.changed(network.object, networkNameObject(before.name), networkNameObject(name));
+    }
+    if (before.mtu !== mtu) this.#changes.changed(network.mtuObject);
+    this.#changes.changed(...before.routes.changesTo(network.routes));
   }
 
-  removeNetwork(vni: Vni): readonly string[] {
+  removeNetwork(vni: Vni): void {
     const network = this.#networks.get(vni);
+    if (!network) return;
     this.#networks.delete(vni);
     this.#vniBytes.delete(vni);
-    if (network) this.#vnis.delete(network.name);
-    return network ? [networkObject(vni), networkNameObject(network.name), routesObject(vni), networksObject] : [];
+    this.#vnis.delete(network.name);
+    // Whoever consulted anything else of it has consulted one of these.
+    this.#changes.changed(network.object, networkNameObject(network.name), networksObject);
   }
 
   /** Adds a port, or changes one in place. Its network must exist. */
-  setPort(port: AccessPort): readonly string[] {
-    const sources = [...port.addresses, ...port.allowedAddresses, linkLocalOf(port.mac)];
-    const before = this.#disown(port.portNo);
-    for (const ip of port.addresses) this.#owners.set(addressId(port.vni, ip), port.portNo);
+  setPort(port: AccessPort): void {
+    const { portNo, vni } = port;
+    const known = this.#ports.get(portNo);
+    if (known && samePort(known, port)) return;
+    const before = this.#disown(portNo);
+    for (const ip of port.addresses) this.#owners.set(addressId(vni, ip), portNo);
     for (const ip of port.allowedAddresses) {
-      const id = addressId(port.vni, ip);
-      if (!this.#owners.has(id)) this.#owners.set(id, port.portNo);
+      const id = addressId(vni, ip);
+      if (!this.#owners.has(id)) this.#owners.set(id, portNo);
     }
-    this.#ports.set(port.portNo, port);
-    this.#sources.set(port.portNo, sources);
-    this.#networks.get(port.vni)!.ports.add(port.portNo);
-    this.#handOver(port.vni, before);
-    return [portObject(port.portNo), networkObject(port.vni)];
+    this.#ports.set(portNo, port);
+    this.#sources.set(portNo, [...port.addresses, ...port.allowedAddresses, linkLocalOf(port.mac)]);
+    const network = this.#networks.get(vni)!;
+    network.ports.add(portNo);
+    this.#handOver(vni, before);
+    if (known) this.#changes.changed(portObject(portNo));
+    else this.#changes.added(portObject(portNo), network.portsObject);
   }
 
-  removePort(portNo: PortNo): readonly string[] {
+  removePort(portNo: PortNo): void {
     const port = this.#ports.get(portNo);
-    if (!port) return [];
+    if (!port) return;
     const owned = this.#disown(portNo);
     this.#ports.delete(portNo);
     this.#sources.delete(portNo);
-    this.#networks.get(port.vni)?.ports.delete(portNo);
+    const network = this.#networks.get(port.vni);
+    network?.ports.delete(portNo);
     this.#handOver(port.vni, owned);
-    return [portObject(portNo), networkObject(port.vni)];
+    this.#changes.changed(portObject(portNo), ...(network ? [network.portsObject] : []));
   }
 
   /** @returns the addresses that nobody owns now */
@@ -249,27 +324,79 @@ export class Topology {
     }
   }
 
-  /** The largest inner packet that the way to a VTEP takes, in bytes; undefined where it is not known. */
-  pathMtu(vtep: Uint8Array): number | undefined {
-    return this.#pathMtus.get(bytesId(vtep));
+  path(vtep: Uint8Array): Path {
+    return this.#paths.get(bytesId(vtep)) ?? { mtu: undefined, object: pathObject(vtep) };
   }
 
-  setPathMtu(vtep: Uint8Array, bytes: number): readonly string[] {
-    const id = bytesId(vtep);
-    if (this.#pathMtus.get(id) === bytes) return [];
-    this.#pathMtus.set(id, bytes);
-    return [pathObject(vtep)];
+  setPathMtu(vtep: Uint8Array, bytes: number): void {
+    const { mtu, object } = this.path(vtep);
+    if (mtu === bytes) return;
+    this.#paths.set(bytesId(vtep), { mtu: bytes, object });
+    this.#changes.changed(object);
   }
 
-  addVtep(address: Uint8Array): readonly string[] {
-    this.#vteps.set(bytesId(address), address.slice());
-    return [vtepsObject];
+  addVtep(address: Uint8Array): void {
+    const id = bytesId(address);
+    if (this.#vteps.has(id)) return;
+    const object = vtepObject(address);
+    this.#vteps.set(id, { address: address.slice(), object });
+    this.#listVteps();
+    this.#changes.added(object, vtepsObject);
   }
 
-  removeVtep(address: Uint8Array): readonly string[] {
-    this.#pathMtus.delete(bytesId(address));
-    return this.#vteps.delete(bytesId(address)) ? [vtepsObject] : [];
+  removeVtep(address: Uint8Array): void {
+    const id = bytesId(address);
+    if (this.#paths.delete(id)) this.#changes.changed(pathObject(address));
+    if (!this.#vteps.delete(id)) return;
+    this.#listVteps();
+    this.#changes.changed(vtepObject(address), vtepsObject);
   }
+
+  #listVteps(): void {
+    this.#vtepAddresses = [...this.#vteps.values()].map(({ address }) => address);
+  }
+}
+
+/** Is it the same but for its ports, MTU and routes? */
+function sameNetwork(a: VirtualNetwork, b: VirtualNetwork): boolean {
+  return (
+    a.name === b.name &&
+    same(a.gateways, b.gateways, sameBytes) &&
+    same(a.subnets, b.subnets, (c, d) => c.length === d.length && sameBytes(c.ip, d.ip))
+  );
+}
+
+function samePort(a: AccessPort, b: AccessPort): boolean {
+  return (
+    a.name === b.name &&
+    a.vni === b.vni &&
+    a.trust === b.trust &&
+    sameBytes(a.mac, b.mac) &&
+    same(a.addresses, b.addresses, sameBytes) &&
+    same(a.allowedAddresses, b.allowedAddresses, sameBytes) &&
+    same(a.allowedEtherTypes, b.allowedEtherTypes, Object.is)
+  );
+}
+
+/** Are they the same but for the ports that are published? */
+function sameLink(a: OutsideOptions, b: OutsideOptions): boolean {
+  return (
+    a.portNo === b.portNo &&
+    a.mtu === b.mtu &&
+    sameBytes(a.mac, b.mac) &&
+    sameBytes(a.hostMac, b.hostMac) &&
+    same(a.transit, b.transit, sameBytes)
+  );
+}
+
+function samePublished(a: Published | undefined, b: Published | undefined): boolean {
+  if (!a || !b) return a === b;
+  const isSamePlace = a.endpoint === b.endpoint && a.vni === b.vni && a.l4Port === b.l4Port;
+  return isSamePlace && same(a.addresses, b.addresses, sameBytes);
+}
+
+function same<T>(a: readonly T[], b: readonly T[], isSame: (a: T, b: T) => boolean): boolean {
+  return a.length === b.length && a.every((one, i) => isSame(one, b[i]!));
 }
 
 function addressId(vni: Vni, ip: Uint8Array): string {
@@ -281,32 +408,44 @@ const waysOutside: readonly Route[] = ['0.0.0.0', '::'].map((ip) => ({
   kind: 'outside',
 }));
 
-/** The way outside and the ports that are published there, as a decision consults them. */
+/** The link to the outside: that it is open, its port, MACs, transit addresses and MTU. */
 export const outsideObject = 'outside';
 
-/** The list of networks, as a decision consults it that found none. */
+/** A port of the transit address, published or not. @param id `publishedId` */
+export function publishedObject(id: string): string {
+  return `published/${id}`;
+}
+
+/** The list of networks, for who found none by a VNI. */
 export const networksObject = 'networks';
 
-/** The list of VTEPs, as a decision consults it. */
+/** The list of VTEPs, for who uses all, or found that somebody is none. */
 export const vtepsObject = 'vteps';
+
 /** Is there a tunnel? */
 export const tunnelObject = 'tunnel';
 
+/** Is that address a VTEP? */
+function vtepObject(address: Uint8Array): string {
+  return `vtep/${formatIp(address)}`;
+}
+
 /** What the way to a VTEP takes. */
-export function pathObject(vtep: Uint8Array): string {
+function pathObject(vtep: Uint8Array): string {
   return `path/${formatIp(vtep)}`;
 }
 
+/** What is behind a port number: a workload and all that is known of it, the tunnel, the outside, or nothing. */
 export function portObject(portNo: PortNo): string {
   return `port/${portNo}`;
 }
 
-/** The existence of a network and the ports in it. */
+/** The network itself, there or not. */
 export function networkObject(vni: Vni): string {
   return `network/${vni}`;
 }
 
-/** Which network a name leads to. */
+/** Which network a name leads to, and that network itself. */
 export function networkNameObject(name: string): string {
   return `network-name/${name}`;
 }

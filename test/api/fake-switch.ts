@@ -243,6 +243,7 @@ function statusOf(forwarding: boolean): StatusReport {
     endpoints: 1,
     endpointProblems: {},
     connections: { active: 1, limit: 65_536 },
+    decisions: { redecided: 0, withdrawn: 0 },
     fdb: { entries: 0, learned: {}, evicted: 0, moves: 0 },
     memory: { rssBytes: 1 << 26, heapTotalBytes: 1 << 25, heapUsedBytes: 1 << 24 },
     datapath: {

@@ -11,6 +11,7 @@ import { formatActions } from '../../src/flow/action.ts';
 import { formatMegaflow, type FlowKey } from '../../src/flow/key.ts';
 import { linkLocalOf, parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
 import type { RouteSpec } from '../../src/model/kinds/network.ts';
+import { Changes } from '../../src/table/changes.ts';
 import { ConnectionTable } from '../../src/table/connections.ts';
 import { Fdb } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
@@ -20,7 +21,7 @@ import {
   publishedId,
   Topology,
   type AccessPort,
-  type Outside,
+  type OutsideOptions,
 } from '../../src/table/topology.ts';
 import type { Random } from '../support/random.ts';
 import type { Decider, DeciderContext } from './differential.ts';
@@ -36,9 +37,10 @@ export class PipelineDecider implements Decider {
   readonly defects: string[] = [];
   flowsChecked = 0;
   readonly #context: DeciderContext;
-  readonly #topology = new Topology(hostMacOf(Uint8Array.of(0, 0, 1)));
-  readonly #fdb = new Fdb({ quota: 20, ageingMs: 20_000 });
-  readonly #neighbors = new NeighborTable({ quota: 64 });
+  readonly #changes = new Changes();
+  readonly #topology = new Topology(hostMacOf(Uint8Array.of(0, 0, 1)), this.#changes);
+  readonly #fdb = new Fdb({ quota: 20, ageingMs: 20_000 }, this.#changes);
+  readonly #neighbors = new NeighborTable({ quota: 64 }, this.#changes);
   readonly #connections: ConnectionTable;
   readonly #keys: FlowKey[] = [];
   #upcalls = 0;
@@ -85,6 +87,7 @@ export class PipelineDecider implements Decider {
         neighbors: this.#neighbors,
         connections: this.#connections,
       },
+      changes: this.#changes,
       flowCap: 100,
       flowIdleMs: 10_000,
       clock: this.#context.clock,
@@ -106,33 +109,30 @@ export class PipelineDecider implements Decider {
   }
 
   portAdded(portNo: PortNo, spec: PortSpec): void {
-    if (spec.kind === 'memory-vxlan') {
-      // A switch opens its underlay once, so no decision is made anew for it.
-      for (const { flow } of [...this.#controller.flows.dump()]) this.#controller.flows.delete(flow.id);
-      this.#topology.tunnelPort = portNo;
-      return;
-    }
-    if (portNo === OUTSIDE_PORT) return this.#controller.changed(this.#topology.setOutside(outside));
-    const port = workload(portNo);
-    const changed = [
-      ...this.#topology.setPort(port),
-      ...this.#fdb.setStatic(port.vni, port.mac, { kind: 'port', port: portNo }),
-    ];
-    for (const ip of resolved(port)) changed.push(...this.#neighbors.set(port.vni, ip, port.mac));
-    this.#controller.changed(changed);
+    if (spec.kind === 'memory-vxlan') this.#topology.openTunnel(portNo);
+    else if (portNo === OUTSIDE_PORT) this.#topology.setOutside(outside);
+    else this.#join(workload(portNo));
+    this.#controller.enforce();
+  }
+
+  #join(port: AccessPort): void {
+    this.#topology.setPort(port);
+    this.#fdb.setStatic(port.vni, port.mac, { kind: 'port', port: port.portNo });
+    for (const ip of resolved(port)) this.#neighbors.set(port.vni, ip, port.mac);
   }
 
   portRemoved(portNo: PortNo): void {
-    if (portNo === OUTSIDE_PORT) return this.#controller.changed(this.#topology.setOutside(undefined));
     const port = this.#topology.port(portNo);
-    if (!port) return;
-    const changed = [
-      ...this.#topology.removePort(portNo),
-      ...this.#fdb.removeStatic(port.vni, port.mac),
-      ...this.#fdb.forget({ kind: 'port', port: portNo }),
-    ];
-    for (const ip of resolved(port)) changed.push(...this.#neighbors.remove(port.vni, ip));
-    this.#controller.changed(changed);
+    if (portNo === OUTSIDE_PORT) this.#topology.setOutside(undefined);
+    else if (port) this.#leave(port);
+    this.#controller.enforce();
+  }
+
+  #leave(port: AccessPort): void {
+    this.#topology.removePort(port.portNo);
+    this.#fdb.removeStatic(port.vni, port.mac);
+    this.#fdb.forget({ kind: 'port', port: port.portNo });
+    for (const ip of resolved(port)) this.#neighbors.remove(port.vni, ip);
   }
 
   #check(random: Random): void {
@@ -150,7 +150,7 @@ export class PipelineDecider implements Decider {
 }
 
 const OUTSIDE_PORT = 3 as PortNo;
-const outside: Outside = {
+const outside: OutsideOptions = {
   portNo: OUTSIDE_PORT,
   mac: parseMac('02:00:00:00:00:02'),
   hostMac: parseMac('02:00:00:00:00:03'),

@@ -2,6 +2,7 @@
 import t from 'tap';
 import { parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
 import { routeClashes, subnetClashes, tunnelClash } from '../../src/observe/clashes.ts';
+import { Changes } from '../../src/table/changes.ts';
 import { Fdb } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
 
@@ -10,9 +11,10 @@ const mac = parseMac('02:00:00:00:00:01');
 const hostMac = parseMac('02:77:65:00:00:01');
 
 t.test('what comes by the tunnel', async (t) => {
-  const fdb = new Fdb({ quota: 1, ageingMs: 1 });
+  const changes = new Changes();
+  const fdb = new Fdb({ quota: 1, ageingMs: 1 }, changes);
   fdb.setStatic(vni, mac, { kind: 'port', port: 3 as PortNo });
-  const neighbors = new NeighborTable({ quota: 1 });
+  const neighbors = new NeighborTable({ quota: 1 }, changes);
   const ip = parseIp('10.0.0.1');
   neighbors.set(vni, ip, mac);
   const names = { hostMac, fdb, neighbors, portName: (port: number) => (port === 3 ? 'web' : '?') };

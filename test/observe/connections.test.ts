@@ -5,6 +5,7 @@ import { parseIp, type Vni } from '../../src/flow/types.ts';
 import { endpointSchema } from '../../src/model/kinds/endpoint.ts';
 import { reportConnections, TURN_CONNECTIONS, type ConnectionsQuestion } from '../../src/observe/connections.ts';
 import { ConnectionTable } from '../../src/table/connections.ts';
+import { Changes } from '../../src/table/changes.ts';
 import { Topology } from '../../src/table/topology.ts';
 
 const UDP = 17;
@@ -19,7 +20,7 @@ function question(count: number, more: Partial<ConnectionsQuestion> = {}): Conne
     natKey: new Uint8Array(8),
     isReserved: () => false,
   });
-  const topology = new Topology(new Uint8Array(6));
+  const topology = new Topology(new Uint8Array(6), new Changes());
   topology.setNetwork({ name: 'blue', vni: 100 as Vni });
   const open = (source: string, sourcePort: number): void => {
     const [destination, destinationPort] = [parseIp('203.0.113.9'), 53];

@@ -14,6 +14,7 @@ import { isIp4, linkLocalOf, parseIp, sameBytes, type PortNo, type Vni } from '.
 import type { Tables } from '../../src/pipeline/stage.ts';
 import { renderText } from '../../src/pipeline/text.ts';
 import { decide, type Decision } from '../../src/pipeline/decide.ts';
+import { Changes } from '../../src/table/changes.ts';
 import { ConnectionTable } from '../../src/table/connections.ts';
 import { Fdb } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
@@ -62,10 +63,11 @@ const ips = [
   .concat(macs.map(linkLocalOf));
 
 function randomTables(random: Random): Tables {
-  const topology = new Topology(hostMacOf(Uint8Array.of(0, 0, 1)));
-  const fdb = new Fdb({ quota: 8, ageingMs: 1000 });
-  const neighbors = new NeighborTable({ quota: 64 });
-  if (random.chance(0.8)) topology.tunnelPort = 1 as PortNo;
+  const changes = new Changes();
+  const topology = new Topology(hostMacOf(Uint8Array.of(0, 0, 1)), changes);
+  const fdb = new Fdb({ quota: 8, ageingMs: 1000 }, changes);
+  const neighbors = new NeighborTable({ quota: 64 }, changes);
+  if (random.chance(0.8)) topology.openTunnel(1 as PortNo);
   for (const vni of [1, 2].filter(() => random.chance(0.9))) {
     const network = { name: `n${vni}`, vni: vni as Vni, outside: random.chance(0.7), ...randomRouting(random, vni) };
     topology.setNetwork(network);
@@ -162,6 +164,7 @@ function makeHonest(key: Uint8Array, tables: Tables, random: Random): void {
     writeNumber(key, fields.vlan_tci, 0);
     key.set(random.pick([...tables.topology.vteps(), ...ips]), fields.tun_src.offset);
     key.set(random.pick(macs), fields.eth_src.offset);
+    if (random.chance(0.5)) key.set(random.pick(macs), fields.eth_dst.offset);
     return;
   }
   const portNo = 2 + random.int(4);

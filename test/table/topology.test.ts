@@ -1,6 +1,7 @@
 /** Whose an address is: what connections from it are counted to. */
 import t from 'tap';
 import { formatIp, parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
+import { Changes } from '../../src/table/changes.ts';
 import { Topology, type AccessPort } from '../../src/table/topology.ts';
 
 const vni = 100 as Vni;
@@ -20,7 +21,7 @@ function port(portNo: number, allowedAddresses: readonly Uint8Array[]): AccessPo
 }
 
 t.test('an address that several may send from always belongs to one of them', async (t) => {
-  const topology = new Topology(parseMac('02:00:00:00:00:ff'));
+  const topology = new Topology(parseMac('02:00:00:00:00:ff'), new Changes());
   topology.setNetwork({ vni, name: 'blue', mtu: 1500 });
   const withVirtual = (): string[] => topology.addressesWith(vni, virtual).map(formatIp);
   for (const portNo of [3, 4, 5]) topology.setPort(port(portNo, [virtual]));
