@@ -37,7 +37,6 @@ const LONGEST = [
   'netns/bad-input',
   'netns/rates',
   'netns/fragments',
-  'outside/outside',
   'netns/one-host',
   'netns/path-mtu',
   'netns/state',
@@ -47,6 +46,8 @@ const LONGEST = [
   'netns/restart',
   'netns/ecn',
   'netns/established',
+  'outside/outside-upkeep',
+  'outside/outside',
   'diff/pipeline',
 ].map((name) => `${name}.test.ts`);
 

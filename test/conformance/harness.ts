@@ -18,6 +18,7 @@ import type { Action } from '../../src/flow/action.ts';
 import { fields, KEY_BYTES, type FieldName } from '../../src/flow/fields.ts';
 import { emptyKey, writeNumber } from '../../src/flow/key.ts';
 import { parseIp, type FlowId, type PortNo, type Vni } from '../../src/flow/types.ts';
+import { udp } from '../support/frames.ts';
 
 export type Switch = Datapath & Injectable;
 export type Open = (options: DatapathOptions) => Switch;
@@ -26,6 +27,9 @@ export const portNo = (number: number) => number as PortNo;
 export const flowId = (number: number) => number as FlowId;
 export const output = (...ports: number[]): Action[] => ports.map((port) => ({ op: 'output', port: portNo(port) }));
 export const encap = (vni: number, vtep: string): Action => ({ op: 'encap', vni: vni as Vni, vtep: parseIp(vtep) });
+/** A frame of flow `flow`, with `sequence` in its payload. */
+export const numbered = (flow: number, sequence: number): Uint8Array =>
+  udp({}, 1000 + flow, 53, Uint8Array.of(sequence >> 8, sequence));
 export const consume: readonly Action[] = [{ op: 'consume' }];
 
 /** A mask that uses these fields. */

@@ -6,12 +6,15 @@ import { spawnSync } from 'node:child_process';
 import { compileFilter } from '../../src/cli/filter.ts';
 import { MIRROR_BYTES, mirrorRecordBytes, type MirroredFrame } from '../../src/datapath/datapath.ts';
 import type { BpfProgram } from '../../src/flow/bpf.ts';
+import { buildVxlan } from '../../src/wire/vxlan.ts';
 import * as frames from '../support/frames.ts';
 import { mutate, randomFrame } from '../support/random-frames.ts';
 import { Random } from '../support/random.ts';
 import { segmentsOf, someBytes } from '../support/superframes.ts';
-import { output, portNo, type Open } from './harness.ts';
+import { encap, numbered, output, portNo, type Open } from './harness.ts';
 import { conformanceTests } from './suite.ts';
+
+const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
 
 /** Expressions of every kind that libpcap compiles differently. */
 const expressions = [
@@ -121,6 +124,30 @@ const refused: Readonly<Record<string, readonly [program: BpfProgram, says: RegE
 
 export function runMirror(name: string, open: Open): void {
   const test = conformanceTests(name, open);
+
+  test('a mirror copies what comes in and goes out, up to its snap length', (t, h) => {
+    h.memory(1, 2);
+    h.vxlan(5, '192.0.2.1');
+    const seen: MirroredFrame[] = [];
+    const sink = (batch: readonly MirroredFrame[]) => seen.push(...batch);
+    const text = () =>
+      seen.splice(0).map((one) => `${one.direction} ${one.port} ${one.lengthBytes} ${one.timeMs} ${hex(one.bytes)}`);
+    h.dp.mirror({ snapBytes: 40 }, sink);
+    const frame = numbered(0, 0);
+    const cut = hex(frame.subarray(0, 40));
+    h.inject(1, frame);
+    h.answer(0, [...output(2), encap(7, '192.0.2.2')]);
+    t.same(text(), [`rx 1 44 1000 ${cut}`, `tx 2 44 1000 ${cut}`, `tx 5 44 1000 ${cut}`]);
+    h.injectDatagram(5, '192.0.2.2', buildVxlan({ vni: 7, frame }));
+    t.same(text(), [`rx 5 44 1000 ${cut}`], 'the inner frame');
+    h.dp.mirror({ snapBytes: 1000, port: portNo(2) }, sink);
+    h.inject(1, numbered(1, 0));
+    h.answer(-1, output(2));
+    t.same(text(), [`tx 2 44 1000 ${hex(numbered(1, 0))}`], 'one port only');
+    h.dp.mirror(null);
+    h.inject(2, frame);
+    t.same(text(), []);
+  });
 
   test('a filter wants the frames that tcpdump selects', (t, h) => {
     h.memory(1);

@@ -3,6 +3,7 @@ import { runCoalescing } from './coalescing.ts';
 import { runConformance } from './conformance.ts';
 import { runFragments } from './fragments.ts';
 import type { Open } from './harness.ts';
+import { runParking } from './parking.ts';
 import { runRates } from './rates.ts';
 import { runMirror } from './mirror.ts';
 import { runRewriting } from './rewriting.ts';
@@ -12,6 +13,7 @@ import { runSegmentation } from './segmentation.ts';
 const open: Open = (options) => openNativeDatapath({ ...options, threads: 0 });
 
 runConformance('native', open);
+runParking('native', open);
 runSegmentation('native', open);
 runCoalescing('native', open);
 runRates('native', open);

@@ -1,6 +1,7 @@
 import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
 import { runCoalescing } from './coalescing.ts';
 import { runConformance } from './conformance.ts';
+import { runParking } from './parking.ts';
 import { runRates } from './rates.ts';
 import { runMirror } from './mirror.ts';
 import { runRewriting } from './rewriting.ts';
@@ -9,6 +10,7 @@ import { runEcn } from './ecn.ts';
 import { runSegmentation } from './segmentation.ts';
 
 runConformance('reference', openReferenceDatapath);
+runParking('reference', openReferenceDatapath);
 runSegmentation('reference', openReferenceDatapath);
 runCoalescing('reference', openReferenceDatapath);
 runRates('reference', openReferenceDatapath);

@@ -11,7 +11,7 @@ import { CONNECTION_BYTES } from '../../src/flow/connection.ts';
 import { formatMegaflow } from '../../src/flow/key.ts';
 import { formatMac, parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
 import { Forwarding } from '../../src/forwarding.ts';
-import type { RouteSpec } from '../../src/model/resource.ts';
+import type { RouteSpec } from '../../src/model/kinds/network.ts';
 import type { Decision } from '../../src/pipeline/decide.ts';
 import { renderText } from '../../src/pipeline/text.ts';
 import { gatewayMac, OUTSIDE_HOST_MAC, OUTSIDE_MAC, publishedId, type Published } from '../../src/table/topology.ts';
