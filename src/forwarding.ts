@@ -45,7 +45,7 @@ import {
   Topology,
   type AccessPort,
   type VirtualNetworkOptions,
-  type OutsideOptions,
+  type OutsidePort,
   type Published,
 } from './table/topology.ts';
 import { IP_UDP } from './wire/ipv4.ts';
@@ -296,7 +296,7 @@ export class Forwarding<D extends Datapath = Datapath> {
   }
 
   /** Opens the way outside, or changes what is published there; `spec` only where it was not open. */
-  setOutside(link: Omit<OutsideOptions, 'mac' | 'hostMac'>, spec?: PortSpec): TapOpened | undefined {
+  setOutside(link: Omit<OutsidePort, 'mac' | 'hostMac'>, spec?: PortSpec): TapOpened | undefined {
     const outside = { ...link, mac: OUTSIDE_MAC, hostMac: OUTSIDE_HOST_MAC };
     const opened =
       spec && openPort(this.datapath, outside.portNo, { ...spec, rates: { ...spec.rates, upcalls: UPCALLS.outside } });
@@ -375,7 +375,7 @@ function portLocation(port: PortNo): Location {
  * Is its port published for somebody else now? What TCP came in by a port that was withdrawn goes on until it
  * is over, as behind any other balancer; UDP knows no end, and follows at once.
  */
-function isAstray(connection: ConnectionTuples, { published }: OutsideOptions): boolean {
+function isAstray(connection: ConnectionTuples, { published }: OutsidePort): boolean {
   const { protocol, vni, original, translated } = connection;
   if (isFromInside(connection)) return published.has(publishedId(protocol, translated.sourcePort));
   if (protocol !== IP_UDP) return false;

@@ -38,7 +38,7 @@ export interface Segment {
 }
 
 /** The way out of all networks: a port to the host that weft runs on. */
-export interface OutsideOptions {
+export interface OutsidePort {
   readonly portNo: PortNo;
   /** At weft's end of the link, and at the host's. */
   readonly mac: Uint8Array;
@@ -51,7 +51,7 @@ export interface OutsideOptions {
   readonly published: ReadonlyMap<string, Published>;
 }
 
-export type Outside = OutsideOptions & Segment;
+export type Outside = OutsidePort & Segment;
 
 /** Where a port of the transit address leads. */
 export interface Published {
@@ -91,7 +91,7 @@ interface Vtep {
 }
 
 /** The way to a VTEP. */
-export interface Path {
+export interface TunnelPath {
   /** The largest inner packet that it takes, in bytes; undefined where it is not known. */
   readonly mtu: number | undefined;
   readonly object: string;
@@ -127,7 +127,7 @@ export class Topology {
   readonly #vnis = new Map<string, Vni>();
   readonly #vteps = new Map<string, Vtep>();
   #vtepAddresses: readonly Uint8Array[] = [];
-  readonly #paths = new Map<string, Path>();
+  readonly #paths = new Map<string, TunnelPath>();
 
   constructor(hostMac: Uint8Array, changes: Changes) {
     this.hostMac = hostMac.slice();
@@ -162,7 +162,7 @@ export class Topology {
   }
 
   /** Opens the way outside, changes or closes it. True if other ports may be published now. */
-  setOutside(outside: OutsideOptions | undefined): boolean {
+  setOutside(outside: OutsidePort | undefined): boolean {
     const before = this.#outside;
     this.#outside = outside && { ...outside, mtuObject: outsideObject };
     if (!before || !outside || !sameLink(before, outside)) {
@@ -324,7 +324,7 @@ export class Topology {
     }
   }
 
-  path(vtep: Uint8Array): Path {
+  path(vtep: Uint8Array): TunnelPath {
     return this.#paths.get(bytesId(vtep)) ?? { mtu: undefined, object: pathObject(vtep) };
   }
 
@@ -379,7 +379,7 @@ function samePort(a: AccessPort, b: AccessPort): boolean {
 }
 
 /** Are they the same but for the ports that are published? */
-function sameLink(a: OutsideOptions, b: OutsideOptions): boolean {
+function sameLink(a: OutsidePort, b: OutsidePort): boolean {
   return (
     a.portNo === b.portNo &&
     a.mtu === b.mtu &&

@@ -21,7 +21,7 @@ import {
   publishedId,
   Topology,
   type AccessPort,
-  type OutsideOptions,
+  type OutsidePort,
 } from '../../src/table/topology.ts';
 import type { Random } from '../support/random.ts';
 import type { Decider, DeciderContext } from './differential.ts';
@@ -150,7 +150,7 @@ export class PipelineDecider implements Decider {
 }
 
 const OUTSIDE_PORT = 3 as PortNo;
-const outside: OutsideOptions = {
+const outside: OutsidePort = {
   portNo: OUTSIDE_PORT,
   mac: parseMac('02:00:00:00:00:02'),
   hostMac: parseMac('02:00:00:00:00:03'),
