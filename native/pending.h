@@ -46,6 +46,7 @@ struct UpcallRecord {
   Key key;
   uint8_t head[kHeadBytes];
 };
+static_assert(kHeadBytes <= UINT16_MAX, "widen UpcallRecord::head_length");
 static_assert(offsetof(UpcallRecord, key) == 16 && offsetof(UpcallRecord, head) == 16 + kKeyBytes);
 static_assert(sizeof(UpcallRecord) == 16 + kKeyBytes + kHeadBytes);
 
@@ -62,7 +63,9 @@ struct ParkedFrame {
 
 class PendingTable {
  public:
-  // `seed` keys the hashes. `worker` is part of the tokens, 0 … 31.
+  // Distinct workers that fit into a token.
+  static constexpr size_t kMostWorkers = 32;
+  // `seed` keys the hashes. `worker` is part of the tokens, 0 … kMostWorkers - 1.
   static uint32_t worker_of(Token token) { return static_cast<uint32_t>(token >> (kGenerationBits + kSlotBits)); }
   PendingTable(uint64_t seed, uint32_t worker) : seed_(seed), worker_(worker) {}
 
@@ -96,9 +99,13 @@ class PendingTable {
   size_t drop_port(uint16_t port);
 
  private:
-  static constexpr unsigned kSlotBits = 20;
+  static constexpr unsigned kWorkerBits = 5;
   static constexpr unsigned kGenerationBits = 28;
+  static constexpr unsigned kSlotBits = 20;
+  static_assert(kWorkerBits + kGenerationBits + kSlotBits <= 53, "a token crosses into JavaScript as a double");
   static constexpr uint32_t kGenerationMask = (1u << kGenerationBits) - 1;
+
+  static_assert(kMostWorkers <= 1u << kWorkerBits, "widen kWorkerBits at the expense of kGenerationBits");
 
   struct Pending {
     Key key;

@@ -47,5 +47,6 @@ inline constexpr size_t kReasons = sizeof kReasonNames / sizeof *kReasonNames;
 
 // Not dropped.
 inline constexpr Reason kNoDrop = Reason(255);
+static_assert(kReasons <= size_t(kNoDrop), "too many drop reasons: widen Reason, which is one byte");
 
 }  // namespace weft

@@ -9,6 +9,7 @@
  * order: `nat` or `related`, `mtu`, `route` or `echo`, `clamp`; or a single
  * `drop`, or a single `consume`.
  */
+import { checkBudgets, type Budget } from './budget.ts';
 import type { PortNo, Vni } from './types.ts';
 import type { DropReason } from './reason.ts';
 import { reasonName, reasonNumber } from './reason.ts';
@@ -73,6 +74,14 @@ export const opcodes = {
   related: 9,
   clamp: 10,
 } as const;
+
+/** Where opcodes are packed into bits. */
+export function opcodeBudgets(codes: Readonly<Record<string, number>>): Budget[] {
+  const widen = 'the opcode of an encoded action (flow/action.ts, and Action in native/action.h): it is one byte';
+  return [{ what: 'opcodes', needed: Math.max(...Object.values(codes)), most: 255, widen }];
+}
+
+checkBudgets(opcodeBudgets(opcodes));
 
 /** Bytes of one encoded action: op (u8), 3 zero bytes, argument (u32, little-endian), address (16: a VTEP, two MACs, or a generation and a direction). */
 export const ACTION_BYTES = 24;

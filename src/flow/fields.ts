@@ -10,6 +10,7 @@
  *
  * A new field goes here, into `extract.ts` and into `native/key.h`: nowhere else.
  */
+import { checkBudgets, type Budget } from './budget.ts';
 
 export type FieldKind = 'port' | 'u8' | 'u16' | 'u32' | 'mac' | 'ip';
 
@@ -72,6 +73,32 @@ export const fields: { readonly [N in FieldName]: Field } = Object.fromEntries(
 
 /** All fields in the order of the key. */
 export const fieldList: readonly Field[] = Object.values(fields);
+
+/** Where numbers, sizes and offsets of fields are packed into bits. */
+export function fieldBudgets(list: readonly Omit<Field, 'name' | 'kind'>[]): Budget[] {
+  return [
+    {
+      what: 'fields',
+      needed: Math.max(...list.map(({ number }) => number)) + 1,
+      most: 32,
+      widen: 'the sets of fields: they are integers of 32 bits in flow/view.ts and in maskOf (flow/key.ts)',
+    },
+    {
+      what: 'bytes of one field',
+      needed: Math.max(...list.map(({ size }) => size)),
+      most: 255,
+      widen: 'the length in front of each field in megaflowId (flow/key.ts): it is one byte',
+    },
+    {
+      what: 'bytes of a flow key',
+      needed: Math.max(...list.map(({ offset, size }) => offset + size)),
+      most: KEY_BYTES,
+      widen: 'KEY_BYTES (flow/fields.ts) and kKeyBytes (native/key.h), to a multiple of 8',
+    },
+  ];
+}
+
+checkBudgets(fieldBudgets(fieldList));
 
 export const FRAG_NONE = 0;
 export const FRAG_FIRST = 1;

@@ -6,6 +6,8 @@
  * together. `datapath` reasons are counted by the datapath itself; `pipeline` reasons arrive
  * as the argument of a drop action.
  */
+import { checkBudgets, type Budget } from './budget.ts';
+
 export const dropReasons = [
   // extract: the frame is not what its headers say
   ['frame_too_short', 'shorter than an Ethernet header'],
@@ -106,6 +108,14 @@ export const dropReasons = [
 ] as const satisfies readonly (readonly [string, string])[];
 
 export type DropReason = (typeof dropReasons)[number][0];
+
+/** Where the numbers of reasons are packed into bits. */
+export function reasonBudgets(reasons: number): Budget[] {
+  const widen = 'Reason in native/reason.h: it is one byte, and 255 means "not dropped"';
+  return [{ what: 'drop reasons', needed: reasons, most: 255, widen }];
+}
+
+checkBudgets(reasonBudgets(dropReasons.length));
 
 const numbers = new Map<string, number>(dropReasons.map(([name], number) => [name, number]));
 
