@@ -96,6 +96,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
                            InstanceMethod("originate", &DatapathObject::Originate),
                            InstanceMethod("flowPut", &DatapathObject::FlowPut),
                            InstanceMethod("flowDel", &DatapathObject::FlowDel),
+                           InstanceMethod("flowGet", &DatapathObject::FlowGet),
                            InstanceMethod("flowDump", &DatapathObject::FlowDump),
                            InstanceMethod("mirrorStart", &DatapathObject::MirrorStart),
                            InstanceMethod("mirrorStop", &DatapathObject::MirrorStop),
@@ -368,16 +369,14 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
   static_assert(sizeof(FlowRecord) == 32 + 2 * kKeyBytes);
   static constexpr size_t kDumpFlows = 512;
 
-  // (cursor) → { flows: (FlowRecord, actions)[], packed; next: cursor or -1 }
-  Napi::Value FlowDump(const Napi::CallbackInfo& info) {
+  // (FlowRecord, actions)[], packed
+  Napi::Value Packed(const std::vector<Workers::FlowTotal>& flows) {
     std::vector<uint8_t> packed;
     const auto append = [&](const void* from, size_t bytes) {
       const auto* data = static_cast<const uint8_t*>(from);
       packed.insert(packed.end(), data, data + bytes);
     };
-    const uint32_t from = info[0].As<Napi::Number>();
-    uint32_t next;
-    for (const Workers::FlowTotal& flow : workers_->dump(from, kDumpFlows, &next)) {
+    for (const Workers::FlowTotal& flow : flows) {
       const FlowRecord record = {flow.id,
                                  static_cast<uint32_t>(flow.actions.size()),
                                  static_cast<double>(flow.packets),
@@ -388,8 +387,21 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
       append(&record, sizeof record);
       append(flow.actions.data(), flow.actions.size() * kActionBytes);
     }
+    return Bytes(packed.data(), packed.size());
+  }
+
+  // (id) → the flow as FlowDump packs it; empty without one
+  Napi::Value FlowGet(const Napi::CallbackInfo& info) {
+    const uint32_t id = info[0].As<Napi::Number>();
+    return Packed(workers_->flow(id));
+  }
+
+  // (cursor) → { flows: (FlowRecord, actions)[], packed; next: cursor or -1 }
+  Napi::Value FlowDump(const Napi::CallbackInfo& info) {
+    const uint32_t from = info[0].As<Napi::Number>();
+    uint32_t next;
     auto result = Napi::Object::New(env_);
-    result["flows"] = Bytes(packed.data(), packed.size());
+    result["flows"] = Packed(workers_->dump(from, kDumpFlows, &next));
     result["next"] = Napi::Number::New(env_, next == SlotIndex::kNone ? -1 : static_cast<double>(next));
     return result;
   }
@@ -421,7 +433,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     return result;
   }
 
-  // () → Float64Array: 11 totals, drops by reason number, then for each port its
+  // () → Float64Array: 13 totals, drops by reason number, then for each port its
   // number, 4 counters, drops by reason number
   Napi::Value Counters(const Napi::CallbackInfo&) {
     std::vector<double> values;
@@ -429,7 +441,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     const Workers::Totals totals = workers_->totals();
     const weft::Counters& all = totals.counters;
     append(all.rx, all.originated, all.copies, all.segments, all.tx, all.consumed, all.coalesced, totals.held,
-           all.upcalls, totals.flows, totals.masks);
+           all.upcalls, totals.flows, totals.masks, totals.refused.flows, totals.refused.masks);
     values.insert(values.end(), std::begin(all.drops), std::end(all.drops));
     for (const auto& [number, port] : totals.ports) {
       append(number, port.rx_frames, port.rx_bytes, port.tx_frames, port.tx_bytes);

@@ -124,7 +124,8 @@ bool FlowCache::put(uint32_t id, const Words& key, const Words& mask, Program pr
     return true;
   }
   FlowTable* table = table_of(mask);
-  if (!table && (flows() >= cap_ || masks() >= kMaskCap)) return false;
+  if (!table && flows() >= cap_) return refuse(&refused_.flows);
+  if (!table && masks() >= kMaskCap) return refuse(&refused_.masks);
   if (!table) table = add_table(mask);
   MaskedKey masked;
   table->apply(key, &masked);
@@ -133,7 +134,7 @@ bool FlowCache::put(uint32_t id, const Words& key, const Words& mask, Program pr
   if (slot != SlotIndex::kNone) {
     by_id_.erase(id_hash(flows_[slot].id), slot);
   } else {
-    if (flows() >= cap_) return false;
+    if (flows() >= cap_) return refuse(&refused_.flows);
     slot = take_slot();
     keep_key(slot, *table, masked);
     table->index.insert(hash, slot);

@@ -70,10 +70,18 @@ struct alignas(64) Flow {
   static constexpr uint8_t kNoTable = 0xff;  // a free slot
 };
 static_assert(sizeof(Flow) == 64);
+static_assert(kMaskCap <= Flow::kNoTable, "too many masks: widen Flow::table and FlowTable::number");
+static_assert(kKeyWords < UINT8_MAX, "too many words in a key: widen the numbers of words in FlowTable");
 
 // What of a masked key is behind the head.
 struct FlowTail {
   uint64_t at[kKeyWords - kHeadWords];
+};
+
+// Puts that were refused, by what there was no room for.
+struct Refusals {
+  uint64_t flows = 0;
+  uint64_t masks = 0;
 };
 
 class FlowCache {
@@ -92,8 +100,8 @@ class FlowCache {
   void lookup(const Words* const* keys, size_t count, Flow** found);
 
   // A known id gets this program and keeps the rest. Equal key and mask under
-  // another id: that flow gets this id and program, and starts anew. False when
-  // a new flow or mask would go beyond a cap. `key` need not be masked yet.
+  // another id: that flow gets this id and program, and starts anew. False, and counted,
+  // when a new flow or mask would go beyond a cap. `key` need not be masked yet.
   bool put(uint32_t id, const Words& key, const Words& mask, Program program, double now_ms);
   void erase(uint32_t id);
 
@@ -103,8 +111,16 @@ class FlowCache {
     return slot == SlotIndex::kNone ? nullptr : &flows_[slot];
   }
 
+  // Calls `visit(flow, key, mask)` with the flow of this id, if there is one.
+  template <typename Visit>
+  void visit(uint32_t id, Visit visit) const {
+    const uint32_t slot = find_id(id);
+    if (slot != SlotIndex::kNone) visit(flows_[slot], key_of(slot), tables_[flows_[slot].table]->mask);
+  }
+
   size_t flows() const { return by_id_.size(); }
   size_t masks() const { return order_.size(); }
+  const Refusals& refused() const { return refused_; }
 
   // Calls `visit(flow, key, mask)` with up to `max` flows from slot `from` on.
   // Returns where to go on, or SlotIndex::kNone at the end. A flow never changes
@@ -124,6 +140,7 @@ class FlowCache {
 
  private:
   static constexpr size_t kBurst = 32;
+  static_assert(kBurst <= UINT8_MAX, "widen the numbers of keys in lookup_burst");
 
   uint32_t hash(const FlowTable& table, const MaskedKey& key) const;
   bool matches(const FlowTable& table, const MaskedKey& key, uint32_t slot) const;
@@ -134,6 +151,10 @@ class FlowCache {
   Words key_of(uint32_t slot) const;
   FlowTable* table_of(const Words& mask) const;
   FlowTable* add_table(const Words& mask);
+  bool refuse(uint64_t* counter) {
+    ++*counter;
+    return false;
+  }
   uint32_t take_slot();
   void keep_key(uint32_t slot, const FlowTable& table, const MaskedKey& key);
 
@@ -147,6 +168,7 @@ class FlowCache {
   uint32_t slots_ = 0;                                         // used so far, free ones included
   uint32_t free_ = SlotIndex::kNone;                           // the first free one
   SlotIndex by_id_;
+  Refusals refused_;
 };
 
 }  // namespace weft

@@ -19,6 +19,14 @@ void add_drops(Counts* to, const uint64_t* drops) {
   for (size_t i = 0; i < kReasons; ++i) to->drops[i] += drops[i];
 }
 
+// Appends the flows that it is called with.
+auto adder(std::vector<Workers::FlowTotal>* to) {
+  return [to](const Flow& flow, const Words& key, const Words& mask) {
+    to->push_back({flow.id, flow.packets, flow.bytes, flow.last_used_ms, key, mask,
+                   {flow.program.begin(), flow.program.end()}});
+  };
+}
+
 }  // namespace
 
 Workers::Workers(Worker::Mode mode, size_t count, size_t flow_cap, Connections connections, uint64_t seed, const MemoryHooks& hooks,
@@ -216,15 +224,23 @@ void Workers::flow_del(uint32_t id) {
 
 std::vector<Workers::FlowTotal> Workers::dump(uint32_t from, size_t max, uint32_t* next) {
   std::vector<FlowTotal> flows;
-  workers_[0]->with([&](Datapath& datapath) {
-    *next = datapath.flows().dump(from, max, [&](const Flow& flow, const Words& key, const Words& mask) {
-      flows.push_back({flow.id, flow.packets, flow.bytes, flow.last_used_ms, key, mask,
-                       {flow.program.begin(), flow.program.end()}});
-    });
-  });
+  workers_[0]->with([&](Datapath& datapath) { *next = datapath.flows().dump(from, max, adder(&flows)); });
+  add_other_workers(&flows);
+  return flows;
+}
+
+std::vector<Workers::FlowTotal> Workers::flow(uint32_t id) {
+  std::vector<FlowTotal> flows;
+  workers_[0]->with([&](Datapath& datapath) { datapath.flows().visit(id, adder(&flows)); });
+  add_other_workers(&flows);
+  return flows;
+}
+
+// `flows` are those of the first worker; adds what the others counted.
+void Workers::add_other_workers(std::vector<FlowTotal>* flows) {
   for (size_t i = 1; i < workers_.size(); ++i) {
     workers_[i]->with([&](Datapath& datapath) {
-      for (FlowTotal& total : flows) {
+      for (FlowTotal& total : *flows) {
         const Flow* flow = datapath.flows().by_id(total.id);
         if (!flow) continue;
         total.packets += flow->packets;
@@ -233,7 +249,6 @@ std::vector<Workers::FlowTotal> Workers::dump(uint32_t from, size_t max, uint32_
       }
     });
   }
-  return flows;
 }
 
 // Upcalls, numbers
@@ -271,6 +286,7 @@ Workers::Totals Workers::totals() {
     totals.held += datapath.held();
     totals.flows = datapath.flows().flows();
     totals.masks = datapath.flows().masks();
+    totals.refused = datapath.flows().refused();
     for (uint16_t number : datapath.port_numbers()) {
       auto at = std::find_if(totals.ports.begin(), totals.ports.end(), [&](const auto& port) { return port.number == number; });
       if (at == totals.ports.end()) at = totals.ports.insert(at, {number, {}});

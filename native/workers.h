@@ -33,6 +33,7 @@ namespace weft {
 class Workers {
  public:
   static constexpr size_t kMost = kMaxQueues;
+  static_assert(kMost <= PendingTable::kMostWorkers, "a token has no room for so many workers: widen kWorkerBits in pending.h");
 
   // `count` workers, 1 … kMost; the rest as Worker has it.
   Workers(Worker::Mode mode, size_t count, size_t flow_cap, Connections connections, uint64_t seed, const MemoryHooks& hooks,
@@ -78,6 +79,7 @@ class Workers {
     size_t held = 0;
     size_t flows = 0;
     size_t masks = 0;
+    Refusals refused;
     struct PortTotal {
       uint16_t number;
       PortCounters counters;
@@ -97,6 +99,8 @@ class Workers {
   };
   // Up to `max` flows from the cursor `from` (0) on. Sets where to go on, or SlotIndex::kNone.
   std::vector<FlowTotal> dump(uint32_t from, size_t max, uint32_t* next);
+  // The flow with this id; empty without one.
+  std::vector<FlowTotal> flow(uint32_t id);
 
   // Runs `work(datapath)` in a turn of each.
   template <typename Work>
@@ -108,6 +112,7 @@ class Workers {
   int add_tap(uint16_t number, const TapOpened& opened);
   int add(uint16_t number, const std::function<int(size_t index, Port*)>& open);
   Worker& worker_of(const Frame& frame);
+  void add_other_workers(std::vector<FlowTotal>* flows);
 
   std::vector<std::unique_ptr<Worker>> workers_;
   size_t first_ = 0;  // that upcalls were taken from

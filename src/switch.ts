@@ -239,7 +239,8 @@ export class Switch {
     return this.#parts.trace(flow);
   }
 
-  flows(): FlowReport[] {
+  /** The cached flows. */
+  flows(): AsyncIterable<FlowReport> {
     return this.#parts.observer.flows();
   }
 

@@ -153,6 +153,7 @@ struct NaiveCache {
   size_t cap;
   std::vector<Table> tables;
   std::map<uint32_t, std::pair<Words, Bytes>> ids;  // mask and masked key
+  Refusals refused = {};
 
   static Bytes masked(const Words& key, const Words& mask) {
     Bytes bytes;
@@ -179,7 +180,11 @@ struct NaiveCache {
     Table* in = table(mask);
     if (in && in->entries.contains(bytes)) {
       ids.erase(in->entries.at(bytes).id);
-    } else if (ids.size() >= cap || (!in && tables.size() >= kMaskCap)) {
+    } else if (ids.size() >= cap) {
+      ++refused.flows;
+      return false;
+    } else if (!in && tables.size() >= kMaskCap) {
+      ++refused.masks;
       return false;
     }
     if (!in) in = &tables.emplace_back(Table{mask, {}});
@@ -224,7 +229,7 @@ void test_flow_cache(size_t cap, size_t mask_count, uint32_t alike, int steps) {
   };
   Programs programs;
   FlowCache cache(cap, random.below(UINT32_MAX));
-  NaiveCache naive = {cap, {}, {}};
+  NaiveCache naive = {cap, {}, {}, {}};
   const auto check_hit = [&](const Words& key, Flow* flow) {
     NaiveCache::Entry* entry = naive.lookup(key);
     CHECK(!flow == !entry);
@@ -265,6 +270,7 @@ void test_flow_cache(size_t cap, size_t mask_count, uint32_t alike, int steps) {
       for (size_t i = 0; i < keys.size(); ++i) check_hit(keys[i], found[i]);
     }
     CHECK(cache.flows() == naive.ids.size() && cache.masks() == naive.tables.size());
+    CHECK(cache.refused().flows == naive.refused.flows && cache.refused().masks == naive.refused.masks);
     if (step % (steps / 20) == 0) check_dump(cache, naive);
   }
   if (random.chance(50)) return;  // a cache goes with the flows that are in it

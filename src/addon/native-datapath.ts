@@ -28,6 +28,8 @@ export interface NativeDatapath {
   originate(frame: Uint8Array, actions: Uint8Array): void;
   flowPut(id: number, key: Uint8Array, mask: Uint8Array, actions: Uint8Array): boolean;
   flowDel(id: number): void;
+  /** As `flowDump` packs it; empty if there is none. */
+  flowGet(id: number): Uint8Array;
   /** Some hundred flows from `cursor` (0) on; `next` is -1 at the end. */
   flowDump(cursor: number): { flows: Uint8Array; next: number };
   /**

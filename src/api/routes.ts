@@ -96,7 +96,7 @@ export function routes({ sw, isStopping, shutdown }: ApiTarget, onInternal: (err
   app.post('/trace', async (c) => c.json(await sw.trace((await read(c, traceRequest)).flow)));
   app.get('/why/:id', (c) => c.json(sw.why(c.req.param('id'))));
   app.get('/flows', (c) => {
-    if (c.req.query('follow') === undefined) return c.json(sw.flows());
+    if (c.req.query('follow') === undefined) return array(c, sw.flows());
     return events(eventStream<FlowReport>((send) => sw.onFlow(send)));
   });
   app.get('/drops', (c) => {
@@ -105,8 +105,7 @@ export function routes({ sw, isStopping, shutdown }: ApiTarget, onInternal: (err
   });
   app.get('/connections', (c) => {
     const endpoint = c.req.query('endpoint');
-    const connections = sw.connections({ ...(endpoint !== undefined && { endpoint }) });
-    return c.body(arrayStream(connections), 200, { 'content-type': 'application/json' });
+    return array(c, sw.connections({ ...(endpoint !== undefined && { endpoint }) }));
   });
   app.post('/capture', async (c) => {
     const { port, filter, snapBytes = DEFAULT_SNAP_BYTES } = await read(c, captureRequest);
@@ -172,6 +171,10 @@ function nameIn(c: Context): ResourceName {
 
 function failure(c: Context, { code, message }: WeftError): Response {
   return c.json({ error: { code, message } }, statusOf[code]);
+}
+
+function array(c: Context, items: AsyncIterable<unknown>): Response {
+  return c.body(arrayStream(items), 200, { 'content-type': 'application/json' });
 }
 
 function events(body: ReadableStream<Uint8Array>): Response {

@@ -34,6 +34,12 @@ export interface CachedFlow {
   readonly isInForce: boolean;
 }
 
+/** A flow, and what the datapath has counted of it. */
+export interface CountedFlow {
+  readonly flow: CachedFlow;
+  readonly statistics: FlowEntry;
+}
+
 class Entry implements CachedFlow {
   readonly id: FlowId;
   readonly megaflowId: string;
@@ -186,8 +192,15 @@ export class Flows {
     return ids;
   }
 
-  /** Every cached flow with its statistics. Which flows are longest unused is known from the last of these. */
-  *dump(): IterableIterator<{ flow: CachedFlow; statistics: FlowEntry }> {
+  /** A cached flow that is in force, with its statistics. */
+  find(id: FlowId): CountedFlow | undefined {
+    const flow = this.#entries.get(id);
+    const statistics = flow && this.#datapath.flowGet(id);
+    return statistics && { flow, statistics };
+  }
+
+  /** Every cached flow that is in force, with its statistics. Which flows are longest unused is known from the last of these. */
+  *dump(): Generator<CountedFlow> {
     for (const statistics of this.#datapath.flowDump()) {
       const flow = this.#entries.get(statistics.id);
       if (!flow) continue;

@@ -152,6 +152,15 @@ export interface NewPort {
   readonly spec: PortSpec;
 }
 
+/** The largest port number: actions, records and keys have 16 bits for it. */
+export const LARGEST_PORT = 0xffff;
+
+/** Why no port can have this number, whatever it is; undefined if one can. */
+export function portNumberRefusal(port: PortNo): WeftError | undefined {
+  if (Number.isInteger(port) && port >= 1 && port <= LARGEST_PORT) return undefined;
+  return new WeftError('exhausted', `port ${port} does not fit: a port has a number of 1 to ${LARGEST_PORT}`);
+}
+
 /** What was opened, of a port that has a TAP; or why the port could not be opened: nothing is left behind then. */
 export type PortOpened = TapOpened | undefined | WeftError;
 
@@ -215,6 +224,12 @@ export interface PortCounters {
   readonly drops: Partial<Record<DropReason, number>>;
 }
 
+/** Calls of `flowPut` that returned false, by what the cache had no room for. */
+export interface FlowRefusals {
+  readonly flows: number;
+  readonly masks: number;
+}
+
 export interface DatapathCounters {
   readonly rx: number;
   readonly originated: number;
@@ -229,6 +244,7 @@ export interface DatapathCounters {
   readonly upcalls: number;
   readonly flows: number;
   readonly masks: number;
+  readonly refused: FlowRefusals;
   readonly ports: ReadonlyMap<PortNo, PortCounters>;
 }
 
@@ -288,9 +304,14 @@ export interface Datapath {
    */
   portSet(port: PortNo, rates?: PortRates): string[];
   portDel(port: PortNo, options?: { readonly keep?: boolean }): void;
-  /** False when a cap (flows, masks) refuses it: the flow then stays on the slow path. */
+  /** False when a cap (flows, masks) refuses it, which is counted: the flow then stays on the slow path. */
   flowPut(flow: FlowPut): boolean;
   flowDel(id: FlowId): void;
+  flowGet(id: FlowId): FlowEntry | undefined;
+  /**
+   * Reads a few hundred flows at a time, as they are asked for, so a caller may take its time: each flow that stays
+   * comes once, and of those that are put or deleted meanwhile some come.
+   */
   flowDump(): Iterable<FlowEntry>;
   /** Runs actions on the frames parked behind an upcall, in order, or on a frame that weft made. */
   execute(what: UpcallToken | OriginatedFrame, actions: readonly Action[]): void;

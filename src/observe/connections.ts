@@ -5,6 +5,7 @@ import { formatIp } from '../flow/types.ts';
 import type { ConnectionReport } from '../model/report.ts';
 import { endpointOf, isFromInside, type ConnectionEntry, type ConnectionTable } from '../table/connections.ts';
 import type { Topology } from '../table/topology.ts';
+import { inTurns } from './turns.ts';
 
 export interface ConnectionsQuestion {
   readonly tables: { readonly connections: ConnectionTable; readonly topology: Topology };
@@ -28,9 +29,7 @@ export async function* reportConnections(question: ConnectionsQuestion): AsyncGe
   for (const { name, addresses, resource } of endpoints) {
     for (const address of addresses) names.set(`${resource.spec.network}/${address}`, name);
   }
-  let looked = 0;
-  for (const entry of tables.connections.entries()) {
-    if (++looked % TURN_CONNECTIONS === 0) await new Promise((resolve) => setImmediate(resolve));
+  for await (const entry of inTurns(tables.connections.entries(), TURN_CONNECTIONS)) {
     const network = tables.topology.network(entry.vni)?.name ?? null;
     const endpoint = names.get(`${network}/${formatIp(endpointOf(entry))}`) ?? null;
     if (hasOthers || endpoint !== null) yield reportConnection(entry, { network, endpoint }, clock());

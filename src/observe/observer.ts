@@ -11,7 +11,7 @@ import { formatActions } from '../flow/action.ts';
 import { bpfWants, checkBpf, type BpfProgram } from '../flow/bpf.ts';
 import { formatMegaflow } from '../flow/key.ts';
 import { reasonText, type DropReason } from '../flow/reason.ts';
-import type { PortNo } from '../flow/types.ts';
+import type { FlowId, PortNo } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
 import type {
   ClashReport,
@@ -26,6 +26,7 @@ import { tunnelClash } from './clashes.ts';
 import { reportConnections } from './connections.ts';
 import { formatKey, reportDecision } from './decision.ts';
 import { Pcapng, type PcapngFrame } from './pcapng.ts';
+import { inTurns } from './turns.ts';
 
 export interface CaptureOptions {
   /** Name of a port; all ports if it is not given. */
@@ -63,6 +64,9 @@ const UNDERLAY = 'underlay';
 const OUTSIDE = 'outside';
 /** More than any frame has. */
 const WHOLE_FRAME_BYTES = 262_144;
+
+/** Flows that one turn of the event loop reports: a millisecond or so, most of it for IPv6 addresses. */
+export const TURN_FLOWS = 64;
 
 interface Capture {
   readonly port: PortNo | undefined;
@@ -113,10 +117,12 @@ export class Observer {
     return forwarding.controller.clashes.all(clock()).map((clash) => tunnelClash(clash, names));
   }
 
-  flows(): FlowReport[] {
-    return [...this.#environment.forwarding.controller.flows.dump()].map(({ flow, statistics }) =>
-      this.#reportFlow(flow, statistics),
-    );
+  /** Some each turn, since there can be many. Of those that come or go meanwhile, some are included. */
+  async *flows(): AsyncGenerator<FlowReport> {
+    const { flows } = this.#environment.forwarding.controller;
+    for await (const { flow, statistics } of inTurns(flows.dump(), TURN_FLOWS)) {
+      yield this.#reportFlow(flow, statistics);
+    }
   }
 
   why(id: string): WhyReport {
@@ -134,18 +140,18 @@ export class Observer {
         'invalid',
         `"${id}" is not accepted: give a flow’s number (weft flows) or a drop’s (weft drops), like 42 or d7`,
       );
-    for (const { flow, statistics } of controller.flows.dump()) {
-      if (flow.id !== Number(id)) continue;
-      return {
-        id,
-        decidedAt: this.#wallTime(flow.decidedAtMs),
-        packets: statistics.packets,
-        bytes: statistics.bytes,
-        idleMs: this.#idleMs(flow, statistics),
-        decision: reportDecision(flow.key, flow.decision, this.#portName),
-      };
-    }
-    throw new WeftError('not_found', `flow ${id} is not cached (any more): \`weft flows\` shows those that are`);
+    const found = controller.flows.find(Number(id) as FlowId);
+    if (!found)
+      throw new WeftError('not_found', `flow ${id} is not cached (any more): \`weft flows\` shows those that are`);
+    const { flow, statistics } = found;
+    return {
+      id,
+      decidedAt: this.#wallTime(flow.decidedAtMs),
+      packets: statistics.packets,
+      bytes: statistics.bytes,
+      idleMs: this.#idleMs(flow, statistics),
+      decision: reportDecision(flow.key, flow.decision, this.#portName),
+    };
   }
 
   /** What was dropped, by port and reason, with the decision if one was made. */

@@ -179,7 +179,9 @@ export function fakeSwitch(): FakeSwitch {
       return [resource];
     },
     trace: async (text) => ({ ...decision, flow: text }),
-    flows: () => [flow],
+    flows: async function* () {
+      yield flow;
+    },
     why: (id) => {
       if (id === '13') throw new RangeError('a defect');
       return { id, decidedAt: flow.decidedAt, packets: 3, bytes: 300, idleMs: 2100, decision };

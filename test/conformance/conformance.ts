@@ -93,7 +93,7 @@ export function runConformance(name: string, open: Open): void {
       t.notOk(put(4, 4));
       t.ok(put(5, 2), 'replacing is no new flow');
       t.ok(put(1, 1), 'nor is a known id');
-      t.equal(h.counters().flows, 3);
+      t.match(h.counters(), { flows: 3, refused: { flows: 1, masks: 0 } });
       h.dp.flowDel(flowId(3));
       t.ok(put(4, 4));
     },
@@ -116,7 +116,23 @@ export function runConformance(name: string, open: Open): void {
     t.notOk(put(1000, MASK_CAP * 2), 'its mask is still used');
     h.dp.flowDel(flowId(1001));
     t.ok(put(1000, MASK_CAP * 2));
-    t.match(h.counters(), { masks: MASK_CAP, flows: MASK_CAP });
+    t.match(h.counters(), { masks: MASK_CAP, flows: MASK_CAP, refused: { flows: 0, masks: 2 } });
+  });
+
+  test('one flow is read by its id, with its statistics', (t, h) => {
+    h.memory(1, 2);
+    h.forward(1, output(2));
+    h.forward(2, output(1));
+    h.nowMs += 500;
+    h.inject(1, numbered(0, 0));
+    const entry = h.dp.flowGet(flowId(1));
+    t.match(entry, { id: 1, packets: 1, bytes: numbered(0, 0).length, lastUsedMs: h.nowMs, actions: output(2) });
+    t.equal(readNumber(entry!.key, fields.in_port), 1);
+    t.same(entry!.mask, maskOf('in_port'));
+    t.match(h.dp.flowGet(flowId(2)), { id: 2, packets: 0 });
+    t.equal(h.dp.flowGet(flowId(3)), undefined);
+    h.dp.flowDel(flowId(1));
+    t.equal(h.dp.flowGet(flowId(1)), undefined);
   });
 
   // Actions
@@ -319,6 +335,17 @@ export function runConformance(name: string, open: Open): void {
     h.inject(1, numbered(5, 0));
     Harness.same(h.take(3), [numbered(5, 0)], 'cached flows stay');
     t.match(h.counters().ports.get(portNo(1)), { rxFrames: 1 }, 'a new port of that number counts from 0');
+  });
+
+  test('a port number has 16 bits', (t, h) => {
+    h.memory(0xffff);
+    for (const number of [0x1_0000, 0, -1, 1.5]) {
+      t.throws(() => h.memory(number), {
+        code: 'exhausted',
+        message: `port ${number} does not fit: a port has a number of 1 to 65535`,
+      });
+    }
+    t.same([...h.counters().ports.keys()], [0xffff]);
   });
 
   test('a port that goes takes its upcalls along', (t, h) => {

@@ -1,7 +1,7 @@
 /**
  * The flow cache compared with its naive twin, a list of flows that is searched one by one. WEFT_SEED repeats a run.
  */
-import { strictEqual } from 'node:assert';
+import { deepStrictEqual, strictEqual } from 'node:assert';
 import t from 'tap';
 import { MASK_CAP } from '../../src/flow/bounds.ts';
 import { FlowCache } from '../../src/datapath/reference/flow-cache.ts';
@@ -20,6 +20,7 @@ interface Entry {
 class List {
   readonly masks: { readonly mask: Uint8Array; readonly entries: Entry[] }[] = [];
   readonly cap: number;
+  readonly refused = { flows: 0, masks: 0 };
 
   constructor(cap: number) {
     this.cap = cap;
@@ -44,7 +45,11 @@ class List {
       return true;
     }
     const group = this.masks.find((one) => bytesId(one.mask) === bytesId(mask));
-    if (this.entries.length >= this.cap || (!group && this.masks.length >= MASK_CAP)) return false;
+    const refused = this.entries.length >= this.cap ? 'flows' : !group && this.masks.length >= MASK_CAP && 'masks';
+    if (refused) {
+      this.refused[refused]++;
+      return false;
+    }
     if (group) group.entries.push({ id, key: masked, mask });
     else this.masks.push({ mask, entries: [{ id, key: masked, mask }] });
     return true;
@@ -65,7 +70,7 @@ const seed = Number(process.env['WEFT_SEED'] ?? process.hrtime.bigint() % 0x7fff
 t.test(`20,000 random calls (WEFT_SEED=${seed})`, async (t) => {
   const random = new Random(seed);
   const [cache, list] = [new FlowCache(150), new List(150)];
-  const masks = Array.from({ length: 80 }, () => {
+  const masks = Array.from({ length: 200 }, () => {
     const mask = maskOf();
     for (const name of ['in_port', 'ip_src', 'ip_dst', 'l4_src', 'l4_dst', 'ip_ttl', 'nd_lla'] as const) {
       if (random.chance(0.5)) for (const [at, byte] of maskOf(name).entries()) mask[at]! |= byte;
@@ -74,10 +79,10 @@ t.test(`20,000 random calls (WEFT_SEED=${seed})`, async (t) => {
   });
   const randomKey = () => Uint8Array.from({ length: KEY_BYTES }, () => random.int(2));
   const keys = Array.from({ length: 60 }, randomKey);
-  let [refused, hits] = [0, 0];
+  let hits = 0;
   for (let i = 0; i < 20_000; i++) {
     const key = random.pick(keys);
-    const id = 1 + random.int(400);
+    const id = 1 + random.int(1000);
     switch (random.int(4)) {
       case 0: {
         // An id keeps its key and mask as long as it lives.
@@ -85,7 +90,6 @@ t.test(`20,000 random calls (WEFT_SEED=${seed})`, async (t) => {
         const mask = known?.mask ?? random.pick(masks);
         const put = cache.put({ id: flowId(id), key: known?.key ?? key, mask, actions: consume }, i);
         strictEqual(put, list.put(id, known?.key ?? key, mask), `put ${i}`);
-        if (!put) refused++;
         break;
       }
       case 1:
@@ -100,7 +104,8 @@ t.test(`20,000 random calls (WEFT_SEED=${seed})`, async (t) => {
     }
     strictEqual(cache.flows, list.entries.length);
     strictEqual(cache.masks, list.masks.length);
+    deepStrictEqual(cache.refused, list.refused);
   }
   t.ok(hits > 1000, `${hits} hits`);
-  t.ok(refused > 10, `${refused} refused`);
+  t.ok(list.refused.flows > 10 && list.refused.masks > 10, `refused: ${JSON.stringify(list.refused)}`);
 });

@@ -95,6 +95,7 @@ function bound(dp: ReturnType<Open>): ReturnType<Open> {
     portDel: dp.portDel.bind(dp),
     flowPut: dp.flowPut.bind(dp),
     flowDel: dp.flowDel.bind(dp),
+    flowGet: dp.flowGet.bind(dp),
     flowDump: dp.flowDump.bind(dp),
     execute: dp.execute.bind(dp),
     mirror: dp.mirror.bind(dp),

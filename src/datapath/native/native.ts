@@ -16,23 +16,24 @@ import { encodeActions, type Action } from '../../flow/action.ts';
 import type { FlowId, PortNo } from '../../flow/types.ts';
 import { loadAddon } from '../../addon/addon.ts';
 import type { NativeDatapath, NativeMirrored, NativeWaiting } from '../../addon/native-datapath.ts';
-import type {
-  Datagram,
-  Datapath,
-  DatapathCounters,
-  DatapathOptions,
-  FlowEntry,
-  FlowPut,
-  Injectable,
-  MirrorOptions,
-  MirrorSink,
-  NewPort,
-  OffloadedFrame,
-  OriginatedFrame,
-  PortOpened,
-  PortRates,
-  PortSpec,
-  UpcallToken,
+import {
+  portNumberRefusal,
+  type Datagram,
+  type Datapath,
+  type DatapathCounters,
+  type DatapathOptions,
+  type FlowEntry,
+  type FlowPut,
+  type Injectable,
+  type MirrorOptions,
+  type MirrorSink,
+  type NewPort,
+  type OffloadedFrame,
+  type OriginatedFrame,
+  type PortOpened,
+  type PortRates,
+  type PortSpec,
+  type UpcallToken,
 } from '../datapath.ts';
 import { UPCALL_BATCH } from '../../flow/bounds.ts';
 import type { Offload } from '../../flow/offload.ts';
@@ -126,6 +127,8 @@ class Native implements NativeSwitch {
   }
 
   #refusal(port: PortNo, spec: PortSpec): WeftError | undefined {
+    const refused = portNumberRefusal(port);
+    if (refused) return refused;
     const tunnel = [...this.#ports].find(([, one]) => isTunnel(one))?.[0];
     if (isTunnel(spec) && tunnel !== undefined) {
       return new WeftError('conflict', `port ${port}: port ${tunnel} is the VXLAN port already`);
@@ -297,6 +300,11 @@ class Native implements NativeSwitch {
 
   flowDel(id: FlowId): void {
     this.#native.flowDel(id);
+  }
+
+  flowGet(id: FlowId): FlowEntry | undefined {
+    this.#setClock();
+    return readFlows(this.#native.flowGet(id))[0];
   }
 
   *flowDump(): Generator<FlowEntry> {

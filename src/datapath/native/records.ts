@@ -201,6 +201,7 @@ export function readCounters(numbers: Float64Array): DatapathCounters {
     upcalls: next(),
     flows: next(),
     masks: next(),
+    refused: { flows: next(), masks: next() },
     drops: drops(),
   };
   const ports = new Map<PortNo, PortCounters>();

@@ -11,7 +11,7 @@ import type { Action } from '../../flow/action.ts';
 import { KEY_BYTES } from '../../flow/fields.ts';
 import { applyMask, bytesId, type FlowKey, type FlowMask } from '../../flow/key.ts';
 import type { FlowId } from '../../flow/types.ts';
-import { type FlowEntry, type FlowPut } from '../datapath.ts';
+import type { FlowEntry, FlowPut, FlowRefusals } from '../datapath.ts';
 import { MASK_CAP } from '../../flow/bounds.ts';
 
 /** A flow in the cache; the datapath counts hits in it. */
@@ -36,6 +36,7 @@ export class FlowCache {
   /** By the bytes of the mask, in search order. */
   readonly #tables = new Map<string, Table>();
   readonly #byId = new Map<FlowId, CacheEntry>();
+  #refused: FlowRefusals = { flows: 0, masks: 0 };
   /** Holds the masked key during a lookup. */
   readonly #masked = Buffer.alloc(KEY_BYTES);
 
@@ -51,6 +52,10 @@ export class FlowCache {
     return this.#tables.size;
   }
 
+  get refused(): FlowRefusals {
+    return this.#refused;
+  }
+
   lookup(key: FlowKey): CacheEntry | undefined {
     for (const { mask, flows } of this.#tables.values()) {
       for (let i = 0; i < KEY_BYTES; i++) this.#masked[i] = key[i]! & mask[i]!;
@@ -60,7 +65,7 @@ export class FlowCache {
     return undefined;
   }
 
-  /** False when a cap refuses it. Replacing is never refused. */
+  /** False, and counted, when a cap refuses it. Replacing is never refused. */
   put(flow: FlowPut, nowMs: number): boolean {
     const known = this.#byId.get(flow.id);
     if (known) {
@@ -73,7 +78,8 @@ export class FlowCache {
     const table = this.#tables.get(maskId);
     const same = table?.flows.get(keyId);
     if (same) this.#byId.delete(same.id);
-    else if (this.#byId.size >= this.#cap || (!table && this.#tables.size >= MASK_CAP)) return false;
+    else if (this.#byId.size >= this.#cap) return this.#refuse('flows');
+    else if (!table && this.#tables.size >= MASK_CAP) return this.#refuse('masks');
 
     const mask = table?.mask ?? flow.mask.slice();
     const entry = { id: flow.id, key, mask, actions: flow.actions, packets: 0, bytes: 0, lastUsedMs: nowMs };
@@ -93,8 +99,19 @@ export class FlowCache {
     if (table.flows.size === 0) this.#tables.delete(maskId);
   }
 
+  #refuse(what: keyof FlowRefusals): false {
+    this.#refused = { ...this.#refused, [what]: this.#refused[what] + 1 };
+    return false;
+  }
+
+  /** A copy. */
+  get(id: FlowId): FlowEntry | undefined {
+    const flow = this.#byId.get(id);
+    return flow && { ...flow };
+  }
+
   /** Copies, in no particular order. */
-  dump(): FlowEntry[] {
-    return Array.from(this.#byId.values(), (flow) => ({ ...flow }));
+  *dump(): Generator<FlowEntry> {
+    for (const flow of this.#byId.values()) yield { ...flow };
   }
 }

@@ -1,7 +1,7 @@
 /** The ports of the reference datapath, and the kernel's side of those that have one. */
 import { WeftError } from '../../error.ts';
 import type { PortNo } from '../../flow/types.ts';
-import type { PortOpened, PortSpec } from '../datapath.ts';
+import { portNumberRefusal, type PortOpened, type PortSpec } from '../datapath.ts';
 import type { KernelIo } from './kernel-io.ts';
 
 export type LocalSpec = Extract<PortSpec, { kind: 'memory' | 'tap' }>;
@@ -42,6 +42,8 @@ export class Ports {
   }
 
   add(port: PortNo, spec: PortSpec): PortOpened {
+    const refused = portNumberRefusal(port);
+    if (refused) return refused;
     if (this.#specs.has(port)) return new WeftError('conflict', `port ${port} exists already`);
     const tunnel = spec.kind === 'vxlan' || spec.kind === 'memory-vxlan' ? { port, spec } : undefined;
     if (tunnel && this.#tunnel) {

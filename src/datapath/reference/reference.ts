@@ -361,7 +361,12 @@ class Reference implements ReferenceDatapath {
     this.#cache.delete(id);
   }
 
-  flowDump(): FlowEntry[] {
+  flowGet(id: FlowId): FlowEntry | undefined {
+    this.#expireFragments();
+    return this.#cache.get(id);
+  }
+
+  flowDump(): Iterable<FlowEntry> {
     this.#expireFragments();
     return this.#cache.dump();
   }
@@ -386,6 +391,7 @@ class Reference implements ReferenceDatapath {
       upcalls,
       flows: this.#cache.flows,
       masks: this.#cache.masks,
+      refused: this.#cache.refused,
     };
   }
 }
