@@ -1,6 +1,6 @@
 /**
- * What `weft attach` declares. Attaching again changes what it names and nothing
- * else: an endpoint keeps the labels, published ports and limits that it has.
+ * What `weft attach` declares. Attaching an endpoint again changes only what the command names: the
+ * endpoint keeps its other labels, published ports and limits.
  */
 import { WEFT_V1 } from '../model/kinds/kind.ts';
 import type { EndpointResource, RateLimitSpec } from '../model/kinds/endpoint.ts';
@@ -10,21 +10,23 @@ import type { PublishOptions } from '../model/publish.ts';
 export interface AttachOptions {
   readonly name: string;
   readonly network: string;
-  /** One of `netns` (name or path) and `pid`. */
+  /** Either `netns` (a name or a path) or `pid`. */
   readonly netns?: string;
   readonly pid?: number;
   readonly ip?: readonly string[];
   readonly mac?: string;
   readonly ifname?: string;
   readonly namespace?: string;
-  /** Labels to set; null takes one away. */
+  /** Labels to set; null removes a label. */
   readonly labels?: Readonly<Record<string, string | null>>;
-  /** All EtherTypes that it may send besides IPv4, IPv6 and ARP: numbers, or text as `0x88f7`. */
+  /** All EtherTypes that it may send besides IPv4, IPv6 and ARP: numbers, or text such as `0x88f7`. */
   readonly ethertypes?: readonly (number | string)[];
   readonly trust?: boolean;
-  /** All ports of this host that lead to it: an empty list takes them away. Its network has an outside. */
+  /** All ports of this host that lead to it; an empty list removes them. Needs a network with an outside. */
   readonly publish?: readonly PublishOptions[];
-  /** Of the bytes that pass its port: rates as `100mbit`, a burst as `256kb`. Null takes one away, or all. */
+  /**
+   * Limits on the bytes that pass its port: rates such as `100mbit`, a burst such as `256kb`. Null removes one, or all.
+   */
   readonly rateLimit?: RateLimitChange | null;
 }
 
@@ -35,13 +37,13 @@ export interface RateLimitChange {
 }
 
 /**
- * The resource that `options` make of a local endpoint `known`, or a new one.
+ * Builds the resource to apply from `options` and, for an endpoint of this host that exists, from `known`.
  * @throws WeftError('invalid')
  */
 export function attachment(options: AttachOptions, known: EndpointResource | undefined): EndpointResource {
   const { name, network, netns, pid, ip, mac, ifname, namespace, labels, ethertypes, trust, publish, rateLimit } =
     options;
-  // One of another host is not changed into one of this host: who applies it says so.
+  // An endpoint of another host is not turned into one of this host. Applying it reports that.
   const before = known?.spec.host === undefined ? known : undefined;
   const { netns: _netns, pid: _pid, rateLimit: limitBefore, ...spec } = before?.spec ?? {};
   const limit = changedLimit(limitBefore, rateLimit);
@@ -77,7 +79,7 @@ function changedLimit(
   if (change === undefined) return before;
   if (change === null) return undefined;
   const { ingress, egress, burst } = withoutNulls({ ...before, ...change });
-  // A burst alone limits nothing.
+  // A burst limits nothing without a rate.
   if (ingress === undefined && egress === undefined) return undefined;
   return { ...(ingress && { ingress }), ...(egress && { egress }), ...(burst && { burst }) };
 }

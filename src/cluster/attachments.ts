@@ -1,17 +1,17 @@
 /**
- * Attachments: the interfaces of this host's endpoints, in their namespaces.
+ * The interfaces of this host's endpoints, in their network namespaces.
  *
- *   open ──► the port carries frames          its TAP is made, or found again
- *   mend ──► the interface is as it was given read, compared and changed, many at once
+ *   open ──► the port carries frames      its TAP is created, or found again
+ *   mend ──► the interface is repaired    read, compared and changed, many at once
  *
- * The two are apart, because frames pass as soon as the TAP is open: after a restart
- * all are opened before any is looked at. `mend` is what start, renewal and `apply`
- * have in common, and what it finds and leaves (`interface-plan.ts` says why) is what
- * `status`, `endpoints` and `doctor` tell.
+ * Opening and mending are separate because frames pass as soon as a TAP is open: after a restart,
+ * all TAPs are opened before any interface is checked. Starting, renewing and applying all use
+ * `mend`. Problems that it finds but leaves (`interface-plan.ts` explains why) are shown by
+ * `status`, `endpoints` and `doctor`.
  *
- * A TAP that cannot be opened now (a program has it open, there are no descriptors) is
- * waited for. An interface is known by its index, a namespace by device and inode: what
- * they are called may change. Callers serialize the changing methods.
+ * If a TAP cannot be opened now (another program has it open, or there are no file descriptors),
+ * its endpoint waits. An interface is identified by its index and a namespace by device and inode,
+ * because both can be renamed. Callers run the methods that change something one after the other.
  */
 import { WeftError } from '../error.ts';
 import { type PortNo } from '../flow/types.ts';
@@ -42,55 +42,55 @@ export interface AttachmentsEnvironment {
   readonly networks: Networks;
   readonly watcher: NetnsWatcher;
   readonly exchange: ExchangeWithNetns;
-  /** The namespace of an endpoint that is open, or waited for, is gone. */
+  /** Called when the namespace of an open or waiting endpoint is gone. */
   readonly onNamespaceGone: (name: string) => void;
   readonly warn: (message: string, details: object) => void;
 }
 
-/** What is known of the interface of an endpoint that is open or waited for. */
+/** What this host knows of the interface of an open or waiting endpoint. */
 interface Attachment {
-  /** As it is watched. */
+  /** The namespace under the path that is being watched. */
   readonly watched: NetnsRef;
-  /** As it is found now. */
+  /** The namespace under its current path. */
   netns: NetnsRef;
-  /** Its queues are open; undefined while it is waited for. */
+  /** The number of open queues; undefined while the endpoint waits. */
   queues: number | undefined;
   ifname: string;
-  /** What it lacked at the last look, as one text. */
+  /** What the last check found missing, as one text. */
   lacked: string;
   problems: readonly string[];
 }
 
 export interface Mended {
   readonly endpoint: LocalEndpoint;
-  /** What weft has given it by now. */
+  /** What weft has given to the interface so far. */
   readonly given: InterfaceGiven;
-  /** What was put back. */
+  /** What was restored. */
   readonly mended: readonly string[];
 }
 
-/** An endpoint, and what is to be done about its interface. */
+/** An endpoint, and the plan for its interface. */
 interface Compared {
   readonly endpoint: LocalEndpoint;
   readonly attachment: Attachment;
   readonly plan: InterfacePlan;
 }
 
-/** What an attempt to open a TAP again came to. */
+/** The result of trying to open a TAP again. */
 export type Reopened =
   | { readonly state: 'attached'; readonly ifindex: number }
-  /** It is not there any more: it is not made again by itself. */
+  /** The interface no longer exists. weft does not create it again by itself. */
   | { readonly state: 'detached'; readonly why: string }
   | { readonly state: 'waiting'; readonly why: string };
 
-/** Endpoints that one look is at. */
+/** How many endpoints one check covers. */
 const LOOKED_AT_ONCE = 20;
-/** In how many looks all have had their turn, unless they are more than that. */
+/** All endpoints are covered within this many checks, unless there are too many for that. */
 const LOOKS = 5;
 
 export class Attachments {
   readonly #environment: AttachmentsEnvironment;
-  /** By endpoint; the longest not looked at first. */
+  /** By endpoint name. Those that have not been checked for longest come first. */
   readonly #attachments = new Map<string, Attachment>();
   readonly #portNames = new Map<number, string>();
 
@@ -106,7 +106,7 @@ export class Attachments {
     return this.#attachments.get(name)?.queues !== undefined;
   }
 
-  /** Where its interface is, what that is called now, and what is wrong with it. */
+  /** The namespace of its interface, the interface's current name, and what is wrong with it. */
   find(
     name: string,
   ): { readonly netns: string; readonly ifname: string; readonly problems: readonly string[] } | undefined {
@@ -114,7 +114,7 @@ export class Attachments {
     return attachment && { netns: attachment.netns.path, ifname: attachment.ifname, problems: attachment.problems };
   }
 
-  /** Of all endpoints that have any. */
+  /** The problems of all endpoints that have any. */
   problems(): Record<string, string[]> {
     const all = [...this.#attachments].filter(([, { problems }]) => problems.length > 0);
     return Object.fromEntries(
@@ -122,7 +122,7 @@ export class Attachments {
     );
   }
 
-  /** Paths to the namespaces of `endpoints` that there still are, by endpoint. */
+  /** The current paths of the namespaces of `endpoints`, by endpoint. Namespaces that are gone are left out. */
   locate(endpoints: readonly LocalEndpoint[]): ReadonlyMap<string, NetnsRef> {
     const refs = endpoints.map(({ name, local }) => ({ name, ref: netnsOf(local) }));
     const isThere = new Map(refs.map(({ name, ref }) => [name, isSameNetns(ref)]));
@@ -137,19 +137,20 @@ export class Attachments {
     );
   }
 
-  /** Where its interface is now, of one that is open or waited for. */
+  /** The namespace of an open or waiting endpoint's interface. */
   netns(name: string): NetnsRef | undefined {
     return this.#attachments.get(name)?.netns;
   }
 
   /**
-   * Makes the interface of a new endpoint, which is down yet. @returns its index @throws WeftError; nothing is left
-   * @param options.mayBeThere it was made before, and a crash came before that was stored
+   * Creates the interface of a new endpoint; it is still down. @returns its index @throws WeftError, leaving nothing
+   * behind
+   * @param options.mayBeThere true if an interface may have been created before a crash that kept it from being stored
    */
   make(endpoint: LocalEndpoint, netns: NetnsRef, { mayBeThere }: { readonly mayBeThere: boolean }): number {
     const { forwarding } = this.#environment;
     const opened = forwarding.addPort(this.#port(endpoint), tapSpec(endpoint, netns))!;
-    // A path can come to lead to another namespace, and somebody may have been faster.
+    // A path can lead to another namespace by now, and another program can have created the interface first.
     const isElsewhere = opened.dev !== netns.dev || opened.ino !== netns.ino;
     if (isElsewhere || !(opened.created || mayBeThere)) {
       forwarding.removePort(endpoint.local.portNo as PortNo, { keep: !opened.created });
@@ -161,8 +162,9 @@ export class Attachments {
   }
 
   /**
-   * Opens the TAPs that endpoints have, at a start or when they were busy then: all at once, and all know of each other
-   * before a frame of any is decided. `netns`: where it is.
+   * Opens the TAPs of endpoints that have one: at a start, and later for those that were busy then. All are opened at
+   * once,
+   * and all are known before a frame of any is decided. `netns` is where the TAP is.
    */
   reopen(places: readonly { readonly endpoint: LocalEndpoint; readonly netns: NetnsRef }[]): Reopened[] {
     const opened = this.#environment.forwarding.addPorts(
@@ -192,20 +194,20 @@ export class Attachments {
     return { state: 'waiting', why };
   }
 
-  /** Its interface cannot be made now. */
+  /** Notes that the interface of `endpoint` cannot be created now. */
   wait(endpoint: LocalEndpoint, netns: NetnsRef, why: string): void {
     this.#enter(endpoint, netns, undefined);
     this.#attachments.get(endpoint.name)!.problems = [why];
   }
 
-  /** Removes the interface of an endpoint that is not declared any more. */
+  /** Removes the interface of an endpoint that is no longer declared. */
   async removeLeft(name: string, local: LocalRecord): Promise<void> {
     const netns = netnsOf(local);
     const path = isSameNetns(netns) ? netns.path : findNetns([netns]).get(netnsId(netns));
     if (path !== undefined) await this.#deleteInterface({ name, local }, { ...netns, path });
   }
 
-  /** Stops the port. Its interface stays with `keep`; without, it goes, also one that could not be opened. */
+  /** Closes the port. With `keep`, the interface stays; otherwise it is removed, even if it could not be opened. */
   async close(endpoint: LocalEndpoint, { keep }: { readonly keep: boolean }): Promise<void> {
     const attachment = this.#attachments.get(endpoint.name);
     this.#leave(endpoint.name);
@@ -218,7 +220,7 @@ export class Attachments {
     }
   }
 
-  /** Rates and what it may send, of a port that is open. */
+  /** Applies changed rates and changed permissions to an open port. */
   change(endpoint: LocalEndpoint, { isLimitSame }: { readonly isLimitSame: boolean }): void {
     if (!this.isOpen(endpoint.name)) return;
     const { forwarding } = this.#environment;
@@ -228,7 +230,7 @@ export class Attachments {
     forwarding.changePort(this.#port(endpoint));
   }
 
-  /** Gives a new interface all that it is to have. @throws WeftError with the first thing that failed */
+  /** Configures a new interface completely. @throws WeftError with the first thing that failed */
   async give(endpoint: LocalEndpoint): Promise<InterfaceGiven> {
     const attachment = this.#attachments.get(endpoint.name)!;
     const { netns } = attachment;
@@ -236,7 +238,7 @@ export class Attachments {
     const plan = this.#plan(endpoint, attachment, facts!);
     if (plan instanceof WeftError) throw plan;
     const [failed] = await changeNamespaces(this.#environment.exchange, [{ ns: netns, ...plan }]);
-    // Where IPv6 cannot be enabled, IPv4 goes on alone, and that is told.
+    // Where IPv6 cannot be enabled, IPv4 works alone, and the problem is reported.
     if (plan.settings.length > 0 && failed!.length > 0) {
       await this.mend([{ ...endpoint, local: { ...endpoint.local, given: plan.given } }]);
     } else if (failed![0]) {
@@ -245,7 +247,7 @@ export class Attachments {
     return plan.given;
   }
 
-  /** Endpoints whose turn it is to be looked at; those that lack something are looked at again soon. */
+  /** The endpoints to check next. Those that lack something are checked again soon. */
   due(): string[] {
     const open = [...this.#attachments].filter(([, { queues }]) => queues !== undefined);
     const turn = open.slice(0, Math.min(LOOKED_AT_ONCE, Math.ceil(open.length / LOOKS)));
@@ -257,7 +259,7 @@ export class Attachments {
     return [...turn, ...lacking.slice(0, LOOKED_AT_ONCE)].map(([name]) => name);
   }
 
-  /** What is wrong with the interfaces of endpoints, by endpoint. It looks, and changes nothing. */
+  /** The problems of the interfaces, by endpoint. Checks without changing anything. */
   async inspect(endpoints: readonly LocalEndpoint[]): Promise<Record<string, string[]>> {
     const compared = await this.#compare(endpoints);
     const lacking = compared.map(({ endpoint, plan }) => [endpoint.name, lackingText(plan)] as const);
@@ -268,8 +270,8 @@ export class Attachments {
   }
 
   /**
-   * Compares the interfaces of open endpoints with what they were given, and mends them.
-   * @param options.isPatient what is missing for the first time is left: somebody may be about to put it elsewhere
+   * Compares the interfaces of open endpoints with what they were given, and repairs them.
+   * @param options.isPatient leaves what is missing for the first time: somebody may be about to restore it elsewhere
    */
   async mend(endpoints: readonly LocalEndpoint[], { isPatient = false } = {}): Promise<Mended[]> {
     const { exchange, forwarding } = this.#environment;
@@ -303,7 +305,10 @@ export class Attachments {
     if (mended.length > 0) this.#environment.warn('the interface is as it was given again', { endpoint: name, mended });
   }
 
-  /** An interface that has the MTU `before`, or more than `mtu`, gets that: what its container has made smaller stays. */
+  /**
+   * Sets the MTU of interfaces that still have the MTU `before`, or more than `mtu`. Smaller ones stay: the container
+   * chose them.
+   */
   async changeMtu(
     endpoints: readonly LocalEndpoint[],
     { before, mtu }: { before: number; mtu: number },
@@ -329,7 +334,10 @@ export class Attachments {
     }
   }
 
-  /** Reads all namespaces of open endpoints at once. An endpoint that could not be compared has that as its problem. */
+  /**
+   * Reads the namespaces of all open endpoints at once. If an endpoint cannot be compared, that is noted as its
+   * problem.
+   */
   async #compare(endpoints: readonly LocalEndpoint[]): Promise<Compared[]> {
     const open = endpoints.filter(({ name }) => this.isOpen(name));
     if (open.length === 0) return [];
@@ -416,7 +424,7 @@ export class Attachments {
       this.#environment.warn('the interface is not as it was given', { endpoint: name, problems });
   }
 
-  /** One that another program has open. */
+  /** Deletes an interface that another program has open. */
   async #deleteInterface({ name, local }: Pick<LocalEndpoint, 'name' | 'local'>, netns: NetnsRef): Promise<void> {
     const { exchange, warn } = this.#environment;
     const [facts] = await readNamespaces(exchange, [netns]);
@@ -428,7 +436,7 @@ export class Attachments {
   }
 }
 
-/** By its index; that of a TAP that is in another namespace now may be anything here. */
+/** Finds a TAP by its index. If the TAP has moved to another namespace, that index may belong to anything here. */
 function tapOf({ links }: NamespaceFacts, index: number | undefined): LinkFacts | undefined {
   return links.find(({ ifindex, queues }) => ifindex === index && queues !== undefined);
 }

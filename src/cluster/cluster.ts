@@ -1,13 +1,13 @@
 /**
- * The cluster as this host sees it: what is declared, and the one way from there to the wire.
+ * The cluster as this host sees it: what is declared, and the only way to put it into force.
  *
- *   1. apply, delete: checks, references, and what weft allots, on a draft
- *   2. one transaction of the store, by compare-and-swap: a file is all of it or nothing
- *   3. the watch tells it, as it tells what others write
- *   4. the reconciler of each kind puts it in force
+ *   1. `apply` or `delete` checks it, resolves its references and allots addresses, all on a draft
+ *   2. one compare-and-swap transaction stores it: a file is stored completely or not at all
+ *   3. the watch reports it, just as it reports what other writers store
+ *   4. the reconciler of its kind puts it into force
  *
- * A verb returns when step 4 is done for what it has written. A start is the same with all
- * that the store has. What cannot be put in force stays declared, and waits.
+ * An operation returns when step 4 is done for what it has written. A start runs steps 3 and 4 for
+ * everything in the store. What cannot be put into force stays declared, and waits.
  */
 import { WeftError } from '../error.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
@@ -25,26 +25,28 @@ import { Serial } from './serial.ts';
 export interface ClusterEnvironment {
   readonly store: Store;
   readonly reconcilers: ReadonlyMap<string, Reconciler>;
-  /** What the watch tells besides resources. @returns names of endpoints that are to be placed anew */
+  /** Takes what the watch reports besides resources. @returns the names of endpoints to place again */
   readonly see: (changes: readonly Change[]) => string[];
   readonly place: (names: readonly string[]) => Promise<void>;
-  /** Something was put in force. Not called during the start. */
+  /** Called when something has been put into force, except during the start. */
   readonly onEnforced: () => Promise<void>;
-  /** Before anything is stored: what can be known to fail fails here. `onEnforced` follows where it fails after all. */
+  /**
+   * Called before anything is stored, so that foreseeable failures happen here. After a failure, `onEnforced` follows.
+   */
   readonly prepare: (resources: readonly Resource[]) => Promise<void>;
-  /** What was applied is in force. @throws WeftError that whoever has applied it is told */
+  /** Called when the applied resources are in force. @throws WeftError, which is reported to whoever applied them */
   readonly onApplied: (resources: readonly Resource[]) => Promise<void>;
-  /** As pino's. */
+  /** Methods as pino has them. */
   readonly logger: Readonly<Record<'info' | 'warn' | 'error', (details: object, message: string) => void>>;
 }
 
 export class Cluster {
   readonly serial = new Serial();
   readonly #environment: ClusterEnvironment;
-  /** What the watch has told, and is not in force yet. */
+  /** Events that the watch has reported and that are not yet in force. */
   readonly #pending: WatchEvent[] = [];
   #stopWatch = (): void => {};
-  /** The last revision that the watch has told; Infinity where all is to be listed anew. */
+  /** The last revision that the watch has reported; Infinity when everything must be listed again. */
   #told = 0;
   #onTold = (): void => {};
   #isStarted = false;
@@ -53,23 +55,23 @@ export class Cluster {
     this.#environment = environment;
   }
 
-  /** Puts in force what the store has, and follows it from then on. */
+  /** Puts everything in the store into force, and follows the store from then on. */
   async start(): Promise<void> {
     await this.#list();
     this.#isStarted = true;
   }
 
-  /** Lets the watch go. Changes are over by then. */
+  /** Ends the watch. No change may be running any more. */
   close(): void {
     this.#stopWatch();
   }
 
-  /** All of `resources`, or nothing. @throws WeftError about the first that is not possible */
+  /** Applies all of `resources`, or none. @throws WeftError about the first one that is not possible */
   apply(resources: readonly Resource[], options: { readonly dryRun?: boolean } = {}): Promise<ApplyReport[]> {
     return this.serial.run(() => this.applyNow(resources, options));
   }
 
-  /** The same within another change. */
+  /** Like `apply`, for a caller that already runs within `serial`. */
   async applyNow(
     resources: readonly Resource[],
     { dryRun = false }: { readonly dryRun?: boolean } = {},
@@ -107,7 +109,7 @@ export class Cluster {
     });
   }
 
-  /** @throws WeftError `not_found` without it, `conflict` when others need it */
+  /** @throws WeftError `not_found` if it does not exist, `conflict` if others still need it */
   delete(kind: KindDefinition, which: ResourceName, options: { readonly dryRun?: boolean } = {}): Promise<ApplyReport> {
     return this.serial.run(() => this.deleteNow(kind, which, options));
   }
@@ -133,7 +135,7 @@ export class Cluster {
     return { kind: kind.kind, name: which.name, ...(namespace && { namespace }), action: 'deleted', dryRun };
   }
 
-  /** Resources as they were declared. @throws WeftError('not_found') for a name that does not exist */
+  /** The resources as declared. @throws WeftError('not_found') if `name` does not exist */
   get(kind: KindDefinition, { name, namespace }: Partial<ResourceName> = {}): Resource[] {
     const reconciler = this.#environment.reconcilers.get(kind.kind)!;
     if (name !== undefined) return [reconciler.shown(reconciler.get(idOf({ name, namespace })))];
@@ -141,7 +143,7 @@ export class Cluster {
     return namespace === undefined ? all : all.filter(({ metadata }) => metadata.namespace === namespace);
   }
 
-  /** Sets labels of a resource; null takes one away. */
+  /** Sets labels of a resource; null removes one. */
   label(
     kind: KindDefinition,
     which: ResourceName,
@@ -170,7 +172,7 @@ export class Cluster {
     });
   }
 
-  /** Deletes all endpoints of this host. When nothing else runs any more. */
+  /** Deletes all endpoints of this host. For when nothing else runs any more. */
   async purge(): Promise<void> {
     await this.enforce();
     const keys = [...this.#all()].filter(isOfThisHost).map(({ name, resource, revision }) => ({
@@ -180,7 +182,7 @@ export class Cluster {
     if (keys.length > 0) await this.#write({ expect: keys, delete: keys.map(({ key }) => key) });
   }
 
-  /** Puts in force what the watch has told by now. Within `serial`. */
+  /** Puts everything that the watch has reported so far into force. Call within `serial`. */
   async enforce(): Promise<void> {
     let isDone = false;
     for (let event = this.#pending.shift(); event; event = this.#pending.shift()) {
@@ -201,7 +203,7 @@ export class Cluster {
     }
   }
 
-  /** Resolves when it is in force. */
+  /** Resolves when the change is in force. */
   async #write(transaction: Transaction): Promise<void> {
     const revision = await this.#environment.store.transact(transaction);
     while (this.#told < revision) await new Promise<void>((resolve) => (this.#onTold = resolve));
@@ -255,7 +257,9 @@ export class Cluster {
     return others.length > 0 || [...put.values(), ...removed.values()].some((all) => all.length > 0);
   }
 
-  /** A record with the defaults of today; undefined where it is gone, is known as it is, or is none. */
+  /**
+   * The record as today's schema reads it. Undefined if it is deleted, already known at this revision, or not valid.
+   */
   #stored({ key, entry }: Change, kind: KindDefinition, name: string): Stored | undefined {
     if (!entry || this.#environment.reconcilers.get(kind.kind)!.find(name)?.revision === entry.revision)
       return undefined;
@@ -272,7 +276,7 @@ export class Cluster {
     return { name, resource: parsed.data, revision: entry.revision, record };
   }
 
-  /** A defect in one kind keeps no other from being put in force. */
+  /** Keeps a defect in one kind from stopping the others. */
   async #guarded(step: () => void | Promise<void>): Promise<void> {
     try {
       await step();
@@ -281,7 +285,7 @@ export class Cluster {
     }
   }
 
-  /** What was declared before is tried again. @returns those that were mended */
+  /** Tries again what was declared before. @returns the resources that this repaired */
   async #retry(resources: readonly Resource[], actions: readonly ApplyReport['action'][]): Promise<Set<Resource>> {
     const known = resources.filter((_, at) => actions[at] !== 'created');
     const mended = new Set<Resource>();
@@ -300,7 +304,7 @@ export class Cluster {
   }
 
   #unexpected(error: unknown): void {
-    // What was still to be done when the switch was closed was refused.
+    // Closing the switch refuses everything that was still queued.
     if (error instanceof WeftError && error.code === 'conflict' && error.message === 'the switch is stopping') return;
     this.#environment.logger.error({ err: error }, 'unexpected');
   }

@@ -1,4 +1,4 @@
-/** Kinds of which nothing is to be put in force: they are declared, and others refer to them. */
+/** Kinds with nothing to put into force on a host: they are only declared, and others refer to them. */
 import { isDeepStrictEqual } from 'node:util';
 import { WeftError } from '../error.ts';
 import { compareNames } from '../model/name-order.ts';
@@ -7,7 +7,7 @@ import type { Declared, Draft, Planned, Reconciler, Stored } from './reconciler.
 
 export class Declarations<R extends Resource = Resource> implements Reconciler {
   readonly #kind: string;
-  /** How to declare one. */
+  /** Tells the user how to declare one. */
   readonly #mend: string;
   readonly #declared = new Map<string, Declared<R>>();
 

@@ -1,7 +1,7 @@
 /**
- * A change of any number of resources while it is planned: what will be declared, over
- * what is. Resources of one file see each other, and nothing has happened until the
- * transaction that the draft makes is stored.
+ * A planned change of any number of resources: what will be declared, on top of what is declared
+ * now. The resources of one file see each other. Nothing has happened until the draft's transaction
+ * is stored.
  */
 import { WeftError } from '../error.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
@@ -40,7 +40,7 @@ export class FileDraft implements Draft {
     return (known?.all().length ?? 0) + planned.length;
   }
 
-  /** Plans one resource. @throws WeftError when it is not possible, or refers to what is not declared */
+  /** Plans one resource. @throws WeftError if it is not possible, or refers to something that is not declared */
   async apply(resource: Resource): Promise<Planned['action']> {
     const kind = kindOf(resource);
     const name = idOf(resource.metadata);
@@ -81,7 +81,7 @@ export class FileDraft implements Draft {
     else this.#declared.set(kind, new Map([[declared.name, declared]]));
   }
 
-  /** What it refers to is declared, and still is when this is stored. */
+  /** Makes sure that everything it refers to is declared, and still is when this is stored. */
   #refer(resource: Resource, kind: KindDefinition): void {
     const { namespace = DEFAULT_NAMESPACE } = resource.metadata;
     const references = kind.isNamespaced ? [{ kind: 'Namespace', name: namespace }] : [];

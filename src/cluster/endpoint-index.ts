@@ -1,22 +1,22 @@
-/** The endpoints that are declared: by name, by network, in order. */
+/** All declared endpoints: by name, by network and in order. */
 import { compareNames } from '../model/name-order.ts';
 import type { Endpoint } from './endpoint.ts';
 
-/** Below are the underlay's and the outside's. */
+/** The ports below this one belong to the underlay and the outside. */
 const FIRST_PORT = 3;
 
 export class EndpointIndex {
   readonly #endpoints = new Map<string, Endpoint>();
   readonly #byNetwork = new Map<string, Map<string, Endpoint>>();
   readonly #ports = new Set<number>();
-  /** All of them by name; undefined since one changed. */
+  /** All endpoints sorted by name; undefined after a change. */
   #sorted: readonly Endpoint[] | undefined;
 
   get size(): number {
     return this.#endpoints.size;
   }
 
-  /** Those that have a port here. */
+  /** The number of endpoints that have a port on this host. */
   get ports(): number {
     return this.#ports.size;
   }
@@ -25,17 +25,17 @@ export class EndpointIndex {
     return this.#endpoints.get(name);
   }
 
-  /** Ordered by name. */
+  /** All endpoints, sorted by name. */
   all(): readonly Endpoint[] {
     return (this.#sorted ??= byName(this.#endpoints.values()));
   }
 
-  /** In no order. */
+  /** All endpoints, unsorted. */
   values(): Iterable<Endpoint> {
     return this.#endpoints.values();
   }
 
-  /** Of a network, in no order. */
+  /** The endpoints of a network, unsorted. */
   in(network: string): Iterable<Endpoint> {
     return this.#byNetwork.get(network)?.values() ?? [];
   }
@@ -68,7 +68,7 @@ export class EndpointIndex {
     this.#sorted = undefined;
   }
 
-  /** The first port number that no endpoint has, nor any of `others`. */
+  /** The first port number that neither an endpoint nor `others` use. */
   freePort(others: ReadonlySet<number>): number {
     let portNo = FIRST_PORT;
     while (this.#ports.has(portNo) || others.has(portNo)) portNo++;

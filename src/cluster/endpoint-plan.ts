@@ -1,6 +1,6 @@
 /**
- * What applying an endpoint would store: whether it can be on its network, which addresses,
- * MAC and port it gets, and whether this host can take it in.
+ * Plans what applying an endpoint would store: whether it fits on its network, which addresses, MAC
+ * and port it gets, and whether this host can create its interface.
  */
 import { WeftError } from '../error.ts';
 import type { ExchangeWithNetns } from '../flow/netns-exchange.ts';
@@ -32,10 +32,10 @@ export interface EndpointPlanEnvironment {
   readonly index: EndpointIndex;
   readonly records: LocalRecords;
   readonly exchange: ExchangeWithNetns;
-  /** Of this host, from which the MACs of its endpoints are made. */
+  /** The identity of this host, from which the MACs of its endpoints are derived. */
   readonly identity: Uint8Array;
   readonly bootId: string;
-  /** Are there peers without a store between us? Then addresses are not ours to choose. */
+  /** True if there are peers that do not share the store. Then weft must not choose addresses. */
   readonly hasStaticPeers: (draft: Draft) => boolean;
 }
 
@@ -56,7 +56,7 @@ export class EndpointPlan {
     this.#known = environment.index.find(this.#name);
   }
 
-  /** @throws WeftError when it is not possible */
+  /** @throws WeftError if the endpoint is not possible */
   async make(): Promise<Planned> {
     const known = this.#known;
     if (known) refuseOtherIdentity(known, this.#resource);
@@ -64,11 +64,11 @@ export class EndpointPlan {
     return known ? this.#change(known, netns) : this.#create(netns);
   }
 
-  /** The same endpoint with other labels, allowed addresses or EtherTypes, published ports, trust or rate limit. */
+  /** Plans a change of labels, allowed addresses or EtherTypes, published ports, trust or rate limit. */
   #change(known: Endpoint, netns: NetnsRef | undefined): Planned {
     refusePublish(this.#resource, this.#network, known.addresses, () => this.#others());
     const isSame = isSameDeclaration(known, this.#resource);
-    // One that is not there any more is attached anew.
+    // An endpoint that was detached is attached again.
     const isAnew = known.state === 'detached' && netns !== undefined;
     if (isSame && !isAnew) return { action: 'unchanged' };
     return {
@@ -110,7 +110,7 @@ export class EndpointPlan {
     return records.put(this.#name, { portNo, netns: { path, dev: String(dev), ino: String(ino) }, bootId });
   }
 
-  /** The declared addresses, and one of each other subnet that weft may choose from. */
+  /** Takes the declared addresses, and one from each other subnet that weft may choose from. */
   #takeAddresses(): string[] {
     const { addresses: requested, host } = this.#resource.spec;
     const take = (pool: Network['pools'][number], address?: string): string => {
@@ -125,7 +125,7 @@ export class EndpointPlan {
     return [...asked, ...chosen];
   }
 
-  /** The pools that a new local endpoint has an address of. */
+  /** The pools that give a new local endpoint an address. */
   #pools(): Network['pools'] {
     const { addresses } = this.#resource.spec;
     return this.#network.pools.filter(
@@ -152,14 +152,14 @@ export class EndpointPlan {
     }
   }
 
-  /** All endpoints as they will be. */
+  /** All local endpoints as they will be after this change. */
   #others(): Endpoint[] {
     const planned = this.#draft.planned<Endpoint>('Endpoint');
     const others = this.#environment.index.all().filter(({ name }) => !planned.has(name));
     return [...others, ...planned.values()].filter(isHere);
   }
 
-  /** What on this host is in the way of a local endpoint. @returns the namespace that it is or will be in */
+  /** Checks what on this host prevents a local endpoint. @returns the namespace that it is or will be in */
   async #refuseHost(): Promise<NetnsRef> {
     const { spec } = this.#resource;
     const known = this.#known;
@@ -183,7 +183,7 @@ export class EndpointPlan {
     return netns;
   }
 
-  /** Will another endpoint of the same change have the interface? */
+  /** True if another endpoint of the same change will have this interface. */
   #isPlanned(netns: NetnsRef): boolean {
     const id = netnsId(netns);
     return [...this.#draft.planned<Endpoint>('Endpoint').values()].some(

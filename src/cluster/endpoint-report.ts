@@ -3,11 +3,11 @@ import type { EndpointReport } from '../model/report.ts';
 import type { Endpoint } from './endpoint.ts';
 
 export interface EndpointSurroundings {
-  /** Of this host. */
+  /** The name of this host. */
   readonly hostName: string;
-  /** Of its network. */
+  /** The MTU of its network. */
   readonly mtu: number | undefined;
-  /** Where its interface is now, and what that is called. */
+  /** The current path of the namespace with its interface. */
   readonly netns?: string;
   readonly ifname?: string;
   readonly problems: readonly string[];

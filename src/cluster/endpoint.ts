@@ -1,9 +1,9 @@
 /**
- * An endpoint: one interface of a container on a network, here or on another host.
+ * An endpoint: one interface of a container on a network, on this host or another.
  *
- * Its record is the cluster's: what was declared, and what was allotted. Where the
- * interface of a local one is, and what weft has given to that (`local`), is this host's
- * own, and a record of its own (`local-records.ts`).
+ * Its record is shared by the cluster: what was declared and what was allotted. Where the interface
+ * of a local endpoint is, and what weft has given to it (`local`), concerns only this host and is
+ * stored in a separate record (`local-records.ts`).
  */
 import { isDeepStrictEqual } from 'node:util';
 import { WeftError } from '../error.ts';
@@ -28,14 +28,14 @@ export interface LocalRecord {
   readonly netns: { readonly path: string; readonly dev: string; readonly ino: string };
   /** The boot in which it was attached. */
   readonly bootId: string;
-  /** Of its interface, whatever that is called by now; missing until it was made. */
+  /** The index of its interface, which survives renaming; missing until the interface is created. */
   readonly ifindex?: number;
   readonly given?: InterfaceGiven;
 }
 
 export interface Endpoint extends EndpointRecord, Declared<EndpointResource> {
   readonly state: EndpointReport['state'];
-  /** Of one of this host, once it is known where it is. */
+  /** Set for an endpoint of this host, once it is known where it is. */
   readonly local?: LocalRecord;
 }
 
@@ -46,17 +46,17 @@ export function isLocal(endpoint: Endpoint): endpoint is LocalEndpoint {
   return endpoint.local !== undefined;
 }
 
-/** Is it of this host? Where its interface is may still be unknown. */
+/** True for an endpoint of this host, even if it is not yet known where its interface is. */
 export function isHere({ resource }: Pick<Endpoint, 'resource'>): boolean {
   return resource.spec.host === undefined;
 }
 
-/** The namespace as it was when it was attached; `path` may lead elsewhere by now. */
+/** The namespace as it was when the endpoint was attached. `path` may lead elsewhere by now. */
 export function netnsOf({ netns }: LocalRecord): NetnsRef {
   return { path: netns.path, dev: BigInt(netns.dev), ino: BigInt(netns.ino) };
 }
 
-/** The pool that `address` belongs to. @throws WeftError('invalid') when it is outside the network's subnets. */
+/** The pool that contains `address`. @throws WeftError('invalid') if no subnet of the network does */
 export function poolOf(network: Network, address: string) {
   const pool = network.pools.find((candidate) => candidate.contains(address));
   if (!pool) {
@@ -66,7 +66,7 @@ export function poolOf(network: Network, address: string) {
   return pool;
 }
 
-/** Its port, for the datapath: an interface that is known is found by what it is. */
+/** The port for the datapath. If the interface is known, it is found by index, namespace device and inode. */
 export function tapSpec({ name, resource, local }: LocalEndpoint, netns: NetnsRef) {
   const { interface: ifname, rateLimit } = resource.spec;
   return {
@@ -79,7 +79,7 @@ export function tapSpec({ name, resource, local }: LocalEndpoint, netns: NetnsRe
   } as const;
 }
 
-/** Its port, for the tables. */
+/** The port for the tables. */
 export function accessPort({ name, resource, addresses, mac, local }: LocalEndpoint, network: Network): AccessPort {
   return {
     portNo: local.portNo as PortNo,
@@ -93,7 +93,7 @@ export function accessPort({ name, resource, addresses, mac, local }: LocalEndpo
   };
 }
 
-/** What its port may pass each second. */
+/** How much its port may pass each second. */
 export function ratesOf({ ingress, egress, burst }: RateLimitSpec = {}) {
   const rate = (text: string) => {
     const perSecond = rateBytes(text);
@@ -106,7 +106,7 @@ export function ratesOf({ ingress, egress, burst }: RateLimitSpec = {}) {
   };
 }
 
-/** What makes an endpoint that endpoint cannot change. @throws WeftError('conflict') */
+/** Refuses to change what identifies an endpoint. @throws WeftError('conflict') */
 export function refuseOtherIdentity(known: Endpoint, { spec }: EndpointResource): void {
   const was = known.resource.spec;
   const differs = (field: string, is: string, given: string): never => {
@@ -123,7 +123,7 @@ export function refuseOtherIdentity(known: Endpoint, { spec }: EndpointResource)
   if (missing.length > 0) differs('ip', known.addresses.join(','), missing.join(','));
 }
 
-/** Is it the same interface in all that cannot change under a container? */
+/** True if both agree on everything that cannot change under a running container. */
 export function isSameIdentity(a: Endpoint, b: Endpoint): boolean {
   const of = ({ resource: { spec }, addresses, mac }: Endpoint): unknown[] => [
     spec.network,
@@ -135,7 +135,7 @@ export function isSameIdentity(a: Endpoint, b: Endpoint): boolean {
   return isDeepStrictEqual(of(a), of(b));
 }
 
-/** Is it declared with all that can change as it is? */
+/** True if nothing that can change has changed. */
 export function isSameDeclaration(known: Endpoint, { metadata, spec }: EndpointResource): boolean {
   const was = known.resource;
   return (
@@ -148,7 +148,7 @@ export function isSameDeclaration(known: Endpoint, { metadata, spec }: EndpointR
   );
 }
 
-/** @param others in its network @throws WeftError when the MAC that it asks for cannot be its own */
+/** @param others the endpoints of its network @throws WeftError if it asks for a MAC that it cannot have */
 export function refuseTakenMac(others: Iterable<Endpoint>, { metadata, spec }: EndpointResource): void {
   const { mac } = spec;
   if (mac === undefined) return;
@@ -160,7 +160,7 @@ export function refuseTakenMac(others: Iterable<Endpoint>, { metadata, spec }: E
   if (owner) refuse('conflict', `taken by endpoint "${owner.name}"`);
 }
 
-/** @throws WeftError when weft may choose none of its addresses, and it asks for none */
+/** @throws WeftError if weft may not choose any of its addresses, and it asks for none */
 export function refuseUnplannedAddresses(
   network: Network,
   resource: EndpointResource,

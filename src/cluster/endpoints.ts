@@ -1,18 +1,18 @@
 /**
- * Endpoints: the interfaces of containers on networks, in force.
+ * Endpoints: the interfaces of containers on networks, put into force.
  *
- *   put    what is declared → where it is (`local-records.ts`) → its interface
- *   place  opens interfaces that are there, many at once, and makes those that are not
- *   renew  what waits is tried again, and some interfaces are looked at
+ *   put    declaration → where it is (`local-records.ts`) → its interface
+ *   place  opens the interfaces that exist, many at once, and creates those that do not
+ *   renew  tries again what waits, and checks some of the interfaces
  *
- * An endpoint that cannot be put in force now stays declared: it waits, and `failure` and
- * `problems` say for what. Its record is stored before anything is set up and removed
- * before anything is torn down, so that a crash in between leaves nothing that the next
- * start does not mend. Their interfaces are `attachments.ts`'s, plans `endpoint-plan.ts`'s.
+ * An endpoint that cannot be put into force now stays declared: it waits, and `failure` and
+ * `problems` say why. Its record is stored before anything is set up and removed before anything is
+ * torn down, so the next start can repair whatever a crash in between leaves behind. Interfaces are
+ * in `attachments.ts`, plans in `endpoint-plan.ts`.
  *
- * When the namespace of an endpoint is gone, the container is, and the endpoint is
- * released; only after a reboot is the lease kept (`detached`), for the container
- * that comes back under its name.
+ * When the namespace of an endpoint is gone, its container is gone too, and the endpoint is
+ * released. Only after a reboot is its lease kept (`detached`), for the container that comes back
+ * under the same name.
  */
 import { isDeepStrictEqual } from 'node:util';
 import { WeftError } from '../error.ts';
@@ -47,18 +47,18 @@ export interface EndpointsEnvironment extends AttachmentsEnvironment {
   readonly forwarding: Forwarding;
   readonly hosts: Hosts;
   readonly hostName: string;
-  /** Of this host, from which the MACs of its endpoints are made. */
+  /** The identity of this host, from which the MACs of its endpoints are derived. */
   readonly identity: Uint8Array;
   readonly bootId: string;
-  /** Are there peers without a store between us? Then addresses are not ours to choose. */
+  /** True if there are peers that do not share the store. Then weft must not choose addresses. */
   readonly hasStaticPeers: (draft: Draft) => boolean;
 }
 
-/** Interfaces that are compared in one turn of the event loop: some 10 ms. */
+/** How many interfaces are compared in one turn of the event loop; takes about 10 ms. */
 const MENDED_AT_ONCE = 100;
-/** Endpoints that are waited for and tried in one turn. */
+/** How many waiting endpoints are tried in one turn. */
 const RETRIES = 100;
-/** Frames that are sent at once to tell networks where their endpoints are: some 20 ms. */
+/** How many frames may be sent at once to announce endpoints to their networks; takes about 20 ms. */
 const MOST_ANNOUNCED = 2000;
 
 export class Endpoints implements Reconciler {
@@ -66,13 +66,13 @@ export class Endpoints implements Reconciler {
   readonly #attachments: Attachments;
   readonly #index = new EndpointIndex();
   readonly #records: LocalRecords;
-  /** Why those that wait, or lack something since they were made, do. */
+  /** Why an endpoint waits, or what it has lacked since it was created. */
   readonly #failures = new Map<string, WeftError>();
-  /** To be released, since their namespaces are gone: the store could not be written. */
+  /** Endpoints whose namespaces are gone, and which are not released yet because the store could not be written. */
   readonly #gone = new Set<string>();
-  /** Why that is not done yet, as it was told. */
+  /** The reason for that, as last logged. */
   #notReleased: string | undefined;
-  /** An interface that is there while a start is under way was made before a crash. */
+  /** An interface that exists while the start is under way was created before a crash. */
   #isStarting = true;
 
   constructor(environment: EndpointsEnvironment) {
@@ -93,7 +93,7 @@ export class Endpoints implements Reconciler {
     return byName(this.#index.in(network));
   }
 
-  /** How many are of this host. */
+  /** The number of endpoints of this host. */
   get local(): number {
     return this.#index.ports;
   }
@@ -118,14 +118,14 @@ export class Endpoints implements Reconciler {
     return this.#failures.get(name);
   }
 
-  /** What is wrong with the interfaces of this host's endpoints, as they were looked at last, and why others wait. */
+  /** What the last check found wrong with interfaces of this host, and why other endpoints wait. */
   problems(): Record<string, string[]> {
     const found = this.#attachments.problems();
     const others = [...this.#failures].filter(([name]) => !(name in found));
     return { ...Object.fromEntries(others.map(([name, { message }]) => [name, [message]])), ...found };
   }
 
-  /** What attached endpoints publish: one entry a family that the endpoint has an address of. */
+  /** What attached endpoints publish: one entry for each family in which the endpoint has an address. */
   published(): PublishedEndpointPort[] {
     const publishing = [...this.#index.values()].filter(
       ({ resource, state }) => state === 'attached' && resource.spec.publish.length > 0,
@@ -155,7 +155,7 @@ export class Endpoints implements Reconciler {
     });
   }
 
-  /** What tells whether a container of this host may send from an address, 16 bytes, in a network. */
+  /** Returns a function that tells whether a container of this host may send from a 16-byte address in a network. */
   localAddresses(): (vni: Vni, ip: Uint8Array) => boolean {
     const known = new Set<string>();
     const withTrusted = new Set<number>();
@@ -174,7 +174,7 @@ export class Endpoints implements Reconciler {
     return new EndpointPlan(environment, resource, draft).make();
   }
 
-  /** What the watch tells of this host's own records. @returns the endpoints that are to be placed anew */
+  /** Takes what the watch reports about this host's own records. @returns the endpoints to place again */
   see(changes: readonly Change[]): string[] {
     const moved = this.#records.see(changes).flatMap((name) => this.#index.find(name) ?? []);
     for (const endpoint of moved)
@@ -204,7 +204,7 @@ export class Endpoints implements Reconciler {
     await this.place(toPlace);
   }
 
-  /** Stops ports, removes interfaces, and gives addresses back. */
+  /** Closes ports, removes interfaces, and gives addresses back. */
   async remove(names: readonly string[]): Promise<void> {
     for (const name of names) {
       const endpoint = this.#index.find(name);
@@ -219,8 +219,8 @@ export class Endpoints implements Reconciler {
   }
 
   /**
-   * Puts endpoints in force that are not: those of other hosts are known from then on, and of this host interfaces that
-   * are there are opened, and those that are not are made. An endpoint whose container is gone is released.
+   * Puts endpoints into force that are not yet. Those of other hosts become known to the tables. On this host, existing
+   * interfaces are opened and missing ones are created. An endpoint whose container is gone is released.
    */
   async place(names: readonly string[]): Promise<void> {
     const settled = await this.#settle(names.filter((name) => this.#claim(name)));
@@ -237,7 +237,7 @@ export class Endpoints implements Reconciler {
     this.#announce(this.#local(names).filter(({ state }) => state === 'attached'));
   }
 
-  /** To be called once, when all that is declared was put in force: what a crash has left is removed. */
+  /** Called once, when everything declared has been put into force: removes what a crash has left behind. */
   async started(): Promise<void> {
     this.#isStarting = false;
     const left = this.#records.names().filter((name) => !this.#index.find(name));
@@ -251,7 +251,7 @@ export class Endpoints implements Reconciler {
     return mended.filter((one) => one.mended.length > 0).map(({ endpoint }) => endpoint.name);
   }
 
-  /** Compares all interfaces with what they were given, and mends them. */
+  /** Compares all interfaces with what they were given, and repairs them. */
   async mend(names?: readonly string[]): Promise<readonly Mended[]> {
     const left = [...(names ?? this.all().map(({ name }) => name))];
     const results: Mended[] = [];
@@ -262,12 +262,12 @@ export class Endpoints implements Reconciler {
     return results;
   }
 
-  /** The same without mending: what is wrong, by endpoint. */
+  /** Does the same without repairing anything. @returns what is wrong, by endpoint */
   async inspect(): Promise<Record<string, string[]>> {
     return { ...this.problems(), ...(await this.#attachments.inspect(this.#local())) };
   }
 
-  /** A network has changed: its MTU was `before`. */
+  /** Follows a change of the network, whose MTU was `before`. */
   async followNetwork(network: string, before: number): Promise<void> {
     const mtu = this.#environment.networks.find(network)?.mtu;
     const endpoints = this.of(network);
@@ -278,8 +278,8 @@ export class Endpoints implements Reconciler {
   }
 
   /**
-   * To be called about once a second: what could not be put in force or released is tried again, and some of the
-   * interfaces are looked at, each in its turn. @returns true if one was opened
+   * Called about once a second. Tries again what could not be put into force or released, and checks some of the
+   * interfaces in turn. @returns true if an interface was opened
    */
   async renew(): Promise<boolean> {
     await this.#releaseGone();
@@ -292,7 +292,10 @@ export class Endpoints implements Reconciler {
     return opened.length > 0;
   }
 
-  /** Its namespace is gone, and its interface with it. Where the lease cannot be ended now, `renew` does. */
+  /**
+   * Called when the namespace is gone, and the interface with it. If the lease cannot be ended now, `renew` ends it
+   * later.
+   */
   async removeGone(name: string): Promise<void> {
     const endpoint = this.#index.find(name);
     if (!endpoint) return;
@@ -303,7 +306,7 @@ export class Endpoints implements Reconciler {
     await this.#releaseGone();
   }
 
-  /** Its interface was deleted in the container: the lease stays, for the next attach. */
+  /** Called when the interface was deleted in the container. The lease stays for the next attach. */
   async detach(portNo: number): Promise<void> {
     const endpoint = this.byPort(portNo);
     if (!endpoint) return;
@@ -311,12 +314,12 @@ export class Endpoints implements Reconciler {
     this.#set({ ...endpoint, state: 'detached' });
   }
 
-  /** Lets go of all TAPs. */
+  /** Closes all TAPs. */
   async close(): Promise<void> {
     for (const endpoint of this.all()) await this.#close(endpoint, { keep: true });
   }
 
-  /** Where they are now, as far as they still are anywhere. */
+  /** Where they are now. Those that no longer exist are left out. */
   #locate(endpoints: readonly LocalEndpoint[]): ReadonlyMap<string, NetnsRef> {
     const known = endpoints.flatMap(({ name }) => {
       const netns = this.#attachments.netns(name);
@@ -326,7 +329,10 @@ export class Endpoints implements Reconciler {
     return new Map([...known, ...this.#attachments.locate(others)]);
   }
 
-  /** It has its addresses, and of another host it is known where. False where that cannot be; then it waits. */
+  /**
+   * Claims the addresses of an endpoint; one of another host is then in force. @returns true for one of this host to go
+   * on with
+   */
   #claim(name: string): boolean {
     const endpoint = this.#index.find(name);
     if (!endpoint) return false;
@@ -343,7 +349,7 @@ export class Endpoints implements Reconciler {
     return false;
   }
 
-  /** Finds the namespaces of those that nobody has said where they are. @returns those that are settled */
+  /** Finds the namespaces of endpoints that have no local record yet. @returns the names of those that now have one */
   async #settle(names: readonly string[]): Promise<string[]> {
     const found = new Map<string, LocalRecord>();
     for (const name of names) {
@@ -400,7 +406,7 @@ export class Endpoints implements Reconciler {
     }
   }
 
-  /** @param netns where its interface is to be */
+  /** @param netns where its interface will be */
   #wait(endpoint: Endpoint, why: WeftError, netns?: NetnsRef): void {
     const isNews = this.#failures.get(endpoint.name)?.message !== why.message;
     if (isNews) this.#environment.warn('endpoint waits', { endpoint: endpoint.name, error: why.message });
@@ -409,7 +415,7 @@ export class Endpoints implements Reconciler {
     this.#set({ ...endpoint, state: 'waiting' });
   }
 
-  /** The same endpoint, declared otherwise. */
+  /** Puts a changed declaration of the same endpoint into force. */
   #change(known: Endpoint, endpoint: Endpoint): void {
     this.#set(endpoint);
     if (!isLocal(endpoint)) return;
@@ -423,8 +429,8 @@ export class Endpoints implements Reconciler {
   }
 
   /**
-   * Neighbors that asked in vain meanwhile would wait up to a second before they ask again. What is announced is
-   * flooded, and in a large network that is more than it is worth, unless it is one alone.
+   * Neighbors that asked in vain in the meantime would wait up to a second before they ask again. Announcements are
+   * flooded, which is not worth it in a large network, except for a single endpoint.
    */
   #announce(endpoints: readonly LocalEndpoint[]): void {
     let copies = 0;
@@ -435,13 +441,13 @@ export class Endpoints implements Reconciler {
     }
   }
 
-  /** Those of this host that it is known of where they are, in the order of their names. */
+  /** The endpoints of this host whose place is known, sorted by name. */
   #local(names?: readonly string[]): LocalEndpoint[] {
     const endpoints = names?.flatMap((name) => this.#index.find(name) ?? []) ?? this.all();
     return endpoints.filter(isLocal);
   }
 
-  /** What was given is stored where it is news. */
+  /** Stores what was given if it has changed. */
   async #remember(results: readonly Mended[]): Promise<readonly Mended[]> {
     const news = results.flatMap(({ endpoint: { name }, given }) => {
       const known = this.#index.find(name);
@@ -459,7 +465,7 @@ export class Endpoints implements Reconciler {
     return results;
   }
 
-  /** False where it cannot be stored now: at the next look it is news again. */
+  /** @returns false if it cannot be stored now; the next check tries again */
   async #save(changes: ReadonlyMap<string, LocalRecord | undefined>): Promise<boolean> {
     try {
       await this.#records.save(changes);
@@ -477,7 +483,7 @@ export class Endpoints implements Reconciler {
     else if (endpoint.state === 'remote') this.#environment.forwarding.removeRemote(this.#remoteOf(endpoint));
   }
 
-  /** Of containers that are gone; after a reboot their leases are kept. */
+  /** Releases the endpoints of containers that are gone. After a reboot, their leases are kept. */
   async #release(lost: readonly LocalEndpoint[]): Promise<void> {
     const released = lost.filter(({ local }) => local.bootId === this.#environment.bootId);
     for (const { name, local } of released) {
@@ -488,9 +494,9 @@ export class Endpoints implements Reconciler {
     await this.#releaseGone();
   }
 
-  /** The watch tells that they are deleted, as if anybody had done so. */
+  /** Deletes them from the store. The watch then reports that, as with any other deletion. */
   async #releaseGone(): Promise<void> {
-    // Somebody may have attached one anew, or deleted it.
+    // Somebody may have attached one again, or deleted it.
     for (const name of this.#gone) if (this.#index.find(name)?.state !== 'detached') this.#gone.delete(name);
     if (this.#gone.size === 0) return;
     const expect = [...this.#gone].map((name) => ({

@@ -1,7 +1,6 @@
 /**
- * Hosts: the other ends of the overlay. The addresses given by `--peer` are
- * VTEPs without a name; Host resources name one, so that endpoints of other
- * hosts can say where they are.
+ * Hosts: the other ends of the overlay. An address given with `--peer` is a VTEP without a name. A
+ * Host resource gives it a name, so that endpoints of other hosts can say where they are.
  */
 import { WeftError } from '../error.ts';
 import { formatIp, isIp4, parseIp } from '../flow/types.ts';
@@ -12,11 +11,11 @@ import type { Declared, Draft, Planned, Stored } from './reconciler.ts';
 
 export interface HostsEnvironment {
   readonly forwarding: Forwarding;
-  /** This host's own. */
+  /** The name of this host. */
   readonly name: string;
-  /** Its address, 16 bytes; undefined without an underlay, and until it is known. */
+  /** The address of this host, 16 bytes; undefined without an underlay, and until it is known. */
   readonly underlay: () => Uint8Array | undefined;
-  /** From the configuration, 16 bytes each. */
+  /** The peers from the configuration, 16 bytes each. */
   readonly peers: readonly Uint8Array[];
 }
 
@@ -29,7 +28,7 @@ export class Hosts extends Declarations<HostResource> {
     for (const peer of environment.peers) environment.forwarding.addVtep(peer);
   }
 
-  /** Underlay addresses of all VTEPs, by `--peer` or by Host. */
+  /** The underlay addresses of all VTEPs, from `--peer` or from Host resources. */
   vteps(): string[] {
     const { peers } = this.#environment;
     return [...new Set([...peers.map(formatIp), ...this.all().map(({ resource }) => resource.spec.underlay)])];

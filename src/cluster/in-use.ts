@@ -1,4 +1,4 @@
-/** What keeps a resource from being deleted or changed: others that need it as it is. */
+/** Refuses to delete or change a resource that others need as it is. */
 import { WeftError } from '../error.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
 import { kindOf } from '../model/kinds/registry.ts';
@@ -7,10 +7,10 @@ import { DEFAULT_NAMESPACE, idOf } from '../model/resource.ts';
 import type { Endpoint } from './endpoint.ts';
 import type { Declared } from './reconciler.ts';
 
-/** Names in a message. */
+/** How many names a message lists. */
 const MOST_NAMED = 5;
 
-/** @param all that is declared @throws WeftError('conflict') when others refer to it, or are in it */
+/** @param all everything declared @throws WeftError('conflict') if others refer to the resource, or are in it */
 export function refuseInUse({ kind }: KindDefinition, name: string, all: Iterable<Declared>): void {
   const users = [...all].filter(({ resource }) => needs(resource, kind, name));
   const [first] = users;
@@ -37,7 +37,7 @@ function needs(resource: Declared['resource'], kind: string, name: string): bool
   );
 }
 
-/** Without the outside of their network, ports would be published no more. @throws WeftError('conflict') */
+/** Without the outside of their network, published ports would stop working. @throws WeftError('conflict') */
 export function refusePublished({ metadata, spec }: NetworkResource, endpoints: readonly Endpoint[]): void {
   if (spec.outside) return;
   const publishing = endpoints.filter((endpoint) => endpoint.resource.spec.publish.length > 0);

@@ -1,16 +1,15 @@
 /**
- * Addresses of one subnet, given to endpoints and taken back.
+ * Gives the addresses of one subnet to endpoints, and takes them back.
  *
- * The first address, the gateway's (the second), and in IPv4 the last one are
- * never given (model/address.ts). The others are given in ascending order,
- * each once; an address that comes back rests behind all that rest already,
- * and is only given again when no fresh one is left or when very many rest. So
- * what still knows its last holder (a neighbour cache, a client) has the
- * longest time to forget it.
+ * The first address, the gateway's (the second), and in IPv4 the last one are never given
+ * (model/address.ts). The others are given in ascending order, each once. An address that comes back
+ * goes to the end of a queue, and is given again only when no fresh address is left or when the
+ * queue is very long. So everything that remembers its last holder (a neighbor cache, a client) has
+ * as long as possible to forget it.
  *
- * Nothing is enumerated: memory goes with the addresses taken or resting, and
- * an allocation looks at no address twice. Where there is a range, addresses
- * are only chosen from there; others of the subnet can be asked for by name.
+ * Nothing is enumerated: memory grows with the addresses that are taken or queued, and an
+ * allocation never looks at an address twice. With a range, addresses are chosen only from the
+ * range; others of the subnet can still be asked for explicitly.
  */
 import { createHash } from 'node:crypto';
 import { WeftError } from '../error.ts';
@@ -26,11 +25,11 @@ import {
   type Subnet,
 } from '../model/address.ts';
 
-/** In a large subnet the oldest resting address is given again when so many rest. */
+/** In a large subnet, the oldest queued address is given again when the queue is this long. */
 const MOST_RESTING = 4096;
 
 export interface AddressPoolOptions {
-  /** Its name, for messages. */
+  /** The network's name, for messages. */
   readonly network: string;
   readonly subnet: string;
   /** FIRST-LAST within the subnet. */
@@ -46,14 +45,14 @@ export class AddressPool {
   readonly #subnet: Subnet;
   readonly #usable: AddressRange;
   readonly #owners = new Map<bigint, string>();
-  /** Of `#owners`, those that could have been chosen. */
+  /** How many of `#owners` have an address that weft could have chosen. */
   #takenInRange = 0;
-  /** No address of the range from here on was ever chosen. */
+  /** Addresses of the range from here on have never been chosen. */
   #fresh: bigint;
-  /** Free addresses of the range below `#fresh`, the one released first at the front. */
+  /** The queue: free addresses of the range below `#fresh`, in the order in which they were released. */
   readonly #resting = new Set<bigint>();
 
-  /** @param before the pool that it replaces, of the same subnet: what is taken there is taken here */
+  /** @param before the pool of the same subnet that this one replaces; what is taken there is taken here too */
   constructor({ network, subnet, range }: AddressPoolOptions, before?: AddressPool) {
     this.network = network;
     this.subnet = subnet;
@@ -66,20 +65,20 @@ export class AddressPool {
     for (const [value, owner] of before ? before.#owners : []) this.#give(value, owner);
   }
 
-  /** Is the address one of the subnet's, reserved ones included? */
+  /** True if the address is in the subnet, even if it is a reserved one. */
   contains(address: string): boolean {
     const value = addressValue(address);
     return this.#subnet.first <= value && value <= this.#subnet.last;
   }
 
-  /** Addresses that can still be chosen, at most 2^53 - 1. */
+  /** How many addresses can still be chosen, at most 2^53 - 1. */
   get free(): number {
     const free = this.#usable.last - this.#usable.first + 1n - BigInt(this.#takenInRange);
     return free > BigInt(Number.MAX_SAFE_INTEGER) ? Number.MAX_SAFE_INTEGER : Number(free);
   }
 
   /**
-   * Could `owner` have this address?
+   * Checks that `owner` could have this address.
    * @throws WeftError('invalid') for one that no endpoint can have, WeftError('conflict') for one that is taken
    */
   check(owner: string, requested: string): void {
@@ -101,8 +100,8 @@ export class AddressPool {
   }
 
   /**
-   * The requested address, or one that the pool chooses.
-   * @throws WeftError as `check` does; WeftError('exhausted') when there is none to choose
+   * Takes the requested address, or chooses one.
+   * @throws WeftError as `check` does; WeftError('exhausted') if there is none to choose
    */
   take(owner: string, requested?: string): string {
     if (requested !== undefined) this.check(owner, requested);
@@ -111,12 +110,12 @@ export class AddressPool {
     return addressText(value);
   }
 
-  /** As `take` of an address that `owner` may have already. */
+  /** Like `take`, but `owner` may have the address already. */
   claim(owner: string, address: string): void {
     if (this.#owners.get(addressValue(address)) !== owner) this.take(owner, address);
   }
 
-  /** Nothing happens to an address that is not taken. */
+  /** Does nothing if the address is not taken. */
   release(address: string): void {
     const value = addressValue(address);
     if (!this.#owners.delete(value) || !this.#isInRange(value)) return;
@@ -124,7 +123,7 @@ export class AddressPool {
     if (value < this.#fresh) this.#resting.add(value);
   }
 
-  /** As `release`, if it is `owner` that has it. */
+  /** Releases the address if it is `owner` that has it. */
   giveBack(owner: string, address: string): void {
     if (this.#owners.get(addressValue(address)) === owner) this.release(address);
   }
@@ -156,9 +155,8 @@ export class AddressPool {
 }
 
 /**
- * A MAC address that is the same each time: unicast, locally administered
- * (IEEE 802c), from the names and the identity of the host. Should it be taken
- * in the network, the next `attempt` gives another.
+ * A MAC address derived from the names and the identity of the host, so it is the same each time: unicast and locally
+ * administered (IEEE 802c). If it is already taken in the network, the next `attempt` gives another.
  */
 export function generateMac(network: string, endpoint: string, identity: Uint8Array, attempt: number): string {
   const hash = createHash('sha256').update(identity).update(`/${network}/${endpoint}/${attempt}`).digest();

@@ -1,4 +1,4 @@
-/** Where resources are in the store: `networks/blue`, `endpoints/shop/web`. */
+/** The store keys of resources: `networks/blue`, `endpoints/shop/web`. */
 import { kinds } from '../model/kinds/registry.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
 import { idOf, nameOf } from '../model/resource.ts';
@@ -9,7 +9,7 @@ export function keyOf({ plural, isNamespaced }: KindDefinition, name: string): s
   return `${plural}/${namespace}/${own}`;
 }
 
-/** Undefined of a key that is no resource's. */
+/** Undefined if the key is not that of a resource. */
 export function resourceAt(key: string): { readonly kind: KindDefinition; readonly name: string } | undefined {
   const [plural, ...rest] = key.split('/');
   const kind = kinds.find((known) => known.plural === plural);

@@ -1,9 +1,9 @@
 /**
- * What is this host's own about its endpoints: port number, namespace, interface, and
- * what weft has given to it. It is in the state directory and not the cluster's, under
- * `attachments/`; without it, the next start would not know its own interfaces.
+ * What only this host knows about its endpoints: port number, namespace, interface, and what weft
+ * has given to the interface. It is stored under `attachments/` in the state directory, not in the
+ * shared part of the store. Without it, the next start would not recognize its own interfaces.
  *
- * This host alone writes it, by compare-and-swap as everybody.
+ * Only this host writes these records, with compare-and-swap like all others.
  */
 import type { Change, Put, Store } from '../store/store.ts';
 import type { LocalRecord } from './endpoint.ts';
@@ -27,12 +27,12 @@ export class LocalRecords {
     return [...this.#records.keys()];
   }
 
-  /** How to store one with something else, in one transaction: it is known when the watch tells it. */
+  /** Prepares a record to be stored in a transaction with others. It becomes known here when the watch reports it. */
   put(name: string, record: LocalRecord): Put & { readonly revision: number } {
     return { key: keyOf(name), value: record, revision: this.#records.get(name)?.revision ?? 0 };
   }
 
-  /** What the watch tells. @returns the names of those that it did not know as they are */
+  /** Takes what the watch reports. @returns the names of the records that are new or changed */
   see(changes: readonly Change[]): string[] {
     const news: string[] = [];
     for (const { key, entry } of changes) {
@@ -49,7 +49,7 @@ export class LocalRecords {
     return news;
   }
 
-  /** Stores records, or removes them. @throws WeftError when they cannot be stored; then nothing is changed */
+  /** Stores or removes records. @throws WeftError if that fails; then nothing has changed */
   async save(changes: ReadonlyMap<string, LocalRecord | undefined>): Promise<void> {
     const names = [...changes.keys()].filter((name) => changes.get(name) !== undefined || this.#records.has(name));
     if (names.length === 0) return;

@@ -1,7 +1,8 @@
 /**
- * State directories of earlier versions. There, hosts were stored without a record around
- * them, the names of endpoints were unique whatever their namespace, and their records also
- * held what is the host's own (`local`), which is `attachments/` now.
+ * Migrates state directories of earlier versions. There, hosts were stored without a record around them, names of
+ * endpoints were unique across namespaces, and endpoint records also held what only concerns the host (`local`), which
+ * is
+ * in `attachments/` now.
  */
 import { DEFAULT_NAMESPACE } from '../model/resource.ts';
 import type { Entry, Put, Transaction } from '../store/store.ts';
@@ -11,7 +12,7 @@ interface OldEndpoint {
   readonly local?: object;
 }
 
-/** What makes a store of today of it; undefined where there is nothing to do. */
+/** The transaction that brings the store up to date; undefined if there is nothing to do. */
 export function migration(entries: readonly Entry[]): Transaction | undefined {
   const put: Put[] = [];
   const moved: string[] = [];

@@ -1,6 +1,6 @@
 /**
- * What `weft network create` declares. Creating a network that exists changes what
- * is named and nothing else: it keeps the ranges, routes, MTU and outside that it has.
+ * What `weft network create` declares. Creating a network that exists changes only what the command
+ * names: it keeps its other ranges, routes, MTU and outside.
  */
 import { WeftError } from '../error.ts';
 import { parseResource } from '../model/manifest.ts';
@@ -8,21 +8,21 @@ import { WEFT_V1 } from '../model/kinds/kind.ts';
 import type { NetworkResource, RouteSpec } from '../model/kinds/network.ts';
 
 export interface NetworkOptions {
-  /** Of a new network there is at least one; those of a network that exists cannot change. */
+  /** A new network needs at least one. Those of an existing network cannot change. */
   readonly subnets?: readonly string[];
   readonly vni?: number;
   readonly mtu?: number;
   /** FIRST-LAST: this host's own share of a subnet. */
   readonly ranges?: readonly string[];
-  /** Ways to other networks. */
+  /** Routes to other networks. */
   readonly routes?: readonly RouteSpec[];
-  /** Do its containers reach what is beyond weft, and may their ports be published? */
+  /** True if its containers may reach destinations beyond weft and may publish ports. */
   readonly outside?: boolean;
 }
 
 /**
- * The resource that `options` make of the network `known`, or a new one.
- * @throws WeftError `invalid`; `conflict` where they name other subnets than the network has
+ * Builds the resource to apply from `options` and, for a network that exists, from `known`.
+ * @throws WeftError `invalid`; `conflict` if `options` name other subnets than the network has
  */
 export function networkDeclaration(
   name: string,
@@ -40,14 +40,15 @@ export function networkDeclaration(
       metadata: { ...known?.metadata, name },
       spec: { ...spec, subnets },
     }) as NetworkResource;
-  // First by itself: other subnets are refused as such, not because the network's ranges are outside them.
+  // Checked on its own first, so that other subnets are refused as such and not because the network's ranges are
+  // outside them.
   const named = declare(options);
   if (!known) return named;
   refuseOtherSubnets(known, named);
   return declare({ ...known.spec, ...options });
 }
 
-/** Subnets are what makes a network that network. @throws WeftError `conflict` */
+/** The subnets identify a network, so they cannot change. @throws WeftError `conflict` */
 export function refuseOtherSubnets({ metadata, spec: { subnets } }: NetworkResource, given: NetworkResource): void {
   if (subnets.join() === given.spec.subnets.join()) return;
   throw new WeftError(

@@ -1,9 +1,9 @@
-/** A network as this host has it in force. */
+/** A network as it is in force on this host. */
 import type { NetworkResource } from '../model/kinds/network.ts';
 import type { AddressPool } from './ipam.ts';
 import type { Declared } from './reconciler.ts';
 
-/** What the store has of it. */
+/** What the store has of a network. */
 export interface NetworkRecord {
   readonly resource: NetworkResource;
   readonly vni: number;
@@ -11,6 +11,6 @@ export interface NetworkRecord {
 }
 
 export interface Network extends NetworkRecord, Declared<NetworkResource> {
-  /** One a subnet. */
+  /** One for each subnet. */
   readonly pools: readonly AddressPool[];
 }

@@ -1,9 +1,10 @@
 /**
  * Networks: planned, and put into force.
  *
- * A network's VNI and MTU are chosen when it is created and stored with it, so
- * that neither a later default nor another underlay changes them under its
- * containers; the MTU and the ranges change when somebody says so. Its address pools live here; endpoints take from them.
+ * The VNI and the MTU of a network are chosen when it is created and stored with it, so neither a
+ * later default nor another underlay changes them under its containers. The MTU and the ranges
+ * change when somebody changes the declaration. A network owns its address pools, and endpoints take
+ * addresses from them.
  */
 import { WeftError } from '../error.ts';
 import type { Vni } from '../flow/types.ts';
@@ -24,12 +25,12 @@ import { findOverlap } from './subnet.ts';
 
 export interface NetworksEnvironment {
   readonly forwarding: Forwarding;
-  /** What fits into the underlay after encapsulation; 1500 without one. Asked when a network is created. */
+  /** What fits into the underlay after encapsulation; 1500 without an underlay. Called when a network is created. */
   readonly defaultMtu: () => Promise<number>;
-  /** Are there peers without a store between us? Then VNIs are not ours to choose. */
+  /** True if there are peers that do not share the store. Then weft must not choose VNIs. */
   readonly hasStaticPeers: (draft: Draft) => boolean;
   readonly endpointsOf: (network: string) => readonly Endpoint[];
-  /** A network that was there is another one now. */
+  /** Called when a network that existed has changed. */
   readonly onChanged: (network: Network, before: Network) => Promise<void>;
 }
 
@@ -136,7 +137,7 @@ export class Networks implements Reconciler {
     return 'created';
   }
 
-  /** Subnets and VNI are what makes it this network; all else can change. */
+  /** Only the subnets and the VNI identify a network; everything else can change. */
   #planChange(known: Network, resource: NetworkResource): 'configured' | 'unchanged' {
     const { spec } = resource;
     const before = known.resource.spec;
@@ -189,7 +190,7 @@ export class Networks implements Reconciler {
   }
 }
 
-/** @param before the network that it replaces: what is taken there is taken here */
+/** @param before the network that this one replaces; what is taken there is taken here too */
 function poolsOf({ resource }: NetworkRecord, before: Network | undefined): AddressPool[] {
   return resource.spec.subnets.map((subnet) => {
     const range = rangeOf(resource.spec, subnet);

@@ -10,16 +10,19 @@ import { idOf } from '../model/resource.ts';
 import type { Endpoint } from './endpoint.ts';
 import type { Network } from './network.ts';
 
-/** A port of this host, and where it leads: from weft's transit address, at the same port, to an endpoint. */
+/**
+ * A port of this host and its target. Traffic arrives at weft's transit address with the same port number and goes on
+ * to the endpoint.
+ */
 export interface PublishedEndpointPort extends PublishedPort {
   readonly endpoint: string;
   readonly network: string;
-  /** The endpoint's own, of the family. */
+  /** The endpoint's address of this family. */
   readonly address: string;
   readonly l4Port: number;
 }
 
-/** One entry a family that the endpoint has an address of. @param endpoint a local one */
+/** One entry for each family in which the endpoint has an address. @param endpoint one of this host */
 export function publishedBy({ name, resource, addresses }: Endpoint): PublishedEndpointPort[] {
   return resource.spec.publish.flatMap((one) => {
     const hostIp = addressOf(one);
@@ -34,9 +37,9 @@ export function publishedBy({ name, resource, addresses }: Endpoint): PublishedE
 }
 
 /**
- * @param ips one of each family that the endpoint has, or will have, addresses of
- * @throws WeftError `invalid` without an outside or an address of the family, `conflict` when another
- * endpoint of this host publishes the port
+ * @param ips one address of each family in which the endpoint has, or will have, addresses
+ * @throws WeftError `invalid` without an outside or an address of the family, `conflict` if another endpoint of this
+ * host publishes the port
  */
 export function refusePublish(
   { metadata, spec: { publish } }: EndpointResource,
@@ -73,7 +76,7 @@ export function refusePublish(
 }
 
 /**
- * A program of the host that listens would not be reached any more: sshd, say.
+ * Refuses a port on which a program of the host listens (sshd, for example): it could no longer be reached.
  * @param before what the endpoint publishes already
  * @throws WeftError('conflict')
  */
@@ -95,7 +98,10 @@ function familyOf(ip: string): 4 | 6 {
   return isIp4(parseIp(ip)) ? 4 : 6;
 }
 
-/** The same as the switch has it: by port of the transit address. @param vniOf of a network's name */
+/**
+ * The published ports as the switch needs them: by port of the transit address. @param vniOf gives the VNI of a network
+ * name
+ */
 export function publishedPorts(
   ports: readonly PublishedEndpointPort[],
   vniOf: (network: string) => Vni,

@@ -1,9 +1,9 @@
 /**
- * Ranges: the shares of a network's subnets that this host gives addresses from.
+ * Ranges: the parts of a network's subnets from which this host chooses addresses.
  *
- * An IPv6 subnet without a range has the one at the same places as the IPv4 range:
- * with 10.0.0.10-10.0.0.99, fd00::a-fd00::63. Where the IPv4 ranges of the hosts
- * do not overlap, those do not either.
+ * An IPv6 subnet without a range of its own gets the range at the same offsets as the IPv4 range:
+ * with 10.0.0.10-10.0.0.99, it is fd00::a-fd00::63. So if the IPv4 ranges of the hosts do not
+ * overlap, neither do the IPv6 ranges.
  */
 import { WeftError } from '../error.ts';
 import { addressText, addressValue, isIp4, parseRange, parseSubnet, usableRange } from '../model/address.ts';
@@ -14,7 +14,7 @@ import { rangeIsWithin } from './subnet.ts';
 
 type Shares = Pick<NetworkResource['spec'], 'subnets' | 'ranges'>;
 
-/** The range of one subnet, as text; undefined where there is none: the whole subnet. */
+/** The range of one subnet as text; undefined if there is none, which means the whole subnet. */
 export function rangeOf({ subnets, ranges }: Shares, subnet: string): string | undefined {
   const declared = ranges.find((range) => rangeIsWithin(range, subnet));
   if (declared !== undefined) return declared;
@@ -25,14 +25,14 @@ export function rangeOf({ subnets, ranges }: Shares, subnet: string): string | u
   const { first, last } = parseRange(range);
   const offset = here.first - parseSubnet(of).first;
   const usable = usableRange(here, { first: first + offset, last: last + offset });
-  // A subnet that is too small for it has none: its addresses are asked for by name.
+  // A subnet that is too small for it has no range: its addresses must be asked for explicitly.
   if (last + offset > here.last || usable.first > usable.last) return undefined;
   return `${addressText(first + offset)}-${addressText(last + offset)}`;
 }
 
 /**
- * A range that changes still has the addresses that local endpoints have from it; those that were asked for by name,
- * outside of it, do not count.
+ * A changed range must still contain the addresses that local endpoints got from the old one. Addresses outside the old
+ * range, which were asked for explicitly, do not matter.
  * @throws WeftError('conflict')
  */
 export function refuseOutOfRange(known: Network, { spec }: NetworkResource, endpoints: readonly Endpoint[]): void {

@@ -1,4 +1,4 @@
-/** The reconciler of each kind. A kind that puts nothing in force on a host needs no line here. */
+/** The reconciler of each kind. A kind with nothing to put into force on a host needs no line here. */
 import { kinds } from '../model/kinds/registry.ts';
 import { Declarations, Namespaces } from './declarations.ts';
 import type { Endpoints } from './endpoints.ts';

@@ -1,11 +1,11 @@
-/** What a network's subnets and declared routes are to the switch. */
+/** A network's subnets and declared routes, as the switch needs them. */
 import { isIp4, parseIp } from '../flow/types.ts';
 import { addressText, gatewayOf, parseSubnet } from '../model/address.ts';
 import type { RouteSpec } from '../model/kinds/network.ts';
 import type { Prefix, Route } from '../table/routes.ts';
 import type { VirtualNetworkOptions } from '../table/topology.ts';
 
-/** @param network its name @param subnets valid ADDRESS/PREFIX texts */
+/** @param network the network's name @param subnets valid ADDRESS/PREFIX texts */
 export function routing(
   network: string,
   subnets: readonly string[],

@@ -1,4 +1,4 @@
-/** Changes of one host run one after the other: each sees what those before it did. */
+/** Runs the changes of one host one after the other, so that each sees the results of those before it. */
 import { WeftError } from '../error.ts';
 
 export class Serial {
@@ -14,7 +14,7 @@ export class Serial {
     return run;
   }
 
-  /** What comes from now on is refused. Resolves when what runs has ended. */
+  /** Refuses all further changes. Resolves when the running one has ended. */
   async close(): Promise<void> {
     this.#isClosed = true;
     await this.#last;
