@@ -1,9 +1,9 @@
 /**
  * Resources: what an operator declares, in the shape of Kubernetes manifests.
  *
- * The schemas of the kinds (`kinds/`) are the only place where a resource is validated;
- * everything behind them trusts its values. An unknown field is refused by name, never
- * silently ignored. `status` is written by weft and dropped on input.
+ * A resource is validated only by the schema of its kind (`kinds/`); all other code trusts its
+ * values. An unknown field is an error that names it, and is never ignored silently. `status` is
+ * written by weft, and dropped on input.
  */
 import * as z from 'zod';
 import { DEFAULT_NAMESPACE } from './name.ts';
@@ -13,9 +13,9 @@ export { DEFAULT_NAMESPACE, idOf, nameOf, type ResourceName } from './name.ts';
 
 const labels = z.record(labelKey, label).default({});
 
-/** Of a kind whose names are unique in the cluster. */
+/** For a kind whose names are unique in the cluster. */
 export const metadata = z.strictObject({ name, labels });
-/** Of a kind whose names are unique within their namespace. */
+/** For a kind whose names are unique within a namespace. */
 export const namespacedMetadata = z.strictObject({ name, namespace: name.default(DEFAULT_NAMESPACE), labels });
 
 /** What all kinds have in common. */
@@ -24,7 +24,7 @@ export interface Resource {
   readonly kind: string;
   readonly metadata: {
     readonly name: string;
-    /** Of a namespaced kind. */
+    /** For a namespaced kind. */
     readonly namespace?: string;
     readonly labels: Readonly<Record<string, string>>;
   };

@@ -1,4 +1,4 @@
-/** Endpoint: one interface of a container on a network; local (a TAP) or on another host (a static entry). */
+/** Endpoint: one interface of a container on a network, either local (a TAP) or on another host (a static entry). */
 import * as z from 'zod';
 import { findRepeated, publishSpec } from '../publish.ts';
 import { burst, rate } from '../rate.ts';
@@ -7,25 +7,25 @@ import { etherType, ipAddress, macAddress, name, quote, unicastAddress } from '.
 import { defineKind, WEFT_V1, type Reference } from './kind.ts';
 
 const MOST_PUBLISHED = 1024;
-/** How much may pass a port, in bytes of Ethernet frames; directions are the switch's. */
+/** How many bytes of Ethernet frames may pass a port. The directions are the switch's. */
 export const rateLimitSpec = z
   .strictObject({
     /** From the container into the switch. */
     ingress: rate.optional(),
     /** From the switch to the container. */
     egress: rate.optional(),
-    /** What may pass at once, of each direction. By default 250 ms of the rate, at least 128kb. */
+    /** How many bytes may pass at once in each direction. By default 250 ms of the rate, at least 128kb. */
     burst: burst.optional(),
   })
   .refine(({ ingress, egress }) => ingress !== undefined || egress !== undefined, 'give ingress, egress or both');
 
 export const endpointSpec = z.strictObject({
   network: name,
-  /** Where it lives. Local endpoints have one of `netns` (name or path) and `pid`, others a `host`. */
+  /** Where it is. A local endpoint has either `netns` (a name or a path) or `pid`, any other has a `host`. */
   netns: z.string().min(1, 'a network namespace is a name or a path').optional(),
   pid: z.int({ error: 'a pid is a positive whole number' }).min(1, 'a pid is a positive whole number').optional(),
   host: name.optional(),
-  /** Taken from the subnets if there are none. */
+  /** Chosen from the subnets if there are none. */
   addresses: z.array(ipAddress).default([]),
   mac: macAddress.optional(),
   interface: z
@@ -33,13 +33,13 @@ export const endpointSpec = z.strictObject({
     .regex(/^[^\s/:]{1,15}$/, 'an interface name has 1 to 15 characters, without spaces, "/" and ":"')
     .refine((text) => text !== 'lo' && text !== '.' && text !== '..', 'this interface name is reserved')
     .default('eth0'),
-  /** Addresses that it may also send from (a virtual IP that it carries). */
+  /** Addresses that it may also send from (a virtual IP, for example). */
   allowedAddresses: z.array(unicastAddress).default([]),
   /** EtherTypes that it may send besides IPv4, IPv6 and ARP. */
   allowedEtherTypes: z.array(etherType).default([]),
-  /** Lifts anti-spoofing: a router or a nested switch is behind it. */
+  /** Turns anti-spoofing off, for an endpoint with a router or a nested switch behind it. */
   trust: z.boolean().default(false),
-  /** Ports of this host that lead to it; its network has an outside. */
+  /** Ports of this host that lead to it. Its network must have an outside. */
   publish: z
     .array(publishSpec)
     .max(MOST_PUBLISHED, `an endpoint publishes at most ${MOST_PUBLISHED} ports`)

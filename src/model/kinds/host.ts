@@ -1,4 +1,4 @@
-/** Host: another host of the overlay, and where to reach its VTEP. */
+/** Host: another host of the overlay, and the address of its VTEP. */
 import * as z from 'zod';
 import { metadata } from '../resource.ts';
 import { unicastAddress } from '../value.ts';

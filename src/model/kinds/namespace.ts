@@ -1,4 +1,4 @@
-/** Namespace: what the names of endpoints are unique within, as in Kubernetes. */
+/** Namespace: names of endpoints are unique within one, as in Kubernetes. */
 import * as z from 'zod';
 import { metadata } from '../resource.ts';
 import { defineKind } from './kind.ts';

@@ -18,21 +18,21 @@ export const mtuSchema = z
 /** The smallest MTU of a link that carries IPv6 (RFC 8200 section 5). */
 export const SMALLEST_IPV6_MTU = 1280;
 
-/** Next hops that one route shares its flows among. */
+/** How many next hops may share the flows of one route. */
 const MOST_HOPS = 16;
 
-/** A way out of a network. One of `network` and `via` (then `network` is where the hops are), or a `type`. */
+/** A route out of a network: `network`, or `via` (then `network` says where the next hops are), or a `type`. */
 export const routeSpec = z.strictObject({
   to: prefix,
-  /** Network in which the destinations, or the next hops, are; of `via` by default the network itself. */
+  /** The network that contains the destinations, or the next hops. With `via`, it is the network itself by default. */
   network: name.optional(),
-  /** Next hops; flows are shared among several. */
+  /** The next hops. Several share the flows. */
   via: z
     .array(unicastAddress)
     .min(1, 'via has at least one next hop')
     .max(MOST_HOPS, `via has at most ${MOST_HOPS} next hops`)
     .optional(),
-  /** Packets end here: silently, or with the ICMP error of that name. */
+  /** Drops the packets: silently, or with the ICMP error of that name. */
   type: z.enum(['blackhole', 'unreachable', 'prohibit']).optional(),
 });
 
@@ -43,15 +43,15 @@ export const networkSpec = z
       .array(cidr)
       .min(1, 'a network has at least one subnet')
       .max(2, 'a network has at most one IPv4 and one IPv6 subnet'),
-    /** Chosen by weft if it is not given, where no peers are configured. */
+    /** If it is not given, weft chooses one, provided that no peers are configured. */
     vni: vniSchema.optional(),
-    /** Of the containers' interfaces. By default what the underlay carries. */
+    /** The MTU of the containers' interfaces. By default whatever the underlay can carry. */
     mtu: mtuSchema.optional(),
-    /** FIRST-LAST, this host's own share of a subnet: addresses are only given from there. */
+    /** FIRST-LAST, this host's own share of a subnet: weft chooses addresses only from it. */
     ranges: z.array(ipRange).max(2, 'a network has at most one range a subnet').default([]),
-    /** Ways to other networks, from this network's gateway. */
+    /** Routes to other networks, which the network's gateway follows. */
     routes: z.array(routeSpec).max(1024, 'a network has at most 1024 routes').default([]),
-    /** Do its containers reach what is beyond weft, and may their ports be published? Every host has to allow it. */
+    /** True if its containers may reach destinations beyond weft and publish ports. Each host must allow this too. */
     outside: z.boolean().default(false),
   })
   .superRefine(({ subnets, mtu, ranges, routes }, context) => {
@@ -102,7 +102,7 @@ export const networkSpec = z
     }
   });
 
-/** What `.superRefine` of a network says about its routes. */
+/** Checks the routes of a network, for `.superRefine`. */
 function refineRoutes(
   subnets: readonly AddressRange[],
   routes: readonly z.output<typeof routeSpec>[],
@@ -156,7 +156,7 @@ export const networkKind = defineKind({
   apiVersion: WEFT_V1,
   isNamespaced: false,
   schema: networkSchema,
-  // Routes may lead to networks that come later.
+  // Routes may lead to networks that are declared later.
   references: () => [],
   columns: {
     heads: ['SUBNETS', 'VNI', 'MTU'],

@@ -1,6 +1,6 @@
 /**
- * All kinds of resources, in the order in which they are created: what others refer to comes first. A new kind is one
- * file beside this one, and one line here.
+ * All kinds of resources, in the order in which they are created: whatever others refer to comes first. A new kind is
+ * one file next to this one, and one line here.
  */
 import { didYouMean } from '../nearest.ts';
 import { endpointKind } from './endpoint.ts';
@@ -16,24 +16,24 @@ export const kinds: KindDefinition[] = [
   endpointKind,
 ];
 
-/** @param kind as manifests have it, of a resource that was validated */
+/** @param kind of a validated resource, as in its manifest */
 export function kindOf({ kind }: { readonly kind: string }): KindDefinition {
   return kinds.find((known) => known.kind === kind)!;
 }
 
-/** By its name, plural or a short name, in any case. */
+/** Finds a kind by its name, plural or a short name, ignoring case. */
 export function findKind(text: string): KindDefinition | undefined {
   const wanted = text.toLowerCase();
   return kinds.find(({ kind, plural, shortNames }) => [kind.toLowerCase(), plural, ...shortNames].includes(wanted));
 }
 
-/** Why `findKind` finds none. */
+/** Explains why `findKind` finds nothing. */
 export function unknownKindText(text: string): string {
   const names = kinds.map(({ kind }) => kind);
   return `"${text}" is not a kind${didYouMean(text, names) || ';'} there are ${names.join(', ')}`;
 }
 
-/** Of the order in which resources are created; they are deleted in reverse. */
+/** Sorts resources in the order of creation; they are deleted in reverse order. */
 export function compareKinds(a: { readonly kind: string }, b: { readonly kind: string }): number {
   return kinds.indexOf(kindOf(a)) - kinds.indexOf(kindOf(b));
 }
