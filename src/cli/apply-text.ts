@@ -1,4 +1,4 @@
-/** `network/blue created`, as kubectl says it. */
+/** Formats a result as kubectl does: `network/blue created`. */
 import type { ApplyReport } from '../model/report.ts';
 
 export function applyText({ kind, name, action, dryRun, waiting }: ApplyReport): string {

@@ -1,4 +1,4 @@
-/** `weft apply`: brings about what manifests declare, all of it or nothing. */
+/** `weft apply`: puts manifests into force, all of them or none. */
 import type { Command } from 'commander';
 import { applyText } from './apply-text.ts';
 import { print } from './print.ts';

@@ -51,8 +51,8 @@ export function deleteVerb(program: Command): void {
 }
 
 /**
- * One that does not exist, or is in use, keeps no other one from being removed.
- * @throws WeftError about all that were not
+ * A resource that does not exist or is still in use does not keep the others from being removed.
+ * @throws WeftError that names all that could not be removed
  */
 async function deleteAll(
   command: Command,
@@ -79,7 +79,7 @@ async function deleteAll(
   throw new WeftError(first.code, `${text}${hint}`);
 }
 
-/** Does one after the other and prints each; after a failure, what was done before is still printed. */
+/** Handles one after the other and prints each result. After a failure, the results before it have been printed. */
 async function each<T>(
   command: Command,
   items: readonly T[],

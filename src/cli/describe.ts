@@ -1,4 +1,4 @@
-/** `weft describe KIND NAME`: a resource as it was declared, and what the switch has made of it. */
+/** `weft describe KIND NAME`: a resource as declared, and its state in the switch. */
 import type { Command } from 'commander';
 import type { Client } from '../api/client.ts';
 import { WeftError } from '../error.ts';
@@ -42,7 +42,7 @@ async function read(
   return { resource, ...(await live[kind]?.(client, resource)) };
 }
 
-/** What the switch has made of a resource, by kind. */
+/** The state of a resource in the switch, by kind. */
 const live: Readonly<Record<string, (client: Client, resource: Resource) => Promise<Omit<Description, 'resource'>>>> = {
   Endpoint: async (client, { metadata }) => {
     const report = (await client.endpoints()).find(
@@ -67,7 +67,7 @@ async function descriptionText({ resource, report, endpoints }: Description): Pr
   ]);
   const sections = [head, `Spec:\n${objectText({ ...spec })}`];
   if (report) {
-    // What the head and the spec say already is not said again.
+    // Leaves out what the header and the spec already say.
     const live = Object.fromEntries(Object.entries(report).filter(([key]) => !(key in metadata) && key !== 'network'));
     if (typeof live.endpoints === 'number') delete live.endpoints;
     sections.push(`Status:\n${objectText(live)}`);

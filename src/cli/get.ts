@@ -1,4 +1,4 @@
-/** `weft get KIND [NAME]`: resources as they were declared; YAML and JSON can be applied again. */
+/** `weft get KIND [NAME]`: resources as declared. The YAML and JSON output can be applied again. */
 import type { Command } from 'commander';
 import type { KindDefinition } from '../model/kinds/kind.ts';
 import type { Resource } from '../model/resource.ts';
@@ -32,7 +32,7 @@ export function get(program: Command): void {
     });
 }
 
-/** What people see of resources. */
+/** The table that people see. */
 export function resourceTable(kind: KindDefinition, resources: readonly Resource[]): Promise<string> {
   const { isNamespaced, columns } = kind;
   return table(

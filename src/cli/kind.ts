@@ -1,6 +1,7 @@
 /**
- * Resources on the command line: `endpoint web`, `endpoint/web`, `ep web -n shop`; kinds in any case. The kinds bring
- * their schemas along, so they are loaded when they are needed, and every other verb starts fast.
+ * Resources on the command line: `endpoint web`, `endpoint/web`, `ep web -n shop`; kinds are case-insensitive.
+ * Loading the kinds also loads their schemas, so this happens only where they are needed and all other commands start
+ * fast.
  */
 import type { Command } from 'commander';
 import type { KindDefinition } from '../model/kinds/kind.ts';
@@ -8,12 +9,12 @@ import type * as registry from '../model/kinds/registry.ts';
 
 let loaded: typeof registry | undefined;
 
-/** To be called before help is printed, which names the kinds. */
+/** Must be called before printing help that names the kinds. */
 export async function loadKinds(): Promise<typeof registry> {
   return (loaded ??= await import('../model/kinds/registry.ts'));
 }
 
-/** Help lists the kinds and what else they are called. */
+/** Adds the kinds and their other names to the help. */
 export function withKinds(command: Command): Command {
   return command.addHelpText('after', () => {
     const names = (loaded?.kinds ?? []).map(({ plural, shortNames }) => [plural, ...shortNames].join(', '));
@@ -34,7 +35,7 @@ export function withNamespace(command: Command): Command {
   return command.option('-n, --namespace <name>', 'the namespace, as in Kubernetes (default: default)');
 }
 
-/** KIND and NAME, or KIND/NAME. */
+/** Parses KIND and NAME, or KIND/NAME. */
 export async function parseTarget(kindText: string, name: string | undefined, command: Command): Promise<Target> {
   const { findKind, unknownKindText } = await loadKinds();
   const [text = '', slashed] = name === undefined ? kindText.split('/', 2) : [kindText];
@@ -43,7 +44,7 @@ export async function parseTarget(kindText: string, name: string | undefined, co
   return { kind, name: name ?? slashed };
 }
 
-/** The same of one that has to be named. */
+/** The same where a name is required. */
 export async function parseNamed(
   kindText: string,
   name: string | undefined,
@@ -55,7 +56,10 @@ export async function parseNamed(
   return { ...target, name: target.name };
 }
 
-/** `{ foo: '1', bar: null }` of `foo=1` and `bar-`. @param what they are given by, for messages */
+/**
+ * Turns `foo=1` and `bar-` into `{ foo: '1', bar: null }`. @param what the argument or option that gave them, for
+ * messages
+ */
 export function parseLabels(texts: readonly string[], what: string, command: Command): Record<string, string | null> {
   const labels = new Map<string, string | null>();
   for (const text of texts) {

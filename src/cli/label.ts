@@ -16,7 +16,7 @@ export function label(program: Command): void {
   });
   withNamespace(withKinds(command)).action(
     async (kindText: string, nameText: string, texts: string[], options: NamespaceOptions, command: Command) => {
-      // KIND/NAME is one word.
+      // KIND/NAME is a single argument.
       const isOneWord = kindText.includes('/');
       const { kind, name } = await parseNamed(kindText, isOneWord ? undefined : nameText, command);
       const words = isOneWord ? [nameText, ...texts] : texts;

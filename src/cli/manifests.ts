@@ -1,4 +1,4 @@
-/** Reads the manifests that -f names: a file, a directory, or `-` for stdin. All are validated before any is used. */
+/** Reads the manifests that -f names: a file, a directory, or `-` for stdin. Validates all before any is used. */
 import { readFile, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { WeftError } from '../error.ts';
@@ -7,8 +7,8 @@ import { compareKinds } from '../model/kinds/registry.ts';
 import type { Resource } from '../model/resource.ts';
 
 /**
- * In order of dependency: what others refer to comes first.
- * @throws WeftError `invalid` with source, line and column; `not_found` if there is nothing.
+ * Returns them in order of dependency: whatever others refer to comes first.
+ * @throws WeftError `invalid` with source, line and column; `not_found` if there are none.
  */
 export async function readManifests(where: string): Promise<Resource[]> {
   const resources: Resource[] = [];
