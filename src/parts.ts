@@ -1,6 +1,7 @@
 /**
- * The parts of a switch, and how they are joined. What is not to be had twice in a process
- * (clocks, timers, randomness) is given by `switch.ts`.
+ * The parts of a switch, and how they are connected. Whatever a process can have only once (clocks, timers, randomness)
+ * is
+ * passed in by `switch.ts`.
  */
 import { readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
@@ -40,20 +41,20 @@ import type { Store } from './store/store.ts';
 
 export interface SwitchOptions extends DaemonConfig {
   readonly logger: Logger;
-  /** Where connections outlive a crash, best on a tmpfs; without it they do not. */
+  /** The file that lets connections survive a crash, best on a tmpfs. Without it, they do not. */
   readonly connectionsFile?: string;
 }
 
-/** What the parts are made of besides their options. */
+/** What the parts need besides their options. */
 export interface Foundations {
   readonly store: Store;
   readonly openDatapath: (options: DatapathOptions) => Datapath;
-  /** Of this host: `IDENTITY_BYTES` that no other has. */
+  /** The identity of this host: `IDENTITY_BYTES` that no other host has. */
   readonly identity: Uint8Array;
   /** 8 random bytes. */
   readonly natKey: Uint8Array;
   readonly watcher: NetnsWatcher;
-  /** Undefined where it cannot be done. */
+  /** Undefined if probing is not possible. */
   readonly probe: Probe | undefined;
   /** Milliseconds, monotonic. */
   readonly clock: () => number;
@@ -84,9 +85,9 @@ export interface Parts {
 export const UNDERLAY_PORT = 1 as PortNo;
 export const OUTSIDE_PORT = 2 as PortNo;
 const CONNECTIONS = 65_536;
-/** That one endpoint may have. */
+/** How many connections one endpoint may have. */
 const CONNECTION_QUOTA = CONNECTIONS / 4;
-/** Containers of other hosts that one network routes to. */
+/** How many containers of other hosts one network may route to. */
 const NEIGHBOR_QUOTA = 4096;
 
 export function joinParts(options: SwitchOptions, foundations: Foundations): Parts {
@@ -165,7 +166,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     application: `weft ${version}`,
   });
 
-  /** Without an outside no container reaches what the host does, whatever its address. */
+  /** Without an outside, no container can reach what the host can, whatever its address. */
   const clashesOfSubnets = (names: readonly string[]): ClashReport[] => {
     if (!outside.isWanted) return [];
     const routes = hostRoutes().filter(({ ifname }) => ifname !== OUTSIDE_IFNAME);
@@ -184,7 +185,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     see: (changes) => endpoints.see(changes),
     place: (names) => endpoints.place(names),
     onEnforced: () => outside.keep(),
-    // That the outside can be had is known before a network is declared that needs it.
+    // Makes sure that the outside can be set up before a network that needs it is declared.
     prepare: async (resources) => {
       if (resources.some(wantsOutside)) await outside.set(true);
     },

@@ -1,25 +1,27 @@
-/** What a switch does by itself: it looks after what it has, about once a second, and follows what goes away. */
+/**
+ * What a switch does by itself: about once a second, it checks and repairs what it has, and it follows what disappears.
+ */
 import type { Logger } from 'pino';
 import { WeftError } from './error.ts';
 import type { PortNo } from './flow/types.ts';
 import { OUTSIDE_PORT, UNDERLAY_PORT, type Parts } from './parts.ts';
 
 const TICK_MS = 1000;
-/** How often the kernel is asked what it was told of the paths: connections stand still meanwhile. */
+/** How often the kernel is asked for new path MTUs. Connections stall until then. */
 const PATH_TICK_MS = 250;
-/** How long another program may have taken the rules of the outside away. */
+/** How many ticks pass until rules of the outside that another program removed are restored. */
 const RENEW_TICKS = 5;
 
 export class Upkeep {
   readonly #parts: () => Parts;
   readonly #logger: Logger;
   readonly #every: typeof setInterval;
-  /** What is being looked at. */
+  /** Checks that are running. */
   readonly #renewing = new Set<string>();
   readonly #tickers: NodeJS.Timeout[] = [];
   #isClosed = false;
 
-  /** @param parts not asked for before something happens */
+  /** @param parts is not called before something happens */
   constructor(parts: () => Parts, logger: Logger, every: typeof setInterval) {
     this.#parts = parts;
     this.#logger = logger;
@@ -68,14 +70,14 @@ export class Upkeep {
     });
   }
 
-  /** Looks after something, unless that is still being done. */
+  /** Starts a check, unless the previous one of this kind is still running. */
   #renew(what: string, work: () => Promise<unknown>): void {
     if (this.#renewing.has(what)) return;
     this.#renewing.add(what);
     void this.#change(work).finally(() => this.#renewing.delete(what));
   }
 
-  /** A change that nobody has asked for, and what the watch tells of it. */
+  /** Makes a change that nobody has asked for, and puts what the watch reports of it into force. */
   async #change(change: () => Promise<unknown>): Promise<void> {
     const { cluster } = this.#parts();
     try {
@@ -84,7 +86,7 @@ export class Upkeep {
         await cluster.enforce();
       });
     } catch (error) {
-      // What was still to be done when the switch was closed was refused.
+      // Closing the switch refuses everything that was still queued.
       if (this.#isClosed && error instanceof WeftError && error.code === 'conflict') return;
       if (error instanceof WeftError && error.code === 'not_found') return;
       this.#logger.error({ err: error }, 'unexpected');
