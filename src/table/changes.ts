@@ -1,13 +1,13 @@
 /**
- * Changes: which objects the tables have changed since the controller last looked.
+ * Collects the objects that the tables have changed since the controller last looked.
  *
- * There is one for all tables of a switch, so whatever one operation does to
- * several of them is one transaction: each table notes here what it did, and the
- * controller drains it and has the decisions made anew that consulted any of it.
+ * All tables of a switch share one collection, so whatever one operation does to several of them is
+ * one transaction: each table notes here what it did, and the controller drains the notes and makes
+ * those decisions again that consulted any of the objects.
  *
- * An object is the name of the smallest thing that can change by itself, present
- * or absent: one port, one VTEP, one route, one published port, one neighbor. A
- * setter that changes nothing notes nothing.
+ * An object is the name of the smallest thing that can change by itself, whether it is present or
+ * absent: a port, a VTEP, a route, a published port, a neighbor. A setter that changes nothing notes
+ * nothing.
  */
 export class Changes {
   #changed = new Set<string>();
@@ -17,17 +17,17 @@ export class Changes {
     return this.#changed.size === 0 && this.#added.size === 0;
   }
 
-  /** Something was replaced, has gone, or has come where that restricts what was decided without it. */
+  /** Notes objects that were replaced or removed, or that were added and restrict what was decided without them. */
   changed(...objects: readonly string[]): void {
     for (const object of objects) this.#changed.add(object);
   }
 
-  /** Something has come, and what was decided without it does no harm meanwhile. */
+  /** Notes objects that were added, where decisions made without them do no harm in the meantime. */
   added(...objects: readonly string[]): void {
     for (const object of objects) this.#added.add(object);
   }
 
-  /** Hands out what was noted, each object once, and forgets it. */
+  /** Returns everything noted, each object once, and forgets it. */
   drain(): { readonly changed: readonly string[]; readonly added: readonly string[] } {
     const changed = [...this.#changed];
     const added = [...this.#added].filter((object) => !this.#changed.has(object));

@@ -1,16 +1,14 @@
 /**
- * The forwarding database: behind which port or VTEP a MAC address is, in each
- * network.
+ * The forwarding database: the port or VTEP behind which a MAC address is, for each network.
  *
- * Static entries come from endpoints that weft knows and are never displaced.
- * Learned entries belong to the owner that they were learned behind (a trusted
- * port or a VTEP). Each owner has a quota: at the quota its own longest unused
- * entry goes, so a MAC flood takes nothing from anybody else. An entry that
- * appears behind another owner moves there at once.
+ * Static entries come from endpoints that weft knows, and are never displaced. Learned entries
+ * belong to their owner, the trusted port or VTEP behind which they were learned. Each owner has a
+ * quota. When it is used up, the owner's own least recently used entry is removed, so a MAC flood
+ * takes nothing away from others. An entry that appears behind another owner moves there at once.
  *
- * Each entry is an object (`fdbObject`), found or not, and changes are noted in the
- * transaction (`changes.ts`). Owned by the thread of the switch; the clock is the
- * caller's.
+ * Each entry is an object (`fdbObject`), whether or not it exists, and changes are noted in the
+ * transaction (`changes.ts`). The table is owned by the thread of the switch, and the caller supplies
+ * the time.
  */
 import { formatIp, formatMac, sameBytes, type PortNo, type Vni } from '../flow/types.ts';
 import type { Changes } from './changes.ts';
@@ -25,7 +23,7 @@ export interface FdbEntry {
   readonly mac: Uint8Array;
   readonly where: Location;
   readonly isStatic: boolean;
-  /** An endpoint of another host that is declared to be trusted. */
+  /** True for an endpoint of another host that is declared as trusted. */
   readonly isTrusted: boolean;
   /** The name under which a decision consults it: `fdbObject`. */
   readonly object: string;
@@ -37,9 +35,9 @@ interface Learned extends FdbEntry {
 }
 
 export interface FdbOptions {
-  /** Learned entries that one port or VTEP may hold. */
+  /** How many learned entries one port or VTEP may have. */
   readonly quota: number;
-  /** Milliseconds after which an unused learned entry goes. */
+  /** A learned entry is removed when it has not been used for this many milliseconds. */
   readonly ageingMs: number;
 }
 
@@ -48,7 +46,7 @@ export class Fdb {
   readonly #changes: Changes;
   readonly #static = new Map<string, FdbEntry>();
   readonly #learned = new Map<string, Learned>();
-  /** By owner, from the longest unused to the latest seen. */
+  /** By owner, least recently used first. */
   readonly #byOwner = new Map<string, Map<string, Learned>>();
   #evicted = 0;
   #moves = 0;
@@ -63,13 +61,13 @@ export class Fdb {
     return this.#static.get(id) ?? this.#learned.get(id);
   }
 
-  /** Is `mac` static, or learned behind `where` already? */
+  /** True if `mac` is static, or already learned behind `where`. */
   isKnownAt(vni: Vni, mac: Uint8Array, where: Location): boolean {
     const entry = this.lookup(vni, mac);
     return entry !== undefined && (entry.isStatic || sameLocation(entry.where, where));
   }
 
-  /** `mac` was seen behind `where`. */
+  /** Notes that `mac` was seen behind `where`. */
   learn(vni: Vni, mac: Uint8Array, where: Location, nowMs: number): void {
     const id = entryId(vni, mac);
     if (this.#static.has(id)) return;
@@ -103,7 +101,7 @@ export class Fdb {
     this.#changes.changed(object);
   }
 
-  /** Binds a MAC for good; a learned entry for it goes. */
+  /** Binds a MAC permanently, and removes a learned entry for it. */
   setStatic(vni: Vni, mac: Uint8Array, where: Location, isTrusted = false): void {
     const id = entryId(vni, mac);
     const known = this.#static.get(id);
@@ -119,7 +117,7 @@ export class Fdb {
     if (this.#static.delete(entryId(vni, mac))) this.#changes.changed(fdbObject(vni, mac));
   }
 
-  /** Forgets all that was learned behind a port or VTEP that has gone. */
+  /** Forgets everything learned behind a port or VTEP that is gone. */
   forget(where: Location): void {
     for (const [id, entry] of [...(this.#byOwner.get(ownerOf(where)) ?? [])]) {
       this.#remove(id, entry);
@@ -127,7 +125,7 @@ export class Fdb {
     }
   }
 
-  /** Removes learned entries that were not seen for the ageing time. */
+  /** Removes learned entries that have not been seen for the ageing time. */
   expire(nowMs: number): void {
     for (const entries of [...this.#byOwner.values()]) {
       for (const [id, entry] of entries) {
@@ -162,7 +160,7 @@ export class Fdb {
   }
 }
 
-/** The name under which a decision consults an entry, present (`FdbEntry.object`) or absent. */
+/** The name under which a decision consults an entry, whether it is present (`FdbEntry.object`) or absent. */
 export function fdbObject(vni: Vni, mac: Uint8Array): string {
   return `fdb/${vni}/${formatMac(mac)}`;
 }
@@ -177,7 +175,7 @@ export function sameLocation(a: Location, b: Location): boolean {
   return b.kind === 'vtep' && sameBytes(a.vtep, b.vtep);
 }
 
-/** VNI and MAC address as characters of 16 bits. */
+/** The VNI and the MAC address as characters of 16 bits each. */
 function entryId(vni: Vni, mac: Uint8Array): string {
   return String.fromCharCode(vni >>> 16, vni & 0xffff, word(mac, 0), word(mac, 2), word(mac, 4));
 }

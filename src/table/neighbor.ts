@@ -1,56 +1,57 @@
 /**
  * Neighbors: the MAC address of every IP address that weft knows, by network.
  *
- * Static ones are the endpoints' and the gateways': what ARP and neighbor
- * solicitations are answered from. All others are asked for where a routed packet
- * needs them: other hosts' containers, and addresses that a local one may carry
- * besides its own. What is known of those is remembered here from the first
- * question on:
+ * The static ones are those of endpoints and gateways. ARP requests and neighbor solicitations are
+ * answered from them. All others are resolved when a routed packet needs them: containers of other
+ * hosts, and further addresses that a local container carries. Their state is remembered here from
+ * the first request on:
  *
  *   asked ──► known ──(asked again while in use, no answer)──► failed ──► due ──► asked …
  *     └────────────────────(no answer)────────────────────────────┘
  *
- * Only what somebody here has asked for is learned from an announcement, so nobody
- * can fill the table. A failed one is not asked for again for a while, which doubles
- * each time that nobody answers.
+ * An announcement is believed only for an address that this host has asked for, so nobody can fill
+ * the table. A failed address is not asked for again for a while, and that time doubles with each
+ * failure.
  *
- * Bounded: a network remembers `quota` of them at most, then the oldest goes, first of
- * all of those that nobody has answered for.
+ * A network remembers at most `quota` of them. Beyond that, the oldest is removed, preferably one
+ * that nobody has answered for.
  *
- * Each address is an object (`neighborObject`), known or not. It changes where a
- * decision can see that: its MAC, that it has failed, whether it is asked for at all.
+ * Each address is an object (`neighborObject`), whether or not it is known. The object changes
+ * whenever a decision can tell the difference: in its MAC, in that it failed, in that it is asked for.
  */
 import { bytesId } from '../flow/key.ts';
 import { formatIp, sameBytes, type Vni } from '../flow/types.ts';
 import type { Changes } from './changes.ts';
 
 export interface NeighborOptions {
-  /** Neighbors that are not static that one network may hold, failed ones included. */
+  /** How many neighbors that are not static one network may have, including failed ones. */
   readonly quota: number;
 }
 
-/** A learned neighbor in use is asked again after this; one that is not in use is forgotten after twice as long. */
+/**
+ * A learned neighbor in use is asked again after this time. One that is not in use is forgotten after twice this time.
+ */
 export const NEIGHBOR_REFRESH_MS = 30_000;
-/** How often it is asked by itself, and then everyone (RFC 1122 §2.3.2.1, RFC 4861 §7.3.3), a second apart. */
+/** How often it is asked by unicast before everyone is asked (RFC 1122 §2.3.2.1, RFC 4861 §7.3.3), one second apart. */
 const UNICAST_ASKED = 3;
 const MULTICAST_ASKED = 3;
-/** How long an address for which nobody has answered is not asked for again: the first time, and at most. */
+/** How long an unanswered address is not asked for again: after the first failure, and at most. */
 const FAILED_MS = { first: 3_000, most: 24_000 };
 
 interface Learned {
   readonly vni: Vni;
   readonly ip: Uint8Array;
   readonly mac: Uint8Array | undefined;
-  /** `due`: it failed some time ago, and whoever needs it may ask again. */
+  /** `due`: it failed some time ago, and may be asked for again when it is needed. */
   readonly state: 'asked' | 'known' | 'failed' | 'due';
   readonly sinceMs: number;
-  /** Of a known one: requests since it is due. */
+  /** For a known one: the number of requests since it became due. */
   asked: number;
-  /** How often in a row nobody has answered. */
+  /** How many times in a row nobody has answered. */
   readonly failures: number;
 }
 
-/** A neighbor that is due to be asked again: with its MAC to be asked by itself, without it everyone. */
+/** A neighbor that must be asked again: by unicast if its MAC is given, otherwise by asking everyone. */
 export interface DueNeighbor {
   readonly vni: Vni;
   readonly ip: Uint8Array;
@@ -61,7 +62,7 @@ export class NeighborTable {
   readonly #quota: number;
   readonly #changes: Changes;
   readonly #static = new Map<string, Uint8Array>();
-  /** The longest unchanged first. */
+  /** Those that have not changed for longest come first. */
   readonly #learned = new Map<string, Learned>();
   readonly #counts = new Map<Vni, number>();
 
@@ -75,14 +76,14 @@ export class NeighborTable {
     return this.#static.get(entryId(vni, ip));
   }
 
-  /** What is known of any address: `failed` when nobody answered lately, undefined when it is to be asked for. */
+  /** The MAC of any address; `failed` if nobody answered lately; undefined if it must be asked for. */
   resolve(vni: Vni, ip: Uint8Array): Uint8Array | 'failed' | undefined {
     const id = entryId(vni, ip);
     const learned = this.#learned.get(id);
     return this.#static.get(id) ?? (learned && answerOf(learned));
   }
 
-  /** Has somebody here asked for it, so that who says that he has it is heard? */
+  /** True if this host has asked for the address, so that an announcement of it is believed. */
   isWanted(vni: Vni, ip: Uint8Array): boolean {
     const id = entryId(vni, ip);
     return this.#learned.has(id) && !this.#static.has(id);
@@ -100,36 +101,36 @@ export class NeighborTable {
     if (this.#static.delete(entryId(vni, ip))) this.#changes.changed(neighborObject(vni, ip));
   }
 
-  /** It is being asked for. */
+  /** Notes that the address is being asked for. */
   ask(vni: Vni, ip: Uint8Array, nowMs: number): void {
     const known = this.#learned.get(entryId(vni, ip));
     if (known?.state !== 'asked') this.#replace(vni, ip, 'asked', undefined, nowMs, known?.failures ?? 0);
   }
 
-  /** Somebody has said that he has it. Static entries stay what they are. */
+  /** Notes an answer. Static entries stay as they are. */
   learn(vni: Vni, ip: Uint8Array, mac: Uint8Array, nowMs: number): void {
     this.#replace(vni, ip, 'known', mac.slice(), nowMs, 0);
   }
 
-  /** Nobody has answered. */
+  /** Notes that nobody has answered. */
   fail(vni: Vni, ip: Uint8Array, nowMs: number): void {
     const failures = (this.#learned.get(entryId(vni, ip))?.failures ?? 0) + 1;
     this.#replace(vni, ip, 'failed', undefined, nowMs, failures);
   }
 
-  /** Whoever has failed to answer for it may be there now. */
+  /** Lets a failed address be asked for again, since its owner may be there now. */
   retry(vni: Vni, ip: Uint8Array): void {
     const known = this.#learned.get(entryId(vni, ip));
     if (known?.state === 'failed') this.#forget(known);
   }
 
-  /** Whoever had this MAC has gone. */
+  /** Forgets all addresses of a MAC that is gone. */
   forgetMac(vni: Vni, mac: Uint8Array): void {
     const gone = [...this.#learned.values()].filter((one) => one.vni === vni && one.mac && sameBytes(one.mac, mac));
     for (const one of gone) this.#forget(one);
   }
 
-  /** Forgets what is too old; what has failed is to be asked for again when its time is over. */
+  /** Forgets entries that are too old, and lets failed ones be asked for again when their time is over. */
   expire(nowMs: number): void {
     for (const one of [...this.#learned.values()]) {
       const { vni, ip, state, sinceMs, failures } = one;
@@ -142,8 +143,8 @@ export class NeighborTable {
   }
 
   /**
-   * To be called about once a second: known neighbors that are to be asked again, of
-   * those in use, and those that have not answered though everyone was asked.
+   * Called about once a second. Returns the known neighbors in use that must be asked again, and those that have not
+   * answered although everyone was asked.
    */
   takeDue(nowMs: number, isUsed: (object: string) => boolean): { ask: DueNeighbor[]; unanswered: DueNeighbor[] } {
     const ask: DueNeighbor[] = [];
@@ -185,7 +186,7 @@ export class NeighborTable {
     this.#counts.set(vni, this.#counts.get(vni)! - 1);
   }
 
-  /** The oldest of the first kind of which there is one. */
+  /** Removes the oldest entry of the most dispensable kind that there is. */
   #makeRoom(vni: Vni): void {
     let [known, asked]: [Learned?, Learned?] = [];
     for (const entry of this.#learned.values()) {
@@ -195,12 +196,13 @@ export class NeighborTable {
       else asked ??= entry;
     }
     if (known) return this.#forget(known);
-    // No decision changes by that: whoever waits for it goes on waiting, and is told if nobody answers.
+    // This changes no decision: packets that wait for the address go on waiting, and their senders learn if nobody
+    // answers.
     if (asked) this.#remove(asked);
   }
 }
 
-/** What a decision gets to know of it. */
+/** What a decision learns from an entry. */
 function answerOf({ state, mac }: Learned): Uint8Array | 'failed' | undefined {
   return state === 'failed' ? 'failed' : mac;
 }

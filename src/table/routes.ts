@@ -1,38 +1,38 @@
 /**
  * Routes of one network: longest prefix match over IPv4 and IPv6 prefixes.
  *
- * One exact-match table a prefix length, the longest first: there are few lengths
- * in use, and a change makes a new table. The families never meet: addresses are
- * 16 bytes, but `::/0` does not cover IPv4-mapped ones.
+ * There is one exact-match table for each prefix length, longest first, because few lengths are in
+ * use. Any change builds a new table. The two families never mix: addresses are 16 bytes, but `::/0`
+ * does not cover IPv4-mapped ones.
  *
- * Each route is an object of its own, and a decision consults the one that its
- * lookup found. A new route takes its addresses away from the next shorter prefix
- * that covers it, so that one changes with it, and no other.
+ * Each route is an object of its own, and a decision consults the one that its lookup found. A new
+ * route takes its addresses away from the next shorter prefix that covers it, so that route changes
+ * with it, and no other does.
  */
 import { bytesId } from '../flow/key.ts';
 import { formatIp, isIp4, parseIp, sameBytes, type Vni } from '../flow/types.ts';
 
 export interface Prefix {
-  /** 16 bytes, IPv4-mapped or IPv6; bits behind the length are ignored. */
+  /** 16 bytes, IPv4-mapped or IPv6; bits beyond the length are ignored. */
   readonly ip: Uint8Array;
   /** 0 … 32 for IPv4, 0 … 128 for IPv6. */
   readonly length: number;
 }
 
-/** What a route leads to. */
+/** Where a route leads. */
 export type RouteTarget =
   /** The destination is in that network itself. */
   | { readonly kind: 'network'; readonly network: string }
-  /** One of the next hops, by flow hash; in the network `network`. */
+  /** One of the next hops in `network`, chosen by flow hash. */
   | { readonly kind: 'via'; readonly network: string; readonly hops: readonly Uint8Array[] }
   /** Out of all networks, with another source address. */
   | { readonly kind: 'outside' }
-  /** Dropped; without a word, or with the ICMP error of that name. */
+  /** Dropped, either silently or with the ICMP error of that name. */
   | { readonly kind: 'blackhole' | 'unreachable' | 'prohibit' };
 
 export type Route = { readonly prefix: Prefix } & RouteTarget;
 
-/** What a lookup has found: a route or none, and the object that a decision consults by that. */
+/** The result of a lookup: a route or none, and the object that a decision consults because of it. */
 export interface FoundRoute {
   readonly route: Route | undefined;
   readonly object: string;
@@ -42,7 +42,7 @@ export class RouteTable {
   readonly #ip4: Family;
   readonly #ip6: Family;
 
-  /** Of two routes to one prefix the first counts. @param vni of the network that they are for */
+  /** If two routes have the same prefix, the first one counts. @param vni of the network whose routes they are */
   constructor(vni: Vni, routes: readonly Route[]) {
     const ofFamily = (v4: boolean): Route[] => routes.filter(({ prefix }) => isIp4(prefix.ip) === v4);
     this.#ip4 = new Family(routeObject(vni, { ip: parseIp('0.0.0.0'), length: 0 }), vni, ofFamily(true));
@@ -54,7 +54,7 @@ export class RouteTable {
     return (isIp4(ip) ? this.#ip4 : this.#ip6).lookup(ip);
   }
 
-  /** The objects by which lookups in this table are found again when `next` takes its place and may say otherwise. */
+  /** The objects of lookups in this table whose result may differ when `next` replaces it. */
   changesTo(next: RouteTable): string[] {
     return [...this.#ip4.changesTo(next.#ip4), ...this.#ip6.changesTo(next.#ip6)];
   }
@@ -62,17 +62,17 @@ export class RouteTable {
 
 /** The routes of one address family. */
 class Family {
-  /** The longest prefixes first. */
+  /** The longest prefixes come first. */
   readonly #levels: readonly Level[];
   readonly #none: FoundRoute;
 
-  /** @param defaultObject of the route to everywhere, which a lookup that finds nothing has missed */
+  /** @param defaultObject the object of the default route, which a lookup consults when it finds nothing */
   constructor(defaultObject: string, vni: Vni, routes: readonly Route[]) {
     this.#levels = levels(vni, routes);
     this.#none = { route: undefined, object: defaultObject };
   }
 
-  /** @param bits the longest prefixes that count */
+  /** @param bits the longest prefix length to look at */
   lookup(ip: Uint8Array, bits = 128): FoundRoute {
     for (const level of this.#levels) {
       if (level.bits > bits) continue;
@@ -104,7 +104,7 @@ class Family {
 }
 
 interface Level {
-  /** Of the 128. */
+  /** The prefix length, out of 128 bits. */
   readonly bits: number;
   readonly routes: ReadonlyMap<string, FoundRoute>;
 }
@@ -123,7 +123,7 @@ function levels(vni: Vni, routes: readonly Route[]): Level[] {
   return [...byBits].sort(([a], [b]) => b - a).map(([bits, routes]) => ({ bits, routes }));
 }
 
-/** Do they lead to the same, and read the same? Both are for one prefix. */
+/** True if two routes for the same prefix lead to the same place and read the same. */
 function sameRoute(a: Route, b: Route): boolean {
   return sameBytes(a.prefix.ip, b.prefix.ip) && sameTarget(a, b);
 }
@@ -149,7 +149,7 @@ function sameTarget(a: RouteTarget, b: RouteTarget): boolean {
   }
 }
 
-/** The first `bits` of an address, zeros behind. */
+/** The first `bits` of an address, followed by zeros. */
 function truncate(ip: Uint8Array, bits: number): Uint8Array {
   return ip.map((byte, i) => byte & (0xff00 >> Math.min(8, Math.max(0, bits - 8 * i))));
 }
@@ -158,7 +158,7 @@ export function formatPrefix({ ip, length }: Prefix): string {
   return `${formatIp(ip)}/${length}`;
 }
 
-/** A route as a decision consults it, present or absent. */
+/** The object of a route, whether it is present or absent. */
 function routeObject(vni: Vni, prefix: Prefix): string {
   return `route/${vni}/${formatPrefix(prefix)}`;
 }
