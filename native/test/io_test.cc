@@ -4,7 +4,7 @@
 //   │ underlay on lo           │      │ thread keeps, TAPs inside it           │
 //   └──────────────────────────┘      └────────────────────────────────────────┘
 //
-// Both go with the process: nothing has to be cleaned up. Prints what failed and
+// The kernel removes both with the process, so there is nothing to clean up. Prints what failed and
 // exits 1.
 #include <arpa/inet.h>
 #include <errno.h>
@@ -45,7 +45,7 @@ using namespace weft;
 
 namespace {
 
-// A network namespace that lives as long as its thread, which runs what it is given.
+// A network namespace that exists as long as its thread, which runs whatever is passed to it.
 class Container {
  public:
   Container() : thread_([this] { run(); }) {
@@ -99,10 +99,10 @@ void set_up(const char* ifname, bool up) {
   close(fd);
 }
 
-// Without IPv6 of its own an interface that is made later stays silent: each frame is one that the test sent.
+// Without addresses, a new interface sends nothing by itself, so every frame is one that the test sent.
 void silence_ip6() {
   const int fd = open("/proc/thread-self/net/if_inet6", O_RDONLY);
-  if (fd < 0) return;  // no IPv6 in this kernel
+  if (fd < 0) return;  // this kernel has no IPv6
   close(fd);
   const int knob = open("/proc/sys/net/ipv6/conf/default/disable_ipv6", O_WRONLY);
   CHECK(knob >= 0 && write(knob, "1", 1) == 1);
@@ -126,7 +126,7 @@ void wait_readable(int fd) {
   CHECK(poll(&readable, 1, 5000) == 1);
 }
 
-// An Ethernet frame of the local experimental type; `mark` tells them apart.
+// An Ethernet frame of the local experimental EtherType; `mark` tells frames apart.
 void make_frame(uint8_t* frame, size_t length, uint8_t mark) {
   memset(frame, mark, length);
   memcpy(frame, "\xff\xff\xff\xff\xff\xff\x02\x00\x00\x00\x00\x01\x88\xb5", 14);
@@ -145,7 +145,7 @@ void rename_link(const char* from, const char* to) {
   close(fd);
 }
 
-// Settings and messages reach the namespace that is meant, and answers come back.
+// Settings and messages reach the right namespace, and answers come back.
 void test_netns_exchange() {
   Container container;
   std::vector<NetnsVisit> visits = {{{container.path()}, [] { return 7; }}, {{"/does/not/exist"}, [] { return 8; }}};
@@ -195,7 +195,7 @@ void test_tap() {
   TapOpened tap;
   CHECK(tap_open({{container.path()}, "weft0"}, 1, &tap) == 0);
   CHECK(tap.created && tap.netns_ino != 0 && tap.netns_ino != own_namespace);
-  CHECK(if_nametoindex("weft0") == 0);  // not here
+  CHECK(if_nametoindex("weft0") == 0);  // not in this namespace
   container.within([] { CHECK(if_nametoindex("weft0") != 0); });
 
   TapOpened second;
@@ -208,7 +208,7 @@ void test_tap() {
   CHECK(tap_open({{"/proc/self/ns/uts"}, "weft1"}, 1, &second) == -ENOTTY);
   CHECK(tap_open({{"/dev/null"}, "weft1"}, 1, &second) == -ENOTTY);
 
-  // Another program's TAP without queues of its own is not ours.
+  // A TAP of another program, without queues of its own, must not be taken.
   container.within([] {
     const int fd = open("/dev/net/tun", O_RDWR);
     ifreq request = {};
@@ -252,7 +252,7 @@ void test_tap() {
   }
   close(packets);
 
-  // Re-attach: the interface is as it was.
+  // Attaching again finds the interface unchanged.
   unsigned index = 0, index_again = 0;
   container.within([&index] { index = if_nametoindex("weft0"); });
   close(tap.fds[0]);
@@ -260,7 +260,7 @@ void test_tap() {
   container.within([&index_again] { index_again = if_nametoindex("weft0"); });
   CHECK(index == index_again && tap.ifindex == index);
 
-  // By its index, whatever it is called by now, and in no other namespace.
+  // An interface is found by its index, even after renaming, and not in any other namespace.
   close(tap.fds[0]);
   container.within([] { rename_link("weft0", "lan0"); });
   const NetnsTarget here = {container.path(), tap.netns_dev, tap.netns_ino};
@@ -269,7 +269,7 @@ void test_tap() {
   CHECK(tap_open({here, "weft0", index + 100}, 1, &none) == -ENXIO);
   CHECK(tap_open({{container.path(), here.dev, here.ino + 1}, "weft0", index}, 1, &none) == -ESTALE);
 
-  // What another program changed is put back, once.
+  // What another program changed is restored once.
   int header_bytes = 24;
   CHECK(tap_renew(tap.fds[0]) == 0);
   CHECK(ioctl(tap.fds[0], TUNSETVNETHDRSZ, &header_bytes) == 0 && ioctl(tap.fds[0], TUNSETPERSIST, 0ul) == 0);
@@ -326,7 +326,7 @@ void test_underlay(bool v6) {
   }
   CHECK(receiver.receive(&burst) == 0 && burst.frames.empty());
 
-  // A batch: two parts each, more bytes than one buffer takes, the last one shorter.
+  // A batch: each frame has two parts, together they need more than one buffer, and the last one is shorter.
   CHECK(a.cuts() && a.gathers());
   iovec parts[2 * kSendBatch];
   for (size_t i = 0; i < kSendBatch; ++i) {
@@ -348,7 +348,7 @@ void test_underlay(bool v6) {
   uint8_t other_family[16];
   v6 ? ip4(other_family, "127.0.0.1") : (void)inet_pton(AF_INET6, "::1", other_family);
   CHECK(send_one(&a, other_family, 1, payload, 100) == Reason::underlay_unreachable);
-  // Nobody listens there any more: ICMP errors do not reach the senders.
+  // Nobody listens there any more. ICMP errors do not reach the senders.
   receiver.close();
   CHECK(receiver.fd() == -1);
   if (!v6) {
@@ -405,7 +405,7 @@ void test_frame_io() {
     two = packet_socket("weft2");
   });
 
-  // One port fills its room and waits in the kernel; the other is not held up.
+  // One port fills its buffer and waits in the kernel, without delaying the other.
   static uint8_t bytes[1400];
   constexpr size_t kFlood = FrameIo::kPortFrames + 200;
   for (size_t i = 0; i < kFlood; ++i) {
@@ -436,7 +436,7 @@ void test_frame_io() {
   CHECK(io.take(16).empty());
   CHECK(wakes.count() < static_cast<int>(kFlood));
 
-  // What is sent arrives; the underlay's own datagram says who sent it.
+  // What is sent arrives, and the underlay datagram says who sent it.
   make_frame(bytes, 100, 3);
   CHECK(io.send(1, Frame{bytes, 100, {}}) == kNoDrop);
   uint8_t back[2048];
@@ -450,14 +450,14 @@ void test_frame_io() {
   CHECK(taken.size() == 1 && taken[0].from_underlay && taken[0].port == 4 && taken[0].length == 100);
   CHECK(memcmp(taken[0].source.address, local, 16) == 0);
 
-  // A removed port's frames go with it.
+  // The frames of a removed port are removed with it.
   const int before = wakes.count();
   CHECK(send(two, bytes, 100, 0) == 100);
   while (wakes.count() == before) wakes.wait();
   CHECK(io.remove(2, true) == 0 && io.take(16).empty() && io.remove(2, true) == -ENOENT);
   CHECK(io.add_tap(2, {{container.path()}, "weft2"}, &tap) == 0 && !tap.created);
 
-  // An interface that somebody else deletes is reported once.
+  // If somebody else deletes an interface, that is reported once.
   container.within([] {
     CHECK(system("ip link del weft1") == 0);
   });
@@ -473,7 +473,7 @@ void test_frame_io() {
   close(one);
   close(two);
 
-  // close() under traffic; the TAP stays.
+  // close() under traffic leaves the TAP in place.
   CHECK(io.add_tap(1, {{container.path()}, "weft4"}, &tap) == 0);
   container.within([&one] {
     set_up("weft4", true);
@@ -513,7 +513,7 @@ void test_conntrack() {
     CHECK(forget_stale_udp(publishing) == 1);
     CHECK(forget_stale_udp(publishing) == 0);
 
-    // By its tuple, of both families; of a ping by its identifier. More than go into one call.
+    // By tuple for both families, and by identifier for a ping. There are more than fit into one call.
     CHECK(system("nft 'add table ip6 t; add chain ip6 t c { type filter hook output priority 0; };"
                  " add rule ip6 t c ct state new accept'") == 0);
     constexpr int kCount = 150;
@@ -545,7 +545,7 @@ void test_conntrack() {
         } else {
           record[15] = record[31] = 1;
         }
-        memcpy(record + 32, &bound.sin6_port, 2);  // at the same place in sockaddr_in
+        memcpy(record + 32, &bound.sin6_port, 2);  // at the same offset in sockaddr_in
         memcpy(record + 34, &port, 2);
         record[36] = IPPROTO_UDP;
       }
@@ -554,7 +554,7 @@ void test_conntrack() {
     CHECK(forget_connections(records, 2 * kCount) == kCount);
     CHECK(forget_connections(records, 2 * kCount) == 0);
 
-    // A raw socket's own ping, with the identifier 777.
+    // A ping sent through a raw socket, with the identifier 777.
     const uint8_t ping[] = {8, 0, 0xf4, 0xf6, 0x03, 0x09, 0, 0};
     const int raw = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP);
     CHECK(sendto(raw, ping, sizeof ping, 0, reinterpret_cast<sockaddr*>(&to), sizeof to) == sizeof ping);
