@@ -1,4 +1,4 @@
-/** `weft demo`: the verb; the demonstration itself is demo.ts. */
+/** The `weft demo` command. The demonstration itself is in demo.ts. */
 import type { Command } from 'commander';
 import { verb } from './verb.ts';
 

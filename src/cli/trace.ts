@@ -1,4 +1,4 @@
-/** `weft trace`: decides one synthetic frame and shows every stage. */
+/** `weft trace`: decides one synthetic frame and shows each stage. */
 import type { Command } from 'commander';
 import { decisionText } from './decision.ts';
 import { print } from './print.ts';

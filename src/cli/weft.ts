@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The executable: every verb, in the order of the help. */
+/** The executable, with all commands in the order of the help. */
 import { version } from '../package.ts';
 import { apply } from './apply.ts';
 import { attach } from './attach.ts';
@@ -48,6 +48,6 @@ const verbs = [
   demoVerb,
 ];
 for (const register of verbs) register(program);
-// Help names the kinds.
+// The help names the kinds.
 if (process.argv.some((word) => word === '--help' || word === '-h')) await loadKinds();
 await run(program, process.argv);

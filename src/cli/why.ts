@@ -1,4 +1,4 @@
-/** `weft why`: the decision that was kept with a live flow or a drop. */
+/** `weft why`: the decision behind a live flow or a drop. */
 import type { Command } from 'commander';
 import type { WhyReport } from '../model/report.ts';
 import { decisionText } from './decision.ts';
