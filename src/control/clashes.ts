@@ -1,11 +1,11 @@
 /**
- * Clashes: what comes by the tunnel and tells that two hosts do not fit together,
- * such as a sender that is no peer, or the MAC or address of an endpoint of this host.
+ * Clashes: traffic from the tunnel that shows that two hosts do not fit together, such as a sender
+ * that is not a peer, or the MAC or address of an endpoint of this host.
  *
- * They are read from decisions to drop, when those are made and as long as frames
- * meet them. Whoever is on the underlay can forge them, so they are told to the
- * operator and decide nothing. Of each kind the latest MOST_OF_A_KIND are kept,
- * until they have not been seen for KEPT_MS, or what they clashed with is gone.
+ * They are recognized from decisions to drop, when those are made and for as long as frames match
+ * them. Anybody on the underlay can forge them, so they are only reported to the operator and decide
+ * nothing. Of each kind, the latest MOST_OF_A_KIND are kept until they have not been seen for
+ * KEPT_MS, or whatever they clashed with is gone.
  */
 import { fields } from '../flow/fields.ts';
 import { bytesId, readBytes, readNumber, type FlowKey } from '../flow/key.ts';
@@ -20,11 +20,11 @@ export const KEPT_MS = 600_000;
 
 export type Clash = { readonly vtep: Uint8Array } & (
   | { readonly kind: 'stranger' }
-  /** A peer has a network of which this host has none. */
+  /** A peer has a network that this host does not have. */
   | { readonly kind: 'vni'; readonly vni: Vni }
-  /** It sends from a MAC of this host: an endpoint's, or the one by which the host asks for neighbors. */
+  /** A peer sends from a MAC of this host: an endpoint's, or the one with which the host asks for neighbors. */
   | { readonly kind: 'mac'; readonly vni: Vni; readonly mac: Uint8Array }
-  /** It says that it has an address that an endpoint here has, or one that is declared elsewhere. */
+  /** A peer claims an address that an endpoint here has, or that is declared for another place. */
   | { readonly kind: 'address'; readonly vni: Vni; readonly ip: Uint8Array }
 );
 
@@ -35,7 +35,7 @@ interface Seen {
 
 export class Clashes {
   readonly #tables: Pick<Tables, 'topology' | 'fdb' | 'neighbors'>;
-  /** By kind, from the longest unseen to the latest seen. */
+  /** By kind, least recently seen first. */
   readonly #seen: Readonly<Record<Clash['kind'], Map<string, Seen>>> = {
     stranger: new Map(),
     vni: new Map(),
@@ -47,7 +47,7 @@ export class Clashes {
     this.#tables = tables;
   }
 
-  /** Frames of this flow are dropped for `reason`. Returns the clash if it is news. */
+  /** Notes that frames of this flow are dropped for `reason`. Returns the clash if it is new. */
   note(flow: { readonly key: FlowKey }, reason: DropReason, atMs: number): Clash | undefined {
     const clash = this.#read(flow, reason);
     if (!clash) return undefined;
@@ -59,7 +59,7 @@ export class Clashes {
     return before && atMs - before.atMs < KEPT_MS ? undefined : clash;
   }
 
-  /** Those that still are clashes, the latest seen last. */
+  /** All that still are clashes, the latest last. */
   all(nowMs: number): Clash[] {
     return Object.values(this.#seen).flatMap((seen) =>
       [...seen.values()]
