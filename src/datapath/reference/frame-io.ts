@@ -1,6 +1,6 @@
 /**
- * Frames from and to the kernel for the reference datapath: TAPs and the VXLAN
- * sockets of the addon, without its datapath. native/io/frame_io.h has the how.
+ * Frames from and to the kernel for the reference datapath. It uses the addon's TAPs and VXLAN
+ * sockets, but not the addon's datapath. native/io/frame_io.h explains how they work.
  */
 import { loadAddon } from '../../addon/addon.ts';
 import { errnoName, ioError, lostText } from '../../addon/io-error.ts';
@@ -21,64 +21,66 @@ export class FrameIo implements KernelIo {
   readonly #native: NativeFrameIo;
 
   /**
-   * @param onWake frames wait after none did; may also be called when none do
-   * @param onLost a port reads no more, and `why`; it stays until `remove`
+   * @param onWake called when frames wait and none did before; may also be called when none wait
+   * @param onLost called when a port no longer reads, with the reason; the port stays until `remove`
    */
   constructor(onWake: () => void, onLost: (port: PortNo, why: string) => void) {
     const notify = (): void => {
       for (const { port, errno } of this.#native.takeLost()) onLost(port, lostText(errno));
       onWake();
     };
-    // What is thrown inside a native callback would only become a warning.
+    // An exception inside a native callback would only become a warning.
     this.#native = new (loadAddon().FrameIo)(() => queueMicrotask(notify));
   }
 
-  /** Makes or re-attaches a TAP as `PortSpec` has it. @throws WeftError, nothing is left behind. */
+  /** Creates a TAP or attaches to an existing one, as `PortSpec` says. @throws WeftError, leaving nothing behind. */
   addTap(port: PortNo, spec: TapSpec): TapOpened {
     const opened = this.#native.addTap(port, tapTarget(spec));
     if (typeof opened === 'number') throw ioError(-opened, { kind: 'tap', ...spec });
     return opened;
   }
 
-  /** Puts back what others have changed of the port's TAP. @returns what that was */
+  /** Restores what others have changed on the port's TAP. @returns what that was */
   renewTap(port: PortNo): string[] {
     return renewedText(this.#native.renewTap(port));
   }
 
-  /** @param local 16 bytes, IPv4-mapped or IPv6. @throws WeftError, nothing is left behind. */
+  /** @param local 16 bytes, IPv4-mapped or IPv6. @throws WeftError, leaving nothing behind. */
   openUnderlay(port: PortNo, local: Uint8Array, l4Port: number): void {
     const error = this.#native.openUnderlay(port, local, l4Port);
     if (error !== 0) throw ioError(-error, { kind: 'vxlan', local, l4Port });
   }
 
-  /** Closes a port and throws away what it received. With `keep` a TAP stays where it is, for a later `addTap`. */
+  /** Closes a port and discards what it has received. With `keep`, a TAP stays in place for a later `addTap`. */
   remove(port: PortNo, keep: boolean): void {
     const error = this.#native.remove(port, keep);
     if (error !== 0) throw new WeftError('system', `port ${port} could not be removed (${errnoName(-error)})`);
   }
 
-  /** Up to `max` frames that the caller owns. After fewer than `max`, `onWake` tells of the next. */
+  /** Up to `max` frames, which belong to the caller. After fewer than `max`, `onWake` announces the next ones. */
   take(max: number): ReceivedFrame[] {
     return this.#native
       .take(max)
       .map(({ port, bytes, source, tos, ...offload }) => ({ port, bytes, source, tos, offload }));
   }
 
-  /** What the TAP takes: native/io/tap.h. */
+  /** The offloads that the TAP accepts: see native/io/tap.h. */
   offloads(port: PortNo): number {
     return this.#native.offloads(port);
   }
 
-  /** Writes an Ethernet frame that asks for no more than the TAP takes. The reason if the kernel refused it. */
+  /**
+   * Writes an Ethernet frame that needs no more offloads than the TAP accepts. Returns the drop reason if the kernel
+   * refused.
+   */
   send(port: PortNo, { bytes, offload }: Frame): DropReason | undefined {
     const { flags, gsoType, gsoSize, csumStart, csumOffset } = offload;
     return reasonOf(this.#native.send(port, bytes, flags, gsoType, gsoSize, csumStart, csumOffset));
   }
 
   /**
-   * Sends `payloads`, VXLAN headers first, to `remote` (16 bytes) from a source
-   * port that `entropy` chooses, with `tos` in the outer header. All have the length of the first, but the last
-   * may be shorter.
+   * Sends `payloads`, which begin with their VXLAN headers, to `remote` (16 bytes). `entropy` chooses the source port,
+   * and `tos` goes into the outer header. All payloads are as long as the first, except that the last may be shorter.
    */
   sendUnderlay(remote: Uint8Array, entropy: number, tos: number, payloads: readonly Uint8Array[]): Refused | undefined {
     const result = this.#native.sendUnderlay(remote, entropy, tos, concat(...payloads), payloads[0]!.length);
@@ -86,7 +88,7 @@ export class FrameIo implements KernelIo {
     return reason && { reason, datagrams: result >>> 8 };
   }
 
-  /** Closes everything; TAPs stay. */
+  /** Closes everything. TAPs stay in place. */
   close(): void {
     this.#native.close();
   }

@@ -18,7 +18,7 @@ export class Ports {
   #tunnel: Tunnel | undefined;
   #io: KernelIo | undefined;
 
-  /** @param openIo called once, when the first port of the kernel is added; may throw a WeftError */
+  /** @param openIo called once, when the first kernel port is added; may throw a WeftError */
   constructor(openIo: () => KernelIo) {
     this.#openIo = openIo;
   }
@@ -27,12 +27,12 @@ export class Ports {
     return [...this.#specs.keys()];
   }
 
-  /** There is one at most. */
+  /** There is at most one. */
   get tunnel(): Tunnel | undefined {
     return this.#tunnel;
   }
 
-  /** Only where there is, or was, a port of the kernel. */
+  /** May be used only if there is, or was, a kernel port. */
   get io(): KernelIo {
     return this.#io!;
   }
@@ -67,12 +67,14 @@ export class Ports {
     return undefined;
   }
 
-  /** What was put back of its TAP. */
+  /** @returns what was restored on its TAP */
   renew(port: PortNo): string[] {
     return this.get(port)?.kind === 'tap' ? this.io.renewTap(port) : [];
   }
 
-  /** Frames no longer find the port; then `close` ends its kernel's side. @returns what it was */
+  /**
+   * Removes the port, so that frames no longer find it; `close` then closes its kernel side. @returns its specification
+   */
   delete(port: PortNo): PortSpec | undefined {
     const spec = this.#specs.get(port);
     this.#specs.delete(port);

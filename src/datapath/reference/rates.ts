@@ -1,6 +1,6 @@
 /**
- * How much may pass each port: its token buckets, the frames that wait for
- * these, and its upcalls. native/datapath.cc ("Waiting for a rate") does the same.
+ * Limits how much may pass each port: its token buckets, the frames that wait for them, and its
+ * upcalls. native/datapath.cc ("Waiting for a rate") does the same.
  */
 import type { FlowKey } from '../../flow/key.ts';
 import type { PortNo } from '../../flow/types.ts';
@@ -13,7 +13,7 @@ import { UpcallRate } from './upcall-rate.ts';
 
 type Direction = 'ingress' | 'egress';
 
-/** Where a frame goes on when its port's rate admits it. */
+/** Where a frame goes when its port's rate admits it. */
 export interface Onward {
   ingress(port: PortNo, key: FlowKey, frame: Frame): void;
   egress(port: PortNo, frame: Frame, from: PortNo | undefined): void;
@@ -25,7 +25,7 @@ export class Rates {
   readonly #onward: Onward;
   readonly #buckets = new Map<PortNo, Buckets>();
   readonly #upcalls = new Map<PortNo, UpcallRate>();
-  /** The queues that are not empty, in the order in which they began to fill. */
+  /** The queues that are not empty, in the order in which they stopped being empty. */
   #waiting: { readonly port: PortNo; readonly direction: Direction; readonly queue: RateQueue }[] = [];
   #dueMs = Number.POSITIVE_INFINITY;
 
@@ -35,21 +35,21 @@ export class Rates {
     this.#onward = onward;
   }
 
-  /** From now on, with full buckets. */
+  /** Sets the rates of a port, starting with full buckets. */
   set(port: PortNo, rates: PortRates = {}): void {
     this.#buckets.set(port, bucketsOf(rates));
     if (rates.upcalls) this.#upcalls.set(port, new UpcallRate(rates.upcalls));
     else this.#upcalls.delete(port);
   }
 
-  /** The same for a port with frames that wait: they may be within the new rates. */
+  /** The same for a port with waiting frames, which the new rates may admit. */
   replace(port: PortNo, rates: PortRates): void {
     this.set(port, rates);
     this.#dueMs = 0;
     this.release();
   }
 
-  /** `port` was taken out: drops what waits for its rates. */
+  /** Called when `port` has been removed: drops the frames that wait for its rates. */
   delete(port: PortNo): void {
     this.#buckets.delete(port);
     this.#upcalls.delete(port);
@@ -68,12 +68,12 @@ export class Rates {
     return this.#upcalls.get(port);
   }
 
-  /** May a frame that came in go on now? If not, it waits or was dropped. */
+  /** True if an incoming frame may go on now. If not, it waits or was dropped. */
   admitsIn(port: PortNo, key: FlowKey, frame: Frame): boolean {
     return this.#admits(port, 'ingress', frame, key, port);
   }
 
-  /** The same for one that goes out by `port`. */
+  /** The same for a frame that leaves by `port`. */
   admitsOut(port: PortNo, frame: Frame, from: PortNo | undefined): boolean {
     return this.#admits(port, 'egress', frame, undefined, from);
   }
@@ -104,8 +104,8 @@ export class Rates {
   }
 
   /**
-   * Sends on what waited for a rate and is within it now. A frame that goes on from an ingress queue may have to wait in
-   * an egress queue; one that was empty then comes last in the list, so this loop reaches it too.
+   * Sends the waiting frames that the rates now admit. A frame from an ingress queue may then have to wait in an egress
+   * queue. If that queue was empty, it is appended to the list, so this loop reaches it too.
    */
   release(): void {
     const nowMs = this.#clock();
@@ -126,12 +126,12 @@ export class Rates {
     this.#waiting = this.#waiting.filter(({ queue }) => queue.length > 0);
   }
 
-  /** How long until `release` has something to do; undefined if nothing waits. */
+  /** The time until `release` has something to do; undefined if nothing waits. */
   get dueInMs(): number | undefined {
     return this.#waiting.length === 0 ? undefined : Math.max(0, this.#dueMs - this.#clock());
   }
 
-  /** Frames that wait. */
+  /** The number of waiting frames. */
   get held(): number {
     return this.#waiting.reduce((sum, { queue }) => sum + queue.length, 0);
   }
