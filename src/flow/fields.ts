@@ -1,14 +1,13 @@
 /**
- * THE field table: every header field that a decision may read, and where it
- * lies in the flow key.
+ * The field table: every header field that a decision may read, and its place in the flow key.
  *
- * The flow key is a flat record of KEY_BYTES bytes, the same in TypeScript and
- * in the addon (`native/key.h`; `addon/layout.ts` compares both at load).
- * All numbers are big-endian, so addresses are the bytes of the wire. IPv4
- * addresses are IPv4-mapped IPv6 (`::ffff:a.b.c.d`, RFC 4291 §2.5.5.2), so one
- * field serves both families. Fields that a frame does not have are zero.
+ * The flow key is a flat record of KEY_BYTES bytes, the same in TypeScript and in the addon
+ * (`native/key.h`; `addon/layout.ts` compares the two when the addon is loaded). All numbers are
+ * big-endian, so addresses have the bytes that they have on the wire. IPv4 addresses are IPv4-mapped
+ * IPv6 (`::ffff:a.b.c.d`, RFC 4291 §2.5.5.2), so one field serves both families. Fields that a frame
+ * does not have are zero.
  *
- * A new field goes here, into `extract.ts` and into `native/key.h`: nowhere else.
+ * CONTRIBUTING.md lists the steps to add a field.
  */
 import { checkBudgets, type Budget } from './budget.ts';
 
@@ -21,7 +20,7 @@ export interface Field {
   /** Width in bytes: 1, 2, 4, 6 (MAC) or 16 (IP). */
   readonly size: number;
   readonly kind: FieldKind;
-  /** Place in `fieldList`, and its bit in a set of fields: `1 << number`. */
+  /** The index in `fieldList`, and the bit in a set of fields: `1 << number`. */
   readonly number: number;
 }
 
@@ -29,17 +28,17 @@ export interface Field {
 export const KEY_BYTES = 104;
 
 const layout = {
-  /** Switch port that the frame came in by; the VXLAN port for tunnelled frames. */
+  /** Switch port by which the frame came in; the VXLAN port for tunneled frames. */
   in_port: [0, 4, 'port'],
-  /** VNI that it was decapsulated from (RFC 7348 §5); 0 when it came from a local port. */
+  /** VNI of the VXLAN header that it arrived with (RFC 7348 §5); 0 if it came from a local port. */
   tun_vni: [4, 4, 'u32'],
-  /** Underlay address of the VTEP that sent it; `::` when it came from a local port. */
+  /** Underlay address of the VTEP that sent it; `::` if it came from a local port. */
   tun_src: [8, 16, 'ip'],
   eth_dst: [24, 6, 'mac'],
   eth_src: [30, 6, 'mac'],
-  /** EtherType behind at most one VLAN tag; lengths (802.3, below 0x600) read as 0x05ff. */
+  /** EtherType, behind at most one VLAN tag; lengths (802.3, below 0x600) read as 0x05ff. */
   eth_type: [36, 2, 'u16'],
-  /** 0: untagged. Otherwise the TCI of the outer 802.1Q/802.1ad tag with bit 0x1000 set. */
+  /** 0 if untagged. Otherwise the TCI of the outer 802.1Q or 802.1ad tag with bit 0x1000 set. */
   vlan_tci: [38, 2, 'u16'],
   /** IPv4/IPv6 source, or the ARP sender protocol address. */
   ip_src: [40, 16, 'ip'],
@@ -51,7 +50,7 @@ const layout = {
   ip_tos: [73, 1, 'u8'],
   /** TTL or hop limit. */
   ip_ttl: [74, 1, 'u8'],
-  /** FRAG_NONE, FRAG_FIRST or FRAG_LATER; later fragments have the protocol and L4 fields of their first. */
+  /** FRAG_NONE, FRAG_FIRST or FRAG_LATER; later fragments have the protocol and L4 fields of the first. */
   ip_frag: [75, 1, 'u8'],
   /** TCP/UDP/SCTP source port, or ICMP type. */
   l4_src: [76, 2, 'u16'],
@@ -59,7 +58,7 @@ const layout = {
   l4_dst: [78, 2, 'u16'],
   /** ARP sender hardware address, or the link-layer address option of NS and NA; zero if absent. */
   nd_lla: [80, 6, 'mac'],
-  /** Identifier of an echo request or reply: what tells conversations apart, as ports do (RFC 5508 §3). */
+  /** Identifier of an echo request or reply, which tells conversations apart as ports do (RFC 5508 §3). */
   icmp_id: [86, 2, 'u16'],
   /** Target address of a neighbor solicitation or advertisement (RFC 4861 §4.3, §4.4). */
   nd_target: [88, 16, 'ip'],
@@ -71,10 +70,10 @@ export const fields: { readonly [N in FieldName]: Field } = Object.fromEntries(
   Object.entries(layout).map(([name, [offset, size, kind]], number) => [name, { name, offset, size, kind, number }]),
 ) as { [N in FieldName]: Field };
 
-/** All fields in the order of the key. */
+/** All fields in the order in which they are in the key. */
 export const fieldList: readonly Field[] = Object.values(fields);
 
-/** Where numbers, sizes and offsets of fields are packed into bits. */
+/** The places that pack numbers, sizes and offsets of fields into bits. */
 export function fieldBudgets(list: readonly Omit<Field, 'name' | 'kind'>[]): Budget[] {
   return [
     {
