@@ -1,4 +1,4 @@
-/** Decisions, flows and drops in the words of the reports (`model/report.ts`). */
+/** Turns decisions, flows and drops into reports (`model/report.ts`). */
 import { formatActions } from '../flow/action.ts';
 import { fieldList } from '../flow/fields.ts';
 import { formatField, formatMegaflow, type FlowKey } from '../flow/key.ts';
@@ -23,7 +23,7 @@ export function reportDecision(key: FlowKey, decision: Decision, portName: (port
   };
 }
 
-/** Every field that is not zero. */
+/** Shows each field that is not zero. */
 export function formatKey(key: FlowKey, portName: (port: number) => string): string {
   return fieldList
     .filter(({ offset, size }) => key.subarray(offset, offset + size).some((byte) => byte !== 0))

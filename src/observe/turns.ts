@@ -1,6 +1,6 @@
-/** Long reports are made in turns of the event loop, so that decisions and other questions do not wait for them. */
+/** Makes long reports in several turns of the event loop, so that they delay neither decisions nor other requests. */
 
-/** Passes `items` on; other work gets its turn after every `perTurn` of them. */
+/** Passes `items` on, and lets other work run after every `perTurn` of them. */
 export async function* inTurns<T>(items: Iterable<T>, perTurn: number): AsyncGenerator<T> {
   let passed = 0;
   for (const item of items) {
