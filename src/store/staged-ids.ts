@@ -1,4 +1,4 @@
-/** Entries that a staged transaction marks (`staged.ts`), and the keys that say how far it is. */
+/** The marks that a staged transaction puts on entries (`staged.ts`), and the keys that record its progress. */
 import type { Entry } from './store.ts';
 
 /** The field that marks an entry. */
@@ -11,9 +11,9 @@ export const DONE = 'staged/done/';
 export interface Marked {
   readonly [MARK]: string;
   readonly before?: { readonly value: unknown; readonly revision: number };
-  /** Missing: it will be deleted. */
+  /** Missing if the entry will be deleted. */
   readonly after?: { readonly value: unknown };
-  /** It stays as it was; it is marked so that nobody changes it meanwhile. */
+  /** The entry stays as it was. It is marked so that nobody changes it in the meantime. */
   readonly isRead?: true;
 }
 
@@ -23,7 +23,7 @@ export function markedWith(entry: Entry | undefined): string | undefined {
   return (value as Marked)[MARK];
 }
 
-/** @param doneAt the revision that made it visible; undefined where it is not done */
+/** @param doneAt the revision that made the transaction visible; undefined if it is not done */
 export function visible(entry: Entry, doneAt: number | undefined): Entry | undefined {
   if (markedWith(entry) === undefined) return entry;
   const { before, after, isRead } = entry.value as Marked;
@@ -32,7 +32,7 @@ export function visible(entry: Entry, doneAt: number | undefined): Entry | undef
   return after && { key, value: after.value, revision: doneAt };
 }
 
-/** Which IDs are under way, and since when others are done. */
+/** Knows which IDs are under way, and at which revisions others were done. */
 export class StagedIds {
   readonly open = new Set<string>();
   readonly doneAt = new Map<string, number>();
@@ -49,7 +49,7 @@ export function isStagingKey(key: string): boolean {
   return key.startsWith(STAGED);
 }
 
-/** ID of a key that says that it is under way, or that it is done. */
+/** The ID in a key that says that a transaction is under way or done. */
 export function stagingKey(key: string): { readonly state: 'open' | 'done'; readonly id: string } | undefined {
   if (key.startsWith(OPEN)) return { state: 'open', id: key.slice(OPEN.length) };
   if (key.startsWith(DONE)) return { state: 'done', id: key.slice(DONE.length) };

@@ -1,9 +1,9 @@
 /**
- * A watch on a store with staged transactions (`staged.ts`): what is staged is told
- * when it is done, as the change of that one revision, and never before.
+ * A watch on a store with staged transactions (`staged.ts`). What is staged is reported when the
+ * transaction is done, as a change at that one revision, and never before.
  *
- * What was staged before the watch begins is read first; entries that are stored and
- * not seen are known, so that nothing is told when they are tidied away.
+ * Whatever was staged before the watch begins is read first. Entries that are stored but not visible
+ * are remembered, so that nothing is reported when they are cleaned up.
  */
 import { WeftError } from '../error.ts';
 import { isStagingKey, markedWith, StagedIds, stagingKey, visible } from './staged-ids.ts';
@@ -46,9 +46,9 @@ export function watchStaged(
 
 class StagedView {
   readonly #open: Set<string>;
-  /** Marked entries of what is under way, by ID. */
+  /** The marked entries of transactions under way, by ID. */
   readonly #marked = new Map<string, Map<string, Entry>>();
-  /** Keys of entries that are stored and not seen. */
+  /** The keys of entries that are stored but not visible. */
   readonly #unseen = new Set<string>();
 
   constructor(entries: readonly Entry[]) {
@@ -62,7 +62,7 @@ class StagedView {
     }
   }
 
-  /** What readers see of the changes of one transaction. */
+  /** Turns the changes of one transaction into what readers see. */
   see(revision: number, changes: readonly Change[]): Change[] {
     const seen: Change[] = [];
     for (const { key, entry } of changes) {

@@ -1,22 +1,22 @@
 /**
- * Staging: transactions of any size on a store that limits their operations.
+ * Staging: transactions of any size, on a store that limits the number of operations.
  *
- *   1. staged/open/ID appears, with a lease: ID is under way while it exists
- *   2. each entry is replaced by what it was and what it will be, marked with ID,
- *      in as many transactions as it takes
- *   3. one transaction deletes staged/open/ID and puts staged/done/ID: all of it
- *      is visible at once, and that is its revision
+ *   1. staged/open/ID is created with a lease; ID is under way as long as it exists
+ *   2. each entry is replaced by a record of what it was and what it will be, marked with ID, in as
+ *      many transactions as that takes
+ *   3. one transaction deletes staged/open/ID and puts staged/done/ID: everything becomes visible at
+ *      once, at the revision of this transaction
  *
- * The state of ID is which of the two keys exists; neither means that it was given up,
- * since its writer died or was refused. Readers see of a marked entry what it will be
- * where ID is done, and what it was otherwise; so there is never a part of it. Marked
- * entries are left as they are until they are written again.
+ * Which of the two keys exists tells the state of ID. If neither does, the transaction was given up
+ * because its writer died or was refused. For a marked entry, readers see what it will be if ID is
+ * done, and otherwise what it was, so they never see a part of a transaction. Marked entries stay as
+ * they are until they are written again.
  *
- * A writer that meets a marked entry of another ID that is under way is refused, as by
- * any other change. Entries are marked in the order of their keys: of two writers that
- * have entries in common, one goes on.
+ * A writer that finds an entry marked by another ID under way is refused, as by any other change.
+ * Entries are marked in the order of their keys, so of two writers with entries in common, one
+ * always makes progress.
  *
- * Transactions that fit the limit are one transaction of the store below.
+ * A transaction that fits the limit is passed on as a single transaction.
  */
 import { WeftError } from '../error.ts';
 import {
@@ -31,17 +31,17 @@ import {
 import { DONE, isStagingKey, MARK, markedWith, OPEN, STAGED, StagedIds, visible, type Marked } from './staged-ids.ts';
 import { watchStaged } from './staged-watch.ts';
 
-/** How long a writer that died holds up others. */
+/** How long a writer that died can hold up others. */
 const LEASE_MS = 15_000;
 /** How often a transaction without expectations is tried while others change the same entries. */
 const ATTEMPTS = 20;
 
-/** A store without a limit. */
+/** Makes a store without a limit. */
 export function unlimited(store: Store): Store {
   return store.operationLimit === Infinity ? store : new StagedStore(store);
 }
 
-/** An entry as it is stored, and as it is seen. */
+/** An entry as it is stored, and as readers see it. */
 interface Read {
   readonly stored: number;
   readonly seen: Entry | undefined;
@@ -83,7 +83,7 @@ class StagedStore implements Store {
       try {
         return await this.#store.transact({ expect: expectations, put, delete: deleted });
       } catch (error) {
-        // What was expected is compared again; what was not may be as it likes.
+        // Only what the caller expected is compared again. Anything else may have changed.
         if (!isConflict(error) || attempt === ATTEMPTS) throw error;
       }
     }
@@ -109,7 +109,7 @@ class StagedStore implements Store {
     return this.#store.close();
   }
 
-  /** @throws WeftError('conflict') where one of them is being changed by a larger transaction */
+  /** @throws WeftError('conflict') if a larger transaction is changing one of them */
   async #read(keys: readonly string[]): Promise<Map<string, Read>> {
     const entries = await Promise.all(keys.map((key) => this.#store.get(key)));
     const isMarked = entries.some((entry) => markedWith(entry) !== undefined);
@@ -153,17 +153,17 @@ class StagedStore implements Store {
         delete: [open.key],
       });
     } catch (error) {
-      await this.#store.revoke(id).catch(() => {}); // it ends by itself
+      await this.#store.revoke(id).catch(() => {}); // the lease ends by itself
       await this.#tidy(written, false);
       throw error;
     }
     await this.#store.revoke(id).catch(() => {});
     await this.#tidy(written, true);
-    await this.#forgetDone().catch(() => {}); // the next one does
+    await this.#forgetDone().catch(() => {}); // the next transaction tries again
     return revision;
   }
 
-  /** What no entry is marked with any more needs no key that says that it is done. */
+  /** Deletes `done` keys whose ID no entry is marked with any more. */
   async #forgetDone(): Promise<void> {
     const { entries } = await this.#store.list('');
     const used = new Set(entries.map(markedWith));
@@ -173,7 +173,7 @@ class StagedStore implements Store {
     }
   }
 
-  /** Removes marked entries that nobody sees. What stays behind is no harm. */
+  /** Removes marked entries that nobody sees. Leaving some behind does no harm. */
   async #tidy(marked: readonly Put[], isDone: boolean): Promise<void> {
     const unseen = marked.filter(({ key, value }) => !visible({ key, value, revision: 1 }, isDone ? 1 : undefined));
     for (const batch of chunks(unseen, this.#store.operationLimit)) {
@@ -187,7 +187,7 @@ class StagedStore implements Store {
   }
 }
 
-/** What replaces the entries while ID is under way. */
+/** The records that replace the entries while ID is under way. */
 function marks(
   id: string,
   keys: readonly string[],

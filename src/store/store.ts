@@ -1,29 +1,29 @@
 /**
- * The store: the objects that outlive the daemon, as JSON values under keys
- * like `networks/blue`. Any store that passes `test/store/conformance.ts` will do.
+ * The store: the objects that outlive the daemon, as JSON values under keys such as `networks/blue`.
+ * Any store that passes `test/store/conformance.ts` can be used.
  *
- *   list     all entries under a prefix, as they were at one revision
- *   watch    what changes from a revision on: own changes and others' alike
- *   transact all of it or nothing, if the entries it depends on are unchanged
- *   grant    a lease: entries that disappear when their writer is gone
+ *   list      all entries under a prefix, as they were at one revision
+ *   watch     all changes from a revision on, both one's own and those of others
+ *   transact  everything or nothing, if the entries that it depends on are unchanged
+ *   grant     a lease, for entries that disappear when their writer is gone
  *
- * Each transaction has a revision, one more than the one before; an entry carries
- * the revision that wrote it. Writers compare and swap (`expect`) and never lock.
- * Whatever can be read is durable.
+ * Each transaction has a revision, one more than the one before, and an entry carries the revision
+ * that wrote it. Writers use compare-and-swap (`expect`) and never lock. Whatever can be read is
+ * durable.
  *
- * A store may limit the operations of one transaction (`operationLimit`). Callers do
- * not see that: `staged.ts` makes a store without a limit of any store.
+ * A store may limit the number of operations in a transaction (`operationLimit`). Callers do not
+ * notice: `staged.ts` turns any store into one without a limit.
  */
 
 import { WeftError } from '../error.ts';
 
 export interface Entry {
   readonly key: string;
-  /** JSON; frozen, since all readers share it. */
+  /** JSON; frozen, because all readers share it. */
   readonly value: unknown;
-  /** Of the transaction that wrote it. */
+  /** The revision of the transaction that wrote it. */
   readonly revision: number;
-  /** The lease that it disappears with. */
+  /** The lease with which it disappears. */
   readonly lease?: string;
 }
 
@@ -33,7 +33,7 @@ export interface Listing {
   readonly entries: readonly Entry[];
 }
 
-/** Revision 0: there is no such entry. */
+/** Revision 0 means that there is no such entry. */
 export interface Expectation {
   readonly key: string;
   readonly revision: number;
@@ -43,72 +43,73 @@ export interface Put {
   readonly key: string;
   /** JSON. */
   readonly value: unknown;
-  /** A lease that was granted and has not ended. */
+  /** A lease that has been granted and has not ended. */
   readonly lease?: string;
 }
 
-/** All of it happens, or none. No key may be changed twice. */
+/** Either all of it happens, or nothing. No key may be changed twice. */
 export interface Transaction {
-  /** Entries that have to be as they were read. */
+  /** Entries that must be as they were read. */
   readonly expect?: readonly Expectation[];
   readonly put?: readonly Put[];
-  /** Deleting a key that has no entry is no failure. */
+  /** Deleting a key without an entry is not an error. */
   readonly delete?: readonly string[];
 }
 
 export interface Change {
   readonly key: string;
-  /** As it is from this revision on; undefined where it was deleted. */
+  /** The entry from this revision on; undefined if it was deleted. */
   readonly entry: Entry | undefined;
 }
 
 export type WatchEvent =
-  /** What one transaction changed under the prefix. Events come in the order of their revisions. */
+  /** What one transaction changed under the prefix. Events arrive in the order of their revisions. */
   | { readonly kind: 'changes'; readonly revision: number; readonly changes: readonly Change[] }
-  /** The store has forgotten what happened since then. The watch has ended: list, and watch from there. */
+  /** The store no longer knows what happened since then. The watch has ended: list again, and watch from there. */
   | { readonly kind: 'compacted' };
 
 export interface Store {
-  /** The most expectations, and the most puts and deletions together, that one transaction may have. */
+  /** The maximum number of expectations, and of puts and deletions together, in one transaction. */
   readonly operationLimit: number;
 
   get(key: string): Promise<Entry | undefined>;
 
   /**
-   * The entries whose key begins with `prefix`.
+   * The entries whose keys begin with `prefix`.
    * @param at an earlier revision; by default the latest
-   * @throws WeftError('not_found') when the store has forgotten that revision
+   * @throws WeftError('not_found') if the store no longer knows that revision
    */
   list(prefix: string, at?: number): Promise<Listing>;
 
   /**
-   * Resolves with its revision once it is durable. What is passed in can be reused at once.
-   * @throws WeftError `conflict` when an expectation is not met, with the revision that the entry has; `not_found` when
-   * a lease has ended
+   * Resolves with its revision once it is durable. The caller may reuse what it passes in at once.
+   * @throws WeftError `conflict` if an expectation is not met, with the revision that the entry has; `not_found` if a
+   * lease
+   * has ended
    */
   transact(transaction: Transaction): Promise<number>;
 
   /**
-   * Calls `listener` for each transaction from revision `from` on that changes something under `prefix`, never before
-   * this returns. Whether an own transaction is told before or after `transact` resolves is open.
-   * @returns how to stop
+   * Calls `listener` for each transaction from revision `from` on that changes something under `prefix`, but not before
+   * this method returns. One's own transaction may be reported before or after `transact` resolves.
+   * @returns a function that stops the watch
    */
   watch(prefix: string, from: number, listener: (event: WatchEvent) => void): () => void;
 
-  /** Grants a lease that ends after `ttlMs` without `keepAlive`. @returns its id, which no other lease ever has */
+  /** Grants a lease that ends `ttlMs` after the last `keepAlive`. @returns its id, which no other lease ever has */
   grant(ttlMs: number): Promise<string>;
 
-  /** The lease lasts for its whole time again. @throws WeftError('not_found') when it has ended */
+  /** Makes the lease last for its whole time again. @throws WeftError('not_found') if it has ended */
   keepAlive(lease: string): Promise<void>;
 
-  /** Ends a lease: its entries are deleted in one transaction. Nothing happens where it has ended already. */
+  /** Ends a lease, deleting its entries in one transaction. Does nothing if it has already ended. */
   revoke(lease: string): Promise<void>;
 
-  /** Waits for the transactions under way; later ones are refused. Watches end without another event. */
+  /** Waits for transactions under way and refuses later ones. Watches end without another event. */
   close(): Promise<void>;
 }
 
-/** For a store to throw. @param actual the revision that the entry has; 0 without one */
+/** The error that a store throws. @param actual the revision that the entry has; 0 if there is none */
 export function conflictError(key: string, actual: number, expected: number): WeftError {
   return new WeftError('conflict', `"${key}" has revision ${actual}, not ${expected}: it was changed meanwhile`);
 }
