@@ -1,4 +1,4 @@
-/** The library: a switch inside a program of one's own, and the simulated network for tests. */
+/** The library: a switch inside your own program, and the simulated network for tests. */
 export { createSwitch, Switch } from './switch.ts';
 export type { AttachOptions, CaptureOptions, CaptureSink, NetworkOptions, SwitchOptions } from './switch.ts';
 export { createSimulation, Simulation } from './simulation.ts';
