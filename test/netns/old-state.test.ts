@@ -1,9 +1,8 @@
 /**
- *   web, db ── weft          its state directory becomes one of format 1 while it is down
+ *   web, db ── weft          its state directory becomes one of format 1 while weft is down
  *
- * A state directory of an earlier version opens with its networks, hosts, endpoints and
- * leases, and running containers keep their interfaces. Namespaces that are in use there
- * are declared.
+ * A state directory of an earlier version opens with its networks, hosts, endpoints and leases, and
+ * running containers keep their interfaces. Namespaces that it uses are declared.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -74,7 +73,7 @@ await t.test('of running containers', async (t) => {
   await ping(db.namespace, web.ip6);
 });
 
-/** Where it was written, containers of the same boot that are gone would be released. */
+/** Changes the boot: in the boot that wrote the journal, containers that are gone would be released. */
 function ofAnotherBoot(journal: string): Buffer {
   const records = journal.trimEnd().split('\n');
   return Buffer.concat(
@@ -84,7 +83,7 @@ function ofAnotherBoot(journal: string): Buffer {
   );
 }
 
-/** What the version before would have had in its place. */
+/** The journal that the previous version would have had in place of this one. */
 function oldJournal(bytes: Buffer): Buffer {
   const decoded = decode(bytes);
   if (decoded.kind !== 'sound' || decoded.format !== FORMAT) throw new Error('it is not of today');

@@ -1,8 +1,9 @@
 /**
  *   web, db ── switch ── store ── another writer
  *
- * What is in the store is in force, whoever wrote it: by a verb, by another writer, in one
- * transaction or staged in many. The switch is in this process, so that the test has the store.
+ * Everything in the store is in force, whoever wrote it: a command or another writer, in one
+ * transaction or staged in many. The switch runs in this process, so that the test can reach the
+ * store.
  */
 import { join } from 'node:path';
 import { pino } from 'pino';
@@ -25,7 +26,7 @@ t.setTimeout(300_000);
 
 const ENFORCED_MS = 100;
 
-/** A store whose hooks a test sets: what happens right before a transaction, and a watch that is cut off. */
+/** A store with hooks for a test: one that runs right before a transaction, and one that cuts a watch off. */
 class Hooked implements Store {
   readonly operationLimit = Infinity;
   readonly store: Store;
@@ -56,7 +57,7 @@ class Hooked implements Store {
     });
   }
 
-  /** As a store does that has forgotten what it has not told. */
+  /** Does what a store does when it no longer knows the changes it has not reported yet. */
   compact(): void {
     this.isDeaf = false;
     this.#tell({ kind: 'compacted' });
@@ -190,7 +191,7 @@ await t.test('one way from a resource to the wire', { skip: needsRoot }, async (
     await until(() => stateOf(sw, 'early') === 'waiting', { what: 'it waits' });
     t.match(sw.status().endpointProblems['early'], [/network namespace ".*-2" does not exist/]);
     t.match(sw.endpoints()[0], { name: 'early', problems: [/does not exist/] });
-    // Another one in a network that is not there yet, and one with an address that is taken.
+    // Another endpoint is in a network that does not exist yet, and one has an address that is taken.
     const lost = manifest('Endpoint', 'lost', { network: 'later', netns: db.name });
     const twin = endpoint('twin', db, '10.44.0.11');
     await store.store.transact({
