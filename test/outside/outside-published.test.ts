@@ -1,4 +1,4 @@
-/** Ports that are published at the host, with real packets, and how they change. The place is drawn in place.ts. */
+/** Ports published on the host, with real packets, and how they change. place.ts has a drawing of the set-up. */
 import t from 'tap';
 import { transit } from '../../src/outside/link.ts';
 import { until } from '../support/process.ts';
@@ -20,7 +20,7 @@ import {
 } from './place.ts';
 
 t.setTimeout(600_000);
-// Most of the time it waits for packets that must not come.
+// Most of the time is spent waiting for packets that must not come.
 t.jobs = 3;
 
 t.test('in: only what is published, from the client’s own address', { skip: needsRoot }, async (t) => {
@@ -34,7 +34,7 @@ t.test('in: only what is published, from the client’s own address', { skip: ne
     t.equal(await seenAs(client, own[family], 8080), clientIp[family], `from another machine, IPv${family}`);
     t.equal(await seenAs(host, own[family], 8080), own[family], `from this host, IPv${family}`);
     t.ok(await isAnswered(client, own[family], 5300), `UDP over IPv${family}`);
-    // A container that calls it goes through the host and back into weft0.
+    // A container that calls the port goes through the host and back into weft0.
     t.equal(await seenAs(inside, own[family], 8080), transit[`ip${family}`].host, `from inside, IPv${family}`);
   }
   t.equal(await seenAs(client, second, 8081), clientIp[4], 'on one address of the host');
@@ -79,13 +79,13 @@ t.test('UDP that never pauses follows what is published', { skip: needsRoot }, a
   for (const sink of Object.values(sinks)) await sink.says('ready');
   await opener.do({ op: 'open' });
   for (const family of families) client.start(python('udp_probe.py', own[family], 5300));
-  // To the same port, but of another host.
+  // To the same port, but on another host.
   await client.start(python('udp_answer.py', 5300)).says('ready');
   const session = inside.start(['socat', '-', `UDP:${clientIp[4]}:5300`]);
   session.write('one\n');
   await session.says('eno');
 
-  /** From some time on, all probes arrive at one of them. */
+  /** Waits until all probes arrive at one of them. */
   const comeTo = async (where: keyof typeof sinks, what: string): Promise<void> => {
     const other = sinks[where === 'host' ? 'inside' : 'host'];
     let [since, stays] = [0, -1];

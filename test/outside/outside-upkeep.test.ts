@@ -1,4 +1,7 @@
-/** The outside on a host where other programs are at work: what is put back, left alone and told. It is drawn in place.ts. */
+/**
+ * The outside on a host where other programs are active: what is restored, left alone and reported. place.ts has a
+ * drawing.
+ */
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -10,7 +13,7 @@ import { macs } from './outside.process.ts';
 import { command, startOpener, own, clientIp, families, place, tellPeer, seenAs, tcp, udp } from './place.ts';
 
 t.setTimeout(600_000);
-// Most of the time it waits for packets that must not come.
+// Most of the time is spent waiting for packets that must not come.
 t.jobs = 3;
 
 t.test('what others have set up stays, and what a crash left is replaced', { skip: needsRoot }, async (t) => {
@@ -84,7 +87,7 @@ t.test('what another program takes away is put back', { skip: needsRoot }, async
     await host.run(['sysctl', '-qw', setting]);
     await mended(setting, said);
   }
-  // That switches the forwarding of every interface off, too.
+  // This also switches off forwarding on every interface.
   await host.run(['sysctl', '-qw', 'net.ipv4.ip_forward=0']);
   t.same((await opener.inspect()).forwarding, { ip4: false, ip6: true });
   await opener.do({ op: 'renew' });

@@ -21,7 +21,7 @@ import { python } from '../support/traffic.ts';
 import { macs, type Request } from './outside.process.ts';
 
 /**
- * A single JavaScript file, which starts in a fifth of the time. It is inside the package, so that it finds the addon.
+ * A single JavaScript file, which starts in a fifth of the time. It is inside the package so that it finds the addon.
  */
 const built = fileURLToPath(new URL(`../../node_modules/.cache/weft-t${process.pid}/`, import.meta.url));
 const script = join(built, 'outside.process.mjs');
@@ -41,7 +41,7 @@ interface Said {
   readonly reply?: Readonly<Record<string, unknown>>;
   readonly error?: { readonly code: string; readonly message: string };
   readonly log?: { readonly message: string; readonly details: { readonly changed?: readonly string[] } };
-  /** The interface was opened while these rules were in force. */
+  /** Rules that were in force when the interface was opened. */
   readonly opened?: string;
 }
 
@@ -118,12 +118,12 @@ export async function place(t: Test): Promise<Place> {
     await inside.ip(`${isV4 ? '-4' : '-6'} route add default via ${gateway}`);
     await inside.ip(`neighbor replace ${gateway} lladdr ${macs.hostMac} dev weft0 nud permanent`);
   }
-  // The strictest setting that hosts have.
+  // The strictest setting that a host can have.
   await host.run(['sysctl', '-qw', 'net.ipv4.conf.all.rp_filter=1']);
   return { lab, client, host, inside, opener: startOpener(host) };
 }
 
-/** A TCP server that tells each client its address, and then repeats what it receives. */
+/** A TCP server that tells each client the client's address, and then repeats what it receives. */
 export async function tellPeer(at: Namespace, port: number): Promise<Background> {
   const server = at.start(python('tell_peer.py', port));
   await server.says('ready');
@@ -131,8 +131,9 @@ export async function tellPeer(at: Namespace, port: number): Promise<Background>
 }
 
 /**
- * The client's address as the server at the other end sees it; undefined without an answer. Nothing is sent, and the
- * server ends the connection when it has seen the end of the input.
+ * The client's address as the server at the other end sees it; undefined if there is no answer. The client sends
+ * nothing,
+ * and the server closes the connection when it has seen the end of the input.
  */
 export async function seenAs(from: Namespace, ip: string, port: number): Promise<string | undefined> {
   const server = `TCP:${bracketed(ip)}:${port},connect-timeout=0.5`;
@@ -140,7 +141,7 @@ export async function seenAs(from: Namespace, ip: string, port: number): Promise
   return code === 0 && stdout !== '' ? stdout.split('\n')[0] : undefined;
 }
 
-/** Is a UDP request answered? */
+/** True if a UDP request is answered. */
 export const isAnswered = async (from: Namespace, ip: string, port: number): Promise<boolean> =>
   (await from.attempt(python('udp_ask.py', ip, port, 1))).code === 0;
 
