@@ -1,6 +1,7 @@
 /**
- * The controller keeps the flow cache true: decisions are made anew when what
- * they consulted changes, and at the limits nobody pays for somebody else.
+ * The controller keeps the flow cache correct: decisions are made again when something they consulted changes, and at
+ * the
+ * limits nobody suffers from what somebody else does.
  */
 import t from 'tap';
 import { REDECIDE_LIMIT } from '../../src/control/controller.ts';
@@ -73,7 +74,7 @@ t.test('a MAC flood stays within its owner’s quota and evicts nobody else', as
 
   for (let n = 1000; n < 11_000; n++) {
     router.send(udp({ srcMac: mac(n), dstMac: mac(3) }, 1, 2));
-    // As many as are let up at once.
+    // As many as the rate of upcalls allows.
     if (n % 500 === 499) net.advance(1000);
   }
   const { learned, evicted } = a.forwarding.tables.fdb.statistics();
@@ -120,7 +121,7 @@ t.test('entries of live flows do not age, those of others do', async (t) => {
   net.close();
 });
 
-/** A switch with a port `web`, which sends to somebody unknown, and the turns that it waits for. */
+/** A switch with a port `web` that sends to an unknown destination, and the turns that the switch waits for. */
 function floodingSwitch() {
   const turns: (() => void)[] = [];
   const forwarding = new Forwarding(openReferenceDatapath, {
@@ -167,7 +168,7 @@ function floodingSwitch() {
   const fill = (flows: number): void => {
     for (let n = 0; n < flows; n++) send(1000 + n);
   };
-  /** How many cached flows have which actions. */
+  /** How many cached flows have each list of actions. */
   const actions = (): Record<string, number> => {
     const counts: Record<string, number> = {};
     for (const flow of forwarding.datapath.flowDump()) {
@@ -206,7 +207,7 @@ t.test('what is taken away is in force at once for all cached flows, which come 
   const { forwarding, turns, send, fill, actions } = floodingSwitch();
   fill(flows);
   forwarding.addVtep(parseIp('192.0.2.3'));
-  // Some know the second VTEP and some do not yet; none may know it after this.
+  // Some flows know the second VTEP and some do not yet. None may know it after this.
   forwarding.removeVtep(parseIp('192.0.2.3'));
   t.notOk(actions()[toBoth], 'no flow is stale');
   t.ok((actions()[toOne] ?? 0) < flows, 'those that were not decided yet are out of the datapath');

@@ -1,4 +1,6 @@
-/** ICMP of the outside, on both datapaths: pings by their identifier, and errors by the packet that they quote. */
+/**
+ * ICMP through the outside, on both datapaths: pings by their identifiers, and errors by the packets that they quote.
+ */
 import t from 'tap';
 import { getU16, setU16 } from '../../src/wire/bytes.ts';
 import { checksum } from '../../src/wire/checksum.ts';
@@ -24,7 +26,7 @@ import {
 
 const router = { ip4: '198.51.100.1', ip6: '2001:db8:1::1' };
 
-/** The same IPv6 packet as if its sender had cut it in pieces: the first one. */
+/** The first fragment of an IPv6 packet, as if its sender had fragmented it. */
 function firstFragmentOf(packet: Uint8Array): Uint8Array {
   const header = packet.slice(0, 40);
   header[6] = EXT_FRAGMENT;
@@ -99,7 +101,7 @@ for (const [name, open] of Object.entries(datapaths)) {
             outside.send(errors.at(-1)!);
             const error = icmpSeen(t, only(t, port));
             t.same([error.from, error.to], [text(router[family]), text(web[family])], `${what}: to the container`);
-            // What it sent, but for the TTL that was one less outside.
+            // What it sent, except for the TTL, which was one less outside.
             const own = quote.asSent.slice();
             const quoted = error.body.slice(4);
             if (family === 'ip4') {

@@ -69,7 +69,7 @@ export function lab(
     drops: (): Partial<Record<string, number>> => forwarding.datapath.counters().drops,
     upcalls: (): number => forwarding.datapath.counters().upcalls,
     states: () => [...connections.entries()].map(({ state }) => state),
-    /** Of the first connection: its port at the transit address. */
+    /** The port of the first connection at the transit address. */
     natPort: (): number => [...connections.entries()][0]!.translated.sourcePort,
   };
 }
@@ -94,7 +94,7 @@ export function only(t: Test, port: SimulatedPort): Uint8Array {
   return frames[0] ?? new Uint8Array(60);
 }
 
-/** Addresses in text, ports and checksum of a TCP or UDP frame; MACs. */
+/** Addresses as text, ports and checksum of a TCP or UDP frame; also its MACs. */
 export function seen(frame: Uint8Array) {
   const { source, destination, payload } = parseEthernet(frame)!;
   const packet = (parseIpv4(payload) ?? parseIpv6(payload))!;
@@ -109,13 +109,13 @@ export function seen(frame: Uint8Array) {
 
 export const text = (address: string): string => [...wireIp(address)].join('.');
 
-/** An ICMP message of either family, with a right checksum. */
+/** An ICMP message of either family with a correct checksum. */
 export function icmp(ends: Ends, family: Family, type: number, code: number, body: Uint8Array): Uint8Array {
   if (family === 'ip4') return ip(ends, IP_ICMP, buildIcmp4({ type, code, body }));
   return ip(ends, IP_ICMPV6, buildIcmp6(wireIp(ends.src!), wireIp(ends.dst!), { type, code, body }));
 }
 
-/** Takes an ICMP frame apart; its checksum has to be right. */
+/** Parses an ICMP frame and checks its checksum. */
 export function icmpSeen(t: Test, frame: Uint8Array) {
   const { payload } = parseEthernet(frame)!;
   const v4 = parseIpv4(payload);

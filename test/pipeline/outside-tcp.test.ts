@@ -1,4 +1,4 @@
-/** How TCP connections of the outside are followed, on both datapaths, whatever others send in between. */
+/** How TCP connections through the outside are tracked, on both datapaths, whatever others send in between. */
 import t from 'tap';
 import { tcp } from '../support/frames.ts';
 import { SYN, ACK, FIN, RST, web, datapaths, lab, leaving, entering } from './outside-lab.ts';
@@ -38,7 +38,7 @@ for (const [name, open] of Object.entries(datapaths)) {
       net.close();
     });
 
-    /** A TCP connection: what its two sides send, and what it is at. */
+    /** A TCP connection: what each side sends, and its state. */
     const conversation = () => {
       const made = lab(open);
       const ports = { sourcePort: 40_000, destinationPort: 80 };

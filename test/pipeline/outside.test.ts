@@ -1,4 +1,4 @@
-/** The way outside, on both datapaths: what leaves and what comes in. The switch is drawn in outside-lab.ts. */
+/** The way outside, on both datapaths: what leaves and what comes in. outside-lab.ts has a drawing of the switch. */
 import t from 'tap';
 import { formatMac, parseIp, type Vni } from '../../src/flow/types.ts';
 import { OUTSIDE_HOST_MAC, OUTSIDE_MAC, publishedId } from '../../src/table/topology.ts';
@@ -130,7 +130,7 @@ for (const [name, open] of Object.entries(datapaths)) {
 
       t.test(`${family}: the first packets of a connection, all at once, make one`, async (t) => {
         const { net, host, web: port, outside, upcalls, states } = lab(open);
-        // Of other TTLs: they are decided each by itself.
+        // With different TTLs, so that each gets a decision of its own.
         const questions = [64, 64, 63, 62].map((ttl) =>
           udp({ ...leaving(web, family), ip4: { ttl }, ip6: { hopLimit: ttl } }, 40_000, 53),
         );
@@ -177,7 +177,7 @@ for (const [name, open] of Object.entries(datapaths)) {
           const [first, later, ...more] = outside.received.splice(0).map((frame) => {
             const { payload: packet } = parseEthernet(frame)!;
             const v4 = parseIpv4(packet);
-            // Behind the fragment header.
+            // The payload behind the fragment header.
             return v4 ?? { ...parseIpv6(packet)!, payload: parseIpv6(packet)!.payload.subarray(8) };
           });
           t.same([more.length, [...(first?.source ?? [])].join('.')], [0, text(transit[family])]);

@@ -1,4 +1,4 @@
-/** What cannot be routed, on both datapaths: its reason, and the ICMP errors that say it. */
+/** Packets that cannot be routed, on both datapaths: the drop reasons, and the ICMP errors that report them. */
 import t from 'tap';
 import { echo, ip, udp } from '../support/frames.ts';
 import { macs, redGateway, datapaths, toBlue, lab, fromWeb, fromWeb6, only, icmpError } from './routing-lab.ts';
@@ -76,7 +76,7 @@ for (const [name, open] of Object.entries(datapaths)) {
       const before = drops();
       for (const packet of wrong) web.send(packet);
       t.same(received(), [0, 0, 0], 'when flows are cached');
-      // The last but one waits for its neighbor: all of its key do.
+      // The last but one waits for its neighbor, as does every frame with the same key.
       const { held } = forwarding.datapath.counters();
       t.same(drops(), { ...before, ipv4_checksum: 2 * wrong.length - (held - 1) });
       const bridged = udp({ ...fromWeb, dstMac: macs.fw, dst: '10.1.0.3' }, 1, 2);

@@ -82,14 +82,14 @@ export function lab(
 export const fromWeb = { srcMac: macs.web, dstMac: redGateway, src: '10.1.0.2' };
 export const fromWeb6 = { srcMac: macs.web, dstMac: redGateway, src: 'fd01::2' };
 
-/** The only frame that came out of a port, and no other. */
+/** The only frame that came out of a port. */
 export function only(t: Test, port: SimulatedPort): Uint8Array {
   const frames = port.received.splice(0);
   t.equal(frames.length, 1);
   return frames[0] ?? new Uint8Array(14);
 }
 
-/** Type and code of the ICMP error in a frame, who sent it, and what it quotes. */
+/** The type and code of the ICMP error in a frame, who sent it, and what it quotes. */
 export function icmpError(frame: Uint8Array) {
   const { payload, source } = parseEthernet(frame)!;
   const [v4, v6] = [parseIpv4(payload), parseIpv6(payload)];

@@ -1,4 +1,7 @@
-/** Neighbors of routed packets, on both datapaths: whom the gateway asks, whom it believes, and who has moved. */
+/**
+ * Neighbors of routed packets, on both datapaths: whom the gateway asks, whom it believes, and how it follows those
+ * that move.
+ */
 import t from 'tap';
 import { formatMac, parseIp, parseMac, type Vni } from '../../src/flow/types.ts';
 import type { SimulatedPort } from '../../src/simulation.ts';
@@ -26,7 +29,7 @@ interface Carrier {
   readonly port: SimulatedPort;
 }
 
-/** ARP, or a neighbor solicitation. */
+/** True for an ARP request or a neighbor solicitation. */
 function isQuestion(frame: Uint8Array): boolean {
   const { type, payload } = parseEthernet(frame)!;
   return type === 0x0806 || parseIpv6(payload)?.payload[0] === 135;

@@ -1,4 +1,7 @@
-/** Routing, on both datapaths: from network to network, and what the gateway does. The overlay is drawn in routing-lab.ts. */
+/**
+ * Routing, on both datapaths: from network to network, and what the gateway does. routing-lab.ts has a drawing of the
+ * overlay.
+ */
 import t from 'tap';
 import { formatMac, parseIp, parseMac, sameBytes, type Vni } from '../../src/flow/types.ts';
 import { parseArp } from '../../src/wire/arp.ts';
@@ -35,7 +38,10 @@ interface IpPart {
   readonly packetId: number;
 }
 
-/** Of an IPv4 packet, or of IPv6 with no extension header but a fragment's: what of its datagram it has. */
+/**
+ * The part of its datagram that a packet carries. Takes IPv4, or IPv6 with no extension header except a fragment
+ * header.
+ */
 function partOfIp(frame: Uint8Array): IpPart {
   const packet = parseEthernet(frame)!.payload;
   const v4 = parseIpv4(packet);
