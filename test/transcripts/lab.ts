@@ -1,6 +1,5 @@
 /**
- * A simulated network that is told what to do in words, for the documents in
- * this folder.
+ * A simulated network driven by the commands in the documents in this folder.
  *
  *   host NAME UNDERLAY [copy-dscp]
  *   network NAME VNI [SUBNET…] [mtu=BYTES] [outside]         on every host
@@ -9,19 +8,18 @@
  *   detach HOST/PORT
  *   outside HOST TRANSIT… [mtu=BYTES]                        the link to the host: the port HOST/outside
  *   publish HOST/PORT HOSTPORT:PORT/tcp|udp
- *   path HOST UNDERLAY BYTES                                 the way there takes inner packets of so many bytes
+ *   path HOST UNDERLAY BYTES                                 the largest inner packet on the way there
  *   underlay HOST down
  *   mark ECN|nothing                                         what the underlay marks on every datagram
- *   show ASPECT…                                             besides its summary, of each frame (`shown.ts`)
+ *   show ASPECT…                                             what to show of a frame besides its summary (`shown.ts`)
  *   trace HOST FLOW                                          what `weft trace FLOW` prints
  *   send HOST/PORT KIND [FIELD=VALUE…]                       a frame (`said.ts`)
  *   flows HOST                                               the cached flows, and how many frames each has forwarded
  *   connections HOST
  *   advance MILLISECONDS
  *
- * `send` and `advance` print what came of them: what the underlay carried (if
- * `show` asks for it), the frames that came out, the drops, and how many frames
- * the switch holds if that has changed.
+ * `send` and `advance` print their effects: what the underlay carried (if `show` asks for it), the
+ * frames that came out, the drops, and the number of frames that the switch holds if it has changed.
  */
 import { decisionText } from '../../src/cli/decision.ts';
 import type { Datagram, Datapath, DatapathOptions, Injectable } from '../../src/datapath/datapath.ts';
@@ -49,10 +47,10 @@ interface Network {
   readonly routes: Map<string, RouteSpec>;
 }
 
-/** A port, and what is said there. */
+/** A port, and what it can send. */
 interface Place extends Speaker {
   readonly port: SimulatedPort;
-  /** The frame that came out last. */
+  /** The last frame that came out. */
   latest?: Uint8Array;
 }
 
@@ -97,7 +95,7 @@ export class Lab {
     });
   }
 
-  /** Does what the line says. @returns what there is to say of it, in lines */
+  /** Runs one command. @returns its output, in lines */
   run(line: string): string {
     if (line === '') return '';
     const [verb, ...words] = line.split(/\s+/);
@@ -110,7 +108,7 @@ export class Lab {
     }
   }
 
-  /** No frame was lost without a reason. */
+  /** Checks that no frame was lost without a reason. */
   check(): void {
     for (const { forwarding } of this.#hosts.values()) checkConservation(forwarding.datapath.counters());
   }
@@ -119,7 +117,7 @@ export class Lab {
     this.#net.close();
   }
 
-  // What there is
+  // What exists
 
   #host(name: string, underlay: string, words: readonly string[]): void {
     this.#copiesDscp = words.includes('copy-dscp');
@@ -217,7 +215,7 @@ export class Lab {
     return carried;
   }
 
-  /** Runs `what`, and says what came of it. */
+  /** Runs `what`, and reports its effects. */
   #observe(what: () => void): string[] {
     const before = this.#counts();
     this.#carried = [];
@@ -253,7 +251,7 @@ export class Lab {
     };
   }
 
-  // What is asked
+  // Questions
 
   #trace(host: string, flow: string): string {
     const { forwarding } = this.#at(host);
@@ -301,7 +299,7 @@ export class Lab {
   }
 }
 
-/** The words that stand for themselves, and the values of the fields. */
+/** Separates plain words from fields with values. */
 function sorted(words: readonly string[]): [plain: string[], fields: Map<string, string[]>] {
   const plain = words.filter((word) => !word.includes('='));
   const fields = new Map<string, string[]>();

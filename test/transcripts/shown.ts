@@ -1,14 +1,14 @@
 /**
- * Frames as the documents show them: the summary that `weft capture` prints, and
- * behind it what `show` asks for.
+ * Frames as the documents show them: the summary that `weft capture` prints, followed by what `show`
+ * asks for.
  *
- *   macs       of the Ethernet header
+ *   macs       the addresses in the Ethernet header
  *   ttl        TTL or hop limit
  *   tos        DSCP and ECN
- *   size       bytes from the IP header on, and what the header says of fragments
- *   mss        that a SYN announces
- *   quote      what an ICMP error is about
- *   underlay   not of frames: what the underlay carries, before what comes of it
+ *   size       bytes from the IP header on, and what the header says about fragments
+ *   mss        the MSS that a SYN announces
+ *   quote      what an ICMP error quotes
+ *   underlay   not for frames: what the underlay carries, before its effects
  */
 import type { Datagram } from '../../src/datapath/datapath.ts';
 import { formatIp, formatMac } from '../../src/flow/types.ts';
@@ -40,7 +40,7 @@ export function frameText(frame: Uint8Array, shown: readonly Aspect[]): string {
   return details.length === 0 ? summary(frame) : `${summary(frame)} [${details.join(', ')}]`;
 }
 
-/** One line: the outer header, the source port left out. */
+/** One line: the outer header without its source port. */
 export function datagramText({ source, destination, tos = 0, payload }: Datagram): string {
   const vxlan = parseVxlan(payload);
   const vni = vxlan ? `VNI ${vxlan.vni}` : 'no VXLAN';
