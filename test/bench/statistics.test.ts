@@ -35,7 +35,7 @@ t.test('ratios pair what was measured in the same round', (t) => {
   t.same(pairedRatios([1, 2, 3], [2, 2, 2]), [0.5, 1, 1.5]);
   t.same(pairedRatios([1, null, 3, 4], [2, 2, null, 0]), [0.5], 'a round without both has none, nor one divided by 0');
   t.same(pairedRatios([1, 2], [4]), [0.25], 'rounds that the peer never had');
-  // The machine was slow in the second round: each figure halves, the ratio stays.
+  // The machine was slow in the second round, so both figures halve and the ratio stays the same.
   t.same(summarize(pairedRatios([8, 4, 8], [16, 8, 16])), { median: 0.5, min: 0.5, max: 0.5 });
   t.end();
 });

@@ -1,4 +1,4 @@
-/** The identity of a host: made once, and kept with its state. */
+/** The identity of a host is created once and kept with its state. */
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

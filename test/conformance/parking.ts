@@ -1,4 +1,4 @@
-/** Flows that are not decided yet: their upcalls, the frames that are parked behind them, and how many there may be. */
+/** Flows without a decision yet: their upcalls, the frames parked behind them, and the limits on those. */
 import { HEAD_BYTES, PARKED_PER_FLOW, PENDING_PER_PORT, UPCALL_BATCH } from '../../src/flow/bounds.ts';
 import { extract } from '../../src/flow/extract.ts';
 import { fields } from '../../src/flow/fields.ts';
@@ -204,7 +204,7 @@ export function runParking(name: string, open: Open): void {
   test('upcalls are filled round robin over the ports, in batches', (t, h) => {
     h.memory(1, 2, 3);
     let burst = true;
-    // Frames that arrive during an upcall accumulate: here 100 of port 1, then 2 of port 2 and 3 of port 3.
+    // Frames that arrive during an upcall accumulate: here 100 from port 1, then 2 from port 2 and 3 from port 3.
     h.onUpcall = () => {
       if (!burst) return;
       burst = false;

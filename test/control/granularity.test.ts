@@ -1,6 +1,7 @@
 /**
- * Objects are as fine as what can change: on a host with 1,000 endpoints and 10,000 cached flows that came from the tunnel
- * or go into it, a change has only those decided anew that looked at what has changed, and none else leaves the datapath.
+ * Objects are as fine as what can change. On a host with 1,000 endpoints and 10,000 cached flows from or into the
+ * tunnel,
+ * a change causes new decisions only for flows that consulted what has changed, and no other flow leaves the datapath.
  */
 import t, { type Test } from 'tap';
 import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
@@ -17,7 +18,7 @@ const ENDPOINTS = 1000;
 const TUNNEL_FLOWS = 10_000;
 const OUTSIDE_FLOWS = 200;
 const FLOODS = 10;
-/** That a change may have decided anew here: of 10,000. */
+/** The most of the 10,000 flows that one change may cause to be decided again. */
 const MOST = 50;
 
 const vni = 100 as Vni;
@@ -49,7 +50,7 @@ function endpoint(n: number): AccessPort {
   };
 }
 
-/** Endpoint `n` is here below ENDPOINTS, and on the other hosts in turns from there on. */
+/** Endpoints below ENDPOINTS are on this host, the others on the other hosts in turn. */
 function fullHost() {
   let nowMs = 0;
   const forwarding = new Forwarding(openReferenceDatapath, {
@@ -97,7 +98,7 @@ function fullHost() {
   };
   const each = TUNNEL_FLOWS / 2 / ENDPOINTS;
   for (let i = 0; i < each; i++) {
-    // What comes up is limited by time.
+    // The rate of upcalls is limited.
     nowMs += 1000;
     for (let n = 0; n < ENDPOINTS; n++) {
       const remote = ENDPOINTS + 40 * i + (n % 40);
@@ -116,7 +117,7 @@ function fullHost() {
 
 type Host = ReturnType<typeof fullHost>;
 
-/** What a change has decided anew and has taken out of the datapath. */
+/** How many flows a change has caused to be decided again, and how many it has removed from the datapath. */
 function effectOf(t: Test, { forwarding }: Host, change: () => void) {
   const { controller, datapath } = forwarding;
   const inDatapath = (): Set<FlowId> => new Set([...datapath.flowDump()].map(({ id }) => id));

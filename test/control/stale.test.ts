@@ -1,7 +1,9 @@
 /**
- * No cached decision is stale, whatever changes: random networks, frames and changes of every table; after each change
- * every cached flow says what would be decided for it now, text and consulted objects included. And a change that
- * changes nothing has nothing decided anew. `SEED` repeats a run.
+ * No cached decision is ever stale, whatever changes. The test makes random networks, frames and changes of every
+ * table.
+ * After each change, every cached flow must equal what would be decided for it now, including its text and its
+ * consulted
+ * objects. A change that changes nothing must not cause new decisions. `SEED` repeats a run.
  */
 import t from 'tap';
 import { routing } from '../../src/cluster/routing.ts';
@@ -32,10 +34,10 @@ const vteps = ['192.0.2.2', '192.0.2.3', '2001:db8::4'];
 const transit = ['169.254.77.2', 'fd77::2'];
 const vnis = [1, 2];
 const mac = (n: number): string => `02:00:00:00:00:0${n}`;
-/** Of workload `n`, in network 1 if it is odd. */
+/** The VNI of workload `n`: 1 if `n` is odd, otherwise 2. */
 const vniOf = (n: number): number => 2 - (n % 2);
 const ipsOf = (n: number): string[] => [`10.0.${vniOf(n)}.1${n}`, `fd0${vniOf(n)}::1${n}`];
-/** May be behind a port here, on another host, or nowhere. */
+/** Each may be behind a port here, on another host, or nowhere. */
 const workloads = [3, 4, 5, 6, 7, 8];
 const shared = ['10.0.1.100', '10.0.2.100'];
 const far = ['203.0.113.9', '10.9.0.9', '10.9.1.9', '2001:db8:9::9'];
@@ -82,7 +84,7 @@ class World {
     });
   }
 
-  /** Makes some change; the same one again if the result is called. */
+  /** Makes a random change. Calling the result makes the same change again. */
   change(): { readonly what: string; readonly again: (() => void) | undefined } {
     const what = this.#random.pick(kinds);
     return { what, again: this.#change(what) };
@@ -202,7 +204,7 @@ class World {
     return () => this.forwarding.setOutside(link);
   }
 
-  /** A frame as somebody could send it, by the port, the tunnel or the outside. */
+  /** Sends a frame that somebody could send, by a port, the tunnel or the outside. */
   send(): void {
     const random = this.#random;
     const { datapath, tables } = this.forwarding;
@@ -264,13 +266,13 @@ class World {
 
 const entering = { srcMac: formatMac(OUTSIDE_HOST_MAC), dstMac: formatMac(OUTSIDE_MAC) };
 
-/** Makes the change now, and is the change. */
+/** Makes the change now, and returns it for repetition. */
 function repeat(change: () => void): () => void {
   change();
   return change;
 }
 
-/** All that is kept of a decision, and seen of it. */
+/** Everything that is kept of a decision, and everything visible of it. */
 function shown({ actions, mask, consulted, effects, stages, verdict, reason }: Decision): string {
   const why = stages.map(({ stage, because }) => `${stage}: ${renderText(because)}`);
   return JSON.stringify({ verdict, reason, actions, effects, consulted, why, mask: mask.join() });

@@ -1,4 +1,7 @@
-/** Numbers of fields, opcodes and drop reasons fit the bits that they are packed into, and a table that grows too large is refused. */
+/**
+ * Numbers of fields, opcodes and drop reasons fit the bits that they are packed into; a table that is too large is
+ * refused.
+ */
 import t from 'tap';
 import { opcodeBudgets, opcodes } from '../../src/flow/action.ts';
 import { checkBudgets } from '../../src/flow/budget.ts';
@@ -6,7 +9,7 @@ import { fieldBudgets, fieldList, KEY_BYTES } from '../../src/flow/fields.ts';
 import { maskOf } from '../../src/flow/key.ts';
 import { reasonBudgets } from '../../src/flow/reason.ts';
 
-/** `fieldList` with made-up fields up to this number. */
+/** `fieldList` with made-up fields up to number `last`. */
 function withFields(last: number) {
   const more = Array.from({ length: last + 1 - fieldList.length }, (_, i) => ({
     offset: 0,
@@ -22,7 +25,7 @@ t.test('a field whose bit is beyond the sets of fields', async (t) => {
     code: 'internal',
     message: /^33 fields do not fit: there is room for 32; widen the sets of fields.*flow\/view\.ts.*maskOf/,
   });
-  // This is what would happen: bit 32 is bit 0, so the field would be taken for the first one.
+  // This is what would happen: bit 32 is bit 0, so the field would be mistaken for the first one.
   t.equal(1 << 32, 1 << 0);
   t.equal(maskOf(1 << 31).length, KEY_BYTES, 'the last bit can be used');
 });

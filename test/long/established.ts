@@ -1,5 +1,5 @@
 /**
- * Upcalls during a stream of ten seconds.
+ * Counts upcalls during a stream of ten seconds.
  *
  *     node --import=tsx test/long/established.ts [--seconds 10]
  */

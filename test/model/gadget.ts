@@ -1,4 +1,4 @@
-/** A made-up kind, as a new one would be: all that is to be said about it is here. */
+/** A made-up kind, defined as any new one would be: everything about it is in this file. */
 import * as z from 'zod';
 import { defineKind, WEFT_V1 } from '../../src/model/kinds/kind.ts';
 import { namespacedMetadata } from '../../src/model/resource.ts';

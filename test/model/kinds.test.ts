@@ -1,4 +1,4 @@
-/** A kind is its own file and one line of the registry: everything else knows it by that. */
+/** A kind needs only its own file and one line in the registry; everything else follows from its definition. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,7 +16,7 @@ import { parseManifests } from '../../src/model/manifest.ts';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
 import { gadgetKind } from './gadget.ts';
 
-// The line of the registry.
+// The line in the registry.
 kinds.push(gadgetKind);
 
 const text = `apiVersion: weft.dev/v1

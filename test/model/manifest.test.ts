@@ -1,4 +1,4 @@
-/** Manifests: what is accepted, and the exact line about what is not. */
+/** Manifests: what is accepted, and the exact error line for what is not. */
 import t, { type Test } from 'tap';
 import { transit } from '../../src/outside/link.ts';
 import { jsonSchemas } from '../../src/model/json-schema.ts';

@@ -1,4 +1,4 @@
-/** Rates and bursts as text: what is accepted, as what, and what a refusal says. */
+/** Rates and bursts as text: which are accepted, what they mean, and the error for the others. */
 import t, { type Test } from 'tap';
 import { WeftError } from '../../src/error.ts';
 import { parseResource } from '../../src/model/manifest.ts';

@@ -1,4 +1,4 @@
-/** Reports of cached flows: many of them hold nothing else up, and a question about one reads only that one. */
+/** Reports of many cached flows delay nothing else, and a question about one flow reads only that one. */
 import t from 'tap';
 import type { Endpoints } from '../../src/cluster/endpoints.ts';
 import { openNativeDatapath } from '../../src/datapath/native/native.ts';
@@ -11,7 +11,7 @@ import { createSimulation, type SimulationOptions } from '../../src/simulation.t
 
 const exact = new Uint8Array(KEY_BYTES).fill(0xff);
 
-/** A switch that has so many cached flows, with the ids 1 to `count`. */
+/** A switch with `count` cached flows, whose ids are 1 to `count`. */
 function observed(open: SimulationOptions['open'], count: number) {
   const net = createSimulation(open && { open });
   const { forwarding } = net.host('a', '192.0.2.1');

@@ -1,6 +1,7 @@
 /**
- * A journal of format 1, as `weft up` wrote it (fixtures/format-1): two networks, a host, an endpoint of that host, two
- * of this one with their leases, and one that was detached.
+ * A journal of format 1 as `weft up` wrote it (fixtures/format-1): two networks, a host, an endpoint of that host, two
+ * of
+ * this host with their leases, and one that was detached.
  */
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

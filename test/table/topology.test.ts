@@ -1,4 +1,4 @@
-/** Whose an address is: what connections from it are counted to. */
+/** Which endpoint an address belongs to, and so which one its connections count towards. */
 import t from 'tap';
 import { formatIp, parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
 import { Changes } from '../../src/table/changes.ts';
