@@ -1,7 +1,7 @@
-"""Receives what bytes_send.py sends by the same PLAN, and says the SHA-256 of each transfer when it is complete.
+"""Receives what bytes_send.py sends with the same PLAN, and prints the SHA-256 of each complete transfer.
 
-Every datagram has to have SEGMENT bytes, but the last; the first, then each
-BURSTth and the last are answered.
+Every datagram except the last must have SEGMENT bytes. It answers the first
+datagram, every BURSTth after that, and the last.
 """
 import hashlib
 import json

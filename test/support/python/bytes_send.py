@@ -1,13 +1,14 @@
-"""Sends random bytes by PLAN, and says the SHA-256 of what was sent, for each of its transfers.
+"""Sends random bytes as PLAN says, and prints the SHA-256 of each transfer.
 
 PLAN is a JSON list of [KIND, ADDRESS, PORT, BYTES, SEGMENT, BURST], which are sent one after another:
 
 KIND tcp: over one connection, with a maximum segment of SEGMENT unless that is 0.
 KIND udp: as datagrams of SEGMENT bytes (the last may be shorter), which the
-kernel cuts from larger buffers (UDP_SEGMENT): the first of one datagram, for the
-flow to be decided, then of BURST. Each waits until the receiver has the one
-before, so that no queue on the way overflows, however long somebody pauses.
-KIND datagrams: the same, but each datagram is sent by itself.
+kernel cuts from larger buffers (UDP_SEGMENT). The first buffer is one datagram,
+so that the flow gets decided, the others are BURST datagrams. Each waits until
+the receiver has the one before, so that no queue on the way overflows, however
+long any program pauses.
+KIND datagrams: the same, but each datagram is sent separately.
 """
 import hashlib
 import json
@@ -28,7 +29,7 @@ def send(kind, address, port, count, segment, burst):
             if segment:
                 out.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
             out.connect((address, port))
-            # One call may take as long as no byte leaves: each part has the whole time.
+            # The time limit of a call runs while no byte leaves, so each part gets the full time.
             for at in range(0, count, 1 << 16):
                 out.sendall(data[at : at + (1 << 16)])
         else:

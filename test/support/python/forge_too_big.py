@@ -1,5 +1,5 @@
-"""INTERFACE MAC LOCAL REMOTE MTU [PORT…]: forged ICMP errors by which LOCAL (at MAC) is told that packets to
-REMOTE over MTU bytes do not pass: about VXLAN from each PORT, and about an ICMP echo. Their sender is nobody.
+"""INTERFACE MAC LOCAL REMOTE MTU [PORT…]: sends forged ICMP errors to LOCAL (at MAC). They claim that packets
+to REMOTE over MTU bytes do not pass, for VXLAN from each PORT and for an ICMP echo. Their source address does not exist.
 """
 import socket
 import struct

@@ -24,7 +24,7 @@ def answer(family, protocol):
                 continue
             time.sleep(int(sys.argv[1]))
             reply = struct.pack("!BBH", REPLY[family], 0, 0) + message[4:]
-            # Of IPv6 the kernel fills it in.
+            # The kernel fills it in for IPv6.
             if family == socket.AF_INET:
                 reply = reply[:2] + struct.pack("!H", checksum(reply)) + reply[4:]
             raw.sendto(reply, (sender[0], 0) if family == socket.AF_INET else (sender[0], 0, 0, 0))

@@ -1,4 +1,4 @@
-"""Takes whatever comes over TCP and UDP, answers it, and says so: PORT..."""
+"""Accepts everything over TCP and UDP, answers it, and prints that it did: PORT..."""
 import selectors
 import socket
 import sys

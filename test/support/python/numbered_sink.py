@@ -1,8 +1,8 @@
 """Receives what numbered_send.py sends: PORT.
 
-Says every second `received N lost N misordered N`, since the beginning and of
-all flows: misordered are datagrams that came after one of their flow with the
-same or a higher number.
+Prints every second `received N lost N misordered N`, the totals of all flows
+since the beginning. A datagram is misordered if one of the same flow with the
+same or a higher number came before it.
 """
 import socket
 import struct

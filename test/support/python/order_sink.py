@@ -1,7 +1,7 @@
-"""Receives what order_send.py sends, by IFNAME, until its input ends; then says what came.
+"""Receives what order_send.py sends, on IFNAME, until its input ends.
 
-Prints `received N misordered M`: misordered are frames with a lower number than
-one of the same flow that came before.
+Then prints `received N misordered M`. A frame is misordered if one of the same
+flow with a higher number came before it.
 """
 import select
 import socket

@@ -1,4 +1,4 @@
-"""Tries TCP and UDP at each of PORT,PORT... of each ADDRESS, and says who answers, until the last one has: PORTS ADDRESS..."""
+"""Tries TCP and UDP at each PORT of each ADDRESS, and prints which ones answer, until the last one has: PORTS ADDRESS..."""
 import selectors
 import socket
 import sys

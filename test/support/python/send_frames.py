@@ -1,4 +1,4 @@
-"""Sends frames, one of hexadecimal digits a line of the input, out of an interface: IFNAME."""
+"""Sends frames out of an interface, one for each line of hexadecimal digits in its input: IFNAME."""
 import socket
 import sys
 

@@ -1,7 +1,7 @@
-"""A long-lived TCP session as a remote shell has it, large both ways: serve PORT; or ask ADDRESS PORT.
+"""A long-lived TCP session like that of a remote shell, with much data in both directions: serve PORT; or ask ADDRESS PORT.
 
-The asking side prints a line for each answer that came whole and right, and goes
-on until it is ended.
+The asking side prints a line for each complete and correct answer, and goes on
+until it is ended.
 """
 import socket
 import sys

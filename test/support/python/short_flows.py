@@ -1,7 +1,7 @@
 """Sends short flows of UDP until it is ended: ADDRESS PORT FLOWS-PER-SECOND SEED.
 
-Each flow has a new source port and up to four datagrams, of nothing at all up
-to several fragments. Their data is the beginning of what PATTERN says.
+Each flow has a new source port and up to four datagrams, from empty ones up to
+several fragments. Their data is the beginning of PATTERN.
 """
 import errno
 import random

@@ -1,4 +1,4 @@
-"""Receives what short_flows.py sends, and says every second `received N damaged N`: PORT."""
+"""Receives what short_flows.py sends, and prints every second `received N damaged N`: PORT."""
 import random
 import socket
 import sys

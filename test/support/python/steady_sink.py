@@ -1,4 +1,4 @@
-"""Says how many bytes have come over one TCP connection, at each that comes: PORT."""
+"""Prints how many bytes have come over one TCP connection, at each byte: PORT."""
 import socket
 import sys
 

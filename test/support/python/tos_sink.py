@@ -1,4 +1,4 @@
-"""Says the TOS or traffic class of each datagram that comes, and when the last has: PORT."""
+"""Prints the TOS or traffic class of each datagram, and when the last one has come: PORT."""
 import socket
 import sys
 

@@ -1,4 +1,4 @@
-"""Answers each datagram with the same, turned round: PORT."""
+"""Answers each datagram with its bytes in reverse order: PORT."""
 import socket
 import sys
 

@@ -1,4 +1,4 @@
-"""Answers each datagram with its SHA-256, and says that: PORT."""
+"""Answers each datagram with its SHA-256, and prints that too: PORT."""
 import hashlib
 import socket
 import sys
