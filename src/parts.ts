@@ -219,6 +219,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
         endpoints: () =>
           cluster.serial.run(async () => ({ local: endpoints.local, problems: await endpoints.inspect() })),
         probe,
+        flowCache: observer.datapath({ kind: options.datapath, flowLimit: options.flowLimit }),
         lostUpcalls: forwarding.datapath.counters().drops.upcall_lost ?? 0,
       }),
     trace: (flow) =>

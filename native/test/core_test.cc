@@ -180,11 +180,8 @@ struct NaiveCache {
     Table* in = table(mask);
     if (in && in->entries.contains(bytes)) {
       ids.erase(in->entries.at(bytes).id);
-    } else if (ids.size() >= cap) {
-      ++refused.flows;
-      return false;
-    } else if (!in && tables.size() >= kMaskCap) {
-      ++refused.masks;
+    } else if (const bool full = ids.size() >= cap; full || (!in && tables.size() >= kMaskCap)) {
+      ++(full ? refused.flows : refused.masks);
       return false;
     }
     if (!in) in = &tables.emplace_back(Table{mask, {}});

@@ -52,8 +52,9 @@ async function statusText(report: StatusReport): Promise<string> {
     ['Memory', `${mebibytes(report.memory.rssBytes)} MiB resident, ${mebibytes(report.memory.heapUsedBytes)} MiB heap`],
     [
       'Datapath',
-      `${datapath.kind}, ${datapath.flows} of ${datapath.flowLimit} flows, ${datapath.masks} masks, ${datapath.upcalls} upcalls`,
+      `${datapath.kind}, ${datapath.flows} of ${datapath.flowLimit} flows, ${datapath.masks} of ${datapath.maskLimit} masks, ${datapath.upcalls} upcalls`,
     ],
+    ['Flow cache', flowCacheText(report)],
     ['Decisions', `${report.decisions.redecided} made anew, ${report.decisions.withdrawn} flows withdrawn`],
     [
       'In',
@@ -86,6 +87,11 @@ function endpointsText({ endpoints, endpointProblems }: StatusReport): string {
 
 function dropped({ datapath }: StatusReport): number {
   return Object.values(datapath.drops).reduce((sum, frames) => sum + frames, 0);
+}
+
+function flowCacheText({ datapath: { refused, evicted } }: StatusReport): string {
+  const refusals = `${refused.flows} flows for lack of room, ${refused.masks} for lack of a mask, ${refused.dropMasks} drops for lack of a mask`;
+  return `${evicted.flows} flows and ${evicted.masks} masks evicted; not cached: ${refusals}`;
 }
 
 function mebibytes(bytes: number): string {

@@ -170,12 +170,38 @@ export class Controller {
           this.#isSweeping = false;
           this.#refresh(learning);
           this.#expire(now);
+          this.#changeMask();
           return false;
         }
         this.#sweep(value, now - flowIdleMs, learning);
       }
       return true;
     });
+  }
+
+  /** If a mask gives way for another one: its flows go, some a turn, and with the last of them the other gets the place. */
+  #changeMask(): void {
+    const change = this.flows.endMaskWindow();
+    if (!change) return;
+    const { flows, key, mask } = change;
+    let at = 0;
+    this.#inTurns(() => {
+      const end = Math.min(at + TURN_REDECIDED, flows.length);
+      while (at < end) this.flows.delete(flows[at++]!);
+      if (at < flows.length) return true;
+      const decision = this.decide(key);
+      if (decision.cacheable && decision.mask === mask && !this.#hasNews(decision.effects)) {
+        this.#cache(key, decision, this.#options.clock());
+      }
+      return false;
+    });
+  }
+
+  /** Undefined if there is no room for it. */
+  #cache(key: FlowKey, decision: Decision, nowMs: number): CachedFlow | undefined {
+    const flow = this.flows.put(key, decision, nowMs);
+    if (flow) for (const listener of this.#listeners) listener(flow);
+    return flow;
   }
 
   #expire(nowMs: number): void {
@@ -233,13 +259,7 @@ export class Controller {
       return;
     }
 
-    if (decision.cacheable) {
-      const flow = this.flows.put(upcall.key, decision, now);
-      if (flow) {
-        decision = flow.decision;
-        for (const listener of this.#listeners) listener(flow);
-      }
-    }
+    if (decision.cacheable) decision = this.#cache(upcall.key, decision, now)?.decision ?? decision;
     if (decision.reason) {
       this.drops.add(upcall.key, decision, now);
       this.#defend(this.clashes.note(upcall, decision.reason, now), now);

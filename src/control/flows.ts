@@ -14,13 +14,13 @@
  * Owned by the thread of the switch.
  */
 import { type Datapath, type FlowEntry } from '../datapath/datapath.ts';
-import { MASK_CAP } from '../flow/bounds.ts';
 import { fields } from '../flow/fields.ts';
-import { megaflowId, readNumber, type FlowKey, type FlowMask } from '../flow/key.ts';
+import { megaflowId, readNumber, type FlowKey } from '../flow/key.ts';
 import type { FlowId } from '../flow/types.ts';
 import type { Decision } from '../pipeline/decide.ts';
 import { Decisions, sameActions } from './decisions.ts';
 import { KeyStore } from './key-store.ts';
+import { Masks, type MaskChange, type MaskStatistics, type MaskUse } from './masks.ts';
 import { MultiMap } from './multi-map.ts';
 
 export interface CachedFlow {
@@ -46,18 +46,29 @@ class Entry implements CachedFlow {
   readonly keys: KeyStore;
   readonly slot: number;
   readonly port: number;
+  readonly maskUse: MaskUse;
   decision: Decision;
   decidedAtMs: number;
   /** As the last dump said. */
   lastUsedMs: number;
+  /** The same. */
+  packets = 0;
   isInForce = true;
 
-  constructor(id: FlowId, megaflowId: string, keys: KeyStore, key: FlowKey, decision: Decision, nowMs: number) {
+  constructor(
+    id: FlowId,
+    megaflowId: string,
+    { keys, masks }: { readonly keys: KeyStore; readonly masks: Masks },
+    key: FlowKey,
+    decision: Decision,
+    nowMs: number,
+  ) {
     this.id = id;
     this.megaflowId = megaflowId;
     this.keys = keys;
     this.slot = keys.add(key);
     this.port = readNumber(key, fields.in_port);
+    this.maskUse = masks.add(decision.mask, this.port);
     this.decision = decision;
     this.decidedAtMs = nowMs;
     this.lastUsedMs = nowMs;
@@ -76,12 +87,6 @@ export function byUse(a: FlowUse, b: FlowUse): number {
   return a.lastUsedMs - b.lastUsedMs || a.id - b.id;
 }
 
-/**
- * A mask that no flow has yet is for a drop only while there are fewer than these: what
- * senders may vary makes many (`FlowView.isOneOf`), and the rest of the datapath's masks
- * is for what is forwarded.
- */
-const DROP_MASKS = MASK_CAP / 2;
 /** Part of the cap that is given up at once when it is reached. */
 const EVICT_SHARE = 0.05;
 
@@ -92,8 +97,7 @@ export class Flows {
   readonly #byMegaflow = new Map<string, Entry>();
   readonly #byDecision = new MultiMap<Decision, FlowId>();
   readonly #byObject = new MultiMap<string, Decision>();
-  /** How many flows have each mask. */
-  readonly #masks = new Map<FlowMask, number>();
+  readonly #masks = new Masks();
   readonly #keys = new KeyStore();
   readonly #decisions = new Decisions();
   #lastId = 0;
@@ -117,6 +121,10 @@ export class Flows {
     return this.#entries.get(id);
   }
 
+  get masks(): MaskStatistics {
+    return this.#masks.statistics;
+  }
+
   /** The key of a cached flow, copied into `to`. */
   readKey(id: FlowId, to: Uint8Array): FlowKey {
     return this.#keys.read(this.#entries.get(id)!.slot, to);
@@ -124,7 +132,7 @@ export class Flows {
 
   /**
    * Caches a decision; a flow with the same megaflow is replaced and keeps its
-   * statistics. Undefined when there are too many masks.
+   * statistics. Undefined if there are too many masks: then each frame is decided by itself.
    */
   put(key: FlowKey, decided: Decision, nowMs: number): CachedFlow | undefined {
     const decision = this.#decisions.intern(decided);
@@ -132,14 +140,18 @@ export class Flows {
     const known = this.#byMegaflow.get(megaflow);
     if (known) return this.#change(known, key, decision, nowMs);
 
-    if (decision.reason && this.#masks.size >= DROP_MASKS && !this.#masks.has(decision.mask)) return undefined;
+    const isDrop = decision.reason !== undefined;
+    if (!this.#masks.admits(decision.mask, isDrop)) return undefined;
     if (this.#entries.size >= this.#cap) this.#makeRoom();
     const id = this.#nextId();
-    if (!this.#datapath.flowPut({ id, key, mask: decision.mask, actions: decision.actions })) return undefined;
-    const entry = new Entry(id, megaflow, this.#keys, key, decision, nowMs);
+    if (!this.#datapath.flowPut({ id, key, mask: decision.mask, actions: decision.actions })) {
+      // There is room for another flow, so there is none for another mask.
+      if (!isDrop) this.#masks.refuse(decision.mask, readNumber(key, fields.in_port), key.slice());
+      return undefined;
+    }
+    const entry = new Entry(id, megaflow, { keys: this.#keys, masks: this.#masks }, key, decision, nowMs);
     this.#entries.set(id, entry);
     this.#byMegaflow.set(megaflow, entry);
-    this.#masks.set(decision.mask, (this.#masks.get(decision.mask) ?? 0) + 1);
     this.#index(entry);
     return entry;
   }
@@ -174,9 +186,7 @@ export class Flows {
     this.#datapath.flowDel(id);
     this.#unindex(entry);
     this.#entries.delete(id);
-    const sharing = this.#masks.get(entry.decision.mask)! - 1;
-    if (sharing > 0) this.#masks.set(entry.decision.mask, sharing);
-    else this.#masks.delete(entry.decision.mask);
+    this.#masks.remove(entry.maskUse, entry.port);
     this.#byMegaflow.delete(entry.megaflowId);
     this.#keys.remove(entry.slot);
   }
@@ -199,14 +209,33 @@ export class Flows {
     return statistics && { flow, statistics };
   }
 
-  /** Every cached flow that is in force, with its statistics. Which flows are longest unused is known from the last of these. */
+  /**
+   * Every cached flow that is in force, with its statistics. Which flows are longest unused, and how much each mask is
+   * used, is known from the last of these.
+   */
   *dump(): Generator<CountedFlow> {
     for (const statistics of this.#datapath.flowDump()) {
       const flow = this.#entries.get(statistics.id);
       if (!flow) continue;
       flow.lastUsedMs = statistics.lastUsedMs;
+      const { packets } = statistics;
+      // They are fewer than before if the flow was withdrawn and put again.
+      flow.maskUse.frames += packets < flow.packets ? packets : packets - flow.packets;
+      flow.packets = packets;
       yield { flow, statistics };
     }
+  }
+
+  /**
+   * Ends a window of the use of masks, after a dump.
+   * @returns if a mask gives way: the flows that have it, which the caller has to delete, and for which mask
+   */
+  endMaskWindow(): (MaskChange & { readonly flows: readonly FlowId[] }) | undefined {
+    const change = this.#masks.endWindow();
+    if (!change) return undefined;
+    const flows: FlowId[] = [];
+    for (const { id, decision } of this.#entries.values()) if (decision.mask === change.leaving) flows.push(id);
+    return { ...change, flows };
   }
 
   #makeRoom(): void {

@@ -76,6 +76,14 @@ export const datapathReport = z.object({
   flows: z.number(),
   masks: z.number(),
   flowLimit: z.number(),
+  maskLimit: z.number(),
+  /**
+   * Flows that were not cached: `flowLimit` was reached, or `maskLimit`, or the part of it that flows which drop may have.
+   * Their frames were decided one by one.
+   */
+  refused: z.object({ flows: z.number(), masks: z.number(), dropMasks: z.number() }),
+  /** Flows that gave way because `flowLimit` was reached, and masks that gave way, with all their flows, for others. */
+  evicted: z.object({ flows: z.number(), masks: z.number() }),
 });
 
 /** A conflict of this host with another host, or of a network with something that the host reaches. */

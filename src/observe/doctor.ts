@@ -9,7 +9,7 @@ import { requireTun } from '../link/tun.ts';
 import type { OutsideState } from '../outside/state.ts';
 import type { UnderlayInterface } from '../link/underlay.ts';
 import { portText } from '../model/publish.ts';
-import type { CheckReport, ClashReport, DoctorReport, StatusReport } from '../model/report.ts';
+import type { CheckReport, ClashReport, DatapathReport, DoctorReport, StatusReport } from '../model/report.ts';
 
 /** What the checks look at. */
 export interface DoctorEnvironment {
@@ -42,6 +42,7 @@ export interface DoctorEnvironment {
     readonly local: number;
     readonly problems: Readonly<Record<string, readonly string[]>>;
   }>;
+  readonly flowCache: Pick<DatapathReport, 'flows' | 'flowLimit' | 'masks' | 'maskLimit' | 'refused' | 'evicted'>;
   /** Frames that ended because the datapath or a decision failed: a defect unless it is 0. */
   readonly lostUpcalls: number;
 }
@@ -57,6 +58,7 @@ export async function diagnose(environment: DoctorEnvironment): Promise<DoctorRe
     checkCapabilities(),
     ...checkOffloads(environment.offloads),
     checkUpcalls(environment),
+    ...checkFlowCache(environment),
     ...(environment.outside ? checkOutside(await environment.outside()) : []),
     ...(await checkPublished(environment)),
     ...environment.clashes.map((clash) => ({ check: 'clash', result: 'warning', ...clash }) as const),
@@ -162,6 +164,38 @@ function checkUpcalls({ lostUpcalls }: DoctorEnvironment): CheckReport {
     detail: `${lostUpcalls} frames were lost behind decisions that did not come`,
     hint: 'see the log of weft up',
   };
+}
+
+/** What does not fit into the flow cache is decided frame by frame: it still gets there, but takes the switch's time. */
+function checkFlowCache({ flowCache }: DoctorEnvironment): CheckReport[] {
+  const { flows, flowLimit, masks, maskLimit, refused, evicted } = flowCache;
+  const checks: CheckReport[] = [];
+  const warn = (check: string, detail: string, hint: string): void => {
+    checks.push({ check, result: 'warning', detail, hint });
+  };
+  if (evicted.flows > 0 || refused.flows > 0) {
+    warn(
+      'cached flows',
+      `${evicted.flows} flows gave way and ${refused.flows} were not cached, because ${flowLimit} are cached at most`,
+      'raise flowLimit if the host has memory for it, and see in `weft flows` which port has most of them',
+    );
+  }
+  if (evicted.masks > 0 || refused.masks > 0) {
+    warn(
+      'masks of flows',
+      `${refused.masks} flows were not cached, so their frames were decided one by one, because all ${maskLimit} masks were in use; ${evicted.masks} masks gave way`,
+      'see in `weft flows` which port has flows that differ most in the fields they use, and limit what it sends',
+    );
+  }
+  if (refused.dropMasks > 0) {
+    warn(
+      'masks of drops',
+      `${refused.dropMasks} drops were not cached, so their frames were decided one by one, because drops may use half of the ${maskLimit} masks at most`,
+      'see in `weft drops` which port sends what is refused in so many ways',
+    );
+  }
+  if (checks.length > 0) return checks;
+  return [ok('flow cache', `${flows} of ${flowLimit} flows, ${masks} of ${maskLimit} masks, and none had to give way`)];
 }
 
 async function checkEndpoints({ endpoints }: DoctorEnvironment): Promise<CheckReport[]> {

@@ -5,9 +5,10 @@
 import type { Endpoints } from '../cluster/endpoints.ts';
 import type { CachedFlow } from '../control/flows.ts';
 import type { DropRecord } from '../control/drop-log.ts';
-import type { FlowEntry, MirroredFrame } from '../datapath/datapath.ts';
+import type { DatapathCounters, FlowEntry, MirroredFrame } from '../datapath/datapath.ts';
 import { WeftError } from '../error.ts';
 import { formatActions } from '../flow/action.ts';
+import { MASK_CAP } from '../flow/bounds.ts';
 import { bpfWants, checkBpf, type BpfProgram } from '../flow/bpf.ts';
 import { formatMegaflow } from '../flow/key.ts';
 import { reasonText, type DropReason } from '../flow/reason.ts';
@@ -60,6 +61,9 @@ export interface ObserverEnvironment {
   readonly application: string;
 }
 
+/** What the datapath was opened with. */
+type DatapathSettings = Pick<DatapathReport, 'kind' | 'flowLimit'>;
+
 const UNDERLAY = 'underlay';
 const OUTSIDE = 'outside';
 /** More than any frame has. */
@@ -85,10 +89,10 @@ export class Observer {
   }
 
   status(
-    datapath: Pick<DatapathReport, 'kind' | 'flowLimit'>,
+    datapath: DatapathSettings,
   ): Pick<StatusReport, 'connections' | 'fdb' | 'memory' | 'decisions' | 'datapath' | 'ports'> {
     const { forwarding, endpoints, underlayPort } = this.#environment;
-    const { ports, ...counters } = forwarding.datapath.counters();
+    const counters = forwarding.datapath.counters();
     const { connections } = forwarding.tables;
     const fdb = forwarding.tables.fdb.statistics();
     const learned = [...fdb.learned].map(([owner, count]) => [this.#ownerName(owner), count] as const);
@@ -98,14 +102,30 @@ export class Observer {
       fdb: { ...fdb, learned: Object.fromEntries(learned) },
       memory: { rssBytes: rss, heapTotalBytes: heapTotal, heapUsedBytes: heapUsed },
       decisions: forwarding.controller.statistics(),
-      datapath: { ...datapath, ...counters },
-      ports: [...ports].map(([port, counted]) => ({
+      datapath: this.#datapath(datapath, counters),
+      ports: [...counters.ports].map(([port, counted]) => ({
         port,
         name: this.nameOf(port),
         kind: port === underlayPort ? 'vxlan' : 'tap',
         network: endpoints.byPort(port)?.resource.spec.network ?? null,
         ...counted,
       })),
+    };
+  }
+
+  datapath(settings: DatapathSettings): DatapathReport {
+    return this.#datapath(settings, this.#environment.forwarding.datapath.counters());
+  }
+
+  #datapath(settings: DatapathSettings, { ports: _, refused, ...counters }: DatapathCounters): DatapathReport {
+    const { flows } = this.#environment.forwarding.controller;
+    const { evicted, refusedDrops, refusedLeaving } = flows.masks;
+    return {
+      ...settings,
+      ...counters,
+      maskLimit: MASK_CAP,
+      refused: { flows: refused.flows, masks: refused.masks + refusedLeaving, dropMasks: refusedDrops },
+      evicted: { flows: flows.evicted, masks: evicted },
     };
   }
 

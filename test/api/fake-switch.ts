@@ -263,6 +263,9 @@ function statusOf(forwarding: boolean): StatusReport {
       flows: 1,
       masks: 1,
       flowLimit: 1000,
+      maskLimit: 64,
+      refused: { flows: 0, masks: 0, dropMasks: 0 },
+      evicted: { flows: 0, masks: 0 },
     },
     ports: [
       {

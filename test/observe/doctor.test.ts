@@ -11,6 +11,11 @@ import { needsRoot } from '../support/root.ts';
 import { datapathKinds, Weft } from '../support/weft.ts';
 
 const offloadChecks = ['udp segment', 'udp gro', 'tap uso'] as const;
+const flowCache: DoctorEnvironment['flowCache'] = {
+  ...{ flows: 10, flowLimit: 1000, masks: 3, maskLimit: 64 },
+  refused: { flows: 0, masks: 0, dropMasks: 0 },
+  evicted: { flows: 0, masks: 0 },
+};
 const everything = { udpSegment: true, udpGro: true, tapUso: true };
 
 async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport[]> {
@@ -30,6 +35,7 @@ async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport
     clashes: [],
     ownAddresses: async () => new Set(),
     endpoints: async () => ({ local: 2, problems: {} }),
+    flowCache,
     lostUpcalls: 0,
     ...more,
   });
@@ -61,6 +67,29 @@ t.test('what the kernel does for superframes', async (t) => {
 
   const untried = await checksWith({ offloads: { ...everything, tapUso: 'EPERM' } });
   t.match(only(untried, 'tap uso'), { result: 'warning', detail: /EPERM/ });
+});
+
+t.test('what the flow cache had no room for', async (t) => {
+  const names = ['flow cache', 'cached flows', 'masks of flows', 'masks of drops'];
+  const about = async (more: Partial<typeof flowCache>): Promise<CheckReport[]> =>
+    (await checksWith({ flowCache: { ...flowCache, ...more } })).filter(({ check }) => names.includes(check));
+  t.match(await about({}), [{ check: 'flow cache', result: 'ok', detail: /10 of 1000 flows, 3 of 64 masks/ }]);
+  t.match(await about({ evicted: { flows: 50, masks: 0 } }), [
+    { check: 'cached flows', result: 'warning', detail: /^50 flows gave way.* 1000 are cached/, hint: /flowLimit/ },
+  ]);
+  t.match(await about({ refused: { flows: 0, masks: 7, dropMasks: 8 }, evicted: { flows: 0, masks: 2 } }), [
+    {
+      ...{ check: 'masks of flows', result: 'warning' },
+      detail: /^7 flows were not cached.* all 64 masks were in use; 2 masks gave way$/,
+      hint: /`weft flows`/,
+    },
+    {
+      check: 'masks of drops',
+      result: 'warning',
+      detail: /^8 drops were not cached.*half of the 64/,
+      hint: /`weft drops`/,
+    },
+  ]);
 });
 
 t.test('the outside, where a network has one', async (t) => {

@@ -7,6 +7,9 @@ import t from 'tap';
 import { REDECIDE_LIMIT } from '../../src/control/controller.ts';
 import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
 import { formatActions } from '../../src/flow/action.ts';
+import { MASK_CAP } from '../../src/flow/bounds.ts';
+import { fields } from '../../src/flow/fields.ts';
+import { emptyKey, maskOf, writeNumber } from '../../src/flow/key.ts';
 import { Forwarding } from '../../src/forwarding.ts';
 import { createSimulation } from '../../src/simulation.ts';
 import { udp } from '../support/frames.ts';
@@ -248,5 +251,42 @@ t.test('what moves while flows are swept stays where it moved to', async (t) => 
   turns.shift()!();
   t.equal(turns.length, 0);
   t.equal(where(), 'vtep/192.0.2.3');
+  datapath.close();
+});
+
+t.test('the flows of a mask that gives way go some a turn, and frames meanwhile come through', async (t) => {
+  const flows = 1200;
+  const { forwarding, turns, send } = floodingSwitch();
+  const { controller, datapath } = forwarding;
+  const decision = { ...controller.decide(emptyKey()), reason: undefined, actions: [{ op: 'consume' } as const] };
+  const put = (port: number, mask: number, flow: number): void => {
+    const key = emptyKey();
+    writeNumber(key, fields.in_port, port);
+    writeNumber(key, fields.nd_lla, flow);
+    const used = maskOf(1 | (1 << fields.nd_lla.number) | (mask << 1));
+    controller.flows.put(key, { ...decision, mask: used }, 1000);
+  };
+  for (let flow = 0; flow < flows; flow++) put(99, 0, flow);
+  for (let mask = 1; mask < MASK_CAP; mask++) for (const port of [98, 99]) put(port, mask, 0);
+  const others = 2 * (MASK_CAP - 1);
+  send(1);
+  send(2);
+  controller.tick();
+  let turn = 0;
+  for (let before = flows; turns.length > 0; turn++) {
+    const { flows: after } = datapath.counters();
+    t.ok(before - (after - others) <= 500, 'a turn does not take long');
+    before = after - others;
+    t.same(send(3 + turn), ['vtep/192.0.2.2']);
+    put(99, 0, flows + turn);
+    turns.shift()!();
+  }
+  t.ok(turn > 1, `${turn} turns`);
+  t.match(datapath.counters(), { masks: MASK_CAP, flows: others + 1 }, 'the place is taken with the last of them');
+  t.equal(controller.flows.size, others + 1);
+  t.match(controller.flows.masks, { evicted: 1, refusedLeaving: turn });
+  const { upcalls } = datapath.counters();
+  send(2);
+  t.equal(datapath.counters().upcalls, upcalls);
   datapath.close();
 });
