@@ -3,6 +3,8 @@ import { extract } from '../src/flow/extract.ts';
 import { emptyKey, type FlowKey } from '../src/flow/key.ts';
 import { parseIp, parseMac, type PortNo, type Vni } from '../src/flow/types.ts';
 import type { Tables } from '../src/pipeline/stage.ts';
+import { noConnections } from '../src/datapath/datapath.ts';
+import { ReferenceConnections } from '../src/datapath/reference/connections.ts';
 import { Changes } from '../src/table/changes.ts';
 import { ConnectionTable } from '../src/table/connections.ts';
 import { Fdb } from '../src/table/fdb.ts';
@@ -65,7 +67,7 @@ export function tables(endpoints: number): Tables {
     fdb,
     neighbors,
     connections: new ConnectionTable({
-      memory: new Uint8Array(),
+      store: new ReferenceConnections(noConnections()),
       quota: 0,
       unprovenQuota: 0,
       addressesWith: (_, ip) => [ip],

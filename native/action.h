@@ -31,6 +31,7 @@ enum class Op : uint8_t {
   nat = 8,
   related = 9,
   clamp = 10,
+  track = 11,
 };
 
 // Does it rewrite the frame for the actions behind it?
@@ -42,6 +43,7 @@ inline int preparation(Op op) {
   switch (op) {
     case Op::nat:
     case Op::related:
+    case Op::track:
       return 1;
     case Op::mtu:
       return 2;
@@ -55,8 +57,9 @@ inline int preparation(Op op) {
   }
 }
 
-// Does it translate addresses, which comes before all else?
-inline bool translates(Op op) { return op == Op::nat || op == Op::related; }
+// Does it use a connection, which comes before all else?
+inline bool connects(Op op) { return op == Op::nat || op == Op::related || op == Op::track; }
+
 
 // The smallest packet size that every IPv4 network carries (RFC 791); fragments fit into it.
 inline constexpr uint32_t kLeastMtu = 68;
@@ -64,18 +67,29 @@ inline constexpr uint32_t kLeastMtu = 68;
 struct Action {
   Op op;
   uint8_t zero[3];
-  uint32_t argument;  // port, VNI, reason, bytes, MSS or a connection's place; little-endian as the machine
-  // A VTEP; of route: the source and the destination MAC, and zeros; of nat and
-  // related: the connection's generation, 4 bytes, 1 in its reply direction, and zeros.
+  // Port, VNI, reason, bytes, MSS, a connection's slot, or of track the place where replies come in; little-endian as
+  // the machine.
+  uint32_t argument;
+  // A VTEP; of route: the source and the destination MAC, and zeros; of nat and related: the connection's generation (0:
+  // that of the frame), 4 bytes, 1 in its reply direction, and zeros; of track: the id of the flow that replies take, 4 bytes, and zeros.
   uint8_t address[16];
 
-  uint32_t generation() const {
+  uint32_t generation() const { return number(); }
+  uint32_t reply_flow() const { return number(); }
+  bool reply() const { return address[4] != 0; }
+
+ private:
+  uint32_t number() const {
     uint32_t value;
     memcpy(&value, address, sizeof value);
     return value;
   }
-  bool reply() const { return address[4] != 0; }
 };
+
+// Does it use the connection that the frame is of, so that the connection can have the flow?
+inline bool is_of_connections(const Action& action) {
+  return action.op == Op::track || (action.op == Op::nat && action.generation() == 0);
+}
 
 inline constexpr size_t kActionBytes = 24;
 static_assert(sizeof(Action) == kActionBytes && offsetof(Action, argument) == 4 && offsetof(Action, address) == 8);
@@ -110,6 +124,9 @@ inline bool actions_valid(const Action* actions, size_t count) {
         break;
       case Op::clamp:
         if (actions[i].argument > 0xffff) return false;
+        break;
+      case Op::track:
+        if (actions[i].argument > 0xffffff) return false;
         break;
       case Op::nat:
       case Op::related:

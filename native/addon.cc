@@ -1,5 +1,5 @@
 // The addon: the native datapath for JavaScript, the layout that it was built
-// with, frame I/O (addon_frame_io.cc), work in namespaces (addon_netns.cc) and the
+// with, the table of connections (addon_connections.cc), frame I/O (addon_frame_io.cc), work in namespaces (addon_netns.cc) and the
 // limit of V8's heap (addon_heap.cc).
 // Nothing else knows N-API.
 // src/addon/addon.ts has the types, src/datapath/native/native.ts is the caller.
@@ -24,8 +24,10 @@
 #include <utility>
 #include <vector>
 
+#include "addon_connections.h"
 #include "addon_tap.h"
 #include "io/privileges.h"
+#include "populate.h"
 #include "vxlan.h"
 #include "workers.h"
 
@@ -87,6 +89,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
                            InstanceMethod("addMemory", &DatapathObject::AddMemory),
                            InstanceMethod("addMemoryVxlan", &DatapathObject::AddMemoryVxlan),
                            InstanceMethod("setRates", &DatapathObject::SetRates),
+                           InstanceMethod("setPlace", &DatapathObject::SetPlace),
                            InstanceMethod("release", &DatapathObject::Release),
                            InstanceMethod("removePort", &DatapathObject::RemovePort),
                            InstanceMethod("inject", &DatapathObject::Inject),
@@ -105,7 +108,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
                        });
   }
 
-  // (workers, threaded, flowCap, copyDscp, connections, { wake, transmit, transmitDatagram })
+  // (workers, threaded, flowCap, copyDscp, Connections, { wake, transmit, transmitDatagram })
   explicit DatapathObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DatapathObject>(info) {
     Napi::Env env = info.Env();
     env_ = env;
@@ -113,9 +116,8 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     const bool threaded = info[1].As<Napi::Boolean>();
     const auto flow_cap = static_cast<size_t>(info[2].As<Napi::Number>().Int64Value());
     const bool copy_dscp = info[3].As<Napi::Boolean>();
-    auto memory = info[4].As<Napi::Uint8Array>();
-    const Connections connections = {reinterpret_cast<Connection*>(memory.Data()), memory.ByteLength() / sizeof(Connection)};
-    connections_ = Napi::Persistent(memory.As<Napi::Object>());
+    connections_ = Napi::Persistent(info[4].As<Napi::Object>());
+    ConnectionTable* const connections = ConnectionsObject::Unwrap(connections_.Value())->table();
     auto handlers = info[5].As<Napi::Object>();
     transmit_ = Napi::Persistent(handlers.Get("transmit").As<Napi::Function>());
     transmit_datagram_ = Napi::Persistent(handlers.Get("transmitDatagram").As<Napi::Function>());
@@ -256,6 +258,11 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     workers_->set_rates(number16(info[0]), PortRates{rate(0), rate(3), rate(6), rate(9)});
   }
 
+  // (port, place)
+  void SetPlace(const Napi::CallbackInfo& info) {
+    workers_->set_place(number16(info[0]), info[1].As<Napi::Number>().Uint32Value());
+  }
+
   // () : manual mode; what waited for its port's rate goes on
   void Release(const Napi::CallbackInfo&) {
     workers_->each([](Datapath& datapath) { datapath.release(); });
@@ -339,14 +346,15 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
 
   // Flows
 
-  // (id, key, mask, actions) → was it put?
+  // (id, key, mask, actions, ofConnections) → was it put?
   Napi::Value FlowPut(const Napi::CallbackInfo& info) {
     const uint32_t id = info[0].As<Napi::Number>();
     const Words key = words_of(info[1]);
     const Words mask = words_of(info[2]);
     const std::vector<Action> actions = ActionsOf(info[3]);
     if (actions.empty()) return info.Env().Undefined();
-    const bool put = workers_->flow_put(id, key, mask, actions.data(), actions.size());
+    const bool of_connections = info[4].As<Napi::Boolean>();
+    const bool put = workers_->flow_put(id, key, mask, actions.data(), actions.size(), of_connections);
     return Napi::Boolean::New(env_, put);
   }
 
@@ -456,7 +464,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
 
   Napi::Env env_ = nullptr;
   std::unique_ptr<Workers> workers_;
-  Napi::ObjectReference connections_;  // their memory
+  Napi::ObjectReference connections_;  // which the workers use
   Napi::FunctionReference transmit_;
   Napi::FunctionReference transmit_datagram_;
   Napi::ThreadSafeFunction wake_;
@@ -488,6 +496,7 @@ Napi::Object Layout(Napi::Env env) {
   opcodes["nat"] = number(static_cast<size_t>(Op::nat));
   opcodes["related"] = number(static_cast<size_t>(Op::related));
   opcodes["clamp"] = number(static_cast<size_t>(Op::clamp));
+  opcodes["track"] = number(static_cast<size_t>(Op::track));
   layout["opcodes"] = opcodes;
 
   auto reasons = Napi::Array::New(env, kReasons);
@@ -510,35 +519,52 @@ Napi::Object Layout(Napi::Env env) {
   numbers["ENTROPY_PORTS"] = number(kEntropyPorts);
   numbers["ENTROPY_FIRST_PORT"] = number(kEntropyFirstPort);
   numbers["CONNECTION_BYTES"] = number(sizeof(Connection));
+  numbers["CONNECTION_OPENING_BYTES"] = number(sizeof(ConnectionOpening));
+  numbers["CONNECTION_OWNERS"] = number(ConnectionTable::kOwners);
+  numbers["CONNECTION_PLACES"] = number(offsetof(Connection, places));
+  numbers["CONNECTION_OWNER"] = number(offsetof(Connection, owner));
   numbers["CONNECTION_ORIGINAL"] = number(offsetof(Connection, original));
   numbers["CONNECTION_TRANSLATED"] = number(offsetof(Connection, translated));
+  numbers["CONNECTION_PIN"] = number(offsetof(Connection, pin));
   numbers["CONNECTION_HALVES"] = number(offsetof(Connection, halves));
+  numbers["CONNECTION_HALF_FLOW"] = number(offsetof(ConnectionHalf, flow));
   layout["numbers"] = numbers;
   return layout;
 }
 
-// (path, bytes) → Uint8Array | -errno: a file as memory, made or lengthened as needed.
-// What is written there outlives the process. EPERM: others can write it too.
+// (path, bytes) → Uint8Array | -errno: a file as memory, made, lengthened or cut as needed.
+// What is written there outlives the process. It gets its pages when `populate` is
+// called for them, or at once where the kernel has no such call (before 5.14). EPERM:
+// others can write it too.
 Napi::Value MapFile(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   const std::string path = info[0].As<Napi::String>();
   const auto bytes = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
   const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) return Napi::Number::New(env, -errno);
-  void* memory = MAP_FAILED;
   struct stat status;
-  if (fstat(fd, &status) == 0) {
-    const bool is_own = S_ISREG(status.st_mode) && status.st_uid == geteuid() && status.st_nlink == 1 &&
-                        (status.st_mode & (S_IWGRP | S_IWOTH)) == 0;
-    // Its pages are there from now on, so that writing to it cannot fail when the file system is full.
-    errno = is_own ? posix_fallocate(fd, 0, static_cast<off_t>(bytes)) : EPERM;
-    if (errno == 0) memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
-  }
-  const int error = errno;
+  const bool is_own = fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_uid == geteuid() &&
+                      status.st_nlink == 1 && (status.st_mode & (S_IWGRP | S_IWOTH)) == 0;
+  int error = is_own ? 0 : EPERM;
+  if (!error && ftruncate(fd, static_cast<off_t>(bytes)) < 0) error = errno;
+  void* memory = error ? MAP_FAILED : mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (!error && memory == MAP_FAILED) error = errno;
+  if (!error) error = populate(memory, 1);
+  if (error == EINVAL) error = posix_fallocate(fd, 0, static_cast<off_t>(bytes));
   close(fd);
-  if (memory == MAP_FAILED) return Napi::Number::New(env, -error);
+  if (error && memory != MAP_FAILED) munmap(memory, bytes);
+  if (error) return Napi::Number::New(env, -error);
   auto buffer = Napi::ArrayBuffer::New(env, memory, bytes, [bytes](Napi::Env, void* mapped) { munmap(mapped, bytes); });
   return Napi::Uint8Array::New(env, bytes, buffer, 0);
+}
+
+// (memory, from, bytes) → 0 | errno
+Napi::Value Populate(const Napi::CallbackInfo& info) {
+  auto memory = info[0].As<Napi::Uint8Array>();
+  const auto from = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
+  const auto bytes = static_cast<size_t>(info[2].As<Napi::Number>().Int64Value());
+  const bool is_inside = from <= memory.ByteLength() && bytes <= memory.ByteLength() - from;
+  return Napi::Number::New(info.Env(), is_inside ? populate(memory.Data() + from, bytes) : EINVAL);
 }
 
 // (bits: BigInt) → threads that could not be told, or -errno
@@ -550,7 +576,9 @@ Napi::Value KeepCapabilities(const Napi::CallbackInfo& info) {
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("layout", Layout(env));
   exports.Set("mapFile", Napi::Function::New(env, MapFile, "mapFile"));
+  exports.Set("populate", Napi::Function::New(env, Populate, "populate"));
   exports.Set("keepCapabilities", Napi::Function::New(env, KeepCapabilities, "keepCapabilities"));
+  exports.Set("Connections", ConnectionsObject::Class(env));
   exports.Set("Datapath", DatapathObject::Class(env));
   InitHeap(env, exports);
   InitNetns(env, exports);

@@ -1,16 +1,19 @@
-// Connections: what address translation remembers of a conversation, in memory
-// that the switch shares with its datapath and that outlives a crash. The layout
-// is that of src/flow/connection.ts (compared at load).
+// Connections: what the switch remembers of conversations, as records in memory
+// that it shares with its datapath and that outlives a crash. The layout is that
+// of src/flow/connection.ts (compared at load).
 //
 // A connection is known by two tuples: as packets of its original direction come
 // in, and as they go out. Those of the reply direction come in and go out as the
-// same two, turned round.
+// same two, turned round. A tuple means something in one place only, a network or
+// the outside, so each direction has the place where its packets come in.
 //
-// Who owns what: the switch opens and closes connections and writes the tuples,
-// when no program refers to them. Of the two halves each is written by the thread
-// that runs its direction's frames, and read by everyone, so their fields are
-// loaded and stored one by one, without any order between them. What TCP is at
-// follows from both halves and is kept nowhere.
+// Who writes what. The head of a record, which is all but its halves, is written
+// in one call of the table that finds connections (connection_table.h has the
+// rules), when no thread can be looking at it; afterwards only `generation` and
+// the links of the lists change, and both under the table's lock. Of the two
+// halves each is written by the thread that runs its direction's frames and read
+// by everyone, so their fields are loaded and stored one by one, without any order
+// between them. What TCP is at follows from both halves and is kept nowhere.
 #pragma once
 
 #include <atomic>
@@ -45,35 +48,34 @@ struct ConnectionHalf {
   uint32_t end;    // TCP: the sequence number behind the last byte
   uint32_t acked;  // TCP: the last acknowledgment number
   uint32_t seen;
-  uint8_t zero[28];  // a line of its own in the cache
+  uint32_t flow;       // id of the cached flow that its packets take; 0: none yet
+  uint32_t flow_slot;  // where that flow was found last
+  uint8_t zero[20];    // a line of its own in the cache
 };
 static_assert(sizeof(ConnectionHalf) == 64);
 
+enum class ConnectionKind : uint8_t { tracked = 1, translated = 2 };
+
 struct Connection {
-  uint32_t generation;  // another one each time that the place is taken; odd while it is written, 0 free
-  uint32_t vni;
-  uint8_t protocol;
-  uint8_t zero[3];
+  uint32_t generation;  // another one each time that the slot is taken; odd while it is written, 0 free
+  uint8_t protocol;     // TCP, UDP, ICMP or ICMPv6
+  ConnectionKind kind;
+  uint8_t verdict;       // what a policy decided when it was opened; 0: nothing
+  uint8_t proven;        // 1: it was seen in use (connection_table.h)
+  uint32_t places[2];    // where packets of its original and its reply direction come in: a VNI, or 0: outside
   Tuple original;
-  Tuple translated;
-  uint8_t more_zero[44];
+  uint32_t owner;  // whose quota it counts towards
+  uint32_t next, previous;  // of its owner's list, or of the free ones
+  Tuple translated;         // as `original`, if it is only tracked
+  uint32_t pin;             // the backend that was chosen for it; 0: none
+  uint32_t mark;
+  uint32_t policy;  // id of the policy that gave it its verdict
+  uint8_t zero[16];
   ConnectionHalf halves[2];  // original, reply
 };
-static_assert(sizeof(Connection) == 256 && offsetof(Connection, original) == 12 &&
-              offsetof(Connection, translated) == 48 && offsetof(Connection, halves) == 128);
-
-// All connections there is room for. Does not own the memory.
-struct Connections {
-  Connection* at = nullptr;
-  size_t count = 0;
-
-  // Null: it has gone since.
-  Connection* find(uint32_t slot, uint32_t generation) const {
-    if (slot >= count) return nullptr;
-    Connection* connection = at + slot;
-    return std::atomic_ref(connection->generation).load(std::memory_order_acquire) == generation ? connection : nullptr;
-  }
-};
+static_assert(sizeof(Connection) == 256 && offsetof(Connection, places) == 8 && offsetof(Connection, original) == 16 &&
+              offsetof(Connection, owner) == 52 && offsetof(Connection, translated) == 64 &&
+              offsetof(Connection, pin) == 100 && offsetof(Connection, halves) == 128);
 
 template <typename T>
 T relaxed_load(T& from) {
@@ -83,6 +85,68 @@ T relaxed_load(T& from) {
 template <typename T>
 void relaxed_store(T& to, T value) {
   std::atomic_ref(to).store(value, std::memory_order_relaxed);
+}
+
+// What a conversation is at.
+enum class ConnectionState : uint8_t {
+  fresh,  // no answer yet
+  answered,
+  syn_sent,
+  syn_received,
+  established,
+  closing,
+  time_wait,
+  closed,
+};
+
+inline ConnectionState state_of(Connection& connection) {
+  constexpr uint8_t kTcp = 6;
+  ConnectionHalf& original = connection.halves[0];
+  ConnectionHalf& reply = connection.halves[1];
+  const bool is_answered = relaxed_load(original.packets) && relaxed_load(reply.packets);
+  if (connection.protocol != kTcp) return is_answered ? ConnectionState::answered : ConnectionState::fresh;
+  const uint32_t seen = relaxed_load(original.seen), reply_seen = relaxed_load(reply.seen);
+  const uint32_t both = seen & reply_seen, either = seen | reply_seen;
+  if (either & kSeenRst) return ConnectionState::closed;
+  if (both & kSeenFin) return ConnectionState::time_wait;
+  if (either & kSeenFin) return ConnectionState::closing;
+  if (!is_answered) return ConnectionState::syn_sent;
+  return both & kSeenAck ? ConnectionState::established : ConnectionState::syn_received;
+}
+
+// May it be given up for a new one: is it half-open, or over?
+inline bool is_expendable(Connection& connection) {
+  const ConnectionState state = state_of(connection);
+  return state != ConnectionState::answered && state != ConnectionState::established && state != ConnectionState::closing;
+}
+
+// How long it stays without a packet. As Linux does it, one that was reset goes before the
+// 240 s of RFC 7857 §2.2 are over. Where no port waits to be used again, neither do connections.
+inline double timeout_ms(Connection& connection) {
+  constexpr uint8_t kIcmp = 1, kUdp = 17, kIcmpv6 = 58;
+  if (connection.protocol == kIcmp || connection.protocol == kIcmpv6) return 60'000;
+  // A question and its answer (RFC 4787 §4.3, REQ-5 a): a busy resolver must not run out of connections.
+  const uint8_t* port = connection.original.destination_port;
+  if (connection.protocol == kUdp && port[0] == 0 && port[1] == 53) return 30'000;
+  switch (state_of(connection)) {
+    case ConnectionState::fresh:
+    case ConnectionState::answered:
+      return 120'000;
+    case ConnectionState::established:
+      return 7'440'000;
+    case ConnectionState::closed:
+      return 10'000;
+    case ConnectionState::time_wait:
+      return connection.kind == ConnectionKind::tracked ? 10'000 : 240'000;
+    default:
+      return 240'000;
+  }
+}
+
+inline double last_seen_ms(Connection& connection) {
+  const double original = relaxed_load(connection.halves[0].last_seen_ms);
+  const double reply = relaxed_load(connection.halves[1].last_seen_ms);
+  return original > reply ? original : reply;
 }
 
 // Is `a` at or before `b`, of sequence numbers (RFC 9293 §3.4)?

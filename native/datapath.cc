@@ -36,6 +36,7 @@ bool takes(uint8_t offloads, const VnetHdr& vnet) {
 // Is it routed, translated, answered or cut by this program, and not only carried?
 bool is_handled(const Action* actions, const Frame& frame) {
   for (; preparation(actions->op); ++actions) {
+    if (actions->op == Op::track) continue;
     if (actions->op != Op::mtu || packet_bytes(frame) > actions->argument) return true;
   }
   return false;
@@ -50,7 +51,7 @@ static_assert(kSendBatch * (kVxlanBytes + kMaxHeaders) <= kVxlanBytes + kMaxFram
 
 // Does it go no further with this program, not even in fragments?
 bool too_big(const Action* actions, const Frame& frame, const Key& key) {
-  if (translates(actions->op)) ++actions;
+  if (connects(actions->op)) ++actions;
   return actions->op == Op::mtu && packet_bytes(frame) > actions->argument && !may_fragment(frame, key);
 }
 
@@ -77,7 +78,7 @@ Key key_of_port(uint16_t number) {
 
 }  // namespace
 
-Datapath::Datapath(size_t flow_cap, Connections connections, uint64_t seed, uint32_t worker, MemoryHooks hooks)
+Datapath::Datapath(size_t flow_cap, ConnectionTable* connections, uint64_t seed, uint32_t worker, MemoryHooks hooks)
     : cache_(flow_cap, seed),
       connections_(connections),
       pending_(seed, worker),
@@ -186,14 +187,23 @@ void Datapath::arrive(uint16_t number, Frame frame, Key* key, uint8_t outer_tos,
   coalescer_.add(frame, Words::of(*key), layout, alone);
 }
 
-// The flow cache waits for memory and for little else: all at once, the lookups
-// of a burst wait together.
+// Lookups wait for memory and for little else: all at once, those of a burst wait
+// together.
 size_t Datapath::look_up() {
   arrivals_ = &coalescer_.finish();
+  looked_.assign(arrivals_->size(), {});
+  opened_ = connections_ ? connections_->opened() : 0;
+  if (connections_ && !connections_->empty()) look_up_connections();
   keys_.clear();
-  for (const Arrival& arrival : *arrivals_) keys_.push_back(&arrival.key);
+  unknown_.clear();
+  for (uint32_t i = 0; i < looked_.size(); ++i) {
+    if (looked_[i].flow) continue;
+    keys_.push_back(&(*arrivals_)[i].key);
+    unknown_.push_back(i);
+  }
   found_.resize(keys_.size());
   cache_.lookup(keys_.data(), keys_.size(), found_.data());
+  for (size_t i = 0; i < unknown_.size(); ++i) looked_[unknown_[i]].flow = found_[i];
   return arrivals_->size();
 }
 
@@ -208,17 +218,17 @@ void Datapath::forward(uint16_t number, size_t index) {
     }
   }
   // A decision in between may have changed the cache.
-  enter(number, arrival.key, arrival.frame, [&] { return found_.empty() ? nullptr : &found_[index]; });
+  enter(number, arrival.key, arrival.frame, [&] { return looked_.empty() ? nullptr : &looked_[index]; });
 }
 
-template <typename Found>
-void Datapath::enter(uint16_t number, const Words& key, const Frame& frame, Found found) {
-  if (key.is_fragment()) return track(number, key.key(), frame);
-  if (segment_count(frame) <= kMaxSegments) return decide(number, key, frame, found());
+template <typename Look>
+void Datapath::enter(uint16_t number, const Words& key, const Frame& frame, Look look) {
+  if (key.is_fragment()) return gather(number, key.key(), frame);
+  if (segment_count(frame) <= kMaxSegments) return decide(number, key, frame, look());
   ++counters_.segments;
   Halves halves(frame);
-  decide(number, key, halves.first(), found());
-  decide(number, key, halves.second(), found());
+  decide(number, key, halves.first(), look());
+  decide(number, key, halves.second(), look());
 }
 
 // Waiting for a rate
@@ -262,7 +272,7 @@ bool Datapath::release(Port* port, bool ingress) {
     const QueuedFrame one = queue.pop();
     --queued_;
     if (ingress) {
-      enter(port->number, one.key, one.frame.frame(), [] { return static_cast<Flow* const*>(nullptr); });
+      enter(port->number, one.key, one.frame.frame(), [] { return static_cast<const Looked*>(nullptr); });
     } else {
       send(port, one.frame.frame(), one.from);
     }
@@ -282,9 +292,9 @@ void Datapath::drop_queued(Port* port) {
   std::erase_if(waiting_, [&](const Waiting& waiting) { return waiting.port == port->number; });
 }
 
-// 5. Track
+// 5. Gather
 
-void Datapath::track(uint16_t number, Key key, const Frame& frame) {
+void Datapath::gather(uint16_t number, Key key, const Frame& frame) {
   const FragmentTracker::Tracked tracked = fragments_.track(number, &key, frame, now_ms_);
   drop(number, Reason::fragment_limit, tracked.gave_way);
   if (tracked.waits) return;
@@ -295,26 +305,32 @@ void Datapath::track(uint16_t number, Key key, const Frame& frame) {
   }
 }
 
-// 6. Parked, 7. flow cache. `found`: what the cache said; null: it is asked now.
+// 6. Parked, 7. connection, flow cache. `looked`: what is known; null: it is looked up now.
 
-void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, Flow* const* found) {
+void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, const Looked* looked) {
   const uint32_t parked = pending_.find(words);
   if (parked != PendingTable::kNone && !is_icmp_error(words.key())) {
     const Reason refused = pending_.park(parked, frame);
     if (refused != kNoDrop) drop(number, refused);
     return;
   }
-  if (Flow* flow = found ? *found : cache_.lookup(words)) {
-    ++flow->packets;
-    flow->bytes += frame.length;
-    flow->last_used_ms = now_ms_;
-    const Key key = words.key();
-    if (!too_big(flow->program.begin(), frame, key)) {
-      return deliver(flow->program.begin(), flow->program.size(), frame, key, number);
-    }
-    return stopped(number, key, frame);
+  const Key key = words.key();
+  // What was found in the burst may have ended since, and what was not may have begun.
+  if (looked && !is_current(*looked)) looked = nullptr;
+  Found connection = looked ? looked->connection : find_connection(key);
+  Flow* flow = looked ? looked->flow : connection ? flow_of(connection, words) : nullptr;
+  if (!flow && !looked) flow = cache_.lookup(words);
+  if (!flow) return miss(number, key, frame);
+  ++flow->packets;
+  flow->bytes += frame.length;
+  flow->last_used_ms = now_ms_;
+  const Action* actions = flow->program.begin();
+  if (too_big(actions, frame, key)) return stopped(number, key, frame);
+  if (actions->op == Op::track && !connection) {
+    if (const Reason refused = open(*actions, key, &connection); refused != kNoDrop) return drop(number, refused);
   }
-  miss(number, words.key(), frame);
+  if (connection && is_of_connections(*actions)) give_flow(connection, *flow);
+  deliver(actions, flow->program.size(), frame, key, number, connection);
 }
 
 void Datapath::miss(uint16_t number, const Key& key, const Frame& frame) {
@@ -337,7 +353,9 @@ void Datapath::stopped(uint16_t number, const Key& key, const Frame& frame) {
 
 void Datapath::execute(Token token, const Action* actions, size_t count) {
   const PendingTable::Released released = pending_.release(token);
-  for (const ParkedFrame& frame : released.frames) deliver(actions, count, frame.frame(), released.key, released.port);
+  for (const ParkedFrame& frame : released.frames) {
+    deliver(actions, count, frame.frame(), released.key, released.port, find_connection(released.key));
+  }
 }
 
 void Datapath::originate(Frame frame, const Action* actions, size_t count) {
@@ -348,25 +366,27 @@ void Datapath::originate(Frame frame, const Action* actions, size_t count) {
   if (bad != kNoDrop) return drop(kNoPort, bad);
   frame.length = layout.length;
   frame.vnet = {};
-  run(actions, count, frame, key, kNoPort);
+  run(actions, count, frame, key, kNoPort, {});
 }
 
-void Datapath::deliver(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from) {
+void Datapath::deliver(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from,
+                       const Found& connection) {
   if (is_flooded(actions, count, key)) {
     const Port* port = this->port(from);
     if (port && port->storm && !port->storm->take(segment_count(frame), now_ms_)) {
       return drop(from, Reason::storm_control);
     }
   }
-  run(actions, count, frame, key, from);
+  run(actions, count, frame, key, from, connection);
 }
 
-void Datapath::run(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from) {
+void Datapath::run(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from,
+                   const Found& connection) {
   if (is_ipv4(key) && is_handled(actions, frame) && !has_right_ipv4_header(l3_of(frame, key))) {
     return drop(from, Reason::ipv4_checksum);
   }
-  if (translates(actions->op)) {
-    if (const Reason refused = translate(*actions, frame, key); refused != kNoDrop) return drop(from, refused);
+  if (connects(actions->op)) {
+    if (const Reason refused = connect(*actions, frame, key, connection); refused != kNoDrop) return drop(from, refused);
     ++actions;
     --count;
   }
@@ -400,27 +420,10 @@ void Datapath::run(const Action* actions, size_t count, const Frame& frame, cons
       case Op::mtu:
       case Op::nat:
       case Op::related:
+      case Op::track:
         break;  // only before those
     }
   }
-}
-
-Reason Datapath::translate(const Action& action, const Frame& frame, const Key& key) {
-  Connection* connection = connections_.find(action.argument, action.generation());
-  if (!connection) return Reason::connection_gone;
-  const Tuple& original = connection->original;
-  const Tuple& translated = connection->translated;
-  const bool reply = action.reply();
-  const uint32_t l4 = l4_of(frame, key);
-  if (action.op == Op::related) {
-    const Endpoints from = reply ? forwards(translated) : backwards(original);
-    const Endpoints to = reply ? forwards(original) : backwards(translated);
-    return rewrite_related(frame, key, l4, connection->protocol, from, to) ? kNoDrop : Reason::icmp_unrelated;
-  }
-  if (!is_of(*connection, reply, key)) return Reason::connection_gone;
-  weft::track(connection, reply, frame, l4, now_ms_);
-  rewrite_nat(frame, key, l4, reply ? backwards(original) : forwards(translated));
-  return kNoDrop;
 }
 
 // Of a superframe each packet by itself.
@@ -439,7 +442,7 @@ void Datapath::fragment(const Action* actions, size_t count, uint32_t mtu, const
     counters_.segments += fragments.count() - 1;
     for (uint32_t j = 0; j < fragments.count(); ++j) {
       const uint32_t length = fragments.write(j, piece);
-      run(actions, count, Frame{piece, length, {}}, key, from);
+      run(actions, count, Frame{piece, length, {}}, key, from, {});
     }
   }
 }
@@ -532,13 +535,16 @@ void Datapath::sent(Port* to, const Frame& frame) {
   if (mirror_.wants(to->number)) mirror_.copy(to->number, Direction::tx, now_ms_, frame);
 }
 
-bool Datapath::flow_put(uint32_t id, const Words& key, const Words& mask, const Action* actions, size_t count) {
-  found_.clear();
-  return cache_.put(id, key, mask, programs_.intern(actions, count), now_ms_);
+bool Datapath::flow_put(uint32_t id, const Words& key, const Words& mask, const Action* actions, size_t count,
+                        bool of_connections) {
+  looked_.clear();
+  Program program = programs_.intern(actions, count);
+  return of_connections ? cache_.put_of_connections(id, key, mask, std::move(program), now_ms_)
+                        : cache_.put(id, key, mask, std::move(program), now_ms_);
 }
 
 void Datapath::flow_del(uint32_t id) {
-  found_.clear();
+  looked_.clear();
   cache_.erase(id);
 }
 

@@ -8,15 +8,17 @@
 //   4. coalesce           what belongs together becomes one superframe
 //      forward            each of what came of it, in order: within its port's rate, or
 //                         it waits for that (rate_queue.h); one of too many segments as two
-//   5. track              a fragment: gets the ports of its first, or waits for that
+//   5. gather             a fragment: gets the ports of its first, or waits for that
 //                         (fragment_tracker.h)
 //   6. parked?            behind the others of its key, if that is undecided
-//   7. flow cache         hit: run its program; miss: park, and an upcall if the port and the
+//   7. connection         the one that the frame is of (connection_table.h) has the flow that
+//                         its direction took before, which need not be searched for
+//      flow cache         hit: run its program; miss: park, and an upcall if the port and the
 //                         sender may have one more (upcall_rate.h)
 //   8. deliver            storm control: what is flooded is within its port's rate
 //      run                where more is done than to carry it, its IPv4 header has a right checksum (RFC 1812 §5.2.2);
-//                         addresses are translated (nat.h); what is too big is cut into fragments (fragment.h), or on a
-//                         hit told of by an upcall; rewrite (rewrite.h), then each
+//                         the connection is opened or counted, addresses are translated (nat.h); what is too big is cut
+//                         into fragments (fragment.h), or on a hit told of by an upcall; rewrite (rewrite.h), then each
 //                         action in order
 //   9. output, encap      within the port's rate to the kernel, or to the memory ports'
 //                         hooks; cut into segments where superframes cannot go
@@ -30,7 +32,7 @@
 // never used by two threads at once; nothing in it is atomic. With more than
 // one worker each has a Datapath of its own, with its ports' queues, its flow
 // cache and its undecided flows; nothing is shared between them but the token
-// buckets of ports that have rates (bucket.h).
+// buckets of ports that have rates (bucket.h), and the connections.
 //
 // Frames are the caller's, may be written to, and stay until they were
 // forwarded; what waits longer is a copy.
@@ -48,7 +50,7 @@
 #include "action.h"
 #include "bucket.h"
 #include "coalesce.h"
-#include "connection.h"
+#include "connection_table.h"
 #include "counters.h"
 #include "flow_cache.h"
 #include "fragment_tracker.h"
@@ -64,6 +66,9 @@
 
 namespace weft {
 
+// No place: connections are not looked for.
+inline constexpr uint32_t kNowhere = UINT32_MAX;
+
 enum class PortKind : uint8_t { tap, vxlan, memory, memory_vxlan };
 
 // A port of the switch. Its number, a TAP's fd and the sockets are set by
@@ -75,6 +80,7 @@ struct Port {
   uint8_t offloads = 0;                // tap, memory: what it takes, of io/tap.h
   std::unique_ptr<Underlay> underlay;  // vxlan
   uint8_t local[16] = {};              // vxlan, memory_vxlan: its own address
+  uint32_t place = kNowhere;           // others: where the tuples of what comes in mean something (connection.h)
   uint32_t serial = 0;                 // tells it from another port of that number
   // Shared by all workers; null without a rate. Bytes on a wire (wire_bytes), and
   // of what is flooded, frames.
@@ -97,8 +103,8 @@ struct MemoryHooks {
 
 class Datapath {
  public:
-  // `worker` is part of its tokens, 0 … 31. The connections' memory stays as long as it.
-  Datapath(size_t flow_cap, Connections connections, uint64_t seed, uint32_t worker, MemoryHooks hooks);
+  // `worker` is part of its tokens, 0 … 31. `connections` stays as long as it; null: there are none.
+  Datapath(size_t flow_cap, ConnectionTable* connections, uint64_t seed, uint32_t worker, MemoryHooks hooks);
   Datapath(const Datapath&) = delete;
   Datapath& operator=(const Datapath&) = delete;
 
@@ -140,8 +146,9 @@ class Datapath {
   bool upcalls_wait() const { return pending_.upcalls_wait(); }
   void execute(Token token, const Action* actions, size_t count);
 
-  // Flows; `FlowCache` has the rules.
-  bool flow_put(uint32_t id, const Words& key, const Words& mask, const Action* actions, size_t count);
+  // Flows; `FlowCache` has the rules. One of connections is found by these, and by no mask.
+  bool flow_put(uint32_t id, const Words& key, const Words& mask, const Action* actions, size_t count,
+                bool of_connections = false);
   void flow_del(uint32_t id);
   const FlowCache& flows() const { return cache_; }
 
@@ -152,20 +159,39 @@ class Datapath {
   size_t programs() const { return programs_.size(); }
 
  private:
+  using Found = ConnectionTable::Found;
+
+  // What is known of a frame before it is forwarded; not valid after any change of the flow cache.
+  struct Looked {
+    Found connection;
+    Flow* flow = nullptr;
+  };
+
   void arrive(uint16_t number, Frame frame, Key* key, uint8_t outer_tos, bool alone);
   size_t look_up();
-  void deliver(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from);
-  template <typename Found>  // () → what the cache said, or null: it has yet to be asked
-  void enter(uint16_t number, const Words& key, const Frame& frame, Found found);
+  void look_up_connections();
+  bool is_current(const Looked& looked) const;
+  uint32_t place_of(const Key& key);
+  Found find_connection(const Key& key);
+  Flow* flow_of(const Found& connection, const Words& key);
+  void give_flow(const Found& connection, const Flow& flow);
+  void deliver(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from,
+               const Found& connection);
+  template <typename Look>  // () → what is known already, or null
+  void enter(uint16_t number, const Words& key, const Frame& frame, Look look);
   bool release(Port* port, bool ingress);
   void wait(Port* port, bool ingress, const Frame& frame, const Words& key, uint16_t from, uint32_t bytes);
   void drop_queued(Port* port);
-  void track(uint16_t number, Key key, const Frame& frame);
-  void decide(uint16_t number, const Words& key, const Frame& frame, Flow* const* found);
+  void gather(uint16_t number, Key key, const Frame& frame);
+  void decide(uint16_t number, const Words& key, const Frame& frame, const Looked* looked);
   void miss(uint16_t number, const Key& key, const Frame& frame);
   void stopped(uint16_t number, const Key& key, const Frame& frame);
-  void run(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from);
-  Reason translate(const Action& action, const Frame& frame, const Key& key);
+  void run(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from,
+           const Found& connection);
+  Reason connect(const Action& action, const Frame& frame, const Key& key, Found connection);
+  Found named(const Action& action, const Key& key) const;
+  Reason relate(const Action& action, const Frame& frame, const Key& key);
+  Reason open(const Action& track, const Key& key, Found* connection);
   void fragment(const Action* actions, size_t count, uint32_t mtu, const Frame& frame, const Key& key, uint16_t from);
   void output(uint16_t to, const Frame& frame, uint16_t from);
   void send(Port* to, const Frame& frame, uint16_t from);
@@ -177,12 +203,22 @@ class Datapath {
 
   Programs programs_;  // goes last: flows refer to it
   FlowCache cache_;
-  const Connections connections_;
+  ConnectionTable* const connections_;
   PendingTable pending_;
   FragmentTracker fragments_;
   Coalescer coalescer_;
   std::vector<Arrival>* arrivals_ = nullptr;
-  // The flows of the arrivals, looked up at once; not valid after any change of the cache.
+  // Of the arrivals, looked up at once; empty after any change of the flow cache.
+  std::vector<Looked> looked_;
+  uint32_t opened_ = 0;  // of the connections, at that time
+  // While they are looked up: which may be of a connection, and which have no flow by one.
+  struct Probe {
+    TupleKey key;
+    uint32_t hash;
+    uint32_t arrival;
+  };
+  std::vector<Probe> probes_;
+  std::vector<uint32_t> unknown_;
   std::vector<const Words*> keys_;
   std::vector<Flow*> found_;
   Mirror mirror_;

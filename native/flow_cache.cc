@@ -5,7 +5,7 @@
 
 namespace weft {
 
-FlowTable::FlowTable(const Words& of, uint8_t as) : mask(of), number(as) {
+FlowTable::FlowTable(const Words& of, uint8_t as, bool connections) : mask(of), number(as), of_connections(connections) {
   for (size_t i = 0; i < kKeyWords; ++i) {
     if (!mask.at[i]) continue;
     masks[used_count] = mask.at[i];
@@ -118,26 +118,29 @@ void FlowCache::lookup_burst(const Words* const* keys, size_t count, Flow** foun
   }
 }
 
-bool FlowCache::put(uint32_t id, const Words& key, const Words& mask, Program program, double now_ms) {
+bool FlowCache::put(uint32_t id, const Words& key, const Words& mask, bool of_connections, Program program,
+                    double now_ms) {
   if (const uint32_t known = find_id(id); known != SlotIndex::kNone) {
     flows_[known].program = std::move(program);
     return true;
   }
-  FlowTable* table = table_of(mask);
+  FlowTable* table = table_of(mask, of_connections);
+  const bool has_table_left = of_connections ? of_connections_.size() < kConnectionMaskCap : masks() < kMaskCap;
   if (!table && flows() >= cap_) return refuse(&refused_.flows);
-  if (!table && masks() >= kMaskCap) return refuse(&refused_.masks);
-  if (!table) table = add_table(mask);
+  if (!table && !has_table_left) return refuse(&refused_.masks);
+  if (!table) table = add_table(mask, of_connections);
   MaskedKey masked;
   table->apply(key, &masked);
   const uint32_t hash = this->hash(*table, masked);
-  uint32_t slot = find(*table, masked, hash);
+  uint32_t slot = of_connections ? SlotIndex::kNone : find(*table, masked, hash);
   if (slot != SlotIndex::kNone) {
     by_id_.erase(id_hash(flows_[slot].id), slot);
   } else {
     if (flows() >= cap_) return refuse(&refused_.flows);
     slot = take_slot();
     keep_key(slot, *table, masked);
-    table->index.insert(hash, slot);
+    ++table->flows;
+    if (!of_connections) table->index.insert(hash, slot);
   }
   Flow& flow = flows_[slot];
   flow.program = std::move(program);
@@ -154,14 +157,16 @@ void FlowCache::erase(uint32_t id) {
   Flow& flow = flows_[slot];
   FlowTable* table = tables_[flow.table].get();
   by_id_.erase(id_hash(id), slot);
-  MaskedKey masked;
-  table->apply(key_of(slot), &masked);
-  table->index.erase(hash(*table, masked), slot);
+  if (!table->of_connections) {
+    MaskedKey masked;
+    table->apply(key_of(slot), &masked);
+    table->index.erase(hash(*table, masked), slot);
+  }
   flow.program = {};
   flow.table = Flow::kNoTable;
   flow.id = std::exchange(free_, slot);
-  if (table->index.size() > 0) return;
-  std::erase(order_, table);
+  if (--table->flows > 0) return;
+  std::erase(table->of_connections ? of_connections_ : order_, table);
   tables_[table->number].reset();
 }
 
@@ -186,15 +191,16 @@ void FlowCache::keep_key(uint32_t slot, const FlowTable& table, const MaskedKey&
   for (size_t i = kHeadWords; i < table.used_count; ++i) tails_[slot].at[i - kHeadWords] = key.at[i];
 }
 
-FlowTable* FlowCache::table_of(const Words& mask) const {
-  const auto found = std::find_if(order_.begin(), order_.end(), [&](const FlowTable* table) { return table->mask == mask; });
-  return found == order_.end() ? nullptr : *found;
+FlowTable* FlowCache::table_of(const Words& mask, bool of_connections) const {
+  const std::vector<FlowTable*>& tables = of_connections ? of_connections_ : order_;
+  const auto found = std::find_if(tables.begin(), tables.end(), [&](const FlowTable* table) { return table->mask == mask; });
+  return found == tables.end() ? nullptr : *found;
 }
 
-FlowTable* FlowCache::add_table(const Words& mask) {
+FlowTable* FlowCache::add_table(const Words& mask, bool of_connections) {
   const auto free = std::find(tables_.begin(), tables_.end(), nullptr);
-  *free = std::make_unique<FlowTable>(mask, static_cast<uint8_t>(free - tables_.begin()));
-  return order_.emplace_back(free->get());
+  *free = std::make_unique<FlowTable>(mask, static_cast<uint8_t>(free - tables_.begin()), of_connections);
+  return (of_connections ? of_connections_ : order_).emplace_back(free->get());
 }
 
 uint32_t FlowCache::take_slot() {

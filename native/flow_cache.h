@@ -15,6 +15,10 @@
 // The lookup of a burst asks for the lines of all its keys before it waits for
 // the first.
 //
+// Some flows are of connections: who uses them finds them by their id, which the
+// connection has, and no mask is searched for them (connection.h). Their tables have
+// no index, and many of them may have one key.
+//
 // Slots are numbered and never move; those of erased flows are taken again. A
 // flow takes 64 bytes, 80 more when its mask has over three words, and 11 to 21
 // in each of two indexes.
@@ -27,6 +31,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "action.h"
@@ -37,6 +42,8 @@
 namespace weft {
 
 inline constexpr size_t kMaskCap = 64;
+// Of the flows of connections.
+inline constexpr size_t kConnectionMaskCap = 64;
 
 // The words of a key that a mask leaves, masked; zeros behind.
 struct MaskedKey {
@@ -44,16 +51,18 @@ struct MaskedKey {
 };
 
 struct FlowTable {
-  FlowTable(const Words& of, uint8_t as);
+  FlowTable(const Words& of, uint8_t as, bool of_connections);
   void apply(const Words& key, MaskedKey* to) const;
 
   Words mask;
   uint8_t number;                      // which it has among the tables
+  bool of_connections;                 // it is not searched, and its index is empty
   uint8_t used_count = 0;              // words that are not wildcarded
   uint8_t hashed_count;                // an even number, with zeros behind
   uint8_t used[kKeyWords + 1] = {};    // which words
   uint64_t masks[kKeyWords + 1] = {};  // of each
   SlotIndex index;
+  size_t flows = 0;
 };
 
 inline constexpr size_t kHeadWords = 3;
@@ -102,8 +111,31 @@ class FlowCache {
   // A known id gets this program and keeps the rest. Equal key and mask under
   // another id: that flow gets this id and program, and starts anew. False, and counted,
   // when a new flow or mask would go beyond a cap. `key` need not be masked yet.
-  bool put(uint32_t id, const Words& key, const Words& mask, Program program, double now_ms);
+  bool put(uint32_t id, const Words& key, const Words& mask, Program program, double now_ms) {
+    return put(id, key, mask, false, std::move(program), now_ms);
+  }
+  // One of connections, which equal ones under other ids are no reason to replace.
+  bool put_of_connections(uint32_t id, const Words& key, const Words& mask, Program program, double now_ms) {
+    return put(id, key, mask, true, std::move(program), now_ms);
+  }
   void erase(uint32_t id);
+
+  // The flow with this id, or null; `slot` is where it was last, or anything, and becomes where it is.
+  Flow* by_id(uint32_t id, uint32_t* slot) {
+    if (!is_at(*slot, id)) *slot = find_id(id);
+    return *slot == SlotIndex::kNone ? nullptr : &flows_[*slot];
+  }
+  uint32_t slot_of(const Flow* flow) const { return static_cast<uint32_t>(flow - &flows_[0]); }
+  void prefetch(uint32_t slot) const {
+    if (slot < slots_) __builtin_prefetch(&flows_[slot], 1);
+  }
+  // Does the flow cover that key?
+  bool covers(const Flow* flow, const Words& key) const {
+    const FlowTable& table = *tables_[flow->table];
+    MaskedKey masked;
+    table.apply(key, &masked);
+    return matches(table, masked, slot_of(flow));
+  }
 
   // The flow with this id, or null.
   const Flow* by_id(uint32_t id) const {
@@ -119,6 +151,7 @@ class FlowCache {
   }
 
   size_t flows() const { return by_id_.size(); }
+  // That are searched.
   size_t masks() const { return order_.size(); }
   const Refusals& refused() const { return refused_; }
 
@@ -148,9 +181,13 @@ class FlowCache {
   void lookup_burst(const Words* const* keys, size_t count, Flow** found);
   uint32_t id_hash(uint32_t id) const { return static_cast<uint32_t>(hash_mix(seed_, id)); }
   uint32_t find_id(uint32_t id) const;
+  bool is_at(uint32_t slot, uint32_t id) const {
+    return slot < slots_ && flows_[slot].id == id && flows_[slot].table != Flow::kNoTable;
+  }
+  bool put(uint32_t id, const Words& key, const Words& mask, bool of_connections, Program program, double now_ms);
   Words key_of(uint32_t slot) const;
-  FlowTable* table_of(const Words& mask) const;
-  FlowTable* add_table(const Words& mask);
+  FlowTable* table_of(const Words& mask, bool of_connections) const;
+  FlowTable* add_table(const Words& mask, bool of_connections);
   bool refuse(uint64_t* counter) {
     ++*counter;
     return false;
@@ -161,8 +198,9 @@ class FlowCache {
   size_t cap_;
   uint64_t seed_;
   uint64_t secrets_[kKeyWords + 1];
-  std::array<std::unique_ptr<FlowTable>, kMaskCap> tables_;  // by number
+  std::array<std::unique_ptr<FlowTable>, kMaskCap + kConnectionMaskCap> tables_;  // by number
   std::vector<FlowTable*> order_;                              // in search order
+  std::vector<FlowTable*> of_connections_;                     // that are not searched
   ZeroedArray<Flow> flows_;                                    // by slot
   ZeroedArray<FlowTail> tails_;
   uint32_t slots_ = 0;                                         // used so far, free ones included

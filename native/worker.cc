@@ -33,9 +33,13 @@ double monotonic_ms() {
 
 }  // namespace
 
-Worker::Worker(Mode mode, uint32_t index, size_t flow_cap, Connections connections, uint64_t seed, MemoryHooks hooks,
+Worker::Worker(Mode mode, uint32_t index, size_t flow_cap, ConnectionTable* connections, uint64_t seed, MemoryHooks hooks,
                std::function<void()> wake)
-    : mode_(mode), wake_(std::move(wake)), datapath_(flow_cap, connections, seed, index, std::move(hooks)) {}
+    : mode_(mode),
+      index_(index),
+      connections_(connections),
+      wake_(std::move(wake)),
+      datapath_(flow_cap, connections, seed, index, std::move(hooks)) {}
 
 Worker::~Worker() { close(); }
 
@@ -122,6 +126,14 @@ void Worker::notify() {
   wake_();
 }
 
+void Worker::enter() {
+  if (connections_) connections_->enter(index_);
+}
+
+void Worker::leave() {
+  if (connections_) connections_->leave(index_);
+}
+
 void Worker::arm() {
   const double due = datapath_.release_due_ms();
   if (due == armed_ms_ || timer_ < 0) return;
@@ -165,6 +177,7 @@ void Worker::loop() {
 // One burst of a port.
 void Worker::serve(uint64_t tag, uint32_t events) {
   turn_.begin();
+  enter();
   if (Port* port = find(tag)) {
     const bool tunnel = port->is_tunnel();
     int error = tunnel ? port->underlay->receive(&burst_) : tap_receive(port->tap, &burst_);
@@ -181,12 +194,14 @@ void Worker::serve(uint64_t tag, uint32_t events) {
     notify();
     arm();
   }
+  leave();
   turn_.end();
 }
 
 // The timer has run out.
 void Worker::release() {
   turn_.begin();
+  enter();
   uint64_t times;
   // Not if it was set again meanwhile.
   if (read(timer_, &times, sizeof times) == sizeof times) armed_ms_ = Datapath::kNever;
@@ -194,6 +209,7 @@ void Worker::release() {
   datapath_.release();
   notify();
   arm();
+  leave();
   turn_.end();
   round_bytes_ += kLittleBytes + 1;  // whoever waits for a rate waits for no answer
 }
@@ -205,8 +221,12 @@ void Worker::run_burst(uint64_t tag, bool tunnel) {
                                  : datapath_.receive(number, frames.data(), frames.size());
   for (size_t i = 0; i < arrivals; ++i) {
     if (turn_.wanted()) {
+      leave();
       turn_.yield();
+      enter();
       if (!find(tag)) return;  // what is left came by a port that is gone
+    } else if (connections_) {
+      connections_->pass(index_);
     }
     datapath_.forward(number, i);
   }

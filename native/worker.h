@@ -12,6 +12,9 @@
 // Opening and closing ports, which may take long, is the caller's, outside of a
 // turn (workers.h).
 //
+// In each turn the Datapath uses connections that it finds, and between two frames
+// it holds none (connection_table.h).
+//
 // In manual mode there is no thread: the controlling thread feeds memory ports
 // itself, and the clock is what it was last set to.
 //
@@ -41,7 +44,7 @@ class Worker {
 
   // `index` tells its tokens from those of other workers. `wake`: something waits
   // after nothing did. Not used in manual mode.
-  Worker(Mode mode, uint32_t index, size_t flow_cap, Connections connections, uint64_t seed, MemoryHooks hooks, std::function<void()> wake);
+  Worker(Mode mode, uint32_t index, size_t flow_cap, ConnectionTable* connections, uint64_t seed, MemoryHooks hooks, std::function<void()> wake);
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
   ~Worker();
@@ -68,7 +71,8 @@ class Worker {
   auto with(Work work) {
     if (manual()) return work(datapath_);
     std::lock_guard guard(turn_);
-    const NotifyAtEnd notify_at_end = {this};
+    enter();
+    const LeaveAtEnd leave_at_end = {this};
     datapath_.set_now(now_ms());
     datapath_.release();
     return work(datapath_);
@@ -96,19 +100,25 @@ class Worker {
   Port* find(uint64_t tag);
   void lose(Port* port, int error);
   void notify();
+  // In a turn: begins to use connections, and uses none any more.
+  void enter();
+  void leave();
   // In a turn: sets the timer to when frames that wait for a rate may go on.
   void arm();
   double now_ms() const;
 
-  struct NotifyAtEnd {
+  struct LeaveAtEnd {
     Worker* worker;
-    ~NotifyAtEnd() {
+    ~LeaveAtEnd() {
+      worker->leave();
       worker->notify();
       worker->arm();
     }
   };
 
   const Mode mode_;
+  const uint32_t index_;
+  ConnectionTable* const connections_;
   const std::function<void()> wake_;
   pthread_t thread_{};
   bool running_ = false;

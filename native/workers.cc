@@ -29,7 +29,7 @@ auto adder(std::vector<Workers::FlowTotal>* to) {
 
 }  // namespace
 
-Workers::Workers(Worker::Mode mode, size_t count, size_t flow_cap, Connections connections, uint64_t seed, const MemoryHooks& hooks,
+Workers::Workers(Worker::Mode mode, size_t count, size_t flow_cap, ConnectionTable* connections, uint64_t seed, const MemoryHooks& hooks,
                  const std::function<void()>& wake) {
   for (uint32_t i = 0; i < count; ++i) {
     workers_.push_back(std::make_unique<Worker>(mode, i, flow_cap, connections, seed, hooks, wake));
@@ -139,6 +139,12 @@ void Workers::set_rates(uint16_t number, const PortRates& rates) {
   });
 }
 
+void Workers::set_place(uint16_t number, uint32_t place) {
+  each([&](Datapath& datapath) {
+    if (Port* port = datapath.port(number)) port->place = place;
+  });
+}
+
 int Workers::renew_tap(uint16_t number) {
   // By a descriptor of its own: the worker goes on meanwhile.
   Fd tap;
@@ -211,10 +217,11 @@ void Workers::originate(const Frame& frame, const Action* actions, size_t count)
 
 // Flows
 
-bool Workers::flow_put(uint32_t id, const Words& key, const Words& mask, const Action* actions, size_t count) {
+bool Workers::flow_put(uint32_t id, const Words& key, const Words& mask, const Action* actions, size_t count,
+                       bool of_connections) {
   // All have the same flows, so all refuse or none does.
   bool put = true;
-  each([&](Datapath& datapath) { put = datapath.flow_put(id, key, mask, actions, count) && put; });
+  each([&](Datapath& datapath) { put = datapath.flow_put(id, key, mask, actions, count, of_connections) && put; });
   return put;
 }
 

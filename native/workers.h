@@ -7,7 +7,8 @@
 // flow cache and undecided flows of its own. The kernel gives each flow to one
 // queue (io/steering.h) and each outer flow to one socket (SO_REUSEPORT), so a
 // flow stays with one worker and in order, and workers share nothing but the
-// token buckets of ports that have rates: a rate is the port's.
+// token buckets of ports that have rates, since a rate is the port's, and the table
+// of connections: replies may come by another queue.
 //
 // The fragments of a datagram come to one worker, which tracks them: queues, and the
 // source ports that VTEPs send from, do not depend on the L4 ports that only the
@@ -36,7 +37,7 @@ class Workers {
   static_assert(kMost <= PendingTable::kMostWorkers, "a token has no room for so many workers: widen kWorkerBits in pending.h");
 
   // `count` workers, 1 … kMost; the rest as Worker has it.
-  Workers(Worker::Mode mode, size_t count, size_t flow_cap, Connections connections, uint64_t seed, const MemoryHooks& hooks,
+  Workers(Worker::Mode mode, size_t count, size_t flow_cap, ConnectionTable* connections, uint64_t seed, const MemoryHooks& hooks,
           const std::function<void()>& wake);
   ~Workers() { close(); }
 
@@ -56,6 +57,8 @@ class Workers {
   int add_memory_vxlan(uint16_t number, const uint8_t local[16]);
   // From now on, with full buckets; without such a port nothing.
   void set_rates(uint16_t number, const PortRates& rates);
+  // Where the tuples of what comes in by the port mean something; until then, nowhere.
+  void set_place(uint16_t number, uint32_t place);
   // What `tap_renew` says of the TAP of that port; -ENOENT without one.
   int renew_tap(uint16_t number);
   // 0, also without such a port, or -errno of removing the TAP, which stays with `keep`.
@@ -67,7 +70,8 @@ class Workers {
 
   void execute(Token token, const Action* actions, size_t count);
   void originate(const Frame& frame, const Action* actions, size_t count);
-  bool flow_put(uint32_t id, const Words& key, const Words& mask, const Action* actions, size_t count);
+  bool flow_put(uint32_t id, const Words& key, const Words& mask, const Action* actions, size_t count,
+                bool of_connections = false);
   void flow_del(uint32_t id);
 
   // Of all workers: as Worker::take_waiting.

@@ -64,6 +64,8 @@ const fileSchema = z.strictObject({
   copyDscp: z.boolean('true or false').optional(),
   /** The most cached flows. */
   flowLimit: between(1, 4_194_304, 'a number of flows').optional(),
+  /** The most connections that are remembered. */
+  connections: between(1024, 4_194_304, 'a number of connections').optional(),
   /** The most learned MAC addresses of a port or a VTEP. */
   fdbQuota: between(1, 1_048_576, 'a number of MAC addresses').optional(),
   /** Time after which a learned MAC address that is no longer seen is removed. */
@@ -91,6 +93,7 @@ export interface DaemonConfig {
   readonly tunnelStormLimit: number;
   readonly copyDscp: boolean;
   readonly flowLimit: number;
+  readonly connections: number;
   readonly fdbQuota: number;
   readonly fdbAgeingMs: number;
   readonly flowIdleMs: number;
@@ -137,6 +140,7 @@ export function loadConfig(options: ConfigOptions): DaemonConfig {
     tunnelStormLimit: file.tunnelStormLimit ?? 10_000,
     threads: file.threads ?? Math.min(4, Math.max(1, Math.floor(availableParallelism() / 2))),
     flowLimit: file.flowLimit ?? flowCapOf(memoryBytes()),
+    connections: file.connections ?? 262_144,
     fdbQuota: file.fdbQuota ?? 2048,
     fdbAgeingMs: file.fdbAgeingMs ?? 300_000,
     flowIdleMs: file.flowIdleMs ?? 10_000,

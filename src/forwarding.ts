@@ -13,6 +13,7 @@
  */
 import { Controller } from './control/controller.ts';
 import {
+  noConnections,
   openPort,
   type Datapath,
   type DatapathOptions,
@@ -25,7 +26,15 @@ import {
 import type { TapOpened } from './flow/tap.ts';
 import { WeftError } from './error.ts';
 import { LEAST_MTU } from './flow/action.ts';
-import type { ConnectionTuples, ProtocolTuple } from './flow/connection.ts';
+import {
+  ConnectionRecords,
+  networkOf,
+  OUTSIDE,
+  type ConnectionTuples,
+  type Place,
+  type ProtocolTuple,
+} from './flow/connection.ts';
+import type { ConnectionStoreOptions } from './flow/connection-store.ts';
 import { extract } from './flow/extract.ts';
 import { fields } from './flow/fields.ts';
 import { emptyKey, writeNumber } from './flow/key.ts';
@@ -82,6 +91,15 @@ const UPCALLS = {
 
 /** What part of its connections an endpoint may have that nobody has taken (`ConnectionOptions.unprovenQuota`). */
 const UNPROVEN_SHARE = 1 / 4;
+/** What part of all connections one port may have of those that are only tracked. */
+const TRACKED_SHARE = 1 / 4;
+/** Slots beyond the connections that there may be, so that one that was just freed is not taken at once. */
+const SPARE_SLOTS = 64;
+
+/** Records that are needed for so many connections. */
+export function connectionSlots(cap: number): number {
+  return cap + SPARE_SLOTS;
+}
 
 export interface ForwardingOptions {
   /** 3 bytes that no other host of the overlay has. */
@@ -93,9 +111,9 @@ export interface ForwardingOptions {
   readonly fdbAgeingMs: number;
   readonly flowCap: number;
   readonly flowIdleMs: number;
-  /** Room for connections: records of `flow/connection.ts`. */
+  /** Memory of `flow/connection.ts` with `connectionSlots` for as many as there may be; empty: for none. */
   readonly connections: Uint8Array;
-  /** Connections that one endpoint may have. */
+  /** Connections to or from outside that one endpoint may have. */
   readonly connectionQuota: number;
   /** By default 1000 of a port, 10,000 of the tunnel. */
   readonly storm?: StormRates;
@@ -131,12 +149,19 @@ export class Forwarding<D extends Datapath = Datapath> {
   constructor(open: (options: DatapathOptions) => D, options: ForwardingOptions) {
     this.#storm = options.storm ?? DEFAULT_STORM;
     const changes = this.#changes;
+    this.datapath = open({
+      flowCap: options.flowCap,
+      connections: connectionsIn(options.connections),
+      clock: options.clock,
+      onUpcall: (batch) => this.controller.handle(batch),
+      onPortLost: options.onPortLost,
+    });
     this.tables = {
       topology: new Topology(hostMacOf(options.hostId), changes),
       fdb: new Fdb({ quota: options.fdbQuota, ageingMs: options.fdbAgeingMs }, changes),
       neighbors: new NeighborTable({ quota: options.neighborQuota }, changes),
       connections: new ConnectionTable({
-        memory: options.connections,
+        store: this.datapath.connections,
         quota: options.connectionQuota,
         unprovenQuota: Math.ceil(options.connectionQuota * UNPROVEN_SHARE),
         natKey: options.natKey,
@@ -146,13 +171,6 @@ export class Forwarding<D extends Datapath = Datapath> {
       }),
     };
     this.tables.connections.recover(options.clock());
-    this.datapath = open({
-      flowCap: options.flowCap,
-      connections: options.connections,
-      clock: options.clock,
-      onUpcall: (batch) => this.controller.handle(batch),
-      onPortLost: options.onPortLost,
-    });
     this.controller = new Controller(this.datapath, { ...options, tables: this.tables, changes });
   }
 
@@ -174,13 +192,14 @@ export class Forwarding<D extends Datapath = Datapath> {
     const gateways = topology.network(vni)?.gateways ?? [];
     topology.removeNetwork(vni);
     this.#end((connection) => connection.vni === vni);
+    this.tables.connections.endTracked(vni);
     for (const ip of gateways) neighbors.remove(vni, ip);
     this.controller.enforce();
   }
 
   /** Opens the port and lets it into its network. @throws WeftError; nothing is left behind then. */
   addPort(port: AccessPort, spec: PortSpec): TapOpened | undefined {
-    const opened = openPort(this.datapath, port.portNo, this.#withRates(spec));
+    const opened = openPort(this.datapath, port.portNo, this.#specOf(port, spec));
     this.#join(port);
     return opened;
   }
@@ -188,7 +207,7 @@ export class Forwarding<D extends Datapath = Datapath> {
   /** The same for many, at once. What was opened, or why not, of each in order. */
   addPorts(ports: readonly { readonly port: AccessPort; readonly spec: PortSpec }[]): PortOpened[] {
     const opened = this.datapath.portsAdd(
-      ports.map(({ port, spec }) => ({ port: port.portNo, spec: this.#withRates(spec) })),
+      ports.map(({ port, spec }) => ({ port: port.portNo, spec: this.#specOf(port, spec) })),
     );
     for (const [at, { port }] of ports.entries()) if (!(opened[at] instanceof WeftError)) this.#join(port);
     return opened;
@@ -276,7 +295,7 @@ export class Forwarding<D extends Datapath = Datapath> {
   }
 
   /** Ends the connections that `isOver` picks. */
-  #end(isOver: (connection: ConnectionTuples) => boolean): void {
+  #end(isOver: (connection: ConnectionTuples & { readonly vni: Vni }) => boolean): void {
     for (const object of this.tables.connections.end(isOver)) this.#changes.changed(object);
   }
 
@@ -299,7 +318,11 @@ export class Forwarding<D extends Datapath = Datapath> {
   setOutside(link: Omit<OutsidePort, 'mac' | 'hostMac'>, spec?: PortSpec): TapOpened | undefined {
     const outside = { ...link, mac: OUTSIDE_MAC, hostMac: OUTSIDE_HOST_MAC };
     const opened =
-      spec && openPort(this.datapath, outside.portNo, { ...spec, rates: { ...spec.rates, upcalls: UPCALLS.outside } });
+      spec &&
+      openPort(this.datapath, outside.portNo, {
+        ...inPlace(spec, OUTSIDE),
+        rates: { ...spec.rates, upcalls: UPCALLS.outside },
+      });
     const isNews = this.tables.topology.setOutside(outside);
     if (isNews) this.#end((connection) => isAstray(connection, outside));
     this.controller.enforce();
@@ -321,6 +344,10 @@ export class Forwarding<D extends Datapath = Datapath> {
   endConnections(isGone: (vni: Vni, ip: Uint8Array) => boolean): void {
     this.#end((connection) => isGone(connection.vni, endpointOf(connection)));
     this.controller.enforce();
+  }
+
+  #specOf({ vni }: AccessPort, spec: PortSpec): PortSpec {
+    return inPlace(this.#withRates(spec), vni);
   }
 
   #withRates(spec: PortSpec): PortSpec {
@@ -367,6 +394,18 @@ export class Forwarding<D extends Datapath = Datapath> {
   }
 }
 
+function connectionsIn(memory: Uint8Array): ConnectionStoreOptions {
+  const limit = new ConnectionRecords(memory).count - SPARE_SLOTS;
+  if (limit <= 0) return noConnections();
+  const quota = Math.ceil(limit * TRACKED_SHARE);
+  return { memory, limit, quota, unprovenQuota: Math.ceil(quota * UNPROVEN_SHARE) };
+}
+
+/** Tuples of what comes in by the port mean something there. */
+function inPlace<S extends PortSpec>(spec: S, place: Place): S {
+  return spec.kind === 'tap' || spec.kind === 'memory' ? { ...spec, place } : spec;
+}
+
 function portLocation(port: PortNo): Location {
   return { kind: 'port', port };
 }
@@ -376,10 +415,10 @@ function portLocation(port: PortNo): Location {
  * is over, as behind any other balancer; UDP knows no end, and follows at once.
  */
 function isAstray(connection: ConnectionTuples, { published }: OutsidePort): boolean {
-  const { protocol, vni, original, translated } = connection;
+  const { protocol, original, translated } = connection;
   if (isFromInside(connection)) return published.has(publishedId(protocol, translated.sourcePort));
   if (protocol !== IP_UDP) return false;
   const now = published.get(publishedId(protocol, original.destinationPort));
-  const isSame = now && now.vni === vni && now.l4Port === translated.destinationPort;
+  const isSame = now && now.vni === networkOf(connection) && now.l4Port === translated.destinationPort;
   return !isSame || !now.addresses.some((address) => sameBytes(address, translated.destination));
 }

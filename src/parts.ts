@@ -20,7 +20,7 @@ import { Underlay } from './cluster/underlay.ts';
 import type { DaemonConfig } from './config.ts';
 import type { Datapath, DatapathOptions } from './datapath/datapath.ts';
 import { parseIp, type PortNo, type Vni } from './flow/types.ts';
-import { Forwarding } from './forwarding.ts';
+import { connectionSlots, Forwarding } from './forwarding.ts';
 import { hostRoutes } from './link/host-routes.ts';
 import type { NetnsWatcher } from './link/netns-watcher.ts';
 import { ownAddresses, underlayInterface } from './link/underlay.ts';
@@ -84,9 +84,8 @@ export interface Parts {
 
 export const UNDERLAY_PORT = 1 as PortNo;
 export const OUTSIDE_PORT = 2 as PortNo;
-const CONNECTIONS = 65_536;
-/** How many connections one endpoint may have. */
-const CONNECTION_QUOTA = CONNECTIONS / 4;
+/** How many connections to and from outside one endpoint may have, and what part of all, if that is less. */
+const CONNECTION_QUOTA = { most: 16_384, share: 1 / 4 };
 /** How many containers of other hosts one network may route to. */
 const NEIGHBOR_QUOTA = 4096;
 
@@ -251,8 +250,13 @@ function openForwarding(options: SwitchOptions, foundations: Foundations): Forwa
     fdbAgeingMs: options.fdbAgeingMs,
     flowCap: options.flowLimit,
     flowIdleMs: options.flowIdleMs,
-    connections: connectionMemory(options.connectionsFile, CONNECTIONS + 1),
-    connectionQuota: CONNECTION_QUOTA,
+    connections: connectionMemory({
+      path: options.connectionsFile,
+      count: connectionSlots(options.connections),
+      onSetAside: (path) =>
+        logger.warn({ path }, 'the connections of another version of weft cannot be taken over: they are set aside'),
+    }),
+    connectionQuota: Math.min(CONNECTION_QUOTA.most, Math.ceil(options.connections * CONNECTION_QUOTA.share)),
     storm: { port: options.stormLimit, tunnel: options.tunnelStormLimit },
     natKey: foundations.natKey,
     onConnectionClosed: (connection) => hostConnections.forget(connection),

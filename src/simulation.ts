@@ -18,10 +18,10 @@
  */
 import type { Datagram, Datapath, DatapathOptions, Injectable } from './datapath/datapath.ts';
 import { openReferenceDatapath } from './datapath/reference/reference.ts';
-import { CONNECTION_BYTES, protocolNumber } from './flow/connection.ts';
+import { connectionBytes, protocolNumber } from './flow/connection.ts';
 import { bytesId } from './flow/key.ts';
 import { parseIp, parseMac, type PortNo, type Vni } from './flow/types.ts';
-import { Forwarding, type Published } from './forwarding.ts';
+import { connectionSlots, Forwarding, type Published } from './forwarding.ts';
 import { WeftError } from './error.ts';
 import { routing } from './cluster/routing.ts';
 import type { PublishSpec } from './model/publish.ts';
@@ -168,7 +168,7 @@ export class SimulatedHost {
       fdbAgeingMs: 300_000,
       flowCap: options.flowCap ?? 100_000,
       flowIdleMs: 10_000,
-      connections: new Uint8Array(CONNECTIONS * CONNECTION_BYTES),
+      connections: new Uint8Array(connectionBytes(connectionSlots(CONNECTIONS))),
       connectionQuota: options.connectionQuota ?? CONNECTIONS,
       natKey: new Uint8Array(8),
       clock: options.clock,

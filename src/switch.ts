@@ -13,7 +13,7 @@
  * The only place with clocks and timers.
  */
 import { randomBytes } from 'node:crypto';
-import { rmSync } from 'node:fs';
+import { removeConnections } from './addon/connection-memory.ts';
 import { attachment, type AttachOptions } from './cluster/attachment.ts';
 import { hostIdentity, IDENTITY_BYTES } from './cluster/identity.ts';
 import { networkDeclaration, type NetworkOptions } from './cluster/network-declaration.ts';
@@ -292,7 +292,7 @@ export class Switch {
       watcher.close();
       forwarding.datapath.close();
       const { connectionsFile } = this.#options;
-      if (purge && connectionsFile !== undefined) rmSync(connectionsFile, { force: true });
+      if (purge && connectionsFile !== undefined) removeConnections(connectionsFile);
       await store.close();
     }
   }

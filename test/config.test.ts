@@ -41,6 +41,7 @@ t.test('defaults', async (t) => {
     state: '/var/lib/weft',
     datapath: 'native',
     flowLimit: flowCapOf(memoryBytes()),
+    connections: 262_144,
     fdbQuota: 2048,
     fdbAgeingMs: 300_000,
     flowIdleMs: 10_000,

@@ -14,7 +14,6 @@
 #include "../checksum.h"
 #include "../datapath.h"
 #include "../extract.h"
-#include "../io/wait.h"
 #include "../nat.h"
 #include "../offload.h"
 #include "../vxlan.h"
@@ -447,16 +446,20 @@ void test_datapath() {
   hooks.transmit_datagram = [&](uint16_t, const uint8_t*, uint32_t, uint8_t, const iovec* payload) {
     transmitted += payload[0].iov_len + payload[1].iov_len > kVxlanBytes;
   };
-  // Of udp4's datagrams; the second place is free.
-  Connection connections[2] = {};
-  connections[0].generation = 2;
-  connections[0].protocol = 17;
-  for (Tuple* tuple : {&connections[0].original, &connections[0].translated}) {
+  alignas(64) static Connection memory[1 + 24] = {};
+  ConnectionTable connections(reinterpret_cast<uint8_t*>(memory), sizeof memory, {20, 10, 6}, 7);
+  // One that actions name; no frame is found to be of it.
+  ConnectionOpening named = {{1, 0}, 17, ConnectionKind::translated, {}, {}, {}};
+  for (Tuple* tuple : {&named.original, &named.translated}) {
     memcpy(tuple->source, nat::kMappedPrefix, sizeof nat::kMappedPrefix);
     memcpy(tuple->destination, nat::kMappedPrefix, sizeof nat::kMappedPrefix);
   }
-  Datapath datapath(50, {connections, 2}, 1, 0, hooks);
-  for (uint16_t port = 1; port <= 3; ++port) add_port(&datapath, port, PortKind::memory);
+  CHECK(connections.open(named, 1000, 0, {ConnectionTable::kNone, ConnectionTable::kNone}) == 0);
+  Datapath datapath(50, &connections, 1, 0, hooks);
+  for (uint16_t port = 1; port <= 3; ++port) {
+    add_port(&datapath, port, PortKind::memory);
+    datapath.port(port)->place = 1;
+  }
   add_port(&datapath, 4, PortKind::memory_vxlan);
   datapath.port(3)->ingress = bucket_of({.per_second = 5000, .burst = 100, .queue = 2000});
   datapath.port(1)->egress = bucket_of({.per_second = 5000, .burst = 100, .queue = 2000});
@@ -484,8 +487,11 @@ void test_datapath() {
     const size_t arrivals = tunnel ? datapath.receive_datagrams(port, &source, &owned.frame, 1)
                                    : datapath.receive(port, &owned.frame, 1);
     for (size_t i = 0; i < arrivals; ++i) datapath.forward(port, i);
-    const Op translation = random.chance(80) ? Op::nat : Op::related;
-    const Action some[] = {Action{translation, {}, random.below(3), {2}}, output(1 + random.below(5)),
+    const Action first = random.chance(50)   ? Action{Op::nat, {}, random.below(3), {2}}
+                         : random.chance(30) ? Action{Op::related, {}, random.below(3), {2}}
+                         : random.chance(30) ? Action{Op::nat, {}, 0, {}}
+                                             : Action{Op::track, {}, 1, {static_cast<uint8_t>(random.below(250))}};
+    const Action some[] = {first, output(1 + random.below(5)),
                            encap(random.below(100)), output(1 + random.below(3))};
     const bool translated = random.chance(20);
     const Action* actions = some + !translated;
@@ -495,7 +501,10 @@ void test_datapath() {
     if (random.chance(1) && random.chance(5)) {
       CHECK(datapath.take_port(2));
       add_port(&datapath, 2, PortKind::memory);
+      datapath.port(2)->place = 1;
     }
+    if (random.chance(1)) connections.close(1 + random.below(23));
+    if (random.chance(1)) CHECK(connections.expire(step).empty());
     if (!random.chance(30)) continue;
     UpcallRecord upcalls[8];
     const size_t taken = datapath.take_upcalls(upcalls, 1 + random.below(8));
@@ -504,7 +513,8 @@ void test_datapath() {
         Key mask = {};
         memset(mask.in_port, 0xff, sizeof mask.in_port);
         if (random.chance(80)) memset(mask.l4_src, 0xff, 2);
-        datapath.flow_put(++last_id, Words::of(upcalls[i].key), Words::of(mask), actions, count);
+        const bool of_connections = random.chance(20);
+        datapath.flow_put(++last_id, Words::of(upcalls[i].key), Words::of(mask), actions, count, of_connections);
       }
       if (random.chance(98)) datapath.execute(static_cast<Token>(upcalls[i].token), actions, count);
     }
@@ -520,69 +530,16 @@ void test_datapath() {
                               Reason::fragment_timeout}) {
     CHECK(datapath.counters().drops[static_cast<size_t>(reason)] > 10);
   }
-  CHECK(connections[0].halves[0].packets > 10 && connections[0].halves[1].packets == 0);
+  CHECK(memory[1].halves[0].packets > 10 && memory[1].halves[1].packets == 0);
+  CHECK(connections.opened() > 100 && connections.size() <= 20);
   for (uint16_t number : datapath.port_numbers()) datapath.take_port(number);
   CHECK(datapath.held() == 0);
   check_conservation(datapath);
 }
 
-void test_wait_policy() {
-  int64_t now = 1'000'000'000'000, delayed = 0;
-  const auto count = [&] { return delayed; };
-  const auto short_waits = [](WaitPolicy* policy, uint32_t times) {
-    for (uint32_t i = 0; i < times; ++i) policy->slept(WaitPolicy::kAwakeNs);
-  };
-
-  WaitPolicy idle;
-  for (int i = 0; i < 100; ++i) {
-    CHECK(!idle.awake(now, count));
-    idle.slept(1'000'000);
-  }
-
-  // Each vain wait doubles the short ones that the next takes, and each that was not halves them.
-  WaitPolicy policy;
-  for (uint32_t wanted = WaitPolicy::kLeast; wanted < 2 * WaitPolicy::kMost; wanted *= 2) {
-    const uint32_t least = std::min(wanted, WaitPolicy::kMost);
-    short_waits(&policy, least - 1);
-    CHECK(!policy.awake(now, count));
-    short_waits(&policy, 1);
-    CHECK(policy.awake(now, count));
-    policy.in_vain();
-    CHECK(!policy.awake(now, count));
-  }
-  short_waits(&policy, WaitPolicy::kMost);
-  for (int i = 0; i < 20; ++i) {
-    CHECK(policy.awake(now, count));
-    policy.came();
-  }
-  policy.slept(1'000'000);
-  CHECK(!policy.awake(now, count));
-  short_waits(&policy, WaitPolicy::kLeast);
-  CHECK(policy.awake(now, count));
-
-  policy.much();
-  CHECK(!policy.awake(now, count));
-  short_waits(&policy, WaitPolicy::kLeast);
-  CHECK(policy.awake(now, count));
-
-  // Busy processors: told within a sample's time, and so is their end.
-  now += WaitPolicy::kSampleNs;
-  delayed += WaitPolicy::kSampleNs / WaitPolicy::kBusyPart + 1;
-  CHECK(!policy.awake(now, count));
-  CHECK(!policy.awake(now + WaitPolicy::kSampleNs - 1, count));
-  now += WaitPolicy::kSampleNs;
-  delayed += WaitPolicy::kSampleNs / WaitPolicy::kBusyPart;
-  CHECK(policy.awake(now, count));
-
-  WaitPolicy uncounted;
-  short_waits(&uncounted, WaitPolicy::kMost);
-  CHECK(!uncounted.awake(now, [] { return int64_t{-1}; }));
-}
-
 }  // namespace
 
 int main() {
-  test_wait_policy();
   test_slot_index(8, 500, 200000);
   test_slot_index(UINT32_MAX, 5000, 500000);
   test_programs();

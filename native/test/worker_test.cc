@@ -19,6 +19,7 @@
 
 #include "../connection.h"
 #include "../workers.h"
+#include "../io/wait.h"
 #include "check.h"
 
 using namespace weft;
@@ -264,9 +265,63 @@ void test_turns() {
   worker.join();
 }
 
+void test_wait_policy() {
+  int64_t now = 1'000'000'000'000, delayed = 0;
+  const auto count = [&] { return delayed; };
+  const auto short_waits = [](WaitPolicy* policy, uint32_t times) {
+    for (uint32_t i = 0; i < times; ++i) policy->slept(WaitPolicy::kAwakeNs);
+  };
+
+  WaitPolicy idle;
+  for (int i = 0; i < 100; ++i) {
+    CHECK(!idle.awake(now, count));
+    idle.slept(1'000'000);
+  }
+
+  // Each vain wait doubles the short ones that the next takes, and each that was not halves them.
+  WaitPolicy policy;
+  for (uint32_t wanted = WaitPolicy::kLeast; wanted < 2 * WaitPolicy::kMost; wanted *= 2) {
+    const uint32_t least = std::min(wanted, WaitPolicy::kMost);
+    short_waits(&policy, least - 1);
+    CHECK(!policy.awake(now, count));
+    short_waits(&policy, 1);
+    CHECK(policy.awake(now, count));
+    policy.in_vain();
+    CHECK(!policy.awake(now, count));
+  }
+  short_waits(&policy, WaitPolicy::kMost);
+  for (int i = 0; i < 20; ++i) {
+    CHECK(policy.awake(now, count));
+    policy.came();
+  }
+  policy.slept(1'000'000);
+  CHECK(!policy.awake(now, count));
+  short_waits(&policy, WaitPolicy::kLeast);
+  CHECK(policy.awake(now, count));
+
+  policy.much();
+  CHECK(!policy.awake(now, count));
+  short_waits(&policy, WaitPolicy::kLeast);
+  CHECK(policy.awake(now, count));
+
+  // Busy processors: told within a sample's time, and so is their end.
+  now += WaitPolicy::kSampleNs;
+  delayed += WaitPolicy::kSampleNs / WaitPolicy::kBusyPart + 1;
+  CHECK(!policy.awake(now, count));
+  CHECK(!policy.awake(now + WaitPolicy::kSampleNs - 1, count));
+  now += WaitPolicy::kSampleNs;
+  delayed += WaitPolicy::kSampleNs / WaitPolicy::kBusyPart;
+  CHECK(policy.awake(now, count));
+
+  WaitPolicy uncounted;
+  short_waits(&uncounted, WaitPolicy::kMost);
+  CHECK(!uncounted.awake(now, [] { return int64_t{-1}; }));
+}
+
 }  // namespace
 
 int main() {
+  test_wait_policy();
   if (geteuid() != 0) {
     fprintf(stderr, "worker_test needs root\n");
     return 1;

@@ -6,6 +6,7 @@ import { WeftError } from '../error.ts';
 import type { ExchangeWithNetns } from '../flow/netns-exchange.ts';
 import { packageRoot } from '../package.ts';
 import { layoutDifferences, ownLayout, type AddonLayout } from './layout.ts';
+import type { NativeConnectionTableClass } from './native-connections.ts';
 import type { NativeDatapathClass } from './native-datapath.ts';
 import type { NativeFrameIoClass } from './native-frame-io.ts';
 
@@ -18,10 +19,16 @@ export interface NativeOffloads {
 
 export interface Addon {
   readonly layout: AddonLayout;
+  readonly Connections: NativeConnectionTableClass;
   readonly Datapath: NativeDatapathClass;
   readonly FrameIo: NativeFrameIoClass;
-  /** A file as memory: made or lengthened, mapped for as long as it is in use. Or -errno. */
+  /**
+   * A file as memory: made, lengthened or cut, mapped for as long as it is in use. Or -errno.
+   * Its pages are there when `populate` has been called for them.
+   */
   mapFile(path: string, bytes: number): Uint8Array | number;
+  /** Gives a part of such memory its pages. 0, or an errno. */
+  populate(memory: Uint8Array, from: number, bytes: number): number;
   /** Bytes that V8 may have for what is not new; above what is live now. */
   limitHeap(bytes: number): void;
   /** Begins a collection that gives memory back; it goes on in turns of its own. */

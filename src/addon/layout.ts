@@ -16,7 +16,18 @@ import {
   WAITING_BYTES_PER_PORT,
   WAITING_PER_DATAGRAM,
 } from '../flow/bounds.ts';
-import { CONNECTION_BYTES, CONNECTION_HALVES, CONNECTION_ORIGINAL, CONNECTION_TRANSLATED } from '../flow/connection.ts';
+import {
+  CONNECTION_BYTES,
+  CONNECTION_HALF_FLOW,
+  CONNECTION_HALVES,
+  CONNECTION_OPENING_BYTES,
+  CONNECTION_ORIGINAL,
+  CONNECTION_OWNER,
+  CONNECTION_PIN,
+  CONNECTION_PLACES,
+  CONNECTION_TRANSLATED,
+} from '../flow/connection.ts';
+import { CONNECTION_OWNERS } from '../flow/connection-store.ts';
 import { fieldList, KEY_BYTES } from '../flow/fields.ts';
 import { ENTROPY_FIRST_PORT, ENTROPY_PORTS } from '../flow/hash.ts';
 import { dropReasons } from '../flow/reason.ts';
@@ -51,9 +62,15 @@ export const ownLayout: AddonLayout = {
     ENTROPY_PORTS,
     ENTROPY_FIRST_PORT,
     CONNECTION_BYTES,
+    CONNECTION_OPENING_BYTES,
+    CONNECTION_OWNERS,
+    CONNECTION_PLACES,
+    CONNECTION_OWNER,
     CONNECTION_ORIGINAL,
     CONNECTION_TRANSLATED,
+    CONNECTION_PIN,
     CONNECTION_HALVES,
+    CONNECTION_HALF_FLOW,
   },
 };
 

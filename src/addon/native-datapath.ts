@@ -1,5 +1,6 @@
 /** The class `Datapath` of the addon (native/addon.cc), and what crosses between it and JavaScript. */
 import type { TapOpened } from '../flow/tap.ts';
+import type { NativeConnectionTable } from './native-connections.ts';
 import type { TapTarget } from './tap.ts';
 
 /** Errors are negative errno. */
@@ -14,6 +15,8 @@ export interface NativeDatapath {
   addMemoryVxlan(port: number, local: Uint8Array): number;
   /** Each second, burst and queue of ingress, egress and storm; 0 a second: no limit. */
   setRates(port: number, rates: Float64Array): void;
+  /** Where the tuples of what comes in by the port mean something. */
+  setPlace(port: number, place: number): void;
   /** What waited for its port's rate goes on; with threads it does so by itself. */
   release(): void;
   removePort(port: number, keep: boolean): number;
@@ -26,7 +29,7 @@ export interface NativeDatapath {
   /** Actions as `encodeActions` gives them. @throws RangeError */
   execute(token: number, actions: Uint8Array): void;
   originate(frame: Uint8Array, actions: Uint8Array): void;
-  flowPut(id: number, key: Uint8Array, mask: Uint8Array, actions: Uint8Array): boolean;
+  flowPut(id: number, key: Uint8Array, mask: Uint8Array, actions: Uint8Array, ofConnections: boolean): boolean;
   flowDel(id: number): void;
   /** As `flowDump` packs it; empty if there is none. */
   flowGet(id: number): Uint8Array;
@@ -76,6 +79,6 @@ export type NativeDatapathClass = new (
   threaded: boolean,
   flowCap: number,
   copyDscp: boolean,
-  connections: Uint8Array,
+  connections: NativeConnectionTable,
   handlers: NativeHandlers,
 ) => NativeDatapath;

@@ -199,7 +199,7 @@ export class Controller {
 
   /** Undefined if there is no room for it. */
   #cache(key: FlowKey, decision: Decision, nowMs: number): CachedFlow | undefined {
-    const flow = this.flows.put(key, decision, nowMs);
+    const flow = this.#put(key, decision, nowMs);
     if (flow) for (const listener of this.#listeners) listener(flow);
     return flow;
   }
@@ -249,6 +249,8 @@ export class Controller {
       changes.changed(...tables.connections.open(decision.opening, now));
       this.enforce();
       decision = this.decide(upcall.key, upcall.head);
+      // A thread of the datapath has taken the room meanwhile.
+      if (decision.opening) return this.#datapath.execute(upcall.token, [{ op: 'drop', reason: 'connection_limit' }]);
     }
     if (decision.neighbor) {
       const { vni, ip } = decision.neighbor;
@@ -273,6 +275,22 @@ export class Controller {
       const reply = tooBigReply(upcall.key, upcall.head, this.#options.tables, mtu);
       if (reply) this.#reply(reply, upcall, now);
     }
+  }
+
+  /**
+   * What was decided about a packet of a connection becomes the flow of that direction of the
+   * connection. Where that has one, which does not cover this packet, it is a flow like any other:
+   * a connection whose packets differ, in their TTL perhaps, is not decided anew for each.
+   */
+  #put(key: FlowKey, decision: Decision, nowMs: number): CachedFlow | undefined {
+    const { connection } = decision;
+    if (!connection) return this.flows.put(key, decision, nowMs);
+    const { connections } = this.#options.tables;
+    const known = this.flows.get(connections.flow(connection) as FlowId);
+    if (known && !this.flows.covers(known, key)) return this.flows.put(key, decision, nowMs);
+    const flow = this.flows.putOfConnection(key, decision, connection, nowMs);
+    if (flow) connections.setFlow(connection, flow.id);
+    return flow;
   }
 
   /**
@@ -353,6 +371,8 @@ export class Controller {
     this.#redecided++;
     const then = flow.decision;
     const [first] = then.actions;
+    // A flow of connections does not know their tuples: each is decided anew with its next packet.
+    if (flow.isOfConnections) return this.#drop(flow);
     // If its connection has ended, the next frame opens another one, or is refused.
     if (first?.op === 'nat' && !this.#options.tables.connections.isOpen(first)) return this.#drop(flow);
     const key = this.flows.readKey(id, this.#key);

@@ -85,6 +85,8 @@ function sameAction(a: Action, b: Action): boolean {
     case 'nat':
     case 'related':
       return b.op === a.op && a.slot === b.slot && a.generation === b.generation && a.reply === b.reply;
+    case 'track':
+      return b.op === 'track' && a.replies === b.replies && a.replyFlow === b.replyFlow;
     case 'clamp':
       return b.op === 'clamp' && a.mss === b.mss;
     case 'consume':

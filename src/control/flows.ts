@@ -6,7 +6,8 @@
  *   object ──► decisions that consulted it ──► flows that have the decision
  *
  * Many flows share a decision (`decisions.ts`), so a flow costs little more than
- * its key here. The datapath holds the same flows by the same ids; only this
+ * its key here. Of packets of connections many share even the flow (`of-connections.ts`),
+ * which connections refer to. The datapath holds the same flows by the same ids; only this
  * class puts and deletes them there. At the cap the port with the most flows
  * gives up its longest unused ones, by what the last dump said, so one workload's
  * flood of flows costs the others nothing.
@@ -15,12 +16,14 @@
  */
 import { type Datapath, type FlowEntry } from '../datapath/datapath.ts';
 import { fields } from '../flow/fields.ts';
-import { megaflowId, readNumber, type FlowKey } from '../flow/key.ts';
+import { applyMask, covers, megaflowId, readNumber, type FlowKey } from '../flow/key.ts';
 import type { FlowId } from '../flow/types.ts';
 import type { Decision } from '../pipeline/decide.ts';
+import type { ConnectionUse } from '../pipeline/stage.ts';
 import { Decisions, sameActions } from './decisions.ts';
 import { KeyStore } from './key-store.ts';
 import { Masks, type MaskChange, type MaskStatistics, type MaskUse } from './masks.ts';
+import { ofConnections } from './of-connections.ts';
 import { MultiMap } from './multi-map.ts';
 
 export interface CachedFlow {
@@ -28,6 +31,8 @@ export interface CachedFlow {
   /** Of the frame that it was decided for, every field. */
   readonly key: FlowKey;
   readonly decision: Decision;
+  /** Connections refer to it; the key is that of the packet for which it was decided first. */
+  readonly isOfConnections: boolean;
   /** Of the switch's clock. */
   readonly decidedAtMs: number;
   /** Is it in the datapath, or only here since it was withdrawn? */
@@ -46,7 +51,8 @@ class Entry implements CachedFlow {
   readonly keys: KeyStore;
   readonly slot: number;
   readonly port: number;
-  readonly maskUse: MaskUse;
+  /** None of a flow of connections: no mask is searched for it. */
+  readonly maskUse: MaskUse | undefined;
   decision: Decision;
   decidedAtMs: number;
   /** As the last dump said. */
@@ -58,7 +64,7 @@ class Entry implements CachedFlow {
   constructor(
     id: FlowId,
     megaflowId: string,
-    { keys, masks }: { readonly keys: KeyStore; readonly masks: Masks },
+    { keys, masks }: { readonly keys: KeyStore; readonly masks: Masks | undefined },
     key: FlowKey,
     decision: Decision,
     nowMs: number,
@@ -68,7 +74,7 @@ class Entry implements CachedFlow {
     this.keys = keys;
     this.slot = keys.add(key);
     this.port = readNumber(key, fields.in_port);
-    this.maskUse = masks.add(decision.mask, this.port);
+    this.maskUse = masks?.add(decision.mask, this.port);
     this.decision = decision;
     this.decidedAtMs = nowMs;
     this.lastUsedMs = nowMs;
@@ -76,6 +82,10 @@ class Entry implements CachedFlow {
 
   get key(): FlowKey {
     return this.keys.read(this.slot);
+  }
+
+  get isOfConnections(): boolean {
+    return this.maskUse === undefined;
   }
 }
 
@@ -95,6 +105,8 @@ export class Flows {
   readonly #cap: number;
   readonly #entries = new Map<FlowId, Entry>();
   readonly #byMegaflow = new Map<string, Entry>();
+  /** Flows of connections, by what they do and then by their megaflow. */
+  readonly #ofConnections = new Map<Decision, Map<string, Entry>>();
   readonly #byDecision = new MultiMap<Decision, FlowId>();
   readonly #byObject = new MultiMap<string, Decision>();
   readonly #masks = new Masks();
@@ -156,6 +168,33 @@ export class Flows {
     return entry;
   }
 
+  /**
+   * Caches a decision about a packet of a connection, or finds it cached for others: connections that
+   * have the flow's id take it. Undefined when there are too many masks.
+   */
+  putOfConnection(key: FlowKey, decided: Decision, connection: ConnectionUse, nowMs: number): CachedFlow | undefined {
+    const decision = this.#decisions.intern(ofConnections(decided, connection, key));
+    const megaflow = megaflowId(key, decision.mask);
+    const known = this.#ofConnections.get(decision)?.get(megaflow);
+    if (known?.isInForce) return known;
+    if (this.#entries.size >= this.#cap) this.#makeRoom();
+    const id = this.#nextId();
+    const { mask, actions } = decision;
+    if (!this.#datapath.flowPut({ id, key, mask, actions, ofConnections: true })) return undefined;
+    const entry = new Entry(id, megaflow, { keys: this.#keys, masks: undefined }, key, decision, nowMs);
+    this.#entries.set(id, entry);
+    const alike = this.#ofConnections.get(decision) ?? new Map<string, Entry>();
+    this.#ofConnections.set(decision, alike.set(megaflow, entry));
+    this.#index(entry);
+    return entry;
+  }
+
+  /** Does the flow cover packets with this key? */
+  covers(flow: CachedFlow, key: FlowKey): boolean {
+    const { mask } = flow.decision;
+    return covers(applyMask(flow.key, mask), mask, key);
+  }
+
   #change(entry: Entry, key: FlowKey, decision: Decision, nowMs: number): CachedFlow | undefined {
     const { id } = entry;
     entry.decidedAtMs = nowMs;
@@ -186,9 +225,15 @@ export class Flows {
     this.#datapath.flowDel(id);
     this.#unindex(entry);
     this.#entries.delete(id);
+    this.#keys.remove(entry.slot);
+    if (!entry.maskUse) {
+      const alike = this.#ofConnections.get(entry.decision)!;
+      if (alike.get(entry.megaflowId) === entry) alike.delete(entry.megaflowId);
+      if (alike.size === 0) this.#ofConnections.delete(entry.decision);
+      return;
+    }
     this.#masks.remove(entry.maskUse, entry.port);
     this.#byMegaflow.delete(entry.megaflowId);
-    this.#keys.remove(entry.slot);
   }
 
   /** The flows whose decision consulted any of `objects`. */
@@ -220,7 +265,7 @@ export class Flows {
       flow.lastUsedMs = statistics.lastUsedMs;
       const { packets } = statistics;
       // They are fewer than before if the flow was withdrawn and put again.
-      flow.maskUse.frames += packets < flow.packets ? packets : packets - flow.packets;
+      if (flow.maskUse) flow.maskUse.frames += packets < flow.packets ? packets : packets - flow.packets;
       flow.packets = packets;
       yield { flow, statistics };
     }

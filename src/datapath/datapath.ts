@@ -5,8 +5,8 @@
  * networks and no policy: a frame that no cached flow covers becomes an upcall,
  * and whoever made the datapath answers it with `flowPut` and `execute`.
  *
- *   rx → extract key → parked? → flow cache ──hit──► actions → tx
- *                                   └─miss─► park, upcall … flowPut, execute → tx
+ *   rx → extract key → parked? → connection → flow cache ──hit──► actions → tx
+ *                                                └─miss─► park, upcall … flowPut, execute → tx
  *
  * Two implementations, `native.ts` (C++) and `reference.ts` (TypeScript), pass
  * the same conformance suite and give the same bytes, counters and flows.
@@ -30,6 +30,12 @@
  *   bytes of Ethernet frames, without encapsulation; what cannot be parsed
  *   counts as it came.
  * - Where cached flows overlap, the one whose mask is in the cache longest is hit.
+ * - A packet's connection is found by its tuple and the place of its port, or its VNI, and
+ *   no mask is searched where that direction of the connection has a flow that covers it. A
+ *   direction that has none takes the flow that was hit, if that translates or tracks.
+ * - `track` opens a connection for the first packet that belongs to none, by itself. Its
+ *   owner is the port that the packet came in by; where there is no room it is dropped,
+ *   `connection_limit`. What can be of no connection is not tracked, and goes on.
  * - `onUpcall` and `transmit` may call the datapath. `onUpcall` is not entered
  *   again before it returns, and memory ports transmit in the order of decisions.
  * - A superframe passes uncut to ports that take it, and is cut for those that do
@@ -67,11 +73,21 @@
 import { WeftError } from '../error.ts';
 import type { Action } from '../flow/action.ts';
 import type { BpfProgram } from '../flow/bpf.ts';
+import { connectionBytes, type Place } from '../flow/connection.ts';
+import type { ConnectionStore, ConnectionStoreOptions } from '../flow/connection-store.ts';
 import type { FlowKey, FlowMask } from '../flow/key.ts';
 import type { DropReason } from '../flow/reason.ts';
 import type { Offload } from '../flow/offload.ts';
 import type { TapIdentity, TapOpened } from '../flow/tap.ts';
 import type { FlowId, PortNo } from '../flow/types.ts';
+
+/** Without room for any. */
+export const noConnections = (): ConnectionStoreOptions => ({
+  memory: new Uint8Array(connectionBytes(0)),
+  limit: 0,
+  quota: 0,
+  unprovenQuota: 0,
+});
 
 /** A token bucket: whole numbers, 1 and more; `burst` at most 2^29. */
 export interface Rate {
@@ -96,6 +112,7 @@ export interface PortRates {
 /** The rates of a tunnel. */
 export type TunnelRates = Pick<PortRates, 'storm' | 'upcalls'>;
 
+/** `place` is where the tuples of what comes in mean something; without it nothing belongs to a connection. */
 export type PortSpec =
   /**
    * A TAP inside a network namespace. It is created there if it does not
@@ -110,6 +127,7 @@ export type PortSpec =
       readonly netns: string;
       readonly ifname: string;
       readonly known?: TapIdentity;
+      readonly place?: Place;
       readonly rates?: PortRates;
     }
   /** The VXLAN endpoint: UDP sockets on `local`:`l4Port` in the daemon's own namespace. */
@@ -129,6 +147,7 @@ export type PortSpec =
       readonly kind: 'memory';
       readonly name: string;
       readonly offloads?: boolean;
+      readonly place?: Place;
       readonly rates?: PortRates;
       transmit(frame: Uint8Array, offload: Offload | undefined): void;
     }
@@ -197,6 +216,8 @@ export interface FlowPut {
   readonly key: FlowKey;
   readonly mask: FlowMask;
   readonly actions: readonly Action[];
+  /** It is found by connections that have its id, and by no mask. Several may have one key and mask. */
+  readonly ofConnections?: boolean;
 }
 
 export interface FlowEntry {
@@ -282,8 +303,8 @@ export interface DatapathOptions {
   readonly flowCap: number;
   /** The outer header of what is encapsulated has the inner packet's DSCP; without it, 0. */
   readonly copyDscp?: boolean;
-  /** Records of `flow/connection.ts`, for the actions that name one; stays as long as the datapath. */
-  readonly connections?: Uint8Array;
+  /** Room for connections, as long as the datapath; none without it. */
+  readonly connections?: ConnectionStoreOptions;
   /** Milliseconds, monotonic, not negative. Rates are as exact as it is, over more than its resolution. */
   readonly clock: () => number;
   readonly onUpcall: (batch: readonly Upcall[]) => void;
@@ -292,6 +313,8 @@ export interface DatapathOptions {
 }
 
 export interface Datapath {
+  /** The connections, which the datapath finds for each packet and its owner opens and closes. */
+  readonly connections: ConnectionStore;
   /**
    * Opens ports, TAPs all at once. What came of each, in order: that one could not be opened stops no other.
    * `openPort` opens one.

@@ -21,8 +21,15 @@ export async function datapathOpener(
   if (kind === 'reference') {
     const { openReferenceDatapath } = await import('./reference/reference.ts');
     const { FrameIo } = await import('./reference/frame-io.ts');
+    const { populate } = await import('../addon/connection-memory.ts');
     return (options) =>
-      openReferenceDatapath({ ...options, copyDscp, setTimer, io: (onWake, onLost) => new FrameIo(onWake, onLost) });
+      openReferenceDatapath({
+        ...options,
+        copyDscp,
+        setTimer,
+        io: (onWake, onLost) => new FrameIo(onWake, onLost),
+        populate: (from, bytes) => populate(options.connections!.memory, from, bytes),
+      });
   }
   const { openNativeDatapath } = await import('./native/native.ts');
   return (options) => openNativeDatapath({ ...options, threads, copyDscp });

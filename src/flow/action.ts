@@ -6,10 +6,11 @@
  * A decision is a non-empty list, run in order. Exactly one of these holds:
  * one or more `output`/`encap` (each further one counts as a copy), perhaps
  * behind what prepares the frame for all of them, each at most once and in this
- * order: `nat` or `related`, `mtu`, `route` or `echo`, `clamp`; or a single
+ * order: `nat`, `related` or `track`, `mtu`, `route` or `echo`, `clamp`; or a single
  * `drop`, or a single `consume`.
  */
 import { checkBudgets, type Budget } from './budget.ts';
+import type { Place } from './connection.ts';
 import type { PortNo, Vni } from './types.ts';
 import type { DropReason } from './reason.ts';
 import { reasonName, reasonNumber } from './reason.ts';
@@ -32,13 +33,21 @@ export type Action =
   /** Rewrite: MAC addresses of the next hop, and a TTL or hop limit one less (RFC 1812 §5.3.1). */
   | { readonly op: 'route'; readonly source: Uint8Array; readonly destination: Uint8Array }
   /**
-   * Translate addresses and ports as the connection in that place of the connections'
-   * memory says, and count the packet there. Where the connection is another one by
-   * now the frame is dropped (`connection_gone`).
+   * Translate addresses and ports as the connection in that slot says, and count the
+   * packet there. Where the connection is another one by now the frame is dropped
+   * (`connection_gone`). Of generation 0 it is the connection that the packet is of.
    */
   | ConnectionAction<'nat'>
   /** The same for an ICMP error that quotes a packet of the connection; others are dropped (`icmp_unrelated`). */
   | ConnectionAction<'related'>
+  /** Count the packet in its connection, and open one for it if it has none. */
+  | {
+      readonly op: 'track';
+      /** Where replies come in. */
+      readonly replies: Place;
+      /** Which flow replies take, one of connections; 0: what is decided when one comes. */
+      readonly replyFlow: number;
+    }
   /** Rewrite: an ICMP or ICMPv6 echo request becomes its reply (RFC 792, RFC 4443 §4.2). */
   | { readonly op: 'echo' }
   /**
@@ -55,9 +64,17 @@ interface ConnectionAction<Op extends string> {
   readonly reply: boolean;
 }
 
+/** Translates as the connection says that the packet is of. */
+export const NAT_BY_TUPLE: Action = { op: 'nat', slot: 0, generation: 0, reply: false };
+
+/** Does it use a connection, which comes before all else? */
+export function connects(action: Action): action is Extract<Action, { op: 'nat' | 'related' | 'track' }> {
+  return action.op === 'nat' || action.op === 'related' || action.op === 'track';
+}
+
 /** The largest packet that these actions let on, in bytes; undefined if any. */
 export function mtuOf(actions: readonly Action[]): number | undefined {
-  const check = actions.find(({ op }) => op !== 'nat' && op !== 'related');
+  const check = actions.find((action) => !connects(action));
   return check?.op === 'mtu' ? check.bytes : undefined;
 }
 
@@ -73,6 +90,7 @@ export const opcodes = {
   nat: 8,
   related: 9,
   clamp: 10,
+  track: 11,
 } as const;
 
 /** Where opcodes are packed into bits. */
@@ -83,7 +101,7 @@ export function opcodeBudgets(codes: Readonly<Record<string, number>>): Budget[]
 
 checkBudgets(opcodeBudgets(opcodes));
 
-/** Bytes of one encoded action: op (u8), 3 zero bytes, argument (u32, little-endian), address (16: a VTEP, two MACs, or a generation and a direction). */
+/** Bytes of one encoded action: op (u8), 3 zero bytes, argument (u32, little-endian), address (16: a VTEP, two MACs, a generation and a direction, or a flow). */
 export const ACTION_BYTES = 24;
 
 /** The least `mtu`: what every IPv4 network carries (RFC 791). */
@@ -117,6 +135,9 @@ function encodeAction(action: Action, bytes: Uint8Array, view: DataView, at: num
       return view.setUint32(at + 4, reasonNumber(action.reason), true);
     case 'mtu':
       return view.setUint32(at + 4, action.bytes, true);
+    case 'track':
+      view.setUint32(at + 8, action.replyFlow, true);
+      return view.setUint32(at + 4, action.replies, true);
     case 'nat':
     case 'related':
       view.setUint32(at + 8, action.generation, true);
@@ -149,6 +170,8 @@ export function decodeActions(bytes: Uint8Array): Action[] {
     else if (op === opcodes.consume) actions.push({ op: 'consume' });
     else if (op === opcodes.echo) actions.push({ op: 'echo' });
     else if (op === opcodes.mtu) actions.push({ op: 'mtu', bytes: argument });
+    else if (op === opcodes.track)
+      actions.push({ op: 'track', replies: argument as Place, replyFlow: view.getUint32(at + 8, true) });
     else if (op === opcodes.nat || op === opcodes.related)
       actions.push({
         op: op === opcodes.nat ? 'nat' : 'related',
@@ -180,7 +203,10 @@ export function formatActions(actions: readonly Action[], portName: (port: PortN
           return action.op;
         case 'nat':
         case 'related':
+          if (action.generation === 0) return action.op;
           return `${action.op}(connection=${action.slot}${action.reply ? ',reply' : ''})`;
+        case 'track':
+          return action.replyFlow === 0 ? 'track' : `track(replies=flow ${action.replyFlow})`;
         case 'mtu':
           return `mtu(${action.bytes})`;
         case 'clamp':

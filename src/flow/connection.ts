@@ -1,33 +1,50 @@
 /**
- * Connections: what address translation remembers of a conversation, as records
- * in memory that the switch shares with its datapath and that outlives a crash
- * (`native/connection.h` has the same layout, compared at load).
+ * Connections: what the switch remembers of conversations, as records in memory that it shares
+ * with its datapath and that outlives a crash. `native/connection.h` has the same layout, compared
+ * at load, and says which thread writes what.
  *
- * A connection is known by two tuples: as packets of its original direction come
- * in, and as they go out. Those of the reply direction come in and go out as the
- * same two, turned round.
+ * A connection is known by two tuples: as packets of its original direction come in, and as they
+ * go out. Those of the reply direction come in and go out as the same two, turned round. A tuple
+ * means something in one place only, a network or the outside, so each direction has the place
+ * where its packets come in. Of a connection that is only tracked, both tuples are the same.
  *
- * The switch opens and closes connections; the datapath counts each direction's
- * packets in its half. What a connection is at follows from both halves and is
- * kept nowhere. A record that is being written has an odd generation: what a
- * crash leaves torn is known by it.
+ * Each direction's packets are counted in its half of the record. What a connection is at follows
+ * from both halves and is kept nowhere. A record that is being written has an odd generation: that
+ * is how a record is recognized that a crash has left half written.
  */
 import { bytesId } from './key.ts';
 import { formatIp, isIp4, type Vni } from './types.ts';
 
+/** Of this layout; a file of another one is never read as this. */
+export const CONNECTION_VERSION = 2;
 /** Of one record. */
 export const CONNECTION_BYTES = 256;
-export const CONNECTION_ORIGINAL = 12;
-export const CONNECTION_TRANSLATED = 48;
+export const CONNECTION_PLACES = 8;
+export const CONNECTION_ORIGINAL = 16;
+export const CONNECTION_TRANSLATED = 64;
 export const CONNECTION_HALVES = 128;
+/** Whose quota it counts towards, and behind it the links of its owner's list. */
+export const CONNECTION_OWNER = 52;
+/** Behind it the mark and the policy. */
+export const CONNECTION_PIN = 100;
+/** In a half: the id of the cached flow that its packets take, and behind it where the native datapath found that. */
+export const CONNECTION_HALF_FLOW = 36;
+const PROTOCOL = 4;
+const KIND = 5;
+const VERDICT = 6;
+const MARK = CONNECTION_PIN + 4;
+const POLICY = CONNECTION_PIN + 8;
 const HALF_BYTES = 64;
 const TUPLE_BYTES = 36;
 
+/** Of what is handed to the addon to open a connection: native/connection_table.h. */
+export const CONNECTION_OPENING_BYTES = 84;
+
+/** Before the records: how many of them may have been used, behind magic, version and size of a record. */
+export const CONNECTION_READY = 16;
+
 /** Source ports, and identifiers of pings, that connections from inside get: 52,000 to 65,535. */
 export const NAT_PORTS = { first: 52_000, count: 13_536 } as const;
-
-const VNI = 4;
-const PROTOCOL = 8;
 
 /** Of a half's `seen`: what one side of a TCP connection has sent. */
 export const SEEN_SYN = 1;
@@ -50,13 +67,38 @@ export interface ProtocolTuple extends Tuple {
   readonly protocol: number;
 }
 
+/** Where a tuple is seen: a network's VNI, or outside. */
+export type Place = Vni | 0;
+export const OUTSIDE = 0;
+
+/** Is it only tracked, or are its addresses translated? */
+export type ConnectionKind = 'tracked' | 'translated';
+const kinds: readonly ConnectionKind[] = ['tracked', 'translated'];
+
+/** As records have it. */
+export function kindNumber(kind: ConnectionKind): number {
+  return kinds.indexOf(kind) + 1;
+}
+
+/** A connection as it is opened. */
 export interface ConnectionTuples {
-  /** The network that the container is in. */
-  readonly vni: Vni;
+  readonly kind: ConnectionKind;
+  /** Where packets of the original direction come in, and those of the reply direction. */
+  readonly places: readonly [original: Place, reply: Place];
   /** TCP, UDP, or ICMP or ICMPv6 echo. */
   readonly protocol: number;
   readonly original: Tuple;
   readonly translated: Tuple;
+}
+
+/** What was decided when a connection was opened, and holds as long as it is open. All 0: nothing. */
+export interface ConnectionChoice {
+  /** The backend that was chosen for it. */
+  readonly pin: number;
+  readonly verdict: number;
+  readonly mark: number;
+  /** Of the policy that gave it its verdict. */
+  readonly policy: number;
 }
 
 /** What one direction has sent. */
@@ -82,56 +124,103 @@ export type ConnectionState =
   | 'time_wait'
   | 'closed';
 
+/** Bytes for so many records, with the header before them. */
+export function connectionBytes(count: number): number {
+  return (count + 1) * CONNECTION_BYTES;
+}
+
+const MAGIC = 'weftconn';
+
+/** How a file with connections of this layout begins: magic, version, bytes of a record. */
+export function connectionFileHeader(): Uint8Array {
+  const header = new Uint8Array(CONNECTION_READY);
+  for (let i = 0; i < MAGIC.length; i++) header[i] = MAGIC.charCodeAt(i);
+  const view = new DataView(header.buffer);
+  view.setUint32(8, CONNECTION_VERSION, true);
+  view.setUint32(12, CONNECTION_BYTES, true);
+  return header;
+}
+
 /** Records in a piece of memory; the slots of those that are free have generation 0. */
 export class ConnectionRecords {
   readonly memory: Uint8Array;
   readonly count: number;
   readonly #view: DataView;
 
-  /** @param memory a multiple of CONNECTION_BYTES, aligned to 4 bytes, all zero at first */
+  /** @param memory of `connectionBytes`, aligned to 8 bytes, all zero at first */
   constructor(memory: Uint8Array) {
     this.memory = memory;
-    this.count = Math.floor(memory.byteLength / CONNECTION_BYTES);
+    this.count = Math.max(0, Math.floor(memory.byteLength / CONNECTION_BYTES) - 1);
     this.#view = new DataView(memory.buffer, memory.byteOffset, memory.byteLength);
   }
 
-  generation(slot: number): number {
-    return this.#view.getUint32(slot * CONNECTION_BYTES, true);
+  /** Slots from this one on were never used. */
+  get ready(): number {
+    return this.#view.getUint32(CONNECTION_READY, true);
   }
 
-  /** The slots that are not free, in order. A start waits for this, before any of it is compiled well. */
-  usedSlots(): number[] {
-    const wordsEach = CONNECTION_BYTES / 4;
-    const words = new Uint32Array(this.memory.buffer, this.memory.byteOffset, this.count * wordsEach);
-    const used: number[] = [];
-    for (let at = 0, slot = 0; at < words.length; at += wordsEach, slot++) if (words[at] !== 0) used.push(slot);
-    return used;
+  set ready(slots: number) {
+    this.#view.setUint32(CONNECTION_READY, slots, true);
+  }
+
+  generation(slot: number): number {
+    return this.#view.getUint32(recordAt(slot), true);
+  }
+
+  kind(slot: number): ConnectionKind {
+    return kinds[this.#view.getUint8(recordAt(slot) + KIND) - 1] ?? 'tracked';
+  }
+
+  protocol(slot: number): number {
+    return this.#view.getUint8(recordAt(slot) + PROTOCOL);
   }
 
   /** Opens a connection in a free slot. @param generation even, not 0 */
-  write(slot: number, generation: number, { vni, protocol, original, translated }: ConnectionTuples): void {
-    const at = slot * CONNECTION_BYTES;
+  write(slot: number, generation: number, connection: ConnectionTuples): void {
+    const { kind, places, protocol, original, translated } = connection;
+    const at = recordAt(slot);
     this.#view.setUint32(at, generation - 1, true);
     this.memory.fill(0, at + 4, at + CONNECTION_BYTES);
-    this.#view.setUint32(at + VNI, vni, true);
     this.#view.setUint8(at + PROTOCOL, protocol);
-    this.#writeTuple(at + CONNECTION_ORIGINAL, original);
-    this.#writeTuple(at + CONNECTION_TRANSLATED, translated);
+    this.#view.setUint8(at + KIND, kindNumber(kind));
+    places.forEach((place, n) => this.#view.setUint32(at + CONNECTION_PLACES + 4 * n, place, true));
+    writeTuple(this.#view, at + CONNECTION_ORIGINAL, original);
+    writeTuple(this.#view, at + CONNECTION_TRANSLATED, translated);
     this.#view.setUint32(at, generation, true);
   }
 
   free(slot: number): void {
-    this.#view.setUint32(slot * CONNECTION_BYTES, 0, true);
+    this.#view.setUint32(recordAt(slot), 0, true);
   }
 
   read(slot: number): ConnectionTuples {
-    const at = slot * CONNECTION_BYTES;
+    const at = recordAt(slot);
+    const place = (n: number): Place => this.#view.getUint32(at + CONNECTION_PLACES + 4 * n, true) as Place;
     return {
-      vni: this.#view.getUint32(at + VNI, true) as Vni,
+      kind: this.kind(slot),
+      places: [place(0), place(1)],
       protocol: this.#view.getUint8(at + PROTOCOL),
       original: this.#readTuple(at + CONNECTION_ORIGINAL),
       translated: this.#readTuple(at + CONNECTION_TRANSLATED),
     };
+  }
+
+  choice(slot: number): ConnectionChoice {
+    const at = recordAt(slot);
+    return {
+      pin: this.#view.getUint32(at + CONNECTION_PIN, true),
+      verdict: this.#view.getUint8(at + VERDICT),
+      mark: this.#view.getUint32(at + MARK, true),
+      policy: this.#view.getUint32(at + POLICY, true),
+    };
+  }
+
+  choose(slot: number, { pin, verdict, mark, policy }: ConnectionChoice): void {
+    const at = recordAt(slot);
+    this.#view.setUint32(at + CONNECTION_PIN, pin, true);
+    this.#view.setUint8(at + VERDICT, verdict);
+    this.#view.setUint32(at + MARK, mark, true);
+    this.#view.setUint32(at + POLICY, policy, true);
   }
 
   half(slot: number, reply: boolean): Half {
@@ -156,6 +245,15 @@ export class ConnectionRecords {
     this.#view.setUint32(at + 32, half.seen, true);
   }
 
+  /** The cached flow that packets of this direction take; 0: none yet. */
+  flow(slot: number, reply: boolean): number {
+    return this.#view.getUint32(this.#halfAt(slot, reply) + CONNECTION_HALF_FLOW, true);
+  }
+
+  setFlow(slot: number, reply: boolean, flow: number): void {
+    this.#view.setUint32(this.#halfAt(slot, reply) + CONNECTION_HALF_FLOW, flow, true);
+  }
+
   /** The connection was used at this time, whatever its halves say. */
   touch(slot: number, nowMs: number): void {
     this.#view.setFloat64(this.#halfAt(slot, false), nowMs, true);
@@ -169,7 +267,7 @@ export class ConnectionRecords {
   state(slot: number): ConnectionState {
     const [original, reply] = [this.#halfAt(slot, false), this.#halfAt(slot, true)];
     const isAnswered = this.#hasSent(original) && this.#hasSent(reply);
-    if (this.#view.getUint8(slot * CONNECTION_BYTES + PROTOCOL) !== TCP) return isAnswered ? 'answered' : 'new';
+    if (this.protocol(slot) !== TCP) return isAnswered ? 'answered' : 'new';
     const [seen, replySeen] = [this.#view.getUint32(original + 32, true), this.#view.getUint32(reply + 32, true)];
     const both = seen & replySeen;
     const either = seen | replySeen;
@@ -185,14 +283,7 @@ export class ConnectionRecords {
   }
 
   #halfAt(slot: number, reply: boolean): number {
-    return slot * CONNECTION_BYTES + CONNECTION_HALVES + (reply ? HALF_BYTES : 0);
-  }
-
-  #writeTuple(at: number, { source, destination, sourcePort, destinationPort }: Tuple): void {
-    this.memory.set(source, at);
-    this.memory.set(destination, at + 16);
-    this.#view.setUint16(at + 32, sourcePort);
-    this.#view.setUint16(at + 34, destinationPort);
+    return recordAt(slot) + CONNECTION_HALVES + (reply ? HALF_BYTES : 0);
   }
 
   #readTuple(at: number): Tuple {
@@ -205,6 +296,27 @@ export class ConnectionRecords {
   }
 }
 
+/** As records have it: addresses, then big-endian ports. */
+export function writeTuple(view: DataView, at: number, tuple: Tuple): void {
+  const { source, destination, sourcePort, destinationPort } = tuple;
+  for (let i = 0; i < 16; i++) {
+    view.setUint8(at + i, source[i]!);
+    view.setUint8(at + 16 + i, destination[i]!);
+  }
+  view.setUint16(at + 32, sourcePort);
+  view.setUint16(at + 34, destinationPort);
+}
+
+/** Where the record of a slot begins. */
+export function recordAt(slot: number): number {
+  return (slot + 1) * CONNECTION_BYTES;
+}
+
+/** The network that a connection is of: the one of its endpoint, or where it was opened. */
+export function networkOf({ places: [from, to] }: Pick<ConnectionTuples, 'places'>): Vni {
+  return (from || to) as Vni;
+}
+
 /** As the reply direction has it. */
 export function turned({ source, destination, sourcePort, destinationPort }: Tuple): Tuple {
   return { source: destination, destination: source, sourcePort: destinationPort, destinationPort: sourcePort };
@@ -213,7 +325,7 @@ export function turned({ source, destination, sourcePort, destinationPort }: Tup
 const scratch = new Uint8Array(TUPLE_BYTES + 5);
 const scratchView = new DataView(scratch.buffer);
 
-/** A string that is equal exactly for equal tuples of one protocol in one place: for Map keys. */
+/** A string that is equal exactly for equal tuples of one protocol in one place. */
 export function tupleId(place: number, protocol: number, tuple: Tuple): string {
   scratchView.setUint32(0, place);
   scratchView.setUint8(4, protocol);

@@ -206,7 +206,7 @@ export const connectionReport = z.object({
   protocol: z.enum(['tcp', 'udp', 'icmp']),
   state: z.enum(['new', 'answered', 'syn_sent', 'syn_received', 'established', 'closing', 'time_wait', 'closed']),
   /** Opened by a container, or from outside to a published port. */
-  direction: z.enum(['outbound', 'published']),
+  direction: z.enum(['outbound', 'published', 'internal']),
   network: z.string().nullable(),
   endpoint: z.string().nullable(),
   /** As the opener sent it, and as it continues from there. */

@@ -1,6 +1,6 @@
 /** What `weft connections` shows. */
 import type { Endpoint } from '../cluster/endpoint.ts';
-import { formatEnd, protocolName } from '../flow/connection.ts';
+import { formatEnd, networkOf, protocolName } from '../flow/connection.ts';
 import { formatIp } from '../flow/types.ts';
 import type { ConnectionReport } from '../model/report.ts';
 import { endpointOf, isFromInside, type ConnectionEntry, type ConnectionTable } from '../table/connections.ts';
@@ -30,7 +30,7 @@ export async function* reportConnections(question: ConnectionsQuestion): AsyncGe
     for (const address of addresses) names.set(`${resource.spec.network}/${address}`, name);
   }
   for await (const entry of inTurns(tables.connections.entries(), TURN_CONNECTIONS)) {
-    const network = tables.topology.network(entry.vni)?.name ?? null;
+    const network = tables.topology.network(networkOf(entry))?.name ?? null;
     const endpoint = names.get(`${network}/${formatIp(endpointOf(entry))}`) ?? null;
     if (hasOthers || endpoint !== null) yield reportConnection(entry, { network, endpoint }, clock());
   }
@@ -46,7 +46,7 @@ function reportConnection(
     id: entry.slot,
     protocol: protocolName(entry.protocol),
     state: entry.state,
-    direction: isFromInside(entry) ? 'outbound' : 'published',
+    direction: entry.kind === 'tracked' ? 'internal' : isFromInside(entry) ? 'outbound' : 'published',
     ...owner,
     source: formatEnd(original.source, original.sourcePort),
     destination: formatEnd(original.destination, original.destinationPort),

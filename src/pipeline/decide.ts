@@ -21,7 +21,7 @@ import { bridge } from './bridge.ts';
 import { ingress } from './ingress.ts';
 import { route } from './route.ts';
 import type { Opening } from '../table/connections.ts';
-import type { Effect, NeighborName, Stage, StageContext, Tables } from './stage.ts';
+import type { ConnectionUse, Effect, NeighborName, Stage, StageContext, Tables } from './stage.ts';
 import type { Text } from './text.ts';
 import { send } from './send.ts';
 
@@ -52,6 +52,8 @@ export interface Decision {
   readonly neighbor: NeighborName | undefined;
   /** Of the verdict `connect`, which has no actions: decide again when it is open. */
   readonly opening: Opening | undefined;
+  /** Of a packet that is translated: the connection that it is of. */
+  readonly connection: ConnectionUse | undefined;
   /** False where every frame needs its own answer. */
   readonly cacheable: boolean;
 }
@@ -83,7 +85,7 @@ export function decide(key: FlowKey, tables: Tables, head?: Uint8Array): Decisio
         return finish(view, records, { effects, actions: [], opening: result.opening });
       case 'decide':
         if (result.effects) effects.push(...result.effects);
-        return finish(view, records, { effects, actions: result.actions });
+        return finish(view, records, { effects, actions: result.actions, connection: context.connection });
       default:
         result satisfies never;
     }
@@ -97,10 +99,11 @@ interface Outcome {
   readonly reason?: DropReason;
   readonly neighbor?: NeighborName;
   readonly opening?: Opening;
+  readonly connection?: ConnectionUse | undefined;
 }
 
 function finish(view: FlowView, records: readonly StageRecord[], outcome: Outcome): Decision {
-  const { effects, actions, reason, neighbor, opening } = outcome;
+  const { effects, actions, reason, neighbor, opening, connection } = outcome;
   const consumed = actions.length === 1 && actions[0]!.op === 'consume';
   return {
     actions,
@@ -112,6 +115,7 @@ function finish(view: FlowView, records: readonly StageRecord[], outcome: Outcom
     reason,
     neighbor,
     opening,
+    connection,
     cacheable: !neighbor && !opening && !view.isOfOneFrame && effects.every(({ kind }) => kind === 'learn'),
   };
 }

@@ -15,9 +15,9 @@
  * could be taken for an encapsulated frame of this host's.
  */
 import { isIp4, sameBytes } from '../flow/types.ts';
-import { turned, type Tuple } from '../flow/connection.ts';
+import { networkOf, OUTSIDE, turned, type Place, type Tuple } from '../flow/connection.ts';
 import type { FlowView } from '../flow/view.ts';
-import { connectionObject, endpointOf, OUTSIDE, type Found, type Opening, type Place } from '../table/connections.ts';
+import { connectionObject, endpointOf, type Found, type Opening } from '../table/connections.ts';
 import {
   networkObject,
   outsideObject,
@@ -34,7 +34,7 @@ import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 import { isRoutable } from './routable.ts';
 import { refuse, refuseMartian, refuseWrongHeader, routeTo, sendTo } from './routed.ts';
 import { drop, next, type StageContext, type StageResult } from './stage.ts';
-import { text } from './text.ts';
+import { text, type Text } from './text.ts';
 
 /** What a packet is to the connections: of a conversation, an error about one, or neither. */
 type Subject =
@@ -71,12 +71,13 @@ export function enter(view: FlowView, context: StageContext, outside: Outside): 
   if (view.number('ip_ttl') <= 1) return refuse(view, context, 'ttl_exceeded', text`TTL 1 ends here`, 'time_exceeded');
   const connection = connections.tuples(found.slot);
   const endpoint = endpointOf(connection);
-  view.consult(networkObject(connection.vni));
-  const network = topology.network(connection.vni);
+  const vni = networkOf(connection);
+  view.consult(networkObject(vni));
+  const network = topology.network(vni);
   if (!network) return drop('no_connection', text`its network has gone`);
-  setNat(context, subject, found);
+  const name = setNat(context, OUTSIDE, subject, found);
   context.routedFrom = outside;
-  return sendTo(view, context, network, endpoint, text`connection ${found.slot}, ${wayOf(subject)}: to ${endpoint}`);
+  return sendTo(view, context, network, endpoint, text`${name}, ${wayOf(subject)}: to ${endpoint}`);
 }
 
 /** What belongs to no connection yet. */
@@ -153,11 +154,11 @@ export function leave(view: FlowView, context: StageContext): StageResult {
     const isOwn = trust || topology.maySendFrom(portNo, endpointOf(connections.tuples(found.slot)));
     if (!isOwn) return drop('icmp_unrelated', text`it speaks of a connection of another container`);
   }
-  setNat(context, subject, found);
+  const name = setNat(context, network.vni, subject, found);
   context.routedFrom = network;
   context.leaves = outside;
   context.nextHop = outside.hostMac;
-  return next(text`outside from ${address}: connection ${found.slot}, ${wayOf(subject)}`);
+  return next(text`outside from ${address}: ${name}, ${wayOf(subject)}`);
 }
 
 /** Whoever gets it could take it for an encapsulated frame of this host's. */
@@ -179,8 +180,14 @@ function open(view: FlowView, context: StageContext, opening: Opening, way: Retu
   return { kind: 'connect', because: text`${way}: a new connection`, opening };
 }
 
-function setNat(context: StageContext, subject: NonNullable<Subject>, found: Found): void {
+/** @returns how the connection is called */
+function setNat(context: StageContext, place: Place, subject: NonNullable<Subject>, found: Found): Text {
+  const name = text`connection ${found.slot}`;
   context.nat = { op: subject.kind === 'error' ? 'related' : 'nat', ...found };
+  if (subject.kind === 'conversation') {
+    context.connection = { ...found, object: connectionObject(place, subject.protocol, subject.tuple), name };
+  }
+  return name;
 }
 
 function wayOf(subject: NonNullable<Subject>): string {

@@ -44,10 +44,20 @@ export interface StageContext {
   leaves?: Outside;
   /** Set by route: addresses and ports become what this connection says. */
   nat?: { readonly op: 'nat' | 'related' } & Found;
+  /** Set with it, for a packet of the connection itself. */
+  connection?: ConnectionUse;
   /** Set by route: the MAC of the next hop, in `network`. Unset: the frame is only bridged. */
   nextHop?: Uint8Array;
   /** Set by bridge: where the frame is to go. */
   destinations: Location[];
+}
+
+/** The connection that a packet is of, and what a decision about the packet says of it. */
+export interface ConnectionUse extends Found {
+  /** Its name among the objects that were consulted. */
+  readonly object: string;
+  /** How the texts of the stages call it: equal decisions about other connections call theirs otherwise. */
+  readonly name: Text;
 }
 
 /** A router as its neighbor knows it. */

@@ -24,6 +24,19 @@ export function renderText({ parts, values }: Text): string {
   return parts.reduce((rendered, part, index) => rendered + renderValue(values[index - 1]!) + part);
 }
 
+/** The same text with `other` wherever `part` itself is in it. */
+export function withPart(whole: Text, part: Text, other: Text): Text {
+  if (whole === part) return other;
+  let isChanged = false;
+  const values = whole.values.map((value) => {
+    if (typeof value !== 'object' || value instanceof Uint8Array || !isText(value)) return value;
+    const changed = withPart(value, part, other);
+    isChanged ||= changed !== value;
+    return changed;
+  });
+  return isChanged ? { ...whole, values } : whole;
+}
+
 /** Addresses by their length: 6 bytes are a MAC address, 16 an IP address. */
 function renderValue(value: TextValue): string {
   if (typeof value === 'string') return value;

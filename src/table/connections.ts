@@ -1,47 +1,48 @@
 /**
- * Connections: the conversations whose addresses are translated, found by the
- * tuples that their packets come in with.
+ * Connections: which conversations are open, and what is opened and given up.
  *
  *   container ──original──► [ translated ] ──► outside        opened from inside
  *   outside   ──original──► [ translated ] ──► container      to a published port
  *
  * A tuple means something in one place only: in a network, or outside. Each
  * connection is found from both: as its original packets come in, and as its
- * replies do.
+ * replies do. The datapath's store finds them (flow/connection-store.ts); here is
+ * nothing a connection. What is tracked only is opened and closed by the datapath.
  *
- * Bounded: there are as many as the memory has records but one, and one endpoint may have
- * `quota` of them. Beyond that one that is half-open, as long as nobody has answered, or
- * over is given up for a new one, the longest known first; where there is none, the new
- * one is refused. Of those that have only been half-open, or are over without having been in
- * use, an endpoint may have `unprovenQuota`: whoever opens connections that nobody takes costs
- * no more than that. A connection ends by its time-out, by what TCP is at (RFC 5382 §5,
- * RFC 4787 §4.3, RFC 5508 §3.2), or with its endpoint.
+ * Bounded: there are as many as the store's limit, and one endpoint may have
+ * `quota` of those that are translated. Beyond that one that is half-open, as long as nobody
+ * has answered, or over is given up for a new one, the longest known first; where there is
+ * none, the new one is refused. Of those that have only been half-open, or are over without
+ * having been in use, an endpoint may have `unprovenQuota`: whoever opens connections that
+ * nobody takes costs no more than that. A connection ends by its time-out, by what TCP is at
+ * (RFC 5382 §5, RFC 4787 §4.3, RFC 5508 §3.2), or with its endpoint.
  *
  * The records outlive a crash; `recover` takes over what they hold.
  */
 import {
-  ConnectionRecords,
   formatEnd,
+  networkOf,
+  OUTSIDE,
   protocolName,
-  tupleId,
   turned,
+  type ConnectionKind,
   type ConnectionState,
   type ConnectionTuples,
+  type Place,
   type ProtocolTuple,
   type Tuple,
 } from '../flow/connection.ts';
-import { bytesId } from '../flow/key.ts';
+import { connectionTimeoutMs, EXPENDABLE } from '../flow/connection-state.ts';
+import { ROOM_FREE, ROOM_NONE, type ConnectionStore } from '../flow/connection-store.ts';
 import type { DropReason } from '../flow/reason.ts';
-import { isIp4, sameBytes, type Vni } from '../flow/types.ts';
-import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
+import { sameBytes, type Vni } from '../flow/types.ts';
+import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
 import { NatPorts } from './nat-ports.ts';
-import { LOOKED_AT, OwnedSlots } from './owned-slots.ts';
-import { SlotLinks, SlotList } from './slot-list.ts';
+import { ConnectionOwners } from './connection-owners.ts';
 
 export interface ConnectionOptions {
-  /** Of `ConnectionRecords`. */
-  readonly memory: Uint8Array;
-  /** Connections that one endpoint may have. */
+  readonly store: ConnectionStore;
+  /** Translated connections that one endpoint may have. */
   readonly quota: number;
   /** Of these, that have not been seen in use: half-open, or over without having been in use. */
   readonly unprovenQuota: number;
@@ -55,11 +56,7 @@ export interface ConnectionOptions {
   readonly onClosed?: ((outside: ProtocolTuple) => void) | undefined;
 }
 
-/** Where a tuple is seen: a network's VNI, or outside. */
-export type Place = Vni | 0;
-export const OUTSIDE = 0;
-
-/** A connection that is to be opened. */
+/** A connection that is to be opened, whose addresses are translated. */
 export type Opening =
   /** By an endpoint: its source becomes `address`, with a port of its own. */
   | { readonly vni: Vni; readonly protocol: number; readonly original: Tuple; readonly address: Uint8Array }
@@ -85,52 +82,20 @@ export interface ConnectionEntry extends ConnectionTuples {
   readonly expiresAtMs: number;
 }
 
-/** Records that one sweep looks at. */
-const SWEPT = 4096;
-/** What may be given up: half-open, or over. */
-const EXPENDABLE: ReadonlySet<ConnectionState> = new Set(['new', 'syn_sent', 'syn_received', 'time_wait', 'closed']);
-
-/** As Linux does it: one that was reset goes before the 240 s of RFC 7857 §2.2 are over. */
-const timeoutMs = {
-  new: 120_000,
-  answered: 120_000,
-  syn_sent: 240_000,
-  syn_received: 240_000,
-  established: 7_440_000,
-  closing: 240_000,
-  time_wait: 240_000,
-  closed: 10_000,
-} as const satisfies Record<ConnectionState, number>;
-const ICMP_TIMEOUT_MS = 60_000;
-/** A question and its answer (RFC 4787 §4.3, REQ-5 a): who asks much is not to run out of connections. */
-const DNS = { l4Port: 53, timeoutMs: 30_000 };
-
 export class ConnectionTable {
-  readonly #records: ConnectionRecords;
+  readonly #store: ConnectionStore;
   readonly #quota: number;
   readonly #unprovenQuota: number;
   readonly #addressesWith: ConnectionOptions['addressesWith'];
   readonly #isReserved: ConnectionOptions['isReserved'];
   readonly #onClosed: ConnectionOptions['onClosed'];
   readonly #ports: NatPorts;
-  readonly #byTuple = new Map<string, Found>();
-  readonly #slotsOf = new Map<string, OwnedSlots>();
-  /** Slots below this were used at some time. */
-  #used = 0;
-  /** Of those, free ones; the longest free first. */
-  readonly #free: SlotList;
-  readonly #links: SlotLinks;
-  #generation = 0;
-  #swept = 0;
-  /** The next slot to be looked at where all are in use. */
-  #hand = 0;
+  readonly #owners = new ConnectionOwners();
 
-  constructor({ memory, quota, unprovenQuota, addressesWith, natKey, isReserved, onClosed }: ConnectionOptions) {
-    this.#records = new ConnectionRecords(memory);
+  constructor({ store, quota, unprovenQuota, addressesWith, natKey, isReserved, onClosed }: ConnectionOptions) {
+    this.#store = store;
     this.#quota = quota;
     this.#unprovenQuota = unprovenQuota;
-    this.#links = new SlotLinks(this.#records.count);
-    this.#free = new SlotList(this.#links);
     this.#addressesWith = addressesWith;
     this.#ports = new NatPorts(natKey);
     this.#isReserved = isReserved;
@@ -138,182 +103,162 @@ export class ConnectionTable {
   }
 
   get size(): number {
-    return this.#used - this.#free.size;
+    return this.#store.size;
   }
 
   get limit(): number {
-    return this.#records.count - 1;
+    return this.#store.limit;
   }
 
   lookup(place: Place, protocol: number, tuple: Tuple): Found | undefined {
-    return this.#byTuple.get(tupleId(place, protocol, tuple));
+    const handle = this.#store.find(place, protocol, tuple);
+    if (handle < 0) return undefined;
+    const slot = handle >> 1;
+    return { slot, generation: this.#store.records.generation(slot), reply: (handle & 1) === 1 };
   }
 
   /** What a found connection is about. */
   tuples(slot: number): ConnectionTuples {
-    return this.#records.read(slot);
+    return this.#store.records.read(slot);
   }
 
   /** Is it still the connection that was found there? */
   isOpen({ slot, generation }: Pick<Found, 'slot' | 'generation'>): boolean {
-    return this.#records.generation(slot) === generation;
+    return this.#store.records.generation(slot) === generation;
+  }
+
+  /** Packets of that direction take this cached flow from now on; nothing happens if the connection has ended. */
+  setFlow(found: Found, flow: number): void {
+    if (this.isOpen(found)) this.#store.records.setFlow(found.slot, found.reply, flow);
+  }
+
+  /** The cached flow that packets of that direction take; 0: none. */
+  flow(found: Found): number {
+    return this.isOpen(found) ? this.#store.records.flow(found.slot, found.reply) : 0;
   }
 
   /** Why it cannot be opened now; undefined if it can. To be asked before each `open`. */
   refusal(opening: Opening): DropReason | undefined {
     const addresses = this.#addressesOf(opening);
-    const own = this.#slotsWith(opening.vni, addresses);
+    const owners = this.#owners.of(opening.vni, addresses);
     // Here and not in `open`, which then decides the same.
-    for (const slots of own) slots.lookOn(this.#isExpendable);
-    if (this.#room(own) === 'none') return 'connection_limit';
+    this.#store.lookOn(owners);
+    const room = this.#store.room(owners, this.#quota, this.#unprovenQuota);
+    if (room === ROOM_NONE || !this.#owners.hasRoomFor(opening.vni, endpointOfOpening(opening))) {
+      return 'connection_limit';
+    }
     return this.#translated(opening, addresses) ? undefined : 'nat_ports';
   }
 
   /** Opens what is not refused. Returns the names of what changed. */
   open(opening: Opening, nowMs: number): readonly string[] {
     const addresses = this.#addressesOf(opening);
-    const room = this.#room(this.#slotsWith(opening.vni, addresses));
+    const room = this.#store.room(this.#owners.of(opening.vni, addresses), this.#quota, this.#unprovenQuota);
     const translated = this.#translated(opening, addresses);
-    if (room === 'none' || !translated) return [];
+    if (room === ROOM_NONE || !translated) return [];
     const { vni, protocol, original } = opening;
-    // Not the place of one that is given up: flows refer to that until its names have been heard.
-    const slot = this.#takeSlot();
-    const changed = typeof room === 'number' ? [...this.#close(room)] : [];
-    const rival = this.#byTuple.get(tupleId(...replyOf(opening, translated)));
-    if (rival) changed.push(...this.#close(rival.slot));
-    this.#generation = (this.#generation % 0x7fff_ffff) + 1;
-    this.#records.write(slot, this.#generation * 2, { vni, protocol, original, translated });
-    this.#records.touch(slot, nowMs);
-    return [...changed, ...this.#index(slot)];
+    const places = 'address' in opening ? ([vni, OUTSIDE] as const) : ([OUTSIDE, vni] as const);
+    const connection: ConnectionTuples = { kind: 'translated', places, protocol, original, translated };
+    const rival = this.#store.find(...replyOf(opening, translated)) >> 1;
+    const givenUp = [room === ROOM_FREE ? -1 : room, rival === room ? -1 : rival] as const;
+    const changed = givenUp.flatMap((slot) => (slot < 0 ? [] : this.#leave(slot)));
+    const owner = this.#owners.add(vni, endpointOf(connection));
+    const slot = owner === undefined ? -1 : this.#store.open(connection, owner, nowMs, givenUp);
+    if (slot < 0) {
+      // Another thread has taken the room: what was to be given up has been told to be over.
+      for (const given of givenUp) if (given >= 0) this.#store.close(given);
+      if (owner !== undefined) this.#owners.delete(vni, endpointOf(connection));
+      return changed;
+    }
+    this.#claimPort(connection);
+    return [...changed, ...objectsOf(connection)];
   }
 
   /** Ends connections that have not been used for long: of some of them at each call. */
   expire(nowMs: number): readonly string[] {
     const changed: string[] = [];
-    for (let n = Math.min(SWEPT, this.#used); n > 0; n--) {
-      this.#swept = (this.#swept + 1) % this.#used;
-      if (this.#records.generation(this.#swept) === 0) continue;
-      if (nowMs >= this.#expiresAtMs(this.#swept)) changed.push(...this.#close(this.#swept));
-    }
+    for (const slot of this.#store.expire(nowMs)) changed.push(...this.#close(slot));
     return changed;
   }
 
   /** Ends those of an endpoint's address. */
   forget(vni: Vni, ip: Uint8Array): readonly string[] {
-    return [...(this.#slotsOf.get(ownerId(vni, ip)) ?? [])].flatMap((slot) => this.#close(slot));
+    const [owner] = this.#owners.of(vni, [ip]);
+    return owner === undefined ? [] : [...this.#store.owned(owner)].flatMap((slot) => this.#close(slot));
   }
 
-  /** Ends those that `isOver` picks. */
-  end(isOver: (connection: ConnectionTuples) => boolean): readonly string[] {
+  /** Ends those that `isOver` picks of the translated ones. */
+  end(isOver: (connection: ConnectionTuples & { readonly vni: Vni }) => boolean): readonly string[] {
     const changed: string[] = [];
-    for (let slot = 0; slot < this.#used; slot++) {
-      if (this.#records.generation(slot) !== 0 && isOver(this.#records.read(slot))) changed.push(...this.#close(slot));
+    for (const slot of this.#slots('translated')) {
+      const connection = this.#store.records.read(slot);
+      if (isOver({ ...connection, vni: networkOf(connection) })) changed.push(...this.#close(slot));
     }
     return changed;
   }
 
-  /**
-   * Takes over what the records hold from before, when there is nothing else yet;
-   * what was torn is freed. Time-outs begin anew: the clock may be another one.
-   */
+  /** Ends the tracked ones of a network. */
+  endTracked(vni: Vni): void {
+    for (const slot of this.#slots('tracked')) {
+      if (this.#store.records.read(slot).places.includes(vni)) this.#store.close(slot);
+    }
+  }
+
+  /** Takes over what the records hold from before, when there is nothing else yet; what was torn is freed. */
   recover(nowMs: number): void {
-    for (const slot of this.#records.usedSlots()) {
-      const generation = this.#records.generation(slot);
-      const connection = this.#records.read(slot);
-      const isWhole = generation % 2 === 0 && isPlausible(connection);
-      if (!isWhole || this.#isKnown(connection) || this.size >= this.limit) {
-        this.#records.free(slot);
-        continue;
-      }
-      for (let free = this.#used; free < slot; free++) this.#free.append(free);
-      this.#used = slot + 1;
-      this.#generation = Math.max(this.#generation, generation / 2);
-      for (const reply of [false, true]) {
-        const half = this.#records.half(slot, reply);
-        this.#records.writeHalf(slot, reply, { ...half, lastSeenMs: nowMs });
-      }
-      this.#index(slot);
+    for (const slot of this.#store.recover(nowMs)) {
+      const connection = this.#store.records.read(slot);
+      const owner = this.#owners.add(networkOf(connection), endpointOf(connection));
+      // There are always as many owners as endpoints, unless the records are of another switch.
+      this.#store.adopt(slot, owner ?? 0);
+      if (owner === undefined) this.#store.close(slot);
+      else this.#claimPort(connection);
     }
   }
 
   *entries(): Generator<ConnectionEntry> {
-    for (let slot = 0; slot < this.#used; slot++) {
-      if (this.#records.generation(slot) === 0) continue;
-      const [original, reply] = [this.#records.half(slot, false), this.#records.half(slot, true)];
-      yield {
-        ...this.#records.read(slot),
+    const { records } = this.#store;
+    for (const slot of this.#slots()) {
+      const generation = records.generation(slot);
+      const connection = records.read(slot);
+      const [original, reply] = [records.half(slot, false), records.half(slot, true)];
+      const lastSeenMs = records.lastSeenMs(slot);
+      const entry = {
+        ...connection,
         slot,
-        state: this.#records.state(slot),
+        state: records.state(slot),
         packets: original.packets,
         replyPackets: reply.packets,
         bytes: original.bytes,
         replyBytes: reply.bytes,
-        lastSeenMs: this.#records.lastSeenMs(slot),
-        expiresAtMs: this.#expiresAtMs(slot),
+        lastSeenMs,
+        expiresAtMs: lastSeenMs + connectionTimeoutMs(records, slot),
       };
+      // A thread of the datapath may have closed it, and opened another one there, while it was read.
+      if (records.generation(slot) === generation) yield entry;
     }
   }
 
-  #expiresAtMs(slot: number): number {
-    return this.#records.lastSeenMs(slot) + this.#timeoutMs(slot);
-  }
-
-  #timeoutMs(slot: number): number {
-    const { protocol, original } = this.#records.read(slot);
-    if (isEchoProtocol(protocol)) return ICMP_TIMEOUT_MS;
-    if (protocol === IP_UDP && original.destinationPort === DNS.l4Port) return DNS.timeoutMs;
-    return timeoutMs[this.#records.state(slot)];
-  }
-
-  /** Is there room for one more besides `own`, which is what its workload has: free, in the place of a connection that may be given up (its slot), or none? */
-  #room(own: readonly OwnedSlots[]): 'free' | 'none' | number {
-    const unproven = own.reduce((sum, slots) => sum + slots.unproven, 0);
-    if (unproven >= this.#unprovenQuota) {
-      const oldest = this.#oldestOf(own.map((slots) => slots.findUnproven(this.#isExpendable)));
-      if (oldest !== undefined) return oldest;
+  *#slots(kind?: ConnectionKind): Generator<number> {
+    const { records } = this.#store;
+    for (let slot = 0; slot < records.ready; slot++) {
+      const generation = records.generation(slot);
+      if (generation !== 0 && generation % 2 === 0 && (!kind || records.kind(slot) === kind)) yield slot;
     }
-    const count = own.reduce((sum, slots) => sum + slots.size, 0);
-    if (count >= this.#quota)
-      return this.#oldestOf(own.map((slots) => slots.findExpendable(this.#isExpendable))) ?? 'none';
-    return this.size < this.limit ? 'free' : (this.#expendable() ?? 'none');
   }
 
   /** Of the workload whose connection it is. */
   #addressesOf(opening: Opening): readonly Uint8Array[] {
-    const endpoint = 'address' in opening ? opening.original.source : opening.translated.destination;
-    return this.#addressesWith(opening.vni, endpoint);
+    return this.#addressesWith(opening.vni, endpointOfOpening(opening));
   }
-
-  #slotsWith(vni: Vni, addresses: readonly Uint8Array[]): OwnedSlots[] {
-    return addresses.map((ip) => this.#slotsOf.get(ownerId(vni, ip))).filter((slots) => slots !== undefined);
-  }
-
-  /** The one that was opened first. */
-  #oldestOf(slots: readonly (number | undefined)[]): number | undefined {
-    const [oldest] = slots
-      .filter((slot) => slot !== undefined)
-      .sort((a, b) => this.#records.generation(a) - this.#records.generation(b));
-    return oldest;
-  }
-
-  /** Of anyone, where all places are taken: a clock, whose hand has just passed the latest connections. */
-  #expendable(): number | undefined {
-    for (let looked = 0; looked < Math.min(LOOKED_AT, this.#used); looked++) {
-      if (this.#isExpendable(this.#hand)) return this.#hand;
-      this.#hand = (this.#hand + 1) % this.#used;
-    }
-    return undefined;
-  }
-
-  readonly #isExpendable = (slot: number): boolean =>
-    this.#records.generation(slot) !== 0 && EXPENDABLE.has(this.#records.state(slot));
 
   /** As its original packets go out; undefined if no port is left for it. */
   #translated(opening: Opening, addresses: readonly Uint8Array[]): Tuple | undefined {
     if ('translated' in opening) {
       // The container may have a conversation of its own with the same ends.
-      const rival = this.#byTuple.get(tupleId(...replyOf(opening, opening.translated)));
-      return rival && !this.#isExpendable(rival.slot) ? undefined : opening.translated;
+      const rival = this.#store.find(...replyOf(opening, opening.translated));
+      const isExpendable = rival < 0 || EXPENDABLE.has(this.#store.records.state(rival >> 1));
+      return isExpendable ? opening.translated : undefined;
     }
     const { protocol, original, address } = opening;
     const isEcho = isEchoProtocol(protocol);
@@ -324,47 +269,33 @@ export class ConnectionTable {
       destinationPort: isEcho ? port : original.destinationPort,
     });
     const isFree = (port: number): boolean =>
-      !this.#isReserved(protocol, port) && !this.#byTuple.has(tupleId(OUTSIDE, protocol, turned(from(port))));
+      !this.#isReserved(protocol, port) && this.#store.find(OUTSIDE, protocol, turned(from(port))) < 0;
     const port = this.#ports.choose(opening, addresses, isFree);
     return port === undefined ? undefined : from(port);
   }
 
-  #isKnown(connection: ConnectionTuples): boolean {
-    return idsOf(connection).some((id) => this.#byTuple.has(id));
+  /** It is open: its port is one of those that are in use. */
+  #claimPort(connection: ConnectionTuples): void {
+    if (!isFromInside(connection)) return;
+    const vni = networkOf(connection);
+    this.#ports.add({ ...connection, vni }, this.#addressesWith(vni, endpointOf(connection)));
   }
 
-  #takeSlot(): number {
-    const free = this.#free.first;
-    if (free === undefined) return this.#used++;
-    this.#free.delete(free);
-    return free;
-  }
-
-  #index(slot: number): string[] {
-    const connection = this.#records.read(slot);
-    const generation = this.#records.generation(slot);
-    idsOf(connection).forEach((id, n) => this.#byTuple.set(id, { slot, generation, reply: n === 1 }));
-    const endpoint = endpointOf(connection);
-    if (isFromInside(connection)) this.#ports.add(connection, this.#addressesWith(connection.vni, endpoint));
-    const owner = ownerId(connection.vni, endpoint);
-    const own = this.#slotsOf.get(owner) ?? new OwnedSlots(this.#links);
-    own.add(slot);
-    this.#slotsOf.set(owner, own);
+  /** It is about to be closed. Returns the names of what changes; of a tracked one there is nothing to note. */
+  #leave(slot: number): string[] {
+    const connection = this.#store.records.read(slot);
+    if (connection.kind === 'tracked') return [];
+    const vni = networkOf(connection);
+    if (isFromInside(connection)) this.#ports.delete({ ...connection, vni });
+    this.#onClosed?.({ protocol: connection.protocol, ...sentOutside(connection) });
+    this.#owners.delete(vni, endpointOf(connection));
     return objectsOf(connection);
   }
 
   #close(slot: number): string[] {
-    const connection = this.#records.read(slot);
-    this.#records.free(slot);
-    for (const id of idsOf(connection)) this.#byTuple.delete(id);
-    if (isFromInside(connection)) this.#ports.delete(connection);
-    this.#onClosed?.({ protocol: connection.protocol, ...sentOutside(connection) });
-    const owner = ownerId(connection.vni, endpointOf(connection));
-    const own = this.#slotsOf.get(owner)!;
-    own.delete(slot);
-    this.#free.append(slot);
-    if (own.size === 0) this.#slotsOf.delete(owner);
-    return objectsOf(connection);
+    const changed = this.#leave(slot);
+    this.#store.close(slot);
+    return changed;
   }
 }
 
@@ -390,39 +321,19 @@ export function connectionObject(place: Place, protocol: number, tuple: Tuple): 
   return `connection/${place}/${protocolName(protocol)}/${ends}`;
 }
 
-/** By which tuple it is found in which place: as its original packets come in, and as its replies do. */
-function namesOf(connection: ConnectionTuples): [original: [Place, Tuple], reply: [Place, Tuple]] {
-  const { vni, original, translated } = connection;
-  const [from, to] = isFromInside(connection) ? ([vni, OUTSIDE] as const) : ([OUTSIDE, vni] as const);
-  return [
-    [from, original],
-    [to, turned(translated)],
-  ];
-}
-
 /** By which its replies will be found. */
 function replyOf(opening: Opening, translated: Tuple): [Place, protocol: number, Tuple] {
   return ['address' in opening ? OUTSIDE : opening.vni, opening.protocol, turned(translated)];
 }
 
-function idsOf(connection: ConnectionTuples): string[] {
-  return namesOf(connection).map(([place, tuple]) => tupleId(place, connection.protocol, tuple));
+function objectsOf({ places, protocol, original, translated }: ConnectionTuples): string[] {
+  return [connectionObject(places[0], protocol, original), connectionObject(places[1], protocol, turned(translated))];
 }
 
-function objectsOf(connection: ConnectionTuples): string[] {
-  return namesOf(connection).map(([place, tuple]) => connectionObject(place, connection.protocol, tuple));
-}
-
-function ownerId(vni: Vni, ip: Uint8Array): string {
-  return `${vni}/${bytesId(ip)}`;
+function endpointOfOpening(opening: Opening): Uint8Array {
+  return 'address' in opening ? opening.original.source : opening.translated.destination;
 }
 
 function isEchoProtocol(protocol: number): boolean {
   return protocol === IP_ICMP || protocol === IP_ICMPV6;
-}
-
-/** Is it what an undamaged record can say? */
-function isPlausible({ vni, protocol, original, translated }: ConnectionTuples): boolean {
-  const families = [original.source, original.destination, translated.source, translated.destination].map(isIp4);
-  return vni > 0 && [IP_TCP, IP_UDP, IP_ICMP, IP_ICMPV6].includes(protocol) && new Set(families).size === 1;
 }

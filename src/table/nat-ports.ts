@@ -11,8 +11,7 @@
  *
  * Families and protocols have ports each for themselves. Nothing is kept here but what follows from the connections.
  */
-import type { ConnectionTuples, Tuple } from '../flow/connection.ts';
-import { tupleId, NAT_PORTS } from '../flow/connection.ts';
+import { tupleId, NAT_PORTS, type Tuple } from '../flow/connection.ts';
 import { bytesId } from '../flow/key.ts';
 import { keyedHash } from '../flow/keyed-hash.ts';
 import { isIp4, type Vni } from '../flow/types.ts';
@@ -24,7 +23,14 @@ const TRIED = { own: 64, untaken: 8, any: 256 };
 const INPUT_BYTES = 41;
 
 /** Where a connection from inside begins. */
-export type Origin = Pick<ConnectionTuples, 'vni' | 'protocol' | 'original'>;
+export interface Origin {
+  readonly vni: Vni;
+  readonly protocol: number;
+  readonly original: Tuple;
+}
+
+/** And what it became. */
+type Mapped = Origin & { readonly translated: Tuple };
 
 export class NatPorts {
   readonly #key: Uint8Array;
@@ -62,7 +68,7 @@ export class NatPorts {
   }
 
   /** A connection from inside has been opened, or taken over. @param addresses all of the endpoint */
-  add(connection: ConnectionTuples, addresses: readonly Uint8Array[]): void {
+  add(connection: Mapped, addresses: readonly Uint8Array[]): void {
     const port = connection.translated.sourcePort;
     const source = sourceId(connection);
     const own = this.#mappings.get(source);
@@ -78,7 +84,7 @@ export class NatPorts {
   }
 
   /** It has ended. */
-  delete(connection: ConnectionTuples): void {
+  delete(connection: Mapped): void {
     const port = connection.translated.sourcePort;
     const source = sourceId(connection);
     const own = this.#mappings.get(source);

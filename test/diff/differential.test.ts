@@ -90,6 +90,7 @@ t.test('a difference is found and made small', async (t) => {
 /** The methods of a datapath as own properties, so that single ones can be replaced. */
 function bound(dp: ReturnType<Open>): ReturnType<Open> {
   return {
+    connections: dp.connections,
     portsAdd: dp.portsAdd.bind(dp),
     portSet: dp.portSet.bind(dp),
     portDel: dp.portDel.bind(dp),

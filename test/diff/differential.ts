@@ -27,7 +27,15 @@ import {
 } from '../../src/datapath/datapath.ts';
 import type { Offload } from '../../src/flow/offload.ts';
 import { formatActions } from '../../src/flow/action.ts';
-import { CONNECTION_BYTES, ConnectionRecords } from '../../src/flow/connection.ts';
+import {
+  CONNECTION_BYTES,
+  CONNECTION_HALF_FLOW,
+  CONNECTION_HALVES,
+  connectionBytes,
+  recordAt,
+  type ConnectionRecords,
+  type Place,
+} from '../../src/flow/connection.ts';
 import { formatIp, parseIp, type PortNo } from '../../src/flow/types.ts';
 import { getU16 } from '../../src/wire/bytes.ts';
 import { ETH_IPV4 } from '../../src/wire/ethernet.ts';
@@ -55,8 +63,6 @@ export interface DeciderContext {
   readonly dp: () => Switch;
   readonly random: Random;
   readonly clock: () => number;
-  /** The datapath's; compared as it is, too. */
-  readonly connections: ConnectionRecords;
   /** Puts something into what is compared. */
   readonly note: (text: string) => void;
 }
@@ -102,7 +108,10 @@ const STEPS_PER_SESSION = 3000;
 /** Frames that an answer may be to. */
 const ANSWERABLE = 8;
 const FRAME_OUT = 'frame out of port';
-const CONNECTIONS = 16;
+/** Connections, and slots for them. */
+const CONNECTIONS = { cap: 16, slots: 20 };
+/** Where the tuples of what comes in by a port mean something. */
+const placeOf: Readonly<Record<number, Place>> = { 1: 1 as Place, 2: 1 as Place, 3: 0, 4: 1 as Place, 5: 100 as Place };
 const COMPARE_STATE_EVERY = 250;
 const MEMORY_PORTS = [1, 2, 3, 4, 5];
 const VXLAN_PORTS = [6, 7];
@@ -170,7 +179,7 @@ function runSession(
       failure = compareEvents(left, right);
       if (!failure && begun % COMPARE_STATE_EVERY === 0) {
         failure = compareState(left, right);
-        reached.state(left.dp.flowDump(), left.connections);
+        reached.state(left.dp.flowDump(), left.dp.connections.records);
       }
       if (failure) break;
     }
@@ -350,7 +359,6 @@ interface Event {
 /** One datapath with its decider, and what came out of it since the last comparison. */
 class World {
   readonly dp: Switch;
-  readonly connections = new ConnectionRecords(new Uint8Array(CONNECTIONS * CONNECTION_BYTES));
   events: Event[] = [];
   readonly #decider: Decider;
   readonly #ports = new Map<number, PortSpec>();
@@ -366,12 +374,16 @@ class World {
       dp: () => this.dp,
       random,
       clock: () => this.#nowMs,
-      connections: this.connections,
       note,
     });
     this.dp = open({
       flowCap,
-      connections: this.connections.memory,
+      connections: {
+        memory: new Uint8Array(connectionBytes(CONNECTIONS.slots)),
+        limit: CONNECTIONS.cap,
+        quota: 8,
+        unprovenQuota: 5,
+      },
       clock: () => this.#nowMs,
       onPortLost: (port) => note(`lost ${port}`),
       onUpcall: (batch) => {
@@ -473,6 +485,7 @@ class World {
           kind: 'memory',
           name: `m${port}`,
           offloads,
+          place: placeOf[port]!,
           transmit: (frame, offload) => {
             this.#got.push({ port, frame });
             if (this.#got.length > ANSWERABLE) this.#got.shift();
@@ -511,7 +524,11 @@ function compareState(left: World, right: World): string | undefined {
   return (
     compareText('counters', countersText(left.dp.counters()), countersText(right.dp.counters())) ??
     compareText('flows', flowsText(left.dp), flowsText(right.dp)) ??
-    compareText('connections', connectionsText(left.connections), connectionsText(right.connections))
+    compareText(
+      'connections',
+      connectionsText(left.dp.connections.records),
+      connectionsText(right.dp.connections.records),
+    )
   );
 }
 
@@ -536,11 +553,19 @@ function countersText(counters: DatapathCounters): string[] {
   return lines;
 }
 
-function connectionsText({ memory, count }: ConnectionRecords): string[] {
-  return Array.from({ length: count }, (_, slot) => {
-    const record = memory.subarray(slot * CONNECTION_BYTES, (slot + 1) * CONNECTION_BYTES);
+/** What a free slot holds, and where the native datapath found a flow last, is nobody else's. */
+function connectionsText(records: ConnectionRecords): string[] {
+  return Array.from({ length: records.count }, (_, slot) => {
+    if (records.generation(slot) === 0) return `${slot} is free`;
+    const record = records.memory.slice(recordAt(slot), recordAt(slot) + CONNECTION_BYTES);
+    for (const half of [0, 64]) record.fill(0, ...flowSlotIn(half));
     return `${slot} ${Buffer.from(record).toString('hex')}`;
   });
+}
+
+function flowSlotIn(half: number): [from: number, to: number] {
+  const at = CONNECTION_HALVES + half + CONNECTION_HALF_FLOW + 4;
+  return [at, at + 4];
 }
 
 function flowsText(dp: Switch): string[] {

@@ -41,21 +41,13 @@ export class PipelineDecider implements Decider {
   readonly #topology = new Topology(hostMacOf(Uint8Array.of(0, 0, 1)), this.#changes);
   readonly #fdb = new Fdb({ quota: 20, ageingMs: 20_000 }, this.#changes);
   readonly #neighbors = new NeighborTable({ quota: 64 }, this.#changes);
-  readonly #connections: ConnectionTable;
+  #openedConnections: ConnectionTable | undefined;
   readonly #keys: FlowKey[] = [];
   #upcalls = 0;
   #made: Controller | undefined;
 
   constructor(context: DeciderContext) {
     this.#context = context;
-    this.#connections = new ConnectionTable({
-      memory: context.connections.memory,
-      quota: 6,
-      unprovenQuota: 4,
-      addressesWith: (vni, ip) => this.#topology.addressesWith(vni, ip),
-      natKey: new Uint8Array(8),
-      isReserved: (protocol, port) => this.#topology.isPublished(protocol, port),
-    });
     for (const vni of vnis) this.#setNetwork(vni);
     for (const vtep of vteps) this.#topology.addVtep(vtep);
     // An endpoint that is declared to be on one of the other hosts.
@@ -77,6 +69,18 @@ export class PipelineDecider implements Decider {
     const network = { name: `net${vni}`, vni, mtu: 150, outside: true, ...routing(`net${vni}`, subnets, routes) };
     this.#topology.setNetwork(network);
     for (const gateway of network.gateways) this.#neighbors.set(vni, gateway, gatewayMac(vni));
+  }
+
+  get #connections(): ConnectionTable {
+    this.#openedConnections ??= new ConnectionTable({
+      store: this.#context.dp().connections,
+      quota: 6,
+      unprovenQuota: 4,
+      addressesWith: (vni, ip) => this.#topology.addressesWith(vni, ip),
+      natKey: new Uint8Array(8),
+      isReserved: (protocol, port) => this.#topology.isPublished(protocol, port),
+    });
+    return this.#openedConnections;
   }
 
   get #controller(): Controller {
@@ -136,7 +140,8 @@ export class PipelineDecider implements Decider {
   }
 
   #check(random: Random): void {
-    const cached = [...this.#controller.flows.dump()].map(({ flow }) => flow);
+    // Of connections a flow covers what belongs to those that have it, and says nothing of other tuples.
+    const cached = [...this.#controller.flows.dump()].map(({ flow }) => flow).filter((flow) => !flow.isOfConnections);
     if (cached.length === 0) return;
     const some = [random.pick(cached), random.pick(cached)].map(({ key, decision }) => ({ key, mask: decision.mask }));
     const decide = (key: FlowKey) => this.#controller.decide(key);

@@ -8,8 +8,9 @@
  * mask must win.
  */
 import type { Upcall, UpcallToken } from '../../src/datapath/datapath.ts';
-import type { Action } from '../../src/flow/action.ts';
-import { turned, type Tuple } from '../../src/flow/connection.ts';
+import { NAT_BY_TUPLE, type Action } from '../../src/flow/action.ts';
+import { turned, type Place, type Tuple } from '../../src/flow/connection.ts';
+import { FIRST_FREE_OWNER, type ConnectionStore } from '../../src/flow/connection-store.ts';
 import { fieldList, fields, KEY_BYTES, type FieldName } from '../../src/flow/fields.ts';
 import { readNumber, type FlowKey, type FlowMask } from '../../src/flow/key.ts';
 import { dropReasons } from '../../src/flow/reason.ts';
@@ -19,6 +20,7 @@ import type { Random } from '../support/random.ts';
 import type { Decider, DeciderContext } from './differential.ts';
 
 const vteps = ['192.0.2.2', '192.0.2.3', '2001:db8::2'].map(parseIp);
+const places = [0, 1, 100] as Place[];
 /** Where masks do not overlap these are in each, and choose it. */
 const choosing: readonly FieldName[] = ['in_port', 'eth_type', 'ip_proto'];
 
@@ -38,7 +40,6 @@ export class RandomDecider implements Decider {
   readonly #used: UpcallToken[] = [];
   #lastId = 0;
   #slot = 0;
-  #generation = 0;
 
   constructor(context: DeciderContext) {
     this.#context = context;
@@ -60,7 +61,10 @@ export class RandomDecider implements Decider {
 
   step(random: Random): void {
     const flow = this.#flows.length > 0 ? random.pick(this.#flows) : undefined;
-    switch (random.int(8)) {
+    switch (random.int(9)) {
+      case 4:
+        this.#endConnections(random);
+        break;
       case 0:
         if (flow) this.#context.dp().flowDel(flow.id);
         break;
@@ -84,7 +88,7 @@ export class RandomDecider implements Decider {
 
   /** Opens a connection that the frame, or what it quotes, may belong to. */
   #connect(key: FlowKey, head: Uint8Array): void {
-    const { random, connections } = this.#context;
+    const { random } = this.#context;
     const of = new FlowView(key, head);
     const protocol = of.number('ip_proto');
     const isEcho = protocol === 1 || protocol === 58;
@@ -105,14 +109,34 @@ export class RandomDecider implements Decider {
       [turned(seen), turned(other)],
     ];
     const [original, translated] = random.pick(ways);
-    this.#slot = random.int(connections.count);
-    this.#generation += 2;
-    connections.write(this.#slot, this.#generation, {
-      vni: 1 as Vni,
-      protocol: quoted?.protocol ?? protocol,
-      original,
-      translated,
-    });
+    const kind = random.pick(['tracked', 'translated', 'translated', 'translated'] as const);
+    const slot = this.#connections.open(
+      {
+        kind,
+        places: [random.pick(places), random.pick(places)],
+        protocol: quoted?.protocol ?? protocol,
+        original,
+        translated: kind === 'tracked' ? original : translated,
+      },
+      FIRST_FREE_OWNER + random.int(3),
+      this.#context.clock(),
+      [random.chance(0.5) ? random.int(this.#connections.records.count) : -1, -1],
+    );
+    if (slot >= 0) this.#slot = slot;
+    this.#context.note(`connection ${slot} opened`);
+  }
+
+  #endConnections(random: Random): void {
+    const store = this.#connections;
+    if (random.chance(0.5)) store.close(random.int(store.records.count));
+    for (const slot of store.expire(this.#context.clock())) store.close(slot);
+    const owners = [FIRST_FREE_OWNER, FIRST_FREE_OWNER + 1];
+    store.lookOn(owners);
+    this.#context.note(`${store.size} connections, room ${store.room(owners, 6, 3)}`);
+  }
+
+  get #connections(): ConnectionStore {
+    return this.#context.dp().connections;
   }
 
   #answer(token: UpcallToken, actions: readonly Action[]): void {
@@ -125,7 +149,8 @@ export class RandomDecider implements Decider {
   }
 
   #note(id: FlowId, { key, mask }: Pick<Known, 'key' | 'mask'>): void {
-    const put = this.#context.dp().flowPut({ id, key, mask, actions: this.#actions() });
+    const ofConnections = this.#context.random.chance(0.2);
+    const put = this.#context.dp().flowPut({ id, key, mask, actions: this.#actions(), ofConnections });
     this.#context.note(`flow ${id} ${put ? 'put' : 'refused'}`);
     if (put) this.#flows.push({ id, key, mask });
   }
@@ -140,11 +165,16 @@ export class RandomDecider implements Decider {
 
   /** Mostly the connection that was opened last, whose packets are on the way. */
   #translation(): Action[] {
-    const { random, connections } = this.#context;
-    if (random.chance(0.7)) return [];
-    const op = random.pick(['nat', 'nat', 'related'] as const);
-    const slot = random.chance(0.9) ? this.#slot : random.int(connections.count + 2);
-    const generation = random.chance(0.05) || slot >= connections.count ? 1 : connections.generation(slot);
+    const { random } = this.#context;
+    if (random.chance(0.5)) return [];
+    const { records } = this.#connections;
+    const op = random.pick(['nat', 'nat', 'nat', 'related', 'track', 'track', 'track'] as const);
+    if (op === 'track') {
+      return [{ op, replies: random.pick(places), replyFlow: random.chance(0.5) ? 0 : random.int(this.#lastId + 2) }];
+    }
+    if (op === 'nat' && random.chance(0.5)) return [NAT_BY_TUPLE];
+    const slot = random.chance(0.9) ? this.#slot : random.int(records.count + 2);
+    const generation = random.chance(0.05) || slot >= records.count ? 1 : records.generation(slot);
     return [{ op, slot, generation, reply: random.chance(0.5) }];
   }
 

@@ -1,19 +1,19 @@
 /** The report of connections: whose they are, and how long it occupies the event loop. */
 import t from 'tap';
-import { CONNECTION_BYTES } from '../../src/flow/connection.ts';
 import { parseIp, type Vni } from '../../src/flow/types.ts';
 import { endpointSchema } from '../../src/model/kinds/endpoint.ts';
 import { reportConnections, TURN_CONNECTIONS, type ConnectionsQuestion } from '../../src/observe/connections.ts';
 import { ConnectionTable } from '../../src/table/connections.ts';
 import { Changes } from '../../src/table/changes.ts';
 import { Topology } from '../../src/table/topology.ts';
+import { stores } from '../support/connections.ts';
 
 const UDP = 17;
 
 /** Connections of two endpoints in turns, and one of nobody. */
 function question(count: number, more: Partial<ConnectionsQuestion> = {}): ConnectionsQuestion {
   const connections = new ConnectionTable({
-    memory: new Uint8Array((count + 2) * CONNECTION_BYTES),
+    store: stores.reference(count + 1),
     quota: count,
     unprovenQuota: count,
     addressesWith: (_, ip) => [ip],

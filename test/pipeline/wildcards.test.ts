@@ -7,7 +7,6 @@
 import t from 'tap';
 import { routing } from '../../src/cluster/routing.ts';
 import { Decisions } from '../../src/control/decisions.ts';
-import { CONNECTION_BYTES } from '../../src/flow/connection.ts';
 import { fieldList, fields } from '../../src/flow/fields.ts';
 import { applyMask, bytesId, emptyKey, megaflowId, writeNumber, type FlowKey } from '../../src/flow/key.ts';
 import { isIp4, linkLocalOf, parseIp, sameBytes, type PortNo, type Vni } from '../../src/flow/types.ts';
@@ -26,6 +25,7 @@ import {
   publishedId,
   Topology,
 } from '../../src/table/topology.ts';
+import { stores } from '../support/connections.ts';
 import { Random } from '../support/random.ts';
 import { IP_TCP } from '../../src/wire/ipv4.ts';
 
@@ -96,7 +96,7 @@ function randomTables(random: Random): Tables {
     if (random.chance(0.6)) fdb.learn(1 as Vni, random.pick(macs), { kind: 'vtep', vtep }, 0);
   }
   const connections = new ConnectionTable({
-    memory: new Uint8Array(64 * CONNECTION_BYTES),
+    store: stores.reference(63),
     quota: 64,
     unprovenQuota: 64,
     addressesWith: (vni, ip) => topology.addressesWith(vni, ip),

@@ -1,20 +1,22 @@
 /** Which source ports connections from inside get, and what containers can make of them. */
 import t from 'tap';
-import { CONNECTION_BYTES, type Tuple } from '../../src/flow/connection.ts';
+import type { Tuple } from '../../src/flow/connection.ts';
 import { parseIp, type Vni } from '../../src/flow/types.ts';
 import { keyedHash } from '../../src/flow/keyed-hash.ts';
 import { ConnectionTable, type ConnectionEntry, type Opening } from '../../src/table/connections.ts';
+import { connectionMemoryFor, stores } from '../support/connections.ts';
 
 const [TCP, UDP, ICMP] = [6, 17, 1];
 const OF_ONE = 13_536 / 4;
 const transit = { 4: parseIp('169.254.77.2'), 6: parseIp('fd77::2') } as const;
 
 function table(count = 32_000, key = 1, addressesWith = (_: Vni, ip: Uint8Array): readonly Uint8Array[] => [ip]) {
-  const memory = new Uint8Array((count + 1) * CONNECTION_BYTES);
+  const memory = connectionMemoryFor(count);
+  const store = stores.reference(count, memory);
   const natKey = new Uint8Array(8).fill(key);
   return {
     memory,
-    connections: new ConnectionTable({ memory, quota: count, unprovenQuota: count, addressesWith, natKey, isReserved }),
+    connections: new ConnectionTable({ store, quota: count, unprovenQuota: count, addressesWith, natKey, isReserved }),
   };
 }
 const isReserved = (): boolean => false;
@@ -144,7 +146,8 @@ t.test('after a crash, sources keep the ports that they have', (t) => {
   const before = Array.from({ length: 50 }, (_, n) => portOf(connections, leaving('10.1.0.2', 1000 + n)));
   const natKey = new Uint8Array(8).fill(9);
   const addressesWith = (_: Vni, ip: Uint8Array): readonly Uint8Array[] => [ip];
-  const again = new ConnectionTable({ memory, quota: 100, unprovenQuota: 100, addressesWith, natKey, isReserved });
+  const store = stores.reference(100, memory);
+  const again = new ConnectionTable({ store, quota: 100, unprovenQuota: 100, addressesWith, natKey, isReserved });
   again.recover(0);
   t.same(
     before.map((_, n) => portOf(again, leaving('10.1.0.2', 1000 + n, '198.51.100.1:1'))),

@@ -17,6 +17,7 @@ import type { FlowId, PortNo } from '../../flow/types.ts';
 import { loadAddon } from '../../addon/addon.ts';
 import type { NativeDatapath, NativeMirrored, NativeWaiting } from '../../addon/native-datapath.ts';
 import {
+  noConnections,
   portNumberRefusal,
   type Datagram,
   type Datapath,
@@ -38,6 +39,7 @@ import {
 import { UPCALL_BATCH } from '../../flow/bounds.ts';
 import type { Offload } from '../../flow/offload.ts';
 import { errnoName, ioError, lostText } from '../../addon/io-error.ts';
+import { NativeConnections } from './connections.ts';
 import { readCounters, readFlows, readMirrored, readUpcalls } from './records.ts';
 import { renewedText, tapTarget } from '../../addon/tap.ts';
 
@@ -60,6 +62,7 @@ export function openNativeDatapath(options: NativeOptions): NativeSwitch {
 }
 
 class Native implements NativeSwitch {
+  readonly connections: NativeConnections;
   readonly #options: NativeOptions;
   readonly #native: NativeDatapath;
   readonly #ports = new Map<PortNo, PortSpec>();
@@ -71,12 +74,13 @@ class Native implements NativeSwitch {
 
   constructor(options: NativeOptions) {
     this.#options = options;
+    this.connections = new NativeConnections(options.connections ?? noConnections());
     this.#native = new (loadAddon().Datapath)(
       options.threads || (options.workers ?? 1),
       options.threads > 0,
       options.flowCap,
       options.copyDscp ?? false,
-      options.connections ?? new Uint8Array(),
+      this.connections.table,
       {
         // What is thrown inside a native callback would only become a warning.
         wake: () => queueMicrotask(() => this.#turn()),
@@ -165,6 +169,7 @@ class Native implements NativeSwitch {
 
   #enterPort(port: PortNo, spec: PortSpec): void {
     if (spec.rates) this.#native.setRates(port, encodeRates(spec.rates));
+    if (!isTunnel(spec) && spec.place !== undefined) this.#native.setPlace(port, spec.place);
     this.#ports.set(port, spec);
   }
 
@@ -293,9 +298,9 @@ class Native implements NativeSwitch {
 
   // Flows, mirror, counters
 
-  flowPut({ id, key, mask, actions }: FlowPut): boolean {
+  flowPut({ id, key, mask, actions, ofConnections = false }: FlowPut): boolean {
     this.#setClock();
-    return this.#native.flowPut(id, key, mask, encodeActions(actions));
+    return this.#native.flowPut(id, key, mask, encodeActions(actions), ofConnections);
   }
 
   flowDel(id: FlowId): void {
@@ -329,7 +334,7 @@ class Native implements NativeSwitch {
   }
 }
 
-function isTunnel(spec: PortSpec): boolean {
+function isTunnel(spec: PortSpec): spec is Extract<PortSpec, { kind: 'vxlan' | 'memory-vxlan' }> {
   return spec.kind === 'vxlan' || spec.kind === 'memory-vxlan';
 }
 

@@ -1,16 +1,15 @@
 /**
  * Runs the actions of a flow, or of an upcall's answer, on a frame. Where more is
- * done than to carry it, its IPv4 header has a right checksum; its addresses are
- * translated; what is too big is cut into fragments; it is rewritten; then each
+ * done than to carry it, its IPv4 header has a right checksum; its connection is
+ * opened or counted, and its addresses are translated; what is too big is cut into fragments; it is rewritten; then each
  * action in order.
  */
-import { mtuOf, type Action } from '../../flow/action.ts';
-import type { ConnectionRecords } from '../../flow/connection.ts';
+import { connects, mtuOf, type Action } from '../../flow/action.ts';
 import { fields } from '../../flow/fields.ts';
 import { readBytes, type FlowKey } from '../../flow/key.ts';
 import { isGroupMac, type PortNo } from '../../flow/types.ts';
 import { fragments, mayFragment } from './fragment.ts';
-import { translateAddresses, type Translation } from './nat.ts';
+import type { ConnectingAction, ConnectionFound, Connector } from './connector.ts';
 import { hasRightIpv4Header, NO_OFFLOAD, packetBytes, type Frame } from './offload.ts';
 import { rewrite } from './rewrite.ts';
 import { segments } from './segment.ts';
@@ -20,23 +19,28 @@ import type { Tally } from './tally.ts';
 /** `from` is where a frame came in; undefined when weft made it. */
 export class Runner {
   readonly #sender: Sender;
-  readonly #connections: ConnectionRecords;
+  readonly #connector: Connector;
   readonly #tally: Tally;
-  readonly #clock: () => number;
 
-  constructor(sender: Sender, connections: ConnectionRecords, tally: Tally, clock: () => number) {
+  constructor(sender: Sender, connector: Connector, tally: Tally) {
     this.#sender = sender;
-    this.#connections = connections;
+    this.#connector = connector;
     this.#tally = tally;
-    this.#clock = clock;
   }
 
-  run(actions: readonly Action[], frame: Frame, key: FlowKey, from: PortNo | undefined): void {
+  /** @param connection of the frame, where it is known */
+  run(
+    actions: readonly Action[],
+    frame: Frame,
+    key: FlowKey,
+    from: PortNo | undefined,
+    connection?: ConnectionFound,
+  ): void {
     const [first] = actions as readonly [Action];
     if (isHandled(actions, frame) && !hasRightIpv4Header(frame.bytes, key)) {
       return this.#tally.dropped(from, 'ipv4_checksum');
     }
-    if (translates(first)) return this.#translate(first, actions.slice(1), frame, key, from);
+    if (connects(first)) return this.#connect(first, actions.slice(1), frame, key, from, connection);
     if (first.op === 'mtu') return this.#fit(first.bytes, actions.slice(1), frame, key, from);
     const rewritten = rewrite(first, frame, key);
     if (rewritten) return this.run(actions.slice(1), rewritten, key, from);
@@ -60,6 +64,7 @@ export class Runner {
         case 'echo':
         case 'nat':
         case 'related':
+        case 'track':
         case 'clamp':
           break; // only before those
         default:
@@ -68,16 +73,17 @@ export class Runner {
     }
   }
 
-  #translate(
-    action: Translation,
+  #connect(
+    action: ConnectingAction,
     actions: readonly Action[],
     frame: Frame,
     key: FlowKey,
     from: PortNo | undefined,
+    connection: ConnectionFound | undefined,
   ): void {
-    const translated = translateAddresses(action, this.#connections, frame, key, this.#clock());
-    if (typeof translated === 'string') return this.#tally.dropped(from, translated);
-    this.run(actions, translated, key, from);
+    const connected = this.#connector.connect(action, frame, key, connection);
+    if (typeof connected === 'string') return this.#tally.dropped(from, connected);
+    this.run(actions, connected, key, from);
   }
 
   /** Of a superframe each packet by itself. */
@@ -110,10 +116,6 @@ function isHandled(actions: readonly Action[], frame: Frame): boolean {
         return false;
     }
   });
-}
-
-function translates(action: Action): action is Translation {
-  return action.op === 'nat' || action.op === 'related';
 }
 
 /** Is it sent to a group address, or to more than one place? */

@@ -4,7 +4,8 @@
  * came in; the first hit wins.
  *
  * Whole-field masks keep the tables few, and MASK_CAP keeps the search
- * bounded whatever is decided. A mask goes with its last flow. Nothing here
+ * bounded whatever is decided. A mask goes with its last flow. Flows of connections are
+ * found by their id, which the connection has: no mask is searched for them. Nothing here
  * expires by itself: the owner of the cache looks at `lastUsedMs` and deletes.
  */
 import type { Action } from '../../flow/action.ts';
@@ -20,6 +21,7 @@ export interface CacheEntry {
   readonly key: FlowKey;
   readonly mask: FlowMask;
   actions: readonly Action[];
+  readonly ofConnections: boolean;
   packets: number;
   bytes: number;
   lastUsedMs: number;
@@ -31,12 +33,17 @@ interface Table {
   readonly flows: Map<string, CacheEntry>;
 }
 
+/** Distinct masks of the flows of connections, at most. */
+const CONNECTION_MASK_CAP = 64;
+
 export class FlowCache {
   readonly #cap: number;
   /** By the bytes of the mask, in search order. */
   readonly #tables = new Map<string, Table>();
   readonly #byId = new Map<FlowId, CacheEntry>();
   #refused: FlowRefusals = { flows: 0, masks: 0 };
+  /** How many flows of connections there are of each mask, by its bytes. */
+  readonly #ofConnections = new Map<string, number>();
   /** Holds the masked key during a lookup. */
   readonly #masked = Buffer.alloc(KEY_BYTES);
 
@@ -48,6 +55,7 @@ export class FlowCache {
     return this.#byId.size;
   }
 
+  /** That are searched. */
   get masks(): number {
     return this.#tables.size;
   }
@@ -65,6 +73,10 @@ export class FlowCache {
     return undefined;
   }
 
+  byId(id: number): CacheEntry | undefined {
+    return this.#byId.get(id as FlowId);
+  }
+
   /** False, and counted, when a cap refuses it. Replacing is never refused. */
   put(flow: FlowPut, nowMs: number): boolean {
     const known = this.#byId.get(flow.id);
@@ -74,6 +86,7 @@ export class FlowCache {
     }
     const key = applyMask(flow.key, flow.mask);
     const maskId = bytesId(flow.mask);
+    if (flow.ofConnections) return this.#putOfConnections(flow, key, maskId, nowMs);
     const keyId = bytesId(key);
     const table = this.#tables.get(maskId);
     const same = table?.flows.get(keyId);
@@ -82,10 +95,20 @@ export class FlowCache {
     else if (!table && this.#tables.size >= MASK_CAP) return this.#refuse('masks');
 
     const mask = table?.mask ?? flow.mask.slice();
-    const entry = { id: flow.id, key, mask, actions: flow.actions, packets: 0, bytes: 0, lastUsedMs: nowMs };
+    const entry = newFlow(flow, key, mask, nowMs);
     if (table) table.flows.set(keyId, entry);
     else this.#tables.set(maskId, { mask, flows: new Map([[keyId, entry]]) });
     this.#byId.set(flow.id, entry);
+    return true;
+  }
+
+  #putOfConnections(flow: FlowPut, key: FlowKey, maskId: string, nowMs: number): boolean {
+    const sharing = this.#ofConnections.get(maskId) ?? 0;
+    const hasMask = sharing > 0 || this.#ofConnections.size < CONNECTION_MASK_CAP;
+    if (this.#byId.size >= this.#cap) return this.#refuse('flows');
+    if (!hasMask) return this.#refuse('masks');
+    this.#ofConnections.set(maskId, sharing + 1);
+    this.#byId.set(flow.id, { ...newFlow(flow, key, flow.mask.slice(), nowMs), ofConnections: true });
     return true;
   }
 
@@ -94,6 +117,12 @@ export class FlowCache {
     if (!flow) return;
     this.#byId.delete(id);
     const maskId = bytesId(flow.mask);
+    if (flow.ofConnections) {
+      const sharing = this.#ofConnections.get(maskId)! - 1;
+      if (sharing > 0) this.#ofConnections.set(maskId, sharing);
+      else this.#ofConnections.delete(maskId);
+      return;
+    }
     const table = this.#tables.get(maskId)!;
     table.flows.delete(bytesId(flow.key));
     if (table.flows.size === 0) this.#tables.delete(maskId);
@@ -114,4 +143,8 @@ export class FlowCache {
   *dump(): Generator<FlowEntry> {
     for (const flow of this.#byId.values()) yield { ...flow };
   }
+}
+
+function newFlow({ id, actions }: FlowPut, key: FlowKey, mask: FlowMask, nowMs: number): CacheEntry {
+  return { id, key, mask, actions, ofConnections: false, packets: 0, bytes: 0, lastUsedMs: nowMs };
 }

@@ -19,36 +19,36 @@ import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQU
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../../wire/ipv4.ts';
 import { IPV6_HEADER_BYTES } from '../../wire/ipv6.ts';
 import { l3Offset, NEEDS_CSUM, TCP_CSUM_OFFSET, UDP_CSUM_OFFSET, type Frame } from './offload.ts';
-import { track } from './track.ts';
 
-export type Translation = Extract<Action, { op: 'nat' | 'related' }>;
-
-/** The frame as it goes on, or why it does not. */
+/** A packet of the connection, in one direction. */
 export function translateAddresses(
-  action: Translation,
-  records: ConnectionRecords,
+  { original, translated }: ConnectionTuples,
+  reply: boolean,
   frame: Frame,
   key: FlowKey,
-  nowMs: number,
-): Frame | DropReason {
-  const { slot, generation, reply } = action;
-  if (slot >= records.count || records.generation(slot) !== generation) return 'connection_gone';
-  const connection = records.read(slot);
-  const { original, translated } = connection;
-  const l4 = l4Offset(frame.bytes, key);
+): Frame {
   const bytes = frame.bytes.slice();
-  if (action.op === 'related') {
-    const [from, to] = reply ? [translated, original] : [turned(original), turned(translated)];
-    return rewriteRelated(bytes, key, l4, connection.protocol, from, to) ? { ...frame, bytes } : 'icmp_unrelated';
-  }
-  if (!isOf(connection, reply, key)) return 'connection_gone';
-  track(records, slot, reply, frame.bytes, l4, nowMs);
-  rewriteNat({ ...frame, bytes }, key, l4, reply ? turned(original) : translated);
+  rewriteNat({ ...frame, bytes }, key, l4Offset(bytes, key), reply ? turned(original) : translated);
   return { ...frame, bytes };
 }
 
+/** An ICMP error: as it goes on, or why it does not. */
+export function translateRelated(
+  { slot, generation, reply }: Extract<Action, { op: 'related' }>,
+  records: ConnectionRecords,
+  frame: Frame,
+  key: FlowKey,
+): Frame | DropReason {
+  if (slot >= records.count || records.generation(slot) !== generation) return 'connection_gone';
+  const { protocol, original, translated } = records.read(slot);
+  const bytes = frame.bytes.slice();
+  const [from, to] = reply ? [translated, original] : [turned(original), turned(translated)];
+  const isRelated = rewriteRelated(bytes, key, l4Offset(bytes, key), protocol, from, to);
+  return isRelated ? { ...frame, bytes } : 'icmp_unrelated';
+}
+
 /** Where the L4 header is, 0 if there is none or it was not reached. */
-function l4Offset(frame: Uint8Array, key: FlowKey): number {
+export function l4Offset(frame: Uint8Array, key: FlowKey): number {
   if (!isIp(key) || key[fields.ip_frag.offset] === FRAG_LATER) return 0;
   const l3 = l3Offset(frame);
   if (readNumber(key, fields.eth_type) === ETH_IPV4) return l3 + (frame[l3]! & 15) * 4;
@@ -63,7 +63,7 @@ function isIp(key: FlowKey): boolean {
 }
 
 /** Is it a packet that the connection can be about, in this direction? Of an echo the original one has the requests. */
-function isOf({ protocol, original }: ConnectionTuples, reply: boolean, key: FlowKey): boolean {
+export function isOf({ protocol, original }: ConnectionTuples, reply: boolean, key: FlowKey): boolean {
   if (!isIp(key) || key[fields.ip_proto.offset] !== protocol) return false;
   const v4 = readNumber(key, fields.eth_type) === ETH_IPV4;
   if (isIp4(original.source) !== v4) return false;

@@ -8,12 +8,13 @@
  *   3. extract its keys; from here on a frame has its L3 length
  *   4. coalesce.ts: what belongs together becomes one superframe; within its port's rate, or it waits for that
  *      (rates.ts); one of too many segments goes on as two
- *   5. track: a fragment gets the ports of its first, or waits for that (fragment-tracker.ts)
+ *   5. gather: a fragment gets the ports of its first, or waits for that (fragment-tracker.ts)
  *   6. parked? behind the others of its key (pending.ts)
- *   7. flow cache: hit, and its actions run, or it is too big for them and parked with an upcall; or miss, parked with
+ *   7. connector.ts: the packet's connection has the flow that its direction took before, which need not be searched for;
+ *      flow cache: hit, and its actions run, or it is too big for them and parked with an upcall; or miss, parked with
  *      an upcall; if the port may have one more
- *   8. storm control; actions.ts: where more is done than to carry it, the IPv4 header has a right checksum; addresses
- *      are translated; what is too big goes on in fragments; rewrite, then each action in order
+ *   8. storm control; actions.ts: where more is done than to carry it, the IPv4 header has a right checksum; the
+ *      connection is opened or counted, addresses are translated; what is too big goes on in fragments; rewrite, then each action in order
  *      send.ts: tx, within the port's rate; cut into segments where superframes cannot go
  *   9. settle: hand over mirrored frames and upcalls
  *
@@ -25,7 +26,7 @@
  * are read before `inject` returns and not kept.
  */
 import type { Action } from '../../flow/action.ts';
-import { ConnectionRecords } from '../../flow/connection.ts';
+import { OUTSIDE, type Place } from '../../flow/connection.ts';
 import { extract } from '../../flow/extract.ts';
 import { FRAG_NONE, fields } from '../../flow/fields.ts';
 import { emptyKey, readNumber, type FlowKey } from '../../flow/key.ts';
@@ -34,26 +35,29 @@ import type { FlowId, PortNo } from '../../flow/types.ts';
 import { isIcmpError } from '../../wire/icmp-error.ts';
 import { plainBytes } from '../../wire/bytes.ts';
 import { WeftError } from '../../error.ts';
-import type {
-  Datagram,
-  Datapath,
-  DatapathCounters,
-  DatapathOptions,
-  FlowEntry,
-  FlowPut,
-  Injectable,
-  MirrorOptions,
-  MirrorSink,
-  NewPort,
-  OffloadedFrame,
-  OriginatedFrame,
-  PortOpened,
-  PortRates,
-  UpcallToken,
+import {
+  noConnections,
+  type Datagram,
+  type Datapath,
+  type DatapathCounters,
+  type DatapathOptions,
+  type FlowEntry,
+  type FlowPut,
+  type Injectable,
+  type MirrorOptions,
+  type MirrorSink,
+  type NewPort,
+  type OffloadedFrame,
+  type OriginatedFrame,
+  type PortOpened,
+  type PortRates,
+  type UpcallToken,
 } from '../datapath.ts';
 import { isFlooded, isTooBig, Runner } from './actions.ts';
 import { Entrance } from './arrive.ts';
 import { coalesce, type Arrival } from './coalesce.ts';
+import { ReferenceConnections, type ReferenceConnectionOptions } from './connections.ts';
+import { Connector, isOfConnections, type ConnectionFound } from './connector.ts';
 import { FlowCache } from './flow-cache.ts';
 import { FragmentTracker } from './fragment-tracker.ts';
 import type { KernelIo, ReceivedFrame } from './kernel-io.ts';
@@ -74,6 +78,8 @@ export interface ReferenceOptions extends DatapathOptions {
   readonly io?: (onWake: () => void, onLost: (port: PortNo, why: string) => void) => KernelIo;
   /** With it, frames that wait for a rate go on by themselves; without it, when the datapath is next called. */
   readonly setTimer?: typeof setTimeout;
+  /** Of the connections' memory. */
+  readonly populate?: ReferenceConnectionOptions['populate'];
 }
 
 export type ReferenceDatapath = Datapath & Injectable;
@@ -83,6 +89,7 @@ export function openReferenceDatapath(options: ReferenceOptions): ReferenceDatap
 }
 
 class Reference implements ReferenceDatapath {
+  readonly connections: ReferenceConnections;
   readonly #options: ReferenceOptions;
   readonly #clock: () => number;
   readonly #cache: FlowCache;
@@ -94,6 +101,7 @@ class Reference implements ReferenceDatapath {
   readonly #rates: Rates;
   readonly #entrance: Entrance;
   readonly #sender: Sender;
+  readonly #connector: Connector;
   readonly #runner: Runner;
   #releaseTimer: NodeJS.Timeout | undefined;
   #turnScheduled = false;
@@ -101,7 +109,7 @@ class Reference implements ReferenceDatapath {
   #closed = false;
 
   constructor(options: ReferenceOptions) {
-    const { clock, copyDscp = false, connections = new Uint8Array() } = options;
+    const { clock, copyDscp = false, connections = noConnections(), populate } = options;
     this.#options = options;
     this.#clock = clock;
     this.#cache = new FlowCache(options.flowCap);
@@ -113,7 +121,9 @@ class Reference implements ReferenceDatapath {
     });
     this.#entrance = new Entrance(this.#ports, this.#tally, this.#mirror);
     this.#sender = new Sender(this.#ports, this.#rates, this.#tally, this.#mirror, copyDscp);
-    this.#runner = new Runner(this.#sender, new ConnectionRecords(connections), this.#tally, clock);
+    this.connections = new ReferenceConnections({ ...connections, populate });
+    this.#connector = new Connector(this.connections, this.#cache, (key) => this.#placeOf(key), clock);
+    this.#runner = new Runner(this.#sender, this.#connector, this.#tally);
   }
 
   // Ports
@@ -228,15 +238,15 @@ class Reference implements ReferenceDatapath {
   }
 
   #enterPipeline(port: PortNo, key: FlowKey, frame: Frame): void {
-    if (key[fields.ip_frag.offset] !== FRAG_NONE) return this.#track(port, key, frame);
+    if (key[fields.ip_frag.offset] !== FRAG_NONE) return this.#gather(port, key, frame);
     if (segmentCount(frame) <= MAX_SEGMENTS) return this.#decide(port, key, frame);
     this.#tally.segments++;
     for (const half of halves(frame)) this.#decide(port, key, half);
   }
 
-  // 5. Track
+  // 5. Gather
 
-  #track(port: PortNo, key: FlowKey, fragment: Frame): void {
+  #gather(port: PortNo, key: FlowKey, fragment: Frame): void {
     const tracked = this.#fragments.track(port, key, fragment, this.#clock());
     this.#tally.dropped(port, 'fragment_limit', tracked.gaveWay);
     switch (tracked.kind) {
@@ -256,7 +266,7 @@ class Reference implements ReferenceDatapath {
     this.#fragments.expire(this.#clock(), (port, frames) => this.#tally.dropped(port, 'fragment_timeout', frames));
   }
 
-  // 6. Parked, 7. flow cache
+  // 6. Parked, 7. connection, flow cache
 
   #decide(port: PortNo, key: FlowKey, frame: Frame): void {
     if (this.#pending.has(key) && !isError(key)) {
@@ -264,12 +274,22 @@ class Reference implements ReferenceDatapath {
       if (refused) this.#tally.dropped(port, refused);
       return;
     }
-    const flow = this.#cache.lookup(key);
+    let connection = this.#connector.find(key);
+    const flow = (connection && this.#connector.flowOf(connection, key)) ?? this.#cache.lookup(key);
     if (flow) {
       flow.packets++;
       flow.bytes += frame.bytes.length;
       flow.lastUsedMs = this.#clock();
-      if (!isTooBig(flow.actions, frame, key)) return this.#deliver(flow.actions, frame, key, port);
+      if (!isTooBig(flow.actions, frame, key)) {
+        const [first] = flow.actions;
+        if (first?.op === 'track' && !connection) {
+          const opened = this.#connector.open(first, key);
+          if (typeof opened === 'string') return this.#tally.dropped(port, opened);
+          connection = opened;
+        }
+        if (connection && isOfConnections(flow.actions)) this.#connector.giveFlow(connection, flow.id);
+        return this.#deliver(flow.actions, frame, key, port, connection);
+      }
       const may = this.#rates.upcalls(port)?.tooBig(this.#clock()) ?? true;
       if (!may || this.#pending.open(port, key, frame)) this.#tally.dropped(port, 'too_big');
       else this.#tally.upcalls++;
@@ -280,6 +300,14 @@ class Reference implements ReferenceDatapath {
     const refused = this.#pending.open(port, key, frame);
     if (refused) this.#tally.dropped(port, refused);
     else this.#tally.upcalls++;
+  }
+
+  /** Where the tuple of a packet with this key means something. */
+  #placeOf(key: FlowKey): Place | undefined {
+    const spec = this.#ports.get((readNumber(key, fields.in_port) & 0xffff) as PortNo);
+    if (spec?.kind === 'tap' || spec?.kind === 'memory') return spec.place;
+    const vni = readNumber(key, fields.tun_vni) as Place;
+    return spec === undefined || vni === OUTSIDE ? undefined : vni;
   }
 
   // 8. Actions
@@ -295,7 +323,7 @@ class Reference implements ReferenceDatapath {
     const released = this.#pending.release(token);
     if (!released) return;
     const { frames, key, port } = released;
-    for (const frame of frames) this.#deliver(actions, frame, key, port);
+    for (const frame of frames) this.#deliver(actions, frame, key, port, this.#connector.find(key));
   }
 
   #originate(made: Uint8Array, actions: readonly Action[]): void {
@@ -308,12 +336,12 @@ class Reference implements ReferenceDatapath {
   }
 
   /** What came in by `port`, if its storm limit does not refuse it. */
-  #deliver(actions: readonly Action[], frame: Frame, key: FlowKey, port: PortNo): void {
+  #deliver(actions: readonly Action[], frame: Frame, key: FlowKey, port: PortNo, connection?: ConnectionFound): void {
     const storm = this.#rates.storm(port);
     if (storm && isFlooded(actions, key) && !storm.take(segmentCount(frame), this.#clock())) {
       return this.#tally.dropped(port, 'storm_control');
     }
-    this.#runner.run(actions, frame, key, port);
+    this.#runner.run(actions, frame, key, port, connection);
   }
 
   // 9. Settle

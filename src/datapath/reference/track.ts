@@ -31,7 +31,7 @@ export function track(
   nowMs: number,
 ): void {
   const half = records.half(slot, reply);
-  if (records.read(slot).protocol === IP_TCP && l4 !== 0) {
+  if (records.protocol(slot) === IP_TCP && l4 !== 0) {
     trackTcp(half, records.half(slot, !reply), frame, l4);
   }
   half.packets++;

@@ -1,0 +1,129 @@
+#include "addon_connections.h"
+
+#include <sys/random.h>
+
+#include <algorithm>
+#include <vector>
+
+using namespace weft;
+
+namespace {
+
+uint32_t number(const Napi::Value& value) { return value.As<Napi::Number>().Uint32Value(); }
+
+// The numbers of an Uint32Array, each below kOwners.
+std::vector<uint32_t> owners_of(const Napi::Value& value) {
+  auto array = value.As<Napi::Uint32Array>();
+  std::vector<uint32_t> owners(array.Data(), array.Data() + array.ElementLength());
+  for (uint32_t& owner : owners) owner %= ConnectionTable::kOwners;
+  return owners;
+}
+
+Napi::Value slots_of(Napi::Env env, const std::vector<uint32_t>& slots) {
+  auto array = Napi::Uint32Array::New(env, slots.size());
+  std::copy(slots.begin(), slots.end(), array.Data());
+  return array;
+}
+
+// A slot, -1 for none.
+Napi::Value slot_of(Napi::Env env, uint32_t slot) {
+  return Napi::Number::New(env, slot == ConnectionTable::kNone ? -1 : static_cast<double>(slot));
+}
+
+}  // namespace
+
+Napi::Function ConnectionsObject::Class(Napi::Env env) {
+  return DefineClass(env, "Connections",
+                     {
+                         InstanceMethod("size", &ConnectionsObject::Size),
+                         InstanceMethod("find", &ConnectionsObject::Find),
+                         InstanceMethod("room", &ConnectionsObject::Room),
+                         InstanceMethod("lookOn", &ConnectionsObject::LookOn),
+                         InstanceMethod("open", &ConnectionsObject::Open),
+                         InstanceMethod("close", &ConnectionsObject::Close),
+                         InstanceMethod("owned", &ConnectionsObject::Owned),
+                         InstanceMethod("expire", &ConnectionsObject::Expire),
+                         InstanceMethod("recover", &ConnectionsObject::Recover),
+                         InstanceMethod("adopt", &ConnectionsObject::Adopt),
+                     });
+}
+
+// (memory, asked: ConnectionOpening, limit, quota, unprovenQuota)
+ConnectionsObject::ConnectionsObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<ConnectionsObject>(info) {
+  auto memory = info[0].As<Napi::Uint8Array>();
+  auto asked = info[1].As<Napi::Uint8Array>();
+  if (memory.ByteLength() < sizeof(Connection) || asked.ByteLength() < sizeof(ConnectionOpening)) {
+    Napi::RangeError::New(info.Env(), "no memory for connections").ThrowAsJavaScriptException();
+    return;
+  }
+  memory_ = Napi::Persistent(memory);
+  asked_ = Napi::Persistent(asked);
+  uint64_t seed = 0;
+  while (getrandom(&seed, sizeof seed, 0) != sizeof seed) {
+  }
+  const ConnectionLimits limits = {number(info[2]), number(info[3]), number(info[4])};
+  table_ = std::make_unique<ConnectionTable>(memory.Data(), memory.ByteLength(), limits, seed);
+}
+
+const ConnectionOpening& ConnectionsObject::asked() const {
+  return *reinterpret_cast<const ConnectionOpening*>(asked_.Value().Data());
+}
+
+// () → how many there are
+Napi::Value ConnectionsObject::Size(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(table_->size()));
+}
+
+// () : of the original tuple, its place and protocol → 2 · slot, and 1 more in the reply direction | -1
+Napi::Value ConnectionsObject::Find(const Napi::CallbackInfo& info) {
+  const ConnectionOpening& of = asked();
+  return slot_of(info.Env(), table_->find_handle({of.original, of.places[0], of.protocol}));
+}
+
+// (owners: Uint32Array, quota, unprovenQuota) → the slot that can be given up | -1: there is room | -2: there is none
+Napi::Value ConnectionsObject::Room(const Napi::CallbackInfo& info) {
+  const std::vector<uint32_t> owners = owners_of(info[0]);
+  const uint32_t room = table_->room(owners.data(), owners.size(), number(info[1]), number(info[2]));
+  const double slot = room == ConnectionTable::kFree ? -1 : room == ConnectionTable::kNone ? -2 : static_cast<double>(room);
+  return Napi::Number::New(info.Env(), slot);
+}
+
+// (owners: Uint32Array)
+void ConnectionsObject::LookOn(const Napi::CallbackInfo& info) {
+  const std::vector<uint32_t> owners = owners_of(info[0]);
+  table_->look_on(owners.data(), owners.size());
+}
+
+// (owner, ms, slots that are given up for it: two numbers, -1 for none) → slot | -1
+Napi::Value ConnectionsObject::Open(const Napi::CallbackInfo& info) {
+  const auto given_up = [&](size_t at) {
+    const int64_t slot = info[at].As<Napi::Number>().Int64Value();
+    return slot < 0 ? ConnectionTable::kNone : static_cast<uint32_t>(slot);
+  };
+  const uint32_t owner = number(info[0]) % ConnectionTable::kOwners;
+  const double now_ms = info[1].As<Napi::Number>();
+  return slot_of(info.Env(), table_->open(asked(), owner, now_ms, {given_up(2), given_up(3)}));
+}
+
+// (slot)
+void ConnectionsObject::Close(const Napi::CallbackInfo& info) { table_->close(number(info[0])); }
+
+// (owner) → slots
+Napi::Value ConnectionsObject::Owned(const Napi::CallbackInfo& info) {
+  return slots_of(info.Env(), table_->owned(number(info[0]) % ConnectionTable::kOwners));
+}
+
+// (ms) → slots of those that are due and not tracked only
+Napi::Value ConnectionsObject::Expire(const Napi::CallbackInfo& info) {
+  return slots_of(info.Env(), table_->expire(info[0].As<Napi::Number>()));
+}
+
+// (ms) → slots of those that are to be adopted
+Napi::Value ConnectionsObject::Recover(const Napi::CallbackInfo& info) {
+  return slots_of(info.Env(), table_->recover(info[0].As<Napi::Number>()));
+}
+
+// (slot, owner) : the slot is one that `recover` returned
+void ConnectionsObject::Adopt(const Napi::CallbackInfo& info) {
+  table_->adopt(number(info[0]), number(info[1]) % ConnectionTable::kOwners);
+}

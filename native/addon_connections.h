@@ -1,0 +1,38 @@
+// The table of connections for JavaScript, which Datapath objects use, too.
+#pragma once
+
+#include <napi.h>
+
+#include <cstddef>
+#include <memory>
+
+#include "connection_table.h"
+
+// src/addon/native-connections.ts has the types, src/datapath/native/connections.ts is the caller.
+class ConnectionsObject : public Napi::ObjectWrap<ConnectionsObject> {
+ public:
+  static Napi::Function Class(Napi::Env env);
+  explicit ConnectionsObject(const Napi::CallbackInfo& info);
+
+  // Stays as long as this object.
+  weft::ConnectionTable* table() { return table_.get(); }
+
+ private:
+  Napi::Value Size(const Napi::CallbackInfo& info);
+  Napi::Value Find(const Napi::CallbackInfo& info);
+  Napi::Value Room(const Napi::CallbackInfo& info);
+  void LookOn(const Napi::CallbackInfo& info);
+  Napi::Value Open(const Napi::CallbackInfo& info);
+  void Close(const Napi::CallbackInfo& info);
+  Napi::Value Owned(const Napi::CallbackInfo& info);
+  Napi::Value Expire(const Napi::CallbackInfo& info);
+  Napi::Value Recover(const Napi::CallbackInfo& info);
+  void Adopt(const Napi::CallbackInfo& info);
+
+  // Where JavaScript writes what it asks about.
+  const weft::ConnectionOpening& asked() const;
+
+  Napi::Reference<Napi::Uint8Array> memory_;
+  Napi::Reference<Napi::Uint8Array> asked_;
+  std::unique_ptr<weft::ConnectionTable> table_;
+};

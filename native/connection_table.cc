@@ -1,0 +1,453 @@
+#include "connection_table.h"
+
+#include <algorithm>
+
+#include "populate.h"
+#include "slot_index.h"
+
+namespace weft {
+namespace {
+
+// Connections that are looked at, at most, to find one that can be given up: of those that were not seen in use yet,
+// which costs each of them one look; and of the others, and of all.
+constexpr uint32_t kUnprovenLooked = 256;
+constexpr uint32_t kProvenLooked = 32;
+// Unproven ones that are looked at before each new connection: they are seen in use before they are too many.
+constexpr uint32_t kLookedOn = 8;
+// Records that one sweep looks at, or a sixteenth of them; and those that it looks at before others get the lock.
+constexpr uint32_t kSwept = 4096;
+constexpr uint32_t kSweptAtOnce = 256;
+// Records that get their memory at once.
+constexpr uint32_t kPrepared = 4096;
+// A search that finds nothing, and is made again because entries were moved meanwhile.
+constexpr int kSearches = 64;
+
+bool is_plausible(const ConnectionOpening& of) {
+  constexpr uint8_t kMapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+  const uint8_t* addresses[] = {of.original.source, of.original.destination, of.translated.source,
+                                of.translated.destination};
+  const auto is_v4 = [&](const uint8_t* address) { return memcmp(address, kMapped, sizeof kMapped) == 0; };
+  const bool v4 = is_v4(addresses[0]);
+  for (const uint8_t* address : addresses) {
+    if (is_v4(address) != v4) return false;
+  }
+  switch (of.protocol) {
+    case 1:
+    case 6:
+    case 17:
+    case 58:
+      break;
+    default:
+      return false;
+  }
+  if (of.kind == ConnectionKind::tracked) return memcmp(&of.original, &of.translated, sizeof of.original) == 0;
+  return of.kind == ConnectionKind::translated && (of.places[0] != kOutside || of.places[1] != kOutside);
+}
+
+ConnectionOpening opening_of(const Connection& connection) {
+  return {{connection.places[0], connection.places[1]},
+          connection.protocol,
+          connection.kind,
+          {},
+          connection.original,
+          connection.translated};
+}
+
+TupleKey original_name(const ConnectionOpening& of) { return {of.original, of.places[0], of.protocol}; }
+TupleKey reply_name(const ConnectionOpening& of) { return {turned(of.translated), of.places[1], of.protocol}; }
+
+}  // namespace
+
+ConnectionTable::ConnectionTable(uint8_t* memory, size_t bytes, const ConnectionLimits& limits, uint64_t seed)
+    : header_(reinterpret_cast<ConnectionsHeader*>(memory)),
+      records_(reinterpret_cast<Connection*>(memory) + 1),
+      count_(static_cast<uint32_t>(std::max<size_t>(bytes / sizeof(Connection), 1) - 1)),
+      limits_(limits),
+      places_(std::max<size_t>(size_t{count_} * 4, 4)),
+      index_(places_),
+      owners_(kOwners) {
+  for (uint64_t& secret : secrets_) secret = seed = hash_mix(seed, 0);
+}
+
+// Finding
+
+// NH (RFC 4418 §5.2), as the flow cache has it.
+uint32_t ConnectionTable::hash(const TupleKey& key) const {
+  uint64_t words[6];
+  memcpy(words, &key, sizeof words);
+  unsigned __int128 sum = 0;
+  for (size_t i = 0; i < 6; i += 2) {
+    sum += static_cast<unsigned __int128>(words[i] + secrets_[i]) * (words[i + 1] + secrets_[i + 1]);
+  }
+  return static_cast<uint32_t>(hash_mix(static_cast<uint64_t>(sum), static_cast<uint64_t>(sum >> 64)));
+}
+
+ConnectionTable::Found ConnectionTable::probe(const TupleKey& key, uint32_t hash) const {
+  for (size_t at = home(hash);; at = next(at)) {
+    const uint64_t found = entry(at);
+    if (found == 0) return {};
+    if (found >> 32 != hash) continue;
+    const uint32_t handle = static_cast<uint32_t>(found) - 1;
+    const uint32_t slot = handle >> 1;
+    const bool reply = handle & 1;
+    Connection& connection = records_[slot];
+    const uint32_t generation = std::atomic_ref(connection.generation).load(std::memory_order_acquire);
+    if (generation == 0 || connection.protocol != key.protocol || connection.places[reply] != key.place) continue;
+    const bool is_same = reply ? memcmp(connection.translated.source, key.tuple.destination, 16) == 0 &&
+                                     memcmp(connection.translated.destination, key.tuple.source, 16) == 0 &&
+                                     memcmp(connection.translated.source_port, key.tuple.destination_port, 2) == 0 &&
+                                     memcmp(connection.translated.destination_port, key.tuple.source_port, 2) == 0
+                               : memcmp(&connection.original, &key.tuple, sizeof key.tuple) == 0;
+    if (is_same) return {&connection, slot, generation, reply};
+  }
+}
+
+ConnectionTable::Found ConnectionTable::find(const TupleKey& key, uint32_t hash) const {
+  for (int searches = 0; searches < kSearches; ++searches) {
+    const uint32_t version = version_.load(std::memory_order_acquire);
+    const Found found = probe(key, hash);
+    if (found) return found;
+    if (version % 2 == 0 && version_.load(std::memory_order_relaxed) == version) return {};
+  }
+  std::lock_guard guard(mutex_);
+  return probe(key, hash);
+}
+
+void ConnectionTable::prefetch_record(uint32_t hash) const {
+  const uint64_t found = entry(home(hash));
+  if (found >> 32 != hash || found == 0) return;
+  const uint32_t handle = static_cast<uint32_t>(found) - 1;
+  const Connection& connection = records_[handle >> 1];
+  __builtin_prefetch(&connection);
+  if (handle & 1) __builtin_prefetch(&connection.translated);
+  __builtin_prefetch(&connection.halves[handle & 1], 1);
+}
+
+uint32_t ConnectionTable::find_handle(const TupleKey& key) const {
+  std::lock_guard guard(mutex_);
+  const Found found = probe(key, hash(key));
+  return found ? found.slot * 2 + found.reply : kNone;
+}
+
+void ConnectionTable::insert(const TupleKey& key, uint32_t handle) {
+  const uint32_t hash = this->hash(key);
+  size_t at = home(hash);
+  while (index_[at]) at = next(at);
+  set_entry(at, uint64_t{hash} << 32 | (handle + 1));
+}
+
+// Whoever reads an entry that was moved sees that the version is odd, or another one.
+void ConnectionTable::erase(const TupleKey& key, uint32_t handle) {
+  const uint32_t version = version_.load(std::memory_order_relaxed);
+  version_.store(version + 1, std::memory_order_relaxed);
+  size_t hole = home(hash(key));
+  while (static_cast<uint32_t>(index_[hole]) != handle + 1) hole = next(hole);
+  const auto distance = [&](size_t from, size_t to) { return to >= from ? to - from : to + places_ - from; };
+  for (size_t at = next(hole); index_[at]; at = next(at)) {
+    // May move back unless its probe begins behind the hole.
+    if (distance(home(static_cast<uint32_t>(index_[at] >> 32)), at) < distance(hole, at)) continue;
+    set_entry(hole, index_[at]);
+    hole = at;
+  }
+  set_entry(hole, 0);
+  version_.store(version + 2, std::memory_order_release);
+}
+
+TupleKey ConnectionTable::name(uint32_t slot, bool reply) const {
+  const ConnectionOpening of = opening_of(records_[slot]);
+  return reply ? reply_name(of) : original_name(of);
+}
+
+// Slots
+
+void ConnectionTable::append(List* list, uint32_t slot) {
+  records_[slot].next = 0;
+  records_[slot].previous = list->last;
+  (list->last ? records_[list->last - 1].next : list->first) = slot + 1;
+  list->last = slot + 1;
+  ++list->size;
+}
+
+void ConnectionTable::remove(List* list, uint32_t slot) {
+  const uint32_t before = records_[slot].previous, behind = records_[slot].next;
+  (before ? records_[before - 1].next : list->first) = behind;
+  (behind ? records_[behind - 1].previous : list->last) = before;
+  --list->size;
+}
+
+// The free slots are a queue, so `previous` is there for the epoch in which each was freed.
+void ConnectionTable::free_slot(uint32_t slot) {
+  std::atomic_ref(records_[slot].generation).store(0, std::memory_order_release);
+  records_[slot].next = 0;
+  records_[slot].previous = static_cast<uint32_t>(epoch_.fetch_add(1) + 1);
+  (free_.last ? records_[free_.last - 1].next : free_.first) = slot + 1;
+  free_.last = slot + 1;
+  ++free_.size;
+}
+
+// Has each worker said since it was freed that it holds nothing?
+bool ConnectionTable::may_take(uint32_t slot) const {
+  const uint32_t freed = records_[slot].previous;
+  return std::all_of(std::begin(holders_), std::end(holders_), [&](const Holder& holder) {
+    const uint64_t seen = holder.seen.load();
+    return seen == kIdle || static_cast<int32_t>(static_cast<uint32_t>(seen) - freed) >= 0;
+  });
+}
+
+uint32_t ConnectionTable::take_slot() {
+  if (free_.size && may_take(free_.first - 1)) {
+    const uint32_t slot = free_.first - 1;
+    free_.first = records_[slot].next;
+    if (--free_.size == 0) free_.last = 0;
+    return slot;
+  }
+  return used_ < count_ && prepare(used_) ? used_++ : kNone;
+}
+
+// Gives the record its memory, so that writing to it cannot fail when a file system is full.
+bool ConnectionTable::prepare(uint32_t slot) {
+  if (slot < header_->ready) return true;
+  const uint32_t ready = std::min(count_, slot + kPrepared);
+  // Where it cannot be asked for, the file got all of its memory when it was mapped.
+  const int error = populate(records_ + slot, (ready - slot) * sizeof(Connection));
+  if (error != 0 && error != EINVAL) return false;
+  header_->ready = ready;
+  return true;
+}
+
+// Opening and closing
+
+ConnectionTable::Found ConnectionTable::open(const TupleKey& key, uint32_t replies_place, uint32_t owner,
+                                             double now_ms) {
+  std::lock_guard guard(mutex_);
+  if (const Found known = probe(key, hash(key))) return known;
+  look_on(&owners_[owner]);
+  const uint32_t found = room(&owner, 1, limits_.quota, limits_.unproven_quota, true);
+  if (found == kNone) return {};
+  const ConnectionOpening opening = {{key.place, replies_place}, static_cast<uint8_t>(key.protocol),
+                                     ConnectionKind::tracked, {}, key.tuple, key.tuple};
+  const uint32_t slot = put(opening, owner, now_ms, {found == kFree ? kNone : found, kNone});
+  return slot == kNone ? Found{} : Found{&records_[slot], slot, records_[slot].generation, false};
+}
+
+uint32_t ConnectionTable::open(const ConnectionOpening& opening, uint32_t owner, double now_ms,
+                               const uint32_t (&given_up)[2]) {
+  std::lock_guard guard(mutex_);
+  return put(opening, owner, now_ms, given_up);
+}
+
+uint32_t ConnectionTable::put(const ConnectionOpening& opening, uint32_t owner, double now_ms,
+                              const uint32_t (&given_up)[2]) {
+  const uint32_t slot = take_slot();
+  if (slot == kNone) return kNone;
+  for (const uint32_t other : given_up) {
+    if (other != kNone && is_used(other)) close_held(other);
+  }
+  const TupleKey original = original_name(opening), reply = reply_name(opening);
+  if (probe(original, hash(original)) || probe(reply, hash(reply))) {
+    free_slot(slot);
+    return kNone;
+  }
+  Connection& record = records_[slot];
+  generation_ = generation_ % 0x7fff'ffff + 1;
+  std::atomic_ref(record.generation).store(generation_ * 2 - 1, std::memory_order_relaxed);
+  memset(reinterpret_cast<uint8_t*>(&record) + sizeof record.generation, 0, sizeof record - sizeof record.generation);
+  record.protocol = opening.protocol;
+  record.kind = opening.kind;
+  memcpy(record.places, opening.places, sizeof record.places);
+  record.original = opening.original;
+  record.translated = opening.translated;
+  record.owner = owner;
+  record.halves[0].last_seen_ms = now_ms;
+  std::atomic_ref(record.generation).store(generation_ * 2, std::memory_order_release);
+  append(&owners_[owner].unproven, slot);
+  size_.store(size() + 1, std::memory_order_relaxed);
+  insert(original, slot * 2);
+  insert(reply, slot * 2 + 1);
+  opened_.store(opened() + 1, std::memory_order_relaxed);
+  return slot;
+}
+
+void ConnectionTable::close(uint32_t slot) {
+  std::lock_guard guard(mutex_);
+  if (slot < used_ && is_used(slot)) close_held(slot);
+}
+
+void ConnectionTable::close_held(uint32_t slot) {
+  for (const bool reply : {false, true}) erase(name(slot, reply), slot * 2 + reply);
+  Owner& owner = owners_[records_[slot].owner];
+  if (records_[slot].proven) {
+    remove(&owner.proven, slot);
+  } else {
+    leave_unproven(&owner, slot);
+  }
+  size_.store(size() - 1, std::memory_order_relaxed);
+  free_slot(slot);
+}
+
+// Room
+
+void ConnectionTable::look_on(const uint32_t* owners, size_t count) {
+  std::lock_guard guard(mutex_);
+  for (size_t i = 0; i < count; ++i) look_on(&owners_[owners[i]]);
+}
+
+uint32_t ConnectionTable::room(const uint32_t* owners, size_t count, uint32_t quota, uint32_t unproven_quota) {
+  std::lock_guard guard(mutex_);
+  return room(owners, count, quota, unproven_quota, false);
+}
+
+uint32_t ConnectionTable::room(const uint32_t* owners, size_t count, uint32_t quota, uint32_t unproven_quota,
+                               bool tracked_only) {
+  size_t unproven = 0, all = 0;
+  for (size_t i = 0; i < count; ++i) {
+    const Owner& owner = owners_[owners[i]];
+    unproven += owner.unproven.size;
+    all += owner.unproven.size + owner.proven.size;
+  }
+  if (unproven >= unproven_quota) {
+    const uint32_t slot = oldest(owners, count, [&](Owner* owner) { return find_unproven(owner); });
+    if (slot != kNone) return slot;
+  }
+  if (all >= quota) return oldest(owners, count, [&](Owner* owner) { return find_expendable(owner); });
+  return size() < limits_.connections ? kFree : find_of_all(tracked_only);
+}
+
+template <typename FindOne>
+uint32_t ConnectionTable::oldest(const uint32_t* owners, size_t count, FindOne find_one) {
+  uint32_t oldest = kNone;
+  for (size_t i = 0; i < count; ++i) {
+    const uint32_t slot = find_one(&owners_[owners[i]]);
+    if (slot == kNone) continue;
+    if (oldest == kNone || records_[slot].generation < records_[oldest].generation) oldest = slot;
+  }
+  return oldest;
+}
+
+// Others are looked at the next time.
+void ConnectionTable::look_on(Owner* owner) {
+  for (uint32_t looked = 0; looked < kLookedOn; ++looked) {
+    const uint32_t at = owner->hand ? owner->hand : owner->unproven.first;
+    if (!at) return;
+    owner->hand = records_[at - 1].next;
+    if (!is_expendable(records_[at - 1])) prove(owner, at - 1);
+  }
+}
+
+void ConnectionTable::prove(Owner* owner, uint32_t slot) {
+  leave_unproven(owner, slot);
+  records_[slot].proven = 1;
+  append(&owner->proven, slot);
+}
+
+void ConnectionTable::leave_unproven(Owner* owner, uint32_t slot) {
+  if (owner->hand == slot + 1) owner->hand = records_[slot].next;
+  remove(&owner->unproven, slot);
+}
+
+// The one that was opened first of those that have never been in use. What is found in use is none of them from now on.
+uint32_t ConnectionTable::find_unproven(Owner* owner) {
+  for (uint32_t looked = 0; looked < kUnprovenLooked && owner->unproven.first; ++looked) {
+    const uint32_t slot = owner->unproven.first - 1;
+    if (is_expendable(records_[slot])) return slot;
+    prove(owner, slot);
+  }
+  return kNone;
+}
+
+// The same, or else one that is over. What is found in use is looked at last from now on.
+uint32_t ConnectionTable::find_expendable(Owner* owner) {
+  if (const uint32_t slot = find_unproven(owner); slot != kNone) return slot;
+  for (uint32_t looked = 0; looked < kProvenLooked && owner->proven.first; ++looked) {
+    const uint32_t slot = owner->proven.first - 1;
+    if (is_expendable(records_[slot])) return slot;
+    remove(&owner->proven, slot);
+    append(&owner->proven, slot);
+  }
+  return kNone;
+}
+
+// Of anyone, where all places are taken: a clock, whose hand has just passed the latest connections.
+uint32_t ConnectionTable::find_of_all(bool tracked_only) {
+  for (uint32_t looked = 0; looked < std::min(kProvenLooked, used_); ++looked) {
+    const bool may = !tracked_only || records_[hand_].kind == ConnectionKind::tracked;
+    if (may && is_expendable_at(hand_)) return hand_;
+    hand_ = (hand_ + 1) % used_;
+  }
+  return kNone;
+}
+
+std::vector<uint32_t> ConnectionTable::owned(uint32_t owner) {
+  std::lock_guard guard(mutex_);
+  std::vector<uint32_t> slots;
+  for (const List* list : {&owners_[owner].unproven, &owners_[owner].proven}) {
+    for (uint32_t at = list->first; at; at = records_[at - 1].next) slots.push_back(at - 1);
+  }
+  return slots;
+}
+
+// Time
+
+std::vector<uint32_t> ConnectionTable::expire(double now_ms) {
+  std::vector<uint32_t> due;
+  std::unique_lock lock(mutex_);
+  const uint32_t count = std::min(std::max(kSwept, used_ / 16), used_);
+  for (uint32_t n = 0; n < count; ++n) {
+    if (n % kSweptAtOnce == kSweptAtOnce - 1) {
+      lock.unlock();
+      lock.lock();
+    }
+    swept_ = (swept_ + 1) % used_;
+    Connection& connection = records_[swept_];
+    if (!is_used(swept_) || now_ms < last_seen_ms(connection) + timeout_ms(connection)) continue;
+    if (connection.kind == ConnectionKind::tracked) {
+      close_held(swept_);
+    } else {
+      due.push_back(swept_);
+    }
+  }
+  return due;
+}
+
+// After a crash. Time-outs begin anew, since the clock may be another one; no flow is known any more.
+std::vector<uint32_t> ConnectionTable::recover(double now_ms) {
+  std::lock_guard guard(mutex_);
+  std::vector<uint32_t> translated;
+  const uint32_t ready = std::min(header_->ready, count_);
+  for (uint32_t slot = 0; slot < ready; ++slot) {
+    Connection& record = records_[slot];
+    if (record.generation == 0) continue;
+    const ConnectionOpening opening = opening_of(record);
+    const TupleKey original = original_name(opening), reply = reply_name(opening);
+    const bool is_whole = record.generation % 2 == 0 && is_plausible(opening) && record.owner < kOwners;
+    if (!is_whole || size() >= limits_.connections || probe(original, hash(original)) || probe(reply, hash(reply))) {
+      record.generation = 0;
+      continue;
+    }
+    for (uint32_t free = used_; free < slot; ++free) free_slot(free);
+    used_ = slot + 1;
+    generation_ = std::max(generation_, record.generation / 2);
+    for (ConnectionHalf& half : record.halves) {
+      half.last_seen_ms = now_ms;
+      half.flow = half.flow_slot = 0;
+    }
+    record.proven = 0;
+    insert(original, slot * 2);
+    insert(reply, slot * 2 + 1);
+    size_.store(size() + 1, std::memory_order_relaxed);
+    if (record.kind == ConnectionKind::tracked) {
+      append(&owners_[record.owner].unproven, slot);
+    } else {
+      translated.push_back(slot);
+    }
+  }
+  return translated;
+}
+
+void ConnectionTable::adopt(uint32_t slot, uint32_t owner) {
+  std::lock_guard guard(mutex_);
+  records_[slot].owner = owner;
+  append(&owners_[owner].unproven, slot);
+}
+
+}  // namespace weft

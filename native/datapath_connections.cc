@@ -1,0 +1,141 @@
+// What the datapath does with connections: finds the one that a frame is of, and the
+// flow that it has (7); opens and counts it, and translates by it (8).
+#include "datapath.h"
+#include "nat.h"
+
+namespace weft {
+namespace {
+
+// May it be the first packet of a conversation? Who pings is answered, and not asked.
+bool may_begin(const Key& key) {
+  const uint32_t type = load16(key.l4_src);
+  return key.ip_proto == nat::kIcmp ? type == 8 : key.ip_proto != nat::kIcmpv6 || type == 128;
+}
+
+}  // namespace
+
+// 7. Connection
+
+void Datapath::look_up_connections() {
+  probes_.clear();
+  for (uint32_t i = 0; i < looked_.size(); ++i) {
+    const Key key = (*arrivals_)[i].key.key();
+    Probe probe;
+    probe.arrival = i;
+    if (!tuple_of(key, place_of(key), &probe.key)) continue;
+    probe.hash = connections_->hash(probe.key);
+    connections_->prefetch(probe.hash);
+    probes_.push_back(probe);
+  }
+  for (const Probe& probe : probes_) connections_->prefetch_record(probe.hash);
+  for (const Probe& probe : probes_) {
+    const Found found = connections_->find(probe.key, probe.hash);
+    if (!found || !is_of(*found.at, found.reply, (*arrivals_)[probe.arrival].key.key())) continue;
+    looked_[probe.arrival].connection = found;
+    cache_.prefetch(relaxed_load(found.at->halves[found.reply].flow_slot));
+  }
+  for (const Probe& probe : probes_) {
+    Looked& looked = looked_[probe.arrival];
+    if (looked.connection) looked.flow = flow_of(looked.connection, (*arrivals_)[probe.arrival].key);
+  }
+}
+
+// Is it still what a look would find?
+bool Datapath::is_current(const Looked& looked) const {
+  return looked.connection ? looked.connection.is_open() : !connections_ || connections_->opened() == opened_;
+}
+
+// Where the tuple of a packet with this key means something.
+uint32_t Datapath::place_of(const Key& key) {
+  const auto number = static_cast<uint16_t>(load16(key.in_port + 2));
+  const Port* port = this->port(number);
+  if (!port) return kNowhere;
+  if (!port->is_tunnel()) return port->place;
+  const uint32_t vni = load32(key.tun_vni);
+  return vni == kOutside ? kNowhere : vni;
+}
+
+// The connection that a packet with this key is of, none if it is of none.
+Datapath::Found Datapath::find_connection(const Key& key) {
+  TupleKey tuple;
+  if (!connections_ || connections_->empty() || !tuple_of(key, place_of(key), &tuple)) return {};
+  const Found found = connections_->find(tuple);
+  return found && is_of(*found.at, found.reply, key) ? found : Found{};
+}
+
+// The flow that the connection's direction has, if that covers the key.
+Flow* Datapath::flow_of(const Found& connection, const Words& key) {
+  ConnectionHalf& half = connection.at->halves[connection.reply];
+  const uint32_t id = relaxed_load(half.flow);
+  if (id == 0) return nullptr;
+  const uint32_t known = relaxed_load(half.flow_slot);
+  uint32_t slot = known;
+  Flow* flow = cache_.by_id(id, &slot);
+  if (slot != known) relaxed_store(half.flow_slot, slot);
+  return flow && cache_.covers(flow, key) ? flow : nullptr;
+}
+
+// The direction takes this flow from now on, unless it has one that is there.
+void Datapath::give_flow(const Found& connection, const Flow& flow) {
+  ConnectionHalf& half = connection.at->halves[connection.reply];
+  const uint32_t id = relaxed_load(half.flow);
+  if (id == flow.id) return;
+  uint32_t slot = relaxed_load(half.flow_slot);
+  if (id && cache_.by_id(id, &slot)) return;
+  relaxed_store(half.flow_slot, cache_.slot_of(&flow));
+  relaxed_store(half.flow, flow.id);
+}
+
+// 8. Connect
+
+Reason Datapath::connect(const Action& action, const Frame& frame, const Key& key, Found connection) {
+  if (action.op == Op::related) return relate(action, frame, key);
+  if (action.op == Op::nat && action.generation()) connection = named(action, key);
+  else if (!connection) connection = find_connection(key);
+  if (!connection && action.op == Op::track) {
+    if (const Reason refused = open(action, key, &connection); refused != kNoDrop) return refused;
+    if (!connection) return kNoDrop;
+  }
+  const bool is_translated = connection && connection.at->kind == ConnectionKind::translated;
+  if (action.op == Op::nat && !is_translated) return Reason::connection_gone;
+  const uint32_t l4 = l4_of(frame, key);
+  track(connection.at, connection.reply, frame, l4, now_ms_);
+  if (action.op == Op::track) return kNoDrop;
+  const Connection& found = *connection.at;
+  rewrite_nat(frame, key, l4, connection.reply ? backwards(found.original) : forwards(found.translated));
+  return kNoDrop;
+}
+
+// The connection that the action names, none if the packet cannot be of it.
+Datapath::Found Datapath::named(const Action& action, const Key& key) const {
+  Connection* connection = connections_ ? connections_->at(action.argument, action.generation()) : nullptr;
+  if (!connection || !is_of(*connection, action.reply(), key)) return {};
+  return {connection, action.argument, action.generation(), action.reply()};
+}
+
+// An ICMP error about a packet of the connection that the action names.
+Reason Datapath::relate(const Action& action, const Frame& frame, const Key& key) {
+  const Connection* connection = connections_ ? connections_->at(action.argument, action.generation()) : nullptr;
+  if (!connection) return Reason::connection_gone;
+  const Tuple& original = connection->original;
+  const Tuple& translated = connection->translated;
+  const Endpoints from = action.reply() ? forwards(translated) : backwards(original);
+  const Endpoints to = action.reply() ? forwards(original) : backwards(translated);
+  const bool is_related = rewrite_related(frame, key, l4_of(frame, key), connection->protocol, from, to);
+  return is_related ? kNoDrop : Reason::icmp_unrelated;
+}
+
+// The connection that begins with this packet, null if none can. Its owner is the port that it came in by.
+Reason Datapath::open(const Action& action, const Key& key, Found* connection) {
+  TupleKey tuple;
+  const uint32_t place = place_of(key);
+  if (!connections_ || place == kNowhere || !may_begin(key) || !tuple_of(key, place, &tuple)) return kNoDrop;
+  const Found found = connections_->open(tuple, action.argument, load16(key.in_port + 2), now_ms_);
+  if (!found) return Reason::connection_limit;
+  if (!is_of(*found.at, found.reply, key)) return kNoDrop;
+  if (!found.reply && action.reply_flow()) relaxed_store(found.at->halves[1].flow, action.reply_flow());
+  *connection = found;
+  return kNoDrop;
+}
+
+}  // namespace weft

@@ -1,0 +1,221 @@
+// The table of connections by itself: against a plain one by what it finds, with room
+// and time; after a crash; and with threads that find, open and close at once.
+#include <map>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "../connection_table.h"
+#include "check.h"
+
+using namespace weft;
+
+namespace {
+
+constexpr uint32_t kNone = ConnectionTable::kNone;
+
+// Memory for so many records.
+class Memory {
+ public:
+  explicit Memory(size_t records) : records_(new (std::align_val_t(64)) Connection[records + 1]()), count_(records) {}
+  ~Memory() { ::operator delete[](records_, std::align_val_t(64)); }
+  uint8_t* bytes() { return reinterpret_cast<uint8_t*>(records_); }
+  size_t size() const { return (count_ + 1) * sizeof(Connection); }
+  Connection& operator[](size_t slot) { return records_[slot + 1]; }
+
+ private:
+  Connection* records_;
+  size_t count_;
+};
+
+// Of IPv4 addresses 10.0.0.x and small ports, so that tuples come again.
+Tuple tuple_of(uint32_t source, uint32_t destination, uint32_t source_port, uint32_t destination_port) {
+  Tuple tuple = {};
+  tuple.source[10] = tuple.source[11] = tuple.destination[10] = tuple.destination[11] = 0xff;
+  store32(tuple.source + 12, 0x0a000000 + source);
+  store32(tuple.destination + 12, 0x0a000000 + destination);
+  store16(tuple.source_port, source_port);
+  store16(tuple.destination_port, destination_port);
+  return tuple;
+}
+
+TupleKey key_of(const Tuple& tuple, uint32_t place) { return {tuple, place, 17}; }
+
+std::string text(const TupleKey& key) { return std::string(reinterpret_cast<const char*>(&key), sizeof key); }
+
+ConnectionOpening translated(const Tuple& original, const Tuple& translated) {
+  return {{1, kOutside}, 17, ConnectionKind::translated, {}, original, translated};
+}
+
+// Random openings and closings; each tuple is found as in a map.
+void test_finding() {
+  Random random("finding");
+  constexpr uint32_t kRecords = 64;
+  Memory memory(kRecords);
+  ConnectionTable table(memory.bytes(), memory.size(), {60, 60, 60}, random.below(1u << 30));
+  std::map<std::string, uint32_t> handles;
+  std::map<uint32_t, std::vector<std::string>> names;
+  const auto forget = [&](uint32_t slot) {
+    for (const std::string& name : names[slot]) handles.erase(name);
+    names.erase(slot);
+  };
+  const auto some = [&] { return tuple_of(random.below(3), random.below(3), random.below(6), random.below(6)); };
+  size_t opened = 0, known = 0;
+  for (int step = 0; step < 200'000; ++step) {
+    if (random.chance(45)) {
+      const uint32_t slot = random.below(kRecords);
+      table.close(slot);
+      forget(slot);
+    } else if (names.size() < 60) {
+      const ConnectionOpening opening = translated(some(), some());
+      const TupleKey original = key_of(opening.original, 1), reply = key_of(turned(opening.translated), kOutside);
+      const uint32_t slot = table.open(opening, random.below(4), step, {kNone, kNone});
+      if (slot == kNone) {
+        CHECK(handles.count(text(original)) || handles.count(text(reply)));
+        ++known;
+      } else {
+        CHECK(handles.emplace(text(original), slot * 2).second && handles.emplace(text(reply), slot * 2 + 1).second);
+        names[slot] = {text(original), text(reply)};
+        ++opened;
+      }
+    }
+    const TupleKey key = key_of(some(), random.chance(50) ? 1 : kOutside);
+    const auto expected = handles.find(text(key));
+    CHECK(table.find_handle(key) == (expected == handles.end() ? kNone : expected->second));
+    const ConnectionTable::Found found = table.find(key);
+    CHECK(found ? found.slot * 2 + found.reply == expected->second && found.is_open() : expected == handles.end());
+    CHECK(table.size() == names.size());
+  }
+  CHECK(opened > 1000 && known > 1000);
+}
+
+// Workers open tracked connections only, give up none that are translated, and have a quota.
+void test_room() {
+  Memory memory(64);
+  ConnectionTable table(memory.bytes(), memory.size(), {40, 10, 5}, 1);
+  for (uint32_t i = 0; i < 20; ++i) {
+    CHECK(table.open(key_of(tuple_of(1, 2, i, 80), 1), 1, 3, 0));
+  }
+  CHECK(table.size() == 5);  // nobody has answered
+  for (uint32_t i = 15; i < 20; ++i) CHECK(table.find(key_of(tuple_of(1, 2, i, 80), 1)));
+  const auto answer = [&] {
+    for (size_t slot = 0; slot < 64; ++slot) {
+      for (ConnectionHalf& half : memory[slot].halves) half.packets = 1;
+    }
+  };
+  answer();
+  for (uint32_t i = 20; i < 25; ++i) CHECK(table.open(key_of(tuple_of(1, 2, i, 80), 1), 1, 3, 0));
+  answer();
+  CHECK(!table.open(key_of(tuple_of(1, 2, 99, 80), 1), 1, 3, 0));
+  CHECK(table.open(key_of(tuple_of(1, 2, 99, 80), 1), 1, 4, 0));
+
+  // All places but one are taken by what is translated.
+  for (uint32_t i = 0; table.size() < 40; ++i) {
+    CHECK(table.open(translated(tuple_of(3, 4, i, 1), tuple_of(5, 4, i, 1)), 100'000, 0, {kNone, kNone}) != kNone);
+  }
+  const size_t unanswered = 29;  // and the one of owner 4, which is tracked
+  std::set<uint32_t> left;
+  for (uint32_t slot : table.owned(100'000)) left.insert(slot);
+  CHECK(left.size() == unanswered);
+  for (uint32_t i = 0; i < 10; ++i) table.open(key_of(tuple_of(6, 7, i, 1), 1), 1, 5, 0);
+  for (uint32_t slot : table.owned(100'000)) CHECK(left.erase(slot) == 1);
+  CHECK(left.empty());
+  const uint32_t owner = 100'000;
+  CHECK(table.room(&owner, 1, 29, 100) != kNone);  // who opens others may give up any
+}
+
+void test_time() {
+  Memory memory(8);
+  ConnectionTable table(memory.bytes(), memory.size(), {8, 8, 8}, 1);
+  const ConnectionTable::Found tracked = table.open({tuple_of(1, 2, 3, 4), 1, 6}, 1, 1, 1000);
+  ConnectionOpening other = translated(tuple_of(1, 2, 5, 4), tuple_of(9, 2, 5, 4));
+  other.protocol = 6;
+  CHECK(table.open(other, 70'000, 1000, {kNone, kNone}) == 1);
+  for (size_t slot : {0, 1}) {
+    for (ConnectionHalf& half : memory[slot].halves) half = {1000, 2, 100, 0, 0, kSeenAck | kSeenFin, 0, 0, {}};
+  }
+  CHECK(table.expire(10'999).empty() && tracked.is_open());
+  CHECK(table.expire(11'000).empty() && !tracked.is_open());  // TCP that is only tracked waits 10 s
+  CHECK(table.expire(240'999).empty() && table.size() == 1);
+  CHECK(table.expire(241'000) == std::vector<uint32_t>{1} && table.size() == 1);  // for its owner to close
+}
+
+void test_recovery() {
+  Memory memory(16);
+  {
+    ConnectionTable table(memory.bytes(), memory.size(), {16, 16, 16}, 1);
+    for (uint32_t i = 0; i < 4; ++i) CHECK(table.open(key_of(tuple_of(1, 2, i, 80), 1), 1, 3, 5));
+    CHECK(table.open(translated(tuple_of(3, 4, 9, 1), tuple_of(5, 4, 9, 1)), 70'000, 5, {kNone, kNone}) == 4);
+  }
+  memory[1].generation = 7;      // it was being written
+  memory[2].protocol = 99;       // nonsense
+  memory[0].halves[0].flow = 5;  // of another flow cache
+  ConnectionTable table(memory.bytes(), memory.size(), {16, 16, 16}, 2);
+  CHECK(table.recover(100) == std::vector<uint32_t>{4});
+  table.adopt(4, 80'000);
+  CHECK(table.size() == 3 && table.owned(80'000) == std::vector<uint32_t>{4});
+  CHECK(table.owned(3) == (std::vector<uint32_t>{0, 3}));
+  CHECK(table.find(key_of(tuple_of(1, 2, 0, 80), 1)) && !table.find(key_of(tuple_of(1, 2, 1, 80), 1)));
+  CHECK(memory[0].halves[0].flow == 0 && memory[0].halves[1].last_seen_ms == 100);
+  const ConnectionTable::Found next = table.open(key_of(tuple_of(1, 2, 1, 80), 1), 1, 3, 5);
+  CHECK(next.slot == 1 && next.generation > memory[4].generation);
+}
+
+// Workers open and use connections, some of which others close meanwhile. What a worker has found stays what it was
+// until it says that it holds nothing.
+void test_threads() {
+  constexpr uint32_t kWorkers = 3, kRounds = 60'000;
+  Memory memory(48);
+  ConnectionTable table(memory.bytes(), memory.size(), {40, 16, 8}, 1);
+  std::atomic<uint32_t> running = kWorkers;
+  std::atomic<uint64_t> used = 0;
+  std::vector<std::thread> threads;
+  for (uint32_t worker = 0; worker < kWorkers; ++worker) {
+    threads.emplace_back([&, worker] {
+      uint64_t own = 0;
+      for (uint32_t i = 0; i < kRounds; ++i) {
+        if (i % 32 == 0) table.enter(worker);
+        const Tuple tuple = tuple_of(1, 2, i % 50, 80);
+        const TupleKey key = key_of(i % 3 ? tuple : turned(tuple), 1);
+        ConnectionTable::Found found = table.find(key);
+        if (!found && i % 3) found = table.open(key, 1, worker, 0);
+        if (found) {
+          for (int look = 0; look < 4; ++look) {
+            const Connection& at = *found.at;
+            CHECK(memcmp(&at.original, &tuple, sizeof tuple) == 0 && at.protocol == 17 && at.places[0] == 1);
+          }
+          ConnectionHalf& half = found.at->halves[found.reply];
+          relaxed_store(half.packets, relaxed_load(half.packets) + 1);
+          ++own;
+        }
+        if (i % 32 == 31) {
+          table.leave(worker);
+        } else {
+          table.pass(worker);
+        }
+      }
+      table.leave(worker);
+      used += own;
+      --running;
+    });
+  }
+  for (uint32_t i = 0; running > 0; ++i) {
+    table.close(i % 48);
+    table.expire(i);
+    table.find_handle(key_of(tuple_of(1, 2, i % 50, 80), 1));
+    if (i % 64 == 0) std::this_thread::yield();
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(used > 1000 && table.opened() > 1000);
+}
+
+}  // namespace
+
+int main() {
+  test_finding();
+  test_room();
+  test_time();
+  test_recovery();
+  test_threads();
+}

@@ -1,0 +1,83 @@
+/** The store of connections over the addon; native/connection_table.h says how it works. */
+import { loadAddon } from '../../addon/addon.ts';
+import type { NativeConnectionTable } from '../../addon/native-connections.ts';
+import {
+  CONNECTION_OPENING_BYTES,
+  ConnectionRecords,
+  kindNumber,
+  writeTuple,
+  type ConnectionTuples,
+  type Place,
+  type Tuple,
+} from '../../flow/connection.ts';
+import type { ConnectionStore, ConnectionStoreOptions } from '../../flow/connection-store.ts';
+
+/** `ConnectionOpening` of native/connection_table.h. */
+const PROTOCOL = 8;
+const KIND = 9;
+const ORIGINAL = 12;
+const TRANSLATED = 48;
+
+export class NativeConnections implements ConnectionStore {
+  readonly records: ConnectionRecords;
+  readonly limit: number;
+  /** Which the datapath uses, too. */
+  readonly table: NativeConnectionTable;
+  readonly #asked = new Uint8Array(CONNECTION_OPENING_BYTES);
+  readonly #view = new DataView(this.#asked.buffer);
+
+  constructor({ memory, limit, quota, unprovenQuota }: ConnectionStoreOptions) {
+    this.records = new ConnectionRecords(memory);
+    this.limit = limit;
+    this.table = new (loadAddon().Connections)(memory, this.#asked, limit, quota, unprovenQuota);
+  }
+
+  get size(): number {
+    return this.table.size();
+  }
+
+  find(place: Place, protocol: number, tuple: Tuple): number {
+    this.#view.setUint32(0, place, true);
+    this.#asked[PROTOCOL] = protocol;
+    writeTuple(this.#view, ORIGINAL, tuple);
+    return this.table.find();
+  }
+
+  lookOn(owners: readonly number[]): void {
+    this.table.lookOn(Uint32Array.from(owners));
+  }
+
+  room(owners: readonly number[], quota: number, unprovenQuota: number): number {
+    return this.table.room(Uint32Array.from(owners), quota, unprovenQuota);
+  }
+
+  open(connection: ConnectionTuples, owner: number, nowMs: number, givenUp: readonly [number, number]): number {
+    const { kind, places, protocol, original, translated } = connection;
+    places.forEach((place, n) => this.#view.setUint32(4 * n, place, true));
+    this.#asked[PROTOCOL] = protocol;
+    this.#asked[KIND] = kindNumber(kind);
+    writeTuple(this.#view, ORIGINAL, original);
+    writeTuple(this.#view, TRANSLATED, translated);
+    return this.table.open(owner, nowMs, ...givenUp);
+  }
+
+  close(slot: number): void {
+    this.table.close(slot);
+  }
+
+  owned(owner: number): Iterable<number> {
+    return this.table.owned(owner);
+  }
+
+  expire(nowMs: number): Iterable<number> {
+    return this.table.expire(nowMs);
+  }
+
+  recover(nowMs: number): Iterable<number> {
+    return this.table.recover(nowMs);
+  }
+
+  adopt(slot: number, owner: number): void {
+    this.table.adopt(slot, owner);
+  }
+}

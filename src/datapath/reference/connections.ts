@@ -1,0 +1,478 @@
+/**
+ * The store of connections (flow/connection-store.ts) in plain TypeScript, over typed arrays.
+ * native/connection_table.h says how it works; this does the same, slot by slot.
+ */
+import {
+  CONNECTION_BYTES,
+  CONNECTION_ORIGINAL,
+  CONNECTION_OWNER,
+  CONNECTION_TRANSLATED,
+  ConnectionRecords,
+  OUTSIDE,
+  recordAt,
+  turned,
+  type ConnectionState,
+  type ConnectionTuples,
+  type Place,
+  type Tuple,
+} from '../../flow/connection.ts';
+import {
+  CONNECTION_OWNERS,
+  ROOM_FREE,
+  ROOM_NONE,
+  type ConnectionStore,
+  type ConnectionStoreOptions,
+} from '../../flow/connection-store.ts';
+import { connectionTimeoutMs, EXPENDABLE } from '../../flow/connection-state.ts';
+import { isIp4, sameBytes } from '../../flow/types.ts';
+import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../../wire/ipv4.ts';
+
+/** As native/connection_table.cc has them. */
+const UNPROVEN_LOOKED = 256;
+const PROVEN_LOOKED = 32;
+const LOOKED_ON = 8;
+const SWEPT = 4096;
+const PREPARED = 4096;
+const PLACES_PER_RECORD = 4;
+
+const WORDS_PER_RECORD = CONNECTION_BYTES / 4;
+/** In a record, in words. */
+const OWNER = CONNECTION_OWNER / 4;
+const NEXT = OWNER + 1;
+const PREVIOUS = OWNER + 2;
+/** In a record, in bytes. */
+const PROVEN = 7;
+const PLACES = 8;
+const TUPLE_BYTES = 36;
+const ADDRESS_BYTES = 16;
+
+/** Of an owner: two lists, and its hand. Slots are kept as slot + 1; 0 is none. */
+const UNPROVEN = 0;
+const PROVEN_LIST = 3;
+const HAND = 6;
+const OWNER_WORDS = 7;
+/** Of a list. */
+const [FIRST, LAST, SIZE] = [0, 1, 2];
+
+export interface ReferenceConnectionOptions extends ConnectionStoreOptions {
+  /** Gives a part of the memory its pages, so that writing to it cannot fail; false: there is no room for them. */
+  readonly populate?: ((from: number, bytes: number) => boolean) | undefined;
+}
+
+export class ReferenceConnections implements ConnectionStore {
+  readonly records: ConnectionRecords;
+  readonly limit: number;
+  readonly quota: number;
+  readonly unprovenQuota: number;
+  readonly #populate: ReferenceConnectionOptions['populate'];
+  readonly #memory: Uint8Array;
+  readonly #words: Uint32Array;
+  /** Pairs: hash, and 2 · slot + direction + 1; 0: free. */
+  readonly #index: Uint32Array;
+  /** By number; an owner that had connections stays. */
+  readonly #owners = new Map<number, Uint32Array>();
+  /** What is looked for: a tuple, a place, a protocol. */
+  readonly #name = new Uint8Array(TUPLE_BYTES + 5);
+  readonly #nameView = new DataView(this.#name.buffer);
+  readonly #free = new Uint32Array(3);
+  #size = 0;
+  #used = 0;
+  #generation = 0;
+  #swept = 0;
+  #hand = 0;
+
+  constructor({ memory, limit, quota, unprovenQuota, populate }: ReferenceConnectionOptions) {
+    this.records = new ConnectionRecords(memory);
+    this.limit = limit;
+    this.quota = quota;
+    this.unprovenQuota = unprovenQuota;
+    this.#populate = populate;
+    this.#memory = memory;
+    this.#words = new Uint32Array(memory.buffer, memory.byteOffset, memory.byteLength >> 2);
+    this.#index = new Uint32Array(2 * Math.max(PLACES_PER_RECORD, this.records.count * PLACES_PER_RECORD));
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  // Finding
+
+  find(place: Place, protocol: number, { source, destination, sourcePort, destinationPort }: Tuple): number {
+    if (this.#size === 0) return -1;
+    this.#name.set(source);
+    this.#name.set(destination, ADDRESS_BYTES);
+    this.#nameView.setUint16(32, sourcePort);
+    this.#nameView.setUint16(34, destinationPort);
+    this.#nameView.setUint32(TUPLE_BYTES, place, true);
+    this.#name[TUPLE_BYTES + 4] = protocol;
+    return this.#probe();
+  }
+
+  /** For what is in `#name`. */
+  #probe(): number {
+    const hash = this.#hash();
+    for (let at = this.#home(hash); ; at = this.#nextPlace(at)) {
+      const entry = this.#index[2 * at + 1]!;
+      if (entry === 0) return -1;
+      if (this.#index[2 * at] === hash && this.#isNamed(entry - 1)) return entry - 1;
+    }
+  }
+
+  #isNamed(handle: number): boolean {
+    const [memory, name] = [this.#memory, this.#name];
+    const at = recordAt(handle >> 1);
+    if (memory[at + 4] !== name[TUPLE_BYTES + 4]) return false;
+    const place = at + PLACES + 4 * (handle & 1);
+    for (let i = 0; i < 4; i++) if (memory[place + i] !== name[TUPLE_BYTES + i]) return false;
+    if ((handle & 1) === 0) {
+      for (let i = 0; i < TUPLE_BYTES; i++) if (memory[at + CONNECTION_ORIGINAL + i] !== name[i]) return false;
+      return true;
+    }
+    const translated = at + CONNECTION_TRANSLATED;
+    for (let i = 0; i < TUPLE_BYTES; i++) if (memory[translated + turnedByte(i)] !== name[i]) return false;
+    return true;
+  }
+
+  /** `#name` becomes that of a connection in one direction. */
+  #writeName(handle: number): void {
+    const at = recordAt(handle >> 1);
+    const place = at + PLACES + 4 * (handle & 1);
+    if ((handle & 1) === 0) {
+      this.#name.set(this.#memory.subarray(at + CONNECTION_ORIGINAL, at + CONNECTION_ORIGINAL + TUPLE_BYTES));
+    } else {
+      for (let i = 0; i < TUPLE_BYTES; i++) this.#name[i] = this.#memory[at + CONNECTION_TRANSLATED + turnedByte(i)]!;
+    }
+    this.#name.set(this.#memory.subarray(place, place + 4), TUPLE_BYTES);
+    this.#name[TUPLE_BYTES + 4] = this.#memory[at + 4]!;
+  }
+
+  /** FNV-1a, mixed. */
+  #hash(): number {
+    let hash = 0x811c9dc5;
+    for (let i = 0; i < this.#name.length; i++) hash = Math.imul(hash ^ this.#name[i]!, 0x01000193);
+    hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
+    return (hash ^ (hash >>> 13)) >>> 0;
+  }
+
+  #home(hash: number): number {
+    return hash % (this.#index.length / 2);
+  }
+
+  #nextPlace(at: number): number {
+    return at + 1 === this.#index.length / 2 ? 0 : at + 1;
+  }
+
+  #insert(handle: number): void {
+    this.#writeName(handle);
+    const hash = this.#hash();
+    let at = this.#home(hash);
+    while (this.#index[2 * at + 1] !== 0) at = this.#nextPlace(at);
+    this.#index[2 * at] = hash;
+    this.#index[2 * at + 1] = handle + 1;
+  }
+
+  #erase(handle: number): void {
+    this.#writeName(handle);
+    const places = this.#index.length / 2;
+    const distance = (from: number, to: number): number => (to >= from ? to - from : to + places - from);
+    let hole = this.#home(this.#hash());
+    while (this.#index[2 * hole + 1] !== handle + 1) hole = this.#nextPlace(hole);
+    for (let at = this.#nextPlace(hole); this.#index[2 * at + 1] !== 0; at = this.#nextPlace(at)) {
+      // May move back unless its probe begins behind the hole.
+      if (distance(this.#home(this.#index[2 * at]!), at) < distance(hole, at)) continue;
+      this.#index[2 * hole] = this.#index[2 * at]!;
+      this.#index[2 * hole + 1] = this.#index[2 * at + 1]!;
+      hole = at;
+    }
+    this.#index[2 * hole + 1] = 0;
+  }
+
+  #isKnown(connection: ConnectionTuples): boolean {
+    const { places, protocol, original, translated } = connection;
+    return this.find(places[0], protocol, original) >= 0 || this.find(places[1], protocol, turned(translated)) >= 0;
+  }
+
+  // Slots
+
+  #word(slot: number, word: number): number {
+    return this.#words[(slot + 1) * WORDS_PER_RECORD + word]!;
+  }
+
+  #setWord(slot: number, word: number, value: number): void {
+    this.#words[(slot + 1) * WORDS_PER_RECORD + word] = value;
+  }
+
+  #ownerOf(number: number): Uint32Array {
+    let owner = this.#owners.get(number);
+    if (!owner) this.#owners.set(number, (owner = new Uint32Array(OWNER_WORDS)));
+    return owner;
+  }
+
+  /** @param at where in `lists` the list begins */
+  #append(lists: Uint32Array, at: number, slot: number): void {
+    const last = lists[at + LAST]!;
+    this.#setWord(slot, NEXT, 0);
+    this.#setWord(slot, PREVIOUS, last);
+    if (last === 0) lists[at + FIRST] = slot + 1;
+    else this.#setWord(last - 1, NEXT, slot + 1);
+    lists[at + LAST] = slot + 1;
+    lists[at + SIZE]!++;
+  }
+
+  #remove(lists: Uint32Array, at: number, slot: number): void {
+    const [before, behind] = [this.#word(slot, PREVIOUS), this.#word(slot, NEXT)];
+    if (before === 0) lists[at + FIRST] = behind;
+    else this.#setWord(before - 1, NEXT, behind);
+    if (behind === 0) lists[at + LAST] = before;
+    else this.#setWord(behind - 1, PREVIOUS, before);
+    lists[at + SIZE]!--;
+  }
+
+  #takeSlot(): number {
+    if (this.#free[SIZE]! > 0) {
+      const slot = this.#free[FIRST]! - 1;
+      this.#free[FIRST] = this.#word(slot, NEXT);
+      if (--this.#free[SIZE]! === 0) this.#free[LAST] = 0;
+      return slot;
+    }
+    return this.#used < this.records.count && this.#prepare(this.#used) ? this.#used++ : -1;
+  }
+
+  #prepare(slot: number): boolean {
+    if (slot < this.records.ready) return true;
+    const ready = Math.min(this.records.count, slot + PREPARED);
+    if (this.#populate && !this.#populate(recordAt(slot), (ready - slot) * CONNECTION_BYTES)) return false;
+    this.records.ready = ready;
+    return true;
+  }
+
+  #freeSlot(slot: number): void {
+    this.records.free(slot);
+    this.#append(this.#free, 0, slot);
+  }
+
+  // Opening and closing
+
+  open(connection: ConnectionTuples, owner: number, nowMs: number, givenUp: readonly [number, number]): number {
+    const slot = this.#takeSlot();
+    if (slot < 0) return -1;
+    for (const other of givenUp) if (other >= 0) this.close(other);
+    if (this.#isKnown(connection)) {
+      this.#freeSlot(slot);
+      return -1;
+    }
+    this.#generation = (this.#generation % 0x7fff_ffff) + 1;
+    this.records.write(slot, this.#generation * 2, connection);
+    this.#setWord(slot, OWNER, owner);
+    this.records.touch(slot, nowMs);
+    this.#append(this.#ownerOf(owner), UNPROVEN, slot);
+    this.#size++;
+    this.#insert(2 * slot);
+    this.#insert(2 * slot + 1);
+    return slot;
+  }
+
+  close(slot: number): void {
+    if (slot >= this.#used || !this.#isUsed(slot)) return;
+    this.#erase(2 * slot);
+    this.#erase(2 * slot + 1);
+    const owner = this.#ownerOf(this.#word(slot, OWNER));
+    if (this.#memory[recordAt(slot) + PROVEN] === 1) this.#remove(owner, PROVEN_LIST, slot);
+    else this.#leaveUnproven(owner, slot);
+    this.#size--;
+    this.#freeSlot(slot);
+  }
+
+  #isUsed(slot: number): boolean {
+    return this.records.generation(slot) !== 0;
+  }
+
+  // Room
+
+  lookOn(owners: readonly number[]): void {
+    for (const number of owners) {
+      const owner = this.#ownerOf(number);
+      for (let looked = 0; looked < LOOKED_ON; looked++) {
+        const at = owner[HAND] || owner[UNPROVEN + FIRST]!;
+        if (at === 0) break;
+        owner[HAND] = this.#word(at - 1, NEXT);
+        if (!this.#isExpendable(at - 1)) this.#prove(owner, at - 1);
+      }
+    }
+  }
+
+  room(owners: readonly number[], quota: number, unprovenQuota: number): number {
+    return this.#room(owners, quota, unprovenQuota, false);
+  }
+
+  /** @param trackedOnly what is translated is not given up */
+  #room(owners: readonly number[], quota: number, unprovenQuota: number, trackedOnly: boolean): number {
+    let [unproven, all] = [0, 0];
+    for (const number of owners) {
+      const owner = this.#ownerOf(number);
+      unproven += owner[UNPROVEN + SIZE]!;
+      all += owner[UNPROVEN + SIZE]! + owner[PROVEN_LIST + SIZE]!;
+    }
+    if (unproven >= unprovenQuota) {
+      const slot = this.#oldest(owners, (owner) => this.#findUnproven(owner));
+      if (slot >= 0) return slot;
+    }
+    if (all >= quota) {
+      const slot = this.#oldest(owners, (owner) => this.#findExpendable(owner));
+      return slot >= 0 ? slot : ROOM_NONE;
+    }
+    if (this.#size < this.limit) return ROOM_FREE;
+    const slot = this.#findOfAll(trackedOnly);
+    return slot >= 0 ? slot : ROOM_NONE;
+  }
+
+  #oldest(owners: readonly number[], findOne: (owner: Uint32Array) => number): number {
+    let oldest = -1;
+    for (const number of owners) {
+      const slot = findOne(this.#ownerOf(number));
+      if (slot < 0) continue;
+      if (oldest < 0 || this.records.generation(slot) < this.records.generation(oldest)) oldest = slot;
+    }
+    return oldest;
+  }
+
+  #prove(owner: Uint32Array, slot: number): void {
+    this.#leaveUnproven(owner, slot);
+    this.#memory[recordAt(slot) + PROVEN] = 1;
+    this.#append(owner, PROVEN_LIST, slot);
+  }
+
+  #leaveUnproven(owner: Uint32Array, slot: number): void {
+    if (owner[HAND] === slot + 1) owner[HAND] = this.#word(slot, NEXT);
+    this.#remove(owner, UNPROVEN, slot);
+  }
+
+  #findUnproven(owner: Uint32Array): number {
+    for (let looked = 0; looked < UNPROVEN_LOOKED; looked++) {
+      const at = owner[UNPROVEN + FIRST]!;
+      if (at === 0) return -1;
+      if (this.#isExpendable(at - 1)) return at - 1;
+      this.#prove(owner, at - 1);
+    }
+    return -1;
+  }
+
+  #findExpendable(owner: Uint32Array): number {
+    const unproven = this.#findUnproven(owner);
+    if (unproven >= 0) return unproven;
+    for (let looked = 0; looked < PROVEN_LOOKED; looked++) {
+      const at = owner[PROVEN_LIST + FIRST]!;
+      if (at === 0) return -1;
+      if (this.#isExpendable(at - 1)) return at - 1;
+      this.#remove(owner, PROVEN_LIST, at - 1);
+      this.#append(owner, PROVEN_LIST, at - 1);
+    }
+    return -1;
+  }
+
+  #findOfAll(trackedOnly: boolean): number {
+    for (let looked = 0; looked < Math.min(PROVEN_LOOKED, this.#used); looked++) {
+      const may = !trackedOnly || this.records.kind(this.#hand) === 'tracked';
+      if (may && this.#isUsed(this.#hand) && this.#isExpendable(this.#hand)) return this.#hand;
+      this.#hand = (this.#hand + 1) % this.#used;
+    }
+    return -1;
+  }
+
+  #isExpendable(slot: number): boolean {
+    return EXPENDABLE.has(this.records.state(slot) satisfies ConnectionState);
+  }
+
+  *owned(number: number): Generator<number> {
+    const owner = this.#ownerOf(number);
+    const slots: number[] = [];
+    for (const list of [UNPROVEN, PROVEN_LIST]) {
+      for (let at = owner[list + FIRST]!; at !== 0; at = this.#word(at - 1, NEXT)) slots.push(at - 1);
+    }
+    yield* slots;
+  }
+
+  /** For a frame that came in by port `owner`: opens a tracked connection, unless it is known. -1: there is no room. */
+  track(places: readonly [Place, Place], protocol: number, tuple: Tuple, owner: number, nowMs: number): number {
+    const known = this.find(places[0], protocol, tuple);
+    if (known >= 0) return known;
+    this.lookOn([owner]);
+    const room = this.#room([owner], this.quota, this.unprovenQuota, true);
+    if (room === ROOM_NONE) return -1;
+    const connection = { kind: 'tracked', places, protocol, original: tuple, translated: tuple } as const;
+    const slot = this.open(connection, owner, nowMs, [room === ROOM_FREE ? -1 : room, -1]);
+    return slot < 0 ? -1 : 2 * slot;
+  }
+
+  // Time
+
+  expire(nowMs: number): number[] {
+    const due: number[] = [];
+    for (let n = Math.min(Math.max(SWEPT, this.#used >> 4), this.#used); n > 0; n--) {
+      this.#swept = (this.#swept + 1) % this.#used;
+      const slot = this.#swept;
+      if (!this.#isUsed(slot)) continue;
+      if (nowMs < this.records.lastSeenMs(slot) + connectionTimeoutMs(this.records, slot)) continue;
+      if (this.records.kind(slot) === 'tracked') this.close(slot);
+      else due.push(slot);
+    }
+    return due;
+  }
+
+  recover(nowMs: number): number[] {
+    const translated: number[] = [];
+    const ready = Math.min(this.records.ready, this.records.count);
+    for (let slot = 0; slot < ready; slot++) {
+      const generation = this.records.generation(slot);
+      if (generation === 0) continue;
+      const connection = this.records.read(slot);
+      const kind = this.#memory[recordAt(slot) + 5]!;
+      const owner = this.#word(slot, OWNER);
+      const isWhole = generation % 2 === 0 && isPlausible(kind, connection) && owner < CONNECTION_OWNERS;
+      if (!isWhole || this.#size >= this.limit || this.#isKnown(connection)) {
+        this.records.free(slot);
+        continue;
+      }
+      for (let free = this.#used; free < slot; free++) this.#freeSlot(free);
+      this.#used = slot + 1;
+      this.#generation = Math.max(this.#generation, generation / 2);
+      for (const reply of [false, true]) {
+        this.records.writeHalf(slot, reply, { ...this.records.half(slot, reply), lastSeenMs: nowMs });
+        this.records.setFlow(slot, reply, 0);
+      }
+      this.#memory[recordAt(slot) + PROVEN] = 0;
+      this.#insert(2 * slot);
+      this.#insert(2 * slot + 1);
+      this.#size++;
+      if (connection.kind === 'tracked') this.#append(this.#ownerOf(owner), UNPROVEN, slot);
+      else translated.push(slot);
+    }
+    return translated;
+  }
+
+  adopt(slot: number, owner: number): void {
+    this.#setWord(slot, OWNER, owner);
+    this.#append(this.#ownerOf(owner), UNPROVEN, slot);
+  }
+}
+
+/** Of a tuple that is turned round, where this byte was before. */
+function turnedByte(byte: number): number {
+  if (byte < ADDRESS_BYTES) return byte + ADDRESS_BYTES;
+  if (byte < 2 * ADDRESS_BYTES) return byte - ADDRESS_BYTES;
+  return byte < 34 ? byte + 2 : byte - 2;
+}
+
+/** Is it what an undamaged record can say? @param kind as it is in the record */
+function isPlausible(kind: number, { places, protocol, original, translated }: ConnectionTuples): boolean {
+  const families = [original.source, original.destination, translated.source, translated.destination].map(isIp4);
+  if (new Set(families).size !== 1 || ![IP_TCP, IP_UDP, IP_ICMP, IP_ICMPV6].includes(protocol)) return false;
+  if (kind === 2) return places.some((place) => place !== OUTSIDE);
+  const isSame =
+    sameBytes(original.source, translated.source) &&
+    sameBytes(original.destination, translated.destination) &&
+    original.sourcePort === translated.sourcePort &&
+    original.destinationPort === translated.destinationPort;
+  return kind === 1 && isSame;
+}

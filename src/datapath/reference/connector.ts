@@ -1,0 +1,159 @@
+/**
+ * What the datapath does with connections: it finds the one that a packet is of, opens and counts
+ * it, translates by it, and gives each of its directions the flow that its packets take.
+ * native/datapath.cc does the same.
+ */
+import type { Action } from '../../flow/action.ts';
+import type { Place, Tuple } from '../../flow/connection.ts';
+import { fields } from '../../flow/fields.ts';
+import { covers, readBytes, readNumber, type FlowKey } from '../../flow/key.ts';
+import type { DropReason } from '../../flow/reason.ts';
+import type { FlowId } from '../../flow/types.ts';
+import { ETH_IPV4, ETH_IPV6 } from '../../wire/ethernet.ts';
+import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from '../../wire/icmp.ts';
+import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../../wire/ipv4.ts';
+import type { ReferenceConnections } from './connections.ts';
+import type { CacheEntry, FlowCache } from './flow-cache.ts';
+import { isOf, l4Offset, translateAddresses, translateRelated } from './nat.ts';
+import type { Frame } from './offload.ts';
+import { track } from './track.ts';
+
+/** A connection, in one direction. */
+export interface ConnectionFound {
+  readonly slot: number;
+  readonly reply: boolean;
+}
+
+export type ConnectingAction = Extract<Action, { op: 'nat' | 'related' | 'track' }>;
+
+interface Packet {
+  readonly place: Place;
+  readonly protocol: number;
+  readonly tuple: Tuple;
+}
+
+export class Connector {
+  readonly #store: ReferenceConnections;
+  readonly #cache: FlowCache;
+  readonly #placeOf: (key: FlowKey) => Place | undefined;
+  readonly #clock: () => number;
+
+  /** @param placeOf where the tuple of a packet with this key means something; undefined: nowhere */
+  constructor(
+    store: ReferenceConnections,
+    cache: FlowCache,
+    placeOf: (key: FlowKey) => Place | undefined,
+    clock: () => number,
+  ) {
+    this.#store = store;
+    this.#cache = cache;
+    this.#placeOf = placeOf;
+    this.#clock = clock;
+  }
+
+  /** The connection that a packet with this key is of. */
+  find(key: FlowKey): ConnectionFound | undefined {
+    if (this.#store.size === 0) return undefined;
+    const packet = this.#packetOf(key);
+    return packet && this.#ifOf(this.#store.find(packet.place, packet.protocol, packet.tuple), key);
+  }
+
+  /** The flow that the connection's direction has, if that covers the key. */
+  flowOf({ slot, reply }: ConnectionFound, key: FlowKey): CacheEntry | undefined {
+    const flow = this.#cache.byId(this.#store.records.flow(slot, reply));
+    return flow && covers(flow.key, flow.mask, key) ? flow : undefined;
+  }
+
+  /** The direction takes this flow from now on, unless it has one that is there. */
+  giveFlow({ slot, reply }: ConnectionFound, id: FlowId): void {
+    const known = this.#store.records.flow(slot, reply);
+    if (known !== id && !this.#cache.byId(known)) this.#store.records.setFlow(slot, reply, id);
+  }
+
+  /** The connection that begins with this packet, none if none can; or why there is no room for it. */
+  open(
+    { replies, replyFlow }: Extract<Action, { op: 'track' }>,
+    key: FlowKey,
+  ): ConnectionFound | DropReason | undefined {
+    const packet = this.#packetOf(key);
+    // Who pings is answered, and not asked.
+    const type = readNumber(key, fields.l4_src);
+    if (!packet || (isEchoProtocol(packet.protocol) && type !== ICMP_ECHO_REQUEST && type !== ICMPV6_ECHO_REQUEST)) {
+      return undefined;
+    }
+    const { place, protocol, tuple } = packet;
+    const owner = readNumber(key, fields.in_port) & 0xffff;
+    const handle = this.#store.track([place, replies], protocol, tuple, owner, this.#clock());
+    if (handle < 0) return 'connection_limit';
+    const found = this.#ifOf(handle, key);
+    if (found && !found.reply && replyFlow !== 0) this.#store.records.setFlow(found.slot, true, replyFlow);
+    return found;
+  }
+
+  /** @returns the frame as it goes on, or why it does not */
+  connect(
+    action: ConnectingAction,
+    frame: Frame,
+    key: FlowKey,
+    known: ConnectionFound | undefined,
+  ): Frame | DropReason {
+    const { records } = this.#store;
+    if (action.op === 'related') return translateRelated(action, records, frame, key);
+    let found = action.op === 'nat' && action.generation !== 0 ? this.#named(action, key) : (known ?? this.find(key));
+    if (!found && action.op === 'track') {
+      const opened = this.open(action, key);
+      if (typeof opened === 'string') return opened;
+      if (!opened) return frame;
+      found = opened;
+    }
+    if (!found || (action.op === 'nat' && records.kind(found.slot) !== 'translated')) return 'connection_gone';
+    track(records, found.slot, found.reply, frame.bytes, l4Offset(frame.bytes, key), this.#clock());
+    return action.op === 'track' ? frame : translateAddresses(records.read(found.slot), found.reply, frame, key);
+  }
+
+  /** The connection that the action names, if the packet can be of it. */
+  #named({ slot, generation, reply }: Extract<Action, { op: 'nat' }>, key: FlowKey): ConnectionFound | undefined {
+    const { records } = this.#store;
+    if (slot >= records.count || records.generation(slot) !== generation) return undefined;
+    return this.#ifOf(2 * slot + (reply ? 1 : 0), key);
+  }
+
+  #ifOf(handle: number, key: FlowKey): ConnectionFound | undefined {
+    if (handle < 0) return undefined;
+    const [slot, reply] = [handle >> 1, (handle & 1) === 1];
+    return isOf(this.#store.records.read(slot), reply, key) ? { slot, reply } : undefined;
+  }
+
+  /** What tells its connection; undefined for a packet that can be of none. */
+  #packetOf(key: FlowKey): Packet | undefined {
+    const place = this.#placeOf(key);
+    const type = readNumber(key, fields.eth_type);
+    if (place === undefined || (type !== ETH_IPV4 && type !== ETH_IPV6)) return undefined;
+    const protocol = readNumber(key, fields.ip_proto);
+    const hasPorts = protocol === IP_TCP || protocol === IP_UDP;
+    if (!hasPorts && !isEcho(protocol, type === ETH_IPV4, readNumber(key, fields.l4_src))) return undefined;
+    const [from, to] = hasPorts ? (['l4_src', 'l4_dst'] as const) : (['icmp_id', 'icmp_id'] as const);
+    const tuple = {
+      source: readBytes(key, fields.ip_src),
+      destination: readBytes(key, fields.ip_dst),
+      sourcePort: readNumber(key, fields[from]),
+      destinationPort: readNumber(key, fields[to]),
+    };
+    return { place, protocol, tuple };
+  }
+}
+
+/** Does the flow use the packet's connection, so that the connection can have the flow? */
+export function isOfConnections([first]: readonly Action[]): boolean {
+  return first?.op === 'track' || (first?.op === 'nat' && first.generation === 0);
+}
+
+function isEchoProtocol(protocol: number): boolean {
+  return protocol === IP_ICMP || protocol === IP_ICMPV6;
+}
+
+function isEcho(protocol: number, v4: boolean, type: number): boolean {
+  return v4
+    ? protocol === IP_ICMP && (type === ICMP_ECHO_REQUEST || type === ICMP_ECHO_REPLY)
+    : protocol === IP_ICMPV6 && (type === ICMPV6_ECHO_REQUEST || type === ICMPV6_ECHO_REPLY);
+}
