@@ -1,9 +1,9 @@
 // Actions and action programs.
 //
-// The encoding is that of src/flow/action.ts (compared at load), which is also
-// how they are kept: a program is what `encodeActions` gave. Many flows have the
-// same few programs, so programs are interned: equal ones are one object, with
-// a count of the flows that use it. Owned by one datapath; not thread-safe.
+// Actions are encoded as in src/flow/action.ts (compared at load) and kept in that form: a program is
+// exactly what `encodeActions` returned. Many flows share a few programs, so programs are interned:
+// equal ones are one object, with a count of the flows that use it. A set of programs is owned by one
+// datapath and not thread-safe.
 #pragma once
 
 #include <climits>
@@ -34,11 +34,11 @@ enum class Op : uint8_t {
   track = 11,
 };
 
-// Does it rewrite the frame for the actions behind it?
+// True if it rewrites the frame for the actions after it.
 inline bool rewrites(Op op) { return op == Op::route || op == Op::echo || op == Op::clamp; }
 
-// Where in a program the actions that only prepare sending come: each place at most
-// once, in this order. 0: it sends, or ends the frame.
+// The place in a program of actions that only prepare sending. They come in this order, each at most
+// once. 0 means that the action sends or ends the frame.
 inline int preparation(Op op) {
   switch (op) {
     case Op::nat:
@@ -57,21 +57,22 @@ inline int preparation(Op op) {
   }
 }
 
-// Does it use a connection, which comes before all else?
+// True if it uses a connection, in which case it comes before everything else.
 inline bool connects(Op op) { return op == Op::nat || op == Op::related || op == Op::track; }
 
 
-// The smallest packet size that every IPv4 network carries (RFC 791); fragments fit into it.
+// The smallest packet size that every IPv4 network carries (RFC 791). Fragments fit into it.
 inline constexpr uint32_t kLeastMtu = 68;
 
 struct Action {
   Op op;
   uint8_t zero[3];
-  // Port, VNI, reason, bytes, MSS, a connection's slot, or of track the place where replies come in; little-endian as
-  // the machine.
+  // Port, VNI, reason, bytes, MSS, or the slot of a connection; for track, the place where replies
+  // come in. Little-endian, as on the machine.
   uint32_t argument;
-  // A VTEP; of route: the source and the destination MAC, and zeros; of nat and related: the connection's generation (0:
-  // that of the frame), 4 bytes, 1 in its reply direction, and zeros; of track: the id of the flow that replies take, 4 bytes, and zeros.
+  // For encap, a VTEP. For route, the source and destination MACs, then zeros. For nat and related, the generation of
+  // the connection (0 means the frame's own), 4 bytes, then 1 in the reply direction, then zeros. For track, the id of
+  // the flow that replies take, 4 bytes, then zeros.
   uint8_t address[16];
 
   uint32_t generation() const { return number(); }
@@ -86,7 +87,7 @@ struct Action {
   }
 };
 
-// Does it use the connection that the frame is of, so that the connection can have the flow?
+// True if it uses the frame's own connection, so that connections can share the flow.
 inline bool is_of_connections(const Action& action) {
   return action.op == Op::track || (action.op == Op::nat && action.generation() == 0);
 }
@@ -94,8 +95,8 @@ inline bool is_of_connections(const Action& action) {
 inline constexpr size_t kActionBytes = 24;
 static_assert(sizeof(Action) == kActionBytes && offsetof(Action, argument) == 4 && offsetof(Action, address) == 8);
 
-// Is this one or more output/encap, perhaps behind what prepares it, or a single
-// drop, or a single consume, with arguments in range?
+// True for one or more output/encap, possibly after actions that prepare sending, for a single drop,
+// and for a single consume, provided that all arguments are in range.
 inline bool actions_valid(const Action* actions, size_t count) {
   if (count == 0) return false;
   int prepared = 0;
@@ -142,8 +143,8 @@ inline bool actions_valid(const Action* actions, size_t count) {
 
 class Programs;
 
-// A counted reference to an interned program, moved but not copied. Must go
-// before its Programs.
+// A counted reference to an interned program, which can be moved but not copied. It must be
+// destroyed before its Programs.
 class Program {
  public:
   Program() = default;
@@ -180,7 +181,7 @@ class Programs {
   Programs(const Programs&) = delete;
   Programs& operator=(const Programs&) = delete;
 
-  // `actions` are copied; they are valid.
+  // Copies `actions`, which must be valid.
   Program intern(const Action* actions, size_t count) {
     const uint32_t hash = hash_of(actions, count);
     const uint32_t found = index_.find(hash, [&](uint32_t slot) {

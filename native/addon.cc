@@ -1,13 +1,11 @@
-// The addon: the native datapath for JavaScript, the layout that it was built
-// with, the table of connections (addon_connections.cc), frame I/O (addon_frame_io.cc), work in namespaces (addon_netns.cc) and the
-// limit of V8's heap (addon_heap.cc).
-// Nothing else knows N-API.
-// src/addon/addon.ts has the types, src/datapath/native/native.ts is the caller.
+// The addon: the native datapath for JavaScript, the layout that it was built with, the table of
+// connections (addon_connections.cc), frame I/O (addon_frame_io.cc), work in namespaces
+// (addon_netns.cc) and the limit of V8's heap (addon_heap.cc). Only these files know N-API.
+// src/addon/addon.ts has the types, and src/datapath/native/native.ts is the caller.
 //
-// Errors are returned as negative errno. Bytes passed in are read before the
-// call returns; those handed out are copies that belong to JavaScript. Arguments
-// are of the types that binding.ts says; their values are checked here where a
-// wrong one would not only give a wrong result.
+// Errors are returned as negative errno. Bytes passed in are read before the call returns. Bytes
+// handed out are copies that belong to JavaScript. Arguments have the types that binding.ts declares.
+// Their values are checked here if a wrong one could do more than give a wrong result.
 #include <errno.h>
 #include <fcntl.h>
 #include <napi.h>
@@ -50,8 +48,8 @@ Words words_of(const Napi::Value& value) {
   return words;
 }
 
-// A copy, which a frame may be written to. Of a frame that is too long only what
-// it takes to see that.
+// A copy of a frame, so that the datapath may write to it. Of a frame that is too long, it copies
+// only enough to show that.
 struct InjectedFrame {
   explicit InjectedFrame(const Napi::Value& value) {
     auto bytes = value.As<Napi::Uint8Array>();
@@ -64,7 +62,7 @@ struct InjectedFrame {
   Frame frame;
 };
 
-// A burst of copies, from an array.
+// A burst of copied frames, from an array.
 struct InjectedBurst {
   explicit InjectedBurst(const Napi::Value& value) {
     auto array = value.As<Napi::Array>();
@@ -137,7 +135,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
                                          connections, seed, hooks, [this] { wake_.NonBlockingCall(); });
     open_ = true;
     if (copy_dscp) workers_->each([](Datapath& datapath) { datapath.copy_dscp(); });
-    // The thread must be gone before the environment is.
+    // The thread must end before the environment does.
     napi_add_env_cleanup_hook(env, CloseAtExit, this);
     if (const int error = workers_->start()) {
       CloseAll();
@@ -155,13 +153,14 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     const bool threaded = !workers_->manual();
     workers_->close();
     if (threaded) wake_.Release();
-    // They refer to what refers to this object, which would never be freed. No port is left to call them.
+    // The callbacks refer to things that refer to this object, so it would never be freed. No port is left to call
+    // them.
     transmit_.Reset();
     transmit_datagram_.Reset();
     napi_remove_env_cleanup_hook(env_, CloseAtExit, this);
   }
 
-  // Hooks of memory ports: native.ts puts the copies aside.
+  // Hooks of memory ports. native.ts collects the copies.
 
   void Transmit(uint16_t port, const Frame& frame) {
     Napi::HandleScope scope(env_);
@@ -189,7 +188,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     return bytes;
   }
 
-  // `mirrored`, the records of all blocks, and `mirrorLost`.
+  // Sets `mirrored`, the records of all blocks, and `mirrorLost`.
   void SetMirrored(Napi::Object* result, const Mirrored& mirrored) {
     size_t size = 0;
     for (const MirrorBlock& block : mirrored.blocks) size += block.used;
@@ -215,7 +214,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     const auto ports = info[0].As<Napi::Array>();
     const auto targets = info[1].As<Napi::Array>();
     std::vector<uint16_t> numbers;
-    std::deque<TapArgument> arguments;  // they stay where they are
+    std::deque<TapArgument> arguments;  // elements stay in place
     std::vector<TapOpening> openings;
     for (uint32_t i = 0; i < ports.Length(); ++i) {
       numbers.push_back(number16(ports.Get(i)));
@@ -230,7 +229,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     return result;
   }
 
-  // (port) → what others had changed, and is put back | -errno
+  // (port) → what others had changed and is now restored | -errno
   Napi::Value RenewTap(const Napi::CallbackInfo& info) { return Result(workers_->renew_tap(number16(info[0]))); }
 
   // (port, local: 16 bytes, l4Port) → 0 | -errno
@@ -248,7 +247,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     return Result(workers_->add_memory_vxlan(number16(info[0]), info[1].As<Napi::Uint8Array>().Data()));
   }
 
-  // (port, twelve numbers: each second, burst and queue of ingress, egress, storm and upcalls; 0 a second: no limit)
+  // (port, twelve numbers: rate per second, burst and queue of ingress, egress, storm and upcalls; rate 0: no limit)
   void SetRates(const Napi::CallbackInfo& info) {
     auto numbers = info[1].As<Napi::Float64Array>();
     const auto rate = [&](size_t at) {
@@ -263,7 +262,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     workers_->set_place(number16(info[0]), info[1].As<Napi::Number>().Uint32Value());
   }
 
-  // () : manual mode; what waited for its port's rate goes on
+  // () : manual mode; sends the frames that waited for their port's rate and may go on
   void Release(const Napi::CallbackInfo&) {
     workers_->each([](Datapath& datapath) { datapath.release(); });
   }
@@ -276,7 +275,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
   // Frames
 
   // (port, frames[], offloads), manual mode; the port exists. `offloads` has five
-  // numbers a frame: flags, gsoType, gsoSize, csumStart, csumOffset.
+  // numbers for each frame: flags, gsoType, gsoSize, csumStart, csumOffset.
   void Inject(const Napi::CallbackInfo& info) {
     InjectedBurst burst(info[1]);
     auto offloads = info[2].As<Napi::Uint16Array>();
@@ -315,7 +314,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     return result;
   }
 
-  // The actions of an encoded list. Throws and is empty when they are not valid.
+  // The actions of an encoded list. If they are not valid, throws and returns nothing.
   std::vector<Action> ActionsOf(const Napi::Value& value) {
     auto bytes = value.As<Napi::Uint8Array>();
     std::vector<Action> actions(bytes.ByteLength() / kActionBytes);
@@ -346,7 +345,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
 
   // Flows
 
-  // (id, key, mask, actions, ofConnections) → was it put?
+  // (id, key, mask, actions, ofConnections) → whether it was put
   Napi::Value FlowPut(const Napi::CallbackInfo& info) {
     const uint32_t id = info[0].As<Napi::Number>();
     const Words key = words_of(info[1]);
@@ -364,7 +363,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     workers_->flow_del(id);
   }
 
-  // As it crosses into JavaScript, before its encoded actions.
+  // A flow as it crosses into JavaScript, followed by its encoded actions.
   struct FlowRecord {
     uint32_t id;
     uint32_t actions;
@@ -398,7 +397,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     return Bytes(packed.data(), packed.size());
   }
 
-  // (id) → the flow as FlowDump packs it; empty without one
+  // (id) → the flow, packed as by FlowDump; empty if there is none
   Napi::Value FlowGet(const Napi::CallbackInfo& info) {
     const uint32_t id = info[0].As<Napi::Number>();
     return Packed(workers_->flow(id));
@@ -429,7 +428,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     workers_->each([&](Datapath& datapath) { datapath.mirror().start(number16(info[0]), snap_bytes, filter); });
   }
 
-  // () → { mirrored, mirrorLost }: what waited, as takeWaiting gives it
+  // () → { mirrored, mirrorLost }: what was waiting, in the form of takeWaiting
   Napi::Value MirrorStop(const Napi::CallbackInfo&) {
     Mirrored mirrored;
     workers_->each([&](Datapath& datapath) {
@@ -442,7 +441,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
   }
 
   // () → Float64Array: 13 totals, drops by reason number, then for each port its
-  // number, 4 counters, drops by reason number
+  // number, 4 counters and its drops by reason number
   Napi::Value Counters(const Napi::CallbackInfo&) {
     std::vector<double> values;
     const auto append = [&](auto... numbers) { (values.push_back(static_cast<double>(numbers)), ...); };
@@ -464,7 +463,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
 
   Napi::Env env_ = nullptr;
   std::unique_ptr<Workers> workers_;
-  Napi::ObjectReference connections_;  // which the workers use
+  Napi::ObjectReference connections_;  // used by the workers
   Napi::FunctionReference transmit_;
   Napi::FunctionReference transmit_datagram_;
   Napi::ThreadSafeFunction wake_;
@@ -472,7 +471,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
   UpcallRecord upcalls_[kUpcallBatch];
 };
 
-// What binding.ts compares with the tables of TypeScript.
+// The layout, which binding.ts compares with the tables of TypeScript.
 Napi::Object Layout(Napi::Env env) {
   const auto number = [env](size_t value) { return Napi::Number::New(env, static_cast<double>(value)); };
   auto layout = Napi::Object::New(env);
@@ -532,10 +531,10 @@ Napi::Object Layout(Napi::Env env) {
   return layout;
 }
 
-// (path, bytes) → Uint8Array | -errno: a file as memory, made, lengthened or cut as needed.
-// What is written there outlives the process. It gets its pages when `populate` is
-// called for them, or at once where the kernel has no such call (before 5.14). EPERM:
-// others can write it too.
+// (path, bytes) → Uint8Array | -errno: maps a file into memory; creates, extends or truncates it as needed.
+// What is written there outlives the process. Pages are allocated when `populate` is called for them,
+// or all at once if the kernel has no such call (before 5.14). EPERM: others may write to the file
+// too.
 Napi::Value MapFile(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   const std::string path = info[0].As<Napi::String>();
@@ -567,7 +566,7 @@ Napi::Value Populate(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), is_inside ? populate(memory.Data() + from, bytes) : EINVAL);
 }
 
-// (bits: BigInt) → threads that could not be told, or -errno
+// (bits: BigInt) → the number of threads that could not be reached, or -errno
 Napi::Value KeepCapabilities(const Napi::CallbackInfo& info) {
   bool lossless = false;
   return Napi::Number::New(info.Env(), keep_capabilities(info[0].As<Napi::BigInt>().Uint64Value(&lossless)));

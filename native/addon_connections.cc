@@ -11,7 +11,7 @@ namespace {
 
 uint32_t number(const Napi::Value& value) { return value.As<Napi::Number>().Uint32Value(); }
 
-// The numbers of an Uint32Array, each below kOwners.
+// The numbers of a Uint32Array, each below kOwners.
 std::vector<uint32_t> owners_of(const Napi::Value& value) {
   auto array = value.As<Napi::Uint32Array>();
   std::vector<uint32_t> owners(array.Data(), array.Data() + array.ElementLength());
@@ -25,7 +25,7 @@ Napi::Value slots_of(Napi::Env env, const std::vector<uint32_t>& slots) {
   return array;
 }
 
-// A slot, -1 for none.
+// A slot; -1 if there is none.
 Napi::Value slot_of(Napi::Env env, uint32_t slot) {
   return Napi::Number::New(env, slot == ConnectionTable::kNone ? -1 : static_cast<double>(slot));
 }
@@ -69,12 +69,12 @@ const ConnectionOpening& ConnectionsObject::asked() const {
   return *reinterpret_cast<const ConnectionOpening*>(asked_.Value().Data());
 }
 
-// () → how many there are
+// () → the number of connections
 Napi::Value ConnectionsObject::Size(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(table_->size()));
 }
 
-// () : of the original tuple, its place and protocol → 2 · slot, and 1 more in the reply direction | -1
+// () : looks for the original tuple, its place and protocol → 2 · slot, plus 1 for the reply direction | -1
 Napi::Value ConnectionsObject::Find(const Napi::CallbackInfo& info) {
   const ConnectionOpening& of = asked();
   return slot_of(info.Env(), table_->find_handle({of.original, of.places[0], of.protocol}));
@@ -94,7 +94,7 @@ void ConnectionsObject::LookOn(const Napi::CallbackInfo& info) {
   table_->look_on(owners.data(), owners.size());
 }
 
-// (owner, ms, slots that are given up for it: two numbers, -1 for none) → slot | -1
+// (owner, ms, slots to give up for it: two numbers, -1 for none) → slot | -1
 Napi::Value ConnectionsObject::Open(const Napi::CallbackInfo& info) {
   const auto given_up = [&](size_t at) {
     const int64_t slot = info[at].As<Napi::Number>().Int64Value();
@@ -113,17 +113,17 @@ Napi::Value ConnectionsObject::Owned(const Napi::CallbackInfo& info) {
   return slots_of(info.Env(), table_->owned(number(info[0]) % ConnectionTable::kOwners));
 }
 
-// (ms) → slots of those that are due and not tracked only
+// (ms) → slots of those that are due, except those that are only tracked
 Napi::Value ConnectionsObject::Expire(const Napi::CallbackInfo& info) {
   return slots_of(info.Env(), table_->expire(info[0].As<Napi::Number>()));
 }
 
-// (ms) → slots of those that are to be adopted
+// (ms) → slots of those to adopt
 Napi::Value ConnectionsObject::Recover(const Napi::CallbackInfo& info) {
   return slots_of(info.Env(), table_->recover(info[0].As<Napi::Number>()));
 }
 
-// (slot, owner) : the slot is one that `recover` returned
+// (slot, owner) : adopts a slot that `recover` returned
 void ConnectionsObject::Adopt(const Napi::CallbackInfo& info) {
   table_->adopt(number(info[0]), number(info[1]) % ConnectionTable::kOwners);
 }

@@ -1,4 +1,4 @@
-// The table of connections for JavaScript, which Datapath objects use, too.
+// The table of connections for JavaScript. Datapath objects use it too.
 #pragma once
 
 #include <napi.h>
@@ -8,13 +8,13 @@
 
 #include "connection_table.h"
 
-// src/addon/native-connections.ts has the types, src/datapath/native/connections.ts is the caller.
+// src/addon/native-connections.ts has the types, and src/datapath/native/connections.ts is the caller.
 class ConnectionsObject : public Napi::ObjectWrap<ConnectionsObject> {
  public:
   static Napi::Function Class(Napi::Env env);
   explicit ConnectionsObject(const Napi::CallbackInfo& info);
 
-  // Stays as long as this object.
+  // Lives as long as this object.
   weft::ConnectionTable* table() { return table_.get(); }
 
  private:
@@ -29,7 +29,7 @@ class ConnectionsObject : public Napi::ObjectWrap<ConnectionsObject> {
   Napi::Value Recover(const Napi::CallbackInfo& info);
   void Adopt(const Napi::CallbackInfo& info);
 
-  // Where JavaScript writes what it asks about.
+  // Where JavaScript writes its questions.
   const weft::ConnectionOpening& asked() const;
 
   Napi::Reference<Napi::Uint8Array> memory_;

@@ -1,19 +1,18 @@
-// Connections: what the switch remembers of conversations, as records in memory
-// that it shares with its datapath and that outlives a crash. The layout is that
-// of src/flow/connection.ts (compared at load).
+// Connections: what the switch remembers of conversations, as records in memory that it shares with
+// its datapath and that survives a crash. The layout is that of src/flow/connection.ts (compared at
+// load).
 //
-// A connection is known by two tuples: as packets of its original direction come
-// in, and as they go out. Those of the reply direction come in and go out as the
-// same two, turned round. A tuple means something in one place only, a network or
-// the outside, so each direction has the place where its packets come in.
+// A connection is identified by two tuples: that of packets of its original direction as they come
+// in, and that of the same packets as they go out. Packets of the reply direction come in and go out
+// with these two tuples reversed. A tuple is meaningful in one place only, a network or the outside,
+// so each direction has the place where its packets come in.
 //
-// Who writes what. The head of a record, which is all but its halves, is written
-// in one call of the table that finds connections (connection_table.h has the
-// rules), when no thread can be looking at it; afterwards only `generation` and
-// the links of the lists change, and both under the table's lock. Of the two
-// halves each is written by the thread that runs its direction's frames and read
-// by everyone, so their fields are loaded and stored one by one, without any order
-// between them. What TCP is at follows from both halves and is kept nowhere.
+// Who writes what. The head of a record is everything except its halves. It is written in a single
+// call of the table that finds connections (connection_table.h has the rules), while no thread can be
+// looking at it. Afterwards only `generation` and the links of the lists change, both under the
+// table's lock. Each half is written by the thread that runs the frames of its direction, and read by
+// all threads, so its fields are loaded and stored one by one, with no order between them. The state
+// of TCP follows from both halves and is not stored.
 #pragma once
 
 #include <atomic>
@@ -30,12 +29,12 @@ namespace weft {
 struct Tuple {
   uint8_t source[16];  // IPv4-mapped or IPv6, network order
   uint8_t destination[16];
-  uint8_t source_port[2];  // big-endian; of an echo, both are its identifier
+  uint8_t source_port[2];  // big-endian; for an echo, both are its identifier
   uint8_t destination_port[2];
 };
 static_assert(sizeof(Tuple) == 36);
 
-// Of `ConnectionHalf::seen`: what one side of a TCP connection has sent.
+// Values of `ConnectionHalf::seen`: what one side of a TCP connection has sent.
 inline constexpr uint32_t kSeenSyn = 1;
 inline constexpr uint32_t kSeenAck = 2;
 inline constexpr uint32_t kSeenFin = 4;
@@ -45,31 +44,31 @@ struct ConnectionHalf {
   double last_seen_ms;
   uint64_t packets;
   uint64_t bytes;
-  uint32_t end;    // TCP: the sequence number behind the last byte
+  uint32_t end;    // TCP: the sequence number after the last byte
   uint32_t acked;  // TCP: the last acknowledgment number
   uint32_t seen;
   uint32_t flow;       // id of the cached flow that its packets take; 0: none yet
-  uint32_t flow_slot;  // where that flow was found last
-  uint8_t zero[20];    // a line of its own in the cache
+  uint32_t flow_slot;  // where that flow was last found
+  uint8_t zero[20];    // pads it to a cache line of its own
 };
 static_assert(sizeof(ConnectionHalf) == 64);
 
 enum class ConnectionKind : uint8_t { tracked = 1, translated = 2 };
 
 struct Connection {
-  uint32_t generation;  // another one each time that the slot is taken; odd while it is written, 0 free
+  uint32_t generation;  // changes each time that the slot is taken; odd while the record is written, 0 if free
   uint8_t protocol;     // TCP, UDP, ICMP or ICMPv6
   ConnectionKind kind;
   uint8_t verdict;       // what a policy decided when it was opened; 0: nothing
   uint8_t proven;        // 1: it was seen in use (connection_table.h)
-  uint32_t places[2];    // where packets of its original and its reply direction come in: a VNI, or 0: outside
+  uint32_t places[2];    // where packets of its original and its reply direction come in: a VNI, or 0 for the outside
   Tuple original;
-  uint32_t owner;  // whose quota it counts towards
-  uint32_t next, previous;  // of its owner's list, or of the free ones
-  Tuple translated;         // as `original`, if it is only tracked
-  uint32_t pin;             // the backend that was chosen for it; 0: none
+  uint32_t owner;  // the owner whose quota it counts towards
+  uint32_t next, previous;  // in its owner's list, or in that of the free slots
+  Tuple translated;         // equal to `original` if the connection is only tracked
+  uint32_t pin;             // the backend chosen for it; 0: none
   uint32_t mark;
-  uint32_t policy;  // id of the policy that gave it its verdict
+  uint32_t policy;  // id of the policy behind `verdict`
   uint8_t zero[16];
   ConnectionHalf halves[2];  // original, reply
 };
@@ -87,7 +86,7 @@ void relaxed_store(T& to, T value) {
   std::atomic_ref(to).store(value, std::memory_order_relaxed);
 }
 
-// What a conversation is at.
+// The state of a conversation.
 enum class ConnectionState : uint8_t {
   fresh,  // no answer yet
   answered,
@@ -114,18 +113,18 @@ inline ConnectionState state_of(Connection& connection) {
   return both & kSeenAck ? ConnectionState::established : ConnectionState::syn_received;
 }
 
-// May it be given up for a new one: is it half-open, or over?
+// True if it may be given up for a new one because it is half-open or over.
 inline bool is_expendable(Connection& connection) {
   const ConnectionState state = state_of(connection);
   return state != ConnectionState::answered && state != ConnectionState::established && state != ConnectionState::closing;
 }
 
-// How long it stays without a packet. As Linux does it, one that was reset goes before the
-// 240 s of RFC 7857 §2.2 are over. Where no port waits to be used again, neither do connections.
+// How long it stays without a packet. As in Linux, one that was reset goes before the 240 s of
+// RFC 7857 §2.2 are over: a port does not wait before it is used again, and neither does a connection.
 inline double timeout_ms(Connection& connection) {
   constexpr uint8_t kIcmp = 1, kUdp = 17, kIcmpv6 = 58;
   if (connection.protocol == kIcmp || connection.protocol == kIcmpv6) return 60'000;
-  // A question and its answer (RFC 4787 §4.3, REQ-5 a): a busy resolver must not run out of connections.
+  // A question and its answer (RFC 4787 §4.3, REQ-5 a). A busy resolver must not run out of connections.
   const uint8_t* port = connection.original.destination_port;
   if (connection.protocol == kUdp && port[0] == 0 && port[1] == 53) return 30'000;
   switch (state_of(connection)) {
@@ -149,18 +148,18 @@ inline double last_seen_ms(Connection& connection) {
   return original > reply ? original : reply;
 }
 
-// Is `a` at or before `b`, of sequence numbers (RFC 9293 §3.4)?
+// True if sequence number `a` is at or before `b` (RFC 9293 §3.4).
 inline bool seq_up_to(uint32_t a, uint32_t b) { return static_cast<int32_t>(b - a) >= 0; }
 
-// As far as a side may be ahead of what the other has acknowledged, and what it acknowledges behind what the other
-// has sent: more than hosts keep in flight, and a small part of all sequence numbers.
+// How far a side may be ahead of what the other has acknowledged, and how far its acknowledgments may be behind what
+// the other has sent: more than hosts keep in flight, and a small part of the sequence space.
 inline constexpr uint32_t kInFlight = 1u << 26;
 
-// A TCP segment of `payload` bytes, sent by the owner of `half`. It counts only
-// with sequence numbers that the two sides can have agreed on (RFC 5961 §3-§5), so
-// that each side bounds what is believed of the other: nobody acknowledges what was
-// not sent, nor sends what no window holds. Anything else is passed on, for the
-// receiver to judge, and changes nothing here.
+// Tracks a TCP segment of `payload` bytes sent by the owner of `half`. It counts only if its
+// sequence numbers are ones that the two sides can have agreed on (RFC 5961 §3-§5), so that each side
+// limits what is believed of the other: nobody acknowledges what was not sent, and nobody sends
+// beyond any window. Any other segment is passed on for the receiver to judge, and changes nothing
+// here.
 inline void track_tcp(ConnectionHalf* half, ConnectionHalf* other, const uint8_t* tcp, uint32_t payload) {
   constexpr uint8_t kFin = 1, kSyn = 2, kRst = 4, kAck = 16;
   const uint32_t sequence = load32(tcp + 4);
@@ -185,14 +184,14 @@ inline void track_tcp(ConnectionHalf* half, ConnectionHalf* other, const uint8_t
   if (flags & kSyn) {
     const bool is_over = ((seen | others_seen) & kSeenRst) || (seen & others_seen & kSeenFin);
     const bool answers = (flags & kAck) && (others_seen & kSeenSyn) && acknowledged == others_end;
-    // Another try, with another number, counts until the other side has said something.
+    // Another attempt with another number counts until the other side has answered.
     if (is_known && is_other_known && !is_over && !answers) return;
     relaxed_store(half->seen, kSeenSyn | (flags & kAck ? kSeenAck : 0));
     relaxed_store(half->end, sequence + 1 + payload);
     relaxed_store(half->acked, acknowledged);
     return;
   }
-  if (!(flags & kAck)) return;  // no receiver takes it (RFC 9293 §3.10.7.4)
+  if (!(flags & kAck)) return;  // no receiver accepts it (RFC 9293 §3.10.7.4)
   const uint32_t next = sequence + payload + (flags & kFin ? 1 : 0);
   const bool is_sent = !is_other_known || others_end - acknowledged <= kInFlight;
   const bool is_near = !is_bounded || next - others_acked <= kInFlight;
@@ -205,8 +204,8 @@ inline void track_tcp(ConnectionHalf* half, ConnectionHalf* other, const uint8_t
   relaxed_store(half->seen, seen);
 }
 
-// A frame of the connection, in the direction of its half 0 or 1. `l4` is where
-// its L4 header is, 0 if it has none.
+// Tracks a frame of the connection, in the direction of its half 0 or 1. `l4` is the offset of its L4
+// header, or 0 if it has none.
 inline void track(Connection* connection, bool reply, const Frame& frame, uint32_t l4, double now_ms) {
   constexpr uint8_t kTcp = 6;
   ConnectionHalf* half = &connection->halves[reply];

@@ -8,18 +8,20 @@
 namespace weft {
 namespace {
 
-// Connections that are looked at, at most, to find one that can be given up: of those that were not seen in use yet,
-// which costs each of them one look; and of the others, and of all.
+// How many connections are looked at, at most, to find one to give up: unproven ones, each of which is looked at only
+// once; proven ones; and those of all owners.
 constexpr uint32_t kUnprovenLooked = 256;
 constexpr uint32_t kProvenLooked = 32;
-// Unproven ones that are looked at before each new connection: they are seen in use before they are too many.
+// How many unproven ones are looked at before each new connection, so that they are seen in use before there are too
+// many.
 constexpr uint32_t kLookedOn = 8;
-// Records that one sweep looks at, or a sixteenth of them; and those that it looks at before others get the lock.
+// How many records one sweep looks at (or a sixteenth of all, if that is more), and how many of them before others get
+// the lock.
 constexpr uint32_t kSwept = 4096;
 constexpr uint32_t kSweptAtOnce = 256;
-// Records that get their memory at once.
+// Records that get their memory at the same time.
 constexpr uint32_t kPrepared = 4096;
-// A search that finds nothing, and is made again because entries were moved meanwhile.
+// How often a search that finds nothing is repeated because entries were moved in the meantime.
 constexpr int kSearches = 64;
 
 bool is_plausible(const ConnectionOpening& of) {
@@ -71,7 +73,7 @@ ConnectionTable::ConnectionTable(uint8_t* memory, size_t bytes, const Connection
 
 // Finding
 
-// NH (RFC 4418 §5.2), as the flow cache has it.
+// NH (RFC 4418 §5.2), as in the flow cache.
 uint32_t ConnectionTable::hash(const TupleKey& key) const {
   uint64_t words[6];
   memcpy(words, &key, sizeof words);
@@ -136,7 +138,7 @@ void ConnectionTable::insert(const TupleKey& key, uint32_t handle) {
   set_entry(at, uint64_t{hash} << 32 | (handle + 1));
 }
 
-// Whoever reads an entry that was moved sees that the version is odd, or another one.
+// A reader of an entry that is moved sees that the version is odd or has changed.
 void ConnectionTable::erase(const TupleKey& key, uint32_t handle) {
   const uint32_t version = version_.load(std::memory_order_relaxed);
   version_.store(version + 1, std::memory_order_relaxed);
@@ -144,7 +146,7 @@ void ConnectionTable::erase(const TupleKey& key, uint32_t handle) {
   while (static_cast<uint32_t>(index_[hole]) != handle + 1) hole = next(hole);
   const auto distance = [&](size_t from, size_t to) { return to >= from ? to - from : to + places_ - from; };
   for (size_t at = next(hole); index_[at]; at = next(at)) {
-    // May move back unless its probe begins behind the hole.
+    // An entry may move back unless its probe sequence begins after the hole.
     if (distance(home(static_cast<uint32_t>(index_[at] >> 32)), at) < distance(hole, at)) continue;
     set_entry(hole, index_[at]);
     hole = at;
@@ -175,7 +177,7 @@ void ConnectionTable::remove(List* list, uint32_t slot) {
   --list->size;
 }
 
-// The free slots are a queue, so `previous` is there for the epoch in which each was freed.
+// The free slots are a queue, so `previous` is free to hold the epoch in which the slot was freed.
 void ConnectionTable::free_slot(uint32_t slot) {
   std::atomic_ref(records_[slot].generation).store(0, std::memory_order_release);
   records_[slot].next = 0;
@@ -185,7 +187,7 @@ void ConnectionTable::free_slot(uint32_t slot) {
   ++free_.size;
 }
 
-// Has each worker said since it was freed that it holds nothing?
+// True if each worker has said, since the slot was freed, that it holds nothing.
 bool ConnectionTable::may_take(uint32_t slot) const {
   const uint32_t freed = records_[slot].previous;
   return std::all_of(std::begin(holders_), std::end(holders_), [&](const Holder& holder) {
@@ -204,11 +206,11 @@ uint32_t ConnectionTable::take_slot() {
   return used_ < count_ && prepare(used_) ? used_++ : kNone;
 }
 
-// Gives the record its memory, so that writing to it cannot fail when a file system is full.
+// Allocates memory for the record, so that writing to it cannot fail when a file system is full.
 bool ConnectionTable::prepare(uint32_t slot) {
   if (slot < header_->ready) return true;
   const uint32_t ready = std::min(count_, slot + kPrepared);
-  // Where it cannot be asked for, the file got all of its memory when it was mapped.
+  // If the kernel has no such call, the file got all of its memory when it was mapped.
   const int error = populate(records_ + slot, (ready - slot) * sizeof(Connection));
   if (error != 0 && error != EINVAL) return false;
   header_->ready = ready;
@@ -324,7 +326,7 @@ uint32_t ConnectionTable::oldest(const uint32_t* owners, size_t count, FindOne f
   return oldest;
 }
 
-// Others are looked at the next time.
+// The next call looks at other connections.
 void ConnectionTable::look_on(Owner* owner) {
   for (uint32_t looked = 0; looked < kLookedOn; ++looked) {
     const uint32_t at = owner->hand ? owner->hand : owner->unproven.first;
@@ -345,7 +347,7 @@ void ConnectionTable::leave_unproven(Owner* owner, uint32_t slot) {
   remove(&owner->unproven, slot);
 }
 
-// The one that was opened first of those that have never been in use. What is found in use is none of them from now on.
+// The oldest connection that has never been in use. Marks those that it finds in use as proven.
 uint32_t ConnectionTable::find_unproven(Owner* owner) {
   for (uint32_t looked = 0; looked < kUnprovenLooked && owner->unproven.first; ++looked) {
     const uint32_t slot = owner->unproven.first - 1;
@@ -355,7 +357,7 @@ uint32_t ConnectionTable::find_unproven(Owner* owner) {
   return kNone;
 }
 
-// The same, or else one that is over. What is found in use is looked at last from now on.
+// The same, or else one that is over. Those found in use are looked at last from now on.
 uint32_t ConnectionTable::find_expendable(Owner* owner) {
   if (const uint32_t slot = find_unproven(owner); slot != kNone) return slot;
   for (uint32_t looked = 0; looked < kProvenLooked && owner->proven.first; ++looked) {
@@ -367,7 +369,7 @@ uint32_t ConnectionTable::find_expendable(Owner* owner) {
   return kNone;
 }
 
-// Of anyone, where all places are taken: a clock, whose hand has just passed the latest connections.
+// A connection of any owner, for when all slots are taken: a clock, whose hand has just passed the latest connections.
 uint32_t ConnectionTable::find_of_all(bool tracked_only) {
   for (uint32_t looked = 0; looked < std::min(kProvenLooked, used_); ++looked) {
     const bool may = !tracked_only || records_[hand_].kind == ConnectionKind::tracked;
@@ -409,7 +411,7 @@ std::vector<uint32_t> ConnectionTable::expire(double now_ms) {
   return due;
 }
 
-// After a crash. Time-outs begin anew, since the clock may be another one; no flow is known any more.
+// After a crash. Timeouts start again, since the clock may be a different one, and no flow is known any more.
 std::vector<uint32_t> ConnectionTable::recover(double now_ms) {
   std::lock_guard guard(mutex_);
   std::vector<uint32_t> translated;

@@ -1,34 +1,32 @@
-// The table of connections: finds the one that a packet is of by its tuple, exactly,
-// and keeps room for new ones. One for all workers; it is sized when it is made.
+// The table of connections: finds the connection of a packet by its exact tuple, and makes room for
+// new ones. There is one table for all workers, and its size is fixed when it is created.
 //
 //   tuple, place ──► index ──► slot ──► record (connection.h)
-//                                          │ of its owner's lists, or of the free slots
+//                                          │ in its owner's lists, or among the free slots
 //
-// The index is a ring of places of 8 bytes, four for each record: 32 bits of hash,
-// and the slot with the direction. Both tuples of a connection are in it, so it is
-// half full at most. Linear probing; deletion moves back what comes behind.
+// The index is a ring of entries of 8 bytes, four for each record: 32 bits of hash, and the slot with
+// the direction. It contains both tuples of a connection, so it is at most half full. It uses linear
+// probing, and deletion moves back the entries that come after.
 //
-// Room. There may be `limits.connections` in all, and each owner may have a quota.
-// Beyond that, one that is half-open, as long as nobody has answered, or over, is
-// given up for a new one, the one that was opened first; where there is none, the new
-// one is refused. Whether a connection is in use follows from what its halves say, and
-// nobody is told when that changes. So it is unproven until somebody looks at it and
-// sees it in use. Some unproven ones are looked at before each new connection, so of
-// these an owner may have a smaller quota: whoever opens connections that nobody takes
-// costs no more than that. To find one that can be given up costs the same however
-// many there are: each is found to be in use once, and of those that are known to be,
-// few are looked at.
+// Room. There may be `limits.connections` in all, and each owner may have a quota. When that is used
+// up, a new connection replaces the oldest one that is half-open (nobody has answered it) or over. If
+// there is none, the new one is refused. Whether a connection is in use follows from what its halves
+// say, and nothing signals when that changes. So a connection is unproven until somebody looks at it
+// and sees it in use. Some unproven ones are looked at before each new connection. That is why an
+// owner may have a smaller quota of them: opening connections that nobody answers takes no more
+// than that. The cost of finding one to give up does not depend on their number: each is found to be
+// in use once, and few of the proven ones are looked at.
 //
-// Threads. What changes the table takes its lock: the lists, the index and the heads
-// of records are the lock's. A worker finds connections without it (`find`):
-//   - What it has found it may use until it says that it holds nothing (`pass`,
-//     `leave`). A slot that was freed is taken again only when each worker has said so
-//     since, so no head is written while a frame is between finding it and its end.
-//   - An index entry that is moved back may be missed. `version_` is odd meanwhile, and
-//     a search that has found nothing is made again when it has changed.
-// Anybody may open or close a connection. Those that workers open are tracked only;
-// what they give up for it is tracked only, too: whoever opens others, which is the
-// controlling thread, hears of all of their ends.
+// Threads. Whatever changes the table takes its lock, which protects the lists, the index and the
+// heads of records. A worker finds connections without the lock (`find`):
+//   - It may use what it has found until it says that it holds nothing (`pass`, `leave`). A freed
+//     slot is taken again only after each worker has said so, so no head is written between a
+//     frame's finding it and the end of that frame.
+//   - It may miss an index entry that is being moved back. `version_` is odd during that time, and a
+//     search that has found nothing is repeated if it has changed.
+// Any thread may open or close a connection. Connections opened by workers are only tracked, and so
+// are those that they give up for them. So the controlling thread, which opens all others, learns
+// of the end of each of those.
 #pragma once
 
 #include <atomic>
@@ -43,10 +41,10 @@
 
 namespace weft {
 
-// The place of what comes from outside of all networks.
+// The place of packets from outside all networks.
 inline constexpr uint32_t kOutside = 0;
 
-// By what a connection is found: a tuple, and where it was seen.
+// The key of a connection: a tuple, and the place where it was seen.
 struct TupleKey {
   Tuple tuple;
   uint32_t place;
@@ -54,7 +52,8 @@ struct TupleKey {
 };
 static_assert(sizeof(TupleKey) == 48);
 
-// Of a packet with this key that was seen in `place`. False: it is none that a connection can be of.
+// Sets the tuple of a packet with this key that was seen in `place`. False if such a packet cannot belong to a
+// connection.
 inline bool tuple_of(const Key& key, uint32_t place, TupleKey* to) {
   constexpr uint8_t kIcmp = 1, kTcp = 6, kUdp = 17, kIcmpv6 = 58;
   const uint32_t eth_type = load16(key.eth_type), type = load16(key.l4_src);
@@ -93,15 +92,15 @@ inline Tuple turned(const Tuple& tuple) {
   return to;
 }
 
-// Before the records in their memory, in as many bytes as one of them has.
+// The header in front of the records, as large as one of them.
 struct ConnectionsHeader {
   char magic[8];
   uint32_t version;
   uint32_t record_bytes;
-  uint32_t ready;  // slots below this have memory, and may have been used
+  uint32_t ready;  // slots below this one have memory, and may have been used
 };
 
-// A connection that is to be opened. As JavaScript hands it over.
+// A connection to be opened, in the form in which JavaScript passes it.
 struct ConnectionOpening {
   uint32_t places[2];
   uint8_t protocol;
@@ -114,7 +113,7 @@ static_assert(sizeof(ConnectionOpening) == 84);
 
 struct ConnectionLimits {
   uint32_t connections;
-  // Of those that workers open, for each owner.
+  // For each owner of connections that workers open.
   uint32_t quota;
   uint32_t unproven_quota;
 };
@@ -122,11 +121,11 @@ struct ConnectionLimits {
 class ConnectionTable {
  public:
   static constexpr uint32_t kNone = UINT32_MAX;  // no slot
-  static constexpr uint32_t kFree = kNone - 1;   // of `room`: nothing need be given up
+  static constexpr uint32_t kFree = kNone - 1;   // returned by `room`: nothing needs to be given up
   static constexpr uint32_t kOwners = 1u << 17;
   static constexpr uint32_t kWorkers = 32;
 
-  // `memory`: the header, then records. It stays as long as the table.
+  // `memory` holds the header, then the records, and must live as long as the table.
   ConnectionTable(uint8_t* memory, size_t bytes, const ConnectionLimits& limits, uint64_t seed);
   ConnectionTable(const ConnectionTable&) = delete;
   ConnectionTable& operator=(const ConnectionTable&) = delete;
@@ -140,13 +139,13 @@ class ConnectionTable {
     bool reply = false;
 
     explicit operator bool() const { return at; }
-    // Is it still that connection? What was found before the last `pass` need not be.
+    // True if it is still the same connection. Call this for anything found before the last `pass`.
     bool is_open() const {
       return at && std::atomic_ref(at->generation).load(std::memory_order_acquire) == generation;
     }
   };
 
-  // The worker begins to use what it finds, holds nothing of before any more, or uses nothing.
+  // The worker begins to use what it finds; no longer holds what it found before; or uses nothing.
   void enter(uint32_t worker) {
     holders_[worker].seen.exchange(epoch_.load());
     (void)epoch_.load();
@@ -158,57 +157,58 @@ class ConnectionTable {
   }
   void leave(uint32_t worker) { holders_[worker].seen.store(kIdle, std::memory_order_release); }
 
-  // Another number after each opening.
+  // Changes with each opening.
   uint32_t opened() const { return opened_.load(std::memory_order_relaxed); }
   bool empty() const { return size_.load(std::memory_order_relaxed) == 0; }
   uint32_t hash(const TupleKey& key) const;
-  // Brings in where a search begins; the record that it will most likely end at.
+  // Prefetches the place where a search begins, and the record at which it will most likely end.
   void prefetch(uint32_t hash) const { __builtin_prefetch(&index_[home(hash)]); }
   void prefetch_record(uint32_t hash) const;
   Found find(const TupleKey& key, uint32_t hash) const;
   Found find(const TupleKey& key) const { return find(key, hash(key)); }
-  // Null: it has ended since.
+  // Null if the connection has ended.
   Connection* at(uint32_t slot, uint32_t generation) const {
     const Found found = {slot < count_ ? records_ + slot : nullptr, slot, generation, false};
     return found.is_open() ? found.at : nullptr;
   }
-  // Opens a tracked one, unless it is there by now. None: there is no room.
+  // Opens a tracked connection unless it already exists. Finds none if there is no room.
   Found open(const TupleKey& key, uint32_t replies_place, uint32_t owner, double now_ms);
 
   // The controlling thread's side
 
   size_t size() const { return size_.load(std::memory_order_relaxed); }
-  // 2 · slot, and 1 more in the reply direction; kNone if there is none.
+  // 2 · slot, plus 1 for the reply direction; kNone if there is none.
   uint32_t find_handle(const TupleKey& key) const;
-  // Looks at some unproven ones of these owners, which share a quota.
+  // Looks at some unproven connections of these owners, which share a quota.
   void look_on(const uint32_t* owners, size_t count);
-  // For one more besides what these owners have: kFree, or the slot that can be given up for it, or kNone.
+  // Room for one more connection of these owners: kFree, or the slot that can be given up for it, or kNone.
   uint32_t room(const uint32_t* owners, size_t count, uint32_t quota, uint32_t unproven_quota);
-  // Opens one in a slot of its own, after those in `given_up` (kNone is skipped) were closed. kNone: it cannot be,
-  // because there is no slot or its tuples are known.
+  // Closes those in `given_up` (kNone is skipped), then opens a connection in another slot. Returns kNone if there is
+  // no free slot or its tuples are taken.
   uint32_t open(const ConnectionOpening& opening, uint32_t owner, double now_ms, const uint32_t (&given_up)[2]);
   void close(uint32_t slot);
   std::vector<uint32_t> owned(uint32_t owner);
-  // Of some at each call: closes tracked ones that have not been used for long, and returns such others.
+  // Checks some connections in each call: closes tracked ones that have been idle for too long, and returns such
+  // others.
   std::vector<uint32_t> expire(double now_ms);
-  // Takes over what the memory holds from before, when there is nothing else yet; what is not whole is freed. Returns
-  // the translated ones, which have no owner until they are adopted.
+  // Takes over what the memory already holds, before anything else is opened, and frees incomplete records. Returns the
+  // translated connections, which have no owner until they are adopted.
   std::vector<uint32_t> recover(double now_ms);
   void adopt(uint32_t slot, uint32_t owner);
 
  private:
   static constexpr uint64_t kIdle = UINT64_MAX;
 
-  // Slots in the order in which they came, linked through their records.
+  // Slots in the order in which they were added, linked through their records.
   struct List {
     uint32_t first;  // slot + 1, so that zeroed memory is an empty list
     uint32_t last;
     uint32_t size;
   };
   struct Owner {
-    List unproven;  // the one that was opened first comes first
-    List proven;    // seen in use, the one that was not looked at for longest first: it may be over by now
-    uint32_t hand;  // slot + 1: the unproven one that is looked at next
+    List unproven;  // oldest first
+    List proven;    // seen in use; the one not looked at for longest comes first, and may be over by now
+    uint32_t hand;  // slot + 1: the next unproven one to look at
   };
   struct alignas(64) Holder {
     std::atomic<uint64_t> seen = kIdle;
@@ -248,7 +248,7 @@ class ConnectionTable {
   const uint32_t count_;  // records
   const ConnectionLimits limits_;
   const size_t places_;
-  mutable ZeroedArray<uint64_t> index_;  // hash, handle + 1; 0: free
+  mutable ZeroedArray<uint64_t> index_;  // hash, handle + 1; 0 if free
   uint64_t secrets_[6];
 
   mutable std::mutex mutex_;
@@ -259,10 +259,10 @@ class ConnectionTable {
   std::atomic<uint32_t> opened_ = 0;
   ZeroedArray<Owner> owners_;
   List free_ = {};
-  uint32_t used_ = 0;  // slots below this were used at some time
+  uint32_t used_ = 0;  // slots below this one have been used at some time
   uint32_t generation_ = 0;
   uint32_t swept_ = 0;
-  uint32_t hand_ = 0;  // the next slot to be looked at where all are in use
+  uint32_t hand_ = 0;  // the next slot to look at when all are in use
 };
 
 }  // namespace weft

@@ -18,7 +18,7 @@
 namespace weft {
 namespace {
 
-// Can a port with these offloads be given a frame with this header?
+// True if a port with these offloads can be given a frame with this header.
 bool takes(uint8_t offloads, const VnetHdr& vnet) {
   if (!(vnet.flags & kNeedsCsum)) return true;
   switch (gso_kind(vnet)) {
@@ -33,7 +33,7 @@ bool takes(uint8_t offloads, const VnetHdr& vnet) {
   }
 }
 
-// Is it routed, translated, answered or cut by this program, and not only carried?
+// True if this program routes, translates, answers or cuts it, and does not just carry it.
 bool is_handled(const Action* actions, const Frame& frame) {
   for (; preparation(actions->op); ++actions) {
     if (actions->op == Op::track) continue;
@@ -49,13 +49,13 @@ constexpr uint16_t kNoPort = 0;
 
 static_assert(kSendBatch * (kVxlanBytes + kMaxHeaders) <= kVxlanBytes + kMaxFrame);
 
-// Does it go no further with this program, not even in fragments?
+// True if this program cannot send it any further, not even in fragments.
 bool too_big(const Action* actions, const Frame& frame, const Key& key) {
   if (connects(actions->op)) ++actions;
   return actions->op == Op::mtu && packet_bytes(frame) > actions->argument && !may_fragment(frame, key);
 }
 
-// Is it sent to a group address, or to more than one place?
+// True if it is sent to a group address, or to more than one place.
 bool is_flooded(const Action* actions, size_t count, const Key& key) {
   const bool group = key.eth_dst[0] & 1;
   if (count == 1 && !group) return false;
@@ -63,7 +63,7 @@ bool is_flooded(const Action* actions, size_t count, const Key& key) {
   return (group || count > 1) && (actions->op == Op::output || actions->op == Op::encap);
 }
 
-// It is decided by what it quotes, so never together with others of its key.
+// The quoted packet decides about an ICMP error, so it is never handled together with others of its key.
 bool is_icmp_error(const Key& key) {
   const uint32_t type = load16(key.l4_src);
   if (key.ip_proto == nat::kIcmpv6) return type < 128;
@@ -180,14 +180,14 @@ void Datapath::arrive(uint16_t number, Frame frame, Key* key, uint8_t outer_tos,
     received(number, 1, frame.length);
     return drop(number, Reason::bad_vnet_hdr);
   } else if (frame.vnet.gso_type != kGsoNone && is_ipv4(*key) && !has_right_ipv4_header(l3_of(frame, *key))) {
-    // Sooner or later it is cut, and each segment gets a header checksum that is right.
+    // It is cut sooner or later, and each segment then gets a correct header checksum.
     received(number, 1, frame.length);
     return drop(number, Reason::ipv4_checksum);
   }
   coalescer_.add(frame, Words::of(*key), layout, alone);
 }
 
-// Lookups wait for memory and for little else: all at once, those of a burst wait
+// Lookups mostly wait for memory. Doing all of a burst at once lets them wait
 // together.
 size_t Datapath::look_up() {
   arrivals_ = &coalescer_.finish();
@@ -233,7 +233,7 @@ void Datapath::enter(uint16_t number, const Words& key, const Frame& frame, Look
 
 // Waiting for a rate
 
-// `frame` may not pass now: behind others of its queue, or what is left of the bucket is nothing.
+// `frame` may not pass now, because others are waiting in its queue, or because its bucket does not have enough.
 void Datapath::wait(Port* port, bool ingress, const Frame& frame, const Words& key, uint16_t from, uint32_t bytes) {
   RateQueue& queue = ingress ? port->ingress_queue : port->egress_queue;
   const Bucket& bucket = ingress ? *port->ingress : *port->egress;
@@ -247,8 +247,8 @@ void Datapath::wait(Port* port, bool ingress, const Frame& frame, const Words& k
   release_due_ms_ = std::min(release_due_ms_, bucket.again_ms(now_ms_));
 }
 
-// A frame that goes on from an ingress queue may have to wait in an egress queue; one that
-// was empty then comes last in the list, so this loop reaches it too.
+// A frame from an ingress queue may then have to wait in an egress queue. If that queue was empty, it
+// is appended to the list, so this loop reaches it too.
 void Datapath::release() {
   if (now_ms_ < release_due_ms_) return;
   release_due_ms_ = kNever;
@@ -260,7 +260,7 @@ void Datapath::release() {
   waiting_.resize(kept);
 }
 
-// True: some still wait.
+// Returns true if some frames still wait.
 bool Datapath::release(Port* port, bool ingress) {
   RateQueue& queue = ingress ? port->ingress_queue : port->egress_queue;
   Bucket* bucket = (ingress ? port->ingress : port->egress).get();
@@ -285,7 +285,7 @@ void Datapath::rates_changed() {
   release();
 }
 
-// `port` was taken out.
+// Called when `port` has been removed.
 void Datapath::drop_queued(Port* port) {
   for (; !port->ingress_queue.empty(); --queued_) drop(port->ingress_queue.pop().from, Reason::upcall_lost);
   for (; !port->egress_queue.empty(); --queued_) drop(port->egress_queue.pop().from, Reason::port_gone);
@@ -305,7 +305,7 @@ void Datapath::gather(uint16_t number, Key key, const Frame& frame) {
   }
 }
 
-// 6. Parked, 7. connection, flow cache. `looked`: what is known; null: it is looked up now.
+// 6. Parked, 7. connection and flow cache. `looked` is what is already known; if null, it is looked up now.
 
 void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, const Looked* looked) {
   const uint32_t parked = pending_.find(words);
@@ -315,7 +315,7 @@ void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, c
     return;
   }
   const Key key = words.key();
-  // What was found in the burst may have ended since, and what was not may have begun.
+  // A connection found earlier in the burst may have ended, and one that was missing may have begun.
   if (looked && !is_current(*looked)) looked = nullptr;
   Found connection = looked ? looked->connection : find_connection(key);
   Flow* flow = looked ? looked->flow : connection ? flow_of(connection, words) : nullptr;
@@ -341,7 +341,7 @@ void Datapath::miss(uint16_t number, const Key& key, const Frame& frame) {
   ++counters_.upcalls;
 }
 
-// It is too big for the way of its flow: whoever decided that may tell the sender.
+// It is too big for the path of its flow. The upcall lets the controller tell the sender.
 void Datapath::stopped(uint16_t number, const Key& key, const Frame& frame) {
   const Port* port = this->port(number);
   const bool may = !port || !port->upcalls || port->upcalls->too_big(now_ms_);
@@ -421,12 +421,12 @@ void Datapath::run(const Action* actions, size_t count, const Frame& frame, cons
       case Op::nat:
       case Op::related:
       case Op::track:
-        break;  // only before those
+        break;  // only valid before those
     }
   }
 }
 
-// Of a superframe each packet by itself.
+// Handles each packet of a superframe separately.
 void Datapath::fragment(const Action* actions, size_t count, uint32_t mtu, const Frame& frame, const Key& key,
                         uint16_t from) {
   if (!may_fragment(frame, key)) return drop(from, Reason::too_big);

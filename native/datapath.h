@@ -1,44 +1,44 @@
-// The native datapath: what src/datapath/datapath.ts promises, without threads
-// and without JavaScript. The way of a burst, and the functions in its order:
+// The native datapath: what src/datapath/datapath.ts promises, without threads and without
+// JavaScript. The path of a burst, with the functions in the same order:
 //
-//   1. receive            frames came in by a TAP or a memory port
-//      receive_datagrams  or VXLAN payloads by the underlay
-//   2. decapsulate        the tunnel's frames: own address and bad headers go
-//   3. extract            flow key and L3 length; offload requests are checked
-//   4. coalesce           what belongs together becomes one superframe
-//      forward            each of what came of it, in order: within its port's rate, or
-//                         it waits for that (rate_queue.h); one of too many segments as two
-//   5. gather             a fragment: gets the ports of its first, or waits for that
+//   1. receive            frames from a TAP or a memory port
+//      receive_datagrams  or VXLAN payloads from the underlay
+//   2. decapsulate        for frames from the tunnel: drops our own address and bad headers
+//   3. extract            flow key and L3 length; checks offload requests
+//   4. coalesce           joins frames that belong together into one superframe
+//      forward            takes each resulting frame, in order: within its port's rate, or it waits
+//                         for that (rate_queue.h); one with too many segments goes on as two
+//   5. gather             gives a fragment the ports of its first one, or lets it wait for that
 //                         (fragment_tracker.h)
-//   6. parked?            behind the others of its key, if that is undecided
-//   7. connection         the one that the frame is of (connection_table.h) has the flow that
-//                         its direction took before, which need not be searched for
-//      flow cache         hit: run its program; miss: park, and an upcall if the port and the
-//                         sender may have one more (upcall_rate.h)
-//   8. deliver            storm control: what is flooded is within its port's rate
-//      run                where more is done than to carry it, its IPv4 header has a right checksum (RFC 1812 §5.2.2);
-//                         the connection is opened or counted, addresses are translated (nat.h); what is too big is cut
-//                         into fragments (fragment.h), or on a hit told of by an upcall; rewrite (rewrite.h), then each
+//   6. parked?            behind the others with its key, if that is undecided
+//   7. connection         if the frame belongs to one (connection_table.h), it has the flow that this
+//                         direction took before, and no search is needed
+//      flow cache         on a hit, run its program; on a miss, park, and make an upcall if the port
+//                         and the sender may have one more (upcall_rate.h)
+//   8. deliver            storm control: is a flooded frame within its port's rate?
+//      run                if it is not just carried, its IPv4 header must have a correct checksum
+//                         (RFC 1812 §5.2.2); opens or counts its connection, translates addresses
+//                         (nat.h); cuts it into fragments if it is too big (fragment.h), or reports
+//                         that in an upcall if it hit a flow; rewrites it (rewrite.h), then runs each
 //                         action in order
-//   9. output, encap      within the port's rate to the kernel, or to the memory ports'
-//                         hooks; cut into segments where superframes cannot go
+//   9. output, encap      within the port's rate, to the kernel or to the hooks of memory ports; cut
+//                         into segments where superframes cannot go
 //      drop               or the reason why not
 //
-//   release               what waited for its port's rate goes on: 5 or 9
+//   release               what waited for its port's rate goes on at 5 or 9
 //   execute               the answer to an upcall: 8 for each parked frame
 //   originate             a frame that weft made: 3, then 8
 //
-// Who owns what: a Datapath belongs to whoever has its turn (worker.h) and is
-// never used by two threads at once; nothing in it is atomic. With more than
-// one worker each has a Datapath of its own, with its ports' queues, its flow
-// cache and its undecided flows; nothing is shared between them but the token
-// buckets of ports that have rates (bucket.h), and the connections.
+// Ownership: a Datapath belongs to whoever has its turn (worker.h) and is never used by two threads
+// at once, so nothing in it is atomic. If there are several workers, each has a Datapath of its own,
+// with its ports' queues, its flow cache and its undecided flows. They share only the token buckets
+// of ports that have rates (bucket.h), and the connections.
 //
-// Frames are the caller's, may be written to, and stay until they were
-// forwarded; what waits longer is a copy.
+// Frames belong to the caller, may be written to, and must stay until they have been forwarded.
+// Whatever waits longer is a copy.
 //
-// The hooks of memory ports are called while a frame runs and must not come back
-// in: they put their frames aside.
+// The hooks of memory ports are called while a frame runs, and must not call back: they collect their
+// frames instead.
 #pragma once
 
 #include <cstdint>
@@ -66,57 +66,57 @@
 
 namespace weft {
 
-// No place: connections are not looked for.
+// No place: no connection is looked for.
 inline constexpr uint32_t kNowhere = UINT32_MAX;
 
 enum class PortKind : uint8_t { tap, vxlan, memory, memory_vxlan };
 
-// A port of the switch. Its number, a TAP's fd and the sockets are set by
-// whoever adds it and closed by whoever takes it out again.
+// A port of the switch. Whoever adds it sets its number, the fd of a TAP and the sockets, and
+// whoever removes it closes them.
 struct Port {
   uint16_t number = 0;
   PortKind kind = PortKind::memory;
   int tap = -1;                        // tap
-  uint8_t offloads = 0;                // tap, memory: what it takes, of io/tap.h
+  uint8_t offloads = 0;                // tap, memory: the offloads that it accepts (io/tap.h)
   std::unique_ptr<Underlay> underlay;  // vxlan
   uint8_t local[16] = {};              // vxlan, memory_vxlan: its own address
-  uint32_t place = kNowhere;           // others: where the tuples of what comes in mean something (connection.h)
-  uint32_t serial = 0;                 // tells it from another port of that number
-  // Shared by all workers; null without a rate. Bytes on a wire (wire_bytes), and
-  // of what is flooded, frames.
+  uint32_t place = kNowhere;           // others: where tuples of incoming packets are meaningful
+  uint32_t serial = 0;                 // distinguishes it from a later port with the same number
+  // Shared by all workers; null without a rate. They count bytes on the wire (wire_bytes); `storm`
+  // counts flooded frames.
   std::shared_ptr<Bucket> ingress, egress, storm;
   std::unique_ptr<UpcallRate> upcalls;  // this worker's; null without a rate
-  // This worker's frames that wait for these buckets; empty without one.
+  // This worker's frames that wait for these buckets; empty if there are none.
   RateQueue ingress_queue, egress_queue;
   PortCounters counters = {};
 
   bool is_tunnel() const { return kind == PortKind::vxlan || kind == PortKind::memory_vxlan; }
 };
 
-// Where frames for memory ports go. The bytes are the hook's during the call.
+// Takes frames for memory ports. A hook may use the bytes during the call.
 struct MemoryHooks {
   std::function<void(uint16_t port, const Frame& frame)> transmit;
-  // The payload is in two parts, the VXLAN header first; `hash` is the inner flow's, `tos` the outer header's.
+  // The payload has two parts, the VXLAN header first. `hash` is that of the inner flow, `tos` is for the outer header.
   std::function<void(uint16_t port, const uint8_t destination[16], uint32_t hash, uint8_t tos, const iovec payload[2])>
       transmit_datagram;
 };
 
 class Datapath {
  public:
-  // `worker` is part of its tokens, 0 … 31. `connections` stays as long as it; null: there are none.
+  // `worker` becomes part of its tokens, 0 … 31. `connections` must live as long as the datapath; null: there are none.
   Datapath(size_t flow_cap, ConnectionTable* connections, uint64_t seed, uint32_t worker, MemoryHooks hooks);
   Datapath(const Datapath&) = delete;
   Datapath& operator=(const Datapath&) = delete;
 
-  // Into the outer header of what is encapsulated from now on; without it that has DSCP 0.
+  // From now on, copies the DSCP into the outer header; otherwise that has DSCP 0.
   void copy_dscp() { copy_dscp_ = true; }
 
-  // Milliseconds, for `last_used_ms`, rates, mirrored frames, and fragments that have waited too long; not negative.
+  // Milliseconds for `last_used_ms`, rates, mirrored frames and fragments that have waited too long; not negative.
   void set_now(double now_ms);
 
-  // Ports. `add_port` returns 0, -EEXIST when the number is taken, -EALREADY when
-  // it is a second tunnel. `take_port` hands the port back to be closed, null if
-  // there is none; what was parked from it is dropped.
+  // Ports. `add_port` returns 0, -EEXIST if the number is taken, or -EALREADY for a second tunnel.
+  // `take_port` hands the port back to be closed, or returns null if there is none; frames parked
+  // from it are dropped.
   int add_port(std::unique_ptr<Port> port);
   std::unique_ptr<Port> take_port(uint16_t number);
   Port* port(uint16_t number) { return number < ports_.size() ? ports_[number].get() : nullptr; }
@@ -124,29 +124,29 @@ class Datapath {
   uint16_t tunnel() const { return tunnel_; }
   std::vector<uint16_t> port_numbers() const;
 
-  // Frames in: a burst of the port `number`, which must not change before the last
-  // was forwarded. Returns how many there are to `forward`, each once, in order;
-  // what is not forwarded never came in. Of what is longer than kMaxFrame only one
-  // byte more need be readable, behind the VXLAN header in a payload.
+  // A burst of frames from the port `number`. The burst must not change until the last of its frames
+  // has been forwarded. Returns how many there are to `forward`, each once and in order; one that is not
+  // forwarded counts as never received. Of a frame longer than kMaxFrame, only one byte beyond that
+  // needs to be readable (in a payload, not counting the VXLAN header).
   size_t receive(uint16_t number, const Frame* frames, size_t count);
   size_t receive_datagrams(uint16_t number, const UnderlaySource* sources, const Frame* payloads, size_t count);
   void forward(uint16_t number, size_t arrival);
   void originate(Frame frame, const Action* actions, size_t count);
 
-  // Sends on what waited for a rate and is within it now.
+  // Sends the waiting frames that the rates now admit.
   void release();
-  // When `release` has something to do again; kNever if nothing waits.
+  // When `release` will have something to do again; kNever if nothing waits.
   double release_due_ms() const { return release_due_ms_; }
   static constexpr double kNever = std::numeric_limits<double>::infinity();
-  // A port has other buckets, or none: what waits may go on at once.
+  // Called when a port has other buckets, or none, so that waiting frames may be able to go on at once.
   void rates_changed();
 
-  // Upcalls and their answers; a stale token does nothing. Actions are valid.
+  // Upcalls and their answers. A stale token does nothing. Actions must be valid.
   size_t take_upcalls(UpcallRecord* to, size_t max) { return pending_.take_upcalls(to, max); }
   bool upcalls_wait() const { return pending_.upcalls_wait(); }
   void execute(Token token, const Action* actions, size_t count);
 
-  // Flows; `FlowCache` has the rules. One of connections is found by these, and by no mask.
+  // Flows; `FlowCache` has the rules. One of connections is found through them, not by any mask.
   bool flow_put(uint32_t id, const Words& key, const Words& mask, const Action* actions, size_t count,
                 bool of_connections = false);
   void flow_del(uint32_t id);
@@ -155,13 +155,13 @@ class Datapath {
   Mirror& mirror() { return mirror_; }
   const Counters& counters() const { return counters_; }
   size_t held() const { return pending_.held() + fragments_.held() + queued_; }
-  // Distinct ones in the flow cache.
+  // Different programs in the flow cache.
   size_t programs() const { return programs_.size(); }
 
  private:
   using Found = ConnectionTable::Found;
 
-  // What is known of a frame before it is forwarded; not valid after any change of the flow cache.
+  // What is known about a frame before it is forwarded. Not valid after any change of the flow cache.
   struct Looked {
     Found connection;
     Flow* flow = nullptr;
@@ -201,17 +201,17 @@ class Datapath {
   void sent(Port* to, const Frame& frame);
   void drop(uint16_t from, Reason reason, size_t frames = 1);
 
-  Programs programs_;  // goes last: flows refer to it
+  Programs programs_;  // destroyed last, because flows refer to it
   FlowCache cache_;
   ConnectionTable* const connections_;
   PendingTable pending_;
   FragmentTracker fragments_;
   Coalescer coalescer_;
   std::vector<Arrival>* arrivals_ = nullptr;
-  // Of the arrivals, looked up at once; empty after any change of the flow cache.
+  // Results for the arrivals, looked up at once; empty after any change of the flow cache.
   std::vector<Looked> looked_;
-  uint32_t opened_ = 0;  // of the connections, at that time
-  // While they are looked up: which may be of a connection, and which have no flow by one.
+  uint32_t opened_ = 0;  // the number of opened connections at that time
+  // During the lookup: frames that may belong to a connection, and frames that got no flow from one.
   struct Probe {
     TupleKey key;
     uint32_t hash;
@@ -224,7 +224,7 @@ class Datapath {
   Mirror mirror_;
   Counters counters_;
   std::vector<std::unique_ptr<Port>> ports_;  // by number
-  // The queues that are not empty, in the order in which they began to fill.
+  // The queues that are not empty, in the order in which they stopped being empty.
   struct Waiting {
     uint16_t port;
     bool ingress;
@@ -238,7 +238,7 @@ class Datapath {
   bool copy_dscp_ = false;
   MemoryHooks hooks_;
   std::unique_ptr<uint8_t[]> scratch_;    // headers of segments
-  std::unique_ptr<uint8_t[]> assembled_;  // a packet in one piece, and behind it a fragment
+  std::unique_ptr<uint8_t[]> assembled_;  // a packet in one piece, followed by a fragment
 };
 
 }  // namespace weft

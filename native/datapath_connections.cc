@@ -1,12 +1,12 @@
-// What the datapath does with connections: finds the one that a frame is of, and the
-// flow that it has (7); opens and counts it, and translates by it (8).
+// What the datapath does with connections: finds the connection of a frame and its flow (7), and
+// opens, counts and translates (8).
 #include "datapath.h"
 #include "nat.h"
 
 namespace weft {
 namespace {
 
-// May it be the first packet of a conversation? Who pings is answered, and not asked.
+// True if it can be the first packet of a conversation. For a ping, that is the request and not the reply.
 bool may_begin(const Key& key) {
   const uint32_t type = load16(key.l4_src);
   return key.ip_proto == nat::kIcmp ? type == 8 : key.ip_proto != nat::kIcmpv6 || type == 128;
@@ -40,12 +40,12 @@ void Datapath::look_up_connections() {
   }
 }
 
-// Is it still what a look would find?
+// True if a new lookup would give the same result.
 bool Datapath::is_current(const Looked& looked) const {
   return looked.connection ? looked.connection.is_open() : !connections_ || connections_->opened() == opened_;
 }
 
-// Where the tuple of a packet with this key means something.
+// The place in which the tuple of a packet with this key is meaningful.
 uint32_t Datapath::place_of(const Key& key) {
   const auto number = static_cast<uint16_t>(load16(key.in_port + 2));
   const Port* port = this->port(number);
@@ -55,7 +55,7 @@ uint32_t Datapath::place_of(const Key& key) {
   return vni == kOutside ? kNowhere : vni;
 }
 
-// The connection that a packet with this key is of, none if it is of none.
+// The connection of a packet with this key, or none.
 Datapath::Found Datapath::find_connection(const Key& key) {
   TupleKey tuple;
   if (!connections_ || connections_->empty() || !tuple_of(key, place_of(key), &tuple)) return {};
@@ -63,7 +63,7 @@ Datapath::Found Datapath::find_connection(const Key& key) {
   return found && is_of(*found.at, found.reply, key) ? found : Found{};
 }
 
-// The flow that the connection's direction has, if that covers the key.
+// The flow of the connection's direction, if it covers the key.
 Flow* Datapath::flow_of(const Found& connection, const Words& key) {
   ConnectionHalf& half = connection.at->halves[connection.reply];
   const uint32_t id = relaxed_load(half.flow);
@@ -75,7 +75,7 @@ Flow* Datapath::flow_of(const Found& connection, const Words& key) {
   return flow && cache_.covers(flow, key) ? flow : nullptr;
 }
 
-// The direction takes this flow from now on, unless it has one that is there.
+// From now on, the direction takes this flow, unless it has one that still exists.
 void Datapath::give_flow(const Found& connection, const Flow& flow) {
   ConnectionHalf& half = connection.at->halves[connection.reply];
   const uint32_t id = relaxed_load(half.flow);
@@ -106,14 +106,14 @@ Reason Datapath::connect(const Action& action, const Frame& frame, const Key& ke
   return kNoDrop;
 }
 
-// The connection that the action names, none if the packet cannot be of it.
+// The connection that the action names, or none if the packet cannot belong to it.
 Datapath::Found Datapath::named(const Action& action, const Key& key) const {
   Connection* connection = connections_ ? connections_->at(action.argument, action.generation()) : nullptr;
   if (!connection || !is_of(*connection, action.reply(), key)) return {};
   return {connection, action.argument, action.generation(), action.reply()};
 }
 
-// An ICMP error about a packet of the connection that the action names.
+// Handles an ICMP error about a packet of the connection that the action names.
 Reason Datapath::relate(const Action& action, const Frame& frame, const Key& key) {
   const Connection* connection = connections_ ? connections_->at(action.argument, action.generation()) : nullptr;
   if (!connection) return Reason::connection_gone;
@@ -125,7 +125,7 @@ Reason Datapath::relate(const Action& action, const Frame& frame, const Key& key
   return is_related ? kNoDrop : Reason::icmp_unrelated;
 }
 
-// The connection that begins with this packet, null if none can. Its owner is the port that it came in by.
+// The connection that begins with this packet, null if none can. Its owner is the port where the packet came in.
 Reason Datapath::open(const Action& action, const Key& key, Found* connection) {
   TupleKey tuple;
   const uint32_t place = place_of(key);

@@ -30,8 +30,8 @@ FlowCache::~FlowCache() {
   for (uint32_t slot = 0; slot < slots_; ++slot) std::destroy_at(&flows_[slot]);
 }
 
-// NH (RFC 4418 §5.2): keys collide by what the secrets are, never by what the keys
-// are alone. The products do not wait for each other.
+// NH (RFC 4418 §5.2): whether two keys collide depends on the secrets and never on the keys alone. The
+// products do not depend on each other.
 uint32_t FlowCache::hash(const FlowTable& table, const MaskedKey& key) const {
   unsigned __int128 sum = 0;
   for (size_t i = 0; i < table.hashed_count; i += 2) {
@@ -74,7 +74,7 @@ void FlowCache::lookup_burst(const Words* const* keys, size_t count, Flow** foun
     uint32_t slot;
   };
   Search searches[kBurst];
-  uint8_t open[kBurst], likely[kBurst];  // of the keys: not found yet, and among those with a flow of their hash
+  uint8_t open[kBurst], likely[kBurst];  // of the keys: those not found yet, and those of them with a flow of the same hash
   size_t opens = 0;
   for (; opens < count; ++opens) {
     open[opens] = static_cast<uint8_t>(opens);

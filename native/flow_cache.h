@@ -1,30 +1,27 @@
-// The flow cache: megaflows (a key under a mask) with their actions and
-// statistics. Tuple space search: one exact-match table for each distinct mask,
-// searched one after the other; the first hit wins.
+// The flow cache: megaflows (a key under a mask) with their actions and statistics. It is a tuple
+// space search: there is one exact-match table for each distinct mask, they are searched one after
+// the other, and the first hit wins.
 //
-// Masks are few by construction (whole fields) and at most kMaskCap, so a miss
-// costs at most that many probes. A mask goes with its last flow. Tables are
-// searched in the order in which their masks came in, never by use: where flows
-// overlap, which one is hit must not depend on the traffic.
+// There are few masks because they consist of whole fields, and at most kMaskCap, which limits the
+// probes of a miss. A mask is removed with its last flow. Tables are searched in the order in which
+// their masks were added, never by use: which of several overlapping flows is hit must not depend on
+// the traffic.
 //
-// With a million flows a lookup waits for memory and for little else, so a flow
-// is laid out by cache lines. Of its key only the words under the mask are kept:
-// the first three beside the statistics in one line, the others apart, where
-// they take no memory as long as no mask has so many. A hit by MAC addresses
-// touches two lines, the index's and the flow's; any other a third, or a fourth.
-// The lookup of a burst asks for the lines of all its keys before it waits for
-// the first.
+// With a million flows, a lookup mostly waits for memory, so a flow is laid out by cache lines. Only
+// the words of its key under the mask are stored: the first three next to the statistics, in one
+// line, and the others separately, where they take no memory until some mask has that many. A hit by
+// MAC addresses touches two lines, the index's and the flow's; any other hit touches a third or a
+// fourth. The lookup of a burst prefetches the lines of all its keys before it waits for the first.
 //
-// Some flows are of connections: who uses them finds them by their id, which the
-// connection has, and no mask is searched for them (connection.h). Their tables have
-// no index, and many of them may have one key.
+// Some flows belong to connections. They are found by the id that the connection stores, and no mask
+// is searched for them (connection.h). Their tables have no index, and many of them may have the
+// same key.
 //
-// Slots are numbered and never move; those of erased flows are taken again. A
-// flow takes 64 bytes, 80 more when its mask has over three words, and 11 to 21
-// in each of two indexes.
+// Slots are numbered and never move; those of erased flows are used again. A flow takes 64 bytes, 80
+// more if its mask has over three words, and 11 to 21 in each of two indexes.
 //
-// Nothing expires by itself: whoever decides looks at `last_used_ms` and erases.
-// Owned by one datapath; not thread-safe.
+// Nothing expires by itself: the controller looks at `last_used_ms` and erases. A cache is owned by
+// one datapath and not thread-safe.
 #pragma once
 
 #include <array>
@@ -42,10 +39,10 @@
 namespace weft {
 
 inline constexpr size_t kMaskCap = 64;
-// Of the flows of connections.
+// For flows of connections.
 inline constexpr size_t kConnectionMaskCap = 64;
 
-// The words of a key that a mask leaves, masked; zeros behind.
+// The words of a key under a mask, followed by zeros.
 struct MaskedKey {
   uint64_t at[kKeyWords + 1];
 };
@@ -55,12 +52,12 @@ struct FlowTable {
   void apply(const Words& key, MaskedKey* to) const;
 
   Words mask;
-  uint8_t number;                      // which it has among the tables
-  bool of_connections;                 // it is not searched, and its index is empty
-  uint8_t used_count = 0;              // words that are not wildcarded
-  uint8_t hashed_count;                // an even number, with zeros behind
+  uint8_t number;                      // its number among the tables
+  bool of_connections;                 // not searched, so its index is empty
+  uint8_t used_count = 0;              // words that are not fully wildcarded
+  uint8_t hashed_count;                // an even number; padded with zeros
   uint8_t used[kKeyWords + 1] = {};    // which words
-  uint64_t masks[kKeyWords + 1] = {};  // of each
+  uint64_t masks[kKeyWords + 1] = {};  // the mask of each
   SlotIndex index;
   size_t flows = 0;
 };
@@ -72,9 +69,9 @@ struct alignas(64) Flow {
   uint64_t bytes = 0;
   double last_used_ms = 0;
   Program program;
-  uint32_t id = 0;  // of a free slot: the next free one
+  uint32_t id = 0;  // in a free slot: the next free slot
   uint8_t table = kNoTable;
-  uint64_t head[kHeadWords] = {};  // of the masked key
+  uint64_t head[kHeadWords] = {};  // the first words of the masked key
 
   static constexpr uint8_t kNoTable = 0xff;  // a free slot
 };
@@ -82,12 +79,12 @@ static_assert(sizeof(Flow) == 64);
 static_assert(kMaskCap <= Flow::kNoTable, "too many masks: widen Flow::table and FlowTable::number");
 static_assert(kKeyWords < UINT8_MAX, "too many words in a key: widen the numbers of words in FlowTable");
 
-// What of a masked key is behind the head.
+// The words of a masked key after the head.
 struct FlowTail {
   uint64_t at[kKeyWords - kHeadWords];
 };
 
-// Puts that were refused, by what there was no room for.
+// Refused puts, by what there was no room for.
 struct Refusals {
   uint64_t flows = 0;
   uint64_t masks = 0;
@@ -95,8 +92,8 @@ struct Refusals {
 
 class FlowCache {
  public:
-  // At most `cap` flows, 1 or more. `seed` keys the hashes: who sends frames
-  // must not be able to guess it.
+  // At most `cap` flows, 1 or more. `seed` keys the hashes; senders of frames must not be able to guess
+  // it.
   FlowCache(size_t cap, uint64_t seed);
   FlowCache(const FlowCache&) = delete;
   FlowCache& operator=(const FlowCache&) = delete;
@@ -105,22 +102,22 @@ class FlowCache {
   // The flow that covers `key`, or null. Valid until the next put or erase.
   Flow* lookup(const Words& key);
 
-  // The same for each of `count` keys, all at once: `found[i]` is for `*keys[i]`.
+  // The same for `count` keys at once: `found[i]` is for `*keys[i]`.
   void lookup(const Words* const* keys, size_t count, Flow** found);
 
-  // A known id gets this program and keeps the rest. Equal key and mask under
-  // another id: that flow gets this id and program, and starts anew. False, and counted,
-  // when a new flow or mask would go beyond a cap. `key` need not be masked yet.
+  // If the id exists, replaces the program of its flow and keeps everything else. If another id has the
+  // same key and mask, that flow gets this id and program, and its statistics start again. Returns
+  // false, and counts it, if a new flow or mask would exceed a cap. `key` need not be masked.
   bool put(uint32_t id, const Words& key, const Words& mask, Program program, double now_ms) {
     return put(id, key, mask, false, std::move(program), now_ms);
   }
-  // One of connections, which equal ones under other ids are no reason to replace.
+  // The same for a flow of connections, which does not replace equal flows with other ids.
   bool put_of_connections(uint32_t id, const Words& key, const Words& mask, Program program, double now_ms) {
     return put(id, key, mask, true, std::move(program), now_ms);
   }
   void erase(uint32_t id);
 
-  // The flow with this id, or null; `slot` is where it was last, or anything, and becomes where it is.
+  // The flow with this id, or null. `slot` is a hint where it may be, and is set to where it is.
   Flow* by_id(uint32_t id, uint32_t* slot) {
     if (!is_at(*slot, id)) *slot = find_id(id);
     return *slot == SlotIndex::kNone ? nullptr : &flows_[*slot];
@@ -129,7 +126,7 @@ class FlowCache {
   void prefetch(uint32_t slot) const {
     if (slot < slots_) __builtin_prefetch(&flows_[slot], 1);
   }
-  // Does the flow cover that key?
+  // True if the flow covers that key.
   bool covers(const Flow* flow, const Words& key) const {
     const FlowTable& table = *tables_[flow->table];
     MaskedKey masked;
@@ -151,13 +148,12 @@ class FlowCache {
   }
 
   size_t flows() const { return by_id_.size(); }
-  // That are searched.
+  // Masks that are searched.
   size_t masks() const { return order_.size(); }
   const Refusals& refused() const { return refused_; }
 
-  // Calls `visit(flow, key, mask)` with up to `max` flows from slot `from` on.
-  // Returns where to go on, or SlotIndex::kNone at the end. A flow never changes
-  // its slot.
+  // Calls `visit(flow, key, mask)` with up to `max` flows, starting at slot `from`. Returns where to
+  // continue, or SlotIndex::kNone at the end. A flow never changes its slot.
   template <typename Visit>
   uint32_t dump(uint32_t from, size_t max, Visit visit) const {
     size_t visited = 0;
@@ -200,10 +196,10 @@ class FlowCache {
   uint64_t secrets_[kKeyWords + 1];
   std::array<std::unique_ptr<FlowTable>, kMaskCap + kConnectionMaskCap> tables_;  // by number
   std::vector<FlowTable*> order_;                              // in search order
-  std::vector<FlowTable*> of_connections_;                     // that are not searched
+  std::vector<FlowTable*> of_connections_;                     // not searched
   ZeroedArray<Flow> flows_;                                    // by slot
   ZeroedArray<FlowTail> tails_;
-  uint32_t slots_ = 0;                                         // used so far, free ones included
+  uint32_t slots_ = 0;                                         // used so far, including free ones
   uint32_t free_ = SlotIndex::kNone;                           // the first free one
   SlotIndex by_id_;
   Refusals refused_;

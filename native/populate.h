@@ -1,5 +1,5 @@
-// Memory of a mapped file is there once it was written to, and where the file system
-// is full, writing ends the process. This asks for it instead.
+// The memory of a mapped file is allocated when it is first written to. If the file system is full,
+// such a write ends the process, so this allocates the memory in advance.
 #pragma once
 
 #include <errno.h>
@@ -15,8 +15,8 @@
 
 namespace weft {
 
-// Gives the pages of these bytes their memory and changes nothing in it. 0, or an errno: EINVAL where the kernel has no
-// such call (before Linux 5.14).
+// Allocates the pages of these bytes without changing their contents. Returns 0 or an errno: EINVAL if the kernel has
+// no such call (before Linux 5.14).
 inline int populate(void* from, size_t bytes) {
   const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   const uintptr_t at = reinterpret_cast<uintptr_t>(from);

@@ -15,12 +15,12 @@
 namespace weft {
 namespace {
 
-constexpr uint64_t kStopTag = UINT64_MAX;  // no port's
+constexpr uint64_t kStopTag = UINT64_MAX;  // not that of a port
 constexpr uint64_t kTimerTag = UINT64_MAX - 1;
 constexpr int kEventsAtOnce = 64;
-constexpr size_t kLittleBytes = 2048;  // of frames in a round: a question or an answer, and what acknowledges it
+constexpr size_t kLittleBytes = 2048;  // bytes of frames in a round: a request or a reply, and its acknowledgment
 
-// What epoll tells of a port: not merely its number, which may be another port's by then.
+// What epoll returns for a port. The number alone could belong to another port by then.
 uint64_t tag_of(const Port& port) { return uint64_t{port.serial} << 16 | port.number; }
 
 int fd_of(const Port& port) { return port.underlay ? port.underlay->fd() : port.tap; }
@@ -118,7 +118,7 @@ Worker::Waiting Worker::take_waiting(UpcallRecord* to, size_t max) {
   });
 }
 
-// In a turn: wakes the controlling thread, once until it has taken everything.
+// In a turn: wakes the controlling thread, only once until it has taken everything.
 void Worker::notify() {
   const bool waits = datapath_.upcalls_wait() || !datapath_.mirror().empty() || !lost_.empty();
   if (!waits || notified_ || closed_) return;
@@ -140,7 +140,7 @@ void Worker::arm() {
   armed_ms_ = due;
   itimerspec at = {};
   if (due != Datapath::kNever) {
-    // 0 would disarm it.
+    // 0 would disarm the timer.
     const double ms = std::max(due - clock_offset_ms_, 1e-6);
     at.it_value.tv_sec = static_cast<time_t>(ms / 1e3);
     at.it_value.tv_nsec = static_cast<long>((ms - static_cast<double>(at.it_value.tv_sec) * 1e3) * 1e6);
@@ -148,10 +148,10 @@ void Worker::arm() {
   timerfd_settime(timer_, TFD_TIMER_ABSTIME, &at, nullptr);
 }
 
-// The thread, from here on.
+// The thread's own code from here on.
 
 void* Worker::run_thread(void* self) {
-  drop_capabilities();  // what it uses is open
+  drop_capabilities();  // everything that it uses is open
   static_cast<Worker*>(self)->loop();
   return nullptr;
 }
@@ -160,7 +160,7 @@ void Worker::loop() {
   epoll_event events[kEventsAtOnce];
   wait_.start();
   for (;;) {
-    // Level-triggered: one burst a port and round, so that ports take turns.
+    // Level-triggered: one burst for each port and round, so that ports take turns.
     const int ready = wait_(epoll_, events, kEventsAtOnce, round_bytes_ <= kLittleBytes);
     round_bytes_ = 0;
     for (int i = 0; i < ready; ++i) {
@@ -174,14 +174,14 @@ void Worker::loop() {
   }
 }
 
-// One burst of a port.
+// Handles one burst of a port.
 void Worker::serve(uint64_t tag, uint32_t events) {
   turn_.begin();
   enter();
   if (Port* port = find(tag)) {
     const bool tunnel = port->is_tunnel();
     int error = tunnel ? port->underlay->receive(&burst_) : tap_receive(port->tap, &burst_);
-    // An error that reading does not show would be told of again and again.
+    // An error that reading does not return would be reported again and again.
     if (!error && burst_.frames.empty() && (events & (EPOLLERR | EPOLLHUP))) error = -EIO;
     if (error) {
       lose(port, -error);
@@ -198,12 +198,12 @@ void Worker::serve(uint64_t tag, uint32_t events) {
   turn_.end();
 }
 
-// The timer has run out.
+// Called when the timer has run out.
 void Worker::release() {
   turn_.begin();
   enter();
   uint64_t times;
-  // Not if it was set again meanwhile.
+  // Not if the timer was set again in the meantime.
   if (read(timer_, &times, sizeof times) == sizeof times) armed_ms_ = Datapath::kNever;
   datapath_.set_now(now_ms());
   datapath_.release();
@@ -211,7 +211,7 @@ void Worker::release() {
   arm();
   leave();
   turn_.end();
-  round_bytes_ += kLittleBytes + 1;  // whoever waits for a rate waits for no answer
+  round_bytes_ += kLittleBytes + 1;  // frames that wait for a rate are not replies that somebody is waiting for
 }
 
 void Worker::run_burst(uint64_t tag, bool tunnel) {
@@ -224,7 +224,7 @@ void Worker::run_burst(uint64_t tag, bool tunnel) {
       leave();
       turn_.yield();
       enter();
-      if (!find(tag)) return;  // what is left came by a port that is gone
+      if (!find(tag)) return;  // the rest came from a port that is gone
     } else if (connections_) {
       connections_->pass(index_);
     }
@@ -237,7 +237,7 @@ Port* Worker::find(uint64_t tag) {
   return port && tag_of(*port) == tag ? port : nullptr;
 }
 
-// It stays a port, and takes nothing in any more, until it is removed.
+// The port stays, without receiving anything, until it is removed.
 void Worker::lose(Port* port, int error) {
   epoll_ctl(epoll_, EPOLL_CTL_DEL, fd_of(*port), nullptr);
   lost_.push_back({port->number, error});

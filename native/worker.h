@@ -1,26 +1,23 @@
 // A Datapath with a thread that feeds it from TAPs and the underlay.
 //
-//   TAPs, underlay ──epoll, a burst a port and round──► Datapath ──► TAPs, underlay
+//   TAPs, underlay ──epoll, a burst per port and round──► Datapath ──► TAPs, underlay
 //                                                          │ upcalls, mirrored frames, lost ports
 //   controlling thread ── Turn ── every public method ◄── wake()
 //
-// The thread sleeps in epoll_wait while nothing arrives, or looks for the next
-// frame for a moment where that pays (io/wait.h). A timer wakes it when frames that
-// wait for their port's rate may go on. It runs each burst to completion,
-// in a turn of its own (turn.h); the controlling thread uses the Datapath directly
-// in its turns, so every answer is exact and an idle worker need not be woken.
-// Opening and closing ports, which may take long, is the caller's, outside of a
-// turn (workers.h).
+// The thread sleeps in epoll_wait while nothing arrives, or polls for the next frame for a moment
+// where that pays off (io/wait.h). A timer wakes it when frames that wait for their port's rate may go
+// on. It runs each burst to completion in a turn of its own (turn.h). The controlling thread uses the
+// Datapath directly in its own turns, so every answer is exact and an idle worker need not be woken.
+// Opening and closing ports can take long, so the caller does that outside a turn (workers.h).
 //
-// In each turn the Datapath uses connections that it finds, and between two frames
-// it holds none (connection_table.h).
+// In each turn, the Datapath uses connections that it finds, and between two frames it holds none
+// (connection_table.h).
 //
-// In manual mode there is no thread: the controlling thread feeds memory ports
-// itself, and the clock is what it was last set to.
+// In manual mode there is no thread: the controlling thread feeds memory ports itself, and the clock
+// shows what it was last set to.
 //
-// All public methods are the controlling thread's, which is one. `wake` is
-// called in someone's turn, by the thread or by the controlling thread itself,
-// and must neither block nor come back in.
+// Only the controlling thread calls public methods, and there is only one. `wake` is called in a turn
+// of either thread, and must neither block nor call back.
 #pragma once
 
 #include <pthread.h>
@@ -42,31 +39,31 @@ class Worker {
  public:
   enum class Mode { manual, threaded };
 
-  // `index` tells its tokens from those of other workers. `wake`: something waits
-  // after nothing did. Not used in manual mode.
+  // `index` distinguishes its tokens from those of other workers. `wake` is called when something waits
+  // and nothing did before. Not used in manual mode.
   Worker(Mode mode, uint32_t index, size_t flow_cap, ConnectionTable* connections, uint64_t seed, MemoryHooks hooks, std::function<void()> wake);
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
   ~Worker();
 
-  // 0 or -errno. Nothing to start in manual mode.
+  // 0 or -errno. Does nothing in manual mode.
   int start();
-  // Stops the thread. Ports, counters and flows can still be looked at, and ports
-  // taken. `wake` is not called after it.
+  // Stops the thread. Ports, counters and flows can still be read, and ports can still be taken. `wake`
+  // is no longer called.
   void close();
 
   bool manual() const { return mode_ == Mode::manual; }
-  // "It is now `ms`": time runs from there in threaded mode, and stands still in
-  // manual mode until the next call.
+  // Sets the time to `ms`. From there, time runs in threaded mode and stands still in manual mode until
+  // the next call.
   void set_clock(double ms);
 
-  // 0, or -errno: -EEXIST and -EALREADY as Datapath::add_port, -EBADF when it does
-  // not run. A TAP's fd is the worker's only when it was added.
+  // 0 or -errno: -EEXIST and -EALREADY as in Datapath::add_port, -EBADF if it does not run. Takes over
+  // the fd of a TAP only if it returns 0.
   int add(std::unique_ptr<Port> port);
-  // Hands a port back, to be closed (which takes it out of epoll); null if there is none.
+  // Hands a port back to be closed, which also removes it from epoll; null if there is none.
   std::unique_ptr<Port> take(uint16_t number);
 
-  // Runs `work(datapath)` in a turn. Manual mode has one thread, and no turns.
+  // Runs `work(datapath)` in a turn. In manual mode there is one thread, and there are no turns.
   template <typename Work>
   auto with(Work work) {
     if (manual()) return work(datapath_);
@@ -78,8 +75,8 @@ class Worker {
     return work(datapath_);
   }
 
-  // Moves out what waits: up to `max` upcalls, all mirrored frames and lost ports.
-  // After fewer than `max` upcalls `wake` tells of the next; otherwise call again.
+  // Moves out what waits: up to `max` upcalls, and all mirrored frames and lost ports. After fewer than
+  // `max` upcalls, `wake` announces the next; otherwise call again.
   struct LostPort {
     uint16_t port;
     int error;  // errno
@@ -100,7 +97,7 @@ class Worker {
   Port* find(uint64_t tag);
   void lose(Port* port, int error);
   void notify();
-  // In a turn: begins to use connections, and uses none any more.
+  // In a turn: begins to use connections, or stops using them.
   void enter();
   void leave();
   // In a turn: sets the timer to when frames that wait for a rate may go on.
@@ -130,14 +127,14 @@ class Worker {
   // In a turn:
   Datapath datapath_;
   double clock_offset_ms_ = 0;
-  bool notified_ = false;  // and not everything was taken since
+  bool notified_ = false;  // and not everything has been taken since
   bool closed_ = false;
   double armed_ms_ = Datapath::kNever;  // when `timer_` runs out
   std::vector<LostPort> lost_;
 
-  // The thread's own:
+  // Used only by the thread:
   Wait wait_;
-  size_t round_bytes_ = 0;  // that came since the last wait, or more if some went on from a queue
+  size_t round_bytes_ = 0;  // bytes received since the last wait, or more if some frames went on from a queue
   Burst burst_;
 };
 

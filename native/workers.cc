@@ -19,7 +19,7 @@ void add_drops(Counts* to, const uint64_t* drops) {
   for (size_t i = 0; i < kReasons; ++i) to->drops[i] += drops[i];
 }
 
-// Appends the flows that it is called with.
+// Returns a function that appends each flow passed to it.
 auto adder(std::vector<Workers::FlowTotal>* to) {
   return [to](const Flow& flow, const Words& key, const Words& mask) {
     to->push_back({flow.id, flow.packets, flow.bytes, flow.last_used_ms, key, mask,
@@ -56,8 +56,8 @@ void Workers::set_clock(double ms) {
 
 // Ports
 
-// Gives each worker a port of that number, after `open` has set it up; takes all
-// out again where one fails.
+// Adds a port with that number to each worker after `open` has set it up. If one fails, removes all
+// of them again.
 int Workers::add(uint16_t number, const std::function<int(size_t index, Port*)>& open) {
   for (size_t i = 0; i < workers_.size(); ++i) {
     auto port = std::make_unique<Port>();
@@ -146,7 +146,7 @@ void Workers::set_place(uint16_t number, uint32_t place) {
 }
 
 int Workers::renew_tap(uint16_t number) {
-  // By a descriptor of its own: the worker goes on meanwhile.
+  // Uses a descriptor of its own, so the worker continues in the meantime.
   Fd tap;
   workers_[0]->with([&](Datapath& datapath) {
     const Port* port = datapath.port(number);
@@ -173,7 +173,7 @@ int Workers::remove_port(uint16_t number, bool keep) {
 
 // Frames
 
-// As the kernel steers them: by the flow, fragments by their addresses.
+// Steers as the kernel does: by the flow, and fragments by their addresses.
 Worker& Workers::worker_of(const Frame& frame) {
   Key key = {};
   Layout layout;
@@ -219,7 +219,7 @@ void Workers::originate(const Frame& frame, const Action* actions, size_t count)
 
 bool Workers::flow_put(uint32_t id, const Words& key, const Words& mask, const Action* actions, size_t count,
                        bool of_connections) {
-  // All have the same flows, so all refuse or none does.
+  // All workers have the same flows, so either all refuse or none does.
   bool put = true;
   each([&](Datapath& datapath) { put = datapath.flow_put(id, key, mask, actions, count, of_connections) && put; });
   return put;
@@ -243,7 +243,7 @@ std::vector<Workers::FlowTotal> Workers::flow(uint32_t id) {
   return flows;
 }
 
-// `flows` are those of the first worker; adds what the others counted.
+// `flows` are those of the first worker; adds the counts of the others.
 void Workers::add_other_workers(std::vector<FlowTotal>* flows) {
   for (size_t i = 1; i < workers_.size(); ++i) {
     workers_[i]->with([&](Datapath& datapath) {
@@ -262,7 +262,7 @@ void Workers::add_other_workers(std::vector<FlowTotal>* flows) {
 
 Worker::Waiting Workers::take_waiting(UpcallRecord* to, size_t max) {
   Worker::Waiting all;
-  // Another one comes first each time: who always has enough to fill a batch keeps nobody waiting.
+  // A different worker comes first each time, so one that always fills a batch does not keep the others waiting.
   first_ = (first_ + 1) % workers_.size();
   for (size_t i = 0; i < workers_.size(); ++i) {
     Worker::Waiting one = workers_[(first_ + i) % workers_.size()]->take_waiting(to + all.upcalls, max - all.upcalls);

@@ -1,25 +1,24 @@
-// The workers of a switch, as one.
+// The workers of a switch, used as one.
 //
 //   TAP queue 0, socket 0 ──► Worker 0: Datapath ──► any TAP's queue 0, socket pool
 //   TAP queue 1, socket 1 ──► Worker 1: Datapath ──► any TAP's queue 1, socket pool
 //
-// Worker i owns queue i of every TAP, a receiving socket of the underlay, and a
-// flow cache and undecided flows of its own. The kernel gives each flow to one
-// queue (io/steering.h) and each outer flow to one socket (SO_REUSEPORT), so a
-// flow stays with one worker and in order, and workers share nothing but the
-// token buckets of ports that have rates, since a rate is the port's, and the table
-// of connections: replies may come by another queue.
+// Worker i owns queue i of every TAP, a receiving socket of the underlay, and a flow cache and
+// undecided flows of its own. The kernel gives each flow to one queue (io/steering.h) and each outer
+// flow to one socket (SO_REUSEPORT), so a flow stays with one worker and in order. Workers share only
+// the token buckets of ports that have rates, because a rate belongs to the port, and the table of
+// connections, because replies may come through another queue.
 //
-// The fragments of a datagram come to one worker, which tracks them: queues, and the
-// source ports that VTEPs send from, do not depend on the L4 ports that only the
-// first has. From a VTEP where they do, later fragments may come to another worker,
-// wait there for a first that does not come, and are dropped.
+// The fragments of a datagram all come to one worker, which tracks them: queues, and the source ports
+// with which VTEPs send, do not depend on the L4 ports, which only the first fragment has. For a VTEP
+// that does use them, later fragments may come to another worker, wait there in vain for a first one,
+// and are dropped.
 //
-// Every worker has every cached flow: an exact one may come by any queue. What
-// bounds memory is each worker's; numbers are sums. A sum is exact, since no frame
-// goes from one worker to another.
+// Every worker has every cached flow, because the packets of a flow may come through any queue. Limits
+// on memory apply to each worker; numbers are sums. A sum is exact because no frame goes from one
+// worker to another.
 //
-// All methods are the controlling thread's.
+// Only the controlling thread calls methods.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +35,7 @@ class Workers {
   static constexpr size_t kMost = kMaxQueues;
   static_assert(kMost <= PendingTable::kMostWorkers, "a token has no room for so many workers: widen kWorkerBits in pending.h");
 
-  // `count` workers, 1 … kMost; the rest as Worker has it.
+  // `count` workers, 1 … kMost; the other arguments are those of Worker.
   Workers(Worker::Mode mode, size_t count, size_t flow_cap, ConnectionTable* connections, uint64_t seed, const MemoryHooks& hooks,
           const std::function<void()>& wake);
   ~Workers() { close(); }
@@ -47,24 +46,23 @@ class Workers {
   bool manual() const { return workers_[0]->manual(); }
   void set_clock(double ms);
 
-  // Opens TAPs and adds each as the port of its number. The error of each as below.
+  // Opens TAPs and adds each as the port with its number. Errors are set for each, as below.
   void add_taps(const std::vector<uint16_t>& numbers, std::vector<TapOpening>* openings);
-  // 0 or -errno; nothing is left behind on failure. -EEXIST and -EALREADY as
-  // Datapath::add_port; of these the caller makes sure, since tap_open returns
-  // -EEXIST too.
+  // 0 or -errno; nothing is left behind on failure. -EEXIST and -EALREADY as in Datapath::add_port, but
+  // the caller must rule those out itself, since tap_open can return -EEXIST too.
   int add_vxlan(uint16_t number, const uint8_t local[16], uint16_t l4_port);
   int add_memory(uint16_t number, bool offloads);
   int add_memory_vxlan(uint16_t number, const uint8_t local[16]);
-  // From now on, with full buckets; without such a port nothing.
+  // Sets rates, starting with full buckets. Does nothing if there is no such port.
   void set_rates(uint16_t number, const PortRates& rates);
-  // Where the tuples of what comes in by the port mean something; until then, nowhere.
+  // Sets the place in which tuples of packets from the port are meaningful; until then there is none.
   void set_place(uint16_t number, uint32_t place);
-  // What `tap_renew` says of the TAP of that port; -ENOENT without one.
+  // The result of `tap_renew` for the TAP of that port; -ENOENT if there is none.
   int renew_tap(uint16_t number);
-  // 0, also without such a port, or -errno of removing the TAP, which stays with `keep`.
+  // 0, also if there is no such port, or -errno from removing the TAP. With `keep`, the TAP stays.
   int remove_port(uint16_t number, bool keep);
 
-  // Manual mode: a burst of the port `number`, to the worker of its first frame's flow.
+  // Manual mode: passes a burst from the port `number` to the worker of its first frame's flow.
   void receive(uint16_t number, const Frame* frames, size_t count);
   void receive_datagrams(uint16_t number, const UnderlaySource* sources, const Frame* payloads, size_t count);
 
@@ -74,7 +72,7 @@ class Workers {
                 bool of_connections = false);
   void flow_del(uint32_t id);
 
-  // Of all workers: as Worker::take_waiting.
+  // Of all workers; see Worker::take_waiting.
   Worker::Waiting take_waiting(UpcallRecord* to, size_t max);
 
   // Sums of the workers' numbers.
@@ -101,12 +99,12 @@ class Workers {
     Words mask;
     std::vector<Action> actions;
   };
-  // Up to `max` flows from the cursor `from` (0) on. Sets where to go on, or SlotIndex::kNone.
+  // Up to `max` flows, starting at cursor `from` (0 at first). Sets where to continue, or SlotIndex::kNone.
   std::vector<FlowTotal> dump(uint32_t from, size_t max, uint32_t* next);
-  // The flow with this id; empty without one.
+  // The flow with this id; empty if there is none.
   std::vector<FlowTotal> flow(uint32_t id);
 
-  // Runs `work(datapath)` in a turn of each.
+  // Runs `work(datapath)` in a turn of each worker.
   template <typename Work>
   void each(Work work) {
     for (const std::unique_ptr<Worker>& worker : workers_) worker->with(work);
@@ -119,7 +117,7 @@ class Workers {
   void add_other_workers(std::vector<FlowTotal>* flows);
 
   std::vector<std::unique_ptr<Worker>> workers_;
-  size_t first_ = 0;  // that upcalls were taken from
+  size_t first_ = 0;  // the worker from which upcalls are taken first
 };
 
 }  // namespace weft

@@ -1,11 +1,9 @@
 // The host's own connections: nf_conntrack in the calling thread's namespace. They are not those of the switch.
 //
 // The kernel looks for a translation only for the first packet of a connection, and a UDP connection lasts as long as
-// it
-// does not pause for half a minute or two. So a flow that began before its port was published would never be
-// translated,
-// and one whose port is no longer published would be translated for ever. Such connections are deleted when the
-// published ports have changed.
+// it does not pause for half a minute or two. So a flow that began before its port was published would never be
+// translated, and one whose port is no longer published would be translated for ever. Such connections are deleted
+// when the published ports have changed.
 //
 // Connections that the switch gives up are deleted, too. So the share of the host's table that one container can use is
 // bounded by its share of the switch's table.
