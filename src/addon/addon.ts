@@ -1,4 +1,4 @@
-/** The addon: what it offers to this program, and how it is found and loaded. */
+/** The addon: the interface that it offers to this program, and how it is found and loaded. */
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -10,7 +10,7 @@ import type { NativeConnectionTableClass } from './native-connections.ts';
 import type { NativeDatapathClass } from './native-datapath.ts';
 import type { NativeFrameIoClass } from './native-frame-io.ts';
 
-/** As the addon hands it over: 0 or 1, and kOffload… of native/io/tap.h; negative errno where it could not be tried. */
+/** As the addon returns it: 0 or 1, and kOffload… of native/io/tap.h; a negative errno if it could not be tried. */
 export interface NativeOffloads {
   readonly cuts: number;
   readonly gathers: number;
@@ -23,26 +23,26 @@ export interface Addon {
   readonly Datapath: NativeDatapathClass;
   readonly FrameIo: NativeFrameIoClass;
   /**
-   * A file as memory: made, lengthened or cut, mapped for as long as it is in use. Or -errno.
-   * Its pages are there when `populate` has been called for them.
+   * Maps a file into memory for as long as the memory is in use; creates, extends or truncates it as needed. Returns
+   * -errno on failure. `populate` allocates the pages.
    */
   mapFile(path: string, bytes: number): Uint8Array | number;
-  /** Gives a part of such memory its pages. 0, or an errno. */
+  /** Allocates the pages of a part of such memory. Returns 0 or an errno. */
   populate(memory: Uint8Array, from: number, bytes: number): number;
-  /** Bytes that V8 may have for what is not new; above what is live now. */
+  /** Sets how many bytes V8's old generation may have beyond what is live now. */
   limitHeap(bytes: number): void;
-  /** Begins a collection that gives memory back; it goes on in turns of its own. */
+  /** Starts a garbage collection that returns memory to the system. It continues in turns of its own. */
   trimHeap(): void;
   probeOffloads(): NativeOffloads;
   readonly netnsExchange: ExchangeWithNetns;
-  /** Threads that could not be told, or -errno; see native/io/privileges.h. */
+  /** Returns the number of threads that could not be reached, or -errno; see native/io/privileges.h. */
   keepCapabilities(bits: bigint): number;
   /** Addresses of 16 bytes. */
   pathMtu(local: Uint8Array, remote: Uint8Array): number;
   routeMtu(local: Uint8Array, remote: Uint8Array): number;
-  /** How many, or -errno; addresses one after the other. */
+  /** Returns how many were deleted, or -errno. Addresses are concatenated. */
   forgetStaleUdp(own: Uint8Array, targets: Uint8Array, ports: Uint16Array): Promise<number>;
-  /** Records of `HOST_CONNECTION_BYTES`; how many there were, or -errno. */
+  /** Takes records of `HOST_CONNECTION_BYTES`. Returns how many of them existed, or -errno. */
   forgetConnections(connections: Uint8Array): Promise<number>;
 }
 
@@ -51,7 +51,7 @@ const REMEDY = `compile it with \`npm --prefix ${packageRoot} run install\``;
 
 let loaded: Addon | undefined;
 
-/** @throws WeftError when the addon is missing, cannot be loaded, or was built from other sources. */
+/** @throws WeftError if the addon is missing, cannot be loaded, or was built from other sources. */
 export function loadAddon(): Addon {
   if (loaded) return loaded;
   const addon = requireAddon();
@@ -78,7 +78,7 @@ function requireAddon(): Addon {
   }
 }
 
-/** The first few: one difference in the middle of a list makes all behind it differ. */
+/** The first few: one difference in the middle of a list makes everything after it differ. */
 function someOf(texts: readonly string[]): string {
   const more = texts.length > 3 ? [`and ${texts.length - 3} more differences`] : [];
   return [...texts.slice(0, 3), ...more].join('; ');

@@ -1,4 +1,4 @@
-/** Where connections are kept: a file as memory, so that a crash of the daemon does not end them. */
+/** Where connections are stored: a file mapped into memory, so that they survive a crash of the daemon. */
 import { closeSync, lstatSync, openSync, readSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { WeftError } from '../error.ts';
 import { connectionBytes, connectionFileHeader } from '../flow/connection.ts';
@@ -7,19 +7,19 @@ import { loadAddon } from './addon.ts';
 import { errnoName } from './io-error.ts';
 
 export interface ConnectionMemoryOptions {
-  /** The file; undefined: connections end with the process. */
+  /** The file. If undefined, connections end with the process. */
   readonly path: string | undefined;
-  /** Records that there is to be room for. */
+  /** How many records need room. */
   readonly count: number;
-  /** A file with records of another layout was set aside, under this name. */
+  /** Called when a file with records of another layout was set aside under this name. */
   readonly onSetAside: (path: string) => void;
 }
 
 /**
- * What is in the file from before is still there. A file of another layout is renamed, and never read
- * as this one; the one that was set aside before it goes.
- * @returns memory of `ConnectionRecords`
- * @throws WeftError `system` when the file cannot be made or mapped
+ * Maps the file and keeps what it already holds. A file of another layout is renamed and never read as
+ * one of this layout; a file that was set aside before is removed.
+ * @returns memory for `ConnectionRecords`
+ * @throws WeftError `system` if the file cannot be created or mapped
  */
 export function connectionMemory({ path, count, onSetAside }: ConnectionMemoryOptions): Uint8Array {
   const bytes = connectionBytes(count);
@@ -29,12 +29,12 @@ export function connectionMemory({ path, count, onSetAside }: ConnectionMemoryOp
       renameSync(path, asidePath(path));
       onSetAside(asidePath(path));
     }
-    // Before it gets its length: a file with a header of zeros is one of another layout.
+    // Written before the file gets its length, because a file whose header is zero is one of another layout.
     writeFileSync(path, connectionFileHeader(), { mode: 0o600, flag: 'wx' });
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === undefined) throw error;
-    // What is wrong with a file that is there, mapping it says.
+    // Mapping reports what is wrong with an existing file.
     if (code !== 'EEXIST') throw new WeftError('system', `connections cannot be kept in ${path} (${code})`);
   }
   const memory = loadAddon().mapFile(path, bytes);
@@ -49,18 +49,20 @@ export function removeConnections(path: string): void {
   for (const one of [path, asidePath(path)]) rmSync(one, { force: true });
 }
 
-/** Where a file of another layout is put. */
+/** The name under which a file of another layout is set aside. */
 function asidePath(path: string): string {
   return `${path}.old`;
 }
 
-/** Gives a part of the memory its pages, so that writing to it cannot fail; false when there is no room for them. */
+/**
+ * Allocates the pages of a part of the memory, so that writing to it cannot fail. Returns false if there is no room.
+ */
 export function populate(memory: Uint8Array, from: number, bytes: number): boolean {
   const errno = loadAddon().populate(memory, from, bytes);
   return errno === 0 || errnoName(errno) === 'EINVAL';
 }
 
-/** Of a file that is only this user's; whether it may be used is for `mapFile` to say. */
+/** True for a file that belongs only to this user; `mapFile` checks whether it may be used. */
 function isOfAnotherLayout(path: string): boolean {
   const status = lstatSync(path, { throwIfNoEntry: false });
   if (!status?.isFile() || status.nlink !== 1 || (status.mode & 0o022) !== 0) return false;

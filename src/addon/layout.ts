@@ -1,7 +1,7 @@
 /**
- * The check that the addon was built with the same tables as this program. Numbers, offsets and
- * names cross between C++ and TypeScript without explanation, so any difference is an error of the
- * build, and is named before a single frame moves.
+ * Checks that the addon was built with the same tables as this program. Numbers, offsets and names
+ * cross between C++ and TypeScript without any description, so every difference is an error of the
+ * build, and is reported before a single frame moves.
  */
 import { ACTION_BYTES, opcodes } from '../flow/action.ts';
 import {
@@ -41,7 +41,7 @@ export interface AddonLayout {
   readonly numbers: Readonly<Record<string, number>>;
 }
 
-/** The layout as this program has it. */
+/** The layout of this program. */
 export const ownLayout: AddonLayout = {
   fields: Object.fromEntries(fieldList.map(({ name, offset, size }) => [name, [offset, size]])),
   opcodes,
@@ -74,7 +74,7 @@ export const ownLayout: AddonLayout = {
   },
 };
 
-/** One sentence for each place where the addon and this program differ. */
+/** One sentence for each difference between the addon and this program. */
 export function layoutDifferences(addon: AddonLayout, own: AddonLayout): string[] {
   return [
     ...differences('field', addon.fields, own.fields),

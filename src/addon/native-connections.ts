@@ -1,9 +1,9 @@
 /** The class `Connections` of the addon (native/addon_connections.cc). */
 
-/** What is asked about is written into `asked` before a call; slots are -1 where there is none. */
+/** Questions are written into `asked` before a call. A slot is -1 if there is none. */
 export interface NativeConnectionTable {
   size(): number;
-  /** Of the original tuple, its place and protocol. 2 · slot, and 1 more in the reply direction, or -1. */
+  /** Looks for the original tuple, its place and protocol. Returns 2 · slot, plus 1 for the reply direction, or -1. */
   find(): number;
   /** ROOM_FREE, ROOM_NONE or a slot. */
   room(owners: Uint32Array, quota: number, unprovenQuota: number): number;
@@ -18,7 +18,7 @@ export interface NativeConnectionTable {
 
 export type NativeConnectionTableClass = new (
   memory: Uint8Array,
-  /** Of CONNECTION_OPENING_BYTES, aligned to 4. */
+  /** CONNECTION_OPENING_BYTES, aligned to 4. */
   asked: Uint8Array,
   limit: number,
   quota: number,

@@ -1,46 +1,46 @@
-/** The class `Datapath` of the addon (native/addon.cc), and what crosses between it and JavaScript. */
+/** The class `Datapath` of the addon (native/addon.cc), and the data that crosses between it and JavaScript. */
 import type { TapOpened } from '../flow/tap.ts';
 import type { NativeConnectionTable } from './native-connections.ts';
 import type { TapTarget } from './tap.ts';
 
 /** Errors are negative errno. */
 export interface NativeDatapath {
-  /** "It is now `ms`": stands still until the next call unless threaded. */
+  /** Sets the time to `ms`. It stands still until the next call unless there are threads. */
   setClock(ms: number): void;
   addTaps(ports: readonly number[], targets: readonly TapTarget[]): (TapOpened | number)[];
-  /** What of `RENEWED` (tap.ts) was put back. */
+  /** Returns which of `RENEWED` (tap.ts) were restored. */
   renewTap(port: number): number;
   addVxlan(port: number, local: Uint8Array, l4Port: number): number;
   addMemory(port: number, offloads: boolean): number;
   addMemoryVxlan(port: number, local: Uint8Array): number;
-  /** Each second, burst and queue of ingress, egress and storm; 0 a second: no limit. */
+  /** Rate per second, burst and queue of ingress, egress and storm; a rate of 0 means no limit. */
   setRates(port: number, rates: Float64Array): void;
-  /** Where the tuples of what comes in by the port mean something. */
+  /** Sets where the tuples of packets from the port are meaningful. */
   setPlace(port: number, place: number): void;
-  /** What waited for its port's rate goes on; with threads it does so by itself. */
+  /** Sends the frames that waited for their port's rate and may go on. With threads, this happens automatically. */
   release(): void;
   removePort(port: number, keep: boolean): number;
-  /** The port exists and is a memory port. */
+  /** The port must exist and be a memory port. */
   /** `offloads`: flags, gsoType, gsoSize, csumStart, csumOffset of each frame. */
   inject(port: number, frames: readonly Uint8Array[], offloads: Uint16Array): void;
   /** `sources`: 16 bytes each. */
   injectDatagrams(port: number, sources: Uint8Array, payloads: readonly Uint8Array[]): void;
   takeWaiting(): NativeWaiting;
-  /** Actions as `encodeActions` gives them. @throws RangeError */
+  /** Takes actions encoded by `encodeActions`. @throws RangeError */
   execute(token: number, actions: Uint8Array): void;
   originate(frame: Uint8Array, actions: Uint8Array): void;
   flowPut(id: number, key: Uint8Array, mask: Uint8Array, actions: Uint8Array, ofConnections: boolean): boolean;
   flowDel(id: number): void;
-  /** As `flowDump` packs it; empty if there is none. */
+  /** The flow, packed as by `flowDump`; empty if there is none. */
   flowGet(id: number): Uint8Array;
-  /** Some hundred flows from `cursor` (0) on; `next` is -1 at the end. */
+  /** Some hundred flows, starting at `cursor` (0 at first); `next` is -1 at the end. */
   flowDump(cursor: number): { flows: Uint8Array; next: number };
   /**
-   * Port 0: all. `filter`: code, jumps and k of each instruction; empty: all frames.
+   * Port 0 means all ports. `filter` has the code, jumps and k of each instruction; empty means all frames.
    * @throws RangeError for a program that is not valid
    */
   mirrorStart(port: number, snapBytes: number, filter: Uint32Array): void;
-  /** What waits is given back. */
+  /** Returns what was still waiting. */
   mirrorStop(): NativeMirrored;
   counters(): Float64Array;
   close(): void;
@@ -59,9 +59,9 @@ export interface NativeWaiting extends NativeMirrored {
 }
 
 export interface NativeHandlers {
-  /** Something waits after nothing did. Called from the event loop, never inside a call. */
+  /** Something waits, and nothing did before. Called from the event loop, never during a call. */
   wake(): void;
-  /** These two are called inside a call and must not come back in. The bytes are the receiver's. */
+  /** These two are called during a call and must not call back. The bytes belong to the receiver. */
   transmit(
     port: number,
     frame: Uint8Array,
