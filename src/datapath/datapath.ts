@@ -1,74 +1,71 @@
 /**
  * The seam between deciding and forwarding.
  *
- * A datapath owns ports, a flow cache and the frames inside it. It knows no
- * networks and no policy: a frame that no cached flow covers becomes an upcall,
- * and whoever made the datapath answers it with `flowPut` and `execute`.
+ * A datapath owns ports, a flow cache and the frames inside it. It knows no networks and no policy: a
+ * frame that no cached flow covers becomes an upcall, and the owner of the datapath answers it with
+ * `flowPut` and `execute`.
  *
  *   rx → extract key → parked? → connection → flow cache ──hit──► actions → tx
  *                                                └─miss─► park, upcall … flowPut, execute → tx
  *
- * Two implementations, `native.ts` (C++) and `reference.ts` (TypeScript), pass
- * the same conformance suite and give the same bytes, counters and flows.
+ * Two implementations, `native.ts` (C++) and `reference.ts` (TypeScript), pass the same conformance
+ * suite and give the same bytes, counters and flows.
  *
  * What every implementation promises:
- * - A miss parks the frame. Later frames with the same key park behind it, 8
- *   at most, of fragments 64 (`upcall_parked_full` beyond), also when another decision installs
- *   a flow that covers them meanwhile: a parked key is looked up before the
- *   flow cache. `execute(token, …)` releases them in order.
- * - Undecided flows are bounded per port (PENDING_PER_PORT); beyond that
- *   `upcall_queue_full`. Batches are filled round robin over the ports; where both wait, every
- *   second upcall is of a frame to a group of stations, so that single ones wait for few of these.
- * - `upcalls` limits what comes up: of a port, and of that half for each sender that
- *   was admitted before and a quarter for all others (`upcall-rate.ts`). A miss beyond
- *   it is dropped, `upcall_rate_limit`; a frame that is too big for its flow has a
- *   sixteenth, and is dropped, `too_big`. What parks behind others costs nothing.
+ * - A miss parks the frame. Later frames with the same key park behind it, at most 8, or 64 if they are
+ *   fragments (`upcall_parked_full` beyond). They do so even if another decision installs a flow that
+ *   covers them in the meantime: parked keys are looked up before the flow cache. `execute(token, …)`
+ *   releases them in order.
+ * - Undecided flows are bounded per port (PENDING_PER_PORT, `upcall_queue_full` beyond). Batches are
+ *   filled round robin over the ports. If frames to group addresses and to single stations both wait,
+ *   every second upcall is one to a group, so that single stations wait for few of these.
+ * - `upcalls` limits the upcalls of a port, and of that half for each sender that was admitted before
+ *   and a quarter for all others (`upcall-rate.ts`). A miss beyond that is dropped as
+ *   `upcall_rate_limit`. Frames that are too big for their flow have a sixteenth of it, and are dropped
+ *   as `too_big`. A frame that parks behind others costs nothing.
  * - Every frame is counted: rx + originated + copies + segments =
  *   tx + consumed + coalesced + Σ drops + held, exactly, in every `counters()`.
- * - IPv4 and IPv6 frames are cut to their L3 length (Ethernet padding goes)
- *   before they are parked, sent or counted in bytes. Port counters count the
- *   bytes of Ethernet frames, without encapsulation; what cannot be parsed
- *   counts as it came.
- * - Where cached flows overlap, the one whose mask is in the cache longest is hit.
- * - A packet's connection is found by its tuple and the place of its port, or its VNI, and
- *   no mask is searched where that direction of the connection has a flow that covers it. A
- *   direction that has none takes the flow that was hit, if that translates or tracks.
- * - `track` opens a connection for the first packet that belongs to none, by itself. Its
- *   owner is the port that the packet came in by; where there is no room it is dropped,
- *   `connection_limit`. What can be of no connection is not tracked, and goes on.
- * - `onUpcall` and `transmit` may call the datapath. `onUpcall` is not entered
- *   again before it returns, and memory ports transmit in the order of decisions.
- * - A superframe passes uncut to ports that take it, and is cut for those that do
- *   not and for the tunnel. Consecutive segments of a flow in one burst are put
- *   together. Either way the receiver gets the bytes that were sent, in order.
- * - One of more than 1,024 segments, and of 2,048 at most, goes on as two.
- * - The checksum of an IPv4 header is right where more is done than to carry the packet:
- *   routing, translating, answering or cutting it (`ipv4_checksum`); of a superframe always.
- * - A superframe is one frame to a flow, a parking place and a port's counters;
- *   `rx` counts what came in before, and `tx` what goes out after that.
- * - A frame that its flow's `mtu` stops is parked with an upcall, as if it had
- *   missed; the actions of the answer apply to it, the `mtu` included.
- * - Later fragments of a datagram have protocol and ports of its first in their keys,
- *   so that a datagram is decided as one. Those that come before the first wait for it,
- *   FRAGMENT_TIMEOUT_MS at most (`fragment_timeout`), and are forwarded behind it, in their
- *   order. Overlapping ones end their whole datagram (`fragment_overlap`). What is known and
- *   waits of datagrams is bounded for each port by itself; its oldest datagram gives way.
- * - A TCP or UDP checksum from the tunnel that is unfinished is finished, by the
- *   port that it goes to or before.
- * - A port's rates count the bytes that go over a wire, of a superframe those of
- *   its segments with their headers. What comes in is held to `ingress` before
- *   anything is looked up, what goes out to `egress` before it is cut. Flooded is
- *   a frame that is sent to a group address or to more than one place; of those
- *   that came in by a port, a superframe as many as its segments, `storm` counts
- *   the frames. A token bucket lets a frame pass while anything is left in it, so
- *   that in any time t at most burst + rate · t and one frame pass. What is over the rate
- *   of ingress or egress waits for it in order, while any room is left in the `queue`; what
- *   finds no room is dropped: `rate_limit_ingress`, `rate_limit_egress`, `storm_control`.
- *   Frames that wait are `held`, and go on by themselves; between memory ports they go on
- *   when the datapath is next called with a frame. When their port is removed they are
- *   dropped: `upcall_lost` on its ingress side, `port_gone` on its egress side.
- * - `portDel` drops what is parked or waits from that port (`upcall_lost`) and leaves
- *   cached flows alone: removing those is the caller's business.
+ * - IPv4 and IPv6 frames are cut to their L3 length (removing Ethernet padding) before they are parked,
+ *   sent or counted in bytes. Port counters count the bytes of Ethernet frames without encapsulation;
+ *   frames that cannot be parsed count as they came.
+ * - If several cached flows cover a frame, the one whose mask has been in the cache longest is hit.
+ * - A packet's connection is found by its tuple and the place of its port, or its VNI. If that direction
+ *   of the connection has a flow that covers the packet, no mask is searched. A direction without a flow
+ *   takes the flow that was hit, if that translates or tracks.
+ * - `track` opens a connection for the first packet that belongs to none. Its owner is the port where
+ *   the packet came in. If there is no room, the packet is dropped (`connection_limit`). A packet that
+ *   cannot belong to a connection goes on untracked.
+ * - `onUpcall` and `transmit` may call the datapath. `onUpcall` is not entered again before it returns,
+ *   and memory ports transmit in the order of decisions.
+ * - A superframe passes uncut to ports that accept it, and is cut for ports that do not and for the
+ *   tunnel. Consecutive segments of a flow in one burst are joined. Either way, the receiver gets the
+ *   bytes that were sent, in order.
+ * - A superframe of more than 1,024 segments, and at most 2,048, goes on as two.
+ * - The checksum of an IPv4 header must be correct if more is done than to carry the packet: routing,
+ *   translating, answering or cutting it (`ipv4_checksum`). For a superframe, it always must.
+ * - A superframe is one frame to a flow, a parking place and a port's counters. `rx` counts frames
+ *   before they are joined, and `tx` after they are cut.
+ * - A frame that the `mtu` of its flow stops is parked with an upcall, as if it had missed. The actions
+ *   of the answer apply to it, including their `mtu`.
+ * - Later fragments of a datagram have the protocol and ports of the first one in their keys, so a
+ *   datagram is decided as a whole. Those that come before the first wait for it, at most
+ *   FRAGMENT_TIMEOUT_MS (`fragment_timeout`), and are forwarded after it in their order. Overlapping ones
+ *   end their whole datagram (`fragment_overlap`). The memory for datagrams and waiting fragments is
+ *   bounded for each port, and its oldest datagram gives way.
+ * - An unfinished TCP or UDP checksum from the tunnel is finished by the port that it goes to, or before
+ *   that.
+ * - A port's rates count bytes on a wire, for a superframe those of its segments with their headers.
+ *   Incoming frames are held to `ingress` before anything is looked up, outgoing frames to `egress`
+ *   before they are cut. A frame is flooded if it is sent to a group address or to more than one place;
+ *   `storm` counts flooded frames that came in by a port, a superframe as many times as it has segments.
+ *   A token bucket lets a frame pass while anything is left in it, so in any time t at most
+ *   burst + rate · t and one frame pass. Frames over the rate of ingress or egress wait for it in order,
+ *   while there is any room in the `queue`; frames that find no room are dropped: `rate_limit_ingress`,
+ *   `rate_limit_egress`, `storm_control`. Waiting frames are `held`, and go on by themselves; between
+ *   memory ports, they go on when the datapath is next called with a frame. When their port is removed
+ *   they are dropped: `upcall_lost` on its ingress side, `port_gone` on its egress side.
+ * - `portDel` drops frames from that port that are parked or wait (`upcall_lost`), but leaves cached
+ *   flows alone: removing those is up to the caller.
  */
 import { WeftError } from '../error.ts';
 import type { Action } from '../flow/action.ts';
@@ -81,7 +78,7 @@ import type { Offload } from '../flow/offload.ts';
 import type { TapIdentity, TapOpened } from '../flow/tap.ts';
 import type { FlowId, PortNo } from '../flow/types.ts';
 
-/** Without room for any. */
+/** No room for any connection. */
 export const noConnections = (): ConnectionStoreOptions => ({
   memory: new Uint8Array(connectionBytes(0)),
   limit: 0,
@@ -89,21 +86,21 @@ export const noConnections = (): ConnectionStoreOptions => ({
   unprovenQuota: 0,
 });
 
-/** A token bucket: whole numbers, 1 and more; `burst` at most 2^29. */
+/** A token bucket, in whole numbers of at least 1; `burst` is at most 2^29. */
 export interface Rate {
   readonly perSecond: number;
   readonly burst: number;
-  /** Of `ingress` and `egress`: bytes that may wait until the rate admits them. Without it nothing waits. */
+  /** For `ingress` and `egress`: how many bytes may wait until the rate admits them. Without it, nothing waits. */
   readonly queue?: number;
 }
 
-/** How much may pass a port; what is not given is not limited. */
+/** How much may pass a port. Whatever is missing is not limited. */
 export interface PortRates {
-  /** Bytes that come in. */
+  /** Incoming bytes. */
   readonly ingress?: Rate;
-  /** Bytes that go out. */
+  /** Outgoing bytes. */
   readonly egress?: Rate;
-  /** Frames that came in and are flooded. */
+  /** Incoming frames that are flooded. */
   readonly storm?: Rate;
   /** Upcalls. */
   readonly upcalls?: Rate;
@@ -112,13 +109,12 @@ export interface PortRates {
 /** The rates of a tunnel. */
 export type TunnelRates = Pick<PortRates, 'storm' | 'upcalls'>;
 
-/** `place` is where the tuples of what comes in mean something; without it nothing belongs to a connection. */
+/** `place` is where the tuples of incoming packets are meaningful. Without it, nothing belongs to a connection. */
 export type PortSpec =
   /**
-   * A TAP inside a network namespace. It is created there if it does not
-   * exist, persistent, and re-attached if it does; `portDel` with `keep` lets go
-   * of it, without `keep` removes it. With `known` it is that very TAP, whatever
-   * it is called by now, or none.
+   * A TAP inside a network namespace. It is created as persistent if it does not exist, and re-attached if it does.
+   * `portDel` detaches from it with `keep`, and removes it otherwise. With `known`, only that very TAP is taken,
+   * whatever it is called by now.
    */
   | {
       readonly kind: 'tap';
@@ -139,9 +135,8 @@ export type PortSpec =
       readonly rates?: TunnelRates;
     }
   /**
-   * A port whose frames come by `inject` and go to `transmit`: simulation and
-   * tests. With `offloads` it takes superframes and unfinished checksums, as a TAP
-   * does; `transmit` is then told what is left to do, if anything.
+   * A port whose frames come by `inject` and go to `transmit`, for simulation and tests. With `offloads`, it accepts
+   * superframes and unfinished checksums as a TAP does, and `transmit` is told what is left to do, if anything.
    */
   | {
       readonly kind: 'memory';
@@ -151,7 +146,7 @@ export type PortSpec =
       readonly rates?: PortRates;
       transmit(frame: Uint8Array, offload: Offload | undefined): void;
     }
-  /** The same for the underlay: VXLAN payloads instead of datagrams. */
+  /** The same for the underlay, with VXLAN payloads instead of datagrams. */
   | {
       readonly kind: 'memory-vxlan';
       readonly name: string;
@@ -165,7 +160,7 @@ export interface OffloadedFrame {
   readonly offload?: Offload | undefined;
 }
 
-/** A port to be opened; its number must be free. */
+/** A port to be opened. Its number must be free. */
 export interface NewPort {
   readonly port: PortNo;
   readonly spec: PortSpec;
@@ -174,20 +169,22 @@ export interface NewPort {
 /** The largest port number: actions, records and keys have 16 bits for it. */
 export const LARGEST_PORT = 0xffff;
 
-/** Why no port can have this number, whatever it is; undefined if one can. */
+/** Why no port can ever have this number; undefined if one can. */
 export function portNumberRefusal(port: PortNo): WeftError | undefined {
   if (Number.isInteger(port) && port >= 1 && port <= LARGEST_PORT) return undefined;
   return new WeftError('exhausted', `port ${port} does not fit: a port has a number of 1 to ${LARGEST_PORT}`);
 }
 
-/** What was opened, of a port that has a TAP; or why the port could not be opened: nothing is left behind then. */
+/**
+ * For a port with a TAP, what was opened; or why the port could not be opened, in which case nothing is left behind.
+ */
 export type PortOpened = TapOpened | undefined | WeftError;
 
-/** What UDP carries between two VTEPs; addresses are 16 bytes, IPv4-mapped or IPv6. */
+/** What UDP carries between two VTEPs. Addresses are 16 bytes, IPv4-mapped or IPv6. */
 export interface Datagram {
   readonly source: Uint8Array;
   readonly destination: Uint8Array;
-  /** From the inner flow's hash, 49152–65535, stable for the flow (RFC 7348 §5). */
+  /** From the hash of the inner flow, 49152–65535, stable for the flow (RFC 7348 §5). */
   readonly sourcePort: number;
   /** DSCP and ECN of the outer header; 0 if left out. */
   readonly tos?: number | undefined;
@@ -195,28 +192,31 @@ export interface Datagram {
   readonly payload: Uint8Array;
 }
 
-/** Names one undecided flow and the frames parked behind it; used once. */
+/** Identifies one undecided flow and the frames parked behind it; used once. */
 export type UpcallToken = number;
 
 export interface Upcall {
   readonly token: UpcallToken;
   readonly key: FlowKey;
-  /** The first HEAD_BYTES of the (inner) frame, from its Ethernet header on. Owned by the receiver. */
+  /** The first HEAD_BYTES of the (inner) frame, from its Ethernet header on. They belong to the receiver. */
   readonly head: Uint8Array;
-  /** The whole frame's length. */
+  /** The length of the whole frame. */
   readonly lengthBytes: number;
-  /** Of the largest packet that it goes out as, from the IP header on, 65,535 at most: what an `mtu` looks at. */
+  /**
+   * The size of the largest packet that it goes out as, from the IP header on, at most 65,535: this is what `mtu`
+   * compares.
+   */
   readonly packetBytes: number;
 }
 
 export interface FlowPut {
-  /** A known id replaces that flow's actions (same key and mask) and keeps its statistics. */
+  /** A known id replaces that flow's actions (key and mask must be the same) and keeps its statistics. */
   readonly id: FlowId;
-  /** Masked here if it is not yet. */
+  /** Masked here if it is not masked yet. */
   readonly key: FlowKey;
   readonly mask: FlowMask;
   readonly actions: readonly Action[];
-  /** It is found by connections that have its id, and by no mask. Several may have one key and mask. */
+  /** It is found through connections that have its id, and not by any mask. Several may have the same key and mask. */
   readonly ofConnections?: boolean;
 }
 
@@ -227,7 +227,7 @@ export interface FlowEntry {
   readonly actions: readonly Action[];
   readonly packets: number;
   readonly bytes: number;
-  /** By the datapath's clock; the time it was put for a flow that was never hit. */
+  /** By the datapath's clock. For a flow that was never hit, the time at which it was put. */
   readonly lastUsedMs: number;
 }
 
@@ -241,11 +241,11 @@ export interface PortCounters {
   readonly rxBytes: number;
   readonly txFrames: number;
   readonly txBytes: number;
-  /** Frames that came in by this port and ended here, whatever the place. Only reasons that occurred. */
+  /** Frames that came in by this port and were dropped anywhere. Contains only reasons that occurred. */
   readonly drops: Partial<Record<DropReason, number>>;
 }
 
-/** Calls of `flowPut` that returned false, by what the cache had no room for. */
+/** How often `flowPut` returned false, by what the cache had no room for. */
 export interface FlowRefusals {
   readonly flows: number;
   readonly masks: number;
@@ -260,7 +260,7 @@ export interface DatapathCounters {
   readonly consumed: number;
   readonly coalesced: number;
   readonly held: number;
-  /** Sum over all ports, ports that have gone and originated frames included. */
+  /** The sum over all ports, including removed ports and originated frames. */
   readonly drops: Partial<Record<DropReason, number>>;
   readonly upcalls: number;
   readonly flows: number;
@@ -269,7 +269,7 @@ export interface DatapathCounters {
   readonly ports: ReadonlyMap<PortNo, PortCounters>;
 }
 
-/** A frame seen by `mirror`: as received (`rx`) or as handed to the port (`tx`), Ethernet header first. */
+/** A frame seen by `mirror`: as received (`rx`) or as handed to the port (`tx`), starting with its Ethernet header. */
 export interface MirroredFrame {
   readonly port: PortNo;
   readonly direction: 'rx' | 'tx';
@@ -283,65 +283,67 @@ export interface MirrorOptions {
   /** Only this port. */
   readonly port?: PortNo;
   readonly snapBytes: number;
-  /** Only frames that it wants. It sees them whole, whatever `snapBytes` is. */
+  /** Only frames that it accepts. It sees whole frames, whatever `snapBytes` is. */
   readonly filter?: BpfProgram;
 }
 
-/** Gets frames in order, and how many were left out since the last call because too many waited. */
+/** Receives frames in order, and how many were left out since the last call because too many were waiting. */
 export type MirrorSink = (frames: readonly MirroredFrame[], lost: number) => void;
 
-/** So much waits for the sink at most, at each datapath thread: native/mirror.h. */
+/** The most that may wait for the sink at each datapath thread: native/mirror.h. */
 export const MIRROR_BYTES = 32 << 20;
 
-/** What a copy of `copiedBytes` takes of MIRROR_BYTES. */
+/** How much of MIRROR_BYTES a copy of `copiedBytes` takes. */
 export function mirrorRecordBytes(copiedBytes: number): number {
   return 24 + Math.ceil(copiedBytes / 8) * 8;
 }
 
 export interface DatapathOptions {
-  /** Cached flows at most; `flowPut` beyond it returns false. */
+  /** The maximum number of cached flows; `flowPut` beyond it returns false. */
   readonly flowCap: number;
-  /** The outer header of what is encapsulated has the inner packet's DSCP; without it, 0. */
+  /** Copies the inner packet's DSCP to the outer header; otherwise that has DSCP 0. */
   readonly copyDscp?: boolean;
-  /** Room for connections, as long as the datapath; none without it. */
+  /** Room for connections as long as the datapath is open; without it there are none. */
   readonly connections?: ConnectionStoreOptions;
-  /** Milliseconds, monotonic, not negative. Rates are as exact as it is, over more than its resolution. */
+  /**
+   * Milliseconds, monotonic, not negative. Rates are as exact as this clock over periods longer than its resolution.
+   */
   readonly clock: () => number;
   readonly onUpcall: (batch: readonly Upcall[]) => void;
-  /** A port stopped by itself: its interface or namespace went. */
+  /** A port stopped by itself because its interface or namespace is gone. */
   readonly onPortLost: (port: PortNo, why: string) => void;
 }
 
 export interface Datapath {
-  /** The connections, which the datapath finds for each packet and its owner opens and closes. */
+  /** The connections. The datapath finds them for each packet; its owner opens and closes them. */
   readonly connections: ConnectionStore;
   /**
-   * Opens ports, TAPs all at once. What came of each, in order: that one could not be opened stops no other.
-   * `openPort` opens one.
+   * Opens ports, all TAPs at once. Returns the result for each, in order; a port that cannot be opened does not affect
+   * the others. `openPort` opens a single one.
    */
   portsAdd(ports: readonly NewPort[]): PortOpened[];
   /**
-   * Makes a port what it is to be. `rates`, if given, replace those that it has, with full buckets and at once: cached
-   * flows and what is parked stay. What programs that attached to its TAP have changed of it is put back.
-   * @returns what was put back, for the operator; nothing where there is no such port
+   * Changes a port. `rates`, if given, replace the current ones at once, with full buckets; cached flows and parked
+   * frames stay. Whatever programs that attached to its TAP have changed of it is restored.
+   * @returns what was restored, for the operator; nothing if there is no such port
    */
   portSet(port: PortNo, rates?: PortRates): string[];
   portDel(port: PortNo, options?: { readonly keep?: boolean }): void;
-  /** False when a cap (flows, masks) refuses it, which is counted: the flow then stays on the slow path. */
+  /** Returns false, and counts it, if a cap (flows, masks) refuses the flow, which then stays on the slow path. */
   flowPut(flow: FlowPut): boolean;
   flowDel(id: FlowId): void;
   flowGet(id: FlowId): FlowEntry | undefined;
   /**
-   * Reads a few hundred flows at a time, as they are asked for, so a caller may take its time: each flow that stays
-   * comes once, and of those that are put or deleted meanwhile some come.
+   * Reads a few hundred flows at a time, as they are needed, so a caller may take its time. Each flow that stays is
+   * returned once; flows that are put or deleted in the meantime may or may not be.
    */
   flowDump(): Iterable<FlowEntry>;
   /** Runs actions on the frames parked behind an upcall, in order, or on a frame that weft made. */
   execute(what: UpcallToken | OriginatedFrame, actions: readonly Action[]): void;
   /**
-   * Copies frames to `sink` until it is called again or with null, which hands over to it what waits. Frames beyond
-   * MIRROR_BYTES are left out and counted, never delayed.
-   * @throws WeftError('invalid') for a filter that cannot be run; what was mirrored before goes on then
+   * Copies frames to `sink` until it is called again; calling it with null also hands over what is still waiting.
+   * Frames beyond MIRROR_BYTES are left out and counted, never delayed.
+   * @throws WeftError('invalid') for a filter that cannot be run; in that case, the mirror before it continues
    */
   mirror(options: MirrorOptions | null, sink?: MirrorSink): void;
   counters(): DatapathCounters;
@@ -349,17 +351,17 @@ export interface Datapath {
   close(): void;
 }
 
-/** Opens one port. @returns what was opened, for a TAP @throws WeftError when it cannot be; nothing is left behind then */
+/** Opens one port. @returns what was opened, for a TAP @throws WeftError, leaving nothing behind */
 export function openPort(datapath: Pick<Datapath, 'portsAdd'>, port: PortNo, spec: PortSpec): TapOpened | undefined {
   const [opened] = datapath.portsAdd([{ port, spec }]);
   if (opened instanceof WeftError) throw opened;
   return opened;
 }
 
-/** The way in for `memory` ports; runs the frame to completion before it returns. */
+/** How frames enter `memory` ports. A frame is run to completion before the call returns. */
 export interface Injectable {
   inject(port: PortNo, frame: Uint8Array, offload?: Offload): void;
-  /** A burst, as one read of a TAP brings it. */
+  /** A burst, as one read of a TAP would return it. */
   injectBurst(port: PortNo, frames: readonly OffloadedFrame[]): void;
   injectDatagram(port: PortNo, datagram: Datagram): void;
   injectDatagrams(port: PortNo, datagrams: readonly Datagram[]): void;

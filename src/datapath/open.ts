@@ -1,16 +1,16 @@
-/** The two datapaths; a process loads only the one that it uses. */
+/** The two datapaths. A process loads only the one that it uses. */
 import type { Datapath, DatapathOptions } from './datapath.ts';
 
 export interface DatapathSettings {
   /** For the native datapath. */
   readonly threads: number;
-  /** Encapsulated packets have the DSCP of the inner packet. */
+  /** Encapsulated packets get the DSCP of the inner packet. */
   readonly copyDscp: boolean;
 }
 
 /**
  * Loads a datapath.
- * @param setTimer for the reference datapath; the native one has timers of its own
+ * @param setTimer for the reference datapath; the native one has its own timers
  * @returns a function that opens it, for frames from and to the kernel
  */
 export async function datapathOpener(

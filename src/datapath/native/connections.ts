@@ -1,4 +1,4 @@
-/** The store of connections over the addon; native/connection_table.h says how it works. */
+/** The store of connections on top of the addon. native/connection_table.h explains how it works. */
 import { loadAddon } from '../../addon/addon.ts';
 import type { NativeConnectionTable } from '../../addon/native-connections.ts';
 import {
@@ -21,7 +21,7 @@ const TRANSLATED = 48;
 export class NativeConnections implements ConnectionStore {
   readonly records: ConnectionRecords;
   readonly limit: number;
-  /** Which the datapath uses, too. */
+  /** The datapath uses this table too. */
   readonly table: NativeConnectionTable;
   readonly #asked = new Uint8Array(CONNECTION_OPENING_BYTES);
   readonly #view = new DataView(this.#asked.buffer);

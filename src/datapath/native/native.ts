@@ -1,14 +1,12 @@
 /**
- * The native datapath: the contract of `datapath.ts` over the addon. The way of
- * a frame is in native/datapath.h; here is only what crosses between it and
- * JavaScript.
+ * The native datapath: fulfils the contract of `datapath.ts` with the addon. native/datapath.h describes
+ * the path of a frame; here is only what crosses between it and JavaScript.
  *
- * With threads, frames move on these between TAPs and the
- * underlay, and upcalls come from the event loop, a batch a turn, so that a
- * flood of misses does not starve the process. With 0 threads frames move
- * between memory ports inside `inject` and `execute`. As in the reference
- * datapath, what they transmit waits in an outbox until the addon has returned,
- * and upcalls are delivered before the outermost of these calls returns.
+ * With threads, these move frames between TAPs and the underlay. Upcalls are taken from the event
+ * loop, one batch per turn, so that a flood of misses does not starve the process. With 0 threads,
+ * frames move between memory ports during `inject` and `execute`. As in the reference datapath, frames
+ * that they transmit wait in an outbox until the addon has returned, and upcalls are delivered before
+ * the outermost of these calls returns.
  */
 import { WeftError } from '../../error.ts';
 import { checkBpf, type BpfProgram } from '../../flow/bpf.ts';
@@ -44,9 +42,9 @@ import { readCounters, readFlows, readMirrored, readUpcalls } from './records.ts
 import { renewedText, tapTarget } from '../../addon/tap.ts';
 
 export interface NativeOptions extends DatapathOptions {
-  /** TAP and VXLAN ports on so many threads of their own. 0: memory ports on the caller's. */
+  /** TAP and VXLAN ports on this many threads of their own. 0: memory ports on the caller's thread. */
   readonly threads: number;
-  /** With 0 threads: how many share the work, as threads would. */
+  /** With 0 threads: how many workers share the work, as threads would. */
   readonly workers?: number;
 }
 
@@ -56,7 +54,7 @@ const SOURCE_BYTES = 17;
 
 export type NativeSwitch = Datapath & Injectable;
 
-/** @throws WeftError when the addon is missing or was built from other sources. */
+/** @throws WeftError if the addon is missing or was built from other sources. */
 export function openNativeDatapath(options: NativeOptions): NativeSwitch {
   return new Native(options);
 }
@@ -82,7 +80,7 @@ class Native implements NativeSwitch {
       options.copyDscp ?? false,
       this.connections.table,
       {
-        // What is thrown inside a native callback would only become a warning.
+        // An exception inside a native callback would only become a warning.
         wake: () => queueMicrotask(() => this.#turn()),
         transmit: (port, frame, flags, gsoType, gsoSize, csumStart, csumOffset) => {
           const spec = this.#ports.get(port as PortNo);
@@ -176,7 +174,7 @@ class Native implements NativeSwitch {
   portSet(port: PortNo, rates?: PortRates): string[] {
     const spec = this.#ports.get(port);
     if (!spec) return [];
-    // What waits may be within the new rates.
+    // The new rates may admit frames that wait.
     if (rates) this.#enter(() => this.#native.setRates(port, encodeRates(rates)));
     return spec.kind === 'tap' ? renewedText(this.#native.renewTap(port)) : [];
   }
@@ -225,7 +223,7 @@ class Native implements NativeSwitch {
     this.#enter(() => this.#native.injectDatagrams(port, sources, payloads));
   }
 
-  /** Empties the outbox; what `transmit` brings back in goes to its end. */
+  /** Empties the outbox. Frames that `transmit` sends back in go to its end. */
   #transmit(): void {
     if (this.#transmitting) return;
     this.#transmitting = true;
@@ -246,12 +244,15 @@ class Native implements NativeSwitch {
     });
   }
 
-  /** With 0 threads time moves by calls, and what is too old by then goes. */
+  /** With 0 threads, time advances with calls, and whatever is too old by then is dropped. */
   #setClock(): void {
     if (this.#options.threads === 0) this.#native.setClock(this.#options.clock());
   }
 
-  /** Runs `work` and transmits what came of it; with 0 threads the outermost call then hands over the rest. */
+  /**
+   * Runs `work` and transmits the frames that result. With 0 threads, the outermost call then hands over everything
+   * else.
+   */
   #enter(work: () => void): void {
     this.#setClock();
     if (this.#options.threads > 0) return work();
@@ -270,7 +271,7 @@ class Native implements NativeSwitch {
     }
   }
 
-  /** A turn of the event loop, with threads. */
+  /** One turn of the event loop, with threads. */
   #turn(): void {
     if (this.#closed) return;
     try {

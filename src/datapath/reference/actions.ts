@@ -1,8 +1,8 @@
 /**
- * Runs the actions of a flow, or of an upcall's answer, on a frame. Where more is
- * done than to carry it, its IPv4 header has a right checksum; its connection is
- * opened or counted, and its addresses are translated; what is too big is cut into fragments; it is rewritten; then each
- * action in order.
+ * Runs the actions of a flow, or of the answer to an upcall, on a frame. If more is done than to carry
+ * it, its IPv4 header must have a correct checksum. Then its connection is opened or counted, its
+ * addresses are translated, it is cut into fragments if it is too big, it is rewritten, and each action
+ * runs in order.
  */
 import { connects, mtuOf, type Action } from '../../flow/action.ts';
 import { fields } from '../../flow/fields.ts';
@@ -16,7 +16,7 @@ import { segments } from './segment.ts';
 import type { Sender } from './send.ts';
 import type { Tally } from './tally.ts';
 
-/** `from` is where a frame came in; undefined when weft made it. */
+/** `from` is where a frame came in; undefined if weft made it. */
 export class Runner {
   readonly #sender: Sender;
   readonly #connector: Connector;
@@ -28,7 +28,7 @@ export class Runner {
     this.#tally = tally;
   }
 
-  /** @param connection of the frame, where it is known */
+  /** @param connection of the frame, if it is known */
   run(
     actions: readonly Action[],
     frame: Frame,
@@ -66,7 +66,7 @@ export class Runner {
         case 'related':
         case 'track':
         case 'clamp':
-          break; // only before those
+          break; // only valid before those
         default:
           action satisfies never;
       }
@@ -86,7 +86,7 @@ export class Runner {
     this.run(actions, connected, key, from);
   }
 
-  /** Of a superframe each packet by itself. */
+  /** Handles each packet of a superframe separately. */
   #fit(mtu: number, actions: readonly Action[], frame: Frame, key: FlowKey, from: PortNo | undefined): void {
     if (packetBytes(frame) <= mtu) return this.run(actions, frame, key, from);
     if (!mayFragment(frame.bytes, key)) return this.#tally.dropped(from, 'too_big');
@@ -100,7 +100,7 @@ export class Runner {
   }
 }
 
-/** Is it routed, translated, answered or cut by these actions, and not only carried? */
+/** True if these actions route, translate, answer or cut it, and do not just carry it. */
 function isHandled(actions: readonly Action[], frame: Frame): boolean {
   return actions.some((action) => {
     switch (action.op) {
@@ -118,13 +118,13 @@ function isHandled(actions: readonly Action[], frame: Frame): boolean {
   });
 }
 
-/** Is it sent to a group address, or to more than one place? */
+/** True if it is sent to a group address, or to more than one place. */
 export function isFlooded(actions: readonly Action[], key: FlowKey): boolean {
   const places = actions.filter(({ op }) => op === 'output' || op === 'encap').length;
   return places > 1 || (places === 1 && isGroupMac(readBytes(key, fields.eth_dst)));
 }
 
-/** Does it go no further with these actions, not even in fragments? */
+/** True if it can go no further with these actions, not even in fragments. */
 export function isTooBig(actions: readonly Action[], frame: Frame, key: FlowKey): boolean {
   const mtu = mtuOf(actions);
   return mtu !== undefined && packetBytes(frame) > mtu && !mayFragment(frame.bytes, key);

@@ -1,6 +1,6 @@
 /**
- * The store of connections (flow/connection-store.ts) in plain TypeScript, over typed arrays.
- * native/connection_table.h says how it works; this does the same, slot by slot.
+ * The store of connections (flow/connection-store.ts) in plain TypeScript, on typed arrays.
+ * native/connection_table.h explains how it works; this one does the same, slot by slot.
  */
 import {
   CONNECTION_BYTES,
@@ -27,7 +27,7 @@ import { connectionTimeoutMs, EXPENDABLE } from '../../flow/connection-state.ts'
 import { isIp4, sameBytes } from '../../flow/types.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../../wire/ipv4.ts';
 
-/** As native/connection_table.cc has them. */
+/** The same as in native/connection_table.cc. */
 const UNPROVEN_LOOKED = 256;
 const PROVEN_LOOKED = 32;
 const LOOKED_ON = 8;
@@ -36,26 +36,28 @@ const PREPARED = 4096;
 const PLACES_PER_RECORD = 4;
 
 const WORDS_PER_RECORD = CONNECTION_BYTES / 4;
-/** In a record, in words. */
+/** Offsets in a record, in words. */
 const OWNER = CONNECTION_OWNER / 4;
 const NEXT = OWNER + 1;
 const PREVIOUS = OWNER + 2;
-/** In a record, in bytes. */
+/** Offsets in a record, in bytes. */
 const PROVEN = 7;
 const PLACES = 8;
 const TUPLE_BYTES = 36;
 const ADDRESS_BYTES = 16;
 
-/** Of an owner: two lists, and its hand. Slots are kept as slot + 1; 0 is none. */
+/** Offsets in an owner: two lists, and its hand. Slots are stored as slot + 1; 0 means none. */
 const UNPROVEN = 0;
 const PROVEN_LIST = 3;
 const HAND = 6;
 const OWNER_WORDS = 7;
-/** Of a list. */
+/** Offsets in a list. */
 const [FIRST, LAST, SIZE] = [0, 1, 2];
 
 export interface ReferenceConnectionOptions extends ConnectionStoreOptions {
-  /** Gives a part of the memory its pages, so that writing to it cannot fail; false: there is no room for them. */
+  /**
+   * Allocates the pages of a part of the memory, so that writing to it cannot fail. Returns false if there is no room.
+   */
   readonly populate?: ((from: number, bytes: number) => boolean) | undefined;
 }
 
@@ -67,11 +69,11 @@ export class ReferenceConnections implements ConnectionStore {
   readonly #populate: ReferenceConnectionOptions['populate'];
   readonly #memory: Uint8Array;
   readonly #words: Uint32Array;
-  /** Pairs: hash, and 2 · slot + direction + 1; 0: free. */
+  /** Pairs of the hash and 2 · slot + direction + 1; 0 means free. */
   readonly #index: Uint32Array;
-  /** By number; an owner that had connections stays. */
+  /** By number. An owner stays even after it has no connections left. */
   readonly #owners = new Map<number, Uint32Array>();
-  /** What is looked for: a tuple, a place, a protocol. */
+  /** The key to look for: a tuple, a place and a protocol. */
   readonly #name = new Uint8Array(TUPLE_BYTES + 5);
   readonly #nameView = new DataView(this.#name.buffer);
   readonly #free = new Uint32Array(3);
@@ -109,7 +111,7 @@ export class ReferenceConnections implements ConnectionStore {
     return this.#probe();
   }
 
-  /** For what is in `#name`. */
+  /** Looks for `#name`. */
   #probe(): number {
     const hash = this.#hash();
     for (let at = this.#home(hash); ; at = this.#nextPlace(at)) {
@@ -134,7 +136,7 @@ export class ReferenceConnections implements ConnectionStore {
     return true;
   }
 
-  /** `#name` becomes that of a connection in one direction. */
+  /** Sets `#name` to that of one direction of a connection. */
   #writeName(handle: number): void {
     const at = recordAt(handle >> 1);
     const place = at + PLACES + 4 * (handle & 1);
@@ -179,7 +181,7 @@ export class ReferenceConnections implements ConnectionStore {
     let hole = this.#home(this.#hash());
     while (this.#index[2 * hole + 1] !== handle + 1) hole = this.#nextPlace(hole);
     for (let at = this.#nextPlace(hole); this.#index[2 * at + 1] !== 0; at = this.#nextPlace(at)) {
-      // May move back unless its probe begins behind the hole.
+      // An entry may move back unless its probe sequence begins after the hole.
       if (distance(this.#home(this.#index[2 * at]!), at) < distance(hole, at)) continue;
       this.#index[2 * hole] = this.#index[2 * at]!;
       this.#index[2 * hole + 1] = this.#index[2 * at + 1]!;
@@ -209,7 +211,7 @@ export class ReferenceConnections implements ConnectionStore {
     return owner;
   }
 
-  /** @param at where in `lists` the list begins */
+  /** @param at the offset in `lists` at which the list begins */
   #append(lists: Uint32Array, at: number, slot: number): void {
     const last = lists[at + LAST]!;
     this.#setWord(slot, NEXT, 0);
@@ -306,7 +308,7 @@ export class ReferenceConnections implements ConnectionStore {
     return this.#room(owners, quota, unprovenQuota, false);
   }
 
-  /** @param trackedOnly what is translated is not given up */
+  /** @param trackedOnly translated connections are not given up */
   #room(owners: readonly number[], quota: number, unprovenQuota: number, trackedOnly: boolean): number {
     let [unproven, all] = [0, 0];
     for (const number of owners) {
@@ -393,7 +395,9 @@ export class ReferenceConnections implements ConnectionStore {
     yield* slots;
   }
 
-  /** For a frame that came in by port `owner`: opens a tracked connection, unless it is known. -1: there is no room. */
+  /**
+   * For a frame that came in by port `owner`: opens a tracked connection, unless it is known. -1 if there is no room.
+   */
   track(places: readonly [Place, Place], protocol: number, tuple: Tuple, owner: number, nowMs: number): number {
     const known = this.find(places[0], protocol, tuple);
     if (known >= 0) return known;
@@ -457,14 +461,14 @@ export class ReferenceConnections implements ConnectionStore {
   }
 }
 
-/** Of a tuple that is turned round, where this byte was before. */
+/** The offset that this byte of a reversed tuple had before. */
 function turnedByte(byte: number): number {
   if (byte < ADDRESS_BYTES) return byte + ADDRESS_BYTES;
   if (byte < 2 * ADDRESS_BYTES) return byte - ADDRESS_BYTES;
   return byte < 34 ? byte + 2 : byte - 2;
 }
 
-/** Is it what an undamaged record can say? @param kind as it is in the record */
+/** True if an undamaged record can contain this. @param kind as stored in the record */
 function isPlausible(kind: number, { places, protocol, original, translated }: ConnectionTuples): boolean {
   const families = [original.source, original.destination, translated.source, translated.destination].map(isIp4);
   if (new Set(families).size !== 1 || ![IP_TCP, IP_UDP, IP_ICMP, IP_ICMPV6].includes(protocol)) return false;

@@ -1,7 +1,7 @@
 /**
- * What the datapath does with connections: it finds the one that a packet is of, opens and counts
- * it, translates by it, and gives each of its directions the flow that its packets take.
- * native/datapath.cc does the same.
+ * What the datapath does with connections: it finds the connection of a packet, opens and counts it,
+ * translates addresses, and gives each of its directions the flow that its packets take.
+ * native/datapath_connections.cc does the same.
  */
 import type { Action } from '../../flow/action.ts';
 import type { Place, Tuple } from '../../flow/connection.ts';
@@ -38,7 +38,7 @@ export class Connector {
   readonly #placeOf: (key: FlowKey) => Place | undefined;
   readonly #clock: () => number;
 
-  /** @param placeOf where the tuple of a packet with this key means something; undefined: nowhere */
+  /** @param placeOf the place in which the tuple of a packet with this key is meaningful; undefined if there is none */
   constructor(
     store: ReferenceConnections,
     cache: FlowCache,
@@ -51,32 +51,32 @@ export class Connector {
     this.#clock = clock;
   }
 
-  /** The connection that a packet with this key is of. */
+  /** The connection of a packet with this key. */
   find(key: FlowKey): ConnectionFound | undefined {
     if (this.#store.size === 0) return undefined;
     const packet = this.#packetOf(key);
     return packet && this.#ifOf(this.#store.find(packet.place, packet.protocol, packet.tuple), key);
   }
 
-  /** The flow that the connection's direction has, if that covers the key. */
+  /** The flow of the connection's direction, if it covers the key. */
   flowOf({ slot, reply }: ConnectionFound, key: FlowKey): CacheEntry | undefined {
     const flow = this.#cache.byId(this.#store.records.flow(slot, reply));
     return flow && covers(flow.key, flow.mask, key) ? flow : undefined;
   }
 
-  /** The direction takes this flow from now on, unless it has one that is there. */
+  /** From now on, the direction takes this flow, unless it has one that still exists. */
   giveFlow({ slot, reply }: ConnectionFound, id: FlowId): void {
     const known = this.#store.records.flow(slot, reply);
     if (known !== id && !this.#cache.byId(known)) this.#store.records.setFlow(slot, reply, id);
   }
 
-  /** The connection that begins with this packet, none if none can; or why there is no room for it. */
+  /** The connection that begins with this packet, if one can; or the reason why there is no room for it. */
   open(
     { replies, replyFlow }: Extract<Action, { op: 'track' }>,
     key: FlowKey,
   ): ConnectionFound | DropReason | undefined {
     const packet = this.#packetOf(key);
-    // Who pings is answered, and not asked.
+    // For a ping, the request begins a connection and the reply does not.
     const type = readNumber(key, fields.l4_src);
     if (!packet || (isEchoProtocol(packet.protocol) && type !== ICMP_ECHO_REQUEST && type !== ICMPV6_ECHO_REQUEST)) {
       return undefined;
@@ -90,7 +90,7 @@ export class Connector {
     return found;
   }
 
-  /** @returns the frame as it goes on, or why it does not */
+  /** @returns the frame as it goes on, or the reason why it does not */
   connect(
     action: ConnectingAction,
     frame: Frame,
@@ -111,7 +111,7 @@ export class Connector {
     return action.op === 'track' ? frame : translateAddresses(records.read(found.slot), found.reply, frame, key);
   }
 
-  /** The connection that the action names, if the packet can be of it. */
+  /** The connection that the action names, if the packet can belong to it. */
   #named({ slot, generation, reply }: Extract<Action, { op: 'nat' }>, key: FlowKey): ConnectionFound | undefined {
     const { records } = this.#store;
     if (slot >= records.count || records.generation(slot) !== generation) return undefined;
@@ -124,7 +124,7 @@ export class Connector {
     return isOf(this.#store.records.read(slot), reply, key) ? { slot, reply } : undefined;
   }
 
-  /** What tells its connection; undefined for a packet that can be of none. */
+  /** The tuple that identifies its connection; undefined for a packet that cannot belong to one. */
   #packetOf(key: FlowKey): Packet | undefined {
     const place = this.#placeOf(key);
     const type = readNumber(key, fields.eth_type);
@@ -143,7 +143,7 @@ export class Connector {
   }
 }
 
-/** Does the flow use the packet's connection, so that the connection can have the flow? */
+/** True if the flow uses the packet's own connection, so that connections can share the flow. */
 export function isOfConnections([first]: readonly Action[]): boolean {
   return first?.op === 'track' || (first?.op === 'nat' && first.generation === 0);
 }

@@ -1,12 +1,12 @@
 /**
- * The flow cache of the reference datapath: one exact-match table for each
- * distinct mask (tuple space search), searched in the order in which the masks
- * came in; the first hit wins.
+ * The flow cache of the reference datapath. There is one exact-match table for each distinct mask
+ * (tuple space search), they are searched in the order in which their masks were added, and the first
+ * hit wins.
  *
- * Whole-field masks keep the tables few, and MASK_CAP keeps the search
- * bounded whatever is decided. A mask goes with its last flow. Flows of connections are
- * found by their id, which the connection has: no mask is searched for them. Nothing here
- * expires by itself: the owner of the cache looks at `lastUsedMs` and deletes.
+ * Masks consist of whole fields, which keeps the tables few, and MASK_CAP bounds the search whatever
+ * is decided. A mask is removed with its last flow. Flows of connections are found by the id that the
+ * connection stores, and no mask is searched for them. Nothing expires by itself: the owner of the
+ * cache looks at `lastUsedMs` and deletes.
  */
 import type { Action } from '../../flow/action.ts';
 import { KEY_BYTES } from '../../flow/fields.ts';
@@ -15,7 +15,7 @@ import type { FlowId } from '../../flow/types.ts';
 import type { FlowEntry, FlowPut, FlowRefusals } from '../datapath.ts';
 import { MASK_CAP } from '../../flow/bounds.ts';
 
-/** A flow in the cache; the datapath counts hits in it. */
+/** A flow in the cache. The datapath counts hits in it. */
 export interface CacheEntry {
   id: FlowId;
   readonly key: FlowKey;
@@ -33,7 +33,7 @@ interface Table {
   readonly flows: Map<string, CacheEntry>;
 }
 
-/** Distinct masks of the flows of connections, at most. */
+/** The maximum number of distinct masks of flows of connections. */
 const CONNECTION_MASK_CAP = 64;
 
 export class FlowCache {
@@ -42,7 +42,7 @@ export class FlowCache {
   readonly #tables = new Map<string, Table>();
   readonly #byId = new Map<FlowId, CacheEntry>();
   #refused: FlowRefusals = { flows: 0, masks: 0 };
-  /** How many flows of connections there are of each mask, by its bytes. */
+  /** The number of flows of connections with each mask, by its bytes. */
   readonly #ofConnections = new Map<string, number>();
   /** Holds the masked key during a lookup. */
   readonly #masked = Buffer.alloc(KEY_BYTES);
@@ -55,7 +55,7 @@ export class FlowCache {
     return this.#byId.size;
   }
 
-  /** That are searched. */
+  /** Masks that are searched. */
   get masks(): number {
     return this.#tables.size;
   }
@@ -77,7 +77,7 @@ export class FlowCache {
     return this.#byId.get(id as FlowId);
   }
 
-  /** False, and counted, when a cap refuses it. Replacing is never refused. */
+  /** Returns false, and counts it, if a cap refuses the flow. A replacement is never refused. */
   put(flow: FlowPut, nowMs: number): boolean {
     const known = this.#byId.get(flow.id);
     if (known) {

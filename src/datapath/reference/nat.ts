@@ -1,8 +1,7 @@
 /**
- * Address translation (RFC 3022, RFC 4787, RFC 5508): addresses and ports of a
- * connection's packets, and of the ICMP errors that are about it. Checksums change
- * by what the words that they cover change (RFC 1624), so a wrong one stays wrong.
- * Into a copy. native/nat.h does the same.
+ * Address translation (RFC 3022, RFC 4787, RFC 5508): addresses and ports of a connection's packets,
+ * and of the ICMP errors about it. Checksums change by as much as the words that they cover (RFC 1624),
+ * so a wrong one stays wrong. The result is a copy. native/nat.h does the same.
  */
 import { extract } from '../../flow/extract.ts';
 import { FRAG_LATER, FRAG_NONE, fields } from '../../flow/fields.ts';
@@ -20,7 +19,7 @@ import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../../wire/ipv4.ts';
 import { IPV6_HEADER_BYTES } from '../../wire/ipv6.ts';
 import { l3Offset, NEEDS_CSUM, TCP_CSUM_OFFSET, UDP_CSUM_OFFSET, type Frame } from './offload.ts';
 
-/** A packet of the connection, in one direction. */
+/** Translates a packet of the connection, in one direction. */
 export function translateAddresses(
   { original, translated }: ConnectionTuples,
   reply: boolean,
@@ -32,7 +31,7 @@ export function translateAddresses(
   return { ...frame, bytes };
 }
 
-/** An ICMP error: as it goes on, or why it does not. */
+/** Translates an ICMP error. @returns the frame as it goes on, or the reason why it does not */
 export function translateRelated(
   { slot, generation, reply }: Extract<Action, { op: 'related' }>,
   records: ConnectionRecords,
@@ -47,7 +46,7 @@ export function translateRelated(
   return isRelated ? { ...frame, bytes } : 'icmp_unrelated';
 }
 
-/** Where the L4 header is, 0 if there is none or it was not reached. */
+/** The offset of the L4 header; 0 if there is none or it was not reached. */
 export function l4Offset(frame: Uint8Array, key: FlowKey): number {
   if (!isIp(key) || key[fields.ip_frag.offset] === FRAG_LATER) return 0;
   const l3 = l3Offset(frame);
@@ -62,7 +61,9 @@ function isIp(key: FlowKey): boolean {
   return type === ETH_IPV4 || type === ETH_IPV6;
 }
 
-/** Is it a packet that the connection can be about, in this direction? Of an echo the original one has the requests. */
+/**
+ * True if the packet can belong to the connection, in this direction. For an echo, requests are the original direction.
+ */
 export function isOf({ protocol, original }: ConnectionTuples, reply: boolean, key: FlowKey): boolean {
   if (!isIp(key) || key[fields.ip_proto.offset] !== protocol) return false;
   const v4 = readNumber(key, fields.eth_type) === ETH_IPV4;
@@ -82,7 +83,7 @@ export function isOf({ protocol, original }: ConnectionTuples, reply: boolean, k
   }
 }
 
-/** What ones' complement sums change by, of words that are at even places. */
+/** How ones' complement sums change, for words at even offsets. */
 class SumChange {
   #sum = 0;
 
@@ -99,17 +100,17 @@ class SumChange {
     this.#sum += fold(other.#sum);
   }
 
-  /** To a checksum field. */
+  /** Applies the change to a checksum field. */
   apply(frame: Uint8Array, at: number): void {
     setU16(frame, at, this.#applied(getU16(frame, at)));
   }
 
-  /** To that of UDP, where 0 says that there is none. */
+  /** Applies the change to a UDP checksum, where 0 means that there is none. */
   applyUdp(frame: Uint8Array, at: number): void {
     setU16(frame, at, this.#applied(getU16(frame, at)) || 0xffff);
   }
 
-  /** To that of an ICMP message for IPv4, which is what follows `icmp`. */
+  /** Applies the change to the checksum of an ICMP message for IPv4, which covers what follows `icmp`. */
   applyIcmp(frame: Uint8Array, icmp: number): void {
     setIcmpChecksum(frame.subarray(icmp), this.#applied(getU16(frame, icmp + 2)));
   }
@@ -118,7 +119,7 @@ class SumChange {
     return ~fold(this.#sum + (~checksum & 0xffff)) & 0xffff;
   }
 
-  /** To a pseudo header's sum, which is not complemented. */
+  /** Applies the change to the sum of a pseudo header, which is not complemented. */
   applyUnfinished(frame: Uint8Array, at: number): void {
     setU16(frame, at, fold(this.#sum + getU16(frame, at)));
   }
@@ -138,7 +139,7 @@ function addressOf(ip: Uint8Array, v4: boolean): Uint8Array {
   return ip.subarray(v4 ? 12 : 0);
 }
 
-/** Ports, or the identifier of an echo. */
+/** Writes the ports, or the identifier of an echo. */
 function writePorts(frame: Uint8Array, l4: number, protocol: number, to: Tuple, change: SumChange): void {
   if (protocol === IP_TCP || protocol === IP_UDP) {
     change.write(frame, l4, u16(to.sourcePort));
@@ -148,7 +149,7 @@ function writePorts(frame: Uint8Array, l4: number, protocol: number, to: Tuple, 
   }
 }
 
-/** A packet of the connection. Later fragments have addresses only. */
+/** Rewrites a packet of the connection. Later fragments have only addresses. */
 function rewriteNat({ bytes, offload }: Frame, key: FlowKey, l4: number, to: Tuple): void {
   const v4 = readNumber(key, fields.eth_type) === ETH_IPV4;
   const l3 = l3Offset(bytes);
@@ -177,7 +178,7 @@ function rewriteNat({ bytes, offload }: Frame, key: FlowKey, l4: number, to: Tup
       return;
     }
     case IP_ICMP: {
-      // Covers no addresses.
+      // It does not cover addresses.
       const identifier = new SumChange();
       writePorts(bytes, l4, protocol, to, identifier);
       identifier.applyIcmp(bytes, l4);
@@ -192,11 +193,10 @@ function rewriteNat({ bytes, offload }: Frame, key: FlowKey, l4: number, to: Tup
 }
 
 /**
- * An ICMP error about a packet of the connection, on its way back to that packet's
- * sender (RFC 5508 §4). It quotes the packet as it came to `from`'s side; what is
- * quoted becomes `to`, and so does the error's own destination, and its source
- * where that side is hidden behind an address. False, with nothing changed, if it
- * quotes no packet of this connection.
+ * Rewrites an ICMP error about a packet of the connection, on its way back to that packet's sender
+ * (RFC 5508 §4). It quotes the packet as it arrived on the side of `from`. The quoted tuple becomes `to`,
+ * and so does the destination of the error, and its source too if that side is hidden behind an
+ * address. Returns false, with nothing changed, if it does not quote a packet of this connection.
  */
 function rewriteRelated(
   frame: Uint8Array,
@@ -216,7 +216,7 @@ function rewriteRelated(
   const hasPorts = protocol === IP_TCP || protocol === IP_UDP;
   const [addresses, size] = v4 ? [12, 4] : [8, 16];
 
-  // The quoted headers; `icmpChange` sums up what the error's own checksum covers.
+  // The quoted headers. `icmpChange` collects the change of what the error's own checksum covers.
   const quotedChange = new SumChange();
   const icmpChange = new SumChange();
   const write = (at: number, value: Uint8Array, change: SumChange): void => {

@@ -1,29 +1,29 @@
 /**
- * The reference datapath: the contract of `datapath.ts` in plain TypeScript, to
- * be read beside the native one and held against it, and the base of networks
- * that run inside one process.
+ * The reference datapath: the contract of `datapath.ts` in plain TypeScript. It is there to be read next
+ * to the native one and compared with it, and it is the base of networks that run inside one process.
  *
  *   1. rx: a burst comes from a TAP, the underlay, or `inject`
- *   2. arrive.ts: decapsulate, if it came from the underlay
- *   3. extract its keys; from here on a frame has its L3 length
- *   4. coalesce.ts: what belongs together becomes one superframe; within its port's rate, or it waits for that
- *      (rates.ts); one of too many segments goes on as two
- *   5. gather: a fragment gets the ports of its first, or waits for that (fragment-tracker.ts)
- *   6. parked? behind the others of its key (pending.ts)
- *   7. connector.ts: the packet's connection has the flow that its direction took before, which need not be searched for;
- *      flow cache: hit, and its actions run, or it is too big for them and parked with an upcall; or miss, parked with
- *      an upcall; if the port may have one more
- *   8. storm control; actions.ts: where more is done than to carry it, the IPv4 header has a right checksum; the
- *      connection is opened or counted, addresses are translated; what is too big goes on in fragments; rewrite, then each action in order
+ *   2. arrive.ts: decapsulates it, if it came from the underlay
+ *   3. extracts its keys; from here on, a frame has its L3 length
+ *   4. coalesce.ts: joins frames that belong together into one superframe; within its port's rate, or it
+ *      waits for that (rates.ts); one with too many segments goes on as two
+ *   5. gather: gives a fragment the ports of its first one, or lets it wait for that
+ *      (fragment-tracker.ts)
+ *   6. parked? behind the others with its key (pending.ts)
+ *   7. connector.ts: the packet's connection has the flow that its direction took before, so no search
+ *      is needed; flow cache: on a hit, its actions run, or it is too big for them and is parked with an
+ *      upcall; on a miss, it is parked with an upcall; in both cases only if the port may have one more
+ *   8. storm control; actions.ts: if it is not just carried, its IPv4 header must have a correct
+ *      checksum; its connection is opened or counted, addresses are translated, it is cut into
+ *      fragments if it is too big, rewritten, then each action runs in order
  *      send.ts: tx, within the port's rate; cut into segments where superframes cannot go
- *   9. settle: hand over mirrored frames and upcalls
+ *   9. settle: hands over mirrored frames and upcalls
  *
- * Frames run one at a time to completion; what memory ports transmit waits in an
- * outbox until then. `transmit` and `onUpcall` may call back in: frames go out in
- * the order in which they were decided, and upcalls are delivered by the
- * outermost call, one batch after the other, so `onUpcall` is never re-entered. Frames handed to
- * `transmit` and `mirror` are copies and belong to the receiver; injected ones
- * are read before `inject` returns and not kept.
+ * Frames run to completion one at a time. Frames that memory ports transmit wait in an outbox until
+ * then. `transmit` and `onUpcall` may call back: frames go out in the order in which they were decided,
+ * and the outermost call delivers the upcalls, one batch after the other, so `onUpcall` is never
+ * re-entered. Frames passed to `transmit` and `mirror` are copies that belong to the receiver; injected
+ * frames are read before `inject` returns, and are not kept.
  */
 import type { Action } from '../../flow/action.ts';
 import { OUTSIDE, type Place } from '../../flow/connection.ts';
@@ -76,9 +76,9 @@ const FRAMES_PER_TURN = 64;
 export interface ReferenceOptions extends DatapathOptions {
   /** Opens the kernel's side when the first `tap` or `vxlan` port is added. */
   readonly io?: (onWake: () => void, onLost: (port: PortNo, why: string) => void) => KernelIo;
-  /** With it, frames that wait for a rate go on by themselves; without it, when the datapath is next called. */
+  /** If it is given, frames that wait for a rate go on by themselves; otherwise when the datapath is next called. */
   readonly setTimer?: typeof setTimeout;
-  /** Of the connections' memory. */
+  /** For the memory of connections. */
   readonly populate?: ReferenceConnectionOptions['populate'];
 }
 
@@ -197,7 +197,7 @@ class Reference implements ReferenceDatapath {
     );
   }
 
-  /** Other work of the process gets its turn between two bursts. */
+  /** Lets other work of the process run between two bursts. */
   #scheduleTurn(): void {
     if (this.#turnScheduled) return;
     this.#turnScheduled = true;
@@ -214,7 +214,7 @@ class Reference implements ReferenceDatapath {
         const { port } = received[at]!;
         const next = received.findIndex((frame, i) => i > at && frame.port !== port);
         const end = next < 0 ? received.length : next;
-        // It may have been removed since.
+        // The port may have been removed in the meantime.
         if (this.#ports.get(port)) this.#receive(port, received.slice(at, end));
         at = end;
       }
@@ -222,7 +222,7 @@ class Reference implements ReferenceDatapath {
     if (received.length === FRAMES_PER_TURN) this.#scheduleTurn();
   }
 
-  /** A burst of one port: 2 and 3 for all of it, then 4. */
+  /** Handles a burst of one port: 2 and 3 for all frames, then 4. */
   #receive(port: PortNo, burst: readonly ReceivedFrame[]): void {
     const arrived = burst.flatMap((frame) => this.#entrance.arrive(port, frame) ?? []);
     for (const arrival of coalesce(arrived)) this.#forward(port, arrival);
@@ -302,7 +302,7 @@ class Reference implements ReferenceDatapath {
     else this.#tally.upcalls++;
   }
 
-  /** Where the tuple of a packet with this key means something. */
+  /** The place in which the tuple of a packet with this key is meaningful. */
   #placeOf(key: FlowKey): Place | undefined {
     const spec = this.#ports.get((readNumber(key, fields.in_port) & 0xffff) as PortNo);
     if (spec?.kind === 'tap' || spec?.kind === 'memory') return spec.place;
@@ -335,7 +335,7 @@ class Reference implements ReferenceDatapath {
     this.#runner.run(actions, { bytes, offload: NO_OFFLOAD }, key, undefined);
   }
 
-  /** What came in by `port`, if its storm limit does not refuse it. */
+  /** Runs a frame that came in by `port`, unless the storm limit of the port refuses it. */
   #deliver(actions: readonly Action[], frame: Frame, key: FlowKey, port: PortNo, connection?: ConnectionFound): void {
     const storm = this.#rates.storm(port);
     if (storm && isFlooded(actions, key) && !storm.take(segmentCount(frame), this.#clock())) {
@@ -346,7 +346,9 @@ class Reference implements ReferenceDatapath {
 
   // 9. Settle
 
-  /** Runs `work` and transmits what came of it; the outermost call then hands over mirrored frames and upcalls. */
+  /**
+   * Runs `work` and transmits the frames that result. The outermost call then hands over mirrored frames and upcalls.
+   */
   #enter(work: () => void): void {
     this.#expireFragments();
     if (this.#inside) {
@@ -424,7 +426,7 @@ class Reference implements ReferenceDatapath {
   }
 }
 
-/** It is decided by what it quotes, so never together with others of its key. */
+/** The quoted packet decides about an ICMP error, so it is never handled together with others of its key. */
 function isError(key: FlowKey): boolean {
   return isIcmpError(readNumber(key, fields.ip_proto), readNumber(key, fields.l4_src));
 }

@@ -1,9 +1,9 @@
 /**
- * What a connection's two sides have sent. TCP counts only with sequence numbers
- * that both can have agreed on (RFC 5961 §3-§5), so that each side bounds what is
- * believed of the other: nobody acknowledges what was not sent, nor sends what no
- * window holds. Anything else is passed on, for the receiver to judge, and changes
- * nothing here. native/connection.h does the same.
+ * Tracks what the two sides of a connection have sent. A TCP segment counts only if its sequence numbers
+ * are ones that both sides can have agreed on (RFC 5961 §3-§5), so that each side limits what is
+ * believed of the other: nobody acknowledges what was not sent, and nobody sends beyond any window.
+ * Any other segment is passed on for the receiver to judge, and changes nothing here.
+ * native/connection.h does the same.
  */
 import { SEEN_ACK, SEEN_FIN, SEEN_RST, SEEN_SYN, type ConnectionRecords, type Half } from '../../flow/connection.ts';
 import { getU32 } from '../../wire/bytes.ts';
@@ -16,12 +16,12 @@ const RST = 4;
 const ACK = 16;
 
 /**
- * As far as a side may be ahead of what the other has acknowledged, and what it acknowledges behind what the other
- * has sent: more than hosts keep in flight, and a small part of all sequence numbers.
+ * How far a side may be ahead of what the other has acknowledged, and how far its acknowledgments may be behind what
+ * the other has sent: more than hosts keep in flight, and a small part of the sequence space.
  */
 const IN_FLIGHT = 2 ** 26;
 
-/** A frame of the connection. @param l4 where its L4 header is, 0 if it has none */
+/** Tracks a frame of the connection. @param l4 the offset of its L4 header, 0 if it has none */
 export function track(
   records: ConnectionRecords,
   slot: number,
@@ -40,12 +40,12 @@ export function track(
   records.writeHalf(slot, reply, half);
 }
 
-/** Is `a` at or before `b`, of sequence numbers (RFC 9293 §3.4)? */
+/** True if sequence number `a` is at or before `b` (RFC 9293 §3.4). */
 function upTo(a: number, b: number): boolean {
   return ((b - a) | 0) >= 0;
 }
 
-/** How far `b` is ahead of `a`, of sequence numbers. */
+/** How far sequence number `b` is ahead of `a`. */
 function distance(a: number, b: number): number {
   return (b - a) >>> 0;
 }
@@ -69,14 +69,14 @@ function trackTcp(half: Half, other: Half, frame: Uint8Array, tcp: number): void
   if (flags & SYN) {
     const isOver = ((half.seen | other.seen) & SEEN_RST) !== 0 || (half.seen & other.seen & SEEN_FIN) !== 0;
     const answers = (flags & ACK) !== 0 && (other.seen & SEEN_SYN) !== 0 && acknowledged === other.end;
-    // Another try, with another number, counts until the other side has said something.
+    // Another attempt with another number counts until the other side has answered.
     if (isKnown && isOtherKnown && !isOver && !answers) return;
     half.seen = SEEN_SYN | (flags & ACK ? SEEN_ACK : 0);
     half.end = (sequence + 1 + payloadBytes) >>> 0;
     half.acked = acknowledged;
     return;
   }
-  if ((flags & ACK) === 0) return; // No receiver takes it (RFC 9293 §3.10.7.4).
+  if ((flags & ACK) === 0) return; // No receiver accepts it (RFC 9293 §3.10.7.4).
   const end = (sequence + payloadBytes + (flags & FIN ? 1 : 0)) >>> 0;
   const isSent = !isOtherKnown || distance(acknowledged, other.end) <= IN_FLIGHT;
   const isNear = !isBounded || distance(other.acked, end) <= IN_FLIGHT;
