@@ -1,11 +1,11 @@
 /**
- * Equal decisions are one object. Flows from one place to another mostly differ
- * in nothing but their keys, so a decision kept for each of them would be kept a
- * thousand times. Where a part differs, as the connection of each flow to the
- * outside, the other parts are those of the latest decision of its kind.
+ * Equal decisions are one object. Flows from one place to another mostly differ only in their keys,
+ * so a decision kept for each of them would be kept a thousand times. If a part differs, such as the
+ * connection of each flow to the outside, the other parts are shared with the latest decision of its
+ * kind.
  *
- * Tables of the latest ones, by hash: bounded, and what is forgotten only
- * costs a second copy. Decisions are never changed, so sharing is not seen.
+ * The tables hold the latest decisions by hash. They are bounded, and forgetting a decision only costs
+ * a second copy. Decisions never change, so nobody notices that they are shared.
  */
 import type { Action } from '../flow/action.ts';
 import { fieldList } from '../flow/fields.ts';
@@ -21,10 +21,10 @@ const KINDS = 256;
 
 export class Decisions {
   readonly #latest = new Array<Decision | undefined>(SLOTS);
-  /** Of each kind: from the same place, by the same fields. */
+  /** The latest decision of each kind: from the same place, by the same fields. */
   readonly #alike = new Array<Decision | undefined>(KINDS);
 
-  /** The decision that equals `decision`: a known one, or one that shares what it can with those. */
+  /** The decision that equals `decision`: a known one, or a new one that shares parts with known ones. */
   intern(decision: Decision): Decision {
     const slot = hash(decision, decision.consulted.length) & (SLOTS - 1);
     const known = this.#latest[slot];
@@ -44,7 +44,7 @@ export class Decisions {
   }
 }
 
-/** What equals `list`, of the elements of `known` where those at the same place do. */
+/** A list equal to `list`, with elements of `known` wherever those at the same position are equal. */
 function shared<T>(list: readonly T[], known: readonly T[], isSame: (a: T, b: T) => boolean): readonly T[] {
   let isKnown = list.length === known.length;
   const elements = list.map((element, i) => {
@@ -56,7 +56,7 @@ function shared<T>(list: readonly T[], known: readonly T[], isSame: (a: T, b: T)
   return isKnown ? known : elements;
 }
 
-/** Do they say and do the same? */
+/** True if both say and do the same. */
 function sameDecision(a: Decision, b: Decision): boolean {
   return (
     a.mask === b.mask &&
@@ -114,7 +114,7 @@ function same<T>(a: readonly T[], b: readonly T[], isSame: (a: T, b: T) => boole
   return true;
 }
 
-/** FNV-1a over what was used, and the first `objects` that were consulted. */
+/** FNV-1a over the mask and the first `objects` consulted objects. */
 function hash({ mask, consulted }: Decision, objects: number): number {
   let hash = 0x811c9dc5;
   for (const { offset } of fieldList) hash = Math.imul(hash ^ mask[offset]!, 0x01000193);

@@ -1,60 +1,64 @@
 /**
- * The masks of the cached flows. A lookup in the datapath searches one table for each mask, so there are MASK_CAP at most.
+ * The masks of the cached flows. A lookup in the datapath searches one table for each mask, so there are at most
+ * MASK_CAP.
  * When all are in use, flows with another mask stay on the slow path until a mask gives way.
  *
- * Which fields a decision reads depends on the frame, so a container can make masks by what it sends. It must neither take
- * the places of others with that, nor keep the switch busy with evictions:
+ * Which fields a decision reads depends on the frame, so a container can create masks by what it sends. It must not be
+ * able to take the places of others, nor to keep the switch busy with evictions:
  * - Flows that drop get another mask only while there are fewer than DROP_MASKS, and never push one out.
- * - A mask that n ports use counts 1/n for each of them; the sum is the share of the port. It is the port with the largest
- *   share that gives up a mask: of its masks one that the fewest ports use, and of these the least used one.
- * - A port whose share is smaller by 2 or more gets the place at once. Among equals use decides: the mask without a place
- *   was asked for more than twice as often as the other one was hit. So no two masks take turns.
- * - One mask gives way in a window, which lasts about a second.
+ * - A mask used by n ports counts 1/n for each of them, and the sum is the port's share. The port with the largest
+ * share
+ *   gives up a mask: of its masks, one that the fewest ports use, and of these the least used one.
+ * - A port whose share is smaller by 2 or more gets the place at once. Between equals, use decides: the mask without a
+ * place
+ *   must be asked for more than twice as often as the other one was hit. So no two masks take turns.
+ * - At most one mask gives way in a window of about a second.
  *
- * Use is counted in frames, and decays from window to window, so what was used long ago does not count. All of this is
- * decided here and not in the datapath: there, each worker knows its own hits only, and every lookup would pay for it.
+ * Use is counted in frames and decays from window to window, so use from long ago does not count. All of this is
+ * decided here and not in the datapath, because there each worker knows only its own hits, and every lookup would pay
+ * for it.
  *
  * Owned by the thread of the switch.
  */
 import { MASK_CAP } from '../flow/bounds.ts';
 import type { FlowKey, FlowMask } from '../flow/key.ts';
 
-/** Drops leave the other half of the masks to what is forwarded: see `FlowView.isOneOf`. */
+/** Drops leave the other half of the masks to flows that forward: see `FlowView.isOneOf`. */
 export const DROP_MASKS = MASK_CAP / 2;
-/** How much smaller the share of the port must be that gets the place of another port's mask. */
+/** How much smaller the share of a port must be to get the place of another port's mask. */
 const SHARE_DIFFERENCE = 2;
 /** Between equals: how many times as often the mask without a place must be asked for as the other one is hit. */
 const USE_RATIO = 2;
 /** A mask that was asked for less often does not need a place. */
 const LEAST_MISSES = 2;
-/** What is left of a use after each window: after ten of them about a quarter. */
+/** The part of a use that remains after each window: after ten windows about a quarter. */
 const DECAY = 7 / 8;
-/** Below it, a refused mask is forgotten. */
+/** Below this, a refused mask is forgotten. */
 const FORGOTTEN_MISSES = 1 / 4;
 
-/** A mask that cached flows have. */
+/** A mask that cached flows use. */
 export interface MaskUse {
   readonly mask: FlowMask;
   /** How many cached flows each port has with it. */
   readonly flowsOf: Map<number, number>;
-  /** Frames that were decided or hit with it, those of earlier windows decayed. */
+  /** Frames that were decided or hit with it; those of earlier windows have decayed. */
   frames: number;
 }
 
-/** A mask that there was no room for. */
+/** A mask for which there was no room. */
 interface RefusedMask {
   readonly mask: FlowMask;
   readonly ports: Set<number>;
-  /** Frames that were decided with it, as `MaskUse.frames`. */
+  /** Frames that were decided with it, counted like `MaskUse.frames`. */
   misses: number;
-  /** Of the last flow that was refused. */
+  /** The key of the last flow that was refused. */
   key: FlowKey;
 }
 
 export interface MaskChange {
-  /** All of its flows have to go. */
+  /** The mask that gives way; all of its flows must go. */
   readonly leaving: FlowMask;
-  /** The mask that gets the place, and the key of a flow that has it. */
+  /** The mask that gets the place, and the key of a flow that uses it. */
   readonly mask: FlowMask;
   readonly key: FlowKey;
 }
@@ -80,7 +84,7 @@ export class Masks {
     return { evicted: this.#evicted, refusedDrops: this.#refusedDrops, refusedLeaving: this.#refusedLeaving };
   }
 
-  /** May another flow with this mask be put, if the datapath has room for it? If not, the refusal is counted. */
+  /** True if another flow with this mask may be put, provided that the datapath has room. Counts a refusal. */
   admits(mask: FlowMask, isDrop: boolean): boolean {
     if (mask === this.#leaving) {
       this.#refusedLeaving++;
@@ -91,7 +95,7 @@ export class Masks {
     return false;
   }
 
-  /** A flow of `port` was put. @returns what `remove` takes when the flow goes */
+  /** Notes that a flow of `port` was put. @returns what to pass to `remove` when the flow goes */
   add(mask: FlowMask, port: number): MaskUse {
     let use = this.#used.get(mask);
     if (!use) this.#used.set(mask, (use = { mask, flowsOf: new Map(), frames: this.#refused.get(mask)?.misses ?? 0 }));
@@ -101,7 +105,7 @@ export class Masks {
     return use;
   }
 
-  /** A flow of `port` went. */
+  /** Notes that a flow of `port` has gone. */
   remove({ mask, flowsOf }: MaskUse, port: number): void {
     const others = flowsOf.get(port)! - 1;
     if (others > 0) flowsOf.set(port, others);
@@ -111,7 +115,7 @@ export class Masks {
     if (mask === this.#leaving) this.#leaving = undefined;
   }
 
-  /** The datapath had no room for a flow with this mask, which does not drop. @param key is kept */
+  /** Notes that the datapath had no room for a flow with this mask that does not drop. @param key is kept */
   refuse(mask: FlowMask, port: number, key: FlowKey): void {
     let refused = this.#refused.get(mask);
     if (!refused) this.#refused.set(mask, (refused = { mask, ports: new Set(), misses: 0, key }));
@@ -120,7 +124,7 @@ export class Masks {
     refused.key = key;
   }
 
-  /** Ends a window, after all of its frames were counted. @returns which mask gives way for which, if one does */
+  /** Ends a window, after all of its frames were counted. @returns which mask gives way to which, if any does */
   endWindow(): MaskChange | undefined {
     const change = this.#change();
     for (const use of this.#used.values()) use.frames *= DECAY;

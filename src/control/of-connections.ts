@@ -1,11 +1,11 @@
 /**
- * Decisions about packets of connections, as flows of connections have them.
+ * Turns decisions about packets of connections into flows of connections.
  *
- * What is decided for a packet of a translated connection is mostly the same for many connections:
- * they come in by the same port, with the same MAC addresses, and leave by the same way. The tuple is
- * what tells them apart, and the datapath finds the connection by exactly that. So what is cached
- * has neither the tuple nor anything else of the one connection in it, and each connection refers to
- * it by the flow's id.
+ * The decision for a packet of a translated connection is mostly the same for many connections: they
+ * come in by the same port, with the same MAC addresses, and leave the same way. Only the tuple tells
+ * them apart, and the datapath finds the connection by exactly that. So the cached flow contains
+ * neither the tuple nor anything else of one particular connection, and each connection refers to the
+ * flow by its id.
  */
 import { NAT_BY_TUPLE, type Action } from '../flow/action.ts';
 import { protocolName } from '../flow/connection.ts';
@@ -16,7 +16,7 @@ import type { Decision } from '../pipeline/decide.ts';
 import { text, withPart } from '../pipeline/text.ts';
 
 const addresses: readonly FieldName[] = ['ip_src', 'ip_dst', 'ip_proto'];
-/** What of a key the tuple says, where the protocol has ports and where it has identifiers. */
+/** The fields of a key that the tuple covers, for protocols with ports and for those with identifiers. */
 const tupleFields = {
   ports: [...addresses, 'l4_src', 'l4_dst'],
   identifier: [...addresses, 'icmp_id'],
@@ -24,7 +24,7 @@ const tupleFields = {
 
 const its = text`its connection`;
 
-/** The decision for every connection for which it is the same: the mask leaves out the tuple. */
+/** The decision for all connections for which it is the same: its mask leaves out the tuple. */
 export function ofConnections(decision: Decision, { object, name }: ConnectionUse, key: FlowKey): Decision {
   return {
     ...decision,
@@ -39,7 +39,7 @@ export function ofConnections(decision: Decision, { object, name }: ConnectionUs
   };
 }
 
-/** Masks are few, and each is one object (`maskOf`). */
+/** There are few masks, and each is one object (`maskOf`). */
 const narrowed = { ports: new Map<FlowMask, FlowMask>(), identifier: new Map<FlowMask, FlowMask>() };
 
 function withoutTuple(mask: FlowMask, key: FlowKey): FlowMask {
