@@ -1,7 +1,6 @@
 /**
  * The parts of a switch, and how they are connected. Whatever a process can have only once (clocks, timers, randomness)
- * is
- * passed in by `switch.ts`.
+ * is passed in by `switch.ts`.
  */
 import { readFileSync } from 'node:fs';
 import type { Logger } from 'pino';

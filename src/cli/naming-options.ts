@@ -9,8 +9,7 @@ export type NamedOption = readonly [option: string, ...texts: readonly string[]]
 
 /**
  * Returns what `call` returns. An error about a field that `options` lists is turned into an error about that option,
- * with
- * the text that was given if the option can have several.
+ * with the text that was given if the option can have several.
  * @throws WeftError
  */
 export async function namingOptions<T>(

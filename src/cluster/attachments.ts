@@ -163,8 +163,7 @@ export class Attachments {
 
   /**
    * Opens the TAPs of endpoints that have one: at a start, and later for those that were busy then. All are opened at
-   * once,
-   * and all are known before a frame of any is decided. `netns` is where the TAP is.
+   * once, and all are known before a frame of any is decided. `netns` is where the TAP is.
    */
   reopen(places: readonly { readonly endpoint: LocalEndpoint; readonly netns: NetnsRef }[]): Reopened[] {
     const opened = this.#environment.forwarding.addPorts(

@@ -1,8 +1,7 @@
 /**
  * Migrates state directories of earlier versions. There, hosts were stored without a record around them, names of
  * endpoints were unique across namespaces, and endpoint records also held what only concerns the host (`local`), which
- * is
- * in `attachments/` now.
+ * is in `attachments/` now.
  */
 import { DEFAULT_NAMESPACE } from '../model/resource.ts';
 import type { Entry, Put, Transaction } from '../store/store.ts';

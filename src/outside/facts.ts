@@ -1,8 +1,7 @@
 /**
  * What the outside depends on and other programs may change, as one list of facts. Each fact is compared with the
  * kernel, not with what weft once told it. Start and renewal restore what differs; `weft status` shows what could not
- * be
- * restored, and `weft doctor` reads all facts.
+ * be restored, and `weft doctor` reads all facts.
  *
  * udev and NetworkManager give interfaces other MACs, and hardening scripts set `ip_forward` to 0.
  */

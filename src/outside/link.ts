@@ -186,8 +186,7 @@ export class OutsideLink {
 
   /**
    * Restores what another program has changed: a reload of Debian's own /etc/nftables.conf (`flush ruleset`), for
-   * example,
-   * or udev. Call it again and again. @returns one line for each thing that was changed
+   * example, or udev. Call it again and again. @returns one line for each thing that was changed
    * @throws WeftError also if something is still not as it should be afterwards
    */
   async renew(): Promise<string[]> {

@@ -9,9 +9,8 @@
  *   this host ─► output      published: dnat to weft ───────────► weft0 ─► weft
  *
  * There are two translations in series. The first one, weft's, knows the connections. The host's own (nf_conntrack)
- * adds
- * the host's address, which may change, and shares the host's ports with everybody else who needs some, so it cannot be
- * left out. But nothing depends on what the host remembers:
+ * adds the host's address, which may change, and shares the host's ports with everybody else who needs some, so it
+ * cannot be left out. But nothing depends on what the host remembers:
  *
  * - It keeps the source ports that weft gives (`NAT_PORTS`, without `random`), so they are the same outside.
  * - It has the same timeouts as weft (chain `time_out`).

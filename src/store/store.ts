@@ -84,8 +84,7 @@ export interface Store {
   /**
    * Resolves with its revision once it is durable. The caller may reuse what it passes in at once.
    * @throws WeftError `conflict` if an expectation is not met, with the revision that the entry has; `not_found` if a
-   * lease
-   * has ended
+   * lease has ended
    */
   transact(transaction: Transaction): Promise<number>;
 

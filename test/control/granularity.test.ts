@@ -1,7 +1,7 @@
 /**
  * Objects are as fine as what can change. On a host with 1,000 endpoints and 10,000 cached flows from or into the
- * tunnel,
- * a change causes new decisions only for flows that consulted what has changed, and no other flow leaves the datapath.
+ * tunnel, a change causes new decisions only for flows that consulted what has changed, and no other flow leaves the
+ * datapath.
  */
 import t, { type Test } from 'tap';
 import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';

@@ -1,9 +1,7 @@
 /**
  * No cached decision is ever stale, whatever changes. The test makes random networks, frames and changes of every
- * table.
- * After each change, every cached flow must equal what would be decided for it now, including its text and its
- * consulted
- * objects. A change that changes nothing must not cause new decisions. `SEED` repeats a run.
+ * table. After each change, every cached flow must equal what would be decided for it now, including its text and
+ * its consulted objects. A change that changes nothing must not cause new decisions. `SEED` repeats a run.
  */
 import t from 'tap';
 import { routing } from '../../src/cluster/routing.ts';

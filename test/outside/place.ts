@@ -132,8 +132,7 @@ export async function tellPeer(at: Namespace, port: number): Promise<Background>
 
 /**
  * The client's address as the server at the other end sees it; undefined if there is no answer. The client sends
- * nothing,
- * and the server closes the connection when it has seen the end of the input.
+ * nothing, and the server closes the connection when it has seen the end of the input.
  */
 export async function seenAs(from: Namespace, ip: string, port: number): Promise<string | undefined> {
   const server = `TCP:${bracketed(ip)}:${port},connect-timeout=0.5`;

@@ -1,7 +1,6 @@
 /**
  * The controller keeps the flow cache correct: decisions are made again when something they consulted changes, and at
- * the
- * limits nobody suffers from what somebody else does.
+ * the limits nobody suffers from what somebody else does.
  */
 import t from 'tap';
 import { REDECIDE_LIMIT } from '../../src/control/controller.ts';

@@ -1,7 +1,6 @@
 /**
  * A journal of format 1 as `weft up` wrote it (fixtures/format-1): two networks, a host, an endpoint of that host, two
- * of
- * this host with their leases, and one that was detached.
+ * of this host with their leases, and one that was detached.
  */
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
