@@ -60,6 +60,8 @@ const MENDED_AT_ONCE = 100;
 const RETRIES = 100;
 /** How many frames may be sent at once to announce endpoints to their networks; takes about 20 ms. */
 const MOST_ANNOUNCED = 2000;
+/** What is wrong with a detached endpoint, and how to mend it. */
+const DETACHED = 'its interface is not there any more: attach it again';
 
 export class Endpoints implements Reconciler {
   readonly #environment: EndpointsEnvironment;
@@ -145,7 +147,8 @@ export class Endpoints implements Reconciler {
   report(endpoint: Endpoint): EndpointReport {
     const { networks, hostName } = this.#environment;
     const found = this.#attachments.find(endpoint.name);
-    const failure = this.#failures.get(endpoint.name)?.message;
+    const failure =
+      this.#failures.get(endpoint.name)?.message ?? (endpoint.state === 'detached' ? DETACHED : undefined);
     const problems = found?.problems ?? [];
     return endpointReport(endpoint, {
       hostName,
@@ -199,7 +202,7 @@ export class Endpoints implements Reconciler {
       const known = this.#index.find(name);
       if (known) this.#change(known, { ...known, resource, revision });
       else this.#set({ ...fresh, ...this.#localOf(name) });
-      if (!known || known.state === 'remote') toPlace.push(name);
+      if (!known || known.state === 'remote' || isAttachedAnew(known)) toPlace.push(name);
     }
     await this.place(toPlace);
   }
@@ -264,7 +267,12 @@ export class Endpoints implements Reconciler {
 
   /** Does the same without repairing anything. @returns what is wrong, by endpoint */
   async inspect(): Promise<Record<string, string[]>> {
-    return { ...this.problems(), ...(await this.#attachments.inspect(this.#local())) };
+    const detached = this.all().filter(({ state }) => state === 'detached');
+    return {
+      ...Object.fromEntries(detached.map(({ name }) => [name, [DETACHED]])),
+      ...this.problems(),
+      ...(await this.#attachments.inspect(this.#local())),
+    };
   }
 
   /** Follows a change of the network, whose MTU was `before`. */
@@ -537,6 +545,11 @@ export class Endpoints implements Reconciler {
       trust: spec.trust,
     };
   }
+}
+
+/** Its interface was gone, and where it is to be made again was stored just now. */
+function isAttachedAnew({ state, local }: Endpoint): boolean {
+  return state === 'detached' && local !== undefined && local.ifindex === undefined;
 }
 
 function keyOfEndpoint(name: string): string {

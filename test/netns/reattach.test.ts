@@ -93,6 +93,19 @@ for (const datapath of datapathKinds) {
       t.equal((await weft.json('endpoints')).find(({ name }) => name === 'db')?.interface, 'lan0');
     });
 
+    await t.test('an interface that was deleted is made again by attaching it again', async (t) => {
+      const state = async (): Promise<string | undefined> =>
+        (await weft.json('endpoints')).find(({ name }) => name === 'app')?.state;
+      await app.namespace.ip('link delete eth0');
+      await until(async () => (await state()) === 'detached', { what: 'the endpoint is detached' });
+      t.match(await weft.run('endpoints'), /^app: its interface is not there any more: attach it again$/m);
+      t.match((await weft.attempt('doctor')).stdout, /endpoint app .*attach it again/);
+      const { state: now, addresses } = await weft.attach(app.namespace, { network: overlay.network });
+      t.same([now, addresses], ['attached', [app.ip4, app.ip6]], 'with the addresses that it had');
+      await ping(app.namespace, web.ip4);
+      t.notMatch((await weft.attempt('doctor')).stdout, /endpoint app/);
+    });
+
     await t.test('a namespace lives on by another name, and by another process', async () => {
       const namespace = await lab.namespace('other');
       const first = namespace.start(['sleep', '1000']);
