@@ -35,9 +35,6 @@ import {
   type ProtocolTuple,
 } from './flow/connection.ts';
 import type { ConnectionStoreOptions } from './flow/connection-store.ts';
-import { extract } from './flow/extract.ts';
-import { fields } from './flow/fields.ts';
-import { emptyKey, writeNumber } from './flow/key.ts';
 import { linkLocalOf, sameBytes, type PortNo, type Vni } from './flow/types.ts';
 import { announcement } from './pipeline/reply.ts';
 import type { Tables } from './pipeline/stage.ts';
@@ -228,14 +225,7 @@ export class Forwarding<D extends Datapath = Datapath> {
    */
   announce(portNo: PortNo): void {
     const port = this.tables.topology.port(portNo);
-    for (const ip of port?.addresses ?? []) {
-      const frame = announcement(port!.mac, ip);
-      const key = emptyKey();
-      extract(frame, key);
-      writeNumber(key, fields.in_port, portNo);
-      const { verdict, actions } = this.controller.decide(key);
-      if (verdict === 'forward') this.datapath.execute({ frame }, actions);
-    }
+    for (const ip of port?.addresses ?? []) this.controller.originate(announcement(port!.mac, ip), { port: portNo });
   }
 
   /**

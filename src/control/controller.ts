@@ -26,14 +26,17 @@
  * Owned by the thread of the switch; time comes from the clock passed in.
  */
 import type { Datapath, FlowEntry, Upcall } from '../datapath/datapath.ts';
-import { mtuOf, type Action } from '../flow/action.ts';
-import { emptyKey, type FlowKey } from '../flow/key.ts';
+import { mtuOf } from '../flow/action.ts';
+import { extract } from '../flow/extract.ts';
+import { fields } from '../flow/fields.ts';
+import { emptyKey, writeNumber, type FlowKey } from '../flow/key.ts';
 import type { FlowId, PortNo, Vni } from '../flow/types.ts';
-import { announcement, neighborRequest, replyFrame, tooBigReply } from '../pipeline/reply.ts';
-import type { Effect, NeighborName, Reply, Tables } from '../pipeline/stage.ts';
+import { announcement, neighborRequest, replyFrame } from '../pipeline/reply.ts';
+import type { Effect, NeighborName, Tables } from '../pipeline/stage.ts';
 import { decide, type Decision } from '../pipeline/decide.ts';
 import type { Changes } from '../table/changes.ts';
 import { neighborObject } from '../table/neighbor.ts';
+import { OWN_PORT } from '../table/topology.ts';
 import { Clashes, type Clash } from './clashes.ts';
 import { DropLog } from './drop-log.ts';
 import { byUse, Flows, type CachedFlow, type FlowUse } from './flows.ts';
@@ -111,9 +114,26 @@ export class Controller {
     }
   }
 
-  /** Decides without any effect. */
-  decide(key: FlowKey, head?: Uint8Array): Decision {
-    return decide(key, this.#options.tables, head);
+  /** Decides without any effect. @param head and @param packetBytes as `decide` has them */
+  decide(key: FlowKey, head?: Uint8Array, packetBytes?: number): Decision {
+    return decide(key, this.#options.tables, head, packetBytes);
+  }
+
+  /**
+   * Sends a frame that weft has made, where the pipeline says; the decision is not cached.
+   * @param from the port for whose workload it speaks, or the network that weft itself asks in
+   */
+  originate(frame: Uint8Array, from: { readonly port: PortNo } | { readonly vni: Vni }): Decision {
+    const key = emptyKey();
+    extract(frame, key);
+    if ('port' in from) writeNumber(key, fields.in_port, from.port);
+    else {
+      writeNumber(key, fields.in_port, OWN_PORT);
+      writeNumber(key, fields.tun_vni, from.vni);
+    }
+    const decision = this.decide(key, frame);
+    if (decision.verdict === 'forward') this.#datapath.execute({ frame }, decision.actions);
+    return decision;
   }
 
   /**
@@ -267,13 +287,11 @@ export class Controller {
       this.#defend(this.clashes.note(upcall, decision.reason, now), now);
     }
     this.#datapath.execute(upcall.token, decision.actions);
-    for (const effect of decision.effects) {
-      if (effect.kind === 'reply' || effect.kind === 'icmp_error') this.#reply(effect, upcall, now);
-    }
+    this.#reply(decision, upcall, now);
     const mtu = mtuOf(decision.actions);
+    // The cached decision is for packets of any size: what the sender of this one is told is decided for it alone.
     if (mtu !== undefined && upcall.packetBytes > mtu) {
-      const reply = tooBigReply(upcall.key, upcall.head, this.#options.tables, mtu);
-      if (reply) this.#reply(reply, upcall, now);
+      this.#reply(this.decide(upcall.key, upcall.head, upcall.packetBytes), upcall, now);
     }
   }
 
@@ -307,23 +325,19 @@ export class Controller {
     this.#datapath.execute({ frame: announcement(mac!, ip) }, [{ op: 'encap', vni, vtep }]);
   }
 
-  #reply(reply: Reply, { head }: Upcall, nowMs: number): void {
-    if (reply.kind === 'icmp_error' && !this.#icmpErrors.allows(reply.port, nowMs)) return;
-    this.#datapath.execute({ frame: replyFrame(reply, head) }, [{ op: 'output', port: reply.port }]);
+  /** Sends what the decision answers to its sender. */
+  #reply({ effects }: Decision, { head }: Upcall, nowMs: number): void {
+    for (const effect of effects) {
+      if (effect.kind !== 'reply' && effect.kind !== 'icmp_error') continue;
+      if (effect.kind === 'icmp_error' && !this.#icmpErrors.allows(effect.port, nowMs)) continue;
+      this.#datapath.execute({ frame: replyFrame(effect, head) }, [{ op: 'output', port: effect.port }]);
+    }
   }
 
-  /** Asks who has an address: the local ports that may carry it, and the other hosts. */
+  /** Asks who has an address. It fails at once where nobody could have it. */
   #ask({ vni, ip }: NeighborName, nowMs: number): void {
-    const { topology } = this.#options.tables;
-    const actions: Action[] = [];
-    for (const port of topology.network(vni)?.ports ?? []) {
-      if (topology.port(port)?.trust || topology.maySendFrom(port, ip)) actions.push({ op: 'output', port });
-    }
-    if (topology.tunnelPort !== undefined) {
-      for (const vtep of topology.vteps()) actions.push({ op: 'encap', vni, vtep });
-    }
-    if (actions.length === 0) return this.#fail({ vni, ip }, nowMs);
-    this.#datapath.execute({ frame: neighborRequest(topology, vni, ip) }, actions);
+    const request = neighborRequest(this.#options.tables.topology, vni, ip);
+    if (this.originate(request, { vni }).verdict !== 'forward') this.#fail({ vni, ip }, nowMs);
   }
 
   /** For what waits, and for neighbors that flows use and that have not been heard of for long. */
@@ -335,9 +349,8 @@ export class Controller {
     const { ask, unanswered } = neighbors.takeDue(nowMs, (object) => this.flows.consulting([object]).length > 0);
     for (const neighbor of unanswered) this.#fail(neighbor, nowMs);
     for (const { vni, ip, mac } of ask) {
-      const way = mac && this.#wayTo(vni, mac);
-      if (way) this.#datapath.execute({ frame: neighborRequest(topology, vni, ip, mac) }, [way]);
-      else this.#ask({ vni, ip }, nowMs);
+      const asked = mac && this.originate(neighborRequest(topology, vni, ip, mac), { vni });
+      if (!asked || asked.reason === 'no_destination') this.#ask({ vni, ip }, nowMs);
     }
   }
 
@@ -346,13 +359,6 @@ export class Controller {
     this.#options.tables.neighbors.fail(vni, ip, nowMs);
     this.enforce();
     this.handle(this.#resolver.take([neighborObject(vni, ip)]));
-  }
-
-  /** To the one place that a MAC is known behind. */
-  #wayTo(vni: Vni, mac: Uint8Array): Action | undefined {
-    const where = this.#options.tables.fdb.lookup(vni, mac)?.where;
-    if (where?.kind === 'port') return { op: 'output', port: where.port };
-    return where && { op: 'encap', vni, vtep: where.vtep };
   }
 
   /** Applies what was learned. True if a table changed. */

@@ -28,9 +28,9 @@ export interface Field {
 export const KEY_BYTES = 104;
 
 const layout = {
-  /** Switch port by which the frame came in; the VXLAN port for tunneled frames. */
+  /** Switch port by which the frame came in; the VXLAN port for tunneled frames; 0 for weft's own. */
   in_port: [0, 4, 'port'],
-  /** VNI of the VXLAN header that it arrived with (RFC 7348 §5); 0 if it came from a local port. */
+  /** VNI of the VXLAN header that it arrived with (RFC 7348 §5), or that weft's own frame is for; 0 if it came from a local port. */
   tun_vni: [4, 4, 'u32'],
   /** Underlay address of the VTEP that sent it; `::` if it came from a local port. */
   tun_src: [8, 16, 'ip'],

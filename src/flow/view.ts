@@ -13,13 +13,17 @@
  *
  * A view belongs to one decision and is not kept. Everything that it returns may be kept.
  */
+import { getU16 } from '../wire/bytes.ts';
 import { checksum } from '../wire/checksum.ts';
 import { ETH_HEADER_BYTES, ETH_IPV4, VLAN_TAG_BYTES } from '../wire/ethernet.ts';
+import { IPV4_DF } from '../wire/ipv4.ts';
 import { IPV6_HEADER_BYTES } from '../wire/ipv6.ts';
 import { fields, type Field, type FieldName } from './fields.ts';
 import { formatPrefix, maskOf, readBytes, readNumber, type FlowKey, type FlowMask, type FieldPrefix } from './key.ts';
 import { readQuoted, type Quoted } from './quoted.ts';
 
+/** Offset of the flags in an IPv4 header, in bytes. */
+const IPV4_FLAGS = 6;
 /** Header of an ICMP error, in front of the packet that it quotes. */
 const ICMP_ERROR_BYTES = 8;
 
@@ -52,16 +56,21 @@ export class FlowView {
   readonly consulted: string[] = [];
   readonly #key: FlowKey;
   readonly #head: Uint8Array | undefined;
+  readonly #packetBytes: number;
   #used = 0;
   /** Fields of which only the first bytes are used. */
   readonly #prefixes: FieldPrefix[] = [];
   #read = nothingRead;
   #isOfOneFrame = false;
 
-  /** @param head the beginning of the frame, from its Ethernet header on, if there is a frame */
-  constructor(key: FlowKey, head?: Uint8Array) {
+  /**
+   * @param head the beginning of the frame, from its Ethernet header on, if there is a frame
+   * @param packetBytes of the largest packet that it goes out as, from the IP header on, if the size matters
+   */
+  constructor(key: FlowKey, head?: Uint8Array, packetBytes = 0) {
     this.#key = key;
     this.#head = head;
+    this.#packetBytes = packetBytes;
   }
 
   /** True if the next frame with the same key may get another decision. */
@@ -84,6 +93,19 @@ export class FlowView {
     const isRight = checksum(header.subarray(0, (header[0]! & 15) * 4)) === 0;
     if (!isRight) this.#isOfOneFrame = true;
     return isRight;
+  }
+
+  /** Has the packet of this frame more bytes than this? Then the decision is for this frame only. */
+  isLargerThan(bytes: number): boolean {
+    const isLarger = this.#packetBytes > bytes;
+    if (isLarger) this.#isOfOneFrame = true;
+    return isLarger;
+  }
+
+  /** May routers fragment this IPv4 packet: is DF clear? If there is no frame, the answer is yes. */
+  mayBeFragmented(): boolean {
+    this.#isOfOneFrame = true;
+    return !this.#head || (getU16(this.#head, this.#l3() + IPV4_FLAGS) & IPV4_DF) === 0;
   }
 
   /** The packet that this ICMP error quotes, if it can be read. */
@@ -125,19 +147,26 @@ export class FlowView {
    * most 255 flows for each byte and value cover everything else that may be there.
    */
   isOneOf(name: FieldName, values: Iterable<Uint8Array>): boolean {
+    return this.whichOf(name, values) >= 0;
+  }
+
+  /** The same question: which one it is, counted from 0; -1 if it is none. */
+  whichOf(name: FieldName, values: Iterable<Uint8Array>): number {
     const field = fields[name];
     let bytes = 0;
+    let at = 0;
     for (const value of values) {
       let same = 0;
       while (same < field.size && this.#key[field.offset + same] === value[same]) same++;
       if (same === field.size) {
         this.#use(name);
-        return true;
+        return at;
       }
       bytes = Math.max(bytes, same + 1);
+      at++;
     }
     this.#useFirst(field, bytes);
-    return false;
+    return -1;
   }
 
   /** A copy of the first bytes of a field; no more of the field is used. */

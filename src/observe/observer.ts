@@ -23,6 +23,7 @@ import type {
   StatusReport,
   WhyReport,
 } from '../model/report.ts';
+import { OWN_PORT } from '../table/topology.ts';
 import { tunnelClash } from './clashes.ts';
 import { reportConnections } from './connections.ts';
 import { formatKey, reportDecision } from './decision.ts';
@@ -66,6 +67,8 @@ type DatapathSettings = Pick<DatapathReport, 'kind' | 'flowLimit'>;
 
 const UNDERLAY = 'underlay';
 const OUTSIDE = 'outside';
+/** What weft asks by itself. */
+const OWN = 'weft';
 /** More than any frame has. */
 const WHOLE_FRAME_BYTES = 262_144;
 
@@ -323,6 +326,7 @@ export class Observer {
   nameOf(port: number): string {
     if (port === this.#environment.underlayPort) return UNDERLAY;
     if (port === this.#environment.forwarding.tables.topology.outside?.portNo) return OUTSIDE;
+    if (port === OWN_PORT) return OWN;
     return this.#environment.endpoints.portName(port) ?? String(port);
   }
 
@@ -338,6 +342,7 @@ export class Observer {
     if (name === OUTSIDE) return forwarding.tables.topology.outside?.portNo;
     const endpoint = endpoints.all().find((candidate) => candidate.name === name && candidate.state === 'attached');
     if (endpoint) return endpoint.local!.portNo as PortNo;
+    if (name === OWN) return OWN_PORT;
     const number = Number(name);
     return Number.isInteger(number) && forwarding.tables.topology.port(number as PortNo)
       ? (number as PortNo)

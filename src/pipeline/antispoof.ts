@@ -13,24 +13,24 @@ import { IP_ICMPV6, IP_UDP } from '../wire/ipv4.ts';
 import { ND_NEIGHBOR_ADVERTISEMENT, ND_NEIGHBOR_SOLICITATION, ND_ROUTER_SOLICITATION } from '../wire/nd.ts';
 import { etherTypeBytes, etherTypeText } from './frame.ts';
 import { refuseServer } from './server.ts';
-import { drop, firstRefusal, type StageContext, type StageResult } from './stage.ts';
+import { drop, firstRefusal, type Drop, type Tables } from './stage.ts';
 import { text, type Text } from './text.ts';
 
 /** Its source MAC must be the port's. */
-export function checkSourceMac(view: FlowView, port: AccessPort): StageResult | undefined {
+export function checkSourceMac(view: FlowView, port: AccessPort): Drop | undefined {
   if (view.isOneOf('eth_src', [port.mac])) return undefined;
   return drop('spoof_mac', text`source MAC ${view.used('eth_src')} is not ${port.mac}`);
 }
 
 /** Why the frame, whose source MAC has been checked, is refused; undefined if it is honest. */
-export function antispoof(view: FlowView, context: StageContext, port: AccessPort): StageResult | undefined {
+export function antispoof(view: FlowView, tables: Tables, port: AccessPort): Drop | undefined {
   const types = [...understood, ...named, ...port.allowedEtherTypes].map(etherTypeBytes);
   // Nothing is known about the contents of other types, so nothing could be checked.
   if (!view.isOneOf('eth_type', types)) return refuseEtherType(view, port);
-  return firstRefusal(rulesOf(view.number('eth_type')), view, context, port);
+  return firstRefusal(rulesOf(view.number('eth_type')), view, tables, port);
 }
 
-type Rule = (view: FlowView, context: StageContext, port: AccessPort) => StageResult | undefined;
+type Rule = (view: FlowView, tables: Tables, port: AccessPort) => Drop | undefined;
 
 function rulesOf(type: number): readonly Rule[] {
   switch (type) {
@@ -49,13 +49,13 @@ function rulesOf(type: number): readonly Rule[] {
 const understood: readonly number[] = [ETH_ARP, ETH_IPV4, ETH_IPV6];
 const named: readonly number[] = [ETH_TYPE_LENGTH, ETH_RARP];
 
-function refuseEtherType(view: FlowView, port: AccessPort): StageResult {
+function refuseEtherType(view: FlowView, port: AccessPort): Drop {
   const type = view.used('eth_type');
   const shown = typeof type === 'number' ? etherTypeText(type) : type;
   return drop('ethertype_refused', text`EtherType ${shown} is not allowed to port ${port.name}`);
 }
 
-function checkEtherType(view: FlowView, _context: StageContext, port: AccessPort): StageResult | undefined {
+function checkEtherType(view: FlowView, _tables: Tables, port: AccessPort): Drop | undefined {
   const type = view.number('eth_type');
   if (port.allowedEtherTypes.includes(type)) return undefined;
   switch (type) {
@@ -69,20 +69,20 @@ function checkEtherType(view: FlowView, _context: StageContext, port: AccessPort
 }
 
 /** It must be the port's. */
-function checkArpSenderMac(view: FlowView, _context: StageContext, port: AccessPort): StageResult | undefined {
+function checkArpSenderMac(view: FlowView, _tables: Tables, port: AccessPort): Drop | undefined {
   if (view.isOneOf('nd_lla', [port.mac])) return undefined;
   return drop('spoof_arp', text`ARP sender MAC ${view.used('nd_lla')} is not ${port.mac}`);
 }
 
 /** It must be one of the port's, or 0.0.0.0: a probe (RFC 5227). */
-function checkArpSenderIp(view: FlowView, context: StageContext, port: AccessPort): StageResult | undefined {
-  if (view.isOneOf('ip_src', [...ownOf(context, port), unspecified4])) return undefined;
+function checkArpSenderIp(view: FlowView, tables: Tables, port: AccessPort): Drop | undefined {
+  if (view.isOneOf('ip_src', [...ownOf(tables, port), unspecified4])) return undefined;
   return drop('spoof_arp', text`ARP sender ${view.used('ip_src')} is ${notOwned(port)}`);
 }
 
 /** It must be one of the port's, or 0.0.0.0 towards a DHCP server (RFC 2131 §4.1). */
-function checkSource4(view: FlowView, context: StageContext, port: AccessPort): StageResult | undefined {
-  const own = ownOf(context, port);
+function checkSource4(view: FlowView, tables: Tables, port: AccessPort): Drop | undefined {
+  const own = ownOf(tables, port);
   const mayBe = view.isOneOf('ip_src', [...own, unspecified4]);
   if (mayBe && view.isOneOf('ip_src', own)) return undefined;
   if (mayBe && view.number('ip_proto') === IP_UDP && view.number('l4_dst') === DHCP_SERVER) return undefined;
@@ -94,8 +94,8 @@ function checkSource4(view: FlowView, context: StageContext, port: AccessPort): 
  * address detection (RFC 4862 §5.4), router solicitations (RFC 4861 §4.1) and multicast listener reports
  * (RFC 3590).
  */
-function checkSource6(view: FlowView, context: StageContext, port: AccessPort): StageResult | undefined {
-  const own = ownOf(context, port);
+function checkSource6(view: FlowView, tables: Tables, port: AccessPort): Drop | undefined {
+  const own = ownOf(tables, port);
   const mayBe = view.isOneOf('ip_src', [...own, unspecified6]);
   if (mayBe && view.isOneOf('ip_src', own)) return undefined;
   if (mayBe && view.number('ip_proto') === IP_ICMPV6) {
@@ -108,17 +108,17 @@ function checkSource6(view: FlowView, context: StageContext, port: AccessPort): 
 }
 
 /** The target of an advertisement, or of duplicate address detection, must be an address of its own. */
-function checkNdTarget(view: FlowView, context: StageContext, port: AccessPort): StageResult | undefined {
+function checkNdTarget(view: FlowView, tables: Tables, port: AccessPort): Drop | undefined {
   if (view.number('ip_proto') !== IP_ICMPV6) return undefined;
   const type = view.number('l4_src');
   const isDetection = type === ND_NEIGHBOR_SOLICITATION && isZero(view.bytes('ip_src'));
   if (type !== ND_NEIGHBOR_ADVERTISEMENT && !isDetection) return undefined;
-  if (view.isOneOf('nd_target', ownOf(context, port))) return undefined;
+  if (view.isOneOf('nd_target', ownOf(tables, port))) return undefined;
   return drop('spoof_nd', text`target ${view.used('nd_target')} is ${notOwned(port)}`);
 }
 
 /** The link-layer option, if there is one, must have its own MAC. */
-function checkNdMac(view: FlowView, _context: StageContext, port: AccessPort): StageResult | undefined {
+function checkNdMac(view: FlowView, _tables: Tables, port: AccessPort): Drop | undefined {
   if (view.number('ip_proto') !== IP_ICMPV6 || !hasLinkLayerOption.includes(view.number('l4_src'))) return undefined;
   if (view.isOneOf('nd_lla', [none, port.mac])) return undefined;
   return drop('spoof_nd', text`link-layer option ${view.used('nd_lla')} is not ${port.mac}`);
@@ -138,7 +138,7 @@ const unspecified6 = parseIp('::');
 /** The value of a link-layer option that is missing. */
 const none = new Uint8Array(6);
 
-function ownOf({ tables }: StageContext, port: AccessPort): readonly Uint8Array[] {
+function ownOf(tables: Tables, port: AccessPort): readonly Uint8Array[] {
   return tables.topology.sourcesOf(port.portNo);
 }
 

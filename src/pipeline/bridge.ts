@@ -1,64 +1,88 @@
 /**
  * Bridge: which port or VTEP the destination is behind.
  *
- * 1. ARP requests and neighbor solicitations from local ports for an endpoint
+ * 1. At a link there is one: the port that route has named.
+ * 2. ARP requests and neighbor solicitations from local ports for an endpoint
  *    that weft knows are answered here, never flooded (`answer.ts`).
- * 2. A known unicast destination goes to its one place.
- * 3. Everything else is flooded to the other local ports of the network and,
+ * 3. What weft itself asks goes to those who may answer (`ask.ts`).
+ * 4. A known unicast destination goes to its one place.
+ * 5. Everything else is flooded to the other local ports of the network and,
  *    when it came from one of them, to each VTEP (head-end replication); what
  *    came from a tunnel never goes back into one (split horizon).
  */
 import { isGroupMac, type PortNo } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
-import type { Location } from '../table/fdb.ts';
-import { vtepsObject } from '../table/topology.ts';
+import { vtepsObject, type VirtualNetwork } from '../table/topology.ts';
 import { answer } from './answer.ts';
-import { drop, locate, next, type Stage, type StageContext, type StageResult } from './stage.ts';
-import { text, type Text } from './text.ts';
+import { ask } from './ask.ts';
+import type { Destination, FoundDestinations, Way } from './hop.ts';
+import { mayEnterTunnel } from './origin.ts';
+import { drop, locate, next, type Bridged, type Drop, type Routed, type Stage, type Verdict } from './stage.ts';
+import { countText, text, type Text } from './text.ts';
 
-export const bridge: Stage = (view, context) => {
-  if (context.leaves) {
-    context.destinations = [{ kind: 'port', port: context.leaves.portNo }];
-    return next(text`to the host’s end, ${context.leaves.hostMac}`);
-  }
-  const mac = context.nextHop ?? view.bytes('eth_dst');
-  if (isGroupMac(mac)) {
-    return answer(view, context) ?? flood(view, context, text`${mac} is a group address`);
-  }
-
-  const { vni } = context.network!;
-  const entry = locate(view, context.tables, vni, mac);
-  if (!entry) return flood(view, context, text`${mac} is unknown`);
-
-  const { where } = entry;
-  const origin = entry.isStatic ? 'endpoint' : 'learned';
-  if (where.kind === 'vtep' && !context.port) {
-    return drop('split_horizon', text`${mac} is behind a tunnel (${origin}), and so is its source`);
-  }
-  if (where.kind === 'port' && where.port === view.number('in_port') && !context.nextHop) {
-    return drop('same_port', text`${mac} is behind the port that it came from (${origin})`);
-  }
-  context.destinations = [where];
-  return next(entry.isStatic ? text`${mac} is an endpoint’s` : text`${mac} is learned`);
+export const bridge: Stage<Routed, Bridged> = (view, known) => {
+  const { tables, origin, way, nat } = known;
+  const found = way.kind === 'link' ? atLink(way) : inNetwork(view, known, way);
+  if ('kind' in found) return found;
+  const segment = way.kind === 'link' ? way.segment : way.network;
+  const hop = { destinations: found.destinations, macs: way.macs, segment };
+  return next(found.because, { tables, origin, nat, hop });
 };
 
-function flood(view: FlowView, context: StageContext, why: Text): StageResult {
-  const { topology } = context.tables;
-  const network = context.network!;
-  view.consult(network.portsObject);
-  const inPort = view.number('in_port') as PortNo;
-  const destinations: Location[] = [];
-  for (const port of network.ports) if (port !== inPort) destinations.push({ kind: 'port', port });
-  const ports = destinations.length;
-  if (context.port) {
-    view.consult(vtepsObject);
-    for (const vtep of topology.vteps()) destinations.push({ kind: 'vtep', vtep });
-  }
-  if (destinations.length === 0) return drop('no_destination', text`${why}, and the network has no other port or peer`);
-  context.destinations = destinations;
-  return next(text`${why}: flood to ${count(ports, 'port')} and ${count(destinations.length - ports, 'VTEP')}`);
+function atLink({ port, end, macs }: Extract<Way, { kind: 'link' }>): FoundDestinations {
+  return { because: text`to ${end}, ${macs.destination}`, destinations: [{ kind: 'port', port }] };
 }
 
-function count(n: number, what: string): string {
-  return `${n} ${what}${n === 1 ? '' : 's'}`;
+function inNetwork(
+  view: FlowView,
+  known: Routed,
+  { network, macs }: Extract<Way, { kind: 'network' }>,
+): FoundDestinations | Verdict {
+  const { tables, origin } = known;
+  const { vni } = network;
+  const mac = macs?.destination ?? view.bytes('eth_dst');
+  if (isGroupMac(mac)) {
+    if (origin.kind === 'weft') return ask(view, tables, network);
+    return answer(view, tables, origin) ?? flood(view, known, network, text`${mac} is a group address`);
+  }
+
+  const entry = locate(view, tables, vni, mac);
+  if (!entry) {
+    // Whoever weft asks by itself is asked where it is known to be, and nowhere else.
+    if (origin.kind === 'weft') return drop('no_destination', text`${mac} is unknown`);
+    return flood(view, known, network, text`${mac} is unknown`);
+  }
+  const { where } = entry;
+  const source = entry.isStatic ? 'endpoint' : 'learned';
+  if (where.kind === 'vtep' && !mayEnterTunnel(origin)) {
+    return drop('split_horizon', text`${mac} is behind a tunnel (${source}), and so is its source`);
+  }
+  if (where.kind === 'port' && where.port === view.number('in_port') && !macs) {
+    return drop('same_port', text`${mac} is behind the port that it came from (${source})`);
+  }
+  const because = entry.isStatic ? text`${mac} is an endpoint’s` : text`${mac} is learned`;
+  return { because, destinations: [where.kind === 'port' ? where : { kind: 'vtep', vtep: where.vtep, vni }] };
+}
+
+function flood(
+  view: FlowView,
+  { tables, origin }: Routed,
+  { vni, ports, portsObject }: VirtualNetwork,
+  why: Text,
+): FoundDestinations | Drop {
+  view.consult(portsObject);
+  const inPort = view.number('in_port') as PortNo;
+  const destinations: Destination[] = [];
+  for (const port of ports) if (port !== inPort) destinations.push({ kind: 'port', port });
+  const local = destinations.length;
+  if (mayEnterTunnel(origin)) {
+    view.consult(vtepsObject);
+    for (const vtep of tables.topology.vteps()) destinations.push({ kind: 'vtep', vtep, vni });
+  }
+  if (destinations.length === 0) return drop('no_destination', text`${why}, and the network has no other port or peer`);
+  const others = destinations.length - local;
+  return {
+    because: text`${why}: flood to ${countText(local, 'port')} and ${countText(others, 'VTEP')}`,
+    destinations,
+  };
 }

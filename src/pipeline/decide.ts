@@ -1,10 +1,13 @@
 /**
  * decide: the one place where it is decided what happens to a flow.
  *
- *   ingress   which network is it in, and may it be sent from there?
- *   route     is it for the gateway, or from outside? the next hop, or an answer
- *   bridge    which port or VTEP is its destination behind? answer ARP and ND
- *   send      encapsulate what goes to other hosts, and send
+ *   ingress      where does it come from, and may it be sent from there?
+ *   connection   which connection does it belong to?
+ *   route        is it for the gateway, or from outside? the next hop, or an answer
+ *   bridge       which port or VTEP is its destination behind? answer ARP and ND
+ *   send         encapsulate what goes to other hosts, and send
+ *
+ * Each stage adds what it has found to what is known, or ends with a verdict.
  *
  * It has no side effects. The result carries everything that follows from it:
  * the actions, the mask of the fields that it used, the objects that it
@@ -18,19 +21,13 @@ import type { FlowKey, FlowMask } from '../flow/key.ts';
 import type { DropReason } from '../flow/reason.ts';
 import { FlowView } from '../flow/view.ts';
 import { bridge } from './bridge.ts';
+import { connection } from './connection.ts';
 import { ingress } from './ingress.ts';
 import { route } from './route.ts';
 import type { Opening } from '../table/connections.ts';
-import type { ConnectionUse, Effect, NeighborName, Stage, StageContext, Tables } from './stage.ts';
-import type { Text } from './text.ts';
 import { send } from './send.ts';
-
-const stages: readonly { readonly name: string; readonly run: Stage }[] = [
-  { name: 'ingress', run: ingress },
-  { name: 'route', run: route },
-  { name: 'bridge', run: bridge },
-  { name: 'send', run: send },
-];
+import type { ConnectionUse, Effect, NeighborName, Stage, Tables, Verdict } from './stage.ts';
+import type { Text } from './text.ts';
 
 export interface StageRecord {
   readonly stage: string;
@@ -58,64 +55,87 @@ export interface Decision {
   readonly cacheable: boolean;
 }
 
-/** @param head the beginning of the frame, where there is one: what some decisions look at beyond the key */
-export function decide(key: FlowKey, tables: Tables, head?: Uint8Array): Decision {
-  const view = new FlowView(key, head);
-  const context: StageContext = { tables, destinations: [] };
-  const records: StageRecord[] = [];
-  const effects: Effect[] = [];
+/**
+ * @param head the beginning of the frame, where there is one: what some decisions look at beyond the key
+ * @param packetBytes of the largest packet that this frame goes out as, to have its sender told if it is too large
+ */
+export function decide(key: FlowKey, tables: Tables, head?: Uint8Array, packetBytes?: number): Decision {
+  const trail = new Trail(new FlowView(key, head, packetBytes));
+  const entered = trail.pass('ingress', ingress, { tables });
+  const tracked = entered && trail.pass('connection', connection, entered);
+  const routed = tracked && trail.pass('route', route, tracked);
+  const bridged = routed && trail.pass('bridge', bridge, routed);
+  if (bridged) trail.pass('send', send, bridged);
+  return trail.decision();
+}
 
-  for (const { name, run } of stages) {
-    const result = run(view, context);
-    records.push({ stage: name, read: view.takeRead(), because: result.because });
-    switch (result.kind) {
-      case 'next':
-        if (result.effects) effects.push(...result.effects);
-        break;
-      case 'drop':
-        // What a refused frame claims is not believed: its effects are left out.
-        return finish(view, records, {
-          effects: result.answer ? [result.answer] : [],
-          actions: [{ op: 'drop', reason: result.reason }],
-          reason: result.reason,
-        });
-      case 'wait':
-        return finish(view, records, { effects, actions: [], neighbor: result.neighbor });
-      case 'connect':
-        return finish(view, records, { effects, actions: [], opening: result.opening });
-      case 'decide':
-        if (result.effects) effects.push(...result.effects);
-        return finish(view, records, { effects, actions: result.actions, connection: context.connection });
-      default:
-        result satisfies never;
-    }
+/** The way of one flow through the stages, up to the verdict. */
+class Trail {
+  readonly #view: FlowView;
+  readonly #records: StageRecord[] = [];
+  readonly #effects: Effect[] = [];
+  #verdict: Verdict | undefined;
+
+  constructor(view: FlowView) {
+    this.#view = view;
   }
-  throw new Error('the last stage decides');
+
+  /** What is known behind this stage; undefined if it ends here. */
+  pass<Given, Found>(name: string, stage: Stage<Given, Found>, known: Given): Found | undefined {
+    const result = stage(this.#view, known);
+    this.#records.push({ stage: name, read: this.#view.takeRead(), because: result.because });
+    if (result.kind !== 'next') {
+      this.#verdict = result;
+      return undefined;
+    }
+    if (result.effects.length > 0) this.#effects.push(...result.effects);
+    return result.known;
+  }
+
+  decision(): Decision {
+    const verdict = this.#verdict!;
+    const view = this.#view;
+    const actions = actionsOf(verdict);
+    const effects = this.#effectsOf(verdict);
+    const isForAll = !view.isOfOneFrame && effects.every(({ kind }) => kind === 'learn');
+    return {
+      actions,
+      mask: view.mask,
+      consulted: view.consulted,
+      effects,
+      stages: this.#records,
+      verdict: verdict.kind === 'decide' ? (isConsumed(actions) ? 'consume' : 'forward') : verdict.kind,
+      reason: verdict.kind === 'drop' ? verdict.reason : undefined,
+      neighbor: verdict.kind === 'wait' ? verdict.neighbor : undefined,
+      opening: verdict.kind === 'connect' ? verdict.opening : undefined,
+      connection: verdict.kind === 'decide' ? verdict.connection : undefined,
+      cacheable: (verdict.kind === 'decide' || verdict.kind === 'drop') && isForAll,
+    };
+  }
+
+  #effectsOf(verdict: Verdict): readonly Effect[] {
+    // What a refused frame claims is not believed: its effects are left out.
+    if (verdict.kind === 'drop') return verdict.answer ? [verdict.answer] : [];
+    return verdict.kind === 'decide' && verdict.effects?.length
+      ? [...this.#effects, ...verdict.effects]
+      : this.#effects;
+  }
 }
 
-interface Outcome {
-  readonly effects: readonly Effect[];
-  readonly actions: readonly Action[];
-  readonly reason?: DropReason;
-  readonly neighbor?: NeighborName;
-  readonly opening?: Opening;
-  readonly connection?: ConnectionUse | undefined;
+function actionsOf(verdict: Verdict): readonly Action[] {
+  switch (verdict.kind) {
+    case 'decide':
+      return verdict.actions;
+    case 'drop':
+      return [{ op: 'drop', reason: verdict.reason }];
+    case 'wait':
+    case 'connect':
+      return [];
+    default:
+      return verdict satisfies never;
+  }
 }
 
-function finish(view: FlowView, records: readonly StageRecord[], outcome: Outcome): Decision {
-  const { effects, actions, reason, neighbor, opening, connection } = outcome;
-  const consumed = actions.length === 1 && actions[0]!.op === 'consume';
-  return {
-    actions,
-    mask: view.mask,
-    consulted: view.consulted,
-    effects,
-    stages: records,
-    verdict: reason ? 'drop' : neighbor ? 'wait' : opening ? 'connect' : consumed ? 'consume' : 'forward',
-    reason,
-    neighbor,
-    opening,
-    connection,
-    cacheable: !neighbor && !opening && !view.isOfOneFrame && effects.every(({ kind }) => kind === 'learn'),
-  };
+function isConsumed([first, ...more]: readonly Action[]): boolean {
+  return first?.op === 'consume' && more.length === 0;
 }

@@ -18,7 +18,7 @@ import { gatewayMac, isHostMac, isReservedMac } from '../table/topology.ts';
 import { ETH_ARP, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { claimOf, type Claim } from './claim.ts';
 import { refuseServer } from './server.ts';
-import { drop, firstRefusal, locate, type StageContext, type StageResult } from './stage.ts';
+import { drop, firstRefusal, locate, type Drop, type Tables } from './stage.ts';
 import { text } from './text.ts';
 
 export interface Foreign {
@@ -32,9 +32,9 @@ export interface Foreign {
 /** Why its source MAC is refused; undefined if the sender may have it. */
 export function refuseForeignSource(
   _view: FlowView,
-  { tables }: StageContext,
+  tables: Tables,
   { vni, vtep, mac, known }: Foreign,
-): StageResult | undefined {
+): Drop | undefined {
   if (sameBytes(mac, tables.topology.hostMac)) {
     return drop('vxlan_source_local', text`${mac} is the MAC by which this host asks for neighbors`);
   }
@@ -48,9 +48,9 @@ export function refuseForeignSource(
 }
 
 /** Why the rest is refused; undefined if it does not contradict anything that is known. */
-export function refuseForeign(view: FlowView, context: StageContext, foreign: Foreign): StageResult | undefined {
+export function refuseForeign(view: FlowView, tables: Tables, foreign: Foreign): Drop | undefined {
   if (foreign.known?.isTrusted) return undefined;
-  return firstRefusal(rulesOf(view.number('eth_type')), view, context, foreign);
+  return firstRefusal(rulesOf(view.number('eth_type')), view, tables, foreign);
 }
 
 type Rule = typeof refuseForeignSource;
@@ -69,29 +69,29 @@ function rulesOf(type: number): readonly Rule[] {
 }
 
 /** Routers route IP only. */
-function checkGateway(_view: FlowView, _context: StageContext, { mac, vni }: Foreign): StageResult | undefined {
+function checkGateway(_view: FlowView, _tables: Tables, { mac, vni }: Foreign): Drop | undefined {
   return isGateway(mac, vni) ? drop('vxlan_spoof_gateway', text`${mac} is the gateway’s, which sends IP`) : undefined;
 }
 
-function checkClaim(view: FlowView, context: StageContext, foreign: Foreign): StageResult | undefined {
+function checkClaim(view: FlowView, tables: Tables, foreign: Foreign): Drop | undefined {
   const { vni, mac } = foreign;
   const claim = claimOf(view);
-  if (!claim) return view.number('eth_type') === ETH_ARP ? checkGateway(view, context, foreign) : undefined;
-  const isOfGateway = context.tables.topology.network(vni)!.gateways.some((ip) => sameBytes(ip, claim.ip));
+  if (!claim) return view.number('eth_type') === ETH_ARP ? checkGateway(view, tables, foreign) : undefined;
+  const isOfGateway = tables.topology.network(vni)!.gateways.some((ip) => sameBytes(ip, claim.ip));
   if (isOfGateway ? !isGateway(claim.mac, vni) : isGateway(claim.mac, vni) || isGateway(mac, vni)) {
     return drop('vxlan_spoof_gateway', text`${claim.ip} at ${claim.mac}: it speaks for the gateway`);
   }
-  return checkKnown(view, context, foreign, claim);
+  return checkKnown(view, tables, foreign, claim);
 }
 
-function checkKnown(view: FlowView, context: StageContext, foreign: Foreign, claim: Claim): StageResult | undefined {
+function checkKnown(view: FlowView, tables: Tables, foreign: Foreign, claim: Claim): Drop | undefined {
   const { vni, vtep, mac } = foreign;
   const reason = claim.kind === 'arp' ? 'vxlan_spoof_arp' : 'vxlan_spoof_nd';
   view.consult(neighborObject(vni, claim.ip));
-  const known = context.tables.neighbors.lookup(vni, claim.ip);
+  const known = tables.neighbors.lookup(vni, claim.ip);
   if (known && !sameBytes(known, claim.mac)) return drop(reason, text`${claim.ip} is at ${known}, not ${claim.mac}`);
   if (sameBytes(claim.mac, mac)) return undefined;
-  const at = locate(view, context.tables, vni, claim.mac);
+  const at = locate(view, tables, vni, claim.mac);
   const isThere = at?.where.kind === 'vtep' && sameBytes(at.where.vtep, vtep);
   return at?.isStatic && !isThere ? drop(reason, text`${claim.mac} is not behind VTEP ${vtep}`) : undefined;
 }

@@ -10,22 +10,22 @@
 import { isZero } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { ETH_MAC_CONTROL, ETH_OLD_QINQ, ETH_QINQ, ETH_VLAN } from '../wire/ethernet.ts';
-import { drop, type StageResult } from './stage.ts';
+import { drop, type Drop } from './stage.ts';
 import { text } from './text.ts';
 
 /** Why its source MAC is refused; undefined if somebody may have it. */
-export function refuseSource(view: FlowView): StageResult | undefined {
+export function refuseSource(view: FlowView): Drop | undefined {
   const isGroup = (view.first('eth_src', 1)[0]! & 1) !== 0;
   if (!isGroup && !view.isOneOf('eth_src', [zeroMac])) return undefined;
   return drop('bad_source_mac', text`${view.used('eth_src')} cannot be a source`);
 }
 
 /** Why the rest of its header is refused; undefined if networks carry such frames. */
-export function refuseHeader(view: FlowView): StageResult | undefined {
+export function refuseHeader(view: FlowView): Drop | undefined {
   return checkDestination(view) ?? checkType(view);
 }
 
-function checkDestination(view: FlowView): StageResult | undefined {
+function checkDestination(view: FlowView): Drop | undefined {
   // Nothing more is used of all other addresses.
   if (view.first('eth_dst', 1)[0]! > 1) return undefined;
   const mac = view.bytes('eth_dst');
@@ -36,7 +36,7 @@ function checkDestination(view: FlowView): StageResult | undefined {
   return isCiscoGroup(mac) ? drop('cisco_control', text`${mac} is a group of Cisco’s bridges`) : undefined;
 }
 
-function checkType(view: FlowView): StageResult | undefined {
+function checkType(view: FlowView): Drop | undefined {
   if (!view.isOneOf('vlan_tci', [untagged])) return drop('vlan_not_carried', text`tagged with a VLAN`);
   if (!view.isOneOf('eth_type', named)) return undefined;
   const type = view.number('eth_type');

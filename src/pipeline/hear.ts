@@ -11,13 +11,14 @@ import type { FlowView } from '../flow/view.ts';
 import { neighborObject } from '../table/neighbor.ts';
 import { isReservedMac } from '../table/topology.ts';
 import { claimOf } from './claim.ts';
-import type { Effect, StageContext } from './stage.ts';
+import type { OriginInNetwork } from './origin.ts';
+import type { Effect, Tables } from './stage.ts';
 
 /** The news in a frame that was not refused. */
-export function hear(view: FlowView, { tables, network }: StageContext): readonly Effect[] {
+export function hear(view: FlowView, tables: Tables, { network }: OriginInNetwork): readonly Effect[] {
   const claim = claimOf(view);
   if (!claim || isGroupMac(claim.mac) || isReservedMac(claim.mac)) return [];
-  const { vni } = network!;
+  const { vni } = network;
   const { ip, mac } = claim;
   view.consult(neighborObject(vni, ip));
   if (!tables.neighbors.isWanted(vni, ip)) return [];

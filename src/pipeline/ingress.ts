@@ -7,37 +7,47 @@
  * 2. From a local port: the port names the network, and unless it is trusted it
  *    may only speak for itself (`antispoof.ts`).
  * 3. From outside: what is addressed to weft (`outside.ts`).
- * 4. Source MACs behind VTEPs and trusted ports are learned; those of other
+ * 4. From weft itself: the network that it asks in.
+ * 5. Source MACs behind VTEPs and trusted ports are learned; those of other
  *    ports are known from their endpoint.
  */
 import { sameBytes, type PortNo, type Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import type { Location } from '../table/fdb.ts';
-import { gatewayMac, isReservedMac, networksObject, portObject, vtepsObject } from '../table/topology.ts';
+import {
+  gatewayMac,
+  isReservedMac,
+  networkObject,
+  networksObject,
+  OWN_PORT,
+  portObject,
+  vtepsObject,
+} from '../table/topology.ts';
 import { antispoof, checkSourceMac } from './antispoof.ts';
 import { refuseForeign, refuseForeignSource } from './foreign.ts';
 import { refuseHeader, refuseSource } from './frame.ts';
 import { fromOutside } from './outside.ts';
-import { drop, locate, next, type Stage, type StageContext, type StageResult } from './stage.ts';
+import { drop, locate, next, type Drop, type Entered, type Known, type Stage, type StageResult } from './stage.ts';
 import { text } from './text.ts';
 
-export const ingress: Stage = (view, context) => {
+export const ingress: Stage<Known, Entered> = (view, known) => {
   const portNo = view.number('in_port') as PortNo;
-  const { tunnelPort, outside } = context.tables.topology;
+  const { tunnelPort, outside } = known.tables.topology;
   view.consult(portObject(portNo));
-  if (portNo === tunnelPort) return fromUnderlay(view, context);
-  if (portNo === outside?.portNo) return fromOutside(view, context, outside);
-  return fromPort(view, context, portNo);
+  if (portNo === tunnelPort) return fromUnderlay(view, known);
+  if (portNo === outside?.portNo) return fromOutside(view, known, outside);
+  return portNo === OWN_PORT ? fromWeft(view, known) : fromPort(view, known, portNo);
 };
 
-function fromUnderlay(view: FlowView, context: StageContext): StageResult {
-  const { topology } = context.tables;
-  if (!view.isOneOf('tun_src', topology.vteps())) {
+function fromUnderlay(view: FlowView, { tables }: Known): StageResult<Entered> {
+  const { topology } = tables;
+  const at = view.whichOf('tun_src', topology.vteps());
+  if (at < 0) {
     view.consult(vtepsObject);
     return drop('vxlan_unknown_vtep', text`${view.used('tun_src')} is not a peer (peers: ${[...topology.vteps()]})`);
   }
-  const vtep = view.bytes('tun_src');
-  view.consult(topology.vtep(vtep)!.object);
+  const { address: vtep, object } = topology.vtepAt(at);
+  view.consult(object);
 
   if (!view.isOneOf('tun_vni', topology.vnis())) {
     view.consult(networksObject);
@@ -50,20 +60,30 @@ function fromUnderlay(view: FlowView, context: StageContext): StageResult {
   const wrongSource = refuseSource(view);
   if (wrongSource) return wrongSource;
   const mac = view.bytes('eth_src');
-  const foreign = { vni, vtep, mac, known: locate(view, context.tables, vni, mac) };
+  const foreign = { vni, vtep, mac, known: locate(view, tables, vni, mac) };
   const refused =
-    refuseForeignSource(view, context, foreign) ?? refuseHeader(view) ?? refuseForeign(view, context, foreign);
+    refuseForeignSource(view, tables, foreign) ?? refuseHeader(view) ?? refuseForeign(view, tables, foreign);
   if (refused) return refused;
-  context.network = network;
-  const place = text`from VTEP ${vtep} into network ${network.name} (VNI ${vni})`;
+  const entered: Entered = { tables, origin: { kind: 'tunnel', network } };
+  const because = text`from VTEP ${vtep} into network ${network.name} (VNI ${vni})`;
   // Every host has the gateway's MAC, and routed frames carry it.
   return isGateway(mac, vni)
-    ? next(text`${place}; routed there`)
-    : next(place, [learn(vni, mac, { kind: 'vtep', vtep })]);
+    ? next(text`${because}; routed there`, entered)
+    : next(because, entered, [learn(vni, mac, { kind: 'vtep', vtep })]);
 }
 
-function fromPort(view: FlowView, context: StageContext, portNo: PortNo): StageResult {
-  const { topology } = context.tables;
+/** What weft asks by itself is not checked: it is for this network. */
+function fromWeft(view: FlowView, { tables }: Known): StageResult<Entered> {
+  const vni = view.number('tun_vni') as Vni;
+  view.consult(networkObject(vni));
+  const network = tables.topology.network(vni);
+  if (!network) return drop('no_destination', text`from weft itself, and no network has VNI ${vni}`);
+  const place = text`from weft itself into network ${network.name} (VNI ${vni})`;
+  return next(place, { tables, origin: { kind: 'weft', network } });
+}
+
+function fromPort(view: FlowView, { tables }: Known, portNo: PortNo): StageResult<Entered> {
+  const { topology } = tables;
   const port = topology.port(portNo);
   if (!port) return drop('port_unknown', text`port ${portNo} is in no network`);
 
@@ -71,21 +91,20 @@ function fromPort(view: FlowView, context: StageContext, portNo: PortNo): StageR
     refuseSource(view) ?? (port.trust ? checkReservedMac(view) : checkSourceMac(view, port)) ?? refuseHeader(view);
   if (refused) return refused;
 
-  context.port = port;
-  context.network = topology.network(port.vni)!;
-  view.consult(context.network.object);
-  context.gateway = { portNo, mac: gatewayMac(port.vni), addresses: context.network.gateways };
-  const place = text`from port ${port.name} into network ${context.network.name} (VNI ${port.vni})`;
+  const network = topology.network(port.vni)!;
+  view.consult(network.object);
+  const entered: Entered = { tables, origin: { kind: 'port', port, network } };
+  const place = text`from port ${port.name} into network ${network.name} (VNI ${port.vni})`;
   if (port.trust) {
     const mac = view.bytes('eth_src');
-    locate(view, context.tables, port.vni, mac);
-    return next(text`${place}; trusted`, [learn(port.vni, mac, { kind: 'port', port: portNo })]);
+    locate(view, tables, port.vni, mac);
+    return next(text`${place}; trusted`, entered, [learn(port.vni, mac, { kind: 'port', port: portNo })]);
   }
-  return antispoof(view, context, port) ?? next(text`${place}; its own addresses`);
+  return antispoof(view, tables, port) ?? next(text`${place}; its own addresses`, entered);
 }
 
 /** A trusted port has any MAC but weft's own. */
-function checkReservedMac(view: FlowView): StageResult | undefined {
+function checkReservedMac(view: FlowView): Drop | undefined {
   const mac = view.bytes('eth_src');
   return isReservedMac(mac) ? drop('spoof_mac', text`source MAC ${mac} is weft’s own`) : undefined;
 }

@@ -31,9 +31,21 @@ import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQU
 import { ICMP_REDIRECT, ICMP_SOURCE_QUENCH, isIcmpError } from '../wire/icmp-error.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
 import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
+import type { PortOrigin } from './origin.ts';
 import { isRoutable } from './routable.ts';
 import { refuse, refuseMartian, refuseWrongHeader, routeTo, sendTo } from './routed.ts';
-import { drop, next, type StageContext, type StageResult } from './stage.ts';
+import {
+  drop,
+  next,
+  type Drop,
+  type Entered,
+  type Known,
+  type Nat,
+  type Routed,
+  type StageResult,
+  type Tables,
+  type Verdict,
+} from './stage.ts';
 import { text, type Text } from './text.ts';
 
 /** What a packet is to the connections: of a conversation, an error about one, or neither. */
@@ -43,7 +55,7 @@ type Subject =
   | undefined;
 
 /** Ingress of what comes from the host. */
-export function fromOutside(view: FlowView, context: StageContext, outside: Outside): StageResult {
+export function fromOutside(view: FlowView, { tables }: Known, outside: Outside): StageResult<Entered> {
   view.consult(outsideObject);
   const mac = view.bytes('eth_dst');
   const type = view.number('eth_type');
@@ -54,34 +66,34 @@ export function fromOutside(view: FlowView, context: StageContext, outside: Outs
   if (!outside.transit.some((address) => sameBytes(address, destination))) {
     return drop('no_connection', text`${destination} is not the transit address`);
   }
-  context.entered = outside;
-  context.gateway = { portNo: outside.portNo, mac: outside.mac, addresses: outside.transit };
-  return next(text`from outside, for the transit address ${destination}`);
+  const entered: Entered = { tables, origin: { kind: 'outside', link: outside } };
+  return next(text`from outside, for the transit address ${destination}`, entered);
 }
 
 /** A packet for the transit address goes to the endpoint of its connection. */
-export function enter(view: FlowView, context: StageContext, outside: Outside): StageResult {
+export function enter(view: FlowView, known: Entered, outside: Outside): StageResult<Routed> {
   const wrong = refuseWrongHeader(view);
   if (wrong) return wrong;
-  const { topology, connections } = context.tables;
+  const { tables, origin } = known;
+  const { topology, connections } = tables;
   const subject = subjectOf(view);
-  const found = subject && find(view, context, OUTSIDE, subject);
-  if (!found) return arrive(view, context, outside, subject);
+  const found = subject && find(view, tables, OUTSIDE, subject);
+  if (!found) return arrive(view, known, outside, subject);
 
-  if (view.number('ip_ttl') <= 1) return refuse(view, context, 'ttl_exceeded', text`TTL 1 ends here`, 'time_exceeded');
+  if (view.number('ip_ttl') <= 1) return refuse(view, origin, 'ttl_exceeded', text`TTL 1 ends here`, 'time_exceeded');
   const connection = connections.tuples(found.slot);
   const endpoint = endpointOf(connection);
   const vni = networkOf(connection);
   view.consult(networkObject(vni));
   const network = topology.network(vni);
   if (!network) return drop('no_connection', text`its network has gone`);
-  const name = setNat(context, OUTSIDE, subject, found);
-  context.routedFrom = outside;
-  return sendTo(view, context, network, endpoint, text`${name}, ${wayOf(subject)}: to ${endpoint}`);
+  const nat = natOf(OUTSIDE, subject, found);
+  const way = text`${nat.name}, ${wayOf(subject)}: to ${endpoint}`;
+  return sendTo(view, known, { network, hop: endpoint, nat }, way);
 }
 
 /** What belongs to no connection yet. */
-function arrive(view: FlowView, context: StageContext, outside: Outside, subject: Subject): StageResult {
+function arrive(view: FlowView, known: Entered, outside: Outside, subject: Subject): Verdict {
   if (subject?.kind === 'error') return drop('icmp_unrelated', text`it quotes no packet of a live connection`);
   if (!subject?.isRequest) return drop('no_connection', text`no connection, and nothing that could begin one`);
   const { protocol, tuple } = subject;
@@ -102,92 +114,82 @@ function arrive(view: FlowView, context: StageContext, outside: Outside, subject
   const { vni, l4Port } = published;
   const translated = { ...tuple, destination: address, destinationPort: l4Port };
   const way = text`published by ${published.endpoint}: to ${address}, port ${l4Port}`;
-  return open(view, context, { vni, protocol, original: tuple, translated }, way);
+  return open(view, known, { vni, protocol, original: tuple, translated }, way);
 }
 
 /** A packet that no route but the one outside leads on. */
-export function leave(view: FlowView, context: StageContext): StageResult {
-  const { topology } = context.tables;
+export function leave(view: FlowView, known: Entered, origin: PortOrigin): StageResult<Routed> {
+  const { tables } = known;
+  const { network, port } = origin;
   view.consult(outsideObject);
-  const { outside } = topology;
-  const network = context.network!;
+  const { outside } = tables.topology;
   const source = view.bytes('ip_src');
   const isIp4Packet = isIp4(source);
   const address = outside?.transit.find((ip) => isIp4(ip) === isIp4Packet);
   if (!outside || !address) {
-    return refuse(
-      view,
-      context,
-      'no_route',
-      text`network ${network.name} leads outside, and there is no way`,
-      'net_unreachable',
-    );
+    const why = text`network ${network.name} leads outside, and there is no way`;
+    return refuse(view, origin, 'no_route', why, 'net_unreachable');
   }
   const destination = view.bytes('ip_dst');
   if (outside.transit.some((ip) => sameBytes(ip, destination))) {
     const why = text`${destination} is the transit address, which is nobody’s to reach`;
-    return refuse(view, context, 'martian', why, 'net_unreachable');
+    return refuse(view, origin, 'martian', why, 'net_unreachable');
   }
   const home = routeTo(view, network, source);
   if (home?.kind !== 'network' || home.network !== network.name) {
     return drop('martian', text`${source} is in no subnet of network ${network.name}: no answer would come back`);
   }
   const subject = subjectOf(view);
-  const injected = refuseVxlan(view, context, subject);
+  const injected = refuseVxlan(view, tables, subject);
   if (injected) return injected;
-  const found = subject && find(view, context, network.vni, subject);
-  if (!found && !isRoutable(destination)) return refuseMartian(view, context, source, destination);
+  const found = subject && find(view, tables, network.vni, subject);
+  if (!found && !isRoutable(destination)) return refuseMartian(view, origin, source, destination);
   if (!subject) {
     const protocol = view.number('ip_proto');
-    return refuse(view, context, 'nat_protocol', text`IP protocol ${protocol} cannot be translated`, 'prohibited');
+    return refuse(view, origin, 'nat_protocol', text`IP protocol ${protocol} cannot be translated`, 'prohibited');
   }
   if (!found) {
     if (subject.kind === 'error') return drop('icmp_unrelated', text`it quotes no packet of a live connection`);
     const { protocol, tuple } = subject;
     if (!subject.isRequest) return drop('no_connection', text`an answer that nobody outside has asked for`);
     const way = text`${tuple.source} to ${destination}, from ${address}`;
-    return open(view, context, { vni: network.vni, protocol, original: tuple, address }, way);
+    return open(view, known, { vni: network.vni, protocol, original: tuple, address }, way);
   }
   if (subject.kind === 'error') {
-    const { connections, topology } = context.tables;
-    const { portNo, trust } = context.port!;
-    const isOwn = trust || topology.maySendFrom(portNo, endpointOf(connections.tuples(found.slot)));
+    const endpoint = endpointOf(tables.connections.tuples(found.slot));
+    const isOwn = port.trust || tables.topology.maySendFrom(port.portNo, endpoint);
     if (!isOwn) return drop('icmp_unrelated', text`it speaks of a connection of another container`);
   }
-  const name = setNat(context, network.vni, subject, found);
-  context.routedFrom = network;
-  context.leaves = outside;
-  context.nextHop = outside.hostMac;
-  return next(text`outside from ${address}: ${name}, ${wayOf(subject)}`);
+  const nat = natOf(network.vni, subject, found);
+  const macs = { source: outside.mac, destination: outside.hostMac };
+  const way = { kind: 'link', port: outside.portNo, end: 'the host’s end', segment: outside, macs } as const;
+  return next(text`outside from ${address}: ${nat.name}, ${wayOf(subject)}`, { tables, origin, way, nat });
 }
 
 /** Whoever gets it could take it for an encapsulated frame of this host's. */
-function refuseVxlan(view: FlowView, { tables }: StageContext, subject: Subject): StageResult | undefined {
+function refuseVxlan(view: FlowView, { topology }: Tables, subject: Subject): Drop | undefined {
   if (subject?.kind !== 'conversation' || subject.protocol !== IP_UDP) return undefined;
   view.consult(tunnelObject);
   const { destinationPort } = subject.tuple;
-  if (destinationPort !== VXLAN_L4_PORT && destinationPort !== tables.topology.vxlanL4Port) return undefined;
+  if (destinationPort !== VXLAN_L4_PORT && destinationPort !== topology.vxlanL4Port) return undefined;
   return drop('vxlan_injection', text`UDP port ${destinationPort} is VXLAN: not from a container`);
 }
 
-function open(view: FlowView, context: StageContext, opening: Opening, way: ReturnType<typeof text>): StageResult {
-  const refused = context.tables.connections.refusal(opening);
+function open(view: FlowView, { tables, origin }: Entered, opening: Opening, way: Text): Verdict {
+  const refused = tables.connections.refusal(opening);
   if (refused) {
     // There may be room for the next packet.
     view.forThisFrame();
-    return refuse(view, context, refused, text`${way}: no connection can be opened`, 'prohibited');
+    return refuse(view, origin, refused, text`${way}: no connection can be opened`, 'prohibited');
   }
   return { kind: 'connect', because: text`${way}: a new connection`, opening };
 }
 
-/** @returns how the connection is called */
-function setNat(context: StageContext, place: Place, subject: NonNullable<Subject>, found: Found): Text {
+function natOf(place: Place, subject: NonNullable<Subject>, found: Found): Nat {
   const name = text`connection ${found.slot}`;
-  context.nat = { op: subject.kind === 'error' ? 'related' : 'nat', ...found };
-  if (subject.kind === 'conversation') {
-    context.connection = { ...found, object: connectionObject(place, subject.protocol, subject.tuple), name };
-  }
-  return name;
+  if (subject.kind === 'error') return { name, action: { op: 'related', ...found }, connection: undefined };
+  const object = connectionObject(place, subject.protocol, subject.tuple);
+  return { name, action: { op: 'nat', ...found }, connection: { ...found, object, name } };
 }
 
 function wayOf(subject: NonNullable<Subject>): string {
@@ -195,22 +197,17 @@ function wayOf(subject: NonNullable<Subject>): string {
 }
 
 /** The live connection of a packet that is seen in this place, or that an error there quotes. */
-function find(
-  view: FlowView,
-  { tables }: StageContext,
-  place: Place,
-  subject: NonNullable<Subject>,
-): Found | undefined {
+function find(view: FlowView, { connections }: Tables, place: Place, subject: NonNullable<Subject>): Found | undefined {
   if (subject.kind === 'conversation') {
     const { protocol, tuple } = subject;
     view.consult(connectionObject(place, protocol, tuple));
-    const found = tables.connections.lookup(place, protocol, tuple);
+    const found = connections.lookup(place, protocol, tuple);
     // Who pings is answered, and not asked.
     const isEcho = protocol === IP_ICMP || protocol === IP_ICMPV6;
     return isEcho && found?.reply === subject.isRequest ? undefined : found;
   }
   const quoted = view.quoted();
-  return quoted && tables.connections.lookup(place, quoted.protocol, turned(quoted.tuple));
+  return quoted && connections.lookup(place, quoted.protocol, turned(quoted.tuple));
 }
 
 function subjectOf(view: FlowView): Subject {

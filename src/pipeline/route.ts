@@ -38,51 +38,80 @@ import { answer } from './answer.ts';
 import { claimOf } from './claim.ts';
 import { hear } from './hear.ts';
 import { enter, leave } from './outside.ts';
+import type { OriginInNetwork, PortOrigin } from './origin.ts';
 import { isRoutable } from './routable.ts';
 import { refuse, refuseMartian, refuseWrongHeader, routeTo, sendTo } from './routed.ts';
-import { drop, next, type Stage, type StageContext, type StageResult } from './stage.ts';
-import { text } from './text.ts';
+import {
+  drop,
+  next,
+  type Effect,
+  type Entered,
+  type Routed,
+  type Stage,
+  type StageResult,
+  type Tables,
+  type Verdict,
+} from './stage.ts';
+import { text, type Text } from './text.ts';
 
-export const route: Stage = (view, context) => {
-  if (context.entered) return enter(view, context, context.entered);
-  const network = context.network!;
+export const route: Stage<Entered, Routed> = (view, known) => {
+  const { origin } = known;
+  if (origin.kind === 'outside') return enter(view, known, origin.link);
+  if (origin.kind === 'weft') return bridged(known, origin, text`for its network`);
+  const { network } = origin;
   const mac = view.bytes('eth_dst');
-  if (sameBytes(mac, context.tables.topology.hostMac)) {
-    return takeAnswer(view, context, network) ?? drop('gateway_refused', text`no answer to a request for a neighbor`);
+  if (sameBytes(mac, known.tables.topology.hostMac)) {
+    return takeAnswer(view, known, origin) ?? drop('gateway_refused', text`no answer to a request for a neighbor`);
   }
-  if (network.gateways.length === 0) return next(text`not for the gateway`);
+  if (network.gateways.length === 0) return bridged(known, origin, text`not for the gateway`);
   if (!sameBytes(mac, gatewayMac(network.vni))) {
-    return next(text`not for the gateway`, isGroupMac(mac) ? hear(view, context) : []);
+    const heard = isGroupMac(mac) ? hear(view, known.tables, origin) : [];
+    return bridged(known, origin, text`not for the gateway`, heard);
   }
-  const answered = takeAnswer(view, context, network);
+  const answered = takeAnswer(view, known, origin);
   if (answered) return answered;
-  if (!context.port) return drop('gateway_elsewhere', text`${mac} is the gateway’s, of each host for its own ports`);
+  if (origin.kind === 'tunnel') {
+    return drop('gateway_elsewhere', text`${mac} is the gateway’s, of each host for its own ports`);
+  }
+  return forGateway(view, known, origin);
+};
 
+/** It stays in its network, as it is. */
+function bridged(
+  { tables, origin }: Entered,
+  { network }: OriginInNetwork,
+  because: Text,
+  effects: readonly Effect[] = [],
+): StageResult<Routed> {
+  return next(because, { tables, origin, way: { kind: 'network', network, macs: undefined }, nat: undefined }, effects);
+}
+
+function forGateway(view: FlowView, known: Entered, origin: PortOrigin): StageResult<Routed> {
   const type = view.number('eth_type');
-  const asked = answer(view, context);
-  if (asked) return { ...asked, effects: [...hear(view, context), ...(asked.effects ?? [])] };
+  const asked = answer(view, known.tables, origin);
+  if (asked) return { ...asked, effects: [...hear(view, known.tables, origin), ...(asked.effects ?? [])] };
   if (type !== ETH_IPV4 && type !== ETH_IPV6)
     return drop('gateway_refused', text`neither IP nor a request for its MAC`);
   const wrong = refuseWrongHeader(view);
   if (wrong) return wrong;
   const source = view.bytes('ip_src');
   const destination = view.bytes('ip_dst');
-  const found = routeTo(view, network, destination);
+  const found = routeTo(view, origin.network, destination);
   if (!isRoutable(source)) return drop('martian', text`${source} to ${destination} is not routed`);
   // A container that calls a published port is seen as the host’s end of the link, which is link-local: `leave`.
-  if (!isRoutable(destination) && found?.kind !== 'outside') return refuseMartian(view, context, source, destination);
-  const local = localGateway(view, context, found, destination);
+  if (!isRoutable(destination) && found?.kind !== 'outside') return refuseMartian(view, origin, source, destination);
+  const local = localGateway(view, known, origin, found, destination);
   if (local) return local;
-  if (view.number('ip_ttl') <= 1) return refuse(view, context, 'ttl_exceeded', text`TTL 1 ends here`, 'time_exceeded');
+  if (view.number('ip_ttl') <= 1) return refuse(view, origin, 'ttl_exceeded', text`TTL 1 ends here`, 'time_exceeded');
 
-  if (!found) return refuse(view, context, 'no_route', text`no route to ${destination}`, 'net_unreachable');
-  return follow(view, context, found, destination);
-};
+  if (!found) return refuse(view, origin, 'no_route', text`no route to ${destination}`, 'net_unreachable');
+  return follow(view, known, origin, found, destination);
+}
 
 // 2. Learn
 
 /** An ARP reply or an advertisement. What nobody here has asked for is another host's, and passed on like all. */
-function takeAnswer(view: FlowView, context: StageContext, network: VirtualNetwork): StageResult | undefined {
+function takeAnswer(view: FlowView, { tables }: Entered, origin: OriginInNetwork): Verdict | undefined {
   const type = view.number('eth_type');
   if (type !== ETH_ARP && type !== ETH_IPV6) return undefined;
   const proto = view.number('ip_proto');
@@ -92,26 +121,26 @@ function takeAnswer(view: FlowView, context: StageContext, network: VirtualNetwo
   if (!claim) return undefined;
   const { ip, mac } = claim;
   if (isGroupMac(mac) || isReservedMac(mac)) return drop('gateway_refused', text`${mac} is nobody’s to have`);
-  const { vni } = network;
+  const { vni } = origin.network;
   view.consult(neighborObject(vni, ip));
   return {
     kind: 'decide',
     because: text`${ip} is at ${mac}`,
-    actions: passedOn(view, context, isArp),
-    effects: context.tables.neighbors.isWanted(vni, ip) ? [{ kind: 'neighbor', vni, ip, mac }] : [],
+    actions: passedOn(view, tables, origin, isArp),
+    effects: tables.neighbors.isWanted(vni, ip) ? [{ kind: 'neighbor', vni, ip, mac }] : [],
   };
 }
 
 /** To all other hosts, if it came from a container and is for the gateway, that is for all of them. */
-function passedOn(view: FlowView, { tables, port, network }: StageContext, isArp: boolean): readonly Action[] {
-  const { topology } = tables;
-  const { vni, gateways } = network!;
-  const isForAll = isArp && port !== undefined && gateways.some((gateway) => sameBytes(gateway, view.bytes('ip_dst')));
+function passedOn(view: FlowView, { topology }: Tables, origin: OriginInNetwork, isArp: boolean): readonly Action[] {
+  const { vni, gateways } = origin.network;
+  const isForAll =
+    isArp && origin.kind === 'port' && gateways.some((gateway) => sameBytes(gateway, view.bytes('ip_dst')));
   if (!isForAll) return [{ op: 'consume' }];
   view.consult(tunnelObject);
   if (topology.tunnelPort === undefined) return [{ op: 'consume' }];
   view.consult(vtepsObject);
-  const others = [...topology.vteps()].map((vtep): Action => ({ op: 'encap', vni, vtep }));
+  const others = topology.vteps().map((vtep): Action => ({ op: 'encap', vni, vtep }));
   return others.length > 0 ? others : [{ op: 'consume' }];
 }
 
@@ -120,50 +149,57 @@ function passedOn(view: FlowView, { tables, port, network }: StageContext, isArp
 /** Of this network or of another one that is here: this host is the gateway of all. */
 function localGateway(
   view: FlowView,
-  context: StageContext,
+  { tables }: Entered,
+  origin: PortOrigin,
   to: Route | undefined,
   destination: Uint8Array,
-): StageResult | undefined {
-  const of = to?.kind === 'network' ? networkNamed(view, context, to.network) : undefined;
+): Verdict | undefined {
+  const of = to?.kind === 'network' ? networkNamed(view, tables, to.network) : undefined;
   if (!of?.gateways.some((gateway) => sameBytes(gateway, destination))) return undefined;
   const proto = view.number('ip_proto');
   const isEcho =
     (proto === IP_ICMP && view.number('l4_src') === ICMP_ECHO_REQUEST) ||
     (proto === IP_ICMPV6 && view.number('l4_src') === ICMPV6_ECHO_REQUEST);
   if (!isEcho) {
-    return refuse(view, context, 'gateway_refused', text`the gateway has no service`, 'port_unreachable');
+    return refuse(view, origin, 'gateway_refused', text`the gateway has no service`, 'port_unreachable');
   }
   // Of a fragmented one each fragment is turned around: together they are the answer.
   return {
     kind: 'decide',
     because: text`echo request for the gateway ${destination}`,
-    actions: [{ op: 'echo' }, { op: 'output', port: context.port!.portNo }],
+    actions: [{ op: 'echo' }, { op: 'output', port: origin.port.portNo }],
   };
 }
 
 // 5. Routes
 
-function follow(view: FlowView, context: StageContext, found: Route, destination: Uint8Array): StageResult {
+function follow(
+  view: FlowView,
+  known: Entered,
+  origin: PortOrigin,
+  found: Route,
+  destination: Uint8Array,
+): StageResult<Routed> {
   const prefix = formatPrefix(found.prefix);
   switch (found.kind) {
     case 'blackhole':
       return drop('route_blackhole', text`blackhole ${prefix}`);
     case 'unreachable':
-      return refuse(view, context, 'route_unreachable', text`unreachable ${prefix}`, 'host_unreachable');
+      return refuse(view, origin, 'route_unreachable', text`unreachable ${prefix}`, 'host_unreachable');
     case 'prohibit':
-      return refuse(view, context, 'route_prohibit', text`prohibit ${prefix}`, 'prohibited');
+      return refuse(view, origin, 'route_prohibit', text`prohibit ${prefix}`, 'prohibited');
     case 'outside':
-      return leave(view, context);
+      return leave(view, known, origin);
     case 'network':
     case 'via': {
-      const network = networkNamed(view, context, found.network);
+      const network = networkNamed(view, known.tables, found.network);
       if (!network) {
         const why = text`${prefix} leads to network ${found.network}, which does not exist here`;
-        return refuse(view, context, 'no_route', why, 'net_unreachable');
+        return refuse(view, origin, 'no_route', why, 'net_unreachable');
       }
       const hop = found.kind === 'via' ? choose(view, found.hops) : destination;
       const via = found.kind === 'via' ? text`via ${hop} in network ${network.name}` : text`in network ${network.name}`;
-      return sendTo(view, context, network, hop, text`${prefix} ${via}`);
+      return sendTo(view, known, { network, hop }, text`${prefix} ${via}`);
     }
     default:
       return found satisfies never;
@@ -185,7 +221,7 @@ function choose(view: FlowView, hops: readonly Uint8Array[]): Uint8Array {
   return hops[(hash >>> 16) % hops.length]!;
 }
 
-function networkNamed(view: FlowView, context: StageContext, name: string): VirtualNetwork | undefined {
+function networkNamed(view: FlowView, { topology }: Tables, name: string): VirtualNetwork | undefined {
   view.consult(networkNameObject(name));
-  return context.tables.topology.networkNamed(name);
+  return topology.networkNamed(name);
 }

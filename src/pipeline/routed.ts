@@ -3,16 +3,18 @@
  * or its sender is told why not.
  */
 import { FRAG_LATER } from '../flow/fields.ts';
+import type { DropReason } from '../flow/reason.ts';
 import { isIp4 } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { neighborObject } from '../table/neighbor.ts';
 import type { Route } from '../table/routes.ts';
-import type { VirtualNetwork } from '../table/topology.ts';
+import { gatewayMac, type VirtualNetwork } from '../table/topology.ts';
 import { ETH_IPV4 } from '../wire/ethernet.ts';
 import { isIcmpError, type IcmpErrorName } from '../wire/icmp-error.ts';
 import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
+import { gatewayOf, type FrameOrigin } from './origin.ts';
 import { isGroupIp } from './routable.ts';
-import { drop, next, type StageContext, type StageResult } from './stage.ts';
+import { drop, next, type Drop, type Entered, type Nat, type Routed, type StageResult } from './stage.ts';
 import { text, type Text } from './text.ts';
 
 /** The network's route to an address, consulted whether there is one or not. */
@@ -25,37 +27,29 @@ export function routeTo(view: FlowView, network: VirtualNetwork, ip: Uint8Array)
 /** To a next hop in a network: its MAC is known, failed, or to be asked for, and the frame waits. */
 export function sendTo(
   view: FlowView,
-  context: StageContext,
-  to: VirtualNetwork,
-  hop: Uint8Array,
+  known: Entered,
+  { network, hop, nat }: { readonly network: VirtualNetwork; readonly hop: Uint8Array; readonly nat?: Nat },
   way: Text,
-): StageResult {
-  view.consult(neighborObject(to.vni, hop));
-  const mac = context.tables.neighbors.resolve(to.vni, hop);
-  if (mac === undefined) {
-    return { kind: 'wait', because: text`${way}: ask who has ${hop}`, neighbor: { vni: to.vni, ip: hop } };
-  }
+): StageResult<Routed> {
+  const { tables, origin } = known;
+  const { vni } = network;
+  view.consult(neighborObject(vni, hop));
+  const mac = tables.neighbors.resolve(vni, hop);
+  if (mac === undefined) return { kind: 'wait', because: text`${way}: ask who has ${hop}`, neighbor: { vni, ip: hop } };
   if (mac === 'failed') {
-    return refuse(view, context, 'neighbor_unresolved', text`${way}: nobody answers for ${hop}`, 'host_unreachable');
+    return refuse(view, origin, 'neighbor_unresolved', text`${way}: nobody answers for ${hop}`, 'host_unreachable');
   }
-  context.routedFrom ??= context.network!;
-  context.network = to;
-  context.nextHop = mac;
-  return next(text`${way}, at ${mac}`);
+  const macs = { source: gatewayMac(vni), destination: mac };
+  return next(text`${way}, at ${mac}`, { tables, origin, way: { kind: 'network', network, macs }, nat });
 }
 
 /** No router forwards to that destination; of those that one host has, its sender is told (`refuse` knows groups). */
-export function refuseMartian(
-  view: FlowView,
-  context: StageContext,
-  source: Uint8Array,
-  destination: Uint8Array,
-): StageResult {
-  return refuse(view, context, 'martian', text`${source} to ${destination} is not routed`, 'net_unreachable');
+export function refuseMartian(view: FlowView, origin: FrameOrigin, source: Uint8Array, destination: Uint8Array): Drop {
+  return refuse(view, origin, 'martian', text`${source} to ${destination} is not routed`, 'net_unreachable');
 }
 
 /** No router believes an IPv4 header whose checksum is wrong, or answers it (RFC 1812 §5.2.2). */
-export function refuseWrongHeader(view: FlowView): StageResult | undefined {
+export function refuseWrongHeader(view: FlowView): Drop | undefined {
   if (view.number('eth_type') !== ETH_IPV4 || view.hasRightIpv4Header()) return undefined;
   return drop('ipv4_checksum', text`the checksum of its IPv4 header is wrong`);
 }
@@ -63,18 +57,18 @@ export function refuseWrongHeader(view: FlowView): StageResult | undefined {
 /** Refused, and its sender is told, where that is allowed (RFC 1122 §3.2.2, RFC 4443 §2.4). */
 export function refuse(
   view: FlowView,
-  context: StageContext,
-  reason: Extract<StageResult, { kind: 'drop' }>['reason'],
+  origin: FrameOrigin,
+  reason: DropReason,
   because: Text,
   error: IcmpErrorName,
-): StageResult {
+): Drop {
   if (view.number('ip_frag') === FRAG_LATER || isGroupIp(view.bytes('ip_dst'))) return drop(reason, because);
   const proto = view.number('ip_proto');
   if ((proto === IP_ICMP || proto === IP_ICMPV6) && isIcmpError(proto, view.number('l4_src'))) {
     return drop(reason, because);
   }
   const isV4 = view.number('eth_type') === ETH_IPV4;
-  const { gateway } = context;
+  const gateway = gatewayOf(origin);
   const from = gateway?.addresses.find((address) => isIp4(address) === isV4);
   if (!gateway || !from) return drop(reason, because);
   return {

@@ -1,79 +1,93 @@
 /**
- * Send: the destinations become actions. Addresses are translated first; then
- * what is too big for the way is stopped (an interface takes what its own network
- * has, so that is asked only where the frame leaves it); then a routed frame is
- * rewritten, and a TCP connection told at its start what the way takes (RFC 9293
- * §3.7.1). Local ports are sent to, VTEPs get the frame encapsulated with the
- * network's VNI (RFC 7348 §5).
+ * Send: the destinations become actions.
+ *
+ * 1. Addresses are translated.
+ * 2. Packets that are too large for the next hop are stopped. An interface sends what its own segment takes, so
+ *    this is needed only where the frame leaves it; the sender is told (`too-big.ts`).
+ * 3. A routed frame gets the MAC addresses of its next hop, and a TCP connection learns at its start what the
+ *    way takes (RFC 9293 §3.7.1).
+ * 4. Local ports get the frame, VTEPs get it encapsulated with the network's VNI (RFC 7348 §5).
  */
 import type { Action } from '../flow/action.ts';
+import type { PortNo } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
-import { gatewayMac, tunnelObject, type Segment } from '../table/topology.ts';
+import { tunnelObject, type Segment, type Topology, type TunnelPath } from '../table/topology.ts';
 import { ETH_IPV4 } from '../wire/ethernet.ts';
 import { IP_TCP, IPV4_HEADER_BYTES } from '../wire/ipv4.ts';
 import { IPV6_HEADER_BYTES } from '../wire/ipv6.ts';
 import { TCP_HEADER_BYTES } from '../wire/l4.ts';
-import { drop, type Stage, type StageContext } from './stage.ts';
+import type { Destination } from './hop.ts';
+import { segmentOf } from './origin.ts';
+import { drop, type Bridged, type Effect, type Stage } from './stage.ts';
 import { text, type TextValue } from './text.ts';
+import { tooBig } from './too-big.ts';
 
-export const send: Stage = (view, context) => {
-  const { topology } = context.tables;
-  const { leaves, nat } = context;
-  const { vni } = context.network!;
+type VtepDestination = Extract<Destination, { readonly kind: 'vtep' }>;
+
+export const send: Stage<Bridged, never> = (view, known) => {
+  const { tables, origin, nat, hop } = known;
+  const { topology } = tables;
+  const { macs, segment } = hop;
+  const ports: PortNo[] = [];
+  const vteps: VtepDestination[] = [];
+  for (const to of hop.destinations) {
+    if (to.kind === 'port') ports.push(to.port);
+    else vteps.push(to);
+  }
+  const room = { from: segmentOf(origin), to: segment, paths: pathsTo(view, topology, vteps) };
+  const mtu = leastMtu(view, room);
+  const mss = macs && mssOf(view, room);
+
   const actions: Action[] = [];
-  if (nat) actions.push(nat);
-  const mtu = leastMtu(view, context);
+  if (nat) actions.push(nat.action);
   if (mtu !== undefined) actions.push({ op: 'mtu', bytes: mtu });
-  if (context.nextHop) {
-    actions.push({ op: 'route', source: leaves?.mac ?? gatewayMac(vni), destination: context.nextHop });
-  }
-  const mss = context.nextHop && mssOf(view, context);
+  if (macs) actions.push({ op: 'route', source: macs.source, destination: macs.destination });
   if (mss !== undefined) actions.push({ op: 'clamp', mss });
-  const ports: string[] = [];
-  const vteps: Uint8Array[] = [];
-  for (const where of context.destinations) {
-    if (where.kind === 'port') {
-      actions.push({ op: 'output', port: where.port });
-      ports.push(leaves ? 'outside' : (topology.port(where.port)?.name ?? String(where.port)));
-    } else {
-      actions.push({ op: 'encap', vni, vtep: where.vtep });
-      vteps.push(where.vtep);
-    }
-  }
-  if (vteps.length > 0) view.consult(tunnelObject);
-  if (vteps.length > 0 && topology.tunnelPort === undefined) {
-    const because = text`VTEP ${vteps} is on another host, and this one has no underlay`;
+  for (const port of ports) actions.push({ op: 'output', port });
+  const effects = mtu !== undefined && view.isLargerThan(mtu) ? tooBig(view, origin, mtu) : nobodyTold;
+  const sent = text`send to ${some(ports.map((port) => topology.portName(port)))}`;
+  const [first] = vteps;
+  const decided = { kind: 'decide', actions, effects, connection: nat?.connection } as const;
+  if (!first) return { ...decided, because: sent };
+
+  view.consult(tunnelObject);
+  const addresses = vteps.map(({ vtep }) => vtep);
+  if (topology.tunnelPort === undefined) {
+    const because = text`VTEP ${addresses} is on another host, and this one has no underlay`;
     if (ports.length === 0) return drop('underlay_missing', because);
-    return {
-      kind: 'decide',
-      because: text`send to ${some(ports)}; ${because}`,
-      actions: actions.filter(({ op }) => op !== 'encap'),
-    };
+    return { ...decided, because: text`${sent}; ${because}` };
   }
-  const sent = text`send to ${some(ports)}`;
-  const encapsulated = text`encapsulate with VNI ${vni} to ${some(vteps)}`;
-  const because = vteps.length === 0 ? sent : ports.length === 0 ? encapsulated : text`${sent}; ${encapsulated}`;
-  return { kind: 'decide', because, actions };
+  for (const { vni, vtep } of vteps) actions.push({ op: 'encap', vni, vtep });
+  const encapsulated = text`encapsulate with VNI ${first.vni} to ${some(addresses)}`;
+  return { ...decided, because: ports.length === 0 ? encapsulated : text`${sent}; ${encapsulated}` };
 };
 
-/** The largest packet that every destination takes; undefined if the frame goes nowhere that takes less. */
-function leastMtu(view: FlowView, context: StageContext): number | undefined {
-  const { network, leaves, routedFrom } = context;
-  const paths = pathsOf(view, context);
-  if (!routedFrom && paths.length === 0) return undefined;
-  const mtu = mtuOf(view, leaves ?? network!);
-  if (mtu === undefined) return undefined;
-  const before = routedFrom && mtuOf(view, routedFrom);
-  const isSmaller = before !== undefined && mtu < before;
-  if (!isSmaller && paths.length === 0) return undefined;
-  return Math.min(mtu, ...paths.filter((path) => path !== undefined));
+const nobodyTold: readonly Effect[] = [];
+
+/** What packets have to fit into on their way. */
+interface Room {
+  /** They do fit into this. */
+  readonly from: Segment;
+  readonly to: Segment;
+  /** To the VTEPs among the destinations. */
+  readonly paths: readonly TunnelPath[];
 }
 
-/** What fits the smallest network and path on the way of a TCP connection (RFC 6691); undefined for anything else. */
-function mssOf(view: FlowView, context: StageContext): number | undefined {
+/** The largest packet that every destination takes; undefined if the frame goes nowhere that takes less than where it is from. */
+function leastMtu(view: FlowView, { from, to, paths }: Room): number | undefined {
+  if (from === to && paths.length === 0) return undefined;
+  const mtu = mtuOf(view, to);
+  if (mtu === undefined) return undefined;
+  const before = from === to ? undefined : mtuOf(view, from);
+  const isSmaller = before !== undefined && mtu < before;
+  if (!isSmaller && paths.length === 0) return undefined;
+  return paths.reduce((least, path) => Math.min(least, path.mtu ?? least), mtu);
+}
+
+/** What fits the smallest segment and path on the way of a TCP connection (RFC 6691); undefined for anything else. */
+function mssOf(view: FlowView, { from, to, paths }: Room): number | undefined {
   if (view.number('ip_proto') !== IP_TCP) return undefined;
-  const { network, leaves, routedFrom } = context;
-  const mtus = [mtuOf(view, leaves ?? network!), mtuOf(view, routedFrom!), ...pathsOf(view, context)];
+  const mtus = [mtuOf(view, to), mtuOf(view, from), ...paths.map(({ mtu }) => mtu)];
   const known = mtus.filter((mtu) => mtu !== undefined);
   const headerBytes = (view.number('eth_type') === ETH_IPV4 ? IPV4_HEADER_BYTES : IPV6_HEADER_BYTES) + TCP_HEADER_BYTES;
   return known.length === 0 ? undefined : Math.min(...known) - headerBytes;
@@ -84,13 +98,11 @@ function mtuOf(view: FlowView, { mtu, mtuObject }: Segment): number | undefined 
   return mtu;
 }
 
-/** What the ways to the VTEPs among the destinations take, where it is known. */
-function pathsOf(view: FlowView, { tables, destinations }: StageContext): (number | undefined)[] {
-  return destinations.flatMap((where) => {
-    if (where.kind !== 'vtep') return [];
-    const { mtu, object } = tables.topology.path(where.vtep);
-    view.consult(object);
-    return [mtu];
+function pathsTo(view: FlowView, topology: Topology, vteps: readonly VtepDestination[]): readonly TunnelPath[] {
+  return vteps.map(({ vtep }) => {
+    const path = topology.path(vtep);
+    view.consult(path.object);
+    return path;
   });
 }
 

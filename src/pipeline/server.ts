@@ -8,7 +8,7 @@ import { ICMP_ROUTER_ADVERTISEMENT } from '../wire/icmp.ts';
 import { ICMP_REDIRECT } from '../wire/icmp-error.ts';
 import { IP_ICMP, IP_ICMPV6, IP_UDP } from '../wire/ipv4.ts';
 import { ND_REDIRECT, ND_ROUTER_ADVERTISEMENT } from '../wire/nd.ts';
-import { drop, type StageResult } from './stage.ts';
+import { drop, type Drop } from './stage.ts';
 import { text } from './text.ts';
 
 /** UDP ports of clients (RFC 2131 §4.1, RFC 8415 §7.2). */
@@ -16,7 +16,7 @@ const DHCP_CLIENT = 68;
 const DHCPV6_CLIENT = 546;
 
 /** Why this IP packet is refused: it is a message of a DHCP server or a router. */
-export function refuseServer(view: FlowView): StageResult | undefined {
+export function refuseServer(view: FlowView): Drop | undefined {
   const isV4 = view.number('eth_type') === ETH_IPV4;
   const protocol = view.number('ip_proto');
   if (protocol === IP_UDP) {

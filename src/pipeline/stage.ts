@@ -1,11 +1,10 @@
 /**
  * What every stage of the pipeline has in common.
  *
- * A stage is a function `(view, context) → StageResult`. It reads the flow
- * through the view only, the tables through the context only, and changes
- * neither: what it wants to happen (a MAC learned, a reply sent) it returns as
- * an effect. So the same code decides for traffic, for `weft trace`, and when
- * cached flows are decided anew.
+ * A stage is a function `(view, known) → StageResult`. `known` is what the stages before it have found, the
+ * tables included; what it finds itself it adds. It reads the flow through the view only and changes nothing:
+ * what it wants to happen (a MAC learned, a reply sent) it returns as an effect. So the same code decides for
+ * traffic, for `weft trace`, and when cached flows are decided anew.
  *
  * The result may be kept for as long as the flow: it holds nothing of the view.
  */
@@ -13,11 +12,13 @@ import type { Action } from '../flow/action.ts';
 import type { DropReason } from '../flow/reason.ts';
 import type { PortNo, Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
-import { fdbObject, type Fdb, type FdbEntry, type Location } from '../table/fdb.ts';
 import type { ConnectionTable, Found, Opening } from '../table/connections.ts';
+import { fdbObject, type Fdb, type FdbEntry, type Location } from '../table/fdb.ts';
 import type { NeighborTable } from '../table/neighbor.ts';
-import type { AccessPort, VirtualNetwork, Outside, Segment, Topology } from '../table/topology.ts';
+import type { Topology } from '../table/topology.ts';
 import type { IcmpErrorName } from '../wire/icmp-error.ts';
+import type { Hop, Way } from './hop.ts';
+import type { FrameOrigin } from './origin.ts';
 import type { Text } from './text.ts';
 
 export interface Tables {
@@ -27,29 +28,35 @@ export interface Tables {
   readonly connections: ConnectionTable;
 }
 
-/** What one decision knows so far; each part is set by the stage that finds it. */
-export interface StageContext {
+/** What ingress begins with. */
+export interface Known {
   readonly tables: Tables;
-  /** Set by ingress; by route, where the frame leaves it for another one. */
-  network?: VirtualNetwork;
-  /** Set by route, where it leaves another network: what packets had to fit into there. */
-  routedFrom?: Segment;
-  /** Set by ingress: the local port that it came from; unset for tunnelled frames. */
-  port?: AccessPort;
-  /** Set by ingress: who speaks to the sender for weft; unset where nobody does. */
-  gateway?: Gateway;
-  /** Set by ingress: it came from outside. */
-  entered?: Outside;
-  /** Set by route: it goes outside. */
-  leaves?: Outside;
-  /** Set by route: addresses and ports become what this connection says. */
-  nat?: { readonly op: 'nat' | 'related' } & Found;
-  /** Set with it, for a packet of the connection itself. */
-  connection?: ConnectionUse;
-  /** Set by route: the MAC of the next hop, in `network`. Unset: the frame is only bridged. */
-  nextHop?: Uint8Array;
-  /** Set by bridge: where the frame is to go. */
-  destinations: Location[];
+}
+
+/** What is known behind ingress. */
+export interface Entered extends Known {
+  readonly origin: FrameOrigin;
+}
+
+/** What is known behind route. */
+export interface Routed extends Entered {
+  readonly way: Way;
+  readonly nat: Nat | undefined;
+}
+
+/** What is known behind bridge. */
+export interface Bridged extends Entered {
+  readonly nat: Nat | undefined;
+  readonly hop: Hop;
+}
+
+/** The connection by which a packet is translated. */
+export interface Nat {
+  readonly action: { readonly op: 'nat' | 'related' } & Found;
+  /** Of a packet of the connection itself, not of an error about it. */
+  readonly connection: ConnectionUse | undefined;
+  /** How the texts call it. */
+  readonly name: Text;
 }
 
 /** The connection that a packet is of, and what a decision about the packet says of it. */
@@ -58,13 +65,6 @@ export interface ConnectionUse extends Found {
   readonly object: string;
   /** How the texts of the stages call it: equal decisions about other connections call theirs otherwise. */
   readonly name: Text;
-}
-
-/** A router as its neighbor knows it. */
-export interface Gateway {
-  readonly portNo: PortNo;
-  readonly mac: Uint8Array;
-  readonly addresses: readonly Uint8Array[];
 }
 
 export type Effect =
@@ -93,9 +93,16 @@ export interface NeighborName {
   readonly ip: Uint8Array;
 }
 
-export type StageResult =
-  | { readonly kind: 'next'; readonly because: Text; readonly effects?: readonly Effect[] }
-  | { readonly kind: 'drop'; readonly because: Text; readonly reason: DropReason; readonly answer?: Reply }
+export interface Drop {
+  readonly kind: 'drop';
+  readonly because: Text;
+  readonly reason: DropReason;
+  readonly answer?: Reply;
+}
+
+/** What ends the way through the stages. */
+export type Verdict =
+  | Drop
   /** Undecided until this neighbor is known: the frame waits. */
   | { readonly kind: 'wait'; readonly because: Text; readonly neighbor: NeighborName }
   /** Undecided until this connection is open, which it can be. */
@@ -105,9 +112,15 @@ export type StageResult =
       readonly because: Text;
       readonly actions: readonly Action[];
       readonly effects?: readonly Effect[];
+      readonly connection?: ConnectionUse | undefined;
     };
 
-export type Stage = (view: FlowView, context: StageContext) => StageResult;
+/** What a stage says: that the next one decides, by what is known now, or a verdict. */
+export type StageResult<Found> =
+  | { readonly kind: 'next'; readonly because: Text; readonly known: Found; readonly effects: readonly Effect[] }
+  | Verdict;
+
+export type Stage<Given, Found> = (view: FlowView, known: Given) => StageResult<Found>;
 
 /** Where a MAC address is, consulted whether it is known or not. */
 export function locate(view: FlowView, { fdb }: Tables, vni: Vni, mac: Uint8Array): FdbEntry | undefined {
@@ -116,19 +129,21 @@ export function locate(view: FlowView, { fdb }: Tables, vni: Vni, mac: Uint8Arra
   return entry;
 }
 
-export function next(because: Text, effects?: readonly Effect[]): StageResult {
-  return effects ? { kind: 'next', because, effects } : { kind: 'next', because };
+export function next<Found>(because: Text, known: Found, effects: readonly Effect[] = nothing): StageResult<Found> {
+  return { kind: 'next', because, known, effects };
 }
 
-export function drop(reason: DropReason, because: Text): StageResult {
+const nothing: readonly Effect[] = [];
+
+export function drop(reason: DropReason, because: Text): Drop {
   return { kind: 'drop', reason, because };
 }
 
 /** What the first of these rules says that refuses it; undefined if none does. */
 export function firstRefusal<T extends readonly unknown[]>(
-  rules: readonly ((...subject: T) => StageResult | undefined)[],
+  rules: readonly ((...subject: T) => Drop | undefined)[],
   ...subject: T
-): StageResult | undefined {
+): Drop | undefined {
   for (const rule of rules) {
     const refused = rule(...subject);
     if (refused) return refused;

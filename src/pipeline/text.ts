@@ -46,6 +46,11 @@ function renderValue(value: TextValue): string {
   return value.map(renderValue).join(', ') || 'none';
 }
 
+/** `1 port`, `2 ports`. */
+export function countText(n: number, what: string): string {
+  return `${n} ${what}${n === 1 ? '' : 's'}`;
+}
+
 /** Do they read the same? */
 export function sameText(a: Text, b: Text): boolean {
   return a.parts === b.parts && sameValues(a.values, b.values);

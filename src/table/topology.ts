@@ -126,6 +126,7 @@ export class Topology {
   readonly #networks = new Map<Vni, KnownNetwork>();
   readonly #vnis = new Map<string, Vni>();
   readonly #vteps = new Map<string, Vtep>();
+  #vtepList: readonly Vtep[] = [];
   #vtepAddresses: readonly Uint8Array[] = [];
   readonly #paths = new Map<string, TunnelPath>();
 
@@ -183,6 +184,12 @@ export class Topology {
     return this.#ports.get(portNo);
   }
 
+  /** For a person. */
+  portName(portNo: PortNo): string {
+    if (portNo === this.#outside?.portNo) return 'outside';
+    return this.#ports.get(portNo)?.name ?? String(portNo);
+  }
+
   /** What the port may send from: its addresses, the allowed ones, its EUI-64 link-local one. */
   sourcesOf(portNo: PortNo): readonly Uint8Array[] {
     return this.#sources.get(portNo) ?? [];
@@ -226,8 +233,13 @@ export class Topology {
     return this.#vtepAddresses;
   }
 
-  vtep(address: Uint8Array): Vtep | undefined {
-    return this.#vteps.get(bytesId(address));
+  /** One of them, by its place in that list. */
+  vtepAt(index: number): Vtep {
+    return this.#vtepList[index]!;
+  }
+
+  isVtep(address: Uint8Array): boolean {
+    return this.#vteps.has(bytesId(address));
   }
 
   /** Adds a network, or changes one in place: its ports stay. */
@@ -340,20 +352,25 @@ export class Topology {
     if (this.#vteps.has(id)) return;
     const object = vtepObject(address);
     this.#vteps.set(id, { address: address.slice(), object });
+    // As an entry of its own, so that decisions find the name of the object there.
+    if (!this.#paths.has(id)) this.#paths.set(id, this.path(address));
     this.#listVteps();
     this.#changes.added(object, vtepsObject);
   }
 
   removeVtep(address: Uint8Array): void {
     const id = bytesId(address);
-    if (this.#paths.delete(id)) this.#changes.changed(pathObject(address));
+    const { mtu, object } = this.path(address);
+    if (mtu !== undefined) this.#changes.changed(object);
+    this.#paths.delete(id);
     if (!this.#vteps.delete(id)) return;
     this.#listVteps();
     this.#changes.changed(vtepObject(address), vtepsObject);
   }
 
   #listVteps(): void {
-    this.#vtepAddresses = [...this.#vteps.values()].map(({ address }) => address);
+    this.#vtepList = [...this.#vteps.values()];
+    this.#vtepAddresses = this.#vtepList.map(({ address }) => address);
   }
 }
 
@@ -449,6 +466,9 @@ export function networkObject(vni: Vni): string {
 export function networkNameObject(name: string): string {
   return `network-name/${name}`;
 }
+
+/** In place of a port number, in the key of a frame that weft itself sends; `tun_vni` is then the network that it is for. */
+export const OWN_PORT = 0 as PortNo;
 
 /** The first bytes of MAC addresses that are weft's own: locally administered, and never given to an endpoint. */
 const GATEWAY_MAC = [0x02, 0x77, 0x66] as const;

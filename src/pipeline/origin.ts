@@ -1,0 +1,57 @@
+/**
+ * Where a frame came from: one value, which ingress finds. Stages that treat frames differently by their
+ * origin ask this value; none asks what another stage did.
+ */
+import type { PortNo } from '../flow/types.ts';
+import { gatewayMac, type AccessPort, type Outside, type Segment, type VirtualNetwork } from '../table/topology.ts';
+
+export type FrameOrigin =
+  /** A workload behind a port of this switch. */
+  | { readonly kind: 'port'; readonly port: AccessPort; readonly network: VirtualNetwork }
+  /** Another host, through the tunnel. */
+  | { readonly kind: 'tunnel'; readonly network: VirtualNetwork }
+  /** What is beyond the host, through the link to it. */
+  | { readonly kind: 'outside'; readonly link: Outside }
+  /** weft itself, which asks in this network. */
+  | { readonly kind: 'weft'; readonly network: VirtualNetwork };
+
+export type PortOrigin = Extract<FrameOrigin, { readonly kind: 'port' }>;
+
+/** The origins that are in a network. */
+export type OriginInNetwork = Extract<FrameOrigin, { readonly network: VirtualNetwork }>;
+
+/** A router as its neighbor knows it. */
+export interface Gateway {
+  readonly portNo: PortNo;
+  readonly mac: Uint8Array;
+  readonly addresses: readonly Uint8Array[];
+}
+
+/** What the frame fitted into where it came from. */
+export function segmentOf(origin: FrameOrigin): Segment {
+  return origin.kind === 'outside' ? origin.link : origin.network;
+}
+
+/** Who speaks for weft to the sender; undefined where nobody on this host does. */
+export function gatewayOf(origin: FrameOrigin): Gateway | undefined {
+  switch (origin.kind) {
+    case 'port': {
+      const { port, network } = origin;
+      return { portNo: port.portNo, mac: gatewayMac(network.vni), addresses: network.gateways };
+    }
+    case 'outside': {
+      const { portNo, mac, transit } = origin.link;
+      return { portNo, mac, addresses: transit };
+    }
+    case 'tunnel':
+    case 'weft':
+      return undefined;
+    default:
+      return origin satisfies never;
+  }
+}
+
+/** May the frame go to other hosts? What came from one never goes back there (split horizon), nor does what came from outside. */
+export function mayEnterTunnel({ kind }: FrameOrigin): boolean {
+  return kind === 'port' || kind === 'weft';
+}

@@ -1,0 +1,29 @@
+/**
+ * What the sender of a packet that is too large for its next hop is told: how large its packets may be
+ * (RFC 1191, RFC 8201). It is asked about one frame, whose size is known; the decision that is cached stops
+ * such packets by an `mtu` action, and each of them comes up.
+ */
+import { FRAG_LATER } from '../flow/fields.ts';
+import { isGroupMac, isIp4, linkLocalOf } from '../flow/types.ts';
+import type { FlowView } from '../flow/view.ts';
+import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
+import { isIcmpError } from '../wire/icmp-error.ts';
+import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
+import { gatewayOf, type FrameOrigin } from './origin.ts';
+import type { Effect } from './stage.ts';
+
+/** Nothing if the packet is fragmented instead, or if no ICMP error may be sent for it (RFC 1122 §3.2.2, RFC 1812 §5.2.2, RFC 4443 §2.4). */
+export function tooBig(view: FlowView, origin: FrameOrigin, mtu: number): readonly Effect[] {
+  const gateway = gatewayOf(origin);
+  const type = view.number('eth_type');
+  const isV4 = type === ETH_IPV4;
+  if (!gateway || (!isV4 && type !== ETH_IPV6) || view.number('vlan_tci') !== 0) return [];
+  if (isV4 && (view.mayBeFragmented() || !view.hasRightIpv4Header())) return [];
+  if (view.number('ip_frag') === FRAG_LATER || isGroupMac(view.bytes('eth_dst'))) return [];
+  const protocol = view.number('ip_proto');
+  const isIcmp = protocol === IP_ICMP || protocol === IP_ICMPV6;
+  if (isIcmp && isIcmpError(protocol, view.number('l4_src'))) return [];
+  const { portNo, mac, addresses } = gateway;
+  const ip = addresses.find((address) => isIp4(address) === isV4) ?? (isV4 ? undefined : linkLocalOf(mac));
+  return ip ? [{ kind: 'icmp_error', port: portNo, error: 'too_big', from: { mac, ip }, mtu }] : [];
+}
