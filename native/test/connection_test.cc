@@ -1,5 +1,5 @@
-// The table of connections by itself: against a plain one by what it finds, with room
-// and time; after a crash; and with threads that find, open and close at once.
+// The table of connections: what it finds, compared with a plain map; room and time; after a crash;
+// and with threads that find, open and close connections at the same time.
 #include <map>
 #include <set>
 #include <string>
@@ -15,7 +15,7 @@ namespace {
 
 constexpr uint32_t kNone = ConnectionTable::kNone;
 
-// Memory for so many records.
+// Memory for a number of records.
 class Memory {
  public:
   explicit Memory(size_t records) : records_(new (std::align_val_t(64)) Connection[records + 1]()), count_(records) {}
@@ -29,7 +29,7 @@ class Memory {
   size_t count_;
 };
 
-// Of IPv4 addresses 10.0.0.x and small ports, so that tuples come again.
+// IPv4 addresses 10.0.0.x and small ports, so that tuples repeat.
 Tuple tuple_of(uint32_t source, uint32_t destination, uint32_t source_port, uint32_t destination_port) {
   Tuple tuple = {};
   tuple.source[10] = tuple.source[11] = tuple.destination[10] = tuple.destination[11] = 0xff;
@@ -48,7 +48,7 @@ ConnectionOpening translated(const Tuple& original, const Tuple& translated) {
   return {{1, kOutside}, 17, ConnectionKind::translated, {}, original, translated};
 }
 
-// Random openings and closings; each tuple is found as in a map.
+// Random openings and closings. Each tuple must be found as in a map.
 void test_finding() {
   Random random("finding");
   constexpr uint32_t kRecords = 64;
@@ -90,14 +90,14 @@ void test_finding() {
   CHECK(opened > 1000 && known > 1000);
 }
 
-// Workers open tracked connections only, give up none that are translated, and have a quota.
+// Workers open only tracked connections, never give up translated ones, and have a quota.
 void test_room() {
   Memory memory(64);
   ConnectionTable table(memory.bytes(), memory.size(), {40, 10, 5}, 1);
   for (uint32_t i = 0; i < 20; ++i) {
     CHECK(table.open(key_of(tuple_of(1, 2, i, 80), 1), 1, 3, 0));
   }
-  CHECK(table.size() == 5);  // nobody has answered
+  CHECK(table.size() == 5);  // none is answered
   for (uint32_t i = 15; i < 20; ++i) CHECK(table.find(key_of(tuple_of(1, 2, i, 80), 1)));
   const auto answer = [&] {
     for (size_t slot = 0; slot < 64; ++slot) {
@@ -110,11 +110,11 @@ void test_room() {
   CHECK(!table.open(key_of(tuple_of(1, 2, 99, 80), 1), 1, 3, 0));
   CHECK(table.open(key_of(tuple_of(1, 2, 99, 80), 1), 1, 4, 0));
 
-  // All places but one are taken by what is translated.
+  // All slots but one are taken by translated connections.
   for (uint32_t i = 0; table.size() < 40; ++i) {
     CHECK(table.open(translated(tuple_of(3, 4, i, 1), tuple_of(5, 4, i, 1)), 100'000, 0, {kNone, kNone}) != kNone);
   }
-  const size_t unanswered = 29;  // and the one of owner 4, which is tracked
+  const size_t unanswered = 29;  // and that of owner 4, which is tracked
   std::set<uint32_t> left;
   for (uint32_t slot : table.owned(100'000)) left.insert(slot);
   CHECK(left.size() == unanswered);
@@ -122,7 +122,7 @@ void test_room() {
   for (uint32_t slot : table.owned(100'000)) CHECK(left.erase(slot) == 1);
   CHECK(left.empty());
   const uint32_t owner = 100'000;
-  CHECK(table.room(&owner, 1, 29, 100) != kNone);  // who opens others may give up any
+  CHECK(table.room(&owner, 1, 29, 100) != kNone);  // other openers may give up any connection
 }
 
 void test_time() {
@@ -136,9 +136,9 @@ void test_time() {
     for (ConnectionHalf& half : memory[slot].halves) half = {1000, 2, 100, 0, 0, kSeenAck | kSeenFin, 0, 0, {}};
   }
   CHECK(table.expire(10'999).empty() && tracked.is_open());
-  CHECK(table.expire(11'000).empty() && !tracked.is_open());  // TCP that is only tracked waits 10 s
+  CHECK(table.expire(11'000).empty() && !tracked.is_open());  // a tracked TCP connection waits 10 s
   CHECK(table.expire(240'999).empty() && table.size() == 1);
-  CHECK(table.expire(241'000) == std::vector<uint32_t>{1} && table.size() == 1);  // for its owner to close
+  CHECK(table.expire(241'000) == std::vector<uint32_t>{1} && table.size() == 1);  // its owner must close it
 }
 
 void test_recovery() {
@@ -150,7 +150,7 @@ void test_recovery() {
   }
   memory[1].generation = 7;      // it was being written
   memory[2].protocol = 99;       // nonsense
-  memory[0].halves[0].flow = 5;  // of another flow cache
+  memory[0].halves[0].flow = 5;  // a flow of another cache
   ConnectionTable table(memory.bytes(), memory.size(), {16, 16, 16}, 2);
   CHECK(table.recover(100) == std::vector<uint32_t>{4});
   table.adopt(4, 80'000);
@@ -162,8 +162,8 @@ void test_recovery() {
   CHECK(next.slot == 1 && next.generation > memory[4].generation);
 }
 
-// Workers open and use connections, some of which others close meanwhile. What a worker has found stays what it was
-// until it says that it holds nothing.
+// Workers open and use connections while others close some of them. What a worker has found must stay the same until
+// the worker says that it holds nothing.
 void test_threads() {
   constexpr uint32_t kWorkers = 3, kRounds = 60'000;
   Memory memory(48);

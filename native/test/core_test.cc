@@ -1,6 +1,6 @@
-// The core without threads, kernel or Node: each table against its naive twin,
-// and a datapath under random frames, in which no frame may be lost without a
-// reason. Prints what failed and exits 1.
+// The core without threads, kernel or Node: each table against a naive twin, and a datapath with
+// random frames, of which none may be lost without a reason. Prints what failed and
+// exits 1.
 #include <string.h>
 
 #include <algorithm>
@@ -31,7 +31,7 @@ Action encap(uint32_t vni) {
   return action;
 }
 
-// A frame in memory of its own size, so that a sanitizer sees every byte too many.
+// A frame in memory of exactly its size, so that a sanitizer notices any access beyond it.
 struct OwnedFrame {
   explicit OwnedFrame(const std::vector<uint8_t>& bytes)
       : storage(new uint8_t[bytes.size()]) {
@@ -42,7 +42,7 @@ struct OwnedFrame {
   Frame frame;
 };
 
-// Makes the checksum of an IPv4 header without options right.
+// Sets the correct checksum of an IPv4 header without options.
 void finish_header(std::vector<uint8_t>* frame) {
   uint8_t* l3 = frame->data() + 14;
   store16(l3 + 10, 0);
@@ -51,7 +51,7 @@ void finish_header(std::vector<uint8_t>* frame) {
   store16(l3 + 10, sum.checksum());
 }
 
-// UDP over IPv4 from 10.0.0.1:`from` to 10.0.0.2:53, with 4 bytes of padding behind.
+// UDP over IPv4 from 10.0.0.1:`from` to 10.0.0.2:53, followed by 4 bytes of padding.
 std::vector<uint8_t> udp4(uint16_t from, uint8_t mark = 0) {
   std::vector<uint8_t> frame = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0};
   const uint8_t packet[] = {0x45, 0, 0, 29, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
@@ -62,8 +62,8 @@ std::vector<uint8_t> udp4(uint16_t from, uint8_t mark = 0) {
   return frame;
 }
 
-// Grows to `most` entries and shrinks to few, again and again, so that what is
-// done while it resizes is done at every stage of that.
+// Grows to `most` entries and shrinks to few, again and again, so that every operation also happens at
+// every stage of resizing.
 void test_slot_index(uint32_t hashes, uint32_t most, int steps) {
   Random random("slot index");
   SlotIndex index;
@@ -76,7 +76,7 @@ void test_slot_index(uint32_t hashes, uint32_t most, int steps) {
   for (int step = 0; step < steps; ++step) {
     if (naive.size() >= most) growing = false;
     if (naive.size() <= most / 50) growing = true;
-    // Few hashes, also at the end of the ring: long probes, that go round it.
+    // Few hashes, some at the end of the ring, which makes probe sequences long and lets them wrap around.
     const uint32_t spread = random.below(hashes);
     const uint32_t hash = random.chance(50) ? spread * 0x9e3779b1u : UINT32_MAX - spread % 8;
     const uint32_t slot = random.below(2 * most);
@@ -138,7 +138,7 @@ void test_programs() {
   CHECK(!actions_valid(too_late, 3) && !actions_valid(between, 4) && !actions_valid(too_much, 2));
 }
 
-// The flow cache as one ordered map a mask, searched in the order of the masks.
+// The flow cache as one ordered map for each mask, searched in the order of the masks.
 struct NaiveCache {
   struct Entry {
     uint32_t id, argument;
@@ -210,7 +210,7 @@ void check_dump(const FlowCache& cache, const NaiveCache& naive) {
   CHECK(dumped == naive.ids.size());
 }
 
-// `alike`: from how few values the words of a key are.
+// `alike`: the number of different values that the words of a key have.
 void test_flow_cache(size_t cap, size_t mask_count, uint32_t alike, int steps) {
   Random random("flow cache");
   std::vector<Words> masks(mask_count);
@@ -234,7 +234,7 @@ void test_flow_cache(size_t cap, size_t mask_count, uint32_t alike, int steps) {
     CHECK(++flow->packets == ++entry->packets);
   };
   const auto ids = static_cast<uint32_t>(cap + cap / 4 + 100);
-  // Mostly puts until it is full, then mostly erasures until it is empty, …
+  // Mostly puts until it is full, then mostly erasures until it is empty, and so on.
   bool filling = true;
   for (int step = 0; step < steps; ++step) {
     if (cache.flows() == cap) filling = false;
@@ -269,7 +269,7 @@ void test_flow_cache(size_t cap, size_t mask_count, uint32_t alike, int steps) {
     CHECK(cache.refused().flows == naive.refused.flows && cache.refused().masks == naive.refused.masks);
     if (step % (steps / 20) == 0) check_dump(cache, naive);
   }
-  if (random.chance(50)) return;  // a cache goes with the flows that are in it
+  if (random.chance(50)) return;  // the cache is destroyed together with the flows in it
   while (!naive.ids.empty()) {
     const uint32_t id = naive.ids.begin()->first;
     cache.erase(id);
@@ -278,8 +278,8 @@ void test_flow_cache(size_t cap, size_t mask_count, uint32_t alike, int steps) {
   CHECK(cache.flows() == 0 && cache.masks() == 0 && programs.size() == 0);
 }
 
-// So many that some have the same 32 bits of hash: that alone is no hit, and the
-// search goes on in the next table.
+// So many flows that some have the same 32 bits of hash. The hash alone is no hit, and the search must
+// go on in the next table.
 void test_equal_hashes() {
   constexpr uint32_t kFlows = 400000;
   Random random("equal hashes");
@@ -325,7 +325,7 @@ void test_pending() {
   CHECK(pending.release(token).frames.empty() && pending.held() == 0);
   CHECK(pending.find(Words::of(key)) == PendingTable::kNone);
 
-  // The slot is used again: the old token stays stale.
+  // The slot is used again, but the old token stays stale.
   CHECK(pending.open(1, key, frame.frame) == kNoDrop && pending.release(token).frames.empty() && pending.drop_port(1) == 1);
   CHECK(!pending.upcalls_wait() && pending.held() == 0);
 
@@ -354,7 +354,7 @@ void test_vxlan_and_checksum() {
   cut = payload;
   CHECK(!vxlan_decap(&cut, &vni) && cut.data == bytes.data());
 
-  // The sum against one of 16-bit words, of any length.
+  // Compares the sum with one of 16-bit words, for any length.
   Random random("checksum");
   for (int i = 0; i < 2000; ++i) {
     std::vector<uint8_t> some(random.below(200));
@@ -367,7 +367,7 @@ void test_vxlan_and_checksum() {
     CHECK(sum.folded() == naive);
   }
 
-  // The pseudo header's sum alone is unfinished, what is finished stays: 10.0.0.1 + 10.0.0.2 + 17 + 9.
+  // A sum of only the pseudo header is unfinished, and a finished checksum stays: 10.0.0.1 + 10.0.0.2 + 17 + 9.
   Key key;
   Layout layout;
   CHECK(extract(owned.frame.data, owned.frame.length, &key, &layout) == kNoDrop && layout.length == 43 && layout.l4 == 34);
@@ -401,7 +401,7 @@ void add_port(Datapath* datapath, uint16_t number, PortKind kind) {
   CHECK(datapath->add_port(std::move(port)) == 0);
 }
 
-// Against a list of the parts that came.
+// Compares it with a list of the parts that came.
 void test_coverage() {
   Random random("coverage");
   for (int round = 0; round < 300; ++round) {
@@ -425,7 +425,7 @@ void test_coverage() {
   }
 }
 
-// UDP over IPv4, one of the parts of few datagrams.
+// UDP over IPv4: a part of one of few datagrams.
 std::vector<uint8_t> fragment4(Random* random) {
   std::vector<uint8_t> frame = udp4(static_cast<uint16_t>(random->below(40)));
   frame.resize(14 + 20 + 16);
@@ -437,7 +437,7 @@ std::vector<uint8_t> fragment4(Random* random) {
   return frame;
 }
 
-// Answers upcalls with random flows and actions, sometimes late, sometimes never.
+// Answers upcalls with random flows and actions, some late and some never.
 void test_datapath() {
   Random random("datapath");
   uint64_t transmitted = 0;
@@ -448,7 +448,7 @@ void test_datapath() {
   };
   alignas(64) static Connection memory[1 + 24] = {};
   ConnectionTable connections(reinterpret_cast<uint8_t*>(memory), sizeof memory, {20, 10, 6}, 7);
-  // One that actions name; no frame is found to be of it.
+  // A connection that actions name, but that no frame belongs to.
   ConnectionOpening named = {{1, 0}, 17, ConnectionKind::translated, {}, {}, {}};
   for (Tuple* tuple : {&named.original, &named.translated}) {
     memcpy(tuple->source, nat::kMappedPrefix, sizeof nat::kMappedPrefix);
@@ -477,7 +477,7 @@ void test_datapath() {
     if (tunnel) bytes.insert(bytes.begin(), {8, 0, 0, 0, 0, 0, static_cast<uint8_t>(random.below(2)), 0});
     OwnedFrame owned(bytes);
     if (random.chance(2)) owned.frame.vnet.gso_type = 1;
-    // Slowly, so that datagrams become too many, then fast, so that they become too old.
+    // First slowly, so that there are too many datagrams, then fast, so that they get too old.
     datapath.set_now(step < 50000 ? step / 4 : step);
     datapath.release();
     UnderlaySource source = {};

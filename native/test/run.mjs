@@ -1,6 +1,6 @@
 /**
- * Builds the C++ tests in a temporary directory and runs each under ASan + UBSan
- * and under TSan. Needs g++, and root for those that open TAPs and sockets.
+ * Builds the C++ tests in a temporary directory and runs each under ASan + UBSan and under TSan. Needs
+ * g++, and root for the tests that open TAPs and sockets.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';

@@ -1,6 +1,6 @@
-// A worker with its thread, held against the controlling thread: frames come in
-// by the underlay at full speed while flows, ports, mirror and counters change.
-// Mostly for the thread sanitizer. Needs root; works in a namespace of its own.
+// A worker with its thread against the controlling thread: frames come in from the underlay at full
+// speed while flows, ports, mirror and counters change. Mainly for the thread sanitizer. Needs root,
+// and works in a namespace of its own.
 //
 //   flood ──UDP──► 127.0.0.1 worker: VXLAN port ──encap──► 127.0.0.2 sink
 //                             └ controlling thread: this one
@@ -87,7 +87,7 @@ class Flood {
     const sockaddr_in to = address(1, kL4Port);
     for (uint16_t i = 0; !stop_; ++i) {
       const Datagram datagram(i % 500);
-      // Refused while the port is not there.
+      // It is refused while the port does not exist.
       (void)!sendto(fd, datagram.bytes, sizeof datagram.bytes, 0, reinterpret_cast<const sockaddr*>(&to), sizeof to);
     }
     close(fd);
@@ -134,7 +134,7 @@ void test_under_load(size_t count) {
         workers.execute(static_cast<Token>(records[i].token), actions, 2);
         workers.flow_del(last_id - 100);
       }
-      // Tight enough to refuse, now and then, and not to stop everything.
+      // Tight enough to refuse some frames now and then, but not to stop everything.
       const Rate some = {static_cast<uint64_t>(upcalls % 2 ? 5'000'000 : 0), 1000};
       Rate ingress = some;
       ingress.queue = upcalls % 3 ? 20'000 : 0;
@@ -157,7 +157,7 @@ void test_under_load(size_t count) {
   CHECK(next == SlotIndex::kNone && totals.flows <= 300 && packets <= totals.counters.rx);
   CHECK(totals.counters.tx > 2000);
   CHECK(workers.add_vxlan(1, local, kL4Port) == 0);
-  // Until frames wait for the rate; their threads stop meanwhile.
+  // Until frames wait for the rate. The threads stop while they do.
   workers.set_rates(1, {.ingress = {1000, 1000, 20'000}, .egress = {}, .storm = {}, .upcalls = {}});
   while (workers.totals().held < 10) std::this_thread::yield();
   workers.close();
@@ -167,7 +167,7 @@ void test_under_load(size_t count) {
   close(sink);
 }
 
-// Frames that wait for their rate go on by the threads' timers, in order, though nothing else comes.
+// Frames that wait for their rate go on by the timers of the threads, in order, even if nothing else arrives.
 void test_rate() {
   constexpr uint16_t kFrames = 40;
   Workers workers(Worker::Mode::threaded, 2, 300, {}, 1, {}, [] {});
@@ -188,7 +188,7 @@ void test_rate() {
     CHECK(sendto(source, datagram.bytes, sizeof datagram.bytes, 0, reinterpret_cast<const sockaddr*>(&to), sizeof to) ==
           sizeof datagram.bytes);
   }
-  // No call of the controlling thread lets them go on meanwhile.
+  // No call of the controlling thread sends them in the meantime.
   for (uint16_t i = 0; i < kFrames; ++i) {
     uint8_t payload[sizeof(Datagram)];
     CHECK(recv(sink, payload, sizeof payload, 0) == sizeof payload);
@@ -200,7 +200,7 @@ void test_rate() {
   close(sink);
 }
 
-// Several threads that take from one bucket get what one would have got.
+// Several threads that take from one bucket get the same as one thread would.
 void test_bucket() {
   constexpr uint64_t kBurst = 100'000, kBytes = 7;
   constexpr int kThreads = 4, kSeconds = 5;
@@ -219,11 +219,11 @@ void test_bucket() {
   for (std::thread& thread : threads) thread.join();
   while (bucket.take(kBytes, kSeconds * 1000)) passed += kBytes;
   const uint64_t exact = kBurst + kSeconds * 1'000'000;
-  // Time that runs on between two frames is never more than the bucket holds.
+  // Time that passes between two frames never adds more than the bucket holds.
   CHECK(passed <= exact + kBytes + kSeconds * 1000 && passed >= exact - kBurst);
 }
 
-// Each direction of a connection has a thread, and anybody looks on.
+// Each direction of a connection has a thread, and a third thread reads.
 void test_tracking() {
   constexpr uint64_t kFrames = 100'000;
   Connection connection = {};
@@ -243,7 +243,7 @@ void test_tracking() {
   for (const ConnectionHalf& half : connection.halves) CHECK(half.packets == kFrames && half.seen == kSeenAck);
 }
 
-// Taken by the controlling thread again and again, the turn still goes round.
+// Even if the controlling thread takes the turn again and again, everybody gets it.
 void test_turns() {
   Turn turn;
   uint64_t guarded = 0;
@@ -278,7 +278,7 @@ void test_wait_policy() {
     idle.slept(1'000'000);
   }
 
-  // Each vain wait doubles the short ones that the next takes, and each that was not halves them.
+  // Each wait in vain doubles the number of short waits of the next attempt, and each successful one halves it.
   WaitPolicy policy;
   for (uint32_t wanted = WaitPolicy::kLeast; wanted < 2 * WaitPolicy::kMost; wanted *= 2) {
     const uint32_t least = std::min(wanted, WaitPolicy::kMost);
@@ -304,7 +304,7 @@ void test_wait_policy() {
   short_waits(&policy, WaitPolicy::kLeast);
   CHECK(policy.awake(now, count));
 
-  // Busy processors: told within a sample's time, and so is their end.
+  // Busy processors are noticed within the time of one sample, and so is their end.
   now += WaitPolicy::kSampleNs;
   delayed += WaitPolicy::kSampleNs / WaitPolicy::kBusyPart + 1;
   CHECK(!policy.awake(now, count));
