@@ -1,13 +1,12 @@
 /**
- * Actions: what the datapath can do with a frame. A small closed set of plain
- * data, so that every tier (native, reference, a later one in the kernel) can
- * run it, and a decision can be stored, compared and printed.
+ * Actions: what the datapath can do with a frame. They are a small closed set of plain data, so that
+ * every datapath (native, reference, perhaps one in the kernel later) can run them, and a decision can
+ * be stored, compared and printed.
  *
- * A decision is a non-empty list, run in order. Exactly one of these holds:
- * one or more `output`/`encap` (each further one counts as a copy), perhaps
- * behind what prepares the frame for all of them, each at most once and in this
- * order: `nat`, `related` or `track`, `mtu`, `route` or `echo`, `clamp`; or a single
- * `drop`, or a single `consume`.
+ * A decision is a non-empty list that runs in order. It is exactly one of these: one or more
+ * `output`/`encap` (each further one counts as a copy), possibly after actions that prepare the frame
+ * for all of them, each at most once and in this order: `nat`, `related` or `track`, `mtu`, `route` or
+ * `echo`, `clamp`; or a single `drop`; or a single `consume`.
  */
 import { checkBudgets, type Budget } from './budget.ts';
 import type { Place } from './connection.ts';
@@ -17,42 +16,41 @@ import { reasonName, reasonNumber } from './reason.ts';
 import { formatIp, formatMac } from './types.ts';
 
 export type Action =
-  /** Send out of a local port. */
+  /** Sends the frame out of a local port. */
   | { readonly op: 'output'; readonly port: PortNo }
-  /** Encapsulate in VXLAN and send to the VTEP (16 bytes, IPv4-mapped or IPv6). */
+  /** Encapsulates the frame in VXLAN and sends it to the VTEP (16 bytes, IPv4-mapped or IPv6). */
   | { readonly op: 'encap'; readonly vni: Vni; readonly vtep: Uint8Array }
   | { readonly op: 'drop'; readonly reason: DropReason }
-  /** weft takes the frame in itself (an ARP request that it answers). */
+  /** weft itself takes the frame (an ARP request that it answers, for example). */
   | { readonly op: 'consume' }
   /**
-   * Packets (of a superframe: its segments) of more bytes than this, from the IP
-   * header on, go no further as they are: IPv4 without DF is cut into fragments,
-   * everything else is told of by an upcall, and dropped as `too_big`.
+   * Packets (or segments of a superframe) of more bytes than this, from the IP header on, do not go on as they are.
+   * IPv4 without DF is cut into fragments; anything else causes an upcall, and is dropped as `too_big`.
    */
   | { readonly op: 'mtu'; readonly bytes: number }
-  /** Rewrite: MAC addresses of the next hop, and a TTL or hop limit one less (RFC 1812 §5.3.1). */
+  /** Rewrites the MAC addresses for the next hop, and decrements the TTL or hop limit (RFC 1812 §5.3.1). */
   | { readonly op: 'route'; readonly source: Uint8Array; readonly destination: Uint8Array }
   /**
-   * Translate addresses and ports as the connection in that slot says, and count the
-   * packet there. Where the connection is another one by now the frame is dropped
-   * (`connection_gone`). Of generation 0 it is the connection that the packet is of.
+   * Translates addresses and ports as the connection in that slot says, and counts the packet there. If the slot has
+   * another connection by now, the frame is dropped (`connection_gone`). Generation 0 means the connection that the
+   * packet itself belongs to.
    */
   | ConnectionAction<'nat'>
-  /** The same for an ICMP error that quotes a packet of the connection; others are dropped (`icmp_unrelated`). */
+  /** The same for an ICMP error that quotes a packet of the connection; any other is dropped (`icmp_unrelated`). */
   | ConnectionAction<'related'>
-  /** Count the packet in its connection, and open one for it if it has none. */
+  /** Counts the packet in its connection, and opens one if it has none. */
   | {
       readonly op: 'track';
-      /** Where replies come in. */
+      /** The place where replies come in. */
       readonly replies: Place;
-      /** Which flow replies take, one of connections; 0: what is decided when one comes. */
+      /** The flow of connections that replies take; 0 means that it is decided when a reply comes. */
       readonly replyFlow: number;
     }
-  /** Rewrite: an ICMP or ICMPv6 echo request becomes its reply (RFC 792, RFC 4443 §4.2). */
+  /** Turns an ICMP or ICMPv6 echo request into its reply (RFC 792, RFC 4443 §4.2). */
   | { readonly op: 'echo' }
   /**
-   * Rewrite: the maximum segment size that a SYN announces is at most this (RFC 9293
-   * §3.7.1). It is never raised, and none is added: without one it is 536 or 1220 anyway.
+   * Lowers the maximum segment size that a SYN announces to at most this (RFC 9293 §3.7.1). It is never raised, and
+   * none is added: without one it is 536 or 1220 anyway.
    */
   | { readonly op: 'clamp'; readonly mss: number };
 
@@ -60,19 +58,19 @@ interface ConnectionAction<Op extends string> {
   readonly op: Op;
   readonly slot: number;
   readonly generation: number;
-  /** In the direction of the connection's replies. */
+  /** True in the direction of the connection's replies. */
   readonly reply: boolean;
 }
 
-/** Translates as the connection says that the packet is of. */
+/** Translates by the connection that the packet belongs to. */
 export const NAT_BY_TUPLE: Action = { op: 'nat', slot: 0, generation: 0, reply: false };
 
-/** Does it use a connection, which comes before all else? */
+/** True if it uses a connection, in which case it comes before everything else. */
 export function connects(action: Action): action is Extract<Action, { op: 'nat' | 'related' | 'track' }> {
   return action.op === 'nat' || action.op === 'related' || action.op === 'track';
 }
 
-/** The largest packet that these actions let on, in bytes; undefined if any. */
+/** The size in bytes of the largest packet that these actions let through; undefined if there is no limit. */
 export function mtuOf(actions: readonly Action[]): number | undefined {
   const check = actions.find((action) => !connects(action));
   return check?.op === 'mtu' ? check.bytes : undefined;
@@ -93,7 +91,7 @@ export const opcodes = {
   track: 11,
 } as const;
 
-/** Where opcodes are packed into bits. */
+/** The places that pack opcodes into bits. */
 export function opcodeBudgets(codes: Readonly<Record<string, number>>): Budget[] {
   const widen = 'the opcode of an encoded action (flow/action.ts, and Action in native/action.h): it is one byte';
   return [{ what: 'opcodes', needed: Math.max(...Object.values(codes)), most: 255, widen }];
@@ -101,16 +99,19 @@ export function opcodeBudgets(codes: Readonly<Record<string, number>>): Budget[]
 
 checkBudgets(opcodeBudgets(opcodes));
 
-/** Bytes of one encoded action: op (u8), 3 zero bytes, argument (u32, little-endian), address (16: a VTEP, two MACs, a generation and a direction, or a flow). */
+/**
+ * Bytes of one encoded action: op (u8), 3 zero bytes, argument (u32, little-endian), address (16: a VTEP, two MACs, a
+ * generation and a direction, or a flow).
+ */
 export const ACTION_BYTES = 24;
 
-/** The least `mtu`: what every IPv4 network carries (RFC 791). */
+/** The smallest `mtu`, which every IPv4 network carries (RFC 791). */
 export const LEAST_MTU = 68;
 
 let encoded = new Uint8Array(64 * ACTION_BYTES);
 let encodedView = new DataView(encoded.buffer);
 
-/** Encodes for the addon, which copies it. The result is good until the next call. */
+/** Encodes for the addon, which copies the result. It is valid until the next call. */
 export function encodeActions(actions: readonly Action[]): Uint8Array {
   const length = actions.length * ACTION_BYTES;
   if (length > encoded.length) {
@@ -156,7 +157,7 @@ function encodeAction(action: Action, bytes: Uint8Array, view: DataView, at: num
   }
 }
 
-/** The reverse of `encodeActions`. @throws RangeError on an unknown opcode. */
+/** The inverse of `encodeActions`. @throws RangeError for an unknown opcode. */
 export function decodeActions(bytes: Uint8Array): Action[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const actions: Action[] = [];
@@ -187,7 +188,7 @@ export function decodeActions(bytes: Uint8Array): Action[] {
   return actions;
 }
 
-/** As `weft trace` and `weft flows` print it; `portName` turns numbers into names. */
+/** As printed by `weft trace` and `weft flows`. `portName` turns numbers into names. */
 export function formatActions(actions: readonly Action[], portName: (port: PortNo) => string = String): string {
   return actions
     .map((action) => {

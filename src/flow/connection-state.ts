@@ -1,7 +1,7 @@
-/** How long connections stay, by what they are at; native/connection.h has the same numbers. */
+/** How long connections are kept, by their state. native/connection.h has the same numbers. */
 import type { ConnectionRecords, ConnectionState } from './connection.ts';
 
-/** What may be given up for a new connection: half-open, or over. */
+/** States in which a connection may be given up for a new one: half-open, or over. */
 export const EXPENDABLE: ReadonlySet<ConnectionState> = new Set([
   'new',
   'syn_sent',
@@ -10,7 +10,7 @@ export const EXPENDABLE: ReadonlySet<ConnectionState> = new Set([
   'closed',
 ]);
 
-/** As Linux does it, one that was reset goes before the 240 s of RFC 7857 §2.2 are over. */
+/** As in Linux, one that was reset goes before the 240 s of RFC 7857 §2.2 are over. */
 const timeoutMs = {
   new: 120_000,
   answered: 120_000,
@@ -21,14 +21,14 @@ const timeoutMs = {
   time_wait: 240_000,
   closed: 10_000,
 } as const satisfies Record<ConnectionState, number>;
-/** Where no port waits to be used again, neither do connections. */
+/** A port does not wait before it is used again, and neither does such a connection. */
 const TRACKED_TIME_WAIT_MS = 10_000;
 const ICMP_TIMEOUT_MS = 60_000;
-/** A question and its answer (RFC 4787 §4.3, REQ-5 a): a busy resolver must not run out of connections. */
+/** A question and its answer (RFC 4787 §4.3, REQ-5 a). A busy resolver must not run out of connections. */
 const DNS = { l4Port: 53, timeoutMs: 30_000 };
 const [ICMP, UDP, ICMPV6] = [1, 17, 58];
 
-/** How long the connection in that slot stays without a packet. */
+/** How long the connection in that slot is kept without a packet. */
 export function connectionTimeoutMs(records: ConnectionRecords, slot: number): number {
   const protocol = records.protocol(slot);
   if (protocol === ICMP || protocol === ICMPV6) return ICMP_TIMEOUT_MS;

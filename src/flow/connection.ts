@@ -1,33 +1,36 @@
 /**
- * Connections: what the switch remembers of conversations, as records in memory that it shares
- * with its datapath and that outlives a crash. `native/connection.h` has the same layout, compared
- * at load, and says which thread writes what.
+ * Connections: what the switch remembers of conversations, as records in memory that it shares with its
+ * datapath and that survives a crash. `native/connection.h` has the same layout, compared at load, and
+ * says which thread writes what.
  *
- * A connection is known by two tuples: as packets of its original direction come in, and as they
- * go out. Those of the reply direction come in and go out as the same two, turned round. A tuple
- * means something in one place only, a network or the outside, so each direction has the place
- * where its packets come in. Of a connection that is only tracked, both tuples are the same.
+ * A connection is identified by two tuples: that of packets of its original direction as they come in,
+ * and that of the same packets as they go out. Packets of the reply direction come in and go out with
+ * these two tuples reversed. A tuple is meaningful in one place only, a network or the outside, so each
+ * direction has the place where its packets come in. If a connection is only tracked, both tuples are
+ * the same.
  *
- * Each direction's packets are counted in its half of the record. What a connection is at follows
- * from both halves and is kept nowhere. A record that is being written has an odd generation: that
- * is how a record is recognized that a crash has left half written.
+ * The packets of each direction are counted in its half of the record. The state of a connection
+ * follows from both halves and is not stored. While a record is written, its generation is odd; this is
+ * how to recognize one that a crash has left half written.
  */
 import { bytesId } from './key.ts';
 import { formatIp, isIp4, type Vni } from './types.ts';
 
-/** Of this layout; a file of another one is never read as this. */
+/** The version of this layout. A file of another version is never read as this one. */
 export const CONNECTION_VERSION = 2;
-/** Of one record. */
+/** The size of a record. */
 export const CONNECTION_BYTES = 256;
 export const CONNECTION_PLACES = 8;
 export const CONNECTION_ORIGINAL = 16;
 export const CONNECTION_TRANSLATED = 64;
 export const CONNECTION_HALVES = 128;
-/** Whose quota it counts towards, and behind it the links of its owner's list. */
+/** The owner whose quota it counts towards, followed by the links of the owner's list. */
 export const CONNECTION_OWNER = 52;
-/** Behind it the mark and the policy. */
+/** Followed by the mark and the policy. */
 export const CONNECTION_PIN = 100;
-/** In a half: the id of the cached flow that its packets take, and behind it where the native datapath found that. */
+/**
+ * In a half: the id of the cached flow that its packets take, followed by where the native datapath found that flow.
+ */
 export const CONNECTION_HALF_FLOW = 36;
 const PROTOCOL = 4;
 const KIND = 5;
@@ -37,16 +40,16 @@ const POLICY = CONNECTION_PIN + 8;
 const HALF_BYTES = 64;
 const TUPLE_BYTES = 36;
 
-/** Of what is handed to the addon to open a connection: native/connection_table.h. */
+/** The size of what is passed to the addon to open a connection: native/connection_table.h. */
 export const CONNECTION_OPENING_BYTES = 84;
 
-/** Before the records: how many of them may have been used, behind magic, version and size of a record. */
+/** In the header: how many records may have been used, after magic, version and size of a record. */
 export const CONNECTION_READY = 16;
 
 /** Source ports, and identifiers of pings, that connections from inside get: 52,000 to 65,535. */
 export const NAT_PORTS = { first: 52_000, count: 13_536 } as const;
 
-/** Of a half's `seen`: what one side of a TCP connection has sent. */
+/** Values of a half's `seen`: what one side of a TCP connection has sent. */
 export const SEEN_SYN = 1;
 export const SEEN_ACK = 2;
 export const SEEN_FIN = 4;
@@ -55,7 +58,7 @@ export const SEEN_RST = 8;
 const TCP = 6;
 const UDP = 17;
 
-/** Addresses are 16 bytes, IPv4-mapped or IPv6. Of an echo, both ports are its identifier. */
+/** Addresses are 16 bytes, IPv4-mapped or IPv6. For an echo, both ports are its identifier. */
 export interface Tuple {
   readonly source: Uint8Array;
   readonly destination: Uint8Array;
@@ -67,20 +70,20 @@ export interface ProtocolTuple extends Tuple {
   readonly protocol: number;
 }
 
-/** Where a tuple is seen: a network's VNI, or outside. */
+/** Where a tuple is seen: the VNI of a network, or outside. */
 export type Place = Vni | 0;
 export const OUTSIDE = 0;
 
-/** Is it only tracked, or are its addresses translated? */
+/** Whether it is only tracked, or its addresses are translated. */
 export type ConnectionKind = 'tracked' | 'translated';
 const kinds: readonly ConnectionKind[] = ['tracked', 'translated'];
 
-/** As records have it. */
+/** The number that stands for it in records. */
 export function kindNumber(kind: ConnectionKind): number {
   return kinds.indexOf(kind) + 1;
 }
 
-/** A connection as it is opened. */
+/** A connection to be opened. */
 export interface ConnectionTuples {
   readonly kind: ConnectionKind;
   /** Where packets of the original direction come in, and those of the reply direction. */
@@ -91,13 +94,13 @@ export interface ConnectionTuples {
   readonly translated: Tuple;
 }
 
-/** What was decided when a connection was opened, and holds as long as it is open. All 0: nothing. */
+/** What was decided when a connection was opened, valid as long as it is open. All 0 means nothing. */
 export interface ConnectionChoice {
-  /** The backend that was chosen for it. */
+  /** The backend chosen for it. */
   readonly pin: number;
   readonly verdict: number;
   readonly mark: number;
-  /** Of the policy that gave it its verdict. */
+  /** The policy behind the verdict. */
   readonly policy: number;
 }
 
@@ -107,7 +110,7 @@ export interface Half {
   lastSeenMs: number;
   packets: number;
   bytes: number;
-  /** TCP: the sequence number behind the last byte. */
+  /** TCP: the sequence number after the last byte. */
   end: number;
   /** TCP: the last acknowledgment number. */
   acked: number;
@@ -124,14 +127,14 @@ export type ConnectionState =
   | 'time_wait'
   | 'closed';
 
-/** Bytes for so many records, with the header before them. */
+/** The size of this many records, including the header. */
 export function connectionBytes(count: number): number {
   return (count + 1) * CONNECTION_BYTES;
 }
 
 const MAGIC = 'weftconn';
 
-/** How a file with connections of this layout begins: magic, version, bytes of a record. */
+/** The beginning of a file with connections of this layout: magic, version, size of a record. */
 export function connectionFileHeader(): Uint8Array {
   const header = new Uint8Array(CONNECTION_READY);
   for (let i = 0; i < MAGIC.length; i++) header[i] = MAGIC.charCodeAt(i);
@@ -141,20 +144,20 @@ export function connectionFileHeader(): Uint8Array {
   return header;
 }
 
-/** Records in a piece of memory; the slots of those that are free have generation 0. */
+/** Records in a piece of memory. Free slots have generation 0. */
 export class ConnectionRecords {
   readonly memory: Uint8Array;
   readonly count: number;
   readonly #view: DataView;
 
-  /** @param memory of `connectionBytes`, aligned to 8 bytes, all zero at first */
+  /** @param memory of size `connectionBytes`, aligned to 8 bytes, initially all zero */
   constructor(memory: Uint8Array) {
     this.memory = memory;
     this.count = Math.max(0, Math.floor(memory.byteLength / CONNECTION_BYTES) - 1);
     this.#view = new DataView(memory.buffer, memory.byteOffset, memory.byteLength);
   }
 
-  /** Slots from this one on were never used. */
+  /** Slots from this one on have never been used. */
   get ready(): number {
     return this.#view.getUint32(CONNECTION_READY, true);
   }
@@ -245,7 +248,7 @@ export class ConnectionRecords {
     this.#view.setUint32(at + 32, half.seen, true);
   }
 
-  /** The cached flow that packets of this direction take; 0: none yet. */
+  /** The cached flow that packets of this direction take; 0 means none yet. */
   flow(slot: number, reply: boolean): number {
     return this.#view.getUint32(this.#halfAt(slot, reply) + CONNECTION_HALF_FLOW, true);
   }
@@ -254,7 +257,7 @@ export class ConnectionRecords {
     this.#view.setUint32(this.#halfAt(slot, reply) + CONNECTION_HALF_FLOW, flow, true);
   }
 
-  /** The connection was used at this time, whatever its halves say. */
+  /** Notes that the connection was used at this time, whatever its halves say. */
   touch(slot: number, nowMs: number): void {
     this.#view.setFloat64(this.#halfAt(slot, false), nowMs, true);
   }
@@ -296,7 +299,7 @@ export class ConnectionRecords {
   }
 }
 
-/** As records have it: addresses, then big-endian ports. */
+/** The layout in records: addresses, then big-endian ports. */
 export function writeTuple(view: DataView, at: number, tuple: Tuple): void {
   const { source, destination, sourcePort, destinationPort } = tuple;
   for (let i = 0; i < 16; i++) {
@@ -307,17 +310,17 @@ export function writeTuple(view: DataView, at: number, tuple: Tuple): void {
   view.setUint16(at + 34, destinationPort);
 }
 
-/** Where the record of a slot begins. */
+/** The offset of the record of a slot. */
 export function recordAt(slot: number): number {
   return (slot + 1) * CONNECTION_BYTES;
 }
 
-/** The network that a connection is of: the one of its endpoint, or where it was opened. */
+/** The network of a connection: that of its endpoint, or the one where it was opened. */
 export function networkOf({ places: [from, to] }: Pick<ConnectionTuples, 'places'>): Vni {
   return (from || to) as Vni;
 }
 
-/** As the reply direction has it. */
+/** The tuple reversed, as the reply direction has it. */
 export function turned({ source, destination, sourcePort, destinationPort }: Tuple): Tuple {
   return { source: destination, destination: source, sourcePort: destinationPort, destinationPort: sourcePort };
 }
@@ -325,7 +328,7 @@ export function turned({ source, destination, sourcePort, destinationPort }: Tup
 const scratch = new Uint8Array(TUPLE_BYTES + 5);
 const scratchView = new DataView(scratch.buffer);
 
-/** A string that is equal exactly for equal tuples of one protocol in one place. */
+/** A string that is equal only for equal tuples of one protocol in one place. */
 export function tupleId(place: number, protocol: number, tuple: Tuple): string {
   scratchView.setUint32(0, place);
   scratchView.setUint8(4, protocol);
@@ -344,7 +347,7 @@ export function protocolName(protocol: number): 'tcp' | 'udp' | 'icmp' {
   return protocol === TCP ? 'tcp' : protocol === UDP ? 'udp' : 'icmp';
 }
 
-/** `10.0.0.2:40000`; of an echo its identifier. */
+/** `10.0.0.2:40000`; for an echo, with its identifier. */
 export function formatEnd(ip: Uint8Array, port: number): string {
   return isIp4(ip) ? `${formatIp(ip)}:${port}` : `[${formatIp(ip)}]:${port}`;
 }
