@@ -1,6 +1,6 @@
 /**
- * The owners of translated connections: the addresses of containers, each with the number by which
- * the store of connections knows it, as long as it has any.
+ * The owners of translated connections: the addresses of containers. While an address has any, it has
+ * a number by which the store of connections knows it.
  */
 import { CONNECTION_OWNERS, FIRST_FREE_OWNER } from '../flow/connection-store.ts';
 import { bytesId } from '../flow/key.ts';
@@ -23,12 +23,12 @@ export class ConnectionOwners {
     return owners.filter((owner) => owner !== undefined).map(({ number }) => number);
   }
 
-  /** Can it get a number, or has it one? */
+  /** True if it has a number or can get one. */
   hasRoomFor(vni: Vni, ip: Uint8Array): boolean {
     return this.#free.length > 0 || this.#next < CONNECTION_OWNERS || this.#owners.has(ownerId(vni, ip));
   }
 
-  /** It has one connection more. Returns its number; undefined if there is none left. */
+  /** Notes one more connection. Returns the number of the owner; undefined if there is none left. */
   add(vni: Vni, ip: Uint8Array): number | undefined {
     const id = ownerId(vni, ip);
     const known = this.#owners.get(id);
@@ -41,7 +41,7 @@ export class ConnectionOwners {
     return number;
   }
 
-  /** It has one connection less. */
+  /** Notes one connection less. */
   delete(vni: Vni, ip: Uint8Array): void {
     const id = ownerId(vni, ip);
     const owner = this.#owners.get(id);

@@ -1,23 +1,22 @@
 /**
- * Connections: which conversations are open, and what is opened and given up.
+ * Connections: which conversations are open, and which are opened and given up.
  *
  *   container ──original──► [ translated ] ──► outside        opened from inside
  *   outside   ──original──► [ translated ] ──► container      to a published port
  *
- * A tuple means something in one place only: in a network, or outside. Each
- * connection is found from both: as its original packets come in, and as its
- * replies do. The datapath's store finds them (flow/connection-store.ts); here is
- * nothing a connection. What is tracked only is opened and closed by the datapath.
+ * A tuple is meaningful in one place only: in a network, or outside. Each connection can be found from
+ * both sides, by its original packets as they come in and by its replies. The store of the datapath
+ * finds them (flow/connection-store.ts); nothing is kept here for a single connection. Connections that
+ * are only tracked are opened and closed by the datapath.
  *
- * Bounded: there are as many as the store's limit, and one endpoint may have
- * `quota` of those that are translated. Beyond that one that is half-open, as long as nobody
- * has answered, or over is given up for a new one, the longest known first; where there is
- * none, the new one is refused. Of those that have only been half-open, or are over without
- * having been in use, an endpoint may have `unprovenQuota`: whoever opens connections that
- * nobody takes costs no more than that. A connection ends by its time-out, by what TCP is at
- * (RFC 5382 §5, RFC 4787 §4.3, RFC 5508 §3.2), or with its endpoint.
+ * The number of connections is limited by the store, and one endpoint may have `quota` translated ones.
+ * Beyond that, a new connection replaces one that is half-open (nobody has answered it) or over, the
+ * oldest first; if there is none, the new one is refused. Of connections that have only been half-open,
+ * or are over without having been in use, an endpoint may have `unprovenQuota`, so opening connections
+ * that nobody answers takes no more than that. A connection ends by a timeout that depends on its
+ * state (RFC 5382 §5, RFC 4787 §4.3, RFC 5508 §3.2), or with its endpoint.
  *
- * The records outlive a crash; `recover` takes over what they hold.
+ * The records survive a crash, and `recover` takes over what they hold.
  */
 import {
   formatEnd,
@@ -42,23 +41,23 @@ import { ConnectionOwners } from './connection-owners.ts';
 
 export interface ConnectionOptions {
   readonly store: ConnectionStore;
-  /** Translated connections that one endpoint may have. */
+  /** How many translated connections one endpoint may have. */
   readonly quota: number;
-  /** Of these, that have not been seen in use: half-open, or over without having been in use. */
+  /** How many of these may not have been seen in use: half-open, or over without having been in use. */
   readonly unprovenQuota: number;
-  /** All addresses of the workload that has this one in this network, which share its quota; itself included. */
+  /** All addresses of the workload with this address in this network, including this one. They share its quota. */
   readonly addressesWith: (vni: Vni, ip: Uint8Array) => readonly Uint8Array[];
-  /** 8 random bytes: what ports connections get follows from it. */
+  /** 8 random bytes, which determine the ports that connections get. */
   readonly natKey: Uint8Array;
-  /** Does this port of the transit address belong to somebody, so that no connection from inside may have it? */
+  /** True if this port of the transit address is taken, so that no connection from inside may have it. */
   readonly isReserved: (protocol: number, port: number) => boolean;
-  /** It has ended: as the transit address sent it, or would have. */
+  /** Called when a connection has ended, with the tuple that the transit address sent, or would have sent. */
   readonly onClosed?: ((outside: ProtocolTuple) => void) | undefined;
 }
 
-/** A connection that is to be opened, whose addresses are translated. */
+/** A translated connection to be opened. */
 export type Opening =
-  /** By an endpoint: its source becomes `address`, with a port of its own. */
+  /** By an endpoint: its source becomes `address`, with a port chosen for it. */
   | { readonly vni: Vni; readonly protocol: number; readonly original: Tuple; readonly address: Uint8Array }
   /** From outside: its destination becomes the endpoint. */
   | { readonly vni: Vni; readonly protocol: number; readonly original: Tuple; readonly translated: Tuple };
@@ -66,7 +65,7 @@ export type Opening =
 export interface Found {
   readonly slot: number;
   readonly generation: number;
-  /** The tuple is that of a reply. */
+  /** True if the tuple is that of a reply. */
   readonly reply: boolean;
 }
 
@@ -117,31 +116,31 @@ export class ConnectionTable {
     return { slot, generation: this.#store.records.generation(slot), reply: (handle & 1) === 1 };
   }
 
-  /** What a found connection is about. */
+  /** The tuples of a connection that was found. */
   tuples(slot: number): ConnectionTuples {
     return this.#store.records.read(slot);
   }
 
-  /** Is it still the connection that was found there? */
+  /** True if the slot still has the connection that was found there. */
   isOpen({ slot, generation }: Pick<Found, 'slot' | 'generation'>): boolean {
     return this.#store.records.generation(slot) === generation;
   }
 
-  /** Packets of that direction take this cached flow from now on; nothing happens if the connection has ended. */
+  /** From now on, packets of that direction take this cached flow. Does nothing if the connection has ended. */
   setFlow(found: Found, flow: number): void {
     if (this.isOpen(found)) this.#store.records.setFlow(found.slot, found.reply, flow);
   }
 
-  /** The cached flow that packets of that direction take; 0: none. */
+  /** The cached flow that packets of that direction take; 0 means none. */
   flow(found: Found): number {
     return this.isOpen(found) ? this.#store.records.flow(found.slot, found.reply) : 0;
   }
 
-  /** Why it cannot be opened now; undefined if it can. To be asked before each `open`. */
+  /** Why it cannot be opened now; undefined if it can. Call it before each `open`. */
   refusal(opening: Opening): DropReason | undefined {
     const addresses = this.#addressesOf(opening);
     const owners = this.#owners.of(opening.vni, addresses);
-    // Here and not in `open`, which then decides the same.
+    // Done here and not in `open`, which then reaches the same decision.
     this.#store.lookOn(owners);
     const room = this.#store.room(owners, this.#quota, this.#unprovenQuota);
     if (room === ROOM_NONE || !this.#owners.hasRoomFor(opening.vni, endpointOfOpening(opening))) {
@@ -150,7 +149,7 @@ export class ConnectionTable {
     return this.#translated(opening, addresses) ? undefined : 'nat_ports';
   }
 
-  /** Opens what is not refused. Returns the names of what changed. */
+  /** Opens a connection that was not refused. Returns the names of what changed. */
   open(opening: Opening, nowMs: number): readonly string[] {
     const addresses = this.#addressesOf(opening);
     const room = this.#store.room(this.#owners.of(opening.vni, addresses), this.#quota, this.#unprovenQuota);
@@ -165,7 +164,7 @@ export class ConnectionTable {
     const owner = this.#owners.add(vni, endpointOf(connection));
     const slot = owner === undefined ? -1 : this.#store.open(connection, owner, nowMs, givenUp);
     if (slot < 0) {
-      // Another thread has taken the room: what was to be given up has been told to be over.
+      // Another thread has taken the room. What was to be given up has already been reported as over.
       for (const given of givenUp) if (given >= 0) this.#store.close(given);
       if (owner !== undefined) this.#owners.delete(vni, endpointOf(connection));
       return changed;
@@ -174,20 +173,20 @@ export class ConnectionTable {
     return [...changed, ...objectsOf(connection)];
   }
 
-  /** Ends connections that have not been used for long: of some of them at each call. */
+  /** Ends some of the connections that have been idle for too long; each call checks others. */
   expire(nowMs: number): readonly string[] {
     const changed: string[] = [];
     for (const slot of this.#store.expire(nowMs)) changed.push(...this.#close(slot));
     return changed;
   }
 
-  /** Ends those of an endpoint's address. */
+  /** Ends the connections of an endpoint's address. */
   forget(vni: Vni, ip: Uint8Array): readonly string[] {
     const [owner] = this.#owners.of(vni, [ip]);
     return owner === undefined ? [] : [...this.#store.owned(owner)].flatMap((slot) => this.#close(slot));
   }
 
-  /** Ends those that `isOver` picks of the translated ones. */
+  /** Ends the translated connections for which `isOver` is true. */
   end(isOver: (connection: ConnectionTuples & { readonly vni: Vni }) => boolean): readonly string[] {
     const changed: string[] = [];
     for (const slot of this.#slots('translated')) {
@@ -197,19 +196,19 @@ export class ConnectionTable {
     return changed;
   }
 
-  /** Ends the tracked ones of a network. */
+  /** Ends the tracked connections of a network. */
   endTracked(vni: Vni): void {
     for (const slot of this.#slots('tracked')) {
       if (this.#store.records.read(slot).places.includes(vni)) this.#store.close(slot);
     }
   }
 
-  /** Takes over what the records hold from before, when there is nothing else yet; what was torn is freed. */
+  /** Takes over what the records already hold, before anything else is opened, and frees incomplete ones. */
   recover(nowMs: number): void {
     for (const slot of this.#store.recover(nowMs)) {
       const connection = this.#store.records.read(slot);
       const owner = this.#owners.add(networkOf(connection), endpointOf(connection));
-      // There are always as many owners as endpoints, unless the records are of another switch.
+      // There are always as many owners as endpoints, unless the records belong to another switch.
       this.#store.adopt(slot, owner ?? 0);
       if (owner === undefined) this.#store.close(slot);
       else this.#claimPort(connection);
@@ -234,7 +233,7 @@ export class ConnectionTable {
         lastSeenMs,
         expiresAtMs: lastSeenMs + connectionTimeoutMs(records, slot),
       };
-      // A thread of the datapath may have closed it, and opened another one there, while it was read.
+      // While it was read, a thread of the datapath may have closed it and opened another one there.
       if (records.generation(slot) === generation) yield entry;
     }
   }
@@ -247,12 +246,12 @@ export class ConnectionTable {
     }
   }
 
-  /** Of the workload whose connection it is. */
+  /** The addresses of the workload that the connection belongs to. */
   #addressesOf(opening: Opening): readonly Uint8Array[] {
     return this.#addressesWith(opening.vni, endpointOfOpening(opening));
   }
 
-  /** As its original packets go out; undefined if no port is left for it. */
+  /** The tuple with which its original packets go out; undefined if no port is left for it. */
   #translated(opening: Opening, addresses: readonly Uint8Array[]): Tuple | undefined {
     if ('translated' in opening) {
       // The container may have a conversation of its own with the same ends.
@@ -274,14 +273,14 @@ export class ConnectionTable {
     return port === undefined ? undefined : from(port);
   }
 
-  /** It is open: its port is one of those that are in use. */
+  /** Notes that the port of an open connection is in use. */
   #claimPort(connection: ConnectionTuples): void {
     if (!isFromInside(connection)) return;
     const vni = networkOf(connection);
     this.#ports.add({ ...connection, vni }, this.#addressesWith(vni, endpointOf(connection)));
   }
 
-  /** It is about to be closed. Returns the names of what changes; of a tracked one there is nothing to note. */
+  /** Called before it is closed. Returns the names of what changes; for a tracked one, that is nothing. */
   #leave(slot: number): string[] {
     const connection = this.#store.records.read(slot);
     if (connection.kind === 'tracked') return [];
@@ -299,12 +298,12 @@ export class ConnectionTable {
   }
 }
 
-/** Was it opened by its endpoint, whose source is hidden? */
+/** True if its endpoint opened it, so that the endpoint's source is hidden. */
 export function isFromInside({ original, translated }: ConnectionTuples): boolean {
   return sameBytes(original.destination, translated.destination);
 }
 
-/** As packets of it leave, whoever opened it. */
+/** The tuple with which its packets leave, whoever opened it. */
 function sentOutside(connection: ConnectionTuples): Tuple {
   return isFromInside(connection) ? connection.translated : turned(connection.original);
 }
@@ -314,14 +313,14 @@ export function endpointOf(connection: ConnectionTuples): Uint8Array {
   return isFromInside(connection) ? connection.original.source : connection.translated.destination;
 }
 
-/** What a decision consults that looks for a connection by its tuple. */
+/** The object that a decision consults when it looks for a connection by its tuple. */
 export function connectionObject(place: Place, protocol: number, tuple: Tuple): string {
   const { source, sourcePort, destination, destinationPort } = tuple;
   const ends = `${formatEnd(source, sourcePort)}-${formatEnd(destination, destinationPort)}`;
   return `connection/${place}/${protocolName(protocol)}/${ends}`;
 }
 
-/** By which its replies will be found. */
+/** The tuple by which its replies will be found. */
 function replyOf(opening: Opening, translated: Tuple): [Place, protocol: number, Tuple] {
   return ['address' in opening ? OUTSIDE : opening.vni, opening.protocol, turned(translated)];
 }

@@ -1,24 +1,29 @@
 /**
- * Source ports (of pings, identifiers) that connections from inside get at the transit address.
+ * Source ports (for pings, identifiers) that connections from inside get at the transit address.
  *
- * They lie in a range that the host's own translation keeps as they are (outside/rules.ts), so what is outside sees
- * exactly these. Never the container's own: with the port of a program of the host, it would get what is meant for
- * that program (CVE-2021-3773). A keyed hash picks them, so that no container can work towards one.
+ * They are in a range that the host's own translation leaves as they are (outside/rules.ts), so the outside sees
+ * exactly these. They are never the container's own: with the port of a program of the host, the container would get
+ * what is meant for that program (CVE-2021-3773). A keyed hash chooses them, so no container can aim for a
+ * particular one.
  *
- * One source (address and port of a container) has one port to wherever it sends: endpoint-independent mapping,
- * RFC 4787 REQ-1. Such a port is its own, and an endpoint has at most a quarter of all to itself. Beyond that, and where
- * none is free, ports are chosen for each destination anew: many sources use one, to different destinations.
+ * One source (address and port of a container) has one port towards all destinations: endpoint-independent mapping,
+ * RFC 4787 REQ-1. Such a port is reserved for the source, and an endpoint can reserve at most a quarter of all ports.
+ * Beyond that, and if no port is free, a port is chosen for each destination: many sources use the same one towards
+ * different destinations.
  *
- * Families and protocols have ports each for themselves. Nothing is kept here but what follows from the connections.
+ * Each family and protocol has its own ports. Everything that is stored here follows from the connections.
  */
 import { tupleId, NAT_PORTS, type Tuple } from '../flow/connection.ts';
 import { bytesId } from '../flow/key.ts';
 import { keyedHash } from '../flow/keyed-hash.ts';
 import { isIp4, type Vni } from '../flow/types.ts';
 
-/** Ports that one endpoint has to itself, at most. */
+/** How many ports one endpoint may reserve. */
 const OWN_PORTS = NAT_PORTS.count / 4;
-/** Ports that are tried: for one of its own, for one that nobody has to himself, for any that is free there. */
+/**
+ * How many ports are tried: to reserve one, to find one that nobody has reserved, to find any that is free for the
+ * destination.
+ */
 const TRIED = { own: 64, untaken: 8, any: 256 };
 const INPUT_BYTES = 41;
 
@@ -29,16 +34,16 @@ export interface Origin {
   readonly original: Tuple;
 }
 
-/** And what it became. */
+/** The same with the result of the translation. */
 type Mapped = Origin & { readonly translated: Tuple };
 
 export class NatPorts {
   readonly #key: Uint8Array;
-  /** By source: its own port, and how many connections use it. */
+  /** By source: its reserved port, and how many connections use it. */
   readonly #mappings = new Map<string, { readonly port: number; uses: number }>();
-  /** Ports that are somebody's own, by family and protocol. */
+  /** Reserved ports, by family and protocol. */
   readonly #taken = new Map<number, Set<number>>();
-  /** How many a container's address has, of a protocol. */
+  /** How many a container's address has reserved for a protocol. */
   readonly #counts = new Map<string, number>();
   readonly #input = new Uint8Array(INPUT_BYTES);
   readonly #view = new DataView(this.#input.buffer);
@@ -49,7 +54,8 @@ export class NatPorts {
   }
 
   /**
-   * Changes nothing: `add` does. @param addresses all of the endpoint @param isFree may this connection have that port?
+   * Chooses a port, without changing anything (`add` does). @param addresses all of the endpoint @param isFree true if
+   * this connection may have that port
    * @returns undefined if none is left
    */
   choose(origin: Origin, addresses: readonly Uint8Array[], isFree: (port: number) => boolean): number | undefined {
@@ -67,7 +73,7 @@ export class NatPorts {
     return untaken ?? find(hash, TRIED.any, isFree);
   }
 
-  /** A connection from inside has been opened, or taken over. @param addresses all of the endpoint */
+  /** Notes a connection from inside that was opened or taken over. @param addresses all of the endpoint */
   add(connection: Mapped, addresses: readonly Uint8Array[]): void {
     const port = connection.translated.sourcePort;
     const source = sourceId(connection);
@@ -83,7 +89,7 @@ export class NatPorts {
     this.#count(connection, 1);
   }
 
-  /** It has ended. */
+  /** Notes that it has ended. */
   delete(connection: Mapped): void {
     const port = connection.translated.sourcePort;
     const source = sourceId(connection);
