@@ -1,6 +1,6 @@
 /**
- * Conversations, for datapaths behind a pipeline that lets little else pass: what workloads send by
- * themselves, and the answers to it. Addresses are those of `PipelineDecider`.
+ * Conversations for datapaths behind a pipeline that lets little else pass: frames that workloads send on their own,
+ * and the answers to them. Addresses are those of `PipelineDecider`.
  */
 import { gatewayMac } from '../../src/table/topology.ts';
 import { formatMac, type Vni } from '../../src/flow/types.ts';
@@ -17,13 +17,13 @@ const [TCP_FIN, TCP_RST, TCP_ACK] = [1, 4, 16];
 const QUOTED_BYTES = 48;
 const mss = Uint8Array.of(2, 4, 5, 180);
 
-/** A frame and the port that it comes in by. */
+/** A frame, and the port where it comes in. */
 export interface Said {
   readonly port: number;
   readonly frame: Uint8Array;
 }
 
-/** Who the sender may be, by port. */
+/** The port of each possible sender. */
 const speakers = [2, 2, 4, 5, 3];
 const outside = { ip4: '198.51.100.1', ip6: '2001:db8:99::1' };
 const transit = { ip4: '198.51.100.2', ip6: '2001:db8:99::2' };
@@ -36,7 +36,7 @@ function addressOf(port: number, isV6: boolean): string {
 
 const macOf = (port: number): string => `02:00:00:00:00:0${port}`;
 
-/** The first packets of few conversations, so that they are repeated. */
+/** The first packets of a few conversations, so that they repeat. */
 export function say(random: Random): Said {
   const [port, isV6] = [random.pick(speakers), random.chance(0.5)];
   const to = random.pick([2, 3, 3, 3, 4, 5].filter((other) => other !== port));
@@ -64,7 +64,7 @@ export function say(random: Random): Said {
   }
 }
 
-/** What an honest workload may send outside of conversations, and what it may not. */
+/** Frames that an honest workload may or may not send outside conversations. */
 function notIp(ends: frames.Ends & { readonly src: string }, random: Random): Uint8Array {
   const type = random.pick([0x002e, 0x8035, 0x8808, 0x88cc, 0x88f7, 0x9100, ETH_IPV4]);
   if (type !== ETH_IPV4) return frames.ethernet(ends, type, new Uint8Array(46));
@@ -73,7 +73,9 @@ function notIp(ends: frames.Ends & { readonly src: string }, random: Random): Ui
   return frames.ip({ ...ends, ip6: { hopLimit: 255 } }, v6 ? IP_ICMPV6 : IP_ICMP, router);
 }
 
-/** An answer to a frame where it arrived; undefined unless it is an IP packet without options and extension headers. */
+/**
+ * An answer to a frame, where it arrived; undefined unless it is an IP packet without options and extension headers.
+ */
 export function answerTo(frame: Uint8Array, random: Random): Uint8Array | undefined {
   const ethernet = parseEthernet(frame);
   if (!ethernet || ethernet.vlan) return undefined;

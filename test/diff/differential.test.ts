@@ -1,7 +1,7 @@
 /**
- * 200,000 random frames, many in bursts and superframes, through the native and
- * the reference datapath, and the proof that the test would notice: planted faults are found and made small.
- * `npm run test:diff -- --frames N --seed S` runs longer ones.
+ * Sends 200,000 random frames, many in bursts and superframes, through the native and the reference datapath, and shows
+ * that the test would notice a fault: planted faults are found and reduced to few steps.
+ * `npm run test:diff -- --frames N --seed S` runs longer tests.
  */
 import t from 'tap';
 import { openNativeDatapath } from '../../src/datapath/native/native.ts';

@@ -1,19 +1,18 @@
 /**
- * The differential test: two datapaths get the same calls, and must give the
- * same frames, upcalls, counters and flows.
+ * The differential test: two datapaths get the same calls, and must give the same frames, upcalls,
+ * counters and flows.
  *
- * A run is a number of sessions. Each opens both datapaths anew with a random
- * configuration and takes them through random steps: frames, superframes and
- * bursts from local ports and the tunnel, right and broken; ports that come and go; decisions that are
- * made at once or late; flows that are replaced and deleted; time that passes.
- * What comes out is compared after each step, counters and flows now and then.
+ * A run consists of sessions. Each opens both datapaths again with a random configuration and takes
+ * them through random steps: correct and broken frames, superframes and bursts from local ports and the
+ * tunnel; ports that come and go; decisions made at once or late; flows that are replaced and deleted;
+ * time that passes. The output is compared after each step, counters and flows now and then.
  *
- * All that happens in a step follows from the seed, the session and the number
- * of the step alone, so a session stays valid when steps are left out. That is
- * how a failure is made small: steps are left out as long as it still fails.
+ * Everything that happens in a step follows from the seed, the session and the number of the step
+ * alone, so a session stays valid when steps are left out. That is how a failure is reduced: steps are
+ * left out as long as it still fails.
  *
- * Who decides is a parameter: `RandomDecider` reaches the corners of the
- * contract, a controller with the real pipeline can be put in its place.
+ * Who decides is a parameter: `RandomDecider` reaches the corners of the contract, and a controller
+ * with the real pipeline can take its place.
  */
 import {
   openPort,
@@ -48,7 +47,7 @@ import { Random } from '../support/random.ts';
 import { answerTo, type Said } from './conversations.ts';
 import { Reached } from './reached.ts';
 
-/** Answers upcalls. It sees one datapath and must depend on nothing else but its random numbers. */
+/** Answers upcalls. It sees one datapath, and must not depend on anything else except its random numbers. */
 export interface Decider {
   /** Runs inside `onUpcall`. */
   upcalls(batch: readonly Upcall[]): void;
@@ -59,11 +58,11 @@ export interface Decider {
 }
 
 export interface DeciderContext {
-  /** Opened by the time of the first call to the decider. */
+  /** Open by the time of the first call to the decider. */
   readonly dp: () => Switch;
   readonly random: Random;
   readonly clock: () => number;
-  /** Puts something into what is compared. */
+  /** Adds something to what is compared. */
   readonly note: (text: string) => void;
 }
 
@@ -73,7 +72,7 @@ export interface DifferentialOptions {
   readonly left: Open;
   readonly right: Open;
   readonly decider: MakeDecider;
-  /** What most frames are then, and the port that each comes in by. */
+  /** What most frames are, if given, and the port where each comes in. */
   readonly usual?: (random: Random) => Said;
   readonly seed: number;
   /** Frames and datagrams in all. */
@@ -84,7 +83,7 @@ export interface DifferentialOptions {
 export interface DifferentialResult {
   readonly frames: number;
   readonly sessions: number;
-  /** Sums over all sessions, to see that the run reached what it is for. */
+  /** Sums over all sessions, which show whether the run reached what it is for. */
   readonly reached: ReadonlyMap<string, number>;
   readonly drops: ReadonlyMap<string, number>;
   readonly hits: number;
@@ -105,12 +104,12 @@ export class Difference extends Error {
 }
 
 const STEPS_PER_SESSION = 3000;
-/** Frames that an answer may be to. */
+/** How many frames can be answered. */
 const ANSWERABLE = 8;
 const FRAME_OUT = 'frame out of port';
 /** Connections, and slots for them. */
 const CONNECTIONS = { cap: 16, slots: 20 };
-/** Where the tuples of what comes in by a port mean something. */
+/** The place in which the tuples of packets from each port are meaningful. */
 const placeOf: Readonly<Record<number, Place>> = { 1: 1 as Place, 2: 1 as Place, 3: 0, 4: 1 as Place, 5: 100 as Place };
 const COMPARE_STATE_EVERY = 250;
 const MEMORY_PORTS = [1, 2, 3, 4, 5];
@@ -144,7 +143,7 @@ export function runDifferential(options: DifferentialOptions): DifferentialResul
 
 interface Outcome {
   readonly failure: string | undefined;
-  /** Steps begun. */
+  /** Steps that have begun. */
   readonly steps: number;
   readonly frames: number;
   readonly counters: DatapathCounters;
@@ -196,7 +195,7 @@ function runSession(
   }
 }
 
-/** Leaves out ever smaller parts of the steps as long as the session fails. */
+/** Leaves out smaller and smaller parts of the steps as long as the session fails. */
 function shrink(options: DifferentialOptions, session: number, failing: readonly number[], first: string): Difference {
   let steps = failing;
   let failure = first;
@@ -217,7 +216,7 @@ function shrink(options: DifferentialOptions, session: number, failing: readonly
   return new Difference(`seed ${options.seed}, session ${session}: ${failure}`, texts);
 }
 
-/** The frames of `pool` come again and again, so that flows are hit and frames park. */
+/** The frames of `pool` repeat, so that flows are hit and frames park. */
 function configOf(seed: number, session: number): { flowCap: number; pool: readonly Uint8Array[] } {
   const random = new Random(seed, session, 0);
   const flowCap = random.pick([3, 20, 200, 2000]);
@@ -228,16 +227,16 @@ type Step =
   | { readonly what: 'frames'; readonly port: number; readonly frames: readonly Uint8Array[] }
   | { readonly what: 'burst'; readonly port: number; readonly frames: readonly OffloadedFrame[] }
   | { readonly what: 'datagrams'; readonly datagrams: readonly Pick<Datagram, 'source' | 'tos' | 'payload'>[] }
-  /** Whoever got one of the last frames says something back. */
+  /** Somebody who received one of the last frames answers it. */
   | { readonly what: 'answer'; readonly to: number; readonly random: () => Random }
   | { readonly what: 'originate'; readonly frame: Uint8Array; readonly port: number }
-  /** Each datapath's decider gets numbers of its own, the same ones. */
+  /** Each datapath's decider gets random numbers of its own, the same for both. */
   | { readonly what: 'decider'; readonly random: () => Random }
   | { readonly what: 'advance'; readonly ms: number }
   | { readonly what: 'rates'; readonly port: number; readonly rates: PortRates }
   | { readonly what: 'port'; readonly port: number; readonly local: string; readonly offloads: boolean };
 
-/** Untagged IPv4 as it is but for its header's checksum; anything else as it is. */
+/** Gives an untagged IPv4 frame a wrong header checksum; other frames stay as they are. */
 function withWrongIpv4Checksum(frame: Uint8Array): Uint8Array {
   return frame.length > 25 && getU16(frame, 12) === ETH_IPV4 ? frame.with(25, frame[25]! ^ 1) : frame;
 }
@@ -254,7 +253,7 @@ function stepOf(
     return random.chance(0.3) ? mutate(frame, random) : frame;
   };
   const kind = random.int(1000);
-  // What the tunnel brings: mostly from one sender and of one network.
+  // Frames from the tunnel, mostly from one sender and of one network.
   const datagramsOf = (inner: readonly Uint8Array[]) => {
     const [usualVni, usualSource, usualTos] = [random.pick(vnis), random.pick(remoteAddresses), random.int(256)];
     return inner.map((frame) => {
@@ -307,7 +306,7 @@ function stepOf(
   return { what: 'port', port, local: random.pick(localAddresses), offloads: random.chance(0.5) };
 }
 
-/** Mostly some that are reached. */
+/** Mostly rates that are reached. */
 function randomRates(random: Random): PortRates {
   const rate = (most: number): Rate => ({ perSecond: 1 + random.int(most), burst: 1 + random.int(most) });
   const queue = () => (random.chance(0.5) ? { queue: random.int(100_000) } : {});
@@ -356,15 +355,15 @@ interface Event {
   readonly bytes?: Uint8Array;
 }
 
-/** One datapath with its decider, and what came out of it since the last comparison. */
+/** One datapath with its decider, and everything that came out of it since the last comparison. */
 class World {
   readonly dp: Switch;
   events: Event[] = [];
   readonly #decider: Decider;
   readonly #ports = new Map<number, PortSpec>();
-  /** The last frames that came out of ports, and out of which. */
+  /** The last frames that came out of ports, and which ports. */
   readonly #got: Said[] = [];
-  /** Of the last step, from local ports: the frames of a burst, or one. */
+  /** The input of the last step from local ports: the frames of a burst, or one frame. */
   #inputs: readonly Uint8Array[] = [];
   #nowMs = 1000;
 
@@ -395,12 +394,12 @@ class World {
     });
   }
 
-  /** Frames that a cached flow has forwarded, of flows that are there still. */
+  /** How many frames the existing cached flows have forwarded. */
   get hits(): number {
     return [...this.dp.flowDump()].reduce((sum, flow) => sum + flow.packets, 0);
   }
 
-  /** What came of the step that was the last, and not compared yet. */
+  /** Reports the results of the last step, which has not been compared yet. */
   tellReached(reached: Reached): void {
     const inputs = this.#inputs;
     this.#inputs = [];
@@ -498,7 +497,7 @@ class World {
   }
 }
 
-/** Compares what came out and forgets it. */
+/** Compares what came out, and forgets it. */
 function compareEvents(left: World, right: World): string | undefined {
   const [a, b] = [left.events, right.events];
   left.events = [];
@@ -553,7 +552,7 @@ function countersText(counters: DatapathCounters): string[] {
   return lines;
 }
 
-/** What a free slot holds, and where the native datapath found a flow last, is nobody else's. */
+/** Leaves out what free slots contain and where the native datapath last found a flow, which concern nobody else. */
 function connectionsText(records: ConnectionRecords): string[] {
   return Array.from({ length: records.count }, (_, slot) => {
     if (records.generation(slot) === 0) return `${slot} is free`;

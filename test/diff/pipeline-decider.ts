@@ -1,8 +1,8 @@
 /**
- * The real controller and pipeline as a decider: ports are workloads with the
- * addresses that random frames use, in two networks, one of them trusted, or the way outside. Now
- * and then some of its cached flows are looked at: their masks must not be too
- * wide, and their actions must be what would be decided now.
+ * The real controller and pipeline as a decider. Ports are workloads with the addresses that random
+ * frames use, in two networks, one of them trusted, or the way outside. Now and then some of the cached
+ * flows are checked: their masks must not be too wide, and their actions must be what would be decided
+ * now.
  */
 import type { PortSpec, Upcall } from '../../src/datapath/datapath.ts';
 import { routing } from '../../src/cluster/routing.ts';
@@ -33,7 +33,7 @@ const vteps = ['192.0.2.2', '192.0.2.3', '2001:db8::2'].map(parseIp);
 const INTERESTING_KEYS = 200;
 
 export class PipelineDecider implements Decider {
-  /** Defects that were found in cached flows. */
+  /** Defects found in cached flows. */
   readonly defects: string[] = [];
   flowsChecked = 0;
   readonly #context: DeciderContext;
@@ -50,11 +50,11 @@ export class PipelineDecider implements Decider {
     this.#context = context;
     for (const vni of vnis) this.#setNetwork(vni);
     for (const vtep of vteps) this.#topology.addVtep(vtep);
-    // An endpoint that is declared to be on one of the other hosts.
+    // An endpoint declared to be on one of the other hosts.
     this.#fdb.setStatic(vnis[0]!, parseMac('02:00:00:00:00:07'), { kind: 'vtep', vtep: vteps[0]! });
   }
 
-  /** Both networks have a gateway and routes to each other; from the first, all else goes one of two ways. */
+  /** Both networks have a gateway and routes to each other. From the first, everything else goes one of two ways. */
   #setNetwork(vni: Vni): void {
     const [first, second] = vnis as [Vni, Vni];
     const [subnets, others, other] =
@@ -65,7 +65,7 @@ export class PipelineDecider implements Decider {
     if (vni === first) {
       routes.push({ to: '172.16.0.0/12', via: ['10.0.0.3', '10.0.0.4'] }, { to: 'fe00::/8', type: 'unreachable' });
     }
-    // More than the outside takes, so that on the way there packets are too large.
+    // Larger than the outside accepts, so that some packets are too big on the way there.
     const network = { name: `net${vni}`, vni, mtu: 150, outside: true, ...routing(`net${vni}`, subnets, routes) };
     this.#topology.setNetwork(network);
     for (const gateway of network.gateways) this.#neighbors.set(vni, gateway, gatewayMac(vni));
@@ -140,7 +140,7 @@ export class PipelineDecider implements Decider {
   }
 
   #check(random: Random): void {
-    // Of connections a flow covers what belongs to those that have it, and says nothing of other tuples.
+    // A flow of connections covers what belongs to the connections that have it, and says nothing about other tuples.
     const cached = [...this.#controller.flows.dump()].map(({ flow }) => flow).filter((flow) => !flow.isOfConnections);
     if (cached.length === 0) return;
     const some = [random.pick(cached), random.pick(cached)].map(({ key, decision }) => ({ key, mask: decision.mask }));
@@ -169,7 +169,7 @@ const outside: OutsidePort = {
   ]),
 };
 
-/** Port 4 is trusted, port 5 in the second network; MACs and addresses are those of the random frames. */
+/** Port 4 is trusted, port 5 is in the second network; MACs and addresses are those of the random frames. */
 function workload(portNo: PortNo): AccessPort {
   return {
     portNo,

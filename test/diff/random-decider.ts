@@ -1,11 +1,9 @@
 /**
- * A decider that makes no sense and reaches every corner of the contract:
- * random masks and actions, answers at once, late, twice or never, flows that
- * are replaced and deleted.
+ * A decider that makes no sense and reaches every corner of the contract: random masks and actions;
+ * answers at once, late, twice or never; flows that are replaced and deleted.
  *
- * Half of the deciders give each key one mask, so that no two flows cover one
- * frame, as in a real pipeline; the others let flows overlap, where the oldest
- * mask must win.
+ * Half of the deciders use one mask for each key, so that no two flows cover one frame, as in a real
+ * pipeline. The others let flows overlap, in which case the oldest mask must win.
  */
 import type { Upcall, UpcallToken } from '../../src/datapath/datapath.ts';
 import { NAT_BY_TUPLE, type Action } from '../../src/flow/action.ts';
@@ -21,7 +19,7 @@ import type { Decider, DeciderContext } from './differential.ts';
 
 const vteps = ['192.0.2.2', '192.0.2.3', '2001:db8::2'].map(parseIp);
 const places = [0, 1, 100] as Place[];
-/** Where masks do not overlap these are in each, and choose it. */
+/** If masks do not overlap, these fields are in each of them and select it. */
 const choosing: readonly FieldName[] = ['in_port', 'eth_type', 'ip_proto'];
 
 interface Known {
@@ -69,7 +67,7 @@ export class RandomDecider implements Decider {
         if (flow) this.#context.dp().flowDel(flow.id);
         break;
       case 1:
-        // The id may have gone meanwhile: then this is a new flow, or takes the place of another.
+        // The id may have gone in the meantime. In that case this is a new flow, or takes the place of another.
         if (flow) this.#note(flow.id, flow);
         break;
       case 2:
@@ -86,7 +84,7 @@ export class RandomDecider implements Decider {
     }
   }
 
-  /** Opens a connection that the frame, or what it quotes, may belong to. */
+  /** Opens a connection that the frame, or the packet that it quotes, may belong to. */
   #connect(key: FlowKey, head: Uint8Array): void {
     const { random } = this.#context;
     const of = new FlowView(key, head);
@@ -196,7 +194,7 @@ export class RandomDecider implements Decider {
   }
 }
 
-/** Of the same family. */
+/** An address of the same family. */
 function randomIp(like: Uint8Array, random: Random): Uint8Array {
   const ip = random.bytes(16);
   if (isIp4(like)) ip.set(like.subarray(0, 12));
