@@ -1,4 +1,4 @@
-/** The file that connections are kept in. */
+/** The file in which connections are stored. */
 import { chmodSync, existsSync, linkSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -39,7 +39,7 @@ t.test('its room is taken when it is asked for, not when it is written to', asyn
 t.test('a file of another layout is set aside, and never read as this one', async (t) => {
   const dir = t.testdir();
   const old: Record<string, Uint8Array> = {
-    // As it was before there was a header: records of 256 bytes, the first one in use, or free.
+    // The layout before there was a header: records of 256 bytes, the first one in use, or free.
     first: new Uint8Array(1024).fill(2, 0, 40),
     second: new Uint8Array(1024).fill(2, 256, 300),
     short: Uint8Array.of(1, 2, 3),

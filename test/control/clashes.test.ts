@@ -115,7 +115,7 @@ for (const [family, ip] of [
     t.same(told(), [[], []]);
     announce();
     t.same(told(), [[`${peer} has ${ip}`], [`${here} has ${ip}`]]);
-    // The announcement to all, and the answer to its sender, whose own answer nobody answers any more.
+    // The announcement to everybody, and the answer to its sender; nobody replies to the sender's own answer any more.
     t.same(came(), [2, 1, 1]);
     for (let i = 0; i < 100; i++) announce();
     t.same(came(), [102, 1, 101]);
@@ -141,7 +141,7 @@ t.test('it is told for as long as frames come, whoever decided them, and some ti
 t.test('forged senders and VNIs take no more than their room, and nothing from another kind', async (t) => {
   const { comes, told } = lab(t);
   comes(peer, { srcMac: web.mac });
-  // Each differs from the peers, or from the VNI of the network, in its last byte only; of the others the first is
+  // Each differs from the peers, or from the VNI of the network, only in its last byte. The first of the others is
   // reported.
   for (let i = 3; i < 255; i++) comes(`192.0.2.${i}`);
   for (let i = 1; i < 256; i++) if (i !== VNI) comes(peer, { vni: i });

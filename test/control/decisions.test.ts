@@ -1,4 +1,4 @@
-/** Decisions share what is the same in them, and say what they said. */
+/** Decisions share equal parts, and still say the same. */
 import t from 'tap';
 import { Decisions } from '../../src/control/decisions.ts';
 import type { FieldName } from '../../src/flow/fields.ts';
@@ -7,12 +7,12 @@ import type { PortNo, Vni } from '../../src/flow/types.ts';
 import { text } from '../../src/pipeline/text.ts';
 import type { Decision } from '../../src/pipeline/decide.ts';
 
-/** Equal lists of fields are one. */
+/** Equal lists of fields are one object. */
 const nothing: readonly FieldName[] = [];
 const ingress = (port: number) => text`from port ${port}`;
 const route = (slot: number) => text`connection ${slot}`;
 
-/** As for a flow to the outside: new objects each time. */
+/** Like one for a flow to the outside: new objects each time. */
 function decision(port: number, slot: number): Decision {
   const mac = Uint8Array.of(2, 0, 0, 0, 0, 1);
   return {

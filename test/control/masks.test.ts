@@ -9,11 +9,11 @@ import { emptyKey, maskOf, writeNumber, type FlowMask } from '../../src/flow/key
 import { createSimulation, type SimulationOptions } from '../../src/simulation.ts';
 import { udp } from '../support/frames.ts';
 
-/** Different for each number. */
+/** A different mask for each number. */
 const mask = (number: number): FlowMask => maskOf(1 | (number << 1));
 const key = emptyKey();
 
-/** Masks of these ports: `[from, to, ports, frames]` each. */
+/** Masks with these ports: `[from, to, ports, frames]` each. */
 function filled(...groups: readonly (readonly [number, number, readonly number[], number])[]) {
   const masks = new Masks();
   const uses = new Map<FlowMask, MaskUse>();
@@ -26,7 +26,7 @@ function filled(...groups: readonly (readonly [number, number, readonly number[]
   const want = (number: number, port: number, times: number): void => {
     for (let i = 0; i < times; i++) masks.refuse(mask(number), port, key);
   };
-  /** All flows of the mask that gives way go, and the other one gets the place. */
+  /** Removes all flows of the mask that gives way, and gives the place to the other one. */
   const end = (port: number): readonly [FlowMask, FlowMask] | undefined => {
     const change = masks.endWindow();
     if (!change) return undefined;
@@ -115,7 +115,7 @@ const datapaths: readonly (readonly [string, SimulationOptions['open']])[] = [
 ];
 const [macWeb, macDb] = ['02:00:00:00:00:01', '02:00:00:00:00:02'];
 
-/** A switch where a port that floods has taken all masks, each with so many flows. */
+/** A switch on which a port that floods has taken all masks, each with this many flows. */
 function flooded(open: SimulationOptions['open'], flowsEach: number) {
   const net = createSimulation(open && { open });
   const host = net.host('a', '192.0.2.1');
@@ -130,7 +130,7 @@ function flooded(open: SimulationOptions['open'], flowsEach: number) {
       writeNumber(of, fields.in_port, 99);
       writeNumber(of, fields.nd_lla, flow);
       const used = maskOf(1 | (1 << fields.nd_lla.number) | (number << 1));
-      // They forward, as far as the cache knows.
+      // To the cache, these flows forward.
       const made = {
         ...decision,
         reason: undefined,

@@ -1,4 +1,4 @@
-/** Connections of the outside, on both datapaths: how many there are, whom they go with, and when they end. */
+/** Connections of the outside, on both datapaths: how many there can be, what they end with, and when. */
 import t from 'tap';
 import { parseIp, type Vni } from '../../src/flow/types.ts';
 import { publishedId } from '../../src/table/topology.ts';

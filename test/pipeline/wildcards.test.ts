@@ -1,8 +1,7 @@
 /**
- * A cached decision is never wider than what it was made from: whatever field
- * of a frame a decision left wildcarded, another value there gives the same
- * decision, in random networks and for random flows. And what flows share, be it
- * a decision or a megaflow, is what each of them would have had by itself.
+ * A cached decision is never wider than what it was made from: changing a field that a decision left
+ * wildcarded must not change the decision, in random networks and for random flows. And whatever flows
+ * share, a decision or a megaflow, must be what each of them would have had alone.
  */
 import t from 'tap';
 import { routing } from '../../src/cluster/routing.ts';
@@ -35,7 +34,7 @@ const OUTSIDE_PORT = 6 as PortNo;
 const transit = parseIp('198.51.100.7');
 
 const macs = Array.from({ length: 6 }, (_, i) => Uint8Array.of(2, 0, 0, 0, 0, i));
-/** What only weft has: gateways of both networks, and the host. */
+/** MACs that only weft has: the gateways of both networks, and the host. */
 const routers = [gatewayMac(1 as Vni), gatewayMac(2 as Vni), hostMacOf(Uint8Array.of(0, 0, 1))];
 const group = [
   Uint8Array.of(255, 255, 255, 255, 255, 255),
@@ -155,7 +154,7 @@ function randomize(key: Uint8Array, name: keyof typeof fields, random: Random): 
   else writeNumber(key, field, random.int(2 ** (8 * field.size)));
 }
 
-/** What a workload or a peer would send, so that decisions get past the first checks. */
+/** Makes it something that a workload or a peer would send, so that decisions get past the first checks. */
 function makeHonest(key: Uint8Array, tables: Tables, random: Random): void {
   if (random.chance(0.2)) return makeEntering(key, random);
   if (random.chance(0.2)) {
@@ -179,7 +178,7 @@ function makeHonest(key: Uint8Array, tables: Tables, random: Random): void {
   else if (random.chance(0.3)) makeRouted(key, port.vni, random);
 }
 
-/** What the host would send on from outside. */
+/** Makes it something that the host would forward from outside. */
 function makeEntering(key: Uint8Array, random: Random): void {
   writeNumber(key, fields.in_port, OUTSIDE_PORT);
   writeNumber(key, fields.eth_type, 0x0800);
@@ -190,7 +189,7 @@ function makeEntering(key: Uint8Array, random: Random): void {
   writeNumber(key, fields.l4_dst, random.pick([80, 81]));
 }
 
-/** A packet for somewhere else. */
+/** Makes it a packet for another place. */
 function makeRouted(key: Uint8Array, vni: Vni, random: Random): void {
   key.set(gatewayMac(vni), fields.eth_dst.offset);
   writeNumber(
@@ -202,7 +201,7 @@ function makeRouted(key: Uint8Array, vni: Vni, random: Random): void {
   key.set(random.pick(ips), fields.ip_dst.offset);
 }
 
-/** An ARP request for somebody, as a honest port would send it. */
+/** Makes it an ARP request, as an honest port would send it. */
 function makeRequest(key: Uint8Array, random: Random): void {
   writeNumber(key, fields.eth_type, 0x0806);
   writeNumber(key, fields.ip_proto, 1);
@@ -234,7 +233,7 @@ t.test(`flipping wildcarded fields changes nothing (seed ${seed})`, async (t) =>
       for (const { name, offset, size } of fieldList) {
         const other = key.slice();
         randomize(other, name, random);
-        // What is used of it stays, be it nothing, its beginning or all.
+        // The part of the field that was used stays: nothing, its beginning, or all of it.
         for (let i = offset; i < offset + size; i++) if (decision.mask[i] !== 0) other[i] = key[i]!;
         if (sameBytes(other, key)) continue;
         const again = decide(other, tables);
@@ -267,7 +266,7 @@ t.test(`flipping wildcarded fields changes nothing (seed ${seed})`, async (t) =>
   }
 });
 
-/** All that anybody can see of a decision. */
+/** Everything that anybody can see of a decision. */
 function everything(decision: Decision): string {
   const stages = decision.stages.map(({ because, ...stage }) => ({ ...stage, because: renderText(because) }));
   return JSON.stringify({ ...decision, stages });

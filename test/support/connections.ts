@@ -1,10 +1,10 @@
-/** Stores of connections for tests: of the reference datapath and of the native one. */
+/** Stores of connections for tests: those of the reference and of the native datapath. */
 import { NativeConnections } from '../../src/datapath/native/connections.ts';
 import { ReferenceConnections } from '../../src/datapath/reference/connections.ts';
 import { connectionBytes } from '../../src/flow/connection.ts';
 import type { ConnectionStore, ConnectionStoreOptions } from '../../src/flow/connection-store.ts';
 
-/** Memory for so many connections, and one slot more. */
+/** Memory for this many connections, plus one slot. */
 export function connectionMemoryFor(limit: number): Uint8Array {
   return new Uint8Array(connectionBytes(limit + 1));
 }
@@ -13,7 +13,7 @@ function optionsOf(limit: number, memory: Uint8Array): ConnectionStoreOptions {
   return { memory, limit, quota: limit, unprovenQuota: limit };
 }
 
-/** By which datapath has it. */
+/** By the datapath that has it. */
 export const stores = {
   reference: (limit: number, memory = connectionMemoryFor(limit)): ConnectionStore =>
     new ReferenceConnections(optionsOf(limit, memory)),

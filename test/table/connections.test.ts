@@ -1,4 +1,4 @@
-/** The connection table: finding, ports, quotas, time-outs, and what a crash leaves. */
+/** The connection table: lookups, ports, quotas, timeouts, and what a crash leaves. */
 import t from 'tap';
 import {
   ConnectionRecords,
@@ -47,14 +47,14 @@ for (const [kind, openStore] of Object.entries(stores)) {
     const { records } = store;
     const connections = new ConnectionTable({ store, quota, unprovenQuota: quota, ...nobody, ...more });
     const openedPorts = (): number[] => [...connections.entries()].map(({ original }) => original.sourcePort);
-    /** Both sides have sent something. */
+    /** Lets both sides send something. */
     const answer = (slot: number): void => {
       for (const reply of [false, true]) records.writeHalf(slot, reply, { ...records.half(slot, reply), packets: 1 });
     };
     return { memory, store, records, connections, openedPorts, answer };
   }
 
-  /** Of the first connection. */
+  /** The port of the first connection. */
   const natPortOf = (connections: ConnectionTable): number => [...connections.entries()][0]!.translated.sourcePort;
 
   t.test(`${kind}: a connection is found from both sides, and names what a decision about it consulted`, (t) => {
@@ -191,7 +191,7 @@ for (const [kind, openStore] of Object.entries(stores)) {
   });
 
   t.test(`${kind}: a port that is published is nobody else’s`, (t) => {
-    // But for 1,000 of the range, and so are all below it.
+    // Everything except 1,000 of the range; all ports below the range too.
     const isReserved = (protocol: number, port: number): boolean =>
       protocol === UDP && (port < 60_000 || port > 61_000);
     const { connections } = table(300, 300, { isReserved });

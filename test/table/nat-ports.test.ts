@@ -1,4 +1,4 @@
-/** Which source ports connections from inside get, and what containers can make of them. */
+/** Which source ports connections from inside get, and what containers can do about them. */
 import t from 'tap';
 import type { Tuple } from '../../src/flow/connection.ts';
 import { parseIp, type Vni } from '../../src/flow/types.ts';
@@ -30,7 +30,7 @@ function leaving(source: string, sourcePort: number, to = '203.0.113.9:443', pro
   return { vni: vni as Vni, protocol, original, address: transit[source.includes(':') ? 6 : 4] };
 }
 
-/** Opens it, and says which port it got. */
+/** Opens it, and returns the port that it got. */
 function portOf(connections: ConnectionTable, opening: Opening): number | undefined {
   if (connections.refusal(opening)) return undefined;
   connections.open(opening, 0);
@@ -95,7 +95,7 @@ t.test('the container’s own port does not count, and another key gives other p
 t.test('an endpoint has a quarter to itself; beyond it, ports are shared by destination', (t) => {
   const addresses = ['10.1.0.2', '10.1.0.3'].map(parseIp);
   const { connections } = table(32_000, 1, (_, ip) => (ip[15]! <= 3 ? addresses : [ip]));
-  // From two addresses, which share.
+  // From two addresses, which share the quota.
   for (let n = 0; n < 6000; n++) portOf(connections, leaving(`10.1.0.${2 + (n % 2)}`, 1000 + n));
   t.equal(connections.size, 6000);
   const mapped = (n: number, to: string): number | undefined =>
