@@ -1,12 +1,10 @@
 /**
- * A simulated overlay: several whole switches in one process, joined by an
- * underlay in memory, without root. For fast tests, and for users' own tests
- * of their networks.
+ * A simulated overlay: several complete switches in one process, connected by an underlay in memory,
+ * without root. It is for fast tests, and for users who test their own networks.
  *
- * Everything runs to completion inside `SimulatedPort.send`, in one order that
- * depends on nothing but the calls made: the same calls give the same frames.
- * The clock moves only by `advance`; loss on the underlay comes from the random
- * source passed in.
+ * Everything runs to completion inside `SimulatedPort.send`, in an order that depends only on the calls:
+ * the same calls give the same frames. The clock advances only with `advance`. Loss on the underlay
+ * comes from the random source that is passed in.
  *
  *   const net = createSimulation();
  *   const [a, b] = [net.host('a', '192.0.2.1'), net.host('b', '192.0.2.2')];
@@ -29,13 +27,15 @@ import type { RouteSpec } from './model/kinds/network.ts';
 import { publishedId } from './table/topology.ts';
 
 export interface SimulationOptions {
-  /** Which datapath the hosts run; the reference one if it is not given. */
+  /** The datapath of the hosts; by default the reference one. */
   readonly open?: (options: DatapathOptions) => Datapath & Injectable;
-  /** Share of underlay datagrams that get lost, 0 to 1. */
+  /** The share of underlay datagrams that get lost, 0 to 1. */
   readonly loss?: number;
-  /** Numbers in [0, 1): needed with `loss`. */
+  /** Returns numbers in [0, 1); required with `loss`. */
   readonly random?: () => number;
-  /** What the underlay does to a datagram on its way, such as marking it; undefined loses it. */
+  /**
+   * What the underlay does to a datagram on its way, such as marking it. If it returns undefined, the datagram is lost.
+   */
   readonly carry?: (datagram: Datagram) => Datagram | undefined;
   readonly fdbQuota?: number;
   readonly flowCap?: number;
@@ -53,20 +53,20 @@ export interface SimulatedAttach {
 }
 
 export interface SimulatedOutside {
-  /** Weft's own addresses on the link to the host, one a family. */
+  /** Weft's own addresses on the link to the host, one for each family. */
   readonly transit: readonly string[];
-  /** What is published from the start; more by `publish`. By `publishedId`. */
+  /** What is published from the start, by `publishedId`. `publish` adds more. */
   readonly published?: ReadonlyMap<string, Published>;
-  /** In bytes; 1500 without it. */
+  /** In bytes; 1500 if it is not given. */
   readonly mtu?: number;
 }
 
 export interface SimulatedNetwork {
   readonly subnets?: readonly string[];
   readonly routes?: readonly RouteSpec[];
-  /** In bytes: what leaves the network is held to it. */
+  /** In bytes. Everything that leaves the network is limited to it. */
   readonly mtu?: number;
-  /** What no route leads to goes outside. */
+  /** If true, packets that no route matches go outside. */
   readonly outside?: boolean;
 }
 
@@ -92,7 +92,7 @@ export class Simulation {
     return this.#nowMs;
   }
 
-  /** A further host; it is a peer of all hosts that there are. */
+  /** Adds a host, which is a peer of all existing hosts. */
   host(name: string, underlay: string): SimulatedHost {
     const address = parseIp(underlay);
     const host = new SimulatedHost(name, address, {
@@ -109,7 +109,7 @@ export class Simulation {
     return host;
   }
 
-  /** Moves the clock and lets every host do its periodic work. */
+  /** Advances the clock, and lets every host do its periodic work. */
   advance(milliseconds: number): void {
     this.#nowMs += milliseconds;
     this.#run(() => {
@@ -122,7 +122,7 @@ export class Simulation {
     this.#hosts.clear();
   }
 
-  /** One step, and then whatever it put on the underlay, in the order it was sent. */
+  /** Runs one step, then delivers what it put on the underlay, in the order in which it was sent. */
   #run(step: () => void): void {
     step();
     if (this.#isRunning) return;
@@ -185,7 +185,7 @@ export class SimulatedHost {
     });
   }
 
-  /** A network; with `subnets` it has a gateway, and with `routes` ways to others. */
+  /** Creates a network. With `subnets` it has a gateway, and with `routes` ways to other networks. */
   createNetwork(name: string, vni: number, options: SimulatedNetwork = {}): void {
     this.#networks.set(name, vni as Vni);
     const { subnets = [], routes = [], mtu, outside = false } = options;
@@ -193,7 +193,7 @@ export class SimulatedHost {
     this.forwarding.setNetwork({ ...network, ...routing(name, subnets, routes), outside });
   }
 
-  /** Opens the way outside: what comes out of the port goes to the host. */
+  /** Opens the way outside: whatever comes out of the port goes to the host. */
   openOutside({ transit, published = new Map(), mtu = 1500 }: SimulatedOutside): SimulatedPort {
     const portNo = OUTSIDE_PORT;
     const port = new SimulatedPort(portNo, (frame) => this.#run(() => this.forwarding.datapath.inject(portNo, frame)));
@@ -204,7 +204,7 @@ export class SimulatedHost {
     return port;
   }
 
-  /** A port of the transit address leads to one of an endpoint from now on, whatever it led to before. */
+  /** From now on, a port of the transit address leads to one of an endpoint, whatever it led to before. */
   publish(name: string, { protocol, hostPort, port: l4Port }: Omit<PublishSpec, 'hostIP'>): void {
     const { topology } = this.forwarding.tables;
     const endpoint = topology.port(this.#portOf(name).portNo)!;
@@ -252,7 +252,7 @@ export class SimulatedHost {
 
 export class SimulatedPort {
   readonly portNo: PortNo;
-  /** Frames that came out of the switch here, the oldest first. Take them out as you like. */
+  /** Frames that came out of the switch here, oldest first. You may remove them. */
   readonly received: Uint8Array[] = [];
   readonly #inject: (frame: Uint8Array) => void;
 
@@ -261,7 +261,7 @@ export class SimulatedPort {
     this.#inject = inject;
   }
 
-  /** Sends a frame (from its Ethernet header) into the switch, and all that follows from it. */
+  /** Sends a frame (from its Ethernet header on) into the switch, and runs everything that follows from it. */
   send(frame: Uint8Array): void {
     this.#inject(frame);
   }

@@ -3,14 +3,13 @@
  *
  *   configuration → store → tables → datapath → ports → upcalls
  *
- * `createSwitch` opens the state directory, the datapath and the underlay (`parts.ts`
- * joins them), puts into force what the store holds, and forwards from then on. The
- * frames themselves never come here: `forwarding.ts` joins the datapath with the
- * decisions of `pipeline/decide.ts`.
+ * `createSwitch` opens the state directory, the datapath and the underlay (`parts.ts` connects them),
+ * puts into force what the store holds, and forwards from then on. Frames never come here:
+ * `forwarding.ts` connects the datapath with the decisions of `pipeline/decide.ts`.
  *
- * The methods are the operator's verbs. Those that change something run one after the
- * other, and return when what they wrote is durable and in force (`cluster/cluster.ts`).
- * The only place with clocks and timers.
+ * The methods are the operator's commands. Those that change something run one after the other, and
+ * return when what they wrote is durable and in force (`cluster/cluster.ts`). This is the only place
+ * with clocks and timers.
  */
 import { randomBytes } from 'node:crypto';
 import { removeConnections } from './addon/connection-memory.ts';
@@ -49,12 +48,12 @@ export type { NetworkOptions } from './cluster/network-declaration.ts';
 export type { CaptureOptions, CaptureSink } from './observe/observer.ts';
 export type { SwitchOptions } from './parts.ts';
 
-/** Milliseconds of CLOCK_MONOTONIC: the clock of the native datapath, too. */
+/** Milliseconds of CLOCK_MONOTONIC, which is also the clock of the native datapath. */
 const clock = (): number => Number(process.hrtime.bigint() / 1_000_000n);
 
 /**
- * Opens everything and forwards when it returns.
- * @throws WeftError that says what is wrong and how to mend it; nothing is left open then.
+ * Opens everything, and forwards when it returns.
+ * @throws WeftError that says what is wrong and how to fix it; nothing is left open then.
  */
 export async function createSwitch(options: SwitchOptions): Promise<Switch> {
   requireTun();
@@ -69,7 +68,7 @@ export async function createSwitch(options: SwitchOptions): Promise<Switch> {
   return openSwitch(options, store);
 }
 
-/** The same on a store that is open, and is closed with the switch. */
+/** The same with an open store, which is closed with the switch. */
 export async function openSwitch(options: SwitchOptions, store: Store): Promise<Switch> {
   let made: Switch | undefined;
   try {
@@ -122,7 +121,7 @@ export class Switch {
     const isHere = endpoints.localAddresses();
     forwarding.endConnections((vni, ip) => !isHere(vni, ip));
     await outside.start();
-    // Everything forwards by now; what follows puts back what was changed meanwhile.
+    // Everything forwards by now. What follows restores what was changed in the meantime.
     await endpoints.started();
     await endpoints.mend();
     this.#upkeep.start();
@@ -158,7 +157,7 @@ export class Switch {
     return this.#parts.doctor();
   }
 
-  /** How many flows are decided and cached. */
+  /** The number of cached flows. */
   get cachedFlows(): number {
     return this.#parts.forwarding.controller.flows.size;
   }
@@ -168,7 +167,7 @@ export class Switch {
     return networks.all().map((network) => networks.report(network));
   }
 
-  /** Creates a network, or changes of one what `options` name. */
+  /** Creates a network, or changes what `options` name of an existing one. */
   createNetwork(name: string, options: NetworkOptions): Promise<NetworkReport> {
     const { cluster, networks } = this.#parts;
     return cluster.serial.run(async () => {
@@ -183,14 +182,14 @@ export class Switch {
   }
 
   /**
-   * Attaches a container. Attaching again changes what `options` name, and nothing else.
-   * @throws WeftError also where it cannot be put in force now: one that is new is not declared then
+   * Attaches a container. Attaching it again changes what `options` name, and nothing else.
+   * @throws WeftError also if it cannot be put into force now; a new endpoint is not declared then
    */
   attach(options: AttachOptions): Promise<EndpointReport> {
     const { cluster, endpoints, networks } = this.#parts;
     return cluster.serial.run(async () => {
       await cluster.enforce();
-      // A misspelt network is told first, not what else is in the way.
+      // A misspelled network is reported before anything else that is wrong.
       networks.get(options.network);
       const name = idOf(options);
       const before = endpoints.find(name);
@@ -211,7 +210,7 @@ export class Switch {
     return endpoints.all().map((endpoint) => endpoints.report(endpoint));
   }
 
-  /** All of `resources`, in one revision, or nothing. */
+  /** Applies all of `resources` in one revision, or none. */
   apply(resources: readonly Resource[], options: { readonly dryRun?: boolean } = {}): Promise<ApplyReport[]> {
     return this.#parts.cluster.apply(resources, options);
   }
@@ -220,7 +219,7 @@ export class Switch {
     return this.#parts.cluster.delete(kind, which, options);
   }
 
-  /** Sets labels of a resource; null takes one away. */
+  /** Sets labels of a resource; null removes one. */
   label(
     kind: KindDefinition,
     which: ResourceName,
@@ -229,7 +228,7 @@ export class Switch {
     return this.#parts.cluster.label(kind, which, labels);
   }
 
-  /** Resources as they were declared. @throws WeftError('not_found') for a name that does not exist. */
+  /** The resources as declared. @throws WeftError('not_found') if a name does not exist. */
   get(kind: KindDefinition, which: Partial<ResourceName> = {}): Resource[] {
     return this.#parts.cluster.get(kind, which);
   }
@@ -258,22 +257,25 @@ export class Switch {
     return this.#parts.observer.connections(options);
   }
 
-  /** Calls `listener` with each flow that is decided. Returns how to stop. */
+  /** Calls `listener` with each flow that is decided. Returns a function that stops it. */
   onFlow(listener: (flow: FlowReport) => void): () => void {
     return this.#parts.observer.onFlow(listener);
   }
 
-  /** Calls `listener` with each decision to drop. Returns how to stop. */
+  /** Calls `listener` with each decision to drop. Returns a function that stops it. */
   onDrop(listener: (drop: DropReport) => void): () => void {
     return this.#parts.observer.onDrop(listener);
   }
 
-  /** Copies frames to `sink`, as a pcapng file; returns how to stop. */
+  /** Copies frames to `sink` as a pcapng file. Returns a function that stops it. */
   capture(options: CaptureOptions, sink: CaptureSink): () => void {
     return this.#parts.observer.capture(options, sink);
   }
 
-  /** Stops. TAPs stay in their containers for the next start, unless `purge` removes them and their endpoints. */
+  /**
+   * Stops the switch. TAPs stay in their containers for the next start, unless `purge` removes them and their
+   * endpoints.
+   */
   async close({ purge = false }: { readonly purge?: boolean } = {}): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;

@@ -34,7 +34,7 @@ export function connections(program: Command): void {
     });
 }
 
-/** The end of the connection that looks different on the other side. */
+/** The end of the connection that has another address on the other side. */
 function translatedText({ direction, translatedSource, translatedDestination }: ConnectionReport): string {
   if (direction === 'internal') return '';
   return direction === 'outbound' ? `from ${translatedSource}` : `to ${translatedDestination}`;

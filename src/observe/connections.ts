@@ -10,18 +10,18 @@ import { inTurns } from './turns.ts';
 export interface ConnectionsQuestion {
   readonly tables: { readonly connections: ConnectionTable; readonly topology: Topology };
   readonly endpoints: readonly Pick<Endpoint, 'name' | 'addresses' | 'resource'>[];
-  /** Include connections that belong to none of `endpoints`? */
+  /** True to include connections that belong to none of `endpoints`. */
   readonly hasOthers: boolean;
   /** Milliseconds. */
   readonly clock: () => number;
 }
 
-/** Connections that one turn of the event loop looks at. */
+/** How many connections one turn of the event loop looks at. */
 export const TURN_CONNECTIONS = 1024;
 
 /**
- * Reports some connections each turn, since there can be many. Of those that come or go meanwhile,
- * some are included.
+ * Reports some connections in each turn, since there can be many. Those that come or go in the meantime may or may not
+ * be included.
  */
 export async function* reportConnections(question: ConnectionsQuestion): AsyncGenerator<ConnectionReport> {
   const { tables, endpoints, hasOthers, clock } = question;
