@@ -1,7 +1,8 @@
-/** Formats a result as kubectl does: `network/blue created`. */
+/** Formats a result as kubectl does, but with the namespace: `network/blue created`, `endpoint/shop/web created`. */
+import { idOf } from '../model/name.ts';
 import type { ApplyReport } from '../model/report.ts';
 
-export function applyText({ kind, name, action, dryRun, waiting }: ApplyReport): string {
+export function applyText({ kind, name, namespace, action, dryRun, waiting }: ApplyReport): string {
   const why = waiting === undefined ? '' : `, waiting: ${waiting}`;
-  return `${kind.toLowerCase()}/${name} ${action}${dryRun ? ' (dry run)' : ''}${why}\n`;
+  return `${kind.toLowerCase()}/${idOf({ name, namespace })} ${action}${dryRun ? ' (dry run)' : ''}${why}\n`;
 }

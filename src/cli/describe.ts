@@ -65,7 +65,7 @@ async function descriptionText({ resource, report, endpoints }: Description): Pr
     ...(metadata.namespace === undefined ? [] : [['Namespace', metadata.namespace] as const]),
     ['Labels', pairsText(metadata.labels)],
   ]);
-  const sections = [head, `Spec:\n${objectText({ ...spec })}`];
+  const sections = Object.keys(spec).length === 0 ? [head] : [head, `Spec:\n${objectText({ ...spec })}`];
   if (report) {
     // Leaves out what the header and the spec already say.
     const live = Object.fromEntries(Object.entries(report).filter(([key]) => !(key in metadata) && key !== 'network'));

@@ -1,5 +1,6 @@
 /** `weft detach`: removes an endpoint, its interface and its addresses. */
 import type { Command } from 'commander';
+import { idOf } from '../model/name.ts';
 import type { ApplyReport } from '../model/report.ts';
 import { withNamespace, type NamespaceOptions } from './kind.ts';
 import { print } from './print.ts';
@@ -13,6 +14,6 @@ export function detach(program: Command): void {
   withNamespace(command).action(async (name: string, options: NamespaceOptions, command: Command) => {
     await clientOf(command).detach(name, options);
     const report: ApplyReport = { kind: 'Endpoint', name, ...options, action: 'deleted', dryRun: false };
-    await print(globals(command).output, report, () => `endpoint/${name} detached\n`);
+    await print(globals(command).output, report, () => `endpoint/${idOf({ name, ...options })} detached\n`);
   });
 }

@@ -1,6 +1,7 @@
 /** Endpoints as `endpoints`, `attach` and `describe` show them. */
 import { idOf } from '../model/name.ts';
 import type { EndpointReport } from '../model/report.ts';
+import type { NamespaceOptions } from './kind.ts';
 import { pairsText, table } from './print.ts';
 
 /** `192.0.2.1:8080->80/tcp` */
@@ -20,14 +21,18 @@ function rateLimitText({ ingress, egress, burst }: NonNullable<EndpointReport['r
 }
 
 /** Below the table, one line for each problem of an interface. */
-export async function endpointTable(endpoints: readonly EndpointReport[]): Promise<string> {
+export async function endpointTable(
+  endpoints: readonly EndpointReport[],
+  { namespace }: NamespaceOptions = {},
+): Promise<string> {
   const problems = endpoints.flatMap((endpoint) =>
     (endpoint.problems ?? []).map((problem) => `${idOf(endpoint)}: ${problem}\n`),
   );
-  return `${await tableOf(endpoints)}${problems.length > 0 ? '\n' : ''}${problems.join('')}`;
+  return `${await tableOf(endpoints, namespace)}${problems.length > 0 ? '\n' : ''}${problems.join('')}`;
 }
 
-function tableOf(endpoints: readonly EndpointReport[]): Promise<string> {
+function tableOf(endpoints: readonly EndpointReport[], namespace: string | undefined): Promise<string> {
+  const where = namespace === undefined ? '' : ` in namespace "${namespace}"`;
   return table(
     ['NAME', 'NETWORK', 'ADDRESSES', 'MAC', 'STATE', 'HOST', 'NETNS', 'INTERFACE', 'MTU', 'RATE LIMIT', 'PUBLISHED'],
     endpoints.map((endpoint) => [
@@ -43,6 +48,6 @@ function tableOf(endpoints: readonly EndpointReport[]): Promise<string> {
       endpoint.rateLimit ? rateLimitText(endpoint.rateLimit) : '',
       endpoint.publish.map(publishText).join(','),
     ]),
-    'No endpoints: attach one with `weft attach NAME --network N --netns NS`.',
+    `No endpoints${where}: attach one with \`weft attach NAME --network N --netns NS\`.`,
   );
 }

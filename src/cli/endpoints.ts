@@ -12,9 +12,10 @@ export function endpoints(program: Command): void {
   })
     .option('-n, --namespace <name>', 'of this namespace alone')
     .option('-A, --all-namespaces', 'of all namespaces (the default)')
-    .action(async ({ namespace }: NamespaceOptions, command: Command) => {
+    .action(async (options: NamespaceOptions, command: Command) => {
+      const { namespace } = options;
       const all = await clientOf(command).endpoints();
       const report = all.filter((endpoint) => namespace === undefined || endpoint.namespace === namespace);
-      await print(globals(command).output, report, () => endpointTable(report));
+      await print(globals(command).output, report, () => endpointTable(report, options));
     });
 }

@@ -20,20 +20,28 @@ export function get(program: Command): void {
     .action(async (kindText: string, nameText: string | undefined, options: Options, command: Command) => {
       const { kind, name } = await parseTarget(kindText, nameText, command);
       const { namespace = 'default', allNamespaces = false } = options;
-      const place = kind.isNamespaced && !(allNamespaces && name === undefined) ? { namespace } : {};
+      if (allNamespaces && name !== undefined)
+        command.error('error: give either NAME or -A: a name is unique only within its namespace (-n)');
+      const place = kind.isNamespaced && !allNamespaces ? { namespace } : {};
       const resources = await clientOf(command).get(kind.kind, name, place);
       const { output } = globals(command);
       if (output === 'yaml') {
         const { stringify } = await import('./yaml.ts');
         await write(resources.map((resource) => stringify(resource)).join('---\n'));
       } else {
-        await print(output, name === undefined ? resources : resources[0], () => resourceTable(kind, resources));
+        await print(output, name === undefined ? resources : resources[0], () =>
+          resourceTable(kind, resources, options),
+        );
       }
     });
 }
 
 /** The table that people see. */
-export function resourceTable(kind: KindDefinition, resources: readonly Resource[]): Promise<string> {
+export function resourceTable(
+  kind: KindDefinition,
+  resources: readonly Resource[],
+  { namespace }: NamespaceOptions = {},
+): Promise<string> {
   const { isNamespaced, columns } = kind;
   return table(
     ['NAME', ...(isNamespaced ? ['NAMESPACE'] : []), ...columns.heads, 'LABELS'],
@@ -41,6 +49,6 @@ export function resourceTable(kind: KindDefinition, resources: readonly Resource
       const { name, namespace = '', labels } = resource.metadata;
       return [name, ...(isNamespaced ? [namespace] : []), ...columns.cells(resource), pairsText(labels)];
     }),
-    `No ${kind.plural}.`,
+    `No ${kind.plural}${kind.isNamespaced && namespace !== undefined ? ` in namespace "${namespace}"` : ''}.`,
   );
 }

@@ -6,12 +6,16 @@ import type { Resource } from './resource.ts';
 import { validate, type Locate } from './validate.ts';
 
 /**
- * The resources of a YAML or JSON text with any number of documents.
+ * The resources of a YAML or JSON text with any number of documents, each a resource or a list of them.
  * @param source the name of the text in messages
  * @throws WeftError('invalid'), one line with source, line and column
  */
 export function parseManifests(text: string, source: string): Resource[] {
-  return parseDocuments(text, source).map(({ value, locate }) => resourceOf(value, locate));
+  return parseDocuments(text, source).flatMap(({ value, locate }) =>
+    Array.isArray(value)
+      ? value.map((one, at) => resourceOf(one, (path, of) => locate([at, ...path], of)))
+      : [resourceOf(value, locate)],
+  );
 }
 
 /** @throws WeftError('invalid'), one line that names the field, its value and what is accepted */

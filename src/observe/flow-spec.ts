@@ -13,6 +13,7 @@ import { didYouMean } from '../model/nearest.ts';
 import type { Tables } from '../pipeline/stage.ts';
 import { gatewayMac, type VirtualNetwork } from '../table/topology.ts';
 import { ETH_ARP, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
+import { ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
 import { IP_ICMP, IP_ICMPV6, IP_SCTP, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
 
 /** A word on its own sets EtherType and protocol. */
@@ -179,6 +180,12 @@ function complete(key: Uint8Array, given: ReadonlySet<FieldName>, tables: Tables
     if (isZero(destination)) key.set(zero, fields.ip_dst.offset);
   }
   if ((type === ETH_IPV4 || type === ETH_IPV6) && !given.has('ip_ttl')) writeNumber(key, fields.ip_ttl, 64);
+  // Type 0 would be an answer to a ping, which is decided otherwise than a ping.
+  if (!given.has('l4_src')) {
+    const proto = readNumber(key, fields.ip_proto);
+    if (type === ETH_IPV4 && proto === IP_ICMP) writeNumber(key, fields.l4_src, ICMP_ECHO_REQUEST);
+    if (type === ETH_IPV6 && proto === IP_ICMPV6) writeNumber(key, fields.l4_src, ICMPV6_ECHO_REQUEST);
+  }
   if (port && !given.has('eth_src')) key.set(port.mac, fields.eth_src.offset);
   if (type === ETH_ARP) {
     if (!given.has('ip_proto')) writeNumber(key, fields.ip_proto, 1);

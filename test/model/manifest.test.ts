@@ -78,6 +78,10 @@ t.test('JSON, with tabs and escapes, and what was parsed parses to the same', as
   t.same(parseManifests(JSON.stringify(parsed, null, '\t'), 'net.json'), [parsed]);
   t.same(parseManifests(JSON.stringify(parsed).replace('blue', '\\u0062lue'), 'net.json'), [parsed]);
   t.same(parseResource(JSON.parse(JSON.stringify(parsed))), parsed);
+  t.same(parseManifests(JSON.stringify([parsed, parsed]), 'net.json'), [parsed, parsed], 'a list, as `get -o json`');
+  t.same(parseManifests('[]', 'net.json'), []);
+  const wrong = messageOf(() => parseManifests(`[${JSON.stringify(parsed)},\n  {"kind": "Net"}]`, 'net.json'));
+  t.match(wrong, /^net\.json:2:12: kind: "Net" is not accepted/);
 });
 
 t.test('a value is refused with its place, its field, and what is accepted', async (t) => {
@@ -114,7 +118,8 @@ t.test('a value is refused with its place, its field, and what is accepted', asy
     spec.replace('blue', 'blue\n  labels: {a: "b c"}'),
     /^net.yaml:5:15: metadata.labels.a: "b c" is not a label value/,
   );
-  refuses(t, `- ${JSON.stringify({ kind: 'Network' })}`, '1:1: a map of fields is expected');
+  refuses(t, `- ${JSON.stringify({ kind: 'Network' })}`, '1:3: apiVersion is missing: accepted is "weft.dev/v1"');
+  refuses(t, '- text', '1:3: "text" is not accepted: a map of fields is expected');
   refuses(t, 'text', '1:1: "text" is not accepted: a map of fields is expected');
   refuses(
     t,

@@ -13,6 +13,8 @@ import { needsRoot } from '../support/root.ts';
 import { ping } from '../support/traffic.ts';
 import { Weft } from '../support/weft.ts';
 
+t.setTimeout(600_000);
+
 t.test('apply, again, and delete', { skip: needsRoot }, async (t) => {
   const lab = openLab(t);
   const [host, web] = [await lab.namespace('host'), await lab.namespace('web')];
@@ -85,11 +87,16 @@ t.test('two endpoints of one name, in two namespaces', { skip: needsRoot }, asyn
   t.same(await names('get', 'ep'), ['web']);
   t.same(await names('get', 'ep', '-n', 'shop'), ['web']);
   t.same(await names('get', 'ep', '-A'), ['web', 'web']);
+  t.match(await weft.attempt('get', 'ep/web', '-A'), { code: 2, stderr: /give either NAME or -A/ });
+  t.equal(await weft.run('get', 'ep', '-n', 'shpo'), 'No endpoints in namespace "shpo".\n');
+  const all = join(lab.directory, 'all.json');
+  writeFileSync(all, await weft.run('get', 'ep', '-A', '-o', 'json'));
+  t.equal(await weft.run('apply', '-f', all), 'endpoint/shop/web unchanged\nendpoint/web unchanged\n');
   t.match(await weft.run('describe', 'ep/web', '-n', 'shop'), /Namespace: +shop\n[^]*addresses: +10\.44\.0\.12\n/);
   t.match(await weft.run('trace', 'in_port=shop/web,icmp,ip_dst=10.44.0.11'), 'in_port=shop/web');
 
-  t.equal(await weft.run('label', 'ep/web', 'app=x', '-n', 'shop'), 'endpoint/web configured\n');
-  t.equal(await weft.run('label', 'ep', 'web', 'app=x', '-n', 'shop'), 'endpoint/web unchanged\n');
+  t.equal(await weft.run('label', 'ep/web', 'app=x', '-n', 'shop'), 'endpoint/shop/web configured\n');
+  t.equal(await weft.run('label', 'ep', 'web', 'app=x', '-n', 'shop'), 'endpoint/shop/web unchanged\n');
   const labels = async (): Promise<unknown> => (await weft.client.endpoints()).map((endpoint) => endpoint.labels);
   t.same(await labels(), [{ app: 'x' }, {}]);
   await weft.run('label', 'ep', 'web', 'tier=a', 'app-', '-n', 'shop');
@@ -101,7 +108,7 @@ t.test('two endpoints of one name, in two namespaces', { skip: needsRoot }, asyn
   await weft.kill();
   await weft.start();
   await ping(web, '10.44.0.12');
-  await weft.run('detach', 'web', '-n', 'shop');
+  t.equal(await weft.run('detach', 'web', '-n', 'shop'), 'endpoint/shop/web detached\n');
   t.same(await other.links(), []);
   t.same(await web.links(), ['eth0']);
   t.equal(await weft.run('delete', 'namespace/shop'), 'namespace/shop deleted\n');
