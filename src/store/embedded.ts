@@ -106,7 +106,7 @@ interface Watcher {
 class EmbeddedStore implements Store {
   readonly operationLimit: number;
   readonly #options: EmbeddedStoreOptions;
-  readonly #unlock: () => void;
+  #unlock: () => void;
   readonly #file: JournalFile;
   readonly #entries: Map<string, Entry>;
   readonly #history: History;
@@ -251,6 +251,7 @@ class EmbeddedStore implements Store {
     const accepted = this.#check(waiting);
     try {
       if (this.#file.broken) throw this.#file.broken;
+      if (accepted.length > 0 && !this.#file.isThere()) await this.#putBack();
       if (accepted.length > 0) await this.#file.append(accepted.map(({ transaction }) => transaction));
     } catch (error) {
       for (const { waiting: one } of accepted) one.reject(error as Error);
@@ -327,9 +328,31 @@ class EmbeddedStore implements Store {
     }
   }
 
+  #replace(): Promise<void> {
+    return this.#file.replace({ revision: this.#history.revision, entries: [...this.#entries.values()] });
+  }
+
+  /** Somebody has deleted the journal, or its directory: all of it is still in memory. */
+  async #putBack(): Promise<void> {
+    const { directory, onWarning } = this.#options;
+    try {
+      createDirectory(directory);
+      // The lock is the directory's, and this may be another one.
+      this.#unlock();
+      this.#unlock = () => {};
+      this.#unlock = lockDirectory(directory);
+      await this.#replace();
+    } catch (error) {
+      if (error instanceof WeftError) throw error;
+      const message = `state directory ${directory} was deleted, and cannot be made again: ${(error as Error).message}`;
+      throw new WeftError('system', message, { cause: error });
+    }
+    onWarning(`state directory ${directory}: its journal had been deleted: it is written anew`);
+  }
+
   async #compact(): Promise<void> {
     try {
-      await this.#file.replace({ revision: this.#history.revision, entries: [...this.#entries.values()] });
+      await this.#replace();
     } catch (error) {
       const { directory, onWarning } = this.#options;
       onWarning(`state directory ${directory}: its journal was not compacted: ${(error as Error).message}`);

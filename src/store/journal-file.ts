@@ -9,8 +9,18 @@
  * what the disk holds: from then on `broken` says so, and the journal must not be written any more.
  * journal.ts has the format.
  */
-import { constants, closeSync, fsyncSync, mkdirSync, openSync, readFileSync } from 'node:fs';
-import { open, rename, type FileHandle } from 'node:fs/promises';
+import {
+  constants,
+  closeSync,
+  fsyncSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  statSync,
+  type Stats,
+} from 'node:fs';
+import { open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { WeftError } from '../error.ts';
 import {
@@ -103,6 +113,23 @@ export class JournalFile {
 
   get isLong(): boolean {
     return this.#lengthBytes > this.#compactAtBytes;
+  }
+
+  /**
+   * False when it was deleted, or its directory was. What is appended then goes to a file that nobody will ever find.
+   * @throws WeftError('system') when another journal is in its place, or it cannot be known
+   */
+  isThere(): boolean {
+    const own = fstatSync(this.#file.fd);
+    let found: Stats | undefined;
+    try {
+      found = statSync(join(this.#directory, 'journal'), { throwIfNoEntry: false });
+    } catch (error) {
+      throw this.#failure(error);
+    }
+    if (!found) return false;
+    if (found.dev === own.dev && found.ino === own.ino) return true;
+    throw this.#failure(new Error('another journal is in the place of its own: put that back, or restart weft'));
   }
 
   /** @throws WeftError('system'); then nothing of it is kept, or the journal is `broken` */
@@ -273,6 +300,8 @@ async function replaceJournal(
     }
   } catch (error) {
     await handle.close();
+    // On a full disk it would take the room that appending needs.
+    await rm(path, { force: true }).catch(() => {});
     throw error;
   }
   return { handle, lengthBytes: bytes.length };

@@ -1,6 +1,6 @@
 /** The embedded store on a full disk, and on one that cannot be written: on a small tmpfs of its own. */
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -74,5 +74,26 @@ t.test('a directory that cannot be written is refused before anything else', asy
   execFileSync('mount', ['-o', 'remount,rw', disk]);
   const again = await open(directory);
   t.equal((await again.get('a'))?.value, 1, 'and the lock was let go');
+  await again.close();
+});
+
+t.test('a compaction for which there is no room takes none from what is appended', async (t) => {
+  const disk = smallDisk(t);
+  execFileSync('mount', ['-o', 'remount,size=4m', disk]);
+  const directory = join(disk, 'state');
+  const warnings: string[] = [];
+  const onWarning = (message: string): number => warnings.push(message);
+  const store = await openEmbeddedStore({ directory, onWarning, after: () => () => {} });
+  const text = 'x'.repeat(100_000);
+  // All of it is in use, so that a compacted journal is as long as this one.
+  for (let n = 0; n < 9; n++) await store.transact({ put: [{ key: `kept/${n}`, value: text }] });
+  writeFileSync(join(disk, 'filler'), Buffer.alloc((5 << 20) / 2));
+  for (let n = 9; warnings.length === 0; n++) await store.transact({ put: [{ key: `kept/${n}`, value: text }] });
+  t.match(warnings, [/its journal was not compacted: ENOSPC/]);
+  t.notOk(existsSync(join(directory, 'journal.new')));
+  await store.transact({ put: [{ key: 'more', value: text }] });
+  await store.close();
+  const again = await open(directory);
+  t.equal((await again.get('more'))?.value, text);
   await again.close();
 });

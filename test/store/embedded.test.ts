@@ -2,7 +2,7 @@
  * The embedded store: acknowledged changes are there after anything; damage is refused, and the file is not modified.
  */
 import { execFileSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -287,6 +287,55 @@ t.test('a directory that cannot be used is refused by name', async (t) => {
     t.notMatch(error.message, '\n');
   }
   chmodSync(file, 0o600);
+});
+
+t.test('what was acknowledged is kept when somebody deletes the journal, or all of the directory', async (t) => {
+  const directory = temporary(t);
+  const { store, warnings } = await open(directory);
+  await store.transact({ put: [{ key: 'a', value: 1 }] });
+  const journal = join(directory, 'journal');
+  for (const [n, gone] of [journal, directory].entries()) {
+    rmSync(gone, { recursive: true });
+    await store.transact({ put: [{ key: `b${n}`, value: n }] });
+    t.match(warnings.at(-1), /its journal had been deleted: it is written anew$/);
+    t.equal((await refusal(open(directory))).code, 'conflict', 'and it is still locked');
+  }
+  const before = (await store.list('')).entries;
+  t.equal(before.length, 3);
+
+  // While the directory cannot be made, nothing is written; then it goes on.
+  rmSync(directory, { recursive: true });
+  writeFileSync(directory, 'in the way');
+  const error = await refusal(store.transact({ put: [{ key: 'c', value: 1 }] }));
+  t.equal(error.code, 'system');
+  t.match(error.message, directory);
+  t.same((await store.list('')).entries, before);
+  rmSync(directory);
+  await store.transact({ put: [{ key: 'c', value: 2 }] });
+
+  // Of two journals, nobody but the operator knows which one it is to be.
+  renameSync(journal, `${journal}.own`);
+  writeFileSync(journal, 'a backup');
+  const other = await refusal(store.transact({ put: [{ key: 'd', value: 1 }] }));
+  t.match(other.message, /cannot be written: another journal is in the place of its own/);
+  t.equal(readFileSync(journal, 'utf8'), 'a backup');
+  renameSync(`${journal}.own`, journal);
+  await store.transact({ put: [{ key: 'd', value: 2 }] });
+  const last = (await store.list('')).entries;
+  await store.close();
+  const again = await open(directory);
+  t.same((await again.store.list('')).entries, last);
+  t.same(
+    last.map(({ key, value }) => [key, value]),
+    [
+      ['a', 1],
+      ['b0', 0],
+      ['b1', 1],
+      ['c', 2],
+      ['d', 2],
+    ],
+  );
+  await again.store.close();
 });
 
 const start = (...words: string[]): Background => new Background([process.execPath, '--import=tsx', writer, ...words]);
