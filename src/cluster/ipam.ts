@@ -18,6 +18,7 @@ import {
   addressValue,
   gatewayOf,
   isIp4,
+  overlaps,
   parseRange,
   parseSubnet,
   usableRange,
@@ -69,6 +70,11 @@ export class AddressPool {
   contains(address: string): boolean {
     const value = addressValue(address);
     return this.#subnet.first <= value && value <= this.#subnet.last;
+  }
+
+  /** Has the subnet an address of `range`? */
+  overlaps(range: AddressRange): boolean {
+    return overlaps(this.#subnet, range);
   }
 
   /** How many addresses can still be chosen, at most 2^53 - 1. */

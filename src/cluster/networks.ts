@@ -9,6 +9,7 @@
 import { WeftError } from '../error.ts';
 import type { Vni } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
+import { parseSubnet } from '../model/address.ts';
 import { SMALLEST_IPV6_MTU, type NetworkResource } from '../model/kinds/network.ts';
 import { compareNames } from '../model/name-order.ts';
 import type { NetworkReport } from '../model/report.ts';
@@ -21,7 +22,6 @@ import { refuseOtherSubnets } from './network-declaration.ts';
 import { rangeOf, refuseOutOfRange } from './ranges.ts';
 import type { Declared, Draft, Planned, Reconciler, Stored } from './reconciler.ts';
 import { routing } from './routing.ts';
-import { findOverlap } from './subnet.ts';
 
 export interface NetworksEnvironment {
   readonly forwarding: Forwarding;
@@ -37,6 +37,8 @@ export interface NetworksEnvironment {
 export class Networks implements Reconciler {
   readonly #environment: NetworksEnvironment;
   readonly #networks = new Map<string, Network>();
+  /** Asked once a change, however many networks it creates. */
+  readonly #defaultMtus = new WeakMap<Draft, Promise<number>>();
 
   constructor(environment: NetworksEnvironment) {
     this.#environment = environment;
@@ -76,7 +78,7 @@ export class Networks implements Reconciler {
     const record: NetworkRecord = {
       resource: { ...resource, spec: { ...resource.spec, ranges } },
       vni: known?.vni ?? resource.spec.vni ?? this.#freeVni(draft),
-      mtu: resource.spec.mtu ?? known?.mtu ?? (await this.#defaultMtu(resource)),
+      mtu: resource.spec.mtu ?? known?.mtu ?? (await this.#defaultMtu(resource, draft)),
     };
     const declared: Network = { ...record, name, revision: 0, pools: poolsOf(record, known) };
     return { action, declared, allotted: { vni: record.vni, mtu: record.mtu } };
@@ -116,12 +118,14 @@ export class Networks implements Reconciler {
 
   #planNew(resource: NetworkResource, draft: Draft): 'created' {
     const { name } = resource.metadata;
+    const subnets = resource.spec.subnets.map(parseSubnet);
     for (const other of [...this.#networks.values(), ...draft.planned<Network>('Network').values()]) {
-      const overlap = findOverlap(resource.spec.subnets, other.resource.spec.subnets);
-      if (overlap) {
+      for (const [at, subnet] of subnets.entries()) {
+        const pool = other.pools.find((candidate) => candidate.overlaps(subnet));
+        if (!pool) continue;
         throw new WeftError(
           'conflict',
-          `network "${name}": subnet ${overlap[0]} overlaps ${overlap[1]} of network "${other.name}"`,
+          `network "${name}": subnet ${resource.spec.subnets[at]} overlaps ${pool.subnet} of network "${other.name}"`,
         );
       }
       if (resource.spec.vni === other.vni) {
@@ -160,8 +164,10 @@ export class Networks implements Reconciler {
     return isSame ? 'unchanged' : 'configured';
   }
 
-  async #defaultMtu({ metadata, spec }: NetworkResource): Promise<number> {
-    const mtu = await this.#environment.defaultMtu();
+  async #defaultMtu({ metadata, spec }: NetworkResource, draft: Draft): Promise<number> {
+    const asked = this.#defaultMtus.get(draft) ?? this.#environment.defaultMtu();
+    this.#defaultMtus.set(draft, asked);
+    const mtu = await asked;
     const missing = SMALLEST_IPV6_MTU - mtu;
     if (missing <= 0 || !spec.subnets.some((subnet) => subnet.includes(':'))) return mtu;
     throw new WeftError(

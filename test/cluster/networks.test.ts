@@ -1,0 +1,33 @@
+/** Planning of networks, as far as it needs no switch. */
+import t from 'tap';
+import { FileDraft } from '../../src/cluster/draft.ts';
+import { Networks } from '../../src/cluster/networks.ts';
+import type { Reconciler } from '../../src/cluster/reconciler.ts';
+import type { Forwarding } from '../../src/forwarding.ts';
+import { WEFT_V1 } from '../../src/model/kinds/kind.ts';
+import { parseResource } from '../../src/model/manifest.ts';
+
+const FILE = 1000;
+
+await t.test('the underlay is asked for its MTU once a file', async (t) => {
+  let asked = 0;
+  const networks = new Networks({
+    forwarding: {} as Forwarding,
+    defaultMtu: async () => 1000 + ++asked,
+    hasStaticPeers: () => false,
+    endpointsOf: () => [],
+    onChanged: async () => {},
+  });
+  for (const mtu of [1001, 1002]) {
+    const draft = new FileDraft(new Map<string, Reconciler>([['Network', networks]]));
+    for (let n = 0; n < FILE; n++) {
+      const spec = { subnets: [`10.${n >> 8}.${n & 255}.0/24`] };
+      const network = parseResource({ apiVersion: WEFT_V1, kind: 'Network', metadata: { name: `n${n}` }, spec });
+      await draft.apply(network);
+    }
+    const { put = [] } = draft.transaction();
+    t.equal(put.length, FILE);
+    t.ok(put.every(({ value }) => (value as { mtu: number }).mtu === mtu));
+  }
+  t.equal(asked, 2);
+});
