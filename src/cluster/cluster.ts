@@ -263,7 +263,7 @@ export class Cluster {
   #stored({ key, entry }: Change, kind: KindDefinition, name: string): Stored | undefined {
     if (!entry || this.#environment.reconcilers.get(kind.kind)!.find(name)?.revision === entry.revision)
       return undefined;
-    const record = entry.value as { readonly resource?: unknown };
+    const record = Object(entry.value) as { readonly resource?: unknown };
     const parsed = kind.schema.safeParse(record.resource);
     if (!parsed.success) {
       const [issue] = parsed.error.issues;

@@ -123,7 +123,7 @@ export class Endpoints implements Reconciler {
   /** What the last check found wrong with interfaces of this host, and why other endpoints wait. */
   problems(): Record<string, string[]> {
     const found = this.#attachments.problems();
-    const others = [...this.#failures].filter(([name]) => !(name in found));
+    const others = [...this.#failures].filter(([name]) => !Object.hasOwn(found, name));
     return { ...Object.fromEntries(others.map(([name, { message }]) => [name, [message]])), ...found };
   }
 
@@ -243,7 +243,10 @@ export class Endpoints implements Reconciler {
   /** Called once, when everything declared has been put into force: removes what a crash has left behind. */
   async started(): Promise<void> {
     this.#isStarting = false;
-    const left = this.#records.names().filter((name) => !this.#index.find(name));
+    // One that is declared in a way that this version does not accept is left as it is.
+    const { entries } = await this.#environment.store.list('endpoints/');
+    const declared = new Set(entries.map(({ key }) => key));
+    const left = this.#records.names().filter((name) => !declared.has(keyOfEndpoint(name)));
     for (const name of left) await this.#attachments.removeLeft(name, this.#records.find(name)!);
     await this.#save(new Map(left.map((name) => [name, undefined])));
   }

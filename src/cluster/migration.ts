@@ -26,7 +26,7 @@ export function migration(entries: readonly Entry[]): Transaction | undefined {
       if (local) put.push({ key: `attachments/${namespace}/${name}`, value: local });
       moved.push(key);
     }
-    if (plural === 'hosts' && !('resource' in (value as object))) put.push({ key, value: { resource: value } });
+    if (plural === 'hosts' && !('resource' in Object(value))) put.push({ key, value: { resource: value } });
   }
   const known = new Set(entries.map(({ key }) => key));
   for (const name of namespaces) {

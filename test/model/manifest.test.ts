@@ -303,7 +303,13 @@ t.test('endpoints and hosts', async (t) => {
     'pid: 1, interface: a-very-long-name',
     /spec.interface: "a-very-long-name" is not accepted: an interface name has 1 to 15 characters/,
   );
-  spec('pid: 1, interface: lo', /spec.interface: "lo" is not accepted: this interface name is reserved$/);
+  for (const reserved of ['lo', 'all', 'default']) {
+    spec(`pid: 1, interface: ${reserved}`, /spec.interface: ".*" is not accepted: this interface name is reserved$/);
+  }
+  // What no kernel takes, or takes as another name, would be declared and wait for ever.
+  for (const impossible of ['eth%d', 'a/b', 'a\\0b', 'a\\tb', 'a\\x01b', 'é'.repeat(8), '']) {
+    spec(`pid: 1, interface: "${impossible}"`, /spec.interface: .* is not accepted: an interface name has 1 to 15/);
+  }
   spec('pid: 1, trust: yes', /spec.trust: "yes" is not accepted: true or false is expected$/);
   spec(
     'pid: 1, allowedAddresses: [224.0.0.1]',

@@ -288,3 +288,33 @@ await t.test(
     t.same(told, [40]);
   },
 );
+
+await t.test(
+  'an endpoint that this version does not understand keeps its interface',
+  { skip: needsRoot },
+  async (t) => {
+    const lab = openLab(t);
+    const web = await lab.namespace('web');
+    const key = 'endpoints/default/web';
+    const first = await opened(t, lab);
+    await first.sw.apply([blue, endpoint('web', web, '10.44.0.11')]);
+    const { value } = (await first.store.get(key))!;
+    const { resource, ...allotted } = value as { resource: { spec: object } };
+    const newer = { ...resource, spec: { ...resource.spec, fromTheFuture: true } };
+    // Nothing is in its place, or `null`.
+    await first.store.store.transact({
+      put: [
+        { key, value: { ...allotted, resource: newer } },
+        { key: 'networks/null', value: null },
+        { key: 'hosts/null', value: null },
+        { key: 'endpoints/default/null', value: null },
+      ],
+    });
+    await first.sw.close();
+    const second = await opened(t, lab);
+    t.equal(stateOf(second.sw, 'web'), undefined);
+    t.same(await web.links(), ['eth0']);
+    await second.store.store.transact({ put: [{ key, value: value }] });
+    await until(() => stateOf(second.sw, 'web') === 'attached', { what: 'it is understood again' });
+  },
+);

@@ -7,6 +7,11 @@ import { etherType, ipAddress, macAddress, name, quote, unicastAddress } from '.
 import { defineKind, WEFT_V1, type Reference } from './kind.ts';
 
 const MOST_PUBLISHED = 1024;
+/** IFNAMSIZ of linux/if.h, without the zero behind it. */
+const LONGEST_IFNAME_BYTES = 15;
+/** `all` and `default` are names of sysctls. */
+const RESERVED_IFNAMES = ['lo', 'all', 'default', '.', '..'];
+
 /** How many bytes of Ethernet frames may pass a port. The directions are the switch's. */
 export const rateLimitSpec = z
   .strictObject({
@@ -28,10 +33,14 @@ export const endpointSpec = z.strictObject({
   /** Chosen from the subnets if there are none. */
   addresses: z.array(ipAddress).default([]),
   mac: macAddress.optional(),
+  /** As the kernel takes it: one that it refuses could never be in force. It also names the interface's sysctls. */
   interface: z
     .string()
-    .regex(/^[^\s/:]{1,15}$/, 'an interface name has 1 to 15 characters, without spaces, "/" and ":"')
-    .refine((text) => text !== 'lo' && text !== '.' && text !== '..', 'this interface name is reserved')
+    .refine(
+      (text) => /^[^\s/:%\p{Cc}]+$/u.test(text) && Buffer.byteLength(text) <= LONGEST_IFNAME_BYTES,
+      'an interface name has 1 to 15 characters, without spaces, control characters, "/", ":" and "%"',
+    )
+    .refine((text) => !RESERVED_IFNAMES.includes(text), 'this interface name is reserved')
     .default('eth0'),
   /** Addresses that it may also send from (a virtual IP, for example). */
   allowedAddresses: z.array(unicastAddress).default([]),
