@@ -82,5 +82,5 @@ function reply({ port }: PortOrigin, frame: Uint8Array, because: Text): Answer {
   };
 }
 
-/** What a request has in place of the address that it asks for. */
+/** The bytes that a request has in place of the address that it asks for. */
 const unknownMac = new Uint8Array(6);

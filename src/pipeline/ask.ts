@@ -1,6 +1,6 @@
 /**
- * Whom weft asks who has an address: the ports that may send from it, trusted ports, which may send from any,
- * and all other hosts.
+ * Whom weft asks who has an address: the ports that may send from it, trusted ports (which may send from any
+ * address), and all other hosts.
  */
 import type { FlowView } from '../flow/view.ts';
 import type { VirtualNetwork } from '../table/topology.ts';
@@ -9,9 +9,9 @@ import type { Destination, FoundDestinations } from './hop.ts';
 import { drop, type Drop, type Tables } from './stage.ts';
 import { countText, text } from './text.ts';
 
-/** Where a request of weft's own goes, ARP or neighbor discovery. */
+/** The destinations of a request that weft itself makes, by ARP or neighbor discovery. */
 export function ask(view: FlowView, { topology }: Tables, { vni, ports }: VirtualNetwork): FoundDestinations | Drop {
-  // It depends on what each port may send, and each request is decided by itself: it is never cached.
+  // The result depends on what each port may send, and each request is decided separately, so it is never cached.
   view.forThisFrame();
   const ip = view.bytes(view.number('eth_type') === ETH_ARP ? 'ip_dst' : 'nd_target');
   const destinations: Destination[] = [];

@@ -1,14 +1,14 @@
 /**
- * Bridge: which port or VTEP the destination is behind.
+ * Bridge: behind which port or VTEP the destination is.
  *
- * 1. At a link there is one: the port that route has named.
- * 2. ARP requests and neighbor solicitations from local ports for an endpoint
- *    that weft knows are answered here, never flooded (`answer.ts`).
- * 3. What weft itself asks goes to those who may answer (`ask.ts`).
+ * 1. On a link there is only one destination: the port that route has named.
+ * 2. ARP requests and neighbor solicitations from local ports for an endpoint that weft knows are
+ *    answered here and never flooded (`answer.ts`).
+ * 3. Requests that weft itself makes go to those who may answer (`ask.ts`).
  * 4. A known unicast destination goes to its one place.
- * 5. Everything else is flooded to the other local ports of the network and,
- *    when it came from one of them, to each VTEP (head-end replication); what
- *    came from a tunnel never goes back into one (split horizon).
+ * 5. Everything else is flooded to the other local ports of the network and, if it came from one of
+ *    them, to each VTEP (head-end replication). A frame from a tunnel never goes back into one (split
+ *    horizon).
  */
 import { isGroupMac, type PortNo } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
@@ -48,7 +48,7 @@ function inNetwork(
 
   const entry = locate(view, tables, vni, mac);
   if (!entry) {
-    // Whoever weft asks by itself is asked where it is known to be, and nowhere else.
+    // weft itself asks a single host only where that host is known to be, and nowhere else.
     if (origin.kind === 'weft') return drop('no_destination', text`${mac} is unknown`);
     return flood(view, known, network, text`${mac} is unknown`);
   }

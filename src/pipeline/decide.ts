@@ -1,5 +1,5 @@
 /**
- * decide: the one place where it is decided what happens to a flow.
+ * decide: the one place that decides what happens to a flow.
  *
  *   ingress      where does it come from, and may it be sent from there?
  *   connection   which connection does it belong to?
@@ -9,11 +9,10 @@
  *
  * Each stage adds what it has found to what is known, or ends with a verdict.
  *
- * It has no side effects. The result carries everything that follows from it:
- * the actions, the mask of the fields that it used, the objects that it
- * consulted, and the effects that `control/` applies. So traffic, `weft trace`
- * and the revalidation of cached flows all run exactly this. It is kept with the
- * flow, for `weft why`, and so holds nothing of the key.
+ * Deciding has no side effects. The result contains everything that follows from it: the actions, the
+ * mask of the fields that it used, the objects that it consulted, and the effects that `control/`
+ * applies. So traffic, `weft trace` and the revalidation of cached flows all run exactly this code. The
+ * result is kept with the flow for `weft why`, and so contains nothing of the key.
  */
 import type { Action } from '../flow/action.ts';
 import type { FieldName } from '../flow/fields.ts';
@@ -39,25 +38,25 @@ export interface StageRecord {
 export interface Decision {
   readonly actions: readonly Action[];
   readonly mask: FlowMask;
-  /** Names of the table entries that the decision depends on, present or absent. */
+  /** Names of the objects that the decision depends on, whether they are present or absent. */
   readonly consulted: readonly string[];
   readonly effects: readonly Effect[];
   readonly stages: readonly StageRecord[];
   readonly verdict: 'forward' | 'drop' | 'consume' | 'wait' | 'connect';
   readonly reason: DropReason | undefined;
-  /** Of the verdict `wait`, which has no actions: decide again when it is known. */
+  /** For the verdict `wait`, which has no actions: decide again when this is known. */
   readonly neighbor: NeighborName | undefined;
-  /** Of the verdict `connect`, which has no actions: decide again when it is open. */
+  /** For the verdict `connect`, which has no actions: decide again when this is open. */
   readonly opening: Opening | undefined;
-  /** Of a packet that is translated: the connection that it is of. */
+  /** For a packet that is translated: the connection that it belongs to. */
   readonly connection: ConnectionUse | undefined;
-  /** False where every frame needs its own answer. */
+  /** False if every frame needs an answer of its own. */
   readonly cacheable: boolean;
 }
 
 /**
- * @param head the beginning of the frame, where there is one: what some decisions look at beyond the key
- * @param packetBytes of the largest packet that this frame goes out as, to have its sender told if it is too large
+ * @param head the beginning of the frame, if there is one; some decisions look at more than the key
+ * @param packetBytes size of the largest packet that this frame goes out as, to tell its sender if it is too large
  */
 export function decide(key: FlowKey, tables: Tables, head?: Uint8Array, packetBytes?: number): Decision {
   const trail = new Trail(new FlowView(key, head, packetBytes));
@@ -69,7 +68,7 @@ export function decide(key: FlowKey, tables: Tables, head?: Uint8Array, packetBy
   return trail.decision();
 }
 
-/** The way of one flow through the stages, up to the verdict. */
+/** The path of one flow through the stages, up to the verdict. */
 class Trail {
   readonly #view: FlowView;
   readonly #records: StageRecord[] = [];
@@ -80,7 +79,7 @@ class Trail {
     this.#view = view;
   }
 
-  /** What is known behind this stage; undefined if it ends here. */
+  /** Returns what is known after this stage; undefined if it ended with a verdict. */
   pass<Given, Found>(name: string, stage: Stage<Given, Found>, known: Given): Found | undefined {
     const result = stage(this.#view, known);
     this.#records.push({ stage: name, read: this.#view.takeRead(), because: result.because });
@@ -114,7 +113,7 @@ class Trail {
   }
 
   #effectsOf(verdict: Verdict): readonly Effect[] {
-    // What a refused frame claims is not believed: its effects are left out.
+    // The claims of a refused frame are not believed, so its effects are left out.
     if (verdict.kind === 'drop') return verdict.answer ? [verdict.answer] : [];
     return verdict.kind === 'decide' && verdict.effects?.length
       ? [...this.#effects, ...verdict.effects]

@@ -1,6 +1,6 @@
 /**
- * What another host may send through the tunnel. It checks its own containers, as this host does. But
- * whatever it claims, it is not believed if this host knows otherwise.
+ * What another host may send through the tunnel. That host checks its own containers, as this host does
+ * with its own. But whatever it claims, it is not believed if this host knows otherwise.
  *
  * 1. The source MAC must not be a local port's, nor this host's own.
  * 2. It must not be that of an endpoint that is declared to be on yet another host.

@@ -1,9 +1,9 @@
-/** Where a frame goes next: one value, which route begins and bridge completes. */
+/** Where a frame goes next: one value, which route creates and bridge completes. */
 import type { PortNo, Vni } from '../flow/types.ts';
 import type { Segment, VirtualNetwork } from '../table/topology.ts';
 import type { Text } from './text.ts';
 
-/** What the MAC addresses of a routed frame become. */
+/** The new MAC addresses of a routed frame. */
 export interface Macs {
   readonly source: Uint8Array;
   readonly destination: Uint8Array;
@@ -11,13 +11,16 @@ export interface Macs {
 
 /** Where route sends a frame. */
 export type Way =
-  /** To the port or VTEP of this network that has the destination MAC. Without `macs`, the frame keeps its own: it is not routed. */
+  /**
+   * To the port or VTEP of this network with the destination MAC. Without `macs`, the frame is not routed and keeps its
+   * own.
+   */
   | { readonly kind: 'network'; readonly network: VirtualNetwork; readonly macs: Macs | undefined }
-  /** To the one end of a link, which is in no network. */
+  /** To the only other end of a link, which is in no network. */
   | {
       readonly kind: 'link';
       readonly port: PortNo;
-      /** Who is there, for a person. */
+      /** Describes that end for people. */
       readonly end: string;
       readonly segment: Segment;
       readonly macs: Macs;
@@ -28,16 +31,16 @@ export type Destination =
   | { readonly kind: 'port'; readonly port: PortNo }
   | { readonly kind: 'vtep'; readonly vtep: Uint8Array; readonly vni: Vni };
 
-/** What bridge has found. */
+/** The result of bridge. */
 export interface FoundDestinations {
   readonly because: Text;
   readonly destinations: readonly Destination[];
 }
 
-/** The next hop; of a frame that is flooded, all of them. */
+/** The next hop; for a flooded frame, all of them. */
 export interface Hop {
   readonly destinations: readonly Destination[];
   readonly macs: Macs | undefined;
-  /** What its packets have to fit into there; the path to a VTEP may take less. */
+  /** The limit that its packets must fit into there. The path to a VTEP may have a smaller one. */
   readonly segment: Segment;
 }

@@ -1,15 +1,15 @@
 /**
- * Ingress: which network a frame is in, and whether it may be sent from there.
- * What no network carries is refused wherever it comes from (`frame.ts`).
+ * Ingress: which network a frame is in, and whether it may be sent from there. Frames that no network
+ * carries are refused wherever they come from (`frame.ts`).
  *
- * 1. From the underlay: the sender must be a VTEP, the VNI names the network
- *    (RFC 7348 §4), and it says nothing but what is known here (`foreign.ts`).
- * 2. From a local port: the port names the network, and unless it is trusted it
- *    may only speak for itself (`antispoof.ts`).
- * 3. From outside: what is addressed to weft (`outside.ts`).
- * 4. From weft itself: the network that it asks in.
- * 5. Source MACs behind VTEPs and trusted ports are learned; those of other
- *    ports are known from their endpoint.
+ * 1. From the underlay: the sender must be a VTEP, the VNI names the network (RFC 7348 §4), and the frame
+ *    must not contradict what is known here (`foreign.ts`).
+ * 2. From a local port: the port names the network, and unless it is trusted, it may speak only for
+ *    itself (`antispoof.ts`).
+ * 3. From outside: only packets addressed to weft (`outside.ts`).
+ * 4. From weft itself: the network in which it asks.
+ * 5. Source MACs behind VTEPs and trusted ports are learned. Those of other ports are known from their
+ *    endpoints.
  */
 import { sameBytes, type PortNo, type Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
@@ -72,7 +72,7 @@ function fromUnderlay(view: FlowView, { tables }: Known): StageResult<Entered> {
     : next(because, entered, [learn(vni, mac, { kind: 'vtep', vtep })]);
 }
 
-/** What weft asks by itself is not checked: it is for this network. */
+/** Requests of weft itself are not checked; they are for this network. */
 function fromWeft(view: FlowView, { tables }: Known): StageResult<Entered> {
   const vni = view.number('tun_vni') as Vni;
   view.consult(networkObject(vni));
@@ -103,7 +103,7 @@ function fromPort(view: FlowView, { tables }: Known, portNo: PortNo): StageResul
   return antispoof(view, tables, port) ?? next(text`${place}; its own addresses`, entered);
 }
 
-/** A trusted port has any MAC but weft's own. */
+/** A trusted port may use any MAC except weft's own. */
 function checkReservedMac(view: FlowView): Drop | undefined {
   const mac = view.bytes('eth_src');
   return isReservedMac(mac) ? drop('spoof_mac', text`source MAC ${mac} is weft’s own`) : undefined;

@@ -1,6 +1,6 @@
 /**
  * Where a frame came from: one value, which ingress finds. Stages that treat frames differently by their
- * origin ask this value; none asks what another stage did.
+ * origin use this value, and none depends on what another stage did.
  */
 import type { PortNo } from '../flow/types.ts';
 import { gatewayMac, type AccessPort, type Outside, type Segment, type VirtualNetwork } from '../table/topology.ts';
@@ -10,7 +10,7 @@ export type FrameOrigin =
   | { readonly kind: 'port'; readonly port: AccessPort; readonly network: VirtualNetwork }
   /** Another host, through the tunnel. */
   | { readonly kind: 'tunnel'; readonly network: VirtualNetwork }
-  /** What is beyond the host, through the link to it. */
+  /** Something beyond the host, through the link to it. */
   | { readonly kind: 'outside'; readonly link: Outside }
   /** weft itself, which asks in this network. */
   | { readonly kind: 'weft'; readonly network: VirtualNetwork };
@@ -27,12 +27,12 @@ export interface Gateway {
   readonly addresses: readonly Uint8Array[];
 }
 
-/** What the frame fitted into where it came from. */
+/** The limit that the frame fitted into where it came from. */
 export function segmentOf(origin: FrameOrigin): Segment {
   return origin.kind === 'outside' ? origin.link : origin.network;
 }
 
-/** Who speaks for weft to the sender; undefined where nobody on this host does. */
+/** The gateway that speaks for weft to the sender; undefined if there is none on this host. */
 export function gatewayOf(origin: FrameOrigin): Gateway | undefined {
   switch (origin.kind) {
     case 'port': {
@@ -51,7 +51,10 @@ export function gatewayOf(origin: FrameOrigin): Gateway | undefined {
   }
 }
 
-/** May the frame go to other hosts? What came from one never goes back there (split horizon), nor does what came from outside. */
+/**
+ * True if the frame may go to other hosts. One from another host never goes back (split horizon), and neither does one
+ * from outside.
+ */
 export function mayEnterTunnel({ kind }: FrameOrigin): boolean {
   return kind === 'port' || kind === 'weft';
 }

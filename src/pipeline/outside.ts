@@ -1,18 +1,18 @@
 /**
- * Outside: what leaves all networks by the host's own, or comes in from there.
+ * Outside: packets that leave all networks through the host, or come in from there.
  *
  *   container ─► gateway ─► [ its source becomes the transit address ] ─► host ─► …
  *   … ─► host ─► [ the transit address becomes the container ] ─► container
  *
- * 1. A packet of a live connection goes its way, with its addresses translated.
+ * 1. A packet of a live connection goes on with its addresses translated.
  * 2. So does an ICMP error that quotes one (RFC 5508 §4).
- * 3. Otherwise a container opens a connection to anywhere, and who is outside one
- *    to a published port. The transit address itself answers ping.
+ * 3. Otherwise, a container opens a connection to anywhere, and somebody outside opens one to a
+ *    published port. The transit address itself answers ping.
  * 4. Everything else is refused.
  *
- * The transit address is on the link to the host, where nftables translates once
- * more (src/outside): nobody else sees it. Not every packet may leave: VXLAN
- * could be taken for an encapsulated frame of this host's.
+ * The transit address is on the link to the host, where nftables translates once more (src/outside), so
+ * nobody else sees it. Not every packet may leave: VXLAN could be taken for an encapsulated frame of
+ * this host.
  */
 import { isIp4, sameBytes } from '../flow/types.ts';
 import { networkOf, OUTSIDE, turned, type Place, type Tuple } from '../flow/connection.ts';
@@ -48,13 +48,13 @@ import {
 } from './stage.ts';
 import { text, type Text } from './text.ts';
 
-/** What a packet is to the connections: of a conversation, an error about one, or neither. */
+/** The relation of a packet to connections: part of a conversation, an error about one, or neither. */
 type Subject =
   | { readonly kind: 'conversation'; readonly protocol: number; readonly tuple: Tuple; readonly isRequest: boolean }
   | { readonly kind: 'error' }
   | undefined;
 
-/** Ingress of what comes from the host. */
+/** Ingress for packets from the host. */
 export function fromOutside(view: FlowView, { tables }: Known, outside: Outside): StageResult<Entered> {
   view.consult(outsideObject);
   const mac = view.bytes('eth_dst');
@@ -70,7 +70,7 @@ export function fromOutside(view: FlowView, { tables }: Known, outside: Outside)
   return next(text`from outside, for the transit address ${destination}`, entered);
 }
 
-/** A packet for the transit address goes to the endpoint of its connection. */
+/** Sends a packet for the transit address to the endpoint of its connection. */
 export function enter(view: FlowView, known: Entered, outside: Outside): StageResult<Routed> {
   const wrong = refuseWrongHeader(view);
   if (wrong) return wrong;
@@ -92,7 +92,7 @@ export function enter(view: FlowView, known: Entered, outside: Outside): StageRe
   return sendTo(view, known, { network, hop: endpoint, nat }, way);
 }
 
-/** What belongs to no connection yet. */
+/** Decides about a packet that does not belong to a connection yet. */
 function arrive(view: FlowView, known: Entered, outside: Outside, subject: Subject): Verdict {
   if (subject?.kind === 'error') return drop('icmp_unrelated', text`it quotes no packet of a live connection`);
   if (!subject?.isRequest) return drop('no_connection', text`no connection, and nothing that could begin one`);
@@ -117,7 +117,7 @@ function arrive(view: FlowView, known: Entered, outside: Outside, subject: Subje
   return open(view, known, { vni, protocol, original: tuple, translated }, way);
 }
 
-/** A packet that no route but the one outside leads on. */
+/** Decides about a packet that only the route to the outside matches. */
 export function leave(view: FlowView, known: Entered, origin: PortOrigin): StageResult<Routed> {
   const { tables } = known;
   const { network, port } = origin;
@@ -166,7 +166,7 @@ export function leave(view: FlowView, known: Entered, origin: PortOrigin): Stage
   return next(text`outside from ${address}: ${nat.name}, ${wayOf(subject)}`, { tables, origin, way, nat });
 }
 
-/** Whoever gets it could take it for an encapsulated frame of this host's. */
+/** Whoever receives it could take it for an encapsulated frame of this host. */
 function refuseVxlan(view: FlowView, { topology }: Tables, subject: Subject): Drop | undefined {
   if (subject?.kind !== 'conversation' || subject.protocol !== IP_UDP) return undefined;
   view.consult(tunnelObject);
@@ -196,13 +196,13 @@ function wayOf(subject: NonNullable<Subject>): string {
   return subject.kind === 'error' ? 'an error about it' : 'addresses translated';
 }
 
-/** The live connection of a packet that is seen in this place, or that an error there quotes. */
+/** The live connection of a packet seen in this place, or of the packet that an error there quotes. */
 function find(view: FlowView, { connections }: Tables, place: Place, subject: NonNullable<Subject>): Found | undefined {
   if (subject.kind === 'conversation') {
     const { protocol, tuple } = subject;
     view.consult(connectionObject(place, protocol, tuple));
     const found = connections.lookup(place, protocol, tuple);
-    // Who pings is answered, and not asked.
+    // For a ping, the request begins a connection and the reply does not.
     const isEcho = protocol === IP_ICMP || protocol === IP_ICMPV6;
     return isEcho && found?.reply === subject.isRequest ? undefined : found;
   }
@@ -221,7 +221,7 @@ function subjectOf(view: FlowView): Subject {
   if (protocol !== (isIp4Packet ? IP_ICMP : IP_ICMPV6)) return undefined;
   const type = view.number('l4_src');
   if (isIcmpError(protocol, type)) {
-    // A redirect is for its own link, and source quench is nobody’s to send (RFC 6633).
+    // A redirect is only for its own link, and nobody should send source quench (RFC 6633).
     return isIp4Packet && (type === ICMP_SOURCE_QUENCH || type === ICMP_REDIRECT) ? undefined : { kind: 'error' };
   }
   const [request, reply] = isIp4Packet

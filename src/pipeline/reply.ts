@@ -1,4 +1,4 @@
-/** The frames that weft sends of its own accord. */
+/** The frames that weft itself sends. */
 import { isIp4, linkLocalOf, type Vni } from '../flow/types.ts';
 import { gatewayMac, type Topology } from '../table/topology.ts';
 import { buildArpAnnouncement, buildArpRequest } from '../wire/arp.ts';

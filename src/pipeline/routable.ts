@@ -11,7 +11,7 @@ export function isGroupIp(ip: Uint8Array): boolean {
   return isIp4(ip) ? ip[12]! >> 4 === 14 || sameBytes(ip, limitedBroadcast) : ip[0] === 0xff;
 }
 
-/** It is not unspecified, loopback, link-local, reserved or a group address. */
+/** True unless it is unspecified, loopback, link-local, reserved or a group address. */
 export function isRoutable(ip: Uint8Array): boolean {
   if (isZero(ip) || isGroupIp(ip)) return false;
   if (isIp4(ip)) {

@@ -1,20 +1,21 @@
 /**
- * Route: what is addressed to the network's gateway leaves the network, here,
- * where it came in, or is answered.
+ * Route: frames addressed to the network's gateway are routed or answered here, on the host where they
+ * came in.
  *
  *   0. from outside: to the endpoint of its connection (`outside.ts`)
- *   1. for other MACs: bridged, none of this but what is heard of neighbors (`hear.ts`)
+ *   1. for other MACs: bridged; nothing below applies, except what is learned about neighbors (`hear.ts`)
  *   2. answers to neighbor requests of the gateway, or of this host, are learned
  *   3. ARP, ND and ping for the gateway's own addresses are answered
- *   4. no router forwards packets with a wrong header checksum (RFC 1812 §5.2.2), link-local,
- *      loopback and multicast addresses (RFC 1812 §5.3.7, RFC 4291 §2.5), nor what has used up its TTL
- *   5. the route with the longest prefix; of several next hops one by flow hash,
- *      so that a flow keeps its way (RFC 2992)
- *   6. the next hop's MAC: known, failed, or to be asked for, and the frame waits
+ *   4. a router does not forward packets with a wrong header checksum (RFC 1812 §5.2.2), nor those with
+ *      link-local, loopback or multicast addresses (RFC 1812 §5.3.7, RFC 4291 §2.5), nor those whose TTL
+ *      is used up
+ *   5. the route with the longest prefix; of several next hops, the flow hash selects one, so that a
+ *      flow keeps its path (RFC 2992)
+ *   6. the next hop's MAC is known, has failed, or must be asked for while the frame waits
  *
- * The gateway has the same addresses on every host, and only the host that a
- * container is on answers it. So what a container answers the gateway comes to its
- * own host, which passes it on to the others: one of them has asked.
+ * The gateway has the same addresses on every host, and a container is answered only by the host that it
+ * is on. So what a container replies to the gateway comes to its own host, which passes it on to the
+ * other hosts, since one of them has asked.
  */
 import type { Action } from '../flow/action.ts';
 import { isGroupMac, sameBytes } from '../flow/types.ts';
@@ -76,7 +77,7 @@ export const route: Stage<Entered, Routed> = (view, known) => {
   return forGateway(view, known, origin);
 };
 
-/** It stays in its network, as it is. */
+/** The frame stays in its network unchanged. */
 function bridged(
   { tables, origin }: Entered,
   { network }: OriginInNetwork,
@@ -110,7 +111,10 @@ function forGateway(view: FlowView, known: Entered, origin: PortOrigin): StageRe
 
 // 2. Learn
 
-/** An ARP reply or an advertisement. What nobody here has asked for is another host's, and passed on like all. */
+/**
+ * Takes an ARP reply or an advertisement. One that this host has not asked for is for another host, and is passed on to
+ * all.
+ */
 function takeAnswer(view: FlowView, { tables }: Entered, origin: OriginInNetwork): Verdict | undefined {
   const type = view.number('eth_type');
   if (type !== ETH_ARP && type !== ETH_IPV6) return undefined;
@@ -131,7 +135,7 @@ function takeAnswer(view: FlowView, { tables }: Entered, origin: OriginInNetwork
   };
 }
 
-/** To all other hosts, if it came from a container and is for the gateway, that is for all of them. */
+/** Sends it to all other hosts, if it came from a container and is for the gateway, which all hosts are. */
 function passedOn(view: FlowView, { topology }: Tables, origin: OriginInNetwork, isArp: boolean): readonly Action[] {
   const { vni, gateways } = origin.network;
   const isForAll =
@@ -146,7 +150,7 @@ function passedOn(view: FlowView, { topology }: Tables, origin: OriginInNetwork,
 
 // 3. The gateway's own addresses
 
-/** Of this network or of another one that is here: this host is the gateway of all. */
+/** A gateway of this network or of another one that is here: this host is the gateway of them all. */
 function localGateway(
   view: FlowView,
   { tables }: Entered,
@@ -163,7 +167,7 @@ function localGateway(
   if (!isEcho) {
     return refuse(view, origin, 'gateway_refused', text`the gateway has no service`, 'port_unreachable');
   }
-  // Of a fragmented one each fragment is turned around: together they are the answer.
+  // Each fragment of a fragmented request is turned into a reply, and together they are the answer.
   return {
     kind: 'decide',
     because: text`echo request for the gateway ${destination}`,
@@ -206,7 +210,7 @@ function follow(
   }
 }
 
-/** One of equal next hops, by what tells flows apart; fragments go with their flow. */
+/** Selects one of several equal next hops by what distinguishes flows. Fragments go with their flow. */
 function choose(view: FlowView, hops: readonly Uint8Array[]): Uint8Array {
   if (hops.length === 1) return hops[0]!;
   let hash = 0x811c9dc5;

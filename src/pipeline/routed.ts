@@ -1,7 +1,4 @@
-/**
- * What routing ends with, wherever the packet came from: it goes to its next hop,
- * or its sender is told why not.
- */
+/** How routing ends, wherever the packet came from: it goes to its next hop, or its sender is told why not. */
 import { FRAG_LATER } from '../flow/fields.ts';
 import type { DropReason } from '../flow/reason.ts';
 import { isIp4 } from '../flow/types.ts';
@@ -17,14 +14,14 @@ import { isGroupIp } from './routable.ts';
 import { drop, next, type Drop, type Entered, type Nat, type Routed, type StageResult } from './stage.ts';
 import { text, type Text } from './text.ts';
 
-/** The network's route to an address, consulted whether there is one or not. */
+/** The network's route to an address. It is consulted whether or not there is one. */
 export function routeTo(view: FlowView, network: VirtualNetwork, ip: Uint8Array): Route | undefined {
   const { route, object } = network.routes.lookup(ip);
   view.consult(object);
   return route;
 }
 
-/** To a next hop in a network: its MAC is known, failed, or to be asked for, and the frame waits. */
+/** Sends to a next hop in a network: its MAC is known, has failed, or must be asked for while the frame waits. */
 export function sendTo(
   view: FlowView,
   known: Entered,
@@ -43,18 +40,21 @@ export function sendTo(
   return next(text`${way}, at ${mac}`, { tables, origin, way: { kind: 'network', network, macs }, nat });
 }
 
-/** No router forwards to that destination; of those that one host has, its sender is told (`refuse` knows groups). */
+/**
+ * No router forwards to that destination. If the destination is a single host, the sender is told (`refuse` recognizes
+ * groups).
+ */
 export function refuseMartian(view: FlowView, origin: FrameOrigin, source: Uint8Array, destination: Uint8Array): Drop {
   return refuse(view, origin, 'martian', text`${source} to ${destination} is not routed`, 'net_unreachable');
 }
 
-/** No router believes an IPv4 header whose checksum is wrong, or answers it (RFC 1812 §5.2.2). */
+/** No router believes or answers an IPv4 header with a wrong checksum (RFC 1812 §5.2.2). */
 export function refuseWrongHeader(view: FlowView): Drop | undefined {
   if (view.number('eth_type') !== ETH_IPV4 || view.hasRightIpv4Header()) return undefined;
   return drop('ipv4_checksum', text`the checksum of its IPv4 header is wrong`);
 }
 
-/** Refused, and its sender is told, where that is allowed (RFC 1122 §3.2.2, RFC 4443 §2.4). */
+/** Refuses the packet and tells its sender, if that is allowed (RFC 1122 §3.2.2, RFC 4443 §2.4). */
 export function refuse(
   view: FlowView,
   origin: FrameOrigin,

@@ -1,11 +1,12 @@
 /**
- * Send: the destinations become actions.
+ * Send: turns the destinations into actions.
  *
  * 1. Addresses are translated.
- * 2. Packets that are too large for the next hop are stopped. An interface sends what its own segment takes, so
- *    this is needed only where the frame leaves it; the sender is told (`too-big.ts`).
- * 3. A routed frame gets the MAC addresses of its next hop, and a TCP connection learns at its start what the
- *    way takes (RFC 9293 §3.7.1).
+ * 2. Packets that are too large for the next hop are stopped. An interface sends only what its own
+ *    segment takes, so this is needed only where the frame leaves the segment; the sender is told
+ *    (`too-big.ts`).
+ * 3. A routed frame gets the MAC addresses of its next hop, and a TCP connection learns at its start
+ *    which segment size fits the path (RFC 9293 §3.7.1).
  * 4. Local ports get the frame, VTEPs get it encapsulated with the network's VNI (RFC 7348 §5).
  */
 import type { Action } from '../flow/action.ts';
@@ -64,16 +65,16 @@ export const send: Stage<Bridged, never> = (view, known) => {
 
 const nobodyTold: readonly Effect[] = [];
 
-/** What packets have to fit into on their way. */
+/** The limits for packets on their path. */
 interface Room {
-  /** They do fit into this. */
+  /** The packets already fit into this one. */
   readonly from: Segment;
   readonly to: Segment;
-  /** To the VTEPs among the destinations. */
+  /** The paths to the VTEPs among the destinations. */
   readonly paths: readonly TunnelPath[];
 }
 
-/** The largest packet that every destination takes; undefined if the frame goes nowhere that takes less than where it is from. */
+/** The largest packet that all destinations accept; undefined if none accepts less than where the frame came from. */
 function leastMtu(view: FlowView, { from, to, paths }: Room): number | undefined {
   if (from === to && paths.length === 0) return undefined;
   const mtu = mtuOf(view, to);
@@ -84,7 +85,10 @@ function leastMtu(view: FlowView, { from, to, paths }: Room): number | undefined
   return paths.reduce((least, path) => Math.min(least, path.mtu ?? least), mtu);
 }
 
-/** What fits the smallest segment and path on the way of a TCP connection (RFC 6691); undefined for anything else. */
+/**
+ * The segment size that fits the smallest limit on the path of a TCP connection (RFC 6691); undefined for anything
+ * else.
+ */
 function mssOf(view: FlowView, { from, to, paths }: Room): number | undefined {
   if (view.number('ip_proto') !== IP_TCP) return undefined;
   const mtus = [mtuOf(view, to), mtuOf(view, from), ...paths.map(({ mtu }) => mtu)];

@@ -1,6 +1,6 @@
 /**
  * Messages that only a router or a DHCP server sends: whoever is believed here can redirect the traffic of
- * a whole network to themselves.
+ * a whole network.
  */
 import type { FlowView } from '../flow/view.ts';
 import { ETH_IPV4 } from '../wire/ethernet.ts';

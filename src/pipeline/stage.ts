@@ -1,12 +1,12 @@
 /**
- * What every stage of the pipeline has in common.
+ * What all stages of the pipeline have in common.
  *
- * A stage is a function `(view, known) → StageResult`. `known` is what the stages before it have found, the
- * tables included; what it finds itself it adds. It reads the flow through the view only and changes nothing:
- * what it wants to happen (a MAC learned, a reply sent) it returns as an effect. So the same code decides for
- * traffic, for `weft trace`, and when cached flows are decided anew.
+ * A stage is a function `(view, known) → StageResult`. `known` is what the stages before it have found,
+ * including the tables, and the stage adds what it finds itself. It reads the flow only through the view,
+ * and changes nothing: whatever should happen (learning a MAC, sending a reply) is returned as an effect.
+ * So the same code decides for traffic, for `weft trace`, and when cached flows are decided again.
  *
- * The result may be kept for as long as the flow: it holds nothing of the view.
+ * The result may be kept for as long as the flow, so it contains nothing of the view.
  */
 import type { Action } from '../flow/action.ts';
 import type { DropReason } from '../flow/reason.ts';
@@ -28,23 +28,23 @@ export interface Tables {
   readonly connections: ConnectionTable;
 }
 
-/** What ingress begins with. */
+/** What ingress starts with. */
 export interface Known {
   readonly tables: Tables;
 }
 
-/** What is known behind ingress. */
+/** What is known after ingress. */
 export interface Entered extends Known {
   readonly origin: FrameOrigin;
 }
 
-/** What is known behind route. */
+/** What is known after route. */
 export interface Routed extends Entered {
   readonly way: Way;
   readonly nat: Nat | undefined;
 }
 
-/** What is known behind bridge. */
+/** What is known after bridge. */
 export interface Bridged extends Entered {
   readonly nat: Nat | undefined;
   readonly hop: Hop;
@@ -53,30 +53,30 @@ export interface Bridged extends Entered {
 /** The connection by which a packet is translated. */
 export interface Nat {
   readonly action: { readonly op: 'nat' | 'related' } & Found;
-  /** Of a packet of the connection itself, not of an error about it. */
+  /** Set for a packet of the connection itself, but not for an error about it. */
   readonly connection: ConnectionUse | undefined;
-  /** How the texts call it. */
+  /** Its name in texts. */
   readonly name: Text;
 }
 
-/** The connection that a packet is of, and what a decision about the packet says of it. */
+/** The connection that a packet belongs to, and what a decision about the packet says about it. */
 export interface ConnectionUse extends Found {
   /** Its name among the objects that were consulted. */
   readonly object: string;
-  /** How the texts of the stages call it: equal decisions about other connections call theirs otherwise. */
+  /** Its name in the texts of the stages. Equal decisions about other connections have other names there. */
   readonly name: Text;
 }
 
 export type Effect =
   /** The source MAC was seen behind `where`. */
   | { readonly kind: 'learn'; readonly vni: Vni; readonly mac: Uint8Array; readonly where: Location }
-  /** `mac` has `ip`: it has answered, which counts each time, or it is news. So such a decision is never cached. */
+  /** `mac` has `ip`: an answer (which counts each time), or news. Such a decision is never cached. */
   | { readonly kind: 'neighbor'; readonly vni: Vni; readonly ip: Uint8Array; readonly mac: Uint8Array }
   | Reply;
 
-/** What every frame needs for itself. Such a decision is never cached. */
+/** Something that each frame needs for itself. Such a decision is never cached. */
 export type Reply =
-  /** weft answers by a frame of its own. */
+  /** weft answers with a frame of its own. */
   | { readonly kind: 'reply'; readonly port: PortNo; readonly frame: Uint8Array }
   /** The sender is told why its frame was dropped. */
   | {
@@ -84,7 +84,7 @@ export type Reply =
       readonly port: PortNo;
       readonly error: IcmpErrorName;
       readonly from: { readonly mac: Uint8Array; readonly ip: Uint8Array };
-      /** Of `too_big`, in bytes. */
+      /** For `too_big`, in bytes. */
       readonly mtu?: number;
     };
 
@@ -100,12 +100,12 @@ export interface Drop {
   readonly answer?: Reply;
 }
 
-/** What ends the way through the stages. */
+/** The end of the path through the stages. */
 export type Verdict =
   | Drop
-  /** Undecided until this neighbor is known: the frame waits. */
+  /** Undecided until this neighbor is known. The frame waits. */
   | { readonly kind: 'wait'; readonly because: Text; readonly neighbor: NeighborName }
-  /** Undecided until this connection is open, which it can be. */
+  /** Undecided until this connection is open. There is room for it. */
   | { readonly kind: 'connect'; readonly because: Text; readonly opening: Opening }
   | {
       readonly kind: 'decide';
@@ -115,14 +115,14 @@ export type Verdict =
       readonly connection?: ConnectionUse | undefined;
     };
 
-/** What a stage says: that the next one decides, by what is known now, or a verdict. */
+/** The result of a stage: what the next stage gets to know, or a verdict. */
 export type StageResult<Found> =
   | { readonly kind: 'next'; readonly because: Text; readonly known: Found; readonly effects: readonly Effect[] }
   | Verdict;
 
 export type Stage<Given, Found> = (view: FlowView, known: Given) => StageResult<Found>;
 
-/** Where a MAC address is, consulted whether it is known or not. */
+/** Where a MAC address is. It is consulted whether or not it is known. */
 export function locate(view: FlowView, { fdb }: Tables, vni: Vni, mac: Uint8Array): FdbEntry | undefined {
   const entry = fdb.lookup(vni, mac);
   view.consult(entry?.object ?? fdbObject(vni, mac));
@@ -139,7 +139,7 @@ export function drop(reason: DropReason, because: Text): Drop {
   return { kind: 'drop', reason, because };
 }
 
-/** What the first of these rules says that refuses it; undefined if none does. */
+/** The first refusal of these rules; undefined if none refuses. */
 export function firstRefusal<T extends readonly unknown[]>(
   rules: readonly ((...subject: T) => Drop | undefined)[],
   ...subject: T

@@ -1,10 +1,9 @@
 /**
- * Text: a sentence that is written only when somebody reads it.
+ * Text: a sentence that is only put together when somebody reads it.
  *
- * Every decision says why it was made, and hardly any is ever asked. So a stage
- * writes text`…` like a template, and what is kept is the template and the
- * values in it: names, numbers, address bytes, other texts, or lists of these.
- * Values must not change afterwards.
+ * Every decision says why it was made, but hardly any is ever read. So a stage writes text`…` like a
+ * template, and only the template and its values are kept: names, numbers, address bytes, other texts,
+ * or lists of these. Values must not change afterwards.
  */
 import { formatIp, formatMac, sameBytes } from '../flow/types.ts';
 
@@ -24,7 +23,7 @@ export function renderText({ parts, values }: Text): string {
   return parts.reduce((rendered, part, index) => rendered + renderValue(values[index - 1]!) + part);
 }
 
-/** The same text with `other` wherever `part` itself is in it. */
+/** The same text with `other` in every place where it contains exactly the object `part`. */
 export function withPart(whole: Text, part: Text, other: Text): Text {
   if (whole === part) return other;
   let isChanged = false;
@@ -37,7 +36,7 @@ export function withPart(whole: Text, part: Text, other: Text): Text {
   return isChanged ? { ...whole, values } : whole;
 }
 
-/** Addresses by their length: 6 bytes are a MAC address, 16 an IP address. */
+/** Recognizes addresses by their length: 6 bytes are a MAC address, 16 an IP address. */
 function renderValue(value: TextValue): string {
   if (typeof value === 'string') return value;
   if (typeof value === 'number') return String(value);
@@ -51,7 +50,7 @@ export function countText(n: number, what: string): string {
   return `${n} ${what}${n === 1 ? '' : 's'}`;
 }
 
-/** Do they read the same? */
+/** True if both read the same. */
 export function sameText(a: Text, b: Text): boolean {
   return a.parts === b.parts && sameValues(a.values, b.values);
 }

@@ -1,7 +1,7 @@
 /**
- * What the sender of a packet that is too large for its next hop is told: how large its packets may be
- * (RFC 1191, RFC 8201). It is asked about one frame, whose size is known; the decision that is cached stops
- * such packets by an `mtu` action, and each of them comes up.
+ * Tells the sender of a packet that is too large for its next hop how large its packets may be (RFC 1191,
+ * RFC 8201). This is asked for a single frame whose size is known. The cached decision stops such packets
+ * with an `mtu` action, and each of them causes an upcall.
  */
 import { FRAG_LATER } from '../flow/fields.ts';
 import { isGroupMac, isIp4, linkLocalOf } from '../flow/types.ts';
@@ -12,7 +12,10 @@ import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
 import { gatewayOf, type FrameOrigin } from './origin.ts';
 import type { Effect } from './stage.ts';
 
-/** Nothing if the packet is fragmented instead, or if no ICMP error may be sent for it (RFC 1122 §3.2.2, RFC 1812 §5.2.2, RFC 4443 §2.4). */
+/**
+ * Nothing if the packet is fragmented instead, or if no ICMP error may be sent for it (RFC 1122 §3.2.2, RFC 1812
+ * §5.2.2, RFC 4443 §2.4).
+ */
 export function tooBig(view: FlowView, origin: FrameOrigin, mtu: number): readonly Effect[] {
   const gateway = gatewayOf(origin);
   const type = view.number('eth_type');
