@@ -1,29 +1,27 @@
 /**
- * The controller joins pipeline and datapath: it answers upcalls, applies the
- * effects of decisions, and keeps the flow cache true.
+ * The controller connects pipeline and datapath: it answers upcalls, applies the effects of decisions,
+ * and keeps the flow cache correct.
  *
  * An upcall is answered in this order:
- *   1. decide; if it waits for a neighbor, the answer comes when that is known
- *   2. apply what was learned, open a connection; if that changed a table, flows
- *      that consulted the entry are decided anew, and this one once more
+ *   1. decide; if the frame waits for a neighbor, the answer comes when that is known
+ *   2. apply what was learned, and open a connection; if that changed a table, flows that consulted the
+ *      object are decided again, and so is this one
  *   3. put the flow
- *   4. execute, which releases the parked frames behind it
- *   5. send the reply, where the decision has one
+ *   4. execute, which releases the parked frames
+ *   5. send the reply, if the decision has one
  *
- * The tables note which objects they change (`table/changes.ts`), and `enforce`
- * brings the cache in line with them: a cached flow is decided anew when an object
- * that it consulted has changed, and no other is. It stays if the decision uses the
- * same fields, with its actions replaced if they differ; otherwise it goes, and its
- * next frame is a miss.
+ * The tables note which objects they change (`table/changes.ts`), and `enforce` adapts the cache: a
+ * cached flow is decided again if an object that it consulted has changed, and only then. It stays if
+ * the new decision uses the same fields, with its actions replaced if they differ. Otherwise it goes,
+ * and its next frame is a miss.
  *
- * No turn of the event loop takes long, however many flows there are: whoever
- * calls meanwhile is answered. Yet a change that may take something away is in
- * force when `enforce` returns: flows beyond REDECIDE_LIMIT are withdrawn from
- * the datapath at once, never stale, and put back as they are decided, some a
- * turn. What only adds something leaves cached flows harmless, so they stay where
- * they are meanwhile.
+ * No turn of the event loop takes long, however many flows there are, so other callers are answered in
+ * the meantime. Yet a change that may take something away is in force when `enforce` returns: flows
+ * beyond REDECIDE_LIMIT are withdrawn from the datapath at once, so they are never stale, and put back
+ * as they are decided, some in each turn. A change that only adds something leaves cached flows
+ * harmless, so they stay in place in the meantime.
  *
- * Owned by the thread of the switch; time comes from the clock passed in.
+ * Owned by the thread of the switch. Time comes from the clock that is passed in.
  */
 import type { Datapath, FlowEntry, Upcall } from '../datapath/datapath.ts';
 import { mtuOf } from '../flow/action.ts';
@@ -48,24 +46,24 @@ export interface ControllerOptions {
   /** Where the tables note what they change. */
   readonly changes: Changes;
   readonly flowCap: number;
-  /** Milliseconds without a frame after which a flow goes. */
+  /** A flow is removed when it has not been used for this many milliseconds. */
   readonly flowIdleMs: number;
   /** Milliseconds, monotonic. */
   readonly clock: () => number;
-  /** Puts work off to a turn of its own, as `setImmediate`; without it, all is done before a call returns. */
+  /** Postpones work to a later turn, like `setImmediate`. Without it, everything is done before a call returns. */
   readonly later?: (work: () => void) => void;
-  /** A decision threw: a defect in weft; the frames were dropped as `upcall_lost`. */
+  /** Called when a decision threw, which is a defect in weft. The frames were dropped as `upcall_lost`. */
   readonly onError: (error: unknown, upcall: Upcall) => void;
 }
 
-/** Flows that one change decides anew at once; beyond it they are withdrawn first. */
+/** How many flows one change decides again at once. If there are more, the rest is withdrawn first. */
 export const REDECIDE_LIMIT = 2000;
-/** Flows that are looked at in one turn: some milliseconds. */
+/** How many flows are decided again in one turn: takes some milliseconds. */
 const TURN_REDECIDED = 500;
 const TURN_SWEPT = 4096;
 /** ICMP errors to a port. */
 const ICMP_ERRORS = { perSecond: 50, burst: 100 };
-/** Answers to hosts that say to have an address of a port: DEFEND_INTERVAL of RFC 5227. */
+/** Answers to hosts that claim an address of a port: DEFEND_INTERVAL of RFC 5227. */
 const DEFENCES = { perSecond: 0.1, burst: 1 };
 
 export class Controller {
@@ -78,7 +76,7 @@ export class Controller {
   readonly #options: ControllerOptions;
   readonly #datapath: Datapath;
   readonly #listeners = new Set<(flow: CachedFlow) => void>();
-  /** Of the flow that is decided anew. */
+  /** The key of the flow that is being decided again. */
   readonly #key = emptyKey();
   #isSweeping = false;
   #redecided = 0;
@@ -91,12 +89,15 @@ export class Controller {
     this.clashes = new Clashes(options.tables);
   }
 
-  /** How often cached flows were decided anew since something had changed, and how many were taken out of the datapath by that. */
+  /**
+   * How often changes caused cached flows to be decided again, and how many flows were withdrawn from the datapath for
+   * that.
+   */
   statistics(): { readonly redecided: number; readonly withdrawn: number } {
     return { redecided: this.#redecided, withdrawn: this.#withdrawn };
   }
 
-  /** Calls `listener` with every flow that is put. Returns how to stop. */
+  /** Calls `listener` with every flow that is put. Returns a function that stops it. */
   onFlow(listener: (flow: CachedFlow) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -114,14 +115,14 @@ export class Controller {
     }
   }
 
-  /** Decides without any effect. @param head and @param packetBytes as `decide` has them */
+  /** Decides without any effect. @param head and @param packetBytes as in `decide` */
   decide(key: FlowKey, head?: Uint8Array, packetBytes?: number): Decision {
     return decide(key, this.#options.tables, head, packetBytes);
   }
 
   /**
-   * Sends a frame that weft has made, where the pipeline says; the decision is not cached.
-   * @param from the port for whose workload it speaks, or the network that weft itself asks in
+   * Sends a frame that weft has made to where the pipeline decides. The decision is not cached.
+   * @param from the port for whose workload weft speaks, or the network in which weft itself asks
    */
   originate(frame: Uint8Array, from: { readonly port: PortNo } | { readonly vni: Vni }): Decision {
     const key = emptyKey();
@@ -137,9 +138,10 @@ export class Controller {
   }
 
   /**
-   * Brings the cached flows in line with what the tables have changed since the last call: no flow that consulted what
-   * was changed or has gone is stale when this returns; what has come reaches cached flows in this turn and the next ones.
-   * @returns whether anything has changed
+   * Adapts the cached flows to what the tables have changed since the last call. When this returns, no flow that
+   * consulted a changed or removed object is stale. Added objects reach cached flows in this turn and the next
+   * ones.
+   * @returns true if anything has changed
    */
   enforce(): boolean {
     const { changes, clock } = this.#options;
@@ -173,13 +175,13 @@ export class Controller {
     });
   }
 
-  /** To be called about once a second: drops idle flows, keeps learned entries of live ones, ages the rest. */
+  /** Called about once a second: drops idle flows, refreshes learned entries of live ones, and ages the rest. */
   tick(): void {
     if (this.#isSweeping) return;
     this.#isSweeping = true;
     const { clock, flowIdleMs } = this.#options;
     this.#askAgain(clock());
-    /** Decisions that learn, and when each was used last. */
+    /** Decisions that learn, and when each was last used. */
     const learning = new Map<Decision, FlowUse>();
     const flows = this.flows.dump();
     this.#inTurns(() => {
@@ -199,7 +201,10 @@ export class Controller {
     });
   }
 
-  /** If a mask gives way for another one: its flows go, some a turn, and with the last of them the other gets the place. */
+  /**
+   * If a mask gives way to another, removes its flows, some in each turn. When the last is gone, the other mask gets
+   * the place.
+   */
   #changeMask(): void {
     const change = this.flows.endMaskWindow();
     if (!change) return;
@@ -246,15 +251,15 @@ export class Controller {
   }
 
   /**
-   * In the order of their last use: the forwarding database keeps what was seen
-   * last the longest. What has moved or gone since the sweep began stays so.
+   * Refreshes learned entries in the order of their last use, so that the forwarding database keeps those seen last the
+   * longest. Entries that have moved or gone since the sweep began stay so.
    */
   #refresh(learning: ReadonlyMap<Decision, FlowUse>): void {
     const inOrder = [...learning].sort(([, a], [, b]) => byUse(a, b));
     for (const [{ effects }, { lastUsedMs }] of inOrder) if (!this.#hasNews(effects)) this.#learn(effects, lastUsedMs);
   }
 
-  /** Calls `work` until it returns false: once now, then once a turn. */
+  /** Calls `work` until it returns false: once now, then once in each turn. */
   #inTurns(work: () => boolean): void {
     const { later } = this.#options;
     while (work()) if (later) return later(() => this.#inTurns(work));
@@ -269,12 +274,12 @@ export class Controller {
       changes.changed(...tables.connections.open(decision.opening, now));
       this.enforce();
       decision = this.decide(upcall.key, upcall.head);
-      // A thread of the datapath has taken the room meanwhile.
+      // A thread of the datapath has taken the room in the meantime.
       if (decision.opening) return this.#datapath.execute(upcall.token, [{ op: 'drop', reason: 'connection_limit' }]);
     }
     if (decision.neighbor) {
       const { vni, ip } = decision.neighbor;
-      // Before it waits: what waits for a neighbor that changes is decided anew.
+      // Asked before it waits, because flows that wait for a neighbor are decided again when it changes.
       this.#options.tables.neighbors.ask(vni, ip, now);
       this.enforce();
       if (this.#resolver.wait(decision.neighbor, upcall)) this.#ask(decision.neighbor, now);
@@ -289,16 +294,16 @@ export class Controller {
     this.#datapath.execute(upcall.token, decision.actions);
     this.#reply(decision, upcall, now);
     const mtu = mtuOf(decision.actions);
-    // The cached decision is for packets of any size: what the sender of this one is told is decided for it alone.
+    // The cached decision is for packets of any size. What to tell the sender of this one is decided for it alone.
     if (mtu !== undefined && upcall.packetBytes > mtu) {
       this.#reply(this.decide(upcall.key, upcall.head, upcall.packetBytes), upcall, now);
     }
   }
 
   /**
-   * What was decided about a packet of a connection becomes the flow of that direction of the
-   * connection. Where that has one, which does not cover this packet, it is a flow like any other:
-   * a connection whose packets differ, in their TTL perhaps, is not decided anew for each.
+   * A decision about a packet of a connection becomes the flow of that direction of the connection. If that direction
+   * already has a flow, which does not cover this packet, the new one is a flow like any other: packets of one
+   * connection that differ, in their TTL for example, do not replace each other's flow.
    */
   #put(key: FlowKey, decision: Decision, nowMs: number): CachedFlow | undefined {
     const { connection } = decision;
@@ -312,8 +317,9 @@ export class Controller {
   }
 
   /**
-   * A host that says to have an address of an endpoint here is told whose it is (RFC 5227 §2.4), so that both know of the
-   * clash. The others are not: who moves a container has it on two hosts for a moment, and the last one to speak counts.
+   * Tells a host that claims an address of an endpoint here whose it is (RFC 5227 §2.4), so that both know about the
+   * clash. The other hosts are not told: while a container moves, two hosts have it for a moment, and the last to
+   * announce it wins.
    */
   #defend(clash: Clash | undefined, nowMs: number): void {
     if (clash?.kind !== 'address') return;
@@ -325,7 +331,7 @@ export class Controller {
     this.#datapath.execute({ frame: announcement(mac!, ip) }, [{ op: 'encap', vni, vtep }]);
   }
 
-  /** Sends what the decision answers to its sender. */
+  /** Sends the decision's answer to the sender. */
   #reply({ effects }: Decision, { head }: Upcall, nowMs: number): void {
     for (const effect of effects) {
       if (effect.kind !== 'reply' && effect.kind !== 'icmp_error') continue;
@@ -334,13 +340,13 @@ export class Controller {
     }
   }
 
-  /** Asks who has an address. It fails at once where nobody could have it. */
+  /** Asks who has an address. Fails at once if nobody could have it. */
   #ask({ vni, ip }: NeighborName, nowMs: number): void {
     const request = neighborRequest(this.#options.tables.topology, vni, ip);
     if (this.originate(request, { vni }).verdict !== 'forward') this.#fail({ vni, ip }, nowMs);
   }
 
-  /** For what waits, and for neighbors that flows use and that have not been heard of for long. */
+  /** Asks again for frames that wait, and for neighbors that flows use and that have not been heard of for long. */
   #askAgain(nowMs: number): void {
     const { neighbors, topology } = this.#options.tables;
     const { again, failed } = this.#resolver.tick();
@@ -354,14 +360,14 @@ export class Controller {
     }
   }
 
-  /** Nobody has answered: whoever waits for it is told, also where the table has forgotten that it was asked for. */
+  /** Nobody has answered. Waiting senders are told, even if the table has forgotten that it was asked for. */
   #fail({ vni, ip }: NeighborName, nowMs: number): void {
     this.#options.tables.neighbors.fail(vni, ip, nowMs);
     this.enforce();
     this.handle(this.#resolver.take([neighborObject(vni, ip)]));
   }
 
-  /** Applies what was learned. True if a table changed. */
+  /** Applies what was learned. Returns true if a table changed. */
   #learn(effects: readonly Effect[], seenAtMs: number): boolean {
     const { fdb, neighbors } = this.#options.tables;
     for (const effect of effects) {
@@ -377,9 +383,9 @@ export class Controller {
     this.#redecided++;
     const then = flow.decision;
     const [first] = then.actions;
-    // A flow of connections does not know their tuples: each is decided anew with its next packet.
+    // Flows of connections do not know their tuples, so each connection is decided again with its next packet.
     if (flow.isOfConnections) return this.#drop(flow);
-    // If its connection has ended, the next frame opens another one, or is refused.
+    // If its connection has ended, the next frame opens another one or is refused.
     if (first?.op === 'nat' && !this.#options.tables.connections.isOpen(first)) return this.#drop(flow);
     const key = this.flows.readKey(id, this.#key);
     const decision = this.decide(key);
@@ -388,13 +394,13 @@ export class Controller {
     if (decision.reason && decision.reason !== then.reason) this.drops.add(key, decision, nowMs);
   }
 
-  /** The next frame of this flow is a miss. */
+  /** Removes the flow, so that its next frame is a miss. */
   #drop({ id, isInForce }: CachedFlow): void {
     if (isInForce) this.#withdrawn++;
     this.flows.delete(id);
   }
 
-  /** Is there an effect that has not been applied? */
+  /** True if there is an effect that has not been applied. */
   #hasNews(effects: readonly Effect[]): boolean {
     const { fdb } = this.#options.tables;
     for (const effect of effects) {

@@ -1,16 +1,14 @@
 /**
- * The flows that were decided and are cached in the datapath, with the decision
- * behind each: what `weft flows` and `weft why` show, and what is decided anew
- * when something changes.
+ * The flows that were decided and are cached in the datapath, with the decision behind each: what
+ * `weft flows` and `weft why` show, and what is decided again when something changes.
  *
  *   object ──► decisions that consulted it ──► flows that have the decision
  *
- * Many flows share a decision (`decisions.ts`), so a flow costs little more than
- * its key here. Of packets of connections many share even the flow (`of-connections.ts`),
- * which connections refer to. The datapath holds the same flows by the same ids; only this
- * class puts and deletes them there. At the cap the port with the most flows
- * gives up its longest unused ones, by what the last dump said, so one workload's
- * flood of flows costs the others nothing.
+ * Many flows share a decision (`decisions.ts`), so a flow costs little more than its key here. Packets
+ * of many connections even share a flow (`of-connections.ts`), to which the connections refer. The
+ * datapath has the same flows with the same ids, and only this class puts and deletes them there. When
+ * the cap is reached, the port with the most flows gives up those unused for longest as of the last
+ * dump, so a flood of flows from one workload costs the others nothing.
  *
  * Owned by the thread of the switch.
  */
@@ -28,18 +26,18 @@ import { MultiMap } from './multi-map.ts';
 
 export interface CachedFlow {
   readonly id: FlowId;
-  /** Of the frame that it was decided for, every field. */
+  /** The key of the frame for which it was decided, with all fields. */
   readonly key: FlowKey;
   readonly decision: Decision;
-  /** Connections refer to it; the key is that of the packet for which it was decided first. */
+  /** True if connections refer to it. Its key is then that of the packet for which it was first decided. */
   readonly isOfConnections: boolean;
-  /** Of the switch's clock. */
+  /** By the clock of the switch. */
   readonly decidedAtMs: number;
-  /** Is it in the datapath, or only here since it was withdrawn? */
+  /** False if it was withdrawn and is only known here, not in the datapath. */
   readonly isInForce: boolean;
 }
 
-/** A flow, and what the datapath has counted of it. */
+/** A flow, and what the datapath has counted for it. */
 export interface CountedFlow {
   readonly flow: CachedFlow;
   readonly statistics: FlowEntry;
@@ -51,13 +49,13 @@ class Entry implements CachedFlow {
   readonly keys: KeyStore;
   readonly slot: number;
   readonly port: number;
-  /** None of a flow of connections: no mask is searched for it. */
+  /** Undefined for a flow of connections, for which no mask is searched. */
   readonly maskUse: MaskUse | undefined;
   decision: Decision;
   decidedAtMs: number;
-  /** As the last dump said. */
+  /** As of the last dump. */
   lastUsedMs: number;
-  /** The same. */
+  /** As of the last dump. */
   packets = 0;
   isInForce = true;
 
@@ -92,12 +90,12 @@ class Entry implements CachedFlow {
 /** When a flow was last used. */
 export type FlowUse = Pick<FlowEntry, 'id' | 'lastUsedMs'>;
 
-/** For sorting: the longest unused first, whatever order they came in. */
+/** For sorting: those unused for longest come first, whatever their original order. */
 export function byUse(a: FlowUse, b: FlowUse): number {
   return a.lastUsedMs - b.lastUsedMs || a.id - b.id;
 }
 
-/** Part of the cap that is given up at once when it is reached. */
+/** The part of the cap that is given up at once when the cap is reached. */
 const EVICT_SHARE = 0.05;
 
 export class Flows {
@@ -105,7 +103,7 @@ export class Flows {
   readonly #cap: number;
   readonly #entries = new Map<FlowId, Entry>();
   readonly #byMegaflow = new Map<string, Entry>();
-  /** Flows of connections, by what they do and then by their megaflow. */
+  /** Flows of connections, by their decision and then by their megaflow. */
   readonly #ofConnections = new Map<Decision, Map<string, Entry>>();
   readonly #byDecision = new MultiMap<Decision, FlowId>();
   readonly #byObject = new MultiMap<string, Decision>();
@@ -124,7 +122,7 @@ export class Flows {
     return this.#entries.size;
   }
 
-  /** Flows that went because the cap was reached. */
+  /** How many flows were removed because the cap was reached. */
   get evicted(): number {
     return this.#evicted;
   }
@@ -143,8 +141,8 @@ export class Flows {
   }
 
   /**
-   * Caches a decision; a flow with the same megaflow is replaced and keeps its
-   * statistics. Undefined if there are too many masks: then each frame is decided by itself.
+   * Caches a decision. A flow with the same megaflow is replaced and keeps its statistics. Returns undefined if there
+   * are too many masks; then each frame is decided separately.
    */
   put(key: FlowKey, decided: Decision, nowMs: number): CachedFlow | undefined {
     const decision = this.#decisions.intern(decided);
@@ -157,7 +155,7 @@ export class Flows {
     if (this.#entries.size >= this.#cap) this.#makeRoom();
     const id = this.#nextId();
     if (!this.#datapath.flowPut({ id, key, mask: decision.mask, actions: decision.actions })) {
-      // There is room for another flow, so there is none for another mask.
+      // There is room for another flow, so the reason is that there is none for another mask.
       if (!isDrop) this.#masks.refuse(decision.mask, readNumber(key, fields.in_port), key.slice());
       return undefined;
     }
@@ -169,8 +167,8 @@ export class Flows {
   }
 
   /**
-   * Caches a decision about a packet of a connection, or finds it cached for others: connections that
-   * have the flow's id take it. Undefined when there are too many masks.
+   * Caches a decision about a packet of a connection, or finds it cached for other connections. Connections that store
+   * the flow's id use it. Returns undefined if there are too many masks.
    */
   putOfConnection(key: FlowKey, decided: Decision, connection: ConnectionUse, nowMs: number): CachedFlow | undefined {
     const decision = this.#decisions.intern(ofConnections(decided, connection, key));
@@ -189,7 +187,7 @@ export class Flows {
     return entry;
   }
 
-  /** Does the flow cover packets with this key? */
+  /** True if the flow covers packets with this key. */
   covers(flow: CachedFlow, key: FlowKey): boolean {
     const { mask } = flow.decision;
     return covers(applyMask(flow.key, mask), mask, key);
@@ -213,7 +211,7 @@ export class Flows {
     return entry;
   }
 
-  /** Takes a flow out of the datapath until it is put again: it must not decide anything any more. */
+  /** Removes a flow from the datapath until it is put again, because it must not decide anything any more. */
   withdraw(id: FlowId): void {
     this.#datapath.flowDel(id);
     this.#entries.get(id)!.isInForce = false;
@@ -236,7 +234,7 @@ export class Flows {
     this.#byMegaflow.delete(entry.megaflowId);
   }
 
-  /** The flows whose decision consulted any of `objects`. */
+  /** The flows whose decisions consulted any of `objects`. */
   consulting(objects: Iterable<string>): FlowId[] {
     const decisions = new Set<Decision>();
     for (const object of objects) {
@@ -255,8 +253,8 @@ export class Flows {
   }
 
   /**
-   * Every cached flow that is in force, with its statistics. Which flows are longest unused, and how much each mask is
-   * used, is known from the last of these.
+   * All cached flows that are in force, with their statistics. The last of these dumps determines which flows have been
+   * unused for longest, and how much each mask is used.
    */
   *dump(): Generator<CountedFlow> {
     for (const statistics of this.#datapath.flowDump()) {
@@ -264,7 +262,7 @@ export class Flows {
       if (!flow) continue;
       flow.lastUsedMs = statistics.lastUsedMs;
       const { packets } = statistics;
-      // They are fewer than before if the flow was withdrawn and put again.
+      // There are fewer than before if the flow was withdrawn and put again.
       if (flow.maskUse) flow.maskUse.frames += packets < flow.packets ? packets : packets - flow.packets;
       flow.packets = packets;
       yield { flow, statistics };
@@ -272,8 +270,8 @@ export class Flows {
   }
 
   /**
-   * Ends a window of the use of masks, after a dump.
-   * @returns if a mask gives way: the flows that have it, which the caller has to delete, and for which mask
+   * Ends a window in which the use of masks is measured, after a dump.
+   * @returns if a mask gives way: the flows that have it, which the caller must delete, and the mask that replaces it
    */
   endMaskWindow(): (MaskChange & { readonly flows: readonly FlowId[] }) | undefined {
     const change = this.#masks.endWindow();
@@ -288,14 +286,14 @@ export class Flows {
     const entries: Entry[] = [];
     for (const entry of this.#entries.values()) if (entry.port === largest) entries.push(entry);
     const count = Math.min(entries.length, Math.max(1, Math.ceil(this.#cap * EVICT_SHARE)));
-    // Those that go are last used at this time or before it: sorting numbers is much quicker than sorting flows.
+    // Flows that go were last used at this time or earlier. Sorting numbers is much quicker than sorting flows.
     const until = Float64Array.from(entries, (entry) => entry.lastUsedMs).sort()[count - 1]!;
     const oldest = entries.filter((entry) => entry.lastUsedMs <= until).sort(byUse);
     for (const { id } of oldest.slice(0, count)) this.delete(id);
     this.#evicted += count;
   }
 
-  /** The port with the most flows; of equals, the one with the smallest number. */
+  /** The port with the most flows; if several have the same number, the one with the smallest port number. */
   #largestPort(): number {
     const counts = new Map<number, number>();
     for (const { port } of this.#entries.values()) counts.set(port, (counts.get(port) ?? 0) + 1);
@@ -313,7 +311,7 @@ export class Flows {
     for (const object of decision.consulted) this.#byObject.delete(object, decision);
   }
 
-  /** Ids are 32 bits and come round again after four thousand million flows. */
+  /** Ids have 32 bits, and repeat after four thousand million flows. */
   #nextId(): FlowId {
     do this.#lastId = this.#lastId === 0xffff_ffff ? 1 : this.#lastId + 1;
     while (this.#entries.has(this.#lastId as FlowId));
