@@ -1,10 +1,10 @@
 /**
- * Topology: the ports of the switch and the networks that they are in, as the
- * pipeline sees them. Changed by the switch alone.
+ * Topology: the ports of the switch and the networks that they are in, as the pipeline sees them. Only
+ * the switch changes it.
  *
- * Its objects, by which decisions consult it (`changes.ts`), are as fine as what can
- * change by itself. Of a list, such as that of all VTEPs, a decision consults one
- * member where it found that one, and the list where it found none or uses all.
+ * Its objects, which decisions consult (`changes.ts`), are as fine as what can change by itself. Of a list,
+ * such as that of all VTEPs, a decision consults one member if it found that one, and the list if it found
+ * none or uses them all.
  */
 import { protocolName } from '../flow/connection.ts';
 import { bytesId } from '../flow/key.ts';
@@ -19,31 +19,34 @@ export interface AccessPort {
   readonly name: string;
   readonly vni: Vni;
   readonly mac: Uint8Array;
-  /** 16 bytes each; what its neighbors may resolve. */
+  /** 16 bytes each; its neighbors may resolve these. */
   readonly addresses: readonly Uint8Array[];
   /** Further addresses that it may send from. */
   readonly allowedAddresses: readonly Uint8Array[];
-  /** What it may send besides IPv4, IPv6 and ARP. */
+  /** EtherTypes that it may send besides IPv4, IPv6 and ARP. */
   readonly allowedEtherTypes: readonly number[];
-  /** No anti-spoofing, and its MAC addresses are learned. */
+  /** True if there is no anti-spoofing, and its MAC addresses are learned. */
   readonly trust: boolean;
 }
 
-/** What a frame is sent within, whose packets have to fit into it: a network, or the link to the outside. */
+/**
+ * Something that a frame is sent within, and whose limit its packets must fit into: a network, or the link to the
+ * outside.
+ */
 export interface Segment {
-  /** In bytes; unknown where nobody said. */
+  /** In bytes; undefined if nobody has set one. */
   readonly mtu: number | undefined;
-  /** By which a decision consults it. */
+  /** The object that a decision consults for it. */
   readonly mtuObject: string;
 }
 
 /** The way out of all networks: a port to the host that weft runs on. */
 export interface OutsidePort {
   readonly portNo: PortNo;
-  /** At weft's end of the link, and at the host's. */
+  /** The MACs of weft's end of the link, and of the host's. */
   readonly mac: Uint8Array;
   readonly hostMac: Uint8Array;
-  /** Weft's own addresses on it, one a family: what containers' addresses are translated to. */
+  /** Weft's own addresses on the link, one for each family: addresses of containers are translated to these. */
   readonly transit: readonly Uint8Array[];
   /** In bytes. */
   readonly mtu: number;
@@ -57,12 +60,12 @@ export type Outside = OutsidePort & Segment;
 export interface Published {
   readonly endpoint: string;
   readonly vni: Vni;
-  /** Of each family that it has. */
+  /** One for each family that it has. */
   readonly addresses: readonly Uint8Array[];
   readonly l4Port: number;
 }
 
-/** `tcp/8080`. @param protocol of IP: TCP or UDP */
+/** `tcp/8080`. @param protocol the IP protocol, TCP or UDP */
 export function publishedId(protocol: number, l4Port: number): string {
   return `${protocolName(protocol)}/${l4Port}`;
 }
@@ -76,11 +79,14 @@ export interface VirtualNetwork extends Segment {
   /** Which ports are in it. */
   readonly portsObject: string;
   readonly subnets: readonly Prefix[];
-  /** Its gateway's addresses, one a subnet; the MAC is `gatewayMac`. None: it is not routed. */
+  /**
+   * The addresses of its gateway, one for each subnet; the MAC is `gatewayMac`. If there are none, the network is not
+   * routed.
+   */
   readonly gateways: readonly Uint8Array[];
-  /** To its subnets, those that were declared, and the way outside. */
+  /** Routes to its subnets, the declared routes, and the way outside. */
   readonly routes: RouteTable;
-  /** What no other route leads to goes outside. */
+  /** True if packets that no other route matches go outside. */
   readonly outside: boolean;
 }
 
@@ -90,14 +96,14 @@ interface Vtep {
   readonly object: string;
 }
 
-/** The way to a VTEP. */
+/** The path to a VTEP. */
 export interface TunnelPath {
-  /** The largest inner packet that it takes, in bytes; undefined where it is not known. */
+  /** The largest inner packet that it carries, in bytes; undefined if that is not known. */
   readonly mtu: number | undefined;
   readonly object: string;
 }
 
-/** What a network is declared with. */
+/** The options of a network. */
 export interface VirtualNetworkOptions {
   readonly name: string;
   readonly vni: Vni;
@@ -105,14 +111,16 @@ export interface VirtualNetworkOptions {
   readonly subnets?: readonly Prefix[];
   readonly gateways?: readonly Uint8Array[];
   readonly routes?: readonly Route[];
-  /** What no route leads to goes outside. */
+  /** True if packets that no route matches go outside. */
   readonly outside?: boolean;
 }
 
 type KnownNetwork = VirtualNetwork & { ports: Set<PortNo> };
 
 export class Topology {
-  /** By which this host asks for neighbors: its own, where a gateway's is the same on every host. */
+  /**
+   * The MAC with which this host asks for neighbors. It is the host's own, since a gateway's is the same on every host.
+   */
   readonly hostMac: Uint8Array;
   readonly #changes: Changes;
   #tunnelPort: PortNo | undefined;
@@ -121,7 +129,10 @@ export class Topology {
   readonly #ports = new Map<PortNo, AccessPort>();
   readonly #vniBytes = new Map<Vni, Uint8Array>();
   readonly #sources = new Map<PortNo, readonly Uint8Array[]>();
-  /** By network and address: whose it is, first of all who has it, else one that may send from it. */
+  /**
+   * By network and address: its owner, which is preferably the port that has the address, else one that may send from
+   * it.
+   */
   readonly #owners = new Map<string, PortNo>();
   readonly #networks = new Map<Vni, KnownNetwork>();
   readonly #vnis = new Map<string, Vni>();
@@ -135,12 +146,12 @@ export class Topology {
     this.#changes = changes;
   }
 
-  /** Of the underlay: where encapsulated frames come in; undefined without one. */
+  /** The port of the underlay, where encapsulated frames come in; undefined without one. */
   get tunnelPort(): PortNo | undefined {
     return this.#tunnelPort;
   }
 
-  /** The overlay's UDP port, on every host of it. */
+  /** The UDP port of the overlay, the same on every host. */
   get vxlanL4Port(): number {
     return this.#vxlanL4Port;
   }
@@ -162,7 +173,7 @@ export class Topology {
     return this.#outside;
   }
 
-  /** Opens the way outside, changes or closes it. True if other ports may be published now. */
+  /** Opens the way outside, changes it or closes it. Returns true if other ports may be published now. */
   setOutside(outside: OutsidePort | undefined): boolean {
     const before = this.#outside;
     this.#outside = outside && { ...outside, mtuObject: outsideObject };
@@ -184,28 +195,28 @@ export class Topology {
     return this.#ports.get(portNo);
   }
 
-  /** For a person. */
+  /** For people. */
   portName(portNo: PortNo): string {
     if (portNo === this.#outside?.portNo) return 'outside';
     return this.#ports.get(portNo)?.name ?? String(portNo);
   }
 
-  /** What the port may send from: its addresses, the allowed ones, its EUI-64 link-local one. */
+  /** The addresses that the port may send from: its own, the allowed ones, and its EUI-64 link-local one. */
   sourcesOf(portNo: PortNo): readonly Uint8Array[] {
     return this.#sources.get(portNo) ?? [];
   }
 
-  /** May the port send from `ip`? */
+  /** True if the port may send from `ip`. */
   maySendFrom(portNo: PortNo, ip: Uint8Array): boolean {
     return this.sourcesOf(portNo).some((source) => sameBytes(source, ip));
   }
 
-  /** May a port of the network send from `ip`? */
+  /** True if a port of the network may send from `ip`. */
   isCarried(vni: Vni, ip: Uint8Array): boolean {
     return [...(this.#networks.get(vni)?.ports ?? [])].some((portNo) => this.maySendFrom(portNo, ip));
   }
 
-  /** All addresses of whose `ip` is in this network; `ip` alone where it is nobody's. */
+  /** All addresses of the owner of `ip` in this network; only `ip` if nobody owns it. */
   addressesWith(vni: Vni, ip: Uint8Array): readonly Uint8Array[] {
     const owner = this.#owners.get(addressId(vni, ip));
     const port = owner === undefined ? undefined : this.#ports.get(owner);
@@ -214,7 +225,7 @@ export class Topology {
     return [...byId].flatMap(([id, each]) => (this.#owners.get(id) === owner ? [each] : []));
   }
 
-  /** The VNIs of all networks, as a field of the flow key has them. */
+  /** The VNIs of all networks, in the form of the field in the flow key. */
   vnis(): Iterable<Uint8Array> {
     return this.#vniBytes.values();
   }
@@ -228,12 +239,12 @@ export class Topology {
     return vni === undefined ? undefined : this.#networks.get(vni);
   }
 
-  /** The VTEPs of the other hosts: every network reaches to all of them. */
+  /** The VTEPs of the other hosts. Every network reaches all of them. */
   vteps(): readonly Uint8Array[] {
     return this.#vtepAddresses;
   }
 
-  /** One of them, by its place in that list. */
+  /** One of them, by its position in that list. */
   vtepAt(index: number): Vtep {
     return this.#vtepList[index]!;
   }
@@ -242,7 +253,7 @@ export class Topology {
     return this.#vteps.has(bytesId(address));
   }
 
-  /** Adds a network, or changes one in place: its ports stay. */
+  /** Adds a network, or changes one in place, keeping its ports. */
   setNetwork(options: VirtualNetworkOptions): void {
     const { name, vni, mtu, subnets = [], gateways = [], routes = [], outside = false } = options;
     const before = this.#networks.get(vni);
@@ -278,7 +289,7 @@ export class Topology {
     this.#networks.delete(vni);
     this.#vniBytes.delete(vni);
     this.#vnis.delete(network.name);
-    // Whoever consulted anything else of it has consulted one of these.
+    // Decisions that consulted anything else of the network have also consulted one of these.
     this.#changes.changed(network.object, networkNameObject(network.name), networksObject);
   }
 
@@ -325,7 +336,7 @@ export class Topology {
     return owned;
   }
 
-  /** Those of `addresses` that nobody owns become another port's that may send from them. */
+  /** Gives those of `addresses` that nobody owns to another port that may send from them. */
   #handOver(vni: Vni, addresses: readonly Uint8Array[]): void {
     const ports = [...(this.#networks.get(vni)?.ports ?? [])];
     for (const ip of addresses) {
@@ -352,7 +363,7 @@ export class Topology {
     if (this.#vteps.has(id)) return;
     const object = vtepObject(address);
     this.#vteps.set(id, { address: address.slice(), object });
-    // As an entry of its own, so that decisions find the name of the object there.
+    // An entry of its own, so that decisions find the name of the object there.
     if (!this.#paths.has(id)) this.#paths.set(id, this.path(address));
     this.#listVteps();
     this.#changes.added(object, vtepsObject);
@@ -374,7 +385,7 @@ export class Topology {
   }
 }
 
-/** Is it the same but for its ports, MTU and routes? */
+/** True if they are the same except for their ports, MTU and routes. */
 function sameNetwork(a: VirtualNetwork, b: VirtualNetwork): boolean {
   return (
     a.name === b.name &&
@@ -395,7 +406,7 @@ function samePort(a: AccessPort, b: AccessPort): boolean {
   );
 }
 
-/** Are they the same but for the ports that are published? */
+/** True if they are the same except for the published ports. */
 function sameLink(a: OutsidePort, b: OutsidePort): boolean {
   return (
     a.portNo === b.portNo &&
@@ -433,31 +444,31 @@ export function publishedObject(id: string): string {
   return `published/${id}`;
 }
 
-/** The list of networks, for who found none by a VNI. */
+/** The list of networks, consulted when no network has a VNI. */
 export const networksObject = 'networks';
 
-/** The list of VTEPs, for who uses all, or found that somebody is none. */
+/** The list of VTEPs, consulted when all are used, or when an address turned out not to be one. */
 export const vtepsObject = 'vteps';
 
-/** Is there a tunnel? */
+/** Whether there is a tunnel. */
 export const tunnelObject = 'tunnel';
 
-/** Is that address a VTEP? */
+/** Whether that address is a VTEP. */
 function vtepObject(address: Uint8Array): string {
   return `vtep/${formatIp(address)}`;
 }
 
-/** What the way to a VTEP takes. */
+/** The limit of the path to a VTEP. */
 function pathObject(vtep: Uint8Array): string {
   return `path/${formatIp(vtep)}`;
 }
 
-/** What is behind a port number: a workload and all that is known of it, the tunnel, the outside, or nothing. */
+/** What is behind a port number: a workload and everything known about it, the tunnel, the outside, or nothing. */
 export function portObject(portNo: PortNo): string {
   return `port/${portNo}`;
 }
 
-/** The network itself, there or not. */
+/** The network itself, whether or not it exists. */
 export function networkObject(vni: Vni): string {
   return `network/${vni}`;
 }
@@ -467,31 +478,31 @@ export function networkNameObject(name: string): string {
   return `network-name/${name}`;
 }
 
-/** In place of a port number, in the key of a frame that weft itself sends; `tun_vni` is then the network that it is for. */
+/** Replaces the port number in the key of a frame that weft itself sends; `tun_vni` then names its network. */
 export const OWN_PORT = 0 as PortNo;
 
-/** The first bytes of MAC addresses that are weft's own: locally administered, and never given to an endpoint. */
+/** The first bytes of weft's own MAC addresses: locally administered, and never given to an endpoint. */
 const GATEWAY_MAC = [0x02, 0x77, 0x66] as const;
 const HOST_MAC = [0x02, 0x77, 0x65] as const;
 const OUTSIDE_MACS = [0x02, 0x77, 0x64] as const;
 const RESERVED_MACS = [OUTSIDE_MACS, HOST_MAC, GATEWAY_MAC] as const;
 
-/** The MAC of a network's gateway: the same on every host, so that a container may move. */
+/** The MAC of a network's gateway, the same on every host, so that a container may move. */
 export function gatewayMac(vni: Vni): Uint8Array {
   return Uint8Array.of(...GATEWAY_MAC, vni >>> 16, vni >>> 8, vni);
 }
 
-/** A host's own MAC, from 3 bytes that tell hosts apart. */
+/** A host's own MAC, from 3 bytes that distinguish hosts. */
 export function hostMacOf(id: Uint8Array): Uint8Array {
   return Uint8Array.of(...HOST_MAC, ...id.subarray(0, 3));
 }
 
-/** Is it one by which some host asks? */
+/** True if it is the MAC with which some host asks. */
 export function isHostMac(mac: Uint8Array): boolean {
   return HOST_MAC.every((byte, i) => mac[i] === byte);
 }
 
-/** Of the link to the host: weft's end, and the host's. */
+/** The MACs on the link to the host: weft's end, and the host's. */
 export const OUTSIDE_MAC = Uint8Array.of(...OUTSIDE_MACS, 0, 0, 2);
 export const OUTSIDE_HOST_MAC = Uint8Array.of(...OUTSIDE_MACS, 0, 0, 1);
 
@@ -500,7 +511,7 @@ export const reservedMacsText = RESERVED_MACS.map(
   (prefix) => `${formatMac(Uint8Array.of(...prefix, 0, 0, 0)).slice(0, 8)}:…`,
 ).join(', ');
 
-/** Is it one that only weft itself may have? */
+/** True if it is one that only weft itself may have. */
 export function isReservedMac(mac: Uint8Array): boolean {
   return RESERVED_MACS.some((prefix) => prefix.every((byte, i) => mac[i] === byte));
 }
