@@ -1,4 +1,4 @@
-/** The rules of the house: who may import whom, and who may touch clocks, randomness and the addon. */
+/** The rules of the house: who may import whom, and who may use clocks, randomness and the addon. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -39,16 +39,16 @@ const mayImport: Readonly<Record<string, string>> = {
 
 /** Files that may import more, and why. */
 const exceptions: Readonly<Record<string, string>> = {
-  // The server stands before the switch; the client knows only the model.
+  // The server comes before the switch; the client knows only the model.
   'api/target.ts': 'switch',
-  // Frames are printed and written by the client.
+  // The client prints and writes frames.
   'cli/capture.ts': 'wire observe',
-  // The verb that is the daemon, and its code.
+  // The command that is the daemon, and its code.
   'cli/up.ts': 'link',
   'cli/daemon.ts': 'config memory addon datapath switch',
 };
 
-/** Lines of a file at most; 400 are many already. */
+/** The maximum number of lines in a file; 400 are already many. */
 const MOST_LINES = 600;
 
 const src = fileURLToPath(new URL('../src', import.meta.url));
@@ -151,7 +151,7 @@ t.test('no file of code has more than 600 lines', (t) => {
   t.end();
 });
 
-/** In code that matches `where`; it has to be found there, or the pattern has gone stale. */
+/** For code that matches `where`. It must be found there, otherwise the pattern is out of date. */
 const only = (what: string, pattern: RegExp, where: RegExp): void => {
   t.test(`${what} only in ${where.source}`, (t) => {
     const found = files.filter(({ code }) => pattern.test(code)).map(({ path }) => path);
@@ -182,14 +182,14 @@ function partOf(path: string): string {
   return path.replace(/\.ts$/, '').split('/', 1)[0] ?? '';
 }
 
-/** The files of src that a file imports, types included. */
+/** The files of src that a file imports, including types. */
 function ownImportsOf(path: string, code: string): string[] {
   return specifiersOf(code)
     .filter((specifier) => specifier.startsWith('.') && specifier.endsWith('.ts'))
     .map((specifier) => relative(src, join(src, dirname(path), specifier)));
 }
 
-/** One circle of this graph, if it has any. */
+/** A cycle in this graph, if it has any. */
 function circleIn(graph: ReadonlyMap<string, Iterable<string>>): string[] {
   const done = new Set<string>();
   const visit = (node: string, way: readonly string[]): string[] => {
@@ -210,10 +210,10 @@ function circleIn(graph: ReadonlyMap<string, Iterable<string>>): string[] {
   return [];
 }
 
-/** The parts and packages that a file imports, types included. */
+/** The parts and packages that a file imports, including types. */
 function importsOf(path: string, code: string): string[] {
   return specifiersOf(code).flatMap((specifier) => {
-    if (specifier.endsWith('.node')) return []; // the addon: a test of its own
+    if (specifier.endsWith('.node')) return []; // the addon, which has a test of its own
     if (specifier.startsWith('.')) return partOf(relative(src, join(src, dirname(path), specifier)));
     if (specifier.startsWith('node:')) return 'node';
     return specifier
@@ -228,7 +228,7 @@ function specifiersOf(code: string): string[] {
   return [...found].map(([, specifier = '']) => specifier);
 }
 
-/** Block comments and lines that are a comment. */
+/** Block comments, and lines that are only a comment. */
 function withoutComments(code: string): string {
   return code.replace(/\/\*[^]*?\*\//g, '').replace(/^\s*\/\/.*$/gm, '');
 }

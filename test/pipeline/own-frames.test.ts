@@ -1,6 +1,6 @@
 /**
- * What weft sends by itself is decided by the pipeline, as everything else: whom it asks for a neighbor, the way to
- * one that it knows, and what the sender of a packet is told that is too large.
+ * The pipeline decides about frames that weft itself sends, as about all others: whom it asks for a neighbor, the path
+ * to one that it knows, and what the sender of a packet that is too large is told.
  */
 import t from 'tap';
 import { formatActions } from '../../src/flow/action.ts';
