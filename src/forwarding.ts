@@ -3,13 +3,13 @@
  *
  *   frame → datapath → miss → controller → decide(tables) → flow → datapath
  *
- * This is the whole switch without its surroundings: no store, no namespaces,
- * no clock or randomness of its own. `switch.ts` runs it on a host,
- * `simulation.ts` runs several of them in one process.
+ * This is the whole switch without its surroundings: it has no store and no namespaces, and gets clock
+ * and randomness from its caller. `switch.ts` runs it on a host, `simulation.ts` runs several of them in
+ * one process.
  *
- * Every method that takes something out of a table or replaces it has the
- * decisions that depend on it made anew before it returns; what is new may take
- * some turns until every cached flow knows it. Owned by one thread.
+ * When a method removes or replaces something in a table, all decisions that depend on it have been made
+ * again before it returns. Additions may take some turns until every cached flow knows them. Owned by one
+ * thread.
  */
 import { Controller } from './control/controller.ts';
 import {
@@ -59,13 +59,13 @@ import { IP_UDP } from './wire/ipv4.ts';
 export type { Published, TapOpened };
 
 /**
- * Storm control: flooded frames that come in by one port, a second and at once. Switches have
- * some hundreds to some thousands a second; what answers for the containers (ARP and ND) is
- * not flooded, so little else needs it. The tunnel brings what all other hosts flood.
+ * Storm control: how many flooded frames may come in by one port, per second and at once. Switches have some hundreds
+ * to some thousands a second. Answers to ARP and ND on behalf of containers are not flooded, so little else needs it.
+ * The tunnel brings what all other hosts flood.
  */
 const DEFAULT_STORM: StormRates = { port: 1000, tunnel: 10_000 };
 
-/** Flooded frames a second, and at once; 0: no limit. */
+/** Flooded frames per second, which is also the burst; 0 means no limit. */
 export interface StormRates {
   /** That come in by one port of a container. */
   readonly port: number;
@@ -73,12 +73,10 @@ export interface StormRates {
 }
 
 /**
- * Frames of one port that are decided anew, a second and at once; half of them for each
- * sender behind it (`datapath.ts`). A decision takes some tens of microseconds, so a
- * port that sends nothing but new flows leaves most of the time to the others, and ten
- * thousand flows that begin at once lose no frame. The
- * tunnel brings the new flows of all other hosts, and the outside the answers to all
- * that the ports here have opened.
+ * How many frames of one port may cause upcalls, per second and at once; half of them for each sender behind it
+ * (`datapath.ts`). A decision takes some tens of microseconds, so a port that sends nothing but new flows leaves most
+ * of the time to the others, and ten thousand flows that begin at once lose no frame. The tunnel brings the new flows
+ * of all other hosts, and the outside brings the answers to everything that the ports here have opened.
  */
 const UPCALLS = {
   port: { perSecond: 2000, burst: 20_000 },
@@ -86,14 +84,14 @@ const UPCALLS = {
   outside: { perSecond: 20_000, burst: 80_000 },
 } as const satisfies Record<string, Rate>;
 
-/** What part of its connections an endpoint may have that nobody has taken (`ConnectionOptions.unprovenQuota`). */
+/** The part of an endpoint's connections that may be unanswered (`ConnectionOptions.unprovenQuota`). */
 const UNPROVEN_SHARE = 1 / 4;
-/** What part of all connections one port may have of those that are only tracked. */
+/** The part of all connections that one port may have as tracked ones. */
 const TRACKED_SHARE = 1 / 4;
-/** Slots beyond the connections that there may be, so that one that was just freed is not taken at once. */
+/** Slots beyond the maximum number of connections, so that a freed slot is not reused at once. */
 const SPARE_SLOTS = 64;
 
-/** Records that are needed for so many connections. */
+/** How many records are needed for this many connections. */
 export function connectionSlots(cap: number): number {
   return cap + SPARE_SLOTS;
 }
@@ -101,38 +99,38 @@ export function connectionSlots(cap: number): number {
 export interface ForwardingOptions {
   /** 3 bytes that no other host of the overlay has. */
   readonly hostId: Uint8Array;
-  /** Learned MAC addresses that one port or VTEP may hold. */
+  /** How many learned MAC addresses one port or VTEP may have. */
   readonly fdbQuota: number;
-  /** Neighbors of other hosts that one network may hold. */
+  /** How many neighbors of other hosts one network may have. */
   readonly neighborQuota: number;
   readonly fdbAgeingMs: number;
   readonly flowCap: number;
   readonly flowIdleMs: number;
-  /** Memory of `flow/connection.ts` with `connectionSlots` for as many as there may be; empty: for none. */
+  /** Memory of `flow/connection.ts` with `connectionSlots` for the maximum number of connections; empty for none. */
   readonly connections: Uint8Array;
-  /** Connections to or from outside that one endpoint may have. */
+  /** How many connections to or from outside one endpoint may have. */
   readonly connectionQuota: number;
-  /** By default 1000 of a port, 10,000 of the tunnel. */
+  /** By default 1000 for a port, 10,000 for the tunnel. */
   readonly storm?: StormRates;
-  /** Of `ConnectionTable`. */
+  /** For `ConnectionTable`. */
   readonly natKey: Uint8Array;
-  /** Of `ConnectionTable`. */
+  /** For `ConnectionTable`. */
   readonly onConnectionClosed?: (outside: ProtocolTuple) => void;
   /** Milliseconds, monotonic. */
   readonly clock: () => number;
-  /** `setImmediate`, where the process has more to do than this; see the controller. */
+  /** `setImmediate`, if the process has other work to do; see the controller. */
   readonly later?: (work: () => void) => void;
   readonly onPortLost: (port: PortNo, why: string) => void;
   readonly onError: (error: unknown, upcall: Upcall) => void;
 }
 
-/** An endpoint of another host: where its MAC and addresses are known to be. */
+/** An endpoint of another host, whose MAC and addresses are declared to be there. */
 export interface RemoteEndpoint {
   readonly vni: Vni;
   readonly mac: Uint8Array;
   readonly addresses: readonly Uint8Array[];
   readonly vtep: Uint8Array;
-  /** It may be a router or a DHCP server: what it says is believed. */
+  /** True if it may be a router or a DHCP server, whose messages are believed. */
   readonly trust: boolean;
 }
 
@@ -178,12 +176,12 @@ export class Forwarding<D extends Datapath = Datapath> {
     const before = topology.network(vni);
     topology.setNetwork(network);
     for (const ip of gateways) neighbors.set(vni, ip, gatewayMac(vni));
-    // A new one, too: connections outlive a restart.
+    // Also for a new network, because connections survive a restart.
     if (!outside && (before?.outside ?? true)) this.#end((connection) => connection.vni === vni);
     this.controller.enforce();
   }
 
-  /** The network has no ports any more. */
+  /** Removes a network that has no ports any more. */
   removeNetwork(vni: Vni): void {
     const { topology, neighbors } = this.tables;
     const gateways = topology.network(vni)?.gateways ?? [];
@@ -194,14 +192,14 @@ export class Forwarding<D extends Datapath = Datapath> {
     this.controller.enforce();
   }
 
-  /** Opens the port and lets it into its network. @throws WeftError; nothing is left behind then. */
+  /** Opens the port and adds it to its network. @throws WeftError, leaving nothing behind. */
   addPort(port: AccessPort, spec: PortSpec): TapOpened | undefined {
     const opened = openPort(this.datapath, port.portNo, this.#specOf(port, spec));
     this.#join(port);
     return opened;
   }
 
-  /** The same for many, at once. What was opened, or why not, of each in order. */
+  /** The same for many at once. Returns for each, in order, what was opened or why not. */
   addPorts(ports: readonly { readonly port: AccessPort; readonly spec: PortSpec }[]): PortOpened[] {
     const opened = this.datapath.portsAdd(
       ports.map(({ port, spec }) => ({ port: port.portNo, spec: this.#specOf(port, spec) })),
@@ -220,8 +218,8 @@ export class Forwarding<D extends Datapath = Datapath> {
   }
 
   /**
-   * Tells the network where the port's addresses are, as the workload itself
-   * could: its neighbors may remember another holder (RFC 5227 §3, RFC 4861 §7.2.6).
+   * Tells the network where the port's addresses are, as the workload itself could do, because neighbors may remember
+   * another holder (RFC 5227 §3, RFC 4861 §7.2.6).
    */
   announce(portNo: PortNo): void {
     const port = this.tables.topology.port(portNo);
@@ -229,14 +227,14 @@ export class Forwarding<D extends Datapath = Datapath> {
   }
 
   /**
-   * What may pass the port each second changes; in force when this returns.
-   * @returns what was put back of its TAP, as `Datapath.portSet`
+   * Changes how much may pass the port each second. In force when this returns.
+   * @returns what was restored on its TAP, as `Datapath.portSet` does
    */
   limitPort(portNo: PortNo, rates: PortRates): string[] {
     return this.datapath.portSet(portNo, this.#ratesOf(rates, 'port'));
   }
 
-  /** What the port may send changes; its MAC, network and addresses stay. */
+  /** Changes what the port may send. Its MAC, network and addresses stay. */
   changePort(port: AccessPort): void {
     const { topology } = this.tables;
     const before = topology.port(port.portNo)?.allowedAddresses ?? [];
@@ -246,7 +244,7 @@ export class Forwarding<D extends Datapath = Datapath> {
     this.controller.enforce();
   }
 
-  /** Stops the port first, then forgets it. `keep` leaves its TAP in the container. */
+  /** Closes the port, then forgets it. With `keep`, its TAP stays in the container. */
   removePort(portNo: PortNo, options?: { readonly keep?: boolean }): void {
     this.datapath.portDel(portNo, options);
     const { topology, fdb, neighbors } = this.tables;
@@ -265,12 +263,14 @@ export class Forwarding<D extends Datapath = Datapath> {
     this.controller.forgetPort(portNo);
   }
 
-  /** Nobody has answered for them before, but this port may. */
+  /** Nobody has answered for these addresses, but this port may. */
   #retryAllowed({ vni, allowedAddresses }: AccessPort): void {
     for (const ip of allowedAddresses) this.tables.neighbors.retry(vni, ip);
   }
 
-  /** Ends the connections of those addresses that no port may send from any more: several may carry a virtual IP. */
+  /**
+   * Ends the connections of those addresses that no port may send from any more. Several ports may carry a virtual IP.
+   */
   #forgetUncarried(vni: Vni, addresses: readonly Uint8Array[]): void {
     const { topology } = this.tables;
     this.#forget(
@@ -284,19 +284,19 @@ export class Forwarding<D extends Datapath = Datapath> {
     for (const ip of addresses) this.#changes.changed(...this.tables.connections.forget(vni, ip));
   }
 
-  /** Ends the connections that `isOver` picks. */
+  /** Ends the connections for which `isOver` is true. */
   #end(isOver: (connection: ConnectionTuples & { readonly vni: Vni }) => boolean): void {
     for (const object of this.tables.connections.end(isOver)) this.#changes.changed(object);
   }
 
-  /** Opens the underlay; frames from it come in by `portNo`. */
+  /** Opens the underlay. Frames from it come in by `portNo`. */
   openUnderlay(portNo: PortNo, spec: PortSpec): void {
     openPort(this.datapath, portNo, this.#withRates(spec));
     this.tables.topology.openTunnel(portNo, spec.kind === 'vxlan' ? spec.l4Port : undefined);
     this.controller.enforce();
   }
 
-  /** What is behind the tunnel cannot be reached from now on; what was learned there is forgotten by its age. */
+  /** Nothing behind the tunnel can be reached from now on. What was learned there is forgotten by its age. */
   closeUnderlay(portNo: PortNo): void {
     this.datapath.portDel(portNo);
     this.tables.topology.closeTunnel();
@@ -304,7 +304,7 @@ export class Forwarding<D extends Datapath = Datapath> {
     this.controller.forgetPort(portNo);
   }
 
-  /** Opens the way outside, or changes what is published there; `spec` only where it was not open. */
+  /** Opens the way outside, or changes what is published there. `spec` is given only to open it. */
   setOutside(link: Omit<OutsidePort, 'mac' | 'hostMac'>, spec?: PortSpec): TapOpened | undefined {
     const outside = { ...link, mac: OUTSIDE_MAC, hostMac: OUTSIDE_HOST_MAC };
     const opened =
@@ -330,7 +330,7 @@ export class Forwarding<D extends Datapath = Datapath> {
     this.controller.forgetPort(outside.portNo);
   }
 
-  /** Ends the connections of the endpoints that `isGone` picks, by their network and address. */
+  /** Ends the connections of the endpoints for which `isGone` is true, by network and address. */
   endConnections(isGone: (vni: Vni, ip: Uint8Array) => boolean): void {
     this.#end((connection) => isGone(connection.vni, endpointOf(connection)));
     this.controller.enforce();
@@ -345,7 +345,7 @@ export class Forwarding<D extends Datapath = Datapath> {
     return { ...spec, rates: this.#ratesOf(spec.rates ?? {}, isTunnel ? 'tunnel' : 'port') };
   }
 
-  /** With those rates that every port has. */
+  /** Adds the rates that every port has. */
   #ratesOf(rates: PortRates, kind: 'port' | 'tunnel'): PortRates {
     const frames = this.#storm[kind];
     return { ...rates, ...(frames > 0 && { storm: { perSecond: frames, burst: frames } }), upcalls: UPCALLS[kind] };
@@ -362,13 +362,13 @@ export class Forwarding<D extends Datapath = Datapath> {
     this.controller.enforce();
   }
 
-  /** The way to a VTEP takes inner packets of `bytes` at most. True if that is news. */
+  /** Sets the largest inner packet that the path to a VTEP carries. Returns true if that is new. */
   setPathMtu(vtep: Uint8Array, bytes: number): boolean {
     this.tables.topology.setPathMtu(vtep, Math.max(bytes, LEAST_MTU));
     return this.controller.enforce();
   }
 
-  /** Adds one, or changes whether it is trusted. */
+  /** Adds an endpoint, or changes whether it is trusted. */
   addRemote({ vni, mac, addresses, vtep, trust }: RemoteEndpoint): void {
     const { fdb, neighbors } = this.tables;
     fdb.setStatic(vni, mac, { kind: 'vtep', vtep }, trust);
@@ -391,7 +391,7 @@ function connectionsIn(memory: Uint8Array): ConnectionStoreOptions {
   return { memory, limit, quota, unprovenQuota: Math.ceil(quota * UNPROVEN_SHARE) };
 }
 
-/** Tuples of what comes in by the port mean something there. */
+/** Sets the place in which tuples of packets from the port are meaningful. */
 function inPlace<S extends PortSpec>(spec: S, place: Place): S {
   return spec.kind === 'tap' || spec.kind === 'memory' ? { ...spec, place } : spec;
 }
@@ -401,8 +401,8 @@ function portLocation(port: PortNo): Location {
 }
 
 /**
- * Is its port published for somebody else now? What TCP came in by a port that was withdrawn goes on until it
- * is over, as behind any other balancer; UDP knows no end, and follows at once.
+ * True if its port is now published for somebody else. TCP connections through a port that was withdrawn continue until
+ * they end, as behind any load balancer. UDP has no end, and follows at once.
  */
 function isAstray(connection: ConnectionTuples, { published }: OutsidePort): boolean {
   const { protocol, original, translated } = connection;

@@ -60,7 +60,7 @@ const MENDED_AT_ONCE = 100;
 const RETRIES = 100;
 /** How many frames may be sent at once to announce endpoints to their networks; takes about 20 ms. */
 const MOST_ANNOUNCED = 2000;
-/** What is wrong with a detached endpoint, and how to mend it. */
+/** What is wrong with a detached endpoint, and how to fix it. */
 const DETACHED = 'its interface is not there any more: attach it again';
 
 export class Endpoints implements Reconciler {
@@ -550,7 +550,7 @@ export class Endpoints implements Reconciler {
   }
 }
 
-/** Its interface was gone, and where it is to be made again was stored just now. */
+/** True if its interface was gone, and the place where it will be created again has just been stored. */
 function isAttachedAnew({ state, local }: Endpoint): boolean {
   return state === 'detached' && local !== undefined && local.ifindex === undefined;
 }

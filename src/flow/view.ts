@@ -65,7 +65,8 @@ export class FlowView {
 
   /**
    * @param head the beginning of the frame, from its Ethernet header on, if there is a frame
-   * @param packetBytes of the largest packet that it goes out as, from the IP header on, if the size matters
+   * @param packetBytes size of the largest packet that it goes out as, from the IP header on, if the size
+   * matters
    */
   constructor(key: FlowKey, head?: Uint8Array, packetBytes = 0) {
     this.#key = key;
@@ -84,8 +85,8 @@ export class FlowView {
   }
 
   /**
-   * Is the checksum of its IPv4 header right? If there is no frame, the answer is yes: a cached
-   * flow relies on the datapath, which refuses to do this to a packet with a wrong checksum.
+   * True if the checksum of its IPv4 header is correct. If there is no frame, the answer is yes: a cached flow relies
+   * on the datapath, which refuses to do this to a packet with a wrong checksum.
    */
   hasRightIpv4Header(): boolean {
     if (!this.#head) return true;
@@ -95,14 +96,16 @@ export class FlowView {
     return isRight;
   }
 
-  /** Has the packet of this frame more bytes than this? Then the decision is for this frame only. */
+  /** True if the packet of this frame has more bytes than this. The decision is then for this frame only. */
   isLargerThan(bytes: number): boolean {
     const isLarger = this.#packetBytes > bytes;
     if (isLarger) this.#isOfOneFrame = true;
     return isLarger;
   }
 
-  /** May routers fragment this IPv4 packet: is DF clear? If there is no frame, the answer is yes. */
+  /**
+   * True if routers may fragment this IPv4 packet, that is, if DF is clear. If there is no frame, the answer is yes.
+   */
   mayBeFragmented(): boolean {
     this.#isOfOneFrame = true;
     return !this.#head || (getU16(this.#head, this.#l3() + IPV4_FLAGS) & IPV4_DF) === 0;
@@ -142,15 +145,15 @@ export class FlowView {
   }
 
   /**
-   * Is the field one of `values`, each of the field's length? If it is, all of the field is used.
-   * If not, only the bytes up to the first one that differs from all values are used: then at
-   * most 255 flows for each byte and value cover everything else that may be there.
+   * True if the field is one of `values`, each of the field's length. If so, all of the field is used. If not, only the
+   * bytes up to the first one that differs from all values are used: then at most 255 flows for each byte and value
+   * cover everything else that may be there.
    */
   isOneOf(name: FieldName, values: Iterable<Uint8Array>): boolean {
     return this.whichOf(name, values) >= 0;
   }
 
-  /** The same question: which one it is, counted from 0; -1 if it is none. */
+  /** The same question: which value it is, counted from 0; -1 if it is none of them. */
   whichOf(name: FieldName, values: Iterable<Uint8Array>): number {
     const field = fields[name];
     let bytes = 0;

@@ -46,7 +46,7 @@ export interface CaptureOptions {
 export type CaptureSink = (blocks: Uint8Array, frames: number, lost: number) => void;
 
 export interface ConnectionsOptions {
-  /** Name of the endpoint whose connections are wanted; those of all if it is not given. */
+  /** The name of the endpoint whose connections are wanted; if it is not given, those of all endpoints. */
   readonly endpoint?: string;
 }
 
@@ -67,12 +67,12 @@ type DatapathSettings = Pick<DatapathReport, 'kind' | 'flowLimit'>;
 
 const UNDERLAY = 'underlay';
 const OUTSIDE = 'outside';
-/** What weft asks by itself. */
+/** Requests that weft itself makes. */
 const OWN = 'weft';
 /** More than any frame has. */
 const WHOLE_FRAME_BYTES = 262_144;
 
-/** Flows that one turn of the event loop reports: a millisecond or so, most of it for IPv6 addresses. */
+/** How many flows one turn of the event loop reports: takes about a millisecond, mostly for IPv6 addresses. */
 export const TURN_FLOWS = 64;
 
 interface Capture {
@@ -140,7 +140,10 @@ export class Observer {
     return forwarding.controller.clashes.all(clock()).map((clash) => tunnelClash(clash, names));
   }
 
-  /** Some each turn, since there can be many. Of those that come or go meanwhile, some are included. */
+  /**
+   * Reports some flows in each turn, since there can be many. Those that come or go in the meantime may or may not be
+   * included.
+   */
   async *flows(): AsyncGenerator<FlowReport> {
     const { flows } = this.#environment.forwarding.controller;
     for await (const { flow, statistics } of inTurns(flows.dump(), TURN_FLOWS)) {
