@@ -1,6 +1,6 @@
 /**
  * The keys of cached flows, in pages of plain bytes: an array for each key would cost several times
- * its 104 bytes, and time to create. A key is identified by its slot, which is free again after it
+ * its bytes, and time to create. A key is identified by its slot, which is free again after it
  * was removed.
  */
 import { KEY_BYTES } from '../flow/fields.ts';

@@ -35,7 +35,11 @@ export async function resolveNetns(spec: NetnsSpec): Promise<NetnsRef> {
   try {
     ({ dev, ino } = await stat(path, { bigint: true }));
     const { type } = await statfs(path, { bigint: true });
-    if (type !== NSFS_MAGIC) throw new WeftError('invalid', `${label} is not a network namespace (${path})`);
+    if (type !== NSFS_MAGIC)
+      throw new WeftError(
+        'invalid',
+        `${label} is not a network namespace (${path}): if it was made inside \`ip netns exec\`, make it outside`,
+      );
   } catch (error) {
     if (error instanceof WeftError) throw error;
     const code = (error as NodeJS.ErrnoException).code;
