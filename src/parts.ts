@@ -128,6 +128,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     hasStaticPeers,
     endpointsOf: (network) => endpoints.of(network),
     onChanged: ({ name }, { mtu }) => endpoints.followNetwork(name, mtu),
+    onRemoved: (name) => endpoints.leaveNetwork(name),
   });
   const endpoints: Endpoints = new Endpoints({
     store,

@@ -16,10 +16,6 @@ export class Declarations<R extends Resource = Resource> implements Reconciler {
     this.#mend = mend;
   }
 
-  get size(): number {
-    return this.#declared.size;
-  }
-
   find(name: string): Declared<R> | undefined {
     return this.#declared.get(name);
   }

@@ -17,11 +17,11 @@
 import { isDeepStrictEqual } from 'node:util';
 import { WeftError } from '../error.ts';
 import { formatIp, parseIp, parseMac, type PortNo, type Vni } from '../flow/types.ts';
-import type { Forwarding } from '../forwarding.ts';
+import type { Forwarding, RemoteEndpoint } from '../forwarding.ts';
 import { resolveNetns, type NetnsRef } from '../link/netns.ts';
-import type { EndpointResource } from '../model/kinds/endpoint.ts';
+import { endpointKind, type EndpointResource } from '../model/kinds/endpoint.ts';
 import type { EndpointReport } from '../model/report.ts';
-import { nameOf, type Resource } from '../model/resource.ts';
+import type { Resource } from '../model/resource.ts';
 import type { Change, Store } from '../store/store.ts';
 import { Attachments, type AttachmentsEnvironment, type Mended } from './attachments.ts';
 import { byName, EndpointIndex } from './endpoint-index.ts';
@@ -38,9 +38,11 @@ import {
 } from './endpoint.ts';
 import { endpointReport } from './endpoint-report.ts';
 import type { Hosts } from './hosts.ts';
+import { keyOf } from './keys.ts';
 import { LocalRecords } from './local-records.ts';
 import { publishedBy, type PublishedEndpointPort } from './publishing.ts';
 import type { Declared, Draft, Planned, Reconciler, Stored } from './reconciler.ts';
+import { Releases } from './releases.ts';
 
 export interface EndpointsEnvironment extends AttachmentsEnvironment {
   readonly store: Store;
@@ -70,10 +72,9 @@ export class Endpoints implements Reconciler {
   readonly #records: LocalRecords;
   /** Why an endpoint waits, or what it has lacked since it was created. */
   readonly #failures = new Map<string, WeftError>();
-  /** Endpoints whose namespaces are gone, and which are not released yet because the store could not be written. */
-  readonly #gone = new Set<string>();
-  /** The reason for that, as last logged. */
-  #notReleased: string | undefined;
+  readonly #releases: Releases;
+  /** Endpoints of other hosts as the tables have them. */
+  readonly #remotes = new Map<string, RemoteEndpoint>();
   /** An interface that exists while the start is under way was created before a crash. */
   #isStarting = true;
 
@@ -81,6 +82,7 @@ export class Endpoints implements Reconciler {
     this.#environment = environment;
     this.#attachments = new Attachments(environment);
     this.#records = new LocalRecords(environment.store);
+    this.#releases = new Releases({ ...environment, index: this.#index });
   }
 
   get size(): number {
@@ -215,7 +217,7 @@ export class Endpoints implements Reconciler {
       await this.#close(endpoint, { keep: false });
       this.#index.remove(name);
       this.#failures.delete(name);
-      this.#gone.delete(name);
+      this.#releases.delete(name);
       this.#giveBack(endpoint);
     }
     await this.#save(new Map(names.map((name) => [name, undefined])));
@@ -246,7 +248,7 @@ export class Endpoints implements Reconciler {
     // One that is declared in a way that this version does not accept is left as it is.
     const { entries } = await this.#environment.store.list('endpoints/');
     const declared = new Set(entries.map(({ key }) => key));
-    const left = this.#records.names().filter((name) => !declared.has(keyOfEndpoint(name)));
+    const left = this.#records.names().filter((name) => !declared.has(keyOf(endpointKind, name)));
     for (const name of left) await this.#attachments.removeLeft(name, this.#records.find(name)!);
     await this.#save(new Map(left.map((name) => [name, undefined])));
   }
@@ -288,12 +290,21 @@ export class Endpoints implements Reconciler {
     await this.mend(endpoints.map(({ name }) => name));
   }
 
+  /** A network is deleted although endpoints are in it: they wait for it to come back. */
+  async leaveNetwork(network: string): Promise<void> {
+    const why = new WeftError('not_found', `network "${network}" does not exist any more: create it again, or detach`);
+    for (const endpoint of this.of(network)) {
+      await this.#close(endpoint, { keep: true });
+      this.#wait(endpoint, why);
+    }
+  }
+
   /**
    * Called about once a second. Tries again what could not be put into force or released, and checks some of the
    * interfaces in turn. @returns true if an interface was opened
    */
   async renew(): Promise<boolean> {
-    await this.#releaseGone();
+    await this.#releases.run();
     const waiting = [...this.#index.values()].filter(({ state }) => state === 'waiting').map(({ name }) => name);
     const tried = waiting.slice(0, RETRIES);
     await this.place(tried);
@@ -313,8 +324,8 @@ export class Endpoints implements Reconciler {
     await this.#close(endpoint, { keep: false });
     this.#set({ ...endpoint, state: 'detached' });
     this.#failures.delete(name);
-    this.#gone.add(name);
-    await this.#releaseGone();
+    this.#releases.add(name);
+    await this.#releases.run();
   }
 
   /** Called when the interface was deleted in the container. The lease stays for the next attach. */
@@ -351,7 +362,9 @@ export class Endpoints implements Reconciler {
       const network = this.#environment.networks.get(endpoint.resource.spec.network);
       for (const address of endpoint.addresses) poolOf(network, address).claim(name, address);
       if (isHere(endpoint)) return true;
-      this.#environment.forwarding.addRemote(this.#remoteOf(endpoint));
+      const remote = this.#remoteOf(endpoint);
+      this.#remotes.set(name, remote);
+      this.#environment.forwarding.addRemote(remote);
       this.#failures.delete(name);
       if (endpoint.state !== 'remote') this.#set({ ...endpoint, state: 'remote' });
     } catch (error) {
@@ -491,7 +504,9 @@ export class Endpoints implements Reconciler {
 
   async #close(endpoint: Endpoint, options: { readonly keep: boolean }): Promise<void> {
     if (isLocal(endpoint)) await this.#attachments.close(endpoint, options);
-    else if (endpoint.state === 'remote') this.#environment.forwarding.removeRemote(this.#remoteOf(endpoint));
+    const remote = this.#remotes.get(endpoint.name);
+    if (remote) this.#environment.forwarding.removeRemote(remote);
+    this.#remotes.delete(endpoint.name);
   }
 
   /** Releases the endpoints of containers that are gone. After a reboot, their leases are kept. */
@@ -499,33 +514,10 @@ export class Endpoints implements Reconciler {
     const released = lost.filter(({ local }) => local.bootId === this.#environment.bootId);
     for (const { name, local } of released) {
       this.#environment.warn('endpoint released: its namespace is gone', { endpoint: name, netns: local.netns.path });
-      this.#gone.add(name);
+      this.#releases.add(name);
     }
     for (const endpoint of lost) this.#set({ ...endpoint, state: 'detached' });
-    await this.#releaseGone();
-  }
-
-  /** Deletes them from the store. The watch then reports that, as with any other deletion. */
-  async #releaseGone(): Promise<void> {
-    // Somebody may have attached one again, or deleted it.
-    for (const name of this.#gone) if (this.#index.find(name)?.state !== 'detached') this.#gone.delete(name);
-    if (this.#gone.size === 0) return;
-    const expect = [...this.#gone].map((name) => ({
-      key: keyOfEndpoint(name),
-      revision: this.#index.find(name)!.revision,
-    }));
-    try {
-      await this.#environment.store.transact({ expect, delete: expect.map(({ key }) => key) });
-    } catch (error) {
-      const { message } = error as Error;
-      if (message !== this.#notReleased) {
-        this.#environment.warn('the leases of endpoints that are released stay until they can be', { error: message });
-      }
-      this.#notReleased = message;
-      return;
-    }
-    this.#notReleased = undefined;
-    this.#gone.clear();
+    await this.#releases.run();
   }
 
   #giveBack({ name, resource, addresses }: Endpoint): void {
@@ -537,7 +529,7 @@ export class Endpoints implements Reconciler {
     this.#index.set(endpoint);
   }
 
-  #remoteOf(endpoint: Endpoint) {
+  #remoteOf(endpoint: Endpoint): RemoteEndpoint {
     const { hosts, networks } = this.#environment;
     const { spec } = endpoint.resource;
     return {
@@ -553,9 +545,4 @@ export class Endpoints implements Reconciler {
 /** True if its interface was gone, and the place where it will be created again has just been stored. */
 function isAttachedAnew({ state, local }: Endpoint): boolean {
   return state === 'detached' && local !== undefined && local.ifindex === undefined;
-}
-
-function keyOfEndpoint(name: string): string {
-  const { namespace, name: own } = nameOf(name);
-  return `endpoints/${namespace}/${own}`;
 }

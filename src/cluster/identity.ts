@@ -15,6 +15,9 @@ export async function hostIdentity(store: Store, random: () => Uint8Array): Prom
   const known = await store.get(KEY);
   if (known) return Buffer.from(known.value as string, 'hex');
   const identity = random();
-  await store.transact({ put: [{ key: KEY, value: Buffer.from(identity).toString('hex') }] });
+  await store.transact({
+    expect: [{ key: KEY, revision: 0 }],
+    put: [{ key: KEY, value: Buffer.from(identity).toString('hex') }],
+  });
   return identity;
 }

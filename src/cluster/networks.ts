@@ -32,6 +32,8 @@ export interface NetworksEnvironment {
   readonly endpointsOf: (network: string) => readonly Endpoint[];
   /** Called when a network that existed has changed. */
   readonly onChanged: (network: Network, before: Network) => Promise<void>;
+  /** A network is about to go. Nobody has to have asked whether endpoints are in it. */
+  readonly onRemoved: (name: string) => Promise<void>;
 }
 
 export class Networks implements Reconciler {
@@ -95,8 +97,9 @@ export class Networks implements Reconciler {
     }
   }
 
-  remove(names: readonly string[]): void {
+  async remove(names: readonly string[]): Promise<void> {
     for (const name of names) {
+      await this.#environment.onRemoved(name);
       const network = this.#networks.get(name);
       this.#networks.delete(name);
       if (network) this.#environment.forwarding.removeNetwork(network.vni as Vni);

@@ -17,6 +17,7 @@ await t.test('the underlay is asked for its MTU once a file', async (t) => {
     hasStaticPeers: () => false,
     endpointsOf: () => [],
     onChanged: async () => {},
+    onRemoved: async () => {},
   });
   for (const mtu of [1001, 1002]) {
     const draft = new FileDraft(new Map<string, Reconciler>([['Network', networks]]));

@@ -48,7 +48,7 @@ await t.test('as the version before wrote it', { skip: needsRoot }, async (t) =>
   const taken = await weft.attempt('attach', 'x', '--network', 'green', '--netns', other.name, '--ip', '10.45.0.7');
   t.match(taken, { code: 1, stderr: /10\.45\.0\.7 is taken by endpoint "shop\/db"/ }, 'a lease is still a lease');
   const back = await weft.attach(other, { name: 'web', network: 'blue' });
-  t.same(back.addresses, ['10.44.0.11', 'fd44::b'], 'a container that comes back has its addresses');
+  t.same([back.state, back.addresses], ['attached', ['10.44.0.11', 'fd44::b']], 'a container that comes back');
   await weft.run('detach', 'web');
   await weft.stop();
   await weft.start();

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import t, { type Test } from 'tap';
 import { loadConfig } from '../../src/config.ts';
+import { WeftError } from '../../src/error.ts';
 import { parseResource } from '../../src/model/manifest.ts';
 import { WEFT_V1 } from '../../src/model/kinds/kind.ts';
 import { findKind } from '../../src/model/kinds/registry.ts';
@@ -33,6 +34,8 @@ class Hooked implements Store {
   beforeTransact: (transaction: Transaction) => Promise<unknown> = async () => {};
   #tell: (event: WatchEvent) => void = () => {};
   isDeaf = false;
+  /** Afterwards nothing is written any more. */
+  writesLeft = Infinity;
 
   constructor(store: Store) {
     this.store = store;
@@ -46,6 +49,7 @@ class Hooked implements Store {
   readonly close = () => this.store.close();
 
   async transact(transaction: Transaction): Promise<number> {
+    if (this.writesLeft-- <= 0) throw new WeftError('system', 'the store is gone');
     await this.beforeTransact(transaction);
     return this.store.transact(transaction);
   }
@@ -236,6 +240,19 @@ await t.test('one way from a resource to the wire', { skip: needsRoot }, async (
     await until(() => stateOf(sw, 'db') === undefined, { what: 'the watch to go on' });
   });
 
+  await t.test('a network that another deletes under its endpoints', async (t) => {
+    const { value } = (await store.get('networks/blue'))!;
+    await store.store.transact({ delete: ['networks/blue'] });
+    await until(() => stateOf(sw, 'web') === 'waiting', { what: 'web waits' });
+    t.match(sw.status().endpointProblems, { web: [/network "blue" does not exist/] });
+    await store.store.transact({ put: [{ key: 'networks/blue', value }] });
+    await until(() => stateOf(sw, 'web') === 'attached', { what: 'its network' });
+    t.same(sw.status().endpointProblems, {});
+    await sw.apply([endpoint('db', db, '10.44.0.12')]);
+    await ping(web, '10.44.0.12');
+    await sw.detach({ name: 'db' });
+  });
+
   await t.test('namespaces: names are unique within them', async (t) => {
     const inShop = endpoint('web', db, '10.44.0.30', { namespace: 'shop' });
     await t.rejects(sw.apply([inShop]), { code: 'not_found', message: /^namespace "shop" does not exist: apply/ });
@@ -316,5 +333,59 @@ await t.test(
     t.same(await web.links(), ['eth0']);
     await second.store.store.transact({ put: [{ key, value: value }] });
     await until(() => stateOf(second.sw, 'web') === 'attached', { what: 'it is understood again' });
+  },
+);
+
+await t.test('a crash between any two writes of attach and detach', { skip: needsRoot }, async (t) => {
+  const lab = openLab(t);
+  const [web, db] = [await lab.namespace('web'), await lab.namespace('db')];
+  const attach = (sw: Switch) => sw.attach({ name: 'web', network: 'blue', netns: web.path, ip: ['10.44.0.11'] });
+  const first = await opened(t, lab);
+  await first.sw.apply([blue, endpoint('db', db, '10.44.0.12')]);
+  await first.sw.close();
+  for (const what of ['attach', 'detach'] as const) {
+    let isOver = false;
+    for (let writes = 0; !isOver; writes++) {
+      const { sw, store } = await opened(t, lab);
+      if (what === 'detach' && stateOf(sw, 'web') === undefined) await attach(sw);
+      store.writesLeft = writes;
+      isOver = await (what === 'attach' ? attach(sw) : sw.detach({ name: 'web' })).then(
+        () => true,
+        () => false,
+      );
+      isOver &&= store.writesLeft > 0;
+      store.writesLeft = 0;
+      await sw.close();
+
+      const again = await opened(t, lab);
+      const state = stateOf(again.sw, 'web');
+      t.ok(state === 'attached' || state === undefined, `${what}, ${writes} writes: ${state}`);
+      t.same(await web.links(), state === undefined ? [] : ['eth0']);
+      if (what === 'attach') {
+        await attach(again.sw);
+        await ping(db, '10.44.0.11');
+        await again.sw.detach({ name: 'web' });
+      }
+      await again.sw.close();
+    }
+  }
+});
+
+await t.test(
+  'the end of a container, and of an endpoint, while nothing is enforced',
+  { skip: needsRoot },
+  async (t) => {
+    const lab = openLab(t);
+    const web = await lab.namespace('web');
+    const { sw, store } = await opened(t, lab);
+    await sw.apply([blue, endpoint('web', web, '10.44.0.11')]);
+    store.isDeaf = true;
+    await store.store.transact({ delete: ['endpoints/default/web'] });
+    await sw.close();
+    t.same(await web.links(), ['eth0']);
+    const again = await opened(t, lab);
+    t.same(again.sw.endpoints(), []);
+    t.same(await web.links(), [], 'the next start removes it');
+    t.same((await again.store.list('attachments/')).entries, []);
   },
 );

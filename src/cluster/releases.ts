@@ -1,0 +1,56 @@
+/**
+ * Endpoints to release because their containers are gone. They are deleted from the store, and the watch then reports
+ * that as any other deletion. If the store cannot be written now, they are kept here and tried again.
+ */
+import { endpointKind } from '../model/kinds/endpoint.ts';
+import type { Store } from '../store/store.ts';
+import type { EndpointIndex } from './endpoint-index.ts';
+import { keyOf } from './keys.ts';
+
+export interface ReleasesEnvironment {
+  readonly store: Store;
+  readonly index: EndpointIndex;
+  readonly warn: (message: string, details: object) => void;
+}
+
+export class Releases {
+  readonly #environment: ReleasesEnvironment;
+  readonly #names = new Set<string>();
+  /** The last reason for not releasing them that was logged. */
+  #toldWhy: string | undefined;
+
+  constructor(environment: ReleasesEnvironment) {
+    this.#environment = environment;
+  }
+
+  add(name: string): void {
+    this.#names.add(name);
+  }
+
+  delete(name: string): void {
+    this.#names.delete(name);
+  }
+
+  async run(): Promise<void> {
+    const { store, index, warn } = this.#environment;
+    // Somebody may have attached one again, or deleted it.
+    for (const name of this.#names) if (index.find(name)?.state !== 'detached') this.#names.delete(name);
+    if (this.#names.size === 0) return;
+    const expect = [...this.#names].map((name) => ({
+      key: keyOf(endpointKind, name),
+      revision: index.find(name)!.revision,
+    }));
+    try {
+      await store.transact({ expect, delete: expect.map(({ key }) => key) });
+    } catch (error) {
+      const { message } = error as Error;
+      if (message !== this.#toldWhy) {
+        warn('the leases of endpoints that are released stay until they can be', { error: message });
+      }
+      this.#toldWhy = message;
+      return;
+    }
+    this.#toldWhy = undefined;
+    this.#names.clear();
+  }
+}
