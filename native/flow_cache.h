@@ -20,8 +20,9 @@
 // Slots are numbered and never move; those of erased flows are used again. A flow takes 64 bytes, 80
 // more if its mask has over three words, and 11 to 21 in each of two indexes.
 //
-// Nothing expires by itself: the controller looks at `last_used_ms` and erases. A cache is owned by
-// one datapath and not thread-safe.
+// Nothing expires by itself: the controller looks at `last_used_ms` and erases. Puts that a cap
+// refuses are counted; src/control/masks.ts decides which mask gives way for another one. A cache is
+// owned by one datapath and not thread-safe.
 #pragma once
 
 #include <array>
@@ -76,7 +77,7 @@ struct alignas(64) Flow {
   static constexpr uint8_t kNoTable = 0xff;  // a free slot
 };
 static_assert(sizeof(Flow) == 64);
-static_assert(kMaskCap <= Flow::kNoTable, "too many masks: widen Flow::table and FlowTable::number");
+static_assert(kMaskCap + kConnectionMaskCap <= Flow::kNoTable, "too many masks: widen Flow::table and FlowTable::number");
 static_assert(kKeyWords < UINT8_MAX, "too many words in a key: widen the numbers of words in FlowTable");
 
 // The words of a masked key after the head.

@@ -277,7 +277,7 @@ export class Flows {
     const change = this.#masks.endWindow();
     if (!change) return undefined;
     const flows: FlowId[] = [];
-    for (const { id, decision } of this.#entries.values()) if (decision.mask === change.leaving) flows.push(id);
+    for (const { id, maskUse } of this.#entries.values()) if (maskUse?.mask === change.leaving) flows.push(id);
     return { ...change, flows };
   }
 

@@ -98,8 +98,10 @@ export class Masks {
   /** Notes that a flow of `port` was put. @returns what to pass to `remove` when the flow goes */
   add(mask: FlowMask, port: number): MaskUse {
     let use = this.#used.get(mask);
-    if (!use) this.#used.set(mask, (use = { mask, flowsOf: new Map(), frames: this.#refused.get(mask)?.misses ?? 0 }));
-    this.#refused.delete(mask);
+    if (!use) {
+      this.#used.set(mask, (use = { mask, flowsOf: new Map(), frames: this.#refused.get(mask)?.misses ?? 0 }));
+      this.#refused.delete(mask);
+    }
     use.frames++;
     use.flowsOf.set(port, (use.flowsOf.get(port) ?? 0) + 1);
     return use;
