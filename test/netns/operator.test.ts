@@ -154,6 +154,9 @@ t.test('the commands of the README, and what changes afterwards', { skip: needsR
       await traced('tcp,ip_dst=192.0.2.1,tcp_dst=8080'),
       /Then: host: inet weft publish: dnat to 169\.254\.77\.2, port 8080/,
     );
+    t.match(await traced('icmp,ip_dst=192.0.2.2'), /Then: host: out by under0\n$/, 'a ping');
+    const inward = 'in_port=outside,tcp,ip_src=192.0.2.2,ip_dst=169.254.77.2,tcp_dst=8080';
+    t.notMatch(await left.weft.run('trace', inward), 'Then:', 'what comes from the host does not go back through it');
     t.match(await traced('tcp,ip_dst=198.51.100.1,tcp_dst=80'), /Then: host: no route to 198\.51\.100\.1/);
   });
 });
