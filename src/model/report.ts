@@ -118,8 +118,8 @@ export const statusReport = z.object({
   /** Resident memory, the share of JavaScript's heap, and how much of that is used, garbage included. */
   memory: z.object({ rssBytes: z.number(), heapTotalBytes: z.number(), heapUsedBytes: z.number() }),
   /**
-   * Of cached flows: how often one was decided anew because something had changed that its decision depends on, and
-   * how many were taken out of the datapath by that, until they were decided or until their next frame.
+   * For cached flows: how often one was decided again because something that its decision depends on had changed, and
+   * how many were withdrawn from the datapath for that, until they were decided again or until their next frame.
    */
   decisions: z.object({ redecided: z.number(), withdrawn: z.number() }),
   datapath: datapathReport,

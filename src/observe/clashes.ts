@@ -1,4 +1,4 @@
-/** Conflicts with other hosts or routes, in the operator's words: what does not fit together, and how to mend it. */
+/** Conflicts with other hosts or routes, in the operator's words: what does not fit together, and how to fix it. */
 import { findOverlap } from '../cluster/subnet.ts';
 import type { Clash } from '../control/clashes.ts';
 import { formatIp, formatMac, sameBytes, type Vni } from '../flow/types.ts';

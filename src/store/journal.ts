@@ -17,13 +17,13 @@
  * it was written is damage. As the ends of records are found by the line feed
  * and not by a length, a damaged record never hides those after it.
  *
- * A torn batch has no line feed, which is written last; or it has blocks that
- * were never written, which read as zeros, and JSON has no zeros. A last batch
- * that has all its bytes and not the checksum is damaged: it may have been
+ * A torn batch has no line feed, because that is written last, or it has blocks
+ * that were never written. Those read as zeros, which JSON never contains. A last
+ * batch with all its bytes but a wrong checksum is damaged: it may have been
  * durable, and somebody relies on it.
  *
- * Format 1 is the same without leases, and with records of endpoints that also held
- * what is the host's own (`cluster/migration.ts`). It is read, and written anew.
+ * Format 1 is the same without leases, and its records of endpoints also held what
+ * only concerns the host (`cluster/migration.ts`). It is read, and rewritten.
  *
  * Pure: bytes in, bytes out.
  */

@@ -1,4 +1,4 @@
-/** Helper processes: whatever keeps one from starting, or ends it, the caller is told and this process continues. */
+/** Helper processes: whatever keeps one from starting, or ends it, is reported to the caller, and this process continues. */
 import { execFileSync } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import t from 'tap';

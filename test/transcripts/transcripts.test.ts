@@ -1,11 +1,11 @@
 /**
- * Runs the documents beside this file, each on both datapaths. A `weft` block is
- * a script for a simulated network (the verbs are listed in `lab.ts`), and the
- * `text` block behind it is what it must print. A block with no `text` block
- * behind it prints nothing.
+ * Runs the documents in this folder, each on both datapaths. A `weft` block is a
+ * script for a simulated network (`lab.ts` lists its commands), and the `text`
+ * block after it is what it must print. A block without a `text` block after it
+ * prints nothing.
  *
- * `UPDATE=1 node --import=tsx test/transcripts/transcripts.test.ts` writes the
- * documents anew, to be read before they are committed.
+ * `UPDATE=1 node --import=tsx test/transcripts/transcripts.test.ts` rewrites the
+ * documents. Read them before you commit them.
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import t from 'tap';
