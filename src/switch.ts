@@ -195,8 +195,8 @@ export class Switch {
       const before = endpoints.find(name);
       await cluster.applyNow([attachment(options, before?.resource)]);
       const failure = endpoints.failure(name);
-      if (failure && before === undefined) await cluster.deleteNow(endpointKind, options);
-      if (failure && (before === undefined || before.state === 'detached')) throw failure;
+      if (failure && before === undefined) return cluster.takeBack(endpointKind, options, failure);
+      if (failure && before?.state === 'detached') throw failure;
       return endpoints.report(endpoints.get(name));
     });
   }

@@ -114,6 +114,18 @@ export class Cluster {
     return this.serial.run(() => this.deleteNow(kind, which, options));
   }
 
+  /**
+   * Within another change: deletes what that has declared, and what cannot be put into force.
+   * @throws WeftError `failure`, which also says so where it stays declared
+   */
+  async takeBack(kind: KindDefinition, which: ResourceName, failure: WeftError): Promise<never> {
+    await this.deleteNow(kind, which).catch(({ message }: Error) => {
+      const why = `${failure.message}; it stays declared until you delete it, since that cannot be stored: ${message}`;
+      throw new WeftError(failure.code, why, { cause: failure });
+    });
+    throw failure;
+  }
+
   async deleteNow(
     kind: KindDefinition,
     which: ResourceName,
@@ -186,7 +198,7 @@ export class Cluster {
   async enforce(): Promise<void> {
     let isDone = false;
     for (let event = this.#pending.shift(); event; event = this.#pending.shift()) {
-      if (event.kind === 'compacted') await this.#list();
+      if (event.kind === 'compacted') await this.#listAnew(event);
       else isDone = (await this.#enforce(event.changes)) || isDone;
     }
     if (isDone && this.#isStarted) await this.#environment.onEnforced();
@@ -196,7 +208,7 @@ export class Cluster {
     const { prepare, onEnforced } = this.#environment;
     try {
       await prepare(resources);
-      if (!draft.isEmpty) await this.#write(draft.transaction());
+      if (!draft.isEmpty) await this.#write(draft.transaction(), () => draft.stored());
     } catch (error) {
       await onEnforced();
       throw error;
@@ -204,10 +216,21 @@ export class Cluster {
   }
 
   /** Resolves when the change is in force. */
-  async #write(transaction: Transaction): Promise<void> {
+  async #write(transaction: Transaction, onStored = (): void => {}): Promise<void> {
     const revision = await this.#environment.store.transact(transaction);
+    onStored();
     while (this.#told < revision) await new Promise<void>((resolve) => (this.#onTold = resolve));
     await this.enforce();
+  }
+
+  /** Until it has succeeded, the watch stays without a place: the next change, or the upkeep, tries again. */
+  async #listAnew(event: WatchEvent): Promise<void> {
+    try {
+      await this.#list();
+    } catch (error) {
+      this.#pending.unshift(event);
+      throw error;
+    }
   }
 
   async #list(): Promise<void> {

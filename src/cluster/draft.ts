@@ -71,6 +71,11 @@ export class FileDraft implements Draft {
     for (const undo of this.#undo.splice(0).reverse()) undo();
   }
 
+  /** From here on the store has it: nothing is undone any more, whatever else fails. */
+  stored(): void {
+    this.#undo.length = 0;
+  }
+
   transaction(): Transaction {
     return { expect: [...this.#expect].map(([key, revision]) => ({ key, revision })), put: this.#put };
   }

@@ -99,6 +99,8 @@ export function decode(bytes: Buffer): Decoded {
       if (isLast && isTorn(line, at)) break;
       return damaged(at, isLast && !holdsRecord(line));
     }
+    // A sound record that is no batch: parts of two journals.
+    if (!Array.isArray(batch)) return damaged(at);
     for (const transaction of batch) {
       if (transaction.revision !== ++revision) return damaged(at);
       transactions.push(transaction);

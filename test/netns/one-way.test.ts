@@ -16,7 +16,7 @@ import { findKind } from '../../src/model/kinds/registry.ts';
 import type { Resource } from '../../src/model/resource.ts';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
 import { unlimited } from '../../src/store/staged.ts';
-import type { Store, Transaction, WatchEvent } from '../../src/store/store.ts';
+import type { Listing, Store, Transaction, WatchEvent } from '../../src/store/store.ts';
 import { openSwitch, type Switch } from '../../src/switch.ts';
 import { openLab, type Lab, type Namespace } from '../support/lab.ts';
 import { until } from '../support/process.ts';
@@ -32,6 +32,7 @@ class Hooked implements Store {
   readonly operationLimit = Infinity;
   readonly store: Store;
   beforeTransact: (transaction: Transaction) => Promise<unknown> = async () => {};
+  beforeList: () => Promise<unknown> = async () => {};
   #tell: (event: WatchEvent) => void = () => {};
   isDeaf = false;
   /** Afterwards nothing is written any more. */
@@ -42,11 +43,15 @@ class Hooked implements Store {
   }
 
   readonly get = (key: string) => this.store.get(key);
-  readonly list = (prefix: string, at?: number) => this.store.list(prefix, at);
   readonly grant = (ttlMs: number) => this.store.grant(ttlMs);
   readonly keepAlive = (lease: string) => this.store.keepAlive(lease);
   readonly revoke = (lease: string) => this.store.revoke(lease);
   readonly close = () => this.store.close();
+
+  async list(prefix: string, at?: number): Promise<Listing> {
+    await this.beforeList();
+    return this.store.list(prefix, at);
+  }
 
   async transact(transaction: Transaction): Promise<number> {
     if (this.writesLeft-- <= 0) throw new WeftError('system', 'the store is gone');
@@ -251,6 +256,44 @@ await t.test('one way from a resource to the wire', { skip: needsRoot }, async (
     await sw.apply([endpoint('db', db, '10.44.0.12')]);
     await ping(web, '10.44.0.12');
     await sw.detach({ name: 'db' });
+  });
+
+  await t.test('a list that fails is tried again, and what was stored meanwhile keeps its addresses', async (t) => {
+    const [one, two] = [await lab.namespace('one'), await lab.namespace('two')];
+    const chosen = (name: string, { name: netns }: Namespace): Resource =>
+      manifest('Endpoint', name, { network: 'blue', netns });
+    store.beforeTransact = async () => {
+      store.beforeTransact = async () => {};
+      store.beforeList = () => Promise.reject(new WeftError('unreachable', 'the store is away'));
+      store.isDeaf = true;
+      setImmediate(() => store.compact());
+    };
+    await t.rejects(sw.apply([chosen('one', one)]), { message: 'the store is away' });
+    t.equal(stateOf(sw, 'one'), undefined);
+    store.beforeList = async () => {};
+    await until(() => stateOf(sw, 'one') === 'attached', { what: 'what was stored to be in force' });
+    await sw.apply([chosen('two', two)]);
+    const addresses = sw.endpoints().flatMap((each) => each.addresses);
+    t.equal(new Set(addresses).size, addresses.length, addresses.join());
+    for (const name of ['one', 'two']) await sw.detach({ name });
+  });
+
+  await t.test('an attach that cannot be finished, nor taken back, says so and is finished later', async (t) => {
+    const full = await lab.namespace('full');
+    let writes = 0;
+    store.beforeTransact = async () => {
+      if (++writes > 1) throw new WeftError('system', 'the disk is full');
+    };
+    await t.rejects(sw.attach({ name: 'full', network: 'blue', netns: full.name }), {
+      code: 'system',
+      message:
+        /^the disk is full; it stays declared until you delete it, since that cannot be stored: the disk is full$/,
+    });
+    t.equal(stateOf(sw, 'full'), 'attached');
+    store.beforeTransact = async () => {};
+    await until(() => !('full' in sw.status().endpointProblems), { what: 'it is stored' });
+    await sw.detach({ name: 'full' });
+    t.same(await full.links(), []);
   });
 
   await t.test('namespaces: names are unique within them', async (t) => {

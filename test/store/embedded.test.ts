@@ -239,6 +239,10 @@ t.test('what is damaged or newer is refused in one line, and not touched', async
       `state directory ${directory}: journal is damaged at byte ${headerEnd}: restore it from a backup, or move it away to start empty`,
     ],
     [
+      Buffer.concat([whole, whole]),
+      `state directory ${directory}: journal is damaged at byte ${whole.length}: restore it from a backup, or move it away to start empty`,
+    ],
+    [
       Buffer.concat([encodeRecord({ file: 'weft journal', format: 3 }), Buffer.from('what the future brings')]),
       `state directory ${directory} was written by a newer version of weft (format 3, this one reads 2)`,
     ],
