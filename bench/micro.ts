@@ -20,7 +20,7 @@ import type { FlowId } from '../src/flow/types.ts';
 import { decide } from '../src/pipeline/decide.ts';
 import { createSimulation } from '../src/simulation.ts';
 import { keysOf, tables, udpFrames } from './fixtures.ts';
-import { decideAtCap, decideFlows, revalidate, type Decided } from './slow-path.ts';
+import { decideAtCap, decideFlows, openConnections, revalidate, type Decided } from './slow-path.ts';
 
 interface Row {
   readonly name: string;
@@ -126,6 +126,10 @@ print(
     decidedRow(
       '50,000 in a full cache of 50,000',
       times(3, () => decideAtCap(50_000, 50_000)),
+    ),
+    decidedRow(
+      '100,000 connections to the outside',
+      times(3, () => openConnections(100_000)),
     ),
   ],
 );

@@ -16,14 +16,17 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { openPort } from '../src/datapath/datapath.ts';
 import { openNativeDatapath, type NativeSwitch } from '../src/datapath/native/native.ts';
-import { parseIp, parseMac, type PortNo, type Vni } from '../src/flow/types.ts';
-import { Forwarding } from '../src/forwarding.ts';
-import type { AccessPort } from '../src/table/topology.ts';
+import { connectionBytes } from '../src/flow/connection.ts';
+import { formatIp, formatMac, parseIp, parseMac, type PortNo, type Vni } from '../src/flow/types.ts';
+import { routing } from '../src/cluster/routing.ts';
+import { connectionSlots, Forwarding } from '../src/forwarding.ts';
+import { gatewayMac, type AccessPort } from '../src/table/topology.ts';
 import { udp } from '../test/support/frames.ts';
 
 const VNI = 100 as Vni;
 const UNDERLAY = 1 as PortNo;
 const TRIGGER = 9 as PortNo;
+const OUTSIDE = 8 as PortNo;
 /** Below PENDING_PER_PORT for each of the two ports. */
 const BURST = 1024;
 const FIRST_L4_PORT = 1000;
@@ -91,6 +94,20 @@ export function decideAtCap(cap: number, count: number): Decided {
   return { flows: count, cpuMicrosecondsPerFlow, flowsPerCpuSecond: 1e6 / cpuMicrosecondsPerFlow, heapBytesPerFlow };
 }
 
+/** Decides, opens and translates `count` new connections to the outside. */
+export function openConnections(count: number): Decided {
+  const bench = new Bench(1000, count);
+  const frames = newConnections(count);
+  const before = heapBytes();
+  const cold = bench.send(frames);
+  const heapBytesPerFlow = (heapBytes() - before) / count;
+  bench.expectConnections(count);
+  const warm = bench.send(frames);
+  bench.close();
+  const cpuMicrosecondsPerFlow = (cold - warm) / count;
+  return { flows: count, cpuMicrosecondsPerFlow, flowsPerCpuSecond: 1e6 / cpuMicrosecondsPerFlow, heapBytesPerFlow };
+}
+
 /** How long changes of tables, and the periodic work, take with `count` cached flows. */
 export async function revalidate(count: number, few: number): Promise<Revalidated[]> {
   const [known, flooding] = [new Bench(count), new Bench(count)];
@@ -128,7 +145,8 @@ class Bench {
   #nowMs = 0;
   readonly #later: (() => void)[] = [];
 
-  constructor(flowCap: number) {
+  /** @param connections with room for so many, and a way outside */
+  constructor(flowCap: number, connections = 0) {
     this.forwarding = new Forwarding((options) => openNativeDatapath({ ...options, threads: 0 }), {
       hostId: Uint8Array.of(0, 0, 1),
       fdbQuota: 2048,
@@ -136,8 +154,8 @@ class Bench {
       fdbAgeingMs: 300_000,
       flowCap,
       flowIdleMs: 1e9,
-      connections: new Uint8Array(),
-      connectionQuota: 0,
+      connections: new Uint8Array(connectionBytes(connectionSlots(connections))),
+      connectionQuota: 4 * connections,
       natKey: new Uint8Array(8),
       clock: () => this.#nowMs,
       later: (work) => this.#later.push(work),
@@ -153,7 +171,12 @@ class Bench {
       local: parseIp('192.0.2.1'),
       transmit() {},
     });
-    forwarding.setNetwork({ name: 'blue', vni: VNI });
+    const routes = connections > 0 ? { ...routing('blue', ['10.0.0.0/24'], []), outside: true } : {};
+    forwarding.setNetwork({ name: 'blue', vni: VNI, ...routes });
+    if (connections > 0) {
+      const link = { portNo: OUTSIDE, transit: [parseIp('169.254.77.2')], mtu: 1500, published: new Map() };
+      forwarding.setOutside(link, { kind: 'memory', name: 'outside', transmit() {} });
+    }
     for (const vtep of vteps) forwarding.addVtep(vtep);
     for (const port of [web, db]) forwarding.addPort(port, { kind: 'memory', name: port.name, transmit() {} });
     for (const endpoint of [remote, other])
@@ -179,6 +202,12 @@ class Bench {
     }
     const { user, system } = process.cpuUsage(before);
     return user + system;
+  }
+
+  expectConnections(count: number): void {
+    const { flows, drops } = this.forwarding.datapath.counters();
+    const { size } = this.forwarding.tables.connections;
+    if (size !== count) throw new Error(`${size} connections, not ${count}: ${flows} flows, ${JSON.stringify(drops)}`);
   }
 
   expectFlows(count: number): void {
@@ -244,6 +273,21 @@ function newFlows(count: number, pairs: readonly (readonly [AccessPort, AccessPo
     own[UDP_DESTINATION] = l4Port >> 8;
     own[UDP_DESTINATION + 1] = l4Port;
     return { port, frame: own };
+  });
+}
+
+/** One frame of each of `count` connections to the outside, from two containers in turns. */
+function newConnections(count: number): Sent[] {
+  return Array.from({ length: count }, (_, i) => {
+    const from = i % 2 === 0 ? web : db;
+    const n = i >> 1;
+    const ends = {
+      srcMac: formatMac(from.mac),
+      dstMac: formatMac(gatewayMac(VNI)),
+      src: formatIp(from.addresses[0]!),
+      dst: `198.51.${100 + (n >> 14)}.${(n >> 6) & 255}`,
+    };
+    return { port: from.portNo, frame: udp(ends, FIRST_L4_PORT + (n & 63), 443) };
   });
 }
 

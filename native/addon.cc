@@ -525,7 +525,8 @@ Napi::Object Layout(Napi::Env env) {
   numbers["CONNECTION_ORIGINAL"] = number(offsetof(Connection, original));
   numbers["CONNECTION_TRANSLATED"] = number(offsetof(Connection, translated));
   numbers["CONNECTION_PIN"] = number(offsetof(Connection, pin));
-  numbers["CONNECTION_HALVES"] = number(offsetof(Connection, halves));
+  numbers["CONNECTION_HALF"] = number(offsetof(Connection, original_half));
+  numbers["CONNECTION_REPLY_HALF"] = number(offsetof(Connection, reply_half));
   numbers["CONNECTION_HALF_FLOW"] = number(offsetof(ConnectionHalf, flow));
   layout["numbers"] = numbers;
   return layout;

@@ -55,26 +55,32 @@ static_assert(sizeof(ConnectionHalf) == 64);
 
 enum class ConnectionKind : uint8_t { tracked = 1, translated = 2 };
 
+// Each direction has two lines of the cache beside each other: the tuple by which its packets are found, and its half.
 struct Connection {
   uint32_t generation;  // changes each time that the slot is taken; odd while the record is written, 0 if free
   uint8_t protocol;     // TCP, UDP, ICMP or ICMPv6
   ConnectionKind kind;
-  uint8_t verdict;       // what a policy decided when it was opened; 0: nothing
-  uint8_t proven;        // 1: it was seen in use (connection_table.h)
-  uint32_t places[2];    // where packets of its original and its reply direction come in: a VNI, or 0 for the outside
+  uint8_t verdict;     // what a policy decided when it was opened; 0: nothing
+  uint8_t proven;      // 1: it was seen in use (connection_table.h)
+  uint32_t places[2];  // where packets of its original and its reply direction come in: a VNI, or 0 for the outside
   Tuple original;
-  uint32_t owner;  // the owner whose quota it counts towards
+  uint32_t owner;           // the owner whose quota it counts towards
   uint32_t next, previous;  // in its owner's list, or in that of the free slots
-  Tuple translated;         // equal to `original` if the connection is only tracked
-  uint32_t pin;             // the backend chosen for it; 0: none
+  ConnectionHalf original_half;
+  Tuple translated;  // equal to `original` if the connection is only tracked
+  uint32_t pin;      // the backend chosen for it; 0: none
   uint32_t mark;
   uint32_t policy;  // id of the policy behind `verdict`
   uint8_t zero[16];
-  ConnectionHalf halves[2];  // original, reply
+  ConnectionHalf reply_half;
+
+  ConnectionHalf& half(bool reply) { return reply ? reply_half : original_half; }
+  const ConnectionHalf& half(bool reply) const { return reply ? reply_half : original_half; }
 };
 static_assert(sizeof(Connection) == 256 && offsetof(Connection, places) == 8 && offsetof(Connection, original) == 16 &&
-              offsetof(Connection, owner) == 52 && offsetof(Connection, translated) == 64 &&
-              offsetof(Connection, pin) == 100 && offsetof(Connection, halves) == 128);
+              offsetof(Connection, owner) == 52 && offsetof(Connection, original_half) == 64 &&
+              offsetof(Connection, translated) == 128 && offsetof(Connection, pin) == 164 &&
+              offsetof(Connection, reply_half) == 192);
 
 template <typename T>
 T relaxed_load(T& from) {
@@ -100,8 +106,8 @@ enum class ConnectionState : uint8_t {
 
 inline ConnectionState state_of(Connection& connection) {
   constexpr uint8_t kTcp = 6;
-  ConnectionHalf& original = connection.halves[0];
-  ConnectionHalf& reply = connection.halves[1];
+  ConnectionHalf& original = connection.half(0);
+  ConnectionHalf& reply = connection.half(1);
   const bool is_answered = relaxed_load(original.packets) && relaxed_load(reply.packets);
   if (connection.protocol != kTcp) return is_answered ? ConnectionState::answered : ConnectionState::fresh;
   const uint32_t seen = relaxed_load(original.seen), reply_seen = relaxed_load(reply.seen);
@@ -143,8 +149,8 @@ inline double timeout_ms(Connection& connection) {
 }
 
 inline double last_seen_ms(Connection& connection) {
-  const double original = relaxed_load(connection.halves[0].last_seen_ms);
-  const double reply = relaxed_load(connection.halves[1].last_seen_ms);
+  const double original = relaxed_load(connection.half(0).last_seen_ms);
+  const double reply = relaxed_load(connection.half(1).last_seen_ms);
   return original > reply ? original : reply;
 }
 
@@ -208,11 +214,11 @@ inline void track_tcp(ConnectionHalf* half, ConnectionHalf* other, const uint8_t
 // header, or 0 if it has none.
 inline void track(Connection* connection, bool reply, const Frame& frame, uint32_t l4, double now_ms) {
   constexpr uint8_t kTcp = 6;
-  ConnectionHalf* half = &connection->halves[reply];
+  ConnectionHalf* half = &connection->half(reply);
   const uint64_t packets = relaxed_load(half->packets);
   if (connection->protocol == kTcp && l4) {
     const uint32_t payload = frame.length - payload_offset(frame.data, l4, true);
-    track_tcp(half, &connection->halves[!reply], frame.data + l4, payload);
+    track_tcp(half, &connection->half(!reply), frame.data + l4, payload);
   }
   relaxed_store(half->packets, packets + 1);
   relaxed_store(half->bytes, relaxed_load(half->bytes) + frame.length);

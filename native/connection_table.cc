@@ -116,13 +116,15 @@ ConnectionTable::Found ConnectionTable::find(const TupleKey& key, uint32_t hash)
 }
 
 void ConnectionTable::prefetch_record(uint32_t hash) const {
-  const uint64_t found = entry(home(hash));
-  if (found >> 32 != hash || found == 0) return;
+  size_t at = home(hash);
+  uint64_t found = entry(at);
+  while (found && found >> 32 != hash) found = entry(at = next(at));
+  if (!found) return;
   const uint32_t handle = static_cast<uint32_t>(found) - 1;
   const Connection& connection = records_[handle >> 1];
   __builtin_prefetch(&connection);
   if (handle & 1) __builtin_prefetch(&connection.translated);
-  __builtin_prefetch(&connection.halves[handle & 1], 1);
+  __builtin_prefetch(&connection.half(handle & 1), 1);
 }
 
 uint32_t ConnectionTable::find_handle(const TupleKey& key) const {
@@ -260,7 +262,7 @@ uint32_t ConnectionTable::put(const ConnectionOpening& opening, uint32_t owner, 
   record.original = opening.original;
   record.translated = opening.translated;
   record.owner = owner;
-  record.halves[0].last_seen_ms = now_ms;
+  record.half(0).last_seen_ms = now_ms;
   std::atomic_ref(record.generation).store(generation_ * 2, std::memory_order_release);
   append(&owners_[owner].unproven, slot);
   size_.store(size() + 1, std::memory_order_relaxed);
@@ -429,7 +431,8 @@ std::vector<uint32_t> ConnectionTable::recover(double now_ms) {
     for (uint32_t free = used_; free < slot; ++free) free_slot(free);
     used_ = slot + 1;
     generation_ = std::max(generation_, record.generation / 2);
-    for (ConnectionHalf& half : record.halves) {
+    for (const bool reply : {false, true}) {
+      ConnectionHalf& half = record.half(reply);
       half.last_seen_ms = now_ms;
       half.flow = half.flow_slot = 0;
     }

@@ -32,7 +32,7 @@ void Datapath::look_up_connections() {
     const Found found = connections_->find(probe.key, probe.hash);
     if (!found || !is_of(*found.at, found.reply, (*arrivals_)[probe.arrival].key.key())) continue;
     looked_[probe.arrival].connection = found;
-    cache_.prefetch(relaxed_load(found.at->halves[found.reply].flow_slot));
+    cache_.prefetch(relaxed_load(found.at->half(found.reply).flow_slot));
   }
   for (const Probe& probe : probes_) {
     Looked& looked = looked_[probe.arrival];
@@ -65,7 +65,7 @@ Datapath::Found Datapath::find_connection(const Key& key) {
 
 // The flow of the connection's direction, if it covers the key.
 Flow* Datapath::flow_of(const Found& connection, const Words& key) {
-  ConnectionHalf& half = connection.at->halves[connection.reply];
+  ConnectionHalf& half = connection.at->half(connection.reply);
   const uint32_t id = relaxed_load(half.flow);
   if (id == 0) return nullptr;
   const uint32_t known = relaxed_load(half.flow_slot);
@@ -77,7 +77,7 @@ Flow* Datapath::flow_of(const Found& connection, const Words& key) {
 
 // From now on, the direction takes this flow, unless it has one that still exists.
 void Datapath::give_flow(const Found& connection, const Flow& flow) {
-  ConnectionHalf& half = connection.at->halves[connection.reply];
+  ConnectionHalf& half = connection.at->half(connection.reply);
   const uint32_t id = relaxed_load(half.flow);
   if (id == flow.id) return;
   uint32_t slot = relaxed_load(half.flow_slot);
@@ -133,7 +133,7 @@ Reason Datapath::open(const Action& action, const Key& key, Found* connection) {
   const Found found = connections_->open(tuple, action.argument, load16(key.in_port + 2), now_ms_);
   if (!found) return Reason::connection_limit;
   if (!is_of(*found.at, found.reply, key)) return kNoDrop;
-  if (!found.reply && action.reply_flow()) relaxed_store(found.at->halves[1].flow, action.reply_flow());
+  if (!found.reply && action.reply_flow()) relaxed_store(found.at->half(1).flow, action.reply_flow());
   *connection = found;
   return kNoDrop;
 }

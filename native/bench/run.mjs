@@ -1,7 +1,7 @@
 /**
  * `node native/bench/run.mjs [name …]`: builds the benchmarks of the native core with the addon's
- * settings, in a temporary directory, and runs them one after the other: `frame` and `flow_cache`.
- * Times are medians. Compare figures of the same run only.
+ * settings, in a temporary directory, and runs them one after the other: `frame`, `flow_cache` and
+ * `connections`. Times are medians. Compare figures of the same run only.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -10,7 +10,22 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const native = fileURLToPath(new URL('..', import.meta.url));
-const benchmarks = { frame: ['extract.cc'], flow_cache: ['flow_cache.cc'] };
+const datapath = [
+  'datapath',
+  'datapath_connections',
+  'coalesce',
+  'extract',
+  'flow_cache',
+  'fragment_tracker',
+  'pending',
+];
+const io = ['underlay', 'tap', 'netns', 'steering'].map((name) => `io/${name}`);
+const sources = (names) => names.map((name) => `${name}.cc`);
+const benchmarks = {
+  frame: ['extract.cc'],
+  flow_cache: ['flow_cache.cc'],
+  connections: sources([...datapath, 'connection_table', 'segment', ...io]),
+};
 const flags = ['-std=c++20', '-O3', '-Wall', '-Wextra', '-Werror', '-fno-exceptions', '-fno-rtti'];
 
 const names = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(benchmarks);

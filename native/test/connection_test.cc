@@ -101,7 +101,7 @@ void test_room() {
   for (uint32_t i = 15; i < 20; ++i) CHECK(table.find(key_of(tuple_of(1, 2, i, 80), 1)));
   const auto answer = [&] {
     for (size_t slot = 0; slot < 64; ++slot) {
-      for (ConnectionHalf& half : memory[slot].halves) half.packets = 1;
+      for (const bool reply : {false, true}) memory[slot].half(reply).packets = 1;
     }
   };
   answer();
@@ -133,7 +133,7 @@ void test_time() {
   other.protocol = 6;
   CHECK(table.open(other, 70'000, 1000, {kNone, kNone}) == 1);
   for (size_t slot : {0, 1}) {
-    for (ConnectionHalf& half : memory[slot].halves) half = {1000, 2, 100, 0, 0, kSeenAck | kSeenFin, 0, 0, {}};
+    for (const bool reply : {false, true}) memory[slot].half(reply) = {1000, 2, 100, 0, 0, kSeenAck | kSeenFin, 0, 0, {}};
   }
   CHECK(table.expire(10'999).empty() && tracked.is_open());
   CHECK(table.expire(11'000).empty() && !tracked.is_open());  // a tracked TCP connection waits 10 s
@@ -150,14 +150,14 @@ void test_recovery() {
   }
   memory[1].generation = 7;      // it was being written
   memory[2].protocol = 99;       // nonsense
-  memory[0].halves[0].flow = 5;  // a flow of another cache
+  memory[0].half(0).flow = 5;  // a flow of another cache
   ConnectionTable table(memory.bytes(), memory.size(), {16, 16, 16}, 2);
   CHECK(table.recover(100) == std::vector<uint32_t>{4});
   table.adopt(4, 80'000);
   CHECK(table.size() == 3 && table.owned(80'000) == std::vector<uint32_t>{4});
   CHECK(table.owned(3) == (std::vector<uint32_t>{0, 3}));
   CHECK(table.find(key_of(tuple_of(1, 2, 0, 80), 1)) && !table.find(key_of(tuple_of(1, 2, 1, 80), 1)));
-  CHECK(memory[0].halves[0].flow == 0 && memory[0].halves[1].last_seen_ms == 100);
+  CHECK(memory[0].half(0).flow == 0 && memory[0].half(1).last_seen_ms == 100);
   const ConnectionTable::Found next = table.open(key_of(tuple_of(1, 2, 1, 80), 1), 1, 3, 5);
   CHECK(next.slot == 1 && next.generation > memory[4].generation);
 }
@@ -185,7 +185,7 @@ void test_threads() {
             const Connection& at = *found.at;
             CHECK(memcmp(&at.original, &tuple, sizeof tuple) == 0 && at.protocol == 17 && at.places[0] == 1);
           }
-          ConnectionHalf& half = found.at->halves[found.reply];
+          ConnectionHalf& half = found.at->half(found.reply);
           relaxed_store(half.packets, relaxed_load(half.packets) + 1);
           ++own;
         }

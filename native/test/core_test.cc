@@ -287,7 +287,7 @@ void test_datapath() {
                               Reason::fragment_timeout}) {
     CHECK(datapath.counters().drops[static_cast<size_t>(reason)] > 10);
   }
-  CHECK(memory[1].halves[0].packets > 10 && memory[1].halves[1].packets == 0);
+  CHECK(memory[1].half(0).packets > 10 && memory[1].half(1).packets == 0);
   CHECK(connections.opened() > 100 && connections.size() <= 20);
   for (uint16_t number : datapath.port_numbers()) datapath.take_port(number);
   CHECK(datapath.held() == 0);

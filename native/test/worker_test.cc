@@ -238,9 +238,11 @@ void test_tracking() {
       for (uint64_t i = 0; i < kFrames; ++i) track(&connection, reply, frame, 34, static_cast<double>(i));
     });
   }
-  for (uint64_t seen = 0; seen < kFrames;) seen = relaxed_load(connection.halves[1].packets);
+  for (uint64_t seen = 0; seen < kFrames;) seen = relaxed_load(connection.half(1).packets);
   for (std::thread& thread : threads) thread.join();
-  for (const ConnectionHalf& half : connection.halves) CHECK(half.packets == kFrames && half.seen == kSeenAck);
+  for (const bool reply : {false, true}) {
+    CHECK(connection.half(reply).packets == kFrames && connection.half(reply).seen == kSeenAck);
+  }
 }
 
 // Even if the controlling thread takes the turn again and again, everybody gets it.

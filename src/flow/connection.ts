@@ -22,12 +22,14 @@ export const CONNECTION_VERSION = 2;
 export const CONNECTION_BYTES = 256;
 export const CONNECTION_PLACES = 8;
 export const CONNECTION_ORIGINAL = 16;
-export const CONNECTION_TRANSLATED = 64;
-export const CONNECTION_HALVES = 128;
+export const CONNECTION_TRANSLATED = 128;
+/** The halves of the original direction and of replies. */
+export const CONNECTION_HALF = 64;
+export const CONNECTION_REPLY_HALF = 192;
 /** The owner whose quota it counts towards, followed by the links of the owner's list. */
 export const CONNECTION_OWNER = 52;
 /** Followed by the mark and the policy. */
-export const CONNECTION_PIN = 100;
+export const CONNECTION_PIN = 164;
 /**
  * In a half: the id of the cached flow that its packets take, followed by where the native datapath found that flow.
  */
@@ -37,7 +39,6 @@ const KIND = 5;
 const VERDICT = 6;
 const MARK = CONNECTION_PIN + 4;
 const POLICY = CONNECTION_PIN + 8;
-const HALF_BYTES = 64;
 const TUPLE_BYTES = 36;
 
 /** The size of what is passed to the addon to open a connection: native/connection_table.h. */
@@ -286,7 +287,7 @@ export class ConnectionRecords {
   }
 
   #halfAt(slot: number, reply: boolean): number {
-    return recordAt(slot) + CONNECTION_HALVES + (reply ? HALF_BYTES : 0);
+    return recordAt(slot) + (reply ? CONNECTION_REPLY_HALF : CONNECTION_HALF);
   }
 
   #readTuple(at: number): Tuple {

@@ -15,6 +15,8 @@ import {
 } from '../../src/datapath/datapath.ts';
 import type { Offload } from '../../src/flow/offload.ts';
 import type { Action } from '../../src/flow/action.ts';
+import type { Place } from '../../src/flow/connection.ts';
+import type { ConnectionStoreOptions } from '../../src/flow/connection-store.ts';
 import { fields, KEY_BYTES, type FieldName } from '../../src/flow/fields.ts';
 import { emptyKey, writeNumber } from '../../src/flow/key.ts';
 import { parseIp, type FlowId, type PortNo, type Vni } from '../../src/flow/types.ts';
@@ -51,6 +53,9 @@ export function checkConservation(counters: DatapathCounters): void {
 
 export interface HarnessOptions {
   readonly flowCap?: number;
+  readonly connections?: ConnectionStoreOptions;
+  /** Of memory ports, by their numbers; others are in none. */
+  readonly places?: Readonly<Record<number, Place>>;
 }
 
 export class Harness {
@@ -67,9 +72,13 @@ export class Harness {
   /** Runs for each frame that a memory port transmits, after it was recorded. */
   onTransmit: (port: number, frame: Uint8Array) => void = () => {};
 
+  readonly #places: Readonly<Record<number, Place>>;
+
   constructor(open: Open, options: HarnessOptions = {}) {
+    this.#places = options.places ?? {};
     this.dp = open({
       flowCap: options.flowCap ?? 1000,
+      ...(options.connections && { connections: options.connections }),
       clock: () => this.nowMs,
       onPortLost: () => {
         throw new Error('a memory port cannot be lost');
@@ -97,7 +106,14 @@ export class Harness {
       this.sent.get(port)!.push({ frame, offload });
       this.onTransmit(port, frame);
     };
-    openPort(this.dp, portNo(port), { kind: 'memory', name: `m${port}`, offloads, transmit });
+    const place = this.#places[port];
+    openPort(this.dp, portNo(port), {
+      kind: 'memory',
+      name: `m${port}`,
+      offloads,
+      ...(place !== undefined && { place }),
+      transmit,
+    });
   }
 
   vxlan(port: number, local: string): void {

@@ -1,4 +1,5 @@
 import { openNativeDatapath } from '../../src/datapath/native/native.ts';
+import { runConnections } from './connections.ts';
 import { runCoalescing } from './coalescing.ts';
 import { runConformance } from './conformance.ts';
 import { runFragments } from './fragments.ts';
@@ -14,6 +15,7 @@ const open: Open = (options) => openNativeDatapath({ ...options, threads: 0 });
 
 runConformance('native', open);
 runParking('native', open);
+runConnections('native', open);
 runSegmentation('native', open);
 runCoalescing('native', open);
 runRates('native', open);

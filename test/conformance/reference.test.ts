@@ -1,4 +1,5 @@
 import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
+import { runConnections } from './connections.ts';
 import { runCoalescing } from './coalescing.ts';
 import { runConformance } from './conformance.ts';
 import { runParking } from './parking.ts';
@@ -11,6 +12,7 @@ import { runSegmentation } from './segmentation.ts';
 
 runConformance('reference', openReferenceDatapath);
 runParking('reference', openReferenceDatapath);
+runConnections('reference', openReferenceDatapath);
 runSegmentation('reference', openReferenceDatapath);
 runCoalescing('reference', openReferenceDatapath);
 runRates('reference', openReferenceDatapath);

@@ -29,7 +29,8 @@ import { formatActions } from '../../src/flow/action.ts';
 import {
   CONNECTION_BYTES,
   CONNECTION_HALF_FLOW,
-  CONNECTION_HALVES,
+  CONNECTION_HALF,
+  CONNECTION_REPLY_HALF,
   connectionBytes,
   recordAt,
   type ConnectionRecords,
@@ -557,13 +558,13 @@ function connectionsText(records: ConnectionRecords): string[] {
   return Array.from({ length: records.count }, (_, slot) => {
     if (records.generation(slot) === 0) return `${slot} is free`;
     const record = records.memory.slice(recordAt(slot), recordAt(slot) + CONNECTION_BYTES);
-    for (const half of [0, 64]) record.fill(0, ...flowSlotIn(half));
+    for (const half of [CONNECTION_HALF, CONNECTION_REPLY_HALF]) record.fill(0, ...flowSlotIn(half));
     return `${slot} ${Buffer.from(record).toString('hex')}`;
   });
 }
 
 function flowSlotIn(half: number): [from: number, to: number] {
-  const at = CONNECTION_HALVES + half + CONNECTION_HALF_FLOW + 4;
+  const at = half + CONNECTION_HALF_FLOW + 4;
   return [at, at + 4];
 }
 

@@ -1,0 +1,293 @@
+/**
+ * Connections: how a datapath finds the one of a packet, opens them by itself (`track`), and which flow their packets take.
+ *
+ *   port 1 (10.0.0.1) ──original──► port 2 (10.0.0.2)     all ports are in place 1 but port 4, which is in place 2
+ *          port 1     ◄───reply──── port 2
+ */
+import { connectionBytes, type Place, type Tuple } from '../../src/flow/connection.ts';
+import type { ConnectionStoreOptions } from '../../src/flow/connection-store.ts';
+import { FIRST_FREE_OWNER } from '../../src/flow/connection-store.ts';
+import { NAT_BY_TUPLE, type Action } from '../../src/flow/action.ts';
+import type { FlowMask } from '../../src/flow/key.ts';
+import { emptyKey, writeNumber } from '../../src/flow/key.ts';
+import { fields } from '../../src/flow/fields.ts';
+import { parseIp } from '../../src/flow/types.ts';
+import { buildEchoBody, buildIcmp4, ICMP_ECHO_REPLY } from '../../src/wire/icmp.ts';
+import { IP_ICMP, IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
+import { arpRequest, echo, ip, tcp, udp, type Ends } from '../support/frames.ts';
+import { flowId, maskOf, output, type Harness, type HarnessOptions, type Open } from './harness.ts';
+import { conformanceTests } from './suite.ts';
+
+const [FIN, SYN, RST, ACK] = [1, 2, 4, 16];
+const places: Readonly<Record<number, Place>> = { 1: 1 as Place, 2: 1 as Place, 3: 1 as Place, 4: 2 as Place };
+const there: Ends = { src: '10.0.0.1', dst: '10.0.0.2' };
+const back: Ends = { src: '10.0.0.2', dst: '10.0.0.1' };
+const byPort = maskOf('in_port');
+
+function room(limit = 8, quota = limit): ConnectionStoreOptions {
+  return { memory: new Uint8Array(connectionBytes(limit + 4)), limit, quota, unprovenQuota: quota };
+}
+
+/** What both directions are: conversations between these two ports. */
+function tuple(sourcePort: number, destinationPort: number, ends = there): Tuple {
+  const [source, destination] = [parseIp(ends.src!), parseIp(ends.dst!)];
+  return { source, destination, sourcePort, destinationPort };
+}
+
+const echoReply = (ends: Ends, id: number, sequence: number): Uint8Array =>
+  ip(
+    ends,
+    IP_ICMP,
+    buildIcmp4({ type: ICMP_ECHO_REPLY, code: 0, body: buildEchoBody(id, sequence, new Uint8Array()) }),
+  );
+
+const track = (replyFlow = 0): Action => ({ op: 'track', replies: 1 as Place, replyFlow });
+
+/** All that comes in by the port. */
+function put(h: Harness, id: number, port: number, actions: readonly Action[], mask: FlowMask = byPort): void {
+  const key = emptyKey();
+  writeNumber(key, fields.in_port, port);
+  h.dp.flowPut({ id: flowId(id), key, mask, actions });
+}
+
+/** The same, for connections that have it. */
+function putOfConnections(h: Harness, id: number, port: number, actions: readonly Action[]): void {
+  const key = emptyKey();
+  writeNumber(key, fields.in_port, port);
+  h.dp.flowPut({ id: flowId(id), key, mask: byPort, actions, ofConnections: true });
+}
+
+export function runConnections(name: string, open: Open): void {
+  const test = conformanceTests(name, open);
+  const options = (): HarnessOptions => ({ connections: room(), places });
+
+  test(
+    'connections open under their megaflow, without an upcall, and are counted',
+    (t, h) => {
+      h.memory(1, 2);
+      put(h, 1, 1, [track(), ...output(2)]);
+      put(h, 2, 2, [track(), ...output(1)]);
+      const { connections } = h.dp;
+      for (let port = 1; port <= 3; port++) h.inject(1, udp(there, port, 53), udp(there, port, 53));
+      h.inject(2, udp(back, 53, 2));
+      t.equal(connections.size, 3);
+      t.equal(h.upcalls.length, 0);
+      t.equal(h.take(2).length, 6);
+      t.equal(h.take(1).length, 1);
+      const handle = connections.find(1 as Place, IP_UDP, tuple(2, 53));
+      t.match(connections.records.read(handle >> 1), { kind: 'tracked', places: [1, 1], original: tuple(2, 53) });
+      t.equal(connections.records.half(handle >> 1, false).packets, 2);
+      t.equal(connections.records.half(handle >> 1, true).packets, 1);
+      t.equal(connections.find(1 as Place, IP_UDP, tuple(53, 2, back)), handle + 1);
+      t.equal(connections.find(2 as Place, IP_UDP, tuple(2, 53)), -1, 'a tuple means something in its place only');
+    },
+    options(),
+  );
+
+  test(
+    'an established packet takes the flow of its connection, and searches no mask',
+    (t, h) => {
+      h.memory(1, 2);
+      put(h, 1, 1, [track(2), ...output(2)]);
+      putOfConnections(h, 2, 2, [track(), ...output(1)]);
+      t.equal(h.counters().masks, 1);
+      h.inject(1, udp(there, 1, 53));
+      h.inject(2, udp(back, 53, 1));
+      t.equal(h.take(1).length, 1, 'the reply has the flow that was named for it');
+      t.equal(h.upcalls.length, 0);
+      h.inject(2, udp(back, 53, 2));
+      t.equal(h.upcalls.length, 1, 'what is no reply has not');
+      h.answer(0, [{ op: 'consume' }]);
+      const packets = new Map([...h.dp.flowDump()].map((flow) => [flow.id, flow.packets]));
+      t.same(
+        packets,
+        new Map([
+          [flowId(1), 1],
+          [flowId(2), 1],
+        ]),
+      );
+    },
+    options(),
+  );
+
+  test(
+    'a direction keeps the flow that it was given, and takes another one when that has gone',
+    (t, h) => {
+      h.memory(1, 2, 3);
+      put(h, 1, 1, [track(), ...output(2)]);
+      h.inject(1, udp(there, 1, 53));
+      put(h, 3, 1, [track(), ...output(3)], maskOf('in_port', 'eth_type'));
+      h.inject(1, udp(there, 1, 53));
+      t.same([h.take(2).length, h.take(3).length], [2, 0]);
+      h.dp.flowDel(flowId(1));
+      h.inject(1, udp(there, 1, 53));
+      t.equal(h.upcalls.length, 1, 'the other one is not for IPv4');
+      h.answer(0, [track(), ...output(3)]);
+      t.equal(h.dp.connections.size, 1);
+    },
+    options(),
+  );
+
+  test(
+    'who only has the addresses and ports of a connection has not its flow',
+    (t, h) => {
+      h.memory(1, 2, 3);
+      put(h, 1, 1, [track(2), ...output(2)]);
+      putOfConnections(h, 2, 2, [track(), ...output(1)]);
+      h.inject(1, udp(there, 1, 53));
+      h.inject(3, udp(back, 53, 1));
+      t.equal(h.take(1).length, 0);
+      t.equal(h.upcalls.length, 1, 'the flow covers what comes in by port 2');
+      h.answer(0, [{ op: 'consume' }]);
+    },
+    options(),
+  );
+
+  test(
+    'pings: the request opens, the answer does not',
+    (t, h) => {
+      h.memory(1, 2);
+      put(h, 1, 1, [track(), ...output(2)]);
+      put(h, 2, 2, [track(), ...output(1)]);
+      h.inject(2, echoReply(back, 7, 1));
+      t.equal(h.dp.connections.size, 0);
+      h.inject(1, echo(there, 7, 1));
+      h.inject(2, echoReply(back, 7, 1));
+      t.equal(h.dp.connections.size, 1);
+      const { records } = h.dp.connections;
+      t.equal(h.dp.connections.find(1 as Place, IP_ICMP, tuple(7, 7)), 0);
+      t.equal(records.state(0), 'answered');
+      h.inject(2, echo(back, 7, 2));
+      t.equal(records.half(0, true).packets, 1, 'who pings back is no answer');
+    },
+    options(),
+  );
+
+  test(
+    'what can be of no connection is carried, and opens none',
+    (t, h) => {
+      h.memory(1, 2, 4);
+      put(h, 1, 1, [track(), ...output(2)]);
+      h.inject(1, arpRequest({}));
+      t.equal(h.take(2).length, 1);
+      t.equal(h.dp.connections.size, 0);
+    },
+    options(),
+  );
+
+  test(
+    'TCP that is only tracked waits 10 s',
+    (t, h) => {
+      h.memory(1, 2);
+      put(h, 1, 1, [track(), ...output(2)]);
+      put(h, 2, 2, [track(), ...output(1)]);
+      const { connections } = h.dp;
+      const send = (port: number, flags: number, sequence: number, acknowledgment: number): void => {
+        const [ends, sourcePort, destinationPort] = port === 1 ? ([there, 1, 80] as const) : ([back, 80, 1] as const);
+        h.inject(port, tcp(ends, { sourcePort, destinationPort, flags, sequence, acknowledgment }));
+      };
+      const states: string[] = [];
+      const steps: [port: number, flags: number, sequence: number, acknowledgment: number][] = [
+        [1, SYN, 100, 0],
+        [2, SYN | ACK, 500, 101],
+        [1, ACK, 101, 501],
+        [1, FIN | ACK, 101, 501],
+        [2, FIN | ACK, 501, 102],
+      ];
+      for (const step of steps) {
+        send(...step);
+        states.push(connections.records.state(0));
+      }
+      t.same(states, ['syn_sent', 'syn_received', 'established', 'closing', 'time_wait']);
+      t.same([...connections.expire(h.nowMs + 9_999)], []);
+      t.equal(connections.size, 1);
+      connections.expire(h.nowMs + 10_000);
+      t.equal(connections.size, 0);
+      send(1, SYN, 100, 0);
+      send(2, RST | ACK, 0, 101);
+      t.equal(connections.records.state(connections.find(1 as Place, IP_TCP, tuple(1, 80)) >> 1), 'closed');
+    },
+    options(),
+  );
+
+  test(
+    'beyond its quota a port has none, unless one can be given up',
+    (t, h) => {
+      h.memory(1, 2, 3);
+      put(h, 1, 1, [track(), ...output(2)]);
+      put(h, 2, 2, [track(), ...output(1)]);
+      put(h, 3, 3, [track(), ...output(2)]);
+      const { connections } = h.dp;
+      for (let port = 1; port <= 5; port++) h.inject(1, udp(there, port, 53));
+      t.equal(connections.size, 3);
+      t.equal(
+        connections.find(1 as Place, IP_UDP, tuple(1, 53)),
+        -1,
+        'what nobody answers gives way, the oldest first',
+      );
+      for (let port = 3; port <= 5; port++) h.inject(2, udp(back, 53, port));
+      h.inject(1, udp(there, 6, 53));
+      t.same(h.counters().drops, { connection_limit: 1 });
+      h.inject(3, udp({ ...there, src: '10.0.0.3' }, 1, 53));
+      t.equal(connections.size, 4, 'another port has its own');
+    },
+    { connections: room(8, 3), places },
+  );
+
+  test(
+    'addresses are translated by the connection that the packet is of',
+    (t, h) => {
+      h.memory(1, 2, 4);
+      const { connections } = h.dp;
+      const outside = { src: '192.0.2.9', dst: '10.0.0.2' };
+      const translated = tuple(60_000, 53, outside);
+      const opened = {
+        kind: 'translated',
+        places: [1, 2] as [Place, Place],
+        protocol: IP_UDP,
+        original: tuple(1, 53),
+        translated,
+      } as const;
+      t.equal(connections.open(opened, FIRST_FREE_OWNER, h.nowMs, [-1, -1]), 0);
+      put(h, 1, 1, [NAT_BY_TUPLE, ...output(4)]);
+      putOfConnections(h, 4, 4, [NAT_BY_TUPLE, ...output(1)]);
+      connections.records.setFlow(0, true, 4);
+      h.inject(1, udp(there, 1, 53));
+      t.same(h.take(4), [udp(outside, 60_000, 53)]);
+      h.inject(4, udp({ src: '10.0.0.2', dst: '192.0.2.9' }, 53, 60_000));
+      t.same(h.take(1), [udp(back, 53, 1)]);
+      t.equal(connections.records.flow(0, false), 1, 'that direction has taken the flow that was hit');
+      h.inject(1, udp(there, 2, 53));
+      t.same(h.counters().drops, { connection_gone: 1 });
+      connections.close(0);
+      h.inject(1, udp(there, 1, 53));
+      t.same(h.counters().drops, { connection_gone: 2 });
+      h.inject(4, udp({ src: '10.0.0.2', dst: '192.0.2.9' }, 53, 60_000));
+      t.equal(h.upcalls.length, 1, 'nothing has the flow of the connection any more');
+      h.answer(0, [{ op: 'consume' }]);
+    },
+    options(),
+  );
+
+  test(
+    'frames that waited for their decision are of the connection that was opened meanwhile',
+    (t, h) => {
+      h.memory(1, 2, 4);
+      const outside = { src: '192.0.2.9', dst: '10.0.0.2' };
+      h.inject(1, udp(there, 1, 53), udp(there, 1, 53));
+      const places: [Place, Place] = [1 as Place, 2 as Place];
+      const opened = {
+        kind: 'translated',
+        places,
+        protocol: IP_UDP,
+        original: tuple(1, 53),
+        translated: tuple(60_000, 53, outside),
+      } as const;
+      h.dp.connections.open(opened, FIRST_FREE_OWNER, h.nowMs, [-1, -1]);
+      h.answer(0, [NAT_BY_TUPLE, ...output(4)]);
+      t.same(h.take(4), [udp(outside, 60_000, 53), udp(outside, 60_000, 53)]);
+      t.equal(h.dp.connections.records.half(0, false).packets, 2);
+    },
+    options(),
+  );
+}
