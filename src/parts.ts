@@ -241,7 +241,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
 function openForwarding(options: SwitchOptions, foundations: Foundations): Forwarding {
   const { logger } = options;
   const hostConnections = new HostConnections((error) =>
-    logger.warn({ err: error }, 'the host remembers connections that are over until they time out'),
+    logger.warn({ err: error }, 'ended connections stay in the conntrack table of the host until they time out'),
   );
   return new Forwarding(foundations.openDatapath, {
     hostId: foundations.identity.subarray(0, 3),

@@ -65,14 +65,14 @@ export function attach(program: Command): void {
     .option('--label <key=value>', 'label, or KEY- to take it away; may be given several times', collect)
     .option(
       '--ethertype <type>',
-      'EtherType that it may send besides IPv4, IPv6 and ARP, as 0x88f7; may be given several times, and what is given are all; none takes all away',
+      'EtherType that it may send besides IPv4, IPv6 and ARP, such as 0x88f7; repeatable, and the list is complete; none removes all',
       collect,
     )
     .option('--trust', 'lift anti-spoofing: a router or a nested switch is behind this port')
     .option('--no-trust', 'put anti-spoofing back')
     .option(
       '--publish <[ip:]hostport:port[/proto]>',
-      'lead a port of this host to the endpoint, tcp or udp (default: tcp); may be given several times, and what is given are all; none takes all away',
+      'publish a port of this host, tcp or udp (default: tcp); repeatable, and the list is complete; none removes all',
       collect,
     )
     .option(

@@ -6,7 +6,7 @@ export function openLogger(): Logger {
   const output = new LogOutput({
     fd: openStderr(),
     lostLine: (lines) => {
-      const text = 'lines of the log were left out: its reader had stopped';
+      const text = 'log lines were left out because their reader had stopped';
       return `${JSON.stringify({ level: 'warn', time: new Date().toISOString(), lines, msg: text })}\n`;
     },
   });

@@ -55,7 +55,7 @@ async function statusText(report: StatusReport): Promise<string> {
       `${datapath.kind}, ${datapath.flows} of ${datapath.flowLimit} flows, ${datapath.masks} of ${datapath.maskLimit} masks, ${datapath.upcalls} upcalls`,
     ],
     ['Flow cache', flowCacheText(report)],
-    ['Decisions', `${report.decisions.redecided} made anew, ${report.decisions.withdrawn} flows withdrawn`],
+    ['Decisions', `${report.decisions.redecided} made again, ${report.decisions.withdrawn} flows withdrawn`],
     [
       'In',
       `${datapath.rx} rx + ${datapath.originated} originated + ${datapath.copies} copies + ${datapath.segments} segments`,

@@ -301,7 +301,7 @@ export class Attachments {
   }
 
   #noteMended({ name }: LocalEndpoint, mended: readonly string[]): void {
-    if (mended.length > 0) this.#environment.warn('the interface is as it was given again', { endpoint: name, mended });
+    if (mended.length > 0) this.#environment.warn('the interface was restored', { endpoint: name, mended });
   }
 
   /**
@@ -420,7 +420,7 @@ export class Attachments {
     if (problems.join() === attachment.problems.join()) return;
     attachment.problems = problems;
     if (problems.length > 0)
-      this.#environment.warn('the interface is not as it was given', { endpoint: name, problems });
+      this.#environment.warn('the interface is not as weft configured it', { endpoint: name, problems });
   }
 
   /** Deletes an interface that another program has open. */

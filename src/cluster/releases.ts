@@ -45,7 +45,7 @@ export class Releases {
     } catch (error) {
       const { message } = error as Error;
       if (message !== this.#toldWhy) {
-        warn('the leases of endpoints that are released stay until they can be', { error: message });
+        warn('endpoints could not be released yet; weft tries again', { error: message });
       }
       this.#toldWhy = message;
       return;

@@ -47,7 +47,7 @@ export interface DoctorEnvironment {
   readonly lostUpcalls: number;
 }
 
-const RENEWED = 'weft up mends that every 5 s; if it cannot, `weft status` says why';
+const RENEWED = 'weft up restores that every 5 s; if it cannot, `weft status` says why';
 const PROBE_TIMEOUT_MS = 1000;
 const OLDEST_KERNEL = [5, 4] as const;
 
@@ -157,11 +157,11 @@ function checkOffload(
 }
 
 function checkUpcalls({ lostUpcalls }: DoctorEnvironment): CheckReport {
-  if (lostUpcalls === 0) return ok('decisions', 'none failed');
+  if (lostUpcalls === 0) return ok('decisions', 'no decision failed');
   return {
     check: 'decisions',
     result: 'warning',
-    detail: `${lostUpcalls} frames were lost behind decisions that did not come`,
+    detail: `${lostUpcalls} frames were lost because their decisions failed`,
     hint: 'see the log of weft up',
   };
 }
@@ -201,7 +201,7 @@ function checkFlowCache({ flowCache }: DoctorEnvironment): CheckReport[] {
 async function checkEndpoints({ endpoints }: DoctorEnvironment): Promise<CheckReport[]> {
   const { local, problems } = await endpoints();
   const wrong = Object.entries(problems);
-  if (wrong.length === 0) return [ok('endpoints', `the interfaces of all ${local} are as they were given`)];
+  if (wrong.length === 0) return [ok('endpoints', `the interfaces of all ${local} are as weft configured them`)];
   return wrong.flatMap(([name, all]) =>
     all.map((detail) => ({ check: `endpoint ${name}`, result: 'warning' as const, detail })),
   );
@@ -234,8 +234,8 @@ function checkOutside({ nftFailure, open, forwarding, droppingChains, clash }: O
     checks.push({
       check: 'outside firewall',
       result: 'warning',
-      detail: `${droppingChains.join(', ')}: drops what it has no rule for, and weft cannot accept for another table`,
-      hint: 'accept what comes in by weft0 and what goes out by weft0 there (with Docker, in its chain DOCKER-USER); where you have, leave this warning: weft looks at the policy alone',
+      detail: `${droppingChains.join(', ')}: drops packets that no rule accepts, and weft cannot accept packets on behalf of another table`,
+      hint: 'accept packets from and to weft0 there (with Docker, in its chain DOCKER-USER); if you have, ignore this warning, since weft only looks at the policy',
     });
   }
   if (clash !== undefined) checks.push(failed('outside addresses', clash));
@@ -245,7 +245,12 @@ function checkOutside({ nftFailure, open, forwarding, droppingChains, clash }: O
 /** @param differences from what it should be @param right the detail if there are none */
 function factCheck(check: string, differences: readonly string[], right: string): CheckReport {
   if (differences.length === 0) return ok(check, right);
-  return { check, result: 'failed', detail: `${differences.join('; ')}: another program was there`, hint: RENEWED };
+  return {
+    check,
+    result: 'failed',
+    detail: `${differences.join('; ')}: another program has changed it`,
+    hint: RENEWED,
+  };
 }
 
 /** An address that floats between hosts may still come, so it is not refused; until then the port is closed. */

@@ -163,11 +163,11 @@ export class OutsideKeeper {
       await this.#change(true);
     }
     const mended = (await this.#outside?.renew()) ?? [];
-    if (mended.length > 0) this.#options.warn('the outside is whole again: somebody had changed it', { mended });
+    if (mended.length > 0) this.#options.warn('the outside was restored: another program had changed it', { mended });
   }
 
   async #removeLeft(): Promise<void> {
     const isRemoved = await removeLeftOutside({ ifname: OUTSIDE_IFNAME, hostMac: formatMac(OUTSIDE_HOST_MAC) });
-    if (isRemoved) this.#options.warn('an outside that a crash has left was removed: no network wants it', {});
+    if (isRemoved) this.#options.warn('removed an outside that a crash had left behind: no network has one', {});
   }
 }
