@@ -4,7 +4,7 @@
  */
 import { constants } from 'node:os';
 import { getSystemErrorName } from 'node:util';
-import { WeftError } from '../error.ts';
+import { descriptorsText, WeftError } from '../error.ts';
 import type { ExchangeWithNetns, NetnsExchange, NetnsReply } from '../flow/netns-exchange.ts';
 import type { NetnsRef } from './netns.ts';
 import {
@@ -92,7 +92,12 @@ function entryError({ path }: NetnsRef, errno: number): WeftError {
   if ([ENOENT, ENOTDIR, ESRCH, ESTALE, ENOTTY].includes(errno)) {
     return new WeftError('not_found', `network namespace ${path} does not exist any more`);
   }
-  return new WeftError('system', `network namespace ${path} cannot be entered (${errnoText(errno)}); run weft as root`);
+  const name = errnoText(errno);
+  const missing = descriptorsText(name);
+  if (missing !== undefined) {
+    return new WeftError('exhausted', `network namespace ${path} cannot be entered: ${missing}`);
+  }
+  return new WeftError('system', `network namespace ${path} cannot be entered (${name}); run weft as root`);
 }
 
 function errnoText(errno: number): string {

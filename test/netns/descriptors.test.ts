@@ -11,7 +11,9 @@ import { connect, type Socket } from 'node:net';
 import { once } from 'node:events';
 import t from 'tap';
 import { openLab } from '../support/lab.ts';
-import { until } from '../support/process.ts';
+import { WEFT_V1 } from '../../src/model/kinds/kind.ts';
+import { parseResource } from '../../src/model/manifest.ts';
+import { run, until } from '../support/process.ts';
 import { ping } from '../support/traffic.ts';
 import { datapathKinds, Weft } from '../support/weft.ts';
 
@@ -66,5 +68,42 @@ for (const datapath of datapathKinds) {
       await ping(web, '10.44.0.12');
     });
     t.equal(weft.pid, pid, 'it is the same process');
+  });
+}
+
+for (const datapath of datapathKinds) {
+  await t.test(`${datapath}: what a file declares waits for descriptors`, async (t) => {
+    const lab = openLab(t);
+    const host = await lab.namespace('host');
+    const weft = await Weft.up(lab, host, 'a', { datapath });
+    const limit = (most: number): Promise<string> => run(['prlimit', '--pid', String(weft.pid), `--nofile=${most}:`]);
+    const used = (): number => readdirSync(`/proc/${weft.pid}/fd`).length;
+    const [first, ...others] = await lab.namespaces(Array.from({ length: 8 }, (_, n) => `c${n}`));
+    await weft.createNetwork('blue --subnet 10.44.0.0/24');
+    await weft.attach(first!, { name: 'first', network: 'blue' });
+
+    // Enough for the request, and none for an interface.
+    await limit(used() + 4);
+    const file = others.map(({ name: netns }, n) =>
+      parseResource({
+        apiVersion: WEFT_V1,
+        kind: 'Endpoint',
+        metadata: { name: `c${n}` },
+        spec: { network: 'blue', netns },
+      }),
+    );
+    const reports = await weft.client.apply(file);
+    t.ok(reports.some(({ waiting }) => /no file descriptors are left to weft: raise/.test(waiting ?? '')));
+    t.equal((await weft.client.endpoints()).length, file.length + 1, 'all are declared');
+    // Those that are there cannot be looked at, either.
+    await limit(used() - 2);
+    await until(() => /cannot be entered: no file descriptors are left to weft/.test(weft.log()), {
+      what: 'it is told',
+    });
+    await limit(1024);
+    await until(async () => (await weft.client.endpoints()).every(({ state }) => state === 'attached'), {
+      what: 'all to be attached',
+    });
+    await until(async () => Object.keys((await weft.status()).endpointProblems).length === 0, { what: 'no problem' });
   });
 }
