@@ -198,8 +198,8 @@ export class Cluster {
   async enforce(): Promise<void> {
     let isDone = false;
     for (let event = this.#pending.shift(); event; event = this.#pending.shift()) {
-      if (event.kind === 'compacted') await this.#listAnew(event);
-      else isDone = (await this.#enforce(event.changes)) || isDone;
+      const isNew = event.kind === 'changes' ? await this.#enforce(event.changes) : await this.#listAnew(event);
+      isDone ||= isNew;
     }
     if (isDone && this.#isStarted) await this.#environment.onEnforced();
   }
@@ -224,16 +224,17 @@ export class Cluster {
   }
 
   /** Until it has succeeded, the watch stays without a place: the next change, or the upkeep, tries again. */
-  async #listAnew(event: WatchEvent): Promise<void> {
+  async #listAnew(event: WatchEvent): Promise<boolean> {
     try {
-      await this.#list();
+      return await this.#list();
     } catch (error) {
       this.#pending.unshift(event);
       throw error;
     }
   }
 
-  async #list(): Promise<void> {
+  /** @returns true if there was something to do */
+  async #list(): Promise<boolean> {
     const { store, reconcilers } = this.#environment;
     const migrated = migration((await store.list('')).entries);
     if (migrated) await store.transact(migrated);
@@ -251,7 +252,7 @@ export class Cluster {
       this.#onTold();
       void this.serial.run(() => this.enforce()).catch((error: unknown) => this.#unexpected(error));
     });
-    await this.#enforce([...lost, ...entries.map((entry) => ({ key: entry.key, entry }))]);
+    return this.#enforce([...lost, ...entries.map((entry) => ({ key: entry.key, entry }))]);
   }
 
   /** @returns true if there was something to do */

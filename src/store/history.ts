@@ -17,7 +17,7 @@ export interface HistoryLimits {
   readonly lengthBytes: number;
 }
 
-const DEFAULT_LIMITS: HistoryLimits = { steps: 10_000, lengthBytes: 4 << 20 };
+const DEFAULT_LIMITS: HistoryLimits = { steps: 1000, lengthBytes: 1 << 20 };
 
 export class History {
   readonly #limits: HistoryLimits;
