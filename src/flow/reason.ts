@@ -81,7 +81,7 @@ export const dropReasons = [
   // bridge
   ['same_port', 'the destination is the port that it came from'],
   ['split_horizon', 'came from a tunnel, and its destination is behind a tunnel'],
-  ['no_destination', 'flooded, but no other port or peer is in the network'],
+  ['no_destination', 'no port or peer can have its destination'],
   ['port_unknown', 'the input port is in no network'],
   // route
   ['gateway_elsewhere', 'for the gateway, but from a tunnel: each host has its own'],

@@ -2,8 +2,8 @@
  * Ingress: which network a frame is in, and whether it may be sent from there. Frames that no network
  * carries are refused wherever they come from (`frame.ts`).
  *
- * 1. From the underlay: the sender must be a VTEP, the VNI names the network (RFC 7348 §4), and the frame
- *    must not contradict what is known here (`foreign.ts`).
+ * 1. From the underlay: the sender must be a VTEP, the VNI names the network (RFC 7348 §4), the frame
+ *    must not contradict what is known here (`foreign.ts`), and somebody here must be able to receive it.
  * 2. From a local port: the port names the network, and unless it is trusted, it may speak only for
  *    itself (`antispoof.ts`).
  * 3. From outside: only packets addressed to weft (`outside.ts`).
@@ -22,12 +22,23 @@ import {
   OWN_PORT,
   portObject,
   vtepsObject,
+  type VirtualNetwork,
 } from '../table/topology.ts';
 import { antispoof, checkSourceMac } from './antispoof.ts';
 import { refuseForeign, refuseForeignSource } from './foreign.ts';
 import { refuseHeader, refuseSource } from './frame.ts';
 import { fromOutside } from './outside.ts';
-import { drop, locate, next, type Drop, type Entered, type Known, type Stage, type StageResult } from './stage.ts';
+import {
+  drop,
+  locate,
+  next,
+  type Drop,
+  type Entered,
+  type Known,
+  type Stage,
+  type StageResult,
+  type Tables,
+} from './stage.ts';
 import { text } from './text.ts';
 
 export const ingress: Stage<Known, Entered> = (view, known) => {
@@ -62,7 +73,10 @@ function fromUnderlay(view: FlowView, { tables }: Known): StageResult<Entered> {
   const mac = view.bytes('eth_src');
   const foreign = { vni, vtep, mac, known: locate(view, tables, vni, mac) };
   const refused =
-    refuseForeignSource(view, tables, foreign) ?? refuseHeader(view) ?? refuseForeign(view, tables, foreign);
+    refuseForeignSource(view, tables, foreign) ??
+    refuseHeader(view) ??
+    refuseForNobody(view, tables, network) ??
+    refuseForeign(view, tables, foreign);
   if (refused) return refused;
   const entered: Entered = { tables, origin: { kind: 'tunnel', network } };
   const because = text`from VTEP ${vtep} into network ${network.name} (VNI ${vni})`;
@@ -70,6 +84,29 @@ function fromUnderlay(view: FlowView, { tables }: Known): StageResult<Entered> {
   return isGateway(mac, vni)
     ? next(text`${because}; routed there`, entered)
     : next(because, entered, [learn(vni, mac, { kind: 'vtep', vtep })]);
+}
+
+/**
+ * A frame from another host to a single station is for weft itself, or for one behind a port here. A port that is not
+ * trusted has one MAC, so a MAC that none of them has can only be behind a trusted port. If there is none, a few cached
+ * flows refuse such frames, however many destinations a peer makes up.
+ */
+function refuseForNobody(view: FlowView, { topology }: Tables, { vni, name, ports, portsObject }: VirtualNetwork) {
+  if ((view.first('eth_dst', 1)[0]! & 1) !== 0) return undefined;
+  const macs = [gatewayMac(vni), topology.hostMac];
+  let isAnyTrusted = false;
+  for (const portNo of ports) {
+    const port = topology.port(portNo)!;
+    macs.push(port.mac);
+    isAnyTrusted ||= port.trust;
+  }
+  if (view.isOneOf('eth_dst', macs)) return undefined;
+  view.consult(portsObject);
+  if (isAnyTrusted) return undefined;
+  return drop(
+    'no_destination',
+    text`no port of network ${name} here has MAC ${view.used('eth_dst')}, and none is trusted`,
+  );
 }
 
 /** Requests of weft itself are not checked; they are for this network. */

@@ -309,8 +309,11 @@ export class Topology {
     const network = this.#networks.get(vni)!;
     network.ports.add(portNo);
     this.#handOver(vni, before);
-    if (known) this.#changes.changed(portObject(portNo));
-    else this.#changes.added(portObject(portNo), network.portsObject);
+    if (known) {
+      this.#changes.changed(portObject(portNo));
+      // A MAC that no port has may be behind a trusted one.
+      if (known.trust !== port.trust) this.#changes.changed(network.portsObject);
+    } else this.#changes.added(portObject(portNo), network.portsObject);
   }
 
   removePort(portNo: PortNo): void {

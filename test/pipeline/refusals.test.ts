@@ -31,12 +31,12 @@ function lab(open: (typeof datapaths)['native']) {
   a.createNetwork('blue', VNI);
   const port = a.attach({ name: 'web', network: 'blue', mac: web.mac, addresses: [web.ip, web.ip6] });
   const { datapath, controller } = a.forwarding;
-  const tunnel = (source: Uint8Array, vni: number, srcMac = far.mac): void =>
+  const tunnel = (source: Uint8Array, vni: number, srcMac = far.mac, dstMac = web.mac): void =>
     datapath.injectDatagram(UNDERLAY_PORT, {
       source,
       destination: parseIp('192.0.2.1'),
       sourcePort: 50_000,
-      payload: buildVxlan({ vni, frame: udp({ srcMac, dstMac: web.mac, src: far.ip, dst: web.ip }, 1, 2) }),
+      payload: buildVxlan({ vni, frame: udp({ srcMac, dstMac, src: far.ip, dst: web.ip }, 1, 2) }),
     });
   return { net, host: a, port, tunnel, controller, counters: () => datapath.counters() };
 }
@@ -132,6 +132,35 @@ for (const [name, open] of Object.entries(datapaths)) {
     const { drops, upcalls, masks } = counters();
     t.same(drops, { bad_source_mac: FRAMES });
     t.ok(upcalls <= 128 && masks === 1, `${upcalls} upcalls, ${masks} masks`);
+    net.close();
+  });
+
+  void t.test(`${name}: destinations behind a peer that no port here has, and one that comes to be one`, async (t) => {
+    const { net, host, port, tunnel, counters } = lab(open);
+    const random = new Random(11);
+    const peer = parseIp('192.0.2.2');
+    for (let i = 0; i < FRAMES; i++) tunnel(peer, VNI, far.mac, formatMac(forged(random, parseMac(web.mac), 1)));
+    const { drops, upcalls, masks } = counters();
+    t.same(drops, { no_destination: FRAMES });
+    // The ports, the gateway and the host itself.
+    t.ok(upcalls <= 3 * 5 * MOST_OF_A_BYTE && masks <= 8, `${upcalls} upcalls, ${masks} masks`);
+    const late = { mac: '02:99:00:00:00:05', ip: '10.0.0.5' };
+    tunnel(peer, VNI, far.mac, late.mac);
+    t.equal(counters().upcalls, upcalls, 'it is refused without being decided');
+    const there = host.attach({ name: 'late', network: 'blue', mac: late.mac, addresses: [late.ip] });
+    tunnel(peer, VNI, far.mac, late.mac);
+    t.equal(there.received.length, 1, 'and carried as soon as a port has it');
+
+    const unknown = '02:98:00:00:00:06';
+    tunnel(peer, VNI, far.mac, unknown);
+    t.equal(port.received.length, 0);
+    const { topology } = host.forwarding.tables;
+    host.forwarding.changePort({ ...topology.port(port.portNo)!, trust: true });
+    tunnel(peer, VNI, far.mac, unknown);
+    t.equal(port.received.length, 1, 'it may be behind a port that is trusted');
+    host.forwarding.changePort({ ...topology.port(port.portNo)!, trust: false });
+    tunnel(peer, VNI, far.mac, unknown);
+    t.equal(port.received.length, 1, 'and not behind one that is not any more');
     net.close();
   });
 

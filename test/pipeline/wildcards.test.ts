@@ -93,6 +93,8 @@ function randomTables(random: Random): Tables {
   for (const vtep of [parseIp('192.0.2.1'), parseIp('192.0.2.2')].filter(() => random.chance(0.7))) {
     topology.addVtep(vtep);
     if (random.chance(0.6)) fdb.learn(1 as Vni, random.pick(macs), { kind: 'vtep', vtep }, 0);
+    // One that no port has.
+    if (random.chance(0.8)) fdb.learn(1 as Vni, random.pick(macs.slice(4)), { kind: 'vtep', vtep }, 0);
   }
   const connections = new ConnectionTable({
     store: stores.reference(63),
@@ -163,7 +165,7 @@ function makeHonest(key: Uint8Array, tables: Tables, random: Random): void {
     writeNumber(key, fields.vlan_tci, 0);
     key.set(random.pick([...tables.topology.vteps(), ...ips]), fields.tun_src.offset);
     key.set(random.pick(macs), fields.eth_src.offset);
-    if (random.chance(0.5)) key.set(random.pick(macs), fields.eth_dst.offset);
+    if (random.chance(0.8)) key.set(random.pick([...macs, ...macs.slice(4)]), fields.eth_dst.offset);
     return;
   }
   const portNo = 2 + random.int(4);
@@ -252,6 +254,7 @@ t.test(`flipping wildcarded fields changes nothing (seed ${seed})`, async (t) =>
     'spoof_nd',
     'rogue_dhcp',
     'split_horizon',
+    'no_destination',
     'same_port',
     'wait',
     'ttl_exceeded',
