@@ -73,17 +73,6 @@ ConnectionTable::ConnectionTable(uint8_t* memory, size_t bytes, const Connection
 
 // Finding
 
-// NH (RFC 4418 §5.2), as in the flow cache.
-uint32_t ConnectionTable::hash(const TupleKey& key) const {
-  uint64_t words[6];
-  memcpy(words, &key, sizeof words);
-  unsigned __int128 sum = 0;
-  for (size_t i = 0; i < 6; i += 2) {
-    sum += static_cast<unsigned __int128>(words[i] + secrets_[i]) * (words[i + 1] + secrets_[i + 1]);
-  }
-  return static_cast<uint32_t>(hash_mix(static_cast<uint64_t>(sum), static_cast<uint64_t>(sum >> 64)));
-}
-
 ConnectionTable::Found ConnectionTable::probe(const TupleKey& key, uint32_t hash) const {
   for (size_t at = home(hash);; at = next(at)) {
     const uint64_t found = entry(at);
@@ -138,6 +127,7 @@ void ConnectionTable::insert(const TupleKey& key, uint32_t handle) {
   size_t at = home(hash);
   while (index_[at]) at = next(at);
   set_entry(at, uint64_t{hash} << 32 | (handle + 1));
+  in_place_[key.place % kPlaceCounts].fetch_add(1, std::memory_order_relaxed);
 }
 
 // A reader of an entry that is moved sees that the version is odd or has changed.
@@ -154,6 +144,7 @@ void ConnectionTable::erase(const TupleKey& key, uint32_t handle) {
     hole = at;
   }
   set_entry(hole, 0);
+  in_place_[key.place % kPlaceCounts].fetch_sub(1, std::memory_order_relaxed);
   version_.store(version + 2, std::memory_order_release);
 }
 

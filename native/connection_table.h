@@ -30,6 +30,7 @@
 #pragma once
 
 #include <atomic>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -37,6 +38,7 @@
 
 #include "connection.h"
 #include "key.h"
+#include "slot_index.h"
 #include "zeroed_array.h"
 
 namespace weft {
@@ -54,32 +56,30 @@ static_assert(sizeof(TupleKey) == 48);
 
 // Sets the tuple of a packet with this key that was seen in `place`. False if such a packet cannot belong to a
 // connection.
-inline bool tuple_of(const Key& key, uint32_t place, TupleKey* to) {
+// For every packet there is: the tuple is put together in words, as the key has it.
+inline bool tuple_of(const Words& key, uint32_t place, TupleKey* to) {
+  static_assert(std::endian::native == std::endian::little && offsetof(Key, ip_src) == 40 && offsetof(Key, ip_dst) == 56 &&
+                offsetof(TupleKey, place) == 36);
   constexpr uint8_t kIcmp = 1, kTcp = 6, kUdp = 17, kIcmpv6 = 58;
-  const uint32_t eth_type = load16(key.eth_type), type = load16(key.l4_src);
+  const auto* bytes = reinterpret_cast<const uint8_t*>(key.at);
+  const uint32_t eth_type = load16(bytes + offsetof(Key, eth_type));
   if (eth_type != 0x0800 && eth_type != 0x86dd) return false;
-  const uint8_t *source_port = key.icmp_id, *destination_port = key.icmp_id;
-  switch (key.ip_proto) {
-    case kTcp:
-    case kUdp:
-      source_port = key.l4_src;
-      destination_port = key.l4_dst;
-      break;
-    case kIcmp:
-      if (eth_type != 0x0800 || (type != 8 && type != 0)) return false;
-      break;
-    case kIcmpv6:
-      if (eth_type != 0x86dd || (type != 128 && type != 129)) return false;
-      break;
-    default:
-      return false;
+  const uint8_t protocol = bytes[offsetof(Key, ip_proto)];
+  uint32_t ports;
+  if (protocol == kTcp || protocol == kUdp) {
+    memcpy(&ports, bytes + offsetof(Key, l4_src), 4);
+  } else {
+    const uint32_t type = load16(bytes + offsetof(Key, l4_src));
+    const bool is_echo = protocol == kIcmp     ? eth_type == 0x0800 && (type == 8 || type == 0)
+                         : protocol == kIcmpv6 ? eth_type == 0x86dd && (type == 128 || type == 129)
+                                               : false;
+    if (!is_echo) return false;
+    uint16_t identifier;
+    memcpy(&identifier, bytes + offsetof(Key, icmp_id), 2);
+    ports = identifier * 0x10001u;
   }
-  memcpy(to->tuple.source, key.ip_src, 16);
-  memcpy(to->tuple.destination, key.ip_dst, 16);
-  memcpy(to->tuple.source_port, source_port, 2);
-  memcpy(to->tuple.destination_port, destination_port, 2);
-  to->place = place;
-  to->protocol = key.ip_proto;
+  const uint64_t words[] = {key.at[5], key.at[6], key.at[7], key.at[8], uint64_t{place} << 32 | ports, protocol};
+  memcpy(to, words, sizeof words);
   return true;
 }
 
@@ -160,7 +160,18 @@ class ConnectionTable {
   // Changes with each opening.
   uint32_t opened() const { return opened_.load(std::memory_order_relaxed); }
   bool empty() const { return size_.load(std::memory_order_relaxed) == 0; }
-  uint32_t hash(const TupleKey& key) const;
+  // False: no connection has packets that come in there.
+  bool has_any_in(uint32_t place) const { return in_place_[place % kPlaceCounts].load(std::memory_order_relaxed) > 0; }
+  // NH (RFC 4418 §5.2), as the flow cache has it.
+  uint32_t hash(const TupleKey& key) const {
+    uint64_t words[6];
+    memcpy(words, &key, sizeof words);
+    unsigned __int128 sum = 0;
+    for (size_t i = 0; i < 6; i += 2) {
+      sum += static_cast<unsigned __int128>(words[i] + secrets_[i]) * (words[i + 1] + secrets_[i + 1]);
+    }
+    return static_cast<uint32_t>(hash_mix(static_cast<uint64_t>(sum), static_cast<uint64_t>(sum >> 64)));
+  }
   // Prefetches the place where a search begins, and the record at which it will most likely end.
   void prefetch(uint32_t hash) const { __builtin_prefetch(&index_[home(hash)]); }
   void prefetch_record(uint32_t hash) const;
@@ -198,6 +209,7 @@ class ConnectionTable {
 
  private:
   static constexpr uint64_t kIdle = UINT64_MAX;
+  static constexpr size_t kPlaceCounts = 4096;
 
   // Slots in the order in which they were added, linked through their records.
   struct List {
@@ -256,6 +268,8 @@ class ConnectionTable {
   std::atomic<uint64_t> epoch_ = 1;
   Holder holders_[kWorkers];
   std::atomic<size_t> size_ = 0;
+  // How many entries of the index have a place; some places share a number.
+  std::atomic<uint32_t> in_place_[kPlaceCounts] = {};
   std::atomic<uint32_t> opened_ = 0;
   ZeroedArray<Owner> owners_;
   List free_ = {};

@@ -317,7 +317,7 @@ void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, c
   const Key key = words.key();
   // A connection found earlier in the burst may have ended, and one that was missing may have begun.
   if (looked && !is_current(*looked)) looked = nullptr;
-  Found connection = looked ? looked->connection : find_connection(key);
+  Found connection = looked ? looked->connection : find_connection(words);
   Flow* flow = looked ? looked->flow : connection ? flow_of(connection, words) : nullptr;
   if (!flow && !looked) flow = cache_.lookup(words);
   if (!flow) return miss(number, key, frame);
@@ -354,7 +354,7 @@ void Datapath::stopped(uint16_t number, const Key& key, const Frame& frame) {
 void Datapath::execute(Token token, const Action* actions, size_t count) {
   const PendingTable::Released released = pending_.release(token);
   for (const ParkedFrame& frame : released.frames) {
-    deliver(actions, count, frame.frame(), released.key, released.port, find_connection(released.key));
+    deliver(actions, count, frame.frame(), released.key, released.port, find_connection(Words::of(released.key)));
   }
 }
 

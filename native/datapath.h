@@ -171,8 +171,8 @@ class Datapath {
   size_t look_up();
   void look_up_connections();
   bool is_current(const Looked& looked) const;
-  uint32_t place_of(const Key& key);
-  Found find_connection(const Key& key);
+  uint32_t place_of(const Words& key);
+  Found find_connection(const Words& key);
   Flow* flow_of(const Found& connection, const Words& key);
   void give_flow(const Found& connection, const Flow& flow);
   void deliver(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from,

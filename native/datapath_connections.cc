@@ -19,10 +19,11 @@ bool may_begin(const Key& key) {
 void Datapath::look_up_connections() {
   probes_.clear();
   for (uint32_t i = 0; i < looked_.size(); ++i) {
-    const Key key = (*arrivals_)[i].key.key();
+    const Words& key = (*arrivals_)[i].key;
+    const uint32_t place = place_of(key);
     Probe probe;
     probe.arrival = i;
-    if (!tuple_of(key, place_of(key), &probe.key)) continue;
+    if (!connections_->has_any_in(place) || !tuple_of(key, place, &probe.key)) continue;
     probe.hash = connections_->hash(probe.key);
     connections_->prefetch(probe.hash);
     probes_.push_back(probe);
@@ -46,21 +47,24 @@ bool Datapath::is_current(const Looked& looked) const {
 }
 
 // The place in which the tuple of a packet with this key is meaningful.
-uint32_t Datapath::place_of(const Key& key) {
-  const auto number = static_cast<uint16_t>(load16(key.in_port + 2));
+uint32_t Datapath::place_of(const Words& key) {
+  const auto* bytes = reinterpret_cast<const uint8_t*>(key.at);
+  const auto number = static_cast<uint16_t>(load16(bytes + offsetof(Key, in_port) + 2));
   const Port* port = this->port(number);
   if (!port) return kNowhere;
   if (!port->is_tunnel()) return port->place;
-  const uint32_t vni = load32(key.tun_vni);
+  const uint32_t vni = load32(bytes + offsetof(Key, tun_vni));
   return vni == kOutside ? kNowhere : vni;
 }
 
 // The connection of a packet with this key, or none.
-Datapath::Found Datapath::find_connection(const Key& key) {
+Datapath::Found Datapath::find_connection(const Words& key) {
   TupleKey tuple;
-  if (!connections_ || connections_->empty() || !tuple_of(key, place_of(key), &tuple)) return {};
+  if (!connections_ || connections_->empty()) return {};
+  const uint32_t place = place_of(key);
+  if (!connections_->has_any_in(place) || !tuple_of(key, place, &tuple)) return {};
   const Found found = connections_->find(tuple);
-  return found && is_of(*found.at, found.reply, key) ? found : Found{};
+  return found && is_of(*found.at, found.reply, key.key()) ? found : Found{};
 }
 
 // The flow of the connection's direction, if it covers the key.
@@ -91,7 +95,7 @@ void Datapath::give_flow(const Found& connection, const Flow& flow) {
 Reason Datapath::connect(const Action& action, const Frame& frame, const Key& key, Found connection) {
   if (action.op == Op::related) return relate(action, frame, key);
   if (action.op == Op::nat && action.generation()) connection = named(action, key);
-  else if (!connection) connection = find_connection(key);
+  else if (!connection) connection = find_connection(Words::of(key));
   if (!connection && action.op == Op::track) {
     if (const Reason refused = open(action, key, &connection); refused != kNoDrop) return refused;
     if (!connection) return kNoDrop;
@@ -128,8 +132,9 @@ Reason Datapath::relate(const Action& action, const Frame& frame, const Key& key
 // The connection that begins with this packet, null if none can. Its owner is the port where the packet came in.
 Reason Datapath::open(const Action& action, const Key& key, Found* connection) {
   TupleKey tuple;
-  const uint32_t place = place_of(key);
-  if (!connections_ || place == kNowhere || !may_begin(key) || !tuple_of(key, place, &tuple)) return kNoDrop;
+  const Words words = Words::of(key);
+  const uint32_t place = place_of(words);
+  if (!connections_ || place == kNowhere || !may_begin(key) || !tuple_of(words, place, &tuple)) return kNoDrop;
   const Found found = connections_->open(tuple, action.argument, load16(key.in_port + 2), now_ms_);
   if (!found) return Reason::connection_limit;
   if (!is_of(*found.at, found.reply, key)) return kNoDrop;
