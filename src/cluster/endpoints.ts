@@ -16,8 +16,8 @@
  */
 import { isDeepStrictEqual } from 'node:util';
 import { WeftError } from '../error.ts';
-import { formatIp, parseIp, parseMac, type PortNo, type Vni } from '../flow/types.ts';
-import type { Forwarding, RemoteEndpoint } from '../forwarding.ts';
+import { formatIp, type PortNo, type Vni } from '../flow/types.ts';
+import type { Forwarding } from '../forwarding.ts';
 import { resolveNetns, type NetnsRef } from '../link/netns.ts';
 import { endpointKind, type EndpointResource } from '../model/kinds/endpoint.ts';
 import type { EndpointReport } from '../model/report.ts';
@@ -43,6 +43,7 @@ import { LocalRecords } from './local-records.ts';
 import { publishedBy, type PublishedEndpointPort } from './publishing.ts';
 import type { Declared, Draft, Planned, Reconciler, Stored } from './reconciler.ts';
 import { Releases } from './releases.ts';
+import { RemoteEndpoints } from './remote-endpoints.ts';
 
 export interface EndpointsEnvironment extends AttachmentsEnvironment {
   readonly store: Store;
@@ -73,8 +74,7 @@ export class Endpoints implements Reconciler {
   /** Why an endpoint waits, or what it has lacked since it was created. */
   readonly #failures = new Map<string, WeftError>();
   readonly #releases: Releases;
-  /** Endpoints of other hosts as the tables have them. */
-  readonly #remotes = new Map<string, RemoteEndpoint>();
+  readonly #remotes: RemoteEndpoints;
   /** An interface that exists while the start is under way was created before a crash. */
   #isStarting = true;
 
@@ -82,6 +82,7 @@ export class Endpoints implements Reconciler {
     this.#environment = environment;
     this.#attachments = new Attachments(environment);
     this.#records = new LocalRecords(environment.store);
+    this.#remotes = new RemoteEndpoints(environment);
     this.#releases = new Releases({ ...environment, index: this.#index });
   }
 
@@ -362,9 +363,7 @@ export class Endpoints implements Reconciler {
       const network = this.#environment.networks.get(endpoint.resource.spec.network);
       for (const address of endpoint.addresses) poolOf(network, address).claim(name, address);
       if (isHere(endpoint)) return true;
-      const remote = this.#remoteOf(endpoint);
-      this.#remotes.set(name, remote);
-      this.#environment.forwarding.addRemote(remote);
+      this.#remotes.enter(endpoint);
       this.#failures.delete(name);
       if (endpoint.state !== 'remote') this.#set({ ...endpoint, state: 'remote' });
     } catch (error) {
@@ -504,9 +503,7 @@ export class Endpoints implements Reconciler {
 
   async #close(endpoint: Endpoint, options: { readonly keep: boolean }): Promise<void> {
     if (isLocal(endpoint)) await this.#attachments.close(endpoint, options);
-    const remote = this.#remotes.get(endpoint.name);
-    if (remote) this.#environment.forwarding.removeRemote(remote);
-    this.#remotes.delete(endpoint.name);
+    this.#remotes.withdraw(endpoint.name);
   }
 
   /** Releases the endpoints of containers that are gone. After a reboot, their leases are kept. */
@@ -527,18 +524,6 @@ export class Endpoints implements Reconciler {
 
   #set(endpoint: Endpoint): void {
     this.#index.set(endpoint);
-  }
-
-  #remoteOf(endpoint: Endpoint): RemoteEndpoint {
-    const { hosts, networks } = this.#environment;
-    const { spec } = endpoint.resource;
-    return {
-      vni: networks.get(spec.network).vni as Vni,
-      mac: parseMac(endpoint.mac),
-      addresses: endpoint.addresses.map(parseIp),
-      vtep: parseIp(hosts.get(spec.host!).resource.spec.underlay),
-      trust: spec.trust,
-    };
   }
 }
 

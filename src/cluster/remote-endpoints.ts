@@ -1,0 +1,42 @@
+/** Endpoints of other hosts, as the tables have them: they are withdrawn as they were entered. */
+import { parseIp, parseMac, type Vni } from '../flow/types.ts';
+import type { Forwarding, RemoteEndpoint } from '../forwarding.ts';
+import type { Endpoint } from './endpoint.ts';
+import type { Hosts } from './hosts.ts';
+import type { Networks } from './networks.ts';
+
+export interface RemoteEndpointsEnvironment {
+  readonly forwarding: Pick<Forwarding, 'addRemote' | 'removeRemote'>;
+  readonly networks: Networks;
+  readonly hosts: Hosts;
+}
+
+export class RemoteEndpoints {
+  readonly #environment: RemoteEndpointsEnvironment;
+  readonly #entered = new Map<string, RemoteEndpoint>();
+
+  constructor(environment: RemoteEndpointsEnvironment) {
+    this.#environment = environment;
+  }
+
+  /** Enters it, or changes whether it is trusted. @throws WeftError('not_found') without its network or host */
+  enter({ name, resource: { spec }, mac, addresses }: Endpoint): void {
+    const { forwarding, networks, hosts } = this.#environment;
+    const remote: RemoteEndpoint = {
+      vni: networks.get(spec.network).vni as Vni,
+      mac: parseMac(mac),
+      addresses: addresses.map(parseIp),
+      vtep: parseIp(hosts.get(spec.host!).resource.spec.underlay),
+      trust: spec.trust,
+    };
+    this.#entered.set(name, remote);
+    forwarding.addRemote(remote);
+  }
+
+  /** Does nothing if it was not entered. */
+  withdraw(name: string): void {
+    const remote = this.#entered.get(name);
+    if (remote) this.#environment.forwarding.removeRemote(remote);
+    this.#entered.delete(name);
+  }
+}
