@@ -135,6 +135,6 @@ function actionsOf(verdict: Verdict): readonly Action[] {
   }
 }
 
-function isConsumed([first, ...more]: readonly Action[]): boolean {
-  return first?.op === 'consume' && more.length === 0;
+function isConsumed(actions: readonly Action[]): boolean {
+  return actions.length === 1 && actions[0]!.op === 'consume';
 }

@@ -35,7 +35,8 @@ export const send: Stage<Bridged, never> = (view, known) => {
     if (to.kind === 'port') ports.push(to.port);
     else vteps.push(to);
   }
-  const room = { from: segmentOf(origin), to: segment, paths: pathsTo(view, topology, vteps) };
+  const paths = vteps.length === 0 ? noPaths : pathsTo(view, topology, vteps);
+  const room = { from: segmentOf(origin), to: segment, paths };
   const mtu = leastMtu(view, room);
   const mss = macs && mssOf(view, room);
 
@@ -46,24 +47,27 @@ export const send: Stage<Bridged, never> = (view, known) => {
   if (mss !== undefined) actions.push({ op: 'clamp', mss });
   for (const port of ports) actions.push({ op: 'output', port });
   const effects = mtu !== undefined && view.isLargerThan(mtu) ? tooBig(view, origin, mtu) : nobodyTold;
-  const sent = text`send to ${some(ports.map((port) => topology.portName(port)))}`;
-  const [first] = vteps;
-  const decided = { kind: 'decide', actions, effects, connection: nat?.connection } as const;
-  if (!first) return { ...decided, because: sent };
+  const connection = nat?.connection;
+  const names = ports.length === 1 ? topology.portName(ports[0]!) : some(ports.map((port) => topology.portName(port)));
+  const sent = text`send to ${names}`;
+  const first = vteps[0];
+  if (!first) return { kind: 'decide', because: sent, actions, effects, connection };
 
   view.consult(tunnelObject);
   const addresses = vteps.map(({ vtep }) => vtep);
   if (topology.tunnelPort === undefined) {
-    const because = text`VTEP ${addresses} is on another host, and this one has no underlay`;
-    if (ports.length === 0) return drop('underlay_missing', because);
-    return { ...decided, because: text`${sent}; ${because}` };
+    const why = text`VTEP ${addresses} is on another host, and this one has no underlay`;
+    if (ports.length === 0) return drop('underlay_missing', why);
+    return { kind: 'decide', because: text`${sent}; ${why}`, actions, effects, connection };
   }
   for (const { vni, vtep } of vteps) actions.push({ op: 'encap', vni, vtep });
   const encapsulated = text`encapsulate with VNI ${first.vni} to ${some(addresses)}`;
-  return { ...decided, because: ports.length === 0 ? encapsulated : text`${sent}; ${encapsulated}` };
+  const because = ports.length === 0 ? encapsulated : text`${sent}; ${encapsulated}`;
+  return { kind: 'decide', because, actions, effects, connection };
 };
 
 const nobodyTold: readonly Effect[] = [];
+const noPaths: readonly TunnelPath[] = [];
 
 /** The limits for packets on their path. */
 interface Room {
