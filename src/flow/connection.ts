@@ -13,7 +13,6 @@
  * follows from both halves and is not stored. While a record is written, its generation is odd; this is
  * how to recognize one that a crash has left half written.
  */
-import { bytesId } from './key.ts';
 import { formatIp, isIp4, type Vni } from './types.ts';
 
 /** The version of this layout. A file of another version is never read as this one. */
@@ -39,7 +38,6 @@ const KIND = 5;
 const VERDICT = 6;
 const MARK = CONNECTION_PIN + 4;
 const POLICY = CONNECTION_PIN + 8;
-const TUPLE_BYTES = 36;
 
 /** The size of what is passed to the addon to open a connection: native/connection_table.h. */
 export const CONNECTION_OPENING_BYTES = 84;
@@ -324,20 +322,6 @@ export function networkOf({ places: [from, to] }: Pick<ConnectionTuples, 'places
 /** The tuple reversed, as the reply direction has it. */
 export function turned({ source, destination, sourcePort, destinationPort }: Tuple): Tuple {
   return { source: destination, destination: source, sourcePort: destinationPort, destinationPort: sourcePort };
-}
-
-const scratch = new Uint8Array(TUPLE_BYTES + 5);
-const scratchView = new DataView(scratch.buffer);
-
-/** A string that is equal only for equal tuples of one protocol in one place. */
-export function tupleId(place: number, protocol: number, tuple: Tuple): string {
-  scratchView.setUint32(0, place);
-  scratchView.setUint8(4, protocol);
-  scratch.set(tuple.source, 5);
-  scratch.set(tuple.destination, 21);
-  scratchView.setUint16(37, tuple.sourcePort);
-  scratchView.setUint16(39, tuple.destinationPort);
-  return bytesId(scratch);
 }
 
 export function protocolNumber(protocol: 'TCP' | 'UDP'): number {

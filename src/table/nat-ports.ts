@@ -13,10 +13,11 @@
  *
  * Each family and protocol has its own ports. Everything that is stored here follows from the connections.
  */
-import { tupleId, NAT_PORTS, type Tuple } from '../flow/connection.ts';
+import { NAT_PORTS, type Tuple } from '../flow/connection.ts';
 import { bytesId } from '../flow/key.ts';
 import { keyedHash } from '../flow/keyed-hash.ts';
 import { isIp4, type Vni } from '../flow/types.ts';
+import { ReservedPorts, SOURCE_BYTES } from './reserved-ports.ts';
 
 /** How many ports one endpoint may reserve. */
 const OWN_PORTS = NAT_PORTS.count / 4;
@@ -39,14 +40,15 @@ type Mapped = Origin & { readonly translated: Tuple };
 
 export class NatPorts {
   readonly #key: Uint8Array;
-  /** By source: its reserved port, and how many connections use it. */
-  readonly #mappings = new Map<string, { readonly port: number; uses: number }>();
-  /** Reserved ports, by family and protocol. */
-  readonly #taken = new Map<number, Set<number>>();
+  /** By family and protocol. */
+  readonly #reserved = new Map<number, ReservedPorts>();
   /** How many a container's address has reserved for a protocol. */
   readonly #counts = new Map<string, number>();
   readonly #input = new Uint8Array(INPUT_BYTES);
   readonly #view = new DataView(this.#input.buffer);
+  /** The source that is looked for. */
+  readonly #source = new Uint8Array(SOURCE_BYTES);
+  readonly #sourceView = new DataView(this.#source.buffer);
 
   /** @param key 8 random bytes */
   constructor(key: Uint8Array) {
@@ -59,11 +61,11 @@ export class NatPorts {
    * @returns undefined if none is left
    */
   choose(origin: Origin, addresses: readonly Uint8Array[], isFree: (port: number) => boolean): number | undefined {
-    const own = this.#mappings.get(sourceId(origin));
-    if (own && isFree(own.port)) return own.port;
-    const taken = this.#takenOf(origin);
-    const hasUntaken = taken.size < NAT_PORTS.count;
-    const isUntaken = (port: number): boolean => !taken.has(port) && isFree(port);
+    const reserved = this.#reservedOf(origin);
+    const own = reserved.portOf(this.#source, this.#setSource(origin));
+    if (own !== undefined && isFree(own)) return own;
+    const hasUntaken = !reserved.isFull;
+    const isUntaken = (port: number): boolean => !reserved.isReserved(port) && isFree(port);
     if (hasUntaken && own === undefined && this.#countOf(origin, addresses) < OWN_PORTS) {
       const port = find(this.#hash(origin, false), TRIED.own, isUntaken);
       if (port !== undefined) return port;
@@ -76,28 +78,24 @@ export class NatPorts {
   /** Notes a connection from inside that was opened or taken over. @param addresses all of the endpoint */
   add(connection: Mapped, addresses: readonly Uint8Array[]): void {
     const port = connection.translated.sourcePort;
-    const source = sourceId(connection);
-    const own = this.#mappings.get(source);
-    if (own) {
-      if (own.port === port) own.uses++;
+    const reserved = this.#reservedOf(connection);
+    const hash = this.#setSource(connection);
+    const own = reserved.portOf(this.#source, hash);
+    if (own !== undefined) {
+      if (own === port) reserved.use(port);
       return;
     }
-    const taken = this.#takenOf(connection);
-    if (taken.has(port) || this.#countOf(connection, addresses) >= OWN_PORTS) return;
-    taken.add(port);
-    this.#mappings.set(source, { port, uses: 1 });
+    if (!isOfRange(port) || reserved.isReserved(port) || this.#countOf(connection, addresses) >= OWN_PORTS) return;
+    reserved.reserve(this.#source, hash, port);
     this.#count(connection, 1);
   }
 
   /** Notes that it has ended. */
   delete(connection: Mapped): void {
     const port = connection.translated.sourcePort;
-    const source = sourceId(connection);
-    const own = this.#mappings.get(source);
-    if (own?.port !== port || --own.uses > 0) return;
-    this.#mappings.delete(source);
-    this.#takenOf(connection).delete(port);
-    this.#count(connection, -1);
+    const reserved = this.#reservedOf(connection);
+    const own = reserved.portOf(this.#source, this.#setSource(connection));
+    if (own === port && reserved.release(port)) this.#count(connection, -1);
   }
 
   #countOf({ vni, protocol, original }: Origin, addresses: readonly Uint8Array[]): number {
@@ -113,11 +111,19 @@ export class NatPorts {
     else this.#counts.set(holder, count);
   }
 
-  #takenOf({ protocol, original }: Origin): Set<number> {
+  #reservedOf({ protocol, original }: Origin): ReservedPorts {
     const id = ((isIp4(original.source) ? 4 : 6) << 8) | protocol;
-    let taken = this.#taken.get(id);
-    if (!taken) this.#taken.set(id, (taken = new Set()));
-    return taken;
+    let reserved = this.#reserved.get(id);
+    if (!reserved) this.#reserved.set(id, (reserved = new ReservedPorts()));
+    return reserved;
+  }
+
+  /** Sets `#source`. @returns its hash */
+  #setSource({ vni, original }: Origin): number {
+    this.#sourceView.setUint32(0, vni);
+    this.#source.set(original.source, 4);
+    this.#sourceView.setUint16(20, original.sourcePort);
+    return keyedHash(this.#key, this.#source);
   }
 
   #hash({ vni, protocol, original }: Origin, ofDestination: boolean): number {
@@ -134,11 +140,8 @@ export class NatPorts {
   }
 }
 
-const nowhere = new Uint8Array(16);
-
-function sourceId({ vni, protocol, original }: Origin): string {
-  const source: Tuple = { ...original, destination: nowhere, destinationPort: 0 };
-  return tupleId(vni, protocol, source);
+function isOfRange(port: number): boolean {
+  return port >= NAT_PORTS.first && port < NAT_PORTS.first + NAT_PORTS.count;
 }
 
 function holderId(vni: Vni, protocol: number, ip: Uint8Array): string {
