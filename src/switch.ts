@@ -272,10 +272,7 @@ export class Switch {
     return this.#parts.observer.capture(options, sink);
   }
 
-  /**
-   * Stops the switch. TAPs stay in their containers for the next start, unless `purge` removes them and their
-   * endpoints.
-   */
+  /** Stops. TAPs stay in their containers for the next start, unless `purge` removes them and their endpoints. */
   async close({ purge = false }: { readonly purge?: boolean } = {}): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
