@@ -4,6 +4,7 @@
  * A daemon that dies takes no connection with it: a new one finds the ports in their
  * containers, and the streams continue. (How long that takes at most: `test/long/kill.ts`.)
  */
+import { readFileSync, writeFileSync } from 'node:fs';
 import t from 'tap';
 import { parseResource } from '../../src/model/manifest.ts';
 import { WEFT_V1 } from '../../src/model/kinds/kind.ts';
@@ -34,6 +35,20 @@ for (const datapath of datapathKinds) {
       await weft.start();
       await ping(web.namespace, db.ip4);
       await ping(db.namespace, web.ip6);
+    });
+
+    await t.test('connections of another version are set aside, with a line in the log', async (t) => {
+      await weft.stop();
+      const file = weft.socket.replace(/\.sock$/, '.connections');
+      // As it was before there was a header: records from the first byte on.
+      const old = Buffer.alloc(65_537 * 256);
+      old.fill(2, 0, 100);
+      writeFileSync(file, old, { mode: 0o600 });
+      await weft.start();
+      t.match(weft.log(), /the connections of another version of weft cannot be taken over: they are set aside/);
+      t.ok(readFileSync(`${file}.old`).equals(old), 'as it was');
+      t.same(JSON.parse(await weft.run('connections', '-o', 'json')), []);
+      await ping(web.namespace, db.ip4);
     });
 
     await t.test('down --purge removes them, and nothing else', async (t) => {
