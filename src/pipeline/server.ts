@@ -21,7 +21,8 @@ export function refuseServer(view: FlowView): Drop | undefined {
   const protocol = view.number('ip_proto');
   if (protocol === IP_UDP) {
     const client = isV4 ? DHCP_CLIENT : DHCPV6_CLIENT;
-    if (view.number('l4_dst') !== client) return undefined;
+    // All ports but a few share cached flows: a sender that counts through them makes no flow for each.
+    if (!view.isOneOf('l4_dst', [Uint8Array.of(client >>> 8, client)])) return undefined;
     return drop('rogue_dhcp', text`a ${isV4 ? 'DHCP' : 'DHCPv6'} server message (UDP to port ${client})`);
   }
   if (protocol !== (isV4 ? IP_ICMP : IP_ICMPV6)) return undefined;

@@ -98,7 +98,7 @@ t.test('at the flow cap the port with the most flows gives way', async (t) => {
   db.send(udp({ srcMac: mac(2), dstMac: mac(1), src: '10.0.0.2', dst: '10.0.0.1' }, 1, 2));
   const { controller } = a.forwarding;
   const [kept] = [...controller.flows.dump()].map(({ flow }) => flow.id);
-  for (let port = 1000; port < 2000; port++) web.send(udp({ srcMac: mac(1), dstMac: mac(2) }, 1, port));
+  for (let n = 1000; n < 2000; n++) web.send(udp({ srcMac: mac(1), dstMac: mac(n) }, 1, 2));
   t.ok(controller.flows.size <= 200);
   t.ok(controller.flows.evicted > 0);
   t.ok(controller.flows.get(kept!), 'the quiet port keeps its flow');
@@ -164,8 +164,9 @@ function floodingSwitch() {
   forwarding.setNetwork({ name: 'blue', vni: port.vni });
   forwarding.addPort(port, { kind: 'memory', name: 'web', transmit: () => {} });
   forwarding.addVtep(parseIp('192.0.2.2'));
-  const send = (l4Port: number): string[] => {
-    forwarding.datapath.inject(port.portNo, udp({ srcMac: mac(1), dstMac: mac(2) }, 1, l4Port));
+  /** A frame to one of many destinations, each of which has a flow of its own. */
+  const send = (n: number): string[] => {
+    forwarding.datapath.inject(port.portNo, udp({ srcMac: mac(1), dstMac: mac(0x1000 + n) }, 1, 2));
     return sent.splice(0);
   };
   const fill = (flows: number): void => {
