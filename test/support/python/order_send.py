@@ -1,7 +1,7 @@
 """Sends flows of numbered frames back to back: IFNAME TEMPLATE FLOWS FRAMES.
 
 TEMPLATE is an Ethernet frame of UDP over IPv4 with checksum 0, as hexadecimal
-digits, with at least 4 bytes of data. Flow n has destination port 1000 + n.
+digits, with at least 4 bytes of data. Flow n has destination port 100 + n.
 """
 import socket
 import struct
@@ -15,7 +15,7 @@ batch = []
 for flow in range(flows):
     for number in range(frames):
         frame = bytearray(template)
-        struct.pack_into("!H", frame, DESTINATION_PORT, 1000 + flow)
+        struct.pack_into("!H", frame, DESTINATION_PORT, 100 + flow)
         struct.pack_into("!I", frame, DATA, number)
         batch.append(bytes(frame))
 
