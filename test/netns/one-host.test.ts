@@ -52,6 +52,10 @@ for (const datapath of datapathKinds) {
     });
 
     await t.test('who asks for a neighbor is answered by weft, and nobody else hears of it', async (t) => {
+      // Until then web asks whether somebody else has its own addresses (RFC 4862 §5.4), which all may hear.
+      await until(async () => (await web.namespace.ip('-6 address show dev eth0 tentative')).trim() === '', {
+        what: 'the addresses of web are its own',
+      });
       const sniffer = await Sniffer.open(db.namespace);
       await web.namespace.ip('neighbor flush dev eth0');
       for (const ip of [db.ip4, db.ip6, ...gateways]) await ping(web.namespace, ip);
