@@ -250,7 +250,10 @@ export class Endpoints implements Reconciler {
     const { entries } = await this.#environment.store.list('endpoints/');
     const declared = new Set(entries.map(({ key }) => key));
     const left = this.#records.names().filter((name) => !declared.has(keyOf(endpointKind, name)));
-    for (const name of left) await this.#attachments.removeLeft(name, this.#records.find(name)!);
+    for (const name of left) {
+      const local = this.#records.find(name)!;
+      if (local.bootId === this.#environment.bootId) await this.#attachments.removeLeft(name, local);
+    }
     await this.#save(new Map(left.map((name) => [name, undefined])));
   }
 
@@ -348,7 +351,10 @@ export class Endpoints implements Reconciler {
       const netns = this.#attachments.netns(name);
       return netns ? [[name, netns] as const] : [];
     });
-    const others = endpoints.filter(({ name }) => this.#attachments.netns(name) === undefined);
+    // The numbers of a namespace mean another one after a reboot.
+    const others = endpoints.filter(
+      ({ name, local }) => this.#attachments.netns(name) === undefined && local.bootId === this.#environment.bootId,
+    );
     return new Map([...known, ...this.#attachments.locate(others)]);
   }
 
