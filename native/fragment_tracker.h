@@ -65,9 +65,9 @@ class Coverage {
  public:
   void clear() { *this = {}; }
   void add(uint32_t from, uint32_t to);
-  // Has any of it come?
+  // True if any byte of this range has arrived.
   bool overlaps(uint32_t from, uint32_t to) const;
-  // Has exactly this come as a fragment?
+  // True if one fragment that has arrived is exactly this range.
   bool has(uint32_t from, uint32_t to) const;
 
  private:

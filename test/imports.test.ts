@@ -189,7 +189,7 @@ function ownImportsOf(path: string, code: string): string[] {
     .map((specifier) => relative(src, join(src, dirname(path), specifier)));
 }
 
-/** A cycle in this graph, if it has any. */
+/** The first cycle that is found in this graph; empty if there is none. */
 function circleIn(graph: ReadonlyMap<string, Iterable<string>>): string[] {
   const done = new Set<string>();
   const visit = (node: string, way: readonly string[]): string[] => {

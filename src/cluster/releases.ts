@@ -1,6 +1,6 @@
 /**
- * Endpoints to release because their containers are gone. They are deleted from the store, and the watch then reports
- * that as any other deletion. If the store cannot be written now, they are kept here and tried again.
+ * Endpoints to release because their containers are gone. They are deleted from the store, and the watch reports that
+ * like any other deletion. While the store cannot be written, they wait here and are tried again.
  */
 import { endpointKind } from '../model/kinds/endpoint.ts';
 import type { Store } from '../store/store.ts';

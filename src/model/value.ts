@@ -154,7 +154,7 @@ export const cidr = z.string().transform((text, context) => {
   return canonical;
 });
 
-/** The destination of a route: any prefix, or a single address. Canonical text with the host bits zero. */
+/** The destination of a route: a prefix or a single address, as canonical text with the host bits zero. */
 export const prefix = z.string().transform((text, context) => {
   const fail = (message: string): never => {
     context.addIssue({ code: 'custom', message: `${quote(text)} ${message}` });

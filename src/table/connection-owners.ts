@@ -1,6 +1,6 @@
 /**
- * The owners of translated connections: the addresses of containers. While an address has any, it has
- * a number by which the store of connections knows it.
+ * The owners of translated connections are the addresses of containers. An address has a number while it
+ * has connections, and the store of connections knows it by that number.
  */
 import { CONNECTION_OWNERS, FIRST_FREE_OWNER } from '../flow/connection-store.ts';
 import { bytesId } from '../flow/key.ts';

@@ -57,7 +57,7 @@ async function serve(t: Test): Promise<Served> {
   return { sw, client: new Client(path), path, defects };
 }
 
-/** A request as any other program would make it. */
+/** Sends a request over the socket without weft's own client. */
 async function raw(path: string, method: string, url: string, body = ''): Promise<{ status: number; text: string }> {
   const made = request({ socketPath: path, method, path: url, agent: false });
   // The daemon may answer before it has read everything.

@@ -1,4 +1,4 @@
-/** A made-up kind, defined as any new one would be: everything about it is in this file. */
+/** A made-up kind. As for every kind, everything about it is in one file. */
 import * as z from 'zod';
 import { defineKind, WEFT_V1 } from '../../src/model/kinds/kind.ts';
 import { namespacedMetadata } from '../../src/model/resource.ts';
