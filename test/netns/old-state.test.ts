@@ -4,7 +4,7 @@
  * A state directory of an earlier version opens with its networks, hosts, endpoints and leases, and
  * running containers keep their interfaces. Namespaces that it uses are declared.
  */
-import { mkdirSync, readFileSync, writeFileSync, statSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
@@ -25,9 +25,7 @@ await t.test('as the version before wrote it', { skip: needsRoot }, async (t) =>
   const host = await lab.namespace('host');
   await host.ip('link set lo up');
   mkdirSync(join(lab.directory, 'fixture-state'), { mode: 0o700 });
-  const stranger = await lab.namespace('stranger');
-  const journal = ofAnotherBoot(readFileSync(fixture, 'utf8'), `/run/netns/${stranger.name}`);
-  writeFileSync(join(lab.directory, 'fixture-state', 'journal'), journal);
+  writeFileSync(join(lab.directory, 'fixture-state', 'journal'), ofAnotherBoot(readFileSync(fixture, 'utf8')));
   const weft = await Weft.up(lab, host, 'fixture', { datapath: 'native', underlay: '127.0.0.1' });
   const check = async (): Promise<void> => {
     t.match(await weft.client.networks(), [
@@ -46,7 +44,6 @@ await t.test('as the version before wrote it', { skip: needsRoot }, async (t) =>
     ]);
   };
   await check();
-  t.equal(await stranger.ip('-o link show type tun'), '', 'nothing is opened in a namespace that has the same numbers');
   const other = await lab.namespace('other');
   const taken = await weft.attempt('attach', 'x', '--network', 'green', '--netns', other.name, '--ip', '10.45.0.7');
   t.match(taken, { code: 1, stderr: /10\.45\.0\.7 is taken by endpoint "shop\/db"/ }, 'a lease is still a lease');
@@ -76,24 +73,12 @@ await t.test('of running containers', async (t) => {
   await ping(db.namespace, web.ip6);
 });
 
-/**
- * Changes the boot: in the boot that wrote the journal, containers that are gone would be released. The numbers of their
- * namespaces are now those of another one, as they can be after a reboot.
- */
-function ofAnotherBoot(journal: string, other: string): Buffer {
+/** Changes the boot: in the boot that wrote the journal, containers that are gone would be released. */
+function ofAnotherBoot(journal: string): Buffer {
   const records = journal.trimEnd().split('\n');
-  const { dev, ino } = statSync(other, { bigint: true });
-  const numbers = `"dev":"${dev}","ino":"${ino}"`;
   return Buffer.concat(
     records.map((record) =>
-      encodeRecord(
-        JSON.parse(
-          record
-            .slice(9)
-            .replace(/"bootId":"[^"]*"/g, '"bootId":"before"')
-            .replace(/"dev":"\d+","ino":"\d+"/g, numbers),
-        ),
-      ),
+      encodeRecord(JSON.parse(record.slice(9).replace(/"bootId":"[^"]*"/g, '"bootId":"before"'))),
     ),
   );
 }
