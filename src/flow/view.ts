@@ -21,6 +21,7 @@ import { IPV6_HEADER_BYTES } from '../wire/ipv6.ts';
 import { fields, type Field, type FieldName } from './fields.ts';
 import { formatPrefix, maskOf, readBytes, readNumber, type FlowKey, type FlowMask, type FieldPrefix } from './key.ts';
 import { readQuoted, type Quoted } from './quoted.ts';
+import type { ValueSet } from './value-set.ts';
 
 /** Offset of the flags in an IPv4 header, in bytes. */
 const IPV4_FLAGS = 6;
@@ -170,6 +171,15 @@ export class FlowView {
     }
     this.#useFirst(field, bytes);
     return -1;
+  }
+
+  /** The same question as `isOneOf`, for values that need not be compared one by one. */
+  isIn(name: FieldName, values: ValueSet): boolean {
+    const field = fields[name];
+    const shared = values.sharedBytes(this.#key, field.offset);
+    if (shared === field.size) this.#use(name);
+    else if (!values.isEmpty) this.#useFirst(field, shared + 1);
+    return shared === field.size;
   }
 
   /** A copy of the first bytes of a field; no more of the field is used. */

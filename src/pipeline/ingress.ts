@@ -28,17 +28,7 @@ import { antispoof, checkSourceMac } from './antispoof.ts';
 import { refuseForeign, refuseForeignSource } from './foreign.ts';
 import { refuseHeader, refuseSource } from './frame.ts';
 import { fromOutside } from './outside.ts';
-import {
-  drop,
-  locate,
-  next,
-  type Drop,
-  type Entered,
-  type Known,
-  type Stage,
-  type StageResult,
-  type Tables,
-} from './stage.ts';
+import { drop, locate, next, type Drop, type Entered, type Known, type Stage, type StageResult } from './stage.ts';
 import { text } from './text.ts';
 
 export const ingress: Stage<Known, Entered> = (view, known) => {
@@ -60,7 +50,7 @@ function fromUnderlay(view: FlowView, { tables }: Known): StageResult<Entered> {
   const { address: vtep, object } = topology.vtepAt(at);
   view.consult(object);
 
-  if (!view.isOneOf('tun_vni', topology.vnis())) {
+  if (!view.isIn('tun_vni', topology.vnis)) {
     view.consult(networksObject);
     return drop('vxlan_unknown_vni', text`no network has VNI ${view.used('tun_vni')}`);
   }
@@ -75,7 +65,7 @@ function fromUnderlay(view: FlowView, { tables }: Known): StageResult<Entered> {
   const refused =
     refuseForeignSource(view, tables, foreign) ??
     refuseHeader(view) ??
-    refuseForNobody(view, tables, network) ??
+    refuseForNobody(view, network) ??
     refuseForeign(view, tables, foreign);
   if (refused) return refused;
   const entered: Entered = { tables, origin: { kind: 'tunnel', network } };
@@ -91,18 +81,11 @@ function fromUnderlay(view: FlowView, { tables }: Known): StageResult<Entered> {
  * trusted has one MAC, so a MAC that none of them has can only be behind a trusted port. If there is none, a few cached
  * flows refuse such frames, however many destinations a peer makes up.
  */
-function refuseForNobody(view: FlowView, { topology }: Tables, { vni, name, ports, portsObject }: VirtualNetwork) {
+function refuseForNobody(view: FlowView, { name, macs, trustedPorts, portsObject }: VirtualNetwork) {
   if ((view.first('eth_dst', 1)[0]! & 1) !== 0) return undefined;
-  const macs = [gatewayMac(vni), topology.hostMac];
-  let isAnyTrusted = false;
-  for (const portNo of ports) {
-    const port = topology.port(portNo)!;
-    macs.push(port.mac);
-    isAnyTrusted ||= port.trust;
-  }
-  if (view.isOneOf('eth_dst', macs)) return undefined;
+  if (view.isIn('eth_dst', macs)) return undefined;
   view.consult(portsObject);
-  if (isAnyTrusted) return undefined;
+  if (trustedPorts.size > 0) return undefined;
   return drop(
     'no_destination',
     text`no port of network ${name} here has MAC ${view.used('eth_dst')}, and none is trusted`,

@@ -9,6 +9,7 @@
 import { protocolName } from '../flow/connection.ts';
 import { bytesId } from '../flow/key.ts';
 import { formatIp, formatMac, linkLocalOf, parseIp, sameBytes, type PortNo, type Vni } from '../flow/types.ts';
+import { ValueSet } from '../flow/value-set.ts';
 import type { Changes } from './changes.ts';
 import { RouteTable, type Prefix, type Route } from './routes.ts';
 import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
@@ -78,6 +79,10 @@ export interface VirtualNetwork extends Segment {
   readonly ports: ReadonlySet<PortNo>;
   /** Which ports are in it. */
   readonly portsObject: string;
+  /** The MACs of its ports, its gateway's, and that of this host. */
+  readonly macs: ValueSet;
+  /** The ports behind which any MAC can be. */
+  readonly trustedPorts: ReadonlySet<PortNo>;
   readonly subnets: readonly Prefix[];
   /**
    * The addresses of its gateway, one for each subnet; the MAC is `gatewayMac`. If there are none, the network is not
@@ -115,19 +120,20 @@ export interface VirtualNetworkOptions {
   readonly outside?: boolean;
 }
 
-type KnownNetwork = VirtualNetwork & { ports: Set<PortNo> };
+type KnownNetwork = VirtualNetwork & { ports: Set<PortNo>; trustedPorts: Set<PortNo> };
 
 export class Topology {
   /**
    * The MAC with which this host asks for neighbors. It is the host's own, since a gateway's is the same on every host.
    */
   readonly hostMac: Uint8Array;
+  /** The VNIs of all networks, in the form of the field in the flow key. */
+  readonly vnis = new ValueSet(4);
   readonly #changes: Changes;
   #tunnelPort: PortNo | undefined;
   #vxlanL4Port = VXLAN_L4_PORT;
   #outside: Outside | undefined;
   readonly #ports = new Map<PortNo, AccessPort>();
-  readonly #vniBytes = new Map<Vni, Uint8Array>();
   readonly #sources = new Map<PortNo, readonly Uint8Array[]>();
   /**
    * By network and address: its owner, which is preferably the port that has the address, else one that may send from
@@ -225,11 +231,6 @@ export class Topology {
     return [...byId].flatMap(([id, each]) => (this.#owners.get(id) === owner ? [each] : []));
   }
 
-  /** The VNIs of all networks, in the form of the field in the flow key. */
-  vnis(): Iterable<Uint8Array> {
-    return this.#vniBytes.values();
-  }
-
   network(vni: Vni): VirtualNetwork | undefined {
     return this.#networks.get(vni);
   }
@@ -264,6 +265,8 @@ export class Topology {
       object: networkObject(vni),
       ports: before?.ports ?? new Set(),
       portsObject: `network/${vni}/ports`,
+      macs: before?.macs ?? new ValueSet(6, [gatewayMac(vni), this.hostMac]),
+      trustedPorts: before?.trustedPorts ?? new Set(),
       mtu,
       mtuObject: `network/${vni}/mtu`,
       subnets,
@@ -274,7 +277,7 @@ export class Topology {
     if (before) this.#vnis.delete(before.name);
     this.#networks.set(vni, network);
     this.#vnis.set(name, vni);
-    this.#vniBytes.set(vni, Uint8Array.of(vni >>> 24, vni >>> 16, vni >>> 8, vni));
+    if (!before) this.vnis.add(vniBytes(vni));
     if (!before) return this.#changes.added(network.object, networkNameObject(name), networksObject);
     if (!sameNetwork(before, network)) {
       this.#changes.changed(network.object, networkNameObject(before.name), networkNameObject(name));
@@ -287,7 +290,7 @@ export class Topology {
     const network = this.#networks.get(vni);
     if (!network) return;
     this.#networks.delete(vni);
-    this.#vniBytes.delete(vni);
+    this.vnis.delete(vniBytes(vni));
     this.#vnis.delete(network.name);
     // Decisions that consulted anything else of the network have also consulted one of these.
     this.#changes.changed(network.object, networkNameObject(network.name), networksObject);
@@ -308,6 +311,8 @@ export class Topology {
     this.#sources.set(portNo, [...port.addresses, ...port.allowedAddresses, linkLocalOf(port.mac)]);
     const network = this.#networks.get(vni)!;
     network.ports.add(portNo);
+    if (known) takeFrom(network, known);
+    giveTo(network, port);
     this.#handOver(vni, before);
     if (known) {
       this.#changes.changed(portObject(portNo));
@@ -323,7 +328,7 @@ export class Topology {
     this.#ports.delete(portNo);
     this.#sources.delete(portNo);
     const network = this.#networks.get(port.vni);
-    network?.ports.delete(portNo);
+    if (network?.ports.delete(portNo)) takeFrom(network, port);
     this.#handOver(port.vni, owned);
     this.#changes.changed(portObject(portNo), ...(network ? [network.portsObject] : []));
   }
@@ -341,6 +346,7 @@ export class Topology {
 
   /** Gives those of `addresses` that nobody owns to another port that may send from them. */
   #handOver(vni: Vni, addresses: readonly Uint8Array[]): void {
+    if (addresses.length === 0) return;
     const ports = [...(this.#networks.get(vni)?.ports ?? [])];
     for (const ip of addresses) {
       const id = addressId(vni, ip);
@@ -395,6 +401,21 @@ function sameNetwork(a: VirtualNetwork, b: VirtualNetwork): boolean {
     same(a.gateways, b.gateways, sameBytes) &&
     same(a.subnets, b.subnets, (c, d) => c.length === d.length && sameBytes(c.ip, d.ip))
   );
+}
+
+/** Notes which MACs can be behind the port. */
+function giveTo({ macs, trustedPorts }: KnownNetwork, { portNo, mac, trust }: AccessPort): void {
+  macs.add(mac);
+  if (trust) trustedPorts.add(portNo);
+}
+
+function takeFrom({ macs, trustedPorts }: KnownNetwork, { portNo, mac }: AccessPort): void {
+  macs.delete(mac);
+  trustedPorts.delete(portNo);
+}
+
+function vniBytes(vni: Vni): Uint8Array {
+  return Uint8Array.of(vni >>> 24, vni >>> 16, vni >>> 8, vni);
 }
 
 function samePort(a: AccessPort, b: AccessPort): boolean {
