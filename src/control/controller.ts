@@ -21,6 +21,11 @@
  * as they are decided, some in each turn. A change that only adds something leaves cached flows
  * harmless, so they stay in place in the meantime.
  *
+ * A flood has as many outputs as its network has ports, and takes as long to decide. So of many floods that a
+ * change concerns, only the most used are decided again. The others are removed, and each that is still
+ * needed is decided with its next frame. Therefore a port that joins a large network costs the same however
+ * many floods are cached there.
+ *
  * Owned by the thread of the switch. Time comes from the clock that is passed in.
  */
 import type { Datapath, FlowEntry, Upcall } from '../datapath/datapath.ts';
@@ -61,6 +66,10 @@ export const REDECIDE_LIMIT = 2000;
 /** How many flows are decided again in one turn: takes some milliseconds. */
 const TURN_REDECIDED = 500;
 const TURN_SWEPT = 4096;
+/** A flow with more actions than this is a flood that takes much longer to decide than other flows. */
+const FLOOD_ACTIONS = 32;
+/** How many actions the floods may have together that one change decides again: takes some milliseconds. */
+export const REDECIDE_FLOOD_ACTIONS = 16_384;
 /** ICMP errors to a port. */
 const ICMP_ERRORS = { perSecond: 50, burst: 100 };
 /** Answers to hosts that claim an address of a port: DEFEND_INTERVAL of RFC 5227. */
@@ -147,14 +156,14 @@ export class Controller {
     const { changes, clock } = this.#options;
     if (changes.isEmpty) return false;
     const { changed, added } = changes.drain();
-    const ids = this.flows.consulting(changed);
+    const ids = this.#shed(this.flows.consulting(changed));
     const rest = ids.splice(REDECIDE_LIMIT);
     for (const id of rest) this.flows.withdraw(id);
     this.#withdrawn += rest.length;
     const now = clock();
     for (const id of ids) this.#redecide(id, now);
     if (rest.length > 0) this.#redecideInTurns(rest);
-    if (added.length > 0) this.#redecideInTurns(this.flows.consulting(added));
+    if (added.length > 0) this.#redecideInTurns(this.#shed(this.flows.consulting(added)));
     this.handle(this.#resolver.take([...changed, ...added]));
     return true;
   }
@@ -163,6 +172,28 @@ export class Controller {
     this.drops.forgetPort(port);
     this.#icmpErrors.forget(port);
     this.#defences.forget(port);
+  }
+
+  /** Removes floods that are not worth deciding again now: the least used ones. @returns the other flows */
+  #shed(ids: FlowId[]): FlowId[] {
+    let actions = 0;
+    const floods: CachedFlow[] = [];
+    for (const id of ids) {
+      const flow = this.flows.get(id)!;
+      const { length } = flow.decision.actions;
+      if (length <= FLOOD_ACTIONS) continue;
+      floods.push(flow);
+      actions += length;
+    }
+    if (actions <= REDECIDE_FLOOD_ACTIONS) return ids;
+    const shed = new Set<FlowId>();
+    for (const flow of floods.sort((a, b) => a.packets - b.packets)) {
+      if (actions <= REDECIDE_FLOOD_ACTIONS) break;
+      actions -= flow.decision.actions.length;
+      shed.add(flow.id);
+      this.#drop(flow);
+    }
+    return ids.filter((id) => !shed.has(id));
   }
 
   #redecideInTurns(ids: readonly FlowId[]): void {

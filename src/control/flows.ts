@@ -35,6 +35,8 @@ export interface CachedFlow {
   readonly decidedAtMs: number;
   /** False if it was withdrawn and is only known here, not in the datapath. */
   readonly isInForce: boolean;
+  /** Frames that had hit it as of the last dump. */
+  readonly packets: number;
 }
 
 /** A flow, and what the datapath has counted for it. */
@@ -55,7 +57,6 @@ class Entry implements CachedFlow {
   decidedAtMs: number;
   /** As of the last dump. */
   lastUsedMs: number;
-  /** As of the last dump. */
   packets = 0;
   isInForce = true;
 

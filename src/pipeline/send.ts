@@ -48,8 +48,7 @@ export const send: Stage<Bridged, never> = (view, known) => {
   for (const port of ports) actions.push({ op: 'output', port });
   const effects = mtu !== undefined && view.isLargerThan(mtu) ? tooBig(view, origin, mtu) : nobodyTold;
   const connection = nat?.connection;
-  const names = ports.length === 1 ? topology.portName(ports[0]!) : some(ports.map((port) => topology.portName(port)));
-  const sent = text`send to ${names}`;
+  const sent = text`send to ${ports.length === 1 ? topology.portName(ports[0]!) : some(ports, (port) => topology.portName(port))}`;
   const first = vteps[0];
   if (!first) return { kind: 'decide', because: sent, actions, effects, connection };
 
@@ -61,11 +60,12 @@ export const send: Stage<Bridged, never> = (view, known) => {
     return { kind: 'decide', because: text`${sent}; ${why}`, actions, effects, connection };
   }
   for (const { vni, vtep } of vteps) actions.push({ op: 'encap', vni, vtep });
-  const encapsulated = text`encapsulate with VNI ${first.vni} to ${some(addresses)}`;
+  const encapsulated = text`encapsulate with VNI ${first.vni} to ${some(addresses, (address) => address)}`;
   const because = ports.length === 0 ? encapsulated : text`${sent}; ${encapsulated}`;
   return { kind: 'decide', because, actions, effects, connection };
 };
 
+const MOST_NAMED = 4;
 const nobodyTold: readonly Effect[] = [];
 const noPaths: readonly TunnelPath[] = [];
 
@@ -115,6 +115,7 @@ function pathsTo(view: FlowView, topology: Topology, vteps: readonly VtepDestina
 }
 
 /** The first few of a list that can be as long as a network has ports. */
-function some(names: readonly TextValue[]): TextValue {
-  return names.length > 4 ? text`${names.slice(0, 4)} and ${names.length - 4} more` : names;
+function some<T>(all: readonly T[], nameOf: (one: T) => TextValue): TextValue {
+  const names = all.slice(0, MOST_NAMED).map(nameOf);
+  return all.length > MOST_NAMED ? text`${names} and ${all.length - MOST_NAMED} more` : names;
 }
