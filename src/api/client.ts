@@ -214,7 +214,10 @@ export class Client {
     return new Promise((resolve, reject) => {
       const text = body === undefined ? undefined : Buffer.from(JSON.stringify(body));
       if (text && text.length > BODY_LIMIT_BYTES) {
-        throw new WeftError('invalid', `the request has ${text.length} bytes, accepted are ${BODY_LIMIT_BYTES}`);
+        throw new WeftError(
+          'invalid',
+          `the request has ${text.length} bytes: at most ${BODY_LIMIT_BYTES} are accepted`,
+        );
       }
       const request = httpRequest({
         socketPath: this.#socketPath,

@@ -395,7 +395,7 @@ export class Attachments {
       const { ifname, netns } = attachment;
       return new WeftError(
         'not_found',
-        `interface "${ifname}" is in ${netns.path} no more: move it back from the namespace that it was moved to, or detach the endpoint`,
+        `interface "${ifname}" is no longer in ${netns.path}: move it back from the namespace that it was moved to, or detach the endpoint`,
       );
     }
     attachment.ifname = link.ifname;

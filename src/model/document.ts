@@ -22,7 +22,10 @@ const MOST_ALIASES = 100;
 export function parseDocuments(text: string, source: string): TextDocument[] {
   const sizeBytes = Buffer.byteLength(text);
   if (sizeBytes > LARGEST_TEXT_BYTES) {
-    throw new WeftError('invalid', `${source}: ${sizeBytes} bytes are too many: accepted are ${LARGEST_TEXT_BYTES}`);
+    throw new WeftError(
+      'invalid',
+      `${source}: ${sizeBytes} bytes are too many: at most ${LARGEST_TEXT_BYTES} are accepted`,
+    );
   }
   const lines = new LineCounter();
   const at = (offset: number): string => {

@@ -143,7 +143,10 @@ t.test('what is not valid is refused with the name of its field', async (t) => {
   t.match(JSON.parse(text), { error: { code: 'invalid', message: /not JSON/ } });
   const big = await raw(path, 'POST', '/v1/trace', JSON.stringify({ flow: 'x'.repeat(BODY_LIMIT_BYTES) }));
   t.match(JSON.parse(big.text), { error: { code: 'invalid', message: /larger/ } });
-  await t.rejects(client.trace('x'.repeat(BODY_LIMIT_BYTES)), { code: 'invalid', message: /accepted are 1048576/ });
+  await t.rejects(client.trace('x'.repeat(BODY_LIMIT_BYTES)), {
+    code: 'invalid',
+    message: /at most 1048576 are accepted/,
+  });
   t.same(sw.calls, []);
 });
 

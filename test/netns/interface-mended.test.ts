@@ -60,7 +60,7 @@ await t.test('an interface that was moved to another namespace', async (t) => {
   const index = /^(\d+):/.exec(await web.namespace.ip('-o link show dev eth0'))![1]!;
   await web.namespace.ip(`link set eth0 netns ${nested.name}`);
   await web.namespace.ip(`link add other index ${index} type veth peer name peer`);
-  await until(async () => (await weft.status()).endpointProblems['web']?.[0]?.includes('no more: move it back'), {
+  await until(async () => (await weft.status()).endpointProblems['web']?.[0]?.includes('no longer in '), {
     what: 'the move to be told',
   });
   const isUntouched = async (): Promise<void> => {
