@@ -129,7 +129,7 @@ export class Switch {
   }
 
   status(): StatusReport {
-    const { endpoints, hosts, networks, observer, outside, paths, underlay } = this.#parts;
+    const { cluster, endpoints, hosts, networks, observer, outside, paths, underlay } = this.#parts;
     const { host, datapath, flowLimit } = this.#options;
     return {
       host,
@@ -148,6 +148,7 @@ export class Switch {
       networks: networks.size,
       endpoints: endpoints.size,
       endpointProblems: endpoints.problems(),
+      refusedRecords: cluster.refused.report(),
       ...observer.status({ kind: datapath, flowLimit }),
     };
   }

@@ -13,13 +13,15 @@ import { WeftError } from '../error.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
 import { compareKinds, kindOf, kinds } from '../model/kinds/registry.ts';
 import type { ApplyReport } from '../model/report.ts';
-import { idOf, type Resource, type ResourceName } from '../model/resource.ts';
-import type { Change, Store, Transaction, WatchEvent } from '../store/store.ts';
+import { idOf, nameOf, type Resource, type ResourceName } from '../model/resource.ts';
+import { validate } from '../model/validate.ts';
+import type { Change, Entry, Store, Transaction, WatchEvent } from '../store/store.ts';
 import { FileDraft } from './draft.ts';
 import { refuseInUse } from './in-use.ts';
 import { keyOf, resourceAt } from './keys.ts';
 import { migration } from './migration.ts';
 import type { Declared, Reconciler, Stored } from './reconciler.ts';
+import { RefusedRecords } from './refused-records.ts';
 import { Serial } from './serial.ts';
 
 export interface ClusterEnvironment {
@@ -42,6 +44,7 @@ export interface ClusterEnvironment {
 
 export class Cluster {
   readonly serial = new Serial();
+  readonly refused = new RefusedRecords();
   readonly #environment: ClusterEnvironment;
   /** Events that the watch has reported and that are not yet in force. */
   readonly #pending: WatchEvent[] = [];
@@ -78,7 +81,7 @@ export class Cluster {
   ): Promise<ApplyReport[]> {
     await this.enforce();
     const { reconcilers } = this.#environment;
-    const draft = new FileDraft(reconcilers);
+    const draft = new FileDraft(reconcilers, this.refused);
     const ordered = [...resources].sort(compareKinds);
     const actions: ApplyReport['action'][] = [];
     try {
@@ -135,7 +138,7 @@ export class Cluster {
     const { reconcilers, logger } = this.#environment;
     const name = idOf(which);
     const reconciler = reconcilers.get(kind.kind)!;
-    const { resource, revision } = reconciler.get(name);
+    const revision = this.refused.revision(kind, name) ?? reconciler.get(name).revision;
     reconciler.refuseRemoval?.(name);
     refuseInUse(kind, name, this.#all());
     if (!dryRun) {
@@ -143,14 +146,19 @@ export class Cluster {
       await this.#write({ expect: [{ key, revision }], delete: [key] });
       logger.info({ kind: kind.kind, name }, 'deleted');
     }
-    const { namespace } = resource.metadata;
-    return { kind: kind.kind, name: which.name, ...(namespace && { namespace }), action: 'deleted', dryRun };
+    const { namespace } = nameOf(name);
+    return { kind: kind.kind, name: which.name, ...(kind.isNamespaced && { namespace }), action: 'deleted', dryRun };
   }
 
   /** The resources as declared. @throws WeftError('not_found') if `name` does not exist */
   get(kind: KindDefinition, { name, namespace }: Partial<ResourceName> = {}): Resource[] {
     const reconciler = this.#environment.reconcilers.get(kind.kind)!;
-    if (name !== undefined) return [reconciler.shown(reconciler.get(idOf({ name, namespace })))];
+    if (name !== undefined) {
+      const id = idOf({ name, namespace });
+      const refused = reconciler.find(id) ? undefined : this.refused.failure(kind, id);
+      if (refused) throw refused;
+      return [reconciler.shown(reconciler.get(id))];
+    }
     const all = reconciler.all().map((declared) => reconciler.shown(declared));
     return namespace === undefined ? all : all.filter(({ metadata }) => metadata.namespace === namespace);
   }
@@ -166,6 +174,8 @@ export class Cluster {
       const { store, reconcilers, logger } = this.#environment;
       const name = idOf(which);
       const { resource, revision } = reconcilers.get(kind.kind)!.get(name);
+      const refused = this.refused.failure(kind, name);
+      if (refused) throw refused;
       const changed = { ...resource.metadata.labels, ...labels };
       const kept = Object.fromEntries(
         Object.entries(changed).filter((entry): entry is [string, string] => entry[1] !== null),
@@ -245,6 +255,7 @@ export class Cluster {
     );
     const lost = gone.filter((key) => !there.has(key)).map((key) => ({ key, entry: undefined }));
     this.#stopWatch();
+    this.refused.clear();
     this.#told = revision;
     this.#stopWatch = store.watch('', revision + 1, (event) => {
       this.#pending.push(event);
@@ -257,6 +268,13 @@ export class Cluster {
 
   /** @returns true if there was something to do */
   async #enforce(changes: readonly Change[]): Promise<boolean> {
+    const isDone = await this.#enforceAll(changes);
+    // What was refused before may be possible now.
+    if (isDone) await this.#enforceAll(this.refused.changes());
+    return isDone;
+  }
+
+  async #enforceAll(changes: readonly Change[]): Promise<boolean> {
     const { reconcilers, see, place } = this.#environment;
     const moved = see(changes);
     const put = new Map<string, Stored[]>(kinds.map(({ kind }) => [kind, []]));
@@ -282,22 +300,33 @@ export class Cluster {
   }
 
   /**
-   * The record as today's schema reads it. Undefined if it is deleted, already known at this revision, or not valid.
+   * The record as today's schema reads it. Undefined if it is deleted, already known at this revision, or not accepted.
    */
-  #stored({ key, entry }: Change, kind: KindDefinition, name: string): Stored | undefined {
-    if (!entry || this.#environment.reconcilers.get(kind.kind)!.find(name)?.revision === entry.revision)
-      return undefined;
-    const record = Object(entry.value) as { readonly resource?: unknown };
-    const parsed = kind.schema.safeParse(record.resource);
-    if (!parsed.success) {
-      const [issue] = parsed.error.issues;
-      this.#environment.logger.warn(
-        { key, field: issue?.path.join('.'), why: issue?.message },
-        'a record of the store is not accepted',
-      );
+  #stored(change: Change, kind: KindDefinition, name: string): Stored | undefined {
+    const { key, entry } = change;
+    const isKnown = this.#environment.reconcilers.get(kind.kind)!.find(name)?.revision === entry?.revision;
+    try {
+      const stored = entry && !isKnown ? this.#accepted(entry, kind, name) : undefined;
+      this.refused.delete(key);
+      return stored;
+    } catch (error) {
+      const { message: why } = error as WeftError;
+      const isNews = this.refused.add({ kind, name, revision: entry!.revision, why, change });
+      if (isNews) this.#environment.logger.warn({ key, why }, 'a record of the store is not accepted');
       return undefined;
     }
-    return { name, resource: parsed.data, revision: entry.revision, record };
+  }
+
+  /** @throws WeftError that says why this host cannot have it */
+  #accepted({ value, revision }: Entry, kind: KindDefinition, name: string): Stored {
+    const record = Object(value) as { readonly resource?: unknown };
+    const resource = validate(kind.schema, record.resource, { field: 'resource' });
+    if (idOf(resource.metadata) !== name) {
+      throw new WeftError('invalid', `resource.metadata.name: its key says ${name}, not ${idOf(resource.metadata)}`);
+    }
+    const stored = { name, resource, revision, record };
+    this.#environment.reconcilers.get(kind.kind)!.check?.(stored);
+    return stored;
   }
 
   /** Keeps a defect in one kind from stopping the others. */

@@ -34,10 +34,12 @@ export class Declarations<R extends Resource = Resource> implements Reconciler {
     return resource;
   }
 
-  plan(...[resource]: [resource: R, draft: Draft]): Planned {
-    const known = this.find(idOf(resource.metadata));
-    if (known && isDeepStrictEqual(known.resource, resource)) return { action: 'unchanged' };
-    const declared = { name: idOf(resource.metadata), resource, revision: 0 };
+  plan(resource: R, draft: Draft): Planned {
+    const name = idOf(resource.metadata);
+    const known = this.find(name);
+    const isSame = known && isDeepStrictEqual(known.resource, resource);
+    if (isSame && !draft.isRefused(this.#kind, name)) return { action: 'unchanged' };
+    const declared = { name, resource, revision: 0 };
     return { action: known ? 'configured' : 'created', declared };
   }
 

@@ -10,16 +10,19 @@ import { DEFAULT_NAMESPACE, idOf, type Resource } from '../model/resource.ts';
 import type { Transaction } from '../store/store.ts';
 import { keyOf } from './keys.ts';
 import type { Declared, Draft, Planned, Reconciler } from './reconciler.ts';
+import { RefusedRecords } from './refused-records.ts';
 
 export class FileDraft implements Draft {
   readonly #reconcilers: ReadonlyMap<string, Reconciler>;
+  readonly #refused: RefusedRecords;
   readonly #declared = new Map<string, Map<string, Declared>>();
   readonly #expect = new Map<string, number>();
   readonly #put: { key: string; value: unknown }[] = [];
   readonly #undo: (() => void)[] = [];
 
-  constructor(reconcilers: ReadonlyMap<string, Reconciler>) {
+  constructor(reconcilers: ReadonlyMap<string, Reconciler>, refused = new RefusedRecords()) {
     this.#reconcilers = reconcilers;
+    this.#refused = refused;
   }
 
   get isEmpty(): boolean {
@@ -53,7 +56,7 @@ export class FileDraft implements Draft {
     if (declared) {
       const key = keyOf(kind, name);
       this.#declare(kind.kind, declared);
-      this.#expect.set(key, known.find(name)?.revision ?? 0);
+      this.#expect.set(key, this.#refused.revision(kind, name) ?? known.find(name)?.revision ?? 0);
       this.#put.push({ key, value: { resource: declared.resource, ...allotted } });
     }
     for (const { key, value, revision } of also) {
@@ -61,6 +64,10 @@ export class FileDraft implements Draft {
       this.#put.push({ key, value });
     }
     return action;
+  }
+
+  isRefused(kind: string, name: string): boolean {
+    return this.#refused.revision(kindOf({ kind }), name) !== undefined;
   }
 
   onUndo(undo: () => void): void {

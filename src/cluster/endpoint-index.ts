@@ -9,6 +9,8 @@ export class EndpointIndex {
   readonly #endpoints = new Map<string, Endpoint>();
   readonly #byNetwork = new Map<string, Map<string, Endpoint>>();
   readonly #ports = new Set<number>();
+  /** By network and MAC: the endpoint that has it. If a foreign record claims it too, one of this host, or the first. */
+  readonly #macs = new Map<string, string>();
   /** All endpoints sorted by name; undefined after a change. */
   #sorted: readonly Endpoint[] | undefined;
 
@@ -44,6 +46,11 @@ export class EndpointIndex {
     return this.#byNetwork.get(network)?.size ?? 0;
   }
 
+  /** The name of the endpoint that has this MAC in the network. */
+  withMac(network: string, mac: string): string | undefined {
+    return this.#macs.get(`${network} ${mac}`);
+  }
+
   set(endpoint: Endpoint): void {
     const { name, resource, local } = endpoint;
     this.remove(name);
@@ -53,6 +60,8 @@ export class EndpointIndex {
     if (others) others.set(name, endpoint);
     else this.#byNetwork.set(network, new Map([[name, endpoint]]));
     if (local) this.#ports.add(local.portNo);
+    const mac = `${network} ${endpoint.mac}`;
+    if (!this.#macs.has(mac) || local) this.#macs.set(mac, name);
     this.#sorted = undefined;
   }
 
@@ -65,6 +74,8 @@ export class EndpointIndex {
     others?.delete(name);
     if (others?.size === 0) this.#byNetwork.delete(resource.spec.network);
     if (local) this.#ports.delete(local.portNo);
+    const mac = `${resource.spec.network} ${endpoint.mac}`;
+    if (this.#macs.get(mac) === name) this.#macs.delete(mac);
     this.#sorted = undefined;
   }
 

@@ -67,7 +67,7 @@ export class EndpointPlan {
   /** Plans a change of labels, allowed addresses or EtherTypes, published ports, trust or rate limit. */
   #change(known: Endpoint, netns: NetnsRef | undefined): Planned {
     refusePublish(this.#resource, this.#network, known.addresses, () => this.#others());
-    const isSame = isSameDeclaration(known, this.#resource);
+    const isSame = isSameDeclaration(known, this.#resource) && !this.#draft.isRefused('Endpoint', this.#name);
     // An endpoint that was detached is attached again.
     const isAnew = known.state === 'detached' && netns !== undefined;
     if (isSame && !isAnew) return { action: 'unchanged' };

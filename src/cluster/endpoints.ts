@@ -19,9 +19,10 @@ import { WeftError } from '../error.ts';
 import { formatIp, type PortNo, type Vni } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
 import { resolveNetns, type NetnsRef } from '../link/netns.ts';
-import { endpointKind, type EndpointResource } from '../model/kinds/endpoint.ts';
+import { endpointAllotted, endpointKind, type EndpointResource } from '../model/kinds/endpoint.ts';
 import type { EndpointReport } from '../model/report.ts';
 import type { Resource } from '../model/resource.ts';
+import { validate } from '../model/validate.ts';
 import type { Change, Store } from '../store/store.ts';
 import { Attachments, type AttachmentsEnvironment, type Mended } from './attachments.ts';
 import { byName, EndpointIndex } from './endpoint-index.ts';
@@ -178,6 +179,10 @@ export class Endpoints implements Reconciler {
   plan(resource: EndpointResource, draft: Draft): Promise<Planned> {
     const environment = { ...this.#environment, index: this.#index, records: this.#records };
     return new EndpointPlan(environment, resource, draft).make();
+  }
+
+  check({ record }: Stored<EndpointResource>): void {
+    validate(endpointAllotted, record);
   }
 
   /** Takes what the watch reports about this host's own records. @returns the endpoints to place again */
@@ -367,6 +372,10 @@ export class Endpoints implements Reconciler {
     if (!endpoint) return false;
     try {
       const network = this.#environment.networks.get(endpoint.resource.spec.network);
+      const owner = this.#index.withMac(network.name, endpoint.mac);
+      if (owner !== undefined && owner !== name) {
+        throw new WeftError('conflict', `endpoint "${name}": mac ${endpoint.mac} is taken by endpoint "${owner}"`);
+      }
       for (const address of endpoint.addresses) poolOf(network, address).claim(name, address);
       if (isHere(endpoint)) return true;
       this.#remotes.enter(endpoint);

@@ -9,11 +9,12 @@
 import { WeftError } from '../error.ts';
 import type { Vni } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
-import { parseSubnet } from '../model/address.ts';
-import { SMALLEST_IPV6_MTU, type NetworkResource } from '../model/kinds/network.ts';
+import { parseSubnet, type Subnet } from '../model/address.ts';
+import { networkAllotted, SMALLEST_IPV6_MTU, type NetworkResource } from '../model/kinds/network.ts';
 import { compareNames } from '../model/name-order.ts';
 import type { NetworkReport } from '../model/report.ts';
 import type { Resource } from '../model/resource.ts';
+import { validate } from '../model/validate.ts';
 import type { Endpoint } from './endpoint.ts';
 import { refusePublished } from './in-use.ts';
 import { AddressPool } from './ipam.ts';
@@ -74,7 +75,7 @@ export class Networks implements Reconciler {
   async plan(resource: NetworkResource, draft: Draft): Promise<Planned> {
     const { name } = resource.metadata;
     const known = this.#networks.get(name);
-    const action = known ? this.#planChange(known, resource) : this.#planNew(resource, draft);
+    const action = known ? this.#planChange(known, resource, draft) : this.#planNew(resource, draft);
     if (action === 'unchanged') return { action };
     const ranges = resource.spec.ranges.length > 0 ? resource.spec.ranges : (known?.resource.spec.ranges ?? []);
     const record: NetworkRecord = {
@@ -84,6 +85,15 @@ export class Networks implements Reconciler {
     };
     const declared: Network = { ...record, name, revision: 0, pools: poolsOf(record, known) };
     return { action, declared, allotted: { vni: record.vni, mtu: record.mtu } };
+  }
+
+  check({ name, resource, record }: Stored<NetworkResource>): void {
+    const { vni } = validate(networkAllotted, record);
+    const subnets = resource.spec.subnets.map(parseSubnet);
+    for (const other of this.#networks.values()) {
+      const clash = other.name === name ? undefined : clashWith(other, resource, subnets, vni);
+      if (clash !== undefined) throw new WeftError('conflict', clash);
+    }
   }
 
   async put(stored: readonly Stored<NetworkResource>[]): Promise<void> {
@@ -123,17 +133,8 @@ export class Networks implements Reconciler {
     const { name } = resource.metadata;
     const subnets = resource.spec.subnets.map(parseSubnet);
     for (const other of [...this.#networks.values(), ...draft.planned<Network>('Network').values()]) {
-      for (const [at, subnet] of subnets.entries()) {
-        const pool = other.pools.find((candidate) => candidate.overlaps(subnet));
-        if (!pool) continue;
-        throw new WeftError(
-          'conflict',
-          `network "${name}": subnet ${resource.spec.subnets[at]} overlaps ${pool.subnet} of network "${other.name}"`,
-        );
-      }
-      if (resource.spec.vni === other.vni) {
-        throw new WeftError('conflict', `network "${name}": VNI ${other.vni} is taken by network "${other.name}"`);
-      }
+      const clash = clashWith(other, resource, subnets, resource.spec.vni);
+      if (clash !== undefined) throw new WeftError('conflict', `network "${name}": ${clash}`);
     }
     if (resource.spec.vni === undefined && this.#environment.hasStaticPeers(draft)) {
       throw new WeftError(
@@ -145,7 +146,7 @@ export class Networks implements Reconciler {
   }
 
   /** Only the subnets and the VNI identify a network; everything else can change. */
-  #planChange(known: Network, resource: NetworkResource): 'configured' | 'unchanged' {
+  #planChange(known: Network, resource: NetworkResource, draft: Draft): 'configured' | 'unchanged' {
     const { spec } = resource;
     const before = known.resource.spec;
     const endpoints = this.#environment.endpointsOf(known.name);
@@ -163,7 +164,8 @@ export class Networks implements Reconciler {
       JSON.stringify(before.routes) === JSON.stringify(spec.routes) &&
       (spec.ranges.length === 0 || before.ranges.join() === spec.ranges.join()) &&
       (spec.mtu === undefined || spec.mtu === known.mtu) &&
-      before.outside === spec.outside;
+      before.outside === spec.outside &&
+      !draft.isRefused('Network', known.name);
     return isSame ? 'unchanged' : 'configured';
   }
 
@@ -197,6 +199,20 @@ export class Networks implements Reconciler {
     while (taken.has(vni)) vni++;
     return vni;
   }
+}
+
+/** What the network would have in common with another; undefined if nothing. @param vni undefined if it gets a free one */
+function clashWith(
+  other: Network,
+  { spec }: NetworkResource,
+  subnets: readonly Subnet[],
+  vni: number | undefined,
+): string | undefined {
+  for (const [at, subnet] of subnets.entries()) {
+    const pool = other.pools.find((candidate) => candidate.overlaps(subnet));
+    if (pool) return `subnet ${spec.subnets[at]} overlaps ${pool.subnet} of network "${other.name}"`;
+  }
+  return vni === other.vni ? `VNI ${vni} is taken by network "${other.name}"` : undefined;
 }
 
 /** @param before the network that this one replaces; what is taken there is taken here too */

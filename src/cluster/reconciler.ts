@@ -36,6 +36,8 @@ export interface Draft {
   planned<D extends Declared>(kind: string): ReadonlyMap<string, D>;
   /** How many there will be. */
   count(kind: string): number;
+  /** True if the store has something under that name that this host does not accept, and that must be replaced. */
+  isRefused(kind: string, name: string): boolean;
   /** `undo` is called if the change is given up, and after a dry run. */
   onUndo(undo: () => void): void;
 }
@@ -63,6 +65,8 @@ export interface Reconciler {
   /** @throws WeftError if it must not be removed, whether or not anything uses it */
   refuseRemoval?(name: string): void;
 
+  /** Called before `put`. @throws WeftError if this host cannot have the record, which another program has written */
+  check?(stored: Stored): void;
   put(stored: readonly Stored[]): void | Promise<void>;
   remove(names: readonly string[]): void | Promise<void>;
 

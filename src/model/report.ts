@@ -89,6 +89,15 @@ export const datapathReport = z.object({
 /** A conflict of this host with another host, or of a network with something that the host reaches. */
 export const clashReport = z.object({ detail: z.string(), hint: z.string() });
 
+/** A record of the store that this host does not accept, with why and how to mend it. */
+export const refusedRecordReport = z.object({
+  kind: z.string(),
+  name: z.string(),
+  /** Of a namespaced kind. */
+  namespace: z.string().optional(),
+  why: z.string(),
+});
+
 export const statusReport = z.object({
   host: z.string(),
   version: z.string(),
@@ -111,6 +120,8 @@ export const statusReport = z.object({
   endpoints: z.number(),
   /** For endpoints whose interface is not as it was given: what is wrong, and how to solve it. */
   endpointProblems: z.record(z.string(), z.array(z.string())),
+  /** Resources that other programs have stored in a way that this host does not accept; they wait until that changes. */
+  refusedRecords: z.array(refusedRecordReport),
   /** Translated connections: how many there are, and how many there may be. */
   connections: z.object({ active: z.number(), limit: z.number() }),
   /** Entries in the forwarding databases: all, and the learned ones by port or VTEP. */
@@ -262,6 +273,7 @@ export const reports = {
 export type EndpointReport = z.infer<typeof endpointReport>;
 export type NetworkReport = z.infer<typeof networkReport>;
 export type StatusReport = z.infer<typeof statusReport>;
+export type RefusedRecordReport = z.infer<typeof refusedRecordReport>;
 export type ClashReport = z.infer<typeof clashReport>;
 export type CheckReport = z.infer<typeof checkReport>;
 export type DoctorReport = z.infer<typeof doctorReport>;

@@ -244,6 +244,7 @@ function statusOf(forwarding: boolean): StatusReport {
     networks: 1,
     endpoints: 1,
     endpointProblems: {},
+    refusedRecords: [],
     connections: { active: 1, limit: 65_536 },
     decisions: { redecided: 0, withdrawn: 0 },
     fdb: { entries: 0, learned: {}, evicted: 0, moves: 0 },

@@ -222,10 +222,13 @@ await t.test('one way from a resource to the wire', { skip: needsRoot }, async (
       twin: [/ip 10\.44\.0\.11 is taken by endpoint "web"/],
     });
     t.equal(stateOf(sw, 'broken'), undefined, 'what is no endpoint is left alone');
+    t.match(sw.status().refusedRecords, [{ kind: 'Endpoint', name: 'broken', why: /^resource\./ }], 'and told');
+    t.throws(() => sw.get(kind('ep'), { name: 'broken' }), { message: /^endpoint "broken" waits: resource\./ });
     await sw.apply([manifest('Network', 'later', { subnets: ['10.48.0.0/24'] })]);
     await until(() => stateOf(sw, 'lost') === 'attached', { what: 'its network' });
     for (const name of ['early', 'lost', 'twin']) await sw.detach({ name });
-    await store.store.transact({ delete: ['endpoints/default/broken'] });
+    await sw.delete(kind('ep'), { name: 'broken' });
+    t.same(sw.status().refusedRecords, []);
   });
 
   await t.test('a watch that has lost its place lists, and goes on', async (t) => {

@@ -99,6 +99,9 @@ export const endpointSchema = z
     }
   });
 
+/** What weft allots to an endpoint and stores with it. */
+export const endpointAllotted = z.object({ addresses: z.array(unicastAddress), mac: macAddress });
+
 export type RateLimitSpec = z.output<typeof rateLimitSpec>;
 export type EndpointResource = z.output<typeof endpointSchema>;
 

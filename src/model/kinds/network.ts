@@ -146,6 +146,9 @@ export const networkSchema = z.strictObject({
   spec: networkSpec,
 });
 
+/** What weft allots to a network and stores with it. */
+export const networkAllotted = z.object({ vni: vniSchema, mtu: z.int().positive() });
+
 export type RouteSpec = z.output<typeof routeSpec>;
 export type NetworkResource = z.output<typeof networkSchema>;
 

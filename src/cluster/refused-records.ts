@@ -1,0 +1,69 @@
+/**
+ * Records of the store that this host does not accept, such as a faulty one that another program has written. What was
+ * in force under their names stays so. They are shown as waiting, and tried again whenever something else has changed.
+ * To mend one, apply the resource again or delete it.
+ */
+import { WeftError } from '../error.ts';
+import type { KindDefinition } from '../model/kinds/kind.ts';
+import type { RefusedRecordReport } from '../model/report.ts';
+import { nameOf } from '../model/resource.ts';
+import type { Change } from '../store/store.ts';
+import { keyOf } from './keys.ts';
+
+interface Refused {
+  readonly kind: KindDefinition;
+  readonly name: string;
+  readonly revision: number;
+  readonly why: string;
+  /** As the watch has reported it. */
+  readonly change: Change;
+}
+
+export class RefusedRecords {
+  /** By key. */
+  readonly #refused = new Map<string, Refused>();
+
+  /** @returns true if that is news */
+  add(refused: Refused): boolean {
+    const { key } = refused.change;
+    const isNews = this.#refused.get(key)?.why !== refused.why;
+    this.#refused.set(key, refused);
+    return isNews;
+  }
+
+  /** The record was accepted or deleted. */
+  delete(key: string): void {
+    this.#refused.delete(key);
+  }
+
+  /** Before everything is listed again. */
+  clear(): void {
+    this.#refused.clear();
+  }
+
+  /** To try them again. */
+  changes(): Change[] {
+    return [...this.#refused.values()].map(({ change }) => change);
+  }
+
+  /** The revision of a refused record; undefined if there is none under that name. */
+  revision(kind: KindDefinition, name: string): number | undefined {
+    return this.#refused.get(keyOf(kind, name))?.revision;
+  }
+
+  /** Says what to do about the record. */
+  failure(kind: KindDefinition, name: string): WeftError | undefined {
+    const refused = this.#refused.get(keyOf(kind, name));
+    if (!refused) return undefined;
+    const which = `${kind.kind.toLowerCase()} "${name}"`;
+    return new WeftError('invalid', `${which} waits: ${refused.why}: apply it again, or delete it`);
+  }
+
+  report(): RefusedRecordReport[] {
+    return [...this.#refused.values()].map(({ kind, name, why }) => {
+      const own = nameOf(name);
+      const namespace = kind.isNamespaced ? { namespace: own.namespace } : {};
+      return { kind: kind.kind, name: own.name, ...namespace, why };
+    });
+  }
+}

@@ -1,0 +1,103 @@
+/** A whole control plane without namespaces: store, cluster and reconcilers over a switch in memory. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Test } from 'tap';
+import { Cluster } from '../../src/cluster/cluster.ts';
+import { Endpoints } from '../../src/cluster/endpoints.ts';
+import { Hosts } from '../../src/cluster/hosts.ts';
+import { Networks } from '../../src/cluster/networks.ts';
+import { reconcilers } from '../../src/cluster/reconcilers.ts';
+import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
+import { parseIp } from '../../src/flow/types.ts';
+import { Forwarding } from '../../src/forwarding.ts';
+import { NetnsWatcher } from '../../src/link/netns-watcher.ts';
+import { WEFT_V1 } from '../../src/model/kinds/kind.ts';
+import { parseResource } from '../../src/model/manifest.ts';
+import type { Resource } from '../../src/model/resource.ts';
+import { openEmbeddedStore } from '../../src/store/embedded.ts';
+
+export function manifest(kind: string, name: string, spec: object, metadata: object = {}): Resource {
+  return parseResource({
+    apiVersion: kind === 'Namespace' ? 'v1' : WEFT_V1,
+    kind,
+    metadata: { name, ...metadata },
+    spec,
+  });
+}
+
+/** Closed at the end of the test. */
+export async function openControlPlane(t: Test) {
+  const directory = mkdtempSync(join(tmpdir(), `weft-cluster-${process.pid}-`));
+  const store = await openEmbeddedStore({ directory, onWarning: (message) => t.fail(message), after: () => () => {} });
+  const forwarding = new Forwarding(openReferenceDatapath, {
+    hostId: Uint8Array.of(0, 0, 1),
+    fdbQuota: 64,
+    neighborQuota: 64,
+    fdbAgeingMs: 300_000,
+    flowCap: 1000,
+    flowIdleMs: 60_000,
+    connections: new Uint8Array(0),
+    connectionQuota: 1,
+    natKey: new Uint8Array(8),
+    clock: () => 0,
+    onPortLost: () => {},
+    onError: (error) => {
+      throw error;
+    },
+  });
+  const warnings: string[] = [];
+  const hosts = new Hosts({ forwarding, name: 'here', underlay: () => parseIp('192.0.2.1'), peers: [] });
+  const networks: Networks = new Networks({
+    forwarding,
+    defaultMtu: async () => 1450,
+    hasStaticPeers: () => false,
+    endpointsOf: (network) => endpoints.of(network),
+    onChanged: async () => {},
+    onRemoved: (name) => endpoints.leaveNetwork(name),
+  });
+  const watcher = new NetnsWatcher(setInterval);
+  const endpoints: Endpoints = new Endpoints({
+    store,
+    forwarding,
+    networks,
+    hosts,
+    watcher,
+    exchange: async () => [],
+    hostName: 'here',
+    identity: Uint8Array.of(0, 0, 1),
+    bootId: 'boot',
+    hasStaticPeers: () => false,
+    onNamespaceGone: () => {},
+    warn: (message) => warnings.push(message),
+  });
+  const cluster = new Cluster({
+    store,
+    reconcilers: reconcilers({ networks, hosts, endpoints }),
+    see: (changes) => endpoints.see(changes),
+    place: (names) => endpoints.place(names),
+    onEnforced: async () => {},
+    prepare: async () => {},
+    onApplied: async () => {},
+    logger: { info: () => {}, warn: (_, message) => warnings.push(message), error: (_, message) => t.fail(message) },
+  });
+  await cluster.start();
+  t.teardown(async () => {
+    await cluster.serial.close();
+    cluster.close();
+    watcher.close();
+    forwarding.datapath.close();
+    await store.close();
+    rmSync(directory, { recursive: true });
+  });
+  /** What another program writes; in force when it returns, as far as that is possible. */
+  const write = async (entries: Readonly<Record<string, unknown>>): Promise<void> => {
+    const all = Object.entries(entries);
+    await store.transact({
+      put: all.flatMap(([key, value]) => (value === undefined ? [] : [{ key, value }])),
+      delete: all.flatMap(([key, value]) => (value === undefined ? [key] : [])),
+    });
+    await cluster.serial.run(() => cluster.enforce());
+  };
+  return { cluster, endpoints, forwarding, networks, store, warnings, write };
+}

@@ -1,0 +1,100 @@
+/**
+ * Records of other programs that this host does not accept: they are told, change nothing, are tried again, and can be
+ * replaced or deleted.
+ */
+import t from 'tap';
+import { endpointKind } from '../../src/model/kinds/endpoint.ts';
+import { networkKind } from '../../src/model/kinds/network.ts';
+import { manifest, openControlPlane } from './control-plane.ts';
+
+const blue = manifest('Network', 'blue', { subnets: ['10.0.0.0/24'], vni: 100 });
+const there = manifest('Host', 'there', { underlay: '192.0.2.2' });
+const [mac, otherMac] = ['02:00:00:00:00:01', '02:00:00:00:00:02'];
+
+function remote(name: string, address: string, itsMac: string, metadata: object = {}) {
+  const spec = { network: 'blue', host: 'there', addresses: [address], mac: itsMac };
+  return manifest('Endpoint', name, spec, metadata);
+}
+
+function recordOf(name: string, address: string, itsMac: string) {
+  return { resource: remote(name, address, itsMac), addresses: [address], mac: itsMac };
+}
+
+t.test('an endpoint that does not validate', async (t) => {
+  const { cluster, endpoints, warnings, write } = await openControlPlane(t);
+  await cluster.apply([blue, there]);
+  const good = recordOf('web', '10.0.0.10', mac);
+  const { network: _, ...withoutNetwork } = good.resource.spec as { network: string };
+  const faulty = {
+    'resource.spec.network is missing': { ...good, resource: { ...good.resource, spec: withoutNetwork } },
+    'resource is missing': {},
+    'addresses is missing': { ...good, addresses: undefined },
+    'mac: 02 is not accepted': { ...good, mac: '02' },
+    'resource.metadata.name: its key says web, not db': recordOf('db', '10.0.0.10', mac),
+  };
+  for (const [why, record] of Object.entries(faulty)) {
+    await write({ 'endpoints/default/web': record });
+    const [refused, ...others] = cluster.refused.report();
+    t.match(refused, { kind: 'Endpoint', name: 'web', namespace: 'default' });
+    t.ok(refused?.why.startsWith(why.split(':')[0]!), `${why}: ${refused?.why}`);
+    t.same(others, []);
+    t.equal(endpoints.size, 0);
+    t.throws(() => cluster.get(endpointKind, { name: 'web' }), { message: /^endpoint "web" waits: .*apply it again/ });
+  }
+  t.same(new Set(warnings), new Set(['a record of the store is not accepted']));
+  t.match(await cluster.apply([good.resource]), [{ action: 'created' }], 'it can be replaced');
+  t.same(cluster.refused.report(), []);
+  t.equal(endpoints.get('web').state, 'remote');
+
+  await write({ 'endpoints/default/web': {} });
+  t.equal(endpoints.get('web').state, 'remote', 'what is in force stays so');
+  t.equal(cluster.refused.report().length, 1);
+  t.match(await cluster.apply([good.resource]), [{ action: 'configured' }], 'what it was can be stored again');
+  t.same(cluster.refused.report(), []);
+
+  await write({ 'endpoints/default/db': {}, 'endpoints/default/web': {} });
+  await cluster.delete(endpointKind, { name: 'db' });
+  t.match(cluster.refused.report(), [{ name: 'web' }], 'it can be deleted');
+  await write({ 'endpoints/default/web': undefined });
+  t.same(cluster.refused.report(), []);
+  t.equal(endpoints.size, 0);
+});
+
+t.test('an endpoint that clashes waits until it does not', async (t) => {
+  const { cluster, endpoints, write } = await openControlPlane(t);
+  await cluster.apply([blue, there, remote('web', '10.0.0.10', mac)]);
+  await write({
+    'endpoints/default/address': recordOf('address', '10.0.0.10', otherMac),
+    'endpoints/default/mac': recordOf('mac', '10.0.0.11', mac),
+  });
+  t.match(endpoints.problems(), {
+    address: [/ip 10\.0\.0\.10 is taken by endpoint "web"/],
+    mac: [`endpoint "mac": mac ${mac} is taken by endpoint "web"`],
+  });
+  t.equal(endpoints.get('mac').state, 'waiting');
+  t.equal(endpoints.get('web').state, 'remote');
+  await cluster.delete(endpointKind, { name: 'web' });
+  await endpoints.renew();
+  t.same(endpoints.problems(), {});
+  t.equal(endpoints.get('mac').state, 'remote');
+});
+
+t.test('a network that clashes does not take the place of another', async (t) => {
+  const { cluster, networks, forwarding, write } = await openControlPlane(t);
+  await cluster.apply([blue]);
+  const red = manifest('Network', 'red', { subnets: ['10.1.0.0/24'], vni: 100 });
+  const wide = manifest('Network', 'wide', { subnets: ['10.0.0.0/16'] });
+  await write({
+    'networks/red': { resource: red, vni: 100, mtu: 1450 },
+    'networks/wide': { resource: wide, vni: 7, mtu: 1450 },
+  });
+  t.match(cluster.refused.report(), [
+    { kind: 'Network', name: 'red', why: 'VNI 100 is taken by network "blue"' },
+    { kind: 'Network', name: 'wide', why: 'subnet 10.0.0.0/16 overlaps 10.0.0.0/24 of network "blue"' },
+  ]);
+  t.equal(networks.size, 1);
+  t.equal(forwarding.tables.topology.networkNamed('blue')?.vni, 100);
+  await cluster.delete(networkKind, { name: 'blue' });
+  t.same(cluster.refused.report(), [], 'without it they are accepted');
+  t.equal(networks.size, 2);
+});
