@@ -189,9 +189,8 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       if (resources.some(wantsOutside)) await outside.set(true);
     },
     onApplied: async (resources) => {
-      for (const { metadata } of resources.filter(({ kind }) => kind === 'Network')) {
-        for (const { detail } of clashesOfSubnets([metadata.name])) logger.warn({ network: metadata.name }, detail);
-      }
+      const applied = resources.filter(({ kind }) => kind === 'Network').map(({ metadata }) => metadata.name);
+      for (const { detail } of clashesOfSubnets(applied)) logger.warn(detail);
       if (resources.some(isPublished)) await outside.set();
     },
     logger,

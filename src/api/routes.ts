@@ -8,8 +8,9 @@ import type * as z from 'zod';
 import { WeftError, type ErrorCode } from '../error.ts';
 import { parseResource } from '../model/manifest.ts';
 import type { DropReport, FlowReport } from '../model/report.ts';
-import type { ResourceName } from '../model/resource.ts';
+import type { Resource, ResourceName } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
+import { inTurns } from '../turns.ts';
 import { arrayStream } from './array-stream.ts';
 import { CAPTURE_ID_HEADER, captureStream } from './capture-stream.ts';
 import { eventStream } from './events.ts';
@@ -36,6 +37,9 @@ const statusOf = {
   state: 500,
   internal: 500,
 } as const satisfies Record<ErrorCode, number>;
+
+/** How many resources of a file are parsed in one turn of the event loop. */
+const PARSED_PER_TURN = 64;
 
 /** `onInternal` is told about errors that are defects of weft; the client only gets their message. */
 export function routes({ sw, isStopping, shutdown }: ApiTarget, onInternal: (error: unknown) => void): Hono {
@@ -81,7 +85,9 @@ export function routes({ sw, isStopping, shutdown }: ApiTarget, onInternal: (err
 
   app.post('/resources', async (c) => {
     const { resources, dryRun } = await read(c, applyRequest);
-    return c.json(await sw.apply(resources.map(parseResource), { dryRun }));
+    const parsed: Resource[] = [];
+    for await (const resource of inTurns(resources, PARSED_PER_TURN)) parsed.push(parseResource(resource));
+    return c.json(await sw.apply(parsed, { dryRun }));
   });
   app.get('/resources/:kind', (c) =>
     c.json(sw.get(parseKind(c.req.param('kind')), { namespace: c.req.query('namespace') })),

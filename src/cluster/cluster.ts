@@ -16,6 +16,7 @@ import type { ApplyReport } from '../model/report.ts';
 import { idOf, nameOf, type Resource, type ResourceName } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
 import type { Change, Entry, Store, Transaction, WatchEvent } from '../store/store.ts';
+import { inTurns } from '../turns.ts';
 import { FileDraft } from './draft.ts';
 import { refuseInUse } from './in-use.ts';
 import { keyOf, resourceAt } from './keys.ts';
@@ -41,6 +42,12 @@ export interface ClusterEnvironment {
   /** Methods as pino has them. */
   readonly logger: Readonly<Record<'info' | 'warn' | 'error', (details: object, message: string) => void>>;
 }
+
+/** How many resources are planned in one turn of the event loop. */
+const PLANNED_PER_TURN = 16;
+
+/** How many records of the store are read in one turn. */
+const READ_PER_TURN = 64;
 
 export class Cluster {
   readonly serial = new Serial();
@@ -85,7 +92,7 @@ export class Cluster {
     const ordered = [...resources].sort(compareKinds);
     const actions: ApplyReport['action'][] = [];
     try {
-      for (const resource of ordered) actions.push(await draft.apply(resource));
+      for await (const resource of inTurns(ordered, PLANNED_PER_TURN)) actions.push(await draft.apply(resource));
       if (dryRun) draft.undo();
       else await this.#store(draft, ordered);
     } catch (error) {
@@ -279,7 +286,7 @@ export class Cluster {
     const moved = see(changes);
     const put = new Map<string, Stored[]>(kinds.map(({ kind }) => [kind, []]));
     const removed = new Map<string, string[]>(kinds.map(({ kind }) => [kind, []]));
-    for (const change of changes) {
+    for await (const change of inTurns(changes, READ_PER_TURN)) {
       const at = resourceAt(change.key);
       if (!at) continue;
       const stored = this.#stored(change, at.kind, at.name);

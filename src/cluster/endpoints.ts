@@ -24,6 +24,7 @@ import type { EndpointReport } from '../model/report.ts';
 import type { Resource } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
 import type { Change, Store } from '../store/store.ts';
+import { inTurns } from '../turns.ts';
 import { Attachments, type AttachmentsEnvironment, type Mended } from './attachments.ts';
 import { byName, EndpointIndex } from './endpoint-index.ts';
 import { EndpointPlan } from './endpoint-plan.ts';
@@ -215,9 +216,9 @@ export class Endpoints implements Reconciler {
     await this.place(toPlace);
   }
 
-  /** Closes ports, removes interfaces, and gives addresses back. */
+  /** Closes ports, removes interfaces, and gives addresses back: one in each turn, because the kernel takes its time. */
   async remove(names: readonly string[]): Promise<void> {
-    for (const name of names) {
+    for await (const name of inTurns(names, 1)) {
       const endpoint = this.#index.find(name);
       if (!endpoint) continue;
       await this.#close(endpoint, { keep: false });

@@ -15,6 +15,7 @@ import { compareNames } from '../model/name-order.ts';
 import type { NetworkReport } from '../model/report.ts';
 import type { Resource } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
+import { inTurns } from '../turns.ts';
 import type { Endpoint } from './endpoint.ts';
 import { refusePublished } from './in-use.ts';
 import { AddressPool } from './ipam.ts';
@@ -36,6 +37,9 @@ export interface NetworksEnvironment {
   /** A network is about to go. Nobody has to have asked whether endpoints are in it. */
   readonly onRemoved: (name: string) => Promise<void>;
 }
+
+/** How many networks are put into force, or removed, in one turn of the event loop. */
+const PUT_PER_TURN = 16;
 
 export class Networks implements Reconciler {
   readonly #environment: NetworksEnvironment;
@@ -97,7 +101,7 @@ export class Networks implements Reconciler {
   }
 
   async put(stored: readonly Stored<NetworkResource>[]): Promise<void> {
-    for (const { name, resource, revision, record } of stored) {
+    for await (const { name, resource, revision, record } of inTurns(stored, PUT_PER_TURN)) {
       const { vni, mtu } = record as NetworkRecord;
       const before = this.#networks.get(name);
       const network: Network = { resource, vni, mtu, name, revision, pools: poolsOf({ resource, vni, mtu }, before) };
@@ -108,7 +112,7 @@ export class Networks implements Reconciler {
   }
 
   async remove(names: readonly string[]): Promise<void> {
-    for (const name of names) {
+    for await (const name of inTurns(names, PUT_PER_TURN)) {
       await this.#environment.onRemoved(name);
       const network = this.#networks.get(name);
       this.#networks.delete(name);

@@ -5,7 +5,7 @@ import { formatIp } from '../flow/types.ts';
 import type { ConnectionReport } from '../model/report.ts';
 import { endpointOf, isFromInside, type ConnectionEntry, type ConnectionTable } from '../table/connections.ts';
 import type { Topology } from '../table/topology.ts';
-import { inTurns } from './turns.ts';
+import { inTurns } from '../turns.ts';
 
 export interface ConnectionsQuestion {
   readonly tables: { readonly connections: ConnectionTable; readonly topology: Topology };

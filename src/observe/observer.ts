@@ -28,7 +28,7 @@ import { tunnelClash } from './clashes.ts';
 import { reportConnections } from './connections.ts';
 import { formatKey, reportDecision } from './decision.ts';
 import { Pcapng, type PcapngFrame } from './pcapng.ts';
-import { inTurns } from './turns.ts';
+import { inTurns } from '../turns.ts';
 
 export interface CaptureOptions {
   /** Name of a port; all ports if it is not given. */

@@ -1,4 +1,4 @@
-/** Makes long reports in several turns of the event loop, so that they delay neither decisions nor other requests. */
+/** Does long work in several turns of the event loop, so that it delays neither decisions nor other requests. */
 
 /** Passes `items` on, and lets other work run after every `perTurn` of them. */
 export async function* inTurns<T>(items: Iterable<T>, perTurn: number): AsyncGenerator<T> {
