@@ -19,7 +19,13 @@ import type {
 } from '../model/report.ts';
 import type { Resource } from '../model/resource.ts';
 import { CAPTURE_ID_HEADER, LOST, MESSAGE_HEADER_BYTES } from './capture-stream.ts';
-import { type AttachOptions, BODY_LIMIT_BYTES, type CaptureOptions, type NetworkOptions } from './target.ts';
+import {
+  type AttachOptions,
+  BODY_LIMIT_BYTES,
+  type CaptureOptions,
+  type NetworkOptions,
+  VERSION_HEADER,
+} from './target.ts';
 
 export const DEFAULT_SOCKET = '/run/weft/weft.sock';
 
@@ -46,9 +52,15 @@ type Method = 'GET' | 'POST' | 'DELETE';
 
 export class Client {
   readonly #socketPath: string;
+  #daemonVersion: string | null | undefined;
 
   constructor(socketPath: string = DEFAULT_SOCKET) {
     this.#socketPath = socketPath;
+  }
+
+  /** The version of the daemon that has answered: null for one that does not say, undefined before the first answer. */
+  get daemonVersion(): string | null | undefined {
+    return this.#daemonVersion;
   }
 
   status(): Promise<StatusReport> {
@@ -230,7 +242,11 @@ export class Client {
           headers: { 'content-type': 'application/json', 'content-length': text.length },
         }),
       });
-      request.once('response', resolve);
+      request.once('response', (response) => {
+        const { [VERSION_HEADER]: version } = response.headers;
+        this.#daemonVersion = typeof version === 'string' ? version : null;
+        resolve(response);
+      });
       request.once('error', (error) => reject(this.#unreachable(error)));
       request.end(text);
     });

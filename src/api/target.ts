@@ -36,6 +36,9 @@ export interface ApiTarget {
   readonly shutdown: (options: { readonly purge: boolean }) => Promise<void>;
 }
 
+/** The header in which every answer says which version the daemon is. */
+export const VERSION_HEADER = 'weft-version';
+
 /** The largest request body; a manifest is far below it. */
 export const BODY_LIMIT_BYTES = 1 << 20;
 

@@ -2,8 +2,9 @@
 import type { Command } from 'commander';
 import { WeftError } from '../error.ts';
 import type { StatusReport } from '../model/report.ts';
-import { ageText, colours, fields, numberText, pairsText, print, table } from './print.ts';
-import { clientOf, globals, verb } from './verb.ts';
+import { idOf } from '../model/name.ts';
+import { ageText, colours, fields, numberText, pairsText, print, table, type Cell } from './print.ts';
+import { clientOf, globals, otherVersionText, verb } from './verb.ts';
 
 export function status(program: Command): void {
   verb(program, 'status', {
@@ -12,60 +13,78 @@ export function status(program: Command): void {
   }).action(async (_, command: Command) => {
     const report = await clientOf(command).status();
     await print(globals(command).output, report, () => statusText(report));
+    const other = otherVersionText();
+    if (other !== undefined) process.stderr.write(`weft: ${other}\n`);
     if (!report.forwarding)
       throw new WeftError('system', 'not forwarding: `weft doctor` and the log of `weft up` say why');
   });
 }
 
+/** A daemon of another version may not tell everything: what is missing is left out. */
 async function statusText(report: StatusReport): Promise<string> {
   const paint = await colours();
-  const { datapath, fdb } = report;
-  const ports = await table(
-    ['PORT', 'NAME', 'KIND', 'NETWORK', 'RX-FRAMES', 'RX-BYTES', 'TX-FRAMES', 'TX-BYTES', 'DROPS'],
-    report.ports.map((port) => [
-      port.port,
-      port.name,
-      port.kind,
-      port.network ?? '',
-      numberText(port.rxFrames),
-      numberText(port.rxBytes),
-      numberText(port.txFrames),
-      numberText(port.txBytes),
-      pairsText(port.drops),
-    ]),
-    'No ports.',
-  );
-  return `${fields([
-    ['Host', report.host],
-    ['Version', report.version],
-    ['Daemon', `pid ${report.pid}, up ${ageText(report.startedAt)}`],
-    ['Forwarding', report.forwarding ? paint('green', 'yes') : paint('red', 'no')],
-    ['Underlay', underlayText(report)],
-    ['Peers', report.peers.map((peer) => withPath(report, peer)).join(', ')],
-    ['Outside', outsideText(report)],
-    ...report.clashes.map(({ detail }) => ['Clash', paint('yellow', detail)] as const),
-    ['Store', report.store],
-    ['Networks', report.networks],
-    ['Endpoints', endpointsText(report)],
-    ['Connections', `${report.connections.active} of ${report.connections.limit}`],
-    ['FDB', `${fdb.entries} entries, ${fdb.moves} moves, ${fdb.evicted} evicted`],
-    ['Memory', `${mebibytes(report.memory.rssBytes)} MiB resident, ${mebibytes(report.memory.heapUsedBytes)} MiB heap`],
-    [
-      'Datapath',
-      `${datapath.kind}, ${datapath.flows} of ${datapath.flowLimit} flows, ${datapath.masks} of ${datapath.maskLimit} masks, ${datapath.upcalls} upcalls`,
-    ],
-    ['Flow cache', flowCacheText(report)],
-    ['Decisions', `${report.decisions.redecided} made again, ${report.decisions.withdrawn} flows withdrawn`],
-    [
-      'In',
-      `${datapath.rx} rx + ${datapath.originated} originated + ${datapath.copies} copies + ${datapath.segments} segments`,
-    ],
-    [
-      'Out',
-      `${datapath.tx} tx + ${datapath.consumed} consumed + ${datapath.coalesced} coalesced + ${dropped(report)} drops + ${datapath.held} held`,
-    ],
-    ['Drops', pairsText(datapath.drops)],
-  ])}\n${ports}`;
+  const isOther = otherVersionText() !== undefined;
+  const row = (name: string, read: () => Cell): (readonly [string, Cell])[] => {
+    const value = isOther ? told(read) : read();
+    return value === undefined ? [] : [[name, value]];
+  };
+  const rows = (read: () => (readonly [string, Cell])[]): (readonly [string, Cell])[] =>
+    (isOther ? told(read) : read()) ?? [];
+  const facts = fields([
+    ...row('Host', () => report.host),
+    ...row('Version', () => report.version),
+    ...row('Daemon', () => `pid ${report.pid}, up ${ageText(report.startedAt)}`),
+    ...row('Forwarding', () => (report.forwarding ? paint('green', 'yes') : paint('red', 'no'))),
+    ...row('Underlay', () => underlayText(report)),
+    ...row('Peers', () => report.peers.map((peer) => withPath(report, peer)).join(', ')),
+    ...row('Outside', () => outsideText(report)),
+    ...rows(() => report.clashes.map(({ detail }) => ['Clash', paint('yellow', detail)] as const)),
+    ...row('Store', () => report.store),
+    ...row('Networks', () => report.networks),
+    ...row('Endpoints', () => endpointsText(report)),
+    ...rows(() => report.refusedRecords.map((refused) => ['Waiting', paint('yellow', refusedText(refused))] as const)),
+    ...row('Connections', () => `${report.connections.active} of ${report.connections.limit}`),
+    ...row('FDB', () => `${report.fdb.entries} entries, ${report.fdb.moves} moves, ${report.fdb.evicted} evicted`),
+    ...row('Memory', () => memoryText(report)),
+    ...row('Datapath', () => datapathText(report)),
+    ...row('Flow cache', () => flowCacheText(report)),
+    ...row(
+      'Decisions',
+      () => `${report.decisions.redecided} made again, ${report.decisions.withdrawn} flows withdrawn`,
+    ),
+    ...row('In', () => inText(report)),
+    ...row('Out', () => outText(report)),
+    ...row('Drops', () => pairsText(report.datapath.drops)),
+  ]);
+  const ports = isOther ? told(() => portRows(report)) : portRows(report);
+  return ports ? `${facts}\n${await table(portHeads, ports, 'No ports.')}` : facts;
+}
+
+/** What `read` makes of the report; undefined if a part of it is missing. */
+function told<T>(read: () => T): T | undefined {
+  try {
+    const value = read();
+    return JSON.stringify(value)?.includes('undefined') ? undefined : value;
+  } catch (error) {
+    if (error instanceof TypeError) return undefined;
+    throw error;
+  }
+}
+
+const portHeads = ['PORT', 'NAME', 'KIND', 'NETWORK', 'RX-FRAMES', 'RX-BYTES', 'TX-FRAMES', 'TX-BYTES', 'DROPS'];
+
+function portRows({ ports }: StatusReport): Cell[][] {
+  return ports.map((port) => [
+    port.port,
+    port.name,
+    port.kind,
+    port.network ?? '',
+    numberText(port.rxFrames),
+    numberText(port.rxBytes),
+    numberText(port.txFrames),
+    numberText(port.txBytes),
+    pairsText(port.drops),
+  ]);
 }
 
 function underlayText({ underlay, tunnel }: StatusReport): string {
@@ -85,8 +104,26 @@ function endpointsText({ endpoints, endpointProblems }: StatusReport): string {
   return problems.length === 0 ? String(endpoints) : `${endpoints}; ${problems.join('; ')}`;
 }
 
-function dropped({ datapath }: StatusReport): number {
-  return Object.values(datapath.drops).reduce((sum, frames) => sum + frames, 0);
+function refusedText({ kind, name, namespace, why }: StatusReport['refusedRecords'][number]): string {
+  const id = idOf({ name, namespace });
+  return `${kind.toLowerCase()} "${id}": ${why}: apply it again, or delete it`;
+}
+
+function memoryText({ memory }: StatusReport): string {
+  return `${mebibytes(memory.rssBytes)} MiB resident, ${mebibytes(memory.heapUsedBytes)} MiB heap`;
+}
+
+function datapathText({ datapath: { kind, flows, flowLimit, masks, maskLimit, upcalls } }: StatusReport): string {
+  return `${kind}, ${flows} of ${flowLimit} flows, ${masks} of ${maskLimit} masks, ${upcalls} upcalls`;
+}
+
+function inText({ datapath: { rx, originated, copies, segments } }: StatusReport): string {
+  return `${rx} rx + ${originated} originated + ${copies} copies + ${segments} segments`;
+}
+
+function outText({ datapath: { tx, consumed, coalesced, drops, held } }: StatusReport): string {
+  const dropped = Object.values(drops).reduce((sum, frames) => sum + frames, 0);
+  return `${tx} tx + ${consumed} consumed + ${coalesced} coalesced + ${dropped} drops + ${held} held`;
 }
 
 function flowCacheText({ datapath: { refused, evicted } }: StatusReport): string {

@@ -8,6 +8,7 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { Client, DEFAULT_SOCKET } from '../api/client.ts';
 import { WeftError } from '../error.ts';
+import { version } from '../package.ts';
 
 export type OutputFormat = 'table' | 'json' | 'yaml';
 
@@ -63,8 +64,19 @@ export function globals(command: Command): GlobalOptions {
   return command.optsWithGlobals<GlobalOptions>();
 }
 
+/** The client of the command that runs. */
+let asked: Client | undefined;
+
 export function clientOf(command: Command): Client {
-  return new Client(globals(command).socket);
+  return (asked = new Client(globals(command).socket));
+}
+
+/** How to make the daemon the same version as this command; undefined if it is, or if none has answered. */
+export function otherVersionText(): string | undefined {
+  const daemon = asked?.daemonVersion;
+  if (daemon === undefined || daemon === version) return undefined;
+  const its = daemon === null ? 'an older version' : `version ${daemon}`;
+  return `the daemon is ${its}, and this command is version ${version}: restart the daemon with \`weft down\` and \`weft up\` (containers keep their interfaces)`;
 }
 
 /** For options that may be given several times. */
@@ -106,7 +118,17 @@ export async function run(program: Command, argv: readonly string[]): Promise<vo
 
 function failureText(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
+  // What another version does not answer or does not know is no defect.
+  if (error instanceof TypeError || isNoRoute(error)) {
+    const other = otherVersionText();
+    if (other !== undefined) return other;
+  }
   if (error instanceof WeftError) return error.message.replaceAll(/\s*\n\s*/g, '; ');
   // An unexpected error: whoever reports it needs the stack.
   return `internal error: ${error.stack ?? error.message}`;
+}
+
+/** True if the daemon does not have what was asked for in its API. */
+function isNoRoute(error: Error): boolean {
+  return error instanceof WeftError && error.code === 'not_found' && error.message.endsWith('is not part of the API');
 }
