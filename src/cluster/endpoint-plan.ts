@@ -113,15 +113,19 @@ export class EndpointPlan {
   /** Takes the declared addresses, and one from each other subnet that weft may choose from. */
   #takeAddresses(): string[] {
     const { addresses: requested, host } = this.#resource.spec;
-    const take = (pool: Network['pools'][number], address?: string): string => {
+    const asked = requested.map((address) => {
+      const pool = poolOf(this.#network, address);
       const taken = pool.take(this.#name, address);
       this.#draft.onUndo(() => pool.release(taken));
       return taken;
-    };
-    const asked = requested.map((address) => take(poolOf(this.#network, address), address));
+    });
     const chosen = (host === undefined ? this.#pools() : [])
       .filter((pool) => !requested.some((address) => pool.contains(address)))
-      .map((pool) => take(pool));
+      .map((pool) => {
+        const { address, undo } = pool.choose(this.#name);
+        this.#draft.onUndo(undo);
+        return address;
+      });
     return [...asked, ...chosen];
   }
 

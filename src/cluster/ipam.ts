@@ -51,7 +51,7 @@ export class AddressPool {
   /** Addresses of the range from here on have never been chosen. */
   #fresh: bigint;
   /** The queue: free addresses of the range below `#fresh`, in the order in which they were released. */
-  readonly #resting = new Set<bigint>();
+  #resting = new Set<bigint>();
 
   /** @param before the pool of the same subnet that this one replaces; what is taken there is taken here too */
   constructor({ network, subnet, range }: AddressPoolOptions, before?: AddressPool) {
@@ -114,6 +114,24 @@ export class AddressPool {
     const value = requested === undefined ? this.#choose() : addressValue(requested);
     this.#give(value, owner);
     return addressText(value);
+  }
+
+  /**
+   * Chooses an address for a plan. `undo` puts the pool back as it was; of several choices, the last is undone first.
+   * @throws WeftError('exhausted') if there is none
+   */
+  choose(owner: string): { readonly address: string; readonly undo: () => void } {
+    const fresh = this.#fresh;
+    const address = this.take(owner);
+    const undo = (): void => {
+      const value = addressValue(address);
+      const hadRested = value < fresh;
+      this.release(address);
+      this.#fresh = fresh;
+      this.#resting.delete(value);
+      if (hadRested) this.#resting = new Set([value, ...this.#resting]);
+    };
+    return { address, undo };
   }
 
   /** Like `take`, but `owner` may have the address already. */

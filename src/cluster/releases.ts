@@ -2,6 +2,7 @@
  * Endpoints to release because their containers are gone. They are deleted from the store, and the watch reports that
  * like any other deletion. While the store cannot be written, they wait here and are tried again.
  */
+import { WeftError } from '../error.ts';
 import { endpointKind } from '../model/kinds/endpoint.ts';
 import type { Store } from '../store/store.ts';
 import type { EndpointIndex } from './endpoint-index.ts';
@@ -32,25 +33,34 @@ export class Releases {
   }
 
   async run(): Promise<void> {
-    const { store, index, warn } = this.#environment;
+    const { index, warn } = this.#environment;
     // Somebody may have attached one again, or deleted it.
     for (const name of this.#names) if (index.find(name)?.state !== 'detached') this.#names.delete(name);
     if (this.#names.size === 0) return;
-    const expect = [...this.#names].map((name) => ({
-      key: keyOf(endpointKind, name),
-      revision: index.find(name)!.revision,
-    }));
     try {
-      await store.transact({ expect, delete: expect.map(({ key }) => key) });
+      await this.#release([...this.#names]);
+      this.#toldWhy = undefined;
     } catch (error) {
       const { message } = error as Error;
       if (message !== this.#toldWhy) {
         warn('endpoints could not be released yet; weft tries again', { error: message });
       }
       this.#toldWhy = message;
-      return;
     }
-    this.#toldWhy = undefined;
-    this.#names.clear();
+  }
+
+  /** In one transaction; one by one if one of them was changed meanwhile, so that it does not hold back the others. */
+  async #release(names: readonly string[]): Promise<void> {
+    const { store, index } = this.#environment;
+    const expect = names.map((name) => ({ key: keyOf(endpointKind, name), revision: index.find(name)!.revision }));
+    try {
+      await store.transact({ expect, delete: expect.map(({ key }) => key) });
+      for (const name of names) this.#names.delete(name);
+    } catch (error) {
+      if (!(error instanceof WeftError) || error.code !== 'conflict' || names.length === 1) throw error;
+      const refused: unknown[] = [];
+      for (const name of names) await this.#release([name]).catch((why: unknown) => refused.push(why));
+      if (refused.length > 0) throw refused[0];
+    }
   }
 }

@@ -172,6 +172,28 @@ t.test('an address that was released is not the next one', async (t) => {
   t.equal(pool.take('web'), '10.0.0.2', 'all others rest less long');
 });
 
+t.test('what a plan chose and gave up is as if it had not been chosen', async (t) => {
+  const pool = new AddressPool({ network: 'blue', subnet: '10.0.0.0/29' });
+  pool.take('db', '10.0.0.3');
+  const plan = (count: number): string[] => {
+    const chosen = Array.from({ length: count }, () => pool.choose('web'));
+    for (const { undo } of chosen.toReversed()) undo();
+    return chosen.map(({ address }) => address);
+  };
+  t.same(plan(3), ['10.0.0.2', '10.0.0.4', '10.0.0.5']);
+  t.equal(pool.free, 4);
+  t.same(plan(3), ['10.0.0.2', '10.0.0.4', '10.0.0.5'], 'the same again');
+  t.same(
+    [pool.take('a'), pool.take('b'), pool.take('c')],
+    ['10.0.0.2', '10.0.0.4', '10.0.0.5'],
+    'and for the endpoint that comes after it',
+  );
+  pool.release('10.0.0.4');
+  pool.release('10.0.0.2');
+  t.same(plan(3), ['10.0.0.6', '10.0.0.4', '10.0.0.2'], 'those that rest, too, in their order');
+  t.same([pool.take('d'), pool.take('e'), pool.take('f')], ['10.0.0.6', '10.0.0.4', '10.0.0.2']);
+});
+
 t.test('a large pool takes no longer, full or empty', { timeout: 30_000 }, async (t) => {
   const pool = new AddressPool({ network: 'blue', subnet: '10.0.0.0/16' });
   for (let i = 0; i < 65_533; i++) pool.take('web');

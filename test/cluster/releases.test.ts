@@ -1,0 +1,50 @@
+/** Endpoints whose containers are gone are deleted from the store, each as soon as that is possible. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t from 'tap';
+import { EndpointIndex } from '../../src/cluster/endpoint-index.ts';
+import { Releases } from '../../src/cluster/releases.ts';
+import { WEFT_V1 } from '../../src/model/kinds/kind.ts';
+import type { EndpointResource } from '../../src/model/kinds/endpoint.ts';
+import { parseResource } from '../../src/model/manifest.ts';
+import { openEmbeddedStore } from '../../src/store/embedded.ts';
+
+const NAMES = ['api', 'db', 'web'] as const;
+
+await t.test('one that was changed meanwhile does not hold back the others', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), `weft-releases-${process.pid}-`));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const store = await openEmbeddedStore({ directory, onWarning: () => {}, after: () => () => {} });
+  t.teardown(() => store.close());
+  const index = new EndpointIndex();
+  const warnings: object[] = [];
+  const releases = new Releases({ store, index, warn: (_, details) => warnings.push(details) });
+  const left = async (): Promise<string[]> => (await store.list('endpoints/')).entries.map(({ key }) => key);
+  const know = (name: string, revision: number): void => {
+    const spec = { network: 'blue', netns: name };
+    const resource = parseResource({ apiVersion: WEFT_V1, kind: 'Endpoint', metadata: { name }, spec });
+    index.set({
+      name,
+      resource: resource as EndpointResource,
+      revision,
+      addresses: [],
+      mac: '02:00:00:00:00:01',
+      state: 'detached',
+    });
+  };
+  const put = NAMES.map((name) => ({ key: `endpoints/default/${name}`, value: { name } }));
+  const revision = await store.transact({ put });
+  for (const name of NAMES) {
+    know(name, name === 'db' ? revision - 1 : revision);
+    releases.add(name);
+  }
+  for (let times = 0; times < 2; times++) {
+    await releases.run();
+    t.same(await left(), ['endpoints/default/db']);
+    t.match(warnings, [{ error: /"endpoints\/default\/db" has revision/ }], 'told once');
+  }
+  know('db', revision);
+  await releases.run();
+  t.same(await left(), []);
+});
