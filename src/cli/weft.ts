@@ -4,6 +4,7 @@ import { version } from '../package.ts';
 import { apply } from './apply.ts';
 import { attach } from './attach.ts';
 import { capture } from './capture.ts';
+import { completion } from './completion.ts';
 import { connections } from './connections.ts';
 import { deleteVerb } from './delete.ts';
 import { demoVerb } from './demo-verb.ts';
@@ -46,8 +47,16 @@ const verbs = [
   connections,
   capture,
   demoVerb,
+  completion,
 ];
 for (const register of verbs) register(program);
+const [, , verb, ...words] = process.argv;
+if (verb === '__complete') {
+  const { complete } = await import('./complete.ts');
+  await complete(program, words);
+  // The daemon may not have answered.
+  process.exit();
+}
 // The help names the kinds.
 if (process.argv.some((word) => word === '--help' || word === '-h')) await loadKinds();
 await run(program, process.argv);
