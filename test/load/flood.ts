@@ -6,9 +6,9 @@
  * everybody may have. So limits of the machine do not count against weft, and the cost of a
  * refusal becomes visible.
  */
-import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isAlive } from '../support/process.ts';
+import { MIB, mib, residentBytes } from './memory.ts';
 import { Stage, type Place } from './stage.ts';
 import type { LoadOptions, Report, Scenario } from './scenario.ts';
 
@@ -23,7 +23,6 @@ const modes = {
 const rates = { '20000': 20_000, unlimited: 0 } as const;
 
 const NEW_FLOWS_PER_SECOND = 25;
-const MIB = 1024 * 1024;
 const MEMORY_LIMIT_BYTES = 256 * MIB;
 
 const promises = {
@@ -171,15 +170,6 @@ function resultOf(program: { readonly stdout: string; readonly stderr: string })
   return JSON.parse(program.stdout.trim().split('\n').at(-1)!);
 }
 
-/** 0 if it has ended. */
-function residentBytes(pid: number): number {
-  try {
-    return Number(/^VmRSS:\s*(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024;
-  } catch {
-    return 0;
-  }
-}
-
 function textOf(seen: Seen): string {
   const flows = Object.entries(seen.newFlows).map(
     ([way, { asked, answered, p50Ms }]) => `${way} ${answered}/${asked} p50 ${p50Ms.toFixed(2)} ms`,
@@ -187,8 +177,4 @@ function textOf(seen: Seen): string {
   const memory = `memory ${mib(seen.startBytes)}, ${mib(seen.mostBytes)}, ${mib(seen.laterBytes)}`;
   const rest = `requests ${seen.requestsPerSecond.toFixed(0)}/s, status ${seen.statusMs.toFixed(0)} ms, ${memory}`;
   return `${seen.sentPerSecond} frames/s; new flows ${flows.join(', ')}; ${rest}; drops ${seen.drops}`;
-}
-
-function mib(bytes: number): string {
-  return `${(bytes / MIB).toFixed(0)} MiB`;
 }

@@ -2,16 +2,19 @@
  * Scale: a thousand endpoints on one host. Attaching the last one takes no longer than attaching
  * the first, and a restart finds all of them again before anybody gives up.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { Lab, type Namespace } from '../support/lab.ts';
 import { monotonicMs, until } from '../support/process.ts';
 import { startProbe } from '../support/restart.ts';
 import { Weft } from '../support/weft.ts';
+import { mib, residentBytes } from './memory.ts';
 import type { Report, Scenario } from './scenario.ts';
 
 const ENDPOINTS = 1000;
 const NETWORKS = 20;
 /** The last ones to be attached, which are judged. */
 const LAST = 100;
+const SETTLED_MS = 20_000;
 const promises = { attachP50Ms: 30, framesMs: 1500, apiMs: 3000 } as const;
 
 export const scale: readonly Scenario[] = [{ name: `scale/${ENDPOINTS}`, run: (report) => run(report) }];
@@ -37,7 +40,9 @@ async function run(report: Report): Promise<void> {
       lastMs <= promises.attachP50Ms,
       `attach: p50 of the last ${LAST} of ${ENDPOINTS} ${lastMs.toFixed(1)} ms`,
     );
+    await idle(report, 'after attaching', weft);
     await restart(report, weft, namespaces);
+    await idle(report, 'after the restart', weft);
   } finally {
     await lab.close();
   }
@@ -64,6 +69,12 @@ async function restart(report: Report, weft: Weft, namespaces: readonly Namespac
   report.must(apiMs <= promises.apiMs, `restart: the API answers after ${apiMs.toFixed(0)} ms`);
   const attached = (await weft.client.endpoints()).filter(({ state }) => state === 'attached').length;
   report.must(attached === ENDPOINTS, `restart: ${attached} of ${ENDPOINTS} are attached`);
+}
+
+/** Memory settles after the frames that new interfaces send. */
+async function idle(report: Report, when: string, weft: Weft): Promise<void> {
+  await delay(SETTLED_MS);
+  report.figure(`memory, idle ${when}: ${mib(residentBytes(weft.pid))}`);
 }
 
 function median(values: readonly number[]): number {
