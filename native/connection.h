@@ -4,8 +4,8 @@
 //
 // A connection is identified by two tuples: that of packets of its original direction as they come
 // in, and that of the same packets as they go out. Packets of the reply direction come in and go out
-// with these two tuples reversed. A tuple is meaningful in one place only, a network or the outside,
-// so each direction has the place where its packets come in.
+// with these two tuples reversed. A tuple is meaningful in one place only (a network, the outside, the
+// namespace of weft's own sockets), so each direction has the place where its packets come in.
 //
 // Who writes what. The head of a record is everything except its halves. It is written in a single
 // call of the table that finds connections (connection_table.h has the rules), while no thread can be
@@ -62,7 +62,8 @@ struct Connection {
   ConnectionKind kind;
   uint8_t verdict;     // what a policy decided when it was opened; 0: nothing
   uint8_t proven;      // 1: it was seen in use (connection_table.h)
-  uint32_t places[2];  // where packets of its original and its reply direction come in: a VNI, or 0 for the outside
+  // Where packets of its original and its reply direction come in: a VNI, 0 for the outside, or 2^24 for weft's own sockets.
+  uint32_t places[2];
   Tuple original;
   uint32_t owner;           // the owner whose quota it counts towards
   uint32_t next, previous;  // in its owner's list, or in that of the free slots

@@ -28,6 +28,8 @@ import { WeftError } from './error.ts';
 import { LEAST_MTU } from './flow/action.ts';
 import {
   ConnectionRecords,
+  INTERNAL,
+  isInternal,
   networkOf,
   OUTSIDE,
   type ConnectionTuples,
@@ -45,11 +47,15 @@ import { NeighborTable } from './table/neighbor.ts';
 import {
   gatewayMac,
   hostMacOf,
+  INTERNAL_MAC,
+  INTERNAL_NAMESPACE_MAC,
   OUTSIDE_HOST_MAC,
   OUTSIDE_MAC,
   publishedId,
   Topology,
   type AccessPort,
+  type InternalPort,
+  type Listening,
   type VirtualNetworkOptions,
   type OutsidePort,
   type Published,
@@ -76,7 +82,8 @@ export interface StormRates {
  * How many frames of one port may cause upcalls, per second and at once; half of them for each sender behind it
  * (`datapath.ts`). A decision takes some tens of microseconds, so a port that sends nothing but new flows leaves most
  * of the time to the others, and ten thousand flows that begin at once lose no frame. The tunnel brings the new flows
- * of all other hosts, and the outside brings the answers to everything that the ports here have opened.
+ * of all other hosts, and the outside brings the answers to everything that the ports here have opened. So do weft's
+ * own sockets.
  */
 const UPCALLS = {
   port: { perSecond: 2000, burst: 20_000 },
@@ -177,7 +184,9 @@ export class Forwarding<D extends Datapath = Datapath> {
     topology.setNetwork(network);
     for (const ip of gateways) neighbors.set(vni, ip, gatewayMac(vni));
     // Also for a new network, because connections survive a restart.
-    if (!outside && (before?.outside ?? true)) this.#end((connection) => connection.vni === vni);
+    if (!outside && (before?.outside ?? true)) {
+      this.#end((connection) => connection.vni === vni && !isInternal(connection));
+    }
     this.controller.enforce();
   }
 
@@ -259,6 +268,8 @@ export class Forwarding<D extends Datapath = Datapath> {
       this.#forget(port.vni, port.addresses);
       this.#forgetUncarried(port.vni, port.allowedAddresses);
     }
+    // Weft's own sockets know it by a number that the next port does not get.
+    this.#forget(port.vni, [...port.addresses, ...port.allowedAddresses], isInternal);
     this.controller.enforce();
     this.controller.forgetPort(portNo);
   }
@@ -279,9 +290,9 @@ export class Forwarding<D extends Datapath = Datapath> {
     );
   }
 
-  /** Ends the connections of an endpoint's addresses. */
-  #forget(vni: Vni, addresses: readonly Uint8Array[]): void {
-    for (const ip of addresses) this.#changes.changed(...this.tables.connections.forget(vni, ip));
+  /** Ends the connections of an endpoint's addresses, or those for which `isOver` is true. */
+  #forget(vni: Vni, addresses: readonly Uint8Array[], isOver?: (connection: ConnectionTuples) => boolean): void {
+    for (const ip of addresses) this.#changes.changed(...this.tables.connections.forget(vni, ip, isOver));
   }
 
   /** Ends the connections for which `isOver` is true. */
@@ -328,6 +339,39 @@ export class Forwarding<D extends Datapath = Datapath> {
     topology.setOutside(undefined);
     this.controller.enforce();
     this.controller.forgetPort(outside.portNo);
+  }
+
+  /** Opens the link to weft's own sockets, or changes what they listen on. `spec` is given only to open it. */
+  setInternal(link: Omit<InternalPort, 'mac' | 'namespaceMac'>, spec?: PortSpec): void {
+    const internal = { ...link, mac: INTERNAL_MAC, namespaceMac: INTERNAL_NAMESPACE_MAC };
+    if (spec) {
+      const rates = { ...spec.rates, upcalls: UPCALLS.outside };
+      openPort(this.datapath, internal.portNo, { ...inPlace(spec, INTERNAL), rates });
+    }
+    this.tables.topology.setInternal(internal);
+    this.#endInternal(internal.listening);
+    this.controller.enforce();
+  }
+
+  /** Closes it. */
+  removeInternal(): void {
+    const { topology } = this.tables;
+    const { internal } = topology;
+    if (!internal) return;
+    this.datapath.portDel(internal.portNo);
+    topology.setInternal(undefined);
+    this.#endInternal([]);
+    this.controller.enforce();
+    this.controller.forgetPort(internal.portNo);
+  }
+
+  /** Ends the connections to sockets of weft that are not among these. */
+  #endInternal(listening: readonly Listening[]): void {
+    this.#end((connection) => {
+      const { protocol, original } = connection;
+      const isListening = listening.some((one) => one.protocol === protocol && one.l4Port === original.destinationPort);
+      return isInternal(connection) && !isListening;
+    });
   }
 
   /** Ends the connections of the endpoints for which `isGone` is true, by network and address. */
@@ -405,6 +449,7 @@ function portLocation(port: PortNo): Location {
  * they end, as behind any load balancer. UDP has no end, and follows at once.
  */
 function isAstray(connection: ConnectionTuples, { published }: OutsidePort): boolean {
+  if (isInternal(connection)) return false;
   const { protocol, original, translated } = connection;
   if (isFromInside(connection)) return published.has(publishedId(protocol, translated.sourcePort));
   if (protocol !== IP_UDP) return false;

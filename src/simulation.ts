@@ -24,7 +24,7 @@ import { WeftError } from './error.ts';
 import { routing } from './cluster/routing.ts';
 import type { PublishSpec } from './model/publish.ts';
 import type { RouteSpec } from './model/kinds/network.ts';
-import { publishedId } from './table/topology.ts';
+import { publishedId, type Listening } from './table/topology.ts';
 
 export interface SimulationOptions {
   /** The datapath of the hosts; by default the reference one. */
@@ -61,6 +61,14 @@ export interface SimulatedOutside {
   readonly mtu?: number;
 }
 
+export interface SimulatedSockets {
+  /** Weft's own addresses on the link, one for each family. */
+  readonly addresses: readonly string[];
+  /** The addresses of the sockets. */
+  readonly sockets: readonly string[];
+  readonly listening: readonly Listening[];
+}
+
 export interface SimulatedNetwork {
   readonly subnets?: readonly string[];
   readonly routes?: readonly RouteSpec[];
@@ -72,6 +80,7 @@ export interface SimulatedNetwork {
 
 const UNDERLAY_PORT = 1 as PortNo;
 const OUTSIDE_PORT = 2 as PortNo;
+const INTERNAL_PORT = 65_535 as PortNo;
 const CONNECTIONS = 4096;
 
 export class Simulation {
@@ -200,6 +209,18 @@ export class SimulatedHost {
     this.forwarding.setOutside(
       { portNo, transit: transit.map(parseIp), mtu, published },
       { kind: 'memory', name: 'outside', transmit: (frame) => port.received.push(frame.slice()) },
+    );
+    return port;
+  }
+
+  /** Opens the link to weft's own sockets: whatever comes out of the port goes to them. */
+  openInternal({ addresses, sockets, listening }: SimulatedSockets): SimulatedPort {
+    const portNo = INTERNAL_PORT;
+    const port = new SimulatedPort(portNo, (frame) => this.#run(() => this.forwarding.datapath.inject(portNo, frame)));
+    const link = { portNo, addresses: addresses.map(parseIp), sockets: sockets.map(parseIp), mtu: 1280 };
+    this.forwarding.setInternal(
+      { ...link, listening },
+      { kind: 'memory', name: 'internal', transmit: (frame) => port.received.push(frame.slice()) },
     );
     return port;
   }

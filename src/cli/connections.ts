@@ -6,7 +6,7 @@ import { clientOf, globals, verb } from './verb.ts';
 
 export function connections(program: Command): void {
   verb(program, 'connections', {
-    summary: 'list the connections of containers with the outside',
+    summary: 'list the connections of containers with the outside, and with weft itself',
     examples: ['weft connections', 'weft connections --endpoint web', 'weft connections -o json'],
   })
     .option('--endpoint <name>', 'only those of this endpoint')
@@ -37,5 +37,6 @@ export function connections(program: Command): void {
 /** The end of the connection that has another address on the other side. */
 function translatedText({ direction, translatedSource, translatedDestination }: ConnectionReport): string {
   if (direction === 'internal') return '';
+  if (direction === 'gateway') return 'to weft itself';
   return direction === 'outbound' ? `from ${translatedSource}` : `to ${translatedDestination}`;
 }

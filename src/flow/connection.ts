@@ -5,9 +5,9 @@
  *
  * A connection is identified by two tuples: that of packets of its original direction as they come in,
  * and that of the same packets as they go out. Packets of the reply direction come in and go out with
- * these two tuples reversed. A tuple is meaningful in one place only, a network or the outside, so each
- * direction has the place where its packets come in. If a connection is only tracked, both tuples are
- * the same.
+ * these two tuples reversed. A tuple is meaningful in one place only (a network, the outside, the
+ * namespace of weft's own sockets), so each direction has the place where its packets come in. If a
+ * connection is only tracked, both tuples are the same.
  *
  * The packets of each direction are counted in its half of the record. The state of a connection
  * follows from both halves and is not stored. While a record is written, its generation is odd; this is
@@ -69,9 +69,11 @@ export interface ProtocolTuple extends Tuple {
   readonly protocol: number;
 }
 
-/** Where a tuple is seen: the VNI of a network, or outside. */
-export type Place = Vni | 0;
+/** Where a tuple is seen: the VNI of a network, outside, or the namespace of weft's own sockets. */
+export type Place = Vni | typeof OUTSIDE | typeof INTERNAL;
 export const OUTSIDE = 0;
+/** The first number that is no VNI. */
+export const INTERNAL = 0x0100_0000;
 
 /** Whether it is only tracked, or its addresses are translated. */
 export type ConnectionKind = 'tracked' | 'translated';
@@ -316,7 +318,12 @@ export function recordAt(slot: number): number {
 
 /** The network of a connection: that of its endpoint, or the one where it was opened. */
 export function networkOf({ places: [from, to] }: Pick<ConnectionTuples, 'places'>): Vni {
-  return (from || to) as Vni;
+  return (from === OUTSIDE || from === INTERNAL ? to : from) as Vni;
+}
+
+/** True if one end is a socket of weft itself. */
+export function isInternal({ places }: Pick<ConnectionTuples, 'places'>): boolean {
+  return places.includes(INTERNAL);
 }
 
 /** The tuple reversed, as the reply direction has it. */

@@ -1,6 +1,6 @@
 /** What `weft connections` shows. */
 import type { Endpoint } from '../cluster/endpoint.ts';
-import { formatEnd, networkOf, protocolName } from '../flow/connection.ts';
+import { formatEnd, isInternal, networkOf, protocolName } from '../flow/connection.ts';
 import { formatIp } from '../flow/types.ts';
 import type { ConnectionReport } from '../model/report.ts';
 import { endpointOf, isFromInside, type ConnectionEntry, type ConnectionTable } from '../table/connections.ts';
@@ -46,7 +46,7 @@ function reportConnection(
     id: entry.slot,
     protocol: protocolName(entry.protocol),
     state: entry.state,
-    direction: entry.kind === 'tracked' ? 'internal' : isFromInside(entry) ? 'outbound' : 'published',
+    direction: directionOf(entry),
     ...owner,
     source: formatEnd(original.source, original.sourcePort),
     destination: formatEnd(original.destination, original.destinationPort),
@@ -59,4 +59,10 @@ function reportConnection(
     idleMs: Math.max(0, Math.round(nowMs - entry.lastSeenMs)),
     expiresInMs: Math.max(0, Math.round(entry.expiresAtMs - nowMs)),
   };
+}
+
+function directionOf(entry: ConnectionEntry): ConnectionReport['direction'] {
+  if (entry.kind === 'tracked') return 'internal';
+  if (isInternal(entry)) return 'gateway';
+  return isFromInside(entry) ? 'outbound' : 'published';
 }

@@ -113,7 +113,7 @@ async function follow(key: FlowKey, decision: Decision, environment: TracerEnvir
   const vteps = decision.actions.flatMap((action) => (action.op === 'encap' ? [formatIp(action.vtep)] : []));
   const lines: string[] = [];
   for (const vtep of vteps) lines.push(await wayTo(vtep, key, environment));
-  return isForOutside(key, decision, environment) ? [...lines, ...(await behindOutside(key, environment))] : lines;
+  return isForOutside(decision, environment) ? [...lines, ...(await behindOutside(key, environment))] : lines;
 }
 
 async function wayTo(vtep: string, key: FlowKey, { forwarding, hosts, pathMtu }: TracerEnvironment): Promise<string> {
@@ -127,17 +127,11 @@ async function wayTo(vtep: string, key: FlowKey, { forwarding, hosts, pathMtu }:
   return `VTEP ${named}: ${ports} by ${hop.ifname}${gateway}${mtu === undefined ? '' : `, path MTU ${mtu}`}`;
 }
 
-function isForOutside(
-  key: FlowKey,
-  { actions, verdict, opening }: Decision,
-  { forwarding }: TracerEnvironment,
-): boolean {
+function isForOutside({ actions, verdict, opening }: Decision, { forwarding }: TracerEnvironment): boolean {
   const { outside } = forwarding.tables.topology;
   if (!outside) return false;
   const goesOut = (action: Action): boolean => action.op === 'output' && action.port === outside.portNo;
-  // A connection that is opened from outside leads to a container.
-  const isFromOutside = readNumber(key, fields.in_port) === outside.portNo;
-  const opensOutward = verdict === 'connect' && opening !== undefined && !isFromOutside;
+  const opensOutward = verdict === 'connect' && opening !== undefined && 'address' in opening;
   return actions.some(goesOut) || opensOutward;
 }
 

@@ -7,8 +7,9 @@
  * 2. From a local port: the port names the network, and unless it is trusted, it may speak only for
  *    itself (`antispoof.ts`).
  * 3. From outside: only packets addressed to weft (`outside.ts`).
- * 4. From weft itself: the network in which it asks.
- * 5. Source MACs behind VTEPs and trusted ports are learned. Those of other ports are known from their
+ * 4. From weft's own sockets: only IP (`internal.ts`).
+ * 5. From weft itself: the network in which it asks.
+ * 6. Source MACs behind VTEPs and trusted ports are learned. Those of other ports are known from their
  *    endpoints.
  */
 import { sameBytes, type PortNo, type Vni } from '../flow/types.ts';
@@ -27,16 +28,18 @@ import {
 import { antispoof, checkSourceMac } from './antispoof.ts';
 import { refuseForeign, refuseForeignSource } from './foreign.ts';
 import { refuseHeader, refuseSource } from './frame.ts';
+import { fromInternal } from './internal.ts';
 import { fromOutside } from './outside.ts';
 import { drop, locate, next, type Drop, type Entered, type Known, type Stage, type StageResult } from './stage.ts';
 import { text } from './text.ts';
 
 export const ingress: Stage<Known, Entered> = (view, known) => {
   const portNo = view.number('in_port') as PortNo;
-  const { tunnelPort, outside } = known.tables.topology;
+  const { tunnelPort, outside, internal } = known.tables.topology;
   view.consult(portObject(portNo));
   if (portNo === tunnelPort) return fromUnderlay(view, known);
   if (portNo === outside?.portNo) return fromOutside(view, known, outside);
+  if (portNo === internal?.portNo) return fromInternal(view, known, internal);
   return portNo === OWN_PORT ? fromWeft(view, known) : fromPort(view, known, portNo);
 };
 

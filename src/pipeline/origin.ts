@@ -3,7 +3,14 @@
  * origin use this value, and none depends on what another stage did.
  */
 import type { PortNo } from '../flow/types.ts';
-import { gatewayMac, type AccessPort, type Outside, type Segment, type VirtualNetwork } from '../table/topology.ts';
+import {
+  gatewayMac,
+  type AccessPort,
+  type Internal,
+  type Outside,
+  type Segment,
+  type VirtualNetwork,
+} from '../table/topology.ts';
 
 export type FrameOrigin =
   /** A workload behind a port of this switch. */
@@ -12,6 +19,8 @@ export type FrameOrigin =
   | { readonly kind: 'tunnel'; readonly network: VirtualNetwork }
   /** Something beyond the host, through the link to it. */
   | { readonly kind: 'outside'; readonly link: Outside }
+  /** A socket of weft's own. */
+  | { readonly kind: 'internal'; readonly link: Internal }
   /** weft itself, which asks in this network. */
   | { readonly kind: 'weft'; readonly network: VirtualNetwork };
 
@@ -29,7 +38,7 @@ export interface Gateway {
 
 /** The limit that the frame fitted into where it came from. */
 export function segmentOf(origin: FrameOrigin): Segment {
-  return origin.kind === 'outside' ? origin.link : origin.network;
+  return origin.kind === 'outside' || origin.kind === 'internal' ? origin.link : origin.network;
 }
 
 /** The gateway that speaks for weft to the sender; undefined if there is none on this host. */
@@ -43,6 +52,10 @@ export function gatewayOf(origin: FrameOrigin): Gateway | undefined {
       const { portNo, mac, transit } = origin.link;
       return { portNo, mac, addresses: transit };
     }
+    case 'internal': {
+      const { portNo, mac, addresses } = origin.link;
+      return { portNo, mac, addresses };
+    }
     case 'tunnel':
     case 'weft':
       return undefined;
@@ -52,8 +65,8 @@ export function gatewayOf(origin: FrameOrigin): Gateway | undefined {
 }
 
 /**
- * True if the frame may go to other hosts. One from another host never goes back (split horizon), and neither does one
- * from outside.
+ * True if the frame may go to other hosts. One from another host never goes back (split horizon), and what comes from
+ * outside, or from weft's own sockets, is for a container of this host.
  */
 export function mayEnterTunnel({ kind }: FrameOrigin): boolean {
   return kind === 'port' || kind === 'weft';

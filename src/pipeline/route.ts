@@ -2,10 +2,11 @@
  * Route: frames addressed to the network's gateway are routed or answered here, on the host where they
  * came in.
  *
- *   0. from outside: to the endpoint of its connection (`outside.ts`)
+ *   0. from outside, or from weft's own sockets: to the endpoint of its connection (`outside.ts`, `internal.ts`)
  *   1. for other MACs: bridged; nothing below applies, except what is learned about neighbors (`hear.ts`)
  *   2. answers to neighbor requests of the gateway, or of this host, are learned
- *   3. ARP, ND and ping for the gateway's own addresses are answered
+ *   3. ARP, ND and ping for the gateway's own addresses are answered; what weft listens on there goes to
+ *      its own sockets (`internal.ts`)
  *   4. a router does not forward packets with a wrong header checksum (RFC 1812 §5.2.2), nor those with
  *      link-local, loopback or multicast addresses (RFC 1812 §5.3.7, RFC 4291 §2.5), nor those whose TTL
  *      is used up
@@ -38,6 +39,7 @@ import { ND_NEIGHBOR_ADVERTISEMENT } from '../wire/nd.ts';
 import { answer } from './answer.ts';
 import { claimOf } from './claim.ts';
 import { hear } from './hear.ts';
+import { answerClient, toInternal } from './internal.ts';
 import { enter, leave } from './outside.ts';
 import type { OriginInNetwork, PortOrigin } from './origin.ts';
 import { isRoutable } from './routable.ts';
@@ -58,6 +60,7 @@ import { text, type Text } from './text.ts';
 export const route: Stage<Entered, Routed> = (view, known) => {
   const { origin } = known;
   if (origin.kind === 'outside') return enter(view, known, origin.link);
+  if (origin.kind === 'internal') return answerClient(view, known);
   if (origin.kind === 'weft') return bridged(known, origin, text`for its network`);
   const { network } = origin;
   const mac = view.bytes('eth_dst');
@@ -153,11 +156,12 @@ function passedOn(view: FlowView, { topology }: Tables, origin: OriginInNetwork,
 /** A gateway of this network or of another one that is here: this host is the gateway of them all. */
 function localGateway(
   view: FlowView,
-  { tables }: Entered,
+  known: Entered,
   origin: PortOrigin,
   to: Route | undefined,
   destination: Uint8Array,
-): Verdict | undefined {
+): StageResult<Routed> | undefined {
+  const { tables } = known;
   const of = to?.kind === 'network' ? networkNamed(view, tables, to.network) : undefined;
   if (!of?.gateways.some((gateway) => sameBytes(gateway, destination))) return undefined;
   const proto = view.number('ip_proto');
@@ -165,6 +169,8 @@ function localGateway(
     (proto === IP_ICMP && view.number('l4_src') === ICMP_ECHO_REQUEST) ||
     (proto === IP_ICMPV6 && view.number('l4_src') === ICMPV6_ECHO_REQUEST);
   if (!isEcho) {
+    const taken = toInternal(view, known, origin, destination);
+    if (taken) return taken;
     return refuse(view, origin, 'gateway_refused', text`the gateway has no service`, 'port_unreachable');
   }
   // Each fragment of a fragmented request is turned into a reply, and together they are the answer.

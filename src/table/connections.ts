@@ -3,9 +3,10 @@
  *
  *   container ──original──► [ translated ] ──► outside        opened from inside
  *   outside   ──original──► [ translated ] ──► container      to a published port
+ *   container ──original──► [ translated ] ──► weft           to a socket of weft itself (`clients.ts`)
  *
- * A tuple is meaningful in one place only: in a network, or outside. Each connection can be found from
- * both sides, by its original packets as they come in and by its replies. The store of the datapath
+ * A tuple is meaningful in one place only: in a network, outside, or among weft's own sockets. Each
+ * connection can be found from both sides, by its original packets as they come in and by its replies. The store of the datapath
  * finds them (flow/connection-store.ts); nothing is kept here for a single connection. Connections that
  * are only tracked are opened and closed by the datapath.
  *
@@ -16,10 +17,13 @@
  * that nobody answers takes no more than that. A connection ends by a timeout that depends on its
  * state (RFC 5382 §5, RFC 4787 §4.3, RFC 5508 §3.2), or with its endpoint.
  *
- * The records survive a crash, and `recover` takes over what they hold.
+ * The records survive a crash, and `recover` takes over what they hold, except for connections to weft's
+ * own sockets, which have gone.
  */
 import {
   formatEnd,
+  INTERNAL,
+  isInternal,
   networkOf,
   OUTSIDE,
   protocolName,
@@ -34,8 +38,9 @@ import {
 import { connectionTimeoutMs, EXPENDABLE } from '../flow/connection-state.ts';
 import { ROOM_FREE, ROOM_NONE, type ConnectionStore } from '../flow/connection-store.ts';
 import type { DropReason } from '../flow/reason.ts';
-import { sameBytes, type Vni } from '../flow/types.ts';
+import { isIp4, sameBytes, type Vni } from '../flow/types.ts';
 import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
+import { CLIENT_ADDRESSES, clientAddress, clientOfAddress } from './clients.ts';
 import { NatPorts } from './nat-ports.ts';
 import { ConnectionOwners } from './connection-owners.ts';
 
@@ -60,7 +65,15 @@ export type Opening =
   /** By an endpoint: its source becomes `address`, with a port chosen for it. */
   | { readonly vni: Vni; readonly protocol: number; readonly original: Tuple; readonly address: Uint8Array }
   /** From outside: its destination becomes the endpoint. */
-  | { readonly vni: Vni; readonly protocol: number; readonly original: Tuple; readonly translated: Tuple };
+  | { readonly vni: Vni; readonly protocol: number; readonly original: Tuple; readonly translated: Tuple }
+  /** By a client to a socket of weft: its destination becomes `socket`, its source an address of the client. */
+  | {
+      readonly vni: Vni;
+      readonly protocol: number;
+      readonly original: Tuple;
+      readonly socket: Uint8Array;
+      readonly client: number;
+    };
 
 export interface Found {
   readonly slot: number;
@@ -156,9 +169,14 @@ export class ConnectionTable {
     const translated = this.#translated(opening, addresses);
     if (room === ROOM_NONE || !translated) return [];
     const { vni, protocol, original } = opening;
-    const places = 'address' in opening ? ([vni, OUTSIDE] as const) : ([OUTSIDE, vni] as const);
-    const connection: ConnectionTuples = { kind: 'translated', places, protocol, original, translated };
-    const rival = this.#store.find(...replyOf(opening, translated)) >> 1;
+    const connection: ConnectionTuples = {
+      kind: 'translated',
+      places: placesOf(opening),
+      protocol,
+      original,
+      translated,
+    };
+    const rival = this.#store.find(...rivalOf(opening, translated)) >> 1;
     const givenUp = [room === ROOM_FREE ? -1 : room, rival === room ? -1 : rival] as const;
     const changed = givenUp.flatMap((slot) => (slot < 0 ? [] : this.#leave(slot)));
     const owner = this.#owners.add(vni, endpointOf(connection));
@@ -180,10 +198,12 @@ export class ConnectionTable {
     return changed;
   }
 
-  /** Ends the connections of an endpoint's address. */
-  forget(vni: Vni, ip: Uint8Array): readonly string[] {
+  /** Ends the connections of an endpoint's address for which `isOver` is true. */
+  forget(vni: Vni, ip: Uint8Array, isOver: (connection: ConnectionTuples) => boolean = always): readonly string[] {
     const [owner] = this.#owners.of(vni, [ip]);
-    return owner === undefined ? [] : [...this.#store.owned(owner)].flatMap((slot) => this.#close(slot));
+    if (owner === undefined) return [];
+    const slots = [...this.#store.owned(owner)].filter((slot) => isOver(this.#store.records.read(slot)));
+    return slots.flatMap((slot) => this.#close(slot));
   }
 
   /** Ends the translated connections for which `isOver` is true. */
@@ -207,6 +227,11 @@ export class ConnectionTable {
   recover(nowMs: number): void {
     for (const slot of this.#store.recover(nowMs)) {
       const connection = this.#store.records.read(slot);
+      if (isInternal(connection)) {
+        this.#store.adopt(slot, 0);
+        this.#store.close(slot);
+        continue;
+      }
       const owner = this.#owners.add(networkOf(connection), endpointOf(connection));
       // There are always as many owners as endpoints, unless the records belong to another switch.
       this.#store.adopt(slot, owner ?? 0);
@@ -253,6 +278,7 @@ export class ConnectionTable {
 
   /** The tuple with which its original packets go out; undefined if no port is left for it. */
   #translated(opening: Opening, addresses: readonly Uint8Array[]): Tuple | undefined {
+    if ('socket' in opening) return this.#ofClient(opening);
     if ('translated' in opening) {
       // The container may have a conversation of its own with the same ends.
       const rival = this.#store.find(...replyOf(opening, opening.translated));
@@ -273,6 +299,16 @@ export class ConnectionTable {
     return port === undefined ? undefined : from(port);
   }
 
+  /** With the first address of the client that has no other conversation with the same ports. */
+  #ofClient({ protocol, original, socket, client }: Extract<Opening, { socket: Uint8Array }>): Tuple | undefined {
+    for (let turn = 0; turn < CLIENT_ADDRESSES; turn++) {
+      const source = clientAddress(client, isIp4(original.source), turn);
+      const tuple = { ...original, source, destination: socket };
+      if (this.#store.find(INTERNAL, protocol, turned(tuple)) < 0) return tuple;
+    }
+    return undefined;
+  }
+
   /** Notes that the port of an open connection is in use. */
   #claimPort(connection: ConnectionTuples): void {
     if (!isFromInside(connection)) return;
@@ -286,7 +322,7 @@ export class ConnectionTable {
     if (connection.kind === 'tracked') return [];
     const vni = networkOf(connection);
     if (isFromInside(connection)) this.#ports.delete({ ...connection, vni });
-    this.#onClosed?.({ protocol: connection.protocol, ...sentOutside(connection) });
+    if (!isInternal(connection)) this.#onClosed?.({ protocol: connection.protocol, ...sentOutside(connection) });
     this.#owners.delete(vni, endpointOf(connection));
     return objectsOf(connection);
   }
@@ -298,9 +334,14 @@ export class ConnectionTable {
   }
 }
 
-/** True if its endpoint opened it, so that the endpoint's source is hidden. */
-export function isFromInside({ original, translated }: ConnectionTuples): boolean {
-  return sameBytes(original.destination, translated.destination);
+/** True if its endpoint opened it to the outside, so that the endpoint's source is hidden. */
+export function isFromInside({ places, original, translated }: ConnectionTuples): boolean {
+  return !isInternal({ places }) && sameBytes(original.destination, translated.destination);
+}
+
+/** The client of a connection to a socket of weft; 0 for any other connection. */
+export function clientOf({ places, translated }: ConnectionTuples): number {
+  return isInternal({ places }) ? clientOfAddress(translated.source) : 0;
 }
 
 /** The tuple with which its packets leave, whoever opened it. */
@@ -310,7 +351,9 @@ function sentOutside(connection: ConnectionTuples): Tuple {
 
 /** The container's address. */
 export function endpointOf(connection: ConnectionTuples): Uint8Array {
-  return isFromInside(connection) ? connection.original.source : connection.translated.destination;
+  return isFromInside(connection) || isInternal(connection)
+    ? connection.original.source
+    : connection.translated.destination;
 }
 
 /** The object that a decision consults when it looks for a connection by its tuple. */
@@ -320,9 +363,27 @@ export function connectionObject(place: Place, protocol: number, tuple: Tuple): 
   return `connection/${place}/${protocolName(protocol)}/${ends}`;
 }
 
+/** Where packets of its original direction come in, and those of its replies. */
+function placesOf(opening: Opening): readonly [Place, Place] {
+  if ('socket' in opening) return [opening.vni, INTERNAL];
+  return 'address' in opening ? [opening.vni, OUTSIDE] : [OUTSIDE, opening.vni];
+}
+
 /** The tuple by which its replies will be found. */
 function replyOf(opening: Opening, translated: Tuple): [Place, protocol: number, Tuple] {
-  return ['address' in opening ? OUTSIDE : opening.vni, opening.protocol, turned(translated)];
+  return [placesOf(opening)[1], opening.protocol, turned(translated)];
+}
+
+/**
+ * The tuple of a connection that it replaces. To weft's own sockets, that is one of another client with the same
+ * addresses and ports: whoever speaks last has them.
+ */
+function rivalOf(opening: Opening, translated: Tuple): [Place, protocol: number, Tuple] {
+  return 'socket' in opening ? [opening.vni, opening.protocol, opening.original] : replyOf(opening, translated);
+}
+
+function always(): boolean {
+  return true;
 }
 
 function objectsOf({ places, protocol, original, translated }: ConnectionTuples): string[] {
@@ -330,7 +391,7 @@ function objectsOf({ places, protocol, original, translated }: ConnectionTuples)
 }
 
 function endpointOfOpening(opening: Opening): Uint8Array {
-  return 'address' in opening ? opening.original.source : opening.translated.destination;
+  return 'translated' in opening ? opening.translated.destination : opening.original.source;
 }
 
 function isEchoProtocol(protocol: number): boolean {

@@ -11,6 +11,7 @@ import { bytesId } from '../flow/key.ts';
 import { formatIp, formatMac, linkLocalOf, parseIp, sameBytes, type PortNo, type Vni } from '../flow/types.ts';
 import { ValueSet } from '../flow/value-set.ts';
 import type { Changes } from './changes.ts';
+import { Clients } from './clients.ts';
 import { RouteTable, type Prefix, type Route } from './routes.ts';
 import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 
@@ -70,6 +71,32 @@ export interface Published {
 export function publishedId(protocol: number, l4Port: number): string {
   return `${protocolName(protocol)}/${l4Port}`;
 }
+
+/**
+ * The link to weft's own sockets, which are in a network namespace of weft's own: containers reach them at the addresses
+ * of their gateways. Only `listening` is ever reached there.
+ */
+export interface InternalPort {
+  readonly portNo: PortNo;
+  /** The MACs of weft's end of the link, and of the namespace's. */
+  readonly mac: Uint8Array;
+  readonly namespaceMac: Uint8Array;
+  /** Weft's own addresses on the link, and those of the sockets; one for each family. */
+  readonly addresses: readonly Uint8Array[];
+  readonly sockets: readonly Uint8Array[];
+  /** What the namespace sends, in bytes. It takes larger packets. */
+  readonly mtu: number;
+  readonly listening: readonly Listening[];
+}
+
+/** A port on which a socket of weft listens. */
+export interface Listening {
+  /** The IP protocol, TCP or UDP. */
+  readonly protocol: number;
+  readonly l4Port: number;
+}
+
+export type Internal = InternalPort & Segment;
 
 export interface VirtualNetwork extends Segment {
   readonly name: string;
@@ -133,6 +160,9 @@ export class Topology {
   #tunnelPort: PortNo | undefined;
   #vxlanL4Port = VXLAN_L4_PORT;
   #outside: Outside | undefined;
+  #internal: Internal | undefined;
+  /** Whom weft's own sockets know. */
+  readonly clients = new Clients();
   readonly #ports = new Map<PortNo, AccessPort>();
   readonly #sources = new Map<PortNo, readonly Uint8Array[]>();
   /**
@@ -193,6 +223,18 @@ export class Topology {
     return !before || changed.length > 0;
   }
 
+  get internal(): Internal | undefined {
+    return this.#internal;
+  }
+
+  /** Opens the link to weft's own sockets, changes it or closes it. */
+  setInternal(internal: InternalPort | undefined): void {
+    if (!this.#internal && !internal) return;
+    for (const link of [this.#internal, internal]) if (link) this.#changes.changed(portObject(link.portNo));
+    this.#changes.changed(internalObject);
+    this.#internal = internal && { ...internal, mtuObject: internalObject };
+  }
+
   isPublished(protocol: number, port: number): boolean {
     return this.#outside?.published.has(publishedId(protocol, port)) ?? false;
   }
@@ -204,6 +246,7 @@ export class Topology {
   /** For people. */
   portName(portNo: PortNo): string {
     if (portNo === this.#outside?.portNo) return 'outside';
+    if (portNo === this.#internal?.portNo) return 'internal';
     return this.#ports.get(portNo)?.name ?? String(portNo);
   }
 
@@ -318,13 +361,17 @@ export class Topology {
       this.#changes.changed(portObject(portNo));
       // A MAC that no port has may be behind a trusted one.
       if (known.trust !== port.trust) this.#changes.changed(network.portsObject);
-    } else this.#changes.added(portObject(portNo), network.portsObject);
+      return;
+    }
+    this.clients.add(portNo, { network: network.name, endpoint: port.name });
+    this.#changes.added(portObject(portNo), network.portsObject);
   }
 
   removePort(portNo: PortNo): void {
     const port = this.#ports.get(portNo);
     if (!port) return;
     const owned = this.#disown(portNo);
+    this.clients.remove(portNo);
     this.#ports.delete(portNo);
     this.#sources.delete(portNo);
     const network = this.#networks.get(port.vni);
@@ -471,6 +518,9 @@ export function publishedObject(id: string): string {
 /** The list of networks, consulted when no network has a VNI. */
 export const networksObject = 'networks';
 
+/** The link to weft's own sockets: whether there is one, and everything known about it. */
+export const internalObject = 'internal';
+
 /** The list of VTEPs, consulted when all are used, or when an address turned out not to be one. */
 export const vtepsObject = 'vteps';
 
@@ -508,8 +558,8 @@ export const OWN_PORT = 0 as PortNo;
 /** The first bytes of weft's own MAC addresses: locally administered, and never given to an endpoint. */
 const GATEWAY_MAC = [0x02, 0x77, 0x66] as const;
 const HOST_MAC = [0x02, 0x77, 0x65] as const;
-const OUTSIDE_MACS = [0x02, 0x77, 0x64] as const;
-const RESERVED_MACS = [OUTSIDE_MACS, HOST_MAC, GATEWAY_MAC] as const;
+const LINK_MACS = [0x02, 0x77, 0x64] as const;
+const RESERVED_MACS = [LINK_MACS, HOST_MAC, GATEWAY_MAC] as const;
 
 /** The MAC of a network's gateway, the same on every host, so that a container may move. */
 export function gatewayMac(vni: Vni): Uint8Array {
@@ -527,8 +577,12 @@ export function isHostMac(mac: Uint8Array): boolean {
 }
 
 /** The MACs on the link to the host: weft's end, and the host's. */
-export const OUTSIDE_MAC = Uint8Array.of(...OUTSIDE_MACS, 0, 0, 2);
-export const OUTSIDE_HOST_MAC = Uint8Array.of(...OUTSIDE_MACS, 0, 0, 1);
+export const OUTSIDE_MAC = Uint8Array.of(...LINK_MACS, 0, 0, 2);
+export const OUTSIDE_HOST_MAC = Uint8Array.of(...LINK_MACS, 0, 0, 1);
+
+/** The MACs on the link to weft's own sockets: weft's end, and their namespace's. */
+export const INTERNAL_MAC = Uint8Array.of(...LINK_MACS, 0, 1, 2);
+export const INTERNAL_NAMESPACE_MAC = Uint8Array.of(...LINK_MACS, 0, 1, 1);
 
 /** How those begin: `02:77:64:…, 02:77:65:…`. */
 export const reservedMacsText = RESERVED_MACS.map(

@@ -4,7 +4,7 @@
  *   port 1 (10.0.0.1) ──original──► port 2 (10.0.0.2)     all ports are in place 1 but port 4, which is in place 2
  *          port 1     ◄───reply──── port 2
  */
-import { connectionBytes, type Place, type Tuple } from '../../src/flow/connection.ts';
+import { connectionBytes, INTERNAL, type Place, type Tuple } from '../../src/flow/connection.ts';
 import type { ConnectionStoreOptions } from '../../src/flow/connection-store.ts';
 import { FIRST_FREE_OWNER } from '../../src/flow/connection-store.ts';
 import { NAT_BY_TUPLE, type Action } from '../../src/flow/action.ts';
@@ -234,40 +234,45 @@ export function runConnections(name: string, open: Open): void {
     { connections: room(8, 3), places },
   );
 
-  test(
-    'addresses are translated by the connection that the packet is of',
-    (t, h) => {
-      h.memory(1, 2, 4);
-      const { connections } = h.dp;
-      const outside = { src: '192.0.2.9', dst: '10.0.0.2' };
-      const translated = tuple(60_000, 53, outside);
-      const opened = {
-        kind: 'translated',
-        places: [1, 2] as [Place, Place],
-        protocol: IP_UDP,
-        original: tuple(1, 53),
-        translated,
-      } as const;
-      t.equal(connections.open(opened, FIRST_FREE_OWNER, h.nowMs, [-1, -1]), 0);
-      put(h, 1, 1, [NAT_BY_TUPLE, ...output(4)]);
-      putOfConnections(h, 4, 4, [NAT_BY_TUPLE, ...output(1)]);
-      connections.records.setFlow(0, true, 4);
-      h.inject(1, udp(there, 1, 53));
-      t.same(h.take(4), [udp(outside, 60_000, 53)]);
-      h.inject(4, udp({ src: '10.0.0.2', dst: '192.0.2.9' }, 53, 60_000));
-      t.same(h.take(1), [udp(back, 53, 1)]);
-      t.equal(connections.records.flow(0, false), 1, 'that direction has taken the flow that was hit');
-      h.inject(1, udp(there, 2, 53));
-      t.same(h.counters().drops, { connection_gone: 1 });
-      connections.close(0);
-      h.inject(1, udp(there, 1, 53));
-      t.same(h.counters().drops, { connection_gone: 2 });
-      h.inject(4, udp({ src: '10.0.0.2', dst: '192.0.2.9' }, 53, 60_000));
-      t.equal(h.upcalls.length, 1, 'nothing has the flow of the connection any more');
-      h.answer(0, [{ op: 'consume' }]);
-    },
-    options(),
-  );
+  for (const [what, far, dst] of [
+    ['into another network', 2, '10.0.0.2'],
+    ['to weft’s own sockets', INTERNAL, '169.254.77.6'],
+  ] as const) {
+    test(
+      `addresses are translated by the connection that the packet is of, ${what}`,
+      (t, h) => {
+        h.memory(1, 2, 4);
+        const { connections } = h.dp;
+        const outside = { src: '192.0.2.9', dst };
+        const translated = tuple(60_000, 53, outside);
+        const opened = {
+          kind: 'translated',
+          places: [1, far] as [Place, Place],
+          protocol: IP_UDP,
+          original: tuple(1, 53),
+          translated,
+        } as const;
+        t.equal(connections.open(opened, FIRST_FREE_OWNER, h.nowMs, [-1, -1]), 0);
+        put(h, 1, 1, [NAT_BY_TUPLE, ...output(4)]);
+        putOfConnections(h, 4, 4, [NAT_BY_TUPLE, ...output(1)]);
+        connections.records.setFlow(0, true, 4);
+        h.inject(1, udp(there, 1, 53));
+        t.same(h.take(4), [udp(outside, 60_000, 53)]);
+        h.inject(4, udp({ src: dst, dst: '192.0.2.9' }, 53, 60_000));
+        t.same(h.take(1), [udp(back, 53, 1)]);
+        t.equal(connections.records.flow(0, false), 1, 'that direction has taken the flow that was hit');
+        h.inject(1, udp(there, 2, 53));
+        t.same(h.counters().drops, { connection_gone: 1 });
+        connections.close(0);
+        h.inject(1, udp(there, 1, 53));
+        t.same(h.counters().drops, { connection_gone: 2 });
+        h.inject(4, udp({ src: dst, dst: '192.0.2.9' }, 53, 60_000));
+        t.equal(h.upcalls.length, 1, 'nothing has the flow of the connection any more');
+        h.answer(0, [{ op: 'consume' }]);
+      },
+      { connections: room(), places: { ...places, 4: far as Place } },
+    );
+  }
 
   test(
     'frames that waited for their decision are of the connection that was opened meanwhile',

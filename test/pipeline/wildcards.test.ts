@@ -13,12 +13,15 @@ import type { Tables } from '../../src/pipeline/stage.ts';
 import { renderText } from '../../src/pipeline/text.ts';
 import { decide, type Decision } from '../../src/pipeline/decide.ts';
 import { Changes } from '../../src/table/changes.ts';
+import { clientAddress } from '../../src/table/clients.ts';
 import { ConnectionTable } from '../../src/table/connections.ts';
 import { Fdb } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
 import {
   gatewayMac,
   hostMacOf,
+  INTERNAL_MAC,
+  INTERNAL_NAMESPACE_MAC,
   OUTSIDE_HOST_MAC,
   OUTSIDE_MAC,
   publishedId,
@@ -26,11 +29,13 @@ import {
 } from '../../src/table/topology.ts';
 import { stores } from '../support/connections.ts';
 import { Random } from '../support/random.ts';
-import { IP_TCP } from '../../src/wire/ipv4.ts';
+import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
 
 const seed = Number(process.env['SEED'] ?? (process.hrtime.bigint() % 1_000_000n).toString());
 const FLOWS = 8000;
 const OUTSIDE_PORT = 6 as PortNo;
+const INTERNAL_PORT = 7 as PortNo;
+const SOCKET = parseIp('169.254.77.6');
 const transit = parseIp('198.51.100.7');
 
 const macs = Array.from({ length: 6 }, (_, i) => Uint8Array.of(2, 0, 0, 0, 0, i));
@@ -116,6 +121,17 @@ function randomTables(random: Random): Tables {
       ]),
     });
   }
+  if (random.chance(0.7)) {
+    topology.setInternal({
+      portNo: INTERNAL_PORT,
+      mac: INTERNAL_MAC,
+      namespaceMac: INTERNAL_NAMESPACE_MAC,
+      addresses: [parseIp('169.254.77.5')],
+      sockets: [SOCKET],
+      mtu: 1280,
+      listening: [IP_TCP, IP_UDP].map((protocol) => ({ protocol, l4Port: 80 })),
+    });
+  }
   return { topology, fdb, neighbors, connections };
 }
 
@@ -159,6 +175,7 @@ function randomize(key: Uint8Array, name: keyof typeof fields, random: Random): 
 /** Makes it something that a workload or a peer would send, so that decisions get past the first checks. */
 function makeHonest(key: Uint8Array, tables: Tables, random: Random): void {
   if (random.chance(0.2)) return makeEntering(key, random);
+  if (random.chance(0.1)) return makeInternal(key, random);
   if (random.chance(0.2)) {
     writeNumber(key, fields.in_port, 1);
     writeNumber(key, fields.tun_vni, 1);
@@ -191,6 +208,16 @@ function makeEntering(key: Uint8Array, random: Random): void {
   writeNumber(key, fields.l4_dst, random.pick([80, 81]));
 }
 
+/** Makes it something that a socket of weft would send. */
+function makeInternal(key: Uint8Array, random: Random): void {
+  writeNumber(key, fields.in_port, INTERNAL_PORT);
+  writeNumber(key, fields.eth_type, 0x0800);
+  writeNumber(key, fields.vlan_tci, 0);
+  key.set(INTERNAL_MAC, fields.eth_dst.offset);
+  key.set(SOCKET, fields.ip_src.offset);
+  key.set(clientAddress(1 + random.int(4), true, 0), fields.ip_dst.offset);
+}
+
 /** Makes it a packet for another place. */
 function makeRouted(key: Uint8Array, vni: Vni, random: Random): void {
   key.set(gatewayMac(vni), fields.eth_dst.offset);
@@ -201,6 +228,16 @@ function makeRouted(key: Uint8Array, vni: Vni, random: Random): void {
   );
   writeNumber(key, fields.ip_ttl, random.pick([1, 64]));
   key.set(random.pick(ips), fields.ip_dst.offset);
+  if (random.chance(0.3)) makeForSocket(key, vni, random);
+}
+
+/** Makes it a packet for a socket of weft at the gateway. */
+function makeForSocket(key: Uint8Array, vni: Vni, random: Random): void {
+  writeNumber(key, fields.eth_type, 0x0800);
+  key.set(parseIp(`10.0.${vni - 1}.7`), fields.ip_src.offset);
+  key.set(parseIp(`10.0.${vni - 1}.1`), fields.ip_dst.offset);
+  writeNumber(key, fields.ip_proto, random.pick([IP_TCP, IP_UDP]));
+  writeNumber(key, fields.l4_dst, random.pick([80, 81]));
 }
 
 /** Makes it an ARP request, as an honest port would send it. */
@@ -227,6 +264,7 @@ t.test(`flipping wildcarded fields changes nothing (seed ${seed})`, async (t) =>
       if (random.chance(0.6)) makeHonest(key, tables, random);
       let decision = decide(key, tables);
       reached.add(decision.reason ?? decision.verdict);
+      if (decision.opening && 'socket' in decision.opening) reached.add('connect to a socket');
       if (decision.opening && random.chance(0.8)) {
         tables.connections.open(decision.opening, 0);
         decision = decide(key, tables);
@@ -262,6 +300,7 @@ t.test(`flipping wildcarded fields changes nothing (seed ${seed})`, async (t) =>
     'martian',
     'gateway_refused',
     'connect',
+    'connect to a socket',
     'forward, connected',
     'no_connection',
   ]) {

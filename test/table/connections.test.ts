@@ -347,6 +347,23 @@ for (const [kind, openStore] of Object.entries(stores)) {
     t.end();
   });
 
+  t.test(`${kind}: after a crash, connections to weft's own sockets are gone, and their places are free`, (t) => {
+    const { memory, connections } = table(2);
+    const original = tuple('10.1.0.2', 1, '10.1.0.1', 53);
+    connections.open({ vni: RED, protocol: UDP, original, socket: parseIp('169.254.77.6'), client: 7 }, 0);
+    connections.open(leaving('10.1.0.2', 2), 0);
+    t.match(connections.lookup(RED, UDP, original), { slot: 0 });
+    const again = new ConnectionTable({ store: openStore(2, memory), quota: 2, unprovenQuota: 2, ...nobody });
+    again.recover(500);
+    t.same(
+      [...again.entries()].map(({ original: { sourcePort } }) => sourcePort),
+      [2],
+    );
+    again.open(leaving('10.1.0.2', 3), 500);
+    t.equal(again.size, 2);
+    t.end();
+  });
+
   t.test(`${kind}: after a crash: what is whole goes on, what is torn or nonsense is free`, (t) => {
     const { memory, connections } = table(6);
     for (let port = 1; port <= 5; port++) connections.open(leaving('10.1.0.2', port), 1e9);

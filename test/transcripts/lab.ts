@@ -7,6 +7,7 @@
  *   attach HOST/PORT NETWORK MAC IP… [trust] [ethertype=TYPE]… [allowed=IP]…
  *   detach HOST/PORT
  *   outside HOST TRANSIT… [mtu=BYTES]                        the link to the host: the port HOST/outside
+ *   listen HOST PORT/tcp|udp…                                weft’s own sockets: the port HOST/internal
  *   publish HOST/PORT HOSTPORT:PORT/tcp|udp
  *   path HOST UNDERLAY BYTES                                 the largest inner packet on the way there
  *   underlay HOST down
@@ -31,7 +32,14 @@ import type { RouteSpec } from '../../src/model/kinds/network.ts';
 import { reportDecision } from '../../src/observe/decision.ts';
 import { parseFlow } from '../../src/observe/flow-spec.ts';
 import { createSimulation, type SimulatedHost, type SimulatedPort, type Simulation } from '../../src/simulation.ts';
-import { gatewayMac, OUTSIDE_HOST_MAC, OUTSIDE_MAC } from '../../src/table/topology.ts';
+import {
+  gatewayMac,
+  INTERNAL_MAC,
+  INTERNAL_NAMESPACE_MAC,
+  OUTSIDE_HOST_MAC,
+  OUTSIDE_MAC,
+} from '../../src/table/topology.ts';
+import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
 import { checkConservation } from '../conformance/harness.ts';
 import { buildFrame, ecnOf, type Speaker } from './said.ts';
 import { datagramText, frameText, parseAspects, type Aspect } from './shown.ts';
@@ -56,6 +64,7 @@ interface Place extends Speaker {
 
 const UNDERLAY = { name: 'underlay', portNo: 1 as PortNo } as const;
 const OUTSIDE = 'outside';
+const INTERNAL = { addresses: ['169.254.77.5', 'fd77:6566:7431::1'], sockets: ['169.254.77.6', 'fd77:6566:7431::2'] };
 /** The switch does its periodic work about once a second. */
 const TICK_MS = 1000;
 
@@ -72,6 +81,7 @@ export class Lab {
     attach: (words) => this.#attach(words),
     detach: ([place]) => this.#detach(place!),
     outside: (words) => this.#outside(words),
+    listen: (words) => this.#listen(words),
     publish: ([place, what]) => this.#publish(place!, what!),
     path: ([host, vtep, bytes]) => void this.#at(host!).forwarding.setPathMtu(parseIp(vtep!), Number(bytes)),
     underlay: ([host]) => this.#at(host!).forwarding.closeUnderlay(UNDERLAY.portNo),
@@ -186,6 +196,16 @@ export class Lab {
     const port = this.#at(host!).openOutside({ transit, ...(mtu !== undefined && { mtu: Number(mtu) }) });
     const ends = { mac: formatMac(OUTSIDE_HOST_MAC), peerMac: formatMac(OUTSIDE_MAC) };
     this.#places.set(`${host!}/${OUTSIDE}`, { port, ...ends, addresses: [], peerAddresses: transit });
+  }
+
+  #listen([host, ...ports]: readonly string[]): void {
+    const listening = ports.map((text) => {
+      const [port, protocol] = text.split('/');
+      return { protocol: protocol === 'tcp' ? IP_TCP : IP_UDP, l4Port: Number(port) };
+    });
+    const port = this.#at(host!).openInternal({ ...INTERNAL, listening });
+    const ends = { mac: formatMac(INTERNAL_NAMESPACE_MAC), peerMac: formatMac(INTERNAL_MAC) };
+    this.#places.set(`${host!}/internal`, { port, ...ends, addresses: INTERNAL.sockets });
   }
 
   #publish(place: string, what: string): void {

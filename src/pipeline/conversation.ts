@@ -1,0 +1,121 @@
+/**
+ * Conversations: what a packet that is translated has to do with connections, and how it goes on with
+ * the one that it belongs to. The same for the outside and for weft's own sockets.
+ */
+import { networkOf, turned, type Place, type Tuple } from '../flow/connection.ts';
+import type { FlowView } from '../flow/view.ts';
+import { connectionObject, endpointOf, type Found, type Opening } from '../table/connections.ts';
+import { networkObject, type VirtualNetwork } from '../table/topology.ts';
+import { ETH_IPV4 } from '../wire/ethernet.ts';
+import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
+import { ICMP_REDIRECT, ICMP_SOURCE_QUENCH, isIcmpError } from '../wire/icmp-error.ts';
+import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
+import { refuse, routeTo, sendTo } from './routed.ts';
+import {
+  drop,
+  type Drop,
+  type Entered,
+  type Nat,
+  type Routed,
+  type StageResult,
+  type Tables,
+  type Verdict,
+} from './stage.ts';
+import { text, type Text } from './text.ts';
+
+/** The relation of a packet to connections: part of a conversation, an error about one, or neither. */
+export type Subject =
+  | { readonly kind: 'conversation'; readonly protocol: number; readonly tuple: Tuple; readonly isRequest: boolean }
+  | { readonly kind: 'error' }
+  | undefined;
+
+/** Sends a packet that came in at `place` to the endpoint of its connection. */
+export function toEndpoint(
+  view: FlowView,
+  known: Entered,
+  place: Place,
+  subject: NonNullable<Subject>,
+  found: Found,
+): StageResult<Routed> {
+  const { tables, origin } = known;
+  if (view.number('ip_ttl') <= 1) return refuse(view, origin, 'ttl_exceeded', text`TTL 1 ends here`, 'time_exceeded');
+  const connection = tables.connections.tuples(found.slot);
+  const endpoint = endpointOf(connection);
+  const vni = networkOf(connection);
+  view.consult(networkObject(vni));
+  const network = tables.topology.network(vni);
+  if (!network) return drop('no_connection', text`its network has gone`);
+  const nat = natOf(place, subject, found);
+  const way = text`${nat.name}, ${wayOf(subject)}: to ${endpoint}`;
+  return sendTo(view, known, { network, hop: endpoint, nat }, way);
+}
+
+/** What is answered must come from a subnet of its network; undefined if it does. */
+export function refuseStray(view: FlowView, network: VirtualNetwork, source: Uint8Array): Drop | undefined {
+  const home = routeTo(view, network, source);
+  if (home?.kind === 'network' && home.network === network.name) return undefined;
+  return drop('martian', text`${source} is in no subnet of network ${network.name}: no answer would come back`);
+}
+
+export function open(view: FlowView, { tables, origin }: Entered, opening: Opening, way: Text): Verdict {
+  const refused = tables.connections.refusal(opening);
+  if (refused) {
+    // There may be room for the next packet.
+    view.forThisFrame();
+    return refuse(view, origin, refused, text`${way}: no connection can be opened`, 'prohibited');
+  }
+  return { kind: 'connect', because: text`${way}: a new connection`, opening };
+}
+
+export function natOf(place: Place, subject: NonNullable<Subject>, found: Found): Nat {
+  const name = text`connection ${found.slot}`;
+  if (subject.kind === 'error') return { name, action: { op: 'related', ...found }, connection: undefined };
+  const object = connectionObject(place, subject.protocol, subject.tuple);
+  return { name, action: { op: 'nat', ...found }, connection: { ...found, object, name } };
+}
+
+export function wayOf(subject: NonNullable<Subject>): string {
+  return subject.kind === 'error' ? 'an error about it' : 'addresses translated';
+}
+
+/** The live connection of a packet seen in this place, or of the packet that an error there quotes. */
+export function find(
+  view: FlowView,
+  { connections }: Tables,
+  place: Place,
+  subject: NonNullable<Subject>,
+): Found | undefined {
+  if (subject.kind === 'conversation') {
+    const { protocol, tuple } = subject;
+    view.consult(connectionObject(place, protocol, tuple));
+    const found = connections.lookup(place, protocol, tuple);
+    // For a ping, the request begins a connection and the reply does not.
+    const isEcho = protocol === IP_ICMP || protocol === IP_ICMPV6;
+    return isEcho && found?.reply === subject.isRequest ? undefined : found;
+  }
+  const quoted = view.quoted();
+  return quoted && connections.lookup(place, quoted.protocol, turned(quoted.tuple));
+}
+
+export function subjectOf(view: FlowView): Subject {
+  const protocol = view.number('ip_proto');
+  const isIp4Packet = view.number('eth_type') === ETH_IPV4;
+  const [source, destination] = [view.bytes('ip_src'), view.bytes('ip_dst')];
+  if (protocol === IP_TCP || protocol === IP_UDP) {
+    const tuple = { source, destination, sourcePort: view.number('l4_src'), destinationPort: view.number('l4_dst') };
+    return { kind: 'conversation', protocol, tuple, isRequest: true };
+  }
+  if (protocol !== (isIp4Packet ? IP_ICMP : IP_ICMPV6)) return undefined;
+  const type = view.number('l4_src');
+  if (isIcmpError(protocol, type)) {
+    // A redirect is only for its own link, and nobody should send source quench (RFC 6633).
+    return isIp4Packet && (type === ICMP_SOURCE_QUENCH || type === ICMP_REDIRECT) ? undefined : { kind: 'error' };
+  }
+  const [request, reply] = isIp4Packet
+    ? [ICMP_ECHO_REQUEST, ICMP_ECHO_REPLY]
+    : [ICMPV6_ECHO_REQUEST, ICMPV6_ECHO_REPLY];
+  if (type !== request && type !== reply) return undefined;
+  const identifier = view.number('icmp_id');
+  const tuple = { source, destination, sourcePort: identifier, destinationPort: identifier };
+  return { kind: 'conversation', protocol, tuple, isRequest: type === request };
+}
