@@ -1,4 +1,4 @@
-// io/netns.h for JavaScript. src/addon/netns-exchange.ts is the only caller and
+// io/netns.h for JavaScript. src/addon/netns.ts is the only caller and
 // has the types.
 #include <napi.h>
 
@@ -75,6 +75,18 @@ Napi::Value ExchangeAll(const Napi::CallbackInfo& info) {
   return promise;
 }
 
+// () → descriptor | -errno
+Napi::Value Create(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), weft::create_netns()); }
+
+// (descriptor) → 0 | -errno
+Napi::Value Enter(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), weft::enter_netns(info[0].As<Napi::Number>()));
+}
+
 }  // namespace
 
-void InitNetns(Napi::Env env, Napi::Object exports) { exports.Set("netnsExchange", Napi::Function::New(env, ExchangeAll)); }
+void InitNetns(Napi::Env env, Napi::Object exports) {
+  exports.Set("netnsExchange", Napi::Function::New(env, ExchangeAll));
+  exports.Set("createNetns", Napi::Function::New(env, Create));
+  exports.Set("enterNetns", Napi::Function::New(env, Enter));
+}

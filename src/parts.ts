@@ -7,7 +7,7 @@ import type { Logger } from 'pino';
 import { connectionMemory } from './addon/connection-memory.ts';
 import { HostConnections } from './addon/host-connections.ts';
 import { kernelOffloads } from './addon/kernel-offloads.ts';
-import { exchangeWithNetns } from './addon/netns-exchange.ts';
+import { exchangeWithNetns } from './addon/netns.ts';
 import { Cluster } from './cluster/cluster.ts';
 import { Endpoints } from './cluster/endpoints.ts';
 import { Hosts } from './cluster/hosts.ts';
@@ -17,7 +17,7 @@ import type { Draft } from './cluster/reconciler.ts';
 import { reconcilers } from './cluster/reconcilers.ts';
 import { Underlay } from './cluster/underlay.ts';
 import type { DaemonConfig } from './config.ts';
-import type { Datapath, DatapathOptions } from './datapath/datapath.ts';
+import { LARGEST_PORT, type Datapath, type DatapathOptions } from './datapath/datapath.ts';
 import { parseIp, type PortNo, type Vni } from './flow/types.ts';
 import { connectionSlots, Forwarding } from './forwarding.ts';
 import { hostRoutes } from './link/host-routes.ts';
@@ -31,6 +31,8 @@ import { routeClashes, subnetClashes } from './observe/clashes.ts';
 import { diagnose } from './observe/doctor.ts';
 import { Observer } from './observe/observer.ts';
 import { trace } from './observe/tracer.ts';
+import { InternalKeeper } from './internal/keeper.ts';
+import type { ServerSpec } from './internal/server.ts';
 import { OutsideKeeper } from './outside/keeper.ts';
 import { OUTSIDE_IFNAME } from './outside/link.ts';
 import { version } from './package.ts';
@@ -42,6 +44,8 @@ export interface SwitchOptions extends DaemonConfig {
   readonly logger: Logger;
   /** The file that lets connections survive a crash, best on a tmpfs. Without it, they do not. */
   readonly connectionsFile?: string;
+  /** Servers of weft itself, which containers reach at the addresses of their gateways. */
+  readonly servers?: readonly ServerSpec[];
 }
 
 /** What the parts need besides their options. */
@@ -75,6 +79,7 @@ export interface Parts {
   readonly endpoints: Endpoints;
   readonly cluster: Cluster;
   readonly outside: OutsideKeeper;
+  readonly internal: InternalKeeper;
   readonly observer: Observer;
   readonly clashes: () => ClashReport[];
   readonly doctor: () => Promise<DoctorReport>;
@@ -83,6 +88,8 @@ export interface Parts {
 
 export const UNDERLAY_PORT = 1 as PortNo;
 export const OUTSIDE_PORT = 2 as PortNo;
+/** Those of containers are counted from 3. */
+export const INTERNAL_PORT = LARGEST_PORT as PortNo;
 /** How many connections to and from outside one endpoint may have, and what part of all, if that is less. */
 const CONNECTION_QUOTA = { most: 16_384, share: 1 / 4 };
 /** How many containers of other hosts one network may route to. */
@@ -156,6 +163,13 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     warn,
     onFailure: (error) => logger.error({ err: error }, 'the outside is not as it should be'),
   });
+  const internal = new InternalKeeper({
+    forwarding,
+    portNo: INTERNAL_PORT,
+    servers: options.servers ?? [],
+    onLost: (why) => foundations.onPortLost(INTERNAL_PORT, why),
+    onFailure: (why) => logger.error({ why }, 'weft’s own sockets are not as they should be'),
+  });
   const observer = new Observer({
     forwarding,
     endpoints,
@@ -197,7 +211,21 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   });
 
   return {
-    ...{ store, watcher, forwarding, underlay, paths, networks, hosts, endpoints, cluster, outside, observer, clashes },
+    ...{
+      store,
+      watcher,
+      forwarding,
+      underlay,
+      paths,
+      networks,
+      hosts,
+      endpoints,
+      cluster,
+      outside,
+      internal,
+      observer,
+      clashes,
+    },
     doctor: () =>
       diagnose({
         underlay: underlay.addressText,

@@ -115,7 +115,7 @@ export class Switch {
 
   /** Puts the configuration and the store into force. Called once, by `createSwitch`. */
   async start(): Promise<void> {
-    const { cluster, endpoints, forwarding, outside, underlay } = this.#parts;
+    const { cluster, endpoints, forwarding, internal, outside, underlay } = this.#parts;
     await underlay.keep();
     await cluster.start();
     const isHere = endpoints.localAddresses();
@@ -123,13 +123,13 @@ export class Switch {
     await outside.start();
     // Everything forwards by now. What follows restores what was changed in the meantime.
     await endpoints.started();
-    await endpoints.mend();
+    await Promise.all([endpoints.mend(), internal.mend()]);
     this.#upkeep.start();
     this.#isForwarding = true;
   }
 
   status(): StatusReport {
-    const { cluster, endpoints, hosts, networks, observer, outside, paths, underlay } = this.#parts;
+    const { cluster, endpoints, hosts, internal, networks, observer, outside, paths, underlay } = this.#parts;
     const { host, datapath, flowLimit } = this.#options;
     return {
       host,
@@ -145,6 +145,7 @@ export class Switch {
       store: 'embedded',
       clashes: this.#parts.clashes(),
       outside: outside.report(),
+      internal: internal.report(),
       networks: networks.size,
       endpoints: endpoints.size,
       endpointProblems: endpoints.problems(),
@@ -279,14 +280,14 @@ export class Switch {
     this.#isClosed = true;
     this.#isForwarding = false;
     this.#upkeep.close();
-    const { cluster, endpoints, forwarding, outside, paths, store, underlay, watcher } = this.#parts;
+    const { cluster, endpoints, forwarding, internal, outside, paths, store, underlay, watcher } = this.#parts;
     underlay.close();
     paths.close();
     await cluster.serial.close();
     try {
       if (purge) await cluster.purge();
       await endpoints.close();
-      await outside.close();
+      await Promise.all([outside.close(), internal.close()]);
     } finally {
       cluster.close();
       watcher.close();

@@ -4,7 +4,7 @@
 import type { Logger } from 'pino';
 import { WeftError } from './error.ts';
 import type { PortNo } from './flow/types.ts';
-import { OUTSIDE_PORT, UNDERLAY_PORT, type Parts } from './parts.ts';
+import { INTERNAL_PORT, OUTSIDE_PORT, UNDERLAY_PORT, type Parts } from './parts.ts';
 
 const TICK_MS = 1000;
 /** How often the kernel is asked for new path MTUs. Connections stall until then. */
@@ -29,7 +29,7 @@ export class Upkeep {
   }
 
   start(): void {
-    const { endpoints, forwarding, hosts, outside, paths, underlay } = this.#parts();
+    const { endpoints, forwarding, hosts, internal, outside, paths, underlay } = this.#parts();
     paths.watch(hosts.vteps());
     this.#tickers.push(this.#every(() => paths.look(), PATH_TICK_MS));
     let ticks = 0;
@@ -37,6 +37,7 @@ export class Upkeep {
       void underlay.keep();
       paths.watch(hosts.vteps());
       if (++ticks % RENEW_TICKS === 0 && outside.isWanted) this.#renew('outside', () => outside.mend());
+      if (ticks % RENEW_TICKS === 0) this.#renew('internal', () => internal.mend());
       this.#renew('endpoints', async () => {
         if (await endpoints.renew()) await outside.keep();
       });
@@ -51,11 +52,12 @@ export class Upkeep {
   }
 
   onPortLost(port: PortNo, why: string): void {
-    const { endpoints, outside, underlay } = this.#parts();
+    const { endpoints, internal, outside, underlay } = this.#parts();
     this.#logger.warn({ port, endpoint: endpoints.portName(port), why }, 'port lost');
     void this.#change(async () => {
       if (port === UNDERLAY_PORT) underlay.lost(why);
       else if (port === OUTSIDE_PORT) await outside.lost();
+      else if (port === INTERNAL_PORT) await internal.lost(why);
       else await endpoints.detach(port);
       await outside.keep();
     });

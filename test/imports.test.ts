@@ -27,6 +27,7 @@ const mayImport: Readonly<Record<string, string>> = {
   cluster: 'model store table flow forwarding link turns node',
   link: 'flow wire node',
   outside: 'forwarding addon link model table flow wire node',
+  internal: 'forwarding addon link model table flow package node',
   paths: 'addon flow node raw-socket',
   observe: 'pipeline table flow wire control addon datapath model forwarding cluster link outside paths turns node',
   config: 'model memory node wire zod yaml',

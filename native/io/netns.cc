@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "fd.h"
+#include "privileges.h"
 
 #ifndef NETLINK_GET_STRICT_CHK
 #define NETLINK_GET_STRICT_CHK 12
@@ -101,6 +102,22 @@ int visit_netns(std::vector<NetnsVisit>* visits) {
   return on_own_thread([visits] {
     for (NetnsVisit& visit : *visits) visit.result = enter_and(visit.target, &visit.entered, visit.work);
   });
+}
+
+int create_netns() {
+  int result = 0;
+  const int error = on_own_thread([&result] {
+    Fd netns;
+    if (unshare(CLONE_NEWNET) == 0) netns = Fd(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+    result = netns.get() < 0 ? -errno : netns.release();
+  });
+  return error ? error : result;
+}
+
+int enter_netns(int fd) {
+  if (setns(fd, CLONE_NEWNET) < 0) return -errno;
+  drop_capabilities();
+  return 0;
 }
 
 int netns_exchange(std::vector<NetnsExchange>* exchanges) {

@@ -44,6 +44,13 @@ struct NetnsSetting {
   int result = 0;  // 0 or -errno
 };
 
+// Creates a namespace without a name. It exists as long as somebody holds it: the descriptor that is returned, a thread
+// in it, or an open TAP. So nothing of it outlives the process. -errno on failure.
+int create_netns();
+
+// The calling thread enters the namespace of that descriptor for good, and gives up all its capabilities. 0 or -errno.
+int enter_netns(int fd);
+
 // Settings and rtnetlink messages for one namespace, and their results.
 struct NetnsExchange {
   std::string path;

@@ -35,6 +35,10 @@ export interface Addon {
   trimHeap(): void;
   probeOffloads(): NativeOffloads;
   readonly netnsExchange: ExchangeWithNetns;
+  /** Returns a descriptor, or -errno. */
+  createNetns(): number;
+  /** Returns 0 or -errno. Concerns only the calling thread. */
+  enterNetns(descriptor: number): number;
   /** Returns the number of threads that could not be reached, or -errno; see native/io/privileges.h. */
   keepCapabilities(bits: bigint): number;
   /** Addresses of 16 bytes. */

@@ -38,6 +38,7 @@ async function statusText(report: StatusReport): Promise<string> {
     ...row('Underlay', () => underlayText(report)),
     ...row('Peers', () => report.peers.map((peer) => withPath(report, peer)).join(', ')),
     ...row('Outside', () => outsideText(report)),
+    ...rows(() => (report.internal ? [['Own sockets', internalText(report.internal)]] : [])),
     ...rows(() => report.clashes.map(({ detail }) => ['Clash', paint('yellow', detail)] as const)),
     ...row('Store', () => report.store),
     ...row('Networks', () => report.networks),
@@ -96,6 +97,10 @@ function outsideText({ outside }: StatusReport): string {
   if (!outside) return 'none';
   const { open, why } = outside;
   return `${open ? 'open' : 'not open'}${why === undefined ? '' : `: ${why}`}`;
+}
+
+function internalText({ open, listening, why }: NonNullable<StatusReport['internal']>): string {
+  return `${open ? 'open' : 'not open'}${why === undefined ? '' : `: ${why}`} (${listening.join(', ')})`;
 }
 
 /** How many there are, and what is wrong with any of them. */

@@ -116,6 +116,8 @@ export const statusReport = z.object({
   clashes: z.array(clashReport),
   /** The outside, with `why` if it is not open or could not be restored; null if no network has one. */
   outside: z.object({ open: z.boolean(), why: z.string().optional() }).nullable(),
+  /** Weft's own sockets, with `why` if they are not open; null if weft listens on nothing. */
+  internal: z.object({ open: z.boolean(), listening: z.array(z.string()), why: z.string().optional() }).nullable(),
   networks: z.number(),
   endpoints: z.number(),
   /** For endpoints whose interface is not as it was given: what is wrong, and how to solve it. */

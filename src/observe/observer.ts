@@ -67,6 +67,7 @@ type DatapathSettings = Pick<DatapathReport, 'kind' | 'flowLimit'>;
 
 const UNDERLAY = 'underlay';
 const OUTSIDE = 'outside';
+const INTERNAL = 'internal';
 /** Requests that weft itself makes. */
 const OWN = 'weft';
 /** More than any frame has. */
@@ -97,6 +98,7 @@ export class Observer {
     const { forwarding, endpoints, underlayPort } = this.#environment;
     const counters = forwarding.datapath.counters();
     const { connections } = forwarding.tables;
+    const { internal } = forwarding.tables.topology;
     const fdb = forwarding.tables.fdb.statistics();
     const learned = [...fdb.learned].map(([owner, count]) => [this.#ownerName(owner), count] as const);
     const { rss, heapTotal, heapUsed } = process.memoryUsage();
@@ -109,7 +111,7 @@ export class Observer {
       ports: [...counters.ports].map(([port, counted]) => ({
         port,
         name: this.nameOf(port),
-        kind: port === underlayPort ? 'vxlan' : 'tap',
+        kind: port === underlayPort ? 'vxlan' : port === internal?.portNo ? 'internal' : 'tap',
         network: endpoints.byPort(port)?.resource.spec.network ?? null,
         ...counted,
       })),
@@ -328,7 +330,9 @@ export class Observer {
 
   nameOf(port: number): string {
     if (port === this.#environment.underlayPort) return UNDERLAY;
-    if (port === this.#environment.forwarding.tables.topology.outside?.portNo) return OUTSIDE;
+    const { outside, internal } = this.#environment.forwarding.tables.topology;
+    if (port === outside?.portNo) return OUTSIDE;
+    if (port === internal?.portNo) return INTERNAL;
     if (port === OWN_PORT) return OWN;
     return this.#environment.endpoints.portName(port) ?? String(port);
   }
@@ -343,6 +347,7 @@ export class Observer {
     if (name === UNDERLAY) return this.#environment.underlayPort;
     const { endpoints, forwarding } = this.#environment;
     if (name === OUTSIDE) return forwarding.tables.topology.outside?.portNo;
+    if (name === INTERNAL) return forwarding.tables.topology.internal?.portNo;
     const endpoint = endpoints.all().find((candidate) => candidate.name === name && candidate.state === 'attached');
     if (endpoint) return endpoint.local!.portNo as PortNo;
     if (name === OWN) return OWN_PORT;

@@ -22,7 +22,7 @@ const common = {
 };
 await build({
   ...common,
-  entryPoints: ['src/cli/weft.ts', 'src/cli/load-daemon.ts', 'src/index.ts'],
+  entryPoints: ['src/cli/weft.ts', 'src/cli/load-daemon.ts', 'src/index.ts', 'src/internal/worker.ts'],
   outbase: 'src',
   outdir: 'dist',
   chunkNames: 'chunks/[name]-[hash]',

@@ -241,6 +241,7 @@ function statusOf(forwarding: boolean): StatusReport {
     store: 'embedded',
     clashes: [],
     outside: null,
+    internal: null,
     networks: 1,
     endpoints: 1,
     endpointProblems: {},

@@ -32,6 +32,8 @@ export interface UpOptions {
   readonly arguments?: readonly string[];
   /** Another checkout, already built, whose executable is used. */
   readonly checkout?: string;
+  /** The command of another daemon, with the same arguments. */
+  readonly daemon?: readonly string[];
   /** SIGUSR2 collects its garbage, so that memory in use can be distinguished from garbage. */
   readonly collectable?: boolean;
   /** A command that runs the daemon's command and becomes it. */
@@ -92,7 +94,7 @@ export class Weft {
   /** The command that starts the daemon. */
   upCommand(): string[] {
     const { datapath, underlay, peers = [], arguments: more = [], collectable = false, within = [] } = this.#options;
-    const [node = '', ...executable] = this.#executable;
+    const [node = '', ...executable] = this.#options.daemon ?? this.#executable;
     return [
       ...within,
       ...['ip', 'netns', 'exec', this.host.name, node],

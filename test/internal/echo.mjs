@@ -1,0 +1,18 @@
+/**
+ * A server for tests: it tells its client who that is to weft. An answer to `123 …` has so many bytes, and `fail` makes it
+ * throw, and `die` ends its thread.
+ */
+const saidTo = (message, { network, endpoint }) => {
+  const text = `${network} ${endpoint} ${message}`;
+  if (String(message) === 'fail') throw new Error('asked to fail');
+  if (String(message) === 'die') process.exit(7);
+  const lengthBytes = Number(/^\d+/.exec(message)?.[0] ?? 0);
+  return Buffer.from(text.padEnd(lengthBytes, '.'));
+};
+
+export default {
+  datagram: (message, client, answer) => answer(saidTo(message, client)),
+  connection(socket, client) {
+    socket.on('data', (message) => socket.write(saidTo(message, client)));
+  },
+};
