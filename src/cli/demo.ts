@@ -225,7 +225,7 @@ function keptText(containers: readonly Container[]): string {
     on(alpha, `trace 'in_port=${web.name},icmp,ip_dst=${api.ip4}'`),
     on(beta, 'drops'),
     `  ip netns exec ${stage.namespaceOf(web.name)} ping ${api.ip4}\n`,
-    '\nTo remove it (the next `weft demo` does so too):\n',
+    '\nTo remove it:\n',
     on(alpha, 'down'),
     on(beta, 'down'),
     `  for n in ${names}; do ip netns del ${stage.namespaceOf('$n')}; done; rm -r ${stage.directory}\n`,

@@ -62,6 +62,9 @@ await t.test('kept, it can be explored and removed with the commands that it pri
     .filter((line) => line.startsWith('  '));
   const weft = commands.find((line) => line.trim().startsWith('weft=')) ?? '';
   t.ok(commands.length >= 9, commands.join('\n'));
+  const another = await attempt(demo);
+  t.equal(another.code, 1, 'another demonstration leaves it alone');
+  t.match(another.stderr, /a weft demo that was kept runs \(pid \d+ and \d+\): end it with `weft --socket/);
   for (const command of commands.filter((line) => line !== weft)) {
     const once = command.replace(' ping ', ' ping -c 1 ');
     const { code, stderr } = await attempt(['sh', '-ec', `${weft.trim()}; ${once.trim()}`]);

@@ -9,7 +9,7 @@
  *   └──────────────────────────┘            └──────────────────────────┘
  *
  * Everything has a fixed name, so that a later run finds and removes what an earlier one has
- * left, on purpose or because it was killed.
+ * left because it was killed. One that was kept on purpose is never removed by another.
  */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, openSync, closeSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -68,11 +68,17 @@ export function socketOf(host: Host): string {
 /** How this executable was started, to start it again. */
 export const weft: readonly string[] = [process.execPath, ...process.execArgv, process.argv[1] ?? ''];
 
-/** Claims the stage: removes what an earlier demonstration has left. @throws WeftError while another one runs */
+/** Claims the stage: removes what a killed demonstration has left. @throws WeftError while another runs or is kept */
 export async function claim(): Promise<'clean' | 'cleaned'> {
   const owner = existsSync(ownerFile) ? Number(readFileSync(ownerFile, 'utf8')) : 0;
   if (owner !== 0 && commandLine(owner).includes('demo')) {
     throw new WeftError('conflict', `another weft demo runs (pid ${owner}): wait for it or end it first`);
+  }
+  const kept = owner === 0 ? hosts.filter(isRunning) : [];
+  if (kept.length > 0) {
+    const pids = kept.map((host) => pidOf(host)).join(' and ');
+    const mend = kept.map((host) => `\`weft --socket ${socketOf(host)} down\``).join(' and ');
+    throw new WeftError('conflict', `a weft demo that was kept runs (pid ${pids}): end it with ${mend}`);
   }
   const left = existsSync(directory) || namespaces().length > 0;
   if (left) await clear();
@@ -147,14 +153,12 @@ export async function clear(): Promise<void> {
 }
 
 async function stopDaemon(host: Host): Promise<void> {
-  if (!existsSync(pidFile(host))) return;
-  const pid = Number(readFileSync(pidFile(host), 'utf8'));
-  // The number may belong to another process by now.
-  const isRunning = (): boolean => commandLine(pid).includes(socketOf(host));
+  const pid = pidOf(host);
+  if (pid === undefined) return;
   const stopped = async (): Promise<void> => {
-    if (isRunning()) throw new WeftError('system', `weft up on ${host.name} (pid ${pid}) does not stop`);
+    if (isRunning(host)) throw new WeftError('system', `weft up on ${host.name} (pid ${pid}) does not stop`);
   };
-  if (isRunning()) process.kill(pid, 'SIGTERM');
+  if (isRunning(host)) process.kill(pid, 'SIGTERM');
   const never = new AbortController().signal;
   await eventually(stopped, STOP_MS, never).catch(async () => {
     process.kill(pid, 'SIGKILL');
@@ -166,6 +170,17 @@ function namespaces(): string[] {
   const directory = '/run/netns';
   const known = hosts.flatMap(({ name, containers }) => [name, ...containers]).map(namespaceOf);
   return existsSync(directory) ? readdirSync(directory).filter((name) => known.includes(name)) : [];
+}
+
+/** Is its daemon running? The number may belong to another process by now. */
+function isRunning(host: Host): boolean {
+  const pid = pidOf(host);
+  return pid !== undefined && commandLine(pid).includes(socketOf(host));
+}
+
+/** The pid of its daemon, which may have ended; undefined if none was started. */
+function pidOf(host: Host): number | undefined {
+  return existsSync(pidFile(host)) ? Number(readFileSync(pidFile(host), 'utf8')) : undefined;
 }
 
 function pidFile(host: Host): string {
