@@ -297,9 +297,10 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     workers_->receive_datagrams(port, sources.data(), burst.frames.data(), burst.frames.size());
   }
 
-  // () → { upcalls: UpcallRecord[], packed; mirrored: MirrorRecord[] with bytes, packed; lost: (port, errno)[] }
-  Napi::Value TakeWaiting(const Napi::CallbackInfo&) {
-    Worker::Waiting waiting = workers_->take_waiting(upcalls_, kUpcallBatch);
+  // (most upcalls) → { upcalls: UpcallRecord[], packed; mirrored: MirrorRecord[] with bytes, packed; lost: (port, errno)[] }
+  Napi::Value TakeWaiting(const Napi::CallbackInfo& info) {
+    const size_t most = std::min<size_t>(info[0].As<Napi::Number>().Uint32Value(), kUpcallBatch);
+    Worker::Waiting waiting = workers_->take_waiting(upcalls_, most);
     auto result = Napi::Object::New(env_);
     result["upcalls"] = Bytes(reinterpret_cast<const uint8_t*>(upcalls_), waiting.upcalls * sizeof(UpcallRecord));
     SetMirrored(&result, waiting.mirrored);

@@ -25,7 +25,8 @@ export interface NativeDatapath {
   inject(port: number, frames: readonly Uint8Array[], offloads: Uint16Array): void;
   /** `sources`: 16 bytes each. */
   injectDatagrams(port: number, sources: Uint8Array, payloads: readonly Uint8Array[]): void;
-  takeWaiting(): NativeWaiting;
+  /** @param most the most upcalls, up to UPCALL_BATCH */
+  takeWaiting(most: number): NativeWaiting;
   /** Takes actions encoded by `encodeActions`. @throws RangeError */
   execute(token: number, actions: Uint8Array): void;
   originate(frame: Uint8Array, actions: Uint8Array): void;

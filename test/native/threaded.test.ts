@@ -15,8 +15,10 @@ import {
 } from '../../src/datapath/datapath.ts';
 import type { TapOpened } from '../../src/flow/tap.ts';
 import { openNativeDatapath, type NativeSwitch } from '../../src/datapath/native/native.ts';
+import { TURN_ACTIONS, UpcallLimit } from '../../src/datapath/native/upcall-limit.ts';
 import { WeftError } from '../../src/error.ts';
 import type { Action } from '../../src/flow/action.ts';
+import { UPCALL_BATCH } from '../../src/flow/bounds.ts';
 import { fields } from '../../src/flow/fields.ts';
 import { readNumber } from '../../src/flow/key.ts';
 import { parseIp } from '../../src/flow/types.ts';
@@ -24,6 +26,7 @@ import { checkConservation, encap, flowId, maskOf, output, portNo } from '../con
 import * as frames from '../support/frames.ts';
 import { openLab, type Namespace } from '../support/lab.ts';
 import { until } from '../support/process.ts';
+import { sendFrames } from '../support/traffic.ts';
 
 /** Datapaths of other tests on this machine have other ports. */
 const l4Port = 20_000 + (process.pid % 20_000);
@@ -172,4 +175,51 @@ t.test('what a thread cannot have is refused', async (t) => {
   t.throws(() => dp.execute({ frame: new Uint8Array(60) }, []), RangeError);
   t.throws(() => dp.execute({ frame: new Uint8Array(60) }, [...output(1), { op: 'consume' }]), RangeError);
   t.match(dp.counters(), { originated: 0, tx: 0 });
+});
+
+t.test('answers that take long come with few upcalls in a turn', async (t) => {
+  const lab = openLab(t);
+  const a = await lab.namespace('a');
+  const batches: number[] = [];
+  // Nobody has this port, so it costs little, and each output counts.
+  const actions = Array.from({ length: TURN_ACTIONS / 4 }, () => output(9)).flat();
+  const dp = open(t, {
+    onUpcall: (batch) => {
+      batches.push(batch.length);
+      for (const { token } of batch) dp.execute(token, actions);
+    },
+  });
+  addTap(dp, 1, a);
+  await configure(a, 1);
+  const upcalls = (): number => batches.reduce((sum, length) => sum + length, 0);
+  const send = async (count: number): Promise<void> => {
+    const before = upcalls();
+    const ends = { srcMac: '02:00:00:00:00:01', dstMac: '02:00:00:00:00:02' };
+    await sendFrames(
+      a,
+      Array.from({ length: count }, (_, n) => frames.udp(ends, 1000, 2000 + n)),
+    );
+    await until(() => upcalls() >= before + count, { what: `${count} upcalls` });
+  };
+  await send(1);
+  batches.length = 0;
+  await send(200);
+  t.ok(Math.max(...batches) <= 4, `${batches.length} turns with at most ${Math.max(...batches)} upcalls`);
+  checkConservation(dp.counters());
+});
+
+t.test('how many upcalls a turn gets follows from what the answers were', async (t) => {
+  const limit = new UpcallLimit();
+  const turn = (upcalls: number, actionsEach: number): number => {
+    for (let n = 0; n < upcalls; n++) limit.count(actionsEach);
+    limit.endTurn(upcalls);
+    return limit.next;
+  };
+  t.equal(limit.next, UPCALL_BATCH);
+  t.equal(turn(64, 3), UPCALL_BATCH, 'short answers');
+  t.equal(turn(64, 1000), 4, 'floods');
+  t.equal(turn(4, 1000), 4);
+  t.equal(turn(2, 60_000), 2, 'one of a group and one other at least');
+  t.same([turn(2, 1), turn(4, 1), turn(8, 1), turn(16, 1), turn(32, 1), turn(64, 1)], [4, 8, 16, 32, 64, 64]);
+  t.equal(turn(0, 0), 64, 'nothing');
 });

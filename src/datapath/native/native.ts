@@ -39,6 +39,7 @@ import type { Offload } from '../../flow/offload.ts';
 import { errnoName, ioError, lostText } from '../../addon/io-error.ts';
 import { NativeConnections } from './connections.ts';
 import { readCounters, readFlows, readMirrored, readUpcalls } from './records.ts';
+import { UpcallLimit } from './upcall-limit.ts';
 import { renewedText, tapTarget } from '../../addon/tap.ts';
 
 export interface NativeOptions extends DatapathOptions {
@@ -64,6 +65,7 @@ class Native implements NativeSwitch {
   readonly #options: NativeOptions;
   readonly #native: NativeDatapath;
   readonly #ports = new Map<PortNo, PortSpec>();
+  readonly #limit = new UpcallLimit();
   #sink: MirrorSink | undefined;
   #outbox: (() => void)[] = [];
   #transmitting = false;
@@ -237,6 +239,7 @@ class Native implements NativeSwitch {
   // Upcalls
 
   execute(what: UpcallToken | OriginatedFrame, actions: readonly Action[]): void {
+    this.#limit.count(actions.length);
     const encoded = encodeActions(actions);
     this.#enter(() => {
       if (typeof what === 'number') this.#native.execute(what, encoded);
@@ -265,7 +268,7 @@ class Native implements NativeSwitch {
     try {
       work();
       this.#transmit();
-      while (this.#deliver() > 0);
+      while (this.#deliver(UPCALL_BATCH) > 0);
     } finally {
       this.#inside = false;
     }
@@ -274,8 +277,11 @@ class Native implements NativeSwitch {
   /** One turn of the event loop, with threads. */
   #turn(): void {
     if (this.#closed) return;
+    const most = this.#limit.next;
     try {
-      if (this.#deliver() < UPCALL_BATCH) return;
+      const upcalls = this.#deliver(most);
+      this.#limit.endTurn(upcalls);
+      if (upcalls < most) return;
     } catch (error) {
       setImmediate(() => this.#turn());
       throw error;
@@ -283,9 +289,9 @@ class Native implements NativeSwitch {
     setImmediate(() => this.#turn());
   }
 
-  /** Hands over what waits. Returns the number of upcalls. */
-  #deliver(): number {
-    const waiting: NativeWaiting = this.#native.takeWaiting();
+  /** Hands over what waits, with `most` upcalls at most. Returns the number of upcalls. */
+  #deliver(most: number): number {
+    const waiting: NativeWaiting = this.#native.takeWaiting(most);
     for (const { port, errno } of waiting.lost) this.#options.onPortLost(port as PortNo, lostText(errno));
     this.#deliverMirrored(waiting);
     const batch = readUpcalls(waiting.upcalls);
