@@ -8,6 +8,7 @@ import { connectionMemory } from './addon/connection-memory.ts';
 import { HostConnections } from './addon/host-connections.ts';
 import { kernelOffloads } from './addon/kernel-offloads.ts';
 import { exchangeWithNetns } from './addon/netns.ts';
+import type { Attached } from './cluster/attachments.ts';
 import { Cluster } from './cluster/cluster.ts';
 import { Endpoints } from './cluster/endpoints.ts';
 import { Hosts } from './cluster/hosts.ts';
@@ -65,7 +66,7 @@ export interface Foundations {
   readonly wallClock: () => number;
   readonly later: (work: () => void) => void;
   readonly onPortLost: (port: PortNo, why: string) => void;
-  readonly onNamespaceGone: (name: string) => void;
+  readonly onNamespaceGone: (gone: Attached) => void;
 }
 
 export interface Parts {
@@ -116,18 +117,19 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     probe,
     clock,
     local: () => underlay.address,
-    onChange: (peer, { mtu, source }, before) => {
+    onLook: (peer, { mtu, source }, before) => {
       forwarding.setPathMtu(parseIp(peer), mtu - underlay.encapBytes);
-      if (before !== undefined) logger.info({ peer, mtu, before, source }, 'path MTU changed');
+      if (before !== undefined && before !== mtu) logger.info({ peer, mtu, before, source }, 'path MTU changed');
     },
   });
 
   const hasStaticPeers = (draft: Draft): boolean => options.peers.length > 0 || draft.count('Host') > 0;
-  const hosts = new Hosts({
+  const hosts: Hosts = new Hosts({
     forwarding,
     name: options.host,
     underlay: () => underlay.address,
     peers: options.peers.map(parseIp),
+    onMoved: (name) => endpoints.followHost(name),
   });
   const networks: Networks = new Networks({
     forwarding,

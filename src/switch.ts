@@ -86,7 +86,7 @@ export async function openSwitch(options: SwitchOptions, store: Store): Promise<
         wallClock: Date.now,
         later: setImmediate,
         onPortLost: (port, why) => upkeep.onPortLost(port, why),
-        onNamespaceGone: (name) => upkeep.onNamespaceGone(name),
+        onNamespaceGone: (gone) => upkeep.onNamespaceGone(gone),
       }),
     );
     await made.start();
@@ -113,19 +113,20 @@ export class Switch {
     this.#parts = join(this.#upkeep);
   }
 
-  /** Puts the configuration and the store into force. Called once, by `createSwitch`. */
-  async start(): Promise<void> {
+  /** Puts the configuration and the store into force, before whatever happens meanwhile. Called once, by `createSwitch`. */
+  start(): Promise<void> {
     const { cluster, endpoints, forwarding, internal, outside, underlay } = this.#parts;
-    await underlay.keep();
-    await cluster.start();
-    const isHere = endpoints.localAddresses();
-    forwarding.endConnections((vni, ip) => !isHere(vni, ip));
-    await outside.start();
-    // Everything forwards by now. What follows restores what was changed in the meantime.
-    await endpoints.started();
-    await Promise.all([endpoints.mend(), internal.mend()]);
-    this.#upkeep.start();
-    this.#isForwarding = true;
+    return cluster.serial.run(async () => {
+      await underlay.keep();
+      await cluster.start();
+      forwarding.endConnections(endpoints.isGone());
+      await outside.start();
+      // Everything forwards by now. What follows restores what was changed in the meantime.
+      await endpoints.started();
+      await Promise.all([endpoints.mend(), internal.mend()]);
+      this.#upkeep.start();
+      this.#isForwarding = true;
+    });
   }
 
   status(): StatusReport {
@@ -195,9 +196,8 @@ export class Switch {
       networks.get(options.network);
       const name = idOf(options);
       const before = endpoints.find(name);
-      await cluster.applyNow([attachment(options, before?.resource)]);
+      await cluster.applyOrTakeBack(attachment(options, before?.resource));
       const failure = endpoints.failure(name);
-      if (failure && before === undefined) return cluster.takeBack(endpointKind, options, failure);
       if (failure && before?.state === 'detached') throw failure;
       return endpoints.report(endpoints.get(name));
     });

@@ -2,6 +2,7 @@
  * What a switch does by itself: about once a second, it checks and repairs what it has, and it follows what disappears.
  */
 import type { Logger } from 'pino';
+import type { Attached } from './cluster/attachments.ts';
 import { WeftError } from './error.ts';
 import type { PortNo } from './flow/types.ts';
 import { INTERNAL_PORT, OUTSIDE_PORT, UNDERLAY_PORT, type Parts } from './parts.ts';
@@ -53,22 +54,24 @@ export class Upkeep {
 
   onPortLost(port: PortNo, why: string): void {
     const { endpoints, internal, outside, underlay } = this.#parts();
+    // By the time that it is handled, the number may belong to another endpoint.
+    const lost = endpoints.attachedAt(port);
     this.#logger.warn({ port, endpoint: endpoints.portName(port), why }, 'port lost');
     void this.#change(async () => {
       if (port === UNDERLAY_PORT) underlay.lost(why);
       else if (port === OUTSIDE_PORT) await outside.lost();
       else if (port === INTERNAL_PORT) await internal.lost(why);
-      else await endpoints.detach(port);
+      else if (lost) await endpoints.detach(lost);
       await outside.keep();
     });
   }
 
-  onNamespaceGone(name: string): void {
+  onNamespaceGone(gone: Attached): void {
     const { endpoints, outside } = this.#parts();
     void this.#change(async () => {
-      await endpoints.removeGone(name);
+      if (!(await endpoints.removeGone(gone))) return;
       await outside.keep();
-      this.#logger.info({ endpoint: name }, 'endpoint released: its namespace is gone');
+      this.#logger.info({ endpoint: gone.endpoint }, 'endpoint released: its namespace is gone');
     });
   }
 

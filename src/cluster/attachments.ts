@@ -43,12 +43,20 @@ export interface AttachmentsEnvironment {
   readonly watcher: NetnsWatcher;
   readonly exchange: ExchangeWithNetns;
   /** Called when the namespace of an open or waiting endpoint is gone. */
-  readonly onNamespaceGone: (name: string) => void;
+  readonly onNamespaceGone: (gone: Attached) => void;
   readonly warn: (message: string, details: object) => void;
 }
 
+/**
+ * One interface of an endpoint, from when it is opened or waited for until it is closed. An endpoint that is attached again
+ * has another one, and so has another endpoint at the same port number.
+ */
+export interface Attached {
+  readonly endpoint: string;
+}
+
 /** What this host knows of the interface of an open or waiting endpoint. */
-interface Attachment {
+interface Attachment extends Attached {
   /** The namespace under the path that is being watched. */
   readonly watched: NetnsRef;
   /** The namespace under its current path. */
@@ -100,6 +108,16 @@ export class Attachments {
 
   portName(portNo: number): string | undefined {
     return this.#portNames.get(portNo);
+  }
+
+  /** The interface that is open at a port. */
+  at(portNo: number): Attached | undefined {
+    return this.#attachments.get(this.#portNames.get(portNo) ?? '');
+  }
+
+  /** False if it was closed in the meantime. */
+  isCurrent(attached: Attached): boolean {
+    return this.#attachments.get(attached.endpoint) === attached;
   }
 
   isOpen(name: string): boolean {
@@ -367,12 +385,12 @@ export class Attachments {
       return;
     }
     const ifname = resource.spec.interface;
-    const attachment: Attachment = { watched: netns, netns, queues, ifname, lacked: '', problems: [] };
+    const attachment: Attachment = { endpoint: name, watched: netns, netns, queues, ifname, lacked: '', problems: [] };
     this.#attachments.set(name, attachment);
     const { watcher, onNamespaceGone } = this.#environment;
     watcher.watch(
       netns,
-      () => onNamespaceGone(name),
+      () => onNamespaceGone(attachment),
       (moved) => (attachment.netns = moved),
     );
   }

@@ -65,7 +65,7 @@ export class Cluster {
     this.#environment = environment;
   }
 
-  /** Puts everything in the store into force, and follows the store from then on. */
+  /** Puts everything in the store into force, and follows the store from then on. Call within `serial`. */
   async start(): Promise<void> {
     await this.#list();
     this.#isStarted = true;
@@ -121,22 +121,36 @@ export class Cluster {
 
   /** @throws WeftError `not_found` if it does not exist, `conflict` if others still need it */
   delete(kind: KindDefinition, which: ResourceName, options: { readonly dryRun?: boolean } = {}): Promise<ApplyReport> {
-    return this.serial.run(() => this.deleteNow(kind, which, options));
+    return this.serial.run(() => this.#deleteNow(kind, which, options));
   }
 
   /**
-   * Within another change: deletes what that has declared, and what cannot be put into force.
-   * @throws WeftError `failure`, which also says so where it stays declared
+   * Like `applyNow` for one resource, but one that did not exist before does not stay declared if it cannot be put into
+   * force now.
+   * @throws WeftError that says why not; it also says so if the resource stays declared
    */
-  async takeBack(kind: KindDefinition, which: ResourceName, failure: WeftError): Promise<never> {
-    await this.deleteNow(kind, which).catch(({ message }: Error) => {
-      const why = `${failure.message}; it stays declared until you delete it, since that cannot be stored: ${message}`;
-      throw new WeftError(failure.code, why, { cause: failure });
-    });
-    throw failure;
+  async applyOrTakeBack(resource: Resource): Promise<void> {
+    const kind = kindOf(resource);
+    const name = idOf(resource.metadata);
+    const reconciler = this.#environment.reconcilers.get(kind.kind)!;
+    await this.enforce();
+    const isNew = reconciler.find(name) === undefined;
+    try {
+      await this.applyNow([resource]);
+      const failure = isNew ? reconciler.failure?.(name) : undefined;
+      if (failure) throw failure;
+    } catch (error) {
+      if (!isNew || !reconciler.find(name)) throw error;
+      await this.#deleteNow(kind, resource.metadata).catch(({ message }: Error) => {
+        const { code, message: failure } = error as WeftError;
+        const why = `${failure}; it stays declared until you delete it, since that cannot be stored: ${message}`;
+        throw new WeftError(code, why, { cause: error });
+      });
+      throw error;
+    }
   }
 
-  async deleteNow(
+  async #deleteNow(
     kind: KindDefinition,
     which: ResourceName,
     { dryRun = false }: { readonly dryRun?: boolean } = {},

@@ -43,11 +43,11 @@ export class Declarations<R extends Resource = Resource> implements Reconciler {
     return { action: known ? 'configured' : 'created', declared };
   }
 
-  put(stored: readonly Stored<R>[]): void {
+  put(stored: readonly Stored<R>[]): void | Promise<void> {
     for (const { name, resource, revision } of stored) this.#declared.set(name, { name, resource, revision });
   }
 
-  remove(names: readonly string[]): void {
+  remove(names: readonly string[]): void | Promise<void> {
     for (const name of names) this.#declared.delete(name);
   }
 }

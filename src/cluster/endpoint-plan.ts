@@ -13,6 +13,7 @@ import { idOf } from '../model/resource.ts';
 import { isReservedMac } from '../table/topology.ts';
 import type { EndpointIndex } from './endpoint-index.ts';
 import {
+  declaredNetns,
   isHere,
   isSameDeclaration,
   poolOf,
@@ -168,7 +169,7 @@ export class EndpointPlan {
     const { spec } = this.#resource;
     const known = this.#known;
     refuseListeners(this.#resource, known?.resource.spec.publish);
-    const netns = await resolveNetns(spec.pid === undefined ? { netns: spec.netns! } : { pid: spec.pid });
+    const netns = await resolveNetns(declaredNetns(this.#resource));
     if (known?.local && known.state !== 'detached') {
       const at = known.local.netns;
       if (at.dev !== String(netns.dev) || at.ino !== String(netns.ino)) {

@@ -9,7 +9,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { WeftError } from '../error.ts';
 import { parseIp, parseMac, type PortNo, type Vni } from '../flow/types.ts';
 import type { InterfaceGiven } from '../link/interface-plan.ts';
-import type { NetnsRef } from '../link/netns.ts';
+import type { NetnsRef, NetnsSpec } from '../link/netns.ts';
 import { burstBytes, defaultBurstBytes, queueBytes, rateBytes } from '../model/rate.ts';
 import type { EndpointReport } from '../model/report.ts';
 import type { EndpointResource, RateLimitSpec } from '../model/kinds/endpoint.ts';
@@ -49,6 +49,11 @@ export function isLocal(endpoint: Endpoint): endpoint is LocalEndpoint {
 /** True for an endpoint of this host, even if it is not yet known where its interface is. */
 export function isHere({ resource }: Pick<Endpoint, 'resource'>): boolean {
   return resource.spec.host === undefined;
+}
+
+/** The namespace that a local endpoint declares, whatever it leads to. */
+export function declaredNetns({ spec: { netns, pid } }: EndpointResource): NetnsSpec {
+  return pid === undefined ? { netns: netns! } : { pid };
 }
 
 /** The namespace as it was when the endpoint was attached. `path` may lead elsewhere by now. */

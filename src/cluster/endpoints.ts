@@ -18,6 +18,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { WeftError } from '../error.ts';
 import { formatIp, type PortNo, type Vni } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
+import { netnsId } from '../link/netns-lookup.ts';
 import { resolveNetns, type NetnsRef } from '../link/netns.ts';
 import { endpointAllotted, endpointKind, type EndpointResource } from '../model/kinds/endpoint.ts';
 import type { EndpointReport } from '../model/report.ts';
@@ -25,13 +26,15 @@ import type { Resource } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
 import type { Change, Store } from '../store/store.ts';
 import { inTurns } from '../turns.ts';
-import { Attachments, type AttachmentsEnvironment, type Mended } from './attachments.ts';
+import { Attachments, type Attached, type AttachmentsEnvironment, type Mended } from './attachments.ts';
 import { byName, EndpointIndex } from './endpoint-index.ts';
 import { EndpointPlan } from './endpoint-plan.ts';
 import {
+  declaredNetns,
   isHere,
   isLocal,
   isSameIdentity,
+  netnsOf,
   poolOf,
   type Endpoint,
   type EndpointRecord,
@@ -163,8 +166,8 @@ export class Endpoints implements Reconciler {
     });
   }
 
-  /** Returns a function that tells whether a container of this host may send from a 16-byte address in a network. */
-  localAddresses(): (vni: Vni, ip: Uint8Array) => boolean {
+  /** Returns a function that tells whether no container of this host may send from a 16-byte address in a network. */
+  isGone(): (vni: Vni, ip: Uint8Array) => boolean {
     const known = new Set<string>();
     const withTrusted = new Set<number>();
     for (const { resource, addresses } of this.all().filter(isHere)) {
@@ -174,7 +177,7 @@ export class Endpoints implements Reconciler {
       for (const address of [...addresses, ...allowedAddresses]) known.add(`${vni} ${address}`);
       if (trust) withTrusted.add(vni);
     }
-    return (vni, ip) => withTrusted.has(vni) || known.has(`${vni} ${formatIp(ip)}`);
+    return (vni, ip) => !withTrusted.has(vni) && !known.has(`${vni} ${formatIp(ip)}`);
   }
 
   plan(resource: EndpointResource, draft: Draft): Promise<Planned> {
@@ -207,7 +210,8 @@ export class Endpoints implements Reconciler {
         mac,
         state: isHere({ resource }) ? 'detached' : 'remote',
       };
-      if (before && !isSameIdentity(before, fresh)) await this.remove([name]);
+      const isOther = before && (!isSameIdentity(before, fresh) || (await isElsewhere(before, resource)));
+      if (isOther) await this.remove([name]);
       const known = this.#index.find(name);
       if (known) this.#change(known, { ...known, resource, revision });
       else this.#set({ ...fresh, ...this.#localOf(name) });
@@ -220,8 +224,11 @@ export class Endpoints implements Reconciler {
   async remove(names: readonly string[]): Promise<void> {
     for await (const name of inTurns(names, 1)) {
       const endpoint = this.#index.find(name);
+      const left = this.#attachments.find(name) === undefined ? this.#records.find(name) : undefined;
+      if (endpoint) await this.#close(endpoint, { keep: false });
+      // Its interface may be there although it is not open: without its network, or if this version did not accept it.
+      if (left?.bootId === this.#environment.bootId) await this.#attachments.removeLeft(name, left);
       if (!endpoint) continue;
-      await this.#close(endpoint, { keep: false });
       this.#index.remove(name);
       this.#failures.delete(name);
       this.#releases.delete(name);
@@ -300,6 +307,11 @@ export class Endpoints implements Reconciler {
     await this.mend(endpoints.map(({ name }) => name));
   }
 
+  /** Follows a host that has another address, or is gone. */
+  async followHost(host: string): Promise<void> {
+    await this.place(this.all().flatMap(({ name, resource }) => (resource.spec.host === host ? [name] : [])));
+  }
+
   /** A network is deleted although endpoints are in it: they wait for it to come back. */
   async leaveNetwork(network: string): Promise<void> {
     const why = new WeftError('not_found', `network "${network}" does not exist any more: create it again, or detach`);
@@ -324,24 +336,35 @@ export class Endpoints implements Reconciler {
     return opened.length > 0;
   }
 
+  /** The interface that is open at a port. */
+  attachedAt(portNo: number): Attached | undefined {
+    return this.#attachments.at(portNo);
+  }
+
   /**
    * Called when the namespace is gone, and the interface with it. If the lease cannot be ended now, `renew` ends it
-   * later.
+   * later. Does nothing if the endpoint has been attached again, or closed, in the meantime.
+   * @returns true if the endpoint is released
    */
-  async removeGone(name: string): Promise<void> {
+  async removeGone(gone: Attached): Promise<boolean> {
+    const name = gone.endpoint;
     const endpoint = this.#index.find(name);
-    if (!endpoint) return;
+    if (!endpoint || !this.#attachments.isCurrent(gone)) return false;
     await this.#close(endpoint, { keep: false });
     this.#set({ ...endpoint, state: 'detached' });
     this.#failures.delete(name);
     this.#releases.add(name);
     await this.#releases.run();
+    return true;
   }
 
-  /** Called when the interface was deleted in the container. The lease stays for the next attach. */
-  async detach(portNo: number): Promise<void> {
-    const endpoint = this.byPort(portNo);
-    if (!endpoint) return;
+  /**
+   * Called when the interface was deleted in the container. The lease stays for the next attach. Does nothing if it has
+   * been closed in the meantime.
+   */
+  async detach(lost: Attached): Promise<void> {
+    const endpoint = this.#index.find(lost.endpoint);
+    if (!endpoint || !this.#attachments.isCurrent(lost)) return;
     await this.#close(endpoint, { keep: true });
     this.#set({ ...endpoint, state: 'detached' });
   }
@@ -383,6 +406,7 @@ export class Endpoints implements Reconciler {
       this.#failures.delete(name);
       if (endpoint.state !== 'remote') this.#set({ ...endpoint, state: 'remote' });
     } catch (error) {
+      this.#remotes.withdraw(name);
       this.#wait(endpoint, error as WeftError);
     }
     return false;
@@ -394,9 +418,8 @@ export class Endpoints implements Reconciler {
     for (const name of names) {
       const endpoint = this.#index.find(name)!;
       if (endpoint.local) continue;
-      const { netns, pid } = endpoint.resource.spec;
       try {
-        const { path, dev, ino } = await resolveNetns(pid === undefined ? { netns: netns! } : { pid });
+        const { path, dev, ino } = await resolveNetns(declaredNetns(endpoint.resource));
         const portNo = this.#index.freePort(new Set([...found.values()].map((one) => one.portNo)));
         const at = { path, dev: String(dev), ino: String(ino) };
         found.set(name, { portNo, netns: at, bootId: this.#environment.bootId });
@@ -540,6 +563,19 @@ export class Endpoints implements Reconciler {
 
   #set(endpoint: Endpoint): void {
     this.#index.set(endpoint);
+  }
+}
+
+/**
+ * True if it declares another namespace than the one that it is attached in: it was deleted and created again. Paths may
+ * change, so the namespaces are compared, and one that is not found is no other one.
+ */
+async function isElsewhere({ resource: before, local }: Endpoint, resource: EndpointResource): Promise<boolean> {
+  if (!local || isDeepStrictEqual(declaredNetns(before), declaredNetns(resource))) return false;
+  try {
+    return netnsId(await resolveNetns(declaredNetns(resource))) !== netnsId(netnsOf(local));
+  } catch {
+    return false;
   }
 }
 

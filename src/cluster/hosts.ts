@@ -17,6 +17,8 @@ export interface HostsEnvironment {
   readonly underlay: () => Uint8Array | undefined;
   /** The peers from the configuration, 16 bytes each. */
   readonly peers: readonly Uint8Array[];
+  /** Called when a host that existed has another address, or is gone. */
+  readonly onMoved: (name: string) => Promise<void>;
 }
 
 export class Hosts extends Declarations<HostResource> {
@@ -59,16 +61,22 @@ export class Hosts extends Declarations<HostResource> {
     return super.plan(resource, draft);
   }
 
-  override put(stored: readonly Stored<HostResource>[]): void {
+  override async put(stored: readonly Stored<HostResource>[]): Promise<void> {
     const before = this.vteps();
-    super.put(stored);
+    const moved = stored.filter(({ name, resource }) => {
+      const known = this.find(name);
+      return known && known.resource.spec.underlay !== resource.spec.underlay;
+    });
+    await super.put(stored);
     this.#follow(before);
+    for (const { name } of moved) await this.#environment.onMoved(name);
   }
 
-  override remove(names: readonly string[]): void {
+  override async remove(names: readonly string[]): Promise<void> {
     const before = this.vteps();
-    super.remove(names);
+    await super.remove(names);
     this.#follow(before);
+    for (const name of names) await this.#environment.onMoved(name);
   }
 
   #follow(before: readonly string[]): void {

@@ -103,6 +103,8 @@ export class Networks implements Reconciler {
   async put(stored: readonly Stored<NetworkResource>[]): Promise<void> {
     for await (const { name, resource, revision, record } of inTurns(stored, PUT_PER_TURN)) {
       const { vni, mtu } = record as NetworkRecord;
+      const known = this.#networks.get(name);
+      if (known && !isSameIdentity(known, { resource, vni, mtu })) await this.remove([name]);
       const before = this.#networks.get(name);
       const network: Network = { resource, vni, mtu, name, revision, pools: poolsOf({ resource, vni, mtu }, before) };
       this.#networks.set(name, network);
@@ -219,14 +221,20 @@ function clashWith(
   return vni === other.vni ? `VNI ${vni} is taken by network "${other.name}"` : undefined;
 }
 
-/** @param before the network that this one replaces; what is taken there is taken here too */
+/** False for a network that was deleted and created again, which nobody can be attached to yet. */
+function isSameIdentity(a: NetworkRecord, b: NetworkRecord): boolean {
+  return a.vni === b.vni && a.resource.spec.subnets.join() === b.resource.spec.subnets.join();
+}
+
+/**
+ * @param before the network that this one replaces. A pool whose range stays is the same pool, which remembers what was
+ * given back; otherwise, what is taken there is taken in the new one too.
+ */
 function poolsOf({ resource }: NetworkRecord, before: Network | undefined): AddressPool[] {
   return resource.spec.subnets.map((subnet) => {
     const range = rangeOf(resource.spec, subnet);
-    const options = { network: resource.metadata.name, subnet, ...(range !== undefined && { range }) };
-    return new AddressPool(
-      options,
-      before?.pools.find((pool) => pool.subnet === subnet),
-    );
+    const known = before?.pools.find((pool) => pool.subnet === subnet);
+    if (known && known.range === range) return known;
+    return new AddressPool({ network: resource.metadata.name, subnet, ...(range !== undefined && { range }) }, known);
   });
 }

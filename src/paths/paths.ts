@@ -18,8 +18,11 @@ export interface PathsOptions {
   readonly clock: () => number;
   /** The address of this host where the paths begin, 16 bytes; undefined while there is none. */
   readonly local: () => Uint8Array | undefined;
-  /** The path to a peer has become known (then `before` is undefined), or has changed. */
-  readonly onChange: (peer: string, path: Path, before: number | undefined) => void;
+  /**
+   * Called for each peer several times a second, since a peer may have been removed and added again meanwhile.
+   * @param before the MTU at the previous call; undefined at the first one
+   */
+  readonly onLook: (peer: string, path: Path, before: number | undefined) => void;
 }
 
 export interface Path {
@@ -85,6 +88,6 @@ export class Paths {
     };
     const before = this.#paths.get(peer)?.mtu;
     this.#paths.set(peer, path);
-    if (mtu !== before) this.#options.onChange(peer, path, before);
+    this.#options.onLook(peer, path, before);
   }
 }

@@ -5,7 +5,6 @@
  * Whatever was staged before the watch begins is read first. Entries that are stored but not visible
  * are remembered, so that nothing is reported when they are cleaned up.
  */
-import { WeftError } from '../error.ts';
 import { isStagingKey, markedWith, StagedIds, stagingKey, visible } from './staged-ids.ts';
 import type { Change, Entry, Store, WatchEvent } from './store.ts';
 
@@ -21,8 +20,8 @@ export function watchStaged(
     let entries: readonly Entry[];
     try {
       ({ entries } = await store.list('', from - 1));
-    } catch (error) {
-      if (!(error instanceof WeftError) || error.code !== 'not_found') throw error;
+    } catch {
+      // That revision is forgotten, or the store cannot be read now. Whoever watches lists again, which says what is wrong.
       if (!isStopped) listener({ kind: 'compacted' });
       return;
     }

@@ -153,14 +153,27 @@ class StagedStore implements Store {
         delete: [open.key],
       });
     } catch (error) {
-      await this.#store.revoke(id).catch(() => {}); // the lease ends by itself
-      await this.#tidy(written, false);
-      throw error;
+      // The answer may have been lost, and not the write.
+      const doneAt = await this.#giveUp(id).catch(() => Promise.reject(error as Error));
+      if (doneAt === undefined) {
+        await this.#tidy(written, false);
+        throw error;
+      }
+      revision = doneAt;
     }
-    await this.#store.revoke(id).catch(() => {});
+    await this.#store.revoke(id).catch(() => {}); // the lease ends by itself
     await this.#tidy(written, true);
     await this.#forgetDone().catch(() => {}); // the next transaction tries again
     return revision;
+  }
+
+  /**
+   * Gives ID up unless it is done. @returns the revision at which it was done @throws WeftError if neither is known; then
+   * it is given up when its lease ends
+   */
+  async #giveUp(id: string): Promise<number | undefined> {
+    await this.#store.revoke(id);
+    return (await this.#store.get(`${DONE}${id}`))?.revision;
   }
 
   /** Deletes `done` keys whose ID no entry is marked with any more. */

@@ -407,9 +407,10 @@ export class Topology {
     return this.#paths.get(bytesId(vtep)) ?? { mtu: undefined, object: pathObject(vtep) };
   }
 
+  /** Does nothing for an address that is not a VTEP. */
   setPathMtu(vtep: Uint8Array, bytes: number): void {
     const { mtu, object } = this.path(vtep);
-    if (mtu === bytes) return;
+    if (mtu === bytes || !this.isVtep(vtep)) return;
     this.#paths.set(bytesId(vtep), { mtu: bytes, object });
     this.#changes.changed(object);
   }

@@ -47,7 +47,13 @@ export async function openControlPlane(t: Test) {
     },
   });
   const warnings: string[] = [];
-  const hosts = new Hosts({ forwarding, name: 'here', underlay: () => parseIp('192.0.2.1'), peers: [] });
+  const hosts: Hosts = new Hosts({
+    forwarding,
+    name: 'here',
+    underlay: () => parseIp('192.0.2.1'),
+    peers: [],
+    onMoved: (name) => endpoints.followHost(name),
+  });
   const networks: Networks = new Networks({
     forwarding,
     defaultMtu: async () => 1450,

@@ -5,6 +5,7 @@ import { Networks } from '../../src/cluster/networks.ts';
 import type { Reconciler } from '../../src/cluster/reconciler.ts';
 import type { Forwarding } from '../../src/forwarding.ts';
 import { WEFT_V1 } from '../../src/model/kinds/kind.ts';
+import type { NetworkResource } from '../../src/model/kinds/network.ts';
 import { parseResource } from '../../src/model/manifest.ts';
 
 const FILE = 1000;
@@ -31,4 +32,30 @@ await t.test('the underlay is asked for its MTU once a file', async (t) => {
     t.ok(put.every(({ value }) => (value as { mtu: number }).mtu === mtu));
   }
   t.equal(asked, 2);
+});
+
+await t.test('a change of labels forgets nothing about addresses', async (t) => {
+  const networks = new Networks({
+    forwarding: { setNetwork: () => {} } as unknown as Forwarding,
+    defaultMtu: async () => 1500,
+    hasStaticPeers: () => false,
+    endpointsOf: () => [],
+    onChanged: async () => {},
+    onRemoved: async () => {},
+  });
+  const put = async (revision: number, metadata: object): Promise<void> => {
+    const resource = parseResource({
+      apiVersion: WEFT_V1,
+      kind: 'Network',
+      metadata: { name: 'blue', ...metadata },
+      spec: { subnets: ['10.0.0.0/24'] },
+    }) as NetworkResource;
+    await networks.put([{ name: 'blue', resource, revision, record: { resource, vni: 1, mtu: 1500 } }]);
+  };
+  const take = (): string => networks.get('blue').pools[0]!.take('web');
+  await put(1, {});
+  t.same([take(), take()], ['10.0.0.2', '10.0.0.3']);
+  networks.get('blue').pools[0]!.release('10.0.0.2');
+  await put(2, { labels: { a: 'b' } });
+  t.equal(take(), '10.0.0.4', 'what has just been given back rests');
 });

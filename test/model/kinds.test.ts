@@ -87,7 +87,7 @@ t.test('it is stored, refers, is referred to, labelled and deleted', async (t) =
     ...{ see: () => [], place: nothing, onEnforced: nothing, prepare: nothing, onApplied: nothing },
     logger: { info: () => {}, warn: (_, message) => t.fail(message), error: (_, message) => t.fail(message) },
   });
-  await cluster.start();
+  await cluster.serial.run(() => cluster.start());
   const [gadget, network, namespace] = parseManifests(text, 'x.yaml');
   await t.rejects(cluster.apply([gadget!]), { code: 'not_found', message: /^namespace "shop" does not exist/ });
   await t.rejects(cluster.apply([gadget!, namespace!]), {

@@ -5,102 +5,23 @@
  * transaction or staged in many. The switch runs in this process, so that the test can reach the
  * store.
  */
-import { join } from 'node:path';
-import { pino } from 'pino';
-import t, { type Test } from 'tap';
-import { loadConfig } from '../../src/config.ts';
+import t from 'tap';
 import { WeftError } from '../../src/error.ts';
-import { parseResource } from '../../src/model/manifest.ts';
-import { WEFT_V1 } from '../../src/model/kinds/kind.ts';
-import { findKind } from '../../src/model/kinds/registry.ts';
 import type { Resource } from '../../src/model/resource.ts';
-import { openEmbeddedStore } from '../../src/store/embedded.ts';
-import { unlimited } from '../../src/store/staged.ts';
-import type { Listing, Store, Transaction, WatchEvent } from '../../src/store/store.ts';
-import { openSwitch, type Switch } from '../../src/switch.ts';
-import { openLab, type Lab, type Namespace } from '../support/lab.ts';
+import type { Switch } from '../../src/switch.ts';
+import { openLab, type Namespace } from '../support/lab.ts';
 import { until } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
+import { blue, endpoint, kind, manifest, openSwitchOf, stateOf } from '../support/switch.ts';
 import { ping } from '../support/traffic.ts';
 
 t.setTimeout(300_000);
 
 const ENFORCED_MS = 100;
 
-/** A store with hooks for a test: one that runs right before a transaction, and one that cuts a watch off. */
-class Hooked implements Store {
-  readonly operationLimit = Infinity;
-  readonly store: Store;
-  beforeTransact: (transaction: Transaction) => Promise<unknown> = async () => {};
-  beforeList: () => Promise<unknown> = async () => {};
-  #tell: (event: WatchEvent) => void = () => {};
-  isDeaf = false;
-  /** Afterwards nothing is written any more. */
-  writesLeft = Infinity;
-
-  constructor(store: Store) {
-    this.store = store;
-  }
-
-  readonly get = (key: string) => this.store.get(key);
-  readonly grant = (ttlMs: number) => this.store.grant(ttlMs);
-  readonly keepAlive = (lease: string) => this.store.keepAlive(lease);
-  readonly revoke = (lease: string) => this.store.revoke(lease);
-  readonly close = () => this.store.close();
-
-  async list(prefix: string, at?: number): Promise<Listing> {
-    await this.beforeList();
-    return this.store.list(prefix, at);
-  }
-
-  async transact(transaction: Transaction): Promise<number> {
-    if (this.writesLeft-- <= 0) throw new WeftError('system', 'the store is gone');
-    await this.beforeTransact(transaction);
-    return this.store.transact(transaction);
-  }
-
-  watch(prefix: string, from: number, listener: (event: WatchEvent) => void): () => void {
-    this.#tell = listener;
-    return this.store.watch(prefix, from, (event) => {
-      if (!this.isDeaf) listener(event);
-    });
-  }
-
-  /** Does what a store does when it no longer knows the changes it has not reported yet. */
-  compact(): void {
-    this.isDeaf = false;
-    this.#tell({ kind: 'compacted' });
-  }
-}
-
-async function opened(t: Test, lab: Lab, operationLimit?: number): Promise<{ sw: Switch; store: Hooked }> {
-  const directory = join(lab.directory, 'state');
-  const embedded = await openEmbeddedStore({
-    directory,
-    onWarning: (message) => t.fail(message),
-    after: () => () => {},
-    ...(operationLimit !== undefined && { operationLimit }),
-  });
-  const store = new Hooked(unlimited(embedded));
-  const config = loadConfig({ host: 'here', state: directory, datapath: 'reference' });
-  const sw = await openSwitch({ ...config, logger: pino({ level: 'silent' }) }, store);
-  t.teardown(() => sw.close({ purge: true }));
-  return { sw, store };
-}
-
-const manifest = (kind: string, name: string, spec: object, metadata: object = {}): Resource =>
-  parseResource({ apiVersion: kind === 'Namespace' ? 'v1' : WEFT_V1, kind, metadata: { name, ...metadata }, spec });
-
-const blue = manifest('Network', 'blue', { subnets: ['10.44.0.0/24'] });
-const endpoint = (name: string, { name: netns }: Namespace, address: string, metadata: object = {}): Resource =>
-  manifest('Endpoint', name, { network: 'blue', netns, addresses: [address] }, metadata);
-const kind = (text: string) => findKind(text)!;
-const stateOf = (sw: Switch, name: string): string | undefined =>
-  sw.endpoints().find((one) => one.name === name)?.state;
-
 await t.test('one way from a resource to the wire', { skip: needsRoot }, async (t) => {
   const lab = openLab(t);
-  const { sw, store } = await opened(t, lab);
+  const { sw, store } = await openSwitchOf(t, lab);
   const [web, db] = [await lab.namespace('web'), await lab.namespace('db')];
 
   await t.test('a file is one revision', async (t) => {
@@ -248,6 +169,61 @@ await t.test('one way from a resource to the wire', { skip: needsRoot }, async (
     await until(() => stateOf(sw, 'db') === undefined, { what: 'the watch to go on' });
   });
 
+  await t.test('what was deleted and created again while nobody looked is another one', async (t) => {
+    const moved = await lab.namespace('moved');
+    const host = manifest('Host', 'far', { underlay: '192.0.2.9' });
+    const away = manifest('Endpoint', 'away', {
+      network: 'blue',
+      host: 'far',
+      mac: '02:00:00:00:00:99',
+      addresses: ['10.44.0.99'],
+    });
+    await sw.apply([host, away, endpoint('db', db, '10.44.0.12')]);
+    const vni = sw.networks()[0]!.vni;
+    const [network, web2, db2] = await Promise.all(
+      ['networks/blue', 'endpoints/default/web', 'endpoints/default/db'].map(async (key) => (await store.get(key))!),
+    );
+    const lastOf = async (flow: string): Promise<string | undefined> => (await sw.trace(flow)).stages.at(-1)?.because;
+    const toAway = 'in_port=web,udp,ip_dst=10.44.0.99,eth_dst=02:00:00:00:00:99';
+    t.match(await lastOf(toAway), /VTEP 192\.0\.2\.9 is on another host/);
+    await store.store.transact({
+      put: [{ key: 'hosts/far', value: { resource: { ...host, spec: { underlay: '192.0.2.10' } } } }],
+    });
+    await until(async () => (await lastOf(toAway))?.includes('192.0.2.10 is'), {
+      what: 'the other address of the host',
+    });
+
+    store.isDeaf = true;
+    await store.store.transact({
+      put: [
+        { key: network!.key, value: { ...(network!.value as object), vni: vni + 77 } },
+        // The same namespace by another name, and another namespace.
+        {
+          key: web2!.key,
+          value: {
+            ...(web2!.value as object),
+            resource: endpoint('web', web, '10.44.0.11', { labels: { app: 'ours' } }, web.path),
+          },
+        },
+        { key: db2!.key, value: { ...(db2!.value as object), resource: endpoint('db', moved, '10.44.0.12') } },
+      ],
+    });
+    store.compact();
+    await until(() => sw.networks()[0]!.vni === vni + 77, { what: 'the other network' });
+    await until(async () => (await moved.links()).length === 1, { what: 'the interface in the other namespace' });
+    await until(() => stateOf(sw, 'web') === 'attached' && stateOf(sw, 'db') === 'attached', { what: 'both' });
+    t.same(await db.links(), [], 'the interface of the one before has gone');
+    await ping(web, '10.44.0.12');
+    await until(async () => (await lastOf(toAway))?.includes('192.0.2.10 is'), {
+      what: 'the endpoint of the other host',
+    });
+    t.match(await lastOf(`in_port=weft,tun_vni=${vni},arp,arp_tpa=10.44.0.11`), /no network has VNI/);
+    // Nothing is done to what is as it was.
+    t.same(sw.status().endpointProblems, {});
+    for (const name of ['away', 'db']) await sw.detach({ name });
+    await sw.delete(kind('host'), { name: 'far' });
+  });
+
   await t.test('a network that another deletes under its endpoints', async (t) => {
     const { value } = (await store.get('networks/blue'))!;
     await store.store.transact({ delete: ['networks/blue'] });
@@ -258,7 +234,14 @@ await t.test('one way from a resource to the wire', { skip: needsRoot }, async (
     t.same(sw.status().endpointProblems, {});
     await sw.apply([endpoint('db', db, '10.44.0.12')]);
     await ping(web, '10.44.0.12');
+    // It is deleted while its network is away.
+    await store.store.transact({ delete: ['networks/blue'] });
+    await until(() => stateOf(sw, 'db') === 'waiting', { what: 'db waits' });
+    t.same(await db.links(), ['eth0']);
     await sw.detach({ name: 'db' });
+    t.same(await db.links(), []);
+    await store.store.transact({ put: [{ key: 'networks/blue', value }] });
+    await until(() => stateOf(sw, 'web') === 'attached', { what: 'its network' });
   });
 
   await t.test('a list that fails is tried again, and what was stored meanwhile keeps its addresses', async (t) => {
@@ -335,7 +318,7 @@ await t.test(
   { skip: needsRoot },
   async (t) => {
     const lab = openLab(t);
-    const { sw, store } = await opened(t, lab, 8);
+    const { sw, store } = await openSwitchOf(t, lab, { operationLimit: 8 });
     const web = await lab.namespace('web');
     const file = Array.from({ length: 40 }, (_, n) => manifest('Network', `n${n}`, { subnets: [`10.${n}.0.0/24`] }));
     const told: number[] = [];
@@ -359,7 +342,7 @@ await t.test(
     const lab = openLab(t);
     const web = await lab.namespace('web');
     const key = 'endpoints/default/web';
-    const first = await opened(t, lab);
+    const first = await openSwitchOf(t, lab);
     await first.sw.apply([blue, endpoint('web', web, '10.44.0.11')]);
     const { value } = (await first.store.get(key))!;
     const { resource, ...allotted } = value as { resource: { spec: object } };
@@ -374,7 +357,7 @@ await t.test(
       ],
     });
     await first.sw.close();
-    const second = await opened(t, lab);
+    const second = await openSwitchOf(t, lab);
     t.equal(stateOf(second.sw, 'web'), undefined);
     t.same(await web.links(), ['eth0']);
     await second.store.store.transact({ put: [{ key, value: value }] });
@@ -386,13 +369,13 @@ await t.test('a crash between any two writes of attach and detach', { skip: need
   const lab = openLab(t);
   const [web, db] = [await lab.namespace('web'), await lab.namespace('db')];
   const attach = (sw: Switch) => sw.attach({ name: 'web', network: 'blue', netns: web.path, ip: ['10.44.0.11'] });
-  const first = await opened(t, lab);
+  const first = await openSwitchOf(t, lab);
   await first.sw.apply([blue, endpoint('db', db, '10.44.0.12')]);
   await first.sw.close();
   for (const what of ['attach', 'detach'] as const) {
     let isOver = false;
     for (let writes = 0; !isOver; writes++) {
-      const { sw, store } = await opened(t, lab);
+      const { sw, store } = await openSwitchOf(t, lab);
       if (what === 'detach' && stateOf(sw, 'web') === undefined) await attach(sw);
       store.writesLeft = writes;
       isOver = await (what === 'attach' ? attach(sw) : sw.detach({ name: 'web' })).then(
@@ -403,7 +386,7 @@ await t.test('a crash between any two writes of attach and detach', { skip: need
       store.writesLeft = 0;
       await sw.close();
 
-      const again = await opened(t, lab);
+      const again = await openSwitchOf(t, lab);
       const state = stateOf(again.sw, 'web');
       t.ok(state === 'attached' || state === undefined, `${what}, ${writes} writes: ${state}`);
       t.same(await web.links(), state === undefined ? [] : ['eth0']);
@@ -423,15 +406,52 @@ await t.test(
   async (t) => {
     const lab = openLab(t);
     const web = await lab.namespace('web');
-    const { sw, store } = await opened(t, lab);
+    const { sw, store } = await openSwitchOf(t, lab);
     await sw.apply([blue, endpoint('web', web, '10.44.0.11')]);
     store.isDeaf = true;
     await store.store.transact({ delete: ['endpoints/default/web'] });
     await sw.close();
     t.same(await web.links(), ['eth0']);
-    const again = await opened(t, lab);
+    const again = await openSwitchOf(t, lab);
     t.same(again.sw.endpoints(), []);
     t.same(await web.links(), [], 'the next start removes it');
     t.same((await again.store.list('attachments/')).entries, []);
   },
 );
+
+await t.test('what others write during a start is put into force after it', { skip: needsRoot }, async (t) => {
+  const lab = openLab(t);
+  const [web, db] = [await lab.namespace('web'), await lab.namespace('db')];
+  const first = await openSwitchOf(t, lab);
+  await first.sw.apply([blue, endpoint('web', web, '10.44.0.11'), endpoint('db', db, '10.44.0.12')]);
+  await first.sw.close();
+  // The start has to find its place again, and stores that.
+  const lost = 'attachments/default/web';
+  let isPlaced = false;
+  const { sw, store, log } = await openSwitchOf(t, lab, {
+    beforeStart: (opening) => {
+      opening.beforeList = async () => {
+        opening.beforeList = async () => {};
+        await opening.store.transact({ delete: [lost] });
+      };
+      opening.beforeTransact = async ({ put = [] }) => {
+        if (isPlaced || !put.some(({ key }) => key === lost)) return;
+        isPlaced = true;
+        await opening.store.transact({ delete: ['endpoints/default/web'] });
+      };
+    },
+  });
+  t.ok(isPlaced);
+  await until(() => stateOf(sw, 'web') === undefined, { what: 'its end' });
+  await sw.apply([blue]);
+  t.notOk(log.includes('unexpected'));
+  t.same(
+    sw.endpoints().map(({ name, state }) => `${name} ${state}`),
+    ['db attached'],
+  );
+  t.same(await web.links(), []);
+  t.same(
+    (await store.list('attachments/')).entries.map(({ key }) => key),
+    ['attachments/default/db'],
+  );
+});

@@ -347,6 +347,48 @@ export async function conformance(t: Test, begin: (t: Test) => StoreUnderTest): 
       t.comment(`${writes} crashes`);
     });
   }
+
+  await t.test('the answer to any write of a file is lost: all of it, or nothing', async (t) => {
+    const base = await begin(t).open();
+    t.teardown(() => base.close());
+    const store = unlimited(base);
+    for (let write = 0, isOver = false; !isOver; write++) {
+      await store.transact(file('old'));
+      const { client, isOver: wasAnswered } = unanswered(base, write);
+      const answer = await unlimited(client)
+        .transact(file('new'))
+        .then(String, ({ code }: WeftError) => code);
+      isOver = wasAnswered();
+      const { entries, revision } = await store.list('');
+      const found = plain(entries);
+      if (answer === 'unreachable') {
+        const isWhole = [expected('old'), expected('new')].some((all) => isDeepStrictEqual(found, all));
+        t.ok(isWhole, `write ${write}`);
+      } else t.same([found, Number(answer) <= revision], [expected('new'), true], `write ${write}`);
+      await store.transact({ delete: keysOf(entries) });
+    }
+  });
+}
+
+/** A client that gets no answer to one of its writes. */
+function unanswered(store: Store, write: number): { client: Store; isOver: () => boolean } {
+  let left = write;
+  const client: Store = {
+    operationLimit: store.operationLimit,
+    get: (key) => store.get(key),
+    list: (prefix, at) => store.list(prefix, at),
+    grant: (ttlMs) => store.grant(ttlMs),
+    keepAlive: (lease) => store.keepAlive(lease),
+    revoke: (lease) => store.revoke(lease),
+    watch: (...given) => store.watch(...given),
+    close: () => store.close(),
+    transact: async (transaction) => {
+      const revision = await store.transact(transaction);
+      if (left-- === 0) throw new WeftError('unreachable', 'no answer');
+      return revision;
+    },
+  };
+  return { client, isOver: () => left >= 0 };
 }
 
 /** The objects that all versions of a file have. */

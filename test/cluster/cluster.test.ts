@@ -1,0 +1,62 @@
+/** The cluster with kinds that are only declared: what happens to a resource that cannot be put into force, or read. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { Cluster, type ClusterEnvironment } from '../../src/cluster/cluster.ts';
+import { Declarations } from '../../src/cluster/declarations.ts';
+import { WeftError } from '../../src/error.ts';
+import { kinds } from '../../src/model/kinds/registry.ts';
+import type { Resource } from '../../src/model/resource.ts';
+import { openEmbeddedStore } from '../../src/store/embedded.ts';
+import { Hooked, kind, manifest } from '../support/switch.ts';
+
+const nothing = async (): Promise<void> => {};
+
+async function opened(t: Test, environment: Partial<ClusterEnvironment> = {}) {
+  const directory = mkdtempSync(join(tmpdir(), `weft-cluster-${process.pid}-`));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const store = new Hooked(
+    await openEmbeddedStore({ directory, onWarning: (message) => t.fail(message), after: () => () => {} }),
+  );
+  const warnings: object[] = [];
+  const cluster = new Cluster({
+    store,
+    reconcilers: new Map(kinds.map((one) => [one.kind, new Declarations(one.kind, 'apply one')])),
+    ...{ see: () => [], place: nothing, onEnforced: nothing, prepare: nothing, onApplied: nothing },
+    logger: {
+      info: () => {},
+      warn: (details) => void warnings.push(details),
+      error: (_, message) => t.fail(message),
+    },
+    ...environment,
+  });
+  await cluster.serial.run(() => cluster.start());
+  t.teardown(async () => {
+    await cluster.serial.close();
+    cluster.close();
+    await store.close();
+  });
+  const settled = (): Promise<void> => cluster.serial.run(() => cluster.enforce());
+  return { cluster, store, warnings, settled };
+}
+
+const network = (labels: Record<string, string> = {}): Resource =>
+  manifest('Network', 'blue', { subnets: ['10.0.0.0/24'] }, { labels });
+
+t.test('a new resource that cannot be put into force is taken back, and one that existed stays', async (t) => {
+  let failure: WeftError | undefined = new WeftError('system', 'the kernel refuses');
+  const { cluster, store } = await opened(t, {
+    onApplied: async () => {
+      if (failure) throw failure;
+    },
+  });
+  const attach = (resource: Resource) => cluster.serial.run(() => cluster.applyOrTakeBack(resource));
+  await t.rejects(attach(network()), failure);
+  t.same((await store.list('networks/')).entries, []);
+  failure = undefined;
+  await attach(network());
+  failure = new WeftError('system', 'the kernel refuses');
+  await t.rejects(attach(network({ a: 'b' })), failure);
+  t.match(cluster.get(kind('net')), [{ metadata: { labels: { a: 'b' } } }]);
+});
