@@ -4,7 +4,7 @@
 // src/addon/addon.ts has the types, and src/datapath/native/native.ts is the caller.
 //
 // Errors are returned as negative errno. Bytes passed in are read before the call returns. Bytes
-// handed out are copies that belong to JavaScript. Arguments have the types that binding.ts declares.
+// handed out are copies that belong to JavaScript. Arguments have the types that src/addon declares.
 // Their values are checked here if a wrong one could do more than give a wrong result.
 #include <errno.h>
 #include <fcntl.h>
@@ -472,7 +472,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
   UpcallRecord upcalls_[kUpcallBatch];
 };
 
-// The layout, which binding.ts compares with the tables of TypeScript.
+// The layout, which src/addon/layout.ts compares with the tables of TypeScript.
 Napi::Object Layout(Napi::Env env) {
   const auto number = [env](size_t value) { return Napi::Number::New(env, static_cast<double>(value)); };
   auto layout = Napi::Object::New(env);

@@ -245,10 +245,12 @@ export class Forwarding<D extends Datapath = Datapath> {
 
   /** Changes what the port may send. Its MAC, network and addresses stay. */
   changePort(port: AccessPort): void {
-    const { topology } = this.tables;
-    const before = topology.port(port.portNo)?.allowedAddresses ?? [];
+    const { topology, fdb } = this.tables;
+    const before = topology.port(port.portNo);
     topology.setPort(port);
-    this.#forgetUncarried(port.vni, before);
+    this.#forgetUncarried(port.vni, before?.allowedAddresses ?? []);
+    // It may not have the MACs of others any more.
+    if (before?.trust && !port.trust) fdb.forget(portLocation(port.portNo));
     this.#retryAllowed(port);
     this.controller.enforce();
   }

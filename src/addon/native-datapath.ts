@@ -13,17 +13,16 @@ export interface NativeDatapath {
   addVxlan(port: number, local: Uint8Array, l4Port: number): number;
   addMemory(port: number, offloads: boolean): number;
   addMemoryVxlan(port: number, local: Uint8Array): number;
-  /** Rate per second, burst and queue of ingress, egress and storm; a rate of 0 means no limit. */
+  /** Rate per second, burst and queue of ingress, egress, storm and upcalls; a rate of 0 means no limit. */
   setRates(port: number, rates: Float64Array): void;
   /** Sets where the tuples of packets from the port are meaningful. */
   setPlace(port: number, place: number): void;
   /** Sends the frames that waited for their port's rate and may go on. With threads, this happens automatically. */
   release(): void;
   removePort(port: number, keep: boolean): number;
-  /** The port must exist and be a memory port. */
-  /** `offloads`: flags, gsoType, gsoSize, csumStart, csumOffset of each frame. */
+  /** The port must exist and be a memory port. `offloads`: flags, gsoType, gsoSize, csumStart, csumOffset of each frame. */
   inject(port: number, frames: readonly Uint8Array[], offloads: Uint16Array): void;
-  /** `sources`: 16 bytes each. */
+  /** `sources`: address and TOS, 17 bytes each. */
   injectDatagrams(port: number, sources: Uint8Array, payloads: readonly Uint8Array[]): void;
   /** @param most the most upcalls, up to UPCALL_BATCH */
   takeWaiting(most: number): NativeWaiting;

@@ -228,7 +228,7 @@ export class Client {
       if (text && text.length > BODY_LIMIT_BYTES) {
         throw new WeftError(
           'invalid',
-          `the request has ${text.length} bytes: at most ${BODY_LIMIT_BYTES} are accepted`,
+          `the request has ${text.length} bytes: at most ${BODY_LIMIT_BYTES} are accepted, apply fewer manifests at once`,
         );
       }
       const request = httpRequest({

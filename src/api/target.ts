@@ -39,8 +39,8 @@ export interface ApiTarget {
 /** The header in which every answer says which version the daemon is. */
 export const VERSION_HEADER = 'weft-version';
 
-/** The largest request body; a manifest is far below it. */
-export const BODY_LIMIT_BYTES = 1 << 20;
+/** The largest request body: several of the largest manifests, as JSON with all their defaults. */
+export const BODY_LIMIT_BYTES = 16 << 20;
 
 /** Bytes to keep of a captured frame unless the reader says otherwise: whole superframes. */
 export const DEFAULT_SNAP_BYTES = 262_144;

@@ -38,10 +38,14 @@ export function withNamespace(command: Command): Command {
 /** Parses KIND and NAME, or KIND/NAME. */
 export async function parseTarget(kindText: string, name: string | undefined, command: Command): Promise<Target> {
   const { findKind, unknownKindText } = await loadKinds();
-  const [text = '', slashed] = name === undefined ? kindText.split('/', 2) : [kindText];
+  const [text = '', slashed, ...more] = name === undefined ? kindText.split('/') : [kindText];
   const kind = findKind(text);
   if (kind === undefined) command.error(`error: ${unknownKindText(text)}`);
-  return { kind, name: name ?? slashed };
+  const given = name ?? slashed;
+  if (more.length > 0 || given?.includes('/')) {
+    command.error(`error: ${name ?? kindText}: a name has no "/"; -n gives the namespace`);
+  }
+  return { kind, name: given };
 }
 
 /** The same where a name is required. */

@@ -72,11 +72,11 @@ async function resolve(text: string, key: FlowKey, { forwarding, endpoints }: Tr
   const isUnicast = !isZero(destination) && !isGroupIp(destination);
   if (isGiven || !endpoint?.local || !isUnicast || (type !== ETH_IPV4 && type !== ETH_IPV6)) return { flow: text };
 
-  const { name, resource, local } = endpoint;
-  const hop = await nextHop(await resolveNetns({ netns: local.netns.path }), formatIp(destination));
+  // Both may have been renamed since the endpoint was attached.
+  const { name, netns, interface: ifname } = endpoints.report(endpoint);
+  const hop = await nextHop(await resolveNetns({ netns: netns! }), formatIp(destination));
   if (!hop) return { flow: text, resolved: `the container of ${name} has no route to ${formatIp(destination)}` };
   if (hop.type === 'local') return { flow: text, resolved: `${formatIp(destination)} is ${name}'s own address` };
-  const { interface: ifname } = resource.spec;
   if (hop.ifname !== ifname) {
     return { flow: text, resolved: `the container of ${name} sends this by ${hop.ifname}, not by ${ifname}` };
   }

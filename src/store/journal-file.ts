@@ -20,8 +20,8 @@ import {
   statSync,
   type Stats,
 } from 'node:fs';
-import { open, rename, rm, type FileHandle } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { open, readdir, rename, rm, type FileHandle } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { WeftError } from '../error.ts';
 import {
   decode,
@@ -34,6 +34,8 @@ import {
 } from './journal.ts';
 
 const COMPACT_BYTES = 1 << 20;
+/** How many torn ends are kept. */
+const MOST_TORN = 16;
 
 /** What a journal held when it was opened. */
 export interface Journaled {
@@ -268,6 +270,7 @@ async function setAside(journal: string, record: Buffer, atByte: number): Promis
     try {
       await writeAll(file, record, 0);
       await file.sync();
+      await forgetTorn(journal).catch(() => {}); // the next one tries again
       return `in ${path}`;
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
@@ -276,6 +279,17 @@ async function setAside(journal: string, record: Buffer, atByte: number): Promis
       await file.close();
     }
   }
+}
+
+/** Removes the oldest torn ends if there are many. */
+async function forgetTorn(journal: string): Promise<void> {
+  const files = await readdir(dirname(journal));
+  const torn = files.filter((name) => name.startsWith(`${basename(journal)}.torn-`));
+  const dated = torn.map((name) => ({
+    path: join(dirname(journal), name),
+    ms: statSync(join(dirname(journal), name)).mtimeMs,
+  }));
+  for (const { path } of dated.sort((a, b) => b.ms - a.ms).slice(MOST_TORN)) await rm(path, { force: true });
 }
 
 /** The rename was done, but it is not known whether it is durable. */

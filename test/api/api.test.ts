@@ -13,6 +13,7 @@ import { FOLLOWER_BUFFER_BYTES } from '../../src/api/events.ts';
 import { openApi } from '../../src/api/server.ts';
 import { BODY_LIMIT_BYTES, type CaptureSink } from '../../src/api/target.ts';
 import { WeftError } from '../../src/error.ts';
+import { parseManifests } from '../../src/model/manifest.ts';
 import { Pcapng, PcapngReader, type PcapngFrame } from '../../src/observe/pcapng.ts';
 import { connection, endpoint, fakeSwitch, flow, untilFollowers, type FakeSwitch } from './fake-switch.ts';
 
@@ -115,6 +116,17 @@ t.test('every method reaches the switch, and its failure comes back', async (t) 
   t.match(JSON.parse((await raw(path, 'GET', '/v1/nothing')).text), { error: { code: 'not_found' } });
 });
 
+t.test('the largest manifest that is accepted fits into a request', async (t) => {
+  const { sw, client } = await serve(t);
+  const one = (n: number): string =>
+    `---\napiVersion: weft.dev/v1\nkind: Endpoint\nmetadata: { name: e${n} }\nspec: { network: n, pid: ${n} }\n`;
+  let text = '';
+  for (let n = 1; text.length + one(n).length <= 1 << 20; n++) text += one(n);
+  const resources = parseManifests(text, 'e.yaml');
+  t.equal((await client.apply(resources, { dryRun: true })).length, resources.length);
+  t.equal(sw.calls.length, 1);
+});
+
 t.test('a long report comes whole, and an empty one is an empty list', async (t) => {
   const { sw, client } = await serve(t);
   sw.connectionCount = 65_536;
@@ -145,7 +157,7 @@ t.test('what is not valid is refused with the name of its field', async (t) => {
   t.match(JSON.parse(big.text), { error: { code: 'invalid', message: /larger/ } });
   await t.rejects(client.trace('x'.repeat(BODY_LIMIT_BYTES)), {
     code: 'invalid',
-    message: /at most 1048576 are accepted/,
+    message: /at most 16777216 are accepted, apply fewer/,
   });
   t.same(sw.calls, []);
 });

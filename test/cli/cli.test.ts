@@ -149,6 +149,8 @@ t.test('wrong usage exits 2 with one line that leads to the help', async (t) => 
     [['attach', 'web', '--network', 'blue', '--pid', '1', '--publish', '::1:80:80'], /an IPv6 address in brackets/],
     [['status', '-o', 'xml'], /table, json, yaml/],
     [['get', 'pod'], /"pod" is not a kind; there are Namespace, Network, Host, Endpoint/],
+    [['delete', 'endpoint/shop/web'], /endpoint\/shop\/web: a name has no "\/"; -n gives the namespace/],
+    [['describe', 'ep', 'shop/web'], /shop\/web: a name has no "\/"; -n gives the namespace/],
     [['get', 'netwrok'], /"netwrok" is not a kind, did you mean "Network"\? there are/],
     [
       ['network', 'create', 'blue', '--subnet', '10.0.0.0/24', '--rang', '10.0.0.2-10.0.0.9'],

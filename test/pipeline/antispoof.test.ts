@@ -9,6 +9,7 @@
 import t from 'tap';
 import { openNativeDatapath } from '../../src/datapath/native/native.ts';
 import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
+import { parseMac, type Vni } from '../../src/flow/types.ts';
 import { createSimulation } from '../../src/simulation.ts';
 import { forgeries } from '../support/forgeries.ts';
 import { ethernet } from '../support/frames.ts';
@@ -33,7 +34,14 @@ function lab(open: (typeof datapaths)['native'], more: { trust?: boolean; allowe
   const others = [attach(a, 'db', db), attach(b, 'far', far)];
   const arrived = (): number => others.reduce((sum, { received }) => sum + received.splice(0).length, 0);
   const { datapath } = a.forwarding;
-  return { net, port, arrived, drops: () => datapath.counters().drops, upcalls: () => datapath.counters().upcalls };
+  return {
+    net,
+    forwarding: a.forwarding,
+    port,
+    arrived,
+    drops: () => datapath.counters().drops,
+    upcalls: () => datapath.counters().upcalls,
+  };
 }
 
 for (const [name, open] of Object.entries(datapaths)) {
@@ -53,6 +61,18 @@ for (const [name, open] of Object.entries(datapaths)) {
         trusted.net.close();
       });
     }
+
+    t.test('a port that is no longer trusted has no MACs of others', async (t) => {
+      const { net, forwarding, port } = lab(open, { trust: true });
+      const { topology, fdb } = forwarding.tables;
+      const other = '02:00:00:00:00:77';
+      const where = () => fdb.lookup(100 as Vni, parseMac(other))?.where;
+      port.send(ethernet({ srcMac: other, dstMac: db.mac }, PTP, new Uint8Array(46)));
+      t.match(where(), { kind: 'port', port: port.portNo });
+      forwarding.changePort({ ...topology.port(port.portNo)!, trust: false });
+      t.equal(where(), undefined);
+      net.close();
+    });
 
     t.test('an EtherType that is listed passes, from that port and with its own MAC only', async (t) => {
       const { net, port, arrived, drops } = lab(open, { allowedEtherTypes: [PTP] });

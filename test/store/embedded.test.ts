@@ -2,7 +2,18 @@
  * The embedded store: acknowledged changes are there after anything; damage is refused, and the file is not modified.
  */
 import { execFileSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -180,6 +191,22 @@ t.test('a changed byte is damage, also in the last record', async (t) => {
     t.equal(decode(Buffer.from(text, 'latin1')).kind, 'damaged', `without line ${missing + 1}`);
   }
   t.equal(decode(Buffer.alloc(0)).kind, 'damaged');
+});
+
+t.test('of many torn ends, the latest are kept', async (t) => {
+  const directory = temporary(t);
+  await fill(directory, 1);
+  const torn = (): string[] => readdirSync(directory).filter((name) => name.includes('.torn-'));
+  let end = '0123abcd [{"revision":';
+  for (let crash = 0; crash < 20; crash++) {
+    end += 'x';
+    appendFileSync(join(directory, 'journal'), end);
+    const { store, warnings } = await open(directory);
+    await store.close();
+    t.match(warnings, [/is not made; its \d+ bytes are in /]);
+  }
+  t.equal(torn().length, 16);
+  t.equal(Math.max(...torn().map((name) => statSync(join(directory, name)).size)), end.length, 'with the last one');
 });
 
 t.test('blocks of the last record that were never written: it is torn, whichever they are', async (t) => {

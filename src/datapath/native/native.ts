@@ -49,7 +49,6 @@ export interface NativeOptions extends DatapathOptions {
   readonly workers?: number;
 }
 
-/** Of an `UnderlaySource` in native/frame.h. */
 /** Address and TOS: `UnderlaySource` of native/frame.h. */
 const SOURCE_BYTES = 17;
 
