@@ -75,7 +75,7 @@ export function toInternal(
   const client = topology.clients.of(port.portNo);
   const what = text`port ${tuple.destinationPort} of the gateway is weft’s own`;
   const found = find(view, tables, network.vni, subject);
-  if (!found || found.reply || clientOf(connections.tuples(found.slot)) !== client) {
+  if (!found || clientOf(connections.tuples(found.slot)) !== client) {
     return open(view, known, { vni: network.vni, protocol, original: tuple, socket, client }, what);
   }
   const nat = natOf(network.vni, subject, found);

@@ -63,14 +63,26 @@ async function up(lab: Lab, datapath: DatapathKind, module = echo) {
   return { weft, attach };
 }
 
+interface Elsewhere {
+  readonly id: string;
+  readonly netns: string;
+  readonly capabilities: string;
+}
+
 /** Threads of the process that are in another network namespace than it: their namespaces, and what they may do. */
-function threadsElsewhere(pid: number): { readonly netns: string; readonly capabilities: string }[] {
+function threadsElsewhere(pid: number): Elsewhere[] {
   const own = readlinkSync(`/proc/${pid}/ns/net`);
   return readdirSync(`/proc/${pid}/task`).flatMap((id) => {
     const netns = readlinkSync(`/proc/${pid}/task/${id}/ns/net`);
     const [, capabilities = ''] = /^CapPrm:\s*(\w+)$/m.exec(readFileSync(`/proc/${pid}/task/${id}/status`, 'utf8'))!;
-    return netns === own ? [] : [{ netns, capabilities }];
+    return netns === own ? [] : [{ id, netns, capabilities }];
   });
+}
+
+/** How many TCP connections the sockets of weft have. */
+function establishedOf(pid: number): number {
+  const [thread] = threadsElsewhere(pid);
+  return [...readFileSync(`/proc/${pid}/task/${thread!.id}/net/tcp`, 'utf8').matchAll(/ 01 /g)].length;
 }
 
 for (const datapath of datapathKinds) {
@@ -94,6 +106,16 @@ for (const datapath of datapathKinds) {
         t.equal(await ask(web, 'udp', gateway, large), `red web ${large}`, `a question to ${gateway}`);
       }
       t.equal((await ask(web, 'tcp', gateways.red[0], '1200 bytes, please')).length, 1200);
+    });
+
+    await t.test('what is too large for a network is sent in smaller packets', async (t) => {
+      await weft.createNetwork('small --subnet 10.46.0.0/24 --mtu 600');
+      const narrow = await attach('narrow', 'small');
+      for (const protocol of protocols) {
+        t.equal((await ask(narrow, protocol, '10.46.0.1', '1000 bytes, please')).length, 1000, protocol);
+      }
+      t.equal((await ask(narrow, 'udp', '10.46.0.1', '5000 bytes, please')).length, 5000);
+      await weft.run('detach', 'narrow');
     });
 
     await t.test('whoever forges an address is known all the same', async (t) => {
@@ -142,6 +164,17 @@ for (const datapath of datapathKinds) {
       await weft.start();
       t.equal(await ask(web, 'udp', gateways.red[0], 'again'), 'red web again');
       t.equal(await ask(shop, 'tcp', gateways.blue[1], 'again'), 'blue shop again');
+    });
+
+    await t.test('one client has its share of connections, which end with its endpoint', async (t) => {
+      const greedy = await attach('greedy', 'red');
+      const holding = greedy.start(python('hold_connections.py', gateways.red[0], ECHO_PORT, 80));
+      await until(() => holding.lines.length > 0, { what: 'all are tried' });
+      t.equal(holding.lines[0]!.text, '64');
+      t.equal(await ask(web, 'tcp', gateways.red[0], 'hello'), 'red web hello', 'the others have theirs');
+      await until(() => establishedOf(weft.pid) === 64, { what: 'those of the others have ended' });
+      await weft.run('detach', 'greedy');
+      await until(() => establishedOf(weft.pid) === 0, { what: 'they have ended' });
     });
 
     await t.test('a server that throws, or whose thread ends, is not the end', async (t) => {

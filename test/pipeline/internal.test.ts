@@ -11,10 +11,11 @@
  */
 import t from 'tap';
 import { isInternal } from '../../src/flow/connection.ts';
-import { formatMac, parseIp, type Vni } from '../../src/flow/types.ts';
+import { formatMac, parseIp, type PortNo, type Vni } from '../../src/flow/types.ts';
+import { parseFlow } from '../../src/observe/flow-spec.ts';
 import { createSimulation, type SimulatedPort } from '../../src/simulation.ts';
 import { clientAddress, clientOfAddress } from '../../src/table/clients.ts';
-import { gatewayMac, INTERNAL_MAC, INTERNAL_NAMESPACE_MAC } from '../../src/table/topology.ts';
+import { gatewayMac, INTERNAL_MAC, INTERNAL_NAMESPACE_MAC, internalObject } from '../../src/table/topology.ts';
 import { parseEthernet } from '../../src/wire/ethernet.ts';
 import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
 import { buildUdp } from '../../src/wire/l4.ts';
@@ -179,7 +180,8 @@ for (const [name, open] of Object.entries(datapaths)) {
           [port, 1],
         ] as const) {
           for (let i = 0; i < times; i++) from.send(frame);
-          for (const got of internal.received.splice(0)) t.equal(clientOf(got, family), idOf(from));
+          const got = internal.received.splice(0).map((question) => clientOf(question, family));
+          t.same(got, new Array<number>(times).fill(idOf(from)));
           t.equal(connections().length, 1, 'who speaks last has them');
         }
         const stranger = family === 'ip4' ? '10.9.0.1' : 'fd09::1';
@@ -319,6 +321,29 @@ for (const [name, open] of Object.entries(datapaths)) {
       const back = answering('ip4', sourceOf(only(t, internal), 'ip4'));
       internal.send(tcp(back, { sourcePort: 53, destinationPort: 5000, flags: SYN | ACK, options: mss(1460) }));
       t.equal(parsePacket(port.received[0]!).tcpOptions, Buffer.from(mss(1240)).toString('hex'));
+      close();
+    });
+
+    t.test('what becomes of the outside does not concern them', async (t) => {
+      const { web: port, host, forwarding, listen, connections, close } = lab(open);
+      listen();
+      port.send(udp(asking(web, 'ip4'), 5000, 53));
+      const red = { subnets: ['10.1.0.0/24', 'fd01::/64'] };
+      host.createNetwork('red', RED, { ...red, outside: true });
+      host.openOutside({ transit: ['169.254.77.2'] });
+      host.publish('web', { protocol: 'UDP', hostPort: 5000, port: 5000 });
+      forwarding.removeOutside();
+      host.createNetwork('red', RED, red);
+      t.equal(connections().length, 1);
+      close();
+    });
+
+    t.test('a decision about the gateway is made again when weft begins to listen', async (t) => {
+      const { forwarding, close } = lab(open);
+      const flow = `in_port=web,udp,ip_dst=10.1.0.1,eth_dst=${formatMac(gatewayMac(RED))},udp_dst=53`;
+      const key = parseFlow(flow, forwarding.tables, () => 3 as PortNo);
+      t.match(forwarding.controller.decide(key), { reason: 'gateway_refused' });
+      t.ok(forwarding.controller.decide(key).consulted.includes(internalObject));
       close();
     });
 

@@ -347,6 +347,18 @@ for (const [kind, openStore] of Object.entries(stores)) {
     t.end();
   });
 
+  t.test(`${kind}: the host is not told of the end of connections to weft's own sockets`, (t) => {
+    const told: ProtocolTuple[] = [];
+    const { connections } = table(2, 2, { onClosed: (outside) => told.push(outside) });
+    const original = tuple('10.1.0.2', 1, '10.1.0.1', 53);
+    connections.open({ vni: RED, protocol: UDP, original, socket: parseIp('169.254.77.6'), client: 7 }, 0);
+    connections.open(leaving('10.1.0.2', 2), 0);
+    connections.forget(RED, endpoint);
+    t.equal(connections.size, 0);
+    t.match(told, [{ destinationPort: 443 }]);
+    t.end();
+  });
+
   t.test(`${kind}: after a crash, connections to weft's own sockets are gone, and their places are free`, (t) => {
     const { memory, connections } = table(2);
     const original = tuple('10.1.0.2', 1, '10.1.0.1', 53);
