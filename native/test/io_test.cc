@@ -183,15 +183,29 @@ void test_netns_exchange() {
   CHECK(link->nlmsg_type == RTM_NEWLINK && (static_cast<const ifinfomsg*>(NLMSG_DATA(link))->ifi_flags & IFF_UP));
 }
 
+// Of the namespace that a link in /proc leads to.
+uint64_t inode_of(const char* link) {
+  char name[64] = {};
+  CHECK(readlink(link, name, sizeof name - 1) > 0);
+  return strtoull(strchr(name, '[') + 1, nullptr, 10);
+}
+
+// A namespace without a name is entered by its descriptor, and the thread in it may do nothing more.
+void test_own_netns() {
+  const int fd = create_netns();
+  const std::string path = "/proc/self/fd/" + std::to_string(fd);
+  std::thread([&] {
+    CHECK(enter_netns(fd) == 0);
+    CHECK(inode_of("/proc/thread-self/ns/net") == inode_of(path.c_str()));
+    CHECK(unshare(CLONE_NEWNET) < 0 && errno == EPERM);
+  }).join();
+  CHECK(inode_of("/proc/thread-self/ns/net") != inode_of(path.c_str()) && close(fd) == 0);
+}
+
 void test_tap() {
   Container container;
   container.within(silence_ip6);
-  const uint64_t own_namespace = [] {
-    char name[64] = {};
-    CHECK(readlink("/proc/thread-self/ns/net", name, sizeof name - 1) > 0);
-    return strtoull(strchr(name, '[') + 1, nullptr, 10);
-  }();
-
+  const uint64_t own_namespace = inode_of("/proc/thread-self/ns/net");
   TapOpened tap;
   CHECK(tap_open({{container.path()}, "weft0"}, 1, &tap) == 0);
   CHECK(tap.created && tap.netns_ino != 0 && tap.netns_ino != own_namespace);
@@ -576,6 +590,7 @@ int main() {
   set_up("lo", true);
   test_tap();
   test_netns_exchange();
+  test_own_netns();
   test_underlay(false);
   test_underlay(true);
   test_frame_io();
