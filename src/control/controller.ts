@@ -174,7 +174,10 @@ export class Controller {
     this.#defences.forget(port);
   }
 
-  /** Removes floods that are not worth deciding again now: the least used ones. @returns the other flows */
+  /**
+   * If there are many floods, removes those that are not worth deciding again now: the ones that no frame had hit, and
+   * the least used ones. @returns the other flows
+   */
   #shed(ids: FlowId[]): FlowId[] {
     let actions = 0;
     const floods: CachedFlow[] = [];
@@ -188,7 +191,7 @@ export class Controller {
     if (actions <= REDECIDE_FLOOD_ACTIONS) return ids;
     const shed = new Set<FlowId>();
     for (const flow of floods.sort((a, b) => a.packets - b.packets)) {
-      if (actions <= REDECIDE_FLOOD_ACTIONS) break;
+      if (actions <= REDECIDE_FLOOD_ACTIONS && flow.packets > 0) break;
       actions -= flow.decision.actions.length;
       shed.add(flow.id);
       this.#drop(flow);

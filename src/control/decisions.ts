@@ -73,6 +73,7 @@ export function sameActions(a: readonly Action[], b: readonly Action[]): boolean
 }
 
 function sameAction(a: Action, b: Action): boolean {
+  if (a === b) return true;
   switch (a.op) {
     case 'output':
       return b.op === 'output' && a.port === b.port;

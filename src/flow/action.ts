@@ -65,6 +65,13 @@ interface ConnectionAction<Op extends string> {
 /** Translates by the connection that the packet belongs to. */
 export const NAT_BY_TUPLE: Action = { op: 'nat', slot: 0, generation: 0, reply: false };
 
+/** One object for each port, because a flood has as many outputs as its network has ports. */
+const outputs: Action[] = [];
+
+export function outputTo(port: PortNo): Action {
+  return (outputs[port] ??= { op: 'output', port });
+}
+
 /** True if it uses a connection, in which case it comes before everything else. */
 export function connects(action: Action): action is Extract<Action, { op: 'nat' | 'related' | 'track' }> {
   return action.op === 'nat' || action.op === 'related' || action.op === 'track';

@@ -15,7 +15,7 @@ import type { FlowView } from '../flow/view.ts';
 import { vtepsObject, type VirtualNetwork } from '../table/topology.ts';
 import { answer } from './answer.ts';
 import { ask } from './ask.ts';
-import type { Destination, FoundDestinations, Way } from './hop.ts';
+import { toPort, type Destination, type FoundDestinations, type Way } from './hop.ts';
 import { mayEnterTunnel } from './origin.ts';
 import { drop, locate, next, type Bridged, type Drop, type Routed, type Stage, type Verdict } from './stage.ts';
 import { countText, text, type Text } from './text.ts';
@@ -73,7 +73,7 @@ function flood(
   view.consult(portsObject);
   const inPort = view.number('in_port') as PortNo;
   const destinations: Destination[] = [];
-  for (const port of ports) if (port !== inPort) destinations.push({ kind: 'port', port });
+  for (const port of ports) if (port !== inPort) destinations.push(toPort(port));
   const local = destinations.length;
   if (mayEnterTunnel(origin)) {
     view.consult(vtepsObject);

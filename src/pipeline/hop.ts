@@ -31,6 +31,13 @@ export type Destination =
   | { readonly kind: 'port'; readonly port: PortNo }
   | { readonly kind: 'vtep'; readonly vtep: Uint8Array; readonly vni: Vni };
 
+/** One object for each port, because a flood has as many destinations as its network has ports. */
+const ports: Destination[] = [];
+
+export function toPort(port: PortNo): Destination {
+  return (ports[port] ??= { kind: 'port', port });
+}
+
 /** The result of bridge. */
 export interface FoundDestinations {
   readonly because: Text;

@@ -9,7 +9,7 @@
  *    which segment size fits the path (RFC 9293 §3.7.1).
  * 4. Local ports get the frame, VTEPs get it encapsulated with the network's VNI (RFC 7348 §5).
  */
-import type { Action } from '../flow/action.ts';
+import { outputTo, type Action } from '../flow/action.ts';
 import type { PortNo } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { tunnelObject, type Segment, type Topology, type TunnelPath } from '../table/topology.ts';
@@ -45,7 +45,7 @@ export const send: Stage<Bridged, never> = (view, known) => {
   if (mtu !== undefined) actions.push({ op: 'mtu', bytes: mtu });
   if (macs) actions.push({ op: 'route', source: macs.source, destination: macs.destination });
   if (mss !== undefined) actions.push({ op: 'clamp', mss });
-  for (const port of ports) actions.push({ op: 'output', port });
+  for (const port of ports) actions.push(outputTo(port));
   const effects = mtu !== undefined && view.isLargerThan(mtu) ? tooBig(view, origin, mtu) : nobodyTold;
   const connection = nat?.connection;
   const sent = text`send to ${ports.length === 1 ? topology.portName(ports[0]!) : some(ports, (port) => topology.portName(port))}`;
