@@ -65,31 +65,44 @@ ConnectionTable::ConnectionTable(uint8_t* memory, size_t bytes, const Connection
       records_(reinterpret_cast<Connection*>(memory) + 1),
       count_(static_cast<uint32_t>(std::max<size_t>(bytes / sizeof(Connection), 1) - 1)),
       limits_(limits),
-      places_(std::max<size_t>(size_t{count_} * 4, 4)),
-      index_(places_),
+      index_(count_ / kRecordsPerBucket + 1),
       owners_(kOwners) {
   for (uint64_t& secret : secrets_) secret = seed = hash_mix(seed, 0);
 }
 
 // Finding
 
+// Those of a bucket with this tag. The test for zero bytes is exact: no carry crosses a byte.
+ConnectionTable::Entries ConnectionTable::entries_of(size_t at, uint8_t tag) const {
+  constexpr uint64_t kEach = 0x01010101'01010101u, kLow = 0x7f * kEach;
+  const auto same = [&](uint64_t& tags) {
+    const uint64_t difference = std::atomic_ref(tags).load(std::memory_order_acquire) ^ tag * kEach;
+    return ~(((difference & kLow) + kLow) | difference | kLow);
+  };
+  return {same(index_[at].tags[0]) | same(index_[at].tags[1]) >> 1};
+}
+
+ConnectionTable::Found ConnectionTable::found_at(uint32_t handle, const TupleKey& key) const {
+  const uint32_t slot = handle >> 1;
+  const bool reply = handle & 1;
+  Connection& connection = records_[slot];
+  const uint32_t generation = std::atomic_ref(connection.generation).load(std::memory_order_acquire);
+  if (generation == 0 || connection.protocol != key.protocol || connection.places[reply] != key.place) return {};
+  const bool is_same = reply ? memcmp(connection.translated.source, key.tuple.destination, 16) == 0 &&
+                                   memcmp(connection.translated.destination, key.tuple.source, 16) == 0 &&
+                                   memcmp(connection.translated.source_port, key.tuple.destination_port, 2) == 0 &&
+                                   memcmp(connection.translated.destination_port, key.tuple.source_port, 2) == 0
+                             : memcmp(&connection.original, &key.tuple, sizeof key.tuple) == 0;
+  if (!is_same) return {};
+  return {&connection, slot, generation, reply};
+}
+
 ConnectionTable::Found ConnectionTable::probe(const TupleKey& key, uint32_t hash) const {
   for (size_t at = home(hash);; at = next(at)) {
-    const uint64_t found = entry(at);
-    if (found == 0) return {};
-    if (found >> 32 != hash) continue;
-    const uint32_t handle = static_cast<uint32_t>(found) - 1;
-    const uint32_t slot = handle >> 1;
-    const bool reply = handle & 1;
-    Connection& connection = records_[slot];
-    const uint32_t generation = std::atomic_ref(connection.generation).load(std::memory_order_acquire);
-    if (generation == 0 || connection.protocol != key.protocol || connection.places[reply] != key.place) continue;
-    const bool is_same = reply ? memcmp(connection.translated.source, key.tuple.destination, 16) == 0 &&
-                                     memcmp(connection.translated.destination, key.tuple.source, 16) == 0 &&
-                                     memcmp(connection.translated.source_port, key.tuple.destination_port, 2) == 0 &&
-                                     memcmp(connection.translated.destination_port, key.tuple.source_port, 2) == 0
-                               : memcmp(&connection.original, &key.tuple, sizeof key.tuple) == 0;
-    if (is_same) return {&connection, slot, generation, reply};
+    for (Entries likely = entries_of(at, tag_of(hash)); likely; likely.drop_first()) {
+      if (const Found found = found_at(handle_at(at, likely.first()), key)) return found;
+    }
+    if (free_entries(at)) return {};
   }
 }
 
@@ -105,11 +118,9 @@ ConnectionTable::Found ConnectionTable::find(const TupleKey& key, uint32_t hash)
 }
 
 void ConnectionTable::prefetch_record(uint32_t hash) const {
-  size_t at = home(hash);
-  uint64_t found = entry(at);
-  while (found && found >> 32 != hash) found = entry(at = next(at));
-  if (!found) return;
-  const uint32_t handle = static_cast<uint32_t>(found) - 1;
+  const Entries likely = entries_of(home(hash), tag_of(hash));
+  if (!likely) return;
+  const uint32_t handle = handle_at(home(hash), likely.first());
   const Connection& connection = records_[handle >> 1];
   __builtin_prefetch(&connection);
   if (handle & 1) __builtin_prefetch(&connection.translated);
@@ -125,8 +136,8 @@ uint32_t ConnectionTable::find_handle(const TupleKey& key) const {
 void ConnectionTable::insert(const TupleKey& key, uint32_t handle) {
   const uint32_t hash = this->hash(key);
   size_t at = home(hash);
-  while (index_[at]) at = next(at);
-  set_entry(at, uint64_t{hash} << 32 | (handle + 1));
+  while (!free_entries(at)) at = next(at);
+  set_entry(at, free_entries(at).first(), tag_of(hash), handle);
   in_place_[key.place % kPlaceCounts].fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -134,18 +145,49 @@ void ConnectionTable::insert(const TupleKey& key, uint32_t handle) {
 void ConnectionTable::erase(const TupleKey& key, uint32_t handle) {
   const uint32_t version = version_.load(std::memory_order_relaxed);
   version_.store(version + 1, std::memory_order_relaxed);
-  size_t hole = home(hash(key));
-  while (static_cast<uint32_t>(index_[hole]) != handle + 1) hole = next(hole);
-  const auto distance = [&](size_t from, size_t to) { return to >= from ? to - from : to + places_ - from; };
-  for (size_t at = next(hole); index_[at]; at = next(at)) {
-    // An entry may move back unless its probe sequence begins after the hole.
-    if (distance(home(static_cast<uint32_t>(index_[at] >> 32)), at) < distance(hole, at)) continue;
-    set_entry(hole, index_[at]);
-    hole = at;
+  const uint32_t hash = this->hash(key);
+  size_t at = home(hash);
+  Entries likely = entries_of(at, tag_of(hash));
+  while (!likely || handle_at(at, likely.first()) != handle) {
+    if (likely) likely.drop_first();
+    if (!likely) likely = entries_of(at = next(at), tag_of(hash));
   }
-  set_entry(hole, 0);
+  free_entry(at, likely.first());
   in_place_[key.place % kPlaceCounts].fetch_sub(1, std::memory_order_relaxed);
   version_.store(version + 2, std::memory_order_release);
+}
+
+// The handle comes first: a reader of the tag finds it.
+void ConnectionTable::set_entry(size_t at, unsigned entry, uint8_t tag, uint32_t handle) {
+  Bucket& bucket = index_[at];
+  std::atomic_ref(bucket.handles[entry]).store(handle, std::memory_order_release);
+  uint64_t& tags = bucket.tags[entry >> 3];
+  const unsigned shift = (entry & 7) * 8;
+  std::atomic_ref(tags).store((tags & ~(uint64_t{0xff} << shift)) | uint64_t{tag} << shift, std::memory_order_release);
+}
+
+// Searches go past a bucket only if it is full. So when an entry of a full bucket goes, one from behind that was found
+// that way takes its place, if there is one.
+void ConnectionTable::free_entry(size_t at, unsigned entry) {
+  while (!free_entries(at) && move_back_to(at, entry, &at, &entry)) {
+  }
+  set_entry(at, entry, 0, 0);
+}
+
+// Copies an entry whose search goes past bucket `at` to `entry` of it. Sets where it was; false if there is none.
+bool ConnectionTable::move_back_to(size_t at, unsigned entry, size_t* from, unsigned* moved) {
+  for (size_t behind = next(at);; behind = next(behind)) {
+    for (unsigned i = 0; i < kEntries; ++i) {
+      const auto tag = static_cast<uint8_t>(index_[behind].tags[i >> 3] >> (i & 7) * 8);
+      const uint32_t handle = index_[behind].handles[i];
+      if (tag == 0 || distance(home(hash(name(handle >> 1, handle & 1))), behind) < distance(at, behind)) continue;
+      set_entry(at, entry, tag, handle);
+      *from = behind;
+      *moved = i;
+      return true;
+    }
+    if (free_entries(behind)) return false;
+  }
 }
 
 TupleKey ConnectionTable::name(uint32_t slot, bool reply) const {
@@ -282,13 +324,9 @@ void ConnectionTable::close_held(uint32_t slot) {
 
 // Room
 
-void ConnectionTable::look_on(const uint32_t* owners, size_t count) {
-  std::lock_guard guard(mutex_);
-  for (size_t i = 0; i < count; ++i) look_on(&owners_[owners[i]]);
-}
-
 uint32_t ConnectionTable::room(const uint32_t* owners, size_t count, uint32_t quota, uint32_t unproven_quota) {
   std::lock_guard guard(mutex_);
+  for (size_t i = 0; i < count; ++i) look_on(&owners_[owners[i]]);
   return room(owners, count, quota, unproven_quota, false);
 }
 

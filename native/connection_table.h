@@ -4,9 +4,11 @@
 //   tuple, place ──► index ──► slot ──► record (connection.h)
 //                                          │ in its owner's lists, or among the free slots
 //
-// The index is a ring of entries of 8 bytes, four for each record: 32 bits of hash, and the slot with
-// the direction. It contains both tuples of a connection, so it is at most half full. It uses linear
-// probing, and deletion moves back the entries that come after.
+// The index contains both tuples of each connection. It is a ring of buckets, each a cache line with
+// room for twelve entries: a tag of 8 bits of the hash, and the slot with the direction. All tags of a
+// bucket are compared at once, so a search waits for one line, and no branch depends on where in it the
+// entry is. There are three records for each bucket, so it is half full at most. Of entries whose bucket
+// is full, the search goes on in the next bucket; deletion moves such entries back.
 //
 // Room. There may be `limits.connections` in all, and each owner may have a quota. When that is used
 // up, a new connection replaces the oldest one that is half-open (nobody has answered it) or over. If
@@ -190,9 +192,8 @@ class ConnectionTable {
   size_t size() const { return size_.load(std::memory_order_relaxed); }
   // 2 · slot, plus 1 for the reply direction; kNone if there is none.
   uint32_t find_handle(const TupleKey& key) const;
-  // Looks at some unproven connections of these owners, which share a quota.
-  void look_on(const uint32_t* owners, size_t count);
-  // Room for one more connection of these owners: kFree, or the slot that can be given up for it, or kNone.
+  // Room for one more connection of these owners, which share a quota: kFree, or the slot that can be given up for it,
+  // or kNone. Looks at some of their unproven connections first.
   uint32_t room(const uint32_t* owners, size_t count, uint32_t quota, uint32_t unproven_quota);
   // Closes those in `given_up` (kNone is skipped), then opens a connection in another slot. Returns kNone if there is
   // no free slot or its tuples are taken.
@@ -210,6 +211,26 @@ class ConnectionTable {
  private:
   static constexpr uint64_t kIdle = UINT64_MAX;
   static constexpr size_t kPlaceCounts = 4096;
+  static constexpr size_t kRecordsPerBucket = 3;
+  static constexpr unsigned kEntries = 12;
+
+  // Written under the lock, and read by workers at the same time. A handle is 2 · slot, plus 1 for the reply direction.
+  struct alignas(64) Bucket {
+    uint64_t tags[2];  // a byte for each entry, 0 if it is free; the last four bytes are unused
+    uint32_t handles[kEntries];
+  };
+  static_assert(sizeof(Bucket) == 64);
+
+  // Some entries of a bucket, as bits at 8 · i + 7 for the first eight and at 8 · i + 6 for the others.
+  struct Entries {
+    uint64_t bits;
+    explicit operator bool() const { return bits; }
+    unsigned first() const {
+      const unsigned bit = std::countr_zero(bits);
+      return bit >> 3 | (~bit & 1) << 3;
+    }
+    void drop_first() { bits &= bits - 1; }
+  };
 
   // Slots in the order in which they were added, linked through their records.
   struct List {
@@ -226,11 +247,21 @@ class ConnectionTable {
     std::atomic<uint64_t> seen = kIdle;
   };
 
-  size_t home(uint32_t hash) const { return static_cast<size_t>(uint64_t{hash} * places_ >> 32); }
-  size_t next(size_t at) const { return at + 1 == places_ ? 0 : at + 1; }
-  uint64_t entry(size_t at) const { return std::atomic_ref(index_[at]).load(std::memory_order_acquire); }
-  void set_entry(size_t at, uint64_t value) { std::atomic_ref(index_[at]).store(value, std::memory_order_release); }
+  size_t home(uint32_t hash) const { return static_cast<size_t>(uint64_t{hash} * index_.size() >> 32); }
+  size_t next(size_t at) const { return at + 1 == index_.size() ? 0 : at + 1; }
+  size_t distance(size_t from, size_t to) const { return to >= from ? to - from : to + index_.size() - from; }
+  // Never 0.
+  static uint8_t tag_of(uint32_t hash) { return hash & 0xff ? hash & 0xff : 1; }
+  Entries entries_of(size_t at, uint8_t tag) const;
+  Entries free_entries(size_t at) const { return {entries_of(at, 0).bits & ~0x40404040'00000000u}; }
+  uint32_t handle_at(size_t at, unsigned entry) const {
+    return std::atomic_ref(index_[at].handles[entry]).load(std::memory_order_acquire);
+  }
+  void set_entry(size_t at, unsigned entry, uint8_t tag, uint32_t handle);
+  void free_entry(size_t at, unsigned entry);
+  bool move_back_to(size_t at, unsigned entry, size_t* from, unsigned* moved);
   Found probe(const TupleKey& key, uint32_t hash) const;
+  Found found_at(uint32_t handle, const TupleKey& key) const;
   void insert(const TupleKey& key, uint32_t handle);
   void erase(const TupleKey& key, uint32_t handle);
   TupleKey name(uint32_t slot, bool reply) const;
@@ -259,8 +290,7 @@ class ConnectionTable {
   Connection* const records_;
   const uint32_t count_;  // records
   const ConnectionLimits limits_;
-  const size_t places_;
-  mutable ZeroedArray<uint64_t> index_;  // hash, handle + 1; 0 if free
+  mutable ZeroedArray<Bucket> index_;
   uint64_t secrets_[6];
 
   mutable std::mutex mutex_;

@@ -130,7 +130,7 @@ size_t Datapath::receive(uint16_t number, const Frame* frames, size_t count) {
     Key key = key_of_port(number);
     arrive(number, frames[i], &key, 0, count == 1);
   }
-  return look_up();
+  return look_up(number);
 }
 
 // 2. Decapsulate
@@ -156,7 +156,7 @@ size_t Datapath::receive_datagrams(uint16_t number, const UnderlaySource* source
     memcpy(key.tun_src, sources[i].address, 16);
     arrive(number, frame, &key, sources[i].tos, count == 1);
   }
-  return look_up();
+  return look_up(number);
 }
 
 // 3. Extract, 4. coalesce
@@ -189,22 +189,33 @@ void Datapath::arrive(uint16_t number, Frame frame, Key* key, uint8_t outer_tos,
 
 // Lookups mostly wait for memory. Doing all of a burst at once lets them wait
 // together.
-size_t Datapath::look_up() {
+size_t Datapath::look_up(uint16_t number) {
   arrivals_ = &coalescer_.finish();
-  looked_.assign(arrivals_->size(), {});
   opened_ = connections_ ? connections_->opened() : 0;
-  if (connections_ && !connections_->empty()) look_up_connections();
+  found_connections_.clear();
+  if (connections_ && !connections_->empty() && look_up_connections(number)) {
+    look_up_flows();
+    return arrivals_->size();
+  }
+  keys_.clear();
+  for (const Arrival& arrival : *arrivals_) keys_.push_back(&arrival.key);
+  found_.resize(keys_.size());
+  cache_.lookup(keys_.data(), keys_.size(), found_.data());
+  return arrivals_->size();
+}
+
+// Of the arrivals that got no flow from a connection.
+void Datapath::look_up_flows() {
   keys_.clear();
   unknown_.clear();
-  for (uint32_t i = 0; i < looked_.size(); ++i) {
-    if (looked_[i].flow) continue;
+  for (uint32_t i = 0; i < found_.size(); ++i) {
+    if (found_[i]) continue;
     keys_.push_back(&(*arrivals_)[i].key);
     unknown_.push_back(i);
   }
-  found_.resize(keys_.size());
-  cache_.lookup(keys_.data(), keys_.size(), found_.data());
-  for (size_t i = 0; i < unknown_.size(); ++i) looked_[unknown_[i]].flow = found_[i];
-  return arrivals_->size();
+  found_of_unknown_.resize(keys_.size());
+  cache_.lookup(keys_.data(), keys_.size(), found_of_unknown_.data());
+  for (size_t i = 0; i < unknown_.size(); ++i) found_[unknown_[i]] = found_of_unknown_[i];
 }
 
 void Datapath::forward(uint16_t number, size_t index) {
@@ -217,18 +228,16 @@ void Datapath::forward(uint16_t number, size_t index) {
       return wait(&port, true, arrival.frame, arrival.key, number, bytes);
     }
   }
-  // A decision in between may have changed the cache.
-  enter(number, arrival.key, arrival.frame, [&] { return looked_.empty() ? nullptr : &looked_[index]; });
+  enter(number, arrival.key, arrival.frame, index);
 }
 
-template <typename Look>
-void Datapath::enter(uint16_t number, const Words& key, const Frame& frame, Look look) {
+void Datapath::enter(uint16_t number, const Words& key, const Frame& frame, size_t arrival) {
   if (key.is_fragment()) return gather(number, key.key(), frame);
-  if (segment_count(frame) <= kMaxSegments) return decide(number, key, frame, look());
+  if (segment_count(frame) <= kMaxSegments) return decide(number, key, frame, arrival);
   ++counters_.segments;
   Halves halves(frame);
-  decide(number, key, halves.first(), look());
-  decide(number, key, halves.second(), look());
+  decide(number, key, halves.first(), arrival);
+  decide(number, key, halves.second(), arrival);
 }
 
 // Waiting for a rate
@@ -272,7 +281,7 @@ bool Datapath::release(Port* port, bool ingress) {
     const QueuedFrame one = queue.pop();
     --queued_;
     if (ingress) {
-      enter(port->number, one.key, one.frame.frame(), [] { return static_cast<const Looked*>(nullptr); });
+      enter(port->number, one.key, one.frame.frame(), kNoArrival);
     } else {
       send(port, one.frame.frame(), one.from);
     }
@@ -299,15 +308,15 @@ void Datapath::gather(uint16_t number, Key key, const Frame& frame) {
   drop(number, Reason::fragment_limit, tracked.gave_way);
   if (tracked.waits) return;
   if (tracked.refused != kNoDrop) return drop(number, tracked.refused, 1 + tracked.with_it);
-  decide(number, Words::of(key), frame, nullptr);
+  decide(number, Words::of(key), frame, kNoArrival);
   for (const WaitingFragment& one : fragments_.take_released()) {
-    decide(number, Words::of(one.key), one.frame.frame(), nullptr);
+    decide(number, Words::of(one.key), one.frame.frame(), kNoArrival);
   }
 }
 
-// 6. Parked, 7. connection and flow cache. `looked` is what is already known; if null, it is looked up now.
+// 6. Parked, 7. connection and flow cache, unless that was already looked up for the arrival.
 
-void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, const Looked* looked) {
+void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, size_t arrival) {
   const uint32_t parked = pending_.find(words);
   if (parked != PendingTable::kNone && !is_icmp_error(words.key())) {
     const Reason refused = pending_.park(parked, frame);
@@ -315,11 +324,16 @@ void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, c
     return;
   }
   const Key key = words.key();
-  // A connection found earlier in the burst may have ended, and one that was missing may have begun.
-  if (looked && !is_current(*looked)) looked = nullptr;
-  Found connection = looked ? looked->connection : find_connection(words);
-  Flow* flow = looked ? looked->flow : connection ? flow_of(connection, words) : nullptr;
-  if (!flow && !looked) flow = cache_.lookup(words);
+  Found connection;
+  Flow* flow;
+  if (is_looked_up(arrival)) {
+    if (!found_connections_.empty()) connection = found_connections_[arrival];
+    flow = found_[arrival];
+  } else {
+    connection = find_connection(words);
+    flow = connection ? flow_of(connection, words) : nullptr;
+    if (!flow) flow = cache_.lookup(words);
+  }
   if (!flow) return miss(number, key, frame);
   ++flow->packets;
   flow->bytes += frame.length;
@@ -537,14 +551,14 @@ void Datapath::sent(Port* to, const Frame& frame) {
 
 bool Datapath::flow_put(uint32_t id, const Words& key, const Words& mask, const Action* actions, size_t count,
                         bool of_connections) {
-  looked_.clear();
+  found_.clear();
   Program program = programs_.intern(actions, count);
   return of_connections ? cache_.put_of_connections(id, key, mask, std::move(program), now_ms_)
                         : cache_.put(id, key, mask, std::move(program), now_ms_);
 }
 
 void Datapath::flow_del(uint32_t id) {
-  looked_.clear();
+  found_.clear();
   cache_.erase(id);
 }
 

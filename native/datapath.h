@@ -161,29 +161,33 @@ class Datapath {
  private:
   using Found = ConnectionTable::Found;
 
-  // What is known about a frame before it is forwarded. Not valid after any change of the flow cache.
-  struct Looked {
-    Found connection;
-    Flow* flow = nullptr;
-  };
+  // In place of the number of an arrival: nothing was looked up for this frame.
+  static constexpr size_t kNoArrival = SIZE_MAX;
 
   void arrive(uint16_t number, Frame frame, Key* key, uint8_t outer_tos, bool alone);
-  size_t look_up();
-  void look_up_connections();
-  bool is_current(const Looked& looked) const;
+  size_t look_up(uint16_t number);
+  bool look_up_connections(uint16_t number);
+  void look_up_flows();
+  // True if a lookup now would give the same result. A decision in between may have changed the flow cache; a
+  // connection that was found may have ended, and one that was missing may have begun.
+  bool is_looked_up(size_t arrival) const {
+    if (arrival >= found_.size()) return false;
+    if (!found_connections_.empty() && found_connections_[arrival]) return found_connections_[arrival].is_open();
+    return !connections_ || connections_->opened() == opened_;
+  }
+  static uint32_t place_of(const Port& port, const Words& key);
   uint32_t place_of(const Words& key);
   Found find_connection(const Words& key);
   Flow* flow_of(const Found& connection, const Words& key);
   void give_flow(const Found& connection, const Flow& flow);
   void deliver(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from,
                const Found& connection);
-  template <typename Look>  // () → what is known already, or null
-  void enter(uint16_t number, const Words& key, const Frame& frame, Look look);
+  void enter(uint16_t number, const Words& key, const Frame& frame, size_t arrival);
   bool release(Port* port, bool ingress);
   void wait(Port* port, bool ingress, const Frame& frame, const Words& key, uint16_t from, uint32_t bytes);
   void drop_queued(Port* port);
   void gather(uint16_t number, Key key, const Frame& frame);
-  void decide(uint16_t number, const Words& key, const Frame& frame, const Looked* looked);
+  void decide(uint16_t number, const Words& key, const Frame& frame, size_t arrival);
   void miss(uint16_t number, const Key& key, const Frame& frame);
   void stopped(uint16_t number, const Key& key, const Frame& frame);
   void run(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from,
@@ -208,8 +212,10 @@ class Datapath {
   FragmentTracker fragments_;
   Coalescer coalescer_;
   std::vector<Arrival>* arrivals_ = nullptr;
-  // Results for the arrivals, looked up at once; empty after any change of the flow cache.
-  std::vector<Looked> looked_;
+  // The flows of the arrivals, looked up at once; empty after any change of the flow cache.
+  std::vector<Flow*> found_;
+  // Their connections; empty if none of them can have one.
+  std::vector<Found> found_connections_;
   uint32_t opened_ = 0;  // the number of opened connections at that time
   // During the lookup: frames that may belong to a connection, and frames that got no flow from one.
   struct Probe {
@@ -220,7 +226,7 @@ class Datapath {
   std::vector<Probe> probes_;
   std::vector<uint32_t> unknown_;
   std::vector<const Words*> keys_;
-  std::vector<Flow*> found_;
+  std::vector<Flow*> found_of_unknown_;
   Mirror mirror_;
   Counters counters_;
   std::vector<std::unique_ptr<Port>> ports_;  // by number

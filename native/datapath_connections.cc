@@ -16,11 +16,15 @@ bool may_begin(const Key& key) {
 
 // 7. Connection
 
-void Datapath::look_up_connections() {
+// Looks up those of the arrivals, which came in by this port, and the flows that they have from them. False if none of
+// the arrivals can belong to a connection.
+bool Datapath::look_up_connections(uint16_t number) {
+  const Port& from = *port(number);
+  if (!from.is_tunnel() && !connections_->has_any_in(from.place)) return false;
   probes_.clear();
-  for (uint32_t i = 0; i < looked_.size(); ++i) {
+  for (uint32_t i = 0; i < arrivals_->size(); ++i) {
     const Words& key = (*arrivals_)[i].key;
-    const uint32_t place = place_of(key);
+    const uint32_t place = place_of(from, key);
     Probe probe;
     probe.arrival = i;
     if (!connections_->has_any_in(place) || !tuple_of(key, place, &probe.key)) continue;
@@ -28,33 +32,33 @@ void Datapath::look_up_connections() {
     connections_->prefetch(probe.hash);
     probes_.push_back(probe);
   }
+  if (probes_.empty()) return false;
+  found_.assign(arrivals_->size(), nullptr);
+  found_connections_.resize(arrivals_->size());
   for (const Probe& probe : probes_) connections_->prefetch_record(probe.hash);
   for (const Probe& probe : probes_) {
     const Found found = connections_->find(probe.key, probe.hash);
     if (!found || !is_of(*found.at, found.reply, (*arrivals_)[probe.arrival].key.key())) continue;
-    looked_[probe.arrival].connection = found;
+    found_connections_[probe.arrival] = found;
     cache_.prefetch(relaxed_load(found.at->half(found.reply).flow_slot));
   }
   for (const Probe& probe : probes_) {
-    Looked& looked = looked_[probe.arrival];
-    if (looked.connection) looked.flow = flow_of(looked.connection, (*arrivals_)[probe.arrival].key);
+    const Found& found = found_connections_[probe.arrival];
+    if (found) found_[probe.arrival] = flow_of(found, (*arrivals_)[probe.arrival].key);
   }
-}
-
-// True if a new lookup would give the same result.
-bool Datapath::is_current(const Looked& looked) const {
-  return looked.connection ? looked.connection.is_open() : !connections_ || connections_->opened() == opened_;
+  return true;
 }
 
 // The place in which the tuple of a packet with this key is meaningful.
-uint32_t Datapath::place_of(const Words& key) {
-  const auto* bytes = reinterpret_cast<const uint8_t*>(key.at);
-  const auto number = static_cast<uint16_t>(load16(bytes + offsetof(Key, in_port) + 2));
-  const Port* port = this->port(number);
-  if (!port) return kNowhere;
-  if (!port->is_tunnel()) return port->place;
-  const uint32_t vni = load32(bytes + offsetof(Key, tun_vni));
+uint32_t Datapath::place_of(const Port& port, const Words& key) {
+  if (!port.is_tunnel()) return port.place;
+  const uint32_t vni = load32(reinterpret_cast<const uint8_t*>(key.at) + offsetof(Key, tun_vni));
   return vni == kOutside ? kNowhere : vni;
+}
+
+uint32_t Datapath::place_of(const Words& key) {
+  const Port* port = this->port(load16(reinterpret_cast<const uint8_t*>(key.at) + offsetof(Key, in_port) + 2));
+  return port ? place_of(*port, key) : kNowhere;
 }
 
 // The connection of a packet with this key, or none.

@@ -90,6 +90,46 @@ void test_finding() {
   CHECK(opened > 1000 && known > 1000);
 }
 
+// Tuples that are all looked for in the last buckets of the index, in both directions, so that these overflow into those
+// behind and into the first ones.
+std::vector<Tuple> crowded(const ConnectionTable& table, size_t count) {
+  std::vector<Tuple> tuples;
+  for (uint32_t i = 0; tuples.size() < count; ++i) {
+    const Tuple tuple = tuple_of(1, 2, i >> 8, i & 0xff);
+    const auto is_last = [&](const Tuple& one) { return table.hash(key_of(one, 1)) >= 0xf0000000; };
+    if (is_last(tuple) && is_last(turned(tuple))) tuples.push_back(tuple);
+  }
+  return tuples;
+}
+
+// Random openings and closings where buckets are full.
+void test_full_buckets() {
+  Random random("full buckets");
+  constexpr uint32_t kRecords = 64, kTuples = 80;
+  Memory memory(kRecords);
+  ConnectionTable table(memory.bytes(), memory.size(), {60, 60, 60}, random.below(1u << 30));
+  const std::vector<Tuple> tuples = crowded(table, kTuples);
+  std::map<uint32_t, uint32_t> slots;  // by number of the tuple
+  for (int step = 0; step < 50'000; ++step) {
+    const uint32_t one = random.below(kTuples);
+    const auto known = slots.find(one);
+    if (known != slots.end() && random.chance(step % 5000 < 2500 ? 30 : 70)) {
+      table.close(known->second);
+      slots.erase(known);
+    } else if (known == slots.end() && slots.size() < 60) {
+      slots[one] = table.open(key_of(tuples[one], 1), 1, random.below(4), step).slot;
+    }
+    for (uint32_t i = 0; i < kTuples; ++i) {
+      const auto expected = slots.find(i);
+      const ConnectionTable::Found found = table.find(key_of(tuples[i], 1));
+      const ConnectionTable::Found reply = table.find(key_of(turned(tuples[i]), 1));
+      CHECK(found.slot == (expected == slots.end() ? kNone : expected->second) && !found.reply);
+      CHECK(reply.slot == found.slot && reply.reply == static_cast<bool>(found));
+    }
+  }
+  CHECK(table.opened() > 10'000);
+}
+
 // Workers open only tracked connections, never give up translated ones, and have a quota.
 void test_room() {
   Memory memory(64);
@@ -168,6 +208,7 @@ void test_threads() {
   constexpr uint32_t kWorkers = 3, kRounds = 60'000;
   Memory memory(48);
   ConnectionTable table(memory.bytes(), memory.size(), {40, 16, 8}, 1);
+  const std::vector<Tuple> tuples = crowded(table, 50);
   std::atomic<uint32_t> running = kWorkers;
   std::atomic<uint64_t> used = 0;
   std::vector<std::thread> threads;
@@ -176,7 +217,7 @@ void test_threads() {
       uint64_t own = 0;
       for (uint32_t i = 0; i < kRounds; ++i) {
         if (i % 32 == 0) table.enter(worker);
-        const Tuple tuple = tuple_of(1, 2, i % 50, 80);
+        const Tuple& tuple = tuples[i % 50];
         const TupleKey key = key_of(i % 3 ? tuple : turned(tuple), 1);
         ConnectionTable::Found found = table.find(key);
         if (!found && i % 3) found = table.open(key, 1, worker, 0);
@@ -203,7 +244,7 @@ void test_threads() {
   for (uint32_t i = 0; running > 0; ++i) {
     table.close(i % 48);
     table.expire(i);
-    table.find_handle(key_of(tuple_of(1, 2, i % 50, 80), 1));
+    table.find_handle(key_of(tuples[i % 50], 1));
     if (i % 64 == 0) std::this_thread::yield();
   }
   for (std::thread& thread : threads) thread.join();
@@ -214,6 +255,7 @@ void test_threads() {
 
 int main() {
   test_finding();
+  test_full_buckets();
   test_room();
   test_time();
   test_recovery();
