@@ -11,10 +11,10 @@ namespace {
 
 uint32_t number(const Napi::Value& value) { return value.As<Napi::Number>().Uint32Value(); }
 
-// The numbers of a Uint32Array, each below kOwners.
-std::vector<uint32_t> owners_of(const Napi::Value& value) {
+// The first `count` numbers of a Uint32Array, each below kOwners.
+std::vector<uint32_t> owners_of(const Napi::Value& value, size_t count) {
   auto array = value.As<Napi::Uint32Array>();
-  std::vector<uint32_t> owners(array.Data(), array.Data() + array.ElementLength());
+  std::vector<uint32_t> owners(array.Data(), array.Data() + std::min(count, array.ElementLength()));
   for (uint32_t& owner : owners) owner %= ConnectionTable::kOwners;
   return owners;
 }
@@ -38,7 +38,6 @@ Napi::Function ConnectionsObject::Class(Napi::Env env) {
                          InstanceMethod("size", &ConnectionsObject::Size),
                          InstanceMethod("find", &ConnectionsObject::Find),
                          InstanceMethod("room", &ConnectionsObject::Room),
-                         InstanceMethod("lookOn", &ConnectionsObject::LookOn),
                          InstanceMethod("open", &ConnectionsObject::Open),
                          InstanceMethod("close", &ConnectionsObject::Close),
                          InstanceMethod("owned", &ConnectionsObject::Owned),
@@ -57,16 +56,13 @@ ConnectionsObject::ConnectionsObject(const Napi::CallbackInfo& info) : Napi::Obj
     return;
   }
   memory_ = Napi::Persistent(memory);
-  asked_ = Napi::Persistent(asked);
+  asked_memory_ = Napi::Persistent(asked);
+  asked_ = reinterpret_cast<const ConnectionOpening*>(asked.Data());
   uint64_t seed = 0;
   while (getrandom(&seed, sizeof seed, 0) != sizeof seed) {
   }
   const ConnectionLimits limits = {number(info[2]), number(info[3]), number(info[4])};
   table_ = std::make_unique<ConnectionTable>(memory.Data(), memory.ByteLength(), limits, seed);
-}
-
-const ConnectionOpening& ConnectionsObject::asked() const {
-  return *reinterpret_cast<const ConnectionOpening*>(asked_.Value().Data());
 }
 
 // () → the number of connections
@@ -76,22 +72,15 @@ Napi::Value ConnectionsObject::Size(const Napi::CallbackInfo& info) {
 
 // () : looks for the original tuple, its place and protocol → 2 · slot, plus 1 for the reply direction | -1
 Napi::Value ConnectionsObject::Find(const Napi::CallbackInfo& info) {
-  const ConnectionOpening& of = asked();
-  return slot_of(info.Env(), table_->find_handle({of.original, of.places[0], of.protocol}));
+  return slot_of(info.Env(), table_->find_handle({asked_->original, asked_->places[0], asked_->protocol}));
 }
 
-// (owners: Uint32Array, quota, unprovenQuota) → the slot that can be given up | -1: there is room | -2: there is none
+// (owners: Uint32Array, how many of them, quota, unprovenQuota) → the slot that can be given up | -1: there is room | -2: there is none
 Napi::Value ConnectionsObject::Room(const Napi::CallbackInfo& info) {
-  const std::vector<uint32_t> owners = owners_of(info[0]);
-  const uint32_t room = table_->room(owners.data(), owners.size(), number(info[1]), number(info[2]));
+  const std::vector<uint32_t> owners = owners_of(info[0], number(info[1]));
+  const uint32_t room = table_->room(owners.data(), owners.size(), number(info[2]), number(info[3]));
   const double slot = room == ConnectionTable::kFree ? -1 : room == ConnectionTable::kNone ? -2 : static_cast<double>(room);
   return Napi::Number::New(info.Env(), slot);
-}
-
-// (owners: Uint32Array)
-void ConnectionsObject::LookOn(const Napi::CallbackInfo& info) {
-  const std::vector<uint32_t> owners = owners_of(info[0]);
-  table_->look_on(owners.data(), owners.size());
 }
 
 // (owner, ms, slots to give up for it: two numbers, -1 for none) → slot | -1
@@ -102,7 +91,7 @@ Napi::Value ConnectionsObject::Open(const Napi::CallbackInfo& info) {
   };
   const uint32_t owner = number(info[0]) % ConnectionTable::kOwners;
   const double now_ms = info[1].As<Napi::Number>();
-  return slot_of(info.Env(), table_->open(asked(), owner, now_ms, {given_up(2), given_up(3)}));
+  return slot_of(info.Env(), table_->open(*asked_, owner, now_ms, {given_up(2), given_up(3)}));
 }
 
 // (slot)

@@ -21,7 +21,6 @@ class ConnectionsObject : public Napi::ObjectWrap<ConnectionsObject> {
   Napi::Value Size(const Napi::CallbackInfo& info);
   Napi::Value Find(const Napi::CallbackInfo& info);
   Napi::Value Room(const Napi::CallbackInfo& info);
-  void LookOn(const Napi::CallbackInfo& info);
   Napi::Value Open(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
   Napi::Value Owned(const Napi::CallbackInfo& info);
@@ -29,10 +28,8 @@ class ConnectionsObject : public Napi::ObjectWrap<ConnectionsObject> {
   Napi::Value Recover(const Napi::CallbackInfo& info);
   void Adopt(const Napi::CallbackInfo& info);
 
-  // Where JavaScript writes its questions.
-  const weft::ConnectionOpening& asked() const;
-
   Napi::Reference<Napi::Uint8Array> memory_;
-  Napi::Reference<Napi::Uint8Array> asked_;
+  Napi::Reference<Napi::Uint8Array> asked_memory_;
+  const weft::ConnectionOpening* asked_ = nullptr;  // where JavaScript writes its questions
   std::unique_ptr<weft::ConnectionTable> table_;
 };

@@ -6,8 +6,7 @@ export interface NativeConnectionTable {
   /** Looks for the original tuple, its place and protocol. Returns 2 · slot, plus 1 for the reply direction, or -1. */
   find(): number;
   /** ROOM_FREE, ROOM_NONE or a slot. */
-  room(owners: Uint32Array, quota: number, unprovenQuota: number): number;
-  lookOn(owners: Uint32Array): void;
+  room(owners: Uint32Array, count: number, quota: number, unprovenQuota: number): number;
   open(owner: number, nowMs: number, givenUp: number, alsoGivenUp: number): number;
   close(slot: number): void;
   owned(owner: number): Uint32Array;

@@ -307,7 +307,7 @@ export class Controller {
       const { tables, changes } = this.#options;
       changes.changed(...tables.connections.open(decision.opening, now));
       this.enforce();
-      decision = this.decide(upcall.key, upcall.head);
+      decision = decision.opened?.() ?? this.decide(upcall.key, upcall.head);
       // A thread of the datapath has taken the room in the meantime.
       if (decision.opening) return this.#datapath.execute(upcall.token, [{ op: 'drop', reason: 'connection_limit' }]);
     }

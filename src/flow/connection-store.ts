@@ -36,11 +36,9 @@ export interface ConnectionStore {
   readonly size: number;
   /** 2 · slot, plus 1 for a tuple of the reply direction; -1 if there is none. */
   find(place: Place, protocol: number, tuple: Tuple): number;
-  /** Looks at some that have not been seen in use yet. Call it before each opening. */
-  lookOn(owners: readonly number[]): void;
   /**
    * Room for one more connection of these owners, which share a quota: ROOM_FREE, ROOM_NONE, or the slot of one that
-   * can be given up for it.
+   * can be given up for it. Looks at some first that have not been seen in use yet.
    */
   room(owners: readonly number[], quota: number, unprovenQuota: number): number;
   /**

@@ -8,29 +8,27 @@ export function keyedHash(key: Uint8Array, input: Uint8Array): number {
   const k0 = littleEndian(key, 0, 4);
   const k1 = littleEndian(key, 4, 4);
   let [v0, v1, v2, v3] = [k0, k1, 0x6c796765 ^ k0, 0x74656462 ^ k1];
-  const round = (): void => {
-    v0 = (v0 + v1) | 0;
-    v1 = rotated(v1, 5) ^ v0;
-    v0 = rotated(v0, 16);
-    v2 = (v2 + v3) | 0;
-    v3 = rotated(v3, 8) ^ v2;
-    v0 = (v0 + v3) | 0;
-    v3 = rotated(v3, 7) ^ v0;
-    v2 = (v2 + v1) | 0;
-    v1 = rotated(v1, 13) ^ v2;
-    v2 = rotated(v2, 16);
-  };
-  const mix = (word: number): void => {
+  const words = input.length >> 2;
+  const last = (input.length << 24) | littleEndian(input, 4 * words, input.length & 3);
+  // Two rounds for each word, then four that mix nothing in.
+  for (let n = 0; n < words + 3; n++) {
+    const word = n < words ? littleEndian(input, 4 * n, 4) : n === words ? last : 0;
+    if (n === words + 1) v2 ^= 0xff;
     v3 ^= word;
-    round();
-    round();
+    for (let round = 0; round < 2; round++) {
+      v0 = (v0 + v1) | 0;
+      v1 = rotated(v1, 5) ^ v0;
+      v0 = rotated(v0, 16);
+      v2 = (v2 + v3) | 0;
+      v3 = rotated(v3, 8) ^ v2;
+      v0 = (v0 + v3) | 0;
+      v3 = rotated(v3, 7) ^ v0;
+      v2 = (v2 + v1) | 0;
+      v1 = rotated(v1, 13) ^ v2;
+      v2 = rotated(v2, 16);
+    }
     v0 ^= word;
-  };
-  const whole = input.length & ~3;
-  for (let at = 0; at < whole; at += 4) mix(littleEndian(input, at, 4));
-  mix((input.length << 24) | littleEndian(input, whole, input.length - whole));
-  v2 ^= 0xff;
-  for (let n = 0; n < 4; n++) round();
+  }
   return (v1 ^ v3) >>> 0;
 }
 

@@ -61,6 +61,8 @@ export class FlowView {
   #used = 0;
   /** Fields of which only the first bytes are used. */
   readonly #prefixes: FieldPrefix[] = [];
+  /** By number of the field: the copies that were returned. */
+  readonly #copies: Uint8Array[] = [];
   #read = nothingRead;
   #isOfOneFrame = false;
 
@@ -137,12 +139,10 @@ export class FlowView {
     return readNumber(this.#key, this.#use(name));
   }
 
-  /** The bytes of an address field: a copy. */
+  /** The bytes of an address field: a copy, the same one each time. */
   bytes(name: FieldName): Uint8Array {
-    const { offset, size } = this.#use(name);
-    const bytes = new Uint8Array(size);
-    for (let i = 0; i < size; i++) bytes[i] = this.#key[offset + i]!;
-    return bytes;
+    const { offset, size, number } = this.#use(name);
+    return (this.#copies[number] ??= this.#copy(offset, size));
   }
 
   /**
@@ -186,7 +186,7 @@ export class FlowView {
   first(name: FieldName, bytes: number): Uint8Array {
     const field = fields[name];
     this.#useFirst(field, bytes);
-    return readBytes(this.#key, field).slice(0, bytes);
+    return this.#copy(field.offset, bytes);
   }
 
   /** A field as far as it was used, to explain a refusal: all of it, or `10.9.0.0/16`. */
@@ -214,6 +214,13 @@ export class FlowView {
 
   #l3(): number {
     return ETH_HEADER_BYTES + (this.number('vlan_tci') === 0 ? 0 : VLAN_TAG_BYTES);
+  }
+
+  /** Quicker than `slice` for so few bytes. */
+  #copy(offset: number, size: number): Uint8Array {
+    const bytes = new Uint8Array(size);
+    for (let i = 0; i < size; i++) bytes[i] = this.#key[offset + i]!;
+    return bytes;
   }
 
   #useFirst(field: Field, bytes: number): void {

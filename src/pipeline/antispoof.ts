@@ -24,7 +24,8 @@ export function checkSourceMac(view: FlowView, port: AccessPort): Drop | undefin
 
 /** Why the frame, whose source MAC has been checked, is refused; undefined if it is honest. */
 export function antispoof(view: FlowView, tables: Tables, port: AccessPort): Drop | undefined {
-  const types = [...understood, ...named, ...port.allowedEtherTypes].map(etherTypeBytes);
+  const types =
+    port.allowedEtherTypes.length === 0 ? always : [...always, ...port.allowedEtherTypes.map(etherTypeBytes)];
   // Nothing is known about the contents of other types, so nothing could be checked.
   if (!view.isOneOf('eth_type', types)) return refuseEtherType(view, port);
   return firstRefusal(rulesOf(view.number('eth_type')), view, tables, port);
@@ -48,6 +49,7 @@ function rulesOf(type: number): readonly Rule[] {
 /** EtherTypes whose contents are checked, and those that are refused for a reason of their own. */
 const understood: readonly number[] = [ETH_ARP, ETH_IPV4, ETH_IPV6];
 const named: readonly number[] = [ETH_TYPE_LENGTH, ETH_RARP];
+const always = [...understood, ...named].map(etherTypeBytes);
 
 function refuseEtherType(view: FlowView, port: AccessPort): Drop {
   const type = view.used('eth_type');

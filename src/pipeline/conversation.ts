@@ -57,21 +57,35 @@ export function refuseStray(view: FlowView, network: VirtualNetwork, source: Uin
   return drop('martian', text`${source} is in no subnet of network ${network.name}: no answer would come back`);
 }
 
-export function open(view: FlowView, { tables, origin }: Entered, opening: Opening, way: Text): Verdict {
+/** @param opened the result of the stage once the connection is open (`Verdict`) */
+export function open(
+  view: FlowView,
+  { tables, origin }: Entered,
+  opening: Opening,
+  way: Text,
+  opened?: () => StageResult<Routed>,
+): Verdict {
   const refused = tables.connections.refusal(opening);
   if (refused) {
     // There may be room for the next packet.
     view.forThisFrame();
     return refuse(view, origin, refused, text`${way}: no connection can be opened`, 'prohibited');
   }
-  return { kind: 'connect', because: text`${way}: a new connection`, opening };
+  return { kind: 'connect', because: text`${way}: a new connection`, opening, ...(opened && { opened }) };
 }
 
 export function natOf(place: Place, subject: NonNullable<Subject>, found: Found): Nat {
-  const name = text`connection ${found.slot}`;
-  if (subject.kind === 'error') return { name, action: { op: 'related', ...found }, connection: undefined };
+  const { slot, generation, reply } = found;
+  const name = text`connection ${slot}`;
+  if (subject.kind === 'error') {
+    return { name, action: { op: 'related', slot, generation, reply }, connection: undefined };
+  }
   const object = connectionObject(place, subject.protocol, subject.tuple);
-  return { name, action: { op: 'nat', ...found }, connection: { ...found, object, name } };
+  return {
+    name,
+    action: { op: 'nat', slot, generation, reply },
+    connection: { slot, generation, reply, object, name },
+  };
 }
 
 export function wayOf(subject: NonNullable<Subject>): string {

@@ -25,7 +25,7 @@ import { ingress } from './ingress.ts';
 import { route } from './route.ts';
 import type { Opening } from '../table/connections.ts';
 import { send } from './send.ts';
-import type { ConnectionUse, Effect, NeighborName, Stage, Tables, Verdict } from './stage.ts';
+import type { ConnectionUse, Effect, NeighborName, Routed, Stage, StageResult, Tables, Verdict } from './stage.ts';
 import type { Text } from './text.ts';
 
 export interface StageRecord {
@@ -48,6 +48,11 @@ export interface Decision {
   readonly neighbor: NeighborName | undefined;
   /** For the verdict `connect`, which has no actions: decide again when this is open. */
   readonly opening: Opening | undefined;
+  /**
+   * Decides again, once, from the point on where the connection was missing. Nothing else may have changed; then the
+   * result is that of deciding all of it again.
+   */
+  readonly opened: (() => Decision) | undefined;
   /** For a packet that is translated: the connection that it belongs to. */
   readonly connection: ConnectionUse | undefined;
   /** False if every frame needs an answer of its own. */
@@ -62,7 +67,10 @@ export function decide(key: FlowKey, tables: Tables, head?: Uint8Array, packetBy
   const trail = new Trail(new FlowView(key, head, packetBytes));
   const entered = trail.pass('ingress', ingress, { tables });
   const tracked = entered && trail.pass('connection', connection, entered);
-  const routed = tracked && trail.pass('route', route, tracked);
+  return behindRoute(trail, tracked && trail.pass('route', route, tracked));
+}
+
+function behindRoute(trail: Trail, routed: Routed | undefined): Decision {
   const bridged = routed && trail.pass('bridge', bridge, routed);
   if (bridged) trail.pass('send', send, bridged);
   return trail.decision();
@@ -71,7 +79,7 @@ export function decide(key: FlowKey, tables: Tables, head?: Uint8Array, packetBy
 /** The path of one flow through the stages, up to the verdict. */
 class Trail {
   readonly #view: FlowView;
-  readonly #records: StageRecord[] = [];
+  #records: StageRecord[] = [];
   readonly #effects: Effect[] = [];
   #verdict: Verdict | undefined;
 
@@ -81,8 +89,19 @@ class Trail {
 
   /** Returns what is known after this stage; undefined if it ended with a verdict. */
   pass<Given, Found>(name: string, stage: Stage<Given, Found>, known: Given): Found | undefined {
-    const result = stage(this.#view, known);
-    this.#records.push({ stage: name, read: this.#view.takeRead(), because: result.because });
+    return this.#take(name, stage(this.#view, known), this.#view.takeRead());
+  }
+
+  /** The last stage has another result now, for which it has read nothing more. */
+  #passAgain<Found>(result: StageResult<Found>): Found | undefined {
+    const { stage, read } = this.#records.at(-1)!;
+    this.#records = this.#records.slice(0, -1);
+    this.#view.takeRead();
+    return this.#take(stage, result, read);
+  }
+
+  #take<Found>(stage: string, result: StageResult<Found>, read: readonly FieldName[]): Found | undefined {
+    this.#records.push({ stage, read, because: result.because });
     if (result.kind !== 'next') {
       this.#verdict = result;
       return undefined;
@@ -96,6 +115,7 @@ class Trail {
     const view = this.#view;
     const actions = actionsOf(verdict);
     const effects = this.#effectsOf(verdict);
+    const opened = verdict.kind === 'connect' ? verdict.opened : undefined;
     const isForAll = !view.isOfOneFrame && effects.every(({ kind }) => kind === 'learn');
     return {
       actions,
@@ -107,6 +127,7 @@ class Trail {
       reason: verdict.kind === 'drop' ? verdict.reason : undefined,
       neighbor: verdict.kind === 'wait' ? verdict.neighbor : undefined,
       opening: verdict.kind === 'connect' ? verdict.opening : undefined,
+      opened: opened && (() => behindRoute(this, this.#passAgain(opened()))),
       connection: verdict.kind === 'decide' ? verdict.connection : undefined,
       cacheable: (verdict.kind === 'decide' || verdict.kind === 'drop') && isForAll,
     };

@@ -16,7 +16,6 @@ import { sameBytes, type PortNo, type Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import type { Location } from '../table/fdb.ts';
 import {
-  gatewayMac,
   isReservedMac,
   networkObject,
   networksObject,
@@ -74,7 +73,7 @@ function fromUnderlay(view: FlowView, { tables }: Known): StageResult<Entered> {
   const entered: Entered = { tables, origin: { kind: 'tunnel', network } };
   const because = text`from VTEP ${vtep} into network ${network.name} (VNI ${vni})`;
   // Every host has the gateway's MAC, and routed frames carry it.
-  return isGateway(mac, vni)
+  return sameBytes(mac, network.gatewayMac)
     ? next(text`${because}; routed there`, entered)
     : next(because, entered, [learn(vni, mac, { kind: 'vtep', vtep })]);
 }
@@ -130,10 +129,6 @@ function fromPort(view: FlowView, { tables }: Known, portNo: PortNo): StageResul
 function checkReservedMac(view: FlowView): Drop | undefined {
   const mac = view.bytes('eth_src');
   return isReservedMac(mac) ? drop('spoof_mac', text`source MAC ${mac} is weft’s own`) : undefined;
-}
-
-function isGateway(mac: Uint8Array, vni: Vni): boolean {
-  return sameBytes(mac, gatewayMac(vni));
 }
 
 function learn(vni: Vni, mac: Uint8Array, where: Location) {

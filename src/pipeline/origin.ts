@@ -3,14 +3,7 @@
  * origin use this value, and none depends on what another stage did.
  */
 import type { PortNo } from '../flow/types.ts';
-import {
-  gatewayMac,
-  type AccessPort,
-  type Internal,
-  type Outside,
-  type Segment,
-  type VirtualNetwork,
-} from '../table/topology.ts';
+import type { AccessPort, Internal, Outside, Segment, VirtualNetwork } from '../table/topology.ts';
 
 export type FrameOrigin =
   /** A workload behind a port of this switch. */
@@ -46,7 +39,7 @@ export function gatewayOf(origin: FrameOrigin): Gateway | undefined {
   switch (origin.kind) {
     case 'port': {
       const { port, network } = origin;
-      return { portNo: port.portNo, mac: gatewayMac(network.vni), addresses: network.gateways };
+      return { portNo: port.portNo, mac: network.gatewayMac, addresses: network.gateways };
     }
     case 'outside': {
       const { portNo, mac, transit } = origin.link;

@@ -92,7 +92,7 @@ function arrive(view: FlowView, known: Entered, outside: Outside, subject: Subje
 /** Decides about a packet that only the route to the outside matches. */
 export function leave(view: FlowView, known: Entered, origin: PortOrigin): StageResult<Routed> {
   const { tables } = known;
-  const { network, port } = origin;
+  const { network } = origin;
   view.consult(outsideObject);
   const { outside } = tables.topology;
   const source = view.bytes('ip_src');
@@ -111,7 +111,25 @@ export function leave(view: FlowView, known: Entered, origin: PortOrigin): Stage
   if (stray) return stray;
   const subject = subjectOf(view);
   const injected = refuseVxlan(view, tables, subject);
-  if (injected) return injected;
+  return injected ?? goOut(view, known, { origin, outside, address, source, destination, subject });
+}
+
+/** A packet that may leave. */
+interface Leaving {
+  readonly origin: PortOrigin;
+  readonly outside: Outside;
+  /** The transit address from which it goes out. */
+  readonly address: Uint8Array;
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly subject: Subject;
+}
+
+/** Translates it by its connection. */
+function goOut(view: FlowView, known: Entered, leaving: Leaving): StageResult<Routed> {
+  const { origin, outside, address, source, destination, subject } = leaving;
+  const { tables } = known;
+  const { network, port } = origin;
   const found = subject && find(view, tables, network.vni, subject);
   if (!found && !isRoutable(destination)) return refuseMartian(view, origin, source, destination);
   if (!subject) {
@@ -123,7 +141,8 @@ export function leave(view: FlowView, known: Entered, origin: PortOrigin): Stage
     const { protocol, tuple } = subject;
     if (!subject.isRequest) return drop('no_connection', text`an answer that nobody outside has asked for`);
     const way = text`${tuple.source} to ${destination}, from ${address}`;
-    return open(view, known, { vni: network.vni, protocol, original: tuple, address }, way);
+    const opening = { vni: network.vni, protocol, original: tuple, address };
+    return open(view, known, opening, way, () => goOut(view, known, leaving));
   }
   if (subject.kind === 'error') {
     const endpoint = endpointOf(tables.connections.tuples(found.slot));

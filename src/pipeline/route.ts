@@ -23,14 +23,7 @@ import { isGroupMac, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { neighborObject } from '../table/neighbor.ts';
 import { formatPrefix, type Route } from '../table/routes.ts';
-import {
-  gatewayMac,
-  isReservedMac,
-  networkNameObject,
-  tunnelObject,
-  vtepsObject,
-  type VirtualNetwork,
-} from '../table/topology.ts';
+import { isReservedMac, networkNameObject, tunnelObject, vtepsObject, type VirtualNetwork } from '../table/topology.ts';
 import { ARP_REPLY } from '../wire/arp.ts';
 import { ETH_ARP, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
@@ -68,7 +61,7 @@ export const route: Stage<Entered, Routed> = (view, known) => {
     return takeAnswer(view, known, origin) ?? drop('gateway_refused', text`no answer to a request for a neighbor`);
   }
   if (network.gateways.length === 0) return bridged(known, origin, text`not for the gateway`);
-  if (!sameBytes(mac, gatewayMac(network.vni))) {
+  if (!sameBytes(mac, network.gatewayMac)) {
     const heard = isGroupMac(mac) ? hear(view, known.tables, origin) : [];
     return bridged(known, origin, text`not for the gateway`, heard);
   }

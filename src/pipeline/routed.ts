@@ -5,7 +5,7 @@ import { isIp4 } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { neighborObject } from '../table/neighbor.ts';
 import type { Route } from '../table/routes.ts';
-import { gatewayMac, type VirtualNetwork } from '../table/topology.ts';
+import type { VirtualNetwork } from '../table/topology.ts';
 import { ETH_IPV4 } from '../wire/ethernet.ts';
 import { isIcmpError, type IcmpErrorName } from '../wire/icmp-error.ts';
 import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
@@ -36,7 +36,7 @@ export function sendTo(
   if (mac === 'failed') {
     return refuse(view, origin, 'neighbor_unresolved', text`${way}: nobody answers for ${hop}`, 'host_unreachable');
   }
-  const macs = { source: gatewayMac(vni), destination: mac };
+  const macs = { source: network.gatewayMac, destination: mac };
   return next(text`${way}, at ${mac}`, { tables, origin, way: { kind: 'network', network, macs }, nat });
 }
 

@@ -106,7 +106,13 @@ export type Verdict =
   /** Undecided until this neighbor is known. The frame waits. */
   | { readonly kind: 'wait'; readonly because: Text; readonly neighbor: NeighborName }
   /** Undecided until this connection is open. There is room for it. */
-  | { readonly kind: 'connect'; readonly because: Text; readonly opening: Opening }
+  | {
+      readonly kind: 'connect';
+      readonly because: Text;
+      readonly opening: Opening;
+      /** The result of the stage once it is open. If there is none, all stages decide again. */
+      readonly opened?: () => StageResult<Routed>;
+    }
   | {
       readonly kind: 'decide';
       readonly because: Text;

@@ -60,10 +60,17 @@ export interface ConnectionOptions {
   readonly onClosed?: ((outside: ProtocolTuple) => void) | undefined;
 }
 
+/** By an endpoint: its source becomes `address`, with a port chosen for it. */
+interface OutwardOpening {
+  readonly vni: Vni;
+  readonly protocol: number;
+  readonly original: Tuple;
+  readonly address: Uint8Array;
+}
+
 /** A translated connection to be opened. */
 export type Opening =
-  /** By an endpoint: its source becomes `address`, with a port chosen for it. */
-  | { readonly vni: Vni; readonly protocol: number; readonly original: Tuple; readonly address: Uint8Array }
+  | OutwardOpening
   /** From outside: its destination becomes the endpoint. */
   | { readonly vni: Vni; readonly protocol: number; readonly original: Tuple; readonly translated: Tuple }
   /** By a client to a socket of weft: its destination becomes `socket`, its source an address of the client. */
@@ -94,6 +101,16 @@ export interface ConnectionEntry extends ConnectionTuples {
   readonly expiresAtMs: number;
 }
 
+/** What it takes to open a connection. Valid until any connection is opened or ended. */
+interface Plan {
+  readonly opening: Opening;
+  readonly connection: ConnectionTuples;
+  /** The addresses of the workload that it belongs to. */
+  readonly addresses: readonly Uint8Array[];
+  /** Slots that are given up for it: for room, and because of the same ends. -1 means none. */
+  readonly givenUp: readonly [number, number];
+}
+
 export class ConnectionTable {
   readonly #store: ConnectionStore;
   readonly #quota: number;
@@ -103,6 +120,8 @@ export class ConnectionTable {
   readonly #onClosed: ConnectionOptions['onClosed'];
   readonly #ports: NatPorts;
   readonly #owners = new ConnectionOwners();
+  /** The latest plan: `open` mostly follows `refusal` at once. */
+  #plan: Plan | undefined;
 
   constructor({ store, quota, unprovenQuota, addressesWith, natKey, isReserved, onClosed }: ConnectionOptions) {
     this.#store = store;
@@ -149,51 +168,37 @@ export class ConnectionTable {
     return this.isOpen(found) ? this.#store.records.flow(found.slot, found.reply) : 0;
   }
 
-  /** Why it cannot be opened now; undefined if it can. Call it before each `open`. */
+  /** Why it cannot be opened now; undefined if it can. */
   refusal(opening: Opening): DropReason | undefined {
-    const addresses = this.#addressesOf(opening);
-    const owners = this.#owners.of(opening.vni, addresses);
-    // Done here and not in `open`, which then reaches the same decision.
-    this.#store.lookOn(owners);
-    const room = this.#store.room(owners, this.#quota, this.#unprovenQuota);
-    if (room === ROOM_NONE || !this.#owners.hasRoomFor(opening.vni, endpointOfOpening(opening))) {
-      return 'connection_limit';
-    }
-    return this.#translated(opening, addresses) ? undefined : 'nat_ports';
+    const plan = this.#planFor(opening);
+    return typeof plan === 'string' ? plan : undefined;
   }
 
-  /** Opens a connection that was not refused. Returns the names of what changed. */
+  /** Opens a connection unless it is refused. Returns the names of what changed. */
   open(opening: Opening, nowMs: number): readonly string[] {
-    const addresses = this.#addressesOf(opening);
-    const room = this.#store.room(this.#owners.of(opening.vni, addresses), this.#quota, this.#unprovenQuota);
-    const translated = this.#translated(opening, addresses);
-    if (room === ROOM_NONE || !translated) return [];
-    const { vni, protocol, original } = opening;
-    const connection: ConnectionTuples = {
-      kind: 'translated',
-      places: placesOf(opening),
-      protocol,
-      original,
-      translated,
-    };
-    const rival = this.#store.find(...rivalOf(opening, translated)) >> 1;
-    const givenUp = [room === ROOM_FREE ? -1 : room, rival === room ? -1 : rival] as const;
+    const plan = this.#planFor(opening);
+    if (typeof plan === 'string') return [];
+    const { connection, addresses, givenUp } = plan;
     const changed = givenUp.flatMap((slot) => (slot < 0 ? [] : this.#leave(slot)));
-    const owner = this.#owners.add(vni, endpointOf(connection));
+    const { vni } = opening;
+    const endpoint = endpointOf(connection);
+    const owner = this.#owners.add(vni, endpoint);
     const slot = owner === undefined ? -1 : this.#store.open(connection, owner, nowMs, givenUp);
+    this.#plan = undefined;
     if (slot < 0) {
       // Another thread has taken the room. What was to be given up has already been reported as over.
       for (const given of givenUp) if (given >= 0) this.#store.close(given);
-      if (owner !== undefined) this.#owners.delete(vni, endpointOf(connection));
+      if (owner !== undefined) this.#owners.delete(vni, endpoint);
       return changed;
     }
-    this.#claimPort(connection);
+    this.#claimPort(connection, addresses);
     return [...changed, ...objectsOf(connection)];
   }
 
   /** Ends some of the connections that have been idle for too long; each call checks others. */
   expire(nowMs: number): readonly string[] {
     const changed: string[] = [];
+    this.#plan = undefined;
     for (const slot of this.#store.expire(nowMs)) changed.push(...this.#close(slot));
     return changed;
   }
@@ -218,6 +223,7 @@ export class ConnectionTable {
 
   /** Ends the tracked connections of a network. */
   endTracked(vni: Vni): void {
+    this.#plan = undefined;
     for (const slot of this.#slots('tracked')) {
       if (this.#store.records.read(slot).places.includes(vni)) this.#store.close(slot);
     }
@@ -236,7 +242,7 @@ export class ConnectionTable {
       // There are always as many owners as endpoints, unless the records belong to another switch.
       this.#store.adopt(slot, owner ?? 0);
       if (owner === undefined) this.#store.close(slot);
-      else this.#claimPort(connection);
+      else this.#claimPort(connection, this.#addressesWith(networkOf(connection), endpointOf(connection)));
     }
   }
 
@@ -271,32 +277,55 @@ export class ConnectionTable {
     }
   }
 
-  /** The addresses of the workload that the connection belongs to. */
-  #addressesOf(opening: Opening): readonly Uint8Array[] {
-    return this.#addressesWith(opening.vni, endpointOfOpening(opening));
+  /** How to open it, or why not. */
+  #planFor(opening: Opening): Plan | DropReason {
+    if (this.#plan?.opening === opening) return this.#plan;
+    const { vni, protocol, original } = opening;
+    const endpoint = endpointOfOpening(opening);
+    const addresses = this.#addressesWith(vni, endpoint);
+    const room = this.#store.room(this.#owners.of(vni, addresses), this.#quota, this.#unprovenQuota);
+    if (room === ROOM_NONE || !this.#owners.hasRoomFor(vni, endpoint)) return 'connection_limit';
+    const rival = this.#rivalOf(opening);
+    const mayReplace = rival < 0 || 'socket' in opening || EXPENDABLE.has(this.#store.records.state(rival));
+    const translated = mayReplace ? this.#translated(opening, addresses) : undefined;
+    if (!translated) return 'nat_ports';
+    this.#plan = {
+      opening,
+      connection: { kind: 'translated', places: placesOf(opening), protocol, original, translated },
+      addresses,
+      givenUp: [room === ROOM_FREE ? -1 : room, rival === room ? -1 : rival],
+    };
+    return this.#plan;
   }
 
-  /** The tuple with which its original packets go out; undefined if no port is left for it. */
+  /** Whose place it takes: of the same ends. -1 if there is no such connection. */
+  #rivalOf(opening: Opening): number {
+    const { vni, protocol } = opening;
+    // To weft's own sockets, that is one of another client with the same addresses and ports: whoever speaks last has them.
+    if ('socket' in opening) return this.#store.find(vni, protocol, opening.original) >> 1;
+    // The container may have a conversation of its own with the same ends. A port that is chosen is free.
+    return 'translated' in opening ? this.#store.find(vni, protocol, turned(opening.translated)) >> 1 : -1;
+  }
+
+  /** The tuple with which its original packets go out; undefined if there is none left for it. */
   #translated(opening: Opening, addresses: readonly Uint8Array[]): Tuple | undefined {
-    if ('socket' in opening) return this.#ofClient(opening);
-    if ('translated' in opening) {
-      // The container may have a conversation of its own with the same ends.
-      const rival = this.#store.find(...replyOf(opening, opening.translated));
-      const isExpendable = rival < 0 || EXPENDABLE.has(this.#store.records.state(rival >> 1));
-      return isExpendable ? opening.translated : undefined;
-    }
+    if ('translated' in opening) return opening.translated;
+    return 'socket' in opening ? this.#ofClient(opening) : this.#ofPort(opening, addresses);
+  }
+
+  /** With a port of the transit address that is free towards its destination. */
+  #ofPort(opening: OutwardOpening, addresses: readonly Uint8Array[]): Tuple | undefined {
     const { protocol, original, address } = opening;
+    const { destination, destinationPort } = original;
     const isEcho = isEchoProtocol(protocol);
-    const from = (port: number): Tuple => ({
-      source: address,
-      destination: original.destination,
-      sourcePort: port,
-      destinationPort: isEcho ? port : original.destinationPort,
+    const port = this.#ports.choose(opening, addresses, (port) => {
+      if (this.#isReserved(protocol, port)) return false;
+      const peerPort = isEcho ? port : destinationPort;
+      const reply = { source: destination, destination: address, sourcePort: peerPort, destinationPort: port };
+      return this.#store.find(OUTSIDE, protocol, reply) < 0;
     });
-    const isFree = (port: number): boolean =>
-      !this.#isReserved(protocol, port) && this.#store.find(OUTSIDE, protocol, turned(from(port))) < 0;
-    const port = this.#ports.choose(opening, addresses, isFree);
-    return port === undefined ? undefined : from(port);
+    if (port === undefined) return undefined;
+    return { source: address, destination, sourcePort: port, destinationPort: isEcho ? port : destinationPort };
   }
 
   /** With the first address of the client that has no other conversation with the same ports. */
@@ -309,15 +338,16 @@ export class ConnectionTable {
     return undefined;
   }
 
-  /** Notes that the port of an open connection is in use. */
-  #claimPort(connection: ConnectionTuples): void {
+  /** Notes that the port of an open connection is in use. @param addresses of the workload that it belongs to */
+  #claimPort(connection: ConnectionTuples, addresses: readonly Uint8Array[]): void {
+    const { protocol, original, translated } = connection;
     if (!isFromInside(connection)) return;
-    const vni = networkOf(connection);
-    this.#ports.add({ ...connection, vni }, this.#addressesWith(vni, endpointOf(connection)));
+    this.#ports.add({ vni: networkOf(connection), protocol, original, translated }, addresses);
   }
 
   /** Called before it is closed. Returns the names of what changes; for a tracked one, that is nothing. */
   #leave(slot: number): string[] {
+    this.#plan = undefined;
     const connection = this.#store.records.read(slot);
     if (connection.kind === 'tracked') return [];
     const vni = networkOf(connection);
@@ -367,19 +397,6 @@ export function connectionObject(place: Place, protocol: number, tuple: Tuple): 
 function placesOf(opening: Opening): readonly [Place, Place] {
   if ('socket' in opening) return [opening.vni, INTERNAL];
   return 'address' in opening ? [opening.vni, OUTSIDE] : [OUTSIDE, opening.vni];
-}
-
-/** The tuple by which its replies will be found. */
-function replyOf(opening: Opening, translated: Tuple): [Place, protocol: number, Tuple] {
-  return [placesOf(opening)[1], opening.protocol, turned(translated)];
-}
-
-/**
- * The tuple of a connection that it replaces. To weft's own sockets, that is one of another client with the same
- * addresses and ports: whoever speaks last has them.
- */
-function rivalOf(opening: Opening, translated: Tuple): [Place, protocol: number, Tuple] {
-  return 'socket' in opening ? [opening.vni, opening.protocol, opening.original] : replyOf(opening, translated);
 }
 
 function always(): boolean {

@@ -27,6 +27,7 @@ const OWN_PORTS = NAT_PORTS.count / 4;
  */
 const TRIED = { own: 64, untaken: 8, any: 256 };
 const INPUT_BYTES = 41;
+const noAddress = new Uint8Array(16);
 
 /** Where a connection from inside begins. */
 export interface Origin {
@@ -121,23 +122,25 @@ export class NatPorts {
   /** Sets `#source`. @returns its hash */
   #setSource({ vni, original }: Origin): number {
     this.#sourceView.setUint32(0, vni);
-    this.#source.set(original.source, 4);
+    copy(original.source, this.#source, 4);
     this.#sourceView.setUint16(20, original.sourcePort);
     return keyedHash(this.#key, this.#source);
   }
 
   #hash({ vni, protocol, original }: Origin, ofDestination: boolean): number {
-    this.#input.fill(0);
     this.#view.setUint32(0, vni);
     this.#view.setUint8(4, protocol);
-    this.#input.set(original.source, 5);
+    copy(original.source, this.#input, 5);
     this.#view.setUint16(21, original.sourcePort);
-    if (ofDestination) {
-      this.#input.set(original.destination, 23);
-      this.#view.setUint16(39, original.destinationPort);
-    }
+    copy(ofDestination ? original.destination : noAddress, this.#input, 23);
+    this.#view.setUint16(39, ofDestination ? original.destinationPort : 0);
     return keyedHash(this.#key, this.#input);
   }
+}
+
+/** Quicker than `set` for so few bytes. */
+function copy(from: Uint8Array, to: Uint8Array, at: number): void {
+  for (let i = 0; i < from.length; i++) to[at + i] = from[i]!;
 }
 
 function isOfRange(port: number): boolean {

@@ -76,7 +76,7 @@ class Family {
   lookup(ip: Uint8Array, bits = 128): FoundRoute {
     for (const level of this.#levels) {
       if (level.bits > bits) continue;
-      const found = level.routes.get(bytesId(truncate(ip, level.bits)));
+      const found = level.routes.get(prefixId(ip, level.bits));
       if (found) return found;
     }
     return this.#none;
@@ -116,9 +116,8 @@ function levels(vni: Vni, routes: readonly Route[]): Level[] {
     const bits = isIp4(ip) ? 96 + length : length;
     const level = byBits.get(bits) ?? new Map<string, FoundRoute>();
     byBits.set(bits, level);
-    const covered = truncate(ip, bits);
-    const id = bytesId(covered);
-    if (!level.has(id)) level.set(id, { route, object: routeObject(vni, { ip: covered, length }) });
+    const id = prefixId(ip, bits);
+    if (!level.has(id)) level.set(id, { route, object: routeObject(vni, { ip: truncate(ip, bits), length }) });
   }
   return [...byBits].sort(([a], [b]) => b - a).map(([bits, routes]) => ({ bits, routes }));
 }
@@ -149,9 +148,17 @@ function sameTarget(a: RouteTarget, b: RouteTarget): boolean {
   }
 }
 
-/** The first `bits` of an address, followed by zeros. */
-function truncate(ip: Uint8Array, bits: number): Uint8Array {
-  return ip.map((byte, i) => byte & (0xff00 >> Math.min(8, Math.max(0, bits - 8 * i))));
+/** The first `bits` of an address, followed by zeros; written to `to`. */
+function truncate(ip: Uint8Array, bits: number, to = new Uint8Array(ip.length)): Uint8Array {
+  for (let i = 0; i < ip.length; i++) to[i] = ip[i]! & (0xff00 >> Math.min(8, Math.max(0, bits - 8 * i)));
+  return to;
+}
+
+const scratch = new Uint8Array(16);
+
+/** A string that is the same for addresses with the same first `bits`. */
+function prefixId(ip: Uint8Array, bits: number): string {
+  return bytesId(truncate(ip, bits, scratch));
 }
 
 export function formatPrefix({ ip, length }: Prefix): string {

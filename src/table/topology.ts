@@ -10,6 +10,7 @@ import { protocolName } from '../flow/connection.ts';
 import { bytesId } from '../flow/key.ts';
 import { formatIp, formatMac, linkLocalOf, parseIp, sameBytes, type PortNo, type Vni } from '../flow/types.ts';
 import { ValueSet } from '../flow/value-set.ts';
+import { AddressOwners } from './address-owners.ts';
 import type { Changes } from './changes.ts';
 import { Clients } from './clients.ts';
 import { RouteTable, type Prefix, type Route } from './routes.ts';
@@ -111,11 +112,9 @@ export interface VirtualNetwork extends Segment {
   /** The ports behind which any MAC can be. */
   readonly trustedPorts: ReadonlySet<PortNo>;
   readonly subnets: readonly Prefix[];
-  /**
-   * The addresses of its gateway, one for each subnet; the MAC is `gatewayMac`. If there are none, the network is not
-   * routed.
-   */
+  /** The addresses of its gateway, one for each subnet. If there are none, the network is not routed. */
   readonly gateways: readonly Uint8Array[];
+  readonly gatewayMac: Uint8Array;
   /** Routes to its subnets, the declared routes, and the way outside. */
   readonly routes: RouteTable;
   /** True if packets that no other route matches go outside. */
@@ -165,11 +164,7 @@ export class Topology {
   readonly clients = new Clients();
   readonly #ports = new Map<PortNo, AccessPort>();
   readonly #sources = new Map<PortNo, readonly Uint8Array[]>();
-  /**
-   * By network and address: its owner, which is preferably the port that has the address, else one that may send from
-   * it.
-   */
-  readonly #owners = new Map<string, PortNo>();
+  readonly #owners = new AddressOwners();
   readonly #networks = new Map<Vni, KnownNetwork>();
   readonly #vnis = new Map<string, Vni>();
   readonly #vteps = new Map<string, Vtep>();
@@ -262,16 +257,17 @@ export class Topology {
 
   /** True if a port of the network may send from `ip`. */
   isCarried(vni: Vni, ip: Uint8Array): boolean {
-    return [...(this.#networks.get(vni)?.ports ?? [])].some((portNo) => this.maySendFrom(portNo, ip));
+    return this.#carrierOf(vni, ip) !== undefined;
+  }
+
+  #carrierOf(vni: Vni, ip: Uint8Array): AccessPort | undefined {
+    const carrier = [...(this.#networks.get(vni)?.ports ?? [])].find((portNo) => this.maySendFrom(portNo, ip));
+    return carrier === undefined ? undefined : this.#ports.get(carrier);
   }
 
   /** All addresses of the owner of `ip` in this network; only `ip` if nobody owns it. */
   addressesWith(vni: Vni, ip: Uint8Array): readonly Uint8Array[] {
-    const owner = this.#owners.get(addressId(vni, ip));
-    const port = owner === undefined ? undefined : this.#ports.get(owner);
-    if (!port) return [ip];
-    const byId = new Map([...port.addresses, ...port.allowedAddresses].map((each) => [addressId(vni, each), each]));
-    return [...byId].flatMap(([id, each]) => (this.#owners.get(id) === owner ? [each] : []));
+    return this.#owners.addressesWith(vni, ip);
   }
 
   network(vni: Vni): VirtualNetwork | undefined {
@@ -314,6 +310,7 @@ export class Topology {
       mtuObject: `network/${vni}/mtu`,
       subnets,
       gateways,
+      gatewayMac: gatewayMac(vni),
       outside,
       routes: new RouteTable(vni, [...connected, ...routes, ...(outside ? waysOutside : [])]),
     };
@@ -344,19 +341,13 @@ export class Topology {
     const { portNo, vni } = port;
     const known = this.#ports.get(portNo);
     if (known && samePort(known, port)) return;
-    const before = this.#disown(portNo);
-    for (const ip of port.addresses) this.#owners.set(addressId(vni, ip), portNo);
-    for (const ip of port.allowedAddresses) {
-      const id = addressId(vni, ip);
-      if (!this.#owners.has(id)) this.#owners.set(id, portNo);
-    }
     this.#ports.set(portNo, port);
     this.#sources.set(portNo, [...port.addresses, ...port.allowedAddresses, linkLocalOf(port.mac)]);
     const network = this.#networks.get(vni)!;
     network.ports.add(portNo);
     if (known) takeFrom(network, known);
     giveTo(network, port);
-    this.#handOver(vni, before);
+    this.#owners.replace(known, port, (ip) => this.#carrierOf(vni, ip));
     if (known) {
       this.#changes.changed(portObject(portNo));
       // A MAC that no port has may be behind a trusted one.
@@ -370,37 +361,13 @@ export class Topology {
   removePort(portNo: PortNo): void {
     const port = this.#ports.get(portNo);
     if (!port) return;
-    const owned = this.#disown(portNo);
     this.clients.remove(portNo);
     this.#ports.delete(portNo);
     this.#sources.delete(portNo);
     const network = this.#networks.get(port.vni);
     if (network?.ports.delete(portNo)) takeFrom(network, port);
-    this.#handOver(port.vni, owned);
+    this.#owners.remove(port, (ip) => this.#carrierOf(port.vni, ip));
     this.#changes.changed(portObject(portNo), ...(network ? [network.portsObject] : []));
-  }
-
-  /** @returns the addresses that nobody owns now */
-  #disown(portNo: PortNo): readonly Uint8Array[] {
-    const port = this.#ports.get(portNo);
-    if (!port) return [];
-    const owned = [...port.addresses, ...port.allowedAddresses].filter(
-      (ip) => this.#owners.get(addressId(port.vni, ip)) === portNo,
-    );
-    for (const ip of owned) this.#owners.delete(addressId(port.vni, ip));
-    return owned;
-  }
-
-  /** Gives those of `addresses` that nobody owns to another port that may send from them. */
-  #handOver(vni: Vni, addresses: readonly Uint8Array[]): void {
-    if (addresses.length === 0) return;
-    const ports = [...(this.#networks.get(vni)?.ports ?? [])];
-    for (const ip of addresses) {
-      const id = addressId(vni, ip);
-      if (this.#owners.has(id)) continue;
-      const heir = ports.find((portNo) => this.maySendFrom(portNo, ip));
-      if (heir !== undefined) this.#owners.set(id, heir);
-    }
   }
 
   path(vtep: Uint8Array): TunnelPath {
@@ -497,10 +464,6 @@ function samePublished(a: Published | undefined, b: Published | undefined): bool
 
 function same<T>(a: readonly T[], b: readonly T[], isSame: (a: T, b: T) => boolean): boolean {
   return a.length === b.length && a.every((one, i) => isSame(one, b[i]!));
-}
-
-function addressId(vni: Vni, ip: Uint8Array): string {
-  return `${vni}/${bytesId(ip)}`;
 }
 
 const waysOutside: readonly Route[] = ['0.0.0.0', '::'].map((ip) => ({

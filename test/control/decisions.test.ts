@@ -32,6 +32,7 @@ function decision(port: number, slot: number): Decision {
     reason: undefined,
     neighbor: undefined,
     opening: undefined,
+    opened: undefined,
     connection: undefined,
     cacheable: true,
   };

@@ -129,7 +129,6 @@ export class RandomDecider implements Decider {
     if (random.chance(0.5)) store.close(random.int(store.records.count));
     for (const slot of store.expire(this.#context.clock())) store.close(slot);
     const owners = [FIRST_FREE_OWNER, FIRST_FREE_OWNER + 1];
-    store.lookOn(owners);
     this.#context.note(`${store.size} connections, room ${store.room(owners, 6, 3)}`);
   }
 

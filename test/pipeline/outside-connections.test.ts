@@ -1,10 +1,27 @@
 /** Connections of the outside, on both datapaths: how many there can be, what they end with, and when. */
 import t from 'tap';
+import { extract } from '../../src/flow/extract.ts';
+import { fields } from '../../src/flow/fields.ts';
+import { emptyKey, writeNumber } from '../../src/flow/key.ts';
 import { parseIp, type Vni } from '../../src/flow/types.ts';
 import { publishedId } from '../../src/table/topology.ts';
 import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
 import { tcp, udp } from '../support/frames.ts';
-import { RED, SYN, web, db, transit, datapaths, lab, leaving, entering, only, seen, icmpSeen } from './outside-lab.ts';
+import {
+  RED,
+  SYN,
+  web,
+  db,
+  transit,
+  datapaths,
+  families,
+  lab,
+  leaving,
+  entering,
+  only,
+  seen,
+  icmpSeen,
+} from './outside-lab.ts';
 
 for (const [name, open] of Object.entries(datapaths)) {
   void t.test(`connections of the outside on ${name}`, async (t) => {
@@ -21,6 +38,27 @@ for (const [name, open] of Object.entries(datapaths)) {
       t.same(drops(), { connection_limit: 2 });
       two.send(udp(leaving(db, 'ip4'), 1, 53));
       t.equal(connections.size, 4, 'the others’ are not used up');
+      net.close();
+    });
+
+    t.test('once its connection is open, a decision goes on as if all of it was made again', async (t) => {
+      const { net, host, web: one } = lab(open);
+      const { controller, tables } = host.forwarding;
+      const frames = families.flatMap((family) => [
+        udp(leaving(web, family), 1, 53),
+        tcp(leaving(web, family), { sourcePort: 1, destinationPort: 80, flags: SYN }),
+      ]);
+      for (const frame of frames) {
+        const key = emptyKey();
+        extract(frame, key);
+        writeNumber(key, fields.in_port, one.portNo);
+        const decision = controller.decide(key, frame);
+        t.equal(decision.verdict, 'connect');
+        tables.connections.open(decision.opening!, 0);
+        const again = controller.decide(key, frame);
+        t.equal(again.verdict, 'forward');
+        t.same(decision.opened!(), again);
+      }
       net.close();
     });
 

@@ -25,6 +25,8 @@ export class NativeConnections implements ConnectionStore {
   readonly table: NativeConnectionTable;
   readonly #asked = new Uint8Array(CONNECTION_OPENING_BYTES);
   readonly #view = new DataView(this.#asked.buffer);
+  /** The owners of a question, written before a call. */
+  #owners = new Uint32Array(16);
 
   constructor({ memory, limit, quota, unprovenQuota }: ConnectionStoreOptions) {
     this.records = new ConnectionRecords(memory);
@@ -43,12 +45,10 @@ export class NativeConnections implements ConnectionStore {
     return this.table.find();
   }
 
-  lookOn(owners: readonly number[]): void {
-    this.table.lookOn(Uint32Array.from(owners));
-  }
-
   room(owners: readonly number[], quota: number, unprovenQuota: number): number {
-    return this.table.room(Uint32Array.from(owners), quota, unprovenQuota);
+    if (owners.length > this.#owners.length) this.#owners = new Uint32Array(2 * owners.length);
+    for (let i = 0; i < owners.length; i++) this.#owners[i] = owners[i]!;
+    return this.table.room(this.#owners, owners.length, quota, unprovenQuota);
   }
 
   open(connection: ConnectionTuples, owner: number, nowMs: number, givenUp: readonly [number, number]): number {

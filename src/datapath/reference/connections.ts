@@ -292,7 +292,7 @@ export class ReferenceConnections implements ConnectionStore {
 
   // Room
 
-  lookOn(owners: readonly number[]): void {
+  #lookOn(owners: readonly number[]): void {
     for (const number of owners) {
       const owner = this.#ownerOf(number);
       for (let looked = 0; looked < LOOKED_ON; looked++) {
@@ -305,6 +305,7 @@ export class ReferenceConnections implements ConnectionStore {
   }
 
   room(owners: readonly number[], quota: number, unprovenQuota: number): number {
+    this.#lookOn(owners);
     return this.#room(owners, quota, unprovenQuota, false);
   }
 
@@ -401,7 +402,7 @@ export class ReferenceConnections implements ConnectionStore {
   track(places: readonly [Place, Place], protocol: number, tuple: Tuple, owner: number, nowMs: number): number {
     const known = this.find(places[0], protocol, tuple);
     if (known >= 0) return known;
-    this.lookOn([owner]);
+    this.#lookOn([owner]);
     const room = this.#room([owner], this.quota, this.unprovenQuota, true);
     if (room === ROOM_NONE) return -1;
     const connection = { kind: 'tracked', places, protocol, original: tuple, translated: tuple } as const;
