@@ -7,9 +7,9 @@
  *   upcall      the whole slow path of a new flow: decide, put, execute
  *
  * They use the package `benchmark`: the mean of many samples with its relative margin of error.
- * Then follows the slow path on the native datapath (`slow-path.ts`): the CPU time of new
- * flows, as the median of some runs, and the cost of maintaining many cached flows. Compare
- * figures of the same run only.
+ * Then follow the slow path on the native datapath (`slow-path.ts`): the CPU time of new flows, as the
+ * median of some runs; connections, beside the budget that they have (`connections.ts`); and the cost of
+ * maintaining many cached flows. Compare figures of the same run only.
  */
 import Benchmark from 'benchmark';
 import Table from 'cli-table3';
@@ -20,7 +20,8 @@ import type { FlowId } from '../src/flow/types.ts';
 import { decide } from '../src/pipeline/decide.ts';
 import { createSimulation } from '../src/simulation.ts';
 import { keysOf, tables, udpFrames } from './fixtures.ts';
-import { decideAtCap, decideFlows, openConnections, revalidate, type Decided } from './slow-path.ts';
+import { connectionRows, nativeFigures } from './connections.ts';
+import { decideAtCap, decideFlows, openConnections, revalidate, trackFlows, type Decided } from './slow-path.ts';
 
 interface Row {
   readonly name: string;
@@ -95,11 +96,13 @@ function print(head: readonly string[], rows: readonly (readonly string[])[]): v
   process.stdout.write(`${table.toString()}\n`);
 }
 
-function decidedRow(what: string, runs: readonly Decided[]): string[] {
-  const [median] = [...runs]
-    .sort((a, b) => a.cpuMicrosecondsPerFlow - b.cpuMicrosecondsPerFlow)
-    .slice(runs.length >> 1) as [Decided];
-  const { flowsPerCpuSecond, cpuMicrosecondsPerFlow, heapBytesPerFlow } = median;
+/** The median of some runs. */
+function medianOf(runs: number, measure: () => Decided): Decided {
+  const all = Array.from({ length: runs }, measure);
+  return all.sort((a, b) => a.cpuMicrosecondsPerFlow - b.cpuMicrosecondsPerFlow)[runs >> 1]!;
+}
+
+function decidedRow(what: string, { flowsPerCpuSecond, cpuMicrosecondsPerFlow, heapBytesPerFlow }: Decided): string[] {
   return [what, count(flowsPerCpuSecond), cpuMicrosecondsPerFlow.toFixed(1), count(heapBytesPerFlow)];
 }
 
@@ -114,25 +117,20 @@ print(
 );
 
 process.stderr.write('slow path\n');
-const times = (runs: number, measure: () => Decided): Decided[] => Array.from({ length: runs }, measure);
-times(1, () => decideFlows(30_000)); // Warms up until all of it is compiled.
+decideFlows(30_000); // Warms up until all of it is compiled.
+const [inEmpty, inFull] = [medianOf(5, () => decideFlows(100_000)), medianOf(3, () => decideAtCap(50_000, 50_000))];
+const [tracked, outside] = [medianOf(3, () => trackFlows(50_000)), medianOf(5, () => openConnections(100_000))];
 print(
   ['new flows (native)', 'a CPU-second', 'µs each', 'heap bytes each'],
   [
-    decidedRow(
-      '100,000 in an empty cache',
-      times(5, () => decideFlows(100_000)),
-    ),
-    decidedRow(
-      '50,000 in a full cache of 50,000',
-      times(3, () => decideAtCap(50_000, 50_000)),
-    ),
-    decidedRow(
-      '100,000 connections to the outside',
-      times(3, () => openConnections(100_000)),
-    ),
+    decidedRow('100,000 in an empty cache', inEmpty),
+    decidedRow('50,000 in a full cache of 50,000', inFull),
+    decidedRow('50,000 that open a tracked connection', tracked),
+    decidedRow('100,000 connections to the outside', outside),
   ],
 );
+process.stderr.write('connections\n');
+print(['connections', 'measured', 'budget'], connectionRows(nativeFigures(), tracked, outside));
 print(
   ['cached flows (native)', 'flows', 'done after ms', 'longest stall ms'],
   (await revalidate(100_000, 1_000)).map(({ what, flows, convergedMs, longestStallMs }) => [

@@ -9,13 +9,14 @@
  * A frame also costs something when a cached flow covers it. That is measured by sending the
  * same frames again, and subtracted. What remains is the decision with everything that belongs
  * to it, including the addon's part and garbage collection. CPU time is that of the whole
- * process. There are two local ports and a VTEP; every flow has a different UDP destination
- * port, which the decision reads.
+ * process. There are two local ports and a VTEP. Flows are routed, and each has a destination of its
+ * own, because flows that are bridged between the same stations are one cached flow.
  */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { openPort } from '../src/datapath/datapath.ts';
 import { openNativeDatapath, type NativeSwitch } from '../src/datapath/native/native.ts';
+import type { Action } from '../src/flow/action.ts';
 import { connectionBytes } from '../src/flow/connection.ts';
 import { formatIp, formatMac, parseIp, parseMac, type PortNo, type Vni } from '../src/flow/types.ts';
 import { routing } from '../src/cluster/routing.ts';
@@ -34,8 +35,6 @@ const FIRST_L4_PORT = 1000;
 const [web, db] = [endpoint(2, 'web'), endpoint(3, 'db')];
 /** On the other host. Few flows go to the second one. */
 const [remote, other] = [endpoint(4, 'remote'), endpoint(5, 'other')];
-/** An endpoint that does not exist. */
-const unknown = endpoint(6, 'unknown');
 const vteps = ['192.0.2.2', '192.0.2.3'].map(parseIp);
 
 interface Sent {
@@ -74,8 +73,12 @@ export function decideFlows(count: number): Decided {
   bench.expectFlows(count);
   const warm = bench.send(frames);
   bench.close();
-  const cpuMicrosecondsPerFlow = (cold - warm) / count;
-  return { flows: count, cpuMicrosecondsPerFlow, flowsPerCpuSecond: 1e6 / cpuMicrosecondsPerFlow, heapBytesPerFlow };
+  return decided(count, cold - warm, heapBytesPerFlow);
+}
+
+function decided(flows: number, cpuMicroseconds: number, heapBytesPerFlow: number): Decided {
+  const cpuMicrosecondsPerFlow = cpuMicroseconds / flows;
+  return { flows, cpuMicrosecondsPerFlow, flowsPerCpuSecond: 1e6 / cpuMicrosecondsPerFlow, heapBytesPerFlow };
 }
 
 /** Decides new flows while the cache is full, so that each one evicts another. */
@@ -90,13 +93,12 @@ export function decideAtCap(cap: number, count: number): Decided {
   const cold = bench.send(frames.slice(cap));
   const heapBytesPerFlow = (heapBytes() - before) / count;
   bench.close();
-  const cpuMicrosecondsPerFlow = cold / count;
-  return { flows: count, cpuMicrosecondsPerFlow, flowsPerCpuSecond: 1e6 / cpuMicrosecondsPerFlow, heapBytesPerFlow };
+  return decided(count, cold, heapBytesPerFlow);
 }
 
 /** Decides, opens and translates `count` new connections to the outside. */
 export function openConnections(count: number): Decided {
-  const bench = new Bench(1000, count);
+  const bench = new Bench(1000, { connections: count, outside: true });
   const frames = newConnections(count);
   const before = heapBytes();
   const cold = bench.send(frames);
@@ -104,8 +106,39 @@ export function openConnections(count: number): Decided {
   bench.expectConnections(count);
   const warm = bench.send(frames);
   bench.close();
-  const cpuMicrosecondsPerFlow = (cold - warm) / count;
-  return { flows: count, cpuMicrosecondsPerFlow, flowsPerCpuSecond: 1e6 / cpuMicrosecondsPerFlow, heapBytesPerFlow };
+  return decided(count, cold - warm, heapBytesPerFlow);
+}
+
+/**
+ * Decides `count` new flows, each of which opens a tracked connection. No decision tracks connections yet, so here
+ * every flow that forwards does.
+ */
+export function trackFlows(count: number): Decided {
+  const frames = newFlows(count, [
+    [web, db],
+    [db, web],
+  ]);
+  // A port may have a sixteenth of them that nobody has answered.
+  const bench = new Bench(count, { connections: 8 * count });
+  track(bench.forwarding.datapath);
+  const before = heapBytes();
+  const cold = bench.send(frames);
+  const heapBytesPerFlow = (heapBytes() - before) / count;
+  bench.expectFlows(count);
+  bench.expectConnections(count);
+  const warm = bench.send(frames);
+  bench.close();
+  return decided(count, cold - warm, heapBytesPerFlow);
+}
+
+function track(datapath: NativeSwitch): void {
+  const [execute, flowPut] = [datapath.execute.bind(datapath), datapath.flowPut.bind(datapath)];
+  const tracked = (actions: readonly Action[]): readonly Action[] => [
+    { op: 'track', replies: VNI, replyFlow: 0 },
+    ...actions,
+  ];
+  datapath.execute = (what, actions) => execute(what, typeof what === 'number' ? tracked(actions) : actions);
+  datapath.flowPut = (put) => flowPut({ ...put, actions: tracked(put.actions) });
 }
 
 /** How long changes of tables, and the periodic work, take with `count` cached flows. */
@@ -118,12 +151,7 @@ export async function revalidate(count: number, few: number): Promise<Revalidate
       [web, remote],
     ]),
   ]);
-  flooding.send(
-    newFlows(count, [
-      [web, unknown],
-      [db, unknown],
-    ]),
-  );
+  flooding.send(newFloods(count, [web, db]));
   for (const bench of [known, flooding]) bench.expectFlows(count);
   const move = (run: number): void =>
     known.forwarding.addRemote({ ...placed(other), vtep: vteps[run % 2]!, trust: false });
@@ -147,8 +175,8 @@ class Bench {
   #nowMs = 0;
   readonly #later: (() => void)[] = [];
 
-  /** @param connections with room for so many, and a way outside */
-  constructor(flowCap: number, connections = 0) {
+  /** @param connections there is room for so many @param outside with a way out, and no other route */
+  constructor(flowCap: number, { connections = 0, outside = false } = {}) {
     this.forwarding = new Forwarding((options) => openNativeDatapath({ ...options, threads: 0 }), {
       hostId: Uint8Array.of(0, 0, 1),
       fdbQuota: 2048,
@@ -173,9 +201,9 @@ class Bench {
       local: parseIp('192.0.2.1'),
       transmit() {},
     });
-    const routes = connections > 0 ? { ...routing('blue', ['10.0.0.0/24'], []), outside: true } : {};
-    forwarding.setNetwork({ name: 'blue', vni: VNI, ...routes });
-    if (connections > 0) {
+    const routes = outside ? [] : [web, db, remote, other].map(routeBy);
+    forwarding.setNetwork({ name: 'blue', vni: VNI, ...routing('blue', ['10.0.0.0/24'], routes), outside });
+    if (outside) {
       const link = { portNo: OUTSIDE, transit: [parseIp('169.254.77.2')], mtu: 1500, published: new Map() };
       forwarding.setOutside(link, { kind: 'memory', name: 'outside', transmit() {} });
     }
@@ -265,44 +293,46 @@ function placed({ mac, addresses }: AccessPort) {
   return { vni: VNI, mac, addresses };
 }
 
-/** One frame of each of `count` flows, spread evenly over `pairs`. */
+/** What the endpoint is the next hop to. */
+function routeBy({ portNo, addresses: [address] }: AccessPort) {
+  return { to: `20.${portNo}.0.0/16`, via: [formatIp(address!)] };
+}
+
+/** One frame of each of `count` flows, spread evenly over `pairs`: from an endpoint, by way of another one. */
 function newFlows(count: number, pairs: readonly (readonly [AccessPort, AccessPort])[]): Sent[] {
-  const models = pairs.map(([from, to]) => ({ port: from.portNo, frame: frameBetween(from, to) }));
   return Array.from({ length: count }, (_, i) => {
-    const { port, frame } = models[i % models.length]!;
-    const own = frame.slice();
-    const l4Port = FIRST_L4_PORT + Math.floor(i / models.length);
-    own[UDP_DESTINATION] = l4Port >> 8;
-    own[UDP_DESTINATION + 1] = l4Port;
-    return { port, frame: own };
+    const [from, by] = pairs[i % pairs.length]!;
+    const n = Math.floor(i / pairs.length);
+    return routed(from, `20.${by.portNo}.${n >> 8}.${n & 255}`, 40_000, 1);
+  });
+}
+
+/** One frame of each of `count` flows to stations that do not exist, from each endpoint in turns. */
+function newFloods(count: number, senders: readonly AccessPort[]): Sent[] {
+  return Array.from({ length: count }, (_, i) => {
+    const from = senders[i % senders.length]!;
+    const n = Math.floor(i / senders.length);
+    const dstMac = formatMac(Uint8Array.of(2, 6, 0, n >> 16, n >> 8, n));
+    const ends = { srcMac: formatMac(from.mac), dstMac, src: formatIp(from.addresses[0]!), dst: '10.0.0.6' };
+    return { port: from.portNo, frame: udp(ends, 40_000, 1) };
   });
 }
 
 /** One frame of each of `count` connections to the outside, from two containers in turns. */
 function newConnections(count: number): Sent[] {
   return Array.from({ length: count }, (_, i) => {
-    const from = i % 2 === 0 ? web : db;
     const n = i >> 1;
-    const ends = {
-      srcMac: formatMac(from.mac),
-      dstMac: formatMac(gatewayMac(VNI)),
-      src: formatIp(from.addresses[0]!),
-      dst: `198.51.${100 + (n >> 14)}.${(n >> 6) & 255}`,
-    };
-    return { port: from.portNo, frame: udp(ends, FIRST_L4_PORT + (n & 63), 443) };
+    return routed(i % 2 === 0 ? web : db, `198.51.${100 + (n >> 14)}.${(n >> 6) & 255}`, FIRST_L4_PORT + (n & 63), 443);
   });
 }
 
-/** Offset in an Ethernet frame with IPv4 without options. */
-const UDP_DESTINATION = 14 + 20 + 2;
-
-function frameBetween(from: AccessPort, to: AccessPort): Uint8Array {
-  const mac = (port: AccessPort) => `02:00:00:00:00:0${port.portNo}`;
-  const ip = (port: AccessPort) => `10.0.0.${port.portNo}`;
-  return udp({ srcMac: mac(from), dstMac: mac(to), src: ip(from), dst: ip(to) }, 40_000, 1);
+function routed(from: AccessPort, dst: string, sourcePort: number, destinationPort: number): Sent {
+  const [srcMac, dstMac] = [from.mac, gatewayMac(VNI)].map(formatMac) as [string, string];
+  const ends = { srcMac, dstMac, src: formatIp(from.addresses[0]!), dst };
+  return { port: from.portNo, frame: udp(ends, sourcePort, destinationPort) };
 }
 
-const trigger = frameBetween(web, db);
+const trigger = routed(web, '10.0.0.3', 40_000, 1).frame;
 
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;

@@ -6,6 +6,8 @@
 // The sizes take turns; a turn's time is that of its median block, and what is printed
 // are medians of the turns and of their ratios, so what other programs took is no part
 // of it. Frames are written before their time is taken, and go to a port in memory.
+//
+// With `--json`, prints one object for bench/connections.ts.
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -193,40 +195,38 @@ double frame_ns(Switch* by, size_t blocks, ConnectionOf connection_of) {
   return median(&took);
 }
 
-void bench_frames() {
+struct FrameTimes {
+  double without_table, empty_table, elsewhere, established, established_million, opening;
+};
+
+FrameTimes bench_frames() {
   const std::vector<Action> carry = {{Op::output, {}, 2, {}}};
   const std::vector<Action> track = {{Op::track, {}, kPlace, {}}, carry[0]};
   constexpr uint32_t kMany = 1'000'000;
-  Room few(1'000), many(kMany), none(1);
-  Switch carried_without(nullptr, carry), carried(&none.table, carry), tracked(&few.table, track), opening(&many.table, track);
+  Room few(1'000), many(kMany), none(1), other(1);
+  TupleKey key = key_of(0);
+  key.place = kPlace + 1;
+  if (!other.table.open(key, key.place, 1, 0)) abort();
+  Switch carried_without(nullptr, carry), carried(&none.table, carry), beside(&other.table, carry);
+  Switch tracked(&few.table, track), opening(&many.table, track);
   Sequence random = {1};
   uint32_t next = 0;
   const double open_ns = frame_ns(&opening, kMany / kBlock - 1, [&] { return next++; });
   frame_ns(&tracked, 50, [&] { return next++ % 1'000; });
-  std::vector<double> without, with, established, million;
+  std::vector<double> without, with, elsewhere, established, million;
   for (size_t turn = 0; turn < kTurns; ++turn) {
     without.push_back(frame_ns(&carried_without, 300, [&] { return random.below(1'000); }));
     with.push_back(frame_ns(&carried, 300, [&] { return random.below(1'000); }));
+    elsewhere.push_back(frame_ns(&beside, 300, [&] { return random.below(1'000); }));
     established.push_back(frame_ns(&tracked, 300, [&] { return random.below(1'000); }));
     million.push_back(frame_ns(&opening, 300, [&] { return random.below(kMany - 2 * kBlock); }));
   }
-  printf("\n%-52s%10s%16s\n", "frames through the datapath", "ns", "a second");
-  const auto row = [](const char* name, double ns) { printf("%-52s%10.1f%16.0f\n", name, ns, 1e9 / ns); };
-  row("carried, without a table of connections", median_of(without));
-  row("carried, and no connection is open", median_of(with));
-  row("of 1,000 established connections", median_of(established));
-  row("of 1,000,000 established connections", median_of(million));
-  row("each opens a connection, up to 1,000,000", open_ns);
+  return {median_of(without), median_of(with), median_of(elsewhere), median_of(established), median_of(million), open_ns};
 }
 
-}  // namespace
+using Subjects = std::vector<std::unique_ptr<Subject>>;
 
-int main() {
-  std::vector<std::unique_ptr<Subject>> subjects;
-  for (const uint32_t connections : kSizes) subjects.push_back(std::make_unique<Subject>(connections));
-  for (size_t turn = 0; turn < kTurns; ++turn) {
-    for (const auto& subject : subjects) subject->take_turns();
-  }
+void print_table(const Subjects& subjects) {
   printf("%-16s%10s%8s%10s%8s%10s%14s%10s\n", "connections", "one ns", "to 1k", "of 32 ns", "to 1k", "open ns",
          "opens/s", "bytes");
   for (const auto& subject : subjects) {
@@ -234,6 +234,47 @@ int main() {
            median_ratio(subject->one, subjects[0]->one), median_of(subject->burst),
            median_ratio(subject->burst, subjects[0]->burst), subject->open_ns, 1e9 / subject->open_ns, subject->bytes);
   }
+}
+
+void print_table(const FrameTimes& times) {
+  printf("\n%-52s%10s%16s\n", "frames through the datapath", "ns", "a second");
+  const auto row = [](const char* name, double ns) { printf("%-52s%10.1f%16.0f\n", name, ns, 1e9 / ns); };
+  row("carried, without a table of connections", times.without_table);
+  row("carried, and no connection is open", times.empty_table);
+  row("carried, and connections of another place are open", times.elsewhere);
+  row("of 1,000 established connections", times.established);
+  row("of 1,000,000 established connections", times.established_million);
+  row("each opens a connection, up to 1,000,000", times.opening);
+}
+
+void print_json(const Subjects& subjects) {
+  printf("{\"sizes\":[");
+  for (const auto& subject : subjects) {
+    printf("%s{\"connections\":%u,\"oneNs\":%.2f,\"burstNs\":%.2f,\"oneRatio\":%.3f,\"burstRatio\":%.3f,"
+           "\"openNs\":%.1f,\"bytes\":%.1f}",
+           subject == subjects[0] ? "" : ",", subject->connections, median_of(subject->one), median_of(subject->burst),
+           median_ratio(subject->one, subjects[0]->one), median_ratio(subject->burst, subjects[0]->burst),
+           subject->open_ns, subject->bytes);
+  }
+  printf("],");
+}
+
+void print_json(const FrameTimes& times) {
+  printf("\"establishedNs\":%.1f,\"establishedMillionNs\":%.1f,\"openingNs\":%.1f}\n", times.established,
+         times.established_million, times.opening);
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  const bool json = count > 1 && strcmp(arguments[1], "--json") == 0;
+  Subjects subjects;
+  for (const uint32_t connections : kSizes) subjects.push_back(std::make_unique<Subject>(connections));
+  for (size_t turn = 0; turn < kTurns; ++turn) {
+    for (const auto& subject : subjects) subject->take_turns();
+  }
+  json ? print_json(subjects) : print_table(subjects);
   subjects.clear();
-  bench_frames();
+  const FrameTimes times = bench_frames();
+  json ? print_json(times) : print_table(times);
 }

@@ -1,7 +1,8 @@
 /**
  * `node native/bench/run.mjs [name …]`: builds the benchmarks of the native core with the addon's
  * settings, in a temporary directory, and runs them one after the other: `frame`, `flow_cache` and
- * `connections`. Times are medians. Compare figures of the same run only.
+ * `connections`. Times are medians. Compare figures of the same run only. With `--json`, `connections`
+ * prints an object instead of tables.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -28,7 +29,9 @@ const benchmarks = {
 };
 const flags = ['-std=c++20', '-O3', '-Wall', '-Wextra', '-Werror', '-fno-exceptions', '-fno-rtti'];
 
-const names = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(benchmarks);
+const options = process.argv.slice(2).filter((argument) => argument === '--json');
+const named = process.argv.slice(2).filter((argument) => argument !== '--json');
+const names = named.length > 0 ? named : Object.keys(benchmarks);
 const unknown = names.find((name) => !Object.hasOwn(benchmarks, name));
 if (unknown !== undefined) {
   console.error(`${unknown}: ${Object.keys(benchmarks).join(' or ')}`);
@@ -43,7 +46,7 @@ try {
       cwd: native,
       stdio: 'inherit',
     });
-    execFileSync(program, { stdio: 'inherit' });
+    execFileSync(program, options, { stdio: 'inherit' });
     console.log();
   }
 } finally {
