@@ -1,5 +1,5 @@
 /** Network namespaces, by the addon: native/io/netns.h. */
-import { WeftError } from '../error.ts';
+import { descriptorsText, WeftError } from '../error.ts';
 import type { ExchangeWithNetns } from '../flow/netns-exchange.ts';
 import { loadAddon } from './addon.ts';
 import { errnoName } from './io-error.ts';
@@ -13,7 +13,7 @@ export const exchangeWithNetns: ExchangeWithNetns = (exchanges) => loadAddon().n
  */
 export function createNetns(): number {
   const descriptor = loadAddon().createNetns();
-  if (descriptor < 0) throw failed('no network namespace of its own can be created', -descriptor);
+  if (descriptor < 0) throw failed('created', -descriptor);
   return descriptor;
 }
 
@@ -23,9 +23,14 @@ export function createNetns(): number {
  */
 export function enterNetns(descriptor: number): void {
   const error = loadAddon().enterNetns(descriptor);
-  if (error !== 0) throw failed('the network namespace of its own cannot be entered', -error);
+  if (error !== 0) throw failed('entered', -error);
 }
 
 function failed(what: string, errno: number): WeftError {
-  return new WeftError('system', `${what} (${errnoName(errno)}); run weft as root`);
+  const name = errnoName(errno);
+  const descriptors = descriptorsText(name);
+  const text = `a network namespace of weft’s own cannot be ${what}`;
+  if (descriptors !== undefined) return new WeftError('exhausted', `${text}: ${descriptors}`);
+  const remedy = name === 'ENOSPC' ? 'there are too many: raise sysctl user.max_net_namespaces' : 'run weft as root';
+  return new WeftError('system', `${text} (${name}): ${remedy}`);
 }

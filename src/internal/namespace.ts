@@ -57,8 +57,8 @@ export async function createNamespace(): Promise<InternalNamespace> {
     const [reply] = await exchangeWithNetns([{ ...ref, settings, requests: new Uint8Array() }]);
     const failed = [reply!.result, ...reply!.settings].findIndex((result) => result !== 0);
     if (failed >= 0) {
-      const what = failed === 0 ? 'the network namespace of its own' : settings[failed - 1]!.path;
-      throw new WeftError('system', `${what} cannot be set up; run weft as root`);
+      const what = failed === 0 ? 'a network namespace of weft’s own' : settings[failed - 1]!.path;
+      throw new WeftError('system', `${what} cannot be set up: run weft as root`);
     }
     return { descriptor, ref, links: hasIp6 ? [LINK4, LINK6] : [LINK4] };
   } catch (error) {

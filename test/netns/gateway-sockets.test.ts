@@ -13,9 +13,10 @@ import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { buildSync } from 'esbuild';
 import t from 'tap';
+import { Client } from '../../src/api/client.ts';
 import { ECHO_PORT } from '../internal/port.ts';
 import { namespaceHolders, openLab, type Lab, type Namespace } from '../support/lab.ts';
-import { until } from '../support/process.ts';
+import { run, until } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
 import { python } from '../support/traffic.ts';
 import { datapathKinds, Weft, type DatapathKind } from '../support/weft.ts';
@@ -84,6 +85,26 @@ function establishedOf(pid: number): number {
   const [thread] = threadsElsewhere(pid);
   return [...readFileSync(`/proc/${pid}/task/${thread!.id}/net/tcp`, 'utf8').matchAll(/ 01 /g)].length;
 }
+
+t.test('no namespace can be created', { skip: needsRoot }, async (t) => {
+  const lab = openLab(t);
+  const socket = join(lab.directory, 'weft.sock');
+  // A user namespace has limits of its own.
+  const limits = 'echo 0 > /proc/sys/user/max_net_namespaces && exec "$@"';
+  const arrange = ['unshare', '--user', '--map-root-user', '--net', 'sh', '-c', limits, 'sh'];
+  const command = [process.execPath, script, '--module', pathToFileURL(echo).href, '--socket', socket];
+  const state = ['--state', join(lab.directory, 'state'), '--host', 'host', '--datapath', 'native'];
+  const daemon = lab.start([...arrange, ...command, ...state]);
+  const client = new Client(socket);
+  await until(async () => (await client.status()).forwarding, { what: `it forwards all the same\n${daemon.stderr}` });
+  const why =
+    'a network namespace of weft’s own cannot be created (ENOSPC): there are too many: raise sysctl user.max_net_namespaces';
+  t.match((await client.status()).internal, { open: false, why });
+  const raise = ['sh', '-c', 'echo 8 > /proc/sys/user/max_net_namespaces'];
+  await run(['nsenter', '--user', '--preserve-credentials', `--target=${daemon.pid}`, ...raise]);
+  await until(async () => (await client.status()).internal?.open, { what: `now there can be one\n${daemon.stderr}` });
+  await daemon.stop('SIGTERM');
+});
 
 for (const datapath of datapathKinds) {
   t.test(`sockets at the gateway, ${datapath}`, { skip: needsRoot }, async (t) => {
