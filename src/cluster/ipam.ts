@@ -18,7 +18,6 @@ import {
   addressValue,
   gatewayOf,
   isIp4,
-  overlaps,
   parseRange,
   parseSubnet,
   usableRange,
@@ -72,9 +71,9 @@ export class AddressPool {
     return this.#subnet.first <= value && value <= this.#subnet.last;
   }
 
-  /** Has the subnet an address of `range`? */
-  overlaps(range: AddressRange): boolean {
-    return overlaps(this.#subnet, range);
+  /** All addresses of the subnet. */
+  get addresses(): AddressRange {
+    return this.#subnet;
   }
 
   /** How many addresses can still be chosen, at most 2^53 - 1. */

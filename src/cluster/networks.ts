@@ -9,7 +9,7 @@
 import { WeftError } from '../error.ts';
 import type { Vni } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
-import { parseSubnet, type Subnet } from '../model/address.ts';
+import { parseSubnet } from '../model/address.ts';
 import { networkAllotted, SMALLEST_IPV6_MTU, type NetworkResource } from '../model/kinds/network.ts';
 import { compareNames } from '../model/name-order.ts';
 import type { NetworkReport } from '../model/report.ts';
@@ -19,6 +19,7 @@ import { inTurns } from '../turns.ts';
 import type { Endpoint } from './endpoint.ts';
 import { refusePublished } from './in-use.ts';
 import { AddressPool } from './ipam.ts';
+import { NetworkClaims } from './network-claims.ts';
 import type { Network, NetworkRecord } from './network.ts';
 import { refuseOtherSubnets } from './network-declaration.ts';
 import { rangeOf, refuseOutOfRange } from './ranges.ts';
@@ -44,6 +45,9 @@ const PUT_PER_TURN = 16;
 export class Networks implements Reconciler {
   readonly #environment: NetworksEnvironment;
   readonly #networks = new Map<string, Network>();
+  readonly #claims = new NetworkClaims();
+  /** Those of the networks that a change creates. */
+  readonly #planned = new WeakMap<Draft, NetworkClaims>();
   /** Asked once a change, however many networks it creates. */
   readonly #defaultMtus = new WeakMap<Draft, Promise<number>>();
 
@@ -84,20 +88,19 @@ export class Networks implements Reconciler {
     const ranges = resource.spec.ranges.length > 0 ? resource.spec.ranges : (known?.resource.spec.ranges ?? []);
     const record: NetworkRecord = {
       resource: { ...resource, spec: { ...resource.spec, ranges } },
-      vni: known?.vni ?? resource.spec.vni ?? this.#freeVni(draft),
+      vni: known?.vni ?? resource.spec.vni ?? this.#plannedIn(draft).freeVni(this.#claims),
       mtu: resource.spec.mtu ?? known?.mtu ?? (await this.#defaultMtu(resource, draft)),
     };
     const declared: Network = { ...record, name, revision: 0, pools: poolsOf(record, known) };
+    if (!known) this.#plannedIn(draft).add(declared);
     return { action, declared, allotted: { vni: record.vni, mtu: record.mtu } };
   }
 
   check({ name, resource, record }: Stored<NetworkResource>): void {
     const { vni } = validate(networkAllotted, record);
     const subnets = resource.spec.subnets.map(parseSubnet);
-    for (const other of this.#networks.values()) {
-      const clash = other.name === name ? undefined : clashWith(other, resource, subnets, vni);
-      if (clash !== undefined) throw new WeftError('conflict', clash);
-    }
+    const clash = this.#claims.clash(name, subnets, resource.spec.subnets, vni);
+    if (clash !== undefined) throw new WeftError('conflict', clash);
   }
 
   async put(stored: readonly Stored<NetworkResource>[]): Promise<void> {
@@ -107,6 +110,8 @@ export class Networks implements Reconciler {
       if (known && !isSameIdentity(known, { resource, vni, mtu })) await this.remove([name]);
       const before = this.#networks.get(name);
       const network: Network = { resource, vni, mtu, name, revision, pools: poolsOf({ resource, vni, mtu }, before) };
+      if (before) this.#claims.remove(before);
+      this.#claims.add(network);
       this.#networks.set(name, network);
       this.#route(network);
       if (before) await this.#environment.onChanged(network, before);
@@ -118,7 +123,9 @@ export class Networks implements Reconciler {
       await this.#environment.onRemoved(name);
       const network = this.#networks.get(name);
       this.#networks.delete(name);
-      if (network) this.#environment.forwarding.removeNetwork(network.vni as Vni);
+      if (!network) continue;
+      this.#claims.remove(network);
+      this.#environment.forwarding.removeNetwork(network.vni as Vni);
     }
   }
 
@@ -138,8 +145,8 @@ export class Networks implements Reconciler {
   #planNew(resource: NetworkResource, draft: Draft): 'created' {
     const { name } = resource.metadata;
     const subnets = resource.spec.subnets.map(parseSubnet);
-    for (const other of [...this.#networks.values(), ...draft.planned<Network>('Network').values()]) {
-      const clash = clashWith(other, resource, subnets, resource.spec.vni);
+    for (const claims of [this.#claims, this.#plannedIn(draft)]) {
+      const clash = claims.clash(name, subnets, resource.spec.subnets, resource.spec.vni);
       if (clash !== undefined) throw new WeftError('conflict', `network "${name}": ${clash}`);
     }
     if (resource.spec.vni === undefined && this.#environment.hasStaticPeers(draft)) {
@@ -198,27 +205,11 @@ export class Networks implements Reconciler {
     });
   }
 
-  #freeVni(draft: Draft): number {
-    const planned = draft.planned<Network>('Network').values();
-    const taken = new Set([...this.#networks.values(), ...planned].map((network) => network.vni));
-    let vni = 1;
-    while (taken.has(vni)) vni++;
-    return vni;
+  #plannedIn(draft: Draft): NetworkClaims {
+    const planned = this.#planned.get(draft) ?? new NetworkClaims();
+    this.#planned.set(draft, planned);
+    return planned;
   }
-}
-
-/** What the network would have in common with another; undefined if nothing. @param vni undefined if it gets a free one */
-function clashWith(
-  other: Network,
-  { spec }: NetworkResource,
-  subnets: readonly Subnet[],
-  vni: number | undefined,
-): string | undefined {
-  for (const [at, subnet] of subnets.entries()) {
-    const pool = other.pools.find((candidate) => candidate.overlaps(subnet));
-    if (pool) return `subnet ${spec.subnets[at]} overlaps ${pool.subnet} of network "${other.name}"`;
-  }
-  return vni === other.vni ? `VNI ${vni} is taken by network "${other.name}"` : undefined;
 }
 
 /** False for a network that was deleted and created again, which nobody can be attached to yet. */

@@ -47,7 +47,8 @@ export const label = matching(
 
 function isAddress(text: string): boolean {
   // A zone ("%eth0") has a meaning on one host only.
-  return ipaddr.IPv4.isValidFourPartDecimal(text) || (ipaddr.IPv6.isValid(text) && !text.includes('%'));
+  if (!text.includes(':')) return ipaddr.IPv4.isValidFourPartDecimal(text);
+  return ipaddr.IPv6.isValid(text) && !text.includes('%');
 }
 
 /** Canonical text: RFC 5952 for IPv6. */
