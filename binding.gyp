@@ -16,6 +16,7 @@
         "native/flow_cache.cc",
         "native/fragment_tracker.cc",
         "native/pending.cc",
+        "native/refuse.cc",
         "native/segment.cc",
         "native/worker.cc",
         "native/workers.cc",

@@ -32,7 +32,26 @@ enum class Op : uint8_t {
   related = 9,
   clamp = 10,
   track = 11,
+  refuse = 12,
 };
+
+// What a refused frame is answered by: the names and numbers of src/flow/refusal.ts, compared at load.
+#define WEFT_ANSWERS(X) \
+  X(tcp_reset) X(net_unreachable) X(host_unreachable) X(port_unreachable) X(prohibited) X(time_exceeded)
+
+enum class Answer : uint8_t {
+#define X(name) name,
+  WEFT_ANSWERS(X)
+#undef X
+};
+
+inline constexpr const char* kAnswerNames[] = {
+#define X(name) #name,
+    WEFT_ANSWERS(X)
+#undef X
+};
+
+inline constexpr size_t kAnswers = sizeof kAnswerNames / sizeof *kAnswerNames;
 
 // True if it rewrites the frame for the actions after it.
 inline bool rewrites(Op op) { return op == Op::route || op == Op::echo || op == Op::clamp; }
@@ -60,7 +79,6 @@ inline int preparation(Op op) {
 // True if it uses a connection, in which case it comes before everything else.
 inline bool connects(Op op) { return op == Op::nat || op == Op::related || op == Op::track; }
 
-
 // The smallest packet size that every IPv4 network carries (RFC 791). Fragments fit into it.
 inline constexpr uint32_t kLeastMtu = 68;
 
@@ -68,16 +86,19 @@ struct Action {
   Op op;
   uint8_t zero[3];
   // Port, VNI, reason, bytes, MSS, or the slot of a connection; for track, the place where replies
-  // come in. Little-endian, as on the machine.
+  // come in; for refuse, the reason and, in the second byte, the answer. Little-endian, as on the
+  // machine.
   uint32_t argument;
   // For encap, a VTEP. For route, the source and destination MACs, then zeros. For nat and related, the generation of
   // the connection (0 means the frame's own), 4 bytes, then 1 in the reply direction, then zeros. For track, the id of
-  // the flow that replies take, 4 bytes, then zeros.
+  // the flow that replies take, 4 bytes, then zeros. For refuse, where an ICMP error comes from, as in a key.
   uint8_t address[16];
 
   uint32_t generation() const { return number(); }
   uint32_t reply_flow() const { return number(); }
   bool reply() const { return address[4] != 0; }
+  Reason reason() const { return static_cast<Reason>(argument & 0xff); }
+  Answer answer() const { return static_cast<Answer>(argument >> 8); }
 
  private:
   uint32_t number() const {
@@ -95,8 +116,8 @@ inline bool is_of_connections(const Action& action) {
 inline constexpr size_t kActionBytes = 24;
 static_assert(sizeof(Action) == kActionBytes && offsetof(Action, argument) == 4 && offsetof(Action, address) == 8);
 
-// True for one or more output/encap, possibly after actions that prepare sending, for a single drop,
-// and for a single consume, provided that all arguments are in range.
+// True for one or more output/encap, possibly after actions that prepare sending, and for a single drop,
+// refuse or consume, provided that all arguments are in range.
 inline bool actions_valid(const Action* actions, size_t count) {
   if (count == 0) return false;
   int prepared = 0;
@@ -116,6 +137,9 @@ inline bool actions_valid(const Action* actions, size_t count) {
         break;
       case Op::drop:
         if (count != 1 || actions[i].argument >= kReasons) return false;
+        break;
+      case Op::refuse:
+        if (count != 1 || (actions[i].argument & 0xff) >= kReasons || actions[i].argument >> 8 >= kAnswers) return false;
         break;
       case Op::consume:
         if (count != 1) return false;

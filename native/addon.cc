@@ -247,14 +247,15 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     return Result(workers_->add_memory_vxlan(number16(info[0]), info[1].As<Napi::Uint8Array>().Data()));
   }
 
-  // (port, twelve numbers: rate per second, burst and queue of ingress, egress, storm and upcalls; rate 0: no limit)
+  // (port, 15 numbers: rate per second, burst and queue of ingress, egress, storm, upcalls and answers; rate 0: no
+  // limit)
   void SetRates(const Napi::CallbackInfo& info) {
     auto numbers = info[1].As<Napi::Float64Array>();
     const auto rate = [&](size_t at) {
       return Rate{static_cast<uint64_t>(numbers[at]), static_cast<uint64_t>(numbers[at + 1]),
                    static_cast<uint64_t>(numbers[at + 2])};
     };
-    workers_->set_rates(number16(info[0]), PortRates{rate(0), rate(3), rate(6), rate(9)});
+    workers_->set_rates(number16(info[0]), PortRates{rate(0), rate(3), rate(6), rate(9), rate(12)});
   }
 
   // (port, place)
@@ -441,18 +442,18 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     return result;
   }
 
-  // () → Float64Array: 13 totals, drops by reason number, then for each port its
-  // number, 4 counters and its drops by reason number
+  // () → Float64Array: 14 totals, drops by reason number, then for each port its
+  // number, 5 counters and its drops by reason number
   Napi::Value Counters(const Napi::CallbackInfo&) {
     std::vector<double> values;
     const auto append = [&](auto... numbers) { (values.push_back(static_cast<double>(numbers)), ...); };
     const Workers::Totals totals = workers_->totals();
     const weft::Counters& all = totals.counters;
     append(all.rx, all.originated, all.copies, all.segments, all.tx, all.consumed, all.coalesced, totals.held,
-           all.upcalls, totals.flows, totals.masks, totals.refused.flows, totals.refused.masks);
+           all.upcalls, all.unanswered, totals.flows, totals.masks, totals.refused.flows, totals.refused.masks);
     values.insert(values.end(), std::begin(all.drops), std::end(all.drops));
     for (const auto& [number, port] : totals.ports) {
-      append(number, port.rx_frames, port.rx_bytes, port.tx_frames, port.tx_bytes);
+      append(number, port.rx_frames, port.rx_bytes, port.tx_frames, port.tx_bytes, port.unanswered);
       values.insert(values.end(), std::begin(port.drops), std::end(port.drops));
     }
     auto result = Napi::Float64Array::New(env_, values.size());
@@ -497,7 +498,12 @@ Napi::Object Layout(Napi::Env env) {
   opcodes["related"] = number(static_cast<size_t>(Op::related));
   opcodes["clamp"] = number(static_cast<size_t>(Op::clamp));
   opcodes["track"] = number(static_cast<size_t>(Op::track));
+  opcodes["refuse"] = number(static_cast<size_t>(Op::refuse));
   layout["opcodes"] = opcodes;
+
+  auto refusals = Napi::Array::New(env, kAnswers);
+  for (uint32_t i = 0; i < kAnswers; ++i) refusals[i] = Napi::String::New(env, kAnswerNames[i]);
+  layout["refusals"] = refusals;
 
   auto reasons = Napi::Array::New(env, kReasons);
   for (uint32_t i = 0; i < kReasons; ++i) reasons[i] = Napi::String::New(env, kReasonNames[i]);

@@ -35,6 +35,7 @@ struct PortRates {
   Rate egress;
   Rate storm;
   Rate upcalls;
+  Rate answers;
 };
 
 // Has a cache line of its own: only those who take from it pay for it.

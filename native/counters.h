@@ -15,6 +15,7 @@ struct PortCounters {
   uint64_t rx_bytes = 0;
   uint64_t tx_frames = 0;
   uint64_t tx_bytes = 0;
+  uint64_t unanswered = 0;  // refused frames, because the port's rate of answers was used up
   uint64_t drops[kReasons] = {};
 };
 
@@ -27,6 +28,7 @@ struct Counters {
   uint64_t consumed = 0;
   uint64_t coalesced = 0;
   uint64_t upcalls = 0;
+  uint64_t unanswered = 0;
   uint64_t drops[kReasons] = {};
 };
 

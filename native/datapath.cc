@@ -12,6 +12,7 @@
 #include "nat.h"
 #include "offload.h"
 #include "priority_tag.h"
+#include "refuse.h"
 #include "rewrite.h"
 #include "vxlan.h"
 
@@ -423,7 +424,10 @@ void Datapath::run(const Action* actions, size_t count, const Frame& frame, cons
         encap(action, frame, key, from);
         break;
       case Op::drop:
-        drop(from, static_cast<Reason>(action.argument));
+        drop(from, action.reason());
+        break;
+      case Op::refuse:
+        refuse(action, frame, key, from);
         break;
       case Op::consume:
         ++counters_.consumed;
@@ -532,6 +536,27 @@ void Datapath::drop(uint16_t from, Reason reason, size_t frames) {
   const auto at = static_cast<size_t>(reason);
   counters_.drops[at] += frames;
   if (Port* port = this->port(from)) port->counters.drops[at] += frames;
+}
+
+void Datapath::refuse(const Action& action, const Frame& frame, const Key& key, uint16_t from) {
+  if (is_ipv4(key) && !has_right_ipv4_header(l3_of(frame, key))) return drop(from, Reason::ipv4_checksum);
+  drop(from, action.reason());
+  Port* port = this->port(from);
+  const Answerable may = answerable(action, frame, key);
+  if (!port || !may.yes) return;
+  if (port->answers && !port->answers->take(1, now_ms_)) {
+    ++counters_.unanswered;
+    ++port->counters.unanswered;
+    return;
+  }
+  uint8_t bytes[kMaxAnswer];
+  const uint32_t length = write_answer(action, frame, key, may.l4, scratch_.get(), bytes);
+  Action back = {Op::output, {}, from, {}};
+  if (from == tunnel_) {
+    back = {Op::encap, {}, load32(key.tun_vni), {}};
+    memcpy(back.address, key.tun_src, sizeof back.address);
+  }
+  originate(Frame{bytes, length, {}}, &back, 1);
 }
 
 Port& Datapath::received(uint16_t number, uint32_t frames, uint32_t bytes) {

@@ -24,6 +24,7 @@
 //   9. output, encap      within the port's rate, to the kernel or to the hooks of memory ports; cut
 //                         into segments where superframes cannot go
 //      drop               or the reason why not
+//      refuse             the same, with an answer to the sender (refuse.h) within the port's rate
 //
 //   release               what waited for its port's rate goes on at 5 or 9
 //   execute               the answer to an upcall: 8 for each parked frame
@@ -83,8 +84,8 @@ struct Port {
   uint32_t place = kNowhere;           // others: where tuples of incoming packets are meaningful
   uint32_t serial = 0;                 // distinguishes it from a later port with the same number
   // Shared by all workers; null without a rate. They count bytes on the wire (wire_bytes); `storm`
-  // counts flooded frames.
-  std::shared_ptr<Bucket> ingress, egress, storm;
+  // counts flooded frames, and `answers` those to refused frames.
+  std::shared_ptr<Bucket> ingress, egress, storm, answers;
   std::unique_ptr<UpcallRate> upcalls;  // this worker's; null without a rate
   // This worker's frames that wait for these buckets; empty if there are none.
   RateQueue ingress_queue, egress_queue;
@@ -201,6 +202,7 @@ class Datapath {
   void send(Port* to, const Frame& frame, uint16_t from);
   void transmit(Port* to, const Frame& frame, uint16_t from);
   void encap(const Action& action, const Frame& frame, const Key& key, uint16_t from);
+  void refuse(const Action& action, const Frame& frame, const Key& key, uint16_t from);
   Port& received(uint16_t number, uint32_t frames, uint32_t bytes);
   void sent(Port* to, const Frame& frame);
   void drop(uint16_t from, Reason reason, size_t frames = 1);

@@ -127,6 +127,7 @@ void Workers::set_rates(uint16_t number, const PortRates& rates) {
   const std::shared_ptr<Bucket> ingress = bucket_of(rates.ingress);
   const std::shared_ptr<Bucket> egress = bucket_of(rates.egress);
   const std::shared_ptr<Bucket> storm = bucket_of(rates.storm);
+  const std::shared_ptr<Bucket> answers = bucket_of(rates.answers);
   const std::shared_ptr<UpcallBuckets> upcalls = rates.upcalls.per_second ? std::make_shared<UpcallBuckets>(rates.upcalls) : nullptr;
   each([&](Datapath& datapath) {
     Port* port = datapath.port(number);
@@ -134,6 +135,7 @@ void Workers::set_rates(uint16_t number, const PortRates& rates) {
     port->ingress = ingress;
     port->egress = egress;
     port->storm = storm;
+    port->answers = answers;
     port->upcalls = upcalls ? std::make_unique<UpcallRate>(rates.upcalls, workers_.size(), upcalls) : nullptr;
     datapath.rates_changed();
   });
@@ -289,6 +291,7 @@ Workers::Totals Workers::totals() {
     all.consumed += one.consumed;
     all.coalesced += one.coalesced;
     all.upcalls += one.upcalls;
+    all.unanswered += one.unanswered;
     add_drops(&all, one.drops);
     totals.held += datapath.held();
     totals.flows = datapath.flows().flows();
@@ -303,6 +306,7 @@ Workers::Totals Workers::totals() {
       sum.rx_bytes += from.rx_bytes;
       sum.tx_frames += from.tx_frames;
       sum.tx_bytes += from.tx_bytes;
+      sum.unanswered += from.unanswered;
       add_drops(&sum, from.drops);
     }
   });

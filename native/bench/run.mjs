@@ -1,8 +1,8 @@
 /**
  * `node native/bench/run.mjs [name …]`: builds the benchmarks of the native core with the addon's
- * settings, in a temporary directory, and runs them one after the other: `frame`, `flow_cache` and
- * `connections`. Times are medians. Compare figures of the same run only. With `--json`, `connections`
- * prints an object instead of tables.
+ * settings, in a temporary directory, and runs them one after the other: `frame`, `flow_cache`,
+ * `connections` and `refuse`. Times are medians. Compare figures of the same run only. With `--json`,
+ * `connections` prints an object instead of tables.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -19,13 +19,16 @@ const datapath = [
   'flow_cache',
   'fragment_tracker',
   'pending',
+  'refuse',
 ];
 const io = ['underlay', 'tap', 'netns', 'steering'].map((name) => `io/${name}`);
+const whole = [...datapath, 'connection_table', 'segment', ...io];
 const sources = (names) => names.map((name) => `${name}.cc`);
 const benchmarks = {
   frame: ['extract.cc'],
   flow_cache: ['flow_cache.cc'],
-  connections: sources([...datapath, 'connection_table', 'segment', ...io]),
+  connections: sources(whole),
+  refuse: sources(whole),
 };
 const flags = ['-std=c++20', '-O3', '-Wall', '-Wextra', '-Werror', '-fno-exceptions', '-fno-rtti'];
 

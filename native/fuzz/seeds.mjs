@@ -51,6 +51,10 @@ const datagram = (version, bytes) => {
 /** For the target `rewrite`: what to do, an MTU, virtio_net_hdr, and the frame. */
 const rewriting = (what, frame, vnet = '00'.repeat(10)) => Buffer.concat([Buffer.of(what, 1, 0), hex(vnet), frame]);
 
+/** For the target `refuse`: the answer and its family, virtio_net_hdr, and the frame. 0x80: through the tunnel. */
+const refusing = (what, frame, vnet = '00'.repeat(10)) => Buffer.concat([Buffer.of(what), hex(vnet), frame]);
+const [RESET, UNREACHABLE4, UNREACHABLE6] = [0x00, 0x43, 0x03];
+
 /** For the target `nat`: what to do, the tuple that it becomes, and the frame. */
 const mapped = (last) => `${'00'.repeat(10)}ffff c633640${last}`;
 const tuple = `${mapped(1)} ${mapped(2)} 9c40 0035`;
@@ -130,6 +134,16 @@ export const seeds = {
     rewriting(7, syn(4)),
     rewriting(7, syn(6), partial(6, 16)),
     rewriting(4, hex(ip4('01', `0800 0000 0001 0001 ${'ef'.repeat(900)}`))),
+  ],
+  refuse: [
+    ...frames.flatMap((frame) => [RESET, UNREACHABLE4, UNREACHABLE6].map((what) => refusing(what, frame))),
+    ...[RESET, UNREACHABLE4].flatMap((what) => [
+      refusing(what | 0x80, tcp(4, 7, 20)),
+      refusing(what, tcp(4, 0, 900), superframe(4, 1, 16, 300)),
+      refusing(what, tcp(4, 0, 900), partial(4, 16)),
+    ]),
+    ...[RESET, UNREACHABLE6].map((what) => refusing(what, tcp(6, 0, 3000), superframe(6, 4, 16, 1400))),
+    ...[syn(4), syn(6)].map((frame) => refusing(RESET, frame)),
   ],
   nat: [
     ...[...frames, tcp(4, 7, 20), tcp(6, 7, 20)].map((frame) => translating(0, frame)),

@@ -22,6 +22,12 @@ namespace {
 
 Action output(uint32_t port) { return Action{Op::output, {}, port, {}}; }
 
+// From 10.0.0.9, which a TCP reset ignores.
+Action refuse(uint32_t answer) {
+  return {Op::refuse, {}, static_cast<uint32_t>(Reason::no_route) | answer << 8,
+          {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 9}};
+}
+
 Action encap(uint32_t vni) {
   Action action = {Op::encap, {}, vni, {}};
   action.address[15] = 9;
@@ -221,6 +227,7 @@ void test_datapath() {
   datapath.port(3)->ingress = bucket_of({.per_second = 5000, .burst = 100, .queue = 2000});
   datapath.port(1)->egress = bucket_of({.per_second = 5000, .burst = 100, .queue = 2000});
   datapath.port(1)->storm = bucket_of({.per_second = 20, .burst = 5});
+  datapath.port(3)->answers = bucket_of({.per_second = 1, .burst = 1});
   const Rate upcalls = {.per_second = 2000, .burst = 40};
   datapath.port(3)->upcalls = std::make_unique<UpcallRate>(upcalls, 1, std::make_shared<UpcallBuckets>(upcalls));
   std::vector<uint32_t> ids;
@@ -251,8 +258,10 @@ void test_datapath() {
     const Action some[] = {first, output(1 + random.below(5)),
                            encap(random.below(100)), output(1 + random.below(3))};
     const bool translated = random.chance(20);
-    const Action* actions = some + !translated;
-    const size_t count = translated + 1 + random.below(3);
+    const Action refusal = refuse(random.below(kAnswers));
+    const bool refused = random.chance(15);
+    const Action* actions = refused ? &refusal : some + !translated;
+    const size_t count = refused ? 1 : translated + 1 + random.below(3);
     if (random.chance(1)) datapath.originate(owned.frame, actions, count);
     if (random.chance(10)) datapath.flow_del(last_id - random.below(60));
     if (random.chance(1) && random.chance(5)) {
@@ -279,6 +288,7 @@ void test_datapath() {
   }
   CHECK(datapath.counters().tx == transmitted && transmitted > 10000);
   CHECK(datapath.counters().upcalls > 1000);
+  CHECK(datapath.counters().originated > 500 && datapath.counters().unanswered > 10);
   for (const Reason reason : {Reason::connection_gone, Reason::icmp_unrelated, Reason::ipv4_checksum,
                               Reason::rate_limit_ingress, Reason::rate_limit_egress, Reason::storm_control}) {
     CHECK(datapath.counters().drops[static_cast<size_t>(reason)] > 10);

@@ -32,12 +32,14 @@ import { CONNECTION_OWNERS } from '../flow/connection-store.ts';
 import { fieldList, KEY_BYTES } from '../flow/fields.ts';
 import { ENTROPY_FIRST_PORT, ENTROPY_PORTS } from '../flow/hash.ts';
 import { dropReasons } from '../flow/reason.ts';
+import { refusalNumbers } from '../flow/refusal.ts';
 
 export interface AddonLayout {
   /** Offset and size of each field in the key. */
   readonly fields: Readonly<Record<string, readonly [number, number]>>;
   readonly opcodes: Readonly<Record<string, number>>;
-  /** By number. */
+  /** Answers to refused frames, and drop reasons, by number. */
+  readonly refusals: readonly string[];
   readonly reasons: readonly string[];
   readonly numbers: Readonly<Record<string, number>>;
 }
@@ -46,6 +48,7 @@ export interface AddonLayout {
 export const ownLayout: AddonLayout = {
   fields: Object.fromEntries(fieldList.map(({ name, offset, size }) => [name, [offset, size]])),
   opcodes,
+  refusals: Object.keys(refusalNumbers),
   reasons: dropReasons.map(([name]) => name),
   numbers: {
     KEY_BYTES,
@@ -81,6 +84,7 @@ export function layoutDifferences(addon: AddonLayout, own: AddonLayout): string[
   return [
     ...differences('field', addon.fields, own.fields),
     ...differences('opcode', addon.opcodes, own.opcodes),
+    ...differences('answer to a refused frame', byNumber(addon.refusals), byNumber(own.refusals)),
     ...differences('drop reason', byNumber(addon.reasons), byNumber(own.reasons)),
     ...differences('', addon.numbers, own.numbers),
   ];

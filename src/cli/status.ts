@@ -56,6 +56,12 @@ async function statusText(report: StatusReport): Promise<string> {
     ...row('In', () => inText(report)),
     ...row('Out', () => outText(report)),
     ...row('Drops', () => pairsText(report.datapath.drops)),
+    ...rows(() => {
+      const { unanswered } = report.datapath;
+      return unanswered > 0
+        ? [['Unanswered', `${unanswered} refused frames, beyond the rate of answers to a port`]]
+        : [];
+    }),
   ]);
   const ports = isOther ? told(() => portRows(report)) : portRows(report);
   return ports ? `${facts}\n${await table(portHeads, ports, 'No ports.')}` : facts;

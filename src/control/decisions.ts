@@ -9,6 +9,7 @@
  */
 import type { Action } from '../flow/action.ts';
 import { fieldList } from '../flow/fields.ts';
+import { sameRefusal } from '../flow/refusal.ts';
 import { sameBytes } from '../flow/types.ts';
 import type { Effect } from '../pipeline/stage.ts';
 import { sameText } from '../pipeline/text.ts';
@@ -81,6 +82,8 @@ function sameAction(a: Action, b: Action): boolean {
       return b.op === 'encap' && a.vni === b.vni && sameBytes(a.vtep, b.vtep);
     case 'drop':
       return b.op === 'drop' && a.reason === b.reason;
+    case 'refuse':
+      return b.op === 'refuse' && a.reason === b.reason && sameRefusal(a.answer, b.answer);
     case 'mtu':
       return b.op === 'mtu' && a.bytes === b.bytes;
     case 'nat':

@@ -41,6 +41,11 @@
  *   tunnel. Consecutive segments of a flow in one burst are joined. Either way, the receiver gets the
  *   bytes that were sent, in order.
  * - A superframe of more than 1,024 segments, and at most 2,048, goes on as two.
+ * - A refused frame is counted as dropped, and its answer as originated. A superframe is answered once.
+ *   There is no answer to a tagged frame, to a group's or from a source that is not one host, to a later
+ *   fragment, by an ICMP error to an ICMP error or a redirect, and by a TCP reset to anything but a whole
+ *   segment without RST. An answer needs a token of `answers`; without one, the frame is counted as
+ *   `unanswered`, too.
  * - The checksum of an IPv4 header must be correct if more is done than to carry the packet: routing,
  *   translating, answering or cutting it (`ipv4_checksum`). For a superframe, it always must.
  * - A superframe is one frame to a flow, a parking place and a port's counters. `rx` counts frames
@@ -104,10 +109,12 @@ export interface PortRates {
   readonly storm?: Rate;
   /** Upcalls. */
   readonly upcalls?: Rate;
+  /** Answers to refused frames. */
+  readonly answers?: Rate;
 }
 
 /** The rates of a tunnel. */
-export type TunnelRates = Pick<PortRates, 'storm' | 'upcalls'>;
+export type TunnelRates = Pick<PortRates, 'storm' | 'upcalls' | 'answers'>;
 
 /** `place` is where the tuples of incoming packets are meaningful. Without it, nothing belongs to a connection. */
 export type PortSpec =
@@ -241,6 +248,8 @@ export interface PortCounters {
   readonly rxBytes: number;
   readonly txFrames: number;
   readonly txBytes: number;
+  /** Refused frames from this port that were not answered because its rate was used up. */
+  readonly unanswered: number;
   /** Frames that came in by this port and were dropped anywhere. Contains only reasons that occurred. */
   readonly drops: Partial<Record<DropReason, number>>;
 }
@@ -263,6 +272,8 @@ export interface DatapathCounters {
   /** The sum over all ports, including removed ports and originated frames. */
   readonly drops: Partial<Record<DropReason, number>>;
   readonly upcalls: number;
+  /** Of all ports, including removed ones. */
+  readonly unanswered: number;
   readonly flows: number;
   readonly masks: number;
   readonly refused: FlowRefusals;

@@ -6,13 +6,14 @@
  * A decision is a non-empty list that runs in order. It is exactly one of these: one or more
  * `output`/`encap` (each further one counts as a copy), possibly after actions that prepare the frame
  * for all of them, each at most once and in this order: `nat`, `related` or `track`, `mtu`, `route` or
- * `echo`, `clamp`; or a single `drop`; or a single `consume`.
+ * `echo`, `clamp`; or a single `drop`, `refuse` or `consume`.
  */
 import { checkBudgets, type Budget } from './budget.ts';
 import type { Place } from './connection.ts';
 import type { PortNo, Vni } from './types.ts';
 import type { DropReason } from './reason.ts';
 import { reasonName, reasonNumber } from './reason.ts';
+import { formatRefusal, refusalNumbers, refusalOf, type RefusalAnswer } from './refusal.ts';
 import { formatIp, formatMac } from './types.ts';
 
 export type Action =
@@ -21,6 +22,11 @@ export type Action =
   /** Encapsulates the frame in VXLAN and sends it to the VTEP (16 bytes, IPv4-mapped or IPv6). */
   | { readonly op: 'encap'; readonly vni: Vni; readonly vtep: Uint8Array }
   | { readonly op: 'drop'; readonly reason: DropReason }
+  /**
+   * Drops the frame, and answers its sender through the port or the tunnel that it came by, if such a packet may be
+   * answered and the port's rate of answers admits it.
+   */
+  | { readonly op: 'refuse'; readonly reason: DropReason; readonly answer: RefusalAnswer }
   /** weft itself takes the frame (an ARP request that it answers, for example). */
   | { readonly op: 'consume' }
   /**
@@ -96,6 +102,7 @@ export const opcodes = {
   related: 9,
   clamp: 10,
   track: 11,
+  refuse: 12,
 } as const;
 
 /** The places that pack opcodes into bits. */
@@ -108,7 +115,7 @@ checkBudgets(opcodeBudgets(opcodes));
 
 /**
  * Bytes of one encoded action: op (u8), 3 zero bytes, argument (u32, little-endian), address (16: a VTEP, two MACs, a
- * generation and a direction, or a flow).
+ * generation and a direction, a flow, or the address that an ICMP error comes from).
  */
 export const ACTION_BYTES = 24;
 
@@ -141,6 +148,12 @@ function encodeAction(action: Action, bytes: Uint8Array, view: DataView, at: num
       return view.setUint32(at + 4, action.vni, true);
     case 'drop':
       return view.setUint32(at + 4, reasonNumber(action.reason), true);
+    case 'refuse': {
+      const { reason, answer } = action;
+      if (answer.kind !== 'tcp_reset') bytes.set(answer.from, at + 8);
+      view.setUint8(at + 5, refusalNumbers[answer.kind]);
+      return view.setUint8(at + 4, reasonNumber(reason));
+    }
     case 'mtu':
       return view.setUint32(at + 4, action.bytes, true);
     case 'track':
@@ -175,6 +188,12 @@ export function decodeActions(bytes: Uint8Array): Action[] {
     else if (op === opcodes.encap)
       actions.push({ op: 'encap', vni: argument as Vni, vtep: bytes.slice(at + 8, at + 24) });
     else if (op === opcodes.drop) actions.push({ op: 'drop', reason: reasonName(argument) });
+    else if (op === opcodes.refuse)
+      actions.push({
+        op: 'refuse',
+        reason: reasonName(argument & 0xff),
+        answer: refusalOf(argument >>> 8, bytes.slice(at + 8, at + 24)),
+      });
     else if (op === opcodes.consume) actions.push({ op: 'consume' });
     else if (op === opcodes.echo) actions.push({ op: 'echo' });
     else if (op === opcodes.mtu) actions.push({ op: 'mtu', bytes: argument });
@@ -206,6 +225,8 @@ export function formatActions(actions: readonly Action[], portName: (port: PortN
           return `encap(vni=${action.vni},vtep=${formatIp(action.vtep)})`;
         case 'drop':
           return `drop(${action.reason})`;
+        case 'refuse':
+          return `refuse(${action.reason},${formatRefusal(action.answer)})`;
         case 'consume':
         case 'echo':
           return action.op;

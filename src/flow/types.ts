@@ -64,6 +64,13 @@ export function isGroupMac(mac: Uint8Array): boolean {
   return (mac[0]! & 1) === 1;
 }
 
+const limitedBroadcast = parseIp('255.255.255.255');
+
+/** An IPv4 or IPv6 multicast address, or 255.255.255.255? */
+export function isGroupIp(ip: Uint8Array): boolean {
+  return isIp4(ip) ? ip[12]! >> 4 === 14 || sameBytes(ip, limitedBroadcast) : ip[0] === 0xff;
+}
+
 /** The link-local address that a MAC gives by modified EUI-64 (RFC 4291 appendix A). */
 export function linkLocalOf(mac: Uint8Array): Uint8Array {
   return Uint8Array.of(

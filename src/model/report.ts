@@ -73,6 +73,8 @@ export const datapathReport = z.object({
   held: z.number(),
   drops: counters,
   upcalls: z.number(),
+  /** Refused frames that were not answered because their port had used up its rate of answers. */
+  unanswered: z.number(),
   flows: z.number(),
   masks: z.number(),
   flowLimit: z.number(),
@@ -146,6 +148,7 @@ export const statusReport = z.object({
       rxBytes: z.number(),
       txFrames: z.number(),
       txBytes: z.number(),
+      unanswered: z.number(),
       drops: counters,
     }),
   ),

@@ -1,15 +1,5 @@
-/**
- * Which addresses routers forward between, and which addresses ICMP errors may be about (RFC 1812 §5.3.7, §4.3.2.7, RFC
- * 4291 §2.5).
- */
-import { isIp4, isZero, parseIp, sameBytes } from '../flow/types.ts';
-
-const limitedBroadcast = parseIp('255.255.255.255');
-
-/** Multicast or limited broadcast. */
-export function isGroupIp(ip: Uint8Array): boolean {
-  return isIp4(ip) ? ip[12]! >> 4 === 14 || sameBytes(ip, limitedBroadcast) : ip[0] === 0xff;
-}
+/** Which addresses routers forward between (RFC 1812 §5.3.7, RFC 4291 §2.5). */
+import { isGroupIp, isIp4, isZero } from '../flow/types.ts';
 
 /** True unless it is unspecified, loopback, link-local, reserved or a group address. */
 export function isRoutable(ip: Uint8Array): boolean {

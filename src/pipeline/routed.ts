@@ -1,16 +1,15 @@
 /** How routing ends, wherever the packet came from: it goes to its next hop, or its sender is told why not. */
 import { FRAG_LATER } from '../flow/fields.ts';
 import type { DropReason } from '../flow/reason.ts';
-import { isIp4 } from '../flow/types.ts';
+import { isGroupIp, isIp4 } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { neighborObject } from '../table/neighbor.ts';
 import type { Route } from '../table/routes.ts';
 import type { VirtualNetwork } from '../table/topology.ts';
 import { ETH_IPV4 } from '../wire/ethernet.ts';
-import { isIcmpError, type IcmpErrorName } from '../wire/icmp-error.ts';
+import { isNeverReported, type IcmpErrorName } from '../wire/icmp-error.ts';
 import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
 import { gatewayOf, type FrameOrigin } from './origin.ts';
-import { isGroupIp } from './routable.ts';
 import { drop, next, type Drop, type Entered, type Nat, type Routed, type StageResult } from './stage.ts';
 import { text, type Text } from './text.ts';
 
@@ -64,7 +63,7 @@ export function refuse(
 ): Drop {
   if (view.number('ip_frag') === FRAG_LATER || isGroupIp(view.bytes('ip_dst'))) return drop(reason, because);
   const proto = view.number('ip_proto');
-  if ((proto === IP_ICMP || proto === IP_ICMPV6) && isIcmpError(proto, view.number('l4_src'))) {
+  if ((proto === IP_ICMP || proto === IP_ICMPV6) && isNeverReported(proto, view.number('l4_src'))) {
     return drop(reason, because);
   }
   const isV4 = view.number('eth_type') === ETH_IPV4;

@@ -7,7 +7,7 @@ import { FRAG_LATER } from '../flow/fields.ts';
 import { isGroupMac, isIp4, linkLocalOf } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
-import { isIcmpError } from '../wire/icmp-error.ts';
+import { isNeverReported } from '../wire/icmp-error.ts';
 import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
 import { gatewayOf, type FrameOrigin } from './origin.ts';
 import type { Effect } from './stage.ts';
@@ -25,7 +25,7 @@ export function tooBig(view: FlowView, origin: FrameOrigin, mtu: number): readon
   if (view.number('ip_frag') === FRAG_LATER || isGroupMac(view.bytes('eth_dst'))) return [];
   const protocol = view.number('ip_proto');
   const isIcmp = protocol === IP_ICMP || protocol === IP_ICMPV6;
-  if (isIcmp && isIcmpError(protocol, view.number('l4_src'))) return [];
+  if (isIcmp && isNeverReported(protocol, view.number('l4_src'))) return [];
   const { portNo, mac, addresses } = gateway;
   const ip = addresses.find((address) => isIp4(address) === isV4) ?? (isV4 ? undefined : linkLocalOf(mac));
   return ip ? [{ kind: 'icmp_error', port: portNo, error: 'too_big', from: { mac, ip }, mtu }] : [];

@@ -7,6 +7,7 @@ import { buildEthernet, ETH_HEADER_BYTES, ETH_IPV4, ETH_IPV6 } from './ethernet.
 import { buildIcmp4, buildIcmp6 } from './icmp.ts';
 import { buildIpv4, IP_ICMP, IP_ICMPV6 } from './ipv4.ts';
 import { buildIpv6 } from './ipv6.ts';
+import { ND_REDIRECT } from './nd.ts';
 
 /** [ICMPv4 type, code, ICMPv6 type, code] */
 const codes = {
@@ -30,10 +31,15 @@ const TOS_CONTROL = 0xc0;
 export const ICMP_SOURCE_QUENCH = 4;
 export const ICMP_REDIRECT = 5;
 
-/** Is it the type of an ICMP error? No error may be sent for an error (RFC 1122 §3.2.2, RFC 4443 §2.4). */
+/** Is it the type of an ICMP error? */
 export function isIcmpError(protocol: number, type: number): boolean {
   if (protocol === IP_ICMPV6) return type < 128;
   return protocol === IP_ICMP && [3, ICMP_SOURCE_QUENCH, ICMP_REDIRECT, 11, 12].includes(type);
+}
+
+/** May no ICMP error be sent about it? It is an ICMP error, or a redirect (RFC 1122 §3.2.2, RFC 4443 §2.4 e). */
+export function isNeverReported(protocol: number, type: number): boolean {
+  return isIcmpError(protocol, type) || (protocol === IP_ICMPV6 && type === ND_REDIRECT);
 }
 
 /**

@@ -7,6 +7,7 @@ import type { Open } from './harness.ts';
 import { runParking } from './parking.ts';
 import { runRates } from './rates.ts';
 import { runMirror } from './mirror.ts';
+import { runRefusing } from './refusing.ts';
 import { runRewriting } from './rewriting.ts';
 import { runEcn } from './ecn.ts';
 import { runSegmentation } from './segmentation.ts';
@@ -21,6 +22,7 @@ runCoalescing('native', open);
 runRates('native', open);
 runMirror('native', open);
 runRewriting('native', open);
+runRefusing('native', open);
 runFragments('native', open);
 // All fragments of a datagram come to the same worker.
 runFragments('three native workers', (options) => openNativeDatapath({ ...options, threads: 0, workers: 3 }));

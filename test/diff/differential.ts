@@ -316,6 +316,7 @@ function randomRates(random: Random): PortRates {
     ...(random.chance(0.3) && { egress: { ...rate(random.pick([100, 10_000, 1_000_000])), ...queue() } }),
     ...(random.chance(0.3) && { storm: rate(100) }),
     ...(random.chance(0.3) && { upcalls: rate(100) }),
+    ...(random.chance(0.3) && { answers: rate(20) }),
   };
 }
 

@@ -12,6 +12,7 @@ import { FIRST_FREE_OWNER, type ConnectionStore } from '../../src/flow/connectio
 import { fieldList, fields, KEY_BYTES, type FieldName } from '../../src/flow/fields.ts';
 import { readNumber, type FlowKey, type FlowMask } from '../../src/flow/key.ts';
 import { dropReasons } from '../../src/flow/reason.ts';
+import { refusalNumbers, refusalOf, type RefusalAnswer } from '../../src/flow/refusal.ts';
 import { isIp4, parseIp, type FlowId, type PortNo, type Vni } from '../../src/flow/types.ts';
 import { FlowView } from '../../src/flow/view.ts';
 import type { Random } from '../support/random.ts';
@@ -19,6 +20,8 @@ import type { Decider, DeciderContext } from './differential.ts';
 
 const vteps = ['192.0.2.2', '192.0.2.3', '2001:db8::2'].map(parseIp);
 const places = [0, 1, 100] as Place[];
+/** The addresses that ICMP errors come from. */
+const gateways = ['10.0.0.254', '10.0.0.254', 'fd00::fe'].map(parseIp);
 /** If masks do not overlap, these fields are in each of them and select it. */
 const choosing: readonly FieldName[] = ['in_port', 'eth_type', 'ip_proto'];
 
@@ -175,10 +178,17 @@ export class RandomDecider implements Decider {
     return [{ op, slot, generation, reply: random.chance(0.5) }];
   }
 
+  #refusal(): RefusalAnswer {
+    const { random } = this.#context;
+    const number = random.chance(0.5) ? refusalNumbers.tcp_reset : random.int(Object.keys(refusalNumbers).length);
+    return refusalOf(number, random.pick(gateways));
+  }
+
   #actions(): Action[] {
     const { random } = this.#context;
     if (random.chance(0.1)) return [{ op: 'consume' }];
     if (random.chance(0.15)) return [{ op: 'drop', reason: random.pick(dropReasons)[0] }];
+    if (random.chance(0.15)) return [{ op: 'refuse', reason: random.pick(dropReasons)[0], answer: this.#refusal() }];
     const outputs = Array.from({ length: random.pick([1, 1, 1, 2, 5]) }, (): Action => {
       if (random.chance(0.3)) return { op: 'encap', vni: random.pick([1, 0xffffff]) as Vni, vtep: random.pick(vteps) };
       return { op: 'output', port: (1 + random.int(8)) as PortNo };

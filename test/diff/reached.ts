@@ -18,14 +18,21 @@ const TCP_BYTES = 20;
 /** Length of an ICMP header, behind which an error quotes. */
 const ICMP_BYTES = 8;
 const SYN = 2;
+const RST = 4;
 
 const translation = ['translated', 'translated, original direction', 'translated, reply direction'];
+const answers = ['answered by an ICMP error', 'answered by a TCP reset'];
 const effects = [...translation, 'an ICMP error translated', 'routed', 'echo answered', 'cut into fragments'];
 
 /** What a run must reach, by decider: with 200,000 frames, or with 30,000. */
 const toReach = {
   random: {
-    effects: [...effects, 'out of order: fragments released', ...Object.keys(opcodes).map((op) => `hits of ${op}`)],
+    effects: [
+      ...effects,
+      ...answers,
+      'out of order: fragments released',
+      ...Object.keys(opcodes).map((op) => `hits of ${op}`),
+    ],
     drops: [
       'frame_too_short',
       'bad_vnet_hdr',
@@ -179,6 +186,10 @@ function* changes(before: Packet, after: Packet): Generator<string> {
     return;
   }
   if (before.protocol !== after.protocol) return;
+  if (isReset(after) && !isReset(before)) {
+    yield 'answered by a TCP reset';
+    return;
+  }
   if (after.ttl === before.ttl - 1) yield 'routed';
   if (isError(before)) {
     if (!before.l4.subarray(ICMP_BYTES).equals(after.l4.subarray(ICMP_BYTES))) yield 'an ICMP error translated';
@@ -197,6 +208,10 @@ const isIcmp = ({ version, protocol }: Packet): boolean => protocol === (version
 
 const echoes = ({ version }: Packet): { request: number; reply: number } =>
   version === 4 ? { request: 8, reply: 0 } : { request: 128, reply: 129 };
+
+function isReset({ protocol, l4 }: Packet): boolean {
+  return protocol === IP_TCP && l4.length >= TCP_BYTES && (l4[13]! & RST) !== 0;
+}
 
 function isError(packet: Packet): boolean {
   if (!isIcmp(packet) || packet.l4.length < ICMP_BYTES) return false;

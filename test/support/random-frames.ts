@@ -93,7 +93,9 @@ function randomPacket(random: Random): Uint8Array {
     default: {
       const options = random.chance(0.5) ? tcpOptions(random) : new Uint8Array(random.int(4) * 4);
       const ports = { sourcePort: random.pick(l4Ports), destinationPort: random.pick(l4Ports) };
-      return frames.tcp(ends, { ...ports, options, flags: random.int(64), payload: payload(random) });
+      const [sequence, acknowledgment] = random.chance(0.2) ? [random.u32(), random.u32()] : [0, 0];
+      const flags = random.int(64);
+      return frames.tcp(ends, { ...ports, sequence, acknowledgment, flags, options, payload: payload(random) });
     }
   }
 }

@@ -344,8 +344,8 @@ function isTunnel(spec: PortSpec): spec is Extract<PortSpec, { kind: 'vxlan' | '
   return spec.kind === 'vxlan' || spec.kind === 'memory-vxlan';
 }
 
-function encodeRates({ ingress, egress, storm, upcalls }: PortRates): Float64Array {
-  const numbers = [ingress, egress, storm, upcalls].flatMap((rate) => [
+function encodeRates({ ingress, egress, storm, upcalls, answers }: PortRates): Float64Array {
+  const numbers = [ingress, egress, storm, upcalls, answers].flatMap((rate) => [
     rate?.perSecond ?? 0,
     rate?.burst ?? 0,
     rate?.queue ?? 0,

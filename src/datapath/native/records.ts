@@ -199,6 +199,7 @@ export function readCounters(numbers: Float64Array): DatapathCounters {
     coalesced: next(),
     held: next(),
     upcalls: next(),
+    unanswered: next(),
     flows: next(),
     masks: next(),
     refused: { flows: next(), masks: next() },
@@ -207,7 +208,14 @@ export function readCounters(numbers: Float64Array): DatapathCounters {
   const ports = new Map<PortNo, PortCounters>();
   while (at < numbers.length) {
     const port = next() as PortNo;
-    ports.set(port, { rxFrames: next(), rxBytes: next(), txFrames: next(), txBytes: next(), drops: drops() });
+    ports.set(port, {
+      rxFrames: next(),
+      rxBytes: next(),
+      txFrames: next(),
+      txBytes: next(),
+      unanswered: next(),
+      drops: drops(),
+    });
   }
   return { ...totals, ports };
 }

@@ -2,15 +2,18 @@
  * Runs the actions of a flow, or of the answer to an upcall, on a frame. If more is done than to carry
  * it, its IPv4 header must have a correct checksum. Then its connection is opened or counted, its
  * addresses are translated, it is cut into fragments if it is too big, it is rewritten, and each action
- * runs in order.
+ * runs in order. A refused frame is answered (refuse.ts).
  */
 import { connects, mtuOf, type Action } from '../../flow/action.ts';
+import { extract } from '../../flow/extract.ts';
 import { fields } from '../../flow/fields.ts';
-import { readBytes, type FlowKey } from '../../flow/key.ts';
+import { emptyKey, readBytes, type FlowKey } from '../../flow/key.ts';
 import { isGroupMac, type PortNo } from '../../flow/types.ts';
 import { fragments, mayFragment } from './fragment.ts';
 import type { ConnectingAction, ConnectionFound, Connector } from './connector.ts';
 import { hasRightIpv4Header, NO_OFFLOAD, packetBytes, type Frame } from './offload.ts';
+import type { Rates } from './rates.ts';
+import { answering } from './refuse.ts';
 import { rewrite } from './rewrite.ts';
 import { segments } from './segment.ts';
 import type { Sender } from './send.ts';
@@ -20,12 +23,24 @@ import type { Tally } from './tally.ts';
 export class Runner {
   readonly #sender: Sender;
   readonly #connector: Connector;
+  readonly #rates: Rates;
   readonly #tally: Tally;
 
-  constructor(sender: Sender, connector: Connector, tally: Tally) {
+  constructor(sender: Sender, connector: Connector, rates: Rates, tally: Tally) {
     this.#sender = sender;
     this.#connector = connector;
+    this.#rates = rates;
     this.#tally = tally;
+  }
+
+  /** Runs `actions` on a frame that weft has made. */
+  originate(made: Uint8Array, actions: readonly Action[]): void {
+    this.#tally.originated++;
+    const key = emptyKey();
+    const extracted = extract(made, key);
+    if (!extracted.ok) return this.#tally.dropped(undefined, extracted.reason);
+    const bytes = made.subarray(0, extracted.lengthBytes);
+    this.run(actions, { bytes, offload: NO_OFFLOAD }, key, undefined);
   }
 
   /** @param connection of the frame, if it is known */
@@ -56,6 +71,9 @@ export class Runner {
         case 'drop':
           this.#tally.dropped(from, action.reason);
           break;
+        case 'refuse':
+          this.#refuse(action, frame, key, from);
+          break;
         case 'consume':
           this.#tally.consumed++;
           break;
@@ -71,6 +89,19 @@ export class Runner {
           action satisfies never;
       }
     }
+  }
+
+  #refuse(
+    { reason, answer }: Extract<Action, { op: 'refuse' }>,
+    frame: Frame,
+    key: FlowKey,
+    from: PortNo | undefined,
+  ): void {
+    this.#tally.dropped(from, reason);
+    const build = from === undefined ? undefined : answering(answer, frame, key);
+    if (from === undefined || !build) return;
+    if (this.#rates.admitsAnswer(from)) this.originate(build(), [this.#sender.wayBack(from, key)]);
+    else this.#tally.notAnswered(from);
   }
 
   #connect(
@@ -109,6 +140,7 @@ function isHandled(actions: readonly Action[], frame: Frame): boolean {
       case 'route':
       case 'echo':
       case 'clamp':
+      case 'refuse':
         return true;
       case 'mtu':
         return packetBytes(frame) > action.bytes;

@@ -39,13 +39,14 @@ export class Bucket {
 }
 
 /** The buckets of a port. */
-export type Buckets = { readonly [direction in 'ingress' | 'egress' | 'storm']?: Bucket };
+export type Buckets = { readonly [name in 'ingress' | 'egress' | 'storm' | 'answers']?: Bucket };
 
 /** They start full. */
-export function bucketsOf({ ingress, egress, storm }: PortRates): Buckets {
+export function bucketsOf({ ingress, egress, storm, answers }: PortRates): Buckets {
   return {
     ...(ingress && { ingress: new Bucket(ingress) }),
     ...(egress && { egress: new Bucket(egress) }),
     ...(storm && { storm: new Bucket(storm) }),
+    ...(answers && { answers: new Bucket(answers) }),
   };
 }

@@ -64,6 +64,11 @@ export class Rates {
     return this.#buckets.get(port)?.storm;
   }
 
+  /** May a refused frame from `port` be answered now? */
+  admitsAnswer(port: PortNo): boolean {
+    return this.#buckets.get(port)?.answers?.take(1, this.#clock()) ?? true;
+  }
+
   upcalls(port: PortNo): UpcallRate | undefined {
     return this.#upcalls.get(port);
   }

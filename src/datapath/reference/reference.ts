@@ -15,7 +15,7 @@
  *      upcall; on a miss, it is parked with an upcall; in both cases only if the port may have one more
  *   8. storm control; actions.ts: if it is not just carried, its IPv4 header must have a correct
  *      checksum; its connection is opened or counted, addresses are translated, it is cut into
- *      fragments if it is too big, rewritten, then each action runs in order
+ *      fragments if it is too big, rewritten, then each action runs in order; a refused frame is answered
  *      send.ts: tx, within the port's rate; cut into segments where superframes cannot go
  *   9. settle: hands over mirrored frames and upcalls
  *
@@ -27,9 +27,8 @@
  */
 import type { Action } from '../../flow/action.ts';
 import { OUTSIDE, type Place } from '../../flow/connection.ts';
-import { extract } from '../../flow/extract.ts';
 import { FRAG_NONE, fields } from '../../flow/fields.ts';
-import { emptyKey, readNumber, type FlowKey } from '../../flow/key.ts';
+import { readNumber, type FlowKey } from '../../flow/key.ts';
 import type { Offload } from '../../flow/offload.ts';
 import type { FlowId, PortNo } from '../../flow/types.ts';
 import { isIcmpError } from '../../wire/icmp-error.ts';
@@ -123,7 +122,7 @@ class Reference implements ReferenceDatapath {
     this.#sender = new Sender(this.#ports, this.#rates, this.#tally, this.#mirror, copyDscp);
     this.connections = new ReferenceConnections({ ...connections, populate });
     this.#connector = new Connector(this.connections, this.#cache, (key) => this.#placeOf(key), clock);
-    this.#runner = new Runner(this.#sender, this.#connector, this.#tally);
+    this.#runner = new Runner(this.#sender, this.#connector, this.#rates, this.#tally);
   }
 
   // Ports
@@ -315,7 +314,7 @@ class Reference implements ReferenceDatapath {
   execute(what: UpcallToken | OriginatedFrame, actions: readonly Action[]): void {
     this.#enter(() => {
       if (typeof what === 'number') this.#answer(what, actions);
-      else this.#originate(plainBytes(what.frame), actions);
+      else this.#runner.originate(plainBytes(what.frame), actions);
     });
   }
 
@@ -324,15 +323,6 @@ class Reference implements ReferenceDatapath {
     if (!released) return;
     const { frames, key, port } = released;
     for (const frame of frames) this.#deliver(actions, frame, key, port, this.#connector.find(key));
-  }
-
-  #originate(made: Uint8Array, actions: readonly Action[]): void {
-    this.#tally.originated++;
-    const key = emptyKey();
-    const extracted = extract(made, key);
-    if (!extracted.ok) return this.#tally.dropped(undefined, extracted.reason);
-    const bytes = made.subarray(0, extracted.lengthBytes);
-    this.#runner.run(actions, { bytes, offload: NO_OFFLOAD }, key, undefined);
   }
 
   /** Runs a frame that came in by `port`, unless the storm limit of the port refuses it. */
@@ -407,7 +397,7 @@ class Reference implements ReferenceDatapath {
 
   counters(): DatapathCounters {
     this.#expireFragments();
-    const { rx, originated, copies, segments, tx, consumed, coalesced, upcalls } = this.#tally;
+    const { rx, originated, copies, segments, tx, consumed, coalesced, upcalls, unanswered } = this.#tally;
     return {
       rx,
       originated,
@@ -419,6 +409,7 @@ class Reference implements ReferenceDatapath {
       held: this.#pending.held + this.#fragments.held + this.#rates.held,
       ...this.#tally.snapshot(),
       upcalls,
+      unanswered,
       flows: this.#cache.flows,
       masks: this.#cache.masks,
       refused: this.#cache.refused,

@@ -3,9 +3,11 @@
  * superframes are not supported. What memory ports transmit waits in an outbox until the current frame
  * has run to its end.
  */
+import type { Action } from '../../flow/action.ts';
+import { fields } from '../../flow/fields.ts';
 import { entropyPort, flowHash } from '../../flow/hash.ts';
-import type { FlowKey } from '../../flow/key.ts';
-import type { PortNo } from '../../flow/types.ts';
+import { readBytes, readNumber, type FlowKey } from '../../flow/key.ts';
+import type { PortNo, Vni } from '../../flow/types.ts';
 import { buildVxlan } from '../../wire/vxlan.ts';
 import { outerTos } from './ecn.ts';
 import type { Mirror } from './mirror.ts';
@@ -33,6 +35,12 @@ export class Sender {
     this.#tally = tally;
     this.#mirror = mirror;
     this.#copyDscp = copyDscp;
+  }
+
+  /** The action that sends something back to where a frame with this key came from: its port, or its VTEP. */
+  wayBack(port: PortNo, key: FlowKey): Action {
+    if (port !== this.#ports.tunnel?.port) return { op: 'output', port };
+    return { op: 'encap', vni: readNumber(key, fields.tun_vni) as Vni, vtep: readBytes(key, fields.tun_src).slice() };
   }
 
   output(to: PortNo, frame: Frame, from: PortNo | undefined): void {

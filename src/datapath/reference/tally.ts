@@ -14,6 +14,7 @@ interface PortTally {
   rxBytes: number;
   txFrames: number;
   txBytes: number;
+  unanswered: number;
   readonly drops: Drops;
 }
 
@@ -24,13 +25,14 @@ export class Tally {
   consumed = 0;
   coalesced = 0;
   upcalls = 0;
+  unanswered = 0;
   rx = 0;
   tx = 0;
   readonly #drops: Drops = {};
   readonly #ports = new Map<PortNo, PortTally>();
 
   addPort(port: PortNo): void {
-    this.#ports.set(port, { rxFrames: 0, rxBytes: 0, txFrames: 0, txBytes: 0, drops: {} });
+    this.#ports.set(port, { rxFrames: 0, rxBytes: 0, txFrames: 0, txBytes: 0, unanswered: 0, drops: {} });
   }
 
   /** Removes its counters; the totals stay. */
@@ -57,6 +59,12 @@ export class Tally {
     add(this.#drops, reason, frames);
     const tally = port === undefined ? undefined : this.#ports.get(port);
     if (tally) add(tally.drops, reason, frames);
+  }
+
+  /** A refused frame from `port` gets no answer because the rate is used up. It is counted as dropped, too. */
+  notAnswered(port: PortNo): void {
+    this.unanswered++;
+    this.#ports.get(port)!.unanswered++;
   }
 
   /** Returns copies. */
