@@ -91,6 +91,17 @@ const UPCALLS = {
   outside: { perSecond: 20_000, burst: 80_000 },
 } as const satisfies Record<string, Rate>;
 
+/**
+ * How many refused frames of one port the datapath answers, per second and at once: enough for programs that try one
+ * address after another, and few enough that answers to made-up senders are no flood. The tunnel brings the frames of
+ * all other hosts.
+ */
+const ANSWERS = {
+  port: { perSecond: 1000, burst: 1000 },
+  tunnel: { perSecond: 10_000, burst: 10_000 },
+  outside: { perSecond: 1000, burst: 1000 },
+} as const satisfies Record<string, Rate>;
+
 /** The part of an endpoint's connections that may be unanswered (`ConnectionOptions.unprovenQuota`). */
 const UNPROVEN_SHARE = 1 / 4;
 /** The part of all connections that one port may have as tracked ones. */
@@ -324,7 +335,7 @@ export class Forwarding<D extends Datapath = Datapath> {
       spec &&
       openPort(this.datapath, outside.portNo, {
         ...inPlace(spec, OUTSIDE),
-        rates: { ...spec.rates, upcalls: UPCALLS.outside },
+        rates: { ...spec.rates, upcalls: UPCALLS.outside, answers: ANSWERS.outside },
       });
     const isNews = this.tables.topology.setOutside(outside);
     if (isNews) this.#end((connection) => isAstray(connection, outside));
@@ -347,7 +358,7 @@ export class Forwarding<D extends Datapath = Datapath> {
   setInternal(link: Omit<InternalPort, 'mac' | 'namespaceMac'>, spec?: PortSpec): void {
     const internal = { ...link, mac: INTERNAL_MAC, namespaceMac: INTERNAL_NAMESPACE_MAC };
     if (spec) {
-      const rates = { ...spec.rates, upcalls: UPCALLS.outside };
+      const rates = { ...spec.rates, upcalls: UPCALLS.outside, answers: ANSWERS.outside };
       openPort(this.datapath, internal.portNo, { ...inPlace(spec, INTERNAL), rates });
     }
     this.tables.topology.setInternal(internal);
@@ -394,7 +405,8 @@ export class Forwarding<D extends Datapath = Datapath> {
   /** Adds the rates that every port has. */
   #ratesOf(rates: PortRates, kind: 'port' | 'tunnel'): PortRates {
     const frames = this.#storm[kind];
-    return { ...rates, ...(frames > 0 && { storm: { perSecond: frames, burst: frames } }), upcalls: UPCALLS[kind] };
+    const storm = frames > 0 && { storm: { perSecond: frames, burst: frames } };
+    return { ...rates, ...storm, upcalls: UPCALLS[kind], answers: ANSWERS[kind] };
   }
 
   addVtep(vtep: Uint8Array): void {

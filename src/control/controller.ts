@@ -70,8 +70,8 @@ const TURN_SWEPT = 4096;
 const FLOOD_ACTIONS = 32;
 /** How many actions the floods may have together that one change decides again: takes some milliseconds. */
 export const REDECIDE_FLOOD_ACTIONS = 16_384;
-/** ICMP errors to a port. */
-const ICMP_ERRORS = { perSecond: 50, burst: 100 };
+/** Answers to packets from a port that are too big. Each of them costs an upcall. */
+const TOO_BIG = { perSecond: 50, burst: 100 };
 /** Answers to hosts that claim an address of a port: DEFEND_INTERVAL of RFC 5227. */
 const DEFENCES = { perSecond: 0.1, burst: 1 };
 
@@ -80,7 +80,7 @@ export class Controller {
   readonly drops = new DropLog();
   readonly clashes: Clashes;
   readonly #resolver = new Resolver();
-  readonly #icmpErrors = new RateLimit(ICMP_ERRORS);
+  readonly #tooBig = new RateLimit(TOO_BIG);
   readonly #defences = new RateLimit(DEFENCES);
   readonly #options: ControllerOptions;
   readonly #datapath: Datapath;
@@ -170,7 +170,7 @@ export class Controller {
 
   forgetPort(port: PortNo): void {
     this.drops.forgetPort(port);
-    this.#icmpErrors.forget(port);
+    this.#tooBig.forget(port);
     this.#defences.forget(port);
   }
 
@@ -368,8 +368,8 @@ export class Controller {
   /** Sends the decision's answer to the sender. */
   #reply({ effects }: Decision, { head }: Upcall, nowMs: number): void {
     for (const effect of effects) {
-      if (effect.kind !== 'reply' && effect.kind !== 'icmp_error') continue;
-      if (effect.kind === 'icmp_error' && !this.#icmpErrors.allows(effect.port, nowMs)) continue;
+      if (effect.kind !== 'reply' && effect.kind !== 'too_big') continue;
+      if (effect.kind === 'too_big' && !this.#tooBig.allows(effect.port, nowMs)) continue;
       this.#datapath.execute({ frame: replyFrame(effect, head) }, [{ op: 'output', port: effect.port }]);
     }
   }

@@ -25,7 +25,17 @@ import { ingress } from './ingress.ts';
 import { route } from './route.ts';
 import type { Opening } from '../table/connections.ts';
 import { send } from './send.ts';
-import type { ConnectionUse, Effect, NeighborName, Routed, Stage, StageResult, Tables, Verdict } from './stage.ts';
+import type {
+  ConnectionUse,
+  Drop,
+  Effect,
+  NeighborName,
+  Routed,
+  Stage,
+  StageResult,
+  Tables,
+  Verdict,
+} from './stage.ts';
 import type { Text } from './text.ts';
 
 export interface StageRecord {
@@ -135,7 +145,7 @@ class Trail {
 
   #effectsOf(verdict: Verdict): readonly Effect[] {
     // The claims of a refused frame are not believed, so its effects are left out.
-    if (verdict.kind === 'drop') return verdict.answer ? [verdict.answer] : [];
+    if (verdict.kind === 'drop') return [];
     return verdict.kind === 'decide' && verdict.effects?.length
       ? [...this.#effects, ...verdict.effects]
       : this.#effects;
@@ -147,13 +157,17 @@ function actionsOf(verdict: Verdict): readonly Action[] {
     case 'decide':
       return verdict.actions;
     case 'drop':
-      return [{ op: 'drop', reason: verdict.reason }];
+      return [dropping(verdict)];
     case 'wait':
     case 'connect':
       return [];
     default:
       return verdict satisfies never;
   }
+}
+
+function dropping({ reason, answer }: Drop): Action {
+  return answer ? { op: 'refuse', reason, answer } : { op: 'drop', reason };
 }
 
 function isConsumed(actions: readonly Action[]): boolean {

@@ -8,7 +8,7 @@ import type { Reply } from './stage.ts';
 
 /** @param head the beginning of the frame that is answered */
 export function replyFrame(reply: Reply, head: Uint8Array): Uint8Array {
-  return reply.kind === 'reply' ? reply.frame : buildIcmpError(reply.error, head, reply.from, reply.mtu);
+  return reply.kind === 'reply' ? reply.frame : buildIcmpError('too_big', head, reply.from, reply.mtu);
 }
 
 /**

@@ -1,13 +1,14 @@
 /** How routing ends, wherever the packet came from: it goes to its next hop, or its sender is told why not. */
 import { FRAG_LATER } from '../flow/fields.ts';
 import type { DropReason } from '../flow/reason.ts';
+import type { RefusalAnswer } from '../flow/refusal.ts';
 import { isGroupIp, isIp4 } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { neighborObject } from '../table/neighbor.ts';
 import type { Route } from '../table/routes.ts';
 import type { VirtualNetwork } from '../table/topology.ts';
 import { ETH_IPV4 } from '../wire/ethernet.ts';
-import { isNeverReported, type IcmpErrorName } from '../wire/icmp-error.ts';
+import { isNeverReported } from '../wire/icmp-error.ts';
 import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
 import { gatewayOf, type FrameOrigin } from './origin.ts';
 import { drop, next, type Drop, type Entered, type Nat, type Routed, type StageResult } from './stage.ts';
@@ -53,13 +54,13 @@ export function refuseWrongHeader(view: FlowView): Drop | undefined {
   return drop('ipv4_checksum', text`the checksum of its IPv4 header is wrong`);
 }
 
-/** Refuses the packet and tells its sender, if that is allowed (RFC 1122 §3.2.2, RFC 4443 §2.4). */
+/** Refuses the packet and tells its sender by an ICMP error, if that is allowed (RFC 1122 §3.2.2, RFC 4443 §2.4). */
 export function refuse(
   view: FlowView,
   origin: FrameOrigin,
   reason: DropReason,
   because: Text,
-  error: IcmpErrorName,
+  error: Exclude<RefusalAnswer['kind'], 'tcp_reset'>,
 ): Drop {
   if (view.number('ip_frag') === FRAG_LATER || isGroupIp(view.bytes('ip_dst'))) return drop(reason, because);
   const proto = view.number('ip_proto');
@@ -67,18 +68,8 @@ export function refuse(
     return drop(reason, because);
   }
   const isV4 = view.number('eth_type') === ETH_IPV4;
-  const gateway = gatewayOf(origin);
-  const from = gateway?.addresses.find((address) => isIp4(address) === isV4);
-  if (!gateway || !from) return drop(reason, because);
-  return {
-    kind: 'drop',
-    reason,
-    because: text`${because}; answered by ICMP ${error.replaceAll('_', ' ')}`,
-    answer: {
-      kind: 'icmp_error',
-      port: gateway.portNo,
-      error,
-      from: { mac: gateway.mac, ip: from },
-    },
-  };
+  const from = gatewayOf(origin)?.addresses.find((address) => isIp4(address) === isV4);
+  if (!from) return drop(reason, because);
+  const answered = text`${because}; answered by ICMP ${error.replaceAll('_', ' ')}`;
+  return { kind: 'drop', reason, because: answered, answer: { kind: error, from } };
 }

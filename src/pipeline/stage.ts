@@ -10,13 +10,13 @@
  */
 import type { Action } from '../flow/action.ts';
 import type { DropReason } from '../flow/reason.ts';
+import type { RefusalAnswer } from '../flow/refusal.ts';
 import type { PortNo, Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import type { ConnectionTable, Found, Opening } from '../table/connections.ts';
 import { fdbObject, type Fdb, type FdbEntry, type Location } from '../table/fdb.ts';
 import type { NeighborTable } from '../table/neighbor.ts';
 import type { Topology } from '../table/topology.ts';
-import type { IcmpErrorName } from '../wire/icmp-error.ts';
 import type { Hop, Way } from './hop.ts';
 import type { FrameOrigin } from './origin.ts';
 import type { Text } from './text.ts';
@@ -78,14 +78,13 @@ export type Effect =
 export type Reply =
   /** weft answers with a frame of its own. */
   | { readonly kind: 'reply'; readonly port: PortNo; readonly frame: Uint8Array }
-  /** The sender is told why its frame was dropped. */
+  /** The sender is told how large its packets may be. */
   | {
-      readonly kind: 'icmp_error';
+      readonly kind: 'too_big';
       readonly port: PortNo;
-      readonly error: IcmpErrorName;
       readonly from: { readonly mac: Uint8Array; readonly ip: Uint8Array };
-      /** For `too_big`, in bytes. */
-      readonly mtu?: number;
+      /** In bytes. */
+      readonly mtu: number;
     };
 
 export interface NeighborName {
@@ -97,7 +96,8 @@ export interface Drop {
   readonly kind: 'drop';
   readonly because: Text;
   readonly reason: DropReason;
-  readonly answer?: Reply;
+  /** What the datapath tells its sender. */
+  readonly answer?: RefusalAnswer;
 }
 
 /** The end of the path through the stages. */

@@ -28,5 +28,5 @@ export function tooBig(view: FlowView, origin: FrameOrigin, mtu: number): readon
   if (isIcmp && isNeverReported(protocol, view.number('l4_src'))) return [];
   const { portNo, mac, addresses } = gateway;
   const ip = addresses.find((address) => isIp4(address) === isV4) ?? (isV4 ? undefined : linkLocalOf(mac));
-  return ip ? [{ kind: 'icmp_error', port: portNo, error: 'too_big', from: { mac, ip }, mtu }] : [];
+  return ip ? [{ kind: 'too_big', port: portNo, from: { mac, ip }, mtu }] : [];
 }

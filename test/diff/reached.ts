@@ -71,7 +71,7 @@ const toReach = {
       ...effects,
       'clamped',
       'answered by an ICMP error',
-      ...['nat', 'mtu', 'route', 'clamp', 'echo', 'output', 'encap', 'drop'].map((op) => `hits of ${op}`),
+      ...['nat', 'mtu', 'route', 'clamp', 'echo', 'output', 'encap', 'drop', 'refuse'].map((op) => `hits of ${op}`),
     ],
     drops: [
       'ipv4_checksum',

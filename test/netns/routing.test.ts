@@ -196,6 +196,25 @@ for (const datapath of datapathKinds) {
       t.match(await left.run('why', unresolved?.id ?? ''), /nobody answers for 10\.52\.0\.77/);
     });
 
+    await t.test(
+      'a program is refused at once, however often it tries, and without a decision each time',
+      async (t) => {
+        const upcalls = async (): Promise<number> => (await left.json('status')).datapath.upcalls;
+        const before = await upcalls();
+        for (const [ip, said] of [
+          ['10.51.0.1', 'Connection refused'],
+          ['fd51::1', 'Connection refused'],
+          ['203.0.113.8', 'Network is unreachable'],
+        ] as const) {
+          const connect = `for i in $(seq 100); do (echo > /dev/tcp/${ip}/80) 2>&1; done; true`;
+          const output = await web.run(['bash', '-c', connect]);
+          t.equal(output.split(`/dev/tcp/${ip}/80: ${said}`).length - 1, 100, output.slice(0, 500));
+        }
+        const more = (await upcalls()) - before;
+        t.ok(more <= 30, `${more} upcalls for 300 connections`);
+      },
+    );
+
     await t.test('a route that is taken away is closed for flows that had it', async (t) => {
       writeFileSync(file, networks.replace('    - { to: 10.52.0.0/24, network: blue }\n', ''));
       t.match(await left.run('apply', '-f', file), /red.*configured/);

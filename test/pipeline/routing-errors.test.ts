@@ -103,18 +103,69 @@ for (const [name, open] of Object.entries(datapaths)) {
       net.close();
     });
 
-    t.test('ICMP errors are limited, drops are still counted', async (t) => {
-      const { net, web, drops } = lab(open);
-      for (let i = 0; i < 500; i++) web.send(udp({ ...fromWeb, dst: '10.9.0.1' }, i, 2));
-      t.equal(web.received.length, 100);
-      t.same(drops(), { no_route: 500 });
-      net.advance(1000);
-      for (let i = 0; i < 500; i++) web.send(udp({ ...fromWeb, dst: '10.9.0.1' }, i, 2));
-      t.equal(web.received.length, 150);
+    t.test('answers are limited, drops are still counted', async (t) => {
+      const { net, web, fw, drops, forwarding } = lab(open);
+      for (let i = 0; i < 1500; i++) web.send(udp({ ...fromWeb, dst: '10.9.0.1' }, i, 2));
+      t.equal(web.received.length, 1000);
+      t.same(drops(), { no_route: 1500 });
+      fw.send(udp({ ...fromWeb, srcMac: macs.fw, src: '10.1.0.3', dst: '10.9.0.1' }, 1, 2));
+      t.equal(icmpError(only(t, fw)).type, 3, 'each port has its own limit');
+      net.advance(500);
+      for (let i = 0; i < 1500; i++) web.send(udp({ ...fromWeb, dst: '10.9.0.1' }, i, 2));
+      t.equal(web.received.length, 1500);
+      t.equal(forwarding.datapath.counters().unanswered, 1500);
       net.close();
     });
 
-    t.test('nor what is said to many; packet too big is limited as the others are', async (t) => {
+    t.test('what is refused again and again is decided once, and answered each time', async (t) => {
+      const { net, web, drops, forwarding } = lab(open, [
+        ...toBlue,
+        { to: '10.3.1.0/24', type: 'unreachable' },
+        { to: '10.4.0.0/16', type: 'prohibit' },
+      ]);
+      const upcalls = (): number => forwarding.datapath.counters().upcalls;
+      web.send(udp({ ...fromWeb, dst: '10.2.0.77' }, 1, 2));
+      net.advance(10_000);
+      web.received.length = 0;
+      const refused = [
+        ['ttl_exceeded', { dst: '10.2.0.2', ip4: { ttl: 1 } }],
+        ['no_route', { dst: '10.9.0.1' }],
+        ['route_unreachable', { dst: '10.3.1.1' }],
+        ['route_prohibit', { dst: '10.4.0.1' }],
+        ['gateway_refused', { dst: '10.1.0.1' }],
+        ['martian', { dst: '169.254.169.254' }],
+      ] as const;
+      for (const [reason, ends] of refused) {
+        const before = upcalls();
+        const dropsBefore = drops()[reason] ?? 0;
+        for (let i = 0; i < 100; i++) web.send(udp({ ...fromWeb, ...ends }, i, 33_435));
+        t.equal(web.received.splice(0).filter((frame) => [3, 11].includes(icmpError(frame).type)).length, 100, reason);
+        t.equal(upcalls(), before + 1, reason);
+        t.equal(drops()[reason], dropsBefore + 100, reason);
+      }
+      net.close();
+    });
+
+    t.test('nobody answers for an address: refused by a cached flow until it is asked for again', async (t) => {
+      const { net, web, host, forwarding } = lab(open);
+      const upcalls = (): number => forwarding.datapath.counters().upcalls;
+      const hammer = (): number => {
+        for (let i = 0; i < 100; i++) web.send(udp({ ...fromWeb, dst: '10.2.0.77' }, i, 2));
+        return web.received.splice(0).length;
+      };
+      web.send(udp({ ...fromWeb, dst: '10.2.0.77' }, 1, 2));
+      for (let i = 0; i < 3; i++) net.advance(1000);
+      t.equal(web.received.splice(0).length, 1);
+      const before = upcalls();
+      t.equal(hammer(), 100);
+      t.ok(upcalls() <= before + 1, `${upcalls() - before} upcalls`);
+      const there = host.attach({ name: 'late', network: 'blue', mac: '02:00:00:00:00:77', addresses: ['10.2.0.77'] });
+      t.equal(hammer(), 0);
+      t.equal(there.received.length, 100, 'and carried as soon as an endpoint has it');
+      net.close();
+    });
+
+    t.test('nor what is said to many; packet too big is limited', async (t) => {
       const { net, web, db, drops } = lab(open, toBlue, { red: 1500, blue: 1280 });
       const large = new Uint8Array(1400);
       const about = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, ...large);
