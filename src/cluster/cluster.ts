@@ -274,9 +274,9 @@ export class Cluster {
     const gone = [...reconcilers].flatMap(([kind, reconciler]) =>
       reconciler.all().map(({ name }) => keyOf(kindOf({ kind }), name)),
     );
-    const lost = gone.filter((key) => !there.has(key)).map((key) => ({ key, entry: undefined }));
+    const known = new Set([...gone, ...this.refused.changes().map(({ key }) => key)]);
+    const lost = [...known].filter((key) => !there.has(key)).map((key) => ({ key, entry: undefined }));
     this.#stopWatch();
-    this.refused.clear();
     this.#told = revision;
     this.#stopWatch = store.watch('', revision + 1, (event) => {
       this.#pending.push(event);
@@ -303,9 +303,13 @@ export class Cluster {
     for await (const change of inTurns(changes, READ_PER_TURN)) {
       const at = resourceAt(change.key);
       if (!at) continue;
-      const stored = this.#stored(change, at.kind, at.name);
-      if (stored) put.get(at.kind.kind)!.push(stored);
-      if (!change.entry && reconcilers.get(at.kind.kind)!.find(at.name)) removed.get(at.kind.kind)!.push(at.name);
+      const { kind, name } = at;
+      const accepted = put.get(kind.kind)!;
+      // Also of a refused record something may be left, such as an interface.
+      const isKnown = reconcilers.get(kind.kind)!.find(name) || this.refused.revision(kind, name) !== undefined;
+      const stored = this.#stored(change, kind, name, accepted);
+      if (stored) accepted.push(stored);
+      if (!change.entry && isKnown) removed.get(kind.kind)!.push(name);
     }
     for (const { kind } of [...kinds].reverse()) {
       const names = removed.get(kind)!;
@@ -322,12 +326,13 @@ export class Cluster {
 
   /**
    * The record as today's schema reads it. Undefined if it is deleted, already known at this revision, or not accepted.
+   * @param others the records of this kind that are accepted together with it
    */
-  #stored(change: Change, kind: KindDefinition, name: string): Stored | undefined {
+  #stored(change: Change, kind: KindDefinition, name: string, others: readonly Stored[]): Stored | undefined {
     const { key, entry } = change;
     const isKnown = this.#environment.reconcilers.get(kind.kind)!.find(name)?.revision === entry?.revision;
     try {
-      const stored = entry && !isKnown ? this.#accepted(entry, kind, name) : undefined;
+      const stored = entry && !isKnown ? this.#accepted(entry, kind, name, others) : undefined;
       this.refused.delete(key);
       return stored;
     } catch (error) {
@@ -339,14 +344,14 @@ export class Cluster {
   }
 
   /** @throws WeftError that says why this host cannot have it */
-  #accepted({ value, revision }: Entry, kind: KindDefinition, name: string): Stored {
+  #accepted({ value, revision }: Entry, kind: KindDefinition, name: string, others: readonly Stored[]): Stored {
     const record = Object(value) as { readonly resource?: unknown };
     const resource = validate(kind.schema, record.resource, { field: 'resource' });
     if (idOf(resource.metadata) !== name) {
       throw new WeftError('invalid', `resource.metadata.name: its key says ${name}, not ${idOf(resource.metadata)}`);
     }
     const stored = { name, resource, revision, record };
-    this.#environment.reconcilers.get(kind.kind)!.check?.(stored);
+    this.#environment.reconcilers.get(kind.kind)!.check?.(stored, others);
     return stored;
   }
 

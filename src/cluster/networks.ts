@@ -48,6 +48,8 @@ export class Networks implements Reconciler {
   readonly #claims = new NetworkClaims();
   /** Those of the networks that a change creates. */
   readonly #planned = new WeakMap<Draft, NetworkClaims>();
+  /** Those of the networks that are put into force together. */
+  readonly #together = new WeakMap<readonly Stored[], NetworkClaims>();
   /** Asked once a change, however many networks it creates. */
   readonly #defaultMtus = new WeakMap<Draft, Promise<number>>();
 
@@ -96,11 +98,17 @@ export class Networks implements Reconciler {
     return { action, declared, allotted: { vni: record.vni, mtu: record.mtu } };
   }
 
-  check({ name, resource, record }: Stored<NetworkResource>): void {
+  check({ name, resource, record }: Stored<NetworkResource>, others: readonly Stored[]): void {
     const { vni } = validate(networkAllotted, record);
-    const subnets = resource.spec.subnets.map(parseSubnet);
-    const clash = this.#claims.clash(name, subnets, resource.spec.subnets, vni);
-    if (clash !== undefined) throw new WeftError('conflict', clash);
+    const texts = resource.spec.subnets;
+    const subnets = texts.map(parseSubnet);
+    const together = this.#together.get(others) ?? new NetworkClaims();
+    this.#together.set(others, together);
+    for (const claims of [this.#claims, together]) {
+      const clash = claims.clash(name, subnets, texts, vni);
+      if (clash !== undefined) throw new WeftError('conflict', clash);
+    }
+    together.add({ name, vni, pools: subnets.map((addresses, at) => ({ subnet: texts[at]!, addresses })) });
   }
 
   async put(stored: readonly Stored<NetworkResource>[]): Promise<void> {

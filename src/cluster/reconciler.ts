@@ -65,8 +65,12 @@ export interface Reconciler {
   /** @throws WeftError if it must not be removed, whether or not anything uses it */
   refuseRemoval?(name: string): void;
 
-  /** Called before `put`. @throws WeftError if this host cannot have the record, which another program has written */
-  check?(stored: Stored): void;
+  /**
+   * Called before `put`.
+   * @param others those that are put together with it: one array, in which each is that is not refused
+   * @throws WeftError if this host cannot have the record, which another program has written
+   */
+  check?(stored: Stored, others: readonly Stored[]): void;
   put(stored: readonly Stored[]): void | Promise<void>;
   remove(names: readonly string[]): void | Promise<void>;
 

@@ -36,11 +36,6 @@ export class RefusedRecords {
     this.#refused.delete(key);
   }
 
-  /** Before everything is listed again. */
-  clear(): void {
-    this.#refused.clear();
-  }
-
   /** To try them again. */
   changes(): Change[] {
     return [...this.#refused.values()].map(({ change }) => change);

@@ -12,23 +12,13 @@ import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts
 import { parseIp } from '../../src/flow/types.ts';
 import { Forwarding } from '../../src/forwarding.ts';
 import { NetnsWatcher } from '../../src/link/netns-watcher.ts';
-import { WEFT_V1 } from '../../src/model/kinds/kind.ts';
-import { parseResource } from '../../src/model/manifest.ts';
-import type { Resource } from '../../src/model/resource.ts';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
 
-export function manifest(kind: string, name: string, spec: object, metadata: object = {}): Resource {
-  return parseResource({
-    apiVersion: kind === 'Namespace' ? 'v1' : WEFT_V1,
-    kind,
-    metadata: { name, ...metadata },
-    spec,
-  });
-}
+export { manifest } from '../support/switch.ts';
 
-/** Closed at the end of the test. */
-export async function openControlPlane(t: Test) {
-  const directory = mkdtempSync(join(tmpdir(), `weft-cluster-${process.pid}-`));
+/** Closed at the end of the test. @param known the directory of one that is closed; by default a new one */
+export async function openControlPlane(t: Test, known?: string) {
+  const directory = known ?? mkdtempSync(join(tmpdir(), `weft-cluster-${process.pid}-`));
   const store = await openEmbeddedStore({ directory, onWarning: (message) => t.fail(message), after: () => () => {} });
   const forwarding = new Forwarding(openReferenceDatapath, {
     hostId: Uint8Array.of(0, 0, 1),
@@ -87,14 +77,17 @@ export async function openControlPlane(t: Test) {
     onApplied: async () => {},
     logger: { info: () => {}, warn: (_, message) => warnings.push(message), error: (_, message) => t.fail(message) },
   });
-  await cluster.start();
-  t.teardown(async () => {
+  await cluster.serial.run(() => cluster.start());
+  const close = async (): Promise<void> => {
     await cluster.serial.close();
     cluster.close();
     watcher.close();
     forwarding.datapath.close();
     await store.close();
-    rmSync(directory, { recursive: true });
+  };
+  t.teardown(async () => {
+    await close();
+    rmSync(directory, { recursive: true, force: true });
   });
   /** What another program writes; in force when it returns, as far as that is possible. */
   const write = async (entries: Readonly<Record<string, unknown>>): Promise<void> => {
@@ -105,5 +98,5 @@ export async function openControlPlane(t: Test) {
     });
     await cluster.serial.run(() => cluster.enforce());
   };
-  return { cluster, endpoints, forwarding, networks, store, warnings, write };
+  return { cluster, close, directory, endpoints, forwarding, networks, store, warnings, write };
 }

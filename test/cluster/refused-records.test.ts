@@ -5,6 +5,7 @@
 import t from 'tap';
 import { endpointKind } from '../../src/model/kinds/endpoint.ts';
 import { networkKind } from '../../src/model/kinds/network.ts';
+import type { Vni } from '../../src/flow/types.ts';
 import { manifest, openControlPlane } from './control-plane.ts';
 
 const blue = manifest('Network', 'blue', { subnets: ['10.0.0.0/24'], vni: 100 });
@@ -97,4 +98,34 @@ t.test('a network that clashes does not take the place of another', async (t) =>
   await cluster.delete(networkKind, { name: 'blue' });
   t.same(cluster.refused.report(), [], 'without it they are accepted');
   t.equal(networks.size, 2);
+});
+
+t.test('of networks that clash with each other and come together, the first one is in force', async (t) => {
+  const { cluster, networks, forwarding, write, directory, close } = await openControlPlane(t);
+  const record = (name: string, subnet: string) => ({
+    resource: manifest('Network', name, { subnets: [subnet] }),
+    vni: name === 'wide' ? 7 : 100,
+    mtu: 1450,
+  });
+  const refused = [
+    { name: 'red', why: 'VNI 100 is taken by network "blue"' },
+    { name: 'wide', why: 'subnet 10.0.0.0/16 overlaps 10.0.0.0/24 of network "blue"' },
+  ];
+  await write({
+    'networks/blue': record('blue', '10.0.0.0/24'),
+    'networks/red': record('red', '10.1.0.0/24'),
+    'networks/wide': record('wide', '10.0.0.0/16'),
+  });
+  t.match(cluster.refused.report(), refused);
+  t.equal(networks.size, 1);
+  t.equal(forwarding.tables.topology.network(100 as Vni)?.name, 'blue');
+
+  // Also at the next start, which reads all of them.
+  await close();
+  const again = await openControlPlane(t, directory);
+  t.match(again.cluster.refused.report(), refused);
+  t.equal(again.forwarding.tables.topology.network(100 as Vni)?.name, 'blue');
+  await again.write({ 'networks/pink': record('pink', '10.2.0.0/24') });
+  await again.cluster.delete(networkKind, { name: 'blue' });
+  t.equal(again.networks.size, 2, 'of those that waited for it, one of each kind');
 });

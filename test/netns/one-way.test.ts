@@ -362,6 +362,19 @@ await t.test(
     t.same(await web.links(), ['eth0']);
     await second.store.store.transact({ put: [{ key, value: value }] });
     await until(() => stateOf(second.sw, 'web') === 'attached', { what: 'it is understood again' });
+    await second.store.store.transact({ put: [{ key, value: { ...allotted, resource: newer } }] });
+    await second.sw.close();
+    const third = await openSwitchOf(t, lab);
+    await third.sw.detach({ name: 'web' });
+    t.same(await web.links(), [], 'it can be deleted');
+    await third.sw.apply([endpoint('web', web, '10.44.0.11')]);
+    await third.store.store.transact({ put: [{ key, value: { ...allotted, resource: newer } }] });
+    await third.sw.close();
+    const fourth = await openSwitchOf(t, lab);
+    fourth.store.isDeaf = true;
+    await fourth.store.store.transact({ delete: [key] });
+    fourth.store.compact();
+    await until(async () => (await web.links()).length === 0, { what: 'its end, although nobody was told' });
   },
 );
 
