@@ -53,9 +53,10 @@ for (const datapath of datapathKinds) {
       const containers = [web, app, bridged].map(({ namespace }) => namespace);
       const before = await Promise.all(containers.map((namespace) => interfaceOf(namespace)));
       const monitor = web.namespace.start(['ip', '-o', 'monitor', 'link', 'route']);
+      let mtu = 60_000;
       await until(
         async () => {
-          await web.namespace.ip(`link set lo mtu ${60_000 + monitor.stdout.length + 1}`);
+          await web.namespace.ip(`link set lo mtu ${++mtu}`);
           return monitor.stdout.includes('lo:');
         },
         { what: 'ip monitor listens' },

@@ -276,7 +276,7 @@ class Native implements NativeSwitch {
   /** One turn of the event loop, with threads. */
   #turn(): void {
     if (this.#closed) return;
-    const most = this.#limit.next;
+    const most = this.#limit.beginTurn();
     try {
       const upcalls = this.#deliver(most);
       this.#limit.endTurn(upcalls);

@@ -15,8 +15,9 @@ export class UpcallLimit {
   #next = UPCALL_BATCH;
   #actions = 0;
 
-  /** For the next turn, at most UPCALL_BATCH. */
-  get next(): number {
+  /** Called at the beginning of a turn. Returns how many upcalls it gets at most. */
+  beginTurn(): number {
+    this.#actions = 0;
     return this.#next;
   }
 
@@ -28,7 +29,6 @@ export class UpcallLimit {
   /** Called at the end of a turn that had this many upcalls. */
   endTurn(upcalls: number): void {
     const each = this.#actions / Math.max(upcalls, 1);
-    this.#actions = 0;
     // Doubled at most, because the upcalls that follow may be floods again.
     const more = Math.min(2 * this.#next, Math.floor(TURN_ACTIONS / Math.max(each, 1)));
     this.#next = Math.min(Math.max(more, LEAST), UPCALL_BATCH);
