@@ -21,7 +21,7 @@ const datapath = [
   'pending',
   'refuse',
 ];
-const io = ['underlay', 'tap', 'netns', 'steering'].map((name) => `io/${name}`);
+const io = ['underlay', 'tap', 'netns', 'privileges', 'steering'].map((name) => `io/${name}`);
 const whole = [...datapath, 'connection_table', 'segment', ...io];
 const sources = (names) => names.map((name) => `${name}.cc`);
 const benchmarks = {
