@@ -111,7 +111,8 @@ export type DropReason = (typeof dropReasons)[number][0];
 
 /** Where the numbers of reasons are packed into bits. */
 export function reasonBudgets(reasons: number): Budget[] {
-  const widen = 'Reason in native/reason.h: it is one byte, and 255 means "not dropped"';
+  const widen =
+    'Reason in native/reason.h: it is one byte, and 255 means "not dropped"; and the argument of `refuse` (flow/action.ts)';
   return [{ what: 'drop reasons', needed: reasons, most: 255, widen }];
 }
 

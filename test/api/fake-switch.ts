@@ -262,7 +262,7 @@ function statusOf(forwarding: boolean): StatusReport {
       held: 0,
       drops: { spoofed_mac: 5 },
       upcalls: 1,
-      unanswered: 0,
+      unanswered: 3,
       flows: 1,
       masks: 1,
       flowLimit: 1000,

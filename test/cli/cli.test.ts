@@ -248,7 +248,7 @@ t.test('tables, JSON and YAML; global options before and after the verb', async 
   t.match((await weft(['connections'])).stdout, / 1\.23M\/90\.0k /, 'large numbers are short in tables');
   t.equal(JSON.parse((await weft(['connections', '-o', 'json'])).stdout)[0].bytes, 1_234_567, 'and whole in JSON');
   const status = await weft(['status']);
-  t.match(status, { code: 0, stdout: /Forwarding: +yes\n[^]*Drops: +spoofed_mac=5\n/ });
+  t.match(status, { code: 0, stdout: /Forwarding: +yes\n[^]*Drops: +spoofed_mac=5\nUnanswered: +3 refused frames/ });
   sw.forwarding = false;
   t.match(await weft(['status', '-o', 'json']), {
     code: 1,
