@@ -22,9 +22,9 @@ import { CAPTURE_ID_HEADER, LOST, MESSAGE_HEADER_BYTES } from './capture-stream.
 import {
   type AttachOptions,
   BODY_LIMIT_BYTES,
+  BUILD_HEADER,
   type CaptureOptions,
   type NetworkOptions,
-  VERSION_HEADER,
 } from './target.ts';
 
 export const DEFAULT_SOCKET = '/run/weft/weft.sock';
@@ -52,15 +52,15 @@ type Method = 'GET' | 'POST' | 'DELETE';
 
 export class Client {
   readonly #socketPath: string;
-  #daemonVersion: string | null | undefined;
+  #daemonBuild: string | null | undefined;
 
   constructor(socketPath: string = DEFAULT_SOCKET) {
     this.#socketPath = socketPath;
   }
 
-  /** The version of the daemon that has answered: null for one that does not say, undefined before the first answer. */
-  get daemonVersion(): string | null | undefined {
-    return this.#daemonVersion;
+  /** The build of the daemon that has answered: null for one that does not say, undefined before the first answer. */
+  get daemonBuild(): string | null | undefined {
+    return this.#daemonBuild;
   }
 
   status(): Promise<StatusReport> {
@@ -243,8 +243,8 @@ export class Client {
         }),
       });
       request.once('response', (response) => {
-        const { [VERSION_HEADER]: version } = response.headers;
-        this.#daemonVersion = typeof version === 'string' ? version : null;
+        const { [BUILD_HEADER]: build } = response.headers;
+        this.#daemonBuild = typeof build === 'string' ? build : null;
         resolve(response);
       });
       request.once('error', (error) => reject(this.#unreachable(error)));

@@ -8,8 +8,8 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { WeftError } from '../error.ts';
 import { capConnections, connectionCap } from './connections.ts';
 import { ALIVE_METHOD, claimSocket } from './socket.ts';
-import { version } from '../package.ts';
-import { VERSION_HEADER, type ApiTarget } from './target.ts';
+import { build } from '../package.ts';
+import { BUILD_HEADER, type ApiTarget } from './target.ts';
 
 export interface ApiServer {
   /** Answers from now on. `onInternal` is told about errors that are defects of weft. */
@@ -42,7 +42,7 @@ export async function openApi(socketPath: string, options: ApiOptions = {}): Pro
   let isServing = false;
   const open = new Set<ServerResponse>();
   const server = createServer(RECEIVE_MS, (request, response) => {
-    response.setHeader(VERSION_HEADER, version);
+    response.setHeader(BUILD_HEADER, build);
     if (request.method === ALIVE_METHOD) {
       response.writeHead(204).end();
       return;

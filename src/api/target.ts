@@ -36,8 +36,8 @@ export interface ApiTarget {
   readonly shutdown: (options: { readonly purge: boolean }) => Promise<void>;
 }
 
-/** The header in which every answer says which version the daemon is. */
-export const VERSION_HEADER = 'weft-version';
+/** The header in which every answer says which version and build the daemon is (`build` of package.ts). */
+export const BUILD_HEADER = 'weft-build';
 
 /** The largest request body: several of the largest manifests, as JSON with all their defaults. */
 export const BODY_LIMIT_BYTES = 16 << 20;

@@ -4,7 +4,7 @@ import { WeftError } from '../error.ts';
 import type { StatusReport } from '../model/report.ts';
 import { idOf } from '../model/name.ts';
 import { ageText, colours, fields, numberText, pairsText, print, table, type Cell } from './print.ts';
-import { clientOf, globals, otherVersionText, verb } from './verb.ts';
+import { clientOf, globals, otherBuildText, verb } from './verb.ts';
 
 export function status(program: Command): void {
   verb(program, 'status', {
@@ -13,7 +13,7 @@ export function status(program: Command): void {
   }).action(async (_, command: Command) => {
     const report = await clientOf(command).status();
     await print(globals(command).output, report, () => statusText(report));
-    const other = otherVersionText();
+    const other = otherBuildText();
     if (other !== undefined) process.stderr.write(`weft: ${other}\n`);
     if (!report.forwarding)
       throw new WeftError('system', 'not forwarding: `weft doctor` and the log of `weft up` say why');
@@ -23,7 +23,7 @@ export function status(program: Command): void {
 /** A daemon of another version may not tell everything: what is missing is left out. */
 async function statusText(report: StatusReport): Promise<string> {
   const paint = await colours();
-  const isOther = otherVersionText() !== undefined;
+  const isOther = otherBuildText() !== undefined;
   const row = (name: string, read: () => Cell): (readonly [string, Cell])[] => {
     const value = isOther ? told(read) : read();
     return value === undefined ? [] : [[name, value]];

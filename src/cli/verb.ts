@@ -8,7 +8,7 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { Client, DEFAULT_SOCKET } from '../api/client.ts';
 import { WeftError } from '../error.ts';
-import { version } from '../package.ts';
+import { build, version } from '../package.ts';
 
 export type OutputFormat = 'table' | 'json' | 'yaml';
 
@@ -71,12 +71,14 @@ export function clientOf(command: Command): Client {
   return (asked = new Client(globals(command).socket));
 }
 
-/** How to make the daemon the same version as this command; undefined if it is, or if none has answered. */
-export function otherVersionText(): string | undefined {
-  const daemon = asked?.daemonVersion;
-  if (daemon === undefined || daemon === version) return undefined;
-  const its = daemon === null ? 'an older version' : `version ${daemon}`;
-  return `the daemon is ${its}, and this command is version ${version}: restart the daemon with \`weft down\` and \`weft up\` (containers keep their interfaces)`;
+/** How to make the daemon the same build as this command; undefined if it is, or if none has answered. */
+export function otherBuildText(): string | undefined {
+  const daemon = asked?.daemonBuild;
+  if (daemon === undefined || daemon === build) return undefined;
+  const its = daemon?.split('+')[0];
+  const what =
+    its === undefined ? 'an older build' : its === version ? `another build of version ${its}` : `version ${its}`;
+  return `the daemon is ${what}, and this command is version ${version}: restart the daemon with \`weft down\` and \`weft up\` (containers keep their interfaces)`;
 }
 
 /** For options that may be given several times. */
@@ -120,7 +122,7 @@ function failureText(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   // What another version does not answer or does not know is no defect.
   if (error instanceof TypeError || isNoRoute(error)) {
-    const other = otherVersionText();
+    const other = otherBuildText();
     if (other !== undefined) return other;
   }
   if (error instanceof WeftError) return error.message.replaceAll(/\s*\n\s*/g, '; ');

@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
-import { VERSION_HEADER } from '../../src/api/target.ts';
-import { version } from '../../src/package.ts';
+import { BUILD_HEADER } from '../../src/api/target.ts';
+import { build, version } from '../../src/package.ts';
 import { attempt, type Result } from '../support/process.ts';
 import { fakeSwitch } from '../api/fake-switch.ts';
 
@@ -21,7 +21,7 @@ async function older(t: Test, its: string | undefined, without: readonly string[
   const socket = join(directory, 'weft.sock');
   const left = Object.entries(fakeSwitch().status()).filter(([part]) => !without.includes(part));
   const server = createServer((request, response) => {
-    if (its !== undefined) response.setHeader(VERSION_HEADER, its);
+    if (its !== undefined) response.setHeader(BUILD_HEADER, its);
     const path = request.url!;
     if (path.startsWith('/v1/status')) return response.end(JSON.stringify(Object.fromEntries(left)));
     if (path.startsWith('/v1/endpoints')) return response.end(JSON.stringify([{ name: 'web' }]));
@@ -49,13 +49,13 @@ t.test('the status of an older daemon', async (t) => {
   t.notMatch(stdout, /Decisions|Memory|Connections|undefined/);
   t.equal(
     stderr,
-    `weft: the daemon is an older version, and this command is version ${version}: restart the daemon with \`weft down\` and \`weft up\` (containers keep their interfaces)\n`,
+    `weft: the daemon is an older build, and this command is version ${version}: restart the daemon with \`weft down\` and \`weft up\` (containers keep their interfaces)\n`,
   );
   t.same((await weft('status', '-o', 'json')).code, 0);
 });
 
 t.test('other verbs', async (t) => {
-  const weft = await older(t, '9.9.9', []);
+  const weft = await older(t, '9.9.9+x', []);
   const line = `weft: the daemon is version 9.9.9, and this command is version ${version}: restart the daemon`;
   for (const words of [['endpoints'], ['connections'], ['drops', '--follow']]) {
     const { code, stderr } = await weft(...words);
@@ -64,8 +64,15 @@ t.test('other verbs', async (t) => {
   }
 });
 
-t.test('a daemon of the same version that leaves something out has a defect, which is not hidden', async (t) => {
-  const weft = await older(t, version, ['decisions']);
+t.test('another build of the same version', async (t) => {
+  const weft = await older(t, `${version}+x`, ['decisions']);
+  const { code, stderr } = await weft('status');
+  t.equal(code, 0);
+  t.match(stderr, `weft: the daemon is another build of version ${version}, and this command is version ${version}: `);
+});
+
+t.test('a daemon of the same build that leaves something out has a defect, which is not hidden', async (t) => {
+  const weft = await older(t, build, ['decisions']);
   const { code, stderr } = await weft('status');
   t.equal(code, 1);
   t.match(stderr, /internal error: TypeError/);
