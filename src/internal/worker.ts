@@ -39,6 +39,7 @@ tell({ kind: 'listening' });
 async function openUdp({ l4Port }: ServerSpec, answerer: Answerer, address: string): Promise<void> {
   const socket = createSocket(isIPv6(address) ? { type: 'udp6', ipv6Only: true } : { type: 'udp4' });
   socket.on('message', (message, from) => {
+    if (from.port === 0) return; // nobody can be answered there, and `send` throws
     const client = clientAt(from.address);
     const answer = (bytes: Uint8Array): void => socket.send(bytes, from.port, from.address, () => {});
     if (client) attempt(() => answerer.datagram?.(message, client, answer));

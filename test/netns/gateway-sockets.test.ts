@@ -198,6 +198,19 @@ for (const datapath of datapathKinds) {
       await until(() => establishedOf(weft.pid) === 0, { what: 'they have ended' });
     });
 
+    await t.test('a datagram from port 0 is not answered, and does no harm', async (t) => {
+      const [{ id } = { id: '' }] = threadsElsewhere(weft.pid);
+      for (const gateway of gateways.blue) {
+        await shop.run(python('udp_from_port_zero.py', gateway, ECHO_PORT, 'late'));
+        t.equal(await ask(shop, 'udp', gateway, 'late'), 'blue shop late', 'the one after it is answered');
+      }
+      t.same(
+        threadsElsewhere(weft.pid).map((thread) => thread.id),
+        [id],
+        'by the same thread',
+      );
+    });
+
     await t.test('a server that throws, or whose thread ends, is not the end', async (t) => {
       const failing = web.start(question('udp', gateways.red[0], 'fail'));
       await until(() => weft.log().includes('asked to fail'), { what: 'it is logged' });
