@@ -8,7 +8,7 @@
 //
 //   TCP reset    from the address, port and MAC that the segment was sent to. Its sequence number is what
 //                the segment acknowledges. If that acknowledges nothing, the reset has sequence number 0 and
-//                acknowledges all of the segment. Without DF a router could cut it, so IPv4 has DF.
+//                acknowledges all of the segment. IPv4 has DF, and so identification 0 (RFC 6864 §4.1).
 //   ICMP error   from the address in the action, and the MAC that the frame was sent to. It quotes as much
 //                of the packet as fits into 576 bytes (RFC 1812 §4.3.2.3), or 1280 (RFC 4443 §2.4 c); of
 //                a superframe, its first segment. IPv4 has the precedence of internetwork control (RFC

@@ -1,6 +1,6 @@
 /**
  * Answers to refused frames: what the action `refuse` sends back to whoever sent a frame that it drops. The
- * numbers are those of `native/refuse.h` (compared at load).
+ * numbers are those of `native/action.h` (compared at load).
  */
 import type { IcmpErrorName } from '../wire/icmp-error.ts';
 import { formatIp, sameBytes } from './types.ts';
