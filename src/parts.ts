@@ -197,7 +197,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   const cluster = new Cluster({
     store,
     reconcilers: reconcilers({ networks, hosts, endpoints }),
-    see: (changes) => endpoints.see(changes),
+    see: (changes, revision) => endpoints.see(changes, revision),
     place: (names) => endpoints.place(names),
     onEnforced: () => outside.keep(),
     // Makes sure that the outside can be set up before a network that needs it is declared.

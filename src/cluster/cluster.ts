@@ -29,7 +29,7 @@ export interface ClusterEnvironment {
   readonly store: Store;
   readonly reconcilers: ReadonlyMap<string, Reconciler>;
   /** Takes what the watch reports besides resources. @returns the names of endpoints to place again */
-  readonly see: (changes: readonly Change[]) => string[];
+  readonly see: (changes: readonly Change[], revision: number) => string[];
   readonly place: (names: readonly string[]) => Promise<void>;
   /** Called when something has been put into force, except during the start. */
   readonly onEnforced: () => Promise<void>;
@@ -229,7 +229,8 @@ export class Cluster {
   async enforce(): Promise<void> {
     let isDone = false;
     for (let event = this.#pending.shift(); event; event = this.#pending.shift()) {
-      const isNew = event.kind === 'changes' ? await this.#enforce(event.changes) : await this.#listAnew(event);
+      const isNew =
+        event.kind === 'changes' ? await this.#enforce(event.changes, event.revision) : await this.#listAnew(event);
       isDone ||= isNew;
     }
     if (isDone && this.#isStarted) await this.#environment.onEnforced();
@@ -284,20 +285,22 @@ export class Cluster {
       this.#onTold();
       void this.serial.run(() => this.enforce()).catch((error: unknown) => this.#unexpected(error));
     });
-    return this.#enforce([...lost, ...entries.map((entry) => ({ key: entry.key, entry }))]);
-  }
-
-  /** @returns true if there was something to do */
-  async #enforce(changes: readonly Change[]): Promise<boolean> {
-    const isDone = await this.#enforceAll(changes);
-    // What was refused before may be possible now.
-    if (isDone) await this.#enforceAll(this.refused.changes());
+    const isDone = await this.#enforce([...lost, ...entries.map((entry) => ({ key: entry.key, entry }))], revision);
+    for (const reconciler of reconcilers.values()) reconciler.listed?.(there, revision);
     return isDone;
   }
 
-  async #enforceAll(changes: readonly Change[]): Promise<boolean> {
+  /** @returns true if there was something to do */
+  async #enforce(changes: readonly Change[], revision: number): Promise<boolean> {
+    const isDone = await this.#enforceAll(changes, revision);
+    // What was refused before may be possible now.
+    if (isDone) await this.#enforceAll(this.refused.changes(), revision);
+    return isDone;
+  }
+
+  async #enforceAll(changes: readonly Change[], revision: number): Promise<boolean> {
     const { reconcilers, see, place } = this.#environment;
-    const moved = see(changes);
+    const moved = see(changes, revision);
     const put = new Map<string, Stored[]>(kinds.map(({ kind }) => [kind, []]));
     const removed = new Map<string, string[]>(kinds.map(({ kind }) => [kind, []]));
     for await (const change of inTurns(changes, READ_PER_TURN)) {

@@ -8,7 +8,8 @@ const FIRST_PORT = 3;
 export class EndpointIndex {
   readonly #endpoints = new Map<string, Endpoint>();
   readonly #byNetwork = new Map<string, Map<string, Endpoint>>();
-  readonly #ports = new Set<number>();
+  /** By port number: the endpoint that has it. If two have the same, the first. */
+  readonly #ports = new Map<number, string>();
   /** By network and MAC: the endpoint that has it. If a foreign record claims it too, one of this host, or the first. */
   readonly #macs = new Map<string, string>();
   /** All endpoints sorted by name; undefined after a change. */
@@ -59,7 +60,7 @@ export class EndpointIndex {
     const others = this.#byNetwork.get(network);
     if (others) others.set(name, endpoint);
     else this.#byNetwork.set(network, new Map([[name, endpoint]]));
-    if (local) this.#ports.add(local.portNo);
+    if (local && !this.#ports.has(local.portNo)) this.#ports.set(local.portNo, name);
     const mac = `${network} ${endpoint.mac}`;
     if (!this.#macs.has(mac) || local) this.#macs.set(mac, name);
     this.#sorted = undefined;
@@ -73,10 +74,15 @@ export class EndpointIndex {
     const others = this.#byNetwork.get(resource.spec.network);
     others?.delete(name);
     if (others?.size === 0) this.#byNetwork.delete(resource.spec.network);
-    if (local) this.#ports.delete(local.portNo);
+    if (local && this.hasPort(endpoint)) this.#ports.delete(local.portNo);
     const mac = `${resource.spec.network} ${endpoint.mac}`;
     if (this.#macs.get(mac) === name) this.#macs.delete(mac);
     this.#sorted = undefined;
+  }
+
+  /** False if it has no port number, or if another endpoint has the same. */
+  hasPort({ name, local }: Endpoint): boolean {
+    return local !== undefined && this.#ports.get(local.portNo) === name;
   }
 
   /** The first port number that neither an endpoint nor `others` use. */

@@ -9,7 +9,8 @@ import { isDeepStrictEqual } from 'node:util';
 import { WeftError } from '../error.ts';
 import { parseIp, parseMac, type PortNo, type Vni } from '../flow/types.ts';
 import type { InterfaceGiven } from '../link/interface-plan.ts';
-import type { NetnsRef, NetnsSpec } from '../link/netns.ts';
+import { netnsId } from '../link/netns-lookup.ts';
+import { resolveNetns, type NetnsRef, type NetnsSpec } from '../link/netns.ts';
 import { burstBytes, defaultBurstBytes, queueBytes, rateBytes } from '../model/rate.ts';
 import type { EndpointReport } from '../model/report.ts';
 import type { EndpointResource, RateLimitSpec } from '../model/kinds/endpoint.ts';
@@ -138,6 +139,19 @@ export function isSameIdentity(a: Endpoint, b: Endpoint): boolean {
     mac,
   ];
   return isDeepStrictEqual(of(a), of(b));
+}
+
+/**
+ * True if it declares another namespace than the one that it is attached in: it was deleted and created again. Paths may
+ * change, so the namespaces are compared, and one that is not found is no other one.
+ */
+export async function isElsewhere({ resource: before, local }: Endpoint, resource: EndpointResource): Promise<boolean> {
+  if (!local || isDeepStrictEqual(declaredNetns(before), declaredNetns(resource))) return false;
+  try {
+    return netnsId(await resolveNetns(declaredNetns(resource))) !== netnsId(netnsOf(local));
+  } catch {
+    return false;
+  }
 }
 
 /** True if nothing that can change has changed. */

@@ -18,7 +18,6 @@ import { isDeepStrictEqual } from 'node:util';
 import { WeftError } from '../error.ts';
 import { formatIp, type PortNo, type Vni } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
-import { netnsId } from '../link/netns-lookup.ts';
 import { resolveNetns, type NetnsRef } from '../link/netns.ts';
 import { endpointAllotted, endpointKind, type EndpointResource } from '../model/kinds/endpoint.ts';
 import type { EndpointReport } from '../model/report.ts';
@@ -31,10 +30,10 @@ import { byName, EndpointIndex } from './endpoint-index.ts';
 import { EndpointPlan } from './endpoint-plan.ts';
 import {
   declaredNetns,
+  isElsewhere,
   isHere,
   isLocal,
   isSameIdentity,
-  netnsOf,
   poolOf,
   type Endpoint,
   type EndpointRecord,
@@ -190,8 +189,8 @@ export class Endpoints implements Reconciler {
   }
 
   /** Takes what the watch reports about this host's own records. @returns the endpoints to place again */
-  see(changes: readonly Change[]): string[] {
-    const moved = this.#records.see(changes).flatMap((name) => this.#index.find(name) ?? []);
+  see(changes: readonly Change[], revision: number): string[] {
+    const moved = this.#records.see(changes, revision).flatMap((name) => this.#index.find(name) ?? []);
     for (const endpoint of moved)
       if (endpoint.state !== 'attached') this.#set({ ...endpoint, ...this.#localOf(endpoint.name) });
     return moved.map(({ name }) => name);
@@ -218,6 +217,16 @@ export class Endpoints implements Reconciler {
       if (!known || known.state === 'remote' || isAttachedAnew(known)) toPlace.push(name);
     }
     await this.place(toPlace);
+  }
+
+  /** Gives back the addresses of endpoints that went before anybody was told of them, and forgets records that went. */
+  listed(keys: ReadonlySet<string>, revision: number): void {
+    this.#records.keep(keys, revision);
+    for (const { name: network, pools } of this.#environment.networks.all()) {
+      for (const pool of pools) {
+        pool.keep((owner) => this.#index.find(owner)?.resource.spec.network === network);
+      }
+    }
   }
 
   /** Closes ports, removes interfaces, and gives addresses back: one in each turn, because the kernel takes its time. */
@@ -412,17 +421,19 @@ export class Endpoints implements Reconciler {
     return false;
   }
 
-  /** Finds the namespaces of endpoints that have no local record yet. @returns the names of those that now have one */
+  /**
+   * Finds the namespaces of endpoints that have no local record yet, and gives another port number to those whose number
+   * somebody else got in the meantime. @returns the names of those that have a record now
+   */
   async #settle(names: readonly string[]): Promise<string[]> {
     const found = new Map<string, LocalRecord>();
     for (const name of names) {
       const endpoint = this.#index.find(name)!;
-      if (endpoint.local) continue;
+      if (endpoint.state === 'attached' || this.#index.hasPort(endpoint)) continue;
       try {
-        const { path, dev, ino } = await resolveNetns(declaredNetns(endpoint.resource));
+        const local = endpoint.local ?? (await this.#newRecord(endpoint.resource));
         const portNo = this.#index.freePort(new Set([...found.values()].map((one) => one.portNo)));
-        const at = { path, dev: String(dev), ino: String(ino) };
-        found.set(name, { portNo, netns: at, bootId: this.#environment.bootId });
+        found.set(name, { ...local, portNo });
       } catch (error) {
         this.#wait(endpoint, error as WeftError);
       }
@@ -430,6 +441,11 @@ export class Endpoints implements Reconciler {
     await this.#save(found);
     for (const [name, local] of found) this.#set({ ...this.#index.find(name)!, local });
     return names.filter((name) => this.#index.find(name)?.local !== undefined);
+  }
+
+  async #newRecord(resource: EndpointResource): Promise<Omit<LocalRecord, 'portNo'>> {
+    const { path, dev, ino } = await resolveNetns(declaredNetns(resource));
+    return { netns: { path, dev: String(dev), ino: String(ino) }, bootId: this.#environment.bootId };
   }
 
   #reopen(places: readonly { readonly endpoint: LocalEndpoint; readonly netns: NetnsRef }[]): void {
@@ -563,19 +579,6 @@ export class Endpoints implements Reconciler {
 
   #set(endpoint: Endpoint): void {
     this.#index.set(endpoint);
-  }
-}
-
-/**
- * True if it declares another namespace than the one that it is attached in: it was deleted and created again. Paths may
- * change, so the namespaces are compared, and one that is not found is no other one.
- */
-async function isElsewhere({ resource: before, local }: Endpoint, resource: EndpointResource): Promise<boolean> {
-  if (!local || isDeepStrictEqual(declaredNetns(before), declaredNetns(resource))) return false;
-  try {
-    return netnsId(await resolveNetns(declaredNetns(resource))) !== netnsId(netnsOf(local));
-  } catch {
-    return false;
   }
 }
 

@@ -151,6 +151,11 @@ export class AddressPool {
     if (this.#owners.get(addressValue(address)) === owner) this.release(address);
   }
 
+  /** Releases the addresses of all others. */
+  keep(isOwner: (owner: string) => boolean): void {
+    for (const [value, owner] of [...this.#owners]) if (!isOwner(owner)) this.release(addressText(value));
+  }
+
   #choose(): bigint {
     while (this.#owners.has(this.#fresh)) this.#fresh++;
     const [rested] = this.#resting;

@@ -14,6 +14,8 @@ const PREFIX = 'attachments/';
 export class LocalRecords {
   readonly #store: Store;
   readonly #records = new Map<string, { readonly record: LocalRecord; readonly revision: number }>();
+  /** The revisions at which this host removed some, until the watch has reported that. */
+  readonly #removed = new Map<string, number>();
 
   constructor(store: Store) {
     this.#store = store;
@@ -32,21 +34,32 @@ export class LocalRecords {
     return { key: keyOf(name), value: record, revision: this.#records.get(name)?.revision ?? 0 };
   }
 
-  /** Takes what the watch reports. @returns the names of the records that are new or changed */
-  see(changes: readonly Change[]): string[] {
+  /**
+   * Takes what the watch reports. What this host has stored since then is newer.
+   * @param revision of these changes @returns the names of the records that are new or changed
+   */
+  see(changes: readonly Change[], revision: number): string[] {
     const news: string[] = [];
     for (const { key, entry } of changes) {
       if (!key.startsWith(PREFIX)) continue;
       const [namespace, name = ''] = key.slice(PREFIX.length).split('/');
       const id = idOf({ name, namespace });
       const known = this.#records.get(id);
-      if (entry && (known?.revision ?? 0) < entry.revision) {
+      if (entry && Math.max(known?.revision ?? 0, this.#removed.get(id) ?? 0) < entry.revision) {
         this.#records.set(id, { record: entry.value as LocalRecord, revision: entry.revision });
         news.push(id);
       }
-      if (!entry) this.#records.delete(id);
+      if (!entry && known && known.revision < revision) this.#records.delete(id);
     }
+    for (const [name, removedAt] of this.#removed) if (removedAt <= revision) this.#removed.delete(name);
     return news;
+  }
+
+  /** Forgets those that the store did not have at that revision. @param keys that it had */
+  keep(keys: ReadonlySet<string>, revision: number): void {
+    for (const [name, known] of this.#records) {
+      if (known.revision <= revision && !keys.has(keyOf(name))) this.#records.delete(name);
+    }
   }
 
   /** Stores or removes records. @throws WeftError if that fails; then nothing has changed */
@@ -64,7 +77,10 @@ export class LocalRecords {
     for (const name of names) {
       const record = changes.get(name);
       if (record) this.#records.set(name, { record, revision });
-      else this.#records.delete(name);
+      else {
+        this.#records.delete(name);
+        this.#removed.set(name, revision);
+      }
     }
   }
 }

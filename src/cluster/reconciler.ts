@@ -72,6 +72,11 @@ export interface Reconciler {
    */
   check?(stored: Stored, others: readonly Stored[]): void;
   put(stored: readonly Stored[]): void | Promise<void>;
+  /**
+   * Called at a start, and after a watch has lost its place, when everything that the store had at that revision is in force,
+   * and everything else removed.
+   */
+  listed?(keys: ReadonlySet<string>, revision: number): void;
   remove(names: readonly string[]): void | Promise<void>;
 
   /**

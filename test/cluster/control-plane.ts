@@ -70,7 +70,7 @@ export async function openControlPlane(t: Test, known?: string) {
   const cluster = new Cluster({
     store,
     reconcilers: reconcilers({ networks, hosts, endpoints }),
-    see: (changes) => endpoints.see(changes),
+    see: (changes, revision) => endpoints.see(changes, revision),
     place: (names) => endpoints.place(names),
     onEnforced: async () => {},
     prepare: async () => {},

@@ -468,3 +468,58 @@ await t.test('what others write during a start is put into force after it', { sk
     ['attachments/default/db'],
   );
 });
+
+await t.test('another writer of endpoints of this host, at the same time', { skip: needsRoot }, async (t) => {
+  const lab = openLab(t);
+  const { sw, store, log } = await openSwitchOf(t, lab);
+  const [ours, theirs] = [await lab.namespace('ours'), await lab.namespace('theirs')];
+  await sw.apply([blue]);
+  const key = 'endpoints/default/theirs';
+  const record = {
+    resource: endpoint('theirs', theirs, '10.44.0.21'),
+    addresses: ['10.44.0.21'],
+    mac: '02:00:00:00:00:21',
+  };
+
+  await t.test('both would have the same port number', async (t) => {
+    store.beforeTransact = async () => {
+      store.beforeTransact = async () => {};
+      await store.store.transact({ put: [{ key, value: record }] });
+    };
+    await sw.apply([endpoint('ours', ours, '10.44.0.20')]);
+    await until(() => stateOf(sw, 'ours') === 'attached' && stateOf(sw, 'theirs') === 'attached', { what: 'both' });
+    await ping(ours, '10.44.0.21');
+    t.equal(new Set(sw.endpoints().map(({ port }) => port)).size, 2);
+  });
+
+  await t.test('it is deleted and created again while another change is stored', async (t) => {
+    store.beforeTransact = async () => {
+      store.beforeTransact = async () => {};
+      await store.store.transact({ delete: [key] });
+      await store.store.transact({ put: [{ key, value: record }] });
+    };
+    await sw.label(kind('net'), { name: 'blue' }, { a: 'b' });
+    await until(() => stateOf(sw, 'theirs') === 'attached', { what: 'it' });
+    await ping(ours, '10.44.0.21');
+    t.same(sw.status().endpointProblems, {});
+    t.notOk(
+      log.some((message) => message.includes('is not stored')),
+      'what it knows of the interface is stored',
+    );
+  });
+
+  await t.test('it goes before the watch, which has lost its place, has told of it', async (t) => {
+    const { free } = sw.networks()[0]!;
+    const brief = await lab.namespace('brief');
+    store.beforeTransact = async () => {
+      store.beforeTransact = async () => {};
+      store.isDeaf = true;
+      setImmediate(() => {
+        void store.store.transact({ delete: ['endpoints/default/brief'] }).then(() => store.compact());
+      });
+    };
+    await sw.apply([manifest('Endpoint', 'brief', { network: 'blue', netns: brief.name })]);
+    t.equal(stateOf(sw, 'brief'), undefined);
+    t.same(sw.networks()[0]!.free, free, 'nobody has its address');
+  });
+});
