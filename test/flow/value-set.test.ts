@@ -34,7 +34,8 @@ t.test(`it answers as a list of the same values does (SEED=${seed})`, async (t) 
     }
     answers.add(`${isOne} ${megaflow.split(':').length}`);
   }
-  t.ok(answers.size >= 6, `the answers differ: ${[...answers].join(', ')}`);
+  // A value can be found, and can be missed by one look or by several.
+  t.ok(answers.has('true 6') && answers.size >= 3, `the answers differ: ${[...answers].join(', ')}`);
 });
 
 t.test('nothing is used to tell that a value is in no empty set', async (t) => {
