@@ -133,10 +133,13 @@ export function trackFlows(count: number): Decided {
 
 function track(datapath: NativeSwitch): void {
   const [execute, flowPut] = [datapath.execute.bind(datapath), datapath.flowPut.bind(datapath)];
-  const tracked = (actions: readonly Action[]): readonly Action[] => [
-    { op: 'track', replies: VNI, replyFlow: 0 },
-    ...actions,
-  ];
+  /** Equal decisions are one object, so there are few lists. */
+  const known = new Map<readonly Action[], readonly Action[]>();
+  const tracked = (actions: readonly Action[]): readonly Action[] => {
+    let list = known.get(actions);
+    if (!list) known.set(actions, (list = [{ op: 'track', replies: VNI, replyFlow: 0 }, ...actions]));
+    return list;
+  };
   datapath.execute = (what, actions) => execute(what, typeof what === 'number' ? tracked(actions) : actions);
   datapath.flowPut = (put) => flowPut({ ...put, actions: tracked(put.actions) });
 }
