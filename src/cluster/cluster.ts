@@ -157,7 +157,7 @@ export class Cluster {
   ): Promise<ApplyReport> {
     await this.enforce();
     const { reconcilers, logger } = this.#environment;
-    const name = idOf(which);
+    const name = idIn(kind, which);
     const reconciler = reconcilers.get(kind.kind)!;
     const revision = this.refused.revision(kind, name) ?? reconciler.get(name).revision;
     reconciler.refuseRemoval?.(name);
@@ -167,21 +167,21 @@ export class Cluster {
       await this.#write({ expect: [{ key, revision }], delete: [key] });
       logger.info({ kind: kind.kind, name }, 'deleted');
     }
-    const { namespace } = nameOf(name);
-    return { kind: kind.kind, name: which.name, ...(kind.isNamespaced && { namespace }), action: 'deleted', dryRun };
+    return { kind: kind.kind, ...nameIn(kind, name), action: 'deleted', dryRun };
   }
 
   /** The resources as declared. @throws WeftError('not_found') if `name` does not exist */
   get(kind: KindDefinition, { name, namespace }: Partial<ResourceName> = {}): Resource[] {
     const reconciler = this.#environment.reconcilers.get(kind.kind)!;
     if (name !== undefined) {
-      const id = idOf({ name, namespace });
+      const id = idIn(kind, { name, namespace });
       const refused = reconciler.find(id) ? undefined : this.refused.failure(kind, id);
       if (refused) throw refused;
       return [reconciler.shown(reconciler.get(id))];
     }
     const all = reconciler.all().map((declared) => reconciler.shown(declared));
-    return namespace === undefined ? all : all.filter(({ metadata }) => metadata.namespace === namespace);
+    if (namespace === undefined || !kind.isNamespaced) return all;
+    return all.filter(({ metadata }) => metadata.namespace === namespace);
   }
 
   /** Sets labels of a resource; null removes one. */
@@ -193,7 +193,7 @@ export class Cluster {
     return this.serial.run(async () => {
       await this.enforce();
       const { store, reconcilers, logger } = this.#environment;
-      const name = idOf(which);
+      const name = idIn(kind, which);
       const { resource, revision } = reconcilers.get(kind.kind)!.get(name);
       const refused = this.refused.failure(kind, name);
       if (refused) throw refused;
@@ -201,7 +201,7 @@ export class Cluster {
       const kept = Object.fromEntries(
         Object.entries(changed).filter((entry): entry is [string, string] => entry[1] !== null),
       );
-      const report = { kind: kind.kind, ...which, dryRun: false };
+      const report = { kind: kind.kind, ...nameIn(kind, name), dryRun: false };
       if (JSON.stringify(kept) === JSON.stringify(resource.metadata.labels)) return { ...report, action: 'unchanged' };
       const key = keyOf(kind, name);
       const stored = await store.get(key);
@@ -390,6 +390,16 @@ export class Cluster {
     if (error instanceof WeftError && error.code === 'conflict' && error.message === 'the switch is stopping') return;
     this.#environment.logger.error({ err: error }, 'unexpected');
   }
+}
+
+/** A namespace means nothing to kinds whose names are unique in the cluster. */
+function idIn({ isNamespaced }: KindDefinition, { name, namespace }: ResourceName): string {
+  return isNamespaced ? idOf({ name, namespace }) : name;
+}
+
+/** For reports. */
+function nameIn({ isNamespaced }: KindDefinition, id: string): ResourceName {
+  return isNamespaced ? nameOf(id) : { name: id };
 }
 
 function isOfThisHost({ resource }: Declared): boolean {

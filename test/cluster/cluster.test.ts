@@ -60,3 +60,15 @@ t.test('a new resource that cannot be put into force is taken back, and one that
   await t.rejects(attach(network({ a: 'b' })), failure);
   t.match(cluster.get(kind('net')), [{ metadata: { labels: { a: 'b' } } }]);
 });
+
+t.test('a namespace means nothing to a kind whose names are unique in the cluster', async (t) => {
+  const { cluster } = await opened(t);
+  await cluster.serial.run(() => cluster.applyNow([network()]));
+  const which = { name: 'blue', namespace: 'shop' };
+  for (const asked of [which, { namespace: 'shop' }]) {
+    t.match(cluster.get(kind('net'), asked), [{ metadata: { name: 'blue' } }]);
+  }
+  const report = { kind: 'Network', name: 'blue', dryRun: false };
+  t.same(await cluster.label(kind('net'), which, { tier: 'a' }), { ...report, action: 'configured' });
+  t.same(await cluster.delete(kind('net'), which), { ...report, action: 'deleted' });
+});
