@@ -35,12 +35,12 @@ export function tunnelClash(clash: Clash, names: TunnelNames): ClashReport {
       if (sameBytes(clash.mac, hostMac)) {
         return {
           detail: `peer ${vtep} has the identity of this host (it sends from ${mac})`,
-          hint: 'the state directory of one is a copy of the other’s: stop one of them with weft down --purge, remove its state directory, and attach its containers anew',
+          hint: 'the state directory of one is a copy of the other’s: stop one of them with weft down --purge, remove its state directory, and attach its containers again',
         };
       }
       return {
         detail: `peer ${vtep} sends from ${mac}, the MAC of ${ownerOf(clash.vni, clash.mac, names)}`,
-        hint: 'two containers have one MAC: attach one of them anew with another --mac',
+        hint: 'two containers have one MAC: detach one of them, and attach it with another --mac',
       };
     }
     case 'address': {
@@ -49,7 +49,7 @@ export function tunnelClash(clash: Clash, names: TunnelNames): ClashReport {
       const owner = mac ? ownerOf(clash.vni, mac, names) : 'another endpoint';
       return {
         detail: `peer ${vtep} says that it has ${ip}, the address of ${owner}`,
-        hint: 'two containers have one address: attach one of them anew with another --ip; an address that moves between them is in allowedAddresses of both',
+        hint: 'two containers have one address: detach one of them, and attach it with another --ip; an address that moves between them is in allowedAddresses of both',
       };
     }
     default:

@@ -158,7 +158,7 @@ export class OutsideKeeper {
 
   async #mend(): Promise<void> {
     if (this.#outside && !(await this.#outside.hasLink())) {
-      this.#options.warn(`${OUTSIDE_IFNAME} was renamed, moved or replaced by another program: it is opened anew`, {});
+      this.#options.warn(`${OUTSIDE_IFNAME} was renamed, moved or replaced by another program: it is opened again`, {});
       await this.close();
       await this.#change(true);
     }

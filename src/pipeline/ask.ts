@@ -20,7 +20,7 @@ export function ask(view: FlowView, { topology }: Tables, { vni, ports }: Virtua
   }
   const local = destinations.length;
   for (const vtep of topology.vteps()) destinations.push({ kind: 'vtep', vtep, vni });
-  if (destinations.length === 0) return drop('no_destination', text`nobody is there who could have ${ip}`);
+  if (destinations.length === 0) return drop('no_destination', text`no port and no peer can have ${ip}`);
   const others = destinations.length - local;
   return {
     because: text`who has ${ip}: ask ${countText(local, 'port')} and ${countText(others, 'VTEP')}`,

@@ -104,7 +104,7 @@ export function leave(view: FlowView, known: Entered, origin: PortOrigin): Stage
   }
   const destination = view.bytes('ip_dst');
   if (outside.transit.some((ip) => sameBytes(ip, destination))) {
-    const why = text`${destination} is the transit address, which is nobody’s to reach`;
+    const why = text`${destination} is the transit address, which containers cannot reach`;
     return refuse(view, origin, 'martian', why, 'net_unreachable');
   }
   const stray = refuseStray(view, network, source);
@@ -139,7 +139,7 @@ function goOut(view: FlowView, known: Entered, leaving: Leaving): StageResult<Ro
   if (!found) {
     if (subject.kind === 'error') return drop('icmp_unrelated', text`it quotes no packet of a live connection`);
     const { protocol, tuple } = subject;
-    if (!subject.isRequest) return drop('no_connection', text`an answer that nobody outside has asked for`);
+    if (!subject.isRequest) return drop('no_connection', text`a reply to a request that nobody outside has sent`);
     const way = text`${tuple.source} to ${destination}, from ${address}`;
     const opening = { vni: network.vni, protocol, original: tuple, address };
     return open(view, known, opening, way, () => goOut(view, known, leaving));

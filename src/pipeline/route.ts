@@ -120,7 +120,8 @@ function takeAnswer(view: FlowView, { tables }: Entered, origin: OriginInNetwork
   const claim = isArp || isNd ? claimOf(view) : undefined;
   if (!claim) return undefined;
   const { ip, mac } = claim;
-  if (isGroupMac(mac) || isReservedMac(mac)) return drop('gateway_refused', text`${mac} is nobody’s to have`);
+  if (isGroupMac(mac) || isReservedMac(mac))
+    return drop('gateway_refused', text`${mac} is a group address or one of weft’s own, which no neighbor has`);
   const { vni } = origin.network;
   view.consult(neighborObject(vni, ip));
   return {

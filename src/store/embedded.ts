@@ -347,7 +347,7 @@ class EmbeddedStore implements Store {
       const message = `state directory ${directory} was deleted, and cannot be made again: ${(error as Error).message}`;
       throw new WeftError('system', message, { cause: error });
     }
-    onWarning(`state directory ${directory}: its journal had been deleted: it is written anew`);
+    onWarning(`state directory ${directory}: its journal had been deleted, and is written again`);
   }
 
   async #compact(): Promise<void> {

@@ -226,7 +226,7 @@ async function setTornEndAside({
   const aside = await setAside(path, torn, lengthBytes);
   await handle.truncate(lengthBytes);
   onWarning(
-    `state directory ${directory}: the last change${ofKeys(torn)} was not written to its end, and is not made; its ${torn.length} bytes are ${aside}`,
+    `state directory ${directory}: the last change${ofKeys(torn)} was written incompletely and is discarded; its ${torn.length} bytes are ${aside}`,
   );
 }
 

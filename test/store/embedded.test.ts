@@ -203,7 +203,7 @@ t.test('of many torn ends, the latest are kept', async (t) => {
     appendFileSync(join(directory, 'journal'), end);
     const { store, warnings } = await open(directory);
     await store.close();
-    t.match(warnings, [/is not made; its \d+ bytes are in /]);
+    t.match(warnings, [/is discarded; its \d+ bytes are in /]);
   }
   t.equal(torn().length, 16);
   t.equal(Math.max(...torn().map((name) => statSync(join(directory, name)).size)), end.length, 'with the last one');
@@ -328,7 +328,7 @@ t.test('what was acknowledged is kept when somebody deletes the journal, or all 
   for (const [n, gone] of [journal, directory].entries()) {
     rmSync(gone, { recursive: true });
     await store.transact({ put: [{ key: `b${n}`, value: n }] });
-    t.match(warnings.at(-1), /its journal had been deleted: it is written anew$/);
+    t.match(warnings.at(-1), /its journal had been deleted, and is written again$/);
     t.equal((await refusal(open(directory))).code, 'conflict', 'and it is still locked');
   }
   const before = (await store.list('')).entries;
