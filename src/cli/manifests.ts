@@ -1,7 +1,9 @@
 /** Reads the manifests that -f names: a file, a directory, or `-` for stdin. Validates all before any is used. */
-import { readFile, readdir, stat } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
+import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { WeftError } from '../error.ts';
+import { LARGEST_TEXT_BYTES } from '../model/document.ts';
 import { parseManifests } from '../model/manifest.ts';
 import { compareKinds } from '../model/kinds/registry.ts';
 import type { Resource } from '../model/resource.ts';
@@ -13,7 +15,7 @@ import type { Resource } from '../model/resource.ts';
 export async function readManifests(where: string): Promise<Resource[]> {
   const resources: Resource[] = [];
   for (const source of await sources(where)) {
-    const text = source === '-' ? await stdin() : await read(source);
+    const text = source === '-' ? await textOf(process.stdin, 'stdin') : await read(source);
     resources.push(...parseManifests(text, source === '-' ? 'stdin' : source));
   }
   if (resources.length === 0) throw new WeftError('not_found', `-f ${where}: there are no resources in it`);
@@ -36,14 +38,23 @@ async function sources(where: string): Promise<string[]> {
 
 async function read(path: string): Promise<string> {
   try {
-    return await readFile(path, 'utf8');
+    return await textOf(createReadStream(path), path);
   } catch (error) {
+    if (error instanceof WeftError) throw error;
     throw new WeftError('not_found', `-f ${path}: ${(error as Error).message}`, { cause: error });
   }
 }
 
-async function stdin(): Promise<string> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
+/** Reads no more than a text may have: a device or a pipe may never end. */
+async function textOf(stream: AsyncIterable<Uint8Array>, source: string): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let lengthBytes = 0;
+  for await (const chunk of stream) {
+    lengthBytes += chunk.length;
+    if (lengthBytes > LARGEST_TEXT_BYTES) {
+      throw new WeftError('invalid', `${source}: it is too large: at most ${LARGEST_TEXT_BYTES} bytes are accepted`);
+    }
+    chunks.push(chunk);
+  }
   return Buffer.concat(chunks).toString();
 }

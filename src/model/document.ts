@@ -9,9 +9,11 @@ export interface TextDocument {
   readonly locate: Locate;
 }
 
-const LARGEST_TEXT_BYTES = 1 << 20;
+/** The largest text in bytes. */
+export const LARGEST_TEXT_BYTES = 1 << 20;
 /** How often the content of an anchor may be repeated: aliases of aliases could grow without limit. */
 const MOST_ALIASES = 100;
+const NESTED_TOO_DEEP = 'nested too deep';
 
 /**
  * The documents of a text, without empty ones. JSON is read as the subset of YAML 1.2 that it
@@ -47,7 +49,9 @@ export function parseDocuments(text: string, source: string): TextDocument[] {
         // If a value continues as if it were a name, the line where it does so is the one to look
         // at.
         const runaway = document.errors.find(({ code }) => code === 'MULTILINE_IMPLICIT_KEY');
-        throw new WeftError('invalid', `${at(runaway?.pos[1] ?? problem.pos[0])}${problem.message}`);
+        const isDeep = problem.message.startsWith('Maximum call stack');
+        const why = isDeep ? NESTED_TOO_DEEP : problem.message;
+        throw new WeftError('invalid', `${at(runaway?.pos[1] ?? problem.pos[0])}${why}`);
       }
       const start = document.contents?.range?.[0] ?? document.range[0];
       const value: unknown = guarded(at, start, () => document.toJS({ maxAliasCount: MOST_ALIASES }));
@@ -64,7 +68,7 @@ function guarded<T>(at: (offset: number) => string, offset: number, step: () => 
   try {
     return step();
   } catch (error) {
-    if (error instanceof RangeError) throw new WeftError('invalid', `${at(offset)}nested too deep`);
+    if (error instanceof RangeError) throw new WeftError('invalid', `${at(offset)}${NESTED_TOO_DEEP}`);
     if (error instanceof ReferenceError) throw new WeftError('invalid', `${at(offset)}${error.message}`);
     throw error;
   }

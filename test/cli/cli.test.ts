@@ -434,6 +434,7 @@ t.test('manifests: all are checked first, then applied in order of dependency an
     'file:line:column, the value',
   );
   t.equal(sw.calls.length, 6, 'nothing was applied');
+  t.match(await weft(['apply', '-f', '/dev/zero']), { code: 1, stderr: /^weft: \/dev\/zero: it is too large: / });
   t.match(await weft(['apply', '-f', join(directory, 'none')]), { code: 1, stderr: /^weft: -f .*none: .*\n$/ });
 });
 

@@ -184,6 +184,7 @@ t.test('bombs', async (t) => {
   refuses(t, bomb, /^net.yaml:1:1: .*alias/);
   refuses(t, '['.repeat(200_000), /^net.yaml:1:\d+: /);
   refuses(t, '{"a":'.repeat(100_000), /^net.yaml:1:\d+: /);
+  refuses(t, '['.repeat(50_000), /nested too deep/);
   refuses(t, `a: ${'x'.repeat(1 << 20)}`, ' 1048579 bytes are too many: at most 1048576 are accepted');
   refuses(t, `${host}spec: &spec {underlay: *spec}`, '4:24: spec.underlay: text (in quotes) is expected');
   const shared = `${network}spec:\n  subnets: &nets [10.0.0.0/24]\n  ranges: *nets\n`;
