@@ -11,22 +11,22 @@
  */
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { createServer, isIPv6, type Socket } from 'node:net';
+import { createServer, isIPv6 } from 'node:net';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { enterNetns } from '../addon/netns.ts';
 import { parseIp } from '../flow/types.ts';
 import { clientOfAddress, type SocketClient } from '../table/clients.ts';
+import { Shares, type ShareLimits } from './shares.ts';
 import type { FromThread, ThreadStart, ToThread } from './messages.ts';
 import type { Answerer, ServerSpec } from './server.ts';
 
-/** Connections to one server: of all clients, and of one. */
-const MOST_CONNECTIONS = 1024;
-const MOST_OF_CLIENT = 64;
+/** How many connections to all servers may be open. */
+const LIMITS: ShareLimits = { ofAll: 1024, ofClient: 64 };
 
 const port = parentPort!;
 const { descriptor, addresses, servers, clients } = workerData as ThreadStart;
 const known = new Map(clients.map((client) => [client.id, client]));
-const sockets = new Map<number, Set<Socket>>();
+const shares = new Shares(LIMITS);
 
 enterNetns(descriptor);
 port.on('message', take);
@@ -51,23 +51,12 @@ async function openUdp({ l4Port }: ServerSpec, answerer: Answerer, address: stri
 async function openTcp({ l4Port }: ServerSpec, answerer: Answerer, address: string): Promise<void> {
   const server = createServer((socket) => {
     const client = clientAt(socket.remoteAddress ?? '');
-    const isTaken = client && note(socket, client) && attempt(() => answerer.connection?.(socket, client));
+    socket.on('error', () => {}); // clients may break off at any time
+    const isTaken = client && shares.take(client.id, socket) && attempt(() => answerer.connection?.(socket, client));
     if (!isTaken) socket.destroy();
   });
-  server.maxConnections = MOST_CONNECTIONS;
   server.listen({ host: address, port: l4Port, exclusive: true });
   await once(server, 'listening');
-}
-
-/** Notes a connection of the client. False if it has too many. */
-function note(socket: Socket, { id }: SocketClient): boolean {
-  const all = sockets.get(id) ?? new Set();
-  if (all.size >= MOST_OF_CLIENT) return false;
-  sockets.set(id, all.add(socket));
-  socket.once('close', () => all.delete(socket));
-  // Clients may break off at any time.
-  socket.on('error', () => {});
-  return true;
 }
 
 function clientAt(address: string): SocketClient | undefined {
@@ -82,8 +71,7 @@ function clientAt(address: string): SocketClient | undefined {
 function take(message: ToThread): void {
   if (message.kind === 'added') return void known.set(message.client.id, message.client);
   known.delete(message.id);
-  for (const socket of sockets.get(message.id) ?? []) socket.destroy();
-  sockets.delete(message.id);
+  shares.end(message.id);
 }
 
 function attempt(work: () => void): boolean {
