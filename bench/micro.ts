@@ -119,13 +119,13 @@ print(
 process.stderr.write('slow path\n');
 decideFlows(30_000); // Warms up until all of it is compiled.
 const [inEmpty, inFull] = [medianOf(5, () => decideFlows(100_000)), medianOf(3, () => decideAtCap(50_000, 50_000))];
-const [tracked, outside] = [medianOf(3, () => trackFlows(50_000)), medianOf(5, () => openConnections(100_000))];
+const [tracked, outside] = [medianOf(5, () => trackFlows(100_000)), medianOf(5, () => openConnections(100_000))];
 print(
   ['new flows (native)', 'a CPU-second', 'µs each', 'heap bytes each'],
   [
     decidedRow('100,000 in an empty cache', inEmpty),
     decidedRow('50,000 in a full cache of 50,000', inFull),
-    decidedRow('50,000 that open a tracked connection', tracked),
+    decidedRow('100,000 that open a tracked connection', tracked),
     decidedRow('100,000 connections to the outside', outside),
   ],
 );
