@@ -232,7 +232,14 @@ void test_datapath() {
   datapath.port(3)->upcalls = std::make_unique<UpcallRate>(upcalls, 1, std::make_shared<UpcallBuckets>(upcalls));
   std::vector<uint32_t> ids;
   uint32_t last_id = 0;
-  for (int step = 0; step < 100000; ++step) {
+  static constexpr Reason kRare[] = {Reason::connection_gone, Reason::icmp_unrelated, Reason::ipv4_checksum, Reason::rate_limit_ingress, Reason::rate_limit_egress, Reason::storm_control};
+  // Some outcomes are rare with some seeds: it goes on until each was seen often enough.
+  const auto is_rare = [&datapath] {
+    return datapath.counters().unanswered <= 10 || std::ranges::any_of(kRare, [&datapath](Reason reason) {
+      return datapath.counters().drops[static_cast<size_t>(reason)] <= 10;
+    });
+  };
+  for (int step = 0; step < 100000 || (step < 1000000 && is_rare()); ++step) {
     std::vector<uint8_t> bytes = udp4(static_cast<uint16_t>(random.below(40)));
     if (random.chance(30)) bytes = fragment4(&random);
     if (random.chance(20)) bytes[random.below(static_cast<uint32_t>(bytes.size()))] ^= 1u << random.below(8);
@@ -288,10 +295,9 @@ void test_datapath() {
   }
   CHECK(datapath.counters().tx == transmitted && transmitted > 10000);
   CHECK(datapath.counters().upcalls > 1000);
-  CHECK(datapath.counters().originated > 500 && datapath.counters().unanswered > 0);
-  for (const Reason reason : {Reason::connection_gone, Reason::icmp_unrelated, Reason::ipv4_checksum,
-                              Reason::rate_limit_ingress, Reason::rate_limit_egress, Reason::storm_control}) {
-    CHECK(datapath.counters().drops[static_cast<size_t>(reason)] > 0);
+  CHECK(datapath.counters().originated > 500 && datapath.counters().unanswered > 10);
+  for (const Reason reason : kRare) {
+    CHECK(datapath.counters().drops[static_cast<size_t>(reason)] > 10);
   }
   for (const Reason reason : {Reason::fragment_overlap, Reason::fragment_duplicate, Reason::fragment_limit,
                               Reason::fragment_timeout}) {

@@ -27,6 +27,9 @@ import {
   type NetworkOptions,
 } from './target.ts';
 
+/** Sent by Node's server if it could not read a request in time. */
+const REQUEST_TIMEOUT = 408;
+
 export const DEFAULT_SOCKET = '/run/weft/weft.sock';
 
 /** What a follower gets. */
@@ -300,6 +303,9 @@ function pathOf(name: string, place: InNamespace): string {
 }
 
 function answer(response: IncomingMessage, text: string): unknown {
+  if (response.statusCode === REQUEST_TIMEOUT) {
+    throw new WeftError('unreachable', 'the daemon is too busy: it did not read the request in time; try again');
+  }
   let value: { error?: { code: ErrorCode; message: string } };
   try {
     value = JSON.parse(text);

@@ -13,10 +13,13 @@ export interface ServerSpec {
   readonly module: string;
 }
 
-/** `client` is who really asks: the endpoint behind the port where its packets came in, whatever source they have. */
+/**
+ * `client` is who really asks: the endpoint behind the port where its packets came in, whatever source they have.
+ * Whatever fails, at once or by a promise, is logged, and ends nothing else.
+ */
 export interface Answerer {
   /** A datagram of a client. `answer` may be called later, and any number of times. */
-  datagram?(message: Uint8Array, client: SocketClient, answer: (bytes: Uint8Array) => void): void;
+  datagram?(message: Uint8Array, client: SocketClient, answer: (bytes: Uint8Array) => void): void | Promise<void>;
   /** A connection of a client. It is closed with its endpoint. How long it may be idle is up to the answerer. */
-  connection?(socket: Socket, client: SocketClient): void;
+  connection?(socket: Socket, client: SocketClient): void | Promise<void>;
 }

@@ -74,14 +74,20 @@ function take(message: ToThread): void {
   shares.end(message.id);
 }
 
-function attempt(work: () => void): boolean {
+/** @returns false if it has failed; what fails later is only told */
+function attempt(work: () => void | Promise<void>): boolean {
   try {
-    work();
+    const result = work();
+    if (result instanceof Promise) result.catch(failed);
     return true;
   } catch (error) {
-    tell({ kind: 'failed', text: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+    failed(error);
     return false;
   }
+}
+
+function failed(error: unknown): void {
+  tell({ kind: 'failed', text: error instanceof Error ? (error.stack ?? error.message) : String(error) });
 }
 
 function tell(message: FromThread): void {

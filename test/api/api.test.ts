@@ -446,3 +446,13 @@ t.test('connections are capped: idle ones make room, requests in progress do not
   await untilFollowers(sw, () => sw.flowListeners.size === 2);
   t.equal((await client.status()).forwarding, true, 'one that ends makes room');
 });
+
+t.test('a daemon that is too busy to read a request says so', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), `weft-busy-${process.pid}-`));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const socket = join(directory, 'weft.sock');
+  const server = createServer((peer) => peer.end('HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n'));
+  await once(server.listen(socket), 'listening');
+  t.teardown(() => server.close());
+  await t.rejects(new Client(socket).status(), { code: 'unreachable', message: /^the daemon is too busy: / });
+});

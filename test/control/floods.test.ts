@@ -7,37 +7,18 @@ import t from 'tap';
 import { routing } from '../../src/cluster/routing.ts';
 import { REDECIDE_FLOOD_ACTIONS } from '../../src/control/controller.ts';
 import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
-import { formatMac, parseIp, type PortNo, type Vni } from '../../src/flow/types.ts';
+import { formatMac, parseIp, type PortNo } from '../../src/flow/types.ts';
 import { Forwarding } from '../../src/forwarding.ts';
-import type { AccessPort } from '../../src/table/topology.ts';
 import { buildVxlan } from '../../src/wire/vxlan.ts';
 import { udp } from '../support/frames.ts';
+import { endpoint, FIRST_PORT, macOf, vni } from './workloads.ts';
 
 const ENDPOINTS = 400;
 /** Frames to different group addresses that each endpoint sends when it starts. */
 const FLOODS_EACH = 2;
-const vni = 100 as Vni;
 const UNDERLAY = 1 as PortNo;
-const FIRST_PORT = 10;
 const local = parseIp('192.0.2.1');
 const peer = parseIp('192.0.2.2');
-
-function macOf(n: number): Uint8Array {
-  return Uint8Array.of(2, 0, 0, 0, n >> 8, n);
-}
-
-function endpoint(n: number): AccessPort {
-  return {
-    portNo: (FIRST_PORT + n) as PortNo,
-    name: `w${n}`,
-    vni,
-    mac: macOf(n),
-    addresses: [parseIp(`10.0.${n >> 8}.${n & 0xff}`)],
-    allowedAddresses: [],
-    allowedEtherTypes: [],
-    trust: false,
-  };
-}
 
 /** A host without endpoints. */
 function emptyHost() {

@@ -6,13 +6,14 @@
 import t, { type Test } from 'tap';
 import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
 import { CONNECTION_BYTES } from '../../src/flow/connection.ts';
-import { formatIp, formatMac, parseIp, type FlowId, type PortNo, type Vni } from '../../src/flow/types.ts';
+import { formatIp, formatMac, parseIp, type FlowId, type PortNo } from '../../src/flow/types.ts';
 import { Forwarding } from '../../src/forwarding.ts';
 import { routing } from '../../src/cluster/routing.ts';
-import { gatewayMac, publishedId, type AccessPort, type Published } from '../../src/table/topology.ts';
+import { gatewayMac, publishedId, type Published } from '../../src/table/topology.ts';
 import { IP_TCP } from '../../src/wire/ipv4.ts';
 import { buildVxlan } from '../../src/wire/vxlan.ts';
 import { udp } from '../support/frames.ts';
+import { endpoint, FIRST_PORT, ipOf, macOf, vni } from './workloads.ts';
 
 const ENDPOINTS = 1000;
 const TUNNEL_FLOWS = 10_000;
@@ -21,34 +22,11 @@ const FLOODS = 10;
 /** The most of the 10,000 flows that one change may cause to be decided again. */
 const MOST = 50;
 
-const vni = 100 as Vni;
 const [UNDERLAY, OUTSIDE] = [1 as PortNo, 2 as PortNo];
-const FIRST_PORT = 10;
 const local = parseIp('192.0.2.1');
 const vteps = ['192.0.2.2', '192.0.2.3'].map(parseIp);
 const published: Published = { endpoint: 'w0', vni, addresses: [ipOf(0)], l4Port: 80 };
 const link = { portNo: OUTSIDE, transit: [parseIp('169.254.77.2')], mtu: 1500 };
-
-function ipOf(n: number): Uint8Array {
-  return parseIp(`10.0.${n >> 8}.${n & 0xff}`);
-}
-
-function macOf(n: number): Uint8Array {
-  return Uint8Array.of(2, 0, 0, 0, n >> 8, n);
-}
-
-function endpoint(n: number): AccessPort {
-  return {
-    portNo: (FIRST_PORT + n) as PortNo,
-    name: `w${n}`,
-    vni,
-    mac: macOf(n),
-    addresses: [ipOf(n)],
-    allowedAddresses: [],
-    allowedEtherTypes: [],
-    trust: false,
-  };
-}
 
 /** Endpoints below ENDPOINTS are on this host, the others on the other hosts in turn. */
 function fullHost() {

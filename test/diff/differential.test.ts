@@ -1,5 +1,5 @@
 /**
- * Sends 200,000 random frames, many in bursts and superframes, through the native and the reference datapath, and shows
+ * Sends 250,000 random frames, many in bursts and superframes, through the native and the reference datapath, and shows
  * that the test would notice a fault: planted faults are found and reduced to few steps.
  * `npm run test:diff -- --frames N --seed S` runs longer tests.
  */
@@ -18,10 +18,10 @@ t.setTimeout(600_000);
 
 t.test(`native and reference do the same (WEFT_SEED=${seed})`, async (t) => {
   const native: Open = (options) => openNativeDatapath({ ...options, threads: 0 });
-  const result = runDifferential({ left: native, right: openReferenceDatapath, decider, seed, frames: 200_000 });
-  t.ok(result.frames >= 200_000);
+  const result = runDifferential({ left: native, right: openReferenceDatapath, decider, seed, frames: 250_000 });
+  t.ok(result.frames >= 250_000);
   t.ok(result.upcalls > 10_000, `${result.upcalls} upcalls`);
-  t.ok(result.hits > 5000, `${result.hits} hits`);
+  t.ok(result.hits > 10_000, `${result.hits} hits`);
   t.ok(result.segments > 5000, `${result.segments} segments`);
   t.ok(result.coalesced > 5000, `${result.coalesced} coalesced`);
   for (const [what, count] of wanted('random', result)) t.ok(count, `${what}: ${count}`);

@@ -16,7 +16,8 @@ t.test(`it answers as a list of the same values does (SEED=${seed})`, async (t) 
   const list: Uint8Array[] = [];
   const set = new ValueSet(6);
   const answers = new Set<string>();
-  for (let round = 0; round < ROUNDS; round++) {
+  // Some answers are rare: it goes on until enough different ones were seen.
+  for (let round = 0; round < ROUNDS || (round < 20 * ROUNDS && answers.size < 6); round++) {
     if (list.length > 0 && random.chance(list.length / 40)) set.delete(list.splice(random.int(list.length), 1)[0]!);
     else {
       const value = mac();
@@ -34,8 +35,7 @@ t.test(`it answers as a list of the same values does (SEED=${seed})`, async (t) 
     }
     answers.add(`${isOne} ${megaflow.split(':').length}`);
   }
-  // A value can be found, and can be missed by one look or by several.
-  t.ok(answers.has('true 6') && answers.size >= 3, `the answers differ: ${[...answers].join(', ')}`);
+  t.ok(answers.size >= 6, `the answers differ: ${[...answers].join(', ')}`);
 });
 
 t.test('nothing is used to tell that a value is in no empty set', async (t) => {

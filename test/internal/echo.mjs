@@ -1,6 +1,6 @@
 /**
  * A server for tests: it tells its client who that is to weft. An answer to `123 …` has so many bytes, `fail` makes it
- * throw, and `die` ends its thread. A datagram `late …` is answered after the call has returned.
+ * throw, `reject` does so later, and `die` ends its thread. A datagram `late …` is answered after the call has returned.
  */
 const saidTo = (message, { network, endpoint }) => {
   const text = `${network} ${endpoint} ${message}`;
@@ -12,9 +12,11 @@ const saidTo = (message, { network, endpoint }) => {
 
 export default {
   datagram(message, client, answer) {
+    if (String(message) === 'reject') return Promise.reject(new Error('asked to reject'));
     const said = saidTo(message, client);
     if (String(message).startsWith('late')) setImmediate(() => answer(said));
     else answer(said);
+    return undefined;
   },
   connection(socket, client) {
     socket.on('data', (message) => socket.write(saidTo(message, client)));

@@ -8,13 +8,13 @@
  *
  * Sockets of weft itself, at the addresses of the gateways: they answer, and know who asks.
  */
-import { copyFileSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { copyFileSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { buildSync } from 'esbuild';
 import t from 'tap';
 import { Client } from '../../src/api/client.ts';
 import { ECHO_PORT } from '../internal/port.ts';
+import { bundled } from '../support/bundled.ts';
 import { namespaceHolders, openLab, type Lab, type Namespace } from '../support/lab.ts';
 import { run, until } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
@@ -25,19 +25,7 @@ t.setTimeout(600_000);
 t.jobs = datapathKinds.length;
 
 const echo = fileURLToPath(new URL('../internal/echo.mjs', import.meta.url));
-/** Inside the package, so that it finds the addon. */
-const built = fileURLToPath(new URL(`../../node_modules/.cache/weft-t${process.pid}/`, import.meta.url));
-const script = join(built, 'daemon.process.mjs');
-buildSync({
-  entryPoints: [fileURLToPath(new URL('../internal/daemon.process.ts', import.meta.url))],
-  outfile: script,
-  bundle: true,
-  format: 'esm',
-  platform: 'node',
-  target: 'node20',
-  packages: 'external',
-});
-process.once('exit', () => rmSync(built, { recursive: true }));
+const script = bundled(new URL('../internal/daemon.process.ts', import.meta.url));
 
 const gateways = { red: ['10.44.0.1', 'fd44::1'], blue: ['10.45.0.1', 'fd45::1'] } as const;
 const protocols = ['udp', 'tcp'] as const;
@@ -212,10 +200,14 @@ for (const datapath of datapathKinds) {
     });
 
     await t.test('a server that throws, or whose thread ends, is not the end', async (t) => {
-      const failing = web.start(question('udp', gateways.red[0], 'fail'));
-      await until(() => weft.log().includes('asked to fail'), { what: 'it is logged' });
-      await failing.stop('SIGKILL');
-      t.equal(await ask(shop, 'udp', gateways.blue[0], 'hello'), 'blue shop hello');
+      const [thread] = threadsElsewhere(weft.pid);
+      for (const what of ['fail', 'reject']) {
+        const failing = web.start(question('udp', gateways.red[0], what));
+        await until(() => weft.log().includes(`asked to ${what}`), { what: 'it is logged' });
+        await failing.stop('SIGKILL');
+        t.equal(await ask(shop, 'udp', gateways.blue[0], 'hello'), 'blue shop hello');
+      }
+      t.equal(threadsElsewhere(weft.pid)[0]?.id, thread?.id, 'the same thread answers');
       const ending = web.start(question('tcp', gateways.red[0], 'die'));
       await until(() => weft.log().includes('ended with code 7'), { what: 'that is logged, too' });
       await ending.stop('SIGKILL');

@@ -7,35 +7,17 @@
  *
  * Tests about the TAP itself let a datapath create it instead of the cable.
  */
-import { rmSync } from 'node:fs';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { buildSync } from 'esbuild';
 import type { Test } from 'tap';
 import { transit } from '../../src/outside/link.ts';
 import type { OutsideState } from '../../src/outside/state.ts';
 import type { PublishedPort } from '../../src/model/publish.ts';
+import { bundled } from '../support/bundled.ts';
 import { openLab, type Lab, type Namespace } from '../support/lab.ts';
 import { until, type Background } from '../support/process.ts';
 import { python } from '../support/traffic.ts';
 import { macs, type Request } from './outside.process.ts';
 
-/**
- * A single JavaScript file, which starts in a fifth of the time. It is inside the package so that it finds the addon.
- */
-const built = fileURLToPath(new URL(`../../node_modules/.cache/weft-t${process.pid}/`, import.meta.url));
-const script = join(built, 'outside.process.mjs');
-export const command = [process.execPath, script];
-buildSync({
-  entryPoints: [fileURLToPath(new URL('./outside.process.ts', import.meta.url))],
-  outfile: script,
-  bundle: true,
-  format: 'esm',
-  platform: 'node',
-  target: 'node20',
-  packages: 'external',
-});
-process.once('exit', () => rmSync(built, { recursive: true }));
+export const command = [process.execPath, bundled(new URL('./outside.process.ts', import.meta.url))];
 
 interface Said {
   readonly reply?: Readonly<Record<string, unknown>>;
