@@ -28,6 +28,7 @@ import {
   type Listing,
   type Put,
   type Store,
+  type StoreHealth,
   type Transaction,
   type WatchEvent,
 } from './store.ts';
@@ -71,6 +72,9 @@ export async function openEmbeddedStore(options: EmbeddedStoreOptions): Promise<
     throw new WeftError('system', message, { cause: error });
   }
 }
+
+/** A directory has one history, as long as a process has it open. */
+const HISTORY = 'embedded';
 
 /** A write that waits: a transaction, or the end of a lease. */
 interface Waiting {
@@ -147,7 +151,7 @@ class EmbeddedStore implements Store {
       );
     }
     const found = [...entries.values()].filter(({ key }) => key.startsWith(prefix));
-    return { revision: at, entries: found.sort((a, b) => (a.key < b.key ? -1 : 1)) };
+    return { revision: at, history: HISTORY, entries: found.sort((a, b) => (a.key < b.key ? -1 : 1)) };
   }
 
   transact({ expect = [], put = [], delete: deleted = [] }: Transaction): Promise<number> {
@@ -199,6 +203,14 @@ class EmbeddedStore implements Store {
     await new Promise<number>((resolve, reject) => {
       this.#enqueue({ expect: [], put: [], delete: [], revoke: id, lengthBytes: 0, resolve, reject });
     });
+  }
+
+  health(): StoreHealth {
+    return { isReachable: true };
+  }
+
+  onHealth(): () => void {
+    return () => {};
   }
 
   close(): Promise<void> {

@@ -25,6 +25,7 @@ import {
   type Listing,
   type Put,
   type Store,
+  type StoreHealth,
   type Transaction,
   type WatchEvent,
 } from './store.ts';
@@ -62,11 +63,12 @@ class StagedStore implements Store {
   }
 
   async list(prefix: string, at?: number): Promise<Listing> {
-    const { revision, entries } = await this.#store.list(prefix, at);
-    const seen = entries.filter(({ key }) => !isStagingKey(key));
-    if (!seen.some((entry) => markedWith(entry) !== undefined)) return { revision, entries: seen };
+    const { revision, history, entries } = await this.#store.list(prefix, at);
+    const stored = entries.filter(({ key }) => !isStagingKey(key));
+    if (!stored.some((entry) => markedWith(entry) !== undefined)) return { revision, history, entries: stored };
     const { doneAt } = new StagedIds((await this.#store.list(STAGED, revision)).entries);
-    return { revision, entries: seen.flatMap((entry) => visible(entry, doneAt.get(markedWith(entry) ?? '')) ?? []) };
+    const seen = stored.flatMap((entry) => visible(entry, doneAt.get(markedWith(entry) ?? '')) ?? []);
+    return { revision, history, entries: seen };
   }
 
   async transact(transaction: Transaction): Promise<number> {
@@ -103,6 +105,14 @@ class StagedStore implements Store {
 
   revoke(lease: string): Promise<void> {
     return this.#store.revoke(lease);
+  }
+
+  health(): StoreHealth {
+    return this.#store.health();
+  }
+
+  onHealth(listener: (health: StoreHealth) => void): () => void {
+    return this.#store.onHealth(listener);
   }
 
   close(): Promise<void> {

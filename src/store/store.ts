@@ -30,6 +30,11 @@ export interface Entry {
 /** The entries under a prefix, ordered by key, as they were at `revision`. */
 export interface Listing {
   readonly revision: number;
+  /**
+   * Names the history that `revision` belongs to. Revisions of two histories cannot be compared: behind the same address,
+   * there is another store now. A store that was restored from a backup may keep its name; then its revision went back.
+   */
+  readonly history: string;
   readonly entries: readonly Entry[];
 }
 
@@ -65,8 +70,20 @@ export interface Change {
 export type WatchEvent =
   /** What one transaction changed under the prefix. Events arrive in the order of their revisions. */
   | { readonly kind: 'changes'; readonly revision: number; readonly changes: readonly Change[] }
-  /** The store no longer knows what happened since then. The watch has ended: list again, and watch from there. */
+  /**
+   * The store no longer knows what happened since then, or has another history, or its revision went back. The watch has
+   * ended: list again, which tells what happened, and watch from there.
+   */
   | { readonly kind: 'compacted' };
+
+/** Whether the store answers. */
+export interface StoreHealth {
+  readonly isReachable: boolean;
+  /** Since when that is so, in milliseconds since the epoch. Undefined for a store that is always reachable. */
+  readonly since?: number;
+  /** One line that says why it is not reachable. */
+  readonly why?: string;
+}
 
 export interface Store {
   /** The maximum number of expectations, and of puts and deletions together, in one transaction. */
@@ -84,7 +101,7 @@ export interface Store {
   /**
    * Resolves with its revision once it is durable. The caller may reuse what it passes in at once.
    * @throws WeftError `conflict` if an expectation is not met, with the revision that the entry has; `not_found` if a
-   * lease has ended
+   * lease has ended; `unreachable` if the store does not answer: nothing was done, unless `isUnanswered`
    */
   transact(transaction: Transaction): Promise<number>;
 
@@ -104,6 +121,12 @@ export interface Store {
   /** Ends a lease, deleting its entries in one transaction. Does nothing if it has already ended. */
   revoke(lease: string): Promise<void>;
 
+  /** Answers at once. */
+  health(): StoreHealth;
+
+  /** Calls `listener` whenever `health` has changed. @returns a function that stops that */
+  onHealth(listener: (health: StoreHealth) => void): () => void;
+
   /** Waits for transactions under way and refuses later ones. Watches end without another event. */
   close(): Promise<void>;
 }
@@ -111,4 +134,20 @@ export interface Store {
 /** The error that a store throws. @param actual the revision that the entry has; 0 if there is none */
 export function conflictError(key: string, actual: number, expected: number): WeftError {
   return new WeftError('conflict', `"${key}" has revision ${actual}, not ${expected}: it was changed meanwhile`);
+}
+
+/** Why an error is `isUnanswered`. */
+const UNANSWERED = new Error('the answer was lost');
+
+/** The error of a transaction that was sent, and whose answer was lost. @param message one line */
+export function unansweredError(message: string): WeftError {
+  return new WeftError('unreachable', message, { cause: UNANSWERED });
+}
+
+/**
+ * True for the error of a transaction that may have been made, or may still be. Its caller reads what it wanted to write,
+ * or tries again with the same expectations: they let it happen only once.
+ */
+export function isUnanswered(error: unknown): boolean {
+  return error instanceof WeftError && error.cause === UNANSWERED;
 }

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
+import { within } from '../../src/store/within.ts';
 import type { Store } from '../../src/store/store.ts';
 import { conformance, type StoreUnderTest } from './conformance.ts';
 
@@ -45,6 +46,20 @@ function embedded(t: Test, operationLimit?: number): StoreUnderTest {
   };
 }
 
+/** A part of a store of which others use another part. */
+function part(t: Test): StoreUnderTest {
+  const under = embedded(t);
+  return {
+    ...under,
+    open: async () => {
+      const store = await under.open();
+      await store.transact({ put: [{ key: 'other/k', value: 'of others' }] });
+      return Object.assign(within(store, 'part/'), { close: () => store.close() });
+    },
+  };
+}
+
 await t.test('any number of operations in a transaction', (t) => conformance(t, (t) => embedded(t)));
+await t.test('a part of a store', (t) => conformance(t, (t) => part(t)));
 // etcd has 128 by default.
 await t.test('128 operations', (t) => conformance(t, (t) => embedded(t, 128)));

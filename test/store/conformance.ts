@@ -101,7 +101,8 @@ export async function conformance(t: Test, begin: (t: Test) => StoreUnderTest): 
     const seen: { at: number; entries: Readonly<Record<string, unknown>> }[] = [];
     for (let n = 0; n < 10; n++) {
       await store.transact({ put: [{ key: `k/${n % 4}`, value: n }], delete: n % 3 === 0 ? [`k/${(n + 1) % 4}`] : [] });
-      const { revision, entries } = await store.list('k/');
+      const { revision, history, entries } = await store.list('k/');
+      t.equal(history, (await store.list('')).history, 'one history');
       seen.push({ at: revision, entries: plain(entries) });
     }
     for (const { at, entries } of seen) {
@@ -381,6 +382,8 @@ function unanswered(store: Store, write: number): { client: Store; isOver: () =>
     keepAlive: (lease) => store.keepAlive(lease),
     revoke: (lease) => store.revoke(lease),
     watch: (...given) => store.watch(...given),
+    health: () => store.health(),
+    onHealth: (listener) => store.onHealth(listener),
     close: () => store.close(),
     transact: async (transaction) => {
       const revision = await store.transact(transaction);
@@ -442,6 +445,8 @@ function dying(
     keepAlive: alive((lease) => store.keepAlive(lease)),
     revoke: alive((lease) => store.revoke(lease)),
     watch: (...given) => store.watch(...given),
+    health: () => store.health(),
+    onHealth: (listener) => store.onHealth(listener),
     close: () => store.close(),
     transact: alive(async (transaction: Transaction) => {
       await look();

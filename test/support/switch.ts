@@ -10,7 +10,7 @@ import { findKind } from '../../src/model/kinds/registry.ts';
 import type { Resource } from '../../src/model/resource.ts';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
 import { unlimited } from '../../src/store/staged.ts';
-import type { Listing, Store, Transaction, WatchEvent } from '../../src/store/store.ts';
+import type { Listing, Store, StoreHealth, Transaction, WatchEvent } from '../../src/store/store.ts';
 import { openSwitch, type Switch } from '../../src/switch.ts';
 import type { Lab, Namespace } from './lab.ts';
 
@@ -34,6 +34,8 @@ export class Hooked implements Store {
   readonly grant = (ttlMs: number) => this.store.grant(ttlMs);
   readonly keepAlive = (lease: string) => this.store.keepAlive(lease);
   readonly revoke = (lease: string) => this.store.revoke(lease);
+  readonly health = () => this.store.health();
+  readonly onHealth = (listener: (health: StoreHealth) => void) => this.store.onHealth(listener);
   readonly close = () => this.store.close();
 
   async list(prefix: string, at?: number): Promise<Listing> {

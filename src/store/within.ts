@@ -1,0 +1,82 @@
+/** A part of a store as a store of its own: the entries below a prefix, with their keys relative to it. */
+import { WeftError } from '../error.ts';
+import type { Entry, Listing, Store, StoreHealth, Transaction, WatchEvent } from './store.ts';
+
+/** @param prefix such as `weft/`. Closing the part leaves `store` open. */
+export function within(store: Store, prefix: string): Store {
+  return new Part(store, prefix);
+}
+
+class Part implements Store {
+  readonly operationLimit: number;
+  readonly #store: Store;
+  readonly #prefix: string;
+
+  constructor(store: Store, prefix: string) {
+    this.operationLimit = store.operationLimit;
+    this.#store = store;
+    this.#prefix = prefix;
+  }
+
+  async get(key: string): Promise<Entry | undefined> {
+    const entry = await this.#store.get(this.#prefix + key);
+    return entry && this.#relative(entry);
+  }
+
+  async list(prefix: string, at?: number): Promise<Listing> {
+    const listing = await this.#store.list(this.#prefix + prefix, at);
+    return { ...listing, entries: listing.entries.map((entry) => this.#relative(entry)) };
+  }
+
+  async transact({ expect = [], put = [], delete: deleted = [] }: Transaction): Promise<number> {
+    const below = <T extends { readonly key: string }>(one: T): T => ({ ...one, key: this.#prefix + one.key });
+    try {
+      return await this.#store.transact({
+        expect: expect.map(below),
+        put: put.map(below),
+        delete: deleted.map((key) => this.#prefix + key),
+      });
+    } catch (error) {
+      if (!(error instanceof WeftError && error.code === 'conflict')) throw error;
+      // It names the key, which the caller knows without the prefix.
+      throw new WeftError('conflict', error.message.replace(`"${this.#prefix}`, '"'), { cause: error });
+    }
+  }
+
+  watch(prefix: string, from: number, listener: (event: WatchEvent) => void): () => void {
+    return this.#store.watch(this.#prefix + prefix, from, (event) => {
+      if (event.kind === 'compacted') return listener(event);
+      const changes = event.changes.map(({ key, entry }) => ({
+        key: key.slice(this.#prefix.length),
+        entry: entry && this.#relative(entry),
+      }));
+      listener({ ...event, changes });
+    });
+  }
+
+  grant(ttlMs: number): Promise<string> {
+    return this.#store.grant(ttlMs);
+  }
+
+  keepAlive(lease: string): Promise<void> {
+    return this.#store.keepAlive(lease);
+  }
+
+  revoke(lease: string): Promise<void> {
+    return this.#store.revoke(lease);
+  }
+
+  health(): StoreHealth {
+    return this.#store.health();
+  }
+
+  onHealth(listener: (health: StoreHealth) => void): () => void {
+    return this.#store.onHealth(listener);
+  }
+
+  async close(): Promise<void> {}
+
+  #relative(entry: Entry): Entry {
+    return Object.freeze({ ...entry, key: entry.key.slice(this.#prefix.length) });
+  }
+}
