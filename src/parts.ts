@@ -51,7 +51,10 @@ export interface SwitchOptions extends DaemonConfig {
 
 /** What the parts need besides their options. */
 export interface Foundations {
+  /** The state of the cluster. */
   readonly store: Store;
+  /** What only this host keeps, in its state directory; without a shared store, the same store. */
+  readonly own: Store;
   readonly openDatapath: (options: DatapathOptions) => Datapath;
   /** The identity of this host: `IDENTITY_BYTES` that no other host has. */
   readonly identity: Uint8Array;
@@ -71,6 +74,7 @@ export interface Foundations {
 
 export interface Parts {
   readonly store: Store;
+  readonly own: Store;
   readonly watcher: NetnsWatcher;
   readonly forwarding: Forwarding;
   readonly underlay: Underlay;
@@ -98,7 +102,7 @@ const NEIGHBOR_QUOTA = 4096;
 
 export function joinParts(options: SwitchOptions, foundations: Foundations): Parts {
   const { logger } = options;
-  const { store, watcher, probe, clock } = foundations;
+  const { store, own, watcher, probe, clock } = foundations;
   const warn = (message: string, details: object): void => logger.warn(details, message);
   const forwarding = openForwarding(options, foundations);
 
@@ -141,6 +145,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   });
   const endpoints: Endpoints = new Endpoints({
     store,
+    own,
     forwarding,
     networks,
     hosts,
@@ -197,8 +202,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   const cluster = new Cluster({
     store,
     reconcilers: reconcilers({ networks, hosts, endpoints }),
-    see: (changes, revision) => endpoints.see(changes, revision),
-    place: (names) => endpoints.place(names),
+    registers: [],
     onEnforced: () => outside.keep(),
     // Makes sure that the outside can be set up before a network that needs it is declared.
     prepare: async (resources) => {
@@ -215,6 +219,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   return {
     ...{
       store,
+      own,
       watcher,
       forwarding,
       underlay,

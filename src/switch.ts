@@ -36,9 +36,9 @@ import type {
 } from './model/report.ts';
 import { idOf, type Resource, type ResourceName } from './model/resource.ts';
 import type { CaptureOptions, CaptureSink, ConnectionsOptions } from './observe/observer.ts';
-import { version } from './package.ts';
 import { joinParts, type Parts, type SwitchOptions } from './parts.ts';
 import { openProbe } from './paths/probe.ts';
+import { statusOf } from './status.ts';
 import { openEmbeddedStore } from './store/embedded.ts';
 import type { Store } from './store/store.ts';
 import { Upkeep } from './upkeep.ts';
@@ -68,15 +68,19 @@ export async function createSwitch(options: SwitchOptions): Promise<Switch> {
   return openSwitch(options, store);
 }
 
-/** The same with an open store, which is closed with the switch. */
-export async function openSwitch(options: SwitchOptions, store: Store): Promise<Switch> {
+/**
+ * The same with open stores, which are closed with the switch.
+ * @param own what only this host keeps @param store the state of the cluster
+ */
+export async function openSwitch(options: SwitchOptions, own: Store, store: Store = own): Promise<Switch> {
   let made: Switch | undefined;
   try {
     const openDatapath = await datapathOpener(options.datapath, options, setTimeout);
-    const identity = await hostIdentity(store, () => randomBytes(IDENTITY_BYTES));
+    const identity = await hostIdentity(own, () => randomBytes(IDENTITY_BYTES));
     made = new Switch(options, (upkeep) =>
       joinParts(options, {
         store,
+        own,
         openDatapath,
         identity,
         natKey: randomBytes(8),
@@ -93,7 +97,7 @@ export async function openSwitch(options: SwitchOptions, store: Store): Promise<
     return made;
   } catch (error) {
     if (made) await made.close();
-    else await store.close();
+    else await Promise.all([store.close(), own.close()]);
     throw error;
   }
 }
@@ -122,7 +126,7 @@ export class Switch {
       forwarding.endConnections(endpoints.isGone());
       await outside.start();
       // Everything forwards by now. What follows restores what was changed in the meantime.
-      await endpoints.started();
+      await endpoints.started((name) => cluster.isDeclared(endpointKind, name));
       await Promise.all([endpoints.mend(), internal.mend()]);
       this.#upkeep.start();
       this.#isForwarding = true;
@@ -130,29 +134,7 @@ export class Switch {
   }
 
   status(): StatusReport {
-    const { cluster, endpoints, hosts, internal, networks, observer, outside, paths, underlay } = this.#parts;
-    const { host, datapath, flowLimit } = this.#options;
-    return {
-      host,
-      version,
-      pid: process.pid,
-      startedAt: this.#startedAt.toISOString(),
-      forwarding: this.#isForwarding,
-      underlay: underlay.addressText ?? null,
-      tunnel: underlay.report() ?? null,
-      peers: hosts.vteps(),
-      pathMtus: Object.fromEntries([...paths.known].map(([peer, { mtu }]) => [peer, mtu])),
-      pathSources: Object.fromEntries([...paths.known].map(([peer, { source }]) => [peer, source])),
-      store: 'embedded',
-      clashes: this.#parts.clashes(),
-      outside: outside.report(),
-      internal: internal.report(),
-      networks: networks.size,
-      endpoints: endpoints.size,
-      endpointProblems: endpoints.problems(),
-      refusedRecords: cluster.refused.report(),
-      ...observer.status({ kind: datapath, flowLimit }),
-    };
+    return statusOf(this.#parts, this.#options, { startedAt: this.#startedAt, isForwarding: this.#isForwarding });
   }
 
   /** Checks the kernel, the rights, the underlay and the peers. */
@@ -280,7 +262,7 @@ export class Switch {
     this.#isClosed = true;
     this.#isForwarding = false;
     this.#upkeep.close();
-    const { cluster, endpoints, forwarding, internal, outside, paths, store, underlay, watcher } = this.#parts;
+    const { cluster, endpoints, forwarding, internal, outside, own, paths, store, underlay, watcher } = this.#parts;
     underlay.close();
     paths.close();
     await cluster.serial.close();
@@ -294,7 +276,7 @@ export class Switch {
       forwarding.datapath.close();
       const { connectionsFile } = this.#options;
       if (purge && connectionsFile !== undefined) removeConnections(connectionsFile);
-      await store.close();
+      await Promise.all([store.close(), own.close()]);
     }
   }
 }

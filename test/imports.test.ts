@@ -33,6 +33,7 @@ const mayImport: Readonly<Record<string, string>> = {
   config: 'model memory node wire zod yaml',
   switch: '*',
   parts: '*',
+  status: 'parts model package',
   upkeep: 'parts cluster flow node pino',
   api: 'model package turns node hono @hono/node-server zod',
   cli: 'api model package node pino commander cli-table3 picocolors yaml',

@@ -22,15 +22,15 @@ import { refuseInUse } from './in-use.ts';
 import { keyOf, resourceAt } from './keys.ts';
 import { migration } from './migration.ts';
 import type { Declared, Reconciler, Stored } from './reconciler.ts';
+import type { Register } from './register.ts';
 import { RefusedRecords } from './refused-records.ts';
 import { Serial } from './serial.ts';
 
 export interface ClusterEnvironment {
   readonly store: Store;
   readonly reconcilers: ReadonlyMap<string, Reconciler>;
-  /** Takes what the watch reports besides resources. @returns the names of endpoints to place again */
-  readonly see: (changes: readonly Change[], revision: number) => string[];
-  readonly place: (names: readonly string[]) => Promise<void>;
+  /** Those who follow what the store holds besides resources. */
+  readonly registers: readonly Register[];
   /** Called when something has been put into force, except during the start. */
   readonly onEnforced: () => Promise<void>;
   /**
@@ -67,8 +67,16 @@ export class Cluster {
 
   /** Puts everything in the store into force, and follows the store from then on. Call within `serial`. */
   async start(): Promise<void> {
+    await this.#migrate();
+    for (const reconciler of this.#environment.reconcilers.values()) await reconciler.load?.();
     await this.#list();
     this.#isStarted = true;
+  }
+
+  /** True if the store has such a resource, be it one that this host does not accept. */
+  isDeclared(kind: KindDefinition, name: string): boolean {
+    const reconciler = this.#environment.reconcilers.get(kind.kind)!;
+    return reconciler.find(name) !== undefined || this.refused.revision(kind, name) !== undefined;
   }
 
   /** Ends the watch. No change may be running any more. */
@@ -240,9 +248,24 @@ export class Cluster {
     const { prepare, onEnforced } = this.#environment;
     try {
       await prepare(resources);
-      if (!draft.isEmpty) await this.#write(draft.transaction(), () => draft.stored());
+      if (!draft.isEmpty) await this.#storeDraft(draft);
     } catch (error) {
       await onEnforced();
+      throw error;
+    }
+  }
+
+  /** What only this host keeps comes first: without it, nobody would recognize an interface after a crash. */
+  async #storeDraft(draft: FileDraft): Promise<void> {
+    const takeBack = await draft.keep();
+    let isStored = false;
+    try {
+      await this.#write(draft.transaction(), () => {
+        draft.stored();
+        isStored = true;
+      });
+    } catch (error) {
+      if (!isStored) await takeBack();
       throw error;
     }
   }
@@ -265,11 +288,15 @@ export class Cluster {
     }
   }
 
-  /** @returns true if there was something to do */
-  async #list(): Promise<boolean> {
-    const { store, reconcilers } = this.#environment;
+  async #migrate(): Promise<void> {
+    const { store } = this.#environment;
     const migrated = migration((await store.list('')).entries);
     if (migrated) await store.transact(migrated);
+  }
+
+  /** @returns true if there was something to do */
+  async #list(): Promise<boolean> {
+    const { store, reconcilers, registers } = this.#environment;
     const { revision, entries } = await store.list('');
     const there = new Set(entries.map(({ key }) => key));
     const gone = [...reconcilers].flatMap(([kind, reconciler]) =>
@@ -286,6 +313,7 @@ export class Cluster {
       void this.serial.run(() => this.enforce()).catch((error: unknown) => this.#unexpected(error));
     });
     const isDone = await this.#enforce([...lost, ...entries.map((entry) => ({ key: entry.key, entry }))], revision);
+    for (const register of registers) register.listed?.(there, revision);
     for (const reconciler of reconcilers.values()) reconciler.listed?.(there, revision);
     return isDone;
   }
@@ -299,8 +327,11 @@ export class Cluster {
   }
 
   async #enforceAll(changes: readonly Change[], revision: number): Promise<boolean> {
-    const { reconcilers, see, place } = this.#environment;
-    const moved = see(changes, revision);
+    const { reconcilers, registers } = this.#environment;
+    for (const register of registers) {
+      const concern = changes.filter(({ key }) => key.startsWith(register.prefix));
+      if (concern.length > 0) await this.#guarded(() => register.see(concern, revision));
+    }
     const put = new Map<string, Stored[]>(kinds.map(({ kind }) => [kind, []]));
     const removed = new Map<string, string[]>(kinds.map(({ kind }) => [kind, []]));
     for await (const change of inTurns(changes, READ_PER_TURN)) {
@@ -322,9 +353,7 @@ export class Cluster {
       const stored = put.get(kind)!;
       if (stored.length > 0) await this.#guarded(() => reconcilers.get(kind)!.put(stored));
     }
-    const others = moved.filter((name) => !put.get('Endpoint')!.some((stored) => stored.name === name));
-    if (others.length > 0) await this.#guarded(() => place(others));
-    return others.length > 0 || [...put.values(), ...removed.values()].some((all) => all.length > 0);
+    return [...put.values(), ...removed.values()].some((all) => all.length > 0);
   }
 
   /**

@@ -18,6 +18,8 @@ export class FileDraft implements Draft {
   readonly #declared = new Map<string, Map<string, Declared>>();
   readonly #expect = new Map<string, number>();
   readonly #put: { key: string; value: unknown }[] = [];
+  /** By kind and name. */
+  readonly #own = new Map<string, Map<string, object>>();
   readonly #undo: (() => void)[] = [];
 
   constructor(reconcilers: ReadonlyMap<string, Reconciler>, refused = new RefusedRecords()) {
@@ -52,12 +54,16 @@ export class FileDraft implements Draft {
     }
     this.#refer(resource, kind);
     const known = this.#reconcilers.get(kind.kind)!;
-    const { action, declared, allotted, also = [] } = await known.plan(resource, this);
+    const { action, declared, allotted, also = [], own } = await known.plan(resource, this);
     if (declared) {
       const key = keyOf(kind, name);
       this.#declare(kind.kind, declared);
       this.#expect.set(key, this.#refused.revision(kind, name) ?? known.find(name)?.revision ?? 0);
       this.#put.push({ key, value: { resource: declared.resource, ...allotted } });
+    }
+    if (own) {
+      const others = this.#own.get(kind.kind) ?? new Map<string, object>();
+      this.#own.set(kind.kind, others.set(name, own));
     }
     for (const { key, value, revision } of also) {
       this.#expect.set(key, revision);
@@ -76,6 +82,21 @@ export class FileDraft implements Draft {
 
   undo(): void {
     for (const undo of this.#undo.splice(0).reverse()) undo();
+  }
+
+  /**
+   * Stores what only this host keeps of the resources.
+   * @returns a function that puts back what was there before
+   */
+  async keep(): Promise<() => Promise<void>> {
+    const before = new Map<Reconciler, ReadonlyMap<string, object | undefined>>();
+    for (const [kind, own] of this.#own) {
+      const reconciler = this.#reconcilers.get(kind)!;
+      before.set(reconciler, await reconciler.keep!(own));
+    }
+    return async () => {
+      for (const [reconciler, own] of before) await reconciler.keep!(own);
+    };
   }
 
   /** From here on the store has it: nothing is undone any more, whatever else fails. */

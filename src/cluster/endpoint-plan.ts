@@ -24,14 +24,12 @@ import {
   type LocalRecord,
 } from './endpoint.ts';
 import { generateMac } from './ipam.ts';
-import type { LocalRecords } from './local-records.ts';
 import type { Network } from './network.ts';
 import { refuseListeners, refusePublish } from './publishing.ts';
 import type { Draft, Planned } from './reconciler.ts';
 
 export interface EndpointPlanEnvironment {
   readonly index: EndpointIndex;
-  readonly records: LocalRecords;
   readonly exchange: ExchangeWithNetns;
   /** The identity of this host, from which the MACs of its endpoints are derived. */
   readonly identity: Uint8Array;
@@ -76,7 +74,7 @@ export class EndpointPlan {
       action: 'configured',
       declared: { ...known, resource: this.#resource },
       allotted: { addresses: known.addresses, mac: known.mac },
-      ...(isAnew && { also: [this.#localRecord(netns)] }),
+      ...(isAnew && { own: this.#localRecord(netns) }),
     };
   }
 
@@ -89,7 +87,7 @@ export class EndpointPlan {
     refusePublish(this.#resource, this.#network, served, () => this.#others());
     const addresses = this.#takeAddresses();
     const mac = spec.mac ?? this.#freeMac();
-    const also = netns && this.#localRecord(netns);
+    const local = netns && this.#localRecord(netns);
     const declared: Endpoint = {
       name: this.#name,
       resource: this.#resource,
@@ -97,18 +95,18 @@ export class EndpointPlan {
       addresses,
       mac,
       state: 'detached',
-      ...(also && { local: also.value as LocalRecord }),
+      ...(local && { local }),
     };
-    return { action: 'created', declared, allotted: { addresses, mac }, ...(also && { also: [also] }) };
+    return { action: 'created', declared, allotted: { addresses, mac }, ...(local && { own: local }) };
   }
 
-  #localRecord(netns: NetnsRef) {
-    const { index, records, bootId } = this.#environment;
+  #localRecord(netns: NetnsRef): LocalRecord {
+    const { index, bootId } = this.#environment;
     const planned = [...this.#draft.planned<Endpoint>('Endpoint').values()];
     const portNo =
       this.#known?.local?.portNo ?? index.freePort(new Set(planned.flatMap(({ local }) => local?.portNo ?? [])));
     const { path, dev, ino } = netns;
-    return records.put(this.#name, { portNo, netns: { path, dev: String(dev), ino: String(ino) }, bootId });
+    return { portNo, netns: { path, dev: String(dev), ino: String(ino) }, bootId };
   }
 
   /** Takes the declared addresses, and one from each other subnet that weft may choose from. */

@@ -19,11 +19,11 @@ import { WeftError } from '../error.ts';
 import { formatIp, type PortNo, type Vni } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
 import { resolveNetns, type NetnsRef } from '../link/netns.ts';
-import { endpointAllotted, endpointKind, type EndpointResource } from '../model/kinds/endpoint.ts';
+import { endpointAllotted, type EndpointResource } from '../model/kinds/endpoint.ts';
 import type { EndpointReport } from '../model/report.ts';
 import type { Resource } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
-import type { Change, Store } from '../store/store.ts';
+import type { Store } from '../store/store.ts';
 import { inTurns } from '../turns.ts';
 import { Attachments, type Attached, type AttachmentsEnvironment, type Mended } from './attachments.ts';
 import { byName, EndpointIndex } from './endpoint-index.ts';
@@ -42,7 +42,6 @@ import {
 } from './endpoint.ts';
 import { endpointReport } from './endpoint-report.ts';
 import type { Hosts } from './hosts.ts';
-import { keyOf } from './keys.ts';
 import { LocalRecords } from './local-records.ts';
 import { publishedBy, type PublishedEndpointPort } from './publishing.ts';
 import type { Declared, Draft, Planned, Reconciler, Stored } from './reconciler.ts';
@@ -51,6 +50,8 @@ import { RemoteEndpoints } from './remote-endpoints.ts';
 
 export interface EndpointsEnvironment extends AttachmentsEnvironment {
   readonly store: Store;
+  /** The store of this host alone. */
+  readonly own: Store;
   readonly forwarding: Forwarding;
   readonly hosts: Hosts;
   readonly hostName: string;
@@ -85,7 +86,7 @@ export class Endpoints implements Reconciler {
   constructor(environment: EndpointsEnvironment) {
     this.#environment = environment;
     this.#attachments = new Attachments(environment);
-    this.#records = new LocalRecords(environment.store);
+    this.#records = new LocalRecords(environment.own);
     this.#remotes = new RemoteEndpoints(environment);
     this.#releases = new Releases({ ...environment, index: this.#index });
   }
@@ -180,7 +181,7 @@ export class Endpoints implements Reconciler {
   }
 
   plan(resource: EndpointResource, draft: Draft): Promise<Planned> {
-    const environment = { ...this.#environment, index: this.#index, records: this.#records };
+    const environment = { ...this.#environment, index: this.#index };
     return new EndpointPlan(environment, resource, draft).make();
   }
 
@@ -188,12 +189,18 @@ export class Endpoints implements Reconciler {
     validate(endpointAllotted, record);
   }
 
-  /** Takes what the watch reports about this host's own records. @returns the endpoints to place again */
-  see(changes: readonly Change[], revision: number): string[] {
-    const moved = this.#records.see(changes, revision).flatMap((name) => this.#index.find(name) ?? []);
-    for (const endpoint of moved)
-      if (endpoint.state !== 'attached') this.#set({ ...endpoint, ...this.#localOf(endpoint.name) });
-    return moved.map(({ name }) => name);
+  load(): Promise<void> {
+    return this.#records.load();
+  }
+
+  async keep(own: ReadonlyMap<string, object | undefined>): Promise<ReadonlyMap<string, object | undefined>> {
+    const before = new Map([...own.keys()].map((name) => [name, this.#records.find(name)]));
+    await this.#records.save(own as ReadonlyMap<string, LocalRecord | undefined>);
+    for (const name of own.keys()) {
+      const { local: _, ...endpoint } = this.#index.find(name) ?? {};
+      if ('state' in endpoint && endpoint.state !== 'attached') this.#set({ ...endpoint, ...this.#localOf(name) });
+    }
+    return before;
   }
 
   async put(stored: readonly Stored<EndpointResource>[]): Promise<void> {
@@ -219,9 +226,8 @@ export class Endpoints implements Reconciler {
     await this.place(toPlace);
   }
 
-  /** Gives back the addresses of endpoints that went before anybody was told of them, and forgets records that went. */
-  listed(keys: ReadonlySet<string>, revision: number): void {
-    this.#records.keep(keys, revision);
+  /** Gives back the addresses of endpoints that went before anybody was told of them. */
+  listed(): void {
     for (const { name: network, pools } of this.#environment.networks.all()) {
       for (const pool of pools) {
         pool.keep((owner) => this.#index.find(owner)?.resource.spec.network === network);
@@ -265,13 +271,13 @@ export class Endpoints implements Reconciler {
     this.#announce(this.#local(names).filter(({ state }) => state === 'attached'));
   }
 
-  /** Called once, when everything declared has been put into force: removes what a crash has left behind. */
-  async started(): Promise<void> {
+  /**
+   * Called once, when everything declared has been put into force: removes what a crash has left behind.
+   * @param isDeclared tells whether the store has such an endpoint, be it one that this version does not accept
+   */
+  async started(isDeclared: (name: string) => boolean): Promise<void> {
     this.#isStarting = false;
-    // One that is declared in a way that this version does not accept is left as it is.
-    const { entries } = await this.#environment.store.list('endpoints/');
-    const declared = new Set(entries.map(({ key }) => key));
-    const left = this.#records.names().filter((name) => !declared.has(keyOf(endpointKind, name)));
+    const left = this.#records.names().filter((name) => !isDeclared(name));
     for (const name of left) {
       const local = this.#records.find(name)!;
       if (local.bootId === this.#environment.bootId) await this.#attachments.removeLeft(name, local);

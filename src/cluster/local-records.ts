@@ -1,11 +1,11 @@
 /**
  * What only this host knows about its endpoints: port number, namespace, interface, and what weft
- * has given to the interface. It is stored under `attachments/` in the state directory, not in the
- * shared part of the store. Without it, the next start would not recognize its own interfaces.
+ * has given to the interface. It is stored under `attachments/` in the host's own store, never in the
+ * cluster's. Without it, the next start would not recognize its own interfaces.
  *
- * Only this host writes these records, with compare-and-swap like all others.
+ * Only this daemon writes these records, so what it has read at its start and written since is what is stored.
  */
-import type { Change, Put, Store } from '../store/store.ts';
+import type { Store } from '../store/store.ts';
 import type { LocalRecord } from './endpoint.ts';
 import { idOf, nameOf } from '../model/resource.ts';
 
@@ -14,8 +14,6 @@ const PREFIX = 'attachments/';
 export class LocalRecords {
   readonly #store: Store;
   readonly #records = new Map<string, { readonly record: LocalRecord; readonly revision: number }>();
-  /** The revisions at which this host removed some, until the watch has reported that. */
-  readonly #removed = new Map<string, number>();
 
   constructor(store: Store) {
     this.#store = store;
@@ -29,36 +27,11 @@ export class LocalRecords {
     return [...this.#records.keys()];
   }
 
-  /** Prepares a record to be stored in a transaction with others. It becomes known here when the watch reports it. */
-  put(name: string, record: LocalRecord): Put & { readonly revision: number } {
-    return { key: keyOf(name), value: record, revision: this.#records.get(name)?.revision ?? 0 };
-  }
-
-  /**
-   * Takes what the watch reports. What this host has stored since then is newer.
-   * @param revision of these changes @returns the names of the records that are new or changed
-   */
-  see(changes: readonly Change[], revision: number): string[] {
-    const news: string[] = [];
-    for (const { key, entry } of changes) {
-      if (!key.startsWith(PREFIX)) continue;
+  /** Reads what an earlier daemon has stored. Called once, before anything else. */
+  async load(): Promise<void> {
+    for (const { key, value, revision } of (await this.#store.list(PREFIX)).entries) {
       const [namespace, name = ''] = key.slice(PREFIX.length).split('/');
-      const id = idOf({ name, namespace });
-      const known = this.#records.get(id);
-      if (entry && Math.max(known?.revision ?? 0, this.#removed.get(id) ?? 0) < entry.revision) {
-        this.#records.set(id, { record: entry.value as LocalRecord, revision: entry.revision });
-        news.push(id);
-      }
-      if (!entry && known && known.revision < revision) this.#records.delete(id);
-    }
-    for (const [name, removedAt] of this.#removed) if (removedAt <= revision) this.#removed.delete(name);
-    return news;
-  }
-
-  /** Forgets those that the store did not have at that revision. @param keys that it had */
-  keep(keys: ReadonlySet<string>, revision: number): void {
-    for (const [name, known] of this.#records) {
-      if (known.revision <= revision && !keys.has(keyOf(name))) this.#records.delete(name);
+      this.#records.set(idOf({ name, namespace }), { record: value as LocalRecord, revision });
     }
   }
 
@@ -77,10 +50,7 @@ export class LocalRecords {
     for (const name of names) {
       const record = changes.get(name);
       if (record) this.#records.set(name, { record, revision });
-      else {
-        this.#records.delete(name);
-        this.#removed.set(name, revision);
-      }
+      else this.#records.delete(name);
     }
   }
 }

@@ -50,6 +50,8 @@ export interface Planned {
   readonly allotted?: object;
   /** Further entries to store with it, and the revisions that they have now. */
   readonly also?: readonly (Put & { readonly revision: number })[];
+  /** What only this host keeps of it; see `Reconciler.keep`. */
+  readonly own?: object;
 }
 
 export interface Reconciler {
@@ -64,6 +66,15 @@ export interface Reconciler {
   plan(resource: Resource, draft: Draft): Planned | Promise<Planned>;
   /** @throws WeftError if it must not be removed, whether or not anything uses it */
   refuseRemoval?(name: string): void;
+
+  /** Called once, before anything is put into force: reads what this host has kept. */
+  load?(): Promise<void>;
+  /**
+   * Stores what only this host keeps of some resources (`Planned.own`), before the resources themselves are stored.
+   * Undefined removes it.
+   * @returns what it kept before, to keep again if the resources could not be stored
+   */
+  keep?(own: ReadonlyMap<string, object | undefined>): Promise<ReadonlyMap<string, object | undefined>>;
 
   /**
    * Called before `put`.

@@ -23,7 +23,7 @@ async function opened(t: Test, environment: Partial<ClusterEnvironment> = {}) {
   const cluster = new Cluster({
     store,
     reconcilers: new Map(kinds.map((one) => [one.kind, new Declarations(one.kind, 'apply one')])),
-    ...{ see: () => [], place: nothing, onEnforced: nothing, prepare: nothing, onApplied: nothing },
+    ...{ registers: [], onEnforced: nothing, prepare: nothing, onApplied: nothing },
     logger: {
       info: () => {},
       warn: (details) => void warnings.push(details),

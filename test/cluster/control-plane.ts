@@ -55,6 +55,7 @@ export async function openControlPlane(t: Test, known?: string) {
   const watcher = new NetnsWatcher(setInterval);
   const endpoints: Endpoints = new Endpoints({
     store,
+    own: store,
     forwarding,
     networks,
     hosts,
@@ -70,8 +71,7 @@ export async function openControlPlane(t: Test, known?: string) {
   const cluster = new Cluster({
     store,
     reconcilers: reconcilers({ networks, hosts, endpoints }),
-    see: (changes, revision) => endpoints.see(changes, revision),
-    place: (names) => endpoints.place(names),
+    registers: [],
     onEnforced: async () => {},
     prepare: async () => {},
     onApplied: async () => {},

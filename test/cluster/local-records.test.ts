@@ -1,61 +1,100 @@
-/** What a host has stored about its interfaces is newer than what the watch still reports. */
+/** What only this host keeps of its endpoints: stored before the endpoints, and taken back if those are refused. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import t from 'tap';
+import t, { type Test } from 'tap';
+import { Cluster } from '../../src/cluster/cluster.ts';
 import type { LocalRecord } from '../../src/cluster/endpoint.ts';
 import { LocalRecords } from '../../src/cluster/local-records.ts';
+import type { Reconciler } from '../../src/cluster/reconciler.ts';
+import { WeftError } from '../../src/error.ts';
+import { kinds } from '../../src/model/kinds/registry.ts';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
-import type { WatchEvent } from '../../src/store/store.ts';
-import { until } from '../support/process.ts';
+import type { Store } from '../../src/store/store.ts';
+import { manifest } from './control-plane.ts';
 
-t.test('the watch is behind', async (t) => {
+async function open(t: Test): Promise<Store> {
   const directory = mkdtempSync(join(tmpdir(), `weft-records-${process.pid}-`));
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
   const store = await openEmbeddedStore({ directory, onWarning: (message) => t.fail(message), after: () => () => {} });
-  t.teardown(() => store.close());
-  const events: Extract<WatchEvent, { kind: 'changes' }>[] = [];
-  store.watch('', 1, (event) => {
-    if (event.kind === 'changes') events.push(event);
+  t.teardown(async () => {
+    await store.close();
+    rmSync(directory, { recursive: true, force: true });
   });
+  return store;
+}
+
+const numbered = (portNo: number): LocalRecord => ({ portNo, netns: { path: '/n', dev: '1', ino: '2' }, bootId: 'b' });
+
+t.test('the next daemon finds what the last one has stored', async (t) => {
+  const store = await open(t);
   const records = new LocalRecords(store);
-  const numbered = (portNo: number): LocalRecord => ({
-    portNo,
-    netns: { path: '/n', dev: '1', ino: '2' },
-    bootId: 'b',
-  });
   const save = (portNo: number | undefined): Promise<void> =>
-    records.save(new Map([['web', portNo === undefined ? undefined : numbered(portNo)]]));
-  const last = numbered(5);
-
+    records.save(new Map([['shop/web', portNo === undefined ? undefined : numbered(portNo)]]));
   // Each is stored, because each time the revision is the right one.
-  await save(3);
-  await save(undefined);
-  await save(4);
-  await save(5);
-  await until(() => events.length === 4, { what: 'the watch' });
-  for (const { changes, revision } of events.splice(0)) {
-    t.same(records.see(changes, revision), []);
-    t.same(records.find('web'), last);
-  }
+  for (const portNo of [3, undefined, 4, 5]) await save(portNo);
+  const next = new LocalRecords(store);
+  await next.load();
+  t.same(next.names(), ['shop/web']);
+  t.same(next.find('shop/web'), numbered(5));
+  await next.save(new Map([['shop/web', numbered(6)]]));
+  await t.rejects(save(7), { code: 'conflict' }, 'two daemons at once are noticed');
+  t.equal(records.find('shop/web')?.portNo, 5);
+});
 
-  await save(undefined);
-  await until(() => events.length === 1, { what: 'the watch' });
-  const [{ changes, revision }] = events.splice(0) as [(typeof events)[0]];
-  t.same(records.see([{ key: 'attachments/default/web', entry: await entryOf(5) }], revision - 1), []);
-  t.equal(records.find('web'), undefined, 'what it has removed does not come back');
-  t.same(records.see(changes, revision), []);
-  t.same(records.see([{ key: 'attachments/default/web', entry: await entryOf(6) }], revision + 1), ['web']);
-
-  records.keep(new Set(['attachments/default/web']), revision + 9);
-  t.equal(records.find('web')?.portNo, 6);
-  records.keep(new Set(), revision);
-  t.equal(records.find('web')?.portNo, 6, 'newer than the list');
-  records.keep(new Set(), revision + 1);
-  t.equal(records.find('web'), undefined);
-
-  async function entryOf(portNo: number) {
-    const at = portNo === 5 ? revision - 1 : revision + 1;
-    return { key: 'attachments/default/web', value: numbered(portNo), revision: at };
-  }
+t.test('it comes first, and is as it was if the store refuses the resource', async (t) => {
+  const store = await open(t);
+  const log: string[] = [];
+  let kept: object | undefined = { before: true };
+  const gadget: Reconciler = {
+    find: () => undefined,
+    get: () => {
+      throw new WeftError('not_found', 'none');
+    },
+    all: () => [],
+    shown: ({ resource }) => resource,
+    plan: (resource) => ({
+      action: 'created',
+      declared: { name: resource.metadata.name, resource, revision: 0 },
+      own: { now: true },
+    }),
+    keep: async (records) => {
+      log.push(`keep ${JSON.stringify([...records])}`);
+      const before = kept;
+      kept = records.get('blue');
+      return new Map([['blue', before]]);
+    },
+    put: () => void log.push('put'),
+    remove: () => {},
+  };
+  let isRefusing = true;
+  const refusing: Store = Object.assign(Object.create(store) as Store, {
+    list: (prefix: string) => store.list(prefix),
+    watch: store.watch.bind(store),
+    transact: async (transaction: Parameters<Store['transact']>[0]) => {
+      log.push('transact');
+      if (isRefusing && transaction.put?.some(({ key }) => key === 'networks/blue'))
+        throw new WeftError('unreachable', 'gone');
+      return store.transact(transaction);
+    },
+  });
+  const nothing = async (): Promise<void> => {};
+  const others: Reconciler = { ...gadget, all: () => [], put: () => {} };
+  const cluster = new Cluster({
+    store: refusing,
+    reconcilers: new Map(kinds.map(({ kind }) => [kind, kind === 'Network' ? gadget : others])),
+    registers: [],
+    ...{ onEnforced: nothing, prepare: nothing, onApplied: nothing },
+    logger: { info: () => {}, warn: (_, message) => t.fail(message), error: (_, message) => t.fail(message) },
+  });
+  await cluster.serial.run(() => cluster.start());
+  log.length = 0;
+  const blue = manifest('Network', 'blue', { subnets: ['10.0.0.0/24'] });
+  await t.rejects(cluster.apply([blue]), { code: 'unreachable' });
+  t.same(log, ['keep [["blue",{"now":true}]]', 'transact', 'keep [["blue",{"before":true}]]']);
+  isRefusing = false;
+  log.length = 0;
+  await cluster.apply([blue]);
+  t.same(log, ['keep [["blue",{"now":true}]]', 'transact', 'put']);
+  t.same(kept, { now: true });
+  cluster.close();
 });

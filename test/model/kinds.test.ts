@@ -84,7 +84,7 @@ t.test('it is stored, refers, is referred to, labelled and deleted', async (t) =
   const cluster = new Cluster({
     store,
     reconcilers,
-    ...{ see: () => [], place: nothing, onEnforced: nothing, prepare: nothing, onApplied: nothing },
+    ...{ registers: [], onEnforced: nothing, prepare: nothing, onApplied: nothing },
     logger: { info: () => {}, warn: (_, message) => t.fail(message), error: (_, message) => t.fail(message) },
   });
   await cluster.serial.run(() => cluster.start());

@@ -1,0 +1,35 @@
+/** What `weft status` shows: one report of all parts. */
+import type { StatusReport } from './model/report.ts';
+import { version } from './package.ts';
+import type { Parts, SwitchOptions } from './parts.ts';
+
+export interface Running {
+  readonly startedAt: Date;
+  readonly isForwarding: boolean;
+}
+
+export function statusOf(parts: Parts, options: SwitchOptions, { startedAt, isForwarding }: Running): StatusReport {
+  const { cluster, endpoints, hosts, internal, networks, observer, outside, paths, underlay } = parts;
+  const { host, datapath, flowLimit } = options;
+  return {
+    host,
+    version,
+    pid: process.pid,
+    startedAt: startedAt.toISOString(),
+    forwarding: isForwarding,
+    underlay: underlay.addressText ?? null,
+    tunnel: underlay.report() ?? null,
+    peers: hosts.vteps(),
+    pathMtus: Object.fromEntries([...paths.known].map(([peer, { mtu }]) => [peer, mtu])),
+    pathSources: Object.fromEntries([...paths.known].map(([peer, { source }]) => [peer, source])),
+    store: 'embedded',
+    clashes: parts.clashes(),
+    outside: outside.report(),
+    internal: internal.report(),
+    networks: networks.size,
+    endpoints: endpoints.size,
+    endpointProblems: endpoints.problems(),
+    refusedRecords: cluster.refused.report(),
+    ...observer.status({ kind: datapath, flowLimit }),
+  };
+}
