@@ -12,7 +12,9 @@
   X(ipv4_checksum)                                                                   \
   X(vxlan_malformed) X(vxlan_unknown_vni) X(vxlan_unknown_vtep) X(vxlan_own_address) \
   X(vxlan_source_local) X(vxlan_source_elsewhere) X(vxlan_spoof_gateway)             \
-  X(vxlan_spoof_arp) X(vxlan_spoof_nd) X(ecn_ce_not_ect)                             \
+  X(vxlan_spoof_arp) X(vxlan_spoof_nd)                                               \
+  X(probe_malformed) X(probe_unknown_peer) X(probe_unauthentic) X(probe_replayed)    \
+  X(probe_limit) X(ecn_ce_not_ect)                                                   \
   X(fragment_overlap) X(fragment_duplicate) X(fragment_limit) X(fragment_timeout)    \
   X(upcall_queue_full) X(upcall_parked_full) X(upcall_rate_limit) X(upcall_lost)          \
   X(rate_limit_ingress)    \
@@ -23,7 +25,7 @@
   X(spoof_ip6) X(spoof_arp) X(spoof_nd) X(rogue_ra) X(rogue_dhcp)                    \
   X(bad_destination_mac) X(mac_control) X(cisco_control)                             \
   X(ethertype_llc) X(ethertype_rarp) X(ethertype_refused)                            \
-  X(same_port) X(split_horizon) X(no_destination) X(port_unknown)                   \
+  X(same_port) X(split_horizon) X(no_destination) X(port_unknown) X(vtep_down)       \
   X(gateway_elsewhere) X(gateway_refused) X(martian) X(ttl_exceeded) X(no_route)     \
   X(route_blackhole) X(route_unreachable) X(route_prohibit) X(too_big) X(neighbor_unresolved) \
   X(connection_gone) X(connection_limit) X(nat_ports) X(nat_protocol) X(no_connection) X(icmp_unrelated) \

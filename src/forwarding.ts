@@ -410,19 +410,25 @@ export class Forwarding<D extends Datapath = Datapath> {
   }
 
   addVtep(vtep: Uint8Array): void {
-    this.tables.topology.addVtep(vtep);
+    this.tables.topology.vteps.add(vtep);
     this.controller.enforce();
   }
 
   removeVtep(vtep: Uint8Array): void {
-    this.tables.topology.removeVtep(vtep);
+    this.tables.topology.vteps.remove(vtep);
     this.tables.fdb.forget({ kind: 'vtep', vtep });
     this.controller.enforce();
   }
 
+  /** Nothing is sent to a VTEP that is down until it is back. Returns true if that is new. */
+  setVtepDown(vtep: Uint8Array, isDown: boolean): boolean {
+    this.tables.topology.vteps.setDown(vtep, isDown);
+    return this.controller.enforce();
+  }
+
   /** Sets the largest inner packet that the path to a VTEP carries. Returns true if that is new. */
   setPathMtu(vtep: Uint8Array, bytes: number): boolean {
-    this.tables.topology.setPathMtu(vtep, Math.max(bytes, LEAST_MTU));
+    this.tables.topology.vteps.setPathMtu(vtep, Math.max(bytes, LEAST_MTU));
     return this.controller.enforce();
   }
 

@@ -73,7 +73,7 @@ export class Clashes {
       case 'vxlan_unknown_vtep':
       case 'vxlan_unknown_vni': {
         const { vtep, vni } = senderOf(flow.key);
-        return this.#tables.topology.isVtep(vtep) ? { kind: 'vni', vtep, vni } : { kind: 'stranger', vtep };
+        return this.#tables.topology.vteps.has(vtep) ? { kind: 'vni', vtep, vni } : { kind: 'stranger', vtep };
       }
       case 'vxlan_source_local': {
         const { key } = flow;
@@ -93,9 +93,9 @@ export class Clashes {
     const { topology, fdb, neighbors } = this.#tables;
     switch (clash.kind) {
       case 'stranger':
-        return !topology.isVtep(clash.vtep);
+        return !topology.vteps.has(clash.vtep);
       case 'vni':
-        return topology.isVtep(clash.vtep) && topology.network(clash.vni) === undefined;
+        return topology.vteps.has(clash.vtep) && topology.network(clash.vni) === undefined;
       case 'mac':
         return sameBytes(clash.mac, topology.hostMac) || fdb.lookup(clash.vni, clash.mac)?.where.kind === 'port';
       case 'address':

@@ -39,6 +39,11 @@ export const dropReasons = [
   ['vxlan_spoof_gateway', 'from another host, but sent as the gateway'],
   ['vxlan_spoof_arp', 'ARP from another host contradicts what is known about an address'],
   ['vxlan_spoof_nd', 'neighbor discovery from another host contradicts what is known about an address'],
+  ['probe_malformed', 'on the VNI of probes, and not a probe, or one of another version of weft'],
+  ['probe_unknown_peer', 'a probe of a host that is no peer here, or for which there is no key'],
+  ['probe_unauthentic', 'a probe with a wrong key, or for another host'],
+  ['probe_replayed', 'a probe that has already arrived, or an older one'],
+  ['probe_limit', 'more probes of hosts that start anew than are checked'],
   ['ecn_ce_not_ect', 'congestion was marked on the underlay, but the inner packet cannot carry it (RFC 6040 §4.2)'],
   // fragments
   ['fragment_overlap', 'fragments of one datagram overlap or end differently, so all of it is dropped (RFC 5722)'],
@@ -83,6 +88,7 @@ export const dropReasons = [
   ['split_horizon', 'came from a tunnel, and its destination is behind a tunnel'],
   ['no_destination', 'no port or peer can have its destination'],
   ['port_unknown', 'the input port is in no network'],
+  ['vtep_down', 'its destination is behind a VTEP that is down'],
   // route
   ['gateway_elsewhere', 'for the gateway, but from a tunnel: each host has its own'],
   ['gateway_refused', 'for the gateway itself, which answers only ARP, neighbor discovery and ping'],

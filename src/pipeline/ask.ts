@@ -19,7 +19,7 @@ export function ask(view: FlowView, { topology }: Tables, { vni, ports }: Virtua
     if (topology.port(port)?.trust || topology.maySendFrom(port, ip)) destinations.push({ kind: 'port', port });
   }
   const local = destinations.length;
-  for (const vtep of topology.vteps()) destinations.push({ kind: 'vtep', vtep, vni });
+  for (const vtep of topology.vteps.reachable()) destinations.push({ kind: 'vtep', vtep, vni });
   if (destinations.length === 0) return drop('no_destination', text`no port and no peer can have ${ip}`);
   const others = destinations.length - local;
   return {

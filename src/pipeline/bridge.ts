@@ -5,19 +5,32 @@
  * 2. ARP requests and neighbor solicitations from local ports for an endpoint that weft knows are
  *    answered here and never flooded (`answer.ts`).
  * 3. Requests that weft itself makes go to those who may answer (`ask.ts`).
- * 4. A known unicast destination goes to its one place.
+ * 4. A known unicast destination goes to its one place. If that is behind a VTEP that is down, the frame is
+ *    refused.
  * 5. Everything else is flooded to the other local ports of the network and, if it came from one of
- *    them, to each VTEP (head-end replication). A frame from a tunnel never goes back into one (split
+ *    them, to each VTEP that is not down (head-end replication). A frame from a tunnel never goes back into one (split
  *    horizon).
  */
 import { isGroupMac, type PortNo } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
-import { vtepsObject, type VirtualNetwork } from '../table/topology.ts';
+import type { VirtualNetwork } from '../table/topology.ts';
+import { reachableVtepsObject, vtepStateObject } from '../table/vteps.ts';
 import { answer } from './answer.ts';
 import { ask } from './ask.ts';
 import { toPort, type Destination, type FoundDestinations, type Way } from './hop.ts';
-import { mayEnterTunnel } from './origin.ts';
-import { drop, locate, next, type Bridged, type Drop, type Routed, type Stage, type Verdict } from './stage.ts';
+import { mayEnterTunnel, type FrameOrigin } from './origin.ts';
+import { refuse } from './routed.ts';
+import {
+  drop,
+  locate,
+  next,
+  type Bridged,
+  type Drop,
+  type Routed,
+  type Stage,
+  type Tables,
+  type Verdict,
+} from './stage.ts';
 import { countText, text, type Text } from './text.ts';
 
 export const bridge: Stage<Routed, Bridged> = (view, known) => {
@@ -61,7 +74,18 @@ function inNetwork(
     return drop('same_port', text`${mac} is behind the port that it came from (${source})`);
   }
   const because = entry.isStatic ? text`${mac} is an endpoint’s` : text`${mac} is learned`;
+  if (where.kind === 'vtep') {
+    const down = refuseDown(view, known, where.vtep, text`${because}, behind VTEP ${where.vtep}, which is down`);
+    if (down) return down;
+  }
   return { because, destinations: [where.kind === 'port' ? where : { kind: 'vtep', vtep: where.vtep, vni }] };
+}
+
+/** The sender is told if the frame was routed: a bridge tells nobody. */
+function refuseDown(view: FlowView, { tables, origin, way }: Routed, vtep: Uint8Array, why: Text): Drop | undefined {
+  view.consult(vtepStateObject(vtep));
+  if (!tables.topology.vteps.isDown(vtep)) return undefined;
+  return way.macs ? refuse(view, origin, 'vtep_down', why, 'host_unreachable') : drop('vtep_down', why);
 }
 
 function flood(
@@ -76,13 +100,20 @@ function flood(
   for (const port of ports) if (port !== inPort) destinations.push(toPort(port));
   const local = destinations.length;
   if (mayEnterTunnel(origin)) {
-    view.consult(vtepsObject);
-    for (const vtep of tables.topology.vteps()) destinations.push({ kind: 'vtep', vtep, vni });
+    view.consult(reachableVtepsObject);
+    for (const vtep of tables.topology.vteps.reachable()) destinations.push({ kind: 'vtep', vtep, vni });
   }
-  if (destinations.length === 0) return drop('no_destination', text`${why}, and the network has no other port or peer`);
+  if (destinations.length === 0) return nowhere(tables, origin, why);
   const others = destinations.length - local;
   return {
     because: text`${why}: flood to ${countText(local, 'port')} and ${countText(others, 'VTEP')}`,
     destinations,
   };
+}
+
+function nowhere({ topology }: Tables, origin: FrameOrigin, why: Text): Drop {
+  const down = mayEnterTunnel(origin) && topology.vteps.all().length > 0;
+  return down
+    ? drop('vtep_down', text`${why}, the network has no other port, and all peers are down`)
+    : drop('no_destination', text`${why}, and the network has no other port or peer`);
 }

@@ -21,9 +21,9 @@ import {
   networksObject,
   OWN_PORT,
   portObject,
-  vtepsObject,
   type VirtualNetwork,
 } from '../table/topology.ts';
+import { vtepsObject } from '../table/vteps.ts';
 import { antispoof, checkSourceMac } from './antispoof.ts';
 import { refuseForeign, refuseForeignSource } from './foreign.ts';
 import { refuseHeader, refuseSource } from './frame.ts';
@@ -44,12 +44,15 @@ export const ingress: Stage<Known, Entered> = (view, known) => {
 
 function fromUnderlay(view: FlowView, { tables }: Known): StageResult<Entered> {
   const { topology } = tables;
-  const at = view.whichOf('tun_src', topology.vteps());
+  const at = view.whichOf('tun_src', topology.vteps.all());
   if (at < 0) {
     view.consult(vtepsObject);
-    return drop('vxlan_unknown_vtep', text`${view.used('tun_src')} is not a peer (peers: ${[...topology.vteps()]})`);
+    return drop(
+      'vxlan_unknown_vtep',
+      text`${view.used('tun_src')} is not a peer (peers: ${[...topology.vteps.all()]})`,
+    );
   }
-  const { address: vtep, object } = topology.vtepAt(at);
+  const { address: vtep, object } = topology.vteps.at(at);
   view.consult(object);
 
   if (!view.isIn('tun_vni', topology.vnis)) {

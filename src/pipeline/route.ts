@@ -23,7 +23,8 @@ import { isGroupMac, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { neighborObject } from '../table/neighbor.ts';
 import { formatPrefix, type Route } from '../table/routes.ts';
-import { isReservedMac, networkNameObject, tunnelObject, vtepsObject, type VirtualNetwork } from '../table/topology.ts';
+import { isReservedMac, networkNameObject, tunnelObject, type VirtualNetwork } from '../table/topology.ts';
+import { reachableVtepsObject } from '../table/vteps.ts';
 import { ARP_REPLY } from '../wire/arp.ts';
 import { ETH_ARP, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
@@ -140,8 +141,8 @@ function passedOn(view: FlowView, { topology }: Tables, origin: OriginInNetwork,
   if (!isForAll) return [{ op: 'consume' }];
   view.consult(tunnelObject);
   if (topology.tunnelPort === undefined) return [{ op: 'consume' }];
-  view.consult(vtepsObject);
-  const others = topology.vteps().map((vtep): Action => ({ op: 'encap', vni, vtep }));
+  view.consult(reachableVtepsObject);
+  const others = topology.vteps.reachable().map((vtep): Action => ({ op: 'encap', vni, vtep }));
   return others.length > 0 ? others : [{ op: 'consume' }];
 }
 

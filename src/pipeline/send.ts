@@ -12,7 +12,8 @@
 import { outputTo, type Action } from '../flow/action.ts';
 import type { PortNo } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
-import { tunnelObject, type Segment, type Topology, type TunnelPath } from '../table/topology.ts';
+import { tunnelObject, type Segment, type Topology } from '../table/topology.ts';
+import type { TunnelPath } from '../table/vteps.ts';
 import { ETH_IPV4 } from '../wire/ethernet.ts';
 import { IP_TCP, IPV4_HEADER_BYTES } from '../wire/ipv4.ts';
 import { IPV6_HEADER_BYTES } from '../wire/ipv6.ts';
@@ -108,7 +109,7 @@ function mtuOf(view: FlowView, { mtu, mtuObject }: Segment): number | undefined 
 
 function pathsTo(view: FlowView, topology: Topology, vteps: readonly VtepDestination[]): readonly TunnelPath[] {
   return vteps.map(({ vtep }) => {
-    const path = topology.path(vtep);
+    const path = topology.vteps.path(vtep);
     view.consult(path.object);
     return path;
   });

@@ -7,13 +7,13 @@
  * none or uses them all.
  */
 import { protocolName } from '../flow/connection.ts';
-import { bytesId } from '../flow/key.ts';
-import { formatIp, formatMac, linkLocalOf, parseIp, sameBytes, type PortNo, type Vni } from '../flow/types.ts';
+import { formatMac, linkLocalOf, parseIp, sameBytes, type PortNo, type Vni } from '../flow/types.ts';
 import { ValueSet } from '../flow/value-set.ts';
 import { AddressOwners } from './address-owners.ts';
 import type { Changes } from './changes.ts';
 import { Clients } from './clients.ts';
 import { RouteTable, type Prefix, type Route } from './routes.ts';
+import { Vteps } from './vteps.ts';
 import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 
 /** A port with a workload behind it. */
@@ -121,19 +121,6 @@ export interface VirtualNetwork extends Segment {
   readonly outside: boolean;
 }
 
-/** A VTEP of another host. */
-interface Vtep {
-  readonly address: Uint8Array;
-  readonly object: string;
-}
-
-/** The path to a VTEP. */
-export interface TunnelPath {
-  /** The largest inner packet that it carries, in bytes; undefined if that is not known. */
-  readonly mtu: number | undefined;
-  readonly object: string;
-}
-
 /** The options of a network. */
 export interface VirtualNetworkOptions {
   readonly name: string;
@@ -155,6 +142,8 @@ export class Topology {
   readonly hostMac: Uint8Array;
   /** The VNIs of all networks, in the form of the field in the flow key. */
   readonly vnis = new ValueSet(4);
+  /** The VTEPs of the other hosts. */
+  readonly vteps: Vteps;
   readonly #changes: Changes;
   #tunnelPort: PortNo | undefined;
   #vxlanL4Port = VXLAN_L4_PORT;
@@ -167,14 +156,11 @@ export class Topology {
   readonly #owners = new AddressOwners();
   readonly #networks = new Map<Vni, KnownNetwork>();
   readonly #vnis = new Map<string, Vni>();
-  readonly #vteps = new Map<string, Vtep>();
-  #vtepList: readonly Vtep[] = [];
-  #vtepAddresses: readonly Uint8Array[] = [];
-  readonly #paths = new Map<string, TunnelPath>();
 
   constructor(hostMac: Uint8Array, changes: Changes) {
     this.hostMac = hostMac.slice();
     this.#changes = changes;
+    this.vteps = new Vteps(changes);
   }
 
   /** The port of the underlay, where encapsulated frames come in; undefined without one. */
@@ -279,20 +265,6 @@ export class Topology {
     return vni === undefined ? undefined : this.#networks.get(vni);
   }
 
-  /** The VTEPs of the other hosts. Every network reaches all of them. */
-  vteps(): readonly Uint8Array[] {
-    return this.#vtepAddresses;
-  }
-
-  /** One of them, by its position in that list. */
-  vtepAt(index: number): Vtep {
-    return this.#vtepList[index]!;
-  }
-
-  isVtep(address: Uint8Array): boolean {
-    return this.#vteps.has(bytesId(address));
-  }
-
   /** Adds a network, or changes one in place, keeping its ports. */
   setNetwork(options: VirtualNetworkOptions): void {
     const { name, vni, mtu, subnets = [], gateways = [], routes = [], outside = false } = options;
@@ -368,44 +340,6 @@ export class Topology {
     if (network?.ports.delete(portNo)) takeFrom(network, port);
     this.#owners.remove(port, (ip) => this.#carrierOf(port.vni, ip));
     this.#changes.changed(portObject(portNo), ...(network ? [network.portsObject] : []));
-  }
-
-  path(vtep: Uint8Array): TunnelPath {
-    return this.#paths.get(bytesId(vtep)) ?? { mtu: undefined, object: pathObject(vtep) };
-  }
-
-  /** Does nothing for an address that is not a VTEP. */
-  setPathMtu(vtep: Uint8Array, bytes: number): void {
-    const { mtu, object } = this.path(vtep);
-    if (mtu === bytes || !this.isVtep(vtep)) return;
-    this.#paths.set(bytesId(vtep), { mtu: bytes, object });
-    this.#changes.changed(object);
-  }
-
-  addVtep(address: Uint8Array): void {
-    const id = bytesId(address);
-    if (this.#vteps.has(id)) return;
-    const object = vtepObject(address);
-    this.#vteps.set(id, { address: address.slice(), object });
-    // An entry of its own, so that decisions find the name of the object there.
-    if (!this.#paths.has(id)) this.#paths.set(id, this.path(address));
-    this.#listVteps();
-    this.#changes.added(object, vtepsObject);
-  }
-
-  removeVtep(address: Uint8Array): void {
-    const id = bytesId(address);
-    const { mtu, object } = this.path(address);
-    if (mtu !== undefined) this.#changes.changed(object);
-    this.#paths.delete(id);
-    if (!this.#vteps.delete(id)) return;
-    this.#listVteps();
-    this.#changes.changed(vtepObject(address), vtepsObject);
-  }
-
-  #listVteps(): void {
-    this.#vtepList = [...this.#vteps.values()];
-    this.#vtepAddresses = this.#vtepList.map(({ address }) => address);
   }
 }
 
@@ -485,21 +419,8 @@ export const networksObject = 'networks';
 /** The link to weft's own sockets: whether there is one, and everything known about it. */
 export const internalObject = 'internal';
 
-/** The list of VTEPs, consulted when all are used, or when an address turned out not to be one. */
-export const vtepsObject = 'vteps';
-
 /** Whether there is a tunnel. */
 export const tunnelObject = 'tunnel';
-
-/** Whether that address is a VTEP. */
-function vtepObject(address: Uint8Array): string {
-  return `vtep/${formatIp(address)}`;
-}
-
-/** The limit of the path to a VTEP. */
-function pathObject(vtep: Uint8Array): string {
-  return `path/${formatIp(vtep)}`;
-}
 
 /** What is behind a port number: a workload and everything known about it, the tunnel, the outside, or nothing. */
 export function portObject(portNo: PortNo): string {

@@ -49,7 +49,7 @@ export class PipelineDecider implements Decider {
   constructor(context: DeciderContext) {
     this.#context = context;
     for (const vni of vnis) this.#setNetwork(vni);
-    for (const vtep of vteps) this.#topology.addVtep(vtep);
+    for (const vtep of vteps) this.#topology.vteps.add(vtep);
     // An endpoint declared to be on one of the other hosts.
     this.#fdb.setStatic(vnis[0]!, parseMac('02:00:00:00:00:07'), { kind: 'vtep', vtep: vteps[0]! });
   }

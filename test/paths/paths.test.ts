@@ -9,7 +9,7 @@ t.test('a peer that is removed and added again at once', async (t) => {
   t.teardown(() => net.close());
   const { forwarding } = net.host('a', '127.0.0.1');
   const peer = '127.0.0.2';
-  const inForce = (): number | undefined => forwarding.tables.topology.path(parseIp(peer)).mtu;
+  const inForce = (): number | undefined => forwarding.tables.topology.vteps.path(parseIp(peer)).mtu;
   const changes: number[] = [];
   const paths = new Paths({
     probe: undefined,

@@ -96,7 +96,7 @@ function randomTables(random: Random): Tables {
     for (const ip of addresses) neighbors.set(vni, ip, mac);
   }
   for (const vtep of [parseIp('192.0.2.1'), parseIp('192.0.2.2')].filter(() => random.chance(0.7))) {
-    topology.addVtep(vtep);
+    topology.vteps.add(vtep);
     if (random.chance(0.6)) fdb.learn(1 as Vni, random.pick(macs), { kind: 'vtep', vtep }, 0);
     // One that no port has.
     if (random.chance(0.8)) fdb.learn(1 as Vni, random.pick(macs.slice(4)), { kind: 'vtep', vtep }, 0);
@@ -180,7 +180,7 @@ function makeHonest(key: Uint8Array, tables: Tables, random: Random): void {
     writeNumber(key, fields.in_port, 1);
     writeNumber(key, fields.tun_vni, 1);
     writeNumber(key, fields.vlan_tci, 0);
-    key.set(random.pick([...tables.topology.vteps(), ...ips]), fields.tun_src.offset);
+    key.set(random.pick([...tables.topology.vteps.all(), ...ips]), fields.tun_src.offset);
     key.set(random.pick(macs), fields.eth_src.offset);
     if (random.chance(0.8)) key.set(random.pick([...macs, ...macs.slice(4)]), fields.eth_dst.offset);
     return;

@@ -1,0 +1,130 @@
+/**
+ * The VTEPs of the other hosts: which there are, how large the path to each is, and whether it is down.
+ * Every network reaches all of them.
+ *
+ * A VTEP that is down takes no frames: floods leave it out, and what is for a station behind it is refused.
+ * Who says that it is down is not decided here (`forwarding.ts`).
+ */
+import { bytesId } from '../flow/key.ts';
+import { formatIp } from '../flow/types.ts';
+import type { Changes } from './changes.ts';
+
+/** A VTEP of another host. */
+interface Vtep {
+  readonly address: Uint8Array;
+  readonly object: string;
+}
+
+/** The path to a VTEP. */
+export interface TunnelPath {
+  /** The largest inner packet that it carries, in bytes; undefined if that is not known. */
+  readonly mtu: number | undefined;
+  readonly object: string;
+}
+
+export class Vteps {
+  readonly #changes: Changes;
+  readonly #vteps = new Map<string, Vtep>();
+  #list: readonly Vtep[] = [];
+  #addresses: readonly Uint8Array[] = [];
+  #reachable: readonly Uint8Array[] = [];
+  readonly #down = new Set<string>();
+  readonly #paths = new Map<string, TunnelPath>();
+
+  constructor(changes: Changes) {
+    this.#changes = changes;
+  }
+
+  all(): readonly Uint8Array[] {
+    return this.#addresses;
+  }
+
+  /** One of them, by its position in that list. */
+  at(index: number): Vtep {
+    return this.#list[index]!;
+  }
+
+  has(address: Uint8Array): boolean {
+    return this.#vteps.has(bytesId(address));
+  }
+
+  /** Those that are not down. */
+  reachable(): readonly Uint8Array[] {
+    return this.#reachable;
+  }
+
+  isDown(address: Uint8Array): boolean {
+    return this.#down.has(bytesId(address));
+  }
+
+  path(address: Uint8Array): TunnelPath {
+    return this.#paths.get(bytesId(address)) ?? { mtu: undefined, object: pathObject(address) };
+  }
+
+  add(address: Uint8Array): void {
+    const id = bytesId(address);
+    if (this.#vteps.has(id)) return;
+    const object = vtepObject(address);
+    this.#vteps.set(id, { address: address.slice(), object });
+    // An entry of its own, so that decisions find the name of the object there.
+    if (!this.#paths.has(id)) this.#paths.set(id, this.path(address));
+    this.#relist();
+    this.#changes.added(object, vtepsObject, reachableVtepsObject);
+  }
+
+  remove(address: Uint8Array): void {
+    const id = bytesId(address);
+    const { mtu, object } = this.path(address);
+    if (mtu !== undefined) this.#changes.changed(object);
+    this.#paths.delete(id);
+    if (this.#down.delete(id)) this.#changes.changed(vtepStateObject(address));
+    if (!this.#vteps.delete(id)) return;
+    this.#relist();
+    this.#changes.changed(vtepObject(address), vtepsObject, reachableVtepsObject);
+  }
+
+  /** Does nothing for an address that is not a VTEP. */
+  setPathMtu(address: Uint8Array, bytes: number): void {
+    const { mtu, object } = this.path(address);
+    if (mtu === bytes || !this.has(address)) return;
+    this.#paths.set(bytesId(address), { mtu: bytes, object });
+    this.#changes.changed(object);
+  }
+
+  /** Does nothing for an address that is not a VTEP. */
+  setDown(address: Uint8Array, isDown: boolean): void {
+    const id = bytesId(address);
+    if (this.#down.has(id) === isDown || !this.has(address)) return;
+    if (isDown) this.#down.add(id);
+    else this.#down.delete(id);
+    this.#relist();
+    this.#changes.changed(vtepStateObject(address), reachableVtepsObject);
+  }
+
+  #relist(): void {
+    this.#list = [...this.#vteps.values()];
+    this.#addresses = this.#list.map(({ address }) => address);
+    this.#reachable = this.#addresses.filter((address) => !this.isDown(address));
+  }
+}
+
+/** The list of VTEPs, consulted when an address turned out not to be one. */
+export const vtepsObject = 'vteps';
+
+/** The list of VTEPs that are not down, consulted when all of them are used. */
+export const reachableVtepsObject = 'vteps/reachable';
+
+/** Whether that address is a VTEP. */
+function vtepObject(address: Uint8Array): string {
+  return `vtep/${formatIp(address)}`;
+}
+
+/** Whether that VTEP is down. */
+export function vtepStateObject(address: Uint8Array): string {
+  return `vtep/${formatIp(address)}/state`;
+}
+
+/** The limit of the path to a VTEP. */
+function pathObject(address: Uint8Array): string {
+  return `path/${formatIp(address)}`;
+}
