@@ -13,7 +13,7 @@
  * looks again. All output goes to stderr.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, realpathSync } from 'node:fs';
+import { existsSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { addon, compilers, headersOfNode } from './addon.mjs';
@@ -35,11 +35,19 @@ const packages = {
   'mtr-tiny': 'mtr',
   'iputils-tracepath': 'tracepath',
   'openvswitch-switch': 'ovs-vswitchd',
+  'etcd-server': 'etcd',
+  'etcd-client': 'etcdctl',
+  openssl: 'openssl',
   clang: 'clang++',
   'libclang-rt-14-dev': '/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux',
 };
 const building = [...compilers, 'iproute2', 'util-linux', 'nftables'];
 const traffic = ['iperf3', 'tcpdump', 'iputils-ping', 'ethtool', 'procps', 'socat', 'traceroute'];
+const etcd = ['etcd-server', 'etcd-client', 'openssl'];
+/** Package → the service that it would start and enable. weft starts its own where it needs one. */
+const services = { 'etcd-server': 'etcd' };
+/** Asked by Debian's packages before they start a service; 101 forbids it. */
+const policy = '/usr/sbin/policy-rc.d';
 const paths = ['mtr-tiny', 'iputils-tracepath'];
 
 const steps = {
@@ -65,8 +73,8 @@ const steps = {
 
 const purposes = {
   build: { packages: building, steps: ['node_modules', 'addon', 'typescript'] },
-  test: { packages: [...building, ...traffic, ...paths], steps: ['node_modules', 'addon', 'typescript'] },
-  demo: { packages: [...building, ...traffic], steps: ['node_modules', 'addon', 'typescript'] },
+  test: { packages: [...building, ...traffic, ...paths, ...etcd], steps: ['node_modules', 'addon', 'typescript'] },
+  demo: { packages: [...building, ...traffic, ...etcd], steps: ['node_modules', 'addon', 'typescript'] },
   bench: { packages: [...building, ...traffic], steps: ['node_modules', 'addon', 'typescript'] },
   // Only on request: the package starts a service, which the benchmark does not need.
   'bench-ovs': { packages: ['openvswitch-switch'], steps: [] },
@@ -133,7 +141,23 @@ function installPackages(missing) {
   const options = ['-qq', '-o', 'DPkg::Lock::Timeout=300', '-o', 'Dpkg::Use-Pty=0'];
   const env = { DEBIAN_FRONTEND: 'noninteractive' };
   command('apt-get', [...options, 'update'], env);
-  command('apt-get', [...options, ...install], env);
+  const started = missing.flatMap((name) => services[name] ?? []);
+  if (started.length === 0) command('apt-get', [...options, ...install], env);
+  else withoutServices(started, () => command('apt-get', [...options, ...install], env));
+}
+
+/** Installs packages whose services must neither start now nor with the machine. */
+function withoutServices(names, install) {
+  const isForbidden = existsSync(policy);
+  if (!isForbidden) writeFileSync(policy, '#!/bin/sh\nexit 101\n', { mode: 0o755 });
+  try {
+    install();
+  } finally {
+    if (!isForbidden) rmSync(policy);
+  }
+  // A policy of the machine's own may have allowed it.
+  const now = existsSync('/run/systemd/system') ? ['--now'] : [];
+  if (hasCommand('systemctl')) command('systemctl', ['--quiet', 'disable', ...now, ...names]);
 }
 
 // One set-up at a time

@@ -3,20 +3,26 @@
  * were called and create what the real ones would.
  */
 import { spawn } from 'node:child_process';
-import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
+import { needsRoot } from '../support/root.ts';
 
 // It starts many processes, one after the other.
 t.setTimeout(600_000);
 
 const commands = ['g++', 'make', 'python3', 'ip', 'nsenter', 'nft'];
 
+/** Asked by Debian's packages before they start a service. */
+const POLICY = '/usr/sbin/policy-rc.d';
+
 /** Shell text, after the line that records the call. */
 const fakes: Readonly<Record<string, string>> = {
-  'apt-get': `case "$*" in *install*) for c in ${commands.join(' ')}; do : >"$BIN/$c"; done;; esac`,
+  'apt-get': `case "$*" in *etcd-server*) [ -x ${POLICY} ] && echo "services are forbidden" >>"$LOG";; esac
+case "$*" in *install*) for c in ${commands.join(' ')}; do : >"$BIN/$c"; done;; esac`,
+  systemctl: '',
   // The pause gives a second set-up the chance to interfere, if it can.
   npm: `/bin/rm -rf node_modules
 /bin/mkdir -p node_modules/node-gyp/bin
@@ -92,6 +98,20 @@ class Checkout {
     rmSync(this.path, { recursive: true, force: true });
   }
 }
+
+t.test('a package with a service starts none, now or with the machine', { skip: needsRoot }, async (t) => {
+  const others = ['iperf3', 'tcpdump', 'ping', 'ethtool', 'ps', 'socat', 'traceroute', 'openssl'];
+  using checkout = new Checkout({ installed: [...commands, ...others] });
+  const before = existsSync(POLICY);
+  t.match(await checkout.setup(['--for', 'demo']), { code: 0 });
+  t.same(checkout.calls().slice(0, 4), [
+    'apt-get update',
+    'apt-get install etcd-server etcd-client',
+    'services are forbidden',
+    'systemctl disable etcd',
+  ]);
+  t.equal(existsSync(POLICY), before, 'the policy of this machine is as it was');
+});
 
 t.test('it makes what is out of date, in order, and nothing else', async (t) => {
   using checkout = new Checkout({ installed: ['ip'] });
