@@ -11,6 +11,7 @@ import { exchangeWithNetns } from './addon/netns.ts';
 import type { Attached } from './cluster/attachments.ts';
 import { Cluster } from './cluster/cluster.ts';
 import { Endpoints } from './cluster/endpoints.ts';
+import { LocalFeed } from './cluster/local-feed.ts';
 import { Hosts } from './cluster/hosts.ts';
 import { Networks } from './cluster/networks.ts';
 import { publishedPorts } from './cluster/publishing.ts';
@@ -102,7 +103,9 @@ const NEIGHBOR_QUOTA = 4096;
 
 export function joinParts(options: SwitchOptions, foundations: Foundations): Parts {
   const { logger } = options;
-  const { store, own, watcher, probe, clock } = foundations;
+  const { own, watcher, probe, clock } = foundations;
+  const feed = new LocalFeed(foundations.store);
+  const { store } = feed;
   const warn = (message: string, details: object): void => logger.warn(details, message);
   const forwarding = openForwarding(options, foundations);
 
@@ -200,7 +203,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   ];
 
   const cluster = new Cluster({
-    store,
+    feed,
     reconcilers: reconcilers({ networks, hosts, endpoints }),
     registers: [],
     onEnforced: () => outside.keep(),

@@ -119,18 +119,22 @@ export class Switch {
 
   /** Puts the configuration and the store into force, before whatever happens meanwhile. Called once, by `createSwitch`. */
   start(): Promise<void> {
-    const { cluster, endpoints, forwarding, internal, outside, underlay } = this.#parts;
+    const { cluster, underlay } = this.#parts;
     return cluster.serial.run(async () => {
       await underlay.keep();
-      await cluster.start();
-      forwarding.endConnections(endpoints.isGone());
-      await outside.start();
-      // Everything forwards by now. What follows restores what was changed in the meantime.
-      await endpoints.started((name) => cluster.isDeclared(endpointKind, name));
-      await Promise.all([endpoints.mend(), internal.mend()]);
-      this.#upkeep.start();
-      this.#isForwarding = true;
+      await cluster.start(() => this.#begin());
     });
+  }
+
+  /** Called when everything that is declared is in force: it forwards by now. What follows restores what was changed. */
+  async #begin(): Promise<void> {
+    const { cluster, endpoints, forwarding, internal, outside } = this.#parts;
+    forwarding.endConnections(endpoints.isGone());
+    await outside.start();
+    await endpoints.started((name) => cluster.isDeclared(endpointKind, name));
+    await Promise.all([endpoints.mend(), internal.mend()]);
+    this.#upkeep.start();
+    this.#isForwarding = true;
   }
 
   status(): StatusReport {
@@ -271,7 +275,7 @@ export class Switch {
       await endpoints.close();
       await Promise.all([outside.close(), internal.close()]);
     } finally {
-      cluster.close();
+      await cluster.close();
       watcher.close();
       forwarding.datapath.close();
       const { connectionsFile } = this.#options;

@@ -3,7 +3,7 @@
  *
  *   1. `apply` or `delete` checks it, resolves its references and allots addresses, all on a draft
  *   2. one compare-and-swap transaction stores it: a file is stored completely or not at all
- *   3. the watch reports it, just as it reports what other writers store
+ *   3. the feed reports it, just as it reports what other writers store (`feed.ts`)
  *   4. the reconciler of its kind puts it into force
  *
  * An operation returns when step 4 is done for what it has written. A start runs steps 3 and 4 for
@@ -15,19 +15,19 @@ import { compareKinds, kindOf, kinds } from '../model/kinds/registry.ts';
 import type { ApplyReport } from '../model/report.ts';
 import { idOf, nameOf, type Resource, type ResourceName } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
-import type { Change, Entry, Store, Transaction, WatchEvent } from '../store/store.ts';
+import type { Change, Entry, Transaction } from '../store/store.ts';
 import { inTurns } from '../turns.ts';
 import { FileDraft } from './draft.ts';
+import type { Feed, News } from './feed.ts';
 import { refuseInUse } from './in-use.ts';
 import { keyOf, resourceAt } from './keys.ts';
-import { migration } from './migration.ts';
 import type { Declared, Reconciler, Stored } from './reconciler.ts';
 import type { Register } from './register.ts';
 import { RefusedRecords } from './refused-records.ts';
 import { Serial } from './serial.ts';
 
 export interface ClusterEnvironment {
-  readonly store: Store;
+  readonly feed: Feed;
   readonly reconcilers: ReadonlyMap<string, Reconciler>;
   /** Those who follow what the store holds besides resources. */
   readonly registers: readonly Register[];
@@ -53,35 +53,37 @@ export class Cluster {
   readonly serial = new Serial();
   readonly refused = new RefusedRecords();
   readonly #environment: ClusterEnvironment;
-  /** Events that the watch has reported and that are not yet in force. */
-  readonly #pending: WatchEvent[] = [];
-  #stopWatch = (): void => {};
-  /** The last revision that the watch has reported; Infinity when everything must be listed again. */
-  #told = 0;
-  #onTold = (): void => {};
-  #isStarted = false;
+  /** Set until everything that there was at the start is in force. */
+  #onStarted: (() => Promise<void>) | undefined;
 
   constructor(environment: ClusterEnvironment) {
     this.#environment = environment;
   }
 
-  /** Puts everything in the store into force, and follows the store from then on. Call within `serial`. */
-  async start(): Promise<void> {
-    await this.#migrate();
-    for (const reconciler of this.#environment.reconcilers.values()) await reconciler.load?.();
-    await this.#list();
-    this.#isStarted = true;
+  /**
+   * Puts everything that there is into force, and follows the feed from then on. Call within `serial`.
+   * @param onStarted called when everything is in force, within `serial`: before this returns, or when there is something
+   * to put into force at last
+   */
+  async start(onStarted = async (): Promise<void> => {}): Promise<void> {
+    const { feed, reconcilers } = this.#environment;
+    this.#onStarted = onStarted;
+    for (const reconciler of reconcilers.values()) await reconciler.load?.();
+    await feed.start(() => {
+      void this.serial.run(() => this.#follow()).catch((error: unknown) => this.#unexpected(error));
+    });
+    await this.#follow();
+  }
+
+  /** Ends the feed. No change may be running any more. */
+  close(): Promise<void> {
+    return this.#environment.feed.close();
   }
 
   /** True if the store has such a resource, be it one that this host does not accept. */
   isDeclared(kind: KindDefinition, name: string): boolean {
     const reconciler = this.#environment.reconcilers.get(kind.kind)!;
     return reconciler.find(name) !== undefined || this.refused.revision(kind, name) !== undefined;
-  }
-
-  /** Ends the watch. No change may be running any more. */
-  close(): void {
-    this.#stopWatch();
   }
 
   /** Applies all of `resources`, or none. @throws WeftError about the first one that is not possible */
@@ -200,10 +202,10 @@ export class Cluster {
   ): Promise<ApplyReport> {
     return this.serial.run(async () => {
       await this.enforce();
-      const { store, reconcilers, logger } = this.#environment;
+      const { feed, reconcilers, logger } = this.#environment;
       const name = idIn(kind, which);
       const { resource, revision } = reconcilers.get(kind.kind)!.get(name);
-      const refused = this.refused.failure(kind, name);
+      const refused = this.refused.failure(kind, name) ?? feed.failure(kind, name);
       if (refused) throw refused;
       const changed = { ...resource.metadata.labels, ...labels };
       const kept = Object.fromEntries(
@@ -212,7 +214,7 @@ export class Cluster {
       const report = { kind: kind.kind, ...nameIn(kind, name), dryRun: false };
       if (JSON.stringify(kept) === JSON.stringify(resource.metadata.labels)) return { ...report, action: 'unchanged' };
       const key = keyOf(kind, name);
-      const stored = await store.get(key);
+      const stored = await feed.get(key);
       const value = {
         ...(stored?.value as object),
         resource: { ...resource, metadata: { ...resource.metadata, labels: kept } },
@@ -233,15 +235,29 @@ export class Cluster {
     if (keys.length > 0) await this.#write({ expect: keys, delete: keys.map(({ key }) => key) });
   }
 
-  /** Puts everything that the watch has reported so far into force. Call within `serial`. */
+  /**
+   * Puts everything that the feed has so far into force. Call within `serial`.
+   * @throws WeftError if nothing is known yet that could be changed
+   */
   async enforce(): Promise<void> {
+    await this.#follow();
+    const waiting = this.#environment.feed.waitsFor();
+    if (waiting) throw waiting;
+  }
+
+  async #follow(): Promise<void> {
+    const { feed, onEnforced } = this.#environment;
     let isDone = false;
-    for (let event = this.#pending.shift(); event; event = this.#pending.shift()) {
-      const isNew =
-        event.kind === 'changes' ? await this.#enforce(event.changes, event.revision) : await this.#listAnew(event);
-      isDone ||= isNew;
+    for (let news = await feed.next(); news; news = await feed.next()) {
+      isDone = (await this.#enforce(news)) || isDone;
+      if (news.keys && this.#onStarted) {
+        const onStarted = this.#onStarted;
+        this.#onStarted = undefined;
+        await onStarted();
+        isDone = false;
+      }
     }
-    if (isDone && this.#isStarted) await this.#environment.onEnforced();
+    if (isDone && !this.#onStarted) await onEnforced();
   }
 
   async #store(draft: FileDraft, resources: readonly Resource[]): Promise<void> {
@@ -272,57 +288,23 @@ export class Cluster {
 
   /** Resolves when the change is in force. */
   async #write(transaction: Transaction, onStored = (): void => {}): Promise<void> {
-    const revision = await this.#environment.store.transact(transaction);
+    const { feed } = this.#environment;
+    const revision = await feed.transact(transaction);
     onStored();
-    while (this.#told < revision) await new Promise<void>((resolve) => (this.#onTold = resolve));
-    await this.enforce();
-  }
-
-  /** Until it has succeeded, the watch stays without a place: the next change, or the upkeep, tries again. */
-  async #listAnew(event: WatchEvent): Promise<boolean> {
-    try {
-      return await this.#list();
-    } catch (error) {
-      this.#pending.unshift(event);
-      throw error;
-    }
-  }
-
-  async #migrate(): Promise<void> {
-    const { store } = this.#environment;
-    const migrated = migration((await store.list('')).entries);
-    if (migrated) await store.transact(migrated);
+    await feed.caughtUp(revision);
+    await this.#follow();
   }
 
   /** @returns true if there was something to do */
-  async #list(): Promise<boolean> {
-    const { store, reconcilers, registers } = this.#environment;
-    const { revision, entries } = await store.list('');
-    const there = new Set(entries.map(({ key }) => key));
-    const gone = [...reconcilers].flatMap(([kind, reconciler]) =>
-      reconciler.all().map(({ name }) => keyOf(kindOf({ kind }), name)),
-    );
-    const known = new Set([...gone, ...this.refused.changes().map(({ key }) => key)]);
-    const lost = [...known].filter((key) => !there.has(key)).map((key) => ({ key, entry: undefined }));
-    this.#stopWatch();
-    this.#told = revision;
-    this.#stopWatch = store.watch('', revision + 1, (event) => {
-      this.#pending.push(event);
-      this.#told = event.kind === 'changes' ? event.revision : Infinity;
-      this.#onTold();
-      void this.serial.run(() => this.enforce()).catch((error: unknown) => this.#unexpected(error));
-    });
-    const isDone = await this.#enforce([...lost, ...entries.map((entry) => ({ key: entry.key, entry }))], revision);
-    for (const register of registers) register.listed?.(there, revision);
-    for (const reconciler of reconcilers.values()) reconciler.listed?.(there, revision);
-    return isDone;
-  }
-
-  /** @returns true if there was something to do */
-  async #enforce(changes: readonly Change[], revision: number): Promise<boolean> {
+  async #enforce({ changes, revision, keys }: News): Promise<boolean> {
+    const { reconcilers, registers } = this.#environment;
     const isDone = await this.#enforceAll(changes, revision);
     // What was refused before may be possible now.
     if (isDone) await this.#enforceAll(this.refused.changes(), revision);
+    if (keys) {
+      for (const register of registers) register.listed?.(keys, revision);
+      for (const reconciler of reconcilers.values()) reconciler.listed?.(keys, revision);
+    }
     return isDone;
   }
 

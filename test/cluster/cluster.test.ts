@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { Cluster, type ClusterEnvironment } from '../../src/cluster/cluster.ts';
+import { LocalFeed } from '../../src/cluster/local-feed.ts';
 import { Declarations } from '../../src/cluster/declarations.ts';
 import { WeftError } from '../../src/error.ts';
 import { kinds } from '../../src/model/kinds/registry.ts';
@@ -21,7 +22,7 @@ async function opened(t: Test, environment: Partial<ClusterEnvironment> = {}) {
   );
   const warnings: object[] = [];
   const cluster = new Cluster({
-    store,
+    feed: new LocalFeed(store),
     reconcilers: new Map(kinds.map((one) => [one.kind, new Declarations(one.kind, 'apply one')])),
     ...{ registers: [], onEnforced: nothing, prepare: nothing, onApplied: nothing },
     logger: {
@@ -34,7 +35,7 @@ async function opened(t: Test, environment: Partial<ClusterEnvironment> = {}) {
   await cluster.serial.run(() => cluster.start());
   t.teardown(async () => {
     await cluster.serial.close();
-    cluster.close();
+    await cluster.close();
     await store.close();
   });
   const settled = (): Promise<void> => cluster.serial.run(() => cluster.enforce());

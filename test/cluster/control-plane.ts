@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { Cluster } from '../../src/cluster/cluster.ts';
+import { LocalFeed } from '../../src/cluster/local-feed.ts';
 import { Endpoints } from '../../src/cluster/endpoints.ts';
 import { Hosts } from '../../src/cluster/hosts.ts';
 import { Networks } from '../../src/cluster/networks.ts';
@@ -69,7 +70,7 @@ export async function openControlPlane(t: Test, known?: string) {
     warn: (message) => warnings.push(message),
   });
   const cluster = new Cluster({
-    store,
+    feed: new LocalFeed(store),
     reconcilers: reconcilers({ networks, hosts, endpoints }),
     registers: [],
     onEnforced: async () => {},
@@ -80,7 +81,7 @@ export async function openControlPlane(t: Test, known?: string) {
   await cluster.serial.run(() => cluster.start());
   const close = async (): Promise<void> => {
     await cluster.serial.close();
-    cluster.close();
+    await cluster.close();
     watcher.close();
     forwarding.datapath.close();
     await store.close();

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { Cluster } from '../../src/cluster/cluster.ts';
+import { LocalFeed } from '../../src/cluster/local-feed.ts';
 import type { LocalRecord } from '../../src/cluster/endpoint.ts';
 import { LocalRecords } from '../../src/cluster/local-records.ts';
 import type { Reconciler } from '../../src/cluster/reconciler.ts';
@@ -80,7 +81,7 @@ t.test('it comes first, and is as it was if the store refuses the resource', asy
   const nothing = async (): Promise<void> => {};
   const others: Reconciler = { ...gadget, all: () => [], put: () => {} };
   const cluster = new Cluster({
-    store: refusing,
+    feed: new LocalFeed(refusing),
     reconcilers: new Map(kinds.map(({ kind }) => [kind, kind === 'Network' ? gadget : others])),
     registers: [],
     ...{ onEnforced: nothing, prepare: nothing, onApplied: nothing },
@@ -96,5 +97,5 @@ t.test('it comes first, and is as it was if the store refuses the resource', asy
   await cluster.apply([blue]);
   t.same(log, ['keep [["blue",{"now":true}]]', 'transact', 'put']);
   t.same(kept, { now: true });
-  cluster.close();
+  await cluster.close();
 });

@@ -8,6 +8,7 @@ import { parseKind } from '../../src/api/requests.ts';
 import { loadKinds, parseTarget, withKinds } from '../../src/cli/kind.ts';
 import { resourceTable } from '../../src/cli/get.ts';
 import { Cluster } from '../../src/cluster/cluster.ts';
+import { LocalFeed } from '../../src/cluster/local-feed.ts';
 import { Declarations, Namespaces } from '../../src/cluster/declarations.ts';
 import type { Reconciler } from '../../src/cluster/reconciler.ts';
 import { jsonSchemas } from '../../src/model/json-schema.ts';
@@ -82,7 +83,7 @@ t.test('it is stored, refers, is referred to, labelled and deleted', async (t) =
   );
   const nothing = async (): Promise<void> => {};
   const cluster = new Cluster({
-    store,
+    feed: new LocalFeed(store),
     reconcilers,
     ...{ registers: [], onEnforced: nothing, prepare: nothing, onApplied: nothing },
     logger: { info: () => {}, warn: (_, message) => t.fail(message), error: (_, message) => t.fail(message) },
@@ -115,6 +116,6 @@ t.test('it is stored, refers, is referred to, labelled and deleted', async (t) =
     ['namespaces/default', 'namespaces/shop'],
   );
   await cluster.serial.close();
-  cluster.close();
+  await cluster.close();
   await store.close();
 });
