@@ -9,6 +9,7 @@ import { HostConnections } from './addon/host-connections.ts';
 import { kernelOffloads } from './addon/kernel-offloads.ts';
 import { exchangeWithNetns } from './addon/netns.ts';
 import type { Attached } from './cluster/attachments.ts';
+import { Allotment } from './cluster/allotment.ts';
 import { Cluster } from './cluster/cluster.ts';
 import { Endpoints } from './cluster/endpoints.ts';
 import { LocalFeed } from './cluster/local-feed.ts';
@@ -69,6 +70,8 @@ export interface Foundations {
   /** Milliseconds since the epoch. */
   readonly wallClock: () => number;
   readonly later: (work: () => void) => void;
+  /** Does something after some milliseconds; returns how to cancel that. */
+  readonly after: (delayMs: number, work: () => void) => () => void;
   readonly onPortLost: (port: PortNo, why: string) => void;
   readonly onNamespaceGone: (gone: Attached) => void;
 }
@@ -130,7 +133,8 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     },
   });
 
-  const hasStaticPeers = (draft: Draft): boolean => options.peers.length > 0 || draft.count('Host') > 0;
+  const allotment = store === own ? undefined : new Allotment();
+  const hasStaticPeers = (draft: Draft): boolean => options.peers.length > 0 || (!allotment && draft.count('Host') > 0);
   const hosts: Hosts = new Hosts({
     forwarding,
     name: options.host,
@@ -140,6 +144,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   });
   const networks: Networks = new Networks({
     forwarding,
+    allotment,
     defaultMtu: () => underlay.defaultMtu(),
     hasStaticPeers,
     endpointsOf: (network) => endpoints.of(network),
@@ -205,7 +210,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   const cluster = new Cluster({
     feed,
     reconcilers: reconcilers({ networks, hosts, endpoints }),
-    registers: [],
+    registers: allotment ? [allotment] : [],
     onEnforced: () => outside.keep(),
     // Makes sure that the outside can be set up before a network that needs it is declared.
     prepare: async (resources) => {
@@ -216,6 +221,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       for (const { detail } of clashesOfSubnets(applied)) logger.warn(detail);
       if (resources.some(isPublished)) await outside.set();
     },
+    after: foundations.after,
     logger,
   });
 

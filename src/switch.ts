@@ -51,6 +51,12 @@ export type { SwitchOptions } from './parts.ts';
 /** Milliseconds of CLOCK_MONOTONIC, which is also the clock of the native datapath. */
 const clock = (): number => Number(process.hrtime.bigint() / 1_000_000n);
 
+/** Does something later; returns how to cancel that. */
+const after = (delayMs: number, work: () => void): (() => void) => {
+  const timeout = setTimeout(work, delayMs).unref();
+  return () => clearTimeout(timeout);
+};
+
 /**
  * Opens everything, and forwards when it returns.
  * @throws WeftError that says what is wrong and how to fix it; nothing is left open then.
@@ -60,10 +66,7 @@ export async function createSwitch(options: SwitchOptions): Promise<Switch> {
   const store = await openEmbeddedStore({
     directory: options.state,
     onWarning: (message) => options.logger.warn(message),
-    after: (delayMs, work) => {
-      const timeout = setTimeout(work, delayMs).unref();
-      return () => clearTimeout(timeout);
-    },
+    after,
   });
   return openSwitch(options, store);
 }
@@ -89,6 +92,7 @@ export async function openSwitch(options: SwitchOptions, own: Store, store: Stor
         clock,
         wallClock: Date.now,
         later: setImmediate,
+        after,
         onPortLost: (port, why) => upkeep.onPortLost(port, why),
         onNamespaceGone: (gone) => upkeep.onNamespaceGone(gone),
       }),
@@ -159,8 +163,7 @@ export class Switch {
   /** Creates a network, or changes what `options` name of an existing one. */
   createNetwork(name: string, options: NetworkOptions): Promise<NetworkReport> {
     const { cluster, networks } = this.#parts;
-    return cluster.serial.run(async () => {
-      await cluster.enforce();
+    return cluster.change(async () => {
       await cluster.applyNow([networkDeclaration(name, options, networks.find(name)?.resource)]);
       return networks.report(networks.get(name));
     });
@@ -176,8 +179,7 @@ export class Switch {
    */
   attach(options: AttachOptions): Promise<EndpointReport> {
     const { cluster, endpoints, networks } = this.#parts;
-    return cluster.serial.run(async () => {
-      await cluster.enforce();
+    return cluster.change(async () => {
       // A misspelled network is reported before anything else that is wrong.
       networks.get(options.network);
       const name = idOf(options);

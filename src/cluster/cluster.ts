@@ -21,6 +21,7 @@ import { FileDraft } from './draft.ts';
 import type { Feed, News } from './feed.ts';
 import { refuseInUse } from './in-use.ts';
 import { keyOf, resourceAt } from './keys.ts';
+import { PlanAgain } from './plan-again.ts';
 import type { Declared, Reconciler, Stored } from './reconciler.ts';
 import type { Register } from './register.ts';
 import { RefusedRecords } from './refused-records.ts';
@@ -39,9 +40,17 @@ export interface ClusterEnvironment {
   readonly prepare: (resources: readonly Resource[]) => Promise<void>;
   /** Called when the applied resources are in force. @throws WeftError, which is reported to whoever applied them */
   readonly onApplied: (resources: readonly Resource[]) => Promise<void>;
+  /** Does something later; returns how to cancel that. */
+  readonly after: (delayMs: number, work: () => void) => () => void;
   /** Methods as pino has them. */
   readonly logger: Readonly<Record<'info' | 'warn' | 'error', (details: object, message: string) => void>>;
 }
+
+/** How often a change is planned again because others change the same. */
+const MOST_ATTEMPTS = 50;
+
+/** How long a change that was refused waits for the feed to say why, at most. */
+const MOST_WAITED_MS = 1000;
 
 /** How many resources are planned in one turn of the event loop. */
 const PLANNED_PER_TURN = 16;
@@ -53,6 +62,8 @@ export class Cluster {
   readonly serial = new Serial();
   readonly refused = new RefusedRecords();
   readonly #environment: ClusterEnvironment;
+  /** The revision of what was put into force last. */
+  #inForce = 0;
   /** Set until everything that there was at the start is in force. */
   #onStarted: (() => Promise<void>) | undefined;
 
@@ -88,15 +99,32 @@ export class Cluster {
 
   /** Applies all of `resources`, or none. @throws WeftError about the first one that is not possible */
   apply(resources: readonly Resource[], options: { readonly dryRun?: boolean } = {}): Promise<ApplyReport[]> {
-    return this.serial.run(() => this.applyNow(resources, options));
+    return this.change(() => this.applyNow(resources, options));
   }
 
-  /** Like `apply`, for a caller that already runs within `serial`. */
+  /**
+   * Runs a change within `serial`, on everything that the feed has so far. If another writer has changed what it was
+   * planned on, it runs again: what two hosts do at once is refused only if it does not go together.
+   */
+  async change<T>(work: () => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.serial.run(async () => {
+          await this.enforce();
+          return work();
+        });
+      } catch (error) {
+        if (!(error instanceof PlanAgain) || attempt === MOST_ATTEMPTS) throw error;
+        await error.ready();
+      }
+    }
+  }
+
+  /** Like `apply`, for a caller that already runs within `change`. */
   async applyNow(
     resources: readonly Resource[],
     { dryRun = false }: { readonly dryRun?: boolean } = {},
   ): Promise<ApplyReport[]> {
-    await this.enforce();
     const { reconcilers } = this.#environment;
     const draft = new FileDraft(reconcilers, this.refused);
     const ordered = [...resources].sort(compareKinds);
@@ -131,7 +159,7 @@ export class Cluster {
 
   /** @throws WeftError `not_found` if it does not exist, `conflict` if others still need it */
   delete(kind: KindDefinition, which: ResourceName, options: { readonly dryRun?: boolean } = {}): Promise<ApplyReport> {
-    return this.serial.run(() => this.#deleteNow(kind, which, options));
+    return this.change(() => this.#deleteNow(kind, which, options));
   }
 
   /**
@@ -143,7 +171,6 @@ export class Cluster {
     const kind = kindOf(resource);
     const name = idOf(resource.metadata);
     const reconciler = this.#environment.reconcilers.get(kind.kind)!;
-    await this.enforce();
     const isNew = reconciler.find(name) === undefined;
     try {
       await this.applyNow([resource]);
@@ -165,7 +192,6 @@ export class Cluster {
     which: ResourceName,
     { dryRun = false }: { readonly dryRun?: boolean } = {},
   ): Promise<ApplyReport> {
-    await this.enforce();
     const { reconcilers, logger } = this.#environment;
     const name = idIn(kind, which);
     const reconciler = reconcilers.get(kind.kind)!;
@@ -174,7 +200,8 @@ export class Cluster {
     refuseInUse(kind, name, this.#all());
     if (!dryRun) {
       const key = keyOf(kind, name);
-      await this.#write({ expect: [{ key, revision }], delete: [key] });
+      const { expect = [], put = [], delete: others = [] } = reconciler.planRemoval?.(name) ?? {};
+      await this.#write({ expect: [{ key, revision }, ...expect], put, delete: [key, ...others] });
       logger.info({ kind: kind.kind, name }, 'deleted');
     }
     return { kind: kind.kind, ...nameIn(kind, name), action: 'deleted', dryRun };
@@ -200,8 +227,7 @@ export class Cluster {
     which: ResourceName,
     labels: Readonly<Record<string, string | null>>,
   ): Promise<ApplyReport> {
-    return this.serial.run(async () => {
-      await this.enforce();
+    return this.change(async () => {
       const { feed, reconcilers, logger } = this.#environment;
       const name = idIn(kind, which);
       const { resource, revision } = reconcilers.get(kind.kind)!.get(name);
@@ -276,8 +302,8 @@ export class Cluster {
     const takeBack = await draft.keep();
     let isStored = false;
     try {
-      await this.#write(draft.transaction(), () => {
-        draft.stored();
+      await this.#write(draft.transaction(), (revision) => {
+        draft.stored(revision);
         isStored = true;
       });
     } catch (error) {
@@ -286,18 +312,35 @@ export class Cluster {
     }
   }
 
-  /** Resolves when the change is in force. */
-  async #write(transaction: Transaction, onStored = (): void => {}): Promise<void> {
+  /** Resolves when the change is in force. @throws PlanAgain if others have changed what it was planned on */
+  async #write(transaction: Transaction, onStored: (revision: number) => void = () => {}): Promise<void> {
     const { feed } = this.#environment;
-    const revision = await feed.transact(transaction);
-    onStored();
+    const plannedOn = this.#inForce;
+    let revision: number;
+    try {
+      revision = await feed.transact(transaction);
+    } catch (error) {
+      if (!(error instanceof WeftError) || error.code !== 'conflict') throw error;
+      throw new PlanAgain(error, () => this.#untilAfter(plannedOn));
+    }
+    onStored(revision);
     await feed.caughtUp(revision);
     await this.#follow();
+  }
+
+  /** Resolves when the feed has something newer than that revision, or after a time. */
+  async #untilAfter(revision: number): Promise<void> {
+    const { feed, after } = this.#environment;
+    let cancel = (): void => {};
+    const isOver = new Promise<void>((resolve) => (cancel = after(MOST_WAITED_MS, resolve)));
+    await Promise.race([feed.caughtUp(revision + 1), isOver]);
+    cancel();
   }
 
   /** @returns true if there was something to do */
   async #enforce({ changes, revision, keys }: News): Promise<boolean> {
     const { reconcilers, registers } = this.#environment;
+    this.#inForce = revision;
     const isDone = await this.#enforceAll(changes, revision);
     // What was refused before may be possible now.
     if (isDone) await this.#enforceAll(this.refused.changes(), revision);

@@ -17,10 +17,11 @@ export class FileDraft implements Draft {
   readonly #refused: RefusedRecords;
   readonly #declared = new Map<string, Map<string, Declared>>();
   readonly #expect = new Map<string, number>();
-  readonly #put: { key: string; value: unknown }[] = [];
+  readonly #put = new Map<string, { readonly key: string; readonly value: unknown }>();
   /** By kind and name. */
   readonly #own = new Map<string, Map<string, object>>();
   readonly #undo: (() => void)[] = [];
+  readonly #onStored: ((revision: number) => void)[] = [];
 
   constructor(reconcilers: ReadonlyMap<string, Reconciler>, refused = new RefusedRecords()) {
     this.#reconcilers = reconcilers;
@@ -28,7 +29,7 @@ export class FileDraft implements Draft {
   }
 
   get isEmpty(): boolean {
-    return this.#put.length === 0;
+    return this.#put.size === 0;
   }
 
   find<D extends Declared>(kind: string, name: string): D | undefined {
@@ -59,7 +60,7 @@ export class FileDraft implements Draft {
       const key = keyOf(kind, name);
       this.#declare(kind.kind, declared);
       this.#expect.set(key, this.#refused.revision(kind, name) ?? known.find(name)?.revision ?? 0);
-      this.#put.push({ key, value: { resource: declared.resource, ...allotted } });
+      this.#put.set(key, { key, value: { resource: declared.resource, ...allotted } });
     }
     if (own) {
       const others = this.#own.get(kind.kind) ?? new Map<string, object>();
@@ -67,7 +68,7 @@ export class FileDraft implements Draft {
     }
     for (const { key, value, revision } of also) {
       this.#expect.set(key, revision);
-      this.#put.push({ key, value });
+      this.#put.set(key, { key, value });
     }
     return action;
   }
@@ -78,6 +79,10 @@ export class FileDraft implements Draft {
 
   onUndo(undo: () => void): void {
     this.#undo.push(undo);
+  }
+
+  onStored(stored: (revision: number) => void): void {
+    this.#onStored.push(stored);
   }
 
   undo(): void {
@@ -100,12 +105,13 @@ export class FileDraft implements Draft {
   }
 
   /** From here on the store has it: nothing is undone any more, whatever else fails. */
-  stored(): void {
+  stored(revision: number): void {
     this.#undo.length = 0;
+    for (const tell of this.#onStored) tell(revision);
   }
 
   transaction(): Transaction {
-    return { expect: [...this.#expect].map(([key, revision]) => ({ key, revision })), put: this.#put };
+    return { expect: [...this.#expect].map(([key, revision]) => ({ key, revision })), put: [...this.#put.values()] };
   }
 
   #declare(kind: string, declared: Declared): void {

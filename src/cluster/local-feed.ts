@@ -13,7 +13,7 @@ export class LocalFeed implements Feed {
   #stopWatch = (): void => {};
   /** The last revision that the watch has reported; Infinity when everything must be listed again. */
   #told = 0;
-  #onTold = (): void => {};
+  readonly #onTold = new Set<() => void>();
 
   constructor(store: Store) {
     this.store = store;
@@ -45,7 +45,7 @@ export class LocalFeed implements Feed {
   }
 
   async caughtUp(revision: number): Promise<void> {
-    while (this.#told < revision) await new Promise<void>((resolve) => (this.#onTold = resolve));
+    while (this.#told < revision) await new Promise<void>((resolve) => this.#onTold.add(resolve));
   }
 
   get(key: string): Promise<Entry | undefined> {
@@ -72,7 +72,8 @@ export class LocalFeed implements Feed {
     this.#stopWatch = this.store.watch('', revision + 1, (event) => {
       this.#events.push(event);
       this.#told = event.kind === 'changes' ? event.revision : Infinity;
-      this.#onTold();
+      for (const tell of this.#onTold) tell();
+      this.#onTold.clear();
       this.#onNews();
     });
     return { revision, keys, changes: [...lost, ...entries.map((entry) => ({ key: entry.key, entry }))] };

@@ -60,9 +60,10 @@ export class NetworkClaims {
     return owner === undefined || owner === name ? undefined : `VNI ${vni} is taken by network "${owner}"`;
   }
 
-  /** A VNI that neither these networks nor `others` have. Both may only get more networks from call to call. */
-  freeVni(others: NetworkClaims): number {
-    while (this.#vnis.has(this.#lowestVni) || others.#vnis.has(this.#lowestVni)) this.#lowestVni++;
+  /** A VNI that neither these networks nor `others` have. All of them may only get more networks from call to call. */
+  freeVni(...others: readonly NetworkClaims[]): number {
+    const all = [this, ...others];
+    while (all.some((claims) => claims.#vnis.has(this.#lowestVni))) this.#lowestVni++;
     return this.#lowestVni;
   }
 

@@ -12,10 +12,13 @@ import type { Forwarding } from '../forwarding.ts';
 import { parseSubnet } from '../model/address.ts';
 import { networkAllotted, SMALLEST_IPV6_MTU, type NetworkResource } from '../model/kinds/network.ts';
 import { compareNames } from '../model/name-order.ts';
+import type { AllottedNetwork } from '../model/records.ts';
 import type { NetworkReport } from '../model/report.ts';
 import type { Resource } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
+import type { Transaction } from '../store/store.ts';
 import { inTurns } from '../turns.ts';
+import type { Allotment } from './allotment.ts';
 import type { Endpoint } from './endpoint.ts';
 import { refusePublished } from './in-use.ts';
 import { AddressPool } from './ipam.ts';
@@ -30,6 +33,8 @@ export interface NetworksEnvironment {
   readonly forwarding: Forwarding;
   /** What fits into the underlay after encapsulation; 1500 without an underlay. Called when a network is created. */
   readonly defaultMtu: () => Promise<number>;
+  /** Of all networks of a shared store; undefined without one. */
+  readonly allotment?: Allotment | undefined;
   /** True if there are peers that do not share the store. Then weft must not choose VNIs. */
   readonly hasStaticPeers: (draft: Draft) => boolean;
   readonly endpointsOf: (network: string) => readonly Endpoint[];
@@ -84,18 +89,28 @@ export class Networks implements Reconciler {
 
   async plan(resource: NetworkResource, draft: Draft): Promise<Planned> {
     const { name } = resource.metadata;
+    this.#refuseRanges(resource);
     const known = this.#networks.get(name);
     const action = known ? this.#planChange(known, resource, draft) : this.#planNew(resource, draft);
     if (action === 'unchanged') return { action };
     const ranges = resource.spec.ranges.length > 0 ? resource.spec.ranges : (known?.resource.spec.ranges ?? []);
     const record: NetworkRecord = {
       resource: { ...resource, spec: { ...resource.spec, ranges } },
-      vni: known?.vni ?? resource.spec.vni ?? this.#plannedIn(draft).freeVni(this.#claims),
+      vni: known?.vni ?? resource.spec.vni ?? this.#plannedIn(draft).freeVni(...this.#taken()),
       mtu: resource.spec.mtu ?? known?.mtu ?? (await this.#defaultMtu(resource, draft)),
     };
     const declared: Network = { ...record, name, revision: 0, pools: poolsOf(record, known) };
-    if (!known) this.#plannedIn(draft).add(declared);
-    return { action, declared, allotted: { vni: record.vni, mtu: record.mtu } };
+    const allotted = { vni: record.vni, mtu: record.mtu };
+    if (known) return { action, declared, allotted };
+    this.#plannedIn(draft).add(declared);
+    const { allotment } = this.#environment;
+    const all = this.all().map((one) => [one.name, allottedTo(one)] as [string, AllottedNetwork]);
+    const also = allotment ? [allotment.plan(draft, name, allottedTo(record), all)] : [];
+    return { action, declared, allotted, also };
+  }
+
+  planRemoval(name: string): Transaction {
+    return this.#environment.allotment?.planRemoval(name) ?? {};
   }
 
   check({ name, resource, record }: Stored<NetworkResource>, others: readonly Stored[]): void {
@@ -153,7 +168,7 @@ export class Networks implements Reconciler {
   #planNew(resource: NetworkResource, draft: Draft): 'created' {
     const { name } = resource.metadata;
     const subnets = resource.spec.subnets.map(parseSubnet);
-    for (const claims of [this.#claims, this.#plannedIn(draft)]) {
+    for (const claims of [...this.#taken(), this.#plannedIn(draft)]) {
       const clash = claims.clash(name, subnets, resource.spec.subnets, resource.spec.vni);
       if (clash !== undefined) throw new WeftError('conflict', `network "${name}": ${clash}`);
     }
@@ -213,11 +228,30 @@ export class Networks implements Reconciler {
     });
   }
 
+  /** What existing networks have for themselves. */
+  #taken(): NetworkClaims[] {
+    const { allotment } = this.#environment;
+    return allotment ? [this.#claims, allotment.claims] : [this.#claims];
+  }
+
+  #refuseRanges({ metadata, spec: { ranges } }: NetworkResource): void {
+    const [range] = ranges;
+    if (range === undefined || !this.#environment.allotment) return;
+    throw new WeftError(
+      'invalid',
+      `network "${metadata.name}": range ${range}: with a shared store, hosts claim their addresses in blocks, and ranges are for static peers: leave it out`,
+    );
+  }
+
   #plannedIn(draft: Draft): NetworkClaims {
     const planned = this.#planned.get(draft) ?? new NetworkClaims();
     this.#planned.set(draft, planned);
     return planned;
   }
+}
+
+function allottedTo({ vni, resource }: NetworkRecord): AllottedNetwork {
+  return { vni, subnets: resource.spec.subnets };
 }
 
 /** False for a network that was deleted and created again, which nobody can be attached to yet. */

@@ -12,7 +12,7 @@
 import type { WeftError } from '../error.ts';
 import type { ApplyReport } from '../model/report.ts';
 import type { Resource } from '../model/resource.ts';
-import type { Put } from '../store/store.ts';
+import type { Put, Transaction } from '../store/store.ts';
 
 /** A declared resource. */
 export interface Declared<R extends Resource = Resource> {
@@ -40,6 +40,8 @@ export interface Draft {
   isRefused(kind: string, name: string): boolean;
   /** `undo` is called if the change is given up, and after a dry run. */
   onUndo(undo: () => void): void;
+  /** `stored` is called with the revision of the change, before what it wrote is put into force. */
+  onStored(stored: (revision: number) => void): void;
 }
 
 export interface Planned {
@@ -48,7 +50,10 @@ export interface Planned {
   readonly declared?: Declared;
   /** What is stored with the resource, under its key. */
   readonly allotted?: object;
-  /** Further entries to store with it, and the revisions that they have now. */
+  /**
+   * Further entries to store with it, and the revisions that they have now. If several resources of one change write the
+   * same key, the last of them counts.
+   */
   readonly also?: readonly (Put & { readonly revision: number })[];
   /** What only this host keeps of it; see `Reconciler.keep`. */
   readonly own?: object;
@@ -66,6 +71,8 @@ export interface Reconciler {
   plan(resource: Resource, draft: Draft): Planned | Promise<Planned>;
   /** @throws WeftError if it must not be removed, whether or not anything uses it */
   refuseRemoval?(name: string): void;
+  /** What else a transaction that removes it expects, writes and deletes. */
+  planRemoval?(name: string): Transaction;
 
   /** Called once, before anything is put into force: reads what this host has kept. */
   load?(): Promise<void>;

@@ -25,6 +25,7 @@ async function opened(t: Test, environment: Partial<ClusterEnvironment> = {}) {
     feed: new LocalFeed(store),
     reconcilers: new Map(kinds.map((one) => [one.kind, new Declarations(one.kind, 'apply one')])),
     ...{ registers: [], onEnforced: nothing, prepare: nothing, onApplied: nothing },
+    after: () => () => {},
     logger: {
       info: () => {},
       warn: (details) => void warnings.push(details),

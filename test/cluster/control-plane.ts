@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
+import { Allotment } from '../../src/cluster/allotment.ts';
 import { Cluster } from '../../src/cluster/cluster.ts';
 import { LocalFeed } from '../../src/cluster/local-feed.ts';
 import { Endpoints } from '../../src/cluster/endpoints.ts';
@@ -14,13 +15,38 @@ import { parseIp } from '../../src/flow/types.ts';
 import { Forwarding } from '../../src/forwarding.ts';
 import { NetnsWatcher } from '../../src/link/netns-watcher.ts';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
+import type { Store } from '../../src/store/store.ts';
 
 export { manifest } from '../support/switch.ts';
 
+export interface ControlPlaneOptions {
+  /** The name of its host. */
+  readonly host?: string;
+  /** The state of the cluster, which others have open, too; by default the host's own store. */
+  readonly shared?: Store;
+}
+
+/** A store of its own, closed at the end of the test. */
+export async function openStore(t: Test, directory = mkdtempSync(join(tmpdir(), `weft-store-${process.pid}-`))) {
+  const store = await openEmbeddedStore({ directory, onWarning: (message) => t.fail(message), after });
+  t.teardown(async () => {
+    await store.close();
+    rmSync(directory, { recursive: true, force: true });
+  });
+  return store;
+}
+
+function after(delayMs: number, work: () => void): () => void {
+  const timeout = setTimeout(work, delayMs).unref();
+  return () => clearTimeout(timeout);
+}
+
 /** Closed at the end of the test. @param known the directory of one that is closed; by default a new one */
-export async function openControlPlane(t: Test, known?: string) {
+export async function openControlPlane(t: Test, known?: string, { host = 'here', shared }: ControlPlaneOptions = {}) {
   const directory = known ?? mkdtempSync(join(tmpdir(), `weft-cluster-${process.pid}-`));
-  const store = await openEmbeddedStore({ directory, onWarning: (message) => t.fail(message), after: () => () => {} });
+  const own = await openEmbeddedStore({ directory, onWarning: (message) => t.fail(message), after });
+  const store = shared ?? own;
+  const allotment = shared && new Allotment();
   const forwarding = new Forwarding(openReferenceDatapath, {
     hostId: Uint8Array.of(0, 0, 1),
     fdbQuota: 64,
@@ -40,13 +66,14 @@ export async function openControlPlane(t: Test, known?: string) {
   const warnings: string[] = [];
   const hosts: Hosts = new Hosts({
     forwarding,
-    name: 'here',
+    name: host,
     underlay: () => parseIp('192.0.2.1'),
     peers: [],
     onMoved: (name) => endpoints.followHost(name),
   });
   const networks: Networks = new Networks({
     forwarding,
+    allotment,
     defaultMtu: async () => 1450,
     hasStaticPeers: () => false,
     endpointsOf: (network) => endpoints.of(network),
@@ -56,14 +83,14 @@ export async function openControlPlane(t: Test, known?: string) {
   const watcher = new NetnsWatcher(setInterval);
   const endpoints: Endpoints = new Endpoints({
     store,
-    own: store,
+    own,
     forwarding,
     networks,
     hosts,
     watcher,
     exchange: async () => [],
-    hostName: 'here',
-    identity: Uint8Array.of(0, 0, 1),
+    hostName: host,
+    identity: Buffer.from(host),
     bootId: 'boot',
     hasStaticPeers: () => false,
     onNamespaceGone: () => {},
@@ -72,10 +99,11 @@ export async function openControlPlane(t: Test, known?: string) {
   const cluster = new Cluster({
     feed: new LocalFeed(store),
     reconcilers: reconcilers({ networks, hosts, endpoints }),
-    registers: [],
+    registers: allotment ? [allotment] : [],
     onEnforced: async () => {},
     prepare: async () => {},
     onApplied: async () => {},
+    after,
     logger: { info: () => {}, warn: (_, message) => warnings.push(message), error: (_, message) => t.fail(message) },
   });
   await cluster.serial.run(() => cluster.start());
@@ -84,7 +112,7 @@ export async function openControlPlane(t: Test, known?: string) {
     await cluster.close();
     watcher.close();
     forwarding.datapath.close();
-    await store.close();
+    await own.close();
   };
   t.teardown(async () => {
     await close();
