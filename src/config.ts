@@ -12,7 +12,7 @@ import { WeftError } from './error.ts';
 import { addressValue, isIp4 } from './model/address.ts';
 import { parseDocuments } from './model/document.ts';
 import { validate, type Locate } from './model/validate.ts';
-import { name, quote, unicastAddress } from './model/value.ts';
+import { ipAddress, name, quote, unicastAddress } from './model/value.ts';
 import { VXLAN_L4_PORT } from './wire/vxlan.ts';
 
 const between = (first: number, last: number, what: string) => {
@@ -32,6 +32,16 @@ const hostPort = z.string(`${HOST_PORT}, is expected`).transform((text, context)
     return { protocol: protocol === 'udp' ? 'UDP' : 'TCP', port: Number(port) } as const;
   }
   context.addIssue({ code: 'custom', message: `${quote(text)} is not ${HOST_PORT}` });
+  return z.NEVER;
+});
+
+const METRICS_ADDRESS = 'an address of this host and a TCP port of 1024 to 65535, like 127.0.0.1:9464 or "[::1]:9464"';
+const metricsAddress = z.string(`${METRICS_ADDRESS}, is expected`).transform((text, context) => {
+  const [, ip6, ip4, port] = /^(?:\[([^\]]+)\]|([\d.]+)):([1-9]\d{3,4})$/.exec(text) ?? [];
+  const host = ipAddress.safeParse(ip6 ?? ip4);
+  const isOfFamily = host.success && isIp4(addressValue(host.data)) === (ip4 !== undefined);
+  if (isOfFamily && Number(port) >= 1024 && Number(port) <= 65_535) return { host: host.data, port: Number(port) };
+  context.addIssue({ code: 'custom', message: `${quote(text)} is not ${METRICS_ADDRESS}` });
   return z.NEVER;
 });
 
@@ -76,6 +86,8 @@ const fileSchema = z.strictObject({
   allowHost: z
     .union([z.boolean(), z.array(hostPort)], { error: 'true, false or a list of ports like 53/udp' })
     .optional(),
+  /** Where metrics can be read over TCP. The daemon has dropped the right to bind ports below 1024. */
+  metrics: metricsAddress.optional(),
 });
 
 export interface DaemonConfig {
@@ -98,6 +110,7 @@ export interface DaemonConfig {
   readonly fdbAgeingMs: number;
   readonly flowIdleMs: number;
   readonly allowHost: boolean | readonly { readonly protocol: 'TCP' | 'UDP'; readonly port: number }[];
+  readonly metrics: { readonly host: string; readonly port: number } | undefined;
 }
 
 /** The options of `weft up`, as typed. */
@@ -145,6 +158,7 @@ export function loadConfig(options: ConfigOptions): DaemonConfig {
     fdbAgeingMs: file.fdbAgeingMs ?? 300_000,
     flowIdleMs: file.flowIdleMs ?? 10_000,
     allowHost: file.allowHost ?? false,
+    metrics: file.metrics,
   };
 }
 

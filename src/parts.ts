@@ -28,7 +28,7 @@ import type { NetnsWatcher } from './link/netns-watcher.ts';
 import { ownAddresses, underlayInterface } from './link/underlay.ts';
 import type { EndpointResource } from './model/kinds/endpoint.ts';
 import type { NetworkResource } from './model/kinds/network.ts';
-import type { ClashReport, DecisionReport, DoctorReport } from './model/report.ts';
+import type { ClashReport, DecisionReport, DoctorReport, StatusReport } from './model/report.ts';
 import type { Resource } from './model/resource.ts';
 import { routeClashes, subnetClashes } from './observe/clashes.ts';
 import { diagnose } from './observe/doctor.ts';
@@ -36,6 +36,9 @@ import { Observer } from './observe/observer.ts';
 import { trace } from './observe/tracer.ts';
 import { InternalKeeper } from './internal/keeper.ts';
 import type { ServerSpec } from './internal/server.ts';
+import type { EventLoopDelay } from './metrics/event-loop.ts';
+import { Metrics } from './metrics/metrics.ts';
+import { MetricsServer } from './metrics/server.ts';
 import { OutsideKeeper } from './outside/keeper.ts';
 import { OUTSIDE_IFNAME } from './outside/link.ts';
 import { version } from './package.ts';
@@ -72,6 +75,9 @@ export interface Foundations {
   readonly later: (work: () => void) => void;
   /** Does something after some milliseconds; returns how to cancel that. */
   readonly after: (delayMs: number, work: () => void) => () => void;
+  /** The delays of the event loop; they belong to the parts. */
+  readonly eventLoop: EventLoopDelay;
+  readonly status: () => StatusReport;
   readonly onPortLost: (port: PortNo, why: string) => void;
   readonly onNamespaceGone: (gone: Attached) => void;
 }
@@ -90,6 +96,10 @@ export interface Parts {
   readonly outside: OutsideKeeper;
   readonly internal: InternalKeeper;
   readonly observer: Observer;
+  readonly eventLoop: EventLoopDelay;
+  /** For readers of the API. */
+  readonly metrics: Metrics;
+  readonly metricsServer: MetricsServer;
   readonly clashes: () => ClashReport[];
   readonly doctor: () => Promise<DoctorReport>;
   readonly trace: (flow: string) => Promise<DecisionReport>;
@@ -194,6 +204,17 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     application: `weft ${version}`,
   });
 
+  const { status, eventLoop } = foundations;
+  const metricsServer = new MetricsServer({
+    address: options.metrics,
+    metrics: new Metrics({ status, delays: eventLoop.reader() }),
+    onChange: ({ address, why }) => {
+      if (why === undefined) logger.info({ address }, 'metrics are served');
+      else logger.warn({ address, why }, 'metrics cannot be served at this address: trying again');
+    },
+    onInternal: (error) => logger.error({ err: error }, 'internal error'),
+  });
+
   /** Without an outside, no container can reach what the host can, whatever its address. */
   const clashesOfSubnets = (names: readonly string[]): ClashReport[] => {
     if (!outside.isWanted) return [];
@@ -240,6 +261,9 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       outside,
       internal,
       observer,
+      eventLoop,
+      metrics: new Metrics({ status, delays: eventLoop.reader() }),
+      metricsServer,
       clashes,
     },
     doctor: () =>

@@ -9,7 +9,7 @@ export interface Running {
 }
 
 export function statusOf(parts: Parts, options: SwitchOptions, { startedAt, isForwarding }: Running): StatusReport {
-  const { cluster, endpoints, hosts, internal, networks, observer, outside, paths, underlay } = parts;
+  const { cluster, endpoints, hosts, internal, metricsServer, networks, observer, outside, paths, underlay } = parts;
   const { host, datapath, flowLimit } = options;
   return {
     host,
@@ -26,6 +26,7 @@ export function statusOf(parts: Parts, options: SwitchOptions, { startedAt, isFo
     clashes: parts.clashes(),
     outside: outside.report(),
     internal: internal.report(),
+    metrics: metricsServer.report(),
     networks: networks.size,
     endpoints: endpoints.size,
     endpointProblems: endpoints.problems(),

@@ -19,6 +19,8 @@ import { networkDeclaration, type NetworkOptions } from './cluster/network-decla
 import { datapathOpener } from './datapath/open.ts';
 import { NetnsWatcher } from './link/netns-watcher.ts';
 import { requireTun } from './link/tun.ts';
+import { EventLoopDelay } from './metrics/event-loop.ts';
+import type { Metrics } from './metrics/metrics.ts';
 import { endpointKind } from './model/kinds/endpoint.ts';
 import type { KindDefinition } from './model/kinds/kind.ts';
 import { networkKind } from './model/kinds/network.ts';
@@ -93,6 +95,8 @@ export async function openSwitch(options: SwitchOptions, own: Store, store: Stor
         wallClock: Date.now,
         later: setImmediate,
         after,
+        eventLoop: new EventLoopDelay({ clock: () => performance.now(), every: setInterval }),
+        status: () => made!.status(),
         onPortLost: (port, why) => upkeep.onPortLost(port, why),
         onNamespaceGone: (gone) => upkeep.onNamespaceGone(gone),
       }),
@@ -123,7 +127,8 @@ export class Switch {
 
   /** Puts the configuration and the store into force, before whatever happens meanwhile. Called once, by `createSwitch`. */
   start(): Promise<void> {
-    const { cluster, underlay } = this.#parts;
+    const { cluster, metricsServer, underlay } = this.#parts;
+    metricsServer.keep();
     return cluster.serial.run(async () => {
       await underlay.keep();
       await cluster.start(() => this.#begin());
@@ -143,6 +148,11 @@ export class Switch {
 
   status(): StatusReport {
     return statusOf(this.#parts, this.#options, { startedAt: this.#startedAt, isForwarding: this.#isForwarding });
+  }
+
+  /** The metrics of the daemon, for whoever asks over the API. */
+  get metrics(): Pick<Metrics, 'text' | 'report'> {
+    return this.#parts.metrics;
   }
 
   /** Checks the kernel, the rights, the underlay and the peers. */
@@ -270,6 +280,8 @@ export class Switch {
     this.#upkeep.close();
     const { cluster, endpoints, forwarding, internal, outside, own, paths, store, underlay, watcher } = this.#parts;
     underlay.close();
+    this.#parts.metricsServer.close();
+    this.#parts.eventLoop.close();
     paths.close();
     await cluster.serial.close();
     try {

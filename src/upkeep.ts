@@ -30,12 +30,13 @@ export class Upkeep {
   }
 
   start(): void {
-    const { endpoints, forwarding, hosts, internal, outside, paths, underlay } = this.#parts();
+    const { endpoints, forwarding, hosts, internal, metricsServer, outside, paths, underlay } = this.#parts();
     paths.watch(hosts.vteps());
     this.#tickers.push(this.#every(() => paths.look(), PATH_TICK_MS));
     let ticks = 0;
     const tick = (): void => {
       void underlay.keep();
+      metricsServer.keep();
       paths.watch(hosts.vteps());
       if (++ticks % RENEW_TICKS === 0 && outside.isWanted) this.#renew('outside', () => outside.mend());
       if (ticks % RENEW_TICKS === 0) this.#renew('internal', () => internal.mend());

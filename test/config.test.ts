@@ -72,6 +72,7 @@ vxlanPort: 8472
 stormLimit: 5000
 tunnelStormLimit: 0
 allowHost: [53/udp, 8080/tcp]
+metrics: 127.0.0.1:9464
 `);
   const fromFile = {
     host: 'a',
@@ -90,6 +91,7 @@ allowHost: [53/udp, 8080/tcp]
       { protocol: 'UDP', port: 53 },
       { protocol: 'TCP', port: 8080 },
     ],
+    metrics: { host: '127.0.0.1', port: 9464 },
   };
   t.match(loadConfig({ config }), fromFile);
   const options = {
@@ -110,6 +112,20 @@ allowHost: [53/udp, 8080/tcp]
   });
   t.match(loadConfig({ peer: ['192.0.2.2'] }), { underlay: undefined, peers: ['192.0.2.2'] }, 'the kernel chooses');
   t.match(loadConfig({ underlay: '127.0.0.1', peer: ['127.0.0.2'] }), { peers: ['127.0.0.2'] }, 'on the loopback');
+});
+
+t.test('where metrics are served', async (t) => {
+  const metrics = (text: string) => loadConfig({ config: file(`metrics: '${text}'\n`) }).metrics;
+  t.equal(loadConfig({}).metrics, undefined);
+  t.same(metrics('[::1]:9464'), { host: '::1', port: 9464 });
+  t.same(metrics('[FD00::0:1]:65535'), { host: 'fd00::1', port: 65_535 });
+  t.same(metrics('0.0.0.0:1024'), { host: '0.0.0.0', port: 1024 });
+  const is = 'an address of this host and a TCP port of 1024 to 65535, like 127.0.0.1:9464 or "[::1]:9464"';
+  for (const wrong of ['9464', ':9464', 'localhost:9464', '127.0.0.1', '127.0.0.1:80', '127.0.0.1:1023'])
+    refusesFile(t, `metrics: '${wrong}'\n`, `1:10: metrics: "${wrong}" is not ${is}`);
+  for (const wrong of ['127.0.0.1:65536', '[127.0.0.1]:9464', '::1:9464', '[fe80::1%eth0]:9464', '1.2.3:9464'])
+    refusesFile(t, `metrics: '${wrong}'\n`, `1:10: metrics: "${wrong}" is not ${is}`);
+  refusesFile(t, 'metrics: 9464\n', `1:10: metrics: 9464 is not accepted: ${is}, is expected`);
 });
 
 t.test('a field of the file is refused with its place', async (t) => {

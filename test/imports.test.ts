@@ -27,6 +27,8 @@ const mayImport: Readonly<Record<string, string>> = {
   cluster: 'model store table flow forwarding link turns node',
   link: 'flow wire node',
   outside: 'forwarding addon link model table flow wire node',
+  http: 'node',
+  metrics: 'http model flow turns package node prom-client',
   internal: 'forwarding addon link model table flow package node',
   paths: 'addon flow node raw-socket',
   observe: 'pipeline table flow wire control addon datapath model forwarding cluster link outside paths turns node',
@@ -35,7 +37,7 @@ const mayImport: Readonly<Record<string, string>> = {
   parts: '*',
   status: 'parts model package',
   upkeep: 'parts cluster flow node pino',
-  api: 'model package turns node hono @hono/node-server zod',
+  api: 'model metrics http package turns node hono @hono/node-server zod',
   cli: 'api model package node pino commander cli-table3 picocolors yaml',
   index: '*',
 };

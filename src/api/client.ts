@@ -3,7 +3,7 @@
  * Failures arrive as the WeftError that the daemon threw. Following something gives an async
  * iterable that ends when `signal` is aborted, and throws `unreachable` when the daemon stops.
  */
-import { request as httpRequest, type IncomingMessage } from 'node:http';
+import { request as httpRequest, type IncomingMessage, type RequestOptions } from 'node:http';
 import { WeftError, type ErrorCode } from '../error.ts';
 import type {
   ApplyReport,
@@ -13,6 +13,7 @@ import type {
   DropReport,
   EndpointReport,
   FlowReport,
+  MetricReport,
   NetworkReport,
   StatusReport,
   WhyReport,
@@ -68,6 +69,19 @@ export class Client {
 
   status(): Promise<StatusReport> {
     return this.#call('GET', '/status');
+  }
+
+  metrics(): Promise<MetricReport[]> {
+    return this.#call('GET', '/metrics');
+  }
+
+  /** As Prometheus reads them. */
+  async metricsText({ openmetrics = false }: { readonly openmetrics?: boolean } = {}): Promise<string> {
+    const accept = openmetrics ? 'application/openmetrics-text' : 'text/plain';
+    const response = await this.#send({ method: 'GET', path: '/metrics', headers: { accept } });
+    const text = await this.#text(response);
+    if (response.statusCode !== 200) answer(response, text);
+    return text;
   }
 
   doctor(): Promise<DoctorReport> {
@@ -225,33 +239,28 @@ export class Client {
     return response;
   }
 
-  #request(method: Method, path: string, body?: unknown, signal?: AbortSignal): Promise<IncomingMessage> {
+  async #request(method: Method, path: string, body?: unknown, signal?: AbortSignal): Promise<IncomingMessage> {
+    const text = body === undefined ? undefined : Buffer.from(JSON.stringify(body));
+    if (text && text.length > BODY_LIMIT_BYTES) {
+      throw new WeftError(
+        'invalid',
+        `the request has ${text.length} bytes: at most ${BODY_LIMIT_BYTES} are accepted, apply fewer manifests at once`,
+      );
+    }
+    const headers = text && { 'content-type': 'application/json', 'content-length': text.length };
+    return this.#send({ path: `/v1${path}`, method, ...(signal && { signal }), ...(headers && { headers }) }, text);
+  }
+
+  #send(options: RequestOptions, body?: Buffer): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
-      const text = body === undefined ? undefined : Buffer.from(JSON.stringify(body));
-      if (text && text.length > BODY_LIMIT_BYTES) {
-        throw new WeftError(
-          'invalid',
-          `the request has ${text.length} bytes: at most ${BODY_LIMIT_BYTES} are accepted, apply fewer manifests at once`,
-        );
-      }
-      const request = httpRequest({
-        socketPath: this.#socketPath,
-        host: 'weft',
-        path: `/v1${path}`,
-        method,
-        agent: false,
-        ...(signal && { signal }),
-        ...(text !== undefined && {
-          headers: { 'content-type': 'application/json', 'content-length': text.length },
-        }),
-      });
+      const request = httpRequest({ socketPath: this.#socketPath, host: 'weft', agent: false, ...options });
       request.once('response', (response) => {
         const { [BUILD_HEADER]: build } = response.headers;
         this.#daemonBuild = typeof build === 'string' ? build : null;
         resolve(response);
       });
       request.once('error', (error) => reject(this.#unreachable(error)));
-      request.end(text);
+      request.end(body);
     });
   }
 

@@ -7,6 +7,7 @@ import { Hono, type Context } from 'hono';
 import type * as z from 'zod';
 import { WeftError, type ErrorCode } from '../error.ts';
 import { parseResource } from '../model/manifest.ts';
+import { formatOf } from '../metrics/metrics.ts';
 import type { DropReport, FlowReport } from '../model/report.ts';
 import type { Resource, ResourceName } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
@@ -43,23 +44,30 @@ const PARSED_PER_TURN = 64;
 
 /** `onInternal` is told about errors that are defects of weft; the client only gets their message. */
 export function routes({ sw, isStopping, shutdown }: ApiTarget, onInternal: (error: unknown) => void): Hono {
-  const app = new Hono().basePath('/v1');
+  const all = new Hono();
+  const app = all.basePath('/v1');
   /** How to end each capture, by its id. */
   const captures = new Map<string, () => void>();
   let lastCapture = 0;
 
-  app.onError((error, c) => {
+  all.onError((error, c) => {
     if (error instanceof WeftError) return failure(c, error);
     onInternal(error);
     return failure(c, new WeftError('internal', `internal error: ${error.message} (the daemon's log has more)`));
   });
-  app.notFound((c) => failure(c, new WeftError('not_found', `${c.req.method} ${c.req.path} is not part of the API`)));
-  app.use(async (_, next) => {
+  all.notFound((c) => failure(c, new WeftError('not_found', `${c.req.method} ${c.req.path} is not part of the API`)));
+  all.use(async (_, next) => {
     if (isStopping()) throw new WeftError('unreachable', 'the weft daemon is stopping: `weft up` starts it again');
     await next();
   });
 
   app.get('/status', (c) => c.json(sw.status()));
+  // Not under /v1: programs that scrape expect it here.
+  all.get('/metrics', async (c) => {
+    const { contentType, text } = await sw.metrics.text(formatOf(c.req.header('accept')));
+    return c.body(text, 200, { 'content-type': contentType });
+  });
+  app.get('/metrics', async (c) => c.json(await sw.metrics.report()));
   app.get('/doctor', async (c) => c.json(await sw.doctor()));
   app.post('/shutdown', async (c) => {
     await shutdown(await read(c, shutdownRequest));
@@ -138,7 +146,7 @@ export function routes({ sw, isStopping, shutdown }: ApiTarget, onInternal: (err
     return c.json({});
   });
 
-  return app;
+  return all;
 }
 
 /** @throws WeftError('invalid') also if the client left before it had sent everything; nobody reads it then */

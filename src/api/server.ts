@@ -6,7 +6,7 @@
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { WeftError } from '../error.ts';
-import { capConnections, connectionCap } from './connections.ts';
+import { capConnections, connectionCap } from '../http/connection-cap.ts';
 import { ALIVE_METHOD, claimSocket } from './socket.ts';
 import { build } from '../package.ts';
 import { BUILD_HEADER, type ApiTarget } from './target.ts';

@@ -7,6 +7,7 @@ export type { AttachOptions, CaptureOptions, CaptureSink, NetworkOptions, RateLi
 export type SwitchMethods = Pick<
   Switch,
   | 'status'
+  | 'metrics'
   | 'doctor'
   | 'networks'
   | 'createNetwork'

@@ -39,6 +39,7 @@ async function statusText(report: StatusReport): Promise<string> {
     ...row('Peers', () => report.peers.map((peer) => withPath(report, peer)).join(', ')),
     ...row('Outside', () => outsideText(report)),
     ...rows(() => (report.internal ? [['Own sockets', internalText(report.internal)]] : [])),
+    ...rows(() => (report.metrics ? [['Metrics', metricsText(report.metrics)]] : [])),
     ...rows(() => report.clashes.map(({ detail }) => ['Clash', paint('yellow', detail)] as const)),
     ...row('Store', () => report.store),
     ...row('Networks', () => report.networks),
@@ -107,6 +108,10 @@ function outsideText({ outside }: StatusReport): string {
 
 function internalText({ open, listening, why }: NonNullable<StatusReport['internal']>): string {
   return `${open ? 'open' : 'not open'}${why === undefined ? '' : `: ${why}`} (${listening.join(', ')})`;
+}
+
+function metricsText({ address, open, why }: NonNullable<StatusReport['metrics']>): string {
+  return open ? address : `${address}, not open: ${why}`;
 }
 
 /** How many there are, and what is wrong with any of them. */

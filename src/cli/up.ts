@@ -41,7 +41,7 @@ export function up(program: Command): void {
   })
     .option(
       '--config <file>',
-      'configuration in YAML; it also takes allowHost (what containers reach of this host), threads, vxlanPort, stormLimit, tunnelStormLimit, flowLimit, connections, flowIdleMs, fdbQuota and fdbAgeingMs; options given here win',
+      'configuration in YAML; it also takes allowHost (what containers reach of this host), threads, vxlanPort, stormLimit, tunnelStormLimit, flowLimit, connections, flowIdleMs, fdbQuota, fdbAgeingMs and metrics (address and port for Prometheus); options given here win',
     )
     .option('--host <name>', 'name of this host (default: its host name)')
     .option('--underlay <address>', 'own address on the underlay (default: the one that reaches the peers)')

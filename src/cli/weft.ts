@@ -18,6 +18,7 @@ import { flows } from './flows.ts';
 import { get } from './get.ts';
 import { loadKinds } from './kind.ts';
 import { label } from './label.ts';
+import { metrics } from './metrics.ts';
 import { network } from './network.ts';
 import { status } from './status.ts';
 import { trace } from './trace.ts';
@@ -46,6 +47,7 @@ const verbs = [
   drops,
   connections,
   capture,
+  metrics,
   demoVerb,
   completion,
 ];

@@ -120,6 +120,8 @@ export const statusReport = z.object({
   outside: z.object({ open: z.boolean(), why: z.string().optional() }).nullable(),
   /** Weft's own sockets, with `why` if they are not open; null if weft listens on nothing. */
   internal: z.object({ open: z.boolean(), listening: z.array(z.string()), why: z.string().optional() }).nullable(),
+  /** The TCP address on which metrics are served, with `why` if it is not open; null if there is none. */
+  metrics: z.object({ address: z.string(), open: z.boolean(), why: z.string().optional() }).nullable(),
   networks: z.number(),
   endpoints: z.number(),
   /** For endpoints whose interface is not as it was given: what is wrong, and how to solve it. */
@@ -249,6 +251,14 @@ export const applyReport = z.object({
   waiting: z.string().optional(),
 });
 
+/** One metric of `weft metrics -o json`. */
+export const metricReport = z.object({
+  name: z.string(),
+  type: z.enum(['counter', 'gauge']),
+  help: z.string(),
+  values: z.array(z.object({ labels: z.record(z.string(), z.string()), value: z.number() })),
+});
+
 /** One frame of `weft capture -o json`. */
 export const captureReport = z.object({
   /** With nanoseconds. */
@@ -273,6 +283,7 @@ export const reports = {
   connection: connectionReport,
   apply: applyReport,
   capture: captureReport,
+  metric: metricReport,
 } as const;
 
 export type EndpointReport = z.infer<typeof endpointReport>;
@@ -289,4 +300,5 @@ export type DropReport = z.infer<typeof dropReport>;
 export type ConnectionReport = z.infer<typeof connectionReport>;
 export type ApplyReport = z.infer<typeof applyReport>;
 export type CaptureReport = z.infer<typeof captureReport>;
+export type MetricReport = z.infer<typeof metricReport>;
 export type DatapathReport = z.infer<typeof datapathReport>;

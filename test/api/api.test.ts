@@ -73,6 +73,10 @@ async function raw(path: string, method: string, url: string, body = ''): Promis
 t.test('every method reaches the switch, and its failure comes back', async (t) => {
   const { sw, client, path, defects } = await serve(t);
   t.equal((await client.status()).forwarding, true);
+  t.same(await client.metrics(), await sw.metrics.report());
+  t.equal(await client.metricsText(), '# prometheus\n');
+  t.equal(await client.metricsText({ openmetrics: true }), '# openmetrics\n');
+  t.equal((await raw(path, 'GET', '/metrics')).text, '# prometheus\n', 'where programs that scrape expect it');
   t.match(await client.doctor(), { checks: [{ check: 'tun' }] });
   t.match(await client.createNetwork('red', { subnets: ['10.1.0.0/24'], vni: 7 }), { name: 'red' });
   t.match(await client.networks(), [{ name: 'blue' }]);

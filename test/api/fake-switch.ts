@@ -130,6 +130,10 @@ export function fakeSwitch(): FakeSwitch {
     captures,
     onFollowers: () => {},
     status: () => statusOf(sw.forwarding),
+    metrics: {
+      text: async (format) => ({ contentType: `text/plain; of=${format}`, text: `# ${format}\n` }),
+      report: async () => [{ name: 'weft_peers', type: 'gauge', help: 'Peers', values: [{ labels: {}, value: 2 }] }],
+    },
     doctor: async () => ({
       checks: [
         { check: 'tun', result: 'ok', detail: '/dev/net/tun is there' },
@@ -242,6 +246,7 @@ function statusOf(forwarding: boolean): StatusReport {
     clashes: [],
     outside: null,
     internal: null,
+    metrics: null,
     networks: 1,
     endpoints: 1,
     endpointProblems: {},

@@ -205,7 +205,7 @@ t.test('every verb has a help with examples', async (t) => {
   const verbs = [...help.stdout.matchAll(/^ {2}([a-z]+)\b/gm)].map(([, name]) => name!);
   t.same(verbs.sort(), [
     ...['apply', 'attach', 'capture', 'completion', 'connections', 'delete', 'demo', 'describe', 'detach', 'doctor'],
-    ...['down', 'drops', 'endpoints', 'flows', 'get', 'label', 'network', 'status', 'trace', 'up', 'why'],
+    ...['down', 'drops', 'endpoints', 'flows', 'get', 'label', 'metrics', 'network', 'status', 'trace', 'up', 'why'],
   ]);
   for (const args of [['attach'], ['network', 'create'], ['up']]) {
     const { code, stdout } = await plain(t, [...args, '--help']);
@@ -254,6 +254,13 @@ t.test('tables, JSON and YAML; global options before and after the verb', async 
     code: 1,
     stdout: /"forwarding": false/,
     stderr: /^weft: not forwarding: .*\n$/,
+  });
+  t.same(await weft(['metrics']), { code: 0, stdout: '# prometheus\n', stderr: '' });
+  t.same((await weft(['metrics', '--openmetrics'])).stdout, '# openmetrics\n');
+  t.same(JSON.parse((await weft(['metrics', '-o', 'json'])).stdout), await sw.metrics.report());
+  t.match(await weft(['metrics', '--openmetrics', '-o', 'yaml']), {
+    code: 2,
+    stderr: /give either --openmetrics or -o/,
   });
   t.match(await weft(['doctor']), { code: 0, stdout: /^CHECK +RESULT +DETAIL\ntun +ok / });
   sw.doctorFails = true;

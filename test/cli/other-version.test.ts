@@ -57,7 +57,7 @@ t.test('the status of an older daemon', async (t) => {
 t.test('other verbs', async (t) => {
   const weft = await older(t, '9.9.9+x', []);
   const line = `weft: the daemon is version 9.9.9, and this command is version ${version}: restart the daemon`;
-  for (const words of [['endpoints'], ['connections'], ['drops', '--follow']]) {
+  for (const words of [['endpoints'], ['connections'], ['drops', '--follow'], ['metrics']]) {
     const { code, stderr } = await weft(...words);
     t.equal(code, 1, words.join(' '));
     t.ok(stderr.startsWith(line) && stderr.split('\n').length === 2, stderr);

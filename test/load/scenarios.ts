@@ -2,6 +2,7 @@
 import { floods } from './flood.ts';
 import { kills } from './kill.ts';
 import { scale } from './scale.ts';
+import { stalls } from './stalls.ts';
 import type { Scenario } from './scenario.ts';
 
-export const scenarios: readonly Scenario[] = [...kills, ...scale, ...floods];
+export const scenarios: readonly Scenario[] = [...kills, ...scale, ...stalls, ...floods];

@@ -1,5 +1,5 @@
 /**
- * Limits the number of connections to the API, so that clients never take the daemon's last
+ * Limits the number of connections to an HTTP server, so that clients never take the daemon's last
  * descriptor.
  *
  * When there is one more than the cap, the connection that has been idle longest is ended:

@@ -1,0 +1,34 @@
+/** What the switch knows: connections, the forwarding database, what is declared, and what is wrong with that. */
+import { counter, gauge, labelled, type Metric } from './metric.ts';
+
+export const tableMetrics: readonly Metric[] = [
+  gauge('weft_connections', 'Translated connections', ({ status }) => status.connections.active),
+  gauge('weft_connections_limit', 'The most connections that there can be', ({ status }) => status.connections.limit),
+  gauge('weft_fdb_entries', 'Entries of the forwarding databases', ({ status }) => status.fdb.entries),
+  labelled(
+    'gauge',
+    'weft_fdb_learned_entries',
+    'Learned entries of the forwarding databases, by the port or VTEP where the MAC is',
+    ['owner'],
+    ({ status }) => Object.entries(status.fdb.learned).map(([owner, value]) => ({ labels: { owner }, value })),
+  ),
+  counter('weft_fdb_evicted_total', 'Learned entries that gave way at the quota', ({ status }) => status.fdb.evicted),
+  counter('weft_fdb_moves_total', 'Learned MACs that moved to another port or VTEP', ({ status }) => status.fdb.moves),
+  gauge('weft_networks', 'Networks', ({ status }) => status.networks),
+  gauge('weft_endpoints', 'Endpoints, those of other hosts included', ({ status }) => status.endpoints),
+  gauge(
+    'weft_endpoints_with_problems',
+    'Endpoints of this host that wait, or whose interface is not as it was given; weft status names them',
+    ({ status }) => Object.keys(status.endpointProblems).length,
+  ),
+  gauge(
+    'weft_refused_records',
+    'Resources in the store that this host does not accept; weft status names them',
+    ({ status }) => status.refusedRecords.length,
+  ),
+  gauge(
+    'weft_clashes',
+    'Conflicts with other hosts and with routes of this host; weft status names them',
+    ({ status }) => status.clashes.length,
+  ),
+];
