@@ -14,7 +14,7 @@
   X(vxlan_source_local) X(vxlan_source_elsewhere) X(vxlan_spoof_gateway)             \
   X(vxlan_spoof_arp) X(vxlan_spoof_nd)                                               \
   X(probe_malformed) X(probe_unknown_peer) X(probe_unauthentic) X(probe_replayed)    \
-  X(probe_limit) X(ecn_ce_not_ect)                                                   \
+  X(probe_limit) X(ecn_ce_not_ect) X(vtep_not_owner)                                \
   X(fragment_overlap) X(fragment_duplicate) X(fragment_limit) X(fragment_timeout)    \
   X(upcall_queue_full) X(upcall_parked_full) X(upcall_rate_limit) X(upcall_lost)          \
   X(rate_limit_ingress)    \

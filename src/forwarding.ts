@@ -37,12 +37,13 @@ import {
   type ProtocolTuple,
 } from './flow/connection.ts';
 import type { ConnectionStoreOptions } from './flow/connection-store.ts';
+import { bytesOf } from './flow/key.ts';
 import { linkLocalOf, sameBytes, type PortNo, type Vni } from './flow/types.ts';
 import { announcement } from './pipeline/reply.ts';
 import type { Tables } from './pipeline/stage.ts';
 import { Changes } from './table/changes.ts';
 import { ConnectionTable, endpointOf, isFromInside } from './table/connections.ts';
-import { Fdb, type Location } from './table/fdb.ts';
+import { Fdb, vtepLocation, type Location } from './table/fdb.ts';
 import { NeighborTable } from './table/neighbor.ts';
 import {
   gatewayMac,
@@ -60,9 +61,10 @@ import {
   type OutsidePort,
   type Published,
 } from './table/topology.ts';
+import { Workload, type RemoteEndpoint } from './table/workload.ts';
 import { IP_UDP } from './wire/ipv4.ts';
 
-export type { Published, TapOpened };
+export type { Published, RemoteEndpoint, TapOpened };
 
 /**
  * Storm control: how many flooded frames may come in by one port, per second and at once. Switches have some hundreds
@@ -140,16 +142,6 @@ export interface ForwardingOptions {
   readonly later?: (work: () => void) => void;
   readonly onPortLost: (port: PortNo, why: string) => void;
   readonly onError: (error: unknown, upcall: Upcall) => void;
-}
-
-/** An endpoint of another host, whose MAC and addresses are declared to be there. */
-export interface RemoteEndpoint {
-  readonly vni: Vni;
-  readonly mac: Uint8Array;
-  readonly addresses: readonly Uint8Array[];
-  readonly vtep: Uint8Array;
-  /** True if it may be a router or a DHCP server, whose messages are believed. */
-  readonly trust: boolean;
 }
 
 export class Forwarding<D extends Datapath = Datapath> {
@@ -409,8 +401,12 @@ export class Forwarding<D extends Datapath = Datapath> {
     return { ...rates, ...storm, upcalls: UPCALLS[kind], answers: ANSWERS[kind] };
   }
 
-  addVtep(vtep: Uint8Array): void {
-    this.tables.topology.vteps.add(vtep);
+  /**
+   * Adds a VTEP, or changes whether it is of a host that shares the store, all of whose workloads are known.
+   * @param hostMac the MAC with which such a host asks for neighbors
+   */
+  addVtep(vtep: Uint8Array, hostMac?: Uint8Array): void {
+    this.tables.topology.vteps.add(vtep, hostMac);
     this.controller.enforce();
   }
 
@@ -432,19 +428,42 @@ export class Forwarding<D extends Datapath = Datapath> {
     return this.controller.enforce();
   }
 
-  /** Adds an endpoint, or changes whether it is trusted. */
-  addRemote({ vni, mac, addresses, vtep, trust }: RemoteEndpoint): void {
-    const { fdb, neighbors } = this.tables;
-    fdb.setStatic(vni, mac, { kind: 'vtep', vtep }, trust);
-    for (const ip of [...addresses, linkLocalOf(mac)]) neighbors.set(vni, ip, mac);
+  /** Adds an endpoint of another host. One that is known by its network and MAC may change in everything else. */
+  addRemote(remote: RemoteEndpoint): void {
+    const { fdb, neighbors, topology } = this.tables;
+    const { vni, mac, vtep } = remote;
+    const workload = new Workload(remote);
+    const before = fdb.workload(vni, mac);
+    if (before?.isSame(workload)) return;
+    // Both at once: who follows an endpoint that moves finds it at one of the two places.
+    if (before) this.#forgetRemote(before, workload);
+    fdb.setStatic(vni, mac, vtepLocation(vtep), workload);
+    topology.workloads.add(workload);
+    for (const id of workload.addressIds) neighbors.set(vni, bytesOf(id), mac);
+    neighbors.set(vni, linkLocalOf(mac), mac);
+    for (const id of workload.allowedIds) neighbors.retry(vni, bytesOf(id));
     this.controller.enforce();
   }
 
-  removeRemote({ vni, mac, addresses }: RemoteEndpoint): void {
+  /** Does nothing if there is none. */
+  removeRemote({ vni, mac }: Pick<RemoteEndpoint, 'vni' | 'mac'>): void {
     const { fdb, neighbors } = this.tables;
+    const workload = fdb.workload(vni, mac);
+    if (!workload) return;
+    this.#forgetRemote(workload);
     fdb.removeStatic(vni, mac);
-    for (const ip of [...addresses, linkLocalOf(mac)]) neighbors.remove(vni, ip);
+    neighbors.remove(vni, linkLocalOf(mac), mac);
     this.controller.enforce();
+  }
+
+  /** @param heir what takes its place with the same MAC */
+  #forgetRemote(workload: Workload, heir?: Workload): void {
+    const { neighbors, topology } = this.tables;
+    const kept = new Set(heir?.addressIds);
+    topology.workloads.remove(workload);
+    for (const id of workload.addressIds) {
+      if (!kept.has(id)) neighbors.remove(workload.vni, bytesOf(id), workload.mac);
+    }
   }
 }
 

@@ -19,7 +19,7 @@ import { openReferenceDatapath } from './datapath/reference/reference.ts';
 import { connectionBytes, protocolNumber } from './flow/connection.ts';
 import { bytesId } from './flow/key.ts';
 import { parseIp, parseMac, type PortNo, type Vni } from './flow/types.ts';
-import { connectionSlots, Forwarding, type Published } from './forwarding.ts';
+import { connectionSlots, Forwarding, type Published, type RemoteEndpoint } from './forwarding.ts';
 import { WeftError } from './error.ts';
 import { routing } from './cluster/routing.ts';
 import type { PublishSpec } from './model/publish.ts';
@@ -37,6 +37,8 @@ export interface SimulationOptions {
    * What the underlay does to a datagram on its way, such as marking it. If it returns undefined, the datagram is lost.
    */
   readonly carry?: (datagram: Datagram) => Datagram | undefined;
+  /** The hosts share a store: each knows the workloads of all others. Otherwise they are static peers, and learn. */
+  readonly sharesStore?: boolean;
   readonly fdbQuota?: number;
   readonly flowCap?: number;
   readonly connectionQuota?: number;
@@ -104,15 +106,19 @@ export class Simulation {
   /** Adds a host, which is a peer of all existing hosts. */
   host(name: string, underlay: string): SimulatedHost {
     const address = parseIp(underlay);
-    const host = new SimulatedHost(name, address, {
+    const host: SimulatedHost = new SimulatedHost(name, address, {
       ...this.#options,
       clock: () => this.#nowMs,
       send: (datagram) => this.#underlay.push(datagram),
       run: (step) => this.#run(step),
+      others: () => [...this.#hosts.values()].filter((other) => other !== host),
     });
+    const macOf = ({ forwarding }: SimulatedHost): Uint8Array | undefined =>
+      this.#options.sharesStore ? forwarding.tables.topology.hostMac : undefined;
     for (const other of this.#hosts.values()) {
-      other.forwarding.addVtep(address);
-      host.forwarding.addVtep(other.underlay);
+      other.forwarding.addVtep(address, macOf(host));
+      host.forwarding.addVtep(other.underlay, macOf(other));
+      if (this.#options.sharesStore) for (const remote of other.remotes()) host.forwarding.addRemote(remote);
     }
     this.#hosts.set(bytesId(address), host);
     return host;
@@ -154,6 +160,7 @@ interface HostOptions extends SimulationOptions {
   readonly clock: () => number;
   readonly send: (datagram: Datagram) => void;
   readonly run: (step: () => void) => void;
+  readonly others: () => readonly SimulatedHost[];
 }
 
 export class SimulatedHost {
@@ -162,6 +169,7 @@ export class SimulatedHost {
   readonly underlay: Uint8Array;
   readonly forwarding: Forwarding<Datapath & Injectable>;
   readonly #run: (step: () => void) => void;
+  readonly #others: () => readonly SimulatedHost[];
   readonly #networks = new Map<string, Vni>();
   readonly #ports = new Map<string, SimulatedPort>();
   #lastPort: number = OUTSIDE_PORT;
@@ -170,6 +178,7 @@ export class SimulatedHost {
     this.name = name;
     this.underlay = underlay;
     this.#run = options.run;
+    this.#others = options.sharesStore ? options.others : () => [];
     this.forwarding = new Forwarding(options.open ?? openReferenceDatapath, {
       hostId: underlay.subarray(13),
       fdbQuota: options.fdbQuota ?? 2048,
@@ -256,12 +265,26 @@ export class SimulatedHost {
       { kind: 'memory', name: options.name, transmit: (frame) => port.received.push(frame.slice()) },
     );
     this.#ports.set(options.name, port);
+    const remote = this.#remoteOf(portNo);
+    for (const { forwarding } of this.#others()) forwarding.addRemote(remote);
     return port;
   }
 
   detach(name: string): void {
-    this.forwarding.removePort(this.#portOf(name).portNo);
+    const { portNo } = this.#portOf(name);
+    const remote = this.#remoteOf(portNo);
+    this.forwarding.removePort(portNo);
     this.#ports.delete(name);
+    for (const { forwarding } of this.#others()) forwarding.removeRemote(remote);
+  }
+
+  /** Its workloads, as the other hosts know them. */
+  remotes(): RemoteEndpoint[] {
+    return [...this.#ports.values()].map(({ portNo }) => this.#remoteOf(portNo));
+  }
+
+  #remoteOf(portNo: PortNo): RemoteEndpoint {
+    return { ...this.forwarding.tables.topology.port(portNo)!, vtep: this.underlay };
   }
 
   #portOf(name: string): SimulatedPort {

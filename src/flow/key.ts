@@ -59,6 +59,13 @@ export function bytesId(bytes: Uint8Array): string {
   return scratch.toString('latin1', 0, bytes.length);
 }
 
+/** The bytes of a `bytesId`: a string takes a tenth of the memory of an array of few bytes. */
+export function bytesOf(id: string): Uint8Array {
+  const bytes = new Uint8Array(id.length);
+  for (let i = 0; i < id.length; i++) bytes[i] = id.charCodeAt(i);
+  return bytes;
+}
+
 /** The same for a megaflow: which fields it uses, how many bytes of each, and their values. */
 export function megaflowId(key: FlowKey, mask: FlowMask): string {
   let length = 0;

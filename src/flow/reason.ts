@@ -45,6 +45,7 @@ export const dropReasons = [
   ['probe_replayed', 'a probe that has already arrived, or an older one'],
   ['probe_limit', 'more probes of hosts that start anew than are checked'],
   ['ecn_ce_not_ect', 'congestion was marked on the underlay, but the inner packet cannot carry it (RFC 6040 §4.2)'],
+  ['vtep_not_owner', 'another host sends from a MAC or address of no endpoint of its own'],
   // fragments
   ['fragment_overlap', 'fragments of one datagram overlap or end differently, so all of it is dropped (RFC 5722)'],
   ['fragment_duplicate', 'this fragment has already arrived'],

@@ -174,7 +174,7 @@ export class FlowView {
   }
 
   /** The same question as `isOneOf`, for values that need not be compared one by one. */
-  isIn(name: FieldName, values: ValueSet): boolean {
+  isIn(name: FieldName, values: Pick<ValueSet, 'isEmpty' | 'sharedBytes'>): boolean {
     const field = fields[name];
     const shared = values.sharedBytes(this.#key, field.offset);
     if (shared === field.size) this.#use(name);

@@ -8,15 +8,16 @@
  * 4. A known unicast destination goes to its one place. If that is behind a VTEP that is down, the frame is
  *    refused.
  * 5. Everything else is flooded to the other local ports of the network and, if it came from one of
- *    them, to each VTEP that is not down (head-end replication). A frame from a tunnel never goes back into one (split
- *    horizon).
+ *    them, to the VTEPs that need it and are not down (head-end replication, `flood.ts`). A frame from a
+ *    tunnel never goes back into one (split horizon).
  */
 import { isGroupMac, type PortNo } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import type { VirtualNetwork } from '../table/topology.ts';
-import { reachableVtepsObject, vtepStateObject } from '../table/vteps.ts';
+import { vtepStateObject } from '../table/vteps.ts';
 import { answer } from './answer.ts';
 import { ask } from './ask.ts';
+import { floodedVteps } from './flood.ts';
 import { toPort, type Destination, type FoundDestinations, type Way } from './hop.ts';
 import { mayEnterTunnel, type FrameOrigin } from './origin.ts';
 import { refuse } from './routed.ts';
@@ -56,14 +57,14 @@ function inNetwork(
   const mac = macs?.destination ?? view.bytes('eth_dst');
   if (isGroupMac(mac)) {
     if (origin.kind === 'weft') return ask(view, tables, network);
-    return answer(view, tables, origin) ?? flood(view, known, network, text`${mac} is a group address`);
+    return answer(view, tables, origin) ?? flood(view, known, network, mac, text`${mac} is a group address`);
   }
 
   const entry = locate(view, tables, vni, mac);
   if (!entry) {
     // weft itself asks a single host only where that host is known to be, and nowhere else.
     if (origin.kind === 'weft') return drop('no_destination', text`${mac} is unknown`);
-    return flood(view, known, network, text`${mac} is unknown`);
+    return flood(view, known, network, mac, text`${mac} is unknown`);
   }
   const { where } = entry;
   const source = entry.isStatic ? 'endpoint' : 'learned';
@@ -92,6 +93,7 @@ function flood(
   view: FlowView,
   { tables, origin }: Routed,
   { vni, ports, portsObject }: VirtualNetwork,
+  mac: Uint8Array,
   why: Text,
 ): FoundDestinations | Drop {
   view.consult(portsObject);
@@ -100,8 +102,7 @@ function flood(
   for (const port of ports) if (port !== inPort) destinations.push(toPort(port));
   const local = destinations.length;
   if (mayEnterTunnel(origin)) {
-    view.consult(reachableVtepsObject);
-    for (const vtep of tables.topology.vteps.reachable()) destinations.push({ kind: 'vtep', vtep, vni });
+    for (const vtep of floodedVteps(view, tables, vni, mac)) destinations.push({ kind: 'vtep', vtep, vni });
   }
   if (destinations.length === 0) return nowhere(tables, origin, why);
   const others = destinations.length - local;
@@ -112,7 +113,8 @@ function flood(
 }
 
 function nowhere({ topology }: Tables, origin: FrameOrigin, why: Text): Drop {
-  const down = mayEnterTunnel(origin) && topology.vteps.all().length > 0;
+  const { vteps } = topology;
+  const down = mayEnterTunnel(origin) && vteps.all().length > 0 && vteps.reachable().length === 0;
   return down
     ? drop('vtep_down', text`${why}, the network has no other port, and all peers are down`)
     : drop('no_destination', text`${why}, and the network has no other port or peer`);

@@ -1,6 +1,7 @@
 /**
  * What another host may send through the tunnel. That host checks its own containers, as this host does
- * with its own. But whatever it claims, it is not believed if this host knows otherwise.
+ * with its own. But whatever it claims, it is not believed if this host knows otherwise. A host of the store
+ * is believed only what the store says, too (`owned.ts`).
  *
  * 1. The source MAC must not be a local port's, nor this host's own.
  * 2. It must not be that of an endpoint that is declared to be on yet another host.
@@ -12,45 +13,46 @@
  */
 import { sameBytes, type Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
-import type { FdbEntry } from '../table/fdb.ts';
 import { neighborObject } from '../table/neighbor.ts';
 import { gatewayMac, isHostMac, isReservedMac } from '../table/topology.ts';
 import { ETH_ARP, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { claimOf, type Claim } from './claim.ts';
+import { refuseUnownedAddress, refuseUnownedMac, refuseUnownedSource, type Foreign } from './owned.ts';
 import { refuseServer } from './server.ts';
 import { drop, firstRefusal, locate, type Drop, type Tables } from './stage.ts';
 import { text } from './text.ts';
 
-export interface Foreign {
-  readonly vni: Vni;
-  readonly vtep: Uint8Array;
-  readonly mac: Uint8Array;
-  /** What is known about that MAC. */
-  readonly known: FdbEntry | undefined;
-}
-
 /** Why its source MAC is refused; undefined if the sender may have it. */
-export function refuseForeignSource(
-  _view: FlowView,
-  tables: Tables,
-  { vni, vtep, mac, known }: Foreign,
-): Drop | undefined {
+export function refuseForeignSource(view: FlowView, tables: Tables, foreign: Foreign): Drop | undefined {
+  const { vni, vtep, hostMac, mac, known } = foreign;
   if (sameBytes(mac, tables.topology.hostMac)) {
     return drop('vxlan_source_local', text`${mac} is the MAC by which this host asks for neighbors`);
   }
   if (isReservedMac(mac) && !isHostMac(mac) && !isGateway(mac, vni)) {
     return drop('vxlan_spoof_gateway', text`${mac} is a MAC of weft’s own that no host sends from here`);
   }
-  if (!known?.isStatic) return undefined;
-  if (known.where.kind === 'port') return drop('vxlan_source_local', text`${mac} is the MAC of a port of this host`);
+  if (known?.isStatic && known.where.kind === 'port') {
+    return drop('vxlan_source_local', text`${mac} is the MAC of a port of this host`);
+  }
+  if (hostMac && !isGateway(mac, vni)) return refuseUnownedMac(view, tables, foreign);
+  if (!known?.isStatic || known.where.kind === 'port') return undefined;
   if (sameBytes(known.where.vtep, vtep)) return undefined;
   return drop('vxlan_source_elsewhere', text`${mac} is declared to be behind VTEP ${known.where.vtep}, not ${vtep}`);
 }
 
 /** Why the rest is refused; undefined if it does not contradict anything that is known. */
 export function refuseForeign(view: FlowView, tables: Tables, foreign: Foreign): Drop | undefined {
-  if (foreign.known?.isTrusted) return undefined;
-  return firstRefusal(rulesOf(view.number('eth_type')), view, tables, foreign);
+  if (foreign.known?.workload?.trust) return undefined;
+  const type = view.number('eth_type');
+  return (
+    (foreign.hostMac && refuseUnowned(view, tables, foreign, type)) ??
+    firstRefusal(rulesOf(type), view, tables, foreign)
+  );
+}
+
+function refuseUnowned(view: FlowView, tables: Tables, foreign: Foreign, type: number): Drop | undefined {
+  if (!isGateway(foreign.mac, foreign.vni)) return refuseUnownedAddress(view, tables, foreign);
+  return type === ETH_IPV4 || type === ETH_IPV6 ? refuseUnownedSource(view, tables, foreign) : undefined;
 }
 
 type Rule = typeof refuseForeignSource;

@@ -3,7 +3,7 @@
  * carries are refused wherever they come from (`frame.ts`).
  *
  * 1. From the underlay: the sender must be a VTEP, the VNI names the network (RFC 7348 §4), the frame
- *    must not contradict what is known here (`foreign.ts`), and somebody here must be able to receive it.
+ *    must not contradict what is known here (`foreign.ts`, `owned.ts`), and somebody here must be able to receive it.
  * 2. From a local port: the port names the network, and unless it is trusted, it may speak only for
  *    itself (`antispoof.ts`).
  * 3. From outside: only packets addressed to weft (`outside.ts`).
@@ -14,7 +14,7 @@
  */
 import { sameBytes, type PortNo, type Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
-import type { Location } from '../table/fdb.ts';
+import { fdbObject, type Location } from '../table/fdb.ts';
 import {
   isReservedMac,
   networkObject,
@@ -52,7 +52,7 @@ function fromUnderlay(view: FlowView, { tables }: Known): StageResult<Entered> {
       text`${view.used('tun_src')} is not a peer (peers: ${[...topology.vteps.all()]})`,
     );
   }
-  const { address: vtep, object } = topology.vteps.at(at);
+  const { address: vtep, object, hostMac } = topology.vteps.at(at);
   view.consult(object);
 
   if (!view.isIn('tun_vni', topology.vnis)) {
@@ -66,7 +66,7 @@ function fromUnderlay(view: FlowView, { tables }: Known): StageResult<Entered> {
   const wrongSource = refuseSource(view);
   if (wrongSource) return wrongSource;
   const mac = view.bytes('eth_src');
-  const foreign = { vni, vtep, mac, known: locate(view, tables, vni, mac) };
+  const foreign = { vni, vtep, hostMac, mac, known: locate(view, tables, vni, mac) };
   const refused =
     refuseForeignSource(view, tables, foreign) ??
     refuseHeader(view) ??
@@ -86,9 +86,13 @@ function fromUnderlay(view: FlowView, { tables }: Known): StageResult<Entered> {
  * trusted has one MAC, so a MAC that none of them has can only be behind a trusted port. If there is none, a few cached
  * flows refuse such frames, however many destinations a peer makes up.
  */
-function refuseForNobody(view: FlowView, { name, macs, trustedPorts, portsObject }: VirtualNetwork) {
+function refuseForNobody(view: FlowView, { name, vni, macs, trustedPorts, portsObject }: VirtualNetwork) {
   if ((view.first('eth_dst', 1)[0]! & 1) !== 0) return undefined;
-  if (view.isIn('eth_dst', macs)) return undefined;
+  if (view.isIn('eth_dst', macs)) {
+    // What refuses the frame further on does not ask who has that MAC.
+    view.consult(fdbObject(vni, view.bytes('eth_dst')));
+    return undefined;
+  }
   view.consult(portsObject);
   if (trustedPorts.size > 0) return undefined;
   return drop(

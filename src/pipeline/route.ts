@@ -24,7 +24,6 @@ import type { FlowView } from '../flow/view.ts';
 import { neighborObject } from '../table/neighbor.ts';
 import { formatPrefix, type Route } from '../table/routes.ts';
 import { isReservedMac, networkNameObject, tunnelObject, type VirtualNetwork } from '../table/topology.ts';
-import { reachableVtepsObject } from '../table/vteps.ts';
 import { ARP_REPLY } from '../wire/arp.ts';
 import { ETH_ARP, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
@@ -32,6 +31,7 @@ import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
 import { ND_NEIGHBOR_ADVERTISEMENT } from '../wire/nd.ts';
 import { answer } from './answer.ts';
 import { claimOf } from './claim.ts';
+import { listeners } from './flood.ts';
 import { hear } from './hear.ts';
 import { answerClient, toInternal } from './internal.ts';
 import { enter, leave } from './outside.ts';
@@ -128,21 +128,27 @@ function takeAnswer(view: FlowView, { tables }: Entered, origin: OriginInNetwork
   return {
     kind: 'decide',
     because: text`${ip} is at ${mac}`,
-    actions: passedOn(view, tables, origin, isArp),
+    actions: passedOn(view, tables, origin, isArp ? ip : undefined),
     effects: tables.neighbors.isWanted(vni, ip) ? [{ kind: 'neighbor', vni, ip, mac }] : [],
   };
 }
 
-/** Sends it to all other hosts, if it came from a container and is for the gateway, which all hosts are. */
-function passedOn(view: FlowView, { topology }: Tables, origin: OriginInNetwork, isArp: boolean): readonly Action[] {
+/**
+ * Sends it to the other hosts that may have asked, if it came from a container and is for the gateway, which all hosts are.
+ * @param ip what an ARP reply says who has
+ */
+function passedOn(
+  view: FlowView,
+  tables: Tables,
+  origin: OriginInNetwork,
+  ip: Uint8Array | undefined,
+): readonly Action[] {
   const { vni, gateways } = origin.network;
-  const isForAll =
-    isArp && origin.kind === 'port' && gateways.some((gateway) => sameBytes(gateway, view.bytes('ip_dst')));
+  const isForAll = ip && origin.kind === 'port' && gateways.some((gateway) => sameBytes(gateway, view.bytes('ip_dst')));
   if (!isForAll) return [{ op: 'consume' }];
   view.consult(tunnelObject);
-  if (topology.tunnelPort === undefined) return [{ op: 'consume' }];
-  view.consult(reachableVtepsObject);
-  const others = topology.vteps.reachable().map((vtep): Action => ({ op: 'encap', vni, vtep }));
+  if (tables.topology.tunnelPort === undefined) return [{ op: 'consume' }];
+  const others = listeners(view, tables, vni, ip).map((vtep): Action => ({ op: 'encap', vni, vtep }));
   return others.length > 0 ? others : [{ op: 'consume' }];
 }
 

@@ -12,6 +12,7 @@
  */
 import { formatIp, formatMac, sameBytes, type PortNo, type Vni } from '../flow/types.ts';
 import type { Changes } from './changes.ts';
+import type { Workload } from './workload.ts';
 
 export type Location =
   | { readonly kind: 'port'; readonly port: PortNo }
@@ -23,10 +24,36 @@ export interface FdbEntry {
   readonly mac: Uint8Array;
   readonly where: Location;
   readonly isStatic: boolean;
-  /** True for an endpoint of another host that is declared as trusted. */
-  readonly isTrusted: boolean;
+  /** The endpoint of another host that has it. */
+  readonly workload: Workload | undefined;
   /** The name under which a decision consults it: `fdbObject`. */
   readonly object: string;
+}
+
+/** Small, because there is one for each endpoint of all hosts: the network and the MAC are read from its id. */
+class StaticEntry implements FdbEntry {
+  readonly isStatic = true;
+  readonly where: Location;
+  readonly workload: Workload | undefined;
+  readonly #id: string;
+
+  constructor(id: string, where: Location, workload: Workload | undefined) {
+    this.#id = id;
+    this.where = where;
+    this.workload = workload;
+  }
+
+  get vni(): Vni {
+    return vniOf(this.#id);
+  }
+
+  get mac(): Uint8Array {
+    return macOf(this.#id);
+  }
+
+  get object(): string {
+    return fdbObject(this.vni, this.mac);
+  }
 }
 
 interface Learned extends FdbEntry {
@@ -44,7 +71,7 @@ export interface FdbOptions {
 export class Fdb {
   readonly #options: FdbOptions;
   readonly #changes: Changes;
-  readonly #static = new Map<string, FdbEntry>();
+  readonly #static = new Map<string, StaticEntry>();
   readonly #learned = new Map<string, Learned>();
   /** By owner, least recently used first. */
   readonly #byOwner = new Map<string, Map<string, Learned>>();
@@ -94,7 +121,7 @@ export class Fdb {
       if (entries.size === 0) this.#byOwner.set(owner, entries);
     }
     const object = known?.object ?? fdbObject(vni, mac);
-    const learned = { vni, mac: mac.slice(), where, isStatic: false, isTrusted: false, object };
+    const learned = { vni, mac: mac.slice(), where, isStatic: false, workload: undefined, object };
     const entry: Learned = { ...learned, owner, lastSeenMs: nowMs };
     this.#learned.set(id, entry);
     entries.set(id, entry);
@@ -102,15 +129,19 @@ export class Fdb {
   }
 
   /** Binds a MAC permanently, and removes a learned entry for it. */
-  setStatic(vni: Vni, mac: Uint8Array, where: Location, isTrusted = false): void {
+  setStatic(vni: Vni, mac: Uint8Array, where: Location, workload?: Workload): void {
     const id = entryId(vni, mac);
     const known = this.#static.get(id);
-    if (known && known.isTrusted === isTrusted && sameLocation(known.where, where)) return;
+    if (known && known.workload === workload && sameLocation(known.where, where)) return;
     const learned = this.#learned.get(id);
     if (learned) this.#remove(id, learned);
-    const object = fdbObject(vni, mac);
-    this.#static.set(id, { vni, mac: mac.slice(), where, isStatic: true, isTrusted, object });
-    this.#changes.changed(object);
+    this.#static.set(id, new StaticEntry(id, where, workload));
+    this.#changes.changed(fdbObject(vni, mac));
+  }
+
+  /** The endpoint of another host that has this MAC. */
+  workload(vni: Vni, mac: Uint8Array): Workload | undefined {
+    return this.#static.get(entryId(vni, mac))?.workload;
   }
 
   removeStatic(vni: Vni, mac: Uint8Array): void {
@@ -170,6 +201,15 @@ export function ownerOf(where: Location): string {
   return where.kind === 'port' ? `port/${where.port}` : `vtep/${formatIp(where.vtep)}`;
 }
 
+const places = new WeakMap<Uint8Array, Location>();
+
+/** One object for each array, which must not change any more. */
+export function vtepLocation(vtep: Uint8Array): Location {
+  let place = places.get(vtep);
+  if (!place) places.set(vtep, (place = { kind: 'vtep', vtep }));
+  return place;
+}
+
 export function sameLocation(a: Location, b: Location): boolean {
   if (a.kind === 'port') return b.kind === 'port' && a.port === b.port;
   return b.kind === 'vtep' && sameBytes(a.vtep, b.vtep);
@@ -178,6 +218,15 @@ export function sameLocation(a: Location, b: Location): boolean {
 /** The VNI and the MAC address as characters of 16 bits each. */
 function entryId(vni: Vni, mac: Uint8Array): string {
   return String.fromCharCode(vni >>> 16, vni & 0xffff, word(mac, 0), word(mac, 2), word(mac, 4));
+}
+
+function vniOf(id: string): Vni {
+  return ((id.charCodeAt(0) << 16) | id.charCodeAt(1)) as Vni;
+}
+
+function macOf(id: string): Uint8Array {
+  const [a, b, c] = [id.charCodeAt(2), id.charCodeAt(3), id.charCodeAt(4)];
+  return Uint8Array.of(a >>> 8, a, b >>> 8, b, c >>> 8, c);
 }
 
 function word(bytes: Uint8Array, at: number): number {

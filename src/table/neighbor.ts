@@ -19,7 +19,7 @@
  * Each address is an object (`neighborObject`), whether or not it is known. The object changes
  * whenever a decision can tell the difference: in its MAC, in that it failed, in that it is asked for.
  */
-import { bytesId } from '../flow/key.ts';
+import { bytesId, bytesOf } from '../flow/key.ts';
 import { formatIp, sameBytes, type Vni } from '../flow/types.ts';
 import type { Changes } from './changes.ts';
 
@@ -61,7 +61,8 @@ export interface DueNeighbor {
 export class NeighborTable {
   readonly #quota: number;
   readonly #changes: Changes;
-  readonly #static = new Map<string, Uint8Array>();
+  /** The bytes of the MAC as `bytesId` has them: an array of so few bytes takes ten times the memory. */
+  readonly #static = new Map<string, string>();
   /** Those that have not changed for longest come first. */
   readonly #learned = new Map<string, Learned>();
   readonly #counts = new Map<Vni, number>();
@@ -73,14 +74,17 @@ export class NeighborTable {
 
   /** The MAC of an endpoint or gateway. @param ip 16 bytes, IPv4-mapped or IPv6. */
   lookup(vni: Vni, ip: Uint8Array): Uint8Array | undefined {
-    return this.#static.get(entryId(vni, ip));
+    const id = this.#static.get(entryId(vni, ip));
+    return id === undefined ? undefined : bytesOf(id);
   }
 
   /** The MAC of any address; `failed` if nobody answered lately; undefined if it must be asked for. */
   resolve(vni: Vni, ip: Uint8Array): Uint8Array | 'failed' | undefined {
     const id = entryId(vni, ip);
     const learned = this.#learned.get(id);
-    return this.#static.get(id) ?? (learned && answerOf(learned));
+    const known = this.#static.get(id);
+    if (known !== undefined) return bytesOf(known);
+    return learned && answerOf(learned);
   }
 
   /** True if this host has asked for the address, so that an announcement of it is believed. */
@@ -91,14 +95,17 @@ export class NeighborTable {
 
   set(vni: Vni, ip: Uint8Array, mac: Uint8Array): void {
     const id = entryId(vni, ip);
-    const known = this.#static.get(id);
-    if (known && sameBytes(known, mac)) return;
-    this.#static.set(id, mac.slice());
+    const macId = bytesId(mac);
+    if (this.#static.get(id) === macId) return;
+    this.#static.set(id, macId);
     this.#changes.changed(neighborObject(vni, ip));
   }
 
-  remove(vni: Vni, ip: Uint8Array): void {
-    if (this.#static.delete(entryId(vni, ip))) this.#changes.changed(neighborObject(vni, ip));
+  /** @param mac if it is given, the entry stays if it has another MAC by now */
+  remove(vni: Vni, ip: Uint8Array, mac?: Uint8Array): void {
+    const id = entryId(vni, ip);
+    if (mac && this.#static.get(id) !== bytesId(mac)) return;
+    if (this.#static.delete(id)) this.#changes.changed(neighborObject(vni, ip));
   }
 
   /** Notes that the address is being asked for. */

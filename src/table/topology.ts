@@ -14,6 +14,7 @@ import type { Changes } from './changes.ts';
 import { Clients } from './clients.ts';
 import { RouteTable, type Prefix, type Route } from './routes.ts';
 import { Vteps } from './vteps.ts';
+import { Workloads } from './workloads.ts';
 import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 
 /** A port with a workload behind it. */
@@ -144,6 +145,8 @@ export class Topology {
   readonly vnis = new ValueSet(4);
   /** The VTEPs of the other hosts. */
   readonly vteps: Vteps;
+  /** What is behind them, as far as it is known. */
+  readonly workloads: Workloads;
   readonly #changes: Changes;
   #tunnelPort: PortNo | undefined;
   #vxlanL4Port = VXLAN_L4_PORT;
@@ -161,6 +164,7 @@ export class Topology {
     this.hostMac = hostMac.slice();
     this.#changes = changes;
     this.vteps = new Vteps(changes);
+    this.workloads = new Workloads(changes);
   }
 
   /** The port of the underlay, where encapsulated frames come in; undefined without one. */

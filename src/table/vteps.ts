@@ -4,15 +4,21 @@
  *
  * A VTEP that is down takes no frames: floods leave it out, and what is for a station behind it is refused.
  * Who says that it is down is not decided here (`forwarding.ts`).
+ *
+ * Some are hosts that share the store. All workloads behind these are known, so they are not believed beyond that, and
+ * nothing is flooded to them without need. Behind the others, which are static peers or no hosts of weft at all, anything
+ * can be.
  */
 import { bytesId } from '../flow/key.ts';
-import { formatIp } from '../flow/types.ts';
+import { formatIp, sameBytes } from '../flow/types.ts';
 import type { Changes } from './changes.ts';
 
 /** A VTEP of another host. */
 interface Vtep {
   readonly address: Uint8Array;
   readonly object: string;
+  /** Of a host that shares the store: the MAC with which it asks for neighbors. */
+  readonly hostMac: Uint8Array | undefined;
 }
 
 /** The path to a VTEP. */
@@ -28,6 +34,7 @@ export class Vteps {
   #list: readonly Vtep[] = [];
   #addresses: readonly Uint8Array[] = [];
   #reachable: readonly Uint8Array[] = [];
+  #sharing = 0;
   readonly #down = new Set<string>();
   readonly #paths = new Map<string, TunnelPath>();
 
@@ -53,6 +60,16 @@ export class Vteps {
     return this.#reachable;
   }
 
+  /** True if one of them shares the store. */
+  get areSharing(): boolean {
+    return this.#sharing > 0;
+  }
+
+  /** True for a host that shares the store. */
+  isSharing(address: Uint8Array): boolean {
+    return this.#vteps.get(bytesId(address))?.hostMac !== undefined;
+  }
+
   isDown(address: Uint8Array): boolean {
     return this.#down.has(bytesId(address));
   }
@@ -61,15 +78,18 @@ export class Vteps {
     return this.#paths.get(bytesId(address)) ?? { mtu: undefined, object: pathObject(address) };
   }
 
-  add(address: Uint8Array): void {
+  /** Adds one, or changes whether it is of a host that shares the store. @param hostMac the MAC of such a host */
+  add(address: Uint8Array, hostMac?: Uint8Array): void {
     const id = bytesId(address);
-    if (this.#vteps.has(id)) return;
-    const object = vtepObject(address);
-    this.#vteps.set(id, { address: address.slice(), object });
+    const known = this.#vteps.get(id);
+    if (known && isSame(known.hostMac, hostMac)) return;
+    const object = known?.object ?? vtepObject(address);
+    this.#vteps.set(id, { address: known?.address ?? address.slice(), object, hostMac: hostMac?.slice() });
     // An entry of its own, so that decisions find the name of the object there.
     if (!this.#paths.has(id)) this.#paths.set(id, this.path(address));
     this.#relist();
-    this.#changes.added(object, vtepsObject, reachableVtepsObject);
+    if (known) this.#changes.changed(object, vtepsObject, reachableVtepsObject);
+    else this.#changes.added(object, vtepsObject, reachableVtepsObject);
   }
 
   remove(address: Uint8Array): void {
@@ -105,7 +125,12 @@ export class Vteps {
     this.#list = [...this.#vteps.values()];
     this.#addresses = this.#list.map(({ address }) => address);
     this.#reachable = this.#addresses.filter((address) => !this.isDown(address));
+    this.#sharing = this.#list.filter(({ hostMac }) => hostMac !== undefined).length;
   }
+}
+
+function isSame(a: Uint8Array | undefined, b: Uint8Array | undefined): boolean {
+  return a && b ? sameBytes(a, b) : a === b;
 }
 
 /** The list of VTEPs, consulted when an address turned out not to be one. */
@@ -114,7 +139,7 @@ export const vtepsObject = 'vteps';
 /** The list of VTEPs that are not down, consulted when all of them are used. */
 export const reachableVtepsObject = 'vteps/reachable';
 
-/** Whether that address is a VTEP. */
+/** Whether that address is a VTEP, and of which host. */
 function vtepObject(address: Uint8Array): string {
   return `vtep/${formatIp(address)}`;
 }

@@ -9,12 +9,19 @@ import type { CachedFlow } from '../../src/control/flows.ts';
 import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
 import { CONNECTION_BYTES } from '../../src/flow/connection.ts';
 import { formatMegaflow } from '../../src/flow/key.ts';
-import { formatMac, parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
+import { formatIp, formatMac, parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
 import { Forwarding } from '../../src/forwarding.ts';
 import type { RouteSpec } from '../../src/model/kinds/network.ts';
 import type { Decision } from '../../src/pipeline/decide.ts';
 import { renderText } from '../../src/pipeline/text.ts';
-import { gatewayMac, OUTSIDE_HOST_MAC, OUTSIDE_MAC, publishedId, type Published } from '../../src/table/topology.ts';
+import {
+  gatewayMac,
+  hostMacOf,
+  OUTSIDE_HOST_MAC,
+  OUTSIDE_MAC,
+  publishedId,
+  type Published,
+} from '../../src/table/topology.ts';
 import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
 import { buildVxlan } from '../../src/wire/vxlan.ts';
 import { arpReply, arpRequest, echo, tcp, udp, type Ends } from '../support/frames.ts';
@@ -98,9 +105,12 @@ class World {
       vni: vniOf(n) as Vni,
       mac: parseMac(mac(n)),
       addresses: ipsOf(n).map(parseIp),
+      allowedAddresses: random.chance(0.3) ? [parseIp(shared[vniOf(n) - 1]!)] : [],
       vtep,
       trust: random.chance(0.3),
     };
+    // The MAC of a host that shares the store.
+    const hostMac = random.chance(0.5) ? hostMacAt(vteps.indexOf(formatIp(vtep))) : undefined;
     const isHere = topology.port(n as PortNo) !== undefined;
     switch (what) {
       case 'network':
@@ -114,7 +124,7 @@ class World {
       case 'remote gone':
         return isHere ? undefined : repeat(() => forwarding.removeRemote(remote));
       case 'VTEP':
-        return repeat(() => forwarding.addVtep(vtep));
+        return repeat(() => forwarding.addVtep(vtep, hostMac));
       case 'VTEP gone':
         return repeat(() => forwarding.removeVtep(vtep));
       case 'path': {
@@ -181,8 +191,7 @@ class World {
       trust: random.chance(0.3),
     };
     if (isHere) return () => this.forwarding.changePort(port);
-    const { vni, mac: own, addresses } = port;
-    this.forwarding.removeRemote({ vni, mac: own, addresses, vtep: local, trust: false });
+    this.forwarding.removeRemote(port);
     this.forwarding.addPort(port, { kind: 'memory', name: port.name, transmit() {} });
     return () => this.forwarding.changePort(port);
   }
@@ -217,8 +226,11 @@ class World {
     const family = random.int(2);
     const src = random.chance(0.9) ? ipsOf(from)[family]! : shared[vniOf(from) - 1]!;
     const isV4 = !src.includes(':');
-    const ends: Ends = { srcMac: mac(from), src, dst: ipsOf(to)[isV4 ? 0 : 1]! };
     const gateway = formatMac(gatewayMac(vniOf(from) as Vni));
+    const isOfPort = tables.topology.port(from as PortNo) !== undefined;
+    // Other hosts route, too, and ask.
+    const srcMac = isOfPort || random.chance(0.7) ? mac(from) : random.pick([gateway, formatMac(hostMacAt(1))]);
+    const ends: Ends = { srcMac, src, dst: ipsOf(to)[isV4 ? 0 : 1]! };
     const frame = (): Uint8Array => {
       if (random.chance(0.1)) return arpRequest({ ...ends, src: ipsOf(from)[0]!, dst: ipsOf(to)[0]! });
       if (random.chance(0.1)) {
@@ -236,7 +248,7 @@ class World {
       const dst = random.pick([ends.dst!, random.pick(far.filter((ip) => ip.includes(':') === !isV4))]);
       return this.#ipFrame({ ...ends, dstMac, dst });
     };
-    if (tables.topology.port(from as PortNo)) datapath.inject(from as PortNo, frame());
+    if (isOfPort) datapath.inject(from as PortNo, frame());
     else if (tunnelPort !== undefined) {
       const vni = random.chance(0.9) ? vniOf(from) : 7;
       datapath.injectDatagram(tunnelPort, {
@@ -263,6 +275,11 @@ class World {
 }
 
 const entering = { srcMac: formatMac(OUTSIDE_HOST_MAC), dstMac: formatMac(OUTSIDE_MAC) };
+
+/** The MAC of the host behind a VTEP, if it shares the store. */
+function hostMacAt(vtep: number): Uint8Array {
+  return hostMacOf(Uint8Array.of(0, 1, vtep));
+}
 
 /** Makes the change now, and returns it for repetition. */
 function repeat(change: () => void): () => void {

@@ -15,7 +15,7 @@ import { decide, type Decision } from '../../src/pipeline/decide.ts';
 import { Changes } from '../../src/table/changes.ts';
 import { clientAddress } from '../../src/table/clients.ts';
 import { ConnectionTable } from '../../src/table/connections.ts';
-import { Fdb } from '../../src/table/fdb.ts';
+import { Fdb, vtepLocation } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
 import {
   gatewayMac,
@@ -29,6 +29,7 @@ import {
 } from '../../src/table/topology.ts';
 import { stores } from '../support/connections.ts';
 import { Random } from '../support/random.ts';
+import { Workload } from '../../src/table/workload.ts';
 import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
 
 const seed = Number(process.env['SEED'] ?? (process.hrtime.bigint() % 1_000_000n).toString());
@@ -96,7 +97,17 @@ function randomTables(random: Random): Tables {
     for (const ip of addresses) neighbors.set(vni, ip, mac);
   }
   for (const vtep of [parseIp('192.0.2.1'), parseIp('192.0.2.2')].filter(() => random.chance(0.7))) {
-    topology.vteps.add(vtep);
+    topology.vteps.add(vtep, random.chance(0.5) ? hostMacOf(Uint8Array.of(0, 0, 2)) : undefined);
+    for (const mac of macs.slice(4).filter(() => random.chance(0.4))) {
+      const addresses = ips.filter(() => random.chance(0.3));
+      const allowedAddresses = ips.filter(() => random.chance(0.2));
+      const remote = { vni: 1 as Vni, mac, addresses, allowedAddresses, vtep, trust: random.chance(0.3) };
+      const workload = new Workload(remote);
+      if (fdb.workload(remote.vni, mac)) continue;
+      fdb.setStatic(remote.vni, mac, vtepLocation(vtep), workload);
+      topology.workloads.add(workload);
+      for (const ip of addresses) neighbors.set(remote.vni, ip, mac);
+    }
     if (random.chance(0.6)) fdb.learn(1 as Vni, random.pick(macs), { kind: 'vtep', vtep }, 0);
     // One that no port has.
     if (random.chance(0.8)) fdb.learn(1 as Vni, random.pick(macs.slice(4)), { kind: 'vtep', vtep }, 0);
@@ -181,7 +192,7 @@ function makeHonest(key: Uint8Array, tables: Tables, random: Random): void {
     writeNumber(key, fields.tun_vni, 1);
     writeNumber(key, fields.vlan_tci, 0);
     key.set(random.pick([...tables.topology.vteps.all(), ...ips]), fields.tun_src.offset);
-    key.set(random.pick(macs), fields.eth_src.offset);
+    key.set(random.pick([...macs, gatewayMac(1 as Vni), hostMacOf(Uint8Array.of(0, 0, 2))]), fields.eth_src.offset);
     if (random.chance(0.8)) key.set(random.pick([...macs, ...macs.slice(4)]), fields.eth_dst.offset);
     return;
   }

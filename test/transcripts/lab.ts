@@ -1,6 +1,7 @@
 /**
  * A simulated network driven by the commands in the documents in this folder.
  *
+ *   store                                                    the hosts share one, instead of being static peers; before any host
  *   host NAME UNDERLAY [copy-dscp]
  *   network NAME VNI [SUBNET…] [mtu=BYTES] [outside]         on every host
  *   route NETWORK PREFIX [network=NAME] [via=IP,…] [type=blackhole|unreachable|prohibit]
@@ -70,12 +71,13 @@ const INTERNAL = { addresses: ['169.254.77.5', 'fd77:6566:7431::1'], sockets: ['
 const TICK_MS = 1000;
 
 export class Lab {
-  readonly #net: Simulation;
+  #net: Simulation;
   readonly #hosts = new Map<string, SimulatedHost>();
   readonly #networks = new Map<string, Network>();
   /** By HOST/PORT. */
   readonly #places = new Map<string, Place>();
   readonly #verbs: Readonly<Record<string, (words: readonly string[]) => string[] | void>> = {
+    store: () => this.#store(),
     host: ([name, underlay, ...rest]) => this.#host(name!, underlay!, rest),
     network: (words) => this.#network(words),
     route: (words) => this.#route(words),
@@ -95,16 +97,15 @@ export class Lab {
     connections: ([host]) => this.#connections(host!),
     advance: ([milliseconds]) => this.#observe(() => this.#advance(Number(milliseconds))),
   };
+  readonly #open: Open;
   #aspects: readonly Aspect[] = [];
   #copiesDscp = false;
   #mark: number | undefined;
   #carried: Datagram[] = [];
 
   constructor(open: Open) {
-    this.#net = createSimulation({
-      open: (options) => open({ ...options, copyDscp: this.#copiesDscp }),
-      carry: (datagram) => this.#carry(datagram),
-    });
+    this.#open = open;
+    this.#net = this.#simulation(false);
   }
 
   /** Runs one command. @returns its output, in lines */
@@ -130,6 +131,19 @@ export class Lab {
   }
 
   // What exists
+
+  #simulation(sharesStore: boolean): Simulation {
+    return createSimulation({
+      open: (options) => this.#open({ ...options, copyDscp: this.#copiesDscp }),
+      carry: (datagram) => this.#carry(datagram),
+      sharesStore,
+    });
+  }
+
+  #store(): void {
+    this.#net.close();
+    this.#net = this.#simulation(true);
+  }
 
   #host(name: string, underlay: string, words: readonly string[]): void {
     this.#copiesDscp = words.includes('copy-dscp');
