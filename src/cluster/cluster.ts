@@ -80,10 +80,11 @@ export class Cluster {
   async start(onStarted = async (): Promise<void> => {}): Promise<void> {
     const { feed, reconcilers } = this.#environment;
     this.#onStarted = onStarted;
-    for (const reconciler of reconcilers.values()) await reconciler.load?.();
     await feed.start(() => {
       void this.serial.run(() => this.#follow()).catch((error: unknown) => this.#unexpected(error));
     });
+    // What an earlier version has kept was brought up to date.
+    for (const reconciler of reconcilers.values()) await reconciler.load?.();
     await this.#follow();
   }
 
