@@ -7,7 +7,9 @@
         "native/addon_connections.cc",
         "native/addon_frame_io.cc",
         "native/addon_heap.cc",
+        "native/addon_layout.cc",
         "native/addon_netns.cc",
+        "native/addon_passing.cc",
         "native/coalesce.cc",
         "native/connection_table.cc",
         "native/datapath.cc",
@@ -23,6 +25,7 @@
         "native/io/conntrack.cc",
         "native/io/frame_io.cc",
         "native/io/netns.cc",
+        "native/io/passing.cc",
         "native/io/route_mtu.cc",
         "native/io/privileges.cc",
         "native/io/steering.cc",
@@ -32,6 +35,15 @@
       "include_dirs": ["native", "<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=9", "NAPI_DISABLE_CPP_EXCEPTIONS"],
       "cflags": ["-O3", "-Wall", "-Wextra"],
+      "cflags_cc!": ["-std=gnu++17", "-std=gnu++20"],
+      "cflags_cc": ["-std=c++20", "-fno-exceptions", "-fno-rtti"]
+    },
+    {
+      "target_name": "weft-holder",
+      "type": "executable",
+      "sources": ["native/holder.cc", "native/io/passing.cc"],
+      "include_dirs": ["native"],
+      "cflags": ["-O2", "-Wall", "-Wextra"],
       "cflags_cc!": ["-std=gnu++17", "-std=gnu++20"],
       "cflags_cc": ["-std=c++20", "-fno-exceptions", "-fno-rtti"]
     }

@@ -1,6 +1,7 @@
-// The addon: the native datapath for JavaScript, the layout that it was built with, the table of
+// The addon: the native datapath for JavaScript, the layout that it was built with (addon_layout.cc), the table of
 // connections (addon_connections.cc), frame I/O (addon_frame_io.cc), work in namespaces
-// (addon_netns.cc) and the limit of V8's heap (addon_heap.cc). Only these files know N-API.
+// (addon_netns.cc), the passing of descriptors (addon_passing.cc) and the limit of V8's heap
+// (addon_heap.cc). Only these files know N-API.
 // src/addon/addon.ts has the types, and src/datapath/native/native.ts is the caller.
 //
 // Errors are returned as negative errno. Bytes passed in are read before the call returns. Bytes
@@ -32,6 +33,8 @@
 Napi::Object InitFrameIo(Napi::Env env, Napi::Object exports);
 void InitHeap(Napi::Env env, Napi::Object exports);
 void InitNetns(Napi::Env env, Napi::Object exports);
+void InitPassing(Napi::Env env, Napi::Object exports);
+Napi::Object LayoutObject(Napi::Env env);
 
 namespace {
 
@@ -84,6 +87,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
                            InstanceMethod("addTaps", &DatapathObject::AddTaps),
                            InstanceMethod("renewTap", &DatapathObject::RenewTap),
                            InstanceMethod("addVxlan", &DatapathObject::AddVxlan),
+                           InstanceMethod("descriptors", &DatapathObject::Descriptors),
                            InstanceMethod("addMemory", &DatapathObject::AddMemory),
                            InstanceMethod("addMemoryVxlan", &DatapathObject::AddMemoryVxlan),
                            InstanceMethod("setRates", &DatapathObject::SetRates),
@@ -102,6 +106,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
                            InstanceMethod("mirrorStart", &DatapathObject::MirrorStart),
                            InstanceMethod("mirrorStop", &DatapathObject::MirrorStop),
                            InstanceMethod("counters", &DatapathObject::Counters),
+                           InstanceMethod("stop", &DatapathObject::Stop),
                            InstanceMethod("close", &DatapathObject::Close),
                        });
   }
@@ -209,16 +214,17 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
 
   // Ports
 
-  // (ports[], TapTarget[]) → (TapOpened | -errno)[]
+  // (ports[], TapTarget[], SpareTap[]) → (TapOpened | -errno)[]
   Napi::Value AddTaps(const Napi::CallbackInfo& info) {
     const auto ports = info[0].As<Napi::Array>();
     const auto targets = info[1].As<Napi::Array>();
+    const std::vector<SpareTap> spares = SpareTapsOf(info[2]);
     std::vector<uint16_t> numbers;
     std::deque<TapArgument> arguments;  // elements stay in place
     std::vector<TapOpening> openings;
     for (uint32_t i = 0; i < ports.Length(); ++i) {
       numbers.push_back(number16(ports.Get(i)));
-      openings.push_back({arguments.emplace_back(targets.Get(i)).target(), {}});
+      openings.push_back({arguments.emplace_back(targets.Get(i)).target(), &spares, {}});
     }
     workers_->add_taps(numbers, &openings);
     auto result = Napi::Array::New(env_, openings.size());
@@ -232,9 +238,19 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
   // (port) → what others had changed and is now restored | -errno
   Napi::Value RenewTap(const Napi::CallbackInfo& info) { return Result(workers_->renew_tap(number16(info[0]))); }
 
-  // (port, local: 16 bytes, l4Port) → 0 | -errno
+  // (port, local: 16 bytes, l4Port, spare sockets: Int32Array) → 0 | -errno
   Napi::Value AddVxlan(const Napi::CallbackInfo& info) {
-    return Result(workers_->add_vxlan(number16(info[0]), info[1].As<Napi::Uint8Array>().Data(), number16(info[2])));
+    const auto spares = info[3].As<Napi::Int32Array>();
+    return Result(workers_->add_vxlan(number16(info[0]), info[1].As<Napi::Uint8Array>().Data(), number16(info[2]),
+                                      {spares.Data(), spares.Data() + spares.ElementLength()}));
+  }
+
+  // (port) → its descriptors, one for each worker
+  Napi::Value Descriptors(const Napi::CallbackInfo& info) {
+    const std::vector<int> descriptors = workers_->descriptors(number16(info[0]));
+    auto result = Napi::Array::New(env_, descriptors.size());
+    for (uint32_t i = 0; i < descriptors.size(); ++i) result[i] = Result(descriptors[i]);
+    return result;
   }
 
   // (port, offloads) → 0 | -errno
@@ -461,6 +477,9 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     return result;
   }
 
+  // () : ends the threads; what waits can still be taken, and executed
+  void Stop(const Napi::CallbackInfo&) { workers_->stop(); }
+
   void Close(const Napi::CallbackInfo&) { CloseAll(); }
 
   Napi::Env env_ = nullptr;
@@ -472,72 +491,6 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
   bool open_ = false;
   UpcallRecord upcalls_[kUpcallBatch];
 };
-
-// The layout, which src/addon/layout.ts compares with the tables of TypeScript.
-Napi::Object Layout(Napi::Env env) {
-  const auto number = [env](size_t value) { return Napi::Number::New(env, static_cast<double>(value)); };
-  auto layout = Napi::Object::New(env);
-  auto fields = Napi::Object::New(env);
-  for (const Field& field : kFields) {
-    auto place = Napi::Array::New(env, 2);
-    place[0u] = number(field.offset);
-    place[1u] = number(field.size);
-    fields[field.name] = place;
-  }
-  layout["fields"] = fields;
-
-  auto opcodes = Napi::Object::New(env);
-  opcodes["output"] = number(static_cast<size_t>(Op::output));
-  opcodes["encap"] = number(static_cast<size_t>(Op::encap));
-  opcodes["drop"] = number(static_cast<size_t>(Op::drop));
-  opcodes["consume"] = number(static_cast<size_t>(Op::consume));
-  opcodes["route"] = number(static_cast<size_t>(Op::route));
-  opcodes["echo"] = number(static_cast<size_t>(Op::echo));
-  opcodes["mtu"] = number(static_cast<size_t>(Op::mtu));
-  opcodes["nat"] = number(static_cast<size_t>(Op::nat));
-  opcodes["related"] = number(static_cast<size_t>(Op::related));
-  opcodes["clamp"] = number(static_cast<size_t>(Op::clamp));
-  opcodes["track"] = number(static_cast<size_t>(Op::track));
-  opcodes["refuse"] = number(static_cast<size_t>(Op::refuse));
-  layout["opcodes"] = opcodes;
-
-  auto refusals = Napi::Array::New(env, kAnswers);
-  for (uint32_t i = 0; i < kAnswers; ++i) refusals[i] = Napi::String::New(env, kAnswerNames[i]);
-  layout["refusals"] = refusals;
-
-  auto reasons = Napi::Array::New(env, kReasons);
-  for (uint32_t i = 0; i < kReasons; ++i) reasons[i] = Napi::String::New(env, kReasonNames[i]);
-  layout["reasons"] = reasons;
-
-  auto numbers = Napi::Object::New(env);
-  numbers["KEY_BYTES"] = number(kKeyBytes);
-  numbers["ACTION_BYTES"] = number(kActionBytes);
-  numbers["PENDING_PER_PORT"] = number(kPendingPerPort);
-  numbers["PARKED_PER_FLOW"] = number(kParkedPerFlow);
-  numbers["PARKED_FRAGMENTS"] = number(kParkedFragments);
-  numbers["DATAGRAMS_PER_PORT"] = number(kDatagramsPerPort);
-  numbers["WAITING_PER_DATAGRAM"] = number(kWaitingPerDatagram);
-  numbers["WAITING_BYTES_PER_PORT"] = number(kWaitingBytesPerPort);
-  numbers["FRAGMENT_TIMEOUT_MS"] = number(static_cast<size_t>(kFragmentTimeoutMs));
-  numbers["MASK_CAP"] = number(kMaskCap);
-  numbers["HEAD_BYTES"] = number(kHeadBytes);
-  numbers["UPCALL_BATCH"] = number(kUpcallBatch);
-  numbers["ENTROPY_PORTS"] = number(kEntropyPorts);
-  numbers["ENTROPY_FIRST_PORT"] = number(kEntropyFirstPort);
-  numbers["CONNECTION_BYTES"] = number(sizeof(Connection));
-  numbers["CONNECTION_OPENING_BYTES"] = number(sizeof(ConnectionOpening));
-  numbers["CONNECTION_OWNERS"] = number(ConnectionTable::kOwners);
-  numbers["CONNECTION_PLACES"] = number(offsetof(Connection, places));
-  numbers["CONNECTION_OWNER"] = number(offsetof(Connection, owner));
-  numbers["CONNECTION_ORIGINAL"] = number(offsetof(Connection, original));
-  numbers["CONNECTION_TRANSLATED"] = number(offsetof(Connection, translated));
-  numbers["CONNECTION_PIN"] = number(offsetof(Connection, pin));
-  numbers["CONNECTION_HALF"] = number(offsetof(Connection, original_half));
-  numbers["CONNECTION_REPLY_HALF"] = number(offsetof(Connection, reply_half));
-  numbers["CONNECTION_HALF_FLOW"] = number(offsetof(ConnectionHalf, flow));
-  layout["numbers"] = numbers;
-  return layout;
-}
 
 // (path, bytes) → Uint8Array | -errno: maps a file into memory; creates, extends or truncates it as needed.
 // What is written there outlives the process. Pages are allocated when `populate` is called for them,
@@ -581,7 +534,7 @@ Napi::Value KeepCapabilities(const Napi::CallbackInfo& info) {
 }
 
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
-  exports.Set("layout", Layout(env));
+  exports.Set("layout", LayoutObject(env));
   exports.Set("mapFile", Napi::Function::New(env, MapFile, "mapFile"));
   exports.Set("populate", Napi::Function::New(env, Populate, "populate"));
   exports.Set("keepCapabilities", Napi::Function::New(env, KeepCapabilities, "keepCapabilities"));
@@ -589,6 +542,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("Datapath", DatapathObject::Class(env));
   InitHeap(env, exports);
   InitNetns(env, exports);
+  InitPassing(env, exports);
   return InitFrameIo(env, exports);
 }
 

@@ -48,12 +48,14 @@ class FrameIoObject : public Napi::ObjectWrap<FrameIoObject> {
                            InstanceMethod("addTap", &FrameIoObject::AddTap),
                            InstanceMethod("renewTap", &FrameIoObject::RenewTap),
                            InstanceMethod("openUnderlay", &FrameIoObject::OpenUnderlay),
+                           InstanceMethod("descriptor", &FrameIoObject::Descriptor),
                            InstanceMethod("remove", &FrameIoObject::Remove),
                            InstanceMethod("take", &FrameIoObject::Take),
                            InstanceMethod("takeLost", &FrameIoObject::TakeLost),
                            InstanceMethod("offloads", &FrameIoObject::Offloads),
                            InstanceMethod("send", &FrameIoObject::Send),
                            InstanceMethod("sendUnderlay", &FrameIoObject::SendUnderlay),
+                           InstanceMethod("stop", &FrameIoObject::Stop),
                            InstanceMethod("close", &FrameIoObject::Close),
                        });
   }
@@ -85,11 +87,11 @@ class FrameIoObject : public Napi::ObjectWrap<FrameIoObject> {
     napi_remove_env_cleanup_hook(env_, CloseAtExit, this);
   }
 
-  // (port, TapTarget) → TapOpened | -errno
+  // (port, TapTarget, SpareTap[]) → TapOpened | -errno
   Napi::Value AddTap(const Napi::CallbackInfo& info) {
     const weft::TapArgument argument(info[1]);
     weft::TapOpened opened;
-    const int error = io_.add_tap(number16(info[0]), argument.target(), &opened);
+    const int error = io_.add_tap(number16(info[0]), argument.target(), weft::SpareTapsOf(info[2]), &opened);
     return error ? Napi::Number::New(info.Env(), error) : weft::TapOpenedObject(info.Env(), opened);
   }
 
@@ -98,10 +100,16 @@ class FrameIoObject : public Napi::ObjectWrap<FrameIoObject> {
     return Napi::Number::New(info.Env(), io_.renew_tap(number16(info[0])));
   }
 
-  // (port, local: 16 bytes, l4Port) → 0 | -errno
+  // (port, local: 16 bytes, l4Port, spare socket or -1) → 0 | -errno
   Napi::Value OpenUnderlay(const Napi::CallbackInfo& info) {
     auto local = info[1].As<Napi::Uint8Array>();
-    return Napi::Number::New(info.Env(), io_.open_underlay(number16(info[0]), local.Data(), number16(info[2])));
+    const int spare = info[3].As<Napi::Number>().Int32Value();
+    return Napi::Number::New(info.Env(), io_.open_underlay(number16(info[0]), local.Data(), number16(info[2]), spare));
+  }
+
+  // (port) → its descriptor, or -1
+  Napi::Value Descriptor(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), io_.descriptor(number16(info[0])));
   }
 
   // (port, keep) → 0 | -errno
@@ -171,6 +179,9 @@ class FrameIoObject : public Napi::ObjectWrap<FrameIoObject> {
                                                     info[4].As<Napi::Number>().Uint32Value());
     return Napi::Number::New(info.Env(), static_cast<uint8_t>(refused.reason) | refused.datagrams << 8);
   }
+
+  // () : nothing more arrives; what has arrived can still be taken
+  void Stop(const Napi::CallbackInfo&) { io_.stop(); }
 
   Napi::Value Close(const Napi::CallbackInfo& info) {
     CloseAll();

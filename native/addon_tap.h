@@ -5,6 +5,7 @@
 #include <napi.h>
 
 #include <string>
+#include <vector>
 
 #include "io/tap.h"
 
@@ -31,6 +32,24 @@ class TapArgument {
   uint64_t dev_;
   uint64_t ino_;
 };
+
+// ({ dev, ino, ifindex, descriptors }[])
+inline std::vector<SpareTap> SpareTapsOf(const Napi::Value& value) {
+  const auto array = value.As<Napi::Array>();
+  std::vector<SpareTap> spares;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const auto object = array.Get(i).As<Napi::Object>();
+    const auto descriptors = object.Get("descriptors").As<Napi::Array>();
+    bool lossless;
+    SpareTap spare = {object.Get("dev").As<Napi::BigInt>().Uint64Value(&lossless),
+                      object.Get("ino").As<Napi::BigInt>().Uint64Value(&lossless),
+                      object.Get("ifindex").As<Napi::Number>(),
+                      {}};
+    for (uint32_t k = 0; k < descriptors.Length(); ++k) spare.fds.push_back(descriptors.Get(k).As<Napi::Number>());
+    spares.push_back(std::move(spare));
+  }
+  return spares;
+}
 
 // → { created, queues, ifindex, dev, ino }
 inline Napi::Value TapOpenedObject(Napi::Env env, const TapOpened& opened) {

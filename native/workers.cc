@@ -43,8 +43,12 @@ int Workers::start() {
   return 0;
 }
 
-void Workers::close() {
+void Workers::stop() {
   for (const std::unique_ptr<Worker>& worker : workers_) worker->close();
+}
+
+void Workers::close() {
+  stop();
   std::vector<uint16_t> numbers;
   workers_[0]->with([&](Datapath& datapath) { numbers = datapath.port_numbers(); });
   for (uint16_t number : numbers) remove_port(number, true);
@@ -96,16 +100,27 @@ int Workers::add_tap(uint16_t number, const TapOpened& opened) {
   return error;
 }
 
-int Workers::add_vxlan(uint16_t number, const uint8_t local[16], uint16_t l4_port) {
+int Workers::add_vxlan(uint16_t number, const uint8_t local[16], uint16_t l4_port, const std::vector<int>& spares) {
   Underlay* first = nullptr;
   return add(number, [&](size_t index, Port* port) {
     port->kind = PortKind::vxlan;
     memcpy(port->local, local, sizeof port->local);
     port->underlay = std::make_unique<Underlay>();
-    if (index > 0) return port->underlay->join(*first);
+    const int spare = index < spares.size() ? spares[index] : -1;
+    if (index > 0) return port->underlay->join(*first, spare);
     first = port->underlay.get();
-    return first->open(local, l4_port, workers_.size() > 1);
+    return first->open(local, l4_port, workers_.size() > 1, spare);
   });
+}
+
+std::vector<int> Workers::descriptors(uint16_t number) {
+  std::vector<int> all;
+  each([&](Datapath& datapath) {
+    const Port* port = datapath.port(number);
+    if (port && port->kind == PortKind::tap) all.push_back(port->tap);
+    if (port && port->underlay) all.push_back(port->underlay->fd());
+  });
+  return all;
 }
 
 int Workers::add_memory(uint16_t number, bool offloads) {

@@ -41,6 +41,8 @@ class Workers {
   ~Workers() { close(); }
 
   int start();
+  // Ends the threads: nothing is received any more. Everything else goes on.
+  void stop();
   // Closes all ports; TAPs stay.
   void close();
   bool manual() const { return workers_[0]->manual(); }
@@ -50,7 +52,11 @@ class Workers {
   void add_taps(const std::vector<uint16_t>& numbers, std::vector<TapOpening>* openings);
   // 0 or -errno; nothing is left behind on failure. -EEXIST and -EALREADY as in Datapath::add_port, but
   // the caller must rule those out itself, since tap_open can return -EEXIST too.
-  int add_vxlan(uint16_t number, const uint8_t local[16], uint16_t l4_port);
+  // `spares` are sockets as in Underlay::open, one for each worker; there may be fewer.
+  int add_vxlan(uint16_t number, const uint8_t local[16], uint16_t l4_port, const std::vector<int>& spares = {});
+  // The descriptors of a TAP's queues or of the underlay's receiving sockets, one for each worker. They are the port's,
+  // and valid until it is removed.
+  std::vector<int> descriptors(uint16_t number);
   int add_memory(uint16_t number, bool offloads);
   int add_memory_vxlan(uint16_t number, const uint8_t local[16]);
   // Sets rates, starting with full buckets. Does nothing if there is no such port.

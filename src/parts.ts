@@ -44,12 +44,15 @@ import { OUTSIDE_IFNAME } from './outside/link.ts';
 import { version } from './package.ts';
 import { Paths } from './paths/paths.ts';
 import type { Probe } from './paths/probe.ts';
+import type { Descriptors } from './handover/descriptors.ts';
 import type { Store } from './store/store.ts';
 
 export interface SwitchOptions extends DaemonConfig {
   readonly logger: Logger;
   /** The file that lets connections survive a crash, best on a tmpfs. Without it, they do not. */
   readonly connectionsFile?: string;
+  /** What other processes of weft have left open for this one, and are to get from it. */
+  readonly descriptors?: Descriptors;
   /** Servers of weft itself, which containers reach at the addresses of their gateways. */
   readonly servers?: readonly ServerSpec[];
 }
@@ -143,13 +146,11 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     },
   });
 
-  const isShared = store !== own;
-  const allotment = isShared ? new Allotment() : undefined;
+  const allotment = store === own ? undefined : new Allotment();
   const hasStaticPeers = (draft: Draft): boolean => options.peers.length > 0 || (!allotment && draft.count('Host') > 0);
   const hosts: Hosts = new Hosts({
     forwarding,
     name: options.host,
-    id: Buffer.from(foundations.identity).toString('hex'),
     underlay: () => underlay.address,
     peers: options.peers.map(parseIp),
     onMoved: (name) => endpoints.followHost(name),
@@ -172,8 +173,6 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     watcher,
     exchange: exchangeWithNetns,
     hostName: options.host,
-    isShared,
-    isDown: () => false,
     identity: foundations.identity,
     bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
     hasStaticPeers,
@@ -189,6 +188,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     targets: () => publishedPorts(endpoints.published(), (network) => networks.get(network).vni as Vni),
     allowHost: options.allowHost,
     vxlanPort: options.vxlanPort,
+    left: (ns) => options.descriptors?.left(ns),
     warn,
     onFailure: (error) => logger.error({ err: error }, 'the outside is not as it should be'),
   });

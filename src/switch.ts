@@ -67,6 +67,7 @@ export async function createSwitch(options: SwitchOptions): Promise<Switch> {
   requireTun();
   const store = await openEmbeddedStore({
     directory: options.state,
+    descriptors: options.descriptors,
     onWarning: (message) => options.logger.warn(message),
     after,
   });
@@ -108,6 +109,11 @@ export async function openSwitch(options: SwitchOptions, own: Store, store: Stor
     else await Promise.all([store.close(), own.close()]);
     throw error;
   }
+}
+
+export interface CloseOptions {
+  readonly purge?: boolean;
+  readonly retain?: boolean;
 }
 
 export class Switch {
@@ -272,8 +278,12 @@ export class Switch {
     return this.#parts.observer.capture(options, sink);
   }
 
-  /** Stops. TAPs stay in their containers for the next start, unless `purge` removes them and their endpoints. */
-  async close({ purge = false }: { readonly purge?: boolean } = {}): Promise<void> {
+  /**
+   * Stops. TAPs stay in their containers for the next start, unless `purge` removes them and their endpoints. With
+   * `retain`, all is left as it is for another switch: what is open becomes spare in `descriptors`, and the way outside
+   * stays as it is. Changes that are under way are finished before.
+   */
+  async close({ purge = false, retain = false }: CloseOptions = {}): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#isForwarding = false;
@@ -286,8 +296,9 @@ export class Switch {
     await cluster.serial.close();
     try {
       if (purge) await cluster.purge();
-      await endpoints.close();
-      await Promise.all([outside.close(), internal.close()]);
+      if (retain) this.#options.descriptors?.retain();
+      else await endpoints.close();
+      await Promise.all([...(retain ? [] : [outside.close()]), internal.close()]);
     } finally {
       await cluster.close();
       watcher.close();

@@ -23,12 +23,13 @@ const mayImport: Readonly<Record<string, string>> = {
   control: 'pipeline table datapath flow',
   forwarding: 'control pipeline datapath table flow wire',
   simulation: 'forwarding cluster model datapath table flow',
-  store: 'model node @grpc/grpc-js',
+  store: 'model node',
   cluster: 'model store table flow forwarding link turns node',
   link: 'flow wire node',
   outside: 'forwarding addon link model table flow wire node',
   http: 'node',
   metrics: 'http model flow turns package node prom-client',
+  handover: 'addon flow package node',
   internal: 'forwarding addon link model table flow package node',
   paths: 'addon flow node raw-socket',
   observe: 'pipeline table flow wire control addon datapath model forwarding cluster link outside paths turns node',
@@ -37,7 +38,7 @@ const mayImport: Readonly<Record<string, string>> = {
   parts: '*',
   status: 'parts model package',
   upkeep: 'parts cluster flow node pino',
-  api: 'model metrics http package turns node hono @hono/node-server zod',
+  api: 'handover model metrics http package turns node hono @hono/node-server zod',
   cli: 'api model package node pino commander cli-table3 picocolors yaml',
   index: '*',
 };
@@ -49,8 +50,8 @@ const exceptions: Readonly<Record<string, string>> = {
   // The client prints and writes frames.
   'cli/capture.ts': 'wire observe',
   // The command that is the daemon, and its code.
-  'cli/up.ts': 'link',
-  'cli/daemon.ts': 'config memory addon datapath switch',
+  'cli/daemon.ts': 'config datapath switch',
+  'cli/run-daemon.ts': 'config memory addon flow handover link switch',
 };
 
 /** The maximum number of lines in a file; 400 are already many. */

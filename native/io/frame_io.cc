@@ -38,14 +38,17 @@ int FrameIo::start(std::function<void()> wake) {
   return error;
 }
 
-void FrameIo::close() {
-  if (running_) {
-    const uint64_t one = 1;
-    while (write(stop_, &one, sizeof one) < 0 && errno == EINTR) {
-    }
-    pthread_join(reader_, nullptr);
-    running_ = false;
+void FrameIo::stop() {
+  if (!running_) return;
+  const uint64_t one = 1;
+  while (write(stop_, &one, sizeof one) < 0 && errno == EINTR) {
   }
+  pthread_join(reader_, nullptr);
+  running_ = false;
+}
+
+void FrameIo::close() {
+  stop();
   for (auto& [number, port] : ports_) port.shut();
   ports_.clear();
   queue_.clear();
@@ -55,9 +58,9 @@ void FrameIo::close() {
   stop_ = epoll_ = -1;
 }
 
-int FrameIo::add_tap(uint16_t number, const TapTarget& target, TapOpened* opened) {
+int FrameIo::add_tap(uint16_t number, const TapTarget& target, const std::vector<SpareTap>& spares, TapOpened* opened) {
   if (ports_.contains(number)) return -EALREADY;
-  if (int error = tap_open(target, 1, opened)) return error;
+  if (int error = tap_open(target, 1, opened, &spares)) return error;
   Port port;
   port.fd = opened->fds[0];
   port.offloads = opened->offloads;
@@ -70,12 +73,17 @@ int FrameIo::add_tap(uint16_t number, const TapTarget& target, TapOpened* opened
   return error;
 }
 
-int FrameIo::open_underlay(uint16_t number, const uint8_t local[16], uint16_t l4_port) {
+int FrameIo::open_underlay(uint16_t number, const uint8_t local[16], uint16_t l4_port, int spare) {
   if (ports_.contains(number)) return -EALREADY;
   Port port;
   port.underlay = std::make_unique<Underlay>();
-  if (int error = port.underlay->open(local, l4_port, false)) return error;
+  if (int error = port.underlay->open(local, l4_port, false, spare)) return error;
   return insert(number, std::move(port));
+}
+
+int FrameIo::descriptor(uint16_t number) const {
+  const auto at = ports_.find(number);
+  return at == ports_.end() ? -1 : at->second.poll_fd();
 }
 
 int FrameIo::insert(uint16_t number, Port port) {

@@ -60,12 +60,16 @@ class FrameIo {
   // Starts the reader. `wake` is called on the reader's thread, with no lock held, when the queue
   // or the list of lost ports was empty and no longer is. 0 or -errno.
   int start(std::function<void()> wake);
+  // Stops the reader, so that nothing more arrives in the queue. Everything stays open.
+  void stop();
   // Stops the reader and closes everything; TAPs stay. `wake` is not called afterwards.
   void close();
 
   // 0, -EALREADY if the port number is in use, or what tap_open and Underlay::open return.
-  int add_tap(uint16_t port, const TapTarget& target, TapOpened* opened);
-  int open_underlay(uint16_t port, const uint8_t local[16], uint16_t l4_port);
+  int add_tap(uint16_t port, const TapTarget& target, const std::vector<SpareTap>& spares, TapOpened* opened);
+  int open_underlay(uint16_t port, const uint8_t local[16], uint16_t l4_port, int spare = -1);
+  // The descriptor of the TAP's queue or of the underlay's receiving socket; it is the port's. -1 if there is no port.
+  int descriptor(uint16_t port) const;
   // What `tap_renew` returns for the TAP of that port; -ENOENT if there is none.
   int renew_tap(uint16_t port);
   // Closes the port. With `keep` a TAP stays, without it is removed. Its queued frames are

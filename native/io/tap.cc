@@ -201,24 +201,55 @@ int set_header(int fd) {
   return ioctl(fd, TUNSETVNETLE, &little_endian) < 0 ? -errno : 0;
 }
 
+// The descriptors of the TAP with that index; none if it is not among the spares, or they are no queues of it any more.
+std::vector<int> spare_queues(const TapOpening& opening, const NetnsTarget& netns, const LinkState& link) {
+  if (!opening.spares || link.queues == 0) return {};
+  for (const SpareTap& spare : *opening.spares) {
+    if (spare.dev != netns.dev || spare.ino != netns.ino || spare.ifindex != link.ifindex) continue;
+    for (const int fd : spare.fds) {
+      ifreq request = {};
+      if (ioctl(fd, TUNGETIFF, &request) < 0 || strncmp(request.ifr_name, link.ifname, IFNAMSIZ) != 0) return {};
+    }
+    return spare.fds;
+  }
+  return {};
+}
+
+// Another descriptor of the same queue. 0 or -errno.
+int duplicate_queue(int fd, Fd* queue) {
+  Fd tap(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (tap.get() < 0) return -errno;
+  if (!leaves_descriptors(tap.get())) return -EMFILE;
+  *queue = std::move(tap);
+  return 0;
+}
+
 // Runs in the namespace of the container, on the helper thread.
-int open_here(uint32_t ifindex, const char* ifname, size_t queues, TapOpened* opened) {
+int open_here(const TapOpening& opening, const NetnsTarget& netns, size_t queues, TapOpened* opened) {
+  uint32_t ifindex = opening.target.ifindex;
+  const char* ifname = opening.target.ifname;
   LinkState before;
   if (int error = query_link(ifindex, ifname, &before)) return error;
   // Another interface may have the index of one that was moved away.
   if (ifindex && !before.multi_queue_tap) return -ENXIO;
   if (ifindex) ifname = before.ifname;
   if (before.exists && !before.multi_queue_tap) return -EEXIST;
-  if (before.queues > 0) return -EBUSY;
+  const std::vector<int> spares = spare_queues(opening, netns, before);
+  if (before.queues > spares.size()) return -EBUSY;
 
   Fd taps[kMaxQueues];
+  opened->ifindex = before.ifindex;
   for (size_t i = 0; i < queues; ++i) {
+    if (i < spares.size()) {
+      if (const int error = duplicate_queue(spares[i], &taps[i])) return error;
+      continue;
+    }
     // IFF_TUN_EXCL: a name that was free must still be free.
     if (const int error = open_queue(ifname, i == 0 && !before.exists, &taps[i])) return error;
     // If two processes re-attach at once, neither may share the queues.
     LinkState after;
     if (const int error = query_link(0, ifname, &after)) return error;
-    if (after.queues > i + 1) return -EBUSY;
+    if (after.queues > std::max(i + 1, spares.size())) return -EBUSY;
     opened->ifindex = after.ifindex;
   }
   const int tap = taps[0].get();
@@ -246,11 +277,12 @@ int open_here(uint32_t ifindex, const char* ifname, size_t queues, TapOpened* op
 
 void tap_open(std::vector<TapOpening>* openings, size_t queues) {
   std::vector<NetnsVisit> visits;
-  for (TapOpening& opening : *openings) {
-    visits.push_back({opening.target.netns, [&opening, queues] {
-      const auto& [netns, ifname, ifindex] = opening.target;
-      return ifindex || valid_ifname(ifname) ? open_here(ifindex, ifname, queues, &opening.opened) : -EINVAL;
-    }});
+  for (const TapOpening& opening : *openings) visits.push_back({opening.target.netns, {}});
+  for (size_t i = 0; i < visits.size(); ++i) {
+    visits[i].work = [&opening = (*openings)[i], &visit = visits[i], queues] {
+      const TapTarget& target = opening.target;
+      return target.ifindex || valid_ifname(target.ifname) ? open_here(opening, visit.entered, queues, &opening.opened) : -EINVAL;
+    };
   }
   const int error = visit_netns(&visits);
   for (size_t i = 0; i < visits.size(); ++i) {
@@ -261,8 +293,8 @@ void tap_open(std::vector<TapOpening>* openings, size_t queues) {
   }
 }
 
-int tap_open(const TapTarget& target, size_t queues, TapOpened* opened) {
-  std::vector<TapOpening> openings = {{target, {}}};
+int tap_open(const TapTarget& target, size_t queues, TapOpened* opened, const std::vector<SpareTap>* spares) {
+  std::vector<TapOpening> openings = {{target, spares, {}}};
   tap_open(&openings, queues);
   *opened = openings[0].opened;
   return openings[0].error;

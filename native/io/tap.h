@@ -45,9 +45,19 @@ struct TapTarget {
   uint32_t ifindex = 0;
 };
 
+// A TAP that this process has descriptors of already, one for each queue, in order: those of a daemon that gave them
+// up, or was killed (io/passing.h). They are the caller's; whoever opens the TAP duplicates them.
+struct SpareTap {
+  uint64_t dev;
+  uint64_t ino;
+  uint32_t ifindex;
+  std::vector<int> fds;
+};
+
 // A TAP to open, and the result.
 struct TapOpening {
   TapTarget target;
+  const std::vector<SpareTap>* spares = nullptr;
 
   TapOpened opened;  // if `error` is 0
   int error = 0;
@@ -61,7 +71,8 @@ inline constexpr uint8_t kTapPersistence = 2;  // it would be removed with its l
 // /dev/net/tun with IFF_TAP|IFF_NO_PI|IFF_VNET_HDR|IFF_MULTI_QUEUE, once for each
 // of `queues`, and makes the TAP persistent. All frames of a flow use one queue.
 // Nobody without CAP_NET_ADMIN in the namespace can attach to it: its owner and its
-// group are numbers that no account has. The caller's namespace never changes. The
+// group are numbers that no account has. The queues of a spare are used again, with
+// the frames that wait in them. The caller's namespace never changes. The
 // error of each is 0, the result of visiting its namespace (netns.h), or
 //   -ENODEV           /dev/net/tun does not exist or has no driver
 //   -ENXIO            no interface has that index
@@ -74,7 +85,7 @@ inline constexpr uint8_t kTapPersistence = 2;  // it would be removed with its l
 void tap_open(std::vector<TapOpening>* openings, size_t queues);
 
 // The same for one TAP. Returns the error.
-int tap_open(const TapTarget& target, size_t queues, TapOpened* opened);
+int tap_open(const TapTarget& target, size_t queues, TapOpened* opened, const std::vector<SpareTap>* spares = nullptr);
 
 // Restores what a program that attached to the TAP has changed since it was opened. Returns which
 // of kTap… that was, or -errno.

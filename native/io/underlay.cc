@@ -87,8 +87,22 @@ int bound_socket(const uint8_t local[16], uint16_t port, bool shared = false) {
   return error;
 }
 
-int receiving_socket(const uint8_t local[16], uint16_t port, bool shared, bool* gathers) {
-  const int fd = bound_socket(local, port, shared);
+// Another descriptor of `spare`, if that is a UDP socket bound to local:port; -1 if not.
+int duplicate_bound(int spare, const uint8_t local[16], uint16_t port, bool shared) {
+  SocketAddress wanted, bound = {};
+  const socklen_t length = to_socket_address(local, port, &wanted);
+  socklen_t bound_bytes = sizeof bound;
+  int type = 0;
+  socklen_t type_bytes = sizeof type;
+  if (spare < 0 || getsockopt(spare, SOL_SOCKET, SO_TYPE, &type, &type_bytes) < 0 || type != SOCK_DGRAM) return -1;
+  if (getsockname(spare, &bound.any, &bound_bytes) < 0 || bound_bytes != length || memcmp(&bound, &wanted, length) != 0) return -1;
+  if (shared && set(spare, SOL_SOCKET, SO_REUSEPORT, 1) != 0) return -1;
+  return fcntl(spare, F_DUPFD_CLOEXEC, 0);
+}
+
+int receiving_socket(const uint8_t local[16], uint16_t port, bool shared, int spare, bool* gathers) {
+  int fd = duplicate_bound(spare, local, port, shared);
+  if (fd < 0) fd = bound_socket(local, port, shared);
   if (fd < 0) return fd;
   int error = set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, kReceiveBufferBytes);
   // Tunnels may send UDP over IPv6 with a zero checksum (RFC 6935 §5).
@@ -232,15 +246,15 @@ static_assert(kReceiveBatch <= Burst::kSlots);
 Underlay::Underlay() = default;
 Underlay::~Underlay() { close(); }
 
-int Underlay::open(const uint8_t local[16], uint16_t port, bool shared) {
+int Underlay::open(const uint8_t local[16], uint16_t port, bool shared, int spare) {
   close();
-  if (shared) {
+  if (shared && spare < 0) {
     // A shared socket would not notice another program's shared one, but this socket does.
     const int alone = bound_socket(local, port);
     if (alone < 0) return alone;
     ::close(alone);
   }
-  receive_ = receiving_socket(local, port, shared, &gathers_);
+  receive_ = receiving_socket(local, port, shared, spare, &gathers_);
   if (receive_ < 0) {
     const int error = receive_;
     receive_ = -1;
@@ -270,9 +284,9 @@ int Underlay::open(const uint8_t local[16], uint16_t port, bool shared) {
   return error;
 }
 
-int Underlay::join(const Underlay& first) {
+int Underlay::join(const Underlay& first, int spare) {
   close();
-  receive_ = receiving_socket(first.local_, first.port_, true, &gathers_);
+  receive_ = receiving_socket(first.local_, first.port_, true, spare, &gathers_);
   int error = receive_ < 0 ? receive_ : 0;
   for (size_t i = 0; !error && i < first.pool_size_; ++i) {
     const int fd = fcntl(first.pool_[i], F_DUPFD_CLOEXEC, 0);

@@ -42,11 +42,13 @@ class Underlay {
   ~Underlay();
   // Binds to `local` (IPv4-mapped or IPv6) and `port`. 0, -EADDRINUSE if anything else has the
   // port, -EADDRNOTAVAIL if `local` is not an address of this host, or another -errno. DF is set on
-  // everything that is sent. With `shared`, others may `join`.
-  int open(const uint8_t local[16], uint16_t port, bool shared);
+  // everything that is sent. With `shared`, others may `join`. `spare` is a receiving socket of a daemon
+  // that gave it up, or was killed, or -1: if it is bound to the same, it is duplicated and used again,
+  // with what has arrived there.
+  int open(const uint8_t local[16], uint16_t port, bool shared, int spare = -1);
   // Another receiving socket with the address and port of `first`, and the same sending pool: the
   // kernel gives each outer flow to one of them. 0 or -errno.
-  int join(const Underlay& first);
+  int join(const Underlay& first, int spare = -1);
   void close();
   // For epoll; -1 if closed.
   int fd() const { return receive_; }

@@ -9,6 +9,7 @@ import { layoutDifferences, ownLayout, type AddonLayout } from './layout.ts';
 import type { NativeConnectionTableClass } from './native-connections.ts';
 import type { NativeDatapathClass } from './native-datapath.ts';
 import type { NativeFrameIoClass } from './native-frame-io.ts';
+import type { PassingAddon } from './native-passing.ts';
 
 /** As the addon returns it: 0 or 1, and kOffload… of native/io/tap.h; a negative errno if it could not be tried. */
 export interface NativeOffloads {
@@ -17,7 +18,7 @@ export interface NativeOffloads {
   readonly tap: number;
 }
 
-export interface Addon {
+export interface Addon extends PassingAddon {
   readonly layout: AddonLayout;
   readonly Connections: NativeConnectionTableClass;
   readonly Datapath: NativeDatapathClass;

@@ -1,4 +1,5 @@
 /** The class `Datapath` of the addon (native/addon.cc), and the data that crosses between it and JavaScript. */
+import type { SpareTap } from '../flow/descriptors.ts';
 import type { TapOpened } from '../flow/tap.ts';
 import type { NativeConnectionTable } from './native-connections.ts';
 import type { TapTarget } from './tap.ts';
@@ -7,10 +8,12 @@ import type { TapTarget } from './tap.ts';
 export interface NativeDatapath {
   /** Sets the time to `ms`. It stands still until the next call unless there are threads. */
   setClock(ms: number): void;
-  addTaps(ports: readonly number[], targets: readonly TapTarget[]): (TapOpened | number)[];
+  addTaps(ports: readonly number[], targets: readonly TapTarget[], spares: readonly SpareTap[]): (TapOpened | number)[];
   /** Returns which of `RENEWED` (tap.ts) were restored. */
   renewTap(port: number): number;
-  addVxlan(port: number, local: Uint8Array, l4Port: number): number;
+  addVxlan(port: number, local: Uint8Array, l4Port: number, spares: Int32Array): number;
+  /** Those of the port's TAP or sockets, one for each worker. They are the port's. */
+  descriptors(port: number): number[];
   addMemory(port: number, offloads: boolean): number;
   addMemoryVxlan(port: number, local: Uint8Array): number;
   /** Rate per second, burst and queue of ingress, egress, storm and upcalls; a rate of 0 means no limit. */
@@ -43,6 +46,8 @@ export interface NativeDatapath {
   /** Returns what was still waiting. */
   mirrorStop(): NativeMirrored;
   counters(): Float64Array;
+  /** Ends the threads: nothing is received any more, and what waits can still be taken and executed. */
+  stop(): void;
   close(): void;
 }
 

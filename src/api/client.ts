@@ -18,6 +18,7 @@ import type {
   StatusReport,
   WhyReport,
 } from '../model/report.ts';
+import type { TakeoverAnswer, TakeoverRequest } from '../handover/request.ts';
 import type { Resource } from '../model/resource.ts';
 import { CAPTURE_ID_HEADER, LOST, MESSAGE_HEADER_BYTES } from './capture-stream.ts';
 import {
@@ -30,6 +31,9 @@ import {
 
 /** Sent by Node's server if it could not read a request in time. */
 const REQUEST_TIMEOUT = 408;
+
+/** How often a request is sent, at most, if daemons take over from each other. */
+const TRIES = 5;
 
 export const DEFAULT_SOCKET = '/run/weft/weft.sock';
 
@@ -198,10 +202,19 @@ export class Client {
     }
   }
 
+  /** Asks the daemon to hand over to another one. */
+  takeover(request: TakeoverRequest): Promise<TakeoverAnswer> {
+    return this.#call('POST', '/takeover', request);
+  }
+
   async #call<T>(method: Method, path: string, body?: unknown): Promise<T> {
-    const response = await this.#request(method, path, body);
-    const text = await this.#text(response);
-    return answer(response, text) as T;
+    for (let tries = 1; ; tries++) {
+      const response = await this.#request(method, path, body);
+      const text = await this.#text(response);
+      // Nothing has been done: another daemon has taken over, and is already the one who listens.
+      if (response.headers['retry-after'] !== undefined && tries < TRIES) continue;
+      return answer(response, text) as T;
+    }
   }
 
   async *#follow<T>(path: string, signal: AbortSignal): AsyncGenerator<Followed<T>> {

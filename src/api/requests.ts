@@ -55,6 +55,14 @@ export const traceRequest = z.strictObject({ flow: z.string() });
 
 export const shutdownRequest = z.strictObject({ purge: z.boolean().default(false) });
 
+/** Other versions may ask for more, or for something else: what it means follows from `format`. */
+export const takeoverRequest = z.object({
+  format: z.int(),
+  version: z.string(),
+  at: z.string(),
+  place: z.object({ host: z.string(), state: z.string(), connections: z.string() }),
+});
+
 const word = z.int().min(0).max(0xffff_ffff);
 
 export const captureRequest = z.strictObject({

@@ -23,6 +23,7 @@ import {
   networkRequest,
   parseKind,
   shutdownRequest,
+  takeoverRequest,
   traceRequest,
 } from './requests.ts';
 import { BODY_LIMIT_BYTES, DEFAULT_SNAP_BYTES, type ApiTarget } from './target.ts';
@@ -43,7 +44,7 @@ const statusOf = {
 const PARSED_PER_TURN = 64;
 
 /** `onInternal` is told about errors that are defects of weft; the client only gets their message. */
-export function routes({ sw, isStopping, shutdown }: ApiTarget, onInternal: (error: unknown) => void): Hono {
+export function routes({ sw, isStopping, shutdown, takeover }: ApiTarget, onInternal: (error: unknown) => void): Hono {
   const all = new Hono();
   const app = all.basePath('/v1');
   /** How to end each capture, by its id. */
@@ -73,6 +74,7 @@ export function routes({ sw, isStopping, shutdown }: ApiTarget, onInternal: (err
     await shutdown(await read(c, shutdownRequest));
     return c.json({});
   });
+  if (takeover) app.post('/takeover', async (c) => c.json(takeover(await read(c, takeoverRequest))));
 
   app.get('/networks', (c) => c.json(sw.networks()));
   app.post('/networks', async (c) => {

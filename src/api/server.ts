@@ -5,18 +5,40 @@
  * not wait for them.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { Server as NetServer } from 'node:net';
 import type { WeftError } from '../error.ts';
 import { capConnections, connectionCap } from '../http/connection-cap.ts';
-import { ALIVE_METHOD, claimSocket } from './socket.ts';
+import { ALIVE_METHOD, claimSocket, takeSocket } from './socket.ts';
 import { build } from '../package.ts';
 import { BUILD_HEADER, type ApiTarget } from './target.ts';
 
 export interface ApiServer {
   /** Answers from now on. `onInternal` is told about errors that are defects of weft. */
   serve(target: ApiTarget, onInternal: (error: unknown) => void): Promise<void>;
-  /** Removes the socket, disconnects followers, and finishes responses in progress unless `deadline` comes first. */
+  /** New requests wait until `serve` is called again, or `refuse`. */
+  hold(): void;
+  /** Accepts no more connections. The socket stays; who connects waits for whoever listens there next. */
+  leave(): void;
+  /** Listens again at the socket that it has left, by this descriptor, which belongs to it from then on. */
+  listenAgain(descriptor: number): Promise<void>;
+  /** Another daemon listens at the socket now: requests that wait are to be sent to that one. */
+  refuse(): void;
+  /**
+   * Removes the socket unless it has left it, disconnects followers, and finishes responses in progress unless
+   * `deadline` comes first.
+   */
   close(deadline: AbortSignal): Promise<void>;
 }
+
+/** What a daemon before this one has left open, and who is told of what this one opens. Numbers are descriptors. */
+export interface ApiDescriptors {
+  /** Undefined if there is none; it belongs to the caller from then on. */
+  take(name: string): number | undefined;
+  opened(name: string, descriptors: readonly number[]): void;
+}
+
+/** The name of the listening socket among descriptors. */
+export const API_DESCRIPTOR = 'api';
 
 /**
  * A request must arrive as a whole in this time, or its connection is closed; following may take as long as it likes.
@@ -30,15 +52,18 @@ export interface ApiOptions {
   readonly cap?: number;
   /** A connection could not be accepted because descriptors ran out. Open connections continue. */
   readonly onRefused?: (error: Error) => void;
+  readonly descriptors?: ApiDescriptors;
 }
 
 /** @throws WeftError `conflict` if another daemon has the socket; `system` if it cannot be created */
 export async function openApi(socketPath: string, options: ApiOptions = {}): Promise<ApiServer> {
-  const { cap = connectionCap(), onRefused = () => {} } = options;
+  const { cap = connectionCap(), onRefused = () => {}, descriptors } = options;
   let setListener: (listener: Listener) => void;
-  const listener = new Promise<Listener>((resolve) => {
-    setListener = resolve;
-  });
+  let listener: Promise<Listener>;
+  const hold = (): void => {
+    listener = new Promise((resolve) => (setListener = resolve));
+  };
+  hold();
   let isServing = false;
   const open = new Set<ServerResponse>();
   const server = createServer(RECEIVE_MS, (request, response) => {
@@ -56,7 +81,9 @@ export async function openApi(socketPath: string, options: ApiOptions = {}): Pro
     void listener.then((listen) => listen(request, response));
   });
   const mayAnswer = capConnections(server, cap);
-  const release = await claimSocket(server, socketPath);
+  const left = descriptors?.take(API_DESCRIPTOR);
+  let release = left === undefined ? await claimSocket(server, socketPath) : await takeSocket(server, socketPath, left);
+  descriptors?.opened(API_DESCRIPTOR, [descriptorOf(server)]);
   server.on('error', onRefused);
 
   return {
@@ -68,8 +95,26 @@ export async function openApi(socketPath: string, options: ApiOptions = {}): Pro
       setListener(getRequestListener(routes(target, onInternal).fetch, { overrideGlobalObjects: false }));
       isServing = true;
     },
+    hold,
+    leave() {
+      release = () => {};
+      // Not that of HTTP, which would also end connections whose request is on its way.
+      NetServer.prototype.close.call(server);
+    },
+    async listenAgain(descriptor) {
+      release = await takeSocket(server, socketPath, descriptor);
+      descriptors?.opened(API_DESCRIPTOR, [descriptorOf(server)]);
+    },
+    refuse() {
+      setListener((_, response) => {
+        const error = { code: 'unreachable', message: MOVED } satisfies Pick<WeftError, 'code' | 'message'>;
+        const headers = { 'content-type': 'application/json', 'retry-after': '0', connection: 'close' };
+        response.writeHead(503, headers).end(JSON.stringify({ error }));
+      });
+    },
     async close(deadline) {
       release();
+      // After `leave` it does not listen, and only the connections are left.
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       const cut = (): void => server.closeAllConnections();
       if (!isServing || deadline.aborted) cut();
@@ -80,6 +125,13 @@ export async function openApi(socketPath: string, options: ApiOptions = {}): Pro
       deadline.removeEventListener('abort', cut);
     },
   };
+}
+
+const MOVED = 'another weft daemon has just taken over: try again';
+
+/** Of its listening socket. */
+function descriptorOf(server: NetServer): number {
+  return (server as unknown as { readonly _handle: { readonly fd: number } })._handle.fd;
 }
 
 function busyText(cap: number): string {

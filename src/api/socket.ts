@@ -60,10 +60,23 @@ export async function claimSocket(server: Server, path: string): Promise<() => v
   }
 }
 
-function listen(server: Server, path: string): Promise<void> {
+/**
+ * Makes `server` listen at the socket of `path` that another daemon has claimed and left, by this descriptor of it,
+ * which belongs to the server from then on. Returns how to give the path up, as `claimSocket` does.
+ */
+export async function takeSocket(server: Server, path: string, descriptor: number): Promise<() => void> {
+  await listen(server, { fd: descriptor });
+  const ours = stat(path);
+  return () => {
+    const found = stat(path);
+    if (ours && found && isSame(found, ours)) rmSync(path);
+  };
+}
+
+function listen(server: Server, at: string | { readonly fd: number }): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    server.listen(path, () => {
+    server.listen(at, () => {
       server.off('error', reject);
       resolve();
     });

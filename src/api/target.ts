@@ -1,4 +1,5 @@
 /** What the HTTP API serves: the switch of one daemon, and the way to stop that daemon. */
+import type { TakeoverAnswer, TakeoverRequest } from '../handover/request.ts';
 import type { Switch } from '../switch.ts';
 
 export type { AttachOptions, CaptureOptions, CaptureSink, NetworkOptions, RateLimitChange } from '../switch.ts';
@@ -35,6 +36,8 @@ export interface ApiTarget {
   readonly isStopping: () => boolean;
   /** Stops the switch; resolves when its ports are closed. The API itself still answers then. */
   readonly shutdown: (options: { readonly purge: boolean }) => Promise<void>;
+  /** Another daemon asks to take over from this one. Undefined if that is not possible. */
+  readonly takeover?: (request: TakeoverRequest) => TakeoverAnswer;
 }
 
 /** The header in which every answer says which version and build the daemon is (`build` of package.ts). */

@@ -18,7 +18,6 @@ import { validate } from '../model/validate.ts';
 import type { Change, Entry, Transaction } from '../store/store.ts';
 import { inTurns } from '../turns.ts';
 import { FileDraft } from './draft.ts';
-import { isHere, type Endpoint } from './endpoint.ts';
 import type { Feed, News } from './feed.ts';
 import { refuseInUse } from './in-use.ts';
 import { keyOf, resourceAt } from './keys.ts';
@@ -80,11 +79,10 @@ export class Cluster {
   async start(onStarted = async (): Promise<void> => {}): Promise<void> {
     const { feed, reconcilers } = this.#environment;
     this.#onStarted = onStarted;
+    for (const reconciler of reconcilers.values()) await reconciler.load?.();
     await feed.start(() => {
       void this.serial.run(() => this.#follow()).catch((error: unknown) => this.#unexpected(error));
     });
-    // What an earlier version has kept was brought up to date.
-    for (const reconciler of reconcilers.values()) await reconciler.load?.();
     await this.#follow();
   }
 
@@ -125,10 +123,10 @@ export class Cluster {
   /** Like `apply`, for a caller that already runs within `change`. */
   async applyNow(
     resources: readonly Resource[],
-    { dryRun = false, moves }: { readonly dryRun?: boolean; readonly moves?: readonly string[] } = {},
+    { dryRun = false }: { readonly dryRun?: boolean } = {},
   ): Promise<ApplyReport[]> {
     const { reconcilers } = this.#environment;
-    const draft = new FileDraft(reconcilers, this.refused, moves);
+    const draft = new FileDraft(reconcilers, this.refused);
     const ordered = [...resources].sort(compareKinds);
     const actions: ApplyReport['action'][] = [];
     try {
@@ -169,13 +167,13 @@ export class Cluster {
    * force now.
    * @throws WeftError that says why not; it also says so if the resource stays declared
    */
-  async applyOrTakeBack(resource: Resource, options: { readonly moves?: readonly string[] } = {}): Promise<void> {
+  async applyOrTakeBack(resource: Resource): Promise<void> {
     const kind = kindOf(resource);
     const name = idOf(resource.metadata);
     const reconciler = this.#environment.reconcilers.get(kind.kind)!;
     const isNew = reconciler.find(name) === undefined;
     try {
-      await this.applyNow([resource], options);
+      await this.applyNow([resource]);
       const failure = isNew ? reconciler.failure?.(name) : undefined;
       if (failure) throw failure;
     } catch (error) {
@@ -458,6 +456,6 @@ function nameIn({ isNamespaced }: KindDefinition, id: string): ResourceName {
   return isNamespaced ? nameOf(id) : { name: id };
 }
 
-function isOfThisHost(declared: Declared): boolean {
-  return declared.resource.kind === 'Endpoint' && isHere(declared as Endpoint);
+function isOfThisHost({ resource }: Declared): boolean {
+  return resource.kind === 'Endpoint' && !('host' in resource.spec);
 }

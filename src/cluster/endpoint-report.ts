@@ -1,6 +1,5 @@
-/** An endpoint as `weft endpoints` and `weft get` show it. */
+/** An endpoint as `weft endpoints` shows it. */
 import type { EndpointReport } from '../model/report.ts';
-import type { Resource } from '../model/resource.ts';
 import type { Endpoint } from './endpoint.ts';
 
 export interface EndpointSurroundings {
@@ -15,7 +14,7 @@ export interface EndpointSurroundings {
 }
 
 export function endpointReport(
-  { resource, addresses, mac, state, host, local }: Endpoint,
+  { resource, addresses, mac, state, local }: Endpoint,
   { hostName, mtu, netns, ifname, problems }: EndpointSurroundings,
 ): EndpointReport {
   const { spec, metadata } = resource;
@@ -27,7 +26,7 @@ export function endpointReport(
     addresses: [...addresses],
     mac,
     state,
-    host: host ?? hostName,
+    host: spec.host ?? hostName,
     ...(local && {
       netns: netns ?? local.netns.path,
       interface: ifname ?? spec.interface,
@@ -39,14 +38,4 @@ export function endpointReport(
     publish: spec.publish.map(({ hostIP, ...one }) => ({ ...one, ...(hostIP !== undefined && { hostIP }) })),
     ...(spec.rateLimit && { rateLimit: spec.rateLimit }),
   };
-}
-
-/**
- * As declared, with what weft allotted. A namespace means one of the host that declares it, so another host shows where it
- * is instead.
- */
-export function shownEndpoint({ resource, addresses, mac, host }: Endpoint): Resource {
-  const { netns, pid, ...spec } = resource.spec;
-  const place = host !== undefined ? { host } : netns !== undefined ? { netns } : { pid };
-  return { ...resource, spec: { ...spec, ...place, addresses: [...addresses], mac } };
 }

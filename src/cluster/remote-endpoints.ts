@@ -1,4 +1,4 @@
-/** Endpoints of other hosts, as the tables have them: they are withdrawn where they were entered. */
+/** Endpoints of other hosts, as the tables have them: they are withdrawn as they were entered. */
 import { parseIp, parseMac, type Vni } from '../flow/types.ts';
 import type { Forwarding, RemoteEndpoint } from '../forwarding.ts';
 import type { Endpoint } from './endpoint.ts';
@@ -13,25 +13,24 @@ export interface RemoteEndpointsEnvironment {
 
 export class RemoteEndpoints {
   readonly #environment: RemoteEndpointsEnvironment;
-  /** Where each is in the tables. */
-  readonly #entered = new Map<string, Pick<RemoteEndpoint, 'vni' | 'mac'>>();
+  readonly #entered = new Map<string, RemoteEndpoint>();
 
   constructor(environment: RemoteEndpointsEnvironment) {
     this.#environment = environment;
   }
 
-  /** Enters it, or follows a change. @throws WeftError('not_found') without its network or host */
-  enter({ name, host, resource: { spec }, mac, addresses }: Endpoint): void {
+  /** Enters it, or changes whether it is trusted. @throws WeftError('not_found') without its network or host */
+  enter({ name, resource: { spec }, mac, addresses }: Endpoint): void {
     const { forwarding, networks, hosts } = this.#environment;
     const remote: RemoteEndpoint = {
       vni: networks.get(spec.network).vni as Vni,
       mac: parseMac(mac),
       addresses: addresses.map(parseIp),
-      allowedAddresses: spec.allowedAddresses.map(parseIp),
-      vtep: hosts.vtepOf(host!),
+      vtep: parseIp(hosts.get(spec.host!).resource.spec.underlay),
       trust: spec.trust,
     };
-    this.#entered.set(name, forwarding.addRemote(remote));
+    this.#entered.set(name, remote);
+    forwarding.addRemote(remote);
   }
 
   /** Does nothing if it was not entered. */

@@ -1,4 +1,5 @@
 /** The two datapaths. A process loads only the one that it uses. */
+import type { PortDescriptors } from '../flow/descriptors.ts';
 import type { Datapath, DatapathOptions } from './datapath.ts';
 
 export interface DatapathSettings {
@@ -6,6 +7,8 @@ export interface DatapathSettings {
   readonly threads: number;
   /** Encapsulated packets get the DSCP of the inner packet. */
   readonly copyDscp: boolean;
+  /** Told of the descriptors of ports, and asked for spare ones. */
+  readonly descriptors?: PortDescriptors | undefined;
 }
 
 /**
@@ -15,7 +18,7 @@ export interface DatapathSettings {
  */
 export async function datapathOpener(
   kind: 'native' | 'reference',
-  { threads, copyDscp }: DatapathSettings,
+  { threads, copyDscp, descriptors }: DatapathSettings,
   setTimer: typeof setTimeout,
 ): Promise<(options: DatapathOptions) => Datapath> {
   if (kind === 'reference') {
@@ -27,10 +30,10 @@ export async function datapathOpener(
         ...options,
         copyDscp,
         setTimer,
-        io: (onWake, onLost) => new FrameIo(onWake, onLost),
+        io: (onWake, onLost) => new FrameIo(onWake, onLost, descriptors),
         populate: (from, bytes) => populate(options.connections!.memory, from, bytes),
       });
   }
   const { openNativeDatapath } = await import('./native/native.ts');
-  return (options) => openNativeDatapath({ ...options, threads, copyDscp });
+  return (options) => openNativeDatapath({ ...options, threads, copyDscp, descriptors });
 }

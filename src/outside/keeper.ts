@@ -12,8 +12,8 @@ import { forgetStaleUdp } from '../addon/host-connections.ts';
 import { formatMac, parseIp, type PortNo } from '../flow/types.ts';
 import type { Forwarding, Published } from '../forwarding.ts';
 import { hasIpv6 } from '../link/host-forwarding.ts';
-import { OWN_NETNS } from '../link/netns.ts';
-import { openOutside, OUTSIDE_IFNAME, removeLeftOutside, transit, type OutsideLink } from './link.ts';
+import { OWN_NETNS, type NetnsRef } from '../link/netns.ts';
+import { openOutside, OUTSIDE_IFNAME, removeLeftOutside, transit, type LeftOpen, type OutsideLink } from './link.ts';
 import { inspectOutside, type OutsideState } from './state.ts';
 import type { AllowHost } from './rules.ts';
 import type { PublishedPort } from '../model/publish.ts';
@@ -36,6 +36,8 @@ export interface OutsideKeeperOptions {
   readonly allowHost: AllowHost;
   /** UDP port of this host's overlay. */
   readonly vxlanPort: number;
+  /** Is a TAP in this namespace open here already, and who has left it? */
+  readonly left: (ns: NetnsRef) => LeftOpen | undefined;
   readonly warn: (message: string, details: object) => void;
   /** Something is wrong with it that was not wrong before. */
   readonly onFailure: (error: unknown) => void;
@@ -127,7 +129,7 @@ export class OutsideKeeper {
 
   async #change(isWanted: boolean): Promise<void> {
     if (!isWanted) return this.close();
-    const { forwarding, portNo, allowHost, vxlanPort, warn } = this.#options;
+    const { forwarding, portNo, allowHost, vxlanPort, left, warn } = this.#options;
     const published = this.#options.published();
     const link = {
       portNo,
@@ -152,6 +154,7 @@ export class OutsideKeeper {
       openLink: () => forwarding.setOutside(link, tap)!.ifindex,
       closeLink: () => forwarding.removeOutside(),
       forgetStaleUdp,
+      left,
       warn,
     });
   }
@@ -167,7 +170,11 @@ export class OutsideKeeper {
   }
 
   async #removeLeft(): Promise<void> {
-    const isRemoved = await removeLeftOutside({ ifname: OUTSIDE_IFNAME, hostMac: formatMac(OUTSIDE_HOST_MAC) });
+    const isRemoved = await removeLeftOutside({
+      ifname: OUTSIDE_IFNAME,
+      hostMac: formatMac(OUTSIDE_HOST_MAC),
+      left: this.#options.left,
+    });
     if (isRemoved) this.#options.warn('removed an outside that a crash had left behind: no network has one', {});
   }
 }

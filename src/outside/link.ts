@@ -13,7 +13,8 @@
  * Nothing ever passes without the rules. They are in force before the caller opens the
  * interface (`openLink`), a TAP in `OWN_NETNS`, and are removed after it is gone (`closeLink`).
  * A crash leaves the interface up, and somebody may have flushed the rules since: the next
- * start takes the interface over, after loading the rules again.
+ * start takes the interface over, after loading the rules again. Only a daemon that takes over
+ * from a running one opens the interface first, since the rules are those of a moment ago.
  *
  * It acts on the network namespace that this process is in. Calls to one `OutsideLink` are made
  * one after the other.
@@ -46,6 +47,12 @@ export const transit: Transit = {
   ip6: { host: 'fd77:6566:7430::1', weft: 'fd77:6566:7430::2', prefixLength: 126 },
 };
 
+/**
+ * An interface that this process has open already: a daemon that was killed had it, some time ago, or one that has
+ * forwarded until just now, with the rules in force.
+ */
+export type LeftOpen = 'held' | 'continued';
+
 export interface OutsideOptions {
   readonly ifname: string;
   readonly transit: Transit;
@@ -69,6 +76,8 @@ export interface OutsideOptions {
     readonly targets: readonly Uint8Array[];
     readonly ports: readonly number[];
   }) => Promise<void>;
+  /** Is a TAP in this namespace open here already, and who has left it? */
+  readonly left: (ns: NetnsRef) => LeftOpen | undefined;
   readonly warn: (message: string, details: object) => void;
 }
 
@@ -81,14 +90,17 @@ export interface OutsideOptions {
 export async function openOutside(options: OutsideOptions): Promise<OutsideLink> {
   const ns = await ownNetns();
   const hasIp6 = hasIpv6();
-  const clash = await findTransitClash(ns, options);
-  if (clash !== undefined) throw new WeftError('conflict', clash);
-  if ((await findTap(ns, options.ifname))?.isOpen) {
-    throw new WeftError('conflict', `${options.ifname} is open already: another weft runs on this host`);
+  const left = options.left(ns);
+  if (left === undefined) {
+    const clash = await findTransitClash(ns, options);
+    if (clash !== undefined) throw new WeftError('conflict', clash);
+    if ((await findTap(ns, options.ifname))?.isOpen) {
+      throw new WeftError('conflict', `${options.ifname} is open already: another weft runs on this host`);
+    }
   }
   const outside = new OutsideLink(ns, options, hasIp6);
   try {
-    await outside.start();
+    await outside.start(left);
   } catch (error) {
     await outside.close().catch(() => {});
     throw error;
@@ -103,10 +115,11 @@ export async function openOutside(options: OutsideOptions): Promise<OutsideLink>
 export async function removeLeftOutside({
   ifname,
   hostMac,
-}: Pick<OutsideOptions, 'ifname' | 'hostMac'>): Promise<boolean> {
+  left,
+}: Pick<OutsideOptions, 'ifname' | 'hostMac' | 'left'>): Promise<boolean> {
   const ns = await ownNetns();
   const tap = await findTap(ns, ifname);
-  if (tap?.isOpen) return false;
+  if (tap?.isOpen && left(ns) === undefined) return false;
   const isLeft = tap?.mac === hostMac;
   if (isLeft) await ipBatch(ns, [`link delete dev ${ifname}`]);
   const hasTable = (await listTable(TABLE)) !== undefined;
@@ -135,11 +148,13 @@ export class OutsideLink {
     this.hasIp6 = hasIp6;
   }
 
-  async start(): Promise<void> {
+  async start(left: LeftOpen | undefined): Promise<void> {
     const { openLink, warn } = this.#options;
     const [rules, ...others] = this.facts();
+    // Connections wait until it is open, and nothing has passed without the rules.
+    if (left === 'continued') this.#ifindex = openLink();
     await rules.mend();
-    this.#ifindex = openLink();
+    this.#ifindex ??= openLink();
     if (!this.hasIp6) warn('no IPv6 to the outside: the host has none', {});
     for (const fact of others) await fact.mend();
   }

@@ -16,11 +16,10 @@
  */
 import { resolve } from 'node:path';
 import { WeftError } from '../error.ts';
-import { deepFreeze } from './frozen.ts';
 import { History, type HistoryLimits } from './history.ts';
 import { createDirectory, JournalFile } from './journal-file.ts';
 import type { JournalTransaction } from './journal.ts';
-import { lockDirectory } from './lock.ts';
+import { lockDirectory, type LockDescriptors } from './lock.ts';
 import {
   conflictError,
   type Change,
@@ -38,12 +37,12 @@ export interface EmbeddedStoreOptions {
   /** Created with mode 0700 if it does not exist. */
   readonly directory: string;
   readonly onWarning: (message: string) => void;
+  /** For the lock of the directory. */
+  readonly descriptors?: LockDescriptors | undefined;
   /** Does something later, for leases; returns how to cancel that. */
   readonly after: (delayMs: number, work: () => void) => () => void;
   /** The most operations of one transaction; without it there is no limit. */
   readonly operationLimit?: number;
-  /** The most bytes of keys and values that `unlimited` puts into one transaction; without it there is no limit. */
-  readonly lengthLimitBytes?: number;
   /** How much of what was changed is remembered. */
   readonly history?: HistoryLimits;
 }
@@ -56,7 +55,7 @@ export async function openEmbeddedStore(options: EmbeddedStoreOptions): Promise<
   const directory = resolve(options.directory);
   try {
     createDirectory(directory);
-    const unlock = lockDirectory(directory);
+    const unlock = lockDirectory(directory, options.descriptors);
     try {
       const { file, snapshot, transactions, isOld } = await JournalFile.open(directory, options.onWarning);
       const entries = new Map(snapshot.entries.map((entry) => [entry.key, deepFreeze(entry)]));
@@ -112,7 +111,6 @@ interface Watcher {
 
 class EmbeddedStore implements Store {
   readonly operationLimit: number;
-  readonly lengthLimitBytes: number;
   readonly #options: EmbeddedStoreOptions;
   #unlock: () => void;
   readonly #file: JournalFile;
@@ -136,7 +134,6 @@ class EmbeddedStore implements Store {
   ) {
     this.#options = options;
     this.operationLimit = options.operationLimit ?? Infinity;
-    this.lengthLimitBytes = options.lengthLimitBytes ?? Infinity;
     this.#unlock = unlock;
     this.#file = file;
     this.#entries = entries;
@@ -357,7 +354,7 @@ class EmbeddedStore implements Store {
       // The lock is the directory's, and this may be another one.
       this.#unlock();
       this.#unlock = () => {};
-      this.#unlock = lockDirectory(directory);
+      this.#unlock = lockDirectory(directory, this.#options.descriptors);
       await this.#replace();
     } catch (error) {
       if (error instanceof WeftError) throw error;
@@ -404,4 +401,13 @@ function jsonCopy({ key, value, lease }: Put): { readonly put: Put; readonly len
   const text = JSON.stringify(value) as string | undefined;
   if (text === undefined) throw new WeftError('internal', `the value of "${key}" is not JSON`);
   return { put: { key, value: JSON.parse(text), ...(lease !== undefined && { lease }) }, lengthBytes: text.length };
+}
+
+/** All readers share it. */
+function deepFreeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null && !Object.isFrozen(value)) {
+    Object.freeze(value);
+    for (const part of Object.values(value)) deepFreeze(part);
+  }
+  return value;
 }

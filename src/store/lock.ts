@@ -7,7 +7,17 @@
  * The file `pid` only says who holds it.
  */
 import { spawnSync } from 'node:child_process';
-import { closeSync, constants, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { WeftError } from '../error.ts';
 
@@ -20,17 +30,29 @@ const LOOKS = 5;
 /** How long a dying holder may take: the kernel removes hundreds of its interfaces. */
 const DYING_MS = 30_000;
 
+/** Where a lock comes from that this process has already, and who is told of it. Numbers are descriptors. */
+export interface LockDescriptors {
+  /** Of a directory, locked; it belongs to the caller from then on. Undefined if there is none. */
+  take(name: string): number | undefined;
+  opened(name: string, descriptors: readonly number[]): void;
+  closing(name: string): void;
+}
+
+/** The name of a lock among descriptors. */
+export const LOCK_DESCRIPTOR = 'state';
+
 /**
- * Returns how to release the lock.
+ * Returns how to release the lock. With a spare one of the same directory, this process goes on holding that.
  * @throws WeftError `conflict` if another process holds it; `system` if it cannot be locked. Node's error if it cannot
  * be opened or written.
  */
-export function lockDirectory(directory: string): () => void {
-  const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+export function lockDirectory(directory: string, descriptors?: LockDescriptors): () => void {
+  const held = heldLock(directory, descriptors);
+  const fd = held ?? openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
     const pidFile = join(directory, 'pid');
     let living = 0;
-    for (let waitedMs = 0; !flock(fd, directory); waitedMs += PAUSE_MS) {
+    for (let waitedMs = 0; held === undefined && !flock(fd, directory); waitedMs += PAUSE_MS) {
       const holder = holderIn(pidFile);
       if (holder !== undefined && !isDying(holder)) living++;
       if (living === LOOKS || waitedMs > DYING_MS || (holder === undefined && waitedMs > LOOKS * PAUSE_MS)) {
@@ -47,7 +69,9 @@ export function lockDirectory(directory: string): () => void {
     for (let waitedMs = 0; before !== undefined && isDying(before) && waitedMs < DYING_MS; waitedMs += PAUSE_MS)
       pause();
     writeFileSync(pidFile, `${process.pid}\n`, { mode: 0o600 });
+    descriptors?.opened(LOCK_DESCRIPTOR, [fd]);
     return () => {
+      descriptors?.closing(LOCK_DESCRIPTOR);
       rmSync(pidFile, { force: true });
       closeSync(fd);
     };
@@ -55,6 +79,16 @@ export function lockDirectory(directory: string): () => void {
     closeSync(fd);
     throw error;
   }
+}
+
+/** A descriptor of exactly this directory that holds the lock already. It belongs to the open file, not to a process. */
+function heldLock(directory: string, descriptors: LockDescriptors | undefined): number | undefined {
+  const held = descriptors?.take(LOCK_DESCRIPTOR);
+  if (held === undefined) return undefined;
+  const [ours, theirs] = [statSync(directory), fstatSync(held)];
+  if (ours.dev === theirs.dev && ours.ino === theirs.ino) return held;
+  closeSync(held);
+  return undefined;
 }
 
 /** False if another open file holds it. */

@@ -83,6 +83,8 @@ class PlayedKernel implements KernelIo {
     return this.refuse && { reason: this.refuse, datagrams: payloads.length };
   }
 
+  stop(): void {}
+
   close(): void {
     this.log.push('close');
   }

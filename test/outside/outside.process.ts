@@ -78,6 +78,7 @@ async function run(request: Request): Promise<object> {
         openLink,
         closeLink,
         forgetStaleUdp,
+        left: (): undefined => undefined,
       };
       outside = await openOutside({ ...link, published, allowHost, warn });
       return { created, hasIp6: outside.hasIp6 };
@@ -90,7 +91,7 @@ async function run(request: Request): Promise<object> {
     case 'inspect':
       return inspectOutside(outside, allowHost);
     case 'removeLeft':
-      return { removed: await removeLeftOutside({ ifname: OUTSIDE_IFNAME, ...macs }) };
+      return { removed: await removeLeftOutside({ ifname: OUTSIDE_IFNAME, ...macs, left: () => undefined }) };
     case 'close':
       await outside!.close();
       outside = undefined;

@@ -179,6 +179,8 @@ export class Lab {
     this.#isClosed = true;
     open.delete(this);
     for (const started of this.#processes) started.signal('SIGKILL');
+    // Those of daemons that were killed would wait for the next one.
+    for (const pid of holdersIn(this.directory)) process.kill(pid, 'SIGKILL');
     for (const name of this.#namespaces.keys()) {
       try {
         execFileSync('ip', ['netns', 'del', name], { stdio: 'ignore' });
@@ -216,6 +218,19 @@ export class Lab {
       for (const holder of namespaceHolders(inode)) remains.push(`${holder} holds ${name}`);
     return remains;
   }
+}
+
+/** The holders of daemons whose state is somewhere in a directory. */
+function holdersIn(directory: string): number[] {
+  return readdirSync('/proc').flatMap((entry) => {
+    if (!/^\d+$/.test(entry)) return [];
+    try {
+      const [program = '', state = ''] = readFileSync(`/proc/${entry}/cmdline`, 'utf8').split('\0');
+      return program.endsWith('/weft-holder') && state.startsWith(`${directory}/`) ? [Number(entry)] : [];
+    } catch {
+      return []; // It has ended meanwhile.
+    }
+  });
 }
 
 /** Processes that are in a namespace (`net:[4026532000]`) or hold a descriptor of it. */

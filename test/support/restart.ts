@@ -104,7 +104,7 @@ function arrivals(lines: readonly Line[]): number[] {
 }
 
 /** Its links with index, MAC and addresses: a replaced interface would have another index. */
-async function linkIdentity(namespace: Container['namespace']): Promise<string> {
+export async function linkIdentity(namespace: Container['namespace']): Promise<string> {
   const links = JSON.parse(await namespace.run(['ip', '-j', 'addr'])) as {
     readonly ifindex: number;
     readonly ifname: string;

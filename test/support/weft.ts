@@ -66,6 +66,8 @@ export class Weft {
   readonly #options: UpOptions;
   readonly #executable: readonly string[];
   #daemon: Background | undefined;
+  /** Of daemons that were taken over. */
+  #previousLog = '';
 
   /** Starts a daemon and waits until it forwards. */
   static async up(lab: Lab, host: Namespace, name: string, options: UpOptions): Promise<Weft> {
@@ -135,6 +137,36 @@ export class Weft {
     return this.#daemon;
   }
 
+  /** Starts another daemon that takes over from this one; returns when the old one has ended. */
+  async takeOver(more: readonly string[] = []): Promise<void> {
+    const before = this.#running();
+    const next = this.#lab.start([...this.upCommand(), '--takeover', ...more]);
+    await until(() => !before.isRunning || !next.isRunning, { what: `${this.#name} is taken over` });
+    if (before.isRunning) throw new Error(`no takeover: exit ${await next.exited}\n${next.stderr}`);
+    this.#daemon = next;
+    this.#previousLog += before.stderr;
+  }
+
+  /** Starts a daemon that is to take over, and waits until it has ended; this one stays the one in use. */
+  async attemptTakeOver(more: readonly string[] = []): Promise<{ code: number | null; stderr: string }> {
+    const next = this.#lab.start([...this.upCommand(), '--takeover', ...more]);
+    const code = await next.exited;
+    return { code, stderr: next.stderr };
+  }
+
+  /** Sends a signal, and waits until the daemon has ended, with whatever exit code. */
+  async signalled(signal: NodeJS.Signals): Promise<void> {
+    const daemon = this.#running();
+    await daemon.stop(signal);
+    this.#daemon = undefined;
+  }
+
+  /** Waits until the daemon has ended by itself. */
+  async ended(): Promise<void> {
+    await this.#daemon?.exited;
+    this.#daemon = undefined;
+  }
+
   /** Kills the daemon without a chance to clean up; returns the time, in milliseconds of CLOCK_MONOTONIC. */
   async kill(): Promise<number> {
     const daemon = this.#running();
@@ -162,7 +194,7 @@ export class Weft {
   }
 
   log(): string {
-    return this.#daemon?.stderr ?? '';
+    return this.#previousLog + (this.#daemon?.stderr ?? '');
   }
 
   /** Runs a command that must succeed; returns its standard output. */

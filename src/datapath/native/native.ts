@@ -11,6 +11,7 @@
 import { WeftError } from '../../error.ts';
 import { checkBpf, type BpfProgram } from '../../flow/bpf.ts';
 import { encodeActions, type Action } from '../../flow/action.ts';
+import { socketDescriptors, tapDescriptors, type PortDescriptors } from '../../flow/descriptors.ts';
 import type { FlowId, PortNo } from '../../flow/types.ts';
 import { loadAddon } from '../../addon/addon.ts';
 import type { NativeDatapath, NativeMirrored, NativeWaiting } from '../../addon/native-datapath.ts';
@@ -47,6 +48,7 @@ export interface NativeOptions extends DatapathOptions {
   readonly threads: number;
   /** With 0 threads: how many workers share the work, as threads would. */
   readonly workers?: number;
+  readonly descriptors?: PortDescriptors | undefined;
 }
 
 /** Address and TOS: `UnderlaySource` of native/frame.h. */
@@ -64,6 +66,8 @@ class Native implements NativeSwitch {
   readonly #options: NativeOptions;
   readonly #native: NativeDatapath;
   readonly #ports = new Map<PortNo, PortSpec>();
+  /** The names of the descriptors of ports. */
+  readonly #names = new Map<PortNo, string>();
   readonly #limit = new UpcallLimit();
   #sink: MirrorSink | undefined;
   #outbox: (() => void)[] = [];
@@ -120,10 +124,11 @@ class Native implements NativeSwitch {
     const opened = this.#native.addTaps(
       taps.map(({ port }) => port),
       taps.map(({ spec }) => tapTarget(spec)),
+      this.#options.descriptors?.spareTaps() ?? [],
     );
     for (const [i, { port, spec, at }] of taps.entries()) {
       const one = opened[i]!;
-      if (typeof one !== 'number') this.#enterPort(port, spec);
+      if (typeof one !== 'number') this.#enterPort(port, spec, tapDescriptors(one));
       results[at] = typeof one === 'number' ? ioError(-one, spec) : one;
     }
     return results;
@@ -149,14 +154,16 @@ class Native implements NativeSwitch {
     const error = this.#openNative(port, spec);
     if (error !== 0 && spec.kind === 'vxlan') return ioError(-error, spec);
     if (error !== 0) return new WeftError('internal', `port ${port} could not be added (${errnoName(-error)})`);
-    this.#enterPort(port, spec);
+    this.#enterPort(port, spec, spec.kind === 'vxlan' ? socketDescriptors(spec.local, spec.l4Port) : undefined);
     return undefined;
   }
 
   #openNative(port: PortNo, spec: Exclude<PortSpec, { kind: 'tap' }>): number {
     switch (spec.kind) {
-      case 'vxlan':
-        return this.#native.addVxlan(port, spec.local, spec.l4Port);
+      case 'vxlan': {
+        const spares = this.#options.descriptors?.spare(socketDescriptors(spec.local, spec.l4Port)) ?? [];
+        return this.#native.addVxlan(port, spec.local, spec.l4Port, Int32Array.from(spares));
+      }
       case 'memory':
         return this.#native.addMemory(port, spec.offloads ?? false);
       case 'memory-vxlan':
@@ -166,10 +173,13 @@ class Native implements NativeSwitch {
     }
   }
 
-  #enterPort(port: PortNo, spec: PortSpec): void {
+  #enterPort(port: PortNo, spec: PortSpec, name?: string): void {
     if (spec.rates) this.#native.setRates(port, encodeRates(spec.rates));
     if (!isTunnel(spec) && spec.place !== undefined) this.#native.setPlace(port, spec.place);
     this.#ports.set(port, spec);
+    if (name === undefined || !this.#options.descriptors) return;
+    this.#names.set(port, name);
+    this.#options.descriptors.opened(name, this.#native.descriptors(port));
   }
 
   portSet(port: PortNo, rates?: PortRates): string[] {
@@ -182,11 +192,19 @@ class Native implements NativeSwitch {
 
   portDel(port: PortNo, { keep = false }: { readonly keep?: boolean } = {}): void {
     if (!this.#ports.delete(port)) return;
+    const name = this.#names.get(port);
+    this.#names.delete(port);
+    if (name !== undefined) this.#options.descriptors?.closing(name);
     const error = this.#native.removePort(port, keep);
     if (error !== 0) throw new WeftError('system', `port ${port} could not be removed (${errnoName(-error)})`);
   }
 
   close(): void {
+    if (this.#closed) return;
+    if (this.#options.threads > 0) {
+      this.#native.stop();
+      while (this.#deliver(UPCALL_BATCH) > 0);
+    }
     this.#closed = true;
     this.#ports.clear();
     this.#native.close();

@@ -7,6 +7,7 @@ import { errnoName, ioError, lostText } from '../../addon/io-error.ts';
 import type { NativeFrameIo } from '../../addon/native-frame-io.ts';
 import { renewedText, tapTarget, type TapSpec } from '../../addon/tap.ts';
 import { WeftError } from '../../error.ts';
+import { socketDescriptors, tapDescriptors, type PortDescriptors } from '../../flow/descriptors.ts';
 import { reasonName, type DropReason } from '../../flow/reason.ts';
 import type { TapOpened } from '../../flow/tap.ts';
 import type { PortNo } from '../../flow/types.ts';
@@ -19,12 +20,16 @@ const SENT = 255;
 
 export class FrameIo implements KernelIo {
   readonly #native: NativeFrameIo;
+  readonly #descriptors: PortDescriptors | undefined;
+  /** The names of the descriptors of ports. */
+  readonly #names = new Map<PortNo, string>();
 
   /**
    * @param onWake called when frames wait and none did before; may also be called when none wait
    * @param onLost called when a port no longer reads, with the reason; the port stays until `remove`
    */
-  constructor(onWake: () => void, onLost: (port: PortNo, why: string) => void) {
+  constructor(onWake: () => void, onLost: (port: PortNo, why: string) => void, descriptors?: PortDescriptors) {
+    this.#descriptors = descriptors;
     const notify = (): void => {
       for (const { port, errno } of this.#native.takeLost()) onLost(port, lostText(errno));
       onWake();
@@ -35,8 +40,9 @@ export class FrameIo implements KernelIo {
 
   /** Creates a TAP or attaches to an existing one, as `PortSpec` says. @throws WeftError, leaving nothing behind. */
   addTap(port: PortNo, spec: TapSpec): TapOpened {
-    const opened = this.#native.addTap(port, tapTarget(spec));
+    const opened = this.#native.addTap(port, tapTarget(spec), this.#descriptors?.spareTaps() ?? []);
     if (typeof opened === 'number') throw ioError(-opened, { kind: 'tap', ...spec });
+    this.#opened(port, tapDescriptors(opened));
     return opened;
   }
 
@@ -47,12 +53,24 @@ export class FrameIo implements KernelIo {
 
   /** @param local 16 bytes, IPv4-mapped or IPv6. @throws WeftError, leaving nothing behind. */
   openUnderlay(port: PortNo, local: Uint8Array, l4Port: number): void {
-    const error = this.#native.openUnderlay(port, local, l4Port);
+    const name = socketDescriptors(local, l4Port);
+    const [spare = -1] = this.#descriptors?.spare(name) ?? [];
+    const error = this.#native.openUnderlay(port, local, l4Port, spare);
     if (error !== 0) throw ioError(-error, { kind: 'vxlan', local, l4Port });
+    this.#opened(port, name);
+  }
+
+  #opened(port: PortNo, name: string): void {
+    if (!this.#descriptors) return;
+    this.#names.set(port, name);
+    this.#descriptors.opened(name, [this.#native.descriptor(port)]);
   }
 
   /** Closes a port and discards what it has received. With `keep`, a TAP stays in place for a later `addTap`. */
   remove(port: PortNo, keep: boolean): void {
+    const name = this.#names.get(port);
+    this.#names.delete(port);
+    if (name !== undefined) this.#descriptors?.closing(name);
     const error = this.#native.remove(port, keep);
     if (error !== 0) throw new WeftError('system', `port ${port} could not be removed (${errnoName(-error)})`);
   }
@@ -86,6 +104,10 @@ export class FrameIo implements KernelIo {
     const result = this.#native.sendUnderlay(remote, entropy, tos, concat(...payloads), payloads[0]!.length);
     const reason = reasonOf(result & 0xff);
     return reason && { reason, datagrams: result >>> 8 };
+  }
+
+  stop(): void {
+    this.#native.stop();
   }
 
   /** Closes everything. TAPs stay in place. */

@@ -35,5 +35,8 @@ export interface KernelIo {
   offloads(port: PortNo): number;
   send(port: PortNo, frame: Frame): DropReason | undefined;
   sendUnderlay(remote: Uint8Array, entropy: number, tos: number, payloads: readonly Uint8Array[]): Refused | undefined;
+  /** Nothing arrives any more; what has arrived can still be taken. */
+  stop(): void;
+  /** Closes everything. TAPs, and what is kept of their descriptors, stay. */
   close(): void;
 }

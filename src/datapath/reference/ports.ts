@@ -86,6 +86,15 @@ export class Ports {
     if (spec.kind === 'tap' || spec.kind === 'vxlan') this.io.remove(port, keep);
   }
 
+  get hasIo(): boolean {
+    return this.#io !== undefined;
+  }
+
+  /** Nothing arrives any more. */
+  stopIo(): void {
+    this.#io?.stop();
+  }
+
   closeIo(): void {
     this.#io?.close();
   }

@@ -152,6 +152,9 @@ class Reference implements ReferenceDatapath {
   }
 
   close(): void {
+    if (this.#closed) return;
+    this.#ports.stopIo();
+    while (this.#ports.hasIo && this.#turn() > 0);
     for (const port of this.#ports.numbers) this.portDel(port, { keep: true });
     this.#ports.closeIo();
     clearTimeout(this.#releaseTimer);
@@ -206,7 +209,8 @@ class Reference implements ReferenceDatapath {
     });
   }
 
-  #turn(): void {
+  /** @returns how many frames there were */
+  #turn(): number {
     const received = this.#ports.io.take(FRAMES_PER_TURN);
     this.#enter(() => {
       for (let at = 0; at < received.length; ) {
@@ -219,6 +223,7 @@ class Reference implements ReferenceDatapath {
       }
     });
     if (received.length === FRAMES_PER_TURN) this.#scheduleTurn();
+    return received.length;
   }
 
   /** Handles a burst of one port: 2 and 3 for all frames, then 4. */

@@ -1,0 +1,316 @@
+/**
+ * The life of the daemon.
+ *
+ *   1. configuration; capabilities that are not needed are dropped
+ *   2. with --takeover: everything that the running daemon has open is taken over from it; otherwise what a
+ *      killed one has left is found
+ *   3. claim the socket: a second daemon is refused before it touches anything
+ *   4. the switch: from here on frames are forwarded
+ *   5. the API; descriptors are kept in another process, so that they survive a crash
+ *   6. until SIGINT, SIGTERM, `weft down`, or another daemon takes over: close the switch (ports stay unless
+ *      purged), then release the socket
+ */
+import { realpathSync } from 'node:fs';
+import type { Logger } from 'pino';
+import { HeapTrimmer, limitHeap } from '../addon/heap.ts';
+import { keepCapabilities } from '../addon/privileges.ts';
+import { Client } from '../api/client.ts';
+import { openApi, API_DESCRIPTOR, type ApiServer } from '../api/server.ts';
+import { loadConfig, type DaemonConfig } from '../config.ts';
+import { WeftError } from '../error.ts';
+import { connectionFileHeader } from '../flow/connection.ts';
+import { closeAll, Descriptors } from '../handover/descriptors.ts';
+import { Holder } from '../handover/holder.ts';
+import { Predecessor } from '../handover/predecessor.ts';
+import { Successor } from '../handover/successor.ts';
+import { Systemd } from '../handover/systemd.ts';
+import { keptCapabilities, missingCapabilities } from '../link/capabilities.ts';
+import { heapBytesOf, memoryBytes } from '../memory.ts';
+import { version } from '../package.ts';
+import { createSwitch, type Switch } from '../switch.ts';
+import { openLogger } from './logger.ts';
+
+/** How often the daemon checks whether the heap can give memory back. */
+const TRIM_MS = 3000;
+/** How long responses in progress may take when the daemon stops. */
+const CLOSE_MS = 1000;
+/** The pause before a holder that has ended is started again. */
+const HOLDER_PAUSE_MS = 1000;
+
+type Shutdown = { readonly purge: boolean };
+
+export interface RunOptions {
+  /** What `loadConfig` takes. */
+  readonly config: Parameters<typeof loadConfig>[0];
+  readonly socket: string;
+  readonly takeover: boolean;
+  /** The first signal to stop. */
+  readonly signal: Promise<NodeJS.Signals>;
+}
+
+/** Runs until the daemon is stopped, or another one has taken over. @throws WeftError */
+export async function runDaemon(options: RunOptions): Promise<void> {
+  const config = asUsage(() => loadConfig(options.config));
+  requireCapabilities();
+  limitHeap(heapBytesOf(memoryBytes(), config.flowLimit));
+  const logger = openLogger();
+  keepCapabilities(keptCapabilities);
+  await new Daemon(options, config, logger).run();
+}
+
+class Daemon {
+  readonly #options: RunOptions;
+  readonly #config: DaemonConfig;
+  readonly #logger: Logger;
+  readonly #systemd: Systemd | undefined;
+  readonly #descriptors: Descriptors;
+  readonly #predecessor: Predecessor;
+  #holder: Holder | undefined;
+  #api!: ApiServer;
+  #sw!: Switch;
+  #stopping: Promise<void> | undefined;
+  #end!: () => void;
+  #isReplaced = false;
+
+  constructor(options: RunOptions, config: DaemonConfig, logger: Logger) {
+    this.#options = options;
+    this.#config = config;
+    this.#logger = logger;
+    this.#systemd = Systemd.of(process.env, (error) => logger.warn({ err: error }, 'systemd cannot be notified'));
+    this.#descriptors = new Descriptors(this.#systemd?.take(process.env));
+    this.#predecessor = new Predecessor({
+      place: {
+        host: config.host,
+        get state() {
+          return realpathSync(config.state);
+        },
+        connections: Buffer.from(connectionFileHeader()).toString('hex'),
+      },
+      version,
+      descriptors: this.#descriptors,
+      after,
+      letGo: () => this.#letGo(),
+      resume: () => this.#resume(),
+      onDone: (pid) => this.#replacedBy(pid),
+      log: (message, details) => logger.info(details, message),
+    });
+  }
+
+  async run(): Promise<void> {
+    const { socket, signal } = this.#options;
+    const ended = new Promise<void>((resolve) => (this.#end = resolve));
+    const successor = this.#options.takeover ? await this.#succeed() : undefined;
+    this.#api = await openApi(socket, {
+      onRefused: (error) => this.#logger.warn({ err: error }, 'a connection to the API could not be accepted'),
+      descriptors: this.#descriptors,
+    });
+    try {
+      if (!successor && !this.#systemd) this.#findHeld();
+      this.#sw = await this.#openSwitch();
+      successor?.forwarding((how) => void this.#shutdown(how));
+      const startMs = Math.round(performance.now());
+      this.#logger.info({ pid: process.pid, socket, host: this.#config.host, startMs }, 'forwarding');
+
+      const heap = new HeapTrimmer();
+      const tickers = [setInterval(() => heap.look(this.#sw.cachedFlows), TRIM_MS), ...this.#watchdog()];
+      void signal.then((name) => {
+        this.#logger.info({ signal: name }, 'stopping');
+        return this.#shutdown({ purge: false }).catch(() => {});
+      });
+      try {
+        this.#keepDescriptors();
+        await this.#serve();
+        this.#tellReady();
+        await ended;
+      } finally {
+        for (const ticker of tickers) clearInterval(ticker);
+        if (!this.#isReplaced) await this.#shutdown({ purge: false });
+        await this.#stopping;
+        this.#predecessor.close();
+        this.#holder?.close();
+      }
+      this.#logger.info('stopped');
+    } finally {
+      await this.#api.close(AbortSignal.timeout(CLOSE_MS));
+    }
+  }
+
+  // 2. What other daemons have left
+
+  async #succeed(): Promise<Successor | undefined> {
+    const { socket } = this.#options;
+    const client = new Client(socket);
+    const successor = await Successor.take({
+      socket,
+      state: this.#config.state,
+      host: this.#config.host,
+      version,
+      descriptors: this.#descriptors,
+      after,
+      ask: async (request) => {
+        try {
+          return await client.takeover(request);
+        } catch (error) {
+          if (!(error instanceof WeftError)) throw error;
+          if (error.code === 'unreachable' && client.daemonBuild === undefined) return undefined;
+          if (error.code !== 'not_found') throw error;
+          const why = 'the running daemon is of a version that cannot hand over';
+          throw new WeftError('conflict', `${why}: stop it, and start this one without --takeover`, { cause: error });
+        }
+      },
+    });
+    if (!successor) this.#logger.info({ socket }, 'no daemon runs here, so nothing is taken over');
+    return successor;
+  }
+
+  #findHeld(): void {
+    const found = Holder.find(this.#config.state);
+    if (!found) return;
+    this.#holder = found.holder;
+    for (const { name, descriptors } of found.held) this.#descriptors.addSpare(name, descriptors);
+  }
+
+  // 4. The switch
+
+  async #openSwitch(): Promise<Switch> {
+    const { socket } = this.#options;
+    const options = { ...this.#config, connectionsFile: connectionsBeside(socket), descriptors: this.#descriptors };
+    const sw = await createSwitch({ ...options, logger: this.#logger });
+    this.#descriptors.closeSpare();
+    return sw;
+  }
+
+  // 5. The API, and what is kept elsewhere
+
+  async #serve(): Promise<void> {
+    const target = {
+      sw: this.#sw,
+      isStopping: () => this.#stopping !== undefined || this.#isReplaced,
+      shutdown: (how: Shutdown) => this.#shutdown(how),
+      takeover: (request: Parameters<Predecessor['offer']>[0]) => this.#predecessor.offer(request),
+    };
+    await this.#api.serve(target, (error) => this.#logger.error({ err: error }, 'internal error'));
+  }
+
+  #keepDescriptors(): void {
+    if (this.#systemd) return this.#descriptors.keepWith(this.#systemd);
+    const { state } = this.#config;
+    try {
+      this.#holder ??= this.#findHolder() ?? Holder.start(state);
+      this.#holder.watch((why) => this.#holderLost(why));
+      this.#descriptors.keepWith(this.#holder);
+    } catch (error) {
+      this.#logger.warn({ err: error }, 'descriptors would not survive a crash: the holder cannot be started');
+    }
+  }
+
+  /** Of the daemon that this one has followed. It has the same descriptors. */
+  #findHolder(): Holder | undefined {
+    const found = Holder.find(this.#config.state);
+    for (const { descriptors } of found?.held ?? []) closeAll(descriptors);
+    return found?.holder;
+  }
+
+  #holderLost(why: string): void {
+    this.#holder = undefined;
+    if (this.#stopping) return;
+    this.#logger.warn({ why }, 'the holder of descriptors is started again');
+    setTimeout(() => {
+      if (!this.#stopping && !this.#holder) this.#keepDescriptors();
+    }, HOLDER_PAUSE_MS).unref();
+  }
+
+  #tellReady(): void {
+    this.#systemd?.ready(statusText(this.#sw));
+  }
+
+  /** systemd restarts a daemon whose event loop stands still. */
+  #watchdog(): NodeJS.Timeout[] {
+    const { watchdogMs } = this.#systemd ?? {};
+    if (watchdogMs === undefined) return [];
+    return [
+      setInterval(() => {
+        this.#systemd!.alive();
+        this.#systemd!.status(statusText(this.#sw));
+      }, watchdogMs / 2),
+    ];
+  }
+
+  // 6. The end, or another daemon
+
+  #shutdown(how: Shutdown): Promise<void> {
+    this.#stopping ??= this.#stop(how).finally(() => this.#end());
+    return this.#stopping;
+  }
+
+  async #stop(how: Shutdown): Promise<void> {
+    this.#systemd?.stopping();
+    if (await this.#predecessor.stop(how)) return;
+    this.#descriptors.endKeeping(how);
+    await this.#sw.close(how);
+  }
+
+  async #letGo(): Promise<void> {
+    this.#api.hold();
+    await this.#sw.close({ retain: true });
+    this.#api.leave();
+  }
+
+  async #resume(): Promise<void> {
+    try {
+      const descriptor = this.#descriptors.take(API_DESCRIPTOR);
+      if (descriptor !== undefined) await this.#api.listenAgain(descriptor);
+      this.#sw = await this.#openSwitch();
+      await this.#serve();
+    } catch (error) {
+      // Whoever supervises this process starts it again; the holder has everything.
+      this.#logger.error({ err: error }, 'this daemon could not go on');
+      process.exit(1);
+    }
+  }
+
+  #replacedBy(pid: number): void {
+    this.#logger.info({ pid }, 'another daemon has taken over');
+    this.#systemd?.isNow(pid);
+    this.#api.refuse();
+    this.#isReplaced = true;
+    // A signal that has come before is for the new daemon, too.
+    setImmediate(() => this.#end());
+  }
+}
+
+function after(delayMs: number, work: () => void): () => void {
+  const timeout = setTimeout(work, delayMs);
+  return () => clearTimeout(timeout);
+}
+
+/** For `systemctl status`. */
+function statusText(sw: Switch): string {
+  const { endpoints, tunnel, outside } = sw.status();
+  const waits = [tunnel, outside].flatMap((part) => (part && !part.open && part.why !== undefined ? [part.why] : []));
+  return [`${endpoints} endpoints`, ...waits.map((why) => `waiting: ${why}`)].join('; ');
+}
+
+/**
+ * A configuration that is not accepted is wrong usage: only its author can correct it, so a supervisor must not try
+ * again.
+ */
+function asUsage<T>(load: () => T): T {
+  try {
+    return load();
+  } catch (error) {
+    if (!(error instanceof WeftError) || error.code !== 'invalid') throw error;
+    throw new WeftError('usage', error.message, { cause: error });
+  }
+}
+
+/** The file that holds the daemon's connections, and keeps them over a crash. */
+function connectionsBeside(socket: string): string {
+  return `${socket.replace(/\.sock$/, '')}.connections`;
+}
+
+function requireCapabilities(): void {
+  const missing = missingCapabilities();
+  if (missing.length === 0) return;
+  throw new WeftError('system', `weft up needs root: ${missing.join(' and ')} missing, run it as root or with sudo`);
+}

@@ -1,0 +1,261 @@
+/**
+ *   ┌ client ┐ eth0 ── eth0 ┌ host ──────────────────────────┐
+ *   │        │              │ weft0 ── weft ─┬─ web, db: blue│
+ *   └────────┘              │   ▲            └─ shop: red    │
+ *                           └───┼────────────────────────────┘
+ *                       `weft up --takeover`
+ *
+ * One daemon takes over from another while connections exchange data without a pause. Whatever fails, and
+ * whoever is killed at whatever step, one daemon goes on, or the next start finds everything. (How long data
+ * stalls: `test/long/takeover.ts`.)
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import t, { type Test } from 'tap';
+import { startExchanges, type Exchanges } from '../support/exchanges.ts';
+import { openLab, type Lab } from '../support/lab.ts';
+import { isAlive, until, type Background } from '../support/process.ts';
+import { linkIdentity } from '../support/restart.ts';
+import { oneHost } from '../support/topology.ts';
+import { ping } from '../support/traffic.ts';
+import { datapathKinds, type Weft } from '../support/weft.ts';
+
+t.setTimeout(600_000);
+
+const WAYS = ['switched', 'routed', 'translated', 'published'];
+const PLAYER = fileURLToPath(new URL('../handover/player.process.ts', import.meta.url));
+
+for (const datapath of datapathKinds) {
+  await t.test(`${datapath}: connections go on`, async (t) => {
+    const exchanges = await startExchanges(openLab(t), datapath, 4);
+    const { weft, web } = exchanges;
+    const linksBefore = await linkIdentity(web.namespace);
+    await goOn(t, exchanges, 'before');
+
+    await t.test('from one daemon to the next', async (t) => {
+      let descriptors: number | undefined;
+      for (let time = 1; time <= 3; time++) {
+        const { pid } = weft;
+        await weft.takeOver();
+        t.not(weft.pid, pid);
+        t.equal(isAlive(pid), false, 'the old one has ended');
+        await goOn(t, exchanges, `takeover ${time}`);
+        descriptors ??= descriptorsOf(weft.pid);
+        // Those of requests come and go.
+        await until(() => descriptorsOf(weft.pid) <= descriptors!, { what: 'no descriptors are left over' });
+      }
+      t.equal(await linkIdentity(web.namespace), linksBefore, 'the interface is the same');
+    });
+
+    await t.test('changes in between are made by one of them', async (t) => {
+      const before = (await weft.client.get('Network')).length;
+      let isOver = false;
+      const made: string[] = [];
+      const making = (async () => {
+        while (!isOver) {
+          const name = `n${made.length}`;
+          await weft.client.createNetwork(name, { subnets: [`10.99.${made.length}.0/24`] });
+          made.push(name);
+        }
+      })();
+      await weft.takeOver();
+      const then = made.length;
+      await until(() => made.length > then, { what: 'changes go on' });
+      isOver = true;
+      await making;
+      const after = (await weft.client.get('Network')).map(({ metadata }) => metadata.name);
+      t.equal(after.length, before + made.length, `${made.length} networks`);
+      for (const name of made) await weft.client.removeNetwork(name);
+      await goOn(t, exchanges, 'after changes');
+    });
+
+    await t.test('a new daemon that cannot start changes nothing', async (t) => {
+      const { pid } = weft;
+      for (const [words, why] of [
+        [['--config', '/does/not/exist'], /\/does\/not\/exist/],
+        [['--host', 'other'], /its host is named "host", not "other": give --host host/],
+        [['--state', join(weft.state, 'other')], /its state directory is .*: give --state/],
+      ] as const) {
+        const { code, stderr } = await weft.attemptTakeOver(words);
+        t.not(code, 0);
+        t.match(stderr, why);
+        t.equal(
+          stderr
+            .trim()
+            .split('\n')
+            .filter((line) => !line.startsWith('{')).length,
+          1,
+          'one line',
+        );
+        t.equal((await weft.status()).pid, pid);
+        await goOn(t, exchanges, words.join(' '));
+      }
+    });
+
+    await t.test('kill -9: the interfaces keep their carriers until the next daemon is there', async (t) => {
+      await weft.kill();
+      t.match(await web.namespace.run(['ip', 'link', 'show', 'eth0']), /LOWER_UP/);
+      await weft.start();
+      await goOn(t, exchanges, 'killed');
+      t.equal(await linkIdentity(web.namespace), linksBefore, 'the interface is the same');
+      await weft.takeOver();
+      await goOn(t, exchanges, 'and taken over');
+    });
+
+    await t.test('purged, nothing is left', async (t) => {
+      await weft.run('down', '--purge');
+      t.same(await web.namespace.links(), []);
+      await until(() => holdersOf(weft).length === 0, { what: 'the holder has ended' });
+      t.same(readdirSync(weft.state).sort(), ['journal']);
+    });
+  });
+}
+
+await t.test('whoever is killed at whatever step, one goes on', async (t) => {
+  const lab = openLab(t);
+  const { weft, web, db } = await oneHost(lab, 'native');
+  const passes = (): Promise<unknown> => ping(web.namespace, db.ip4);
+  const steps = ['offer', 'go', 'all'];
+
+  for (const [at, step] of steps.entries()) {
+    await t.test(`the new one, after "${step}"`, async (t) => {
+      const { pid } = weft;
+      const player = await play(lab, weft, steps.slice(0, at + 1));
+      await player.stop('SIGKILL');
+      await until(async () => (await weft.status()).forwarding, { what: 'the old one forwards' });
+      t.equal((await weft.status()).pid, pid);
+      await passes();
+      await weft.run('label', 'network', 'blue', `after=${step}`);
+    });
+
+    await t.test(`the old one, after "${step}"`, async (t) => {
+      const { pid } = weft;
+      const player = await play(lab, weft, steps.slice(0, at + 1));
+      await weft.kill();
+      await player.stop('SIGKILL');
+      await weft.start();
+      t.not(weft.pid, pid);
+      await passes();
+    });
+  }
+
+  await t.test('the new one, after it forwards: the next start finds all', async (t) => {
+    const { pid } = weft;
+    const player = await play(lab, weft, steps);
+    player.write('forward\n');
+    await player.says('forward: it has ended');
+    t.notOk(isAlive(pid));
+    await player.stop('SIGKILL');
+    await weft.start();
+    await passes();
+  });
+
+  await t.test('a new one that does not get on is killed', async (t) => {
+    const { pid } = weft;
+    const player = await play(lab, weft, steps);
+    await until(() => !player.isRunning, { what: 'it is killed' });
+    await until(async () => (await weft.status()).forwarding, { what: 'the old one forwards' });
+    t.equal((await weft.status()).pid, pid);
+    t.match(weft.log(), /it does not forward after 5 s/);
+    await passes();
+  });
+
+  await t.test('a second one during a takeover is refused', async (t) => {
+    const player = await play(lab, weft, ['offer']);
+    const { code, stderr } = await weft.attemptTakeOver();
+    t.equal(code, 1);
+    t.match(stderr, new RegExp(`another daemon \\(pid ${player.pid}\\) is taking over just now: try again`));
+    await player.stop('SIGKILL');
+    await until(() => /the new daemon does not take over/.test(weft.log()), { what: 'it is told' });
+    await weft.takeOver();
+    await passes();
+  });
+
+  await t.test('another format, or another way to store connections, is refused', async () => {
+    const place = { host: 'host', state: weft.state, connections: 'ff' };
+    for (const [changed, why] of [
+      [{ format: 99 }, /asks for a takeover of format 99, it has format 1; restart it/],
+      [{ place }, /weft played stores connections in another way, so they would end; restart it/],
+    ] as const) {
+      const player = startPlayer(lab, weft, changed);
+      player.write('offer\n');
+      await player.says(why);
+      await player.stop('SIGKILL');
+    }
+    await passes();
+  });
+
+  await t.test('SIGTERM during a takeover is for the new one, too', async () => {
+    const player = await play(lab, weft, steps);
+    const stopping = weft.signalled('SIGTERM');
+    player.write('forward\n');
+    await player.says('forward: stop');
+    await stopping;
+    await player.stop('SIGKILL');
+    await weft.start();
+    await passes();
+  });
+
+  await t.test('down during a takeover stops whoever runs then', async (t) => {
+    const old = weft.pid;
+    const taking = weft.takeOver().catch(() => {});
+    await until(() => /about to take over/.test(weft.log().split('\n').at(-2) ?? ''), { what: 'it has begun' });
+    t.equal((await weft.attempt('down')).code, 0);
+    await taking;
+    await until(() => !isAlive(old), { what: 'the old one has ended' });
+    await weft.ended();
+    t.same(holdersOf(weft), []);
+    await weft.start();
+    await passes();
+  });
+});
+
+/** Every connection carries data, and none has broken. */
+async function goOn(t: Test, { report }: Exchanges, when: string): Promise<void> {
+  await report();
+  const moving = new Set<string>();
+  await until(
+    async () => {
+      for (const [way, { exchanges, broken }] of await report()) {
+        if (broken.length > 0) throw new Error(`${way}: ${broken.join(', ')}`);
+        if (exchanges > 0) moving.add(way);
+      }
+      return moving.size === WAYS.length;
+    },
+    { what: `data on all ways: ${when}` },
+  );
+  t.pass(`${when}: data on all ways`);
+}
+
+function startPlayer(lab: Lab, weft: Weft, changed: object = {}): Background {
+  const words = [process.execPath, '--import=tsx', PLAYER, weft.socket, weft.state, 'host', JSON.stringify(changed)];
+  return lab.start(words);
+}
+
+/** A played new daemon that has done these steps. */
+async function play(lab: Lab, weft: Weft, steps: readonly string[]): Promise<Background> {
+  const player = startPlayer(lab, weft);
+  for (const step of steps) {
+    player.write(`${step}\n`);
+    await player.says(`${step}: `);
+    if (player.stdout.includes('failed')) throw new Error(player.stdout);
+  }
+  return player;
+}
+
+function descriptorsOf(pid: number): number {
+  return readdirSync(`/proc/${pid}/fd`).length;
+}
+
+/** Processes that keep the descriptors of this daemon. */
+function holdersOf(weft: Weft): string[] {
+  return readdirSync('/proc').filter((entry) => {
+    try {
+      const [program = '', state = ''] = readFileSync(`/proc/${entry}/cmdline`, 'utf8').split('\0');
+      return program.endsWith('/weft-holder') && state === weft.state;
+    } catch {
+      return false;
+    }
+  });
+}
