@@ -156,8 +156,9 @@ export async function revalidate(count: number, few: number): Promise<Revalidate
   ]);
   flooding.send(newFloods(count, [web, db]));
   for (const bench of [known, flooding]) bench.expectFlows(count);
-  const move = (run: number): void =>
+  const move = (run: number): void => {
     known.forwarding.addRemote({ ...placed(other), vtep: vteps[run % 2]!, trust: false });
+  };
   const change = (run: number): void =>
     known.forwarding.changePort({ ...web, allowedEtherTypes: run % 2 === 0 ? [0x88f7] : [] });
   const join = (run: number): void => flooding.forwarding.addVtep(parseIp(`192.0.2.${10 + run}`));

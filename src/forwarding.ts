@@ -428,13 +428,16 @@ export class Forwarding<D extends Datapath = Datapath> {
     return this.controller.enforce();
   }
 
-  /** Adds an endpoint of another host. One that is known by its network and MAC may change in everything else. */
-  addRemote(remote: RemoteEndpoint): void {
+  /**
+   * Adds an endpoint of another host. One that is known by its network and MAC may change in everything else.
+   * @returns what names it for `removeRemote`, in little memory
+   */
+  addRemote(remote: RemoteEndpoint): Pick<RemoteEndpoint, 'vni' | 'mac'> {
     const { fdb, neighbors, topology } = this.tables;
     const { vni, mac, vtep } = remote;
     const workload = new Workload(remote);
     const before = fdb.workload(vni, mac);
-    if (before?.isSame(workload)) return;
+    if (before?.isSame(workload)) return before;
     // Both at once: who follows an endpoint that moves finds it at one of the two places.
     if (before) this.#forgetRemote(before, workload);
     fdb.setStatic(vni, mac, vtepLocation(vtep), workload);
@@ -443,6 +446,7 @@ export class Forwarding<D extends Datapath = Datapath> {
     neighbors.set(vni, linkLocalOf(mac), mac);
     for (const id of workload.allowedIds) neighbors.retry(vni, bytesOf(id));
     this.controller.enforce();
+    return workload;
   }
 
   /** Does nothing if there is none. */

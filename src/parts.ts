@@ -146,11 +146,13 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     },
   });
 
-  const allotment = store === own ? undefined : new Allotment();
+  const isShared = store !== own;
+  const allotment = isShared ? new Allotment() : undefined;
   const hasStaticPeers = (draft: Draft): boolean => options.peers.length > 0 || (!allotment && draft.count('Host') > 0);
   const hosts: Hosts = new Hosts({
     forwarding,
     name: options.host,
+    id: Buffer.from(foundations.identity).toString('hex'),
     underlay: () => underlay.address,
     peers: options.peers.map(parseIp),
     onMoved: (name) => endpoints.followHost(name),
@@ -173,6 +175,8 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     watcher,
     exchange: exchangeWithNetns,
     hostName: options.host,
+    isShared,
+    isDown: () => false,
     identity: foundations.identity,
     bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
     hasStaticPeers,

@@ -18,6 +18,7 @@ import { validate } from '../model/validate.ts';
 import type { Change, Entry, Transaction } from '../store/store.ts';
 import { inTurns } from '../turns.ts';
 import { FileDraft } from './draft.ts';
+import { isHere, type Endpoint } from './endpoint.ts';
 import type { Feed, News } from './feed.ts';
 import { refuseInUse } from './in-use.ts';
 import { keyOf, resourceAt } from './keys.ts';
@@ -79,10 +80,11 @@ export class Cluster {
   async start(onStarted = async (): Promise<void> => {}): Promise<void> {
     const { feed, reconcilers } = this.#environment;
     this.#onStarted = onStarted;
-    for (const reconciler of reconcilers.values()) await reconciler.load?.();
     await feed.start(() => {
       void this.serial.run(() => this.#follow()).catch((error: unknown) => this.#unexpected(error));
     });
+    // What an earlier version has kept was brought up to date.
+    for (const reconciler of reconcilers.values()) await reconciler.load?.();
     await this.#follow();
   }
 
@@ -123,10 +125,10 @@ export class Cluster {
   /** Like `apply`, for a caller that already runs within `change`. */
   async applyNow(
     resources: readonly Resource[],
-    { dryRun = false }: { readonly dryRun?: boolean } = {},
+    { dryRun = false, moves }: { readonly dryRun?: boolean; readonly moves?: readonly string[] } = {},
   ): Promise<ApplyReport[]> {
     const { reconcilers } = this.#environment;
-    const draft = new FileDraft(reconcilers, this.refused);
+    const draft = new FileDraft(reconcilers, this.refused, moves);
     const ordered = [...resources].sort(compareKinds);
     const actions: ApplyReport['action'][] = [];
     try {
@@ -167,13 +169,13 @@ export class Cluster {
    * force now.
    * @throws WeftError that says why not; it also says so if the resource stays declared
    */
-  async applyOrTakeBack(resource: Resource): Promise<void> {
+  async applyOrTakeBack(resource: Resource, options: { readonly moves?: readonly string[] } = {}): Promise<void> {
     const kind = kindOf(resource);
     const name = idOf(resource.metadata);
     const reconciler = this.#environment.reconcilers.get(kind.kind)!;
     const isNew = reconciler.find(name) === undefined;
     try {
-      await this.applyNow([resource]);
+      await this.applyNow([resource], options);
       const failure = isNew ? reconciler.failure?.(name) : undefined;
       if (failure) throw failure;
     } catch (error) {
@@ -456,6 +458,6 @@ function nameIn({ isNamespaced }: KindDefinition, id: string): ResourceName {
   return isNamespaced ? nameOf(id) : { name: id };
 }
 
-function isOfThisHost({ resource }: Declared): boolean {
-  return resource.kind === 'Endpoint' && !('host' in resource.spec);
+function isOfThisHost(declared: Declared): boolean {
+  return declared.resource.kind === 'Endpoint' && isHere(declared as Endpoint);
 }

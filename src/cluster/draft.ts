@@ -15,6 +15,7 @@ import { RefusedRecords } from './refused-records.ts';
 export class FileDraft implements Draft {
   readonly #reconcilers: ReadonlyMap<string, Reconciler>;
   readonly #refused: RefusedRecords;
+  readonly #moves: readonly string[];
   readonly #declared = new Map<string, Map<string, Declared>>();
   readonly #expect = new Map<string, number>();
   readonly #put = new Map<string, { readonly key: string; readonly value: unknown }>();
@@ -23,9 +24,15 @@ export class FileDraft implements Draft {
   readonly #undo: (() => void)[] = [];
   readonly #onStored: ((revision: number) => void)[] = [];
 
-  constructor(reconcilers: ReadonlyMap<string, Reconciler>, refused = new RefusedRecords()) {
+  /** @param moves the endpoints that may be taken over from other hosts */
+  constructor(
+    reconcilers: ReadonlyMap<string, Reconciler>,
+    refused = new RefusedRecords(),
+    moves: readonly string[] = [],
+  ) {
     this.#reconcilers = reconcilers;
     this.#refused = refused;
+    this.#moves = moves;
   }
 
   get isEmpty(): boolean {
@@ -71,6 +78,10 @@ export class FileDraft implements Draft {
       this.#put.set(key, { key, value });
     }
     return action;
+  }
+
+  mayMove(name: string): boolean {
+    return this.#moves.includes(name);
   }
 
   isRefused(kind: string, name: string): boolean {

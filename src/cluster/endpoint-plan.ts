@@ -1,6 +1,9 @@
 /**
  * Plans what applying an endpoint would store: whether it fits on its network, which addresses, MAC
  * and port it gets, and whether this host can create its interface.
+ *
+ * In a store that several hosts share, any host may change the endpoints of any other one, which puts that into force. A
+ * namespace means one of the host that applies it: an endpoint of another host moves here by that, if it may.
  */
 import { WeftError } from '../error.ts';
 import type { ExchangeWithNetns } from '../flow/netns-exchange.ts';
@@ -16,13 +19,16 @@ import {
   declaredNetns,
   isHere,
   isSameDeclaration,
+  isShared,
   poolOf,
+  refuseNotThere,
   refuseOtherIdentity,
   refuseTakenMac,
   refuseUnplannedAddresses,
   type Endpoint,
   type LocalRecord,
 } from './endpoint.ts';
+import type { Hosts } from './hosts.ts';
 import { generateMac } from './ipam.ts';
 import type { Network } from './network.ts';
 import { refuseListeners, refusePublish } from './publishing.ts';
@@ -30,6 +36,12 @@ import type { Draft, Planned } from './reconciler.ts';
 
 export interface EndpointPlanEnvironment {
   readonly index: EndpointIndex;
+  readonly hosts: Hosts;
+  readonly hostName: string;
+  /** True if other hosts share the store. */
+  readonly isShared: boolean;
+  /** True if a host of the store is known not to run, so that its endpoints may be attached elsewhere. */
+  readonly isDown: (host: string) => boolean;
   readonly exchange: ExchangeWithNetns;
   /** The identity of this host, from which the MACs of its endpoints are derived. */
   readonly identity: Uint8Array;
@@ -41,7 +53,8 @@ export interface EndpointPlanEnvironment {
 export class EndpointPlan {
   readonly #environment: EndpointPlanEnvironment;
   readonly #draft: Draft;
-  readonly #resource: EndpointResource;
+  /** As it will be declared. */
+  #resource: EndpointResource;
   readonly #name: string;
   readonly #network: Network;
   readonly #known: Endpoint | undefined;
@@ -58,9 +71,63 @@ export class EndpointPlan {
   /** @throws WeftError if the endpoint is not possible */
   async make(): Promise<Planned> {
     const known = this.#known;
+    const { host } = this.#resource.spec;
+    if (host !== undefined && this.#environment.hosts.registrationOf(host)) return this.#makeOfHost(host);
+    if (host !== undefined) refuseNotThere(this.#resource);
+    if (host === undefined && known && isShared(known)) return this.#move(known, known.host);
     if (known) refuseOtherIdentity(known, this.#resource);
-    const netns = isHere({ resource: this.#resource }) ? await this.#refuseHost() : undefined;
+    const netns = host === undefined ? await this.#refuseHost() : undefined;
     return known ? this.#change(known, netns) : this.#create(netns);
+  }
+
+  /** It says on which host of the store it is, as any other host shows it. */
+  #makeOfHost(host: string): Planned {
+    const { hostName } = this.#environment;
+    const known = this.#known;
+    const isStatic = known?.resource.spec.host !== undefined;
+    if (!known || isStatic || (known.host ?? hostName) !== host) {
+      if (known) refuseOtherIdentity(known, this.#resource);
+      const where = host === hostName ? 'here' : 'there';
+      throw new WeftError(
+        'invalid',
+        `endpoint "${this.#name}": host "${host}" attaches its endpoints itself: attach it ${where}, or apply it ${where} with netns or pid`,
+      );
+    }
+    const { netns, pid, interface: ifname } = known.resource.spec;
+    const { host: _, ...spec } = this.#resource.spec;
+    const place = netns !== undefined ? { netns } : { pid };
+    this.#resource = { ...this.#resource, spec: { ...spec, ...place, interface: ifname } };
+    refuseOtherIdentity(known, this.#resource);
+    if (isHere(known)) refuseListeners(this.#resource, known.resource.spec.publish);
+    return this.#change(known, undefined);
+  }
+
+  /** From another host to this one, with its addresses and its MAC. */
+  async #move(known: Endpoint, from: string): Promise<Planned> {
+    if (!this.#draft.mayMove(this.#name) && !this.#environment.isDown(from)) {
+      throw new WeftError(
+        'conflict',
+        `endpoint "${this.#name}" is on host "${from}": detach it there first, or take it over with \`weft attach --move\``,
+      );
+    }
+    refuseOtherIdentity(known, this.#resource);
+    const netns = await this.#refuseHost();
+    refusePublish(this.#resource, this.#network, known.addresses, () => this.#others());
+    const local = this.#localRecord(netns);
+    const declared: Endpoint = { ...known, resource: this.#resource, host: undefined, state: 'detached', local };
+    return {
+      action: 'configured',
+      declared,
+      allotted: this.#allotted(known, undefined),
+      own: local,
+    };
+  }
+
+  /** @param host the other host that it is on */
+  #allotted({ addresses, mac }: Pick<Endpoint, 'addresses' | 'mac'>, host: string | undefined): object {
+    const { isShared: isOfStore, hostName } = this.#environment;
+    const isStatic = this.#resource.spec.host !== undefined;
+    return { addresses, mac, ...(isOfStore && !isStatic && { host: host ?? hostName }) };
   }
 
   /** Plans a change of labels, allowed addresses or EtherTypes, published ports, trust or rate limit. */
@@ -73,7 +140,7 @@ export class EndpointPlan {
     return {
       action: 'configured',
       declared: { ...known, resource: this.#resource },
-      allotted: { addresses: known.addresses, mac: known.mac },
+      allotted: this.#allotted(known, known.host),
       ...(isAnew && { own: this.#localRecord(netns) }),
     };
   }
@@ -94,10 +161,11 @@ export class EndpointPlan {
       revision: 0,
       addresses,
       mac,
+      host: spec.host,
       state: 'detached',
       ...(local && { local }),
     };
-    return { action: 'created', declared, allotted: { addresses, mac }, ...(local && { own: local }) };
+    return { action: 'created', declared, allotted: this.#allotted(declared, undefined), ...(local && { own: local }) };
   }
 
   #localRecord(netns: NetnsRef): LocalRecord {
@@ -177,7 +245,10 @@ export class EndpointPlan {
     }
     const [facts] = await readNamespaces(this.#environment.exchange, [netns]);
     if (facts instanceof WeftError) throw facts;
-    if (facts!.links.some(({ ifname }) => ifname === spec.interface) || this.#isPlanned(netns)) {
+    // One that moves here within this machine leaves its interface behind: it is removed when its host lets go.
+    const isLeft = known !== undefined && !isHere(known);
+    const isThere = !isLeft && facts!.links.some(({ ifname }) => ifname === spec.interface);
+    if (isThere || this.#isPlanned(netns)) {
       throw new WeftError(
         'conflict',
         `endpoint "${this.#name}": interface "${spec.interface}" exists in ${netns.path} already: choose another with --ifname`,

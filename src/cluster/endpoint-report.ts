@@ -1,5 +1,6 @@
-/** An endpoint as `weft endpoints` shows it. */
+/** An endpoint as `weft endpoints` and `weft get` show it. */
 import type { EndpointReport } from '../model/report.ts';
+import type { Resource } from '../model/resource.ts';
 import type { Endpoint } from './endpoint.ts';
 
 export interface EndpointSurroundings {
@@ -14,7 +15,7 @@ export interface EndpointSurroundings {
 }
 
 export function endpointReport(
-  { resource, addresses, mac, state, local }: Endpoint,
+  { resource, addresses, mac, state, host, local }: Endpoint,
   { hostName, mtu, netns, ifname, problems }: EndpointSurroundings,
 ): EndpointReport {
   const { spec, metadata } = resource;
@@ -26,7 +27,7 @@ export function endpointReport(
     addresses: [...addresses],
     mac,
     state,
-    host: spec.host ?? hostName,
+    host: host ?? hostName,
     ...(local && {
       netns: netns ?? local.netns.path,
       interface: ifname ?? spec.interface,
@@ -38,4 +39,14 @@ export function endpointReport(
     publish: spec.publish.map(({ hostIP, ...one }) => ({ ...one, ...(hostIP !== undefined && { hostIP }) })),
     ...(spec.rateLimit && { rateLimit: spec.rateLimit }),
   };
+}
+
+/**
+ * As declared, with what weft allotted. A namespace means one of the host that declares it, so another host shows where it
+ * is instead.
+ */
+export function shownEndpoint({ resource, addresses, mac, host }: Endpoint): Resource {
+  const { netns, pid, ...spec } = resource.spec;
+  const place = host !== undefined ? { host } : netns !== undefined ? { netns } : { pid };
+  return { ...resource, spec: { ...spec, ...place, addresses: [...addresses], mac } };
 }

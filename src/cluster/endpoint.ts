@@ -1,7 +1,7 @@
 /**
  * An endpoint: one interface of a container on a network, on this host or another.
  *
- * Its record is shared by the cluster: what was declared and what was allotted. Where the interface
+ * Its record is shared by the cluster: what was declared and what was allotted, and on which host it is. Where the interface
  * of a local endpoint is, and what weft has given to it (`local`), concerns only this host and is
  * stored in a separate record (`local-records.ts`).
  */
@@ -19,6 +19,8 @@ import type { Network } from './network.ts';
 import type { Declared } from './reconciler.ts';
 
 export interface EndpointRecord {
+  /** The host that it is on, in a store that several hosts share. Without one, it is on this host, or where it declares. */
+  readonly host?: string;
   readonly resource: EndpointResource;
   readonly addresses: readonly string[];
   readonly mac: string;
@@ -34,7 +36,11 @@ export interface LocalRecord {
   readonly given?: InterfaceGiven;
 }
 
-export interface Endpoint extends EndpointRecord, Declared<EndpointResource> {
+export interface Endpoint extends Declared<EndpointResource> {
+  readonly addresses: readonly string[];
+  readonly mac: string;
+  /** The other host that it is on; undefined for an endpoint of this host. */
+  readonly host?: string | undefined;
   readonly state: EndpointReport['state'];
   /** Set for an endpoint of this host, once it is known where it is. */
   readonly local?: LocalRecord;
@@ -48,8 +54,13 @@ export function isLocal(endpoint: Endpoint): endpoint is LocalEndpoint {
 }
 
 /** True for an endpoint of this host, even if it is not yet known where its interface is. */
-export function isHere({ resource }: Pick<Endpoint, 'resource'>): boolean {
-  return resource.spec.host === undefined;
+export function isHere({ host }: Pick<Endpoint, 'host'>): boolean {
+  return host === undefined;
+}
+
+/** True for an endpoint of another host that weft runs on: that host puts it into force. */
+export function isShared(endpoint: Endpoint): endpoint is Endpoint & { readonly host: string } {
+  return endpoint.host !== undefined && endpoint.resource.spec.host === undefined;
 }
 
 /** The namespace that a local endpoint declares, whatever it leads to. */
@@ -122,19 +133,29 @@ export function refuseOtherIdentity(known: Endpoint, { spec }: EndpointResource)
     );
   };
   if (spec.network !== was.network) differs('network', was.network, spec.network);
-  if (spec.host !== was.host) differs('host', was.host ?? 'this one', spec.host ?? 'this one');
+  const isMoved = spec.host !== undefined ? spec.host !== known.host : was.host !== undefined;
+  if (isMoved) differs('host', known.host ?? 'this one', spec.host ?? 'this one');
   if (spec.mac !== undefined && spec.mac !== known.mac) differs('mac', known.mac, spec.mac);
-  if (spec.host === undefined && spec.interface !== was.interface) differs('ifname', was.interface, spec.interface);
+  if (isHere(known) && spec.interface !== was.interface) differs('ifname', was.interface, spec.interface);
   const missing = spec.addresses.filter((address) => !known.addresses.includes(address));
   if (missing.length > 0) differs('ip', known.addresses.join(','), missing.join(','));
 }
 
-/** True if both agree on everything that cannot change under a running container. */
+/** Refuses what only the host itself can do that an endpoint is on, if weft does not run there. @throws WeftError('invalid') */
+export function refuseNotThere({ metadata: { name }, spec }: EndpointResource): void {
+  const refuse = (field: string, why: string): never => {
+    throw new WeftError('invalid', `endpoint "${name}": ${field}: an endpoint of another host is ${why}`);
+  };
+  if (spec.publish.length > 0) refuse('publish', 'published there, not here');
+  if (spec.rateLimit !== undefined) refuse('rateLimit', 'limited there');
+}
+
+/** True if both agree on everything that cannot change under a running container. On other hosts, it may move. */
 export function isSameIdentity(a: Endpoint, b: Endpoint): boolean {
-  const of = ({ resource: { spec }, addresses, mac }: Endpoint): unknown[] => [
+  const of = ({ host, resource: { spec }, addresses, mac }: Endpoint): unknown[] => [
     spec.network,
-    spec.host,
-    spec.interface,
+    host === undefined,
+    host === undefined && spec.interface,
     addresses,
     mac,
   ];

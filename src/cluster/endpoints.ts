@@ -16,7 +16,7 @@
  */
 import { isDeepStrictEqual } from 'node:util';
 import { WeftError } from '../error.ts';
-import { formatIp, type PortNo, type Vni } from '../flow/types.ts';
+import type { PortNo, Vni } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
 import { resolveNetns, type NetnsRef } from '../link/netns.ts';
 import { endpointAllotted, type EndpointResource } from '../model/kinds/endpoint.ts';
@@ -40,7 +40,8 @@ import {
   type LocalEndpoint,
   type LocalRecord,
 } from './endpoint.ts';
-import { endpointReport } from './endpoint-report.ts';
+import { endpointReport, shownEndpoint } from './endpoint-report.ts';
+import { goneAddresses } from './gone-addresses.ts';
 import type { Hosts } from './hosts.ts';
 import { LocalRecords } from './local-records.ts';
 import { publishedBy, type PublishedEndpointPort } from './publishing.ts';
@@ -55,6 +56,10 @@ export interface EndpointsEnvironment extends AttachmentsEnvironment {
   readonly forwarding: Forwarding;
   readonly hosts: Hosts;
   readonly hostName: string;
+  /** True if other hosts share the store. */
+  readonly isShared: boolean;
+  /** True if a host of the store is known not to run. */
+  readonly isDown: (host: string) => boolean;
   /** The identity of this host, from which the MACs of its endpoints are derived. */
   readonly identity: Uint8Array;
   readonly bootId: string;
@@ -120,8 +125,7 @@ export class Endpoints implements Reconciler {
   }
 
   shown(declared: Declared): Resource {
-    const { resource, addresses, mac } = declared as Endpoint;
-    return { ...resource, spec: { ...resource.spec, addresses: [...addresses], mac } };
+    return shownEndpoint(declared as Endpoint);
   }
 
   failure(name: string): WeftError | undefined {
@@ -168,16 +172,7 @@ export class Endpoints implements Reconciler {
 
   /** Returns a function that tells whether no container of this host may send from a 16-byte address in a network. */
   isGone(): (vni: Vni, ip: Uint8Array) => boolean {
-    const known = new Set<string>();
-    const withTrusted = new Set<number>();
-    for (const { resource, addresses } of this.all().filter(isHere)) {
-      const { network, allowedAddresses, trust } = resource.spec;
-      const vni = this.#environment.networks.find(network)?.vni;
-      if (vni === undefined) continue;
-      for (const address of [...addresses, ...allowedAddresses]) known.add(`${vni} ${address}`);
-      if (trust) withTrusted.add(vni);
-    }
-    return (vni, ip) => !withTrusted.has(vni) && !known.has(`${vni} ${formatIp(ip)}`);
+    return goneAddresses(this.all().filter(isHere), this.#environment.networks);
   }
 
   plan(resource: EndpointResource, draft: Draft): Promise<Planned> {
@@ -185,8 +180,11 @@ export class Endpoints implements Reconciler {
     return new EndpointPlan(environment, resource, draft).make();
   }
 
-  check({ record }: Stored<EndpointResource>): void {
-    validate(endpointAllotted, record);
+  check({ resource, record }: Stored<EndpointResource>): void {
+    const { host } = validate(endpointAllotted, record);
+    if (this.#environment.isShared && host === undefined && resource.spec.host === undefined) {
+      throw new WeftError('invalid', 'host: is missing: in a shared store, an endpoint says which host it is on');
+    }
   }
 
   load(): Promise<void> {
@@ -198,7 +196,8 @@ export class Endpoints implements Reconciler {
     await this.#records.save(own as ReadonlyMap<string, LocalRecord | undefined>);
     for (const name of own.keys()) {
       const { local: _, ...endpoint } = this.#index.find(name) ?? {};
-      if ('state' in endpoint && endpoint.state !== 'attached') this.#set({ ...endpoint, ...this.#localOf(name) });
+      if ('state' in endpoint && endpoint.state !== 'attached')
+        this.#index.set({ ...endpoint, ...this.#localOf(name) });
     }
     return before;
   }
@@ -206,22 +205,18 @@ export class Endpoints implements Reconciler {
   async put(stored: readonly Stored<EndpointResource>[]): Promise<void> {
     const toPlace: string[] = [];
     for (const { name, resource, revision, record } of stored) {
-      const { addresses, mac } = record as EndpointRecord;
+      const { addresses, mac, host: owner } = record as EndpointRecord;
+      const host = this.#otherHost(resource, owner);
       const before = this.#index.find(name);
-      const fresh: Endpoint = {
-        name,
-        resource,
-        revision,
-        addresses,
-        mac,
-        state: isHere({ resource }) ? 'detached' : 'remote',
-      };
+      const state = host === undefined ? 'detached' : 'remote';
+      const fresh: Endpoint = { name, resource, revision, addresses, mac, host, state };
       const isOther = before && (!isSameIdentity(before, fresh) || (await isElsewhere(before, resource)));
-      if (isOther) await this.remove([name]);
+      if (isOther && isHere(before)) await this.remove([name]);
+      else if (isOther) this.#forget(before);
       const known = this.#index.find(name);
-      if (known) this.#change(known, { ...known, resource, revision });
-      else this.#set({ ...fresh, ...this.#localOf(name) });
-      if (!known || known.state === 'remote' || isAttachedAnew(known)) toPlace.push(name);
+      if (known) this.#change(known, { ...known, resource, revision, host });
+      else this.#index.set({ ...fresh, ...(host === undefined && this.#localOf(name)) });
+      if (!known || !isHere(known) || isAttachedAnew(known)) toPlace.push(name);
     }
     await this.place(toPlace);
   }
@@ -243,11 +238,7 @@ export class Endpoints implements Reconciler {
       if (endpoint) await this.#close(endpoint, { keep: false });
       // Its interface may be there although it is not open: without its network, or if this version did not accept it.
       if (left?.bootId === this.#environment.bootId) await this.#attachments.removeLeft(name, left);
-      if (!endpoint) continue;
-      this.#index.remove(name);
-      this.#failures.delete(name);
-      this.#releases.delete(name);
-      this.#giveBack(endpoint);
+      if (endpoint) this.#forget(endpoint);
     }
     await this.#save(new Map(names.map((name) => [name, undefined])));
   }
@@ -324,7 +315,7 @@ export class Endpoints implements Reconciler {
 
   /** Follows a host that has another address, or is gone. */
   async followHost(host: string): Promise<void> {
-    await this.place(this.all().flatMap(({ name, resource }) => (resource.spec.host === host ? [name] : [])));
+    await this.place(this.all().flatMap((endpoint) => (endpoint.host === host ? [endpoint.name] : [])));
   }
 
   /** A network is deleted although endpoints are in it: they wait for it to come back. */
@@ -366,7 +357,7 @@ export class Endpoints implements Reconciler {
     const endpoint = this.#index.find(name);
     if (!endpoint || !this.#attachments.isCurrent(gone)) return false;
     await this.#close(endpoint, { keep: false });
-    this.#set({ ...endpoint, state: 'detached' });
+    this.#index.set({ ...endpoint, state: 'detached' });
     this.#failures.delete(name);
     this.#releases.add(name);
     await this.#releases.run();
@@ -381,7 +372,7 @@ export class Endpoints implements Reconciler {
     const endpoint = this.#index.find(lost.endpoint);
     if (!endpoint || !this.#attachments.isCurrent(lost)) return;
     await this.#close(endpoint, { keep: true });
-    this.#set({ ...endpoint, state: 'detached' });
+    this.#index.set({ ...endpoint, state: 'detached' });
   }
 
   /** Closes all TAPs. */
@@ -419,7 +410,7 @@ export class Endpoints implements Reconciler {
       if (isHere(endpoint)) return true;
       this.#remotes.enter(endpoint);
       this.#failures.delete(name);
-      if (endpoint.state !== 'remote') this.#set({ ...endpoint, state: 'remote' });
+      if (endpoint.state !== 'remote') this.#index.set({ ...endpoint, state: 'remote' });
     } catch (error) {
       this.#remotes.withdraw(name);
       this.#wait(endpoint, error as WeftError);
@@ -445,7 +436,7 @@ export class Endpoints implements Reconciler {
       }
     }
     await this.#save(found);
-    for (const [name, local] of found) this.#set({ ...this.#index.find(name)!, local });
+    for (const [name, local] of found) this.#index.set({ ...this.#index.find(name)!, local });
     return names.filter((name) => this.#index.find(name)?.local !== undefined);
   }
 
@@ -460,7 +451,7 @@ export class Endpoints implements Reconciler {
       const reopened = results[at]!;
       if (reopened.state === 'attached') {
         this.#failures.delete(endpoint.name);
-        this.#set({ ...endpoint, local: { ...endpoint.local, ifindex: reopened.ifindex }, state: 'attached' });
+        this.#index.set({ ...endpoint, local: { ...endpoint.local, ifindex: reopened.ifindex }, state: 'attached' });
         continue;
       }
       if (reopened.state === 'waiting') this.#failures.set(endpoint.name, new WeftError('system', reopened.why));
@@ -468,7 +459,7 @@ export class Endpoints implements Reconciler {
       if (reopened.state !== endpoint.state) {
         this.#environment.warn('endpoint not re-attached', { endpoint: endpoint.name, error: reopened.why });
       }
-      this.#set({ ...endpoint, state: reopened.state });
+      this.#index.set({ ...endpoint, state: reopened.state });
     }
   }
 
@@ -477,10 +468,10 @@ export class Endpoints implements Reconciler {
     try {
       const ifindex = this.#attachments.make(endpoint, netns, { mayBeThere: this.#isStarting });
       const made: LocalEndpoint = { ...endpoint, local: { ...endpoint.local, ifindex }, state: 'attached' };
-      this.#set(made);
+      this.#index.set(made);
       const given = await this.#attachments.give(made);
       const local = { ...made.local, given };
-      this.#set({ ...made, local });
+      this.#index.set({ ...made, local });
       await this.#records.save(new Map([[name, local]]));
       this.#failures.delete(name);
     } catch (error) {
@@ -496,12 +487,12 @@ export class Endpoints implements Reconciler {
     if (isNews) this.#environment.warn('endpoint waits', { endpoint: endpoint.name, error: why.message });
     this.#failures.set(endpoint.name, why);
     if (netns && isLocal(endpoint)) this.#attachments.wait(endpoint, netns, why.message);
-    this.#set({ ...endpoint, state: 'waiting' });
+    this.#index.set({ ...endpoint, state: 'waiting' });
   }
 
   /** Puts a changed declaration of the same endpoint into force. */
   #change(known: Endpoint, endpoint: Endpoint): void {
-    this.#set(endpoint);
+    this.#index.set(endpoint);
     if (!isLocal(endpoint)) return;
     const isLimitSame = isDeepStrictEqual(known.resource.spec.rateLimit, endpoint.resource.spec.rateLimit);
     this.#attachments.change(endpoint, { isLimitSame });
@@ -544,7 +535,7 @@ export class Endpoints implements Reconciler {
     if (!(await this.#save(new Map(news.map(({ name, local }) => [name, local]))))) return results;
     for (const endpoint of news) {
       this.#failures.delete(endpoint.name);
-      this.#set(endpoint);
+      this.#index.set(endpoint);
     }
     return results;
   }
@@ -574,17 +565,30 @@ export class Endpoints implements Reconciler {
       this.#environment.warn('endpoint released: its namespace is gone', { endpoint: name, netns: local.netns.path });
       this.#releases.add(name);
     }
-    for (const endpoint of lost) this.#set({ ...endpoint, state: 'detached' });
+    for (const endpoint of lost) this.#index.set({ ...endpoint, state: 'detached' });
     await this.#releases.run();
+  }
+
+  /** The host that it is on, if that is another one. @param owner from its record */
+  #otherHost({ spec }: EndpointResource, owner: string | undefined): string | undefined {
+    const { hostName, hosts } = this.#environment;
+    if (owner === undefined) return spec.host;
+    return owner === hostName && !hosts.isTaken ? undefined : owner;
+  }
+
+  /** It is not declared any more, or not as it was. Its port is closed. */
+  #forget(endpoint: Endpoint): void {
+    const { name } = endpoint;
+    this.#remotes.withdraw(name);
+    this.#index.remove(name);
+    this.#failures.delete(name);
+    this.#releases.delete(name);
+    this.#giveBack(endpoint);
   }
 
   #giveBack({ name, resource, addresses }: Endpoint): void {
     const network = this.#environment.networks.find(resource.spec.network);
     for (const address of addresses) network?.pools.find((pool) => pool.contains(address))?.giveBack(name, address);
-  }
-
-  #set(endpoint: Endpoint): void {
-    this.#index.set(endpoint);
   }
 }
 

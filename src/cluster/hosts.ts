@@ -1,11 +1,18 @@
 /**
- * Hosts: the other ends of the overlay. An address given with `--peer` is a VTEP without a name. A
- * Host resource gives it a name, so that endpoints of other hosts can say where they are.
+ * Hosts: the other ends of the overlay.
+ *
+ * An address given with `--peer` is a VTEP without a name. A Host resource gives one a name, so that endpoints of other hosts
+ * can say where they are. With a store that several hosts share, each of them has registered itself there with its underlay
+ * address, its id and a MAC of its own (`registration.ts`): peers follow the store, and what such a host sends is compared with
+ * what the store has of it.
  */
 import { WeftError } from '../error.ts';
 import { formatIp, isIp4, parseIp } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
 import type { HostResource } from '../model/kinds/host.ts';
+import { hostRegistration, type HostRegistration } from '../model/records.ts';
+import { validate } from '../model/validate.ts';
+import { hostMacOf } from '../table/topology.ts';
 import { Declarations } from './declarations.ts';
 import type { Declared, Draft, Planned, Stored } from './reconciler.ts';
 
@@ -13,6 +20,8 @@ export interface HostsEnvironment {
   readonly forwarding: Forwarding;
   /** The name of this host. */
   readonly name: string;
+  /** The id of this host, as it is registered. */
+  readonly id: string;
   /** The address of this host, 16 bytes; undefined without an underlay, and until it is known. */
   readonly underlay: () => Uint8Array | undefined;
   /** The peers from the configuration, 16 bytes each. */
@@ -21,24 +30,60 @@ export interface HostsEnvironment {
   readonly onMoved: (name: string) => Promise<void>;
 }
 
+/** What is known of a host besides its resource. */
+interface Facts {
+  /** One array for everything that is behind it. */
+  readonly vtep: Uint8Array;
+  readonly registration: HostRegistration | undefined;
+}
+
 export class Hosts extends Declarations<HostResource> {
   readonly #environment: HostsEnvironment;
+  readonly #facts = new Map<string, Facts>();
+  /** The VTEPs in force, by address: the MACs of those that share the store. */
+  #followed: ReadonlyMap<string, string | undefined>;
 
   constructor(environment: HostsEnvironment) {
     super('Host', 'apply a Host that says its underlay address');
     this.#environment = environment;
     for (const peer of environment.peers) environment.forwarding.addVtep(peer);
+    this.#followed = this.#wanted();
   }
 
-  /** The underlay addresses of all VTEPs, from `--peer` or from Host resources. */
+  /** The underlay addresses of all VTEPs, from `--peer` or of hosts. */
   vteps(): string[] {
-    const { peers } = this.#environment;
-    return [...new Set([...peers.map(formatIp), ...this.all().map(({ resource }) => resource.spec.underlay)])];
+    return [...this.#wanted().keys()];
+  }
+
+  /** The VTEP of a host, always the same array. @throws WeftError('not_found') */
+  vtepOf(name: string): Uint8Array {
+    return (this.#facts.get(name) ?? { vtep: parseIp(this.get(name).resource.spec.underlay) }).vtep;
+  }
+
+  /** What a host that shares the store has registered; undefined for one that does not. */
+  registrationOf(name: string): HostRegistration | undefined {
+    return this.#facts.get(name)?.registration;
+  }
+
+  /** True if the name of this host is registered for another host. */
+  get isTaken(): boolean {
+    const { name, id } = this.#environment;
+    const registration = this.registrationOf(name);
+    return registration !== undefined && registration.id !== id;
   }
 
   override plan(resource: HostResource, draft: Draft): Planned {
     const { name } = resource.metadata;
     const { underlay } = resource.spec;
+    const registration = this.registrationOf(name);
+    const known = this.find(name);
+    if (registration) {
+      if (known!.resource.spec.underlay === underlay) return { ...super.plan(resource, draft), allotted: registration };
+      throw new WeftError(
+        'conflict',
+        `host "${name}" has registered itself with underlay ${known!.resource.spec.underlay}, not ${underlay}: its address follows its configuration`,
+      );
+    }
     const own = this.#environment.underlay();
     if (name === this.#environment.name) throw new WeftError('conflict', `host "${name}" is this host itself`);
     if (own && formatIp(own) === underlay) {
@@ -51,7 +96,6 @@ export class Hosts extends Declarations<HostResource> {
       );
     }
     refuseTakenUnderlay(resource, [...this.all(), ...draft.planned<Declared<HostResource>>('Host').values()]);
-    const known = this.find(name);
     if (known && known.resource.spec.underlay !== underlay) {
       throw new WeftError(
         'conflict',
@@ -61,28 +105,54 @@ export class Hosts extends Declarations<HostResource> {
     return super.plan(resource, draft);
   }
 
+  check({ record }: Stored<HostResource>): void {
+    if ('id' in record) validate(hostRegistration, record);
+  }
+
   override async put(stored: readonly Stored<HostResource>[]): Promise<void> {
-    const before = this.vteps();
-    const moved = stored.filter(({ name, resource }) => {
+    const moved: string[] = [];
+    for (const { name, resource, record } of stored) {
       const known = this.find(name);
-      return known && known.resource.spec.underlay !== resource.spec.underlay;
-    });
+      const isSame = known?.resource.spec.underlay === resource.spec.underlay;
+      if (known && !isSame) moved.push(name);
+      this.#facts.set(name, {
+        vtep: (isSame ? this.#facts.get(name)?.vtep : undefined) ?? parseIp(resource.spec.underlay),
+        registration: 'id' in record ? hostRegistration.parse(record) : undefined,
+      });
+    }
     await super.put(stored);
-    this.#follow(before);
-    for (const { name } of moved) await this.#environment.onMoved(name);
+    this.#follow();
+    for (const name of moved) await this.#environment.onMoved(name);
   }
 
   override async remove(names: readonly string[]): Promise<void> {
-    const before = this.vteps();
     await super.remove(names);
-    this.#follow(before);
+    for (const name of names) this.#facts.delete(name);
+    this.#follow();
     for (const name of names) await this.#environment.onMoved(name);
   }
 
-  #follow(before: readonly string[]): void {
-    const now = this.vteps();
-    for (const vtep of now) if (!before.includes(vtep)) this.#environment.forwarding.addVtep(parseIp(vtep));
-    for (const vtep of before) if (!now.includes(vtep)) this.#environment.forwarding.removeVtep(parseIp(vtep));
+  /** All VTEPs that there should be. This host itself is none. */
+  #wanted(): Map<string, string | undefined> {
+    const wanted = new Map<string, string | undefined>(
+      this.#environment.peers.map((peer) => [formatIp(peer), undefined]),
+    );
+    for (const { name, resource } of this.all()) {
+      const registration = this.registrationOf(name);
+      if (registration?.id !== this.#environment.id) wanted.set(resource.spec.underlay, registration?.mac);
+    }
+    return wanted;
+  }
+
+  #follow(): void {
+    const { forwarding } = this.#environment;
+    const wanted = this.#wanted();
+    for (const [vtep, mac] of wanted) {
+      if (this.#followed.has(vtep) && this.#followed.get(vtep) === mac) continue;
+      forwarding.addVtep(parseIp(vtep), mac === undefined ? undefined : hostMacOf(Buffer.from(mac, 'hex')));
+    }
+    for (const vtep of this.#followed.keys()) if (!wanted.has(vtep)) forwarding.removeVtep(parseIp(vtep));
+    this.#followed = wanted;
   }
 }
 

@@ -36,6 +36,8 @@ export interface Draft {
   planned<D extends Declared>(kind: string): ReadonlyMap<string, D>;
   /** How many there will be. */
   count(kind: string): number;
+  /** True if an endpoint may be taken over from another host that has it. */
+  mayMove(name: string): boolean;
   /** True if the store has something under that name that this host does not accept, and that must be replaced. */
   isRefused(kind: string, name: string): boolean;
   /** `undo` is called if the change is given up, and after a dry run. */

@@ -1,4 +1,4 @@
-/** Endpoints of other hosts, as the tables have them: they are withdrawn as they were entered. */
+/** Endpoints of other hosts, as the tables have them: they are withdrawn where they were entered. */
 import { parseIp, parseMac, type Vni } from '../flow/types.ts';
 import type { Forwarding, RemoteEndpoint } from '../forwarding.ts';
 import type { Endpoint } from './endpoint.ts';
@@ -13,24 +13,25 @@ export interface RemoteEndpointsEnvironment {
 
 export class RemoteEndpoints {
   readonly #environment: RemoteEndpointsEnvironment;
-  readonly #entered = new Map<string, RemoteEndpoint>();
+  /** Where each is in the tables. */
+  readonly #entered = new Map<string, Pick<RemoteEndpoint, 'vni' | 'mac'>>();
 
   constructor(environment: RemoteEndpointsEnvironment) {
     this.#environment = environment;
   }
 
-  /** Enters it, or changes whether it is trusted. @throws WeftError('not_found') without its network or host */
-  enter({ name, resource: { spec }, mac, addresses }: Endpoint): void {
+  /** Enters it, or follows a change. @throws WeftError('not_found') without its network or host */
+  enter({ name, host, resource: { spec }, mac, addresses }: Endpoint): void {
     const { forwarding, networks, hosts } = this.#environment;
     const remote: RemoteEndpoint = {
       vni: networks.get(spec.network).vni as Vni,
       mac: parseMac(mac),
       addresses: addresses.map(parseIp),
-      vtep: parseIp(hosts.get(spec.host!).resource.spec.underlay),
+      allowedAddresses: spec.allowedAddresses.map(parseIp),
+      vtep: hosts.vtepOf(host!),
       trust: spec.trust,
     };
-    this.#entered.set(name, remote);
-    forwarding.addRemote(remote);
+    this.#entered.set(name, forwarding.addRemote(remote));
   }
 
   /** Does nothing if it was not entered. */

@@ -16,6 +16,7 @@
  */
 import { resolve } from 'node:path';
 import { WeftError } from '../error.ts';
+import { deepFreeze } from './frozen.ts';
 import { History, type HistoryLimits } from './history.ts';
 import { createDirectory, JournalFile } from './journal-file.ts';
 import type { JournalTransaction } from './journal.ts';
@@ -43,6 +44,8 @@ export interface EmbeddedStoreOptions {
   readonly after: (delayMs: number, work: () => void) => () => void;
   /** The most operations of one transaction; without it there is no limit. */
   readonly operationLimit?: number;
+  /** The most bytes of keys and values that `unlimited` puts into one transaction; without it there is no limit. */
+  readonly lengthLimitBytes?: number;
   /** How much of what was changed is remembered. */
   readonly history?: HistoryLimits;
 }
@@ -111,6 +114,7 @@ interface Watcher {
 
 class EmbeddedStore implements Store {
   readonly operationLimit: number;
+  readonly lengthLimitBytes: number;
   readonly #options: EmbeddedStoreOptions;
   #unlock: () => void;
   readonly #file: JournalFile;
@@ -134,6 +138,7 @@ class EmbeddedStore implements Store {
   ) {
     this.#options = options;
     this.operationLimit = options.operationLimit ?? Infinity;
+    this.lengthLimitBytes = options.lengthLimitBytes ?? Infinity;
     this.#unlock = unlock;
     this.#file = file;
     this.#entries = entries;
@@ -401,13 +406,4 @@ function jsonCopy({ key, value, lease }: Put): { readonly put: Put; readonly len
   const text = JSON.stringify(value) as string | undefined;
   if (text === undefined) throw new WeftError('internal', `the value of "${key}" is not JSON`);
   return { put: { key, value: JSON.parse(text), ...(lease !== undefined && { lease }) }, lengthBytes: text.length };
-}
-
-/** All readers share it. */
-function deepFreeze<T>(value: T): T {
-  if (typeof value === 'object' && value !== null && !Object.isFrozen(value)) {
-    Object.freeze(value);
-    for (const part of Object.values(value)) deepFreeze(part);
-  }
-  return value;
 }

@@ -39,7 +39,7 @@ const ATTEMPTS = 20;
 
 /** Makes a store without a limit. */
 export function unlimited(store: Store): Store {
-  return store.operationLimit === Infinity ? store : new StagedStore(store);
+  return Math.min(store.operationLimit, store.lengthLimitBytes) === Infinity ? store : new StagedStore(store);
 }
 
 /** An entry as it is stored, and as readers see it. */
@@ -50,6 +50,7 @@ interface Read {
 
 class StagedStore implements Store {
   readonly operationLimit = Infinity;
+  readonly lengthLimitBytes = Infinity;
   readonly #store: Store;
 
   constructor(store: Store) {
@@ -80,7 +81,9 @@ class StagedStore implements Store {
         const actual = read.get(key)!.seen?.revision ?? 0;
         if (actual !== revision) throw conflictError(key, actual, revision);
       }
-      if (keys.length > this.#store.operationLimit) return this.#stage(transaction, keys, read);
+      if (batches(keys, this.#store).length > 1 || batches(put, this.#store).length > 1) {
+        return this.#stage(transaction, keys, read);
+      }
       const expectations = keys.map((key) => ({ key, revision: read.get(key)!.stored }));
       try {
         return await this.#store.transact({ expect: expectations, put, delete: deleted });
@@ -151,7 +154,7 @@ class StagedStore implements Store {
     try {
       const open = { key: `${OPEN}${id}`, value: {}, lease: id };
       const opened = await this.#store.transact({ expect: [{ key: open.key, revision: 0 }], put: [open] });
-      for (const batch of chunks(marked, this.#store.operationLimit)) {
+      for (const batch of batches(marked, this.#store)) {
         const expect = batch.map(({ key }) => ({ key, revision: read.get(key)!.stored }));
         await this.#store.transact({ expect, put: batch });
         written.push(...batch);
@@ -191,15 +194,18 @@ class StagedStore implements Store {
     const { entries } = await this.#store.list('');
     const used = new Set(entries.map(markedWith));
     const unused = entries.filter(({ key }) => key.startsWith(DONE) && !used.has(key.slice(DONE.length)));
-    for (const batch of chunks(unused, this.#store.operationLimit)) {
-      await this.#store.transact({ delete: batch.map(({ key }) => key) });
+    for (const batch of batches(
+      unused.map(({ key }) => key),
+      this.#store,
+    )) {
+      await this.#store.transact({ delete: batch });
     }
   }
 
   /** Removes marked entries that nobody sees. Leaving some behind does no harm. */
   async #tidy(marked: readonly Put[], isDone: boolean): Promise<void> {
     const unseen = marked.filter(({ key, value }) => !visible({ key, value, revision: 1 }, isDone ? 1 : undefined));
-    for (const batch of chunks(unseen, this.#store.operationLimit)) {
+    for (const batch of batches(unseen, this.#store)) {
       const entries = await Promise.all(batch.map(({ key }) => this.#store.get(key)));
       const own = entries.flatMap((entry, at) =>
         entry && markedWith(entry) === markedWith({ ...entry, value: batch[at]!.value }) ? [entry] : [],
@@ -235,6 +241,25 @@ function isConflict(error: unknown): boolean {
   return error instanceof WeftError && error.code === 'conflict';
 }
 
-function chunks<T>(items: readonly T[], most: number): T[][] {
-  return Array.from({ length: Math.ceil(items.length / most) }, (_, n) => items.slice(n * most, (n + 1) * most));
+/** Cuts what a transaction changes, or only keys, into parts that the store takes. */
+function batches<T extends string | Put>(items: readonly T[], { operationLimit, lengthLimitBytes }: Store): T[][] {
+  const made: T[][] = [];
+  let lengthBytes = Infinity;
+  for (const item of items) {
+    const length = lengthLimitBytes === Infinity ? 0 : lengthOf(item);
+    lengthBytes += length;
+    const last = made.at(-1);
+    if (last && last.length < operationLimit && lengthBytes <= lengthLimitBytes) {
+      last.push(item);
+      continue;
+    }
+    made.push([item]);
+    lengthBytes = length;
+  }
+  return made;
+}
+
+function lengthOf(item: string | Put): number {
+  if (typeof item === 'string') return Buffer.byteLength(item);
+  return Buffer.byteLength(item.key) + Buffer.byteLength(JSON.stringify(item.value) ?? '');
 }

@@ -11,7 +11,7 @@
  * that wrote it. Writers use compare-and-swap (`expect`) and never lock. Whatever can be read is
  * durable.
  *
- * A store may limit the number of operations in a transaction (`operationLimit`). Callers do not
+ * A store may limit the number of operations in a transaction (`operationLimit`), and their length. Callers do not
  * notice: `staged.ts` turns any store into one without a limit.
  */
 
@@ -88,6 +88,8 @@ export interface StoreHealth {
 export interface Store {
   /** The maximum number of expectations, and of puts and deletions together, in one transaction. */
   readonly operationLimit: number;
+  /** The most bytes of keys and values, as JSON, that one transaction should change. */
+  readonly lengthLimitBytes: number;
 
   get(key: string): Promise<Entry | undefined>;
 

@@ -9,11 +9,13 @@ export function within(store: Store, prefix: string): Store {
 
 class Part implements Store {
   readonly operationLimit: number;
+  readonly lengthLimitBytes: number;
   readonly #store: Store;
   readonly #prefix: string;
 
   constructor(store: Store, prefix: string) {
     this.operationLimit = store.operationLimit;
+    this.lengthLimitBytes = store.lengthLimitBytes;
     this.#store = store;
     this.#prefix = prefix;
   }

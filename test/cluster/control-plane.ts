@@ -64,9 +64,11 @@ export async function openControlPlane(t: Test, known?: string, { host = 'here',
     },
   });
   const warnings: string[] = [];
+  const id = Buffer.from(host).toString('hex').padEnd(32, '0').slice(0, 32);
   const hosts: Hosts = new Hosts({
     forwarding,
     name: host,
+    id,
     underlay: () => parseIp('192.0.2.1'),
     peers: [],
     onMoved: (name) => endpoints.followHost(name),
@@ -90,6 +92,8 @@ export async function openControlPlane(t: Test, known?: string, { host = 'here',
     watcher,
     exchange: async () => [],
     hostName: host,
+    isShared: shared !== undefined,
+    isDown: () => false,
     identity: Buffer.from(host),
     bootId: 'boot',
     hasStaticPeers: () => false,

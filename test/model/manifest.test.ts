@@ -387,11 +387,6 @@ t.test('published ports', async (t) => {
     '[{hostPort: 80, port: 80}, {hostPort: 80, port: 81, hostIP: 192.0.2.1}]',
     '7:39: spec.publish[1]: "80/tcp" is published twice',
   );
-  publish(
-    '[{hostPort: 80, port: 80}]',
-    /spec.publish: an endpoint of another host is published there, not here$/,
-    'host: right\n  mac: 02:00:00:00:00:01\n  addresses: [10.0.0.9]',
-  );
   refuses(
     t,
     `${network}spec: {subnets: [10.0.0.0/24], outside: 1}`,

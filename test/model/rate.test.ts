@@ -89,8 +89,6 @@ t.test('what is no rate is refused with its field and what is accepted', async (
     { ...ok, rate: '1mbit' },
     'spec.rateLimit.rate is not supported here: accepted are ingress, egress, burst',
   );
-  const remote = { netns: undefined, host: 'right', mac: '02:00:00:00:00:01', addresses: ['10.0.0.1'] };
-  refuses(t, ok, /^spec\.rateLimit: .*an endpoint of another host is limited there$/, remote);
 });
 
 t.test('an endpoint has canonical rates', async (t) => {

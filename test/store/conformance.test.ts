@@ -15,6 +15,9 @@ t.setTimeout(600_000);
 /** Enough for everything that a test looks back to. */
 const HISTORY = { steps: 250, lengthBytes: 1 << 30 };
 
+/** Longer than any lease. */
+const LONG_MS = 60_000;
+
 function embedded(t: Test, operationLimit?: number): StoreUnderTest {
   const directory = mkdtempSync(join(tmpdir(), `weft-conformance-${process.pid}-`));
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
@@ -24,6 +27,12 @@ function embedded(t: Test, operationLimit?: number): StoreUnderTest {
     const timer = { atMs: nowMs + delayMs, work };
     timers.add(timer);
     return () => void timers.delete(timer);
+  };
+  const pass = (ms: number): void => {
+    nowMs += ms;
+    const due = [...timers].filter(({ atMs }) => atMs <= nowMs);
+    for (const timer of due) timers.delete(timer);
+    for (const { work } of due) work();
   };
   return {
     open: () =>
@@ -37,12 +46,8 @@ function embedded(t: Test, operationLimit?: number): StoreUnderTest {
     forget: async (store: Store) => {
       for (let n = 0; n <= HISTORY.steps; n++) await store.transact({ delete: ['never'] });
     },
-    pass: (ms) => {
-      nowMs += ms;
-      const due = [...timers].filter(({ atMs }) => atMs <= nowMs);
-      for (const timer of due) timers.delete(timer);
-      for (const { work } of due) work();
-    },
+    pass,
+    expire: async () => pass(LONG_MS),
   };
 }
 

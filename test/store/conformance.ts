@@ -16,17 +16,20 @@ export interface StoreUnderTest {
   readonly open: () => Promise<Store>;
   /** Makes the store forget all revisions before the latest. */
   readonly forget: (store: Store) => Promise<void>;
-  /** Lets so much time pass for the leases. */
+  /** Lets so much time pass for the leases, if that can be done without waiting. */
   readonly pass: (ms: number) => void;
+  /** Ends all leases, as time does. */
+  readonly expire: () => Promise<void>;
 }
 
-const OBJECTS = 1000;
 /** Objects that one version of a file has and the other has not. */
 const FEW = 10;
 /** Longer than any lease. */
 const LONG_MS = 60_000;
 
-export async function conformance(t: Test, begin: (t: Test) => StoreUnderTest): Promise<void> {
+/** @param count of the objects in a file, more than the store takes in one transaction */
+export async function conformance(t: Test, begin: (t: Test) => StoreUnderTest, count = 1000): Promise<void> {
+  const { objects, file, expected } = files(count);
   const opened = async (t: Test): Promise<{ store: Store; under: StoreUnderTest }> => {
     const under = begin(t);
     const store = unlimited(await under.open());
@@ -261,7 +264,7 @@ export async function conformance(t: Test, begin: (t: Test) => StoreUnderTest): 
     await second.close();
   });
 
-  await t.test(`${OBJECTS} objects are one revision`, async (t) => {
+  await t.test(`${count} objects are one revision`, async (t) => {
     const { store } = await opened(t);
     await store.transact(file('old'));
     const before = await store.list('');
@@ -285,7 +288,7 @@ export async function conformance(t: Test, begin: (t: Test) => StoreUnderTest): 
     const again = await store.transact({ put: [{ key: 'o/0001', value: 'by itself' }] });
     t.equal((await store.get('o/0001'))?.revision, again);
     await t.rejects(store.transact({ ...file('old'), expect }), { code: 'conflict' });
-    t.equal((await store.list('o/')).entries.length, OBJECTS + FEW, 'nothing is left of what was refused');
+    t.equal((await store.list('o/')).entries.length, count + FEW, 'nothing is left of what was refused');
     await store.transact({ expect: [{ key: 'o/old/1', revision: 0 }], put: [{ key: 'o/old/1', value: 1 }] });
   });
 
@@ -324,7 +327,9 @@ export async function conformance(t: Test, begin: (t: Test) => StoreUnderTest): 
           const { entries } = await onlooker.list('');
           const isWhole = [expected('old'), expected('new')].some((all) => isDeepStrictEqual(plain(entries), all));
           if (!isWhole) t.fail(`a part was listed before write ${writes}`);
-          const { version } = (await onlooker.get('o/0500'))!.value as { version: string };
+          const { version } = (await onlooker.get(`o/${String(count / 2).padStart(4, '0')}`))!.value as {
+            version: string;
+          };
           if (version !== versionsOf(entries)[0]) t.fail(`${version} was read`);
         });
         const isMade = await unlimited(mortal)
@@ -340,7 +345,7 @@ export async function conformance(t: Test, begin: (t: Test) => StoreUnderTest): 
         const found = plain((await second.list('')).entries);
         if (isMade || 'o/new/0' in found) t.same(found, expected('new'), `${writes} writes`);
         else t.same(found, expected('old'), `${writes} writes`);
-        under.pass(LONG_MS);
+        await under.expire();
         await until(() => second.transact(file('new')), { what: 'the next client to make it' });
         t.same(plain((await second.list('')).entries), expected('new'));
         await second.close();
@@ -376,6 +381,7 @@ function unanswered(store: Store, write: number): { client: Store; isOver: () =>
   let left = write;
   const client: Store = {
     operationLimit: store.operationLimit,
+    lengthLimitBytes: store.lengthLimitBytes,
     get: (key) => store.get(key),
     list: (prefix, at) => store.list(prefix, at),
     grant: (ttlMs) => store.grant(ttlMs),
@@ -394,23 +400,26 @@ function unanswered(store: Store, write: number): { client: Store; isOver: () =>
   return { client, isOver: () => left >= 0 };
 }
 
-/** The objects that all versions of a file have. */
-function objects(version: string): { key: string; value: unknown }[] {
-  return Array.from({ length: OBJECTS }, (_, n) => ({ key: `o/${String(n).padStart(4, '0')}`, value: { version, n } }));
+interface Version {
+  readonly put: { key: string; value: unknown }[];
+  readonly delete: string[];
+}
+
+/** The versions of a file. @param count of the objects that all of them have */
+function files(count: number) {
+  const objects = (version: string): Version['put'] =>
+    Array.from({ length: count }, (_, n) => ({ key: `o/${String(n).padStart(4, '0')}`, value: { version, n } }));
+  /** It creates some objects, changes many, and deletes some that `old` has. */
+  const file = (version: string): Version => ({
+    put: [...objects(version), ...own(version)],
+    delete: version === 'old' ? [] : keysOf(own('old')),
+  });
+  return { objects, file, expected: (version: string) => plain(file(version).put) };
 }
 
 /** The objects that only one of them has. */
 function own(version: string): { key: string; value: unknown }[] {
   return Array.from({ length: FEW }, (_, n) => ({ key: `o/${version}/${n}`, value: { version, n } }));
-}
-
-/** It creates some objects, changes many, and deletes some that `old` has. */
-function file(version: string): { put: { key: string; value: unknown }[]; delete: string[] } {
-  return { put: [...objects(version), ...own(version)], delete: version === 'old' ? [] : keysOf(own('old')) };
-}
-
-function expected(version: string): Record<string, unknown> {
-  return plain(file(version).put);
 }
 
 function versionsOf(entries: readonly Pick<Entry, 'value'>[]): string[] {
@@ -439,6 +448,7 @@ function dying(
   };
   const mortal: Store = {
     operationLimit: store.operationLimit,
+    lengthLimitBytes: store.lengthLimitBytes,
     get: alive((key) => store.get(key)),
     list: alive((prefix, at) => store.list(prefix, at)),
     grant: alive((ttlMs) => store.grant(ttlMs)),

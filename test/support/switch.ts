@@ -17,6 +17,7 @@ import type { Lab, Namespace } from './lab.ts';
 /** A store with hooks for a test: one that runs right before a transaction, and one that cuts a watch off. */
 export class Hooked implements Store {
   readonly operationLimit: number;
+  readonly lengthLimitBytes = Infinity;
   readonly store: Store;
   beforeTransact: (transaction: Transaction) => Promise<unknown> = async () => {};
   beforeList: () => Promise<unknown> = async () => {};

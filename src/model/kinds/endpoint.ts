@@ -81,26 +81,20 @@ export const endpointSchema = z
         message: 'an endpoint of another host needs its mac and addresses',
       });
     }
-    if (spec.host !== undefined && spec.publish.length > 0) {
-      const message = 'an endpoint of another host is published there, not here';
-      context.addIssue({ code: 'custom', path: ['spec', 'publish'], message });
-    }
     const repeated = findRepeated(spec.publish);
     if (repeated) {
       const { index, message } = repeated;
       context.addIssue({ code: 'custom', path: ['spec', 'publish', index], message });
     }
-    if (spec.host !== undefined && spec.rateLimit !== undefined) {
-      context.addIssue({
-        code: 'custom',
-        path: ['spec', 'rateLimit'],
-        message: 'an endpoint of another host is limited there',
-      });
-    }
   });
 
 /** What weft allots to an endpoint and stores with it. */
-export const endpointAllotted = z.object({ addresses: z.array(unicastAddress), mac: macAddress });
+export const endpointAllotted = z.object({
+  addresses: z.array(unicastAddress),
+  mac: macAddress,
+  /** The host that it is on, in a store that several hosts share. */
+  host: name.optional(),
+});
 
 export type RateLimitSpec = z.output<typeof rateLimitSpec>;
 export type EndpointResource = z.output<typeof endpointSchema>;

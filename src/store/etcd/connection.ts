@@ -1,0 +1,226 @@
+/**
+ * The connection to an etcd cluster: one session at a time, with one of its members.
+ *
+ *   1. the members are tried in turn, beginning with any of them
+ *   2. the first one that answers is used until the session is lost (session.ts says when that is)
+ *   3. then the next member is tried at once; after all have failed there is a pause, longer each time, with jitter
+ *
+ * A call waits for a session, and again for the next one, as long as it may take. Where a lost answer cannot be asked for
+ * again (a transaction), the error says so. Credentials are read from their files for each session, so that they can be
+ * renewed.
+ */
+import { status } from '@grpc/grpc-js';
+import { WeftError } from '../../error.ts';
+import { unansweredError, type StoreHealth } from '../store.ts';
+import { Failure, whyText } from './failure.ts';
+import type * as etcd from './messages.ts';
+import type { Fields, Input, Message, Output } from './protobuf.ts';
+import { Session, type SessionOptions } from './session.ts';
+
+export interface EtcdConnectionOptions extends Omit<SessionOptions, 'endpoint' | 'credentials'> {
+  /** At least one. */
+  readonly endpoints: readonly string[];
+  /** @throws WeftError if the files cannot be used */
+  readonly credentials: () => SessionOptions['credentials'];
+  /** Milliseconds, monotonic. */
+  readonly clock: () => number;
+  /** Milliseconds since the epoch. */
+  readonly wallClock: () => number;
+  /** From 0 to 1. */
+  readonly random: () => number;
+  readonly onWarning: (message: string) => void;
+}
+
+const BACKOFF = { leastMs: 100, mostMs: 2000 };
+/** A session that is lost earlier counts as one more member that failed. */
+const SETTLED_MS = 1000;
+
+export class Connection {
+  /** Names the store in messages. */
+  readonly name: string;
+  readonly #options: EtcdConnectionOptions;
+  #session: Session | undefined;
+  readonly #waiting = new Set<() => void>();
+  readonly #onSession = new Set<(session: Session) => void>();
+  readonly #onHealth = new Set<(health: StoreHealth) => void>();
+  #health: StoreHealth;
+  /** It has been away for as long as a call may take: calls fail at once. */
+  #isLongAway = false;
+  #cancelLongAway = (): void => {};
+  /** What each member said last. */
+  readonly #whys = new Map<string, string>();
+  #history: string | undefined;
+  #endPause = (): void => {};
+  #isClosed = false;
+
+  constructor(options: EtcdConnectionOptions) {
+    this.#options = options;
+    this.name = `etcd at ${options.endpoints.join(', ')}`;
+    this.#health = { isReachable: false, since: options.wallClock(), why: `${this.name}: not connected yet` };
+    void this.#keep();
+  }
+
+  health(): StoreHealth {
+    return this.#health;
+  }
+
+  onHealth(listener: (health: StoreHealth) => void): () => void {
+    this.#onHealth.add(listener);
+    return () => void this.#onHealth.delete(listener);
+  }
+
+  /** Calls `listener` with the session that there is, and with each later one. @returns a function that stops that */
+  onSession(listener: (session: Session) => void): () => void {
+    this.#onSession.add(listener);
+    if (this.#session) listener(this.#session);
+    return () => void this.#onSession.delete(listener);
+  }
+
+  /**
+   * @param repeat `once` if making it twice would do harm
+   * @throws Failure that etcd answered; WeftError `unreachable` if it does not answer
+   */
+  async call<Request extends Message<Fields>, Response extends Message<Fields>>(
+    method: etcd.Method<Request, Response>,
+    request: Input<Request>,
+    repeat: 'once' | 'freely' = 'freely',
+  ): Promise<Output<Response>> {
+    const { limits, clock, after } = this.#options;
+    const deadlineMs = clock() + limits.callMs;
+    const cancel = after(limits.callMs, () => this.#wake());
+    try {
+      for (let tokens = 0; ; ) {
+        const session = await this.#ready(deadlineMs);
+        try {
+          return await session.unary(method, request, Math.max(1, deadlineMs - clock()));
+        } catch (error) {
+          const failure = Failure.of(error);
+          if (failure.isOldToken && tokens++ === 0) {
+            await this.#renewToken(session);
+            continue;
+          }
+          if (!failure.isLoss) throw failure;
+          // Whether a member is only slow is found out by its probe.
+          if (failure.status !== status.DEADLINE_EXCEEDED) session.lose(failure);
+          if (repeat === 'once' && !failure.isCertain) {
+            throw unansweredError(`${this.name}: ${whyText(failure)}: the change may have been made, or not`);
+          }
+        }
+      }
+    } finally {
+      cancel();
+    }
+  }
+
+  /** Waits for a session. @throws WeftError('unreachable') if there is none in time */
+  async #ready(deadlineMs: number): Promise<Session> {
+    for (;;) {
+      if (this.#isClosed || this.#isLongAway || this.#options.clock() >= deadlineMs) {
+        throw new WeftError('unreachable', this.#health.why ?? `${this.name}: it does not answer`);
+      }
+      if (this.#session && !this.#session.isLost) return this.#session;
+      await new Promise<void>((resolve) => this.#waiting.add(resolve));
+    }
+  }
+
+  async #renewToken(session: Session): Promise<void> {
+    try {
+      await session.authenticate();
+    } catch (error) {
+      session.lose(Failure.of(error));
+    }
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#cancelLongAway();
+    this.#session?.lose(new Failure(status.CANCELLED, 'closed'));
+    this.#endPause();
+    this.#wake();
+  }
+
+  async #keep(): Promise<void> {
+    const { endpoints, random, clock } = this.#options;
+    let next = Math.floor(random() * endpoints.length);
+    let failures = 0;
+    for (; !this.#isClosed; next = (next + 1) % endpoints.length) {
+      const endpoint = endpoints[next]!;
+      try {
+        const session = await Session.open({ ...this.#options, endpoint, credentials: this.#options.credentials() });
+        if (this.#isClosed) return session.lose(new Failure(status.CANCELLED, 'closed'));
+        const openedAtMs = clock();
+        this.#up(session);
+        const why = await session.lost;
+        this.#session = undefined;
+        this.#whys.set(endpoint, whyText(why));
+        failures = clock() - openedAtMs < SETTLED_MS ? failures + 1 : 0;
+      } catch (error) {
+        this.#whys.set(endpoint, error instanceof Failure ? whyText(error) : (error as WeftError).message);
+        failures++;
+      }
+      if (this.#isClosed) return;
+      if (failures < endpoints.length) continue;
+      this.#away();
+      const rounds = Math.floor(failures / endpoints.length);
+      const mostMs = Math.min(BACKOFF.mostMs, BACKOFF.leastMs * 2 ** (rounds - 1));
+      await this.#pause(mostMs * (0.5 + random() / 2));
+    }
+  }
+
+  #pause(delayMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const cancel = this.#options.after(delayMs, resolve);
+      this.#endPause = () => {
+        cancel();
+        resolve();
+      };
+    });
+  }
+
+  #up(session: Session): void {
+    this.#session = session;
+    this.#whys.clear();
+    this.#cancelLongAway();
+    this.#isLongAway = false;
+    if (this.#history !== undefined && this.#history !== session.history) {
+      const ids = `${session.history}, and not ${this.#history}`;
+      this.#options.onWarning(`${this.name}: ${session.endpoint} belongs to another cluster than before: ${ids}`);
+    }
+    this.#history = session.history;
+    this.#setHealth({ isReachable: true, since: this.#options.wallClock() });
+    this.#wake();
+    for (const listener of [...this.#onSession]) listener(session);
+  }
+
+  /** All members have failed. */
+  #away(): void {
+    const whys = [...this.#whys].map(([endpoint, why]) => `${endpoint}: ${why}`);
+    const why = `etcd cannot be reached: ${whys.join('; ')}`;
+    const { isReachable, since } = this.#health;
+    const isNews = isReachable || since === undefined;
+    this.#setHealth({ isReachable: false, since: isNews ? this.#options.wallClock() : since, why });
+    if (this.#history === undefined) {
+      this.#isLongAway = true;
+      this.#wake();
+    } else if (isNews) {
+      this.#cancelLongAway = this.#options.after(this.#options.limits.callMs, () => {
+        this.#isLongAway = true;
+        this.#wake();
+      });
+    }
+  }
+
+  #setHealth(health: StoreHealth): void {
+    const before = this.#health;
+    this.#health = before.isReachable && health.isReachable ? before : health;
+    if (before.isReachable === health.isReachable && before.why === health.why) return;
+    for (const listener of [...this.#onHealth]) listener(this.#health);
+  }
+
+  #wake(): void {
+    for (const wake of [...this.#waiting]) {
+      this.#waiting.delete(wake);
+      wake();
+    }
+  }
+}

@@ -1,0 +1,251 @@
+/**
+ * The store of several hosts: an etcd cluster (3.4 or later), below a prefix of its keys.
+ *
+ *   connection.ts   one session at a time; calls that wait for it
+ *   session.ts      a connection to one member, until it is lost
+ *   watch.ts        goes on from one session to the next
+ *   leases.ts       granted, kept alive and revoked
+ *   messages.ts     etcd's API; protobuf.ts encodes it
+ *   failure.ts      what etcd's errors mean
+ *
+ * A revision of the store is one of etcd, which counts the changes of all prefixes: revisions have gaps.
+ */
+import { WeftError } from '../../error.ts';
+import {
+  conflictError,
+  type Entry,
+  type Listing,
+  type Put,
+  type Store,
+  type StoreHealth,
+  type Transaction,
+  type WatchEvent,
+} from '../store.ts';
+import { Connection, type EtcdConnectionOptions } from './connection.ts';
+import { Failure } from './failure.ts';
+import { after, entryOf, leaseId, rangeOf } from './keys.ts';
+import { endedError, Leases } from './leases.ts';
+import * as etcd from './messages.ts';
+import type { Limits } from './session.ts';
+import { openCredentials, passwordOf, type TlsFiles } from './tls.ts';
+import { EtcdWatch, type Anchor } from './watch.ts';
+
+export interface EtcdStoreOptions
+  extends Pick<EtcdConnectionOptions, 'endpoints' | 'after' | 'clock' | 'wallClock' | 'random' | 'onWarning'> {
+  /** All keys begin with it, such as `weft/`. */
+  readonly prefix: string;
+  /** Without it, connections are not encrypted. */
+  readonly tls?: TlsFiles;
+  readonly user?: { readonly name: string; readonly passwordFile: string };
+  readonly limits?: Partial<Limits>;
+}
+
+/** The defaults. A call that cannot be made fails after five seconds; after that, at once until etcd is back. */
+const LIMITS: Limits = { callMs: 5000, connectMs: 2000, probeMs: 2000, probeTimeoutMs: 1500, impatientMs: 500 };
+/** etcd's default (`--max-txn-ops`). */
+const OPERATIONS = 128;
+/** Less than etcd's default (`--max-request-bytes`, 1.5 MiB), for what is around the values. */
+const LENGTH_BYTES = 1 << 20;
+/** How many entries are asked for at once. */
+const PAGE = 500;
+/** How often a list begins again because etcd was compacted meanwhile. */
+const LIST_ATTEMPTS = 5;
+
+/**
+ * Returns at once, and connects by itself.
+ * @throws WeftError if a file cannot be used
+ */
+export function openEtcdStore(options: EtcdStoreOptions): Store {
+  return new EtcdStore(options);
+}
+
+class EtcdStore implements Store {
+  readonly operationLimit = OPERATIONS;
+  readonly lengthLimitBytes = LENGTH_BYTES;
+  readonly #connection: Connection;
+  readonly #leases: Leases;
+  readonly #watches = new Set<EtcdWatch>();
+  readonly #options: EtcdStoreOptions;
+  readonly #underWay = new Set<Promise<unknown>>();
+  /** What was listed last. */
+  #listed: { readonly prefix: string; readonly revision: number; readonly anchor: Anchor } | undefined;
+  #history: string | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(options: EtcdStoreOptions) {
+    this.#options = options;
+    const { tls, user } = options;
+    const limits = { ...LIMITS, ...options.limits };
+    // Now, so that files that cannot be used are told at once; and later again.
+    openCredentials(tls);
+    if (user) passwordOf(user.passwordFile);
+    this.#connection = new Connection({
+      ...options,
+      limits,
+      credentials: () => openCredentials(tls),
+      user: user && { name: user.name, password: () => passwordOf(user.passwordFile) },
+      probed: { ...rangeOf(options.prefix), limit: 1, keysOnly: true },
+    });
+    this.#leases = new Leases(this.#connection, options.after, limits.callMs);
+  }
+
+  async get(key: string): Promise<Entry | undefined> {
+    const { prefix } = this.#options;
+    const { kvs } = await this.#call(() => this.#connection.call(etcd.range, { key: Buffer.from(prefix + key) }));
+    return kvs[0] && entryOf(kvs[0], prefix.length);
+  }
+
+  async list(prefix: string, at?: number): Promise<Listing> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#call(() => this.#list(prefix, at));
+      } catch (error) {
+        const isCompacted = error instanceof WeftError && error.code === 'not_found';
+        if (!isCompacted || at !== undefined || attempt === LIST_ATTEMPTS) throw error;
+      }
+    }
+  }
+
+  async #list(prefix: string, at: number | undefined): Promise<Listing> {
+    const own = this.#options.prefix;
+    const { key, rangeEnd } = rangeOf(own + prefix);
+    const entries: Entry[] = [];
+    let revision = at;
+    let history = '';
+    let newest: { key: Uint8Array; modRevision: number; value: Uint8Array } | undefined;
+    for (let from = key, isMore = true; isMore; ) {
+      const request = { key: from, rangeEnd, limit: PAGE, revision: revision ?? 0 };
+      const { header, kvs, more } = await this.#connection.call(etcd.range, request);
+      revision ??= header!.revision;
+      history = header!.clusterId.toString(16);
+      for (const kv of kvs) {
+        entries.push(entryOf(kv, own.length));
+        if (!newest || kv.modRevision > newest.modRevision) newest = kv;
+      }
+      isMore = more;
+      if (more) from = after(kvs.at(-1)!.key);
+    }
+    this.#history = history;
+    if (newest) {
+      const entry = { revision: newest.modRevision, value: Uint8Array.from(newest.value) };
+      this.#listed = { prefix, revision: revision!, anchor: { key: Uint8Array.from(newest.key), entry } };
+    }
+    return { revision: revision!, history, entries };
+  }
+
+  async transact({ expect = [], put = [], delete: deleted = [] }: Transaction): Promise<number> {
+    const changed = [...put.map(({ key }) => key), ...deleted];
+    if (new Set(changed).size < changed.length) {
+      throw new WeftError('internal', `a transaction changes a key twice: ${changed.join(', ')}`);
+    }
+    if (Math.max(expect.length, changed.length) > OPERATIONS) {
+      const counts = `${changed.length} changes and ${expect.length} expectations`;
+      throw new WeftError('internal', `a transaction has ${counts}, and ${OPERATIONS} are possible`);
+    }
+    const bytesOf = (key: string): Buffer => Buffer.from(this.#options.prefix + key);
+    const request = {
+      compare: expect.map(({ key, revision }) => ({
+        ...etcd.COMPARE_MOD_REVISION,
+        key: bytesOf(key),
+        modRevision: revision,
+      })),
+      success: [
+        ...put.map((one) => ({ put: { key: bytesOf(one.key), ...content(one) } })),
+        ...deleted.map((key) => ({ delete: { key: bytesOf(key) } })),
+      ],
+      failure: expect.map(({ key }) => ({ range: { key: bytesOf(key), keysOnly: true } })),
+    };
+    const lease = put.find((one) => one.lease !== undefined)?.lease;
+    const { succeeded, header, responses } = await this.#call(
+      () => this.#connection.call(etcd.transaction, request, 'once'),
+      lease,
+    );
+    if (succeeded) return header!.revision;
+    const actual = responses.map(({ range }) => range?.kvs[0]?.modRevision ?? 0);
+    const at = expect.findIndex(({ revision }, index) => revision !== actual[index]);
+    const { key, revision } = expect[at]!;
+    throw conflictError(key, actual[at]!, revision);
+  }
+
+  watch(prefix: string, from: number, listener: (event: WatchEvent) => void): () => void {
+    const listed = this.#listed;
+    const isListed = listed?.prefix === prefix && listed.revision === from - 1;
+    const watch: EtcdWatch = new EtcdWatch({
+      connection: this.#connection,
+      prefix: this.#options.prefix + prefix,
+      skipped: this.#options.prefix.length,
+      from,
+      history: this.#history,
+      anchor: isListed ? listed.anchor : undefined,
+      after: this.#options.after,
+      onChanges: (revision, changes) => listener({ kind: 'changes', revision, changes }),
+      onBroken: () => {
+        this.#watches.delete(watch);
+        listener({ kind: 'compacted' });
+      },
+    });
+    this.#watches.add(watch);
+    return () => {
+      this.#watches.delete(watch);
+      watch.end();
+    };
+  }
+
+  grant(ttlMs: number): Promise<string> {
+    return this.#call(() => this.#leases.grant(ttlMs));
+  }
+
+  keepAlive(lease: string): Promise<void> {
+    return this.#call(() => this.#leases.keepAlive(lease));
+  }
+
+  revoke(lease: string): Promise<void> {
+    return this.#call(() => this.#leases.revoke(lease));
+  }
+
+  health(): StoreHealth {
+    return this.#connection.health();
+  }
+
+  onHealth(listener: (health: StoreHealth) => void): () => void {
+    return this.#connection.onHealth(listener);
+  }
+
+  close(): Promise<void> {
+    return (this.#closing ??= this.#close());
+  }
+
+  async #close(): Promise<void> {
+    await Promise.allSettled([...this.#underWay]);
+    for (const watch of this.#watches) watch.end();
+    this.#leases.close();
+    this.#connection.close();
+  }
+
+  /** @param lease that it needs */
+  async #call<T>(work: () => Promise<T>, lease?: string): Promise<T> {
+    if (this.#closing) throw new WeftError('conflict', `${this.#connection.name} is closed`);
+    const result = work();
+    this.#underWay.add(result);
+    try {
+      return await result;
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      if (error.isCompacted) {
+        throw new WeftError('not_found', `${this.#connection.name} does not know that revision any more`, {
+          cause: error,
+        });
+      }
+      if (error.isNotFound && lease !== undefined) throw endedError(lease);
+      throw error.toWeftError(this.#connection.name);
+    } finally {
+      this.#underWay.delete(result);
+    }
+  }
+}
+
+function content({ key, value, lease }: Put): { readonly value: Uint8Array; readonly lease?: bigint } {
+  const text = JSON.stringify(value) as string | undefined;
+  if (text === undefined) throw new WeftError('internal', `the value of "${key}" is not JSON`);
+  return { value: Buffer.from(text), ...(lease !== undefined && { lease: leaseId(lease) }) };
+}

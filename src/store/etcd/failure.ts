@@ -1,0 +1,96 @@
+/** What went wrong in a call to etcd: gRPC's status, and what it means. */
+import { status, type ServiceError } from '@grpc/grpc-js';
+import { WeftError } from '../../error.ts';
+
+/** Why a call was not answered as it should be. Never leaves this folder. */
+export class Failure extends Error {
+  readonly status: status;
+  /** What etcd says, or gRPC. */
+  readonly text: string;
+
+  constructor(code: status, text: string) {
+    super(text);
+    this.status = code;
+    this.text = text;
+  }
+
+  static of(error: unknown): Failure {
+    if (error instanceof Failure) return error;
+    const { code, details, message } = error as Partial<ServiceError>;
+    return new Failure(code ?? status.UNKNOWN, details ?? message ?? String(error));
+  }
+
+  /** Another member may answer. */
+  get isLoss(): boolean {
+    return LOSSES.includes(this.status);
+  }
+
+  /** The request never came to be part of the history. */
+  get isCertain(): boolean {
+    return !this.isLoss || NEVER_SENT.test(this.text);
+  }
+
+  /** A token is no longer valid: it has expired, the member has restarted, or users were changed. */
+  get isOldToken(): boolean {
+    return this.status === status.UNAUTHENTICATED || this.text.includes('revision of auth store is old');
+  }
+
+  get isCompacted(): boolean {
+    return this.status === status.OUT_OF_RANGE;
+  }
+
+  get isNotFound(): boolean {
+    return this.status === status.NOT_FOUND;
+  }
+
+  /** @param where names the store */
+  toWeftError(where: string): WeftError {
+    const { status: code, text } = this;
+    if (code === status.RESOURCE_EXHAUSTED) {
+      const mend = text.includes('space') ? ': compact and defragment it, then `etcdctl alarm disarm`' : '';
+      return new WeftError('exhausted', `${where}: ${plain(text)}${mend}`, { cause: this });
+    }
+    return new WeftError(this.isLoss ? 'unreachable' : 'system', `${where}: ${whyText(this)}`, { cause: this });
+  }
+}
+
+const LOSSES: readonly status[] = [
+  status.UNAVAILABLE,
+  status.CANCELLED,
+  status.DEADLINE_EXCEEDED,
+  status.INTERNAL,
+  status.UNKNOWN,
+  status.ABORTED,
+];
+const NEVER_SENT = /^No connection established|^etcdserver: no leader/;
+
+/** What gRPC, Node.js or OpenSSL say, and what it means to an operator. */
+const MEANINGS: readonly (readonly [pattern: RegExp, meaning: string])[] = [
+  [/ECONNREFUSED/, 'nothing listens there (connection refused)'],
+  [/EHOSTUNREACH|ENETUNREACH/, 'there is no route to it'],
+  [/ENOTFOUND|EAI_AGAIN|Name resolution failed/, 'its name cannot be resolved'],
+  [/ETIMEDOUT/, 'it does not answer'],
+  [/self-signed|unable to verify|unable to get (?:local )?issuer/, 'its certificate is not of the authority in tls.ca'],
+  [/certificate has expired/, 'its certificate has expired'],
+  [/certificate is not yet valid/, 'its certificate is not valid yet: compare the clocks'],
+  [/does not match certificate's altnames/, 'its certificate is not for this address'],
+  [/alert certificate expired/, 'it says that the certificate in tls.certificate has expired'],
+  [/alert (?:bad certificate|unknown ca|certificate required|handshake failure)/, 'it does not accept tls.certificate'],
+  [/wrong version number|packet length too long/, 'it speaks no TLS: leave tls out'],
+  [/invalid user ID or password/, 'it does not accept the user with the password in passwordFile'],
+  [/user name is empty/, 'it requires a user: set user and passwordFile'],
+  [/permission denied/, 'the user may not read and write below the prefix'],
+  [/no leader/, 'it has no leader: most members are away'],
+];
+
+/** One line for people. */
+export function whyText(failure: Failure): string {
+  const { text } = failure;
+  const [, meaning] = MEANINGS.find(([pattern]) => pattern.test(text)) ?? [];
+  return meaning ?? plain(text);
+}
+
+function plain(text: string): string {
+  const [, last] = /Last error: (.*?)\.? Resolution note:/.exec(text) ?? [];
+  return (last ?? text).replace(/^etcdserver: /, '').trim();
+}

@@ -1,0 +1,98 @@
+/** Leases in etcd. All of them are kept alive over one stream of its own, so that no other traffic delays them. */
+import { status } from '@grpc/grpc-js';
+import { WeftError } from '../../error.ts';
+import type { Connection } from './connection.ts';
+import { Failure } from './failure.ts';
+import { leaseId, leaseText } from './keys.ts';
+import * as etcd from './messages.ts';
+import type { Session, Stream } from './session.ts';
+
+interface Waiting {
+  readonly resolve: () => void;
+  readonly reject: (error: WeftError) => void;
+}
+
+export class Leases {
+  readonly #connection: Connection;
+  readonly #after: (delayMs: number, work: () => void) => () => void;
+  readonly #callMs: number;
+  /** Those whose answer has not come yet, by lease. */
+  readonly #waiting = new Map<string, Set<Waiting>>();
+  #stream: Stream<{ id: bigint }> | undefined;
+  readonly #forget: () => void;
+
+  constructor(connection: Connection, after: (delayMs: number, work: () => void) => () => void, callMs: number) {
+    this.#connection = connection;
+    this.#after = after;
+    this.#callMs = callMs;
+    this.#forget = connection.onSession((session) => this.#open(session));
+  }
+
+  /** @throws Failure or WeftError */
+  async grant(ttlMs: number): Promise<string> {
+    const { id } = await this.#connection.call(etcd.leaseGrant, { ttl: Math.ceil(ttlMs / 1000) });
+    return leaseText(id);
+  }
+
+  /** @throws WeftError `not_found` if it has ended, `unreachable` */
+  keepAlive(lease: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const others = this.#waiting.get(lease) ?? new Set();
+      this.#waiting.set(lease, others);
+      const settle = (act: () => void) => (): void => {
+        cancel();
+        others.delete(one);
+        if (others.size === 0 && this.#waiting.get(lease) === others) this.#waiting.delete(lease);
+        act();
+      };
+      const cancel = this.#after(this.#callMs, () => {
+        const why = this.#connection.health().why ?? `${this.#connection.name}: no answer`;
+        one.reject(new WeftError('unreachable', why));
+      });
+      const one: Waiting = {
+        resolve: settle(resolve),
+        reject: (error) => settle(() => reject(error))(),
+      };
+      others.add(one);
+      this.#stream?.send({ id: leaseId(lease) });
+    });
+  }
+
+  /** @throws Failure or WeftError */
+  async revoke(lease: string): Promise<void> {
+    try {
+      await this.#connection.call(etcd.leaseRevoke, { id: leaseId(lease) });
+    } catch (error) {
+      if (!(error instanceof Failure && error.isNotFound)) throw error;
+    }
+  }
+
+  close(): void {
+    this.#forget();
+    this.#stream?.end();
+  }
+
+  #open(session: Session): void {
+    this.#stream?.end();
+    const stream = session.stream(
+      etcd.leaseKeepAlive,
+      ({ id, ttl }) => {
+        const lease = leaseText(id);
+        for (const { resolve, reject } of this.#waiting.get(lease) ?? []) {
+          if (ttl > 0) resolve();
+          else reject(endedError(lease));
+        }
+      },
+      (why) => {
+        if (this.#stream === stream) this.#stream = undefined;
+        if (!session.isLost) session.lose(new Failure(status.UNAVAILABLE, why.text));
+      },
+    );
+    this.#stream = stream;
+    for (const lease of this.#waiting.keys()) stream.send({ id: leaseId(lease) });
+  }
+}
+
+export function endedError(lease: string): WeftError {
+  return new WeftError('not_found', `lease ${lease} has ended`);
+}

@@ -1,0 +1,198 @@
+/**
+ * A watch on etcd that goes on from one session to the next:
+ *
+ *   1. before it goes on, it makes sure that the history is the one that it has told so far
+ *   2. a stream from the next revision on, which answers when it is created
+ *   3. what one transaction has changed is told at once, and never twice
+ *   4. a stream that is silent is asked for its progress; one that stays silent is replaced
+ *
+ * For step 1 it is not enough to compare the cluster's id and its revision: a cluster that was restored from a snapshot
+ * may have the same id, and its revision may have passed the last one that was told. So the watch remembers one entry
+ * that it has told, and finds out whether etcd still has it at that revision.
+ *
+ * Progress answers are not used as a place to go on from: etcd 3.4 does not order them with events.
+ */
+import { status } from '@grpc/grpc-js';
+import type { Change } from '../store.ts';
+import type { Connection } from './connection.ts';
+import { Failure } from './failure.ts';
+import { entryOf, keyText, rangeOf } from './keys.ts';
+import * as etcd from './messages.ts';
+import type { Output } from './protobuf.ts';
+import type { Session, Stream } from './session.ts';
+
+export interface WatchOptions {
+  readonly connection: Connection;
+  /** Of the keys in etcd. */
+  readonly prefix: string;
+  /** So much of each key is left out. */
+  readonly skipped: number;
+  readonly from: number;
+  /** The history that `from` belongs to; undefined if any will do. */
+  readonly history: string | undefined;
+  /** The latest entry of those below the prefix at revision `from - 1`, if it is known. */
+  readonly anchor: Anchor | undefined;
+  readonly after: (delayMs: number, work: () => void) => () => void;
+  readonly onChanges: (revision: number, changes: readonly Change[]) => void;
+  /** It cannot go on. Nothing is told any more. */
+  readonly onBroken: () => void;
+}
+
+/** The latest change below the prefix. */
+export interface Anchor {
+  readonly key: Uint8Array;
+  /** Undefined if it was deleted. */
+  readonly entry: { readonly revision: number; readonly value: Uint8Array } | undefined;
+}
+
+type Response = Output<typeof etcd.watch.response>;
+type Event = Response['events'][number];
+
+/** How long an answer to the creation of a stream, or about its progress, may take. */
+const ANSWER_MS = 5000;
+/** Asked for its progress after so much silence. */
+const SILENCE_MS = 20_000;
+/** The pause before a stream is made again that etcd has refused. */
+const AGAIN_MS = 500;
+
+export class EtcdWatch {
+  readonly #options: WatchOptions;
+  #next: number;
+  #history: string | undefined;
+  #anchor: Anchor | undefined;
+  /** Events of a response whose end has not come yet. */
+  #fragments: Event[] = [];
+  #stream: Stream<{ create?: object; progress?: object }> | undefined;
+  #cancelTimer = (): void => {};
+  #forget: () => void;
+  #isEnded = false;
+
+  constructor(options: WatchOptions) {
+    this.#options = options;
+    this.#next = options.from;
+    this.#history = options.history;
+    this.#anchor = options.anchor;
+    this.#forget = options.connection.onSession((session) => void this.#begin(session));
+  }
+
+  end(): void {
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    this.#forget();
+    this.#cancelTimer();
+    this.#stream?.end();
+  }
+
+  async #begin(session: Session): Promise<void> {
+    this.#cancelTimer();
+    this.#stream?.end();
+    this.#fragments = [];
+    try {
+      if (!(await this.#isSameHistory(session))) return this.#break();
+    } catch (error) {
+      const failure = Failure.of(error);
+      if (failure.isCompacted) return this.#break();
+      if (!session.isLost) this.#beginAgain(session, failure);
+      return;
+    }
+    if (!this.#isEnded && !session.isLost) this.#open(session);
+  }
+
+  /** @throws Failure */
+  async #isSameHistory(session: Session): Promise<boolean> {
+    const anchor = this.#anchor;
+    const before = this.#next - 1;
+    const asked = anchor ? { key: anchor.key, revision: before } : rangeOf(this.#options.prefix);
+    const { header, kvs } = await session.unary(etcd.range, { ...asked, limit: 1 }, ANSWER_MS);
+    if (this.#history !== undefined && this.#history !== session.history) return false;
+    this.#history = session.history;
+    if (header!.revision < before) return false;
+    const [there] = kvs;
+    if (!anchor?.entry) return !anchor || !there;
+    return there?.modRevision === anchor.entry.revision && Buffer.compare(there.value, anchor.entry.value) === 0;
+  }
+
+  #open(session: Session): void {
+    const create = { ...rangeOf(this.#options.prefix), startRevision: this.#next, fragment: true };
+    const stream = session.stream(
+      etcd.watch,
+      (response) => this.#take(response, session),
+      (why) => {
+        this.#cancelTimer();
+        if (!session.isLost) this.#beginAgain(session, why);
+      },
+    );
+    this.#stream = stream;
+    stream.send({ create });
+    this.#expectAnswer(session);
+  }
+
+  #take(response: Response, session: Session): void {
+    if (response.isCanceled) {
+      if (response.compactRevision > 0) return this.#break();
+      this.#stream?.end();
+      return this.#beginAgain(session, new Failure(status.UNKNOWN, response.cancelReason));
+    }
+    this.#cancelTimer();
+    this.#cancelTimer = this.#options.after(SILENCE_MS, () => {
+      this.#stream?.send({ progress: {} });
+      this.#expectAnswer(session);
+    });
+    this.#fragments.push(...response.events);
+    if (response.isFragment) return;
+    const events = this.#fragments;
+    this.#fragments = [];
+    this.#tell(events);
+  }
+
+  #tell(events: readonly Event[]): void {
+    const { onChanges, skipped } = this.#options;
+    for (let at = 0; at < events.length && !this.#isEnded; ) {
+      const revision = events[at]!.kv!.modRevision;
+      const first = at;
+      while (events[at]?.kv!.modRevision === revision) at++;
+      if (revision < this.#next) continue;
+      this.#next = revision + 1;
+      this.#anchor = anchorOf(events[at - 1]!);
+      onChanges(
+        revision,
+        events.slice(first, at).map(({ type, kv }) => ({
+          key: keyText(kv!.key, skipped),
+          entry: type === etcd.DELETED ? undefined : entryOf(kv!, skipped),
+        })),
+      );
+    }
+  }
+
+  #expectAnswer(session: Session): void {
+    this.#cancelTimer();
+    this.#cancelTimer = this.#options.after(ANSWER_MS, () => {
+      session.lose(new Failure(status.DEADLINE_EXCEEDED, `a watch is silent for ${ANSWER_MS / 1000} s`));
+    });
+  }
+
+  /** On the same session, which etcd has refused a stream. */
+  #beginAgain(session: Session, why: Failure): void {
+    if (this.#isEnded) return;
+    this.#cancelTimer();
+    // A token that has expired, or a right that was taken away: whatever it is, the probe finds out.
+    session.probe();
+    if (why.isLoss && why.status !== status.UNKNOWN) return session.lose(why);
+    this.#cancelTimer = this.#options.after(AGAIN_MS, () => {
+      if (!session.isLost) void this.#begin(session);
+    });
+  }
+
+  #break(): void {
+    if (this.#isEnded) return;
+    this.end();
+    this.#options.onBroken();
+  }
+}
+
+/** A copy, because the bytes of an event belong to the whole response. */
+function anchorOf({ type, kv }: Event): Anchor {
+  const { key, value, modRevision } = kv!;
+  const entry = type === etcd.DELETED ? undefined : { revision: modRevision, value: Uint8Array.from(value) };
+  return { key: Uint8Array.from(key), entry };
+}
