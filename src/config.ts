@@ -11,6 +11,7 @@ import { flowCapOf, memoryBytes } from './memory.ts';
 import { WeftError } from './error.ts';
 import { addressValue, isIp4 } from './model/address.ts';
 import { parseDocuments } from './model/document.ts';
+import { storeField, storeOf, storeText, type StoreConfig } from './model/store-config.ts';
 import { validate, type Locate } from './model/validate.ts';
 import { ipAddress, name, quote, unicastAddress } from './model/value.ts';
 import { VXLAN_L4_PORT } from './wire/vxlan.ts';
@@ -20,9 +21,6 @@ const between = (first: number, last: number, what: string) => {
   return z.int({ error: message }).min(first, message).max(last, message);
 };
 
-const store = z.string().refine((text) => text === 'embedded', {
-  error: 'accepted is "embedded", a store shared by several hosts is not supported by this version',
-});
 const datapath = z.enum(['native', 'reference']);
 
 const HOST_PORT = 'a port of 1 to 65535 with its protocol, like 53/udp or 8080/tcp';
@@ -55,8 +53,9 @@ const fileSchema = z.strictObject({
   underlay: unicastAddress.optional(),
   /** Underlay addresses of the other hosts. */
   peers: z.array(unicastAddress).optional(),
-  store: store.optional(),
-  /** Directory of the embedded store. */
+  /** Where the state is kept. */
+  store: storeField.optional(),
+  /** Directory of what this host keeps, and of the embedded store. */
   state: z
     .string()
     .regex(/^\/[^\0]*$/, 'an absolute path is expected')
@@ -95,7 +94,7 @@ export interface DaemonConfig {
   /** If it is undefined and there are peers, the kernel decides which address reaches them. */
   readonly underlay: string | undefined;
   readonly peers: readonly string[];
-  readonly store: 'embedded';
+  readonly store: StoreConfig;
   /** Absolute path. */
   readonly state: string;
   readonly datapath: 'native' | 'reference';
@@ -134,7 +133,7 @@ export function loadConfig(options: ConfigOptions): DaemonConfig {
   const option = <S extends z.ZodType>(schema: S, field: string, value: unknown): z.output<S> | undefined =>
     value === undefined ? undefined : validate(schema, value, { field });
 
-  option(store, '--store', options.store);
+  const storeOption = option(storeText, '--store', options.store);
   if (state === '') throw new WeftError('invalid', '--state: "" is not accepted: a directory is expected');
   const chosen = {
     underlay: option(unicastAddress, '--underlay', underlay) ?? file.underlay,
@@ -144,7 +143,7 @@ export function loadConfig(options: ConfigOptions): DaemonConfig {
   return {
     ...chosen,
     host: option(name, '--host', host) ?? file.host ?? ownName(),
-    store: 'embedded',
+    store: storeOption === undefined ? (file.store ?? 'embedded') : storeOf(storeOption, file.store),
     state: state === undefined ? (file.state ?? '/var/lib/weft') : resolve(state),
     datapath: option(datapath, '--datapath', options.datapath) ?? file.datapath ?? 'native',
     copyDscp: options.copyDscp ?? file.copyDscp ?? false,

@@ -63,6 +63,8 @@ export interface Foundations {
   readonly store: Store;
   /** What only this host keeps, in its state directory; without a shared store, the same store. */
   readonly own: Store;
+  /** Where hosts publish which revision they have in force; undefined without a shared store. */
+  readonly applied: Store | undefined;
   readonly openDatapath: (options: DatapathOptions) => Datapath;
   /** The identity of this host: `IDENTITY_BYTES` that no other host has. */
   readonly identity: Uint8Array;

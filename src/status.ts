@@ -22,7 +22,7 @@ export function statusOf(parts: Parts, options: SwitchOptions, { startedAt, isFo
     peers: hosts.vteps(),
     pathMtus: Object.fromEntries([...paths.known].map(([peer, { mtu }]) => [peer, mtu])),
     pathSources: Object.fromEntries([...paths.known].map(([peer, { source }]) => [peer, source])),
-    store: 'embedded',
+    store: options.store === 'embedded' ? 'embedded' : `etcd://${options.store.endpoints.join(',')}`,
     clashes: parts.clashes(),
     outside: outside.report(),
     internal: internal.report(),

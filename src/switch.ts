@@ -41,8 +41,8 @@ import type { CaptureOptions, CaptureSink, ConnectionsOptions } from './observe/
 import { joinParts, type Parts, type SwitchOptions } from './parts.ts';
 import { openProbe } from './paths/probe.ts';
 import { statusOf } from './status.ts';
-import { openEmbeddedStore } from './store/embedded.ts';
 import type { Store } from './store/store.ts';
+import { openStores } from './stores.ts';
 import { Upkeep } from './upkeep.ts';
 
 export type { AttachOptions, RateLimitChange } from './cluster/attachment.ts';
@@ -65,20 +65,18 @@ const after = (delayMs: number, work: () => void): (() => void) => {
  */
 export async function createSwitch(options: SwitchOptions): Promise<Switch> {
   requireTun();
-  const store = await openEmbeddedStore({
-    directory: options.state,
-    descriptors: options.descriptors,
-    onWarning: (message) => options.logger.warn(message),
-    after,
-  });
-  return openSwitch(options, store);
+  const onWarning = (message: string): void => options.logger.warn(message);
+  const { random } = Math;
+  const stores = await openStores(options, { after, clock, wallClock: Date.now, random, onWarning });
+  return openSwitch(options, stores.own, stores.store, stores.applied);
 }
 
 /**
  * The same with open stores, which are closed with the switch.
- * @param own what only this host keeps @param store the state of the cluster
+ * @param own what only this host keeps @param store the state of the cluster @param applied where hosts publish what they
+ * have in force
  */
-export async function openSwitch(options: SwitchOptions, own: Store, store: Store = own): Promise<Switch> {
+export async function openSwitch(options: SwitchOptions, own: Store, store = own, applied?: Store): Promise<Switch> {
   let made: Switch | undefined;
   try {
     const openDatapath = await datapathOpener(options.datapath, options, setTimeout);
@@ -87,6 +85,7 @@ export async function openSwitch(options: SwitchOptions, own: Store, store: Stor
       joinParts(options, {
         store,
         own,
+        applied,
         openDatapath,
         identity,
         natKey: randomBytes(8),

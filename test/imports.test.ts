@@ -36,6 +36,7 @@ const mayImport: Readonly<Record<string, string>> = {
   config: 'model memory node wire zod yaml',
   switch: '*',
   parts: '*',
+  stores: 'config store',
   status: 'parts model package',
   upkeep: 'parts cluster flow node pino',
   api: 'handover model metrics http package turns node hono @hono/node-server zod',

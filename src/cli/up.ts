@@ -27,13 +27,16 @@ export function up(program: Command): void {
   })
     .option(
       '--config <file>',
-      'configuration in YAML; it also takes allowHost (what containers reach of this host), threads, vxlanPort, stormLimit, tunnelStormLimit, flowLimit, connections, flowIdleMs, fdbQuota, fdbAgeingMs and metrics (address and port for Prometheus); options given here win',
+      'configuration in YAML; it also takes store with the credentials of etcd, allowHost (what containers reach of this host), threads, vxlanPort, stormLimit, tunnelStormLimit, flowLimit, connections, flowIdleMs, fdbQuota, fdbAgeingMs and metrics (address and port for Prometheus); options given here win',
     )
     .option('--host <name>', 'name of this host (default: its host name)')
     .option('--underlay <address>', 'own address on the underlay (default: the one that reaches the peers)')
     .option('--peer <address>', 'underlay address of another host; may be given several times', collect)
-    .option('--store <where>', 'where the state is kept (default: embedded)')
-    .option('--state <dir>', 'directory of the embedded store (default: /var/lib/weft)')
+    .option(
+      '--store <where>',
+      'where the state is kept: embedded, or etcd://HOST:PORT[,HOST:PORT…] (default: embedded)',
+    )
+    .option('--state <dir>', 'directory of what this host keeps (default: /var/lib/weft)')
     .option('--datapath <kind>', 'native or reference (default: native)')
     .option('--copy-dscp', 'encapsulated packets have the DSCP of the packet inside (default: their DSCP is 0)')
     .option('--takeover', 'take over from the daemon that runs at this socket, without losing a frame or a connection')

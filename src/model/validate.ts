@@ -50,8 +50,9 @@ function problemOf(issue: z.core.$ZodIssue): Problem {
     case 'invalid_key':
       return { path, of: 'name', text: `is not supported here: ${issue.issues[0]?.message ?? message}` };
     case 'invalid_union': {
-      // Of several alternatives, the one whose form fits the value knows which part of it is wrong.
-      const inner = issue.errors.flat().find((part) => part.path.length > 0);
+      // Of several alternatives, the one whose form fits the value knows which part of it is wrong, or why.
+      const issues = issue.errors.flat();
+      const inner = issues.find((part) => part.path.length > 0) ?? issues.find((part) => part.code === 'custom');
       if (!inner) return { path, of: 'value', text: valueText(input, message) };
       const problem = problemOf(inner);
       return { ...problem, path: [...path, ...problem.path] };

@@ -18,6 +18,8 @@ const common = {
   minifySyntax: true,
   minifyWhitespace: true,
   sourcemap: true,
+  // @grpc/grpc-js loads it for its own services of diagnosis, which weft does not have.
+  external: ['@grpc/proto-loader'],
   logLevel: 'warning',
 };
 await build({

@@ -2,9 +2,12 @@
 import { WeftError } from '../error.ts';
 import type { Entry, Listing, Store, StoreHealth, Transaction, WatchEvent } from './store.ts';
 
-/** @param prefix such as `weft/`. Closing the part leaves `store` open. */
-export function within(store: Store, prefix: string): Store {
-  return new Part(store, prefix);
+/**
+ * @param prefix such as `weft/`
+ * @param close called when the part is closed; without it, that leaves `store` open
+ */
+export function within(store: Store, prefix: string, close = async (): Promise<void> => {}): Store {
+  return new Part(store, prefix, close);
 }
 
 class Part implements Store {
@@ -12,12 +15,14 @@ class Part implements Store {
   readonly lengthLimitBytes: number;
   readonly #store: Store;
   readonly #prefix: string;
+  readonly close: () => Promise<void>;
 
-  constructor(store: Store, prefix: string) {
+  constructor(store: Store, prefix: string, close: () => Promise<void>) {
     this.operationLimit = store.operationLimit;
     this.lengthLimitBytes = store.lengthLimitBytes;
     this.#store = store;
     this.#prefix = prefix;
+    this.close = close;
   }
 
   async get(key: string): Promise<Entry | undefined> {
@@ -75,8 +80,6 @@ class Part implements Store {
   onHealth(listener: (health: StoreHealth) => void): () => void {
     return this.#store.onHealth(listener);
   }
-
-  async close(): Promise<void> {}
 
   #relative(entry: Entry): Entry {
     return Object.freeze({ ...entry, key: entry.key.slice(this.#prefix.length) });

@@ -59,7 +59,7 @@ function part(t: Test): StoreUnderTest {
     open: async () => {
       const store = await under.open();
       await store.transact({ put: [{ key: 'other/k', value: 'of others' }] });
-      return Object.assign(within(store, 'part/'), { close: () => store.close() });
+      return within(store, 'part/', () => store.close());
     },
   };
 }

@@ -7,11 +7,11 @@ import { WeftError } from '../../error.ts';
 /** Paths of PEM files. */
 export interface TlsFiles {
   /** Certificates of the authorities; the system's if it is undefined. */
-  readonly ca?: string;
+  readonly ca?: string | undefined;
   /** This client's certificate. */
-  readonly certificate?: string;
+  readonly certificate?: string | undefined;
   /** Of the certificate. */
-  readonly key?: string;
+  readonly key?: string | undefined;
 }
 
 /** @throws WeftError('invalid') if a file cannot be used */

@@ -1,0 +1,49 @@
+/**
+ * The stores of a switch: what only this host keeps, and the state of the cluster. With one host, both are the embedded
+ * store in its state directory. With etcd, all hosts share what lies below its prefix:
+ *
+ *   state/     the state: what every host follows
+ *   applied/   which revision of the state each host has in force; hosts do not follow it
+ */
+import type { DaemonConfig } from './config.ts';
+import { openEmbeddedStore, type EmbeddedStoreOptions } from './store/embedded.ts';
+import type { EtcdStoreOptions } from './store/etcd/etcd.ts';
+import { unlimited } from './store/staged.ts';
+import type { Store } from './store/store.ts';
+import { within } from './store/within.ts';
+
+export interface Stores {
+  /** What only this host keeps. */
+  readonly own: Store;
+  /** The state of the cluster: `own` if no store is shared. Closing it also closes `applied`. */
+  readonly store: Store;
+  /** Where hosts publish which revision they have in force; undefined if no store is shared. */
+  readonly applied: Store | undefined;
+}
+
+/**
+ * Opens them; a shared store connects by itself.
+ * @throws WeftError if the state directory or a file with credentials cannot be used; nothing is left open then
+ */
+export async function openStores(
+  {
+    state,
+    store: shared,
+    descriptors,
+  }: Pick<DaemonConfig, 'state' | 'store'> & Pick<EmbeddedStoreOptions, 'descriptors'>,
+  means: Pick<EtcdStoreOptions, 'after' | 'clock' | 'wallClock' | 'random' | 'onWarning'>,
+): Promise<Stores> {
+  const { onWarning, after } = means;
+  const own = await openEmbeddedStore({ directory: state, descriptors, onWarning, after });
+  if (shared === 'embedded') return { own, store: own, applied: undefined };
+  try {
+    // Forwarding waits for all code to be loaded, and most hosts do not need this.
+    const { openEtcdStore } = await import('./store/etcd/etcd.ts');
+    const root = openEtcdStore({ ...shared, ...means });
+    const store = unlimited(within(root, 'state/', () => root.close()));
+    return { own, store, applied: within(root, 'applied/') };
+  } catch (error) {
+    await own.close();
+    throw error;
+  }
+}
