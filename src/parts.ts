@@ -3,6 +3,7 @@
  * is passed in by `switch.ts`.
  */
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { connectionMemory } from './addon/connection-memory.ts';
 import { HostConnections } from './addon/host-connections.ts';
@@ -12,7 +13,9 @@ import type { Attached } from './cluster/attachments.ts';
 import { Allotment } from './cluster/allotment.ts';
 import { Cluster } from './cluster/cluster.ts';
 import { Endpoints } from './cluster/endpoints.ts';
+import type { Feed } from './cluster/feed.ts';
 import { LocalFeed } from './cluster/local-feed.ts';
+import { SharedFeed } from './cluster/shared-feed.ts';
 import { Hosts } from './cluster/hosts.ts';
 import { Networks } from './cluster/networks.ts';
 import { publishedPorts } from './cluster/publishing.ts';
@@ -83,6 +86,8 @@ export interface Foundations {
   /** The delays of the event loop; they belong to the parts. */
   readonly eventLoop: EventLoopDelay;
   readonly status: () => StatusReport;
+  /** Returns a random text for the id of a new cluster. */
+  readonly newId: () => string;
   readonly onPortLost: (port: PortNo, why: string) => void;
   readonly onNamespaceGone: (gone: Attached) => void;
 }
@@ -90,6 +95,7 @@ export interface Foundations {
 export interface Parts {
   readonly store: Store;
   readonly own: Store;
+  readonly feed: Feed;
   readonly watcher: NetnsWatcher;
   readonly forwarding: Forwarding;
   readonly underlay: Underlay;
@@ -122,7 +128,7 @@ const NEIGHBOR_QUOTA = 4096;
 export function joinParts(options: SwitchOptions, foundations: Foundations): Parts {
   const { logger } = options;
   const { own, watcher, probe, clock } = foundations;
-  const feed = new LocalFeed(foundations.store);
+  const feed = openFeed(options, foundations);
   const { store } = feed;
   const warn = (message: string, details: object): void => logger.warn(details, message);
   const forwarding = openForwarding(options, foundations);
@@ -260,6 +266,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     ...{
       store,
       own,
+      feed,
       watcher,
       forwarding,
       underlay,
@@ -295,6 +302,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
         endpoints: () =>
           cluster.serial.run(async () => ({ local: endpoints.local, problems: await endpoints.inspect() })),
         probe,
+        store: feed.report() ?? undefined,
         flowCache: observer.datapath({ kind: options.datapath, flowLimit: options.flowLimit }),
         lostUpcalls: forwarding.datapath.counters().drops.upcall_lost ?? 0,
       }),
@@ -313,6 +321,12 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
         }),
       }),
   };
+}
+
+function openFeed({ host, state, logger }: SwitchOptions, foundations: Foundations): Feed {
+  const { store, own, newId, after, wallClock } = foundations;
+  if (store === own) return new LocalFeed(store);
+  return new SharedFeed({ store, own, host, copyFile: join(state, 'copy'), newId, after, wallClock, logger });
 }
 
 function openForwarding(options: SwitchOptions, foundations: Foundations): Forwarding {

@@ -23,6 +23,7 @@ export function statusOf(parts: Parts, options: SwitchOptions, { startedAt, isFo
     pathMtus: Object.fromEntries([...paths.known].map(([peer, { mtu }]) => [peer, mtu])),
     pathSources: Object.fromEntries([...paths.known].map(([peer, { source }]) => [peer, source])),
     store: options.store === 'embedded' ? 'embedded' : `etcd://${options.store.endpoints.join(',')}`,
+    sharedStore: parts.feed.report(),
     clashes: parts.clashes(),
     outside: outside.report(),
     internal: internal.report(),

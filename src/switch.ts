@@ -25,6 +25,7 @@ import { endpointKind } from './model/kinds/endpoint.ts';
 import type { KindDefinition } from './model/kinds/kind.ts';
 import { networkKind } from './model/kinds/network.ts';
 import type {
+  AcceptReport,
   ApplyReport,
   ConnectionReport,
   DecisionReport,
@@ -95,6 +96,7 @@ export async function openSwitch(options: SwitchOptions, own: Store, store = own
         wallClock: Date.now,
         later: setImmediate,
         after,
+        newId: () => randomBytes(16).toString('hex'),
         eventLoop: new EventLoopDelay({ clock: () => performance.now(), every: setInterval }),
         status: () => made!.status(),
         onPortLost: (port, why) => upkeep.onPortLost(port, why),
@@ -163,6 +165,11 @@ export class Switch {
   /** Checks the kernel, the rights, the underlay and the peers. */
   doctor(): Promise<DoctorReport> {
     return this.#parts.doctor();
+  }
+
+  /** Puts into force what a shared store says although it is not what it was. Does nothing if it is. */
+  acceptStore(): Promise<AcceptReport> {
+    return this.#parts.cluster.acceptStore();
   }
 
   /** The number of cached flows. */

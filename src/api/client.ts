@@ -6,6 +6,7 @@
 import { request as httpRequest, type IncomingMessage, type RequestOptions } from 'node:http';
 import { WeftError, type ErrorCode } from '../error.ts';
 import type {
+  AcceptReport,
   ApplyReport,
   ConnectionReport,
   DecisionReport,
@@ -90,6 +91,11 @@ export class Client {
 
   doctor(): Promise<DoctorReport> {
     return this.#call('GET', '/doctor');
+  }
+
+  /** Puts into force what a shared store says although it is not what it was. */
+  acceptStore(): Promise<AcceptReport> {
+    return this.#call('POST', '/store/accept', {});
   }
 
   /** Resolves when the switch is closed; the socket goes right after that. */

@@ -70,6 +70,7 @@ export function routes({ sw, isStopping, shutdown, takeover }: ApiTarget, onInte
   });
   app.get('/metrics', async (c) => c.json(await sw.metrics.report()));
   app.get('/doctor', async (c) => c.json(await sw.doctor()));
+  app.post('/store/accept', async (c) => c.json(await sw.acceptStore()));
   app.post('/shutdown', async (c) => {
     await shutdown(await read(c, shutdownRequest));
     return c.json({});

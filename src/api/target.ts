@@ -10,6 +10,7 @@ export type SwitchMethods = Pick<
   | 'status'
   | 'metrics'
   | 'doctor'
+  | 'acceptStore'
   | 'networks'
   | 'createNetwork'
   | 'removeNetwork'

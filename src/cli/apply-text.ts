@@ -2,7 +2,8 @@
 import { idOf } from '../model/name.ts';
 import type { ApplyReport } from '../model/report.ts';
 
-export function applyText({ kind, name, namespace, action, dryRun, waiting }: ApplyReport): string {
+export function applyText({ kind, name, namespace, action, dryRun, waiting, pending }: ApplyReport): string {
   const why = waiting === undefined ? '' : `, waiting: ${waiting}`;
-  return `${kind.toLowerCase()}/${idOf({ name, namespace })} ${action}${dryRun ? ' (dry run)' : ''}${why}\n`;
+  const unknown = pending === undefined ? '' : `, pending: ${pending}`;
+  return `${kind.toLowerCase()}/${idOf({ name, namespace })} ${action}${dryRun ? ' (dry run)' : ''}${why}${unknown}\n`;
 }

@@ -7,6 +7,7 @@ import { endpointTable } from './endpoint-table.ts';
 import { parseLabels } from './kind.ts';
 import { namingOptions, type NamedOption } from './naming-options.ts';
 import { print } from './print.ts';
+import { idOf } from '../model/name.ts';
 import { clientOf, collect, count, globals, verb } from './verb.ts';
 
 interface Options {
@@ -108,6 +109,7 @@ taken away by: --label KEY-, --ethertype none, --publish none, --rate-limit none
         clientOf(command).attach(request),
       );
       await print(globals(command).output, report, () => endpointTable([report]));
+      if (report.pending !== undefined) process.stderr.write(`weft: endpoint "${idOf(report)}": ${report.pending}\n`);
     });
 }
 

@@ -1,6 +1,7 @@
 /** `weft status`: exits 0 only when the daemon forwards. */
 import type { Command } from 'commander';
 import { WeftError } from '../error.ts';
+import { heldText } from '../model/held.ts';
 import type { StatusReport } from '../model/report.ts';
 import { idOf } from '../model/name.ts';
 import { ageText, colours, fields, numberText, pairsText, print, table, type Cell } from './print.ts';
@@ -41,7 +42,15 @@ async function statusText(report: StatusReport): Promise<string> {
     ...rows(() => (report.internal ? [['Own sockets', internalText(report.internal)]] : [])),
     ...rows(() => (report.metrics ? [['Metrics', metricsText(report.metrics)]] : [])),
     ...rows(() => report.clashes.map(({ detail }) => ['Clash', paint('yellow', detail)] as const)),
-    ...row('Store', () => report.store),
+    ...row('Store', () => storeText(report)),
+    ...rows(() => {
+      const { held = [], pending = [], lost = [] } = report.sharedStore ?? {};
+      const told: (readonly [string, Cell])[] = [];
+      if (held.length > 0) told.push(['Held', paint('yellow', `${heldText(held)}: \`weft doctor\` says why`)]);
+      if (pending.length > 0)
+        told.push(['Pending', paint('yellow', `other hosts do not know of ${pending.join(', ')} yet`)]);
+      return [...told, ...lost.map((why) => ['Given up', paint('yellow', why)] as const)];
+    }),
     ...row('Networks', () => report.networks),
     ...row('Endpoints', () => endpointsText(report)),
     ...rows(() => report.refusedRecords.map((refused) => ['Waiting', paint('yellow', refusedText(refused))] as const)),
@@ -145,6 +154,15 @@ function outText({ datapath: { tx, consumed, coalesced, drops, held } }: StatusR
 function flowCacheText({ datapath: { refused, evicted } }: StatusReport): string {
   const refusals = `${refused.flows} flows for lack of room, ${refused.masks} for lack of a mask, ${refused.dropMasks} drops for lack of a mask`;
   return `${evicted.flows} flows and ${evicted.masks} masks evicted; not cached: ${refusals}`;
+}
+
+function storeText({ store, sharedStore }: StatusReport): string {
+  if (!sharedStore) return store;
+  const { reachable, why, since, refused, revision, audit } = sharedStore;
+  if (refused !== undefined) return `${store}, not used: ${refused}`;
+  if (!reachable) return `${store}, cannot be reached: ${why}${since === undefined ? '' : `, since ${since}`}`;
+  const mismatches = audit.mismatches > 0 ? `, ${audit.mismatches} changes were not reported` : '';
+  return `${store}, revision ${revision}${mismatches}`;
 }
 
 function mebibytes(bytes: number): string {

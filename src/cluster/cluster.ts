@@ -12,7 +12,7 @@
 import { WeftError } from '../error.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
 import { compareKinds, kindOf, kinds } from '../model/kinds/registry.ts';
-import type { ApplyReport } from '../model/report.ts';
+import type { AcceptReport, ApplyReport } from '../model/report.ts';
 import { idOf, nameOf, type Resource, type ResourceName } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
 import type { Change, Entry, Transaction } from '../store/store.ts';
@@ -23,7 +23,7 @@ import type { Feed, News } from './feed.ts';
 import { refuseInUse } from './in-use.ts';
 import { keyOf, resourceAt } from './keys.ts';
 import { PlanAgain } from './plan-again.ts';
-import type { Declared, Reconciler, Stored } from './reconciler.ts';
+import { PENDING, type Declared, type Reconciler, type Stored } from './reconciler.ts';
 import type { Register } from './register.ts';
 import { RefusedRecords } from './refused-records.ts';
 import { Serial } from './serial.ts';
@@ -127,8 +127,9 @@ export class Cluster {
     resources: readonly Resource[],
     { dryRun = false, moves }: { readonly dryRun?: boolean; readonly moves?: readonly string[] } = {},
   ): Promise<ApplyReport[]> {
-    const { reconcilers } = this.#environment;
-    const draft = new FileDraft(reconcilers, this.refused, moves);
+    const { feed, reconcilers } = this.#environment;
+    const isHeld = (kind: KindDefinition, name: string): boolean => feed.failure(kind, name) !== undefined;
+    const draft = new FileDraft(reconcilers, this.refused, moves, isHeld);
     const ordered = [...resources].sort(compareKinds);
     const actions: ApplyReport['action'][] = [];
     try {
@@ -145,6 +146,7 @@ export class Cluster {
       const action = actions[at] === 'unchanged' && mended.has(resource) ? 'configured' : actions[at]!;
       const { kind, metadata } = resource;
       const reconciler = reconcilers.get(kind)!;
+      const isPending = !dryRun && (reconciler.find(idOf(metadata))?.revision ?? 0) < 0;
       const waiting = dryRun ? undefined : reconciler.failure?.(idOf(metadata))?.message;
       if (action !== 'unchanged' && !dryRun) this.#environment.logger.info({ kind, name: idOf(metadata) }, action);
       const { name, namespace } = metadata;
@@ -155,6 +157,7 @@ export class Cluster {
         action,
         dryRun,
         ...(waiting !== undefined && { waiting }),
+        ...(isPending && { pending: PENDING }),
       };
     });
   }
@@ -194,10 +197,12 @@ export class Cluster {
     which: ResourceName,
     { dryRun = false }: { readonly dryRun?: boolean } = {},
   ): Promise<ApplyReport> {
-    const { reconcilers, logger } = this.#environment;
+    const { feed, reconcilers, logger } = this.#environment;
     const name = idIn(kind, which);
     const reconciler = reconcilers.get(kind.kind)!;
-    const revision = this.refused.revision(kind, name) ?? reconciler.get(name).revision;
+    // A shared store may have what is not in force here.
+    const isElsewhere = feed.failure(kind, name) !== undefined && !reconciler.find(name);
+    const revision = this.refused.revision(kind, name) ?? (isElsewhere ? 0 : reconciler.get(name).revision);
     reconciler.refuseRemoval?.(name);
     refuseInUse(kind, name, this.#all());
     if (!dryRun) {
@@ -214,8 +219,9 @@ export class Cluster {
     const reconciler = this.#environment.reconcilers.get(kind.kind)!;
     if (name !== undefined) {
       const id = idIn(kind, { name, namespace });
-      const refused = reconciler.find(id) ? undefined : this.refused.failure(kind, id);
-      if (refused) throw refused;
+      const { feed } = this.#environment;
+      const refused = this.refused.failure(kind, id) ?? feed.failure(kind, id);
+      if (refused && !reconciler.find(id)) throw refused;
       return [reconciler.shown(reconciler.get(id))];
     }
     const all = reconciler.all().map((declared) => reconciler.shown(declared));
@@ -250,6 +256,16 @@ export class Cluster {
       await this.#write({ expect: [{ key, revision }], put: [{ key, value }] });
       logger.info({ kind: kind.kind, name }, 'configured');
       return { ...report, action: 'configured' };
+    });
+  }
+
+  /** Puts into force what a shared store says although it is not what it was. @throws WeftError if that is not possible */
+  acceptStore(): Promise<AcceptReport> {
+    return this.serial.run(async () => {
+      await this.#follow();
+      const report = await this.#environment.feed.accept();
+      await this.#follow();
+      return report;
     });
   }
 

@@ -16,6 +16,7 @@ export class FileDraft implements Draft {
   readonly #reconcilers: ReadonlyMap<string, Reconciler>;
   readonly #refused: RefusedRecords;
   readonly #moves: readonly string[];
+  readonly #isHeld: (kind: KindDefinition, name: string) => boolean;
   readonly #declared = new Map<string, Map<string, Declared>>();
   readonly #expect = new Map<string, number>();
   readonly #put = new Map<string, { readonly key: string; readonly value: unknown }>();
@@ -24,15 +25,17 @@ export class FileDraft implements Draft {
   readonly #undo: (() => void)[] = [];
   readonly #onStored: ((revision: number) => void)[] = [];
 
-  /** @param moves the endpoints that may be taken over from other hosts */
+  /** @param moves the endpoints that may be taken over from other hosts @param isHeld as for `isRefused` */
   constructor(
     reconcilers: ReadonlyMap<string, Reconciler>,
     refused = new RefusedRecords(),
     moves: readonly string[] = [],
+    isHeld: (kind: KindDefinition, name: string) => boolean = () => false,
   ) {
     this.#reconcilers = reconcilers;
     this.#refused = refused;
     this.#moves = moves;
+    this.#isHeld = isHeld;
   }
 
   get isEmpty(): boolean {
@@ -85,7 +88,8 @@ export class FileDraft implements Draft {
   }
 
   isRefused(kind: string, name: string): boolean {
-    return this.#refused.revision(kindOf({ kind }), name) !== undefined;
+    const of = kindOf({ kind });
+    return this.#refused.revision(of, name) !== undefined || this.#isHeld(of, name);
   }
 
   onUndo(undo: () => void): void {

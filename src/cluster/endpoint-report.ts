@@ -2,6 +2,7 @@
 import type { EndpointReport } from '../model/report.ts';
 import type { Resource } from '../model/resource.ts';
 import type { Endpoint } from './endpoint.ts';
+import { PENDING } from './reconciler.ts';
 
 export interface EndpointSurroundings {
   /** The name of this host. */
@@ -15,7 +16,7 @@ export interface EndpointSurroundings {
 }
 
 export function endpointReport(
-  { resource, addresses, mac, state, host, local }: Endpoint,
+  { resource, revision, addresses, mac, state, host, local }: Endpoint,
   { hostName, mtu, netns, ifname, problems }: EndpointSurroundings,
 ): EndpointReport {
   const { spec, metadata } = resource;
@@ -34,6 +35,7 @@ export function endpointReport(
       ...(mtu !== undefined && { mtu }),
       ...(state === 'attached' && { port: local.portNo }),
     }),
+    ...(revision < 0 && { pending: PENDING }),
     ...(problems.length > 0 && { problems: [...problems] }),
     trust: spec.trust,
     publish: spec.publish.map(({ hostIP, ...one }) => ({ ...one, ...(hostIP !== undefined && { hostIP }) })),

@@ -11,6 +11,7 @@
  */
 import type { WeftError } from '../error.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
+import type { AcceptReport, SharedStoreReport } from '../model/report.ts';
 import type { Change, Entry, Store, Transaction } from '../store/store.ts';
 
 export interface News {
@@ -39,6 +40,10 @@ export interface Feed {
 
   /** Why a resource is not in force as the store has it; undefined if it is. */
   failure(kind: KindDefinition, name: string): WeftError | undefined;
+  /** What `weft status` shows of a shared store; null if there is none. */
+  report(): SharedStoreReport | null;
+  /** Puts into force what a shared store says although it is not what it was. @throws WeftError if that is not possible */
+  accept(): Promise<AcceptReport>;
   /** Ends it. No call may be running any more. */
   close(): Promise<void>;
 }

@@ -1,4 +1,5 @@
 /** The feed of a host with a store of its own: everything that the store holds is in force. */
+import type { AcceptReport } from '../model/report.ts';
 import type { Change, Entry, Store, Transaction, WatchEvent } from '../store/store.ts';
 import type { Feed, News } from './feed.ts';
 import { migration } from './migration.ts';
@@ -57,6 +58,14 @@ export class LocalFeed implements Feed {
   }
 
   failure(): undefined {}
+
+  report(): null {
+    return null;
+  }
+
+  async accept(): Promise<AcceptReport> {
+    return { accepted: [] };
+  }
 
   async close(): Promise<void> {
     this.#stopWatch();

@@ -14,12 +14,18 @@ import type { ApplyReport } from '../model/report.ts';
 import type { Resource } from '../model/resource.ts';
 import type { Put, Transaction } from '../store/store.ts';
 
+/** What is said of a resource that the shared store does not have yet. */
+export const PENDING = 'the store cannot be reached: other hosts do not know of it yet';
+
 /** A declared resource. */
 export interface Declared<R extends Resource = Resource> {
   /** Unique within its kind (`idOf`). */
   readonly name: string;
   readonly resource: R;
-  /** The revision of its record in the store; 0 if it is not stored yet. */
+  /**
+   * The revision of its record in the store. Negative if this host has stored it by itself while the shared store was away;
+   * 0 if it is not stored yet.
+   */
   readonly revision: number;
 }
 
@@ -38,7 +44,7 @@ export interface Draft {
   count(kind: string): number;
   /** True if an endpoint may be taken over from another host that has it. */
   mayMove(name: string): boolean;
-  /** True if the store has something under that name that this host does not accept, and that must be replaced. */
+  /** True if the store has something else under that name than what is in force, and that must be replaced. */
   isRefused(kind: string, name: string): boolean;
   /** `undo` is called if the change is given up, and after a dry run. */
   onUndo(undo: () => void): void;

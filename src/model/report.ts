@@ -27,6 +27,8 @@ export const endpointReport = z.object({
   interface: z.string().optional(),
   mtu: z.number().optional(),
   port: z.number().optional(),
+  /** Why other hosts do not know of it as it is here. */
+  pending: z.string().optional(),
   /** What is wrong with its interface, and how to solve it. */
   problems: z.array(z.string()).optional(),
   trust: z.boolean(),
@@ -100,6 +102,46 @@ export const refusedRecordReport = z.object({
   why: z.string(),
 });
 
+/** Where a shared store has lost or reverted what is in force here. */
+export const heldRecordReport = z.object({
+  /** Such as `network "blue"`. */
+  name: z.string(),
+  /** What the store says: it has none, has another one, or has one again. */
+  change: z.enum(['deleted', 'changed', 'returned']),
+});
+
+/** A store that several hosts share, as this host sees it. */
+export const sharedStoreReport = z.object({
+  /** The id of the cluster that this host belongs to; null until it has met one. */
+  cluster: z.string().nullable(),
+  reachable: z.boolean(),
+  /** Why it is not reachable. */
+  why: z.string().optional(),
+  /** Since when it is, or is not, reachable. */
+  since: z.string().optional(),
+  /** The last revision that was put into force. */
+  revision: z.number(),
+  /** Why nothing is taken from it or written to it, although it answers. */
+  refused: z.string().optional(),
+  /** Resources of this host that the store does not have yet. */
+  pending: z.array(z.string()),
+  /** Why resources that this host wrote while the store was away were given up. */
+  lost: z.array(z.string()),
+  /** What shows that the store is not what it was. */
+  signs: z.array(z.string()),
+  /** What stays in force until `weft doctor --accept-store`, or until it is applied again. */
+  held: z.array(heldRecordReport),
+  /** How often all of it was compared with what is known, and how many changes it had not reported; those have to stay 0. */
+  audit: z.object({ runs: z.number(), mismatches: z.number() }),
+});
+
+/** What `weft doctor --accept-store` has put into force. */
+export const acceptReport = z.object({
+  accepted: z.array(heldRecordReport),
+  /** The id of the cluster that this host belongs to from now on, if that is another one. */
+  cluster: z.string().optional(),
+});
+
 export const statusReport = z.object({
   host: z.string(),
   version: z.string(),
@@ -115,6 +157,8 @@ export const statusReport = z.object({
   /** Where the path MTU comes from: the kernel (an interface, or an ICMP error), or lost probes. */
   pathSources: z.record(z.string(), z.enum(['kernel', 'probed'])),
   store: z.string(),
+  /** Null if this host has its store for itself. */
+  sharedStore: sharedStoreReport.nullable(),
   clashes: z.array(clashReport),
   /** The outside, with `why` if it is not open or could not be restored; null if no network has one. */
   outside: z.object({ open: z.boolean(), why: z.string().optional() }).nullable(),
@@ -249,6 +293,8 @@ export const applyReport = z.object({
   dryRun: z.boolean(),
   /** Why it is declared and not in force on this host. */
   waiting: z.string().optional(),
+  /** Why other hosts do not know of it yet. */
+  pending: z.string().optional(),
 });
 
 /** One metric of `weft metrics -o json`. */
@@ -284,12 +330,16 @@ export const reports = {
   apply: applyReport,
   capture: captureReport,
   metric: metricReport,
+  accept: acceptReport,
 } as const;
 
 export type EndpointReport = z.infer<typeof endpointReport>;
 export type NetworkReport = z.infer<typeof networkReport>;
 export type StatusReport = z.infer<typeof statusReport>;
 export type RefusedRecordReport = z.infer<typeof refusedRecordReport>;
+export type HeldRecordReport = z.infer<typeof heldRecordReport>;
+export type SharedStoreReport = z.infer<typeof sharedStoreReport>;
+export type AcceptReport = z.infer<typeof acceptReport>;
 export type ClashReport = z.infer<typeof clashReport>;
 export type CheckReport = z.infer<typeof checkReport>;
 export type DoctorReport = z.infer<typeof doctorReport>;

@@ -9,7 +9,15 @@ import { requireTun } from '../link/tun.ts';
 import type { OutsideState } from '../outside/state.ts';
 import type { UnderlayInterface } from '../link/underlay.ts';
 import { portText } from '../model/publish.ts';
-import type { CheckReport, ClashReport, DatapathReport, DoctorReport, StatusReport } from '../model/report.ts';
+import type {
+  CheckReport,
+  ClashReport,
+  DatapathReport,
+  DoctorReport,
+  SharedStoreReport,
+  StatusReport,
+} from '../model/report.ts';
+import { checkStore } from './store-check.ts';
 
 /** What the checks look at. */
 export interface DoctorEnvironment {
@@ -42,6 +50,8 @@ export interface DoctorEnvironment {
     readonly local: number;
     readonly problems: Readonly<Record<string, readonly string[]>>;
   }>;
+  /** Undefined if this host has its store for itself. */
+  readonly store: SharedStoreReport | undefined;
   readonly flowCache: Pick<DatapathReport, 'flows' | 'flowLimit' | 'masks' | 'maskLimit' | 'refused' | 'evicted'>;
   /** Frames that ended because the datapath or a decision failed: a defect unless it is 0. */
   readonly lostUpcalls: number;
@@ -57,6 +67,7 @@ export async function diagnose(environment: DoctorEnvironment): Promise<DoctorRe
     checkTun(),
     checkCapabilities(),
     ...checkOffloads(environment.offloads),
+    ...(environment.store ? checkStore(environment.store) : []),
     checkUpcalls(environment),
     ...checkFlowCache(environment),
     ...(environment.outside ? checkOutside(await environment.outside()) : []),

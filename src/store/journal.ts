@@ -79,12 +79,12 @@ export function encodeBatch(transactions: readonly JournalTransaction[]): Buffer
 export function decode(bytes: Buffer): Decoded {
   const damaged = (atByte: number, isLast = false): Decoded => ({ kind: 'damaged', atByte, isLast });
   const headerEnd = bytes.indexOf(LINE_FEED) + 1;
-  const header = payload(bytes.subarray(0, headerEnd)) as { file?: unknown; format?: unknown } | undefined;
+  const header = decodeRecord(bytes.subarray(0, headerEnd)) as { file?: unknown; format?: unknown } | undefined;
   if (header?.file !== FILE || typeof header.format !== 'number' || header.format < OLDEST_FORMAT) return damaged(0);
   if (header.format > FORMAT) return { kind: 'newer', format: header.format };
 
   const snapshotEnd = bytes.indexOf(LINE_FEED, headerEnd) + 1;
-  const snapshot = payload(bytes.subarray(headerEnd, snapshotEnd)) as Snapshot | undefined;
+  const snapshot = decodeRecord(bytes.subarray(headerEnd, snapshotEnd)) as Snapshot | undefined;
   if (snapshot === undefined) return damaged(headerEnd);
 
   const transactions: JournalTransaction[] = [];
@@ -93,7 +93,7 @@ export function decode(bytes: Buffer): Decoded {
   while (at < bytes.length) {
     const end = bytes.indexOf(LINE_FEED, at) + 1 || bytes.length;
     const line = bytes.subarray(at, end);
-    const batch = payload(line) as readonly JournalTransaction[] | undefined;
+    const batch = decodeRecord(line) as readonly JournalTransaction[] | undefined;
     if (batch === undefined) {
       const isLast = end === bytes.length;
       if (isLast && isTorn(line, at)) break;
@@ -112,12 +112,17 @@ export function decode(bytes: Buffer): Decoded {
 
 /** One line: a checksum, a space, the JSON. */
 export function encodeRecord(value: unknown): Buffer {
-  const json = Buffer.from(JSON.stringify(value));
+  return encodeJson(JSON.stringify(value));
+}
+
+/** The same of what is JSON already. */
+export function encodeJson(text: string): Buffer {
+  const json = Buffer.from(text);
   return Buffer.concat([Buffer.from(`${crcText(json)} `), json, Buffer.of(LINE_FEED)]);
 }
 
-/** The contents of a record; undefined if it is damaged. */
-function payload(line: Buffer): unknown {
+/** The contents of a record, line feed included; undefined if it is damaged. */
+export function decodeRecord(line: Buffer): unknown {
   if (line.at(-1) !== LINE_FEED) return undefined;
   const json = line.subarray(CRC_BYTES, -1);
   return line.toString('latin1', 0, CRC_BYTES) === `${crcText(json)} ` ? JSON.parse(json.toString()) : undefined;
@@ -146,7 +151,7 @@ function isTorn(line: Buffer, atByte: number): boolean {
   if (line.at(-1) === LINE_FEED) return hasHole(line, atByte);
   if (holdsRecord(line)) return false;
   // One whose line feed became another byte is complete.
-  return payload(Buffer.concat([line.subarray(0, -1), Buffer.of(LINE_FEED)])) === undefined;
+  return decodeRecord(Buffer.concat([line.subarray(0, -1), Buffer.of(LINE_FEED)])) === undefined;
 }
 
 /** Are there blocks that were never written? They begin and end at block boundaries, or where the line does. */
@@ -168,7 +173,7 @@ function hasHole(line: Buffer, atByte: number): boolean {
 function holdsRecord(line: Buffer): boolean {
   const text = line.toString('latin1');
   return [...text.matchAll(/[0-9a-f]{8} \[/g)].some(
-    ({ index }) => index > 0 && payload(line.subarray(index)) !== undefined,
+    ({ index }) => index > 0 && decodeRecord(line.subarray(index)) !== undefined,
   );
 }
 

@@ -134,6 +134,7 @@ export function fakeSwitch(): FakeSwitch {
       text: async (format) => ({ contentType: `text/plain; of=${format}`, text: `# ${format}\n` }),
       report: async () => [{ name: 'weft_peers', type: 'gauge', help: 'Peers', values: [{ labels: {}, value: 2 }] }],
     },
+    acceptStore: async () => ({ accepted: [{ name: 'network "blue"', change: 'deleted' as const }] }),
     doctor: async () => ({
       checks: [
         { check: 'tun', result: 'ok', detail: '/dev/net/tun is there' },
@@ -243,6 +244,7 @@ function statusOf(forwarding: boolean): StatusReport {
     pathMtus: {},
     pathSources: {},
     store: 'embedded',
+    sharedStore: null,
     clashes: [],
     outside: null,
     internal: null,

@@ -1,4 +1,5 @@
 /** A whole control plane without namespaces: store, cluster and reconcilers over a switch in memory. */
+import { randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,6 +10,7 @@ import { LocalFeed } from '../../src/cluster/local-feed.ts';
 import { Endpoints } from '../../src/cluster/endpoints.ts';
 import { Hosts } from '../../src/cluster/hosts.ts';
 import { Networks } from '../../src/cluster/networks.ts';
+import { SharedFeed } from '../../src/cluster/shared-feed.ts';
 import { reconcilers } from '../../src/cluster/reconcilers.ts';
 import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
 import { parseIp } from '../../src/flow/types.ts';
@@ -45,7 +47,19 @@ function after(delayMs: number, work: () => void): () => void {
 export async function openControlPlane(t: Test, known?: string, { host = 'here', shared }: ControlPlaneOptions = {}) {
   const directory = known ?? mkdtempSync(join(tmpdir(), `weft-cluster-${process.pid}-`));
   const own = await openEmbeddedStore({ directory, onWarning: (message) => t.fail(message), after });
-  const store = shared ?? own;
+  const warnings: string[] = [];
+  const tell = (_: object, message: string): void => void warnings.push(message);
+  const feed = !shared
+    ? new LocalFeed(own)
+    : new SharedFeed({
+        store: shared,
+        ...{ own, host, after },
+        copyFile: join(directory, 'copy'),
+        newId: () => randomUUID(),
+        wallClock: () => 0,
+        logger: { info: () => {}, warn: tell, error: tell },
+      });
+  const { store } = feed;
   const allotment = shared && new Allotment();
   const forwarding = new Forwarding(openReferenceDatapath, {
     hostId: Uint8Array.of(0, 0, 1),
@@ -63,7 +77,6 @@ export async function openControlPlane(t: Test, known?: string, { host = 'here',
       throw error;
     },
   });
-  const warnings: string[] = [];
   const id = Buffer.from(host).toString('hex').padEnd(32, '0').slice(0, 32);
   const hosts: Hosts = new Hosts({
     forwarding,
@@ -101,7 +114,7 @@ export async function openControlPlane(t: Test, known?: string, { host = 'here',
     warn: (message) => warnings.push(message),
   });
   const cluster = new Cluster({
-    feed: new LocalFeed(store),
+    feed,
     reconcilers: reconcilers({ networks, hosts, endpoints }),
     registers: allotment ? [allotment] : [],
     onEnforced: async () => {},
@@ -125,11 +138,11 @@ export async function openControlPlane(t: Test, known?: string, { host = 'here',
   /** What another program writes; in force when it returns, as far as that is possible. */
   const write = async (entries: Readonly<Record<string, unknown>>): Promise<void> => {
     const all = Object.entries(entries);
-    await store.transact({
+    await (shared ?? store).transact({
       put: all.flatMap(([key, value]) => (value === undefined ? [] : [{ key, value }])),
       delete: all.flatMap(([key, value]) => (value === undefined ? [key] : [])),
     });
     await cluster.serial.run(() => cluster.enforce());
   };
-  return { cluster, close, directory, endpoints, forwarding, networks, store, warnings, write };
+  return { cluster, close, directory, endpoints, feed, forwarding, networks, store, warnings, write };
 }

@@ -20,6 +20,7 @@ const everything = { udpSegment: true, udpGro: true, tapUso: true };
 
 async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport[]> {
   const { checks } = await diagnose({
+    store: undefined,
     underlay: undefined,
     tunnel: undefined,
     vxlanPort: 4789,
@@ -171,7 +172,12 @@ t.test('ports that are published where this host is not', async (t) => {
 t.test('a network whose packets are larger than the underlay takes', async (t) => {
   const about = async (mtu: number, isLoopback = false): Promise<CheckReport | undefined> => {
     const underlayInterface = async (): Promise<UnderlayInterface> => ({ name: 'u', mtu: 1500, isLoopback });
-    const environment = { underlay: '192.0.2.1', networks: [{ name: 'blue', mtu }], underlayInterface };
+    const environment = {
+      store: undefined,
+      underlay: '192.0.2.1',
+      networks: [{ name: 'blue', mtu }],
+      underlayInterface,
+    };
     return only(await checksWith(environment), 'mtu blue');
   };
   t.match(await about(1450), { result: 'ok', detail: '1450, and 50 for encapsulation, fits 1500' });
@@ -190,7 +196,14 @@ t.test('what the paths to other hosts take, and who says so', async (t) => {
     const probe: Probe = async () => ({ isReachable: true, roundTripMs: 1 });
     const underlayInterface = async (): Promise<UnderlayInterface> => ({ name: 'u', mtu: 1500, isLoopback: false });
     const networks = [{ name: 'blue', mtu: 1450 }];
-    const environment = { underlay: '192.0.2.1', paths: new Map([[peer, path]]), networks, underlayInterface, probe };
+    const environment = {
+      store: undefined,
+      underlay: '192.0.2.1',
+      paths: new Map([[peer, path]]),
+      networks,
+      underlayInterface,
+      probe,
+    };
     return only(await checksWith({ ...environment, ...more }), `path ${peer}`);
   };
   t.match(await about({ mtu: 1500, source: 'kernel', isConfirmed: true }), { result: 'ok', detail: 'MTU 1500' });

@@ -1,0 +1,53 @@
+/** What `weft doctor` says of a store that several hosts share. */
+import { heldText } from '../model/held.ts';
+import type { CheckReport, SharedStoreReport } from '../model/report.ts';
+
+export function checkStore(store: SharedStoreReport): CheckReport[] {
+  const { signs, held, lost, audit } = store;
+  const checks: CheckReport[] = [reached(store)];
+  if (held.length > 0) {
+    checks.push({
+      check: 'held',
+      result: 'failed',
+      detail: `the store is not what it was (${signs.join('; ')}), and what it lost or reverted stays in force: ${heldText(held)}`,
+      hint: 'apply what should stay again, then put into force what the store says with `weft doctor --accept-store`',
+    });
+  }
+  if (lost.length > 0) {
+    checks.push({ check: 'given up', result: 'warning', detail: lost.join('; '), hint: 'attach or apply them again' });
+  }
+  if (audit.mismatches > 0) {
+    checks.push({
+      check: 'store audit',
+      result: 'warning',
+      detail: `${audit.mismatches} changes were not reported by the store, and are mended`,
+      hint: 'update etcd: some versions lose events',
+    });
+  }
+  return checks;
+}
+
+function reached({
+  reachable,
+  why,
+  since,
+  refused,
+  revision,
+  pending,
+  cluster,
+  audit,
+}: SharedStoreReport): CheckReport {
+  const check = 'store';
+  if (refused !== undefined) return { check, result: 'failed', detail: refused };
+  if (reachable) {
+    const text = `cluster ${cluster ?? 'not known yet'}, revision ${revision}, compared ${audit.runs} times`;
+    return { check, result: 'ok', detail: text };
+  }
+  const waiting = pending.length === 0 ? '' : `; other hosts do not know of ${pending.join(', ')} yet`;
+  return {
+    check,
+    result: 'failed',
+    detail: `cannot be reached (${why}, since ${since ?? 'the start'})${waiting}`,
+    hint: 'what is known stays in force, and weft tries again',
+  };
+}

@@ -1,0 +1,200 @@
+/** A host that has nothing but a feed, and remembers what is in force: the least that follows a shared store. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Test } from 'tap';
+import { Serial } from '../../src/cluster/serial.ts';
+import { SharedFeed } from '../../src/cluster/shared-feed.ts';
+import { openEmbeddedStore } from '../../src/store/embedded.ts';
+import type { Entry, Store, Transaction } from '../../src/store/store.ts';
+import { Switchable } from '../support/switchable.ts';
+
+export class FeedHost {
+  readonly name: string;
+  readonly directory: string;
+  readonly link: Switchable;
+  readonly feed: SharedFeed;
+  readonly serial = new Serial();
+  /** The records in force, with the revisions with which they are known here. */
+  readonly inForce = new Map<string, Entry>();
+  readonly log: string[] = [];
+  /** Set when everything there was at the start is in force. */
+  isStarted = false;
+  readonly #own: Store;
+  readonly #timers = new Set<() => void>();
+
+  private constructor(name: string, directory: string, own: Store, link: Switchable) {
+    this.name = name;
+    this.directory = directory;
+    this.link = link;
+    this.#own = own;
+    let ids = 0;
+    const tell = (_: object, message: string): void => void this.log.push(message);
+    this.feed = new SharedFeed({
+      store: link,
+      own,
+      host: name,
+      copyFile: join(directory, 'copy'),
+      newId: () => `cluster-${name}${ids++ === 0 ? '' : `-${ids}`}`,
+      // Ticks come from the test; the first answer and reports of the watch are never late.
+      after: (delayMs, work) => {
+        this.#timers.add(work);
+        const immediate = delayMs === 0 ? setImmediate(work) : undefined;
+        return () => {
+          this.#timers.delete(work);
+          if (immediate) clearImmediate(immediate);
+        };
+      },
+      wallClock: () => 0,
+      logger: { info: tell, warn: tell, error: tell },
+    });
+  }
+
+  /** @param known the directory of a host that is no longer there */
+  static async start(
+    name: string,
+    shared: Store,
+    { known, isAway = false, wrap = (own) => own, history = '', slow }: StartOptions = {},
+  ): Promise<FeedHost> {
+    const directory = known ?? mkdtempSync(join(tmpdir(), `weft-feed-${process.pid}-`));
+    const own = await openEmbeddedStore({
+      directory,
+      onWarning: (message) => {
+        throw new Error(message);
+      },
+      after: () => () => {},
+    });
+    const link = new Switchable(shared);
+    link.history = history;
+    if (isAway) link.away();
+    if (slow) link.beforeList = () => slow;
+    const host = new FeedHost(name, directory, wrap(own), link);
+    try {
+      const starting = host.serial.run(() => host.feed.start(() => void host.settle()));
+      if (slow) {
+        while (link.lists === 0) await new Promise((resolve) => setImmediate(resolve));
+        host.passTime();
+      }
+      await starting;
+      await host.settle();
+    } catch (error) {
+      await host.stop();
+      throw error;
+    }
+    return host;
+  }
+
+  /** Puts everything into force that there is. */
+  async settle(): Promise<void> {
+    await this.serial.run(() => this.#follow()).catch(() => {});
+  }
+
+  /** Follows until it has in force what is to be expected. */
+  async until(isSo: () => boolean, what: string): Promise<void> {
+    for (let turn = 0; !isSo(); turn++) {
+      if (turn > 5000) throw new Error(`${this.name}: in vain for ${what}`);
+      await this.settle();
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+  }
+
+  /** Like an operation of the cluster: what it wrote is in force when it returns. */
+  write(transaction: Transaction): Promise<number> {
+    return this.serial.run(async () => {
+      await this.#follow();
+      const revision = await this.feed.transact(transaction);
+      await this.feed.caughtUp(revision);
+      await this.#follow();
+      return revision;
+    });
+  }
+
+  /** Sets a record, or deletes it, if it still is as it is known here. */
+  set(key: string, value: unknown): Promise<number> {
+    const expect = [{ key, revision: this.inForce.get(key)?.revision ?? 0 }];
+    return this.write(value === undefined ? { expect, delete: [key] } : { expect, put: [{ key, value }] });
+  }
+
+  accept() {
+    return this.serial.run(async () => {
+      await this.#follow();
+      const report = await this.feed.accept();
+      await this.#follow();
+      return report;
+    });
+  }
+
+  /** Lets all that waits for a time to pass go on. */
+  passTime(): void {
+    for (const work of [...this.#timers]) {
+      this.#timers.delete(work);
+      work();
+    }
+  }
+
+  values(): Record<string, unknown> {
+    const keys = [...this.inForce.keys()].sort((a, b) => (a < b ? -1 : 1));
+    return Object.fromEntries(keys.map((key) => [key, this.inForce.get(key)!.value]));
+  }
+
+  get report() {
+    return this.feed.report();
+  }
+
+  async stop(): Promise<void> {
+    await this.serial.close();
+    await this.feed.close();
+    await this.#own.close();
+  }
+
+  async #follow(): Promise<void> {
+    for (let news = await this.feed.next(); news; news = await this.feed.next()) {
+      for (const { key, entry } of news.changes) {
+        if (entry) this.inForce.set(key, entry);
+        else this.inForce.delete(key);
+      }
+      if (news.keys) {
+        this.isStarted = true;
+        const missing = [...news.keys].filter((key) => !this.inForce.has(key));
+        const more = [...this.inForce.keys()].filter((key) => !news.keys!.has(key));
+        if (missing.length + more.length > 0) throw new Error(`keys differ: ${missing.join()} / ${more.join()}`);
+      }
+    }
+  }
+}
+
+export interface StartOptions {
+  readonly known?: string;
+  readonly isAway?: boolean;
+  readonly wrap?: (own: Store) => Store;
+  readonly history?: string;
+  /** The store does not answer before this resolves. */
+  readonly slow?: Promise<void>;
+}
+
+/** Stopped and removed at the end of the test. */
+export function hostsOf(t: Test, shared: Store) {
+  const hosts = new Map<string, FeedHost>();
+  const directories = new Set<string>();
+  t.teardown(async () => {
+    for (const host of hosts.values()) await host.stop().catch(() => {});
+    for (const directory of directories) rmSync(directory, { recursive: true, force: true });
+  });
+  return async (name: string, options: StartOptions = {}): Promise<FeedHost> => {
+    await hosts.get(name)?.stop();
+    const host = await FeedHost.start(name, shared, options);
+    hosts.set(name, host);
+    directories.add(host.directory);
+    return host;
+  };
+}
+
+/** A record of one host. */
+export function endpointOf(host: string, address: string, extra: object = {}) {
+  return {
+    host,
+    resource: { kind: 'Endpoint', spec: { network: 'blue' }, ...extra },
+    addresses: [address],
+    mac: `02:00:00:00:00:${address.split('.')[3]!.padStart(2, '0')}`,
+  };
+}

@@ -1,0 +1,224 @@
+/** What is in force on hosts that share a store, whatever happens to the store. */
+import t, { type Test } from 'tap';
+import { openStore } from './control-plane.ts';
+import { endpointOf, hostsOf } from './feed-host.ts';
+
+const WEB = 'endpoints/default/web';
+const DB = 'endpoints/default/db';
+const BLUE = 'networks/blue';
+const DEFAULT = 'namespaces/default';
+
+/** Two hosts that share a store, with a network and an endpoint each. */
+async function opened(t: Test) {
+  const shared = await openStore(t);
+  const start = hostsOf(t, shared);
+  const [a, b] = [await start('a'), await start('b')];
+  await a.set(BLUE, { vni: 1 });
+  await a.set(WEB, endpointOf('a', '10.0.0.1'));
+  await b.set(DB, endpointOf('b', '10.0.0.2'));
+  await a.until(() => a.inForce.has(DB), 'db');
+  return { shared, start, a, b };
+}
+
+t.test('two hosts see what either writes, and a store belongs to one cluster', async (t) => {
+  const { shared, a, b } = await opened(t);
+  t.same(Object.keys(a.values()), [DB, WEB, DEFAULT, BLUE]);
+  t.same(a.values(), b.values());
+  t.match((await shared.get('format'))?.value, { id: 'cluster-a', version: 1 });
+  t.match([a.report.cluster, b.report.cluster], ['cluster-a', 'cluster-a']);
+  await a.set(WEB, undefined);
+  await b.until(() => !b.inForce.has(WEB), 'the deletion');
+  t.same(b.values(), a.values());
+});
+
+t.test('while the store is away', async (t) => {
+  const { shared, a, b } = await opened(t);
+  a.link.away();
+  const app = endpointOf('a', '10.0.0.3');
+  await t.rejects(a.set(BLUE, { vni: 2 }), {
+    code: 'unreachable',
+    message:
+      'the store cannot be reached (connection refused, since 2026-01-01T00:00:01.000Z): network "blue" cannot be changed meanwhile',
+  });
+  await t.rejects(a.set('networks/red', { vni: 2 }), { code: 'unreachable' });
+  await t.rejects(a.set(DB, undefined), { code: 'unreachable', message: /endpoint "db"/ }, 'another host’s');
+  await t.rejects(a.set(DB, endpointOf('a', '10.0.0.2')), { code: 'unreachable' }, 'nor taken over');
+  await t.rejects(a.set('blocks/blue/1', { host: 'a' }), { code: 'unreachable' }, 'a new claim');
+  await a.set('endpoints/default/app', app);
+  await a.set(WEB, undefined);
+  await t.rejects(a.write({ expect: [{ key: WEB, revision: 9 }], put: [] }), { code: 'conflict' });
+  t.same(a.inForce.get('endpoints/default/app')?.value, app, 'it is in force here');
+  t.notOk(a.inForce.has(WEB));
+  t.same(a.report.pending, ['endpoint "app"', 'endpoint "web"']);
+  t.notOk(b.inForce.has('endpoints/default/app'), 'and nobody else knows of it');
+  await b.set('networks/red', { vni: 7 });
+  await b.set(DB, { ...endpointOf('b', '10.0.0.2'), labels: {} });
+
+  a.link.back();
+  await a.until(() => a.report.pending.length === 0, 'the writes');
+  await b.until(() => b.inForce.has('endpoints/default/app') && !b.inForce.has(WEB), 'the other host');
+  t.same(a.values(), b.values());
+  t.same(a.report.lost, []);
+  t.notOk(await shared.get(WEB));
+  await a.set('endpoints/default/app', { ...app, labels: {} });
+  await b.until(() => 'labels' in (b.inForce.get('endpoints/default/app')!.value as object), 'a later change');
+});
+
+t.test('a restart while the store is away', async (t) => {
+  const { start, a, b } = await opened(t);
+  a.link.away();
+  await a.set('endpoints/default/app', endpointOf('a', '10.0.0.3'));
+  await a.set(WEB, undefined);
+  const before = a.values();
+  const again = await start('a', { known: a.directory, isAway: true });
+  t.ok(again.isStarted, 'it starts from its copy');
+  t.same(again.values(), before);
+  t.same(again.report.pending, ['endpoint "app"', 'endpoint "web"']);
+  t.ok(again.log.includes('the copy of the cluster’s state is put into force'));
+  await again.set('endpoints/default/app', undefined);
+  await again.set('endpoints/default/new', endpointOf('a', '10.0.0.4'));
+  await b.set(DB, undefined);
+  again.link.back();
+  await again.until(() => again.report.pending.length === 0 && !again.inForce.has(DB), 'the store');
+  await b.until(() => b.inForce.has('endpoints/default/new') && !b.inForce.has(WEB), 'the other host');
+  t.same(again.values(), b.values());
+  t.same(Object.keys(b.values()), ['endpoints/default/new', DEFAULT, BLUE]);
+});
+
+t.test('the store is away at the first start ever', async (t) => {
+  const shared = await openStore(t);
+  const start = hostsOf(t, shared);
+  const a = await start('a', { isAway: true });
+  t.notOk(a.isStarted);
+  t.match(a.feed.waitsFor(), { code: 'unreachable', message: /^the store cannot be reached \(connection refused/ });
+  await t.rejects(a.set(WEB, endpointOf('a', '10.0.0.1')), { code: 'unreachable' });
+  a.link.back();
+  await a.until(() => a.isStarted, 'the start');
+  t.equal(a.feed.waitsFor(), undefined);
+  await a.set(WEB, endpointOf('a', '10.0.0.1'));
+  t.same(Object.keys(a.values()), [WEB, DEFAULT]);
+});
+
+t.test('a store that is slow when a host starts', async (t) => {
+  const { start, a, shared } = await opened(t);
+  const before = a.values();
+  await a.stop();
+  await shared.transact({ delete: [DB] });
+  let answer = (): void => {};
+  const asked = new Promise<void>((resolve) => (answer = resolve));
+  const starting = start('a', { known: a.directory, slow: asked });
+  const again = await starting;
+  t.same(again.values(), before, 'the copy');
+  answer();
+  await again.until(() => !again.inForce.has(DB), 'what it says');
+  t.same(Object.keys(again.values()), [WEB, DEFAULT, BLUE]);
+});
+
+t.test('an answer that is lost', async (t) => {
+  const { shared, a, b } = await opened(t);
+  const app = endpointOf('a', '10.0.0.3');
+  a.link.losesAnswer = true;
+  t.ok((await a.set('endpoints/default/app', app)) < 0, 'it is kept here');
+  t.ok(a.inForce.has('endpoints/default/app'));
+  const { revision } = (await shared.get('endpoints/default/app'))!;
+  a.link.back();
+  await a.until(() => a.report.pending.length === 0, 'the store');
+  t.equal((await shared.get('endpoints/default/app'))?.revision, revision, 'it is not written twice');
+  await b.until(() => b.inForce.has('endpoints/default/app'), 'the other host');
+
+  a.link.losesAnswer = true;
+  await t.rejects(a.set('networks/red', { vni: 3 }), {
+    code: 'unreachable',
+    message: /network "red" cannot be changed meanwhile; whether it was stored shows when the store is back$/,
+  });
+  a.link.back();
+  await a.until(() => a.inForce.has('networks/red'), 'what was stored');
+});
+
+t.test('what two hosts made of one name, address or MAC while one of them was cut off', async (t) => {
+  const { a, b } = await opened(t);
+  a.link.away();
+  await a.set('endpoints/default/name', endpointOf('a', '10.0.0.3'));
+  await a.set('endpoints/default/address', endpointOf('a', '10.0.0.4'));
+  await a.set('endpoints/default/mac', { ...endpointOf('a', '10.0.0.5'), mac: '02:00:00:00:00:99' });
+  await a.set('endpoints/default/fine', endpointOf('a', '10.0.0.6'));
+  await a.set(WEB, { ...endpointOf('a', '10.0.0.1'), labels: { a: '1' } });
+  await b.set('endpoints/default/name', endpointOf('b', '10.0.0.30'));
+  await b.set('endpoints/default/other', { ...endpointOf('b', '10.0.0.4'), mac: '02:00:00:00:00:77' });
+  await b.set('endpoints/default/another', { ...endpointOf('b', '10.0.0.50'), mac: '02:00:00:00:00:99' });
+  await b.set(WEB, { ...endpointOf('a', '10.0.0.1'), labels: { b: '2' } });
+  /** Never do two endpoints on one host have one address or MAC. */
+  const owners = (values: Record<string, unknown>): unknown[] =>
+    Object.values(values).flatMap((value) => {
+      const { addresses = [], mac = '' } = value as { addresses?: string[]; mac?: string };
+      return [...addresses, ...(mac ? [mac] : [])];
+    });
+  a.link.back();
+  await a.until(() => {
+    const all = owners(a.values());
+    t.equal(new Set(all).size, all.length, 'no two owners');
+    return a.report.pending.length === 0;
+  }, 'the store');
+  await b.until(() => b.inForce.has('endpoints/default/fine'), 'the other host');
+  t.same(a.values(), b.values());
+  t.match(a.inForce.get('endpoints/default/name')?.value, { host: 'b' });
+  t.match(a.inForce.get(WEB)?.value, { labels: { a: '1' } }, 'its own record stays as its host has it');
+  t.same(a.report.lost.toSorted(), [
+    'endpoint "address" is given up: ip 10.0.0.4 in network "blue" was given to endpoint "other" of host "b" while the store was away',
+    'endpoint "mac" is given up: mac 02:00:00:00:00:99 in network "blue" was given to endpoint "another" of host "b" while the store was away',
+    'endpoint "name" was changed by another host while the store was away: what this host made of it is given up',
+  ]);
+});
+
+t.test('the watch of the store loses a change: the audit counts and mends it', async (t) => {
+  const { a, b } = await opened(t);
+  const audited = async (): Promise<void> => {
+    const { runs } = a.report.audit;
+    a.feed.audit();
+    await a.until(() => a.report.audit.runs === runs + 1, 'the audit');
+    for (let tick = 0; tick < 6; tick++) a.feed.tick();
+    await a.settle();
+  };
+  await audited();
+  t.same(a.report.audit, { runs: 1, mismatches: 0 });
+  a.link.isLost = ({ key }) => key === 'networks/red' || key === DB;
+  await b.set('networks/red', { vni: 3 });
+  await b.set(DB, undefined);
+  await b.set('networks/green', { vni: 4 });
+  await a.until(() => a.inForce.has('networks/green'), 'green');
+  t.ok(a.inForce.has(DB) && !a.inForce.has('networks/red'));
+  await audited();
+  await a.until(() => a.inForce.has('networks/red'), 'red');
+  t.same(a.report.audit, { runs: 2, mismatches: 2 });
+  t.same(a.values(), b.values());
+  a.link.isLost = () => false;
+  await audited();
+  t.same(a.report.audit, { runs: 3, mismatches: 2 });
+});
+
+t.test('a change under way is no mismatch', async (t) => {
+  const { a, b, shared } = await opened(t);
+  // The audit reads what the watch has not reported yet.
+  a.link.away();
+  await b.set('networks/red', { vni: 3 });
+  const listing = await shared.list('');
+  a.link.back();
+  a.link.listing = listing;
+  a.feed.audit();
+  await a.until(() => a.report.audit.runs === 1 && a.inForce.has('networks/red'), 'both');
+  await b.set('networks/green', { vni: 4 });
+  await a.until(() => a.inForce.has('networks/green'), 'a later change');
+  t.same(a.report.audit, { runs: 1, mismatches: 0 });
+});
+
+t.test('the place of the watch is lost', async (t) => {
+  const { a, b } = await opened(t);
+  a.link.away();
+  await b.set('networks/red', { vni: 3 });
+  await b.set(DB, undefined);
+  a.link.back();
+  a.link.compact();
+  await a.until(() => a.inForce.has('networks/red') && !a.inForce.has(DB), 'the listing');
+  t.same(a.values(), b.values());
+  t.same(a.report.signs, []);
+});

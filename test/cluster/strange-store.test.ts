@@ -1,0 +1,280 @@
+/** A shared store that is not what it was: restored, emptied, exchanged, of another cluster or of a newer version. */
+import t, { type Test } from 'tap';
+import { networkKind } from '../../src/model/kinds/network.ts';
+import type { Store } from '../../src/store/store.ts';
+import { openStore } from './control-plane.ts';
+import { endpointOf, hostsOf } from './feed-host.ts';
+
+const WEB = 'endpoints/default/web';
+const DB = 'endpoints/default/db';
+const BLUE = 'networks/blue';
+const RED = 'networks/red';
+const DEFAULT = 'namespaces/default';
+
+async function opened(t: Test) {
+  const shared = await openStore(t);
+  const start = hostsOf(t, shared);
+  const [a, b] = [await start('a'), await start('b')];
+  await a.set(BLUE, { vni: 1 });
+  await a.set(WEB, endpointOf('a', '10.0.0.1'));
+  await b.set(DB, endpointOf('b', '10.0.0.2'));
+  for (const host of [a, b]) await host.until(() => host.inForce.size === 4, 'everything');
+  return { shared, start, a, b };
+}
+
+/** A store with what another one had at one time. Its revisions go on from there. */
+async function restored(t: Test, from: Store): Promise<() => Promise<Store>> {
+  const { entries, revision } = await from.list('');
+  return async () => {
+    const store = await openStore(t);
+    for (let at = 1; at <= revision; at++) {
+      const written = entries.filter((entry) => entry.revision === at);
+      await store.transact({ put: written.map(({ key, value }) => ({ key, value })) });
+    }
+    return store;
+  };
+}
+
+for (const history of ['', ' of another cluster id']) {
+  t.test(`an empty store${history}`, async (t) => {
+    const { a, b } = await opened(t);
+    const before = a.values();
+    const empty = await openStore(t);
+    for (const host of [a, b]) host.link.away();
+    await a.set('endpoints/default/app', endpointOf('a', '10.0.0.3'));
+    a.link.back(empty, history);
+    await a.until(() => a.report.pending.length === 0, 'its own records');
+    b.link.back(empty, history);
+    await b.until(() => b.inForce.has('endpoints/default/app'), 'what is new');
+    await a.until(() => !a.report.held.some(({ name }) => name === 'endpoint "db"'), 'the other host’s records');
+
+    const app = { 'endpoints/default/app': endpointOf('a', '10.0.0.3') };
+    t.same(a.values(), { ...before, ...app }, 'what is in force stays so');
+    t.same(b.values(), a.values());
+    for (const host of [a, b]) {
+      t.same(host.report.held, [
+        { name: 'namespace "default"', change: 'deleted' },
+        { name: 'network "blue"', change: 'deleted' },
+      ]);
+      t.equal(host.report.cluster, 'cluster-a');
+      t.equal(host.report.refused, undefined);
+      t.match(host.feed.failure(networkKind, 'blue'), { message: /^network "blue" stays as it was, .* has lost it/ });
+    }
+    t.match(a.report.signs, ['its record `format` is missing']);
+    t.same(Object.keys(await contents(empty)), ['endpoints/default/app', DB, WEB, 'format']);
+
+    // New changes by anybody count, also of what is held.
+    await b.set(BLUE, { vni: 1, labels: {} });
+    await a.set(RED, { vni: 2 });
+    for (const host of [a, b]) await host.until(() => 'labels' in Object(host.inForce.get(BLUE)?.value), 'blue');
+    t.same(a.report.held, [{ name: 'namespace "default"', change: 'deleted' }]);
+
+    t.same(await a.accept(), { accepted: [{ name: 'namespace "default"', change: 'deleted' }] });
+    t.notOk(a.inForce.has(DEFAULT));
+    t.ok(b.inForce.has(DEFAULT));
+    t.same([a.report.signs, a.report.held], [[], []]);
+    t.same(await a.accept(), { accepted: [] }, 'again: nothing');
+    await b.accept();
+    t.same(a.values(), b.values());
+    t.same(Object.keys(a.values()), ['endpoints/default/app', DB, WEB, BLUE, RED]);
+  });
+
+  t.test(`an old snapshot${history}`, async (t) => {
+    const { shared, a, b, start } = await opened(t);
+    const restore = await restored(t, shared);
+    await a.set(RED, { vni: 2 });
+    await a.set(BLUE, { vni: 1, labels: {} });
+    await a.set('networks/old', { vni: 9 });
+    await a.set('networks/old', undefined);
+    await b.set(DB, undefined);
+    await b.set('endpoints/default/new', endpointOf('b', '10.0.0.9'));
+    await a.set(WEB, { ...endpointOf('a', '10.0.0.1'), labels: {} });
+    for (const host of [a, b]) await host.until(() => !host.inForce.has(DB) && host.inForce.has(RED), 'all');
+    await b.until(() => 'labels' in Object(b.inForce.get(WEB)?.value), 'web');
+    const before = a.values();
+    const c = await start('c');
+    t.same(c.values(), before);
+
+    const old = await restore();
+    for (const host of [a, b, c]) host.link.away();
+    for (const host of [b, a]) host.link.back(old, history);
+    for (const host of [a, b]) {
+      await host.until(() => host.report.signs.length > 0 && host.report.held.length === 2, 'what is held');
+      t.same(host.values(), before, 'what is in force stays so');
+      t.same(host.report.held, [
+        { name: 'network "blue"', change: 'changed' },
+        { name: 'network "red"', change: 'deleted' },
+      ]);
+    }
+    t.match((await old.get(WEB))?.value, { labels: {} }, 'a’s own record is written again');
+    t.notOk(await old.get(DB), 'and b’s own deletion made again');
+    await a.set('networks/green', { vni: 4 });
+    // More writes than there were before: a host that comes late sees no revision that went back.
+    for (let n = 0; n < 30; n++) await a.set('networks/green', { vni: 4, n });
+    c.link.back(old, history);
+    await c.until(() => c.report.held.length === 2, 'what is held at c');
+    await c.until(() => c.inForce.has('networks/green'), 'what is new');
+    t.same(c.values(), a.values());
+    t.same(c.report.held, a.report.held);
+
+    // It is still so after a restart.
+    const again = await start('c', { known: c.directory, history });
+    await again.stop();
+    const away = await start('c', { known: c.directory, isAway: true, history });
+    t.same(away.values(), a.values());
+    t.same(away.report.held.length, 0, 'what the store has is not known while it is away');
+    away.link.back(old, history);
+    await away.until(() => away.report.held.length === 2, 'what is held');
+    t.same(away.values(), a.values());
+
+    for (const host of [a, b, away]) {
+      await host.until(() => host.inForce.has('networks/green'), 'green');
+      await host.accept();
+    }
+    t.same(a.values(), b.values());
+    t.same(a.values(), away.values());
+    t.notOk(a.inForce.has(RED));
+    t.same(a.inForce.get(BLUE)?.value, { vni: 1 });
+    t.match(a.inForce.get(WEB)?.value, { labels: {} });
+  });
+}
+
+async function contents(store: Store): Promise<Record<string, unknown>> {
+  return Object.fromEntries((await store.list('')).entries.map(({ key, value }) => [key, value]));
+}
+
+t.test('a record that comes back', async (t) => {
+  const { shared, a, b } = await opened(t);
+  await a.set(RED, { vni: 2 });
+  const restore = await restored(t, shared);
+  await a.set(RED, undefined);
+  await a.set(BLUE, { vni: 1, labels: {} });
+  await b.until(() => !b.inForce.has(RED), 'the deletion');
+  const old = await restore();
+  for (const host of [a, b]) host.link.away();
+  for (const host of [a, b]) host.link.back(old);
+  for (const host of [a, b]) {
+    await host.until(() => host.report.held.length === 2, 'what is held');
+    t.notOk(host.inForce.has(RED));
+    t.same(host.report.held, [
+      { name: 'network "blue"', change: 'changed' },
+      { name: 'network "red"', change: 'returned' },
+    ]);
+  }
+  await a.set(RED, undefined);
+  t.notOk(await old.get(RED), 'it can be deleted');
+  await b.until(() => b.report.held.length === 1, 'that');
+  await a.set(BLUE, { vni: 1, labels: {} });
+  await b.until(() => b.report.held.length === 0, 'that, too');
+  t.same([a.report.held, a.report.signs, b.report.signs], [[], [], []], 'then nothing is strange any more');
+});
+
+t.test('mass deletions', async (t) => {
+  const { shared, a, b } = await opened(t);
+  const many = Array.from({ length: 30 }, (_, n) => `networks/n${String(n).padStart(2, '0')}`);
+  await a.write({ put: many.map((key) => ({ key, value: {} })) });
+  await b.until(() => b.inForce.size === 34, 'all');
+  await a.write({ delete: many });
+  await b.until(() => b.inForce.size === 4, 'an ordinary deletion of many');
+
+  await a.write({ put: many.map((key) => ({ key, value: {} })) });
+  await b.until(() => b.inForce.size === 34, 'all');
+  const restore = await restored(t, shared);
+  await a.set(RED, { vni: 2 });
+  await b.until(() => b.inForce.size === 35, 'all');
+  const old = await restore();
+  for (const host of [a, b]) host.link.away();
+  for (const host of [a, b]) host.link.back(old);
+  for (const host of [a, b]) await host.until(() => host.report.held.length === 1, 'what is held');
+  await old.transact({ delete: many });
+  for (const host of [a, b]) await host.until(() => host.report.held.length === 31, 'held, too');
+  t.equal(a.inForce.size, 35);
+  // By command of this host, it counts.
+  await a.write({ delete: many });
+  t.equal(a.inForce.size, 5);
+  t.equal(b.inForce.size, 35);
+});
+
+t.test('an exchange of records that nobody noticed', async (t) => {
+  const { shared, a, b } = await opened(t);
+  const restore = await restored(t, shared);
+  for (let n = 0; n < 5; n++) await a.set(BLUE, { vni: 1, n });
+  await b.until(() => Object(b.inForce.get(BLUE)?.value).n === 4, 'blue');
+  const old = await restore();
+  for (const host of [a, b]) host.link.away();
+  // It is already further than the old one was, and no host was there to see it.
+  for (let n = 0; n < 20; n++) await old.transact({ put: [{ key: 'networks/other', value: { n } }] });
+  for (const host of [a, b]) host.link.back(old);
+  for (const host of [a, b]) host.link.compact();
+  for (const host of [a, b]) {
+    await host.until(() => host.report.held.length === 2, 'what is held');
+    t.same(Object(host.inForce.get(BLUE)?.value).n, 4);
+  }
+  t.match(a.report.signs, [/^its record "networks\/blue" is older than this host knows it$|^it was restored/]);
+});
+
+t.test('a store that belongs to another cluster', async (t) => {
+  const { shared, start, a } = await opened(t);
+  const other = await openStore(t);
+  const startOther = hostsOf(t, other);
+  const x = await startOther('x');
+  await x.set('networks/x', { vni: 5 });
+  const before = a.values();
+  const there = await contents(other);
+  await a.stop();
+  const starting = await startOther('a', { known: a.directory });
+  const why =
+    /^the store is that of another cluster \(cluster-x; this host belongs to cluster-a\): correct its address/;
+  t.match(starting.report.refused, why);
+  t.same(starting.values(), before, 'what is in force stays so');
+  await t.rejects(starting.set(BLUE, undefined), { code: 'state', message: why });
+  await starting.set('endpoints/default/app', endpointOf('a', '10.0.0.3'));
+  t.same(await contents(other), there, 'nothing is written to it');
+  t.ok(starting.log.some((line) => why.test(line)));
+
+  t.same(await starting.accept(), { accepted: [], cluster: 'cluster-x' });
+  await starting.until(() => starting.report.pending.length === 0, 'its own records');
+  await x.until(() => x.inForce.has('endpoints/default/app') && x.inForce.has(WEB), 'what it brings along');
+  t.same(starting.values(), x.values());
+  t.notOk(starting.inForce.has(BLUE));
+  await x.set('networks/y', { vni: 6 });
+  await starting.until(() => starting.inForce.has('networks/y'), 'what is new');
+
+  // And a running host whose store is exchanged.
+  const c = await start('c');
+  const own = c.values();
+  c.link.away();
+  c.link.back(other);
+  await c.until(() => c.report.refused !== undefined, 'the refusal');
+  t.same(c.values(), own);
+  c.link.away();
+  c.link.back(shared);
+  for (let tick = 0; tick < 5; tick++) c.feed.tick();
+  await c.until(() => c.report.refused === undefined, 'its own store');
+  t.same(c.report.held, []);
+});
+
+t.test('a store of a newer version', async (t) => {
+  const { shared, start, a } = await opened(t);
+  const format = (await shared.get('format'))!;
+  const before = a.values();
+  await shared.transact({ put: [{ key: 'format', value: { ...(format.value as object), version: 2 } }] });
+  const why = 'the store is of a newer version of weft (format 2, this one reads 1): update weft on this host';
+  await a.until(() => a.report.refused !== undefined, 'the refusal');
+  t.equal(a.report.refused, why);
+  await t.rejects(a.set(BLUE, undefined), { code: 'state' });
+  await t.rejects(a.accept(), { code: 'state', message: why });
+  t.same(a.values(), before);
+  const again = await start('a', { known: a.directory });
+  t.same(again.values(), before, 'it starts from its copy');
+  const fresh = await start('fresh');
+  t.notOk(fresh.isStarted);
+  t.match(fresh.feed.waitsFor()?.message, why);
+  t.same((await shared.get('format'))?.value, { ...(format.value as object), version: 2 });
+  await shared.transact({ put: [{ key: 'format', value: format.value }] });
+  for (const host of [fresh, again]) {
+    for (let tick = 0; tick < 5; tick++) host.feed.tick();
+    await host.until(() => host.report.refused === undefined && host.isStarted, 'the store that it can read');
+  }
+  t.same(fresh.values(), before);
+});

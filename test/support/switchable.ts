@@ -1,0 +1,162 @@
+/**
+ * A client of a store that several hosts share, whose connection the test controls: it can be away, lose an answer, lose
+ * changes on their way, and find another store when it is back.
+ */
+import { WeftError } from '../../src/error.ts';
+import {
+  unansweredError,
+  type Change,
+  type Entry,
+  type Listing,
+  type Store,
+  type StoreHealth,
+  type Transaction,
+  type WatchEvent,
+} from '../../src/store/store.ts';
+
+interface Watching {
+  readonly prefix: string;
+  readonly listener: (event: WatchEvent) => void;
+  next: number;
+  stop: () => void;
+}
+
+export class Switchable implements Store {
+  readonly operationLimit = Infinity;
+  readonly lengthLimitBytes = Infinity;
+  #store: Store;
+  #isReachable = true;
+  #since = 0;
+  /** Added to the name of the history of the store. */
+  history = '';
+  readonly #watching = new Set<Watching>();
+  readonly #listeners = new Set<(health: StoreHealth) => void>();
+  /** The next transaction is made, and its answer lost: then the store is away. */
+  losesAnswer = false;
+  /** Changes for which this is true are not reported. */
+  isLost: (change: Change) => boolean = () => false;
+  /** Runs before a listing is answered. */
+  beforeList: () => Promise<unknown> = async () => {};
+  /** What the next listing says instead. */
+  listing: Listing | undefined;
+  lists = 0;
+
+  constructor(store: Store) {
+    this.#store = store;
+  }
+
+  away(): void {
+    if (!this.#isReachable) return;
+    this.#isReachable = false;
+    this.#since += 1000;
+    for (const watching of this.#watching) watching.stop();
+    this.#tell();
+  }
+
+  /** @param store what is there now, if that is another one @param history its name */
+  back(store = this.#store, history = this.history): void {
+    const isOther = store !== this.#store || history !== this.history;
+    this.#store = store;
+    this.history = history;
+    this.#isReachable = true;
+    for (const watching of [...this.#watching]) {
+      if (!isOther) this.#watch(watching);
+      else if (this.#watching.delete(watching)) watching.listener({ kind: 'compacted' });
+    }
+    this.#tell();
+  }
+
+  /** Forgets where watches are. */
+  compact(): void {
+    for (const watching of [...this.#watching]) {
+      watching.stop();
+      if (this.#watching.delete(watching)) watching.listener({ kind: 'compacted' });
+    }
+  }
+
+  health(): StoreHealth {
+    const since = Date.UTC(2026, 0, 1) + this.#since;
+    return this.#isReachable ? { isReachable: true } : { isReachable: false, since, why: 'connection refused' };
+  }
+
+  onHealth(listener: (health: StoreHealth) => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  async get(key: string): Promise<Entry | undefined> {
+    this.#need();
+    return this.#store.get(key);
+  }
+
+  async list(prefix: string, at?: number): Promise<Listing> {
+    this.lists++;
+    const { listing: other } = this;
+    this.listing = undefined;
+    if (other) return other;
+    await this.beforeList();
+    this.#need();
+    const listing = await this.#store.list(prefix, at);
+    return { ...listing, history: listing.history + this.history };
+  }
+
+  async transact(transaction: Transaction): Promise<number> {
+    this.#need();
+    const revision = await this.#store.transact(transaction);
+    if (!this.losesAnswer) return revision;
+    this.losesAnswer = false;
+    this.away();
+    throw unansweredError('the connection was reset');
+  }
+
+  watch(prefix: string, from: number, listener: (event: WatchEvent) => void): () => void {
+    const watching = { prefix, listener, next: from, stop: () => {} };
+    this.#watching.add(watching);
+    if (this.#isReachable) this.#watch(watching);
+    return () => {
+      watching.stop();
+      this.#watching.delete(watching);
+    };
+  }
+
+  async grant(ttlMs: number): Promise<string> {
+    this.#need();
+    return this.#store.grant(ttlMs);
+  }
+
+  async keepAlive(lease: string): Promise<void> {
+    this.#need();
+    return this.#store.keepAlive(lease);
+  }
+
+  async revoke(lease: string): Promise<void> {
+    this.#need();
+    return this.#store.revoke(lease);
+  }
+
+  async close(): Promise<void> {
+    for (const watching of this.#watching) watching.stop();
+    this.#watching.clear();
+  }
+
+  #watch(watching: Watching): void {
+    watching.stop();
+    watching.stop = this.#store.watch(watching.prefix, watching.next, (event) => {
+      if (event.kind === 'compacted') {
+        this.#watching.delete(watching);
+        return watching.listener(event);
+      }
+      watching.next = event.revision + 1;
+      const changes = event.changes.filter((change) => !this.isLost(change));
+      if (changes.length > 0) watching.listener({ ...event, changes });
+    });
+  }
+
+  #need(): void {
+    if (!this.#isReachable) throw new WeftError('unreachable', 'connection refused');
+  }
+
+  #tell(): void {
+    for (const listener of this.#listeners) listener(this.health());
+  }
+}
