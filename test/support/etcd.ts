@@ -271,7 +271,6 @@ export class Etcd {
       ...this.#clusterOptions(),
       ...['--logger', 'zap', '--log-outputs', 'stderr', '--log-level', 'info'],
       ...(this.members.length === 1 ? ALONE : []),
-      ...(this.#options.options ?? []),
     ];
     if (this.certificates) {
       const { ca, server } = this.certificates;
@@ -280,6 +279,8 @@ export class Etcd {
     }
     const { tokenSeconds } = this.#options;
     if (tokenSeconds !== undefined) command.push('--auth-token-ttl', String(tokenSeconds));
+    // The last one of an option's values counts.
+    command.push(...(this.#options.options ?? []));
     return member.namespace ? member.namespace.start(command) : this.#lab.start(command);
   }
 }

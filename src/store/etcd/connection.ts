@@ -15,13 +15,13 @@ import { unansweredError, type StoreHealth } from '../store.ts';
 import { Failure, whyText } from './failure.ts';
 import type * as etcd from './messages.ts';
 import type { Fields, Input, Message, Output } from './protobuf.ts';
-import { Session, type SessionOptions } from './session.ts';
+import { hostOf, Session, type SessionOptions } from './session.ts';
 
 export interface EtcdConnectionOptions extends Omit<SessionOptions, 'endpoint' | 'credentials'> {
   /** At least one. */
   readonly endpoints: readonly string[];
   /** @throws WeftError if the files cannot be used */
-  readonly credentials: () => SessionOptions['credentials'];
+  readonly credentials: (host: string) => SessionOptions['credentials'];
   /** Milliseconds, monotonic. */
   readonly clock: () => number;
   /** Milliseconds since the epoch. */
@@ -146,7 +146,11 @@ export class Connection {
     for (; !this.#isClosed; next = (next + 1) % endpoints.length) {
       const endpoint = endpoints[next]!;
       try {
-        const session = await Session.open({ ...this.#options, endpoint, credentials: this.#options.credentials() });
+        const session = await Session.open({
+          ...this.#options,
+          endpoint,
+          credentials: this.#options.credentials(hostOf(endpoint)),
+        });
         if (this.#isClosed) return session.lose(new Failure(status.CANCELLED, 'closed'));
         const openedAtMs = clock();
         this.#up(session);

@@ -27,7 +27,7 @@ import { after, entryOf, leaseId, rangeOf } from './keys.ts';
 import { endedError, Leases } from './leases.ts';
 import * as etcd from './messages.ts';
 import type { Limits } from './session.ts';
-import { openCredentials, passwordOf, type TlsFiles } from './tls.ts';
+import { openCredentials, passwordOf, readCredentials, type TlsFiles } from './tls.ts';
 import { EtcdWatch, type Anchor } from './watch.ts';
 
 export interface EtcdStoreOptions
@@ -35,13 +35,21 @@ export interface EtcdStoreOptions
   /** All keys begin with it, such as `weft/`. */
   readonly prefix: string;
   /** Without it, connections are not encrypted. */
-  readonly tls?: TlsFiles;
+  readonly tls?: TlsFiles | undefined;
   readonly user?: { readonly name: string; readonly passwordFile: string };
   readonly limits?: Partial<Limits>;
 }
 
 /** The defaults. A call that cannot be made fails after five seconds; after that, at once until etcd is back. */
-const LIMITS: Limits = { callMs: 5000, connectMs: 2000, probeMs: 2000, probeTimeoutMs: 1500, impatientMs: 500 };
+const LIMITS: Limits = {
+  callMs: 5000,
+  connectMs: 2000,
+  probeMs: 2000,
+  probeTimeoutMs: 1500,
+  impatientMs: 500,
+  silenceMs: 20_000,
+  answerMs: 5000,
+};
 /** etcd's default (`--max-txn-ops`). */
 const OPERATIONS = 128;
 /** Less than etcd's default (`--max-request-bytes`, 1.5 MiB), for what is around the values. */
@@ -66,6 +74,7 @@ class EtcdStore implements Store {
   readonly #leases: Leases;
   readonly #watches = new Set<EtcdWatch>();
   readonly #options: EtcdStoreOptions;
+  readonly #limits: Limits;
   readonly #underWay = new Set<Promise<unknown>>();
   /** What was listed last. */
   #listed: { readonly prefix: string; readonly revision: number; readonly anchor: Anchor } | undefined;
@@ -76,13 +85,14 @@ class EtcdStore implements Store {
     this.#options = options;
     const { tls, user } = options;
     const limits = { ...LIMITS, ...options.limits };
+    this.#limits = limits;
     // Now, so that files that cannot be used are told at once; and later again.
-    openCredentials(tls);
+    if (tls) readCredentials(tls);
     if (user) passwordOf(user.passwordFile);
     this.#connection = new Connection({
       ...options,
       limits,
-      credentials: () => openCredentials(tls),
+      credentials: (host) => openCredentials(tls, host, options.wallClock()),
       user: user && { name: user.name, password: () => passwordOf(user.passwordFile) },
       probed: { ...rangeOf(options.prefix), limit: 1, keysOnly: true },
     });
@@ -177,6 +187,7 @@ class EtcdStore implements Store {
       from,
       history: this.#history,
       anchor: isListed ? listed.anchor : undefined,
+      limits: this.#limits,
       after: this.#options.after,
       onChanges: (revision, changes) => listener({ kind: 'changes', revision, changes }),
       onBroken: () => {

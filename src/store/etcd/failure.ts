@@ -17,7 +17,7 @@ export class Failure extends Error {
   static of(error: unknown): Failure {
     if (error instanceof Failure) return error;
     const { code, details, message } = error as Partial<ServiceError>;
-    return new Failure(code ?? status.UNKNOWN, details ?? message ?? String(error));
+    return new Failure(typeof code === 'number' ? code : status.UNKNOWN, details ?? message ?? String(error));
   }
 
   /** Another member may answer. */
@@ -46,7 +46,7 @@ export class Failure extends Error {
   /** @param where names the store */
   toWeftError(where: string): WeftError {
     const { status: code, text } = this;
-    if (code === status.RESOURCE_EXHAUSTED) {
+    if (code === status.RESOURCE_EXHAUSTED || text.includes('too large')) {
       const mend = text.includes('space') ? ': compact and defragment it, then `etcdctl alarm disarm`' : '';
       return new WeftError('exhausted', `${where}: ${plain(text)}${mend}`, { cause: this });
     }
@@ -76,7 +76,8 @@ const MEANINGS: readonly (readonly [pattern: RegExp, meaning: string])[] = [
   [/does not match certificate's altnames/, 'its certificate is not for this address'],
   [/alert certificate expired/, 'it says that the certificate in tls.certificate has expired'],
   [/alert (?:bad certificate|unknown ca|certificate required|handshake failure)/, 'it does not accept tls.certificate'],
-  [/wrong version number|packet length too long/, 'it speaks no TLS: leave tls out'],
+  [/wrong version number|packet length too long|before secure TLS/, 'it does not answer with TLS: leave tls out'],
+  [/Failed to connect|ECONNRESET|socket hang up/, 'it ends the connection at once: it may expect TLS (tls)'],
   [/invalid user ID or password/, 'it does not accept the user with the password in passwordFile'],
   [/user name is empty/, 'it requires a user: set user and passwordFile'],
   [/permission denied/, 'the user may not read and write below the prefix'],

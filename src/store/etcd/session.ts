@@ -8,6 +8,7 @@
 import { Client, Metadata, status, type ChannelCredentials } from '@grpc/grpc-js';
 import { Failure } from './failure.ts';
 import * as etcd from './messages.ts';
+import { serverNameOptions } from './tls.ts';
 import { decode, encode, type Fields, type Input, type Message, type Output } from './protobuf.ts';
 
 export interface Limits {
@@ -21,6 +22,10 @@ export interface Limits {
   readonly probeTimeoutMs: number;
   /** A call that waits so long for its answer causes a probe. */
   readonly impatientMs: number;
+  /** After so long a silence, a watch is asked for its progress. */
+  readonly silenceMs: number;
+  /** How long an answer to that, or to the creation of a watch, may take. */
+  readonly answerMs: number;
 }
 
 export interface SessionOptions {
@@ -89,7 +94,8 @@ export class Session {
   private constructor(options: SessionOptions) {
     this.#options = options;
     this.endpoint = options.endpoint;
-    this.#client = new Client(`dns:${options.endpoint}`, options.credentials, OPTIONS);
+    const named = serverNameOptions(hostOf(options.endpoint));
+    this.#client = new Client(`dns:${options.endpoint}`, options.credentials, { ...OPTIONS, ...named });
     this.lost = new Promise((resolve) => (this.#setLost = resolve));
   }
 
@@ -227,4 +233,9 @@ export class Session {
     });
     return () => cancel();
   }
+}
+
+/** @param endpoint `10.0.0.1:2379`, `[fd00::1]:2379` */
+export function hostOf(endpoint: string): string {
+  return endpoint.slice(0, endpoint.lastIndexOf(':')).replace(/^\[|\]$/g, '');
 }

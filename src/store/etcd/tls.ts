@@ -1,6 +1,8 @@
 /** The files that etcd's credentials are in. They are read anew for each connection, so that they can be renewed. */
 import { X509Certificate, createPrivateKey } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
+import { checkServerIdentity as tlsCheck, type PeerCertificate } from 'node:tls';
 import { credentials, type ChannelCredentials } from '@grpc/grpc-js';
 import { WeftError } from '../../error.ts';
 
@@ -14,20 +16,49 @@ export interface TlsFiles {
   readonly key?: string | undefined;
 }
 
-/** @throws WeftError('invalid') if a file cannot be used */
-export function openCredentials(files: TlsFiles | undefined): ChannelCredentials {
+/**
+ * @param host of the member @param now milliseconds since the epoch @throws WeftError('invalid') if a file cannot be used,
+ * or the own certificate is not valid now
+ */
+export function openCredentials(files: TlsFiles | undefined, host: string, now: number): ChannelCredentials {
   if (!files) return credentials.createInsecure();
-  const { ca, certificate, key } = files;
-  const authorities = ca === undefined ? null : read('ca', ca);
-  if (authorities) using('ca', ca!, 'a certificate', () => new X509Certificate(authorities));
-  if (certificate === undefined || key === undefined) return credentials.createSsl(authorities);
-  const [certificateBytes, keyBytes] = [read('certificate', certificate), read('key', key)];
-  const parsed = using('certificate', certificate, 'a certificate', () => new X509Certificate(certificateBytes));
-  const parsedKey = using('key', key, 'a private key', () => createPrivateKey(keyBytes));
-  if (!parsed.checkPrivateKey(parsedKey)) {
-    throw new WeftError('invalid', `store.tls.key: ${key} is not the key of the certificate in ${certificate}`);
+  const { ca, certificate, key } = readCredentials(files);
+  const expired = certificate && new X509Certificate(certificate).validTo;
+  if (expired !== undefined && Date.parse(expired) < now) {
+    throw new WeftError('invalid', `store.tls.certificate: ${files.certificate} has expired on ${expired}`);
   }
-  return credentials.createSsl(authorities, keyBytes, certificateBytes);
+  // OpenSSL's name of the server is none for an address (`serverNameOptions`), so the address is compared here.
+  const checkServerIdentity = (_: string, peer: PeerCertificate): Error | undefined => tlsCheck(host, peer);
+  return credentials.createSsl(ca ?? null, key ?? null, certificate ?? null, { checkServerIdentity });
+}
+
+/** Options of a channel to this host. */
+export function serverNameOptions(host: string): Readonly<Record<string, string>> {
+  // Servers need no name, and a name of a server must not be an address (RFC 6066 section 3).
+  return isIP(host) === 0 ? {} : { 'grpc.ssl_target_name_override': 'etcd' };
+}
+
+interface Credentials {
+  readonly ca?: Buffer;
+  readonly certificate?: Buffer;
+  readonly key?: Buffer;
+}
+
+/** @throws WeftError('invalid') if a file cannot be used */
+export function readCredentials(files: TlsFiles): Credentials {
+  const ca = files.ca === undefined ? undefined : read('ca', files.ca);
+  if (ca) using('ca', files.ca!, 'a certificate', () => new X509Certificate(ca));
+  if (files.certificate === undefined || files.key === undefined) return { ...(ca && { ca }) };
+  const [certificate, key] = [read('certificate', files.certificate), read('key', files.key)];
+  const parsed = using('certificate', files.certificate, 'a certificate', () => new X509Certificate(certificate));
+  const parsedKey = using('key', files.key, 'a private key', () => createPrivateKey(key));
+  if (!parsed.checkPrivateKey(parsedKey)) {
+    throw new WeftError(
+      'invalid',
+      `store.tls.key: ${files.key} is not the key of the certificate in ${files.certificate}`,
+    );
+  }
+  return { ...(ca && { ca }), certificate, key };
 }
 
 /** The first line. @throws WeftError('invalid') */

@@ -19,7 +19,7 @@ import { Failure } from './failure.ts';
 import { entryOf, keyText, rangeOf } from './keys.ts';
 import * as etcd from './messages.ts';
 import type { Output } from './protobuf.ts';
-import type { Session, Stream } from './session.ts';
+import type { Limits, Session, Stream } from './session.ts';
 
 export interface WatchOptions {
   readonly connection: Connection;
@@ -32,6 +32,7 @@ export interface WatchOptions {
   readonly history: string | undefined;
   /** The latest entry of those below the prefix at revision `from - 1`, if it is known. */
   readonly anchor: Anchor | undefined;
+  readonly limits: Pick<Limits, 'silenceMs' | 'answerMs'>;
   readonly after: (delayMs: number, work: () => void) => () => void;
   readonly onChanges: (revision: number, changes: readonly Change[]) => void;
   /** It cannot go on. Nothing is told any more. */
@@ -48,10 +49,6 @@ export interface Anchor {
 type Response = Output<typeof etcd.watch.response>;
 type Event = Response['events'][number];
 
-/** How long an answer to the creation of a stream, or about its progress, may take. */
-const ANSWER_MS = 5000;
-/** Asked for its progress after so much silence. */
-const SILENCE_MS = 20_000;
 /** The pause before a stream is made again that etcd has refused. */
 const AGAIN_MS = 500;
 
@@ -103,7 +100,7 @@ export class EtcdWatch {
     const anchor = this.#anchor;
     const before = this.#next - 1;
     const asked = anchor ? { key: anchor.key, revision: before } : rangeOf(this.#options.prefix);
-    const { header, kvs } = await session.unary(etcd.range, { ...asked, limit: 1 }, ANSWER_MS);
+    const { header, kvs } = await session.unary(etcd.range, { ...asked, limit: 1 }, this.#options.limits.answerMs);
     if (this.#history !== undefined && this.#history !== session.history) return false;
     this.#history = session.history;
     if (header!.revision < before) return false;
@@ -134,7 +131,7 @@ export class EtcdWatch {
       return this.#beginAgain(session, new Failure(status.UNKNOWN, response.cancelReason));
     }
     this.#cancelTimer();
-    this.#cancelTimer = this.#options.after(SILENCE_MS, () => {
+    this.#cancelTimer = this.#options.after(this.#options.limits.silenceMs, () => {
       this.#stream?.send({ progress: {} });
       this.#expectAnswer(session);
     });
@@ -165,9 +162,10 @@ export class EtcdWatch {
   }
 
   #expectAnswer(session: Session): void {
+    const { answerMs } = this.#options.limits;
     this.#cancelTimer();
-    this.#cancelTimer = this.#options.after(ANSWER_MS, () => {
-      session.lose(new Failure(status.DEADLINE_EXCEEDED, `a watch is silent for ${ANSWER_MS / 1000} s`));
+    this.#cancelTimer = this.#options.after(answerMs, () => {
+      session.lose(new Failure(status.DEADLINE_EXCEEDED, `a watch was not answered within ${answerMs / 1000} s`));
     });
   }
 

@@ -1,0 +1,234 @@
+/** What the store on etcd does when members stop, fall silent or come back with another history. */
+import { writeFileSync } from 'node:fs';
+import t, { type Test } from 'tap';
+import type { WeftError } from '../../src/error.ts';
+import { isUnanswered, type Store, type WatchEvent } from '../../src/store/store.ts';
+import { openStoreOf, type EtcdStoreSettings } from '../support/etcd-store.ts';
+import { startEtcd, type Etcd, type EtcdOptions } from '../support/etcd.ts';
+import { Follower } from '../support/follower.ts';
+import { openLab } from '../support/lab.ts';
+import { until } from '../support/process.ts';
+
+t.setTimeout(300_000);
+
+async function begin(
+  t: Test,
+  options: EtcdOptions = {},
+  settings: EtcdStoreSettings = {},
+): Promise<{ etcd: Etcd; store: Store }> {
+  const etcd = await startEtcd(openLab(t), options);
+  const store = openStoreOf(etcd, settings);
+  t.teardown(() => store.close());
+  return { etcd, store };
+}
+
+const put = (store: Store, value: unknown, key = 'k'): Promise<number> => store.transact({ put: [{ key, value }] });
+
+await t.test('one member that restarts: calls wait for it, and the watch goes on', async (t) => {
+  const { etcd, store } = await begin(t);
+  const follower = new Follower(store, '');
+  const revisions = [await put(store, 0)];
+  await follower.start();
+  const [member] = etcd.members;
+  const healths: boolean[] = [];
+  store.onHealth(({ isReachable }) => healths.push(isReachable));
+  for (let n = 1; n <= 3; n++) {
+    await member!.kill();
+    const waiting = store.get('k');
+    await member!.start();
+    t.equal((await waiting)?.value, n - 1);
+    revisions.push(await put(store, n));
+  }
+  await until(() => follower.last === revisions[3], { what: 'the last change' });
+  t.same(
+    follower.told.map(({ revision, value }) => [revision, value]),
+    [1, 2, 3].map((n) => [revisions[n], n]),
+  );
+  t.same([follower.listings.length, follower.faults], [1, []]);
+  await until(() => store.health().isReachable, { what: 'health' });
+  t.same(healths.slice(-2), [false, true]);
+});
+
+await t.test('etcd that is away: calls fail in time, later ones at once, and say why', async (t) => {
+  const { etcd, store } = await begin(t, {}, { limits: { callMs: 700 } });
+  const [member] = etcd.members;
+  await put(store, 1);
+  await member!.kill();
+  const refused = { code: 'unreachable', message: /^etcd cannot be reached: .*: nothing listens there/ };
+  await t.rejects(store.get('k'), refused);
+  const error = (await put(store, 2).catch((error: unknown) => error)) as WeftError;
+  t.match(error, refused);
+  t.notOk(isUnanswered(error), 'it was never sent');
+  await until(() => put(store, 2).catch((error: WeftError) => error.code === 'unreachable'), { what: 'a refusal' });
+  t.match(store.health(), { isReachable: false, why: refused.message });
+  t.ok(Math.abs(Date.now() - store.health().since!) < 60_000);
+  const startedAt = performance.now();
+  await t.rejects(store.get('k'), refused);
+  t.comment(`refused after ${Math.round(performance.now() - startedAt)} ms`);
+  await member!.start();
+  await until(() => store.get('k'), { what: 'etcd to be back' });
+  t.match(store.health(), { isReachable: true, why: undefined });
+});
+
+await t.test('a member that falls silent with its connections open is left for another', async (t) => {
+  const { etcd, store } = await begin(t, { members: 3 });
+  const follower = new Follower(store, '');
+  await put(store, 0);
+  await follower.start();
+  for (let n = 1; n <= etcd.members.length; n++) {
+    // Whichever is in use is among them.
+    const member = etcd.members[n - 1]!;
+    member.pause();
+    const revision = await until(() => put(store, n).catch(() => undefined), { what: `write ${n}` });
+    await until(() => follower.last >= revision, { what: `change ${n}` });
+    member.resume();
+    await etcd.leader();
+  }
+  t.equal(follower.entries.get('k'), 3);
+  t.same([follower.listings.length, follower.faults], [1, []]);
+});
+
+await t.test('a transaction whose answer was lost says so', async (t) => {
+  const { etcd, store } = await begin(t, {}, { limits: { callMs: 1500, probeTimeoutMs: 500 } });
+  const revision = await put(store, 1);
+  const [member] = etcd.members;
+  member!.pause();
+  const lost = (await store
+    .transact({ expect: [{ key: 'k', revision }], put: [{ key: 'k', value: 2 }] })
+    .catch((error: unknown) => error)) as WeftError;
+  member!.resume();
+  t.match(lost, { code: 'unreachable', message: /: the change may have been made, or not$/ });
+  t.ok(isUnanswered(lost));
+  // Its expectation lets it happen only once.
+  const again = await until(
+    () =>
+      store.transact({ expect: [{ key: 'k', revision }], put: [{ key: 'k', value: 2 }] }).then(
+        () => 'made now',
+        (error: WeftError) => (error.code === 'conflict' ? 'made before' : undefined),
+      ),
+    { what: 'an answer' },
+  );
+  t.comment(again);
+  t.equal((await store.get('k'))?.value, 2);
+});
+
+await t.test('a minority is no cluster: writes fail, and go on with the majority', async (t) => {
+  const { etcd, store } = await begin(t, { members: 3 }, { limits: { callMs: 1500 } });
+  await put(store, 1);
+  const [first, second] = etcd.members;
+  await Promise.all([first!.kill(), second!.kill()]);
+  const error = (await until(
+    () =>
+      put(store, 2).then(
+        () => undefined,
+        (error: unknown) => error,
+      ),
+    {
+      what: 'a refusal',
+    },
+  )) as WeftError;
+  t.equal(error.code, 'unreachable');
+  await until(() => !store.health().isReachable, { what: 'the health' });
+  t.match(store.health().why, /no leader|no answer|nothing listens/);
+  await first!.start();
+  await until(() => put(store, 3).catch(() => undefined), { what: 'the majority' });
+});
+
+await t.test('a watch that meets another history ends, so that its follower lists again', async (t) => {
+  for (const [what, sameId, after] of [
+    ['another cluster', false, 0],
+    ['an older revision', true, 0],
+    ['an older revision that has passed the last one told', true, 20],
+  ] as const) {
+    const { etcd, store } = await begin(t);
+    await put(store, 'saved');
+    const snapshot = await etcd.snapshot();
+    for (let n = 0; n < 5; n++) await put(store, n, `later${n}`);
+    const { revision, history } = await store.list('');
+    const events: WatchEvent[] = [];
+    store.watch('', revision + 1, (event) => events.push(event));
+    await put(store, 'told', 'last');
+    await until(() => events.length === 1, { what: 'the last change' });
+    await etcd.kill();
+    await etcd.restore(snapshot, { sameId });
+    for (let n = 0; n < after; n++) await etcd.ctl(['put', 'weft/k', String(n)]);
+    await until(() => events.length > 1, { what });
+    t.same(events.slice(1), [{ kind: 'compacted' }], what);
+    const now = await store.list('');
+    t.equal(now.history === history, sameId, 'the name of the history');
+    if (after === 0) t.ok(now.revision < revision, 'the revision went back');
+  }
+});
+
+await t.test('an etcd that was emptied', async (t) => {
+  const { etcd, store } = await begin(t);
+  const follower = new Follower(store, '');
+  await put(store, 1);
+  await follower.start();
+  await etcd.wipe();
+  await until(() => follower.listings.length === 2, { what: 'a new list' });
+  t.same([...follower.entries], []);
+  const revision = await put(store, 2);
+  await until(() => follower.last === revision, { what: 'the watch' });
+});
+
+await t.test('compacted while away: the follower lists again, and sees what was deleted', async (t) => {
+  const { etcd, store } = await begin(t, { members: 3 });
+  const other = openStoreOf(etcd);
+  t.teardown(() => other.close());
+  await put(store, 1, 'kept');
+  await put(store, 1, 'deleted');
+  const { revision } = await store.list('');
+  await other.transact({ delete: ['deleted'] });
+  await put(other, 2, 'kept');
+  await etcd.compact();
+  const events: WatchEvent[] = [];
+  store.watch('', revision + 1, (event) => events.push(event));
+  await until(() => events.length > 0, { what: 'an event' });
+  t.same(events, [{ kind: 'compacted' }]);
+  await t.rejects(store.list('', revision), { code: 'not_found' });
+});
+
+await t.test('leases survive the loss of a leader, and end without their holder', async (t) => {
+  const { etcd, store } = await begin(t, { members: 3 });
+  const [kept, left] = [await store.grant(5000), await store.grant(5000)];
+  await store.transact({ put: [{ key: 'kept', value: 1, lease: kept }] });
+  await store.transact({ put: [{ key: 'left', value: 1, lease: left }] });
+  t.equal((await store.get('kept'))?.lease, kept);
+  const leader = await etcd.leader();
+  await leader.kill();
+  await until(() => store.keepAlive(kept).then(() => true), { what: 'the lease to be renewed' });
+  await leader.start();
+  await until(
+    async () => {
+      await store.keepAlive(kept);
+      return (await store.get('left')) === undefined;
+    },
+    { what: 'the other one to end' },
+  );
+  t.ok(await store.get('kept'));
+  await t.rejects(store.keepAlive(left), { code: 'not_found', message: `lease ${left} has ended` });
+});
+
+await t.test('a token that has expired is renewed', async (t) => {
+  const users = { root: 'r', weft: 'w' };
+  const lab = openLab(t);
+  const etcd = await startEtcd(lab, { users, tokenSeconds: 1 });
+  const passwordFile = `${lab.directory}/password`;
+  writeFileSync(passwordFile, 'w\n');
+  const probeMs = 600_000;
+  const store = openStoreOf(etcd, { user: { name: 'weft', passwordFile }, limits: { probeMs } });
+  t.teardown(() => store.close());
+  const follower = new Follower(store, '');
+  await put(store, 0);
+  await follower.start();
+  // Whoever changes users makes all tokens old.
+  await etcd.ctl(['user', 'add', 'more:m']);
+  const revision = await put(store, 1);
+  await until(() => follower.last === revision, { what: 'the change' });
+  await etcd.members[0]!.kill();
+  await etcd.members[0]!.start();
+  const last = await put(store, 2);
+  await until(() => follower.last === last, { what: 'the change after the restart' });
+  t.same(follower.faults, []);
+});
