@@ -14,6 +14,7 @@
 import { randomBytes } from 'node:crypto';
 import { removeConnections } from './addon/connection-memory.ts';
 import { attachment, type AttachOptions } from './cluster/attachment.ts';
+import type { FollowOptions, Following } from './cluster/followers.ts';
 import { hostIdentity, IDENTITY_BYTES } from './cluster/identity.ts';
 import { networkDeclaration, type NetworkOptions } from './cluster/network-declaration.ts';
 import { datapathOpener } from './datapath/open.ts';
@@ -47,6 +48,7 @@ import { openStores } from './stores.ts';
 import { Upkeep } from './upkeep.ts';
 
 export type { AttachOptions, RateLimitChange } from './cluster/attachment.ts';
+export type { Following, FollowOptions } from './cluster/followers.ts';
 export type { NetworkOptions } from './cluster/network-declaration.ts';
 export type { CaptureOptions, CaptureSink } from './observe/observer.ts';
 export type { SwitchOptions } from './parts.ts';
@@ -243,6 +245,11 @@ export class Switch {
   /** The resources as declared. @throws WeftError('not_found') if a name does not exist. */
   get(kind: KindDefinition, which: Partial<ResourceName> = {}): Resource[] {
     return this.#parts.cluster.get(kind, which);
+  }
+
+  /** Follows the resources of a kind: what is declared, and every change that is put into force. */
+  follow(kind: KindDefinition, options: FollowOptions): Following {
+    return this.#parts.cluster.followers.follow(kind, options);
   }
 
   /** Decides one frame that is described in text, without any effect. */

@@ -20,7 +20,7 @@ import type {
   WhyReport,
 } from '../model/report.ts';
 import type { TakeoverAnswer, TakeoverRequest } from '../handover/request.ts';
-import type { Resource } from '../model/resource.ts';
+import type { Resource, ResourceEvent } from '../model/resource.ts';
 import { CAPTURE_ID_HEADER, LOST, MESSAGE_HEADER_BYTES } from './capture-stream.ts';
 import {
   type AttachOptions,
@@ -55,6 +55,12 @@ export type CaptureEvent =
 /** Of a namespaced kind; by default the namespace `default`. */
 export interface InNamespace {
   readonly namespace?: string | undefined;
+}
+
+/** Which resources of a kind. */
+export interface Selection extends InNamespace {
+  /** As in Kubernetes: `app=web,tier!=cache` (model/selector.ts). */
+  readonly labelSelector?: string | undefined;
 }
 
 type Method = 'GET' | 'POST' | 'DELETE';
@@ -137,8 +143,19 @@ export class Client {
   }
 
   /** Without a name all; without a namespace those of all, and one by its name in `default`. */
-  get(kind: string, name?: string, place: InNamespace = {}): Promise<Resource[]> {
-    return this.#call('GET', `/resources/${kind}${name === undefined ? queryOf(place) : `/${pathOf(name, place)}`}`);
+  get(kind: string, name?: string, which: Selection = {}): Promise<Resource[]> {
+    return this.#call('GET', resourcesPath(kind, name, which));
+  }
+
+  /**
+   * What there is, then `open`, then every change. After `lost`, everything is listed again, up to the next `open`. It
+   * ends when the daemon stops in order.
+   */
+  followResources(
+    { kind, name, ...which }: Selection & { readonly kind: string; readonly name?: string | undefined },
+    signal: AbortSignal,
+  ): AsyncGenerator<Followed<ResourceEvent>> {
+    return this.#follow(resourcesPath(kind, name, which, { watch: 'true' }), signal);
   }
 
   /** Sets labels; null takes one away. */
@@ -233,7 +250,9 @@ export class Client {
         buffer += chunk;
         let from = 0;
         for (let end = buffer.indexOf('\n\n'); end >= 0; end = buffer.indexOf('\n\n', from)) {
-          yield parseEvent(buffer.slice(from, end));
+          const event = parseEvent<T>(buffer.slice(from, end));
+          if (event.kind === 'end') return;
+          yield event;
           from = end + 2;
         }
         buffer = buffer.slice(from);
@@ -326,6 +345,21 @@ function queryOf({ namespace }: InNamespace): string {
   return namespace === undefined ? '' : `?namespace=${encodeURIComponent(namespace)}`;
 }
 
+function resourcesPath(
+  kind: string,
+  name: string | undefined,
+  { namespace, labelSelector }: Selection,
+  more: Readonly<Record<string, string>> = {},
+): string {
+  const query = new URLSearchParams({
+    ...(namespace !== undefined && { namespace }),
+    ...(labelSelector !== undefined && { labelSelector }),
+    ...more,
+  }).toString();
+  const path = `/resources/${kind}${name === undefined ? '' : `/${encodeURIComponent(name)}`}`;
+  return query === '' ? path : `${path}?${query}`;
+}
+
 function pathOf(name: string, place: InNamespace): string {
   return `${encodeURIComponent(name)}${queryOf(place)}`;
 }
@@ -378,13 +412,14 @@ function messageOf(message: Buffer): CaptureEvent {
     : { kind: 'blocks', frames: count, blocks: body.subarray(4) };
 }
 
-function parseEvent<T>(text: string): Followed<T> {
+function parseEvent<T>(text: string): Followed<T> | { readonly kind: 'end' } {
   const [, name, data] = /^event: (\w+)\ndata: (.*)$/.exec(text) ?? [];
   if (data === undefined)
     throw new WeftError('internal', `the daemon sent an event that is none: ${text.slice(0, 80)}`);
   switch (name) {
     case 'open':
-      return { kind: 'open' };
+    case 'end':
+      return { kind: name };
     case 'lost':
       return { kind: 'lost', count: Number(data) };
     default:

@@ -22,20 +22,20 @@ export function eventStream<T>(subscribe: (send: (item: T) => void) => () => voi
   let stop = (): void => {};
   const tellLost = (controller: ReadableStreamDefaultController<Uint8Array>): void => {
     if (lost === 0) return;
-    controller.enqueue(event('lost', lost));
+    controller.enqueue(eventBytes('lost', lost));
     lost = 0;
   };
   return new ReadableStream<Uint8Array>(
     {
       start(controller) {
-        controller.enqueue(event('open', null));
+        controller.enqueue(eventBytes('open', null));
         stop = subscribe((item) => {
           if ((controller.desiredSize ?? 0) <= 0) {
             lost++;
             return;
           }
           tellLost(controller);
-          controller.enqueue(event('item', item));
+          controller.enqueue(eventBytes('item', item));
         });
       },
       // Called when there is room again, so a follower also learns of a loss that nothing came
@@ -47,6 +47,7 @@ export function eventStream<T>(subscribe: (send: (item: T) => void) => () => voi
   );
 }
 
-function event(name: string, data: unknown): Uint8Array {
+/** One event as it is sent. */
+export function eventBytes(name: string, data: unknown): Uint8Array {
   return Buffer.from(`event: ${name}\ndata: ${JSON.stringify(data)}\n\n`);
 }

@@ -9,12 +9,14 @@ import { WeftError, type ErrorCode } from '../error.ts';
 import { parseResource } from '../model/manifest.ts';
 import { formatOf } from '../metrics/metrics.ts';
 import type { DropReport, FlowReport } from '../model/report.ts';
-import type { Resource, ResourceName } from '../model/resource.ts';
+import { DEFAULT_NAMESPACE, type Resource, type ResourceName } from '../model/resource.ts';
+import { matchesSelector, parseSelector } from '../model/selector.ts';
 import { validate } from '../model/validate.ts';
 import { inTurns } from '../turns.ts';
 import { arrayStream } from './array-stream.ts';
 import { CAPTURE_ID_HEADER, captureStream } from './capture-stream.ts';
 import { eventStream } from './events.ts';
+import { resourceStream } from './resource-stream.ts';
 import {
   applyRequest,
   attachRequest,
@@ -100,10 +102,8 @@ export function routes({ sw, isStopping, shutdown, takeover }: ApiTarget, onInte
     for await (const resource of inTurns(resources, PARSED_PER_TURN)) parsed.push(parseResource(resource));
     return c.json(await sw.apply(parsed, { dryRun }));
   });
-  app.get('/resources/:kind', (c) =>
-    c.json(sw.get(parseKind(c.req.param('kind')), { namespace: c.req.query('namespace') })),
-  );
-  app.get('/resources/:kind/:name', (c) => c.json(sw.get(parseKind(c.req.param('kind')), nameIn(c))));
+  app.get('/resources/:kind', (c) => resources(c, sw, { namespace: c.req.query('namespace') }));
+  app.get('/resources/:kind/:name', (c) => resources(c, sw, nameIn(c)));
   app.delete('/resources/:kind/:name', async (c) => c.json(await sw.delete(parseKind(c.req.param('kind')), nameIn(c))));
   app.post('/resources/:kind/:name/labels', async (c) => {
     const { labels } = await read(c, labelRequest);
@@ -179,6 +179,26 @@ async function read<S extends z.ZodType>(c: Context, schema: S): Promise<z.outpu
     throw new WeftError('invalid', `the request body is not JSON: ${(error as Error).message}`);
   }
   return validate(schema, value);
+}
+
+/** `?labelSelector=` selects, and `?watch` goes on with every change (resource-stream.ts). */
+function resources(c: Context, sw: ApiTarget['sw'], which: Partial<ResourceName>): Response {
+  const kind = parseKind(c.req.param('kind') ?? '');
+  const selector = parseSelector(c.req.query('labelSelector') ?? '');
+  const wants = ({ metadata }: Resource): boolean => matchesSelector(selector, metadata.labels);
+  const isFollowing = c.req.query('watch') !== undefined;
+  // One that is named has to exist.
+  const there = isFollowing && which.name === undefined ? [] : sw.get(kind, which);
+  if (!isFollowing) return c.json(there.filter(wants));
+  const isOne = ({ metadata: { name, namespace } }: Resource): boolean =>
+    (which.name === undefined || which.name === name) &&
+    (!kind.isNamespaced ||
+      namespace === (which.namespace ?? (which.name === undefined ? namespace : DEFAULT_NAMESPACE)));
+  return events(
+    resourceStream((onEvent, onEnd) =>
+      sw.follow(kind, { wants: (resource) => isOne(resource) && wants(resource), onEvent, onEnd }),
+    ),
+  );
 }
 
 /** NAME of the path, and `?namespace=` of a namespaced kind. */

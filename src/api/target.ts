@@ -2,7 +2,15 @@
 import type { TakeoverAnswer, TakeoverRequest } from '../handover/request.ts';
 import type { Switch } from '../switch.ts';
 
-export type { AttachOptions, CaptureOptions, CaptureSink, NetworkOptions, RateLimitChange } from '../switch.ts';
+export type {
+  AttachOptions,
+  CaptureOptions,
+  CaptureSink,
+  Following,
+  FollowOptions,
+  NetworkOptions,
+  RateLimitChange,
+} from '../switch.ts';
 
 /** The methods of the switch that have a route. */
 export type SwitchMethods = Pick<
@@ -20,6 +28,7 @@ export type SwitchMethods = Pick<
   | 'apply'
   | 'delete'
   | 'get'
+  | 'follow'
   | 'label'
   | 'trace'
   | 'flows'

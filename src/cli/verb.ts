@@ -12,6 +12,9 @@ import { build, version } from '../package.ts';
 
 export type OutputFormat = 'table' | 'json' | 'yaml';
 
+/** The verbs that know `-o name` besides the other formats. */
+const PRINT_NAMES: readonly string[] = ['get'];
+
 export interface GlobalOptions {
   readonly socket: string;
   readonly output: OutputFormat;
@@ -23,9 +26,14 @@ export function createProgram(version: string): Command {
     .option('--socket <path>', 'unix socket of the daemon', DEFAULT_SOCKET)
     .addOption(
       new Option('-o, --output <format>', 'how to print')
-        .choices(['table', 'json', 'yaml'] satisfies OutputFormat[])
+        .choices(['table', 'json', 'yaml', 'name'] satisfies (OutputFormat | 'name')[])
         .default('table'),
     )
+    .hook('preAction', (_, action) => {
+      const { output } = action.optsWithGlobals<{ output: OutputFormat | 'name' }>();
+      if (output === 'name' && !PRINT_NAMES.includes(action.name()))
+        action.error(`error: -o name: only weft ${PRINT_NAMES.join(' and ')} prints names`);
+    })
     .version(version, '--version', 'print the version')
     .helpOption('-h, --help', 'print this help')
     .helpCommand(false)

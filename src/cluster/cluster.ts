@@ -20,6 +20,7 @@ import { inTurns } from '../turns.ts';
 import { FileDraft } from './draft.ts';
 import { isHere, type Endpoint } from './endpoint.ts';
 import type { Feed, News } from './feed.ts';
+import { Followers } from './followers.ts';
 import { refuseInUse } from './in-use.ts';
 import { keyOf, resourceAt } from './keys.ts';
 import { PlanAgain } from './plan-again.ts';
@@ -62,6 +63,7 @@ const READ_PER_TURN = 64;
 export class Cluster {
   readonly serial = new Serial();
   readonly refused = new RefusedRecords();
+  readonly followers: Followers;
   readonly #environment: ClusterEnvironment;
   /** The revision of what was put into force last. */
   #inForce = 0;
@@ -70,6 +72,7 @@ export class Cluster {
 
   constructor(environment: ClusterEnvironment) {
     this.#environment = environment;
+    this.followers = new Followers(environment.reconcilers);
   }
 
   /**
@@ -88,8 +91,9 @@ export class Cluster {
     await this.#follow();
   }
 
-  /** Ends the feed. No change may be running any more. */
+  /** Ends the feed, and those who follow. No change may be running any more. */
   close(): Promise<void> {
+    this.followers.close();
     return this.#environment.feed.close();
   }
 
@@ -395,6 +399,9 @@ export class Cluster {
     for (const { kind } of kinds) {
       const stored = put.get(kind)!;
       if (stored.length > 0) await this.#guarded(() => reconcilers.get(kind)!.put(stored));
+    }
+    for (const { kind } of kinds) {
+      this.followers.changed(kind, [...removed.get(kind)!, ...put.get(kind)!.map(({ name }) => name)]);
     }
     return [...put.values(), ...removed.values()].some((all) => all.length > 0);
   }

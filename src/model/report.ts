@@ -305,6 +305,13 @@ export const metricReport = z.object({
   values: z.array(z.object({ labels: z.record(z.string(), z.string()), value: z.number() })),
 });
 
+/** One change of `weft get KIND --watch -o json --output-watch-events`. */
+export const eventReport = z.object({
+  type: z.enum(['ADDED', 'MODIFIED', 'DELETED']),
+  /** A resource of the kind. */
+  object: z.looseObject({ apiVersion: z.string(), kind: z.string(), metadata: z.looseObject({ name: z.string() }) }),
+});
+
 /** One frame of `weft capture -o json`. */
 export const captureReport = z.object({
   /** With nanoseconds. */
@@ -331,6 +338,7 @@ export const reports = {
   capture: captureReport,
   metric: metricReport,
   accept: acceptReport,
+  event: eventReport,
 } as const;
 
 export type EndpointReport = z.infer<typeof endpointReport>;

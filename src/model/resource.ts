@@ -30,3 +30,10 @@ export interface Resource {
   };
   readonly spec: object;
 }
+
+/** A change of a resource that was put into force. */
+export interface ResourceEvent {
+  readonly type: 'ADDED' | 'MODIFIED' | 'DELETED';
+  /** As it is now; for `DELETED` as it was last. */
+  readonly object: Resource;
+}

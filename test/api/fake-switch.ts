@@ -1,5 +1,5 @@
 /** A switch without a datapath: it implements what the API calls, with controls for the tests. */
-import type { SwitchMethods } from '../../src/api/target.ts';
+import type { FollowOptions, SwitchMethods } from '../../src/api/target.ts';
 import { WeftError } from '../../src/error.ts';
 import type {
   ConnectionReport,
@@ -92,7 +92,7 @@ export const connection: ConnectionReport = {
   expiresInMs: 7_400_000,
 };
 
-const resource: Resource = {
+export const resource: Resource = {
   apiVersion: 'weft.dev/v1',
   kind: 'Network',
   metadata: { name: 'blue', labels: {} },
@@ -110,6 +110,7 @@ export interface FakeSwitch extends SwitchMethods {
   /** Calls that changed something, in order, as text. */
   readonly calls: string[];
   readonly flowListeners: Set<(flow: FlowReport) => void>;
+  readonly followers: Set<FollowOptions>;
   readonly captures: Set<(frames: readonly PcapngFrame[], lost?: number) => void>;
   /** Called when a follower or a capture begins or ends. */
   onFollowers: () => void;
@@ -118,6 +119,7 @@ export interface FakeSwitch extends SwitchMethods {
 export function fakeSwitch(): FakeSwitch {
   const calls: string[] = [];
   const flowListeners = new Set<(flow: FlowReport) => void>();
+  const followers = new Set<FollowOptions>();
   const captures = new Set<(frames: readonly PcapngFrame[], lost?: number) => void>();
   const sw: FakeSwitch = {
     forwarding: true,
@@ -127,6 +129,7 @@ export function fakeSwitch(): FakeSwitch {
     missing: new Set(),
     calls,
     flowListeners,
+    followers,
     captures,
     onFollowers: () => {},
     status: () => statusOf(sw.forwarding),
@@ -182,6 +185,18 @@ export function fakeSwitch(): FakeSwitch {
       if (kind !== 'Network' || (name ?? 'blue') !== 'blue')
         throw new WeftError('not_found', `there is no ${kind} "${name}"`);
       return [resource];
+    },
+    follow: ({ kind }, options) => {
+      if (kind !== 'Network') throw new WeftError('internal', `nothing follows ${kind}`);
+      followers.add(options);
+      sw.onFollowers();
+      return {
+        listing: [resource].filter(options.wants),
+        stop: () => {
+          followers.delete(options);
+          sw.onFollowers();
+        },
+      };
     },
     trace: async (text) => ({ ...decision, flow: text }),
     flows: async function* () {

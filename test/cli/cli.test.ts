@@ -1,96 +1,16 @@
-import { spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
+import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
-import { openApi } from '../../src/api/server.ts';
 import { endpointTable } from '../../src/cli/endpoint-table.ts';
 import type { PcapngFrame } from '../../src/observe/pcapng.ts';
 import { until } from '../support/process.ts';
-import { decision, endpoint, fakeSwitch, flow, untilFollowers, type FakeSwitch } from '../api/fake-switch.ts';
+import { decision, endpoint, flow, untilFollowers } from '../api/fake-switch.ts';
+import { executable, finish, fixture, plain, type Run } from './fixture.ts';
 
 // Each of the many processes compiles its sources again.
 t.setTimeout(600_000);
-
-const executable = fileURLToPath(new URL('../../dist/cli/weft.js', import.meta.url));
-
-interface Run {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-interface Fixture {
-  readonly sw: FakeSwitch;
-  readonly directory: string;
-  readonly socket: string;
-  /** Runs `weft --socket … ARGS` to its end. */
-  readonly weft: (args: readonly string[], input?: string) => Promise<Run>;
-  readonly start: (args: readonly string[]) => ChildProcess;
-}
-
-function start(t: Test, args: readonly string[]): ChildProcess {
-  const child = spawn(process.execPath, [executable, ...args], { stdio: 'pipe' });
-  t.teardown(() => {
-    if (child.exitCode === null) child.kill('SIGKILL');
-  });
-  return child;
-}
-
-async function finish(child: ChildProcess): Promise<Run> {
-  let stdout = '';
-  let stderr = '';
-  child.stdout!.setEncoding('utf8').on('data', (text) => {
-    stdout += text;
-  });
-  child.stderr!.setEncoding('utf8').on('data', (text) => {
-    stderr += text;
-  });
-  const [code] = await once(child, 'close');
-  return { code, stdout, stderr };
-}
-
-/** Runs `weft ARGS` when no daemon is needed. */
-function plain(t: Test, args: readonly string[]): Promise<Run> {
-  return finish(start(t, args));
-}
-
-async function fixture(t: Test): Promise<Fixture> {
-  const directory = mkdtempSync(join(tmpdir(), `weft-cli-${process.pid}-`));
-  const socket = join(directory, 'weft.sock');
-  const sw = fakeSwitch();
-  const api = await openApi(socket);
-  let isStopping = false;
-  let closed: Promise<void> | undefined;
-  const close = (): Promise<void> => {
-    closed ??= api.close(AbortSignal.timeout(20_000));
-    return closed;
-  };
-  t.teardown(async () => {
-    await close();
-    rmSync(directory, { recursive: true });
-  });
-  const shutdown = async ({ purge }: { purge: boolean }): Promise<void> => {
-    isStopping = true;
-    sw.calls.push(`shutdown ${purge}`);
-    void close();
-  };
-  await api.serve({ sw, isStopping: () => isStopping, shutdown }, (error) => t.fail(String(error)));
-  const begin = (args: readonly string[]): ChildProcess => start(t, ['--socket', socket, ...args]);
-  return {
-    sw,
-    directory,
-    socket,
-    start: begin,
-    weft: (args, input = '') => {
-      const child = begin(args);
-      child.stdin!.end(input);
-      return finish(child);
-    },
-  };
-}
 
 /** An ARP request with its Ethernet header, so that there is something to decode. */
 const arp = Buffer.from('ffffffffffff020000000001080600010800060400010200000000010a0000020000000000000a000003', 'hex');

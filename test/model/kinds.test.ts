@@ -6,7 +6,7 @@ import { Command } from 'commander';
 import t from 'tap';
 import { parseKind } from '../../src/api/requests.ts';
 import { loadKinds, parseTarget, withKinds } from '../../src/cli/kind.ts';
-import { resourceTable } from '../../src/cli/get.ts';
+import { resourceTable } from '../../src/cli/resource-table.ts';
 import { Cluster } from '../../src/cluster/cluster.ts';
 import { LocalFeed } from '../../src/cluster/local-feed.ts';
 import { Declarations, Namespaces } from '../../src/cluster/declarations.ts';

@@ -1,0 +1,81 @@
+/** `weft get KIND --watch`: prints what there is, and then every change, until Ctrl-C or until the daemon stops. */
+import type { Followed } from '../api/client.ts';
+import type { KindDefinition } from '../model/kinds/kind.ts';
+import type { ResourceEvent } from '../model/resource.ts';
+import { untilInterrupted } from './interrupt.ts';
+import { printOne, write, type Cell } from './print.ts';
+import { nameText, resourceHeads, resourceRow } from './resource-table.ts';
+import type { OutputFormat } from './verb.ts';
+
+interface Watched {
+  readonly kind: KindDefinition;
+  readonly output: OutputFormat | 'name';
+  /** Says of each what happened. A table always does. */
+  readonly withEvents: boolean;
+  readonly follow: (signal: AbortSignal) => AsyncIterable<Followed<ResourceEvent>>;
+}
+
+export async function watchResources({ kind, output, withEvents, follow }: Watched): Promise<void> {
+  const { signal } = untilInterrupted();
+  const rows = new Rows([...resourceHeads(kind), 'EVENT']);
+  const rowOf = ({ type, object }: ResourceEvent): Cell[] => [...resourceRow(kind, object), type];
+  /** Rows of a list are printed together, so that the columns fit. */
+  let listed: Cell[][] | undefined = [];
+  for await (const event of follow(signal)) {
+    switch (event.kind) {
+      case 'open':
+        if (output === 'table') await rows.print(listed ?? []);
+        listed = undefined;
+        break;
+      case 'item':
+        if (output !== 'table') await printEvent(output, event.item, withEvents);
+        else if (listed) listed.push(rowOf(event.item));
+        else await rows.print([rowOf(event.item)]);
+        break;
+      case 'lost':
+        process.stderr.write(
+          `weft: ${event.count} changes left out: this reader is too slow and has lost its place; all are listed again\n`,
+        );
+        listed = [];
+        break;
+      default:
+        event satisfies never;
+    }
+  }
+  if (!signal.aborted) process.stderr.write('weft: the daemon has stopped\n');
+}
+
+function printEvent(output: 'json' | 'yaml' | 'name', event: ResourceEvent, withEvents: boolean): Promise<void> {
+  if (output !== 'name') return printOne(output, withEvents ? event : event.object, () => '');
+  const name = nameText(event.object);
+  return write(`${withEvents ? `${event.type} ${name}` : name}\n`);
+}
+
+/** A table that grows: columns are as wide as the first rows need, or wider from a row on that needs more. */
+class Rows {
+  readonly #widths: number[];
+  #heads: readonly string[] | undefined;
+
+  constructor(heads: readonly string[]) {
+    this.#heads = heads;
+    this.#widths = heads.map(() => 0);
+  }
+
+  async print(rows: readonly (readonly Cell[])[]): Promise<void> {
+    const all = [...(this.#heads ? [this.#heads] : []), ...rows].map((row) =>
+      row.map((cell) => (cell === '' ? '-' : String(cell))),
+    );
+    this.#heads = undefined;
+    for (const row of all) {
+      for (const [at, cell] of row.entries()) this.#widths[at] = Math.max(this.#widths[at]!, cell.length);
+    }
+    const text = all.map(
+      (row) =>
+        `${row
+          .map((cell, at) => cell.padEnd(this.#widths[at]! + 3))
+          .join('')
+          .trimEnd()}\n`,
+    );
+    await write(text.join(''));
+  }
+}
