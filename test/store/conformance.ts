@@ -27,8 +27,21 @@ const FEW = 10;
 /** Longer than any lease. */
 const LONG_MS = 60_000;
 
-/** @param count of the objects in a file, more than the store takes in one transaction */
-export async function conformance(t: Test, begin: (t: Test) => StoreUnderTest, count = 1000): Promise<void> {
+export interface ConformanceOptions {
+  /** Of the objects in a file: more than the store takes in one transaction. */
+  readonly count?: number;
+  /** Only these cases. */
+  readonly cases?: RegExp;
+}
+
+export async function conformance(
+  t: Test,
+  begin: (t: Test) => StoreUnderTest,
+  { count = 1000, cases = /./ }: ConformanceOptions = {},
+): Promise<void> {
+  const test = async (name: string, run: (t: Test) => Promise<void>): Promise<void> => {
+    if (cases.test(name)) await t.test(name, run);
+  };
   const { objects, file, expected } = files(count);
   const opened = async (t: Test): Promise<{ store: Store; under: StoreUnderTest }> => {
     const under = begin(t);
@@ -37,7 +50,7 @@ export async function conformance(t: Test, begin: (t: Test) => StoreUnderTest, c
     return { store, under };
   };
 
-  await t.test('an entry is as it was written, with the revision that wrote it', async (t) => {
+  await test('an entry is as it was written, with the revision that wrote it', async (t) => {
     const { store } = await opened(t);
     const value = { subnets: ['10.0.0.0/24'], text: 'é\n', nothing: null };
     const first = await store.transact({ put: [{ key: 'n/b', value }] });
@@ -61,7 +74,7 @@ export async function conformance(t: Test, begin: (t: Test) => StoreUnderTest, c
     await t.rejects(store.transact({ put: [{ key: 'k', value: 1 }], delete: ['k'] }), { code: 'internal' });
   });
 
-  await t.test('an expectation that is not met: nothing is done, and the revision is told', async (t) => {
+  await test('an expectation that is not met: nothing is done, and the revision is told', async (t) => {
     const { store } = await opened(t);
     const revision = await store.transact({
       expect: [{ key: 'a', revision: 0 }],
@@ -82,7 +95,7 @@ export async function conformance(t: Test, begin: (t: Test) => StoreUnderTest, c
     await store.transact({ expect: absent, put: [{ key: 'a', value: 3 }] });
   });
 
-  await t.test('of concurrent writers of one entry one wins, and the others are told its revision', async (t) => {
+  await test('of concurrent writers of one entry one wins, and the others are told its revision', async (t) => {
     const { store } = await opened(t);
     await store.transact({ put: [{ key: 'n', value: 0 }] });
     for (let round = 1; round <= 20; round++) {
@@ -99,7 +112,7 @@ export async function conformance(t: Test, begin: (t: Test) => StoreUnderTest, c
     }
   });
 
-  await t.test('a list at an earlier revision, until that is forgotten', async (t) => {
+  await test('a list at an earlier revision, until that is forgotten', async (t) => {
     const { store, under } = await opened(t);
     const seen: { at: number; entries: Readonly<Record<string, unknown>> }[] = [];
     for (let n = 0; n < 10; n++) {
@@ -118,7 +131,7 @@ export async function conformance(t: Test, begin: (t: Test) => StoreUnderTest, c
     t.same(plain((await store.list('k/')).entries), seen.at(-1)!.entries);
   });
 
-  await t.test('a watch tells each transaction as a whole, in order, from its revision on', async (t) => {
+  await test('a watch tells each transaction as a whole, in order, from its revision on', async (t) => {
     const { store } = await opened(t);
     await store.transact({ put: [{ key: 'a/before', value: 0 }] });
     const from = await store.transact({
@@ -153,7 +166,7 @@ export async function conformance(t: Test, begin: (t: Test) => StoreUnderTest, c
     t.equal(events.length, 2, 'the one that was stopped is not');
   });
 
-  await t.test('a watch of what is forgotten says so and ends', async (t) => {
+  await test('a watch of what is forgotten says so and ends', async (t) => {
     const { store, under } = await opened(t);
     const from = await store.transact({ put: [{ key: 'a', value: 1 }] });
     await store.transact({ put: [{ key: 'a', value: 2 }] });
@@ -165,7 +178,7 @@ export async function conformance(t: Test, begin: (t: Test) => StoreUnderTest, c
     t.same(events, [{ kind: 'compacted' }]);
   });
 
-  await t.test('list and watch are what a mirror needs: against a naive twin', async (t) => {
+  await test('list and watch are what a mirror needs: against a naive twin', async (t) => {
     const { store } = await opened(t);
     const seed = Date.now() % 2 ** 32;
     t.comment(`seed ${seed}`);
@@ -202,7 +215,7 @@ export async function conformance(t: Test, begin: (t: Test) => StoreUnderTest, c
     t.same(plain((await store.list('k/')).entries), twin);
   });
 
-  await t.test('a lease: its entries go with it, in one transaction', async (t) => {
+  await test('a lease: its entries go with it, in one transaction', async (t) => {
     const { store, under } = await opened(t);
     const [lease, other] = [await store.grant(10_000), await store.grant(10_000)];
     t.not(lease, other);
@@ -241,7 +254,7 @@ export async function conformance(t: Test, begin: (t: Test) => StoreUnderTest, c
     t.notOk([lease, other].includes(again), 'an id is never given again');
   });
 
-  await t.test('writers and the end of a lease at once', async (t) => {
+  await test('writers and the end of a lease at once', async (t) => {
     const { store } = await opened(t);
     for (let round = 0; round < 20; round++) {
       const lease = await store.grant(10_000);
@@ -251,7 +264,7 @@ export async function conformance(t: Test, begin: (t: Test) => StoreUnderTest, c
     }
   });
 
-  await t.test('what was written is there for the next client', async (t) => {
+  await test('what was written is there for the next client', async (t) => {
     const under = begin(t);
     const first = unlimited(await under.open());
     const revision = await first.transact({ put: [{ key: 'a', value: 1 }] });
@@ -264,7 +277,7 @@ export async function conformance(t: Test, begin: (t: Test) => StoreUnderTest, c
     await second.close();
   });
 
-  await t.test(`${count} objects are one revision`, async (t) => {
+  await test(`${count} objects are one revision`, async (t) => {
     const { store } = await opened(t);
     await store.transact(file('old'));
     const before = await store.list('');
@@ -292,7 +305,7 @@ export async function conformance(t: Test, begin: (t: Test) => StoreUnderTest, c
     await store.transact({ expect: [{ key: 'o/old/1', revision: 0 }], put: [{ key: 'o/old/1', value: 1 }] });
   });
 
-  await t.test('of two large changes that meet one is made, or one after the other, and never a part', async (t) => {
+  await test('of two large changes that meet one is made, or one after the other, and never a part', async (t) => {
     const { store } = await opened(t);
     await store.transact(file('first'));
     for (let round = 0; round < 5; round++) {
@@ -308,7 +321,7 @@ export async function conformance(t: Test, begin: (t: Test) => StoreUnderTest, c
   });
 
   for (const dies of ['before', 'after'] as const) {
-    await t.test(`a client that dies ${dies} any write of a file: all of it, or nothing`, async (t) => {
+    await test(`a client that dies ${dies} any write of a file: all of it, or nothing`, async (t) => {
       let writes = 0;
       for (let isOver = false; !isOver; writes++) {
         const under = begin(t);
@@ -354,7 +367,7 @@ export async function conformance(t: Test, begin: (t: Test) => StoreUnderTest, c
     });
   }
 
-  await t.test('the answer to any write of a file is lost: all of it, or nothing', async (t) => {
+  await test('the answer to any write of a file is lost: all of it, or nothing', async (t) => {
     const base = await begin(t).open();
     t.teardown(() => base.close());
     const store = unlimited(base);

@@ -6,8 +6,8 @@ import { openLab } from '../support/lab.ts';
 import { conformance, type StoreUnderTest } from './conformance.ts';
 
 t.setTimeout(600_000);
-/** They take two transactions. */
-const OBJECTS = 200;
+/** Objects that take two transactions. */
+const COUNT = 200;
 let parts = 0;
 
 /** Every case has a prefix of its own, so one etcd serves all. */
@@ -26,5 +26,12 @@ function under(etcd: Etcd): StoreUnderTest {
 
 await t.test('one member', async (t) => {
   const etcd = await startEtcd(openLab(t));
-  await conformance(t, () => under(etcd), OBJECTS);
+  await conformance(t, () => under(etcd), { count: COUNT });
+});
+
+await t.test('three members', async (t) => {
+  const etcd = await startEtcd(openLab(t), { members: 3 });
+  const cases =
+    /concurrent writers|earlier revision|as a whole|naive twin|end of a lease|are one revision|large changes/;
+  await conformance(t, () => under(etcd), { count: COUNT, cases });
 });
