@@ -1,6 +1,6 @@
 // The addon: the native datapath for JavaScript, the layout that it was built with (addon_layout.cc), the table of
 // connections (addon_connections.cc), frame I/O (addon_frame_io.cc), work in namespaces
-// (addon_netns.cc), the passing of descriptors (addon_passing.cc) and the limit of V8's heap
+// (addon_netns.cc), probes of peers (addon_liveness.cc), the passing of descriptors (addon_passing.cc) and the limit of V8's heap
 // (addon_heap.cc). Only these files know N-API.
 // src/addon/addon.ts has the types, and src/datapath/native/native.ts is the caller.
 //
@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "addon_connections.h"
+#include "addon_liveness.h"
 #include "addon_tap.h"
 #include "io/privileges.h"
 #include "populate.h"
@@ -106,6 +107,9 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
                            InstanceMethod("mirrorStart", &DatapathObject::MirrorStart),
                            InstanceMethod("mirrorStop", &DatapathObject::MirrorStop),
                            InstanceMethod("counters", &DatapathObject::Counters),
+                           InstanceMethod("setLiveness", &DatapathObject::SetLiveness),
+                           InstanceMethod("runLiveness", &DatapathObject::RunLiveness),
+                           InstanceMethod("peers", &DatapathObject::Peers),
                            InstanceMethod("stop", &DatapathObject::Stop),
                            InstanceMethod("close", &DatapathObject::Close),
                        });
@@ -314,7 +318,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     workers_->receive_datagrams(port, sources.data(), burst.frames.data(), burst.frames.size());
   }
 
-  // (most upcalls) → { upcalls: UpcallRecord[], packed; mirrored: MirrorRecord[] with bytes, packed; lost: (port, errno)[] }
+  // (most upcalls) → { upcalls: UpcallRecord[], packed; mirrored: MirrorRecord[] with bytes, packed; lost: (port, errno)[]; peersChanged }
   Napi::Value TakeWaiting(const Napi::CallbackInfo& info) {
     const size_t most = std::min<size_t>(info[0].As<Napi::Number>().Uint32Value(), kUpcallBatch);
     Worker::Waiting waiting = workers_->take_waiting(upcalls_, most);
@@ -329,6 +333,7 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
       lost[i] = one;
     }
     result["lost"] = lost;
+    result["peersChanged"] = Napi::Boolean::New(env_, workers_->prober().take_changed());
     return result;
   }
 
@@ -476,6 +481,20 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
     memcpy(result.Data(), values.data(), values.size() * sizeof(double));
     return result;
   }
+
+  // Probes of peers
+
+  // (LivenessSettings)
+  void SetLiveness(const Napi::CallbackInfo& info) { workers_->prober().configure(LivenessOf(info[0])); }
+
+  // () → when to call it again, or -1: manual mode; sends and judges what is due
+  Napi::Value RunLiveness(const Napi::CallbackInfo&) {
+    const double due_ms = workers_->prober().run();
+    return Napi::Number::New(env_, due_ms == Liveness::kNever ? -1 : due_ms);
+  }
+
+  // () → { peers, strangers }
+  Napi::Value Peers(const Napi::CallbackInfo&) { return PeersObject(env_, &workers_->prober()); }
 
   // () : ends the threads; what waits can still be taken, and executed
   void Stop(const Napi::CallbackInfo&) { workers_->stop(); }

@@ -46,6 +46,8 @@ Napi::Object LayoutObject(Napi::Env env) {
   layout["reasons"] = reasons;
 
   auto numbers = Napi::Object::New(env);
+  numbers["PROBE_VNI"] = number(kProbeVni);
+  numbers["PROBE_VNIS"] = number(kProbeVnis);
   numbers["KEY_BYTES"] = number(kKeyBytes);
   numbers["ACTION_BYTES"] = number(kActionBytes);
   numbers["PENDING_PER_PORT"] = number(kPendingPerPort);

@@ -3,7 +3,8 @@
 //
 //   1. receive            frames from a TAP or a memory port
 //      receive_datagrams  or VXLAN payloads from the underlay
-//   2. decapsulate        for frames from the tunnel: drops our own address and bad headers
+//   2. decapsulate        for frames from the tunnel: drops our own address and bad headers; probes of other
+//                         VTEPs go no further (prober.h)
 //   3. extract            flow key and L3 length; checks offload requests
 //   4. coalesce           joins frames that belong together into one superframe
 //      forward            takes each resulting frame, in order: within its port's rate, or it waits
@@ -67,6 +68,8 @@
 
 namespace weft {
 
+class Prober;
+
 // No place: no connection is looked for.
 inline constexpr uint32_t kNowhere = UINT32_MAX;
 
@@ -111,6 +114,9 @@ class Datapath {
 
   // From now on, copies the DSCP into the outer header; otherwise that has DSCP 0.
   void copy_dscp() { copy_dscp_ = true; }
+
+  // Takes the probes of other VTEPs; must live as long as the datapath. Without it, all are refused.
+  void set_prober(Prober* prober) { prober_ = prober; }
 
   // Milliseconds for `last_used_ms`, rates, mirrored frames and fragments that have waited too long; not negative.
   void set_now(double now_ms);
@@ -165,6 +171,7 @@ class Datapath {
   // In place of the number of an arrival: nothing was looked up for this frame.
   static constexpr size_t kNoArrival = SIZE_MAX;
 
+  void probed(uint16_t number, const UnderlaySource& source, const Frame& frame);
   void arrive(uint16_t number, Frame frame, Key* key, uint8_t outer_tos, bool alone);
   size_t look_up(uint16_t number);
   bool look_up_connections(uint16_t number);
@@ -210,6 +217,7 @@ class Datapath {
   Programs programs_;  // destroyed last, because flows refer to it
   FlowCache cache_;
   ConnectionTable* const connections_;
+  Prober* prober_ = nullptr;
   PendingTable pending_;
   FragmentTracker fragments_;
   Coalescer coalescer_;

@@ -181,6 +181,7 @@ void Worker::serve(uint64_t tag, uint32_t events) {
   if (Port* port = find(tag)) {
     const bool tunnel = port->is_tunnel();
     int error = tunnel ? port->underlay->receive(&burst_) : tap_receive(port->tap, &burst_);
+    if (tunnel && burst_.frames.empty()) port->underlay->handled();
     // An error that reading does not return would be reported again and again.
     if (!error && burst_.frames.empty() && (events & (EPOLLERR | EPOLLHUP))) error = -EIO;
     if (error) {
@@ -219,6 +220,7 @@ void Worker::run_burst(uint64_t tag, bool tunnel) {
   const std::vector<Frame>& frames = burst_.frames;
   const size_t arrivals = tunnel ? datapath_.receive_datagrams(number, burst_.sources.data(), frames.data(), frames.size())
                                  : datapath_.receive(number, frames.data(), frames.size());
+  if (tunnel) datapath_.port(number)->underlay->handled();
   for (size_t i = 0; i < arrivals; ++i) {
     if (turn_.wanted()) {
       leave();

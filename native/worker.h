@@ -46,6 +46,8 @@ class Worker {
   Worker& operator=(const Worker&) = delete;
   ~Worker();
 
+  void set_prober(Prober* prober) { datapath_.set_prober(prober); }
+
   // 0 or -errno. Does nothing in manual mode.
   int start();
   // Stops the thread. Ports, counters and flows can still be read, and ports can still be taken. `wake`

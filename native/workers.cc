@@ -30,9 +30,16 @@ auto adder(std::vector<Workers::FlowTotal>* to) {
 }  // namespace
 
 Workers::Workers(Worker::Mode mode, size_t count, size_t flow_cap, ConnectionTable* connections, uint64_t seed, const MemoryHooks& hooks,
-                 const std::function<void()>& wake) {
+                 const std::function<void()>& wake)
+    : prober_(
+          mode == Worker::Mode::threaded,
+          [transmit = hooks.transmit_datagram](uint16_t port, const uint8_t to[16], uint32_t hash, const iovec payload[2]) {
+            transmit(port, to, hash, 0, payload);
+          },
+          wake) {
   for (uint32_t i = 0; i < count; ++i) {
     workers_.push_back(std::make_unique<Worker>(mode, i, flow_cap, connections, seed, hooks, wake));
+    workers_.back()->set_prober(&prober_);
   }
 }
 
@@ -40,10 +47,11 @@ int Workers::start() {
   for (const std::unique_ptr<Worker>& worker : workers_) {
     if (const int error = worker->start()) return error;
   }
-  return 0;
+  return prober_.start();
 }
 
 void Workers::stop() {
+  prober_.close();
   for (const std::unique_ptr<Worker>& worker : workers_) worker->close();
 }
 
@@ -56,6 +64,7 @@ void Workers::close() {
 
 void Workers::set_clock(double ms) {
   for (const std::unique_ptr<Worker>& worker : workers_) worker->set_clock(ms);
+  prober_.set_clock(ms);
 }
 
 // Ports
@@ -102,15 +111,19 @@ int Workers::add_tap(uint16_t number, const TapOpened& opened) {
 
 int Workers::add_vxlan(uint16_t number, const uint8_t local[16], uint16_t l4_port, const std::vector<int>& spares) {
   Underlay* first = nullptr;
-  return add(number, [&](size_t index, Port* port) {
+  std::vector<Underlay*> underlays;
+  const int error = add(number, [&](size_t index, Port* port) {
     port->kind = PortKind::vxlan;
     memcpy(port->local, local, sizeof port->local);
     port->underlay = std::make_unique<Underlay>();
+    underlays.push_back(port->underlay.get());
     const int spare = index < spares.size() ? spares[index] : -1;
     if (index > 0) return port->underlay->join(*first, spare);
     first = port->underlay.get();
     return first->open(local, l4_port, workers_.size() > 1, spare);
   });
+  if (!error) prober_.open_tunnel(number, local, std::move(underlays));
+  return error;
 }
 
 std::vector<int> Workers::descriptors(uint16_t number) {
@@ -131,11 +144,13 @@ int Workers::add_memory(uint16_t number, bool offloads) {
 }
 
 int Workers::add_memory_vxlan(uint16_t number, const uint8_t local[16]) {
-  return add(number, [&](size_t, Port* port) {
+  const int error = add(number, [&](size_t, Port* port) {
     port->kind = PortKind::memory_vxlan;
     memcpy(port->local, local, sizeof port->local);
     return 0;
   });
+  if (!error) prober_.open_tunnel(number, local, {});
+  return error;
 }
 
 void Workers::set_rates(uint16_t number, const PortRates& rates) {
@@ -173,6 +188,7 @@ int Workers::renew_tap(uint16_t number) {
 }
 
 int Workers::remove_port(uint16_t number, bool keep) {
+  prober_.close_tunnel(number);
   int error = 0;
   bool first = true;
   for (const std::unique_ptr<Worker>& worker : workers_) {
@@ -325,6 +341,15 @@ Workers::Totals Workers::totals() {
       add_drops(&sum, from.drops);
     }
   });
+  const Prober::Counts probes = prober_.counts();
+  totals.counters.originated += probes.originated;
+  totals.counters.tx += probes.tx;
+  add_drops(&totals.counters, probes.drops);
+  for (Totals::PortTotal& port : totals.ports) {
+    if (port.number != probes.port) continue;
+    port.counters.tx_frames += probes.port_frames;
+    port.counters.tx_bytes += probes.port_bytes;
+  }
   return totals;
 }
 

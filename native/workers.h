@@ -16,7 +16,7 @@
 //
 // Every worker has every cached flow, because the packets of a flow may come through any queue. Limits
 // on memory apply to each worker; numbers are sums. A sum is exact because no frame goes from one
-// worker to another.
+// worker to another. Probes that this host sends are counted by the prober.
 //
 // Only the controlling thread calls methods.
 #pragma once
@@ -26,6 +26,7 @@
 #include <memory>
 #include <vector>
 
+#include "prober.h"
 #include "worker.h"
 
 namespace weft {
@@ -110,6 +111,8 @@ class Workers {
   // The flow with this id; empty if there is none.
   std::vector<FlowTotal> flow(uint32_t id);
 
+  Prober& prober() { return prober_; }
+
   // Runs `work(datapath)` in a turn of each worker.
   template <typename Work>
   void each(Work work) {
@@ -122,6 +125,7 @@ class Workers {
   Worker& worker_of(const Frame& frame);
   void add_other_workers(std::vector<FlowTotal>* flows);
 
+  Prober prober_;  // used by the workers
   std::vector<std::unique_ptr<Worker>> workers_;
   size_t first_ = 0;  // the worker from which upcalls are taken first
 };

@@ -13,6 +13,7 @@
  */
 import { Controller } from './control/controller.ts';
 import {
+  isTunnel,
   noConnections,
   openPort,
   type Datapath,
@@ -390,8 +391,7 @@ export class Forwarding<D extends Datapath = Datapath> {
   }
 
   #withRates(spec: PortSpec): PortSpec {
-    const isTunnel = spec.kind === 'vxlan' || spec.kind === 'memory-vxlan';
-    return { ...spec, rates: this.#ratesOf(spec.rates ?? {}, isTunnel ? 'tunnel' : 'port') };
+    return { ...spec, rates: this.#ratesOf(spec.rates ?? {}, isTunnel(spec) ? 'tunnel' : 'port') };
   }
 
   /** Adds the rates that every port has. */

@@ -17,7 +17,7 @@ const mayImport: Readonly<Record<string, string>> = {
   flow: 'wire ipaddr.js',
   table: 'wire flow',
   model: 'wire zod yaml ipaddr.js',
-  addon: 'flow package node',
+  addon: 'flow wire package node',
   pipeline: 'table flow wire model',
   datapath: 'addon flow wire node',
   control: 'pipeline table datapath flow',

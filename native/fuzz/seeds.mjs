@@ -104,6 +104,18 @@ const programs = [
 ];
 
 /** Initial inputs by target. */
+/** A record for the target `probe`. */
+function probing(what, time, { session, seq, echo = 0 }) {
+  const body = Buffer.alloc(68 + 6);
+  body.set([1, 1, 1, 0x2c]);
+  body.writeUInt32BE(seq, 4);
+  body.write(session.repeat(8), 8, 'hex');
+  body.writeUInt32BE(echo, 56);
+  body.writeUInt16BE(2, 66);
+  body.set([0, 0, 100, 0, 0, 200], 68);
+  return Buffer.concat([Buffer.of(what, time, body.length / 2), body]);
+}
+
 export const seeds = {
   bpf: programs.flatMap((program) => [filtering(program, 34, datagram(4, 20)), filtering(program, 13, frames[1])]),
   extract: frames,
@@ -134,6 +146,15 @@ export const seeds = {
     rewriting(7, syn(4)),
     rewriting(7, syn(6), partial(6, 16)),
     rewriting(4, hex(ip4('01', `0800 0000 0001 0001 ${'ef'.repeat(900)}`))),
+  ],
+  probe: [
+    probing(0x0f, 0, { session: 'aa', seq: 1 }),
+    Buffer.concat([1, 2, 3].map((seq) => probing(0x0f, 75, { session: 'aa', seq, echo: seq }))),
+    Buffer.concat([
+      probing(0x0f, 75, { session: 'aa', seq: 1, echo: 1 }),
+      probing(0x0f, 75, { session: 'bb', seq: 1, echo: 2 }),
+    ]),
+    Buffer.concat([probing(0x0e, 75, { session: 'aa', seq: 1 }), probing(0x1f, 75, { session: 'aa', seq: 1 })]),
   ],
   refuse: [
     ...frames.flatMap((frame) => [RESET, UNREACHABLE4, UNREACHABLE6].map((what) => refusing(what, frame))),

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -211,12 +212,38 @@ Reason reason_of(int error) {
   }
 }
 
+double ms_of(const timespec& time) { return static_cast<double>(time.tv_sec) * 1e3 + static_cast<double>(time.tv_nsec) / 1e6; }
+
+// When the kernel received what waits first; `now_ms` if nothing waits, 0 if that is not known.
+double waits_since_ms(int fd, double now_ms) {
+  uint8_t byte;
+  iovec part = {&byte, 1};
+  alignas(cmsghdr) char control[2 * CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(timespec))];
+  msghdr message = {};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  if (recvmsg(fd, &message, MSG_PEEK | MSG_DONTWAIT) < 0) return now_ms;
+  for (cmsghdr* at = CMSG_FIRSTHDR(&message); at; at = CMSG_NXTHDR(&message, at)) {
+    if (at->cmsg_level != SOL_SOCKET || at->cmsg_type != SCM_TIMESTAMPNS) continue;
+    timespec received;
+    memcpy(&received, CMSG_DATA(at), sizeof received);
+    // If somebody has set the clock in the meantime, it is wrong once.
+    return now_ms - std::max(0.0, ms_of(now) - ms_of(received));
+  }
+  return 0;
+}
+
 }  // namespace
 
 // The kernel writes the two lengths of what it fills; everything else stays as it was set up.
 struct Underlay::Inbox {
   struct Control {
-    alignas(cmsghdr) char bytes[2 * CMSG_SPACE(sizeof(int))];  // UDP_GRO, and the TOS
+    // UDP_GRO, the TOS, and when it came if `stamp` was called
+    alignas(cmsghdr) char bytes[2 * CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(timespec))];
   };
   const Burst* burst;
   mmsghdr messages[kReceiveBatch];
@@ -311,6 +338,7 @@ void Underlay::close() {
 int Underlay::receive(Burst* burst) {
   if (!inbox_ || inbox_->burst != burst) inbox_ = std::make_unique<Inbox>(burst);
   burst->clear();
+  reads_.store(reads_.load(std::memory_order_relaxed) | 1);
   int got;
   do {
     got = recvmmsg(receive_, inbox_->messages, kReceiveBatch, MSG_DONTWAIT, nullptr);
@@ -340,6 +368,24 @@ int Underlay::receive(Burst* burst) {
     } while (at < length);
   }
   return 0;
+}
+
+void Underlay::stamp() { set(receive_, SOL_SOCKET, SO_TIMESTAMPNS, 1); }
+
+double Underlay::read_until_ms(double now_ms) {
+  if (awaited_ && reads_.load() != awaited_) {
+    read_until_ms_ = std::max(read_until_ms_, awaited_until_ms_);
+    awaited_ = 0;
+  }
+  const double until = waits_since_ms(receive_, now_ms);
+  const uint32_t reads = reads_.load();
+  if (reads % 2 == 0) {
+    read_until_ms_ = std::max(read_until_ms_, until);
+  } else if (!awaited_) {
+    awaited_ = reads;
+    awaited_until_ms_ = until;
+  }
+  return read_until_ms_;
 }
 
 Refused Underlay::send(const uint8_t remote[16], uint32_t entropy, uint8_t tos, const iovec* parts, size_t parts_each,

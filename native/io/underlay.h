@@ -4,11 +4,13 @@
 // The kernel does the outer IP and UDP headers, their checksums and DF. Where it can, it also
 // segments one buffer into many datagrams when sending (UDP_SEGMENT), and gathers them when
 // receiving (UDP_GRO).
-// Owned by one datapath thread. Joined ones share nothing except kernel sockets.
+// Owned by one datapath thread. Joined ones share nothing except kernel sockets. Another thread (prober.h)
+// may send, and ask how far it was read.
 #pragma once
 
 #include <netinet/in.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -62,7 +64,15 @@ class Underlay {
   // data starts with the VXLAN header, its length is that of the UDP payload; burst->sources says
   // who sent it, and its TOS or traffic class. The kernel gathers only datagrams with the same TOS.
   // 0 or -errno (-EAGAIN: none).
+  // From then until `handled`, its datagrams are in the hands of the caller.
   int receive(Burst* burst);
+  void handled() { reads_.store((reads_.load(std::memory_order_relaxed) + 1) & ~1u); }
+
+  // From another thread, while it is open: how far this has been read, as a time of CLOCK_MONOTONIC in ms. Everything
+  // that the kernel had received by then was received and handled. Never if it does not say when it received
+  // something; `stamp` makes it say that.
+  double read_until_ms(double now_ms);
+  void stamp();
 
   // Sends `count` datagrams of one flow to `remote`, at the port that this was opened with, in order, from the
   // socket `entropy % kPoolSockets` of the pool (the pool is smaller if ports or descriptors were short). Each
@@ -84,6 +94,10 @@ class Underlay {
   bool cuts_ = false;
   bool gathers_ = false;
   std::unique_ptr<Inbox> inbox_;  // filled by receive
+  std::atomic<uint32_t> reads_ = 0;  // odd while datagrams are in the caller's hands
+  // Of the thread that asks how far it was read: this is certain; and this will be when `reads_` is not `awaited_` any more.
+  double read_until_ms_ = 0, awaited_until_ms_ = 0;
+  uint32_t awaited_ = 0;  // 0: nothing
 };
 
 // The largest IP packet that the kernel believes to pass from `local` to `remote` (IPv4-mapped or

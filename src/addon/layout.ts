@@ -33,6 +33,7 @@ import { fieldList, KEY_BYTES } from '../flow/fields.ts';
 import { ENTROPY_FIRST_PORT, ENTROPY_PORTS } from '../flow/hash.ts';
 import { dropReasons } from '../flow/reason.ts';
 import { refusalNumbers } from '../flow/refusal.ts';
+import { PROBE_VNI, PROBE_VNIS } from '../wire/probe.ts';
 
 export interface AddonLayout {
   /** Offset and size of each field in the key. */
@@ -51,6 +52,8 @@ export const ownLayout: AddonLayout = {
   refusals: Object.keys(refusalNumbers),
   reasons: dropReasons.map(([name]) => name),
   numbers: {
+    PROBE_VNI,
+    PROBE_VNIS,
     KEY_BYTES,
     ACTION_BYTES,
     PENDING_PER_PORT,

@@ -46,6 +46,10 @@ export interface NativeDatapath {
   /** Returns what was still waiting. */
   mirrorStop(): NativeMirrored;
   counters(): Float64Array;
+  setLiveness(settings: NativeLivenessSettings): void;
+  /** Without threads: sends and judges what is due. Returns when to call it again; -1 if there is nothing to do. */
+  runLiveness(): number;
+  peers(): { readonly peers: readonly NativePeer[]; readonly strangers: readonly NativeStranger[] };
   /** Ends the threads: nothing is received any more, and what waits can still be taken and executed. */
   stop(): void;
   close(): void;
@@ -61,6 +65,38 @@ export interface NativeMirrored {
 export interface NativeWaiting extends NativeMirrored {
   readonly upcalls: Uint8Array;
   readonly lost: readonly { readonly port: number; readonly errno: number }[];
+  readonly peersChanged: boolean;
+}
+
+export interface NativeLivenessSettings {
+  readonly session: Uint8Array;
+  readonly intervalMs: number;
+  readonly multiplier: number;
+  /** Address, 1 if it has a key, and the key: 49 bytes each. */
+  readonly peers: Uint8Array;
+  readonly vnis: Uint32Array;
+}
+
+/** Numbers that are not known are negative. */
+export interface NativePeer {
+  readonly address: Uint8Array;
+  readonly state: number;
+  readonly fault: number;
+  readonly twin: boolean;
+  readonly sinceMs: number;
+  readonly heardMs: number;
+  readonly rttMs: number;
+  /** Lost, and of how many. */
+  readonly lossIn: readonly [number, number];
+  readonly lossOut: readonly [number, number];
+  readonly vnis?: readonly number[];
+}
+
+export interface NativeStranger {
+  readonly address: Uint8Array;
+  readonly reason: number;
+  readonly count: number;
+  readonly lastMs: number;
 }
 
 export interface NativeHandlers {

@@ -69,6 +69,8 @@
  *   `rate_limit_egress`, `storm_control`. Waiting frames are `held`, and go on by themselves; between
  *   memory ports, they go on when the datapath is next called with a frame. When their port is removed
  *   they are dropped: `upcall_lost` on its ingress side, `port_gone` on its egress side.
+ * - Frames from the tunnel with the VNI of probes go no further: the probes of other VTEPs are `consumed`, or dropped
+ *   with their reasons. Those that are sent count as `originated`, and `mirror` does not see any (`liveness.ts`).
  * - `portDel` drops frames from that port that are parked or wait (`upcall_lost`), but leaves cached
  *   flows alone: removing those is up to the caller.
  */
@@ -82,6 +84,7 @@ import type { DropReason } from '../flow/reason.ts';
 import type { Offload } from '../flow/offload.ts';
 import type { TapIdentity, TapOpened } from '../flow/tap.ts';
 import type { FlowId, PortNo } from '../flow/types.ts';
+import type { Liveness } from './liveness.ts';
 
 /** No room for any connection. */
 export const noConnections = (): ConnectionStoreOptions => ({
@@ -161,6 +164,13 @@ export type PortSpec =
       readonly rates?: TunnelRates;
       transmit(datagram: Datagram): void;
     };
+
+/** The VXLAN endpoint, of either kind. */
+export type TunnelSpec = Extract<PortSpec, { kind: 'vxlan' | 'memory-vxlan' }>;
+
+export function isTunnel(spec: PortSpec): spec is TunnelSpec {
+  return spec.kind === 'vxlan' || spec.kind === 'memory-vxlan';
+}
 
 export interface OffloadedFrame {
   readonly frame: Uint8Array;
@@ -323,11 +333,15 @@ export interface DatapathOptions {
   readonly onUpcall: (batch: readonly Upcall[]) => void;
   /** A port stopped by itself because its interface or namespace is gone. */
   readonly onPortLost: (port: PortNo, why: string) => void;
+  /** The state of one or more peers has changed: `liveness.peers` tells. */
+  readonly onPeersChanged?: (() => void) | undefined;
 }
 
 export interface Datapath {
   /** The connections. The datapath finds them for each packet; its owner opens and closes them. */
   readonly connections: ConnectionStore;
+  /** The probes between VTEPs. */
+  readonly liveness: Liveness;
   /**
    * Opens ports, all TAPs at once. Returns the result for each, in order; a port that cannot be opened does not affect
    * the others. `openPort` opens a single one.

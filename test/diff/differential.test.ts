@@ -91,6 +91,7 @@ t.test('a difference is found and made small', async (t) => {
 function bound(dp: ReturnType<Open>): ReturnType<Open> {
   return {
     connections: dp.connections,
+    liveness: dp.liveness,
     portsAdd: dp.portsAdd.bind(dp),
     portSet: dp.portSet.bind(dp),
     portDel: dp.portDel.bind(dp),

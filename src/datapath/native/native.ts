@@ -16,6 +16,7 @@ import type { FlowId, PortNo } from '../../flow/types.ts';
 import { loadAddon } from '../../addon/addon.ts';
 import type { NativeDatapath, NativeMirrored, NativeWaiting } from '../../addon/native-datapath.ts';
 import {
+  isTunnel,
   noConnections,
   portNumberRefusal,
   type Datagram,
@@ -39,6 +40,7 @@ import { UPCALL_BATCH } from '../../flow/bounds.ts';
 import type { Offload } from '../../flow/offload.ts';
 import { errnoName, ioError, lostText } from '../../addon/io-error.ts';
 import { NativeConnections } from './connections.ts';
+import { NativeLiveness } from './liveness.ts';
 import { readCounters, readFlows, readMirrored, readUpcalls } from './records.ts';
 import { UpcallLimit } from './upcall-limit.ts';
 import { renewedText, tapTarget } from '../../addon/tap.ts';
@@ -63,6 +65,7 @@ export function openNativeDatapath(options: NativeOptions): NativeSwitch {
 
 class Native implements NativeSwitch {
   readonly connections: NativeConnections;
+  readonly liveness: NativeLiveness;
   readonly #options: NativeOptions;
   readonly #native: NativeDatapath;
   readonly #ports = new Map<PortNo, PortSpec>();
@@ -102,6 +105,7 @@ class Native implements NativeSwitch {
       },
     );
     this.#native.setClock(options.clock());
+    this.liveness = new NativeLiveness(this.#native, (work) => this.#enter(work), options.threads > 0);
   }
 
   // Ports
@@ -311,6 +315,7 @@ class Native implements NativeSwitch {
     const waiting: NativeWaiting = this.#native.takeWaiting(most);
     for (const { port, errno } of waiting.lost) this.#options.onPortLost(port as PortNo, lostText(errno));
     this.#deliverMirrored(waiting);
+    if (waiting.peersChanged) this.#options.onPeersChanged?.();
     const batch = readUpcalls(waiting.upcalls);
     if (batch.length > 0) this.#options.onUpcall(batch);
     return batch.length;
@@ -356,10 +361,6 @@ class Native implements NativeSwitch {
     this.#setClock();
     return readCounters(this.#native.counters());
   }
-}
-
-function isTunnel(spec: PortSpec): spec is Extract<PortSpec, { kind: 'vxlan' | 'memory-vxlan' }> {
-  return spec.kind === 'vxlan' || spec.kind === 'memory-vxlan';
 }
 
 function encodeRates({ ingress, egress, storm, upcalls, answers }: PortRates): Float64Array {

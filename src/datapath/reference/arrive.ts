@@ -1,10 +1,14 @@
-/** A frame arrives: it is decapsulated if it came by the tunnel, and its key is extracted. */
+/**
+ * A frame arrives: it is decapsulated if it came by the tunnel, and its key is extracted. Probes of other VTEPs go no
+ * further.
+ */
 import { extract } from '../../flow/extract.ts';
 import { fields } from '../../flow/fields.ts';
 import { emptyKey, writeNumber, type FlowKey } from '../../flow/key.ts';
 import type { DropReason } from '../../flow/reason.ts';
 import { sameBytes, type PortNo } from '../../flow/types.ts';
 import { ETH_HEADER_BYTES } from '../../wire/ethernet.ts';
+import { PROBE_VNI } from '../../wire/probe.ts';
 import { parseVxlan } from '../../wire/vxlan.ts';
 import type { Arrived } from './coalesce.ts';
 import { decapsulateEcn } from './ecn.ts';
@@ -19,11 +23,19 @@ export class Entrance {
   readonly #ports: Ports;
   readonly #tally: Tally;
   readonly #mirror: Mirror;
+  readonly #onProbe: (source: Uint8Array, frame: Uint8Array) => DropReason | undefined;
 
-  constructor(ports: Ports, tally: Tally, mirror: Mirror) {
+  /** @param onProbe takes the probe of another VTEP, or says why it is refused */
+  constructor(
+    ports: Ports,
+    tally: Tally,
+    mirror: Mirror,
+    onProbe: (source: Uint8Array, frame: Uint8Array) => DropReason | undefined,
+  ) {
     this.#ports = ports;
     this.#tally = tally;
     this.#mirror = mirror;
+    this.#onProbe = onProbe;
   }
 
   /** Undefined if it was counted and dropped. A frame that is returned is not counted yet. */
@@ -35,6 +47,13 @@ export class Entrance {
     if (!vxlan || vxlan.frame.length < ETH_HEADER_BYTES) return this.#refuse(port, bytes.length, 'vxlan_malformed');
     if (sameBytes(source, this.#ports.tunnel!.spec.local)) {
       return this.#refuse(port, vxlan.frame.length, 'vxlan_own_address');
+    }
+    if (vxlan.vni === PROBE_VNI) {
+      this.#tally.received(port, vxlan.frame.length);
+      const refused = this.#onProbe(source, vxlan.frame);
+      if (refused) this.#tally.dropped(port, refused);
+      else this.#tally.consumed++;
+      return undefined;
     }
     writeNumber(key, fields.tun_vni, vxlan.vni);
     key.set(source, fields.tun_src.offset);

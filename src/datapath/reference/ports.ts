@@ -1,11 +1,10 @@
 /** The ports of the reference datapath, and the kernel's side of those that have one. */
 import { WeftError } from '../../error.ts';
 import type { PortNo } from '../../flow/types.ts';
-import { portNumberRefusal, type PortOpened, type PortSpec } from '../datapath.ts';
+import { isTunnel, portNumberRefusal, type PortOpened, type PortSpec, type TunnelSpec } from '../datapath.ts';
 import type { KernelIo } from './kernel-io.ts';
 
 export type LocalSpec = Extract<PortSpec, { kind: 'memory' | 'tap' }>;
-export type TunnelSpec = Extract<PortSpec, { kind: 'vxlan' | 'memory-vxlan' }>;
 
 export interface Tunnel {
   readonly port: PortNo;
@@ -45,7 +44,7 @@ export class Ports {
     const refused = portNumberRefusal(port);
     if (refused) return refused;
     if (this.#specs.has(port)) return new WeftError('conflict', `port ${port} exists already`);
-    const tunnel = spec.kind === 'vxlan' || spec.kind === 'memory-vxlan' ? { port, spec } : undefined;
+    const tunnel = isTunnel(spec) ? { port, spec } : undefined;
     if (tunnel && this.#tunnel) {
       return new WeftError('conflict', `port ${port}: port ${this.#tunnel.port} is the VXLAN port already`);
     }

@@ -35,6 +35,7 @@ import { isIcmpError } from '../../wire/icmp-error.ts';
 import { plainBytes } from '../../wire/bytes.ts';
 import { WeftError } from '../../error.ts';
 import {
+  isTunnel,
   noConnections,
   type Datagram,
   type Datapath,
@@ -63,6 +64,7 @@ import type { KernelIo, ReceivedFrame } from './kernel-io.ts';
 import { Mirror } from './mirror.ts';
 import { MAX_SEGMENTS, NO_OFFLOAD, segmentCount, type Frame } from './offload.ts';
 import { PendingTable } from './pending.ts';
+import { Probes } from './probes.ts';
 import { Ports } from './ports.ts';
 import { Rates } from './rates.ts';
 import { halves } from './segment.ts';
@@ -71,6 +73,8 @@ import { Tally } from './tally.ts';
 
 /** Frames taken from the kernel in one turn of the event loop. */
 const FRAMES_PER_TURN = 64;
+/** Bursts that are received before peers are judged. */
+const MOST_DRAINED = 64;
 
 export interface ReferenceOptions extends DatapathOptions {
   /** Opens the kernel's side when the first `tap` or `vxlan` port is added. */
@@ -89,6 +93,7 @@ export function openReferenceDatapath(options: ReferenceOptions): ReferenceDatap
 
 class Reference implements ReferenceDatapath {
   readonly connections: ReferenceConnections;
+  readonly liveness: Probes;
   readonly #options: ReferenceOptions;
   readonly #clock: () => number;
   readonly #cache: FlowCache;
@@ -118,11 +123,21 @@ class Reference implements ReferenceDatapath {
       ingress: (port, key, frame) => this.#enterPipeline(port, key, frame),
       egress: (port, frame, from) => this.#sender.passOut(port, frame, from),
     });
-    this.#entrance = new Entrance(this.#ports, this.#tally, this.#mirror);
+    this.#entrance = new Entrance(this.#ports, this.#tally, this.#mirror, (source, frame) =>
+      this.liveness.receive(source, frame),
+    );
     this.#sender = new Sender(this.#ports, this.#rates, this.#tally, this.#mirror, copyDscp);
     this.connections = new ReferenceConnections({ ...connections, populate });
     this.#connector = new Connector(this.connections, this.#cache, (key) => this.#placeOf(key), clock);
     this.#runner = new Runner(this.#sender, this.#connector, this.#rates, this.#tally);
+    this.liveness = new Probes({
+      clock,
+      sender: this.#sender,
+      inTurn: (work) => this.#enter(work),
+      drain: () => this.#drain(),
+      setTimer: options.setTimer,
+      onChanged: options.onPeersChanged,
+    });
   }
 
   // Ports
@@ -133,6 +148,7 @@ class Reference implements ReferenceDatapath {
       if (opened instanceof WeftError) return opened;
       this.#rates.set(port, spec.rates);
       this.#tally.addPort(port);
+      if (isTunnel(spec)) this.#enter(() => this.liveness.open(spec.local));
       return opened;
     });
   }
@@ -145,6 +161,7 @@ class Reference implements ReferenceDatapath {
   portDel(port: PortNo, { keep = false }: { readonly keep?: boolean } = {}): void {
     const spec = this.#ports.delete(port);
     if (!spec) return;
+    if (isTunnel(spec)) this.#enter(() => this.liveness.open(undefined));
     this.#rates.delete(port);
     this.#tally.dropped(port, 'upcall_lost', this.#pending.dropPort(port) + this.#fragments.dropPort(port));
     this.#tally.removePort(port);
@@ -153,6 +170,7 @@ class Reference implements ReferenceDatapath {
 
   close(): void {
     if (this.#closed) return;
+    this.liveness.close();
     this.#ports.stopIo();
     while (this.#ports.hasIo && this.#turn() > 0);
     for (const port of this.#ports.numbers) this.portDel(port, { keep: true });
@@ -209,7 +227,12 @@ class Reference implements ReferenceDatapath {
     });
   }
 
-  /** @returns how many frames there were */
+  /** Receives what has arrived, a few bursts at most. */
+  #drain(): void {
+    for (let bursts = 0; bursts < MOST_DRAINED && !this.#closed && this.#turn() === FRAMES_PER_TURN; bursts++);
+  }
+
+  /** @returns how many frames it took */
   #turn(): number {
     const received = this.#ports.io.take(FRAMES_PER_TURN);
     this.#enter(() => {
@@ -364,6 +387,7 @@ class Reference implements ReferenceDatapath {
     } finally {
       this.#inside = false;
       this.#armRelease();
+      this.liveness.settle();
     }
   }
 

@@ -5,7 +5,7 @@
  */
 import type { Action } from '../../flow/action.ts';
 import { fields } from '../../flow/fields.ts';
-import { entropyPort, flowHash } from '../../flow/hash.ts';
+import { ENTROPY_FIRST_PORT, ENTROPY_PORTS, entropyPort, flowHash } from '../../flow/hash.ts';
 import { readBytes, readNumber, type FlowKey } from '../../flow/key.ts';
 import type { PortNo, Vni } from '../../flow/types.ts';
 import { buildVxlan } from '../../wire/vxlan.ts';
@@ -95,6 +95,21 @@ export class Sender {
       }
     }
     for (const bytes of sent) this.#sent(port, bytes);
+  }
+
+  /** Sends what VTEPs tell each other; no mirror sees it. @param lengthBytes of the frame in it */
+  sendProbe(vtep: Uint8Array, entropy: number, payload: Uint8Array, lengthBytes: number): void {
+    if (!this.#ports.tunnel) return;
+    const { port, spec } = this.#ports.tunnel;
+    this.#tally.originated++;
+    if (spec.kind === 'memory-vxlan') {
+      const sourcePort = ENTROPY_FIRST_PORT + (entropy % ENTROPY_PORTS);
+      this.#outbox.push(() => spec.transmit({ source: spec.local, destination: vtep, sourcePort, tos: 0, payload }));
+    } else {
+      const refused = this.#ports.io.sendUnderlay(vtep, entropy, 0, [payload]);
+      if (refused) return this.#tally.dropped(undefined, refused.reason);
+    }
+    this.#tally.sent(port, lengthBytes);
   }
 
   #sent(port: PortNo, frame: Uint8Array): void {
