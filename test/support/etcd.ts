@@ -177,8 +177,8 @@ export class Etcd {
     await Promise.all(this.members.map((member) => member.kill()));
   }
 
-  /** Runs etcdctl; returns what it prints. @param of asked instead of all members */
-  ctl(words: readonly string[], of: readonly EtcdMember[] = this.members): Promise<string> {
+  /** Runs etcdctl; returns what it prints. @param of asked instead of all members @param input its standard input */
+  ctl(words: readonly string[], of: readonly EtcdMember[] = this.members, input = ''): Promise<string> {
     const scheme = this.certificates ? 'https' : 'http';
     const command = ['etcdctl', '--endpoints', of.map((one) => `${scheme}://${one.clientAddress}`).join(',')];
     if (this.certificates) {
@@ -189,7 +189,7 @@ export class Etcd {
     if (users && this.#isGuarded) command.push('--user', `root:${users['root']}`);
     command.push(...words);
     const namespace = of[0]!.namespace;
-    return run(namespace ? namespace.inside(command) : command);
+    return run(namespace ? namespace.inside(command) : command, { input });
   }
 
   /** The member that leads. */

@@ -1,0 +1,71 @@
+/**
+ *   weft (host) ── [::1]:2379 etcd, with TLS and users
+ *
+ * A daemon on an etcd cluster that asks for certificates and a user, reached over IPv6, in the bundle that operators run;
+ * and what an operator reads when something about that is wrong.
+ */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { startEtcd, type Etcd } from '../support/etcd.ts';
+import { openLab, type Lab } from '../support/lab.ts';
+import { until } from '../support/process.ts';
+import { needsRoot } from '../support/root.ts';
+import { Weft } from '../support/weft.ts';
+
+t.setTimeout(300_000);
+
+/** @returns the path of a configuration */
+function configured(lab: Lab, etcd: Etcd, fields: Readonly<Record<string, unknown>> = {}): string {
+  const { ca, client } = etcd.certificates!;
+  const passwordFile = join(lab.directory, 'password');
+  writeFileSync(passwordFile, 'w\n');
+  const endpoints = etcd.members.map(({ clientAddress }) => clientAddress);
+  const tls = { ca, certificate: client.certificate, key: client.key };
+  const config = join(lab.directory, 'weft.yaml');
+  writeFileSync(config, JSON.stringify({ store: { endpoints, user: 'weft', passwordFile, tls, ...fields } }));
+  return config;
+}
+
+t.test('a daemon on etcd with TLS and users, over IPv6', { skip: needsRoot }, async (t) => {
+  const lab = openLab(t);
+  const host = await lab.namespace('host');
+  const places = [{ namespace: host, address: '::1' }];
+  const etcd = await startEtcd(lab, { members: places, tls: true, users: { root: 'r', weft: 'w' } });
+  const config = configured(lab, etcd);
+  const weft = await Weft.up(lab, host, 'host', {
+    datapath: 'native',
+    underlay: '127.0.0.1',
+    arguments: ['--config', config],
+  });
+  await weft.createNetwork('blue --subnet 10.44.0.0/24');
+  t.match(await etcd.ctl(['get', '--prefix', '--keys-only', 'weft/']), 'weft/state/networks/blue\n');
+  t.match((await weft.status()).store, etcd.url);
+  t.match(await weft.run('status'), new RegExp(`Store: +etcd://\\[::1\\]:\\d+, revision \\d+\n`));
+  await weft.stop();
+  t.notMatch(weft.log(), /Deprecation/, 'Node.js has nothing to say about it');
+
+  // The password was changed, and the daemon does not know it yet: it goes on with what it knows, and says why.
+  await etcd.ctl(['user', 'passwd', 'weft', '--interactive=false'], etcd.members, 'other\n');
+  await weft.start();
+  const status = await until(
+    async () => {
+      const text = await weft.run('status');
+      return /Store: .*cannot be reached/.test(text) ? text : undefined;
+    },
+    { what: 'the refusal' },
+  );
+  t.match(status, /Store: .*it does not accept the user with the password in passwordFile/);
+  t.match(await weft.run('network', 'ls'), /^blue /m, 'the network is in force');
+  writeFileSync(join(lab.directory, 'password'), 'other\n');
+  await until(async () => !(await weft.run('status')).includes('cannot be reached'), { what: 'the new password' });
+
+  const missing = configured(lab, etcd, { passwordFile: '/nowhere/password' });
+  const second = [...weft.upCommand().slice(0, -2), '--config', missing].map((word) =>
+    word === weft.socket ? `${weft.socket}.second` : word === weft.state ? `${weft.state}.second` : word,
+  );
+  const [command = '', ...rest] = second;
+  const { code, stderr } = await host.attempt([command, ...rest]);
+  t.match(stderr, /weft: store\.passwordFile: \/nowhere\/password cannot be read: ENOENT/);
+  t.equal(code, 1);
+});
