@@ -151,6 +151,7 @@ export class Switch {
     await outside.start();
     await endpoints.started((name) => cluster.isDeclared(endpointKind, name));
     await Promise.all([endpoints.mend(), internal.mend()]);
+    this.#options.descriptors?.closeSpare();
     this.#upkeep.start();
     this.#isForwarding = true;
   }

@@ -10,6 +10,7 @@
  *   6. until SIGINT, SIGTERM, `weft down`, or another daemon takes over: close the switch (ports stay unless
  *      purged), then release the socket
  */
+import { spawn } from 'node:child_process';
 import { realpathSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { HeapTrimmer, limitHeap } from '../addon/heap.ts';
@@ -99,7 +100,9 @@ class Daemon {
   async run(): Promise<void> {
     const { socket, signal } = this.#options;
     const ended = new Promise<void>((resolve) => (this.#end = resolve));
+    if (this.#systemd) process.on('SIGHUP', () => this.#startNext());
     const successor = this.#options.takeover ? await this.#succeed() : undefined;
+    for (const one of this.#descriptors.allSpare()) this.#systemd?.assume(one);
     this.#api = await openApi(socket, {
       onRefused: (error) => this.#logger.warn({ err: error }, 'a connection to the API could not be accepted'),
       descriptors: this.#descriptors,
@@ -107,7 +110,7 @@ class Daemon {
     try {
       if (!successor && !this.#systemd) this.#findHeld();
       this.#sw = await this.#openSwitch();
-      successor?.forwarding((how) => void this.#shutdown(how));
+      if (successor) await this.#follow(successor);
       const startMs = Math.round(performance.now());
       this.#logger.info({ pid: process.pid, socket, host: this.#config.host, startMs }, 'forwarding');
 
@@ -163,6 +166,18 @@ class Daemon {
     return successor;
   }
 
+  /** Everything is in force: the old daemon has nothing left to do. @throws WeftError if it is not */
+  async #follow(successor: Successor): Promise<void> {
+    const { forwarding, endpoints } = this.#sw.status();
+    if (!forwarding) {
+      await this.#sw.close({ retain: true });
+      const why = 'the state of the cluster is not known here, so nothing would be forwarded';
+      throw new WeftError('unreachable', `nothing is taken over from the running daemon: ${why}`);
+    }
+    successor.forwarding((how) => void this.#shutdown(how));
+    this.#logger.info({ endpoints }, 'taken over from the daemon that was running');
+  }
+
   #findHeld(): void {
     const found = Holder.find(this.#config.state);
     if (!found) return;
@@ -172,12 +187,10 @@ class Daemon {
 
   // 4. The switch
 
-  async #openSwitch(): Promise<Switch> {
+  #openSwitch(): Promise<Switch> {
     const { socket } = this.#options;
     const options = { ...this.#config, connectionsFile: connectionsBeside(socket), descriptors: this.#descriptors };
-    const sw = await createSwitch({ ...options, logger: this.#logger });
-    this.#descriptors.closeSpare();
-    return sw;
+    return createSwitch({ ...options, logger: this.#logger });
   }
 
   // 5. The API, and what is kept elsewhere
@@ -236,6 +249,27 @@ class Daemon {
     ];
   }
 
+  /** `systemctl reload`: the program as it is installed now is started, and takes over. */
+  #startNext(): void {
+    if (this.#stopping || this.#isReplaced) return;
+    this.#systemd?.reloading(process.hrtime.bigint() / 1000n);
+    const [program = '', ...words] = process.argv.slice(1);
+    const { WATCHDOG_PID: _, LISTEN_PID: __, LISTEN_FDS: ___, LISTEN_FDNAMES: ____, ...env } = process.env;
+    const takeover = words.includes('--takeover') ? [] : ['--takeover'];
+    const next = spawn(process.execPath, [...process.execArgv, program, ...words, ...takeover], {
+      stdio: 'inherit',
+      env,
+    });
+    const failed = (why: object): void => {
+      if (this.#isReplaced) return;
+      this.#logger.error(why, 'the next daemon has not taken over: this one goes on');
+      this.#tellReady();
+    };
+    next.once('error', (error) => failed({ err: error }));
+    next.once('exit', (exitCode, signal) => failed({ exitCode, signal }));
+    next.unref();
+  }
+
   // 6. The end, or another daemon
 
   #shutdown(how: Shutdown): Promise<void> {
@@ -286,9 +320,10 @@ function after(delayMs: number, work: () => void): () => void {
 
 /** For `systemctl status`. */
 function statusText(sw: Switch): string {
-  const { endpoints, tunnel, outside } = sw.status();
+  const { forwarding, endpoints, tunnel, outside } = sw.status();
   const waits = [tunnel, outside].flatMap((part) => (part && !part.open && part.why !== undefined ? [part.why] : []));
-  return [`${endpoints} endpoints`, ...waits.map((why) => `waiting: ${why}`)].join('; ');
+  const what = forwarding ? `forwarding between ${endpoints} endpoints` : 'waiting for the state of the cluster';
+  return [what, ...waits.map((why) => `waiting: ${why}`)].join('; ');
 }
 
 /**

@@ -19,6 +19,8 @@ export class Systemd implements Keeper {
   /** By name, how many descriptors it has. */
   readonly #kept = new Map<string, number>();
   readonly #onFailure: (error: WeftError) => void;
+  /** It has not read in time: until it does, it is only told that this daemon is alive. */
+  #isDeaf = false;
 
   private constructor(socket: string, watchdogMs: number | undefined, onFailure: (error: WeftError) => void) {
     this.#socket = socket;
@@ -69,6 +71,7 @@ export class Systemd implements Keeper {
 
   /** The event loop turns. */
   alive(): void {
+    this.#isDeaf = false;
     this.#send('WATCHDOG=1');
   }
 
@@ -85,6 +88,11 @@ export class Systemd implements Keeper {
 
   stopping(): void {
     this.#send('STOPPING=1');
+  }
+
+  /** It has these, which another process of this service has given to it. */
+  assume({ name, descriptors }: Named): void {
+    this.#kept.set(name, descriptors.length);
   }
 
   names(): readonly string[] {
@@ -123,10 +131,12 @@ export class Systemd implements Keeper {
   }
 
   #attempt(work: () => void): void {
+    if (this.#isDeaf) return;
     try {
       work();
     } catch (error) {
       if (!(error instanceof WeftError)) throw error;
+      this.#isDeaf = true;
       this.#onFailure(error);
     }
   }

@@ -9,7 +9,7 @@
  * whoever is killed at whatever step, one daemon goes on, or the next start finds everything. (How long data
  * stalls: `test/long/takeover.ts`.)
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
@@ -93,6 +93,22 @@ for (const datapath of datapathKinds) {
       }
     });
 
+    if (datapath === 'native') {
+      await t.test('from a daemon with other threads', async (t) => {
+        const config = (threads: number): string[] => {
+          const file = join(weft.state, `../threads-${threads}.yaml`);
+          writeFileSync(file, `threads: ${threads}\n`);
+          return ['--config', file];
+        };
+        for (const threads of [3, 2, 1]) {
+          await weft.takeOver(config(threads));
+          await goOn(t, exchanges, `${threads} threads`);
+          const queues = (await web.namespace.run(['ip', '-d', 'link', 'show', 'eth0'])).match(/numqueues (\d+)/)?.[1];
+          t.equal(queues, String(threads), 'as many queues');
+        }
+      });
+    }
+
     await t.test('kill -9: the interfaces keep their carriers until the next daemon is there', async (t) => {
       await weft.kill();
       t.match(await web.namespace.run(['ip', 'link', 'show', 'eth0']), /LOWER_UP/);
@@ -105,6 +121,7 @@ for (const datapath of datapathKinds) {
 
     await t.test('purged, nothing is left', async (t) => {
       await weft.run('down', '--purge');
+      await weft.ended();
       t.same(await web.namespace.links(), []);
       await until(() => holdersOf(weft).length === 0, { what: 'the holder has ended' });
       t.same(readdirSync(weft.state).sort(), ['journal']);
@@ -140,12 +157,12 @@ await t.test('whoever is killed at whatever step, one goes on', async (t) => {
     });
   }
 
-  await t.test('the new one, after it forwards: the next start finds all', async (t) => {
+  await t.test('the new one, after it forwards: the next start finds all', async () => {
     const { pid } = weft;
     const player = await play(lab, weft, steps);
     player.write('forward\n');
     await player.says('forward: it has ended');
-    t.notOk(isAlive(pid));
+    await until(() => !isAlive(pid), { what: 'the old one has ended' });
     await player.stop('SIGKILL');
     await weft.start();
     await passes();

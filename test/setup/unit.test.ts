@@ -15,6 +15,15 @@ t.test('its capabilities are those that the daemon keeps', (t) => {
   t.end();
 });
 
+t.test('it is ready when it says so, watched, and reloaded by a takeover', (t) => {
+  t.equal(settings.get('Type'), 'notify');
+  t.equal(settings.get('NotifyAccess'), 'all', 'the process that has taken over says so itself');
+  t.match(settings.get('WatchdogSec'), /^\d+s$/);
+  t.equal(settings.get('ExecReload'), '/bin/kill -HUP $MAINPID');
+  t.equal(settings.get('FileDescriptorStoreMax'), settings.get('LimitNOFILE'), 'whatever it may have open');
+  t.end();
+});
+
 t.test('it is started again without end, except for a wrong configuration', (t) => {
   t.equal(settings.get('Restart'), 'on-failure');
   t.equal(settings.get('RestartPreventExitStatus'), '2');
