@@ -33,6 +33,7 @@ export class Upkeep {
     const { endpoints, forwarding, hosts, internal, metricsServer, outside, paths, underlay } = this.#parts();
     paths.watch(hosts.vteps());
     this.#tickers.push(this.#every(() => paths.look(), PATH_TICK_MS));
+    if (outside.isUnfinished) this.#renew('outside', () => outside.mend());
     let ticks = 0;
     const tick = (): void => {
       void underlay.keep();

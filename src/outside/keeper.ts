@@ -58,6 +58,11 @@ export class OutsideKeeper {
     return this.#options.isWanted();
   }
 
+  /** Is something left to do that could wait until weft forwards? `mend` does it. */
+  get isUnfinished(): boolean {
+    return this.#outside?.isFinished === false;
+  }
+
   /** For `status`; null if no network needs it. */
   report(): StatusReport['outside'] {
     if (!this.isWanted) return null;
@@ -160,6 +165,7 @@ export class OutsideKeeper {
   }
 
   async #mend(): Promise<void> {
+    if (this.#outside && !this.#outside.isFinished) await this.#outside.finish();
     if (this.#outside && !(await this.#outside.hasLink())) {
       this.#options.warn(`${OUTSIDE_IFNAME} was renamed, moved or replaced by another program: it is opened again`, {});
       await this.close();

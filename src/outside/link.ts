@@ -14,7 +14,8 @@
  * interface (`openLink`), a TAP in `OWN_NETNS`, and are removed after it is gone (`closeLink`).
  * A crash leaves the interface up, and somebody may have flushed the rules since: the next
  * start takes the interface over, after loading the rules again. Only a daemon that takes over
- * from a running one opens the interface first, since the rules are those of a moment ago.
+ * from a running one opens the interface first, since the rules are those of a moment ago, and
+ * does the rest when it forwards (`finish`).
  *
  * It acts on the network namespace that this process is in. Calls to one `OutsideLink` are made
  * one after the other.
@@ -135,6 +136,7 @@ export class OutsideLink {
   #published: readonly PublishedPort[];
   /** Index of the interface that was opened; undefined before. */
   #ifindex: number | undefined;
+  #isFinished = true;
   /** The table as the kernel accepted it; undefined if it must be loaded. */
   #inForce: string | undefined;
   /** The kernel's numbers of the rules that were loaded. */
@@ -151,12 +153,27 @@ export class OutsideLink {
   async start(left: LeftOpen | undefined): Promise<void> {
     const { openLink, warn } = this.#options;
     const [rules, ...others] = this.facts();
-    // Connections wait until it is open, and nothing has passed without the rules.
-    if (left === 'continued') this.#ifindex = openLink();
+    if (left === 'continued') {
+      // Connections wait until it is open. Everything else is as it was a moment ago.
+      this.#ifindex = openLink();
+      this.#isFinished = false;
+      return;
+    }
     await rules.mend();
-    this.#ifindex ??= openLink();
+    this.#ifindex = openLink();
     if (!this.hasIp6) warn('no IPv6 to the outside: the host has none', {});
     for (const fact of others) await fact.mend();
+  }
+
+  /** False if only the interface was opened, and all else is what the daemon before has left. */
+  get isFinished(): boolean {
+    return this.#isFinished;
+  }
+
+  /** Makes all else as this version and its configuration have it. */
+  async finish(): Promise<void> {
+    for (const fact of this.facts()) await fact.mend();
+    this.#isFinished = true;
   }
 
   /**
