@@ -76,10 +76,13 @@ async function run(report: Report): Promise<void> {
     };
     await longest('nothing', () => delay(3000));
     await longest('status', () => times(() => weft.status()));
-    report.must(
-      (await longest('scrape', () => times(() => weft.client.metricsText()))) <= LONGEST_SCRAPE_MS,
-      `scrape: other work waits at most ${LONGEST_SCRAPE_MS} ms`,
-    );
+    let scrapedMs = 0;
+    await stall(weft);
+    for (let n = 0; n < TIMES; n++) {
+      const text = await weft.client.metricsText();
+      scrapedMs = Math.max(scrapedMs, delayIn(text));
+    }
+    report.must(scrapedMs <= LONGEST_SCRAPE_MS, `scrape: other work waits up to ${scrapedMs.toFixed(0)} ms`);
     await longest('list endpoints', () => times(() => weft.client.endpoints()));
     await longest('get endpoints', () => times(() => weft.client.get('Endpoint')));
     await longest('list flows', () => weft.client.flows());
@@ -112,6 +115,12 @@ async function cacheFlows(weft: Weft, endpoints: readonly EndpointReport[]): Pro
     },
     { what: 'all flows decided' },
   );
+}
+
+/** The longest delay since the scrape before, which is that of the scrape before. */
+function delayIn(text: string): number {
+  const [, seconds] = /^weft_event_loop_delay_max_seconds (\S+)$/m.exec(text)!;
+  return Number(seconds) * 1000;
 }
 
 /** The longest delay of the daemon's event loop since this was called last, in milliseconds. */
