@@ -4,6 +4,7 @@ import type { Metric } from './metric.ts';
 import { peerMetrics } from './peer-metrics.ts';
 import { portMetrics } from './port-metrics.ts';
 import { processMetrics } from './process-metrics.ts';
+import { storeMetrics } from './store-metrics.ts';
 import { tableMetrics } from './table-metrics.ts';
 
 export const metrics: readonly Metric[] = [
@@ -12,4 +13,5 @@ export const metrics: readonly Metric[] = [
   ...portMetrics,
   ...tableMetrics,
   ...peerMetrics,
+  ...storeMetrics,
 ];

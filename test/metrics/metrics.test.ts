@@ -17,6 +17,21 @@ const port = plain.ports[0]!;
 const status: StatusReport = {
   ...plain,
   datapath: { ...plain.datapath, drops: { spoof_mac: 5 } },
+  sharedStore: {
+    cluster: '0123',
+    reachable: false,
+    why: 'no answer',
+    since: '2025-01-01T00:00:10.000Z',
+    revision: 77,
+    pending: ['endpoint "web"'],
+    lost: [],
+    signs: ['it is empty'],
+    held: [
+      { name: 'network "blue"', change: 'deleted' },
+      { name: 'network "red"', change: 'changed' },
+    ],
+    audit: { runs: 3, mismatches: 0 },
+  },
   tunnel: { open: true },
   outside: { open: false, why: 'it is closed' },
   internal: { open: true, listening: [] },
@@ -58,6 +73,13 @@ t.test('both formats are what Prometheus reads, and say the same', async (t) => 
   t.equal(read.get('weft_dropped_frames_total')?.values.size, dropReasons.length, 'also those that did not occur');
   t.equal(value('weft_tunnel_open'), 1);
   t.equal(value('weft_outside_open'), 0);
+  t.equal(value('weft_store_reachable'), 0);
+  t.equal(value('weft_store_since_timestamp_seconds'), Date.UTC(2025, 0, 1, 0, 0, 10) / 1000);
+  t.equal(value('weft_store_refused'), 0);
+  t.equal(value('weft_store_revision'), 77);
+  t.equal(value('weft_store_pending_records'), 1);
+  t.equal(value('weft_store_held_records'), 2);
+  t.equal(value('weft_store_audits_total'), 3);
   t.equal(value('weft_peer_path_mtu_bytes', '{peer="fd00::2"}'), 1400);
   t.equal(value('weft_peer_path_mtu_probed', '{peer="fd00::2"}'), 1);
   t.equal(value('weft_peer_path_mtu_probed', '{peer="192.0.2.2"}'), 0);
@@ -76,7 +98,8 @@ t.test('both formats are what Prometheus reads, and say the same', async (t) => 
 
 t.test('what does not exist here has no value', async (t) => {
   const read = parseMetrics((await exposition({ ...sources, status: plain }, 'prometheus')).text, 'prometheus');
-  for (const name of ['weft_tunnel_open', 'weft_outside_open', 'weft_internal_open']) t.notOk(read.has(name), name);
+  for (const name of ['weft_tunnel_open', 'weft_outside_open', 'weft_internal_open', 'weft_store_reachable'])
+    t.notOk(read.has(name), name);
 });
 
 t.test('names follow the conventions', async (t) => {
