@@ -11,6 +11,7 @@ import { kernelOffloads } from './addon/kernel-offloads.ts';
 import { exchangeWithNetns } from './addon/netns.ts';
 import type { Attached } from './cluster/attachments.ts';
 import { Allotment } from './cluster/allotment.ts';
+import { Blocks } from './cluster/blocks.ts';
 import { Cluster } from './cluster/cluster.ts';
 import { Endpoints } from './cluster/endpoints.ts';
 import type { Feed } from './cluster/feed.ts';
@@ -101,6 +102,8 @@ export interface Parts {
   readonly underlay: Underlay;
   readonly paths: Paths;
   readonly networks: Networks;
+  /** Only with a shared store. */
+  readonly blocks: Blocks | undefined;
   readonly hosts: Hosts;
   readonly endpoints: Endpoints;
   readonly cluster: Cluster;
@@ -156,6 +159,25 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
 
   const isShared = store !== own;
   const allotment = isShared ? new Allotment() : undefined;
+  const blocks: Blocks | undefined = isShared
+    ? new Blocks({
+        store,
+        own,
+        hostName: options.host,
+        expectations: (name) => {
+          const network = networks.expectation(name);
+          return network && [network, ...hosts.expectation()];
+        },
+        onLost: (names, why) =>
+          endpoints.suspend(
+            names.flatMap((name) => endpoints.find(name) ?? []),
+            why,
+          ),
+        clock,
+        after: foundations.after,
+        warn,
+      })
+    : undefined;
   const hasStaticPeers = (draft: Draft): boolean => options.peers.length > 0 || (!allotment && draft.count('Host') > 0);
   const hosts: Hosts = new Hosts({
     forwarding,
@@ -168,11 +190,12 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   const networks: Networks = new Networks({
     forwarding,
     allotment,
+    blocks,
     defaultMtu: () => underlay.defaultMtu(),
     hasStaticPeers,
     endpointsOf: (network) => endpoints.of(network),
     onChanged: ({ name }, { mtu }) => endpoints.followNetwork(name, mtu),
-    onRemoved: (name) => endpoints.leaveNetwork(name),
+    onRemoved: (name, why) => endpoints.suspend(endpoints.of(name), why),
   });
   const endpoints: Endpoints = new Endpoints({
     store,
@@ -247,7 +270,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   const cluster = new Cluster({
     feed,
     reconcilers: reconcilers({ networks, hosts, endpoints }),
-    registers: allotment ? [allotment] : [],
+    registers: allotment && blocks ? [allotment, blocks] : [],
     onEnforced: () => outside.keep(),
     // Makes sure that the outside can be set up before a network that needs it is declared.
     prepare: async (resources) => {
@@ -272,6 +295,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       underlay,
       paths,
       networks,
+      blocks,
       hosts,
       endpoints,
       cluster,

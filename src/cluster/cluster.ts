@@ -81,13 +81,13 @@ export class Cluster {
    * to put into force at last
    */
   async start(onStarted = async (): Promise<void> => {}): Promise<void> {
-    const { feed, reconcilers } = this.#environment;
+    const { feed, reconcilers, registers } = this.#environment;
     this.#onStarted = onStarted;
     await feed.start(() => {
       void this.serial.run(() => this.#follow()).catch((error: unknown) => this.#unexpected(error));
     });
     // What an earlier version has kept was brought up to date.
-    for (const reconciler of reconcilers.values()) await reconciler.load?.();
+    for (const one of [...registers, ...reconcilers.values()]) await one.load?.();
     await this.#follow();
   }
 
