@@ -90,6 +90,7 @@ int send_message(int connection, const uint8_t* bytes, size_t length, const int*
   for (bool waited = false;;) {
     if (sendmsg(connection, &message, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) return 0;
     if (errno == EINTR) continue;
+    if (errno == ECONNRESET) return -EPIPE;  // it has not read everything
     if (errno != EAGAIN || waited) return -errno;
     waited = true;
     if (const int error = wait_for(connection, POLLOUT, wait_ms)) return error;

@@ -33,7 +33,7 @@ int connect_packets(const char* path);
 // The process at the other end. -EPERM if it runs as another user.
 pid_t peer_of(int connection);
 
-// Waits at most `wait_ms` for room. 0 or -errno.
+// Waits at most `wait_ms` for room. 0; -EAGAIN if there is none; -EPIPE if the other end has closed; or another -errno.
 int send_message(int connection, const uint8_t* bytes, size_t length, const int* descriptors, size_t count, int wait_ms);
 // Waits at most `wait_ms`. 0; -EAGAIN if nothing has come; -EPIPE if the other end has closed; -EMFILE if there was no
 // room for all its descriptors (those that arrived are closed).

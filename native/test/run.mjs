@@ -8,7 +8,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buildCore, command } from './core.mjs';
 
-const tests = ['core_test', 'flow_cache_test', 'connection_test', 'liveness_test', 'worker_test', 'io_test'];
+const tests = [
+  'core_test',
+  'flow_cache_test',
+  'connection_test',
+  'liveness_test',
+  'worker_test',
+  'io_test',
+  'passing_test',
+];
 const sanitizers = { 'ASan + UBSan': '-fsanitize=address,undefined', TSan: '-fsanitize=thread' };
 const flags = [
   '-std=c++20',

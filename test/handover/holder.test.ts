@@ -1,0 +1,123 @@
+/** The holder and the daemon's side of it: what is put there comes back, to whoever finds it, and nothing stays open. */
+import { closeSync, fstatSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { connectPackets } from '../../src/addon/passing.ts';
+import { closeAll, type Named } from '../../src/handover/descriptors.ts';
+import { Holder } from '../../src/handover/holder.ts';
+import { isAlive, until } from '../support/process.ts';
+
+t.setTimeout(120_000);
+
+/** A directory whose path is too long for a socket. */
+function longDirectory(t: Test): string {
+  const top = mkdtempSync(join(tmpdir(), 'weft-holder-'));
+  const directory = join(top, 'a'.repeat(100));
+  mkdirSync(directory);
+  t.teardown(() => {
+    for (const pid of holdersOf(directory)) process.kill(pid, 'SIGKILL');
+    rmSync(top, { recursive: true });
+  });
+  return directory;
+}
+
+function holdersOf(directory: string): number[] {
+  return readdirSync('/proc').flatMap((entry) => {
+    try {
+      return /^\d+$/.test(entry) && readFileSync(`/proc/${entry}/cmdline`, 'utf8').split('\0')[1] === directory
+        ? [Number(entry)]
+        : [];
+    } catch {
+      return [];
+    }
+  });
+}
+
+/** Inodes of what was held, by name, which also closes it. */
+function inodesOf(held: readonly Named[]): Record<string, number[]> {
+  const all = held.map(({ name, descriptors }) => [name, descriptors.map((one) => fstatSync(one).ino)] as const);
+  for (const { descriptors } of held) closeAll(descriptors);
+  return Object.fromEntries(all);
+}
+
+const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
+
+await t.test('what is put there is found by the next one', async (t) => {
+  const directory = longDirectory(t);
+  t.equal(Holder.find(directory), undefined, 'there is none yet');
+  const files = ['holder.test.ts', 'player.process.ts'].map((name) => openSync(new URL(name, import.meta.url), 'r'));
+  const [a = 0, b = 0] = files.map((file) => fstatSync(file).ino);
+  const before = openDescriptors();
+
+  const first = Holder.start(directory);
+  first.put('one', [files[0]!]);
+  first.put('both', files);
+  first.put('gone', files);
+  first.drop('gone');
+  first.drop('never there');
+  first.put('one', [files[1]!]);
+  t.same([...first.names()].sort(), ['both', 'one']);
+  const [pid] = holdersOf(directory);
+  t.ok(pid !== undefined && isAlive(pid));
+  t.equal(readdirSync(`/proc/${pid}/task`).length, 1, 'one thread');
+
+  await t.test('while the first one is there, and when it has gone', async (t) => {
+    const second = Holder.find(directory)!;
+    t.same(inodesOf(second.held), { one: [b], both: [a, b] });
+    first.close();
+    second.holder.close();
+    const third = Holder.find(directory)!;
+    t.same(inodesOf(third.held), { one: [b], both: [a, b] });
+    t.same([...third.holder.names()].sort(), ['both', 'one']);
+    third.holder.close();
+  });
+
+  await t.test('who speaks nonsense is left alone, and nothing else changes', async (t) => {
+    for (const text of ['Z', 'nonsense', '\0']) {
+      const connection = connectPackets(cwdPath(directory))!;
+      connection.send(text, files);
+      t.throws(() => connection.receive(5000), 'it is disconnected');
+      connection.close();
+    }
+    const found = Holder.find(directory)!;
+    t.same(inodesOf(found.held), { one: [b], both: [a, b] });
+    found.holder.end();
+    await until(() => !isAlive(pid!), { what: 'its end' });
+    t.notOk(readdirSync(directory).includes('holder'));
+    t.equal(Holder.find(directory), undefined);
+  });
+  t.equal(openDescriptors(), before, 'and all are closed here');
+  for (const file of files) closeSync(file);
+});
+
+await t.test('a holder that is killed is noticed, and what it is asked from then on is nothing', async (t) => {
+  const directory = longDirectory(t);
+  const holder = Holder.start(directory);
+  const lost: string[] = [];
+  holder.watch((why) => lost.push(why));
+  holder.put('one', [0]);
+  const [pid] = holdersOf(directory);
+  process.kill(pid!, 'SIGKILL');
+  await until(() => lost.length > 0, { what: 'it is noticed' });
+  holder.put('two', [0]);
+  holder.drop('one');
+  t.equal(lost.length, 1);
+
+  await t.test('one that stands still, too', async (t) => {
+    const still = Holder.start(directory);
+    const [next] = holdersOf(directory);
+    still.put('one', [0]);
+    process.kill(next!, 'SIGSTOP');
+    still.watch((why) => lost.push(why));
+    still.put('two', [0]);
+    t.same(lost.slice(1), ['it does not answer']);
+    process.kill(next!, 'SIGKILL');
+  });
+});
+
+/** A short path to the holder's socket in a directory. */
+function cwdPath(directory: string): string {
+  process.chdir(directory);
+  return 'holder';
+}
