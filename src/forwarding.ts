@@ -401,6 +401,12 @@ export class Forwarding<D extends Datapath = Datapath> {
     return { ...rates, ...storm, upcalls: UPCALLS[kind], answers: ANSWERS[kind] };
   }
 
+  /** Gives this host another MAC to ask for neighbors with. @param hostId as in `ForwardingOptions` */
+  setHostId(hostId: Uint8Array): void {
+    this.tables.topology.setHostMac(hostMacOf(hostId));
+    this.controller.enforce();
+  }
+
   /**
    * Adds a VTEP, or changes whether it is of a host that shares the store, all of whose workloads are known.
    * @param hostMac the MAC with which such a host asks for neighbors

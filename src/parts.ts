@@ -2,7 +2,6 @@
  * The parts of a switch, and how they are connected. Whatever a process can have only once (clocks, timers, randomness)
  * is passed in by `switch.ts`.
  */
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { connectionMemory } from './addon/connection-memory.ts';
@@ -11,22 +10,24 @@ import { kernelOffloads } from './addon/kernel-offloads.ts';
 import { exchangeWithNetns } from './addon/netns.ts';
 import type { Attached } from './cluster/attachments.ts';
 import { Allotment } from './cluster/allotment.ts';
-import { Blocks } from './cluster/blocks.ts';
 import { Cluster } from './cluster/cluster.ts';
 import { Endpoints } from './cluster/endpoints.ts';
 import type { Feed } from './cluster/feed.ts';
 import { LocalFeed } from './cluster/local-feed.ts';
 import { SharedFeed } from './cluster/shared-feed.ts';
 import { Hosts } from './cluster/hosts.ts';
+import { Membership } from './cluster/membership.ts';
 import { Networks } from './cluster/networks.ts';
 import { publishedPorts } from './cluster/publishing.ts';
 import type { Draft } from './cluster/reconciler.ts';
+import { belongingsOf } from './cluster/remote-endpoints.ts';
 import { reconcilers } from './cluster/reconcilers.ts';
 import { Underlay } from './cluster/underlay.ts';
 import type { DaemonConfig } from './config.ts';
 import { LARGEST_PORT, type Datapath, type DatapathOptions } from './datapath/datapath.ts';
 import { parseIp, type PortNo, type Vni } from './flow/types.ts';
 import { connectionSlots, Forwarding } from './forwarding.ts';
+import { isRunning, ownProcess, readBootId } from './link/process-identity.ts';
 import { hostRoutes } from './link/host-routes.ts';
 import type { NetnsWatcher } from './link/netns-watcher.ts';
 import { ownAddresses, underlayInterface } from './link/underlay.ts';
@@ -74,6 +75,8 @@ export interface Foundations {
   readonly identity: Uint8Array;
   /** 8 random bytes. */
   readonly natKey: Uint8Array;
+  /** Returns 3 random bytes. */
+  readonly randomHostId: () => Uint8Array;
   readonly watcher: NetnsWatcher;
   /** Undefined if probing is not possible. */
   readonly probe: Probe | undefined;
@@ -102,11 +105,10 @@ export interface Parts {
   readonly underlay: Underlay;
   readonly paths: Paths;
   readonly networks: Networks;
-  /** Only with a shared store. */
-  readonly blocks: Blocks | undefined;
   readonly hosts: Hosts;
   readonly endpoints: Endpoints;
   readonly cluster: Cluster;
+  readonly membership: Membership;
   readonly outside: OutsideKeeper;
   readonly internal: InternalKeeper;
   readonly observer: Observer;
@@ -143,6 +145,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     address: options.underlay,
     peer: options.peers[0],
     onChange: ({ open: isOpen, why }) => {
+      membership.moved();
       if (isOpen) logger.info({ underlay: underlay.addressText }, 'underlay open');
       else logger.warn({ why }, 'waiting for the underlay');
     },
@@ -159,43 +162,52 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
 
   const isShared = store !== own;
   const allotment = isShared ? new Allotment() : undefined;
-  const blocks: Blocks | undefined = isShared
-    ? new Blocks({
-        store,
-        own,
-        hostName: options.host,
-        expectations: (name) => {
-          const network = networks.expectation(name);
-          return network && [network, ...hosts.expectation()];
-        },
-        onLost: (names, why) =>
-          endpoints.suspend(
-            names.flatMap((name) => endpoints.find(name) ?? []),
-            why,
-          ),
-        clock,
-        after: foundations.after,
-        warn,
-      })
-    : undefined;
   const hasStaticPeers = (draft: Draft): boolean => options.peers.length > 0 || (!allotment && draft.count('Host') > 0);
+  const id = Buffer.from(foundations.identity).toString('hex');
+  const membership: Membership = new Membership({
+    shared: foundations.applied && { store: foundations.store, applied: foundations.applied },
+    own,
+    hosts: () => hosts,
+    host: options.host,
+    id,
+    version,
+    process: ownProcess(options.state),
+    state: options.state,
+    underlay: () => underlay.addressText,
+    mtu: () => underlay.mtu(),
+    mustWait: () => feed.report()?.refused,
+    isReachable: () => undefined,
+    isRunning,
+    randomHostId: foundations.randomHostId,
+    setHostId: (hostId) => forwarding.setHostId(hostId),
+    settled: () => forwarding.controller.settled(),
+    clock,
+    wallClock: foundations.wallClock,
+    after: foundations.after,
+    onChange: ({ state, why }) => {
+      if (state === 'registered') logger.info({ host: options.host }, 'registered in the store');
+      else if (state === 'waiting') logger.warn({ why }, 'waiting to register in the store');
+      else logger.error({ why }, 'this host is refused: it goes on with what it knows, and writes nothing');
+    },
+  });
   const hosts: Hosts = new Hosts({
     forwarding,
     name: options.host,
-    id: Buffer.from(foundations.identity).toString('hex'),
+    id,
     underlay: () => underlay.address,
     peers: options.peers.map(parseIp),
+    whyAlive: (name) => membership.whyAlive(name),
+    belongingsOf: (name) => belongingsOf(name, endpoints.all()),
     onMoved: (name) => endpoints.followHost(name),
   });
   const networks: Networks = new Networks({
     forwarding,
     allotment,
-    blocks,
     defaultMtu: () => underlay.defaultMtu(),
     hasStaticPeers,
     endpointsOf: (network) => endpoints.of(network),
     onChanged: ({ name }, { mtu }) => endpoints.followNetwork(name, mtu),
-    onRemoved: (name, why) => endpoints.suspend(endpoints.of(name), why),
+    onRemoved: (name) => endpoints.leaveNetwork(name),
   });
   const endpoints: Endpoints = new Endpoints({
     store,
@@ -207,9 +219,9 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     exchange: exchangeWithNetns,
     hostName: options.host,
     isShared,
-    isDown: () => false,
+    isDown: (name) => membership.isDown(name),
     identity: foundations.identity,
-    bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
+    bootId: readBootId(),
     hasStaticPeers,
     onNamespaceGone: foundations.onNamespaceGone,
     warn,
@@ -262,6 +274,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     return subnetClashes(wanted, routes);
   };
   const clashes = (): ClashReport[] => [
+    ...membership.differences(),
     ...observer.tunnelClashes(),
     ...clashesOfSubnets(networks.all().map(({ name }) => name)),
     ...routeClashes(networks.all().map(({ name, resource }) => ({ name, routes: resource.spec.routes }))),
@@ -270,7 +283,8 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   const cluster = new Cluster({
     feed,
     reconcilers: reconcilers({ networks, hosts, endpoints }),
-    registers: allotment && blocks ? [allotment, blocks] : [],
+    registers: allotment ? [allotment, membership.live] : [],
+    onInForce: (revision) => membership.reached(revision),
     onEnforced: () => outside.keep(),
     // Makes sure that the outside can be set up before a network that needs it is declared.
     prepare: async (resources) => {
@@ -295,10 +309,10 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       underlay,
       paths,
       networks,
-      blocks,
       hosts,
       endpoints,
       cluster,
+      membership,
       outside,
       internal,
       observer,

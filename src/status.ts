@@ -9,7 +9,19 @@ export interface Running {
 }
 
 export function statusOf(parts: Parts, options: SwitchOptions, { startedAt, isForwarding }: Running): StatusReport {
-  const { cluster, endpoints, hosts, internal, metricsServer, networks, observer, outside, paths, underlay } = parts;
+  const {
+    cluster,
+    endpoints,
+    hosts,
+    internal,
+    membership,
+    metricsServer,
+    networks,
+    observer,
+    outside,
+    paths,
+    underlay,
+  } = parts;
   const { host, datapath, flowLimit } = options;
   return {
     host,
@@ -28,6 +40,8 @@ export function statusOf(parts: Parts, options: SwitchOptions, { startedAt, isFo
     outside: outside.report(),
     internal: internal.report(),
     metrics: metricsServer.report(),
+    registration: membership.report,
+    inForce: membership.inForceReport,
     networks: networks.size,
     endpoints: endpoints.size,
     endpointProblems: endpoints.problems(),

@@ -34,6 +34,7 @@ import type {
   DropReport,
   EndpointReport,
   FlowReport,
+  InForceReport,
   NetworkReport,
   StatusReport,
   WhyReport,
@@ -55,6 +56,10 @@ export type { SwitchOptions } from './parts.ts';
 
 /** Milliseconds of CLOCK_MONOTONIC, which is also the clock of the native datapath. */
 const clock = (): number => Number(process.hrtime.bigint() / 1_000_000n);
+
+/** How often, and how long after each other, it is tried to create the interface of an endpoint that moves. */
+const MOVE_ATTEMPTS = 100;
+const MOVE_RETRY_MS = 20;
 
 /** Does something later; returns how to cancel that. */
 const after = (delayMs: number, work: () => void): (() => void) => {
@@ -92,6 +97,7 @@ export async function openSwitch(options: SwitchOptions, own: Store, store = own
         openDatapath,
         identity,
         natKey: randomBytes(8),
+        randomHostId: () => randomBytes(3),
         watcher: new NetnsWatcher(setInterval),
         probe: openProbe(() => performance.now(), setTimeout),
         clock,
@@ -136,24 +142,26 @@ export class Switch {
 
   /** Puts the configuration and the store into force, before whatever happens meanwhile. Called once, by `createSwitch`. */
   start(): Promise<void> {
-    const { cluster, metricsServer, underlay } = this.#parts;
+    const { cluster, membership, metricsServer, underlay } = this.#parts;
     metricsServer.keep();
     return cluster.serial.run(async () => {
       await underlay.keep();
-      await cluster.start(() => this.#begin());
+      await cluster.start(
+        () => this.#begin(),
+        () => membership.start(),
+      );
     });
   }
 
   /** Called when everything that is declared is in force: it forwards by now. What follows restores what was changed. */
   async #begin(): Promise<void> {
-    const { blocks, cluster, endpoints, forwarding, internal, outside } = this.#parts;
+    const { cluster, endpoints, forwarding, internal, outside } = this.#parts;
     forwarding.endConnections(endpoints.isGone());
     await outside.start();
     await endpoints.started((name) => cluster.isDeclared(endpointKind, name));
     await Promise.all([endpoints.mend(), internal.mend()]);
     this.#options.descriptors?.closeSpare();
     this.#upkeep.start();
-    blocks?.start();
     this.#isForwarding = true;
   }
 
@@ -210,11 +218,24 @@ export class Switch {
       networks.get(options.network);
       const name = idOf(options);
       const before = endpoints.find(name);
-      await cluster.applyOrTakeBack(attachment(options, before?.resource));
+      await cluster.applyOrTakeBack(attachment(options, before?.resource), { moves: options.move ? [name] : [] });
+      // On one machine, its interface may be in the way until its old host has let go.
+      for (let left = MOVE_ATTEMPTS; options.move && left > 0 && endpoints.find(name)?.state === 'waiting'; left--) {
+        await new Promise<void>((resolve) => after(MOVE_RETRY_MS, resolve));
+        await endpoints.retry([name]);
+      }
       const failure = endpoints.failure(name);
       if (failure && before?.state === 'detached') throw failure;
       return endpoints.report(endpoints.get(name));
     });
+  }
+
+  /**
+   * Waits until everything that is in force here is in force on all hosts that are not down.
+   * @throws WeftError that names the hosts where it is not
+   */
+  wait(timeoutMs: number): Promise<InForceReport> {
+    return this.#parts.membership.inForce.wait(timeoutMs);
   }
 
   async detach(which: ResourceName): Promise<void> {
@@ -303,19 +324,20 @@ export class Switch {
     this.#isClosed = true;
     this.#isForwarding = false;
     this.#upkeep.close();
-    const { blocks, cluster, endpoints, forwarding, internal, outside, own, paths, store, underlay, watcher } =
-      this.#parts;
+    const { cluster, endpoints, forwarding, hosts, internal, membership } = this.#parts;
+    const { outside, own, paths, store, underlay, watcher } = this.#parts;
     underlay.close();
     this.#parts.metricsServer.close();
     this.#parts.eventLoop.close();
     paths.close();
-    await Promise.all([cluster.serial.close(), blocks?.close()]);
+    await cluster.serial.close();
     try {
-      if (purge) await cluster.purge();
+      if (purge) await cluster.purge(hosts.planFarewell());
       if (retain) this.#options.descriptors?.retain();
       else await endpoints.close();
       await Promise.all([...(retain ? [] : [outside.close()]), internal.close()]);
     } finally {
+      await membership.close({ retain });
       await cluster.close();
       watcher.close();
       forwarding.datapath.close();

@@ -30,7 +30,7 @@ export class Upkeep {
   }
 
   start(): void {
-    const { blocks, endpoints, forwarding, hosts, internal, metricsServer, outside, paths, underlay } = this.#parts();
+    const { endpoints, forwarding, hosts, internal, metricsServer, outside, paths, underlay } = this.#parts();
     paths.watch(hosts.vteps());
     this.#tickers.push(this.#every(() => paths.look(), PATH_TICK_MS));
     if (outside.isUnfinished) this.#renew('outside', () => outside.mend());
@@ -38,7 +38,6 @@ export class Upkeep {
     const tick = (): void => {
       void underlay.keep();
       metricsServer.keep();
-      blocks?.keepSoon();
       paths.watch(hosts.vteps());
       if (++ticks % RENEW_TICKS === 0 && outside.isWanted) this.#renew('outside', () => outside.mend());
       if (ticks % RENEW_TICKS === 0) this.#renew('internal', () => internal.mend());

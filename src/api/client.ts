@@ -14,6 +14,7 @@ import type {
   DropReport,
   EndpointReport,
   FlowReport,
+  InForceReport,
   MetricReport,
   NetworkReport,
   StatusReport,
@@ -102,6 +103,11 @@ export class Client {
   /** Puts into force what a shared store says although it is not what it was. */
   acceptStore(): Promise<AcceptReport> {
     return this.#call('POST', '/store/accept', {});
+  }
+
+  /** Waits until everything that the daemon has in force is in force on all hosts that are not down. */
+  wait(timeoutMs: number): Promise<InForceReport> {
+    return this.#call('POST', '/wait', { timeoutMs });
   }
 
   /** Resolves when the switch is closed; the socket goes right after that. */

@@ -38,7 +38,11 @@ export const attachRequest = z.strictObject({
     .partial()
     .nullable()
     .optional(),
+  move: z.boolean().optional(),
 });
+
+/** How long the hosts are waited for, at most. */
+export const waitRequest = z.strictObject({ timeoutMs: z.int().min(1).max(3_600_000) });
 
 export const applyRequest = z.strictObject({
   /** Each is validated by the schema of its kind. */

@@ -27,6 +27,7 @@ import {
   shutdownRequest,
   takeoverRequest,
   traceRequest,
+  waitRequest,
 } from './requests.ts';
 import { BODY_LIMIT_BYTES, DEFAULT_SNAP_BYTES, type ApiTarget } from './target.ts';
 
@@ -88,6 +89,8 @@ export function routes({ sw, isStopping, shutdown, takeover }: ApiTarget, onInte
     await sw.removeNetwork(c.req.param('name'));
     return c.json({});
   });
+
+  app.post('/wait', async (c) => c.json(await sw.wait((await read(c, waitRequest)).timeoutMs)));
 
   app.get('/endpoints', (c) => c.json(sw.endpoints()));
   app.post('/endpoints', async (c) => c.json(await sw.attach(await read(c, attachRequest)), 201));

@@ -19,6 +19,7 @@ export type SwitchMethods = Pick<
   | 'metrics'
   | 'doctor'
   | 'acceptStore'
+  | 'wait'
   | 'networks'
   | 'createNetwork'
   | 'removeNetwork'

@@ -9,8 +9,9 @@ import { namingOptions, type NamedOption } from './naming-options.ts';
 import { print } from './print.ts';
 import { idOf } from '../model/name.ts';
 import { clientOf, collect, count, globals, verb } from './verb.ts';
+import { addWait, waitIfAsked, type WaitOptions } from './wait.ts';
 
-interface Options {
+interface Options extends WaitOptions {
   readonly network: string;
   readonly netns?: string;
   readonly pid?: number;
@@ -23,6 +24,7 @@ interface Options {
   readonly trust?: boolean;
   readonly publish?: string[];
   readonly rateLimit?: string;
+  readonly move?: boolean;
 }
 
 /** Names each option by the field of the request, or of the resource, that it sets. */
@@ -45,7 +47,7 @@ const optionOf = {
 } as const satisfies Record<string, NamedOption>;
 
 export function attach(program: Command): void {
-  verb(program, 'attach <name>', {
+  const command = verb(program, 'attach <name>', {
     summary: 'connect a network namespace to a network, as endpoint NAME',
     examples: [
       'weft attach web --network blue --netns web',
@@ -54,8 +56,10 @@ export function attach(program: Command): void {
       'weft attach web --network blue --netns web --publish 8080:80 --publish 192.0.2.1:5353:53/udp',
       'weft attach web --network blue --netns web --rate-limit ingress=50mbit,egress=1gbit',
       'weft attach web --network blue --netns web --rate-limit none --publish none --label app-',
+      'weft attach web --network blue --netns web --move --wait',
     ],
-  })
+  });
+  addWait(command)
     .requiredOption('--network <name>', 'the network')
     .option('--netns <name|path>', 'the namespace: a name as in `ip netns`, or a path')
     .option('--pid <pid>', 'a process in the namespace', count(1))
@@ -80,6 +84,7 @@ export function attach(program: Command): void {
       '--rate-limit <rate>',
       'at most so much each way, or ingress=RATE (from the container), egress=RATE (to the container) or both with a comma; a RATE is a number and bit, kbit, mbit, gbit (bits a second) or bps, kbps, mbps, gbps (bytes a second), or none to take the limit away',
     )
+    .option('--move', 'take the endpoint over from another host, with its addresses and its MAC')
     .addHelpText(
       'after',
       `
@@ -87,7 +92,7 @@ Attaching again changes what its options name, and nothing else. What they gave 
 taken away by: --label KEY-, --ethertype none, --publish none, --rate-limit none (or ingress=none),
 --no-trust.`,
     )
-    .action(async (name: string, options: Options, command: Command) => {
+    .action(async (name: string, options: Options) => {
       const { netns, pid, label, publish, ...rest } = options;
       if ((netns === undefined) === (pid === undefined)) command.error('error: give one of --netns and --pid');
       const request: AttachOptions = {
@@ -104,11 +109,13 @@ taken away by: --label KEY-, --ethertype none, --publish none, --rate-limit none
         ...(rest.trust !== undefined && { trust: rest.trust }),
         ...(publish && { publish: parsePublished(publish, command) }),
         ...(rest.rateLimit !== undefined && { rateLimit: parseRateLimit(rest.rateLimit, command) }),
+        ...(rest.move && { move: true }),
       };
       const report = await namingOptions({ ...optionOf, ...(publish && { publish: ['--publish', ...publish] }) }, () =>
         clientOf(command).attach(request),
       );
       await print(globals(command).output, report, () => endpointTable([report]));
+      await waitIfAsked(options, command);
       if (report.pending !== undefined) process.stderr.write(`weft: endpoint "${idOf(report)}": ${report.pending}\n`);
     });
 }

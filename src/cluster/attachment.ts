@@ -28,6 +28,8 @@ export interface AttachOptions {
    * Limits on the bytes that pass its port: rates such as `100mbit`, a burst such as `256kb`. Null removes one, or all.
    */
   readonly rateLimit?: RateLimitChange | null;
+  /** Takes it over from another host, with its addresses and its MAC. */
+  readonly move?: boolean;
 }
 
 export interface RateLimitChange {

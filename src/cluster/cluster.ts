@@ -23,6 +23,7 @@ import type { Feed, News } from './feed.ts';
 import { Followers } from './followers.ts';
 import { refuseInUse } from './in-use.ts';
 import { keyOf, resourceAt } from './keys.ts';
+import { LIVE } from './live-hosts.ts';
 import { PlanAgain } from './plan-again.ts';
 import { PENDING, type Declared, type Reconciler, type Stored } from './reconciler.ts';
 import type { Register } from './register.ts';
@@ -36,6 +37,8 @@ export interface ClusterEnvironment {
   readonly registers: readonly Register[];
   /** Called when something has been put into force, except during the start. */
   readonly onEnforced: () => Promise<void>;
+  /** Called with the revision of everything that is in force by now, unless only signs of life were new. */
+  readonly onInForce?: (revision: number) => void;
   /**
    * Called before anything is stored, so that foreseeable failures happen here. After a failure, `onEnforced` follows.
    */
@@ -79,15 +82,17 @@ export class Cluster {
    * Puts everything that there is into force, and follows the feed from then on. Call within `serial`.
    * @param onStarted called when everything is in force, within `serial`: before this returns, or when there is something
    * to put into force at last
+   * @param onConnected called when it is known whether the store can be used, before anything is put into force
    */
-  async start(onStarted = async (): Promise<void> => {}): Promise<void> {
-    const { feed, reconcilers, registers } = this.#environment;
+  async start(onStarted = async (): Promise<void> => {}, onConnected = async (): Promise<void> => {}): Promise<void> {
+    const { feed, reconcilers } = this.#environment;
     this.#onStarted = onStarted;
     await feed.start(() => {
       void this.serial.run(() => this.#follow()).catch((error: unknown) => this.#unexpected(error));
     });
+    await onConnected();
     // What an earlier version has kept was brought up to date.
-    for (const one of [...registers, ...reconcilers.values()]) await one.load?.();
+    for (const reconciler of reconcilers.values()) await reconciler.load?.();
     await this.#follow();
   }
 
@@ -273,14 +278,15 @@ export class Cluster {
     });
   }
 
-  /** Deletes all endpoints of this host. For when nothing else runs any more. */
-  async purge(): Promise<void> {
+  /** Deletes all endpoints of this host. For when nothing else runs any more. @param also what else to delete with them */
+  async purge({ expect = [], put = [], delete: others = [] }: Transaction = {}): Promise<void> {
     await this.enforce();
     const keys = [...this.#all()].filter(isOfThisHost).map(({ name, resource, revision }) => ({
       key: keyOf(kindOf(resource), name),
       revision,
     }));
-    if (keys.length > 0) await this.#write({ expect: keys, delete: keys.map(({ key }) => key) });
+    if (keys.length + others.length === 0) return;
+    await this.#write({ expect: [...keys, ...expect], put, delete: [...keys.map(({ key }) => key), ...others] });
   }
 
   /**
@@ -370,6 +376,7 @@ export class Cluster {
       for (const register of registers) register.listed?.(keys, revision);
       for (const reconciler of reconcilers.values()) reconciler.listed?.(keys, revision);
     }
+    if (keys || changes.some(({ key }) => !key.startsWith(LIVE))) this.#environment.onInForce?.(revision);
     return isDone;
   }
 

@@ -9,14 +9,14 @@
 import { WeftError } from '../error.ts';
 import { formatIp, isIp4, parseIp } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
-import { hostKind, type HostResource } from '../model/kinds/host.ts';
+import type { HostResource } from '../model/kinds/host.ts';
 import { hostRegistration, type HostRegistration } from '../model/records.ts';
 import { validate } from '../model/validate.ts';
 import { hostMacOf } from '../table/topology.ts';
-import type { Expectation } from '../store/store.ts';
+import type { Transaction } from '../store/store.ts';
 import { Declarations } from './declarations.ts';
-import { keyOf } from './keys.ts';
 import type { Declared, Draft, Planned, Stored } from './reconciler.ts';
+import { registrationKeys } from './registration.ts';
 
 export interface HostsEnvironment {
   readonly forwarding: Forwarding;
@@ -28,6 +28,10 @@ export interface HostsEnvironment {
   readonly underlay: () => Uint8Array | undefined;
   /** The peers from the configuration, 16 bytes each. */
   readonly peers: readonly Uint8Array[];
+  /** Why a host of the store must not be deleted; undefined if it may be. */
+  readonly whyAlive: (name: string) => string | undefined;
+  /** All that a host of the store has there besides its registration. */
+  readonly belongingsOf: (name: string) => Transaction;
   /** Called when a host that existed has another address, or is gone. */
   readonly onMoved: (name: string) => Promise<void>;
 }
@@ -65,13 +69,6 @@ export class Hosts extends Declarations<HostResource> {
   /** What a host that shares the store has registered; undefined for one that does not. */
   registrationOf(name: string): HostRegistration | undefined {
     return this.#facts.get(name)?.registration;
-  }
-
-  /** What a change expects of this host if it must not be made after the host was removed. */
-  expectation(): Expectation[] {
-    const { name } = this.#environment;
-    const { revision } = this.find(name) ?? {};
-    return revision === undefined ? [] : [{ key: keyOf(hostKind, name), revision }];
   }
 
   /** True if the name of this host is registered for another host. */
@@ -112,6 +109,48 @@ export class Hosts extends Declarations<HostResource> {
       );
     }
     return super.plan(resource, draft);
+  }
+
+  refuseRemoval(name: string): void {
+    if (!this.registrationOf(name)) return;
+    if (name === this.#environment.name && !this.isTaken) {
+      throw new WeftError(
+        'conflict',
+        `host "${name}" is this host itself: \`weft down --purge\` here, or \`weft down\` here and then delete it on another host`,
+      );
+    }
+    const why = this.#environment.whyAlive(name);
+    if (why !== undefined) {
+      throw new WeftError(
+        'conflict',
+        `host "${name}" ${why}, and would register itself again: \`weft down\` there first`,
+      );
+    }
+  }
+
+  /** With a host that has registered itself goes all that it has. */
+  planRemoval(name: string): Transaction {
+    const registration = this.registrationOf(name);
+    if (!registration) return {};
+    const { delete: deleted = [], ...others } = this.#environment.belongingsOf(name);
+    return {
+      ...others,
+      delete: [...registrationKeys(name, registration, this.get(name).resource.spec.underlay), ...deleted],
+    };
+  }
+
+  /** Takes this host out of the store, with all that it has there besides its endpoints. */
+  planFarewell(): Transaction {
+    const { name } = this.#environment;
+    if (!this.registrationOf(name) || this.isTaken) return {};
+    const { expect = [], put = [], delete: deleted = [] } = this.planRemoval(name);
+    const key = `hosts/${name}`;
+    return { expect: [{ key, revision: this.get(name).revision }, ...expect], put, delete: [key, ...deleted] };
+  }
+
+  /** The hosts that share the store. */
+  registered(): string[] {
+    return [...this.#facts].flatMap(([name, { registration }]) => (registration ? [name] : []));
   }
 
   check({ record }: Stored<HostResource>): void {

@@ -1,14 +1,24 @@
 /** Endpoints of other hosts, as the tables have them: they are withdrawn where they were entered. */
 import { parseIp, parseMac, type Vni } from '../flow/types.ts';
 import type { Forwarding, RemoteEndpoint } from '../forwarding.ts';
-import type { Endpoint } from './endpoint.ts';
+import { endpointKind } from '../model/kinds/endpoint.ts';
+import type { Transaction } from '../store/store.ts';
+import { isShared, type Endpoint } from './endpoint.ts';
 import type { Hosts } from './hosts.ts';
+import { keyOf } from './keys.ts';
 import type { Networks } from './networks.ts';
 
 export interface RemoteEndpointsEnvironment {
   readonly forwarding: Pick<Forwarding, 'addRemote' | 'removeRemote'>;
   readonly networks: Networks;
   readonly hosts: Hosts;
+}
+
+/** What deletes the endpoints of another host of the store. @param all endpoints */
+export function belongingsOf(host: string, all: Iterable<Endpoint>): Transaction {
+  const endpoints = [...all].filter((endpoint) => isShared(endpoint) && endpoint.host === host);
+  const expect = endpoints.map(({ name, revision }) => ({ key: keyOf(endpointKind, name), revision }));
+  return { expect, delete: expect.map(({ key }) => key) };
 }
 
 export class RemoteEndpoints {

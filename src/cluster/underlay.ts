@@ -110,6 +110,13 @@ export class Underlay {
     return isLoopback ? LOOPBACK_MTU : Math.min(LARGEST_MTU, mtu - this.encapBytes);
   }
 
+  /** The MTU of its interface; undefined while that is not known. */
+  async mtu(): Promise<number | undefined> {
+    const address = this.addressText;
+    if (address === undefined || (await findAddress(address)) !== undefined) return undefined;
+    return (await underlayInterface(address)).mtu;
+  }
+
   async #keep(): Promise<void> {
     try {
       this.#note(await this.#open());

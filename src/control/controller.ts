@@ -87,6 +87,9 @@ export class Controller {
   readonly #listeners = new Set<(flow: CachedFlow) => void>();
   /** The key of the flow that is being decided again. */
   readonly #key = emptyKey();
+  /** How many changes are still reaching cached flows, and who waits for them. */
+  #unsettled = 0;
+  readonly #onSettled = new Set<() => void>();
   #isSweeping = false;
   #redecided = 0;
   #withdrawn = 0;
@@ -199,13 +202,23 @@ export class Controller {
     return ids.filter((id) => !shed.has(id));
   }
 
+  /** Resolves when also what was added has reached all cached flows. */
+  async settled(): Promise<void> {
+    while (this.#unsettled > 0) await new Promise<void>((resolve) => this.#onSettled.add(resolve));
+  }
+
   #redecideInTurns(ids: readonly FlowId[]): void {
     let at = 0;
+    this.#unsettled++;
     this.#inTurns(() => {
       const now = this.#options.clock();
       const end = Math.min(at + TURN_REDECIDED, ids.length);
       while (at < end) this.#redecide(ids[at++]!, now);
-      return at < ids.length;
+      if (at < ids.length) return true;
+      this.#unsettled--;
+      for (const resolve of this.#onSettled) resolve();
+      this.#onSettled.clear();
+      return false;
     });
   }
 

@@ -9,42 +9,10 @@ export const allottedNetwork = z.object({ vni: vniSchema, subnets: z.array(cidr)
 /** `allotment/networks` */
 export const allotmentRecord = z.object({ networks: z.record(z.string(), allottedNetwork) });
 
-/** An address that a host has, or wants, out of a block that is not its own. */
-export const addressClaim = z.object({
-  host: z.string(),
-  endpoint: z.string(),
-  /** The host of the block has not answered yet. */
-  isAsked: z.literal(true).optional(),
-  /** It is given back, and the host of the block has not taken it yet. */
-  isFree: z.literal(true).optional(),
-});
-
 /** `blocks/NETWORK/FAMILY-FIRST` */
 export const blockRecord = z.object({
   host: z.string().optional(),
-  claimed: z.record(ipAddress, addressClaim),
-});
-
-/** What a host keeps of a block in its own store: `holdings/NETWORK/FAMILY-FIRST`. */
-export const holdingRecord = z.object({
-  /** The revision at which the block was this host's; missing if it is not. */
-  heldAt: z.number().optional(),
-  /** Addresses of the block that were given to other hosts. */
-  yielded: z.record(
-    ipAddress,
-    z.object({
-      host: z.string(),
-      endpoint: z.string(),
-      /** The revision of the record that said so, or on which it was decided. */
-      at: z.number(),
-      /** True if the record has said so. */
-      isSure: z.boolean(),
-    }),
-  ),
-  /** Addresses that were claimed out of the block, and the revisions at which they were this host's. */
-  singles: z.record(ipAddress, z.object({ endpoint: z.string(), at: z.number() })),
-  /** Addresses that endpoints of this host have, or had until a moment ago. */
-  used: z.record(ipAddress, z.string()),
+  claimed: z.record(ipAddress, z.object({ host: z.string(), endpoint: z.string(), isAsked: z.boolean().optional() })),
 });
 
 const hexOf = (bytes: number) =>
@@ -62,8 +30,42 @@ export const hostRegistration = z.object({
   since: z.string(),
 });
 
+/** `host-claims/WHAT/VALUE`: the one host that has it. */
+export const hostClaim = z.object({ host: name });
+
+/** The process that a daemon is, to tell whether it still runs: only processes of one boot and namespace can be compared. */
+export const processIdentity = z.object({
+  bootId: z.string(),
+  /** The namespace in which the pid counts. */
+  pidNamespace: z.string(),
+  pid: z.int(),
+  /** When the process started, in clock ticks since the boot. */
+  startTicks: z.string(),
+  /** Device and inode of its state directory, which only one daemon uses at a time, or one that takes over from it. */
+  stateDirectory: z.string(),
+});
+
+/** `live/NAME`, under a lease: the daemon that runs on a host. */
+export const liveRecord = z.object({
+  host: name,
+  id: hexOf(16),
+  version: z.string(),
+  /** What its version can do that others may not. */
+  capabilities: z.array(z.string()),
+  process: processIdentity,
+  /** RFC 3339. For people. */
+  startedAt: z.string(),
+  /** Its clock when this was written, in milliseconds since the epoch. */
+  clock: z.number(),
+  /** The MTU of its underlay, if it is known. */
+  mtu: z.int().optional(),
+});
+
+/** `applied/NAME`, under the same lease: the last change of the state that the host has in force. */
+export const appliedRecord = z.object({ revision: z.int() });
+
+export type ProcessIdentity = Readonly<z.output<typeof processIdentity>>;
+export type LiveRecord = Readonly<z.output<typeof liveRecord>>;
 export type HostRegistration = Readonly<z.output<typeof hostRegistration>>;
 export type AllottedNetwork = Readonly<z.output<typeof allottedNetwork>>;
-export type AddressClaim = Readonly<z.output<typeof addressClaim>>;
 export type BlockRecord = z.output<typeof blockRecord>;
-export type HoldingRecord = z.output<typeof holdingRecord>;

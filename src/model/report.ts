@@ -142,6 +142,23 @@ export const acceptReport = z.object({
   cluster: z.string().optional(),
 });
 
+/** Whether a host has everything in force that this one has: `down` and `cut off` as far as its tunnel and the store say. */
+export const hostInForceReport = z.object({
+  host: z.string(),
+  state: z.enum(['in force', 'lagging', 'cut off', 'down']),
+  /** The last change of the state that it has in force. */
+  revision: z.number().optional(),
+  /** Since when the store has not heard of it. */
+  since: z.string().optional(),
+});
+
+/** What is in force on the hosts that share the store, as of the last time that they were asked. */
+export const inForceReport = z.object({
+  /** The last change of the state that this host has in force. */
+  revision: z.number(),
+  hosts: z.array(hostInForceReport),
+});
+
 export const statusReport = z.object({
   host: z.string(),
   version: z.string(),
@@ -166,6 +183,12 @@ export const statusReport = z.object({
   internal: z.object({ open: z.boolean(), listening: z.array(z.string()), why: z.string().optional() }).nullable(),
   /** The TCP address on which metrics are served, with `why` if it is not open; null if there is none. */
   metrics: z.object({ address: z.string(), open: z.boolean(), why: z.string().optional() }).nullable(),
+  /** Whether this host is one of the shared store, and otherwise why not; null if no store is shared. */
+  registration: z
+    .object({ state: z.enum(['registered', 'waiting', 'refused']), why: z.string().optional() })
+    .nullable(),
+  /** Null if no store is shared. */
+  inForce: inForceReport.nullable(),
   networks: z.number(),
   endpoints: z.number(),
   /** For endpoints whose interface is not as it was given: what is wrong, and how to solve it. */
@@ -338,11 +361,14 @@ export const reports = {
   capture: captureReport,
   metric: metricReport,
   accept: acceptReport,
+  inForce: inForceReport,
   event: eventReport,
 } as const;
 
 export type EndpointReport = z.infer<typeof endpointReport>;
 export type NetworkReport = z.infer<typeof networkReport>;
+export type HostInForceReport = z.output<typeof hostInForceReport>;
+export type InForceReport = z.output<typeof inForceReport>;
 export type StatusReport = z.infer<typeof statusReport>;
 export type RefusedRecordReport = z.infer<typeof refusedRecordReport>;
 export type HeldRecordReport = z.infer<typeof heldRecordReport>;

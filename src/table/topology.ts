@@ -140,7 +140,7 @@ export class Topology {
   /**
    * The MAC with which this host asks for neighbors. It is the host's own, since a gateway's is the same on every host.
    */
-  readonly hostMac: Uint8Array;
+  #hostMac: Uint8Array;
   /** The VNIs of all networks, in the form of the field in the flow key. */
   readonly vnis = new ValueSet(4);
   /** The VTEPs of the other hosts. */
@@ -161,10 +161,25 @@ export class Topology {
   readonly #vnis = new Map<string, Vni>();
 
   constructor(hostMac: Uint8Array, changes: Changes) {
-    this.hostMac = hostMac.slice();
+    this.#hostMac = hostMac.slice();
     this.#changes = changes;
     this.vteps = new Vteps(changes);
     this.workloads = new Workloads(changes);
+  }
+
+  get hostMac(): Uint8Array {
+    return this.#hostMac;
+  }
+
+  /** Another host has it, so this one gets another. */
+  setHostMac(mac: Uint8Array): void {
+    for (const { macs, object } of this.#networks.values()) {
+      macs.delete(this.#hostMac);
+      macs.add(mac);
+      // All decisions about frames in the network have consulted that.
+      this.#changes.changed(object);
+    }
+    this.#hostMac = mac.slice();
   }
 
   /** The port of the underlay, where encapsulated frames come in; undefined without one. */

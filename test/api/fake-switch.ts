@@ -137,6 +137,7 @@ export function fakeSwitch(): FakeSwitch {
       text: async (format) => ({ contentType: `text/plain; of=${format}`, text: `# ${format}\n` }),
       report: async () => [{ name: 'weft_peers', type: 'gauge', help: 'Peers', values: [{ labels: {}, value: 2 }] }],
     },
+    wait: async () => ({ revision: 7, hosts: [{ host: 'a', state: 'in force' as const, revision: 7 }] }),
     acceptStore: async () => ({ accepted: [{ name: 'network "blue"', change: 'deleted' as const }] }),
     doctor: async () => ({
       checks: [
@@ -264,6 +265,8 @@ function statusOf(forwarding: boolean): StatusReport {
     outside: null,
     internal: null,
     metrics: null,
+    registration: null,
+    inForce: null,
     networks: 1,
     endpoints: 1,
     endpointProblems: {},

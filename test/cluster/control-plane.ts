@@ -1,18 +1,19 @@
 /** A whole control plane without namespaces: store, cluster and reconcilers over a switch in memory. */
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { Allotment } from '../../src/cluster/allotment.ts';
-import { Blocks } from '../../src/cluster/blocks.ts';
 import { Cluster } from '../../src/cluster/cluster.ts';
 import { LocalFeed } from '../../src/cluster/local-feed.ts';
 import { Endpoints } from '../../src/cluster/endpoints.ts';
 import { Hosts } from '../../src/cluster/hosts.ts';
+import { Membership, type MembershipEnvironment } from '../../src/cluster/membership.ts';
 import { Networks } from '../../src/cluster/networks.ts';
 import { SharedFeed } from '../../src/cluster/shared-feed.ts';
 import { reconcilers } from '../../src/cluster/reconcilers.ts';
+import { belongingsOf } from '../../src/cluster/remote-endpoints.ts';
 import { openReferenceDatapath } from '../../src/datapath/reference/reference.ts';
 import { parseIp } from '../../src/flow/types.ts';
 import { Forwarding } from '../../src/forwarding.ts';
@@ -27,14 +28,16 @@ export interface ControlPlaneOptions {
   readonly host?: string;
   /** The state of the cluster, which others have open, too; by default the host's own store. */
   readonly shared?: Store;
-  /** Milliseconds. */
-  readonly clock?: () => number;
-  readonly after?: (delayMs: number, work: () => void) => () => void;
+  /** Where hosts publish what they have in force; with it, the host registers itself. */
+  readonly applied?: Store;
+  readonly underlay?: string;
+  /** Overrides of what the host is to the others. */
+  readonly membership?: Partial<MembershipEnvironment>;
 }
 
 /** A store of its own, closed at the end of the test. */
 export async function openStore(t: Test, directory = mkdtempSync(join(tmpdir(), `weft-store-${process.pid}-`))) {
-  const store = await openEmbeddedStore({ directory, onWarning: (message) => t.fail(message), after: realAfter });
+  const store = await openEmbeddedStore({ directory, onWarning: (message) => t.fail(message), after });
   t.teardown(async () => {
     await store.close();
     rmSync(directory, { recursive: true, force: true });
@@ -42,17 +45,14 @@ export async function openStore(t: Test, directory = mkdtempSync(join(tmpdir(), 
   return store;
 }
 
-function realAfter(delayMs: number, work: () => void): () => void {
+function after(delayMs: number, work: () => void): () => void {
   const timeout = setTimeout(work, delayMs).unref();
   return () => clearTimeout(timeout);
 }
 
 /** Closed at the end of the test. @param known the directory of one that is closed; by default a new one */
-export async function openControlPlane(
-  t: Test,
-  known?: string,
-  { host = 'here', shared, clock, after = realAfter }: ControlPlaneOptions = {},
-) {
+export async function openControlPlane(t: Test, known?: string, options: ControlPlaneOptions = {}) {
+  const { host = 'here', shared, applied, underlay = '192.0.2.1' } = options;
   const directory = known ?? mkdtempSync(join(tmpdir(), `weft-cluster-${process.pid}-`));
   const own = await openEmbeddedStore({ directory, onWarning: (message) => t.fail(message), after });
   const warnings: string[] = [];
@@ -69,25 +69,6 @@ export async function openControlPlane(
       });
   const { store } = feed;
   const allotment = shared && new Allotment();
-  const blocks: Blocks | undefined =
-    shared &&
-    new Blocks({
-      store,
-      own,
-      hostName: host,
-      expectations: (name) => {
-        const network = networks.expectation(name);
-        return network && [network, ...hosts.expectation()];
-      },
-      onLost: (names, why) =>
-        endpoints.suspend(
-          names.flatMap((name) => endpoints.find(name) ?? []),
-          why,
-        ),
-      clock: clock ?? (() => performance.now()),
-      after,
-      warn: (message) => warnings.push(message),
-    });
   const forwarding = new Forwarding(openReferenceDatapath, {
     hostId: Uint8Array.of(0, 0, 1),
     fdbQuota: 64,
@@ -105,23 +86,47 @@ export async function openControlPlane(
     },
   });
   const id = Buffer.from(host).toString('hex').padEnd(32, '0').slice(0, 32);
+  const membership: Membership = new Membership({
+    shared: shared && applied && { store: shared, applied },
+    own,
+    hosts: () => hosts,
+    host,
+    id,
+    version: '1.0.0',
+    process: { bootId: 'boot', pidNamespace: 'pid:[1]', pid: 1, startTicks: '1', stateDirectory: directory },
+    state: directory,
+    underlay: () => underlay,
+    mtu: async () => 1500,
+    mustWait: () => feed.report()?.refused,
+    isReachable: () => undefined,
+    isRunning: () => false,
+    randomHostId: () => randomBytes(3),
+    setHostId: (hostId) => forwarding.setHostId(hostId),
+    settled: () => forwarding.controller.settled(),
+    clock: () => performance.now(),
+    wallClock: Date.now,
+    after,
+    onChange: ({ why }) => void (why !== undefined && warnings.push(why)),
+    ...options.membership,
+  });
   const hosts: Hosts = new Hosts({
     forwarding,
     name: host,
     id,
-    underlay: () => parseIp('192.0.2.1'),
+    underlay: () => parseIp(underlay),
     peers: [],
+    whyAlive: (name) => membership.whyAlive(name),
+    belongingsOf: (name) => belongingsOf(name, endpoints.all()),
     onMoved: (name) => endpoints.followHost(name),
   });
   const networks: Networks = new Networks({
     forwarding,
     allotment,
-    blocks,
     defaultMtu: async () => 1450,
     hasStaticPeers: () => false,
     endpointsOf: (network) => endpoints.of(network),
     onChanged: async () => {},
-    onRemoved: (name, why) => endpoints.suspend(endpoints.of(name), why),
+    onRemoved: (name) => endpoints.leaveNetwork(name),
   });
   const watcher = new NetnsWatcher(setInterval);
   const endpoints: Endpoints = new Endpoints({
@@ -131,11 +136,10 @@ export async function openControlPlane(
     networks,
     hosts,
     watcher,
-    // Namespaces without interfaces.
-    exchange: async (all) => all.map(() => ({ result: 0, settings: [], replies: new Uint8Array() })),
+    exchange: async () => [],
     hostName: host,
     isShared: shared !== undefined,
-    isDown: () => false,
+    isDown: (name) => membership.isDown(name),
     identity: Buffer.from(host),
     bootId: 'boot',
     hasStaticPeers: () => false,
@@ -145,17 +149,18 @@ export async function openControlPlane(
   const cluster = new Cluster({
     feed,
     reconcilers: reconcilers({ networks, hosts, endpoints }),
-    registers: allotment && blocks ? [allotment, blocks] : [],
+    registers: allotment ? [allotment, membership.live] : [],
+    onInForce: (revision) => membership.reached(revision),
     onEnforced: async () => {},
     prepare: async () => {},
     onApplied: async () => {},
     after,
     logger: { info: () => {}, warn: (_, message) => warnings.push(message), error: (_, message) => t.fail(message) },
   });
-  await cluster.serial.run(() => cluster.start());
-  blocks?.start();
+  await cluster.serial.run(() => cluster.start(undefined, () => membership.start()));
   const close = async (): Promise<void> => {
-    await Promise.all([cluster.serial.close(), blocks?.close()]);
+    await cluster.serial.close();
+    await membership.close();
     await cluster.close();
     watcher.close();
     forwarding.datapath.close();
@@ -174,5 +179,18 @@ export async function openControlPlane(
     });
     await cluster.serial.run(() => cluster.enforce());
   };
-  return { blocks, cluster, close, directory, endpoints, feed, forwarding, networks, store, warnings, write };
+  return {
+    cluster,
+    close,
+    directory,
+    endpoints,
+    feed,
+    forwarding,
+    hosts,
+    membership,
+    networks,
+    store,
+    warnings,
+    write,
+  };
 }

@@ -29,10 +29,7 @@ export class FeedHost {
     this.link = link;
     this.#own = own;
     let ids = 0;
-    const tell = (details: object, message: string): void => {
-      const { why } = details as { readonly why?: string };
-      this.log.push(why === undefined ? message : `${message}: ${why}`);
-    };
+    const tell = (_: object, message: string): void => void this.log.push(message);
     this.feed = new SharedFeed({
       store: link,
       own,
@@ -95,12 +92,8 @@ export class FeedHost {
   /** Follows until it has in force what is to be expected. */
   async until(isSo: () => boolean, what: string): Promise<void> {
     for (let turn = 0; !isSo(); turn++) {
-      if (turn > 5000)
-        throw new Error(
-          `${this.name}: in vain for ${what}: ${JSON.stringify(this.report)} ${this.log.slice(-5).join(' | ')}`,
-        );
+      if (turn > 5000) throw new Error(`${this.name}: in vain for ${what}`);
       await this.settle();
-      if (turn % 50 === 49) this.feed.tick();
       await new Promise((resolve) => setTimeout(resolve, 1));
     }
   }

@@ -20,6 +20,10 @@ const hostRecord = (host: HostName) => ({
   mac: `0000${underlays[host].slice(-1).padStart(2, '0')}`,
   since: '2026-01-01T00:00:00Z',
 });
+const liveRecord = (host: HostName) => ({
+  ...{ host, id: idOf(host), version: '1.0.0', capabilities: [], startedAt: '2026-01-01T00:00:00Z', clock: 0 },
+  process: { bootId: 'b', pidNamespace: 'pid:[1]', pid: 1, startTicks: '1', stateDirectory: '8/1' },
+});
 const record = (host: HostName, name: string, n: number, spec: object = {}) => ({
   resource: manifest('Endpoint', name, { network: 'blue', netns: `/run/${name}`, ...spec }),
   addresses: [`10.0.0.${n}`],
@@ -36,6 +40,7 @@ async function lab(t: Test) {
     put: [
       { key: 'networks/blue', value: network },
       ...(Object.keys(underlays) as HostName[]).map((host) => ({ key: `hosts/${host}`, value: hostRecord(host) })),
+      { key: 'live/right', value: liveRecord('right') },
       { key: 'endpoints/default/web', value: record('left', 'web', 11) },
       { key: 'endpoints/default/db', value: record('right', 'db', 12, { trust: false }) },
       { key: 'endpoints/default/app', value: record('third', 'app', 13, { allowedAddresses: ['10.0.0.99'] }) },

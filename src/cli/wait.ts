@@ -1,0 +1,45 @@
+/** `--wait`: returns when what was changed is in force on all hosts that are not down. */
+import { InvalidArgumentError, type Command } from 'commander';
+import type { InForceReport } from '../model/report.ts';
+import { clientOf, globals } from './verb.ts';
+
+const DEFAULT_MS = 30_000;
+const MOST_MS = 3_600_000;
+const UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000 };
+
+export interface WaitOptions {
+  /** Milliseconds; true for the default. */
+  readonly wait?: number | true;
+}
+
+export function addWait(command: Command): Command {
+  return command.option(
+    '--wait [time]',
+    'return when it is in force on all hosts that are not down, or fail after this time, such as 500ms, 30s or 2m (default: 30s)',
+    parseTime,
+  );
+}
+
+/** @throws WeftError that names the hosts where it is not in force; the change stays */
+export async function waitIfAsked({ wait }: WaitOptions, command: Command): Promise<void> {
+  if (wait === undefined) return;
+  const text = everywhereText(await clientOf(command).wait(wait === true ? DEFAULT_MS : wait));
+  // Other formats are read by programs.
+  if (globals(command).output === 'table') process.stdout.write(text);
+  else if (text.includes('down')) process.stderr.write(text);
+}
+
+/** `in force on a, b and c; d is down` */
+function everywhereText({ hosts }: InForceReport): string {
+  const named = (state: string): string[] => hosts.filter((one) => one.state === state).map(({ host }) => host);
+  const down = named('down');
+  const where = hosts.length === 0 ? 'this host' : named('in force').join(', ');
+  return `in force on ${where}${down.length > 0 ? `; down, and not waited for: ${down.join(', ')}` : ''}\n`;
+}
+
+function parseTime(text: string): number {
+  const [, digits, unit = 's'] = /^(\d+)(ms|s|m)?$/.exec(text) ?? [];
+  const milliseconds = Number(digits) * UNITS_MS[unit]!;
+  if (milliseconds > 0 && milliseconds <= MOST_MS) return milliseconds;
+  throw new InvalidArgumentError('a time such as 500ms, 30s or 2m is expected, 60m at most.');
+}

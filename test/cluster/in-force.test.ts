@@ -1,0 +1,166 @@
+/** Hosts that share a store say what they have in force, and one can wait for all of them. */
+import t, { type Test } from 'tap';
+import type { MembershipEnvironment } from '../../src/cluster/membership.ts';
+import type { HostInForceReport } from '../../src/model/report.ts';
+import { hostKind } from '../../src/model/kinds/host.ts';
+import { within } from '../../src/store/within.ts';
+import { until } from '../support/process.ts';
+import { manifest, openControlPlane, openStore } from './control-plane.ts';
+
+const SHORT_MS = 300;
+const LONG_MS = 60_000;
+type HostName = 'a' | 'b' | 'c';
+
+/** Three hosts. @param reachable what `a` knows of the tunnels to the others */
+async function lab(t: Test, reachable: Partial<Record<string, boolean>> = {}) {
+  // The timers of the hosts keep no process alive.
+  const alive = setInterval(() => {}, LONG_MS);
+  t.teardown(() => clearInterval(alive));
+  const root = await openStore(t);
+  const [shared, applied] = [within(root, 'state/'), within(root, 'applied/')];
+  const open = (host: HostName, membership: Partial<MembershipEnvironment> = {}) =>
+    openControlPlane(t, undefined, { host, shared, applied, underlay: underlayOf(host), membership });
+  const [a, b, c] = [await open('a', { isReachable: (host) => reachable[host] }), await open('b'), await open('c')];
+  for (const { hosts, membership } of [a, b, c]) {
+    await until(() => hosts.registered().length === 3 && ['a', 'b', 'c'].every((name) => membership.live.find(name)), {
+      what: 'all know each other',
+    });
+  }
+  return { root, shared, open, a, b, c };
+}
+
+const underlayOf = (host: HostName): string => `192.0.2.${1 + 'abc'.indexOf(host)}`;
+const states = (hosts: readonly HostInForceReport[]) =>
+  Object.fromEntries(hosts.map(({ host, state }) => [host, state]));
+const network = (name: string, n: number) => manifest('Network', name, { subnets: [`10.${n}.0.0/24`] });
+
+t.test('peers follow the store', async (t) => {
+  const { a } = await lab(t);
+  t.same(a.hosts.vteps(), ['192.0.2.2', '192.0.2.3']);
+  const { vteps } = a.forwarding.tables.topology;
+  t.ok(vteps.all().every((vtep) => vteps.isSharing(vtep)));
+});
+
+t.test('a change is in force everywhere when that was waited for', async (t) => {
+  const { a, b, c } = await lab(t);
+  for (const n of [1, 2, 3]) {
+    await a.cluster.apply([network(`n${n}`, n)]);
+    const { revision, hosts } = await a.membership.inForce.wait(LONG_MS);
+    t.same(states(hosts), { a: 'in force', b: 'in force', c: 'in force' });
+    t.ok(hosts.every((host) => host.revision! >= revision));
+    for (const plane of [b, c]) t.ok(plane.networks.find(`n${n}`), 'and it is');
+  }
+});
+
+t.test('publishing what is in force makes no new work', async (t) => {
+  const { a, b, c, root } = await lab(t);
+  await a.cluster.apply([network('blue', 1)]);
+  await a.membership.inForce.wait(LONG_MS);
+  const before = [a, b, c].map(({ membership }) => membership.inForce.revision);
+  // Signs of life, too, are no change of the state.
+  const { value, lease } = (await root.get('state/live/b'))!;
+  const revision = await root.transact({
+    put: [{ key: 'state/live/b', value: { ...(value as object), clock: 1 }, lease: lease! }],
+  });
+  for (const { cluster } of [a, b, c]) await cluster.serial.run(() => cluster.enforce());
+  await until(() => a.membership.live.find('b')?.clock === 1, { what: 'the sign of life is known' });
+  t.same(
+    [a, b, c].map(({ membership }) => membership.inForce.revision),
+    before,
+  );
+  t.ok(before.every((one) => one < revision));
+});
+
+t.test('a host that lags is named, and the change stays', async (t) => {
+  const { a, b } = await lab(t);
+  let go = (): void => {};
+  const stuck = b.cluster.serial.run(() => new Promise<void>((resolve) => (go = resolve)));
+  await a.cluster.apply([network('blue', 1)]);
+  await t.rejects(a.membership.inForce.wait(SHORT_MS), {
+    code: 'unreachable',
+    message: 'in force here, but after 0.3 s not everywhere: host "b" lags behind',
+  });
+  t.ok(a.networks.find('blue'));
+  go();
+  await stuck;
+  t.same(states((await a.membership.inForce.wait(LONG_MS)).hosts)['b'], 'in force');
+});
+
+t.test('a host that is down is named, and not waited for', async (t) => {
+  const { a, b } = await lab(t);
+  await b.close();
+  await until(() => a.membership.live.find('b') === undefined, { what: 'its record is gone' });
+  await a.cluster.apply([network('blue', 1)]);
+  const { hosts } = await a.membership.inForce.wait(LONG_MS);
+  t.same(states(hosts), { a: 'in force', b: 'down', c: 'in force' });
+  t.ok(hosts.find(({ host }) => host === 'b')?.since);
+});
+
+t.test('a host whose tunnel is down is not waited for, although its lease has not ended', async (t) => {
+  const { a, b } = await lab(t, { b: false });
+  let go = (): void => {};
+  const stuck = b.cluster.serial.run(() => new Promise<void>((resolve) => (go = resolve)));
+  await a.cluster.apply([network('blue', 1)]);
+  t.same(states((await a.membership.inForce.wait(LONG_MS)).hosts), { a: 'in force', b: 'down', c: 'in force' });
+  go();
+  await stuck;
+});
+
+t.test('a host that is cut off from the store, but alive, is named', async (t) => {
+  const { a, b } = await lab(t, { b: true });
+  await b.close();
+  await until(() => a.membership.live.find('b') === undefined, { what: 'its lease has ended' });
+  await a.cluster.apply([network('blue', 1)]);
+  await t.rejects(a.membership.inForce.wait(SHORT_MS), {
+    message: /not everywhere: cut off from the store: host "b" since 20/,
+  });
+  t.ok(a.networks.find('blue'), 'the change stays');
+});
+
+t.test('a host is deleted with everything that it has, but not while it runs', async (t) => {
+  const { a, b, c, shared, open } = await lab(t, { c: true });
+  await a.cluster.apply([network('blue', 1)]);
+  const record = (host: HostName, n: number) => ({
+    resource: manifest('Endpoint', `e${n}`, { network: 'blue', netns: '/run/none' }),
+    addresses: [`10.1.0.${n}`],
+    mac: `02:00:00:00:00:0${n}`,
+    host,
+  });
+  await shared.transact({
+    put: [2, 3, 4].map((n) => ({ key: `endpoints/default/e${n}`, value: record(n === 4 ? 'c' : 'b', n) })),
+  });
+  await until(() => a.endpoints.size === 3, { what: 'they are known' });
+  await t.rejects(a.cluster.delete(hostKind, { name: 'a' }), { message: /^host "a" is this host itself: / });
+  await t.rejects(a.cluster.delete(hostKind, { name: 'b' }), {
+    message: /^host "b" runs since \S+, and would register itself again: `weft down` there first$/,
+  });
+  await c.close();
+  await until(() => a.membership.live.find('c') === undefined, { what: 'c is cut off' });
+  await t.rejects(a.cluster.delete(hostKind, { name: 'c' }), {
+    message: /runs, although it is cut off from the store/,
+  });
+
+  await b.close();
+  await until(() => a.membership.live.find('b') === undefined, { what: 'b is down' });
+  await t.rejects(open('b', { id: 'ff'.repeat(16) }), {
+    message: /^the name "b" belongs to another host .*`weft delete host b`/,
+  });
+  const revisions = new Set<number>();
+  const stop = shared.watch('', (await shared.list('')).revision + 1, (event) => {
+    if (event.kind === 'changes') revisions.add(event.revision);
+  });
+  await a.cluster.delete(hostKind, { name: 'b' });
+  t.same(
+    a.endpoints.all().map(({ name }) => name),
+    ['e4'],
+  );
+  t.same(a.hosts.vteps(), ['192.0.2.3']);
+  const left = (await shared.list('')).entries.filter(
+    ({ key, value }) => key.endsWith('/b') || (value as { host?: string }).host === 'b',
+  );
+  t.same(left, []);
+  t.equal(revisions.size, 1, 'in one transaction');
+  stop();
+  await open('b', { id: 'ff'.repeat(16) });
+  await until(() => a.hosts.vteps().includes('192.0.2.2'), { what: 'it is installed again' });
+});
