@@ -281,6 +281,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   ];
 
   const cluster = new Cluster({
+    hostName: options.host,
     feed,
     reconcilers: reconcilers({ networks, hosts, endpoints }),
     registers: allotment ? [allotment, membership.live] : [],

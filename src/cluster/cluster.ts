@@ -17,11 +17,12 @@ import { idOf, nameOf, type Resource, type ResourceName } from '../model/resourc
 import { validate } from '../model/validate.ts';
 import type { Change, Entry, Transaction } from '../store/store.ts';
 import { inTurns } from '../turns.ts';
+import { Deletions, marked, unmarked } from './deletions.ts';
 import { FileDraft } from './draft.ts';
 import { isHere, type Endpoint } from './endpoint.ts';
 import type { Feed, News } from './feed.ts';
 import { Followers } from './followers.ts';
-import { refuseInUse } from './in-use.ts';
+import { isReferredTo, refuseInUse } from './in-use.ts';
 import { keyOf, resourceAt } from './keys.ts';
 import { LIVE } from './live-hosts.ts';
 import { PlanAgain } from './plan-again.ts';
@@ -31,6 +32,7 @@ import { RefusedRecords } from './refused-records.ts';
 import { Serial } from './serial.ts';
 
 export interface ClusterEnvironment {
+  readonly hostName: string;
   readonly feed: Feed;
   readonly reconcilers: ReadonlyMap<string, Reconciler>;
   /** Those who follow what the store holds besides resources. */
@@ -66,6 +68,7 @@ const READ_PER_TURN = 64;
 export class Cluster {
   readonly serial = new Serial();
   readonly refused = new RefusedRecords();
+  readonly deletions = new Deletions();
   readonly followers: Followers;
   readonly #environment: ClusterEnvironment;
   /** The revision of what was put into force last. */
@@ -138,7 +141,7 @@ export class Cluster {
   ): Promise<ApplyReport[]> {
     const { feed, reconcilers } = this.#environment;
     const isHeld = (kind: KindDefinition, name: string): boolean => feed.failure(kind, name) !== undefined;
-    const draft = new FileDraft(reconcilers, this.refused, moves, isHeld);
+    const draft = new FileDraft(reconcilers, this.refused, moves, isHeld, this.deletions);
     const ordered = [...resources].sort(compareKinds);
     const actions: ApplyReport['action'][] = [];
     try {
@@ -172,8 +175,17 @@ export class Cluster {
   }
 
   /** @throws WeftError `not_found` if it does not exist, `conflict` if others still need it */
-  delete(kind: KindDefinition, which: ResourceName, options: { readonly dryRun?: boolean } = {}): Promise<ApplyReport> {
-    return this.change(() => this.#deleteNow(kind, which, options));
+  async delete(
+    kind: KindDefinition,
+    which: ResourceName,
+    options: { readonly dryRun?: boolean } = {},
+  ): Promise<ApplyReport> {
+    try {
+      return await this.change(() => this.#deleteNow(kind, which, options));
+    } catch (error) {
+      await this.serial.run(() => this.#unmark([keyOf(kind, idIn(kind, which))])).catch(() => {});
+      throw error;
+    }
   }
 
   /**
@@ -217,10 +229,35 @@ export class Cluster {
     if (!dryRun) {
       const key = keyOf(kind, name);
       const { expect = [], put = [], delete: others = [] } = reconciler.planRemoval?.(name) ?? {};
-      await this.#write({ expect: [{ key, revision }, ...expect], put, delete: [key, ...others] });
+      const isMarked = feed.report() !== null && isReferredTo(kind) && reconciler.find(name) !== undefined;
+      if (isMarked) await this.#mark(kind, name, revision);
+      const at = isMarked ? reconciler.get(name).revision : revision;
+      await this.#write({ expect: [{ key, revision: at }, ...expect], put, delete: [key, ...others] });
       logger.info({ kind: kind.kind, name }, 'deleted');
     }
     return { kind: kind.kind, ...nameIn(kind, name), action: 'deleted', dryRun };
+  }
+
+  /** From here on, nobody begins to refer to it (`deletions.ts`). @throws WeftError('conflict') if somebody does already */
+  async #mark(kind: KindDefinition, name: string, revision: number): Promise<void> {
+    const { feed, hostName } = this.#environment;
+    const key = keyOf(kind, name);
+    const stored = await feed.get(key);
+    await this.#write({ expect: [{ key, revision }], put: [{ key, value: marked(stored?.value, hostName) }] });
+    refuseInUse(kind, name, this.#all());
+  }
+
+  /** Takes off what is left of this host's marks. @param keys those that may be left */
+  async #unmark(keys: readonly string[]): Promise<void> {
+    const { feed, hostName } = this.#environment;
+    for (const key of keys) {
+      const stored = this.deletions.by(key) === hostName ? await feed.get(key) : undefined;
+      if (!stored) continue;
+      await this.#write({
+        expect: [{ key, revision: stored.revision }],
+        put: [{ key, value: unmarked(stored.value) }],
+      });
+    }
   }
 
   /** The resources as declared. @throws WeftError('not_found') if `name` does not exist */
@@ -308,6 +345,7 @@ export class Cluster {
         const onStarted = this.#onStarted;
         this.#onStarted = undefined;
         await onStarted();
+        await this.#unmark(this.deletions.of(this.#environment.hostName)).catch(() => {});
         isDone = false;
       }
     }
@@ -392,6 +430,7 @@ export class Cluster {
       const at = resourceAt(change.key);
       if (!at) continue;
       const { kind, name } = at;
+      this.deletions.see(change);
       const accepted = put.get(kind.kind)!;
       // Also of a refused record something may be left, such as an interface.
       const isKnown = reconcilers.get(kind.kind)!.find(name) || this.refused.revision(kind, name) !== undefined;

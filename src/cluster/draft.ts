@@ -8,6 +8,7 @@ import type { KindDefinition } from '../model/kinds/kind.ts';
 import { kindOf, kinds } from '../model/kinds/registry.ts';
 import { DEFAULT_NAMESPACE, idOf, type Resource } from '../model/resource.ts';
 import type { Transaction } from '../store/store.ts';
+import { Deletions } from './deletions.ts';
 import { keyOf } from './keys.ts';
 import type { Declared, Draft, Planned, Reconciler } from './reconciler.ts';
 import { RefusedRecords } from './refused-records.ts';
@@ -17,6 +18,7 @@ export class FileDraft implements Draft {
   readonly #refused: RefusedRecords;
   readonly #moves: readonly string[];
   readonly #isHeld: (kind: KindDefinition, name: string) => boolean;
+  readonly #deletions: Deletions;
   readonly #declared = new Map<string, Map<string, Declared>>();
   readonly #expect = new Map<string, number>();
   readonly #put = new Map<string, { readonly key: string; readonly value: unknown }>();
@@ -31,11 +33,13 @@ export class FileDraft implements Draft {
     refused = new RefusedRecords(),
     moves: readonly string[] = [],
     isHeld: (kind: KindDefinition, name: string) => boolean = () => false,
+    deletions = new Deletions(),
   ) {
     this.#reconcilers = reconcilers;
     this.#refused = refused;
     this.#moves = moves;
     this.#isHeld = isHeld;
+    this.#deletions = deletions;
   }
 
   get isEmpty(): boolean {
@@ -89,7 +93,8 @@ export class FileDraft implements Draft {
 
   isRefused(kind: string, name: string): boolean {
     const of = kindOf({ kind });
-    return this.#refused.revision(of, name) !== undefined || this.#isHeld(of, name);
+    const isDeleted = this.#deletions.by(keyOf(of, name)) !== undefined;
+    return isDeleted || this.#refused.revision(of, name) !== undefined || this.#isHeld(of, name);
   }
 
   onUndo(undo: () => void): void {
@@ -143,6 +148,7 @@ export class FileDraft implements Draft {
       const definition = kinds.find((one) => one.kind === of)!;
       const name = definition.isNamespaced ? idOf({ name: own, namespace }) : own;
       if (this.planned(of).has(name)) continue;
+      this.#deletions.refuse(definition, name);
       const { revision } = this.#reconcilers.get(of)!.get(name);
       this.#expect.set(keyOf(definition, name), revision);
     }

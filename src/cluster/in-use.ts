@@ -10,6 +10,11 @@ import type { Declared } from './reconciler.ts';
 /** How many names a message lists. */
 const MOST_NAMED = 5;
 
+/** True for kinds that others refer to on several hosts. */
+export function isReferredTo({ kind }: KindDefinition): boolean {
+  return kind === 'Network' || kind === 'Namespace';
+}
+
 /** @param all everything declared @throws WeftError('conflict') if others refer to the resource, or are in it */
 export function refuseInUse({ kind }: KindDefinition, name: string, all: Iterable<Declared>): void {
   const users = [...all].filter(({ resource }) => needs(resource, kind, name));

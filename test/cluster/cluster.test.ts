@@ -22,6 +22,7 @@ async function opened(t: Test, environment: Partial<ClusterEnvironment> = {}) {
   );
   const warnings: object[] = [];
   const cluster = new Cluster({
+    hostName: 'here',
     feed: new LocalFeed(store),
     reconcilers: new Map(kinds.map((one) => [one.kind, new Declarations(one.kind, 'apply one')])),
     ...{ registers: [], onEnforced: nothing, prepare: nothing, onApplied: nothing },

@@ -147,6 +147,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     warn: (message) => warnings.push(message),
   });
   const cluster = new Cluster({
+    hostName: host,
     feed,
     reconcilers: reconcilers({ networks, hosts, endpoints }),
     registers: allotment ? [allotment, membership.live] : [],

@@ -129,6 +129,7 @@ t.test('followers that begin at any time see every change exactly once', async (
   };
   const store = await openStore(t);
   const cluster = new Cluster({
+    hostName: 'here',
     feed: new LocalFeed(store),
     reconcilers: new Map(kinds.map((one) => [one.kind, new Slow(one.kind, maybeBegin)])),
     ...{ registers: [], onEnforced: async () => {}, prepare: async () => {}, onApplied: async () => {} },

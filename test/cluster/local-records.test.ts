@@ -81,6 +81,7 @@ t.test('it comes first, and is as it was if the store refuses the resource', asy
   const nothing = async (): Promise<void> => {};
   const others: Reconciler = { ...gadget, all: () => [], put: () => {} };
   const cluster = new Cluster({
+    hostName: 'here',
     feed: new LocalFeed(refusing),
     reconcilers: new Map(kinds.map(({ kind }) => [kind, kind === 'Network' ? gadget : others])),
     registers: [],

@@ -83,6 +83,7 @@ t.test('it is stored, refers, is referred to, labelled and deleted', async (t) =
   );
   const nothing = async (): Promise<void> => {};
   const cluster = new Cluster({
+    hostName: 'here',
     feed: new LocalFeed(store),
     reconcilers,
     ...{ registers: [], onEnforced: nothing, prepare: nothing, onApplied: nothing },

@@ -1,0 +1,92 @@
+/** What one host deletes while another begins to use it: one of the two is refused. */
+import t, { type Test } from 'tap';
+import { endpointKind } from '../../src/model/kinds/endpoint.ts';
+import { namespaceKind } from '../../src/model/kinds/namespace.ts';
+import { networkKind } from '../../src/model/kinds/network.ts';
+import { Random } from '../support/random.ts';
+import { manifest, openControlPlane, openStore } from './control-plane.ts';
+
+const blue = manifest('Network', 'blue', { subnets: ['10.0.0.0/24'] });
+const shop = manifest('Namespace', 'shop', {});
+/** Not a network namespace: no interface is created. */
+const web = manifest('Endpoint', 'web', { network: 'blue', netns: '/proc/self/ns/uts' }, { namespace: 'shop' });
+const ROUNDS = 40;
+
+async function lab(t: Test) {
+  const shared = await openStore(t);
+  const a = await openControlPlane(t, undefined, { host: 'a', shared });
+  const b = await openControlPlane(t, undefined, { host: 'b', shared });
+  return { shared, a, b };
+}
+
+const turns = async (count: number): Promise<void> => {
+  for (let n = 0; n < count; n++) await new Promise(setImmediate);
+};
+
+t.test('of a host that deletes a network or a namespace and one that attaches to it, one is refused', async (t) => {
+  const { shared, a, b } = await lab(t);
+  const random = new Random(1);
+  const refused = { attach: 0, delete: 0 };
+  for (let round = 0; round < ROUNDS; round++) {
+    await a.cluster.apply([blue, shop]);
+    await b.cluster.serial.run(() => b.cluster.enforce());
+    const kind = random.pick([networkKind, namespaceKind]);
+    const [attached, deleted] = await Promise.allSettled([
+      turns(random.int(30)).then(() => a.cluster.apply([web])),
+      turns(random.int(300)).then(() => b.cluster.delete(kind, { name: kind === networkKind ? 'blue' : 'shop' })),
+    ]);
+    const [isAttached, isDeleted] = [attached.status === 'fulfilled', deleted.status === 'fulfilled'];
+    t.not(isAttached, isDeleted, `round ${round}: ${isAttached ? 'both' : 'neither'}`);
+    if (!isAttached) {
+      refused.attach++;
+      t.match((attached as PromiseRejectedResult).reason, { message: /does not exist|is being deleted by host "b"/ });
+    }
+    if (!isDeleted) {
+      refused.delete++;
+      t.match((deleted as PromiseRejectedResult).reason, { code: 'conflict', message: /has endpoints \(shop\/web\)/ });
+    }
+    for (const key of ['networks/blue', 'namespaces/shop']) {
+      t.notMatch((await shared.get(key))?.value ?? {}, { deletedBy: String }, 'no mark is left');
+    }
+    if (isAttached) await a.cluster.delete(endpointKind, { name: 'web', namespace: 'shop' });
+  }
+  t.comment(JSON.stringify(refused));
+  t.ok(refused.attach > 0 && refused.delete > 0, 'both happen');
+});
+
+t.test('a host that ended while it was deleting something takes its mark off', async (t) => {
+  const { shared, a, b } = await lab(t);
+  await a.cluster.apply([blue, shop]);
+  await b.cluster.serial.run(() => b.cluster.enforce());
+  const { value } = (await shared.get('networks/blue'))!;
+  await b.write({ 'networks/blue': { ...(value as object), deletedBy: 'a' } });
+  await t.rejects(b.cluster.apply([web]), {
+    code: 'conflict',
+    message: 'network "blue" is being deleted by host "a": apply it again to keep it',
+  });
+  await a.close();
+  await openControlPlane(t, a.directory, { host: 'a', shared });
+  t.strictSame((await shared.get('networks/blue'))!.value, value);
+  t.match(await b.cluster.apply([web]), [{ action: 'created' }]);
+});
+
+t.test('applying it again keeps it, and deleting it goes on with what another host has begun', async (t) => {
+  const { shared, b } = await lab(t);
+  await b.cluster.apply([blue, shop]);
+  const { value } = (await shared.get('networks/blue'))!;
+  const mark = () => b.write({ 'networks/blue': { ...(value as object), deletedBy: 'lost' } });
+  await mark();
+  t.match(await b.cluster.apply([blue]), [{ action: 'configured' }]);
+  t.strictSame((await shared.get('networks/blue'))!.value, value);
+  await mark();
+  await b.cluster.delete(networkKind, { name: 'blue' });
+  t.equal(await shared.get('networks/blue'), undefined);
+});
+
+t.test('a network that is used stays without a mark', async (t) => {
+  const { shared, a } = await lab(t);
+  await a.cluster.apply([blue, shop, web]);
+  const before = await shared.get('networks/blue');
+  await t.rejects(a.cluster.delete(networkKind, { name: 'blue' }), { message: /has endpoints/ });
+  t.strictSame(await shared.get('networks/blue'), before);
+});
