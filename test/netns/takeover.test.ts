@@ -9,17 +9,19 @@
  * whoever is killed at whatever step, one daemon goes on, or the next start finds everything. (How long data
  * stalls: `test/long/takeover.ts`.)
  */
+import { once } from 'node:events';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { startExchanges, type Exchanges } from '../support/exchanges.ts';
 import { openLab, type Lab } from '../support/lab.ts';
-import { isAlive, until, type Background } from '../support/process.ts';
+import { attempt, isAlive, until, type Background, type Result } from '../support/process.ts';
 import { linkIdentity } from '../support/restart.ts';
 import { oneHost } from '../support/topology.ts';
 import { ping } from '../support/traffic.ts';
-import { datapathKinds, type Weft } from '../support/weft.ts';
+import { datapathKinds, weftCommand, type Weft } from '../support/weft.ts';
 
 t.setTimeout(600_000);
 
@@ -200,6 +202,25 @@ await t.test('whoever is killed at whatever step, one goes on', async (t) => {
       await player.says(why);
       await player.stop('SIGKILL');
     }
+    await passes();
+  });
+
+  await t.test('what belongs to somebody else is left alone', async (t) => {
+    const { pid } = weft;
+    const other = join(lab.directory, 'other.sock');
+    const words = ['ip', 'netns', 'exec', weft.host.name, ...weftCommand, '--socket', other, 'up', '--takeover'];
+    const run = (): Promise<Result> => attempt([...words, '--state', weft.state, '--host', 'host']);
+    const alone = await run();
+    t.equal(alone.code, 1);
+    t.match(alone.stderr, new RegExp(`state directory \\S+ is in use by weft with pid ${pid}`));
+    const server = createServer((socket) => socket.end('what?\n'));
+    server.listen(other);
+    await once(server, 'listening');
+    const refused = await run();
+    t.equal(refused.code, 1);
+    t.match(refused.stderr, /other\.sock/);
+    server.close();
+    t.equal((await weft.status()).pid, pid);
     await passes();
   });
 
