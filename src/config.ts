@@ -11,6 +11,7 @@ import { flowCapOf, memoryBytes } from './memory.ts';
 import { WeftError } from './error.ts';
 import { addressValue, isIp4 } from './model/address.ts';
 import { parseDocuments } from './model/document.ts';
+import { peerKey } from './model/peer-key.ts';
 import { storeField, storeOf, storeText, type StoreConfig } from './model/store-config.ts';
 import { validate, type Locate } from './model/validate.ts';
 import { ipAddress, name, quote, unicastAddress } from './model/value.ts';
@@ -53,6 +54,17 @@ const fileSchema = z.strictObject({
   underlay: unicastAddress.optional(),
   /** Underlay addresses of the other hosts. */
   peers: z.array(unicastAddress).optional(),
+  /** The key of the probes between this host and every other one. */
+  peerKey: peerKey.optional(),
+  /** The keys of single ones, by their underlay addresses. */
+  peerKeys: z.record(unicastAddress, peerKey).optional(),
+  /** How other hosts are probed: a probe every interval, and how many intervals without one until a host is down. */
+  liveness: z
+    .strictObject({
+      intervalMs: between(50, 10_000, 'milliseconds').default(300),
+      multiplier: between(2, 50, 'a number of intervals').default(3),
+    })
+    .optional(),
   /** Where the state is kept. */
   store: storeField.optional(),
   /** Directory of what this host keeps, and of the embedded store. */
@@ -94,6 +106,11 @@ export interface DaemonConfig {
   /** If it is undefined and there are peers, the kernel decides which address reaches them. */
   readonly underlay: string | undefined;
   readonly peers: readonly string[];
+  /** 32 bytes; undefined: only those of `peerKeys` have one. */
+  readonly peerKey: Uint8Array | undefined;
+  /** By underlay address, canonical. */
+  readonly peerKeys: ReadonlyMap<string, Uint8Array>;
+  readonly liveness: { readonly intervalMs: number; readonly multiplier: number };
   readonly store: StoreConfig;
   /** Absolute path. */
   readonly state: string;
@@ -135,14 +152,18 @@ export function loadConfig(options: ConfigOptions): DaemonConfig {
 
   const storeOption = option(storeText, '--store', options.store);
   if (state === '') throw new WeftError('invalid', '--state: "" is not accepted: a directory is expected');
+  const given = peer?.map(peerOption);
   const chosen = {
     underlay: option(unicastAddress, '--underlay', underlay) ?? file.underlay,
-    peers: peer?.map((address) => validate(unicastAddress, address, { field: '--peer' })) ?? file.peers ?? [],
+    peers: given?.map(({ address }) => address) ?? file.peers ?? [],
   };
   checkPeers(chosen, (index) => (peer ? '--peer' : `${locate(['peers', index], 'value')}peers[${index}]`));
   return {
     ...chosen,
     host: option(name, '--host', host) ?? file.host ?? ownName(),
+    peerKey: file.peerKey,
+    peerKeys: new Map([...Object.entries(file.peerKeys ?? {}), ...(given ?? []).flatMap(keyEntry)]),
+    liveness: file.liveness ?? { intervalMs: 300, multiplier: 3 },
     store: storeOption === undefined ? (file.store ?? 'embedded') : storeOf(storeOption, file.store),
     state: state === undefined ? (file.state ?? '/var/lib/weft') : resolve(state),
     datapath: option(datapath, '--datapath', options.datapath) ?? file.datapath ?? 'native',
@@ -159,6 +180,22 @@ export function loadConfig(options: ConfigOptions): DaemonConfig {
     allowHost: file.allowHost ?? false,
     metrics: file.metrics,
   };
+}
+
+interface PeerOption {
+  readonly address: string;
+  readonly key: Uint8Array | undefined;
+}
+
+/** `ADDRESS[,KEY]` */
+function peerOption(text: string): PeerOption {
+  const [, before = '', after] = /^([^,]*)(?:,(.*))?$/s.exec(text) ?? [];
+  const address = validate(unicastAddress, before, { field: '--peer' });
+  return { address, key: after === undefined ? undefined : validate(peerKey, after, { field: '--peer' }) };
+}
+
+function keyEntry({ address, key }: PeerOption): [string, Uint8Array][] {
+  return key ? [[address, key]] : [];
 }
 
 interface ConfigFile {

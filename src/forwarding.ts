@@ -24,6 +24,7 @@ import {
   type Rate,
   type Upcall,
 } from './datapath/datapath.ts';
+import type { LivenessSettings, PeerLiveness, ProbeStranger } from './datapath/liveness.ts';
 import type { TapOpened } from './flow/tap.ts';
 import { WeftError } from './error.ts';
 import { LEAST_MTU } from './flow/action.ts';
@@ -142,6 +143,8 @@ export interface ForwardingOptions {
   /** `setImmediate`, if the process has other work to do; see the controller. */
   readonly later?: (work: () => void) => void;
   readonly onPortLost: (port: PortNo, why: string) => void;
+  /** The state of one or more peers has changed, and is in force: `peers` tells. */
+  readonly onPeersChanged?: (() => void) | undefined;
   readonly onError: (error: unknown, upcall: Upcall) => void;
 }
 
@@ -161,6 +164,10 @@ export class Forwarding<D extends Datapath = Datapath> {
       clock: options.clock,
       onUpcall: (batch) => this.controller.handle(batch),
       onPortLost: options.onPortLost,
+      onPeersChanged: () => {
+        this.#followPeers();
+        options.onPeersChanged?.();
+      },
     });
     this.tables = {
       topology: new Topology(hostMacOf(options.hostId), changes),
@@ -419,6 +426,28 @@ export class Forwarding<D extends Datapath = Datapath> {
   removeVtep(vtep: Uint8Array): void {
     this.tables.topology.vteps.remove(vtep);
     this.tables.fdb.forget({ kind: 'vtep', vtep });
+    this.controller.enforce();
+  }
+
+  /** Says which peers are probed, and how. */
+  setLiveness(settings: LivenessSettings): void {
+    this.datapath.liveness.set(settings);
+    this.#followPeers();
+  }
+
+  /** What is known of the peers that are probed, or would be if they had a key. */
+  peers(): PeerLiveness[] {
+    return this.datapath.liveness.peers();
+  }
+
+  /** Whose probes are refused. */
+  strangers(): ProbeStranger[] {
+    return this.datapath.liveness.strangers();
+  }
+
+  #followPeers(): void {
+    const { vteps } = this.tables.topology;
+    for (const { address, state } of this.peers()) vteps.setDown(address, state === 'down');
     this.controller.enforce();
   }
 

@@ -18,6 +18,7 @@ import { SharedFeed } from './cluster/shared-feed.ts';
 import { Hosts } from './cluster/hosts.ts';
 import { Membership } from './cluster/membership.ts';
 import { Networks } from './cluster/networks.ts';
+import { Peers } from './cluster/peers.ts';
 import { publishedPorts } from './cluster/publishing.ts';
 import type { Draft } from './cluster/reconciler.ts';
 import { belongingsOf } from './cluster/remote-endpoints.ts';
@@ -77,6 +78,8 @@ export interface Foundations {
   readonly natKey: Uint8Array;
   /** Returns 3 random bytes. */
   readonly randomHostId: () => Uint8Array;
+  /** 8 random bytes by which peers know this process. */
+  readonly session: Uint8Array;
   readonly watcher: NetnsWatcher;
   /** Undefined if probing is not possible. */
   readonly probe: Probe | undefined;
@@ -104,6 +107,7 @@ export interface Parts {
   readonly forwarding: Forwarding;
   readonly underlay: Underlay;
   readonly paths: Paths;
+  readonly peers: Peers;
   readonly networks: Networks;
   readonly hosts: Hosts;
   readonly endpoints: Endpoints;
@@ -136,7 +140,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   const feed = openFeed(options, foundations);
   const { store } = feed;
   const warn = (message: string, details: object): void => logger.warn(details, message);
-  const forwarding = openForwarding(options, foundations);
+  const forwarding = openForwarding(options, foundations, () => peers.noteChanges());
 
   const underlay = new Underlay({
     forwarding,
@@ -176,7 +180,10 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     underlay: () => underlay.addressText,
     mtu: () => underlay.mtu(),
     mustWait: () => feed.report()?.refused,
-    isReachable: () => undefined,
+    isReachable: (name) => {
+      const host = hosts.find(name);
+      return host && peers.isReachable(host.resource.spec.underlay);
+    },
     isRunning,
     randomHostId: foundations.randomHostId,
     setHostId: (hostId) => forwarding.setHostId(hostId),
@@ -225,6 +232,25 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     hasStaticPeers,
     onNamespaceGone: foundations.onNamespaceGone,
     warn,
+  });
+
+  const peers: Peers = new Peers({
+    forwarding,
+    liveness: { session: foundations.session, ...options.liveness },
+    vteps: () => hosts.vteps(),
+    nameOf: (underlay) => hosts.all().find(({ resource }) => resource.spec.underlay === underlay)?.name,
+    keyOf: (underlay) => options.peerKeys.get(underlay) ?? options.peerKey,
+    networks: () => networks.all(),
+    pathMtu: (underlay) => paths.known.get(underlay)?.mtu,
+    isShared,
+    vxlanPort: options.vxlanPort,
+    clock,
+    wallClock: foundations.wallClock,
+    onChange: ({ underlay: peer, name, state, why }) => {
+      const details = { peer, ...(name !== null && { host: name }), state, ...(why !== undefined && { why }) };
+      if (state === 'up') logger.info(details, 'peer is up');
+      else logger.warn(details, `peer is ${state}`);
+    },
   });
 
   const outside = new OutsideKeeper({
@@ -276,6 +302,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   const clashes = (): ClashReport[] => [
     ...membership.differences(),
     ...observer.tunnelClashes(),
+    ...peers.clashes(),
     ...clashesOfSubnets(networks.all().map(({ name }) => name)),
     ...routeClashes(networks.all().map(({ name, resource }) => ({ name, routes: resource.spec.routes }))),
   ];
@@ -286,7 +313,10 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     reconcilers: reconcilers({ networks, hosts, endpoints }),
     registers: allotment ? [allotment, membership.live] : [],
     onInForce: (revision) => membership.reached(revision),
-    onEnforced: () => outside.keep(),
+    onEnforced: () => {
+      peers.follow();
+      return outside.keep();
+    },
     // Makes sure that the outside can be set up before a network that needs it is declared.
     prepare: async (resources) => {
       if (resources.some(wantsOutside)) await outside.set(true);
@@ -309,6 +339,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       forwarding,
       underlay,
       paths,
+      peers,
       networks,
       hosts,
       endpoints,
@@ -328,6 +359,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
         tunnel: underlay.report(),
         vxlanPort: options.vxlanPort,
         peers: hosts.vteps(),
+        hosts: peers.report(),
         paths: paths.known,
         networks: networks.all(),
         underlayInterface: async () =>
@@ -368,7 +400,7 @@ function openFeed({ host, state, logger }: SwitchOptions, foundations: Foundatio
   return new SharedFeed({ store, own, host, copyFile: join(state, 'copy'), newId, after, wallClock, logger });
 }
 
-function openForwarding(options: SwitchOptions, foundations: Foundations): Forwarding {
+function openForwarding(options: SwitchOptions, foundations: Foundations, onPeersChanged: () => void): Forwarding {
   const { logger } = options;
   const hostConnections = new HostConnections((error) =>
     logger.warn({ err: error }, 'ended connections stay in the conntrack table of the host until they time out'),
@@ -393,6 +425,7 @@ function openForwarding(options: SwitchOptions, foundations: Foundations): Forwa
     clock: foundations.clock,
     later: foundations.later,
     onPortLost: foundations.onPortLost,
+    onPeersChanged,
     onError: (error) => logger.error({ err: error }, 'decision failed'),
   });
 }

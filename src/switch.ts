@@ -34,6 +34,7 @@ import type {
   DropReport,
   EndpointReport,
   FlowReport,
+  HostReport,
   InForceReport,
   NetworkReport,
   StatusReport,
@@ -98,6 +99,7 @@ export async function openSwitch(options: SwitchOptions, own: Store, store = own
         identity,
         natKey: randomBytes(8),
         randomHostId: () => randomBytes(3),
+        session: randomBytes(8),
         watcher: new NetnsWatcher(setInterval),
         probe: openProbe(() => performance.now(), setTimeout),
         clock,
@@ -172,6 +174,11 @@ export class Switch {
   /** The metrics of the daemon, for whoever asks over the API. */
   get metrics(): Pick<Metrics, 'text' | 'report'> {
     return this.#parts.metrics;
+  }
+
+  /** The other hosts, and what is known of the way to each. */
+  hosts(): HostReport[] {
+    return this.#parts.peers.report();
   }
 
   /** Checks the kernel, the rights, the underlay and the peers. */

@@ -30,8 +30,9 @@ export class Upkeep {
   }
 
   start(): void {
-    const { endpoints, forwarding, hosts, internal, metricsServer, outside, paths, underlay } = this.#parts();
+    const { endpoints, forwarding, hosts, internal, metricsServer, outside, paths, peers, underlay } = this.#parts();
     paths.watch(hosts.vteps());
+    peers.follow();
     this.#tickers.push(this.#every(() => paths.look(), PATH_TICK_MS));
     if (outside.isUnfinished) this.#renew('outside', () => outside.mend());
     let ticks = 0;
@@ -39,6 +40,7 @@ export class Upkeep {
       void underlay.keep();
       metricsServer.keep();
       paths.watch(hosts.vteps());
+      peers.follow();
       if (++ticks % RENEW_TICKS === 0 && outside.isWanted) this.#renew('outside', () => outside.mend());
       if (ticks % RENEW_TICKS === 0) this.#renew('internal', () => internal.mend());
       this.#renew('endpoints', async () => {

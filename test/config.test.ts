@@ -56,6 +56,37 @@ t.test('defaults', async (t) => {
     t.same(loadConfig({ config: file(empty) }), { host, ...rest });
 });
 
+t.test('keys of peers: one for all, some of their own, and no message shows one', async (t) => {
+  const [a, b] = ['0a'.repeat(32), 'B0'.repeat(32)];
+  const config = file(
+    `peers: [192.0.2.2, 192.0.2.3]\npeerKey: ${a}\npeerKeys: { 192.0.2.3: ${b} }\nliveness: { intervalMs: 100 }\n`,
+  );
+  const read = loadConfig({ config });
+  t.same(read.peerKey, new Uint8Array(32).fill(0x0a));
+  t.same([...read.peerKeys], [['192.0.2.3', new Uint8Array(32).fill(0xb0)]]);
+  t.same(read.liveness, { intervalMs: 100, multiplier: 3 });
+  const given = loadConfig({ config, peer: [`192.0.2.3,${a}`, '192.0.2.4'] });
+  t.same(given.peers, ['192.0.2.3', '192.0.2.4']);
+  t.same([...given.peerKeys], [['192.0.2.3', new Uint8Array(32).fill(0x0a)]], 'the option wins');
+
+  const expected = 'a key of 64 hexadecimal digits is expected, the same on both hosts (`weft key` prints a new one)';
+  for (const wrong of ['', 'secret', a.slice(1), `${a},`])
+    refuses(t, { peer: [`192.0.2.2,${wrong}`] }, `--peer: ${expected}`);
+  refuses(t, { peer: [`host,${a}`] }, '--peer: "host" is not an IPv4 or IPv6 address');
+  refusesFile(t, 'peerKey: secret\n', `1:10: peerKey: ${expected}`);
+  refusesFile(t, 'peerKeys: { 192.0.2.2: 12 }\n', `1:24: peerKeys["192.0.2.2"]: ${expected}`);
+  refusesFile(
+    t,
+    'liveness: { intervalMs: 10 }\n',
+    '1:25: liveness.intervalMs: 10 is not accepted: milliseconds, 50 to 10000',
+  );
+  refusesFile(
+    t,
+    'liveness: { multiplier: 1 }\n',
+    '1:25: liveness.multiplier: 1 is not accepted: a number of intervals, 2 to 50',
+  );
+});
+
 t.test('the file, and the options that win over it', async (t) => {
   const config = file(`
 host: a

@@ -24,7 +24,7 @@ const mayImport: Readonly<Record<string, string>> = {
   forwarding: 'control pipeline datapath table flow wire',
   simulation: 'forwarding cluster model datapath table flow',
   store: 'model node @grpc/grpc-js',
-  cluster: 'model store table flow forwarding link turns node',
+  cluster: 'model store table flow datapath forwarding link turns node',
   link: 'flow wire node',
   outside: 'forwarding addon link model table flow wire node',
   http: 'node',

@@ -14,6 +14,7 @@ import type {
   DropReport,
   EndpointReport,
   FlowReport,
+  HostReport,
   InForceReport,
   MetricReport,
   NetworkReport,
@@ -94,6 +95,10 @@ export class Client {
     const text = await this.#text(response);
     if (response.statusCode !== 200) answer(response, text);
     return text;
+  }
+
+  hosts(): Promise<HostReport[]> {
+    return this.#call('GET', '/hosts');
   }
 
   doctor(): Promise<DoctorReport> {

@@ -18,6 +18,7 @@ export type SwitchMethods = Pick<
   | 'status'
   | 'metrics'
   | 'doctor'
+  | 'hosts'
   | 'acceptStore'
   | 'wait'
   | 'networks'

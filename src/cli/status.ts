@@ -169,8 +169,9 @@ function mebibytes(bytes: number): string {
   return (bytes / 2 ** 20).toFixed(0);
 }
 
-function withPath({ pathMtus, pathSources }: StatusReport, peer: string): string {
+function withPath({ pathMtus, pathSources, peerStates }: StatusReport, peer: string): string {
   const mtu = pathMtus[peer];
   const source = pathSources[peer] === 'probed' ? ', probed' : '';
-  return mtu === undefined ? `${peer} (no route)` : `${peer} (path MTU ${mtu}${source})`;
+  const state = peerStates[peer] === undefined || peerStates[peer] === 'unprobed' ? '' : `${peerStates[peer]}, `;
+  return mtu === undefined ? `${peer} (${state}no route)` : `${peer} (${state}path MTU ${mtu}${source})`;
 }

@@ -27,11 +27,15 @@ export function up(program: Command): void {
   })
     .option(
       '--config <file>',
-      'configuration in YAML; it also takes store with the credentials of etcd, allowHost (what containers reach of this host), threads, vxlanPort, stormLimit, tunnelStormLimit, flowLimit, connections, flowIdleMs, fdbQuota, fdbAgeingMs and metrics (address and port for Prometheus); options given here win',
+      'configuration in YAML; it also takes store with the credentials of etcd, allowHost (what containers reach of this host), threads, vxlanPort, stormLimit, tunnelStormLimit, flowLimit, connections, flowIdleMs, fdbQuota, fdbAgeingMs, peerKey, peerKeys and liveness (how other hosts are probed), and metrics (address and port for Prometheus); options given here win',
     )
     .option('--host <name>', 'name of this host (default: its host name)')
     .option('--underlay <address>', 'own address on the underlay (default: the one that reaches the peers)')
-    .option('--peer <address>', 'underlay address of another host; may be given several times', collect)
+    .option(
+      '--peer <address[,key]>',
+      'underlay address of another host, and the key of the probes between both; may be given several times',
+      collect,
+    )
     .option(
       '--store <where>',
       'where the state is kept: embedded, or etcd://HOST:PORT[,HOST:PORT…] (default: embedded)',

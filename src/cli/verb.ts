@@ -13,7 +13,9 @@ import { build, version } from '../package.ts';
 export type OutputFormat = 'table' | 'json' | 'yaml';
 
 /** The verbs that know `-o name` besides the other formats. */
-const PRINT_NAMES: readonly string[] = ['get'];
+const PRINT_NAMES: readonly string[] = ['get', 'hosts'];
+/** Those that know `-o wide`. */
+const PRINT_WIDE: readonly string[] = ['hosts'];
 
 export interface GlobalOptions {
   readonly socket: string;
@@ -26,13 +28,15 @@ export function createProgram(version: string): Command {
     .option('--socket <path>', 'unix socket of the daemon', DEFAULT_SOCKET)
     .addOption(
       new Option('-o, --output <format>', 'how to print')
-        .choices(['table', 'json', 'yaml', 'name'] satisfies (OutputFormat | 'name')[])
+        .choices(['table', 'json', 'yaml', 'name', 'wide'] satisfies (OutputFormat | 'name' | 'wide')[])
         .default('table'),
     )
     .hook('preAction', (_, action) => {
-      const { output } = action.optsWithGlobals<{ output: OutputFormat | 'name' }>();
+      const { output } = action.optsWithGlobals<{ output: OutputFormat | 'name' | 'wide' }>();
       if (output === 'name' && !PRINT_NAMES.includes(action.name()))
-        action.error(`error: -o name: only weft ${PRINT_NAMES.join(' and ')} prints names`);
+        action.error(`error: -o name: only weft ${PRINT_NAMES.join(' and ')} print names`);
+      if (output === 'wide' && !PRINT_WIDE.includes(action.name()))
+        action.error(`error: -o wide: only weft ${PRINT_WIDE.join(' and ')} has more columns`);
     })
     .version(version, '--version', 'print the version')
     .helpOption('-h, --help', 'print this help')

@@ -15,6 +15,8 @@ import { down } from './down.ts';
 import { drops } from './drops.ts';
 import { endpoints } from './endpoints.ts';
 import { flows } from './flows.ts';
+import { hosts } from './hosts.ts';
+import { key } from './key.ts';
 import { get } from './get.ts';
 import { loadKinds } from './kind.ts';
 import { label } from './label.ts';
@@ -32,6 +34,7 @@ const verbs = [
   down,
   status,
   doctor,
+  hosts,
   network,
   attach,
   detach,
@@ -48,6 +51,7 @@ const verbs = [
   connections,
   capture,
   metrics,
+  key,
   demoVerb,
   completion,
 ];

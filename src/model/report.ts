@@ -159,6 +159,33 @@ export const inForceReport = z.object({
   hosts: z.array(hostInForceReport),
 });
 
+const loss = z.object({ lost: z.number(), of: z.number() });
+
+/** Another host, as `weft hosts` shows it. */
+export const hostReport = z.object({
+  /** Null for a peer of the configuration that no Host names. */
+  name: z.string().nullable(),
+  underlay: z.string(),
+  /**
+   * `up`: each hears the probes of the other. `down`: nothing is sent there. `suspect`: it stopped answering together with
+   * most others, so this host may be cut off itself, and frames still go there. `unprobed`: it has no key, or has never
+   * answered.
+   */
+  state: z.enum(['unprobed', 'up', 'down', 'suspect']),
+  /** Why it is not up. */
+  why: z.string().optional(),
+  /** When it got this state. */
+  since: z.string(),
+  roundTripMs: z.number().nullable(),
+  /** Of the last probes from it, and to it. */
+  lossIn: loss,
+  lossOut: loss,
+  /** Of the underlay; null without a route. */
+  pathMtu: z.number().nullable(),
+  /** Those of its networks; null if it does not say. */
+  vnis: z.array(z.number()).nullable(),
+});
+
 export const statusReport = z.object({
   host: z.string(),
   version: z.string(),
@@ -169,6 +196,8 @@ export const statusReport = z.object({
   /** The tunnel to other hosts, with `why` if it is waiting for something; null if none is needed. */
   tunnel: z.object({ open: z.boolean(), why: z.string().optional() }).nullable(),
   peers: z.array(z.string()),
+  /** Whether each peer is alive; `weft hosts` shows more. */
+  peerStates: z.record(z.string(), hostReport.shape.state),
   /** Path MTU of the underlay to each peer to which there is a route. */
   pathMtus: z.record(z.string(), z.number()),
   /** Where the path MTU comes from: the kernel (an interface, or an ICMP error), or lost probes. */
@@ -352,6 +381,7 @@ export const reports = {
   network: networkReport,
   status: statusReport,
   doctor: doctorReport,
+  host: hostReport,
   decision: decisionReport,
   flow: flowReport,
   why: whyReport,
@@ -375,6 +405,7 @@ export type HeldRecordReport = z.infer<typeof heldRecordReport>;
 export type SharedStoreReport = z.infer<typeof sharedStoreReport>;
 export type AcceptReport = z.infer<typeof acceptReport>;
 export type ClashReport = z.infer<typeof clashReport>;
+export type HostReport = z.infer<typeof hostReport>;
 export type CheckReport = z.infer<typeof checkReport>;
 export type DoctorReport = z.infer<typeof doctorReport>;
 export type DecisionReport = z.infer<typeof decisionReport>;

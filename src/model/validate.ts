@@ -2,7 +2,7 @@
  * Validation with one line about the first thing that is wrong: where it is, which field, its
  * value, and what is accepted.
  *
- *   net.yaml:7:8: spec.vni: 99999999 is not accepted: a VNI is 1 to 16777215
+ *   net.yaml:7:8: spec.vni: 99999999 is not accepted: a VNI is 1 to 16777214
  */
 import type * as z from 'zod';
 import { WeftError } from '../error.ts';

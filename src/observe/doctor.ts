@@ -14,6 +14,7 @@ import type {
   ClashReport,
   DatapathReport,
   DoctorReport,
+  HostReport,
   SharedStoreReport,
   StatusReport,
 } from '../model/report.ts';
@@ -28,6 +29,8 @@ export interface DoctorEnvironment {
   readonly vxlanPort: number;
   /** Underlay addresses of the other hosts. */
   readonly peers: readonly string[];
+  /** What probes tell of them. */
+  readonly hosts: readonly HostReport[];
   /** By peer, for peers to which there is a route. */
   readonly paths: ReadonlyMap<string, Path>;
   readonly networks: readonly { readonly name: string; readonly mtu: number }[];
@@ -87,6 +90,7 @@ export async function diagnose(environment: DoctorEnvironment): Promise<DoctorRe
   }
   checks.push(...(await checkUnderlay(environment, underlay)));
   checks.push(...(await Promise.all(environment.peers.map((peer) => checkPeer(environment, peer)))));
+  checks.push(...environment.hosts.map((host) => checkTunnel(host, environment.vxlanPort)));
   for (const [peer, path] of environment.paths) checks.push(checkPath(environment, peer, path));
   return { checks };
 }
@@ -323,6 +327,27 @@ async function checkPeer({ probe, vxlanPort }: DoctorEnvironment, peer: string):
     detail: why ?? 'no answer',
     hint: `check routes and firewalls between the hosts (ICMP echo, UDP ${vxlanPort})`,
   };
+}
+
+/** Whether frames get through the tunnel to this host, and back. */
+function checkTunnel(
+  { underlay, state, why, since, roundTripMs, lossIn, lossOut }: HostReport,
+  vxlanPort: number,
+): CheckReport {
+  const check = `tunnel ${underlay}`;
+  if (state === 'unprobed') return ok(check, `not known to be alive: ${why}`);
+  if (state !== 'up') {
+    return {
+      check,
+      result: 'failed',
+      detail: `${state} since ${since}: ${why}`,
+      hint: `see whether the host is alive, and let UDP ${vxlanPort} through between the hosts`,
+    };
+  }
+  const lost = `${lossIn.lost} of ${lossIn.of} probes from it were lost, and ${lossOut.lost} of ${lossOut.of} to it`;
+  const detail = `${roundTripMs === null ? '' : `answers probes in ${roundTripMs.toFixed(1)} ms; `}${lost}`;
+  if (lossIn.lost === 0 && lossOut.lost === 0) return ok(check, detail);
+  return { check, result: 'warning', detail, hint: 'see what loses packets on the underlay between the hosts' };
 }
 
 function checkPath({ networks, encapBytes, probe }: DoctorEnvironment, peer: string, path: Path): CheckReport {

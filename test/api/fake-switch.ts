@@ -133,6 +133,7 @@ export function fakeSwitch(): FakeSwitch {
     captures,
     onFollowers: () => {},
     status: () => statusOf(sw.forwarding),
+    hosts: () => [],
     metrics: {
       text: async (format) => ({ contentType: `text/plain; of=${format}`, text: `# ${format}\n` }),
       report: async () => [{ name: 'weft_peers', type: 'gauge', help: 'Peers', values: [{ labels: {}, value: 2 }] }],
@@ -257,6 +258,7 @@ function statusOf(forwarding: boolean): StatusReport {
     underlay: null,
     tunnel: null,
     peers: [],
+    peerStates: {},
     pathMtus: {},
     pathSources: {},
     store: 'embedded',

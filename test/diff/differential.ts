@@ -118,7 +118,7 @@ const VXLAN_PORTS = [6, 7];
 const localAddresses = ['192.0.2.1', '2001:db8::1'];
 const remoteAddresses = ['192.0.2.1', '192.0.2.2', '192.0.2.3', '2001:db8::1', '2001:db8::2'].map(parseIp);
 const destination = parseIp('192.0.2.1');
-const vnis = [1, 100, 0xffffff];
+const vnis = [1, 100, 0xfffffe];
 
 /** @throws Difference */
 export function runDifferential(options: DifferentialOptions): DifferentialResult {

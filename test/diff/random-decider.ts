@@ -190,7 +190,7 @@ export class RandomDecider implements Decider {
     if (random.chance(0.15)) return [{ op: 'drop', reason: random.pick(dropReasons)[0] }];
     if (random.chance(0.15)) return [{ op: 'refuse', reason: random.pick(dropReasons)[0], answer: this.#refusal() }];
     const outputs = Array.from({ length: random.pick([1, 1, 1, 2, 5]) }, (): Action => {
-      if (random.chance(0.3)) return { op: 'encap', vni: random.pick([1, 0xffffff]) as Vni, vtep: random.pick(vteps) };
+      if (random.chance(0.3)) return { op: 'encap', vni: random.pick([1, 0xfffffe]) as Vni, vtep: random.pick(vteps) };
       return { op: 'output', port: (1 + random.int(8)) as PortNo };
     });
     const first = this.#translation();

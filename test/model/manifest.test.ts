@@ -86,11 +86,20 @@ t.test('JSON, with tabs and escapes, and what was parsed parses to the same', as
 
 t.test('a value is refused with its place, its field, and what is accepted', async (t) => {
   const spec = `${network}spec:\n  subnets: [10.0.0.0/24]\n`;
-  refuses(t, `${spec}  vni: 99999999\n`, '7:8: spec.vni: 99999999 is not accepted: a VNI is 1 to 16777215');
-  refuses(t, `${spec}  vni: 0\n`, '7:8: spec.vni: 0 is not accepted: a VNI is 1 to 16777215');
-  refuses(t, `${spec}  vni: 1.5\n`, '7:8: spec.vni: 1.5 is not accepted: a VNI is a whole number, 1 to 16777215');
-  refuses(t, `${spec}  vni: "7"\n`, '7:8: spec.vni: "7" is not accepted: a VNI is a whole number, 1 to 16777215');
-  refuses(t, `${spec}  vni:\n`, '7:3: spec.vni: null is not accepted: a VNI is a whole number, 1 to 16777215');
+  refuses(
+    t,
+    `${spec}  vni: 99999999\n`,
+    '7:8: spec.vni: 99999999 is not accepted: a VNI is 1 to 16777214 (16777215 is that of weft’s own probes)',
+  );
+  refuses(
+    t,
+    `${spec}  vni: 16777215\n`,
+    '7:8: spec.vni: 16777215 is not accepted: a VNI is 1 to 16777214 (16777215 is that of weft’s own probes)',
+  );
+  refuses(t, `${spec}  vni: 0\n`, '7:8: spec.vni: 0 is not accepted: a VNI is 1 to 16777214');
+  refuses(t, `${spec}  vni: 1.5\n`, '7:8: spec.vni: 1.5 is not accepted: a VNI is a whole number, 1 to 16777214');
+  refuses(t, `${spec}  vni: "7"\n`, '7:8: spec.vni: "7" is not accepted: a VNI is a whole number, 1 to 16777214');
+  refuses(t, `${spec}  vni:\n`, '7:3: spec.vni: null is not accepted: a VNI is a whole number, 1 to 16777214');
   refuses(t, `${spec}  mtu: 9001\n`, '7:8: spec.mtu: 9001 is not accepted: an MTU is 576 to 9000');
   refuses(t, `${network}spec: {}\n`, '5:7: spec.subnets is missing: a list is expected');
   refuses(t, network, '1:1: spec is missing: a map of fields is expected');
@@ -405,7 +414,7 @@ t.test('over the API the same lines come without a place', async (t) => {
   const message = (given: unknown) => messageOf(() => parseResource(given));
   t.equal(
     message({ ...value, spec: { ...value.spec, vni: 0 } }),
-    'spec.vni: 0 is not accepted: a VNI is 1 to 16777215',
+    'spec.vni: 0 is not accepted: a VNI is 1 to 16777214',
   );
   t.equal(
     message({ ...value, spec: { ...value.spec, x: 0 } }),
@@ -422,7 +431,7 @@ t.test('JSON Schema of all resources and reports', async (t) => {
   const { resources, reports } = jsonSchemas();
   t.same(Object.keys(resources), ['Namespace', 'Network', 'Host', 'Endpoint']);
   t.match(resources['Network'], { required: ['apiVersion', 'kind', 'metadata', 'spec'], additionalProperties: false });
-  t.match(resources['Network'], { properties: { spec: { properties: { vni: { minimum: 1, maximum: 16_777_215 } } } } });
+  t.match(resources['Network'], { properties: { spec: { properties: { vni: { minimum: 1, maximum: 16_777_214 } } } } });
   t.match(reports['status'], {
     type: 'object',
     properties: { datapath: { properties: { drops: { type: 'object' } } } },

@@ -25,6 +25,7 @@ async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport
     tunnel: undefined,
     vxlanPort: 4789,
     peers: [],
+    hosts: [],
     paths: new Map(),
     networks: [],
     underlayInterface: async () => undefined,

@@ -1,14 +1,15 @@
 /** Network: one layer-2 domain with its subnets. */
 import * as z from 'zod';
 import { addressValue, isIp4, isWithin, parseRange, parseSubnet, usableRange, type AddressRange } from '../address.ts';
+import { PROBE_VNI } from '../../wire/probe.ts';
 import { metadata } from '../resource.ts';
 import { cidr, ipRange, name, prefix, quote, unicastAddress } from '../value.ts';
 import { defineKind, WEFT_V1 } from './kind.ts';
 
 export const vniSchema = z
-  .int({ error: 'a VNI is a whole number, 1 to 16777215' })
-  .min(1, 'a VNI is 1 to 16777215')
-  .max(16_777_215, 'a VNI is 1 to 16777215');
+  .int({ error: 'a VNI is a whole number, 1 to 16777214' })
+  .min(1, 'a VNI is 1 to 16777214')
+  .max(PROBE_VNI - 1, 'a VNI is 1 to 16777214 (16777215 is that of weft’s own probes)');
 
 export const mtuSchema = z
   .int({ error: 'an MTU is a whole number, 576 to 9000' })

@@ -1,0 +1,46 @@
+/** `weft hosts`: the other hosts, and the way to each. */
+import type { Command } from 'commander';
+import type { HostReport } from '../model/report.ts';
+import { ageText, colours, print, table, write, type Cell } from './print.ts';
+import { clientOf, globals, verb, type OutputFormat } from './verb.ts';
+
+export function hosts(program: Command): void {
+  verb(program, 'hosts', {
+    summary: 'list the other hosts, whether each is alive, and the way to it',
+    examples: ['weft hosts', 'weft hosts -o wide', 'weft hosts -o json'],
+  }).action(async (_, command: Command) => {
+    const report = await clientOf(command).hosts();
+    const output = globals(command).output as OutputFormat | 'name' | 'wide';
+    if (output === 'name') return write(report.map(({ name, underlay }) => `host/${name ?? underlay}\n`).join(''));
+    if (output === 'wide') return write(await hostTable(report, true));
+    await print(output, report, () => hostTable(report, false));
+  });
+}
+
+/** Below the table, one line for each host that is not up, with the reason. */
+async function hostTable(report: readonly HostReport[], isWide: boolean): Promise<string> {
+  const paint = await colours();
+  const stateText = ({ state }: HostReport): string =>
+    state === 'up' ? paint('green', state) : state === 'unprobed' ? state : paint('red', state);
+  const heads = ['NAME', 'UNDERLAY', 'STATE', 'RTT', 'LOSS-IN', 'LOSS-OUT', 'PATH-MTU', 'SINCE'];
+  const rows = report.map((host): Cell[] => [
+    host.name ?? '',
+    host.underlay,
+    stateText(host),
+    host.roundTripMs === null ? '' : `${host.roundTripMs.toFixed(host.roundTripMs < 10 ? 2 : 0)}ms`,
+    lossText(host.lossIn),
+    lossText(host.lossOut),
+    host.pathMtu ?? '',
+    ageText(host.since),
+    ...(isWide ? [host.why ?? '', host.vnis?.join(',') ?? ''] : []),
+  ]);
+  return table(
+    isWide ? [...heads, 'WHY', 'VNIS'] : heads,
+    rows,
+    'No other hosts: `weft up --peer ADDRESS,KEY` names them.',
+  );
+}
+
+function lossText({ lost, of }: HostReport['lossIn']): string {
+  return of === 0 ? '' : `${Math.round((100 * lost) / of)}%`;
+}
