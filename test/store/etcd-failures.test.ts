@@ -70,6 +70,17 @@ await t.test('etcd that is away: calls fail in time, later ones at once, and say
   t.match(store.health(), { isReachable: true, why: undefined });
 });
 
+await t.test('closing waits for nothing that etcd has to do first', async (t) => {
+  const { etcd, store } = await begin(t, {}, { limits: { callMs: 200_000 } });
+  const lease = await store.grant(60_000);
+  await etcd.members[0]!.kill();
+  const waiting = [store.get('k'), put(store, 1), store.keepAlive(lease), store.list('')];
+  const refused = Promise.all(waiting.map((one) => t.rejects(one.then(() => {}))));
+  await store.close();
+  await refused;
+  await t.rejects(put(store, 2), { code: 'conflict', message: /^etcd at .* is closed$/ });
+});
+
 await t.test('a member that falls silent with its connections open is left for another', async (t) => {
   const { etcd, store } = await begin(t, { members: 3 });
   const follower = new Follower(store, '');

@@ -27,6 +27,8 @@ export interface EtcdPlace {
 export interface EtcdOptions {
   /** How many, on addresses of the loopback that only this process uses; or where. One by default. */
   readonly members?: number | readonly EtcdPlace[];
+  /** Where etcdctl runs; by default where the first member does. */
+  readonly from?: Namespace;
   /** Clients need a certificate. */
   readonly tls?: boolean;
   /** Makes these users, with their passwords, and requires one. `root` must be among them. */
@@ -188,7 +190,7 @@ export class Etcd {
     const { users } = this.#options;
     if (users && this.#isGuarded) command.push('--user', `root:${users['root']}`);
     command.push(...words);
-    const namespace = of[0]!.namespace;
+    const namespace = this.#options.from ?? of[0]!.namespace;
     return run(namespace ? namespace.inside(command) : command, { input });
   }
 

@@ -51,6 +51,7 @@ export class Connection {
   readonly #whys = new Map<string, string>();
   #history: string | undefined;
   #endPause = (): void => {};
+  #isRefusing = false;
   #isClosed = false;
 
   constructor(options: EtcdConnectionOptions) {
@@ -115,7 +116,7 @@ export class Connection {
   /** Waits for a session. @throws WeftError('unreachable') if there is none in time */
   async #ready(deadlineMs: number): Promise<Session> {
     for (;;) {
-      if (this.#isClosed || this.#isLongAway || this.#options.clock() >= deadlineMs) {
+      if (this.#isRefusing || this.#isLongAway || this.#options.clock() >= deadlineMs) {
         throw new WeftError('unreachable', this.#health.why ?? `${this.name}: it does not answer`);
       }
       if (this.#session && !this.#session.isLost) return this.#session;
@@ -129,6 +130,12 @@ export class Connection {
     } catch (error) {
       session.lose(Failure.of(error));
     }
+  }
+
+  /** Lets calls that have been sent end, and refuses others. */
+  refuse(): void {
+    this.#isRefusing = true;
+    this.#wake();
   }
 
   close(): void {

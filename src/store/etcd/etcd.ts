@@ -26,7 +26,7 @@ import { Failure } from './failure.ts';
 import { after, entryOf, leaseId, rangeOf } from './keys.ts';
 import { endedError, Leases } from './leases.ts';
 import * as etcd from './messages.ts';
-import type { Limits } from './session.ts';
+import { historyOf, type Limits } from './session.ts';
 import { openCredentials, passwordOf, readCredentials, type TlsFiles } from './tls.ts';
 import { EtcdWatch, type Anchor } from './watch.ts';
 
@@ -121,13 +121,14 @@ class EtcdStore implements Store {
     const { key, rangeEnd } = rangeOf(own + prefix);
     const entries: Entry[] = [];
     let revision = at;
-    let history = '';
+    let history: string | undefined;
     let newest: { key: Uint8Array; modRevision: number; value: Uint8Array } | undefined;
     for (let from = key, isMore = true; isMore; ) {
       const request = { key: from, rangeEnd, limit: PAGE, revision: revision ?? 0 };
       const { header, kvs, more } = await this.#connection.call(etcd.range, request);
       revision ??= header!.revision;
-      history = header!.clusterId.toString(16);
+      history ??= historyOf(header!);
+      if (historyOf(header!) !== history) return this.#list(prefix, at);
       for (const kv of kvs) {
         entries.push(entryOf(kv, own.length));
         if (!newest || kv.modRevision > newest.modRevision) newest = kv;
@@ -140,7 +141,7 @@ class EtcdStore implements Store {
       const entry = { revision: newest.modRevision, value: Uint8Array.from(newest.value) };
       this.#listed = { prefix, revision: revision!, anchor: { key: Uint8Array.from(newest.key), entry } };
     }
-    return { revision: revision!, history, entries };
+    return { revision: revision!, history: history!, entries };
   }
 
   async transact({ expect = [], put = [], delete: deleted = [] }: Transaction): Promise<number> {
@@ -227,9 +228,10 @@ class EtcdStore implements Store {
   }
 
   async #close(): Promise<void> {
-    await Promise.allSettled([...this.#underWay]);
     for (const watch of this.#watches) watch.end();
     this.#leases.close();
+    this.#connection.refuse();
+    await Promise.allSettled([...this.#underWay]);
     this.#connection.close();
   }
 

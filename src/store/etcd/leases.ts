@@ -70,6 +70,8 @@ export class Leases {
   close(): void {
     this.#forget();
     this.#stream?.end();
+    const closed = new WeftError('conflict', `${this.#connection.name} is closed`);
+    for (const waiting of [...this.#waiting.values()]) for (const { reject } of waiting) reject(closed);
   }
 
   #open(session: Session): void {

@@ -82,7 +82,7 @@ export class Session {
     try {
       await session.authenticate();
       const { header } = await session.unary(etcd.range, options.probed, options.limits.connectMs);
-      session.history = header!.clusterId.toString(16);
+      session.history = historyOf(header!);
     } catch (error) {
       session.lose(Failure.of(error));
       throw error;
@@ -238,4 +238,9 @@ export class Session {
 /** @param endpoint `10.0.0.1:2379`, `[fd00::1]:2379` */
 export function hostOf(endpoint: string): string {
   return endpoint.slice(0, endpoint.lastIndexOf(':')).replace(/^\[|\]$/g, '');
+}
+
+/** @param header of any answer */
+export function historyOf({ clusterId }: { readonly clusterId: bigint }): string {
+  return clusterId.toString(16);
 }
