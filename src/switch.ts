@@ -347,10 +347,10 @@ export class Switch {
       await membership.close({ retain });
       await cluster.close();
       watcher.close();
-      forwarding.datapath.close();
       const { connectionsFile } = this.#options;
       if (purge && connectionsFile !== undefined) removeConnections(connectionsFile);
-      await Promise.all([store.close(), own.close()]);
+      // Last, because frames of a switch that is to be followed by another one wait from here on.
+      await Promise.all([store.close(), own.close()]).finally(() => forwarding.datapath.close());
     }
   }
 }

@@ -16,12 +16,13 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { startExchanges, type Exchanges } from '../support/exchanges.ts';
+import { startEtcd } from '../support/etcd.ts';
 import { openLab, type Lab } from '../support/lab.ts';
 import { attempt, isAlive, until, type Background, type Result } from '../support/process.ts';
 import { linkIdentity } from '../support/restart.ts';
-import { oneHost } from '../support/topology.ts';
+import { attachContainer, oneHost, overlay } from '../support/topology.ts';
 import { ping } from '../support/traffic.ts';
-import { datapathKinds, weftCommand, type Weft } from '../support/weft.ts';
+import { datapathKinds, Weft, weftCommand } from '../support/weft.ts';
 
 t.setTimeout(600_000);
 
@@ -130,6 +131,33 @@ for (const datapath of datapathKinds) {
     });
   });
 }
+
+await t.test('with a store that hosts share, also while it is away', async (t) => {
+  const lab = openLab(t);
+  const host = await lab.namespace('host');
+  const etcd = await startEtcd(lab, { members: [{ namespace: host, address: '127.0.0.1' }] });
+  const weft = await Weft.up(lab, host, 'host', {
+    datapath: 'native',
+    underlay: '127.0.0.1',
+    arguments: ['--store', etcd.url],
+  });
+  await weft.createNetwork(overlay.create);
+  const [web, db] = [await attachContainer(lab, weft, 'web', 11), await attachContainer(lab, weft, 'db', 12)];
+  const passes = (): Promise<unknown> => ping(web.namespace, db.ip4);
+  for (let time = 1; time <= 2; time++) {
+    await weft.takeOver();
+    await passes();
+    await weft.run('label', 'network', 'blue', `time=${time}`);
+    t.match((await weft.status()).store, etcd.url);
+  }
+  await etcd.stop();
+  await weft.takeOver();
+  await passes();
+  t.match(
+    (await weft.client.endpoints()).map(({ state }) => state),
+    ['attached', 'attached'],
+  );
+});
 
 await t.test('whoever is killed at whatever step, one goes on', async (t) => {
   const lab = openLab(t);
