@@ -17,7 +17,7 @@ import { attempt, run, until } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
 import { underlayLink } from '../support/topology.ts';
 import { ping, stream } from '../support/traffic.ts';
-import { datapathKinds, Weft } from '../support/weft.ts';
+import { datapathKinds, type Weft } from '../support/weft.ts';
 import { captureVxlan } from '../support/wire-capture.ts';
 
 t.setTimeout(300_000);
