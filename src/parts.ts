@@ -10,6 +10,7 @@ import { kernelOffloads } from './addon/kernel-offloads.ts';
 import { exchangeWithNetns } from './addon/netns.ts';
 import type { Attached } from './cluster/attachments.ts';
 import { Allotment } from './cluster/allotment.ts';
+import { Blocks } from './cluster/blocks.ts';
 import { Cluster } from './cluster/cluster.ts';
 import { Endpoints } from './cluster/endpoints.ts';
 import type { Feed } from './cluster/feed.ts';
@@ -109,6 +110,8 @@ export interface Parts {
   readonly paths: Paths;
   readonly peers: Peers;
   readonly networks: Networks;
+  /** Only with a shared store. */
+  readonly blocks: Blocks | undefined;
   readonly hosts: Hosts;
   readonly endpoints: Endpoints;
   readonly cluster: Cluster;
@@ -166,6 +169,25 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
 
   const isShared = store !== own;
   const allotment = isShared ? new Allotment() : undefined;
+  const blocks: Blocks | undefined = isShared
+    ? new Blocks({
+        store,
+        own,
+        hostName: options.host,
+        expectations: (name) => {
+          const network = networks.expectation(name);
+          return network && [network, ...hosts.expectation()];
+        },
+        onLost: (names, why) =>
+          endpoints.suspend(
+            names.flatMap((name) => endpoints.find(name) ?? []),
+            why,
+          ),
+        clock,
+        after: foundations.after,
+        warn,
+      })
+    : undefined;
   const hasStaticPeers = (draft: Draft): boolean => options.peers.length > 0 || (!allotment && draft.count('Host') > 0);
   const id = Buffer.from(foundations.identity).toString('hex');
   const membership: Membership = new Membership({
@@ -210,11 +232,12 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   const networks: Networks = new Networks({
     forwarding,
     allotment,
+    blocks,
     defaultMtu: () => underlay.defaultMtu(),
     hasStaticPeers,
     endpointsOf: (network) => endpoints.of(network),
     onChanged: ({ name }, { mtu }) => endpoints.followNetwork(name, mtu),
-    onRemoved: (name) => endpoints.leaveNetwork(name),
+    onRemoved: (name, why) => endpoints.suspend(endpoints.of(name), why),
   });
   const endpoints: Endpoints = new Endpoints({
     store,
@@ -311,7 +334,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     hostName: options.host,
     feed,
     reconcilers: reconcilers({ networks, hosts, endpoints }),
-    registers: allotment ? [allotment, membership.live] : [],
+    registers: allotment && blocks ? [allotment, blocks, membership.live] : [],
     onInForce: (revision) => membership.reached(revision),
     onEnforced: () => {
       peers.follow();
@@ -341,6 +364,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       paths,
       peers,
       networks,
+      blocks,
       hosts,
       endpoints,
       cluster,

@@ -157,13 +157,14 @@ export class Switch {
 
   /** Called when everything that is declared is in force: it forwards by now. What follows restores what was changed. */
   async #begin(): Promise<void> {
-    const { cluster, endpoints, forwarding, internal, outside } = this.#parts;
+    const { blocks, cluster, endpoints, forwarding, internal, outside } = this.#parts;
     forwarding.endConnections(endpoints.isGone());
     await outside.start();
     await endpoints.started((name) => cluster.isDeclared(endpointKind, name));
     await Promise.all([endpoints.mend(), internal.mend()]);
     this.#options.descriptors?.closeSpare();
     this.#upkeep.start();
+    blocks?.start();
     this.#isForwarding = true;
   }
 
@@ -331,13 +332,13 @@ export class Switch {
     this.#isClosed = true;
     this.#isForwarding = false;
     this.#upkeep.close();
-    const { cluster, endpoints, forwarding, hosts, internal, membership } = this.#parts;
+    const { blocks, cluster, endpoints, forwarding, hosts, internal, membership } = this.#parts;
     const { outside, own, paths, store, underlay, watcher } = this.#parts;
     underlay.close();
     this.#parts.metricsServer.close();
     this.#parts.eventLoop.close();
     paths.close();
-    await cluster.serial.close();
+    await Promise.all([cluster.serial.close(), blocks?.close()]);
     try {
       if (purge) await cluster.purge(hosts.planFarewell());
       if (retain) this.#options.descriptors?.retain();

@@ -30,7 +30,8 @@ export class Upkeep {
   }
 
   start(): void {
-    const { endpoints, forwarding, hosts, internal, metricsServer, outside, paths, peers, underlay } = this.#parts();
+    const { blocks, endpoints, forwarding, hosts, internal, metricsServer, outside, paths, peers, underlay } =
+      this.#parts();
     paths.watch(hosts.vteps());
     peers.follow();
     this.#tickers.push(this.#every(() => paths.look(), PATH_TICK_MS));
@@ -39,6 +40,7 @@ export class Upkeep {
     const tick = (): void => {
       void underlay.keep();
       metricsServer.keep();
+      blocks?.keepSoon();
       paths.watch(hosts.vteps());
       peers.follow();
       if (++ticks % RENEW_TICKS === 0 && outside.isWanted) this.#renew('outside', () => outside.mend());

@@ -88,14 +88,14 @@ export class Cluster {
    * @param onConnected called when it is known whether the store can be used, before anything is put into force
    */
   async start(onStarted = async (): Promise<void> => {}, onConnected = async (): Promise<void> => {}): Promise<void> {
-    const { feed, reconcilers } = this.#environment;
+    const { feed, reconcilers, registers } = this.#environment;
     this.#onStarted = onStarted;
     await feed.start(() => {
       void this.serial.run(() => this.#follow()).catch((error: unknown) => this.#unexpected(error));
     });
     await onConnected();
     // What an earlier version has kept was brought up to date.
-    for (const reconciler of reconcilers.values()) await reconciler.load?.();
+    for (const one of [...registers, ...reconcilers.values()]) await one.load?.();
     await this.#follow();
   }
 

@@ -114,11 +114,13 @@ export class EndpointPlan {
     const netns = await this.#refuseHost();
     refusePublish(this.#resource, this.#network, known.addresses, () => this.#others());
     const local = this.#localRecord(netns);
+    for (const address of known.addresses) poolOf(this.#network, address).move(this.#name, address, this.#draft);
     const declared: Endpoint = { ...known, resource: this.#resource, host: undefined, state: 'detached', local };
     return {
       action: 'configured',
       declared,
       allotted: this.#allotted(known, undefined),
+      also: this.#alsoWritten(),
       own: local,
     };
   }
@@ -165,7 +167,13 @@ export class EndpointPlan {
       state: 'detached',
       ...(local && { local }),
     };
-    return { action: 'created', declared, allotted: this.#allotted(declared, undefined), ...(local && { own: local }) };
+    const allotted = this.#allotted(declared, undefined);
+    return { action: 'created', declared, allotted, also: this.#alsoWritten(), ...(local && { own: local }) };
+  }
+
+  /** What the pools store with the addresses. */
+  #alsoWritten() {
+    return this.#network.pools.flatMap((pool) => pool.written(this.#draft));
   }
 
   #localRecord(netns: NetnsRef): LocalRecord {
@@ -180,19 +188,10 @@ export class EndpointPlan {
   /** Takes the declared addresses, and one from each other subnet that weft may choose from. */
   #takeAddresses(): string[] {
     const { addresses: requested, host } = this.#resource.spec;
-    const asked = requested.map((address) => {
-      const pool = poolOf(this.#network, address);
-      const taken = pool.take(this.#name, address);
-      this.#draft.onUndo(() => pool.release(taken));
-      return taken;
-    });
+    const asked = requested.map((address) => poolOf(this.#network, address).plan(this.#name, address, this.#draft));
     const chosen = (host === undefined ? this.#pools() : [])
       .filter((pool) => !requested.some((address) => pool.contains(address)))
-      .map((pool) => {
-        const { address, undo } = pool.choose(this.#name);
-        this.#draft.onUndo(undo);
-        return address;
-      });
+      .map((pool) => pool.plan(this.#name, undefined, this.#draft));
     return [...asked, ...chosen];
   }
 

@@ -318,10 +318,9 @@ export class Endpoints implements Reconciler {
     await this.place(this.all().flatMap((endpoint) => (endpoint.host === host ? [endpoint.name] : [])));
   }
 
-  /** A network is deleted although endpoints are in it: they wait for it to come back. */
-  async leaveNetwork(network: string): Promise<void> {
-    const why = new WeftError('not_found', `network "${network}" does not exist any more: create it again, or detach`);
-    for (const endpoint of this.of(network)) {
+  /** What they need is gone, and may come back: they wait. */
+  async suspend(endpoints: readonly Endpoint[], why: WeftError): Promise<void> {
+    for (const endpoint of endpoints) {
       await this.#close(endpoint, { keep: true });
       this.#wait(endpoint, why);
     }
@@ -406,7 +405,7 @@ export class Endpoints implements Reconciler {
       if (owner !== undefined && owner !== name) {
         throw new WeftError('conflict', `endpoint "${name}": mac ${endpoint.mac} is taken by endpoint "${owner}"`);
       }
-      for (const address of endpoint.addresses) poolOf(network, address).claim(name, address);
+      for (const address of endpoint.addresses) poolOf(network, address).claim(name, address, isHere(endpoint));
       if (isHere(endpoint)) return true;
       this.#remotes.enter(endpoint);
       this.#failures.delete(name);

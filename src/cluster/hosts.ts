@@ -9,12 +9,13 @@
 import { WeftError } from '../error.ts';
 import { formatIp, isIp4, parseIp } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
-import type { HostResource } from '../model/kinds/host.ts';
+import { hostKind, type HostResource } from '../model/kinds/host.ts';
 import { hostRegistration, type HostRegistration } from '../model/records.ts';
 import { validate } from '../model/validate.ts';
 import { hostMacOf } from '../table/topology.ts';
-import type { Transaction } from '../store/store.ts';
+import type { Expectation, Transaction } from '../store/store.ts';
 import { Declarations } from './declarations.ts';
+import { keyOf } from './keys.ts';
 import type { Declared, Draft, Planned, Stored } from './reconciler.ts';
 import { registrationKeys } from './registration.ts';
 
@@ -69,6 +70,13 @@ export class Hosts extends Declarations<HostResource> {
   /** What a host that shares the store has registered; undefined for one that does not. */
   registrationOf(name: string): HostRegistration | undefined {
     return this.#facts.get(name)?.registration;
+  }
+
+  /** What a change expects of this host if it must not be made after the host was removed. */
+  expectation(): Expectation[] {
+    const { name } = this.#environment;
+    const { revision } = this.find(name) ?? {};
+    return revision === undefined ? [] : [{ key: keyOf(hostKind, name), revision }];
   }
 
   /** True if the name of this host is registered for another host. */

@@ -17,13 +17,14 @@ import {
   addressText,
   addressValue,
   gatewayOf,
-  isIp4,
   parseRange,
   parseSubnet,
   usableRange,
   type AddressRange,
   type Subnet,
 } from '../model/address.ts';
+import { refuseReserved, refuseTaken, type Pool } from './pool.ts';
+import type { Draft } from './reconciler.ts';
 
 /** In a large subnet, the oldest queued address is given again when the queue is this long. */
 const MOST_RESTING = 4096;
@@ -36,7 +37,7 @@ export interface AddressPoolOptions {
   readonly range?: string;
 }
 
-export class AddressPool {
+export class AddressPool implements Pool {
   readonly network: string;
   readonly subnet: string;
   readonly range: string | undefined;
@@ -87,21 +88,8 @@ export class AddressPool {
    * @throws WeftError('invalid') for one that no endpoint can have, WeftError('conflict') for one that is taken
    */
   check(owner: string, requested: string): void {
-    const value = addressValue(requested);
-    const of = `subnet ${this.subnet} of network "${this.network}"`;
-    const refuse = (why: string): never => {
-      throw new WeftError('invalid', `endpoint "${owner}": ip ${requested} ${why}`);
-    };
-    if (!this.contains(requested)) refuse(`is outside ${of}`);
-    if (value === gatewayOf(this.#subnet)) refuse(`is the gateway's of network "${this.network}"`);
-    if (value === this.#subnet.first) {
-      refuse(isIp4(value) ? `is the network address of ${of}` : `is the anycast address of the routers of ${of}`);
-    }
-    if (isIp4(value) && value === this.#subnet.last) refuse(`is the broadcast address of ${of}`);
-    const holder = this.#owners.get(value);
-    if (holder !== undefined) {
-      throw new WeftError('conflict', `endpoint "${owner}": ip ${requested} is taken by endpoint "${holder}"`);
-    }
+    refuseReserved(owner, requested, this.network, this.#subnet);
+    refuseTaken(owner, requested, this.#owners.get(addressValue(requested)));
   }
 
   /**
@@ -131,6 +119,24 @@ export class AddressPool {
       if (hadRested) this.#resting = new Set([value, ...this.#resting]);
     };
     return { address, undo };
+  }
+
+  plan(owner: string, requested: string | undefined, draft: Draft): string {
+    if (requested === undefined) {
+      const { address, undo } = this.choose(owner);
+      draft.onUndo(undo);
+      return address;
+    }
+    const address = this.take(owner, requested);
+    draft.onUndo(() => this.release(address));
+    return address;
+  }
+
+  /** Hosts that do not share their store have no endpoints to move. */
+  move(): void {}
+
+  written(): readonly [] {
+    return [];
   }
 
   /** Like `take`, but `owner` may have the address already. */

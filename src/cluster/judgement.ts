@@ -34,7 +34,7 @@ export interface Case {
 
 export function judge({ host, known, pending, entry, restoredAt, isJoining = false }: Case): Judgement {
   const there = entry?.revision ?? 0;
-  if (!pending && known && known.stored === there && restoredAt === undefined) return 'same';
+  if (!pending && known?.stored === there && restoredAt === undefined && !isJoining) return 'same';
   const digest = entry && digestOf(JSON.stringify(entry.value));
   if (known?.digest === digest) return 'same';
   const isFromRestore = restoredAt !== undefined && there <= restoredAt;

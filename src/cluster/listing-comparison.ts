@@ -32,13 +32,14 @@ export interface Compared {
 export async function compareListing(options: ComparisonOptions): Promise<Compared> {
   const { state, host, listing, restoredAt, isJoining, newer, onLost } = options;
   const clashes = await pendingClashes(host, state.pending.all(), listing.entries);
+  const isSameHistory = restoredAt === undefined && !isJoining;
   const changes: Change[] = [];
   const write: string[] = [];
   const settle = async (key: string, entry: Entry | undefined): Promise<void> => {
     const [known, pending] = [state.known.get(key), state.pending.get(key)];
     if (newer.has(key)) return;
-    // The usual case, of which there may be a hundred thousand.
-    if (!pending && !state.held.has(key) && known?.stored === entry?.revision) return;
+    // The usual case, of which there may be a hundred thousand. Revisions of different histories cannot be compared.
+    if (isSameHistory && !pending && !state.held.has(key) && known?.stored === entry?.revision) return;
     const clash = clashes.get(key);
     const judgement = clash === undefined ? judge({ host, known, pending, entry, restoredAt, isJoining }) : 'lose';
     switch (judgement) {

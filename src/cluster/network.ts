@@ -1,6 +1,6 @@
 /** A network as it is in force on this host. */
 import type { NetworkResource } from '../model/kinds/network.ts';
-import type { AddressPool } from './ipam.ts';
+import type { Pool } from './pool.ts';
 import type { Declared } from './reconciler.ts';
 
 /** What the store has of a network. */
@@ -12,5 +12,5 @@ export interface NetworkRecord {
 
 export interface Network extends NetworkRecord, Declared<NetworkResource> {
   /** One for each subnet. */
-  readonly pools: readonly AddressPool[];
+  readonly pools: readonly Pool[];
 }

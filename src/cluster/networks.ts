@@ -10,21 +10,24 @@ import { WeftError } from '../error.ts';
 import type { Vni } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
 import { parseSubnet } from '../model/address.ts';
-import { networkAllotted, SMALLEST_IPV6_MTU, type NetworkResource } from '../model/kinds/network.ts';
+import { networkAllotted, networkKind, SMALLEST_IPV6_MTU, type NetworkResource } from '../model/kinds/network.ts';
 import { compareNames } from '../model/name-order.ts';
 import type { AllottedNetwork } from '../model/records.ts';
 import type { NetworkReport } from '../model/report.ts';
 import type { Resource } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
-import type { Transaction } from '../store/store.ts';
+import type { Expectation, Transaction } from '../store/store.ts';
 import { inTurns } from '../turns.ts';
 import type { Allotment } from './allotment.ts';
 import type { Endpoint } from './endpoint.ts';
 import { refusePublished } from './in-use.ts';
+import type { Blocks } from './blocks.ts';
 import { AddressPool } from './ipam.ts';
+import { keyOf } from './keys.ts';
 import { NetworkClaims } from './network-claims.ts';
 import type { Network, NetworkRecord } from './network.ts';
 import { refuseOtherSubnets } from './network-declaration.ts';
+import type { Pool } from './pool.ts';
 import { rangeOf, refuseOutOfRange } from './ranges.ts';
 import type { Declared, Draft, Planned, Reconciler, Stored } from './reconciler.ts';
 import { routing } from './routing.ts';
@@ -35,13 +38,15 @@ export interface NetworksEnvironment {
   readonly defaultMtu: () => Promise<number>;
   /** Of all networks of a shared store; undefined without one. */
   readonly allotment?: Allotment | undefined;
+  /** The blocks of addresses of a shared store; undefined without one. */
+  readonly blocks?: Blocks | undefined;
   /** True if there are peers that do not share the store. Then weft must not choose VNIs. */
   readonly hasStaticPeers: (draft: Draft) => boolean;
   readonly endpointsOf: (network: string) => readonly Endpoint[];
   /** Called when a network that existed has changed. */
   readonly onChanged: (network: Network, before: Network) => Promise<void>;
   /** A network is about to go. Nobody has to have asked whether endpoints are in it. */
-  readonly onRemoved: (name: string) => Promise<void>;
+  readonly onRemoved: (name: string, why: WeftError) => Promise<void>;
 }
 
 /** How many networks are put into force, or removed, in one turn of the event loop. */
@@ -99,7 +104,7 @@ export class Networks implements Reconciler {
       vni: known?.vni ?? resource.spec.vni ?? this.#plannedIn(draft).freeVni(...this.#taken()),
       mtu: resource.spec.mtu ?? known?.mtu ?? (await this.#defaultMtu(resource, draft)),
     };
-    const declared: Network = { ...record, name, revision: 0, pools: poolsOf(record, known) };
+    const declared: Network = { ...record, name, revision: 0, pools: this.#poolsOf(record, known) };
     const allotted = { vni: record.vni, mtu: record.mtu };
     if (known) return { action, declared, allotted };
     this.#plannedIn(draft).add(declared);
@@ -110,7 +115,10 @@ export class Networks implements Reconciler {
   }
 
   planRemoval(name: string): Transaction {
-    return this.#environment.allotment?.planRemoval(name) ?? {};
+    const { allotment, blocks } = this.#environment;
+    if (!allotment || !blocks) return {};
+    const [networks, addresses] = [allotment.planRemoval(name), blocks.withoutNetwork(name)];
+    return { ...networks, expect: [...networks.expect!, ...addresses.expect!], delete: addresses.delete! };
   }
 
   check({ name, resource, record }: Stored<NetworkResource>, others: readonly Stored[]): void {
@@ -132,7 +140,14 @@ export class Networks implements Reconciler {
       const known = this.#networks.get(name);
       if (known && !isSameIdentity(known, { resource, vni, mtu })) await this.remove([name]);
       const before = this.#networks.get(name);
-      const network: Network = { resource, vni, mtu, name, revision, pools: poolsOf({ resource, vni, mtu }, before) };
+      const network: Network = {
+        resource,
+        vni,
+        mtu,
+        name,
+        revision,
+        pools: this.#poolsOf({ resource, vni, mtu }, before),
+      };
       if (before) this.#claims.remove(before);
       this.#claims.add(network);
       this.#networks.set(name, network);
@@ -143,13 +158,21 @@ export class Networks implements Reconciler {
 
   async remove(names: readonly string[]): Promise<void> {
     for await (const name of inTurns(names, PUT_PER_TURN)) {
-      await this.#environment.onRemoved(name);
+      const why = `network "${name}" does not exist any more: create it again, or detach`;
+      await this.#environment.onRemoved(name, new WeftError('not_found', why));
       const network = this.#networks.get(name);
       this.#networks.delete(name);
       if (!network) continue;
       this.#claims.remove(network);
+      this.#environment.blocks?.forget(name);
       this.#environment.forwarding.removeNetwork(network.vni as Vni);
     }
+  }
+
+  /** What a change of something in the network expects of it; undefined without it. */
+  expectation(name: string): Expectation | undefined {
+    const network = this.#networks.get(name);
+    return network && { key: keyOf(networkKind, name), revision: network.revision };
   }
 
   report(network: Network): NetworkReport {
@@ -234,6 +257,22 @@ export class Networks implements Reconciler {
     return allotment ? [this.#claims, allotment.claims] : [this.#claims];
   }
 
+  /**
+   * @param before the network that this one replaces. A pool whose range stays is the same pool, which remembers what was
+   * given back; otherwise, what is taken there is taken in the new one too.
+   */
+  #poolsOf({ resource }: NetworkRecord, before: Network | undefined): Pool[] {
+    const { name } = resource.metadata;
+    return resource.spec.subnets.map((subnet) => {
+      const range = rangeOf(resource.spec, subnet);
+      const known = before?.pools.find((pool) => pool.subnet === subnet);
+      if (known && known.range === range) return known;
+      const { blocks } = this.#environment;
+      if (blocks) return blocks.pool(name, subnet);
+      return new AddressPool({ network: name, subnet, ...(range !== undefined && { range }) }, known as AddressPool);
+    });
+  }
+
   #refuseRanges({ metadata, spec: { ranges } }: NetworkResource): void {
     const [range] = ranges;
     if (range === undefined || !this.#environment.allotment) return;
@@ -257,17 +296,4 @@ function allottedTo({ vni, resource }: NetworkRecord): AllottedNetwork {
 /** False for a network that was deleted and created again, which nobody can be attached to yet. */
 function isSameIdentity(a: NetworkRecord, b: NetworkRecord): boolean {
   return a.vni === b.vni && a.resource.spec.subnets.join() === b.resource.spec.subnets.join();
-}
-
-/**
- * @param before the network that this one replaces. A pool whose range stays is the same pool, which remembers what was
- * given back; otherwise, what is taken there is taken in the new one too.
- */
-function poolsOf({ resource }: NetworkRecord, before: Network | undefined): AddressPool[] {
-  return resource.spec.subnets.map((subnet) => {
-    const range = rangeOf(resource.spec, subnet);
-    const known = before?.pools.find((pool) => pool.subnet === subnet);
-    if (known && known.range === range) return known;
-    return new AddressPool({ network: resource.metadata.name, subnet, ...(range !== undefined && { range }) }, known);
-  });
 }

@@ -1,17 +1,21 @@
 /**
  * Makes up for what the shared store does not have of this host: what was written while it was away, and what it lost when
- * it was restored. Each record is read first, and written by compare-and-swap only if it still is this host's to write.
+ * it was restored. Each record is read first, and written by compare-and-swap only if it still is this host's to write. They
+ * are written in the order in which they were made, so that nobody sees an address that one endpoint gave to the next with
+ * both of them.
  */
 import { WeftError } from '../error.ts';
 import type { Change, Entry, Store } from '../store/store.ts';
-import { judge } from './judgement.ts';
+import { judge, type Judgement } from './judgement.ts';
+import type { KnownRecord } from './known-records.ts';
 import { overtaken } from './listing-comparison.ts';
+import type { PendingWrite } from './pending-writes.ts';
 import type { SharedState } from './shared-state.ts';
 
-/** How often one record is tried while others change it. */
+/** How many records are written in one transaction. */
+const AT_ONCE = 32;
+/** How often a record is tried while others change it. */
 const ATTEMPTS = 10;
-/** How many records are written at the same time. */
-const AT_ONCE = 16;
 
 export interface OwnWritesEnvironment {
   readonly store: Store;
@@ -19,6 +23,15 @@ export interface OwnWritesEnvironment {
   readonly host: string;
   readonly restoredAt: () => number | undefined;
   readonly onLost: (why: string) => void;
+}
+
+/** A record that is due, as it is known here and in the store. */
+interface Due {
+  readonly key: string;
+  readonly known: KnownRecord | undefined;
+  readonly pending: PendingWrite | undefined;
+  readonly entry: Entry | undefined;
+  readonly judgement: Judgement;
 }
 
 export class OwnWrites {
@@ -41,51 +54,70 @@ export class OwnWrites {
   }
 
   /**
-   * Writes what is due, the first one first. What could not be written stays due.
+   * Writes some of what is due, the first one first. What could not be written stays due.
    * @returns what the store has now, and the cluster knows otherwise
    * @throws WeftError of the store
    */
   async run(): Promise<Change[]> {
     const { pending } = this.#environment.state();
-    const keys = [...this.#again.keys(), ...pending.all().map(({ key }) => key)];
+    const again = [...this.#again.keys()].filter((key) => !pending.has(key));
+    const keys = [...again, ...pending.all().map(({ key }) => key)].slice(0, AT_ONCE);
+    try {
+      return await this.#write(keys);
+    } catch (error) {
+      if (!isConflict(error)) throw error;
+    }
+    // Others are changing some of them.
+    const [first] = keys;
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#write([first!]);
+      } catch (error) {
+        if (!isConflict(error) || attempt === ATTEMPTS) throw error;
+      }
+    }
+  }
+
+  async #write(keys: readonly string[]): Promise<Change[]> {
+    const { store } = this.#environment;
+    const all = await Promise.all(keys.map((key) => this.#judge(key)));
+    const written = all.filter(({ judgement }) => judgement === 'write');
+    const put: { key: string; value: object }[] = [];
+    const deleted: string[] = [];
+    for (const { key, pending, known } of written) {
+      const value = pending ? pending.value : known?.value;
+      if (value) put.push({ key, value });
+      else deleted.push(key);
+    }
+    const expect = written.map(({ key, entry }) => ({ key, revision: entry?.revision ?? 0 }));
+    const revision = written.length === 0 ? 0 : await store.transact({ expect, put, delete: deleted });
+    const made = new Map(put.map((one) => [one.key, { ...one, revision }]));
     const changes: Change[] = [];
-    for (let at = 0; at < keys.length; at += AT_ONCE) {
-      const results = await Promise.allSettled(keys.slice(at, at + AT_ONCE).map((key) => this.#write(key)));
-      for (const result of results) if (result.status === 'fulfilled' && result.value) changes.push(result.value);
-      const failed = results.find((result) => result.status === 'rejected');
-      if (failed && changes.length === 0) throw failed.reason;
-      if (failed) break;
+    for (const due of all) {
+      const change = await this.#settle(due, due.judgement === 'write' ? made.get(due.key) : due.entry);
+      if (change) changes.push(change);
     }
     return changes;
   }
 
-  async #write(key: string): Promise<Change | undefined> {
+  async #judge(key: string): Promise<Due> {
     const { store, host, restoredAt } = this.#environment;
+    const entry = await store.get(key);
     const state = this.#environment.state();
+    const [known, pending] = [state.known.get(key), state.pending.get(key)];
     const isJoining = this.#again.get(key) === true;
-    for (let attempt = 1; ; attempt++) {
-      const [known, pending] = [state.known.get(key), state.pending.get(key)];
-      const entry = await store.get(key);
-      // It was written once more in the meantime.
-      if (state.pending.get(key) !== pending) continue;
-      const judgement = judge({ host, known, pending, entry, restoredAt: restoredAt(), isJoining });
-      if (judgement === 'take' || judgement === 'lose') return this.#giveUp(key, entry, judgement);
-      // Somebody else's by now.
-      if (judgement === 'hold') break;
-      let stored = entry;
-      if (judgement === 'write') {
-        const value = pending ? pending.value : known?.value;
-        const expect = [{ key, revision: entry?.revision ?? 0 }];
-        try {
-          const revision = await store.transact({ expect, ...(value ? { put: [{ key, value }] } : { delete: [key] }) });
-          stored = value && { key, value, revision };
-        } catch (error) {
-          if (error instanceof WeftError && error.code === 'conflict' && attempt < ATTEMPTS) continue;
-          throw error;
-        }
-        if (state.pending.get(key) !== pending) continue;
-      }
-      this.#again.delete(key);
+    const judgement = judge({ host, known, pending, entry, restoredAt: restoredAt(), isJoining });
+    return { key, known, pending, entry, judgement };
+  }
+
+  /** @param stored what the store has now */
+  async #settle({ key, pending, judgement }: Due, stored: Entry | undefined): Promise<Change | undefined> {
+    const state = this.#environment.state();
+    // It was written once more in the meantime: that is due now.
+    if (state.pending.get(key) !== pending) return undefined;
+    this.#again.delete(key);
+    if (judgement === 'hold') return undefined;
+    if (judgement === 'same' || judgement === 'write') {
       if (!pending) {
         state.settle(key, stored);
         return undefined;
@@ -93,21 +125,17 @@ export class OwnWrites {
       await state.settlePending(key, stored);
       return stored && { key, entry: stored };
     }
-    this.#again.delete(key);
-    return undefined;
-  }
-
-  /** What the store has counts. */
-  async #giveUp(key: string, entry: Entry | undefined, judgement: 'take' | 'lose'): Promise<Change> {
-    const state = this.#environment.state();
-    state.take({ key, entry });
-    await state.settlePending(key, entry);
-    this.#again.delete(key);
+    state.take({ key, entry: stored });
+    await state.settlePending(key, stored);
     if (judgement === 'lose') {
-      const why = overtaken(key, entry);
+      const why = overtaken(key, stored);
       state.lose(key, why);
       this.#environment.onLost(why);
     }
-    return { key, entry };
+    return { key, entry: stored };
   }
+}
+
+function isConflict(error: unknown): boolean {
+  return error instanceof WeftError && error.code === 'conflict';
 }

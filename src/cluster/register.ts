@@ -7,6 +7,8 @@ import type { Change } from '../store/store.ts';
 export interface Register {
   /** Of the keys that concern it. */
   readonly prefix: string;
+  /** Called once, before anything is seen: reads what this host has kept. */
+  load?(): Promise<void>;
   /** Takes what the watch reports under the prefix. At a start, and after a watch has lost its place, that is everything. */
   see(changes: readonly Change[], revision: number): void | Promise<void>;
   /** Called when everything that the store had at that revision has been seen. @param keys all that it had */

@@ -450,7 +450,7 @@ export class SharedFeed implements Feed {
     this.#loseTrack();
   }
 
-  /** Writes what the store does not have of this host. @returns true if that led to news */
+  /** Writes some of what the store does not have of this host. @returns true if there may be more to do */
   async #makeUp(): Promise<boolean> {
     const isPossible = this.#isGiven && !this.#mustList && !unreachable(this.#environment.store);
     if (!isPossible || !this.#ownWrites.isDue) return false;
@@ -459,7 +459,7 @@ export class SharedFeed implements Feed {
       this.#toldFailure = undefined;
       this.#reached(0);
       if (changes.length > 0) this.#give(changes);
-      return changes.length > 0;
+      return true;
     } catch (error) {
       this.#tellFailure(error, 'what this host wrote while the store was away is not stored yet');
       return false;

@@ -12,6 +12,7 @@
  */
 import { WeftError } from '../error.ts';
 import { conflictError, isUnanswered, type Change, type Store, type Transaction } from '../store/store.ts';
+import { BLOCKS } from './block.ts';
 import { ownerOf, translated } from './known-records.ts';
 import { nameOfKey, type SharedState } from './shared-state.ts';
 
@@ -94,10 +95,14 @@ export class SharedWriter {
     return -1;
   }
 
-  /** True for this host's own endpoints, and for whatever else is its own already. */
+  /**
+   * True for this host's own endpoints, and for whatever else is its own already. Others ask for addresses of its blocks, so
+   * what it wrote to them later would be wrong by then.
+   */
   #mayKeep(key: string, put?: { readonly value: unknown; readonly lease?: string }): boolean {
     const { host } = this.#environment;
     const state = this.#environment.state();
+    if (key.startsWith(BLOCKS)) return false;
     if (put && (put.lease !== undefined || ownerOf(put.value) !== host)) return false;
     if (state.held.has(key) && !state.known.has(key)) return false;
     return state.isOwn(key) || (put !== undefined && key.startsWith(ENDPOINTS) && !state.known.has(key));

@@ -119,7 +119,7 @@ export class StateCopy<Mark> {
         for (const [key, line] of lines) if (!this.#lines.has(key)) this.#lines.set(key, line);
         const why = (error as Error).message;
         if (why !== this.#toldWhy) {
-          this.#onWarning(`${this.#path}, the copy of the cluster's state, cannot be written: ${why}`);
+          this.#onWarning(`${this.#path}, the copy of the cluster’s state, cannot be written: ${why}`);
         }
         this.#toldWhy = why;
         return;

@@ -9,10 +9,42 @@ export const allottedNetwork = z.object({ vni: vniSchema, subnets: z.array(cidr)
 /** `allotment/networks` */
 export const allotmentRecord = z.object({ networks: z.record(z.string(), allottedNetwork) });
 
+/** An address that a host has, or wants, out of a block that is not its own. */
+export const addressClaim = z.object({
+  host: z.string(),
+  endpoint: z.string(),
+  /** The host of the block has not answered yet. */
+  isAsked: z.literal(true).optional(),
+  /** It is given back, and the host of the block has not taken it yet. */
+  isFree: z.literal(true).optional(),
+});
+
 /** `blocks/NETWORK/FAMILY-FIRST` */
 export const blockRecord = z.object({
   host: z.string().optional(),
-  claimed: z.record(ipAddress, z.object({ host: z.string(), endpoint: z.string(), isAsked: z.boolean().optional() })),
+  claimed: z.record(ipAddress, addressClaim),
+});
+
+/** What a host keeps of a block in its own store: `holdings/NETWORK/FAMILY-FIRST`. */
+export const holdingRecord = z.object({
+  /** The revision at which the block was this host's; missing if it is not. */
+  heldAt: z.number().optional(),
+  /** Addresses of the block that were given to other hosts. */
+  yielded: z.record(
+    ipAddress,
+    z.object({
+      host: z.string(),
+      endpoint: z.string(),
+      /** The revision of the record that said so, or on which it was decided. */
+      at: z.number(),
+      /** True if the record has said so. */
+      isSure: z.boolean(),
+    }),
+  ),
+  /** Addresses that were claimed out of the block, and the revisions at which they were this host's. */
+  singles: z.record(ipAddress, z.object({ endpoint: z.string(), at: z.number() })),
+  /** Addresses that endpoints of this host have, or had until a moment ago. */
+  used: z.record(ipAddress, z.string()),
 });
 
 const hexOf = (bytes: number) =>
@@ -68,4 +100,6 @@ export type ProcessIdentity = Readonly<z.output<typeof processIdentity>>;
 export type LiveRecord = Readonly<z.output<typeof liveRecord>>;
 export type HostRegistration = Readonly<z.output<typeof hostRegistration>>;
 export type AllottedNetwork = Readonly<z.output<typeof allottedNetwork>>;
+export type AddressClaim = Readonly<z.output<typeof addressClaim>>;
 export type BlockRecord = z.output<typeof blockRecord>;
+export type HoldingRecord = z.output<typeof holdingRecord>;

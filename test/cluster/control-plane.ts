@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { Allotment } from '../../src/cluster/allotment.ts';
+import { Blocks } from '../../src/cluster/blocks.ts';
 import { Cluster } from '../../src/cluster/cluster.ts';
 import { LocalFeed } from '../../src/cluster/local-feed.ts';
 import { Endpoints } from '../../src/cluster/endpoints.ts';
@@ -28,6 +29,9 @@ export interface ControlPlaneOptions {
   readonly host?: string;
   /** The state of the cluster, which others have open, too; by default the host's own store. */
   readonly shared?: Store;
+  /** Milliseconds. */
+  readonly clock?: () => number;
+  readonly after?: (delayMs: number, work: () => void) => () => void;
   /** Where hosts publish what they have in force; with it, the host registers itself. */
   readonly applied?: Store;
   readonly underlay?: string;
@@ -37,7 +41,7 @@ export interface ControlPlaneOptions {
 
 /** A store of its own, closed at the end of the test. */
 export async function openStore(t: Test, directory = mkdtempSync(join(tmpdir(), `weft-store-${process.pid}-`))) {
-  const store = await openEmbeddedStore({ directory, onWarning: (message) => t.fail(message), after });
+  const store = await openEmbeddedStore({ directory, onWarning: (message) => t.fail(message), after: realAfter });
   t.teardown(async () => {
     await store.close();
     rmSync(directory, { recursive: true, force: true });
@@ -45,14 +49,14 @@ export async function openStore(t: Test, directory = mkdtempSync(join(tmpdir(), 
   return store;
 }
 
-function after(delayMs: number, work: () => void): () => void {
+function realAfter(delayMs: number, work: () => void): () => void {
   const timeout = setTimeout(work, delayMs).unref();
   return () => clearTimeout(timeout);
 }
 
 /** Closed at the end of the test. @param known the directory of one that is closed; by default a new one */
 export async function openControlPlane(t: Test, known?: string, options: ControlPlaneOptions = {}) {
-  const { host = 'here', shared, applied, underlay = '192.0.2.1' } = options;
+  const { host = 'here', shared, applied, underlay = '192.0.2.1', clock, after = realAfter } = options;
   const directory = known ?? mkdtempSync(join(tmpdir(), `weft-cluster-${process.pid}-`));
   const own = await openEmbeddedStore({ directory, onWarning: (message) => t.fail(message), after });
   const warnings: string[] = [];
@@ -69,6 +73,25 @@ export async function openControlPlane(t: Test, known?: string, options: Control
       });
   const { store } = feed;
   const allotment = shared && new Allotment();
+  const blocks: Blocks | undefined =
+    shared &&
+    new Blocks({
+      store,
+      own,
+      hostName: host,
+      expectations: (name) => {
+        const network = networks.expectation(name);
+        return network && [network, ...hosts.expectation()];
+      },
+      onLost: (names, why) =>
+        endpoints.suspend(
+          names.flatMap((name) => endpoints.find(name) ?? []),
+          why,
+        ),
+      clock: clock ?? (() => performance.now()),
+      after,
+      warn: (message) => warnings.push(message),
+    });
   const forwarding = new Forwarding(openReferenceDatapath, {
     hostId: Uint8Array.of(0, 0, 1),
     fdbQuota: 64,
@@ -122,11 +145,12 @@ export async function openControlPlane(t: Test, known?: string, options: Control
   const networks: Networks = new Networks({
     forwarding,
     allotment,
+    blocks,
     defaultMtu: async () => 1450,
     hasStaticPeers: () => false,
     endpointsOf: (network) => endpoints.of(network),
     onChanged: async () => {},
-    onRemoved: (name) => endpoints.leaveNetwork(name),
+    onRemoved: (name, why) => endpoints.suspend(endpoints.of(name), why),
   });
   const watcher = new NetnsWatcher(setInterval);
   const endpoints: Endpoints = new Endpoints({
@@ -136,7 +160,8 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     networks,
     hosts,
     watcher,
-    exchange: async () => [],
+    // Namespaces without interfaces.
+    exchange: async (all) => all.map(() => ({ result: 0, settings: [], replies: new Uint8Array() })),
     hostName: host,
     isShared: shared !== undefined,
     isDown: (name) => membership.isDown(name),
@@ -150,7 +175,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     hostName: host,
     feed,
     reconcilers: reconcilers({ networks, hosts, endpoints }),
-    registers: allotment ? [allotment, membership.live] : [],
+    registers: allotment && blocks ? [allotment, blocks, membership.live] : [],
     onInForce: (revision) => membership.reached(revision),
     onEnforced: async () => {},
     prepare: async () => {},
@@ -159,8 +184,9 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     logger: { info: () => {}, warn: (_, message) => warnings.push(message), error: (_, message) => t.fail(message) },
   });
   await cluster.serial.run(() => cluster.start(undefined, () => membership.start()));
+  blocks?.start();
   const close = async (): Promise<void> => {
-    await cluster.serial.close();
+    await Promise.all([cluster.serial.close(), blocks?.close()]);
     await membership.close();
     await cluster.close();
     watcher.close();
@@ -181,6 +207,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     await cluster.serial.run(() => cluster.enforce());
   };
   return {
+    blocks,
     cluster,
     close,
     directory,

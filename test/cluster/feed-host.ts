@@ -29,7 +29,10 @@ export class FeedHost {
     this.link = link;
     this.#own = own;
     let ids = 0;
-    const tell = (_: object, message: string): void => void this.log.push(message);
+    const tell = (details: object, message: string): void => {
+      const { why } = details as { readonly why?: string };
+      this.log.push(why === undefined ? message : `${message}: ${why}`);
+    };
     this.feed = new SharedFeed({
       store: link,
       own,
@@ -92,8 +95,12 @@ export class FeedHost {
   /** Follows until it has in force what is to be expected. */
   async until(isSo: () => boolean, what: string): Promise<void> {
     for (let turn = 0; !isSo(); turn++) {
-      if (turn > 5000) throw new Error(`${this.name}: in vain for ${what}`);
+      if (turn > 5000)
+        throw new Error(
+          `${this.name}: in vain for ${what}: ${JSON.stringify(this.report)} ${this.log.slice(-5).join(' | ')}`,
+        );
       await this.settle();
+      if (turn % 50 === 49) this.feed.tick();
       await new Promise((resolve) => setTimeout(resolve, 1));
     }
   }

@@ -1,6 +1,7 @@
 /** Planning of networks, as far as it needs no switch. */
 import t from 'tap';
 import { FileDraft } from '../../src/cluster/draft.ts';
+import type { AddressPool } from '../../src/cluster/ipam.ts';
 import { Networks } from '../../src/cluster/networks.ts';
 import type { Reconciler } from '../../src/cluster/reconciler.ts';
 import type { Forwarding } from '../../src/forwarding.ts';
@@ -52,10 +53,11 @@ await t.test('a change of labels forgets nothing about addresses', async (t) => 
     }) as NetworkResource;
     await networks.put([{ name: 'blue', resource, revision, record: { resource, vni: 1, mtu: 1500 } }]);
   };
-  const take = (): string => networks.get('blue').pools[0]!.take('web');
+  const pool = (): AddressPool => networks.get('blue').pools[0] as AddressPool;
+  const take = (): string => pool().take('web');
   await put(1, {});
   t.same([take(), take()], ['10.0.0.2', '10.0.0.3']);
-  networks.get('blue').pools[0]!.release('10.0.0.2');
+  pool().release('10.0.0.2');
   await put(2, { labels: { a: 'b' } });
   t.equal(take(), '10.0.0.4', 'what has just been given back rests');
 });

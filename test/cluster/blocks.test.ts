@@ -1,0 +1,315 @@
+/** Hosts with one store give addresses out of blocks that they claim, and out of each other's. */
+import t, { type Test } from 'tap';
+import { endpointKind } from '../../src/model/kinds/endpoint.ts';
+import { networkKind } from '../../src/model/kinds/network.ts';
+import type { BlockRecord } from '../../src/model/records.ts';
+import type { Store } from '../../src/store/store.ts';
+import { manifest, openControlPlane, openStore } from './control-plane.ts';
+
+type Plane = Awaited<ReturnType<typeof openControlPlane>>;
+
+/** Seconds of all hosts, which the test moves on. */
+let now = 0;
+const clock = (): number => now * 1000;
+/** Whoever does not answer has been away for long enough. */
+const after = (_: number, work: () => void): (() => void) => {
+  const timeout = setTimeout(work, 100);
+  return () => clearTimeout(timeout);
+};
+
+/** Starts a host, which is registered. */
+async function open(t: Test, shared: Store, host: string, known?: string): Promise<Plane> {
+  const n = host.charCodeAt(0) - 95;
+  const registration = {
+    resource: manifest('Host', host, { underlay: `192.0.2.${n}` }),
+    host,
+    id: Buffer.from(host).toString('hex').padEnd(32, '0'),
+    mac: `00000${n}`,
+    since: '2026-01-01T00:00:00Z',
+  };
+  if (known === undefined) await shared.transact({ put: [{ key: `hosts/${host}`, value: registration }] });
+  return openControlPlane(t, known, { host, shared, clock, after });
+}
+
+const blue = (...subnets: string[]) => manifest('Network', 'blue', { subnets });
+/** Not a network namespace, but another one than that of the test: no interface is created in it. */
+const netns = '/proc/self/ns/uts';
+const endpoint = (name: string, spec: object) => manifest('Endpoint', name, { network: 'blue', netns, ...spec });
+
+async function attach({ cluster, endpoints }: Plane, name: string, ...addresses: string[]): Promise<string> {
+  await cluster.apply([endpoint(name, { addresses })]);
+  return endpoints.get(name).addresses.join();
+}
+
+const detach = ({ cluster }: Plane, name: string) => cluster.delete(endpointKind, { name });
+
+async function blocksIn(store: Store): Promise<Record<string, BlockRecord>> {
+  const { entries } = await store.list('blocks/');
+  return Object.fromEntries(entries.map(({ key, value }) => [key, value as BlockRecord]));
+}
+
+/** Resolves when the host has nothing more to do, and has seen what others did. */
+async function settled(...planes: readonly Plane[]): Promise<void> {
+  for (let n = 0; n < 3; n++) {
+    for (const { blocks, cluster } of planes) {
+      await cluster.serial.run(() => cluster.enforce());
+      await blocks!.keep();
+    }
+  }
+}
+
+t.test('each host has blocks of its own, and claims the next one before it needs it', async (t) => {
+  const shared = await openStore(t);
+  const [a, b] = [await open(t, shared, 'a'), await open(t, shared, 'b')];
+  await a.cluster.apply([blue('10.0.0.0/24', 'fd00::/120')]);
+  await settled(b);
+  t.equal(await attach(a, 'a1'), '10.0.0.2,fd00::2');
+  await settled(b);
+  t.equal(await attach(b, 'b1'), '10.0.0.16,fd00::10');
+  t.equal(await attach(a, 'a2'), '10.0.0.3,fd00::3');
+  await settled(a, b);
+  t.strictSame(await blocksIn(shared), {
+    'blocks/blue/4-10.0.0.0': { host: 'a', claimed: {} },
+    'blocks/blue/4-10.0.0.16': { host: 'b', claimed: {} },
+    'blocks/blue/6-fd00::': { host: 'a', claimed: {} },
+    'blocks/blue/6-fd00::10': { host: 'b', claimed: {} },
+  });
+  for (let n = 3; n < 9; n++) await attach(a, `a${n}`);
+  await settled(a);
+  t.match((await blocksIn(shared))['blocks/blue/4-10.0.0.32'], { host: 'a' });
+  for (let n = 9; n < 17; n++) await attach(a, `a${n}`);
+  const given = a.endpoints.of('blue').flatMap(({ name, addresses }) => (name === 'b1' ? [] : addresses[0]!));
+  t.same(
+    new Set(given),
+    new Set([...Array.from({ length: 14 }, (_, n) => `10.0.0.${n + 2}`), '10.0.0.32', '10.0.0.33']),
+  );
+});
+
+t.test('a file that creates a network and attaches more than one block of endpoints is one change', async (t) => {
+  const shared = await openStore(t);
+  const a = await open(t, shared, 'a');
+  const names = Array.from({ length: 40 }, (_, n) => `web${n + 10}`);
+  await a.cluster.apply([blue('10.0.0.0/26'), ...names.map((name) => endpoint(name, { interface: name }))]);
+  const given = names.map((name) => a.endpoints.get(name).addresses[0]);
+  t.same(
+    given,
+    Array.from({ length: 40 }, (_, n) => `10.0.0.${n + 2}`),
+  );
+});
+
+t.test('an address can be chosen: of nobody, of another host that agrees, and not one that is used', async (t) => {
+  const shared = await openStore(t);
+  const [a, b] = [await open(t, shared, 'a'), await open(t, shared, 'b')];
+  await a.cluster.apply([blue('10.0.0.0/24')]);
+  t.equal(await attach(a, 'a1'), '10.0.0.2');
+  await settled(b);
+  t.equal(await attach(b, 'free', '10.0.0.99'), '10.0.0.99');
+  t.equal(await attach(b, 'asked', '10.0.0.9'), '10.0.0.9');
+  t.match(await blocksIn(shared), {
+    'blocks/blue/4-10.0.0.0': { host: 'a', claimed: { '10.0.0.9': { host: 'b', endpoint: 'asked' } } },
+    'blocks/blue/4-10.0.0.96': { claimed: { '10.0.0.99': { host: 'b', endpoint: 'free' } } },
+  });
+  await t.rejects(attach(b, 'b3', '10.0.0.2'), { message: 'endpoint "b3": ip 10.0.0.2 is taken by endpoint "a1"' });
+  await t.rejects(attach(a, 'a3', '10.0.0.9'), { message: 'endpoint "a3": ip 10.0.0.9 is taken by endpoint "asked"' });
+  await t.rejects(attach(b, 'b3', '10.0.0.1'), { code: 'invalid', message: /is the gateway's/ });
+  await t.rejects(attach(b, 'b3', '10.0.0.255'), { code: 'invalid', message: /is the broadcast address/ });
+  const given = [];
+  for (let n = 0; n < 12; n++) given.push(await attach(a, `more${n}`));
+  t.notOk(given.includes('10.0.0.9'), 'what was yielded is not given');
+
+  // It is given back a minute later, and only then.
+  await detach(b, 'asked');
+  await settled(b, a);
+  await t.rejects(attach(a, 'a3', '10.0.0.9'), { message: /is taken by endpoint "asked" of host "b"/ });
+  t.equal(await attach(b, 'asked'), '10.0.0.16', 'it is not chosen again');
+  now += 60;
+  await settled(b, a);
+  t.strictSame((await blocksIn(shared))['blocks/blue/4-10.0.0.0'], { host: 'a', claimed: {} });
+  t.equal(await attach(a, 'a3', '10.0.0.9'), '10.0.0.9');
+});
+
+t.test('a host that does not answer gives nothing away, until it is removed', async (t) => {
+  const shared = await openStore(t);
+  const [a, b] = [await open(t, shared, 'a'), await open(t, shared, 'b')];
+  await a.cluster.apply([blue('10.0.0.0/24')]);
+  await attach(a, 'a1');
+  await attach(a, 'a2');
+  await settled(a, b);
+  await a.close();
+  await t.rejects(attach(b, 'b1', '10.0.0.9'), {
+    code: 'unreachable',
+    message:
+      'endpoint "b1": ip 10.0.0.9 is of a block of host "a", which does not answer: choose another address, or remove that host for good with `weft delete host a`',
+  });
+  await settled(b);
+  t.strictSame(
+    (await blocksIn(shared))['blocks/blue/4-10.0.0.0'],
+    { host: 'a', claimed: {} },
+    'the question is withdrawn',
+  );
+  t.equal(await attach(b, 'b1'), '10.0.0.16', 'others can be had');
+  await shared.transact(b.blocks!.without('a'));
+  await settled(b);
+  t.equal(await attach(b, 'b2', '10.0.0.9'), '10.0.0.9');
+});
+
+t.test('when all blocks are taken, single addresses are had from whoever has some', async (t) => {
+  const shared = await openStore(t);
+  const [a, b, c] = [await open(t, shared, 'a'), await open(t, shared, 'b'), await open(t, shared, 'c')];
+  await a.cluster.apply([blue('10.0.0.0/27')]);
+  await settled(a, b, c);
+  for (const [plane, name] of [
+    [a, 'a1'],
+    [b, 'b1'],
+    [c, 'c1'],
+  ] as const) {
+    await attach(plane, name);
+    await settled(a, b, c);
+  }
+  t.match((await blocksIn(shared))['blocks/blue/4-10.0.0.16'], { host: 'b' });
+  const all = new Set<string>([a, b].flatMap(({ endpoints }) => endpoints.all().flatMap(({ addresses }) => addresses)));
+  for (let n = 0; n < 26; n++) {
+    const plane = [a, b, c][n % 3]!;
+    all.add(await attach(plane, `x${n}`));
+    await settled(a, b, c);
+  }
+  t.equal(all.size, 29, 'every address of the subnet');
+  await t.rejects(attach(c, 'late'), {
+    code: 'exhausted',
+    message:
+      /^subnet 10\.0\.0\.0\/27 of network "blue" is full \(of its addresses, host "a" has \d+, host "b" has \d+, host "c" has \d+;/,
+  });
+});
+
+t.test('an address rests for a minute, not for the endpoint that had it, and across a restart', async (t) => {
+  const shared = await openStore(t);
+  let a = await open(t, shared, 'a');
+  await a.cluster.apply([blue('10.0.0.0/24')]);
+  for (const name of ['one', 'two', 'three']) await attach(a, name);
+  await settled(a);
+  await detach(a, 'one');
+  await t.rejects(attach(a, 'other', '10.0.0.2'), {
+    message: 'endpoint "other": ip 10.0.0.2 was endpoint "one"\'s a moment ago: another endpoint can have it in 60 s',
+  });
+  const b = await open(t, shared, 'b');
+  await t.rejects(attach(b, 'other', '10.0.0.2'), {
+    code: 'conflict',
+    message:
+      'endpoint "other": ip 10.0.0.2 is of a block of host "a", which does not give it away: an endpoint has it, or had it less than a minute ago',
+  });
+  t.equal(await attach(a, 'one', '10.0.0.2'), '10.0.0.2');
+  await detach(a, 'one');
+  await settled(a);
+  now += 30;
+  await a.close();
+  a = await open(t, shared, 'a', a.directory);
+  await t.rejects(attach(a, 'other', '10.0.0.2'), { message: /can have it in 60 s/ }, 'nobody knows since when');
+  t.equal(await attach(a, 'other'), '10.0.0.5');
+  now += 60;
+  t.equal(await attach(a, 'another', '10.0.0.2'), '10.0.0.2');
+  t.match((await a.blocks!.keep(), await blocksIn(shared)), { 'blocks/blue/4-10.0.0.0': { host: 'a' } });
+});
+
+t.test('blocks that are not used go back', async (t) => {
+  const shared = await openStore(t);
+  const a = await open(t, shared, 'a');
+  await a.cluster.apply([blue('10.0.0.0/24')]);
+  await attach(a, 'one');
+  await settled(a);
+  await detach(a, 'one');
+  now += 61;
+  await settled(a);
+  t.match(Object.keys(await blocksIn(shared)), ['blocks/blue/4-10.0.0.0']);
+  now += 300;
+  await settled(a);
+  t.strictSame(await blocksIn(shared), {});
+  await a.close();
+  const again = await open(t, shared, 'a', a.directory);
+  t.equal(await attach(again, 'two'), '10.0.0.2');
+});
+
+t.test('a deleted network takes its blocks along, and they are claimed anew in the next one', async (t) => {
+  const shared = await openStore(t);
+  const [a, b] = [await open(t, shared, 'a'), await open(t, shared, 'b')];
+  await a.cluster.apply([blue('10.0.0.0/24')]);
+  await settled(b);
+  for (const plane of [a, b]) await attach(plane, `x${plane === a ? 1 : 2}`);
+  await settled(a, b);
+  await detach(a, 'x1');
+  await detach(b, 'x2');
+  await settled(a, b);
+  await b.cluster.delete(networkKind, { name: 'blue' });
+  t.strictSame(await blocksIn(shared), {});
+  await settled(a, b);
+  await b.cluster.apply([blue('10.0.0.0/24')]);
+  await settled(a, b);
+  t.equal(await attach(b, 'x2'), '10.0.0.2');
+});
+
+t.test('200 attaches at once on three hosts, one of which is killed: no address twice, none lost', async (t) => {
+  const shared = await openStore(t);
+  const planes = [await open(t, shared, 'a'), await open(t, shared, 'b'), await open(t, shared, 'c')];
+  await planes[0]!.cluster.apply([blue('10.0.0.0/24', 'fd00::/64')]);
+  await settled(...planes);
+  const results = Array.from({ length: 200 }, (_, n) => attach(planes[n % 3]!, `web${n}`));
+  const outcomes = results.map((one) =>
+    one.then(
+      () => true,
+      () => false,
+    ),
+  );
+  await Promise.race(results.slice(30, 33));
+  await planes[2]!.close();
+  const given = await Promise.all(outcomes);
+  t.ok(given.filter((one, n) => n % 3 !== 2 && !one).length === 0, 'the others go on');
+  planes[2] = await open(t, shared, 'c', planes[2]!.directory);
+  await settled(...planes);
+  for (let n = 2; n < 200; n += 3) {
+    if (!planes[2].endpoints.find(`web${n}`)) await attach(planes[2], `web${n}`);
+  }
+  await settled(...planes);
+  const { entries } = await shared.list('endpoints/');
+  t.equal(entries.length, 200);
+  const addresses = entries.flatMap(({ value }) => (value as { addresses: string[] }).addresses);
+  t.equal(new Set(addresses).size, 400, 'no address twice');
+  for (const { endpoints } of planes) {
+    t.same(
+      Object.values(endpoints.problems())
+        .flat()
+        .filter((why) => /address|ip /.test(why)),
+      [],
+      'every host may use what its endpoints have',
+    );
+  }
+  for (const { endpoints, cluster } of planes) {
+    for (const { name, host } of [...endpoints.all()])
+      if (host === undefined) await cluster.delete(endpointKind, { name });
+  }
+  await settled(...planes);
+  now += 61;
+  await settled(...planes);
+  now += 301;
+  await settled(...planes);
+  t.strictSame(await blocksIn(shared), {}, 'nothing is left');
+});
+
+t.test('an endpoint that moves takes its addresses along, and they come home', async (t) => {
+  const shared = await openStore(t);
+  const [a, b] = [await open(t, shared, 'a'), await open(t, shared, 'b')];
+  await a.cluster.apply([blue('10.0.0.0/24')]);
+  t.equal(await attach(a, 'web'), '10.0.0.2');
+  await settled(a, b);
+  const move = ({ cluster }: Plane) =>
+    cluster.change(() => cluster.applyNow([endpoint('web', {})], { moves: ['web'] }));
+  await move(b);
+  await settled(a, b);
+  t.equal(a.endpoints.get('web').host, 'b');
+  t.match((await blocksIn(shared))['blocks/blue/4-10.0.0.0'], {
+    claimed: { '10.0.0.2': { host: 'b', endpoint: 'web' } },
+  });
+  t.equal(await attach(a, 'other'), '10.0.0.3');
+  await move(a);
+  await settled(a, b);
+  t.strictSame((await blocksIn(shared))['blocks/blue/4-10.0.0.0'], { host: 'a', claimed: {} });
+  t.equal(a.endpoints.get('web').host, undefined);
+});

@@ -1,0 +1,143 @@
+/** This host's copy of a shared store's state, as a file. */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { StateCopy } from '../../src/cluster/state-copy.ts';
+import { run } from '../support/process.ts';
+import { needsRoot } from '../support/root.ts';
+
+interface Mark {
+  readonly n: number;
+}
+
+function pathOf(t: Test): string {
+  const directory = mkdtempSync(join(tmpdir(), `weft-copy-${process.pid}-`));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  return join(directory, 'copy');
+}
+
+async function opened(path: string, onWarning = (message: string): unknown => t.fail(message)) {
+  return StateCopy.open<Mark>(path, onWarning);
+}
+
+/** What a daemon reads from it. */
+async function contents(path: string): Promise<{ n: number | undefined; values: Record<string, unknown> }> {
+  const { copy, mark, entries } = await opened(path);
+  await copy.close();
+  return { n: mark?.n, values: Object.fromEntries([...entries].map(([key, { value }]) => [key, value])) };
+}
+
+function put(copy: StateCopy<Mark>, key: string, revision: number, value: unknown): void {
+  copy.put({ key, revision }, JSON.stringify(value));
+}
+
+t.test('it is what was in force at the last whole mark, wherever it is cut off', async (t) => {
+  const path = pathOf(t);
+  const { copy, mark, entries } = await opened(path);
+  t.same([mark, entries.size], [undefined, 0]);
+  /** What it has at each length at which a mark ends. */
+  const expected = [{ at: statSync(path).size, n: undefined as number | undefined, values: {} as object }];
+  const values: Record<string, unknown> = {};
+  for (let n = 1; n <= 5; n++) {
+    for (const key of [`networks/n${n}`, 'endpoints/shop/"ü\\n"']) {
+      values[key] = { n, text: 'line\nfeed' };
+      put(copy, key, n, values[key]);
+    }
+    if (n > 2) {
+      delete values[`networks/n${n - 2}`];
+      copy.delete(`networks/n${n - 2}`);
+    }
+    copy.commit({ n });
+    t.ok(await copy.flushed());
+    expected.push({ at: statSync(path).size, n, values: { ...values } });
+  }
+  await copy.close();
+  t.same(await contents(path), { n: 5, values });
+  const whole = readFileSync(path);
+  const cut = join(path, '..', 'cut');
+  for (let at = whole.length; at >= 0; at -= at > 200 ? 7 : 1) {
+    writeFileSync(cut, whole.subarray(0, at));
+    const { n, values: is } = expected.findLast((one) => one.at <= at) ?? expected[0]!;
+    t.same(await contents(cut), { n, values: is }, `cut at ${at}`);
+  }
+  // A daemon goes on behind what counts.
+  writeFileSync(cut, whole.subarray(0, whole.length - 3));
+  const again = await opened(cut);
+  put(again.copy, 'networks/new', 9, {});
+  again.copy.commit({ n: 9 });
+  await again.copy.close();
+  t.same(await contents(cut), { n: 9, values: { ...expected.at(-2)!.values, 'networks/new': {} } });
+});
+
+t.test('a damaged line, another file and another version are not used', async (t) => {
+  const path = pathOf(t);
+  const { copy } = await opened(path);
+  put(copy, 'networks/a', 1, { a: 1 });
+  copy.commit({ n: 1 });
+  await copy.flushed();
+  const first = statSync(path).size;
+  put(copy, 'networks/b', 2, { b: 2 });
+  copy.commit({ n: 2 });
+  await copy.close();
+  const whole = readFileSync(path);
+  const damaged = Buffer.from(whole);
+  damaged[first + 20]! ^= 1;
+  writeFileSync(path, damaged);
+  t.same(await contents(path), { n: 1, values: { 'networks/a': { a: 1 } } });
+  for (const other of ['something else\n', whole.toString().replace('"format":1', '"format":2'), '']) {
+    writeFileSync(path, other);
+    t.same(await contents(path), { n: undefined, values: {} });
+  }
+});
+
+t.test('it stays as long as what it holds', async (t) => {
+  const path = pathOf(t);
+  const { copy } = await opened(path);
+  const text = 'x'.repeat(1000);
+  let longest = 0;
+  for (let n = 0; n < 100; n++) {
+    for (let key = 0; key < 100; key++) put(copy, `networks/n${key}`, n, { n, text });
+    if (n === 50) copy.delete('networks/n7');
+    copy.commit({ n });
+    await copy.flushed();
+    longest = Math.max(longest, statSync(path).size);
+  }
+  copy.delete('networks/n8');
+  copy.commit({ n: 100 });
+  await copy.close();
+  t.ok(longest < 3 << 20, `${longest} bytes`);
+  const { n, values } = await contents(path);
+  t.equal(n, 100);
+  t.same(Object.keys(values).length, 99);
+  for (const value of Object.values(values)) t.equal((value as Mark).n, 99);
+});
+
+t.test('what cannot be written is written later', { skip: needsRoot }, async (t) => {
+  const path = pathOf(t);
+  const disk = join(path, '..', 'disk');
+  mkdirSync(disk);
+  await run(['mount', '-t', 'tmpfs', '-o', 'size=64k', 'none', disk]);
+  t.teardown(() => run(['umount', disk]));
+  const [file, filler] = [join(disk, 'copy'), join(disk, 'filler')];
+  const warnings: string[] = [];
+  const { copy } = await opened(file, (message) => warnings.push(message));
+  put(copy, 'networks/a', 1, {});
+  copy.commit({ n: 1 });
+  t.ok(await copy.flushed());
+  writeFileSync(filler, Buffer.alloc(56 << 10));
+  for (const n of [2, 3]) {
+    put(copy, 'networks/b', n, { n, text: 'x'.repeat(8 << 10) });
+    copy.commit({ n });
+    t.notOk(await copy.flushed());
+  }
+  t.equal(warnings.length, 1, 'told once');
+  t.match(warnings[0], /copy, the copy of the cluster’s state, cannot be written: ENOSPC/);
+  rmSync(filler);
+  copy.commit({ n: 4 });
+  t.ok(await copy.flushed());
+  await copy.close();
+  const { n, values } = await contents(file);
+  t.equal(n, 4);
+  t.match(values, { 'networks/a': {}, 'networks/b': { n: 3 } });
+});
