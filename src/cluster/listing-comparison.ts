@@ -1,6 +1,6 @@
 /** Compares all that the shared store has with all that is known here, in turns of the event loop. */
 import type { Change, Entry, Listing } from '../store/store.ts';
-import { inTurns } from '../turns.ts';
+import { nextTurn } from '../turns.ts';
 import { judge } from './judgement.ts';
 import { pendingClashes } from './pending-clashes.ts';
 import { nameOfKey, type SharedState } from './shared-state.ts';
@@ -73,12 +73,16 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
     }
   };
   const there = new Set<string>();
-  for await (const entry of inTurns(listing.entries, COMPARED_PER_TURN)) {
+  for (const [at, entry] of listing.entries.entries()) {
+    if (at % COMPARED_PER_TURN === 0) await nextTurn();
     if (entry.key === FORMAT_KEY) continue;
     there.add(entry.key);
     await settle(entry.key, entry);
   }
-  for await (const key of inTurns(state.keys(), COMPARED_PER_TURN)) if (!there.has(key)) await settle(key, undefined);
+  for (const [at, key] of state.keys().entries()) {
+    if (at % COMPARED_PER_TURN === 0) await nextTurn();
+    if (!there.has(key)) await settle(key, undefined);
+  }
   return { changes: [...changes.filter(({ entry }) => !entry), ...changes.filter(({ entry }) => entry)], write };
 }
 

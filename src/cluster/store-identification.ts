@@ -7,7 +7,7 @@
  */
 import { WeftError } from '../error.ts';
 import type { Entry, Listing, Store } from '../store/store.ts';
-import { inTurns } from '../turns.ts';
+import { nextTurn } from '../turns.ts';
 import { digestOf } from './known-records.ts';
 import { migration } from './migration.ts';
 import type { SharedState } from './shared-state.ts';
@@ -88,7 +88,8 @@ export class StoreIdentification {
 
 /** A record that is older than the one that this host knows: then the store was restored, and nobody has noticed. */
 async function olderThanKnown(state: SharedState, { entries }: Listing): Promise<string | undefined> {
-  for await (const { key, value, revision } of inTurns(entries, COMPARED_PER_TURN)) {
+  for (const [at, { key, value, revision }] of entries.entries()) {
+    if (at % COMPARED_PER_TURN === 0) await nextTurn();
     const known = state.known.get(key);
     if (!known || revision >= known.stored || state.pending.has(key)) continue;
     if (known.digest !== digestOf(JSON.stringify(value))) return key;
