@@ -1,15 +1,47 @@
 /** The `weft demo` command. The demonstration itself is in demo.ts. */
-import type { Command } from 'commander';
-import { verb } from './verb.ts';
+import { Option, type Command } from 'commander';
+import { FEWEST_HOSTS, MOST_HOSTS, type Plan } from './demo/plan.ts';
+import { count, verb } from './verb.ts';
+
+interface Options {
+  readonly hosts?: number;
+  readonly store?: Plan['store'];
+  readonly scenario: 'basic' | 'failover';
+  readonly keep?: boolean;
+}
+
+const HOSTS_TO_FAIL = 3;
 
 export function demoVerb(program: Command): void {
   verb(program, 'demo', {
-    summary: 'join four containers on two hosts, measure them, and clean up',
-    examples: ['weft demo', 'weft demo --keep'],
+    summary: 'join containers on several hosts of this machine, measure them, and clean up',
+    examples: ['weft demo', 'weft demo --hosts 3 --store etcd', 'weft demo --scenario failover', 'weft demo --keep'],
   })
+    .option(
+      '--hosts <n>',
+      `how many hosts, ${FEWEST_HOSTS} to ${MOST_HOSTS} (default: 2, and ${HOSTS_TO_FAIL} for failover)`,
+      count(FEWEST_HOSTS, MOST_HOSTS),
+    )
+    .addOption(
+      new Option(
+        '--store <where>',
+        'embedded: each host by itself; etcd: all share one, which is started (default: embedded, and etcd for failover)',
+      ).choices(['embedded', 'etcd'] satisfies Plan['store'][]),
+    )
+    .addOption(
+      new Option('--scenario <name>', 'basic: pings, throughput and a trace; failover: a host loses its power')
+        .choices(['basic', 'failover'] satisfies Options['scenario'][])
+        .default('basic'),
+    )
     .option('--keep', 'leave it running and print the commands to explore it')
-    .action(async ({ keep = false }: { keep?: boolean }) => {
+    .action(async ({ scenario, keep = false, ...given }: Options, command: Command) => {
+      const isFailover = scenario === 'failover';
+      const { hosts = isFailover ? HOSTS_TO_FAIL : FEWEST_HOSTS, store = isFailover ? 'etcd' : 'embedded' } = given;
+      if (isFailover && store === 'embedded')
+        command.error('error: --scenario failover needs --store etcd: hosts with static peers share no endpoints');
+      if (isFailover && hosts < HOSTS_TO_FAIL)
+        command.error(`error: --scenario failover needs --hosts ${HOSTS_TO_FAIL} or more: two have to be left`);
       const { demo } = await import('./demo.ts');
-      await demo({ keep });
+      await demo({ hosts, store, scenario, keep });
     });
 }

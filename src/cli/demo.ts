@@ -1,32 +1,37 @@
 /**
  * The demonstration: a whole overlay network on one machine, within a minute.
  *
- *   1. two hosts on an underlay, `weft up` on each
+ *   1. two or more hosts on an underlay, `weft up` on each; with `--store etcd` they share one, which is started first
  *   2. one network with IPv4 and IPv6, two containers on each host
  *   3. every container pings every other
- *   4. iperf3 on one host and across
- *   5. `weft trace`: how a frame would be decided; `weft why`: how a live flow was
- *   6. what was measured, and everything removed (or kept, with how to explore it)
+ *   4. basic: iperf3 on one host and across, `weft trace`: how a frame would be decided, `weft why`: how a live flow was.
+ *      failover: a host loses its power (demo/failover.ts)
+ *   5. what was measured, and everything removed (or kept, with how to explore it)
  *
  * It types what an operator would: every step is a command of weft or iproute2.
  */
 import { Client } from '../api/client.ts';
 import { WeftError } from '../error.ts';
 import type { EndpointReport } from '../model/report.ts';
-import { requirePrograms, run } from './demo/commands.ts';
+import { eventually, requirePrograms, run } from './demo/commands.ts';
+import { failover } from './demo/failover.ts';
 import { roundTrip, throughputMbps, type RoundTrip } from './demo/measure.ts';
+import { network, planFor, type Container, type Host, type Plan } from './demo/plan.ts';
+import { say } from './demo/say.ts';
 import * as stage from './demo/stage.ts';
 import { colours, table, write } from './print.ts';
 
 const STREAM_SECONDS = 2;
 const IPERF_PORT = 5201;
 
-interface Container {
-  readonly name: string;
-  readonly host: stage.Host;
-  readonly ip4: string;
-  readonly ip6: string;
-  readonly mac: string;
+/** How long a host may take to know what another one has declared. */
+const KNOWN_MS = 20_000;
+
+export interface DemoOptions {
+  readonly hosts: number;
+  readonly store: Plan['store'];
+  readonly scenario: 'basic' | 'failover';
+  readonly keep: boolean;
 }
 
 /** Round trip times; undefined if there was no answer. */
@@ -45,11 +50,12 @@ interface Stream {
 }
 
 /** @throws WeftError if it cannot run here, a step fails, or not every pair is reachable */
-export async function demo(options: { readonly keep: boolean }): Promise<void> {
+export async function demo(options: DemoOptions): Promise<void> {
   if (process.getuid?.() !== 0) {
     throw new WeftError('system', 'weft demo needs root to make network namespaces: run it as root or with sudo');
   }
-  requirePrograms();
+  requirePrograms(options.store);
+  const plan = planFor(options.hosts, options.store);
 
   const interruption = new AbortController();
   const interrupt = (name: NodeJS.Signals): void => {
@@ -62,14 +68,14 @@ export async function demo(options: { readonly keep: boolean }): Promise<void> {
   let kept: readonly Container[] | undefined;
   try {
     if (cleaned === 'cleaned') await say('removed what an earlier demo had left');
-    const containers = await perform(interruption.signal);
+    const containers = await perform(plan, options.scenario, interruption.signal);
     if (options.keep) kept = containers;
   } catch (error) {
     throw interruption.signal.aborted ? interruption.signal.reason : error;
   } finally {
     if (kept) {
       stage.release();
-      await write(keptText(kept));
+      await write(keptText(plan, kept));
     } else {
       await stage.clear();
       await say('removed everything');
@@ -78,21 +84,31 @@ export async function demo(options: { readonly keep: boolean }): Promise<void> {
   }
 }
 
-async function perform(signal: AbortSignal): Promise<Container[]> {
-  const [alpha, beta] = stage.hosts;
-  await say(`hosts ${alpha.name} and ${beta.name}: namespaces on a cable, ${alpha.underlay} and ${beta.underlay}`);
-  await stage.buildUnderlay(signal);
-  for (const host of stage.hosts) {
+async function perform(plan: Plan, scenario: DemoOptions['scenario'], signal: AbortSignal): Promise<Container[]> {
+  const { hosts, store } = plan;
+  const named = `hosts ${listText(hosts.map(({ name }) => name))}`;
+  const addresses = listText(hosts.map(({ underlay }) => underlay));
+  await say(
+    `${named}: namespaces on a ${hosts.length === 2 && store === 'embedded' ? 'cable' : 'bridge'}, ${addresses}`,
+  );
+  await stage.buildUnderlay(plan, signal);
+  if (store === 'etcd') {
+    await say('etcd, which all hosts share');
+    await stage.startEtcd(signal);
+  }
+  for (const host of hosts) {
     await say(`weft up on ${host.name}`);
-    await stage.startDaemon(host, signal);
+    await stage.startDaemon(host, plan, signal);
   }
 
   const containers: Container[] = [];
-  for (const host of stage.hosts) {
-    await say(
-      `network ${stage.network.name} (${stage.network.subnets.join(', ')}, VNI ${stage.network.vni}) on ${host.name}`,
-    );
-    await createNetwork(host, signal);
+  for (const [at, host] of hosts.entries()) {
+    if (store === 'embedded' || at === 0) {
+      const vni = store === 'embedded' ? `, VNI ${network.vni}` : '';
+      await say(`network ${network.name} (${network.subnets.join(', ')}${vni}) on ${host.name}`);
+      await createNetwork(host, plan, signal);
+    }
+    await eventually(() => networkOn(host), KNOWN_MS, signal);
     for (const name of host.containers) containers.push(await attach(host, name, signal));
   }
 
@@ -102,23 +118,34 @@ async function perform(signal: AbortSignal): Promise<Container[]> {
 
   const [web, db, api] = containers as [Container, Container, Container];
   const streams: Stream[] = [];
-  if (unreachable === 0) {
+  if (unreachable === 0 && scenario === 'basic') {
     streams.push(await measure(web, db, 'on one host', signal));
     streams.push(await measure(web, api, 'across hosts', signal));
     await explain(web, api, signal);
   }
-  await write(`\n${await resultText(pairs, streams)}\n`);
+  if (scenario === 'basic' || unreachable > 0) await write(`\n${await resultText(plan, pairs, streams)}\n`);
   if (unreachable > 0)
     throw new WeftError('system', `${unreachable} of ${pairs.length} pairs could not reach each other`);
+  if (scenario === 'failover') {
+    await say('all of them answer');
+    await failover(plan, containers, signal);
+  }
   return containers;
 }
 
-async function createNetwork(host: stage.Host, signal: AbortSignal): Promise<void> {
-  const { name, subnets, vni } = stage.network;
+/** @throws WeftError while the host does not know the network */
+async function networkOn(host: Host): Promise<void> {
+  const known = await new Client(stage.socketOf(host)).networks();
+  if (!known.some(({ name }) => name === network.name))
+    throw new WeftError('system', `${host.name} does not know network ${network.name}`);
+}
+
+async function createNetwork(host: Host, { store }: Plan, signal: AbortSignal): Promise<void> {
+  const { name, subnets, vni } = network;
   await weft(
     host,
     [
-      ...['network', 'create', name, '--vni', String(vni)],
+      ...['network', 'create', name, ...(store === 'embedded' ? ['--vni', String(vni)] : [])],
       ...subnets.flatMap((subnet) => ['--subnet', subnet]),
       ...host.ranges.flatMap((range) => ['--range', range]),
     ],
@@ -126,9 +153,9 @@ async function createNetwork(host: stage.Host, signal: AbortSignal): Promise<voi
   );
 }
 
-async function attach(host: stage.Host, name: string, signal: AbortSignal): Promise<Container> {
+async function attach(host: Host, name: string, signal: AbortSignal): Promise<Container> {
   await stage.addNamespace(name, signal);
-  const words = ['attach', name, '--network', stage.network.name, '--netns', stage.namespaceOf(name), '-o', 'json'];
+  const words = ['attach', name, '--network', network.name, '--netns', stage.namespaceOf(name), '-o', 'json'];
   const { addresses, mac } = JSON.parse(await weft(host, words, signal)) as EndpointReport;
   await say(`container ${name} on ${host.name}: ${addresses.join(', ')}`);
   const [ip4, ip6] = [addresses.find((ip) => !ip.includes(':')), addresses.find((ip) => ip.includes(':'))];
@@ -174,17 +201,17 @@ async function explain(from: Container, to: Container, signal: AbortSignal): Pro
   );
 }
 
-async function show(host: stage.Host, words: readonly string[], title: string, signal: AbortSignal): Promise<void> {
+async function show(host: Host, words: readonly string[], title: string, signal: AbortSignal): Promise<void> {
   const paint = await colours();
   await write(`\n${paint('bold', `$ ${title}`)}\n${indent(await weft(host, words, signal))}\n`);
 }
 
 /** Runs this executable against the daemon of a host. */
-function weft(host: stage.Host, words: readonly string[], signal: AbortSignal): Promise<string> {
+function weft(host: Host, words: readonly string[], signal: AbortSignal): Promise<string> {
   return run([...stage.weft, '--socket', stage.socketOf(host), ...words], signal);
 }
 
-async function resultText(pairs: readonly Pair[], streams: readonly Stream[]): Promise<string> {
+async function resultText({ hosts }: Plan, pairs: readonly Pair[], streams: readonly Stream[]): Promise<string> {
   const ms = (trip: RoundTrip | undefined): string =>
     trip === undefined ? 'no answer' : `${trip.ms.toFixed(2)} ms${trip.lost > 0 ? ` (${trip.lost} lost)` : ''}`;
   const gbps = (value: number | undefined): string => (value === undefined ? '' : `${(value / 1000).toFixed(2)} Gb/s`);
@@ -201,7 +228,7 @@ async function resultText(pairs: readonly Pair[], streams: readonly Stream[]): P
   });
   const heads = ['CONTAINERS', 'HOSTS', 'PING IPV4', 'PING IPV6', 'TCP IPV4', 'TCP IPV6'];
   const text = [await table(heads, rows, 'no pairs')];
-  for (const host of stage.hosts) {
+  for (const host of hosts) {
     const { datapath } = await new Client(stage.socketOf(host)).status();
     text.push(
       `${host.name}: ${datapath.rx.toLocaleString('en')} frames received, ` +
@@ -211,11 +238,10 @@ async function resultText(pairs: readonly Pair[], streams: readonly Stream[]): P
   return text.join('');
 }
 
-function keptText(containers: readonly Container[]): string {
-  const [alpha, beta] = stage.hosts;
+function keptText(plan: Plan, containers: readonly Container[]): string {
+  const [alpha, beta] = plan.hosts as [Host, Host];
   const [web, , api] = containers as [Container, Container, Container];
-  const names = stage.hosts.flatMap(({ name, containers }) => [name, ...containers]).join(' ');
-  const on = (host: stage.Host, words: string): string => `  $weft --socket ${stage.socketOf(host)} ${words}\n`;
+  const on = (host: Host, words: string): string => `  $weft --socket ${stage.socketOf(host)} ${words}\n`;
   return [
     '\nIt goes on. To explore it:\n',
     `  weft='${stage.weft.join(' ')}'\n`,
@@ -226,17 +252,13 @@ function keptText(containers: readonly Container[]): string {
     on(beta, 'drops'),
     `  ip netns exec ${stage.namespaceOf(web.name)} ping ${api.ip4}\n`,
     '\nTo remove it:\n',
-    on(alpha, 'down'),
-    on(beta, 'down'),
-    `  for n in ${names}; do ip netns del ${stage.namespaceOf('$n')}; done; rm -r ${stage.directory}\n`,
+    ...stage.removal(plan).map((line) => `  ${line}\n`),
   ].join('');
 }
 
-/** A line of progress: seconds since the start, and what happens now. */
-async function say(text: string): Promise<void> {
-  const paint = await colours();
-  const seconds = process.uptime().toFixed(1).padStart(5);
-  await write(`${paint('dim', `${seconds} s`)}  ${text}\n`);
+/** `alpha, beta and gamma` */
+function listText(words: readonly string[]): string {
+  return `${words.slice(0, -1).join(', ')} and ${words.at(-1)}`;
 }
 
 function indent(text: string): string {

@@ -1,6 +1,9 @@
 /**
  * `weft demo`: reaches all pairs, shows a trace and a decision, measures, and leaves nothing
- * behind. With --keep it continues to run until it is removed.
+ * behind. With --keep it continues to run until it is removed. The scenario `failover` shows what
+ * happens when a host loses its power: what was not cut loses nothing.
+ *
+ * There is one demonstration on a machine, so all of it is one file.
  */
 import { existsSync } from 'node:fs';
 import t from 'tap';
@@ -70,5 +73,62 @@ await t.test('kept, it can be explored and removed with the commands that it pri
     const { code, stderr } = await attempt(['sh', '-ec', `${weft.trim()}; ${once.trim()}`]);
     t.equal(code, 0, `${command} ${stderr}`);
   }
+  t.same(await remains(), []);
+});
+
+await t.test('what does not fit together is refused', async (t) => {
+  for (const [words, message] of [
+    [['--hosts', '1'], /--hosts.*2 to 5/],
+    [['--hosts', '6'], /--hosts.*2 to 5/],
+    [['--store', 'zookeeper'], /--store.*embedded, etcd/],
+    [['--scenario', 'flood'], /--scenario.*basic, failover/],
+    [['--scenario', 'failover', '--store', 'embedded'], /--scenario failover needs --store etcd/],
+    [['--scenario', 'failover', '--hosts', '2'], /--scenario failover needs --hosts 3 or more/],
+  ] as const) {
+    t.match(await attempt([...demo, ...words]), { code: 2, stdout: '', stderr: message }, words.join(' '));
+  }
+});
+
+await t.test('a host loses its power, is noticed, replaced, and comes back', async (t) => {
+  t.same(await remains(), []);
+  const lab = openLab(t);
+  const running = lab.start([...demo, '--scenario', 'failover']);
+  const code = await running.wait(LONGEST_MS);
+  const { stdout, stderr } = running;
+  t.comment(stdout.slice(stdout.indexOf('TIME ')));
+  t.equal(code, 0, stderr);
+  t.match(stdout, 'hosts alpha, beta and gamma: namespaces on a bridge');
+  t.match(stdout, '30 pairs ping each other');
+  const events = [...stdout.matchAll(/^([+-]?[\d.]+) s {2,}(\S.*?) {2,}(.*)$/gm)].map(([, time, where, what]) => ({
+    time: Number(time),
+    what: `${where}: ${what}`,
+  }));
+  const timeOf = (what: RegExp): number => events.find((event) => what.test(event.what))?.time ?? Number.NaN;
+  t.equal(timeOf(/^gamma: loses its power/), 0);
+  const inOrder = [
+    timeOf(/^alpha: knows that gamma is down$/),
+    timeOf(/^beta: weft attach auth/),
+    timeOf(/^web: auth answers, on beta$/),
+    timeOf(/^gamma: has power again/),
+    timeOf(/^alpha, beta: gamma has everything in force again$/),
+  ];
+  t.same(
+    inOrder,
+    inOrder.toSorted((a, b) => a - b),
+    JSON.stringify(events),
+  );
+  t.ok(inOrder.every((time) => time > 0));
+  for (const way of ['web → db', 'web → api', 'api → web'])
+    t.match(stdout, new RegExp(`^${way} +not cut +\\d+ +0 `, 'm'), `${way} loses nothing`);
+  t.match(stdout, /^web → auth +to gamma +\d+ +[1-9]/m);
+  t.same(await remains(), [], 'nothing is left');
+});
+
+await t.test('interrupted in the middle, it leaves nothing either', async (t) => {
+  const lab = openLab(t);
+  const running = lab.start([...demo, '--hosts', '2', '--store', 'etcd']);
+  await running.says('weft up on beta');
+  t.equal(await running.stop('SIGINT'), 1);
+  t.match(running.stderr, 'interrupted (SIGINT)');
   t.same(await remains(), []);
 });

@@ -12,10 +12,12 @@ const POLL_MS = 20;
 
 /** Required programs, with the Debian package of each. */
 const needed = { ip: 'iproute2', nsenter: 'util-linux', ping: 'iputils-ping', iperf3: 'iperf3' } as const;
+const neededForEtcd = { etcd: 'etcd-server' } as const;
 
 /** @throws WeftError that names what is missing and how to get it */
-export function requirePrograms(): void {
-  const missing = Object.entries(needed).filter(([program]) => !isInPath(program));
+export function requirePrograms(store: 'embedded' | 'etcd'): void {
+  const all = { ...needed, ...(store === 'etcd' && neededForEtcd) };
+  const missing = Object.entries(all).filter(([program]) => !isInPath(program));
   if (missing.length === 0) return;
   const programs = missing.map(([program]) => program).join(', ');
   const packages = missing.map(([, name]) => name).join(' ');

@@ -1,6 +1,5 @@
 /**
- * The stage of the demonstration: two hosts and four containers, all of them
- * network namespaces of this machine.
+ * The stage of the demonstration: hosts and containers, all of them network namespaces of this machine.
  *
  *   ┌ host alpha ──────────────┐            ┌ host beta ───────────────┐
  *   │ web ─┐                   │  underlay  │                   ┌─ api  │
@@ -8,15 +7,19 @@
  *   │ db ──┘         192.0.2.1 │    veth    │ 192.0.2.2         └─ cache│
  *   └──────────────────────────┘            └──────────────────────────┘
  *
+ * Two hosts are joined by a cable. More of them, or hosts with an etcd, are joined by a bridge in a namespace of its own
+ * (`hub`), where the etcd runs, too.
+ *
  * Everything has a fixed name, so that a later run finds and removes what an earlier one has
  * left because it was killed. One that was kept on purpose is never removed by another.
  */
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdirSync, openSync, closeSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Client } from '../../api/client.ts';
 import { WeftError } from '../../error.ts';
 import { eventually, run } from './commands.ts';
+import type { Host, Plan } from './plan.ts';
 
 export const directory = '/run/weft-demo';
 const prefix = 'weft-demo-';
@@ -24,33 +27,14 @@ const ownerFile = join(directory, 'demo.pid');
 const READY_MS = 60_000;
 const STOP_MS = 20_000;
 
-export interface Host {
-  readonly name: string;
-  readonly underlay: string;
-  readonly peer: string;
-  /** Its own shares of the subnets. */
-  readonly ranges: readonly string[];
-  readonly containers: readonly string[];
-}
-
-export const hosts: readonly [Host, Host] = [
-  {
-    name: 'alpha',
-    underlay: '192.0.2.1',
-    peer: '192.0.2.2',
-    ranges: ['10.0.0.10-10.0.0.19', 'fd00::10-fd00::19'],
-    containers: ['web', 'db'],
-  },
-  {
-    name: 'beta',
-    underlay: '192.0.2.2',
-    peer: '192.0.2.1',
-    ranges: ['10.0.0.20-10.0.0.29', 'fd00::20-fd00::29'],
-    containers: ['api', 'cache'],
-  },
-];
-
-export const network = { name: 'demo', subnets: ['10.0.0.0/24', 'fd00::/64'], vni: 100 } as const;
+/** The namespace with the bridge, and its address there. */
+const HUB = 'hub';
+const HUB_ADDRESS = '192.0.2.254';
+const ETCD = 'etcd';
+const ETCD_URL = `http://${HUB_ADDRESS}:2379`;
+const dataOfEtcd = join(directory, 'etcd');
+/** What etcd logs when it answers. */
+const ETCD_READY = 'serving client traffic';
 
 export function namespaceOf(name: string): string {
   return prefix + name;
@@ -61,8 +45,8 @@ export function inside(name: string, command: readonly string[]): string[] {
   return ['nsenter', `--net=/run/netns/${namespaceOf(name)}`, ...command];
 }
 
-export function socketOf(host: Host): string {
-  return join(directory, `${host.name}.sock`);
+export function socketOf({ name }: Pick<Host, 'name'>): string {
+  return join(directory, `${name}.sock`);
 }
 
 /** How this executable was started, to start it again. */
@@ -74,10 +58,10 @@ export async function claim(): Promise<'clean' | 'cleaned'> {
   if (owner !== 0 && commandLine(owner).includes('demo')) {
     throw new WeftError('conflict', `another weft demo runs (pid ${owner}): wait for it or end it first`);
   }
-  const kept = owner === 0 ? hosts.filter(isRunning) : [];
+  const kept = owner === 0 ? started().filter(isRunning) : [];
   if (kept.length > 0) {
-    const pids = kept.map((host) => pidOf(host)).join(' and ');
-    const mend = kept.map((host) => `\`weft --socket ${socketOf(host)} down\``).join(' and ');
+    const pids = kept.map((name) => pidOf(name)).join(' and ');
+    const mend = kept.map(endText).join(' and ');
     throw new WeftError('conflict', `a weft demo that was kept runs (pid ${pids}): end it with ${mend}`);
   }
   const left = existsSync(directory) || namespaces().length > 0;
@@ -92,20 +76,28 @@ export function release(): void {
   rmSync(ownerFile, { force: true });
 }
 
-/** The hosts and the cable between them. */
-export async function buildUnderlay(signal: AbortSignal): Promise<void> {
-  const [alpha, beta] = hosts;
+/** The hosts, and what joins them. */
+export async function buildUnderlay({ hosts, store }: Plan, signal: AbortSignal): Promise<void> {
   for (const { name } of hosts) await addNamespace(name, signal);
-  await run(
-    [
-      ...['ip', 'link', 'add', 'underlay', 'netns', namespaceOf(alpha.name), 'type', 'veth'],
-      ...['peer', 'name', 'underlay', 'netns', namespaceOf(beta.name)],
-    ],
-    signal,
-  );
+  const ip = (name: string, words: string): Promise<string> =>
+    run(['ip', '-n', namespaceOf(name), ...words.split(' ')], signal);
+  const [first, second] = hosts as [Host, Host];
+  if (hosts.length === 2 && store === 'embedded') {
+    const other = `netns ${namespaceOf(second.name)}`;
+    await ip(first.name, `link add underlay type veth peer name underlay ${other}`);
+  } else {
+    await addNamespace(HUB, signal);
+    await ip(HUB, 'link add bridge type bridge');
+    await ip(HUB, `addr add ${HUB_ADDRESS}/24 dev bridge`);
+    await ip(HUB, 'link set bridge up');
+    for (const { name } of hosts) {
+      await ip(HUB, `link add ${name} type veth peer name underlay netns ${namespaceOf(name)}`);
+      await ip(HUB, `link set ${name} master bridge up`);
+    }
+  }
   for (const { name, underlay } of hosts) {
-    await run(['ip', '-n', namespaceOf(name), 'addr', 'add', `${underlay}/24`, 'dev', 'underlay'], signal);
-    await run(['ip', '-n', namespaceOf(name), 'link', 'set', 'underlay', 'up'], signal);
+    await ip(name, `addr add ${underlay}/24 dev underlay`);
+    await ip(name, 'link set underlay up');
   }
 }
 
@@ -114,51 +106,121 @@ export async function addNamespace(name: string, signal: AbortSignal): Promise<v
   await run(['ip', '-n', namespaceOf(name), 'link', 'set', 'lo', 'up'], signal);
 }
 
-/** Starts `weft up` on a host and waits until it forwards. Its log is a file beside the socket. */
-export async function startDaemon(host: Host, signal: AbortSignal): Promise<void> {
-  const logFile = join(directory, `${host.name}.log`);
-  const log = openSync(logFile, 'w');
-  const [file = '', ...args] = inside(host.name, [
-    ...weft,
-    ...['--socket', socketOf(host), 'up', '--host', host.name, '--state', join(directory, `${host.name}.state`)],
-    ...['--underlay', host.underlay, '--peer', host.peer],
-  ]);
-  // In a process group of its own: the demonstration handles Ctrl-C, and a daemon that is kept outlives
-  // it.
-  const daemon = spawn(file, args, { stdio: ['ignore', 'ignore', log], detached: true });
-  closeSync(log);
-  daemon.unref();
-  daemon.on('error', () => {});
-  writeFileSync(pidFile(host), String(daemon.pid));
-  const client = new Client(socketOf(host));
-  await eventually(
-    async () => {
-      if (daemon.exitCode !== null) return;
-      if (!(await client.status()).forwarding) throw new WeftError('system', `weft on ${host.name} does not forward`);
-    },
-    READY_MS,
-    signal,
+/** Starts etcd at the bridge, and waits until it answers. */
+export async function startEtcd(signal: AbortSignal): Promise<void> {
+  const peerUrl = 'http://127.0.0.1:2380';
+  const etcd = launch(
+    ETCD,
+    inside(HUB, [
+      ...['etcd', '--name', 'demo', '--data-dir', dataOfEtcd],
+      ...['--listen-client-urls', ETCD_URL, '--advertise-client-urls', ETCD_URL],
+      ...['--listen-peer-urls', peerUrl, '--initial-advertise-peer-urls', peerUrl],
+      ...['--initial-cluster', `demo=${peerUrl}`],
+      ...['--logger', 'zap', '--log-outputs', 'stderr', '--log-level', 'info'],
+    ]),
   );
-  if (daemon.exitCode !== null) {
-    const said = readFileSync(logFile, 'utf8').trim().split('\n').at(-1) ?? '';
-    throw new WeftError('system', `weft up on ${host.name}: ${said}`);
-  }
+  await ready(ETCD, etcd, signal, async () => {
+    if (!logOf(ETCD).includes(ETCD_READY)) throw new WeftError('system', 'etcd does not answer');
+  });
 }
 
-/** Ends the daemons, and removes namespaces (with their interfaces) and files. Works on whatever is left. */
+/** Starts `weft up` on a host and waits until it forwards. Its log is a file beside the socket. */
+export async function startDaemon(host: Host, { store }: Plan, signal: AbortSignal): Promise<void> {
+  const { name, underlay, peers } = host;
+  const daemon = launch(
+    name,
+    inside(name, [
+      ...weft,
+      ...['--socket', socketOf(host), 'up', '--host', name, '--state', join(directory, `${name}.state`)],
+      ...['--underlay', underlay, ...peers.flatMap((peer) => ['--peer', peer])],
+      ...(store === 'etcd' ? ['--store', ETCD_URL.replace('http:', 'etcd:')] : []),
+    ]),
+  );
+  const client = new Client(socketOf(host));
+  await ready(`weft up on ${name}`, daemon, signal, async () => {
+    if (!(await client.status()).forwarding) throw new WeftError('system', `weft on ${name} does not forward`);
+  });
+}
+
+/** A host loses its power: nothing comes from it any more, in the middle of everything, and its daemon is gone. */
+export async function cutPower({ name }: Host, signal: AbortSignal): Promise<void> {
+  await run(['ip', '-n', namespaceOf(HUB), 'link', 'set', name, 'down'], signal);
+  const pid = pidOf(name)!;
+  process.kill(pid, 'SIGKILL');
+  await eventually(
+    async () => {
+      if (isRunning(name)) throw new WeftError('system', `weft on ${name} (pid ${pid}) does not die`);
+    },
+    STOP_MS,
+    signal,
+  );
+}
+
+/** It has power again; the daemon has to be started. */
+export async function restorePower({ name }: Host, signal: AbortSignal): Promise<void> {
+  await run(['ip', '-n', namespaceOf(HUB), 'link', 'set', name, 'up'], signal);
+}
+
+/** Ends the programs, and removes namespaces (with their interfaces) and files. Works on whatever is left. */
 export async function clear(): Promise<void> {
-  await Promise.all(hosts.map(stopDaemon));
+  // The daemons first: they sign off in the store.
+  await Promise.all(
+    started()
+      .filter((name) => name !== ETCD)
+      .map(stop),
+  );
+  if (started().includes(ETCD)) await stop(ETCD);
   for (const name of namespaces()) await run(['ip', 'netns', 'del', name]);
   rmSync(directory, { recursive: true, force: true });
 }
 
-async function stopDaemon(host: Host): Promise<void> {
-  const pid = pidOf(host);
+/** The commands that remove what was kept, for people: each is a line. */
+export function removal({ hosts, store }: Plan): string[] {
+  const kill = store === 'etcd' ? [`kill ${pidOf(ETCD)}`] : [];
+  const all = namespaces().map((name) => name.slice(prefix.length));
+  return [
+    ...hosts.map((host) => `$weft --socket ${socketOf(host)} down`),
+    ...kill,
+    `for n in ${all.join(' ')}; do ip netns del ${namespaceOf('$n')}; done; rm -r ${directory}`,
+  ];
+}
+
+/**
+ * Starts a program, with its log in a file. It is in a process group of its own: the demonstration handles Ctrl-C, and one
+ * that is kept outlives it.
+ */
+function launch(name: string, command: readonly string[]): ChildProcess {
+  const log = openSync(logFile(name), 'w');
+  const [file = '', ...args] = command;
+  const child = spawn(file, args, { stdio: ['ignore', 'ignore', log], detached: true });
+  closeSync(log);
+  child.unref();
+  child.on('error', () => {});
+  writeFileSync(pidFile(name), String(child.pid));
+  return child;
+}
+
+/** @throws WeftError with the last line of its log if it ends instead */
+async function ready(
+  what: string,
+  child: ChildProcess,
+  signal: AbortSignal,
+  attempt: () => Promise<void>,
+): Promise<void> {
+  const hasEnded = (): boolean => child.exitCode !== null || child.pid === undefined;
+  await eventually(async () => (hasEnded() ? undefined : attempt()), READY_MS, signal);
+  if (!hasEnded()) return;
+  const name = what.replace('weft up on ', '');
+  throw new WeftError('system', `${what}: ${logOf(name).trim().split('\n').at(-1) ?? ''}`);
+}
+
+async function stop(name: string): Promise<void> {
+  const pid = pidOf(name);
   if (pid === undefined) return;
   const stopped = async (): Promise<void> => {
-    if (isRunning(host)) throw new WeftError('system', `weft up on ${host.name} (pid ${pid}) does not stop`);
+    if (isRunning(name)) throw new WeftError('system', `${name} (pid ${pid}) does not stop`);
   };
-  if (isRunning(host)) process.kill(pid, 'SIGTERM');
+  if (isRunning(name)) process.kill(pid, 'SIGTERM');
   const never = new AbortController().signal;
   await eventually(stopped, STOP_MS, never).catch(async () => {
     process.kill(pid, 'SIGKILL');
@@ -167,24 +229,42 @@ async function stopDaemon(host: Host): Promise<void> {
 }
 
 function namespaces(): string[] {
-  const directory = '/run/netns';
-  const known = hosts.flatMap(({ name, containers }) => [name, ...containers]).map(namespaceOf);
-  return existsSync(directory) ? readdirSync(directory).filter((name) => known.includes(name)) : [];
+  const all = '/run/netns';
+  return existsSync(all) ? readdirSync(all).filter((name) => name.startsWith(prefix)) : [];
 }
 
-/** Is its daemon running? The number may belong to another process by now. */
-function isRunning(host: Host): boolean {
-  const pid = pidOf(host);
-  return pid !== undefined && commandLine(pid).includes(socketOf(host));
+/** The names of what was started and may run: hosts, and the etcd. */
+function started(): string[] {
+  if (!existsSync(directory)) return [];
+  const files = readdirSync(directory).filter((file) => file.endsWith('.pid') && join(directory, file) !== ownerFile);
+  return files.map((file) => file.replace(/\.pid$/, '')).sort();
 }
 
-/** The pid of its daemon, which may have ended; undefined if none was started. */
-function pidOf(host: Host): number | undefined {
-  return existsSync(pidFile(host)) ? Number(readFileSync(pidFile(host), 'utf8')) : undefined;
+function endText(name: string): string {
+  return name === ETCD ? `\`kill ${pidOf(name)}\`` : `\`weft --socket ${socketOf({ name })} down\``;
 }
 
-function pidFile(host: Host): string {
-  return join(directory, `${host.name}.pid`);
+/** Is it running? The number may belong to another process by now. */
+function isRunning(name: string): boolean {
+  const pid = pidOf(name);
+  return pid !== undefined && commandLine(pid).includes(name === ETCD ? dataOfEtcd : socketOf({ name }));
+}
+
+/** The pid of what was started, which may have ended. */
+function pidOf(name: string): number | undefined {
+  return existsSync(pidFile(name)) ? Number(readFileSync(pidFile(name), 'utf8')) : undefined;
+}
+
+function pidFile(name: string): string {
+  return join(directory, `${name}.pid`);
+}
+
+function logFile(name: string): string {
+  return join(directory, `${name}.log`);
+}
+
+function logOf(name: string): string {
+  return readFileSync(logFile(name), 'utf8');
 }
 
 /** The command line of a process; empty if there is none (or only a zombie). */
