@@ -3,9 +3,10 @@
  * transaction is done, as a change at that one revision, and never before.
  *
  * Whatever was staged before the watch begins is read first. Entries that are stored but not visible
- * are remembered, so that nothing is reported when they are cleaned up.
+ * are remembered, so that nothing is reported when they are cleaned up; only of those that a transaction
+ * left behind long ago it is reported that they are gone.
  */
-import { isStagingKey, markedWith, StagedIds, stagingKey, visible } from './staged-ids.ts';
+import { isStagingKey, markedWith, STAGED, StagedIds, stagingKey, visible } from './staged-ids.ts';
 import type { Change, Entry, Store, WatchEvent } from './store.ts';
 
 export function watchStaged(
@@ -19,7 +20,9 @@ export function watchStaged(
   const begin = async (): Promise<void> => {
     let entries: readonly Entry[];
     try {
-      ({ entries } = await store.list('', from - 1));
+      // Nearly always, nothing is staged, and then there is nothing to know.
+      const staging = await store.list(STAGED, from - 1);
+      entries = staging.entries.length === 0 ? [] : (await store.list('', from - 1)).entries;
     } catch {
       // That revision is forgotten, or the store cannot be read now. Whoever watches lists again, which says what is wrong.
       if (!isStopped) listener({ kind: 'compacted' });

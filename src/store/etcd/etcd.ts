@@ -55,7 +55,9 @@ const OPERATIONS = 128;
 /** Less than etcd's default (`--max-request-bytes`, 1.5 MiB), for what is around the values. */
 const LENGTH_BYTES = 1 << 20;
 /** How many entries are asked for at once. */
-const PAGE = 500;
+const PAGE = 250;
+/** Of so many prefixes it is remembered what was listed. */
+const LISTED = 16;
 /** How often a list begins again because etcd was compacted meanwhile. */
 const LIST_ATTEMPTS = 5;
 
@@ -76,8 +78,8 @@ class EtcdStore implements Store {
   readonly #options: EtcdStoreOptions;
   readonly #limits: Limits;
   readonly #underWay = new Set<Promise<unknown>>();
-  /** What was listed last. */
-  #listed: { readonly prefix: string; readonly revision: number; readonly anchor: Anchor } | undefined;
+  /** What was listed last, by prefix: watches begin there. */
+  readonly #listed = new Map<string, { readonly revision: number; readonly anchor: Anchor }>();
   #history: string | undefined;
   #closing: Promise<void> | undefined;
 
@@ -139,7 +141,9 @@ class EtcdStore implements Store {
     this.#history = history;
     if (newest) {
       const entry = { revision: newest.modRevision, value: Uint8Array.from(newest.value) };
-      this.#listed = { prefix, revision: revision!, anchor: { key: Uint8Array.from(newest.key), entry } };
+      this.#listed.delete(prefix);
+      this.#listed.set(prefix, { revision: revision!, anchor: { key: Uint8Array.from(newest.key), entry } });
+      for (const [oldest] of this.#listed) if (this.#listed.size > LISTED) this.#listed.delete(oldest);
     }
     return { revision: revision!, history: history!, entries };
   }
@@ -179,15 +183,14 @@ class EtcdStore implements Store {
   }
 
   watch(prefix: string, from: number, listener: (event: WatchEvent) => void): () => void {
-    const listed = this.#listed;
-    const isListed = listed?.prefix === prefix && listed.revision === from - 1;
+    const listed = this.#listed.get(prefix);
     const watch: EtcdWatch = new EtcdWatch({
       connection: this.#connection,
       prefix: this.#options.prefix + prefix,
       skipped: this.#options.prefix.length,
       from,
       history: this.#history,
-      anchor: isListed ? listed.anchor : undefined,
+      anchor: listed?.revision === from - 1 ? listed.anchor : undefined,
       limits: this.#limits,
       after: this.#options.after,
       onChanges: (revision, changes) => listener({ kind: 'changes', revision, changes }),
