@@ -17,6 +17,8 @@ export interface TapSpec {
   readonly ifname: string;
   /** Exactly this TAP, whatever its name is by now, or none. */
   readonly known?: TapIdentity;
+  /** Nobody is told of its descriptors. */
+  readonly isTransient?: boolean;
 }
 
 export function tapTarget({ netns, ifname, known }: TapSpec): TapTarget {

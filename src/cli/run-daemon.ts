@@ -35,8 +35,8 @@ import { openLogger } from './logger.ts';
 const TRIM_MS = 3000;
 /** How long responses in progress may take when the daemon stops. */
 const CLOSE_MS = 1000;
-/** The pause before a holder that has ended is started again. */
-const HOLDER_PAUSE_MS = 1000;
+/** The pause before a holder that has ended is started again, which doubles each time. */
+const HOLDER_PAUSE_MS = { first: 1000, longest: 600_000 };
 
 type Shutdown = { readonly purge: boolean };
 
@@ -67,6 +67,7 @@ class Daemon {
   readonly #descriptors: Descriptors;
   readonly #predecessor: Predecessor;
   #holder: Holder | undefined;
+  #holderPauseMs = HOLDER_PAUSE_MS.first;
   #api!: ApiServer;
   #sw!: Switch;
   #stopping: Promise<void> | undefined;
@@ -227,10 +228,11 @@ class Daemon {
   #holderLost(why: string): void {
     this.#holder = undefined;
     if (this.#stopping) return;
-    this.#logger.warn({ why }, 'the holder of descriptors is started again');
+    this.#logger.warn({ why, inMs: this.#holderPauseMs }, 'the holder of descriptors is started again');
     setTimeout(() => {
       if (!this.#stopping && !this.#holder) this.#keepDescriptors();
-    }, HOLDER_PAUSE_MS).unref();
+    }, this.#holderPauseMs).unref();
+    this.#holderPauseMs = Math.min(2 * this.#holderPauseMs, HOLDER_PAUSE_MS.longest);
   }
 
   #tellReady(): void {

@@ -133,6 +133,8 @@ export type PortSpec =
       readonly netns: string;
       readonly ifname: string;
       readonly known?: TapIdentity;
+      /** It ends with this process, and no other one is to have its descriptors (`PortDescriptors`). */
+      readonly isTransient?: boolean;
       readonly place?: Place;
       readonly rates?: PortRates;
     }

@@ -98,7 +98,13 @@ export class InternalKeeper {
       mtu: INTERNAL_MTU,
       listening: [],
     };
-    const tap = { kind: 'tap', name: 'internal', netns: namespace.ref.path, ifname: INTERNAL_IFNAME } as const;
+    const tap = {
+      kind: 'tap',
+      name: 'internal',
+      netns: namespace.ref.path,
+      ifname: INTERNAL_IFNAME,
+      isTransient: true,
+    } as const;
     forwarding.setInternal(link, tap);
     await configureNamespace(namespace);
     this.#thread = new SocketThread({

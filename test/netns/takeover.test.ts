@@ -19,7 +19,7 @@ import { startExchanges, type Exchanges } from '../support/exchanges.ts';
 import { startEtcd } from '../support/etcd.ts';
 import { openLab, type Lab } from '../support/lab.ts';
 import { attempt, isAlive, until, type Background, type Result } from '../support/process.ts';
-import { linkIdentity } from '../support/restart.ts';
+import { linkIdentity, startProbe } from '../support/restart.ts';
 import { attachContainer, oneHost, overlay } from '../support/topology.ts';
 import { ping } from '../support/traffic.ts';
 import { datapathKinds, Weft, weftCommand } from '../support/weft.ts';
@@ -164,13 +164,35 @@ await t.test('whoever is killed at whatever step, one goes on', async (t) => {
   const { weft, web, db } = await oneHost(lab, 'native');
   const passes = (): Promise<unknown> => ping(web.namespace, db.ip4);
   const steps = ['offer', 'go', 'all'];
+  /** Every frame that is sent meanwhile arrives, in order. */
+  const losesNothing = async (t: Test, work: () => Promise<void>): Promise<void> => {
+    const probe = await startProbe(web.namespace, db);
+    await until(() => probe.numbers().length > 0, { what: 'probes before' });
+    await work();
+    const { length } = probe.numbers();
+    await until(() => probe.numbers().length > length + 10, { what: 'probes afterwards' });
+    await probe.stop();
+    const numbers = probe.numbers();
+    t.same(
+      numbers.filter((number, at) => number !== numbers[0]! + at),
+      [],
+      `all of ${numbers.length} frames arrive in order`,
+    );
+  };
+
+  await t.test('a takeover loses no frame', async (t) => {
+    await losesNothing(t, () => weft.takeOver());
+    await losesNothing(t, async () => void (await weft.attemptTakeOver(['--config', '/does/not/exist'])));
+  });
 
   for (const [at, step] of steps.entries()) {
     await t.test(`the new one, after "${step}"`, async (t) => {
       const { pid } = weft;
-      const player = await play(lab, weft, steps.slice(0, at + 1));
-      await player.stop('SIGKILL');
-      await until(async () => (await weft.status()).forwarding, { what: 'the old one forwards' });
+      await losesNothing(t, async () => {
+        const player = await play(lab, weft, steps.slice(0, at + 1));
+        await player.stop('SIGKILL');
+        await until(async () => (await weft.status()).forwarding, { what: 'the old one forwards' });
+      });
       t.equal((await weft.status()).pid, pid);
       await passes();
       await weft.run('label', 'network', 'blue', `after=${step}`);
@@ -230,6 +252,17 @@ await t.test('whoever is killed at whatever step, one goes on', async (t) => {
       await player.says(why);
       await player.stop('SIGKILL');
     }
+    await passes();
+  });
+
+  await t.test('a holder that is killed is replaced, and has everything again', async (t) => {
+    const [holder] = holdersOf(weft);
+    process.kill(Number(holder), 'SIGKILL');
+    await until(() => holdersOf(weft).some((one) => one !== holder), { what: 'another holder' });
+    await until(() => /the holder of descriptors is started again/.test(weft.log()), { what: 'it is told' });
+    await weft.kill();
+    t.match(await web.namespace.run(['ip', 'link', 'show', 'eth0']), /LOWER_UP/);
+    await weft.start();
     await passes();
   });
 

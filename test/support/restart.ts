@@ -57,16 +57,19 @@ export async function killAndRestart(weft: Weft, from: Container, to: Container)
   return { dataAgainMs: dataAtMs - killedAtMs, probeAgainMs: probeAtMs - restartedAtMs };
 }
 
-/** A UDP probe every 10 ms. `arrivals` says when each came, in milliseconds of CLOCK_MONOTONIC. */
+/**
+ * A UDP probe every 10 ms. `arrivals` says when each came, in milliseconds of CLOCK_MONOTONIC; `numbers` which ones.
+ */
 export async function startProbe(
   from: Namespace,
   to: Pick<Container, 'namespace' | 'ip4'>,
-): Promise<{ arrivals(): number[]; stop(): Promise<void> }> {
+): Promise<{ arrivals(): number[]; numbers(): number[]; stop(): Promise<void> }> {
   const sink = to.namespace.start(python('udp_probe_sink.py', PROBE_PORT));
   await sink.says('ready');
   const probe = from.start(python('udp_probe.py', to.ip4, PROBE_PORT));
   return {
     arrivals: () => arrivals(sink.lines),
+    numbers: () => sink.lines.map(({ text }) => Number(text.split(' ')[0])).filter((number) => !Number.isNaN(number)),
     stop: async () => {
       await probe.stop();
       await sink.stop();

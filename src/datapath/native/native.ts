@@ -132,7 +132,7 @@ class Native implements NativeSwitch {
     );
     for (const [i, { port, spec, at }] of taps.entries()) {
       const one = opened[i]!;
-      if (typeof one !== 'number') this.#enterPort(port, spec, tapDescriptors(one));
+      if (typeof one !== 'number') this.#enterPort(port, spec, spec.isTransient ? undefined : tapDescriptors(one));
       results[at] = typeof one === 'number' ? ioError(-one, spec) : one;
     }
     return results;

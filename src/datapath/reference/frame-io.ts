@@ -42,7 +42,7 @@ export class FrameIo implements KernelIo {
   addTap(port: PortNo, spec: TapSpec): TapOpened {
     const opened = this.#native.addTap(port, tapTarget(spec), this.#descriptors?.spareTaps() ?? []);
     if (typeof opened === 'number') throw ioError(-opened, { kind: 'tap', ...spec });
-    this.#opened(port, tapDescriptors(opened));
+    if (!spec.isTransient) this.#opened(port, tapDescriptors(opened));
     return opened;
   }
 
