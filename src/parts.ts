@@ -52,7 +52,7 @@ import { version } from './package.ts';
 import { Paths } from './paths/paths.ts';
 import type { Probe } from './paths/probe.ts';
 import type { Descriptors } from './handover/descriptors.ts';
-import type { Store } from './store/store.ts';
+import { joined, type Store } from './store/store.ts';
 
 export interface SwitchOptions extends DaemonConfig {
   readonly logger: Logger;
@@ -226,7 +226,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     underlay: () => underlay.address,
     peers: options.peers.map(parseIp),
     whyAlive: (name) => membership.whyAlive(name),
-    belongingsOf: (name) => belongingsOf(name, endpoints.all()),
+    belongingsOf: (name) => joined(belongingsOf(name, endpoints.all()), blocks?.without(name) ?? {}),
     onMoved: (name) => endpoints.followHost(name),
   });
   const networks: Networks = new Networks({

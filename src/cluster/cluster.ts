@@ -15,7 +15,7 @@ import { compareKinds, kindOf, kinds } from '../model/kinds/registry.ts';
 import type { AcceptReport, ApplyReport } from '../model/report.ts';
 import { idOf, nameOf, type Resource, type ResourceName } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
-import type { Change, Entry, Transaction } from '../store/store.ts';
+import { joined, type Change, type Entry, type Transaction } from '../store/store.ts';
 import { inTurns } from '../turns.ts';
 import { Deletions, marked, unmarked } from './deletions.ts';
 import { FileDraft } from './draft.ts';
@@ -228,11 +228,12 @@ export class Cluster {
     refuseInUse(kind, name, this.#all());
     if (!dryRun) {
       const key = keyOf(kind, name);
-      const { expect = [], put = [], delete: others = [] } = reconciler.planRemoval?.(name) ?? {};
       const isMarked = feed.report() !== null && isReferredTo(kind) && reconciler.find(name) !== undefined;
       if (isMarked) await this.#mark(kind, name, revision);
       const at = isMarked ? reconciler.get(name).revision : revision;
-      await this.#write({ expect: [{ key, revision: at }, ...expect], put, delete: [key, ...others] });
+      await this.#write(
+        joined({ expect: [{ key, revision: at }], delete: [key] }, reconciler.planRemoval?.(name) ?? {}),
+      );
       logger.info({ kind: kind.kind, name }, 'deleted');
     }
     return { kind: kind.kind, ...nameIn(kind, name), action: 'deleted', dryRun };

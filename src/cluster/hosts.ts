@@ -13,7 +13,7 @@ import { hostKind, type HostResource } from '../model/kinds/host.ts';
 import { hostRegistration, type HostRegistration } from '../model/records.ts';
 import { validate } from '../model/validate.ts';
 import { hostMacOf } from '../table/topology.ts';
-import type { Expectation, Transaction } from '../store/store.ts';
+import { joined, type Expectation, type Transaction } from '../store/store.ts';
 import { Declarations } from './declarations.ts';
 import { keyOf } from './keys.ts';
 import type { Declared, Draft, Planned, Stored } from './reconciler.ts';
@@ -140,20 +140,16 @@ export class Hosts extends Declarations<HostResource> {
   planRemoval(name: string): Transaction {
     const registration = this.registrationOf(name);
     if (!registration) return {};
-    const { delete: deleted = [], ...others } = this.#environment.belongingsOf(name);
-    return {
-      ...others,
-      delete: [...registrationKeys(name, registration, this.get(name).resource.spec.underlay), ...deleted],
-    };
+    const keys = registrationKeys(name, registration, this.get(name).resource.spec.underlay);
+    return joined({ delete: keys }, this.#environment.belongingsOf(name));
   }
 
   /** Takes this host out of the store, with all that it has there besides its endpoints. */
   planFarewell(): Transaction {
     const { name } = this.#environment;
     if (!this.registrationOf(name) || this.isTaken) return {};
-    const { expect = [], put = [], delete: deleted = [] } = this.planRemoval(name);
-    const key = `hosts/${name}`;
-    return { expect: [{ key, revision: this.get(name).revision }, ...expect], put, delete: [key, ...deleted] };
+    const key = keyOf(hostKind, name);
+    return joined({ expect: [{ key, revision: this.get(name).revision }], delete: [key] }, this.planRemoval(name));
   }
 
   /** The hosts that share the store. */

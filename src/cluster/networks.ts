@@ -16,7 +16,7 @@ import type { AllottedNetwork } from '../model/records.ts';
 import type { NetworkReport } from '../model/report.ts';
 import type { Resource } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
-import type { Expectation, Transaction } from '../store/store.ts';
+import { joined, type Expectation, type Transaction } from '../store/store.ts';
 import { inTurns } from '../turns.ts';
 import type { Allotment } from './allotment.ts';
 import type { Endpoint } from './endpoint.ts';
@@ -117,8 +117,7 @@ export class Networks implements Reconciler {
   planRemoval(name: string): Transaction {
     const { allotment, blocks } = this.#environment;
     if (!allotment || !blocks) return {};
-    const [networks, addresses] = [allotment.planRemoval(name), blocks.withoutNetwork(name)];
-    return { ...networks, expect: [...networks.expect!, ...addresses.expect!], delete: addresses.delete! };
+    return joined(allotment.planRemoval(name), blocks.withoutNetwork(name));
   }
 
   check({ name, resource, record }: Stored<NetworkResource>, others: readonly Stored[]): void {

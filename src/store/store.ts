@@ -61,6 +61,15 @@ export interface Transaction {
   readonly delete?: readonly string[];
 }
 
+/** All of them as one. */
+export function joined(...transactions: readonly Transaction[]): Transaction {
+  return {
+    expect: transactions.flatMap(({ expect = [] }) => expect),
+    put: transactions.flatMap(({ put = [] }) => put),
+    delete: transactions.flatMap(({ delete: deleted = [] }) => deleted),
+  };
+}
+
 export interface Change {
   readonly key: string;
   /** The entry from this revision on; undefined if it was deleted. */

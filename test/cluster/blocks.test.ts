@@ -1,6 +1,7 @@
 /** Hosts with one store give addresses out of blocks that they claim, and out of each other's. */
 import t, { type Test } from 'tap';
 import { endpointKind } from '../../src/model/kinds/endpoint.ts';
+import { hostKind } from '../../src/model/kinds/host.ts';
 import { networkKind } from '../../src/model/kinds/network.ts';
 import type { BlockRecord } from '../../src/model/records.ts';
 import type { Store } from '../../src/store/store.ts';
@@ -148,7 +149,8 @@ t.test('a host that does not answer gives nothing away, until it is removed', as
     'the question is withdrawn',
   );
   t.equal(await attach(b, 'b1'), '10.0.0.16', 'others can be had');
-  await shared.transact(b.blocks!.without('a'));
+  await b.cluster.delete(hostKind, { name: 'a' });
+  t.match(Object.keys(await blocksIn(shared)), ['blocks/blue/4-10.0.0.16']);
   await settled(b);
   t.equal(await attach(b, 'b2', '10.0.0.9'), '10.0.0.9');
 });

@@ -20,7 +20,7 @@ import { parseIp } from '../../src/flow/types.ts';
 import { Forwarding } from '../../src/forwarding.ts';
 import { NetnsWatcher } from '../../src/link/netns-watcher.ts';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
-import type { Store } from '../../src/store/store.ts';
+import { joined, type Store } from '../../src/store/store.ts';
 
 export { manifest } from '../support/switch.ts';
 
@@ -139,7 +139,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     underlay: () => parseIp(underlay),
     peers: [],
     whyAlive: (name) => membership.whyAlive(name),
-    belongingsOf: (name) => belongingsOf(name, endpoints.all()),
+    belongingsOf: (name) => joined(belongingsOf(name, endpoints.all()), blocks?.without(name) ?? {}),
     onMoved: (name) => endpoints.followHost(name),
   });
   const networks: Networks = new Networks({
