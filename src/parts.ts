@@ -398,6 +398,8 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
           cluster.serial.run(async () => ({ local: endpoints.local, problems: await endpoints.inspect() })),
         probe,
         store: feed.report() ?? undefined,
+        registration: membership.report,
+        inForce: membership.inForceReport,
         flowCache: observer.datapath({ kind: options.datapath, flowLimit: options.flowLimit }),
         lostUpcalls: forwarding.datapath.counters().drops.upcall_lost ?? 0,
       }),

@@ -178,8 +178,11 @@ export class Switch {
   }
 
   /** The other hosts, and what is known of the way to each. */
-  hosts(): HostReport[] {
-    return this.#parts.peers.report();
+  async hosts(): Promise<HostReport[]> {
+    const { membership, peers } = this.#parts;
+    await membership.inForce.look().catch(() => {}); // what they had before is shown then
+    const known = membership.describe();
+    return peers.report().map((peer) => ({ ...peer, ...known.get(peer.name ?? '') }));
   }
 
   /** Checks the kernel, the rights, the underlay and the peers. */

@@ -72,7 +72,7 @@ export function routes({ sw, isStopping, shutdown, takeover }: ApiTarget, onInte
     return c.body(text, 200, { 'content-type': contentType });
   });
   app.get('/metrics', async (c) => c.json(await sw.metrics.report()));
-  app.get('/hosts', (c) => c.json(sw.hosts()));
+  app.get('/hosts', async (c) => c.json(await sw.hosts()));
   app.get('/doctor', async (c) => c.json(await sw.doctor()));
   app.post('/store/accept', async (c) => c.json(await sw.acceptStore()));
   app.post('/shutdown', async (c) => {

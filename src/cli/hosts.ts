@@ -22,7 +22,9 @@ async function hostTable(report: readonly HostReport[], isWide: boolean): Promis
   const paint = await colours();
   const stateText = ({ state }: HostReport): string =>
     state === 'up' ? paint('green', state) : state === 'unprobed' ? state : paint('red', state);
+  const isShared = report.some(({ inForce }) => inForce !== undefined);
   const heads = ['NAME', 'UNDERLAY', 'STATE', 'RTT', 'LOSS-IN', 'LOSS-OUT', 'PATH-MTU', 'SINCE'];
+  if (isShared) heads.push('IN-FORCE', 'BEHIND', 'VERSION');
   const rows = report.map((host): Cell[] => [
     host.name ?? '',
     host.underlay,
@@ -32,10 +34,11 @@ async function hostTable(report: readonly HostReport[], isWide: boolean): Promis
     lossText(host.lossOut),
     host.pathMtu ?? '',
     ageText(host.since),
-    ...(isWide ? [host.why ?? '', host.vnis?.join(',') ?? ''] : []),
+    ...(isShared ? [host.inForce?.state ?? '', host.inForce?.behind ?? '', host.version ?? ''] : []),
+    ...(isWide ? [host.why ?? '', host.vnis?.join(',') ?? '', host.id ?? ''] : []),
   ]);
   return table(
-    isWide ? [...heads, 'WHY', 'VNIS'] : heads,
+    isWide ? [...heads, 'WHY', 'VNIS', 'ID'] : heads,
     rows,
     'No other hosts: `weft up --peer ADDRESS,KEY` names them.',
   );

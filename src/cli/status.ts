@@ -51,6 +51,17 @@ async function statusText(report: StatusReport): Promise<string> {
         told.push(['Pending', paint('yellow', `other hosts do not know of ${pending.join(', ')} yet`)]);
       return [...told, ...lost.map((why) => ['Given up', paint('yellow', why)] as const)];
     }),
+    ...rows(() => {
+      const { registration, inForce } = report;
+      if (!registration) return [];
+      const { state, why } = registration;
+      const registered =
+        state === 'registered' ? state : paint(state === 'refused' ? 'red' : 'yellow', `${state}: ${why}`);
+      return [
+        ['Registration', registered],
+        ['In force', inForceText(inForce)],
+      ];
+    }),
     ...row('Networks', () => report.networks),
     ...row('Endpoints', () => endpointsText(report)),
     ...rows(() => report.refusedRecords.map((refused) => ['Waiting', paint('yellow', refusedText(refused))] as const)),
@@ -102,6 +113,17 @@ function portRows({ ports }: StatusReport): Cell[][] {
     numberText(port.txBytes),
     pairsText(port.drops),
   ]);
+}
+
+/** The hosts that do not have everything in force are named. */
+function inForceText(inForce: StatusReport['inForce']): string {
+  const { revision = 0, hosts = [] } = inForce ?? {};
+  const others = hosts.filter(({ state }) => state !== 'in force');
+  const named = others.map(({ host, state, behind }) =>
+    state === 'lagging' && behind !== undefined ? `${host} is ${behind} revisions behind` : `${host} is ${state}`,
+  );
+  const all = `${hosts.length - others.length} of ${hosts.length} hosts`;
+  return [`revision ${revision} on ${all}`, ...named].join('; ');
 }
 
 function underlayText({ underlay, tunnel }: StatusReport): string {

@@ -124,10 +124,10 @@ export class InForce {
     wanted: number,
   ): HostInForceReport {
     const { host, isReachable } = this.#environment;
-    if (name === host) return { host: name, state: 'in force', revision: this.#revision };
+    if (name === host) return { host: name, state: 'in force', revision: this.#revision, behind: 0 };
     const revision = this.#known.get(name);
     const since = goneSinceMs === undefined ? {} : { since: new Date(goneSinceMs).toISOString() };
-    const known = revision === undefined ? {} : { revision };
+    const known = revision === undefined ? {} : { revision, behind: Math.max(0, this.#revision - revision) };
     if (isLive && isReachable(name) !== false) {
       return { host: name, state: (revision ?? 0) >= wanted ? 'in force' : 'lagging', ...known };
     }

@@ -3,7 +3,7 @@
  * the others have in force (`in-force.ts`). Without a shared store, it is alone, and everything is in force when it is here.
  */
 import type { ProcessIdentity } from '../model/records.ts';
-import type { InForceReport } from '../model/report.ts';
+import type { HostReport, InForceReport } from '../model/report.ts';
 import type { Store } from '../store/store.ts';
 import type { Hosts } from './hosts.ts';
 import { InForce } from './in-force.ts';
@@ -98,6 +98,17 @@ export class Membership {
   /** Null if no store is shared. */
   get inForceReport(): InForceReport | null {
     return this.#presence ? this.inForce.report() : null;
+  }
+
+  /** What is known of each of the other hosts of the store, by name. */
+  describe(): ReadonlyMap<string, Pick<HostReport, 'id' | 'version' | 'inForce'>> {
+    if (!this.#presence) return new Map();
+    return new Map(
+      this.inForce.report().hosts.map(({ host, ...inForce }) => {
+        const record = this.live.find(host);
+        return [host, { ...(record && { id: record.id, version: record.version }), inForce }];
+      }),
+    );
   }
 
   /** True if a host of the store is known not to run. */

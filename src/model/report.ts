@@ -146,8 +146,9 @@ export const acceptReport = z.object({
 export const hostInForceReport = z.object({
   host: z.string(),
   state: z.enum(['in force', 'lagging', 'cut off', 'down']),
-  /** The last change of the state that it has in force. */
+  /** The last change of the state that it has in force, and how many revisions it is behind this host. */
   revision: z.number().optional(),
+  behind: z.number().optional(),
   /** Since when the store has not heard of it. */
   since: z.string().optional(),
 });
@@ -184,6 +185,11 @@ export const hostReport = z.object({
   pathMtu: z.number().nullable(),
   /** Those of its networks; null if it does not say. */
   vnis: z.array(z.number()).nullable(),
+  /** For a host that shares the store: its id, and the version that runs on it. */
+  id: z.string().optional(),
+  version: z.string().optional(),
+  /** For a host that shares the store: how much of the state it has in force. */
+  inForce: hostInForceReport.omit({ host: true }).optional(),
 });
 
 export const statusReport = z.object({

@@ -18,6 +18,7 @@ import type {
   SharedStoreReport,
   StatusReport,
 } from '../model/report.ts';
+import { checkMembership } from './membership-check.ts';
 import { checkStore } from './store-check.ts';
 
 /** What the checks look at. */
@@ -55,6 +56,9 @@ export interface DoctorEnvironment {
   }>;
   /** Undefined if this host has its store for itself. */
   readonly store: SharedStoreReport | undefined;
+  /** Null if this host has its store for itself. */
+  readonly registration: StatusReport['registration'];
+  readonly inForce: StatusReport['inForce'];
   readonly flowCache: Pick<DatapathReport, 'flows' | 'flowLimit' | 'masks' | 'maskLimit' | 'refused' | 'evicted'>;
   /** Frames that ended because the datapath or a decision failed: a defect unless it is 0. */
   readonly lostUpcalls: number;
@@ -71,6 +75,7 @@ export async function diagnose(environment: DoctorEnvironment): Promise<DoctorRe
     checkCapabilities(),
     ...checkOffloads(environment.offloads),
     ...(environment.store ? checkStore(environment.store) : []),
+    ...checkMembership(environment),
     checkUpcalls(environment),
     ...checkFlowCache(environment),
     ...(environment.outside ? checkOutside(await environment.outside()) : []),

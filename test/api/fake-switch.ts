@@ -133,7 +133,7 @@ export function fakeSwitch(): FakeSwitch {
     captures,
     onFollowers: () => {},
     status: () => statusOf(sw.forwarding),
-    hosts: () => [],
+    hosts: async () => [],
     metrics: {
       text: async (format) => ({ contentType: `text/plain; of=${format}`, text: `# ${format}\n` }),
       report: async () => [{ name: 'weft_peers', type: 'gauge', help: 'Peers', values: [{ labels: {}, value: 2 }] }],

@@ -21,6 +21,8 @@ const everything = { udpSegment: true, udpGro: true, tapUso: true };
 async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport[]> {
   const { checks } = await diagnose({
     store: undefined,
+    registration: null,
+    inForce: null,
     underlay: undefined,
     tunnel: undefined,
     vxlanPort: 4789,
