@@ -305,9 +305,10 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   });
 
   const { status, eventLoop } = foundations;
+  const openMetrics = (): Metrics => new Metrics({ status, peers: () => peers.report(), delays: eventLoop.reader() });
   const metricsServer = new MetricsServer({
     address: options.metrics,
-    metrics: new Metrics({ status, delays: eventLoop.reader() }),
+    metrics: openMetrics(),
     onChange: ({ address, why }) => {
       if (why === undefined) logger.info({ address }, 'metrics are served');
       else logger.warn({ address, why }, 'metrics cannot be served at this address: trying again');
@@ -373,7 +374,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       internal,
       observer,
       eventLoop,
-      metrics: new Metrics({ status, delays: eventLoop.reader() }),
+      metrics: openMetrics(),
       metricsServer,
       clashes,
     },

@@ -1,5 +1,6 @@
 /** All metrics, in the order in which they are shown. A new group is a file beside this one and a line here. */
 import { datapathMetrics } from './datapath-metrics.ts';
+import { hostMetrics } from './host-metrics.ts';
 import type { Metric } from './metric.ts';
 import { peerMetrics } from './peer-metrics.ts';
 import { portMetrics } from './port-metrics.ts';
@@ -13,5 +14,6 @@ export const metrics: readonly Metric[] = [
   ...portMetrics,
   ...tableMetrics,
   ...peerMetrics,
+  ...hostMetrics,
   ...storeMetrics,
 ];

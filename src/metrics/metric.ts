@@ -6,13 +6,14 @@
  * What every process has is called as it is everywhere (`process_…`). Labels are bounded: by what is declared on this
  * host, or by a list in the code, never by what a container or another host sends.
  */
-import type { StatusReport } from '../model/report.ts';
+import type { HostReport, StatusReport } from '../model/report.ts';
 import type { Delays } from './event-loop.ts';
 import type { ProcessFacts } from './process-facts.ts';
 
 /** What a scrape reads. */
 export interface Sources {
   readonly status: StatusReport;
+  readonly peers: readonly HostReport[];
   readonly process: ProcessFacts;
   readonly eventLoop: Delays;
 }

@@ -4,7 +4,7 @@
  * A scrape reads everything once, and is then written in several turns of the event loop. Scrapes that come meanwhile
  * get the same answer, so that no number of them costs more than one at a time.
  */
-import type { MetricReport, StatusReport } from '../model/report.ts';
+import type { HostReport, MetricReport, StatusReport } from '../model/report.ts';
 import { metrics } from './catalogue.ts';
 import type { Delays } from './event-loop.ts';
 import type { Exposition } from './exposition.ts';
@@ -15,6 +15,7 @@ export type MetricsFormat = 'prometheus' | 'openmetrics';
 
 export interface MetricsOptions {
   readonly status: () => StatusReport;
+  readonly peers: () => readonly HostReport[];
   /** The delays since it was called last. */
   readonly delays: () => Delays;
 }
@@ -53,7 +54,8 @@ export class Metrics {
 
   async #sources(): Promise<Sources> {
     const process = await processFacts();
-    return { status: this.#options.status(), process, eventLoop: this.#options.delays() };
+    const { status, peers, delays } = this.#options;
+    return { status: status(), peers: peers(), process, eventLoop: delays() };
   }
 }
 

@@ -55,7 +55,7 @@ t.test('verbs, options, choices and kinds', async (t) => {
   }
   t.notOk(options.includes('--network'), 'which is given already');
   t.ok((await completed(t, 'attach', '--ip', '10.0.0.1', '--i')).includes('--ip'), 'this can be given again');
-  t.same(await completed(t, 'status', '-o', ''), ['table', 'json', 'yaml', 'name']);
+  t.same(await completed(t, 'status', '-o', ''), ['table', 'json', 'yaml', 'name', 'wide']);
   t.same(await completed(t, 'status', '--output=j'), ['--output=json']);
   t.same(await completed(t, 'completion', ''), ['bash', 'zsh', 'fish']);
   t.same(

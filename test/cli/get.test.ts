@@ -25,7 +25,10 @@ t.test('resources can be selected, sorted and named', async (t) => {
   ] as const) {
     t.match(await weft(['get', 'net', ...words]), { code: 2, stdout: '', stderr: message }, words.join(' '));
   }
-  t.match(await weft(['detach', 'db', '-o', 'name']), { code: 2, stderr: /-o name: only weft get prints names/ });
+  t.match(await weft(['detach', 'db', '-o', 'name']), {
+    code: 2,
+    stderr: /-o name: only weft get and hosts print names/,
+  });
 });
 
 t.test('get --watch shows what there is, and then every change', async (t) => {

@@ -32,6 +32,15 @@ const status: StatusReport = {
     ],
     audit: { runs: 3, mismatches: 0 },
   },
+  registration: { state: 'registered' },
+  inForce: {
+    revision: 70,
+    hosts: [
+      { host: 'a', state: 'in force', revision: 70 },
+      { host: 'b', state: 'cut off', revision: 67 },
+      { host: 'c', state: 'down' },
+    ],
+  },
   tunnel: { open: true },
   outside: { open: false, why: 'it is closed' },
   internal: { open: true, listening: [] },
@@ -51,6 +60,31 @@ const status: StatusReport = {
 };
 const sources: Sources = {
   status,
+  peers: [
+    {
+      name: 'b',
+      underlay: '192.0.2.2',
+      state: 'down',
+      why: 'no answer',
+      since: '2025-01-01T00:00:10.000Z',
+      roundTripMs: null,
+      lossIn: { lost: 0, of: 0 },
+      lossOut: { lost: 0, of: 0 },
+      pathMtu: 1500,
+      vnis: null,
+    },
+    {
+      name: null,
+      underlay: 'fd00::2',
+      state: 'up',
+      since: '2025-01-01T00:00:10.000Z',
+      roundTripMs: 0.25,
+      lossIn: { lost: 1, of: 4 },
+      lossOut: { lost: 0, of: 4 },
+      pathMtu: 1400,
+      vnis: [1],
+    },
+  ],
   process: { cpuSeconds: 1.5, openDescriptors: 20, mostDescriptors: 1024 },
   eventLoop: { medianSeconds: 0.0001, p99Seconds: 0.002, longestSeconds: 0.05 },
 };
@@ -73,6 +107,29 @@ t.test('both formats are what Prometheus reads, and say the same', async (t) => 
   t.equal(read.get('weft_dropped_frames_total')?.values.size, dropReasons.length, 'also those that did not occur');
   t.equal(value('weft_tunnel_open'), 1);
   t.equal(value('weft_outside_open'), 0);
+  t.equal(value('weft_peer_state', '{peer="192.0.2.2",state="down"}'), 1);
+  t.equal(value('weft_peer_state', '{peer="192.0.2.2",state="up"}'), 0);
+  t.equal(value('weft_peer_state', '{peer="fd00::2",state="up"}'), 1);
+  t.same([...read.get('weft_peer_round_trip_seconds')!.values], [['{peer="fd00::2"}', 0.000_25]]);
+  t.same(
+    [...read.get('weft_peer_loss_ratio')!.values],
+    [
+      ['{peer="fd00::2",direction="in"}', 0.25],
+      ['{peer="fd00::2",direction="out"}', 0],
+    ],
+  );
+  t.equal(value('weft_registered'), 1);
+  t.equal(value('weft_in_force_revision'), 70);
+  t.equal(value('weft_host_state', '{host="a",state="in_force"}'), 1);
+  t.equal(value('weft_host_state', '{host="b",state="cut_off"}'), 1);
+  t.equal(value('weft_host_state', '{host="b",state="in_force"}'), 0);
+  t.same(
+    [...read.get('weft_host_lag_revisions')!.values],
+    [
+      ['{host="a"}', 0],
+      ['{host="b"}', 3],
+    ],
+  );
   t.equal(value('weft_store_reachable'), 0);
   t.equal(value('weft_store_since_timestamp_seconds'), Date.UTC(2025, 0, 1, 0, 0, 10) / 1000);
   t.equal(value('weft_store_refused'), 0);
@@ -97,8 +154,17 @@ t.test('both formats are what Prometheus reads, and say the same', async (t) => 
 });
 
 t.test('what does not exist here has no value', async (t) => {
-  const read = parseMetrics((await exposition({ ...sources, status: plain }, 'prometheus')).text, 'prometheus');
-  for (const name of ['weft_tunnel_open', 'weft_outside_open', 'weft_internal_open', 'weft_store_reachable'])
+  const read = parseMetrics(
+    (await exposition({ ...sources, status: plain, peers: [] }, 'prometheus')).text,
+    'prometheus',
+  );
+  for (const name of [
+    'weft_tunnel_open',
+    'weft_outside_open',
+    'weft_internal_open',
+    'weft_store_reachable',
+    'weft_registered',
+  ])
     t.notOk(read.has(name), name);
 });
 
@@ -130,6 +196,7 @@ t.test('the format that is asked for', async (t) => {
 t.test('scrapes at one time share one reading; later ones read again', async (t) => {
   let readings = 0;
   const made = new Metrics({
+    peers: () => sources.peers,
     status: () => {
       readings++;
       return status;
