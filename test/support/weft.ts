@@ -71,10 +71,16 @@ export class Weft {
 
   /** Starts a daemon and waits until it forwards. */
   static async up(lab: Lab, host: Namespace, name: string, options: UpOptions): Promise<Weft> {
+    const weft = Weft.of(lab, host, name, options);
+    await weft.start();
+    return weft;
+  }
+
+  /** One that does not run yet. */
+  static of(lab: Lab, host: Namespace, name: string, options: UpOptions): Weft {
     const weft = new Weft(lab, host, name, options);
     lab.onFailure(() => (weft.log() === '' ? '' : `log of ${name}:\n${weft.log()}`));
     lab.onClose(() => weft.close());
-    await weft.start();
     return weft;
   }
 
