@@ -33,8 +33,6 @@ export interface EtcdOptions {
   readonly tls?: boolean;
   /** Makes these users, with their passwords, and requires one. `root` must be among them. */
   readonly users?: Readonly<Record<string, string>>;
-  /** How long a token of a user is valid, in seconds. */
-  readonly tokenSeconds?: number;
   /** Further options of etcd. */
   readonly options?: readonly string[];
 }
@@ -279,8 +277,6 @@ export class Etcd {
       command.push('--client-cert-auth', '--trusted-ca-file', ca);
       command.push('--cert-file', server.certificate, '--key-file', server.key);
     }
-    const { tokenSeconds } = this.#options;
-    if (tokenSeconds !== undefined) command.push('--auth-token-ttl', String(tokenSeconds));
     // The last one of an option's values counts.
     command.push(...(this.#options.options ?? []));
     return member.namespace ? member.namespace.start(command) : this.#lab.start(command);
