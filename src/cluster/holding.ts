@@ -99,8 +99,10 @@ export class Holding {
     return Math.max(this.#seenAt, this.#wroteAt, this.#leavingAt);
   }
 
+  /** This daemon has written the record. It may have been seen already. */
   wrote(revision: number): void {
     this.#wroteAt = Math.max(this.#wroteAt, revision);
+    this.#settle();
   }
 
   /** Something is given back in a transaction that expects the record as it is now. */
@@ -139,6 +141,10 @@ export class Holding {
     this.revision = entryRevision;
     // What is missing was deleted after whatever this daemon has written.
     this.#seenAt = entryRevision > 0 ? Math.max(revision, entryRevision) : Math.max(revision, this.#wroteAt);
+    this.#settle();
+  }
+
+  #settle(): void {
     if (this.isDamaged) return;
     this.#seeBlock();
     this.#seeClaims();

@@ -41,7 +41,8 @@ class Entries {
   }
 }
 
-type Outcome = 'done' | 'lost' | 'refused' | 'answer lost';
+/** `late`: its sender gives up, and it arrives later nevertheless. */
+type Outcome = 'done' | 'lost' | 'answer lost' | 'late';
 
 /** Something that was sent, and that arrives when the test says so. */
 interface Request {
@@ -194,10 +195,11 @@ class Daemon {
 
   async start(): Promise<void> {
     await this.blocks.load();
-    await this.#read();
+    await this.read();
   }
 
-  async #read(): Promise<void> {
+  /** Reads everything, as after a break. */
+  async read(): Promise<void> {
     const { host } = this;
     this.isBehind = host.isCutOff;
     if (!host.isCutOff) {
@@ -217,7 +219,7 @@ class Daemon {
   /** Takes the next report of the watch. */
   async follow(): Promise<void> {
     const { host } = this;
-    if (this.isBehind) return this.#read();
+    if (this.isBehind) return this.read();
     const report = host.isCutOff ? undefined : host.reports.shift();
     if (!report) return;
     const { key, entry, revision } = report;
@@ -318,6 +320,10 @@ class Daemon {
         what,
         arrive: (outcome) => {
           if (outcome === 'lost') return reject(away);
+          if (outcome === 'late') {
+            world.requests.push({ host, what, arrive: () => attempt(() => world.shared.transact(sent)) });
+            return reject(away);
+          }
           try {
             const revision = world.shared.transact(sent);
             if (outcome === 'answer lost' || this.isDead) reject(away);
@@ -358,6 +364,14 @@ class Daemon {
         });
       },
     } as unknown as Store;
+  }
+}
+
+function attempt(work: () => void): void {
+  try {
+    work();
+  } catch {
+    // Nobody waits for it.
   }
 }
 

@@ -46,8 +46,9 @@ async function run(seed: number): Promise<Record<string, number>> {
     if (!request) return;
     const isCutOff = request.host.isCutOff && request.what !== 'own';
     const chance = rng();
+    const isLost = isCutOff && chance < 0.5;
     request.arrive(
-      request.what === 'own' ? 'done' : isCutOff && chance < 0.5 ? 'lost' : chance < 0.1 ? 'answer lost' : 'done',
+      request.what === 'own' ? 'done' : isLost ? 'lost' : chance < 0.1 ? 'answer lost' : chance < 0.2 ? 'late' : 'done',
     );
   };
   const settle = async (host: Host): Promise<void> => {
@@ -121,6 +122,8 @@ async function run(seed: number): Promise<Record<string, number>> {
           host.isRemoved = false;
         }
       }
+    } else if (daemon && chance < 0.85) {
+      await daemon.read();
     } else if (daemon) {
       await daemon.renew();
       void daemon.blocks.keep();
@@ -184,3 +187,59 @@ t.test(`in ${SEEDS} random histories`, { timeout: 1_200_000 }, async (t) => {
     t.ok((all[what] ?? 0) > 0, `${what}: ${all[what]}`);
   }
 });
+
+for (const isRestarted of [true, false]) {
+  const who = isRestarted ? 'an earlier daemon' : 'a daemon that got no answer';
+  t.test(`what ${who} has sent to give a block back does not take it away later`, async (t) => {
+    const world = new World(['a', 'b'], '10.0.0.0/27');
+    const [a, b] = world.hosts as [Host, Host];
+    for (const host of world.hosts) await host.start();
+    /** Everything arrives, except for one request. */
+    const calm = async (except?: unknown): Promise<void> => {
+      for (let n = 0; n < 40; n++) {
+        for (const request of world.requests.filter((one) => one !== except)) {
+          world.requests.splice(world.requests.indexOf(request), 1);
+          request.arrive('done');
+        }
+        for (const { daemon } of world.hosts) await daemon?.follow();
+        await turn();
+      }
+    };
+    void a.daemon!.attach('a-1');
+    await calm();
+    t.same([...a.inForce], [['a-1', '10.0.0.2']]);
+    a.daemon!.detach('a-1');
+    void a.daemon!.blocks.keep();
+    await calm();
+    for (const ms of [61_000, 1, 301_000]) {
+      world.now += ms;
+      void a.daemon!.blocks.keep();
+      for (let n = 0; n < 20; n++) {
+        const at = world.requests.findIndex(({ what }) => what === 'own');
+        if (at >= 0) world.requests.splice(at, 1)[0]!.arrive('done');
+        await turn();
+      }
+    }
+    const leaving = world.requests.find(({ what }) => what === 'blocks')!;
+    t.ok(leaving, 'the block is given back');
+    world.requests.length = 0;
+    if (isRestarted) {
+      a.crash();
+      await a.start();
+    } else {
+      leaving.arrive('late');
+      await a.daemon!.read();
+    }
+    const late = isRestarted ? leaving : world.requests.pop();
+    void a.daemon!.attach('a-2', '10.0.0.2');
+    await calm(late);
+    t.same([...a.inForce], [['a-2', '10.0.0.2']]);
+    a.isCutOff = true;
+    late!.arrive('done');
+    await calm();
+    void b.daemon!.attach('b-1');
+    await calm();
+    world.check();
+    t.same([...b.inForce], [['b-1', '10.0.0.16']]);
+  });
+}
