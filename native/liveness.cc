@@ -86,7 +86,7 @@ double Liveness::interval_of(const Peer& peer) const { return std::max(settings_
 
 // Has it missed a probe?
 bool Liveness::is_stale(const Peer& peer, double now_ms) const {
-  return now_ms - std::max(peer.heard_ms, counted_from_ms_) > 1.5 * interval_of(peer);
+  return now_ms - peer.heard_ms - peer.excused_ms > 1.5 * interval_of(peer);
 }
 
 // 2. Heard
@@ -175,6 +175,7 @@ void Liveness::hear(Peer* peer, const Probe& probe, bool echoes, double now_ms) 
   peer->expected = std::min<uint32_t>(64, peer->expected + std::min<uint32_t>(gap, 64));
   peer->heard_seq = probe.seq;
   peer->heard_ms = now_ms;
+  peer->excused_ms = 0;
   peer->interval_ms = probe.interval_ms;
   peer->hearing = true;
   peer->hears = echoes && probe.hears;
@@ -217,7 +218,10 @@ void Liveness::sign_of_twin(Peer* peer, double now_ms) {
 
 void Liveness::run(double now_ms, const Send& send, const Drained& drained) {
   if (!active() || now_ms < due_ms_) return;
-  if (now_ms - due_ms_ > settings_.interval_ms / 2.0) counted_from_ms_ = now_ms;
+  const double late = now_ms - due_ms_;
+  if (late > settings_.interval_ms / 2.0) {
+    for (Peer& peer : peers_) peer.excused_ms += late;
+  }
   double due = kNever;
   double read_until = -kNever;
   for (Peer& peer : peers_) {
@@ -235,7 +239,7 @@ double Liveness::judge(Peer* peer, double now_ms, double* read_until, const Drai
   const double window = window_of(*peer);
   if (now_ms >= peer->adopted_ms + window) peer->is_greeted = false;
   if (!peer->hearing) return kNever;
-  const double end = std::max(peer->heard_ms, counted_from_ms_) + window;
+  const double end = peer->heard_ms + peer->excused_ms + window;
   if (now_ms < end) return end;
   if (*read_until < end) *read_until = drained(now_ms);
   if (*read_until < end) return now_ms + kDrainMs;

@@ -13,8 +13,8 @@
 //    is longer, is no longer heard. It is down then, and also if it says that it does not hear this
 //    host. One that has never echoed this session is not down: it may be the kernel's VXLAN device.
 // 4. Slowness of this host is no sign of death. If the judge itself comes late by more than half an
-//    interval, all windows begin again; and nobody is judged before everything that had arrived by the end
-//    of the window was read (`Drained`).
+//    interval, that time counts in no window; and nobody is judged before everything that had arrived by
+//    the end of the window was read (`Drained`).
 // 5. If more than half of the peers, of three or more, are gone at about the same time, it is
 //    probably this host that is cut off: they are suspect, and frames go on to them.
 //
@@ -130,6 +130,7 @@ class Liveness {
     uint64_t session = 0;
     uint32_t heard_seq = 0;
     double heard_ms = -1;
+    double excused_ms = 0;  // since then, the judge was late by so much
     double adopted_ms = 0;
     uint32_t interval_ms = 0;
     uint64_t history = 0;   // of its last probes, those that have arrived, the latest in bit 0
@@ -186,7 +187,6 @@ class Liveness {
   uint32_t highest_seq_ = 0;  // of all that were sent in this session: a peer that is added again goes on from there
   std::vector<Stranger> strangers_;  // least recently seen first
   double due_ms_ = kNever;
-  double counted_from_ms_ = -kNever;  // windows begin here at the earliest
   bool changed_ = false;
 };
 

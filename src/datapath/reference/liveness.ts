@@ -44,6 +44,8 @@ class Peer {
   session = NONE;
   heardSeq = 0;
   heardMs = -1;
+  /** Since then, the judge was late by so much. */
+  excusedMs = 0;
   adoptedMs = 0;
   intervalMs = 0;
   /** Of its last probes, those that have arrived, the latest in bit 0. */
@@ -105,8 +107,6 @@ export class ReferenceLiveness {
   /** Of all that were sent: a peer that is added again goes on from there. */
   #highestSeq = 0;
   #dueMs = Infinity;
-  /** Windows begin here at the earliest. */
-  #countedFromMs = -Infinity;
   #hasChanged = false;
 
   get dueMs(): number {
@@ -223,6 +223,7 @@ export class ReferenceLiveness {
     peer.expected = Math.min(PROBE_HISTORY, peer.expected + gap);
     peer.heardSeq = probe.seq;
     peer.heardMs = nowMs;
+    peer.excusedMs = 0;
     peer.intervalMs = probe.intervalMs;
     peer.hearing = true;
     peer.hears = echoes && probe.hears;
@@ -265,7 +266,8 @@ export class ReferenceLiveness {
   run(nowMs: number, send: SendProbe): void {
     const { intervalMs } = this.#settings;
     if (!this.#isActive || nowMs < this.#dueMs) return;
-    if (nowMs - this.#dueMs > intervalMs / 2) this.#countedFromMs = nowMs;
+    const lateMs = nowMs - this.#dueMs;
+    if (lateMs > intervalMs / 2) for (const peer of this.#peers) peer.excusedMs += lateMs;
     let dueMs = Infinity;
     for (const peer of this.#peers) {
       if (!peer.key) continue;
@@ -282,7 +284,7 @@ export class ReferenceLiveness {
     const windowMs = this.#windowOf(peer);
     if (nowMs >= peer.adoptedMs + windowMs) peer.isGreeted = false;
     if (!peer.hearing) return Infinity;
-    const endMs = Math.max(peer.heardMs, this.#countedFromMs) + windowMs;
+    const endMs = peer.heardMs + peer.excusedMs + windowMs;
     if (nowMs < endMs) return endMs;
     peer.hearing = false;
     this.#hurry(peer, nowMs);
@@ -348,7 +350,7 @@ export class ReferenceLiveness {
 
   /** Has it missed a probe? */
   #isStale(peer: Peer, nowMs: number): boolean {
-    return nowMs - Math.max(peer.heardMs, this.#countedFromMs) > 1.5 * this.#intervalOf(peer);
+    return nowMs - peer.heardMs - peer.excusedMs > 1.5 * this.#intervalOf(peer);
   }
 
   // 5. Told
