@@ -20,6 +20,7 @@ import { Hosts } from './cluster/hosts.ts';
 import { Membership } from './cluster/membership.ts';
 import { Networks } from './cluster/networks.ts';
 import { Peers } from './cluster/peers.ts';
+import { ProbeKey } from './cluster/probe-key.ts';
 import { publishedPorts } from './cluster/publishing.ts';
 import type { Draft } from './cluster/reconciler.ts';
 import { belongingsOf } from './cluster/remote-endpoints.ts';
@@ -81,6 +82,8 @@ export interface Foundations {
   readonly randomHostId: () => Uint8Array;
   /** 8 random bytes by which peers know this process. */
   readonly session: Uint8Array;
+  /** Returns 32 random bytes. */
+  readonly randomKey: () => Uint8Array;
   readonly watcher: NetnsWatcher;
   /** Undefined if probing is not possible. */
   readonly probe: Probe | undefined;
@@ -109,6 +112,8 @@ export interface Parts {
   readonly underlay: Underlay;
   readonly paths: Paths;
   readonly peers: Peers;
+  /** Undefined without a shared store. */
+  readonly probeKey: ProbeKey | undefined;
   readonly networks: Networks;
   /** Only with a shared store. */
   readonly blocks: Blocks | undefined;
@@ -257,12 +262,22 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     warn,
   });
 
+  const probeKey = isShared
+    ? new ProbeKey({ store, mustWait: () => feed.report()?.refused, random: foundations.randomKey })
+    : undefined;
+  const nameOf = (underlay: string): string | undefined =>
+    hosts.all().find(({ resource }) => resource.spec.underlay === underlay)?.name;
   const peers: Peers = new Peers({
     forwarding,
     liveness: { session: foundations.session, ...options.liveness },
     vteps: () => hosts.vteps(),
-    nameOf: (underlay) => hosts.all().find(({ resource }) => resource.spec.underlay === underlay)?.name,
-    keyOf: (underlay) => options.peerKeys.get(underlay) ?? options.peerKey,
+    nameOf,
+    // Hosts that share the store have its key.
+    keyOf: (underlay) => {
+      const name = nameOf(underlay);
+      const isOfStore = name !== undefined && hosts.registrationOf(name) !== undefined;
+      return isOfStore ? probeKey?.key : (options.peerKeys.get(underlay) ?? options.peerKey);
+    },
     networks: () => networks.all(),
     pathMtu: (underlay) => paths.known.get(underlay)?.mtu,
     isShared,
@@ -335,7 +350,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     hostName: options.host,
     feed,
     reconcilers: reconcilers({ networks, hosts, endpoints }),
-    registers: allotment && blocks ? [allotment, blocks, membership.live] : [],
+    registers: allotment && blocks && probeKey ? [allotment, blocks, membership.live, probeKey] : [],
     onInForce: (revision) => membership.reached(revision),
     onEnforced: () => {
       peers.follow();
@@ -364,6 +379,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       underlay,
       paths,
       peers,
+      probeKey,
       networks,
       blocks,
       hosts,

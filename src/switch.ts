@@ -100,6 +100,7 @@ export async function openSwitch(options: SwitchOptions, own: Store, store = own
         natKey: randomBytes(8),
         randomHostId: () => randomBytes(3),
         session: randomBytes(8),
+        randomKey: () => randomBytes(32),
         watcher: new NetnsWatcher(setInterval),
         probe: openProbe(() => performance.now(), setTimeout),
         clock,

@@ -30,7 +30,7 @@ export class Upkeep {
   }
 
   start(): void {
-    const { blocks, endpoints, forwarding, hosts, internal, metricsServer, outside, paths, peers, underlay } =
+    const { blocks, endpoints, forwarding, hosts, internal, metricsServer, outside, paths, peers, probeKey, underlay } =
       this.#parts();
     paths.watch(hosts.vteps());
     peers.follow();
@@ -42,6 +42,7 @@ export class Upkeep {
       metricsServer.keep();
       blocks?.keepSoon();
       paths.watch(hosts.vteps());
+      void probeKey?.keep();
       peers.follow();
       if (++ticks % RENEW_TICKS === 0 && outside.isWanted) this.#renew('outside', () => outside.mend());
       if (ticks % RENEW_TICKS === 0) this.#renew('internal', () => internal.mend());

@@ -62,17 +62,16 @@ const stateOf = async (weft: Weft) => (await weft.client.hosts())[0]!;
 const isUp = (weft: Weft): Promise<unknown> =>
   until(async () => (await stateOf(weft)).state === 'up', { what: 'the peer is up' });
 
-/** When the daemon has last said so, in milliseconds since the epoch: then it is in force, too. */
-function lastSaid(weft: Weft, message: string): number {
-  const lines = weft
+/** What the daemon has said of peers that are down, in its log: then it is in force, too. */
+const saidDown = (weft: Weft): string[] =>
+  weft
     .log()
     .split('\n')
-    .filter((line) => line.includes(`"msg":"${message}"`));
-  return Date.parse((JSON.parse(lines.at(-1)!) as { time: string }).time);
-}
+    .filter((line) => line.includes('"msg":"peer is down"'));
 
 /** @returns how long it took, in milliseconds: at most, since the rule is in force at some time after `from` */
 async function outage({ under, left, right }: Pair): Promise<number> {
+  const before = saidDown(left).length;
   const from = Date.now();
   await under.right.run(['nft', '-f', '-'], {
     input: ['input', 'output']
@@ -82,8 +81,8 @@ async function outage({ under, left, right }: Pair): Promise<number> {
       )
       .join('\n'),
   });
-  await until(async () => (await stateOf(left)).state === 'down', { what: 'the peer is down' });
-  const tookMs = lastSaid(left, 'peer is down') - from;
+  const said = await until(async () => saidDown(left)[before], { what: 'the peer is down' });
+  const tookMs = Date.parse((JSON.parse(said) as { time: string }).time) - from;
   await under.right.run(['nft', 'delete', 'table', 'inet', 'dead']);
   for (const weft of [left, right]) await isUp(weft);
   return tookMs;

@@ -57,6 +57,22 @@ for (const datapath of datapathKinds) {
       t.same((await a.status()).peers, ['192.0.2.2', '192.0.2.3']);
     });
 
+    await t.test('they probe each other with the key of the store', async (t) => {
+      for (const weft of [a, b, c]) {
+        await until(async () => (await weft.client.hosts()).every(({ state }) => state === 'up'), {
+          what: 'all peers are up',
+        });
+      }
+      t.match(await a.run('hosts', '-o', 'name'), 'host/b\nhost/c\n');
+      t.same(
+        (await a.client.hosts()).map(({ name, why }) => [name, why]),
+        [
+          ['b', undefined],
+          ['c', undefined],
+        ],
+      );
+    });
+
     const web = await attach(a, 'web');
     const red = await attach(a, 'red', 'red');
     const db = await attach(b, 'db', 'blue', '--wait');
