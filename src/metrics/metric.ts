@@ -15,7 +15,8 @@ export interface Sources {
   readonly status: StatusReport;
   readonly peers: readonly HostReport[];
   readonly process: ProcessFacts;
-  readonly eventLoop: Delays;
+  /** Undefined if nothing was measured since the scrape before. */
+  readonly eventLoop: Delays | undefined;
 }
 
 export interface Sample {

@@ -17,7 +17,7 @@ export interface MetricsOptions {
   readonly status: () => StatusReport;
   readonly peers: () => readonly HostReport[];
   /** The delays since it was called last. */
-  readonly delays: () => Delays;
+  readonly delays: () => Delays | undefined;
 }
 
 /** For one kind of reader: what is measured since the scrape before is not taken away by other readers. */

@@ -15,17 +15,17 @@ export const processMetrics: readonly Metric[] = [
   gauge(
     'weft_event_loop_delay_median_seconds',
     'Half of the times, work waited less than this for the event loop, since the scrape before',
-    ({ eventLoop }) => eventLoop.medianSeconds,
+    ({ eventLoop }) => eventLoop?.medianSeconds,
   ),
   gauge(
     'weft_event_loop_delay_p99_seconds',
     'In 99 of 100 times, work waited less than this for the event loop, since the scrape before',
-    ({ eventLoop }) => eventLoop.p99Seconds,
+    ({ eventLoop }) => eventLoop?.p99Seconds,
   ),
   gauge(
     'weft_event_loop_delay_max_seconds',
     'The longest time that work waited for the event loop, since the scrape before',
-    ({ eventLoop }) => eventLoop.longestSeconds,
+    ({ eventLoop }) => eventLoop?.longestSeconds,
   ),
   gauge('weft_heap_size_bytes', 'Memory of the JavaScript heap', ({ status }) => status.memory.heapTotalBytes),
   gauge(

@@ -119,12 +119,12 @@ async function cacheFlows(weft: Weft, endpoints: readonly EndpointReport[]): Pro
 
 /** The longest delay since the scrape before, which is that of the scrape before. */
 function delayIn(text: string): number {
-  const [, seconds] = /^weft_event_loop_delay_max_seconds (\S+)$/m.exec(text)!;
+  const [, seconds = '0'] = /^weft_event_loop_delay_max_seconds (\S+)$/m.exec(text) ?? [];
   return Number(seconds) * 1000;
 }
 
 /** The longest delay of the daemon's event loop since this was called last, in milliseconds. */
 async function stall(weft: Weft): Promise<number> {
   const metric = (await weft.client.metrics()).find(({ name }) => name === 'weft_event_loop_delay_max_seconds');
-  return metric!.values[0]!.value * 1000;
+  return (metric!.values[0]?.value ?? 0) * 1000;
 }

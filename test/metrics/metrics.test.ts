@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { dropReasons } from '../../src/flow/reason.ts';
 import { metrics } from '../../src/metrics/catalogue.ts';
-import { EventLoopDelay, LOOK_MS, type Delays } from '../../src/metrics/event-loop.ts';
+import { EventLoopDelay, LOOK_MS, UNREAD_MS, type Delays } from '../../src/metrics/event-loop.ts';
 import { exposition } from '../../src/metrics/exposition.ts';
 import type { Sources } from '../../src/metrics/metric.ts';
 import { formatOf, Metrics } from '../../src/metrics/metrics.ts';
@@ -218,38 +218,54 @@ t.test('scrapes at one time share one reading; later ones read again', async (t)
 
 t.test('delays of the event loop: each reader has those since it read last, and none is left out', async (t) => {
   let nowMs = 5000;
-  let look = (): void => {};
+  let look: (() => void) | undefined;
+  const timers = new Set<NodeJS.Timeout>();
   const eventLoop = new EventLoopDelay({
     clock: () => nowMs,
     every: (work, ms) => {
       t.equal(ms, LOOK_MS);
       look = work;
-      return setInterval(() => {}, 1e9);
+      const timer = setInterval(() => {}, 1e9);
+      timers.add(timer);
+      return timer;
     },
   });
   t.teardown(() => eventLoop.close());
   const [first, second] = [eventLoop.reader(), eventLoop.reader()];
+  t.equal(look, undefined, 'nothing is measured for nobody');
+  t.equal(first(), undefined);
+  t.equal(second(), undefined);
   const after = (ms: number): void => {
     nowMs += ms;
-    look();
+    look!();
   };
-  const about = ({ longestSeconds, p99Seconds, medianSeconds }: Delays): number[] =>
-    [medianSeconds, p99Seconds, longestSeconds].map((seconds) => Math.round(seconds * 100) / 100);
+  const about = (delays: Delays | undefined): number[] => {
+    const { longestSeconds = -1, p99Seconds = -1, medianSeconds = -1 } = delays ?? {};
+    return [medianSeconds, p99Seconds, longestSeconds].map((seconds) => Math.round(seconds * 100) / 100);
+  };
   for (let n = 0; n < 145; n++) after(LOOK_MS);
   after(LOOK_MS + 100);
   after(LOOK_MS + 500);
   t.same(about(first()), [0, 0.1, 0.5]);
-  t.same(about(first()), [0, 0, 0]);
+  t.equal(first(), undefined);
   after(LOOK_MS + 300);
   t.same(about(first()), [0.3, 0.3, 0.3], 'also what passed around the reading');
   t.same(about(second()), [0, 0.3, 0.5]);
+
+  after(UNREAD_MS);
+  after(UNREAD_MS);
+  t.equal(first(), undefined, 'what was measured before is over');
+  t.equal(timers.size, 2, 'nobody has read it for so long that it ended, and it begins again');
+  after(LOOK_MS + 200);
+  t.same(about(first()), [0.2, 0.2, 0.2]);
 });
 
 t.test('a timer of Node.js shows them', async (t) => {
   const eventLoop = new EventLoopDelay({ clock: () => performance.now(), every: setInterval });
   t.teardown(() => eventLoop.close());
   const read = eventLoop.reader();
+  read();
   const startedAt = performance.now();
   while (performance.now() - startedAt < 200);
-  await until(() => read().longestSeconds >= 0.2 - LOOK_MS / 1000, { what: 'the delay is seen' });
+  await until(() => (read()?.longestSeconds ?? 0) >= 0.2 - LOOK_MS / 1000, { what: 'the delay is seen' });
 });
