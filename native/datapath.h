@@ -85,6 +85,10 @@ struct Port {
   std::unique_ptr<Underlay> underlay;  // vxlan
   uint8_t local[16] = {};              // vxlan, memory_vxlan: its own address
   uint32_t place = kNowhere;           // others: where tuples of incoming packets are meaningful
+  // How many frames may have waited before it was opened, because another process had it (kBacklog). While there are any,
+  // the thread reads few at once, and none while some are undecided, so that all of them can be parked.
+  uint32_t backlog = 0;
+  double backlog_until_ms = 0;
   uint32_t serial = 0;                 // distinguishes it from a later port with the same number
   // Shared by all workers; null without a rate. They count bytes on the wire (wire_bytes); `storm`
   // counts flooded frames, and `answers` those to refused frames.
@@ -151,6 +155,8 @@ class Datapath {
   // Upcalls and their answers. A stale token does nothing. Actions must be valid.
   size_t take_upcalls(UpcallRecord* to, size_t max) { return pending_.take_upcalls(to, max); }
   bool upcalls_wait() const { return pending_.upcalls_wait(); }
+  // Is a flow of this port undecided?
+  bool undecided(uint16_t number) const { return pending_.has(number); }
   void execute(Token token, const Action* actions, size_t count);
 
   // Flows; `FlowCache` has the rules. One of connections is found through them, not by any mask.

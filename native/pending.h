@@ -84,6 +84,11 @@ class PendingTable {
   // Moves up to `max` upcalls, round robin over the ports: one for a unicast frame, then one for a
   // multicast or broadcast frame, and so on while there are both.
   size_t take_upcalls(UpcallRecord* to, size_t max);
+  // Is anything from this port undecided?
+  bool has(uint16_t port) const {
+    const auto at = shares_.find(port);
+    return at != shares_.end() && at->second.pendings > 0;
+  }
   bool upcalls_wait() const { return !single_.turns.empty() || !group_.turns.empty(); }
 
   // Ends the entry of a token and moves out its frames, in order. There are none if the token is

@@ -18,6 +18,7 @@ namespace {
 constexpr uint64_t kStopTag = UINT64_MAX;  // not that of a port
 constexpr uint64_t kTimerTag = UINT64_MAX - 1;
 constexpr int kEventsAtOnce = 64;
+constexpr timespec kDeferred = {0, 100'000};  // the pause while all that could be read waits for decisions
 constexpr size_t kLittleBytes = 2048;  // bytes of frames in a round: a request or a reply, and its acknowledgment
 
 // What epoll returns for a port. The number alone could belong to another port by then.
@@ -92,7 +93,8 @@ int Worker::add(std::unique_ptr<Port> owned) {
   std::lock_guard guard(turn_);
   const uint16_t number = owned->number;
   if (const int error = datapath_.add_port(std::move(owned))) return error;
-  const Port& port = *datapath_.port(number);
+  Port& port = *datapath_.port(number);
+  port.backlog_until_ms = now_ms() + kBacklogMs;
   epoll_event event = {EPOLLIN, {.u64 = tag_of(port)}};
   if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd_of(port), &event) == 0) return 0;
   const int error = -errno;
@@ -163,6 +165,7 @@ void Worker::loop() {
     // Level-triggered: one burst for each port and round, so that ports take turns.
     const int ready = wait_(epoll_, events, kEventsAtOnce, round_bytes_ <= kLittleBytes);
     round_bytes_ = 0;
+    deferred_ = 0;
     for (int i = 0; i < ready; ++i) {
       if (events[i].data.u64 == kStopTag) return;
       if (events[i].data.u64 == kTimerTag) {
@@ -171,6 +174,7 @@ void Worker::loop() {
         serve(events[i].data.u64, events[i].events);
       }
     }
+    if (deferred_ > 0 && deferred_ == static_cast<size_t>(ready)) nanosleep(&kDeferred, nullptr);
   }
 }
 
@@ -178,9 +182,12 @@ void Worker::loop() {
 void Worker::serve(uint64_t tag, uint32_t events) {
   turn_.begin();
   enter();
-  if (Port* port = find(tag)) {
+  Port* const port = find(tag);
+  if (port && port->backlog && datapath_.undecided(port->number) && now_ms() < port->backlog_until_ms) {
+    ++deferred_;
+  } else if (port) {
     const bool tunnel = port->is_tunnel();
-    int error = tunnel ? port->underlay->receive(&burst_) : tap_receive(port->tap, &burst_);
+    int error = receive(port);
     if (tunnel && burst_.frames.empty()) port->underlay->handled();
     // An error that reading does not return would be reported again and again.
     if (!error && burst_.frames.empty() && (events & (EPOLLERR | EPOLLHUP))) error = -EIO;
@@ -197,6 +204,15 @@ void Worker::serve(uint64_t tag, uint32_t events) {
   }
   leave();
   turn_.end();
+}
+
+// As many as can be parked behind one undecided flow, if they may have waited; a buffer of the underlay has many.
+int Worker::receive(Port* port) {
+  const size_t most = port->backlog ? (port->is_tunnel() ? 1 : kParkedPerFlow) : Burst::kSlots;
+  const int error = port->is_tunnel() ? port->underlay->receive(&burst_, most) : tap_receive(port->tap, &burst_, most);
+  const auto received = static_cast<uint32_t>(burst_.frames.size());
+  port->backlog -= received == 0 ? port->backlog : std::min(port->backlog, received);
+  return error;
 }
 
 // Called when the timer has run out.

@@ -35,6 +35,11 @@
 
 namespace weft {
 
+// How many frames a queue may hold that was open before: more than the kernel keeps for a TAP. And how long they may wait
+// for decisions, whatever becomes of these.
+inline constexpr uint32_t kBacklog = 4096;
+inline constexpr double kBacklogMs = 5000;
+
 class Worker {
  public:
   enum class Mode { manual, threaded };
@@ -102,6 +107,8 @@ class Worker {
   // In a turn: begins to use connections, or stops using them.
   void enter();
   void leave();
+  // In a turn: receives a burst of the port. 0 or -errno.
+  int receive(Port* port);
   // In a turn: sets the timer to when frames that wait for a rate may go on.
   void arm();
   double now_ms() const;
@@ -136,6 +143,7 @@ class Worker {
 
   // Used only by the thread:
   Wait wait_;
+  size_t deferred_ = 0;     // ports of this round that were not read because of their backlog
   size_t round_bytes_ = 0;  // bytes received since the last wait, or more if some frames went on from a queue
   Burst burst_;
 };

@@ -96,6 +96,7 @@ int Workers::add_tap(uint16_t number, const TapOpened& opened) {
   const int error = add(number, [&](size_t index, Port* port) {
     port->kind = PortKind::tap;
     port->tap = opened.fds[index];
+    port->backlog = opened.spare ? kBacklog : 0;
     port->offloads = opened.offloads;
     return 0;
   });
@@ -118,6 +119,7 @@ int Workers::add_vxlan(uint16_t number, const uint8_t local[16], uint16_t l4_por
     port->underlay = std::make_unique<Underlay>();
     underlays.push_back(port->underlay.get());
     const int spare = index < spares.size() ? spares[index] : -1;
+    port->backlog = spare >= 0 ? kBacklog : 0;
     if (index > 0) return port->underlay->join(*first, spare);
     first = port->underlay.get();
     return first->open(local, l4_port, workers_.size() > 1, spare);

@@ -268,6 +268,7 @@ int open_here(const TapOpening& opening, const NetnsTarget& netns, size_t queues
   if (!before.persistent && ioctl(tap, TUNSETPERSIST, 1ul) < 0) return -errno;
 
   opened->created = !before.exists;
+  opened->spare = !spares.empty();
   opened->queues = queues;
   for (size_t i = 0; i < queues; ++i) opened->fds[i] = taps[i].release();
   return 0;
@@ -333,10 +334,10 @@ int tap_remove(int fd) {
   return result;
 }
 
-int tap_receive(int fd, Burst* burst) {
+int tap_receive(int fd, Burst* burst, size_t most) {
   burst->clear();
   size_t bytes = 0;
-  while (burst->frames.size() < Burst::kSlots && bytes < kBurstBytes) {
+  while (burst->frames.size() < most && bytes < kBurstBytes) {
     Frame frame = {burst->slot(burst->frames.size()), 0, {}};
     iovec parts[2] = {{&frame.vnet, sizeof frame.vnet}, {frame.data, kMaxFrame + 1}};
     const ssize_t got = readv(fd, parts, 2);

@@ -32,6 +32,7 @@ struct TapOpened {
   size_t queues;
   uint8_t offloads;  // those of kOffloadAll that this kernel has
   bool created;   // false: a persistent TAP of that name existed and was re-attached
+  bool spare;     // its queues are those of a spare, and frames may wait in them
   uint32_t ifindex;  // index of the interface in its namespace
   uint64_t netns_dev;
   uint64_t netns_ino;  // inode of the namespace
@@ -99,12 +100,12 @@ int tap_probe(uint8_t* offloads);
 // Clears persistence and closes: the interface is removed with its last queue, if it still exists.
 int tap_remove(int fd);
 
-// Reads up to Burst::kSlots frames, and stops when they are as large as a superframe, so that the
+// Reads up to `most` frames, at most Burst::kSlots, and stops when they are as large as a superframe, so that the
 // data is still in the processor's cache when it is used. 0, or -errno if the device is gone
 // (-EBADFD after its interface was deleted). -EAGAIN is not an error; there are no frames then.
 // Frames longer than kMaxFrame are cut to kMaxFrame + 1, so that the caller can count them as too
 // long.
-int tap_receive(int fd, Burst* burst);
+int tap_receive(int fd, Burst* burst, size_t most = Burst::kSlots);
 
 // Writes one frame with its vnet_hdr, which must ask only for what the TAP supports. kNoDrop, or
 // why the kernel refused it.

@@ -282,6 +282,7 @@ int Underlay::open(const uint8_t local[16], uint16_t port, bool shared, int spar
     ::close(alone);
   }
   receive_ = receiving_socket(local, port, shared, spare, &gathers_);
+  spare_ = spare >= 0;
   if (receive_ < 0) {
     const int error = receive_;
     receive_ = -1;
@@ -314,6 +315,7 @@ int Underlay::open(const uint8_t local[16], uint16_t port, bool shared, int spar
 int Underlay::join(const Underlay& first, int spare) {
   close();
   receive_ = receiving_socket(first.local_, first.port_, true, spare, &gathers_);
+  spare_ = spare >= 0;
   int error = receive_ < 0 ? receive_ : 0;
   for (size_t i = 0; !error && i < first.pool_size_; ++i) {
     const int fd = fcntl(first.pool_[i], F_DUPFD_CLOEXEC, 0);
@@ -335,13 +337,13 @@ void Underlay::close() {
   while (pool_size_ > 0) ::close(pool_[--pool_size_]);
 }
 
-int Underlay::receive(Burst* burst) {
+int Underlay::receive(Burst* burst, size_t most) {
   if (!inbox_ || inbox_->burst != burst) inbox_ = std::make_unique<Inbox>(burst);
   burst->clear();
   reads_.store(reads_.load(std::memory_order_relaxed) | 1);
   int got;
   do {
-    got = recvmmsg(receive_, inbox_->messages, kReceiveBatch, MSG_DONTWAIT, nullptr);
+    got = recvmmsg(receive_, inbox_->messages, static_cast<unsigned>(std::min(most, kReceiveBatch)), MSG_DONTWAIT, nullptr);
   } while (got < 0 && errno == EINTR);
   if (got < 0) return errno == EAGAIN ? 0 : -errno;
 

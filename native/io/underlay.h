@@ -60,12 +60,14 @@ class Underlay {
   bool cuts() const { return cuts_; }
   bool gathers() const { return gathers_; }
 
-  // Reads what has arrived, up to kReceiveBatch buffers. Each of burst->frames is one datagram: its
+  // Reads what has arrived, up to `most` buffers, at most kReceiveBatch. Each of burst->frames is one datagram: its
   // data starts with the VXLAN header, its length is that of the UDP payload; burst->sources says
   // who sent it, and its TOS or traffic class. The kernel gathers only datagrams with the same TOS.
   // 0 or -errno (-EAGAIN: none).
   // From then until `handled`, its datagrams are in the hands of the caller.
-  int receive(Burst* burst);
+  int receive(Burst* burst, size_t most = SIZE_MAX);
+  // May datagrams have arrived before this was opened, because its socket is a spare one?
+  bool spare() const { return spare_; }
   void handled() { reads_.store((reads_.load(std::memory_order_relaxed) + 1) & ~1u); }
 
   // From another thread, while it is open: how far this has been read, as a time of CLOCK_MONOTONIC in ms. Everything
@@ -93,6 +95,7 @@ class Underlay {
   bool v6_ = false;
   bool cuts_ = false;
   bool gathers_ = false;
+  bool spare_ = false;
   std::unique_ptr<Inbox> inbox_;  // filled by receive
   std::atomic<uint32_t> reads_ = 0;  // odd while datagrams are in the caller's hands
   // Of the thread that asks how far it was read: this is certain; and this will be when `reads_` is not `awaited_` any more.

@@ -1,4 +1,7 @@
-"""Sends a numbered datagram every 10 ms and goes on whatever happens: ADDRESS PORT."""
+"""Sends a numbered datagram every 10 ms and goes on whatever happens: ADDRESS PORT.
+
+Mostly each is longer than the one before, so that few can be joined where they wait.
+"""
 import socket
 import struct
 import sys
@@ -13,7 +16,7 @@ with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket
     print("ready")
     while True:
         try:
-            probe.sendto(struct.pack("!Q", number), (address, port))
+            probe.sendto(struct.pack("!Q", number) + bytes(number % 8), (address, port))
         except OSError:
             pass
         number += 1

@@ -9,5 +9,5 @@ with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sink:
     sink.bind(("::", int(sys.argv[1])))
     print("ready")
     while True:
-        (number,) = struct.unpack("!Q", sink.recv(64))
+        (number,) = struct.unpack_from("!Q", sink.recv(64))
         print(number, time.monotonic() * 1000)
