@@ -29,6 +29,7 @@ import { PlanAgain } from './plan-again.ts';
 import { PENDING, type Declared, type Reconciler, type Stored } from './reconciler.ts';
 import type { Register } from './register.ts';
 import { RefusedRecords } from './refused-records.ts';
+import { thrifty } from './thrifty.ts';
 import { Serial } from './serial.ts';
 
 export interface ClusterEnvironment {
@@ -475,7 +476,7 @@ export class Cluster {
   /** @throws WeftError that says why this host cannot have it */
   #accepted({ value, revision }: Entry, kind: KindDefinition, name: string, others: readonly Stored[]): Stored {
     const record = Object(value) as { readonly resource?: unknown };
-    const resource = validate(kind.schema, record.resource, { field: 'resource' });
+    const resource = thrifty(validate(kind.schema, record.resource, { field: 'resource' }));
     if (idOf(resource.metadata) !== name) {
       throw new WeftError('invalid', `resource.metadata.name: its key says ${name}, not ${idOf(resource.metadata)}`);
     }

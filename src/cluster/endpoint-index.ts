@@ -11,7 +11,7 @@ export class EndpointIndex {
   /** By port number: the endpoint that has it. If two have the same, the first. */
   readonly #ports = new Map<number, string>();
   /** By network and MAC: the endpoint that has it. If a foreign record claims it too, one of this host, or the first. */
-  readonly #macs = new Map<string, string>();
+  readonly #macs = new Map<string, Map<string, string>>();
   /** All endpoints sorted by name; undefined after a change. */
   #sorted: readonly Endpoint[] | undefined;
 
@@ -49,7 +49,7 @@ export class EndpointIndex {
 
   /** The name of the endpoint that has this MAC in the network. */
   withMac(network: string, mac: string): string | undefined {
-    return this.#macs.get(`${network} ${mac}`);
+    return this.#macs.get(network)?.get(mac);
   }
 
   set(endpoint: Endpoint): void {
@@ -61,8 +61,9 @@ export class EndpointIndex {
     if (others) others.set(name, endpoint);
     else this.#byNetwork.set(network, new Map([[name, endpoint]]));
     if (local && !this.#ports.has(local.portNo)) this.#ports.set(local.portNo, name);
-    const mac = `${network} ${endpoint.mac}`;
-    if (!this.#macs.has(mac) || local) this.#macs.set(mac, name);
+    let macs = this.#macs.get(network);
+    if (!macs) this.#macs.set(network, (macs = new Map()));
+    if (!macs.has(endpoint.mac) || local) macs.set(endpoint.mac, name);
     this.#sorted = undefined;
   }
 
@@ -75,8 +76,9 @@ export class EndpointIndex {
     others?.delete(name);
     if (others?.size === 0) this.#byNetwork.delete(resource.spec.network);
     if (local && this.hasPort(endpoint)) this.#ports.delete(local.portNo);
-    const mac = `${resource.spec.network} ${endpoint.mac}`;
-    if (this.#macs.get(mac) === name) this.#macs.delete(mac);
+    const macs = this.#macs.get(resource.spec.network);
+    if (macs?.get(endpoint.mac) === name) macs.delete(endpoint.mac);
+    if (macs?.size === 0) this.#macs.delete(resource.spec.network);
     this.#sorted = undefined;
   }
 

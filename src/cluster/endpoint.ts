@@ -175,6 +175,11 @@ export async function isElsewhere({ resource: before, local }: Endpoint, resourc
   }
 }
 
+/** True if its interface was gone, and the place where it will be created again has just been stored. */
+export function isAttachedAnew({ state, local }: Endpoint): boolean {
+  return state === 'detached' && local !== undefined && local.ifindex === undefined;
+}
+
 /** True if nothing that can change has changed. */
 export function isSameDeclaration(known: Endpoint, { metadata, spec }: EndpointResource): boolean {
   const was = known.resource;

@@ -30,6 +30,7 @@ import { byName, EndpointIndex } from './endpoint-index.ts';
 import { EndpointPlan } from './endpoint-plan.ts';
 import {
   declaredNetns,
+  isAttachedAnew,
   isElsewhere,
   isHere,
   isLocal,
@@ -69,6 +70,8 @@ export interface EndpointsEnvironment extends AttachmentsEnvironment {
 
 /** How many interfaces are compared in one turn of the event loop; takes about 10 ms. */
 const MENDED_AT_ONCE = 100;
+/** How many endpoints, most of which are other hosts', are entered in one turn; takes some milliseconds. */
+const CLAIMED_PER_TURN = 32;
 /** How many waiting endpoints are tried in one turn. */
 const RETRIES = 100;
 /** How many frames may be sent at once to announce endpoints to their networks; takes about 20 ms. */
@@ -248,7 +251,9 @@ export class Endpoints implements Reconciler {
    * interfaces are opened and missing ones are created. An endpoint whose container is gone is released.
    */
   async place(names: readonly string[]): Promise<void> {
-    const settled = await this.#settle(names.filter((name) => this.#claim(name)));
+    const here: string[] = [];
+    for await (const name of inTurns(names, CLAIMED_PER_TURN)) if (this.#claim(name)) here.push(name);
+    const settled = await this.#settle(here);
     const local = this.#local(settled).filter(({ state }) => state !== 'attached');
     const places = this.#locate(local);
     await this.#release(local.filter(({ name }) => !places.has(name)));
@@ -589,9 +594,4 @@ export class Endpoints implements Reconciler {
     const network = this.#environment.networks.find(resource.spec.network);
     for (const address of addresses) network?.pools.find((pool) => pool.contains(address))?.giveBack(name, address);
   }
-}
-
-/** True if its interface was gone, and the place where it will be created again has just been stored. */
-function isAttachedAnew({ state, local }: Endpoint): boolean {
-  return state === 'detached' && local !== undefined && local.ifindex === undefined;
 }
