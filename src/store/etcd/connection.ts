@@ -88,10 +88,14 @@ export class Connection {
   ): Promise<Output<Response>> {
     const { limits, clock, after } = this.#options;
     const deadlineMs = clock() + limits.callMs;
-    const cancel = after(limits.callMs, () => this.#wake());
+    let isLate = false;
+    const cancel = after(limits.callMs, () => {
+      isLate = true;
+      this.#wake();
+    });
     try {
       for (let tokens = 0; ; ) {
-        const session = await this.#ready(deadlineMs);
+        const session = await this.#ready(() => isLate);
         try {
           return await session.unary(method, request, Math.max(1, deadlineMs - clock()));
         } catch (error) {
@@ -102,7 +106,8 @@ export class Connection {
           }
           if (!failure.isLoss) throw failure;
           // Whether a member is only slow is found out by its probe.
-          if (failure.status !== status.DEADLINE_EXCEEDED) session.lose(failure);
+          if (failure.status === status.DEADLINE_EXCEEDED) isLate = true;
+          else session.lose(failure);
           if (repeat === 'once' && !failure.isCertain) {
             throw unansweredError(`${this.name}: ${whyText(failure)}: the change may have been made, or not`);
           }
@@ -114,9 +119,9 @@ export class Connection {
   }
 
   /** Waits for a session. @throws WeftError('unreachable') if there is none in time */
-  async #ready(deadlineMs: number): Promise<Session> {
+  async #ready(isLate: () => boolean): Promise<Session> {
     for (;;) {
-      if (this.#isRefusing || this.#isLongAway || this.#options.clock() >= deadlineMs) {
+      if (this.#isRefusing || this.#isLongAway || isLate()) {
         throw new WeftError('unreachable', this.#health.why ?? `${this.name}: it does not answer`);
       }
       if (this.#session && !this.#session.isLost) return this.#session;

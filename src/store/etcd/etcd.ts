@@ -32,7 +32,7 @@ import { EtcdWatch, type Anchor } from './watch.ts';
 
 export interface EtcdStoreOptions
   extends Pick<EtcdConnectionOptions, 'endpoints' | 'after' | 'clock' | 'wallClock' | 'random' | 'onWarning'> {
-  /** All keys begin with it, such as `weft/`. */
+  /** All keys begin with it, such as `weft/`. Not empty. */
   readonly prefix: string;
   /** Without it, connections are not encrypted. */
   readonly tls?: TlsFiles | undefined;
@@ -54,8 +54,8 @@ const LIMITS: Limits = {
 const OPERATIONS = 128;
 /** Less than etcd's default (`--max-request-bytes`, 1.5 MiB), for what is around the values. */
 const LENGTH_BYTES = 1 << 20;
-/** How many entries are asked for at once. */
-const PAGE = 250;
+/** How many entries are asked for at once. For each page, etcd 3.4 looks at all keys that are left. */
+const PAGE = 500;
 /** Of so many prefixes it is remembered what was listed. */
 const LISTED = 16;
 /** How often a list begins again because etcd was compacted meanwhile. */
@@ -96,7 +96,7 @@ class EtcdStore implements Store {
       limits,
       credentials: (host) => openCredentials(tls, host, options.wallClock()),
       user: user && { name: user.name, password: () => passwordOf(user.passwordFile) },
-      probed: { ...rangeOf(options.prefix), limit: 1, keysOnly: true },
+      probed: { key: Buffer.from(options.prefix) },
     });
     this.#leases = new Leases(this.#connection, options.after, limits.callMs);
   }

@@ -17,6 +17,9 @@ export type Fields = Readonly<Record<string, readonly [number: number, type: Fie
 export interface Message<F extends Fields> {
   readonly fields: F;
   readonly byNumber: ReadonlyMap<number, readonly [name: string, type: FieldType]>;
+  /** Of the fields that are not repeated. */
+  readonly defaults: Readonly<Record<string, unknown>>;
+  readonly repeated: readonly string[];
 }
 
 interface ScalarTypes {
@@ -52,8 +55,11 @@ export type Output<M> = M extends Message<infer F> ? MessageOf<F> : never;
 export type Input<M> = M extends Message<infer F> ? InputOf<F> : never;
 
 export function message<const F extends Fields>(fields: F): Message<F> {
-  const byNumber = new Map(Object.entries(fields).map(([name, [number, type]]) => [number, [name, type] as const]));
-  return { fields, byNumber };
+  const all = Object.entries(fields);
+  const byNumber = new Map(all.map(([name, [number, type]]) => [number, [name, type] as const]));
+  const repeated = all.filter(([, [, type]]) => isRepeated(type)).map(([name]) => name);
+  const single = all.flatMap(([name, [, type]]) => (isRepeated(type) ? [] : [[name, defaultOf(type)] as const]));
+  return { fields, byNumber, defaults: Object.fromEntries(single), repeated };
 }
 
 // The wire types.
@@ -114,7 +120,8 @@ function varint(value: number | bigint): Uint8Array {
 }
 
 function decodeFrom(type: Message<Fields>, reader: Reader): Record<string, unknown> {
-  const decoded = Object.fromEntries(Object.entries(type.fields).map(([name, [, field]]) => [name, defaultOf(field)]));
+  const decoded: Record<string, unknown> = { ...type.defaults };
+  for (const name of type.repeated) decoded[name] = [];
   while (!reader.isAtEnd) {
     const tag = reader.int();
     const known = type.byNumber.get(Math.floor(tag / 8));
@@ -148,8 +155,7 @@ function decodeField(type: Scalar | Message<Fields>, wireType: number, reader: R
   }
 }
 
-function defaultOf(type: FieldType): unknown {
-  if (isRepeated(type)) return [];
+function defaultOf(type: Scalar | Message<Fields>): unknown {
   switch (type) {
     case 'int':
       return 0;

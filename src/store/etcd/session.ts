@@ -33,7 +33,7 @@ export interface SessionOptions {
   readonly endpoint: string;
   readonly credentials: ChannelCredentials;
   readonly user: { readonly name: string; readonly password: () => string } | undefined;
-  /** The keys that a probe reads. */
+  /** What a probe reads: one key, because etcd 3.4 looks at all keys of a range, whatever its limit. */
   readonly probed: Input<typeof etcd.range.request>;
   readonly limits: Limits;
   readonly after: (delayMs: number, work: () => void) => () => void;

@@ -99,8 +99,8 @@ export class EtcdWatch {
   async #isSameHistory(session: Session): Promise<boolean> {
     const anchor = this.#anchor;
     const before = this.#next - 1;
-    const asked = anchor ? { key: anchor.key, revision: before } : rangeOf(this.#options.prefix);
-    const { header, kvs } = await session.unary(etcd.range, { ...asked, limit: 1 }, this.#options.limits.answerMs);
+    const asked = anchor ? { key: anchor.key, revision: before } : { key: Buffer.from(this.#options.prefix) };
+    const { header, kvs } = await session.unary(etcd.range, asked, this.#options.limits.answerMs);
     if (this.#history !== undefined && this.#history !== session.history) return false;
     this.#history = session.history;
     if (header!.revision < before) return false;
