@@ -15,6 +15,7 @@ import type { AcceptReport, SharedStoreReport } from '../model/report.ts';
 import type { Change, Entry, Store, Transaction } from '../store/store.ts';
 
 export interface News {
+  /** Everything up to there is in force afterwards, although there may be no change. It goes back if the store was restored. */
   readonly revision: number;
   readonly changes: readonly Change[];
   /** Present if everything was read: all keys that there are. Whatever else was in force is among the changes. */

@@ -53,9 +53,9 @@ export class InForce {
     return this.#revision;
   }
 
-  /** This host has it in force. */
+  /** This host has it in force. It is less than before if the store was restored to that. */
   reached(revision: number): void {
-    this.#revision = Math.max(this.#revision, revision);
+    this.#revision = revision;
   }
 
   /** As it was when the hosts were asked last (`look`). */

@@ -80,16 +80,18 @@ export class OwnWrites {
 
   async #write(keys: readonly string[]): Promise<Change[]> {
     const { store } = this.#environment;
+    const { pending } = this.#environment.state();
     const all = await Promise.all(keys.map((key) => this.#judge(key)));
     const written = all.filter(({ judgement }) => judgement === 'write');
     const put: { key: string; value: object }[] = [];
     const deleted: string[] = [];
-    for (const { key, pending, known } of written) {
-      const value = pending ? pending.value : known?.value;
+    for (const { key, pending: write, known } of written) {
+      const value = write ? write.value : known?.value;
       if (value) put.push({ key, value });
       else deleted.push(key);
     }
     const expect = written.map(({ key, entry }) => ({ key, revision: entry?.revision ?? 0 }));
+    pending.sending(put.map(({ key }) => key));
     const revision = written.length === 0 ? 0 : await store.transact({ expect, put, delete: deleted });
     const made = new Map(put.map((one) => [one.key, { ...one, revision }]));
     const changes: Change[] = [];

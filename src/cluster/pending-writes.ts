@@ -1,7 +1,8 @@
 /**
  * What this host has written while the shared store was away: its own records alone, kept durably in the host's own store
  * under `pending/` until the shared store has them. Of several writes of one record, the last counts, and the first tells
- * which record it takes the place of.
+ * which record it takes the place of. A record that was created and deleted leaves nothing, so that containers may come and
+ * go for as long as it takes, unless the store may have it already.
  */
 import type { Store } from '../store/store.ts';
 
@@ -23,6 +24,8 @@ interface Kept extends PendingWrite {
 export class PendingWrites {
   readonly #own: Store;
   readonly #writes = new Map<string, Kept>();
+  /** Keys of what may have been sent to the shared store. */
+  readonly #sent = new Set<string>();
   #last = 0;
 
   constructor(own: Store) {
@@ -34,6 +37,7 @@ export class PendingWrites {
     for (const { value } of (await this.#own.list(PREFIX)).entries) {
       const write = value as Kept;
       this.#writes.set(write.key, write);
+      this.#sent.add(write.key);
       this.#last = Math.max(this.#last, write.order);
     }
   }
@@ -55,14 +59,26 @@ export class PendingWrites {
     return [...this.#writes.values()].sort((a, b) => a.order - b.order);
   }
 
+  /** From now on, the shared store may have what is written under these keys. */
+  sending(keys: readonly string[]): void {
+    for (const key of keys) this.#sent.add(key);
+  }
+
   /** All of them or none. @throws WeftError if they cannot be kept */
   async add(writes: readonly PendingWrite[]): Promise<void> {
     const kept = writes.map((write): Kept => {
       const before = this.#writes.get(write.key);
       return { ...write, base: before?.base ?? write.base, order: ++this.#last };
     });
-    await this.#own.transact({ put: kept.map((write) => ({ key: PREFIX + write.key, value: write })) });
-    for (const write of kept) this.#writes.set(write.key, write);
+    const isNothing = ({ key, base, value }: Kept): boolean => !value && base === 0 && !this.#sent.has(key);
+    await this.#own.transact({
+      put: kept.filter((write) => !isNothing(write)).map((write) => ({ key: PREFIX + write.key, value: write })),
+      delete: kept.filter(isNothing).map(({ key }) => PREFIX + key),
+    });
+    for (const write of kept) {
+      if (isNothing(write)) this.#writes.delete(write.key);
+      else this.#writes.set(write.key, write);
+    }
   }
 
   /** The shared store has it, or it is given up. @throws WeftError if that cannot be kept; then it is still pending */
@@ -70,5 +86,6 @@ export class PendingWrites {
     if (!this.#writes.has(key)) return;
     await this.#own.transact({ delete: [PREFIX + key] });
     this.#writes.delete(key);
+    this.#sent.delete(key);
   }
 }

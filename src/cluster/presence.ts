@@ -101,9 +101,9 @@ export class Presence {
     if (this.#report.state === 'refused') throw new WeftError('conflict', this.#report.why!);
   }
 
-  /** This revision of the state is in force. */
+  /** This revision of the state is in force. It is less than before if the store was restored to that. */
   applied(revision: number): void {
-    this.#inForce = Math.max(this.#inForce, revision);
+    this.#inForce = revision;
     this.#publish();
   }
 
@@ -205,7 +205,7 @@ export class Presence {
   }
 
   #publish(): void {
-    const isDue = this.#inForce > this.#published && this.#registeredAs !== undefined;
+    const isDue = this.#inForce !== this.#published && this.#registeredAs !== undefined;
     if (!isDue || this.#isClosed || this.#publishing || this.#cancelPublish) return;
     this.#publishing = this.#put().then((isWritten) => {
       this.#publishing = undefined;

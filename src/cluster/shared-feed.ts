@@ -162,7 +162,7 @@ export class SharedFeed implements Feed {
 
   async next(): Promise<News | undefined> {
     for (;;) {
-      const news = this.#ownNews.shift() ?? (await this.#takeListing()) ?? (await this.#takeEvents());
+      const news = this.#ownNews.shift() ?? (await this.#takeListing()) ?? (await this.#takeEvent());
       if (news) return news;
       await this.#takeAudited();
       if (!(await this.#makeUp())) return undefined;
@@ -339,7 +339,7 @@ export class SharedFeed implements Feed {
     this.#isAccepting = false;
     this.#watch(revision);
     if (!this.#isGiven) return this.#first(changes);
-    return changes.length > 0 ? { revision, changes, keys: new Set(state.known.keys()) } : undefined;
+    return { revision, changes, ...(changes.length > 0 && { keys: new Set(state.known.keys()) }) };
   }
 
   async #identify(listing: Listing): Promise<Identified | undefined> {
@@ -388,19 +388,18 @@ export class SharedFeed implements Feed {
     this.#list();
   }
 
-  /** The first of what the watch has reported that is news. */
-  async #takeEvents(): Promise<News | undefined> {
-    for (let event = this.#events.shift(); event; event = this.#events.shift()) {
-      this.#waiting -= event.changes.length;
-      const { revision } = event;
-      const isOwn = this.#made.reported(revision);
-      const changes = this.#judgeEvent(event, isOwn);
-      this.#reached(revision);
-      // Whoever wrote it is told that it is in force, and then it must survive this daemon.
-      if (isOwn) await this.#state.flushed().catch((error: unknown) => this.#tellFailure(error, 'the copy is behind'));
-      if (changes.length > 0) return { revision, changes };
-    }
-    return undefined;
+  /** The first of what the watch has reported. */
+  async #takeEvent(): Promise<News | undefined> {
+    const event = this.#events.shift();
+    if (!event) return undefined;
+    this.#waiting -= event.changes.length;
+    const { revision } = event;
+    const isOwn = this.#made.reported(revision);
+    const changes = this.#judgeEvent(event, isOwn);
+    this.#reached(revision);
+    // Whoever wrote it is told that it is in force, and then it must survive this daemon.
+    if (isOwn) await this.#state.flushed().catch((error: unknown) => this.#tellFailure(error, 'the copy is behind'));
+    return { revision, changes };
   }
 
   /** @returns what is to be put into force */

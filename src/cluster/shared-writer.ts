@@ -14,6 +14,7 @@ import { WeftError } from '../error.ts';
 import { conflictError, isUnanswered, type Change, type Store, type Transaction } from '../store/store.ts';
 import { BLOCKS } from './block.ts';
 import { ownerOf, translated } from './known-records.ts';
+import { keysOf } from './made-writes.ts';
 import { nameOfKey, type SharedState } from './shared-state.ts';
 
 const ENDPOINTS = 'endpoints/';
@@ -57,16 +58,17 @@ export class SharedWriter {
       return revision;
     } catch (error) {
       if (!(error instanceof WeftError) || error.code !== 'unreachable') throw error;
+      if (isUnanswered(error)) this.#environment.state().pending.sending(keysOf(transaction));
       const end = isUnanswered(error) ? '; whether it was stored shows when the store is back' : '';
       return this.#keep(transaction, unreachable(store, error), end);
     }
   }
 
   /** True if records of it wait to be written: what comes later must not overtake them. */
-  #follows({ put = [], delete: deleted = [] }: Transaction): boolean {
+  #follows(transaction: Transaction): boolean {
     if (!this.#environment.isBehind()) return false;
     const { pending } = this.#environment.state();
-    return [...put.map(({ key }) => key), ...deleted].some((key) => pending.has(key));
+    return keysOf(transaction).some((key) => pending.has(key));
   }
 
   async #keep({ expect = [], put = [], delete: deleted = [] }: Transaction, why: WeftError, end = ''): Promise<number> {

@@ -1,5 +1,9 @@
 /** What is in force on hosts that share a store, whatever happens to the store. */
+import { cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { Hooked } from '../support/switch.ts';
 import { openStore } from './control-plane.ts';
 import { endpointOf, hostsOf } from './feed-host.ts';
 
@@ -133,6 +137,73 @@ t.test('an answer that is lost', async (t) => {
   });
   a.link.back();
   await a.until(() => a.inForce.has('networks/red'), 'what was stored');
+});
+
+t.test('containers that come and go while the store is away leave nothing', async (t) => {
+  const { a, b } = await opened(t);
+  a.link.away();
+  for (let n = 0; n < 5; n++) {
+    await a.set(`endpoints/default/job-${n}`, endpointOf('a', '10.0.0.3'));
+    t.same(a.report.pending, [`endpoint "job-${n}"`]);
+    await a.set(`endpoints/default/job-${n}`, undefined);
+    t.same(a.report.pending, []);
+  }
+  a.link.back();
+  // But what may have been stored has to be deleted.
+  a.link.losesAnswer = true;
+  await a.set('endpoints/default/job', endpointOf('a', '10.0.0.3'));
+  await a.set('endpoints/default/job', undefined);
+  t.same(a.report.pending, ['endpoint "job"']);
+  a.link.back();
+  await a.until(() => a.report.pending.length === 0, 'the store');
+  await b.set('networks/last', {});
+  await a.until(() => a.inForce.has('networks/last'), 'the last change');
+  t.same(a.values(), b.values());
+});
+
+t.test('a daemon that is killed at whatever write', async (t) => {
+  const { shared, start, a, b } = await opened(t);
+  await a.stop();
+  const fine = endpointOf('a', '10.0.0.6');
+  for (let writes = 0, isOver = false; !isOver; writes++) {
+    const directory = mkdtempSync(join(tmpdir(), `weft-feed-${process.pid}-`));
+    t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+    cpSync(a.directory, directory, { recursive: true });
+    const name = `endpoints/default/n${writes}`;
+    let own: Hooked | undefined;
+    const dying = await start('a', { known: directory, wrap: (store) => (own = new Hooked(store)) });
+    own!.writesLeft = writes;
+    // What it was told to be done: away, and then with the store.
+    const done: [string, object | undefined][] = [];
+    const set = async (key: string, value: object | undefined): Promise<void> => {
+      await dying.set(key, value);
+      done.push([key, value]);
+    };
+    try {
+      dying.link.away();
+      await set(name, fine);
+      await set(WEB, { ...endpointOf('a', '10.0.0.1'), labels: { writes } });
+      await set(name, { ...fine, labels: {} });
+      dying.link.back();
+      await dying.settle();
+      await set(name, undefined);
+      isOver = own!.writesLeft > 0 && dying.report.pending.length === 0;
+    } catch {
+      // It is dead by now.
+    }
+    dying.link.away();
+    const next = await start('a', { known: directory, isAway: true });
+    const expected = new Map(done);
+    for (const [key, value] of expected) t.same(next.inForce.get(key)?.value, value, `${writes} writes: ${key}`);
+    next.link.back();
+    await next.until(() => next.report.pending.length === 0, 'its own records');
+    for (const [key, value] of expected)
+      t.same((await shared.get(key))?.value, value, `${writes} writes: ${key} is stored`);
+    if (next.inForce.has(name)) await next.set(name, undefined);
+    await next.stop();
+    cpSync(directory, a.directory, { recursive: true });
+  }
+  t.same(b.report.lost, []);
 });
 
 t.test('what two hosts made of one name, address or MAC while one of them was cut off', async (t) => {
