@@ -120,6 +120,7 @@ await t.test('a host loses its power, is noticed, replaced, and comes back', asy
   t.ok(inOrder.every((time) => time > 0));
   for (const way of ['web → db', 'web → api', 'api → web'])
     t.match(stdout, new RegExp(`^${way} +not cut +\\d+ +0 `, 'm'), `${way} loses nothing`);
+  t.match(stdout, /^beta has dropped \d+ frames of api as vtep_down: /m);
   t.match(stdout, /^web → auth +to gamma +\d+ +[1-9]/m);
   t.same(await remains(), [], 'nothing is left');
 });

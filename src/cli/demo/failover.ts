@@ -77,9 +77,9 @@ export async function failover(plan: Plan, containers: readonly Container[], sig
   } finally {
     await Promise.all(streams.map((stream) => stream.stop()));
   }
-  const refused = toMoving.errorAfter(timeline.zeroMs);
-  if (refused) timeline.note(web.name, `is told about ${moving.name} on ${victim.name}: ${refused.text}`, refused.atMs);
-  await write(`\n${await timeline.text()}\n${await lossText(untouched, [toMoving, toWaiting], victim)}\n`);
+  await write(
+    `\n${await timeline.text()}\n${await lossText(untouched, [toMoving, toWaiting], victim)}${await dropsText(beta)}\n`,
+  );
 
   async function until<T>(look: () => T | Promise<T>, what: string, timeoutMs: number): Promise<NonNullable<T>> {
     return eventually(
@@ -125,6 +125,17 @@ async function isBack(host: Host, victim: Host): Promise<boolean> {
 async function stateOn(host: Host, other: Host): Promise<HostInForceReport | undefined> {
   const { inForce } = await new Client(stage.socketOf(host)).status();
   return inForce?.hosts.find((one) => one.host === other.name);
+}
+
+/** What a host has dropped because it knew that the other one was down. */
+async function dropsText(host: Host): Promise<string> {
+  const drops = await new Client(stage.socketOf(host)).drops();
+  return drops
+    .filter(({ reason }) => reason === 'vtep_down')
+    .map(
+      ({ port, count, reason, text }) => `${host.name} has dropped ${count} frames of ${port} as ${reason}: ${text}\n`,
+    )
+    .join('');
 }
 
 function lossText(untouched: readonly PingStream[], cut: readonly PingStream[], victim: Host): Promise<string> {

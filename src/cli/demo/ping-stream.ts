@@ -12,8 +12,6 @@ export class PingStream {
   readonly #child: ChildProcess;
   /** In milliseconds since the epoch, by sequence number. */
   readonly #answers = new Map<number, number>();
-  /** Errors that came in place of an answer, with their times. */
-  readonly #errors: { readonly atMs: number; readonly text: string }[] = [];
   #rest = '';
 
   constructor(from: string, to: { readonly name: string; readonly ip: string }, signal: AbortSignal) {
@@ -31,16 +29,6 @@ export class PingStream {
   answerAfter(atMs: number): number | undefined {
     for (const answerMs of this.#answers.values()) if (answerMs > atMs) return answerMs;
     return undefined;
-  }
-
-  /** When the last answer before that time came. */
-  answerBefore(atMs: number): number | undefined {
-    return [...this.#answers.values()].filter((answerMs) => answerMs <= atMs).at(-1);
-  }
-
-  /** The first error after that time: something knows better than to be silent. */
-  errorAfter(afterMs: number): { readonly atMs: number; readonly text: string } | undefined {
-    return this.#errors.find(({ atMs }) => atMs > afterMs);
   }
 
   /** Those that were not answered although a later one was. */
@@ -65,11 +53,8 @@ export class PingStream {
     for (const line of lines) {
       const [, seconds, rest = ''] = /^\[(\d+\.\d+)\] (.*)$/.exec(line) ?? [];
       if (seconds === undefined) continue;
-      const atMs = Number(seconds) * 1000;
       const [, sequence] = /bytes from .*icmp_seq=(\d+) .*time=/.exec(rest) ?? [];
-      const [, error] = /^From \S+ icmp_seq=\d+ (.*)$/i.exec(rest) ?? [];
-      if (sequence !== undefined) this.#answers.set(Number(sequence), atMs);
-      else if (error !== undefined) this.#errors.push({ atMs, text: error });
+      if (sequence !== undefined) this.#answers.set(Number(sequence), Number(seconds) * 1000);
     }
   }
 }
