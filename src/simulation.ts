@@ -15,6 +15,7 @@
  *   db.received;
  */
 import type { Datagram, Datapath, DatapathOptions, Injectable } from './datapath/datapath.ts';
+import { PEER_KEY_BYTES, type LivenessSettings } from './datapath/liveness.ts';
 import { openReferenceDatapath } from './datapath/reference/reference.ts';
 import { connectionBytes, protocolNumber } from './flow/connection.ts';
 import { bytesId } from './flow/key.ts';
@@ -39,6 +40,8 @@ export interface SimulationOptions {
   readonly carry?: (datagram: Datagram) => Datagram | undefined;
   /** The hosts share a store: each knows the workloads of all others. Otherwise they are static peers, and learn. */
   readonly sharesStore?: boolean;
+  /** If it is given, hosts probe each other: who is not heard of for `multiplier` intervals is down. */
+  readonly liveness?: Pick<LivenessSettings, 'intervalMs' | 'multiplier'>;
   readonly fdbQuota?: number;
   readonly flowCap?: number;
   readonly connectionQuota?: number;
@@ -121,12 +124,15 @@ export class Simulation {
       if (this.#options.sharesStore) for (const remote of other.remotes()) host.forwarding.addRemote(remote);
     }
     this.#hosts.set(bytesId(address), host);
+    this.#probe();
     return host;
   }
 
   /** Advances the clock, and lets every host do its periodic work. */
   advance(milliseconds: number): void {
-    this.#nowMs += milliseconds;
+    const endMs = this.#nowMs + milliseconds;
+    for (let dueMs = this.#dueMs(); dueMs < endMs; dueMs = this.#dueMs()) this.#nowMs = Math.max(this.#nowMs, dueMs);
+    this.#nowMs = endMs;
     this.#run(() => {
       for (const host of this.#hosts.values()) host.forwarding.controller.tick();
     });
@@ -135,6 +141,27 @@ export class Simulation {
   close(): void {
     for (const host of this.#hosts.values()) host.forwarding.datapath.close();
     this.#hosts.clear();
+  }
+
+  /** Has every host probe every other one. */
+  #probe(): void {
+    const { liveness } = this.#options;
+    if (!liveness) return;
+    const key = new Uint8Array(PEER_KEY_BYTES);
+    const hosts = [...this.#hosts.values()];
+    for (const host of hosts) {
+      const peers = hosts.filter((other) => other !== host).map(({ underlay: address }) => ({ address, key }));
+      host.forwarding.setLiveness({ ...liveness, session: host.underlay.subarray(8), peers, vnis: [] });
+    }
+  }
+
+  /** Lets all hosts send the probes that are due now. @returns when the next ones are */
+  #dueMs(): number {
+    let dueMs = Infinity;
+    for (const { forwarding } of this.#hosts.values()) {
+      this.#run(() => (dueMs = Math.min(dueMs, forwarding.datapath.liveness.run() ?? Infinity)));
+    }
+    return dueMs;
   }
 
   /** Runs one step, then delivers what it put on the underlay, in the order in which it was sent. */

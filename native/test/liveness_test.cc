@@ -2,6 +2,7 @@
 // over sockets of the kernel, while the controlling threads change their minds. Mainly for the sanitizers.
 // Needs root, and works in a namespace of its own.
 #include <net/if.h>
+#include <poll.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -60,6 +61,80 @@ void test_hmac() {
   CHECK(hex(hmac(key, std::string(50, '\xcd'))) == "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b");
 }
 
+PeerKey peer(uint8_t host) {
+  PeerKey key = {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, host}, true, {9}};
+  return key;
+}
+
+// A peer is judged only when everything that had arrived by the end of its window was read.
+void test_drained() {
+  const PeerKey one = {{2}, true, {7}}, other = {{1}, true, {7}};
+  LivenessSettings mine, theirs;
+  mine.session = 1;
+  mine.peers = {one};
+  theirs.session = 2;
+  theirs.peers = {other};
+  Liveness here, there;
+  double now = 1000;
+  here.open(other.address, now);
+  there.open(one.address, now);
+  here.configure(mine, now);
+  there.configure(theirs, now);
+  double read_until = 1e9;
+  const auto drained = [&](double) { return read_until; };
+  for (const double end = 4000; now < end; now += 5) {
+    here.run(now, [&](const uint8_t*, uint32_t, const uint8_t* frame, uint32_t length) { there.receive(other.address, frame, length, now); }, drained);
+    there.run(now, [&](const uint8_t*, uint32_t, const uint8_t* frame, uint32_t length) { here.receive(one.address, frame, length, now); }, drained);
+  }
+  CHECK(here.peers(now)[0].state == PeerState::up);
+  const double heard = here.peers(now)[0].heard_ms;
+  // From here on nothing arrives, and what is queued has not been read.
+  read_until = heard + 899;
+  const auto nobody = [](const uint8_t*, uint32_t, const uint8_t*, uint32_t) {};
+  for (; now < heard + 3000; now += 5) here.run(now, nobody, drained);
+  CHECK(here.peers(now)[0].state == PeerState::up);
+  read_until = heard + 900;
+  here.run(now, nobody, drained);
+  CHECK(here.peers(now)[0].state == PeerState::down);
+}
+
+// How far a socket was read follows from when the kernel received what waits there.
+void test_read_until() {
+  Underlay from, to;
+  CHECK(from.open(peer(5).address, 4790, false) == 0 && to.open(peer(6).address, 4790, false) == 0);
+  const auto now_ms = [] {
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return static_cast<double>(now.tv_sec) * 1e3 + static_cast<double>(now.tv_nsec) / 1e6;
+  };
+  to.stamp();
+  double now = now_ms();
+  CHECK(to.read_until_ms(now) == now);  // nothing waits
+  uint8_t payload[100] = {};
+  const iovec part = {payload, sizeof payload};
+  Burst burst;
+  // The kernel begins to stamp some time after it was asked to.
+  for (int tries = 0;; ++tries) {
+    CHECK(tries < 1000);
+    CHECK(from.send(peer(6).address, 0, 0, &part, 1, 1).datagrams == 0);
+    pollfd readable = {to.fd(), POLLIN, 0};
+    CHECK(poll(&readable, 1, 10'000) == 1);
+    const double arrived = now_ms();
+    const timespec pause = {0, 20'000'000};
+    nanosleep(&pause, nullptr);
+    now = now_ms();
+    const double until = to.read_until_ms(now);
+    CHECK(to.receive(&burst) == 0 && burst.frames.size() == 1);
+    if (until <= arrived) break;
+    to.handled();
+  }
+  // It is in the hands of the reader.
+  CHECK(to.read_until_ms(now_ms()) < now);
+  to.handled();
+  now = now_ms();
+  CHECK(to.read_until_ms(now) == now);
+}
+
 void loopback_up() {
   const int fd = socket(AF_INET, SOCK_DGRAM, 0);
   ifreq request = {};
@@ -68,11 +143,6 @@ void loopback_up() {
   request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_UP);
   CHECK(ioctl(fd, SIOCSIFFLAGS, &request) == 0);
   close(fd);
-}
-
-PeerKey peer(uint8_t host) {
-  PeerKey key = {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, host}, true, {9}};
-  return key;
 }
 
 struct Host {
@@ -148,8 +218,10 @@ void test_threads() {
 
 int main() {
   test_hmac();
+  test_drained();
   CHECK(unshare(CLONE_NEWNET) == 0);
   loopback_up();
+  test_read_until();
   test_threads();
   printf("liveness: ok\n");
   return 0;

@@ -32,9 +32,12 @@ export class Fleet {
   /** Says which datagrams arrive. */
   carries: (from: string, to: string) => boolean = () => true;
   delayMs = 0;
+  /** Says whether the second host with one address gets what is sent there. */
+  reachesTwin: () => boolean = () => false;
   readonly #open: Open;
   readonly #options: FleetOptions;
   readonly #hosts = new Map<string, Host>();
+  readonly #twins = new Map<string, Host>();
   #underway: { readonly atMs: number; readonly datagram: Datagram }[] = [];
 
   /** Hosts with numbers from 1 to `count`. */
@@ -47,16 +50,26 @@ export class Fleet {
 
   /** Starts a host, or starts it again with another session. */
   start(host: number, session: number): void {
+    this.#start(this.#hosts, host, session);
+  }
+
+  /** Starts a second host with the same address, which knows the same peers. */
+  startTwin(host: number, session: number): void {
+    this.#start(this.#twins, host, session);
+    this.#tell(this.#twins.get(addressOf(host))!, host);
+  }
+
+  #start(hosts: Map<string, Host>, host: number, session: number): void {
     const address = addressOf(host);
-    this.#hosts.get(address)?.dp.close();
+    hosts.get(address)?.dp.close();
     const dp = this.#open({
       flowCap: 10,
       clock: () => this.nowMs,
       onUpcall: () => {},
       onPortLost: () => {},
-      onPeersChanged: () => void this.#hosts.get(address)!.changes++,
+      onPeersChanged: () => void hosts.get(address)!.changes++,
     });
-    this.#hosts.set(address, { dp, number: session, changes: 0 });
+    hosts.set(address, { dp, number: session, changes: 0 });
     openPort(dp, TUNNEL, {
       kind: 'memory-vxlan',
       name: 'tunnel',
@@ -66,9 +79,16 @@ export class Fleet {
   }
 
   /** Tells a host of its peers. */
-  know(host: number, peers = [...this.#hosts.keys()].filter((address) => address !== addressOf(host))): void {
+  know(host: number, peers?: readonly string[]): void {
+    this.#tell(this.#hosts.get(addressOf(host))!, host, peers);
+  }
+
+  #tell(
+    { dp, number }: Host,
+    host: number,
+    peers: readonly string[] = [...this.#hosts.keys()].filter((address) => address !== addressOf(host)),
+  ): void {
     const { keys = () => keyOf(7), vnis = () => [100] } = this.#options;
-    const { dp, number } = this.#hosts.get(addressOf(host))!;
     dp.liveness.set({
       session: Uint8Array.of(0, 0, 0, 0, 0, 0, 1, number),
       intervalMs: INTERVAL_MS,
@@ -115,7 +135,7 @@ export class Fleet {
   advance(milliseconds: number): void {
     const endMs = this.nowMs + milliseconds;
     for (;;) {
-      const dues = [...this.#hosts.values()].map(({ dp }) => dp.liveness.run() ?? Infinity);
+      const dues = this.#all().map(({ dp }) => dp.liveness.run() ?? Infinity);
       // What arrives may make something due at once.
       if (this.#deliver()) continue;
       const nextMs = Math.min(...dues, ...this.#underway.map(({ atMs }) => atMs), endMs);
@@ -132,10 +152,14 @@ export class Fleet {
   }
 
   close(): void {
-    for (const { dp } of this.#hosts.values()) {
+    for (const { dp } of this.#all()) {
       checkConservation(dp.counters());
       dp.close();
     }
+  }
+
+  #all(): Host[] {
+    return [...this.#hosts.values(), ...this.#twins.values()];
   }
 
   #transmit(datagram: Datagram): void {
@@ -150,7 +174,8 @@ export class Fleet {
     for (const { datagram } of arrived) {
       const to = formatIp(datagram.destination);
       if (!this.carries(formatIp(datagram.source), to)) continue;
-      this.#hosts.get(to)?.dp.injectDatagram(TUNNEL, datagram);
+      const hosts = this.#twins.has(to) && this.reachesTwin() ? this.#twins : this.#hosts;
+      hosts.get(to)?.dp.injectDatagram(TUNNEL, datagram);
     }
     return arrived.length > 0;
   }

@@ -320,6 +320,19 @@ export function runLiveness(name: string, open: Open): void {
     t.equal(fleet.state(2, 1), 'up');
   });
 
+  test('two hosts with one address are noticed', 2, (t, fleet) => {
+    fleet.advance(3000);
+    fleet.startTwin(2, 99);
+    fleet.advance(10 * INTERVAL_MS);
+    t.equal(fleet.peer(1, 2).hasTwin, true, 'only one of them hears, and both send');
+    t.equal(fleet.state(1, 2), 'up');
+    for (let i = 0; i < 10; i++) {
+      fleet.reachesTwin = () => i % 2 === 0;
+      fleet.advance(1000);
+    }
+    t.equal(fleet.peer(1, 2).hasTwin, true, 'now the one hears, now the other');
+  });
+
   test('a tunnel that is closed and opened again', 2, (t, fleet) => {
     fleet.advance(3000);
     fleet.dp(1).portDel(TUNNEL);
