@@ -10,10 +10,20 @@ export class EndpointIndex {
   readonly #byNetwork = new Map<string, Map<string, Endpoint>>();
   /** By port number: the endpoint that has it. If two have the same, the first. */
   readonly #ports = new Map<number, string>();
-  /** By network and MAC: the endpoint that has it. If a foreign record claims it too, one of this host, or the first. */
+  /**
+   * By network and MAC: the endpoint that has it. If another record claims it too, one of this host, or the first. With a
+   * shared store, it is the first: records come in the same order to all hosts, so all agree, and of two hosts that attach
+   * with one MAC at once, the second one sees the first one before its own.
+   */
   readonly #macs = new Map<string, Map<string, string>>();
   /** All endpoints sorted by name; undefined after a change. */
   #sorted: readonly Endpoint[] | undefined;
+
+  readonly #isShared: boolean;
+
+  constructor({ isShared = false }: { readonly isShared?: boolean } = {}) {
+    this.#isShared = isShared;
+  }
 
   get size(): number {
     return this.#endpoints.size;
@@ -63,7 +73,7 @@ export class EndpointIndex {
     if (local && !this.#ports.has(local.portNo)) this.#ports.set(local.portNo, name);
     let macs = this.#macs.get(network);
     if (!macs) this.#macs.set(network, (macs = new Map()));
-    if (!macs.has(endpoint.mac) || local) macs.set(endpoint.mac, name);
+    if (!macs.has(endpoint.mac) || (local && !this.#isShared)) macs.set(endpoint.mac, name);
     this.#sorted = undefined;
   }
 

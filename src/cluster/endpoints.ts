@@ -82,7 +82,7 @@ const DETACHED = 'its interface is not there any more: attach it again';
 export class Endpoints implements Reconciler {
   readonly #environment: EndpointsEnvironment;
   readonly #attachments: Attachments;
-  readonly #index = new EndpointIndex();
+  readonly #index: EndpointIndex;
   readonly #records: LocalRecords;
   /** Why an endpoint waits, or what it has lacked since it was created. */
   readonly #failures = new Map<string, WeftError>();
@@ -93,6 +93,7 @@ export class Endpoints implements Reconciler {
 
   constructor(environment: EndpointsEnvironment) {
     this.#environment = environment;
+    this.#index = new EndpointIndex(environment);
     this.#attachments = new Attachments(environment);
     this.#records = new LocalRecords(environment.own);
     this.#remotes = new RemoteEndpoints(environment);

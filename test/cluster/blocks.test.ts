@@ -5,7 +5,7 @@ import { hostKind } from '../../src/model/kinds/host.ts';
 import { networkKind } from '../../src/model/kinds/network.ts';
 import type { BlockRecord } from '../../src/model/records.ts';
 import type { Store } from '../../src/store/store.ts';
-import { manifest, openControlPlane, openStore } from './control-plane.ts';
+import { manifest, openControlPlane, openStore, type ControlPlaneOptions } from './control-plane.ts';
 
 type Plane = Awaited<ReturnType<typeof openControlPlane>>;
 
@@ -19,7 +19,13 @@ const after = (_: number, work: () => void): (() => void) => {
 };
 
 /** Starts a host, which is registered. */
-async function open(t: Test, shared: Store, host: string, known?: string): Promise<Plane> {
+async function open(
+  t: Test,
+  shared: Store,
+  host: string,
+  known?: string,
+  options: ControlPlaneOptions = {},
+): Promise<Plane> {
   const n = host.charCodeAt(0) - 95;
   const registration = {
     resource: manifest('Host', host, { underlay: `192.0.2.${n}` }),
@@ -29,7 +35,7 @@ async function open(t: Test, shared: Store, host: string, known?: string): Promi
     since: '2026-01-01T00:00:00Z',
   };
   if (known === undefined) await shared.transact({ put: [{ key: `hosts/${host}`, value: registration }] });
-  return openControlPlane(t, known, { host, shared, clock, after });
+  return openControlPlane(t, known, { host, shared, clock, ...options });
 }
 
 const blue = (...subnets: string[]) => manifest('Network', 'blue', { subnets });
@@ -131,7 +137,8 @@ t.test('an address can be chosen: of nobody, of another host that agrees, and no
 
 t.test('a host that does not answer gives nothing away, until it is removed', async (t) => {
   const shared = await openStore(t);
-  const [a, b] = [await open(t, shared, 'a'), await open(t, shared, 'b')];
+  const a = await open(t, shared, 'a');
+  const b = await open(t, shared, 'b', undefined, { after });
   await a.cluster.apply([blue('10.0.0.0/24')]);
   await attach(a, 'a1');
   await attach(a, 'a2');
@@ -314,4 +321,31 @@ t.test('an endpoint that moves takes its addresses along, and they come home', a
   await settled(a, b);
   t.strictSame((await blocksIn(shared))['blocks/blue/4-10.0.0.0'], { host: 'a', claimed: {} });
   t.equal(a.endpoints.get('web').host, undefined);
+});
+
+t.test('of two hosts that attach with one MAC or one name at once, one is refused', async (t) => {
+  const shared = await openStore(t);
+  const alive = { membership: { isReachable: () => true } };
+  const a = await open(t, shared, 'a', undefined, alive);
+  const b = await open(t, shared, 'b', undefined, alive);
+  await a.cluster.apply([blue('10.0.0.0/24')]);
+  await settled(a, b);
+  const use = ({ cluster }: Plane, name: string, spec: object) =>
+    cluster.change(() => cluster.applyNow([endpoint(name, spec)]));
+  for (let round = 0; round < 5; round++) {
+    const mac = `02:00:00:00:00:0${round}`;
+    await Promise.allSettled([use(a, `a${round}`, { mac }), use(b, `b${round}`, { mac })]);
+    await settled(a, b);
+    const whyNot = [a, b].map(({ endpoints }) =>
+      [`a${round}`, `b${round}`].filter((name) => /mac .* is taken by/.test(endpoints.failure(name)?.message ?? '')),
+    );
+    const there = [a, b].map(({ endpoints }) => [`a${round}`, `b${round}`].filter((name) => endpoints.find(name)));
+    t.same(whyNot[0], whyNot[1], 'both hosts agree on who waits');
+    t.equal(there[0]!.length - whyNot[0]!.length, 1, 'one has it');
+
+    const names = await Promise.allSettled([use(a, `n${round}`, {}), use(b, `n${round}`, {})]);
+    t.same(names.map(({ status }) => status).sort(), ['fulfilled', 'rejected']);
+    const refused = names.find(({ status }) => status === 'rejected') as PromiseRejectedResult;
+    t.match(refused.reason, { code: 'conflict', message: /^endpoint "n\d" is on host "[ab]"/ });
+  }
 });
