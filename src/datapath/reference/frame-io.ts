@@ -8,6 +8,7 @@ import type { NativeFrameIo } from '../../addon/native-frame-io.ts';
 import { renewedText, tapTarget, type TapSpec } from '../../addon/tap.ts';
 import { WeftError } from '../../error.ts';
 import { socketDescriptors, tapDescriptors, type PortDescriptors } from '../../flow/descriptors.ts';
+import { PARKED_PER_FLOW } from '../../flow/bounds.ts';
 import { reasonName, type DropReason } from '../../flow/reason.ts';
 import type { TapOpened } from '../../flow/tap.ts';
 import type { PortNo } from '../../flow/types.ts';
@@ -23,6 +24,9 @@ export class FrameIo implements KernelIo {
   readonly #descriptors: PortDescriptors | undefined;
   /** The names of the descriptors of ports. */
   readonly #names = new Map<PortNo, string>();
+  readonly #onWake: () => void;
+  /** Frames may have waited in what it has opened, because another process had it. */
+  #hasBacklog = false;
 
   /**
    * @param onWake called when frames wait and none did before; may also be called when none wait
@@ -30,6 +34,7 @@ export class FrameIo implements KernelIo {
    */
   constructor(onWake: () => void, onLost: (port: PortNo, why: string) => void, descriptors?: PortDescriptors) {
     this.#descriptors = descriptors;
+    this.#onWake = onWake;
     const notify = (): void => {
       for (const { port, errno } of this.#native.takeLost()) onLost(port, lostText(errno));
       onWake();
@@ -62,6 +67,7 @@ export class FrameIo implements KernelIo {
 
   #opened(port: PortNo, name: string): void {
     if (!this.#descriptors) return;
+    this.#hasBacklog ||= this.#descriptors.spare(name).length > 0;
     this.#names.set(port, name);
     this.#descriptors.opened(name, [this.#native.descriptor(port)]);
   }
@@ -75,11 +81,16 @@ export class FrameIo implements KernelIo {
     if (error !== 0) throw new WeftError('system', `port ${port} could not be removed (${errnoName(-error)})`);
   }
 
-  /** Up to `max` frames, which belong to the caller. After fewer than `max`, `onWake` announces the next ones. */
+  /**
+   * Up to `max` frames, which belong to the caller. After fewer than `max`, `onWake` announces the next ones. Those that
+   * have waited are so few at once that they can be parked behind one undecided flow.
+   */
   take(max: number): ReceivedFrame[] {
-    return this.#native
-      .take(max)
-      .map(({ port, bytes, source, tos, ...offload }) => ({ port, bytes, source, tos, offload }));
+    const most = this.#hasBacklog ? PARKED_PER_FLOW : max;
+    const taken = this.#native.take(most);
+    if (this.#hasBacklog && taken.length === most) this.#onWake();
+    if (taken.length < most) this.#hasBacklog = false;
+    return taken.map(({ port, bytes, source, tos, ...offload }) => ({ port, bytes, source, tos, offload }));
   }
 
   /** The offloads that the TAP accepts: see native/io/tap.h. */

@@ -26,7 +26,6 @@
  * frames are read before `inject` returns, and are not kept.
  */
 import type { Action } from '../../flow/action.ts';
-import { PARKED_PER_FLOW } from '../../flow/bounds.ts';
 import { OUTSIDE, type Place } from '../../flow/connection.ts';
 import { FRAG_NONE, fields } from '../../flow/fields.ts';
 import { readNumber, type FlowKey } from '../../flow/key.ts';
@@ -72,12 +71,8 @@ import { halves } from './segment.ts';
 import { Sender } from './send.ts';
 import { Tally } from './tally.ts';
 
-/**
- * Frames taken from the kernel in one turn of the event loop. At first, until a turn finds fewer, as many as can be parked
- * behind one undecided flow: frames may have waited for this process to start.
- */
+/** Frames taken from the kernel in one turn of the event loop. */
 const FRAMES_PER_TURN = 64;
-const FRAMES_PER_FIRST_TURN = PARKED_PER_FLOW;
 /** Bursts that are received before peers are judged. */
 const MOST_DRAINED = 64;
 
@@ -114,7 +109,6 @@ class Reference implements ReferenceDatapath {
   readonly #runner: Runner;
   #releaseTimer: NodeJS.Timeout | undefined;
   #turnScheduled = false;
-  #framesPerTurn: number = FRAMES_PER_FIRST_TURN;
   #inside = false;
   #closed = false;
 
@@ -240,9 +234,7 @@ class Reference implements ReferenceDatapath {
 
   /** @returns how many frames it took */
   #turn(): number {
-    const most = this.#framesPerTurn;
-    const received = this.#ports.io.take(most);
-    if (received.length < most) this.#framesPerTurn = FRAMES_PER_TURN;
+    const received = this.#ports.io.take(FRAMES_PER_TURN);
     this.#enter(() => {
       for (let at = 0; at < received.length; ) {
         const { port } = received[at]!;
@@ -253,7 +245,7 @@ class Reference implements ReferenceDatapath {
         at = end;
       }
     });
-    if (received.length === most) this.#scheduleTurn();
+    if (received.length === FRAMES_PER_TURN) this.#scheduleTurn();
     return received.length;
   }
 
