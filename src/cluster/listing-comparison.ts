@@ -46,7 +46,7 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
       case 'same':
         state.settle(key, entry);
         if (!pending) break;
-        await state.settlePending(key, entry);
+        await state.settlePending([{ key, entry }]);
         if (entry) changes.push({ key, entry });
         break;
       case 'hold':
@@ -58,7 +58,7 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
       case 'lose': {
         const why = clash ?? overtaken(key, entry);
         state.take({ key, entry });
-        await state.settlePending(key, entry);
+        await state.settlePending([{ key, entry }]);
         state.lose(key, why);
         onLost(why);
         changes.push({ key, entry });

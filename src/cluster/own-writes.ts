@@ -23,6 +23,8 @@ export interface OwnWritesEnvironment {
   readonly host: string;
   readonly restoredAt: () => number | undefined;
   readonly onLost: (why: string) => void;
+  /** Called with what the store has now, and the cluster knows otherwise. */
+  readonly onChanges: (changes: readonly Change[]) => void;
 }
 
 /** A record that is due, as it is known here and in the store. */
@@ -55,10 +57,9 @@ export class OwnWrites {
 
   /**
    * Writes some of what is due, the first one first. What could not be written stays due.
-   * @returns what the store has now, and the cluster knows otherwise
-   * @throws WeftError of the store
+   * @throws WeftError of the store, or of this host's own
    */
-  async run(): Promise<Change[]> {
+  async run(): Promise<void> {
     const { pending } = this.#environment.state();
     const again = [...this.#again.keys()].filter((key) => !pending.has(key));
     const keys = [...again, ...pending.all().map(({ key }) => key)].slice(0, AT_ONCE);
@@ -78,9 +79,9 @@ export class OwnWrites {
     }
   }
 
-  async #write(keys: readonly string[]): Promise<Change[]> {
+  async #write(keys: readonly string[]): Promise<void> {
     const { store } = this.#environment;
-    const { pending } = this.#environment.state();
+    const state = this.#environment.state();
     const all = await Promise.all(keys.map((key) => this.#judge(key)));
     const written = all.filter(({ judgement }) => judgement === 'write');
     const put: { key: string; value: object }[] = [];
@@ -91,15 +92,22 @@ export class OwnWrites {
       else deleted.push(key);
     }
     const expect = written.map(({ key, entry }) => ({ key, revision: entry?.revision ?? 0 }));
-    pending.sending(put.map(({ key }) => key));
+    state.pending.sending(written.flatMap(({ key, pending }) => (pending ? [key] : [])));
     const revision = written.length === 0 ? 0 : await store.transact({ expect, put, delete: deleted });
     const made = new Map(put.map((one) => [one.key, { ...one, revision }]));
     const changes: Change[] = [];
+    const settled: Change[] = [];
     for (const due of all) {
-      const change = await this.#settle(due, due.judgement === 'write' ? made.get(due.key) : due.entry);
-      if (change) changes.push(change);
+      // What was written once more in the meantime is due now.
+      if (state.pending.get(due.key) !== due.pending) continue;
+      const stored = due.judgement === 'write' ? made.get(due.key) : due.entry;
+      this.#settle(due, stored);
+      const isNews = due.pending ? stored && due.known?.revision !== stored.revision : due.judgement === 'take';
+      if (isNews || due.judgement === 'lose') changes.push({ key: due.key, entry: stored });
+      if (due.pending) settled.push({ key: due.key, entry: stored });
     }
-    return changes;
+    if (changes.length > 0) this.#environment.onChanges(changes);
+    await state.settlePending(settled);
   }
 
   async #judge(key: string): Promise<Due> {
@@ -113,28 +121,29 @@ export class OwnWrites {
   }
 
   /** @param stored what the store has now */
-  async #settle({ key, pending, judgement }: Due, stored: Entry | undefined): Promise<Change | undefined> {
+  #settle({ key, pending, judgement }: Due, stored: Entry | undefined): void {
     const state = this.#environment.state();
-    // It was written once more in the meantime: that is due now.
-    if (state.pending.get(key) !== pending) return undefined;
     this.#again.delete(key);
-    if (judgement === 'hold') return undefined;
-    if (judgement === 'same' || judgement === 'write') {
-      if (!pending) {
-        state.settle(key, stored);
-        return undefined;
+    switch (judgement) {
+      case 'hold':
+        return;
+      case 'same':
+      case 'write':
+        if (!pending) state.settle(key, stored);
+        return;
+      case 'take':
+        state.take({ key, entry: stored });
+        return;
+      case 'lose': {
+        const why = overtaken(key, stored);
+        state.take({ key, entry: stored });
+        state.lose(key, why);
+        this.#environment.onLost(why);
+        return;
       }
-      await state.settlePending(key, stored);
-      return stored && { key, entry: stored };
+      default:
+        judgement satisfies never;
     }
-    state.take({ key, entry: stored });
-    await state.settlePending(key, stored);
-    if (judgement === 'lose') {
-      const why = overtaken(key, stored);
-      state.lose(key, why);
-      this.#environment.onLost(why);
-    }
-    return { key, entry: stored };
   }
 }
 

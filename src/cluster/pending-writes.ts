@@ -81,11 +81,12 @@ export class PendingWrites {
     }
   }
 
-  /** The shared store has it, or it is given up. @throws WeftError if that cannot be kept; then it is still pending */
-  async settle(key: string): Promise<void> {
-    if (!this.#writes.has(key)) return;
-    await this.#own.transact({ delete: [PREFIX + key] });
-    this.#writes.delete(key);
-    this.#sent.delete(key);
+  /** The shared store has them, or they are given up. @throws WeftError if that cannot be kept; then they are still pending */
+  async settle(keys: readonly string[]): Promise<void> {
+    await this.#own.transact({ delete: keys.map((key) => PREFIX + key) });
+    for (const key of keys) {
+      this.#writes.delete(key);
+      this.#sent.delete(key);
+    }
   }
 }

@@ -111,7 +111,11 @@ export class SharedFeed implements Feed {
     const state = (): SharedState => this.#state;
     const onLost = (why: string): void => logger.warn({}, why);
     this.#identification = new StoreIdentification(store, newId);
-    this.#ownWrites = new OwnWrites({ store, state, host, onLost, restoredAt: () => this.#restoredAt });
+    this.#ownWrites = new OwnWrites({
+      ...{ store, state, host, onLost },
+      restoredAt: () => this.#restoredAt,
+      onChanges: (changes) => this.#give(changes),
+    });
     this.#writer = new SharedWriter({
       ...{ store, state, host },
       waitsFor: () => this.waitsFor(),
@@ -454,10 +458,9 @@ export class SharedFeed implements Feed {
     const isPossible = this.#isGiven && !this.#mustList && !unreachable(this.#environment.store);
     if (!isPossible || !this.#ownWrites.isDue) return false;
     try {
-      const changes = await this.#ownWrites.run();
+      await this.#ownWrites.run();
       this.#toldFailure = undefined;
       this.#reached(0);
-      if (changes.length > 0) this.#give(changes);
       return true;
     } catch (error) {
       this.#tellFailure(error, 'what this host wrote while the store was away is not stored yet');

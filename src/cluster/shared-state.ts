@@ -105,14 +105,17 @@ export class SharedState {
     this.known.set(key, { ...known, stored: entry.revision });
   }
 
-  /** A write of this host is made, or given up. It stays pending until the copy has what is in force instead. */
-  async settlePending(key: string, entry: Entry | undefined): Promise<void> {
-    if (!this.pending.has(key)) return;
-    if (entry) this.take({ key, entry });
-    else this.#copy.delete(key);
+  /** Writes of this host are made, or given up. They stay pending until the copy has what is in force instead. */
+  async settlePending(settled: readonly Change[]): Promise<void> {
+    const due = settled.filter(({ key }) => this.pending.has(key));
+    if (due.length === 0) return;
+    for (const { key, entry } of due) {
+      if (entry) this.take({ key, entry });
+      else this.#copy.delete(key);
+    }
     if (this.mark) this.#copy.commit(this.mark);
     await this.flushed();
-    await this.pending.settle(key);
+    await this.pending.settle(due.map(({ key }) => key));
   }
 
   /** Resolves when the copy has everything. @throws WeftError if it cannot be written */

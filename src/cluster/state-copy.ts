@@ -26,6 +26,8 @@ const READ_BYTES = 128 << 10;
 const LINES_PER_WRITE = 256;
 const SMALLEST_COMPACTED_BYTES = 1 << 20;
 const LINE_FEED = 10;
+/** In which a key usually ends. */
+const USUAL_KEY_BYTES = 256;
 
 export interface Copied<Mark> {
   readonly copy: StateCopy<Mark>;
@@ -233,7 +235,9 @@ async function* linesOf(path: string, lengthBytes: number): AsyncGenerator<Buffe
 
 /** The key of a line that this process has written or checked; undefined if it is no record of one. */
 function keyOf(line: Buffer): string | undefined {
-  const [, key] = /^[0-9a-f]{8} \[("(?:[^"\\]|\\.)*")/.exec(line.toString('utf8', 0, 512)) ?? [];
+  const read = (lengthBytes: number): string | undefined =>
+    /^[0-9a-f]{8} \[("(?:[^"\\]|\\.)*")/.exec(line.toString('utf8', 0, lengthBytes))?.[1];
+  const key = read(USUAL_KEY_BYTES) ?? read(line.length);
   return key === undefined ? undefined : (JSON.parse(key) as string);
 }
 

@@ -144,6 +144,9 @@ await t.test('etcd loses everything, and is restored to what it was', { skip: ne
     t.same(await names(weft), ['blue']);
   }
   t.equal(await lost(), 0, 'no frame is lost in all that');
+  const waited = await a.attempt('label', 'network', 'blue', 'kept=yes');
+  t.equal(waited.code, 0, waited.stderr);
+  t.match((await a.attempt('apply', '-f', file, '--wait=30s')).stdout, /in force on a, b\n$/);
   await b.run('detach', 'db');
   await until(async () => (await a.client.endpoints()).length === 1, { what: 'life to go on' });
 });
