@@ -38,6 +38,7 @@ import type { EndpointResource } from './model/kinds/endpoint.ts';
 import type { NetworkResource } from './model/kinds/network.ts';
 import type { ClashReport, DecisionReport, DoctorReport, StatusReport } from './model/report.ts';
 import type { Resource } from './model/resource.ts';
+import { memberAddress } from './model/store-config.ts';
 import { routeClashes, subnetClashes } from './observe/clashes.ts';
 import { diagnose } from './observe/doctor.ts';
 import { Observer } from './observe/observer.ts';
@@ -155,7 +156,8 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     portNo: UNDERLAY_PORT,
     l4Port: options.vxlanPort,
     address: options.underlay,
-    peer: options.peers[0],
+    // The way to the store is the way to the hosts that share it, unless somebody says otherwise.
+    peer: options.peers[0] ?? memberAddress(options.store),
     onChange: ({ open: isOpen, why }) => {
       membership.moved();
       if (isOpen) logger.info({ underlay: underlay.addressText }, 'underlay open');

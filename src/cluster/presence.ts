@@ -139,7 +139,8 @@ export class Presence {
   async #work(): Promise<void> {
     const { store, underlay, clock } = this.#environment;
     const address = underlay();
-    if (address === undefined) return this.#tell({ state: 'waiting', why: 'the underlay address is not known yet' });
+    if (address === undefined)
+      return this.#tell({ state: 'waiting', why: 'the underlay address is not known: give it with --underlay' });
     const why = this.#environment.mustWait();
     if (why !== undefined) return this.#tell({ state: 'waiting', why });
     try {

@@ -22,7 +22,7 @@ export interface UnderlayOptions {
   readonly l4Port: number;
   /** From the configuration. */
   readonly address: string | undefined;
-  /** The address of the first peer. */
+  /** The address of the first peer, or of something else that is reached over the underlay. */
   readonly peer: string | undefined;
   /** Called when it changes: open, or waiting and for what. */
   readonly onChange: (report: UnderlayReport) => void;

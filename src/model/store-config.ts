@@ -90,6 +90,13 @@ export const storeField = z.union([storeText.transform((text): StoreConfig => st
   error: `accepted are "embedded", ${SCHEME} with the members of an etcd cluster, and a map with its endpoints`,
 });
 
+/** The address of a member on another machine; undefined if there is none, or only its name is known. */
+export function memberAddress(store: StoreConfig): string | undefined {
+  if (store === 'embedded') return undefined;
+  const addresses = store.endpoints.map((member) => member.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1'));
+  return addresses.find((text) => /^[\d.]+$|:/.test(text) && !text.startsWith('127.') && text !== '::1');
+}
+
 /** @param file what the configuration says besides the endpoints */
 export function storeOf(text: 'embedded' | readonly string[], file?: StoreConfig): StoreConfig {
   if (text === 'embedded') return text;

@@ -5,10 +5,11 @@
  *   │ a2 (12) ─┘             │              │             └─ b2 (22) │
  *   └────────────────────────┘              └────────────────────────┘
  *
- * Containers of two hosts are one network over an IPv4 and an IPv6 underlay, with static peers,
- * and the cable carries VXLAN as others know it.
+ * Containers of two hosts are one network over an IPv4 and an IPv6 underlay, with static peers and with a shared store (etcd
+ * on the left host), and the cable carries VXLAN as others know it.
  */
 import t from 'tap';
+import { startEtcd } from '../support/etcd.ts';
 import { openLab } from '../support/lab.ts';
 import {
   attachContainer,
@@ -19,6 +20,7 @@ import {
   type Container,
   type Family,
 } from '../support/topology.ts';
+import { until } from '../support/process.ts';
 import { askOverUdp, ping, stream } from '../support/traffic.ts';
 import { transfer, type Transfer } from '../support/transfer.ts';
 import { datapathKinds, Weft } from '../support/weft.ts';
@@ -29,19 +31,38 @@ t.setTimeout(600_000);
 const TCP_BYTES = 10_000_000;
 const udpDatagrams: Transfer = { kind: 'datagrams', bytes: 80_000, segmentBytes: 1000 };
 
-for (const datapath of datapathKinds) {
+/** `hosts-etcd.test.ts` has the other datapath with etcd. */
+const modes = [
+  ...datapathKinds.map((datapath) => ({ datapath, store: 'static peers' }) as const),
+  { datapath: 'native', store: 'etcd' } as const,
+];
+
+for (const { datapath, store } of modes) {
   for (const family of ['ipv4', 'ipv6'] satisfies Family[]) {
-    await t.test(`${datapath} on ${family}`, async (t) => {
+    await t.test(`${datapath} on ${family}, with ${store}`, async (t) => {
       const lab = openLab(t);
       const under = await underlay(lab, family);
       await withoutOffloads(under);
-      const left = await Weft.up(lab, under.left, 'left', { datapath, underlay: under.leftIp, peers: [under.rightIp] });
-      // The host's own address is found by the route to the peer.
-      const right = await Weft.up(lab, under.right, 'right', { datapath, peers: [under.leftIp] });
+      const isShared = store === 'etcd';
+      const places = [{ namespace: under.left, address: under.leftIp }];
+      const etcd = isShared ? await startEtcd(lab, { members: places }) : undefined;
+      const more = etcd ? { arguments: ['--store', etcd.url] } : {};
+      const left = await Weft.up(lab, under.left, 'left', {
+        ...{ datapath, underlay: under.leftIp, ...more },
+        peers: isShared ? [] : [under.rightIp],
+      });
+      // The host's own address is found by the route to the peer, or to the store.
+      const right = await Weft.up(lab, under.right, 'right', {
+        datapath,
+        ...more,
+        peers: isShared ? [] : [under.leftIp],
+      });
       t.equal((await right.status()).underlay, under.rightIp);
       const { mtu } = await left.createNetwork(overlay.create);
       t.equal(mtu, family === 'ipv4' ? 1450 : 1430, 'the MTU leaves room for encapsulation');
-      await right.createNetwork(`${overlay.create} --range 10.44.0.21-10.44.0.29 --range fd44::15-fd44::1d`);
+      const share = '--range 10.44.0.21-10.44.0.29 --range fd44::15-fd44::1d';
+      if (!isShared) await right.createNetwork(`${overlay.create} ${share}`);
+      else await until(async () => (await right.client.networks()).length === 1, { what: 'the right host knows it' });
 
       const a1 = await attachContainer(lab, left, 'a1', 11);
       const a2 = await attachContainer(lab, left, 'a2', 12);
@@ -52,11 +73,14 @@ for (const datapath of datapathKinds) {
       async function fromOwnShare(role: string): Promise<Container> {
         const namespace = await lab.namespace(role);
         const { addresses, mac } = await right.attach(namespace, { network: overlay.network });
-        t.match(addresses, [/^10\.44\.0\.2\d$/, /^fd44::1[5-9a-d]$/], 'addresses of this host’s own share');
+        if (!isShared)
+          t.match(addresses, [/^10\.44\.0\.2\d$/, /^fd44::1[5-9a-d]$/], 'addresses of this host’s own share');
+        else
+          t.equal(new Set([...addresses, ...[a1, a2, b1].flatMap(({ ip4, ip6 }) => [ip4, ip6])]).size, 8, 'free ones');
         return { namespace, ip4: addresses[0] ?? '', ip6: addresses[1] ?? '', mac };
       }
 
-      await t.test('without a share of the subnet, addresses are not chosen', async (t) => {
+      await t.test('without a share of the subnet, addresses are not chosen', { skip: isShared }, async (t) => {
         const namespace = await lab.namespace('none');
         const refused = await left.attempt('attach', 'none', '--network', overlay.network, '--netns', namespace.name);
         t.equal(refused.code, 1);
@@ -87,7 +111,7 @@ for (const datapath of datapathKinds) {
       });
 
       await t.test('tcpdump on the underlay decodes it, and finds nothing wrong', async (t) => {
-        const datagrams = await captureVxlan(lab, under.left, underlayLink, 5000, async () => {
+        const captured = await captureVxlan(lab, under.left, underlayLink, 5000, async () => {
           await ping(a1.namespace, b1.ip4);
           await ping(b1.namespace, a1.ip6, { size: 1000 });
           const some: Transfer = { kind: 'tcp', bytes: 300_000 };
@@ -95,6 +119,8 @@ for (const datapath of datapathKinds) {
           await transfer(b1.namespace, a1.namespace, [a1.ip6], [some]);
           await askOverUdp(a1.namespace, b1.namespace, b1.ip4, 20);
         });
+        // With a store, the hosts have a key, and probe each other.
+        const datagrams = captured.filter(({ outer }) => !outer.includes('vni 16777215'));
         t.ok(datagrams.length > 300, `${datagrams.length} datagrams`);
         t.same(datagrams.filter(isDamaged).slice(0, 3), [], 'checksums and lengths are right');
         t.ok(
@@ -122,9 +148,9 @@ for (const datapath of datapathKinds) {
         t.ok(ports.size >= 5, `flows differ in their source port: ${ports.size} ports`);
       });
 
-      await t.test('what is behind the other host was learned from it', async (t) => {
-        t.same((await left.status()).fdb.learned, { [under.rightIp]: 2 });
-        t.same((await right.status()).fdb.learned, { [under.leftIp]: 2 });
+      await t.test('what is behind the other host was learned from it, or is known from the store', async (t) => {
+        t.same((await left.status()).fdb.learned, isShared ? {} : { [under.rightIp]: 2 });
+        t.same((await right.status()).fdb.learned, isShared ? {} : { [under.leftIp]: 2 });
       });
     });
   }
