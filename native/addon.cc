@@ -110,6 +110,8 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
                            InstanceMethod("setLiveness", &DatapathObject::SetLiveness),
                            InstanceMethod("runLiveness", &DatapathObject::RunLiveness),
                            InstanceMethod("peers", &DatapathObject::Peers),
+                           InstanceMethod("hold", &DatapathObject::Hold),
+                           InstanceMethod("begin", &DatapathObject::Begin),
                            InstanceMethod("stop", &DatapathObject::Stop),
                            InstanceMethod("close", &DatapathObject::Close),
                        });
@@ -497,6 +499,10 @@ class DatapathObject : public Napi::ObjectWrap<DatapathObject> {
   Napi::Value Peers(const Napi::CallbackInfo&) { return PeersObject(env_, &workers_->prober()); }
 
   // () : ends the threads; what waits can still be taken, and executed
+  void Hold(const Napi::CallbackInfo&) { workers_->hold(); }
+
+  void Begin(const Napi::CallbackInfo&) { workers_->begin(); }
+
   void Stop(const Napi::CallbackInfo&) { workers_->stop(); }
 
   void Close(const Napi::CallbackInfo&) { CloseAll(); }

@@ -93,13 +93,27 @@ int Worker::add(std::unique_ptr<Port> owned) {
   std::lock_guard guard(turn_);
   const uint16_t number = owned->number;
   if (const int error = datapath_.add_port(std::move(owned))) return error;
-  Port& port = *datapath_.port(number);
+  const int error = held_ ? 0 : watch(*datapath_.port(number));
+  if (error) datapath_.take_port(number);
+  return error;
+}
+
+// In a turn: begins to receive from the port. 0 or -errno.
+int Worker::watch(Port& port) {
   port.backlog_until_ms = now_ms() + kBacklogMs;
   epoll_event event = {EPOLLIN, {.u64 = tag_of(port)}};
-  if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd_of(port), &event) == 0) return 0;
-  const int error = -errno;
-  datapath_.take_port(number);
-  return error;
+  return epoll_ctl(epoll_, EPOLL_CTL_ADD, fd_of(port), &event) == 0 ? 0 : -errno;
+}
+
+void Worker::begin() {
+  if (!running_) return;
+  with([&](Datapath& datapath) {
+    if (!std::exchange(held_, false)) return;
+    for (uint16_t number : datapath.port_numbers()) {
+      Port* port = datapath.port(number);
+      if (const int error = watch(*port)) lose(port, -error);
+    }
+  });
 }
 
 std::unique_ptr<Port> Worker::take(uint16_t number) {

@@ -67,6 +67,9 @@ class Worker {
   // 0 or -errno: -EEXIST and -EALREADY as in Datapath::add_port, -EBADF if it does not run. Takes over
   // the fd of a TAP only if it returns 0.
   int add(std::unique_ptr<Port> port);
+  // From `hold` to `begin`, ports receive nothing: what arrives waits in the kernel.
+  void hold() { held_ = true; }
+  void begin();
   // Hands a port back to be closed, which also removes it from epoll; null if there is none.
   std::unique_ptr<Port> take(uint16_t number);
 
@@ -102,6 +105,7 @@ class Worker {
   void release();
   void run_burst(uint64_t tag, bool tunnel);
   Port* find(uint64_t tag);
+  int watch(Port& port);
   void lose(Port* port, int error);
   void notify();
   // In a turn: begins to use connections, or stops using them.
@@ -130,6 +134,7 @@ class Worker {
   bool running_ = false;
   int epoll_ = -1;
   int stop_ = -1;   // eventfd
+  bool held_ = false;  // used only by the controlling thread
   int timer_ = -1;  // timerfd: frames that wait for a rate may go on
 
   Turn turn_;

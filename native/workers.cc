@@ -50,6 +50,14 @@ int Workers::start() {
   return prober_.start();
 }
 
+void Workers::hold() {
+  for (const std::unique_ptr<Worker>& worker : workers_) worker->hold();
+}
+
+void Workers::begin() {
+  for (const std::unique_ptr<Worker>& worker : workers_) worker->begin();
+}
+
 void Workers::stop() {
   prober_.close();
   for (const std::unique_ptr<Worker>& worker : workers_) worker->close();

@@ -42,6 +42,9 @@ class Workers {
   ~Workers() { close(); }
 
   int start();
+  // From `hold` to `begin`, ports receive nothing: what arrives waits in the kernel. Probes are sent all the same.
+  void hold();
+  void begin();
   // Ends the threads: nothing is received any more. Everything else goes on.
   void stop();
   // Closes all ports; TAPs stay.

@@ -88,9 +88,11 @@ export async function createSwitch(options: SwitchOptions): Promise<Switch> {
 export async function openSwitch(options: SwitchOptions, own: Store, store = own, applied?: Store): Promise<Switch> {
   let made: Switch | undefined;
   try {
-    const openDatapath = await datapathOpener(options.datapath, options, setTimeout);
+    let begin = (): void => {};
+    const begun = new Promise<void>((resolve) => (begin = resolve));
+    const openDatapath = await datapathOpener(options.datapath, { ...options, begun }, setTimeout);
     const identity = await hostIdentity(own, () => randomBytes(IDENTITY_BYTES));
-    made = new Switch(options, (upkeep) =>
+    made = new Switch(options, begin, (upkeep) =>
       joinParts(options, {
         store,
         own,
@@ -133,12 +135,14 @@ export class Switch {
   readonly #parts: Parts;
   readonly #startedAt = new Date();
   readonly #upkeep: Upkeep;
+  readonly #begin: () => void;
   #isForwarding = false;
   #isClosed = false;
 
   /** Use `createSwitch`. */
-  constructor(options: SwitchOptions, join: (upkeep: Upkeep) => Parts) {
+  constructor(options: SwitchOptions, begin: () => void, join: (upkeep: Upkeep) => Parts) {
     this.#options = options;
+    this.#begin = begin;
     this.#upkeep = new Upkeep(() => this.#parts, options.logger, setInterval);
     this.#parts = join(this.#upkeep);
   }
@@ -150,17 +154,19 @@ export class Switch {
     return cluster.serial.run(async () => {
       await underlay.keep();
       await cluster.start(
-        () => this.#begin(),
+        () => this.#started(),
         () => membership.start(),
       );
     });
   }
 
   /** Called when everything that is declared is in force: it forwards by now. What follows restores what was changed. */
-  async #begin(): Promise<void> {
+  async #started(): Promise<void> {
     const { blocks, cluster, endpoints, forwarding, internal, outside } = this.#parts;
     forwarding.endConnections(endpoints.isGone());
     await outside.start();
+    // Everything is in force and open: from here on frames are forwarded.
+    this.#begin();
     await endpoints.started((name) => cluster.isDeclared(endpointKind, name));
     await Promise.all([endpoints.mend(), internal.mend()]);
     this.#options.descriptors?.closeSpare();

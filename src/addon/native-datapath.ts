@@ -50,6 +50,9 @@ export interface NativeDatapath {
   /** Without threads: sends and judges what is due. Returns when to call it again; -1 if there is nothing to do. */
   runLiveness(): number;
   peers(): { readonly peers: readonly NativePeer[]; readonly strangers: readonly NativeStranger[] };
+  /** From `hold` to `begin`, ports receive nothing: what arrives waits in the kernel. */
+  hold(): void;
+  begin(): void;
   /** Ends the threads: nothing is received any more, and what waits can still be taken and executed. */
   stop(): void;
   close(): void;

@@ -332,6 +332,11 @@ export interface DatapathOptions {
    * Milliseconds, monotonic, not negative. Rates are as exact as this clock over periods longer than its resolution.
    */
   readonly clock: () => number;
+  /**
+   * Until then, ports of the kernel receive nothing: what arrives waits in the kernel. A switch that opens its ports one
+   * after the other begins with all of them at once, so nothing is refused because the rest is not there yet.
+   */
+  readonly begun?: Promise<void>;
   readonly onUpcall: (batch: readonly Upcall[]) => void;
   /** A port stopped by itself because its interface or namespace is gone. */
   readonly onPortLost: (port: PortNo, why: string) => void;

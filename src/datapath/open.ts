@@ -7,6 +7,8 @@ export interface DatapathSettings {
   readonly threads: number;
   /** Encapsulated packets get the DSCP of the inner packet. */
   readonly copyDscp: boolean;
+  /** When ports begin to receive. */
+  readonly begun?: Promise<void>;
   /** Told of the descriptors of ports, and asked for spare ones. */
   readonly descriptors?: PortDescriptors | undefined;
 }
@@ -18,7 +20,7 @@ export interface DatapathSettings {
  */
 export async function datapathOpener(
   kind: 'native' | 'reference',
-  { threads, copyDscp, descriptors }: DatapathSettings,
+  { threads, copyDscp, begun, descriptors }: DatapathSettings,
   setTimer: typeof setTimeout,
 ): Promise<(options: DatapathOptions) => Datapath> {
   if (kind === 'reference') {
@@ -28,6 +30,7 @@ export async function datapathOpener(
     return (options) =>
       openReferenceDatapath({
         ...options,
+        ...(begun && { begun }),
         copyDscp,
         setTimer,
         io: (onWake, onLost) => new FrameIo(onWake, onLost, descriptors),
@@ -35,5 +38,5 @@ export async function datapathOpener(
       });
   }
   const { openNativeDatapath } = await import('./native/native.ts');
-  return (options) => openNativeDatapath({ ...options, threads, copyDscp, descriptors });
+  return (options) => openNativeDatapath({ ...options, ...(begun && { begun }), threads, copyDscp, descriptors });
 }

@@ -105,6 +105,10 @@ class Native implements NativeSwitch {
       },
     );
     this.#native.setClock(options.clock());
+    if (options.begun) {
+      this.#native.hold();
+      void options.begun.then(() => this.#closed || this.#native.begin());
+    }
     this.liveness = new NativeLiveness(this.#native, (work) => this.#enter(work), options.threads > 0);
   }
 

@@ -109,6 +109,7 @@ class Reference implements ReferenceDatapath {
   readonly #runner: Runner;
   #releaseTimer: NodeJS.Timeout | undefined;
   #turnScheduled = false;
+  #isHeld: boolean;
   #inside = false;
   #closed = false;
 
@@ -130,6 +131,11 @@ class Reference implements ReferenceDatapath {
     this.connections = new ReferenceConnections({ ...connections, populate });
     this.#connector = new Connector(this.connections, this.#cache, (key) => this.#placeOf(key), clock);
     this.#runner = new Runner(this.#sender, this.#connector, this.#rates, this.#tally);
+    void options.begun?.then(() => {
+      this.#isHeld = false;
+      if (this.#ports.hasIo) this.#scheduleTurn();
+    });
+    this.#isHeld = options.begun !== undefined;
     this.liveness = new Probes({
       clock,
       sender: this.#sender,
@@ -234,6 +240,7 @@ class Reference implements ReferenceDatapath {
 
   /** @returns how many frames it took */
   #turn(): number {
+    if (this.#isHeld) return 0;
     const received = this.#ports.io.take(FRAMES_PER_TURN);
     this.#enter(() => {
       for (let at = 0; at < received.length; ) {
