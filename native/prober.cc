@@ -65,7 +65,6 @@ double Prober::now_ms() const { return threaded_ ? monotonic_ms() + clock_offset
 void Prober::configure(const LivenessSettings& settings) {
   std::lock_guard guard(mutex_);
   liveness_.configure(settings, now_ms());
-  stamp();
   notify();
   arm();
 }
@@ -75,9 +74,7 @@ void Prober::open_tunnel(uint16_t port, const uint8_t local[16], std::vector<Und
   underlays_ = std::move(underlays);
   counts_.port = port;
   counts_.port_frames = counts_.port_bytes = 0;
-  stamped_ = false;
   liveness_.open(local, now_ms());
-  stamp();
   notify();
   arm();
 }
@@ -181,13 +178,6 @@ double Prober::read_until_ms(double now_ms) {
   double until = now_ms;
   for (Underlay* underlay : underlays_) until = std::min(until, underlay->read_until_ms(now_ms));
   return until;
-}
-
-// Only where somebody is probed: each stamp takes the kernel a moment.
-void Prober::stamp() {
-  if (stamped_ || !liveness_.active()) return;
-  for (Underlay* underlay : underlays_) underlay->stamp();
-  stamped_ = true;
 }
 
 void Prober::arm() {

@@ -75,7 +75,6 @@ class Prober {
   void work();
   void send(const uint8_t to[16], uint32_t entropy, const uint8_t* frame, uint32_t length);
   double read_until_ms(double now_ms);
-  void stamp();
   void arm();
   void notify();
   double now_ms() const;
@@ -95,7 +94,6 @@ class Prober {
   double clock_offset_ms_ = 0;
   double manual_now_ms_ = 0;
   double armed_ms_ = Liveness::kNever;
-  bool stamped_ = false;
   bool notified_ = false;
 };
 

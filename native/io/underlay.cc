@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -212,29 +211,9 @@ Reason reason_of(int error) {
   }
 }
 
-double ms_of(const timespec& time) { return static_cast<double>(time.tv_sec) * 1e3 + static_cast<double>(time.tv_nsec) / 1e6; }
-
-// When the kernel received what waits first; `now_ms` if nothing waits, 0 if that is not known.
-double waits_since_ms(int fd, double now_ms) {
+bool nothing_waits(int fd) {
   uint8_t byte;
-  iovec part = {&byte, 1};
-  alignas(cmsghdr) char control[2 * CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(timespec))];
-  msghdr message = {};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  if (recvmsg(fd, &message, MSG_PEEK | MSG_DONTWAIT) < 0) return now_ms;
-  for (cmsghdr* at = CMSG_FIRSTHDR(&message); at; at = CMSG_NXTHDR(&message, at)) {
-    if (at->cmsg_level != SOL_SOCKET || at->cmsg_type != SCM_TIMESTAMPNS) continue;
-    timespec received;
-    memcpy(&received, CMSG_DATA(at), sizeof received);
-    // If somebody has set the clock in the meantime, it is wrong once.
-    return now_ms - std::max(0.0, ms_of(now) - ms_of(received));
-  }
-  return 0;
+  return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0;
 }
 
 }  // namespace
@@ -242,8 +221,7 @@ double waits_since_ms(int fd, double now_ms) {
 // The kernel writes the two lengths of what it fills; everything else stays as it was set up.
 struct Underlay::Inbox {
   struct Control {
-    // UDP_GRO, the TOS, and when it came if `stamp` was called
-    alignas(cmsghdr) char bytes[2 * CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(timespec))];
+    alignas(cmsghdr) char bytes[2 * CMSG_SPACE(sizeof(int))];  // UDP_GRO, and the TOS
   };
   const Burst* burst;
   mmsghdr messages[kReceiveBatch];
@@ -345,6 +323,8 @@ int Underlay::receive(Burst* burst, size_t most) {
   do {
     got = recvmmsg(receive_, inbox_->messages, static_cast<unsigned>(std::min(most, kReceiveBatch)), MSG_DONTWAIT, nullptr);
   } while (got < 0 && errno == EINTR);
+  at_end_ = got < static_cast<int>(kReceiveBatch);
+  in_hand_ = 0;
   if (got < 0) return errno == EAGAIN ? 0 : -errno;
 
   for (size_t i = 0; i < static_cast<size_t>(got); ++i) {
@@ -358,6 +338,7 @@ int Underlay::receive(Burst* burst, size_t most) {
       memcpy(source.address + 12, &sender.v4.sin_addr, 4);
     }
     const uint32_t length = message.msg_len;
+    in_hand_ += length;
     const Received received = read_control(&message.msg_hdr, length);
     const uint32_t each = received.datagram_bytes;
     source.tos = received.tos;
@@ -372,20 +353,30 @@ int Underlay::receive(Burst* burst, size_t most) {
   return 0;
 }
 
-void Underlay::stamp() { set(receive_, SOL_SOCKET, SO_TIMESTAMPNS, 1); }
+void Underlay::handled() {
+  const auto add = [](std::atomic<uint64_t>* to, uint64_t more) {
+    to->store(to->load(std::memory_order_relaxed) + more, std::memory_order_release);
+  };
+  if (in_hand_) add(&bytes_, in_hand_);
+  if (at_end_) add(&ends_, 1);
+  reads_.store((reads_.load(std::memory_order_relaxed) + 1) & ~1u);
+}
 
 double Underlay::read_until_ms(double now_ms) {
-  if (awaited_ && reads_.load() != awaited_) {
-    read_until_ms_ = std::max(read_until_ms_, awaited_until_ms_);
-    awaited_ = 0;
+  // The kernel doubles what it was asked for.
+  constexpr uint64_t kMostWaiting = 2 * kReceiveBufferBytes + kReceiveBatch * (kMaxFrame + 1);
+  if (asking_ && (ends_.load() - asked_ends_ >= 2 || bytes_.load() - asked_bytes_ > kMostWaiting)) {
+    read_until_ms_ = std::max(read_until_ms_, asked_ms_);
+    asking_ = false;
   }
-  const double until = waits_since_ms(receive_, now_ms);
-  const uint32_t reads = reads_.load();
-  if (reads % 2 == 0) {
-    read_until_ms_ = std::max(read_until_ms_, until);
-  } else if (!awaited_) {
-    awaited_ = reads;
-    awaited_until_ms_ = until;
+  if (nothing_waits(receive_) && reads_.load() % 2 == 0) {
+    read_until_ms_ = now_ms;
+    asking_ = false;
+  } else if (!asking_) {
+    asking_ = true;
+    asked_ms_ = now_ms;
+    asked_ends_ = ends_.load();
+    asked_bytes_ = bytes_.load();
   }
   return read_until_ms_;
 }

@@ -68,13 +68,12 @@ class Underlay {
   int receive(Burst* burst, size_t most = SIZE_MAX);
   // May datagrams have arrived before this was opened, because its socket is a spare one?
   bool spare() const { return spare_; }
-  void handled() { reads_.store((reads_.load(std::memory_order_relaxed) + 1) & ~1u); }
+  void handled();
 
-  // From another thread, while it is open: how far this has been read, as a time of CLOCK_MONOTONIC in ms. Everything
-  // that the kernel had received by then was received and handled. Never if it does not say when it received
-  // something; `stamp` makes it say that.
+  // From another thread, while it is open: until when, of the times that were passed in, everything that had arrived
+  // was received and handled. It is so if nothing waits; if the end of what waited was reached twice since it was
+  // asked, since the second time began later; or if more was received since then than can wait.
   double read_until_ms(double now_ms);
-  void stamp();
 
   // Sends `count` datagrams of one flow to `remote`, at the port that this was opened with, in order, from the
   // socket `entropy % kPoolSockets` of the pool (the pool is smaller if ports or descriptors were short). Each
@@ -97,10 +96,16 @@ class Underlay {
   bool gathers_ = false;
   bool spare_ = false;
   std::unique_ptr<Inbox> inbox_;  // filled by receive
+  // Written by the thread that receives:
   std::atomic<uint32_t> reads_ = 0;  // odd while datagrams are in the caller's hands
-  // Of the thread that asks how far it was read: this is certain; and this will be when `reads_` is not `awaited_` any more.
-  double read_until_ms_ = 0, awaited_until_ms_ = 0;
-  uint32_t awaited_ = 0;  // 0: nothing
+  std::atomic<uint64_t> ends_ = 0;   // how often it has handled all that there was
+  std::atomic<uint64_t> bytes_ = 0;  // what it has handled
+  bool at_end_ = false;              // of the datagrams in the caller's hands: are they the last ones, and how much
+  uint64_t in_hand_ = 0;
+  // Of the thread that asks how far it was read: what is certain, and when it asked for more.
+  double read_until_ms_ = 0, asked_ms_ = 0;
+  bool asking_ = false;
+  uint64_t asked_ends_ = 0, asked_bytes_ = 0;
 };
 
 // The largest IP packet that the kernel believes to pass from `local` to `remote` (IPv4-mapped or
