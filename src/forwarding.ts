@@ -484,6 +484,17 @@ export class Forwarding<D extends Datapath = Datapath> {
     return workload;
   }
 
+  /**
+   * Tells the local ports of the network where an endpoint of another host is, as it would do itself: they may remember
+   * another holder of its addresses, and announcements do not pass between hosts of the store.
+   */
+  announceRemote({ vni, mac, addresses }: RemoteEndpoint): void {
+    const ports = [...(this.tables.topology.network(vni)?.ports ?? [])];
+    if (ports.length === 0) return;
+    const actions = ports.map((port) => ({ op: 'output', port }) as const);
+    for (const ip of addresses) this.datapath.execute({ frame: announcement(mac, ip) }, actions);
+  }
+
   /** Does nothing if there is none. */
   removeRemote({ vni, mac }: Pick<RemoteEndpoint, 'vni' | 'mac'>): void {
     const { fdb, neighbors } = this.tables;

@@ -253,7 +253,9 @@ export class Endpoints implements Reconciler {
    */
   async place(names: readonly string[]): Promise<void> {
     const here: string[] = [];
-    for await (const name of inTurns(names, CLAIMED_PER_TURN)) if (this.#claim(name)) here.push(name);
+    // What comes in masses is no news: a start, or the end of a long break.
+    const isNews = !this.#isStarting && names.length <= CLAIMED_PER_TURN;
+    for await (const name of inTurns(names, CLAIMED_PER_TURN)) if (this.#claim(name, isNews)) here.push(name);
     const settled = await this.#settle(here);
     const local = this.#local(settled).filter(({ state }) => state !== 'attached');
     const places = this.#locate(local);
@@ -402,7 +404,7 @@ export class Endpoints implements Reconciler {
    * Claims the addresses of an endpoint; one of another host is then in force. @returns true for one of this host to go
    * on with
    */
-  #claim(name: string): boolean {
+  #claim(name: string, isNews: boolean): boolean {
     const endpoint = this.#index.find(name);
     if (!endpoint) return false;
     try {
@@ -413,7 +415,7 @@ export class Endpoints implements Reconciler {
       }
       for (const address of endpoint.addresses) poolOf(network, address).claim(name, address, isHere(endpoint));
       if (isHere(endpoint)) return true;
-      this.#remotes.enter(endpoint);
+      this.#remotes.enter(endpoint, isNews);
       this.#failures.delete(name);
       if (endpoint.state !== 'remote') this.#index.set({ ...endpoint, state: 'remote' });
     } catch (error) {

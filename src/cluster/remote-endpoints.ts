@@ -9,7 +9,7 @@ import { keyOf } from './keys.ts';
 import type { Networks } from './networks.ts';
 
 export interface RemoteEndpointsEnvironment {
-  readonly forwarding: Pick<Forwarding, 'addRemote' | 'removeRemote'>;
+  readonly forwarding: Pick<Forwarding, 'addRemote' | 'announceRemote' | 'removeRemote'>;
   readonly networks: Networks;
   readonly hosts: Hosts;
 }
@@ -30,8 +30,8 @@ export class RemoteEndpoints {
     this.#environment = environment;
   }
 
-  /** Enters it, or follows a change. @throws WeftError('not_found') without its network or host */
-  enter({ name, host, resource: { spec }, mac, addresses }: Endpoint): void {
+  /** Enters it, or follows a change. @param isNews true if local containers may remember another holder of its addresses @throws WeftError('not_found') without its network or host */
+  enter({ name, host, resource: { spec }, mac, addresses }: Endpoint, isNews: boolean): void {
     const { forwarding, networks, hosts } = this.#environment;
     const remote: RemoteEndpoint = {
       vni: networks.get(spec.network).vni as Vni,
@@ -41,6 +41,7 @@ export class RemoteEndpoints {
       vtep: hosts.vtepOf(host!),
       trust: spec.trust,
     };
+    if (isNews && !this.#entered.has(name)) forwarding.announceRemote(remote);
     this.#entered.set(name, forwarding.addRemote(remote));
   }
 

@@ -1,10 +1,11 @@
 /** Endpoints of hosts that share a store: each host has its own in force, and knows those of the others from the store. */
 import t, { type Test } from 'tap';
-import { parseIp, parseMac, formatIp, type Vni } from '../../src/flow/types.ts';
+import { parseIp, parseMac, formatIp, type PortNo, type Vni } from '../../src/flow/types.ts';
 import { endpointKind, type EndpointResource } from '../../src/model/kinds/endpoint.ts';
 import { hostKind } from '../../src/model/kinds/host.ts';
 import { parseResource } from '../../src/model/manifest.ts';
 import type { Resource } from '../../src/model/resource.ts';
+import { announcement } from '../../src/pipeline/reply.ts';
 import { until } from '../support/process.ts';
 import { manifest, openControlPlane, openStore } from './control-plane.ts';
 
@@ -126,6 +127,31 @@ t.test('one that moves between other hosts is found at one of the two places at 
   t.notOk(seen.has(undefined));
   await until(() => whereIs(right, 12) === '192.0.2.3', { what: 'its old host gives it up' });
   t.match(right.endpoints.get('db'), { state: 'remote', host: 'third' });
+});
+
+t.test('containers here learn at once who has an address that another one had', async (t) => {
+  const { left, store } = await lab(t);
+  left.forwarding.addPort(
+    {
+      portNo: 9 as PortNo,
+      name: 'here',
+      vni: VNI,
+      mac: parseMac(macOf(9)),
+      addresses: [],
+      allowedAddresses: [],
+      allowedEtherTypes: [],
+      trust: false,
+    },
+    { kind: 'memory', name: 'here', transmit: (frame) => received.push(frame.slice()) },
+  );
+  const received: Uint8Array[] = [];
+  await left.endpoints.started(() => true);
+  await left.cluster.delete(endpointKind, { name: 'db' });
+  t.same(received, []);
+  const again = { ...record('right', 'db', 12), mac: macOf(77) };
+  await store.transact({ put: [{ key: 'endpoints/default/db', value: again }] });
+  await until(() => received.length > 0, { what: 'the announcement' });
+  t.same(received, [announcement(parseMac(macOf(77)), parseIp('10.0.0.12'))]);
 });
 
 t.test('what only its host can do is refused by name', async (t) => {
