@@ -9,6 +9,7 @@
  * An operation returns when step 4 is done for what it has written. A start runs steps 3 and 4 for
  * everything in the store. What cannot be put into force stays declared, and waits.
  */
+import { isDeepStrictEqual } from 'node:util';
 import { WeftError } from '../error.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
 import { compareKinds, kindOf, kinds } from '../model/kinds/registry.ts';
@@ -376,8 +377,19 @@ export class Cluster {
       });
     } catch (error) {
       if (!isStored) await takeBack();
+      if (error instanceof PlanAgain && (await this.#isOvertaken(draft))) throw error.cause;
       throw error;
     }
+  }
+
+  /** True if somebody else has declared one of its resources anew, who must not be overwritten without a word. */
+  async #isOvertaken(draft: FileDraft): Promise<boolean> {
+    for (const [key, before] of draft.changed()) {
+      const entry = await this.#environment.feed.get(key);
+      const { resource } = Object(entry?.value) as { readonly resource?: unknown };
+      if (entry && !isDeepStrictEqual(resource, before)) return true;
+    }
+    return false;
   }
 
   /** Resolves when the change is in force. @throws PlanAgain if others have changed what it was planned on */

@@ -24,6 +24,8 @@ export class FileDraft implements Draft {
   readonly #put = new Map<string, { readonly key: string; readonly value: unknown }>();
   /** By kind and name. */
   readonly #own = new Map<string, Map<string, object>>();
+  /** What it changes, as that is now, by key. */
+  readonly #changed = new Map<string, Resource>();
   readonly #undo: (() => void)[] = [];
   readonly #onStored: ((revision: number) => void)[] = [];
 
@@ -73,7 +75,9 @@ export class FileDraft implements Draft {
     if (declared) {
       const key = keyOf(kind, name);
       this.#declare(kind.kind, declared);
-      this.#expect.set(key, this.#refused.revision(kind, name) ?? known.find(name)?.revision ?? 0);
+      const before = known.find(name);
+      if (before) this.#changed.set(key, before.resource);
+      this.#expect.set(key, this.#refused.revision(kind, name) ?? before?.revision ?? 0);
       this.#put.set(key, { key, value: { resource: declared.resource, ...allotted } });
     }
     if (own) {
@@ -103,6 +107,11 @@ export class FileDraft implements Draft {
 
   onStored(stored: (revision: number) => void): void {
     this.#onStored.push(stored);
+  }
+
+  /** The resources that it changes, as they were when it was planned, by key. */
+  changed(): ReadonlyMap<string, Resource> {
+    return this.#changed;
   }
 
   undo(): void {

@@ -107,7 +107,7 @@ await t.test('one way from a resource to the wire', { skip: needsRoot }, async (
       await store.store.transact({ delete: ['networks/brief'] });
     };
     const late = manifest('Endpoint', 'late', { network: 'brief', netns: db.name });
-    await t.rejects(sw.apply([late]), { code: 'conflict', message: /"networks\/brief" has revision 0/ });
+    await t.rejects(sw.apply([late]), { code: 'not_found', message: /network "brief" does not exist/ });
     t.same(await db.links(), []);
   });
 
