@@ -1,5 +1,6 @@
 /** Hosts with one store give addresses out of blocks that they claim, and out of each other's. */
 import t, { type Test } from 'tap';
+import { WeftError } from '../../src/error.ts';
 import { endpointKind } from '../../src/model/kinds/endpoint.ts';
 import { hostKind } from '../../src/model/kinds/host.ts';
 import { networkKind } from '../../src/model/kinds/network.ts';
@@ -348,4 +349,48 @@ t.test('of two hosts that attach with one MAC or one name at once, one is refuse
     const refused = names.find(({ status }) => status === 'rejected') as PromiseRejectedResult;
     t.match(refused.reason, { code: 'conflict', message: /^endpoint "n\d" is on host "[ab]"/ });
   }
+});
+
+t.test('a daemon that starts without the store goes on with what it holds, and gives no more away', async (t) => {
+  const shared = await openStore(t);
+  const first = await open(t, shared, 'a');
+  const b = await open(t, shared, 'b');
+  await first.cluster.apply([blue('10.0.0.0/24')]);
+  await settled(first, b);
+  await attach(first, 'one');
+  await settled(first, b);
+  await attach(b, 'taken', '10.0.0.9');
+  await attach(first, 'far', '10.0.0.200');
+  await settled(first, b);
+  await first.close();
+
+  const gone = new WeftError('unreachable', 'the store is away');
+  const away: Store = {
+    ...shared,
+    operationLimit: Infinity,
+    health: () => ({ isReachable: false, why: 'it is away' }),
+    onHealth: () => () => {},
+    get: () => Promise.reject(gone),
+    list: () => Promise.reject(gone),
+    transact: () => Promise.reject(gone),
+    watch: () => () => {},
+    close: async () => {},
+  };
+  const a = await open(t, away, 'a', first.directory);
+  const waits = Object.values(a.endpoints.problems()).flat();
+  t.same(
+    waits.filter((why) => / ip /.test(why)),
+    [],
+    'what its endpoints have is its own',
+  );
+  const given = new Set<string>();
+  for (let n = 0; n < 12; n++) given.add(await attach(a, `more${n}`));
+  t.equal(given.size, 12);
+  t.notOk(given.has('10.0.0.9'), 'what was yielded before');
+  t.ok(
+    [...given].every((ip) => Number(ip.split('.')[3]) < 16),
+    'all of its own block',
+  );
+  await t.rejects(attach(a, 'late'), { code: 'unreachable' }, 'no other block can be claimed');
+  await t.rejects(attach(a, 'x', '10.0.0.17'), { code: 'unreachable' });
 });
