@@ -1,8 +1,9 @@
 /** What is in force on hosts that share a store, whatever happens to the store. */
-import { cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import type { Store } from '../../src/store/store.ts';
 import { Hooked } from '../support/switch.ts';
 import { openStore } from './control-plane.ts';
 import { endpointOf, hostsOf } from './feed-host.ts';
@@ -159,6 +160,26 @@ t.test('containers that come and go while the store is away leave nothing', asyn
   await b.set('networks/last', {});
   await a.until(() => a.inForce.has('networks/last'), 'the last change');
   t.same(a.values(), b.values());
+});
+
+t.test('a write is no longer kept for the store only when the copy has it', async (t) => {
+  const { start, a } = await opened(t);
+  let settled = 0;
+  const wrap = (store: Store): Store => {
+    const hooked = new Hooked(store);
+    hooked.beforeTransact = async ({ delete: deleted = [] }) => {
+      if (!deleted.includes('pending/endpoints/default/app')) return;
+      settled++;
+      // As it is at this moment, when the daemon might be killed.
+      t.match(readFileSync(join(a.directory, 'copy'), 'utf8'), /"endpoints\/default\/app",\d+,/);
+    };
+    return hooked;
+  };
+  const again = await start('a', { known: a.directory, wrap, isAway: true });
+  await again.set('endpoints/default/app', endpointOf('a', '10.0.0.3'));
+  again.link.back();
+  await again.until(() => again.report.pending.length === 0, 'the store');
+  t.equal(settled, 1);
 });
 
 t.test('a daemon that is killed at whatever write', async (t) => {

@@ -207,10 +207,22 @@ t.test('an exchange of records that nobody noticed', async (t) => {
   for (const host of [a, b]) host.link.back(old);
   for (const host of [a, b]) host.link.compact();
   for (const host of [a, b]) {
-    await host.until(() => host.report.held.length === 2, 'what is held');
+    await host.until(() => host.report.held.length === 2 && host.report.signs.length > 0, 'what is held');
     t.same(Object(host.inForce.get(BLUE)?.value).n, 4);
   }
   t.match(a.report.signs, [/^its record "networks\/blue" is older than this host knows it$|^it was restored/]);
+});
+
+t.test('a revision of another store says nothing about this one', async (t) => {
+  const { a } = await opened(t);
+  const { revision } = a.inForce.get(BLUE)!;
+  const other = await openStore(t);
+  for (let at = 1; at < revision; at++) await other.transact({ put: [{ key: 'networks/other', value: {} }] });
+  await other.transact({ put: [{ key: BLUE, value: { vni: 9 } }] });
+  a.link.away();
+  a.link.back(other, ' of another cluster id');
+  await a.until(() => a.report.held.some(({ name }) => name === 'network "blue"'), 'what is held');
+  t.same(a.inForce.get(BLUE)?.value, { vni: 1 });
 });
 
 t.test('a store that belongs to another cluster', async (t) => {
