@@ -398,16 +398,16 @@ void test_frame_io() {
   Wakes wakes;
   FrameIo io;
   TapOpened tap;
-  CHECK(io.add_tap(1, {{container.path()}, "early0"}, &tap) == -EBADF);
+  CHECK(io.add_tap(1, {{container.path()}, "early0"}, {}, &tap) == -EBADF);
   container.within([] { CHECK(if_nametoindex("early0") == 0); });
   CHECK(io.start([&wakes] { wakes.ring(); }) == 0);
 
   uint8_t local[16];
   ip4(local, "127.0.0.1");
-  CHECK(io.add_tap(1, {{container.path()}, "weft1"}, &tap) == 0 && tap.created);
-  CHECK(io.add_tap(2, {{container.path()}, "weft2"}, &tap) == 0);
-  CHECK(io.add_tap(2, {{container.path()}, "weft3"}, &tap) == -EALREADY);
-  CHECK(io.add_tap(3, {{container.path()}, "weft1"}, &tap) == -EBUSY);
+  CHECK(io.add_tap(1, {{container.path()}, "weft1"}, {}, &tap) == 0 && tap.created);
+  CHECK(io.add_tap(2, {{container.path()}, "weft2"}, {}, &tap) == 0);
+  CHECK(io.add_tap(2, {{container.path()}, "weft3"}, {}, &tap) == -EALREADY);
+  CHECK(io.add_tap(3, {{container.path()}, "weft1"}, {}, &tap) == -EBUSY);
   CHECK(io.open_underlay(4, local, 4789) == 0);
   CHECK(io.open_underlay(5, local, 4789) == -EADDRINUSE);
 
@@ -469,7 +469,7 @@ void test_frame_io() {
   CHECK(send(two, bytes, 100, 0) == 100);
   while (wakes.count() == before) wakes.wait();
   CHECK(io.remove(2, true) == 0 && io.take(16).empty() && io.remove(2, true) == -ENOENT);
-  CHECK(io.add_tap(2, {{container.path()}, "weft2"}, &tap) == 0 && !tap.created);
+  CHECK(io.add_tap(2, {{container.path()}, "weft2"}, {}, &tap) == 0 && !tap.created);
 
   // If somebody else deletes an interface, that is reported once.
   container.within([] {
@@ -488,7 +488,7 @@ void test_frame_io() {
   close(two);
 
   // close() under traffic leaves the TAP in place.
-  CHECK(io.add_tap(1, {{container.path()}, "weft4"}, &tap) == 0);
+  CHECK(io.add_tap(1, {{container.path()}, "weft4"}, {}, &tap) == 0);
   container.within([&one] {
     set_up("weft4", true);
     one = packet_socket("weft4");
