@@ -43,6 +43,9 @@ const statusOf = {
   internal: 500,
 } as const satisfies Record<ErrorCode, number>;
 
+/** Nothing was done (cluster/serial.ts): another daemon may have taken over, and does it. */
+const STOPPING = 'the switch is stopping';
+
 /** How many resources of a file are parsed in one turn of the event loop. */
 const PARSED_PER_TURN = 64;
 
@@ -55,6 +58,7 @@ export function routes({ sw, isStopping, shutdown, takeover }: ApiTarget, onInte
   let lastCapture = 0;
 
   all.onError((error, c) => {
+    if (error instanceof WeftError && error.message === STOPPING) c.header('retry-after', '0');
     if (error instanceof WeftError) return failure(c, error);
     onInternal(error);
     return failure(c, new WeftError('internal', `internal error: ${error.message} (the daemon's log has more)`));
