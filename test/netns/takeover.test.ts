@@ -288,6 +288,7 @@ await t.test('whoever is killed at whatever step, one goes on', async (t) => {
   await t.test('SIGTERM during a takeover is for the new one, too', async () => {
     const player = await play(lab, weft, steps);
     const stopping = weft.signalled('SIGTERM');
+    await until(() => /"signal":"SIGTERM"/.test(weft.log()), { what: 'it is told' });
     player.write('forward\n');
     await player.says('forward: stop');
     await stopping;
