@@ -4,7 +4,7 @@
  *   ┌ a ──────┐  ┌ b ──────┐  ┌ c ──────┐
  *   │  weft   │  │  weft   │  │  weft   │
  *   └── .1 ───┘  └── .2 ───┘  └── .3 ───┘
- *        └── 192.0.2.0/24: one bridge ──┴── etcd (.100)
+ *        └── 192.0.2.0/24: one bridge ──┴── etcd (.100, and .101 … with more members)
  */
 import { startEtcd, type Etcd, type EtcdOptions } from './etcd.ts';
 import type { Lab, Namespace } from './lab.ts';
@@ -37,7 +37,12 @@ export interface EtcdCluster {
 const PREFIX = '192.0.2';
 const ETCD = `${PREFIX}.100`;
 
-export async function etcdCluster(lab: Lab, count: number, options: EtcdOptions = {}): Promise<EtcdCluster> {
+/** @param memberCount how many machines etcd has */
+export async function etcdCluster(
+  lab: Lab,
+  count: number,
+  { memberCount = 1, ...options }: Omit<EtcdOptions, 'members'> & { readonly memberCount?: number } = {},
+): Promise<EtcdCluster> {
   const wire = await lab.namespace('wire');
   await wire.ip('link add br0 type bridge');
   await wire.ip('link set br0 up');
@@ -53,7 +58,11 @@ export async function etcdCluster(lab: Lab, count: number, options: EtcdOptions 
     const underlay = `${PREFIX}.${at + 1}`;
     hosts.push({ name, underlay, namespace: await join(name, underlay) });
   }
-  const members = [{ namespace: await join('etcd', ETCD), address: ETCD }];
+  const members: { readonly namespace: Namespace; readonly address: string }[] = [];
+  for (let n = 0; n < memberCount; n++) {
+    const address = n === 0 ? ETCD : `${PREFIX}.${100 + n}`;
+    members.push({ namespace: await join(n === 0 ? 'etcd' : `etcd${n}`, address), address });
+  }
   const etcd = await startEtcd(lab, { members, ...options });
   const upOptions = (host: ClusterHost, datapath: DatapathKind, more: readonly string[] = []): UpOptions => ({
     datapath,
