@@ -221,12 +221,12 @@ export class Lab {
 }
 
 /** The holders of daemons whose state is somewhere in a directory. */
-function holdersIn(directory: string): number[] {
+export function holdersIn(directory: string): number[] {
   return readdirSync('/proc').flatMap((entry) => {
     if (!/^\d+$/.test(entry)) return [];
     try {
       const [program = '', state = ''] = readFileSync(`/proc/${entry}/cmdline`, 'utf8').split('\0');
-      return program.endsWith('/weft-holder') && state.startsWith(`${directory}/`) ? [Number(entry)] : [];
+      return program.endsWith('/weft-holder') && `${state}/`.startsWith(`${directory}/`) ? [Number(entry)] : [];
     } catch {
       return []; // It has ended meanwhile.
     }

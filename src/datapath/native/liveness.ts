@@ -44,7 +44,10 @@ export class NativeLiveness implements Liveness {
   }
 
   peers(): PeerLiveness[] {
-    return this.#native.peers().peers.map(({ address, state, fault, twin, sinceMs, heardMs, rttMs, ...rest }) => ({
+    let peers: ReturnType<NativeDatapath['peers']>['peers'] = [];
+    // In a turn, which brings the clock up to date.
+    this.#inTurn(() => ({ peers } = this.#native.peers()));
+    return peers.map(({ address, state, fault, twin, sinceMs, heardMs, rttMs, ...rest }) => ({
       address,
       state: peerStates[state]!,
       fault: peerFaults[fault]!,
