@@ -26,9 +26,10 @@ export class UpcallLimit {
     this.#actions += actions;
   }
 
-  /** Called at the end of a turn that had this many upcalls. */
+  /** Called at the end of a turn that had this many upcalls. One that had none says nothing about the next. */
   endTurn(upcalls: number): void {
-    const each = this.#actions / Math.max(upcalls, 1);
+    if (upcalls === 0) return;
+    const each = this.#actions / upcalls;
     // Doubled at most, because the upcalls that follow may be floods again.
     const more = Math.min(2 * this.#next, Math.floor(TURN_ACTIONS / Math.max(each, 1)));
     this.#next = Math.min(Math.max(more, LEAST), UPCALL_BATCH);
