@@ -80,7 +80,7 @@ export class EndpointPlan {
     return known ? this.#change(known, netns) : this.#create(netns);
   }
 
-  /** It says on which host of the store it is, as any other host shows it. */
+  /** For a manifest whose spec.host names a host of the store, as `weft get` shows the endpoint on every other host. */
   #makeOfHost(host: string): Planned {
     const { hostName } = this.#environment;
     const known = this.#known;
