@@ -1,25 +1,11 @@
 /** Connections that exchange data without a pause, over every way that a packet may take through one host. */
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Lab, Namespace } from './lab.ts';
 import type { Background } from './process.ts';
-import { outsideHost, outsideIps, overlay, type OutsideHost } from './topology.ts';
+import { outsideHost, outsideIps, routedShop, type OutsideHost } from './topology.ts';
 import { python } from './traffic.ts';
 import type { DatapathKind } from './weft.ts';
 
 const PORT = 7100;
-const shopIp = '10.45.0.11';
-const networks = `
-apiVersion: weft.dev/v1
-kind: Network
-metadata: { name: ${overlay.network} }
-spec: { subnets: ${JSON.stringify(overlay.subnets)}, vni: ${overlay.vni}, outside: true, routes: [{ to: 10.45.0.0/24, network: red }] }
----
-apiVersion: weft.dev/v1
-kind: Network
-metadata: { name: red }
-spec: { subnets: [10.45.0.0/24], routes: [{ to: 10.44.0.0/24, network: ${overlay.network} }] }
-`;
 
 /** What has happened on all connections of one way since the last time. */
 export interface Exchanged {
@@ -45,12 +31,8 @@ export interface Exchanges extends OutsideHost {
  */
 export async function startExchanges(lab: Lab, datapath: DatapathKind, connections: number): Promise<Exchanges> {
   const host = await outsideHost(lab, datapath, [`${PORT}:${PORT}`]);
-  const { client, weft, web, db } = host;
-  const file = join(lab.directory, 'networks.yaml');
-  writeFileSync(file, networks);
-  await weft.run('apply', '-f', file);
-  const shop = await lab.namespace('shop');
-  await weft.attach(shop, { network: 'red', arguments: ['--ip', shopIp] });
+  const { client, web, db } = host;
+  const { shop, ip: shopIp } = await routedShop(lab, host);
   for (const namespace of [db.namespace, shop, client, web.namespace]) {
     await namespace.start(python('exchange.py', 'serve', PORT)).says('ready');
   }

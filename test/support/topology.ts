@@ -3,6 +3,8 @@
  * run by weft, or by the kernel's own bridge and vxlan device, with which weft must
  * interoperate.
  */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Lab, Namespace } from './lab.ts';
 import { Weft, type DatapathKind } from './weft.ts';
 
@@ -103,6 +105,33 @@ export async function outsideHost(
     published.flatMap((port) => ['--publish', port]),
   );
   return { client, host, weft, web, db: await attachContainer(lab, weft, 'db', 12) };
+}
+
+/** A second network of that host, to which `web` and `db` are routed, with the container `shop`. @returns where that is */
+export async function routedShop(
+  lab: Lab,
+  { weft }: OneHost,
+): Promise<{ readonly shop: Namespace; readonly ip: string }> {
+  const file = join(lab.directory, 'networks.yaml');
+  writeFileSync(
+    file,
+    `
+apiVersion: weft.dev/v1
+kind: Network
+metadata: { name: ${overlay.network} }
+spec: { subnets: ${JSON.stringify(overlay.subnets)}, vni: ${overlay.vni}, outside: true, routes: [{ to: 10.45.0.0/24, network: red }] }
+---
+apiVersion: weft.dev/v1
+kind: Network
+metadata: { name: red }
+spec: { subnets: [10.45.0.0/24], routes: [{ to: 10.44.0.0/24, network: ${overlay.network} }] }
+`,
+  );
+  await weft.run('apply', '-f', file);
+  const shop = await lab.namespace('shop');
+  const ip = '10.45.0.11';
+  await weft.attach(shop, { network: 'red', arguments: ['--ip', ip] });
+  return { shop, ip };
 }
 
 export interface Underlay {
