@@ -62,6 +62,10 @@ const clock = (): number => Number(process.hrtime.bigint() / 1_000_000n);
 const MOVE_ATTEMPTS = 100;
 const MOVE_RETRY_MS = 20;
 
+/** How often, and how long after each other, a start looks whether frames that have waited are decided. */
+const BACKLOG_LOOKS = 10;
+const BACKLOG_LOOK_MS = 20;
+
 /** Does something later; returns how to cancel that. */
 const after = (delayMs: number, work: () => void): (() => void) => {
   const timeout = setTimeout(work, delayMs).unref();
@@ -151,28 +155,42 @@ export class Switch {
   start(): Promise<void> {
     const { cluster, membership, metricsServer, underlay } = this.#parts;
     metricsServer.keep();
+    const hasBacklog = (this.#options.descriptors?.spareTaps().length ?? 0) > 0;
     return cluster.serial.run(async () => {
       await underlay.keep();
       await cluster.start(
-        () => this.#started(),
+        () => this.#started(hasBacklog),
         () => membership.start(),
       );
     });
   }
 
   /** Called when everything that is declared is in force: it forwards by now. What follows restores what was changed. */
-  async #started(): Promise<void> {
+  async #started(hasBacklog: boolean): Promise<void> {
     const { blocks, cluster, endpoints, forwarding, internal, outside } = this.#parts;
     forwarding.endConnections(endpoints.isGone());
     await outside.start();
     // Everything is in force and open: from here on frames are forwarded.
     this.#begin();
+    if (hasBacklog) await this.#passBacklog();
     await endpoints.started((name) => cluster.isDeclared(endpointKind, name));
     await Promise.all([endpoints.mend(), internal.mend()]);
     this.#options.descriptors?.closeSpare();
     this.#upkeep.start();
     blocks?.start();
     this.#isForwarding = true;
+  }
+
+  /**
+   * Lets what another daemon has left waiting in the kernel be decided. What follows at a start occupies the event loop for
+   * tens of milliseconds, which connections would wait for.
+   */
+  async #passBacklog(): Promise<void> {
+    const { datapath } = this.#parts.forwarding;
+    for (let look = 0, before = -1; look < BACKLOG_LOOKS && datapath.counters().upcalls > before; look++) {
+      before = datapath.counters().upcalls;
+      await new Promise<void>((resolve) => after(BACKLOG_LOOK_MS, resolve));
+    }
   }
 
   status(): StatusReport {

@@ -161,11 +161,16 @@ export class OutsideLink {
     }
     await rules.mend();
     this.#ifindex = openLink();
+    if (left === 'held') {
+      // The interface is as the daemon before has set it up, and the rules are new.
+      this.#isFinished = false;
+      return;
+    }
     if (!this.hasIp6) warn('no IPv6 to the outside: the host has none', {});
     for (const fact of others) await fact.mend();
   }
 
-  /** False if only the interface was opened, and all else is what the daemon before has left. */
+  /** False if the interface was opened as the daemon before has left it. */
   get isFinished(): boolean {
     return this.#isFinished;
   }
