@@ -267,16 +267,14 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   const probeKey = isShared
     ? new ProbeKey({ store, mustWait: () => feed.report()?.refused, random: foundations.randomKey })
     : undefined;
-  const nameOf = (underlay: string): string | undefined =>
-    hosts.all().find(({ resource }) => resource.spec.underlay === underlay)?.name;
   const peers: Peers = new Peers({
     forwarding,
     liveness: { session: foundations.session, ...options.liveness },
     vteps: () => hosts.vteps(),
-    nameOf,
+    nameOf: (underlay) => hosts.nameAt(underlay),
     // Hosts that share the store have its key.
     keyOf: (underlay) => {
-      const name = nameOf(underlay);
+      const name = hosts.nameAt(underlay);
       const isOfStore = name !== undefined && hosts.registrationOf(name) !== undefined;
       return isOfStore ? probeKey?.key : (options.peerKeys.get(underlay) ?? options.peerKey);
     },

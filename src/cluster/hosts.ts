@@ -47,6 +47,8 @@ interface Facts {
 export class Hosts extends Declarations<HostResource> {
   readonly #environment: HostsEnvironment;
   readonly #facts = new Map<string, Facts>();
+  /** By underlay address; made when it is asked for. */
+  #names: ReadonlyMap<string, string> | undefined;
   /** The VTEPs in force, by address: the MACs of those that share the store. */
   #followed: ReadonlyMap<string, string | undefined>;
 
@@ -65,6 +67,13 @@ export class Hosts extends Declarations<HostResource> {
   /** The VTEP of a host, always the same array. @throws WeftError('not_found') */
   vtepOf(name: string): Uint8Array {
     return (this.#facts.get(name) ?? { vtep: parseIp(this.get(name).resource.spec.underlay) }).vtep;
+  }
+
+  /** The name of the host that has an underlay address; undefined if none has it. */
+  nameAt(underlay: string): string | undefined {
+    // Of several hosts with one address, the first one counts.
+    this.#names ??= new Map([...this.all()].reverse().map(({ name, resource }) => [resource.spec.underlay, name]));
+    return this.#names.get(underlay);
   }
 
   /** What a host that shares the store has registered; undefined for one that does not. */
@@ -198,6 +207,7 @@ export class Hosts extends Declarations<HostResource> {
 
   #follow(): void {
     const { forwarding } = this.#environment;
+    this.#names = undefined;
     const wanted = this.#wanted();
     for (const [vtep, mac] of wanted) {
       if (this.#followed.has(vtep) && this.#followed.get(vtep) === mac) continue;
