@@ -86,12 +86,12 @@ export class StateCopy<Mark> {
   /** Says that everything that belongs to this mark is noted, and begins to write it. */
   commit(mark: Mark): void {
     this.#mark = mark;
-    this.#writing ??= this.#writeAll().finally(() => (this.#writing = undefined));
+    this.#writing ??= this.#writeAll();
   }
 
   /** Resolves when everything that was committed is written, or cannot be. @returns false if it cannot be */
   async flushed(): Promise<boolean> {
-    await this.#writing;
+    while (this.#writing) await this.#writing;
     return this.#lines.size === 0;
   }
 
@@ -100,32 +100,38 @@ export class StateCopy<Mark> {
     await this.#file.close();
   }
 
+  /** Never throws. What is committed while it runs is written, too. */
   async #writeAll(): Promise<void> {
     await Promise.resolve();
-    while (this.#mark !== undefined) {
-      const [lines, mark] = [this.#lines, this.#mark];
-      this.#lines = new Map();
-      this.#mark = undefined;
-      try {
-        let records: Buffer[] = [];
-        for (const line of lines.values()) {
-          if (records.push(encodeJson(line)) < LINES_PER_WRITE) continue;
-          await this.#append(records);
-          records = [];
-        }
-        await this.#append([...records, encodeRecord({ mark })]);
-        if (this.#lengthBytes > this.#compactAtBytes) await this.#compact(encodeRecord({ mark }));
-        this.#toldWhy = undefined;
-      } catch (error) {
-        // The next change tries again. Until then, the copy is what was in force before.
-        for (const [key, line] of lines) if (!this.#lines.has(key)) this.#lines.set(key, line);
-        const why = (error as Error).message;
-        if (why !== this.#toldWhy) {
-          this.#onWarning(`${this.#path}, the copy of the cluster’s state, cannot be written: ${why}`);
-        }
-        this.#toldWhy = why;
-        return;
+    while (this.#mark !== undefined) if (!(await this.#writeCommitted(this.#mark))) break;
+    // In the same turn as the look at the mark: whoever commits from here on begins anew.
+    this.#writing = undefined;
+  }
+
+  /** @returns false if it cannot be written now: the next change tries again. Until then, the copy is what was in force before */
+  async #writeCommitted(mark: Mark): Promise<boolean> {
+    const lines = this.#lines;
+    this.#lines = new Map();
+    this.#mark = undefined;
+    try {
+      let records: Buffer[] = [];
+      for (const line of lines.values()) {
+        if (records.push(encodeJson(line)) < LINES_PER_WRITE) continue;
+        await this.#append(records);
+        records = [];
       }
+      await this.#append([...records, encodeRecord({ mark })]);
+      if (this.#lengthBytes > this.#compactAtBytes) await this.#compact(encodeRecord({ mark }));
+      this.#toldWhy = undefined;
+      return true;
+    } catch (error) {
+      for (const [key, line] of lines) if (!this.#lines.has(key)) this.#lines.set(key, line);
+      const why = (error as Error).message;
+      if (why !== this.#toldWhy) {
+        this.#onWarning(`${this.#path}, the copy of the cluster’s state, cannot be written: ${why}`);
+      }
+      this.#toldWhy = why;
+      return false;
     }
   }
 

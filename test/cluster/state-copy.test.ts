@@ -1,5 +1,6 @@
 /** This host's copy of a shared store's state, as a file. */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { open, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -140,4 +141,36 @@ t.test('what cannot be written is written later', { skip: needsRoot }, async (t)
   const { n, values } = await contents(file);
   t.equal(n, 4);
   t.match(values, { 'networks/a': {}, 'networks/b': { n: 3 } });
+});
+
+t.test('what is committed just as a write ends is written, too', async (t) => {
+  const path = pathOf(t);
+  const { copy } = await opened(path);
+  const other = await open(path);
+  const prototype = Object.getPrototypeOf(other) as FileHandle;
+  await other.close();
+  const write = Reflect.get(prototype, 'write') as (...given: unknown[]) => Promise<never>;
+  t.teardown(() => Reflect.set(prototype, 'write', write));
+  for (let steps = 0; steps < 20; steps++) {
+    const isWritten = new Promise<boolean>((resolve) => {
+      Reflect.set(prototype, 'write', async function (this: FileHandle, ...given: unknown[]): Promise<never> {
+        Reflect.set(prototype, 'write', write);
+        const written = await write.apply(this, given);
+        void (async () => {
+          for (let step = 0; step < steps; step++) await Promise.resolve();
+          put(copy, 'later', steps, { steps });
+          copy.commit({ n: steps });
+          resolve(await copy.flushed());
+        })();
+        return written;
+      });
+    });
+    put(copy, 'first', steps, {});
+    copy.commit({ n: -1 });
+    const flushed = copy.flushed();
+    t.ok(await isWritten, `${steps} steps after the write`);
+    t.ok(await flushed);
+    t.match(await contents(path), { n: steps, values: { later: { steps } } });
+  }
+  await copy.close();
 });
