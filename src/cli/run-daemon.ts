@@ -72,6 +72,8 @@ class Daemon {
   #sw!: Switch;
   #stopping: Promise<void> | undefined;
   #end!: () => void;
+  /** It has something that another daemon could take over. */
+  #isReady = false;
   #isReplaced = false;
 
   constructor(options: RunOptions, config: DaemonConfig, logger: Logger) {
@@ -236,6 +238,7 @@ class Daemon {
   }
 
   #tellReady(): void {
+    this.#isReady = true;
     this.#systemd?.ready(statusText(this.#sw));
   }
 
@@ -253,7 +256,7 @@ class Daemon {
 
   /** `systemctl reload`: the program as it is installed now is started, and takes over. */
   #startNext(): void {
-    if (this.#stopping || this.#isReplaced) return;
+    if (!this.#isReady || this.#stopping || this.#isReplaced) return;
     this.#systemd?.reloading(process.hrtime.bigint() / 1000n);
     const [program = '', ...words] = process.argv.slice(1);
     const { WATCHDOG_PID: _, LISTEN_PID: __, LISTEN_FDS: ___, LISTEN_FDNAMES: ____, ...env } = process.env;
