@@ -4,6 +4,9 @@ import type { Entry } from '../store.ts';
 import type { keyValue } from './messages.ts';
 import type { Output } from './protobuf.ts';
 
+/** No record of weft has as many. */
+const MOST_LEVELS = 64;
+
 type KeyValue = Output<typeof keyValue>;
 
 /** The range of all keys that begin with `prefix`: from it to the first key after all of them. */
@@ -41,10 +44,14 @@ export function leaseId(text: string): bigint {
   return BigInt(`0x${text}`);
 }
 
-/** Null for what is no JSON, or nested too deeply: somebody else has written it, and no reader accepts that. */
+/**
+ * Null for what is no JSON, or nested too deeply: somebody else has written it, and no reader accepts that. Whoever has the
+ * value can turn it into text, which fails for some thousand levels.
+ */
 function parsed(bytes: Uint8Array): unknown {
   try {
-    return deepFreeze<unknown>(JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString()));
+    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString();
+    return deepFreeze<unknown>(JSON.parse(text), MOST_LEVELS);
   } catch {
     return null;
   }
