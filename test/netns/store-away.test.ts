@@ -9,96 +9,20 @@
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { etcdCluster } from '../support/cluster.ts';
-import { openLab, type Namespace } from '../support/lab.ts';
+import { openLab } from '../support/lab.ts';
 import { until } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
-import { ping, stream } from '../support/traffic.ts';
+import { probing, storeOutage, twoHostsOnEtcd } from '../support/store-outage.ts';
 import { Weft } from '../support/weft.ts';
 
 t.setTimeout(300_000);
 
-/** Sends a probe 20 times a second until the returned function is called, which returns how many were lost. */
-function probing(from: Namespace, to: string): () => Promise<number> {
-  const probes = from.start(['ping', '-n', '-i', '0.05', '-W', '5', to]);
-  return async () => {
-    // SIGINT makes it wait for nothing and report.
-    probes.signal('SIGINT');
-    await probes.exited;
-    const [, sent, received] = /(\d+) packets transmitted, (\d+) received/.exec(probes.stdout) ?? [];
-    // The last one may be under way.
-    return Math.max(0, Number(sent) - Number(received) - 1);
-  };
-}
-
-async function opened(t: Test) {
-  const lab = openLab(t);
-  const cluster = await etcdCluster(lab, 2);
-  const [a, b] = (await cluster.up('native')) as [Weft, Weft];
-  await a.createNetwork('blue --subnet 10.44.0.0/24');
-  const [web, db] = [await lab.namespace('web'), await lab.namespace('db')];
-  await a.attach(web, { name: 'web', network: 'blue' });
-  const { addresses } = await b.attach(db, { name: 'db', network: 'blue', arguments: ['--wait'] });
-  const dbIp = addresses[0]!;
-  await ping(web, dbIp);
-  const shared = async (weft: Weft) => (await weft.client.status()).sharedStore!;
-  const held = async (weft: Weft) => (await shared(weft)).held.map(({ name, change }) => `${name} ${change}`);
-  return { lab, etcd: cluster.etcd, a, b, web, db, dbIp, shared, held };
-}
-
-await t.test('etcd is down for 30 seconds', { skip: needsRoot }, async (t) => {
-  const { lab, etcd, a, b, web, db, dbIp, shared } = await opened(t);
-  const [app, more] = [await lab.namespace('app'), await lab.namespace('more')];
-  await a.attach(more, { name: 'gone', network: 'blue' });
-  const lost = probing(web, dbIp);
-  const beganMs = performance.now();
-  await etcd.kill();
-  await until(async () => !(await shared(a)).reachable && !(await shared(b)).reachable, { what: 'that to be known' });
-  await stream(web, db, dbIp, { bytes: 10_000_000 });
-
-  const attached = await a.attempt('attach', 'app', '--network', 'blue', '--netns', app.name, '-o', 'json');
-  t.equal(attached.code, 0);
-  t.match(attached.stderr, /^weft: endpoint "app": the store cannot be reached: other hosts do not know of it yet\n$/);
-  const [appIp = ''] = (JSON.parse(attached.stdout) as { addresses: string[] }).addresses;
-  await ping(web, appIp);
-  await a.run('detach', 'gone');
-  t.same(await more.links(), []);
-  t.same((await shared(a)).pending.toSorted(), ['endpoint "app"', 'endpoint "gone"']);
-  t.match(await a.run('status'), /\nPending: +other hosts do not know of endpoint "app", endpoint "gone" yet\n/);
-  const refused = await a.attempt('network', 'create', 'red', '--subnet', '10.45.0.0/24');
-  t.equal(refused.code, 1);
-  t.match(refused.stderr, /^weft: the store cannot be reached \(.+, since \S+Z\): .+ cannot be changed meanwhile\n$/);
-  t.match((await a.attempt('doctor')).stdout, /store +failed +cannot be reached/);
-  await a.attempt('attach', 'more', '--network', 'blue', '--netns', more.name);
-  await until(() => performance.now() - beganMs > 30_000, { what: '30 seconds', timeoutMs: 40_000 });
-  t.equal(await lost(), 0, 'no frame is lost');
-
-  await a.kill();
-  const startedMs = performance.now();
-  await a.start();
-  t.comment(`forwards ${Math.round(performance.now() - startedMs)} ms after its start`);
-  for (const [from, to] of [
-    [web, dbIp],
-    [web, appIp],
-    [db, (await a.client.endpoints()).find(({ name }) => name === 'web')!.addresses[0]!],
-  ] as const) {
-    await ping(from, to);
-  }
-  t.match(a.log(), /the copy of the cluster’s state is put into force/);
-  t.same((await shared(a)).pending.toSorted(), ['endpoint "app"', 'endpoint "gone"', 'endpoint "more"']);
-
-  await etcd.start();
-  await until(async () => (await shared(a)).pending.length === 0, { what: 'its own records to be stored' });
-  await until(async () => (await b.client.endpoints()).some(({ name }) => name === 'more'), { what: 'b to know' });
-  await ping(db, appIp);
-  t.same((await b.client.endpoints()).map(({ name }) => name).toSorted(), ['app', 'db', 'more', 'web']);
-  t.same((await shared(a)).lost, []);
-  await a.run('detach', 'more');
-});
+await t.test('etcd is down for 30 seconds', { skip: needsRoot }, (t) => storeOutage(t, { seconds: 30 }));
 
 await t.test('etcd loses everything, and is restored to what it was', { skip: needsRoot }, async (t) => {
-  const { lab, etcd, a, b, web, dbIp, shared, held } = await opened(t);
+  const { lab, etcd, a, b, web, dbIp, shared, held } = await twoHostsOnEtcd(openLab(t));
   const snapshot = await etcd.snapshot();
   await a.run('network', 'create', 'late', '--subnet', '10.46.0.0/24');
   await until(async () => (await b.client.networks()).length === 2, { what: 'late' });

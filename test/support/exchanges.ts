@@ -49,11 +49,12 @@ export async function startExchanges(lab: Lab, datapath: DatapathKind, connectio
   return {
     ...host,
     report: async () =>
-      new Map(await Promise.all([...ways].map(async ([way, asking]) => [way, await ask(asking)] as const))),
+      new Map(await Promise.all([...ways].map(async ([way, asking]) => [way, await exchanged(asking)] as const))),
   };
 }
 
-async function ask(asking: Background): Promise<Exchanged> {
+/** What has happened on the connections of one `exchange.py ask`. */
+export async function exchanged(asking: Background): Promise<Exchanged> {
   const { length } = asking.lines;
   asking.write('report\n');
   while (asking.lines.length === length) {
