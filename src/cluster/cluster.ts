@@ -1,10 +1,10 @@
 /**
- * The cluster as this host sees it: what is declared, and the only way to put it into force.
+ * The cluster as this host sees it: what is declared, and the only way to change it.
  *
  *   1. `apply` or `delete` checks it, resolves its references and allots addresses, all on a draft
  *   2. one compare-and-swap transaction stores it: a file is stored completely or not at all
  *   3. the feed reports it, just as it reports what other writers store (`feed.ts`)
- *   4. the reconciler of its kind puts it into force
+ *   4. the reconciler of its kind puts it into force (`enforcement.ts`)
  *
  * An operation returns when step 4 is done for what it has written. A start runs steps 3 and 4 for
  * everything in the store. What cannot be put into force stays declared, and waits.
@@ -15,72 +15,51 @@ import type { KindDefinition } from '../model/kinds/kind.ts';
 import { compareKinds, kindOf, kinds } from '../model/kinds/registry.ts';
 import type { AcceptReport, ApplyReport } from '../model/report.ts';
 import { idOf, nameOf, type Resource, type ResourceName } from '../model/resource.ts';
-import { validate } from '../model/validate.ts';
-import { joined, type Change, type Entry, type Transaction } from '../store/store.ts';
+import { joined, type Transaction } from '../store/store.ts';
 import { inTurns } from '../turns.ts';
-import { Deletions, marked, unmarked } from './deletions.ts';
+import { marked, unmarked } from './deletions.ts';
 import { FileDraft } from './draft.ts';
 import { isHere, type Endpoint } from './endpoint.ts';
-import type { Feed, News } from './feed.ts';
-import { Followers } from './followers.ts';
+import { Enforcement, type EnforcementEnvironment } from './enforcement.ts';
+import type { Followers } from './followers.ts';
 import { isReferredTo, refuseInUse } from './in-use.ts';
-import { keyOf, resourceAt } from './keys.ts';
-import { LIVE } from './live-hosts.ts';
+import { keyOf } from './keys.ts';
 import { PlanAgain } from './plan-again.ts';
-import { PENDING, type Declared, type Reconciler, type Stored } from './reconciler.ts';
-import type { Register } from './register.ts';
-import { RefusedRecords } from './refused-records.ts';
-import { thrifty } from './thrifty.ts';
+import { PENDING, type Declared } from './reconciler.ts';
+import type { RefusedRecords } from './refused-records.ts';
 import { Serial } from './serial.ts';
+import { Writes, type WritesEnvironment } from './writes.ts';
 
-export interface ClusterEnvironment {
+export interface ClusterEnvironment extends EnforcementEnvironment, WritesEnvironment {
   readonly hostName: string;
-  readonly feed: Feed;
-  readonly reconcilers: ReadonlyMap<string, Reconciler>;
-  /** Those who follow what the store holds besides resources. */
-  readonly registers: readonly Register[];
-  /** Called when something has been put into force, except during the start. */
-  readonly onEnforced: () => Promise<void>;
-  /** Called with the revision of everything that is in force by now, unless only signs of life were new. */
-  readonly onInForce?: (revision: number) => void;
   /**
    * Called before anything is stored, so that foreseeable failures happen here. After a failure, `onEnforced` follows.
    */
   readonly prepare: (resources: readonly Resource[]) => Promise<void>;
   /** Called when the applied resources are in force. @throws WeftError, which is reported to whoever applied them */
   readonly onApplied: (resources: readonly Resource[]) => Promise<void>;
-  /** Does something later; returns how to cancel that. */
-  readonly after: (delayMs: number, work: () => void) => () => void;
-  /** Methods as pino has them. */
-  readonly logger: Readonly<Record<'info' | 'warn' | 'error', (details: object, message: string) => void>>;
 }
 
 /** How often a change is planned again because others change the same. */
 const MOST_ATTEMPTS = 50;
 
-/** How long a change that was refused waits for the feed to say why, at most. */
-const MOST_WAITED_MS = 1000;
-
 /** How many resources are planned in one turn of the event loop. */
 const PLANNED_PER_TURN = 16;
 
-/** How many records of the store are read in one turn. */
-const READ_PER_TURN = 64;
-
 export class Cluster {
   readonly serial = new Serial();
-  readonly refused = new RefusedRecords();
-  readonly deletions = new Deletions();
+  readonly refused: RefusedRecords;
   readonly followers: Followers;
   readonly #environment: ClusterEnvironment;
-  /** The revision of what was put into force last. */
-  #inForce = 0;
-  /** Set until everything that there was at the start is in force. */
-  #onStarted: (() => Promise<void>) | undefined;
+  readonly #enforcement: Enforcement;
+  readonly #writes: Writes;
 
   constructor(environment: ClusterEnvironment) {
     this.#environment = environment;
-    this.followers = new Followers(environment.reconcilers);
+    this.#enforcement = new Enforcement(environment);
+    this.#writes = new Writes(environment, this.#enforcement);
+    this.refused = this.#enforcement.refused;
+    this.followers = this.#enforcement.followers;
   }
 
   /**
@@ -90,15 +69,19 @@ export class Cluster {
    * @param onConnected called when it is known whether the store can be used, before anything is put into force
    */
   async start(onStarted = async (): Promise<void> => {}, onConnected = async (): Promise<void> => {}): Promise<void> {
-    const { feed, reconcilers, registers } = this.#environment;
-    this.#onStarted = onStarted;
+    const { feed, hostName, logger } = this.#environment;
     await feed.start(() => {
-      void this.serial.run(() => this.#follow()).catch((error: unknown) => this.#unexpected(error));
+      void this.serial
+        .run(() => this.#enforcement.follow())
+        .catch((error: unknown) => {
+          if (!isStopping(error)) logger.error({ err: error }, 'unexpected');
+        });
     });
     await onConnected();
-    // What an earlier version has kept was brought up to date.
-    for (const one of [...registers, ...reconcilers.values()]) await one.load?.();
-    await this.#follow();
+    await this.#enforcement.start(async () => {
+      await onStarted();
+      await this.#unmark(this.#enforcement.deletions.of(hostName)).catch(() => {});
+    });
   }
 
   /** Ends the feed, and those who follow. No change may be running any more. */
@@ -143,7 +126,7 @@ export class Cluster {
   ): Promise<ApplyReport[]> {
     const { feed, reconcilers } = this.#environment;
     const isHeld = (kind: KindDefinition, name: string): boolean => feed.failure(kind, name) !== undefined;
-    const draft = new FileDraft(reconcilers, this.refused, moves, isHeld, this.deletions);
+    const draft = new FileDraft(reconcilers, this.refused, moves, isHeld, this.#enforcement.deletions);
     const ordered = [...resources].sort(compareKinds);
     const actions: ApplyReport['action'][] = [];
     try {
@@ -233,7 +216,7 @@ export class Cluster {
       const isMarked = feed.report() !== null && isReferredTo(kind) && reconciler.find(name) !== undefined;
       if (isMarked) await this.#mark(kind, name, revision);
       const at = isMarked ? reconciler.get(name).revision : revision;
-      await this.#write(
+      await this.#writes.write(
         joined({ expect: [{ key, revision: at }], delete: [key] }, reconciler.planRemoval?.(name) ?? {}),
       );
       logger.info({ kind: kind.kind, name }, 'deleted');
@@ -246,7 +229,7 @@ export class Cluster {
     const { feed, hostName } = this.#environment;
     const key = keyOf(kind, name);
     const stored = await feed.get(key);
-    await this.#write({ expect: [{ key, revision }], put: [{ key, value: marked(stored?.value, hostName) }] });
+    await this.#writes.write({ expect: [{ key, revision }], put: [{ key, value: marked(stored?.value, hostName) }] });
     refuseInUse(kind, name, this.#all());
   }
 
@@ -254,9 +237,9 @@ export class Cluster {
   async #unmark(keys: readonly string[]): Promise<void> {
     const { feed, hostName } = this.#environment;
     for (const key of keys) {
-      const stored = this.deletions.by(key) === hostName ? await feed.get(key) : undefined;
+      const stored = this.#enforcement.deletions.by(key) === hostName ? await feed.get(key) : undefined;
       if (!stored) continue;
-      await this.#write({
+      await this.#writes.write({
         expect: [{ key, revision: stored.revision }],
         put: [{ key, value: unmarked(stored.value) }],
       });
@@ -302,7 +285,7 @@ export class Cluster {
         ...(stored?.value as object),
         resource: { ...resource, metadata: { ...resource.metadata, labels: kept } },
       };
-      await this.#write({ expect: [{ key, revision }], put: [{ key, value }] });
+      await this.#writes.write({ expect: [{ key, revision }], put: [{ key, value }] });
       logger.info({ kind: kind.kind, name }, 'configured');
       return { ...report, action: 'configured' };
     });
@@ -311,9 +294,9 @@ export class Cluster {
   /** Puts into force what a shared store says although it is not what it was. @throws WeftError if that is not possible */
   acceptStore(): Promise<AcceptReport> {
     return this.serial.run(async () => {
-      await this.#follow();
+      await this.#enforcement.follow();
       const report = await this.#environment.feed.accept();
-      await this.#follow();
+      await this.#enforcement.follow();
       return report;
     });
   }
@@ -326,7 +309,7 @@ export class Cluster {
       revision,
     }));
     if (keys.length + others.length === 0) return;
-    await this.#write({ expect: [...keys, ...expect], put, delete: [...keys.map(({ key }) => key), ...others] });
+    await this.#writes.write({ expect: [...keys, ...expect], put, delete: [...keys.map(({ key }) => key), ...others] });
   }
 
   /**
@@ -334,25 +317,9 @@ export class Cluster {
    * @throws WeftError if nothing is known yet that could be changed
    */
   async enforce(): Promise<void> {
-    await this.#follow();
+    await this.#enforcement.follow();
     const waiting = this.#environment.feed.waitsFor();
     if (waiting) throw waiting;
-  }
-
-  async #follow(): Promise<void> {
-    const { feed, onEnforced } = this.#environment;
-    let isDone = false;
-    for (let news = await feed.next(); news; news = await feed.next()) {
-      isDone = (await this.#enforce(news)) || isDone;
-      if (news.keys && this.#onStarted) {
-        const onStarted = this.#onStarted;
-        this.#onStarted = undefined;
-        await onStarted();
-        await this.#unmark(this.deletions.of(this.#environment.hostName)).catch(() => {});
-        isDone = false;
-      }
-    }
-    if (isDone && !this.#onStarted) await onEnforced();
   }
 
   async #store(draft: FileDraft, resources: readonly Resource[]): Promise<void> {
@@ -371,7 +338,7 @@ export class Cluster {
     const takeBack = await draft.keep();
     let isStored = false;
     try {
-      await this.#write(draft.transaction(), (revision) => {
+      await this.#writes.write(draft.transaction(), (revision) => {
         draft.stored(revision);
         isStored = true;
       });
@@ -392,120 +359,6 @@ export class Cluster {
     return false;
   }
 
-  /** Resolves when the change is in force. @throws PlanAgain if others have changed what it was planned on */
-  async #write(transaction: Transaction, onStored: (revision: number) => void = () => {}): Promise<void> {
-    const { feed } = this.#environment;
-    const plannedOn = this.#inForce;
-    let revision: number;
-    try {
-      revision = await feed.transact(transaction);
-    } catch (error) {
-      if (!(error instanceof WeftError) || error.code !== 'conflict') throw error;
-      throw new PlanAgain(error, () => this.#untilAfter(plannedOn));
-    }
-    onStored(revision);
-    await feed.caughtUp(revision);
-    await this.#follow();
-  }
-
-  /** Resolves when the feed has something newer than that revision, or after a time. */
-  async #untilAfter(revision: number): Promise<void> {
-    const { feed, after } = this.#environment;
-    let cancel = (): void => {};
-    const isOver = new Promise<void>((resolve) => (cancel = after(MOST_WAITED_MS, resolve)));
-    await Promise.race([feed.caughtUp(revision + 1), isOver]);
-    cancel();
-  }
-
-  /** @returns true if there was something to do */
-  async #enforce({ changes, revision, keys }: News): Promise<boolean> {
-    const { reconcilers, registers } = this.#environment;
-    this.#inForce = revision;
-    const isDone = await this.#enforceAll(changes, revision);
-    // What was refused before may be possible now.
-    if (isDone) await this.#enforceAll(this.refused.changes(), revision);
-    if (keys) {
-      for (const register of registers) register.listed?.(keys, revision);
-      for (const reconciler of reconcilers.values()) reconciler.listed?.(keys, revision);
-    }
-    if (keys || changes.some(({ key }) => !key.startsWith(LIVE))) this.#environment.onInForce?.(revision);
-    return isDone;
-  }
-
-  async #enforceAll(changes: readonly Change[], revision: number): Promise<boolean> {
-    const { reconcilers, registers } = this.#environment;
-    for (const register of registers) {
-      const concern = changes.filter(({ key }) => key.startsWith(register.prefix));
-      if (concern.length > 0) await this.#guarded(() => register.see(concern, revision));
-    }
-    const put = new Map<string, Stored[]>(kinds.map(({ kind }) => [kind, []]));
-    const removed = new Map<string, string[]>(kinds.map(({ kind }) => [kind, []]));
-    for await (const change of inTurns(changes, READ_PER_TURN)) {
-      const at = resourceAt(change.key);
-      if (!at) continue;
-      const { kind, name } = at;
-      this.deletions.see(change);
-      const accepted = put.get(kind.kind)!;
-      // Also of a refused record something may be left, such as an interface.
-      const isKnown = reconcilers.get(kind.kind)!.find(name) || this.refused.revision(kind, name) !== undefined;
-      const stored = this.#stored(change, kind, name, accepted);
-      if (stored) accepted.push(stored);
-      if (!change.entry && isKnown) removed.get(kind.kind)!.push(name);
-    }
-    for (const { kind } of [...kinds].reverse()) {
-      const names = removed.get(kind)!;
-      if (names.length > 0) await this.#guarded(() => reconcilers.get(kind)!.remove(names));
-    }
-    for (const { kind } of kinds) {
-      const stored = put.get(kind)!;
-      if (stored.length > 0) await this.#guarded(() => reconcilers.get(kind)!.put(stored));
-    }
-    for (const { kind } of kinds) {
-      this.followers.changed(kind, [...removed.get(kind)!, ...put.get(kind)!.map(({ name }) => name)]);
-    }
-    return [...put.values(), ...removed.values()].some((all) => all.length > 0);
-  }
-
-  /**
-   * The record as today's schema reads it. Undefined if it is deleted, already known at this revision, or not accepted.
-   * @param others the records of this kind that are accepted together with it
-   */
-  #stored(change: Change, kind: KindDefinition, name: string, others: readonly Stored[]): Stored | undefined {
-    const { key, entry } = change;
-    const isKnown = this.#environment.reconcilers.get(kind.kind)!.find(name)?.revision === entry?.revision;
-    try {
-      const stored = entry && !isKnown ? this.#accepted(entry, kind, name, others) : undefined;
-      this.refused.delete(key);
-      return stored;
-    } catch (error) {
-      const { message: why } = error as WeftError;
-      const isNews = this.refused.add({ kind, name, revision: entry!.revision, why, change });
-      if (isNews) this.#environment.logger.warn({ key, why }, 'a record of the store is not accepted');
-      return undefined;
-    }
-  }
-
-  /** @throws WeftError that says why this host cannot have it */
-  #accepted({ value, revision }: Entry, kind: KindDefinition, name: string, others: readonly Stored[]): Stored {
-    const record = Object(value) as { readonly resource?: unknown };
-    const resource = thrifty(validate(kind.schema, record.resource, { field: 'resource' }));
-    if (idOf(resource.metadata) !== name) {
-      throw new WeftError('invalid', `resource.metadata.name: its key says ${name}, not ${idOf(resource.metadata)}`);
-    }
-    const stored = { name, resource, revision, record };
-    this.#environment.reconcilers.get(kind.kind)!.check?.(stored, others);
-    return stored;
-  }
-
-  /** Keeps a defect in one kind from stopping the others. */
-  async #guarded(step: () => void | Promise<void>): Promise<void> {
-    try {
-      await step();
-    } catch (error) {
-      this.#unexpected(error);
-    }
-  }
-
   /** Tries again what was declared before. @returns the resources that this repaired */
   async #retry(resources: readonly Resource[], actions: readonly ApplyReport['action'][]): Promise<Set<Resource>> {
     const known = resources.filter((_, at) => actions[at] !== 'created');
@@ -523,12 +376,11 @@ export class Cluster {
   *#all(): Iterable<Declared> {
     for (const reconciler of this.#environment.reconcilers.values()) yield* reconciler.all();
   }
+}
 
-  #unexpected(error: unknown): void {
-    // Closing the switch refuses everything that was still queued.
-    if (error instanceof WeftError && error.code === 'conflict' && error.message === 'the switch is stopping') return;
-    this.#environment.logger.error({ err: error }, 'unexpected');
-  }
+/** Closing the switch refuses everything that was still queued. */
+function isStopping(error: unknown): boolean {
+  return error instanceof WeftError && error.code === 'conflict' && error.message === 'the switch is stopping';
 }
 
 /** A namespace means nothing to kinds whose names are unique in the cluster. */

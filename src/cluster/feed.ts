@@ -5,7 +5,7 @@
  *   next       what is to be put into force now: everything at first, then one change after the other
  *   transact   writes; `caughtUp` waits until `next` has what was written
  *
- * `Cluster` puts into force whatever `next` returns, and looks nowhere else. With one host, that is what the embedded store
+ * `Enforcement` puts into force whatever `next` returns, and looks nowhere else. With one host, that is what the embedded store
  * says (`local-feed.ts`). With a store that several hosts share, what is in force does not depend on that store
  * (`shared-feed.ts`).
  */

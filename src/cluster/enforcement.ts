@@ -1,0 +1,178 @@
+/**
+ * Puts into force what the feed says. The only place where that happens, whoever wrote it:
+ *
+ *   1. `follow` takes the news from the feed, one after the other
+ *   2. registers see the records that are no resources (`register.ts`)
+ *   3. records of resources are read by today's schema; those that this host cannot have are kept as refused
+ *   4. the reconcilers remove, then put: those that others need first, and last when they go
+ *   5. followers are told what has changed
+ *
+ * A defect in one kind does not stop the others. What cannot be put into force stays declared, and waits in its reconciler.
+ */
+import { WeftError } from '../error.ts';
+import type { KindDefinition } from '../model/kinds/kind.ts';
+import { kinds } from '../model/kinds/registry.ts';
+import { idOf } from '../model/resource.ts';
+import { validate } from '../model/validate.ts';
+import type { Change, Entry } from '../store/store.ts';
+import { inTurns } from '../turns.ts';
+import { Deletions } from './deletions.ts';
+import type { Feed, News } from './feed.ts';
+import { Followers } from './followers.ts';
+import { resourceAt } from './keys.ts';
+import { LIVE } from './live-hosts.ts';
+import type { Reconciler, Stored } from './reconciler.ts';
+import { RefusedRecords } from './refused-records.ts';
+import type { Register } from './register.ts';
+import { thrifty } from './thrifty.ts';
+
+export interface EnforcementEnvironment {
+  readonly feed: Feed;
+  readonly reconcilers: ReadonlyMap<string, Reconciler>;
+  /** Those who follow what the store holds besides resources. */
+  readonly registers: readonly Register[];
+  /** Called when something has been put into force, except during the start. */
+  readonly onEnforced: () => Promise<void>;
+  /** Called with the revision of everything that is in force by now, unless only signs of life were new. */
+  readonly onInForce?: (revision: number) => void;
+  /** Methods as pino has them. */
+  readonly logger: Readonly<Record<'info' | 'warn' | 'error', (details: object, message: string) => void>>;
+}
+
+/** How many records of the store are read in one turn. */
+const READ_PER_TURN = 64;
+
+export class Enforcement {
+  readonly refused = new RefusedRecords();
+  readonly deletions = new Deletions();
+  readonly followers: Followers;
+  readonly #environment: EnforcementEnvironment;
+  /** The revision of what was put into force last. */
+  #revision = 0;
+  /** Called when everything that there was at the start is in force; undefined from then on. */
+  #onStarted: (() => Promise<void>) | undefined;
+
+  constructor(environment: EnforcementEnvironment) {
+    this.#environment = environment;
+    this.followers = new Followers(environment.reconcilers);
+  }
+
+  /** The revision of what was put into force last. */
+  get revision(): number {
+    return this.#revision;
+  }
+
+  /** Begins, after the feed has: `follow` calls `onStarted` when everything that there is is in force. */
+  async start(onStarted: () => Promise<void>): Promise<void> {
+    const { reconcilers, registers } = this.#environment;
+    this.#onStarted = onStarted;
+    // What an earlier version has kept was brought up to date.
+    for (const one of [...registers, ...reconcilers.values()]) await one.load?.();
+    await this.follow();
+  }
+
+  /** Puts everything that the feed has so far into force. Call within the `serial` of the cluster. */
+  async follow(): Promise<void> {
+    const { feed, onEnforced } = this.#environment;
+    let isDone = false;
+    for (let news = await feed.next(); news; news = await feed.next()) {
+      isDone = (await this.#enforce(news)) || isDone;
+      if (news.keys && this.#onStarted) {
+        const onStarted = this.#onStarted;
+        this.#onStarted = undefined;
+        await onStarted();
+        isDone = false;
+      }
+    }
+    if (isDone && !this.#onStarted) await onEnforced();
+  }
+
+  /** @returns true if there was something to do */
+  async #enforce({ changes, revision, keys }: News): Promise<boolean> {
+    const { reconcilers, registers } = this.#environment;
+    this.#revision = revision;
+    const isDone = await this.#enforceAll(changes, revision);
+    // What was refused before may be possible now.
+    if (isDone) await this.#enforceAll(this.refused.changes(), revision);
+    if (keys) {
+      for (const register of registers) register.listed?.(keys, revision);
+      for (const reconciler of reconcilers.values()) reconciler.listed?.(keys, revision);
+    }
+    if (keys || changes.some(({ key }) => !key.startsWith(LIVE))) this.#environment.onInForce?.(revision);
+    return isDone;
+  }
+
+  async #enforceAll(changes: readonly Change[], revision: number): Promise<boolean> {
+    const { reconcilers, registers } = this.#environment;
+    for (const register of registers) {
+      const concern = changes.filter(({ key }) => key.startsWith(register.prefix));
+      if (concern.length > 0) await this.#guarded(() => register.see(concern, revision));
+    }
+    const put = new Map<string, Stored[]>(kinds.map(({ kind }) => [kind, []]));
+    const removed = new Map<string, string[]>(kinds.map(({ kind }) => [kind, []]));
+    for await (const change of inTurns(changes, READ_PER_TURN)) {
+      const at = resourceAt(change.key);
+      if (!at) continue;
+      const { kind, name } = at;
+      this.deletions.see(change);
+      const accepted = put.get(kind.kind)!;
+      // Also of a refused record something may be left, such as an interface.
+      const isKnown = reconcilers.get(kind.kind)!.find(name) || this.refused.revision(kind, name) !== undefined;
+      const stored = this.#stored(change, kind, name, accepted);
+      if (stored) accepted.push(stored);
+      if (!change.entry && isKnown) removed.get(kind.kind)!.push(name);
+    }
+    for (const { kind } of [...kinds].reverse()) {
+      const names = removed.get(kind)!;
+      if (names.length > 0) await this.#guarded(() => reconcilers.get(kind)!.remove(names));
+    }
+    for (const { kind } of kinds) {
+      const stored = put.get(kind)!;
+      if (stored.length > 0) await this.#guarded(() => reconcilers.get(kind)!.put(stored));
+    }
+    for (const { kind } of kinds) {
+      this.followers.changed(kind, [...removed.get(kind)!, ...put.get(kind)!.map(({ name }) => name)]);
+    }
+    return [...put.values(), ...removed.values()].some((all) => all.length > 0);
+  }
+
+  /**
+   * The record as today's schema reads it. Undefined if it is deleted, already known at this revision, or not accepted.
+   * @param others the records of this kind that are accepted together with it
+   */
+  #stored(change: Change, kind: KindDefinition, name: string, others: readonly Stored[]): Stored | undefined {
+    const { key, entry } = change;
+    const isKnown = this.#environment.reconcilers.get(kind.kind)!.find(name)?.revision === entry?.revision;
+    try {
+      const stored = entry && !isKnown ? this.#accepted(entry, kind, name, others) : undefined;
+      this.refused.delete(key);
+      return stored;
+    } catch (error) {
+      const { message: why } = error as WeftError;
+      const isNews = this.refused.add({ kind, name, revision: entry!.revision, why, change });
+      if (isNews) this.#environment.logger.warn({ key, why }, 'a record of the store is not accepted');
+      return undefined;
+    }
+  }
+
+  /** @throws WeftError that says why this host cannot have it */
+  #accepted({ value, revision }: Entry, kind: KindDefinition, name: string, others: readonly Stored[]): Stored {
+    const record = Object(value) as { readonly resource?: unknown };
+    const resource = thrifty(validate(kind.schema, record.resource, { field: 'resource' }));
+    if (idOf(resource.metadata) !== name) {
+      throw new WeftError('invalid', `resource.metadata.name: its key says ${name}, not ${idOf(resource.metadata)}`);
+    }
+    const stored = { name, resource, revision, record };
+    this.#environment.reconcilers.get(kind.kind)!.check?.(stored, others);
+    return stored;
+  }
+
+  /** Keeps a defect in one kind from stopping the others. */
+  async #guarded(step: () => void | Promise<void>): Promise<void> {
+    try {
+      await step();
+    } catch (error) {
+      this.#environment.logger.error({ err: error }, 'unexpected');
+    }
+  }
+}
