@@ -1,6 +1,6 @@
 /** All declared endpoints: by name, by network and in order. */
 import { compareNames } from '../model/name-order.ts';
-import type { Endpoint } from './endpoint.ts';
+import { isLocal, type Endpoint, type LocalEndpoint } from './endpoint.ts';
 
 /** The ports below this one belong to the underlay and the outside. */
 const FIRST_PORT = 3;
@@ -41,6 +41,12 @@ export class EndpointIndex {
   /** All endpoints, sorted by name. */
   all(): readonly Endpoint[] {
     return (this.#sorted ??= byName(this.#endpoints.values()));
+  }
+
+  /** The endpoints of this host whose place is known, sorted by name unless `names` says which. */
+  local(names?: readonly string[]): LocalEndpoint[] {
+    const endpoints = names?.flatMap((name) => this.find(name) ?? []) ?? this.all();
+    return endpoints.filter(isLocal);
   }
 
   /** All endpoints, unsorted. */

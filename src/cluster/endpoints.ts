@@ -1,14 +1,13 @@
 /**
  * Endpoints: the interfaces of containers on networks, put into force.
  *
- *   put    declaration → where it is (`local-records.ts`) → its interface
- *   place  opens the interfaces that exist, many at once, and creates those that do not
- *   renew  tries again what waits, and checks some of the interfaces
+ *   plan   what attaching, changing or moving one would store (`endpoint-plan.ts`)
+ *   put    declaration → where it is (`local-records.ts`) → in force (`endpoint-placing.ts`)
+ *   renew  tries again what waits, and checks some of the interfaces (`endpoint-mending.ts`)
  *
- * An endpoint that cannot be put into force now stays declared: it waits, and `failure` and
- * `problems` say why. Its record is stored before anything is set up and removed before anything is
- * torn down, so the next start can repair whatever a crash in between leaves behind. Interfaces are
- * in `attachments.ts`, plans in `endpoint-plan.ts`.
+ * An endpoint that cannot be put into force now stays declared: it waits, and `failure` says why. Its record is stored
+ * before anything is set up and removed before anything is torn down, so the next start can repair whatever a crash in
+ * between leaves behind. What is open is in `attachments.ts`.
  *
  * When the namespace of an endpoint is gone, its container is gone too, and the endpoint is
  * released. Only after a reboot is its lease kept (`detached`), for the container that comes back
@@ -16,29 +15,27 @@
  */
 import { isDeepStrictEqual } from 'node:util';
 import { WeftError } from '../error.ts';
-import type { PortNo, Vni } from '../flow/types.ts';
+import type { Vni } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
-import { resolveNetns, type NetnsRef } from '../link/netns.ts';
 import { endpointAllotted, type EndpointResource } from '../model/kinds/endpoint.ts';
 import type { EndpointReport } from '../model/report.ts';
 import type { Resource } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
 import type { Store } from '../store/store.ts';
 import { inTurns } from '../turns.ts';
-import { Attachments, type Attached, type AttachmentsEnvironment, type Mended } from './attachments.ts';
+import { Attachments, type Attached, type AttachmentsEnvironment } from './attachments.ts';
 import { byName, EndpointIndex } from './endpoint-index.ts';
+import { DETACHED, EndpointMending } from './endpoint-mending.ts';
+import { EndpointPlacing } from './endpoint-placing.ts';
 import { EndpointPlan } from './endpoint-plan.ts';
 import {
-  declaredNetns,
   isAttachedAnew,
   isElsewhere,
   isHere,
   isLocal,
   isSameIdentity,
-  poolOf,
   type Endpoint,
   type EndpointRecord,
-  type LocalEndpoint,
   type LocalRecord,
 } from './endpoint.ts';
 import { endpointReport, shownEndpoint } from './endpoint-report.ts';
@@ -68,36 +65,36 @@ export interface EndpointsEnvironment extends AttachmentsEnvironment {
   readonly hasStaticPeers: (draft: Draft) => boolean;
 }
 
-/** How many interfaces are compared in one turn of the event loop; takes about 10 ms. */
-const MENDED_AT_ONCE = 100;
-/** How many endpoints, most of which are other hosts', are entered in one turn; takes some milliseconds. */
-const CLAIMED_PER_TURN = 32;
 /** How many waiting endpoints are tried in one turn. */
 const RETRIES = 100;
-/** How many frames may be sent at once to announce endpoints to their networks; takes about 20 ms. */
-const MOST_ANNOUNCED = 2000;
-/** What is wrong with a detached endpoint, and how to fix it. */
-const DETACHED = 'its interface is not there any more: attach it again';
 
 export class Endpoints implements Reconciler {
   readonly #environment: EndpointsEnvironment;
   readonly #attachments: Attachments;
   readonly #index: EndpointIndex;
   readonly #records: LocalRecords;
-  /** Why an endpoint waits, or what it has lacked since it was created. */
-  readonly #failures = new Map<string, WeftError>();
   readonly #releases: Releases;
   readonly #remotes: RemoteEndpoints;
-  /** An interface that exists while the start is under way was created before a crash. */
-  #isStarting = true;
+  /** Why an endpoint waits, or what it has lacked since it was created. */
+  readonly #failures = new Map<string, WeftError>();
+  readonly #placing: EndpointPlacing;
+  readonly #mending: EndpointMending;
 
   constructor(environment: EndpointsEnvironment) {
+    const index = new EndpointIndex(environment);
+    const attachments = new Attachments(environment);
+    const records = new LocalRecords(environment.own, environment.warn);
+    const remotes = new RemoteEndpoints(environment);
+    const releases = new Releases({ ...environment, index });
+    const parts = { index, attachments, records, remotes, releases, failures: this.#failures };
     this.#environment = environment;
-    this.#index = new EndpointIndex(environment);
-    this.#attachments = new Attachments(environment);
-    this.#records = new LocalRecords(environment.own);
-    this.#remotes = new RemoteEndpoints(environment);
-    this.#releases = new Releases({ ...environment, index: this.#index });
+    this.#index = index;
+    this.#attachments = attachments;
+    this.#records = records;
+    this.#remotes = remotes;
+    this.#releases = releases;
+    this.#placing = new EndpointPlacing(environment, parts);
+    this.#mending = new EndpointMending(parts);
   }
 
   get size(): number {
@@ -138,9 +135,7 @@ export class Endpoints implements Reconciler {
 
   /** What the last check found wrong with interfaces of this host, and why other endpoints wait. */
   problems(): Record<string, string[]> {
-    const found = this.#attachments.problems();
-    const others = [...this.#failures].filter(([name]) => !Object.hasOwn(found, name));
-    return { ...Object.fromEntries(others.map(([name, { message }]) => [name, [message]])), ...found };
+    return this.#mending.problems();
   }
 
   /** What attached endpoints publish: one entry for each family in which the endpoint has an address. */
@@ -222,7 +217,7 @@ export class Endpoints implements Reconciler {
       else this.#index.set({ ...fresh, ...(host === undefined && this.#localOf(name)) });
       if (!known || !isHere(known) || isAttachedAnew(known)) toPlace.push(name);
     }
-    await this.place(toPlace);
+    await this.#placing.place(toPlace);
   }
 
   /** Gives back the addresses of endpoints that went before anybody was told of them. */
@@ -239,35 +234,12 @@ export class Endpoints implements Reconciler {
     for await (const name of inTurns(names, 1)) {
       const endpoint = this.#index.find(name);
       const left = this.#attachments.find(name) === undefined ? this.#records.find(name) : undefined;
-      if (endpoint) await this.#close(endpoint, { keep: false });
+      if (endpoint) await this.#placing.close(endpoint, { keep: false });
       // Its interface may be there although it is not open: without its network, or if this version did not accept it.
       if (left?.bootId === this.#environment.bootId) await this.#attachments.removeLeft(name, left);
       if (endpoint) this.#forget(endpoint);
     }
-    await this.#save(new Map(names.map((name) => [name, undefined])));
-  }
-
-  /**
-   * Puts endpoints into force that are not yet. Those of other hosts become known to the tables. On this host, existing
-   * interfaces are opened and missing ones are created. An endpoint whose container is gone is released.
-   */
-  async place(names: readonly string[]): Promise<void> {
-    const here: string[] = [];
-    // What comes in masses is no news: a start, or the end of a long break.
-    const isNews = !this.#isStarting && names.length <= CLAIMED_PER_TURN;
-    for await (const name of inTurns(names, CLAIMED_PER_TURN)) if (this.#claim(name, isNews)) here.push(name);
-    const settled = await this.#settle(here);
-    const local = this.#local(settled).filter(({ state }) => state !== 'attached');
-    const places = this.#locate(local);
-    await this.#release(local.filter(({ name }) => !places.has(name)));
-    const there = local.flatMap((endpoint) => {
-      const netns = places.get(endpoint.name);
-      return netns ? [{ endpoint, netns }] : [];
-    });
-    this.#reopen(there.filter(({ endpoint }) => endpoint.local.ifindex !== undefined));
-    for (const { endpoint, netns } of there)
-      if (endpoint.local.ifindex === undefined) await this.#make(endpoint, netns);
-    this.#announce(this.#local(names).filter(({ state }) => state === 'attached'));
+    await this.#records.trySave(new Map(names.map((name) => [name, undefined])));
   }
 
   /**
@@ -275,40 +247,29 @@ export class Endpoints implements Reconciler {
    * @param isDeclared tells whether the store has such an endpoint, be it one that this version does not accept
    */
   async started(isDeclared: (name: string) => boolean): Promise<void> {
-    this.#isStarting = false;
+    this.#placing.started();
     const left = this.#records.names().filter((name) => !isDeclared(name));
     for (const name of left) {
       const local = this.#records.find(name)!;
       if (local.bootId === this.#environment.bootId) await this.#attachments.removeLeft(name, local);
     }
-    await this.#save(new Map(left.map((name) => [name, undefined])));
+    await this.#records.trySave(new Map(left.map((name) => [name, undefined])));
   }
 
   async retry(names: readonly string[]): Promise<readonly string[]> {
-    await this.place(names.filter((name) => this.#index.find(name)?.state === 'waiting'));
-    const mended = await this.mend(names);
+    await this.#placing.place(names.filter((name) => this.#index.find(name)?.state === 'waiting'));
+    const mended = await this.#mending.mend(names);
     return mended.filter((one) => one.mended.length > 0).map(({ endpoint }) => endpoint.name);
   }
 
   /** Compares all interfaces with what they were given, and repairs them. */
-  async mend(names?: readonly string[]): Promise<readonly Mended[]> {
-    const left = [...(names ?? this.all().map(({ name }) => name))];
-    const results: Mended[] = [];
-    while (left.length > 0) {
-      const some = this.#local(left.splice(0, MENDED_AT_ONCE));
-      results.push(...(await this.#remember(await this.#attachments.mend(some))));
-    }
-    return results;
+  async mend(): Promise<void> {
+    await this.#mending.mend();
   }
 
   /** Does the same without repairing anything. @returns what is wrong, by endpoint */
-  async inspect(): Promise<Record<string, string[]>> {
-    const detached = this.all().filter(({ state }) => state === 'detached');
-    return {
-      ...Object.fromEntries(detached.map(({ name }) => [name, [DETACHED]])),
-      ...this.problems(),
-      ...(await this.#attachments.inspect(this.#local())),
-    };
+  inspect(): Promise<Record<string, string[]>> {
+    return this.#mending.inspect();
   }
 
   /** Follows a change of the network, whose MTU was `before`. */
@@ -318,19 +279,19 @@ export class Endpoints implements Reconciler {
     if (mtu !== undefined && mtu !== before) {
       await this.#attachments.changeMtu(endpoints.filter(isLocal), { before, mtu });
     }
-    await this.mend(endpoints.map(({ name }) => name));
+    await this.#mending.mend(endpoints.map(({ name }) => name));
   }
 
   /** Follows a host that has another address, or is gone. */
   async followHost(host: string): Promise<void> {
-    await this.place(this.all().flatMap((endpoint) => (endpoint.host === host ? [endpoint.name] : [])));
+    await this.#placing.place(this.all().flatMap((endpoint) => (endpoint.host === host ? [endpoint.name] : [])));
   }
 
   /** What they need is gone, and may come back: they wait. */
   async suspend(endpoints: readonly Endpoint[], why: WeftError): Promise<void> {
     for (const endpoint of endpoints) {
-      await this.#close(endpoint, { keep: true });
-      this.#wait(endpoint, why);
+      await this.#placing.close(endpoint, { keep: true });
+      this.#placing.wait(endpoint, why);
     }
   }
 
@@ -342,10 +303,10 @@ export class Endpoints implements Reconciler {
     await this.#releases.run();
     const waiting = [...this.#index.values()].filter(({ state }) => state === 'waiting').map(({ name }) => name);
     const tried = waiting.slice(0, RETRIES);
-    await this.place(tried);
+    await this.#placing.place(tried);
     const opened = tried.filter((name) => this.#index.find(name)?.state === 'attached');
-    if (opened.length > 0) await this.mend(opened);
-    await this.#remember(await this.#attachments.mend(this.#local(this.#attachments.due()), { isPatient: true }));
+    if (opened.length > 0) await this.#mending.mend(opened);
+    await this.#mending.mendSome();
     return opened.length > 0;
   }
 
@@ -363,7 +324,7 @@ export class Endpoints implements Reconciler {
     const name = gone.endpoint;
     const endpoint = this.#index.find(name);
     if (!endpoint || !this.#attachments.isCurrent(gone)) return false;
-    await this.#close(endpoint, { keep: false });
+    await this.#placing.close(endpoint, { keep: false });
     this.#index.set({ ...endpoint, state: 'detached' });
     this.#failures.delete(name);
     this.#releases.add(name);
@@ -378,123 +339,13 @@ export class Endpoints implements Reconciler {
   async detach(lost: Attached): Promise<void> {
     const endpoint = this.#index.find(lost.endpoint);
     if (!endpoint || !this.#attachments.isCurrent(lost)) return;
-    await this.#close(endpoint, { keep: true });
+    await this.#placing.close(endpoint, { keep: true });
     this.#index.set({ ...endpoint, state: 'detached' });
   }
 
   /** Closes all TAPs. */
   async close(): Promise<void> {
-    for (const endpoint of this.all()) await this.#close(endpoint, { keep: true });
-  }
-
-  /** Where they are now. Those that no longer exist are left out. */
-  #locate(endpoints: readonly LocalEndpoint[]): ReadonlyMap<string, NetnsRef> {
-    const known = endpoints.flatMap(({ name }) => {
-      const netns = this.#attachments.netns(name);
-      return netns ? [[name, netns] as const] : [];
-    });
-    // The numbers of a namespace mean another one after a reboot.
-    const others = endpoints.filter(
-      ({ name, local }) => this.#attachments.netns(name) === undefined && local.bootId === this.#environment.bootId,
-    );
-    return new Map([...known, ...this.#attachments.locate(others)]);
-  }
-
-  /**
-   * Claims the addresses of an endpoint; one of another host is then in force. @returns true for one of this host to go
-   * on with
-   */
-  #claim(name: string, isNews: boolean): boolean {
-    const endpoint = this.#index.find(name);
-    if (!endpoint) return false;
-    try {
-      const network = this.#environment.networks.get(endpoint.resource.spec.network);
-      const owner = this.#index.withMac(network.name, endpoint.mac);
-      if (owner !== undefined && owner !== name) {
-        throw new WeftError('conflict', `endpoint "${name}": mac ${endpoint.mac} is taken by endpoint "${owner}"`);
-      }
-      for (const address of endpoint.addresses) poolOf(network, address).claim(name, address, isHere(endpoint));
-      if (isHere(endpoint)) return true;
-      this.#remotes.enter(endpoint, isNews);
-      this.#failures.delete(name);
-      if (endpoint.state !== 'remote') this.#index.set({ ...endpoint, state: 'remote' });
-    } catch (error) {
-      this.#remotes.withdraw(name);
-      this.#wait(endpoint, error as WeftError);
-    }
-    return false;
-  }
-
-  /**
-   * Finds the namespaces of endpoints that have no local record yet, and gives another port number to those whose number
-   * somebody else got in the meantime. @returns the names of those that have a record now
-   */
-  async #settle(names: readonly string[]): Promise<string[]> {
-    const found = new Map<string, LocalRecord>();
-    for (const name of names) {
-      const endpoint = this.#index.find(name)!;
-      if (endpoint.state === 'attached' || this.#index.hasPort(endpoint)) continue;
-      try {
-        const local = endpoint.local ?? (await this.#newRecord(endpoint.resource));
-        const portNo = this.#index.freePort(new Set([...found.values()].map((one) => one.portNo)));
-        found.set(name, { ...local, portNo });
-      } catch (error) {
-        this.#wait(endpoint, error as WeftError);
-      }
-    }
-    await this.#save(found);
-    for (const [name, local] of found) this.#index.set({ ...this.#index.find(name)!, local });
-    return names.filter((name) => this.#index.find(name)?.local !== undefined);
-  }
-
-  async #newRecord(resource: EndpointResource): Promise<Omit<LocalRecord, 'portNo'>> {
-    const { path, dev, ino } = await resolveNetns(declaredNetns(resource));
-    return { netns: { path, dev: String(dev), ino: String(ino) }, bootId: this.#environment.bootId };
-  }
-
-  #reopen(places: readonly { readonly endpoint: LocalEndpoint; readonly netns: NetnsRef }[]): void {
-    const results = this.#attachments.reopen(places);
-    for (const [at, { endpoint }] of places.entries()) {
-      const reopened = results[at]!;
-      if (reopened.state === 'attached') {
-        this.#failures.delete(endpoint.name);
-        this.#index.set({ ...endpoint, local: { ...endpoint.local, ifindex: reopened.ifindex }, state: 'attached' });
-        continue;
-      }
-      if (reopened.state === 'waiting') this.#failures.set(endpoint.name, new WeftError('system', reopened.why));
-      else this.#failures.delete(endpoint.name);
-      if (reopened.state !== endpoint.state) {
-        this.#environment.warn('endpoint not re-attached', { endpoint: endpoint.name, error: reopened.why });
-      }
-      this.#index.set({ ...endpoint, state: reopened.state });
-    }
-  }
-
-  async #make(endpoint: LocalEndpoint, netns: NetnsRef): Promise<void> {
-    const { name } = endpoint;
-    try {
-      const ifindex = this.#attachments.make(endpoint, netns, { mayBeThere: this.#isStarting });
-      const made: LocalEndpoint = { ...endpoint, local: { ...endpoint.local, ifindex }, state: 'attached' };
-      this.#index.set(made);
-      const given = await this.#attachments.give(made);
-      const local = { ...made.local, given };
-      this.#index.set({ ...made, local });
-      await this.#records.save(new Map([[name, local]]));
-      this.#failures.delete(name);
-    } catch (error) {
-      const isMade = this.#attachments.isOpen(name);
-      if (isMade) this.#failures.set(name, error as WeftError);
-      else this.#wait(endpoint, error as WeftError, netns);
-    }
-  }
-
-  /** @param netns where its interface will be */
-  #wait(endpoint: Endpoint, why: WeftError, netns?: NetnsRef): void {
-    const isNews = this.#failures.get(endpoint.name)?.message !== why.message;
-    if (isNews) this.#environment.warn('endpoint waits', { endpoint: endpoint.name, error: why.message });
-    this.#failures.set(endpoint.name, why);
-    if (netns && isLocal(endpoint)) this.#attachments.wait(endpoint, netns, why.message);
-    this.#index.set({ ...endpoint, state: 'waiting' });
+    for (const endpoint of this.all()) await this.#placing.close(endpoint, { keep: true });
   }
 
   /** Puts a changed declaration of the same endpoint into force. */
@@ -508,72 +359,6 @@ export class Endpoints implements Reconciler {
   #localOf(name: string): { readonly local?: LocalRecord } {
     const local = this.#records.find(name);
     return local ? { local } : {};
-  }
-
-  /**
-   * Neighbors that asked in vain in the meantime would wait up to a second before they ask again. Announcements are
-   * flooded, which is not worth it in a large network, except for a single endpoint.
-   */
-  #announce(endpoints: readonly LocalEndpoint[]): void {
-    let copies = 0;
-    for (const { local, resource } of endpoints) {
-      copies += this.#index.countIn(resource.spec.network);
-      if (copies > MOST_ANNOUNCED && endpoints.length > 1) return;
-      this.#environment.forwarding.announce(local.portNo as PortNo);
-    }
-  }
-
-  /** The endpoints of this host whose place is known, sorted by name. */
-  #local(names?: readonly string[]): LocalEndpoint[] {
-    const endpoints = names?.flatMap((name) => this.#index.find(name) ?? []) ?? this.all();
-    return endpoints.filter(isLocal);
-  }
-
-  /** Stores what was given if it has changed. */
-  async #remember(results: readonly Mended[]): Promise<readonly Mended[]> {
-    const news = results.flatMap(({ endpoint: { name }, given }) => {
-      const known = this.#index.find(name);
-      const stored = this.#records.find(name);
-      if (!known?.local || (isDeepStrictEqual(known.local.given, given) && stored?.ifindex === known.local.ifindex)) {
-        return [];
-      }
-      return [{ ...known, local: { ...known.local, given } }];
-    });
-    if (!(await this.#save(new Map(news.map(({ name, local }) => [name, local]))))) return results;
-    for (const endpoint of news) {
-      this.#failures.delete(endpoint.name);
-      this.#index.set(endpoint);
-    }
-    return results;
-  }
-
-  /** @returns false if it cannot be stored now; the next check tries again */
-  async #save(changes: ReadonlyMap<string, LocalRecord | undefined>): Promise<boolean> {
-    try {
-      await this.#records.save(changes);
-      return true;
-    } catch (error) {
-      this.#environment.warn('what this host knows of its interfaces is not stored', {
-        error: (error as Error).message,
-      });
-      return false;
-    }
-  }
-
-  async #close(endpoint: Endpoint, options: { readonly keep: boolean }): Promise<void> {
-    if (isLocal(endpoint)) await this.#attachments.close(endpoint, options);
-    this.#remotes.withdraw(endpoint.name);
-  }
-
-  /** Releases the endpoints of containers that are gone. After a reboot, their leases are kept. */
-  async #release(lost: readonly LocalEndpoint[]): Promise<void> {
-    const released = lost.filter(({ local }) => local.bootId === this.#environment.bootId);
-    for (const { name, local } of released) {
-      this.#environment.warn('endpoint released: its namespace is gone', { endpoint: name, netns: local.netns.path });
-      this.#releases.add(name);
-    }
-    for (const endpoint of lost) this.#index.set({ ...endpoint, state: 'detached' });
-    await this.#releases.run();
   }
 
   /** The host that it is on, if that is another one. @param owner from its record */

@@ -13,10 +13,12 @@ const PREFIX = 'attachments/';
 
 export class LocalRecords {
   readonly #store: Store;
+  readonly #warn: (message: string, details: object) => void;
   readonly #records = new Map<string, { readonly record: LocalRecord; readonly revision: number }>();
 
-  constructor(store: Store) {
+  constructor(store: Store, warn: (message: string, details: object) => void) {
     this.#store = store;
+    this.#warn = warn;
   }
 
   find(name: string): LocalRecord | undefined {
@@ -51,6 +53,17 @@ export class LocalRecords {
       const record = changes.get(name);
       if (record) this.#records.set(name, { record, revision });
       else this.#records.delete(name);
+    }
+  }
+
+  /** Like `save`, but only warns if it fails. @returns false then; the next check of the interfaces tries again */
+  async trySave(changes: ReadonlyMap<string, LocalRecord | undefined>): Promise<boolean> {
+    try {
+      await this.save(changes);
+      return true;
+    } catch (error) {
+      this.#warn('what this host knows of its interfaces is not stored', { error: (error as Error).message });
+      return false;
     }
   }
 }

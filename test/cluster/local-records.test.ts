@@ -28,12 +28,12 @@ const numbered = (portNo: number): LocalRecord => ({ portNo, netns: { path: '/n'
 
 t.test('the next daemon finds what the last one has stored', async (t) => {
   const store = await open(t);
-  const records = new LocalRecords(store);
+  const records = new LocalRecords(store, () => {});
   const save = (portNo: number | undefined): Promise<void> =>
     records.save(new Map([['shop/web', portNo === undefined ? undefined : numbered(portNo)]]));
   // Each is stored, because each time the revision is the right one.
   for (const portNo of [3, undefined, 4, 5]) await save(portNo);
-  const next = new LocalRecords(store);
+  const next = new LocalRecords(store, () => {});
   await next.load();
   t.same(next.names(), ['shop/web']);
   t.same(next.find('shop/web'), numbered(5));

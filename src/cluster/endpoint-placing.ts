@@ -1,0 +1,240 @@
+/**
+ * Puts endpoints into force, as far as that is possible now.
+ *
+ *   1. claim    an endpoint takes its addresses; one of another host is then in the tables
+ *   2. settle   finds the namespace of one of this host, and gives it a port number
+ *   3. locate   finds the namespace again; one whose namespace is gone is released, or kept after a reboot
+ *   4. reopen   opens the interfaces that exist, many at once
+ *   5. make     creates those that do not exist
+ *
+ * What fails leaves its endpoint waiting, with the reason in `failures`; placing it again tries again.
+ */
+import { WeftError } from '../error.ts';
+import type { PortNo } from '../flow/types.ts';
+import type { Forwarding } from '../forwarding.ts';
+import { resolveNetns, type NetnsRef } from '../link/netns.ts';
+import type { EndpointResource } from '../model/kinds/endpoint.ts';
+import { inTurns } from '../turns.ts';
+import type { Attachments } from './attachments.ts';
+import type { EndpointIndex } from './endpoint-index.ts';
+import {
+  declaredNetns,
+  isHere,
+  isLocal,
+  poolOf,
+  type Endpoint,
+  type LocalEndpoint,
+  type LocalRecord,
+} from './endpoint.ts';
+import type { LocalRecords } from './local-records.ts';
+import type { Networks } from './networks.ts';
+import type { Releases } from './releases.ts';
+import type { RemoteEndpoints } from './remote-endpoints.ts';
+
+export interface EndpointPlacingEnvironment {
+  readonly forwarding: Forwarding;
+  readonly networks: Networks;
+  readonly bootId: string;
+  readonly warn: (message: string, details: object) => void;
+}
+
+/** What is known of endpoints, and where they are in force. `endpoints.ts` owns it. */
+export interface EndpointParts {
+  readonly index: EndpointIndex;
+  readonly records: LocalRecords;
+  readonly attachments: Attachments;
+  readonly remotes: RemoteEndpoints;
+  readonly releases: Releases;
+  /** Why an endpoint waits, or what it has lacked since it was created. */
+  readonly failures: Map<string, WeftError>;
+}
+
+/** How many endpoints, most of which are other hosts', are entered in one turn; takes some milliseconds. */
+const CLAIMED_PER_TURN = 32;
+/** How many frames may be sent at once to announce endpoints to their networks; takes about 20 ms. */
+const MOST_ANNOUNCED = 2000;
+
+export class EndpointPlacing {
+  readonly #environment: EndpointPlacingEnvironment;
+  readonly #parts: EndpointParts;
+  /** An interface that exists while the start is under way was created before a crash. */
+  #isStarting = true;
+
+  constructor(environment: EndpointPlacingEnvironment, parts: EndpointParts) {
+    this.#environment = environment;
+    this.#parts = parts;
+  }
+
+  /** The start is over. */
+  started(): void {
+    this.#isStarting = false;
+  }
+
+  /**
+   * Puts endpoints into force that are not yet. Those of other hosts become known to the tables. On this host, existing
+   * interfaces are opened and missing ones are created. An endpoint whose container is gone is released.
+   */
+  async place(names: readonly string[]): Promise<void> {
+    const here: string[] = [];
+    // What comes in masses is no news: a start, or the end of a long break.
+    const isNews = !this.#isStarting && names.length <= CLAIMED_PER_TURN;
+    for await (const name of inTurns(names, CLAIMED_PER_TURN)) if (this.#claim(name, isNews)) here.push(name);
+    const settled = await this.#settle(here);
+    const local = this.#parts.index.local(settled).filter(({ state }) => state !== 'attached');
+    const places = this.#locate(local);
+    await this.#release(local.filter(({ name }) => !places.has(name)));
+    const there = local.flatMap((endpoint) => {
+      const netns = places.get(endpoint.name);
+      return netns ? [{ endpoint, netns }] : [];
+    });
+    this.#reopen(there.filter(({ endpoint }) => endpoint.local.ifindex !== undefined));
+    for (const { endpoint, netns } of there)
+      if (endpoint.local.ifindex === undefined) await this.#make(endpoint, netns);
+    this.#announce(this.#parts.index.local(names).filter(({ state }) => state === 'attached'));
+  }
+
+  /** It cannot be in force now. @param netns where its interface will be */
+  wait(endpoint: Endpoint, why: WeftError, netns?: NetnsRef): void {
+    const isNews = this.#parts.failures.get(endpoint.name)?.message !== why.message;
+    if (isNews) this.#environment.warn('endpoint waits', { endpoint: endpoint.name, error: why.message });
+    this.#parts.failures.set(endpoint.name, why);
+    if (netns && isLocal(endpoint)) this.#parts.attachments.wait(endpoint, netns, why.message);
+    this.#parts.index.set({ ...endpoint, state: 'waiting' });
+  }
+
+  /** Closes its interface, or takes it out of the tables. @param options whether its interface stays for the next start */
+  async close(endpoint: Endpoint, options: { readonly keep: boolean }): Promise<void> {
+    if (isLocal(endpoint)) await this.#parts.attachments.close(endpoint, options);
+    this.#parts.remotes.withdraw(endpoint.name);
+  }
+
+  /**
+   * Claims the addresses of an endpoint; one of another host is then in force. @returns true for one of this host to go
+   * on with
+   */
+  #claim(name: string, isNews: boolean): boolean {
+    const endpoint = this.#parts.index.find(name);
+    if (!endpoint) return false;
+    try {
+      const network = this.#environment.networks.get(endpoint.resource.spec.network);
+      const owner = this.#parts.index.withMac(network.name, endpoint.mac);
+      if (owner !== undefined && owner !== name) {
+        throw new WeftError('conflict', `endpoint "${name}": mac ${endpoint.mac} is taken by endpoint "${owner}"`);
+      }
+      for (const address of endpoint.addresses) poolOf(network, address).claim(name, address, isHere(endpoint));
+      if (isHere(endpoint)) return true;
+      this.#parts.remotes.enter(endpoint, isNews);
+      this.#parts.failures.delete(name);
+      if (endpoint.state !== 'remote') this.#parts.index.set({ ...endpoint, state: 'remote' });
+    } catch (error) {
+      this.#parts.remotes.withdraw(name);
+      this.wait(endpoint, error as WeftError);
+    }
+    return false;
+  }
+
+  /**
+   * Finds the namespaces of endpoints that have no local record yet, and gives another port number to those whose number
+   * somebody else got in the meantime. @returns the names of those that have a record now
+   */
+  async #settle(names: readonly string[]): Promise<string[]> {
+    const found = new Map<string, LocalRecord>();
+    for (const name of names) {
+      const endpoint = this.#parts.index.find(name)!;
+      if (endpoint.state === 'attached' || this.#parts.index.hasPort(endpoint)) continue;
+      try {
+        const local = endpoint.local ?? (await this.#newRecord(endpoint.resource));
+        const portNo = this.#parts.index.freePort(new Set([...found.values()].map((one) => one.portNo)));
+        found.set(name, { ...local, portNo });
+      } catch (error) {
+        this.wait(endpoint, error as WeftError);
+      }
+    }
+    await this.#parts.records.trySave(found);
+    for (const [name, local] of found) this.#parts.index.set({ ...this.#parts.index.find(name)!, local });
+    return names.filter((name) => this.#parts.index.find(name)?.local !== undefined);
+  }
+
+  async #newRecord(resource: EndpointResource): Promise<Omit<LocalRecord, 'portNo'>> {
+    const { path, dev, ino } = await resolveNetns(declaredNetns(resource));
+    return { netns: { path, dev: String(dev), ino: String(ino) }, bootId: this.#environment.bootId };
+  }
+
+  /** Where they are now. Those that no longer exist are left out. */
+  #locate(endpoints: readonly LocalEndpoint[]): ReadonlyMap<string, NetnsRef> {
+    const known = endpoints.flatMap(({ name }) => {
+      const netns = this.#parts.attachments.netns(name);
+      return netns ? [[name, netns] as const] : [];
+    });
+    // The numbers of a namespace mean another one after a reboot.
+    const others = endpoints.filter(
+      ({ name, local }) =>
+        this.#parts.attachments.netns(name) === undefined && local.bootId === this.#environment.bootId,
+    );
+    return new Map([...known, ...this.#parts.attachments.locate(others)]);
+  }
+
+  /** Releases the endpoints of containers that are gone. After a reboot, their leases are kept. */
+  async #release(lost: readonly LocalEndpoint[]): Promise<void> {
+    const released = lost.filter(({ local }) => local.bootId === this.#environment.bootId);
+    for (const { name, local } of released) {
+      this.#environment.warn('endpoint released: its namespace is gone', { endpoint: name, netns: local.netns.path });
+      this.#parts.releases.add(name);
+    }
+    for (const endpoint of lost) this.#parts.index.set({ ...endpoint, state: 'detached' });
+    await this.#parts.releases.run();
+  }
+
+  #reopen(places: readonly { readonly endpoint: LocalEndpoint; readonly netns: NetnsRef }[]): void {
+    const results = this.#parts.attachments.reopen(places);
+    for (const [at, { endpoint }] of places.entries()) {
+      const reopened = results[at]!;
+      if (reopened.state === 'attached') {
+        this.#parts.failures.delete(endpoint.name);
+        this.#parts.index.set({
+          ...endpoint,
+          local: { ...endpoint.local, ifindex: reopened.ifindex },
+          state: 'attached',
+        });
+        continue;
+      }
+      if (reopened.state === 'waiting') this.#parts.failures.set(endpoint.name, new WeftError('system', reopened.why));
+      else this.#parts.failures.delete(endpoint.name);
+      if (reopened.state !== endpoint.state) {
+        this.#environment.warn('endpoint not re-attached', { endpoint: endpoint.name, error: reopened.why });
+      }
+      this.#parts.index.set({ ...endpoint, state: reopened.state });
+    }
+  }
+
+  async #make(endpoint: LocalEndpoint, netns: NetnsRef): Promise<void> {
+    const { name } = endpoint;
+    try {
+      const ifindex = this.#parts.attachments.make(endpoint, netns, { mayBeThere: this.#isStarting });
+      const made: LocalEndpoint = { ...endpoint, local: { ...endpoint.local, ifindex }, state: 'attached' };
+      this.#parts.index.set(made);
+      const given = await this.#parts.attachments.give(made);
+      const local = { ...made.local, given };
+      this.#parts.index.set({ ...made, local });
+      await this.#parts.records.save(new Map([[name, local]]));
+      this.#parts.failures.delete(name);
+    } catch (error) {
+      const isMade = this.#parts.attachments.isOpen(name);
+      if (isMade) this.#parts.failures.set(name, error as WeftError);
+      else this.wait(endpoint, error as WeftError, netns);
+    }
+  }
+
+  /**
+   * Neighbors that asked in vain in the meantime would wait up to a second before they ask again. Announcements are
+   * flooded, which is not worth it in a large network, except for a single endpoint.
+   */
+  #announce(endpoints: readonly LocalEndpoint[]): void {
+    let copies = 0;
+    for (const { local, resource } of endpoints) {
+      copies += this.#parts.index.countIn(resource.spec.network);
+      if (copies > MOST_ANNOUNCED && endpoints.length > 1) return;
+      this.#environment.forwarding.announce(local.portNo as PortNo);
+    }
+  }
+}
