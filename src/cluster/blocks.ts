@@ -34,6 +34,7 @@ import { WeftError } from '../error.ts';
 import { addressText } from '../model/address.ts';
 import type { AddressClaim } from '../model/records.ts';
 import type { Change, Expectation, Put, Store, Transaction } from '../store/store.ts';
+import { inTurns } from '../turns.ts';
 import { BlockPool } from './block-pool.ts';
 import { BLOCKS, REST_MS } from './block.ts';
 import { recordOf, type BlockContent, type Holding, type Want } from './holding.ts';
@@ -51,6 +52,8 @@ const IDLE_MS = 300_000;
 const ANSWER_MS = 3000;
 /** How long a waiting endpoint does not ask again for an address that was refused. */
 const ASK_AGAIN_MS = 60_000;
+/** How many blocks are looked after in one turn of the event loop. */
+const KEPT_PER_TURN = 256;
 
 export interface BlocksEnvironment {
   readonly store: Store;
@@ -118,6 +121,7 @@ export class Blocks implements Register {
       onNeed: (holding) => this.keepSoon(holding),
     });
     this.#pools.set(spaceOf(network, pool.addresses.first), pool);
+    for (const holding of this.#holdings.known(network, pool.addresses.first).values()) this.#noteOwn(holding);
     return pool;
   }
 
@@ -128,7 +132,7 @@ export class Blocks implements Register {
       if (!holding) continue;
       holding.see(entry?.value, entry?.revision ?? 0, revision);
       lost.push(...(this.#poolOf(holding)?.lost(holding) ?? []));
-      if (holding.concernsThisHost) this.#own.add(holding);
+      this.#noteOwn(holding);
       if (holding.isVoid) this.#holdings.delete(holding);
     }
     this.#tell();
@@ -269,7 +273,7 @@ export class Blocks implements Register {
       if (ahead) this.#own.add(ahead);
     }
     const now = this.#environment.clock();
-    for (const holding of [...this.#own]) {
+    for await (const holding of inTurns([...this.#own], KEPT_PER_TURN)) {
       if (this.#isClosed) return;
       holding.rest(now, REST_MS);
       holding.askAgain(now, ASK_AGAIN_MS);
@@ -421,6 +425,11 @@ export class Blocks implements Register {
       for (const holding of changed) holding.isChanged = true;
       throw error;
     }
+  }
+
+  /** Of a block outside of all subnets, there is nothing to do, however many somebody has written. */
+  #noteOwn(holding: Holding): void {
+    if (this.#poolOf(holding) && holding.concernsThisHost) this.#own.add(holding);
   }
 
   #tell(): void {

@@ -15,7 +15,7 @@ import { kinds } from '../model/kinds/registry.ts';
 import { idOf } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
 import type { Change, Entry } from '../store/store.ts';
-import { inTurns } from '../turns.ts';
+import { inTurns, nextTurn } from '../turns.ts';
 import { Deletions } from './deletions.ts';
 import type { Feed, News } from './feed.ts';
 import { Followers } from './followers.ts';
@@ -91,22 +91,26 @@ export class Enforcement {
   async #enforce({ changes, revision, keys }: News): Promise<boolean> {
     const { reconcilers, registers } = this.#environment;
     this.#revision = revision;
-    const isDone = await this.#enforceAll(changes, revision);
-    // What was refused before may be possible now.
-    if (isDone) await this.#enforceAll(this.refused.changes(), revision);
+    const changed = await this.#enforceAll(changes, revision);
+    // What clashed with others before may be possible now.
+    if (changed.size > 0) await this.#enforceAll(this.refused.clashing(changed), revision);
     if (keys) {
       for (const register of registers) register.listed?.(keys, revision);
       for (const reconciler of reconcilers.values()) reconciler.listed?.(keys, revision);
     }
     if (keys || changes.some(({ key }) => !key.startsWith(LIVE))) this.#environment.onInForce?.(revision);
-    return isDone;
+    return changed.size > 0;
   }
 
-  async #enforceAll(changes: readonly Change[], revision: number): Promise<boolean> {
+  /** @returns the kinds of which something has changed */
+  async #enforceAll(changes: readonly Change[], revision: number): Promise<ReadonlySet<string>> {
     const { reconcilers, registers } = this.#environment;
     for (const register of registers) {
       const concern = changes.filter(({ key }) => key.startsWith(register.prefix));
-      if (concern.length > 0) await this.#guarded(() => register.see(concern, revision));
+      for (let first = 0; first < concern.length; first += READ_PER_TURN) {
+        if (first > 0) await nextTurn();
+        await this.#guarded(() => register.see(concern.slice(first, first + READ_PER_TURN), revision));
+      }
     }
     const put = new Map<string, Stored[]>(kinds.map(({ kind }) => [kind, []]));
     const removed = new Map<string, string[]>(kinds.map(({ kind }) => [kind, []]));
@@ -133,7 +137,7 @@ export class Enforcement {
     for (const { kind } of kinds) {
       this.followers.changed(kind, [...removed.get(kind)!, ...put.get(kind)!.map(({ name }) => name)]);
     }
-    return [...put.values(), ...removed.values()].some((all) => all.length > 0);
+    return new Set([...put, ...removed].flatMap(([kind, all]) => (all.length > 0 ? [kind] : [])));
   }
 
   /**
@@ -148,8 +152,9 @@ export class Enforcement {
       this.refused.delete(key);
       return stored;
     } catch (error) {
-      const { message: why } = error as WeftError;
-      const isNews = this.refused.add({ kind, name, revision: entry!.revision, why, change });
+      const { code, message: why } = error as WeftError;
+      const isClash = code === 'conflict';
+      const isNews = this.refused.add({ kind, name, revision: entry!.revision, why, isClash, change });
       if (isNews) this.#environment.logger.warn({ key, why }, 'a record of the store is not accepted');
       return undefined;
     }

@@ -94,7 +94,8 @@ export interface Reconciler {
   /**
    * Called before `put`.
    * @param others those that are put together with it: one array, in which each is that is not refused
-   * @throws WeftError if this host cannot have the record, which another program has written
+   * @throws WeftError if this host cannot have the record, which another program has written: `conflict` if it could,
+   *   were it not for others of its kind, and anything else if it never can
    */
   check?(stored: Stored, others: readonly Stored[]): void;
   put(stored: readonly Stored[]): void | Promise<void>;

@@ -1,7 +1,7 @@
 /**
  * Records of the store that this host does not accept, such as a faulty one that another program has written. What was
- * in force under their names stays so. They are shown as waiting, and tried again whenever something else has changed.
- * To mend one, apply the resource again or delete it.
+ * in force under their names stays so. They are shown as waiting, and those that clash with others are tried again whenever
+ * others of their kind have changed. To mend one, apply the resource again or delete it.
  */
 import { WeftError } from '../error.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
@@ -15,6 +15,8 @@ interface Refused {
   readonly name: string;
   readonly revision: number;
   readonly why: string;
+  /** It may be possible when another of its kind has changed. What is faulty stays so, however often it is read. */
+  readonly isClash: boolean;
   /** As the watch has reported it. */
   readonly change: Change;
 }
@@ -36,9 +38,10 @@ export class RefusedRecords {
     this.#refused.delete(key);
   }
 
-  /** To try them again. */
-  changes(): Change[] {
-    return [...this.#refused.values()].map(({ change }) => change);
+  /** Those to try again after others of these kinds have changed. */
+  clashing(kinds: ReadonlySet<string>): Change[] {
+    const all = [...this.#refused.values()];
+    return all.filter(({ kind, isClash }) => isClash && kinds.has(kind.kind)).map(({ change }) => change);
   }
 
   /** The revision of a refused record; undefined if there is none under that name. */

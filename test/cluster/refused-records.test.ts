@@ -95,6 +95,11 @@ t.test('a network that clashes does not take the place of another', async (t) =>
   ]);
   t.equal(networks.size, 1);
   t.equal(forwarding.tables.topology.networkNamed('blue')?.vni, 100);
+  await write({ 'networks/faulty': { resource: {} } });
+  const triedAgain = (kind: string) => cluster.refused.clashing(new Set([kind])).map(({ key }) => key);
+  t.same(triedAgain('Network'), ['networks/red', 'networks/wide'], 'what is faulty is not tried again');
+  t.same(triedAgain('Endpoint'), [], 'nor is anything when others have changed');
+  await write({ 'networks/faulty': undefined });
   await cluster.delete(networkKind, { name: 'blue' });
   t.same(cluster.refused.report(), [], 'without it they are accepted');
   t.equal(networks.size, 2);

@@ -3,7 +3,7 @@
  * done from one turn to the next is counted.
  */
 import t from 'tap';
-import { manifest, openControlPlane } from './control-plane.ts';
+import { manifest, openControlPlane, openStore } from './control-plane.ts';
 
 const MANY = 300;
 /** The most of one thing that may be done in one turn. */
@@ -23,12 +23,16 @@ class Turns {
     turn();
   }
 
-  /** Counts the calls of a method of `object` from now on. */
-  watch<K extends string>(object: Record<K, (...parameters: never[]) => unknown>, method: K): void {
-    const original = object[method].bind(object) as (...parameters: unknown[]) => unknown;
+  /** Counts the calls of a method of `object` from now on, or what each of them does. */
+  watch<K extends string, P extends unknown[]>(
+    object: Record<K, (...parameters: P) => unknown>,
+    method: K,
+    countOf: (...parameters: P) => number = () => 1,
+  ): void {
+    const original = object[method].bind(object);
     Object.assign(object, {
-      [method]: (...parameters: unknown[]): unknown => {
-        const count = (this.#counts.get(method) ?? 0) + 1;
+      [method]: (...parameters: P): unknown => {
+        const count = (this.#counts.get(method) ?? 0) + countOf(...parameters);
         this.#counts.set(method, count);
         this.#most.set(method, Math.max(count, this.#most.get(method) ?? 0));
         return original(...parameters);
@@ -80,4 +84,42 @@ t.test('a large file is planned, put into force and removed in turns', async (t)
   for (const method of ['removeRemote', 'removeNetwork']) {
     t.ok(turns.most(method) > 0 && turns.most(method) <= MOST, `${method}: ${turns.most(method)} in a turn at most`);
   }
+});
+
+t.test('what somebody has written that is no resource is seen, and looked after, in turns', async (t) => {
+  const shared = await openStore(t);
+  const { blocks, cluster, membership, store, write } = await openControlPlane(t, undefined, { shared });
+  const turns = new Turns();
+  t.teardown(() => turns.end());
+  await cluster.apply([manifest('Network', 'wide', { subnets: ['10.0.0.0/16'] })]);
+  turns.watch(membership.live, 'see', (changes) => changes.length);
+  const live = (n: number) => ({
+    ...{ host: `h${n}`, id: '00'.repeat(16), version: '1', capabilities: [], startedAt: '', clock: 0 },
+    process: { bootId: '', pidNamespace: '', pid: 1, startTicks: '', stateDirectory: '' },
+  });
+  await write(Object.fromEntries(Array.from({ length: MANY }, (_, n) => [`live/h${n}`, live(n)])));
+  t.equal(membership.live.size, MANY);
+  t.ok(turns.most('see') <= 64, `${turns.most('see')} signs of life in a turn at most`);
+
+  // Each look at a block asks for the state of the store.
+  const count = 1000;
+  // This host has given an address of each back, and the host of the block has not taken it yet.
+  const back = { host: 'here', endpoint: 'gone', isFree: true };
+  const records = (network: string) =>
+    Object.fromEntries(
+      Array.from({ length: count }, (_, n) => {
+        const [first, given] = [0, 5].map((offset) => `10.0.${n >> 4}.${(n & 15) * 16 + offset}`) as [string, string];
+        return [`blocks/${network}/4-${first}`, { host: 'there', claimed: { [given]: back } }];
+      }),
+    );
+  let looks = 0;
+  turns.watch(store, 'health', () => (looks++, 1));
+  await write(records('nowhere'));
+  await blocks?.keep();
+  t.ok(looks < 100, `${looks} looks at the blocks of a network that does not exist`);
+  await write(records('wide'));
+  await blocks?.keep();
+  t.ok(looks >= count, 'those of this host are looked after');
+  // A pass may end, and the next one begin, in one turn.
+  t.ok(turns.most('health') <= 2 * 256, `${turns.most('health')} looks in a turn at most`);
 });
