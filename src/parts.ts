@@ -209,6 +209,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     underlay: () => underlay.addressText,
     mtu: () => underlay.mtu(),
     mustWait: () => feed.report()?.refused,
+    isStored: () => cluster.isStored,
     isReachable: (name) => {
       const host = hosts.find(name);
       return host && peers.isReachable(host.resource.spec.underlay);
@@ -346,12 +347,12 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     ...routeClashes(networks.all().map(({ name, resource }) => ({ name, routes: resource.spec.routes }))),
   ];
 
-  const cluster = new Cluster({
+  const cluster: Cluster = new Cluster({
     hostName: options.host,
     feed,
     reconcilers: reconcilers({ networks, hosts, endpoints }),
     registers: allotment && blocks && probeKey ? [allotment, blocks, membership.live, probeKey] : [],
-    onInForce: (revision) => membership.reached(revision),
+    onInForce: (revision, latest) => membership.reached(revision, latest),
     onEnforced: () => {
       peers.follow();
       return outside.keep();

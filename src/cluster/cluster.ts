@@ -90,6 +90,11 @@ export class Cluster {
     return this.#environment.feed.close();
   }
 
+  /** False while this host has something in force that a shared store does not have yet. */
+  get isStored(): boolean {
+    return this.#enforcement.isStored;
+  }
+
   /** True if the store has such a resource, be it one that this host does not accept. */
   isDeclared(kind: KindDefinition, name: string): boolean {
     const reconciler = this.#environment.reconcilers.get(kind.kind)!;

@@ -33,8 +33,11 @@ export interface EnforcementEnvironment {
   readonly registers: readonly Register[];
   /** Called when something has been put into force, except during the start. */
   readonly onEnforced: () => Promise<void>;
-  /** Called with the revision of everything that is in force by now, unless only signs of life were new. */
-  readonly onInForce?: (revision: number) => void;
+  /**
+   * Called when something but signs of life was new, or the store went back.
+   * @param revision everything up to there is in force @param latest the last change of the state that is known
+   */
+  readonly onInForce?: (revision: number, latest: number) => void;
   /** Methods as pino has them. */
   readonly logger: Readonly<Record<'info' | 'warn' | 'error', (details: object, message: string) => void>>;
 }
@@ -49,6 +52,10 @@ export class Enforcement {
   readonly #environment: EnforcementEnvironment;
   /** The revision of what was put into force last. */
   #revision = 0;
+  /** The revision of the last change that was more than a sign of life. */
+  #latest = 0;
+  /** Keys of what is in force and not stored yet. */
+  readonly #unstored = new Set<string>();
   /** Called when everything that there was at the start is in force; undefined from then on. */
   #onStarted: (() => Promise<void>) | undefined;
 
@@ -60,6 +67,11 @@ export class Enforcement {
   /** The revision of what was put into force last. */
   get revision(): number {
     return this.#revision;
+  }
+
+  /** False while this host has something in force that a shared store does not have yet. */
+  get isStored(): boolean {
+    return this.#unstored.size === 0;
   }
 
   /** Begins, after the feed has: `follow` calls `onStarted` when everything that there is is in force. */
@@ -88,8 +100,10 @@ export class Enforcement {
   }
 
   /** @returns true if there was something to do */
-  async #enforce({ changes, revision, keys }: News): Promise<boolean> {
+  async #enforce(news: News): Promise<boolean> {
+    const { changes, revision, keys } = news;
     const { reconcilers, registers } = this.#environment;
+    const hasGoneBack = revision < this.#revision;
     this.#revision = revision;
     const changed = await this.#enforceAll(changes, revision);
     // What clashed with others before may be possible now.
@@ -98,8 +112,18 @@ export class Enforcement {
       for (const register of registers) register.listed?.(keys, revision);
       for (const reconciler of reconcilers.values()) reconciler.listed?.(keys, revision);
     }
-    if (keys || changes.some(({ key }) => !key.startsWith(LIVE))) this.#environment.onInForce?.(revision);
+    const concern = changes.filter(({ key }) => !key.startsWith(LIVE));
+    this.#note(hasGoneBack, { ...news, changes: concern });
+    if (keys || hasGoneBack || concern.length > 0) this.#environment.onInForce?.(revision, this.#latest);
     return changed.size > 0;
+  }
+
+  #note(hasGoneBack: boolean, news: News): void {
+    this.#latest = Math.max(hasGoneBack ? 0 : this.#latest, latestOf(news));
+    for (const { key, entry } of news.changes) {
+      if ((entry?.revision ?? 0) < 0) this.#unstored.add(key);
+      else this.#unstored.delete(key);
+    }
   }
 
   /** @returns the kinds of which something has changed */
@@ -180,4 +204,16 @@ export class Enforcement {
       this.#environment.logger.error({ err: error }, 'unexpected');
     }
   }
+}
+
+/**
+ * When the last of the changes was made. Whoever reads everything does not learn when something was deleted, and the others
+ * have had in force for long what is there: the revision of what was read may be one that they never have to do with.
+ */
+function latestOf({ changes, revision, madeAt, keys }: News): number {
+  if (changes.length === 0) return 0;
+  // Of a store that went back, this host may know changes that it has lost.
+  const isThere = (one: number): boolean => !keys || one <= revision;
+  const made = changes.map(({ entry }) => entry?.revision ?? 0).filter(isThere);
+  return made.reduce((latest, one) => Math.max(latest, one), madeAt ?? 0);
 }

@@ -18,6 +18,8 @@ export interface News {
   /** Everything up to there is in force afterwards, although there may be no change. It goes back if the store was restored. */
   readonly revision: number;
   readonly changes: readonly Change[];
+  /** The revision that made the changes, where the changes do not say it themselves, as deletions do not. */
+  readonly madeAt?: number;
   /** Present if everything was read: all keys that there are. Whatever else was in force is among the changes. */
   readonly keys?: ReadonlySet<string>;
 }

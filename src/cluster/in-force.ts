@@ -29,7 +29,7 @@ export interface InForceEnvironment {
   }[];
   /** Whether the tunnel to a host works; undefined if that is not known. */
   readonly isReachable: (host: string) => boolean | undefined;
-  /** Why this host does not follow the store at the moment. */
+  /** Why this host does not follow the store at the moment, or has something that the store does not have yet. */
   readonly isCutOff: () => string | undefined;
   /** Does something later; returns how to cancel that. */
   readonly after: (delayMs: number, work: () => void) => () => void;
@@ -40,8 +40,12 @@ const LOOK_MS = 250;
 
 export class InForce {
   readonly #environment: InForceEnvironment;
-  /** The revision of the state that this host has in force. */
+  /** Everything up to this revision is in force here. */
   #revision = 0;
+  /** The last change of the state up to there. Others, who have had that for long, may never have a reason to go on. */
+  #latest = 0;
+  /** The last change of the state that is in force here, or about to be. */
+  #declared = 0;
   /** What the other hosts had when they were asked last. */
   #known: ReadonlyMap<string, number> = new Map();
 
@@ -49,22 +53,32 @@ export class InForce {
     this.#environment = environment;
   }
 
+  /** The last change of the state that this host has in force. */
   get revision(): number {
-    return this.#revision;
+    return this.#latest;
   }
 
-  /** This host has it in force. It is less than before if the store was restored to that. */
-  reached(revision: number): void {
+  /** The tables of this host have everything up to that change of the state, and its datapath gets it. */
+  declared(latest: number): void {
+    this.#declared = latest;
+  }
+
+  /**
+   * This host has it in force. It is less than before if the store was restored to that.
+   * @param latest the last change of the state up to there
+   */
+  reached(revision: number, latest: number): void {
     this.#revision = revision;
+    this.#latest = latest;
   }
 
   /** As it was when the hosts were asked last (`look`). */
-  report(revision = this.#revision): InForceReport {
+  report(latest = this.#latest): InForceReport {
     const hosts = this.#environment
       .hosts()
-      .map((host): HostInForceReport => this.#reportOf(host, revision))
+      .map((host): HostInForceReport => this.#reportOf(host, latest))
       .sort((a, b) => compareNames(a.host, b.host));
-    return { revision, hosts };
+    return { revision: latest, hosts };
   }
 
   /** Asks what the hosts have in force. @throws WeftError of the store */
@@ -81,14 +95,20 @@ export class InForce {
   }
 
   /**
-   * Waits until everything that is in force here is in force on all hosts that are not down.
+   * Waits until everything that was applied here is in force on all hosts that are not down.
    * @param timeoutMs how long at most @returns where it is @throws WeftError that names the hosts where it is not
    */
   async wait(timeoutMs: number): Promise<InForceReport> {
     const { applied, after } = this.#environment;
     if (!applied) return this.report();
-    const revision = this.#revision;
-    const failure = (): string | undefined => this.#environment.isCutOff() ?? missingText(this.report(revision));
+    let latest = this.#declared;
+    let whyCutOff = this.#environment.isCutOff();
+    const failure = (): string | undefined => {
+      // What this host has written meanwhile had no revision before.
+      if (whyCutOff !== undefined) latest = this.#declared;
+      whyCutOff = this.#environment.isCutOff();
+      return whyCutOff ?? missingText(this.report(latest));
+    };
     let isOver = false;
     let wake = (): void => {};
     const cancel = after(timeoutMs, () => {
@@ -97,12 +117,12 @@ export class InForce {
     });
     let stopWatch = (): void => {};
     try {
-      stopWatch = applied.watch('', revision, () => wake());
+      stopWatch = applied.watch('', latest, () => wake());
       for (;;) {
         const woken = new Promise<void>((resolve) => (wake = resolve));
         await Promise.race([this.look().catch(() => {}), woken]);
         const why = failure();
-        if (why === undefined) return this.report(revision);
+        if (why === undefined) return this.report(latest);
         if (isOver)
           throw new WeftError('unreachable', `in force here, but after ${timeoutMs / 1000} s not everywhere: ${why}`);
         const stop = after(LOOK_MS, () => wake());
@@ -124,10 +144,13 @@ export class InForce {
     wanted: number,
   ): HostInForceReport {
     const { host, isReachable } = this.#environment;
-    if (name === host) return { host: name, state: 'in force', revision: this.#revision, behind: 0 };
+    if (name === host) {
+      const state = this.#latest >= wanted ? 'in force' : 'lagging';
+      return { host: name, state, revision: this.#revision, behind: Math.max(0, wanted - this.#latest) };
+    }
     const revision = this.#known.get(name);
     const since = goneSinceMs === undefined ? {} : { since: new Date(goneSinceMs).toISOString() };
-    const known = revision === undefined ? {} : { revision, behind: Math.max(0, this.#revision - revision) };
+    const known = revision === undefined ? {} : { revision, behind: Math.max(0, this.#latest - revision) };
     if (isLive && isReachable(name) !== false) {
       return { host: name, state: (revision ?? 0) >= wanted ? 'in force' : 'lagging', ...known };
     }

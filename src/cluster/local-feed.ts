@@ -34,7 +34,7 @@ export class LocalFeed implements Feed {
     if (!event) return undefined;
     if (event.kind === 'changes') {
       this.#note(event.changes);
-      return event;
+      return { ...event, madeAt: event.revision };
     }
     try {
       return await this.#list();

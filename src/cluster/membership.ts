@@ -30,6 +30,8 @@ export interface MembershipEnvironment {
   readonly mtu: () => Promise<number | undefined>;
   /** Why nothing may be written to the store now. */
   readonly mustWait: () => string | undefined;
+  /** Whether the store has everything of this host as it is in force here. */
+  readonly isStored: () => boolean;
   /** Whether the tunnel to a host works; undefined if that is not known. */
   readonly isReachable: (host: string) => boolean | undefined;
   /** Undefined if it cannot be seen from here. */
@@ -142,10 +144,11 @@ export class Membership {
     this.#lookLater();
   }
 
-  /** The state is in force in the tables up to this revision. */
-  reached(revision: number): void {
+  /** The state is in force in the tables up to this revision. @param latest its last change that is known */
+  reached(revision: number, latest: number): void {
+    this.inForce.declared(latest);
     void this.#environment.settled().then(() => {
-      this.inForce.reached(revision);
+      this.inForce.reached(revision, latest);
       this.#presence?.applied(revision);
     });
   }
@@ -194,7 +197,11 @@ export class Membership {
     if (!shared || !this.#presence) return undefined;
     const { isReachable, why } = shared.store.health();
     const { state, why: whyNot } = this.#presence.report;
-    if (isReachable && state === 'registered') return undefined;
+    if (isReachable && state === 'registered') {
+      return this.#environment.isStored()
+        ? undefined
+        : 'the store does not have yet what this host wrote while it was away';
+    }
     return `this host itself is cut off from the store: ${(isReachable ? whyNot : why) ?? 'it does not answer'}`;
   }
 

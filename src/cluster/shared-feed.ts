@@ -403,7 +403,7 @@ export class SharedFeed implements Feed {
     this.#reached(revision);
     // Whoever wrote it is told that it is in force, and then it must survive this daemon.
     if (isOwn) await this.#state.flushed().catch((error: unknown) => this.#tellFailure(error, 'the copy is behind'));
-    return { revision, changes };
+    return { revision, changes, madeAt: revision };
   }
 
   /** @returns what is to be put into force */
@@ -501,8 +501,9 @@ export class SharedFeed implements Feed {
     return { revision: mark?.revision ?? 0, changes: all, keys: new Set(copied.keys()) };
   }
 
-  #give(changes: readonly Change[]): void {
-    this.#ownNews.push({ revision: this.#state.mark?.revision ?? 0, changes });
+  #give(changes: readonly Change[], madeAt?: number): void {
+    const made = madeAt === undefined ? {} : { madeAt };
+    this.#ownNews.push({ revision: this.#state.mark?.revision ?? 0, changes, ...made });
     this.#onNews();
   }
 
@@ -517,7 +518,7 @@ export class SharedFeed implements Feed {
     if (news.length === 0) return;
     for (const change of news) this.#state.take(change);
     this.#reached(0);
-    this.#give(news);
+    this.#give(news, revision);
   }
 
   /** Everything up to this revision is in force. */

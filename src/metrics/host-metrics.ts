@@ -57,8 +57,8 @@ export const hostMetrics: readonly Metric[] = [
     'How many revisions of the state a host of the shared store is behind this one',
     ['host'],
     ({ status: { inForce } }) =>
-      (inForce?.hosts ?? []).flatMap(({ host, revision }) =>
-        revision === undefined ? [] : [{ labels: { host }, value: Math.max(0, (inForce?.revision ?? 0) - revision) }],
+      (inForce?.hosts ?? []).flatMap(({ host, behind }) =>
+        behind === undefined ? [] : [{ labels: { host }, value: behind }],
       ),
   ),
 ];

@@ -121,6 +121,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     underlay: () => underlay,
     mtu: async () => 1500,
     mustWait: () => feed.report()?.refused,
+    isStored: () => cluster.isStored,
     isReachable: () => undefined,
     isRunning: () => false,
     randomHostId: () => randomBytes(3),
@@ -171,12 +172,12 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     onNamespaceGone: () => {},
     warn: (message) => warnings.push(message),
   });
-  const cluster = new Cluster({
+  const cluster: Cluster = new Cluster({
     hostName: host,
     feed,
     reconcilers: reconcilers({ networks, hosts, endpoints }),
     registers: allotment && blocks ? [allotment, blocks, membership.live] : [],
-    onInForce: (revision) => membership.reached(revision),
+    onInForce: (revision, latest) => membership.reached(revision, latest),
     onEnforced: async () => {},
     prepare: async () => {},
     onApplied: async () => {},

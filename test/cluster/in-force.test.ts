@@ -1,21 +1,29 @@
 /** Hosts that share a store say what they have in force, and one can wait for all of them. */
 import t, { type Test } from 'tap';
+import { Cluster } from '../../src/cluster/cluster.ts';
+import type { Feed, News } from '../../src/cluster/feed.ts';
 import type { MembershipEnvironment } from '../../src/cluster/membership.ts';
 import type { HostInForceReport } from '../../src/model/report.ts';
 import { hostKind } from '../../src/model/kinds/host.ts';
 import { within } from '../../src/store/within.ts';
 import { until } from '../support/process.ts';
 import { manifest, openControlPlane, openStore } from './control-plane.ts';
+import { endpointOf } from './feed-host.ts';
+import { Switchable } from '../support/switchable.ts';
 
 const SHORT_MS = 300;
 const LONG_MS = 60_000;
 type HostName = 'a' | 'b' | 'c';
 
-/** Three hosts. @param reachable what `a` knows of the tunnels to the others */
-async function lab(t: Test, reachable: Partial<Record<string, boolean>> = {}) {
-  // The timers of the hosts keep no process alive.
+/** The timers of the hosts keep no process alive. */
+function stayAlive(t: Test): void {
   const alive = setInterval(() => {}, LONG_MS);
   t.teardown(() => clearInterval(alive));
+}
+
+/** Three hosts. @param reachable what `a` knows of the tunnels to the others */
+async function lab(t: Test, reachable: Partial<Record<string, boolean>> = {}) {
+  stayAlive(t);
   const root = await openStore(t);
   const [shared, applied] = [within(root, 'state/'), within(root, 'applied/')];
   const open = (host: HostName, membership: Partial<MembershipEnvironment> = {}) =>
@@ -69,6 +77,96 @@ t.test('publishing what is in force makes no new work', async (t) => {
     before,
   );
   t.ok(before.every((one) => one < revision));
+});
+
+t.test('a host that starts again asks of the others only what concerned the state', async (t) => {
+  const { a, b, c, root, shared } = await lab(t);
+  await a.cluster.apply([network('blue', 1)]);
+  await a.membership.inForce.wait(LONG_MS);
+  await c.close();
+  await until(() => [a, b].every(({ membership }) => !membership.live.find('c')), { what: 'it is gone' });
+  // What others keep in the store, too, makes revisions.
+  for (let n = 0; n < 3; n++) await root.transact({ put: [{ key: 'else', value: n }] });
+  const applied = within(root, 'applied/');
+  const again = await openControlPlane(t, c.directory, { host: 'c', shared, applied, underlay: underlayOf('c') });
+  await until(() => again.membership.live.find('c') !== undefined, { what: 'it is registered' });
+  const { hosts } = await again.membership.inForce.wait(1000);
+  t.same(states(hosts), { a: 'in force', b: 'in force', c: 'in force' });
+  t.same(
+    hosts.map(({ behind }) => behind),
+    [0, 0, 0],
+  );
+});
+
+t.test('what the datapath does not have yet is waited for, too', async (t) => {
+  const root = await openStore(t);
+  const [shared, applied] = [within(root, 'state/'), within(root, 'applied/')];
+  let settled = Promise.resolve();
+  const membership = { settled: () => settled };
+  const a = await openControlPlane(t, undefined, { host: 'a', shared, applied, membership });
+  await until(() => a.membership.live.find('a') !== undefined, { what: 'it is registered' });
+  let settle = (): void => {};
+  settled = new Promise((resolve) => (settle = resolve));
+  await a.cluster.apply([network('blue', 1)]);
+  const waiting = a.membership.inForce.wait(LONG_MS);
+  settle();
+  t.ok((await waiting).revision >= a.networks.find('blue')!.revision);
+});
+
+t.test('what was written while the store was away is waited for until the store and all hosts have it', async (t) => {
+  stayAlive(t);
+  const root = await openStore(t);
+  const [shared, applied] = [new Switchable(within(root, 'state/')), within(root, 'applied/')];
+  const [WEB, record] = ['endpoints/default/web', { ...endpointOf('a', '10.0.0.1'), host: 'a' }];
+  const a = await openControlPlane(t, undefined, { host: 'a', shared, applied });
+  await until(() => a.membership.live.find('a') !== undefined, { what: 'it is registered' });
+  shared.away();
+  await a.cluster.serial.run(async () => {
+    await a.feed.transact({ put: [{ key: WEB, value: record }] });
+    await a.cluster.enforce();
+  });
+  t.notOk(a.cluster.isStored);
+  await t.rejects(a.membership.inForce.wait(SHORT_MS), { message: /this host itself is cut off from the store/ });
+  const waiting = a.membership.inForce.wait(LONG_MS);
+  shared.back();
+  const { revision } = await waiting;
+  t.ok(a.cluster.isStored);
+  t.ok(revision >= (await shared.get(WEB))!.revision);
+});
+
+t.test('which change of the state is the last one', async (t) => {
+  const entry = (key: string, revision: number) => ({ key, entry: { key, value: {}, revision } });
+  const [keys, gone] = [new Set<string>(), { key: 'blocks/x', entry: undefined }];
+  const news: (News & { readonly told?: readonly [number, number] })[] = [
+    { revision: 900, keys, changes: [entry('blocks/x', 700), entry('live/a', 899)], told: [900, 700] },
+    { revision: 901, madeAt: 901, changes: [gone], told: [901, 901] },
+    { revision: 905, madeAt: 905, changes: [entry('live/a', 905)] },
+    // Known without the watch, which has not got that far.
+    { revision: 905, changes: [entry('blocks/y', 907)], told: [905, 907] },
+    { revision: 905, madeAt: 908, changes: [gone], told: [905, 908] },
+    { revision: 920, keys, changes: [gone, entry('blocks/z', 915)], told: [920, 915] },
+    // The store went back: this host goes on with what it has, and has nothing of what follows.
+    { revision: 100, changes: [], told: [100, 0] },
+    { revision: 101, madeAt: 101, changes: [entry('blocks/z', 101)], told: [101, 101] },
+    { revision: 90, keys, changes: [entry('blocks/y', 907), entry('blocks/z', 80)], told: [90, 80] },
+  ];
+  const left = [...news];
+  const told: (readonly [number, number])[] = [];
+  const cluster = new Cluster({
+    ...{ hostName: 'a', reconcilers: new Map(), registers: [] },
+    feed: { start: async () => {}, next: async () => left.shift() } as unknown as Feed,
+    onEnforced: async () => {},
+    onInForce: (revision, latest) => void told.push([revision, latest]),
+    prepare: async () => {},
+    onApplied: async () => {},
+    after: () => () => {},
+    logger: { info: () => {}, warn: () => {}, error: (_, message) => t.fail(message) },
+  });
+  await cluster.start();
+  t.same(
+    told,
+    news.flatMap((one) => (one.told ? [one.told] : [])),
+  );
 });
 
 t.test('a host that lags is named, and the change stays', async (t) => {

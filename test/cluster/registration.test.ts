@@ -93,6 +93,7 @@ async function lab(t: Test) {
       underlay: () => underlay,
       mtu: async () => 1500,
       mustWait: () => undefined,
+      isStored: () => true,
       isReachable: () => undefined,
       isRunning: () => true,
       randomHostId: () => Uint8Array.of(1, 2, 3),
@@ -245,7 +246,7 @@ t.test('a host that starts while the store is away registers when it is back', a
 t.test('what a host has under its lease comes back when the lease has ended', async (t) => {
   const { daemon, own, time, shared, store } = await lab(t);
   const { membership } = await daemon('left', '192.0.2.1', 'aa01', await own());
-  membership.reached(7);
+  membership.reached(7, 7);
   await time.pass(1000);
   t.match(await shared.get('applied/left'), { value: { revision: 7 } });
   await shared.revoke((await store.get('live/left'))!.lease!);

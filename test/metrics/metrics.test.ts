@@ -36,8 +36,8 @@ const status: StatusReport = {
   inForce: {
     revision: 70,
     hosts: [
-      { host: 'a', state: 'in force', revision: 70 },
-      { host: 'b', state: 'cut off', revision: 67 },
+      { host: 'a', state: 'in force', revision: 75, behind: 0 },
+      { host: 'b', state: 'cut off', revision: 67, behind: 3 },
       { host: 'c', state: 'down' },
     ],
   },
