@@ -9,6 +9,7 @@
  * one run without gaps.
  */
 import ipaddr from 'ipaddr.js';
+import { textOf, wordsOf } from '../wire/address-text.ts';
 
 /** From `first` to `last`, both included. */
 export interface AddressRange {
@@ -24,16 +25,36 @@ const MAPPED = 0xffffn << 32n;
 
 /** @param text a valid IPv4 or IPv6 address */
 export function addressValue(text: string): bigint {
+  const words = wordsOf(text);
+  if (words) {
+    const [a = 0, b = 0, c = 0, d = 0] = words;
+    // The usual case: IPv4.
+    if (a === 0 && b === 0) return BigInt(c * 2 ** 32 + d);
+    return (((BigInt(a) << 32n) | BigInt(b)) << 64n) | (BigInt(c) << 32n) | BigInt(d);
+  }
   const address = ipaddr.parse(text);
   const value = BigInt(`0x${Buffer.from(address.toByteArray()).toString('hex')}`);
   return address.kind() === 'ipv4' ? MAPPED | value : value;
 }
 
+/** Whether it is an IPv4 or IPv6 address. A zone (`%eth0`) has a meaning on one host only. */
+export function isAddress(text: string): boolean {
+  if (wordsOf(text)) return true;
+  return text.includes(':')
+    ? ipaddr.IPv6.isValid(text) && !text.includes('%')
+    : ipaddr.IPv4.isValidFourPartDecimal(text);
+}
+
+const words = new Uint32Array(4);
+
 /** Canonical text: dotted decimal, or RFC 5952 for IPv6. */
 export function addressText(value: bigint): string {
-  const bytes = [...Buffer.from(value.toString(16).padStart(32, '0'), 'hex')];
-  if (isIp4(value)) return bytes.slice(12).join('.');
-  return new ipaddr.IPv6(bytes).toRFC5952String();
+  const [high, low] = [value >> 64n, BigInt.asUintN(64, value)];
+  words[0] = Number(high >> 32n);
+  words[1] = Number(BigInt.asUintN(32, high));
+  words[2] = Number(low >> 32n);
+  words[3] = Number(BigInt.asUintN(32, low));
+  return textOf(words);
 }
 
 export function isIp4(value: bigint): boolean {

@@ -2,7 +2,6 @@
  * Schemas of the single values that resources and options are made of. A message about a text
  * begins with that text in quotes, and says what is accepted.
  */
-import ipaddr from 'ipaddr.js';
 import * as z from 'zod';
 import {
   ETH_ARP,
@@ -14,7 +13,7 @@ import {
   ETH_TYPE_MIN,
   ETH_VLAN,
 } from '../wire/ethernet.ts';
-import { addressText, addressValue, isIp4, overlaps, parseSubnet, type AddressRange } from './address.ts';
+import { addressText, addressValue, isAddress, isIp4, overlaps, parseSubnet, type AddressRange } from './address.ts';
 
 const LONGEST_QUOTE = 80;
 
@@ -44,12 +43,6 @@ export const label = matching(
   /^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/,
   'a label value: up to 63 letters, digits, "-", "_" and ".", a letter or digit at both ends',
 );
-
-function isAddress(text: string): boolean {
-  // A zone ("%eth0") has a meaning on one host only.
-  if (!text.includes(':')) return ipaddr.IPv4.isValidFourPartDecimal(text);
-  return ipaddr.IPv6.isValid(text) && !text.includes('%');
-}
 
 /** Canonical text: RFC 5952 for IPv6. */
 export const ipAddress = z.string().transform((text, context) => {
