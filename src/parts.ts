@@ -272,6 +272,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     forwarding,
     liveness: { session: foundations.session, ...options.liveness },
     vteps: () => hosts.vteps(),
+    sources: () => [hosts.vteps(), networks.all(), probeKey?.key],
     nameOf: (underlay) => hosts.nameAt(underlay),
     // Hosts that share the store have its key.
     keyOf: (underlay) => {

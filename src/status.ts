@@ -32,7 +32,7 @@ export function statusOf(parts: Parts, options: SwitchOptions, { startedAt, isFo
     forwarding: isForwarding,
     underlay: underlay.addressText ?? null,
     tunnel: underlay.report() ?? null,
-    peers: hosts.vteps(),
+    peers: [...hosts.vteps()],
     peerStates: Object.fromEntries(peers.report().map(({ underlay: peer, state }) => [peer, state])),
     pathMtus: Object.fromEntries([...paths.known].map(([peer, { mtu }]) => [peer, mtu])),
     pathSources: Object.fromEntries([...paths.known].map(([peer, { source }]) => [peer, source])),

@@ -10,6 +10,8 @@ export class Declarations<R extends Resource = Resource> implements Reconciler {
   /** Tells the user how to declare one. */
   readonly #mend: string;
   readonly #declared = new Map<string, Declared<R>>();
+  /** Sorted by name; made when it is asked for. */
+  #sorted: readonly Declared<R>[] | undefined;
 
   constructor(kind: string, mend: string) {
     this.#kind = kind;
@@ -27,7 +29,7 @@ export class Declarations<R extends Resource = Resource> implements Reconciler {
   }
 
   all(): readonly Declared<R>[] {
-    return [...this.#declared.values()].sort((a, b) => compareNames(a.name, b.name));
+    return (this.#sorted ??= [...this.#declared.values()].sort((a, b) => compareNames(a.name, b.name)));
   }
 
   shown({ resource }: Declared): Resource {
@@ -44,10 +46,12 @@ export class Declarations<R extends Resource = Resource> implements Reconciler {
   }
 
   put(stored: readonly Stored<R>[]): void | Promise<void> {
+    this.#sorted = undefined;
     for (const { name, resource, revision } of stored) this.#declared.set(name, { name, resource, revision });
   }
 
   remove(names: readonly string[]): void | Promise<void> {
+    this.#sorted = undefined;
     for (const name of names) this.#declared.delete(name);
   }
 }

@@ -10,6 +10,7 @@ import { WeftError } from '../error.ts';
 import { formatIp, isIp4, parseIp } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
 import { hostKind, type HostResource } from '../model/kinds/host.ts';
+import { compareNames } from '../model/name-order.ts';
 import { hostRegistration, type HostRegistration } from '../model/records.ts';
 import { validate } from '../model/validate.ts';
 import { hostMacOf } from '../table/topology.ts';
@@ -46,22 +47,26 @@ interface Facts {
 
 export class Hosts extends Declarations<HostResource> {
   readonly #environment: HostsEnvironment;
+  /** The peers from the configuration. */
+  readonly #peers: ReadonlySet<string>;
   readonly #facts = new Map<string, Facts>();
-  /** By underlay address; made when it is asked for. */
-  #names: ReadonlyMap<string, string> | undefined;
+  /** By underlay address, which two have only if something is wrong. */
+  readonly #at = new Map<string, Set<string>>();
   /** The VTEPs in force, by address: the MACs of those that share the store. */
-  #followed: ReadonlyMap<string, string | undefined>;
+  readonly #followed = new Map<string, string | undefined>();
+  /** Their addresses; another array after each change of a host. */
+  #vteps: readonly string[] | undefined;
 
   constructor(environment: HostsEnvironment) {
     super('Host', 'apply a Host that says its underlay address');
     this.#environment = environment;
-    for (const peer of environment.peers) environment.forwarding.addVtep(peer);
-    this.#followed = this.#wanted();
+    this.#peers = new Set(environment.peers.map(formatIp));
+    this.#follow(this.#peers);
   }
 
-  /** The underlay addresses of all VTEPs, from `--peer` or of hosts. */
-  vteps(): string[] {
-    return [...this.#wanted().keys()];
+  /** The underlay addresses of all VTEPs, from `--peer` or of hosts. The same array as long as no host has changed. */
+  vteps(): readonly string[] {
+    return (this.#vteps ??= [...this.#followed.keys()]);
   }
 
   /** The VTEP of a host, always the same array. @throws WeftError('not_found') */
@@ -72,8 +77,7 @@ export class Hosts extends Declarations<HostResource> {
   /** The name of the host that has an underlay address; undefined if none has it. */
   nameAt(underlay: string): string | undefined {
     // Of several hosts with one address, the first one counts.
-    this.#names ??= new Map([...this.all()].reverse().map(({ name, resource }) => [resource.spec.underlay, name]));
-    return this.#names.get(underlay);
+    return this.#namesAt(underlay)[0];
   }
 
   /** What a host that shares the store has registered; undefined for one that does not. */
@@ -172,49 +176,75 @@ export class Hosts extends Declarations<HostResource> {
 
   override async put(stored: readonly Stored<HostResource>[]): Promise<void> {
     const moved: string[] = [];
+    const touched = new Set<string>();
     for (const { name, resource, record } of stored) {
-      const known = this.find(name);
-      const isSame = known?.resource.spec.underlay === resource.spec.underlay;
-      if (known && !isSame) moved.push(name);
+      const { underlay } = resource.spec;
+      const known = this.find(name)?.resource.spec.underlay;
+      touched.add(underlay);
+      if (known !== undefined && known !== underlay) {
+        moved.push(name);
+        this.#leave(known, name);
+        touched.add(known);
+      }
       this.#facts.set(name, {
-        vtep: (isSame ? this.#facts.get(name)?.vtep : undefined) ?? parseIp(resource.spec.underlay),
+        vtep: (known === underlay ? this.#facts.get(name)?.vtep : undefined) ?? parseIp(underlay),
         registration: 'id' in record ? hostRegistration.parse(record) : undefined,
       });
+      this.#at.set(underlay, (this.#at.get(underlay) ?? new Set()).add(name));
     }
     await super.put(stored);
-    this.#follow();
+    this.#follow(touched);
     for (const name of moved) await this.#environment.onMoved(name);
   }
 
   override async remove(names: readonly string[]): Promise<void> {
+    const touched = new Set<string>();
+    for (const name of names) {
+      const known = this.find(name)?.resource.spec.underlay;
+      if (known === undefined) continue;
+      this.#leave(known, name);
+      this.#facts.delete(name);
+      touched.add(known);
+    }
     await super.remove(names);
-    for (const name of names) this.#facts.delete(name);
-    this.#follow();
+    this.#follow(touched);
     for (const name of names) await this.#environment.onMoved(name);
   }
 
-  /** All VTEPs that there should be. This host itself is none. */
-  #wanted(): Map<string, string | undefined> {
-    const wanted = new Map<string, string | undefined>(
-      this.#environment.peers.map((peer) => [formatIp(peer), undefined]),
-    );
-    for (const { name, resource } of this.all()) {
-      const registration = this.registrationOf(name);
-      if (registration?.id !== this.#environment.id) wanted.set(resource.spec.underlay, registration?.mac);
-    }
-    return wanted;
+  #leave(underlay: string, name: string): void {
+    const names = this.#at.get(underlay);
+    names?.delete(name);
+    if (names?.size === 0) this.#at.delete(underlay);
   }
 
-  #follow(): void {
+  /** Those that have an underlay address, sorted. */
+  #namesAt(underlay: string): string[] {
+    return [...(this.#at.get(underlay) ?? [])].sort(compareNames);
+  }
+
+  /** The VTEP that there should be at an address. This host itself is none. */
+  #wantedAt(underlay: string): { readonly mac: string | undefined } | undefined {
+    const others = this.#namesAt(underlay).filter((name) => this.registrationOf(name)?.id !== this.#environment.id);
+    const last = others.at(-1);
+    if (last !== undefined) return { mac: this.registrationOf(last)?.mac };
+    return this.#peers.has(underlay) ? { mac: undefined } : undefined;
+  }
+
+  /** @param underlays where a host has changed */
+  #follow(underlays: Iterable<string>): void {
     const { forwarding } = this.#environment;
-    this.#names = undefined;
-    const wanted = this.#wanted();
-    for (const [vtep, mac] of wanted) {
-      if (this.#followed.has(vtep) && this.#followed.get(vtep) === mac) continue;
-      forwarding.addVtep(parseIp(vtep), mac === undefined ? undefined : hostMacOf(Buffer.from(mac, 'hex')));
+    this.#vteps = undefined;
+    for (const underlay of underlays) {
+      const wanted = this.#wantedAt(underlay);
+      if (!wanted) {
+        if (this.#followed.delete(underlay)) forwarding.removeVtep(parseIp(underlay));
+        continue;
+      }
+      const { mac } = wanted;
+      if (this.#followed.has(underlay) && this.#followed.get(underlay) === mac) continue;
+      this.#followed.set(underlay, mac);
+      forwarding.addVtep(parseIp(underlay), mac === undefined ? undefined : hostMacOf(Buffer.from(mac, 'hex')));
     }
-    for (const vtep of this.#followed.keys()) if (!wanted.has(vtep)) forwarding.removeVtep(parseIp(vtep));
-    this.#followed = wanted;
   }
 }
 

@@ -55,6 +55,8 @@ const PUT_PER_TURN = 16;
 export class Networks implements Reconciler {
   readonly #environment: NetworksEnvironment;
   readonly #networks = new Map<string, Network>();
+  /** Sorted by name; made when it is asked for. */
+  #sorted: readonly Network[] | undefined;
   readonly #claims = new NetworkClaims();
   /** Those of the networks that a change creates. */
   readonly #planned = new WeakMap<Draft, NetworkClaims>();
@@ -83,8 +85,9 @@ export class Networks implements Reconciler {
     return network;
   }
 
-  all(): Network[] {
-    return [...this.#networks.values()].sort((a, b) => compareNames(a.name, b.name));
+  /** Sorted by name. The same array as long as none has changed. */
+  all(): readonly Network[] {
+    return (this.#sorted ??= [...this.#networks.values()].sort((a, b) => compareNames(a.name, b.name)));
   }
 
   shown(declared: Declared): Resource {
@@ -149,6 +152,7 @@ export class Networks implements Reconciler {
       };
       if (before) this.#claims.remove(before);
       this.#claims.add(network);
+      this.#sorted = undefined;
       this.#networks.set(name, network);
       this.#route(network);
       if (before) await this.#environment.onChanged(network, before);
@@ -160,6 +164,7 @@ export class Networks implements Reconciler {
       const why = `network "${name}" does not exist any more: create it again, or detach`;
       await this.#environment.onRemoved(name, new WeftError('not_found', why));
       const network = this.#networks.get(name);
+      this.#sorted = undefined;
       this.#networks.delete(name);
       if (!network) continue;
       this.#claims.remove(network);

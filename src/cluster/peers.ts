@@ -15,6 +15,8 @@ export interface PeersEnvironment {
   readonly liveness: Pick<LivenessSettings, 'session' | 'intervalMs' | 'multiplier'>;
   /** The underlay addresses of all VTEPs. */
   readonly vteps: () => readonly string[];
+  /** What peers, keys and networks depend on: none of these has changed as long as each of them is the same object. */
+  readonly sources: () => readonly unknown[];
   /** The name of the host with that underlay address. */
   readonly nameOf: (underlay: string) => string | undefined;
   readonly keyOf: (underlay: string) => Uint8Array | undefined;
@@ -39,6 +41,7 @@ const MOST_NAMED = 4;
 export class Peers {
   readonly #environment: PeersEnvironment;
   #inForce = '';
+  #sources: readonly unknown[] = [];
   /** The last known state of each, by its address. */
   readonly #states = new Map<string, PeerLiveness['state']>();
 
@@ -46,9 +49,12 @@ export class Peers {
     this.#environment = environment;
   }
 
-  /** Probes whoever is a peer now. */
+  /** Probes whoever is a peer now. Called with each change of anything. */
   follow(): void {
     const { forwarding, liveness, vteps, keyOf, networks } = this.#environment;
+    const sources = this.#environment.sources();
+    if (sources.length === this.#sources.length && sources.every((one, at) => one === this.#sources[at])) return;
+    this.#sources = sources;
     const peers = vteps().map((vtep): ProbedPeer => ({ address: parseIp(vtep), key: keyOf(vtep) }));
     const vnis = networks()
       .map(({ vni }) => vni)

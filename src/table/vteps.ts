@@ -21,6 +21,12 @@ interface Vtep {
   readonly hostMac: Uint8Array | undefined;
 }
 
+interface Lists {
+  readonly list: readonly Vtep[];
+  readonly addresses: readonly Uint8Array[];
+  readonly reachable: readonly Uint8Array[];
+}
+
 /** The path to a VTEP. */
 export interface TunnelPath {
   /** The largest inner packet that it carries, in bytes; undefined if that is not known. */
@@ -31,9 +37,9 @@ export interface TunnelPath {
 export class Vteps {
   readonly #changes: Changes;
   readonly #vteps = new Map<string, Vtep>();
-  #list: readonly Vtep[] = [];
-  #addresses: readonly Uint8Array[] = [];
-  #reachable: readonly Uint8Array[] = [];
+  /** Made when they are asked for: a start adds very many. */
+  #lists: Lists | undefined;
+  /** How many share the store. */
   #sharing = 0;
   readonly #down = new Set<string>();
   readonly #paths = new Map<string, TunnelPath>();
@@ -43,12 +49,12 @@ export class Vteps {
   }
 
   all(): readonly Uint8Array[] {
-    return this.#addresses;
+    return this.#made.addresses;
   }
 
   /** One of them, by its position in that list. */
   at(index: number): Vtep {
-    return this.#list[index]!;
+    return this.#made.list[index]!;
   }
 
   has(address: Uint8Array): boolean {
@@ -57,7 +63,7 @@ export class Vteps {
 
   /** Those that are not down. */
   reachable(): readonly Uint8Array[] {
-    return this.#reachable;
+    return this.#made.reachable;
   }
 
   /** True if one of them shares the store. */
@@ -84,10 +90,11 @@ export class Vteps {
     const known = this.#vteps.get(id);
     if (known && isSame(known.hostMac, hostMac)) return;
     const object = known?.object ?? vtepObject(address);
+    this.#sharing += Number(hostMac !== undefined) - Number(known?.hostMac !== undefined);
     this.#vteps.set(id, { address: known?.address ?? address.slice(), object, hostMac: hostMac?.slice() });
     // An entry of its own, so that decisions find the name of the object there.
     if (!this.#paths.has(id)) this.#paths.set(id, this.path(address));
-    this.#relist();
+    this.#lists = undefined;
     if (known) this.#changes.changed(object, vtepsObject, reachableVtepsObject);
     else this.#changes.added(object, vtepsObject, reachableVtepsObject);
   }
@@ -98,8 +105,11 @@ export class Vteps {
     if (mtu !== undefined) this.#changes.changed(object);
     this.#paths.delete(id);
     if (this.#down.delete(id)) this.#changes.changed(vtepStateObject(address));
-    if (!this.#vteps.delete(id)) return;
-    this.#relist();
+    const known = this.#vteps.get(id);
+    if (!known) return;
+    this.#vteps.delete(id);
+    this.#lists = undefined;
+    this.#sharing -= Number(known.hostMac !== undefined);
     this.#changes.changed(vtepObject(address), vtepsObject, reachableVtepsObject);
   }
 
@@ -117,15 +127,16 @@ export class Vteps {
     if (this.#down.has(id) === isDown || !this.has(address)) return;
     if (isDown) this.#down.add(id);
     else this.#down.delete(id);
-    this.#relist();
+    this.#lists = undefined;
     this.#changes.changed(vtepStateObject(address), reachableVtepsObject);
   }
 
-  #relist(): void {
-    this.#list = [...this.#vteps.values()];
-    this.#addresses = this.#list.map(({ address }) => address);
-    this.#reachable = this.#addresses.filter((address) => !this.isDown(address));
-    this.#sharing = this.#list.filter(({ hostMac }) => hostMac !== undefined).length;
+  get #made(): Lists {
+    if (this.#lists) return this.#lists;
+    const list = [...this.#vteps.values()];
+    const addresses = list.map(({ address }) => address);
+    const reachable = addresses.filter((address) => !this.isDown(address));
+    return (this.#lists = { list, addresses, reachable });
   }
 }
 

@@ -1,17 +1,20 @@
 /** Hosts of the store, as this host knows them. */
+import { isDeepStrictEqual } from 'node:util';
 import t from 'tap';
 import { Hosts } from '../../src/cluster/hosts.ts';
 import type { Stored } from '../../src/cluster/reconciler.ts';
+import { formatIp, formatMac } from '../../src/flow/types.ts';
 import type { Forwarding } from '../../src/forwarding.ts';
 import type { HostResource } from '../../src/model/kinds/host.ts';
 import { WEFT_V1 } from '../../src/model/kinds/kind.ts';
+import { Random } from '../support/random.ts';
 
 /** Without a datapath. */
-function openHosts(): Hosts {
+function openHosts(forwarding: Partial<Forwarding> = { addVtep: () => {}, removeVtep: () => {} }): Hosts {
   return new Hosts({
-    forwarding: { addVtep: () => {}, removeVtep: () => {} } as unknown as Forwarding,
+    forwarding: forwarding as Forwarding,
     name: 'here',
-    id: '00',
+    id: idOf('a'),
     underlay: () => undefined,
     peers: [],
     whyAlive: () => undefined,
@@ -28,6 +31,20 @@ function stored(name: string, underlay: string): Stored<HostResource> {
     spec: { underlay },
   };
   return { name, resource, revision: 1, record: { resource } };
+}
+
+/** In the order in which they count if they have one address. The first is this host itself, if it is registered. */
+const NAMES = ['a', 'b', 'c', 'e9', 'e10'];
+
+function idOf(name: string): string {
+  return Buffer.from(name).toString('hex').padStart(32, '0');
+}
+
+/** @param mac undefined for a host that does not share the store */
+function registered(name: string, { underlay, mac }: { readonly underlay: string; readonly mac: string | undefined }) {
+  const { record, ...others } = stored(name, underlay);
+  const registration = mac && { host: name, id: idOf(name), mac: mac.slice(9).replaceAll(':', ''), since: '' };
+  return { ...others, record: { ...record, ...registration } };
 }
 
 t.test('which host has an underlay address', async (t) => {
@@ -47,5 +64,38 @@ t.test('it is found without looking at all of them each time', async (t) => {
   await hosts.put(Array.from({ length: 100 }, (_, at) => stored(`host-${at}`, `192.0.2.${at}`)));
   const all = t.capture(hosts, 'all', hosts.all.bind(hosts));
   for (let at = 0; at < 100; at++) t.equal(hosts.nameAt(`192.0.2.${at}`), `host-${at}`);
-  t.equal(all().length, 1);
+  t.same(all(), []);
+});
+
+t.test('VTEPs follow any changes of hosts, one by one', async (t) => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const random = new Random(seed);
+    const inForce = new Map<string, string | undefined>();
+    const hosts = openHosts({
+      addVtep: (vtep, mac) => void inForce.set(formatIp(vtep), mac && formatMac(mac)),
+      removeVtep: (vtep) => t.ok(inForce.delete(formatIp(vtep)), `seed ${seed}: it was there`),
+    });
+    const known = new Map<string, { readonly underlay: string; readonly mac: string | undefined }>();
+    for (let step = 0; step < 50; step++) {
+      const changed = [...new Set([random.pick(NAMES), random.pick(NAMES)])];
+      for (const name of changed) known.delete(name);
+      if (random.chance(0.3)) {
+        await hosts.remove(changed);
+      } else {
+        for (const name of changed) {
+          const mac = random.chance(0.5) ? undefined : `02:77:65:00:00:0${random.int(10)}`;
+          known.set(name, { underlay: `192.0.2.${random.int(4)}`, mac });
+        }
+        await hosts.put(changed.map((name) => registered(name, known.get(name)!)));
+      }
+      const wanted = new Map<string, string | undefined>();
+      for (const name of NAMES) {
+        const { underlay, mac } = known.get(name) ?? {};
+        const isThisHost = name === 'a' && mac !== undefined;
+        if (underlay !== undefined && !isThisHost) wanted.set(underlay, mac);
+      }
+      if (!isDeepStrictEqual(inForce, wanted)) t.same(inForce, wanted, `seed ${seed}, step ${step}`);
+      t.same([...hosts.vteps()].sort(), [...wanted.keys()].sort());
+    }
+  }
 });

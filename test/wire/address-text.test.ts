@@ -28,7 +28,7 @@ t.test('what is read is what the library reads', async (t) => {
     groups.map((all) => new ipaddr.IPv6(all).toString()),
     groups.map((all) => new ipaddr.IPv6(all).toNormalizedString().toUpperCase()),
     fc.ipV6(),
-    fc.string({ unit: fc.constantFrom(...'0123456789abcdefABCDEF::::....%g/ '), maxLength: 20 }),
+    fc.string({ unit: fc.constantFrom(...'0123456789abcdefABCDEF::::....%g/ '.split('')), maxLength: 20 }),
     fc
       .array(fc.constantFrom('0', '1', 'fd00', '00001', '10000', ':', '::', '.', '255', '256', '01', '1.2.3.4'), {
         maxLength: 17,
