@@ -99,6 +99,15 @@ await t.test('a member that falls silent with its connections open is left for a
   t.same([follower.listings.length, follower.faults], [1, []]);
 });
 
+await t.test('a call that a member leaves without an answer is answered by another', async (t) => {
+  // The first one is in use.
+  const { etcd, store } = await begin(t, { members: 3 }, { random: () => 0, limits: { callMs: 20_000 } });
+  await put(store, 1);
+  etcd.members[0]!.pause();
+  t.equal((await store.get('k'))?.value, 1);
+  etcd.members[0]!.resume();
+});
+
 await t.test('a transaction whose answer was lost says so', async (t) => {
   const { etcd, store } = await begin(t, {}, { limits: { callMs: 1500, probeTimeoutMs: 500 } });
   const revision = await put(store, 1);

@@ -84,6 +84,14 @@ t.test('more than four megabytes, as a list and in the fragments of a watch', as
   );
 });
 
+t.test('entries that are too long for one answer come in several', async (t) => {
+  const store = openStoreOf(etcd, { prefix: 'weft/long-entries/' });
+  t.teardown(() => store.close());
+  const [count, value] = [24, 'x'.repeat(1_000_000)];
+  for (let n = 0; n < count; n++) await store.transact({ put: [{ key: keyOf(n), value }] });
+  t.equal((await store.list('')).entries.length, count);
+});
+
 t.test('a transaction that is too long for etcd is staged', async (t) => {
   const store = unlimited(openStoreOf(etcd, { prefix: 'weft/long/' }));
   t.teardown(() => store.close());

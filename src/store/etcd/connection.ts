@@ -14,7 +14,6 @@ import { WeftError } from '../../error.ts';
 import { unansweredError, type StoreHealth } from '../store.ts';
 import { Failure, whyText } from './failure.ts';
 import type * as etcd from './messages.ts';
-import type { Fields, Input, Message, Output } from './protobuf.ts';
 import { hostOf, Session, type SessionOptions } from './session.ts';
 
 export interface EtcdConnectionOptions extends Omit<SessionOptions, 'endpoint' | 'credentials'> {
@@ -81,21 +80,22 @@ export class Connection {
    * @param repeat `once` if making it twice would do harm
    * @throws Failure that etcd answered; WeftError `unreachable` if it does not answer
    */
-  async call<Request extends Message<Fields>, Response extends Message<Fields>>(
+  async call<Request, Response>(
     method: etcd.Method<Request, Response>,
-    request: Input<Request>,
+    request: Request,
     repeat: 'once' | 'freely' = 'freely',
-  ): Promise<Output<Response>> {
+  ): Promise<Response> {
     const { limits, clock, after } = this.#options;
     const deadlineMs = clock() + limits.callMs;
     let isLate = false;
+    let why = 'it does not answer';
     const cancel = after(limits.callMs, () => {
       isLate = true;
       this.#wake();
     });
     try {
       for (let tokens = 0; ; ) {
-        const session = await this.#ready(() => isLate);
+        const session = await this.#ready(() => isLate, why);
         try {
           return await session.unary(method, request, Math.max(1, deadlineMs - clock()));
         } catch (error) {
@@ -105,11 +105,12 @@ export class Connection {
             continue;
           }
           if (!failure.isLoss) throw failure;
-          // Whether a member is only slow is found out by its probe.
-          if (failure.status === status.DEADLINE_EXCEEDED) isLate = true;
+          why = whyText(failure);
+          // Whether a member is only slow is found out by its probe, with which the session is lost.
+          if (failure.status === status.DEADLINE_EXCEEDED && !session.isLost) isLate = true;
           else session.lose(failure);
           if (repeat === 'once' && !failure.isCertain) {
-            throw unansweredError(`${this.name}: ${whyText(failure)}: the change may have been made, or not`);
+            throw unansweredError(`${this.name}: ${why}: the change may have been made, or not`);
           }
         }
       }
@@ -118,11 +119,11 @@ export class Connection {
     }
   }
 
-  /** Waits for a session. @throws WeftError('unreachable') if there is none in time */
-  async #ready(isLate: () => boolean): Promise<Session> {
+  /** Waits for a session. @param why it may be late @throws WeftError('unreachable') if there is none in time */
+  async #ready(isLate: () => boolean, why: string): Promise<Session> {
     for (;;) {
       if (this.#isRefusing || this.#isLongAway || isLate()) {
-        throw new WeftError('unreachable', this.#health.why ?? `${this.name}: it does not answer`);
+        throw new WeftError('unreachable', this.#health.why ?? `${this.name}: ${why}`);
       }
       if (this.#session && !this.#session.isLost) return this.#session;
       await new Promise<void>((resolve) => this.#waiting.add(resolve));

@@ -5,7 +5,7 @@
  *   session.ts      a connection to one member, until it is lost
  *   watch.ts        goes on from one session to the next
  *   leases.ts       granted, kept alive and revoked
- *   messages.ts     etcd's API; protobuf.ts encodes it
+ *   messages.ts     etcd's API, as etcd.proto describes it
  *   failure.ts      what etcd's errors mean
  *
  * A revision of the store is one of etcd, which counts the changes of all prefixes: revisions have gaps.
@@ -124,28 +124,39 @@ class EtcdStore implements Store {
     const entries: Entry[] = [];
     let revision = at;
     let history: string | undefined;
-    let newest: { key: Uint8Array; modRevision: number; value: Uint8Array } | undefined;
+    let newest: etcd.KeyValue | undefined;
     for (let from = key, isMore = true; isMore; ) {
-      const request = { key: from, rangeEnd, limit: PAGE, revision: revision ?? 0 };
-      const { header, kvs, more } = await this.#connection.call(etcd.range, request);
-      revision ??= header!.revision;
-      history ??= historyOf(header!);
-      if (historyOf(header!) !== history) return this.#list(prefix, at);
+      const { header, kvs, more } = await this.#page({ key: from, rangeEnd, limit: PAGE, revision: revision ?? 0 });
+      revision ??= header.revision.toNumber();
+      history ??= historyOf(header);
+      if (historyOf(header) !== history) return this.#list(prefix, at);
       for (const kv of kvs) {
         entries.push(entryOf(kv, own.length));
-        if (!newest || kv.modRevision > newest.modRevision) newest = kv;
+        if (!newest || kv.modRevision.toNumber() > newest.modRevision.toNumber()) newest = kv;
       }
       isMore = more;
-      if (more) from = after(kvs.at(-1)!.key);
+      const last = kvs.at(-1)?.key;
+      if (more && (!last || Buffer.compare(last, from) < 0)) throw this.#senseless('a list does not come to an end');
+      if (more) from = after(last!);
     }
     this.#history = history;
     if (newest) {
-      const entry = { revision: newest.modRevision, value: Uint8Array.from(newest.value) };
+      const entry = { revision: newest.modRevision.toNumber(), value: Uint8Array.from(newest.value) };
       this.#listed.delete(prefix);
       this.#listed.set(prefix, { revision: revision!, anchor: { key: Uint8Array.from(newest.key), entry } });
       for (const [oldest] of this.#listed) if (this.#listed.size > LISTED) this.#listed.delete(oldest);
     }
     return { revision: revision!, history: history!, entries };
+  }
+
+  /** Asks for fewer entries if they are too long for one answer. */
+  async #page(request: etcd.RangeRequest & { readonly limit: number }): Promise<etcd.RangeResponse> {
+    try {
+      return await this.#connection.call(etcd.range, request);
+    } catch (error) {
+      if (request.limit === 1 || !(error instanceof Failure && error.isTooLong)) throw error;
+      return this.#page({ ...request, limit: Math.ceil(request.limit / 4) });
+    }
   }
 
   async transact({ expect = [], put = [], delete: deleted = [] }: Transaction): Promise<number> {
@@ -165,19 +176,20 @@ class EtcdStore implements Store {
         modRevision: revision,
       })),
       success: [
-        ...put.map((one) => ({ put: { key: bytesOf(one.key), ...content(one) } })),
-        ...deleted.map((key) => ({ delete: { key: bytesOf(key) } })),
+        ...put.map((one) => ({ requestPut: { key: bytesOf(one.key), ...content(one) } })),
+        ...deleted.map((key) => ({ requestDeleteRange: { key: bytesOf(key) } })),
       ],
-      failure: expect.map(({ key }) => ({ range: { key: bytesOf(key), keysOnly: true } })),
+      failure: expect.map(({ key }) => ({ requestRange: { key: bytesOf(key), keysOnly: true } })),
     };
     const lease = put.find((one) => one.lease !== undefined)?.lease;
     const { succeeded, header, responses } = await this.#call(
       () => this.#connection.call(etcd.transaction, request, 'once'),
       lease,
     );
-    if (succeeded) return header!.revision;
-    const actual = responses.map(({ range }) => range?.kvs[0]?.modRevision ?? 0);
+    if (succeeded) return header.revision.toNumber();
+    const actual = responses.map(({ responseRange }) => responseRange?.kvs[0]?.modRevision.toNumber() ?? 0);
     const at = expect.findIndex(({ revision }, index) => revision !== actual[index]);
+    if (at < 0) throw this.#senseless('a transaction failed although all is as expected');
     const { key, revision } = expect[at]!;
     throw conflictError(key, actual[at]!, revision);
   }
@@ -238,6 +250,10 @@ class EtcdStore implements Store {
     this.#connection.close();
   }
 
+  #senseless(why: string): WeftError {
+    return new WeftError('system', `${this.#connection.name}: its answers make no sense: ${why}`);
+  }
+
   /** @param lease that it needs */
   async #call<T>(work: () => Promise<T>, lease?: string): Promise<T> {
     if (this.#closing) throw new WeftError('conflict', `${this.#connection.name} is closed`);
@@ -260,7 +276,7 @@ class EtcdStore implements Store {
   }
 }
 
-function content({ key, value, lease }: Put): { readonly value: Uint8Array; readonly lease?: bigint } {
+function content({ key, value, lease }: Put): { readonly value: Uint8Array; readonly lease?: string } {
   const text = JSON.stringify(value) as string | undefined;
   if (text === undefined) throw new WeftError('internal', `the value of "${key}" is not JSON`);
   return { value: Buffer.from(text), ...(lease !== undefined && { lease: leaseId(lease) }) };

@@ -35,6 +35,11 @@ export class Failure extends Error {
     return this.status === status.UNAUTHENTICATED || this.text.includes('revision of auth store is old');
   }
 
+  /** The answer has more bytes than this process accepts. */
+  get isTooLong(): boolean {
+    return this.status === status.RESOURCE_EXHAUSTED && this.text.includes('larger than max');
+  }
+
   get isCompacted(): boolean {
     return this.status === status.OUT_OF_RANGE;
   }
@@ -81,6 +86,7 @@ const MEANINGS: readonly (readonly [pattern: RegExp, meaning: string])[] = [
   [/invalid user ID or password/, 'it does not accept the user with the password in passwordFile'],
   [/user name is empty/, 'it requires a user: set user and passwordFile'],
   [/permission denied/, 'the user may not read and write below the prefix'],
+  [/message parsing error/, 'its answer makes no sense: something else than etcd may listen there'],
   [/no leader/, 'it has no leader: most members are away'],
 ];
 

@@ -1,13 +1,10 @@
 /** Keys and values as etcd has them: bytes. */
 import { deepFreeze } from '../frozen.ts';
 import type { Entry } from '../store.ts';
-import type { keyValue } from './messages.ts';
-import type { Output } from './protobuf.ts';
+import type { Int64, KeyValue } from './messages.ts';
 
 /** No record of weft has as many. */
 const MOST_LEVELS = 64;
-
-type KeyValue = Output<typeof keyValue>;
 
 /** The range of all keys that begin with `prefix`: from it to the first key after all of them. */
 export function rangeOf(prefix: string): Readonly<Record<'key' | 'rangeEnd', Uint8Array>> {
@@ -24,11 +21,12 @@ export function after(key: Uint8Array): Uint8Array {
 
 /** @param skipped the length of the store's prefix, which its users do not see */
 export function entryOf({ key, value, modRevision, lease }: KeyValue, skipped: number): Entry {
+  const id = leaseText(lease);
   return Object.freeze({
     key: keyText(key, skipped),
     value: parsed(value),
-    revision: modRevision,
-    ...(lease !== 0n && { lease: leaseText(lease) }),
+    revision: modRevision.toNumber(),
+    ...(id !== '0' && { lease: id }),
   });
 }
 
@@ -36,12 +34,12 @@ export function keyText(key: Uint8Array, skipped: number): string {
   return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString('utf8', skipped);
 }
 
-export function leaseText(lease: bigint): string {
+export function leaseText(lease: Int64): string {
   return lease.toString(16);
 }
 
-export function leaseId(text: string): bigint {
-  return BigInt(`0x${text}`);
+export function leaseId(text: string): string {
+  return BigInt(`0x${text}`).toString();
 }
 
 /**

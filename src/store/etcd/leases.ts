@@ -18,7 +18,7 @@ export class Leases {
   readonly #callMs: number;
   /** Those whose answer has not come yet, by lease. */
   readonly #waiting = new Map<string, Set<Waiting>>();
-  #stream: Stream<{ id: bigint }> | undefined;
+  #stream: Stream<etcd.LeaseRequest> | undefined;
   readonly #forget: () => void;
 
   constructor(connection: Connection, after: (delayMs: number, work: () => void) => () => void, callMs: number) {
@@ -30,8 +30,8 @@ export class Leases {
 
   /** @throws Failure or WeftError */
   async grant(ttlMs: number): Promise<string> {
-    const { id } = await this.#connection.call(etcd.leaseGrant, { ttl: Math.ceil(ttlMs / 1000) });
-    return leaseText(id);
+    const { ID } = await this.#connection.call(etcd.leaseGrant, { TTL: Math.ceil(ttlMs / 1000) });
+    return leaseText(ID);
   }
 
   /** @throws WeftError `not_found` if it has ended, `unreachable` */
@@ -54,14 +54,14 @@ export class Leases {
         reject: (error) => settle(() => reject(error))(),
       };
       others.add(one);
-      this.#stream?.send({ id: leaseId(lease) });
+      this.#stream?.send({ ID: leaseId(lease) });
     });
   }
 
   /** @throws Failure or WeftError */
   async revoke(lease: string): Promise<void> {
     try {
-      await this.#connection.call(etcd.leaseRevoke, { id: leaseId(lease) });
+      await this.#connection.call(etcd.leaseRevoke, { ID: leaseId(lease) });
     } catch (error) {
       if (!(error instanceof Failure && error.isNotFound)) throw error;
     }
@@ -78,10 +78,10 @@ export class Leases {
     this.#stream?.end();
     const stream = session.stream(
       etcd.leaseKeepAlive,
-      ({ id, ttl }) => {
-        const lease = leaseText(id);
+      ({ ID, TTL }) => {
+        const lease = leaseText(ID);
         for (const { resolve, reject } of this.#waiting.get(lease) ?? []) {
-          if (ttl > 0) resolve();
+          if (TTL.toNumber() > 0) resolve();
           else reject(endedError(lease));
         }
       },
@@ -91,7 +91,7 @@ export class Leases {
       },
     );
     this.#stream = stream;
-    for (const lease of this.#waiting.keys()) stream.send({ id: leaseId(lease) });
+    for (const lease of this.#waiting.keys()) stream.send({ ID: leaseId(lease) });
   }
 }
 

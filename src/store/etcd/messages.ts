@@ -1,85 +1,154 @@
 /**
- * The part of etcd's API (version 3) that weft uses: api/etcdserverpb/rpc.proto and api/mvccpb/kv.proto of
- * github.com/etcd-io/etcd, with their numbers. Fields that weft neither sets nor reads are left out.
+ * The messages of etcd's API that weft uses: their types here, their encoding in etcd.proto, by protobufjs. A field that an
+ * answer does not have has its default value (0, false, empty); a message that it does not have is null.
  */
-import { message, type Fields, type Message } from './protobuf.ts';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import protobuf from 'protobufjs';
+import { packageRoot } from '../../package.ts';
 
-export interface Method<Request extends Message<Fields>, Response extends Message<Fields>> {
-  /** As gRPC names it. */
-  readonly path: string;
-  readonly request: Request;
-  readonly response: Response;
+/** 64 bits. Those of etcd.proto that are int64 are safe integers. */
+export interface Int64 {
+  toNumber(): number;
+  toString(radix: number): string;
 }
 
-const method = <Request extends Message<Fields>, Response extends Message<Fields>>(
-  path: string,
-  request: Request,
-  response: Response,
-): Method<Request, Response> => ({ path: `/etcdserverpb.${path}`, request, response });
+interface Answer {
+  readonly header: { readonly clusterId: Int64; readonly revision: Int64 };
+}
 
-const header = message({ clusterId: [1, 'id'], memberId: [2, 'id'], revision: [3, 'int'], raftTerm: [4, 'int'] });
-const withHeader = message({ header: [1, header] });
-export const keyValue = message({
-  key: [1, 'bytes'],
-  modRevision: [3, 'int'],
-  value: [5, 'bytes'],
-  lease: [6, 'id'],
-});
+export interface KeyValue {
+  readonly key: Uint8Array;
+  readonly modRevision: Int64;
+  readonly value: Uint8Array;
+  readonly lease: Int64;
+}
 
-const rangeRequest = message({
-  key: [1, 'bytes'],
-  rangeEnd: [2, 'bytes'],
-  limit: [3, 'int'],
-  revision: [4, 'int'],
-  keysOnly: [8, 'bool'],
-});
-const rangeResponse = message({ header: [1, header], kvs: [2, [keyValue]], more: [3, 'bool'] });
-const putRequest = message({ key: [1, 'bytes'], value: [2, 'bytes'], lease: [3, 'id'] });
-const deleteRequest = message({ key: [1, 'bytes'] });
+export interface RangeRequest {
+  readonly key: Uint8Array;
+  readonly rangeEnd?: Uint8Array;
+  readonly limit?: number;
+  readonly revision?: number;
+  readonly keysOnly?: boolean;
+}
+
+export interface RangeResponse extends Answer {
+  readonly kvs: readonly KeyValue[];
+  readonly more: boolean;
+}
+
+interface RequestOp {
+  readonly requestRange?: RangeRequest;
+  /** The lease is a decimal number. */
+  readonly requestPut?: { readonly key: Uint8Array; readonly value: Uint8Array; readonly lease?: string };
+  readonly requestDeleteRange?: { readonly key: Uint8Array };
+}
+
+interface Compare {
+  readonly result: number;
+  readonly target: number;
+  readonly key: Uint8Array;
+  readonly modRevision: number;
+}
+
+interface TxnRequest {
+  readonly compare: readonly Compare[];
+  readonly success: readonly RequestOp[];
+  readonly failure: readonly RequestOp[];
+}
+
+interface TxnResponse extends Answer {
+  readonly succeeded: boolean;
+  readonly responses: readonly { readonly responseRange: Pick<RangeResponse, 'kvs'> | null }[];
+}
 
 /** One of them. */
-const operation = message({ range: [1, rangeRequest], put: [2, putRequest], delete: [3, deleteRequest] });
-/** `result` EQUAL, `target` MOD. */
+export interface WatchRequest {
+  readonly createRequest?: {
+    readonly key: Uint8Array;
+    readonly rangeEnd: Uint8Array;
+    readonly startRevision: number;
+    readonly fragment: boolean;
+  };
+  readonly progressRequest?: object;
+}
+
+export interface Event {
+  readonly type: number;
+  readonly kv: KeyValue;
+}
+
+export interface WatchResponse extends Answer {
+  readonly canceled: boolean;
+  readonly compactRevision: Int64;
+  readonly cancelReason: string;
+  readonly fragment: boolean;
+  readonly events: readonly Event[];
+}
+
+/** A decimal number. */
+export interface LeaseRequest {
+  readonly ID: string;
+}
+
+export interface Method<Request, Response> {
+  /** As gRPC names it. */
+  readonly path: string;
+  /** A field that is given is encoded, also if it has its default value. */
+  readonly encode: (request: Request) => Buffer;
+  /** What it returns refers to the bytes. @throws Error if they are no such message, or lack one that must be in it */
+  readonly decode: (bytes: Buffer) => Response;
+}
+
+/** All of etcd.proto. */
+export const api = protobuf
+  .parse(readFileSync(join(packageRoot, 'src/store/etcd/etcd.proto'), 'utf8'))
+  .root.resolveAll();
+
+class Reader extends protobuf.BufferReader {
+  override int64(): ReturnType<protobuf.BufferReader['int64']> {
+    const value = super.int64();
+    if (Math.abs(value.high) >= 2 ** 21) throw new Error('a number is too large');
+    return value;
+  }
+}
+
+function method<Request extends object, Response extends Answer>(
+  service: string,
+  name: string,
+  isWhole = ({ header }: Response): boolean => header !== null,
+): Method<Request, Response> {
+  const { resolvedRequestType, resolvedResponseType } = api.lookupService(service).methods[name]!;
+  return {
+    path: `/etcdserverpb.${service}/${name}`,
+    encode: (request) => resolvedRequestType!.encode(request).finish() as Buffer,
+    decode: (bytes) => {
+      const answer = resolvedResponseType!.decode(new Reader(bytes)) as unknown as Response;
+      if (!isWhole(answer)) throw new Error('an answer lacks a message');
+      return answer;
+    },
+  };
+}
+
+/** An entry that was not changed since. */
 export const COMPARE_MOD_REVISION = { result: 0, target: 2 };
-const compare = message({ result: [1, 'int'], target: [2, 'int'], key: [3, 'bytes'], modRevision: [6, 'int'] });
-const transactionRequest = message({ compare: [1, [compare]], success: [2, [operation]], failure: [3, [operation]] });
-const transactionResponse = message({
-  header: [1, header],
-  succeeded: [2, 'bool'],
-  responses: [3, [message({ range: [1, rangeResponse] })]],
-});
-
-const watchCreate = message({
-  key: [1, 'bytes'],
-  rangeEnd: [2, 'bytes'],
-  startRevision: [3, 'int'],
-  fragment: [8, 'bool'],
-});
-/** One of them. */
-const watchRequest = message({ create: [1, watchCreate], progress: [3, message({})] });
+/** The type of an event. */
 export const DELETED = 1;
-const watchResponse = message({
-  header: [1, header],
-  isCreated: [3, 'bool'],
-  isCanceled: [4, 'bool'],
-  compactRevision: [5, 'int'],
-  cancelReason: [6, 'text'],
-  /** More events of this response follow in the next one. */
-  isFragment: [7, 'bool'],
-  events: [11, [message({ type: [1, 'int'], kv: [2, keyValue] })]],
-});
 
-const grantResponse = message({ header: [1, header], id: [2, 'id'], ttl: [3, 'int'] });
-const lease = message({ id: [1, 'id'] });
-
-export const range = method('KV/Range', rangeRequest, rangeResponse);
-export const transaction = method('KV/Txn', transactionRequest, transactionResponse);
-export const watch = method('Watch/Watch', watchRequest, watchResponse);
-export const leaseGrant = method('Lease/LeaseGrant', message({ ttl: [1, 'int'] }), grantResponse);
-export const leaseRevoke = method('Lease/LeaseRevoke', lease, withHeader);
-export const leaseKeepAlive = method('Lease/LeaseKeepAlive', lease, grantResponse);
-export const authenticate = method(
-  'Auth/Authenticate',
-  message({ name: [1, 'text'], password: [2, 'text'] }),
-  message({ header: [1, header], token: [2, 'text'] }),
+export const range = method<RangeRequest, RangeResponse>('KV', 'Range');
+export const transaction = method<TxnRequest, TxnResponse>('KV', 'Txn');
+export const watch = method<WatchRequest, WatchResponse>(
+  'Watch',
+  'Watch',
+  ({ header, events }) => header !== null && events.every(({ kv }) => kv !== null),
 );
+export const leaseGrant = method<{ readonly TTL: number }, Answer & { readonly ID: Int64 }>('Lease', 'LeaseGrant');
+export const leaseRevoke = method<LeaseRequest, Answer>('Lease', 'LeaseRevoke');
+export const leaseKeepAlive = method<LeaseRequest, Answer & { readonly ID: Int64; readonly TTL: Int64 }>(
+  'Lease',
+  'LeaseKeepAlive',
+);
+export const authenticate = method<
+  { readonly name: string; readonly password: string },
+  Answer & { readonly token: string }
+>('Auth', 'Authenticate');

@@ -9,7 +9,6 @@ import { Client, Metadata, status, type ChannelCredentials } from '@grpc/grpc-js
 import { Failure } from './failure.ts';
 import * as etcd from './messages.ts';
 import { serverNameOptions } from './tls.ts';
-import { decode, encode, type Fields, type Input, type Message, type Output } from './protobuf.ts';
 
 export interface Limits {
   /** How long a call may take, with everything that it has to wait for. */
@@ -34,7 +33,7 @@ export interface SessionOptions {
   readonly credentials: ChannelCredentials;
   readonly user: { readonly name: string; readonly password: () => string } | undefined;
   /** What a probe reads: one key, because etcd 3.4 looks at all keys of a range, whatever its limit. */
-  readonly probed: Input<typeof etcd.range.request>;
+  readonly probed: etcd.RangeRequest;
   readonly limits: Limits;
   readonly after: (delayMs: number, work: () => void) => () => void;
 }
@@ -46,8 +45,10 @@ export interface Stream<Request> {
   readonly end: () => void;
 }
 
+/** Many times what etcd accepts as one record. */
+const ANSWER_BYTES = 16 << 20;
 const OPTIONS = {
-  'grpc.max_receive_message_length': -1,
+  'grpc.max_receive_message_length': ANSWER_BYTES,
   'grpc.max_send_message_length': -1,
   // etcd closes connections with pings more often than every five seconds.
   'grpc.keepalive_time_ms': 10_000,
@@ -82,7 +83,7 @@ export class Session {
     try {
       await session.authenticate();
       const { header } = await session.unary(etcd.range, options.probed, options.limits.connectMs);
-      session.history = historyOf(header!);
+      session.history = historyOf(header);
     } catch (error) {
       session.lose(Failure.of(error));
       throw error;
@@ -128,11 +129,11 @@ export class Session {
   }
 
   /** @throws Failure, also if the session is lost meanwhile */
-  unary<Request extends Message<Fields>, Response extends Message<Fields>>(
-    method: etcd.Method<Request, Response>,
-    request: Input<Request>,
+  unary<Request, Response>(
+    { path, encode, decode }: etcd.Method<Request, Response>,
+    request: Request,
     timeoutMs: number,
-  ): Promise<Output<Response>> {
+  ): Promise<Response> {
     return new Promise((resolve, reject) => {
       if (this.#failure) throw this.#failure;
       const { after, limits } = this.#options;
@@ -147,13 +148,8 @@ export class Session {
         call.cancel();
       };
       this.#underWay.add(fail);
-      const call = this.#client.makeUnaryRequest(
-        method.path,
-        (given: Input<Request>) => encode(method.request, given),
-        (bytes) => decode(method.response, bytes),
-        request,
-        this.#metadata(),
-        (error, response) => end(() => (error ? reject(Failure.of(error)) : resolve(response!))),
+      const call = this.#client.makeUnaryRequest(path, encode, decode, request, this.#metadata(), (error, response) =>
+        end(() => (error ? reject(Failure.of(error)) : resolve(response!))),
       );
       const cancelImpatience = after(Math.min(limits.impatientMs, timeoutMs), () => this.probe());
       const cancelTimeout = this.#patiently(timeoutMs, () => {
@@ -163,17 +159,12 @@ export class Session {
   }
 
   /** @param onEnd is called once if the stream ends by itself, or with the session */
-  stream<Request extends Message<Fields>, Response extends Message<Fields>>(
-    method: etcd.Method<Request, Response>,
-    onMessage: (message: Output<Response>) => void,
+  stream<Request, Response>(
+    { path, encode, decode }: etcd.Method<Request, Response>,
+    onMessage: (message: Response) => void,
     onEnd: (why: Failure) => void,
-  ): Stream<Input<Request>> {
-    const call = this.#client.makeBidiStreamRequest(
-      method.path,
-      (given: Input<Request>) => encode(method.request, given),
-      (bytes) => decode(method.response, bytes),
-      this.#metadata(),
-    );
+  ): Stream<Request> {
+    const call = this.#client.makeBidiStreamRequest(path, encode, decode, this.#metadata());
     const end = (): boolean => {
       const isUnderWay = this.#underWay.delete(fail);
       if (isUnderWay) call.cancel();
@@ -183,7 +174,7 @@ export class Session {
       if (end()) onEnd(why);
     };
     this.#underWay.add(fail);
-    call.on('data', (message: Output<Response>) => {
+    call.on('data', (message: Response) => {
       if (this.#underWay.has(fail)) onMessage(message);
     });
     call.on('error', (error) => {
@@ -241,6 +232,6 @@ export function hostOf(endpoint: string): string {
 }
 
 /** @param header of any answer */
-export function historyOf({ clusterId }: { readonly clusterId: bigint }): string {
+export function historyOf({ clusterId }: { readonly clusterId: etcd.Int64 }): string {
   return clusterId.toString(16);
 }

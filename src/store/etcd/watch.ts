@@ -18,7 +18,6 @@ import type { Connection } from './connection.ts';
 import { Failure } from './failure.ts';
 import { entryOf, keyText, rangeOf } from './keys.ts';
 import * as etcd from './messages.ts';
-import type { Output } from './protobuf.ts';
 import type { Limits, Session, Stream } from './session.ts';
 
 export interface WatchOptions {
@@ -46,9 +45,6 @@ export interface Anchor {
   readonly entry: { readonly revision: number; readonly value: Uint8Array } | undefined;
 }
 
-type Response = Output<typeof etcd.watch.response>;
-type Event = Response['events'][number];
-
 /** The pause before a stream is made again that etcd has refused. */
 const AGAIN_MS = 500;
 
@@ -58,8 +54,8 @@ export class EtcdWatch {
   #history: string | undefined;
   #anchor: Anchor | undefined;
   /** Events of a response whose end has not come yet. */
-  #fragments: Event[] = [];
-  #stream: Stream<{ create?: object; progress?: object }> | undefined;
+  #fragments: etcd.Event[] = [];
+  #stream: Stream<etcd.WatchRequest> | undefined;
   #cancelTimer = (): void => {};
   #forget: () => void;
   #isEnded = false;
@@ -103,14 +99,16 @@ export class EtcdWatch {
     const { header, kvs } = await session.unary(etcd.range, asked, this.#options.limits.answerMs);
     if (this.#history !== undefined && this.#history !== session.history) return false;
     this.#history = session.history;
-    if (header!.revision < before) return false;
+    if (header.revision.toNumber() < before) return false;
     const [there] = kvs;
     if (!anchor?.entry) return !anchor || !there;
-    return there?.modRevision === anchor.entry.revision && Buffer.compare(there.value, anchor.entry.value) === 0;
+    return (
+      there?.modRevision.toNumber() === anchor.entry.revision && Buffer.compare(there.value, anchor.entry.value) === 0
+    );
   }
 
   #open(session: Session): void {
-    const create = { ...rangeOf(this.#options.prefix), startRevision: this.#next, fragment: true };
+    const createRequest = { ...rangeOf(this.#options.prefix), startRevision: this.#next, fragment: true };
     const stream = session.stream(
       etcd.watch,
       (response) => this.#take(response, session),
@@ -120,42 +118,42 @@ export class EtcdWatch {
       },
     );
     this.#stream = stream;
-    stream.send({ create });
+    stream.send({ createRequest });
     this.#expectAnswer(session);
   }
 
-  #take(response: Response, session: Session): void {
-    if (response.isCanceled) {
-      if (response.compactRevision > 0) return this.#break();
+  #take(response: etcd.WatchResponse, session: Session): void {
+    if (response.canceled) {
+      if (response.compactRevision.toNumber() > 0) return this.#break();
       this.#stream?.end();
       return this.#beginAgain(session, new Failure(status.UNKNOWN, response.cancelReason));
     }
     this.#cancelTimer();
     this.#cancelTimer = this.#options.after(this.#options.limits.silenceMs, () => {
-      this.#stream?.send({ progress: {} });
+      this.#stream?.send({ progressRequest: {} });
       this.#expectAnswer(session);
     });
     this.#fragments.push(...response.events);
-    if (response.isFragment) return;
+    if (response.fragment) return;
     const events = this.#fragments;
     this.#fragments = [];
     this.#tell(events);
   }
 
-  #tell(events: readonly Event[]): void {
+  #tell(events: readonly etcd.Event[]): void {
     const { onChanges, skipped } = this.#options;
     for (let at = 0; at < events.length && !this.#isEnded; ) {
-      const revision = events[at]!.kv!.modRevision;
+      const revision = events[at]!.kv.modRevision.toNumber();
       const first = at;
-      while (events[at]?.kv!.modRevision === revision) at++;
+      while (events[at]?.kv.modRevision.toNumber() === revision) at++;
       if (revision < this.#next) continue;
       this.#next = revision + 1;
       this.#anchor = anchorOf(events[at - 1]!);
       onChanges(
         revision,
         events.slice(first, at).map(({ type, kv }) => ({
-          key: keyText(kv!.key, skipped),
-          entry: type === etcd.DELETED ? undefined : entryOf(kv!, skipped),
+          key: keyText(kv.key, skipped),
+          entry: type === etcd.DELETED ? undefined : entryOf(kv, skipped),
         })),
       );
     }
@@ -189,8 +187,8 @@ export class EtcdWatch {
 }
 
 /** A copy, because the bytes of an event belong to the whole response. */
-function anchorOf({ type, kv }: Event): Anchor {
-  const { key, value, modRevision } = kv!;
-  const entry = type === etcd.DELETED ? undefined : { revision: modRevision, value: Uint8Array.from(value) };
+function anchorOf({ type, kv }: etcd.Event): Anchor {
+  const { key, value, modRevision } = kv;
+  const entry = type === etcd.DELETED ? undefined : { revision: modRevision.toNumber(), value: Uint8Array.from(value) };
   return { key: Uint8Array.from(key), entry };
 }

@@ -1,0 +1,80 @@
+/** A member whose answers make no sense: what was asked fails and says so, and nothing crashes, hangs or grows. */
+import t from 'tap';
+import type { WeftError } from '../../src/error.ts';
+import { isUnanswered } from '../../src/store/store.ts';
+import { openStoreOf } from '../support/etcd-store.ts';
+import { falseMember, header, messageOf, type Answers } from '../support/false-member.ts';
+import { until } from '../support/process.ts';
+
+t.setTimeout(120_000);
+
+const limits = { callMs: 1000, answerMs: 100, silenceMs: 100 };
+const garbage = Buffer.from('0a0012ffffffff0f00', 'hex');
+const entry = { key: Buffer.from('weft/k'), value: Buffer.from('1'), modRevision: 5 };
+
+async function begin(t: Parameters<typeof falseMember>[0], answers: Answers) {
+  const { etcd, watches } = await falseMember(t, answers);
+  const store = openStoreOf(etcd, { limits });
+  t.teardown(() => store.close());
+  return { store, watches };
+}
+
+await t.test('one that is not etcd', async (t) => {
+  const { store } = await begin(t, { range: () => garbage });
+  const nonsense = /: its answer makes no sense: something else than etcd may listen there$/;
+  await t.rejects(store.list(''), { code: 'unreachable', message: nonsense });
+  t.match(store.health(), { isReachable: false, why: nonsense });
+});
+
+await t.test('one that answers well until it is asked for a list', async (t) => {
+  for (const [what, code, list] of [
+    ['garbage', 'unreachable', garbage],
+    [
+      'a revision that nobody can compute with',
+      'unreachable',
+      messageOf('RangeResponse', { header: { revision: String(2n ** 62n) } }),
+    ],
+    ['more than there is', 'system', messageOf('RangeResponse', { header, more: true })],
+    ['the same again and again', 'system', messageOf('RangeResponse', { header, kvs: [entry], more: true })],
+    [
+      'too much',
+      'exhausted',
+      messageOf('RangeResponse', { header, kvs: [{ ...entry, value: Buffer.alloc(17 << 20) }] }),
+    ],
+  ] as const) {
+    const well = messageOf('RangeResponse', { header });
+    // Only a list has a limit.
+    const { store } = await begin(t, { range: ({ limit }) => (limit === undefined ? well : list) });
+    const error = (await store.list('').catch((error: unknown) => error)) as WeftError;
+    t.equal(error.code, code, what);
+    t.match(error.message, /no sense|larger than max/, what);
+  }
+});
+
+await t.test('one whose transactions fail for no reason, or cannot be read', async (t) => {
+  const failed = messageOf('TxnResponse', { header, responses: [{ responseRange: { kvs: [entry] } }] });
+  const made = { expect: [{ key: 'k', revision: 5 }], put: [{ key: 'k', value: 1 }] };
+  const { store } = await begin(t, { transaction: () => failed });
+  await t.rejects(store.transact(made), { code: 'system', message: /no sense: a transaction failed although/ });
+  const { store: other } = await begin(t, { transaction: () => garbage });
+  t.ok(await other.transact(made).catch(isUnanswered), 'it may have been made');
+});
+
+await t.test('one whose watch and keepalive stream are garbage', async (t) => {
+  const created = messageOf('WatchResponse', { header, created: true });
+  for (const [what, events] of [
+    ['garbage', garbage],
+    ['an event without an entry', messageOf('WatchResponse', { header, events: [{}] })],
+  ] as const) {
+    const { store, watches } = await begin(t, {
+      watch: (_, send) => {
+        send(created);
+        send(events);
+      },
+      keepAlive: (send) => send(garbage),
+    });
+    store.watch('', 8, () => t.fail('it tells something'));
+    await until(() => watches() >= 3, { what: `three attempts after ${what}` });
+    await t.rejects(store.keepAlive('1'), { code: 'unreachable' });
+  }
+});
