@@ -146,7 +146,7 @@ const NEIGHBOR_QUOTA = 4096;
 export function joinParts(options: SwitchOptions, foundations: Foundations): Parts {
   const { logger } = options;
   const { own, watcher, probe, clock } = foundations;
-  const feed = openFeed(options, foundations);
+  const feed = openFeed(options, foundations, () => membership.whyBarred);
   const { store } = feed;
   const warn = (message: string, details: object): void => logger.warn(details, message);
   const forwarding = openForwarding(options, foundations, () => peers.noteChanges());
@@ -439,10 +439,14 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   };
 }
 
-function openFeed({ host, state, logger }: SwitchOptions, foundations: Foundations): Feed {
-  const { store, own, newId, after, wallClock } = foundations;
+function openFeed(
+  { host, state, logger }: SwitchOptions,
+  { store, own, newId, after, wallClock }: Foundations,
+  whyBarred: () => string | undefined,
+): Feed {
   if (store === own) return new LocalFeed(store);
-  return new SharedFeed({ store, own, host, copyFile: join(state, 'copy'), newId, after, wallClock, logger });
+  const copyFile = join(state, 'copy');
+  return new SharedFeed({ store, own, host, copyFile, whyBarred, newId, after, wallClock, logger });
 }
 
 function openForwarding(options: SwitchOptions, foundations: Foundations, onPeersChanged: () => void): Forwarding {

@@ -102,6 +102,11 @@ export class Membership {
     return this.#presence ? this.inForce.report() : null;
   }
 
+  /** Why this host must not write to the store: it shares with another host what it must not, or may do so. */
+  get whyBarred(): string | undefined {
+    return this.#presence?.whyBarred;
+  }
+
   /** What is known of each of the other hosts of the store, by name. */
   describe(): ReadonlyMap<string, Pick<HostReport, 'id' | 'version' | 'inForce'>> {
     if (!this.#presence) return new Map();

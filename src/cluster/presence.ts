@@ -89,6 +89,12 @@ export class Presence {
     return this.#report;
   }
 
+  /** Why this host must not write anything: it is refused, or another daemon may run under its name. */
+  get whyBarred(): string | undefined {
+    const isBarred = this.#report.state === 'refused' || this.#stillThereSince !== undefined;
+    return isBarred ? this.#report.why : undefined;
+  }
+
   /**
    * Tries once, and goes on with it from then on. Returns before that is decided if the store does not answer soon.
    * @throws WeftError if this host shares with another what it must not

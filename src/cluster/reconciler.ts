@@ -15,7 +15,7 @@ import type { Resource } from '../model/resource.ts';
 import type { Put, Transaction } from '../store/store.ts';
 
 /** What is said of a resource that the shared store does not have yet. */
-export const PENDING = 'the store cannot be reached: other hosts do not know of it yet';
+export const PENDING = 'the store does not have it yet: other hosts do not know of it';
 
 /** A declared resource. */
 export interface Declared<R extends Resource = Resource> {

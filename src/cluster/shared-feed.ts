@@ -14,6 +14,8 @@
  *   strange   the store was restored, emptied or exchanged (`store-identity.ts`): nothing that it has lost or reverted is put
  *             into force, this host's own records are written again, and new changes by anybody count. What is held is told,
  *             until `accept` puts into force what the store says, or the resources are applied again
+ *   barred    this host may be another one's copy, or has what another one has (`registration.ts`): it writes nothing, and keeps
+ *             its own records until that is decided
  *   refused   the store is that of another cluster or of a newer version: nothing is taken from it or written to it
  *
  * The store is read beside everything else, and compared in turns of the event loop. Calls of `next` do not overlap, and only
@@ -40,6 +42,8 @@ export interface SharedFeedEnvironment {
   /** The name of this host. */
   readonly host: string;
   readonly copyFile: string;
+  /** Why this host must not write to the store although it answers; undefined if it may. */
+  readonly whyBarred: () => string | undefined;
   /** Returns a random text for a new cluster. */
   readonly newId: () => string;
   /** Does something later; returns how to cancel that. */
@@ -119,7 +123,7 @@ export class SharedFeed implements Feed {
     this.#writer = new SharedWriter({
       ...{ store, state, host },
       waitsFor: () => this.waitsFor(),
-      refusal: () => this.#refusal,
+      refusal: () => this.#refusal ?? this.#barred,
       isBehind: () => this.#ownWrites.isDue,
       onKept: (changes) => this.#give(changes),
       onMade: (transaction, revision) => this.#noteMade(transaction, revision),
@@ -455,7 +459,7 @@ export class SharedFeed implements Feed {
 
   /** Writes some of what the store does not have of this host. @returns true if there may be more to do */
   async #makeUp(): Promise<boolean> {
-    const isPossible = this.#isGiven && !this.#mustList && !unreachable(this.#environment.store);
+    const isPossible = this.#isGiven && !this.#mustList && !this.#barred && !unreachable(this.#environment.store);
     if (!isPossible || !this.#ownWrites.isDue) return false;
     try {
       await this.#ownWrites.run();
@@ -524,6 +528,11 @@ export class SharedFeed implements Feed {
   /** Everything up to this revision is in force. */
   #reached(revision: number): void {
     this.#state.reached(revision, this.#state.held.size === 0 && !this.#ownWrites.isDue);
+  }
+
+  get #barred(): WeftError | undefined {
+    const why = this.#environment.whyBarred();
+    return why === undefined ? undefined : new WeftError('state', why);
   }
 
   get #restoredAt(): number | undefined {

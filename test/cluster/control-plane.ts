@@ -67,6 +67,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
         store: shared,
         ...{ own, host, after },
         copyFile: join(directory, 'copy'),
+        whyBarred: () => membership.whyBarred,
         newId: () => randomUUID(),
         wallClock: () => 0,
         logger: { info: () => {}, warn: tell, error: tell },

@@ -13,6 +13,8 @@ export class FeedHost {
   readonly name: string;
   readonly directory: string;
   readonly link: Switchable;
+  /** Why it must not write, as if it had not registered. */
+  barred: string | undefined;
   readonly feed: SharedFeed;
   readonly serial = new Serial();
   /** The records in force, with the revisions with which they are known here. */
@@ -38,6 +40,7 @@ export class FeedHost {
       own,
       host: name,
       copyFile: join(directory, 'copy'),
+      whyBarred: () => this.barred,
       newId: () => `cluster-${name}${ids++ === 0 ? '' : `-${ids}`}`,
       // Ticks come from the test; the first answer and reports of the watch are never late.
       after: (delayMs, work) => {

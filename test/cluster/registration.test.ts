@@ -203,8 +203,10 @@ t.test('a host that was rebooted waits until the record of the boot before goes'
   t.match(rebooted.told, [/^host "left" .* waiting whether that was this host before its reboot$/]);
   await time.pass(1000);
   t.equal(await rebooted.started, undefined, 'it starts meanwhile');
+  t.match(rebooted.membership.whyBarred, /waiting whether/, 'and writes nothing');
   await time.pass(LEASE_MS + 2000);
   t.same(rebooted.membership.report, { state: 'registered' });
+  t.equal(rebooted.membership.whyBarred, undefined);
   t.ok(await store.get('live/left'));
 });
 
@@ -214,6 +216,7 @@ t.test('if that record stays, another machine has a copy of the state directory'
   const copy = await daemon('left', '192.0.2.2', 'aa01', await own(), { isRunning: () => undefined });
   await time.pass(3 * LEASE_MS);
   t.match(copy.membership.report, { state: 'refused', why: /runs already, since .*, on another machine/ });
+  t.equal(copy.membership.whyBarred, copy.membership.report?.why, 'it writes nothing');
   t.match((await store.get('hosts/left'))?.value, { resource: { spec: { underlay: '192.0.2.1' } } });
 });
 

@@ -69,6 +69,29 @@ t.test('while the store is away', async (t) => {
   await b.until(() => 'labels' in (b.inForce.get('endpoints/default/app')!.value as object), 'a later change');
 });
 
+t.test('a host that may be another one’s copy writes nothing', async (t) => {
+  const { shared, a, b } = await opened(t);
+  const app = 'endpoints/default/app';
+  a.link.away();
+  await a.set(app, endpointOf('a', '10.0.0.3'));
+  a.barred = 'host "a" runs already';
+  a.link.back();
+  await a.set(WEB, { ...endpointOf('a', '10.0.0.1'), labels: {} });
+  await t.rejects(a.set('networks/red', { vni: 2 }), {
+    message: 'host "a" runs already: network "red" cannot be changed meanwhile',
+  });
+  await b.set(DB, { ...endpointOf('b', '10.0.0.2'), labels: {} });
+  await a.until(() => 'labels' in (a.inForce.get(DB)!.value as object), 'what others write');
+  for (let tick = 0; tick < 10; tick++) a.feed.tick();
+  await a.settle();
+  t.same(a.report.pending, ['endpoint "app"', 'endpoint "web"']);
+  t.notOk(await shared.get(app));
+  a.barred = undefined;
+  await a.until(() => a.report.pending.length === 0, 'the writes');
+  t.ok(await shared.get(app));
+  t.same(a.values(), b.values());
+});
+
 t.test('a restart while the store is away', async (t) => {
   const { start, a, b } = await opened(t);
   a.link.away();

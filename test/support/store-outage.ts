@@ -58,7 +58,7 @@ export async function storeOutage(t: Test, { seconds }: { readonly seconds: numb
 
   const attached = await a.attempt('attach', 'app', '--network', 'blue', '--netns', app.name, '-o', 'json');
   t.equal(attached.code, 0);
-  t.match(attached.stderr, /^weft: endpoint "app": the store cannot be reached: other hosts do not know of it yet\n$/);
+  t.match(attached.stderr, /^weft: endpoint "app": the store does not have it yet: other hosts do not know of it\n$/);
   const [appIp = ''] = (JSON.parse(attached.stdout) as { addresses: string[] }).addresses;
   await ping(web, appIp);
   await a.run('detach', 'gone');
