@@ -4,20 +4,21 @@
  *   configuration → store → tables → datapath → ports → upcalls
  *
  * `createSwitch` opens the state directory, the datapath and the underlay (`parts.ts` connects them),
- * puts into force what the store holds, and forwards from then on. Frames never come here:
- * `forwarding.ts` connects the datapath with the decisions of `pipeline/decide.ts`.
+ * puts into force what the store holds, and forwards from then on (`life-cycle.ts`). Frames never come
+ * here: `forwarding.ts` connects the datapath with the decisions of `pipeline/decide.ts`.
  *
  * The methods are the operator's commands. Those that change something run one after the other, and
  * return when what they wrote is durable and in force (`cluster/cluster.ts`). This is the only place
  * with clocks and timers.
  */
 import { randomBytes } from 'node:crypto';
-import { removeConnections } from './addon/connection-memory.ts';
-import { attachment, type AttachOptions } from './cluster/attachment.ts';
+import type { AttachOptions } from './cluster/attachment.ts';
+import { attach } from './cluster/attaching.ts';
 import type { FollowOptions, Following } from './cluster/followers.ts';
 import { hostIdentity, IDENTITY_BYTES } from './cluster/identity.ts';
 import { networkDeclaration, type NetworkOptions } from './cluster/network-declaration.ts';
 import { datapathOpener } from './datapath/open.ts';
+import { LifeCycle, type CloseOptions } from './life-cycle.ts';
 import { NetnsWatcher } from './link/netns-watcher.ts';
 import { requireTun } from './link/tun.ts';
 import { EventLoopDelay } from './metrics/event-loop.ts';
@@ -40,7 +41,7 @@ import type {
   StatusReport,
   WhyReport,
 } from './model/report.ts';
-import { idOf, type Resource, type ResourceName } from './model/resource.ts';
+import type { Resource, ResourceName } from './model/resource.ts';
 import type { CaptureOptions, CaptureSink, ConnectionsOptions } from './observe/observer.ts';
 import { joinParts, type Parts, type SwitchOptions } from './parts.ts';
 import { openProbe } from './paths/probe.ts';
@@ -53,18 +54,11 @@ export type { AttachOptions, RateLimitChange } from './cluster/attachment.ts';
 export type { Following, FollowOptions } from './cluster/followers.ts';
 export type { NetworkOptions } from './cluster/network-declaration.ts';
 export type { CaptureOptions, CaptureSink } from './observe/observer.ts';
+export type { CloseOptions } from './life-cycle.ts';
 export type { SwitchOptions } from './parts.ts';
 
 /** Milliseconds of CLOCK_MONOTONIC, which is also the clock of the native datapath. */
 const clock = (): number => Number(process.hrtime.bigint() / 1_000_000n);
-
-/** How often, and how long after each other, it is tried to create the interface of an endpoint that moves. */
-const MOVE_ATTEMPTS = 100;
-const MOVE_RETRY_MS = 20;
-
-/** How often, and how long after each other, a start looks whether frames that have waited are decided. */
-const BACKLOG_LOOKS = 10;
-const BACKLOG_LOOK_MS = 20;
 
 /** Does something later; returns how to cancel that. */
 const after = (delayMs: number, work: () => void): (() => void) => {
@@ -129,72 +123,27 @@ export async function openSwitch(options: SwitchOptions, own: Store, store = own
   }
 }
 
-export interface CloseOptions {
-  readonly purge?: boolean;
-  readonly retain?: boolean;
-}
-
 export class Switch {
   readonly #options: SwitchOptions;
   readonly #parts: Parts;
   readonly #startedAt = new Date();
-  readonly #upkeep: Upkeep;
-  readonly #begin: () => void;
-  #isForwarding = false;
-  #isClosed = false;
+  readonly #life: LifeCycle;
 
   /** Use `createSwitch`. */
   constructor(options: SwitchOptions, begin: () => void, join: (upkeep: Upkeep) => Parts) {
+    const upkeep = new Upkeep(() => this.#parts, options.logger, setInterval);
     this.#options = options;
-    this.#begin = begin;
-    this.#upkeep = new Upkeep(() => this.#parts, options.logger, setInterval);
-    this.#parts = join(this.#upkeep);
+    this.#parts = join(upkeep);
+    this.#life = new LifeCycle(options, this.#parts, { upkeep, begin, after });
   }
 
-  /** Puts the configuration and the store into force, before whatever happens meanwhile. Called once, by `createSwitch`. */
+  /** Puts everything into force, and forwards from then on. Called once, by `createSwitch`. */
   start(): Promise<void> {
-    const { cluster, membership, metricsServer, underlay } = this.#parts;
-    metricsServer.keep();
-    const hasBacklog = (this.#options.descriptors?.spareTaps().length ?? 0) > 0;
-    return cluster.serial.run(async () => {
-      await underlay.keep();
-      await cluster.start(
-        () => this.#started(hasBacklog),
-        () => membership.start(),
-      );
-    });
-  }
-
-  /** Called when everything that is declared is in force: it forwards by now. What follows restores what was changed. */
-  async #started(hasBacklog: boolean): Promise<void> {
-    const { blocks, cluster, endpoints, forwarding, internal, outside } = this.#parts;
-    forwarding.endConnections(endpoints.isGone());
-    await outside.start();
-    // Everything is in force and open: from here on frames are forwarded.
-    this.#begin();
-    if (hasBacklog) await this.#passBacklog();
-    await endpoints.started((name) => cluster.isDeclared(endpointKind, name));
-    await Promise.all([endpoints.mend(), internal.mend()]);
-    this.#options.descriptors?.closeSpare();
-    this.#upkeep.start();
-    blocks?.start();
-    this.#isForwarding = true;
-  }
-
-  /**
-   * Lets what another daemon has left waiting in the kernel be decided. What follows at a start occupies the event loop for
-   * tens of milliseconds, which connections would wait for.
-   */
-  async #passBacklog(): Promise<void> {
-    const { datapath } = this.#parts.forwarding;
-    for (let look = 0, before = -1; look < BACKLOG_LOOKS && datapath.counters().upcalls > before; look++) {
-      before = datapath.counters().upcalls;
-      await new Promise<void>((resolve) => after(BACKLOG_LOOK_MS, resolve));
-    }
+    return this.#life.start();
   }
 
   status(): StatusReport {
-    return statusOf(this.#parts, this.#options, { startedAt: this.#startedAt, isForwarding: this.#isForwarding });
+    return statusOf(this.#parts, this.#options, { startedAt: this.#startedAt, isForwarding: this.#life.isForwarding });
   }
 
   /** The metrics of the daemon, for whoever asks over the API. */
@@ -248,22 +197,7 @@ export class Switch {
    * @throws WeftError also if it cannot be put into force now; a new endpoint is not declared then
    */
   attach(options: AttachOptions): Promise<EndpointReport> {
-    const { cluster, endpoints, networks } = this.#parts;
-    return cluster.change(async () => {
-      // A misspelled network is reported before anything else that is wrong.
-      networks.get(options.network);
-      const name = idOf(options);
-      const before = endpoints.find(name);
-      await cluster.applyOrTakeBack(attachment(options, before?.resource), { moves: options.move ? [name] : [] });
-      // On one machine, its interface may be in the way until its old host has let go.
-      for (let left = MOVE_ATTEMPTS; options.move && left > 0 && endpoints.find(name)?.state === 'waiting'; left--) {
-        await new Promise<void>((resolve) => after(MOVE_RETRY_MS, resolve));
-        await endpoints.retry([name]);
-      }
-      const failure = endpoints.failure(name);
-      if (failure && before?.state === 'detached') throw failure;
-      return endpoints.report(endpoints.get(name));
-    });
+    return attach({ ...this.#parts, after }, options);
   }
 
   /**
@@ -350,36 +284,8 @@ export class Switch {
     return this.#parts.observer.capture(options, sink);
   }
 
-  /**
-   * Stops. TAPs stay in their containers for the next start, unless `purge` removes them and their endpoints. With
-   * `retain`, all is left as it is for another switch: what is open becomes spare in `descriptors`, and the way outside
-   * stays as it is. Changes that are under way are finished before.
-   */
-  async close({ purge = false, retain = false }: CloseOptions = {}): Promise<void> {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    this.#isForwarding = false;
-    this.#upkeep.close();
-    const { blocks, cluster, endpoints, forwarding, hosts, internal, membership } = this.#parts;
-    const { outside, own, paths, store, underlay, watcher } = this.#parts;
-    underlay.close();
-    this.#parts.metricsServer.close();
-    this.#parts.eventLoop.close();
-    paths.close();
-    await Promise.all([cluster.serial.close(), blocks?.close()]);
-    try {
-      if (purge) await cluster.purge(hosts.planFarewell());
-      if (retain) this.#options.descriptors?.retain();
-      else await endpoints.close();
-      await Promise.all([...(retain ? [] : [outside.close()]), internal.close()]);
-    } finally {
-      await membership.close({ retain });
-      await cluster.close();
-      watcher.close();
-      const { connectionsFile } = this.#options;
-      if (purge && connectionsFile !== undefined) removeConnections(connectionsFile);
-      // Last, because frames of a switch that is to be followed by another one wait from here on.
-      await Promise.all([store.close(), own.close()]).finally(() => forwarding.datapath.close());
-    }
+  /** Stops; see `LifeCycle.close`. */
+  close(options: CloseOptions = {}): Promise<void> {
+    return this.#life.close(options);
   }
 }
