@@ -52,6 +52,7 @@ class FrameIoObject : public Napi::ObjectWrap<FrameIoObject> {
                            InstanceMethod("remove", &FrameIoObject::Remove),
                            InstanceMethod("take", &FrameIoObject::Take),
                            InstanceMethod("takeLost", &FrameIoObject::TakeLost),
+                           InstanceMethod("readUntil", &FrameIoObject::ReadUntil),
                            InstanceMethod("offloads", &FrameIoObject::Offloads),
                            InstanceMethod("send", &FrameIoObject::Send),
                            InstanceMethod("sendUnderlay", &FrameIoObject::SendUnderlay),
@@ -153,6 +154,11 @@ class FrameIoObject : public Napi::ObjectWrap<FrameIoObject> {
       result[i] = object;
     }
     return result;
+  }
+
+  // (now) → until when everything that had arrived from the underlay can be taken; milliseconds
+  Napi::Value ReadUntil(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), io_.read_until_ms(info[0].As<Napi::Number>().DoubleValue()));
   }
 
   // (port) → the offloads of the TAP

@@ -218,10 +218,7 @@ void Liveness::sign_of_twin(Peer* peer, double now_ms) {
 
 void Liveness::run(double now_ms, const Send& send, const Drained& drained) {
   if (!active() || now_ms < due_ms_) return;
-  const double late = now_ms - due_ms_;
-  if (late > settings_.interval_ms / 2.0) {
-    for (Peer& peer : peers_) peer.excused_ms += late;
-  }
+  note_lateness(now_ms - due_ms_, now_ms);
   double due = kNever;
   double read_until = -kNever;
   for (Peer& peer : peers_) {
@@ -232,6 +229,23 @@ void Liveness::run(double now_ms, const Send& send, const Drained& drained) {
   }
   settle(now_ms);
   due_ms_ = std::max(due, now_ms + kLeastPauseMs);
+}
+
+void Liveness::note_lateness(double late_ms, double now_ms) {
+  const double interval = settings_.interval_ms;
+  if (late_ms > interval / 2) {
+    for (Peer& peer : peers_) peer.excused_ms += late_ms;
+  }
+  if (late_ms <= interval) return;
+  const double longest = interval * settings_.multiplier;
+  slow_ms_ = std::min(std::max(late_ms, now_ms < slow_until_ms_ ? slow_ms_ : 0), longest);
+  slow_until_ms_ = now_ms + kSlowIntervals * interval;
+}
+
+// At most so many milliseconds pass between two probes; peers wait for `multiplier` times as many.
+uint16_t Liveness::promised_ms(double now_ms) const {
+  const double more = now_ms < slow_until_ms_ ? std::ceil(slow_ms_ / settings_.multiplier) : 0;
+  return static_cast<uint16_t>(std::min(settings_.interval_ms + more, 65535.0));
 }
 
 // Returns when to judge again.
@@ -255,7 +269,7 @@ void Liveness::send_to(Peer* peer, double now_ms, const Send& send) {
   peer->sent_ms[peer->seq % kSentTimes] = now_ms;
   peer->due_ms = now_ms + pause_ms(settings_.session, peer->seq, peer->configured.address, settings_.interval_ms);
   probe.hears = peer->hearing;
-  probe.interval_ms = static_cast<uint16_t>(settings_.interval_ms);
+  probe.interval_ms = promised_ms(now_ms);
   probe.seq = peer->seq;
   probe.session = settings_.session;
   memcpy(probe.sender, local_, 16);

@@ -14,7 +14,9 @@
 //    host. One that has never echoed this session is not down: it may be the kernel's VXLAN device.
 // 4. Slowness of this host is no sign of death. If the judge itself comes late by more than half an
 //    interval, that time counts in no window; and nobody is judged before everything that had arrived by
-//    the end of the window was read (`Drained`).
+//    the end of the window was read (`Drained`). Peers cannot know why nothing is heard of this host, so it
+//    tells them beforehand: if it was late by more than an interval, its probes say for the next
+//    kSlowIntervals that it takes longer, so that windows are longer by as much, at most twice as long.
 // 5. If more than half of the peers, of three or more, are gone at about the same time, it is
 //    probably this host that is cut off: they are suspect, and frames go on to them.
 //
@@ -110,6 +112,7 @@ class Liveness {
   static constexpr size_t kSentTimes = 8;
   // How soon it asks again whether everything was read.
   static constexpr double kDrainMs = 2;
+  static constexpr double kSlowIntervals = 100;
   // Probes are sent together if they are due at nearly the same time.
   static constexpr double kLeastPauseMs = 2;
   static constexpr uint32_t kHurries = 3;       // extra probes to a peer in an interval
@@ -169,6 +172,8 @@ class Liveness {
   void hurry(Peer* peer, double now_ms);
   void sign_of_twin(Peer* peer, double now_ms);
   void send_to(Peer* peer, double now_ms, const Send& send);
+  void note_lateness(double late_ms, double now_ms);
+  uint16_t promised_ms(double now_ms) const;
   double judge(Peer* peer, double now_ms, double* read_until, const Drained& drained);
   void settle(double now_ms);
   void set_state(Peer* peer, PeerState state, double now_ms);
@@ -187,6 +192,8 @@ class Liveness {
   uint32_t highest_seq_ = 0;  // of all that were sent in this session: a peer that is added again goes on from there
   std::vector<Stranger> strangers_;  // least recently seen first
   double due_ms_ = kNever;
+  double slow_ms_ = 0;  // until `slow_until_ms_`, it may be late by so much
+  double slow_until_ms_ = -kNever;
   bool changed_ = false;
 };
 

@@ -6,7 +6,7 @@
 //
 //    0  1  version (1)
 //    1  1  flags: 1: the sender hears the receiver
-//    2  2  interval: at most so many milliseconds pass between two probes of the sender
+//    2  2  interval: nothing is heard of the sender for at most the receiver's multiplier times so many milliseconds
 //    4  4  sequence number, from 1
 //    8  8  session: random, another one whenever the sender starts; not 0
 //   16 16  address of the sender, IPv4-mapped or IPv6

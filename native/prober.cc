@@ -129,6 +129,7 @@ Reason Prober::receive(const uint8_t source[16], const uint8_t* frame, uint32_t 
 // The thread
 
 void* Prober::run_thread(void* self) {
+  run_in_real_time();
   drop_capabilities();  // everything that it uses is open
   static_cast<Prober*>(self)->loop();
   return nullptr;

@@ -5,6 +5,9 @@
 //                  ▲ lock
 //   workers: each probe that came in by the tunnel ──► receive
 //
+// It has a real-time priority if the system allows that, so that other programs that keep all processors busy do not
+// delay it. Peers would take that for a sign of death.
+//
 // The thread sends with the sockets of the first worker, each probe from another one of the pool, so that
 // probes take all the ways that flows take. Workers count what came in, this counts what went out.
 //
@@ -22,6 +25,7 @@
 #include "counters.h"
 #include "io/underlay.h"
 #include "liveness.h"
+#include "priority_mutex.h"
 
 namespace weft {
 
@@ -87,7 +91,7 @@ class Prober {
   int stop_ = -1;   // eventfd
   int timer_ = -1;  // timerfd
 
-  std::mutex mutex_;
+  PriorityMutex mutex_;
   Liveness liveness_;
   std::vector<Underlay*> underlays_;
   Counts counts_;

@@ -174,6 +174,15 @@ Refused FrameIo::send_underlay(const uint8_t remote[16], uint32_t entropy, uint8
   return refused;
 }
 
+double FrameIo::read_until_ms(double now_ms) {
+  std::lock_guard lock(mutex_);
+  double until = now_ms;
+  for (auto& [number, port] : ports_) {
+    if (port.underlay && !port.lost) until = std::min(until, port.underlay->read_until_ms(now_ms));
+  }
+  return until;
+}
+
 uint8_t FrameIo::offloads(uint16_t number) const {
   const auto at = ports_.find(number);
   return at == ports_.end() ? 0 : at->second.offloads;
@@ -226,6 +235,7 @@ bool FrameIo::read_port(uint16_t number, uint32_t events) {
     queue_.push_back(std::move(copy));
   }
   port.queued_frames += burst_.frames.size();
+  if (port.underlay) port.underlay->handled();
   if (!port.paused && (port.queued_frames >= kPortFrames || port.queued_bytes >= kPortBytes)) {
     port.paused = true;
     set_interest(number, port);

@@ -81,6 +81,10 @@ class FrameIo {
   // Ports that stopped by themselves since the last call; they exist until `remove`.
   std::vector<LostPort> take_lost();
 
+  // Until when, of the times that were passed in, everything that had arrived from the underlay can be taken or was
+  // (Underlay::read_until_ms).
+  double read_until_ms(double now_ms);
+
   // The offloads of the TAP, see tap.h; 0 for other ports.
   uint8_t offloads(uint16_t port) const;
   // kNoDrop, or why not. For TAPs; the frame must ask only for what they support.

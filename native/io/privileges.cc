@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <linux/capability.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@ namespace {
 
 constexpr int kLongestWaitMs = 200;
 constexpr int kMostCapabilities = 64;
+constexpr int kRealTimePriority = 1;  // the lowest
 
 // A signal that neither Node nor the C library uses.
 int signal_number() { return SIGRTMIN + 9; }
@@ -114,6 +116,12 @@ int keep_capabilities(uint64_t kept) {
   }
   keep_here(kept);
   return untold;
+}
+
+bool run_in_real_time() {
+  sched_param parameters = {};
+  parameters.sched_priority = kRealTimePriority;
+  return sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &parameters) == 0;
 }
 
 }  // namespace weft

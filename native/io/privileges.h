@@ -19,4 +19,8 @@ void drop_capabilities();
 // other thread may be starting threads.
 int keep_capabilities(uint64_t kept);
 
+// This thread runs as soon as it has something to do, before all threads of the machine without a real-time
+// priority. So it must do little. Needs CAP_SYS_NICE or an RLIMIT_RTPRIO; false if it has neither.
+bool run_in_real_time();
+
 }  // namespace weft

@@ -463,6 +463,7 @@ void test_frame_io() {
   while ((taken = io.take(16)).empty()) wakes.wait();
   CHECK(taken.size() == 1 && taken[0].from_underlay && taken[0].port == 4 && taken[0].length == 100);
   CHECK(memcmp(taken[0].source.address, local, 16) == 0);
+  CHECK(io.read_until_ms(7) == 7);
 
   // The frames of a removed port are removed with it.
   const int before = wakes.count();

@@ -17,6 +17,7 @@ export interface NativeFrameIo {
   remove(port: number, keep: boolean): number;
   take(max: number): NativeFrame[];
   takeLost(): { readonly port: PortNo; readonly errno: number }[];
+  readUntil(nowMs: number): number;
   offloads(port: number): number;
   send(
     port: number,

@@ -21,6 +21,8 @@ const USEFUL = [
   ['CAP_DAC_OVERRIDE', 1n],
   /** ICMP probes. */
   ['CAP_NET_RAW', 13n],
+  /** Probes are not delayed by other programs. */
+  ['CAP_SYS_NICE', 23n],
   /** The namespace of a process that runs as another user: `--pid`. */
   ['CAP_SYS_PTRACE', 19n],
 ] as const;

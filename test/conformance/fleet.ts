@@ -32,6 +32,8 @@ export class Fleet {
   /** Says which datagrams arrive. */
   carries: (from: string, to: string) => boolean = () => true;
   delayMs = 0;
+  /** Says which hosts do not get to run. */
+  stalls: (host: string) => boolean = () => false;
   /** Says whether the second host with one address gets what is sent there. */
   reachesTwin: () => boolean = () => false;
   readonly #open: Open;
@@ -135,7 +137,8 @@ export class Fleet {
   advance(milliseconds: number): void {
     const endMs = this.nowMs + milliseconds;
     for (;;) {
-      const dues = this.#all().map(({ dp }) => dp.liveness.run() ?? Infinity);
+      const running = [...this.#hosts].filter(([address]) => !this.stalls(address)).map(([, host]) => host);
+      const dues = [...running, ...this.#twins.values()].map(({ dp }) => dp.liveness.run() ?? Infinity);
       // What arrives may make something due at once.
       if (this.#deliver()) continue;
       const nextMs = Math.min(...dues, ...this.#underway.map(({ atMs }) => atMs), endMs);

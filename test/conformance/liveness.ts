@@ -263,6 +263,37 @@ export function runLiveness(name: string, open: Open): void {
     t.equal(fleet.changes(1), changes);
   });
 
+  test('a host that was slow says so, and its peers are more patient for a while', 2, (t, fleet) => {
+    const stall = (milliseconds: number): void => {
+      fleet.stalls = (host) => host === addressOf(2);
+      fleet.advance(milliseconds);
+      fleet.stalls = () => false;
+    };
+    const WHILE_MS = 100 * INTERVAL_MS;
+    fleet.advance(3000);
+    stall(2 * INTERVAL_MS + 5);
+    t.equal(fleet.state(1, 2), 'up');
+    for (let elapsedMs = 0; elapsedMs < WHILE_MS; elapsedMs += WHILE_MS / 4) {
+      fleet.advance(WHILE_MS / 4);
+      stall(WINDOW_MS);
+      t.equal(fleet.state(1, 2), 'up', 'longer than the window by no more than it was late');
+    }
+    fleet.advance(3000);
+    stall(20 * INTERVAL_MS);
+    t.equal(fleet.state(1, 2), 'down: silent', 'even then its death is known at some time');
+    fleet.advance(3000);
+    t.equal(fleet.state(1, 2), 'up');
+    stall(2 * WINDOW_MS - INTERVAL_MS);
+    t.equal(fleet.state(1, 2), 'up', 'a window becomes twice as long');
+    fleet.advance(3000);
+    stall(2 * WINDOW_MS);
+    t.equal(fleet.state(1, 2), 'down: silent', 'and not longer');
+    fleet.advance(WHILE_MS + 3000);
+    t.equal(fleet.state(1, 2), 'up');
+    stall(WINDOW_MS);
+    t.equal(fleet.state(1, 2), 'down: silent', 'what was long ago is forgotten');
+  });
+
   test('who loses most peers at once suspects itself', 4, (t, fleet) => {
     fleet.advance(3000);
     fleet.carries = (from, to) => from !== addressOf(1) && to !== addressOf(1);

@@ -54,6 +54,10 @@ class PlayedKernel implements KernelIo {
     this.log.push(`underlay ${port} ${formatIp(local)} ${l4Port}`);
   }
 
+  readUntil(nowMs: number): number {
+    return nowMs;
+  }
+
   remove(port: PortNo, keep: boolean): void {
     this.log.push(`remove ${port} ${keep ? 'keep' : 'delete'}`);
   }

@@ -41,6 +41,8 @@ function run(open: Open, seed: number): Account {
         fleet.dp(1 + random.int(HOSTS)).injectDatagram(1 as never, old);
       }
       if (random.int(10) === 0) fleet.jump(random.int(3000));
+      const slow = random.int(5) === 0 ? 1 + random.int(HOSTS) : 0;
+      fleet.stalls = (host) => host === addressOf(slow);
       fleet.advance(random.int(1500));
       for (let host = 1; host <= HOSTS; host++) states.push(JSON.stringify(fleet.dp(host).liveness.peers()));
     }

@@ -2,7 +2,8 @@
  *   web ── weft, without most of root's capabilities ── the outside
  *
  * Every thread keeps what weft needs, and the datapath's threads keep nothing. With that,
- * everything that weft does with the kernel still works: namespaces, TAPs, rules, probes.
+ * everything that weft does with the kernel still works: namespaces, TAPs, rules, probes. The thread that tells other hosts
+ * that this one lives runs before all other programs, and no other thread does.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import t from 'tap';
@@ -23,13 +24,20 @@ interface Thread {
   readonly permitted: bigint;
   readonly bounding: bigint;
   readonly blocked: bigint;
+  /** 0 without one. */
+  readonly realTimePriority: number;
 }
 
 function threadsOf(pid: number): Thread[] {
   return readdirSync(`/proc/${pid}/task`).map((id) => {
     const status = readFileSync(`/proc/${pid}/task/${id}/status`, 'utf8');
     const field = (name: string): bigint => BigInt(`0x${new RegExp(`^${name}:\\s*(\\w+)$`, 'm').exec(status)![1]}`);
+    // Field 40 of proc_pid_stat(5); the second one is in brackets, and may have spaces.
+    const stat = readFileSync(`/proc/${pid}/task/${id}/stat`, 'utf8')
+      .replace(/^.*\) /, '')
+      .split(' ');
     return {
+      realTimePriority: Number(stat[40 - 3]),
       name: /^Name:\s*(.*)$/m.exec(status)![1]!,
       permitted: field('CapPrm') | field('CapEff') | field('CapInh') | field('CapAmb'),
       bounding: field('CapBnd'),
@@ -58,6 +66,12 @@ for (const datapath of datapathKinds) {
         'there are some that have none',
       );
       for (const { name, permitted } of threads) if (name === 'weft-datapath') t.equal(permitted, 0n, name);
+      const first = threads.filter(({ realTimePriority }) => realTimePriority > 0);
+      t.same(
+        first.map(({ name, realTimePriority, permitted }) => [name, realTimePriority, permitted]),
+        datapath === 'native' ? [['weft-liveness', 1, 0n]] : [],
+        'only probes go before other programs',
+      );
       t.equal(threads[0]!.bounding & ~keptCapabilities, 0n, 'nor do programs that it runs get more');
       t.end();
     });

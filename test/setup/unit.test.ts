@@ -8,10 +8,19 @@ const settings = new Map([...text.matchAll(/^(\w+)=(.*)$/gm)].map(([, key = '', 
 
 t.test('its capabilities are those that the daemon keeps', (t) => {
   t.same(settings.get('CapabilityBoundingSet')?.split(' ').sort(), [...keptCapabilityNames].sort());
-  t.equal(keptCapabilities, (1n << 1n) | (1n << 12n) | (1n << 13n) | (1n << 19n) | (1n << 21n), 'by their numbers');
+  t.equal(
+    keptCapabilities,
+    (1n << 1n) | (1n << 12n) | (1n << 13n) | (1n << 19n) | (1n << 21n) | (1n << 23n),
+    'by their numbers',
+  );
   t.equal(settings.get('NoNewPrivileges'), 'yes');
   t.match(settings.get('RestrictNamespaces'), /^net$/, 'it enters network namespaces');
   t.match(settings.get('DeviceAllow'), '/dev/net/tun rw');
+  t.end();
+});
+
+t.test('probes may have a real-time priority', (t) => {
+  t.equal(settings.has('RestrictRealtime'), false);
   t.end();
 });
 

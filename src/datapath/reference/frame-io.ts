@@ -93,6 +93,10 @@ export class FrameIo implements KernelIo {
     return taken.map(({ port, bytes, source, tos, ...offload }) => ({ port, bytes, source, tos, offload }));
   }
 
+  readUntil(nowMs: number): number {
+    return this.#native.readUntil(nowMs);
+  }
+
   /** The offloads that the TAP accepts: see native/io/tap.h. */
   offloads(port: PortNo): number {
     return this.#native.offloads(port);

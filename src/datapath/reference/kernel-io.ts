@@ -31,6 +31,11 @@ export interface KernelIo {
   remove(port: PortNo, keep: boolean): void;
   /** What has arrived, at most `max`. If that was fewer than `max`, `onWake` is called for the next. */
   take(max: number): readonly ReceivedFrame[];
+  /**
+   * Until when, of the times that were passed in, everything that had arrived from the underlay can be taken.
+   * @param nowMs milliseconds
+   */
+  readUntil(nowMs: number): number;
   /** The offloads of a TAP: native/io/tap.h. */
   offloads(port: PortNo): number;
   send(port: PortNo, frame: Frame): DropReason | undefined;

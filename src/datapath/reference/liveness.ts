@@ -18,6 +18,8 @@ import {
 } from '../../wire/probe.ts';
 import type { LivenessSettings, PeerFault, PeerLiveness, PeerState, ProbedPeer, ProbeStranger } from '../liveness.ts';
 
+const SLOW_INTERVALS = 100;
+const DRAIN_MS = 2;
 const SENT_TIMES = 8;
 const LEAST_PAUSE_MS = 2;
 const HURRIES = 3;
@@ -107,6 +109,9 @@ export class ReferenceLiveness {
   /** Of all that were sent: a peer that is added again goes on from there. */
   #highestSeq = 0;
   #dueMs = Infinity;
+  /** Until `#slowUntilMs`, it may be late by so much. */
+  #slowMs = 0;
+  #slowUntilMs = -Infinity;
   #hasChanged = false;
 
   get dueMs(): number {
@@ -262,16 +267,17 @@ export class ReferenceLiveness {
 
   // 1. Sent, 3. judged
 
-  /** Sends what is due, and judges. Everything that has arrived must have been received. */
-  run(nowMs: number, send: SendProbe): void {
-    const { intervalMs } = this.#settings;
+  /**
+   * Sends what is due, and judges.
+   * @param readUntilMs everything that had arrived by then was received
+   */
+  run(nowMs: number, send: SendProbe, readUntilMs = nowMs): void {
     if (!this.#isActive || nowMs < this.#dueMs) return;
-    const lateMs = nowMs - this.#dueMs;
-    if (lateMs > intervalMs / 2) for (const peer of this.#peers) peer.excusedMs += lateMs;
+    this.#noteLateness(nowMs - this.#dueMs, nowMs);
     let dueMs = Infinity;
     for (const peer of this.#peers) {
       if (!peer.key) continue;
-      dueMs = Math.min(dueMs, this.#judge(peer, nowMs));
+      dueMs = Math.min(dueMs, this.#judge(peer, nowMs, readUntilMs));
       if (peer.dueMs <= nowMs) this.#send(peer, peer.key, this.#local!, nowMs, send);
       dueMs = Math.min(dueMs, peer.dueMs);
     }
@@ -279,13 +285,30 @@ export class ReferenceLiveness {
     this.#dueMs = Math.max(dueMs, nowMs + LEAST_PAUSE_MS);
   }
 
+  #noteLateness(lateMs: number, nowMs: number): void {
+    const { intervalMs, multiplier } = this.#settings;
+    if (lateMs > intervalMs / 2) for (const peer of this.#peers) peer.excusedMs += lateMs;
+    if (lateMs <= intervalMs) return;
+    const longestMs = intervalMs * multiplier;
+    this.#slowMs = Math.min(Math.max(lateMs, nowMs < this.#slowUntilMs ? this.#slowMs : 0), longestMs);
+    this.#slowUntilMs = nowMs + SLOW_INTERVALS * intervalMs;
+  }
+
+  /** At most so many milliseconds pass between two probes; peers wait for `multiplier` times as many. */
+  #promisedMs(nowMs: number): number {
+    const { intervalMs, multiplier } = this.#settings;
+    const moreMs = nowMs < this.#slowUntilMs ? Math.ceil(this.#slowMs / multiplier) : 0;
+    return Math.min(intervalMs + moreMs, 0xffff);
+  }
+
   /** @returns when to judge again */
-  #judge(peer: Peer, nowMs: number): number {
+  #judge(peer: Peer, nowMs: number, readUntilMs: number): number {
     const windowMs = this.#windowOf(peer);
     if (nowMs >= peer.adoptedMs + windowMs) peer.isGreeted = false;
     if (!peer.hearing) return Infinity;
     const endMs = peer.heardMs + peer.excusedMs + windowMs;
     if (nowMs < endMs) return endMs;
+    if (readUntilMs < endMs) return nowMs + DRAIN_MS;
     peer.hearing = false;
     this.#hurry(peer, nowMs);
     return Infinity;
@@ -302,7 +325,7 @@ export class ReferenceLiveness {
     const heardMs = toNew ? peer.newMs : peer.heardMs;
     const probe: ProbeMessage = {
       hears: peer.hearing,
-      intervalMs,
+      intervalMs: this.#promisedMs(nowMs),
       seq: peer.seq,
       session,
       sender: local,

@@ -11,8 +11,8 @@ export interface ProbesOptions {
   readonly sender: Sender;
   /** Runs work that may transmit, and hands over what follows from it. */
   readonly inTurn: (work: () => void) => void;
-  /** Receives what has arrived from the kernel, before anybody is judged. */
-  readonly drain: () => void;
+  /** Receives what has arrived from the kernel. @returns until when all was received that had arrived */
+  readonly drain: () => number;
   /** If it is given, probes go out by themselves; otherwise when `run` is called. */
   readonly setTimer: typeof setTimeout | undefined;
   readonly onChanged: (() => void) | undefined;
@@ -74,17 +74,18 @@ export class Probes implements Liveness {
     if (!Number.isFinite(dueMs)) return;
     this.#timer = setTimer(() => {
       this.#timerDueMs = Infinity;
-      this.#options.drain();
-      this.#run();
+      this.#run(this.#options.drain());
     }, dueMs - clock());
     this.#timer.unref();
   }
 
-  #run(): void {
+  #run(readUntilMs?: number): void {
     const { clock, inTurn, sender } = this.#options;
     inTurn(() =>
-      this.#liveness.run(clock(), (to, entropy, frame) =>
-        sender.sendProbe(to, entropy, buildVxlan({ vni: PROBE_VNI, frame }), frame.length),
+      this.#liveness.run(
+        clock(),
+        (to, entropy, frame) => sender.sendProbe(to, entropy, buildVxlan({ vni: PROBE_VNI, frame }), frame.length),
+        readUntilMs,
       ),
     );
   }

@@ -233,9 +233,11 @@ class Reference implements ReferenceDatapath {
     });
   }
 
-  /** Receives what has arrived, a few bursts at most. */
-  #drain(): void {
+  /** Receives what has arrived, a few bursts at most. @returns until when that was all from the underlay */
+  #drain(): number {
+    const readUntilMs = this.#ports.io.readUntil(this.#clock());
     for (let bursts = 0; bursts < MOST_DRAINED && !this.#closed && this.#turn() === FRAMES_PER_TURN; bursts++);
+    return readUntilMs;
   }
 
   /** @returns how many frames it took */
