@@ -234,6 +234,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     underlay: () => underlay.address,
     peers: options.peers.map(parseIp),
     whyAlive: (name) => membership.whyAlive(name),
+    stillGone: (name) => membership.live.expectation(name),
     belongingsOf: (name) => joined(belongingsOf(name, endpoints.all()), blocks?.without(name) ?? {}),
     onMoved: (name) => endpoints.followHost(name),
   });

@@ -32,6 +32,8 @@ export interface HostsEnvironment {
   readonly peers: readonly Uint8Array[];
   /** Why a host of the store must not be deleted; undefined if it may be. */
   readonly whyAlive: (name: string) => string | undefined;
+  /** What a change expects if a host must not begin to run before it is made. */
+  readonly stillGone: (name: string) => Expectation;
   /** All that a host of the store has there besides its registration. */
   readonly belongingsOf: (name: string) => Transaction;
   /** Called when a host that existed has another address, or is gone. */
@@ -149,8 +151,14 @@ export class Hosts extends Declarations<HostResource> {
     }
   }
 
-  /** With a host that has registered itself goes all that it has. */
+  /** With a host that has registered itself goes all that it has, unless it comes back just now. */
   planRemoval(name: string): Transaction {
+    const removal = this.#removal(name);
+    const isOfStore = this.registrationOf(name) !== undefined;
+    return isOfStore ? joined({ expect: [this.#environment.stillGone(name)] }, removal) : removal;
+  }
+
+  #removal(name: string): Transaction {
     const registration = this.registrationOf(name);
     if (!registration) return {};
     const keys = registrationKeys(name, registration, this.get(name).resource.spec.underlay);
@@ -162,7 +170,7 @@ export class Hosts extends Declarations<HostResource> {
     const { name } = this.#environment;
     if (!this.registrationOf(name) || this.isTaken) return {};
     const key = keyOf(hostKind, name);
-    return joined({ expect: [{ key, revision: this.get(name).revision }], delete: [key] }, this.planRemoval(name));
+    return joined({ expect: [{ key, revision: this.get(name).revision }], delete: [key] }, this.#removal(name));
   }
 
   /** The hosts that share the store. */

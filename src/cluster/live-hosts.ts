@@ -3,7 +3,7 @@
  * the store is gone. Ownership is reclaimed by that. Whether a host can be reached is another question (`liveness`).
  */
 import { liveRecord, type LiveRecord } from '../model/records.ts';
-import type { Change } from '../store/store.ts';
+import type { Change, Expectation } from '../store/store.ts';
 import type { Register } from './register.ts';
 
 export const LIVE = 'live/';
@@ -27,6 +27,8 @@ export class LiveHosts implements Register {
   readonly prefix = LIVE;
   readonly #environment: LiveHostsEnvironment;
   readonly #known = new Map<string, Known>();
+  /** Of all records, also those that are not readable. */
+  readonly #revisions = new Map<string, number>();
   /** When a record went, in milliseconds since the epoch. */
   readonly #goneSinceMs = new Map<string, number>();
   /** Everything that was read at once may be old. */
@@ -39,6 +41,8 @@ export class LiveHosts implements Register {
   see(changes: readonly Change[]): void {
     for (const { key, entry } of changes) {
       const name = key.slice(LIVE.length);
+      if (entry) this.#revisions.set(name, entry.revision);
+      else this.#revisions.delete(name);
       const { data: record } = liveRecord.safeParse(entry?.value);
       if (!record) {
         if (this.#known.delete(name)) this.#goneSinceMs.set(name, this.#environment.wallClock());
@@ -53,10 +57,16 @@ export class LiveHosts implements Register {
   listed(keys: ReadonlySet<string>): void {
     this.#isListing = false;
     for (const name of this.#known.keys()) if (!keys.has(LIVE + name)) this.#known.delete(name);
+    for (const name of this.#revisions.keys()) if (!keys.has(LIVE + name)) this.#revisions.delete(name);
   }
 
   find(name: string): LiveRecord | undefined {
     return this.#known.get(name)?.record;
+  }
+
+  /** What a change expects of the record of a host if that must not begin to run meanwhile. */
+  expectation(name: string): Expectation {
+    return { key: LIVE + name, revision: this.#revisions.get(name) ?? 0 };
   }
 
   get size(): number {

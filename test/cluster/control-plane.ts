@@ -141,6 +141,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     underlay: () => parseIp(underlay),
     peers: [],
     whyAlive: (name) => membership.whyAlive(name),
+    stillGone: (name) => membership.live.expectation(name),
     belongingsOf: (name) => joined(belongingsOf(name, endpoints.all()), blocks?.without(name) ?? {}),
     onMoved: (name) => endpoints.followHost(name),
   });

@@ -18,6 +18,7 @@ function openHosts(forwarding: Partial<Forwarding> = { addVtep: () => {}, remove
     underlay: () => undefined,
     peers: [],
     whyAlive: () => undefined,
+    stillGone: (name) => ({ key: `live/${name}`, revision: 0 }),
     belongingsOf: () => ({}),
     onMoved: async () => {},
   });

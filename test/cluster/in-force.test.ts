@@ -9,6 +9,7 @@ import { within } from '../../src/store/within.ts';
 import { until } from '../support/process.ts';
 import { manifest, openControlPlane, openStore } from './control-plane.ts';
 import { endpointOf } from './feed-host.ts';
+import { Hooked } from '../support/switch.ts';
 import { Switchable } from '../support/switchable.ts';
 
 const SHORT_MS = 300;
@@ -261,4 +262,24 @@ t.test('a host is deleted with everything that it has, but not while it runs', a
   stop();
   await open('b', { id: 'ff'.repeat(16) });
   await until(() => a.hosts.vteps().includes('192.0.2.2'), { what: 'it is installed again' });
+});
+
+t.test('a host that comes back just as it is deleted stays, with all that it has', async (t) => {
+  stayAlive(t);
+  const root = new Hooked(await openStore(t));
+  const [shared, applied] = [within(root, 'state/'), within(root, 'applied/')];
+  const open = (host: HostName) =>
+    openControlPlane(t, undefined, { host, shared, applied, underlay: underlayOf(host) });
+  const [a, b] = [await open('a'), await open('b')];
+  await until(() => a.membership.live.find('b') !== undefined, { what: 'it is known' });
+  const live = await shared.get('live/b');
+  await b.close();
+  await until(() => a.membership.live.find('b') === undefined, { what: 'b is down' });
+  root.beforeTransact = async ({ delete: deleted = [] }) => {
+    if (!deleted.includes('state/hosts/b')) return;
+    root.beforeTransact = async () => {};
+    await shared.transact({ put: [{ key: 'live/b', value: live!.value }] });
+  };
+  await t.rejects(a.cluster.delete(hostKind, { name: 'b' }), { message: /^host "b" runs since/ });
+  t.match((await shared.get('hosts/b'))?.value, { host: 'b', deletedBy: undefined });
 });
