@@ -23,6 +23,22 @@ const turns = async (count: number): Promise<void> => {
   for (let n = 0; n < count; n++) await new Promise(setImmediate);
 };
 
+type Step = (after: Promise<unknown>) => Promise<unknown>;
+
+/** Both at about the same time; in the first two rounds, so that each happens first once, one after the other. */
+function bothAtOnce(round: number, attach: Step, remove: Step, random: Random): [Promise<unknown>, Promise<unknown>] {
+  const ended = (step: Promise<unknown>): Promise<unknown> => step.catch(() => {});
+  if (round === 0) {
+    const attached = attach(Promise.resolve());
+    return [attached, remove(ended(attached))];
+  }
+  if (round === 1) {
+    const removed = remove(Promise.resolve());
+    return [attach(ended(removed)), removed];
+  }
+  return [attach(turns(random.int(30))), remove(turns(random.int(300)))];
+}
+
 t.test('of a host that deletes a network or a namespace and one that attaches to it, one is refused', async (t) => {
   const { shared, a, b } = await lab(t);
   const random = new Random(1);
@@ -31,10 +47,10 @@ t.test('of a host that deletes a network or a namespace and one that attaches to
     await a.cluster.apply([blue, shop]);
     await b.cluster.serial.run(() => b.cluster.enforce());
     const kind = random.pick([networkKind, namespaceKind]);
-    const [attached, deleted] = await Promise.allSettled([
-      turns(random.int(30)).then(() => a.cluster.apply([web])),
-      turns(random.int(300)).then(() => b.cluster.delete(kind, { name: kind === networkKind ? 'blue' : 'shop' })),
-    ]);
+    const attach = (after: Promise<unknown>) => after.then(() => a.cluster.apply([web]));
+    const remove = (after: Promise<unknown>) =>
+      after.then(() => b.cluster.delete(kind, { name: kind === networkKind ? 'blue' : 'shop' }));
+    const [attached, deleted] = await Promise.allSettled(bothAtOnce(round, attach, remove, random));
     const [isAttached, isDeleted] = [attached.status === 'fulfilled', deleted.status === 'fulfilled'];
     t.not(isAttached, isDeleted, `round ${round}: ${isAttached ? 'both' : 'neither'}`);
     if (!isAttached) {
