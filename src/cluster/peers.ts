@@ -126,7 +126,7 @@ export class Peers {
     return [
       ...suspicion(peers),
       ...peers.flatMap((peer) => this.#clashesOf(peer)),
-      ...this.#environment.forwarding.strangers().flatMap((one) => this.#clashOf(one)),
+      ...this.#environment.forwarding.strangers().flatMap((one) => this.#clashOf(one, peers)),
     ];
   }
 
@@ -170,11 +170,13 @@ export class Peers {
     ];
   }
 
-  #clashOf({ address, reason, lastMs }: ProbeStranger): ClashReport[] {
+  #clashOf({ address, reason, lastMs }: ProbeStranger, peers: readonly PeerLiveness[]): ClashReport[] {
     if (this.#environment.clock() - lastMs > STRANGER_MS) return [];
     const sender = formatIp(address);
     const isPeer = this.#environment.vteps().includes(sender);
     if (reason === 'probe_unknown_peer') {
+      // Its probes came before this host knew of it, as when hosts start together.
+      if (peers.some(({ address: known, heardMs = 0 }) => formatIp(known) === sender && heardMs > lastMs)) return [];
       return [
         {
           detail: isPeer

@@ -1,8 +1,8 @@
-/** Whom this host probes. */
+/** Whom this host probes, and what it says of those who probe it. */
 import t from 'tap';
 import { Peers } from '../../src/cluster/peers.ts';
-import type { LivenessSettings } from '../../src/datapath/liveness.ts';
-import { formatIp } from '../../src/flow/types.ts';
+import type { LivenessSettings, PeerLiveness } from '../../src/datapath/liveness.ts';
+import { formatIp, parseIp } from '../../src/flow/types.ts';
 
 t.test('hosts are looked at only when they, networks or keys have changed', async (t) => {
   let [vteps, networks, key]: [readonly string[], { name: string; vni: number }[], Uint8Array] = [
@@ -51,4 +51,43 @@ t.test('hosts are looked at only when they, networks or keys have changed', asyn
   key = Uint8Array.of(2);
   peers.follow();
   t.equal(told.length, 4, 'what is the same is not said again');
+});
+
+const VTEP = '192.0.2.2';
+const KEY = Buffer.alloc(32, 1);
+
+/** @param heardMs when the last authentic probe of the peer came @param lastMs when one was refused */
+function clashes(heardMs: number | undefined, lastMs: number, sender = VTEP): string[] {
+  const address = parseIp(VTEP);
+  const peer = {
+    ...{ address, state: 'up', fault: 'none', hasTwin: false, sinceMs: 0, heardMs, roundTripMs: 1 },
+    ...{ lossIn: 0, lossOut: 0, vnis: undefined },
+  } as unknown as PeerLiveness;
+  const peers = new Peers({
+    forwarding: {
+      setLiveness: () => {},
+      peers: () => [peer],
+      strangers: () => [{ address: parseIp(sender), reason: 'probe_unknown_peer', count: 1, lastMs }],
+    },
+    liveness: { session: Buffer.alloc(8), intervalMs: 300, multiplier: 3 },
+    vteps: () => [VTEP],
+    sources: () => [],
+    nameOf: () => 'there',
+    keyOf: () => KEY,
+    networks: () => [],
+    pathMtu: () => undefined,
+    isShared: true,
+    vxlanPort: 4789,
+    clock: () => 1000,
+    wallClock: () => 0,
+    onChange: () => {},
+  });
+  return peers.clashes().map(({ detail }) => detail);
+}
+
+t.test('probes that came before their host was known are not told of once it is', async (t) => {
+  t.same(clashes(undefined, 500), [`peer ${VTEP} probes this host, which has no key for it`]);
+  t.same(clashes(400, 500), [`peer ${VTEP} probes this host, which has no key for it`]);
+  t.same(clashes(600, 500), []);
+  t.same(clashes(600, 500, '192.0.2.3'), ['192.0.2.3 probes this host, and is no peer of it']);
 });
