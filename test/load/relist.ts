@@ -10,18 +10,17 @@ import { startEtcd } from '../support/etcd.ts';
 import { openStoreOf } from '../support/etcd-store.ts';
 import { Lab } from '../support/lab.ts';
 import type { Store } from '../../src/store/store.ts';
-import type { Report, Scenario } from './scenario.ts';
+import type { LoadOptions, Report, Scenario } from './scenario.ts';
 
-const ENDPOINTS = Number(process.env.ENDPOINTS ?? 100_000);
 const HOSTS = 1000;
 const PUT_AT_ONCE = 100;
 const TIMES = 3;
 const P99_MS = 20;
 const WORST_MS = 100;
 
-export const relist: readonly Scenario[] = [{ name: `relist/${ENDPOINTS}`, run }];
+export const relist: readonly Scenario[] = [{ name: 'relist', run }];
 
-async function run(report: Report): Promise<void> {
+async function run(report: Report, { sizes: { relisted: endpoints } }: LoadOptions): Promise<void> {
   const lab = new Lab();
   let host: FeedHost | undefined;
   let [writer, shared]: (Store | undefined)[] = [];
@@ -29,13 +28,13 @@ async function run(report: Report): Promise<void> {
     const etcd = await startEtcd(lab);
     const open = (): Store => openStoreOf(etcd, { prefix: 'weft/state/' });
     writer = open();
-    await fill(writer);
+    await fill(writer, endpoints);
     shared = open();
     const before = await heapBytes();
     const startMs = performance.now();
     host = await FeedHost.start('here', shared);
     const one = host;
-    await one.until(() => one.inForce.size > ENDPOINTS, 'all endpoints');
+    await one.until(() => one.inForce.size > endpoints, 'all endpoints');
     report.figure(`first listing: ${Math.round(performance.now() - startMs)} ms`);
     one.inForce.clear();
 
@@ -46,7 +45,7 @@ async function run(report: Report): Promise<void> {
       });
     }
     report.figure(
-      `${Math.round(((await heapBytes()) - before) / ENDPOINTS)} bytes of memory for each endpoint, in the feed alone`,
+      `${Math.round(((await heapBytes()) - before) / endpoints)} bytes of memory for each endpoint, in the feed alone`,
     );
     report.must(one.report.audit.mismatches === 0, `${one.report.audit.mismatches} mismatches`);
     for (let time = 1; time <= TIMES; time++) {
@@ -93,7 +92,7 @@ async function heapBytes(): Promise<number> {
 }
 
 /** What other hosts have written. */
-async function fill(store: Store): Promise<void> {
+async function fill(store: Store, endpoints: number): Promise<void> {
   let put: { key: string; value: unknown }[] = [];
   const add = async (key: string, value: unknown): Promise<void> => {
     put.push({ key, value });
@@ -104,7 +103,7 @@ async function fill(store: Store): Promise<void> {
   for (let n = 0; n < HOSTS; n++) {
     await add(`hosts/h${n}`, { resource: resource('Host', `h${n}`, { underlay: `172.16.${n >> 8}.${n & 255}` }) });
   }
-  for (let n = 0; n < ENDPOINTS; n++) {
+  for (let n = 0; n < endpoints; n++) {
     const [high, middle, low] = [n >> 16, (n >> 8) & 255, n & 255];
     const mac = `02:00:00:${[high, middle, low].map((byte) => byte.toString(16).padStart(2, '0')).join(':')}`;
     const endpoint = resource('Endpoint', `e${n}`, { network: 'blue', netns: `c${n}`, interface: 'eth0', publish: [] });
