@@ -13,6 +13,7 @@ import {
   type BlockRecord,
   type HoldingRecord,
 } from '../model/records.ts';
+import { SparseMap } from './sparse-map.ts';
 
 /** What the store says of a block. The values of addresses are the keys of `claimed`. */
 export interface BlockContent {
@@ -65,10 +66,10 @@ export class Holding {
   /** The revision at which the block was this host's; undefined if it is not. */
   heldAt: number | undefined;
   /** Addresses that other hosts have, and a revision from which on the record says so. */
-  readonly yielded = new Map<bigint, Yielded>();
-  readonly singles = new Map<bigint, { readonly endpoint: string; readonly at: number }>();
-  readonly used = new Map<bigint, Used>();
-  readonly wants = new Map<bigint, Want>();
+  readonly yielded = new SparseMap<bigint, Yielded>();
+  readonly singles = new SparseMap<bigint, { readonly endpoint: string; readonly at: number }>();
+  readonly used = new SparseMap<bigint, Used>();
+  readonly wants = new SparseMap<bigint, Want>();
   /** True if the own store does not have it as it is now. */
   isChanged = false;
 
@@ -254,7 +255,7 @@ export class Holding {
 
   /** Undefined if there is nothing to keep. */
   toOwn(): HoldingRecord | undefined {
-    const text = <T, U>(map: ReadonlyMap<bigint, T>, of: (one: T) => U): Record<string, U> =>
+    const text = <T, U>(map: Iterable<[bigint, T]>, of: (one: T) => U): Record<string, U> =>
       Object.fromEntries([...map].map(([address, one]) => [addressText(address), of(one)]));
     const used = new Map([...this.used].filter(([, { isForgotten }]) => !isForgotten));
     if (this.heldAt === undefined && this.singles.size + this.yielded.size + used.size === 0) return undefined;
@@ -282,8 +283,9 @@ export class Holding {
 function contentOf(value: unknown): BlockContent | undefined {
   const { data } = blockRecord.safeParse(value);
   if (!data) return undefined;
-  const claimed = new Map(Object.entries(data.claimed).map(([text, claim]) => [addressValue(text), claim]));
-  return { host: data.host, claimed };
+  const claims = Object.entries(data.claimed);
+  const claimed = new Map(claims.map(([text, claim]) => [addressValue(text), claim]));
+  return { host: data.host, claimed: claims.length === 0 ? EMPTY.claimed : claimed };
 }
 
 export function recordOf({ host, claimed }: BlockContent): BlockRecord {

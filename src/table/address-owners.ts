@@ -2,7 +2,7 @@
  * Which workload an address of a network belongs to: preferably the port that has the address, else one that
  * may send from it. All addresses of a workload share its quota of connections.
  */
-import { bytesId } from '../flow/key.ts';
+import { addressId } from '../flow/key.ts';
 import type { PortNo, Vni } from '../flow/types.ts';
 
 interface Owner {
@@ -65,8 +65,4 @@ export class AddressOwners {
       if (heir) this.#owners.set(id, heir);
     }
   }
-}
-
-function addressId(vni: Vni, ip: Uint8Array): string {
-  return `${vni}/${bytesId(ip)}`;
 }

@@ -19,7 +19,7 @@
  * Each address is an object (`neighborObject`), whether or not it is known. The object changes
  * whenever a decision can tell the difference: in its MAC, in that it failed, in that it is asked for.
  */
-import { bytesId, bytesOf } from '../flow/key.ts';
+import { addressId, bytesId, bytesOf } from '../flow/key.ts';
 import { formatIp, sameBytes, type Vni } from '../flow/types.ts';
 import type { Changes } from './changes.ts';
 
@@ -74,13 +74,13 @@ export class NeighborTable {
 
   /** The MAC of an endpoint or gateway. @param ip 16 bytes, IPv4-mapped or IPv6. */
   lookup(vni: Vni, ip: Uint8Array): Uint8Array | undefined {
-    const id = this.#static.get(entryId(vni, ip));
+    const id = this.#static.get(addressId(vni, ip));
     return id === undefined ? undefined : bytesOf(id);
   }
 
   /** The MAC of any address; `failed` if nobody answered lately; undefined if it must be asked for. */
   resolve(vni: Vni, ip: Uint8Array): Uint8Array | 'failed' | undefined {
-    const id = entryId(vni, ip);
+    const id = addressId(vni, ip);
     const learned = this.#learned.get(id);
     const known = this.#static.get(id);
     if (known !== undefined) return bytesOf(known);
@@ -89,12 +89,12 @@ export class NeighborTable {
 
   /** True if this host has asked for the address, so that an announcement of it is believed. */
   isWanted(vni: Vni, ip: Uint8Array): boolean {
-    const id = entryId(vni, ip);
+    const id = addressId(vni, ip);
     return this.#learned.has(id) && !this.#static.has(id);
   }
 
   set(vni: Vni, ip: Uint8Array, mac: Uint8Array): void {
-    const id = entryId(vni, ip);
+    const id = addressId(vni, ip);
     const macId = bytesId(mac);
     if (this.#static.get(id) === macId) return;
     this.#static.set(id, macId);
@@ -103,14 +103,14 @@ export class NeighborTable {
 
   /** @param mac if it is given, the entry stays if it has another MAC by now */
   remove(vni: Vni, ip: Uint8Array, mac?: Uint8Array): void {
-    const id = entryId(vni, ip);
+    const id = addressId(vni, ip);
     if (mac && this.#static.get(id) !== bytesId(mac)) return;
     if (this.#static.delete(id)) this.#changes.changed(neighborObject(vni, ip));
   }
 
   /** Notes that the address is being asked for. */
   ask(vni: Vni, ip: Uint8Array, nowMs: number): void {
-    const known = this.#learned.get(entryId(vni, ip));
+    const known = this.#learned.get(addressId(vni, ip));
     if (known?.state !== 'asked') this.#replace(vni, ip, 'asked', undefined, nowMs, known?.failures ?? 0);
   }
 
@@ -121,13 +121,13 @@ export class NeighborTable {
 
   /** Notes that nobody has answered. */
   fail(vni: Vni, ip: Uint8Array, nowMs: number): void {
-    const failures = (this.#learned.get(entryId(vni, ip))?.failures ?? 0) + 1;
+    const failures = (this.#learned.get(addressId(vni, ip))?.failures ?? 0) + 1;
     this.#replace(vni, ip, 'failed', undefined, nowMs, failures);
   }
 
   /** Lets a failed address be asked for again, since its owner may be there now. */
   retry(vni: Vni, ip: Uint8Array): void {
-    const known = this.#learned.get(entryId(vni, ip));
+    const known = this.#learned.get(addressId(vni, ip));
     if (known?.state === 'failed') this.#forget(known);
   }
 
@@ -174,7 +174,7 @@ export class NeighborTable {
     failures: number,
   ): void {
     const entry: Learned = { vni, ip: ip.slice(), mac, state, sinceMs, asked: 0, failures };
-    const id = entryId(vni, ip);
+    const id = addressId(vni, ip);
     const known = this.#learned.get(id);
     if (known) this.#remove(known);
     else if ((this.#counts.get(vni) ?? 0) >= this.#quota) this.#makeRoom(vni);
@@ -189,7 +189,7 @@ export class NeighborTable {
   }
 
   #remove({ vni, ip }: Learned): void {
-    this.#learned.delete(entryId(vni, ip));
+    this.#learned.delete(addressId(vni, ip));
     this.#counts.set(vni, this.#counts.get(vni)! - 1);
   }
 
@@ -224,8 +224,4 @@ function failedMs(failures: number): number {
 
 export function neighborObject(vni: Vni, ip: Uint8Array): string {
   return `neighbor/${vni}/${formatIp(ip)}`;
-}
-
-function entryId(vni: Vni, ip: Uint8Array): string {
-  return `${vni}/${bytesId(ip)}`;
 }
