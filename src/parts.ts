@@ -244,9 +244,10 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     blocks,
     defaultMtu: () => underlay.defaultMtu(),
     hasStaticPeers,
-    endpointsOf: (network) => endpoints.of(network),
+    endpointsOf: (network) => endpoints.in(network),
+    countOf: (network) => endpoints.countIn(network),
     onChanged: ({ name }, { mtu }) => endpoints.followNetwork(name, mtu),
-    onRemoved: (name, why) => endpoints.suspend(endpoints.of(name), why),
+    onRemoved: (name, why) => endpoints.suspend(endpoints.in(name), why),
   });
   const endpoints: Endpoints = new Endpoints({
     store,

@@ -1,6 +1,10 @@
-/** All declared endpoints: by name, by network and in order. */
+/**
+ * All declared endpoints: by name, by network and MAC, those of this host, those that wait, and in order. Very many of them
+ * may be other hosts', and most changes concern one, so nothing here takes longer the more there are, except for what asks
+ * for all of them.
+ */
 import { compareNames } from '../model/name-order.ts';
-import { isLocal, type Endpoint, type LocalEndpoint } from './endpoint.ts';
+import { isHere, isLocal, type Endpoint, type LocalEndpoint } from './endpoint.ts';
 
 /** The ports below this one belong to the underlay and the outside. */
 const FIRST_PORT = 3;
@@ -8,6 +12,9 @@ const FIRST_PORT = 3;
 export class EndpointIndex {
   readonly #endpoints = new Map<string, Endpoint>();
   readonly #byNetwork = new Map<string, Map<string, Endpoint>>();
+  /** The names of those of this host, and of those that wait. */
+  readonly #here = new Set<string>();
+  readonly #waiting = new Set<string>();
   /** By port number: the endpoint that has it. If two have the same, the first. */
   readonly #ports = new Map<number, string>();
   /**
@@ -43,15 +50,25 @@ export class EndpointIndex {
     return (this.#sorted ??= byName(this.#endpoints.values()));
   }
 
-  /** The endpoints of this host whose place is known, sorted by name unless `names` says which. */
-  local(names?: readonly string[]): LocalEndpoint[] {
-    const endpoints = names?.flatMap((name) => this.find(name) ?? []) ?? this.all();
-    return endpoints.filter(isLocal);
-  }
-
   /** All endpoints, unsorted. */
   values(): Iterable<Endpoint> {
     return this.#endpoints.values();
+  }
+
+  /** The endpoints of this host, sorted by name. */
+  here(): Endpoint[] {
+    return byName([...this.#here].map((name) => this.#endpoints.get(name)!));
+  }
+
+  /** The endpoints of this host whose place is known, sorted by name unless `names` says which. */
+  local(names?: readonly string[]): LocalEndpoint[] {
+    const endpoints = names?.flatMap((name) => this.find(name) ?? []) ?? this.here();
+    return endpoints.filter(isLocal);
+  }
+
+  /** The names of those that wait. */
+  waiting(): Iterable<string> {
+    return this.#waiting;
   }
 
   /** The endpoints of a network, unsorted. */
@@ -69,13 +86,15 @@ export class EndpointIndex {
   }
 
   set(endpoint: Endpoint): void {
-    const { name, resource, local } = endpoint;
+    const { name, resource, local, state } = endpoint;
     this.remove(name);
     this.#endpoints.set(name, endpoint);
     const { network } = resource.spec;
     const others = this.#byNetwork.get(network);
     if (others) others.set(name, endpoint);
     else this.#byNetwork.set(network, new Map([[name, endpoint]]));
+    if (isHere(endpoint)) this.#here.add(name);
+    if (state === 'waiting') this.#waiting.add(name);
     if (local && !this.#ports.has(local.portNo)) this.#ports.set(local.portNo, name);
     let macs = this.#macs.get(network);
     if (!macs) this.#macs.set(network, (macs = new Map()));
@@ -88,6 +107,8 @@ export class EndpointIndex {
     if (!endpoint) return;
     const { resource, local } = endpoint;
     this.#endpoints.delete(name);
+    this.#here.delete(name);
+    this.#waiting.delete(name);
     const others = this.#byNetwork.get(resource.spec.network);
     others?.delete(name);
     if (others?.size === 0) this.#byNetwork.delete(resource.spec.network);

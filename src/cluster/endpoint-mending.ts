@@ -20,7 +20,7 @@ export class EndpointMending {
 
   /** Compares all interfaces with what they were given, and repairs them. */
   async mend(names?: readonly string[]): Promise<readonly Mended[]> {
-    const left = [...(names ?? this.#parts.index.all().map(({ name }) => name))];
+    const left = [...(names ?? this.#parts.index.here().map(({ name }) => name))];
     const results: Mended[] = [];
     while (left.length > 0) {
       const some = this.#parts.index.local(left.splice(0, MENDED_AT_ONCE));
@@ -37,7 +37,7 @@ export class EndpointMending {
 
   /** Does the same without repairing anything. @returns what is wrong, by endpoint */
   async inspect(): Promise<Record<string, string[]>> {
-    const detached = this.#parts.index.all().filter(({ state }) => state === 'detached');
+    const detached = this.#parts.index.here().filter(({ state }) => state === 'detached');
     return {
       ...Object.fromEntries(detached.map(({ name }) => [name, [DETACHED]])),
       ...this.problems(),

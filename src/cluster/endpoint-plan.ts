@@ -150,7 +150,7 @@ export class EndpointPlan {
   #create(netns: NetnsRef | undefined): Planned {
     const { spec } = this.#resource;
     for (const address of spec.addresses) poolOf(this.#network, address).check(this.#name, address);
-    refuseTakenMac([...this.#inNetwork()], this.#resource);
+    refuseTakenMac(this.#inNetwork(), this.#resource);
     if (netns) refuseUnplannedAddresses(this.#network, this.#resource, (range) => this.#mayChoose(range));
     const served = this.#pools().map(({ gateway }) => gateway);
     refusePublish(this.#resource, this.#network, served, () => this.#others());
@@ -208,15 +208,21 @@ export class EndpointPlan {
   }
 
   #freeMac(): string {
-    const taken = new Set([...this.#inNetwork()].map((endpoint) => endpoint.mac));
+    const { index } = this.#environment;
+    const planned = new Set([...this.#plannedInNetwork()].map((endpoint) => endpoint.mac));
+    const isTaken = (mac: string): boolean => planned.has(mac) || index.withMac(this.#network.name, mac) !== undefined;
     for (let attempt = 0; ; attempt++) {
       const mac = generateMac(this.#network.name, this.#name, this.#environment.identity, attempt);
-      if (!taken.has(mac) && !isReservedMac(parseMac(mac))) return mac;
+      if (!isTaken(mac) && !isReservedMac(parseMac(mac))) return mac;
     }
   }
 
   *#inNetwork(): Iterable<Endpoint> {
     yield* this.#environment.index.in(this.#network.name);
+    yield* this.#plannedInNetwork();
+  }
+
+  *#plannedInNetwork(): Iterable<Endpoint> {
     for (const endpoint of this.#draft.planned<Endpoint>('Endpoint').values()) {
       if (endpoint.resource.spec.network === this.#network.name) yield endpoint;
     }
@@ -225,7 +231,7 @@ export class EndpointPlan {
   /** All local endpoints as they will be after this change. */
   #others(): Endpoint[] {
     const planned = this.#draft.planned<Endpoint>('Endpoint');
-    const others = this.#environment.index.all().filter(({ name }) => !planned.has(name));
+    const others = this.#environment.index.here().filter(({ name }) => !planned.has(name));
     return [...others, ...planned.values()].filter(isHere);
   }
 

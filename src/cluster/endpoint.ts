@@ -201,8 +201,7 @@ export function refuseTakenMac(others: Iterable<Endpoint>, { metadata, spec }: E
     throw new WeftError(code, `endpoint "${metadata.name}": mac ${mac} is ${why}`);
   };
   if (isReservedMac(parseMac(mac))) refuse('invalid', `one of weft’s own (${reservedMacsText}): choose another`);
-  const owner = [...others].find((endpoint) => endpoint.mac === mac);
-  if (owner) refuse('conflict', `taken by endpoint "${owner.name}"`);
+  for (const owner of others) if (owner.mac === mac) refuse('conflict', `taken by endpoint "${owner.name}"`);
 }
 
 /** @throws WeftError if weft may not choose any of its addresses, and it asks for none */

@@ -105,8 +105,13 @@ export class Endpoints implements Reconciler {
     return this.#index.all();
   }
 
-  of(network: string): readonly Endpoint[] {
-    return byName(this.#index.in(network));
+  /** Those of a network, unsorted. */
+  in(network: string): Iterable<Endpoint> {
+    return this.#index.in(network);
+  }
+
+  countIn(network: string): number {
+    return this.#index.countIn(network);
   }
 
   /** The number of endpoints of this host. */
@@ -140,10 +145,8 @@ export class Endpoints implements Reconciler {
 
   /** What attached endpoints publish: one entry for each family in which the endpoint has an address. */
   published(): PublishedEndpointPort[] {
-    const publishing = [...this.#index.values()].filter(
-      ({ resource, state }) => state === 'attached' && resource.spec.publish.length > 0,
-    );
-    return byName(publishing).flatMap(publishedBy);
+    const here = this.#index.here();
+    return here.filter(({ state }) => state === 'attached').flatMap(publishedBy);
   }
 
   portName(portNo: number): string | undefined {
@@ -171,7 +174,7 @@ export class Endpoints implements Reconciler {
 
   /** Returns a function that tells whether no container of this host may send from a 16-byte address in a network. */
   isGone(): (vni: Vni, ip: Uint8Array) => boolean {
-    return goneAddresses(this.all().filter(isHere), this.#environment.networks);
+    return goneAddresses(this.#index.here(), this.#environment.networks);
   }
 
   plan(resource: EndpointResource, draft: Draft): Promise<Planned> {
@@ -275,21 +278,20 @@ export class Endpoints implements Reconciler {
   /** Follows a change of the network, whose MTU was `before`. */
   async followNetwork(network: string, before: number): Promise<void> {
     const mtu = this.#environment.networks.find(network)?.mtu;
-    const endpoints = this.of(network);
-    if (mtu !== undefined && mtu !== before) {
-      await this.#attachments.changeMtu(endpoints.filter(isLocal), { before, mtu });
-    }
+    const endpoints = this.#index.local().filter(({ resource }) => resource.spec.network === network);
+    if (mtu !== undefined && mtu !== before) await this.#attachments.changeMtu(endpoints, { before, mtu });
     await this.#mending.mend(endpoints.map(({ name }) => name));
   }
 
   /** Follows a host that has another address, or is gone. */
   async followHost(host: string): Promise<void> {
-    await this.#placing.place(this.all().flatMap((endpoint) => (endpoint.host === host ? [endpoint.name] : [])));
+    const there = [...this.#index.values()].filter((endpoint) => endpoint.host === host);
+    await this.#placing.place(byName(there).map(({ name }) => name));
   }
 
   /** What they need is gone, and may come back: they wait. */
-  async suspend(endpoints: readonly Endpoint[], why: WeftError): Promise<void> {
-    for (const endpoint of endpoints) {
+  async suspend(endpoints: Iterable<Endpoint>, why: WeftError): Promise<void> {
+    for (const endpoint of byName(endpoints)) {
       await this.#placing.close(endpoint, { keep: true });
       this.#placing.wait(endpoint, why);
     }
@@ -301,8 +303,7 @@ export class Endpoints implements Reconciler {
    */
   async renew(): Promise<boolean> {
     await this.#releases.run();
-    const waiting = [...this.#index.values()].filter(({ state }) => state === 'waiting').map(({ name }) => name);
-    const tried = waiting.slice(0, RETRIES);
+    const tried = [...this.#index.waiting()].slice(0, RETRIES);
     await this.#placing.place(tried);
     const opened = tried.filter((name) => this.#index.find(name)?.state === 'attached');
     if (opened.length > 0) await this.#mending.mend(opened);
@@ -345,7 +346,7 @@ export class Endpoints implements Reconciler {
 
   /** Closes all TAPs. */
   async close(): Promise<void> {
-    for (const endpoint of this.all()) await this.#placing.close(endpoint, { keep: true });
+    for (const endpoint of this.#index.here()) await this.#placing.close(endpoint, { keep: true });
   }
 
   /** Puts a changed declaration of the same endpoint into force. */

@@ -5,6 +5,7 @@ import { kindOf } from '../model/kinds/registry.ts';
 import type { NetworkResource } from '../model/kinds/network.ts';
 import { DEFAULT_NAMESPACE, idOf } from '../model/resource.ts';
 import type { Endpoint } from './endpoint.ts';
+import { byName } from './endpoint-index.ts';
 import type { Declared } from './reconciler.ts';
 
 /** How many names a message lists. */
@@ -16,7 +17,8 @@ export function isReferredTo({ kind }: KindDefinition): boolean {
 }
 
 /** @param all everything declared @throws WeftError('conflict') if others refer to the resource, or are in it */
-export function refuseInUse({ kind }: KindDefinition, name: string, all: Iterable<Declared>): void {
+export function refuseInUse({ kind, isLeaf }: KindDefinition, name: string, all: Iterable<Declared>): void {
+  if (isLeaf) return;
   const users = [...all].filter(({ resource }) => needs(resource, kind, name));
   const [first] = users;
   if (!first) return;
@@ -43,9 +45,9 @@ function needs(resource: Declared['resource'], kind: string, name: string): bool
 }
 
 /** Without the outside of their network, published ports would stop working. @throws WeftError('conflict') */
-export function refusePublished({ metadata, spec }: NetworkResource, endpoints: readonly Endpoint[]): void {
+export function refusePublished({ metadata, spec }: NetworkResource, endpoints: Iterable<Endpoint>): void {
   if (spec.outside) return;
-  const publishing = endpoints.filter((endpoint) => endpoint.resource.spec.publish.length > 0);
+  const publishing = byName([...endpoints].filter((endpoint) => endpoint.resource.spec.publish.length > 0));
   if (publishing.length === 0) return;
   throw new WeftError(
     'conflict',

@@ -42,7 +42,9 @@ export interface NetworksEnvironment {
   readonly blocks?: Blocks | undefined;
   /** True if there are peers that do not share the store. Then weft must not choose VNIs. */
   readonly hasStaticPeers: (draft: Draft) => boolean;
-  readonly endpointsOf: (network: string) => readonly Endpoint[];
+  /** Unsorted; there may be very many. */
+  readonly endpointsOf: (network: string) => Iterable<Endpoint>;
+  readonly countOf: (network: string) => number;
   /** Called when a network that existed has changed. */
   readonly onChanged: (network: Network, before: Network) => Promise<void>;
   /** A network is about to go. Nobody has to have asked whether endpoints are in it. */
@@ -187,7 +189,7 @@ export class Networks implements Reconciler {
       gateways: network.pools.map((pool) => pool.gateway),
       mtu: network.mtu,
       outside: network.resource.spec.outside,
-      endpoints: this.#environment.endpointsOf(network.name).length,
+      endpoints: this.#environment.countOf(network.name),
       free: Object.fromEntries(network.pools.map((pool) => [pool.subnet, pool.free])),
     };
   }
@@ -212,9 +214,9 @@ export class Networks implements Reconciler {
   #planChange(known: Network, resource: NetworkResource, draft: Draft): 'configured' | 'unchanged' {
     const { spec } = resource;
     const before = known.resource.spec;
-    const endpoints = this.#environment.endpointsOf(known.name);
-    refusePublished(resource, endpoints);
-    refuseOutOfRange(known, resource, endpoints);
+    const { endpointsOf } = this.#environment;
+    refusePublished(resource, endpointsOf(known.name));
+    refuseOutOfRange(known, resource, endpointsOf(known.name));
     refuseOtherSubnets(known.resource, resource);
     if (spec.vni !== undefined && spec.vni !== known.vni) {
       throw new WeftError(

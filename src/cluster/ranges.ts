@@ -8,7 +8,8 @@
 import { WeftError } from '../error.ts';
 import { addressText, addressValue, isIp4, parseRange, parseSubnet, usableRange } from '../model/address.ts';
 import type { NetworkResource } from '../model/kinds/network.ts';
-import type { Endpoint } from './endpoint.ts';
+import { byName } from './endpoint-index.ts';
+import { isLocal, type Endpoint } from './endpoint.ts';
 import type { Network } from './network.ts';
 import { rangeIsWithin } from './subnet.ts';
 
@@ -35,17 +36,18 @@ export function rangeOf({ subnets, ranges }: Shares, subnet: string): string | u
  * range, which were asked for explicitly, do not matter.
  * @throws WeftError('conflict')
  */
-export function refuseOutOfRange(known: Network, { spec }: NetworkResource, endpoints: readonly Endpoint[]): void {
+export function refuseOutOfRange(known: Network, { spec }: NetworkResource, endpoints: Iterable<Endpoint>): void {
   if (spec.ranges.length === 0) return;
+  const local = byName([...endpoints].filter(isLocal));
   for (const { subnet, range: before } of known.pools) {
     const after = rangeOf(spec, subnet);
     if (after === before || after === undefined) continue;
     const was = before === undefined ? parseSubnet(subnet) : parseRange(before);
     const will = parseRange(after);
     const isIn = (value: bigint, { first, last }: typeof will): boolean => first <= value && value <= last;
-    for (const { name, addresses, local } of endpoints) {
+    for (const { name, addresses } of local) {
       const stray = addresses.find((ip) => isIn(addressValue(ip), was) && !isIn(addressValue(ip), will));
-      if (!local || stray === undefined) continue;
+      if (stray === undefined) continue;
       throw new WeftError(
         'conflict',
         `network "${known.name}": range ${after} leaves out ${stray} of endpoint "${name}" of this host: detach it first, or give a range that has it`,

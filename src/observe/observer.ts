@@ -348,8 +348,8 @@ export class Observer {
     const { endpoints, forwarding } = this.#environment;
     if (name === OUTSIDE) return forwarding.tables.topology.outside?.portNo;
     if (name === INTERNAL) return forwarding.tables.topology.internal?.portNo;
-    const endpoint = endpoints.all().find((candidate) => candidate.name === name && candidate.state === 'attached');
-    if (endpoint) return endpoint.local!.portNo as PortNo;
+    const endpoint = endpoints.find(name);
+    if (endpoint?.state === 'attached') return endpoint.local!.portNo as PortNo;
     if (name === OWN) return OWN_PORT;
     const number = Number(name);
     return Number.isInteger(number) && forwarding.tables.topology.port(number as PortNo)

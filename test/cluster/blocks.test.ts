@@ -86,7 +86,7 @@ t.test('each host has blocks of its own, and claims the next one before it needs
   await settled(a);
   t.match((await blocksIn(shared))['blocks/blue/4-10.0.0.32'], { host: 'a' });
   for (let n = 9; n < 17; n++) await attach(a, `a${n}`);
-  const given = a.endpoints.of('blue').flatMap(({ name, addresses }) => (name === 'b1' ? [] : addresses[0]!));
+  const given = [...a.endpoints.in('blue')].flatMap(({ name, addresses }) => (name === 'b1' ? [] : addresses[0]!));
   t.same(
     new Set(given),
     new Set([...Array.from({ length: 14 }, (_, n) => `10.0.0.${n + 2}`), '10.0.0.32', '10.0.0.33']),

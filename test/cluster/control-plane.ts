@@ -151,9 +151,10 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     blocks,
     defaultMtu: async () => 1450,
     hasStaticPeers: () => false,
-    endpointsOf: (network) => endpoints.of(network),
+    endpointsOf: (network) => endpoints.in(network),
+    countOf: (network) => endpoints.countIn(network),
     onChanged: async () => {},
-    onRemoved: (name, why) => endpoints.suspend(endpoints.of(name), why),
+    onRemoved: (name, why) => endpoints.suspend(endpoints.in(name), why),
   });
   const watcher = new NetnsWatcher(setInterval);
   const endpoints: Endpoints = new Endpoints({

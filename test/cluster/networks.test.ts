@@ -18,6 +18,7 @@ await t.test('the underlay is asked for its MTU once a file', async (t) => {
     defaultMtu: async () => 1000 + ++asked,
     hasStaticPeers: () => false,
     endpointsOf: () => [],
+    countOf: () => 0,
     onChanged: async () => {},
     onRemoved: async () => {},
   });
@@ -41,6 +42,7 @@ await t.test('a change of labels forgets nothing about addresses', async (t) => 
     defaultMtu: async () => 1500,
     hasStaticPeers: () => false,
     endpointsOf: () => [],
+    countOf: () => 0,
     onChanged: async () => {},
     onRemoved: async () => {},
   });

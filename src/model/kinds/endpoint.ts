@@ -105,6 +105,7 @@ export const endpointKind = defineKind({
   shortNames: ['ep'],
   apiVersion: WEFT_V1,
   isNamespaced: true,
+  isLeaf: true,
   schema: endpointSchema,
   references: ({ spec }): Reference[] => [
     { kind: 'Network', name: spec.network },

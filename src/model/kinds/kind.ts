@@ -27,6 +27,8 @@ export interface KindDefinition<R extends Resource = Resource> {
   /** True if its names are unique within a namespace rather than in the whole cluster. */
   readonly isNamespaced: boolean;
   /** Validates a manifest without its `status`. */
+  /** True if nothing refers to one, or is in it: deleting one asks nobody. */
+  readonly isLeaf?: true;
   readonly schema: z.ZodType<R>;
   readonly references: (resource: R) => readonly Reference[];
   /** The columns that `weft get` shows between the name and the labels. */
