@@ -32,6 +32,18 @@ export class MadeWrites {
     return this.#made.get(revision)?.isGiven === true;
   }
 
+  /** The revision of the last one; 0 if the watch has reported all. A listing that is asked for now is not older. */
+  get newest(): number {
+    return Math.max(0, ...this.#made.keys());
+  }
+
+  /** The store has another history, or went back: nothing is reported any more. @returns what nobody knows yet */
+  restart(): { readonly revision: number; readonly changes: readonly Change[] }[] {
+    const left = [...this.#made.keys()].map((revision) => ({ revision, changes: this.give(revision) }));
+    this.#made.clear();
+    return left;
+  }
+
   /** The watch has reported everything up to there. @returns true if the last of it was made for this host */
   reported(revision: number): boolean {
     const isOwn = this.#made.has(revision);

@@ -71,6 +71,12 @@ const MASS_LEAST = 16;
 /** How many records a message names. */
 const MOST_NAMED = 5;
 
+/** What was read. @see StoreIdentification.identify */
+interface Listed {
+  readonly listing: Listing;
+  readonly least: number;
+}
+
 type Changes = Extract<WatchEvent, { kind: 'changes' }>;
 
 export class SharedFeed implements Feed {
@@ -99,7 +105,7 @@ export class SharedFeed implements Feed {
   /** Set while all is being read. */
   #listing: Promise<void> | undefined;
   /** What was read to follow the store from there, or for an audit. */
-  #listed: Listing | undefined;
+  #listed: Listed | undefined;
   #audited: Listing | undefined;
   #mustList = true;
   #ticks = 0;
@@ -108,6 +114,8 @@ export class SharedFeed implements Feed {
   #isAccepting = false;
   #toldFailure: string | undefined;
   #isClosed = false;
+  /** How often revisions have begun anew. */
+  #restarts = 0;
 
   constructor(environment: SharedFeedEnvironment) {
     this.#environment = environment;
@@ -179,7 +187,8 @@ export class SharedFeed implements Feed {
 
   async caughtUp(revision: number): Promise<void> {
     const { after, store } = this.#environment;
-    while (this.#told < revision && !this.#made.isGiven(revision)) {
+    const restarts = this.#restarts;
+    while (this.#told < revision && !this.#made.isGiven(revision) && this.#restarts === restarts) {
       const isOwn = this.#made.isAwaited(revision);
       const isSilent = !store.health().isReachable;
       if (isOwn && (isSilent || !this.#stopWatch)) return this.#giveMade(revision);
@@ -299,11 +308,12 @@ export class SharedFeed implements Feed {
   #list(): void {
     if (this.#listing || this.#isClosed) return;
     const isAudit = !this.#mustList;
+    const least = this.#made.newest;
     const read = async (): Promise<void> => {
       try {
         const listing = await this.#environment.store.list('');
         this.#toldFailure = undefined;
-        if (!isAudit) this.#listed = listing;
+        if (!isAudit) this.#listed = { listing, least };
         else if (!this.#mustList) this.#audited = listing;
       } catch (error) {
         this.#tellFailure(error, 'the store cannot be read');
@@ -320,12 +330,13 @@ export class SharedFeed implements Feed {
 
   /** Judges what was listed, and follows the store from there. */
   async #takeListing(): Promise<News | undefined> {
-    const listing = this.#listed;
+    const listed = this.#listed;
     this.#listed = undefined;
-    if (!listing) return undefined;
+    if (!listed) return undefined;
+    const { listing } = listed;
     const { host, logger, wallClock } = this.#environment;
     const state = this.#state;
-    const identified = await this.#identify(listing);
+    const identified = await this.#identify(listed);
     if (!identified) return undefined;
     const { epoch, signs } = identified;
     const before = state.strange;
@@ -334,6 +345,7 @@ export class SharedFeed implements Feed {
       signs.length > 0
         ? { signs: [...new Set([...(before?.signs ?? []), ...signs])], sinceMs: before?.sinceMs ?? wallClock() }
         : before;
+    const made = signs.length > 0 ? this.#restart() : [];
     const { history, revision } = listing;
     const { changes, write } = await compareListing({
       ...{ state, host, listing, isJoining: this.#isAccepting },
@@ -347,12 +359,25 @@ export class SharedFeed implements Feed {
     this.#isAccepting = false;
     this.#watch(revision);
     if (!this.#isGiven) return this.#first(changes);
-    return { revision, changes, ...(changes.length > 0 && { keys: new Set(state.known.keys()) }) };
+    const read = new Set(changes.map(({ key }) => key));
+    const all = [...made.filter(({ key }) => !read.has(key)), ...changes];
+    return { revision, changes: all, ...(all.length > 0 && { keys: new Set(state.known.keys()) }) };
   }
 
-  async #identify(listing: Listing): Promise<Identified | undefined> {
+  /** Revisions begin anew. @returns what this host has made before, and nobody has put into force yet */
+  #restart(): Change[] {
+    this.#restarts++;
+    const made = new Map<string, Change>();
+    for (const { revision, changes } of this.#made.restart()) {
+      for (const change of changes) if (this.#state.storedAt(change.key) < revision) made.set(change.key, change);
+    }
+    for (const change of made.values()) this.#state.take(change);
+    return [...made.values()];
+  }
+
+  async #identify({ listing, least }: Listed): Promise<Identified | undefined> {
     try {
-      const identified = await this.#identification.identify(this.#state, listing, this.#isAccepting);
+      const identified = await this.#identification.identify(this.#state, listing, least, this.#isAccepting);
       this.#refusal = undefined;
       if (!identified) this.#list();
       return identified;

@@ -41,11 +41,17 @@ export class StoreIdentification {
   }
 
   /**
+   * @param least the store was at this revision when the listing was asked for, or later
    * @param isAccepting if the store is that of another cluster, this host belongs to that one from now on
    * @returns undefined if it has to be listed again
    * @throws WeftError `state` if this host must not follow it; another one if it cannot be written
    */
-  async identify(state: SharedState, listing: Listing, isAccepting: boolean): Promise<Identified | undefined> {
+  async identify(
+    state: SharedState,
+    listing: Listing,
+    least: number,
+    isAccepting: boolean,
+  ): Promise<Identified | undefined> {
     const entry = listing.entries.find(({ key }) => key === FORMAT_KEY);
     const format = entry && readFormat(entry);
     if (format && state.id !== undefined && format.id !== state.id) {
@@ -53,7 +59,7 @@ export class StoreIdentification {
       await state.join(format.id);
     }
     const { mark } = state;
-    const signs = signsOf(mark, format, listing);
+    const signs = signsOf(mark && { ...mark, revision: Math.max(mark.revision, least) }, format, listing);
     const older = mark && signs.length === 0 ? await olderThanKnown(state, listing) : undefined;
     if (older !== undefined) signs.push(`its record "${older}" is older than this host knows it`);
     const epoch = mark && signs.length > 0 ? begunEpoch(mark, format, listing) : format?.epoch;

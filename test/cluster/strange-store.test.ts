@@ -139,6 +139,30 @@ for (const history of ['', ' of another cluster id']) {
   });
 }
 
+t.test('what was made just before the store was restored', async (t) => {
+  const { shared, a, b } = await opened(t);
+  const restore = await restored(t, shared);
+  const APP = 'endpoints/default/app';
+  const app = endpointOf('a', '10.0.0.3');
+  // The watch of neither of the hosts reports it any more.
+  for (const host of [a, b]) host.link.isLost = ({ key }) => key === APP || key === RED;
+  const writing = [a.set(APP, app), b.set(RED, { vni: 2 })];
+  for (const [key] of [[APP], [RED]] as const) {
+    while (!(await shared.get(key))) await new Promise((resolve) => setImmediate(resolve));
+  }
+  const old = await restore();
+  for (const host of [a, b]) {
+    host.link.away();
+    host.link.isLost = () => false;
+    host.link.back(old);
+  }
+  await Promise.all(writing);
+  await b.until(() => b.inForce.has(APP), 'that the store has it again');
+  t.same((await old.get(APP))?.value, app);
+  t.same(b.report.held, [{ name: 'network "red"', change: 'deleted' }]);
+  t.ok(b.inForce.has(RED));
+});
+
 async function contents(store: Store): Promise<Record<string, unknown>> {
   return Object.fromEntries((await store.list('')).entries.map(({ key, value }) => [key, value]));
 }
