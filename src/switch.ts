@@ -15,7 +15,7 @@ import { randomBytes } from 'node:crypto';
 import type { AttachOptions } from './cluster/attachment.ts';
 import { attach } from './cluster/attaching.ts';
 import type { FollowOptions, Following } from './cluster/followers.ts';
-import { hostIdentity, IDENTITY_BYTES } from './cluster/identity.ts';
+import { hostIdentity, IDENTITY_BYTES } from './cluster/membership/identity.ts';
 import { networkDeclaration, type NetworkOptions } from './cluster/network-declaration.ts';
 import { datapathOpener } from './datapath/open.ts';
 import { LifeCycle, type CloseOptions } from './life-cycle.ts';

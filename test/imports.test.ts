@@ -104,14 +104,8 @@ t.test('pipeline and datapath do not reach each other through others either', (t
 t.test('imports go one way: neither files nor parts import each other in a circle', (t) => {
   const targets = new Map(files.map(({ path, code }) => [path, ownImportsOf(path, code)]));
   t.same(circleIn(targets), []);
-  const parts = new Map<string, Set<string>>();
-  for (const [path, imported] of targets) {
-    const part = partOf(path);
-    const others = parts.get(part) ?? new Set();
-    parts.set(part, others);
-    for (const target of imported) if (partOf(target) !== part) others.add(partOf(target));
-  }
-  t.same(circleIn(parts), []);
+  t.same(circleIn(joinedBy(partOf, targets)), []);
+  t.same(circleIn(joinedBy(folderOf, targets)), [], 'nor do folders of a part and the files beside them');
   t.same(
     circleIn(
       new Map([
@@ -192,6 +186,27 @@ function lineCount(path: string): number {
 /** `table` for table/fdb.ts, `switch` for switch.ts. */
 function partOf(path: string): string {
   return path.replace(/\.ts$/, '').split('/', 1)[0] ?? '';
+}
+
+/** `cluster/feed` for cluster/feed/state-copy.ts; the file itself if it is in no folder of its part. */
+function folderOf(path: string): string {
+  const folder = dirname(path);
+  return folder.includes('/') ? folder : path;
+}
+
+/** The imports of a graph of files between whatever the files belong to. */
+function joinedBy(
+  wholeOf: (path: string) => string,
+  files: ReadonlyMap<string, readonly string[]>,
+): ReadonlyMap<string, ReadonlySet<string>> {
+  const graph = new Map<string, Set<string>>();
+  for (const [path, targets] of files) {
+    const from = wholeOf(path);
+    const others = graph.get(from) ?? new Set();
+    graph.set(from, others);
+    for (const target of targets) if (wholeOf(target) !== from) others.add(wholeOf(target));
+  }
+  return graph;
 }
 
 /** The files of src that a file imports, including types. */

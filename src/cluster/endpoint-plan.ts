@@ -28,8 +28,8 @@ import {
   type Endpoint,
   type LocalRecord,
 } from './endpoint.ts';
-import type { Hosts } from './hosts.ts';
-import { generateMac } from './ipam.ts';
+import type { Hosts } from './membership/hosts.ts';
+import { generateMac } from './addresses/ipam.ts';
 import type { Network } from './network.ts';
 import { refuseListeners, refusePublish } from './publishing.ts';
 import type { Draft, Planned } from './reconciler.ts';

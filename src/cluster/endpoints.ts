@@ -40,7 +40,7 @@ import {
 } from './endpoint.ts';
 import { endpointReport, shownEndpoint } from './endpoint-report.ts';
 import { goneAddresses } from './gone-addresses.ts';
-import type { Hosts } from './hosts.ts';
+import type { Hosts } from './membership/hosts.ts';
 import { LocalRecords } from './local-records.ts';
 import { publishedBy, type PublishedEndpointPort } from './publishing.ts';
 import type { Declared, Draft, Planned, Reconciler, Stored } from './reconciler.ts';

@@ -1,6 +1,6 @@
 /** A network as it is in force on this host. */
 import type { NetworkResource } from '../model/kinds/network.ts';
-import type { Pool } from './pool.ts';
+import type { Pool } from './addresses/pool.ts';
 import type { Declared } from './reconciler.ts';
 
 /** What the store has of a network. */

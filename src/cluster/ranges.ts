@@ -11,7 +11,7 @@ import type { NetworkResource } from '../model/kinds/network.ts';
 import { byName } from './endpoint-index.ts';
 import { isLocal, type Endpoint } from './endpoint.ts';
 import type { Network } from './network.ts';
-import { rangeIsWithin } from './subnet.ts';
+import { rangeIsWithin } from './addresses/subnet.ts';
 
 type Shares = Pick<NetworkResource['spec'], 'subnets' | 'ranges'>;
 

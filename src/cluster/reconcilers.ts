@@ -2,7 +2,7 @@
 import { kinds } from '../model/kinds/registry.ts';
 import { Declarations, Namespaces } from './declarations.ts';
 import type { Endpoints } from './endpoints.ts';
-import type { Hosts } from './hosts.ts';
+import type { Hosts } from './membership/hosts.ts';
 import type { Networks } from './networks.ts';
 import type { Reconciler } from './reconciler.ts';
 

@@ -4,7 +4,7 @@ import type { Forwarding, RemoteEndpoint } from '../forwarding.ts';
 import { endpointKind } from '../model/kinds/endpoint.ts';
 import type { Transaction } from '../store/store.ts';
 import { isShared, type Endpoint } from './endpoint.ts';
-import type { Hosts } from './hosts.ts';
+import type { Hosts } from './membership/hosts.ts';
 import { keyOf } from './keys.ts';
 import type { Networks } from './networks.ts';
 

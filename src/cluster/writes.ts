@@ -5,7 +5,7 @@
 import { WeftError } from '../error.ts';
 import type { Transaction } from '../store/store.ts';
 import type { Enforcement } from './enforcement.ts';
-import type { Feed } from './feed.ts';
+import type { Feed } from './feed/feed.ts';
 import { PlanAgain } from './plan-again.ts';
 
 export interface WritesEnvironment {

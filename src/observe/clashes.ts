@@ -1,5 +1,5 @@
 /** Conflicts with other hosts or routes, in the operator's words: what does not fit together, and how to fix it. */
-import { findOverlap } from '../cluster/subnet.ts';
+import { findOverlap } from '../cluster/addresses/subnet.ts';
 import type { Clash } from '../control/clashes.ts';
 import { formatIp, formatMac, sameBytes, type Vni } from '../flow/types.ts';
 import type { HostRoute } from '../link/host-routes.ts';

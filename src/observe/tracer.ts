@@ -10,7 +10,7 @@
  * It changes nothing.
  */
 import type { Endpoints } from '../cluster/endpoints.ts';
-import type { Hosts } from '../cluster/hosts.ts';
+import type { Hosts } from '../cluster/membership/hosts.ts';
 import type { Action } from '../flow/action.ts';
 import { fields } from '../flow/fields.ts';
 import { entropyPort } from '../flow/hash.ts';

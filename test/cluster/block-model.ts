@@ -3,9 +3,9 @@
  * not at all, daemons that end at any moment and start again from what they have kept, and a twin that knows every address
  * that is in force.
  */
-import { REST_MS } from '../../src/cluster/block.ts';
-import { Blocks } from '../../src/cluster/blocks.ts';
-import type { BlockPool } from '../../src/cluster/block-pool.ts';
+import { REST_MS } from '../../src/cluster/addresses/block.ts';
+import { Blocks } from '../../src/cluster/addresses/blocks.ts';
+import type { BlockPool } from '../../src/cluster/addresses/block-pool.ts';
 import { PlanAgain } from '../../src/cluster/plan-again.ts';
 import type { Draft } from '../../src/cluster/reconciler.ts';
 import { WeftError } from '../../src/error.ts';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { Cluster, type ClusterEnvironment } from '../../src/cluster/cluster.ts';
-import { LocalFeed } from '../../src/cluster/local-feed.ts';
+import { LocalFeed } from '../../src/cluster/feed/local-feed.ts';
 import { Declarations } from '../../src/cluster/declarations.ts';
 import { WeftError } from '../../src/error.ts';
 import { kinds } from '../../src/model/kinds/registry.ts';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { Serial } from '../../src/cluster/serial.ts';
-import { SharedFeed } from '../../src/cluster/shared-feed.ts';
+import { SharedFeed } from '../../src/cluster/feed/shared-feed.ts';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
 import type { Entry, Store, Transaction } from '../../src/store/store.ts';
 import { Switchable } from '../support/switchable.ts';

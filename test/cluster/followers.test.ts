@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap';
 import { Cluster } from '../../src/cluster/cluster.ts';
 import { Declarations } from '../../src/cluster/declarations.ts';
-import { LocalFeed } from '../../src/cluster/local-feed.ts';
+import { LocalFeed } from '../../src/cluster/feed/local-feed.ts';
 import type { Stored } from '../../src/cluster/reconciler.ts';
 import { kinds } from '../../src/model/kinds/registry.ts';
 import type { Resource, ResourceEvent } from '../../src/model/resource.ts';

@@ -1,7 +1,7 @@
 /** Hosts of the store, as this host knows them. */
 import { isDeepStrictEqual } from 'node:util';
 import t from 'tap';
-import { Hosts } from '../../src/cluster/hosts.ts';
+import { Hosts } from '../../src/cluster/membership/hosts.ts';
 import type { Stored } from '../../src/cluster/reconciler.ts';
 import { formatIp, formatMac } from '../../src/flow/types.ts';
 import type { Forwarding } from '../../src/forwarding.ts';

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { hostIdentity, IDENTITY_BYTES } from '../../src/cluster/identity.ts';
+import { hostIdentity, IDENTITY_BYTES } from '../../src/cluster/membership/identity.ts';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
 
 t.test('a state directory has one identity, two have two', async (t) => {

@@ -1,8 +1,8 @@
 /** Hosts that share a store say what they have in force, and one can wait for all of them. */
 import t, { type Test } from 'tap';
 import { Cluster } from '../../src/cluster/cluster.ts';
-import type { Feed, News } from '../../src/cluster/feed.ts';
-import type { MembershipEnvironment } from '../../src/cluster/membership.ts';
+import type { Feed, News } from '../../src/cluster/feed/feed.ts';
+import type { MembershipEnvironment } from '../../src/cluster/membership/membership.ts';
 import type { HostInForceReport } from '../../src/model/report.ts';
 import { hostKind } from '../../src/model/kinds/host.ts';
 import { within } from '../../src/store/within.ts';

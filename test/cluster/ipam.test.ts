@@ -6,8 +6,8 @@ import { deepStrictEqual as deepEqual } from 'node:assert';
 import fc from 'fast-check';
 import ipaddr from 'ipaddr.js';
 import t from 'tap';
-import { AddressPool, generateMac } from '../../src/cluster/ipam.ts';
-import { findOverlap, rangeIsWithin } from '../../src/cluster/subnet.ts';
+import { AddressPool, generateMac } from '../../src/cluster/addresses/ipam.ts';
+import { findOverlap, rangeIsWithin } from '../../src/cluster/addresses/subnet.ts';
 
 /** All addresses of a subnet of at most 256, in order. */
 function enumerate(subnet: string): string[] {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { Cluster } from '../../src/cluster/cluster.ts';
-import { LocalFeed } from '../../src/cluster/local-feed.ts';
+import { LocalFeed } from '../../src/cluster/feed/local-feed.ts';
 import type { LocalRecord } from '../../src/cluster/endpoint.ts';
 import { LocalRecords } from '../../src/cluster/local-records.ts';
 import type { Reconciler } from '../../src/cluster/reconciler.ts';

@@ -1,6 +1,6 @@
 /** Subnets and VNIs of networks are found to clash as if all were compared, and few are. `SEED` repeats a run. */
 import t from 'tap';
-import { NetworkClaims, type ClaimingNetwork } from '../../src/cluster/network-claims.ts';
+import { NetworkClaims, type ClaimingNetwork } from '../../src/cluster/addresses/network-claims.ts';
 import { addressText, overlaps, parseSubnet } from '../../src/model/address.ts';
 import { Random } from '../support/random.ts';
 

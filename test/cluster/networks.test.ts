@@ -1,7 +1,7 @@
 /** Planning of networks, as far as it needs no switch. */
 import t from 'tap';
 import { FileDraft } from '../../src/cluster/draft.ts';
-import type { AddressPool } from '../../src/cluster/ipam.ts';
+import type { AddressPool } from '../../src/cluster/addresses/ipam.ts';
 import { Networks } from '../../src/cluster/networks.ts';
 import type { Reconciler } from '../../src/cluster/reconciler.ts';
 import type { Forwarding } from '../../src/forwarding.ts';

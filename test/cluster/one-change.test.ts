@@ -1,7 +1,7 @@
 /** What concerns one endpoint costs nothing for each of the others, of which there may be very many. */
 import t from 'tap';
 import { EndpointIndex } from '../../src/cluster/endpoint-index.ts';
-import { Hosts } from '../../src/cluster/hosts.ts';
+import { Hosts } from '../../src/cluster/membership/hosts.ts';
 import { endpointKind } from '../../src/model/kinds/endpoint.ts';
 import { hostKind } from '../../src/model/kinds/host.ts';
 import { manifest, openControlPlane, openStore } from './control-plane.ts';

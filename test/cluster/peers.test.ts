@@ -1,6 +1,6 @@
 /** Whom this host probes, and what it says of those who probe it. */
 import t from 'tap';
-import { Peers } from '../../src/cluster/peers.ts';
+import { Peers } from '../../src/cluster/membership/peers.ts';
 import type { LivenessSettings, PeerLiveness } from '../../src/datapath/liveness.ts';
 import { formatIp, parseIp } from '../../src/flow/types.ts';
 

@@ -1,6 +1,6 @@
 /** The key of the probes: one for all hosts of a store, whoever creates it. */
 import t from 'tap';
-import { ProbeKey } from '../../src/cluster/probe-key.ts';
+import { ProbeKey } from '../../src/cluster/membership/probe-key.ts';
 import type { Store } from '../../src/store/store.ts';
 import { openStore } from './control-plane.ts';
 

@@ -3,7 +3,7 @@
  */
 import t from 'tap';
 import type { Endpoint } from '../../src/cluster/endpoint.ts';
-import { AddressPool } from '../../src/cluster/ipam.ts';
+import { AddressPool } from '../../src/cluster/addresses/ipam.ts';
 import type { Network } from '../../src/cluster/network.ts';
 import { rangeOf, refuseOutOfRange } from '../../src/cluster/ranges.ts';
 import type { NetworkResource } from '../../src/model/kinds/network.ts';

@@ -1,8 +1,8 @@
 /** How hosts come to be hosts of a shared store, and who is refused. Time is the test's. */
 import t, { type Test } from 'tap';
 import { within } from '../../src/store/within.ts';
-import { Membership, type MembershipEnvironment } from '../../src/cluster/membership.ts';
-import { LEASE_MS } from '../../src/cluster/presence.ts';
+import { Membership, type MembershipEnvironment } from '../../src/cluster/membership/membership.ts';
+import { LEASE_MS } from '../../src/cluster/membership/presence.ts';
 import type { WeftError } from '../../src/error.ts';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
 import type { Store } from '../../src/store/store.ts';

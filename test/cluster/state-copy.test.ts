@@ -4,7 +4,7 @@ import { open, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { StateCopy } from '../../src/cluster/state-copy.ts';
+import { StateCopy } from '../../src/cluster/feed/state-copy.ts';
 import { run } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
 

@@ -8,7 +8,7 @@ import { parseKind } from '../../src/api/requests.ts';
 import { loadKinds, parseTarget, withKinds } from '../../src/cli/kind.ts';
 import { resourceTable } from '../../src/cli/resource-table.ts';
 import { Cluster } from '../../src/cluster/cluster.ts';
-import { LocalFeed } from '../../src/cluster/local-feed.ts';
+import { LocalFeed } from '../../src/cluster/feed/local-feed.ts';
 import { Declarations, Namespaces } from '../../src/cluster/declarations.ts';
 import type { Reconciler } from '../../src/cluster/reconciler.ts';
 import { jsonSchemas } from '../../src/model/json-schema.ts';

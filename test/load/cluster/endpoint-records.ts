@@ -2,8 +2,8 @@
  * What the hosts of a large cluster write for their endpoints: the records, and where their addresses come from. Each host
  * claims blocks of a network one after the other, as many as it needs, and gives their addresses out.
  */
-import { generateMac } from '../../../src/cluster/ipam.ts';
-import { blockKey } from '../../../src/cluster/block.ts';
+import { generateMac } from '../../../src/cluster/addresses/ipam.ts';
+import { blockKey } from '../../../src/cluster/addresses/block.ts';
 import { addressText, addressValue } from '../../../src/model/address.ts';
 import type { Put } from '../../../src/store/store.ts';
 

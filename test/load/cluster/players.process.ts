@@ -9,8 +9,8 @@
  */
 import { openEtcdStore } from '../../../src/store/etcd/etcd.ts';
 import { within } from '../../../src/store/within.ts';
-import { Presence } from '../../../src/cluster/presence.ts';
-import { Registration } from '../../../src/cluster/registration.ts';
+import { Presence } from '../../../src/cluster/membership/presence.ts';
+import { Registration } from '../../../src/cluster/membership/registration.ts';
 import type { Put, Store, Transaction } from '../../../src/store/store.ts';
 import { monotonicMs } from '../../support/process.ts';
 import {

@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { statSync } from 'node:fs';
 import pino from 'pino';
 import { loadConfig } from '../../../src/config.ts';
-import { hostIdentity, IDENTITY_BYTES } from '../../../src/cluster/identity.ts';
+import { hostIdentity, IDENTITY_BYTES } from '../../../src/cluster/membership/identity.ts';
 import {
   LARGEST_PORT,
   type Datagram,

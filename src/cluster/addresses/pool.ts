@@ -1,0 +1,64 @@
+/** What gives the addresses of one subnet to endpoints, and what all of these have in common. */
+import { WeftError } from '../../error.ts';
+import { addressText, addressValue, gatewayOf, isIp4, type AddressRange, type Subnet } from '../../model/address.ts';
+import type { Put } from '../../store/store.ts';
+import type { Draft } from '../reconciler.ts';
+
+export interface Pool {
+  readonly subnet: string;
+  readonly range: string | undefined;
+  readonly prefixLength: number;
+  readonly gateway: string;
+  /** All addresses of the subnet. */
+  readonly addresses: AddressRange;
+  /** How many addresses can still be given, at most 2^53 - 1. */
+  readonly free: number;
+
+  /** True if the address is in the subnet, even if it is a reserved one. */
+  contains(address: string): boolean;
+  /**
+   * Checks that a new endpoint of this host could have this address.
+   * @throws WeftError('invalid') for one that no endpoint can have, WeftError('conflict') for one that is taken, PlanAgain if
+   * others have to be asked first
+   */
+  check(owner: string, requested: string): void;
+  /**
+   * Gives an address in a change that is being planned: the requested one, or one that the pool chooses.
+   * @throws as `check` does; WeftError('exhausted') if there is none to choose
+   */
+  plan(owner: string, requested: string | undefined, draft: Draft): string;
+  /** Takes an address over, in a change that moves its endpoint from another host to this one. */
+  move(owner: string, address: string, draft: Draft): void;
+  /** What is to be stored with the addresses that a change was given. */
+  written(draft: Draft): readonly (Put & { readonly revision: number })[];
+  /**
+   * An endpoint with this address comes into force. It may have the address already.
+   * @param isHere true for an endpoint of this host @throws WeftError if it cannot have it
+   */
+  claim(owner: string, address: string, isHere: boolean): void;
+  /** Takes the address back if it is `owner` that has it. */
+  giveBack(owner: string, address: string): void;
+  /** Takes back the addresses of all others. */
+  keep(isOwner: (owner: string) => boolean): void;
+}
+
+/** @param network its name @throws WeftError('invalid') for an address that no endpoint of the subnet can have */
+export function refuseReserved(owner: string, requested: string, network: string, subnet: Subnet): void {
+  const value = addressValue(requested);
+  const of = `subnet ${addressText(subnet.first)}/${subnet.prefixLength} of network "${network}"`;
+  const refuse = (why: string): never => {
+    throw new WeftError('invalid', `endpoint "${owner}": ip ${requested} ${why}`);
+  };
+  if (value < subnet.first || subnet.last < value) refuse(`is outside ${of}`);
+  if (value === gatewayOf(subnet)) refuse(`is the gateway's of network "${network}"`);
+  if (value === subnet.first) {
+    refuse(isIp4(value) ? `is the network address of ${of}` : `is the anycast address of the routers of ${of}`);
+  }
+  if (isIp4(value) && value === subnet.last) refuse(`is the broadcast address of ${of}`);
+}
+
+/** @throws WeftError('conflict') */
+export function refuseTaken(owner: string, address: string, holder: string | undefined): void {
+  if (holder === undefined) return;
+  throw new WeftError('conflict', `endpoint "${owner}": ip ${address} is taken by endpoint "${holder}"`);
+}

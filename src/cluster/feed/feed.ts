@@ -1,0 +1,52 @@
+/**
+ * The feed: what the store says, and how it reaches the cluster.
+ *
+ *   start      reads everything there is
+ *   next       what is to be put into force now: everything at first, then one change after the other
+ *   transact   writes; `caughtUp` waits until `next` has what was written
+ *
+ * `Enforcement` puts into force whatever `next` returns, and looks nowhere else. With one host, that is what the embedded store
+ * says (`local-feed.ts`). With a store that several hosts share, what is in force does not depend on that store
+ * (`shared-feed.ts`).
+ */
+import type { WeftError } from '../../error.ts';
+import type { KindDefinition } from '../../model/kinds/kind.ts';
+import type { AcceptReport, SharedStoreReport } from '../../model/report.ts';
+import type { Change, Entry, Store, Transaction } from '../../store/store.ts';
+
+export interface News {
+  /** Everything up to there is in force afterwards, although there may be no change. It goes back if the store was restored. */
+  readonly revision: number;
+  readonly changes: readonly Change[];
+  /** The revision that made the changes, where the changes do not say it themselves, as deletions do not. */
+  readonly madeAt?: number;
+  /** Present if everything was read: all keys that there are. Whatever else was in force is among the changes. */
+  readonly keys?: ReadonlySet<string>;
+}
+
+export interface Feed {
+  /** For those who write records of their own: like the store, with what this feed does for writers. */
+  readonly store: Store;
+
+  /** Reads everything, if possible. @param onNews called when `next` has something, from then on */
+  start(onNews: () => void): Promise<void>;
+  /** Why nothing is known yet, and what weft waits for; undefined if that is not so. */
+  waitsFor(): WeftError | undefined;
+  /** What comes next; undefined if there is nothing at the moment. Calls do not overlap. */
+  next(): Promise<News | undefined>;
+  /** Resolves when `next` has returned what was written at that revision, or will. */
+  caughtUp(revision: number): Promise<void>;
+
+  /** A record as it is stored. */
+  get(key: string): Promise<Entry | undefined>;
+  transact(transaction: Transaction): Promise<number>;
+
+  /** Why a resource is not in force as the store has it; undefined if it is. */
+  failure(kind: KindDefinition, name: string): WeftError | undefined;
+  /** What `weft status` shows of a shared store; null if there is none. */
+  report(): SharedStoreReport | null;
+  /** Puts into force what a shared store says although it is not what it was. @throws WeftError if that is not possible */
+  accept(): Promise<AcceptReport>;
+  /** Ends it. No call may be running any more. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,48 @@
+/**
+ * What is in force on this host, record by record, beside what the shared store has.
+ *
+ * The two differ for a while: this host writes a record while the store is away, or the store lost one and that is held.
+ * Whoever read a record here and changes it expects `revision`; the store is asked to expect `stored` (`Expected`).
+ */
+import { createHash } from 'node:crypto';
+import type { Entry, Expectation } from '../../store/store.ts';
+
+export interface KnownRecord {
+  /** As the cluster has it: the revision of the record that is in force, or a negative number for one of this host's own. */
+  readonly revision: number;
+  /** The revision that the record has in the store now; 0 if there is none. */
+  readonly stored: number;
+  /** Of the value in force. */
+  readonly digest: number;
+  /** Of a record of this host, to write it again. */
+  readonly value?: object;
+}
+
+/** A value without its text; equal for equal values, as JSON keeps the order of fields. */
+export function digestOf(text: string): number {
+  return createHash('sha256').update(text).digest().readUIntBE(0, 6);
+}
+
+/** The host that a record belongs to, and that alone writes it; undefined for a record of the cluster. */
+export function ownerOf(value: unknown): string | undefined {
+  const { host } = Object(value) as { readonly host?: unknown };
+  return typeof host === 'string' ? host : undefined;
+}
+
+/** What has a lease goes with it, and is never written on behalf of its writer. */
+export function isOwnedBy(host: string, entry: Pick<Entry, 'value' | 'lease'> | undefined): boolean {
+  return entry !== undefined && entry.lease === undefined && ownerOf(entry.value) === host;
+}
+
+/** Records as the cluster expects them → as the store has them. */
+export function translated(
+  expect: readonly Expectation[],
+  known: ReadonlyMap<string, KnownRecord>,
+  held: ReadonlyMap<string, Entry | undefined>,
+): Expectation[] {
+  return expect.map(({ key, revision }) => {
+    const record = known.get(key);
+    if (record) return { key, revision: revision === record.revision ? record.stored : revision };
+    return { key, revision: revision === 0 ? (held.get(key)?.revision ?? 0) : revision };
+  });
+}

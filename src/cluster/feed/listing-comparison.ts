@@ -1,0 +1,93 @@
+/** Compares all that the shared store has with all that is known here, in turns of the event loop. */
+import type { Change, Entry, Listing } from '../../store/store.ts';
+import { nextTurn } from '../../turns.ts';
+import { judge } from './judgement.ts';
+import { pendingClashes } from './pending-clashes.ts';
+import { nameOfKey, type SharedState } from './shared-state.ts';
+import { FORMAT_KEY } from './store-identity.ts';
+
+const COMPARED_PER_TURN = 256;
+
+export interface ComparisonOptions {
+  readonly state: SharedState;
+  readonly host: string;
+  readonly listing: Listing;
+  /** As in `Case`. */
+  readonly restoredAt: number | undefined;
+  /** As in `Case`. */
+  readonly isJoining: boolean;
+  /** Keys that were written after the listing. */
+  readonly newer: ReadonlySet<string>;
+  readonly onLost: (why: string) => void;
+}
+
+export interface Compared {
+  /** What is to be put into force. */
+  readonly changes: readonly Change[];
+  /** Records of this host that the store gets again. */
+  readonly write: readonly string[];
+}
+
+/** Judges every record, and notes in the state what comes of it. */
+export async function compareListing(options: ComparisonOptions): Promise<Compared> {
+  const { state, host, listing, restoredAt, isJoining, newer, onLost } = options;
+  const clashes = await pendingClashes(host, state.pending.all(), listing.entries);
+  const isSameHistory = restoredAt === undefined && !isJoining;
+  const changes: Change[] = [];
+  const write: string[] = [];
+  const settle = async (key: string, entry: Entry | undefined): Promise<void> => {
+    const [known, pending] = [state.known.get(key), state.pending.get(key)];
+    if (newer.has(key)) return;
+    // The usual case, of which there may be a hundred thousand. Revisions of different histories cannot be compared.
+    if (isSameHistory && !pending && !state.held.has(key) && known?.stored === entry?.revision) return;
+    const clash = clashes.get(key);
+    const judgement = clash === undefined ? judge({ host, known, pending, entry, restoredAt, isJoining }) : 'lose';
+    switch (judgement) {
+      case 'same':
+        state.settle(key, entry);
+        if (!pending) break;
+        await state.settlePending([{ key, entry }]);
+        if (entry) changes.push({ key, entry });
+        break;
+      case 'hold':
+        state.hold(key, entry);
+        break;
+      case 'write':
+        write.push(key);
+        break;
+      case 'lose': {
+        const why = clash ?? overtaken(key, entry);
+        state.take({ key, entry });
+        await state.settlePending([{ key, entry }]);
+        state.lose(key, why);
+        onLost(why);
+        changes.push({ key, entry });
+        break;
+      }
+      case 'take':
+        state.take({ key, entry });
+        changes.push({ key, entry });
+        break;
+      default:
+        judgement satisfies never;
+    }
+  };
+  const there = new Set<string>();
+  for (const [at, entry] of listing.entries.entries()) {
+    if (at % COMPARED_PER_TURN === 0) await nextTurn();
+    if (entry.key === FORMAT_KEY) continue;
+    there.add(entry.key);
+    await settle(entry.key, entry);
+  }
+  for (const [at, key] of state.keys().entries()) {
+    if (at % COMPARED_PER_TURN === 0) await nextTurn();
+    if (!there.has(key)) await settle(key, undefined);
+  }
+  return { changes: [...changes.filter(({ entry }) => !entry), ...changes.filter(({ entry }) => entry)], write };
+}
+
+/** Why a write of this host is given up. */
+export function overtaken(key: string, entry: Entry | undefined): string {
+  const what = entry ? 'was changed by another host' : 'was deleted by another host';
+  return `${nameOfKey(key)} ${what} while the store was away: what this host made of it is given up`;
+}

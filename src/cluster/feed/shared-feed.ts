@@ -1,0 +1,592 @@
+/**
+ * The feed of a host whose store is shared with others. What is in force never depends on that store.
+ *
+ *   first     what the store says; if it does not answer soon, this host's copy; if there is none, the feed waits
+ *   watch     each change is in force when it is reported, and noted in the copy
+ *   listing   after a break, all of it is compared with what is known, and what differs is judged record by record
+ *             (`judgement.ts`)
+ *   audit     every few minutes it is compared although nothing was missed. What differs then was lost on its way from the
+ *             store: it is counted, and mended
+ *   away      this host's own records can be written: they are kept (`shared-writer.ts`), and written when the store is back
+ *             (`own-writes.ts`). A record that somebody else has changed meanwhile is overwritten only if it still is this
+ *             host's, and an endpoint whose address or MAC is another's by now is given up: what the store has is in force on
+ *             all other hosts, and so no address and no name ever has two owners
+ *   strange   the store was restored, emptied or exchanged (`store-identity.ts`): nothing that it has lost or reverted is put
+ *             into force, this host's own records are written again, and new changes by anybody count. What is held is told,
+ *             until `accept` puts into force what the store says, or the resources are applied again
+ *   barred    this host may be another one's copy, or has what another one has (`registration.ts`): it writes nothing, and keeps
+ *             its own records until that is decided
+ *   refused   the store is that of another cluster or of a newer version: nothing is taken from it or written to it
+ *
+ * The store is read beside everything else, and compared in turns of the event loop. Calls of `next` do not overlap, and only
+ * they change what is known, except for what is written here.
+ */
+import { WeftError } from '../../error.ts';
+import type { KindDefinition } from '../../model/kinds/kind.ts';
+import type { AcceptReport, SharedStoreReport } from '../../model/report.ts';
+import type { Change, Entry, Listing, Store, Transaction, WatchEvent } from '../../store/store.ts';
+import type { Feed, News } from './feed.ts';
+import { compareListing } from './listing-comparison.ts';
+import { keysOf, MadeWrites } from './made-writes.ts';
+import { OwnWrites } from './own-writes.ts';
+import { SharedState } from './shared-state.ts';
+import { SharedWriter, unreachable } from './shared-writer.ts';
+import { StoreAudit } from './store-audit.ts';
+import { StoreIdentification, type Identified } from './store-identification.ts';
+import { FORMAT_KEY, readFormat } from './store-identity.ts';
+
+export interface SharedFeedEnvironment {
+  readonly store: Store;
+  /** The store of this host alone. */
+  readonly own: Store;
+  /** The name of this host. */
+  readonly host: string;
+  readonly copyFile: string;
+  /** Why this host must not write to the store although it answers; undefined if it may. */
+  readonly whyBarred: () => string | undefined;
+  /** Returns a random text for a new cluster. */
+  readonly newId: () => string;
+  /** Does something later; returns how to cancel that. */
+  readonly after: (delayMs: number, work: () => void) => () => void;
+  /** Milliseconds since the epoch. */
+  readonly wallClock: () => number;
+  readonly logger: Readonly<Record<'info' | 'warn' | 'error', (details: object, message: string) => void>>;
+}
+
+/** How long a start waits for the store before it takes the copy. */
+const FIRST_ANSWER_MS = 1000;
+/** How long a writer waits for the watch to report what the store has made. */
+const REPORTED_MS = 1000;
+/** How often `tick` is called. */
+const TICK_MS = 1000;
+/** How many ticks pass between two audits: from the first to the second number. */
+const AUDIT_TICKS = [240, 360] as const;
+/** How many ticks pass until a store that is refused, or that refuses, is tried again. */
+const RETRY_TICKS = 5;
+/** How many changes may wait to be put into force; beyond that, all is listed again. */
+const MOST_WAITING = 100_000;
+/** In a store that is not what it was, one transaction that deletes more than this share of everything is held. */
+const MASS_SHARE = 1 / 3;
+const MASS_LEAST = 16;
+/** How many records a message names. */
+const MOST_NAMED = 5;
+
+/** What was read. @see StoreIdentification.identify */
+interface Listed {
+  readonly listing: Listing;
+  readonly least: number;
+}
+
+type Changes = Extract<WatchEvent, { kind: 'changes' }>;
+
+export class SharedFeed implements Feed {
+  readonly store: Store;
+  readonly #environment: SharedFeedEnvironment;
+  readonly #identification: StoreIdentification;
+  readonly #writer: SharedWriter;
+  readonly #ownWrites: OwnWrites;
+  readonly #audit = new StoreAudit();
+  readonly #made = new MadeWrites();
+  #state!: SharedState;
+  #onNews = (): void => {};
+  /** Until something was given out, nothing is known. */
+  #isGiven = false;
+  /** What is in force without the store having reported it. */
+  readonly #ownNews: News[] = [];
+  #events: Changes[] = [];
+  /** How many changes are in `#events`. */
+  #waiting = 0;
+  /** The last revision that the watch has reported. */
+  #told = 0;
+  readonly #onTold = new Set<() => void>();
+  #stopWatch: (() => void) | undefined;
+  #stopHealth = (): void => {};
+  #stopTicks = (): void => {};
+  /** Set while all is being read. */
+  #listing: Promise<void> | undefined;
+  /** What was read to follow the store from there, or for an audit. */
+  #listed: Listed | undefined;
+  #audited: Listing | undefined;
+  #mustList = true;
+  #ticks = 0;
+  #ticksToAudit: number = AUDIT_TICKS[0];
+  #refusal: WeftError | undefined;
+  #isAccepting = false;
+  #toldFailure: string | undefined;
+  #isClosed = false;
+  /** How often revisions have begun anew. */
+  #restarts = 0;
+
+  constructor(environment: SharedFeedEnvironment) {
+    this.#environment = environment;
+    const { store, host, newId, logger } = environment;
+    const state = (): SharedState => this.#state;
+    const onLost = (why: string): void => logger.warn({}, why);
+    this.#identification = new StoreIdentification(store, newId);
+    this.#ownWrites = new OwnWrites({
+      ...{ store, state, host, onLost },
+      restoredAt: () => this.#restoredAt,
+      onChanges: (changes) => this.#give(changes),
+    });
+    this.#writer = new SharedWriter({
+      ...{ store, state, host },
+      waitsFor: () => this.waitsFor(),
+      refusal: () => this.#refusal ?? this.#barred,
+      isBehind: () => this.#ownWrites.isDue,
+      onKept: (changes) => this.#give(changes),
+      onMade: (transaction, revision) => this.#noteMade(transaction, revision),
+    });
+    this.store = writtenThrough(store, this);
+  }
+
+  async start(onNews: () => void): Promise<void> {
+    const { store, own, host, copyFile, after, logger } = this.#environment;
+    this.#state = await SharedState.open({ own, host, copyFile, onWarning: (message) => logger.warn({}, message) });
+    let isLate = false;
+    const late = new Promise<void>((resolve) => {
+      this.#stopTicks = after(FIRST_ANSWER_MS, () => {
+        isLate = true;
+        resolve();
+      });
+    });
+    this.#stopHealth = store.onHealth(() => this.#onHealth());
+    this.#list();
+    // Whoever begins the store, or is the first to see that it was restored, lists it twice.
+    while (!isLate && !this.#isGiven && this.#listing) {
+      await Promise.race([this.#listing, late]);
+      const news = await this.#takeListing();
+      if (news) this.#ownNews.push(news);
+    }
+    this.#stopTicks();
+    if (!this.#isGiven && this.#state.copied) {
+      const why = this.waitsFor()?.message;
+      logger.warn({ why, revision: this.#state.mark?.revision }, 'the copy of the cluster’s state is put into force');
+      this.#ownNews.push(this.#first([]));
+    }
+    this.#onNews = onNews;
+    this.#nextTick();
+  }
+
+  waitsFor(): WeftError | undefined {
+    if (this.#isGiven) return undefined;
+    const why =
+      this.#refusal ??
+      unreachable(this.#environment.store) ??
+      new WeftError('unreachable', 'the store has not answered yet');
+    return new WeftError(why.code, `${why.message}: weft goes on when it can be used`, { cause: why });
+  }
+
+  async next(): Promise<News | undefined> {
+    for (;;) {
+      const news = this.#ownNews.shift() ?? (await this.#takeListing()) ?? (await this.#takeEvent());
+      if (news) return news;
+      await this.#takeAudited();
+      if (!(await this.#makeUp())) return undefined;
+    }
+  }
+
+  async caughtUp(revision: number): Promise<void> {
+    const { after, store } = this.#environment;
+    const restarts = this.#restarts;
+    while (this.#told < revision && !this.#made.isGiven(revision) && this.#restarts === restarts) {
+      const isOwn = this.#made.isAwaited(revision);
+      const isSilent = !store.health().isReachable;
+      if (isOwn && (isSilent || !this.#stopWatch)) return this.#giveMade(revision);
+      if (isSilent) return;
+      await new Promise<void>((resolve) => {
+        const done = (): void => {
+          this.#onTold.delete(done);
+          cancel();
+          resolve();
+        };
+        const cancel = after(REPORTED_MS, () => {
+          if (isOwn) this.#giveMade(revision);
+          done();
+        });
+        this.#onTold.add(done);
+      });
+    }
+  }
+
+  async get(key: string): Promise<Entry | undefined> {
+    const { pending, known, held } = this.#state;
+    const record = known.get(key);
+    const own = record?.value && { key, value: record.value, revision: record.revision };
+    const why = this.#refusal ?? unreachable(this.#environment.store);
+    if (own && why) return own;
+    if (pending.has(key) || (own && held.has(key))) return own;
+    if (why) throw why;
+    const entry = await this.#environment.store.get(key);
+    return entry && record?.stored === entry.revision ? { ...entry, revision: record.revision } : entry;
+  }
+
+  transact(transaction: Transaction): Promise<number> {
+    return this.#writer.transact(transaction);
+  }
+
+  failure(kind: KindDefinition, name: string): WeftError | undefined {
+    return this.#state.failure(kind, name);
+  }
+
+  /**
+   * Puts into force what the store says: what is held, or everything if the store is that of another cluster, which this host
+   * belongs to from then on. Does nothing if there is nothing to accept. Call within `serial`, and `next` afterwards.
+   * @throws WeftError if the store cannot be reached, or is of a newer version
+   */
+  async accept(): Promise<AcceptReport> {
+    const { store, logger } = this.#environment;
+    const why = unreachable(store);
+    if (why) throw why;
+    if (this.#refusal) return this.#acceptOther();
+    const { held } = this.#state.report();
+    const changes = [...this.#state.held].map(([key, entry]) => ({ key, entry }));
+    for (const change of changes) this.#state.take(change);
+    if (changes.length === 0) return { accepted: [] };
+    logger.warn({ records: held.length }, 'what the store says is accepted');
+    this.#reached(0);
+    this.#give(changes);
+    return { accepted: held };
+  }
+
+  report(): SharedStoreReport {
+    const { isReachable, since, why } = this.#environment.store.health();
+    const { runs, mismatches } = this.#audit;
+    return {
+      cluster: this.#state?.id ?? null,
+      reachable: isReachable,
+      ...(why !== undefined && { why }),
+      ...(since !== undefined && { since: new Date(since).toISOString() }),
+      revision: this.#state?.mark?.revision ?? 0,
+      ...(this.#refusal && { refused: this.#refusal.message }),
+      ...(this.#state?.report() ?? { pending: [], lost: [], signs: [], held: [] }),
+      audit: { runs, mismatches },
+    };
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#stopTicks();
+    this.#stopHealth();
+    this.#stopWatch?.();
+    await this.#state?.close();
+  }
+
+  /** Called about once a second: tries again what is due, and audits every few minutes. */
+  tick(): void {
+    const { store, wallClock } = this.#environment;
+    if (!store.health().isReachable) return;
+    const isRetry = ++this.#ticks % RETRY_TICKS === 0;
+    if (this.#mustList && (isRetry || !this.#refusal)) this.#list();
+    this.#audit.tick();
+    if (this.#audit.isWaiting || (isRetry && this.#ownWrites.isDue)) this.#onNews();
+    if (--this.#ticksToAudit > 0) return;
+    const [least, most] = AUDIT_TICKS;
+    this.#ticksToAudit = least + (wallClock() % (most - least));
+    this.audit();
+  }
+
+  /** Reads all that the store has, to compare it with what is known. */
+  audit(): void {
+    if (this.#stopWatch && !this.#audit.isWaiting) this.#list();
+  }
+
+  #nextTick(): void {
+    this.#stopTicks = this.#environment.after(TICK_MS, () => {
+      this.tick();
+      if (!this.#isClosed) this.#nextTick();
+    });
+  }
+
+  #onHealth(): void {
+    for (const done of this.#onTold) done();
+    if (!this.#environment.store.health().isReachable) return;
+    // What this host wrote is compared with all that the others did meanwhile.
+    if (this.#ownWrites.isDue) this.#loseTrack();
+    else if (this.#mustList) this.#list();
+  }
+
+  #list(): void {
+    if (this.#listing || this.#isClosed) return;
+    const isAudit = !this.#mustList;
+    const least = this.#made.newest;
+    const read = async (): Promise<void> => {
+      try {
+        const listing = await this.#environment.store.list('');
+        this.#toldFailure = undefined;
+        if (!isAudit) this.#listed = { listing, least };
+        else if (!this.#mustList) this.#audited = listing;
+      } catch (error) {
+        this.#tellFailure(error, 'the store cannot be read');
+        if (isAudit) return;
+      } finally {
+        this.#listing = undefined;
+        if (!this.#isClosed) this.#onNews();
+      }
+      // Track was lost during an audit: this listing may be older than what is in force.
+      if (isAudit && this.#mustList) this.#list();
+    };
+    this.#listing = read();
+  }
+
+  /** Judges what was listed, and follows the store from there. */
+  async #takeListing(): Promise<News | undefined> {
+    const listed = this.#listed;
+    this.#listed = undefined;
+    if (!listed) return undefined;
+    const { listing } = listed;
+    const { host, logger, wallClock } = this.#environment;
+    const state = this.#state;
+    const identified = await this.#identify(listed);
+    if (!identified) return undefined;
+    const { epoch, signs } = identified;
+    const before = state.strange;
+    if (signs.length > 0) logger.error({ signs }, 'the store is not what it was: what it has lost or reverted is held');
+    const strange =
+      signs.length > 0
+        ? { signs: [...new Set([...(before?.signs ?? []), ...signs])], sinceMs: before?.sinceMs ?? wallClock() }
+        : before;
+    const made = signs.length > 0 ? this.#restart() : [];
+    const { history, revision } = listing;
+    const { changes, write } = await compareListing({
+      ...{ state, host, listing, isJoining: this.#isAccepting },
+      restoredAt: strange && epoch.revision,
+      newer: this.#made.newerThan(revision),
+      onLost: (why) => logger.warn({}, why),
+    });
+    this.#ownWrites.add(write, this.#isAccepting);
+    state.commit({ id: state.id!, epoch, history, revision, ...(strange && { strange }) });
+    this.#reached(revision);
+    this.#isAccepting = false;
+    this.#watch(revision);
+    if (!this.#isGiven) return this.#first(changes);
+    const read = new Set(changes.map(({ key }) => key));
+    const all = [...made.filter(({ key }) => !read.has(key)), ...changes];
+    return { revision, changes: all, ...(all.length > 0 && { keys: new Set(state.known.keys()) }) };
+  }
+
+  /** Revisions begin anew. @returns what this host has made before, and nobody has put into force yet */
+  #restart(): Change[] {
+    this.#restarts++;
+    const made = new Map<string, Change>();
+    for (const { revision, changes } of this.#made.restart()) {
+      for (const change of changes) if (this.#state.storedAt(change.key) < revision) made.set(change.key, change);
+    }
+    for (const change of made.values()) this.#state.take(change);
+    return [...made.values()];
+  }
+
+  async #identify({ listing, least }: Listed): Promise<Identified | undefined> {
+    try {
+      const identified = await this.#identification.identify(this.#state, listing, least, this.#isAccepting);
+      this.#refusal = undefined;
+      if (!identified) this.#list();
+      return identified;
+    } catch (error) {
+      if (!(error instanceof WeftError) || error.code !== 'state') {
+        this.#tellFailure(error, 'the store cannot be written');
+        return undefined;
+      }
+      if (this.#refusal?.message !== error.message) this.#environment.logger.error({}, error.message);
+      this.#refusal = error;
+      return undefined;
+    }
+  }
+
+  #watch(from: number): void {
+    this.#stopWatch?.();
+    this.#mustList = false;
+    this.#events = [];
+    this.#waiting = 0;
+    this.#told = from;
+    for (const done of this.#onTold) done();
+    this.#made.reported(from);
+    this.#audit.forget();
+    this.#stopWatch = this.#environment.store.watch('', from + 1, (event) => {
+      if (event.kind === 'compacted') return this.#loseTrack();
+      this.#events.push(event);
+      this.#waiting += event.changes.length;
+      this.#told = event.revision;
+      for (const done of this.#onTold) done();
+      if (this.#waiting > MOST_WAITING) this.#loseTrack();
+      this.#onNews();
+    });
+  }
+
+  /** All must be listed again. */
+  #loseTrack(): void {
+    this.#stopWatch?.();
+    this.#stopWatch = undefined;
+    this.#mustList = true;
+    for (const done of this.#onTold) done();
+    this.#list();
+  }
+
+  /** The first of what the watch has reported. */
+  async #takeEvent(): Promise<News | undefined> {
+    const event = this.#events.shift();
+    if (!event) return undefined;
+    this.#waiting -= event.changes.length;
+    const { revision } = event;
+    const isOwn = this.#made.reported(revision);
+    const changes = this.#judgeEvent(event, isOwn);
+    this.#reached(revision);
+    // Whoever wrote it is told that it is in force, and then it must survive this daemon.
+    if (isOwn) await this.#state.flushed().catch((error: unknown) => this.#tellFailure(error, 'the copy is behind'));
+    return { revision, changes, madeAt: revision };
+  }
+
+  /** @returns what is to be put into force */
+  #judgeEvent({ revision, changes }: Changes, isOwn: boolean): readonly Change[] {
+    const state = this.#state;
+    const { known, held, pending, strange } = state;
+    if (changes.some(({ key, entry }) => key === FORMAT_KEY && !this.#isFollowed(entry))) this.#loseTrack();
+    const news = changes.filter(({ key, entry }) => {
+      // What waits to be written is judged when it is written.
+      if (key === FORMAT_KEY || pending.has(key)) return false;
+      return entry ? state.storedAt(key) < revision : known.has(key) || held.has(key);
+    });
+    const deleted = news.filter(({ key, entry }) => !entry && known.has(key));
+    const isMass = deleted.length >= MASS_LEAST && deleted.length > known.size * MASS_SHARE;
+    const isHeld = strange !== undefined && isMass && !isOwn;
+    if (isHeld) for (const { key } of deleted) state.hold(key, undefined);
+    const taken = isHeld ? news.filter(({ key, entry }) => entry || !known.has(key)) : news;
+    for (const change of taken) state.take(change);
+    return taken;
+  }
+
+  /** Is it the format of the store that is followed? */
+  #isFollowed(entry: Entry | undefined): boolean {
+    const { mark } = this.#state;
+    try {
+      const format = entry && readFormat(entry);
+      return format !== undefined && format.id === mark?.id && format.epoch.id === mark.epoch.id;
+    } catch {
+      return false;
+    }
+  }
+
+  async #takeAudited(): Promise<void> {
+    const listing = this.#audited;
+    this.#audited = undefined;
+    const { mark } = this.#state;
+    if (!mark || !this.#stopWatch) return;
+    if (listing && (listing.history !== mark.history || listing.revision < mark.revision)) return this.#loseTrack();
+    if (listing) await this.#audit.compare(this.#state, listing, this.#made.newerThan(listing.revision));
+    const lost = this.#audit.judge(this.#state, mark.revision);
+    if (lost.length === 0) return;
+    const named = lost.slice(0, MOST_NAMED);
+    this.#environment.logger.error(
+      { records: lost.length, named },
+      'the store did not report changes: they are mended',
+    );
+    this.#loseTrack();
+  }
+
+  /** Writes some of what the store does not have of this host. @returns true if there may be more to do */
+  async #makeUp(): Promise<boolean> {
+    const isPossible = this.#isGiven && !this.#mustList && !this.#barred && !unreachable(this.#environment.store);
+    if (!isPossible || !this.#ownWrites.isDue) return false;
+    try {
+      await this.#ownWrites.run();
+      this.#toldFailure = undefined;
+      this.#reached(0);
+      return true;
+    } catch (error) {
+      this.#tellFailure(error, 'what this host wrote while the store was away is not stored yet');
+      return false;
+    }
+  }
+
+  async #acceptOther(): Promise<AcceptReport> {
+    const before = this.#state.id;
+    this.#isAccepting = true;
+    this.#list();
+    await this.#listing;
+    const news = await this.#takeListing();
+    if (news) this.#ownNews.push(news);
+    this.#isAccepting = false;
+    if (this.#refusal) throw this.#refusal;
+    if (this.#mustList) {
+      throw (
+        unreachable(this.#environment.store) ?? new WeftError('unreachable', 'the store does not answer: try again')
+      );
+    }
+    const { id } = this.#state;
+    if (id === before || id === undefined) return { accepted: [] };
+    this.#environment.logger.warn({ before, cluster: id }, 'this host belongs to another cluster now');
+    return { accepted: [], cluster: id };
+  }
+
+  /** Everything that is in force, for a cluster that knows nothing yet. @param changes to what was in force before */
+  #first(changes: readonly Change[]): News {
+    const { mark, copied = new Map<string, Entry>() } = this.#state;
+    this.#state.copied = undefined;
+    this.#isGiven = true;
+    for (const { key, entry } of changes) {
+      if (entry) copied.set(key, entry);
+      else copied.delete(key);
+    }
+    const all = [...copied.values()].map((entry) => ({ key: entry.key, entry }));
+    return { revision: mark?.revision ?? 0, changes: all, keys: new Set(copied.keys()) };
+  }
+
+  #give(changes: readonly Change[], madeAt?: number): void {
+    const made = madeAt === undefined ? {} : { madeAt };
+    this.#ownNews.push({ revision: this.#state.mark?.revision ?? 0, changes, ...made });
+    this.#onNews();
+  }
+
+  #noteMade(transaction: Transaction, revision: number): void {
+    this.#made.add(revision, transaction);
+    // What deletes a record that the store has lost changes nothing there, and is never reported.
+    if (keysOf(transaction).some((key) => this.#state.held.has(key))) this.#giveMade(revision);
+  }
+
+  #giveMade(revision: number): void {
+    const news = this.#made.give(revision).filter(({ key }) => this.#state.storedAt(key) < revision);
+    if (news.length === 0) return;
+    for (const change of news) this.#state.take(change);
+    this.#reached(0);
+    this.#give(news, revision);
+  }
+
+  /** Everything up to this revision is in force. */
+  #reached(revision: number): void {
+    this.#state.reached(revision, this.#state.held.size === 0 && !this.#ownWrites.isDue);
+  }
+
+  get #barred(): WeftError | undefined {
+    const why = this.#environment.whyBarred();
+    return why === undefined ? undefined : new WeftError('state', why);
+  }
+
+  get #restoredAt(): number | undefined {
+    const { strange, mark } = this.#state;
+    return strange && mark?.epoch.revision;
+  }
+
+  #tellFailure(error: unknown, what: string): void {
+    const { message } = error as Error;
+    if (this.#isClosed || message === this.#toldFailure) return;
+    this.#toldFailure = message;
+    this.#environment.logger.warn({ why: message }, what);
+  }
+}
+
+/** The store, for those who write records of their own. */
+function writtenThrough(store: Store, feed: SharedFeed): Store {
+  return {
+    operationLimit: store.operationLimit,
+    lengthLimitBytes: store.lengthLimitBytes,
+    get: (key) => feed.get(key),
+    transact: (transaction) => feed.transact(transaction),
+    list: (prefix, at) => store.list(prefix, at),
+    watch: (prefix, from, listener) => store.watch(prefix, from, listener),
+    grant: (ttlMs) => store.grant(ttlMs),
+    keepAlive: (lease) => store.keepAlive(lease),
+    revoke: (lease) => store.revoke(lease),
+    health: () => store.health(),
+    onHealth: (listener) => store.onHealth(listener),
+    close: () => store.close(),
+  };
+}

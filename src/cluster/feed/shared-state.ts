@@ -1,0 +1,230 @@
+/**
+ * What a host knows of a shared store: what is in force, where that is not what the store has, and the copy of it.
+ *
+ * `known` is what is in force. A key of `held` is one where the store has something else, and nobody has decided yet what
+ * counts. Everything here changes together with what the cluster is told.
+ */
+import { WeftError } from '../../error.ts';
+import type { KindDefinition } from '../../model/kinds/kind.ts';
+import type { HeldRecordReport, SharedStoreReport } from '../../model/report.ts';
+import type { Change, Entry, Store } from '../../store/store.ts';
+import { keyOf, resourceAt } from '../keys.ts';
+import { digestOf, isOwnedBy, type KnownRecord } from './known-records.ts';
+import { PendingWrites } from './pending-writes.ts';
+import { StateCopy } from './state-copy.ts';
+import type { StoreMark, Strangeness } from './store-identity.ts';
+
+/** The key of `own` that names the cluster that this host belongs to. */
+const CLUSTER_KEY = 'cluster';
+/** How many lost writes are remembered. */
+const MOST_LOST = 100;
+
+export class SharedState {
+  readonly known = new Map<string, KnownRecord>();
+  /** What the store has where that is not in force. */
+  readonly held = new Map<string, Entry | undefined>();
+  readonly pending: PendingWrites;
+  /** Writes that were given up, and why, by key. */
+  readonly #lost = new Map<string, string>();
+  readonly #host: string;
+  readonly #own: Store;
+  readonly #copy: StateCopy<StoreMark>;
+  /** The cluster that this host belongs to; undefined until it has met one. */
+  id: string | undefined;
+  mark: StoreMark | undefined;
+  /** What was in force when the last daemon ended, until somebody takes it. */
+  copied: Map<string, Entry> | undefined;
+  #changes = 0;
+
+  private constructor(host: string, own: Store, pending: PendingWrites, copy: StateCopy<StoreMark>) {
+    this.#host = host;
+    this.#own = own;
+    this.pending = pending;
+    this.#copy = copy;
+  }
+
+  /** Reads what the last daemon of this host has left. */
+  static async open(options: {
+    readonly host: string;
+    readonly own: Store;
+    readonly copyFile: string;
+    readonly onWarning: (message: string) => void;
+  }): Promise<SharedState> {
+    const { host, own, copyFile, onWarning } = options;
+    const pending = new PendingWrites(own);
+    await pending.load();
+    const { copy, mark, entries } = await StateCopy.open<StoreMark>(copyFile, onWarning);
+    const state = new SharedState(host, own, pending, copy);
+    const id = (await own.get(CLUSTER_KEY))?.value as string | undefined;
+    state.id = id;
+    // The copy of another cluster was left behind by a crash while this host changed to this one.
+    if (!mark || mark.id !== id) return state;
+    state.mark = mark;
+    const copied = new Map<string, Entry>();
+    for (const entry of entries.values()) {
+      state.#set(entry, JSON.stringify(entry.value));
+      copied.set(entry.key, entry);
+    }
+    for (const { key, base, value } of pending.all()) {
+      const change = state.written(key, value, base);
+      if (change.entry) copied.set(key, change.entry);
+      else copied.delete(key);
+    }
+    state.copied = copied;
+    return state;
+  }
+
+  /** From here on, the host belongs to this cluster. */
+  async join(id: string): Promise<void> {
+    if (this.id === id) return;
+    await this.#own.transact({ put: [{ key: CLUSTER_KEY, value: id }] });
+    this.id = id;
+    this.mark = undefined;
+  }
+
+  /** A record is in force as the store has it. */
+  take({ key, entry }: Change): void {
+    this.held.delete(key);
+    if (!entry) {
+      this.known.delete(key);
+      this.#copy.delete(key);
+      return;
+    }
+    this.#lost.delete(key);
+    const text = JSON.stringify(entry.value);
+    this.#set(entry, text);
+    this.#copy.put(entry, text);
+  }
+
+  /** The store has what is in force, at this revision. */
+  settle(key: string, entry: Entry | undefined): void {
+    this.held.delete(key);
+    const known = this.known.get(key);
+    if (!entry || !known) return;
+    if (known.stored !== entry.revision) this.#copy.put(entry, JSON.stringify(entry.value));
+    this.known.set(key, { ...known, stored: entry.revision });
+  }
+
+  /** Writes of this host are made, or given up. They stay pending until the copy has what is in force instead. */
+  async settlePending(settled: readonly Change[]): Promise<void> {
+    const due = settled.filter(({ key }) => this.pending.has(key));
+    if (due.length === 0) return;
+    for (const { key, entry } of due) {
+      if (entry) this.take({ key, entry });
+      else this.#copy.delete(key);
+    }
+    if (this.mark) this.#copy.commit(this.mark);
+    await this.flushed();
+    await this.pending.settle(due.map(({ key }) => key));
+  }
+
+  /** Resolves when the copy has everything. @throws WeftError if it cannot be written */
+  async flushed(): Promise<void> {
+    if (await this.#copy.flushed()) return;
+    throw new WeftError('system', 'the copy of the cluster’s state cannot be written: the log says why');
+  }
+
+  /** What is in force stays so, although the store has something else. */
+  hold(key: string, entry: Entry | undefined): void {
+    this.held.set(key, entry);
+    const known = this.known.get(key);
+    if (known) this.known.set(key, { ...known, stored: entry?.revision ?? 0 });
+  }
+
+  /** This host has written a record of its own, and the store does not have it yet. @returns what is in force now */
+  written(key: string, value: object | undefined, base: number): Change {
+    this.held.delete(key);
+    if (!value) {
+      this.known.delete(key);
+      return { key, entry: undefined };
+    }
+    const revision = --this.#changes;
+    this.known.set(key, { revision, stored: base, digest: digestOf(JSON.stringify(value)), value });
+    return { key, entry: Object.freeze({ key, value, revision }) };
+  }
+
+  /** A write of this host is given up: somebody else was first. */
+  lose(key: string, why: string): void {
+    this.#lost.delete(key);
+    this.#lost.set(key, why);
+    for (const [oldest] of this.#lost) {
+      if (this.#lost.size <= MOST_LOST) break;
+      this.#lost.delete(oldest);
+    }
+  }
+
+  /** Everything that is in force now belongs to this mark. */
+  commit(mark: StoreMark): void {
+    this.mark = mark;
+    this.#copy.commit(mark);
+  }
+
+  /** Everything up to this revision of the store is in force. @param isSettled nothing is left to do about a strange store */
+  reached(revision: number, isSettled = false): void {
+    if (!this.mark) return;
+    const { strange, ...mark } = { ...this.mark, revision: Math.max(revision, this.mark.revision) };
+    this.commit(strange && !isSettled ? { ...mark, strange } : mark);
+  }
+
+  /** The revision at which this host believes the store to have a record; 0 for none. */
+  storedAt(key: string): number {
+    return this.known.get(key)?.stored ?? this.held.get(key)?.revision ?? 0;
+  }
+
+  /** Those of all records that this host knows of. */
+  keys(): string[] {
+    return [...this.known.keys(), ...this.held.keys(), ...this.pending.all().map(({ key }) => key)];
+  }
+
+  get strange(): Strangeness | undefined {
+    return this.mark?.strange;
+  }
+
+  isOwn(key: string): boolean {
+    return this.known.get(key)?.value !== undefined || this.pending.has(key);
+  }
+
+  failure(kind: KindDefinition, name: string): WeftError | undefined {
+    const key = keyOf(kind, name);
+    if (!this.held.has(key)) return undefined;
+    const has = this.held.get(key) ? 'has it differently' : 'has lost it';
+    return new WeftError(
+      'conflict',
+      `${nameOfKey(key)} stays as it was, since the store ${has} and is not what it was: apply it again, or accept what the store says with \`weft doctor --accept-store\``,
+    );
+  }
+
+  report(): Pick<SharedStoreReport, 'pending' | 'lost' | 'signs' | 'held'> {
+    return {
+      pending: this.pending.all().map(({ key }) => nameOfKey(key)),
+      lost: [...this.#lost.values()],
+      signs: [...(this.strange?.signs ?? [])],
+      held: [...this.held].map(([key, entry]) => this.#heldReport(key, entry)),
+    };
+  }
+
+  async close(): Promise<void> {
+    await this.#copy.close();
+  }
+
+  #heldReport(key: string, entry: Entry | undefined): HeldRecordReport {
+    const change = !entry ? 'deleted' : this.known.has(key) ? 'changed' : 'returned';
+    return { name: nameOfKey(key), change };
+  }
+
+  #set({ key, value, revision, lease }: Entry, text: string): void {
+    const known = { revision, stored: revision, digest: digestOf(text) };
+    this.known.set(
+      key,
+      isOwnedBy(this.#host, { value, ...(lease !== undefined && { lease }) })
+        ? { ...known, value: value as object }
+        : known,
+    );
+  }
+}
+
+/** `network "blue"`; for what is no resource, its key. */
+export function nameOfKey(key: string): string {
+  const at = resourceAt(key);
+  return at ? `${at.kind.kind.toLowerCase()} "${at.name}"` : `record "${key}"`;
+}

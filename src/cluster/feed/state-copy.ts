@@ -1,0 +1,252 @@
+/**
+ * This host's copy of what is in force of a shared store: a file from which a daemon starts while the store is away.
+ *
+ *     CRC32 {"file":"weft copy","format":1}
+ *     CRC32 ["networks/blue",17,{…}]          a record, and the revision that the store has it at
+ *     CRC32 ["endpoints/default/web"]         there is none any more
+ *     CRC32 {"mark":{…}}                      everything above is complete up to here, and belongs to this store
+ *
+ * What is noted is written in the background: all that has come together while the write before it was under way, with one
+ * mark behind it. Nothing waits for the disk, and nothing is synced: the copy survives the end of the process at any
+ * moment. A power failure may take its end away, and what is in front of the last whole mark then counts: that was in force
+ * a moment before. Of several lines with one key, the last counts. When the file has become twice as long, the others are
+ * left out.
+ *
+ * The values are in the file alone, not in memory.
+ */
+import { createReadStream } from 'node:fs';
+import { open, rename, rm, type FileHandle } from 'node:fs/promises';
+import { WeftError } from '../../error.ts';
+import { decodeRecord, encodeJson, encodeRecord } from '../../store/journal.ts';
+import type { Entry } from '../../store/store.ts';
+
+const HEADER = { file: 'weft copy', format: 1 };
+const READ_BYTES = 128 << 10;
+/** How many lines are encoded in one turn of the event loop. */
+const LINES_PER_WRITE = 256;
+const SMALLEST_COMPACTED_BYTES = 1 << 20;
+const LINE_FEED = 10;
+/** In which a key usually ends. */
+const USUAL_KEY_BYTES = 256;
+
+export interface Copied<Mark> {
+  readonly copy: StateCopy<Mark>;
+  /** What it said; undefined if there was none, or none that can be used. */
+  readonly mark: Mark | undefined;
+  readonly entries: ReadonlyMap<string, Entry>;
+}
+
+export class StateCopy<Mark> {
+  readonly #path: string;
+  readonly #onWarning: (message: string) => void;
+  #file: FileHandle;
+  #lengthBytes: number;
+  #compactAtBytes: number;
+  /** What is not written yet, by key. */
+  #lines = new Map<string, string>();
+  #mark: Mark | undefined;
+  #writing: Promise<void> | undefined;
+  #toldWhy: string | undefined;
+
+  private constructor(path: string, onWarning: (message: string) => void, file: FileHandle, lengthBytes: number) {
+    this.#path = path;
+    this.#onWarning = onWarning;
+    this.#file = file;
+    this.#lengthBytes = lengthBytes;
+    this.#compactAtBytes = 2 * lengthBytes + SMALLEST_COMPACTED_BYTES;
+  }
+
+  /** Reads the copy, or begins one. @throws WeftError('system') if that is not possible */
+  static async open<Mark>(path: string, onWarning: (message: string) => void): Promise<Copied<Mark>> {
+    try {
+      const file = await open(path, 'a+', 0o600);
+      await file.close();
+      const { mark, entries, lengthBytes } = await read<Mark>(path);
+      const opened = await open(path, 'r+');
+      const copy = new StateCopy<Mark>(path, onWarning, opened, lengthBytes);
+      await opened.truncate(lengthBytes);
+      if (lengthBytes === 0) await copy.#append([encodeRecord(HEADER)]);
+      return { copy, mark, entries };
+    } catch (error) {
+      const why = `${path} cannot be used: ${(error as Error).message}`;
+      throw new WeftError('system', why, { cause: error });
+    }
+  }
+
+  /** Notes a record. @param text its value as JSON */
+  put({ key, revision, lease }: Omit<Entry, 'value'>, text: string): void {
+    const end = lease === undefined ? '' : `,${JSON.stringify(lease)}`;
+    this.#lines.set(key, `[${JSON.stringify(key)},${revision},${text}${end}]`);
+  }
+
+  delete(key: string): void {
+    this.#lines.set(key, `[${JSON.stringify(key)}]`);
+  }
+
+  /** Says that everything that belongs to this mark is noted, and begins to write it. */
+  commit(mark: Mark): void {
+    this.#mark = mark;
+    this.#writing ??= this.#writeAll();
+  }
+
+  /** Resolves when everything that was committed is written, or cannot be. @returns false if it cannot be */
+  async flushed(): Promise<boolean> {
+    while (this.#writing) await this.#writing;
+    return this.#lines.size === 0;
+  }
+
+  async close(): Promise<void> {
+    await this.#writing;
+    await this.#file.close();
+  }
+
+  /** Never throws. What is committed while it runs is written, too. */
+  async #writeAll(): Promise<void> {
+    await Promise.resolve();
+    while (this.#mark !== undefined) if (!(await this.#writeCommitted(this.#mark))) break;
+    // In the same turn as the look at the mark: whoever commits from here on begins anew.
+    this.#writing = undefined;
+  }
+
+  /** @returns false if it cannot be written now: the next change tries again. Until then, the copy is what was in force before */
+  async #writeCommitted(mark: Mark): Promise<boolean> {
+    const lines = this.#lines;
+    this.#lines = new Map();
+    this.#mark = undefined;
+    try {
+      let records: Buffer[] = [];
+      for (const line of lines.values()) {
+        if (records.push(encodeJson(line)) < LINES_PER_WRITE) continue;
+        await this.#append(records);
+        records = [];
+      }
+      await this.#append([...records, encodeRecord({ mark })]);
+      if (this.#lengthBytes > this.#compactAtBytes) await this.#compact(encodeRecord({ mark }));
+      this.#toldWhy = undefined;
+      return true;
+    } catch (error) {
+      for (const [key, line] of lines) if (!this.#lines.has(key)) this.#lines.set(key, line);
+      const why = (error as Error).message;
+      if (why !== this.#toldWhy) {
+        this.#onWarning(`${this.#path}, the copy of the cluster’s state, cannot be written: ${why}`);
+      }
+      this.#toldWhy = why;
+      return false;
+    }
+  }
+
+  async #append(records: readonly Buffer[]): Promise<void> {
+    const bytes = Buffer.concat(records);
+    for (let at = 0; at < bytes.length; ) {
+      const { bytesWritten } = await this.#file.write(bytes, at, bytes.length - at, this.#lengthBytes + at);
+      at += bytesWritten;
+    }
+    this.#lengthBytes += bytes.length;
+  }
+
+  /** Leaves out what no longer counts. @param mark the last line */
+  async #compact(mark: Buffer): Promise<void> {
+    const last = new Map<string, number>();
+    let at = 0;
+    for await (const line of linesOf(this.#path, this.#lengthBytes)) {
+      const key = keyOf(line);
+      if (key !== undefined) last.set(key, at);
+      at += line.length;
+    }
+    const path = `${this.#path}.new`;
+    const file = await open(path, 'w', 0o600);
+    const next = new StateCopy<Mark>(path, this.#onWarning, file, 0);
+    try {
+      let kept: Buffer[] = [encodeRecord(HEADER)];
+      at = 0;
+      for await (const line of linesOf(this.#path, this.#lengthBytes)) {
+        const key = keyOf(line);
+        if (key !== undefined && last.get(key) === at && !isDeletion(line, key)) kept.push(Buffer.from(line));
+        at += line.length;
+        if (kept.length < LINES_PER_WRITE) continue;
+        await next.#append(kept);
+        kept = [];
+      }
+      await next.#append([...kept, mark]);
+      await file.datasync();
+      await rename(path, this.#path);
+    } catch (error) {
+      await file.close();
+      await rm(path, { force: true }).catch(() => {});
+      throw error;
+    }
+    await this.#file.close().catch(() => {});
+    this.#file = file;
+    this.#lengthBytes = next.#lengthBytes;
+    this.#compactAtBytes = 2 * next.#lengthBytes + SMALLEST_COMPACTED_BYTES;
+  }
+}
+
+/** Reads as far as it is whole. Another file, or one of another version, is as good as empty. */
+async function read<Mark>(
+  path: string,
+): Promise<{ mark: Mark | undefined; entries: Map<string, Entry>; lengthBytes: number }> {
+  const entries = new Map<string, Entry>();
+  let mark: Mark | undefined;
+  let [at, lengthBytes] = [0, 0];
+  let since: (readonly [string, Entry | undefined])[] = [];
+  for await (const line of linesOf(path, Infinity)) {
+    const record = decodeRecord(line);
+    if (record === undefined) break;
+    if (at === 0) {
+      const { file, format } = Object(record) as Partial<typeof HEADER>;
+      if (file !== HEADER.file || format !== HEADER.format) break;
+    }
+    at += line.length;
+    if (Array.isArray(record)) {
+      const [key, revision, value, lease] = record as [string, number | undefined, unknown, string | undefined];
+      const entry =
+        revision === undefined ? undefined : { key, revision, value, ...(lease !== undefined && { lease }) };
+      since.push([key, entry]);
+      continue;
+    }
+    if (!('mark' in Object(record))) {
+      lengthBytes = at;
+      continue;
+    }
+    for (const [key, entry] of since) {
+      if (entry) entries.set(key, entry);
+      else entries.delete(key);
+    }
+    since = [];
+    ({ mark } = record as { mark: Mark });
+    lengthBytes = at;
+  }
+  return { mark, entries, lengthBytes };
+}
+
+/** Whole lines, each with its line feed. A line is valid until the next one is asked for. */
+async function* linesOf(path: string, lengthBytes: number): AsyncGenerator<Buffer> {
+  if (lengthBytes === 0) return;
+  let rest: Buffer = Buffer.alloc(0);
+  const stream = createReadStream(path, {
+    highWaterMark: READ_BYTES,
+    ...(Number.isFinite(lengthBytes) && { end: lengthBytes - 1 }),
+  });
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
+    const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
+    let from = 0;
+    for (let end = bytes.indexOf(LINE_FEED); end >= 0; end = bytes.indexOf(LINE_FEED, from)) {
+      yield bytes.subarray(from, end + 1);
+      from = end + 1;
+    }
+    rest = bytes.subarray(from);
+  }
+}
+
+/** The key of a line that this process has written or checked; undefined if it is no record of one. */
+function keyOf(line: Buffer): string | undefined {
+  const read = (lengthBytes: number): string | undefined =>
+    /^[0-9a-f]{8} \[("(?:[^"\\]|\\.)*")/.exec(line.toString('utf8', 0, lengthBytes))?.[1];
+  const key = read(USUAL_KEY_BYTES) ?? read(line.length);
+  return key === undefined ? undefined : (JSON.parse(key) as string);
+}
+
+function isDeletion(line: Buffer, key: string): boolean {
+  return line.length === encodeRecord([key]).length;
+}

@@ -1,0 +1,104 @@
+/**
+ * Makes sure that a listing is of the store to follow, and says what is strange about it (`store-identity.ts`).
+ *
+ * The first host begins a store: it writes `format`, and what every cluster has. The first host that sees that a store was
+ * restored writes since when its history lasts, so that all hosts judge its records alike. After either, the store has to be
+ * listed again.
+ */
+import { WeftError } from '../../error.ts';
+import type { Entry, Listing, Store } from '../../store/store.ts';
+import { nextTurn } from '../../turns.ts';
+import { digestOf } from './known-records.ts';
+import { migration } from '../migration.ts';
+import type { SharedState } from './shared-state.ts';
+import {
+  begunEpoch,
+  FORMAT_KEY,
+  FORMAT_VERSION,
+  otherClusterError,
+  readFormat,
+  signsOf,
+  type Epoch,
+  type Format,
+} from './store-identity.ts';
+
+const COMPARED_PER_TURN = 256;
+
+export interface Identified {
+  readonly epoch: Epoch;
+  readonly signs: readonly string[];
+}
+
+export class StoreIdentification {
+  readonly #store: Store;
+  readonly #newId: () => string;
+  /** Signs that this host has noticed, and told the others. */
+  #noticed: readonly string[] = [];
+
+  constructor(store: Store, newId: () => string) {
+    this.#store = store;
+    this.#newId = newId;
+  }
+
+  /**
+   * @param least the store was at this revision when the listing was asked for, or later
+   * @param isAccepting if the store is that of another cluster, this host belongs to that one from now on
+   * @returns undefined if it has to be listed again
+   * @throws WeftError `state` if this host must not follow it; another one if it cannot be written
+   */
+  async identify(
+    state: SharedState,
+    listing: Listing,
+    least: number,
+    isAccepting: boolean,
+  ): Promise<Identified | undefined> {
+    const entry = listing.entries.find(({ key }) => key === FORMAT_KEY);
+    const format = entry && readFormat(entry);
+    if (format && state.id !== undefined && format.id !== state.id) {
+      if (!isAccepting) throw otherClusterError(format.id, state.id);
+      await state.join(format.id);
+    }
+    const { mark } = state;
+    const signs = signsOf(mark && { ...mark, revision: Math.max(mark.revision, least) }, format, listing);
+    const older = mark && signs.length === 0 ? await olderThanKnown(state, listing) : undefined;
+    if (older !== undefined) signs.push(`its record "${older}" is older than this host knows it`);
+    const epoch = mark && signs.length > 0 ? begunEpoch(mark, format, listing) : format?.epoch;
+    if (!format || !epoch) {
+      await this.#begin(state, listing, entry);
+      this.#noticed = signs;
+      return undefined;
+    }
+    await state.join(format.id);
+    const noticed = signs.length > 0 && this.#noticed.length > 0 ? this.#noticed : signs;
+    this.#noticed = [];
+    return { epoch, signs: noticed };
+  }
+
+  async #begin(state: SharedState, { history, revision, entries }: Listing, before: Entry | undefined): Promise<void> {
+    const id = state.id ?? this.#newId();
+    const value: Format = { id, version: FORMAT_VERSION, epoch: { id: this.#newId(), history, revision } };
+    // A store that has lost what it had does not get anything besides.
+    const initial = state.mark ? undefined : migration(entries);
+    try {
+      await this.#store.transact({
+        expect: [{ key: FORMAT_KEY, revision: before?.revision ?? 0 }, ...(initial?.expect ?? [])],
+        put: [{ key: FORMAT_KEY, value }, ...(initial?.put ?? [])],
+        delete: initial?.delete ?? [],
+      });
+    } catch (error) {
+      // Another host was faster.
+      if (!(error instanceof WeftError) || error.code !== 'conflict') throw error;
+    }
+  }
+}
+
+/** A record that is older than the one that this host knows: then the store was restored, and nobody has noticed. */
+async function olderThanKnown(state: SharedState, { entries }: Listing): Promise<string | undefined> {
+  for (const [at, { key, value, revision }] of entries.entries()) {
+    if (at % COMPARED_PER_TURN === 0) await nextTurn();
+    const known = state.known.get(key);
+    if (!known || revision >= known.stored || state.pending.has(key)) continue;
+    if (known.digest !== digestOf(JSON.stringify(value))) return key;
+  }
+  return undefined;
+}

@@ -1,0 +1,265 @@
+/**
+ * Hosts: the other ends of the overlay.
+ *
+ * An address given with `--peer` is a VTEP without a name. A Host resource gives one a name, so that endpoints of other hosts
+ * can say where they are. With a store that several hosts share, each of them has registered itself there with its underlay
+ * address, its id and a MAC of its own (`registration.ts`): peers follow the store, and what such a host sends is compared with
+ * what the store has of it.
+ */
+import { WeftError } from '../../error.ts';
+import { formatIp, isIp4, parseIp } from '../../flow/types.ts';
+import type { Forwarding } from '../../forwarding.ts';
+import { hostKind, type HostResource } from '../../model/kinds/host.ts';
+import { compareNames } from '../../model/name-order.ts';
+import { hostRegistration, type HostRegistration } from '../../model/records.ts';
+import { validate } from '../../model/validate.ts';
+import { hostMacOf } from '../../table/topology.ts';
+import { joined, type Expectation, type Transaction } from '../../store/store.ts';
+import { Declarations } from '../declarations.ts';
+import { keyOf } from '../keys.ts';
+import type { Declared, Draft, Planned, Stored } from '../reconciler.ts';
+import { registrationKeys } from './registration.ts';
+
+export interface HostsEnvironment {
+  readonly forwarding: Forwarding;
+  /** The name of this host. */
+  readonly name: string;
+  /** The id of this host, as it is registered. */
+  readonly id: string;
+  /** The address of this host, 16 bytes; undefined without an underlay, and until it is known. */
+  readonly underlay: () => Uint8Array | undefined;
+  /** The peers from the configuration, 16 bytes each. */
+  readonly peers: readonly Uint8Array[];
+  /** Why a host of the store must not be deleted; undefined if it may be. */
+  readonly whyAlive: (name: string) => string | undefined;
+  /** What a change expects if a host must not begin to run before it is made. */
+  readonly stillGone: (name: string) => Expectation;
+  /** All that a host of the store has there besides its registration. */
+  readonly belongingsOf: (name: string) => Transaction;
+  /** Called when a host that existed has another address, or is gone. */
+  readonly onMoved: (name: string) => Promise<void>;
+}
+
+/** What is known of a host besides its resource. */
+interface Facts {
+  /** One array for everything that is behind it. */
+  readonly vtep: Uint8Array;
+  readonly registration: HostRegistration | undefined;
+}
+
+export class Hosts extends Declarations<HostResource> {
+  readonly #environment: HostsEnvironment;
+  /** The peers from the configuration. */
+  readonly #peers: ReadonlySet<string>;
+  readonly #facts = new Map<string, Facts>();
+  /** By underlay address, which two have only if something is wrong. */
+  readonly #at = new Map<string, Set<string>>();
+  /** The VTEPs in force, by address: the MACs of those that share the store. */
+  readonly #followed = new Map<string, string | undefined>();
+  /** Their addresses; another array after each change of a host. */
+  #vteps: readonly string[] | undefined;
+
+  constructor(environment: HostsEnvironment) {
+    super('Host', 'apply a Host that says its underlay address');
+    this.#environment = environment;
+    this.#peers = new Set(environment.peers.map(formatIp));
+    this.#follow(this.#peers);
+  }
+
+  /** The underlay addresses of all VTEPs, from `--peer` or of hosts. The same array as long as no host has changed. */
+  vteps(): readonly string[] {
+    return (this.#vteps ??= [...this.#followed.keys()]);
+  }
+
+  /** The VTEP of a host, always the same array. @throws WeftError('not_found') */
+  vtepOf(name: string): Uint8Array {
+    return (this.#facts.get(name) ?? { vtep: parseIp(this.get(name).resource.spec.underlay) }).vtep;
+  }
+
+  /** The name of the host that has an underlay address; undefined if none has it. */
+  nameAt(underlay: string): string | undefined {
+    // Of several hosts with one address, the first one counts.
+    return this.#namesAt(underlay)[0];
+  }
+
+  /** What a host that shares the store has registered; undefined for one that does not. */
+  registrationOf(name: string): HostRegistration | undefined {
+    return this.#facts.get(name)?.registration;
+  }
+
+  /** What a change expects of this host if it must not be made after the host was removed. */
+  expectation(): Expectation[] {
+    const { name } = this.#environment;
+    const { revision } = this.find(name) ?? {};
+    return revision === undefined ? [] : [{ key: keyOf(hostKind, name), revision }];
+  }
+
+  /** True if the name of this host is registered for another host. */
+  get isTaken(): boolean {
+    const { name, id } = this.#environment;
+    const registration = this.registrationOf(name);
+    return registration !== undefined && registration.id !== id;
+  }
+
+  override plan(resource: HostResource, draft: Draft): Planned {
+    const { name } = resource.metadata;
+    const { underlay } = resource.spec;
+    const registration = this.registrationOf(name);
+    const known = this.find(name);
+    if (registration) {
+      if (known!.resource.spec.underlay === underlay) return { ...super.plan(resource, draft), allotted: registration };
+      throw new WeftError(
+        'conflict',
+        `host "${name}" has registered itself with underlay ${known!.resource.spec.underlay}, not ${underlay}: its address follows its configuration`,
+      );
+    }
+    const own = this.#environment.underlay();
+    if (name === this.#environment.name) throw new WeftError('conflict', `host "${name}" is this host itself`);
+    if (own && formatIp(own) === underlay) {
+      throw new WeftError('conflict', `host "${name}": underlay ${underlay} is the address of this host itself`);
+    }
+    if (own && isIp4(own) !== isIp4(parseIp(underlay))) {
+      throw new WeftError(
+        'invalid',
+        `host "${name}": underlay ${underlay} is not of the family of this host’s underlay ${formatIp(own)}`,
+      );
+    }
+    refuseTakenUnderlay(resource, [...this.all(), ...draft.planned<Declared<HostResource>>('Host').values()]);
+    if (known && known.resource.spec.underlay !== underlay) {
+      throw new WeftError(
+        'conflict',
+        `host "${name}" exists with underlay ${known.resource.spec.underlay}, not ${underlay}: delete it first`,
+      );
+    }
+    return super.plan(resource, draft);
+  }
+
+  refuseRemoval(name: string): void {
+    if (!this.registrationOf(name)) return;
+    if (name === this.#environment.name && !this.isTaken) {
+      throw new WeftError(
+        'conflict',
+        `host "${name}" is this host itself: \`weft down --purge\` here, or \`weft down\` here and then delete it on another host`,
+      );
+    }
+    const why = this.#environment.whyAlive(name);
+    if (why !== undefined) {
+      throw new WeftError(
+        'conflict',
+        `host "${name}" ${why}, and would register itself again: \`weft down\` there first`,
+      );
+    }
+  }
+
+  /** With a host that has registered itself goes all that it has, unless it comes back just now. */
+  planRemoval(name: string): Transaction {
+    const removal = this.#removal(name);
+    const isOfStore = this.registrationOf(name) !== undefined;
+    return isOfStore ? joined({ expect: [this.#environment.stillGone(name)] }, removal) : removal;
+  }
+
+  #removal(name: string): Transaction {
+    const registration = this.registrationOf(name);
+    if (!registration) return {};
+    const keys = registrationKeys(name, registration, this.get(name).resource.spec.underlay);
+    return joined({ delete: keys }, this.#environment.belongingsOf(name));
+  }
+
+  /** Takes this host out of the store, with all that it has there besides its endpoints. */
+  planFarewell(): Transaction {
+    const { name } = this.#environment;
+    if (!this.registrationOf(name) || this.isTaken) return {};
+    const key = keyOf(hostKind, name);
+    return joined({ expect: [{ key, revision: this.get(name).revision }], delete: [key] }, this.#removal(name));
+  }
+
+  /** The hosts that share the store. */
+  registered(): string[] {
+    return [...this.#facts].flatMap(([name, { registration }]) => (registration ? [name] : []));
+  }
+
+  check({ record }: Stored<HostResource>): void {
+    if ('id' in record) validate(hostRegistration, record);
+  }
+
+  override async put(stored: readonly Stored<HostResource>[]): Promise<void> {
+    const moved: string[] = [];
+    const touched = new Set<string>();
+    for (const { name, resource, record } of stored) {
+      const { underlay } = resource.spec;
+      const known = this.find(name)?.resource.spec.underlay;
+      touched.add(underlay);
+      if (known !== undefined && known !== underlay) {
+        moved.push(name);
+        this.#leave(known, name);
+        touched.add(known);
+      }
+      this.#facts.set(name, {
+        vtep: (known === underlay ? this.#facts.get(name)?.vtep : undefined) ?? parseIp(underlay),
+        registration: 'id' in record ? hostRegistration.parse(record) : undefined,
+      });
+      this.#at.set(underlay, (this.#at.get(underlay) ?? new Set()).add(name));
+    }
+    await super.put(stored);
+    this.#follow(touched);
+    for (const name of moved) await this.#environment.onMoved(name);
+  }
+
+  override async remove(names: readonly string[]): Promise<void> {
+    const touched = new Set<string>();
+    for (const name of names) {
+      const known = this.find(name)?.resource.spec.underlay;
+      if (known === undefined) continue;
+      this.#leave(known, name);
+      this.#facts.delete(name);
+      touched.add(known);
+    }
+    await super.remove(names);
+    this.#follow(touched);
+    for (const name of names) await this.#environment.onMoved(name);
+  }
+
+  #leave(underlay: string, name: string): void {
+    const names = this.#at.get(underlay);
+    names?.delete(name);
+    if (names?.size === 0) this.#at.delete(underlay);
+  }
+
+  /** Those that have an underlay address, sorted. */
+  #namesAt(underlay: string): string[] {
+    return [...(this.#at.get(underlay) ?? [])].sort(compareNames);
+  }
+
+  /** The VTEP that there should be at an address. This host itself is none. */
+  #wantedAt(underlay: string): { readonly mac: string | undefined } | undefined {
+    const others = this.#namesAt(underlay).filter((name) => this.registrationOf(name)?.id !== this.#environment.id);
+    const last = others.at(-1);
+    if (last !== undefined) return { mac: this.registrationOf(last)?.mac };
+    return this.#peers.has(underlay) ? { mac: undefined } : undefined;
+  }
+
+  /** @param underlays where a host has changed */
+  #follow(underlays: Iterable<string>): void {
+    const { forwarding } = this.#environment;
+    this.#vteps = undefined;
+    for (const underlay of underlays) {
+      const wanted = this.#wantedAt(underlay);
+      if (!wanted) {
+        if (this.#followed.delete(underlay)) forwarding.removeVtep(parseIp(underlay));
+        continue;
+      }
+      const { mac } = wanted;
+      if (this.#followed.has(underlay) && this.#followed.get(underlay) === mac) continue;
+      this.#followed.set(underlay, mac);
+      forwarding.addVtep(parseIp(underlay), mac === undefined ? undefined : hostMacOf(Buffer.from(mac, 'hex')));
+    }
+  }
+}
+
+function refuseTakenUnderlay(
+  { metadata: { name }, spec: { underlay } }: HostResource,
+  hosts: readonly Declared<HostResource>[],
+): void {
+  const owner = hosts.find((other) => other.name !== name && other.resource.spec.underlay === underlay);
+  if (owner) throw new WeftError('conflict', `host "${name}": underlay ${underlay} is taken by host "${owner.name}"`);
+}

@@ -1,0 +1,174 @@
+/**
+ * In force everywhere: which change of the state each host has in force, and how to wait for all of them.
+ *
+ * Each host publishes the revision that its datapath has in force (`presence.ts`). That is read here when somebody asks, and
+ * followed only while somebody waits. A host that has not got that far is one of three:
+ *
+ *   lagging   its daemon runs, as far as the store says
+ *   cut off   its lease has ended, but the tunnel to it works: it forwards by what it knows, and has not heard of the change
+ *   down      neither: its endpoints have nothing in force any more
+ *
+ * Those that are down are named and not waited for: they learn what is in force when they come back.
+ */
+import { WeftError } from '../../error.ts';
+import { compareNames } from '../../model/name-order.ts';
+import { appliedRecord } from '../../model/records.ts';
+import type { HostInForceReport, InForceReport } from '../../model/report.ts';
+import type { Store } from '../../store/store.ts';
+
+export interface InForceEnvironment {
+  /** Where hosts publish what they have in force; undefined without a shared store. */
+  readonly applied: Store | undefined;
+  /** The name of this host. */
+  readonly host: string;
+  /** All hosts of the store, by name, and whether the store says that the daemon runs. */
+  readonly hosts: () => readonly {
+    readonly name: string;
+    readonly isLive: boolean;
+    readonly goneSinceMs?: number | undefined;
+  }[];
+  /** Whether the tunnel to a host works; undefined if that is not known. */
+  readonly isReachable: (host: string) => boolean | undefined;
+  /** Why this host does not follow the store at the moment, or has something that the store does not have yet. */
+  readonly isCutOff: () => string | undefined;
+  /** Does something later; returns how to cancel that. */
+  readonly after: (delayMs: number, work: () => void) => () => void;
+}
+
+/** How often the hosts are looked at while somebody waits, besides when one has published something. */
+const LOOK_MS = 250;
+
+export class InForce {
+  readonly #environment: InForceEnvironment;
+  /** Everything up to this revision is in force here. */
+  #revision = 0;
+  /** The last change of the state up to there. Others, who have had that for long, may never have a reason to go on. */
+  #latest = 0;
+  /** The last change of the state that is in force here, or about to be. */
+  #declared = 0;
+  /** What the other hosts had when they were asked last. */
+  #known: ReadonlyMap<string, number> = new Map();
+
+  constructor(environment: InForceEnvironment) {
+    this.#environment = environment;
+  }
+
+  /** The last change of the state that this host has in force. */
+  get revision(): number {
+    return this.#latest;
+  }
+
+  /** The tables of this host have everything up to that change of the state, and its datapath gets it. */
+  declared(latest: number): void {
+    this.#declared = latest;
+  }
+
+  /**
+   * This host has it in force. It is less than before if the store was restored to that.
+   * @param latest the last change of the state up to there
+   */
+  reached(revision: number, latest: number): void {
+    this.#revision = revision;
+    this.#latest = latest;
+  }
+
+  /** As it was when the hosts were asked last (`look`). */
+  report(latest = this.#latest): InForceReport {
+    const hosts = this.#environment
+      .hosts()
+      .map((host): HostInForceReport => this.#reportOf(host, latest))
+      .sort((a, b) => compareNames(a.host, b.host));
+    return { revision: latest, hosts };
+  }
+
+  /** Asks what the hosts have in force. @throws WeftError of the store */
+  async look(): Promise<void> {
+    const { applied } = this.#environment;
+    if (!applied) return;
+    const { entries } = await applied.list('');
+    this.#known = new Map(
+      entries.flatMap(({ key, value }) => {
+        const { data } = appliedRecord.safeParse(value);
+        return data ? [[key, data.revision] as const] : [];
+      }),
+    );
+  }
+
+  /**
+   * Waits until everything that was applied here is in force on all hosts that are not down.
+   * @param timeoutMs how long at most @returns where it is @throws WeftError that names the hosts where it is not
+   */
+  async wait(timeoutMs: number): Promise<InForceReport> {
+    const { applied, after } = this.#environment;
+    if (!applied) return this.report();
+    let latest = this.#declared;
+    let whyCutOff = this.#environment.isCutOff();
+    const failure = (): string | undefined => {
+      // What this host has written meanwhile had no revision before.
+      if (whyCutOff !== undefined) latest = this.#declared;
+      whyCutOff = this.#environment.isCutOff();
+      return whyCutOff ?? missingText(this.report(latest));
+    };
+    let isOver = false;
+    let wake = (): void => {};
+    const cancel = after(timeoutMs, () => {
+      isOver = true;
+      wake();
+    });
+    let stopWatch = (): void => {};
+    try {
+      stopWatch = applied.watch('', latest, () => wake());
+      for (;;) {
+        const woken = new Promise<void>((resolve) => (wake = resolve));
+        await Promise.race([this.look().catch(() => {}), woken]);
+        const why = failure();
+        if (why === undefined) return this.report(latest);
+        if (isOver)
+          throw new WeftError('unreachable', `in force here, but after ${timeoutMs / 1000} s not everywhere: ${why}`);
+        const stop = after(LOOK_MS, () => wake());
+        await woken;
+        stop();
+      }
+    } finally {
+      cancel();
+      stopWatch();
+    }
+  }
+
+  #reportOf(
+    {
+      name,
+      isLive,
+      goneSinceMs,
+    }: { readonly name: string; readonly isLive: boolean; readonly goneSinceMs?: number | undefined },
+    wanted: number,
+  ): HostInForceReport {
+    const { host, isReachable } = this.#environment;
+    if (name === host) {
+      const state = this.#latest >= wanted ? 'in force' : 'lagging';
+      return { host: name, state, revision: this.#revision, behind: Math.max(0, wanted - this.#latest) };
+    }
+    const revision = this.#known.get(name);
+    const since = goneSinceMs === undefined ? {} : { since: new Date(goneSinceMs).toISOString() };
+    const known = revision === undefined ? {} : { revision, behind: Math.max(0, this.#latest - revision) };
+    if (isLive && isReachable(name) !== false) {
+      return { host: name, state: (revision ?? 0) >= wanted ? 'in force' : 'lagging', ...known };
+    }
+    return { host: name, state: !isLive && isReachable(name) ? 'cut off' : 'down', ...known, ...since };
+  }
+}
+
+/** Undefined if it is in force on every host that is not down. */
+function missingText({ hosts }: InForceReport): string | undefined {
+  const named = (state: HostInForceReport['state']): string[] =>
+    hosts
+      .filter((one) => one.state === state)
+      .map(({ host, since }) => `host "${host}"${since ? ` since ${since}` : ''}`);
+  const [lagging, cutOff, down] = [named('lagging'), named('cut off'), named('down')];
+  if (lagging.length === 0 && cutOff.length === 0) return undefined;
+  return [
+    ...(lagging.length > 0 ? [`${lagging.join(', ')} lags behind`] : []),
+    ...(cutOff.length > 0 ? [`cut off from the store: ${cutOff.join(', ')}`] : []),
+    ...(down.length > 0 ? [`down, and not waited for: ${down.join(', ')}`] : []),
+  ].join('; ');
+}

@@ -1,0 +1,111 @@
+/**
+ * The hosts whose daemon runs, as far as the store says: `live/NAME` disappears some seconds after the daemon or its way to
+ * the store is gone. Ownership is reclaimed by that. Whether a host can be reached is another question (`liveness`).
+ */
+import { liveRecord, type LiveRecord } from '../../model/records.ts';
+import type { Change, Expectation } from '../../store/store.ts';
+import type { Register } from '../register.ts';
+
+export const LIVE = 'live/';
+/** Clocks of hosts may differ by this much before it is told. Nothing depends on them. */
+const MOST_SKEW_MS = 60_000;
+
+export interface LiveHostsEnvironment {
+  /** The name of this host. */
+  readonly host: string;
+  /** Milliseconds since the epoch. */
+  readonly wallClock: () => number;
+}
+
+interface Known {
+  readonly record: LiveRecord;
+  /** How far its clock was ahead of the one here when it wrote the record; undefined if it wrote it some time before. */
+  readonly skewMs: number | undefined;
+}
+
+export class LiveHosts implements Register {
+  readonly prefix = LIVE;
+  readonly #environment: LiveHostsEnvironment;
+  readonly #known = new Map<string, Known>();
+  /** Of all records, also those that are not readable. */
+  readonly #revisions = new Map<string, number>();
+  /** When a record went, in milliseconds since the epoch. */
+  readonly #goneSinceMs = new Map<string, number>();
+  /** Everything that was read at once may be old. */
+  #isListing = true;
+
+  constructor(environment: LiveHostsEnvironment) {
+    this.#environment = environment;
+  }
+
+  see(changes: readonly Change[]): void {
+    for (const { key, entry } of changes) {
+      const name = key.slice(LIVE.length);
+      if (entry) this.#revisions.set(name, entry.revision);
+      else this.#revisions.delete(name);
+      const { data: record } = liveRecord.safeParse(entry?.value);
+      if (!record) {
+        if (this.#known.delete(name)) this.#goneSinceMs.set(name, this.#environment.wallClock());
+        continue;
+      }
+      this.#goneSinceMs.delete(name);
+      const skewMs = this.#isListing ? this.#known.get(name)?.skewMs : record.clock - this.#environment.wallClock();
+      this.#known.set(name, { record, skewMs });
+    }
+  }
+
+  listed(keys: ReadonlySet<string>): void {
+    this.#isListing = false;
+    for (const name of this.#known.keys()) if (!keys.has(LIVE + name)) this.#known.delete(name);
+    for (const name of this.#revisions.keys()) if (!keys.has(LIVE + name)) this.#revisions.delete(name);
+  }
+
+  find(name: string): LiveRecord | undefined {
+    return this.#known.get(name)?.record;
+  }
+
+  /** What a change expects of the record of a host if that must not begin to run meanwhile. */
+  expectation(name: string): Expectation {
+    return { key: LIVE + name, revision: this.#revisions.get(name) ?? 0 };
+  }
+
+  get size(): number {
+    return this.#known.size;
+  }
+
+  /** When the record of a host went, in milliseconds since the epoch; undefined if that was before this daemon started. */
+  goneSinceMs(name: string): number | undefined {
+    return this.#goneSinceMs.get(name);
+  }
+
+  /** What of other hosts does not fit to this one. @param mtu of the underlay here; undefined if it is not known */
+  differences(mtu: number | undefined): { readonly detail: string; readonly hint: string }[] {
+    return [...this.#known].flatMap(([name, { record, skewMs }]) => {
+      if (name === this.#environment.host) return [];
+      const ahead = skewMs !== undefined && Math.abs(skewMs) > MOST_SKEW_MS ? skewMs : 0;
+      return [
+        ...(mtu !== undefined && record.mtu !== undefined && record.mtu !== mtu
+          ? [
+              {
+                detail: `host "${name}" has an underlay of MTU ${record.mtu}, and this host one of ${mtu}`,
+                hint: 'give both the same, or networks an MTU that fits the smaller one (--mtu)',
+              },
+            ]
+          : []),
+        ...(ahead === 0
+          ? []
+          : [
+              {
+                detail: `the clock of host "${name}" is ${durationText(Math.abs(ahead))} ${ahead > 0 ? 'ahead of' : 'behind'} the one here`,
+                hint: 'nothing in weft depends on it, but times in logs and reports do: run NTP on both',
+              },
+            ]),
+      ];
+    });
+  }
+}
+
+function durationText(milliseconds: number): string {
+  const seconds = Math.round(milliseconds / 1000);
+  return seconds < 120 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;
+}

@@ -1,0 +1,223 @@
+/**
+ * This host as one of those that share a store: registered (`registration.ts`), present (`presence.ts`), and with what it and
+ * the others have in force (`in-force.ts`). Without a shared store, it is alone, and everything is in force when it is here.
+ */
+import type { ProcessIdentity } from '../../model/records.ts';
+import type { HostReport, InForceReport } from '../../model/report.ts';
+import type { Store } from '../../store/store.ts';
+import type { Hosts } from './hosts.ts';
+import { InForce } from './in-force.ts';
+import { LiveHosts } from './live-hosts.ts';
+import { Presence, type PresenceReport } from './presence.ts';
+import { Registration } from './registration.ts';
+
+export interface MembershipEnvironment {
+  /** Undefined if no store is shared. */
+  readonly shared: { readonly store: Store; readonly applied: Store } | undefined;
+  readonly own: Store;
+  readonly hosts: () => Pick<Hosts, 'registered'>;
+  /** The name of this host. */
+  readonly host: string;
+  /** Of this host, hexadecimal. */
+  readonly id: string;
+  readonly version: string;
+  readonly process: ProcessIdentity;
+  /** The path of the state directory. */
+  readonly state: string;
+  /** The underlay address of this host; undefined while it is not known. */
+  readonly underlay: () => string | undefined;
+  /** The MTU of the underlay; undefined while it is not known. */
+  readonly mtu: () => Promise<number | undefined>;
+  /** Why nothing may be written to the store now. */
+  readonly mustWait: () => string | undefined;
+  /** Whether the store has everything of this host as it is in force here. */
+  readonly isStored: () => boolean;
+  /** Whether the tunnel to a host works; undefined if that is not known. */
+  readonly isReachable: (host: string) => boolean | undefined;
+  /** Undefined if it cannot be seen from here. */
+  readonly isRunning: (process: ProcessIdentity) => boolean | undefined;
+  /** 3 random bytes. */
+  readonly randomHostId: () => Uint8Array;
+  /** Gives this host the MAC that these 3 bytes make. */
+  readonly setHostId: (hostId: Uint8Array) => void;
+  /** Resolves when the datapath has everything in force that the tables have. */
+  readonly settled: () => Promise<void>;
+  /** Milliseconds, monotonic. */
+  readonly clock: () => number;
+  /** Milliseconds since the epoch. */
+  readonly wallClock: () => number;
+  /** Does something later; returns how to cancel that. */
+  readonly after: (delayMs: number, work: () => void) => () => void;
+  readonly onChange: (report: PresenceReport) => void;
+}
+
+/** What hosts of this version can do. */
+const CAPABILITIES = ['move'];
+const HOST_ID = 'host-mac';
+const HOST_ID_BYTES = 3;
+/** How often `status` asks what the other hosts have in force: the less often the more there are. */
+const LOOK_MS = { least: 2000, perHost: 50 };
+
+export class Membership {
+  readonly live: LiveHosts;
+  readonly inForce: InForce;
+  readonly #environment: MembershipEnvironment;
+  readonly #presence: Presence | undefined;
+  #mac: string;
+  #mtu: number | undefined;
+  #cancelLook = (): void => {};
+  #isClosed = false;
+
+  constructor(environment: MembershipEnvironment) {
+    this.#environment = environment;
+    const { shared, host, after } = environment;
+    this.#mac = environment.id.slice(0, 2 * HOST_ID_BYTES);
+    this.live = new LiveHosts(environment);
+    this.inForce = new InForce({
+      applied: shared?.applied,
+      host,
+      hosts: () =>
+        environment
+          .hosts()
+          .registered()
+          .map((name) => ({
+            name,
+            isLive: this.live.find(name) !== undefined,
+            goneSinceMs: this.live.goneSinceMs(name),
+          })),
+      isReachable: environment.isReachable,
+      isCutOff: () => this.#whyCutOff(),
+      after,
+    });
+    this.#presence = shared && this.#presenceIn(shared);
+  }
+
+  /** Null if no store is shared. */
+  get report(): PresenceReport | null {
+    return this.#presence?.report ?? null;
+  }
+
+  /** Null if no store is shared. */
+  get inForceReport(): InForceReport | null {
+    return this.#presence ? this.inForce.report() : null;
+  }
+
+  /** Why this host must not write to the store: it shares with another host what it must not, or may do so. */
+  get whyBarred(): string | undefined {
+    return this.#presence?.whyBarred;
+  }
+
+  /** What is known of each of the other hosts of the store, by name. */
+  describe(): ReadonlyMap<string, Pick<HostReport, 'id' | 'version' | 'inForce'>> {
+    if (!this.#presence) return new Map();
+    return new Map(
+      this.inForce.report().hosts.map(({ host, ...inForce }) => {
+        const record = this.live.find(host);
+        return [host, { ...(record && { id: record.id, version: record.version }), inForce }];
+      }),
+    );
+  }
+
+  /** True if a host of the store is known not to run. */
+  isDown(host: string): boolean {
+    return this.live.find(host) === undefined
+      ? !this.#environment.isReachable(host)
+      : this.#environment.isReachable(host) === false;
+  }
+
+  /** Why a host of the store is not gone; undefined if it is. */
+  whyAlive(host: string): string | undefined {
+    const record = this.live.find(host);
+    if (record) return `runs since ${record.startedAt}`;
+    return this.#environment.isReachable(host) ? 'runs, although it is cut off from the store' : undefined;
+  }
+
+  /** What of other hosts does not fit to this one. */
+  differences(): { readonly detail: string; readonly hint: string }[] {
+    return this.#presence ? this.live.differences(this.#mtu) : [];
+  }
+
+  /** @throws WeftError if this host shares with another what it must not */
+  async start(): Promise<void> {
+    if (!this.#presence) return;
+    const kept = await this.#environment.own.get(HOST_ID);
+    if (kept) {
+      this.#mac = kept.value as string;
+      this.#environment.setHostId(Buffer.from(this.#mac, 'hex'));
+    }
+    await this.#presence.start();
+    this.#lookLater();
+  }
+
+  /** The state is in force in the tables up to this revision. @param latest its last change that is known */
+  reached(revision: number, latest: number): void {
+    this.inForce.declared(latest);
+    void this.#environment.settled().then(() => {
+      this.inForce.reached(revision, latest);
+      this.#presence?.applied(revision);
+    });
+  }
+
+  /** The underlay may have another address. */
+  moved(): void {
+    this.#presence?.moved();
+  }
+
+  /** With `retain`, another daemon of this host goes on. Otherwise, the others know at once that this one has ended. */
+  async close({ retain = false } = {}): Promise<void> {
+    this.#isClosed = true;
+    this.#cancelLook();
+    await this.#presence?.close({ retain });
+  }
+
+  #presenceIn({ store, applied }: { readonly store: Store; readonly applied: Store }): Presence {
+    const { wallClock, own, setHostId, hosts, mtu, randomHostId } = this.#environment;
+    const now = (): string => new Date(wallClock()).toISOString();
+    const registration = new Registration({
+      ...this.#environment,
+      store,
+      mac: () => this.#mac,
+      keepMac: async (mac) => {
+        await own.transact({ put: [{ key: HOST_ID, value: mac }] });
+        this.#mac = mac;
+        setHostId(Buffer.from(mac, 'hex'));
+      },
+      randomMac: () => Buffer.from(randomHostId()).toString('hex'),
+      now,
+    });
+    return new Presence({
+      ...this.#environment,
+      store,
+      applied,
+      registration,
+      capabilities: CAPABILITIES,
+      startedAt: now(),
+      mtu: async () => (this.#mtu = await mtu()),
+      hosts: () => hosts().registered().length,
+    });
+  }
+
+  #whyCutOff(): string | undefined {
+    const { shared } = this.#environment;
+    if (!shared || !this.#presence) return undefined;
+    const { isReachable, why } = shared.store.health();
+    const { state, why: whyNot } = this.#presence.report;
+    if (isReachable && state === 'registered') {
+      return this.#environment.isStored()
+        ? undefined
+        : 'the store does not have yet what this host wrote while it was away';
+    }
+    return `this host itself is cut off from the store: ${(isReachable ? whyNot : why) ?? 'it does not answer'}`;
+  }
+
+  #lookLater(): void {
+    if (this.#isClosed) return;
+    const delayMs = Math.max(LOOK_MS.least, LOOK_MS.perHost * this.#environment.hosts().registered().length);
+    this.#cancelLook = this.#environment.after(delayMs, () => {
+      void this.inForce
+        .look()
+        .catch(() => {})
+        .then(() => this.#lookLater());
+    });
+  }
+}

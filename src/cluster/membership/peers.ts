@@ -1,0 +1,207 @@
+/**
+ * The other hosts as peers of the tunnel: whom this host probes, with which key, and what it knows of each
+ * (`datapath/liveness.ts`).
+ *
+ * Whatever changes the list of VTEPs, the networks or the keys calls `follow`, which tells the datapath what is new.
+ */
+import type { LivenessSettings, PeerLiveness, ProbedPeer, ProbeStranger } from '../../datapath/liveness.ts';
+import { bytesId } from '../../flow/key.ts';
+import { formatIp, parseIp } from '../../flow/types.ts';
+import type { Forwarding } from '../../forwarding.ts';
+import type { ClashReport, HostReport } from '../../model/report.ts';
+
+export interface PeersEnvironment {
+  readonly forwarding: Pick<Forwarding, 'setLiveness' | 'peers' | 'strangers'>;
+  readonly liveness: Pick<LivenessSettings, 'session' | 'intervalMs' | 'multiplier'>;
+  /** The underlay addresses of all VTEPs. */
+  readonly vteps: () => readonly string[];
+  /** What peers, keys and networks depend on: none of these has changed as long as each of them is the same object. */
+  readonly sources: () => readonly unknown[];
+  /** The name of the host with that underlay address. */
+  readonly nameOf: (underlay: string) => string | undefined;
+  readonly keyOf: (underlay: string) => Uint8Array | undefined;
+  readonly networks: () => readonly { readonly name: string; readonly vni: number }[];
+  readonly pathMtu: (underlay: string) => number | undefined;
+  /** True if all hosts have their networks from one store. */
+  readonly isShared: boolean;
+  readonly vxlanPort: number;
+  /** Milliseconds: the clock of the datapath, and since the epoch. */
+  readonly clock: () => number;
+  readonly wallClock: () => number;
+  /** Called for each peer that has another state. */
+  readonly onChange: (peer: HostReport) => void;
+}
+
+/** How long a stranger, or a peer that never answers, is told of, and how long it may take to answer. */
+const STRANGER_MS = 60_000;
+const PATIENCE_WINDOWS = 3;
+/** How many networks a sentence names. */
+const MOST_NAMED = 4;
+
+export class Peers {
+  readonly #environment: PeersEnvironment;
+  #inForce = '';
+  #sources: readonly unknown[] = [];
+  /** The last known state of each, by its address. */
+  readonly #states = new Map<string, PeerLiveness['state']>();
+
+  constructor(environment: PeersEnvironment) {
+    this.#environment = environment;
+  }
+
+  /** Probes whoever is a peer now. Called with each change of anything. */
+  follow(): void {
+    const { forwarding, liveness, vteps, keyOf, networks } = this.#environment;
+    const sources = this.#environment.sources();
+    if (sources.length === this.#sources.length && sources.every((one, at) => one === this.#sources[at])) return;
+    this.#sources = sources;
+    const peers = vteps().map((vtep): ProbedPeer => ({ address: parseIp(vtep), key: keyOf(vtep) }));
+    const vnis = networks()
+      .map(({ vni }) => vni)
+      .sort((a, b) => a - b);
+    const wanted = JSON.stringify([peers.map(({ address, key }) => [bytesId(address), key && bytesId(key)]), vnis]);
+    if (wanted === this.#inForce) return;
+    this.#inForce = wanted;
+    forwarding.setLiveness({ ...liveness, peers, vnis });
+    this.noteChanges();
+  }
+
+  /** Tells of the peers whose state has changed. */
+  noteChanges(): void {
+    const reports = this.report();
+    const known = new Set(reports.map(({ underlay }) => underlay));
+    for (const underlay of this.#states.keys()) if (!known.has(underlay)) this.#states.delete(underlay);
+    for (const report of reports) {
+      const before = this.#states.get(report.underlay);
+      this.#states.set(report.underlay, report.state);
+      if (before !== undefined && before !== report.state) this.#environment.onChange(report);
+    }
+  }
+
+  /** Whether the tunnel to a host works; undefined if that is not known. */
+  isReachable(underlay: string): boolean | undefined {
+    const state = this.#states.get(underlay);
+    return state === 'up' ? true : state === 'down' ? false : undefined;
+  }
+
+  report(): HostReport[] {
+    const { forwarding, clock, wallClock, nameOf, pathMtu } = this.#environment;
+    const now = wallClock() - clock();
+    return forwarding.peers().map((peer): HostReport => {
+      const underlay = formatIp(peer.address);
+      const why = this.#whyNot(peer);
+      return {
+        name: nameOf(underlay) ?? null,
+        underlay,
+        state: peer.state,
+        ...(why !== undefined && { why }),
+        since: new Date(now + peer.sinceMs).toISOString(),
+        roundTripMs: peer.roundTripMs ?? null,
+        lossIn: peer.lossIn,
+        lossOut: peer.lossOut,
+        pathMtu: pathMtu(underlay) ?? null,
+        vnis: peer.vnis ? [...peer.vnis] : null,
+      };
+    });
+  }
+
+  #whyNot({ state, fault }: PeerLiveness): string | undefined {
+    switch (fault) {
+      case 'none':
+        return undefined;
+      case 'no_key':
+        return 'there is no key for it';
+      case 'silent':
+        return state === 'unprobed' ? 'it has not answered a probe yet' : 'nothing is heard from it';
+      case 'unheard':
+        return 'it does not hear this host';
+      default:
+        return fault satisfies never;
+    }
+  }
+
+  /** What does not fit together between this host and its peers, and how to mend it. */
+  clashes(): ClashReport[] {
+    const peers = this.#environment.forwarding.peers();
+    return [
+      ...suspicion(peers),
+      ...peers.flatMap((peer) => this.#clashesOf(peer)),
+      ...this.#environment.forwarding.strangers().flatMap((one) => this.#clashOf(one, peers)),
+    ];
+  }
+
+  #clashesOf(peer: PeerLiveness): ClashReport[] {
+    const { vxlanPort, isShared, liveness, clock } = this.#environment;
+    const underlay = formatIp(peer.address);
+    const clashes: ClashReport[] = [];
+    if (peer.hasTwin) {
+      clashes.push({
+        detail: `two hosts send probes from ${underlay}, or peer ${underlay} hears two from this host’s address`,
+        hint: 'give each host an underlay address of its own',
+      });
+    }
+    const patienceMs = PATIENCE_WINDOWS * liveness.intervalMs * liveness.multiplier;
+    const isOverdue = clock() - peer.sinceMs > patienceMs;
+    if (peer.fault === 'unheard' && (peer.state !== 'unprobed' || isOverdue)) {
+      clashes.push({
+        detail: `peer ${underlay} does not hear this host, but its probes arrive here`,
+        hint: `let UDP ${vxlanPort} from this host through to it, and check that its --peer for this host has the same key`,
+      });
+    } else if (peer.state === 'unprobed' && peer.fault === 'silent' && isOverdue) {
+      clashes.push({
+        detail: `peer ${underlay} has not answered any probe on UDP ${vxlanPort}`,
+        hint: `let UDP ${vxlanPort} through between the hosts, and give weft up --peer ADDRESS,KEY of this host there; if it is not weft, give no key for it here`,
+      });
+    }
+    return isShared ? clashes : [...clashes, ...this.#vniClash(peer, underlay)];
+  }
+
+  #vniClash({ vnis, state }: PeerLiveness, underlay: string): ClashReport[] {
+    if (!vnis || state !== 'up') return [];
+    const missing = this.#environment.networks().filter(({ vni }) => !vnis.includes(vni));
+    if (missing.length === 0) return [];
+    const named = missing.slice(0, MOST_NAMED).map(({ name, vni }) => `VNI ${vni} ("${name}" here)`);
+    const more = missing.length > MOST_NAMED ? ` and ${missing.length - MOST_NAMED} more` : '';
+    return [
+      {
+        detail: `peer ${underlay} has no network with ${named.join(', ')}${more}`,
+        hint: 'give a network the same VNI on all hosts; where only this host has this network, nothing is wrong',
+      },
+    ];
+  }
+
+  #clashOf({ address, reason, lastMs }: ProbeStranger, peers: readonly PeerLiveness[]): ClashReport[] {
+    if (this.#environment.clock() - lastMs > STRANGER_MS) return [];
+    const sender = formatIp(address);
+    const isPeer = this.#environment.vteps().includes(sender);
+    if (reason === 'probe_unknown_peer') {
+      // Its probes came before this host knew of it, as when hosts start together.
+      if (peers.some(({ address: known, heardMs = 0 }) => formatIp(known) === sender && heardMs > lastMs)) return [];
+      return [
+        {
+          detail: isPeer
+            ? `peer ${sender} probes this host, which has no key for it`
+            : `${sender} probes this host, and is no peer of it`,
+          hint: `give weft up --peer ${sender},KEY here, with the key of that host`,
+        },
+      ];
+    }
+    return [
+      {
+        detail: `probes from ${sender} have a wrong key, or are for another host`,
+        hint: 'give both hosts the same key for each other',
+      },
+    ];
+  }
+}
+
+function suspicion(peers: readonly PeerLiveness[]): ClashReport[] {
+  const suspects = peers.filter(({ state }) => state === 'suspect').map(({ address }) => formatIp(address));
+  if (suspects.length === 0) return [];
+  return [
+    {
+      detail: `most peers stopped answering at about the same time (${suspects.slice(0, MOST_NAMED).join(', ')}): this host may be cut off, so frames still go to them`,
+      hint: 'check the underlay of this host',
+    },
+  ];
+}

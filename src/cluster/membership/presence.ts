@@ -1,0 +1,242 @@
+/**
+ * The presence of this host in a shared store: it is registered, its daemon is known to run, and it says what it has in force.
+ *
+ *   1. a lease is granted, and this host registers with it (`registration.ts`)
+ *   2. the lease is kept alive; when it has ended, all begins again
+ *   3. `applied/NAME` is written under the lease when something new is in force, at most once at a time, and the less often
+ *      the more hosts there are
+ *
+ * Nothing else waits for any of this. While the store is away it is tried again. A host that is refused goes on with what it
+ * has in force, writes nothing, and says why.
+ */
+import { WeftError } from '../../error.ts';
+import type { LiveRecord, ProcessIdentity } from '../../model/records.ts';
+import type { Store } from '../../store/store.ts';
+import { HostClash, StillThere, type Registration } from './registration.ts';
+
+export interface PresenceEnvironment {
+  readonly store: Store;
+  /** Where hosts publish what they have in force; hosts do not follow it. */
+  readonly applied: Store;
+  readonly registration: Pick<Registration, 'register'>;
+  readonly host: string;
+  readonly id: string;
+  readonly version: string;
+  readonly capabilities: readonly string[];
+  readonly process: ProcessIdentity;
+  readonly startedAt: string;
+  /** Undefined while it is not known. */
+  readonly underlay: () => string | undefined;
+  /** The MTU of the underlay; undefined while it is not known. */
+  readonly mtu: () => Promise<number | undefined>;
+  /** Why nothing may be written to the store now; undefined if it may be. */
+  readonly mustWait: () => string | undefined;
+  /** How many hosts share the store. */
+  readonly hosts: () => number;
+  /** Milliseconds, monotonic. */
+  readonly clock: () => number;
+  /** Milliseconds since the epoch. */
+  readonly wallClock: () => number;
+  /** Does something later; returns how to cancel that. */
+  readonly after: (delayMs: number, work: () => void) => () => void;
+  /** Called when the state has changed. */
+  readonly onChange: (report: PresenceReport) => void;
+}
+
+export interface PresenceReport {
+  /** `refused` until an operator mends it; `waiting` until the store is reachable, or something else is known. */
+  readonly state: 'registered' | 'waiting' | 'refused';
+  readonly why?: string;
+}
+
+/** How long a start waits for the store. */
+const FIRST_ANSWER_MS = 1000;
+/** How long a host that is gone counts as running: longer than an event loop ever stalls. */
+export const LEASE_MS = 15_000;
+const RENEW_MS = LEASE_MS / 3;
+const RETRY_MS = 1000;
+/** How long another record with this host's name may stay before it is another machine's. */
+const MOST_WAITED_MS = LEASE_MS + 10_000;
+/** A refusal is looked at again, since it is mended elsewhere. */
+const REFUSED_MS = 10_000;
+/** How often the record is written anew, so that others see the clock and the MTU of today. */
+const REFRESH_MS = 60_000;
+/** How many writes a second all hosts together make to publish what they have in force. */
+const PUBLISHED_PER_SECOND = 200;
+
+export class Presence {
+  readonly #environment: PresenceEnvironment;
+  #report: PresenceReport = { state: 'waiting', why: 'not registered yet' };
+  #lease: string | undefined;
+  #registeredAs: string | undefined;
+  #refreshAtMs = 0;
+  /** When a record that may be this host's before its reboot was first seen. */
+  #stillThereSince: number | undefined;
+  #working: Promise<void> | undefined;
+  #cancel = (): void => {};
+  #isClosed = false;
+  /** The revision that is in force, and the one that others have been told. */
+  #inForce = 0;
+  #published = 0;
+  #publishing: Promise<void> | undefined;
+  #cancelPublish: (() => void) | undefined;
+
+  constructor(environment: PresenceEnvironment) {
+    this.#environment = environment;
+  }
+
+  get report(): PresenceReport {
+    return this.#report;
+  }
+
+  /** Why this host must not write anything: it is refused, or another daemon may run under its name. */
+  get whyBarred(): string | undefined {
+    const isBarred = this.#report.state === 'refused' || this.#stillThereSince !== undefined;
+    return isBarred ? this.#report.why : undefined;
+  }
+
+  /**
+   * Tries once, and goes on with it from then on. Returns before that is decided if the store does not answer soon.
+   * @throws WeftError if this host shares with another what it must not
+   */
+  async start(): Promise<void> {
+    let cancel = (): void => {};
+    const late = new Promise<void>((resolve) => (cancel = this.#environment.after(FIRST_ANSWER_MS, resolve)));
+    await Promise.race([this.#keep(), late]);
+    cancel();
+    if (this.#report.state === 'refused') throw new WeftError('conflict', this.#report.why!);
+  }
+
+  /** This revision of the state is in force. It is less than before if the store was restored to that. */
+  applied(revision: number): void {
+    this.#inForce = revision;
+    this.#publish();
+  }
+
+  /** The underlay has another address: it is registered at once. */
+  moved(): void {
+    if (this.#registeredAs !== undefined && this.#environment.underlay() !== this.#registeredAs) void this.#keep();
+  }
+
+  /** With `retain`, another daemon goes on. Otherwise, other hosts know at once that this one has ended. */
+  async close({ retain }: { readonly retain: boolean }): Promise<void> {
+    this.#isClosed = true;
+    this.#cancel();
+    this.#cancelPublish?.();
+    await Promise.all([this.#working, this.#publishing]);
+    const { store } = this.#environment;
+    if (!retain && this.#lease !== undefined && store.health().isReachable)
+      await store.revoke(this.#lease).catch(() => {});
+  }
+
+  /** Never throws. Calls during another one wait for that one. */
+  #keep(): Promise<void> {
+    this.#cancel();
+    return (this.#working ??= this.#work().finally(() => {
+      this.#working = undefined;
+      if (!this.#isClosed) this.#cancel = this.#environment.after(this.#nextMs(), () => void this.#keep());
+    }));
+  }
+
+  #nextMs(): number {
+    return { registered: RENEW_MS, waiting: RETRY_MS, refused: REFUSED_MS }[this.#report.state];
+  }
+
+  async #work(): Promise<void> {
+    const { store, underlay, clock } = this.#environment;
+    const address = underlay();
+    if (address === undefined)
+      return this.#tell({ state: 'waiting', why: 'the underlay address is not known: give it with --underlay' });
+    const why = this.#environment.mustWait();
+    if (why !== undefined) return this.#tell({ state: 'waiting', why });
+    try {
+      if (this.#lease !== undefined && !(await this.#renewed(this.#lease))) this.#forgetLease();
+      if (this.#lease !== undefined && this.#registeredAs === address && clock() < this.#refreshAtMs) {
+        return this.#tell({ state: 'registered' });
+      }
+      this.#lease ??= await store.grant(LEASE_MS);
+      await this.#register(address, this.#lease);
+    } catch (error) {
+      await this.#fail(error as Error);
+    }
+  }
+
+  async #renewed(lease: string): Promise<boolean> {
+    try {
+      await this.#environment.store.keepAlive(lease);
+      return true;
+    } catch (error) {
+      if (error instanceof WeftError && error.code === 'not_found') return false;
+      throw error;
+    }
+  }
+
+  async #register(address: string, lease: string): Promise<void> {
+    const { registration, host, id, version, capabilities, process, startedAt, mtu, clock, wallClock } =
+      this.#environment;
+    const underlayMtu = await mtu();
+    const live: LiveRecord = {
+      ...{ host, id, version, capabilities: [...capabilities], process, startedAt, clock: wallClock() },
+      ...(underlayMtu !== undefined && { mtu: underlayMtu }),
+    };
+    const waitedMs = clock() - (this.#stillThereSince ?? clock());
+    await registration.register(address, live, lease, { mayWait: waitedMs < MOST_WAITED_MS });
+    this.#registeredAs = address;
+    this.#refreshAtMs = clock() + REFRESH_MS;
+    this.#stillThereSince = undefined;
+    this.#tell({ state: 'registered' });
+    this.#publish();
+  }
+
+  async #fail(error: Error): Promise<void> {
+    if (error instanceof StillThere) this.#stillThereSince ??= this.#environment.clock();
+    if (error instanceof StillThere || error instanceof HostClash) {
+      // What it has not registered with is of no use, and must not keep anything alive.
+      const lease = this.#lease;
+      this.#forgetLease();
+      if (lease !== undefined) await this.#environment.store.revoke(lease).catch(() => {});
+    }
+    this.#tell({ state: error instanceof HostClash ? 'refused' : 'waiting', why: error.message });
+  }
+
+  #forgetLease(): void {
+    this.#lease = undefined;
+    this.#registeredAs = undefined;
+    this.#published = 0;
+  }
+
+  #tell(report: PresenceReport): void {
+    const isNews = report.state !== this.#report.state || report.why !== this.#report.why;
+    this.#report = report;
+    if (isNews) this.#environment.onChange(report);
+  }
+
+  #publish(): void {
+    const isDue = this.#inForce !== this.#published && this.#registeredAs !== undefined;
+    if (!isDue || this.#isClosed || this.#publishing || this.#cancelPublish) return;
+    this.#publishing = this.#put().then((isWritten) => {
+      this.#publishing = undefined;
+      if (this.#isClosed) return;
+      const delayMs = isWritten ? (1000 * this.#environment.hosts()) / PUBLISHED_PER_SECOND : RETRY_MS;
+      this.#cancelPublish = this.#environment.after(delayMs, () => {
+        this.#cancelPublish = undefined;
+        this.#publish();
+      });
+    });
+  }
+
+  /** Never throws. @returns false if it could not be written */
+  async #put(): Promise<boolean> {
+    const { applied, host } = this.#environment;
+    const [revision, lease] = [this.#inForce, this.#lease];
+    if (lease === undefined) return false;
+    try {
+      await applied.transact({ put: [{ key: host, value: { revision }, lease }] });
+      this.#published = revision;
+      return true;
+    } catch {
+      // The lease has ended, or the store is away: `#keep` notices both.
+      return false;
+    }
+  }
+}
