@@ -16,18 +16,9 @@ constexpr uint32_t kMaxIpBytes = 65535;  // so that a superframe is at most kMax
 bool dont_fragment(const uint8_t* frame) { return frame[kL3 + 6] & 0x40; }
 uint8_t tcp_flags(const uint8_t* frame, uint32_t l4) { return frame[l4 + 13]; }
 
-// The fields of the key that are the same within a flow.
-Words flow_words() {
-  Key mask;
-  memset(&mask, 0xff, sizeof mask);
-  mask.ip_tos = mask.ip_ttl = 0;
-  return Words::of(mask);
-}
-
 bool same_flow(const Words& a, const Words& b) {
-  static const Words mask = flow_words();
   uint64_t difference = 0;
-  for (size_t i = 0; i < kKeyWords; ++i) difference |= (a.at[i] ^ b.at[i]) & mask.at[i];
+  for (size_t i = 0; i < kKeyWords; ++i) difference |= (a.at[i] ^ b.at[i]) & (i == kMarksWord ? kWithoutMarks : ~uint64_t{0});
   return difference == 0;
 }
 

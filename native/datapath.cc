@@ -248,7 +248,7 @@ void Datapath::gather(uint16_t number, Key key, const Frame& frame) {
 void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, size_t arrival) {
   const uint32_t parked = pending_.find(words);
   if (parked != PendingTable::kNone && !is_icmp_error(words.key())) {
-    const Reason refused = pending_.park(parked, frame);
+    const Reason refused = pending_.park(parked, words, frame);
     if (refused != kNoDrop) drop(number, refused);
     return;
   }
@@ -296,8 +296,12 @@ void Datapath::stopped(uint16_t number, const Key& key, const Frame& frame) {
 
 void Datapath::execute(Token token, const Action* actions, size_t count) {
   const PendingTable::Released released = pending_.release(token);
-  for (const ParkedFrame& frame : released.frames) {
-    deliver(actions, count, frame.frame(), released.key, released.port, find_connection(Words::of(released.key)));
+  const Key key = released.key.key();
+  for (size_t i = 0; i < released.decided; ++i) {
+    deliver(actions, count, released.frames[i].frame(), key, released.port, find_connection(released.key));
+  }
+  for (size_t i = released.decided; i < released.frames.size(); ++i) {
+    decide(released.port, released.key_of(released.frames[i]), released.frames[i].frame(), kNoArrival);
   }
 }
 

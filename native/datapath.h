@@ -11,7 +11,7 @@
 //                         for that (rate_queue.h); one with too many segments goes on as two
 //   5. gather             gives a fragment the ports of its first one, or lets it wait for that
 //                         (fragment_tracker.h)
-//   6. parked?            behind the others with its key, if that is undecided
+//   6. parked?            behind the others of its flow, if that is undecided
 //   7. connection         if the frame belongs to one (connection_table.h), it has the flow that this
 //                         direction took before, and no search is needed
 //      flow cache         on a hit, run its program; on a miss, park, and make an upcall if the port
@@ -28,7 +28,7 @@
 //      refuse             the same, with an answer to the sender (refuse.h) within the port's rate
 //
 //   release               what waited for its port's rate goes on at 5 or 9
-//   execute               the answer to an upcall: 8 for each parked frame
+//   execute               the answer to an upcall: 8 for the parked frames with its key, then 6 for those behind them
 //   originate             a frame that weft made: 3, then 8
 //
 // Ownership: a Datapath belongs to whoever has its turn (worker.h) and is never used by two threads

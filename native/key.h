@@ -3,6 +3,8 @@
 // are zero, and there is no padding, so that keys compare and hash as 13 words.
 #pragma once
 
+#include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -61,9 +63,22 @@ inline constexpr uint8_t kFragNone = 0;
 inline constexpr uint8_t kFragFirst = 1;
 inline constexpr uint8_t kFragLater = 2;
 
+// Frames of one flow may differ in TOS and TTL, and still none may overtake another. This word of a key has both fields;
+// the mask has all others of the word.
+inline constexpr size_t kMarksWord = offsetof(Key, ip_tos) / 8;
+inline constexpr uint64_t kWithoutMarks = std::bit_cast<uint64_t>(std::array<uint8_t, 8>{0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff});
+static_assert(offsetof(Key, ip_tos) % 8 == 1 && offsetof(Key, ip_ttl) % 8 == 2);
+
 // A key or a mask as words, for hashing and comparing.
 struct Words {
   uint64_t at[kKeyWords];
+
+  // A key, without what may differ between frames of one flow.
+  Words flow() const {
+    Words flow = *this;
+    flow.at[kMarksWord] &= kWithoutMarks;
+    return flow;
+  }
 
   static Words of(const Key& key) {
     Words words;

@@ -7,27 +7,28 @@
 
 namespace weft {
 
-ParkedFrame::ParkedFrame(const Frame& from)
-    : storage(std::make_unique_for_overwrite<uint8_t[]>(from.length)), length(from.length), vnet(from.vnet) {
+ParkedFrame::ParkedFrame(const Frame& from, uint64_t marks)
+    : storage(std::make_unique_for_overwrite<uint8_t[]>(from.length)), length(from.length), vnet(from.vnet), marks(marks) {
   from.copy(storage.get(), length);
 }
 
-uint32_t PendingTable::hash(const Words& key) const {
+uint32_t PendingTable::hash(const Words& flow) const {
   uint64_t hash = seed_;
-  for (uint64_t word : key.at) hash = hash_mix(hash, word);
+  for (uint64_t word : flow.at) hash = hash_mix(hash, word);
   return static_cast<uint32_t>(hash);
 }
 
 uint32_t PendingTable::find(const Words& key) const {
-  if (by_key_.size() == 0) return kNone;
-  return by_key_.find(hash(key), [&](uint32_t slot) { return memcmp(&slots_[slot].key, key.at, kKeyBytes) == 0; });
+  if (by_flow_.size() == 0) return kNone;
+  const Words flow = key.flow();
+  return by_flow_.find(hash(flow), [&](uint32_t slot) { return slots_[slot].key.flow() == flow; });
 }
 
-Reason PendingTable::park(uint32_t handle, const Frame& frame) {
+Reason PendingTable::park(uint32_t handle, const Words& key, const Frame& frame) {
   Pending& pending = slots_[handle];
-  const size_t most = pending.key.ip_frag == kFragNone ? kParkedPerFlow : kParkedFragments;
+  const size_t most = key.is_fragment() ? kParkedFragments : kParkedPerFlow;
   if (pending.frames.size() == most) return Reason::upcall_parked_full;
-  return hold(&pending, &shares_[pending.port], frame);
+  return hold(&pending, &shares_[pending.port], key, frame);
 }
 
 Reason PendingTable::open(uint16_t port, const Key& key, const Frame& frame) {
@@ -45,13 +46,14 @@ Reason PendingTable::open(uint16_t port, const Key& key, const Frame& frame) {
     free_.pop_back();
   }
   Pending& pending = slots_[slot];
-  pending.key = key;
+  const Words words = Words::of(key);
+  pending.key = words;
   pending.port = port;
   pending.used = true;
-  pending.hash = hash(Words::of(key));
-  by_key_.insert(pending.hash, slot);
+  pending.hash = hash(words.flow());
+  by_flow_.insert(pending.hash, slot);
   ++share.pendings;
-  hold(&pending, &share, frame);
+  hold(&pending, &share, words, frame);
 
   UpcallRecord& upcall = (key.eth_dst[0] & 1 ? group_ : single_).add(port);
   upcall.token = static_cast<double>(token_of(slot));
@@ -63,10 +65,10 @@ Reason PendingTable::open(uint16_t port, const Key& key, const Frame& frame) {
   return kNoDrop;
 }
 
-Reason PendingTable::hold(Pending* pending, Share* share, const Frame& frame) {
+Reason PendingTable::hold(Pending* pending, Share* share, const Words& key, const Frame& frame) {
   if (share->bytes + frame.length > kParkedBytesPerPort) return Reason::upcall_queue_full;
   share->bytes += frame.length;
-  pending->frames.emplace_back(frame);
+  pending->frames.emplace_back(frame, key.at[kMarksWord]);
   ++held_;
   return kNoDrop;
 }
@@ -116,12 +118,15 @@ PendingTable::Released PendingTable::release(Token token) {
 
 PendingTable::Released PendingTable::take(uint32_t slot) {
   Pending& pending = slots_[slot];
-  Released released = {pending.key, pending.port, std::exchange(pending.frames, {})};
+  Released released = {pending.key, pending.port, 0, std::exchange(pending.frames, {})};
+  const auto differs = [&](const ParkedFrame& frame) { return frame.marks != pending.key.at[kMarksWord]; };
+  const auto rest = std::find_if(released.frames.begin(), released.frames.end(), differs);
+  released.decided = static_cast<size_t>(rest - released.frames.begin());
   Share& share = shares_[pending.port];
   for (const ParkedFrame& frame : released.frames) share.bytes -= frame.length;
   --share.pendings;
   held_ -= released.frames.size();
-  by_key_.erase(pending.hash, slot);
+  by_flow_.erase(pending.hash, slot);
   pending.used = false;
   pending.generation = (pending.generation + 1) & kGenerationMask;
   free_.push_back(slot);

@@ -1,6 +1,10 @@
-// Undecided flows: one entry for each exact key that missed the flow cache, or for each frame that
-// is decided by itself, with copies of the frames that wait for the decision, in order; and the
+// Undecided flows: one entry for each flow of which a frame missed the flow cache, or for each frame
+// that is decided by itself, with copies of the frames that wait for the decision, in order; and the
 // upcalls about them, until they are taken.
+//
+// Frames of one flow may have keys that differ in TOS and TTL. The upcall is about the first one. Its
+// answer releases those with the same key that come first; behind them, the rest is decided as if it
+// arrived then.
 //
 // Everything is bounded for each input port, so that a port which sends nothing but new flows uses
 // up only its own share: kPendingPerPort entries, kParkedPerFlow frames in each,
@@ -50,15 +54,16 @@ static_assert(kHeadBytes <= UINT16_MAX, "widen UpcallRecord::head_length");
 static_assert(offsetof(UpcallRecord, key) == 16 && offsetof(UpcallRecord, head) == 16 + kKeyBytes);
 static_assert(sizeof(UpcallRecord) == 16 + kKeyBytes + kHeadBytes);
 
-// A copy of a frame that owns its memory.
+// A copy of a frame that owns its memory, with the word of its key that may differ within the flow.
 struct ParkedFrame {
   ParkedFrame() = default;
-  explicit ParkedFrame(const Frame& from);
+  explicit ParkedFrame(const Frame& from, uint64_t marks = 0);
   Frame frame() const { return Frame{storage.get(), length, vnet}; }
 
   std::unique_ptr<uint8_t[]> storage;
   uint32_t length = 0;
   VnetHdr vnet = {};
+  uint64_t marks = 0;
 };
 
 class PendingTable {
@@ -72,12 +77,12 @@ class PendingTable {
   // Frames that are parked now.
   size_t held() const { return held_; }
 
-  // Is there an undecided flow with this key? Its handle, or kNone.
+  // Is the flow of this key undecided? Its handle, or kNone.
   uint32_t find(const Words& key) const;
   static constexpr uint32_t kNone = SlotIndex::kNone;
 
   // Parks a copy behind the others. kNoDrop, or why not.
-  Reason park(uint32_t handle, const Frame& frame);
+  Reason park(uint32_t handle, const Words& key, const Frame& frame);
   // Opens an undecided flow with a copy of its first frame, and its upcall. kNoDrop, or why not.
   Reason open(uint16_t port, const Key& key, const Frame& frame);
 
@@ -92,11 +97,19 @@ class PendingTable {
   bool upcalls_wait() const { return !single_.turns.empty() || !group_.turns.empty(); }
 
   // Ends the entry of a token and moves out its frames, in order. There are none if the token is
-  // stale.
+  // stale. The first `decided` ones have the key of the upcall.
   struct Released {
-    Key key;
+    Words key;
     uint16_t port = 0;
+    size_t decided = 0;
     std::vector<ParkedFrame> frames;
+
+    // The key of a frame.
+    Words key_of(const ParkedFrame& frame) const {
+      Words words = key;
+      words.at[kMarksWord] = frame.marks;
+      return words;
+    }
   };
   Released release(Token token);
 
@@ -113,7 +126,7 @@ class PendingTable {
   static_assert(kMostWorkers <= 1u << kWorkerBits, "widen kWorkerBits at the expense of kGenerationBits");
 
   struct Pending {
-    Key key;
+    Words key;  // of the first frame
     uint16_t port = 0;
     bool used = false;
     uint32_t generation = 1;
@@ -137,9 +150,9 @@ class PendingTable {
     size_t bytes = 0;
   };
 
-  uint32_t hash(const Words& key) const;
+  uint32_t hash(const Words& flow) const;
   Token token_of(uint32_t slot) const;
-  Reason hold(Pending* pending, Share* share, const Frame& frame);
+  Reason hold(Pending* pending, Share* share, const Words& key, const Frame& frame);
   // Ends the entry in `slot`.
   Released take(uint32_t slot);
 
@@ -148,7 +161,7 @@ class PendingTable {
   size_t held_ = 0;
   std::deque<Pending> slots_;
   std::vector<uint32_t> free_;
-  SlotIndex by_key_;
+  SlotIndex by_flow_;
   std::unordered_map<uint16_t, Share> shares_;
   Queue single_;
   Queue group_;  // for multicast and broadcast frames

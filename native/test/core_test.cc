@@ -74,9 +74,9 @@ void test_pending() {
   const uint32_t handle = pending.find(Words::of(key));
   for (size_t i = 1; i < kParkedPerFlow; ++i) {
     frame.frame.data[42] = static_cast<uint8_t>(i);
-    CHECK(pending.park(handle, frame.frame) == kNoDrop);
+    CHECK(pending.park(handle, Words::of(key), frame.frame) == kNoDrop);
   }
-  CHECK(pending.park(handle, frame.frame) == Reason::upcall_parked_full && pending.held() == kParkedPerFlow);
+  CHECK(pending.park(handle, Words::of(key), frame.frame) == Reason::upcall_parked_full && pending.held() == kParkedPerFlow);
   UpcallRecord upcall[2];
   CHECK(pending.take_upcalls(upcall, 2) == 1 && pending.take_upcalls(upcall, 2) == 0 && !pending.upcalls_wait());
   CHECK(upcall[0].token < 9007199254740992.0 && upcall[0].length == frame.frame.length);
@@ -87,6 +87,20 @@ void test_pending() {
   for (size_t i = 0; i < released.frames.size(); ++i) CHECK(released.frames[i].frame().data[42] == i);
   CHECK(pending.release(token).frames.empty() && pending.held() == 0);
   CHECK(pending.find(Words::of(key)) == PendingTable::kNone);
+
+  // Frames of the flow with another key wait behind the first ones, and are not decided with them.
+  Key marked = key;
+  marked.ip_tos = 3;
+  marked.ip_ttl = 63;
+  CHECK(pending.open(1, key, frame.frame) == kNoDrop && pending.find(Words::of(marked)) == pending.find(Words::of(key)));
+  for (const Key& one : {key, marked, key}) {
+    CHECK(pending.park(pending.find(Words::of(one)), Words::of(one), frame.frame) == kNoDrop);
+  }
+  CHECK(pending.take_upcalls(upcall, 2) == 1);
+  const auto mixed = pending.release(static_cast<Token>(upcall[0].token));
+  CHECK(mixed.decided == 2 && mixed.frames.size() == 4 && mixed.key == Words::of(key));
+  CHECK(mixed.key_of(mixed.frames[2]) == Words::of(marked) && mixed.key_of(mixed.frames[3]) == Words::of(key));
+  CHECK(pending.held() == 0 && pending.find(Words::of(marked)) == PendingTable::kNone);
 
   // The slot is used again, but the old token stays stale.
   CHECK(pending.open(1, key, frame.frame) == kNoDrop && pending.release(token).frames.empty() && pending.drop_port(1) == 1);

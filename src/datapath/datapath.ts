@@ -12,10 +12,12 @@
  * suite and give the same bytes, counters and flows.
  *
  * What every implementation promises:
- * - A miss parks the frame. Later frames with the same key park behind it, at most 8, or 64 if they are
+ * - A miss parks the frame. Later frames of the same flow park behind it, at most 8, or 64 if they are
  *   fragments (`upcall_parked_full` beyond). They do so even if another decision installs a flow that
- *   covers them in the meantime: parked keys are looked up before the flow cache. `execute(token, …)`
- *   releases them in order.
+ *   covers them in the meantime: parked flows are looked up before the flow cache. Frames of one flow
+ *   have keys that differ in nothing but TOS and TTL. `execute(token, …)` releases those with the key of
+ *   the upcall, in order, up to the first with another key; that one and what is behind it are decided
+ *   as if they arrived then.
  * - Undecided flows are bounded per port (PENDING_PER_PORT, `upcall_queue_full` beyond). Batches are
  *   filled round robin over the ports. If frames to group addresses and to single stations both wait,
  *   every second upcall is one to a group, so that single stations wait for few of these.

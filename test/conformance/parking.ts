@@ -89,6 +89,44 @@ export function runParking(name: string, open: Open): void {
     t.equal(h.upcalls.length, 1);
   });
 
+  test('frames of one flow that differ in TOS and TTL do not overtake each other', (t, h) => {
+    h.memory(1, 2);
+    const marked = (tos: number, ttl: number, sequence: number) =>
+      frames.udp({ ip4: { tos, ttl } }, 7, 9, Uint8Array.of(sequence, 0));
+    const all = [marked(0, 64, 0), marked(1, 64, 1), marked(0, 63, 2), marked(0, 64, 3)];
+    h.inject(1, ...all);
+    t.equal(h.upcalls.length, 1, 'they are decided one after the other');
+    const { key } = h.upcalls[0]!;
+    t.ok(h.dp.flowPut({ id: flowId(1), key, mask: maskOf('in_port'), actions: output(2) }));
+    const last = marked(2, 64, 4);
+    h.inject(1, last);
+    t.same(h.take(2), [], 'a flow that covers them changes nothing while the first one waits');
+    h.answer(0, output(2));
+    Harness.same(h.take(2), [...all, last]);
+    t.match(h.counters(), { upcalls: 1, held: 0 });
+  });
+
+  test('each of them has a decision of its own', (t, h) => {
+    h.memory(1, 2, 3);
+    const marked = (tos: number, sequence: number) => frames.udp({ ip4: { tos } }, 7, 9, Uint8Array.of(sequence, 0));
+    const all = [marked(0, 0), marked(0, 1), marked(4, 2), marked(0, 3), marked(4, 4)];
+    h.inject(1, ...all);
+    h.answer(0, output(2));
+    Harness.same(h.take(2), all.slice(0, 2));
+    t.equal(h.upcalls.length, 2, 'the next one makes an upcall');
+    t.equal(readNumber(h.upcalls[1]!.key, fields.ip_tos), 4);
+    h.answer(0, output(3));
+    t.same(h.take(3), [], 'an answer counts once');
+    h.answer(1, output(3));
+    Harness.same(h.take(3), [all[2]!]);
+    const { key } = h.upcalls[2]!;
+    t.ok(h.dp.flowPut({ id: flowId(1), key, mask: maskOf('ip_tos'), actions: output(2) }));
+    h.answer(2, output(2));
+    Harness.same(h.take(2), [all[3]!]);
+    h.answer(3, consume);
+    t.match(h.counters(), { rx: 5, tx: 4, consumed: 1, upcalls: 4, held: 0 });
+  });
+
   test(
     'no frame overtakes another of its flow, and none is lost without a reason',
     (t, h) => {

@@ -1,6 +1,10 @@
 /**
- * Undecided flows: one entry for each exact key that missed the cache, with the frames that wait for
- * the decision, in order.
+ * Undecided flows: one entry for each flow of which a frame missed the cache, with the frames that wait
+ * for the decision, in order.
+ *
+ * Frames of one flow may have keys that differ in TOS and TTL. The upcall is about the first one. Its
+ * answer releases those with the same key that come first; behind them, the rest is decided as if it
+ * arrived then.
  *
  * Everything is bounded for each input port, so that a port which sends nothing but new flows uses up
  * only its own share: PENDING_PER_PORT entries, PARKED_PER_FLOW frames in each (PARKED_FRAGMENTS if
@@ -19,11 +23,24 @@ import { packetBytes, type Frame } from './offload.ts';
 /** Bytes of frames that may wait from one port. */
 export const PARKED_BYTES_PER_PORT = 8 * 1024 * 1024;
 
+interface Parked {
+  readonly key: FlowKey;
+  readonly frame: Frame;
+}
+
 interface Pending {
   readonly token: UpcallToken;
   readonly port: PortNo;
-  readonly key: FlowKey;
-  readonly frames: Frame[];
+  /** `flowId` of its frames. */
+  readonly flow: string;
+  readonly parked: Parked[];
+}
+
+/** What an answer releases, in order: the first `decided` ones have the key of the upcall. */
+export interface Released {
+  readonly port: PortNo;
+  readonly parked: readonly Parked[];
+  readonly decided: number;
 }
 
 /** Not delivered yet, by port; the port whose turn it is comes first. */
@@ -36,7 +53,7 @@ interface Share {
 }
 
 export class PendingTable {
-  readonly #byKey = new Map<string, Pending>();
+  readonly #byFlow = new Map<string, Pending>();
   readonly #byToken = new Map<UpcallToken, Pending>();
   readonly #shares = new Map<PortNo, Share>();
   readonly #single: Undelivered = new Map();
@@ -50,30 +67,30 @@ export class PendingTable {
     return this.#held;
   }
 
-  /** Is there an undecided flow with this key? */
+  /** Is the flow of this key undecided? */
   has(key: FlowKey): boolean {
-    return this.#byKey.size > 0 && this.#byKey.has(bytesId(key));
+    return this.#byFlow.size > 0 && this.#byFlow.has(flowId(key));
   }
 
-  /** Parks a copy of `frame` behind others with its key. Returns why not, if it cannot. */
+  /** Parks a copy of `frame` behind others of its flow. Keeps `key`. Returns why not, if it cannot. */
   park(key: FlowKey, frame: Frame): DropReason | undefined {
-    const pending = this.#byKey.get(bytesId(key))!;
+    const pending = this.#byFlow.get(flowId(key))!;
     const isFragment = key[fields.ip_frag.offset] !== FRAG_NONE;
-    if (pending.frames.length >= (isFragment ? PARKED_FRAGMENTS : PARKED_PER_FLOW)) return 'upcall_parked_full';
-    return this.#hold(pending, this.#shares.get(pending.port)!, frame);
+    if (pending.parked.length >= (isFragment ? PARKED_FRAGMENTS : PARKED_PER_FLOW)) return 'upcall_parked_full';
+    return this.#hold(pending, this.#shares.get(pending.port)!, { key, frame });
   }
 
   /** Opens an undecided flow with a copy of its first frame. Keeps `key`. Returns why not, if it cannot. */
   open(port: PortNo, key: FlowKey, frame: Frame): DropReason | undefined {
     const share = this.#shares.get(port) ?? { pendings: new Set(), bytes: 0 };
     if (share.pendings.size >= PENDING_PER_PORT) return 'upcall_queue_full';
-    const pending = { token: this.#lastToken + 1, port, key, frames: [] };
-    const refused = this.#hold(pending, share, frame);
+    const pending = { token: this.#lastToken + 1, port, flow: flowId(key), parked: [] };
+    const refused = this.#hold(pending, share, { key, frame });
     if (refused) return refused;
     this.#lastToken++;
     share.pendings.add(pending);
     this.#shares.set(port, share);
-    this.#byKey.set(bytesId(key), pending);
+    this.#byFlow.set(pending.flow, pending);
     this.#byToken.set(pending.token, pending);
     const undelivered = isGroupMac(readBytes(key, fields.eth_dst)) ? this.#group : this.#single;
     const queue = undelivered.get(port);
@@ -89,31 +106,35 @@ export class PendingTable {
       const isGroup = this.#single.size === 0 || (batch.length % 2 === 1 && this.#group.size > 0);
       const next = takeNext(isGroup ? this.#group : this.#single);
       if (!next) break;
-      const { token, key, frames } = next;
-      const { bytes } = frames[0]!;
+      const { key, frame } = next.parked[0]!;
+      const { bytes } = frame;
       batch.push({
-        token,
+        token: next.token,
         key,
         head: bytes.slice(0, HEAD_BYTES),
         lengthBytes: bytes.length,
-        packetBytes: Math.min(packetBytes(frames[0]!), 0xffff),
+        packetBytes: Math.min(packetBytes(frame), 0xffff),
       });
     }
     return batch;
   }
 
   /** Answers a token: takes its frames out, in order. Undefined for a token that is unknown or was used. */
-  release(token: UpcallToken): Pick<Pending, 'port' | 'key' | 'frames'> | undefined {
+  release(token: UpcallToken): Released | undefined {
     const pending = this.#byToken.get(token);
-    if (pending) this.#remove(pending);
-    return pending;
+    if (!pending) return undefined;
+    this.#remove(pending);
+    const { port, parked } = pending;
+    const first = bytesId(parked[0]!.key);
+    const rest = parked.findIndex(({ key }) => bytesId(key) !== first);
+    return { port, parked, decided: rest < 0 ? parked.length : rest };
   }
 
   /** Removes everything from `port` that waits. @returns the number of frames that were parked */
   dropPort(port: PortNo): number {
     let frames = 0;
     for (const pending of this.#shares.get(port)?.pendings ?? []) {
-      frames += pending.frames.length;
+      frames += pending.parked.length;
       this.#remove(pending);
     }
     this.#single.delete(port);
@@ -121,24 +142,31 @@ export class PendingTable {
     return frames;
   }
 
-  #hold(pending: Pending, share: Share, frame: Frame): DropReason | undefined {
+  #hold(pending: Pending, share: Share, { key, frame }: Parked): DropReason | undefined {
     const { bytes, offload } = frame;
     if (share.bytes + bytes.length > PARKED_BYTES_PER_PORT) return 'upcall_queue_full';
     share.bytes += bytes.length;
-    pending.frames.push({ bytes: bytes.slice(), offload });
+    pending.parked.push({ key, frame: { bytes: bytes.slice(), offload } });
     this.#held++;
     return undefined;
   }
 
   #remove(pending: Pending): void {
     const share = this.#shares.get(pending.port)!;
-    for (const frame of pending.frames) share.bytes -= frame.bytes.length;
-    this.#held -= pending.frames.length;
+    for (const { frame } of pending.parked) share.bytes -= frame.bytes.length;
+    this.#held -= pending.parked.length;
     share.pendings.delete(pending);
     if (share.pendings.size === 0) this.#shares.delete(pending.port);
-    this.#byKey.delete(bytesId(pending.key));
+    this.#byFlow.delete(pending.flow);
     this.#byToken.delete(pending.token);
   }
+}
+
+/** Frames of one flow may differ in TOS and TTL, and still none may overtake another. */
+function flowId(key: FlowKey): string {
+  const flow = key.slice();
+  flow[fields.ip_tos.offset] = flow[fields.ip_ttl.offset] = 0;
+  return bytesId(flow);
 }
 
 /** The next one of the port whose turn it is; that port then comes last. */

@@ -9,7 +9,7 @@
  *      waits for that (rates.ts); one with too many segments goes on as two
  *   5. gather: gives a fragment the ports of its first one, or lets it wait for that
  *      (fragment-tracker.ts)
- *   6. parked? behind the others with its key (pending.ts)
+ *   6. parked? behind the others of its flow (pending.ts)
  *   7. connector.ts: the packet's connection has the flow that its direction took before, so no search
  *      is needed; flow cache: on a hit, its actions run, or it is too big for them and is parked with an
  *      upcall; on a miss, it is parked with an upcall; in both cases only if the port may have one more
@@ -358,8 +358,11 @@ class Reference implements ReferenceDatapath {
   #answer(token: UpcallToken, actions: readonly Action[]): void {
     const released = this.#pending.release(token);
     if (!released) return;
-    const { frames, key, port } = released;
-    for (const frame of frames) this.#deliver(actions, frame, key, port, this.#connector.find(key));
+    const { port, parked, decided } = released;
+    for (const { key, frame } of parked.slice(0, decided)) {
+      this.#deliver(actions, frame, key, port, this.#connector.find(key));
+    }
+    for (const { key, frame } of parked.slice(decided)) this.#decide(port, key, frame);
   }
 
   /** Runs a frame that came in by `port`, unless the storm limit of the port refuses it. */
