@@ -154,7 +154,7 @@ class Reference implements ReferenceDatapath {
       if (opened instanceof WeftError) return opened;
       this.#rates.set(port, spec.rates);
       this.#tally.addPort(port);
-      if (isTunnel(spec)) this.#enter(() => this.liveness.open(spec.local));
+      if (isTunnel(spec)) this.#openTunnel(spec.local);
       return opened;
     });
   }
@@ -167,11 +167,17 @@ class Reference implements ReferenceDatapath {
   portDel(port: PortNo, { keep = false }: { readonly keep?: boolean } = {}): void {
     const spec = this.#ports.delete(port);
     if (!spec) return;
-    if (isTunnel(spec)) this.#enter(() => this.liveness.open(undefined));
+    if (isTunnel(spec)) this.#openTunnel(undefined);
     this.#rates.delete(port);
     this.#tally.dropped(port, 'upcall_lost', this.#pending.dropPort(port) + this.#fragments.dropPort(port));
     this.#tally.removePort(port);
     this.#ports.closePort(port, spec, keep);
+  }
+
+  /** Without a turn, as in the native datapath: nothing that waits goes on because of it. */
+  #openTunnel(local: Uint8Array | undefined): void {
+    this.liveness.open(local);
+    if (!this.#inside) this.liveness.settle();
   }
 
   close(): void {
