@@ -20,7 +20,7 @@ import { openLab, type Lab, type Namespace } from '../support/lab.ts';
 import { monotonicMs, until } from '../support/process.ts';
 import { attachContainer, overlay, underlay, underlayLink, withoutOffloads, type Family } from '../support/topology.ts';
 import { ping, python } from '../support/traffic.ts';
-import { datapathKinds, Weft, type DatapathKind } from '../support/weft.ts';
+import { modeName, modes, twoHosts, type Mode } from '../support/two-hosts.ts';
 
 const LIMIT_MS = 2000;
 const SESSION_PORT = 7022;
@@ -50,11 +50,11 @@ spec:
 const { values } = parseArgs({ options: { datapath: { type: 'string' } } });
 t.setTimeout(900_000);
 
-for (const datapath of datapathKinds.filter((kind) => values.datapath === undefined || values.datapath === kind)) {
+for (const mode of modes.filter(({ datapath }) => values.datapath === undefined || values.datapath === datapath)) {
   for (const family of ['ipv4', 'ipv6'] satisfies Family[]) {
-    await t.test(`${datapath} over ${family}`, async (t) => {
+    await t.test(`${modeName(mode)} over ${family}`, async (t) => {
       const lab = openLab(t);
-      const { under, wefts, web, db, shop } = await twoHosts(lab, datapath, family);
+      const { under, wefts, web, db, shop } = await place(lab, mode, family);
 
       const setMtu = async (mtu: number): Promise<void> => {
         for (const host of [under.left, under.right]) await host.ip(`link set ${underlayLink} mtu ${mtu}`);
@@ -90,20 +90,18 @@ for (const datapath of datapathKinds.filter((kind) => values.datapath === undefi
   }
 }
 
-async function twoHosts(lab: Lab, datapath: DatapathKind, family: Family) {
+async function place(lab: Lab, mode: Mode, family: Family) {
   const under = await underlay(lab, family);
   await withoutOffloads(under);
-  const { leftIp, rightIp } = under;
-  const left = await Weft.up(lab, under.left, 'left', { datapath, underlay: leftIp, peers: [rightIp] });
-  const right = await Weft.up(lab, under.right, 'right', { datapath, underlay: rightIp, peers: [leftIp] });
+  const { left, right, hosts, apply } = await twoHosts(lab, under, mode);
   const file = join(lab.directory, 'networks.yaml');
   writeFileSync(file, networks);
-  for (const weft of [left, right]) await weft.run('apply', '-f', file);
+  await apply(file);
   const { namespace: web } = await attachContainer(lab, left, 'web', 11);
   const { namespace: db } = await attachContainer(lab, right, 'db', 21);
   const shop = await lab.namespace('shop');
   await right.attach(shop, { network: 'red', arguments: red.flatMap((ip) => ['--ip', ip]) });
-  return { under, wefts: [left, right], web, db, shop };
+  return { under, wefts: hosts, web, db, shop };
 }
 
 /** The longest pause of a session in progress, in milliseconds, measured from shortly before `event`. */

@@ -7,7 +7,7 @@
  *
  * Mixed load for many minutes, a line every ten seconds.
  *
- *     npm run soak -- --minutes 10 [--datapath native|reference]
+ *     npm run soak -- --minutes 10 [--datapath native|reference] [--store etcd]
  *
  * Fails unless the memory of both daemons stops growing after the warm-up, no datagram of a
  * flow is overtaken or damaged, the only reason for drops is that undecided flows wait, and
@@ -22,7 +22,8 @@ import { MixedLoad, type Arrivals } from '../support/mixed-load.ts';
 import { monotonicMs, until } from '../support/process.ts';
 import { attachContainer, overlay, underlay, likeAWire } from '../support/topology.ts';
 import { ping } from '../support/traffic.ts';
-import { conservationError, datapathKinds, Weft, type DatapathKind } from '../support/weft.ts';
+import { dropsOf, modeName, storeKinds, twoHosts, type Mode } from '../support/two-hosts.ts';
+import { conservationError, datapathKinds, type DatapathKind, type Weft } from '../support/weft.ts';
 
 /** How much each of the two kinds of memory may grow: memory outside of JavaScript's heap, and what the heap keeps. */
 const memorySlackBytes = { native: 2e6, reference: 6e6 } satisfies Record<DatapathKind, number>;
@@ -31,12 +32,17 @@ const LINE_MS = 10_000;
 const EXPECTED_DROPS = ['upcall_parked_full', 'upcall_queue_full'];
 
 const { values } = parseArgs({
-  options: { minutes: { type: 'string', default: '10' }, datapath: { type: 'string', default: 'native' } },
+  options: {
+    minutes: { type: 'string', default: '10' },
+    datapath: { type: 'string', default: 'native' },
+    store: { type: 'string', default: 'static peers' },
+  },
 });
 const seconds = Number(values.minutes) * 60;
 const datapath = datapathKinds.find((kind) => kind === values.datapath);
-if (!(seconds >= 60) || datapath === undefined) {
-  console.error('usage: npm run soak -- [--minutes N, 1 or more] [--datapath native|reference]');
+const store = storeKinds.find((kind) => kind === values.store);
+if (!(seconds >= 60) || datapath === undefined || store === undefined) {
+  console.error('usage: npm run soak -- [--minutes N, 1 or more] [--datapath native|reference] [--store etcd]');
   process.exit(2);
 }
 /** By then a daemon has taken the memory that it needs for itself. */
@@ -52,9 +58,9 @@ interface Sample {
 
 t.setTimeout((seconds + 180) * 1000);
 
-await t.test(`${datapath}: ${values.minutes} min`, async (t) => {
+await t.test(`${modeName({ datapath, store })}: ${values.minutes} min`, async (t) => {
   const lab = openLab(t);
-  const { daemons, containers } = await twoHosts(lab, datapath);
+  const { daemons, containers } = await place(lab, { datapath, store });
   const before = await statuses(daemons);
   const samples = daemons.map((): Sample[] => []);
 
@@ -88,24 +94,17 @@ await t.test(`${datapath}: ${values.minutes} min`, async (t) => {
     }
     t.equal(conservationError(status), undefined, `${status.host}: ${status.datapath.rx} frames are accounted for`);
     t.ok(status.datapath.segments > 0 && status.datapath.coalesced > 0, `${status.host}: superframes were on the way`);
-    const drops = difference(status.datapath.drops, before[n]!.datapath.drops);
+    const drops = difference(dropsOf(status, { datapath, store }), before[n]!.datapath.drops);
     const unexpected = Object.keys(drops).filter((reason) => !EXPECTED_DROPS.includes(reason));
     t.same(unexpected, [], `${status.host}: dropped ${JSON.stringify(drops)}`);
   });
 });
 
-async function twoHosts(lab: Lab, datapath: DatapathKind) {
+async function place(lab: Lab, mode: Mode) {
   const under = await underlay(lab, 'ipv4');
   await likeAWire(under);
-  const options = { datapath, collectable: true };
-  const left = await Weft.up(lab, under.left, 'left', { ...options, underlay: under.leftIp, peers: [under.rightIp] });
-  const right = await Weft.up(lab, under.right, 'right', {
-    ...options,
-    underlay: under.rightIp,
-    peers: [under.leftIp],
-  });
-  await left.createNetwork(overlay.create);
-  await right.createNetwork(overlay.create);
+  const { left, right, createNetwork } = await twoHosts(lab, under, mode, { collectable: true });
+  await createNetwork(overlay.create);
   const containers = {
     a1: await attachContainer(lab, left, 'a1', 11),
     a2: await attachContainer(lab, left, 'a2', 12),

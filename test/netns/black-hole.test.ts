@@ -14,21 +14,21 @@ import { until } from '../support/process.ts';
 import { attachContainer, overlay, routedUnderlay, type Family } from '../support/topology.ts';
 import { ping } from '../support/traffic.ts';
 import { transfer } from '../support/transfer.ts';
-import { Weft, type DatapathKind } from '../support/weft.ts';
+import { modeName, twoHosts, type Mode } from '../support/two-hosts.ts';
 
 t.setTimeout(600_000);
-t.jobs = 3;
+t.jobs = 4;
 
 const FOUND_MS = 40_000;
 const RAISED_MS = 60_000;
 
-/** From now on the router silently drops larger packets. */
+/** From now on the router silently drops larger packets. A store can be reached: that is the hosts' own TCP. */
 async function digHole(router: Namespace, largest: number): Promise<void> {
   const rules = `
     table inet hole {
       chain forward {
         type filter hook forward priority 0;
-        meta length > ${largest} counter drop
+        meta l4proto != tcp meta length > ${largest} counter drop
         icmp type { destination-unreachable, time-exceeded } drop
         icmpv6 type { destination-unreachable, packet-too-big } drop
       }
@@ -36,13 +36,13 @@ async function digHole(router: Namespace, largest: number): Promise<void> {
   await router.run(['nft', '-f', '-'], { input: rules });
 }
 
-async function losesNothingInIt(t: Test, datapath: DatapathKind, family: Family, largest: number): Promise<void> {
+async function losesNothingInIt(t: Test, mode: Mode, family: Family, largest: number): Promise<void> {
   const lab = openLab(t);
-  const { left, right, leftIp, rightIp, router } = await routedUnderlay(lab, family);
+  const under = await routedUnderlay(lab, family);
+  const { leftIp, rightIp, router } = under;
   await digHole(router, largest);
-  const a = await Weft.up(lab, left, 'left', { datapath, underlay: leftIp, peers: [rightIp] });
-  const b = await Weft.up(lab, right, 'right', { datapath, underlay: rightIp, peers: [leftIp] });
-  for (const weft of [a, b]) await weft.createNetwork(overlay.create);
+  const { left: a, right: b, createNetwork } = await twoHosts(lab, under, mode);
+  await createNetwork(overlay.create);
   const web = await attachContainer(lab, a, 'web', 11);
   const db = await attachContainer(lab, b, 'db', 21);
   await ping(web.namespace, db.ip4);
@@ -62,7 +62,7 @@ async function losesNothingInIt(t: Test, datapath: DatapathKind, family: Family,
   const inner = largest - (family === 'ipv4' ? 50 : 70);
   if (inner >= 1280) await transfer(web.namespace, db.namespace, [db.ip6], [{ kind: 'tcp', bytes: 2_000_000 }]);
   t.match(await web.namespace.run(['ip', 'route', 'get', db.ip4]), new RegExp(`mtu ${inner}`), 'web was told');
-  t.match(await a.run('status'), `${rightIp} (path MTU ${largest}, probed)`);
+  t.match(await a.run('status'), `${rightIp} (${mode.store === 'etcd' ? 'up, ' : ''}path MTU ${largest}, probed)`);
   const { stdout } = await a.attempt('doctor');
   t.match(stdout, new RegExp(`MTU ${largest} \\(found by probes.*over ${inner} bytes do not pass`));
 
@@ -75,10 +75,13 @@ async function losesNothingInIt(t: Test, datapath: DatapathKind, family: Family,
   await ping(web.namespace, db.ip6, { size: 1300 });
 }
 
-for (const [datapath, family, largest] of [
-  ['native', 'ipv4', 1300],
-  ['native', 'ipv6', 1400],
-  ['reference', 'ipv4', 1400],
+for (const [datapath, store, family, largest] of [
+  ['native', 'static peers', 'ipv4', 1300],
+  ['native', 'static peers', 'ipv6', 1400],
+  ['native', 'etcd', 'ipv6', 1300],
+  ['reference', 'static peers', 'ipv4', 1400],
 ] as const) {
-  void t.test(`${datapath} over ${family}, ${largest} bytes`, (t) => losesNothingInIt(t, datapath, family, largest));
+  const mode = { datapath, store };
+  const name = `${modeName(mode)} over ${family}, ${largest} bytes`;
+  void t.test(name, (t) => losesNothingInIt(t, mode, family, largest));
 }

@@ -13,7 +13,7 @@ import { needsRoot } from '../support/root.ts';
 import { attachContainer, overlay, underlay, underlayLink, type Family } from '../support/topology.ts';
 import { ping, python } from '../support/traffic.ts';
 import { transfer } from '../support/transfer.ts';
-import { datapathKinds, Weft, type DatapathKind } from '../support/weft.ts';
+import { modeName, modes, twoHosts, type Mode } from '../support/two-hosts.ts';
 import { captureVxlan } from '../support/wire-capture.ts';
 
 t.setTimeout(600_000);
@@ -33,16 +33,13 @@ async function arrivals(from: Namespace, to: Namespace, ip: string, sent: readon
   return sink.lines.map(({ text }) => Number(text)).filter((tos) => !Number.isNaN(tos));
 }
 
-function tunnel(datapath: DatapathKind, family: Family, copiesDscp: boolean): void {
-  t.test(`${datapath} over ${family}${copiesDscp ? ', copying DSCP' : ''}`, { skip: needsRoot }, async (t) => {
+function tunnel(mode: Mode, family: Family, copiesDscp: boolean): void {
+  t.test(`${modeName(mode)} over ${family}${copiesDscp ? ', copying DSCP' : ''}`, { skip: needsRoot }, async (t) => {
     const lab = openLab(t);
     const under = await underlay(lab, family);
-    const more = { datapath, arguments: copiesDscp ? ['--copy-dscp'] : [] };
-    const [left, right] = await Promise.all([
-      Weft.up(lab, under.left, 'left', { ...more, underlay: under.leftIp, peers: [under.rightIp] }),
-      Weft.up(lab, under.right, 'right', { ...more, underlay: under.rightIp, peers: [under.leftIp] }),
-    ]);
-    for (const weft of [left, right]) await weft.createNetwork(overlay.create);
+    const more = { arguments: copiesDscp ? ['--copy-dscp'] : [] };
+    const { left, right, createNetwork } = await twoHosts(lab, under, mode, more);
+    await createNetwork(overlay.create);
     const web = await attachContainer(lab, left, 'web', 11);
     const db = await attachContainer(lab, right, 'db', 21);
     await ping(web.namespace, db.ip4);
@@ -89,6 +86,7 @@ function tunnel(datapath: DatapathKind, family: Family, copiesDscp: boolean): vo
   });
 }
 
-for (const datapath of datapathKinds) {
-  for (const family of ['ipv4', 'ipv6'] satisfies Family[]) tunnel(datapath, family, family === 'ipv6');
+for (const mode of modes) {
+  const families: readonly Family[] = mode.store === 'etcd' ? ['ipv4'] : ['ipv4', 'ipv6'];
+  for (const family of families) tunnel(mode, family, family === 'ipv6');
 }

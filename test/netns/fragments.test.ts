@@ -28,7 +28,7 @@ import {
   type Container,
 } from '../support/topology.ts';
 import { ping, python, sendFrames } from '../support/traffic.ts';
-import { Weft, type DatapathKind } from '../support/weft.ts';
+import { modeName, twoHosts, type Mode } from '../support/two-hosts.ts';
 
 t.setTimeout(600_000);
 // Half of the time it waits for a timeout.
@@ -53,36 +53,33 @@ const orders: readonly ((list: readonly Uint8Array[]) => Uint8Array[])[] = [
 /** Identification of the last datagram that was made. */
 let lastId = 100;
 
-interface Variant {
-  readonly datapath: DatapathKind;
+interface Variant extends Mode {
   readonly mtu: number;
   readonly threads: number;
 }
 
 const variants: readonly Variant[] = [
-  { datapath: 'native', mtu: 1500, threads: 1 },
-  { datapath: 'native', mtu: 1500, threads: 3 },
-  { datapath: 'native', mtu: 9000, threads: 1 },
-  { datapath: 'reference', mtu: 1500, threads: 1 },
-  { datapath: 'reference', mtu: 9000, threads: 1 },
+  { datapath: 'native', store: 'static peers', mtu: 1500, threads: 1 },
+  { datapath: 'native', store: 'etcd', mtu: 1500, threads: 3 },
+  { datapath: 'native', store: 'static peers', mtu: 9000, threads: 1 },
+  { datapath: 'reference', store: 'static peers', mtu: 1500, threads: 1 },
+  { datapath: 'reference', store: 'etcd', mtu: 9000, threads: 1 },
 ];
 
-for (const { datapath, mtu, threads } of variants) {
-  void t.test(`${datapath}, MTU ${mtu}, threads: ${threads}`, async (t) => {
+for (const { mtu, threads, ...mode } of variants) {
+  void t.test(`${modeName(mode)}, MTU ${mtu}, threads: ${threads}`, async (t) => {
     const lab = openLab(t);
     const under = await underlay(lab, 'ipv4');
     for (const host of [under.left, under.right]) await host.ip(`link set ${underlayLink} mtu ${mtu}`);
     await withoutOffloads(under);
     const file = join(lab.directory, 'weft.yaml');
     writeFileSync(file, `threads: ${threads}\n`);
-    const options = { datapath, arguments: ['--config', file] };
-    const { leftIp, rightIp } = under;
-    const left = await Weft.up(lab, under.left, 'left', { ...options, underlay: leftIp, peers: [rightIp] });
-    const right = await Weft.up(lab, under.right, 'right', { ...options, underlay: rightIp, peers: [leftIp] });
-    for (const weft of [left, right]) t.equal((await weft.createNetwork(overlay.create)).mtu, mtu - 50);
+    const { left, hosts, createNetwork } = await twoHosts(lab, under, mode, { arguments: ['--config', file] });
+    t.equal((await createNetwork(overlay.create)).mtu, mtu - 50);
+    for (const weft of hosts) t.equal((await weft.client.networks())[0]!.mtu, mtu - 50);
     const web = await attachContainer(lab, left, 'web', 11);
     const app = await attachContainer(lab, left, 'app', 12);
-    const db = await attachContainer(lab, right, 'db', 21);
+    const db = await attachContainer(lab, hosts[1], 'db', 21);
 
     for (const [where, to] of [
       ['on one host', app],
@@ -129,7 +126,7 @@ for (const { datapath, mtu, threads } of variants) {
         timeoutMs: FRAGMENT_TIMEOUT_MS + 5000,
         what: 'what waits is dropped',
       });
-      for (const weft of [left, right]) t.equal((await weft.status()).datapath.held, 0);
+      for (const weft of hosts) t.equal((await weft.status()).datapath.held, 0);
     });
   });
 }

@@ -22,8 +22,9 @@ import { needsRoot } from '../support/root.ts';
 import { attachContainer, overlay, underlay, type Container } from '../support/topology.ts';
 import { askOverUdp, ping, sendFrames, Sniffer } from '../support/traffic.ts';
 import { transfer } from '../support/transfer.ts';
+import { modeName, modes, twoHosts } from '../support/two-hosts.ts';
 import { sendWithVnet } from '../support/vnet.ts';
-import { conservationError, datapathKinds, Weft } from '../support/weft.ts';
+import { conservationError } from '../support/weft.ts';
 
 t.setTimeout(600_000);
 
@@ -32,17 +33,12 @@ const TCP_BYTES = 3_000_000;
 /** So often at least, for the attack. */
 const TIMES = 3;
 
-for (const datapath of datapathKinds) {
-  await t.test(datapath, { skip: needsRoot }, async (t) => {
+for (const mode of modes) {
+  await t.test(modeName(mode), { skip: needsRoot }, async (t) => {
     const lab = openLab(t);
     const under = await underlay(lab, 'ipv4');
-    const left = await Weft.up(lab, under.left, 'left', { datapath, underlay: under.leftIp, peers: [under.rightIp] });
-    const right = await Weft.up(lab, under.right, 'right', {
-      datapath,
-      underlay: under.rightIp,
-      peers: [under.leftIp],
-    });
-    for (const weft of [left, right]) await weft.createNetwork(overlay.create);
+    const { left, right, createNetwork } = await twoHosts(lab, under, mode);
+    await createNetwork(overlay.create);
     const rogue = await attachContainer(lab, left, 'rogue', 11);
     const near = await attachContainer(lab, left, 'near', 12);
     const far = await attachContainer(lab, right, 'far', 21);

@@ -5,10 +5,13 @@
  *   │ a2 (12) ─┘             │              │               └─ k2 (32)     │
  *   └────────────────────────┘              └──────────────────────────────┘
  *
- * weft and the kernel's own bridge and vxlan device are one network.
+ * weft and the kernel's own bridge and vxlan device are one network, also where weft has a shared store, in which the other
+ * host is declared.
  */
 import t from 'tap';
-import { openLab } from '../support/lab.ts';
+import { startEtcd } from '../support/etcd.ts';
+import { openLab, type Lab } from '../support/lab.ts';
+import { run } from '../support/process.ts';
 import {
   attachContainer,
   kernelContainer,
@@ -18,11 +21,12 @@ import {
   underlay,
   underlayLink,
   withoutOffloads,
-  type Family,
+  type Underlay,
 } from '../support/topology.ts';
 import { askOverUdp, ping, stream } from '../support/traffic.ts';
 import { transfer, type Transfer } from '../support/transfer.ts';
-import { datapathKinds, Weft } from '../support/weft.ts';
+import { modeName, modes, type Mode } from '../support/two-hosts.ts';
+import { Weft } from '../support/weft.ts';
 import { captureVxlan, isDamaged } from '../support/wire-capture.ts';
 
 t.setTimeout(600_000);
@@ -30,13 +34,24 @@ t.setTimeout(600_000);
 const TCP_BYTES = 10_000_000;
 const udpDatagrams: Transfer = { kind: 'datagrams', bytes: 80_000, segmentBytes: 1000 };
 
-for (const datapath of datapathKinds) {
-  for (const family of ['ipv4', 'ipv6'] satisfies Family[]) {
-    await t.test(`${datapath} on ${family}`, async (t) => {
+/** weft on the left host, with the right one as its peer. */
+async function startWeft(lab: Lab, { left, leftIp, rightIp }: Underlay, { datapath, store }: Mode): Promise<Weft> {
+  const options = { datapath, underlay: leftIp };
+  if (store === 'static peers') return Weft.up(lab, left, 'left', { ...options, peers: [rightIp] });
+  const etcd = await startEtcd(lab, { members: [{ namespace: left, address: leftIp }] });
+  const weft = await Weft.up(lab, left, 'left', { ...options, arguments: ['--store', etcd.url] });
+  const host = { apiVersion: 'weft.dev/v1', kind: 'Host', metadata: { name: 'right' }, spec: { underlay: rightIp } };
+  await run(weft.command(['apply', '-f', '-']), { input: JSON.stringify(host) });
+  return weft;
+}
+
+for (const mode of modes) {
+  for (const family of mode.store === 'etcd' ? (['ipv4'] as const) : (['ipv4', 'ipv6'] as const)) {
+    await t.test(`${modeName(mode)} on ${family}`, async (t) => {
       const lab = openLab(t);
       const under = await underlay(lab, family);
       const mtu = overlayMtu[family];
-      const weft = await Weft.up(lab, under.left, 'left', { datapath, underlay: under.leftIp, peers: [under.rightIp] });
+      const weft = await startWeft(lab, under, mode);
       await weft.createNetwork(overlay.create);
       const a1 = await attachContainer(lab, weft, 'a1', 11);
       const a2 = await attachContainer(lab, weft, 'a2', 12);

@@ -14,8 +14,9 @@ import { openLab, type Lab, type Namespace } from '../support/lab.ts';
 import { underlay, underlayLink, withoutOffloads, type Family } from '../support/topology.ts';
 import { transfer, type Transfer } from '../support/transfer.ts';
 import { ping } from '../support/traffic.ts';
-import { datapathKinds, roleOf, Weft, type DatapathKind } from '../support/weft.ts';
-import { captureAllVxlan, isDamaged } from '../support/wire-capture.ts';
+import { dropsOf, modeName, modes, twoHosts, type Mode, type TwoHosts } from '../support/two-hosts.ts';
+import { roleOf, Weft } from '../support/weft.ts';
+import { captureAllVxlan, isDamaged, withoutProbes } from '../support/wire-capture.ts';
 
 t.setTimeout(600_000);
 
@@ -42,15 +43,15 @@ interface Cell {
   readonly ips: { readonly a: readonly string[]; readonly b: readonly string[] };
 }
 
-async function openCell(lab: Lab, hosts: readonly [Weft, Weft], mtu: number, number: number): Promise<Cell> {
+async function openCell(lab: Lab, { hosts, createNetwork }: TwoHosts, mtu: number, number: number): Promise<Cell> {
   const families = mtu < SMALLEST_IPV6_MTU ? ['ipv4'] : ['ipv4', 'ipv6'];
   const ip = (family: string, last: number | string): string =>
     family === 'ipv4' ? `10.60.${number}.${last}` : `fd60:${number}::${last}`;
   const subnets = families.map((family) => `--subnet ${family === 'ipv4' ? ip(family, '0/24') : ip(family, '/64')}`);
+  await createNetwork(`mtu${mtu} ${subnets.join(' ')} --vni ${1000 + number} --mtu ${mtu}`);
   const [a, b] = await Promise.all(
     (['a', 'b'] as const).map(async (role, i) => {
       const weft = hosts[i]!;
-      await weft.createNetwork(`mtu${mtu} ${subnets.join(' ')} --vni ${1000 + number} --mtu ${mtu}`);
       const namespace = await lab.namespace(`${role}${mtu}`);
       const ips = families.flatMap((family) => ['--ip', ip(family, 11 + i)]);
       await weft.attach(namespace, { network: `mtu${mtu}`, arguments: ips });
@@ -95,28 +96,31 @@ function superframesCame(t: Test, was: StatusReport, is: StatusReport, { segment
   if (segmenting === 'on') t.ok(is.datapath.segments > was.datapath.segments, 'and they were cut');
 }
 
-async function everyCell(t: Test, datapath: DatapathKind, family: Family): Promise<void> {
+async function everyCell(t: Test, mode: Mode, family: Family): Promise<void> {
   const lab = openLab(t);
   const under = await underlay(lab, family);
   await withoutOffloads(under);
   for (const host of [under.left, under.right]) await host.ip(`link set ${underlayLink} mtu ${UNDERLAY_MTU}`);
-  const left = await Weft.up(lab, under.left, 'left', { datapath, underlay: under.leftIp, peers: [under.rightIp] });
-  const right = await Weft.up(lab, under.right, 'right', { datapath, underlay: under.rightIp, peers: [under.leftIp] });
+  const two = await twoHosts(lab, under, mode);
+  const { left, right } = two;
   const cells: Cell[] = [];
-  for (const [i, mtu] of mtus.entries()) cells.push(await openCell(lab, [left, right], mtu, i + 1));
+  for (const [i, mtu] of mtus.entries()) cells.push(await openCell(lab, two, mtu, i + 1));
   for (const { a, ips } of cells) for (const ip of ips.b) await ping(a, ip);
-  const before = [await left.drops(), await right.drops()];
+  const drops = (): Promise<Record<string, number>[]> =>
+    Promise.all(two.hosts.map(async (weft) => dropsOf(await weft.status(), mode)));
+  const before = await drops();
 
   for (const [what, wanted] of Object.entries(offloads)) {
     await t.test(what, async (t) => {
       for (const { a, b } of cells) await Promise.all([a, b].map((at) => setOffloads(at, wanted)));
       const before = [await left.status(), await right.status()] as const;
-      const datagrams = await captureAllVxlan(lab, under.left, underlayLink, async () => {
+      const captured = await captureAllVxlan(lab, under.left, underlayLink, async () => {
         for (const cell of cells) {
           await fill(cell);
           t.pass(`MTU ${cell.mtu}: ${[...cell.ips.a, ...cell.ips.b].join(', ')}`);
         }
       });
+      const datagrams = withoutProbes(captured);
       for (const [i, weft] of [left, right].entries()) superframesCame(t, before[i]!, await weft.status(), wanted);
       t.ok(datagrams.length > cells.length * 20, `${datagrams.length} datagrams on the underlay`);
       t.same(datagrams.filter(isDamaged).slice(0, 3), [], 'checksums and lengths are right');
@@ -124,7 +128,7 @@ async function everyCell(t: Test, datapath: DatapathKind, family: Family): Promi
       t.same(unchecked.slice(0, 3), [], 'and tcpdump has looked at each of them');
     });
   }
-  t.same([await left.drops(), await right.drops()], before, 'nothing is dropped');
+  t.same(await drops(), before, 'nothing is dropped');
 }
 
 /** Does tcpdump confirm the checksum of UDP, TCP or ICMPv6? Neighbor discovery and ARP do not count. */
@@ -155,8 +159,8 @@ t.test('IPv6 needs 1280 bytes', async (t) => {
   }
 });
 
-for (const datapath of datapathKinds) {
-  for (const family of ['ipv4', 'ipv6'] as const) {
-    void t.test(`${datapath} over ${family}`, (t) => everyCell(t, datapath, family));
+for (const mode of modes) {
+  for (const family of mode.store === 'etcd' ? (['ipv6'] as const) : (['ipv4', 'ipv6'] as const)) {
+    void t.test(`${modeName(mode)} over ${family}`, (t) => everyCell(t, mode, family));
   }
 }

@@ -26,7 +26,8 @@ import {
 } from '../support/topology.ts';
 import { ping } from '../support/traffic.ts';
 import { transfer, type Transfer } from '../support/transfer.ts';
-import { datapathKinds, Weft, type DatapathKind } from '../support/weft.ts';
+import { dropsOf, modeName, modes, twoHosts, type Mode } from '../support/two-hosts.ts';
+import { datapathKinds, Weft } from '../support/weft.ts';
 import { captureVxlan, isDamaged } from '../support/wire-capture.ts';
 
 t.setTimeout(600_000);
@@ -61,8 +62,8 @@ async function counted(weft: Weft, action: () => Promise<void>) {
   return { segments: difference('segments'), coalesced: difference('coalesced'), meanRxBytes };
 }
 
-function noDrops(t: Test, before: StatusReport, after: StatusReport): void {
-  t.same(after.datapath.drops, before.datapath.drops, `${after.host}: nothing is dropped`);
+function noDrops(t: Test, mode: Mode, before: StatusReport, after: StatusReport): void {
+  t.same(dropsOf(after, mode), dropsOf(before, mode), `${after.host}: nothing is dropped`);
 }
 
 /** Neither host may send or receive superframes now: tcpdump sees what a wire would carry. */
@@ -79,7 +80,7 @@ async function nothingWrong(
   t.same(datagrams.filter(isDamaged).slice(0, 3), [], 'checksums and lengths are right');
 }
 
-interface TwoHosts {
+interface Wire {
   readonly under: Underlay;
   readonly left: Weft;
   readonly right: Weft;
@@ -88,13 +89,12 @@ interface TwoHosts {
 }
 
 /** Two hosts with weft on a wire. */
-async function twoHosts(lab: Lab, datapath: DatapathKind, mtu: 1500 | 9000): Promise<TwoHosts> {
+async function onAWire(lab: Lab, mode: Mode, mtu: 1500 | 9000): Promise<Wire> {
   const under = await underlay(lab, 'ipv4');
   await likeAWire(under);
   for (const host of [under.left, under.right]) await host.ip(`link set ${underlayLink} mtu ${mtu}`);
-  const left = await Weft.up(lab, under.left, 'left', { datapath, underlay: under.leftIp, peers: [under.rightIp] });
-  const right = await Weft.up(lab, under.right, 'right', { datapath, underlay: under.rightIp, peers: [under.leftIp] });
-  for (const weft of [left, right]) await weft.createNetwork(`${overlay.create} --mtu ${mtu - 50}`);
+  const { left, right, createNetwork } = await twoHosts(lab, under, mode);
+  await createNetwork(`${overlay.create} --mtu ${mtu - 50}`);
   const a = await attachContainer(lab, left, 'a', 11);
   const b = await attachContainer(lab, right, 'b', 21);
   await ping(a.namespace, b.ip4);
@@ -125,12 +125,14 @@ for (const datapath of datapathKinds) {
       t.ok(meanRxBytes('db') < 1600, `${meanRxBytes('db').toFixed(0)} bytes a frame`);
       await transfers(web, db, all);
     });
-    noDrops(t, before, await weft.status());
+    noDrops(t, { datapath, store: 'static peers' }, before, await weft.status());
   });
+}
 
-  await t.test(`${datapath}: weft and weft`, { skip: needsRoot }, async (t) => {
+for (const mode of modes) {
+  await t.test(`${modeName(mode)}: weft and weft`, { skip: needsRoot }, async (t) => {
     const lab = openLab(t);
-    const { under, left, right, a, b } = await twoHosts(lab, datapath, 1500);
+    const { under, left, right, a, b } = await onAWire(lab, mode, 1500);
     const before = [await left.status(), await right.status()] as const;
 
     await t.test('superframes are cut on one side and made again on the other', async (t) => {
@@ -155,13 +157,13 @@ for (const datapath of datapathKinds) {
       await transfers(a, b, [tcp, udp]);
       await transfers(b, a, [tcp, udp]);
     });
-    noDrops(t, before[0], await left.status());
-    noDrops(t, before[1], await right.status());
+    noDrops(t, mode, before[0], await left.status());
+    noDrops(t, mode, before[1], await right.status());
   });
 
-  await t.test(`${datapath}: weft and weft on an underlay of 9000 bytes`, { skip: needsRoot }, async (t) => {
+  await t.test(`${modeName(mode)}: weft and weft on an underlay of 9000 bytes`, { skip: needsRoot }, async (t) => {
     const lab = openLab(t);
-    const { under, left, right, a, b } = await twoHosts(lab, datapath, 9000);
+    const { under, left, right, a, b } = await onAWire(lab, mode, 9000);
     const { coalesced } = await counted(right, async () => {
       const { segments } = await counted(left, () => transfers(a, b, [tcp, { ...udp, segmentBytes: 8900 }]));
       t.ok(segments > 0, `${segments} segments`);
@@ -169,7 +171,9 @@ for (const datapath of datapathKinds) {
     t.ok(coalesced > 0, `${coalesced} coalesced`);
     await nothingWrong(t, lab, under, 500, () => transfers(b, a, all));
   });
+}
 
+for (const datapath of datapathKinds) {
   await t.test(`${datapath}: weft and the kernel`, { skip: needsRoot }, async (t) => {
     const lab = openLab(t);
     const under = await underlay(lab, 'ipv4');

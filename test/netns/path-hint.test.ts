@@ -12,7 +12,7 @@ import { until } from '../support/process.ts';
 import { attachContainer, overlay, routedUnderlay, underlayLink, type Family } from '../support/topology.ts';
 import { ping, python } from '../support/traffic.ts';
 import { transfer } from '../support/transfer.ts';
-import { Weft, type DatapathKind } from '../support/weft.ts';
+import { modeName, twoHosts, type Mode } from '../support/two-hosts.ts';
 
 t.setTimeout(600_000);
 t.jobs = 2;
@@ -24,12 +24,12 @@ async function sourcePorts(host: Namespace): Promise<string[]> {
   return [...new Set(ports.filter((port) => port > 49_152))].map(String);
 }
 
-async function believesNothingFalse(t: Test, datapath: DatapathKind, family: Family): Promise<void> {
+async function believesNothingFalse(t: Test, mode: Mode, family: Family): Promise<void> {
   const lab = openLab(t);
-  const { left, right, leftIp, rightIp, router } = await routedUnderlay(lab, family);
-  const a = await Weft.up(lab, left, 'left', { datapath, underlay: leftIp, peers: [rightIp] });
-  const b = await Weft.up(lab, right, 'right', { datapath, underlay: rightIp, peers: [leftIp] });
-  for (const weft of [a, b]) await weft.createNetwork(overlay.create);
+  const under = await routedUnderlay(lab, family);
+  const { left, right, leftIp, rightIp, router } = under;
+  const { left: a, right: b, createNetwork } = await twoHosts(lab, under, mode);
+  await createNetwork(overlay.create);
   const web = await attachContainer(lab, a, 'web', 11);
   const db = await attachContainer(lab, b, 'db', 21);
   await ping(web.namespace, db.ip4);
@@ -71,10 +71,12 @@ async function believesNothingFalse(t: Test, datapath: DatapathKind, family: Fam
   t.same(await pathOf(), [largest, 'probed'], 'and nothing less');
 }
 
-for (const [datapath, family] of [
-  ['native', 'ipv4'],
-  ['native', 'ipv6'],
-  ['reference', 'ipv4'],
+for (const [datapath, store, family] of [
+  ['native', 'static peers', 'ipv4'],
+  ['native', 'static peers', 'ipv6'],
+  ['native', 'etcd', 'ipv4'],
+  ['reference', 'static peers', 'ipv4'],
 ] as const) {
-  void t.test(`${datapath} over ${family}`, (t) => believesNothingFalse(t, datapath, family));
+  const mode = { datapath, store };
+  void t.test(`${modeName(mode)} over ${family}`, (t) => believesNothingFalse(t, mode, family));
 }

@@ -11,7 +11,7 @@ import { openLab } from '../support/lab.ts';
 import { attachContainer, overlay, underlay, underlayLink, withoutOffloads } from '../support/topology.ts';
 import { iperfClient, iperfServer, ping, python } from '../support/traffic.ts';
 import { monotonicMs, until } from '../support/process.ts';
-import { datapathKinds, Weft } from '../support/weft.ts';
+import { modeName, modes, twoHosts } from '../support/two-hosts.ts';
 
 t.setTimeout(600_000);
 
@@ -19,18 +19,13 @@ t.setTimeout(600_000);
 const STREAM_SECONDS = 600;
 const SESSION_PORT = 7022;
 
-for (const datapath of datapathKinds) {
-  await t.test(datapath, async (t) => {
+for (const mode of modes) {
+  await t.test(modeName(mode), async (t) => {
     const lab = openLab(t);
     const under = await underlay(lab, 'ipv4');
     await withoutOffloads(under);
-    const left = await Weft.up(lab, under.left, 'left', { datapath, underlay: under.leftIp, peers: [under.rightIp] });
-    const right = await Weft.up(lab, under.right, 'right', {
-      datapath,
-      underlay: under.rightIp,
-      peers: [under.leftIp],
-    });
-    for (const weft of [left, right]) await weft.createNetwork(overlay.create);
+    const { left, right, createNetwork } = await twoHosts(lab, under, mode);
+    await createNetwork(overlay.create);
     const web = await attachContainer(lab, left, 'web', 11);
     const db = await attachContainer(lab, right, 'db', 21);
     await ping(web.namespace, db.ip4);
@@ -57,7 +52,7 @@ for (const datapath of datapathKinds) {
 
     await t.test('the operator sees it', async (t) => {
       t.equal((await left.status()).pathMtus[under.rightIp], 1300);
-      t.match(await left.run('status'), /192\.0\.2\.2 \(path MTU 1300[,)]/);
+      t.match(await left.run('status'), /192\.0\.2\.2 \((?:up, )?path MTU 1300[,)]/);
       const { stdout } = await left.attempt('doctor');
       t.match(
         stdout,

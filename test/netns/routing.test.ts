@@ -16,7 +16,8 @@ import { outlive } from '../support/outlives.ts';
 import { underlay, withoutOffloads } from '../support/topology.ts';
 import { transfer } from '../support/transfer.ts';
 import { isUnreachable, ping } from '../support/traffic.ts';
-import { datapathKinds, Weft } from '../support/weft.ts';
+import { modeName, modes, twoHosts } from '../support/two-hosts.ts';
+import type { Weft } from '../support/weft.ts';
 
 t.setTimeout(600_000);
 
@@ -27,7 +28,6 @@ metadata: { name: red }
 spec:
   subnets: [10.51.0.0/24, 'fd51::/64']
   vni: 51
-  ranges: [10.51.0.100-10.51.0.199, 'fd51::100-fd51::199']
   routes:
     - { to: 10.52.0.0/24, network: blue }
     - { to: 'fd52::/64', network: blue }
@@ -40,7 +40,6 @@ spec:
   subnets: [10.52.0.0/24, 'fd52::/64']
   vni: 52
   mtu: 1300
-  ranges: [10.52.0.100-10.52.0.199, 'fd52::100-fd52::199']
   routes:
     - { to: 10.51.0.0/24, network: red }
     - { to: 'fd51::/64', network: red }
@@ -62,20 +61,15 @@ async function capturedSyns(at: readonly Namespace[], action: () => Promise<void
   );
 }
 
-for (const datapath of datapathKinds) {
-  await t.test(datapath, async (t) => {
+for (const mode of modes) {
+  await t.test(modeName(mode), async (t) => {
     const lab = openLab(t);
     const under = await underlay(lab, 'ipv4');
     await withoutOffloads(under);
-    const left = await Weft.up(lab, under.left, 'left', { datapath, underlay: under.leftIp, peers: [under.rightIp] });
-    const right = await Weft.up(lab, under.right, 'right', {
-      datapath,
-      underlay: under.rightIp,
-      peers: [under.leftIp],
-    });
+    const { left, right, apply } = await twoHosts(lab, under, mode);
     const file = join(lab.directory, 'networks.yaml');
     writeFileSync(file, networks);
-    for (const weft of [left, right]) await weft.run('apply', '-f', file);
+    await apply(file);
 
     const attach = async (weft: Weft, role: string, network: string, last: number): Promise<Namespace> => {
       const namespace = await lab.namespace(role);

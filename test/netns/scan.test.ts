@@ -14,7 +14,7 @@ import { openLab, type Lab, type Namespace } from '../support/lab.ts';
 import { until, type Background } from '../support/process.ts';
 import { attachContainer, overlay, underlay, underlayLink } from '../support/topology.ts';
 import { ping, python, sendFrames, Sniffer } from '../support/traffic.ts';
-import { datapathKinds, Weft } from '../support/weft.ts';
+import { modeName, modes, twoHosts, type Mode } from '../support/two-hosts.ts';
 
 t.setTimeout(600_000);
 
@@ -42,23 +42,21 @@ async function linkLocal(host: Namespace, ifname: string): Promise<string> {
   return until(find, { what: `a link-local address of ${ifname}` });
 }
 
-async function twoHosts(lab: Lab, datapath: (typeof datapathKinds)[number]) {
+async function place(lab: Lab, mode: Mode) {
   const under = await underlay(lab, 'ipv4');
   await under.left.ip(`address add ${ip6.left}/64 dev ${underlayLink} nodad`);
   await under.right.ip(`address add ${ip6.right}/64 dev ${underlayLink} nodad`);
-  const left = await Weft.up(lab, under.left, 'left', { datapath, underlay: under.leftIp, peers: [under.rightIp] });
-  const right = await Weft.up(lab, under.right, 'right', { datapath, underlay: under.rightIp, peers: [under.leftIp] });
-  await left.createNetwork(`${overlay.create} --outside`);
-  await right.createNetwork(overlay.create);
+  const { left, right, createNetwork } = await twoHosts(lab, under, mode);
+  await createNetwork(`${overlay.create} --outside`);
   const web = await attachContainer(lab, left, 'web', 11);
   const db = await attachContainer(lab, right, 'db', 21);
   return { under, left, web, db };
 }
 
-for (const datapath of datapathKinds) {
-  await t.test(datapath, async (t) => {
+for (const mode of modes) {
+  await t.test(modeName(mode), async (t) => {
     const lab = openLab(t);
-    const { under, left, web, db } = await twoHosts(lab, datapath);
+    const { under, left, web, db } = await place(lab, mode);
     await ping(web.namespace, db.ip4);
     await ping(web.namespace, under.rightIp);
 

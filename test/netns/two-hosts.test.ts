@@ -8,8 +8,7 @@
  * Containers of two hosts are one network over an IPv4 and an IPv6 underlay, with static peers and with a shared store (etcd
  * on the left host), and the cable carries VXLAN as others know it.
  */
-import t from 'tap';
-import { startEtcd } from '../support/etcd.ts';
+import t, { type Test } from 'tap';
 import { openLab } from '../support/lab.ts';
 import {
   attachContainer,
@@ -20,49 +19,28 @@ import {
   type Container,
   type Family,
 } from '../support/topology.ts';
-import { until } from '../support/process.ts';
 import { askOverUdp, ping, stream } from '../support/traffic.ts';
 import { transfer, type Transfer } from '../support/transfer.ts';
-import { datapathKinds, Weft } from '../support/weft.ts';
-import { captureVxlan, isDamaged } from '../support/wire-capture.ts';
+import { modeName, modes, twoHosts } from '../support/two-hosts.ts';
+import { captureVxlan, isDamaged, withoutProbes } from '../support/wire-capture.ts';
 
 t.setTimeout(600_000);
 
 const TCP_BYTES = 10_000_000;
 const udpDatagrams: Transfer = { kind: 'datagrams', bytes: 80_000, segmentBytes: 1000 };
 
-/** `hosts-etcd.test.ts` has the other datapath with etcd. */
-const modes = [
-  ...datapathKinds.map((datapath) => ({ datapath, store: 'static peers' }) as const),
-  { datapath: 'native', store: 'etcd' } as const,
-];
-
-for (const { datapath, store } of modes) {
+for (const mode of modes) {
   for (const family of ['ipv4', 'ipv6'] satisfies Family[]) {
-    await t.test(`${datapath} on ${family}, with ${store}`, async (t) => {
+    await t.test(`${modeName(mode)}, on ${family}`, async (t) => {
       const lab = openLab(t);
       const under = await underlay(lab, family);
       await withoutOffloads(under);
-      const isShared = store === 'etcd';
-      const places = [{ namespace: under.left, address: under.leftIp }];
-      const etcd = isShared ? await startEtcd(lab, { members: places }) : undefined;
-      const more = etcd ? { arguments: ['--store', etcd.url] } : {};
-      const left = await Weft.up(lab, under.left, 'left', {
-        ...{ datapath, underlay: under.leftIp, ...more },
-        peers: isShared ? [] : [under.rightIp],
-      });
-      // The host's own address is found by the route to the peer, or to the store.
-      const right = await Weft.up(lab, under.right, 'right', {
-        datapath,
-        ...more,
-        peers: isShared ? [] : [under.leftIp],
-      });
-      t.equal((await right.status()).underlay, under.rightIp);
-      const { mtu } = await left.createNetwork(overlay.create);
-      t.equal(mtu, family === 'ipv4' ? 1450 : 1430, 'the MTU leaves room for encapsulation');
+      const isShared = mode.store === 'etcd';
+      const { left, right, createNetwork } = await twoHosts(lab, under, mode);
+      t.equal((await right.status()).underlay, under.rightIp, 'it is found by the route to the peer, or to the store');
       const share = '--range 10.44.0.21-10.44.0.29 --range fd44::15-fd44::1d';
-      if (!isShared) await right.createNetwork(`${overlay.create} ${share}`);
-      else await until(async () => (await right.client.networks()).length === 1, { what: 'the right host knows it' });
+      const { mtu } = await createNetwork(overlay.create, isShared ? '' : share);
+      t.equal(mtu, family === 'ipv4' ? 1450 : 1430, 'the MTU leaves room for encapsulation');
 
       const a1 = await attachContainer(lab, left, 'a1', 11);
       const a2 = await attachContainer(lab, left, 'a2', 12);
@@ -80,13 +58,14 @@ for (const { datapath, store } of modes) {
         return { namespace, ip4: addresses[0] ?? '', ip6: addresses[1] ?? '', mac };
       }
 
-      await t.test('without a share of the subnet, addresses are not chosen', { skip: isShared }, async (t) => {
+      const withoutShare = async (t: Test): Promise<void> => {
         const namespace = await lab.namespace('none');
         const refused = await left.attempt('attach', 'none', '--network', overlay.network, '--netns', namespace.name);
         t.equal(refused.code, 1);
         t.match(refused.stderr, /--ip.*--range/);
         t.same(await namespace.links(), []);
-      });
+      };
+      if (!isShared) await t.test('without a share of the subnet, addresses are not chosen', withoutShare);
 
       await t.test('all pairs ping each other', async () => {
         for (const from of all) {
@@ -119,8 +98,7 @@ for (const { datapath, store } of modes) {
           await transfer(b1.namespace, a1.namespace, [a1.ip6], [some]);
           await askOverUdp(a1.namespace, b1.namespace, b1.ip4, 20);
         });
-        // With a store, the hosts have a key, and probe each other.
-        const datagrams = captured.filter(({ outer }) => !outer.includes('vni 16777215'));
+        const datagrams = withoutProbes(captured);
         t.ok(datagrams.length > 300, `${datagrams.length} datagrams`);
         t.same(datagrams.filter(isDamaged).slice(0, 3), [], 'checksums and lengths are right');
         t.ok(

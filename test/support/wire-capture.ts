@@ -1,6 +1,7 @@
 /** What `tcpdump -vv`, which knows nothing about weft, makes of the frames on the underlay. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { PROBE_VNI } from '../../src/wire/probe.ts';
 import type { Lab, Namespace } from './lab.ts';
 import { udp } from './frames.ts';
 import { run, until } from './process.ts';
@@ -85,4 +86,9 @@ function decode(text: string): DecodedDatagram[] {
 export function isDamaged({ outer, inner }: DecodedDatagram): boolean {
   const headers = inner.replace(/(\[udp sum ok\]|, length \d+:).*$/s, '$1');
   return /\b(bad|incorrect|wrong|truncated|missing|invalid)\b/i.test(`${outer}${headers}`);
+}
+
+/** Without the probes of hosts that have a key, such as hosts of a store. */
+export function withoutProbes(datagrams: readonly DecodedDatagram[]): DecodedDatagram[] {
+  return datagrams.filter(({ outer }) => !outer.includes(`vni ${PROBE_VNI}`));
 }
