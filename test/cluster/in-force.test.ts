@@ -205,6 +205,23 @@ t.test('a host whose tunnel is down is not waited for, although its lease has no
   await stuck;
 });
 
+t.test(
+  'an endpoint is taken from a host without asking only if its lease has ended, and its tunnel is not up',
+  async (t) => {
+    const reachable: Partial<Record<string, boolean>> = { b: false, c: true };
+    const { a, b, c } = await lab(t, reachable);
+    t.notOk(a.membership.isDown('b'), 'the tunnel may be cut between these two alone');
+    await Promise.all([b.close(), c.close()]);
+    await until(() => !a.membership.live.find('b') && !a.membership.live.find('c'), {
+      what: 'their leases have ended',
+    });
+    t.ok(a.membership.isDown('b'));
+    t.notOk(a.membership.isDown('c'), 'it is cut off from the store, but runs');
+    reachable['c'] = undefined;
+    t.ok(a.membership.isDown('c'), 'nobody probes it');
+  },
+);
+
 t.test('a host that is cut off from the store, but alive, is named', async (t) => {
   const { a, b } = await lab(t, { b: true });
   await b.close();

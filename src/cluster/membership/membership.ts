@@ -118,11 +118,9 @@ export class Membership {
     );
   }
 
-  /** True if a host of the store is known not to run. */
+  /** True if a host of the store is known not to run. That its tunnel is down may be so from here alone. */
   isDown(host: string): boolean {
-    return this.live.find(host) === undefined
-      ? !this.#environment.isReachable(host)
-      : this.#environment.isReachable(host) === false;
+    return this.whyAlive(host) === undefined;
   }
 
   /** Why a host of the store is not gone; undefined if it is. */
