@@ -271,3 +271,33 @@ await t.test('a token that is no longer valid is renewed', async (t) => {
   await until(() => follower.last === last, { what: 'the change after the restart' });
   t.same(follower.faults, []);
 });
+
+await t.test('calls that are made while a token is renewed do not fail', async (t) => {
+  const lab = openLab(t);
+  const etcd = await startEtcd(lab, { users: { root: 'r', weft: 'w' } });
+  const passwordFile = `${lab.directory}/password`;
+  writeFileSync(passwordFile, 'w\n');
+  const store = openStoreOf(etcd, { user: { name: 'weft', passwordFile }, limits: { probeMs: 600_000 } });
+  t.teardown(() => store.close());
+  await put(store, 0);
+  let isDone = false;
+  let count = 0;
+  const caller = async (): Promise<void> => {
+    for (; !isDone; count++) await store.get('k');
+  };
+  const callers = Array.from({ length: 16 }, caller);
+  for (let time = 0; time < 3; time++) {
+    await etcd.ctl(['auth', 'disable']);
+    // A session that was opened now has no token, and needs one soon.
+    if (time === 2) await etcd.members[0]!.kill();
+    if (time === 2) await etcd.members[0]!.start();
+    const before = count;
+    await until(() => count > before + 16, { what: 'calls without users' });
+    await etcd.ctl(['auth', 'enable']);
+    const after = count;
+    await until(() => count > after + 16, { what: 'calls with users' });
+  }
+  isDone = true;
+  await Promise.all(callers);
+  t.comment(`${count} calls`);
+});

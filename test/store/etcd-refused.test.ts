@@ -147,7 +147,7 @@ await t.test('an etcd without space, and a value that is too large', async (t) =
       ),
     { what: 'no space' },
   );
-  t.match(full, { code: 'exhausted', message: /database space exceeded: compact and defragment it, then / });
+  t.match(full, { code: 'unreachable', message: /database space exceeded: compact and defragment it, then / });
   t.notOk(isUnanswered(full));
   t.ok(await store.get('k'), 'it still reads');
 });

@@ -1,5 +1,8 @@
-/** A member that answers calls but is silent about watches. */
+/** A member that answers calls but is silent about watches or leases, or has no time. */
+import { status } from '@grpc/grpc-js';
 import t from 'tap';
+import type { WeftError } from '../../src/error.ts';
+import { isUnanswered } from '../../src/store/store.ts';
 import { openStoreOf } from '../support/etcd-store.ts';
 import { falseMember, header, messageOf } from '../support/false-member.ts';
 import { until } from '../support/process.ts';
@@ -41,3 +44,36 @@ t.test(
     t.ok(answering.watches() < asked, `${answering.watches()} watches, asked ${asked} times`);
   },
 );
+
+t.test('a lease is renewed on another stream if the first one is stuck', async (t) => {
+  let streams = 0;
+  const renewed = messageOf('LeaseKeepAliveResponse', { header, ID: 255, TTL: 15 });
+  const { etcd } = await falseMember(t, {
+    keepAlive: (send, stream) => {
+      streams = stream;
+      if (stream > 1) send(renewed);
+    },
+  });
+  const store = openStoreOf(etcd, { limits: { callMs: 3000 } });
+  t.teardown(() => store.close());
+  await store.get('k');
+  await store.keepAlive('ff');
+  t.equal(streams, 2);
+});
+
+t.test('a member that has too much to do is asked again, until a call takes too long', async (t) => {
+  let count = 0;
+  const made = messageOf('TxnResponse', { header, succeeded: true });
+  const busy = { code: status.RESOURCE_EXHAUSTED, details: 'etcdserver: too many requests' };
+  const { etcd } = await falseMember(t, { transaction: () => (++count % 4 === 0 ? made : busy) });
+  const store = openStoreOf(etcd);
+  t.teardown(() => store.close());
+  const transaction = { put: [{ key: 'k', value: 1 }] };
+  t.equal(await store.transact(transaction), header.revision);
+  t.equal(count, 4);
+  const impatient = openStoreOf(etcd, { limits: { callMs: 50 } });
+  t.teardown(() => impatient.close());
+  const error = (await impatient.transact(transaction).catch((error: unknown) => error)) as WeftError;
+  t.match(error, { code: 'unreachable', message: /: too many requests$/ });
+  t.notOk(isUnanswered(error), 'it was not made');
+});

@@ -14,10 +14,11 @@ export function messageOf(type: string, fields: object): Buffer {
 export interface Answers {
   /** To each `Range`; by default nothing is stored. @returns a message */
   readonly range?: (request: { readonly limit?: unknown }) => Buffer;
-  readonly transaction?: () => Buffer;
+  readonly transaction?: () => Buffer | { readonly code: number; readonly details: string };
   /** To each request of a watch; by default it is silent. */
   readonly watch?: (request: { readonly progressRequest?: object }, send: (message: Buffer) => void) => void;
-  readonly keepAlive?: (send: (message: Buffer) => void) => void;
+  /** To each request of the nth stream, from 1. */
+  readonly keepAlive?: (send: (message: Buffer) => void, stream: number) => void;
 }
 
 export interface FalseMember {
@@ -28,7 +29,7 @@ export interface FalseMember {
 
 /** It ends with the test. */
 export async function falseMember(t: Test, answers: Answers): Promise<FalseMember> {
-  let watches = 0;
+  let [watches, keepAlives] = [0, 0];
   const server = new Server();
   const bytes = (buffer: Buffer): Buffer => buffer;
   const method = (path: string, isStream: boolean) => ({
@@ -42,7 +43,7 @@ export async function falseMember(t: Test, answers: Answers): Promise<FalseMembe
   });
   const [rangeRequest, watchRequest] = [api.lookupType('RangeRequest'), api.lookupType('WatchRequest')];
   const nothing = messageOf('RangeResponse', { header });
-  type Answer = (error: null, message: Buffer) => void;
+  type Answer = (error: object | null, message?: Buffer) => void;
   server.addService(
     {
       range: method('KV/Range', false),
@@ -53,7 +54,11 @@ export async function falseMember(t: Test, answers: Answers): Promise<FalseMembe
     {
       range: ({ request }: { request: Buffer }, answer: Answer) =>
         answer(null, answers.range?.(rangeRequest.toObject(rangeRequest.decode(request))) ?? nothing),
-      transaction: (_: unknown, answer: Answer) => answer(null, answers.transaction?.() ?? nothing),
+      transaction: (_: unknown, answer: Answer) => {
+        const given = answers.transaction?.() ?? nothing;
+        if (Buffer.isBuffer(given)) answer(null, given);
+        else answer(given);
+      },
       watch: (call: ServerDuplexStream<Buffer, Buffer>) => {
         watches++;
         call.on('data', (request: Buffer) =>
@@ -62,7 +67,8 @@ export async function falseMember(t: Test, answers: Answers): Promise<FalseMembe
         call.on('error', () => {});
       },
       keepAlive: (call: ServerDuplexStream<Buffer, Buffer>) => {
-        call.on('data', () => answers.keepAlive?.((message) => void call.write(message)));
+        const stream = ++keepAlives;
+        call.on('data', () => answers.keepAlive?.((message) => void call.write(message), stream));
         call.on('error', () => {});
       },
     },

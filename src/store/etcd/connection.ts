@@ -31,6 +31,10 @@ export interface EtcdConnectionOptions extends Omit<SessionOptions, 'endpoint' |
 }
 
 const BACKOFF = { leastMs: 100, mostMs: 2000 };
+/** The pause before a call is made again that a member has no time for. */
+const BUSY_MS = 200;
+/** How often a call is made again with a new token. */
+const MOST_TOKENS = 3;
 /** A session that is lost earlier counts as one more member that failed. */
 const SETTLED_MS = 1000;
 
@@ -85,7 +89,7 @@ export class Connection {
     request: Request,
     repeat: 'once' | 'freely' = 'freely',
   ): Promise<Response> {
-    const { limits, clock, after } = this.#options;
+    const { limits, clock, after, random } = this.#options;
     const deadlineMs = clock() + limits.callMs;
     let isLate = false;
     let why = 'it does not answer';
@@ -100,12 +104,16 @@ export class Connection {
           return await session.unary(method, request, Math.max(1, deadlineMs - clock()));
         } catch (error) {
           const failure = Failure.of(error);
-          if (failure.isOldToken && tokens++ === 0) {
+          if (failure.isOldToken && tokens++ < MOST_TOKENS) {
             await this.#renewToken(session);
             continue;
           }
-          if (!failure.isLoss) throw failure;
           why = whyText(failure);
+          if (failure.isBusy && !isLate) {
+            await new Promise<void>((resolve) => void after(BUSY_MS * (0.5 + random()), resolve));
+            continue;
+          }
+          if (!failure.isLoss) throw failure;
           // Whether a member is only slow is found out by its probe, with which the session is lost.
           if (failure.status === status.DEADLINE_EXCEEDED && !session.isLost) isLate = true;
           else session.lose(failure);

@@ -30,9 +30,14 @@ export class Failure extends Error {
     return !this.isLoss || NEVER_SENT.test(this.text);
   }
 
-  /** A token is no longer valid: it has expired, the member has restarted, or users were changed. */
+  /** A token is no longer valid, or needed by now: it has expired, the member has restarted, or users were changed. */
   get isOldToken(): boolean {
-    return this.status === status.UNAUTHENTICATED || this.text.includes('revision of auth store is old');
+    return this.status === status.UNAUTHENTICATED || OLD_TOKEN.test(this.text);
+  }
+
+  /** The member has too much to do, and has not begun with this. */
+  get isBusy(): boolean {
+    return this.status === status.RESOURCE_EXHAUSTED && this.text.includes('too many requests');
   }
 
   /** The answer has more bytes than this process accepts. */
@@ -50,12 +55,11 @@ export class Failure extends Error {
 
   /** @param where names the store */
   toWeftError(where: string): WeftError {
-    const { status: code, text } = this;
-    if (code === status.RESOURCE_EXHAUSTED || text.includes('too large')) {
-      const mend = text.includes('space') ? ': compact and defragment it, then `etcdctl alarm disarm`' : '';
-      return new WeftError('exhausted', `${where}: ${plain(text)}${mend}`, { cause: this });
-    }
-    return new WeftError(this.isLoss ? 'unreachable' : 'system', `${where}: ${whyText(this)}`, { cause: this });
+    const { text } = this;
+    const isTooLarge = this.isTooLong || text.includes('too large');
+    const isAway = this.isLoss || this.status === status.RESOURCE_EXHAUSTED;
+    const code = isTooLarge ? 'exhausted' : isAway ? 'unreachable' : 'system';
+    return new WeftError(code, `${where}: ${whyText(this)}`, { cause: this });
   }
 }
 
@@ -67,6 +71,7 @@ const LOSSES: readonly status[] = [
   status.UNKNOWN,
   status.ABORTED,
 ];
+const OLD_TOKEN = /revision of auth store is old|user name is empty/;
 const NEVER_SENT = /^No connection established|^etcdserver: no leader/;
 
 /** What gRPC, Node.js or OpenSSL say, and what it means to an operator. */
@@ -87,6 +92,7 @@ const MEANINGS: readonly (readonly [pattern: RegExp, meaning: string])[] = [
   [/user name is empty/, 'it requires a user: set user and passwordFile'],
   [/permission denied/, 'the user may not read and write below the prefix'],
   [/message parsing error/, 'its answer makes no sense: something else than etcd may listen there'],
+  [/space exceeded/, 'database space exceeded: compact and defragment it, then `etcdctl alarm disarm`'],
   [/no leader/, 'it has no leader: most members are away'],
 ];
 

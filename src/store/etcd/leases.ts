@@ -5,7 +5,7 @@ import type { Connection } from './connection.ts';
 import { Failure } from './failure.ts';
 import { leaseId, leaseText } from './keys.ts';
 import * as etcd from './messages.ts';
-import type { Session, Stream } from './session.ts';
+import { patiently, type Session, type Stream } from './session.ts';
 
 interface Waiting {
   readonly resolve: () => void;
@@ -19,6 +19,7 @@ export class Leases {
   /** Those whose answer has not come yet, by lease. */
   readonly #waiting = new Map<string, Set<Waiting>>();
   #stream: Stream<etcd.LeaseRequest> | undefined;
+  #session: Session | undefined;
   readonly #forget: () => void;
 
   constructor(connection: Connection, after: (delayMs: number, work: () => void) => () => void, callMs: number) {
@@ -41,6 +42,7 @@ export class Leases {
       this.#waiting.set(lease, others);
       const settle = (act: () => void) => (): void => {
         cancel();
+        cancelPatience();
         others.delete(one);
         if (others.size === 0 && this.#waiting.get(lease) === others) this.#waiting.delete(lease);
         act();
@@ -48,6 +50,12 @@ export class Leases {
       const cancel = this.#after(this.#callMs, () => {
         const why = this.#connection.health().why ?? `${this.#connection.name}: no answer`;
         one.reject(new WeftError('unreachable', why));
+      });
+      // The stream may be stuck although the member answers everything else.
+      const [session, stream] = [this.#session, this.#stream];
+      const cancelPatience = patiently(this.#after, this.#callMs / 2, () => {
+        if (!stream || this.#stream !== stream) return;
+        session?.lose(new Failure(status.DEADLINE_EXCEEDED, `a lease was not renewed within ${this.#callMs / 2000} s`));
       });
       const one: Waiting = {
         resolve: settle(resolve),
@@ -75,6 +83,7 @@ export class Leases {
   }
 
   #open(session: Session): void {
+    this.#session = session;
     this.#stream?.end();
     const stream = session.stream(
       etcd.leaseKeepAlive,

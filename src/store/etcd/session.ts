@@ -59,7 +59,6 @@ const OPTIONS = {
   'grpc.enable_retries': 0,
   'grpc.enable_http_proxy': 0,
 };
-/** After a deadline, what has arrived meanwhile is still read: this process may have been what was slow. */
 const DRAIN_MS = 50;
 
 export class Session {
@@ -72,6 +71,7 @@ export class Session {
   readonly #client: Client;
   readonly #underWay = new Set<(why: Failure) => void>();
   #token: string | undefined;
+  #authenticating: Promise<void> | undefined;
   #failure: Failure | undefined;
   #setLost!: (why: Failure) => void;
   #isProbing = false;
@@ -114,17 +114,22 @@ export class Session {
     this.#setLost(why);
   }
 
-  /** Gets a new token, if there is a user. @throws Failure */
-  async authenticate(): Promise<void> {
+  /** Gets a new token, if there is a user: one for all who need it now. @throws Failure */
+  authenticate(): Promise<void> {
+    return (this.#authenticating ??= this.#authenticate().finally(() => (this.#authenticating = undefined)));
+  }
+
+  async #authenticate(): Promise<void> {
     const { user, limits } = this.#options;
     if (!user) return;
-    this.#token = undefined;
+    // Until it is there, calls that begin meanwhile take the old one, and are made again.
     try {
       const request = { name: user.name, password: user.password() };
       this.#token = (await this.unary(etcd.authenticate, request, limits.connectMs)).token;
     } catch (error) {
-      // etcd needs none yet.
       if (!Failure.of(error).text.includes('authentication is not enabled')) throw error;
+      // etcd needs none, and accepts none.
+      this.#token = undefined;
     }
   }
 
@@ -148,11 +153,16 @@ export class Session {
         call.cancel();
       };
       this.#underWay.add(fail);
-      const call = this.#client.makeUnaryRequest(path, encode, decode, request, this.#metadata(), (error, response) =>
-        end(() => (error ? reject(Failure.of(error)) : resolve(response!))),
+      const call = this.#client.makeUnaryRequest(
+        path,
+        encode,
+        decode,
+        request,
+        this.#metadata(path),
+        (error, response) => end(() => (error ? reject(Failure.of(error)) : resolve(response!))),
       );
       const cancelImpatience = after(Math.min(limits.impatientMs, timeoutMs), () => this.probe());
-      const cancelTimeout = this.#patiently(timeoutMs, () => {
+      const cancelTimeout = patiently(after, timeoutMs, () => {
         fail(new Failure(status.DEADLINE_EXCEEDED, `no answer within ${timeoutMs / 1000} s`));
       });
     });
@@ -164,7 +174,7 @@ export class Session {
     onMessage: (message: Response) => void,
     onEnd: (why: Failure) => void,
   ): Stream<Request> {
-    const call = this.#client.makeBidiStreamRequest(path, encode, decode, this.#metadata());
+    const call = this.#client.makeBidiStreamRequest(path, encode, decode, this.#metadata(path));
     const end = (): boolean => {
       const isUnderWay = this.#underWay.delete(fail);
       if (isUnderWay) call.cancel();
@@ -196,6 +206,7 @@ export class Session {
       .catch(async (error: unknown) => {
         if (!Failure.of(error).isOldToken) throw error;
         await this.authenticate();
+        await this.unary(etcd.range, probed, limits.probeTimeoutMs);
       })
       .catch((error: unknown) => this.lose(Failure.of(error)))
       .finally(() => {
@@ -209,21 +220,26 @@ export class Session {
     this.#cancelProbe = this.#options.after(this.#options.limits.probeMs, () => this.probe());
   }
 
-  #metadata(): Metadata {
+  #metadata(path: string): Metadata {
     const metadata = new Metadata();
     // A member that knows no leader says so, instead of waiting for one.
     metadata.set('hasleader', 'true');
-    if (this.#token !== undefined) metadata.set('token', this.#token);
+    // An old one would be refused there, too.
+    const isAsked = path === etcd.authenticate.path;
+    if (this.#token !== undefined && !isAsked) metadata.set('token', this.#token);
     return metadata;
   }
+}
 
-  #patiently(delayMs: number, work: () => void): () => void {
-    const { after } = this.#options;
-    let cancel = after(delayMs, () => {
-      cancel = after(DRAIN_MS, work);
-    });
-    return () => cancel();
-  }
+/**
+ * Does something when a deadline has passed, and what has arrived until then was read: this process may have been what was
+ * slow. @returns how to cancel that
+ */
+export function patiently(after: SessionOptions['after'], delayMs: number, work: () => void): () => void {
+  let cancel = after(delayMs, () => {
+    cancel = after(DRAIN_MS, work);
+  });
+  return () => cancel();
 }
 
 /** @param endpoint `10.0.0.1:2379`, `[fd00::1]:2379` */

@@ -18,7 +18,7 @@ import type { Connection } from './connection.ts';
 import { Failure } from './failure.ts';
 import { entryOf, keyText, rangeOf } from './keys.ts';
 import * as etcd from './messages.ts';
-import type { Limits, Session, Stream } from './session.ts';
+import { patiently, type Limits, type Session, type Stream } from './session.ts';
 
 export interface WatchOptions {
   readonly connection: Connection;
@@ -162,7 +162,7 @@ export class EtcdWatch {
   #expectAnswer(session: Session): void {
     const { answerMs } = this.#options.limits;
     this.#cancelTimer();
-    this.#cancelTimer = this.#options.after(answerMs, () => {
+    this.#cancelTimer = patiently(this.#options.after, answerMs, () => {
       session.lose(new Failure(status.DEADLINE_EXCEEDED, `a watch was not answered within ${answerMs / 1000} s`));
     });
   }
