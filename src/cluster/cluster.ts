@@ -53,6 +53,8 @@ export class Cluster {
   readonly #environment: ClusterEnvironment;
   readonly #enforcement: Enforcement;
   readonly #writes: Writes;
+  /** The keys of what is being deleted. */
+  readonly #deleting = new Set<string>();
 
   constructor(environment: ClusterEnvironment) {
     this.#environment = environment;
@@ -170,11 +172,15 @@ export class Cluster {
     which: ResourceName,
     options: { readonly dryRun?: boolean } = {},
   ): Promise<ApplyReport> {
+    const key = keyOf(kind, idIn(kind, which));
+    this.#deleting.add(key);
     try {
       return await this.change(() => this.#deleteNow(kind, which, options));
     } catch (error) {
-      await this.serial.run(() => this.#unmark([keyOf(kind, idIn(kind, which))])).catch(() => {});
+      await this.serial.run(() => this.#unmark([key])).catch(() => {});
       throw error;
+    } finally {
+      this.#deleting.delete(key);
     }
   }
 
@@ -325,6 +331,9 @@ export class Cluster {
     await this.#enforcement.follow();
     const waiting = this.#environment.feed.waitsFor();
     if (waiting) throw waiting;
+    // The store was away when a deletion failed, or when it was begun.
+    const left = this.#enforcement.deletions.of(this.#environment.hostName).filter((key) => !this.#deleting.has(key));
+    if (left.length > 0) await this.#unmark(left).catch(() => {});
   }
 
   async #store(draft: FileDraft, resources: readonly Resource[]): Promise<void> {

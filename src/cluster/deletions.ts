@@ -8,7 +8,8 @@
  *   3. the record is deleted, if it still is as it was marked
  *
  * So of a host that deletes a network and one that attaches an endpoint to it, one is refused. A host that ends in between
- * takes its marks off when it starts again. Applying the resource takes the mark off, too, whoever made it.
+ * takes its marks off when it starts again, and one that loses the store in between when that is back. Applying the resource
+ * takes the mark off, too, whoever made it.
  */
 import { WeftError } from '../error.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';

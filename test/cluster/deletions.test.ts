@@ -3,7 +3,9 @@ import t, { type Test } from 'tap';
 import { endpointKind } from '../../src/model/kinds/endpoint.ts';
 import { namespaceKind } from '../../src/model/kinds/namespace.ts';
 import { networkKind } from '../../src/model/kinds/network.ts';
+import { until } from '../support/process.ts';
 import { Random } from '../support/random.ts';
+import { Switchable } from '../support/switchable.ts';
 import { manifest, openControlPlane, openStore } from './control-plane.ts';
 
 const blue = manifest('Network', 'blue', { subnets: ['10.0.0.0/24'] });
@@ -84,6 +86,29 @@ t.test('a host that ended while it was deleting something takes its mark off', a
   await openControlPlane(t, a.directory, { host: 'a', shared });
   t.strictSame((await shared.get('networks/blue'))!.value, value);
   t.match(await b.cluster.apply([web]), [{ action: 'created' }]);
+});
+
+t.test('a host that lost the store while it was deleting something takes its mark off when that is back', async (t) => {
+  const shared = new Switchable(await openStore(t));
+  const a = await openControlPlane(t, undefined, { host: 'a', shared });
+  await a.cluster.apply([blue, shop]);
+  const { value } = (await shared.get('networks/blue'))!;
+  shared.losesAnswer = true;
+  await t.rejects(a.cluster.delete(networkKind, { name: 'blue' }), { code: 'unreachable' });
+  shared.back();
+  t.match((await shared.get('networks/blue'))!.value, { deletedBy: 'a' }, 'the mark was made');
+  await until(
+    () =>
+      a.cluster.serial
+        .run(() => a.cluster.enforce())
+        .then(async () => {
+          const now = (await shared.get('networks/blue'))!.value;
+          return !('deletedBy' in Object(now)) && now;
+        }),
+    { what: 'it is taken off' },
+  );
+  t.strictSame((await shared.get('networks/blue'))!.value, value);
+  t.match(await a.cluster.apply([web]), [{ action: 'created' }]);
 });
 
 t.test('applying it again keeps it, and deleting it goes on with what another host has begun', async (t) => {
