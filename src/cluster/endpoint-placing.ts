@@ -90,7 +90,7 @@ export class EndpointPlacing {
     this.#reopen(there.filter(({ endpoint }) => endpoint.local.ifindex !== undefined));
     for (const { endpoint, netns } of there)
       if (endpoint.local.ifindex === undefined) await this.#make(endpoint, netns);
-    this.#announce(this.#parts.index.local(names).filter(({ state }) => state === 'attached'));
+    this.#announce(this.#parts.index.local(here).filter(({ state }) => state === 'attached'));
   }
 
   /** It cannot be in force now. @param netns where its interface will be */

@@ -110,7 +110,7 @@ export class Enforcement {
     if (changed.size > 0) await this.#enforceAll(this.refused.clashing(changed), revision);
     if (keys) {
       for (const register of registers) register.listed?.(keys, revision);
-      for (const reconciler of reconcilers.values()) reconciler.listed?.(keys, revision);
+      for (const reconciler of reconcilers.values()) await reconciler.listed?.(keys, revision);
     }
     const concern = changes.filter(({ key }) => !key.startsWith(LIVE));
     this.#note(hasGoneBack, { ...news, changes: concern });

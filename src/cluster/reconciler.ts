@@ -103,7 +103,7 @@ export interface Reconciler {
    * Called at a start, and after a watch has lost its place, when everything that the store had at that revision is in force,
    * and everything else removed.
    */
-  listed?(keys: ReadonlySet<string>, revision: number): void;
+  listed?(keys: ReadonlySet<string>, revision: number): void | Promise<void>;
   remove(names: readonly string[]): void | Promise<void>;
 
   /**

@@ -17,11 +17,12 @@ import {
 import { compareNames } from '../../model/name-order.ts';
 import type { AddressClaim } from '../../model/records.ts';
 import type { Put } from '../../store/store.ts';
+import { inTurns } from '../../turns.ts';
 import { blockAt, blocksOf, REST_MS } from './block.ts';
 import type { BlockContent, Holding } from './holding.ts';
 import type { Holdings } from './holdings.ts';
 import { PlanAgain } from '../plan-again.ts';
-import { refuseReserved, refuseTaken, type Pool } from './pool.ts';
+import { KEPT_PER_TURN, refuseReserved, refuseTaken, type Pool } from './pool.ts';
 import type { Draft } from '../reconciler.ts';
 
 /** The next block is claimed when fewer addresses than this are left. */
@@ -170,8 +171,8 @@ export class BlockPool implements Pool {
     holding?.free(value, this.#environment.clock());
   }
 
-  keep(isOwner: (owner: string) => boolean): void {
-    for (const [value, { endpoint }] of [...this.#owners]) {
+  async keep(isOwner: (owner: string) => boolean): Promise<void> {
+    for await (const [value, { endpoint }] of inTurns(this.#owners, KEPT_PER_TURN)) {
       if (!isOwner(endpoint)) this.giveBack(endpoint, addressText(value));
     }
     for (const { wants } of this.#holdings.known(this.network, this.#subnet.first).values()) {

@@ -23,7 +23,8 @@ import {
   type AddressRange,
   type Subnet,
 } from '../../model/address.ts';
-import { refuseReserved, refuseTaken, type Pool } from './pool.ts';
+import { inTurns } from '../../turns.ts';
+import { KEPT_PER_TURN, refuseReserved, refuseTaken, type Pool } from './pool.ts';
 import type { Draft } from '../reconciler.ts';
 
 /** In a large subnet, the oldest queued address is given again when the queue is this long. */
@@ -158,8 +159,9 @@ export class AddressPool implements Pool {
   }
 
   /** Releases the addresses of all others. */
-  keep(isOwner: (owner: string) => boolean): void {
-    for (const [value, owner] of [...this.#owners]) if (!isOwner(owner)) this.release(addressText(value));
+  async keep(isOwner: (owner: string) => boolean): Promise<void> {
+    for await (const [value, owner] of inTurns(this.#owners, KEPT_PER_TURN))
+      if (!isOwner(owner)) this.release(addressText(value));
   }
 
   #choose(): bigint {

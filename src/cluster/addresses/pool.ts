@@ -38,9 +38,12 @@ export interface Pool {
   claim(owner: string, address: string, isHere: boolean): void;
   /** Takes the address back if it is `owner` that has it. */
   giveBack(owner: string, address: string): void;
-  /** Takes back the addresses of all others. */
-  keep(isOwner: (owner: string) => boolean): void;
+  /** Takes back the addresses of all others, in turns of the event loop: there may be very many. */
+  keep(isOwner: (owner: string) => boolean): Promise<void>;
 }
+
+/** How many addresses `keep` looks at in one turn. */
+export const KEPT_PER_TURN = 4096;
 
 /** @param network its name @throws WeftError('invalid') for an address that no endpoint of the subnet can have */
 export function refuseReserved(owner: string, requested: string, network: string, subnet: Subnet): void {

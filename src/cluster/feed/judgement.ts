@@ -35,8 +35,8 @@ export interface Case {
 export function judge({ host, known, pending, entry, restoredAt, isJoining = false }: Case): Judgement {
   const there = entry?.revision ?? 0;
   if (!pending && known?.stored === there && restoredAt === undefined && !isJoining) return 'same';
-  const digest = entry && digestOf(JSON.stringify(entry.value));
-  if (known?.digest === digest) return 'same';
+  const isSame = known && entry ? known.digest === digestOf(JSON.stringify(entry.value)) : !known && !entry;
+  if (isSame) return 'same';
   const isFromRestore = restoredAt !== undefined && there <= restoredAt;
   if (pending) {
     if (there === pending.base || isFromRestore) return 'write';

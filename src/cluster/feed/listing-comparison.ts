@@ -33,7 +33,11 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
   const { state, host, listing, restoredAt, isJoining, newer, onLost } = options;
   const clashes = await pendingClashes(host, state.pending.all(), listing.entries);
   const isSameHistory = restoredAt === undefined && !isJoining;
-  const changes: Change[] = [];
+  const deleted: Change[] = [];
+  const put: Change[] = [];
+  const change = (key: string, entry: Entry | undefined): void => {
+    (entry ? put : deleted).push({ key, entry });
+  };
   const write: string[] = [];
   const settle = async (key: string, entry: Entry | undefined): Promise<void> => {
     const [known, pending] = [state.known.get(key), state.pending.get(key)];
@@ -47,7 +51,7 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
         state.settle(key, entry);
         if (!pending) break;
         await state.settlePending([{ key, entry }]);
-        if (entry) changes.push({ key, entry });
+        if (entry) change(key, entry);
         break;
       case 'hold':
         state.hold(key, entry);
@@ -61,12 +65,12 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
         await state.settlePending([{ key, entry }]);
         state.lose(key, why);
         onLost(why);
-        changes.push({ key, entry });
+        change(key, entry);
         break;
       }
       case 'take':
         state.take({ key, entry });
-        changes.push({ key, entry });
+        change(key, entry);
         break;
       default:
         judgement satisfies never;
@@ -83,7 +87,8 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
     if (at % COMPARED_PER_TURN === 0) await nextTurn();
     if (!there.has(key)) await settle(key, undefined);
   }
-  return { changes: [...changes.filter(({ entry }) => !entry), ...changes.filter(({ entry }) => entry)], write };
+  await nextTurn();
+  return { changes: [...deleted, ...put], write };
 }
 
 /** Why a write of this host is given up. */

@@ -519,15 +519,20 @@ export class SharedFeed implements Feed {
 
   /** Everything that is in force, for a cluster that knows nothing yet. @param changes to what was in force before */
   #first(changes: readonly Change[]): News {
-    const { mark, copied = new Map<string, Entry>() } = this.#state;
+    const { mark, copied } = this.#state;
     this.#state.copied = undefined;
     this.#isGiven = true;
+    const revision = mark?.revision ?? 0;
+    if (!copied) {
+      const there = changes.filter(({ entry }) => entry);
+      return { revision, changes: there, keys: new Set(there.map(({ key }) => key)) };
+    }
     for (const { key, entry } of changes) {
       if (entry) copied.set(key, entry);
       else copied.delete(key);
     }
     const all = [...copied.values()].map((entry) => ({ key: entry.key, entry }));
-    return { revision: mark?.revision ?? 0, changes: all, keys: new Set(copied.keys()) };
+    return { revision, changes: all, keys: new Set(copied.keys()) };
   }
 
   #give(changes: readonly Change[], madeAt?: number): void {

@@ -8,6 +8,7 @@ import { WeftError } from '../../error.ts';
 import type { KindDefinition } from '../../model/kinds/kind.ts';
 import type { HeldRecordReport, SharedStoreReport } from '../../model/report.ts';
 import type { Change, Entry, Store } from '../../store/store.ts';
+import { inTurns } from '../../turns.ts';
 import { keyOf, resourceAt } from '../keys.ts';
 import { digestOf, isOwnedBy, type KnownRecord } from './known-records.ts';
 import { PendingWrites } from './pending-writes.ts';
@@ -16,6 +17,8 @@ import type { StoreMark, Strangeness } from './store-identity.ts';
 
 /** The key of `own` that names the cluster that this host belongs to. */
 const CLUSTER_KEY = 'cluster';
+/** How many records of the copy are entered in one turn; takes some milliseconds. */
+const READ_PER_TURN = 256;
 /** How many lost writes are remembered. */
 const MOST_LOST = 100;
 
@@ -61,7 +64,7 @@ export class SharedState {
     if (!mark || mark.id !== id) return state;
     state.mark = mark;
     const copied = new Map<string, Entry>();
-    for (const entry of entries.values()) {
+    for await (const entry of inTurns(entries.values(), READ_PER_TURN)) {
       state.#set(entry, JSON.stringify(entry.value));
       copied.set(entry.key, entry);
     }
