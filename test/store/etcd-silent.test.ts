@@ -1,4 +1,5 @@
 /** A member that answers calls but is silent about watches or leases, or has no time. */
+import { promises as dns } from 'node:dns';
 import { status } from '@grpc/grpc-js';
 import t from 'tap';
 import type { WeftError } from '../../src/error.ts';
@@ -76,4 +77,20 @@ t.test('a member that has too much to do is asked again, until a call takes too 
   const error = (await impatient.transact(transaction).catch((error: unknown) => error)) as WeftError;
   t.match(error, { code: 'unreachable', message: /: too many requests$/ });
   t.notOk(isUnanswered(error), 'it was not made');
+});
+
+t.test('of the addresses of one name, not always the same is taken', async (t) => {
+  const alone = { code: status.UNAVAILABLE, details: 'etcdserver: no leader' };
+  const { etcd } = await falseMember(t, { range: () => alone }, '127.0.0.2:0');
+  const port = etcd.members[0]!.clientAddress.split(':')[1];
+  await falseMember(t, {}, `127.0.0.3:${port}`);
+  await falseMember(t, {}, `127.0.0.4:${port}`);
+  const addresses = [2, 3, 4].map((last) => ({ address: `127.0.0.${last}`, family: 4 }));
+  // gRPC asks there.
+  const { lookup } = dns;
+  t.teardown(() => Object.assign(dns, { lookup }));
+  Object.assign(dns, { lookup: async () => addresses });
+  const store = openStoreOf(etcd, { endpoints: [`etcd.example:${port}`] });
+  t.teardown(() => store.close());
+  await until(() => store.health().isReachable, { what: 'another member' });
 });

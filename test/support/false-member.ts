@@ -11,15 +11,20 @@ export function messageOf(type: string, fields: object): Buffer {
   return Buffer.from(api.lookupType(type).encode(fields).finish());
 }
 
+/** A message, or an error of gRPC. */
+export type Answer = Buffer | { readonly code: number; readonly details: string };
+
 export interface Answers {
   /** To each `Range`; by default nothing is stored. @returns a message */
-  readonly range?: (request: { readonly limit?: unknown }) => Buffer;
-  readonly transaction?: () => Buffer | { readonly code: number; readonly details: string };
+  readonly range?: (request: { readonly limit?: unknown }) => Answer;
+  readonly transaction?: () => Answer;
   /** To each request of a watch; by default it is silent. */
   readonly watch?: (request: { readonly progressRequest?: object }, send: (message: Buffer) => void) => void;
   /** To each request of the nth stream, from 1. */
   readonly keepAlive?: (send: (message: Buffer) => void, stream: number) => void;
 }
+
+type Callback = (error: object | null, message?: Buffer) => void;
 
 export interface FalseMember {
   readonly etcd: Etcd;
@@ -27,8 +32,8 @@ export interface FalseMember {
   readonly watches: () => number;
 }
 
-/** It ends with the test. */
-export async function falseMember(t: Test, answers: Answers): Promise<FalseMember> {
+/** It ends with the test. @param at where it listens */
+export async function falseMember(t: Test, answers: Answers, at = '127.0.0.1:0'): Promise<FalseMember> {
   let [watches, keepAlives] = [0, 0];
   const server = new Server();
   const bytes = (buffer: Buffer): Buffer => buffer;
@@ -43,7 +48,8 @@ export async function falseMember(t: Test, answers: Answers): Promise<FalseMembe
   });
   const [rangeRequest, watchRequest] = [api.lookupType('RangeRequest'), api.lookupType('WatchRequest')];
   const nothing = messageOf('RangeResponse', { header });
-  type Answer = (error: object | null, message?: Buffer) => void;
+  const settle = (callback: Callback, answer: Answer = nothing): void =>
+    Buffer.isBuffer(answer) ? callback(null, answer) : callback(answer);
   server.addService(
     {
       range: method('KV/Range', false),
@@ -52,13 +58,9 @@ export async function falseMember(t: Test, answers: Answers): Promise<FalseMembe
       keepAlive: method('Lease/LeaseKeepAlive', true),
     },
     {
-      range: ({ request }: { request: Buffer }, answer: Answer) =>
-        answer(null, answers.range?.(rangeRequest.toObject(rangeRequest.decode(request))) ?? nothing),
-      transaction: (_: unknown, answer: Answer) => {
-        const given = answers.transaction?.() ?? nothing;
-        if (Buffer.isBuffer(given)) answer(null, given);
-        else answer(given);
-      },
+      range: ({ request }: { request: Buffer }, callback: Callback) =>
+        settle(callback, answers.range?.(rangeRequest.toObject(rangeRequest.decode(request)))),
+      transaction: (_: unknown, callback: Callback) => settle(callback, answers.transaction?.()),
       watch: (call: ServerDuplexStream<Buffer, Buffer>) => {
         watches++;
         call.on('data', (request: Buffer) =>
@@ -74,10 +76,13 @@ export async function falseMember(t: Test, answers: Answers): Promise<FalseMembe
     },
   );
   const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, bound) =>
+    server.bindAsync(at, ServerCredentials.createInsecure(), (error, bound) =>
       error ? reject(error) : resolve(bound),
     );
   });
   t.teardown(() => server.forceShutdown());
-  return { etcd: { members: [{ clientAddress: `127.0.0.1:${port}` }] } as unknown as Etcd, watches: () => watches };
+  return {
+    etcd: { members: [{ clientAddress: `${at.replace(/:\d+$/, '')}:${port}` }] } as unknown as Etcd,
+    watches: () => watches,
+  };
 }

@@ -118,8 +118,9 @@ export function unreachable(store: Store, error?: WeftError): WeftError | undefi
   const { isReachable, why = 'it does not answer', since } = store.health();
   if (isReachable && !error) return undefined;
   const reason = isReachable ? error!.message : why;
+  const what = isReachable ? 'does not take this now' : 'cannot be reached';
   const from = isReachable || since === undefined ? '' : `, since ${new Date(since).toISOString()}`;
-  return new WeftError('unreachable', `the store cannot be reached (${reason}${from})`, { cause: error });
+  return new WeftError('unreachable', `the store ${what} (${reason}${from})`, { cause: error });
 }
 
 function behind(): WeftError {

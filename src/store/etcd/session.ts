@@ -56,6 +56,8 @@ const OPTIONS = {
   'grpc.keepalive_permit_without_calls': 1,
   'grpc.use_local_subchannel_pool': 1,
   'grpc.service_config_disable_resolution': 1,
+  // A name may have the addresses of several members, of which the first may be one that answers but has no leader.
+  'grpc.service_config': JSON.stringify({ loadBalancingConfig: [{ pick_first: { shuffleAddressList: true } }] }),
   'grpc.enable_retries': 0,
   'grpc.enable_http_proxy': 0,
 };
