@@ -41,7 +41,8 @@ import { recordOf, type BlockContent, type Holding, type Want } from './holding.
 import { Holdings, spaceOf } from './holdings.ts';
 import type { Register } from '../register.ts';
 
-const LOST = 'its address belongs to another host now: detach it, and attach it again to get another one';
+const LOST =
+  'its address belongs to another host now: unless it is moving there, detach it, and attach it again to get another one';
 
 type SetClaim = (address: bigint, claim: AddressClaim | undefined) => void;
 
