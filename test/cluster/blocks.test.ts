@@ -1,5 +1,7 @@
 /** Hosts with one store give addresses out of blocks that they claim, and out of each other's. */
+import { queryObjects } from 'node:v8';
 import t, { type Test } from 'tap';
+import { Holding } from '../../src/cluster/holding.ts';
 import { WeftError } from '../../src/error.ts';
 import { endpointKind } from '../../src/model/kinds/endpoint.ts';
 import { hostKind } from '../../src/model/kinds/host.ts';
@@ -393,4 +395,20 @@ t.test('a daemon that starts without the store goes on with what it holds, and g
   );
   await t.rejects(attach(a, 'late'), { code: 'unreachable' }, 'no other block can be claimed');
   await t.rejects(attach(a, 'x', '10.0.0.17'), { code: 'unreachable' });
+});
+
+t.test('nothing is left of the blocks of networks that come and go', async (t) => {
+  const shared = await openStore(t);
+  const here = await open(t, shared, 'here');
+  const subnets = ['10.0.0.0/24'];
+  for (const name of ['red', 'green']) {
+    await here.cluster.apply([
+      manifest('Network', name, { subnets }),
+      manifest('Endpoint', 'web', { network: name, netns }),
+    ]);
+    await here.cluster.delete(endpointKind, { name: 'web' });
+    await here.cluster.delete(networkKind, { name });
+    await settled(here);
+  }
+  t.equal(Number(queryObjects(Holding, { format: 'count' })), 0);
 });

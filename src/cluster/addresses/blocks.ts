@@ -281,7 +281,12 @@ export class Blocks implements Register {
       await this.#step(holding);
     }
     await this.#save([...this.#own]);
-    for (const holding of this.#own) if (!holding.concernsThisHost) this.#own.delete(holding);
+    for (const holding of this.#own) {
+      if (holding.concernsThisHost) continue;
+      this.#own.delete(holding);
+      // Without a subnet, nobody plans with it.
+      if (holding.isVoid && !this.#poolOf(holding)) this.#holdings.delete(holding);
+    }
   }
 
   /** Brings the record of a block to where it should be. */

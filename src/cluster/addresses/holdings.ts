@@ -5,6 +5,8 @@ import { blockKey, blockOfKey } from './block.ts';
 import { Holding, recordOf, type BlockContent } from './holding.ts';
 import type { Draft } from '../reconciler.ts';
 
+const NONE: ReadonlyMap<bigint, Holding> = new Map();
+
 export class Holdings {
   readonly hostName: string;
   /** By network and family, then by the first address. */
@@ -17,17 +19,18 @@ export class Holdings {
 
   /** The block of a network that begins with an address. */
   find(network: string, first: bigint): Holding {
-    const space = this.#space(network, first);
+    const name = spaceOf(network, first);
+    const space = this.#holdings.get(name) ?? new Map<bigint, Holding>();
     const known = space.get(first);
     if (known) return known;
     const holding = new Holding({ key: blockKey(network, first), network, first }, this.hostName);
-    space.set(first, holding);
+    this.#holdings.set(name, space.set(first, holding));
     return holding;
   }
 
   /** The blocks of a network that this host knows of, in the family of an address, by their first addresses. */
   known(network: string, address: bigint): ReadonlyMap<bigint, Holding> {
-    return this.#space(network, address);
+    return this.#holdings.get(spaceOf(network, address)) ?? NONE;
   }
 
   /** What the record will be when a change is stored. */
@@ -51,7 +54,11 @@ export class Holdings {
   }
 
   delete({ network, first }: Holding): void {
-    this.#space(network, first).delete(first);
+    const name = spaceOf(network, first);
+    const space = this.#holdings.get(name);
+    space?.delete(first);
+    // Networks come and go, and nothing of them is to be left here.
+    if (space?.size === 0) this.#holdings.delete(name);
   }
 
   *all(): Iterable<Holding> {
@@ -62,15 +69,6 @@ export class Holdings {
   atKey(key: string): Holding | undefined {
     const place = blockOfKey(key);
     return place && this.find(place.network, place.first);
-  }
-
-  #space(network: string, address: bigint): Map<bigint, Holding> {
-    const name = spaceOf(network, address);
-    const known = this.#holdings.get(name);
-    if (known) return known;
-    const space = new Map<bigint, Holding>();
-    this.#holdings.set(name, space);
-    return space;
   }
 }
 

@@ -9,6 +9,8 @@ import type { Register } from '../register.ts';
 export const LIVE = 'live/';
 /** Clocks of hosts may differ by this much before it is told. Nothing depends on them. */
 const MOST_SKEW_MS = 60_000;
+/** Of how many hosts it is remembered since when they are gone. */
+const MOST_GONE = 4096;
 
 export interface LiveHostsEnvironment {
   /** The name of this host. */
@@ -45,7 +47,7 @@ export class LiveHosts implements Register {
       else this.#revisions.delete(name);
       const { data: record } = liveRecord.safeParse(entry?.value);
       if (!record) {
-        if (this.#known.delete(name)) this.#goneSinceMs.set(name, this.#environment.wallClock());
+        if (this.#known.delete(name)) this.#gone(name);
         continue;
       }
       this.#goneSinceMs.delete(name);
@@ -58,6 +60,12 @@ export class LiveHosts implements Register {
     this.#isListing = false;
     for (const name of this.#known.keys()) if (!keys.has(LIVE + name)) this.#known.delete(name);
     for (const name of this.#revisions.keys()) if (!keys.has(LIVE + name)) this.#revisions.delete(name);
+  }
+
+  #gone(name: string): void {
+    this.#goneSinceMs.set(name, this.#environment.wallClock());
+    const [oldest] = this.#goneSinceMs.keys();
+    if (this.#goneSinceMs.size > MOST_GONE) this.#goneSinceMs.delete(oldest!);
   }
 
   find(name: string): LiveRecord | undefined {
