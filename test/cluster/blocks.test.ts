@@ -1,7 +1,7 @@
 /** Hosts with one store give addresses out of blocks that they claim, and out of each other's. */
 import { queryObjects } from 'node:v8';
 import t, { type Test } from 'tap';
-import { Holding } from '../../src/cluster/holding.ts';
+import { Holding } from '../../src/cluster/addresses/holding.ts';
 import { WeftError } from '../../src/error.ts';
 import { endpointKind } from '../../src/model/kinds/endpoint.ts';
 import { hostKind } from '../../src/model/kinds/host.ts';

@@ -1,7 +1,7 @@
 /** What is remembered of hosts and networks that are gone does not grow with how many there were. */
 import t from 'tap';
-import { Holdings } from '../../src/cluster/holdings.ts';
-import { LiveHosts } from '../../src/cluster/live-hosts.ts';
+import { Holdings } from '../../src/cluster/addresses/holdings.ts';
+import { LiveHosts } from '../../src/cluster/membership/live-hosts.ts';
 import type { LiveRecord } from '../../src/model/records.ts';
 
 t.test('since when hosts are gone is known of the last ones', async (t) => {
