@@ -68,6 +68,12 @@ t.test('it is found without looking at all of them each time', async (t) => {
   t.same(all(), []);
 });
 
+t.test('VTEPs are in the order of the names, whoever came first', async (t) => {
+  const hosts = openHosts();
+  for (const n of [3, 1, 2]) await hosts.put([stored(`host-${n}`, `192.0.2.${n}`)]);
+  t.same(hosts.vteps(), ['192.0.2.1', '192.0.2.2', '192.0.2.3']);
+});
+
 t.test('VTEPs follow any changes of hosts, one by one', async (t) => {
   for (let seed = 1; seed <= 20; seed++) {
     const random = new Random(seed);

@@ -66,9 +66,17 @@ export class Hosts extends Declarations<HostResource> {
     this.#follow(this.#peers);
   }
 
-  /** The underlay addresses of all VTEPs, from `--peer` or of hosts. The same array as long as no host has changed. */
+  /**
+   * The underlay addresses of all VTEPs: those from `--peer`, then of hosts by their names, whoever came first. The same array
+   * as long as no host has changed.
+   */
   vteps(): readonly string[] {
-    return (this.#vteps ??= [...this.#followed.keys()]);
+    return (this.#vteps ??= this.#inOrder());
+  }
+
+  #inOrder(): string[] {
+    const all = new Set([...this.#peers, ...this.all().map(({ resource }) => resource.spec.underlay)]);
+    return [...all].filter((underlay) => this.#followed.has(underlay));
   }
 
   /** The VTEP of a host, always the same array. @throws WeftError('not_found') */
