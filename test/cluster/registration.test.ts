@@ -210,6 +210,24 @@ t.test('a host that was rebooted waits until the record of the boot before goes'
   t.ok(await store.get('live/left'));
 });
 
+t.test('a host that was cut off writes nothing if another one has taken its place meanwhile', async (t) => {
+  const { daemon, own, store } = await lab(t);
+  let isRunning: boolean | undefined = true;
+  const { membership } = await daemon('left', '192.0.2.1', 'aa01', await own(), { isRunning: () => isRunning });
+  const { value } = (await store.get('live/left'))!;
+  const process = { bootId: 'b', pidNamespace: 'pid:[1]', pid: 1, startTicks: '1', stateDirectory: '8/copy' };
+  const see = (live: object): void =>
+    membership.live.see([{ key: 'live/left', entry: { key: 'live/left', value: live, revision: 9 } }]);
+  see(value as object);
+  t.equal(membership.whyBarred, undefined, 'this daemon');
+  isRunning = undefined;
+  see({ ...(value as object), process });
+  t.same(membership.report, { state: 'registered' }, 'it has not tried to register again');
+  t.match(membership.whyBarred, /^host "left" runs elsewhere since 20/);
+  isRunning = false;
+  t.equal(membership.whyBarred, undefined, 'one that has ended');
+});
+
 t.test('if that record stays, another machine has a copy of the state directory', async (t) => {
   const { daemon, own, time, store } = await lab(t);
   await daemon('left', '192.0.2.1', 'aa01', await own());

@@ -9,7 +9,7 @@ import type { Hosts } from './hosts.ts';
 import { InForce } from './in-force.ts';
 import { LiveHosts } from './live-hosts.ts';
 import { Presence, type PresenceReport } from './presence.ts';
-import { Registration } from './registration.ts';
+import { isAnother, Registration } from './registration.ts';
 
 export interface MembershipEnvironment {
   /** Undefined if no store is shared. */
@@ -104,7 +104,13 @@ export class Membership {
 
   /** Why this host must not write to the store: it shares with another host what it must not, or may do so. */
   get whyBarred(): string | undefined {
-    return this.#presence?.whyBarred;
+    const why = this.#presence?.whyBarred;
+    if (!this.#presence || why !== undefined) return why;
+    // It may be known before the next attempt to register, which says more.
+    const { host, process, isRunning } = this.#environment;
+    const running = this.live.find(host);
+    const isOther = running !== undefined && isAnother(running, process, isRunning);
+    return isOther ? `host "${host}" runs elsewhere since ${running.startedAt}` : undefined;
   }
 
   /** What is known of each of the other hosts of the store, by name. */

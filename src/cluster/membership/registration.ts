@@ -164,10 +164,8 @@ export class Registration {
         `underlay ${underlay} belongs to host "${name}" (${whoText(record)}): give this host another address with --underlay; if host "${name}" does not exist any more, \`weft delete host ${name}\` on another host first`,
       );
     }
-    const isThere = running && isRunning(running.process);
-    if (!running || isThere === false) return;
-    // This daemon, or the one that it takes over from: nobody else uses the same state directory.
-    if (isThere && running.process.stateDirectory === process.stateDirectory) return;
+    if (!running || !isAnother(running, process, isRunning)) return;
+    const isThere = isRunning(running.process);
     const other = `host "${host}" (${whoText(own)}) runs already, since ${running.startedAt}`;
     if (isThere === undefined && mayWait) {
       throw new StillThere('conflict', `${other}: waiting whether that was this host before its reboot`);
@@ -212,6 +210,19 @@ export class Registration {
     ];
     return { expect, put, delete: given };
   }
+}
+
+/**
+ * False if a record with the name of this host is that of this daemon, of one that has ended, or of the one that it takes over
+ * from: nobody else uses the same state directory.
+ */
+export function isAnother(
+  { process }: LiveRecord,
+  own: ProcessIdentity,
+  isRunning: RegistrationEnvironment['isRunning'],
+): boolean {
+  const isThere = isRunning(process);
+  return isThere === undefined || (isThere && process.stateDirectory !== own.stateDirectory);
 }
 
 /** The keys of a registered host besides its endpoints and addresses. */
