@@ -207,6 +207,7 @@ export class Networks implements Reconciler {
         `network "${name}": vni is missing: with static peers it must be given (--vni), the same on every host`,
       );
     }
+    this.#environment.blocks?.refuseLeft(name, subnets, (other) => this.#networks.has(other));
     return 'created';
   }
 

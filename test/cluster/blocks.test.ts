@@ -8,6 +8,7 @@ import { hostKind } from '../../src/model/kinds/host.ts';
 import { networkKind } from '../../src/model/kinds/network.ts';
 import type { BlockRecord } from '../../src/model/records.ts';
 import type { Store } from '../../src/store/store.ts';
+import { Switchable } from '../support/switchable.ts';
 import { manifest, openControlPlane, openStore, type ControlPlaneOptions } from './control-plane.ts';
 
 type Plane = Awaited<ReturnType<typeof openControlPlane>>;
@@ -251,11 +252,76 @@ t.test('a deleted network takes its blocks along, and they are claimed anew in t
   await detach(b, 'x2');
   await settled(a, b);
   await b.cluster.delete(networkKind, { name: 'blue' });
-  t.strictSame(await blocksIn(shared), {});
+  t.notOk('blocks/blue/4-10.0.0.16' in (await blocksIn(shared)), 'its own go with it');
   await settled(a, b);
+  t.strictSame(await blocksIn(shared), {}, 'the other host gives up what it has');
   await b.cluster.apply([blue('10.0.0.0/24')]);
   await settled(a, b);
   t.equal(await attach(b, 'x2'), '10.0.0.2');
+});
+
+t.test('a host that is cut off keeps its addresses while its network is deleted and created again', async (t) => {
+  const shared = await openStore(t);
+  const link = new Switchable(shared);
+  const a = await open(t, shared, 'a', undefined, { after });
+  const b = await open(t, link, 'b');
+  const red = manifest('Network', 'red', { subnets: ['10.0.0.0/25'] });
+  await a.cluster.apply([blue('10.0.0.0/27')]);
+  await settled(b);
+  t.equal(await attach(b, 'b1'), '10.0.0.2');
+  await detach(b, 'b1');
+  await settled(a, b);
+  link.away();
+  t.equal(await attach(b, 'b2'), '10.0.0.3', 'it attaches while nobody hears of it');
+
+  await a.cluster.delete(networkKind, { name: 'blue' });
+  t.match(await blocksIn(shared), { 'blocks/blue/4-10.0.0.0': { host: 'b' } });
+  await t.rejects(a.cluster.apply([red]), {
+    code: 'conflict',
+    message:
+      /^network "red": host "b" still has addresses of it from network "blue", which was deleted: choose another/,
+  });
+  await a.cluster.apply([blue('10.0.0.0/27')]);
+  const given: string[] = [];
+  for (let n = 0; n < 14; n++) given.push(await attach(a, `a${n}`));
+  t.notOk(given.includes('10.0.0.3'));
+  t.ok(
+    given.every((ip) => Number(ip.split('.')[3]) >= 16),
+    `${given.join()}: none of the block of b`,
+  );
+  link.back();
+  do await settled(a, b);
+  while (b.feed.report()!.pending.length > 0);
+  await settled(a);
+  t.equal(b.endpoints.get('b2').addresses.join(), '10.0.0.3');
+  t.equal(a.endpoints.get('b2').addresses.join(), '10.0.0.3', 'it is known now, and still in force');
+  t.match(await blocksIn(shared), {
+    'blocks/blue/4-10.0.0.0': { host: 'b' },
+    'blocks/blue/4-10.0.0.16': { host: 'a' },
+  });
+});
+
+t.test('a host that was cut off gives up what it has of a deleted network, also after a restart', async (t) => {
+  for (const restarts of [false, true]) {
+    const shared = await openStore(t);
+    const link = new Switchable(shared);
+    const a = await open(t, shared, 'a');
+    let b = await open(t, link, 'b');
+    await a.cluster.apply([blue('10.0.0.0/24')]);
+    await settled(b);
+    await attach(b, 'b1');
+    await detach(b, 'b1');
+    await settled(a, b);
+    link.away();
+    if (restarts) await b.close();
+    await a.cluster.delete(networkKind, { name: 'blue' });
+    const creating = a.cluster.apply([manifest('Network', 'red', { subnets: ['10.0.0.0/25'] })]);
+    link.back();
+    if (restarts) b = await open(t, link, 'b', b.directory);
+    await settled(b);
+    t.match(await creating, [{ action: 'created' }], 'who waits for that goes on');
+    t.strictSame(await blocksIn(shared), {});
+  }
 });
 
 t.test('200 attaches at once on three hosts, one of which is killed: no address twice, none lost', async (t) => {

@@ -18,6 +18,11 @@ export function blockAt(subnet: AddressRange, value: bigint): AddressRange {
   return { first: first > subnet.first ? first : subnet.first, last: last < subnet.last ? last : subnet.last };
 }
 
+/** The most that a block which begins there can have. */
+export function widestBlock(first: bigint): AddressRange {
+  return { first, last: first - (first % ADDRESSES) + ADDRESSES - 1n };
+}
+
 /** The blocks of a subnet, in ascending order. There may be very many. */
 export function* blocksOf(subnet: AddressRange): Iterable<AddressRange> {
   for (let next = subnet.first; next <= subnet.last; ) {

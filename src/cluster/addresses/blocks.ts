@@ -27,18 +27,23 @@
  * Removing a host (`without`) gives all that it has to others at once. It is the operator's word that the host is gone. If
  * it comes back nevertheless, it sees a newer record that names another host, and its endpoints lose their addresses.
  *
+ * A deleted network takes only the blocks of the host that deletes it along. The others give theirs up when they know of it
+ * (`left-blocks.ts`).
+ *
  * An address that an endpoint gave back rests for a minute before another endpoint gets it. A single address rests with
  * the host that had it, which gives it back only then.
  */
 import { WeftError } from '../../error.ts';
-import { addressText } from '../../model/address.ts';
+import { addressText, type AddressRange } from '../../model/address.ts';
 import type { AddressClaim } from '../../model/records.ts';
-import type { Change, Expectation, Put, Store, Transaction } from '../../store/store.ts';
+import { joined, type Change, type Expectation, type Put, type Store, type Transaction } from '../../store/store.ts';
+import { PlanAgain } from '../plan-again.ts';
 import { inTurns } from '../../turns.ts';
 import { BlockPool } from './block-pool.ts';
 import { BLOCKS, REST_MS } from './block.ts';
 import { recordOf, type BlockContent, type Holding, type Want } from './holding.ts';
 import { Holdings, spaceOf } from './holdings.ts';
+import { leftError, leftIn, type Left } from './left-blocks.ts';
 import type { Register } from '../register.ts';
 
 const LOST =
@@ -82,6 +87,8 @@ export class Blocks implements Register {
   /** Those of which this host has, wants or remembers something. */
   readonly #own = new Set<Holding>();
   readonly #pools = new Map<string, BlockPool>();
+  /** Those that there are. */
+  readonly #networks = new Set<string>();
   readonly #waiting = new Set<() => void>();
   /** The pass that is running. */
   #passing: Promise<void> | undefined;
@@ -122,6 +129,7 @@ export class Blocks implements Register {
       onNeed: (holding) => this.keepSoon(holding),
     });
     this.#pools.set(spaceOf(network, pool.addresses.first), pool);
+    this.#networks.add(network);
     for (const holding of this.#holdings.known(network, pool.addresses.first).values()) this.#noteOwn(holding);
     return pool;
   }
@@ -149,25 +157,66 @@ export class Blocks implements Register {
     this.keepSoon();
   }
 
-  /** A network is gone. What the store still says of its blocks is left alone. */
+  /** A network is gone. What this host has of its blocks is given up. */
   forget(network: string): void {
     for (const holding of this.#own) if (holding.network === network && holding.revision === 0) holding.clear();
     for (const [space, pool] of this.#pools) if (pool.network === network) this.#pools.delete(space);
+    this.#networks.delete(network);
     this.keepSoon();
   }
 
-  /** What a transaction that deletes a network does about its blocks. */
+  /**
+   * What a transaction that deletes a network does about its blocks: this host gives up what it has of them, and so does
+   * every other host when it knows of that (`left-blocks.ts`).
+   */
   withoutNetwork(network: string): Transaction {
     const known = [...this.#holdings.all()].filter((holding) => holding.network === network && holding.revision > 0);
-    return { expect: known.map(({ key, revision }) => ({ key, revision })), delete: known.map(({ key }) => key) };
+    const isNobodys = ({ isDamaged, content }: Holding): boolean =>
+      isDamaged || (content.host === undefined && content.claimed.size === 0);
+    const nobodys = known.filter(isNobodys);
+    return joined(
+      {
+        expect: nobodys.map(({ key, revision }) => ({ key, revision })),
+        delete: nobodys.map(({ key }) => key),
+      },
+      this.#without(
+        this.#environment.hostName,
+        known.filter((holding) => !isNobodys(holding)),
+      ),
+    );
+  }
+
+  /**
+   * @param subnets of a new network @param exists whether there is a network of this name
+   * @throws PlanAgain if another host still has addresses of them, from a network that was deleted
+   */
+  refuseLeft(name: string, subnets: readonly AddressRange[], exists: (network: string) => boolean): void {
+    const left = (): Left | undefined => leftIn(this.#holdings.all(), name, subnets, exists);
+    const first = left();
+    if (!first) return;
+    throw new PlanAgain(leftError(name, first), async () => {
+      let isOver = false;
+      const cancel = this.#environment.after(ANSWER_MS, () => {
+        isOver = true;
+        this.#tell();
+      });
+      while (left() && !isOver && !this.#isClosed) await new Promise<void>((resolve) => this.#waiting.add(resolve));
+      cancel();
+      const still = left();
+      if (still) throw leftError(name, still);
+    });
   }
 
   /** What a transaction that removes a host does about the blocks. */
   without(host: string): Transaction {
+    return this.#without(host, this.#holdings.all());
+  }
+
+  #without(host: string, holdings: Iterable<Holding>): Transaction {
     const expect: { key: string; revision: number }[] = [];
     const put: Put[] = [];
     const deleted: string[] = [];
-    for (const { key, revision, content } of this.#holdings.all()) {
+    for (const { key, revision, content } of holdings) {
       const isItsBlock = content.host === host;
       if (!isItsBlock && ![...content.claimed.values()].some((claim) => claim.host === host)) continue;
       const isNobodys = isItsBlock || content.host === undefined;
@@ -293,6 +342,7 @@ export class Blocks implements Register {
   async #step(holding: Holding): Promise<void> {
     const { store, expectations } = this.#environment;
     if (holding.isBehind || !store.health().isReachable) return;
+    if (!this.#networks.has(holding.network)) return this.#giveUp(holding);
     const others = expectations(holding.network);
     if (!others) return;
     const { key, revision } = holding;
@@ -314,6 +364,21 @@ export class Blocks implements Register {
       this.#tell();
     } catch (error) {
       // Somebody has changed it meanwhile: what has to be done is found out again when that is seen.
+      if (!(error instanceof WeftError) || error.code !== 'conflict') throw error;
+    }
+  }
+
+  /** Gives back what this host has of a network that is gone: its own store forgets it first. */
+  async #giveUp(holding: Holding): Promise<void> {
+    if (holding.revision === 0) return;
+    holding.clear();
+    await this.#save([holding]);
+    const transaction = this.#without(this.#environment.hostName, [holding]);
+    if (transaction.expect?.length === 0) return;
+    holding.leave();
+    try {
+      holding.wrote(await this.#environment.store.transact(transaction));
+    } catch (error) {
       if (!(error instanceof WeftError) || error.code !== 'conflict') throw error;
     }
   }
