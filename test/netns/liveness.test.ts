@@ -3,17 +3,18 @@
  *   │ a1 (11) ─ weft┼── underlay ──┼weft ─ b1 (21) │
  *   └───────────────┘      ✂ nft   └───────────────┘
  *
- * Two hosts with static peers and a key probe each other through the tunnel. What is cut, misconfigured or not weft is
- * noticed and named, and a host that is gone leaves forwarding until it is back.
+ * Two hosts with a key, their own or that of a shared store, probe each other through the tunnel. What is cut, misconfigured
+ * or not weft is noticed and named, and a host that is gone leaves forwarding until it is back.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import type { HostReport } from '../../src/model/report.ts';
 import { openLab, type Lab, type Namespace } from '../support/lab.ts';
 import { until } from '../support/process.ts';
 import { attachContainer, kernelContainer, kernelVtep, overlay, underlay } from '../support/topology.ts';
 import { ping } from '../support/traffic.ts';
+import { modeName, modes, twoHosts, type Mode } from '../support/two-hosts.ts';
 import { datapathKinds, Weft, type DatapathKind } from '../support/weft.ts';
 
 t.setTimeout(600_000);
@@ -56,26 +57,37 @@ const clashes = async (weft: Weft, text: RegExp): Promise<unknown> =>
     what: `a clash says ${text}`,
   });
 
-async function twoHosts(lab: Lab, datapath: DatapathKind, keys = { left: KEY, right: KEY }) {
+async function withKeys(lab: Lab, datapath: DatapathKind, keys = { left: KEY, right: KEY }) {
   const under = await underlay(lab, 'ipv4');
   const up = (side: 'left' | 'right', peer: string): Promise<Weft> =>
     Weft.up(lab, under[side], side, { datapath, peers: [`${peer},${keys[side]}`], arguments: quickly(lab) });
   return { under, left: await up('left', under.rightIp), right: await up('right', under.leftIp) };
 }
 
-for (const datapath of datapathKinds) {
-  await t.test(`${datapath}: two hosts that probe each other`, async (t) => {
+/** With a store, the hosts find each other and their key there. */
+async function probing(lab: Lab, mode: Mode) {
+  if (mode.store === 'static peers') {
+    const { under, left, right } = await withKeys(lab, mode.datapath);
+    for (const weft of [left, right]) await weft.createNetwork(overlay.create);
+    return { under, left, right };
+  }
+  const under = await underlay(lab, 'ipv4');
+  const { left, right, createNetwork } = await twoHosts(lab, under, mode, { arguments: quickly(lab) });
+  await createNetwork(overlay.create);
+  return { under, left, right };
+}
+
+for (const mode of modes) {
+  await t.test(`${modeName(mode)}: two hosts that probe each other`, async (t) => {
     const lab = openLab(t);
-    const { under, left, right } = await twoHosts(lab, datapath);
-    await left.createNetwork(overlay.create);
-    await right.createNetwork(overlay.create);
+    const { under, left, right } = await probing(lab, mode);
     const a1 = await attachContainer(lab, left, 'a1', 11);
     const b1 = await attachContainer(lab, right, 'b1', 21);
     await becomes(left, 'up');
     await becomes(right, 'up');
     await ping(a1.namespace, b1.ip4);
 
-    await t.test('the way is known, and shown', async (t) => {
+    const isShown = async (t: Test): Promise<void> => {
       await until(async () => (await peerOf(left)).lossIn.of >= 10, { what: 'ten probes have come' });
       const peer = await peerOf(left);
       t.ok(peer.roundTripMs !== null && peer.roundTripMs >= 0);
@@ -87,7 +99,8 @@ for (const datapath of datapathKinds) {
       t.match(await left.run('status'), `${under.rightIp} (up, path MTU 1500)`);
       t.match(await left.run('doctor'), new RegExp(`tunnel ${under.rightIp}\\s+ok\\s+answers probes in`));
       t.same((await left.client.status()).clashes, []);
-    });
+    };
+    if (mode.store === 'static peers') await t.test('the way is known, and shown', isShown);
 
     await t.test('a host that loses power leaves forwarding, and is back at once', async (t) => {
       const mend = await cut(under.right, 'input', 'output');
@@ -120,13 +133,14 @@ for (const datapath of datapathKinds) {
       await becomes(right, 'up');
     });
 
-    await t.test('a network whose VNI the peer does not have is named', async (t) => {
+    const isNamed = async (t: Test): Promise<void> => {
       await left.createNetwork('odd --subnet 10.55.0.0/24 --vni 77');
       await clashes(left, /has no network with VNI 77 \("odd" here\)/);
       t.match((await left.attempt('doctor')).stdout, /clash\s+warning\s+peer \S+ has no network with VNI 77/);
       await right.createNetwork('odd --subnet 10.55.0.0/24 --vni 77');
       await until(async () => (await left.client.status()).clashes.length === 0, { what: 'nothing clashes' });
-    });
+    };
+    if (mode.store === 'static peers') await t.test('a network whose VNI the peer does not have is named', isNamed);
 
     await t.test('a host that is started again is up again by itself', async (t) => {
       await right.stop();
@@ -137,10 +151,12 @@ for (const datapath of datapathKinds) {
       t.equal((await left.client.status()).datapath.drops['probe_unauthentic'], undefined);
     });
   });
+}
 
+for (const datapath of datapathKinds) {
   await t.test(`${datapath}: different keys`, async (t) => {
     const lab = openLab(t);
-    const { left, right } = await twoHosts(lab, datapath, { left: KEY, right: OTHER_KEY });
+    const { left, right } = await withKeys(lab, datapath, { left: KEY, right: OTHER_KEY });
     for (const weft of [left, right]) {
       await clashes(weft, /has not answered any probe on UDP 4789/);
       await clashes(weft, /have a wrong key/);
