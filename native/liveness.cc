@@ -236,7 +236,9 @@ void Liveness::note_lateness(double late_ms, double now_ms) {
   if (late_ms > interval / 2) {
     for (Peer& peer : peers_) peer.excused_ms += late_ms;
   }
-  if (late_ms <= interval) return;
+  // While it starts, nobody expects anything of it yet.
+  const bool is_known = std::any_of(peers_.begin(), peers_.end(), [](const Peer& peer) { return peer.is_up(); });
+  if (late_ms <= interval || !is_known) return;
   const double longest = interval * settings_.multiplier;
   slow_ms_ = std::min(std::max(late_ms, now_ms < slow_until_ms_ ? slow_ms_ : 0), longest);
   slow_until_ms_ = now_ms + kSlowIntervals * interval;

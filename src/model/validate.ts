@@ -23,10 +23,18 @@ export interface ValidateOptions {
   readonly field?: string;
 }
 
+/**
+ * The library compiles a schema when it is first used. That takes milliseconds, for which a daemon that starts with a few
+ * resources would forward nothing.
+ */
+const UNCOMPILED = 100;
+let validated = 0;
+
 /** @throws WeftError('invalid') */
 export function validate<S extends z.ZodType>(schema: S, value: unknown, options: ValidateOptions = {}): z.output<S> {
   const { locate = () => '', field = '' } = options;
-  const result = schema.safeParse(value, { error: standardMessage, reportInput: true });
+  const jitless = validated++ < UNCOMPILED;
+  const result = schema.safeParse(value, { error: standardMessage, reportInput: true, jitless });
   if (result.success) return result.data;
   const [issue] = result.error.issues;
   if (!issue) throw new WeftError('internal', 'a value was refused without a reason');

@@ -159,13 +159,15 @@ export class OutsideLink {
       this.#isFinished = false;
       return;
     }
-    await rules.mend();
-    this.#ifindex = openLink();
     if (left === 'held') {
-      // The interface is as the daemon before has set it up, and the rules are new.
+      // The interface is as the daemon before has set it up, and with new rules it may carry frames.
+      await this.#loadRules();
+      this.#ifindex = openLink();
       this.#isFinished = false;
       return;
     }
+    await rules.mend();
+    this.#ifindex = openLink();
     if (!this.hasIp6) warn('no IPv6 to the outside: the host has none', {});
     for (const fact of others) await fact.mend();
   }
@@ -177,7 +179,9 @@ export class OutsideLink {
 
   /** Makes all else as this version and its configuration have it. */
   async finish(): Promise<void> {
-    for (const fact of this.facts()) await fact.mend();
+    const [rules, ...others] = this.facts();
+    await (this.#rules.length > 0 ? this.#tookForce() : rules.mend());
+    for (const fact of others) await fact.mend();
     this.#isFinished = true;
   }
 
@@ -252,9 +256,14 @@ export class OutsideLink {
   }
 
   async #loadTable(): Promise<void> {
+    await this.#loadRules();
+    await this.#tookForce();
+  }
+
+  /** They are in force then; `#tookForce` notes how the kernel lists them. */
+  async #loadRules(): Promise<void> {
     this.#inForce = undefined;
     this.#rules = await loadRules(tableText({ ...this.#options, published: this.#published, hasIp6: this.hasIp6 }));
-    await this.#tookForce();
   }
 
   async #tookForce(): Promise<void> {

@@ -288,7 +288,8 @@ export class ReferenceLiveness {
   #noteLateness(lateMs: number, nowMs: number): void {
     const { intervalMs, multiplier } = this.#settings;
     if (lateMs > intervalMs / 2) for (const peer of this.#peers) peer.excusedMs += lateMs;
-    if (lateMs <= intervalMs) return;
+    // While it starts, nobody expects anything of it yet.
+    if (lateMs <= intervalMs || !this.#peers.some(({ isUp }) => isUp)) return;
     const longestMs = intervalMs * multiplier;
     this.#slowMs = Math.min(Math.max(lateMs, nowMs < this.#slowUntilMs ? this.#slowMs : 0), longestMs);
     this.#slowUntilMs = nowMs + SLOW_INTERVALS * intervalMs;
