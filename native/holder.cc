@@ -4,7 +4,7 @@
 //   daemon ──put, drop──► holder ──take──► the next daemon
 //
 // The daemon starts it with the listening socket as descriptor 3, in a session of its own. It ends when a daemon says
-// so, and otherwise kHoldMs after the last one has gone. It does nothing with the descriptors but keep them, and has no
+// so, and otherwise kHoldMs after the last one has gone. A daemon that it does not answer kills it. It does nothing with the descriptors but keep them, and has no
 // threads and no files. io/passing.h has the messages; each is a letter and perhaps a name:
 //
 //   P name + descriptors   keeps them under this name, in place of those that it had   → K | F (no room)
@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -99,6 +100,8 @@ int main() {
   signal(SIGINT, SIG_IGN);
   if (chdir("/") < 0) return 1;
   fcntl(kListener, F_SETFD, FD_CLOEXEC);
+  // Whoever connects from now on gets the pid of this process (SO_PEERCRED), and not that of the one which listened before.
+  if (listen(kListener, static_cast<int>(kMostClients)) < 0) return 1;
   rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
     limit.rlim_cur = limit.rlim_max;

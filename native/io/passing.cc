@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <utility>
@@ -25,10 +26,21 @@ bool address_of(const char* path, sockaddr_un* address) {
   return true;
 }
 
-// 0, also if nothing has happened yet, or -errno.
+int64_t now_ms() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
+}
+
+// 0, also if nothing has happened yet, or -errno. Signals, such as that of a child that ends, do not shorten it.
 int wait_for(int fd, short events, int wait_ms) {
   pollfd one = {fd, events, 0};
-  return poll(&one, 1, wait_ms) < 0 && errno != EINTR ? -errno : 0;
+  const int64_t end_ms = now_ms() + wait_ms;
+  for (int64_t left = wait_ms; left >= 0; left = end_ms - now_ms()) {
+    if (poll(&one, 1, static_cast<int>(left)) >= 0) return 0;
+    if (errno != EINTR) return -errno;
+  }
+  return 0;
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
@@ -89,6 +90,33 @@ void test_messages() {
     CHECK(receive_message(one.get(), 100, &message) == -EPIPE);
   }
   CHECK(open_descriptors() == before);
+}
+
+void on_signal(int) {}
+
+// Signals that come meanwhile do not shorten a wait.
+void test_signals() {
+  int ends[2];
+  CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) == 0);
+  const Fd one(ends[0]), other(ends[1]);
+  struct sigaction action = {};
+  action.sa_handler = on_signal;
+  CHECK(sigaction(SIGUSR1, &action, nullptr) == 0);
+  const pid_t parent = getpid();
+  const pid_t child = fork();
+  CHECK(child >= 0);
+  if (child == 0) {
+    for (int i = 0; i < 20; ++i) {
+      usleep(5000);
+      kill(parent, SIGUSR1);
+    }
+    _exit(send_message(one.get(), bytes("late"), 4, nullptr, 0, 0));
+  }
+  Message message;
+  CHECK(receive_message(other.get(), 60'000, &message) == 0 && message.bytes.size() == 4);
+  CHECK(receive_message(other.get(), 10, &message) == -EAGAIN);
+  CHECK(waitpid(child, nullptr, 0) == child);
+  CHECK(signal(SIGUSR1, SIG_DFL) == on_signal);
 }
 
 // Somebody else's process is not talked to.
@@ -200,6 +228,7 @@ int main() {
   const Fd control(socket(AF_INET, SOCK_DGRAM, 0));
   CHECK(ioctl(control.get(), SIOCSIFFLAGS, &up) == 0);
   test_messages();
+  test_signals();
   test_peer();
   test_tap();
   test_underlay();

@@ -7,11 +7,11 @@
  *   end    when weft is stopped; a killed daemon's holder ends by itself after a minute
  *
  * Each request waits for its reply, which takes as long as a switch between two processes. A holder that does
- * not reply is given up: nothing depends on it while weft runs.
+ * not reply is killed, since interfaces would stay open for as long as it lives; nothing depends on it while weft runs.
  */
 import { spawn } from 'node:child_process';
-import { closeSync, constants, openSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { closeSync, constants, openSync, readFileSync, realpathSync, rmSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { connectPackets, listenPackets, MESSAGE_DESCRIPTORS, type PacketConnection } from '../addon/passing.ts';
 import { WeftError } from '../error.ts';
 import { packageRoot } from '../package.ts';
@@ -25,13 +25,15 @@ const REPLY_MS = 1000;
 export class Holder implements Keeper {
   readonly #directory: string;
   readonly #connection: PacketConnection;
+  readonly #pid: number;
   readonly #names = new Set<string>();
   #onLost: (why: string) => void = () => {};
   #isLost = false;
 
-  private constructor(directory: string, connection: PacketConnection) {
+  private constructor(directory: string, connection: PacketConnection, pid: number) {
     this.#directory = directory;
     this.#connection = connection;
+    this.#pid = pid;
   }
 
   /**
@@ -42,7 +44,7 @@ export class Holder implements Keeper {
     try {
       const connection = inDirectory(directory, connectPackets);
       if (!connection) return undefined;
-      const holder = new Holder(directory, connection);
+      const holder = new Holder(directory, connection, connection.peer);
       return { holder, held: holder.#take() };
     } catch (error) {
       if (error instanceof WeftError || (error as NodeJS.ErrnoException).code !== undefined) return undefined;
@@ -55,7 +57,7 @@ export class Holder implements Keeper {
     rmSync(join(directory, SOCKET), { force: true });
     const listener = inDirectory(directory, listenPackets);
     try {
-      const child = spawn(PROGRAM, [directory], {
+      const child = spawn(PROGRAM, [realpathSync(directory)], {
         stdio: ['ignore', 'ignore', 'ignore', listener],
         detached: true,
         env: {},
@@ -64,7 +66,7 @@ export class Holder implements Keeper {
       child.on('error', () => {});
       child.unref();
       // It waits in the queue of the listening socket until the holder accepts it.
-      return new Holder(directory, inDirectory(directory, connectPackets)!);
+      return new Holder(directory, inDirectory(directory, connectPackets)!, child.pid ?? 0);
     } finally {
       closeSync(listener);
     }
@@ -85,7 +87,7 @@ export class Holder implements Keeper {
 
   put(name: string, descriptors: readonly number[]): void {
     this.#names.add(name);
-    if (this.#ask(`P${name}`, descriptors.slice(0, MESSAGE_DESCRIPTORS)) === 'F') this.#lose('it has no room for more');
+    if (this.#ask(`P${name}`, descriptors.slice(0, MESSAGE_DESCRIPTORS)) === 'F') this.#kill('it has no room for more');
   }
 
   drop(name: string): void {
@@ -121,7 +123,7 @@ export class Holder implements Keeper {
       }
     } catch (error) {
       for (const { descriptors } of held) closeAll(descriptors);
-      this.#connection.close();
+      this.#kill((error as Error).message);
       throw error;
     }
   }
@@ -133,7 +135,7 @@ export class Holder implements Keeper {
       this.#connection.send(request, descriptors);
       const reply = this.#connection.receive(REPLY_MS);
       if (reply) return Buffer.from(reply.bytes).toString();
-      this.#lose('it does not answer');
+      this.#kill('it does not answer');
     } catch (error) {
       if (!(error instanceof WeftError)) throw error;
       this.#lose(error.message);
@@ -141,13 +143,32 @@ export class Holder implements Keeper {
     return undefined;
   }
 
-  /** Whatever it still has, it closes when it notices that nobody is connected, or has closed already. */
+  /** Whatever it still has is closed with it. */
+  #kill(why: string): void {
+    try {
+      if (isHolder(this.#pid, this.#directory)) {
+        process.kill(this.#pid, 'SIGKILL');
+        // Its end ends the connection, and this loop.
+        for (let late; (late = this.#connection.receive(REPLY_MS)); ) closeAll(late.descriptors);
+      }
+    } catch {
+      // It has ended.
+    }
+    this.#lose(why);
+  }
+
   #lose(why: string): void {
     if (this.#isLost) return;
     this.#isLost = true;
     this.#connection.close();
     this.#onLost(why);
   }
+}
+
+/** Is that still the holder of this directory? The number may belong to another process by now. */
+function isHolder(pid: number, directory: string): boolean {
+  const [program, of] = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+  return basename(program!) === basename(PROGRAM) && of === realpathSync(directory);
 }
 
 /** Uses a path that is short enough for a socket, however long that of the directory is. */

@@ -104,7 +104,7 @@ await t.test('a holder that is killed is noticed, and what it is asked from then
   holder.drop('one');
   t.equal(lost.length, 1);
 
-  await t.test('one that stands still, too', async (t) => {
+  await t.test('one that stands still is killed', async (t) => {
     const still = Holder.start(directory);
     const [next] = holdersOf(directory);
     still.put('one', [0]);
@@ -112,7 +112,17 @@ await t.test('a holder that is killed is noticed, and what it is asked from then
     still.watch((why) => lost.push(why));
     still.put('two', [0]);
     t.same(lost.slice(1), ['it does not answer']);
-    process.kill(next!, 'SIGKILL');
+    await until(() => !isAlive(next!), { what: 'it is killed, with all that it has' });
+  });
+
+  await t.test('one that stands still when it is found is killed, too', async (t) => {
+    const left = Holder.start(directory);
+    left.put('one', [0]);
+    const [next] = holdersOf(directory);
+    left.close();
+    process.kill(next!, 'SIGSTOP');
+    t.equal(Holder.find(directory), undefined);
+    await until(() => !isAlive(next!), { what: 'its end' });
   });
 });
 

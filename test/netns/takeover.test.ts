@@ -311,6 +311,15 @@ await t.test('whoever is killed at whatever step, one goes on', async (t) => {
   });
 });
 
+await t.test('purged, nothing is left, even if the holder stands still', async (t) => {
+  const { weft, web } = await oneHost(openLab(t), 'native');
+  for (const holder of holdersOf(weft)) process.kill(Number(holder), 'SIGSTOP');
+  await weft.run('down', '--purge');
+  await weft.ended();
+  t.same(await web.namespace.links(), []);
+  await until(() => holdersOf(weft).length === 0, { what: 'the holder has ended' });
+});
+
 /** Every connection carries data, and none has broken. */
 async function goOn(t: Test, { report }: Exchanges, when: string): Promise<void> {
   await report();
