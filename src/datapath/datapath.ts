@@ -381,7 +381,10 @@ export interface Datapath {
    */
   mirror(options: MirrorOptions | null, sink?: MirrorSink): void;
   counters(): DatapathCounters;
-  /** Stops all threads and closes all ports, keeping TAPs. Parked frames are dropped. */
+  /**
+   * Stops all threads and closes all ports, keeping TAPs. Frames that wait for the rate of a port of the kernel are sent
+   * at once, and parked frames are dropped.
+   */
   close(): void;
 }
 

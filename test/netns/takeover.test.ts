@@ -21,13 +21,17 @@ import { openLab, type Lab } from '../support/lab.ts';
 import { attempt, isAlive, until, type Background, type Result } from '../support/process.ts';
 import { linkIdentity, startProbe } from '../support/restart.ts';
 import { attachContainer, oneHost, overlay, type Container } from '../support/topology.ts';
-import { ping } from '../support/traffic.ts';
+import { ping, python } from '../support/traffic.ts';
 import { datapathKinds, Weft, weftCommand } from '../support/weft.ts';
 
 t.setTimeout(600_000);
 
 /** Frames of one flow: `PARKED_PER_FLOW` is 8. */
 const WAITING = 40;
+/** Its burst is 128 KB, and for as many bytes it takes two minutes. */
+const SLOW_RATE = '8kbit';
+/** Datagrams that fit into the burst and the queue behind it. */
+const MANY = 200;
 const WAYS = ['switched', 'routed', 'translated', 'published'];
 const PLAYER = fileURLToPath(new URL('../handover/player.process.ts', import.meta.url));
 
@@ -176,6 +180,20 @@ for (const datapath of datapathKinds) {
       await until(async () => (await weft.status()).forwarding, { what: 'the old one forwards' });
     });
     t.same(await weft.drops(), {});
+    await t.test('nor one that waits for a rate', async (t) => {
+      const words = ['--rate-limit', `egress=${SLOW_RATE}`];
+      await weft.attach(db.namespace, { name: 'db', network: overlay.network, arguments: words });
+      // Nobody listens there. The first one is decided alone, since few can wait for that.
+      const arrived = (): Promise<number> => datagramsOf(db, 'NoPorts');
+      for (const count of [1, MANY]) {
+        const before = await arrived();
+        await web.namespace.run(python('udp_at_once.py', db.ip4, 7008, count, 1000));
+        await until(async () => (await arrived()) > before, { what: 'those that the burst admits' });
+      }
+      t.ok((await arrived()) < MANY, 'others wait');
+      await weft.takeOver();
+      await until(async () => (await arrived()) === 1 + MANY, { what: 'all of them', timeoutMs: 20_000 });
+    });
   });
 }
 
@@ -353,11 +371,11 @@ async function losesNothing(t: Test, from: Container, to: Container, work: () =>
   );
 }
 
-/** How many UDP datagrams a container has sent so far. */
-async function datagramsOf({ namespace }: Container): Promise<number> {
+/** How many UDP datagrams a container has sent so far, or received where nobody listens. */
+async function datagramsOf({ namespace }: Container, which = 'OutDatagrams'): Promise<number> {
   const snmp = await namespace.run(['cat', '/proc/net/snmp']);
   const [names = '', values = ''] = snmp.split('\n').filter((line) => line.startsWith('Udp: '));
-  return Number(values.split(' ')[names.split(' ').indexOf('OutDatagrams')]);
+  return Number(values.split(' ')[names.split(' ').indexOf(which)]);
 }
 
 function startPlayer(lab: Lab, weft: Weft, changed: object = {}): Background {

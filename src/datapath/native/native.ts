@@ -211,6 +211,8 @@ class Native implements NativeSwitch {
     if (this.#closed) return;
     if (this.#options.threads > 0) {
       this.#native.stop();
+      // Nothing waits for a rate any more.
+      for (const port of this.#ports.keys()) this.#enter(() => this.#native.setRates(port, encodeRates({})));
       while (this.#deliver(UPCALL_BATCH) > 0);
     }
     this.#closed = true;

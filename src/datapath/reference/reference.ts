@@ -185,6 +185,9 @@ class Reference implements ReferenceDatapath {
     this.liveness.close();
     this.#ports.stopIo();
     while (this.#ports.hasIo && this.#turn() > 0);
+    // Nothing waits for a rate any more.
+    const limited = this.#ports.hasIo ? this.#ports.numbers : [];
+    for (const port of limited) this.#enter(() => this.#rates.replace(port, {}));
     for (const port of this.#ports.numbers) this.portDel(port, { keep: true });
     this.#ports.closeIo();
     clearTimeout(this.#releaseTimer);
