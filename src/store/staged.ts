@@ -19,13 +19,13 @@
  * A transaction that fits the limit is passed on as a single transaction.
  */
 import { WeftError } from '../error.ts';
+import { StoreOnAnother } from './on-another.ts';
 import {
   conflictError,
   type Entry,
   type Listing,
   type Put,
   type Store,
-  type StoreHealth,
   type Transaction,
   type WatchEvent,
 } from './store.ts';
@@ -48,26 +48,21 @@ interface Read {
   readonly seen: Entry | undefined;
 }
 
-class StagedStore implements Store {
+class StagedStore extends StoreOnAnother {
   readonly operationLimit = Infinity;
   readonly lengthLimitBytes = Infinity;
-  readonly #store: Store;
-
-  constructor(store: Store) {
-    this.#store = store;
-  }
 
   async get(key: string): Promise<Entry | undefined> {
-    const entry = await this.#store.get(key);
+    const entry = await this.store.get(key);
     if (markedWith(entry) === undefined) return entry;
     return (await this.list(key)).entries.find((one) => one.key === key);
   }
 
   async list(prefix: string, at?: number): Promise<Listing> {
-    const { revision, history, entries } = await this.#store.list(prefix, at);
+    const { revision, history, entries } = await this.store.list(prefix, at);
     const stored = entries.filter(({ key }) => !isStagingKey(key));
     if (!stored.some((entry) => markedWith(entry) !== undefined)) return { revision, history, entries: stored };
-    const { doneAt } = new StagedIds((await this.#store.list(STAGED, revision)).entries);
+    const { doneAt } = new StagedIds((await this.store.list(STAGED, revision)).entries);
     const seen = stored.flatMap((entry) => visible(entry, doneAt.get(markedWith(entry) ?? '')) ?? []);
     return { revision, history, entries: seen };
   }
@@ -81,12 +76,12 @@ class StagedStore implements Store {
         const actual = read.get(key)!.seen?.revision ?? 0;
         if (actual !== revision) throw conflictError(key, actual, revision);
       }
-      if (batches(keys, this.#store).length > 1 || batches(put, this.#store).length > 1) {
+      if (batches(keys, this.store).length > 1 || batches(put, this.store).length > 1) {
         return this.#stage(transaction, keys, read);
       }
       const expectations = keys.map((key) => ({ key, revision: read.get(key)!.stored }));
       try {
-        return await this.#store.transact({ expect: expectations, put, delete: deleted });
+        return await this.store.transact({ expect: expectations, put, delete: deleted });
       } catch (error) {
         // Only what the caller expected is compared again. Anything else may have changed.
         if (!isConflict(error) || attempt === ATTEMPTS) throw error;
@@ -95,38 +90,18 @@ class StagedStore implements Store {
   }
 
   watch(prefix: string, from: number, listener: (event: WatchEvent) => void): () => void {
-    return watchStaged(this.#store, prefix, from, listener);
-  }
-
-  grant(ttlMs: number): Promise<string> {
-    return this.#store.grant(ttlMs);
-  }
-
-  keepAlive(lease: string): Promise<void> {
-    return this.#store.keepAlive(lease);
-  }
-
-  revoke(lease: string): Promise<void> {
-    return this.#store.revoke(lease);
-  }
-
-  health(): StoreHealth {
-    return this.#store.health();
-  }
-
-  onHealth(listener: (health: StoreHealth) => void): () => void {
-    return this.#store.onHealth(listener);
+    return watchStaged(this.store, prefix, from, listener);
   }
 
   close(): Promise<void> {
-    return this.#store.close();
+    return this.store.close();
   }
 
   /** @throws WeftError('conflict') if a larger transaction is changing one of them */
   async #read(keys: readonly string[]): Promise<Map<string, Read>> {
-    const entries = await Promise.all(keys.map((key) => this.#store.get(key)));
+    const entries = await Promise.all(keys.map((key) => this.store.get(key)));
     const isMarked = entries.some((entry) => markedWith(entry) !== undefined);
-    const { open, doneAt } = new StagedIds(isMarked ? (await this.#store.list(STAGED)).entries : []);
+    const { open, doneAt } = new StagedIds(isMarked ? (await this.store.list(STAGED)).entries : []);
     return new Map(
       keys.map((key, at) => {
         const entry = entries[at];
@@ -147,20 +122,20 @@ class StagedStore implements Store {
     if (put.some(({ lease }) => lease !== undefined)) {
       throw new WeftError('internal', 'what is put with a lease has to fit into one transaction');
     }
-    const id = await this.#store.grant(LEASE_MS);
+    const id = await this.store.grant(LEASE_MS);
     const marked = marks(id, keys, read, new Map(put.map((one) => [one.key, one])), new Set(deleted));
     const written: Put[] = [];
     let revision: number;
     try {
       const open = { key: `${OPEN}${id}`, value: {}, lease: id };
-      const opened = await this.#store.transact({ expect: [{ key: open.key, revision: 0 }], put: [open] });
-      for (const batch of batches(marked, this.#store)) {
+      const opened = await this.store.transact({ expect: [{ key: open.key, revision: 0 }], put: [open] });
+      for (const batch of batches(marked, this.store)) {
         const expect = batch.map(({ key }) => ({ key, revision: read.get(key)!.stored }));
-        await this.#store.transact({ expect, put: batch });
+        await this.store.transact({ expect, put: batch });
         written.push(...batch);
-        await this.#store.keepAlive(id);
+        await this.store.keepAlive(id);
       }
-      revision = await this.#store.transact({
+      revision = await this.store.transact({
         expect: [{ key: open.key, revision: opened }],
         put: [{ key: `${DONE}${id}`, value: {} }],
         delete: [open.key],
@@ -174,7 +149,7 @@ class StagedStore implements Store {
       }
       revision = doneAt;
     }
-    await this.#store.revoke(id).catch(() => {}); // the lease ends by itself
+    await this.store.revoke(id).catch(() => {}); // the lease ends by itself
     await this.#tidy(written, true);
     await this.#forgetDone().catch(() => {}); // the next transaction tries again
     return revision;
@@ -185,33 +160,33 @@ class StagedStore implements Store {
    * it is given up when its lease ends
    */
   async #giveUp(id: string): Promise<number | undefined> {
-    await this.#store.revoke(id);
-    return (await this.#store.get(`${DONE}${id}`))?.revision;
+    await this.store.revoke(id);
+    return (await this.store.get(`${DONE}${id}`))?.revision;
   }
 
   /** Deletes `done` keys whose ID no entry is marked with any more. */
   async #forgetDone(): Promise<void> {
-    const { entries } = await this.#store.list('');
+    const { entries } = await this.store.list('');
     const used = new Set(entries.map(markedWith));
     const unused = entries.filter(({ key }) => key.startsWith(DONE) && !used.has(key.slice(DONE.length)));
     for (const batch of batches(
       unused.map(({ key }) => key),
-      this.#store,
+      this.store,
     )) {
-      await this.#store.transact({ delete: batch });
+      await this.store.transact({ delete: batch });
     }
   }
 
   /** Removes marked entries that nobody sees. Leaving some behind does no harm. */
   async #tidy(marked: readonly Put[], isDone: boolean): Promise<void> {
     const unseen = marked.filter(({ key, value }) => !visible({ key, value, revision: 1 }, isDone ? 1 : undefined));
-    for (const batch of batches(unseen, this.#store)) {
-      const entries = await Promise.all(batch.map(({ key }) => this.#store.get(key)));
+    for (const batch of batches(unseen, this.store)) {
+      const entries = await Promise.all(batch.map(({ key }) => this.store.get(key)));
       const own = entries.flatMap((entry, at) =>
         entry && markedWith(entry) === markedWith({ ...entry, value: batch[at]!.value }) ? [entry] : [],
       );
       const expect = own.map(({ key, revision }) => ({ key, revision }));
-      await this.#store.transact({ expect, delete: own.map(({ key }) => key) }).catch(() => {});
+      await this.store.transact({ expect, delete: own.map(({ key }) => key) }).catch(() => {});
     }
   }
 }

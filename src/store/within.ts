@@ -1,6 +1,7 @@
 /** A part of a store as a store of its own: the entries below a prefix, with their keys relative to it. */
 import { WeftError } from '../error.ts';
-import type { Entry, Listing, Store, StoreHealth, Transaction, WatchEvent } from './store.ts';
+import { StoreOnAnother } from './on-another.ts';
+import type { Entry, Listing, Store, Transaction, WatchEvent } from './store.ts';
 
 /**
  * @param prefix such as `weft/`
@@ -10,35 +11,34 @@ export function within(store: Store, prefix: string, close = async (): Promise<v
   return new Part(store, prefix, close);
 }
 
-class Part implements Store {
+class Part extends StoreOnAnother {
   readonly operationLimit: number;
   readonly lengthLimitBytes: number;
-  readonly #store: Store;
   readonly #prefix: string;
   readonly close: () => Promise<void>;
 
   constructor(store: Store, prefix: string, close: () => Promise<void>) {
+    super(store);
     this.operationLimit = store.operationLimit;
     this.lengthLimitBytes = store.lengthLimitBytes;
-    this.#store = store;
     this.#prefix = prefix;
     this.close = close;
   }
 
   async get(key: string): Promise<Entry | undefined> {
-    const entry = await this.#store.get(this.#prefix + key);
+    const entry = await this.store.get(this.#prefix + key);
     return entry && this.#relative(entry);
   }
 
   async list(prefix: string, at?: number): Promise<Listing> {
-    const listing = await this.#store.list(this.#prefix + prefix, at);
+    const listing = await this.store.list(this.#prefix + prefix, at);
     return { ...listing, entries: listing.entries.map((entry) => this.#relative(entry)) };
   }
 
   async transact({ expect = [], put = [], delete: deleted = [] }: Transaction): Promise<number> {
     const below = <T extends { readonly key: string }>(one: T): T => ({ ...one, key: this.#prefix + one.key });
     try {
-      return await this.#store.transact({
+      return await this.store.transact({
         expect: expect.map(below),
         put: put.map(below),
         delete: deleted.map((key) => this.#prefix + key),
@@ -51,7 +51,7 @@ class Part implements Store {
   }
 
   watch(prefix: string, from: number, listener: (event: WatchEvent) => void): () => void {
-    return this.#store.watch(this.#prefix + prefix, from, (event) => {
+    return this.store.watch(this.#prefix + prefix, from, (event) => {
       if (event.kind === 'compacted') return listener(event);
       const changes = event.changes.map(({ key, entry }) => ({
         key: key.slice(this.#prefix.length),
@@ -59,26 +59,6 @@ class Part implements Store {
       }));
       listener({ ...event, changes });
     });
-  }
-
-  grant(ttlMs: number): Promise<string> {
-    return this.#store.grant(ttlMs);
-  }
-
-  keepAlive(lease: string): Promise<void> {
-    return this.#store.keepAlive(lease);
-  }
-
-  revoke(lease: string): Promise<void> {
-    return this.#store.revoke(lease);
-  }
-
-  health(): StoreHealth {
-    return this.#store.health();
-  }
-
-  onHealth(listener: (health: StoreHealth) => void): () => void {
-    return this.#store.onHealth(listener);
   }
 
   #relative(entry: Entry): Entry {

@@ -8,6 +8,7 @@ import { SharedFeed } from '../../src/cluster/feed/shared-feed.ts';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
 import type { Entry, Store, Transaction } from '../../src/store/store.ts';
 import { Switchable } from '../support/switchable.ts';
+import { openStore } from './control-plane.ts';
 
 export class FeedHost {
   readonly name: string;
@@ -197,6 +198,24 @@ export function hostsOf(t: Test, shared: Store) {
     directories.add(host.directory);
     return host;
   };
+}
+
+export const WEB = 'endpoints/default/web';
+export const DB = 'endpoints/default/db';
+export const BLUE = 'networks/blue';
+/** The namespace that there always is. */
+export const DEFAULT = 'namespaces/default';
+
+/** Two hosts that share a store, with a network and an endpoint each, all of which both have in force. */
+export async function twoHosts(t: Test) {
+  const shared = await openStore(t);
+  const start = hostsOf(t, shared);
+  const [a, b] = [await start('a'), await start('b')];
+  await a.set(BLUE, { vni: 1 });
+  await a.set(WEB, endpointOf('a', '10.0.0.1'));
+  await b.set(DB, endpointOf('b', '10.0.0.2'));
+  for (const host of [a, b]) await host.until(() => host.inForce.size === 4, 'everything');
+  return { shared, start, a, b };
 }
 
 /** A record of one host. */

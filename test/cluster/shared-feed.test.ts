@@ -2,31 +2,14 @@
 import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import type { Store } from '../../src/store/store.ts';
 import { Hooked } from '../support/switch.ts';
 import { openStore } from './control-plane.ts';
-import { endpointOf, hostsOf } from './feed-host.ts';
-
-const WEB = 'endpoints/default/web';
-const DB = 'endpoints/default/db';
-const BLUE = 'networks/blue';
-const DEFAULT = 'namespaces/default';
-
-/** Two hosts that share a store, with a network and an endpoint each. */
-async function opened(t: Test) {
-  const shared = await openStore(t);
-  const start = hostsOf(t, shared);
-  const [a, b] = [await start('a'), await start('b')];
-  await a.set(BLUE, { vni: 1 });
-  await a.set(WEB, endpointOf('a', '10.0.0.1'));
-  await b.set(DB, endpointOf('b', '10.0.0.2'));
-  await a.until(() => a.inForce.has(DB), 'db');
-  return { shared, start, a, b };
-}
+import { BLUE, DB, DEFAULT, endpointOf, hostsOf, twoHosts, WEB } from './feed-host.ts';
 
 t.test('two hosts see what either writes, and a store belongs to one cluster', async (t) => {
-  const { shared, a, b } = await opened(t);
+  const { shared, a, b } = await twoHosts(t);
   t.same(Object.keys(a.values()), [DB, WEB, DEFAULT, BLUE]);
   t.same(a.values(), b.values());
   t.match((await shared.get('format'))?.value, { id: 'cluster-a', version: 1 });
@@ -37,7 +20,7 @@ t.test('two hosts see what either writes, and a store belongs to one cluster', a
 });
 
 t.test('while the store is away', async (t) => {
-  const { shared, a, b } = await opened(t);
+  const { shared, a, b } = await twoHosts(t);
   a.link.away();
   const app = endpointOf('a', '10.0.0.3');
   await t.rejects(a.set(BLUE, { vni: 2 }), {
@@ -70,7 +53,7 @@ t.test('while the store is away', async (t) => {
 });
 
 t.test('a host that may be another one’s copy writes nothing', async (t) => {
-  const { shared, a, b } = await opened(t);
+  const { shared, a, b } = await twoHosts(t);
   const app = 'endpoints/default/app';
   a.link.away();
   await a.set(app, endpointOf('a', '10.0.0.3'));
@@ -93,7 +76,7 @@ t.test('a host that may be another one’s copy writes nothing', async (t) => {
 });
 
 t.test('a restart while the store is away', async (t) => {
-  const { start, a, b } = await opened(t);
+  const { start, a, b } = await twoHosts(t);
   a.link.away();
   await a.set('endpoints/default/app', endpointOf('a', '10.0.0.3'));
   await a.set(WEB, undefined);
@@ -128,7 +111,7 @@ t.test('the store is away at the first start ever', async (t) => {
 });
 
 t.test('a store that is slow when a host starts', async (t) => {
-  const { start, a, shared } = await opened(t);
+  const { start, a, shared } = await twoHosts(t);
   const before = a.values();
   await a.stop();
   await shared.transact({ delete: [DB] });
@@ -143,7 +126,7 @@ t.test('a store that is slow when a host starts', async (t) => {
 });
 
 t.test('an answer that is lost', async (t) => {
-  const { shared, a, b } = await opened(t);
+  const { shared, a, b } = await twoHosts(t);
   const app = endpointOf('a', '10.0.0.3');
   a.link.losesAnswer = true;
   t.ok((await a.set('endpoints/default/app', app)) < 0, 'it is kept here');
@@ -164,7 +147,7 @@ t.test('an answer that is lost', async (t) => {
 });
 
 t.test('containers that come and go while the store is away leave nothing', async (t) => {
-  const { a, b } = await opened(t);
+  const { a, b } = await twoHosts(t);
   a.link.away();
   for (let n = 0; n < 5; n++) {
     await a.set(`endpoints/default/job-${n}`, endpointOf('a', '10.0.0.3'));
@@ -186,7 +169,7 @@ t.test('containers that come and go while the store is away leave nothing', asyn
 });
 
 t.test('a write is no longer kept for the store only when the copy has it', async (t) => {
-  const { start, a } = await opened(t);
+  const { start, a } = await twoHosts(t);
   let settled = 0;
   const wrap = (store: Store): Store => {
     const hooked = new Hooked(store);
@@ -206,7 +189,7 @@ t.test('a write is no longer kept for the store only when the copy has it', asyn
 });
 
 t.test('a daemon that is killed at whatever write', async (t) => {
-  const { shared, start, a, b } = await opened(t);
+  const { shared, start, a, b } = await twoHosts(t);
   await a.stop();
   const fine = endpointOf('a', '10.0.0.6');
   for (let writes = 0, isOver = false; !isOver; writes++) {
@@ -251,7 +234,7 @@ t.test('a daemon that is killed at whatever write', async (t) => {
 });
 
 t.test('what two hosts made of one name, address or MAC while one of them was cut off', async (t) => {
-  const { a, b } = await opened(t);
+  const { a, b } = await twoHosts(t);
   a.link.away();
   await a.set('endpoints/default/name', endpointOf('a', '10.0.0.3'));
   await a.set('endpoints/default/address', endpointOf('a', '10.0.0.4'));
@@ -286,7 +269,7 @@ t.test('what two hosts made of one name, address or MAC while one of them was cu
 });
 
 t.test('the watch of the store loses a change: the audit counts and mends it', async (t) => {
-  const { a, b } = await opened(t);
+  const { a, b } = await twoHosts(t);
   const audited = async (): Promise<void> => {
     const { runs } = a.report.audit;
     a.feed.audit();
@@ -312,7 +295,7 @@ t.test('the watch of the store loses a change: the audit counts and mends it', a
 });
 
 t.test('a change under way is no mismatch', async (t) => {
-  const { a, b, shared } = await opened(t);
+  const { a, b, shared } = await twoHosts(t);
   // The audit reads what the watch has not reported yet.
   a.link.away();
   await b.set('networks/red', { vni: 3 });
@@ -327,7 +310,7 @@ t.test('a change under way is no mismatch', async (t) => {
 });
 
 t.test('the place of the watch is lost', async (t) => {
-  const { a, b } = await opened(t);
+  const { a, b } = await twoHosts(t);
   a.link.away();
   await b.set('networks/red', { vni: 3 });
   await b.set(DB, undefined);

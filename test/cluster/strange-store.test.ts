@@ -3,24 +3,9 @@ import t, { type Test } from 'tap';
 import { networkKind } from '../../src/model/kinds/network.ts';
 import type { Store } from '../../src/store/store.ts';
 import { openStore } from './control-plane.ts';
-import { endpointOf, hostsOf } from './feed-host.ts';
+import { BLUE, DB, DEFAULT, endpointOf, hostsOf, twoHosts, WEB } from './feed-host.ts';
 
-const WEB = 'endpoints/default/web';
-const DB = 'endpoints/default/db';
-const BLUE = 'networks/blue';
 const RED = 'networks/red';
-const DEFAULT = 'namespaces/default';
-
-async function opened(t: Test) {
-  const shared = await openStore(t);
-  const start = hostsOf(t, shared);
-  const [a, b] = [await start('a'), await start('b')];
-  await a.set(BLUE, { vni: 1 });
-  await a.set(WEB, endpointOf('a', '10.0.0.1'));
-  await b.set(DB, endpointOf('b', '10.0.0.2'));
-  for (const host of [a, b]) await host.until(() => host.inForce.size === 4, 'everything');
-  return { shared, start, a, b };
-}
 
 /** A store with what another one had at one time. Its revisions go on from there. */
 async function restored(t: Test, from: Store): Promise<() => Promise<Store>> {
@@ -37,7 +22,7 @@ async function restored(t: Test, from: Store): Promise<() => Promise<Store>> {
 
 for (const history of ['', ' of another cluster id']) {
   t.test(`an empty store${history}`, async (t) => {
-    const { a, b } = await opened(t);
+    const { a, b } = await twoHosts(t);
     const before = a.values();
     const empty = await openStore(t);
     for (const host of [a, b]) host.link.away();
@@ -80,7 +65,7 @@ for (const history of ['', ' of another cluster id']) {
   });
 
   t.test(`an old snapshot${history}`, async (t) => {
-    const { shared, a, b, start } = await opened(t);
+    const { shared, a, b, start } = await twoHosts(t);
     const restore = await restored(t, shared);
     await a.set(RED, { vni: 2 });
     await a.set(BLUE, { vni: 1, labels: {} });
@@ -140,7 +125,7 @@ for (const history of ['', ' of another cluster id']) {
 }
 
 t.test('what was made just before the store was restored', async (t) => {
-  const { shared, a, b } = await opened(t);
+  const { shared, a, b } = await twoHosts(t);
   const restore = await restored(t, shared);
   const APP = 'endpoints/default/app';
   const app = endpointOf('a', '10.0.0.3');
@@ -168,7 +153,7 @@ async function contents(store: Store): Promise<Record<string, unknown>> {
 }
 
 t.test('a record that comes back', async (t) => {
-  const { shared, a, b } = await opened(t);
+  const { shared, a, b } = await twoHosts(t);
   await a.set(RED, { vni: 2 });
   const restore = await restored(t, shared);
   await a.set(RED, undefined);
@@ -194,7 +179,7 @@ t.test('a record that comes back', async (t) => {
 });
 
 t.test('mass deletions', async (t) => {
-  const { shared, a, b } = await opened(t);
+  const { shared, a, b } = await twoHosts(t);
   const many = Array.from({ length: 30 }, (_, n) => `networks/n${String(n).padStart(2, '0')}`);
   await a.write({ put: many.map((key) => ({ key, value: {} })) });
   await b.until(() => b.inForce.size === 34, 'all');
@@ -220,7 +205,7 @@ t.test('mass deletions', async (t) => {
 });
 
 t.test('an exchange of records that nobody noticed', async (t) => {
-  const { shared, a, b } = await opened(t);
+  const { shared, a, b } = await twoHosts(t);
   const restore = await restored(t, shared);
   for (let n = 0; n < 5; n++) await a.set(BLUE, { vni: 1, n });
   await b.until(() => Object(b.inForce.get(BLUE)?.value).n === 4, 'blue');
@@ -238,7 +223,7 @@ t.test('an exchange of records that nobody noticed', async (t) => {
 });
 
 t.test('a revision of another store says nothing about this one', async (t) => {
-  const { a } = await opened(t);
+  const { a } = await twoHosts(t);
   const { revision } = a.inForce.get(BLUE)!;
   const other = await openStore(t);
   for (let at = 1; at < revision; at++) await other.transact({ put: [{ key: 'networks/other', value: {} }] });
@@ -250,7 +235,7 @@ t.test('a revision of another store says nothing about this one', async (t) => {
 });
 
 t.test('a store that belongs to another cluster', async (t) => {
-  const { shared, start, a } = await opened(t);
+  const { shared, start, a } = await twoHosts(t);
   const other = await openStore(t);
   const startOther = hostsOf(t, other);
   const x = await startOther('x');
@@ -291,7 +276,7 @@ t.test('a store that belongs to another cluster', async (t) => {
 });
 
 t.test('a store of a newer version', async (t) => {
-  const { shared, start, a } = await opened(t);
+  const { shared, start, a } = await twoHosts(t);
   const format = (await shared.get('format'))!;
   const before = a.values();
   await shared.transact({ put: [{ key: 'format', value: { ...(format.value as object), version: 2 } }] });

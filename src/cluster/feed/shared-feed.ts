@@ -32,6 +32,7 @@ import { OwnWrites } from './own-writes.ts';
 import { SharedState } from './shared-state.ts';
 import { SharedWriter, unreachable } from './shared-writer.ts';
 import { StoreAudit } from './store-audit.ts';
+import { StoreBehindFeed } from './store-behind-feed.ts';
 import { StoreIdentification, type Identified } from './store-identification.ts';
 import { FORMAT_KEY, readFormat } from './store-identity.ts';
 
@@ -136,7 +137,7 @@ export class SharedFeed implements Feed {
       onKept: (changes) => this.#give(changes),
       onMade: (transaction, revision) => this.#noteMade(transaction, revision),
     });
-    this.store = writtenThrough(store, this);
+    this.store = new StoreBehindFeed(store, this);
   }
 
   async start(onNews: () => void): Promise<void> {
@@ -576,22 +577,4 @@ export class SharedFeed implements Feed {
     this.#toldFailure = message;
     this.#environment.logger.warn({ why: message }, what);
   }
-}
-
-/** The store, for those who write records of their own. */
-function writtenThrough(store: Store, feed: SharedFeed): Store {
-  return {
-    operationLimit: store.operationLimit,
-    lengthLimitBytes: store.lengthLimitBytes,
-    get: (key) => feed.get(key),
-    transact: (transaction) => feed.transact(transaction),
-    list: (prefix, at) => store.list(prefix, at),
-    watch: (prefix, from, listener) => store.watch(prefix, from, listener),
-    grant: (ttlMs) => store.grant(ttlMs),
-    keepAlive: (lease) => store.keepAlive(lease),
-    revoke: (lease) => store.revoke(lease),
-    health: () => store.health(),
-    onHealth: (listener) => store.onHealth(listener),
-    close: () => store.close(),
-  };
 }
