@@ -3,8 +3,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,15 +11,6 @@
 #include "io/privileges.h"
 
 namespace weft {
-namespace {
-
-double monotonic_ms() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<double>(now.tv_sec) * 1e3 + static_cast<double>(now.tv_nsec) / 1e6;
-}
-
-}  // namespace
 
 Prober::Prober(bool threaded, Transmit transmit, std::function<void()> wake)
     : threaded_(threaded), transmit_(std::move(transmit)), wake_(std::move(wake)) {}
@@ -29,8 +18,7 @@ Prober::Prober(bool threaded, Transmit transmit, std::function<void()> wake)
 int Prober::start() {
   if (!threaded_) return 0;
   stop_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  timer_ = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-  int error = stop_ < 0 || timer_ < 0 ? -errno : 0;
+  int error = stop_ < 0 ? -errno : timer_.open();
   if (!error) error = -pthread_create(&thread_, nullptr, run_thread, this);
   running_ = error == 0;
   if (running_) pthread_setname_np(thread_, "weft-liveness");
@@ -48,8 +36,8 @@ void Prober::close() {
   std::lock_guard guard(mutex_);
   notified_ = true;  // nobody is to be woken any more
   if (stop_ >= 0) ::close(stop_);
-  if (timer_ >= 0) ::close(timer_);
-  stop_ = timer_ = -1;
+  timer_.close();
+  stop_ = -1;
 }
 
 void Prober::set_clock(double ms) {
@@ -136,13 +124,12 @@ void* Prober::run_thread(void* self) {
 }
 
 void Prober::loop() {
-  pollfd fds[] = {{stop_, POLLIN, 0}, {timer_, POLLIN, 0}};
+  pollfd fds[] = {{stop_, POLLIN, 0}, {timer_.fd(), POLLIN, 0}};
   for (;;) {
     if (poll(fds, 2, -1) < 0) continue;  // interrupted
     if (fds[0].revents) return;
     std::lock_guard guard(mutex_);
-    uint64_t times;
-    if (read(timer_, &times, sizeof times) == sizeof times) armed_ms_ = Liveness::kNever;
+    timer_.take();
     work();
     notify();
     arm();
@@ -181,19 +168,7 @@ double Prober::read_until_ms(double now_ms) {
   return until;
 }
 
-void Prober::arm() {
-  const double due = liveness_.due_ms();
-  if (timer_ < 0 || due == armed_ms_) return;
-  armed_ms_ = due;
-  itimerspec at = {};
-  if (due != Liveness::kNever) {
-    // 0 would disarm the timer.
-    const double ms = std::max(due - clock_offset_ms_, 1e-6);
-    at.it_value.tv_sec = static_cast<time_t>(ms / 1e3);
-    at.it_value.tv_nsec = static_cast<long>((ms - static_cast<double>(at.it_value.tv_sec) * 1e3) * 1e6);
-  }
-  timerfd_settime(timer_, TFD_TIMER_ABSTIME, &at, nullptr);
-}
+void Prober::arm() { timer_.set(liveness_.due_ms(), clock_offset_ms_); }
 
 // Wakes the controlling thread, only once until it has taken the news.
 void Prober::notify() {

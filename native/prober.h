@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "counters.h"
+#include "io/timer.h"
 #include "io/underlay.h"
 #include "liveness.h"
 #include "priority_mutex.h"
@@ -89,7 +90,6 @@ class Prober {
   pthread_t thread_{};
   bool running_ = false;
   int stop_ = -1;   // eventfd
-  int timer_ = -1;  // timerfd
 
   PriorityMutex mutex_;
   Liveness liveness_;
@@ -97,7 +97,7 @@ class Prober {
   Counts counts_;
   double clock_offset_ms_ = 0;
   double manual_now_ms_ = 0;
-  double armed_ms_ = Liveness::kNever;
+  Timer timer_;
   bool notified_ = false;
 };
 

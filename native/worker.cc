@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,12 +25,6 @@ uint64_t tag_of(const Port& port) { return uint64_t{port.serial} << 16 | port.nu
 
 int fd_of(const Port& port) { return port.underlay ? port.underlay->fd() : port.tap; }
 
-double monotonic_ms() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<double>(now.tv_sec) * 1e3 + static_cast<double>(now.tv_nsec) / 1e6;
-}
-
 }  // namespace
 
 Worker::Worker(Mode mode, uint32_t index, size_t flow_cap, ConnectionTable* connections, uint64_t seed, MemoryHooks hooks,
@@ -49,9 +42,9 @@ int Worker::start() {
   int error = 0;
   epoll_ = epoll_create1(EPOLL_CLOEXEC);
   stop_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  timer_ = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-  if (epoll_ < 0 || stop_ < 0 || timer_ < 0) error = -errno;
-  for (const auto& [fd, tag] : {std::pair{stop_, kStopTag}, std::pair{timer_, kTimerTag}}) {
+  if (epoll_ < 0 || stop_ < 0) error = -errno;
+  if (!error) error = timer_.open();
+  for (const auto& [fd, tag] : {std::pair{stop_, kStopTag}, std::pair{timer_.fd(), kTimerTag}}) {
     epoll_event event = {EPOLLIN, {.u64 = tag}};
     if (!error && epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) < 0) error = -errno;
   }
@@ -72,9 +65,9 @@ void Worker::close() {
   }
   closed_ = true;
   if (stop_ >= 0) ::close(stop_);
-  if (timer_ >= 0) ::close(timer_);
+  timer_.close();
   if (epoll_ >= 0) ::close(epoll_);
-  stop_ = timer_ = epoll_ = -1;
+  stop_ = epoll_ = -1;
 }
 
 void Worker::set_clock(double ms) {
@@ -150,19 +143,7 @@ void Worker::leave() {
   if (connections_) connections_->leave(index_);
 }
 
-void Worker::arm() {
-  const double due = datapath_.release_due_ms();
-  if (due == armed_ms_ || timer_ < 0) return;
-  armed_ms_ = due;
-  itimerspec at = {};
-  if (due != Datapath::kNever) {
-    // 0 would disarm the timer.
-    const double ms = std::max(due - clock_offset_ms_, 1e-6);
-    at.it_value.tv_sec = static_cast<time_t>(ms / 1e3);
-    at.it_value.tv_nsec = static_cast<long>((ms - static_cast<double>(at.it_value.tv_sec) * 1e3) * 1e6);
-  }
-  timerfd_settime(timer_, TFD_TIMER_ABSTIME, &at, nullptr);
-}
+void Worker::arm() { timer_.set(datapath_.release_due_ms(), clock_offset_ms_); }
 
 // The thread's own code from here on.
 
@@ -233,9 +214,7 @@ int Worker::receive(Port* port) {
 void Worker::release() {
   turn_.begin();
   enter();
-  uint64_t times;
-  // Not if the timer was set again in the meantime.
-  if (read(timer_, &times, sizeof times) == sizeof times) armed_ms_ = Datapath::kNever;
+  timer_.take();
   datapath_.set_now(now_ms());
   datapath_.release();
   notify();

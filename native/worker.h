@@ -30,6 +30,7 @@
 
 #include "datapath.h"
 #include "io/tap.h"
+#include "io/timer.h"
 #include "io/wait.h"
 #include "turn.h"
 
@@ -135,7 +136,6 @@ class Worker {
   int epoll_ = -1;
   int stop_ = -1;   // eventfd
   bool held_ = false;  // used only by the controlling thread
-  int timer_ = -1;  // timerfd: frames that wait for a rate may go on
 
   Turn turn_;
   // In a turn:
@@ -143,7 +143,7 @@ class Worker {
   double clock_offset_ms_ = 0;
   bool notified_ = false;  // and not everything has been taken since
   bool closed_ = false;
-  double armed_ms_ = Datapath::kNever;  // when `timer_` runs out
+  Timer timer_;  // runs out when frames that wait for a rate may go on
   std::vector<LostPort> lost_;
 
   // Used only by the thread:

@@ -1,11 +1,9 @@
 // The HMAC of probes against published values, and two switches that probe each other with all their threads,
 // over sockets of the kernel, while the controlling threads change their minds. Mainly for the sanitizers.
 // Needs root, and works in a namespace of its own.
-#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,6 +14,7 @@
 
 #include "../workers.h"
 #include "check.h"
+#include "loopback.h"
 
 using namespace weft;
 
@@ -127,16 +126,6 @@ void test_read_until() {
     send();
   }
   CHECK(to.read_until_ms(8) == 5);
-}
-
-void loopback_up() {
-  const int fd = socket(AF_INET, SOCK_DGRAM, 0);
-  ifreq request = {};
-  strcpy(request.ifr_name, "lo");
-  CHECK(ioctl(fd, SIOCGIFFLAGS, &request) == 0);
-  request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_UP);
-  CHECK(ioctl(fd, SIOCSIFFLAGS, &request) == 0);
-  close(fd);
 }
 
 struct Host {

@@ -6,10 +6,8 @@
 //                             └ controlling thread: this one
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <net/if.h>
 #include <sched.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -21,22 +19,13 @@
 #include "../workers.h"
 #include "../io/wait.h"
 #include "check.h"
+#include "loopback.h"
 
 using namespace weft;
 
 namespace {
 
 constexpr uint16_t kL4Port = 4789;
-
-void loopback_up() {
-  const int fd = socket(AF_INET, SOCK_DGRAM, 0);
-  ifreq request = {};
-  strcpy(request.ifr_name, "lo");
-  CHECK(ioctl(fd, SIOCGIFFLAGS, &request) == 0);
-  request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_UP);
-  CHECK(ioctl(fd, SIOCSIFFLAGS, &request) == 0);
-  close(fd);
-}
 
 sockaddr_in address(uint8_t host, uint16_t port) {
   sockaddr_in address = {};

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <net/if.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "check.h"
+
+// Sets the loopback interface of this network namespace up.
+inline void loopback_up() {
+  const int fd = socket(AF_INET, SOCK_DGRAM, 0);
+  ifreq request = {};
+  strcpy(request.ifr_name, "lo");
+  CHECK(ioctl(fd, SIOCGIFFLAGS, &request) == 0);
+  request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_UP);
+  CHECK(ioctl(fd, SIOCSIFFLAGS, &request) == 0);
+  close(fd);
+}
