@@ -87,7 +87,7 @@ export function network(program: Command): void {
   });
 }
 
-export function networkTable(networks: readonly NetworkReport[]): Promise<string> {
+function networkTable(networks: readonly NetworkReport[]): Promise<string> {
   return table(
     ['NAME', 'VNI', 'SUBNETS', 'GATEWAYS', 'MTU', 'OUTSIDE', 'ENDPOINTS', 'FREE'],
     networks.map(({ name, vni, subnets, gateways, mtu, outside, endpoints, free }) => [

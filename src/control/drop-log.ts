@@ -8,7 +8,7 @@ import { dropReasons, reasonNumber, type DropReason } from '../flow/reason.ts';
 import type { PortNo } from '../flow/types.ts';
 import type { Decision } from '../pipeline/decide.ts';
 
-export const DROP_LOG_LENGTH = 1024;
+const DROP_LOG_LENGTH = 1024;
 
 export interface DropRecord {
   /** Counts from 1; operators see `d7`. */

@@ -16,7 +16,7 @@
 import { formatIp, isIp4, type Vni } from './types.ts';
 
 /** The version of this layout. A file of another version is never read as this one. */
-export const CONNECTION_VERSION = 2;
+const CONNECTION_VERSION = 2;
 /** The size of a record. */
 export const CONNECTION_BYTES = 256;
 export const CONNECTION_PLACES = 8;
@@ -43,7 +43,7 @@ const POLICY = CONNECTION_PIN + 8;
 export const CONNECTION_OPENING_BYTES = 84;
 
 /** In the header: how many records may have been used, after magic, version and size of a record. */
-export const CONNECTION_READY = 16;
+const CONNECTION_READY = 16;
 
 /** Source ports, and identifiers of pings, that connections from inside get: 52,000 to 65,535. */
 export const NAT_PORTS = { first: 52_000, count: 13_536 } as const;

@@ -42,7 +42,7 @@ import {
 /** The longest frame that weft carries: an IP packet of any size behind a VLAN tag. */
 export const MAX_FRAME_BYTES = 18 + 65535;
 /** Extension headers that are accepted; a packet with more is dropped. */
-export const MAX_EXTENSIONS = 8;
+const MAX_EXTENSIONS = 8;
 /** The value of `eth_type` for frames with an 802.3 length. */
 export const ETH_TYPE_LENGTH = 0x05ff;
 

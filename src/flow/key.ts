@@ -120,7 +120,7 @@ export function maskOf(used: number, prefixes: readonly FieldPrefix[] = noPrefix
 }
 
 /** Which fields the mask uses, in the order of the key. */
-export function maskFields(mask: FlowMask): FieldName[] {
+function maskFields(mask: FlowMask): FieldName[] {
   return fieldList.filter((field) => mask[field.offset] !== 0).map((field) => field.name);
 }
 

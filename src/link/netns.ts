@@ -19,7 +19,7 @@ export type NetnsSpec = { readonly netns: string } | { readonly pid: number };
 /** Path of the namespace that this process is in. */
 export const OWN_NETNS = '/proc/self/ns/net';
 
-export const NETNS_DIRECTORY = '/run/netns';
+const NETNS_DIRECTORY = '/run/netns';
 
 /** The file system whose files are namespaces (linux/magic.h). */
 const NSFS_MAGIC = 0x6e736673n;

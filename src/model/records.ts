@@ -4,13 +4,13 @@ import { vniSchema } from './kinds/network.ts';
 import { cidr, ipAddress, name } from './value.ts';
 
 /** What a network has for itself. */
-export const allottedNetwork = z.object({ vni: vniSchema, subnets: z.array(cidr) });
+const allottedNetwork = z.object({ vni: vniSchema, subnets: z.array(cidr) });
 
 /** `allotment/networks` */
 export const allotmentRecord = z.object({ networks: z.record(z.string(), allottedNetwork) });
 
 /** An address that a host has, or wants, out of a block that is not its own. */
-export const addressClaim = z.object({
+const addressClaim = z.object({
   host: z.string(),
   endpoint: z.string(),
   /** The host of the block has not answered yet. */
@@ -66,7 +66,7 @@ export const hostRegistration = z.object({
 export const hostClaim = z.object({ host: name });
 
 /** The process that a daemon is, to tell whether it still runs: only processes of one boot and namespace can be compared. */
-export const processIdentity = z.object({
+const processIdentity = z.object({
   bootId: z.string(),
   /** The namespace in which the pid counts. */
   pidNamespace: z.string(),

@@ -114,7 +114,7 @@ function fieldsOf(schema: unknown): string[] {
 }
 
 /** `spec.subnets[0]` */
-export function pathText(path: FieldPath): string {
+function pathText(path: FieldPath): string {
   const parts = path.map((part) => {
     if (typeof part === 'number') return `[${part}]`;
     const text = String(part);

@@ -39,7 +39,7 @@ export interface LockDescriptors {
 }
 
 /** The name of a lock among descriptors. */
-export const LOCK_DESCRIPTOR = 'state';
+const LOCK_DESCRIPTOR = 'state';
 
 /**
  * Returns how to release the lock. With a spare one of the same directory, this process goes on holding that.

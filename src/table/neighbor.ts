@@ -31,7 +31,7 @@ export interface NeighborOptions {
 /**
  * A learned neighbor in use is asked again after this time. One that is not in use is forgotten after twice this time.
  */
-export const NEIGHBOR_REFRESH_MS = 30_000;
+const NEIGHBOR_REFRESH_MS = 30_000;
 /** How often it is asked by unicast before everyone is asked (RFC 1122 §2.3.2.1, RFC 4861 §7.3.3), one second apart. */
 const UNICAST_ASKED = 3;
 const MULTICAST_ASKED = 3;

@@ -4,7 +4,7 @@ import { l4Checksum, udpChecksum } from './checksum.ts';
 import { IP_TCP } from './ipv4.ts';
 
 export const TCP_HEADER_BYTES = 20;
-export const UDP_HEADER_BYTES = 8;
+const UDP_HEADER_BYTES = 8;
 
 export const TCP_SYN = 2;
 

@@ -16,9 +16,9 @@ export const ND_HOP_LIMIT = 255;
 export const ND_OPTION_SOURCE_LLA = 1;
 export const ND_OPTION_TARGET_LLA = 2;
 
-export const NA_ROUTER = 0x80000000;
-export const NA_SOLICITED = 0x40000000;
-export const NA_OVERRIDE = 0x20000000;
+const NA_ROUTER = 0x80000000;
+const NA_SOLICITED = 0x40000000;
+const NA_OVERRIDE = 0x20000000;
 
 export interface NdOption {
   readonly type: number;

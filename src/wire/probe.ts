@@ -8,7 +8,7 @@ import { ETH_HEADER_BYTES } from './ethernet.ts';
 /** The VNI of probes. No network can have it. */
 export const PROBE_VNI = 0xffffff;
 /** IEEE 802, local experimental 1. */
-export const ETH_PROBE = 0x88b5;
+const ETH_PROBE = 0x88b5;
 /** How many VNIs a probe can list. */
 export const PROBE_VNIS = 128;
 export const PROBE_SESSION_BYTES = 8;

@@ -1,10 +1,10 @@
 /** The VXLAN header (RFC 7348 §5): flags, 24 reserved bits, VNI, 8 reserved bits. */
 import { concat, getU32, setU32 } from './bytes.ts';
 
-export const VXLAN_HEADER_BYTES = 8;
+const VXLAN_HEADER_BYTES = 8;
 export const VXLAN_L4_PORT = 4789;
 /** "The VNI is valid": must be set. */
-export const VXLAN_FLAG_I = 0x08;
+const VXLAN_FLAG_I = 0x08;
 
 export interface Vxlan {
   readonly vni: number;

@@ -46,7 +46,7 @@ interface Used {
 /** Stands for the host of a block whose record is not readable. */
 const UNKNOWN = '?';
 
-export const EMPTY: BlockContent = { claimed: new Map() };
+const EMPTY: BlockContent = { claimed: new Map() };
 
 export class Holding {
   readonly key: string;

@@ -21,7 +21,7 @@ import { HEAD_BYTES, PARKED_FRAGMENTS, PARKED_PER_FLOW, PENDING_PER_PORT, UPCALL
 import { packetBytes, type Frame } from './offload.ts';
 
 /** Bytes of frames that may wait from one port. */
-export const PARKED_BYTES_PER_PORT = 8 * 1024 * 1024;
+const PARKED_BYTES_PER_PORT = 8 * 1024 * 1024;
 
 interface Parked {
   readonly key: FlowKey;

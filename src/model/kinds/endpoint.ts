@@ -13,7 +13,7 @@ const LONGEST_IFNAME_BYTES = 15;
 const RESERVED_IFNAMES = ['lo', 'all', 'default', '.', '..'];
 
 /** How many bytes of Ethernet frames may pass a port. The directions are the switch's. */
-export const rateLimitSpec = z
+const rateLimitSpec = z
   .strictObject({
     /** From the container into the switch. */
     ingress: rate.optional(),

@@ -4,7 +4,7 @@ import { metadata } from '../resource.ts';
 import { unicastAddress } from '../value.ts';
 import { defineKind, WEFT_V1 } from './kind.ts';
 
-export const hostSchema = z.strictObject({
+const hostSchema = z.strictObject({
   apiVersion: z.literal(WEFT_V1),
   kind: z.literal('Host'),
   metadata,

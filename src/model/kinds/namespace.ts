@@ -3,7 +3,7 @@ import * as z from 'zod';
 import { metadata } from '../resource.ts';
 import { defineKind } from './kind.ts';
 
-export const namespaceSchema = z.strictObject({
+const namespaceSchema = z.strictObject({
   apiVersion: z.literal('v1'),
   kind: z.literal('Namespace'),
   metadata,

@@ -11,7 +11,7 @@ export const vniSchema = z
   .min(1, 'a VNI is 1 to 16777214')
   .max(PROBE_VNI - 1, 'a VNI is 1 to 16777214 (16777215 is that of weft’s own probes)');
 
-export const mtuSchema = z
+const mtuSchema = z
   .int({ error: 'an MTU is a whole number, 576 to 9000' })
   .min(576, 'an MTU is 576 to 9000 (1280 and up with IPv6)')
   .max(9000, 'an MTU is 576 to 9000');
@@ -23,7 +23,7 @@ export const SMALLEST_IPV6_MTU = 1280;
 const MOST_HOPS = 16;
 
 /** A route out of a network: `network`, or `via` (then `network` says where the next hops are), or a `type`. */
-export const routeSpec = z.strictObject({
+const routeSpec = z.strictObject({
   to: prefix,
   /** The network that contains the destinations, or the next hops. With `via`, it is the network itself by default. */
   network: name.optional(),
@@ -140,7 +140,7 @@ function refineRoutes(
   }
 }
 
-export const networkSchema = z.strictObject({
+const networkSchema = z.strictObject({
   apiVersion: z.literal(WEFT_V1),
   kind: z.literal('Network'),
   metadata,
