@@ -139,6 +139,21 @@ t.test('an address can be chosen: of nobody, of another host that agrees, and no
   t.equal(await attach(a, 'a3', '10.0.0.9'), '10.0.0.9');
 });
 
+t.test('several that want one address at once all learn why they do not get it', async (t) => {
+  const shared = await openStore(t);
+  const [a, b] = [await open(t, shared, 'a'), await open(t, shared, 'b')];
+  await a.cluster.apply([blue('10.0.0.0/24')]);
+  t.equal(await attach(a, 'a1'), '10.0.0.2');
+  await detach(a, 'a1');
+  await settled(a, b);
+  const attached = await Promise.allSettled(['b1', 'b2', 'b3'].map((name) => attach(b, name, '10.0.0.2')));
+  for (const one of attached) {
+    t.match(one, {
+      reason: { message: /of a block of host "a", which does not give it away: an endpoint has it, or had/ },
+    });
+  }
+});
+
 t.test('a host that does not answer gives nothing away, until it is removed', async (t) => {
   const shared = await openStore(t);
   const a = await open(t, shared, 'a');

@@ -249,7 +249,10 @@ export class Blocks implements Register {
         `${ip}, which cannot be asked while the store is away (${why}): choose another`,
       );
     }
-    const want: Want = { endpoint, isDeclared: false, askedAt: 0, since: clock() };
+    const known = holding.wants.get(address);
+    // Several can ask at once, and all of them get the one answer.
+    const want: Want =
+      known?.isDeclared === false ? known : { endpoint, isDeclared: false, askedAt: 0, since: clock() };
     holding.wants.set(address, want);
     this.keepSoon(holding);
     let isOver = false;
