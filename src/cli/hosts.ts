@@ -40,7 +40,7 @@ async function hostTable(report: readonly HostReport[], isWide: boolean): Promis
   return table(
     isWide ? [...heads, 'WHY', 'VNIS', 'ID'] : heads,
     rows,
-    'No other hosts: `weft up --peer ADDRESS,KEY` names them.',
+    'No other hosts: those with the same --store appear by themselves; `weft up --peer ADDRESS,KEY` names others.',
   );
 }
 
