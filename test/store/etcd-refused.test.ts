@@ -151,3 +151,24 @@ await t.test('an etcd without space, and a value that is too large', async (t) =
   t.notOk(isUnanswered(full));
   t.ok(await store.get('k'), 'it still reads');
 });
+
+await t.test('members of two clusters', async (t) => {
+  const lab = openLab(t);
+  const [etcd, other] = [await startEtcd(lab), await startEtcd(lab)];
+  const endpoints = [etcd, other].map(({ members }) => members[0]!.clientAddress);
+  const warnings: string[] = [];
+  // It comes to the first one.
+  const store = openStoreOf(etcd, { endpoints, random: () => 0, onWarning: (message) => warnings.push(message) });
+  try {
+    await store.list('');
+    await until(() => warnings.length > 0, { what: 'a warning' });
+  } finally {
+    await store.close();
+  }
+  const [one, two] = endpoints;
+  t.equal(warnings.length, 1);
+  t.match(
+    warnings[0]?.replaceAll(/\([0-9a-f]+\)/g, '(ID)'),
+    `etcd at ${one}, ${two}: ${two} belongs to another cluster (ID) than ${one} (ID): name the members of one cluster only`,
+  );
+});

@@ -167,14 +167,12 @@ export class Connection {
     for (; !this.#isClosed; next = (next + 1) % endpoints.length) {
       const endpoint = endpoints[next]!;
       try {
-        const session = await Session.open({
-          ...this.#options,
-          endpoint,
-          credentials: this.#options.credentials(hostOf(endpoint)),
-        });
+        const session = await this.#open(endpoint);
         if (this.#isClosed) return session.lose(new Failure(status.CANCELLED, 'closed'));
         const openedAtMs = clock();
+        const isFirst = this.#history === undefined;
         this.#up(session);
+        if (isFirst) for (const other of endpoints) if (other !== endpoint) void this.#compare(session, other);
         const why = await session.lost;
         this.#session = undefined;
         this.#whys.set(endpoint, whyText(why));
@@ -189,6 +187,23 @@ export class Connection {
       const rounds = Math.floor(failures / endpoints.length);
       const mostMs = Math.min(BACKOFF.mostMs, BACKOFF.leastMs * 2 ** (rounds - 1));
       await this.#pause(mostMs * (0.5 + random() / 2));
+    }
+  }
+
+  #open(endpoint: string): Promise<Session> {
+    return Session.open({ ...this.#options, endpoint, credentials: this.#options.credentials(hostOf(endpoint)) });
+  }
+
+  /** Tells of a member that belongs to another cluster, before this host ever comes to it. Never throws. */
+  async #compare({ endpoint, history }: Session, other: string): Promise<void> {
+    try {
+      const session = await this.#open(other);
+      session.lose(new Failure(status.CANCELLED, 'compared'));
+      if (this.#isClosed || session.history === history) return;
+      const which = `${other} belongs to another cluster (${session.history}) than ${endpoint} (${history})`;
+      this.#options.onWarning(`${this.name}: ${which}: name the members of one cluster only`);
+    } catch {
+      // Why a member does not answer is told when it is needed.
     }
   }
 
