@@ -34,10 +34,16 @@ export interface Path {
   readonly isConfirmed: boolean;
 }
 
+/** How many peers the kernel is asked about in one turn: some microseconds each. There are seldom more. */
+const LOOKED_AT_ONCE = 128;
+
 export class Paths {
   readonly #options: PathsOptions;
   readonly #prober: PathProber | undefined;
-  readonly #ceilings = new Map<string, number>();
+  #peers: readonly string[] = [];
+  /** The position in `#peers` of the next one to look at. */
+  #next = 0;
+  readonly #known = new Map<string, KnownPath>();
   readonly #paths = new Map<string, Path>();
 
   constructor(options: PathsOptions) {
@@ -51,28 +57,46 @@ export class Paths {
     return this.#paths;
   }
 
-  /** Call it about once a second: reads the MTUs of the interfaces, and looks. */
-  watch(peers: Iterable<string>): void {
-    this.#ceilings.clear();
-    const local = this.#options.local();
-    for (const peer of peers) {
-      const ceiling = local && routeMtu(local, parseIp(peer));
-      if (ceiling !== undefined) this.#ceilings.set(peer, ceiling);
-    }
-    for (const peer of this.#paths.keys()) if (!this.#ceilings.has(peer)) this.#paths.delete(peer);
+  /** Call it about once a second: looks at peers that are new, and forgets those that are gone. */
+  watch(peers: readonly string[]): void {
+    const before = new Set(this.#peers);
+    const now = new Set(peers);
+    this.#peers = peers;
+    for (const peer of before) if (!now.has(peer)) this.#forget(peer);
+    this.#read(peers.filter((peer) => !before.has(peer)));
     this.look();
   }
 
-  /** Call it several times a second: reads what the kernel was told, and sends the probes that are due. */
+  /**
+   * Call it several times a second: reads the MTUs of interfaces and what the kernel was told of paths, and sends the probes
+   * that are due.
+   */
   look(): void {
+    const first = this.#next < this.#peers.length ? this.#next : 0;
+    this.#next = first + LOOKED_AT_ONCE;
+    this.#read(this.#peers.slice(first, this.#next));
+    this.#prober?.watch(this.#known);
+    for (const [peer, path] of this.#known) this.#set(peer, path);
+  }
+
+  /** Asks the kernel. */
+  #read(peers: readonly string[]): void {
     const local = this.#options.local();
-    const known = new Map<string, KnownPath>();
-    for (const [peer, ceilingBytes] of this.#ceilings) {
-      const hintBytes = (local && pathMtu(local, parseIp(peer))) ?? ceilingBytes;
-      known.set(peer, { ceilingBytes, hintBytes: Math.min(ceilingBytes, hintBytes) });
+    for (const peer of peers) {
+      const remote = parseIp(peer);
+      const ceilingBytes = local && routeMtu(local, remote);
+      if (ceilingBytes === undefined) {
+        this.#forget(peer);
+        continue;
+      }
+      const hintBytes = pathMtu(local!, remote) ?? ceilingBytes;
+      this.#known.set(peer, { ceilingBytes, hintBytes: Math.min(ceilingBytes, hintBytes) });
     }
-    this.#prober?.watch(known);
-    for (const [peer, path] of known) this.#set(peer, path);
+  }
+
+  #forget(peer: string): void {
+    this.#known.delete(peer);
+    this.#paths.delete(peer);
   }
 
   close(): void {

@@ -33,3 +33,24 @@ t.test('a peer that is removed and added again at once', async (t) => {
   t.equal(inForce(), known);
   t.same(changes, [known], 'and nothing has changed');
 });
+
+t.test('of very many peers, the kernel is asked about some at a time, and about all of them in turn', async (t) => {
+  const peers = Array.from({ length: 300 }, (_, n) => `127.0.${1 + (n >> 8)}.${n & 255}`);
+  let local: Uint8Array | undefined = parseIp('127.0.0.1');
+  const paths = new Paths({ probe: undefined, clock: () => 0, local: () => local, onLook: () => {} });
+  paths.watch(peers);
+  t.equal(paths.known.size, 300, 'those that are new at once');
+  const after = (looks: number): number => {
+    for (let look = 0; look < looks; look++) paths.look();
+    return paths.known.size;
+  };
+  t.equal(after(3), 300);
+  local = undefined;
+  const left = after(1);
+  t.ok(left > 100 && left < 300, `${left} are left when the underlay has gone`);
+  t.equal(after(3), 0);
+  local = parseIp('127.0.0.1');
+  t.equal(after(3), 300, 'and all are back with it');
+  paths.watch(peers.slice(0, 10));
+  t.equal(paths.known.size, 10);
+});
