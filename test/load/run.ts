@@ -23,11 +23,9 @@ const chosen = scenarios.filter(({ name }) => options.only.some((only) => name =
 if (chosen.length === 0) refuse(`--only: ${options.only.join(', ')} is the name of no scenario`);
 
 const results: ScenarioResult[] = [];
-for (const scenario of chosen) results.push(await measured(scenario));
-if (options.json !== undefined || options.docs) {
-  const all = await resultsOf(startedAt, args, results);
-  if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(all, null, 2)}\n`);
-  if (options.docs) writeDocs(all);
+for (const scenario of chosen) {
+  results.push(await measured(scenario));
+  await save();
 }
 const broken = results.reduce(
   (sum, { promises, failure }) =>
@@ -36,6 +34,14 @@ const broken = results.reduce(
 );
 console.log(broken === 0 ? 'every promise was kept' : `${broken} broken or failed`);
 process.exitCode = broken === 0 ? 0 : 1;
+
+/** After each scenario, so that something is left if the run is ended before its end. */
+async function save(): Promise<void> {
+  if (options.json === undefined && !options.docs) return;
+  const all = await resultsOf(startedAt, args, results);
+  if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(all, null, 2)}\n`);
+  if (options.docs) writeDocs(all);
+}
 
 async function measured(scenario: Scenario): Promise<ScenarioResult> {
   const load = (): number => loadavg()[0]!;

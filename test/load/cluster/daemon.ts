@@ -15,6 +15,8 @@ export interface Cpu {
   readonly eventLoop: number;
   /** All other threads: datapath, garbage collection, gRPC. */
   readonly others: number;
+  /** How long the event loop had something to do and no processor to do it on, in percent of the time. */
+  readonly waiting: number;
 }
 
 export interface Traffic {
@@ -53,6 +55,7 @@ export class Usage {
     return {
       eventLoop: percent(cpu.main - this.#cpu.main),
       others: percent(cpu.all - cpu.main - (this.#cpu.all - this.#cpu.main)),
+      waiting: (cpu.waitedNs - this.#cpu.waitedNs) / 1e7 / seconds,
       receivedBytesPerSecond: (bytes.received - this.#bytes.received) / seconds,
       sentBytesPerSecond: (bytes.sent - this.#bytes.sent) / seconds,
     };
@@ -64,12 +67,13 @@ export type TellValue = (name: string, figure: number, unit: string) => void;
 export function tellUsage(when: string, tell: TellValue, used: Cpu & Traffic): void {
   tell(`event loop’s processor time ${when}`, used.eventLoop, '%');
   tell(`processor time of other threads ${when}`, used.others, '%');
+  tell(`event loop waits for a processor ${when}`, used.waiting, '%');
   tell(`received from etcd ${when}`, used.receivedBytesPerSecond / 1000, 'kB/s');
   tell(`sent to etcd ${when}`, used.sentBytesPerSecond / 1000, 'kB/s');
 }
 
-/** The processor time of the first thread, which runs the event loop, and of all. */
-function ticksOf(pid: number): { readonly main: number; readonly all: number } {
+/** The processor time of the first thread, which runs the event loop, and of all; and how long the first one waited. */
+export function ticksOf(pid: number): { readonly main: number; readonly all: number; readonly waitedNs: number } {
   const ticks = (path: string): number => {
     const text = readFileSync(path, 'utf8');
     const [user, system] = text
@@ -78,7 +82,12 @@ function ticksOf(pid: number): { readonly main: number; readonly all: number } {
       .slice(11, 13);
     return Number(user) + Number(system);
   };
-  return { main: ticks(`/proc/${pid}/task/${pid}/stat`), all: ticks(`/proc/${pid}/stat`) };
+  const [, waited] = readFileSync(`/proc/${pid}/task/${pid}/schedstat`, 'utf8').split(' ');
+  return {
+    main: ticks(`/proc/${pid}/task/${pid}/stat`),
+    all: ticks(`/proc/${pid}/stat`),
+    waitedNs: Number(waited),
+  };
 }
 
 interface Bytes {

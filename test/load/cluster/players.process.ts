@@ -12,6 +12,7 @@ import { within } from '../../../src/store/within.ts';
 import { Presence } from '../../../src/cluster/membership/presence.ts';
 import { Registration } from '../../../src/cluster/membership/registration.ts';
 import type { Put, Store, Transaction } from '../../../src/store/store.ts';
+import { WeftError } from '../../../src/error.ts';
 import { monotonicMs } from '../../support/process.ts';
 import {
   Addresses,
@@ -32,6 +33,9 @@ const AT_ONCE = 24;
 const FILLED_AT_ONCE = 100;
 /** How long a new endpoint stays at least. */
 const STAYING_SECONDS = 5;
+/** How often something is written again, and how long after each other. */
+const ATTEMPTS = 20;
+const RETRY_MS = 500;
 /** How often the hosts notice what is new. */
 const FOLLOW_MS = 500;
 
@@ -86,9 +90,18 @@ function counted(from: Store): Store {
 const shared = counted(store);
 const published = counted(applied);
 
-/** Writes a change of the state: the hosts have it in force soon after. */
+/** Writes a change of the state, again if etcd does not answer: the hosts have it in force soon after. */
 async function write(transaction: Transaction): Promise<void> {
-  lastRevision = Math.max(lastRevision, await shared.transact(transaction));
+  for (let attempt = 1; ; attempt++) {
+    try {
+      lastRevision = Math.max(lastRevision, await shared.transact(transaction));
+      return;
+    } catch (error) {
+      const isAway = error instanceof WeftError && error.code === 'unreachable';
+      if (!isAway || attempt === ATTEMPTS) throw error;
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+  }
 }
 
 async function register(host: number): Promise<void> {

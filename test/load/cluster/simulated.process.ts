@@ -11,7 +11,7 @@ import { parseResource } from '../../../src/model/manifest.ts';
 import type { Resource } from '../../../src/model/resource.ts';
 import { udp } from '../../support/frames.ts';
 import { monotonicMs, until } from '../../support/process.ts';
-import { percentile } from './daemon.ts';
+import { percentile, ticksOf } from './daemon.ts';
 import { SimulatedSwitch, Wire } from './simulated-switch.ts';
 
 /** What the parent is told: a value, or in how many milliseconds each new endpoint was reached from all hosts. */
@@ -91,6 +91,7 @@ async function measureAdded(): Promise<void> {
     return { host, name, mac, ip: addresses[0]! };
   });
   const tookMs: number[] = [];
+  const [startedMs, before] = [monotonicMs(), ticksOf(process.pid)];
   for (let at = 0; at < ADDED; at++) {
     const host = hosts[at % HOSTS]!;
     const name = `new-${at}`;
@@ -110,6 +111,9 @@ async function measureAdded(): Promise<void> {
     }
     tookMs.push(Math.max(...arrived.values()) - commandedMs);
   }
+  const [seconds, now] = [(monotonicMs() - startedMs) / 1000, ticksOf(process.pid)];
+  value('event loop’s processor time meanwhile, of all hosts', (now.main - before.main) / seconds, '%');
+  value('event loop waits for a processor meanwhile', (now.waitedNs - before.waitedNs) / 1e7 / seconds, '%');
   value('new endpoint reachable from every host, p50', percentile(tookMs, 50), 'ms');
   tell({ kind: 'reached', p99Ms: percentile(tookMs, 99), count: tookMs.length });
 }

@@ -247,13 +247,14 @@ class Scene {
   /** etcd forgets what the daemon has missed while it was cut off: it lists everything, and compares. */
   async #listAgain(report: Report, value: TellValue, endpoints: number): Promise<void> {
     const worst = { own: { p99Ms: 0, worstMs: 0 }, asked: { p99Ms: 0, worstMs: 0 } };
-    const tookMs: number[] = [];
+    const [tookMs, waiting]: [number[], number[]] = [[], []];
     for (let time = 0; time < LISTINGS; time++) {
       await this.#meter.cut(ETCD_PORT);
       await until(async () => !(await this.#weft.status()).sharedStore!.reachable, { what: 'the daemon is cut off' });
       const { name, label } = (await this.#planes.order({ kind: 'touch', times: MISSED })) as Touched;
       await this.#etcd.compact();
       await ownDelays(this.#weft);
+      const usage = await Usage.start(this.#weft, this.#meter);
       const asking = new Asking(this.#weft);
       await this.#meter.mend();
       const isListed = async (): Promise<boolean> => {
@@ -261,6 +262,7 @@ class Scene {
         return endpoint!.metadata.labels['touched'] === label;
       };
       tookMs.push(await timed(() => until(isListed, { what: 'all is listed' })));
+      waiting.push((await usage.stop()).waiting);
       const [asked, own] = [await asking.stop(), await ownDelays(this.#weft)];
       for (const [name, delays] of Object.entries({ own, asked })) {
         const seen = worst[name as keyof typeof worst];
@@ -269,6 +271,7 @@ class Scene {
       }
     }
     value('connected again, and everything listed', Math.max(...tookMs), 'ms');
+    value('event loop waits for a processor while listing', Math.max(...waiting), '%');
     tellDelays('while listing', value, worst.own, worst.asked);
     if (endpoints < TELLING_ENDPOINTS) return;
     const { p99Ms, worstMs } = worst.own;
