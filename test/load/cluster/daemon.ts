@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Etcd } from '../../support/etcd.ts';
 import type { Namespace } from '../../support/lab.ts';
 import { monotonicMs } from '../../support/process.ts';
 import type { Weft } from '../../support/weft.ts';
@@ -98,12 +99,16 @@ interface Bytes {
 /** Counts what a host exchanges with etcd, with all headers from IP on, and cuts it off. */
 export class EtcdMeter {
   readonly #host: Namespace;
+  readonly #l4Port: string;
 
-  private constructor(host: Namespace) {
+  private constructor(host: Namespace, l4Port: string) {
     this.#host = host;
+    this.#l4Port = l4Port;
   }
 
-  static async open(host: Namespace, l4Port: number): Promise<EtcdMeter> {
+  /** @param etcd with one member */
+  static async open(host: Namespace, etcd: Etcd): Promise<EtcdMeter> {
+    const [, l4Port = ''] = /:(\d+)$/.exec(etcd.members[0]!.clientAddress) ?? [];
     const rules = `
       table inet etcd {
         counter received {}
@@ -119,7 +124,7 @@ export class EtcdMeter {
         }
       }`;
     await host.run(['nft', rules]);
-    return new EtcdMeter(host);
+    return new EtcdMeter(host, l4Port);
   }
 
   async read(): Promise<Bytes> {
@@ -130,8 +135,8 @@ export class EtcdMeter {
     return { received: bytes('received'), sent: bytes('sent') };
   }
 
-  async cut(l4Port: number): Promise<void> {
-    await this.#host.run(['nft', `add element inet etcd cut { ${l4Port} }`]);
+  async cut(): Promise<void> {
+    await this.#host.run(['nft', `add element inet etcd cut { ${this.#l4Port} }`]);
   }
 
   async mend(): Promise<void> {

@@ -19,7 +19,6 @@ import type { LoadOptions, Report, Scenario } from '../scenario.ts';
 import { EtcdMeter, percentile, tellUsage, Usage } from './daemon.ts';
 
 const NETWORK = 'blue';
-const ETCD_PORT = 2379;
 /** How many are attached, one after the other, and waited for from every host. */
 const ADDED = 100;
 const ADDED_EVERY_MS = 100;
@@ -33,7 +32,7 @@ async function run(report: Report, { sizes: { realHosts, realEndpoints, window }
     const cluster = await etcdCluster(lab, realHosts);
     const wefts = await cluster.up('native');
     await wefts[0]!.client.createNetwork(NETWORK, { subnets: ['10.0.0.0/16'] });
-    const meter = await EtcdMeter.open(cluster.hosts[0]!.namespace, ETCD_PORT);
+    const meter = await EtcdMeter.open(cluster.hosts[0]!.namespace, cluster.etcd);
     const each = Math.ceil(realEndpoints / realHosts);
     const containers: Namespace[][] = [];
     for (const { name } of cluster.hosts) {

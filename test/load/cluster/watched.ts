@@ -43,7 +43,6 @@ import {
 
 const HOST = '192.0.2.1';
 const WORLD = '192.0.2.254';
-const ETCD_PORT = 2379;
 /** The part of the endpoints that come, at most, whose first frame is waited for, a second. */
 const PROBED_PER_SECOND = 10;
 /** How long the last of them may take. */
@@ -123,7 +122,7 @@ class Scene {
     await world.ip('route add local 172.16.0.0/12 dev lo');
     await host.ip(`route add 172.16.0.0/12 via ${WORLD}`);
     const etcd = await startEtcd(lab, { members: [{ namespace: world, address: WORLD }] });
-    const meter = await EtcdMeter.open(host, ETCD_PORT);
+    const meter = await EtcdMeter.open(host, etcd);
     const weft = await Weft.up(lab, host, 'host', {
       datapath: 'native',
       underlay: HOST,
@@ -141,7 +140,7 @@ class Scene {
       });
     }
     const sender = lab.start(python('udp_reach.py', ...containers.map(({ path }) => path)));
-    const planes = await Player.start<PlayerOrder>(lab, world, 'players.process.ts', `${WORLD}:${ETCD_PORT}`);
+    const planes = await Player.start<PlayerOrder>(lab, world, 'players.process.ts', etcd.members[0]!.clientAddress);
     const vteps = await Player.start<VtepOrder>(lab, world, 'vteps.process.ts', HOST);
     return new Scene(weft, etcd, meter, planes, vteps, sender);
   }
@@ -249,7 +248,7 @@ class Scene {
     const worst = { own: { p99Ms: 0, worstMs: 0 }, asked: { p99Ms: 0, worstMs: 0 } };
     const [tookMs, waiting]: [number[], number[]] = [[], []];
     for (let time = 0; time < LISTINGS; time++) {
-      await this.#meter.cut(ETCD_PORT);
+      await this.#meter.cut();
       await until(async () => !(await this.#weft.status()).sharedStore!.reachable, { what: 'the daemon is cut off' });
       const { name, label } = (await this.#planes.order({ kind: 'touch', times: MISSED })) as Touched;
       await this.#etcd.compact();
