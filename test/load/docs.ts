@@ -8,6 +8,9 @@ import type { LoadResults, ScenarioResult, Value } from './results.ts';
 const docs = fileURLToPath(new URL('../../docs/', import.meta.url));
 const [BEGIN, END] = ['<!-- figures: written by npm run test:load -- --docs -->', '<!-- end of figures -->'];
 const WATCHED = 'cluster/watched';
+const WAITS = 'event loop waits for a processor';
+/** From so many percent on, times tell more of other programs than of weft. */
+const BUSY = 10;
 
 interface Curve {
   readonly file: string;
@@ -36,7 +39,11 @@ const curves: readonly Curve[] = [
     file: 'start',
     title: 'Start of a daemon, until everything is in force',
     unit: 'ms',
-    series: { 'start without a copy': 'first start', 'start with a copy, after a kill': 'after a kill' },
+    series: {
+      'start without a copy': 'first start',
+      'start with a copy, after a kill': 'after a kill',
+      'what is new is known after a kill': 'until what is new is known',
+    },
   },
   {
     file: 'listing',
@@ -101,8 +108,12 @@ function figures(results: LoadResults): string {
   const { startedAt, command, seconds, machine: at, versions, scenarios } = results;
   const measured = scenarios.filter(({ name }) => name.startsWith('cluster/'));
   const loads = measured.flatMap(({ load }) => load);
+  const waits = measured
+    .flatMap(({ values }) => values.filter(({ name }) => name.startsWith(WAITS)))
+    .map(({ value }) => value);
+  const busiest = Math.max(0, ...waits);
   return [
-    `\`${command}\`, ${startedAt.slice(0, 10)}, ${number(seconds / 60)} minutes, on ${at.cpus} × ${at.cpu}, Linux ${at.kernel}, Node.js ${versions['node']}. The load average was ${number(Math.min(...loads))} to ${number(Math.max(...loads))}.`,
+    `\`${command}\`, ${startedAt.slice(0, 10)}, ${number(seconds / 60)} minutes, on ${at.cpus} × ${at.cpu}, Linux ${at.kernel}, Node.js ${versions['node']}. The load average was ${number(Math.min(...loads))} to ${number(Math.max(...loads))}, and a daemon’s event loop waited for a processor during up to ${number(busiest)} % of the time${busiest > BUSY ? ': other programs used the processors, and times are longer than weft’s own' : ''}.`,
     ...measured.flatMap((scenario) => [`### ${titles[scenario.name] ?? scenario.name}`, ...section(scenario)]),
     '',
   ].join('\n\n');

@@ -49,8 +49,10 @@ const PROBED_PER_SECOND = 10;
 const PATIENCE_MS = 10_000;
 /** How often it lists everything again, at each size. */
 const LISTINGS = 2;
-/** What is changed while the daemon is cut off, so that it has missed something. */
-const MISSED = 10;
+/** How often something is changed, so that a daemon that was away has missed it. */
+const TOUCHES = 10;
+/** How long a listing may take on a busy machine. */
+const LISTING_MS = 300_000;
 /** Of a daemon: until its processor time and memory have settled after a start. */
 const SETTLED_MS = 3000;
 /** With fewer endpoints, the memory of each, and the time that their listing takes, disappear among everything else. */
@@ -166,8 +168,11 @@ class Scene {
     value('start without a copy', await timed(() => this.#weft.start()), 'ms');
     await this.#knows(endpoints);
     await this.#weft.kill();
+    const killedMs = monotonicMs();
     value('start with a copy, after a kill', await timed(() => this.#weft.start()), 'ms');
-    await this.#knows(endpoints);
+    const isKnown = await this.#touch();
+    await until(isKnown, { what: 'what is new is known', timeoutMs: LISTING_MS });
+    value('what is new is known after a kill', monotonicMs() - killedMs, 'ms');
     await delay(SETTLED_MS);
 
     const { heapBytes, residentBytes } = await this.memory();
@@ -250,17 +255,13 @@ class Scene {
     for (let time = 0; time < LISTINGS; time++) {
       await this.#meter.cut();
       await until(async () => !(await this.#weft.status()).sharedStore!.reachable, { what: 'the daemon is cut off' });
-      const { name, label } = (await this.#planes.order({ kind: 'touch', times: MISSED })) as Touched;
+      const isListed = await this.#touch();
       await this.#etcd.compact();
       await ownDelays(this.#weft);
       const usage = await Usage.start(this.#weft, this.#meter);
       const asking = new Asking(this.#weft);
       await this.#meter.mend();
-      const isListed = async (): Promise<boolean> => {
-        const [endpoint] = await this.#weft.client.get('Endpoint', name);
-        return endpoint!.metadata.labels['touched'] === label;
-      };
-      tookMs.push(await timed(() => until(isListed, { what: 'all is listed' })));
+      tookMs.push(await timed(() => until(isListed, { what: 'all is listed', timeoutMs: LISTING_MS })));
       waiting.push((await usage.stop()).waiting);
       const [asked, own] = [await asking.stop(), await ownDelays(this.#weft)];
       for (const [name, delays] of Object.entries({ own, asked })) {
@@ -280,8 +281,20 @@ class Scene {
     );
   }
 
+  /** Changes something. @returns a function that tells whether the daemon has it in force */
+  async #touch(): Promise<() => Promise<boolean>> {
+    const { name, label } = (await this.#planes.order({ kind: 'touch', times: TOUCHES })) as Touched;
+    return async () => {
+      const [endpoint] = await this.#weft.client.get('Endpoint', name);
+      return endpoint!.metadata.labels['touched'] === label;
+    };
+  }
+
   async #knows(endpoints: number): Promise<void> {
-    await until(async () => (await this.#weft.status()).endpoints >= endpoints, { what: `${endpoints} endpoints` });
+    await until(async () => (await this.#weft.status()).endpoints >= endpoints, {
+      what: `${endpoints} endpoints`,
+      timeoutMs: LISTING_MS,
+    });
   }
 
   /** All that is stored, by key. */
