@@ -92,14 +92,22 @@ export class Predecessor {
 
   /**
    * For a daemon that is to stop: no takeover begins any more, and one that has begun is decided when this resolves.
-   * @returns true if the new daemon has everything; it is told to stop, too
+   * @returns true if the new daemon has everything; it is told to stop, too, unless it has ended by itself
+   * @throws WeftError if it does not read, or has ended and so purges nothing
    */
   async stop({ purge }: { readonly purge: boolean }): Promise<boolean> {
     const successor = this.#successor;
     if (successor?.phase === 'offered') this.#withdraw(successor, 'this daemon stops');
     await this.#settled;
     if (!this.#isDone || !successor) return false;
-    successor.connection.send(textOf({ say: 'stop', purge }));
+    try {
+      successor.connection.send(textOf({ say: 'stop', purge }));
+    } catch (cause) {
+      if (!hasEnded(successor.connection)) throw cause;
+      if (!purge) return true;
+      const why = `the daemon that has taken over (pid ${successor.pid}) has ended, and nothing is purged`;
+      throw new WeftError('state', `${why}: start weft again, and then \`weft down --purge\``, { cause });
+    }
     return true;
   }
 
@@ -189,6 +197,15 @@ export class Predecessor {
       this.#successor = undefined;
       this.#settle();
     }
+  }
+}
+
+function hasEnded(connection: PacketConnection): boolean {
+  try {
+    connection.receive(0);
+    return false;
+  } catch {
+    return true;
   }
 }
 
