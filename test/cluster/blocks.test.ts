@@ -181,6 +181,34 @@ t.test('a host that does not answer gives nothing away, until it is removed', as
   t.equal(await attach(b, 'b2', '10.0.0.9'), '10.0.0.9');
 });
 
+t.test('a block whose record is damaged goes with its host, and with no other one', async (t) => {
+  const shared = await openStore(t);
+  const [a, b, c] = [await open(t, shared, 'a'), await open(t, shared, 'b'), await open(t, shared, 'c')];
+  await a.cluster.apply([blue('10.0.0.0/24')]);
+  await attach(a, 'a1');
+  await settled(b);
+  await attach(b, 'b1');
+  await settled(a, b, c);
+  t.equal(await attach(c, 'c1', '10.0.0.9'), '10.0.0.9');
+  t.equal(await attach(c, 'c2', '10.0.0.25'), '10.0.0.25');
+  t.equal(await attach(a, 'a2', '10.0.0.26'), '10.0.0.26');
+  await settled(a, b, c);
+  const [ofA, ofB] = ['blocks/blue/4-10.0.0.0', 'blocks/blue/4-10.0.0.16'];
+  t.match(await blocksIn(shared), { [ofA]: { host: 'a' }, [ofB]: { host: 'b' } });
+  for (const gone of [b, c]) await gone.close();
+  const damaged = { host: 'b', claimed: 'none' };
+  await shared.transact({ put: [{ key: ofB, value: damaged }] });
+  await settled(a);
+
+  await a.cluster.delete(hostKind, { name: 'c' });
+  t.strictSame((await shared.get(ofB))?.value, damaged, 'b writes it anew');
+  await a.cluster.delete(hostKind, { name: 'b' });
+  t.match((await blocksIn(shared))[ofB], { claimed: { '10.0.0.26': { host: 'a', endpoint: 'a2' } } });
+  await settled(a);
+  t.equal(await attach(a, 'a3', '10.0.0.27'), '10.0.0.27', 'what b had can be had');
+  t.equal(a.endpoints.get('a2').addresses.join(), '10.0.0.26');
+});
+
 t.test('when all blocks are taken, single addresses are had from whoever has some', async (t) => {
   const shared = await openStore(t);
   const [a, b, c] = [await open(t, shared, 'a'), await open(t, shared, 'b'), await open(t, shared, 'c')];

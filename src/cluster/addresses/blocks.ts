@@ -216,8 +216,10 @@ export class Blocks implements Register {
     const expect: { key: string; revision: number }[] = [];
     const put: Put[] = [];
     const deleted: string[] = [];
-    for (const { key, revision, content } of holdings) {
+    for (const { key, revision, isDamaged, lastReadable: content } of holdings) {
       const isItsBlock = content.host === host;
+      // The host that has it writes it anew.
+      if (isDamaged && !isItsBlock && content.host !== undefined) continue;
       if (!isItsBlock && ![...content.claimed.values()].some((claim) => claim.host === host)) continue;
       const isNobodys = isItsBlock || content.host === undefined;
       const claimed = new Map(

@@ -58,6 +58,8 @@ export class Holding {
   revision = 0;
   /** The record is not readable: nobody may claim the block, until the host that has it writes the record anew. */
   isDamaged = false;
+  /** The host that the record named when it was last readable. */
+  #hostBefore: string | undefined;
   /** The revision of the last change that was seen, and of the last one that this daemon has made. */
   #seenAt = 0;
   #wroteAt = 0;
@@ -83,6 +85,11 @@ export class Holding {
   /** The one question: whether an endpoint of this host may have the address. */
   mayUse(value: bigint): boolean {
     return this.singles.has(value) || (this.heldAt !== undefined && !this.yielded.has(value));
+  }
+
+  /** What the record said when it was last readable. */
+  get lastReadable(): BlockContent {
+    return this.isDamaged ? { host: this.#hostBefore, claimed: this.content.claimed } : this.content;
   }
 
   /** True until what this daemon has written last was seen. */
@@ -137,6 +144,7 @@ export class Holding {
   see(value: unknown, entryRevision: number, revision: number): void {
     if (entryRevision > 0 && entryRevision < this.revision) this.#goBack();
     const content = value === undefined ? EMPTY : contentOf(value);
+    if (!this.isDamaged) this.#hostBefore = this.content.host;
     this.isDamaged = content === undefined;
     this.content = content ?? { host: UNKNOWN, claimed: this.content.claimed };
     this.revision = entryRevision;
