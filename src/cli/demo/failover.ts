@@ -4,7 +4,8 @@
  *   1. containers ping each other all the time, some of them on the host that will fail
  *   2. the last host loses its power, in the middle of everything
  *   3. the others notice; what does not need that host goes on
- *   4. one of its containers is started on another host, under its name: it has its addresses and its MAC there
+ *   4. one of its containers is started on another host, which takes it over: it has its addresses and its MAC there.
+ *      Whoever knows that the host is gone does not wait until its lease has ended, as an attach without --move has to
  *   5. the host has power again, and comes back
  *   6. what happened when, and what was lost
  */
@@ -45,20 +46,21 @@ export async function failover(plan: Plan, containers: readonly Container[], sig
   const toMoving = streamOf(web, moving);
   const toWaiting = streamOf(api, waiting);
   const streams = [...untouched, toMoving, toWaiting];
+  const over = new AbortController();
   try {
     await until(() => streams.every(({ answered }) => answered >= CALM_PINGS), 'all pings are answered', SOON_MS);
 
     await say(`${victim.name} loses its power`);
     timeline.zero(victim.name, 'loses its power: nothing comes from it any more');
     await stage.cutPower(victim, signal);
-    const noticing = survivors.map((host) => notice(host, victim, timeline, signal));
+    const noticing = survivors.map((host) => notice(host, victim, timeline, AbortSignal.any([signal, over.signal])));
     await Promise.all(noticing.map(({ isDown }) => isDown));
 
     await say(`${moving.name} is started on ${beta.name}`);
     await stage.addNamespace(AGAIN, signal);
     const attachedMs = Date.now();
-    timeline.note(beta.name, `weft attach ${moving.name}: it gets its addresses and its MAC here`);
-    const attach = ['attach', moving.name, '--network', network.name, '--netns', stage.namespaceOf(AGAIN)];
+    timeline.note(beta.name, `weft attach ${moving.name} --move: it gets its addresses and its MAC here`);
+    const attach = ['attach', moving.name, '--network', network.name, '--netns', stage.namespaceOf(AGAIN), '--move'];
     await run([...stage.weft, '--socket', stage.socketOf(beta), ...attach], signal);
     const movedMs = await until(() => toMoving.answerAfter(attachedMs), `${moving.name} answers`, SOON_MS);
     timeline.note(web.name, `${moving.name} answers, on ${beta.name}`, movedMs);
@@ -75,6 +77,7 @@ export async function failover(plan: Plan, containers: readonly Container[], sig
     await Promise.all(survivors.map((host) => until(() => isBack(host, victim), `${host.name} sees it`, SOON_MS)));
     timeline.note(survivors.map(({ name }) => name).join(', '), `${victim.name} has everything in force again`);
   } finally {
+    over.abort();
     await Promise.all(streams.map((stream) => stream.stop()));
   }
   await write(
@@ -111,10 +114,10 @@ function notice(
       LEASE_MS,
       signal,
     );
-  return {
-    isDown: untilIt(({ state }) => state === 'down', `knows that ${victim.name} is down`),
-    isExpired: untilIt(({ since }) => since !== undefined, `the lease of ${victim.name} has ended in the store`),
-  };
+  const isExpired = untilIt(({ since }) => since !== undefined, `the lease of ${victim.name} has ended in the store`);
+  // It is waited for later, and not at all if something else fails before.
+  isExpired.catch(() => {});
+  return { isDown: untilIt(({ state }) => state === 'down', `knows that ${victim.name} is down`), isExpired };
 }
 
 async function isBack(host: Host, victim: Host): Promise<boolean> {
