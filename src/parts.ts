@@ -443,12 +443,13 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
 
 function openFeed(
   { host, state, logger }: SwitchOptions,
-  { store, own, newId, after, wallClock }: Foundations,
+  { store, own, identity, newId, after, wallClock }: Foundations,
   whyBarred: () => string | undefined,
 ): Feed {
   if (store === own) return new LocalFeed(store);
   const copyFile = join(state, 'copy');
-  return new SharedFeed({ store, own, host, copyFile, whyBarred, newId, after, wallClock, logger });
+  const id = Buffer.from(identity).toString('hex');
+  return new SharedFeed({ store, own, host, id, copyFile, whyBarred, newId, after, wallClock, logger });
 }
 
 function openForwarding(options: SwitchOptions, foundations: Foundations, onPeersChanged: () => void): Forwarding {

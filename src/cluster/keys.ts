@@ -17,3 +17,9 @@ export function resourceAt(key: string): { readonly kind: KindDefinition; readon
   const [namespace, name = ''] = kind.isNamespaced ? rest : [undefined, ...rest];
   return { kind, name: idOf({ name, namespace }) };
 }
+
+/** `network "blue"`; for what is no resource, its key. */
+export function nameOfKey(key: string): string {
+  const at = resourceAt(key);
+  return at ? `${at.kind.kind.toLowerCase()} "${at.name}"` : `record "${key}"`;
+}

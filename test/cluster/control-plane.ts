@@ -66,6 +66,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     : new SharedFeed({
         store: shared,
         ...{ own, host, after },
+        id: Buffer.from(host).toString('hex').padEnd(32, '0'),
         copyFile: join(directory, 'copy'),
         whyBarred: () => membership.whyBarred,
         newId: () => randomUUID(),

@@ -26,7 +26,7 @@ export class FeedHost {
   readonly #own: Store;
   readonly #timers = new Set<() => void>();
 
-  private constructor(name: string, directory: string, own: Store, link: Switchable) {
+  private constructor(name: string, idOf: string, directory: string, own: Store, link: Switchable) {
     this.name = name;
     this.directory = directory;
     this.link = link;
@@ -40,6 +40,7 @@ export class FeedHost {
       store: link,
       own,
       host: name,
+      id: Buffer.from(idOf).toString('hex').padEnd(32, '0'),
       copyFile: join(directory, 'copy'),
       whyBarred: () => this.barred,
       newId: () => `cluster-${name}${ids++ === 0 ? '' : `-${ids}`}`,
@@ -61,7 +62,7 @@ export class FeedHost {
   static async start(
     name: string,
     shared: Store,
-    { known, isAway = false, wrap = (own) => own, history = '', slow }: StartOptions = {},
+    { known, isAway = false, wrap = (own) => own, history = '', slow, idOf = name }: StartOptions = {},
   ): Promise<FeedHost> {
     const directory = known ?? mkdtempSync(join(tmpdir(), `weft-feed-${process.pid}-`));
     const own = await openEmbeddedStore({
@@ -75,7 +76,7 @@ export class FeedHost {
     link.history = history;
     if (isAway) link.away();
     if (slow) link.beforeList = () => slow;
-    const host = new FeedHost(name, directory, wrap(own), link);
+    const host = new FeedHost(name, idOf, directory, wrap(own), link);
     try {
       const starting = host.serial.run(() => host.feed.start(() => void host.settle()));
       if (slow) {
@@ -176,6 +177,8 @@ export class FeedHost {
 
 export interface StartOptions {
   readonly known?: string;
+  /** The name of the host whose id it has. */
+  readonly idOf?: string;
   readonly isAway?: boolean;
   readonly wrap?: (own: Store) => Store;
   readonly history?: string;

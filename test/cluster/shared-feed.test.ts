@@ -96,6 +96,44 @@ t.test('a restart while the store is away', async (t) => {
   t.same(Object.keys(b.values()), ['endpoints/default/new', DEFAULT, BLUE]);
 });
 
+t.test('a host that gets another name while the store lacks what it wrote does not start', async (t) => {
+  const { shared, start, a } = await twoHosts(t);
+  const app = 'endpoints/default/app';
+  a.link.away();
+  await a.set(app, endpointOf('a', '10.0.0.3'));
+  await a.stop();
+  await t.rejects(start('c', { known: a.directory, idOf: 'a' }), {
+    code: 'conflict',
+    message:
+      'this host was host "a" when it wrote endpoint "app", which the store does not have yet: start it with --host a instead of c until that is stored (`weft status`)',
+  });
+  t.notOk(await shared.get(app));
+  const again = await start('a', { known: a.directory });
+  await again.until(() => again.report.pending.length === 0, 'the writes');
+  t.match(await shared.get(app), { value: { host: 'a' } });
+  await again.stop();
+  t.ok((await start('c', { known: a.directory, idOf: 'a' })).isStarted);
+});
+
+t.test('nor does it start from a copy of what it had in force under another name', async (t) => {
+  const { start, a, b } = await twoHosts(t);
+  for (const host of [a, b]) {
+    const id = Buffer.from(host.name).toString('hex').padEnd(32, '0');
+    await host.set(`hosts/${host.name}`, { host: host.name, id, mac: '000001', since: '2026-01-01T00:00:00Z' });
+  }
+  await a.until(() => a.inForce.has('hosts/b'), 'the other host');
+  await a.stop();
+  await t.rejects(start('c', { known: a.directory, idOf: 'a', isAway: true }), {
+    code: 'conflict',
+    message:
+      /^this host was host "a" when it last reached the store \(the store cannot be reached .*\): start it with --host a, or with --host c when the store can be used$/,
+  });
+  const again = await start('a', { known: a.directory, isAway: true });
+  t.ok(again.isStarted);
+  await again.stop();
+  t.ok((await start('c', { known: a.directory, idOf: 'a' })).isStarted, 'the store says who it is');
+});
+
 t.test('the store is away at the first start ever', async (t) => {
   const shared = await openStore(t);
   const start = hostsOf(t, shared);

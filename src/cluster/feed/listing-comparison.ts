@@ -3,7 +3,8 @@ import type { Change, Entry, Listing } from '../../store/store.ts';
 import { nextTurn } from '../../turns.ts';
 import { judge } from './judgement.ts';
 import { pendingClashes } from './pending-clashes.ts';
-import { nameOfKey, type SharedState } from './shared-state.ts';
+import { nameOfKey } from '../keys.ts';
+import type { SharedState } from './shared-state.ts';
 import { FORMAT_KEY } from './store-identity.ts';
 
 const COMPARED_PER_TURN = 256;

@@ -7,7 +7,7 @@ import { inTurns } from '../../turns.ts';
 import type { EndpointRecord } from '../endpoint.ts';
 import { ownerOf } from './known-records.ts';
 import type { PendingWrite } from './pending-writes.ts';
-import { nameOfKey } from './shared-state.ts';
+import { nameOfKey } from '../keys.ts';
 
 const ENDPOINTS = 'endpoints/';
 const COMPARED_PER_TURN = 512;

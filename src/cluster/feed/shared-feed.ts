@@ -42,6 +42,8 @@ export interface SharedFeedEnvironment {
   readonly own: Store;
   /** The name of this host. */
   readonly host: string;
+  /** Of this host, hexadecimal. */
+  readonly id: string;
   readonly copyFile: string;
   /** Why this host must not write to the store although it answers; undefined if it may. */
   readonly whyBarred: () => string | undefined;
@@ -140,8 +142,9 @@ export class SharedFeed implements Feed {
     this.store = new StoreBehindFeed(store, this);
   }
 
+  /** @throws WeftError also if the state of this host is that of one with another name, and would be in force */
   async start(onNews: () => void): Promise<void> {
-    const { store, own, host, copyFile, after, logger } = this.#environment;
+    const { store, own, host, id, copyFile, after, logger } = this.#environment;
     this.#state = await SharedState.open({ own, host, copyFile, onWarning: (message) => logger.warn({}, message) });
     let isLate = false;
     const late = new Promise<void>((resolve) => {
@@ -160,7 +163,8 @@ export class SharedFeed implements Feed {
     }
     this.#stopTicks();
     if (!this.#isGiven && this.#state.copied) {
-      const why = this.waitsFor()?.message;
+      const why = this.waitsFor()!.message;
+      this.#state.checkCopied(id, why);
       logger.warn({ why, revision: this.#state.mark?.revision }, 'the copy of the cluster’s state is put into force');
       this.#ownNews.push(this.#first([]));
     }

@@ -9,7 +9,8 @@ import type { KindDefinition } from '../../model/kinds/kind.ts';
 import type { HeldRecordReport, SharedStoreReport } from '../../model/report.ts';
 import type { Change, Entry, Store } from '../../store/store.ts';
 import { inTurns } from '../../turns.ts';
-import { keyOf, resourceAt } from '../keys.ts';
+import { keyOf, nameOfKey } from '../keys.ts';
+import { refuseForeignCopy, refuseForeignWrites } from './host-name.ts';
 import { digestOf, isOwnedBy, type KnownRecord } from './known-records.ts';
 import { PendingWrites } from './pending-writes.ts';
 import { StateCopy } from './state-copy.ts';
@@ -46,7 +47,7 @@ export class SharedState {
     this.#copy = copy;
   }
 
-  /** Reads what the last daemon of this host has left. */
+  /** Reads what the last daemon of this host has left. @throws WeftError if that was a host with another name */
   static async open(options: {
     readonly host: string;
     readonly own: Store;
@@ -56,6 +57,7 @@ export class SharedState {
     const { host, own, copyFile, onWarning } = options;
     const pending = new PendingWrites(own);
     await pending.load();
+    refuseForeignWrites(host, pending.all());
     const { copy, mark, entries } = await StateCopy.open<StoreMark>(copyFile, onWarning);
     const state = new SharedState(host, own, pending, copy);
     const id = (await own.get(CLUSTER_KEY))?.value as string | undefined;
@@ -75,6 +77,14 @@ export class SharedState {
     }
     state.copied = copied;
     return state;
+  }
+
+  /**
+   * What was in force when the last daemon ended is to be so again, before the store has answered.
+   * @param id of this host @param why the store has not answered @throws WeftError if that was a host with another name
+   */
+  checkCopied(id: string, why: string): void {
+    if (this.copied) refuseForeignCopy(this.#host, id, this.copied, why);
   }
 
   /** From here on, the host belongs to this cluster. */
@@ -224,10 +234,4 @@ export class SharedState {
         : known,
     );
   }
-}
-
-/** `network "blue"`; for what is no resource, its key. */
-export function nameOfKey(key: string): string {
-  const at = resourceAt(key);
-  return at ? `${at.kind.kind.toLowerCase()} "${at.name}"` : `record "${key}"`;
 }

@@ -15,7 +15,8 @@ import { conflictError, isUnanswered, type Change, type Store, type Transaction 
 import { BLOCKS } from '../addresses/block.ts';
 import { ownerOf, translated } from './known-records.ts';
 import { keysOf } from './made-writes.ts';
-import { nameOfKey, type SharedState } from './shared-state.ts';
+import { nameOfKey } from '../keys.ts';
+import type { SharedState } from './shared-state.ts';
 
 const ENDPOINTS = 'endpoints/';
 
