@@ -26,6 +26,7 @@ export function deleteVerb(program: Command): void {
       'weft delete -f manifests/',
       'weft delete endpoint web',
       'weft delete ep/web -n shop',
+      'weft delete host b',
       'weft delete -f blue.yaml --ignore-not-found',
     ],
   });

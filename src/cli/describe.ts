@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import type { Client } from '../api/client.ts';
 import { WeftError } from '../error.ts';
-import type { EndpointReport, NetworkReport } from '../model/report.ts';
+import type { EndpointReport, HostReport, NetworkReport } from '../model/report.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
 import type { Resource } from '../model/resource.ts';
 import { endpointTable } from './endpoint-table.ts';
@@ -12,7 +12,7 @@ import { clientOf, globals, verb } from './verb.ts';
 
 interface Description {
   readonly resource: Resource;
-  readonly report?: NetworkReport | EndpointReport;
+  readonly report?: NetworkReport | EndpointReport | HostReport;
   /** Of a network. */
   readonly endpoints?: readonly EndpointReport[];
 }
@@ -20,7 +20,12 @@ interface Description {
 export function describe(program: Command): void {
   const command = verb(program, 'describe <kind> [name]', {
     summary: 'show one resource and its live state',
-    examples: ['weft describe network blue', 'weft describe endpoint web -o json', 'weft describe ep/web -n shop'],
+    examples: [
+      'weft describe network blue',
+      'weft describe endpoint web -o json',
+      'weft describe ep/web -n shop',
+      'weft describe host b',
+    ],
   });
   withNamespace(withKinds(command)).action(
     async (kindText: string, nameText: string | undefined, options: NamespaceOptions, command: Command) => {
@@ -48,6 +53,11 @@ const live: Readonly<Record<string, (client: Client, resource: Resource) => Prom
     const report = (await client.endpoints()).find(
       ({ name, namespace }) => name === metadata.name && namespace === metadata.namespace,
     );
+    return report ? { report } : {};
+  },
+  // The host that answers is not among them: that is what `weft status` shows.
+  Host: async (client, { metadata }) => {
+    const report = (await client.hosts()).find(({ name }) => name === metadata.name);
     return report ? { report } : {};
   },
   Network: async (client, { metadata: { name } }) => {
@@ -78,7 +88,7 @@ async function descriptionText({ resource, report, endpoints }: Description): Pr
 
 function objectText(object: Readonly<Record<string, unknown>>): string {
   return fields(
-    Object.entries(object).map(([key, value]) => [key, valueText(value)] as const),
+    Object.entries(object).map(([key, value]) => [key, value === null ? '' : valueText(value)] as const),
     '  ',
   );
 }
@@ -86,5 +96,6 @@ function objectText(object: Readonly<Record<string, unknown>>): string {
 function valueText(value: unknown): Cell {
   if (Array.isArray(value)) return value.map(valueText).join(typeof value[0] === 'object' ? '; ' : ', ');
   if (typeof value === 'object' && value !== null) return pairsText(value as Record<string, string | number>);
+  if (typeof value === 'number' && !Number.isInteger(value)) return value.toFixed(2);
   return String(value);
 }

@@ -21,6 +21,8 @@ export function up(program: Command): void {
     examples: [
       'weft up',
       'weft up --underlay 192.0.2.1 --peer 192.0.2.2',
+      'weft up --underlay 192.0.2.1 --store etcd://10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379',
+      'weft up --config /etc/weft.yaml',
       'weft up --takeover',
       'weft --socket /run/weft/a.sock up --host a --state /var/lib/weft-a --config a.yaml',
     ],
@@ -30,7 +32,10 @@ export function up(program: Command): void {
       'configuration in YAML; it also takes store with the credentials of etcd, allowHost (what containers reach of this host), threads, vxlanPort, stormLimit, tunnelStormLimit, flowLimit, connections, flowIdleMs, fdbQuota, fdbAgeingMs, peerKey, peerKeys and liveness (how other hosts are probed), and metrics (address and port for Prometheus); options given here win',
     )
     .option('--host <name>', 'name of this host (default: its host name)')
-    .option('--underlay <address>', 'own address on the underlay (default: the one that reaches the peers)')
+    .option(
+      '--underlay <address>',
+      'own address on the underlay (default: the one that reaches the first peer, or the store)',
+    )
     .option(
       '--peer <address[,key]>',
       'underlay address of another host, and the key of the probes between both; may be given several times',

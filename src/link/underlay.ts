@@ -45,22 +45,22 @@ async function listAddresses(words: readonly string[]): Promise<Partial<AddressL
   return JSON.parse(stdout) as Partial<AddressList>[];
 }
 
-/** The address from which the kernel would send to `peer`. @throws WeftError('system') without a route */
-export function underlayFor(peer: string): Promise<string> {
+/** The address from which the kernel would send to a peer, or to the store. @throws WeftError('system') without a route */
+export function underlayFor(other: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    const socket = createSocket(peer.includes(':') ? 'udp6' : 'udp4');
+    const socket = createSocket(other.includes(':') ? 'udp6' : 'udp4');
     const fail = (error: Error): void => {
       socket.close();
       reject(
         new WeftError(
           'system',
-          `peer ${peer} cannot be reached from here (${error.message}): add a route, or give --underlay`,
+          `the underlay address is not known, since ${other} cannot be reached from here (${error.message}): add a route, or give --underlay`,
         ),
       );
     };
     socket.once('error', fail);
     // Node passes an error to the listener of a connect, which its types do not say.
-    socket.connect(VXLAN_L4_PORT, peer, (error?: Error) => {
+    socket.connect(VXLAN_L4_PORT, other, (error?: Error) => {
       if (error) return fail(error);
       const { address } = socket.address();
       socket.close();

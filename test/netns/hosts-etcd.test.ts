@@ -64,6 +64,11 @@ for (const datapath of datapathKinds) {
         });
       }
       t.match(await a.run('hosts', '-o', 'name'), 'host/b\nhost/c\n');
+      t.match(await a.run('describe', 'host', 'b'), /Status:\n[^]* state: +up\n[^]* inForce: +state=in force,/);
+      t.match(await a.attempt('delete', 'host', 'd'), {
+        code: 1,
+        stderr: /"d" does not exist: `weft get hosts` shows/,
+      });
       t.same(
         (await a.client.hosts()).map(({ name, why }) => [name, why]),
         [
