@@ -30,6 +30,8 @@ uint8_t lost_of(uint64_t history, uint32_t expected) {
 
 void Liveness::configure(const LivenessSettings& settings, double now_ms) {
   const bool same_session = settings.session == settings_.session;
+  // Peers judge by the interval that they were told last.
+  const bool is_news = settings.interval_ms != settings_.interval_ms;
   std::vector<Peer> peers;
   std::map<std::array<uint8_t, 16>, size_t> places;
   keyed_ = 0;
@@ -39,6 +41,7 @@ void Liveness::configure(const LivenessSettings& settings, double now_ms) {
     const bool stays = known && same_session && known->configured.has_key == one.has_key &&
                        memcmp(known->configured.key, one.key, sizeof one.key) == 0;
     if (stays) {
+      if (is_news) known->due_ms = now_ms;
       peers.push_back(std::move(*known));
     } else {
       Peer peer;

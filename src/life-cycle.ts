@@ -97,7 +97,8 @@ export class LifeCycle {
     this.#isForwarding = false;
     this.#environment.upkeep.close();
     const { blocks, cluster, endpoints, forwarding, hosts, internal, membership } = this.#parts;
-    const { outside, own, paths, store, underlay, watcher } = this.#parts;
+    const { outside, own, paths, peers, store, underlay, watcher } = this.#parts;
+    if (retain) peers.askForPatience();
     underlay.close();
     this.#parts.metricsServer.close();
     this.#parts.eventLoop.close();

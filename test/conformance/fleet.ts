@@ -85,15 +85,21 @@ export class Fleet {
     this.#tell(this.#hosts.get(addressOf(host))!, host, peers);
   }
 
+  /** Tells a host that it has another interval. */
+  pace(host: number, intervalMs: number): void {
+    this.#tell(this.#hosts.get(addressOf(host))!, host, undefined, intervalMs);
+  }
+
   #tell(
     { dp, number }: Host,
     host: number,
     peers: readonly string[] = [...this.#hosts.keys()].filter((address) => address !== addressOf(host)),
+    intervalMs: number = INTERVAL_MS,
   ): void {
     const { keys = () => keyOf(7), vnis = () => [100] } = this.#options;
     dp.liveness.set({
       session: Uint8Array.of(0, 0, 0, 0, 0, 0, 1, number),
-      intervalMs: INTERVAL_MS,
+      intervalMs,
       multiplier: MULTIPLIER,
       peers: peers.map((peer) => ({ address: parseIp(peer), key: keys(host, Number(peer.split('.')[3])) })),
       vnis: vnis(host),

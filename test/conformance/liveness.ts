@@ -77,6 +77,20 @@ export function runLiveness(name: string, open: Open): void {
     t.equal(fleet.state(2, 1), 'up');
   });
 
+  test('a host that is to be silent for a while tells its peers at once that they must be patient', 2, (t, fleet) => {
+    fleet.advance(3000);
+    fleet.pace(1, 4 * INTERVAL_MS);
+    fleet.advance(5);
+    fleet.carries = (from) => from !== addressOf(1);
+    fleet.advance(4 * KNOWN_MS - 2 * INTERVAL_MS);
+    t.equal(fleet.state(2, 1), 'up');
+    fleet.advance(3 * INTERVAL_MS);
+    t.equal(fleet.state(2, 1), 'down: silent', 'but not for ever');
+    fleet.carries = () => true;
+    fleet.advance(4 * INTERVAL_MS + 5);
+    t.equal(fleet.state(2, 1), 'up');
+  });
+
   test('one way alone is cut from the start', 2, (t, fleet) => {
     fleet.carries = (from) => from !== addressOf(1);
     fleet.advance(10_000);

@@ -35,12 +35,15 @@ export interface PeersEnvironment {
 /** How long a stranger, or a peer that never answers, is told of, and how long it may take to answer. */
 const STRANGER_MS = 60_000;
 const PATIENCE_WINDOWS = 3;
+/** The interval that this host promises, at least, while another daemon takes over: peers wait for some of them. */
+const TAKEOVER_INTERVAL_MS = 1000;
 /** How many networks a sentence names. */
 const MOST_NAMED = 4;
 
 export class Peers {
   readonly #environment: PeersEnvironment;
   #inForce = '';
+  #settings: LivenessSettings | undefined;
   #sources: readonly unknown[] = [];
   /** The last known state of each, by its address. */
   readonly #states = new Map<string, PeerLiveness['state']>();
@@ -62,8 +65,16 @@ export class Peers {
     const wanted = JSON.stringify([peers.map(({ address, key }) => [bytesId(address), key && bytesId(key)]), vnis]);
     if (wanted === this.#inForce) return;
     this.#inForce = wanted;
-    forwarding.setLiveness({ ...liveness, peers, vnis });
+    this.#settings = { ...liveness, peers, vnis };
+    forwarding.setLiveness(this.#settings);
     this.noteChanges();
+  }
+
+  /** Tells all peers that nothing may be heard of this host for a while, since another daemon takes over. */
+  askForPatience(): void {
+    if (!this.#settings) return;
+    const intervalMs = Math.max(this.#settings.intervalMs, TAKEOVER_INTERVAL_MS);
+    this.#environment.forwarding.setLiveness({ ...this.#settings, intervalMs });
   }
 
   /** Tells of the peers whose state has changed. */

@@ -130,6 +130,8 @@ export class ReferenceLiveness {
 
   configure(settings: LivenessSettings, nowMs: number): void {
     const isSameSession = sameBytes(settings.session, this.#settings.session);
+    // Peers judge by the interval that they were told last.
+    const isNews = settings.intervalMs !== this.#settings.intervalMs;
     const peers = new Map<string, Peer>();
     for (const one of settings.peers) {
       const id = bytesId(one.address);
@@ -137,6 +139,7 @@ export class ReferenceLiveness {
       const known = this.#places.get(id);
       const stays = known && isSameSession && bytesId(known.key ?? NO_KEY) === bytesId(one.key ?? NO_KEY);
       if (known && !stays) this.#hasChanged = true;
+      if (known && stays && isNews) known.dueMs = nowMs;
       peers.set(id, stays ? known : new Peer(one, this.#highestSeq, nowMs));
     }
     this.#peers = [...peers.values()];
