@@ -1,24 +1,10 @@
 /** Endpoints as `endpoints`, `attach` and `describe` show them. */
 import { idOf } from '../model/name.ts';
+import { publishText } from '../model/publish.ts';
+import { rateLimitText } from '../model/rate.ts';
 import type { EndpointReport } from '../model/report.ts';
 import type { NamespaceOptions } from './kind.ts';
-import { pairsText, table } from './print.ts';
-
-/** `192.0.2.1:8080->80/tcp` */
-function publishText({ hostIP, hostPort, port, protocol }: EndpointReport['publish'][number]): string {
-  const host = hostIP?.includes(':') ? `[${hostIP}]` : hostIP;
-  return `${host === undefined ? '' : `${host}:`}${hostPort}->${port}/${protocol.toLowerCase()}`;
-}
-
-/** In the notation of `weft attach`: `100mbit`, `ingress=50mbit,egress=1gbit`. */
-function rateLimitText({ ingress, egress, burst }: NonNullable<EndpointReport['rateLimit']>): string {
-  if (ingress !== undefined && ingress === egress && burst === undefined) return ingress;
-  return pairsText({
-    ...(ingress !== undefined && { ingress }),
-    ...(egress !== undefined && { egress }),
-    ...(burst !== undefined && { burst }),
-  });
-}
+import { table } from './print.ts';
 
 /** Below the table, one line for each problem of an interface. */
 export async function endpointTable(

@@ -19,6 +19,7 @@ export function get(program: Command): void {
     examples: [
       'weft get network',
       'weft get endpoint web -o yaml',
+      'weft get ep -o wide',
       'weft get ep -A',
       'weft get ep/web -n shop',
       'weft get ep -l app=web,tier!=cache --sort-by .spec.network',
@@ -48,8 +49,7 @@ export function get(program: Command): void {
         ...(labelSelector !== undefined && { labelSelector }),
       };
       const client = clientOf(command);
-      // All other verbs refuse `name`.
-      const output = globals(command).output as OutputFormat | 'name';
+      const output = globals(command).output as OutputFormat | 'name' | 'wide';
       if (options.watch) {
         const { watchResources } = await import('./watch-resources.ts');
         await watchResources({
@@ -68,6 +68,8 @@ export function get(program: Command): void {
         await write(resources.map((resource) => stringify(resource)).join('---\n'));
       } else if (output === 'name') {
         await write(resources.map((resource) => `${fullName(resource)}\n`).join(''));
+      } else if (output === 'wide') {
+        await write(await resourceTable(kind, resources, { ...options, isWide: true }));
       } else {
         await print(output, name === undefined ? resources : resources[0], () =>
           resourceTable(kind, resources, options),

@@ -5,25 +5,31 @@ import type { Resource } from '../model/resource.ts';
 import type { NamespaceOptions } from './kind.ts';
 import { pairsText, table, type Cell } from './print.ts';
 
+interface TableOptions extends NamespaceOptions {
+  readonly isWide?: boolean;
+}
+
 export function resourceTable(
   kind: KindDefinition,
   resources: readonly Resource[],
-  { namespace }: NamespaceOptions = {},
+  { namespace, isWide = false }: TableOptions = {},
 ): Promise<string> {
   return table(
-    resourceHeads(kind),
-    resources.map((resource) => resourceRow(kind, resource)),
+    resourceHeads(kind, isWide),
+    resources.map((resource) => resourceRow(kind, resource, isWide)),
     `No ${kind.plural}${kind.isNamespaced && namespace !== undefined ? ` in namespace "${namespace}"` : ''}.`,
   );
 }
 
-export function resourceHeads({ isNamespaced, columns }: KindDefinition): string[] {
-  return ['NAME', ...(isNamespaced ? ['NAMESPACE'] : []), ...columns.heads, 'LABELS'];
+export function resourceHeads({ isNamespaced, columns, wideColumns }: KindDefinition, isWide = false): string[] {
+  const more = isWide ? (wideColumns?.heads ?? []) : [];
+  return ['NAME', ...(isNamespaced ? ['NAMESPACE'] : []), ...columns.heads, ...more, 'LABELS'];
 }
 
-export function resourceRow({ isNamespaced, columns }: KindDefinition, resource: Resource): Cell[] {
+export function resourceRow(kind: KindDefinition, resource: Resource, isWide = false): Cell[] {
   const { name, namespace = '', labels } = resource.metadata;
-  return [name, ...(isNamespaced ? [namespace] : []), ...columns.cells(resource), pairsText(labels)];
+  const more = isWide ? (kind.wideColumns?.cells(resource) ?? []) : [];
+  return [name, ...(kind.isNamespaced ? [namespace] : []), ...kind.columns.cells(resource), ...more, pairsText(labels)];
 }
 
 /** `endpoint/web`, or `endpoint/shop/web` of another namespace than `default`. */

@@ -14,8 +14,8 @@ export type OutputFormat = 'table' | 'json' | 'yaml';
 
 /** The verbs that know `-o name` besides the other formats. */
 const PRINT_NAMES: readonly string[] = ['get', 'hosts'];
-/** Those that know `-o wide`. */
-const PRINT_WIDE: readonly string[] = ['hosts'];
+/** Those that have more columns with `-o wide`. For all others, it is the usual table, as with kubectl. */
+const PRINT_WIDE: readonly string[] = ['get', 'hosts'];
 
 export interface GlobalOptions {
   readonly socket: string;
@@ -35,8 +35,7 @@ export function createProgram(version: string): Command {
       const { output } = action.optsWithGlobals<{ output: OutputFormat | 'name' | 'wide' }>();
       if (output === 'name' && !PRINT_NAMES.includes(action.name()))
         action.error(`error: -o name: only weft ${PRINT_NAMES.join(' and ')} print names`);
-      if (output === 'wide' && !PRINT_WIDE.includes(action.name()))
-        action.error(`error: -o wide: only weft ${PRINT_WIDE.join(' and ')} has more columns`);
+      if (output === 'wide' && !PRINT_WIDE.includes(action.name())) program.setOptionValue('output', 'table');
     })
     .version(version, '--version', 'print the version')
     .helpOption('-h, --help', 'print this help')

@@ -9,7 +9,7 @@ import type { OutputFormat } from './verb.ts';
 
 interface Watched {
   readonly kind: KindDefinition;
-  readonly output: OutputFormat | 'name';
+  readonly output: OutputFormat | 'name' | 'wide';
   /** Says of each what happened. A table always does. */
   readonly withEvents: boolean;
   readonly follow: (signal: AbortSignal) => AsyncIterable<Followed<ResourceEvent>>;
@@ -17,18 +17,19 @@ interface Watched {
 
 export async function watchResources({ kind, output, withEvents, follow }: Watched): Promise<void> {
   const { signal } = untilInterrupted();
-  const rows = new Rows([...resourceHeads(kind), 'EVENT']);
-  const rowOf = ({ type, object }: ResourceEvent): Cell[] => [...resourceRow(kind, object), type];
+  const isWide = output === 'wide';
+  const rows = new Rows([...resourceHeads(kind, isWide), 'EVENT']);
+  const rowOf = ({ type, object }: ResourceEvent): Cell[] => [...resourceRow(kind, object, isWide), type];
   /** Rows of a list are printed together, so that the columns fit. */
   let listed: Cell[][] | undefined = [];
   for await (const event of follow(signal)) {
     switch (event.kind) {
       case 'open':
-        if (output === 'table') await rows.print(listed ?? []);
+        if (output === 'table' || isWide) await rows.print(listed ?? []);
         listed = undefined;
         break;
       case 'item':
-        if (output !== 'table') await printEvent(output, event.item, withEvents);
+        if (output !== 'table' && output !== 'wide') await printEvent(output, event.item, withEvents);
         else if (listed) listed.push(rowOf(event.item));
         else await rows.print([rowOf(event.item)]);
         break;

@@ -77,6 +77,12 @@ export function portText({ hostPort, protocol }: Pick<PublishSpec, 'hostPort' | 
   return `${hostPort}/${protocol.toLowerCase()}`;
 }
 
+/** `192.0.2.1:8080->80/tcp` */
+export function publishText({ hostIP, hostPort, port, protocol }: PublishSpec): string {
+  const host = hostIP?.includes(':') ? `[${hostIP}]` : hostIP;
+  return `${host === undefined ? '' : `${host}:`}${hostPort}->${port}/${protocol.toLowerCase()}`;
+}
+
 /** The first port that the same endpoint publishes twice, with a message. */
 export function findRepeated(
   publish: readonly PublishSpec[],

@@ -102,3 +102,16 @@ export const burst = z.string().transform((text, context) => {
   const unit = (['mb', 'kb', 'b'] as const).find((name) => whole % SIZE_UNITS[name]! === 0)!;
   return `${whole / SIZE_UNITS[unit]!}${unit}`;
 });
+
+/** In the notation of `weft attach`: `100mbit`, `ingress=50mbit,egress=1gbit`. */
+export function rateLimitText(limit: {
+  readonly ingress?: string | undefined;
+  readonly egress?: string | undefined;
+  readonly burst?: string | undefined;
+}): string {
+  const { ingress, egress, burst: size } = limit;
+  if (ingress !== undefined && ingress === egress && size === undefined) return ingress;
+  return Object.entries({ ingress, egress, burst: size })
+    .flatMap(([name, text]) => (text === undefined ? [] : [`${name}=${text}`]))
+    .join(',');
+}

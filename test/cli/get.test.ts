@@ -15,6 +15,11 @@ t.test('resources can be selected, sorted and named', async (t) => {
   t.match((await weft(['get', 'net', '-l', 'app!=web'])).stdout, /\nblue /);
   t.equal((await weft(['get', 'net', '-l', 'app=web'])).stdout, 'No networks.\n');
   t.equal((await weft(['get', 'net', '--sort-by', '.spec.subnets[0]', '-o', 'name'])).stdout, 'network/blue\n');
+  t.match(
+    (await weft(['get', 'net', '-o', 'wide'])).stdout,
+    /^NAME +SUBNETS +VNI +MTU +OUTSIDE +RANGES +ROUTES +LABELS\n/,
+  );
+  t.equal((await weft(['endpoints', '-o', 'wide'])).stdout, (await weft(['endpoints'])).stdout, 'no more columns');
   for (const [words, message] of [
     [['-l', 'app web'], /^weft: --selector: "app web" is not a selector: KEY=VALUE, /],
     [['blue', '-l', 'app'], /give either NAME or -l/],

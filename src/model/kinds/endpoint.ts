@@ -1,7 +1,7 @@
 /** Endpoint: one interface of a container on a network, either local (a TAP) or on another host (a static entry). */
 import * as z from 'zod';
-import { findRepeated, publishSpec } from '../publish.ts';
-import { burst, rate } from '../rate.ts';
+import { findRepeated, publishSpec, publishText } from '../publish.ts';
+import { burst, rate, rateLimitText } from '../rate.ts';
 import { namespacedMetadata } from '../resource.ts';
 import { etherType, ipAddress, macAddress, name, quote, unicastAddress } from '../value.ts';
 import { defineKind, WEFT_V1, type Reference } from './kind.ts';
@@ -117,6 +117,16 @@ export const endpointKind = defineKind({
       network,
       addresses.join(','),
       netns !== undefined ? `netns ${netns}` : pid !== undefined ? `pid ${pid}` : `host ${host}`,
+    ],
+  },
+  wideColumns: {
+    heads: ['MAC', 'INTERFACE', 'PUBLISHED', 'RATES', 'TRUSTED'],
+    cells: ({ spec: { mac = '', interface: ifname, publish, rateLimit, trust } }) => [
+      mac,
+      ifname,
+      publish.map(publishText).join(','),
+      rateLimit === undefined ? '' : rateLimitText(rateLimit),
+      trust ? 'yes' : '',
     ],
   },
 });

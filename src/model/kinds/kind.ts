@@ -26,16 +26,20 @@ export interface KindDefinition<R extends Resource = Resource> {
   readonly apiVersion: R['apiVersion'];
   /** True if its names are unique within a namespace rather than in the whole cluster. */
   readonly isNamespaced: boolean;
-  /** Validates a manifest without its `status`. */
   /** True if nothing refers to one, or is in it: deleting one asks nobody. */
   readonly isLeaf?: true;
+  /** Validates a manifest without its `status`. */
   readonly schema: z.ZodType<R>;
   readonly references: (resource: R) => readonly Reference[];
   /** The columns that `weft get` shows between the name and the labels. */
-  readonly columns: {
-    readonly heads: readonly string[];
-    readonly cells: (resource: R) => readonly (string | number)[];
-  };
+  readonly columns: Columns<R>;
+  /** More of them, for `-o wide`. */
+  readonly wideColumns?: Columns<R>;
+}
+
+interface Columns<R> {
+  readonly heads: readonly string[];
+  readonly cells: (resource: R) => readonly (string | number)[];
 }
 
 /** Defines a kind for the registry, which passes its functions only resources of this kind. */

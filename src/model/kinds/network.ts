@@ -166,4 +166,8 @@ export const networkKind = defineKind({
     heads: ['SUBNETS', 'VNI', 'MTU'],
     cells: ({ spec }) => [spec.subnets.join(','), spec.vni ?? '', spec.mtu ?? ''],
   },
+  wideColumns: {
+    heads: ['OUTSIDE', 'RANGES', 'ROUTES'],
+    cells: ({ spec }) => [spec.outside ? 'yes' : '', spec.ranges.join(','), spec.routes.map(({ to }) => to).join(',')],
+  },
 });
