@@ -76,7 +76,7 @@ await t.test('without an address of its own in the configuration, a route to the
   const weft = await Weft.up(lab, a, 'a', { datapath: 'native', peers: ['192.0.2.2'] });
   t.match(await weft.status(), {
     underlay: null,
-    tunnel: { open: false, why: /^peer 192\.0\.2\.2 cannot be reached/ },
+    tunnel: { open: false, why: /^the underlay address is not known, since 192\.0\.2\.2 cannot be reached/ },
   });
   await weft.createNetwork(NETWORK);
   const web = await attached(lab, weft, 'web', '10.44.0.11');

@@ -220,10 +220,12 @@ export class Etcd {
     return revision;
   }
 
-  /** Saves what is stored now. @returns the file */
+  /** Saves what is stored now. @returns the file @throws if no member runs */
   async snapshot(): Promise<string> {
     const file = join(this.directory, `snapshot-${this.#snapshots++}`);
-    await this.ctl(['snapshot', 'save', file], [this.members.find(({ isRunning }) => isRunning)!]);
+    const running = this.members.find(({ isRunning }) => isRunning);
+    if (!running) throw new Error('no member of etcd runs');
+    await this.ctl(['snapshot', 'save', file], [running]);
     return file;
   }
 
