@@ -358,3 +358,26 @@ t.test('the place of the watch is lost', async (t) => {
   t.same(a.values(), b.values());
   t.same(a.report.signs, []);
 });
+
+t.test('what was listed is judged before all of it is listed again', async (t) => {
+  const { a, b } = await twoHosts(t);
+  const turns = async (): Promise<void> => {
+    for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve));
+  };
+  a.link.away();
+  await b.set('networks/red', { vni: 3 });
+  a.link.back();
+  let release = (): void => {};
+  const busy = a.serial.run(() => new Promise<void>((resolve) => (release = resolve)));
+  const { lists } = a.link;
+  a.link.compact();
+  await turns();
+  t.equal(a.link.lists, lists + 1);
+  for (let tick = 0; tick < 10; tick++) a.feed.tick();
+  await turns();
+  t.equal(a.link.lists, lists + 1, 'while it waits');
+  release();
+  await busy;
+  await a.until(() => a.inForce.has('networks/red'), 'red');
+  t.equal(a.link.lists, lists + 1);
+});

@@ -109,6 +109,8 @@ export class SharedFeed implements Feed {
   #listing: Promise<void> | undefined;
   /** What was read to follow the store from there, or for an audit. */
   #listed: Listed | undefined;
+  /** Set while that is judged. */
+  #isJudging = false;
   #audited: Listing | undefined;
   #mustList = true;
   #ticks = 0;
@@ -281,7 +283,7 @@ export class SharedFeed implements Feed {
     const { store, wallClock } = this.#environment;
     if (!store.health().isReachable) return;
     const isRetry = ++this.#ticks % RETRY_TICKS === 0;
-    if (this.#mustList && (isRetry || !this.#refusal)) this.#list();
+    if (this.#mustList && !this.#listed && !this.#isJudging && (isRetry || !this.#refusal)) this.#list();
     this.#audit.tick();
     if (this.#audit.isWaiting || (isRetry && this.#ownWrites.isDue)) this.#onNews();
     if (--this.#ticksToAudit > 0) return;
@@ -338,6 +340,15 @@ export class SharedFeed implements Feed {
     const listed = this.#listed;
     this.#listed = undefined;
     if (!listed) return undefined;
+    this.#isJudging = true;
+    try {
+      return await this.#judgeListing(listed);
+    } finally {
+      this.#isJudging = false;
+    }
+  }
+
+  async #judgeListing(listed: Listed): Promise<News | undefined> {
     const { listing } = listed;
     const { host, logger, wallClock } = this.#environment;
     const state = this.#state;

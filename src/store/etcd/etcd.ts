@@ -11,6 +11,7 @@
  * A revision of the store is one of etcd, which counts the changes of all prefixes: revisions have gaps.
  */
 import { WeftError } from '../../error.ts';
+import { inTurns } from '../../turns.ts';
 import {
   conflictError,
   type Entry,
@@ -56,6 +57,8 @@ const OPERATIONS = 128;
 const LENGTH_BYTES = 1 << 20;
 /** How many entries are asked for at once. For each page, etcd 3.4 looks at all keys that are left. */
 const PAGE = 500;
+/** How many of them are read in one turn of the event loop. */
+const READ_PER_TURN = 64;
 /** Of so many prefixes it is remembered what was listed. */
 const LISTED = 16;
 /** How often a list begins again because etcd was compacted meanwhile. */
@@ -130,7 +133,7 @@ class EtcdStore implements Store {
       revision ??= header.revision.toNumber();
       history ??= historyOf(header);
       if (historyOf(header) !== history) return this.#list(prefix, at);
-      for (const kv of kvs) {
+      for await (const kv of inTurns(kvs, READ_PER_TURN)) {
         entries.push(entryOf(kv, own.length));
         if (!newest || kv.modRevision.toNumber() > newest.modRevision.toNumber()) newest = kv;
       }
