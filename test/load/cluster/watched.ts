@@ -86,7 +86,7 @@ interface Size {
   readonly churn: number;
   /** For how many seconds it rests, and they come and go. */
   readonly window: number;
-  /** What the daemon used before there was any other host. */
+  /** The daemon's memory before there was any other host. */
   readonly empty: Memory;
 }
 
