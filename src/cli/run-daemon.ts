@@ -146,7 +146,7 @@ class Daemon {
   async #succeed(): Promise<Successor | undefined> {
     const { socket } = this.#options;
     const client = new Client(socket);
-    const successor = await Successor.take({
+    const taken = await Successor.take({
       socket,
       state: this.#config.state,
       host: this.#config.host,
@@ -165,8 +165,14 @@ class Daemon {
         }
       },
     });
-    if (!successor) this.#logger.info({ socket }, 'no daemon runs here, so nothing is taken over');
-    return successor;
+    if (taken instanceof Successor) return taken;
+    const killed = 'the running daemon was killed before it had handed over';
+    if (taken === 'killed' && this.#systemd) {
+      throw new WeftError('unreachable', `${killed}: systemd starts another one, with what it has kept`);
+    }
+    const why = taken === 'killed' ? killed : 'no daemon runs here';
+    this.#logger.info({ socket }, `${why}: this one starts without taking over`);
+    return undefined;
   }
 
   /** Everything is in force: the old daemon has nothing left to do. @throws WeftError if it is not */

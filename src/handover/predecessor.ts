@@ -133,6 +133,13 @@ export class Predecessor {
   #withdraw(successor: Successor, why: string): void {
     successor.phase = 'ended';
     successor.cancelTimer();
+    try {
+      successor.connection.send(textOf({ say: 'withdrawn', why }));
+      // If anything were left unread, the kernel would report a broken connection instead.
+      for (let late; (late = successor.connection.receive(0)); ) closeAll(late.descriptors);
+    } catch {
+      // It has ended by itself.
+    }
     successor.connection.close();
     this.#successor = undefined;
     this.#options.log('the new daemon does not take over: this one goes on', { pid: successor.pid, why });

@@ -38,6 +38,8 @@ export type TakeoverMessage =
   | { readonly say: 'descriptors'; readonly name: string }
   /** By the running daemon, which has let go of everything. */
   | { readonly say: 'all' }
+  /** By the running daemon: nothing is handed over. Without that word, it was killed. */
+  | { readonly say: 'withdrawn'; readonly why: string }
   /** By the new daemon: it forwards. */
   | { readonly say: 'forwarding' }
   /** By the old daemon, which was told to stop in the meantime. */

@@ -2,7 +2,8 @@
  * The new daemon's side of a takeover: `predecessor.ts` has the steps.
  *
  * It says `go` only when it has read its configuration and loaded all its code, so that as little as possible is left
- * to do while nobody forwards. If the running daemon dies after it has passed everything on, this one goes on alone.
+ * to do while nobody forwards. If the running daemon is killed after it has passed everything on, this one goes on alone; if
+ * that happens before, this one starts as if none had run, with what the holder has.
  */
 import { mkdtempSync, realpathSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -42,9 +43,10 @@ export class Successor {
 
   /**
    * Takes everything from the daemon that runs at this socket. Returns when that one has let go.
-   * @returns undefined if none runs @throws WeftError if it refuses, or ends; it goes on if it can
+   * @returns instead that none runs, or that it was killed before it had passed everything on: nothing of it is here then
+   * @throws WeftError if it refuses, or stops
    */
-  static async take(options: SuccessorOptions): Promise<Successor | undefined> {
+  static async take(options: SuccessorOptions): Promise<Successor | 'none' | 'killed'> {
     const { socket, state, host, version, ask } = options;
     let directory: string | undefined;
     let listener: number | undefined;
@@ -55,18 +57,17 @@ export class Successor {
       listener = listenPackets(at);
       const place = { host, state: realPath(state), connections: Buffer.from(connectionFileHeader()).toString('hex') };
       const answer = await ask({ format: TAKEOVER_FORMAT, version, at, place });
-      if (!answer) return undefined;
+      if (!answer) return 'none';
       connection = acceptPackets(listener);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined; // there is no directory of a socket
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 'none'; // there is no directory of a socket
       throw error;
     } finally {
       if (listener !== undefined) closeAll([listener]);
       if (directory !== undefined) rmSync(directory, { recursive: true, force: true });
     }
     const successor = new Successor(connection);
-    await successor.#takeAll(options);
-    return successor;
+    return (await successor.#takeAll(options)) ? successor : 'killed';
   }
 
   /** This daemon forwards. @param onStop called if the other one was told to stop in the meantime */
@@ -80,27 +81,39 @@ export class Successor {
     if (this.#stop) onStop(this.#stop);
   }
 
-  #takeAll({ descriptors, after }: SuccessorOptions): Promise<void> {
+  /** @returns false if the running daemon was killed @throws WeftError */
+  #takeAll({ descriptors, after }: SuccessorOptions): Promise<boolean> {
     return new Promise((resolve, reject) => {
-      const fail = (why: string): void => {
+      const giveUp = (): void => {
         cancel();
         this.#connection.close();
         descriptors.closeSpare();
+      };
+      const fail = (why: string): void => {
+        giveUp();
         reject(new WeftError('unreachable', `the running daemon did not hand over: ${why}; see its log`));
       };
       const cancel = after(LETTING_GO_MS, () => fail(`it has not let go after ${LETTING_GO_MS / 1000} s`));
       this.#onMessage = (message) => {
-        if (!message) return fail('it has ended, or stops');
+        if (!message) {
+          giveUp();
+          return resolve(false);
+        }
         const said = messageOf(message.bytes);
         if (said.say === 'descriptors') return descriptors.addSpare(said.name, message.descriptors);
         closeAll(message.descriptors);
+        if (said.say === 'withdrawn') return fail(said.why);
         if (said.say !== 'all') return;
         cancel();
         descriptors.continue();
         this.#onMessage = (later) => this.#hear(later);
-        resolve();
+        resolve(true);
       };
-      this.#connection.send(textOf({ say: 'go' }));
+      try {
+        this.#connection.send(textOf({ say: 'go' }));
+      } catch {
+        // The connection has ended, which is told with what was said before.
+      }
     });
   }
 

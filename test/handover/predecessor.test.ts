@@ -10,8 +10,16 @@ import { TAKEOVER_FORMAT, textOf } from '../../src/handover/request.ts';
 
 t.setTimeout(60_000);
 
-/** A daemon that another one has taken over from. @returns the other one's end, too */
-async function replaced(t: Test): Promise<{ predecessor: Predecessor; connection: PacketConnection }> {
+interface Ends {
+  readonly predecessor: Predecessor;
+  /** The new daemon's. */
+  readonly connection: PacketConnection;
+  /** Resolves when the new daemon has taken over. */
+  readonly done: Promise<void>;
+}
+
+/** A daemon that another one is about to take over from. */
+async function offered(t: Test): Promise<Ends> {
   const directory = mkdtempSync(join(tmpdir(), 'weft-takeover-'));
   t.teardown(() => rmSync(directory, { recursive: true }));
   const at = join(directory, 't');
@@ -36,10 +44,16 @@ async function replaced(t: Test): Promise<{ predecessor: Predecessor; connection
     connection.close();
     predecessor.close();
   });
-  connection.send(textOf({ say: 'go' }));
-  connection.send(textOf({ say: 'forwarding' }));
-  await done;
-  return { predecessor, connection };
+  return { predecessor, connection, done };
+}
+
+/** A daemon that another one has taken over from. */
+async function replaced(t: Test): Promise<Ends> {
+  const ends = await offered(t);
+  ends.connection.send(textOf({ say: 'go' }));
+  ends.connection.send(textOf({ say: 'forwarding' }));
+  await ends.done;
+  return ends;
 }
 
 t.test('a new daemon that has ended needs not be told to stop', async (t) => {
@@ -63,4 +77,12 @@ t.test('one that runs is told', async (t) => {
   const said: string[] = [];
   for (let message; (message = connection.receive(0)); ) said.push(Buffer.from(message.bytes).toString());
   t.same(said.at(-1), textOf({ say: 'stop', purge: true }));
+});
+
+t.test('one that is not ready in time is told, although it has just said that it is', async (t) => {
+  const { predecessor, connection } = await offered(t);
+  connection.send(textOf({ say: 'go' }));
+  t.equal(await predecessor.stop({ purge: false }), false);
+  const message = connection.receive(1000);
+  t.same(message && Buffer.from(message.bytes).toString(), textOf({ say: 'withdrawn', why: 'this daemon stops' }));
 });

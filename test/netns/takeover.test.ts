@@ -238,6 +238,19 @@ await t.test('whoever is killed at whatever step, one goes on', async (t) => {
     await passes();
   });
 
+  await t.test('the old one, at any moment of a real takeover: the new one starts without it', async (t) => {
+    for (let time = 1; time <= 3; time++) {
+      const { pid } = weft;
+      const taking = weft.takeOver();
+      await until(() => /about to take over/.test(weft.log().split('\n').at(-2) ?? ''), { what: 'it has begun' });
+      process.kill(pid, 'SIGKILL');
+      await taking;
+      await until(async () => (await weft.status()).forwarding, { what: 'the new one forwards' });
+      t.equal((await weft.status()).pid, weft.pid);
+      await passes();
+    }
+  });
+
   await t.test('a new one that does not get on is killed', async (t) => {
     const { pid } = weft;
     const player = await play(lab, weft, steps);
