@@ -44,17 +44,20 @@ export class Peers {
   readonly #environment: PeersEnvironment;
   #inForce = '';
   #settings: LivenessSettings | undefined;
+  /** What this host promises is the interval of its probes. */
+  #intervalMs: number;
   #sources: readonly unknown[] = [];
   /** The last known state of each, by its address. */
   readonly #states = new Map<string, PeerLiveness['state']>();
 
   constructor(environment: PeersEnvironment) {
     this.#environment = environment;
+    this.#intervalMs = environment.liveness.intervalMs;
   }
 
   /** Probes whoever is a peer now. Called with each change of anything. */
   follow(): void {
-    const { forwarding, liveness, vteps, keyOf, networks } = this.#environment;
+    const { liveness, vteps, keyOf, networks } = this.#environment;
     const sources = this.#environment.sources();
     if (sources.length === this.#sources.length && sources.every((one, at) => one === this.#sources[at])) return;
     this.#sources = sources;
@@ -66,15 +69,18 @@ export class Peers {
     if (wanted === this.#inForce) return;
     this.#inForce = wanted;
     this.#settings = { ...liveness, peers, vnis };
-    forwarding.setLiveness(this.#settings);
+    this.#tell();
     this.noteChanges();
   }
 
   /** Tells all peers that nothing may be heard of this host for a while, since another daemon takes over. */
   askForPatience(): void {
-    if (!this.#settings) return;
-    const intervalMs = Math.max(this.#settings.intervalMs, TAKEOVER_INTERVAL_MS);
-    this.#environment.forwarding.setLiveness({ ...this.#settings, intervalMs });
+    this.#intervalMs = Math.max(this.#intervalMs, TAKEOVER_INTERVAL_MS);
+    this.#tell();
+  }
+
+  #tell(): void {
+    if (this.#settings) this.#environment.forwarding.setLiveness({ ...this.#settings, intervalMs: this.#intervalMs });
   }
 
   /** Tells of the peers whose state has changed. */
