@@ -55,7 +55,7 @@ t.test('a daemon on etcd with TLS and users, over IPv6', { skip: needsRoot }, as
     },
     { what: 'the refusal' },
   );
-  t.match(status, /Store: .*it does not accept the user with the password in passwordFile/);
+  t.match(status, /Store: .*it does not accept user "weft" with the password in passwordFile/);
   t.match(await weft.run('network', 'ls'), /^blue /m, 'the network is in force');
   writeFileSync(join(lab.directory, 'password'), 'other\n');
   await until(async () => !(await weft.run('status')).includes('cannot be reached'), { what: 'the new password' });

@@ -48,8 +48,22 @@ await t.test('users and certificates', async (t) => {
   };
   await refuses('nothing of the right ones', {}, 'ok');
   const wrong = { ...user, passwordFile: write(lab, 'wrong', 'x\n') };
-  await refuses('a wrong password', { user: wrong }, 'it does not accept the user with the password in passwordFile');
-  await refuses('keys of others', { prefix: 'b/' }, 'the user may not read and write below the prefix');
+  await refuses(
+    'a wrong password',
+    { user: wrong },
+    'it does not accept user "weft" with the password in passwordFile',
+  );
+  const forbidden = (below: string): string =>
+    `user "weft" may not read and write below "${below}": \`etcdctl role grant-permission ROLE --prefix=true readwrite ${below}\`, with a role of that user`;
+  await refuses('keys of others', { prefix: 'b/' }, forbidden('b/'));
+  await etcd.ctl(['role', 'grant-permission', 'weft', '--prefix=true', 'read', 'c/']);
+  const reading = openStoreOf(etcd, { user, prefix: 'c/' });
+  t.teardown(() => reading.close());
+  await reading.list('');
+  await t.rejects(reading.transact({ put: [{ key: 'k', value: 1 }] }), {
+    code: 'system',
+    message: `etcd at ${member}: ${forbidden('c/')}`,
+  });
 
   mkdirSync(join(lab.directory, 'other'));
   const other = certificates(join(lab.directory, 'other'), []);

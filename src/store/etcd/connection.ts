@@ -12,13 +12,15 @@
 import { status } from '@grpc/grpc-js';
 import { WeftError } from '../../error.ts';
 import { unansweredError, type StoreHealth } from '../store.ts';
-import { Failure, whyText } from './failure.ts';
+import { Failure, whyText, type Access } from './failure.ts';
 import type * as etcd from './messages.ts';
 import { hostOf, Session, type SessionOptions } from './session.ts';
 
 export interface EtcdConnectionOptions extends Omit<SessionOptions, 'endpoint' | 'credentials'> {
   /** At least one. */
   readonly endpoints: readonly string[];
+  /** All keys begin with it. */
+  readonly prefix: string;
   /** @throws WeftError if the files cannot be used */
   readonly credentials: (host: string) => SessionOptions['credentials'];
   /** Milliseconds, monotonic. */
@@ -42,6 +44,7 @@ export class Connection {
   /** Names the store in messages. */
   readonly name: string;
   readonly #options: EtcdConnectionOptions;
+  readonly #access: Access;
   #session: Session | undefined;
   readonly #waiting = new Set<() => void>();
   readonly #onSession = new Set<(session: Session) => void>();
@@ -59,6 +62,7 @@ export class Connection {
 
   constructor(options: EtcdConnectionOptions) {
     this.#options = options;
+    this.#access = { prefix: options.prefix, user: options.user?.name };
     this.name = `etcd at ${options.endpoints.join(', ')}`;
     this.#health = { isReachable: false, since: options.wallClock(), why: `${this.name}: not connected yet` };
     void this.#keep();
@@ -66,6 +70,11 @@ export class Connection {
 
   health(): StoreHealth {
     return this.#health;
+  }
+
+  /** What an answer of etcd means to an operator. */
+  errorOf(failure: Failure): WeftError {
+    return failure.toWeftError(this.name, this.#access);
   }
 
   onHealth(listener: (health: StoreHealth) => void): () => void {
@@ -108,7 +117,7 @@ export class Connection {
             await this.#renewToken(session);
             continue;
           }
-          why = whyText(failure);
+          why = whyText(failure, this.#access);
           if (failure.isBusy && !isLate) {
             await new Promise<void>((resolve) => void after(BUSY_MS * (0.5 + random()), resolve));
             continue;
@@ -175,10 +184,13 @@ export class Connection {
         if (isFirst) for (const other of endpoints) if (other !== endpoint) void this.#compare(session, other);
         const why = await session.lost;
         this.#session = undefined;
-        this.#whys.set(endpoint, whyText(why));
+        this.#whys.set(endpoint, whyText(why, this.#access));
         failures = clock() - openedAtMs < SETTLED_MS ? failures + 1 : 0;
       } catch (error) {
-        this.#whys.set(endpoint, error instanceof Failure ? whyText(error) : (error as WeftError).message);
+        this.#whys.set(
+          endpoint,
+          error instanceof Failure ? whyText(error, this.#access) : (error as WeftError).message,
+        );
         failures++;
       }
       if (this.#isClosed) return;

@@ -272,7 +272,7 @@ class EtcdStore implements Store {
         });
       }
       if (error.isNotFound && lease !== undefined) throw endedError(lease);
-      throw error.toWeftError(this.#connection.name);
+      throw this.#connection.errorOf(error);
     } finally {
       this.#underWay.delete(result);
     }

@@ -2,6 +2,14 @@
 import { status, type ServiceError } from '@grpc/grpc-js';
 import { WeftError } from '../../error.ts';
 
+/** As whom weft uses etcd, and for what. */
+export interface Access {
+  /** Below that are its keys. */
+  readonly prefix: string;
+  /** Undefined if etcd knows the user by the certificate, or asks for none. */
+  readonly user: string | undefined;
+}
+
 /** Why a call was not answered as it should be. Never leaves this folder. */
 export class Failure extends Error {
   readonly status: status;
@@ -54,12 +62,12 @@ export class Failure extends Error {
   }
 
   /** @param where names the store */
-  toWeftError(where: string): WeftError {
+  toWeftError(where: string, access: Access): WeftError {
     const { text } = this;
     const isTooLarge = this.isTooLong || text.includes('too large');
     const isAway = this.isLoss || this.status === status.RESOURCE_EXHAUSTED;
     const code = isTooLarge ? 'exhausted' : isAway ? 'unreachable' : 'system';
-    return new WeftError(code, `${where}: ${whyText(this)}`, { cause: this });
+    return new WeftError(code, `${where}: ${whyText(this, access)}`, { cause: this });
   }
 }
 
@@ -74,8 +82,12 @@ const LOSSES: readonly status[] = [
 const OLD_TOKEN = /revision of auth store is old|user name is empty/;
 const NEVER_SENT = /^No connection established|^etcdserver: no leader/;
 
+type Meaning = string | ((access: Access) => string);
+
+const userText = ({ user }: Access): string => (user === undefined ? 'the user of tls.certificate' : `user "${user}"`);
+
 /** What gRPC, Node.js or OpenSSL say, and what it means to an operator. */
-const MEANINGS: readonly (readonly [pattern: RegExp, meaning: string])[] = [
+const MEANINGS: readonly (readonly [pattern: RegExp, meaning: Meaning])[] = [
   [/ECONNREFUSED/, 'nothing listens there (connection refused)'],
   [/EHOSTUNREACH|ENETUNREACH/, 'there is no route to it'],
   [/ENOTFOUND|EAI_AGAIN|Name resolution failed/, 'its name cannot be resolved'],
@@ -88,19 +100,25 @@ const MEANINGS: readonly (readonly [pattern: RegExp, meaning: string])[] = [
   [/alert (?:bad certificate|unknown ca|certificate required|handshake failure)/, 'it does not accept tls.certificate'],
   [/wrong version number|packet length too long|before secure TLS/, 'it does not answer with TLS: leave tls out'],
   [/Failed to connect|ECONNRESET|socket hang up/, 'it ends the connection at once: it may expect TLS (tls)'],
-  [/invalid user ID or password/, 'it does not accept the user with the password in passwordFile'],
+  [
+    /invalid user ID or password/,
+    (access) => `it does not accept ${userText(access)} with the password in passwordFile`,
+  ],
   [/user name is empty/, 'it requires a user: set user and passwordFile'],
-  [/permission denied/, 'the user may not read and write below the prefix'],
+  [
+    /permission denied/,
+    (access) =>
+      `${userText(access)} may not read and write below "${access.prefix}": \`etcdctl role grant-permission ROLE --prefix=true readwrite ${access.prefix}\`, with a role of that user`,
+  ],
   [/message parsing error/, 'its answer makes no sense: something else than etcd may listen there'],
   [/space exceeded/, 'database space exceeded: compact and defragment it, then `etcdctl alarm disarm`'],
   [/no leader/, 'it has no leader: most members are away'],
 ];
 
 /** One line for people. */
-export function whyText(failure: Failure): string {
-  const { text } = failure;
+export function whyText({ text }: Failure, access: Access): string {
   const [, meaning] = MEANINGS.find(([pattern]) => pattern.test(text)) ?? [];
-  return meaning ?? plain(text);
+  return typeof meaning === 'function' ? meaning(access) : (meaning ?? plain(text));
 }
 
 function plain(text: string): string {
