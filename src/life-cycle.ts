@@ -105,7 +105,10 @@ export class LifeCycle {
     paths.close();
     await Promise.all([cluster.serial.close(), blocks?.close()]);
     try {
-      if (purge) await cluster.purge(hosts.planFarewell());
+      if (purge) {
+        await membership.leave();
+        await cluster.purge(hosts.planFarewell());
+      }
       if (retain) this.#options.descriptors?.retain();
       else await endpoints.close();
       await Promise.all([...(retain ? [] : [outside.close()]), internal.close()]);

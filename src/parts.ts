@@ -236,7 +236,10 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     whyAlive: (name) => membership.whyAlive(name),
     stillGone: (name) => membership.live.expectation(name),
     belongingsOf: (name) => joined(belongingsOf(name, endpoints.all()), blocks?.without(name) ?? {}),
-    onMoved: (name) => endpoints.followHost(name),
+    onMoved: (name) => {
+      if (name === options.host && !hosts.registrationOf(name)) membership.lost();
+      return endpoints.followHost(name);
+    },
   });
   const networks: Networks = new Networks({
     forwarding,

@@ -1,25 +1,42 @@
-/** What is remembered of hosts and networks that are gone does not grow with how many there were. */
+/** The hosts that run: what is told of their clocks, and what is remembered of hosts and networks that are gone. */
 import t from 'tap';
 import { Holdings } from '../../src/cluster/addresses/holdings.ts';
 import { LiveHosts } from '../../src/cluster/membership/live-hosts.ts';
 import type { LiveRecord } from '../../src/model/records.ts';
 
+const RECORD: LiveRecord = {
+  ...{ host: 'there', id: '00'.repeat(16), version: '1', capabilities: [], startedAt: '', clock: 0 },
+  process: { bootId: '', pidNamespace: '', pid: 1, startTicks: '', stateDirectory: '' },
+};
+
 t.test('since when hosts are gone is known of the last ones', async (t) => {
   let nowMs = 0;
-  const live = new LiveHosts({ host: 'here', wallClock: () => ++nowMs });
-  const record: LiveRecord = {
-    ...{ host: 'there', id: '00'.repeat(16), version: '1', capabilities: [], startedAt: '', clock: 0 },
-    process: { bootId: '', pidNamespace: '', pid: 1, startTicks: '', stateDirectory: '' },
-  };
+  const live = new LiveHosts({ host: 'here', wallClock: () => ++nowMs, onOwnGone: () => {} });
   const count = 5000;
   for (let n = 0; n < count; n++) {
     const key = `live/h${n}`;
-    live.see([{ key, entry: { key, value: record, revision: 2 * n + 1 } }]);
+    live.see([{ key, entry: { key, value: RECORD, revision: 2 * n + 1 } }]);
     live.see([{ key, entry: undefined }]);
   }
   const known = Array.from({ length: count }, (_, n) => live.goneSinceMs(`h${n}`) !== undefined);
   t.equal(known.indexOf(true), count - 4096);
   t.equal(known.lastIndexOf(false), count - 4097);
+});
+
+t.test('a clock that is off is told, whenever its host wrote that, and one that is right never is', async (t) => {
+  const nowMs = Date.UTC(2026, 0, 1);
+  const told = (aheadMs: number, ageMs: number): string[] => {
+    const live = new LiveHosts({ host: 'here', wallClock: () => nowMs, onOwnGone: () => {} });
+    const value = { ...RECORD, clock: nowMs + aheadMs - ageMs };
+    live.see([{ key: 'live/there', entry: { key: 'live/there', value, revision: 1 } }]);
+    live.listed(new Set(['live/there']));
+    return live.differences(undefined).map(({ detail }) => detail);
+  };
+  for (const ageMs of [0, 30_000, 65_000]) {
+    t.same(told(0, ageMs), []);
+    t.match(told(3_600_000, ageMs), [/^the clock of host "there" is (?:59|60) min ahead of the one here$/]);
+    t.match(told(-3_600_000, ageMs), [/^the clock of host "there" is (?:60|61) min behind the one here$/]);
+  }
 });
 
 t.test('of networks without blocks, nothing is kept', async (t) => {

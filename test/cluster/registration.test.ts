@@ -286,6 +286,34 @@ t.test('a claim of a host that does not exist any more does not count', async (t
   t.same((await store.get('host-claims/underlay/192.0.2.1'))?.value, { host: 'left' });
 });
 
+t.test(
+  'what somebody deletes by hand of a host that runs is written again at once, unless the host leaves',
+  async (t) => {
+    const { daemon, store, keys, own, time } = await lab(t);
+    const { membership } = await daemon('left', '192.0.2.1', 'aa01', await own());
+    const before = await keys();
+    const { revision } = await store.list('live/');
+    const stop = store.watch('live/', revision + 1, (event) => {
+      if (event.kind === 'changes') membership.live.see(event.changes);
+    });
+    t.teardown(stop);
+    await store.transact({ delete: ['live/left'] });
+    await time.settle();
+    t.same(await keys(), before);
+    await store.transact({ delete: ['host-claims/mac/aa0100', 'hosts/left'] });
+    membership.lost();
+    await time.settle();
+    t.same(await keys(), before);
+    await membership.leave();
+    await store.transact({ delete: ['live/left'] });
+    await time.pass(120_000);
+    t.same(
+      await keys(),
+      before.filter((key) => key !== 'live/left'),
+    );
+  },
+);
+
 t.test('what does not fit together is told, with the name of the host', async (t) => {
   const { daemon, own, store } = await lab(t);
   const { membership } = await daemon('left', '192.0.2.1', 'aa01', await own());

@@ -2,6 +2,7 @@
  * The hosts whose daemon runs, as far as the store says: `live/NAME` disappears some seconds after the daemon or its way to
  * the store is gone. Ownership is reclaimed by that. Whether a host can be reached is another question (`liveness`).
  */
+import { compareNames } from '../../model/name-order.ts';
 import { liveRecord, type LiveRecord } from '../../model/records.ts';
 import type { Change, Expectation } from '../../store/store.ts';
 import type { Register } from '../register.ts';
@@ -9,6 +10,8 @@ import type { Register } from '../register.ts';
 export const LIVE = 'live/';
 /** Clocks of hosts may differ by this much before it is told. Nothing depends on them. */
 const MOST_SKEW_MS = 60_000;
+/** A record may have been written so long ago: it is written anew each minute (`presence.ts`). */
+const MOST_AGE_MS = 75_000;
 /** Of how many hosts it is remembered since when they are gone. */
 const MOST_GONE = 4096;
 
@@ -17,12 +20,14 @@ export interface LiveHostsEnvironment {
   readonly host: string;
   /** Milliseconds since the epoch. */
   readonly wallClock: () => number;
+  /** The record of this host is gone. */
+  readonly onOwnGone: () => void;
 }
 
 interface Known {
   readonly record: LiveRecord;
-  /** How far its clock was ahead of the one here when it wrote the record; undefined if it wrote it some time before. */
-  readonly skewMs: number | undefined;
+  /** How far its clock is ahead of the one here, at least: it may have written the record `MOST_AGE_MS` ago. */
+  readonly skewMs: number;
 }
 
 export class LiveHosts implements Register {
@@ -33,8 +38,6 @@ export class LiveHosts implements Register {
   readonly #revisions = new Map<string, number>();
   /** When a record went, in milliseconds since the epoch. */
   readonly #goneSinceMs = new Map<string, number>();
-  /** Everything that was read at once may be old. */
-  #isListing = true;
 
   constructor(environment: LiveHostsEnvironment) {
     this.#environment = environment;
@@ -48,16 +51,15 @@ export class LiveHosts implements Register {
       const { data: record } = liveRecord.safeParse(entry?.value);
       if (!record) {
         if (this.#known.delete(name)) this.#gone(name);
+        if (name === this.#environment.host && !entry) this.#environment.onOwnGone();
         continue;
       }
       this.#goneSinceMs.delete(name);
-      const skewMs = this.#isListing ? this.#known.get(name)?.skewMs : record.clock - this.#environment.wallClock();
-      this.#known.set(name, { record, skewMs });
+      this.#known.set(name, { record, skewMs: record.clock - this.#environment.wallClock() });
     }
   }
 
   listed(keys: ReadonlySet<string>): void {
-    this.#isListing = false;
     for (const name of this.#known.keys()) if (!keys.has(LIVE + name)) this.#known.delete(name);
     for (const name of this.#revisions.keys()) if (!keys.has(LIVE + name)) this.#revisions.delete(name);
   }
@@ -88,9 +90,11 @@ export class LiveHosts implements Register {
 
   /** What of other hosts does not fit to this one. @param mtu of the underlay here; undefined if it is not known */
   differences(mtu: number | undefined): { readonly detail: string; readonly hint: string }[] {
-    return [...this.#known].flatMap(([name, { record, skewMs }]) => {
+    const inOrder = [...this.#known].sort(([a], [b]) => compareNames(a, b));
+    return inOrder.flatMap(([name, { record, skewMs }]) => {
       if (name === this.#environment.host) return [];
-      const ahead = skewMs !== undefined && Math.abs(skewMs) > MOST_SKEW_MS ? skewMs : 0;
+      const isOff = skewMs > MOST_SKEW_MS || skewMs + MOST_AGE_MS < -MOST_SKEW_MS;
+      const ahead = isOff ? skewMs : 0;
       return [
         ...(mtu !== undefined && record.mtu !== undefined && record.mtu !== mtu
           ? [

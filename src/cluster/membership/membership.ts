@@ -72,7 +72,7 @@ export class Membership {
     this.#environment = environment;
     const { shared, host, after } = environment;
     this.#mac = environment.id.slice(0, 2 * HOST_ID_BYTES);
-    this.live = new LiveHosts(environment);
+    this.live = new LiveHosts({ ...environment, onOwnGone: () => this.lost() });
     this.inForce = new InForce({
       applied: shared?.applied,
       host,
@@ -165,6 +165,16 @@ export class Membership {
   /** The underlay may have another address. */
   moved(): void {
     this.#presence?.moved();
+  }
+
+  /** Somebody has deleted what this host has registered: it does so again. */
+  lost(): void {
+    this.#presence?.lost();
+  }
+
+  /** From now on, this host does not register itself again: it is to be taken out of the store. */
+  async leave(): Promise<void> {
+    await this.#presence?.stop();
   }
 
   /** With `retain`, another daemon of this host goes on. Otherwise, the others know at once that this one has ended. */

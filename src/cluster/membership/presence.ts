@@ -118,12 +118,24 @@ export class Presence {
     if (this.#registeredAs !== undefined && this.#environment.underlay() !== this.#registeredAs) void this.#keep();
   }
 
-  /** With `retain`, another daemon goes on. Otherwise, other hosts know at once that this one has ended. */
-  async close({ retain }: { readonly retain: boolean }): Promise<void> {
+  /** What it has registered is not in the store any more, in part or as a whole. */
+  lost(): void {
+    if (this.#registeredAs === undefined) return;
+    this.#registeredAs = undefined;
+    void this.#keep();
+  }
+
+  /** Nothing is written any more. */
+  async stop(): Promise<void> {
     this.#isClosed = true;
     this.#cancel();
     this.#cancelPublish?.();
     await Promise.all([this.#working, this.#publishing]);
+  }
+
+  /** With `retain`, another daemon goes on. Otherwise, other hosts know at once that this one has ended. */
+  async close({ retain }: { readonly retain: boolean }): Promise<void> {
+    await this.stop();
     const { store } = this.#environment;
     if (!retain && this.#lease !== undefined && store.health().isReachable)
       await store.revoke(this.#lease).catch(() => {});
@@ -132,6 +144,7 @@ export class Presence {
   /** Never throws. Calls during another one wait for that one. */
   #keep(): Promise<void> {
     this.#cancel();
+    if (this.#isClosed) return Promise.resolve();
     return (this.#working ??= this.#work().finally(() => {
       this.#working = undefined;
       if (!this.#isClosed) this.#cancel = this.#environment.after(this.#nextMs(), () => void this.#keep());
