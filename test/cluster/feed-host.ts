@@ -110,11 +110,14 @@ export class FeedHost {
     }
   }
 
-  /** Like an operation of the cluster: what it wrote is in force when it returns. */
-  write(transaction: Transaction): Promise<number> {
+  /**
+   * Like an operation of the cluster: planned when all that is known is in force, and what it wrote is in force when it
+   * returns.
+   */
+  write(transaction: Transaction | (() => Transaction)): Promise<number> {
     return this.serial.run(async () => {
       await this.#follow();
-      const revision = await this.feed.transact(transaction);
+      const revision = await this.feed.transact(typeof transaction === 'function' ? transaction() : transaction);
       await this.feed.caughtUp(revision);
       await this.#follow();
       return revision;
@@ -123,8 +126,10 @@ export class FeedHost {
 
   /** Sets a record, or deletes it, if it still is as it is known here. */
   set(key: string, value: unknown): Promise<number> {
-    const expect = [{ key, revision: this.inForce.get(key)?.revision ?? 0 }];
-    return this.write(value === undefined ? { expect, delete: [key] } : { expect, put: [{ key, value }] });
+    return this.write(() => {
+      const expect = [{ key, revision: this.inForce.get(key)?.revision ?? 0 }];
+      return value === undefined ? { expect, delete: [key] } : { expect, put: [{ key, value }] };
+    });
   }
 
   accept() {
