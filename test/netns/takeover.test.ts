@@ -112,8 +112,10 @@ for (const datapath of datapathKinds) {
         for (const threads of [3, 2, 1]) {
           await weft.takeOver(config(threads));
           await goOn(t, exchanges, `${threads} threads`);
-          const queues = (await web.namespace.run(['ip', '-d', 'link', 'show', 'eth0'])).match(/numqueues (\d+)/)?.[1];
-          t.equal(queues, String(threads), 'as many queues');
+          // The holder has those of the daemon before for a moment longer.
+          const shown = (): Promise<string> => web.namespace.run(['ip', '-d', 'link', 'show', 'eth0']);
+          await until(async () => (await shown()).includes(`numqueues ${threads} `), { what: 'as many queues' });
+          t.pass(`${threads} queues`);
         }
       });
     }
@@ -288,8 +290,11 @@ await t.test('whoever is killed at whatever step, one goes on', async (t) => {
 
   await t.test('a holder that is killed is replaced, and has everything again', async (t) => {
     const [holder] = holdersOf(weft);
+    const held = descriptorsOf(Number(holder));
     process.kill(Number(holder), 'SIGKILL');
-    await until(() => holdersOf(weft).some((one) => one !== holder), { what: 'another holder' });
+    const others = (): number[] => holdersOf(weft).flatMap((one) => (one === holder ? [] : Number(one)));
+    // On a busy machine, one that was slow to start may be replaced, too.
+    await until(() => others().some((pid) => descriptorsOf(pid) === held), { what: 'another holder that has as many' });
     await until(() => /the holder of descriptors is started again/.test(weft.log()), { what: 'it is told' });
     await weft.kill();
     t.match(await web.namespace.run(['ip', 'link', 'show', 'eth0']), /LOWER_UP/);
