@@ -1,4 +1,5 @@
 /** What the store on etcd does when members stop, fall silent or come back with another history. */
+import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
 import type { WeftError } from '../../src/error.ts';
@@ -270,6 +271,58 @@ await t.test('a token that is no longer valid is renewed', async (t) => {
   const last = await put(store, 2);
   await until(() => follower.last === last, { what: 'the change after the restart' });
   t.same(follower.faults, []);
+});
+
+await t.test('tokens that expire (JWT) are renewed as often as it takes', async (t) => {
+  const lab = openLab(t);
+  const [secret, open] = [`${lab.directory}/jwt.key`, `${lab.directory}/jwt.pub`];
+  execFileSync('openssl', ['genrsa', '-out', secret, '2048'], { stdio: 'pipe' });
+  execFileSync('openssl', ['rsa', '-in', secret, '-pubout', '-out', open], { stdio: 'pipe' });
+  const token = `jwt,pub-key=${open},priv-key=${secret},sign-method=RS256,ttl=1s`;
+  const etcd = await startEtcd(lab, {
+    members: 3,
+    users: { root: 'r', weft: 'w' },
+    options: [`--auth-token=${token}`],
+  });
+  const passwordFile = `${lab.directory}/password`;
+  writeFileSync(passwordFile, 'w\n');
+  /** How many tokens were given out. */
+  const given = async (): Promise<number> => {
+    const texts = await Promise.all(
+      etcd.members.map(async ({ clientAddress }) => (await fetch(`http://${clientAddress}/metrics`)).text()),
+    );
+    const counts = texts.flatMap((text) => [
+      ...text.matchAll(/grpc_server_handled_total\{grpc_code="OK",grpc_method="Authenticate",.*\} (\d+)/g),
+    ]);
+    return counts.reduce((sum, [, count]) => sum + Number(count), 0);
+  };
+  for (const probeMs of [200, 600_000]) {
+    const store = openStoreOf(etcd, { user: { name: 'weft', passwordFile }, limits: { probeMs } });
+    const health: boolean[] = [];
+    store.onHealth(({ isReachable }) => health.push(isReachable));
+    const prefix = `${probeMs}/`;
+    const followers = [new Follower(store, prefix)];
+    let revision = await store.transact({ put: [{ key: `${prefix}0`, value: 0 }] });
+    await followers[0]!.start();
+    const lease = await store.grant(60_000);
+    const before = await given();
+    for (let n = 1; (await given()) < before + 3; n++) {
+      revision = await store.transact({ put: [{ key: `${prefix}${n}`, value: n }] });
+      await store.keepAlive(lease);
+      const follower = new Follower(store, prefix);
+      await follower.start();
+      followers.push(follower);
+      await until(() => followers.every(({ last }) => last >= revision), { what: 'all watches have the change' });
+      if (followers.length > 8) followers.splice(1, 1)[0]!.end();
+    }
+    for (const follower of followers) {
+      t.same(follower.faults, []);
+      t.equal(follower.listings.length, 1, 'its watch goes on');
+      follower.end();
+    }
+    t.same(health, [true], 'the store was never away');
+    await store.close();
+  }
 });
 
 await t.test('calls that are made while a token is renewed do not fail', async (t) => {
