@@ -3,6 +3,7 @@ import t, { type Test } from 'tap';
 import { Cluster } from '../../src/cluster/cluster.ts';
 import type { Feed, News } from '../../src/cluster/feed/feed.ts';
 import type { MembershipEnvironment } from '../../src/cluster/membership/membership.ts';
+import { PublishedRevisions } from '../../src/cluster/membership/published-revisions.ts';
 import type { HostInForceReport } from '../../src/model/report.ts';
 import { hostKind } from '../../src/model/kinds/host.ts';
 import { within } from '../../src/store/within.ts';
@@ -59,6 +60,48 @@ t.test('a change is in force everywhere when that was waited for', async (t) => 
     t.ok(hosts.every((host) => host.revision! >= revision));
     for (const plane of [b, c]) t.ok(plane.networks.find(`n${n}`), 'and it is');
   }
+});
+
+t.test('what hosts publish is listed once while somebody waits, and an older listing takes nothing back', async (t) => {
+  const applied = within(await openStore(t), 'applied/');
+  let lists = 0;
+  const published = new PublishedRevisions({
+    list: (prefix) => {
+      lists++;
+      return applied.list(prefix);
+    },
+    watch: (...words) => applied.watch(...words),
+  });
+  const publish = (key: string, revision: number): Promise<number> =>
+    applied.transact({ put: [{ key, value: { revision } }] });
+  await publish('a', 1);
+  let changes = 0;
+  const ends = [published.follow(() => void changes++), published.follow(() => void changes++)];
+  await Promise.all([published.begun(), published.begun()]);
+  t.equal(published.of('a'), 1);
+  for (let n = 1; n <= 50; n++) {
+    await publish(`h${n}`, n);
+    await published.begun();
+  }
+  await until(() => changes === 100, { what: 'both know all of them' });
+  t.equal(published.of('h50'), 50);
+  t.equal(lists, 1);
+  const old = applied.list('');
+  await publish('a', 2);
+  await until(() => published.of('a') === 2, { what: 'the change' });
+  const late = new PublishedRevisions({ list: () => old, watch: (...words) => applied.watch(...words) });
+  ends.push(late.follow(() => {}));
+  await late.begun();
+  await until(() => late.of('a') === 2, { what: 'what came after the listing' });
+  await late.look();
+  t.equal(late.of('a'), 2, 'although that was listed before');
+  await applied.transact({ delete: ['a'] });
+  await until(() => published.of('a') === undefined, { what: 'the deletion' });
+  for (const end of ends) end();
+  await publish('a', 3);
+  await published.look();
+  t.equal(published.of('a'), 3);
+  t.equal(lists, 2);
 });
 
 t.test('publishing what is in force makes no new work', async (t) => {

@@ -12,9 +12,9 @@
  */
 import { WeftError } from '../../error.ts';
 import { compareNames } from '../../model/name-order.ts';
-import { appliedRecord } from '../../model/records.ts';
 import type { HostInForceReport, InForceReport } from '../../model/report.ts';
 import type { Store } from '../../store/store.ts';
+import { PublishedRevisions } from './published-revisions.ts';
 
 export interface InForceEnvironment {
   /** Where hosts publish what they have in force; undefined without a shared store. */
@@ -35,7 +35,7 @@ export interface InForceEnvironment {
   readonly after: (delayMs: number, work: () => void) => () => void;
 }
 
-/** How often the hosts are looked at while somebody waits, besides when one has published something. */
+/** How often it is looked which hosts there are while somebody waits, besides when one has published something. */
 const LOOK_MS = 250;
 
 export class InForce {
@@ -46,11 +46,12 @@ export class InForce {
   #latest = 0;
   /** The last change of the state that is in force here, or about to be. */
   #declared = 0;
-  /** What the other hosts had when they were asked last. */
-  #known: ReadonlyMap<string, number> = new Map();
+  /** What the other hosts have; undefined without a shared store. */
+  readonly #published: PublishedRevisions | undefined;
 
   constructor(environment: InForceEnvironment) {
     this.#environment = environment;
+    this.#published = environment.applied && new PublishedRevisions(environment.applied);
   }
 
   /** The last change of the state that this host has in force. */
@@ -83,15 +84,7 @@ export class InForce {
 
   /** Asks what the hosts have in force. @throws WeftError of the store */
   async look(): Promise<void> {
-    const { applied } = this.#environment;
-    if (!applied) return;
-    const { entries } = await applied.list('');
-    this.#known = new Map(
-      entries.flatMap(({ key, value }) => {
-        const { data } = appliedRecord.safeParse(value);
-        return data ? [[key, data.revision] as const] : [];
-      }),
-    );
+    await this.#published?.look();
   }
 
   /**
@@ -99,8 +92,9 @@ export class InForce {
    * @param timeoutMs how long at most @returns where it is @throws WeftError that names the hosts where it is not
    */
   async wait(timeoutMs: number): Promise<InForceReport> {
-    const { applied, after } = this.#environment;
-    if (!applied) return this.report();
+    const { after } = this.#environment;
+    const published = this.#published;
+    if (!published) return this.report();
     let latest = this.#declared;
     let whyCutOff = this.#environment.isCutOff();
     const failure = (): string | undefined => {
@@ -115,12 +109,11 @@ export class InForce {
       isOver = true;
       wake();
     });
-    let stopWatch = (): void => {};
+    const unfollow = published.follow(() => wake());
     try {
-      stopWatch = applied.watch('', latest, () => wake());
       for (;;) {
         const woken = new Promise<void>((resolve) => (wake = resolve));
-        await Promise.race([this.look().catch(() => {}), woken]);
+        await Promise.race([published.begun(), woken]);
         const why = failure();
         if (why === undefined) return this.report(latest);
         if (isOver)
@@ -131,7 +124,7 @@ export class InForce {
       }
     } finally {
       cancel();
-      stopWatch();
+      unfollow();
     }
   }
 
@@ -148,7 +141,7 @@ export class InForce {
       const state = this.#latest >= wanted ? 'in force' : 'lagging';
       return { host: name, state, revision: this.#revision, behind: Math.max(0, wanted - this.#latest) };
     }
-    const revision = this.#known.get(name);
+    const revision = this.#published?.of(name);
     const since = goneSinceMs === undefined ? {} : { since: new Date(goneSinceMs).toISOString() };
     const known = revision === undefined ? {} : { revision, behind: Math.max(0, this.#latest - revision) };
     if (isLive && isReachable(name) !== false) {
