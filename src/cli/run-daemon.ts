@@ -38,6 +38,8 @@ const CLOSE_MS = 1000;
 /** The pause before a holder that has ended is started again, which doubles each time. */
 const HOLDER_PAUSE_MS = { first: 1000, longest: 600_000 };
 
+const WAITING = 'waiting for the state of the cluster';
+
 type Shutdown = { readonly purge: boolean };
 
 export interface RunOptions {
@@ -115,7 +117,8 @@ class Daemon {
       this.#sw = await this.#openSwitch();
       if (successor) await this.#follow(successor);
       const startMs = Math.round(performance.now());
-      this.#logger.info({ pid: process.pid, socket, host: this.#config.host, startMs }, 'forwarding');
+      const what = this.#sw.status().forwarding ? 'forwarding' : WAITING;
+      this.#logger.info({ pid: process.pid, socket, host: this.#config.host, startMs }, what);
 
       const heap = new HeapTrimmer();
       const tickers = [setInterval(() => heap.look(this.#sw.cachedFlows), TRIM_MS), ...this.#watchdog()];
@@ -333,7 +336,7 @@ function after(delayMs: number, work: () => void): () => void {
 function statusText(sw: Switch): string {
   const { forwarding, endpoints, tunnel, outside } = sw.status();
   const waits = [tunnel, outside].flatMap((part) => (part && !part.open && part.why !== undefined ? [part.why] : []));
-  const what = forwarding ? `forwarding between ${endpoints} endpoints` : 'waiting for the state of the cluster';
+  const what = forwarding ? `forwarding between ${endpoints} endpoints` : WAITING;
   return [what, ...waits.map((why) => `waiting: ${why}`)].join('; ');
 }
 

@@ -1,4 +1,8 @@
-/** An etcd that has no space left is one that is away: a host keeps its own records until there is space again. */
+/**
+ * An etcd that takes nothing, since it has no space left or the user may only read, is one that is away: a host keeps its own
+ * records until it takes them.
+ */
+import { writeFileSync } from 'node:fs';
 import t from 'tap';
 import type { WeftError } from '../../src/error.ts';
 import { openStoreOf } from '../support/etcd-store.ts';
@@ -9,12 +13,45 @@ import { hostsOf } from './feed-host.ts';
 
 t.setTimeout(120_000);
 
+const endpoint = (name: string) => ({ key: `endpoints/default/${name}`, value: { host: 'a', name } });
+
+t.test('a user that may only read, and may write again', async (t) => {
+  const lab = openLab(t);
+  const etcd = await startEtcd(lab, { users: { root: 'r', weft: 'w' } });
+  const permit = (what: string): Promise<string> =>
+    etcd.ctl(['role', 'grant-permission', 'weft', '--prefix=true', what, 'weft/']);
+  await permit('read');
+  const passwordFile = `${lab.directory}/password`;
+  writeFileSync(passwordFile, 'w\n');
+  const store = openStoreOf(etcd, { user: { name: 'weft', passwordFile } });
+  t.teardown(() => store.close());
+  const host = await hostsOf(t, store)('a');
+  const why = /user "weft" may not read and write below "weft\/"/;
+  for (let tick = 0; tick < 5; tick++) {
+    const { lists } = host.link;
+    host.feed.tick();
+    await host.until(() => host.link.lists > lists, 'another try');
+  }
+  t.match(host.log, [why]);
+  t.equal(host.log.length, 1, 'it is told once, however often it is tried');
+  t.match(host.feed.waitsFor()?.message, why);
+
+  await permit('readwrite');
+  await host.until(() => host.isStarted, 'the permission');
+  await permit('read');
+  t.ok((await host.write({ put: [endpoint('meanwhile')] })) < 0, 'it is kept');
+  t.ok(host.inForce.has('endpoints/default/meanwhile'), 'and in force here');
+  await t.rejects(host.write({ put: [{ key: 'networks/blue', value: {} }] }), { code: 'unreachable', message: why });
+  await permit('readwrite');
+  await host.until(() => host.report.pending.length === 0, 'its record to be stored');
+  t.match(await store.get('endpoints/default/meanwhile'), { value: { host: 'a' } });
+});
+
 t.test('no space, and space again', async (t) => {
   const etcd = await startEtcd(openLab(t), { options: ['--quota-backend-bytes', String(4 << 20)] });
   const store = openStoreOf(etcd);
   t.teardown(() => store.close());
   const host = await hostsOf(t, store)('a');
-  const endpoint = (name: string) => ({ key: `endpoints/default/${name}`, value: { host: 'a', name } });
   t.ok((await host.write({ put: [endpoint('before')] })) > 0);
 
   const others = openStoreOf(etcd, { prefix: 'others/' });

@@ -61,7 +61,7 @@ await t.test('users and certificates', async (t) => {
   t.teardown(() => reading.close());
   await reading.list('');
   await t.rejects(reading.transact({ put: [{ key: 'k', value: 1 }] }), {
-    code: 'system',
+    code: 'unreachable',
     message: `etcd at ${member}: ${forbidden('c/')}`,
   });
 

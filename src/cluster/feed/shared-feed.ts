@@ -73,6 +73,9 @@ const MASS_SHARE = 1 / 3;
 const MASS_LEAST = 16;
 /** How many records a message names. */
 const MOST_NAMED = 5;
+const CANNOT_READ = 'the store cannot be read';
+const CANNOT_WRITE = 'the store cannot be written';
+const NOT_STORED = 'what this host wrote while the store was away is not stored yet';
 
 /** What was read. @see StoreIdentification.identify */
 interface Listed {
@@ -117,7 +120,8 @@ export class SharedFeed implements Feed {
   #ticksToAudit: number = AUDIT_TICKS[0];
   #refusal: WeftError | undefined;
   #isAccepting = false;
-  #toldFailure: string | undefined;
+  /** What fails at the moment, and why. */
+  readonly #failures = new Map<string, string>();
   #isClosed = false;
   /** How often revisions have begun anew. */
   #restarts = 0;
@@ -179,7 +183,7 @@ export class SharedFeed implements Feed {
     const why =
       this.#refusal ??
       unreachable(this.#environment.store) ??
-      new WeftError('unreachable', 'the store has not answered yet');
+      new WeftError('unreachable', this.#failures.get(CANNOT_WRITE) ?? 'the store has not answered yet');
     return new WeftError(why.code, `${why.message}: weft goes on when it can be used`, { cause: why });
   }
 
@@ -319,11 +323,11 @@ export class SharedFeed implements Feed {
     const read = async (): Promise<void> => {
       try {
         const listing = await this.#environment.store.list('');
-        this.#toldFailure = undefined;
+        this.#failures.delete(CANNOT_READ);
         if (!isAudit) this.#listed = { listing, least };
         else if (!this.#mustList) this.#audited = listing;
       } catch (error) {
-        this.#tellFailure(error, 'the store cannot be read');
+        this.#tellFailure(error, CANNOT_READ);
         if (isAudit) return;
       } finally {
         this.#listing = undefined;
@@ -395,11 +399,12 @@ export class SharedFeed implements Feed {
     try {
       const identified = await this.#identification.identify(this.#state, listing, least, this.#isAccepting);
       this.#refusal = undefined;
+      this.#failures.delete(CANNOT_WRITE);
       if (!identified) this.#list();
       return identified;
     } catch (error) {
       if (!(error instanceof WeftError) || error.code !== 'state') {
-        this.#tellFailure(error, 'the store cannot be written');
+        this.#tellFailure(error, CANNOT_WRITE);
         return undefined;
       }
       if (this.#refusal?.message !== error.message) this.#environment.logger.error({}, error.message);
@@ -504,11 +509,11 @@ export class SharedFeed implements Feed {
     if (!isPossible || !this.#ownWrites.isDue) return false;
     try {
       await this.#ownWrites.run();
-      this.#toldFailure = undefined;
+      this.#failures.delete(NOT_STORED);
       this.#reached(0);
       return true;
     } catch (error) {
-      this.#tellFailure(error, 'what this host wrote while the store was away is not stored yet');
+      this.#tellFailure(error, NOT_STORED);
       return false;
     }
   }
@@ -588,8 +593,8 @@ export class SharedFeed implements Feed {
 
   #tellFailure(error: unknown, what: string): void {
     const { message } = error as Error;
-    if (this.#isClosed || message === this.#toldFailure) return;
-    this.#toldFailure = message;
+    if (this.#isClosed || message === this.#failures.get(what)) return;
+    this.#failures.set(what, message);
     this.#environment.logger.warn({ why: message }, what);
   }
 }

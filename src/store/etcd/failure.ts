@@ -65,7 +65,7 @@ export class Failure extends Error {
   toWeftError(where: string, access: Access): WeftError {
     const { text } = this;
     const isTooLarge = this.isTooLong || text.includes('too large');
-    const isAway = this.isLoss || this.status === status.RESOURCE_EXHAUSTED;
+    const isAway = this.isLoss || REFUSALS.includes(this.status);
     const code = isTooLarge ? 'exhausted' : isAway ? 'unreachable' : 'system';
     return new WeftError(code, `${where}: ${whyText(this, access)}`, { cause: this });
   }
@@ -79,6 +79,8 @@ const LOSSES: readonly status[] = [
   status.UNKNOWN,
   status.ABORTED,
 ];
+/** It has no space, or the user has no permission: nothing was done. */
+const REFUSALS: readonly status[] = [status.RESOURCE_EXHAUSTED, status.PERMISSION_DENIED];
 const OLD_TOKEN = /revision of auth store is old|user name is empty/;
 const NEVER_SENT = /^No connection established|^etcdserver: no leader/;
 
