@@ -109,7 +109,7 @@ export class Enforcement {
     // What clashed with others before may be possible now.
     if (changed.size > 0) await this.#enforceAll(this.refused.clashing(changed), revision);
     if (keys) {
-      for (const register of registers) register.listed?.(keys, revision);
+      for (const register of registers) await register.listed?.(keys, revision);
       for (const reconciler of reconcilers.values()) await reconciler.listed?.(keys, revision);
     }
     const concern = changes.filter(({ key }) => !key.startsWith(LIVE));

@@ -3,6 +3,9 @@ import { kinds } from '../model/kinds/registry.ts';
 import type { KindDefinition } from '../model/kinds/kind.ts';
 import { idOf, nameOf } from '../model/resource.ts';
 
+/** All that there are. What this host writes while they are asked for may already be among them, or not any more. */
+export type Keys = Pick<ReadonlySet<string>, 'has' | 'keys'>;
+
 export function keyOf({ plural, isNamespaced }: KindDefinition, name: string): string {
   if (!isNamespaced) return `${plural}/${name}`;
   const { namespace, name: own } = nameOf(name);

@@ -13,6 +13,7 @@ import type { WeftError } from '../error.ts';
 import type { ApplyReport } from '../model/report.ts';
 import type { Resource } from '../model/resource.ts';
 import type { Put, Transaction } from '../store/store.ts';
+import type { Keys } from './keys.ts';
 
 /** What is said of a resource that the shared store does not have yet. */
 export const PENDING = 'the store does not have it yet: other hosts do not know of it';
@@ -103,7 +104,7 @@ export interface Reconciler {
    * Called at a start, and after a watch has lost its place, when everything that the store had at that revision is in force,
    * and everything else removed.
    */
-  listed?(keys: ReadonlySet<string>, revision: number): void | Promise<void>;
+  listed?(keys: Keys, revision: number): void | Promise<void>;
   remove(names: readonly string[]): void | Promise<void>;
 
   /**

@@ -3,6 +3,7 @@
  * the resources of the same revision, which are put into force after it.
  */
 import type { Change } from '../store/store.ts';
+import type { Keys } from './keys.ts';
 
 export interface Register {
   /** Of the keys that concern it. */
@@ -12,5 +13,5 @@ export interface Register {
   /** Takes what the watch reports under the prefix. At a start, and after a watch has lost its place, that is everything. */
   see(changes: readonly Change[], revision: number): void | Promise<void>;
   /** Called when everything that the store had at that revision has been seen. @param keys all that it had */
-  listed?(keys: ReadonlySet<string>, revision: number): void;
+  listed?(keys: Keys, revision: number): void | Promise<void>;
 }

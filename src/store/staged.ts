@@ -19,6 +19,7 @@
  * A transaction that fits the limit is passed on as a single transaction.
  */
 import { WeftError } from '../error.ts';
+import { eachInTurns } from '../turns.ts';
 import { StoreOnAnother } from './on-another.ts';
 import {
   conflictError,
@@ -34,6 +35,8 @@ import { watchStaged } from './staged-watch.ts';
 
 /** How long a writer that died can hold up others. */
 const LEASE_MS = 15_000;
+/** How many entries of a listing are looked at in one turn of the event loop. */
+const LOOKED_AT_PER_TURN = 4096;
 /** How often a transaction without expectations is tried while others change the same entries. */
 const ATTEMPTS = 20;
 
@@ -59,12 +62,23 @@ class StagedStore extends StoreOnAnother {
   }
 
   async list(prefix: string, at?: number): Promise<Listing> {
-    const { revision, history, entries } = await this.store.list(prefix, at);
-    const stored = entries.filter(({ key }) => !isStagingKey(key));
-    if (!stored.some((entry) => markedWith(entry) !== undefined)) return { revision, history, entries: stored };
+    const listing = await this.store.list(prefix, at);
+    const { revision, history } = listing;
+    const stored: Entry[] = [];
+    let isMarked = false;
+    await eachInTurns(listing.entries, LOOKED_AT_PER_TURN, (entry) => {
+      if (isStagingKey(entry.key)) return;
+      stored.push(entry);
+      isMarked ||= markedWith(entry) !== undefined;
+    });
+    if (!isMarked) return { revision, history, entries: stored };
     const { doneAt } = new StagedIds((await this.store.list(STAGED, revision)).entries);
-    const seen = stored.flatMap((entry) => visible(entry, doneAt.get(markedWith(entry) ?? '')) ?? []);
-    return { revision, history, entries: seen };
+    const entries: Entry[] = [];
+    await eachInTurns(stored, LOOKED_AT_PER_TURN, (entry) => {
+      const seen = visible(entry, doneAt.get(markedWith(entry) ?? ''));
+      if (seen) entries.push(seen);
+    });
+    return { revision, history, entries };
   }
 
   async transact(transaction: Transaction): Promise<number> {

@@ -1,7 +1,11 @@
 /** A part of a store as a store of its own: the entries below a prefix, with their keys relative to it. */
 import { WeftError } from '../error.ts';
+import { eachInTurns } from '../turns.ts';
 import { StoreOnAnother } from './on-another.ts';
 import type { Entry, Listing, Store, Transaction, WatchEvent } from './store.ts';
+
+/** How many entries of a listing are renamed in one turn of the event loop. */
+const RENAMED_PER_TURN = 1024;
 
 /**
  * @param prefix such as `weft/`
@@ -32,7 +36,11 @@ class Part extends StoreOnAnother {
 
   async list(prefix: string, at?: number): Promise<Listing> {
     const listing = await this.store.list(this.#prefix + prefix, at);
-    return { ...listing, entries: listing.entries.map((entry) => this.#relative(entry)) };
+    const entries: Entry[] = [];
+    await eachInTurns(listing.entries, RENAMED_PER_TURN, (entry) => {
+      entries.push(this.#relative(entry));
+    });
+    return { ...listing, entries };
   }
 
   async transact({ expect = [], put = [], delete: deleted = [] }: Transaction): Promise<number> {

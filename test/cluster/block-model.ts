@@ -213,7 +213,7 @@ class Daemon {
       changes.map((entry) => ({ key: entry.key, entry })),
       host.copyRevision,
     );
-    this.blocks.listed(new Set(host.copy.keys()), host.copyRevision);
+    await this.blocks.listed(new Set(host.copy.keys()), host.copyRevision);
   }
 
   /** Takes the next report of the watch. */

@@ -172,7 +172,7 @@ export class FeedHost {
       }
       if (news.keys) {
         this.isStarted = true;
-        const missing = [...news.keys].filter((key) => !this.inForce.has(key));
+        const missing = [...news.keys.keys()].filter((key) => !this.inForce.has(key));
         const more = [...this.inForce.keys()].filter((key) => !news.keys!.has(key));
         if (missing.length + more.length > 0) throw new Error(`keys differ: ${missing.join()} / ${more.join()}`);
       }

@@ -3,6 +3,10 @@
  * done from one turn to the next is counted.
  */
 import t from 'tap';
+import { AddressPool } from '../../src/cluster/addresses/ipam.ts';
+import { unlimited } from '../../src/store/staged.ts';
+import type { Entry, Listing, Store } from '../../src/store/store.ts';
+import { within } from '../../src/store/within.ts';
 import { manifest, openControlPlane, openStore } from './control-plane.ts';
 
 const MANY = 300;
@@ -123,3 +127,63 @@ t.test('what somebody has written that is no resource is seen, and looked after,
   // A pass may end, and the next one begin, in one turn.
   t.ok(turns.most('health') <= 2 * 256, `${turns.most('health')} looks in a turn at most`);
 });
+
+t.test('a large listing passes through all layers of the store in turns', async (t) => {
+  const turns = new Turns();
+  t.teardown(() => turns.end());
+  const count = 20_000;
+  const all = Array.from({ length: count }, (_, n): Entry => ({ key: `state/k${n}`, value: {}, revision: n + 1 }));
+  const root = {
+    operationLimit: 128,
+    lengthLimitBytes: Infinity,
+    list: async (): Promise<Listing> => ({ revision: count, history: 'one', entries: counted(all, turns) }),
+  } as unknown as Store;
+  const part = within(root, 'state/');
+  const { entries } = await part.list('');
+  t.same([entries.length, entries[0]!.key, entries.at(-1)!.key], [count, 'k0', `k${count - 1}`]);
+  t.ok(turns.most('next') > 0 && turns.most('next') <= 1024 + 1, `${turns.most('next')} entries in a turn at most`);
+  const staged = new Turns();
+  t.teardown(() => staged.end());
+  const whole = {
+    ...root,
+    list: async (): Promise<Listing> => ({ revision: 1, history: '', entries: counted(all, staged) }),
+  };
+  t.equal((await unlimited(whole as unknown as Store).list('')).entries.length, count);
+  t.ok(staged.most('next') > 0 && staged.most('next') <= 4096 + 1, `${staged.most('next')} in a turn at most`);
+});
+
+t.test('what there is of addresses is compared with a listing in turns', async (t) => {
+  const shared = await openStore(t);
+  const { blocks, cluster, write } = await openControlPlane(t, undefined, { shared });
+  await cluster.apply([manifest('Network', 'wide', { subnets: ['10.0.0.0/16'] })]);
+  const records = Array.from({ length: 2000 }, (_, n): [string, unknown] => [
+    `blocks/wide/4-10.0.${n >> 4}.${(n & 15) * 16}`,
+    { host: 'there', claimed: {} },
+  ]);
+  await write(Object.fromEntries(records));
+  const turns = new Turns();
+  t.teardown(() => turns.end());
+  const keys = new Set(records.map(([key]) => key));
+  turns.watch(keys, 'has');
+  await blocks!.listed(keys, Number.MAX_SAFE_INTEGER);
+  t.ok(turns.most('has') > 0 && turns.most('has') <= 256, `${turns.most('has')} blocks in a turn at most`);
+
+  const pool = new AddressPool({ network: 'n', subnet: '10.1.0.0/16' });
+  for (let n = 0; n < 2000; n++) pool.claim(`e${n}`, `10.1.${1 + (n >> 7)}.${n & 127}`);
+  const owners = { is: () => true };
+  turns.watch(owners, 'is');
+  await pool.keep(() => owners.is());
+  t.ok(turns.most('is') > 0 && turns.most('is') <= 512, `${turns.most('is')} addresses in a turn at most`);
+});
+
+/** The same entries, which are counted as they are read. */
+function counted(entries: readonly Entry[], turns: Turns): readonly Entry[] {
+  const copy = [...entries];
+  return Object.defineProperty(copy, Symbol.iterator, {
+    value: () => {
+      const iterator = entries[Symbol.iterator]();
+      turns.watch(iterator, 'next');
+      return iterator;
+    },
+  });
+}

@@ -10,6 +10,7 @@ import { allotmentRecord, type AllottedNetwork } from '../../model/records.ts';
 import type { Change, Put, Transaction } from '../../store/store.ts';
 import { NetworkClaims } from './network-claims.ts';
 import type { Draft } from '../reconciler.ts';
+import type { Keys } from '../keys.ts';
 import type { Register } from '../register.ts';
 
 const KEY = 'allotment/networks';
@@ -31,7 +32,7 @@ export class Allotment implements Register {
     for (const { key, entry } of changes) if (key === KEY) this.#take(entry?.value, entry?.revision ?? 0);
   }
 
-  listed(keys: ReadonlySet<string>): void {
+  listed(keys: Keys): void {
     if (!keys.has(KEY)) this.#take(undefined, 0);
   }
 

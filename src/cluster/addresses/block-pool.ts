@@ -17,7 +17,7 @@ import {
 import { compareNames } from '../../model/name-order.ts';
 import type { AddressClaim } from '../../model/records.ts';
 import type { Put } from '../../store/store.ts';
-import { inTurns } from '../../turns.ts';
+import { eachInTurns } from '../../turns.ts';
 import { blockAt, blocksOf, REST_MS } from './block.ts';
 import type { BlockContent, Holding } from './holding.ts';
 import type { Holdings } from './holdings.ts';
@@ -172,9 +172,9 @@ export class BlockPool implements Pool {
   }
 
   async keep(isOwner: (owner: string) => boolean): Promise<void> {
-    for await (const [value, { endpoint }] of inTurns(this.#owners, KEPT_PER_TURN)) {
+    await eachInTurns(this.#owners, KEPT_PER_TURN, ([value, { endpoint }]) => {
       if (!isOwner(endpoint)) this.giveBack(endpoint, addressText(value));
-    }
+    });
     for (const { wants } of this.#holdings.known(this.network, this.#subnet.first).values()) {
       for (const [value, { endpoint, isDeclared }] of wants) if (isDeclared && !isOwner(endpoint)) wants.delete(value);
     }

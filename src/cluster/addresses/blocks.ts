@@ -38,12 +38,13 @@ import { addressText, type AddressRange } from '../../model/address.ts';
 import type { AddressClaim } from '../../model/records.ts';
 import { joined, type Change, type Expectation, type Put, type Store, type Transaction } from '../../store/store.ts';
 import { PlanAgain } from '../plan-again.ts';
-import { inTurns } from '../../turns.ts';
+import { eachInTurns, inTurns } from '../../turns.ts';
 import { BlockPool } from './block-pool.ts';
 import { BLOCKS, REST_MS } from './block.ts';
 import { recordOf, type BlockContent, type Holding, type Want } from './holding.ts';
 import { Holdings, spaceOf } from './holdings.ts';
 import { leftError, leftIn, type Left } from './left-blocks.ts';
+import type { Keys } from '../keys.ts';
 import type { Register } from '../register.ts';
 
 const LOST =
@@ -58,7 +59,7 @@ const IDLE_MS = 300_000;
 const ANSWER_MS = 3000;
 /** How long a waiting endpoint does not ask again for an address that was refused. */
 const ASK_AGAIN_MS = 60_000;
-/** How many blocks are looked after in one turn of the event loop. */
+/** How many blocks are looked after, or compared with a listing, in one turn of the event loop. */
 const KEPT_PER_TURN = 256;
 
 export interface BlocksEnvironment {
@@ -149,11 +150,11 @@ export class Blocks implements Register {
     this.keepSoon();
   }
 
-  listed(keys: ReadonlySet<string>, revision: number): void {
-    for (const holding of this.#holdings.all()) {
+  async listed(keys: Keys, revision: number): Promise<void> {
+    await eachInTurns(this.#holdings.all(), KEPT_PER_TURN, (holding) => {
       if (revision < holding.newest) holding.restart();
       if (!keys.has(holding.key)) holding.see(undefined, 0, revision);
-    }
+    });
     this.keepSoon();
   }
 

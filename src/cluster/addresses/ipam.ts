@@ -23,7 +23,7 @@ import {
   type AddressRange,
   type Subnet,
 } from '../../model/address.ts';
-import { inTurns } from '../../turns.ts';
+import { eachInTurns } from '../../turns.ts';
 import { KEPT_PER_TURN, refuseReserved, refuseTaken, type Pool } from './pool.ts';
 import type { Draft } from '../reconciler.ts';
 
@@ -160,8 +160,9 @@ export class AddressPool implements Pool {
 
   /** Releases the addresses of all others. */
   async keep(isOwner: (owner: string) => boolean): Promise<void> {
-    for await (const [value, owner] of inTurns(this.#owners, KEPT_PER_TURN))
+    await eachInTurns(this.#owners, KEPT_PER_TURN, ([value, owner]) => {
       if (!isOwner(owner)) this.release(addressText(value));
+    });
   }
 
   #choose(): bigint {

@@ -43,7 +43,7 @@ export interface Pool {
 }
 
 /** How many addresses `keep` looks at in one turn. */
-export const KEPT_PER_TURN = 4096;
+export const KEPT_PER_TURN = 512;
 
 /** @param network its name @throws WeftError('invalid') for an address that no endpoint of the subnet can have */
 export function refuseReserved(owner: string, requested: string, network: string, subnet: Subnet): void {

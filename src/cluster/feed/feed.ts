@@ -13,6 +13,7 @@ import type { WeftError } from '../../error.ts';
 import type { KindDefinition } from '../../model/kinds/kind.ts';
 import type { AcceptReport, SharedStoreReport } from '../../model/report.ts';
 import type { Change, Entry, Store, Transaction } from '../../store/store.ts';
+import type { Keys } from '../keys.ts';
 
 export interface News {
   /** Everything up to there is in force afterwards, although there may be no change. It goes back if the store was restored. */
@@ -21,7 +22,7 @@ export interface News {
   /** The revision that made the changes, where the changes do not say it themselves, as deletions do not. */
   readonly madeAt?: number;
   /** Present if everything was read: all keys that there are. Whatever else was in force is among the changes. */
-  readonly keys?: ReadonlySet<string>;
+  readonly keys?: Keys;
 }
 
 export interface Feed {

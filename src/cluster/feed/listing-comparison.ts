@@ -1,6 +1,6 @@
 /** Compares all that the shared store has with all that is known here, in turns of the event loop. */
 import type { Change, Entry, Listing } from '../../store/store.ts';
-import { nextTurn } from '../../turns.ts';
+import { eachInTurns } from '../../turns.ts';
 import { judge } from './judgement.ts';
 import { pendingClashes } from './pending-clashes.ts';
 import { nameOfKey } from '../keys.ts';
@@ -40,11 +40,14 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
     (entry ? put : deleted).push({ key, entry });
   };
   const write: string[] = [];
+  /** The usual case, of which there may be a hundred thousand. Revisions of different histories cannot be compared. */
+  const isSettled = (key: string, entry: Entry | undefined): boolean => {
+    if (newer.has(key)) return true;
+    if (!isSameHistory || state.pending.has(key) || state.held.has(key)) return false;
+    return state.known.get(key)?.stored === entry?.revision;
+  };
   const settle = async (key: string, entry: Entry | undefined): Promise<void> => {
     const [known, pending] = [state.known.get(key), state.pending.get(key)];
-    if (newer.has(key)) return;
-    // The usual case, of which there may be a hundred thousand. Revisions of different histories cannot be compared.
-    if (isSameHistory && !pending && !state.held.has(key) && known?.stored === entry?.revision) return;
     const clash = clashes.get(key);
     const judgement = clash === undefined ? judge({ host, known, pending, entry, restoredAt, isJoining }) : 'lose';
     switch (judgement) {
@@ -78,17 +81,15 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
     }
   };
   const there = new Set<string>();
-  for (const [at, entry] of listing.entries.entries()) {
-    if (at % COMPARED_PER_TURN === 0) await nextTurn();
-    if (entry.key === FORMAT_KEY) continue;
-    there.add(entry.key);
-    await settle(entry.key, entry);
-  }
-  for (const [at, key] of state.keys().entries()) {
-    if (at % COMPARED_PER_TURN === 0) await nextTurn();
-    if (!there.has(key)) await settle(key, undefined);
-  }
-  await nextTurn();
+  await eachInTurns(listing.entries, COMPARED_PER_TURN, (entry) => {
+    const { key } = entry;
+    if (key === FORMAT_KEY) return undefined;
+    there.add(key);
+    return isSettled(key, entry) ? undefined : settle(key, entry);
+  });
+  await eachInTurns(state.keys(), COMPARED_PER_TURN, (key) =>
+    there.has(key) || isSettled(key, undefined) ? undefined : settle(key, undefined),
+  );
   return { changes: [...deleted, ...put], write };
 }
 

@@ -381,7 +381,7 @@ export class SharedFeed implements Feed {
     if (!this.#isGiven) return this.#first(changes);
     const read = new Set(changes.map(({ key }) => key));
     const all = [...made.filter(({ key }) => !read.has(key)), ...changes];
-    return { revision, changes: all, ...(all.length > 0 && { keys: new Set(state.known.keys()) }) };
+    return { revision, changes: all, ...(all.length > 0 && { keys: state.known }) };
   }
 
   /** Revisions begin anew. @returns what this host has made before, and nobody has put into force yet */
@@ -553,7 +553,7 @@ export class SharedFeed implements Feed {
       else copied.delete(key);
     }
     const all = [...copied.values()].map((entry) => ({ key: entry.key, entry }));
-    return { revision, changes: all, keys: new Set(copied.keys()) };
+    return { revision, changes: all, keys: copied };
   }
 
   #give(changes: readonly Change[], madeAt?: number): void {

@@ -184,9 +184,11 @@ export class SharedState {
     return this.known.get(key)?.stored ?? this.held.get(key)?.revision ?? 0;
   }
 
-  /** Those of all records that this host knows of. */
-  keys(): string[] {
-    return [...this.known.keys(), ...this.held.keys(), ...this.pending.all().map(({ key }) => key)];
+  /** Those of all records that this host knows of. Some come twice; all may change while they are read. */
+  *keys(): Generator<string> {
+    yield* this.known.keys();
+    yield* this.held.keys();
+    for (const { key } of this.pending.all()) yield key;
   }
 
   get strange(): Strangeness | undefined {

@@ -4,7 +4,7 @@
  * must have been reported. What differs then was lost on its way: `mismatches` counts such records, and has to stay 0.
  */
 import type { Listing } from '../../store/store.ts';
-import { nextTurn } from '../../turns.ts';
+import { eachInTurns } from '../../turns.ts';
 import type { SharedState } from './shared-state.ts';
 import { FORMAT_KEY } from './store-identity.ts';
 
@@ -66,14 +66,12 @@ async function differences(
     const isOther = key !== FORMAT_KEY && state.storedAt(key) !== revision;
     if (isOther && !newer.has(key) && !state.pending.has(key)) found.set(key, revision);
   };
-  for (const [at, { key, revision }] of entries.entries()) {
-    if (at % COMPARED_PER_TURN === 0) await nextTurn();
+  await eachInTurns(entries, COMPARED_PER_TURN, ({ key, revision }) => {
     there.add(key);
     compare(key, revision);
-  }
-  for (const [at, key] of state.keys().entries()) {
-    if (at % COMPARED_PER_TURN === 0) await nextTurn();
+  });
+  await eachInTurns(state.keys(), COMPARED_PER_TURN, (key) => {
     if (!there.has(key)) compare(key, 0);
-  }
+  });
   return found;
 }

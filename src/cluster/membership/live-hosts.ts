@@ -5,6 +5,7 @@
 import { compareNames } from '../../model/name-order.ts';
 import { liveRecord, type LiveRecord } from '../../model/records.ts';
 import type { Change, Expectation } from '../../store/store.ts';
+import type { Keys } from '../keys.ts';
 import type { Register } from '../register.ts';
 
 export const LIVE = 'live/';
@@ -59,7 +60,7 @@ export class LiveHosts implements Register {
     }
   }
 
-  listed(keys: ReadonlySet<string>): void {
+  listed(keys: Keys): void {
     for (const name of this.#known.keys()) if (!keys.has(LIVE + name)) this.#known.delete(name);
     for (const name of this.#revisions.keys()) if (!keys.has(LIVE + name)) this.#revisions.delete(name);
   }

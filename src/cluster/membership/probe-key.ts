@@ -4,6 +4,7 @@
  */
 import { peerKey } from '../../model/peer-key.ts';
 import type { Change, Store } from '../../store/store.ts';
+import type { Keys } from '../keys.ts';
 import type { Register } from '../register.ts';
 
 const KEY = 'keys/probe';
@@ -43,7 +44,7 @@ export class ProbeKey implements Register {
     }
   }
 
-  listed(keys: ReadonlySet<string>): void {
+  listed(keys: Keys): void {
     this.#isMissing = !keys.has(KEY);
   }
 

@@ -11,7 +11,7 @@
  * A revision of the store is one of etcd, which counts the changes of all prefixes: revisions have gaps.
  */
 import { WeftError } from '../../error.ts';
-import { inTurns } from '../../turns.ts';
+import { eachInTurns } from '../../turns.ts';
 import {
   conflictError,
   type Entry,
@@ -133,10 +133,10 @@ class EtcdStore implements Store {
       revision ??= header.revision.toNumber();
       history ??= historyOf(header);
       if (historyOf(header) !== history) return this.#list(prefix, at);
-      for await (const kv of inTurns(kvs, READ_PER_TURN)) {
+      await eachInTurns(kvs, READ_PER_TURN, (kv) => {
         entries.push(entryOf(kv, own.length));
         if (!newest || kv.modRevision.toNumber() > newest.modRevision.toNumber()) newest = kv;
-      }
+      });
       isMore = more;
       const last = kvs.at(-1)?.key;
       if (more && (!last || Buffer.compare(last, from) < 0)) throw this.#senseless('a list does not come to an end');
