@@ -35,8 +35,8 @@ export class Switchable implements Store {
   losesAnswer = false;
   /** Changes for which this is true are not reported. */
   isLost: (change: Change) => boolean = () => false;
-  /** Runs before a listing is answered. */
-  beforeList: () => Promise<unknown> = async () => {};
+  /** Runs before a listing is answered. It may return what is answered. */
+  beforeList: () => Promise<Listing | void> = async () => {};
   /** What the next listing says instead. */
   listing: Listing | undefined;
   lists = 0;
@@ -94,9 +94,9 @@ export class Switchable implements Store {
     const { listing: other } = this;
     this.listing = undefined;
     if (other) return other;
-    await this.beforeList();
+    const earlier = await this.beforeList();
     this.#need();
-    const listing = await this.#store.list(prefix, at);
+    const listing = earlier ?? (await this.#store.list(prefix, at));
     return { ...listing, history: listing.history + this.history };
   }
 

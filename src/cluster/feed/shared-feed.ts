@@ -377,7 +377,8 @@ export class SharedFeed implements Feed {
     state.commit({ id: state.id!, epoch, history, revision, ...(strange && { strange }) });
     this.#reached(revision);
     this.#isAccepting = false;
-    this.#watch(revision);
+    // Track was lost once more meanwhile: what is read now is newer, and the store is followed from there.
+    if (!this.#listing && !this.#listed) this.#watch(revision);
     if (!this.#isGiven) return this.#first(changes);
     const read = new Set(changes.map(({ key }) => key));
     const all = [...made.filter(({ key }) => !read.has(key)), ...changes];
