@@ -1,8 +1,8 @@
 /**
  * The metrics of a daemon: what its status says, and what the process takes, for programs that watch it.
  *
- * A scrape reads everything once, and is then written in several turns of the event loop. Scrapes that come meanwhile
- * get the same answer, so that no number of them costs more than one at a time.
+ * A scrape reads everything once, and is written, in several turns of the event loop: there may be a thousand peers. Scrapes
+ * that come meanwhile get the same answer, so that no number of them costs more than one at a time.
  */
 import type { HostReport, MetricReport, StatusReport } from '../model/report.ts';
 import { metrics } from './catalogue.ts';
@@ -10,6 +10,10 @@ import type { Delays } from './event-loop.ts';
 import type { Exposition } from './exposition.ts';
 import type { Sources } from './metric.ts';
 import { processFacts } from './process-facts.ts';
+import { eachInTurns, nextTurn } from '../turns.ts';
+
+/** How many metrics are written in one turn: some have a sample for each peer. */
+const METRICS_PER_TURN = 4;
 
 export type MetricsFormat = 'prometheus' | 'openmetrics';
 
@@ -39,12 +43,11 @@ export class Metrics {
 
   async report(): Promise<MetricReport[]> {
     const sources = await this.#sources();
-    return metrics.map(({ name, kind, help, samples }) => ({
-      name,
-      type: kind,
-      help,
-      values: [...samples(sources)],
-    }));
+    const reports: MetricReport[] = [];
+    await eachInTurns(metrics, METRICS_PER_TURN, ({ name, kind, help, samples }) => {
+      reports.push({ name, type: kind, help, values: [...samples(sources)] });
+    });
+    return reports;
   }
 
   async #text(format: MetricsFormat): Promise<Exposition> {
@@ -53,9 +56,13 @@ export class Metrics {
   }
 
   async #sources(): Promise<Sources> {
-    const process = await processFacts();
     const { status, peers, delays } = this.#options;
-    return { status: status(), peers: peers(), process, eventLoop: delays() };
+    const process = await processFacts();
+    const statusNow = status();
+    await nextTurn();
+    const peersNow = peers();
+    await nextTurn();
+    return { status: statusNow, peers: peersNow, process, eventLoop: delays() };
   }
 }
 
