@@ -1,8 +1,3 @@
-/**
- * What `weft up` runs, besides the command line. It is a bundle of its own, because forwarding waits for it to load
- * (load-daemon.ts).
- */
-export { loadConfig } from '../config.ts';
-export { openNativeDatapath } from '../datapath/native/native.ts';
-export { createSwitch } from '../switch.ts';
+/** What `weft up` runs, besides the command line; and how a datapath is loaded, for load-program.ts. */
+export { datapathOpener } from '../datapath/open.ts';
 export { runDaemon } from './run-daemon.ts';

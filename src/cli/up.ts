@@ -1,6 +1,6 @@
 /** `weft up`: the daemon, in the foreground, logging to stderr as JSON lines. `run-daemon.ts` has its life. */
 import type { Command } from 'commander';
-import { loadDaemon } from './load-daemon.ts';
+import type * as daemonCode from './daemon.ts';
 import { collect, globals, verb } from './verb.ts';
 
 interface Options {
@@ -52,9 +52,15 @@ export function up(program: Command): void {
     .action((options: Options, command: Command) => daemon(options, globals(command).socket));
 }
 
+/** Its code, which no other command needs. */
+export function loadDaemon(): Promise<typeof daemonCode> {
+  return import('./daemon.ts');
+}
+
 async function daemon({ takeover = false, ...config }: Options, socket: string): Promise<void> {
   const signal = stopSignal();
-  await loadDaemon().runDaemon({ config, socket, takeover, signal });
+  const { runDaemon } = await loadDaemon();
+  await runDaemon({ config, socket, takeover, signal });
 }
 
 /** Resolves with the first SIGINT or SIGTERM. A second one ends the process at once. */

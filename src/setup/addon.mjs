@@ -1,7 +1,8 @@
 /**
  * The addon: node-gyp compiles native/ to build/Release/weft.node. In a checkout this is a step
  * of the set-up. In an installed package it is npm's install script, which runs without the
- * development dependencies and changes nothing on the machine: it names what is missing.
+ * development dependencies and changes nothing on the machine: it names what is missing. There it also compiles the
+ * program for this Node.js.
  */
 import { existsSync, realpathSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -29,7 +30,7 @@ export const addon = {
 
 if (realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) await runMain(install);
 
-function install() {
+async function install() {
   const needed = compilers.filter((name) => name !== 'g++' || process.env.CXX === undefined);
   const missing = needed.filter((name) => !hasCommand(name));
   if (missing.length > 0) {
@@ -40,6 +41,8 @@ function install() {
     throw new Failure(`weft’s addon is compiled here, and that needs ${missing.join(', ')}; ${mend} do this again`);
   }
   runStep({ ...addon, run: () => nodeGyp(['rebuild']) });
+  const loader = join(root, 'dist/cli/load-program.js');
+  if (existsSync(loader)) await (await import(loader)).keepCompiled();
 }
 
 function nodeGyp(verbs) {

@@ -24,7 +24,7 @@ const common = {
 };
 await build({
   ...common,
-  entryPoints: ['src/cli/weft.ts', 'src/cli/load-daemon.ts', 'src/index.ts', 'src/internal/worker.ts'],
+  entryPoints: ['src/index.ts', 'src/internal/worker.ts'],
   outbase: 'src',
   outdir: 'dist',
   chunkNames: 'chunks/[name]-[hash]',
@@ -35,23 +35,29 @@ await build({
     js: "import { createRequire as bundleRequire } from 'node:module'; const require = bundleRequire(import.meta.url);",
   },
 });
-chmodSync('dist/cli/weft.js', 0o755);
 
-// The daemon in a file of its own: src/cli/load-daemon.ts says why, and how it is loaded.
+// The executable, and its program in one file: src/cli/load-program.ts says why, and how it is loaded.
 await build({
   ...common,
-  entryPoints: ['src/cli/daemon.ts'],
-  outfile: 'dist/cli/daemon.cjs',
-  format: 'cjs',
-  define: { 'import.meta.url': 'bundleUrl' },
-  banner: { js: "const bundleUrl = require('node:url').pathToFileURL(__filename).href;" },
-  plugins: [
-    {
-      name: 'one class of errors, that of the command line',
-      setup: (bundler) => bundler.onResolve({ filter: /\/error\.ts$/ }, () => ({ path: 'weft:error', external: true })),
-    },
-  ],
+  entryPoints: ['src/cli/weft.ts', 'src/cli/load-program.ts'],
+  outdir: 'dist/cli',
+  format: 'esm',
 });
-execFileSync(process.execPath, ['-e', "import('./dist/cli/load-daemon.js').then((built) => built.keepCompiled())"], {
+chmodSync('dist/cli/weft.js', 0o755);
+await build({
+  ...common,
+  entryPoints: ['src/cli/program.ts'],
+  outfile: 'dist/cli/program.cjs',
+  format: 'cjs',
+  charset: 'ascii',
+  // A script that is loaded like this cannot import: what is not in the file is required.
+  supported: { 'dynamic-import': false },
+  define: { 'import.meta.url': 'bundleUrl' },
+  banner: {
+    js: "(function (exports, require, module, __filename, __dirname) { const bundleUrl = require('node:url').pathToFileURL(__filename).href;",
+  },
+  footer: { js: '})' },
+});
+execFileSync(process.execPath, ['-e', "import('./dist/cli/load-program.js').then((built) => built.keepCompiled())"], {
   stdio: 'inherit',
 });

@@ -66,7 +66,11 @@ const steps = {
   typescript: {
     title: 'compiling TypeScript',
     stamp: 'dist/.weft-setup',
-    hash: () => hashOf(['tsconfig.json', 'package-lock.json', 'src/setup/bundle.mjs', ...filesUnder('src', /\.ts$/)]),
+    hash: () =>
+      hashOf(
+        ['tsconfig.json', 'package-lock.json', 'src/setup/bundle.mjs', ...filesUnder('src', /\.ts$/)],
+        [process.versions.v8],
+      ),
     run: () => command(process.execPath, ['src/setup/bundle.mjs']),
   },
 };

@@ -1,0 +1,79 @@
+/**
+ * Loads the program as fast as possible. While a killed daemon starts again, no frame passes, and finding, reading and
+ * compiling its modules takes longer than running them. So they are one file, `dist/cli/program.cjs`, with V8's compiled
+ * code beside it in a cache. The build and the installation write that; a start only reads it, and whatever is wrong with
+ * it, or with another release of Node.js, it compiles the file.
+ */
+import { createHash } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Script } from 'node:vm';
+import type * as programCode from './program.ts';
+
+const DIRECTORY = dirname(fileURLToPath(import.meta.url));
+const FILE = join(DIRECTORY, 'program.cjs');
+const CACHE = `${FILE}.cache`;
+const DIGEST_BYTES = 32;
+
+type Program = typeof programCode;
+type CommonJs = (
+  exports: object,
+  require: (id: string) => unknown,
+  module: { exports: object },
+  filename: string,
+  directory: string,
+) => void;
+
+export interface Loaded {
+  readonly program: Program;
+  /** False if V8 had to compile it. */
+  readonly isCompiled: boolean;
+}
+
+export function loadProgram(): Loaded {
+  const source = readFileSync(FILE);
+  const { program, script } = load(source, readCache(source));
+  return { program, isCompiled: script.cachedDataRejected === false };
+}
+
+/** Writes the cache: what V8 compiles when everything is loaded that `weft up` needs. */
+export async function keepCompiled(): Promise<void> {
+  const source = readFileSync(FILE);
+  const { program, script } = load(source);
+  const { datapathOpener } = await program.loadDaemon();
+  for (const kind of ['native', 'reference'] as const) {
+    await datapathOpener(kind, { threads: 1, copyDscp: false }, setTimeout);
+  }
+  const compiled = script.createCachedData();
+  writeFileSync(CACHE, Buffer.concat([digestOf(source, compiled), compiled]));
+}
+
+function load(source: Buffer, cachedData?: Buffer): { program: Program; script: Script } {
+  const script = new Script(source.toString('latin1'), {
+    filename: FILE,
+    ...(cachedData && { cachedData }),
+  });
+  const module = { exports: {} };
+  (script.runInThisContext() as CommonJs)(module.exports, createRequire(FILE), module, FILE, DIRECTORY);
+  return { program: module.exports as Program, script };
+}
+
+/**
+ * The compiled code, if it is undamaged and that of `source`: V8 would compare their lengths only, and end the process
+ * over damage.
+ */
+function readCache(source: Buffer): Buffer | undefined {
+  try {
+    const cache = readFileSync(CACHE);
+    const compiled = cache.subarray(DIGEST_BYTES);
+    return digestOf(source, compiled).equals(cache.subarray(0, DIGEST_BYTES)) ? compiled : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function digestOf(source: Buffer, compiled: Buffer): Buffer {
+  return createHash('sha256').update(source).update(compiled).digest();
+}

@@ -1,0 +1,74 @@
+/** The program of the executable, with all commands in the order of the help. load-program.ts says how it is loaded. */
+import { version } from '../package.ts';
+import { apply } from './apply.ts';
+import { attach } from './attach.ts';
+import { capture } from './capture.ts';
+import { completion } from './completion.ts';
+import { connections } from './connections.ts';
+import { deleteVerb } from './delete.ts';
+import { demoVerb } from './demo-verb.ts';
+import { describe } from './describe.ts';
+import { detach } from './detach.ts';
+import { doctor } from './doctor.ts';
+import { down } from './down.ts';
+import { drops } from './drops.ts';
+import { endpoints } from './endpoints.ts';
+import { flows } from './flows.ts';
+import { hosts } from './hosts.ts';
+import { key } from './key.ts';
+import { get } from './get.ts';
+import { loadKinds } from './kind.ts';
+import { label } from './label.ts';
+import { metrics } from './metrics.ts';
+import { network } from './network.ts';
+import { status } from './status.ts';
+import { trace } from './trace.ts';
+import { up } from './up.ts';
+import { createProgram, run } from './verb.ts';
+import { why } from './why.ts';
+
+/** What `weft up` runs besides, for the build. */
+export { loadDaemon } from './up.ts';
+
+const verbs = [
+  up,
+  down,
+  status,
+  doctor,
+  hosts,
+  network,
+  attach,
+  detach,
+  endpoints,
+  apply,
+  deleteVerb,
+  get,
+  describe,
+  label,
+  trace,
+  flows,
+  why,
+  drops,
+  connections,
+  capture,
+  metrics,
+  key,
+  demoVerb,
+  completion,
+];
+
+/** Runs a command line as in `process.argv`. Never throws; sets the exit code. */
+export async function main(argv: readonly string[]): Promise<void> {
+  const program = createProgram(version);
+  for (const register of verbs) register(program);
+  const [, , verb, ...words] = argv;
+  if (verb === '__complete') {
+    const { complete } = await import('./complete.ts');
+    await complete(program, words);
+    // The daemon may not have answered.
+    process.exit();
+  }
+  // The help names the kinds.
+  if (argv.some((word) => word === '--help' || word === '-h')) await loadKinds();
+  await run(program, argv);
+}
