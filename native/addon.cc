@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <napi.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -24,6 +25,7 @@
 #include <vector>
 
 #include "addon_connections.h"
+#include "addon_heap.h"
 #include "addon_liveness.h"
 #include "addon_tap.h"
 #include "io/privileges.h"
@@ -32,7 +34,6 @@
 #include "workers.h"
 
 Napi::Object InitFrameIo(Napi::Env env, Napi::Object exports);
-void InitHeap(Napi::Env env, Napi::Object exports);
 void InitNetns(Napi::Env env, Napi::Object exports);
 void InitPassing(Napi::Env env, Napi::Object exports);
 Napi::Object LayoutObject(Napi::Env env);
@@ -539,8 +540,17 @@ Napi::Value MapFile(const Napi::CallbackInfo& info) {
   close(fd);
   if (error && memory != MAP_FAILED) munmap(memory, bytes);
   if (error) return Napi::Number::New(env, -error);
-  auto buffer = Napi::ArrayBuffer::New(env, memory, bytes, [bytes](Napi::Env, void* mapped) { munmap(mapped, bytes); });
+  auto buffer = UncountedBuffer(env, memory, bytes);
+  buffer.AddFinalizer([bytes](Napi::Env, void* mapped) { munmap(mapped, bytes); }, memory);
   return Napi::Uint8Array::New(env, bytes, buffer, 0);
+}
+
+// (descriptor) → true, or false if another open file holds the lock, or -errno. The lock belongs to the open file.
+Napi::Value Lock(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  if (flock(info[0].As<Napi::Number>().Int32Value(), LOCK_EX | LOCK_NB) == 0) return Napi::Boolean::New(env, true);
+  if (errno == EWOULDBLOCK) return Napi::Boolean::New(env, false);
+  return Napi::Number::New(env, -errno);
 }
 
 // (memory, from, bytes) → 0 | errno
@@ -561,6 +571,7 @@ Napi::Value KeepCapabilities(const Napi::CallbackInfo& info) {
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("layout", LayoutObject(env));
   exports.Set("mapFile", Napi::Function::New(env, MapFile, "mapFile"));
+  exports.Set("lock", Napi::Function::New(env, Lock, "lock"));
   exports.Set("populate", Napi::Function::New(env, Populate, "populate"));
   exports.Set("keepCapabilities", Napi::Function::New(env, KeepCapabilities, "keepCapabilities"));
   exports.Set("Connections", ConnectionsObject::Class(env));

@@ -1,9 +1,13 @@
 // A limit for V8's heap in a process that is already running. V8 takes limits when it starts, from
 // flags given by whoever starts the process; but here only the process itself knows the limit. V8
 // has an interface that raises the limit for a while near the end of the memory, and sets it back
-// to any value; there is no other way. Nothing else in weft needs more than N-API.
-#include <napi.h>
+// to any value; there is no other way. And memory that V8 does not count as garbage to be. Nothing else in weft needs more
+// than N-API.
+#include "addon_heap.h"
+
 #include <v8.h>
+
+#include <cstring>
 
 namespace {
 
@@ -26,6 +30,16 @@ void TrimHeap(const Napi::CallbackInfo&) {
 }
 
 }  // namespace
+
+Napi::ArrayBuffer UncountedBuffer(Napi::Env env, void* memory, size_t bytes) {
+  v8::Isolate* isolate = v8::Isolate::GetCurrent();
+  auto store = v8::ArrayBuffer::NewBackingStore(memory, bytes, v8::BackingStore::EmptyDeleter, nullptr);
+  const v8::Local<v8::Value> buffer = v8::ArrayBuffer::New(isolate, std::move(store));
+  napi_value value = nullptr;
+  static_assert(sizeof value == sizeof buffer);
+  std::memcpy(&value, &buffer, sizeof value);
+  return Napi::ArrayBuffer(env, value);
+}
 
 void InitHeap(Napi::Env env, Napi::Object exports) {
   exports["limitHeap"] = Napi::Function::New(env, LimitHeap, "limitHeap");

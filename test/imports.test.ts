@@ -23,7 +23,7 @@ const mayImport: Readonly<Record<string, string>> = {
   control: 'pipeline table datapath flow',
   forwarding: 'control pipeline datapath table flow wire',
   simulation: 'forwarding cluster model datapath table flow',
-  store: 'model package node @grpc/grpc-js protobufjs turns',
+  store: 'addon model package node @grpc/grpc-js protobufjs turns',
   cluster: 'model store table flow datapath forwarding link turns node',
   link: 'flow wire node',
   outside: 'forwarding addon link model table flow wire node',

@@ -28,6 +28,8 @@ export interface Addon extends PassingAddon {
    * -errno on failure. `populate` allocates the pages.
    */
   mapFile(path: string, bytes: number): Uint8Array | number;
+  /** flock(2), without waiting. Returns false if another open file holds the lock, and -errno on failure. */
+  lock(descriptor: number): boolean | number;
   /** Allocates the pages of a part of such memory. Returns 0 or an errno. */
   populate(memory: Uint8Array, from: number, bytes: number): number;
   /** Sets how many bytes V8's old generation may have beyond what is live now. */

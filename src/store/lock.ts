@@ -1,12 +1,9 @@
 /**
  * One process at a time on a directory, by flock(2) on the directory itself: the kernel decides between
- * two starters, and releases the lock when the holder dies, however it dies. Node.js has no such call, but
- * a lock belongs to the open file and not to a process: flock(1) is started with our file and takes the
- * lock for us.
+ * two starters, and releases the lock when the holder dies, however it dies.
  *
  * The file `pid` only says who holds it.
  */
-import { spawnSync } from 'node:child_process';
 import {
   closeSync,
   constants,
@@ -19,6 +16,8 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { loadAddon } from '../addon/addon.ts';
+import { errnoName } from '../addon/io-error.ts';
 import { WeftError } from '../error.ts';
 
 /** From linux/sched.h. */
@@ -93,14 +92,9 @@ function heldLock(directory: string, descriptors: LockDescriptors | undefined): 
 
 /** False if another open file holds it. */
 function flock(fd: number, directory: string): boolean {
-  const { status, stderr, error } = spawnSync('flock', ['-n', '3'], {
-    stdio: ['ignore', 'ignore', 'pipe', fd],
-    encoding: 'utf8',
-  });
-  if (status === 0) return true;
-  if (status === 1 && stderr === '') return false;
-  const why = error ? `flock of util-linux cannot be run: ${error.message}` : stderr.trim();
-  throw new WeftError('system', `state directory ${directory} cannot be locked: ${why}`, { cause: error });
+  const result = loadAddon().lock(fd);
+  if (typeof result === 'boolean') return result;
+  throw new WeftError('system', `state directory ${directory} cannot be locked (${errnoName(-result)})`);
 }
 
 /** The process that claims to hold the lock; undefined if there is no such process. */

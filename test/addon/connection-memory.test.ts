@@ -26,6 +26,15 @@ t.test('fewer connections have a shorter file: what is cut off does not come bac
   t.same([...mapped(path, 100).subarray(recordAt(99))], new Array(CONNECTION_BYTES).fill(0));
 });
 
+t.test('V8 does not count it as memory that collecting garbage could free', async (t) => {
+  const path = join(t.testdir(), 'connections');
+  const count = 400_000;
+  const before = process.memoryUsage().external;
+  const memory = mapped(path, count);
+  t.equal(memory.length, connectionBytes(count));
+  t.ok(process.memoryUsage().external - before < connectionBytes(count) / 10);
+});
+
 t.test('its room is taken when it is asked for, not when it is written to', async (t) => {
   const path = join(t.testdir(), 'connections');
   const count = 40_000;
