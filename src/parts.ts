@@ -87,7 +87,7 @@ export interface Foundations {
   readonly randomKey: () => Uint8Array;
   readonly watcher: NetnsWatcher;
   /** Undefined if probing is not possible. */
-  readonly probe: Probe | undefined;
+  readonly probe: () => Probe | undefined;
   /** Milliseconds, monotonic. */
   readonly clock: () => number;
   /** Milliseconds since the epoch. */
@@ -420,7 +420,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
         ownAddresses,
         endpoints: () =>
           cluster.serial.run(async () => ({ local: endpoints.local, problems: await endpoints.inspect() })),
-        probe,
+        probe: probe(),
         store: feed.report() ?? undefined,
         registration: membership.report,
         inForce: membership.inForceReport,

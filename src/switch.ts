@@ -44,7 +44,7 @@ import type {
 import type { Resource, ResourceName } from './model/resource.ts';
 import type { CaptureOptions, CaptureSink, ConnectionsOptions } from './observe/observer.ts';
 import { joinParts, type Parts, type SwitchOptions } from './parts.ts';
-import { openProbe } from './paths/probe.ts';
+import { probeOpener } from './paths/probe.ts';
 import { statusOf } from './status.ts';
 import type { Store } from './store/store.ts';
 import { openStores } from './stores.ts';
@@ -102,7 +102,7 @@ export async function openSwitch(options: SwitchOptions, own: Store, store = own
         session: randomBytes(8),
         randomKey: () => randomBytes(32),
         watcher: new NetnsWatcher(setInterval),
-        probe: openProbe(() => performance.now(), setTimeout),
+        probe: probeOpener(() => performance.now(), setTimeout),
         clock,
         wallClock: Date.now,
         later: setImmediate,

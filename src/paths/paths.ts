@@ -12,8 +12,8 @@ import type { Probe } from './probe.ts';
 import { PathProber, unprobed, type KnownPath } from './path-prober.ts';
 
 export interface PathsOptions {
-  /** Undefined if probing is not possible. */
-  readonly probe: Probe | undefined;
+  /** Called when there are peers. Returns undefined if probing is not possible. */
+  readonly probe: () => Probe | undefined;
   /** Milliseconds. */
   readonly clock: () => number;
   /** The address of this host where the paths begin, 16 bytes; undefined while there is none. */
@@ -39,7 +39,7 @@ const LOOKED_AT_ONCE = 128;
 
 export class Paths {
   readonly #options: PathsOptions;
-  readonly #prober: PathProber | undefined;
+  #prober: PathProber | undefined;
   #peers: readonly string[] = [];
   /** The position in `#peers` of the next one to look at. */
   #next = 0;
@@ -48,8 +48,6 @@ export class Paths {
 
   constructor(options: PathsOptions) {
     this.#options = options;
-    const { probe, clock } = options;
-    this.#prober = probe && new PathProber({ probe, clock, onChange: () => this.look() });
   }
 
   /** By peer. */
@@ -62,6 +60,7 @@ export class Paths {
     const before = new Set(this.#peers);
     const now = new Set(peers);
     this.#peers = peers;
+    if (peers.length > 0) this.#prober ??= this.#openProber();
     for (const peer of before) if (!now.has(peer)) this.#forget(peer);
     this.#read(peers.filter((peer) => !before.has(peer)));
     this.look();
@@ -77,6 +76,11 @@ export class Paths {
     this.#read(this.#peers.slice(first, this.#next));
     this.#prober?.watch(this.#known);
     for (const [peer, path] of this.#known) this.#set(peer, path);
+  }
+
+  #openProber(): PathProber | undefined {
+    const probe = this.#options.probe();
+    return probe && new PathProber({ probe, clock: this.#options.clock, onChange: () => this.look() });
   }
 
   /** Asks the kernel. */

@@ -53,8 +53,16 @@ const ipv6 = { request: 128, reply: 129, headerBytes: 40, discover: [41, 23] } a
 /** IP_PMTUDISC_PROBE, and IPV6_PMTUDISC_PROBE. */
 const PMTUDISC_PROBE = 3;
 
-/** Undefined if raw-socket is not installed. */
-export function openProbe(now: () => number, setTimer: typeof setTimeout): Probe | undefined {
+/**
+ * What opens it, at its first call: loading raw-socket takes some milliseconds, for which a start would wait. Returns
+ * undefined if raw-socket is not installed.
+ */
+export function probeOpener(now: () => number, setTimer: typeof setTimeout): () => Probe | undefined {
+  let opened: { readonly probe: Probe | undefined } | undefined;
+  return () => (opened ??= { probe: openProbe(now, setTimer) }).probe;
+}
+
+function openProbe(now: () => number, setTimer: typeof setTimeout): Probe | undefined {
   let raw: RawSocketModule;
   try {
     raw = createRequire(import.meta.url)('raw-socket') as RawSocketModule;

@@ -57,7 +57,7 @@ export interface EmbeddedStoreOptions {
 export async function openEmbeddedStore(options: EmbeddedStoreOptions): Promise<Store> {
   const directory = resolve(options.directory);
   try {
-    createDirectory(directory);
+    await createDirectory(directory);
     const unlock = lockDirectory(directory, options.descriptors);
     try {
       const { file, snapshot, transactions, isOld } = await JournalFile.open(directory, options.onWarning);
@@ -355,7 +355,7 @@ class EmbeddedStore implements Store {
   async #putBack(): Promise<void> {
     const { directory, onWarning } = this.#options;
     try {
-      createDirectory(directory);
+      await createDirectory(directory);
       // The lock is the directory's, and this may be another one.
       this.#unlock();
       this.#unlock = () => {};

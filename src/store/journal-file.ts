@@ -9,17 +9,7 @@
  * what the disk holds: from then on `broken` says so, and the journal must not be written any more.
  * journal.ts has the format.
  */
-import {
-  constants,
-  closeSync,
-  fsyncSync,
-  fstatSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  statSync,
-  type Stats,
-} from 'node:fs';
+import { constants, fstatSync, mkdirSync, readFileSync, statSync, type Stats } from 'node:fs';
 import { open, readdir, rename, rm, type FileHandle } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { WeftError } from '../error.ts';
@@ -98,8 +88,7 @@ export class JournalFile {
     try {
       await setTornEndAside({ directory, path, handle, bytes, lengthBytes, onWarning });
       // What was read may not have been synced before a crash, and is acted upon from here on.
-      await handle.sync();
-      syncDirectory(directory);
+      await Promise.all([handle.sync(), syncDirectory(directory)]);
     } catch (error) {
       await handle.close();
       throw error;
@@ -192,7 +181,7 @@ export class JournalFile {
  * Durably: each new directory is an entry of the one above. Not by Node's
  * `recursive`, which does not end where directories cannot be made (/proc).
  */
-export function createDirectory(directory: string): void {
+export async function createDirectory(directory: string): Promise<void> {
   const make = (): void => mkdirSync(directory, { mode: 0o700 });
   try {
     make();
@@ -200,10 +189,10 @@ export function createDirectory(directory: string): void {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'EEXIST') return;
     if (code !== 'ENOENT' || dirname(directory) === directory) throw error;
-    createDirectory(dirname(directory));
+    await createDirectory(dirname(directory));
     make();
   }
-  syncDirectory(dirname(directory));
+  await syncDirectory(dirname(directory));
 }
 
 async function setTornEndAside({
@@ -308,7 +297,7 @@ async function replaceJournal(
     await handle.sync();
     await rename(path, join(directory, 'journal'));
     try {
-      syncDirectory(directory);
+      await syncDirectory(directory);
     } catch (error) {
       throw new Unsynced((error as Error).message, { cause: error });
     }
@@ -332,11 +321,11 @@ function compactAt(snapshotBytes: number): number {
   return snapshotBytes + Math.max(snapshotBytes, COMPACT_BYTES);
 }
 
-function syncDirectory(directory: string): void {
-  const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
-    fsyncSync(fd);
+    await directory.sync();
   } finally {
-    closeSync(fd);
+    await directory.close();
   }
 }

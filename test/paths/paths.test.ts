@@ -12,7 +12,7 @@ t.test('a peer that is removed and added again at once', async (t) => {
   const inForce = (): number | undefined => forwarding.tables.topology.vteps.path(parseIp(peer)).mtu;
   const changes: number[] = [];
   const paths = new Paths({
-    probe: undefined,
+    probe: () => undefined,
     clock: () => 0,
     local: () => parseIp('127.0.0.1'),
     onLook: (_, { mtu }, before) => {
@@ -37,7 +37,7 @@ t.test('a peer that is removed and added again at once', async (t) => {
 t.test('of very many peers, the kernel is asked about some at a time, and about all of them in turn', async (t) => {
   const peers = Array.from({ length: 300 }, (_, n) => `127.0.${1 + (n >> 8)}.${n & 255}`);
   let local: Uint8Array | undefined = parseIp('127.0.0.1');
-  const paths = new Paths({ probe: undefined, clock: () => 0, local: () => local, onLook: () => {} });
+  const paths = new Paths({ probe: () => undefined, clock: () => 0, local: () => local, onLook: () => {} });
   paths.watch(peers);
   t.equal(paths.known.size, 300, 'those that are new at once');
   const after = (looks: number): number => {

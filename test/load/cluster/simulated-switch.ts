@@ -113,7 +113,7 @@ export class SimulatedSwitch {
           session: randomBytes(8),
           randomKey: () => randomBytes(32),
           watcher: new NetnsWatcher(setInterval),
-          probe: undefined,
+          probe: () => undefined,
           clock: monotonicMs,
           wallClock: Date.now,
           later: setImmediate,
