@@ -28,6 +28,8 @@ t.setTimeout(600_000);
 
 /** Frames of one flow: `PARKED_PER_FLOW` is 8. */
 const WAITING = 40;
+/** So many frames of a new flow have arrived when it was decided: on a busy machine, some of the first ones are dropped. */
+const DECIDED = 16;
 /** Its burst is 128 KB, and for as many bytes it takes two minutes. */
 const SLOW_RATE = '8kbit';
 /** Datagrams that fit into the burst and the queue behind it. */
@@ -376,12 +378,12 @@ async function goOn(t: Test, { report }: Exchanges, when: string): Promise<void>
 /** Every frame that `from` sends to `to` meanwhile arrives, in order. */
 async function losesNothing(t: Test, from: Container, to: Container, work: () => Promise<void>): Promise<void> {
   const probe = await startProbe(from.namespace, to);
-  await until(() => probe.numbers().length > 0, { what: 'probes before' });
+  await until(() => probe.numbers().length > DECIDED, { what: 'probes before' });
   await work();
   const { length } = probe.numbers();
   await until(() => probe.numbers().length > length + 10, { what: 'probes afterwards' });
   await probe.stop();
-  const numbers = probe.numbers();
+  const numbers = probe.numbers().slice(DECIDED);
   t.same(
     numbers.filter((number, at) => number !== numbers[0]! + at),
     [],
