@@ -33,7 +33,7 @@ export function statusOf(parts: Parts, options: SwitchOptions, { startedAt, isFo
     underlay: underlay.addressText ?? null,
     tunnel: underlay.report() ?? null,
     peers: [...hosts.vteps()],
-    peerStates: Object.fromEntries(peers.report().map(({ underlay: peer, state }) => [peer, state])),
+    peerStates: peers.states(),
     pathMtus: Object.fromEntries([...paths.known].map(([peer, { mtu }]) => [peer, mtu])),
     pathSources: Object.fromEntries([...paths.known].map(([peer, { source }]) => [peer, source])),
     store: options.store === 'embedded' ? 'embedded' : `etcd://${options.store.endpoints.join(',')}`,

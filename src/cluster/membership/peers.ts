@@ -85,14 +85,20 @@ export class Peers {
 
   /** Tells of the peers whose state has changed. */
   noteChanges(): void {
-    const reports = this.report();
-    const known = new Set(reports.map(({ underlay }) => underlay));
-    for (const underlay of this.#states.keys()) if (!known.has(underlay)) this.#states.delete(underlay);
-    for (const report of reports) {
-      const before = this.#states.get(report.underlay);
-      this.#states.set(report.underlay, report.state);
-      if (before !== undefined && before !== report.state) this.#environment.onChange(report);
+    const peers = new Map(this.#environment.forwarding.peers().map((peer) => [formatIp(peer.address), peer]));
+    for (const underlay of this.#states.keys()) if (!peers.has(underlay)) this.#states.delete(underlay);
+    for (const [underlay, peer] of peers) {
+      const before = this.#states.get(underlay);
+      this.#states.set(underlay, peer.state);
+      if (before !== undefined && before !== peer.state) this.#environment.onChange(this.#reportOf(peer));
     }
+  }
+
+  /** The state of each, by its address. */
+  states(): Record<string, PeerLiveness['state']> {
+    return Object.fromEntries(
+      this.#environment.forwarding.peers().map(({ address, state }) => [formatIp(address), state]),
+    );
   }
 
   /** Whether the tunnel to a host works; undefined if that is not known. */
@@ -102,24 +108,25 @@ export class Peers {
   }
 
   report(): HostReport[] {
-    const { forwarding, clock, wallClock, nameOf, pathMtu } = this.#environment;
-    const now = wallClock() - clock();
-    return forwarding.peers().map((peer): HostReport => {
-      const underlay = formatIp(peer.address);
-      const why = this.#whyNot(peer);
-      return {
-        name: nameOf(underlay) ?? null,
-        underlay,
-        state: peer.state,
-        ...(why !== undefined && { why }),
-        since: new Date(now + peer.sinceMs).toISOString(),
-        roundTripMs: peer.roundTripMs ?? null,
-        lossIn: peer.lossIn,
-        lossOut: peer.lossOut,
-        pathMtu: pathMtu(underlay) ?? null,
-        vnis: peer.vnis ? [...peer.vnis] : null,
-      };
-    });
+    return this.#environment.forwarding.peers().map((peer) => this.#reportOf(peer));
+  }
+
+  #reportOf(peer: PeerLiveness): HostReport {
+    const { clock, wallClock, nameOf, pathMtu } = this.#environment;
+    const underlay = formatIp(peer.address);
+    const why = this.#whyNot(peer);
+    return {
+      name: nameOf(underlay) ?? null,
+      underlay,
+      state: peer.state,
+      ...(why !== undefined && { why }),
+      since: new Date(wallClock() - clock() + peer.sinceMs).toISOString(),
+      roundTripMs: peer.roundTripMs ?? null,
+      lossIn: peer.lossIn,
+      lossOut: peer.lossOut,
+      pathMtu: pathMtu(underlay) ?? null,
+      vnis: peer.vnis ? [...peer.vnis] : null,
+    };
   }
 
   #whyNot({ state, fault }: PeerLiveness): string | undefined {
