@@ -24,8 +24,9 @@
 import { WeftError } from '../../error.ts';
 import type { KindDefinition } from '../../model/kinds/kind.ts';
 import type { AcceptReport, SharedStoreReport } from '../../model/report.ts';
-import type { Change, Entry, Listing, Store, Transaction, WatchEvent } from '../../store/store.ts';
+import type { Change, Entry, Listing, Store, Transaction } from '../../store/store.ts';
 import type { Feed, News } from './feed.ts';
+import { judgeEvent, leadsAway, type ReportedChanges } from './event-judgement.ts';
 import { compareListing } from './listing-comparison.ts';
 import { keysOf, MadeWrites } from './made-writes.ts';
 import { OwnWrites } from './own-writes.ts';
@@ -34,7 +35,6 @@ import { SharedWriter, unreachable } from './shared-writer.ts';
 import { StoreAudit } from './store-audit.ts';
 import { StoreBehindFeed } from './store-behind-feed.ts';
 import { StoreIdentification, type Identified } from './store-identification.ts';
-import { FORMAT_KEY, readFormat } from './store-identity.ts';
 
 export interface SharedFeedEnvironment {
   readonly store: Store;
@@ -68,9 +68,6 @@ const AUDIT_TICKS = [240, 360] as const;
 const RETRY_TICKS = 5;
 /** How many changes may wait to be put into force; beyond that, all is listed again. */
 const MOST_WAITING = 100_000;
-/** In a store that is not what it was, one transaction that deletes more than this share of everything is held. */
-const MASS_SHARE = 1 / 3;
-const MASS_LEAST = 16;
 /** How many records a message names. */
 const MOST_NAMED = 5;
 const CANNOT_READ = 'the store cannot be read';
@@ -82,8 +79,6 @@ interface Listed {
   readonly listing: Listing;
   readonly least: number;
 }
-
-type Changes = Extract<WatchEvent, { kind: 'changes' }>;
 
 export class SharedFeed implements Feed {
   readonly store: Store;
@@ -99,7 +94,7 @@ export class SharedFeed implements Feed {
   #isGiven = false;
   /** What is in force without the store having reported it. */
   readonly #ownNews: News[] = [];
-  #events: Changes[] = [];
+  #events: ReportedChanges[] = [];
   /** How many changes are in `#events`. */
   #waiting = 0;
   /** The last revision that the watch has reported. */
@@ -450,41 +445,12 @@ export class SharedFeed implements Feed {
     this.#waiting -= event.changes.length;
     const { revision } = event;
     const isOwn = this.#made.reported(revision);
-    const changes = this.#judgeEvent(event, isOwn);
+    if (leadsAway(this.#state, event)) this.#loseTrack();
+    const changes = judgeEvent(this.#state, event, isOwn);
     this.#reached(revision);
     // Whoever wrote it is told that it is in force, and then it must survive this daemon.
     if (isOwn) await this.#state.flushed().catch((error: unknown) => this.#tellFailure(error, 'the copy is behind'));
     return { revision, changes, madeAt: revision };
-  }
-
-  /** @returns what is to be put into force */
-  #judgeEvent({ revision, changes }: Changes, isOwn: boolean): readonly Change[] {
-    const state = this.#state;
-    const { known, held, pending, strange } = state;
-    if (changes.some(({ key, entry }) => key === FORMAT_KEY && !this.#isFollowed(entry))) this.#loseTrack();
-    const news = changes.filter(({ key, entry }) => {
-      // What waits to be written is judged when it is written.
-      if (key === FORMAT_KEY || pending.has(key)) return false;
-      return entry ? state.storedAt(key) < revision : known.has(key) || held.has(key);
-    });
-    const deleted = news.filter(({ key, entry }) => !entry && known.has(key));
-    const isMass = deleted.length >= MASS_LEAST && deleted.length > known.size * MASS_SHARE;
-    const isHeld = strange !== undefined && isMass && !isOwn;
-    if (isHeld) for (const { key } of deleted) state.hold(key, undefined);
-    const taken = isHeld ? news.filter(({ key, entry }) => entry || !known.has(key)) : news;
-    for (const change of taken) state.take(change);
-    return taken;
-  }
-
-  /** Is it the format of the store that is followed? */
-  #isFollowed(entry: Entry | undefined): boolean {
-    const { mark } = this.#state;
-    try {
-      const format = entry && readFormat(entry);
-      return format !== undefined && format.id === mark?.id && format.epoch.id === mark.epoch.id;
-    } catch {
-      return false;
-    }
   }
 
   async #takeAudited(): Promise<void> {

@@ -1,0 +1,44 @@
+/** What becomes of the changes that the watch of the shared store reports. */
+import type { Change, Entry, WatchEvent } from '../../store/store.ts';
+import type { SharedState } from './shared-state.ts';
+import { FORMAT_KEY, readFormat } from './store-identity.ts';
+
+export type ReportedChanges = Extract<WatchEvent, { kind: 'changes' }>;
+
+/** In a store that is not what it was, one transaction that deletes more than this share of everything is held. */
+const MASS_SHARE = 1 / 3;
+const MASS_LEAST = 16;
+
+/** Notes in the state what comes of them. @param isOwn they were made for this host @returns what is to be put into force */
+export function judgeEvent(
+  state: SharedState,
+  { revision, changes }: ReportedChanges,
+  isOwn: boolean,
+): readonly Change[] {
+  const { known, held, pending, strange } = state;
+  const news = changes.filter(({ key, entry }) => {
+    // What waits to be written is judged when it is written.
+    if (key === FORMAT_KEY || pending.has(key)) return false;
+    return entry ? state.storedAt(key) < revision : known.has(key) || held.has(key);
+  });
+  const deleted = news.filter(({ key, entry }) => !entry && known.has(key));
+  const isMass = deleted.length >= MASS_LEAST && deleted.length > known.size * MASS_SHARE;
+  const isHeld = strange !== undefined && isMass && !isOwn;
+  if (isHeld) for (const { key } of deleted) state.hold(key, undefined);
+  const taken = isHeld ? news.filter(({ key, entry }) => entry || !known.has(key)) : news;
+  for (const change of taken) state.take(change);
+  return taken;
+}
+
+/** True if the store has another format from then on than the one that is followed. */
+export function leadsAway({ mark }: SharedState, { changes }: ReportedChanges): boolean {
+  const isFollowed = (entry: Entry | undefined): boolean => {
+    try {
+      const format = entry && readFormat(entry);
+      return format !== undefined && format.id === mark?.id && format.epoch.id === mark.epoch.id;
+    } catch {
+      return false;
+    }
+  };
+  return changes.some(({ key, entry }) => key === FORMAT_KEY && !isFollowed(entry));
+}
