@@ -2,7 +2,7 @@
  * The package as users get it: packed, and installed into a fresh folder by npm, which compiles
  * the addon there. It is compiled without optimisation, since speed does not matter here.
  */
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
@@ -36,6 +36,11 @@ class Folder {
     await run([...npm, ...into], toCompileMs);
   }
 
+  /** When a file of the command line was written; those of the package have a time long past. */
+  changedMs(name: string): number {
+    return statSync(join(this.path, 'node_modules/weft/dist/cli', name)).mtimeMs;
+  }
+
   weft(words: readonly string[]): string[] {
     return [join(this.path, 'node_modules/.bin/weft'), ...words];
   }
@@ -63,6 +68,10 @@ t.test('the installed package runs a switch', { skip: needsRoot }, async (t) => 
   const folder = new Folder(join(lab.directory, 'fresh'));
   await folder.install();
   t.match(await run(folder.weft(['--version'])), /^\d+\.\d+\.\d+\n$/);
+  t.ok(
+    folder.changedMs('program.cjs.cache') > folder.changedMs('program.cjs'),
+    'the program is compiled for this Node.js',
+  );
   await runSwitch(t, lab, folder);
 });
 
