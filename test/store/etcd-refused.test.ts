@@ -78,6 +78,14 @@ await t.test('users and certificates', async (t) => {
   t.match(await answerOf(etcd, { user, tls: { ca, ...old } }), expired, 'an expired one');
 });
 
+await t.test('a user that etcd knows by the certificate', async (t) => {
+  const etcd = await startEtcd(openLab(t), { tls: true, users: { root: 'r', client: 'c' } });
+  t.equal(await answerOf(etcd, {}), 'ok');
+  const forbidden =
+    'the user of tls.certificate may not read and write below "b/": `etcdctl role grant-permission ROLE --prefix=true readwrite b/`, with a role of that user';
+  t.equal(await answerOf(etcd, { prefix: 'b/' }), away(etcd.members[0]!.clientAddress, forbidden));
+});
+
 await t.test('certificates of a server', async (t) => {
   const lab = openLab(t);
   mkdirSync(join(lab.directory, 'other'));
