@@ -204,6 +204,26 @@ t.test('mass deletions', async (t) => {
   t.equal(b.inForce.size, 35);
 });
 
+t.test('everything is deleted by hand, in one transaction, while hosts follow the store', async (t) => {
+  const { shared, a, b } = await twoHosts(t);
+  const before = a.values();
+  const keys = Object.keys(await contents(shared));
+  await shared.transact({ delete: keys });
+  for (const host of [a, b]) {
+    await host.until(() => host.report.signs.length > 0, 'it is noticed');
+    await host.until(() => !host.report.held.some(({ name }) => name.startsWith('endpoint')), 'own records');
+    t.same(host.values(), before, 'what is in force stays so');
+    t.same(host.report.held, [
+      { name: 'namespace "default"', change: 'deleted' },
+      { name: 'network "blue"', change: 'deleted' },
+    ]);
+  }
+  t.same(Object.keys(await contents(shared)), [DB, WEB, 'format']);
+  t.equal((await a.accept()).accepted.length, 2);
+  await b.accept();
+  t.same(a.values(), b.values());
+});
+
 t.test('an exchange of records that nobody noticed', async (t) => {
   const { shared, a, b } = await twoHosts(t);
   const restore = await restored(t, shared);

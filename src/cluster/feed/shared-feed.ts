@@ -442,10 +442,15 @@ export class SharedFeed implements Feed {
   async #takeEvent(): Promise<News | undefined> {
     const event = this.#events.shift();
     if (!event) return undefined;
+    if (leadsAway(this.#state, event)) {
+      // Whoever deletes the format may have deleted everything: what is left is compared, and what it has lost is held.
+      this.#events = [];
+      this.#loseTrack();
+      return undefined;
+    }
     this.#waiting -= event.changes.length;
     const { revision } = event;
     const isOwn = this.#made.reported(revision);
-    if (leadsAway(this.#state, event)) this.#loseTrack();
     const changes = judgeEvent(this.#state, event, isOwn);
     this.#reached(revision);
     // Whoever wrote it is told that it is in force, and then it must survive this daemon.
