@@ -374,6 +374,8 @@ t.test('what was listed is judged before all of it is listed again', async (t) =
   await turns();
   t.equal(a.link.lists, lists + 1);
   for (let tick = 0; tick < 10; tick++) a.feed.tick();
+  a.link.away();
+  a.link.back();
   await turns();
   t.equal(a.link.lists, lists + 1, 'while it waits');
   release();

@@ -282,7 +282,7 @@ export class SharedFeed implements Feed {
     const { store, wallClock } = this.#environment;
     if (!store.health().isReachable) return;
     const isRetry = ++this.#ticks % RETRY_TICKS === 0;
-    if (this.#mustList && !this.#listed && !this.#isJudging && (isRetry || !this.#refusal)) this.#list();
+    if (this.#lacksListing && (isRetry || !this.#refusal)) this.#list();
     this.#audit.tick();
     if (this.#audit.isWaiting || (isRetry && this.#ownWrites.isDue)) this.#onNews();
     if (--this.#ticksToAudit > 0) return;
@@ -308,7 +308,12 @@ export class SharedFeed implements Feed {
     if (!this.#environment.store.health().isReachable) return;
     // What this host wrote is compared with all that the others did meanwhile.
     if (this.#ownWrites.isDue) this.#loseTrack();
-    else if (this.#mustList) this.#list();
+    else if (this.#lacksListing) this.#list();
+  }
+
+  /** What was listed is judged first: the store is followed from there. */
+  get #lacksListing(): boolean {
+    return this.#mustList && !this.#listed && !this.#isJudging;
   }
 
   #list(): void {
