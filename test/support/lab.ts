@@ -8,7 +8,17 @@
  * pid.
  */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
@@ -165,11 +175,12 @@ export class Lab {
     for (const close of this.#closers.reverse()) {
       await close().catch((error: unknown) => problems.push(error instanceof Error ? error.message : String(error)));
     }
-    const inodes = this.#inodes();
+    const held = this.#hold();
     this.closeNow();
-    await until(() => this.#remains(inodes).length === 0, { what: 'everything of the lab gone' }).catch(() => {
-      problems.push(`left behind: ${this.#remains(inodes).join(', ')}`);
+    await until(() => this.#remains(held).length === 0, { what: 'everything of the lab gone' }).catch(() => {
+      problems.push(`left behind: ${this.#remains(held).join(', ')}`);
     });
+    for (const { fd } of held) closeSync(fd);
     if (problems.length > 0) throw new Error(problems.join('\n'));
   }
 
@@ -196,26 +207,28 @@ export class Lab {
     if (this.#isClosed) throw new Error('the lab is closed');
   }
 
-  /** Inodes of the lab's namespaces, to find whatever keeps one alive. */
-  #inodes(): Map<string, string> {
-    const inodes = new Map<string, string>();
-    for (const { name, path } of this.#namespaces.values()) {
+  /**
+   * Opens the lab's namespaces, to find whatever keeps one alive: as long as they are open, the kernel gives their inodes to no
+   * other lab's.
+   */
+  #hold(): HeldNamespace[] {
+    return [...this.#namespaces.values()].flatMap(({ name, path }) => {
       try {
-        inodes.set(`net:[${statSync(path).ino}]`, name);
+        const fd = openSync(path, 'r');
+        return [{ name, fd, inode: `net:[${fstatSync(fd).ino}]` }];
       } catch {
-        // The test has deleted it.
+        return []; // The test has deleted it.
       }
-    }
-    return inodes;
+    });
   }
 
-  #remains(inodes: ReadonlyMap<string, string>): string[] {
+  #remains(held: readonly HeldNamespace[]): string[] {
     const remains: string[] = [];
     if (existsSync(this.directory)) remains.push(this.directory);
     for (const { name, path } of this.#namespaces.values()) if (existsSync(path)) remains.push(`namespace ${name}`);
     for (const { pid } of this.#processes) if (isAlive(pid)) remains.push(`process ${pid}`);
-    for (const [inode, name] of inodes)
-      for (const holder of namespaceHolders(inode)) remains.push(`${holder} holds ${name}`);
+    for (const { inode, name, fd } of held)
+      for (const holder of namespaceHolders(inode, fd)) remains.push(`${holder} holds ${name}`);
     return remains;
   }
 }
@@ -233,8 +246,16 @@ export function holdersIn(directory: string): number[] {
   });
 }
 
-/** Processes that are in a namespace (`net:[4026532000]`) or hold a descriptor of it. */
-export function namespaceHolders(inode: string): string[] {
+interface HeldNamespace {
+  readonly name: string;
+  /** A descriptor of this process. */
+  readonly fd: number;
+  /** `net:[4026532000]` */
+  readonly inode: string;
+}
+
+/** Processes that are in a namespace (`net:[4026532000]`) or hold a descriptor of it. @param own this one does not count */
+export function namespaceHolders(inode: string, own?: number): string[] {
   const holders: string[] = [];
   for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
     try {
@@ -242,6 +263,7 @@ export function namespaceHolders(inode: string): string[] {
       const name = readFileSync(`/proc/${pid}/comm`, 'utf8').trim();
       if (readlinkSync(`/proc/${pid}/ns/net`) === inode) holders.push(`process ${pid} (${name}) inside`);
       for (const fd of readdirSync(`/proc/${pid}/fd`)) {
+        if (Number(pid) === process.pid && Number(fd) === own) continue;
         if (readlinkSync(`/proc/${pid}/fd/${fd}`) === inode)
           holders.push(`process ${pid} (${name}) by descriptor ${fd}`);
       }
