@@ -26,6 +26,7 @@ import {
   type Change,
   type Entry,
   type Expectation,
+  type IsKnown,
   type Listing,
   type Put,
   type Store,
@@ -149,7 +150,7 @@ class EmbeddedStore implements Store {
     return this.#entries.get(key);
   }
 
-  async list(prefix: string, at = this.#history.revision): Promise<Listing> {
+  async list(prefix: string, at = this.#history.revision, isKnown: IsKnown = () => false): Promise<Listing> {
     const entries = this.#history.entriesAt(at, this.#entries);
     if (!entries) {
       throw new WeftError(
@@ -157,8 +158,14 @@ class EmbeddedStore implements Store {
         `what state directory ${this.#options.directory} had at revision ${at} is forgotten`,
       );
     }
-    const found = [...entries.values()].filter(({ key }) => key.startsWith(prefix));
-    return { revision: at, history: HISTORY, entries: found.sort((a, b) => (a.key < b.key ? -1 : 1)) };
+    const found: Entry[] = [];
+    const known: string[] = [];
+    for (const entry of entries.values()) {
+      if (!entry.key.startsWith(prefix)) continue;
+      if (isKnown(entry.key, entry.revision)) known.push(entry.key);
+      else found.push(entry);
+    }
+    return { revision: at, history: HISTORY, entries: found.sort((a, b) => (a.key < b.key ? -1 : 1)), known };
   }
 
   transact({ expect = [], put = [], delete: deleted = [] }: Transaction): Promise<number> {

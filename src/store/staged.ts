@@ -24,6 +24,7 @@ import { StoreOnAnother } from './on-another.ts';
 import {
   conflictError,
   type Entry,
+  type IsKnown,
   type Listing,
   type Put,
   type Store,
@@ -61,9 +62,11 @@ class StagedStore extends StoreOnAnother {
     return (await this.list(key)).entries.find((one) => one.key === key);
   }
 
-  async list(prefix: string, at?: number): Promise<Listing> {
-    const listing = await this.store.list(prefix, at);
-    const { revision, history } = listing;
+  /** Nobody knows a marked entry by the revision that marked it: readers see it at another one, or not at all. */
+  async list(prefix: string, at?: number, isKnown?: IsKnown): Promise<Listing> {
+    const isSeen: IsKnown | undefined = isKnown && ((key, written) => !isStagingKey(key) && isKnown(key, written));
+    const listing = await this.store.list(prefix, at, isSeen);
+    const { revision, history, known } = listing;
     const stored: Entry[] = [];
     let isMarked = false;
     await eachInTurns(listing.entries, LOOKED_AT_PER_TURN, (entry) => {
@@ -71,14 +74,14 @@ class StagedStore extends StoreOnAnother {
       stored.push(entry);
       isMarked ||= markedWith(entry) !== undefined;
     });
-    if (!isMarked) return { revision, history, entries: stored };
+    if (!isMarked) return { revision, history, entries: stored, known };
     const { doneAt } = new StagedIds((await this.store.list(STAGED, revision)).entries);
     const entries: Entry[] = [];
     await eachInTurns(stored, LOOKED_AT_PER_TURN, (entry) => {
       const seen = visible(entry, doneAt.get(markedWith(entry) ?? ''));
       if (seen) entries.push(seen);
     });
-    return { revision, history, entries };
+    return { revision, history, entries, known };
   }
 
   async transact(transaction: Transaction): Promise<number> {

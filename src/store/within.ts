@@ -2,7 +2,7 @@
 import { WeftError } from '../error.ts';
 import { eachInTurns } from '../turns.ts';
 import { StoreOnAnother } from './on-another.ts';
-import type { Entry, Listing, Store, Transaction, WatchEvent } from './store.ts';
+import type { Entry, IsKnown, Listing, Store, Transaction, WatchEvent } from './store.ts';
 
 /** How many entries of a listing are renamed in one turn of the event loop. */
 const RENAMED_PER_TURN = 1024;
@@ -34,13 +34,21 @@ class Part extends StoreOnAnother {
     return entry && this.#relative(entry);
   }
 
-  async list(prefix: string, at?: number): Promise<Listing> {
-    const listing = await this.store.list(this.#prefix + prefix, at);
+  async list(prefix: string, at?: number, isKnown?: IsKnown): Promise<Listing> {
+    const listing = await this.store.list(
+      this.#prefix + prefix,
+      at,
+      isKnown && ((key, revision) => isKnown(this.#relativeKey(key), revision)),
+    );
     const entries: Entry[] = [];
     await eachInTurns(listing.entries, RENAMED_PER_TURN, (entry) => {
       entries.push(this.#relative(entry));
     });
-    return { ...listing, entries };
+    const known: string[] = [];
+    await eachInTurns(listing.known, RENAMED_PER_TURN, (key) => {
+      known.push(this.#relativeKey(key));
+    });
+    return { ...listing, entries, known };
   }
 
   async transact({ expect = [], put = [], delete: deleted = [] }: Transaction): Promise<number> {
@@ -62,7 +70,7 @@ class Part extends StoreOnAnother {
     return this.store.watch(this.#prefix + prefix, from, (event) => {
       if (event.kind === 'compacted') return listener(event);
       const changes = event.changes.map(({ key, entry }) => ({
-        key: key.slice(this.#prefix.length),
+        key: this.#relativeKey(key),
         entry: entry && this.#relative(entry),
       }));
       listener({ ...event, changes });
@@ -70,6 +78,10 @@ class Part extends StoreOnAnother {
   }
 
   #relative(entry: Entry): Entry {
-    return Object.freeze({ ...entry, key: entry.key.slice(this.#prefix.length) });
+    return Object.freeze({ ...entry, key: this.#relativeKey(entry.key) });
+  }
+
+  #relativeKey(key: string): string {
+    return key.slice(this.#prefix.length);
   }
 }

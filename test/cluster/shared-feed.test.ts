@@ -6,7 +6,7 @@ import t from 'tap';
 import type { Store } from '../../src/store/store.ts';
 import { Hooked } from '../support/switch.ts';
 import { openStore } from './control-plane.ts';
-import { BLUE, DB, DEFAULT, endpointOf, hostsOf, twoHosts, WEB } from './feed-host.ts';
+import { BLUE, DB, DEFAULT, endpointOf, type FeedHost, hostsOf, twoHosts, WEB } from './feed-host.ts';
 
 t.test('two hosts see what either writes, and a store belongs to one cluster', async (t) => {
   const { shared, a, b } = await twoHosts(t);
@@ -357,6 +357,37 @@ t.test('the place of the watch is lost', async (t) => {
   await a.until(() => a.inForce.has('networks/red') && !a.inForce.has(DB), 'the listing');
   t.same(a.values(), b.values());
   t.same(a.report.signs, []);
+});
+
+t.test('what is known at the same revision is not read once more', async (t) => {
+  const { shared, start, a, b } = await twoHosts(t);
+  const read = (host: FeedHost): string[] => host.link.listed!.entries.map(({ key }) => key);
+  const lists = a.link.lists;
+  a.link.away();
+  await b.set(BLUE, { vni: 2 });
+  await b.set(DB, undefined);
+  await b.set('networks/red', { vni: 3 });
+  a.link.back(shared);
+  a.link.compact();
+  await a.until(() => a.inForce.has('networks/red'), 'what is new');
+  t.same(a.values(), b.values(), 'also what was deleted');
+  t.same([a.link.lists, read(a)], [lists + 1, ['format', BLUE, 'networks/red']]);
+  t.same([...a.link.listed!.known].sort(), [WEB, DEFAULT]);
+
+  a.feed.audit();
+  await a.until(() => a.report.audit.runs === 1, 'an audit');
+  t.same(read(a), ['format']);
+  t.equal(a.report.audit.mismatches, 0);
+  const again = await start('a', { known: a.directory });
+  t.same(read(again), ['format'], 'nor what the copy has');
+  t.same(again.values(), b.values());
+
+  // What this host made is compared with the values of all others.
+  again.link.away();
+  await again.set('endpoints/default/app', endpointOf('a', '10.0.0.3'));
+  again.link.back();
+  await again.until(() => again.report.pending.length === 0, 'what it wrote');
+  t.same(again.link.listed!.known, []);
 });
 
 t.test('what was listed is judged before all of it is listed again', async (t) => {

@@ -254,6 +254,35 @@ t.test('a revision of another store says nothing about this one', async (t) => {
   t.same(a.inForce.get(BLUE)?.value, { vni: 1 });
 });
 
+for (const sign of ['history', 'format', 'epoch'] as const) {
+  t.test(`nothing of a strange store is known by its revision: ${sign}`, async (t) => {
+    const { shared, a, b } = await twoHosts(t);
+    const before = a.values();
+    const { entries, revision } = await shared.list('');
+    const other = await openStore(t);
+    for (let at = 1; at <= revision; at++) {
+      const written = entries.filter((entry) => entry.revision === at);
+      const values = written.map(({ key, value }) => ({ key, value: key === BLUE ? { vni: 7 } : value }));
+      const put = sign === 'format' ? values.filter(({ key }) => key !== 'format') : values;
+      await other.transact({ put });
+    }
+    t.equal((await other.get(BLUE))?.revision, (await shared.get(BLUE))?.revision, 'by chance, they are the same');
+    const history = sign === 'format' ? '' : ' of another cluster id';
+    for (const host of [a, b]) host.link.away();
+    if (sign === 'epoch') {
+      b.link.back(other, history);
+      await b.until(() => b.report.held.length > 0, 'what the other host notices first');
+    }
+    a.link.back(other, history);
+    await a.until(() => a.report.held.length > 0, 'what is held');
+    t.same(a.report.held, [{ name: 'network "blue"', change: 'changed' }]);
+    t.same(a.values(), before);
+    t.same(a.link.listed!.known, [], 'it was read as a whole');
+    await a.accept();
+    t.same(a.inForce.get(BLUE)?.value, { vni: 7 });
+  });
+}
+
 t.test('a store that belongs to another cluster', async (t) => {
   const { shared, start, a } = await twoHosts(t);
   const other = await openStore(t);

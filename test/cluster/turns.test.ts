@@ -136,7 +136,7 @@ t.test('a large listing passes through all layers of the store in turns', async 
   const root = {
     operationLimit: 128,
     lengthLimitBytes: Infinity,
-    list: async (): Promise<Listing> => ({ revision: count, history: 'one', entries: counted(all, turns) }),
+    list: async (): Promise<Listing> => ({ revision: count, history: 'one', entries: counted(all, turns), known: [] }),
   } as unknown as Store;
   const part = within(root, 'state/');
   const { entries } = await part.list('');
@@ -146,7 +146,7 @@ t.test('a large listing passes through all layers of the store in turns', async 
   t.teardown(() => staged.end());
   const whole = {
     ...root,
-    list: async (): Promise<Listing> => ({ revision: 1, history: '', entries: counted(all, staged) }),
+    list: async (): Promise<Listing> => ({ revision: 1, history: '', entries: counted(all, staged), known: [] }),
   };
   t.equal((await unlimited(whole as unknown as Store).list('')).entries.length, count);
   t.ok(staged.most('next') > 0 && staged.most('next') <= 4096 + 1, `${staged.most('next')} in a turn at most`);

@@ -131,6 +131,42 @@ export async function conformance(
     t.same(plain((await store.list('k/')).entries), seen.at(-1)!.entries);
   });
 
+  await test('what is known is left out of a list, and what differs is not', async (t) => {
+    const { store } = await opened(t);
+    const first = await store.transact({ put: ['k/a', 'k/b', 'k/c', 'other'].map((key) => ({ key, value: 1 })) });
+    const second = await store.transact({ put: [{ key: 'k/b', value: 2 }], delete: ['k/c'] });
+    const remembered = new Map(['k/a', 'k/b', 'k/c', 'other'].map((key) => [key, first]));
+    const { revision, entries, known } = await store.list('k/', undefined, (key, at) => remembered.get(key) === at);
+    t.ok(revision >= second);
+    t.same(known, ['k/a']);
+    t.same(
+      entries.map(({ key, value }) => [key, value]),
+      [['k/b', 2]],
+    );
+    t.same((await store.list('k/', first, () => true)).known.length, 3, 'at an earlier revision, too');
+    t.same((await store.list('k/')).known, []);
+
+    await store.transact(file('old'));
+    const old = await store.list('o/');
+    const revisions = new Map(old.entries.map((entry) => [entry.key, entry.revision]));
+    await store.transact(file('new'));
+    const changed = await store.list('o/', undefined, (key, at) => revisions.get(key) === at);
+    t.same(plain(changed.entries), expected('new'), 'what a large change has made is new');
+    t.same(changed.known, []);
+    // Two of those that it has made are changed once more.
+    const later = new Map(changed.entries.map((entry) => [entry.key, entry.revision]));
+    await store.transact({ put: objects('old').slice(0, 2) });
+    const last = await store.list('o/', undefined, (key, at) => later.get(key) === at);
+    t.ok(last.entries.length >= 2);
+    t.same(
+      keysOf(last.entries.concat(last.known.map((key) => ({ key }) as Entry))),
+      Object.keys(expected('new')).sort(),
+    );
+    for (const { key, value } of objects('old').slice(0, 2)) {
+      t.same(last.entries.find((entry) => entry.key === key)?.value, value);
+    }
+  });
+
   await test('a watch tells each transaction as a whole, in order, from its revision on', async (t) => {
     const { store } = await opened(t);
     await store.transact({ put: [{ key: 'a/before', value: 0 }] });

@@ -10,6 +10,7 @@ t.setTimeout(120_000);
 
 const limits = { callMs: 1000, answerMs: 100, silenceMs: 100 };
 const garbage = Buffer.from('0a0012ffffffff0f00', 'hex');
+const cut = Buffer.from('12020a05', 'hex');
 const entry = { key: Buffer.from('weft/k'), value: Buffer.from('1'), modRevision: 5 };
 
 async function begin(t: Parameters<typeof falseMember>[0], answers: Answers) {
@@ -34,6 +35,7 @@ await t.test('one that answers well until it is asked for a list', async (t) => 
       'unreachable',
       messageOf('RangeResponse', { header: { revision: String(2n ** 62n) } }),
     ],
+    ['an entry that ends too early', 'unreachable', Buffer.concat([messageOf('RangeResponse', { header }), cut])],
     ['more than there is', 'system', messageOf('RangeResponse', { header, more: true })],
     ['the same again and again', 'system', messageOf('RangeResponse', { header, kvs: [entry], more: true })],
     [
@@ -49,6 +51,30 @@ await t.test('one that answers well until it is asked for a list', async (t) => 
     t.equal(error.code, code, what);
     t.match(error.message, /no sense|larger than max/, what);
   }
+});
+
+await t.test('the value of an entry that is known is not even looked at', async (t) => {
+  const kvs = ['a', 'b', 'c'].map((name, at) => ({
+    key: Buffer.from(`weft/${name}`),
+    value: Buffer.from('{}'),
+    modRevision: at + 3,
+  }));
+  const list = messageOf('RangeResponse', { header, kvs });
+  const { store } = await begin(t, { range: () => list });
+  const { parse } = JSON;
+  const parsed: string[] = [];
+  t.teardown(() => (JSON.parse = parse));
+  JSON.parse = (text, reviver) => {
+    parsed.push(text);
+    return parse(text, reviver) as unknown;
+  };
+  const { entries, known } = await store.list('', undefined, (key, revision) => key !== 'c' && revision !== 4);
+  t.same(parsed, ['{}', '{}']);
+  t.same(known, ['a']);
+  t.same(entries, [
+    { key: 'b', value: {}, revision: 4 },
+    { key: 'c', value: {}, revision: 5 },
+  ]);
 });
 
 await t.test('one whose transactions fail for no reason, or cannot be read', async (t) => {

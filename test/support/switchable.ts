@@ -7,6 +7,7 @@ import {
   unansweredError,
   type Change,
   type Entry,
+  type IsKnown,
   type Listing,
   type Store,
   type StoreHealth,
@@ -40,6 +41,8 @@ export class Switchable implements Store {
   /** What the next listing says instead. */
   listing: Listing | undefined;
   lists = 0;
+  /** The last answer of the store itself. */
+  listed: Listing | undefined;
 
   constructor(store: Store) {
     this.#store = store;
@@ -89,15 +92,15 @@ export class Switchable implements Store {
     return this.#store.get(key);
   }
 
-  async list(prefix: string, at?: number): Promise<Listing> {
+  async list(prefix: string, at?: number, isKnown?: IsKnown): Promise<Listing> {
     this.lists++;
     const { listing: other } = this;
     this.listing = undefined;
     if (other) return other;
     const earlier = await this.beforeList();
     this.#need();
-    const listing = earlier ?? (await this.#store.list(prefix, at));
-    return { ...listing, history: listing.history + this.history };
+    const listing = earlier ?? (await this.#store.list(prefix, at, isKnown));
+    return (this.listed = { ...listing, history: listing.history + this.history });
   }
 
   async transact(transaction: Transaction): Promise<number> {

@@ -8,6 +8,7 @@ import type { SharedState } from './shared-state.ts';
 import { FORMAT_KEY } from './store-identity.ts';
 
 const COMPARED_PER_TURN = 256;
+const KNOWN_PER_TURN = 1024;
 
 export interface ComparisonOptions {
   readonly state: SharedState;
@@ -43,8 +44,9 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
   /** The usual case, of which there may be a hundred thousand. Revisions of different histories cannot be compared. */
   const isSettled = (key: string, entry: Entry | undefined): boolean => {
     if (newer.has(key)) return true;
-    if (!isSameHistory || state.pending.has(key) || state.held.has(key)) return false;
-    return state.known.get(key)?.stored === entry?.revision;
+    if (!isSameHistory) return false;
+    if (entry) return state.isSettled(key, entry.revision);
+    return !state.pending.has(key) && !state.held.has(key) && !state.known.has(key);
   };
   const settle = async (key: string, entry: Entry | undefined): Promise<void> => {
     const [known, pending] = [state.known.get(key), state.pending.get(key)];
@@ -81,6 +83,7 @@ export async function compareListing(options: ComparisonOptions): Promise<Compar
     }
   };
   const there = new Set<string>();
+  await eachInTurns(listing.known, KNOWN_PER_TURN, (key) => void there.add(key));
   await eachInTurns(listing.entries, COMPARED_PER_TURN, (entry) => {
     const { key } = entry;
     if (key === FORMAT_KEY) return undefined;

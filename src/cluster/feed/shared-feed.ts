@@ -4,7 +4,8 @@
  *   first     what the store says; if it does not answer soon, this host's copy; if there is none, the feed waits
  *   watch     each change is in force when it is reported, and noted in the copy
  *   listing   after a break, all of it is compared with what is known, and what differs is judged record by record
- *             (`judgement.ts`)
+ *             (`judgement.ts`). Records that are known at the same revision are not read once more, as long as the store is the
+ *             one that it was
  *   audit     every few minutes it is compared although nothing was missed. What differs then was lost on its way from the
  *             store: it is counted, and mended
  *   away      this host's own records can be written: they are kept (`shared-writer.ts`), and written when the store is back
@@ -111,6 +112,8 @@ export class SharedFeed implements Feed {
   #isJudging = false;
   #audited: Listing | undefined;
   #mustList = true;
+  /** What is listed next has to have everything, as the last listing left out what has to be judged, too. */
+  #mustReadAll = false;
   #ticks = 0;
   #ticksToAudit: number = AUDIT_TICKS[0];
   #refusal: WeftError | undefined;
@@ -322,7 +325,8 @@ export class SharedFeed implements Feed {
     const least = this.#made.newest;
     const read = async (): Promise<void> => {
       try {
-        const listing = await this.#environment.store.list('');
+        const isAll = this.#mustReadAll || this.#isAccepting || this.#refusal !== undefined;
+        const listing = await this.#environment.store.list('', undefined, isAll ? undefined : this.#state.isKnown);
         this.#failures.delete(CANNOT_READ);
         if (!isAudit) this.#listed = { listing, least };
         else if (!this.#mustList) this.#audited = listing;
@@ -359,6 +363,8 @@ export class SharedFeed implements Feed {
     const identified = await this.#identify(listed);
     if (!identified) return undefined;
     const { epoch, signs } = identified;
+    if (listing.known.length > 0 && (signs.length > 0 || this.#isAccepting || !this.#state.isKnown))
+      return this.#readAll();
     const before = state.strange;
     if (signs.length > 0) logger.error({ signs }, 'the store is not what it was: what it has lost or reverted is held');
     const strange =
@@ -377,12 +383,19 @@ export class SharedFeed implements Feed {
     state.commit({ id: state.id!, epoch, history, revision, ...(strange && { strange }) });
     this.#reached(revision);
     this.#isAccepting = false;
+    this.#mustReadAll = false;
     // Track was lost once more meanwhile: what is read now is newer, and the store is followed from there.
     if (!this.#listing && !this.#listed) this.#watch(revision);
     if (!this.#isGiven) return this.#first(changes);
     const read = new Set(changes.map(({ key }) => key));
     const all = [...made.filter(({ key }) => !read.has(key)), ...changes];
     return { revision, changes: all, ...(all.length > 0 && { keys: state.known }) };
+  }
+
+  /** Lists once more, and leaves nothing out. */
+  #readAll(): undefined {
+    this.#mustReadAll = true;
+    this.#list();
   }
 
   /** Revisions begin anew. @returns what this host has made before, and nobody has put into force yet */
@@ -401,7 +414,7 @@ export class SharedFeed implements Feed {
       const identified = await this.#identification.identify(this.#state, listing, least, this.#isAccepting);
       this.#refusal = undefined;
       this.#failures.delete(CANNOT_WRITE);
-      if (!identified) this.#list();
+      if (!identified) this.#readAll();
       return identified;
     } catch (error) {
       if (!(error instanceof WeftError) || error.code !== 'state') {
@@ -497,6 +510,9 @@ export class SharedFeed implements Feed {
 
   async #acceptOther(): Promise<AcceptReport> {
     const before = this.#state.id;
+    // One that is under way may leave out what counts from here on.
+    await this.#listing;
+    this.#listed = undefined;
     this.#isAccepting = true;
     this.#list();
     await this.#listing;

@@ -7,7 +7,7 @@
 import { WeftError } from '../../error.ts';
 import type { KindDefinition } from '../../model/kinds/kind.ts';
 import type { HeldRecordReport, SharedStoreReport } from '../../model/report.ts';
-import type { Change, Entry, Store } from '../../store/store.ts';
+import type { Change, Entry, IsKnown, Store } from '../../store/store.ts';
 import { inTurns } from '../../turns.ts';
 import { keyOf, nameOfKey } from '../keys.ts';
 import { refuseForeignCopy, refuseForeignWrites } from './host-name.ts';
@@ -182,6 +182,21 @@ export class SharedState {
   /** The revision at which this host believes the store to have a record; 0 for none. */
   storedAt(key: string): number {
     return this.known.get(key)?.stored ?? this.held.get(key)?.revision ?? 0;
+  }
+
+  /** True for a record that is in force exactly as the store has it at this revision, and that nothing is to be done about. */
+  isSettled(key: string, revision: number): boolean {
+    return this.known.get(key)?.stored === revision && !this.held.has(key) && !this.pending.has(key);
+  }
+
+  /**
+   * Which records of the store need not be read once more: those that are known at the same revision. Undefined if all must
+   * be read because revisions mean nothing, or values are compared: this host has not followed the store up to now, the store
+   * is not what it was, or this host has something to write.
+   */
+  get isKnown(): IsKnown | undefined {
+    if (!this.mark || this.strange || this.pending.all().length > 0) return undefined;
+    return (key, revision) => this.isSettled(key, revision);
   }
 
   /** Those of all records that this host knows of. Some come twice; all may change while they are read. */

@@ -2,6 +2,8 @@
  * The audit of a shared store: all of it is listed every few minutes, and compared with what is known from its first listing
  * and the changes that it reported since. A record that differs may be a change under way, so it is judged only when that
  * must have been reported. What differs then was lost on its way: `mismatches` counts such records, and has to stay 0.
+ *
+ * Revisions are compared and no values: in one history, a revision of a record has one value.
  */
 import type { Listing } from '../../store/store.ts';
 import { eachInTurns } from '../../turns.ts';
@@ -9,6 +11,7 @@ import type { SharedState } from './shared-state.ts';
 import { FORMAT_KEY } from './store-identity.ts';
 
 const COMPARED_PER_TURN = 256;
+const KNOWN_PER_TURN = 1024;
 /** How many ticks a change under way may take. */
 const GRACE_TICKS = 5;
 
@@ -57,11 +60,13 @@ export class StoreAudit {
 /** The records that differ, with the revisions that the store has them at; 0 for none. */
 async function differences(
   state: SharedState,
-  { entries }: Listing,
+  { entries, known }: Listing,
   newer: ReadonlySet<string>,
 ): Promise<ReadonlyMap<string, number>> {
   const found = new Map<string, number>();
   const there = new Set<string>();
+  // They were compared while they were read.
+  await eachInTurns(known, KNOWN_PER_TURN, (key) => void there.add(key));
   const compare = (key: string, revision: number): void => {
     const isOther = key !== FORMAT_KEY && state.storedAt(key) !== revision;
     if (isOther && !newer.has(key) && !state.pending.has(key)) found.set(key, revision);

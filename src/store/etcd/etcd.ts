@@ -15,6 +15,7 @@ import { eachInTurns } from '../../turns.ts';
 import {
   conflictError,
   type Entry,
+  type IsKnown,
   type Listing,
   type Put,
   type Store,
@@ -24,7 +25,7 @@ import {
 } from '../store.ts';
 import { Connection, type EtcdConnectionOptions } from './connection.ts';
 import { Failure } from './failure.ts';
-import { after, entryOf, leaseId, rangeOf } from './keys.ts';
+import { after, entryOf, leaseId, rangeOf, stampOf } from './keys.ts';
 import { endedError, Leases } from './leases.ts';
 import * as etcd from './messages.ts';
 import { historyOf, type Limits } from './session.ts';
@@ -110,10 +111,10 @@ class EtcdStore implements Store {
     return kvs[0] && entryOf(kvs[0], prefix.length);
   }
 
-  async list(prefix: string, at?: number): Promise<Listing> {
+  async list(prefix: string, at?: number, isKnown?: IsKnown): Promise<Listing> {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.#call(() => this.#list(prefix, at));
+        return await this.#call(() => this.#list(prefix, at, isKnown));
       } catch (error) {
         const isCompacted = error instanceof WeftError && error.code === 'not_found';
         if (!isCompacted || at !== undefined || attempt === LIST_ATTEMPTS) throw error;
@@ -121,41 +122,53 @@ class EtcdStore implements Store {
     }
   }
 
-  async #list(prefix: string, at: number | undefined): Promise<Listing> {
+  async #list(prefix: string, at: number | undefined, isKnown: IsKnown | undefined): Promise<Listing> {
     const own = this.#options.prefix;
     const { key, rangeEnd } = rangeOf(own + prefix);
     const entries: Entry[] = [];
+    const known: string[] = [];
     let revision = at;
     let history: string | undefined;
-    let newest: etcd.KeyValue | undefined;
+    let newest: { readonly revision: number; readonly bytes: Uint8Array } | undefined;
+    const take = (bytes: Uint8Array): Entry => {
+      const entry = entryOf(etcd.keyValueOf(bytes), own.length);
+      entries.push(entry);
+      return entry;
+    };
+    const read = (bytes: Uint8Array): void => {
+      const stamp = isKnown && stampOf(bytes, own.length);
+      const isLeftOut = stamp !== undefined && isKnown!(stamp.key, stamp.revision);
+      const { key: name, revision: writtenAt } = isLeftOut ? stamp : take(bytes);
+      if (isLeftOut) known.push(name);
+      if (!newest || writtenAt > newest.revision) newest = { revision: writtenAt, bytes };
+    };
     for (let from = key, isMore = true; isMore; ) {
       const { header, kvs, more } = await this.#page({ key: from, rangeEnd, limit: PAGE, revision: revision ?? 0 });
       revision ??= header.revision.toNumber();
       history ??= historyOf(header);
-      if (historyOf(header) !== history) return this.#list(prefix, at);
-      await eachInTurns(kvs, READ_PER_TURN, (kv) => {
-        entries.push(entryOf(kv, own.length));
-        if (!newest || kv.modRevision.toNumber() > newest.modRevision.toNumber()) newest = kv;
-      });
+      if (historyOf(header) !== history) return this.#list(prefix, at, isKnown);
+      await eachInTurns(kvs, READ_PER_TURN, read);
       isMore = more;
-      const last = kvs.at(-1)?.key;
+      const lastBytes = kvs.at(-1);
+      const last = lastBytes && etcd.keyValueOf(lastBytes).key;
       if (more && (!last || Buffer.compare(last, from) < 0)) throw this.#senseless('a list does not come to an end');
       if (more) from = after(last!);
     }
     this.#history = history;
     if (newest) {
-      const entry = { revision: newest.modRevision.toNumber(), value: Uint8Array.from(newest.value) };
+      const { key: newestKey, value } = etcd.keyValueOf(newest.bytes);
+      const entry = { revision: newest.revision, value: Uint8Array.from(value) };
       this.#listed.delete(prefix);
-      this.#listed.set(prefix, { revision: revision!, anchor: { key: Uint8Array.from(newest.key), entry } });
+      this.#listed.set(prefix, { revision: revision!, anchor: { key: Uint8Array.from(newestKey), entry } });
       for (const [oldest] of this.#listed) if (this.#listed.size > LISTED) this.#listed.delete(oldest);
     }
-    return { revision: revision!, history: history!, entries };
+    return { revision: revision!, history: history!, entries, known };
   }
 
   /** Asks for fewer entries if they are too long for one answer. */
-  async #page(request: etcd.RangeRequest & { readonly limit: number }): Promise<etcd.RangeResponse> {
+  async #page(request: etcd.RangeRequest & { readonly limit: number }): Promise<etcd.RangePage> {
     try {
-      return await this.#connection.call(etcd.range, request);
+      return await this.#connection.call(etcd.rangePage, request);
     } catch (error) {
       if (request.limit === 1 || !(error instanceof Failure && error.isTooLong)) throw error;
       return this.#page({ ...request, limit: Math.ceil(request.limit / 4) });

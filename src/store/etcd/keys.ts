@@ -1,7 +1,7 @@
 /** Keys and values as etcd has them: bytes. */
 import { deepFreeze } from '../frozen.ts';
 import type { Entry } from '../store.ts';
-import type { Int64, KeyValue } from './messages.ts';
+import { keyStampOf, type Int64, type KeyValue } from './messages.ts';
 
 /** No record of weft has as many. */
 const MOST_LEVELS = 64;
@@ -28,6 +28,12 @@ export function entryOf({ key, value, modRevision, lease }: KeyValue, skipped: n
     revision: modRevision.toNumber(),
     ...(id !== '0' && { lease: id }),
   });
+}
+
+/** The key and the revision of an entry whose value is not read. */
+export function stampOf(bytes: Uint8Array, skipped: number): Pick<Entry, 'key' | 'revision'> {
+  const { key, modRevision } = keyStampOf(bytes);
+  return { key: key.slice(skipped), revision: modRevision.toNumber() };
 }
 
 export function keyText(key: Uint8Array, skipped: number): string {

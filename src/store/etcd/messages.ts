@@ -4,8 +4,10 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { status } from '@grpc/grpc-js';
 import protobuf from 'protobufjs';
 import { packageRoot } from '../../package.ts';
+import { Failure } from './failure.ts';
 
 /** 64 bits. Those of etcd.proto that are int64 are safe integers. */
 export interface Int64 {
@@ -35,6 +37,18 @@ export interface RangeRequest {
 export interface RangeResponse extends Answer {
   readonly kvs: readonly KeyValue[];
   readonly more: boolean;
+}
+
+/** A `RangeResponse` whose entries are still bytes: `keyStampOf` and `keyValueOf` read them. */
+export interface RangePage extends Answer {
+  readonly kvs: readonly Uint8Array[];
+  readonly more: boolean;
+}
+
+/** What a `KeyValue` has beside its value. */
+export interface KeyStamp {
+  readonly key: string;
+  readonly modRevision: Int64;
 }
 
 interface RequestOp {
@@ -113,17 +127,35 @@ class Reader extends protobuf.BufferReader {
   }
 }
 
+function typeOf(name: string): protobuf.Type {
+  return api.lookupType(`etcdserverpb.${name}`);
+}
+
+/** Of a part of an answer. It throws a `Failure` if the bytes are no such message, like gRPC for the whole answer. */
+function decoder<Message>(name: string): (bytes: Uint8Array) => Message {
+  const type = typeOf(name);
+  return (bytes) => {
+    try {
+      return type.decode(new Reader(bytes)) as unknown as Message;
+    } catch (error) {
+      throw new Failure(status.INTERNAL, `message parsing error: ${(error as Error).message}`);
+    }
+  };
+}
+
 function method<Request extends object, Response extends Answer>(
   service: string,
   name: string,
   isWhole = ({ header }: Response): boolean => header !== null,
+  responseType?: protobuf.Type,
 ): Method<Request, Response> {
   const { resolvedRequestType, resolvedResponseType } = api.lookupService(service).methods[name]!;
+  const answerType = responseType ?? resolvedResponseType!;
   return {
     path: `/etcdserverpb.${service}/${name}`,
     encode: (request) => resolvedRequestType!.encode(request).finish() as Buffer,
     decode: (bytes) => {
-      const answer = resolvedResponseType!.decode(new Reader(bytes)) as unknown as Response;
+      const answer = answerType.decode(new Reader(bytes)) as unknown as Response;
       if (!isWhole(answer)) throw new Error('an answer lacks a message');
       return answer;
     },
@@ -136,6 +168,11 @@ export const COMPARE_MOD_REVISION = { result: 0, target: 2 };
 export const DELETED = 1;
 
 export const range = method<RangeRequest, RangeResponse>('KV', 'Range');
+/** The same request. */
+export const rangePage = method<RangeRequest, RangePage>('KV', 'Range', undefined, typeOf('RangePage'));
+export const keyStampOf = decoder<KeyStamp>('KeyStamp');
+/** What it returns refers to the bytes. */
+export const keyValueOf = decoder<KeyValue>('KeyValue');
 export const transaction = method<TxnRequest, TxnResponse>('KV', 'Txn');
 export const watch = method<WatchRequest, WatchResponse>(
   'Watch',

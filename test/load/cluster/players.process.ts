@@ -69,7 +69,7 @@ function counted(from: Store): Store {
     operationLimit: from.operationLimit,
     lengthLimitBytes: from.lengthLimitBytes,
     get: (key) => from.get(key),
-    list: (prefix, at) => from.list(prefix, at),
+    list: (prefix, at, isKnown) => from.list(prefix, at, isKnown),
     transact: async (transaction) => {
       writes++;
       return from.transact(transaction);
