@@ -1,0 +1,71 @@
+/**
+ * A service as the switch sees it. The cluster puts it together from what is declared: the Service, its EndpointSlices
+ * and the endpoints that they name, and what DestinationRules say about it. Balancing (`services.ts`) and names are made
+ * of it, and of nothing else.
+ *
+ * It is a value: who changes anything builds another one. All addresses have 16 bytes, and are the very arrays that other
+ * records of the same endpoint have, since there may be 100,000 of them.
+ */
+import type { Vni } from '../flow/types.ts';
+
+export interface Service {
+  /** `NAMESPACE/NAME`. */
+  readonly id: string;
+  /** Where it is reached within the cluster, at most one for each family; none if it is headless. */
+  readonly vips: readonly Uint8Array[];
+  /** Where it is reached from outside as well, on all hosts (type LoadBalancer). */
+  readonly externalAddresses: readonly Uint8Array[];
+  readonly ports: readonly ServicePort[];
+  /** Each once, whatever number of slices has it. They are in the same order on all hosts. */
+  readonly backends: readonly Backend[];
+  /** How long a client keeps its backend after its last new connection (`sessionAffinity: ClientIP`). */
+  readonly affinityMs: number | undefined;
+  /** `local` admits only backends of the host that the client is on, and drops if there is none. */
+  readonly internalPolicy: TrafficPolicy;
+  /** The same for connections from outside. */
+  readonly externalPolicy: TrafficPolicy;
+  /** Which backends are preferred while there are any. */
+  readonly distribution: 'none' | 'same-node' | 'same-zone';
+  readonly balancing: BalancingMethod;
+  /** How long an established connection may stay with a backend that terminates. */
+  readonly drainMs: number;
+}
+
+export type TrafficPolicy = 'cluster' | 'local';
+export type BalancingMethod = 'maglev' | 'round-robin' | 'least-connections' | 'random' | 'source-hash';
+
+export interface ServicePort {
+  /** Empty if it is the only one. */
+  readonly name: string;
+  /** TCP or UDP. */
+  readonly protocol: number;
+  readonly l4Port: number;
+  /** The last one of a range; otherwise the same as `l4Port`. */
+  readonly lastL4Port: number;
+  /** Where all hosts publish it; undefined if they do not. */
+  readonly nodePort: number | undefined;
+  /**
+   * The port of each backend, in the order of `Service.backends`; 0 for one that does not have it. For a range, it is that of
+   * the first port, and the others follow.
+   */
+  readonly targets: readonly number[];
+}
+
+export interface Backend {
+  /** `NAMESPACE/NAME` of the endpoint; undefined for an address that was written by hand. */
+  readonly endpoint: string | undefined;
+  readonly address: Uint8Array;
+  /** The network that it is in; undefined if it is in none, so that only networks with an outside reach it. */
+  readonly vni: Vni | undefined;
+  /** The host that it is on; undefined if that is not known. */
+  readonly host: string | undefined;
+  readonly zone: string | undefined;
+  /** Its name below that of a headless service; undefined if it has none. */
+  readonly hostname: string | undefined;
+  /** `publishNotReadyAddresses` is already in these. */
+  readonly ready: boolean;
+  readonly serving: boolean;
+  readonly terminating: boolean;
+  /** 1 unless a rule says otherwise. */
+  readonly weight: number;
+}
