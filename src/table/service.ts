@@ -29,6 +29,10 @@ export interface Service {
   readonly balancing: BalancingMethod;
   /** How long an established connection may stay with a backend that terminates. */
   readonly drainMs: number;
+  /** The name that its own name stands for (type ExternalName); such a service is reached nowhere else. */
+  readonly externalName: string | undefined;
+  /** True if all names below its own mean it as well, unless they are somebody's (RFC 4592). */
+  readonly hasWildcard: boolean;
 }
 
 export type TrafficPolicy = 'cluster' | 'local';
