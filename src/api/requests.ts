@@ -32,6 +32,7 @@ export const attachRequest = z.strictObject({
   labels: z.record(labelKey, label.nullable()).optional(),
   ethertypes: given(endpointSpec.shape.allowedEtherTypes),
   trust: given(endpointSpec.shape.trust),
+  ports: endpointSpec.shape.ports,
   publish: given(endpointSpec.shape.publish),
   rateLimit: z
     .strictObject({ ingress: rate.nullable(), egress: rate.nullable(), burst: burst.nullable() })

@@ -1,6 +1,7 @@
 /** `weft attach`: connects a namespace or a process's namespace to a network. */
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
+import type { NamedPortOptions } from '../model/named-port.ts';
 import type { PublishOptions } from '../model/publish.ts';
 import type { AttachOptions, RateLimitChange } from '../api/target.ts';
 import { endpointTable } from './endpoint-table.ts';
@@ -22,6 +23,7 @@ interface Options extends WaitOptions {
   readonly label?: string[];
   readonly ethertype?: string[];
   readonly trust?: boolean;
+  readonly port?: string[];
   readonly publish?: string[];
   readonly rateLimit?: string;
   readonly move?: boolean;
@@ -42,6 +44,7 @@ const optionOf = {
   labels: ['--label'],
   ethertypes: ['--ethertype'],
   allowedEtherTypes: ['--ethertype'],
+  ports: ['--port'],
   publish: ['--publish'],
   rateLimit: ['--rate-limit'],
 } as const satisfies Record<string, NamedOption>;
@@ -53,6 +56,7 @@ export function attach(program: Command): void {
       'weft attach web --network blue --netns web',
       'weft attach db --network blue --pid 4711 --ip 10.0.0.7 --label app=db',
       'weft attach fw --network blue --netns /run/netns/fw --ifname eth1 --trust',
+      'weft attach web --network blue --netns web --port http=8080 --port dns=53/udp',
       'weft attach web --network blue --netns web --publish 8080:80 --publish 192.0.2.1:5353:53/udp',
       'weft attach web --network blue --netns web --rate-limit ingress=50mbit,egress=1gbit',
       'weft attach web --network blue --netns web --rate-limit none --publish none --label app-',
@@ -76,6 +80,11 @@ export function attach(program: Command): void {
     .option('--trust', 'lift anti-spoofing: a router or a nested switch is behind this port')
     .option('--no-trust', 'put anti-spoofing back')
     .option(
+      '--port <name=port[/proto]>',
+      'name of one of its ports, tcp or udp (default: tcp), which Services find by it; repeatable, and the list is complete; none removes all',
+      collect,
+    )
+    .option(
       '--publish <[ip:]hostport:port[/proto]>',
       'publish a port of this host, tcp or udp (default: tcp); repeatable, and the list is complete; none removes all',
       collect,
@@ -89,11 +98,11 @@ export function attach(program: Command): void {
       'after',
       `
 Attaching again changes what its options name, and nothing else. What they gave is
-taken away by: --label KEY-, --ethertype none, --publish none, --rate-limit none (or ingress=none),
---no-trust.`,
+taken away by: --label KEY-, --ethertype none, --port none, --publish none, --rate-limit none (or
+ingress=none), --no-trust.`,
     )
     .action(async (name: string, options: Options) => {
-      const { netns, pid, label, publish, ...rest } = options;
+      const { netns, pid, label, port, publish, ...rest } = options;
       if ((netns === undefined) === (pid === undefined)) command.error('error: give one of --netns and --pid');
       const request: AttachOptions = {
         name,
@@ -107,17 +116,30 @@ taken away by: --label KEY-, --ethertype none, --publish none, --rate-limit none
         ...(label && { labels: parseLabels(label, '--label ', command) }),
         ...(rest.ethertype && { ethertypes: rest.ethertype.join() === 'none' ? [] : rest.ethertype }),
         ...(rest.trust !== undefined && { trust: rest.trust }),
+        ...(port && { ports: parsePorts(port, command) }),
         ...(publish && { publish: parsePublished(publish, command) }),
         ...(rest.rateLimit !== undefined && { rateLimit: parseRateLimit(rest.rateLimit, command) }),
         ...(rest.move && { move: true }),
       };
-      const report = await namingOptions({ ...optionOf, ...(publish && { publish: ['--publish', ...publish] }) }, () =>
-        clientOf(command).attach(request),
-      );
+      const texts = {
+        ...(port && { ports: ['--port', ...port] as const }),
+        ...(publish && { publish: ['--publish', ...publish] as const }),
+      };
+      const report = await namingOptions({ ...optionOf, ...texts }, () => clientOf(command).attach(request));
       await print(globals(command).output, report, () => endpointTable([report]));
       await waitIfAsked(options, command);
       if (report.pending !== undefined) process.stderr.write(`weft: endpoint "${idOf(report)}": ${report.pending}\n`);
     });
+}
+
+/** `none` alone means no names at all. The daemon checks the values. */
+function parsePorts(texts: readonly string[], command: Command): NamedPortOptions[] {
+  if (texts.length === 1 && texts[0] === 'none') return [];
+  return texts.map((text) => {
+    const [, name, port, protocol = 'tcp'] = /^([^=]*)=(\d+)(?:\/(tcp|udp))?$/i.exec(text) ?? [];
+    if (name === undefined) command.error(`error: --port ${text}: it is NAME=PORT[/tcp|udp], or none alone`);
+    return { name, port: Number(port), protocol: protocol.toLowerCase() === 'udp' ? 'UDP' : 'TCP' };
+  });
 }
 
 /** `none` alone means no ports at all. */

@@ -1,10 +1,11 @@
 /**
  * What `weft attach` declares. Attaching an endpoint again changes only what the command names: the
- * endpoint keeps its other labels, published ports and limits.
+ * endpoint keeps its other labels, named and published ports and limits.
  */
 import { WEFT_V1 } from '../model/kinds/kind.ts';
 import type { EndpointResource, RateLimitSpec } from '../model/kinds/endpoint.ts';
 import { parseResource } from '../model/manifest.ts';
+import type { NamedPortOptions } from '../model/named-port.ts';
 import type { PublishOptions } from '../model/publish.ts';
 
 export interface AttachOptions {
@@ -22,6 +23,8 @@ export interface AttachOptions {
   /** All EtherTypes that it may send besides IPv4, IPv6 and ARP: numbers, or text such as `0x88f7`. */
   readonly ethertypes?: readonly (number | string)[];
   readonly trust?: boolean;
+  /** All of its own ports that have names; an empty list removes them. */
+  readonly ports?: readonly NamedPortOptions[];
   /** All ports of this host that lead to it; an empty list removes them. Needs a network with an outside. */
   readonly publish?: readonly PublishOptions[];
   /**
@@ -43,8 +46,22 @@ export interface RateLimitChange {
  * @throws WeftError('invalid')
  */
 export function attachment(options: AttachOptions, known: EndpointResource | undefined): EndpointResource {
-  const { name, network, netns, pid, ip, mac, ifname, namespace, labels, ethertypes, trust, publish, rateLimit } =
-    options;
+  const {
+    name,
+    network,
+    netns,
+    pid,
+    ip,
+    mac,
+    ifname,
+    namespace,
+    labels,
+    ethertypes,
+    trust,
+    ports,
+    publish,
+    rateLimit,
+  } = options;
   // An endpoint of another host is not turned into one of this host. Applying it reports that.
   const before = known?.spec.host === undefined ? known : undefined;
   const { netns: _netns, pid: _pid, rateLimit: limitBefore, ...spec } = before?.spec ?? {};
@@ -68,6 +85,7 @@ export function attachment(options: AttachOptions, known: EndpointResource | und
       ...(ifname !== undefined && { interface: ifname }),
       ...(ethertypes && { allowedEtherTypes: ethertypes }),
       ...(trust !== undefined && { trust }),
+      ...(ports && { ports }),
       ...(publish && { publish }),
       ...(limit && { rateLimit: limit }),
     },

@@ -132,7 +132,7 @@ export class EndpointPlan {
     return { addresses, mac, ...(isOfStore && !isStatic && { host: host ?? hostName }) };
   }
 
-  /** Plans a change of labels, allowed addresses or EtherTypes, published ports, trust or rate limit. */
+  /** Plans a change of labels, allowed addresses or EtherTypes, named or published ports, trust or rate limit. */
   #change(known: Endpoint, netns: NetnsRef | undefined): Planned {
     refusePublish(this.#resource, this.#network, known.addresses, () => this.#others());
     const isSame = isSameDeclaration(known, this.#resource) && !this.#draft.isRefused('Endpoint', this.#name);

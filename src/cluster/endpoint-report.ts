@@ -38,6 +38,7 @@ export function endpointReport(
     ...(revision < 0 && { pending: PENDING }),
     ...(problems.length > 0 && { problems: [...problems] }),
     trust: spec.trust,
+    ...(spec.ports && { ports: spec.ports }),
     publish: spec.publish.map(({ hostIP, ...one }) => ({ ...one, ...(hostIP !== undefined && { hostIP }) })),
     ...(spec.rateLimit && { rateLimit: spec.rateLimit }),
   };

@@ -187,6 +187,7 @@ export function isSameDeclaration(known: Endpoint, { metadata, spec }: EndpointR
     JSON.stringify(was.metadata) === JSON.stringify(metadata) &&
     was.spec.trust === spec.trust &&
     JSON.stringify(was.spec.publish) === JSON.stringify(spec.publish) &&
+    isDeepStrictEqual(was.spec.ports ?? [], spec.ports ?? []) &&
     isDeepStrictEqual(was.spec.rateLimit, spec.rateLimit) &&
     was.spec.allowedAddresses.join() === spec.allowedAddresses.join() &&
     was.spec.allowedEtherTypes.join() === spec.allowedEtherTypes.join()

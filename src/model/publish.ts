@@ -11,7 +11,7 @@ import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
 import { addressValue, isIp4 } from './address.ts';
 import { listenAddress, quote } from './value.ts';
 
-const l4Port = z
+export const l4Port = z
   .int({
     error: ({ input }) =>
       input === undefined ? 'is missing: a port is expected' : 'a port is a whole number, 1 to 65535',

@@ -32,6 +32,8 @@ export const endpointReport = z.object({
   /** What is wrong with its interface, and how to solve it. */
   problems: z.array(z.string()).optional(),
   trust: z.boolean(),
+  /** Its own ports that have names. */
+  ports: z.array(z.object({ name: z.string(), port: z.number(), protocol: z.enum(['TCP', 'UDP']) })).optional(),
   /** Published ports of this host that lead to it. */
   publish: z.array(
     z.object({

@@ -65,6 +65,7 @@ t.test('wrong usage exits 2 with one line that leads to the help', async (t) => 
       ['attach', 'web', '--network', 'blue', '--pid', '1', '--publish', '80'],
       /--publish 80: it is \[IP:\]HOSTPORT:PORT/,
     ],
+    [['attach', 'web', '--network', 'blue', '--pid', '1', '--port', '80'], /--port 80: it is NAME=PORT\[\/tcp\|udp\]/],
     [['attach', 'web', '--network', 'blue', '--pid', '1', '--publish', '80:80/sctp'], /--publish 80:80\/sctp: it is/],
     [['attach', 'web', '--network', 'blue', '--pid', '1', '--publish', '::1:80:80'], /an IPv6 address in brackets/],
     [['status', '-o', 'xml'], /table, json, yaml/],
@@ -237,6 +238,11 @@ t.test('networks, endpoints and resources', async (t) => {
   for (const [flags, request] of [
     [['--label', 'app-', '--label', 'v=1'], '"labels":{"app":null,"v":"1"}'],
     [['--publish', 'none'], '"publish":[]'],
+    [['--port', 'none'], '"ports":[]'],
+    [
+      ['--port', 'http=8080', '--port', 'dns=53/UDP'],
+      '"ports":[{"name":"http","port":8080,"protocol":"TCP"},{"name":"dns","port":53,"protocol":"UDP"}]',
+    ],
     [['--rate-limit', 'none'], '"rateLimit":null'],
     [['--rate-limit', 'ingress=none,egress=1mbit'], '"rateLimit":{"ingress":null,"egress":"1mbit"}'],
     [['--no-trust'], '"trust":false'],
@@ -285,6 +291,11 @@ t.test('networks, endpoints and resources', async (t) => {
     t.equal(code, 1);
     t.match(stderr, typeof message === 'string' ? `weft: ${message}\n` : message);
   }
+
+  t.equal(
+    (await weft(['attach', 'web', '--network', 'blue', '--pid', '1', '--port', 'http=80', '--port', '80=80'])).stderr,
+    'weft: --port 80=80: name: "80" is not accepted: a port name has 1 to 15 lower-case letters, digits and single "-", at least one letter, and a letter or digit at both ends\n',
+  );
 
   t.match(
     (await weft(['get', 'networks'])).stdout,

@@ -11,6 +11,7 @@ const first = attachment(
     ifname: 'eth1',
     labels: { app: 'web', tier: 'front' },
     trust: true,
+    ports: [{ name: 'http', port: 80 }],
     publish: [{ hostPort: 8080, port: 80 }],
     rateLimit: { ingress: '50mbit', egress: '1gbit', burst: '1mb' },
   },
@@ -30,6 +31,10 @@ t.test('each option changes its own', async (t) => {
     ...first.spec,
     publish: [{ hostPort: 8443, port: 443, protocol: 'TCP' }],
   });
+  t.same(again({ ports: [{ name: 'dns', port: 53, protocol: 'UDP' }] }).spec, {
+    ...first.spec,
+    ports: [{ name: 'dns', port: 53, protocol: 'UDP' }],
+  });
   t.same(again({ rateLimit: { egress: '2gbit' } }).spec.rateLimit, {
     ingress: '50mbit',
     egress: '2gbit',
@@ -41,6 +46,7 @@ t.test('each option changes its own', async (t) => {
 t.test('each can be taken away', async (t) => {
   t.same(again({ labels: { app: null, none: null } }).metadata.labels, { tier: 'front' });
   t.same(again({ publish: [] }).spec.publish, []);
+  t.same(again({ ports: [] }).spec.ports, []);
   t.equal(again({ rateLimit: null }).spec.rateLimit, undefined);
   t.same(again({ rateLimit: { ingress: null } }).spec.rateLimit, { egress: '1gbit', burst: '1mb' });
   t.equal(again({ rateLimit: { ingress: null, egress: null } }).spec.rateLimit, undefined, 'a burst alone is no limit');

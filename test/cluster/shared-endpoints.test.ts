@@ -99,6 +99,10 @@ t.test('an endpoint of another host is shown where it is, and can be applied so,
   await until(() => right.endpoints.get('db').resource.spec.trust, { what: 'its host follows' });
   t.ok(left.forwarding.tables.topology.workloads.hasTrusted(VNI, parseIp('192.0.2.2')));
 
+  const named = { ...changed, spec: { ...changed.spec, ports: [{ name: 'http', port: 80 }] } };
+  t.match(await left.cluster.apply([parseResource(named)]), [{ action: 'configured' }], 'a name for a port alone');
+  await until(() => right.endpoints.get('db').resource.spec.ports?.length === 1, { what: 'its host follows' });
+
   const again = await right.cluster.apply([parseResource({ ...changed, spec: { ...changed.spec, trust: false } })]);
   t.equal(again[0]!.action, 'configured', 'also by its own host');
 });

@@ -347,6 +347,42 @@ t.test('endpoints and hosts', async (t) => {
   }
 });
 
+t.test('named ports', async (t) => {
+  const ports = (list: string) => `${endpoint}spec:\n  network: blue\n  netns: web\n  ports: ${list}\n`;
+  const [web] = parseManifests(
+    ports('[{name: http, port: 8080}, {name: x-2dns, port: 53, protocol: UDP}]'),
+    'net.yaml',
+  );
+  t.match(web?.spec, {
+    ports: [
+      { name: 'http', port: 8080, protocol: 'TCP' },
+      { name: 'x-2dns', port: 53, protocol: 'UDP' },
+    ],
+  });
+  refuses(t, ports('[{name: "", port: 80}]'), /spec.ports\[0\].name: "" is not accepted: a port name has 1 to 15/);
+  const accepted =
+    'a port name has 1 to 15 lower-case letters, digits and single "-", at least one letter, and a letter or';
+  for (const name of ['80', 'Http', '-http', 'http-', 'a--b', 'a_b', 'a-name-too-long1']) {
+    refuses(
+      t,
+      ports(`[{name: "${name}", port: 80}]`),
+      `7:18: spec.ports[0].name: "${name}" is not accepted: ${accepted} digit at both ends`,
+    );
+  }
+  refuses(t, ports('[{port: 80}]'), '7:11: spec.ports[0].name is missing: text (in quotes) is expected');
+  refuses(t, ports('[{name: a, port: 0}]'), '7:27: spec.ports[0].port: 0 is not accepted: a port is 1 to 65535');
+  refuses(
+    t,
+    ports('[{name: a, port: 1, protocol: SCTP}]'),
+    '7:40: spec.ports[0].protocol: "SCTP" is not accepted: accepted are "TCP", "UDP"',
+  );
+  refuses(
+    t,
+    ports('[{name: a, port: 1}, {name: a, port: 1, protocol: UDP}]'),
+    '7:31: spec.ports[1]: the name "a" is given twice: each port has a name of its own',
+  );
+});
+
 t.test('published ports', async (t) => {
   const [web] = parseManifests(
     `${endpoint}spec:

@@ -1,5 +1,6 @@
 /** Endpoint: one interface of a container on a network, either local (a TAP) or on another host (a static entry). */
 import * as z from 'zod';
+import { findRepeatedName, namedPort, namedPortText } from '../named-port.ts';
 import { findRepeated, publishSpec, publishText } from '../publish.ts';
 import { burst, rate, rateLimitText } from '../rate.ts';
 import { namespacedMetadata } from '../resource.ts';
@@ -7,6 +8,7 @@ import { etherType, ipAddress, macAddress, name, quote, unicastAddress } from '.
 import { defineKind, WEFT_V1, type Reference } from './kind.ts';
 
 const MOST_PUBLISHED = 1024;
+const MOST_NAMED_PORTS = 100;
 /** IFNAMSIZ of linux/if.h, without the zero behind it. */
 const LONGEST_IFNAME_BYTES = 15;
 /** `all` and `default` are names of sysctls. */
@@ -48,6 +50,8 @@ export const endpointSpec = z.strictObject({
   allowedEtherTypes: z.array(etherType).default([]),
   /** Turns anti-spoofing off, for an endpoint with a router or a nested switch behind it. */
   trust: z.boolean().default(false),
+  /** Its own ports by name, for Services that name their target port. */
+  ports: z.array(namedPort).max(MOST_NAMED_PORTS, `an endpoint names at most ${MOST_NAMED_PORTS} ports`).optional(),
   /** Ports of this host that lead to it. Its network must have an outside. */
   publish: z
     .array(publishSpec)
@@ -86,6 +90,11 @@ export const endpointSchema = z
       const { index, message } = repeated;
       context.addIssue({ code: 'custom', path: ['spec', 'publish', index], message });
     }
+    const renamed = findRepeatedName(spec.ports ?? []);
+    if (renamed) {
+      const { index, message } = renamed;
+      context.addIssue({ code: 'custom', path: ['spec', 'ports', index], message });
+    }
   });
 
 /** What weft allots to an endpoint and stores with it. */
@@ -120,10 +129,11 @@ export const endpointKind = defineKind({
     ],
   },
   wideColumns: {
-    heads: ['MAC', 'INTERFACE', 'PUBLISHED', 'RATES', 'TRUSTED'],
-    cells: ({ spec: { mac = '', interface: ifname, publish, rateLimit, trust } }) => [
+    heads: ['MAC', 'INTERFACE', 'PORTS', 'PUBLISHED', 'RATES', 'TRUSTED'],
+    cells: ({ spec: { mac = '', interface: ifname, ports = [], publish, rateLimit, trust } }) => [
       mac,
       ifname,
+      ports.map(namedPortText).join(','),
       publish.map(publishText).join(','),
       rateLimit === undefined ? '' : rateLimitText(rateLimit),
       trust ? 'yes' : '',
