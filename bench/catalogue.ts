@@ -15,7 +15,7 @@ export interface Measurement {
 
 const everyLoad: readonly LoadName[] = [
   ...(['tcp-1', 'tcp-4', 'frames-1', 'frames-64-mixed', 'frames-10k'] as const),
-  ...(['loss-100k', 'rr-pinned', 'rr-apart', 'rr', 'cpu'] as const),
+  ...(['loss-100k', 'rr-pinned', 'rr-apart', 'rr', 'crr', 'cpu'] as const),
 ];
 
 const loadsOf: Readonly<Record<TopologyName, readonly LoadName[]>> = {
@@ -27,8 +27,8 @@ const loadsOf: Readonly<Record<TopologyName, readonly LoadName[]>> = {
 };
 
 const quick: ReadonlySet<string> = new Set([
-  ...['one-host/tcp-1', 'one-host/frames-1', 'one-host/rr-pinned', 'one-host/rr-apart'],
-  ...['overlay/frames-1', 'overlay/rr-pinned', 'overlay/rr-apart', 'overlay-wiregro/tcp-1'],
+  ...['one-host/tcp-1', 'one-host/frames-1', 'one-host/rr-pinned', 'one-host/rr-apart', 'one-host/crr'],
+  ...['overlay/frames-1', 'overlay/rr-pinned', 'overlay/rr-apart', 'overlay/crr', 'overlay-wiregro/tcp-1'],
 ]);
 /** Systems that the quick run leaves out: each is slower than another one of the same make. */
 const notQuick: ReadonlySet<SystemName> = new Set(['weft-reference', 'ovs-tso-veth']);

@@ -29,9 +29,11 @@ export function bound(better: FigureResult['better'], value: number | null): str
 export function notes({ details, failures }: SystemResult): string {
   const reordered = details['reorderedFrames']?.max ?? 0;
   const doubt = doubtOf(details);
+  const failed = details['failedConnections']?.max ?? 0;
   const [first, ...more] = failures;
   return [
     ...(reordered > 0 ? [`up to ${reordered} frames out of order`] : []),
+    ...(failed > 0 ? [`up to ${failed} connections failed`] : []),
     ...(doubt === null ? [] : [doubt]),
     ...(first === undefined ? [] : [`failed: ${first.split('\n', 1)[0] ?? ''}`]),
     ...(more.length === 0 ? [] : [`${more.length} more failed`]),

@@ -28,6 +28,8 @@ const GIGABYTE = 1e9;
 /** Time beyond what the load itself takes. */
 const GRACE_MS = 20_000;
 const IDLE_MS = 500;
+/** Connections that a client has under way. */
+const AT_ONCE = 32;
 const WARMUP_SECONDS = 0.5;
 /** With 10,000 flows, each must be decided before counting begins. */
 const LONG_WARMUP_SECONDS = 1.5;
@@ -59,6 +61,7 @@ export const loads = {
   'rr-pinned': requests('Request/response over TCP, all on one CPU', 'together'),
   'rr-apart': requests('Request/response over TCP, client and server on one CPU, the switch on another', 'apart'),
   rr: requests('Request/response over TCP, not pinned', 'anywhere'),
+  crr: connections('New connections over TCP, client and server on one CPU, the switch on another'),
   cpu: cpuSeconds('CPU seconds a gigabyte of TCP, all processes and the kernel'),
   interop: tcp('TCP, 1 stream, weft and the kernel as peers', 1),
   routed: tcp('TCP, 1 stream, switched, routed and translated', 1),
@@ -234,6 +237,47 @@ async function ask(
     await ended(asking, seconds + WARMUP_SECONDS);
     const report = JSON.parse(asking.stdout) as RequestReport;
     return { value: report.transactions / report.seconds, details: { p50Us: report.p50Us, p99Us: report.p99Us } };
+  } finally {
+    await answering.stop('SIGKILL');
+  }
+}
+
+// Connections
+
+interface ConnectionReport {
+  readonly connections: number;
+  readonly failed: number;
+  readonly seconds: number;
+  readonly p50Us: number;
+  readonly p99Us: number;
+}
+
+/** The switch has a CPU of its own, so that it is not the load that takes its time. */
+function connections(title: string): Load {
+  return {
+    title,
+    unit: 'connections/s',
+    better: 'higher',
+    run: (endpoints, seconds) => placed('apart', endpoints.pids, (prefix) => connectAgain(endpoints, prefix, seconds)),
+  };
+}
+
+async function connectAgain(
+  { client, server, serverIp }: Endpoints,
+  prefix: readonly string[],
+  seconds: number,
+): Promise<Sample> {
+  const answering = await serve(server, ['crr-server', '--port', String(PORT)], prefix);
+  try {
+    const to = ['--to', serverIp, '--port', String(PORT), '--at-once', String(AT_ONCE)];
+    const times = ['--warmup', String(WARMUP_SECONDS), '--seconds', String(seconds)];
+    const connecting = client.start([...prefix, loadTool.path, 'crr-client', ...to, ...times]);
+    await ended(connecting, seconds + WARMUP_SECONDS);
+    const report = JSON.parse(connecting.stdout) as ConnectionReport;
+    return {
+      value: report.connections / report.seconds,
+      details: { p50Us: report.p50Us, p99Us: report.p99Us, failedConnections: report.failed },
+    };
   } finally {
     await answering.stop('SIGKILL');
   }

@@ -1,11 +1,13 @@
 /**
- * The load of the benchmark for what iperf3 cannot do: small datagrams at high rates, and
- * requests with responses.
+ * The load of the benchmark for what iperf3 cannot do: small datagrams at high rates,
+ * requests with responses, and new connections.
  *
- *   load send       UDP datagrams, paced or at full speed, of one flow or of many
- *   load sink       receives them: how many, how fast, and in which order
- *   load rr-server  answers one byte with one byte over TCP
- *   load rr-client  sends requests, one at a time
+ *   load send        UDP datagrams, paced or at full speed, of one flow or of many
+ *   load sink        receives them: how many, how fast, and in which order
+ *   load rr-server   answers one byte with one byte over TCP
+ *   load rr-client   sends requests, one at a time
+ *   load crr-server  the same for any number of connections at once
+ *   load crr-client  a new connection for each request, several at once (connections.h)
  *
  * The sender does what applications do: it has ordinary sockets, connected if a socket has one
  * destination, and gives the kernel several datagrams in a call. It neither builds frames nor
@@ -23,25 +25,10 @@
  * error what failed and exits with 1. Servers print `ready` first, and end when their standard
  * input does.
  */
-#include <arpa/inet.h>
-#include <fcntl.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
 
-#include <algorithm>
-#include <cerrno>
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <map>
-#include <string>
-#include <string_view>
-#include <vector>
+#include "connections.h"
+#include "program.h"
 
 namespace {
 
@@ -69,85 +56,6 @@ struct Mark {
   uint32_t counted;
 };
 static_assert(sizeof(Mark) == 16);
-
-[[noreturn]] void fail(const char* what) {
-  fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
-  exit(1);
-}
-
-[[noreturn]] void usage(const std::string& what) {
-  fprintf(stderr, "load: %s\n", what.c_str());
-  exit(2);
-}
-
-/** Nanoseconds of CLOCK_MONOTONIC. */
-int64_t now() {
-  timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec * 1'000'000'000LL + time.tv_nsec;
-}
-
-void sleepFor(int64_t ns) {
-  const timespec time{.tv_sec = ns / 1'000'000'000, .tv_nsec = ns % 1'000'000'000};
-  clock_nanosleep(CLOCK_MONOTONIC, 0, &time, nullptr);
-}
-
-/** Options of the form `--name value`. */
-class Options {
- public:
-  Options(int count, char** words) {
-    for (int i = 0; i < count; i += 2) {
-      const std::string_view name = words[i];
-      if (!name.starts_with("--") || i + 1 == count) usage("expected --name value: " + std::string(name));
-      values_[std::string(name.substr(2))] = words[i + 1];
-    }
-  }
-
-  const std::string& text(const char* name) const {
-    const auto found = values_.find(name);
-    if (found == values_.end()) usage(std::string("missing: --") + name);
-    return found->second;
-  }
-
-  double number(const char* name) const { return numberOf(text(name)); }
-
-  std::vector<size_t> numbers(const char* name) const {
-    std::vector<size_t> all;
-    std::string_view rest = text(name);
-    while (!rest.empty()) {
-      const size_t comma = std::min(rest.find(','), rest.size());
-      all.push_back(static_cast<size_t>(numberOf(std::string(rest.substr(0, comma)))));
-      rest.remove_prefix(std::min(comma + 1, rest.size()));
-    }
-    return all;
-  }
-
- private:
-  static double numberOf(const std::string& text) {
-    char* end;
-    const double value = strtod(text.c_str(), &end);
-    if (text.empty() || *end != '\0' || !(value >= 0)) usage("not a number: " + text);
-    return value;
-  }
-
-  std::map<std::string, std::string> values_;
-};
-
-sockaddr_in address(const std::string& ip, int port) {
-  sockaddr_in result{};
-  result.sin_family = AF_INET;
-  result.sin_port = htons(static_cast<uint16_t>(port));
-  if (inet_pton(AF_INET, ip.c_str(), &result.sin_addr) != 1) usage("not an IPv4 address: " + ip);
-  return result;
-}
-
-/** Is the other end of the standard input closed? */
-bool inputEnded() {
-  pollfd input{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
-  if (poll(&input, 1, 0) <= 0) return false;
-  char ignored[64];
-  return read(STDIN_FILENO, ignored, sizeof ignored) <= 0;
-}
 
 // send
 
@@ -365,12 +273,7 @@ void withoutDelay(int fd) {
 
 /** Serves one client, until it closes the connection. */
 int rrServer(const Options& options) {
-  const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  const int on = 1;
-  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  const sockaddr_in any = address("0.0.0.0", static_cast<int>(options.number("port")));
-  if (bind(listener, reinterpret_cast<const sockaddr*>(&any), sizeof any) < 0) fail("bind");
-  if (listen(listener, 1) < 0) fail("listen");
+  const int listener = listening(static_cast<int>(options.number("port")), 1);
   puts("ready");
   fflush(stdout);
   const int fd = accept(listener, nullptr, nullptr);
@@ -408,11 +311,8 @@ int rrClient(const Options& options) {
   run(warmupNs);
   const double seconds = run(runNs);
   std::sort(tookNs.begin(), tookNs.end());
-  const auto quantileUs = [&](double q) {
-    return static_cast<double>(tookNs[static_cast<size_t>(q * static_cast<double>(tookNs.size() - 1))]) / 1e3;
-  };
   printf("{\"transactions\": %zu, \"seconds\": %.6f, \"p50Us\": %.1f, \"p99Us\": %.1f}\n", tookNs.size(), seconds,
-         quantileUs(0.5), quantileUs(0.99));
+         quantileUs(tookNs, 0.5), quantileUs(tookNs, 0.99));
   return 0;
 }
 
@@ -425,5 +325,7 @@ int main(int count, char** words) {
   if (verb == "sink") return sink(options);
   if (verb == "rr-server") return rrServer(options);
   if (verb == "rr-client") return rrClient(options);
-  usage("expected send, sink, rr-server or rr-client");
+  if (verb == "crr-server") return crrServer(options);
+  if (verb == "crr-client") return crrClient(options);
+  usage("expected send, sink, rr-server, rr-client, crr-server or crr-client");
 }

@@ -80,9 +80,41 @@ t.test('the load tool', { skip: needsRoot }, async (t) => {
     t.equal(await server.wait(), 0, 'and ends with its client');
   });
 
+  t.test('makes connections, as many at once as asked, and leaves none behind', async (t) => {
+    const namespace = await openLab(t).namespace('load');
+    const server = namespace.start([loadTool.path, 'crr-server', '--port', PORT]);
+    await server.says('ready');
+    const words = ['--to', '127.0.0.1', '--port', PORT, '--at-once', '32', '--warmup', '0.1', '--seconds', '0.3'];
+    const report = JSON.parse(await namespace.run([loadTool.path, 'crr-client', ...words])) as Record<string, number>;
+    t.ok(
+      report['connections']! > 32 && report['seconds']! >= 0.3,
+      `${report['connections']} in ${report['seconds']} s`,
+    );
+    t.equal(report['failed'], 0);
+    t.ok(report['p50Us']! > 0 && report['p50Us']! <= report['p99Us']!);
+    const counters = await namespace.run(['cat', '/proc/net/sockstat']);
+    t.match(counters, /^TCP: .* tw 0 /m, 'nothing waits: each was closed by a reset');
+    const opened = await namespace.run(['nstat', '--zeros', '--noupdate', '--ignore', 'TcpPassiveOpens']);
+    const passive = Number(/TcpPassiveOpens\s+(\d+)/.exec(opened)?.[1]);
+    t.ok(passive >= report['connections']!, `the kernel has seen ${passive}`);
+    server.end();
+    t.equal(await server.wait(), 0, 'and ends with its input');
+
+    const refused = await namespace.attempt([loadTool.path, 'crr-client', ...words]);
+    t.equal(refused.code, 1);
+    t.match(refused.stderr, /^load: no connection was answered, [1-9]\d* failed\n$/);
+  });
+
   t.test('refuses what it does not understand', async (t) => {
     const namespace = await openLab(t).namespace('load');
-    for (const words of ['sned', 'sink --port 1', 'send --to nowhere', 'sink --port x --ports 1', 'rr-server --port']) {
+    for (const words of [
+      'sned',
+      'sink --port 1',
+      'send --to nowhere',
+      'sink --port x --ports 1',
+      'rr-server --port',
+      'crr-client --to 1',
+    ]) {
       const { code, stderr } = await namespace.attempt([loadTool.path, ...words.split(' ')]);
       t.equal(code, 2, words);
       t.match(stderr, /^load: .+\n$/);

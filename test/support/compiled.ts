@@ -1,6 +1,6 @@
-/** C++ programs that tests and benchmarks run: compiled if the source is newer than the program. */
+/** C++ programs that tests and benchmarks run: compiled if the source, or a header beside it, is newer than the program. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { packageRoot } from '../../src/package.ts';
 
@@ -10,13 +10,16 @@ export interface Compiled {
   build(): void;
 }
 
-/** @param source a single file, relative to the root of the package; `to` is relative to `build/` */
+/** @param source a single file, which includes headers at most, relative to the root of the package; `to` is relative to `build/` */
 export function compiled(source: string, to: string): Compiled {
   const [from, path] = [join(packageRoot, source), join(packageRoot, 'build', to)];
   return {
     path,
     build() {
-      if (existsSync(path) && statSync(path).mtimeMs > statSync(from).mtimeMs) return;
+      const headers = readdirSync(dirname(from)).filter((name) => name.endsWith('.h'));
+      const sources = [from, ...headers.map((name) => join(dirname(from), name))];
+      const changedAt = Math.max(...sources.map((file) => statSync(file).mtimeMs));
+      if (existsSync(path) && statSync(path).mtimeMs > changedAt) return;
       mkdirSync(dirname(path), { recursive: true });
       execFileSync('g++', ['-std=c++20', '-O2', '-Wall', '-Wextra', '-o', path, from], {
         stdio: ['ignore', 'inherit', 'inherit'],
