@@ -246,13 +246,16 @@ void Datapath::gather(uint16_t number, Key key, const Frame& frame) {
 // 6. Parked, 7. connection and flow cache, unless that was already looked up for the arrival.
 
 void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, size_t arrival) {
-  const uint32_t parked = pending_.find(words);
-  if (parked != PendingTable::kNone && !is_icmp_error(words.key())) {
-    const Reason refused = pending_.park(parked, words, frame);
+  // Undecided frames of a flow wait together, whether or not its connection has been opened since.
+  Words undecided = words;
+  undecided.set_ct_state(kCtNone);
+  const Key key = undecided.key();
+  const uint32_t parked = pending_.find(undecided);
+  if (parked != PendingTable::kNone && !is_icmp_error(key)) {
+    const Reason refused = pending_.park(parked, undecided, frame);
     if (refused != kNoDrop) drop(number, refused);
     return;
   }
-  const Key key = words.key();
   Found connection;
   Flow* flow;
   if (is_looked_up(arrival)) {
@@ -260,8 +263,10 @@ void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, s
     flow = found_[arrival];
   } else {
     connection = find_connection(words);
-    flow = connection ? flow_of(connection, words) : nullptr;
-    if (!flow) flow = cache_.lookup(words);
+    Words current = undecided;
+    current.set_ct_state(ct_state_of(connection));
+    flow = connection ? flow_of(connection, current) : nullptr;
+    if (!flow) flow = cache_.lookup(current);
   }
   if (!flow) return miss(number, key, frame);
   ++flow->packets;

@@ -40,6 +40,7 @@ bool Datapath::look_up_connections(uint16_t number) {
     const Found found = connections_->find(probe.key, probe.hash);
     if (!found || !is_of(*found.at, found.reply, (*arrivals_)[probe.arrival].key.key())) continue;
     found_connections_[probe.arrival] = found;
+    (*arrivals_)[probe.arrival].key.set_ct_state(ct_state_of(found));
     cache_.prefetch(relaxed_load(found.at->half(found.reply).flow_slot));
   }
   for (const Probe& probe : probes_) {
@@ -57,7 +58,7 @@ uint32_t Datapath::place_of(const Port& port, const Words& key) {
 }
 
 uint32_t Datapath::place_of(const Words& key) {
-  const Port* port = this->port(load16(reinterpret_cast<const uint8_t*>(key.at) + offsetof(Key, in_port) + 2));
+  const Port* port = this->port(load16(reinterpret_cast<const uint8_t*>(key.at) + offsetof(Key, in_port)));
   return port ? place_of(*port, key) : kNowhere;
 }
 
@@ -69,6 +70,11 @@ Datapath::Found Datapath::find_connection(const Words& key) {
   if (!connections_->has_any_in(place) || !tuple_of(key, place, &tuple)) return {};
   const Found found = connections_->find(tuple);
   return found && is_of(*found.at, found.reply, key.key()) ? found : Found{};
+}
+
+uint8_t Datapath::ct_state_of(const Found& connection) {
+  if (!connection || connection.at->kind != ConnectionKind::translated) return kCtNone;
+  return connection.reply ? kCtReply : kCtOriginal;
 }
 
 // The flow of the connection's direction, if it covers the key.
@@ -139,7 +145,7 @@ Reason Datapath::open(const Action& action, const Key& key, Found* connection) {
   const Words words = Words::of(key);
   const uint32_t place = place_of(words);
   if (!connections_ || place == kNowhere || !may_begin(key) || !tuple_of(words, place, &tuple)) return kNoDrop;
-  const Found found = connections_->open(tuple, action.argument, load16(key.in_port + 2), now_ms_);
+  const Found found = connections_->open(tuple, action.argument, load16(key.in_port), now_ms_);
   if (!found) return Reason::connection_limit;
   if (!is_of(*found.at, found.reply, key)) return kNoDrop;
   if (!found.reply && action.reply_flow()) relaxed_store(found.at->half(1).flow, action.reply_flow());

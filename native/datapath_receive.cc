@@ -13,7 +13,7 @@ namespace {
 
 Key key_of_port(uint16_t number) {
   Key key = {};
-  store16(key.in_port + 2, number);
+  store16(key.in_port, number);
   return key;
 }
 

@@ -119,14 +119,14 @@ class FragmentTracker {
 
   // What identifies a datagram.
   struct Identity {
-    uint8_t in_port[4];
+    uint8_t in_port[2];
     uint8_t tun_vni[4];
     uint8_t tun_src[16];
     uint8_t addresses[32];
     uint8_t id[4];
     uint8_t protocol;  // IPv4 only
     uint8_t version;
-    uint8_t padding[2];
+    uint8_t padding[4];
   };
   static_assert(sizeof(Identity) == 64);
 

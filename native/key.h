@@ -12,7 +12,8 @@
 namespace weft {
 
 struct Key {
-  uint8_t in_port[4];
+  uint8_t in_port[2];
+  uint8_t ct_state[2];
   uint8_t tun_vni[4];
   uint8_t tun_src[16];
   uint8_t eth_dst[6];
@@ -36,10 +37,10 @@ inline constexpr size_t kKeyBytes = 104;
 inline constexpr size_t kKeyWords = kKeyBytes / 8;
 
 #define WEFT_FIELDS(X)                                                                                 \
-  X(in_port, 0, 4) X(tun_vni, 4, 4) X(tun_src, 8, 16) X(eth_dst, 24, 6) X(eth_src, 30, 6)              \
-  X(eth_type, 36, 2) X(vlan_tci, 38, 2) X(ip_src, 40, 16) X(ip_dst, 56, 16) X(ip_proto, 72, 1)         \
-  X(ip_tos, 73, 1) X(ip_ttl, 74, 1) X(ip_frag, 75, 1) X(l4_src, 76, 2) X(l4_dst, 78, 2)                \
-  X(nd_lla, 80, 6) X(icmp_id, 86, 2) X(nd_target, 88, 16)
+  X(in_port, 0, 2) X(ct_state, 2, 2) X(tun_vni, 4, 4) X(tun_src, 8, 16) X(eth_dst, 24, 6)              \
+  X(eth_src, 30, 6) X(eth_type, 36, 2) X(vlan_tci, 38, 2) X(ip_src, 40, 16) X(ip_dst, 56, 16)          \
+  X(ip_proto, 72, 1) X(ip_tos, 73, 1) X(ip_ttl, 74, 1) X(ip_frag, 75, 1) X(l4_src, 76, 2)              \
+  X(l4_dst, 78, 2) X(nd_lla, 80, 6) X(icmp_id, 86, 2) X(nd_target, 88, 16)
 
 static_assert(sizeof(Key) == kKeyBytes && alignof(Key) == 1);
 #define X(name, at, bytes) static_assert(offsetof(Key, name) == at && sizeof(Key::name) == bytes);
@@ -69,6 +70,12 @@ inline constexpr size_t kMarksWord = offsetof(Key, ip_tos) / 8;
 inline constexpr uint64_t kWithoutMarks = std::bit_cast<uint64_t>(std::array<uint8_t, 8>{0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff});
 static_assert(offsetof(Key, ip_tos) % 8 == 1 && offsetof(Key, ip_ttl) % 8 == 2);
 
+// Values of `ct_state`: the translated connection that a frame belongs to. A frame that waits for a decision has none in
+// its key, because that may change while it waits.
+inline constexpr uint8_t kCtNone = 0;
+inline constexpr uint8_t kCtOriginal = 1;
+inline constexpr uint8_t kCtReply = 2;
+
 // A key or a mask as words, for hashing and comparing.
 struct Words {
   uint64_t at[kKeyWords];
@@ -92,6 +99,8 @@ struct Words {
   }
   // For a key.
   bool is_fragment() const { return reinterpret_cast<const uint8_t*>(at)[offsetof(Key, ip_frag)] != kFragNone; }
+  uint8_t ct_state() const { return reinterpret_cast<const uint8_t*>(at)[offsetof(Key, ct_state) + 1]; }
+  void set_ct_state(uint8_t state) { reinterpret_cast<uint8_t*>(at)[offsetof(Key, ct_state) + 1] = state; }
   bool operator==(const Words&) const = default;
 };
 

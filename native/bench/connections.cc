@@ -154,7 +154,7 @@ struct Switch {
     Key mask = {};
     memset(mask.in_port, 0xff, sizeof mask.in_port);
     Key key = {};
-    key.in_port[3] = 1;
+    key.in_port[1] = 1;
     datapath.flow_put(1, Words::of(key), Words::of(mask), actions.data(), actions.size());
   }
 

@@ -33,7 +33,7 @@ constexpr uint32_t kSizes[] = {1'000, 10'000, 100'000, 1'000'000};
 
 Key key_of(uint32_t flow) {
   Key key = {};
-  key.in_port[3] = static_cast<uint8_t>(1 + flow % 200);
+  key.in_port[1] = static_cast<uint8_t>(1 + flow % 200);
   store32(key.eth_dst + 2, 0x0a000000 + flow / 7);
   store32(key.eth_src + 2, 0x0b000000 + flow);
   store16(key.eth_type, 0x0800);

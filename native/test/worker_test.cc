@@ -117,7 +117,7 @@ void test_under_load(size_t count) {
       upcalls += waiting.upcalls;
       for (size_t i = 0; i < waiting.upcalls; ++i) {
         Key mask = {};
-        memset(mask.in_port, 0xff, 4);
+        memset(mask.in_port, 0xff, sizeof mask.in_port);
         memset(mask.eth_src, 0xff, 6);
         workers.flow_put(++last_id, Words::of(records[i].key), Words::of(mask), actions, 1);
         workers.execute(static_cast<Token>(records[i].token), actions, 2);

@@ -36,6 +36,7 @@ import { emptyKey, writeNumber, type FlowKey } from '../flow/key.ts';
 import type { FlowId, PortNo, Vni } from '../flow/types.ts';
 import { announcement, neighborRequest, replyFrame } from '../pipeline/reply.ts';
 import type { Effect, NeighborName, Tables } from '../pipeline/stage.ts';
+import { withCtState } from '../pipeline/ct-state.ts';
 import { decide, type Decision } from '../pipeline/decide.ts';
 import type { Changes } from '../table/changes.ts';
 import { neighborObject } from '../table/neighbor.ts';
@@ -127,9 +128,10 @@ export class Controller {
     }
   }
 
-  /** Decides without any effect. @param head and @param packetBytes as in `decide` */
+  /** Decides without any effect, whatever the key says about its connection. @param head and @param packetBytes as in `decide` */
   decide(key: FlowKey, head?: Uint8Array, packetBytes?: number): Decision {
-    return decide(key, this.#options.tables, head, packetBytes);
+    const { tables } = this.#options;
+    return decide(withCtState(key, tables), tables, head, packetBytes);
   }
 
   /**
@@ -313,29 +315,31 @@ export class Controller {
   }
 
   #answer(upcall: Upcall): void {
-    const now = this.#options.clock();
-    let decision = this.decide(upcall.key, upcall.head);
-    if (this.#learn(decision.effects, now)) decision = this.decide(upcall.key, upcall.head);
+    const { tables, changes, clock } = this.#options;
+    const now = clock();
+    let key = withCtState(upcall.key, tables);
+    let decision = decide(key, tables, upcall.head);
+    if (this.#learn(decision.effects, now)) decision = decide(key, tables, upcall.head);
     if (decision.opening) {
-      const { tables, changes } = this.#options;
       changes.changed(...tables.connections.open(decision.opening, now));
       this.enforce();
-      decision = decision.opened?.() ?? this.decide(upcall.key, upcall.head);
+      key = withCtState(key, tables);
+      decision = decision.opened?.() ?? decide(key, tables, upcall.head);
       // A thread of the datapath has taken the room in the meantime.
       if (decision.opening) return this.#datapath.execute(upcall.token, [{ op: 'drop', reason: 'connection_limit' }]);
     }
     if (decision.neighbor) {
       const { vni, ip } = decision.neighbor;
       // Asked before it waits, because flows that wait for a neighbor are decided again when it changes.
-      this.#options.tables.neighbors.ask(vni, ip, now);
+      tables.neighbors.ask(vni, ip, now);
       this.enforce();
       if (this.#resolver.wait(decision.neighbor, upcall)) this.#ask(decision.neighbor, now);
       return;
     }
 
-    if (decision.cacheable) decision = this.#cache(upcall.key, decision, now)?.decision ?? decision;
+    if (decision.cacheable) decision = this.#cache(key, decision, now)?.decision ?? decision;
     if (decision.reason) {
-      this.drops.add(upcall.key, decision, now);
+      this.drops.add(key, decision, now);
       this.#defend(this.clashes.note(upcall, decision.reason, now), now);
     }
     this.#datapath.execute(upcall.token, decision.actions);
@@ -343,7 +347,7 @@ export class Controller {
     const mtu = mtuOf(decision.actions);
     // The cached decision is for packets of any size. What to tell the sender of this one is decided for it alone.
     if (mtu !== undefined && upcall.packetBytes > mtu) {
-      this.#reply(this.decide(upcall.key, upcall.head, upcall.packetBytes), upcall, now);
+      this.#reply(decide(key, tables, upcall.head, upcall.packetBytes), upcall, now);
     }
   }
 
@@ -435,6 +439,8 @@ export class Controller {
     // If its connection has ended, the next frame opens another one or is refused.
     if (first?.op === 'nat' && !this.#options.tables.connections.isOpen(first)) return this.#drop(flow);
     const key = this.flows.readKey(id, this.#key);
+    // No frame has this key any more.
+    if (withCtState(key, this.#options.tables) !== key) return this.#drop(flow);
     const decision = this.decide(key);
     if (!decision.cacheable || decision.mask !== then.mask || this.#hasNews(decision.effects)) return this.#drop(flow);
     this.flows.put(key, decision, nowMs);

@@ -7,7 +7,7 @@
  * first bytes (`FlowView.isOneOf`). A key and a mask together are a megaflow: it covers every
  * frame whose key is the same under the mask.
  */
-import { fieldList, fields, KEY_BYTES, type Field, type FieldName } from './fields.ts';
+import { ctState, fieldList, fields, KEY_BYTES, type Field, type FieldName } from './fields.ts';
 import { formatIp, formatMac, isIp4, type Vni } from './types.ts';
 
 /** KEY_BYTES bytes. Must not change while anybody reads it. */
@@ -124,6 +124,8 @@ function maskFields(mask: FlowMask): FieldName[] {
   return fieldList.filter((field) => mask[field.offset] !== 0).map((field) => field.name);
 }
 
+const ctStateNames = Object.keys(ctState);
+
 const etherTypes: Record<number, string> = { 0x0800: 'ip', 0x86dd: 'ipv6', 0x0806: 'arp' };
 
 /** One field as operators read it, `ip_dst=10.0.0.2`. */
@@ -141,7 +143,9 @@ export function formatField(name: FieldName, key: FlowKey, portName: (port: numb
         const type = readNumber(key, field);
         return `${name}=${etherTypes[type] ?? `0x${type.toString(16).padStart(4, '0')}`}`;
       }
-      return `${name}=${readNumber(key, field)}`;
+      return name === 'ct_state'
+        ? `${name}=${ctStateNames[readNumber(key, field)]}`
+        : `${name}=${readNumber(key, field)}`;
     case 'u8':
     case 'u32':
       return `${name}=${readNumber(key, field)}`;

@@ -6,10 +6,11 @@
  * own MAC and address as source, the known neighbor's MAC as destination.
  */
 import { WeftError } from '../error.ts';
-import { fields, FRAG_FIRST, FRAG_LATER, FRAG_NONE, type FieldName } from '../flow/fields.ts';
+import { fieldList, fields, FRAG_FIRST, FRAG_LATER, FRAG_NONE, type FieldName } from '../flow/fields.ts';
 import { emptyKey, readBytes, readNumber, writeNumber, type FlowKey } from '../flow/key.ts';
 import { isIp4, isZero, parseIp, parseMac, type PortNo } from '../flow/types.ts';
 import { didYouMean } from '../model/nearest.ts';
+import { withCtState } from '../pipeline/ct-state.ts';
 import type { Tables } from '../pipeline/stage.ts';
 import { gatewayMac, type VirtualNetwork } from '../table/topology.ts';
 import { ETH_ARP, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
@@ -63,6 +64,9 @@ const aliases: Record<string, FieldName> = {
   nd_tll: 'nd_lla',
 };
 
+/** The fields of a frame. The state of its connection follows from those. */
+const givenFields = fieldList.map(({ name }) => name).filter((name) => name !== 'ct_state');
+
 const fragments: Record<string, number> = { no: FRAG_NONE, first: FRAG_FIRST, later: FRAG_LATER };
 
 /** @throws WeftError('invalid') that names the part that was not understood */
@@ -90,9 +94,9 @@ export function parseFlow(text: string, tables: Tables, portByName: (name: strin
       continue;
     }
     const word = part.slice(0, equals);
-    const name = word in fields ? (word as FieldName) : aliases[word];
+    const name = givenFields.find((field) => field === word) ?? aliases[word];
     if (!name) {
-      const known = [...Object.keys(fields), ...Object.keys(aliases)];
+      const known = [...givenFields, ...Object.keys(aliases)];
       throw new WeftError(
         'invalid',
         `flow: field "${word}" is not known${didYouMean(word, known) || ':'} accepted are ${known.join(', ')}`,
@@ -103,7 +107,7 @@ export function parseFlow(text: string, tables: Tables, portByName: (name: strin
   if (!given.has('in_port'))
     throw new WeftError('invalid', 'flow: in_port is missing: name the endpoint that sends the frame');
   complete(key, given, tables);
-  return key;
+  return withCtState(key, tables);
 }
 
 function writeField(

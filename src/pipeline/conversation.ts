@@ -2,7 +2,7 @@
  * Conversations: what a packet that is translated has to do with connections, and how it goes on with
  * the one that it belongs to. The same for the outside and for weft's own sockets.
  */
-import { networkOf, turned, type Place, type Tuple } from '../flow/connection.ts';
+import { INTERNAL, networkOf, OUTSIDE, turned, type Place } from '../flow/connection.ts';
 import type { FlowView } from '../flow/view.ts';
 import { connectionObject, endpointOf, type Found, type Opening } from '../table/connections.ts';
 import { networkObject, type VirtualNetwork } from '../table/topology.ts';
@@ -10,24 +10,39 @@ import { ETH_IPV4 } from '../wire/ethernet.ts';
 import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
 import { ICMP_REDIRECT, ICMP_SOURCE_QUENCH, isIcmpError } from '../wire/icmp-error.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
+import type { FrameOrigin } from './origin.ts';
 import { refuse, routeTo, sendTo } from './routed.ts';
 import {
   drop,
+  type Conversation,
   type Drop,
   type Entered,
   type Nat,
   type Routed,
   type StageResult,
   type Tables,
+  type Connected,
   type Verdict,
 } from './stage.ts';
 import { text, type Text } from './text.ts';
 
 /** The relation of a packet to connections: part of a conversation, an error about one, or neither. */
-export type Subject =
-  | { readonly kind: 'conversation'; readonly protocol: number; readonly tuple: Tuple; readonly isRequest: boolean }
-  | { readonly kind: 'error' }
-  | undefined;
+export type Subject = Conversation | { readonly kind: 'error' } | undefined;
+
+/** Where the tuples of packets with this origin are meaningful. */
+export function placeOf(origin: FrameOrigin): Place {
+  return origin.kind === 'outside' ? OUTSIDE : origin.kind === 'internal' ? INTERNAL : origin.network.vni;
+}
+
+/** What a packet has to do with connections, and the one that it belongs to or is an error about. */
+export function relationOf(
+  view: FlowView,
+  { tables, origin, connection }: Connected,
+): { readonly subject: Subject; readonly found: Found | undefined } {
+  if (connection) return connection;
+  const subject = subjectOf(view);
+  return { subject, found: subject?.kind === 'error' ? quotedConnection(view, tables, placeOf(origin)) : undefined };
+}
 
 /** Sends a packet that came in at `place` to the endpoint of its connection. */
 export function toEndpoint(
@@ -92,21 +107,22 @@ export function wayOf(subject: NonNullable<Subject>): string {
   return subject.kind === 'error' ? 'an error about it' : 'addresses translated';
 }
 
-/** The live connection of a packet seen in this place, or of the packet that an error there quotes. */
-export function find(
+/** The live connection of a packet seen in this place. The decision depends on it from now on. */
+export function useConnection(
   view: FlowView,
   { connections }: Tables,
   place: Place,
-  subject: NonNullable<Subject>,
+  { protocol, tuple, isRequest }: Conversation,
 ): Found | undefined {
-  if (subject.kind === 'conversation') {
-    const { protocol, tuple } = subject;
-    view.consult(connectionObject(place, protocol, tuple));
-    const found = connections.lookup(place, protocol, tuple);
-    // For a ping, the request begins a connection and the reply does not.
-    const isEcho = protocol === IP_ICMP || protocol === IP_ICMPV6;
-    return isEcho && found?.reply === subject.isRequest ? undefined : found;
-  }
+  view.consult(connectionObject(place, protocol, tuple));
+  const found = connections.lookup(place, protocol, tuple);
+  // For a ping, the request begins a connection and the reply does not.
+  const isEcho = protocol === IP_ICMP || protocol === IP_ICMPV6;
+  return isEcho && found?.reply === isRequest ? undefined : found;
+}
+
+/** The live connection of the packet that an error seen in this place quotes. */
+function quotedConnection(view: FlowView, { connections }: Tables, place: Place): Found | undefined {
   const quoted = view.quoted();
   return quoted && connections.lookup(place, quoted.protocol, turned(quoted.tuple));
 }

@@ -36,7 +36,7 @@ import type {
   Tables,
   Verdict,
 } from './stage.ts';
-import type { Text } from './text.ts';
+import { text, type Text } from './text.ts';
 
 export interface StageRecord {
   readonly stage: string;
@@ -60,7 +60,7 @@ export interface Decision {
   readonly opening: Opening | undefined;
   /**
    * Decides again, once, from the point on where the connection was missing. Nothing else may have changed; then the
-   * result is that of deciding all of it again.
+   * result is that of deciding all of it again, but that its stages have read what they had read before.
    */
   readonly opened: (() => Decision) | undefined;
   /** For a packet that is translated: the connection that it belongs to. */
@@ -105,7 +105,9 @@ class Trail {
   /** The last stage has another result now, for which it has read nothing more. */
   #passAgain<Found>(result: StageResult<Found>): Found | undefined {
     const { stage, read } = this.#records.at(-1)!;
-    this.#records = this.#records.slice(0, -1);
+    this.#records = this.#records
+      .slice(0, -1)
+      .map((record) => (record.stage === 'connection' ? { ...record, because: justOpened } : record));
     this.#view.takeRead();
     return this.#take(stage, result, read);
   }
@@ -151,6 +153,8 @@ class Trail {
       : this.#effects;
   }
 }
+
+const justOpened = text`a new one`;
 
 function actionsOf(verdict: Verdict): readonly Action[] {
   switch (verdict.kind) {

@@ -19,10 +19,10 @@ import type { FlowView } from '../flow/view.ts';
 import { clientOf } from '../table/connections.ts';
 import { internalObject, type Internal } from '../table/topology.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
-import { find, natOf, open, refuseStray, subjectOf, toEndpoint, wayOf } from './conversation.ts';
+import { natOf, open, refuseStray, relationOf, toEndpoint, wayOf } from './conversation.ts';
 import type { PortOrigin } from './origin.ts';
 import { refuseWrongHeader } from './routed.ts';
-import { drop, next, type Entered, type Known, type Routed, type StageResult } from './stage.ts';
+import { drop, next, type Entered, type Known, type Routed, type StageResult, type Connected } from './stage.ts';
 import { text } from './text.ts';
 
 /** Ingress for packets from the sockets. */
@@ -37,12 +37,11 @@ export function fromInternal(view: FlowView, { tables }: Known, internal: Intern
 }
 
 /** Sends a packet of a socket to the endpoint of its connection. */
-export function answerClient(view: FlowView, known: Entered): StageResult<Routed> {
+export function answerClient(view: FlowView, known: Connected): StageResult<Routed> {
   const wrong = refuseWrongHeader(view);
   if (wrong) return wrong;
-  const subject = subjectOf(view);
-  const found = subject && find(view, known.tables, INTERNAL, subject);
-  return found
+  const { subject, found } = relationOf(view, known);
+  return subject && found
     ? toEndpoint(view, known, INTERNAL, subject, found)
     : drop('no_connection', text`no client of weft’s own sockets has this connection`);
 }
@@ -50,7 +49,7 @@ export function answerClient(view: FlowView, known: Entered): StageResult<Routed
 /** Decides about a packet for the gateway itself; undefined if weft listens on no such port. */
 export function toInternal(
   view: FlowView,
-  known: Entered,
+  known: Connected,
   { network, port }: PortOrigin,
   gateway: Uint8Array,
 ): StageResult<Routed> | undefined {
@@ -66,7 +65,7 @@ export function toInternal(
     'l4_dst',
     ports.map((l4Port) => Uint8Array.of(l4Port >>> 8, l4Port)),
   );
-  const subject = isServed ? subjectOf(view) : undefined;
+  const { subject, found } = isServed ? relationOf(view, known) : notServed;
   if (subject?.kind !== 'conversation') return undefined;
 
   const { protocol, tuple } = subject;
@@ -74,7 +73,6 @@ export function toInternal(
   if (stray) return stray;
   const client = topology.clients.of(port.portNo);
   const what = text`port ${tuple.destinationPort} of the gateway is weft’s own`;
-  const found = find(view, tables, network.vni, subject);
   if (!found || clientOf(connections.tuples(found.slot)) !== client) {
     return open(view, known, { vni: network.vni, protocol, original: tuple, socket, client }, what);
   }
@@ -88,3 +86,5 @@ export function toInternal(
   } as const;
   return next(text`${what}: ${nat.name}, ${wayOf(subject)}`, { tables, origin: known.origin, way, nat });
 }
+
+const notServed = { subject: undefined, found: undefined };

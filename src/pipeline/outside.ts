@@ -17,12 +17,21 @@
 import { isIp4, sameBytes } from '../flow/types.ts';
 import { OUTSIDE } from '../flow/connection.ts';
 import type { FlowView } from '../flow/view.ts';
-import { endpointOf } from '../table/connections.ts';
+import { endpointOf, type Found } from '../table/connections.ts';
 import { outsideObject, publishedId, publishedObject, tunnelObject, type Outside } from '../table/topology.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { IP_ICMP, IP_ICMPV6, IP_UDP } from '../wire/ipv4.ts';
 import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
-import { find, natOf, open, refuseStray, subjectOf, toEndpoint, wayOf, type Subject } from './conversation.ts';
+import {
+  natOf,
+  open,
+  refuseStray,
+  relationOf,
+  toEndpoint,
+  useConnection,
+  wayOf,
+  type Subject,
+} from './conversation.ts';
 import type { PortOrigin } from './origin.ts';
 import { isRoutable } from './routable.ts';
 import { refuse, refuseMartian, refuseWrongHeader } from './routed.ts';
@@ -35,6 +44,7 @@ import {
   type Routed,
   type StageResult,
   type Tables,
+  type Connected,
   type Verdict,
 } from './stage.ts';
 import { text } from './text.ts';
@@ -56,12 +66,11 @@ export function fromOutside(view: FlowView, { tables }: Known, outside: Outside)
 }
 
 /** Sends a packet for the transit address to the endpoint of its connection. */
-export function enter(view: FlowView, known: Entered, outside: Outside): StageResult<Routed> {
+export function enter(view: FlowView, known: Connected, outside: Outside): StageResult<Routed> {
   const wrong = refuseWrongHeader(view);
   if (wrong) return wrong;
-  const subject = subjectOf(view);
-  const found = subject && find(view, known.tables, OUTSIDE, subject);
-  return found ? toEndpoint(view, known, OUTSIDE, subject, found) : arrive(view, known, outside, subject);
+  const { subject, found } = relationOf(view, known);
+  return subject && found ? toEndpoint(view, known, OUTSIDE, subject, found) : arrive(view, known, outside, subject);
 }
 
 /** Decides about a packet that does not belong to a connection yet. */
@@ -90,7 +99,7 @@ function arrive(view: FlowView, known: Entered, outside: Outside, subject: Subje
 }
 
 /** Decides about a packet that only the route to the outside matches. */
-export function leave(view: FlowView, known: Entered, origin: PortOrigin): StageResult<Routed> {
+export function leave(view: FlowView, known: Connected, origin: PortOrigin): StageResult<Routed> {
   const { tables } = known;
   const { network } = origin;
   view.consult(outsideObject);
@@ -109,9 +118,9 @@ export function leave(view: FlowView, known: Entered, origin: PortOrigin): Stage
   }
   const stray = refuseStray(view, network, source);
   if (stray) return stray;
-  const subject = subjectOf(view);
-  const injected = refuseVxlan(view, tables, subject);
-  return injected ?? goOut(view, known, { origin, outside, address, source, destination, subject });
+  const relation = relationOf(view, known);
+  const injected = refuseVxlan(view, tables, relation.subject);
+  return injected ?? goOut(view, known, { origin, outside, address, source, destination, ...relation });
 }
 
 /** A packet that may leave. */
@@ -123,14 +132,14 @@ interface Leaving {
   readonly source: Uint8Array;
   readonly destination: Uint8Array;
   readonly subject: Subject;
+  readonly found: Found | undefined;
 }
 
 /** Translates it by its connection. */
 function goOut(view: FlowView, known: Entered, leaving: Leaving): StageResult<Routed> {
-  const { origin, outside, address, source, destination, subject } = leaving;
+  const { origin, outside, address, source, destination, subject, found } = leaving;
   const { tables } = known;
   const { network, port } = origin;
-  const found = subject && find(view, tables, network.vni, subject);
   if (!found && !isRoutable(destination)) return refuseMartian(view, origin, source, destination);
   if (!subject) {
     const protocol = view.number('ip_proto');
@@ -142,7 +151,8 @@ function goOut(view: FlowView, known: Entered, leaving: Leaving): StageResult<Ro
     if (!subject.isRequest) return drop('no_connection', text`a reply to a request that nobody outside has sent`);
     const way = text`${tuple.source} to ${destination}, from ${address}`;
     const opening = { vni: network.vni, protocol, original: tuple, address };
-    return open(view, known, opening, way, () => goOut(view, known, leaving));
+    const opened = () => useConnection(view, tables, network.vni, subject);
+    return open(view, known, opening, way, () => goOut(view, known, { ...leaving, found: opened() }));
   }
   if (subject.kind === 'error') {
     const endpoint = endpointOf(tables.connections.tuples(found.slot));

@@ -47,11 +47,12 @@ import {
   type Stage,
   type StageResult,
   type Tables,
+  type Connected,
   type Verdict,
 } from './stage.ts';
 import { text, type Text } from './text.ts';
 
-export const route: Stage<Entered, Routed> = (view, known) => {
+export const route: Stage<Connected, Routed> = (view, known) => {
   const { origin } = known;
   if (origin.kind === 'outside') return enter(view, known, origin.link);
   if (origin.kind === 'internal') return answerClient(view, known);
@@ -84,7 +85,7 @@ function bridged(
   return next(because, { tables, origin, way: { kind: 'network', network, macs: undefined }, nat: undefined }, effects);
 }
 
-function forGateway(view: FlowView, known: Entered, origin: PortOrigin): StageResult<Routed> {
+function forGateway(view: FlowView, known: Connected, origin: PortOrigin): StageResult<Routed> {
   const type = view.number('eth_type');
   const asked = answer(view, known.tables, origin);
   if (asked) return { ...asked, effects: [...hear(view, known.tables, origin), ...(asked.effects ?? [])] };
@@ -157,7 +158,7 @@ function passedOn(
 /** A gateway of this network or of another one that is here: this host is the gateway of them all. */
 function localGateway(
   view: FlowView,
-  known: Entered,
+  known: Connected,
   origin: PortOrigin,
   to: Route | undefined,
   destination: Uint8Array,
@@ -186,7 +187,7 @@ function localGateway(
 
 function follow(
   view: FlowView,
-  known: Entered,
+  known: Connected,
   origin: PortOrigin,
   found: Route,
   destination: Uint8Array,

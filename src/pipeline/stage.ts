@@ -9,6 +9,7 @@
  * The result may be kept for as long as the flow, so it contains nothing of the view.
  */
 import type { Action } from '../flow/action.ts';
+import type { Tuple } from '../flow/connection.ts';
 import type { DropReason } from '../flow/reason.ts';
 import type { RefusalAnswer } from '../flow/refusal.ts';
 import type { PortNo, Vni } from '../flow/types.ts';
@@ -36,6 +37,26 @@ export interface Known {
 /** What is known after ingress. */
 export interface Entered extends Known {
   readonly origin: FrameOrigin;
+}
+
+/** What is known after connection. */
+export interface Connected extends Entered {
+  /** The translated connection that the packet belongs to. */
+  readonly connection: ConnectionOfPacket | undefined;
+}
+
+/** A packet that can belong to a connection. */
+export interface Conversation {
+  readonly kind: 'conversation';
+  readonly protocol: number;
+  readonly tuple: Tuple;
+  readonly isRequest: boolean;
+}
+
+/** A packet as part of its connection. */
+export interface ConnectionOfPacket {
+  readonly found: Found;
+  readonly subject: Conversation;
 }
 
 /** What is known after route. */

@@ -2,6 +2,7 @@
 import t from 'tap';
 import { extract } from '../../src/flow/extract.ts';
 import { fields } from '../../src/flow/fields.ts';
+import type { Decision } from '../../src/pipeline/decide.ts';
 import { emptyKey, writeNumber } from '../../src/flow/key.ts';
 import { parseIp, type Vni } from '../../src/flow/types.ts';
 import { publishedId } from '../../src/table/topology.ts';
@@ -57,7 +58,10 @@ for (const [name, open] of Object.entries(datapaths)) {
         tables.connections.open(decision.opening!, 0);
         const again = controller.decide(key, frame);
         t.equal(again.verdict, 'forward');
-        t.same(decision.opened!(), again);
+        const opened = decision.opened!();
+        const result = ({ consulted, ...rest }: Decision) => ({ ...rest, stages: [], consulted: consulted.toSorted() });
+        t.same(result(opened), result(again));
+        t.same(opened.stages.at(-1), again.stages.at(-1));
       }
       net.close();
     });

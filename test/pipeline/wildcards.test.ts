@@ -7,10 +7,11 @@ import t from 'tap';
 import { routing } from '../../src/cluster/routing.ts';
 import { Decisions } from '../../src/control/decisions.ts';
 import { fieldList, fields } from '../../src/flow/fields.ts';
-import { applyMask, bytesId, emptyKey, megaflowId, writeNumber, type FlowKey } from '../../src/flow/key.ts';
+import { applyMask, bytesId, emptyKey, megaflowId, writeNumber } from '../../src/flow/key.ts';
 import { isIp4, linkLocalOf, parseIp, sameBytes, type PortNo, type Vni } from '../../src/flow/types.ts';
 import type { Tables } from '../../src/pipeline/stage.ts';
 import { renderText } from '../../src/pipeline/text.ts';
+import { withCtState } from '../../src/pipeline/ct-state.ts';
 import { decide, type Decision } from '../../src/pipeline/decide.ts';
 import { Changes } from '../../src/table/changes.ts';
 import { clientAddress } from '../../src/table/clients.ts';
@@ -295,20 +296,22 @@ t.test(`flipping wildcarded fields changes nothing (seed ${seed})`, async (t) =>
   for (let round = 0; round < ROUNDS || (round < 10 * ROUNDS && isMissing()); round++) {
     const tables = randomTables(random);
     for (let i = 0; i < FLOWS / ROUNDS; i++) {
-      const key: FlowKey = emptyKey();
-      for (const { name } of fieldList) randomize(key, name, random);
-      if (random.chance(0.6)) makeHonest(key, tables, random);
+      const made = emptyKey();
+      for (const { name } of fieldList) randomize(made, name, random);
+      if (random.chance(0.6)) makeHonest(made, tables, random);
+      let key = withCtState(made, tables);
       let decision = decide(key, tables);
       reached.add(decision.reason ?? decision.verdict);
       if (decision.opening && 'socket' in decision.opening) reached.add('connect to a socket');
       if (decision.opening && random.chance(0.8)) {
         tables.connections.open(decision.opening, 0);
-        const again = decide(key, tables);
+        const again = decide(withCtState(key, tables), tables);
         if (decision.opened) {
           const opened = decision.opened();
           if (everything(opened) !== everything(again)) t.same(everything(opened), everything(again));
         }
         decision = again;
+        key = withCtState(key, tables);
         reached.add(`${decision.verdict}, connected`);
       }
       for (const { name, offset, size } of fieldList) {
@@ -316,7 +319,8 @@ t.test(`flipping wildcarded fields changes nothing (seed ${seed})`, async (t) =>
         randomize(other, name, random);
         // The part of the field that was used stays: nothing, its beginning, or all of it.
         for (let i = offset; i < offset + size; i++) if (decision.mask[i] !== 0) other[i] = key[i]!;
-        if (sameBytes(other, key)) continue;
+        // The datapath writes the state of the connection, which other fields change.
+        if (sameBytes(other, key) || withCtState(other, tables) !== other) continue;
         const again = decide(other, tables);
         if (JSON.stringify(verdict(again)) !== JSON.stringify(verdict(decision))) {
           t.same(verdict(again), verdict(decision), `${name} is wildcarded and yet decides`);
@@ -328,10 +332,11 @@ t.test(`flipping wildcarded fields changes nothing (seed ${seed})`, async (t) =>
   for (const outcome of OUTCOMES) t.ok(reached.has(outcome), `the flows reach ${outcome}`);
 });
 
-/** Everything that anybody can see of a decision. */
+/** Everything that anybody can see of a decision, of its stages the last one. */
 function everything(decision: Decision): string {
-  const stages = decision.stages.map(({ because, ...stage }) => ({ ...stage, because: renderText(because) }));
-  return JSON.stringify({ ...decision, stages });
+  const last = decision.stages.at(-1)!;
+  const consulted = decision.consulted.toSorted();
+  return JSON.stringify({ ...decision, consulted, stages: { ...last, because: renderText(last.because) } });
 }
 
 t.test(`equal decisions are one object, others never (seed ${seed})`, async (t) => {
@@ -345,7 +350,7 @@ t.test(`equal decisions are one object, others never (seed ${seed})`, async (t) 
     const key = emptyKey();
     for (const { name } of fieldList) randomize(key, name, random);
     makeHonest(key, tables, random);
-    const decision = decide(key, tables);
+    const decision = decide(withCtState(key, tables), tables);
     if (!decision.cacheable) continue;
     cached++;
     const interned = decisions.intern(decision);

@@ -5,16 +5,16 @@
  */
 import type { Action } from '../../flow/action.ts';
 import type { Place, Tuple } from '../../flow/connection.ts';
-import { fields } from '../../flow/fields.ts';
-import { covers, readBytes, readNumber, type FlowKey } from '../../flow/key.ts';
+import { isOf, tupleOfKey } from '../../flow/connection-of-key.ts';
+import { ctState, fields } from '../../flow/fields.ts';
+import { covers, readNumber, writeNumber, type FlowKey } from '../../flow/key.ts';
 import type { DropReason } from '../../flow/reason.ts';
 import type { FlowId } from '../../flow/types.ts';
-import { ETH_IPV4, ETH_IPV6 } from '../../wire/ethernet.ts';
-import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from '../../wire/icmp.ts';
-import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../../wire/ipv4.ts';
+import { ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST } from '../../wire/icmp.ts';
+import { IP_ICMP, IP_ICMPV6 } from '../../wire/ipv4.ts';
 import type { ReferenceConnections } from './connections.ts';
 import type { CacheEntry, FlowCache } from './flow-cache.ts';
-import { isOf, l4Offset, translateAddresses, translateRelated } from './nat.ts';
+import { l4Offset, translateAddresses, translateRelated } from './nat.ts';
 import type { Frame } from './offload.ts';
 import { track } from './track.ts';
 
@@ -58,6 +58,14 @@ export class Connector {
     return packet && this.#ifOf(this.#store.find(packet.place, packet.protocol, packet.tuple), key);
   }
 
+  /** The key by which its cached flow is found: with the state of its connection. */
+  keyOf({ slot, reply }: ConnectionFound, key: FlowKey): FlowKey {
+    if (this.#store.records.kind(slot) !== 'translated') return key;
+    const current = key.slice();
+    writeNumber(current, fields.ct_state, reply ? ctState.reply : ctState.original);
+    return current;
+  }
+
   /** The flow of the connection's direction, if it covers the key. */
   flowOf({ slot, reply }: ConnectionFound, key: FlowKey): CacheEntry | undefined {
     const flow = this.#cache.byId(this.#store.records.flow(slot, reply));
@@ -82,7 +90,7 @@ export class Connector {
       return undefined;
     }
     const { place, protocol, tuple } = packet;
-    const owner = readNumber(key, fields.in_port) & 0xffff;
+    const owner = readNumber(key, fields.in_port);
     const handle = this.#store.track([place, replies], protocol, tuple, owner, this.#clock());
     if (handle < 0) return 'connection_limit';
     const found = this.#ifOf(handle, key);
@@ -127,19 +135,8 @@ export class Connector {
   /** The tuple that identifies its connection; undefined for a packet that cannot belong to one. */
   #packetOf(key: FlowKey): Packet | undefined {
     const place = this.#placeOf(key);
-    const type = readNumber(key, fields.eth_type);
-    if (place === undefined || (type !== ETH_IPV4 && type !== ETH_IPV6)) return undefined;
-    const protocol = readNumber(key, fields.ip_proto);
-    const hasPorts = protocol === IP_TCP || protocol === IP_UDP;
-    if (!hasPorts && !isEcho(protocol, type === ETH_IPV4, readNumber(key, fields.l4_src))) return undefined;
-    const [from, to] = hasPorts ? (['l4_src', 'l4_dst'] as const) : (['icmp_id', 'icmp_id'] as const);
-    const tuple = {
-      source: readBytes(key, fields.ip_src),
-      destination: readBytes(key, fields.ip_dst),
-      sourcePort: readNumber(key, fields[from]),
-      destinationPort: readNumber(key, fields[to]),
-    };
-    return { place, protocol, tuple };
+    const tuple = place === undefined ? undefined : tupleOfKey(key);
+    return tuple && { place: place!, protocol: tuple.protocol, tuple };
   }
 }
 
@@ -150,10 +147,4 @@ export function isOfConnections([first]: readonly Action[]): boolean {
 
 function isEchoProtocol(protocol: number): boolean {
   return protocol === IP_ICMP || protocol === IP_ICMPV6;
-}
-
-function isEcho(protocol: number, v4: boolean, type: number): boolean {
-  return v4
-    ? protocol === IP_ICMP && (type === ICMP_ECHO_REQUEST || type === ICMP_ECHO_REPLY)
-    : protocol === IP_ICMPV6 && (type === ICMPV6_ECHO_REQUEST || type === ICMPV6_ECHO_REPLY);
 }

@@ -14,7 +14,6 @@ import { isIp4, sameBytes } from '../../flow/types.ts';
 import { getU16, setU16 } from '../../wire/bytes.ts';
 import { setIcmpChecksum } from '../../wire/checksum.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../../wire/ethernet.ts';
-import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from '../../wire/icmp.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../../wire/ipv4.ts';
 import { IPV6_HEADER_BYTES } from '../../wire/ipv6.ts';
 import { l3Offset, NEEDS_CSUM, TCP_CSUM_OFFSET, UDP_CSUM_OFFSET, type Frame } from './offload.ts';
@@ -59,28 +58,6 @@ export function l4Offset(frame: Uint8Array, key: FlowKey): number {
 function isIp(key: FlowKey): boolean {
   const type = readNumber(key, fields.eth_type);
   return type === ETH_IPV4 || type === ETH_IPV6;
-}
-
-/**
- * True if the packet can belong to the connection, in this direction. For an echo, requests are the original direction.
- */
-export function isOf({ protocol, original }: ConnectionTuples, reply: boolean, key: FlowKey): boolean {
-  if (!isIp(key) || key[fields.ip_proto.offset] !== protocol) return false;
-  const v4 = readNumber(key, fields.eth_type) === ETH_IPV4;
-  if (isIp4(original.source) !== v4) return false;
-  if (key[fields.ip_frag.offset] === FRAG_LATER) return true;
-  const icmpType = readNumber(key, fields.l4_src);
-  switch (protocol) {
-    case IP_TCP:
-    case IP_UDP:
-      return true;
-    case IP_ICMP:
-      return v4 && icmpType === (reply ? ICMP_ECHO_REPLY : ICMP_ECHO_REQUEST);
-    case IP_ICMPV6:
-      return !v4 && icmpType === (reply ? ICMPV6_ECHO_REPLY : ICMPV6_ECHO_REQUEST);
-    default:
-      return false;
-  }
 }
 
 /** How ones' complement sums change, for words at even offsets. */

@@ -320,7 +320,8 @@ class Reference implements ReferenceDatapath {
       return;
     }
     let connection = this.#connector.find(key);
-    const flow = (connection && this.#connector.flowOf(connection, key)) ?? this.#cache.lookup(key);
+    const current = connection ? this.#connector.keyOf(connection, key) : key;
+    const flow = (connection && this.#connector.flowOf(connection, current)) ?? this.#cache.lookup(current);
     if (flow) {
       flow.packets++;
       flow.bytes += frame.bytes.length;
@@ -349,7 +350,7 @@ class Reference implements ReferenceDatapath {
 
   /** The place in which the tuple of a packet with this key is meaningful. */
   #placeOf(key: FlowKey): Place | undefined {
-    const spec = this.#ports.get((readNumber(key, fields.in_port) & 0xffff) as PortNo);
+    const spec = this.#ports.get(readNumber(key, fields.in_port) as PortNo);
     if (spec?.kind === 'tap' || spec?.kind === 'memory') return spec.place;
     const vni = readNumber(key, fields.tun_vni) as Place;
     return spec === undefined || vni === OUTSIDE ? undefined : vni;

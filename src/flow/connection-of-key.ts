@@ -1,0 +1,54 @@
+/** What a flow key says about connections: the tuple by which one is found, and whether the packet can belong to it. */
+import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
+import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
+import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
+import type { ConnectionTuples, ProtocolTuple } from './connection.ts';
+import { FRAG_LATER, fields } from './fields.ts';
+import { readBytes, readNumber, type FlowKey } from './key.ts';
+import { isIp4 } from './types.ts';
+
+/** Undefined for a packet that cannot belong to a connection. Its addresses are views of the key's own bytes. */
+export function tupleOfKey(key: FlowKey): ProtocolTuple | undefined {
+  const type = readNumber(key, fields.eth_type);
+  if (type !== ETH_IPV4 && type !== ETH_IPV6) return undefined;
+  const protocol = readNumber(key, fields.ip_proto);
+  const hasPorts = protocol === IP_TCP || protocol === IP_UDP;
+  if (!hasPorts && !isEcho(protocol, type === ETH_IPV4, readNumber(key, fields.l4_src))) return undefined;
+  const [from, to] = hasPorts ? (['l4_src', 'l4_dst'] as const) : (['icmp_id', 'icmp_id'] as const);
+  return {
+    protocol,
+    source: readBytes(key, fields.ip_src),
+    destination: readBytes(key, fields.ip_dst),
+    sourcePort: readNumber(key, fields[from]),
+    destinationPort: readNumber(key, fields[to]),
+  };
+}
+
+/**
+ * True if the packet can belong to the connection, in this direction. For an echo, requests are the original direction.
+ */
+export function isOf({ protocol, original }: ConnectionTuples, reply: boolean, key: FlowKey): boolean {
+  const type = readNumber(key, fields.eth_type);
+  if ((type !== ETH_IPV4 && type !== ETH_IPV6) || key[fields.ip_proto.offset] !== protocol) return false;
+  const v4 = type === ETH_IPV4;
+  if (isIp4(original.source) !== v4) return false;
+  if (key[fields.ip_frag.offset] === FRAG_LATER) return true;
+  const icmpType = readNumber(key, fields.l4_src);
+  switch (protocol) {
+    case IP_TCP:
+    case IP_UDP:
+      return true;
+    case IP_ICMP:
+      return v4 && icmpType === (reply ? ICMP_ECHO_REPLY : ICMP_ECHO_REQUEST);
+    case IP_ICMPV6:
+      return !v4 && icmpType === (reply ? ICMPV6_ECHO_REPLY : ICMPV6_ECHO_REQUEST);
+    default:
+      return false;
+  }
+}
+
+function isEcho(protocol: number, v4: boolean, type: number): boolean {
+  return v4
+    ? protocol === IP_ICMP && (type === ICMP_ECHO_REQUEST || type === ICMP_ECHO_REPLY)
+    : protocol === IP_ICMPV6 && (type === ICMPV6_ECHO_REQUEST || type === ICMPV6_ECHO_REPLY);
+}

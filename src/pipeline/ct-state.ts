@@ -1,0 +1,37 @@
+/** The state of a frame's connection, as the datapath writes it into the key by which it looks for a cached flow. */
+import { INTERNAL, OUTSIDE, type Place } from '../flow/connection.ts';
+import { isOf, tupleOfKey } from '../flow/connection-of-key.ts';
+import { ctState, fields } from '../flow/fields.ts';
+import { readNumber, writeNumber, type FlowKey } from '../flow/key.ts';
+import type { PortNo } from '../flow/types.ts';
+import type { Tables } from './stage.ts';
+
+/** The key with the state of its connection as of now, which every decision about it begins with: mostly the key itself. */
+export function withCtState(key: FlowKey, tables: Tables): FlowKey {
+  const state = stateOf(key, tables);
+  if (state === readNumber(key, fields.ct_state)) return key;
+  const current = key.slice();
+  writeNumber(current, fields.ct_state, state);
+  return current;
+}
+
+function stateOf(key: FlowKey, { topology, connections }: Tables): number {
+  if (connections.size === 0) return ctState.none;
+  const place = placeOfKey(key, topology);
+  const tuple = place === undefined ? undefined : tupleOfKey(key);
+  const found = tuple && connections.lookup(place!, tuple.protocol, tuple);
+  if (!found) return ctState.none;
+  const connection = connections.tuples(found.slot);
+  if (connection.kind !== 'translated' || !isOf(connection, found.reply, key)) return ctState.none;
+  return found.reply ? ctState.reply : ctState.original;
+}
+
+/** Where the tuple of this key is meaningful; undefined if nowhere. */
+function placeOfKey(key: FlowKey, topology: Tables['topology']): Place | undefined {
+  const portNo = readNumber(key, fields.in_port) as PortNo;
+  if (portNo === topology.outside?.portNo) return OUTSIDE;
+  if (portNo === topology.internal?.portNo) return INTERNAL;
+  if (portNo !== topology.tunnelPort) return topology.port(portNo)?.vni;
+  const vni = readNumber(key, fields.tun_vni) as Place;
+  return vni === OUTSIDE ? undefined : vni;
+}
