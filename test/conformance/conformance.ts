@@ -7,7 +7,7 @@ import { MASK_CAP } from '../../src/flow/bounds.ts';
 import { extract, MAX_FRAME_BYTES } from '../../src/flow/extract.ts';
 import { fieldList, fields } from '../../src/flow/fields.ts';
 import { entropyPort } from '../../src/flow/hash.ts';
-import { applyMask, emptyKey, readBytes, readNumber } from '../../src/flow/key.ts';
+import { applyMask, emptyKey, readBytes, readNumber, writeNumber } from '../../src/flow/key.ts';
 import type { DropReason } from '../../src/flow/reason.ts';
 import { formatIp, parseIp } from '../../src/flow/types.ts';
 import { WeftError } from '../../src/error.ts';
@@ -55,7 +55,7 @@ export function runConformance(name: string, open: Open): void {
   test('a known id gets new actions and keeps its statistics; another id starts anew', (t, h) => {
     h.memory(1, 2, 3);
     const key = emptyKey();
-    key[3] = 1;
+    writeNumber(key, fields.in_port, 1);
     const flow = { id: flowId(1), key, mask: maskOf('in_port'), actions: output(2) };
     h.dp.flowPut(flow);
     h.inject(1, numbered(0, 0));
@@ -105,7 +105,7 @@ export function runConformance(name: string, open: Open): void {
     const put = (id: number, maskNumber: number, port = 1) => {
       const used = fieldList.filter((_, bit) => (maskNumber >> bit) & 1).map((field) => field.name);
       const key = emptyKey();
-      key[3] = port;
+      writeNumber(key, fields.in_port, port);
       return h.dp.flowPut({ id: flowId(id), key, mask: maskOf('in_port', ...used), actions: output(2) });
     };
     for (let mask = 0; mask < MASK_CAP; mask++) t.ok(put(mask + 1, mask * 2));

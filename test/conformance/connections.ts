@@ -4,13 +4,13 @@
  *   port 1 (10.0.0.1) ──original──► port 2 (10.0.0.2)     all ports are in place 1 but port 4, which is in place 2
  *          port 1     ◄───reply──── port 2
  */
-import { connectionBytes, INTERNAL, type Place, type Tuple } from '../../src/flow/connection.ts';
+import { connectionBytes, INTERNAL, type ConnectionTuples, type Place, type Tuple } from '../../src/flow/connection.ts';
 import type { ConnectionStoreOptions } from '../../src/flow/connection-store.ts';
 import { FIRST_FREE_OWNER } from '../../src/flow/connection-store.ts';
 import { NAT_BY_TUPLE, type Action } from '../../src/flow/action.ts';
 import type { FlowMask } from '../../src/flow/key.ts';
-import { emptyKey, writeNumber } from '../../src/flow/key.ts';
-import { fields } from '../../src/flow/fields.ts';
+import { emptyKey, readNumber, writeNumber } from '../../src/flow/key.ts';
+import { ctState, fields } from '../../src/flow/fields.ts';
 import { parseIp } from '../../src/flow/types.ts';
 import { buildEchoBody, buildIcmp4, ICMP_ECHO_REPLY } from '../../src/wire/icmp.ts';
 import { IP_ICMP, IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
@@ -139,6 +139,41 @@ export function runConnections(name: string, open: Open): void {
       t.equal(h.take(1).length, 0);
       t.equal(h.upcalls.length, 1, 'the flow covers what comes in by port 2');
       h.answer(0, [{ op: 'consume' }]);
+    },
+    options(),
+  );
+
+  test(
+    'what is translated takes no flow that was decided without its connection, and waits behind what came before it',
+    (t, h) => {
+      h.memory(1, 2);
+      const plain = maskOf('in_port', 'ct_state');
+      for (const port of [1, 2]) put(h, port, port, output(3 - port), plain);
+      h.inject(1, udp(there, 1, 53));
+      h.inject(2, udp(back, 53, 1));
+      t.same([h.take(2).length, h.take(1).length], [1, 1]);
+
+      const vip = tuple(1, 53, { src: '10.0.0.1', dst: '10.0.0.9' });
+      const opening: ConnectionTuples = {
+        ...{ kind: 'translated', protocol: IP_UDP, original: vip, translated: tuple(1, 53) },
+        places: [1 as Place, 1 as Place],
+      };
+      const slot = h.dp.connections.open(opening, FIRST_FREE_OWNER, 0, [-1, -1]);
+      h.inject(2, udp(back, 53, 1));
+      h.inject(1, udp({ src: '10.0.0.1', dst: '10.0.0.9' }, 1, 53));
+      h.inject(1, udp(there, 1, 53));
+      t.same([h.take(2).length, h.take(1).length], [1, 0], 'its reply and its original packet have no flow');
+      t.equal(h.upcalls.length, 2);
+      t.ok(
+        h.upcalls.every(({ key }) => readNumber(key, fields.ct_state) === ctState.none),
+        'whoever decides looks for the connection',
+      );
+      h.dp.connections.close(slot);
+      h.inject(2, udp(back, 53, 1));
+      t.equal(h.take(1).length, 0, 'what waits is not overtaken');
+      h.answer(0, output(1));
+      t.equal(h.take(1).length, 2);
+      h.answer(1, [{ op: 'consume' }]);
     },
     options(),
   );

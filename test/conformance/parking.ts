@@ -2,7 +2,7 @@
 import { HEAD_BYTES, PARKED_PER_FLOW, PENDING_PER_PORT, UPCALL_BATCH } from '../../src/flow/bounds.ts';
 import { extract } from '../../src/flow/extract.ts';
 import { fields } from '../../src/flow/fields.ts';
-import { emptyKey, readNumber } from '../../src/flow/key.ts';
+import { emptyKey, readNumber, writeNumber } from '../../src/flow/key.ts';
 import { concat } from '../../src/wire/bytes.ts';
 import * as frames from '../support/frames.ts';
 import { consume, flowId, Harness, maskOf, numbered, output, portNo, type Open } from './harness.ts';
@@ -23,7 +23,7 @@ export function runParking(name: string, open: Open): void {
     const { key, head, lengthBytes } = h.upcalls[0]!;
     const expected = emptyKey();
     extract(frame, expected);
-    expected[3] = 1;
+    writeNumber(expected, fields.in_port, 1);
     t.equal(hex(key), hex(expected));
     t.equal(hex(head), hex(frame.subarray(0, HEAD_BYTES)));
     t.equal(lengthBytes, frame.length, 'without what follows the packet');
@@ -182,7 +182,7 @@ export function runParking(name: string, open: Open): void {
   test('frames go out in the order in which they were decided, whatever comes back in meanwhile', (t, h) => {
     h.memory(1, 2, 3);
     const key = emptyKey();
-    key[3] = 2;
+    writeNumber(key, fields.in_port, 2);
     h.dp.flowPut({ id: flowId(1), key, mask: maskOf('in_port'), actions: output(3) });
     h.onTransmit = (port) => {
       if (port === 2) h.inject(2, numbered(9, 9));
