@@ -41,6 +41,12 @@ const echoReply = (ends: Ends, id: number, sequence: number): Uint8Array =>
     buildIcmp4({ type: ICMP_ECHO_REPLY, code: 0, body: buildEchoBody(id, sequence, new Uint8Array()) }),
   );
 
+/** A connection that port 1 has opened to another address, and that leads to port 2. */
+const toBackend = (original: Tuple): ConnectionTuples => ({
+  ...{ kind: 'translated', protocol: IP_UDP, original, translated: tuple(1, 53) },
+  places: [1 as Place, 1 as Place],
+});
+
 const track = (replyFlow = 0): Action => ({ op: 'track', replies: 1 as Place, replyFlow });
 
 /** All that comes in by the port. */
@@ -153,14 +159,10 @@ export function runConnections(name: string, open: Open): void {
       h.inject(2, udp(back, 53, 1));
       t.same([h.take(2).length, h.take(1).length], [1, 1]);
 
-      const vip = tuple(1, 53, { src: '10.0.0.1', dst: '10.0.0.9' });
-      const opening: ConnectionTuples = {
-        ...{ kind: 'translated', protocol: IP_UDP, original: vip, translated: tuple(1, 53) },
-        places: [1 as Place, 1 as Place],
-      };
-      const slot = h.dp.connections.open(opening, FIRST_FREE_OWNER, 0, [-1, -1]);
+      const vip: Ends = { src: '10.0.0.1', dst: '10.0.0.9' };
+      const slot = h.dp.connections.open(toBackend(tuple(1, 53, vip)), FIRST_FREE_OWNER, 0, [-1, -1]);
       h.inject(2, udp(back, 53, 1));
-      h.inject(1, udp({ src: '10.0.0.1', dst: '10.0.0.9' }, 1, 53));
+      h.inject(1, udp(vip, 1, 53));
       h.inject(1, udp(there, 1, 53));
       t.same([h.take(2).length, h.take(1).length], [1, 0], 'its reply and its original packet have no flow');
       t.equal(h.upcalls.length, 2);
@@ -174,6 +176,25 @@ export function runConnections(name: string, open: Open): void {
       h.answer(0, output(1));
       t.equal(h.take(1).length, 2);
       h.answer(1, [{ op: 'consume' }]);
+    },
+    options(),
+  );
+
+  test(
+    'frames that wait while their connection is opened belong to it when they are decided',
+    (t, h) => {
+      h.memory(1, 2);
+      const vip: Ends = { src: '10.0.0.1', dst: '10.0.0.9' };
+      h.inject(1, udp(vip, 1, 53));
+      h.inject(1, udp({ ...vip, ip4: { ttl: 63 } }, 1, 53));
+      t.equal(h.upcalls.length, 1, 'the second one waits behind the first');
+      h.dp.connections.open(toBackend(tuple(1, 53, vip)), FIRST_FREE_OWNER, 0, [-1, -1]);
+      const key = emptyKey();
+      writeNumber(key, fields.ct_state, ctState.original);
+      h.dp.flowPut({ id: flowId(1), key, mask: maskOf('ct_state'), actions: output(2) });
+      h.answer(0, [{ op: 'consume' }]);
+      t.equal(h.take(2).length, 1, 'the second one takes the flow of what is translated');
+      t.equal(h.upcalls.length, 1);
     },
     options(),
   );
