@@ -4,7 +4,7 @@
  * is stored.
  */
 import { WeftError } from '../error.ts';
-import type { KindDefinition } from '../model/kinds/kind.ts';
+import { referredId, type KindDefinition, type Reference } from '../model/kinds/kind.ts';
 import { kindOf, kinds } from '../model/kinds/registry.ts';
 import { DEFAULT_NAMESPACE, idOf, type Resource } from '../model/resource.ts';
 import type { Transaction } from '../store/store.ts';
@@ -152,10 +152,11 @@ export class FileDraft implements Draft {
   /** Makes sure that everything it refers to is declared, and still is when this is stored. */
   #refer(resource: Resource, kind: KindDefinition): void {
     const { namespace = DEFAULT_NAMESPACE } = resource.metadata;
-    const references = kind.isNamespaced ? [{ kind: 'Namespace', name: namespace }] : [];
-    for (const { kind: of, name: own } of [...references, ...kind.references(resource)]) {
+    const references: Reference[] = kind.isNamespaced ? [{ kind: 'Namespace', name: namespace }] : [];
+    for (const reference of [...references, ...kind.references(resource)]) {
+      const { kind: of } = reference;
       const definition = kinds.find((one) => one.kind === of)!;
-      const name = definition.isNamespaced ? idOf({ name: own, namespace }) : own;
+      const name = referredId(reference, definition.isNamespaced, namespace);
       if (this.planned(of).has(name)) continue;
       this.#deletions.refuse(definition, name);
       const { revision } = this.#reconcilers.get(of)!.get(name);

@@ -1,9 +1,9 @@
 /** Refuses to delete or change a resource that others need as it is. */
 import { WeftError } from '../error.ts';
-import type { KindDefinition } from '../model/kinds/kind.ts';
+import { referredId, type KindDefinition } from '../model/kinds/kind.ts';
 import { kindOf } from '../model/kinds/registry.ts';
 import type { NetworkResource } from '../model/kinds/network.ts';
-import { DEFAULT_NAMESPACE, idOf } from '../model/resource.ts';
+import { DEFAULT_NAMESPACE } from '../model/resource.ts';
 import type { Endpoint } from './endpoint.ts';
 import { byName } from './endpoint-index.ts';
 import type { Declared } from './reconciler.ts';
@@ -36,11 +36,9 @@ function needs(resource: Declared['resource'], kind: string, name: string): bool
   const { isNamespaced, references } = kindOf(resource);
   const { namespace = DEFAULT_NAMESPACE } = resource.metadata;
   if (kind === 'Namespace') return isNamespaced && namespace === name;
+  const isReferred = kindOf({ kind }).isNamespaced;
   return references(resource).some(
-    (reference) =>
-      reference.kind === kind &&
-      (reference.name === name ||
-        (kindOf({ kind }).isNamespaced && idOf({ name: reference.name, namespace }) === name)),
+    (reference) => reference.kind === kind && referredId(reference, isReferred, namespace) === name,
   );
 }
 

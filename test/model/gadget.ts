@@ -14,8 +14,16 @@ export const gadgetKind = defineKind({
     apiVersion: z.literal(WEFT_V1),
     kind: z.literal('Gadget'),
     metadata: namespacedMetadata,
-    spec: z.strictObject({ network: name, size: z.int().default(1) }),
+    spec: z.strictObject({
+      network: name,
+      size: z.int().default(1),
+      /** Another gadget, perhaps in another namespace. */
+      partner: z.strictObject({ name, namespace: name.optional() }).optional(),
+    }),
   }),
-  references: ({ spec }) => [{ kind: 'Network', name: spec.network }],
+  references: ({ spec: { network, partner } }) => [
+    { kind: 'Network', name: network },
+    ...(partner === undefined ? [] : [{ kind: 'Gadget', ...partner }]),
+  ],
   columns: { heads: ['NETWORK', 'SIZE'], cells: ({ spec }) => [spec.network, spec.size] },
 });

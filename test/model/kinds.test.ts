@@ -103,6 +103,27 @@ t.test('it is stored, refers, is referred to, labelled and deleted', async (t) =
     { kind: 'Gadget', name: 'g', namespace: 'shop', action: 'created' },
   ]);
   t.match(await cluster.apply([gadget!]), [{ action: 'unchanged' }]);
+
+  const partnerOf = (name: string, partner: string) => {
+    const spec = `{ network: blue, partner: ${partner} }`;
+    return parseManifests(`apiVersion: weft.dev/v1\nkind: Gadget\nmetadata: ${name}\nspec: ${spec}`, 'x.yaml');
+  };
+  await t.rejects(
+    cluster.apply(partnerOf('{ name: g }', '{ name: g, namespace: elsewhere }')),
+    { code: 'not_found', message: /^gadget "elsewhere\/g" does not exist/ },
+    'in the namespace that it names',
+  );
+  await t.rejects(
+    cluster.apply(partnerOf('{ name: h, namespace: shop }', '{ name: h2 }')),
+    { code: 'not_found', message: /^gadget "shop\/h2" does not exist/ },
+    'or in its own',
+  );
+  await cluster.apply(partnerOf('{ name: g }', '{ name: g, namespace: shop }'));
+  await t.rejects(cluster.delete(gadgetKind, { name: 'g', namespace: 'shop' }), {
+    code: 'conflict',
+    message: 'gadget "shop/g" has gadgets (g): delete them first',
+  });
+  t.match(await cluster.delete(gadgetKind, { name: 'g' }), { action: 'deleted' }, 'nobody refers to that one');
   const which = { name: 'g', namespace: 'shop' };
   t.same(cluster.get(gadgetKind, which), [gadget]);
   await t.rejects(cluster.delete(findKind('Network')!, { name: 'blue' }), {

@@ -4,17 +4,21 @@
  * kind does in the switch is up to its reconciler (`cluster/reconcilers.ts`).
  */
 import type * as z from 'zod';
-import type { Resource } from '../resource.ts';
+import { idOf, type Resource } from '../resource.ts';
 
 export const WEFT_V1 = 'weft.dev/v1';
 
-/**
- * A resource that has to exist. One of a namespaced kind must be in the same namespace as the resource that refers to
- * it.
- */
+/** A resource that has to exist. */
 export interface Reference {
   readonly kind: string;
   readonly name: string;
+  /** Of one of a namespaced kind; that of the resource which refers to it if it is not given. */
+  readonly namespace?: string | undefined;
+}
+
+/** The name of what is referred to, unique within its kind. @param namespace that of the resource which refers to it */
+export function referredId({ name, namespace: own }: Reference, isNamespaced: boolean, namespace: string): string {
+  return isNamespaced ? idOf({ name, namespace: own ?? namespace }) : name;
 }
 
 export interface KindDefinition<R extends Resource = Resource> {
