@@ -9,6 +9,7 @@ import { Changes } from '../src/table/changes.ts';
 import { ConnectionTable } from '../src/table/connections.ts';
 import { Fdb } from '../src/table/fdb.ts';
 import { NeighborTable } from '../src/table/neighbor.ts';
+import { Services } from '../src/table/services.ts';
 import { hostMacOf, Topology } from '../src/table/topology.ts';
 import { fields } from '../src/flow/fields.ts';
 import { writeNumber } from '../src/flow/key.ts';
@@ -66,6 +67,7 @@ export function tables(endpoints: number): Tables {
     topology,
     fdb,
     neighbors,
+    services: new Services(topology, changes),
     connections: new ConnectionTable({
       store: new ReferenceConnections(noConnections()),
       quota: 0,

@@ -47,6 +47,8 @@ import { Changes } from './table/changes.ts';
 import { ConnectionTable, endpointOf, isFromInside } from './table/connections.ts';
 import { Fdb, vtepLocation, type Location } from './table/fdb.ts';
 import { NeighborTable } from './table/neighbor.ts';
+import type { Service } from './table/service.ts';
+import { Services } from './table/services.ts';
 import {
   gatewayMac,
   hostMacOf,
@@ -154,9 +156,11 @@ export class Forwarding<D extends Datapath = Datapath> {
   readonly controller: Controller;
   readonly #changes = new Changes();
   readonly #storm: StormRates;
+  readonly #clock: () => number;
 
   constructor(open: (options: DatapathOptions) => D, options: ForwardingOptions) {
     this.#storm = options.storm ?? DEFAULT_STORM;
+    this.#clock = options.clock;
     const changes = this.#changes;
     this.datapath = open({
       flowCap: options.flowCap,
@@ -169,8 +173,10 @@ export class Forwarding<D extends Datapath = Datapath> {
         options.onPeersChanged?.();
       },
     });
+    const topology = new Topology(hostMacOf(options.hostId), changes);
     this.tables = {
-      topology: new Topology(hostMacOf(options.hostId), changes),
+      topology,
+      services: new Services(topology, changes),
       fdb: new Fdb({ quota: options.fdbQuota, ageingMs: options.fdbAgeingMs }, changes),
       neighbors: new NeighborTable({ quota: options.neighborQuota }, changes),
       connections: new ConnectionTable({
@@ -179,8 +185,8 @@ export class Forwarding<D extends Datapath = Datapath> {
         unprovenQuota: Math.ceil(options.connectionQuota * UNPROVEN_SHARE),
         natKey: options.natKey,
         onClosed: options.onConnectionClosed,
-        addressesWith: (vni, ip) => this.tables.topology.addressesWith(vni, ip),
-        isReserved: (protocol, port) => this.tables.topology.isPublished(protocol, port),
+        addressesWith: (vni, ip) => topology.addressesWith(vni, ip),
+        isReserved: (protocol, port) => topology.isPublished(protocol, port),
       }),
     };
     this.tables.connections.recover(options.clock());
@@ -390,6 +396,24 @@ export class Forwarding<D extends Datapath = Datapath> {
   /** Ends the connections of the endpoints for which `isGone` is true, by network and address. */
   endConnections(isGone: (vni: Vni, ip: Uint8Array) => boolean): void {
     this.#end((connection) => isGone(connection.vni, endpointOf(connection)));
+    this.controller.enforce();
+  }
+
+  /** Says on which host this is, and in which zone: services may prefer their backends there, or have no others. */
+  setHost(name: string | undefined, zone: string | undefined): void {
+    this.tables.services.setHost(name, zone);
+    this.controller.enforce();
+  }
+
+  /** Adds a service, or changes it. */
+  setService(service: Service): void {
+    this.tables.services.set(service, this.#clock());
+    this.controller.enforce();
+  }
+
+  /** Does nothing if there is none. */
+  removeService(id: string): void {
+    this.tables.services.remove(id);
     this.controller.enforce();
   }
 

@@ -18,7 +18,7 @@ export const ENTROPY_PORTS = 65_536 - ENTROPY_FIRST_PORT;
 
 /** 32 bits. */
 export function flowHash(key: FlowKey): number {
-  let hash = 0x811c9dc5;
+  let hash = HASH_SEED;
   hash = fnv1a(hash, key, fields.eth_dst.offset, fields.eth_type.offset);
   hash = fnv1a(hash, key, fields.ip_src.offset, fields.ip_tos.offset);
   if (key[fields.ip_frag.offset] === FRAG_NONE) {
@@ -29,7 +29,7 @@ export function flowHash(key: FlowKey): number {
 
 /** Identifies the sender, by its MAC address and the VTEP in front of it; never 0. */
 export function senderHash(key: FlowKey): number {
-  let hash = fnv1a(0x811c9dc5, key, fields.tun_src.offset, fields.eth_dst.offset);
+  let hash = fnv1a(HASH_SEED, key, fields.tun_src.offset, fields.eth_dst.offset);
   hash = fnv1a(hash, key, fields.eth_src.offset, fields.eth_type.offset);
   return mixed(hash) || 1;
 }
@@ -39,8 +39,15 @@ export function entropyPort(key: FlowKey): number {
   return ENTROPY_FIRST_PORT + (flowHash(key) % ENTROPY_PORTS);
 }
 
+export const HASH_SEED = 0x811c9dc5;
+
+/** FNV-1a of further bytes; `mixed` ends it. */
+export function mixIn(hash: number, bytes: Uint8Array): number {
+  return fnv1a(hash, bytes, 0, bytes.length);
+}
+
 /** The finalizer of MurmurHash3: FNV-1a alone mixes its low bits badly. */
-function mixed(fnv: number): number {
+export function mixed(fnv: number): number {
   let hash = fnv;
   hash ^= hash >>> 16;
   hash = Math.imul(hash, 0x85ebca6b);

@@ -17,6 +17,7 @@ import type { FlowView } from '../flow/view.ts';
 import type { ConnectionTable, Found, Opening } from '../table/connections.ts';
 import { fdbObject, type Fdb, type FdbEntry, type Location } from '../table/fdb.ts';
 import type { NeighborTable } from '../table/neighbor.ts';
+import type { Services } from '../table/services.ts';
 import type { Topology } from '../table/topology.ts';
 import type { Hop, Way } from './hop.ts';
 import type { FrameOrigin } from './origin.ts';
@@ -27,6 +28,7 @@ export interface Tables {
   readonly fdb: Fdb;
   readonly neighbors: NeighborTable;
   readonly connections: ConnectionTable;
+  readonly services: Services;
 }
 
 /** What ingress starts with. */

@@ -60,7 +60,12 @@ export class MaglevTable {
 
   /** The id of the backend that a hash of 32 bits finds. */
   at(hash: number): number {
-    return this.#ids[this.#slots[hash % this.#slots.length]!]!;
+    return this.#ids[this.positionAt(hash)]!;
+  }
+
+  /** The position of this backend among those that the table was made of. */
+  positionAt(hash: number): number {
+    return this.#slots[hash % this.#slots.length]!;
   }
 }
 

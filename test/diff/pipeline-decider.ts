@@ -15,6 +15,7 @@ import { Changes } from '../../src/table/changes.ts';
 import { ConnectionTable } from '../../src/table/connections.ts';
 import { Fdb } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
+import { Services } from '../../src/table/services.ts';
 import {
   gatewayMac,
   hostMacOf,
@@ -41,6 +42,7 @@ export class PipelineDecider implements Decider {
   readonly #topology = new Topology(hostMacOf(Uint8Array.of(0, 0, 1)), this.#changes);
   readonly #fdb = new Fdb({ quota: 20, ageingMs: 20_000 }, this.#changes);
   readonly #neighbors = new NeighborTable({ quota: 64 }, this.#changes);
+  readonly #services = new Services(this.#topology, this.#changes);
   #openedConnections: ConnectionTable | undefined;
   readonly #keys: FlowKey[] = [];
   #upcalls = 0;
@@ -90,6 +92,7 @@ export class PipelineDecider implements Decider {
         fdb: this.#fdb,
         neighbors: this.#neighbors,
         connections: this.#connections,
+        services: this.#services,
       },
       changes: this.#changes,
       flowCap: 100,

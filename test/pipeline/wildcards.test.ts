@@ -18,6 +18,7 @@ import { clientAddress } from '../../src/table/clients.ts';
 import { ConnectionTable } from '../../src/table/connections.ts';
 import { Fdb, vtepLocation } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
+import { Services } from '../../src/table/services.ts';
 import {
   gatewayMac,
   hostMacOf,
@@ -144,7 +145,7 @@ function randomTables(random: Random): Tables {
       listening: [IP_TCP, IP_UDP].map((protocol) => ({ protocol, l4Port: 80 })),
     });
   }
-  return { topology, fdb, neighbors, connections };
+  return { topology, fdb, neighbors, connections, services: new Services(topology, changes) };
 }
 
 function randomRouting(random: Random, vni: number) {

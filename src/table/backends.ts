@@ -1,0 +1,134 @@
+/**
+ * Backends that connections are pinned to. Each has a number, which is in the records of its connections and says
+ * through which port of which service they have come to which address and port. A number means that as long as a
+ * connection has it, whatever becomes of the service.
+ *
+ * Connections survive a crash, and what is known here does not. But a record has both tuples: where its client wanted to
+ * go, and where it goes. So the number of a recovered connection is kept with these two ends (`recover`), and
+ * the service whose port and backend they are gets it when it is added (`claim`). If the service no longer has the
+ * backend, or none has the port, then it is gone.
+ *
+ * A backend that is gone leaves at once, and one that terminates has time to drain. `ended` tells whose time is over: the
+ * owner of the connections closes them, which is how a number becomes free.
+ */
+import { bytesId } from '../flow/key.ts';
+
+/** One end of a connection. */
+export interface L4End {
+  readonly address: Uint8Array;
+  readonly l4Port: number;
+}
+
+export interface PinnedBackend extends L4End {
+  /** 32 bits; never 0. */
+  readonly pin: number;
+  /** The id of the service; undefined until one has claimed it. */
+  service: string | undefined;
+  /** How many are open on this host. */
+  connections: number;
+  /** When they end; undefined if they may stay. */
+  endsAtMs: number | undefined;
+}
+
+/** Where recovered connections with one number were going: from the end that their client sent to. */
+export interface Unclaimed {
+  readonly protocol: number;
+  readonly front: L4End;
+  readonly back: PinnedBackend;
+}
+
+const GONE = -Infinity;
+const MOST_PINS = 2 ** 32 - 1;
+
+export class Backends {
+  readonly #pinned = new Map<number, PinnedBackend>();
+  /** By the address that the client has sent to. */
+  readonly #unclaimed = new Map<string, Unclaimed[]>();
+  /** Those whose connections end at a time. */
+  readonly #leaving = new Set<PinnedBackend>();
+  #last = 0;
+
+  of(pin: number): PinnedBackend | undefined {
+    return this.#pinned.get(pin);
+  }
+
+  add(service: string, { address, l4Port }: L4End): PinnedBackend {
+    do this.#last = this.#last === MOST_PINS ? 1 : this.#last + 1;
+    while (this.#pinned.has(this.#last));
+    const pinned = { pin: this.#last, service, address, l4Port, connections: 0, endsAtMs: undefined };
+    this.#pinned.set(pinned.pin, pinned);
+    return pinned;
+  }
+
+  /** Its service does not have it any more. It is forgotten when its last connection has been closed. */
+  remove(pinned: PinnedBackend): void {
+    this.setEnd(pinned, GONE);
+    this.#forgetUnused(pinned);
+  }
+
+  /** When the connections of a backend end; undefined if they may stay. */
+  setEnd(pinned: PinnedBackend, endsAtMs: number | undefined): void {
+    pinned.endsAtMs = endsAtMs;
+    if (endsAtMs === undefined) this.#leaving.delete(pinned);
+    else this.#leaving.add(pinned);
+  }
+
+  opened(pin: number): void {
+    const pinned = this.#pinned.get(pin);
+    if (pinned) pinned.connections++;
+  }
+
+  closed(pin: number): void {
+    const pinned = this.#pinned.get(pin);
+    if (!pinned) return;
+    pinned.connections--;
+    this.#forgetUnused(pinned);
+  }
+
+  /**
+   * Takes over a connection that was opened before a restart, before anything else is added.
+   * @param front where its client has sent to @param back where it goes
+   */
+  recover(pin: number, protocol: number, front: L4End, back: L4End): void {
+    const known = this.#pinned.get(pin);
+    if (known) return void known.connections++;
+    const pinned = { pin, service: undefined, ...back, connections: 1, endsAtMs: undefined };
+    this.#pinned.set(pin, pinned);
+    const id = bytesId(front.address);
+    const others = this.#unclaimed.get(id);
+    const unclaimed = { protocol, front, back: pinned };
+    if (others) others.push(unclaimed);
+    else this.#unclaimed.set(id, [unclaimed]);
+  }
+
+  /** Offers the numbers of recovered connections to this address: those for which `take` is true have found their service. */
+  claim(address: Uint8Array, take: (unclaimed: Unclaimed) => boolean): void {
+    if (this.#unclaimed.size === 0) return;
+    const id = bytesId(address);
+    const left = this.#unclaimed.get(id)?.filter((unclaimed) => !take(unclaimed));
+    if (!left) return;
+    if (left.length > 0) this.#unclaimed.set(id, left);
+    else this.#unclaimed.delete(id);
+  }
+
+  /** All services are known: nobody else will claim what was recovered. */
+  endUnclaimed(): void {
+    for (const all of this.#unclaimed.values()) for (const { back } of all) this.remove(back);
+    this.#unclaimed.clear();
+  }
+
+  /** The numbers of those whose connections must end now. */
+  ended(nowMs: number): ReadonlySet<number> {
+    const ended = new Set<number>();
+    for (const { pin, endsAtMs, connections } of this.#leaving) {
+      if (connections > 0 && endsAtMs! <= nowMs) ended.add(pin);
+    }
+    return ended;
+  }
+
+  #forgetUnused(pinned: PinnedBackend): void {
+    if (pinned.connections > 0 || pinned.endsAtMs !== GONE) return;
+    this.#pinned.delete(pinned.pin);
+    this.#leaving.delete(pinned);
+  }
+}

@@ -1,0 +1,133 @@
+/**
+ * Balancing: which of the candidates a new connection gets.
+ *
+ * A choice is a function of the tables and the tuple of the connection, and changes nothing. What it should change happens
+ * when the connection is really open (`opened`): the position of round robin, and the counts of connections.
+ *
+ *   maglev             the hash of the tuple, in a table of slots (`maglev.ts`)
+ *   round-robin        one after the other; with different weights, one slot of such a table after the other
+ *   least-connections  who has the fewest connections for its weight, on this host
+ *   random             the hash of the tuple and of the position, in such a table
+ *   source-hash        the hash of the client's address, in such a table
+ *
+ * A *scope* is all clients of a network that ask a port of a service for an address of one family: they have the same
+ * candidates. What is known for a scope is made when its first client comes, and anew when something has changed that
+ * it was made of. All scopes together have a limit; beyond it, who was used the longest ago is forgotten. Then its next
+ * table may differ from the last one, which only new connections notice.
+ */
+import { mixed, mixIn, HASH_SEED } from '../flow/hash.ts';
+import type { ProtocolTuple } from '../flow/connection.ts';
+import type { PinnedBackend } from './backends.ts';
+import type { Candidates } from './candidates.ts';
+import { MaglevTable } from './maglev.ts';
+import type { Backend, BalancingMethod, Service, ServicePort } from './service.ts';
+
+/** Who may be chosen, and who may not and why. It stays as it is, and is kept with the connections that it decided. */
+export interface BackendSelection {
+  readonly service: Service;
+  readonly port: ServicePort;
+  readonly candidates: readonly Candidate[];
+  readonly excluded: Candidates['excluded'];
+  readonly refusal: Candidates['refusal'];
+  /** The objects that it was made of: the service, and routes from the client to the backends. */
+  readonly consulted: readonly string[];
+}
+
+export interface Candidate {
+  readonly backend: Backend;
+  readonly weight: number;
+  /** Its port, for the first port of a range. */
+  readonly target: number;
+  /** The number of its connections. */
+  readonly pinned: PinnedBackend;
+}
+
+/** What is known for all clients that have the same candidates. */
+export interface Scope {
+  selection: BackendSelection;
+  /** Made from the candidates of `tableOf`. */
+  table: MaglevTable | undefined;
+  tableOf: BackendSelection | undefined;
+  /** How many connections it has been chosen for. */
+  position: number;
+}
+
+/** @param scope its selection has candidates */
+export function pick(scope: Scope, tuple: ProtocolTuple, method: BalancingMethod): Candidate {
+  const { selection, position } = scope;
+  const { candidates } = selection;
+  if (candidates.length === 1) return candidates[0]!;
+  switch (method) {
+    case 'maglev':
+      return inTable(scope, tupleHash(tuple, 0));
+    case 'round-robin':
+      return hasEqualWeights(candidates)
+        ? candidates[position % candidates.length]!
+        : inTable(scope, position % tableOf(scope).size);
+    case 'least-connections':
+      return leastConnections(candidates, tupleHash(tuple, 0));
+    case 'random':
+      return inTable(scope, tupleHash(tuple, position + 1));
+    case 'source-hash':
+      return inTable(scope, clientHash(tuple));
+    default:
+      return method satisfies never;
+  }
+}
+
+/** The table of a scope, which is built when it is needed for the first time, from the one before if there is one. */
+export function tableOf(scope: Scope): MaglevTable {
+  const { selection } = scope;
+  if (!scope.table || scope.tableOf !== selection) {
+    const backends = selection.candidates.map(({ backend, target, weight, pinned }) => ({
+      id: pinned.pin,
+      hash: backendHash(backend, target),
+      weight,
+    }));
+    scope.table = MaglevTable.of(backends, scope.table);
+    scope.tableOf = selection;
+  }
+  return scope.table;
+}
+
+function inTable(scope: Scope, hash: number): Candidate {
+  return scope.selection.candidates[tableOf(scope).positionAt(hash)]!;
+}
+
+/** Of several that have as few, the hash decides which. */
+function leastConnections(candidates: readonly Candidate[], hash: number): Candidate {
+  const from = hash % candidates.length;
+  let least = candidates[from]!;
+  for (let n = 1; n < candidates.length; n++) {
+    const other = candidates[(from + n) % candidates.length]!;
+    if (load(other) < load(least)) least = other;
+  }
+  return least;
+}
+
+/** How much it would have to do for its weight with one connection more. */
+function load({ pinned, weight }: Candidate): number {
+  return (pinned.connections + 1) / weight;
+}
+
+function hasEqualWeights(candidates: readonly Candidate[]): boolean {
+  return candidates.every(({ weight }) => weight === candidates[0]!.weight);
+}
+
+/** The same on all hosts: connections from outside may come in by any of them. */
+function tupleHash({ protocol, source, destination, sourcePort, destinationPort }: ProtocolTuple, nth: number): number {
+  let hash = mixIn(mixIn(HASH_SEED, source), destination);
+  for (const number of [protocol, sourcePort, destinationPort, nth]) {
+    hash = Math.imul(hash ^ (number & 0xffff), 0x01000193);
+    hash = Math.imul(hash ^ (number >>> 16), 0x01000193);
+  }
+  return mixed(hash);
+}
+
+function clientHash({ source }: ProtocolTuple): number {
+  return mixed(mixIn(HASH_SEED, source));
+}
+
+function backendHash({ address }: Backend, target: number): number {
+  return mixed(Math.imul(mixIn(HASH_SEED, address) ^ target, 0x01000193));
+}

@@ -1,0 +1,58 @@
+/** Whether two values are the same service: who sets the same one again changes nothing. */
+import { sameBytes } from '../flow/types.ts';
+import type { Backend, OutlierLimits, Service, ServicePort } from './service.ts';
+
+export function sameService(a: Service, b: Service): boolean {
+  return (
+    a === b ||
+    (a.id === b.id &&
+      a.affinityMs === b.affinityMs &&
+      a.internalPolicy === b.internalPolicy &&
+      a.externalPolicy === b.externalPolicy &&
+      a.distribution === b.distribution &&
+      a.balancing === b.balancing &&
+      a.drainMs === b.drainMs &&
+      a.externalName === b.externalName &&
+      a.hasWildcard === b.hasWildcard &&
+      sameOutliers(a.outliers, b.outliers) &&
+      same(a.vips, b.vips, sameBytes) &&
+      same(a.externalAddresses, b.externalAddresses, sameBytes) &&
+      same(a.ports, b.ports, samePort) &&
+      same(a.backends, b.backends, sameBackend))
+  );
+}
+
+function samePort(a: ServicePort, b: ServicePort): boolean {
+  return (
+    a.name === b.name &&
+    a.protocol === b.protocol &&
+    a.l4Port === b.l4Port &&
+    a.lastL4Port === b.lastL4Port &&
+    a.nodePort === b.nodePort &&
+    same(a.targets, b.targets, Object.is)
+  );
+}
+
+function sameBackend(a: Backend, b: Backend): boolean {
+  return (
+    a === b ||
+    (a.endpoint === b.endpoint &&
+      a.vni === b.vni &&
+      a.host === b.host &&
+      a.zone === b.zone &&
+      a.hostname === b.hostname &&
+      a.ready === b.ready &&
+      a.serving === b.serving &&
+      a.terminating === b.terminating &&
+      a.weight === b.weight &&
+      sameBytes(a.address, b.address))
+  );
+}
+
+function sameOutliers(a: OutlierLimits | undefined, b: OutlierLimits | undefined): boolean {
+  return a?.largestEjectedShare === b?.largestEjectedShare && a?.panicThreshold === b?.panicThreshold;
+}
+
+function same<T>(a: readonly T[], b: readonly T[], isSame: (a: T, b: T) => boolean): boolean {
+  return a === b || (a.length === b.length && a.every((one, at) => isSame(one, b[at]!)));
+}

@@ -1,0 +1,488 @@
+/**
+ * Services: which addresses and ports are those of services, and which backend a new connection gets.
+ *
+ *   set(service)            notes what has changed, in `Changes`
+ *   find(address, …)        the port of a service at a VIP
+ *   choose(found, …)        a backend for a new connection, or why there is none; changes nothing
+ *   opened, closed          the connection is open, or over
+ *   ended                   whose connections must end: their backend has gone, or had enough time to drain
+ *
+ * There may be very many services, few of which are asked for by the containers of one host. So a service is only a value
+ * with its addresses until a client comes; then its port is put to work (`BalancedPort`), with numbers for its backends
+ * (`backends.ts`) and what is made for each scope of clients (`balancer.ts`).
+ *
+ * Objects: `service/NAMESPACE/NAME` is everything about a service, whether it is present or absent. `vip/ADDRESS` is which
+ * services have an address; it is consulted for addresses and ports at which no service is found.
+ */
+import { AddressSet } from '../flow/address-set.ts';
+import { OUTSIDE, type ConnectionTuples, type ProtocolTuple } from '../flow/connection.ts';
+import { addressId, bytesId } from '../flow/key.ts';
+import { formatIp, isIp4, type Vni } from '../flow/types.ts';
+import { Affinity } from './affinity.ts';
+import { Backends, type PinnedBackend } from './backends.ts';
+import { pick, type Candidate, type Scope, type BackendSelection } from './balancer.ts';
+import { candidatesOf, type BackendIndex } from './candidates.ts';
+import type { Changes } from './changes.ts';
+import { Health } from './health.ts';
+import { KeptChoices, type KeptChoice } from './kept-choices.ts';
+import { reachFrom, type Reach } from './reach.ts';
+import { sameService } from './same-service.ts';
+import { Scopes } from './scopes.ts';
+import type { Backend, Service, ServicePort } from './service.ts';
+import type { Topology } from './topology.ts';
+
+/** The port of a service at a VIP. Valid until the service changes. */
+export interface FoundPort {
+  readonly service: Service;
+  readonly port: ServicePort;
+  /** For a range: how far from its first port the one is that was asked for. */
+  readonly offset: number;
+  /** What a decision consults for it. */
+  readonly object: string;
+}
+
+/** Where clients come from: a network, or outside. */
+export type ClientOrigin = Vni | typeof OUTSIDE;
+
+/** The backend of a new connection, to be opened with it. */
+export interface Choice extends KeptChoice {
+  readonly kind: 'backend';
+  readonly backend: Backend;
+  /** Its port, for the port that the client asked for. */
+  readonly l4Port: number;
+}
+
+/** None: with the policy `local`, only other hosts have one; or nobody has. */
+export interface NoChoice {
+  readonly kind: 'none';
+  readonly why: 'local' | 'no_backend';
+  readonly selection: BackendSelection;
+}
+
+/** A port of a service that clients have asked for. */
+interface BalancedPort {
+  /** What names it in the keys of scopes and clients. */
+  readonly id: number;
+  service: Service;
+  port: ServicePort;
+  /** Goes up with each change of the service or its health: what was made before does not hold any more. */
+  version: number;
+  /** By network, address and port of a backend. */
+  readonly pinned: Map<string, PinnedBackend>;
+}
+
+interface Known {
+  service: Service;
+  balanced: BalancedPort[];
+}
+
+interface PortScope extends Scope {
+  readonly version: number;
+  readonly reach: Reach;
+}
+
+export class Services {
+  /** All VIPs, and addresses of type LoadBalancer. */
+  readonly vips = new AddressSet();
+  readonly #topology: Topology;
+  readonly #changes: Changes;
+  readonly #services = new Map<string, Known>();
+  /** By address: mostly one. In the order of their ids, so that all hosts find the same one. */
+  readonly #byVip = new Map<string, Known | readonly Known[]>();
+  readonly #backends = new Backends();
+  readonly #health = new Health();
+  readonly #affinity = new Affinity();
+  readonly #kept = new KeptChoices();
+  readonly #scopes: Scopes<PortScope>;
+  #host: { readonly name: string | undefined; readonly zone: string | undefined } = {
+    name: undefined,
+    zone: undefined,
+  };
+  #isLoaded = false;
+  #lastId = 0;
+
+  /** @param scopesBytes the limit for Maglev tables and the like; see `scopes.ts` */
+  constructor(topology: Topology, changes: Changes, scopesBytes?: number) {
+    this.#topology = topology;
+    this.#changes = changes;
+    this.#scopes = new Scopes(scopesBytes);
+  }
+
+  get size(): number {
+    return this.#services.size;
+  }
+
+  *all(): Generator<Service> {
+    for (const { service } of this.#services.values()) yield service;
+  }
+
+  get(id: string): Service | undefined {
+    return this.#services.get(id)?.service;
+  }
+
+  // 1. What is declared
+
+  /** Where this host is, for `local` and for backends that are near. */
+  setHost(name: string | undefined, zone: string | undefined): void {
+    if (this.#host.name === name && this.#host.zone === zone) return;
+    this.#host = { name, zone };
+    for (const known of this.#services.values()) this.#renew(known);
+    this.#changes.changed(...[...this.#services.keys()].map(serviceObject));
+  }
+
+  /** Adds a service, or puts it in the place of the one with its id. @param nowMs begins the time to drain */
+  set(service: Service, nowMs: number): void {
+    const known = this.#services.get(service.id);
+    if (known && sameService(known.service, service)) return;
+    const added: Known = known ?? { service, balanced: [] };
+    const before = known ? addressesOf(known.service) : [];
+    const after = addressesOf(service);
+    if (known) this.#changes.changed(serviceObject(service.id));
+    else this.#changes.added(serviceObject(service.id));
+    added.service = service;
+    this.#services.set(service.id, added);
+    this.#health.keepOnly(service);
+    for (const address of without(before, after)) this.#takeVip(address, added);
+    for (const address of without(after, before)) this.#giveVip(address, added);
+    added.balanced = added.balanced.filter((balanced) => this.#follow(balanced, service, nowMs));
+    for (const address of after) {
+      this.#claim(added, address);
+      // Its ports may take the place of those of another service, or leave it.
+      this.#changes.changed(...this.servicesAt(address).filter((object) => object !== serviceObject(service.id)));
+    }
+    this.#renew(added);
+  }
+
+  /** Does nothing if there is none. */
+  remove(id: string): void {
+    const known = this.#services.get(id);
+    if (!known) return;
+    this.#services.delete(id);
+    for (const address of addressesOf(known.service)) this.#takeVip(address, known);
+    for (const { pinned } of known.balanced) for (const one of pinned.values()) this.#backends.remove(one);
+    this.#health.forget(id);
+    this.#changes.changed(serviceObject(id));
+  }
+
+  /** All services that there are have been set: connections from before a restart that belong to none of them end. */
+  loaded(): void {
+    this.#isLoaded = true;
+    this.#backends.endUnclaimed();
+  }
+
+  // 2. What is known of their health
+
+  /**
+   * Says that checks of a backend fail and why, or, with undefined, that they do not. Does nothing if the service does not
+   * have it.
+   */
+  setHealth(id: string, address: Uint8Array, failed: string | undefined): void {
+    const known = this.#services.get(id);
+    if (!known || !hasBackend(known.service, address)) return;
+    if (this.#health.setCheck(id, address, failed)) this.#changed(known);
+  }
+
+  /** Ejects a backend for some time. Returns false, and does nothing, if no more may be ejected. */
+  eject(id: string, address: Uint8Array, untilMs: number, because: string): boolean {
+    const known = this.#services.get(id);
+    if (!known || !hasBackend(known.service, address)) return false;
+    const isDone = this.#health.eject(known.service, address, untilMs, because);
+    if (isDone) this.#changed(known);
+    return isDone;
+  }
+
+  /** Ends ejections and affinities whose time is over. */
+  expire(nowMs: number): void {
+    this.#affinity.expire(nowMs);
+    for (const id of this.#health.expire(nowMs)) {
+      const known = this.#services.get(id);
+      if (known) this.#changed(known);
+    }
+  }
+
+  // 3. Decisions
+
+  /** True if a service has that address. */
+  isVip(address: Uint8Array): boolean {
+    return this.#byVip.has(bytesId(address));
+  }
+
+  /** The port of a service there. If there is none, a decision consults `vipObject`, and `servicesAt`. */
+  find(address: Uint8Array, protocol: number, l4Port: number): FoundPort | undefined {
+    const at = this.#byVip.get(bytesId(address));
+    if (at === undefined) return undefined;
+    for (const known of listOf(at)) {
+      const { ports } = known.service;
+      const port = ports.find((port) => isPort(port, protocol, l4Port));
+      if (!port) continue;
+      const { service } = known;
+      return { service, port, offset: l4Port - port.l4Port, object: serviceObject(service.id) };
+    }
+    return undefined;
+  }
+
+  /** The objects of the services that have an address: they may have other ports next time. */
+  servicesAt(address: Uint8Array): readonly string[] {
+    const at = this.#byVip.get(bytesId(address));
+    return at === undefined ? [] : listOf(at).map(({ service }) => serviceObject(service.id));
+  }
+
+  /**
+   * Chooses a backend for a new connection. A decision consults the objects of `selection.consulted`.
+   * @param from where the client is, which has sent `tuple`
+   */
+  choose({ service, port, offset }: FoundPort, from: ClientOrigin, tuple: ProtocolTuple): Choice | NoChoice {
+    const balanced = this.#balancedOf(this.#services.get(service.id)!, port);
+    const scope = this.#scopeOf(balanced, from, isIp4(tuple.destination));
+    const { selection } = scope;
+    if (selection.refusal) return { kind: 'none', why: selection.refusal, selection };
+    const last = this.#lastOf(balanced, from, tuple, selection);
+    // Chosen by its address, a client mostly has the same one again, even if it has been forgotten.
+    const isByClient = service.affinityMs !== undefined && service.balancing === 'maglev';
+    const candidate = last ?? pick(scope, tuple, isByClient ? 'source-hash' : service.balancing);
+    const { backend, target, pinned } = candidate;
+    const by = last ? 'affinity' : service.balancing;
+    return { kind: 'backend', backend, l4Port: target + offset, pin: pinned.pin, by, selection };
+  }
+
+  // 4. Connections
+
+  /** Notes that a connection was opened in that slot. @param from where the client is, which has sent `tuple` */
+  opened(slot: number, { pin, by, selection }: Choice, from: ClientOrigin, tuple: ProtocolTuple, nowMs: number): void {
+    const { service, port } = selection;
+    this.#backends.opened(pin);
+    this.#kept.set(slot, { selection, pin, by });
+    const known = this.#services.get(service.id);
+    const balanced = known && balancedAt(known, port);
+    if (!balanced) return;
+    if (by !== 'affinity') {
+      const scope = this.#scopes.get(scopeId(balanced, from, isIp4(tuple.destination)));
+      if (scope) scope.position++;
+    }
+    const { affinityMs } = service;
+    if (affinityMs !== undefined) this.#affinity.set(clientId(balanced, from, tuple.source), pin, nowMs + affinityMs);
+  }
+
+  /** Notes that it has been closed. @param pin from its record */
+  closed(slot: number, pin: number): void {
+    this.#kept.delete(slot);
+    this.#backends.closed(pin);
+  }
+
+  /** Takes over a connection from before a restart, before any service is set. @param pin from its record */
+  recovered({ protocol, original, translated }: ConnectionTuples, pin: number): void {
+    this.#backends.recover(
+      pin,
+      protocol,
+      { address: original.destination, l4Port: original.destinationPort },
+      { address: translated.destination, l4Port: translated.destinationPort },
+    );
+  }
+
+  /** The numbers of the backends whose connections must end now. */
+  ended(nowMs: number): ReadonlySet<number> {
+    return this.#isLoaded ? this.#backends.ended(nowMs) : none;
+  }
+
+  /** Which backend has that number, with how many connections of this host. */
+  pinned(pin: number): Readonly<PinnedBackend> | undefined {
+    return this.#backends.of(pin);
+  }
+
+  /** How the backend of the connection in that slot was chosen; undefined if that is not known any more. */
+  kept(slot: number): KeptChoice | undefined {
+    return this.#kept.of(slot);
+  }
+
+  // Addresses
+
+  #giveVip(address: Uint8Array, known: Known): void {
+    const id = bytesId(address);
+    const others = listOf(this.#byVip.get(id) ?? []);
+    const all = [...others, known].sort((a, b) => (a.service.id < b.service.id ? -1 : 1));
+    this.#byVip.set(id, all.length === 1 ? known : all);
+    this.vips.add(id);
+    // Which of several is found may be another one now.
+    this.#changes.changed(...others.map(({ service }) => serviceObject(service.id)));
+    this.#changes.added(vipObject(address));
+  }
+
+  #takeVip(address: Uint8Array, known: Known): void {
+    const id = bytesId(address);
+    const others = listOf(this.#byVip.get(id) ?? []).filter((other) => other !== known);
+    if (others.length === 0) this.#byVip.delete(id);
+    else this.#byVip.set(id, others.length === 1 ? others[0]! : others);
+    this.vips.delete(id);
+    this.#changes.changed(vipObject(address));
+  }
+
+  // Ports at work
+
+  #balancedOf(known: Known, port: ServicePort): BalancedPort {
+    const there = balancedAt(known, port);
+    if (there) return there;
+    const balanced = { id: ++this.#lastId, service: known.service, port, version: 0, pinned: new Map() };
+    known.balanced.push(balanced);
+    return balanced;
+  }
+
+  /** Adapts a port at work to its changed service. Returns false if the service does not have it any more. */
+  #follow(balanced: BalancedPort, service: Service, nowMs: number): boolean {
+    const { port: before, pinned } = balanced;
+    const port = service.ports.find((port) => isPort(port, before.protocol, before.l4Port));
+    const backends = new Map<string, Backend>();
+    if (port)
+      for (const [at, backend] of service.backends.entries()) backends.set(backendId(port, backend, at), backend);
+    for (const [id, one] of pinned) {
+      const backend = backends.get(id);
+      if (!backend) this.#backends.remove(one);
+      else this.#backends.setEnd(one, backend.terminating ? (endOf(one) ?? nowMs + service.drainMs) : undefined);
+      if (this.#backends.of(one.pin) !== one) pinned.delete(id);
+    }
+    if (!port) return false;
+    balanced.service = service;
+    balanced.port = port;
+    return true;
+  }
+
+  #pinnedOf({ service, port, pinned }: BalancedPort, at: BackendIndex): PinnedBackend {
+    const backend = service.backends[at]!;
+    const id = backendId(port, backend, at);
+    const there = pinned.get(id);
+    if (there && this.#backends.of(there.pin) === there) return there;
+    const added = this.#backends.add(service.id, { address: backend.address, l4Port: port.targets[at]! });
+    pinned.set(id, added);
+    return added;
+  }
+
+  /** Gives the service those of its backends that connections from before a restart have. */
+  #claim(known: Known, address: Uint8Array): void {
+    this.#backends.claim(address, ({ protocol, front, back }) => {
+      const { service } = known;
+      const port = service.ports.find((port) => isPort(port, protocol, front.l4Port));
+      if (!port) return false;
+      const target = back.l4Port - (front.l4Port - port.l4Port);
+      const at = service.backends.findIndex(
+        (backend, at) => port.targets[at] === target && bytesId(backend.address) === bytesId(back.address),
+      );
+      if (at < 0) return false;
+      this.#balancedOf(known, port).pinned.set(backendId(port, service.backends[at]!, at), back);
+      back.service = service.id;
+      return true;
+    });
+  }
+
+  #changed(known: Known): void {
+    this.#renew(known);
+    this.#changes.changed(serviceObject(known.service.id));
+  }
+
+  #renew({ balanced }: Known): void {
+    for (const one of balanced) one.version++;
+  }
+
+  // Scopes
+
+  #scopeOf(balanced: BalancedPort, from: ClientOrigin, isV4: boolean): PortScope {
+    const id = scopeId(balanced, from, isV4);
+    const before = this.#scopes.get(id);
+    const holds = before && before.version === balanced.version && before.reach.isTrue();
+    const scope = holds ? before : this.#renewed(balanced, from, isV4, before);
+    this.#scopes.use(id, scope);
+    return scope;
+  }
+
+  #renewed(balanced: BalancedPort, from: ClientOrigin, isV4: boolean, before: PortScope | undefined): PortScope {
+    const { service, port, version } = balanced;
+    const reach = reachFrom(this.#topology, from);
+    const policy = from === OUTSIDE ? service.externalPolicy : service.internalPolicy;
+    const { name: host, zone } = this.#host;
+    const { chosen, excluded, refusal } = candidatesOf(
+      service,
+      port,
+      { isV4, policy },
+      { host, zone, reaches: (backend) => reach.has(backend), faultOf: this.#health.excluding(service) },
+    );
+    const candidates = chosen.map((at): Candidate => {
+      const backend = service.backends[at]!;
+      return { backend, weight: backend.weight, target: port.targets[at]!, pinned: this.#pinnedOf(balanced, at) };
+    });
+    const consulted = [serviceObject(service.id), ...reach.consulted];
+    return {
+      selection: { service, port, candidates, excluded, refusal, consulted },
+      table: before?.table,
+      tableOf: undefined,
+      position: before?.position ?? 0,
+      version,
+      reach,
+    };
+  }
+
+  /** The backend that the client had last, if it is still a candidate. */
+  #lastOf(
+    balanced: BalancedPort,
+    from: ClientOrigin,
+    { source }: ProtocolTuple,
+    { service, candidates }: BackendSelection,
+  ): Candidate | undefined {
+    if (service.affinityMs === undefined) return undefined;
+    const pin = this.#affinity.of(clientId(balanced, from, source));
+    return pin === undefined ? undefined : candidates.find(({ pinned }) => pinned.pin === pin);
+  }
+}
+
+const none: ReadonlySet<number> = new Set();
+
+function isPort({ protocol, l4Port, lastL4Port }: ServicePort, of: number, number: number): boolean {
+  return protocol === of && number >= l4Port && number <= lastL4Port;
+}
+
+function balancedAt({ balanced }: Known, { protocol, l4Port }: ServicePort): BalancedPort | undefined {
+  return balanced.find(({ port }) => port.protocol === protocol && port.l4Port === l4Port);
+}
+
+/** A deadline that has begun. */
+function endOf({ endsAtMs }: PinnedBackend): number | undefined {
+  return endsAtMs === undefined || endsAtMs === -Infinity ? undefined : endsAtMs;
+}
+
+function hasBackend({ backends }: Service, address: Uint8Array): boolean {
+  const id = bytesId(address);
+  return backends.some((backend) => bytesId(backend.address) === id);
+}
+
+function addressesOf({ vips, externalAddresses }: Service): readonly Uint8Array[] {
+  return [...vips, ...externalAddresses];
+}
+
+/** Those that are not among the others. */
+function without(addresses: readonly Uint8Array[], others: readonly Uint8Array[]): readonly Uint8Array[] {
+  const ids = new Set(others.map(bytesId));
+  return addresses.filter((address) => !ids.has(bytesId(address)));
+}
+
+function listOf(at: Known | readonly Known[]): readonly Known[] {
+  return at instanceof Array ? at : [at];
+}
+
+function backendId({ targets }: ServicePort, { vni, address }: Backend, at: BackendIndex): string {
+  return `${addressId(vni ?? (0 as Vni), address)}${targets[at]}`;
+}
+
+function scopeId({ id }: BalancedPort, from: ClientOrigin, isV4: boolean): string {
+  return `${id}/${from}/${isV4 ? 4 : 6}`;
+}
+
+function clientId({ id }: BalancedPort, from: ClientOrigin, source: Uint8Array): string {
+  return `${addressId(from as Vni, source)}${id}`;
+}
+
+/** Everything about a service, whether it is present or absent. @param id `NAMESPACE/NAME` */
+export function serviceObject(id: string): string {
+  return `service/${id}`;
+}
+
+/** Which services have an address. */
+export function vipObject(address: Uint8Array): string {
+  return `vip/${formatIp(address)}`;
+}

@@ -1,0 +1,140 @@
+/** Which services there are, at which addresses, and what a change of them notes. */
+import t from 'tap';
+import { formatIp, parseIp, parseMac } from '../../src/flow/types.ts';
+import { Changes } from '../../src/table/changes.ts';
+import type { Backend, Service } from '../../src/table/service.ts';
+import { Services, type Choice, type ClientOrigin, type NoChoice } from '../../src/table/services.ts';
+import { Topology } from '../../src/table/topology.ts';
+import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
+import { backend, backends, BLUE, service, servicePort, tuple, VIP, VIP6 } from '../support/services.ts';
+
+interface Table {
+  readonly services: Services;
+  readonly topology: Topology;
+  readonly changes: Changes;
+}
+
+function table(): Table {
+  const changes = new Changes();
+  const topology = new Topology(parseMac('02:00:00:00:00:ff'), changes);
+  const subnets = [
+    { ip: parseIp('10.0.0.0'), length: 16 },
+    { ip: parseIp('fd00::'), length: 64 },
+  ];
+  topology.setNetwork({ name: 'blue', vni: BLUE, subnets });
+  const services = new Services(topology, changes);
+  services.loaded();
+  changes.drain();
+  return { services, topology, changes };
+}
+
+function chosen(services: Services, nth = 0, from: ClientOrigin = BLUE): Choice | NoChoice {
+  const { protocol, destination, destinationPort } = tuple(nth);
+  return services.choose(services.find(destination, protocol, destinationPort)!, from, tuple(nth));
+}
+
+t.test('a service is found at its addresses, by protocol and port', async (t) => {
+  const { services } = table();
+  const ports = [
+    servicePort(1, { name: 'web' }),
+    servicePort(1, { name: 'dns', protocol: IP_UDP, l4Port: 53 }),
+    servicePort(1, { name: 'dns-tcp', l4Port: 53, targets: [5353] }),
+    servicePort(1, { name: 'sip', protocol: IP_UDP, l4Port: 5060, lastL4Port: 5160, targets: [7060] }),
+  ];
+  const external = parseIp('203.0.113.1');
+  const vips = [VIP, VIP6];
+  services.set(service({ vips, externalAddresses: [external], backends: [backend('10.0.1.1')], ports }), 0);
+  for (const address of [VIP, VIP6, external]) {
+    t.ok(services.isVip(address), formatIp(address));
+    t.equal(services.find(address, IP_TCP, 80)?.port.name, 'web');
+    t.equal(services.find(address, IP_UDP, 53)?.port.name, 'dns', 'one port number');
+    t.equal(services.find(address, IP_TCP, 53)?.port.name, 'dns-tcp', 'with two protocols');
+    t.equal(services.find(address, IP_UDP, 80), undefined);
+    for (const l4Port of [5060, 5100, 5160]) t.equal(services.find(address, IP_UDP, l4Port)?.port.name, 'sip');
+    for (const l4Port of [5059, 5161]) t.equal(services.find(address, IP_UDP, l4Port), undefined);
+  }
+  const inRange = tuple(0, { protocol: IP_UDP, destinationPort: 5100 });
+  const choice = services.choose(services.find(VIP, IP_UDP, 5100)!, BLUE, inRange);
+  t.match(choice, { kind: 'backend', l4Port: 7100 }, 'the ports of a range follow each other');
+  services.remove('default/web');
+  for (const address of [VIP, VIP6, external]) t.notOk(services.isVip(address));
+});
+
+t.test('a setter that changes nothing notes nothing', async (t) => {
+  const { services, changes } = table();
+  const value = (given?: Partial<Service>): Service => service({ backends: backends(3), ...given });
+  services.set(value(), 0);
+  t.same(changes.drain(), { changed: [], added: ['service/default/web', 'vip/10.96.0.1'] });
+  services.set(value(), 0);
+  services.setHost(undefined, undefined);
+  services.setHealth('default/web', parseIp('10.0.1.1'), undefined);
+  services.setHealth('default/web', parseIp('10.0.9.9'), 'it is no backend of this service');
+  services.setHealth('default/other', parseIp('10.0.1.1'), 'there is no such service');
+  services.remove('default/other');
+  services.expire(1e9);
+  t.ok(changes.isEmpty);
+  const differences: Partial<Service>[] = [
+    { affinityMs: 1000 },
+    { internalPolicy: 'local' },
+    { externalPolicy: 'local' },
+    { distribution: 'same-zone' },
+    { balancing: 'random' },
+    { drainMs: 1 },
+    { outliers: { largestEjectedShare: 1, panicThreshold: 0 } },
+    { backends: backends(2) },
+    { ports: [servicePort(3, { nodePort: 30_080 })] },
+    ...(
+      [
+        { endpoint: 'a/b' },
+        { vni: undefined },
+        { host: 'a' },
+        { zone: 'a' },
+        { hostname: 'a' },
+        { ready: false },
+        { serving: false },
+        { terminating: true },
+        { weight: 2 },
+      ] satisfies Partial<Backend>[]
+    ).map((given) => ({ backends: backends(3, (at) => (at === 1 ? given : {})) })),
+  ];
+  for (const difference of differences) {
+    services.set(value(difference), 0);
+    t.same(changes.drain(), { changed: ['service/default/web'], added: [] }, JSON.stringify(difference));
+  }
+  services.set(value({ vips: [VIP, VIP6] }), 0);
+  t.same(changes.drain().added, ['vip/fd77:6566:7460::1']);
+  services.remove('default/web');
+  t.same(changes.drain().changed, ['vip/10.96.0.1', 'vip/fd77:6566:7460::1', 'service/default/web']);
+});
+
+t.test('of two services with one address, the same one is found on all hosts, whoever came first', async (t) => {
+  for (const order of [
+    ['a/web', 'b/web'],
+    ['b/web', 'a/web'],
+  ]) {
+    const { services, changes } = table();
+    for (const id of order) services.set(service({ id, backends: backends(1) }), 0);
+    services.set(service({ id: 'c/web', ports: [servicePort(1, { l4Port: 443 })], backends: backends(1) }), 0);
+    t.equal(services.find(VIP, IP_TCP, 80)?.service.id, 'a/web');
+    t.equal(services.find(VIP, IP_TCP, 443)?.service.id, 'c/web');
+    t.same(services.servicesAt(VIP), ['service/a/web', 'service/b/web', 'service/c/web']);
+    changes.drain();
+    services.remove('a/web');
+    t.same(changes.drain().changed, ['vip/10.96.0.1', 'service/a/web']);
+    t.equal(services.find(VIP, IP_TCP, 80)?.service.id, 'b/web');
+    const ports = [servicePort(1, { l4Port: 443 }), servicePort(1)];
+    services.set(service({ id: 'a/web', ports, backends: backends(1) }), 0);
+    t.equal(services.find(VIP, IP_TCP, 443)?.service.id, 'a/web');
+    t.ok(changes.drain().changed.includes('service/c/web'), 'whose port is not found any more');
+  }
+});
+
+t.test('without a backend that is ready, there is nobody to choose', async (t) => {
+  const { services } = table();
+  services.set(service(), 0);
+  t.match(chosen(services), { kind: 'none', why: 'no_backend' });
+  services.set(service({ backends: backends(2, () => ({ ready: false })) }), 0);
+  t.match(chosen(services), { kind: 'none', why: 'no_backend' });
+  services.set(service({ backends: backends(2, (at) => ({ ready: at === 1 })) }), 0);
+  t.match(chosen(services), { kind: 'backend', l4Port: 8080 });
+});
