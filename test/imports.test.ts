@@ -30,6 +30,7 @@ const mayImport: Readonly<Record<string, string>> = {
   http: 'node',
   metrics: 'http model flow turns package node prom-client',
   handover: 'addon flow package node',
+  discovery: 'internal table wire flow node dns-packet',
   internal: 'forwarding addon link model table flow package node',
   paths: 'addon flow node raw-socket',
   observe: 'pipeline table flow wire control addon datapath model forwarding cluster link outside paths turns node',

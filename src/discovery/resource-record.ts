@@ -1,0 +1,28 @@
+/** Records of answers, as `message.ts` writes them, and what is found at a name. */
+import type { SoaData, SrvData } from 'dns-packet';
+import { formatIp, isIp4, type Vni } from '../flow/types.ts';
+
+export interface ResourceRecord {
+  /** In lower case, without a dot at its end. */
+  readonly name: string;
+  readonly type: 'A' | 'AAAA' | 'CNAME' | 'PTR' | 'SOA' | 'SRV' | 'TXT';
+  /** In the form of dns-packet. */
+  readonly data: string | readonly string[] | SrvData | SoaData;
+  /** In seconds; that of weft's own names if it is missing. */
+  readonly ttl?: number;
+}
+
+/** What there is at a name. `none`: the name does not exist, and neither does any below it. */
+export type NameFound = { readonly records: readonly ResourceRecord[] } | 'none';
+
+export const NO_NAME = 'none';
+/** The name exists, and has no records. */
+export const NOTHING: NameFound = { records: [] };
+
+/** Tells whether the client reaches an address in a network, given by its VNI or name; undefined: in none. */
+export type Reach = (ip: Uint8Array, of: Vni | string | undefined) => boolean;
+
+/** @param addresses of 16 bytes */
+export function addressRecords(name: string, addresses: readonly Uint8Array[]): ResourceRecord[] {
+  return addresses.map((ip) => ({ name, type: isIp4(ip) ? 'A' : 'AAAA', data: formatIp(ip) }));
+}

@@ -1,0 +1,252 @@
+/**
+ * What weft's names mean to a client. It answers from memory alone, so a question costs the same however many names exist.
+ *
+ *   SERVICE.NAMESPACE.svc.cluster.local       VIPs; addresses of a headless service; CNAME        (`service-names.ts`)
+ *   _PORT._PROTO.SERVICE.NAMESPACE.svc.…      SRV, for ports that have a name
+ *   HOSTNAME.SERVICE.NAMESPACE.svc.…          one backend of a headless service
+ *   NAME.NETWORK.weft                         an endpoint in the client's namespace               (`endpoint-names.ts`)
+ *   NAME.NAMESPACE.NETWORK.weft               an endpoint in any namespace
+ *   …in-addr.arpa, …ip6.arpa                  VIPs, and addresses of the client's own network     (`reverse.ts`)
+ *
+ * Services have the form of Kubernetes' DNS specification, version 1.1.0. A VIP is reached from everywhere. All other
+ * addresses are answered only if the client's network reaches them: its own, and those that its routes lead to. To a client
+ * that reaches none of an owner's addresses, the name does not exist.
+ *
+ * Existing: a name exists if it has records, or a name below it does (RFC 8020). One that exists without records of the
+ * type that was asked for is no error, and has no answer (NODATA). Both kinds of negative answers name the zone (RFC 2308).
+ */
+import type { Vni } from '../flow/types.ts';
+import { bytesId } from '../flow/key.ts';
+import { RouteTable } from '../table/routes.ts';
+import { EndpointNames } from './endpoint-names.ts';
+import type { ZoneChange, ZoneNetwork } from './records.ts';
+import {
+  addressRecords,
+  NOTHING,
+  NO_NAME,
+  type NameFound,
+  type Reach,
+  type ResourceRecord,
+} from './resource-record.ts';
+import { isPrivate, isWithin, reverseName } from './reverse.ts';
+import { ServiceNames } from './service-names.ts';
+
+/** Who asks. */
+export interface ZoneClient {
+  readonly network: string;
+  readonly namespace: string;
+}
+
+export interface ZoneAnswer {
+  readonly rcode: 'NOERROR' | 'NXDOMAIN';
+  readonly answers: readonly ResourceRecord[];
+  readonly additionals: readonly ResourceRecord[];
+  /** A name that is not weft's, which the last record of the answers leads to. */
+  readonly leadsTo?: string;
+}
+
+/** How many addresses an answer has. */
+export const MOST_RECORDS = 100;
+/** How long answers may be kept, in seconds, positive and negative ones. */
+export const TTL_S = 5;
+/** How many names an alias may lead through. */
+const MOST_ALIASES = 8;
+
+const CLUSTER = ['cluster', 'local'];
+const WEFT = ['weft'];
+/** Of Kubernetes' specification of names. */
+const VERSION = '1.1.0';
+
+export interface ZoneNetworkView extends ZoneNetwork {
+  readonly table: RouteTable;
+}
+
+export class Zone {
+  readonly #networks = new Map<string, ZoneNetworkView>();
+  readonly #names = new Map<Vni, string>();
+  readonly #endpoints = new EndpointNames();
+  readonly #services = new ServiceNames();
+  readonly #randomBelow: (limit: number) => number;
+  /** How often it has changed. */
+  #serial = 1;
+
+  /** @param randomBelow returns a random whole number below its argument, by which answers are shuffled */
+  constructor(randomBelow: (limit: number) => number) {
+    this.#randomBelow = randomBelow;
+  }
+
+  apply(change: ZoneChange): void {
+    this.#serial = (this.#serial + 1) >>> 0;
+    switch (change.kind) {
+      case 'network':
+        return this.#setNetwork(change.name, change.value);
+      case 'endpoint':
+        return this.#endpoints.set(change.id, change.value);
+      case 'service':
+        return this.#services.set(change.id, change.value);
+      default:
+        return change satisfies never;
+    }
+  }
+
+  network(name: string): ZoneNetwork | undefined {
+    return this.#networks.get(name);
+  }
+
+  /** True if an address is a gateway's, where this very server answers. */
+  isGateway(ip: Uint8Array): boolean {
+    const id = bytesId(ip);
+    for (const { gateways } of this.#networks.values()) if (gateways.some((one) => bytesId(one) === id)) return true;
+    return false;
+  }
+
+  /**
+   * @param name in lower case, without a dot at its end @param type such as `A`, or `ANY`
+   * @returns undefined if the name is not weft's
+   */
+  answer(name: string, type: string, client: ZoneClient): ZoneAnswer | undefined {
+    const answers: ResourceRecord[] = [];
+    let next = name;
+    for (let aliases = 0; ; aliases++) {
+      const found = this.#find(next, client);
+      if (found === undefined) return aliases === 0 ? undefined : { ...NO_ERROR, answers, leadsTo: next };
+      if (found === 'none') return { ...NO_ERROR, rcode: 'NXDOMAIN', answers };
+      const [alias] = found.records;
+      if (alias?.type === 'CNAME' && type !== 'CNAME' && type !== 'ANY' && aliases < MOST_ALIASES) {
+        answers.push(alias);
+        next = alias.data as string;
+        continue;
+      }
+      const wanted = found.records.filter((record) => type === 'ANY' || record.type === type);
+      const shown = this.#shuffled(wanted);
+      return { ...NO_ERROR, answers: [...answers, ...shown], additionals: this.#additionals(shown, client) };
+    }
+  }
+
+  /** The record that negative answers for a name of weft's have. */
+  soa(name: string): ResourceRecord {
+    const zone = zoneOf(name.split('.'));
+    const data = {
+      mname: 'ns.dns.cluster.local',
+      rname: 'hostmaster.cluster.local',
+      serial: this.#serial,
+      refresh: 7200,
+      retry: 1800,
+      expire: 86_400,
+      minimum: TTL_S,
+    };
+    return { name: zone, type: 'SOA', data };
+  }
+
+  #find(name: string, client: ZoneClient): NameFound | undefined {
+    const labels = name.split('.');
+    if (endsWith(labels, CLUSTER)) return this.#inCluster(name, labels.slice(0, -CLUSTER.length), client);
+    if (endsWith(labels, WEFT)) return this.#inWeft(name, labels.slice(0, -WEFT.length), client);
+    return this.#reverse(name, labels, client);
+  }
+
+  #inCluster(name: string, labels: readonly string[], client: ZoneClient): NameFound {
+    if (labels.length === 0) return { records: [this.soa(name)] };
+    if (labels.at(-1) === 'svc') return this.#services.find(name, labels.slice(0, -1), this.#reachFrom(client));
+    const gateways = this.#networks.get(client.network)?.gateways ?? [];
+    const known: Record<string, NameFound> = {
+      'dns-version': { records: [{ name, type: 'TXT', data: [VERSION] }] },
+      dns: NOTHING,
+      'ns.dns': { records: addressRecords(name, gateways) },
+    };
+    const own = labels.join('.');
+    return Object.hasOwn(known, own) ? known[own]! : NO_NAME;
+  }
+
+  #inWeft(name: string, labels: readonly string[], client: ZoneClient): NameFound {
+    const network = labels.at(-1);
+    if (network === undefined) return { records: [this.soa(name)] };
+    if (!this.#networks.has(network)) return NO_NAME;
+    const below = labels.slice(0, -1);
+    return this.#endpoints.find(name, network, below, client.namespace, this.#reachFrom(client));
+  }
+
+  #reverse(name: string, labels: readonly string[], client: ZoneClient): NameFound | undefined {
+    const asked = reverseName(labels);
+    if (asked === undefined) return undefined;
+    if (asked === 'invalid') return NO_NAME;
+    const own = this.#networks.get(client.network);
+    const isOwn = own?.subnets.some((subnet) => isWithin(asked.prefix, subnet)) ?? false;
+    const targets: string[] = [];
+    if (asked.isWhole) {
+      targets.push(...this.#services.namesOfVip(asked.prefix.ip));
+      if (own && isOwn) {
+        targets.push(...this.#services.namesOfBackend(own.vni, asked.prefix.ip));
+        targets.push(...this.#endpoints.namesOf(own.name, asked.prefix.ip));
+      }
+    }
+    if (targets.length > 0) return { records: targets.map((data) => ({ name, type: 'PTR', data })) };
+    if (!isOwn && !isPrivate(asked.prefix)) return undefined;
+    // Names above those of addresses exist, whatever is below them.
+    return asked.isWhole ? NO_NAME : NOTHING;
+  }
+
+  #reachFrom(client: ZoneClient): Reach {
+    const own = this.#networks.get(client.network);
+    return (ip, of) => {
+      if (!own) return false;
+      const name = typeof of === 'number' ? this.#names.get(of) : of;
+      if (name === own.name) return true;
+      const { route } = own.table.lookup(ip);
+      if (of === undefined) return route?.kind === 'outside' || (route === undefined && own.outside);
+      return route?.kind === 'network' && route.network === name;
+    };
+  }
+
+  #setNetwork(name: string, value: ZoneNetwork | undefined): void {
+    const before = this.#networks.get(name);
+    if (before && this.#names.get(before.vni) === name) this.#names.delete(before.vni);
+    this.#networks.delete(name);
+    if (!value) return;
+    const { vni, subnets, routes } = value;
+    const connected = subnets.map((prefix) => ({ prefix, kind: 'network', network: name }) as const);
+    this.#networks.set(name, { ...value, table: new RouteTable(vni, [...connected, ...routes]) });
+    this.#names.set(vni, name);
+  }
+
+  /** The addresses of the targets of SRV records. */
+  #additionals(records: readonly ResourceRecord[], client: ZoneClient): ResourceRecord[] {
+    const targets = new Set(
+      records.flatMap((one) => (one.type === 'SRV' ? [(one.data as { target: string }).target] : [])),
+    );
+    return [...targets].flatMap((target) => {
+      const found = this.#find(target, client);
+      return found === undefined || found === 'none' ? [] : found.records.filter(isAddress);
+    });
+  }
+
+  /** The first of them after shuffling: Fisher and Yates, as far as is needed. */
+  #shuffled(records: readonly ResourceRecord[]): ResourceRecord[] {
+    const left = [...records];
+    const count = Math.min(left.length, MOST_RECORDS);
+    for (let at = 0; at < count && left.length > 1; at++) {
+      const other = at + this.#randomBelow(left.length - at);
+      [left[at], left[other]] = [left[other]!, left[at]!];
+    }
+    // A set of records of one type stays together.
+    return left.slice(0, count).sort((a, b) => (a.type < b.type ? -1 : a.type > b.type ? 1 : 0));
+  }
+}
+
+const NO_ERROR = { rcode: 'NOERROR', answers: [], additionals: [] } as const;
+
+function isAddress({ type }: ResourceRecord): boolean {
+  return type === 'A' || type === 'AAAA';
+}
+
+function endsWith(labels: readonly string[], suffix: readonly string[]): boolean {
+  return labels.length >= suffix.length && suffix.every((label, i) => labels.at(i - suffix.length) === label);
+}
+
+/** The zone in which weft answers for a name. */
+function zoneOf(labels: readonly string[]): string {
+  if (endsWith(labels, CLUSTER)) return CLUSTER.join('.');
+  if (endsWith(labels, WEFT)) return WEFT.join('.');
+  const reverse = reverseName(labels);
+  return reverse === 'invalid' || reverse === undefined ? labels.slice(-2).join('.') : reverse.zone;
+}

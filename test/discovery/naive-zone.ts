@@ -1,0 +1,77 @@
+/**
+ * The naive twin of the zone: it lists every name that a client could ask for with its records, and looks names up in that
+ * list as RFC 1034 section 4.3.2 and RFC 4592 say, without knowing what they mean.
+ */
+import { formatIp, isIp4 } from '../../src/flow/types.ts';
+import type { ZoneChange, ZoneEndpoint, ZoneNetwork, ZoneService } from '../../src/discovery/records.ts';
+import type { ZoneClient } from '../../src/discovery/zone.ts';
+import { IP_TCP } from '../../src/wire/ipv4.ts';
+
+export class NaiveZone {
+  readonly #values = new Map<string, NonNullable<ZoneChange['value']>>();
+
+  apply(change: ZoneChange): void {
+    const key = `${change.kind} ${change.kind === 'network' ? change.name : change.id}`;
+    if (change.value) this.#values.set(key, change.value);
+    else this.#values.delete(key);
+  }
+
+  /** As `shown` of the zone. Aliases are not followed. */
+  shown(name: string, type: string, client: ZoneClient): string[] {
+    const names = this.#names(client);
+    const labels = name.split('.');
+    const exists = (owner: string): boolean =>
+      [...names.keys()].some((one) => one === owner || one.endsWith(`.${owner}`));
+    let records = names.get(name);
+    if (!records && !exists(name)) {
+      let at = 1;
+      while (!exists(labels.slice(at).join('.'))) at++;
+      records = names.get(`*.${labels.slice(at).join('.')}`);
+      if (!records) return ['NXDOMAIN'];
+    }
+    const wanted = (records ?? []).filter((record) => type === 'ANY' || record.startsWith(`${type} `));
+    return ['NOERROR', ...wanted.map((record) => `${name} ${record}`).sort()];
+  }
+
+  #all<T>(kind: string): T[] {
+    return [...this.#values].filter(([key]) => key.startsWith(`${kind} `)).map(([, value]) => value as T);
+  }
+
+  #names(client: ZoneClient): Map<string, string[]> {
+    const names = new Map<string, string[]>([['svc.cluster.local', []]]);
+    const add = (name: string, record: string): void => void names.set(name, [...(names.get(name) ?? []), record]);
+    const networks = this.#all<ZoneNetwork>('network');
+    const own = networks.find(({ name }) => name === client.network);
+    const reaches = (of: string | undefined): boolean =>
+      of !== undefined &&
+      (of === own?.name || own!.routes.some((route) => route.kind === 'network' && route.network === of));
+    const vniName = (vni: number | undefined) => networks.find((one) => one.vni === vni)?.name;
+    const address = (ip: Uint8Array): string => `${isIp4(ip) ? 'A' : 'AAAA'} ${formatIp(ip)}`;
+    for (const { name } of networks) names.set(`${name}.weft`, []);
+    for (const { name, namespace, network, addresses } of this.#all<ZoneEndpoint>('endpoint')) {
+      if (!networks.some((one) => one.name === network)) continue;
+      names.set(`${namespace}.${network}.weft`, names.get(`${namespace}.${network}.weft`) ?? []);
+      if (!reaches(network)) continue;
+      for (const ip of addresses) {
+        add(`${name}.${namespace}.${network}.weft`, address(ip));
+        if (namespace === client.namespace) add(`${name}.${network}.weft`, address(ip));
+      }
+    }
+    for (const { name, namespace, vips, backends, ports, hasWildcard } of this.#all<ZoneService>('service')) {
+      names.set(`${namespace}.svc.cluster.local`, []);
+      const owner = `${name}.${namespace}.svc.cluster.local`;
+      const reached = backends.flatMap((one, at) => (reaches(vniName(one.vni)) ? [{ ...one, at }] : []));
+      const own = vips.length > 0 ? vips : reached.map((one) => one.address);
+      for (const ip of own) for (const at of [owner, ...(hasWildcard ? [`*.${owner}`] : [])]) add(at, address(ip));
+      for (const port of ports) {
+        const at = `_${port.name}._${port.protocol === IP_TCP ? 'tcp' : 'udp'}.${owner}`;
+        if (vips.length > 0) add(at, `SRV ${port.l4Port} ${owner}`);
+        for (const one of reached) {
+          if (port.targets[one.at]) add(at, `SRV ${port.targets[one.at]} ${one.hostname}.${owner}`);
+        }
+      }
+      for (const one of reached) add(`${one.hostname}.${owner}`, address(one.address));
+    }
+    return names;
+  }
+}

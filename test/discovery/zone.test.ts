@@ -1,0 +1,270 @@
+/** What weft's names mean to a client. The numbers of tests are those of the list of known traps of DNS for containers. */
+import t from 'tap';
+import { MOST_RECORDS } from '../../src/discovery/zone.ts';
+import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
+import { endpoint, inBlue, inRed, network, prefix, service, shown, zoneOf } from './zone-lab.ts';
+
+const http = { name: 'http', protocol: IP_TCP, l4Port: 80, targets: [] as number[] };
+const dns = { name: 'dns', protocol: IP_UDP, l4Port: 53, targets: [] };
+
+const routes = [{ prefix: prefix('10.45.0.0/24'), kind: 'network', network: 'blue' } as const];
+const base = [
+  network('red', 1, ['10.44.0.0/24', 'fd44::/64'], { routes }),
+  network('blue', 2, ['10.45.0.0/24']),
+  network('green', 3, ['10.46.0.0/24']),
+  network('open', 4, ['203.0.113.0/24'], { outside: true }),
+  endpoint('default/web', 'red', '10.44.0.2', 'fd44::2'),
+  endpoint('default/old', 'red', '10.44.0.3'),
+  endpoint('shop/web', 'red', '10.44.0.4'),
+  endpoint('default/db', 'blue', '10.45.0.2'),
+  endpoint('default/far', 'green', '10.46.0.2'),
+  service('default/api', { vips: ['10.96.0.10', 'fd77:6566:7460::10'], ports: [http, dns] }),
+  service('default/four', { vips: ['10.96.0.11'] }),
+  service('default/set', {
+    ports: [{ ...http, targets: [8080, 8080, 0, 9090] }],
+    backends: [
+      { ip: '10.44.0.2', vni: 1, hostname: 'web-0' },
+      { ip: 'fd44::2', vni: 1, hostname: 'web-0' },
+      { ip: '10.44.0.3', vni: 1 },
+      { ip: '10.46.0.2', vni: 3, hostname: 'far' },
+    ],
+  }),
+  service('default/idle', { ports: [http] }),
+  service('shop/alias', { externalName: 'API.default.svc.cluster.local.' }),
+  service('shop/mail', { externalName: 'mail.example.org' }),
+  service('default/any', { vips: ['10.96.0.12'], hasWildcard: true, ports: [http] }),
+];
+const inGreen = { network: 'green', namespace: 'default' };
+
+t.test('1: a name that has only IPv4 exists, and has no AAAA', async (t) => {
+  const zone = zoneOf(base);
+  for (const name of ['four.default.svc.cluster.local', 'old.red.weft', '10-44-0-3.set.default.svc.cluster.local']) {
+    t.same(shown(zone, name, 'AAAA'), ['NOERROR'], name);
+    t.equal(shown(zone, name, 'A').length, 2, name);
+    t.same(shown(zone, name, 'MX'), ['NOERROR'], name);
+  }
+  t.same(shown(zone, 'web.red.weft', 'AAAA'), ['NOERROR', 'web.red.weft AAAA fd44::2']);
+});
+
+t.test('2: a name that only has names below it exists', async (t) => {
+  const zone = zoneOf(base);
+  const ofServices = ['svc.cluster.local', 'default.svc.cluster.local', '_tcp.api.default.svc.cluster.local'];
+  for (const name of [...ofServices, 'red.weft', 'shop.red.weft', 'dns.cluster.local', '0.44.10.in-addr.arpa']) {
+    t.same(shown(zone, name, 'A'), ['NOERROR'], name);
+  }
+  t.same(shown(zone, 'other.svc.cluster.local', 'A'), ['NXDOMAIN'], 'a namespace without services');
+  t.same(shown(zone, 'other.red.weft', 'A'), ['NXDOMAIN']);
+  t.same(shown(zone, '_sctp.api.default.svc.cluster.local', 'A'), ['NXDOMAIN']);
+});
+
+t.test('3: a name that does not exist does not for any type', async (t) => {
+  const zone = zoneOf(base);
+  const names = [
+    'no.default.svc.cluster.local',
+    'no.red.weft',
+    'no.no.weft',
+    'x.cluster.local',
+    '9.0.44.10.in-addr.arpa',
+  ];
+  for (const type of ['A', 'AAAA', 'MX', 'HTTPS', 'UNKNOWN_65', 'UNKNOWN_64999', 'SRV', 'ANY']) {
+    for (const name of names) t.same(shown(zone, name, type), ['NXDOMAIN'], `${name} ${type}`);
+  }
+});
+
+t.test('4: a headless service without ready endpoints does not exist', async (t) => {
+  const zone = zoneOf(base);
+  const idle = 'idle.default.svc.cluster.local';
+  for (const name of [idle, `_tcp.${idle}`, `_http._tcp.${idle}`]) t.same(shown(zone, name, 'A'), ['NXDOMAIN'], name);
+  const nowhere = { network: 'nowhere', namespace: 'default' };
+  t.same(shown(zone, 'set.default.svc.cluster.local', 'A', nowhere), ['NXDOMAIN'], 'nor if none is reached');
+});
+
+t.test('5: what is weft’s, whatever its type, and what is not', async (t) => {
+  const zone = zoneOf(base);
+  for (const name of [
+    'cluster.local',
+    'weft',
+    'a.weft',
+    'a.b.c.d.e.weft',
+    'x.y.cluster.local',
+    '1.1.168.192.in-addr.arpa',
+  ]) {
+    for (const type of ['A', 'NS', 'DS', 'UNKNOWN_65'])
+      t.not(shown(zone, name, type)[0], 'elsewhere', `${name} ${type}`);
+  }
+  for (const name of [
+    '',
+    'local',
+    'example.org',
+    'weft.example',
+    'xcluster.local',
+    '8.8.8.8.in-addr.arpa',
+    'api',
+    'arpa',
+  ]) {
+    t.same(shown(zone, name, 'A'), ['elsewhere'], name);
+  }
+});
+
+t.test('services: the VIPs, from everywhere', async (t) => {
+  const zone = zoneOf(base);
+  const name = 'api.default.svc.cluster.local';
+  for (const client of [inRed, inBlue, inGreen]) {
+    t.same(shown(zone, name, 'A', client), ['NOERROR', `${name} A 10.96.0.10`]);
+    t.same(shown(zone, name, 'AAAA', client), ['NOERROR', `${name} AAAA fd77:6566:7460::10`]);
+  }
+  t.same(shown(zone, `x.${name}`, 'A'), ['NXDOMAIN']);
+  t.same(shown(zone, 'dns-version.cluster.local', 'TXT'), ['NOERROR', 'dns-version.cluster.local TXT 1.1.0']);
+  t.match(shown(zone, 'cluster.local', 'SOA'), ['NOERROR', /^cluster\.local SOA/]);
+});
+
+t.test('headless services: the addresses that the client reaches, and a name for each endpoint', async (t) => {
+  const zone = zoneOf(base);
+  const name = 'set.default.svc.cluster.local';
+  t.same(shown(zone, name, 'A'), ['NOERROR', `${name} A 10.44.0.2`, `${name} A 10.44.0.3`]);
+  t.same(shown(zone, name, 'AAAA'), ['NOERROR', `${name} AAAA fd44::2`]);
+  t.same(shown(zone, `web-0.${name}`, 'A'), ['NOERROR', `web-0.${name} A 10.44.0.2`]);
+  t.same(shown(zone, `10-44-0-3.${name}`, 'A'), ['NOERROR', `10-44-0-3.${name} A 10.44.0.3`]);
+  t.same(shown(zone, `far.${name}`, 'A'), ['NXDOMAIN'], 'which is not reached from here');
+  t.same(shown(zone, `far.${name}`, 'A', inGreen), ['NOERROR', `far.${name} A 10.46.0.2`]);
+  t.same(shown(zone, `a.web-0.${name}`, 'A'), ['NXDOMAIN']);
+});
+
+t.test('13: SRV for named ports, with a target that has addresses, in the additional section, too', async (t) => {
+  const zone = zoneOf(base);
+  const api = 'api.default.svc.cluster.local';
+  t.same(shown(zone, `_http._tcp.${api}`, 'SRV'), [
+    'NOERROR',
+    `_http._tcp.${api} SRV 80 ${api}`,
+    `+ ${api} A 10.96.0.10`,
+    `+ ${api} AAAA fd77:6566:7460::10`,
+  ]);
+  t.equal(shown(zone, `_dns._udp.${api}`, 'SRV')[1], `_dns._udp.${api} SRV 53 ${api}`);
+  t.same(shown(zone, `_dns._tcp.${api}`, 'SRV'), ['NXDOMAIN'], 'a protocol that the port does not have');
+  t.same(shown(zone, `_http._tcp.${api}`, 'A'), ['NOERROR']);
+  const set = 'set.default.svc.cluster.local';
+  t.same(
+    shown(zone, `_http._tcp.${set}`, 'SRV'),
+    ['NOERROR', `_http._tcp.${set} SRV 8080 web-0.${set}`, `+ web-0.${set} A 10.44.0.2`, `+ web-0.${set} AAAA fd44::2`],
+    'one target with two addresses; one that lacks the port is left out',
+  );
+  t.same(
+    shown(zone, `_http._tcp.${set}`, 'SRV', inGreen),
+    ['NOERROR', `_http._tcp.${set} SRV 9090 far.${set}`, `+ far.${set} A 10.46.0.2`],
+    'a port of its own',
+  );
+});
+
+t.test('ExternalName: an alias, which is followed', async (t) => {
+  const zone = zoneOf(base);
+  const alias = 'alias.shop.svc.cluster.local';
+  t.same(shown(zone, alias, 'A'), [
+    'NOERROR',
+    `${alias} CNAME api.default.svc.cluster.local`,
+    'api.default.svc.cluster.local A 10.96.0.10',
+  ]);
+  t.same(shown(zone, alias, 'CNAME'), ['NOERROR', `${alias} CNAME api.default.svc.cluster.local`]);
+  const mail = 'mail.shop.svc.cluster.local';
+  t.same(shown(zone, mail, 'AAAA'), ['NOERROR', `${mail} CNAME mail.example.org`, 'leads to mail.example.org']);
+  zone.apply(service('a/a', { externalName: 'b.b.svc.cluster.local' }));
+  zone.apply(service('b/b', { externalName: 'a.a.svc.cluster.local' }));
+  t.equal(shown(zone, 'a.a.svc.cluster.local', 'A')[0], 'NOERROR', 'a circle ends');
+});
+
+t.test('endpoints: in the namespace of who asks, or in the one that is named', async (t) => {
+  const zone = zoneOf(base);
+  const inShop = { network: 'red', namespace: 'shop' };
+  t.same(shown(zone, 'web.red.weft', 'A'), ['NOERROR', 'web.red.weft A 10.44.0.2']);
+  t.same(shown(zone, 'web.red.weft', 'A', inShop), ['NOERROR', 'web.red.weft A 10.44.0.4']);
+  t.same(shown(zone, 'old.red.weft', 'A', inShop), ['NXDOMAIN']);
+  t.same(shown(zone, 'old.default.red.weft', 'A', inShop), ['NOERROR', 'old.default.red.weft A 10.44.0.3']);
+  t.same(shown(zone, 'db.blue.weft', 'A'), ['NOERROR', 'db.blue.weft A 10.45.0.2'], 'a route leads there');
+  t.same(shown(zone, 'web.red.weft', 'A', inBlue), ['NXDOMAIN'], 'none leads back');
+  t.same(shown(zone, 'far.green.weft', 'A'), ['NXDOMAIN']);
+});
+
+t.test('12: PTR for addresses of the client’s own network, and VIPs', async (t) => {
+  const zone = zoneOf(base);
+  const own = '2.0.44.10.in-addr.arpa';
+  const ofWeb = ['NOERROR', `${own} PTR web-0.set.default.svc.cluster.local`, `${own} PTR web.default.red.weft`];
+  t.same(shown(zone, own, 'PTR'), ofWeb);
+  const ip6 = `2.${'0.'.repeat(27)}4.4.d.f.ip6.arpa`;
+  t.equal(shown(zone, ip6, 'PTR')[2], `${ip6} PTR web.default.red.weft`);
+  t.same(shown(zone, own, 'PTR', inBlue), ['NXDOMAIN'], 'another network');
+  t.same(shown(zone, '2.0.45.10.in-addr.arpa', 'PTR'), ['NXDOMAIN'], 'one that is only reached');
+  const vip = '10.0.96.10.in-addr.arpa';
+  t.same(shown(zone, vip, 'PTR', inBlue), ['NOERROR', `${vip} PTR api.default.svc.cluster.local`]);
+  t.same(shown(zone, own, 'A'), ['NOERROR']);
+  for (const ip of [
+    '1.0.168.192',
+    '7.1.16.172',
+    '1.0.0.127',
+    '9.9.254.169',
+    '1.1.64.100',
+    '300.0.168.192',
+    '1.1.0.168.192',
+  ]) {
+    t.same(shown(zone, `${ip}.in-addr.arpa`, 'PTR'), ['NXDOMAIN'], ip);
+  }
+  t.same(shown(zone, '1.0.32.172.in-addr.arpa', 'PTR'), ['elsewhere']);
+  const open = { network: 'open', namespace: 'default' };
+  t.same(shown(zone, '7.113.0.203.in-addr.arpa', 'PTR', open), ['NXDOMAIN'], 'its own subnet, although it is public');
+  t.same(shown(zone, '7.113.0.203.in-addr.arpa', 'PTR'), ['elsewhere']);
+});
+
+t.test('14: at most a hundred addresses, shuffled', async (t) => {
+  const backends = Array.from({ length: 250 }, (_, i) => ({ ip: `10.44.1.${i}`, vni: 1 }));
+  let next = 0;
+  const zone = zoneOf([...base, service('default/large', { backends })], (limit) => (next += 7) % limit);
+  const ask = (): string[] =>
+    zone.answer('large.default.svc.cluster.local', 'A', inRed)!.answers.map(({ data }) => data as string);
+  const [first, second] = [ask(), ask()];
+  t.equal(first.length, MOST_RECORDS);
+  t.equal(new Set(first).size, MOST_RECORDS, 'each once');
+  t.notSame(first, second);
+  t.ok(
+    [...first, ...second].some((ip) => Number(ip.split('.')[3]) > 150),
+    'of all of them',
+  );
+});
+
+t.test('wildcards mean what nothing else below their owner does', async (t) => {
+  const zone = zoneOf(base);
+  const name = 'any.default.svc.cluster.local';
+  for (const below of ['x', 'y.x', '*', '_udp', '_x._y']) {
+    t.same(shown(zone, `${below}.${name}`, 'A'), ['NOERROR', `${below}.${name} A 10.96.0.12`], below);
+    t.same(shown(zone, `${below}.${name}`, 'AAAA'), ['NOERROR'], below);
+  }
+  t.same(shown(zone, `_tcp.${name}`, 'A'), ['NOERROR'], 'which exists');
+  t.same(shown(zone, `x._tcp.${name}`, 'A'), ['NXDOMAIN'], 'whose closest ancestor is not the owner');
+  t.same(shown(zone, name, 'A'), ['NOERROR', `${name} A 10.96.0.12`]);
+  zone.apply(service('shop/out', { externalName: 'example.org', hasWildcard: true }));
+  const out = 'x.out.shop.svc.cluster.local';
+  t.same(shown(zone, out, 'A'), ['NOERROR', `${out} CNAME example.org`, 'leads to example.org']);
+});
+
+t.test('what goes is gone, and what changes is as it is now', async (t) => {
+  const zone = zoneOf(base);
+  zone.apply(endpoint('default/web', 'blue', '10.45.0.9'));
+  t.same(shown(zone, 'web.red.weft', 'A'), ['NXDOMAIN']);
+  t.same(shown(zone, 'web.blue.weft', 'A'), ['NOERROR', 'web.blue.weft A 10.45.0.9']);
+  t.equal(shown(zone, '2.0.44.10.in-addr.arpa', 'PTR').length, 2, 'the service still has its address');
+  zone.apply({ kind: 'service', id: 'default/set' });
+  t.same(shown(zone, '2.0.44.10.in-addr.arpa', 'PTR'), ['NXDOMAIN']);
+  zone.apply({ kind: 'service', id: 'default/api' });
+  t.same(shown(zone, 'api.default.svc.cluster.local', 'A'), ['NXDOMAIN']);
+  t.same(shown(zone, '10.0.96.10.in-addr.arpa', 'PTR'), ['NXDOMAIN']);
+  zone.apply({ kind: 'network', name: 'blue' });
+  t.same(shown(zone, 'web.blue.weft', 'A'), ['NXDOMAIN']);
+  zone.apply({ kind: 'endpoint', id: 'shop/web' });
+  t.same(shown(zone, 'shop.red.weft', 'A'), ['NXDOMAIN']);
+});
+
+t.test('7: negative answers name a zone above, and are not kept for long', async (t) => {
+  const zone = zoneOf(base);
+  for (const name of ['no.default.svc.cluster.local', 'no.red.weft', '9.0.44.10.in-addr.arpa']) {
+    const { name: owner, data } = zone.soa(name);
+    t.equal((data as { minimum: number }).minimum, 5);
+    t.ok(name.endsWith(`.${owner}`), `${owner} is above ${name}`);
+  }
+});
