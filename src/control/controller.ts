@@ -282,6 +282,7 @@ export class Controller {
     const { tables, changes } = this.#options;
     tables.fdb.expire(nowMs);
     tables.neighbors.expire(nowMs);
+    tables.services.expire(nowMs);
     changes.changed(...tables.connections.expire(nowMs));
     this.enforce();
   }

@@ -52,6 +52,11 @@ export class Backends {
     return this.#pinned.get(pin);
   }
 
+  /** True if its number still means it. */
+  has(pinned: PinnedBackend): boolean {
+    return this.#pinned.get(pinned.pin) === pinned;
+  }
+
   add(service: string, { address, l4Port }: L4End): PinnedBackend {
     do this.#last = this.#last === MOST_PINS ? 1 : this.#last + 1;
     while (this.#pinned.has(this.#last));
@@ -62,6 +67,7 @@ export class Backends {
 
   /** Its service does not have it any more. It is forgotten when its last connection has been closed. */
   remove(pinned: PinnedBackend): void {
+    if (!this.has(pinned)) return;
     this.setEnd(pinned, GONE);
     this.#forgetUnused(pinned);
   }
@@ -94,6 +100,7 @@ export class Backends {
     if (known) return void known.connections++;
     const pinned = { pin, service: undefined, ...back, connections: 1, endsAtMs: undefined };
     this.#pinned.set(pin, pinned);
+    this.#last = Math.max(this.#last, pin);
     const id = bytesId(front.address);
     const others = this.#unclaimed.get(id);
     const unclaimed = { protocol, front, back: pinned };

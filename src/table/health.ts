@@ -5,7 +5,7 @@
  *
  * So that not everybody is excluded because of a fault of the observer, or of something that all of them need:
  *
- * - At most a share of a service's backends is ejected at once, but always one of several.
+ * - At most a share of a service's backends is ejected at once; unless it is 0, always one of several.
  * - If the share of healthy ones among those that are ready is below the panic threshold, health excludes nobody.
  *
  * Both count all backends of the service, whatever the client's network is.
@@ -47,7 +47,7 @@ export class Health {
       const others = [...(states?.values() ?? [])].filter(({ ejected }) => ejected).length;
       const count = service.backends.length;
       const share = (service.outliers ?? DEFAULT_OUTLIERS).largestEjectedShare;
-      const most = Math.max(count > 1 ? 1 : 0, Math.floor(count * share));
+      const most = Math.max(count > 1 && share > 0 ? 1 : 0, Math.floor(count * share));
       if (others >= most) return false;
     }
     this.#update(service.id, address, (state) => (state.ejected = { untilMs, because }));

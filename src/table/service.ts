@@ -38,7 +38,7 @@ export interface Service {
 }
 
 export interface OutlierLimits {
-  /** Which share of all backends may be ejected at once, 0 to 1; always one of several. */
+  /** Which share of all backends may be ejected at once, 0 to 1; unless it is 0, always one of several. */
   readonly largestEjectedShare: number;
   /** If a smaller share of the ready ones is healthy, health excludes nobody; 0 to 1. */
   readonly panicThreshold: number;

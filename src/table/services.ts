@@ -112,6 +112,11 @@ export class Services {
     return this.#services.size;
   }
 
+  /** About how much memory takes what was made for clients. */
+  get scopesBytes(): number {
+    return this.#scopes.lengthBytes;
+  }
+
   *all(): Generator<Service> {
     for (const { service } of this.#services.values()) yield service;
   }
@@ -334,10 +339,13 @@ export class Services {
     if (port)
       for (const [at, backend] of service.backends.entries()) backends.set(backendId(port, backend, at), backend);
     for (const [id, one] of pinned) {
+      if (!this.#backends.has(one)) {
+        pinned.delete(id);
+        continue;
+      }
       const backend = backends.get(id);
       if (!backend) this.#backends.remove(one);
       else this.#backends.setEnd(one, backend.terminating ? (endOf(one) ?? nowMs + service.drainMs) : undefined);
-      if (this.#backends.of(one.pin) !== one) pinned.delete(id);
     }
     if (!port) return false;
     balanced.service = service;
@@ -349,7 +357,7 @@ export class Services {
     const backend = service.backends[at]!;
     const id = backendId(port, backend, at);
     const there = pinned.get(id);
-    if (there && this.#backends.of(there.pin) === there) return there;
+    if (there && this.#backends.has(there)) return there;
     const added = this.#backends.add(service.id, { address: backend.address, l4Port: port.targets[at]! });
     pinned.set(id, added);
     return added;

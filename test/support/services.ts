@@ -1,8 +1,55 @@
 /** Services for tests of the tables: what is not given is as for a plain ClusterIP service of one TCP port. */
-import { parseIp, type Vni } from '../../src/flow/types.ts';
+import { routing } from '../../src/cluster/routing.ts';
 import type { ProtocolTuple } from '../../src/flow/connection.ts';
+import { formatIp, parseIp, parseMac, type Vni } from '../../src/flow/types.ts';
+import { Changes } from '../../src/table/changes.ts';
 import type { Backend, Service, ServicePort } from '../../src/table/service.ts';
+import { Services, type Choice, type ClientOrigin, type NoChoice } from '../../src/table/services.ts';
+import { Topology } from '../../src/table/topology.ts';
 import { IP_TCP } from '../../src/wire/ipv4.ts';
+
+export interface ServiceTable {
+  readonly services: Services;
+  readonly topology: Topology;
+  readonly changes: Changes;
+}
+
+/**
+ * A table with a network for backends and clients. Unless `isLoaded` is false, no services are expected that were there
+ * before a restart.
+ */
+export function serviceTable({
+  scopesBytes,
+  isLoaded = true,
+}: {
+  scopesBytes?: number;
+  isLoaded?: boolean;
+} = {}): ServiceTable {
+  const changes = new Changes();
+  const topology = new Topology(parseMac('02:00:00:00:00:ff'), changes);
+  topology.setNetwork({ name: 'blue', vni: BLUE, ...routing('blue', ['10.0.0.0/16', 'fd00::/64'], []) });
+  const services = new Services(topology, changes, scopesBytes);
+  if (isLoaded) services.loaded();
+  changes.drain();
+  return { services, topology, changes };
+}
+
+/** The decision about a connection, which is not opened. */
+export function chosenFor(services: Services, of: ProtocolTuple, from: ClientOrigin = BLUE): Choice | NoChoice {
+  return services.choose(services.find(of.destination, of.protocol, of.destinationPort)!, from, of);
+}
+
+/** Opens a connection in that slot. @returns its backend, as text, or why there is none */
+export function connect(
+  services: Services,
+  slot: number,
+  { of = tuple(slot), from = BLUE, nowMs = 0 }: { of?: ProtocolTuple; from?: ClientOrigin; nowMs?: number } = {},
+): string {
+  const choice = chosenFor(services, of, from);
+  if (choice.kind === 'none') return choice.why;
+  services.opened(slot, choice, from, of, nowMs);
+  return formatIp(choice.backend.address);
+}
 
 export const VIP = parseIp('10.96.0.1');
 export const VIP6 = parseIp('fd77:6566:7460::1');

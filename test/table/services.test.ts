@@ -1,40 +1,23 @@
 /** Which services there are, at which addresses, and what a change of them notes. */
 import t from 'tap';
-import { formatIp, parseIp, parseMac } from '../../src/flow/types.ts';
-import { Changes } from '../../src/table/changes.ts';
+import { formatIp, parseIp } from '../../src/flow/types.ts';
 import type { Backend, Service } from '../../src/table/service.ts';
-import { Services, type Choice, type ClientOrigin, type NoChoice } from '../../src/table/services.ts';
-import { Topology } from '../../src/table/topology.ts';
 import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
-import { backend, backends, BLUE, service, servicePort, tuple, VIP, VIP6 } from '../support/services.ts';
-
-interface Table {
-  readonly services: Services;
-  readonly topology: Topology;
-  readonly changes: Changes;
-}
-
-function table(): Table {
-  const changes = new Changes();
-  const topology = new Topology(parseMac('02:00:00:00:00:ff'), changes);
-  const subnets = [
-    { ip: parseIp('10.0.0.0'), length: 16 },
-    { ip: parseIp('fd00::'), length: 64 },
-  ];
-  topology.setNetwork({ name: 'blue', vni: BLUE, subnets });
-  const services = new Services(topology, changes);
-  services.loaded();
-  changes.drain();
-  return { services, topology, changes };
-}
-
-function chosen(services: Services, nth = 0, from: ClientOrigin = BLUE): Choice | NoChoice {
-  const { protocol, destination, destinationPort } = tuple(nth);
-  return services.choose(services.find(destination, protocol, destinationPort)!, from, tuple(nth));
-}
+import {
+  backend,
+  backends,
+  BLUE,
+  chosenFor,
+  service,
+  servicePort,
+  serviceTable,
+  tuple,
+  VIP,
+  VIP6,
+} from '../support/services.ts';
 
 t.test('a service is found at its addresses, by protocol and port', async (t) => {
-  const { services } = table();
+  const { services } = serviceTable();
   const ports = [
     servicePort(1, { name: 'web' }),
     servicePort(1, { name: 'dns', protocol: IP_UDP, l4Port: 53 }),
@@ -61,7 +44,7 @@ t.test('a service is found at its addresses, by protocol and port', async (t) =>
 });
 
 t.test('a setter that changes nothing notes nothing', async (t) => {
-  const { services, changes } = table();
+  const { services, changes } = serviceTable();
   const value = (given?: Partial<Service>): Service => service({ backends: backends(3), ...given });
   services.set(value(), 0);
   t.same(changes.drain(), { changed: [], added: ['service/default/web', 'vip/10.96.0.1'] });
@@ -80,6 +63,8 @@ t.test('a setter that changes nothing notes nothing', async (t) => {
     { distribution: 'same-zone' },
     { balancing: 'random' },
     { drainMs: 1 },
+    { externalName: 'example.com' },
+    { hasWildcard: true },
     { outliers: { largestEjectedShare: 1, panicThreshold: 0 } },
     { backends: backends(2) },
     { ports: [servicePort(3, { nodePort: 30_080 })] },
@@ -112,7 +97,7 @@ t.test('of two services with one address, the same one is found on all hosts, wh
     ['a/web', 'b/web'],
     ['b/web', 'a/web'],
   ]) {
-    const { services, changes } = table();
+    const { services, changes } = serviceTable();
     for (const id of order) services.set(service({ id, backends: backends(1) }), 0);
     services.set(service({ id: 'c/web', ports: [servicePort(1, { l4Port: 443 })], backends: backends(1) }), 0);
     t.equal(services.find(VIP, IP_TCP, 80)?.service.id, 'a/web');
@@ -130,11 +115,11 @@ t.test('of two services with one address, the same one is found on all hosts, wh
 });
 
 t.test('without a backend that is ready, there is nobody to choose', async (t) => {
-  const { services } = table();
+  const { services } = serviceTable();
   services.set(service(), 0);
-  t.match(chosen(services), { kind: 'none', why: 'no_backend' });
+  t.match(chosenFor(services, tuple(0)), { kind: 'none', why: 'no_backend' });
   services.set(service({ backends: backends(2, () => ({ ready: false })) }), 0);
-  t.match(chosen(services), { kind: 'none', why: 'no_backend' });
+  t.match(chosenFor(services, tuple(0)), { kind: 'none', why: 'no_backend' });
   services.set(service({ backends: backends(2, (at) => ({ ready: at === 1 })) }), 0);
-  t.match(chosen(services), { kind: 'backend', l4Port: 8080 });
+  t.match(chosenFor(services, tuple(0)), { kind: 'backend', l4Port: 8080 });
 });

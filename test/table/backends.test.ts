@@ -1,0 +1,236 @@
+/** The numbers of backends in the records of connections: what they mean, for how long, and after a restart. */
+import t from 'tap';
+import type { ConnectionTuples } from '../../src/flow/connection.ts';
+import { formatIp, parseIp } from '../../src/flow/types.ts';
+import type { Service } from '../../src/table/service.ts';
+import type { Services } from '../../src/table/services.ts';
+import { Random } from '../support/random.ts';
+import {
+  backend,
+  backends,
+  BLUE,
+  chosenFor,
+  service,
+  servicePort,
+  serviceTable,
+  tuple,
+  VIP,
+  VIP6,
+} from '../support/services.ts';
+
+const seed = Date.now() % 2 ** 32;
+
+/** An open connection, as its record has it. */
+interface Open {
+  readonly pin: number;
+  readonly tuples: ConnectionTuples;
+}
+
+/** Opens a connection; undefined if there is no backend. */
+function open(services: Services, slot: number, of = tuple(slot)): Open | undefined {
+  const choice = chosenFor(services, of);
+  if (choice.kind === 'none') return undefined;
+  services.opened(slot, choice, BLUE, of, 0);
+  const translated = { ...of, destination: choice.backend.address, destinationPort: choice.l4Port };
+  const { protocol } = of;
+  return { pin: choice.pin, tuples: { kind: 'translated', places: [BLUE, BLUE], protocol, original: of, translated } };
+}
+
+t.test(
+  'a backend that is removed has its connections ended at once, and its number goes with the last one',
+  async (t) => {
+    const { services } = serviceTable();
+    services.set(service({ backends: backends(2), balancing: 'round-robin' }), 0);
+    const [first, second, third] = [open(services, 0)!, open(services, 1)!, open(services, 2)!];
+    t.equal(first.pin, third.pin);
+    t.match(services.pinned(first.pin), { service: 'default/web', connections: 2 });
+    t.same(services.ended(0), new Set());
+    services.set(service({ backends: backends(2).slice(1), balancing: 'round-robin', drainMs: 60_000 }), 0);
+    t.same(services.ended(0), new Set([first.pin]), 'it was not drained first');
+    services.closed(0, first.pin);
+    t.same(services.ended(0), new Set([first.pin]));
+    services.closed(2, third.pin);
+    t.same(services.ended(0), new Set());
+    t.equal(services.pinned(first.pin), undefined);
+    t.match(services.pinned(second.pin), { connections: 1 });
+    services.remove('default/web');
+    t.same(services.ended(0), new Set([second.pin]), 'with the service');
+  },
+);
+
+t.test('a backend that terminates keeps its connections until its deadline, which begins once', async (t) => {
+  const { services } = serviceTable();
+  const value = (terminating: boolean, given: Partial<Service> = {}) =>
+    service({
+      backends: backends(2, (at) => (at === 0 ? { terminating, ready: !terminating } : {})),
+      drainMs: 1000,
+      ...given,
+    });
+  services.set(value(false, { balancing: 'round-robin' }), 0);
+  const { pin } = open(services, 0)!;
+  services.set(value(true), 5000);
+  t.same(services.ended(5999), new Set());
+  services.set(value(true, { affinityMs: 1 }), 5500);
+  t.same(services.ended(5999), new Set());
+  t.same(services.ended(6000), new Set([pin]));
+  services.set(value(false), 6000);
+  t.same(services.ended(1e9), new Set(), 'it has changed its mind');
+  services.set(value(true), 7000);
+  t.same(services.ended(8000), new Set([pin]), 'and then a new one begins');
+});
+
+t.test('another port, or another target port, is another backend: those of the old one end', async (t) => {
+  for (const ports of [[servicePort(1, { targets: [9090] })], [servicePort(1, { l4Port: 81 })]]) {
+    const { services } = serviceTable();
+    services.set(service({ backends: backends(1) }), 0);
+    const { pin } = open(services, 0)!;
+    services.set(service({ backends: backends(1), ports }), 0);
+    t.same(services.ended(0), new Set([pin]));
+  }
+  const { services } = serviceTable();
+  services.set(service({ backends: backends(1) }), 0);
+  open(services, 0);
+  const states = { ready: false, weight: 0, host: 'b', zone: '2', endpoint: 'a/b' };
+  services.set(service({ backends: backends(1, () => states), ports: [servicePort(1, { name: 'web' })] }), 0);
+  t.same(services.ended(1e9), new Set(), 'everything else leaves them alone');
+});
+
+t.test('after a restart, numbers mean what they did, whatever order services come back in', async (t) => {
+  const ports = [servicePort(3), servicePort(3, { l4Port: 5060, lastL4Port: 5070, targets: [7060, 7060, 7060] })];
+  const web = service({ vips: [VIP, VIP6], ports, backends: [...backends(2), backend('fd00::1')] });
+  const db = service({ id: 'default/db', vips: [parseIp('10.96.0.2')], backends: backends(3) });
+  for (const order of [
+    [web, db],
+    [db, web],
+  ]) {
+    const { services: before } = serviceTable();
+    for (const value of [web, db]) before.set(value, 0);
+    const all = [
+      tuple(0),
+      tuple(1, { destinationPort: 5061 }),
+      tuple(2, { destinationPort: 5069 }),
+      tuple(3, { source: parseIp('fd00::2'), destination: VIP6 }),
+      ...Array.from({ length: 20 }, (_, nth) => tuple(4 + nth, { destination: db.vips[0]! })),
+    ].map((of, slot) => open(before, slot, of)!);
+
+    const { services } = serviceTable({ isLoaded: false });
+    for (const { pin, tuples } of all) services.recovered(tuples, pin);
+    const [first, second] = order;
+    services.set(first!, 0);
+    services.set({ ...second!, backends: [], ports: [servicePort(0)] }, 0);
+    t.same(services.ended(1e9), new Set(), 'nothing ends while not everything is known');
+    services.set(second!, 0);
+    services.loaded();
+    t.same(services.ended(1e9), new Set());
+    for (const { pin, tuples } of all) {
+      const { service: id, connections, address } = services.pinned(pin)!;
+      const { destination } = tuples.translated;
+      t.same([id, formatIp(address)], [before.pinned(pin)!.service, formatIp(destination)]);
+      t.equal(connections, before.pinned(pin)!.connections);
+    }
+    for (const [slot, { pin }] of all.entries()) {
+      const again = open(services, 100 + slot, { ...all[slot]!.tuples.original, protocol: all[slot]!.tuples.protocol });
+      t.equal(again?.pin, pin, 'new connections of the same tuples have the same numbers');
+    }
+    t.ok(all.some(({ pin }) => services.pinned(pin)!.connections > 2));
+    services.set({ ...db, backends: [], ports: [servicePort(0)] }, 0);
+    t.same(services.ended(0), new Set(all.slice(4).map(({ pin }) => pin)));
+  }
+});
+
+t.test('after a restart, connections end whose backend or service is not there any more', async (t) => {
+  const { services: before } = serviceTable();
+  before.set(service({ backends: backends(2), balancing: 'round-robin' }), 0);
+  before.set(service({ id: 'default/db', vips: [parseIp('10.96.0.2')], backends: backends(1) }), 0);
+  const all = [open(before, 0)!, open(before, 1)!, open(before, 2, tuple(2, { destination: parseIp('10.96.0.2') }))!];
+  const { services } = serviceTable({ isLoaded: false });
+  for (const { pin, tuples } of all) services.recovered(tuples, pin);
+  services.set(service({ backends: backends(1) }), 0);
+  services.loaded();
+  t.same(services.ended(0), new Set([all[1]!.pin, all[2]!.pin]));
+});
+
+t.test(`as a naive twin has it, through changes and restarts (seed ${seed})`, async (t) => {
+  const random = new Random(seed);
+  let { services } = serviceTable();
+  /** The twin: open connections, and what is declared. */
+  const connections = new Map<number, Open & { readonly id: string }>();
+  const declared = new Map<string, Service>();
+  const vipOf = (id: string): Uint8Array => parseIp(`10.96.0.${id.length}`);
+  const isGone = ({ id, tuples: { original, translated } }: Open & { id: string }): boolean => {
+    const value = declared.get(id);
+    const port = value?.ports.find(({ l4Port }) => l4Port === original.destinationPort);
+    return !value?.backends.some(
+      ({ address }, at) =>
+        formatIp(address) === formatIp(translated.destination) && port?.targets[at] === translated.destinationPort,
+    );
+  };
+  const reached = { gone: 0, restarts: 0, opened: 0 };
+  let slot = 0;
+  for (let round = 0; round < 3000; round++) {
+    const id = random.pick(['a', 'bb', 'ccc']);
+    switch (random.int(8)) {
+      case 0: {
+        const all = backends(10).filter(() => random.chance(0.6));
+        const ports = [80, 81]
+          .filter(() => random.chance(0.9))
+          .map((l4Port) =>
+            servicePort(all.length, { l4Port, targets: all.map(() => random.pick([8080, 8080, 8080, 9090])) }),
+          );
+        const balancing = random.pick(['maglev', 'round-robin', 'least-connections', 'random', 'source-hash'] as const);
+        const value = service({ id, vips: [vipOf(id)], backends: all, ports, balancing });
+        declared.set(id, value);
+        services.set(value, 0);
+        break;
+      }
+      case 1:
+        if (!random.chance(0.2)) break;
+        declared.delete(id);
+        services.remove(id);
+        break;
+      case 2: {
+        if (!random.chance(0.1)) break;
+        reached.restarts++;
+        ({ services } = serviceTable({ isLoaded: false }));
+        for (const { pin, tuples } of connections.values()) services.recovered(tuples, pin);
+        const order = [...declared.values()];
+        for (const value of random.chance(0.5) ? order : order.reverse()) services.set(value, 0);
+        services.loaded();
+        break;
+      }
+      case 3:
+        if (connections.size > 0) {
+          const [at, { pin }] = random.pick([...connections]);
+          services.closed(at, pin);
+          connections.delete(at);
+        }
+        break;
+      default: {
+        const of = tuple(random.int(1000), { destination: vipOf(id), destinationPort: random.pick([80, 81]) });
+        if (!services.find(of.destination, of.protocol, of.destinationPort)) break;
+        const opened = open(services, ++slot, of);
+        if (opened) connections.set(slot, { ...opened, id });
+        if (opened) reached.opened++;
+      }
+    }
+    const ended = services.ended(0);
+    for (const [at, connection] of connections) {
+      const { pin, tuples } = connection;
+      if (isGone(connection) !== ended.has(pin)) t.fail(`round ${round}: ${isGone(connection)}`);
+      const known = services.pinned(pin);
+      if (!known || formatIp(known.address) !== formatIp(tuples.translated.destination))
+        t.fail(`round ${round}: whose is ${pin}?`);
+      if (!ended.has(pin)) continue;
+      reached.gone++;
+      services.closed(at, pin);
+      connections.delete(at);
+    }
+    const counts = new Map<number, number>();
+    for (const { pin } of connections.values()) counts.set(pin, (counts.get(pin) ?? 0) + 1);
+    for (const [pin, count] of counts) {
+      if (services.pinned(pin)?.connections !== count) t.fail(`round ${round}: ${count} connections`);
+    }
+    if (services.ended(0).size > 0) t.fail(`round ${round}: some have ended, but are not closed`);
+  }
+  t.ok(reached.gone > 20 && reached.restarts > 10 && reached.opened > 200, JSON.stringify(reached));
+});
