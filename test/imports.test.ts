@@ -31,6 +31,7 @@ const mayImport: Readonly<Record<string, string>> = {
   metrics: 'http model flow turns package node prom-client',
   handover: 'addon flow package node',
   discovery: 'internal table wire flow node dns-packet',
+  health: 'node',
   internal: 'forwarding addon link model table flow package node',
   paths: 'addon flow node raw-socket',
   observe: 'pipeline table flow wire control addon datapath model forwarding cluster link outside paths turns node',
