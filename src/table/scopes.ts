@@ -1,16 +1,16 @@
 /** What was made for clients of services, within a limit of memory: who was used the longest ago is forgotten. */
 import type { Scope } from './balancer.ts';
+import { Recent } from './recent.ts';
 
 /** All Maglev tables together, and everything else of their scopes. */
 export const SCOPES_BYTES = 64 * 1024 * 1024;
 /** About what a scope takes without its table, and each backend that it names. */
-const SCOPE_BYTES = 600;
+const SCOPE_BYTES = 1000;
 const BACKEND_BYTES = 100;
 
 export class Scopes<S extends Scope> {
   readonly #limitBytes: number;
-  /** Who was used last comes last. */
-  readonly #scopes = new Map<string, { readonly scope: S; lengthBytes: number }>();
+  readonly #scopes = new Recent<{ readonly scope: S; readonly lengthBytes: number }>();
   #lengthBytes = 0;
 
   constructor(limitBytes: number = SCOPES_BYTES) {
@@ -30,20 +30,13 @@ export class Scopes<S extends Scope> {
     return this.#scopes.get(id)?.scope;
   }
 
-  /** Notes that it was used, and how large it is now. */
+  /** Notes that it was used, and how large it is now. It may be the only one if it is larger than the limit. */
   use(id: string, scope: S): void {
-    const before = this.#scopes.get(id);
-    if (before) {
-      this.#scopes.delete(id);
-      this.#lengthBytes -= before.lengthBytes;
-    }
     const lengthBytes = sizeOf(scope);
-    this.#scopes.set(id, { scope, lengthBytes });
-    this.#lengthBytes += lengthBytes;
-    for (const [other, { lengthBytes }] of this.#scopes) {
-      if (this.#lengthBytes <= this.#limitBytes || other === id) break;
-      this.#scopes.delete(other);
-      this.#lengthBytes -= lengthBytes;
+    const before = this.#scopes.use(id, { scope, lengthBytes });
+    this.#lengthBytes += lengthBytes - (before?.lengthBytes ?? 0);
+    while (this.#lengthBytes > this.#limitBytes && this.#scopes.size > 1) {
+      this.#lengthBytes -= this.#scopes.takeOldest()!.lengthBytes;
     }
   }
 }

@@ -63,6 +63,8 @@ export interface NoChoice {
 interface BalancedPort {
   /** What names it in the keys of scopes and clients. */
   readonly id: number;
+  /** That of the service. */
+  readonly object: string;
   service: Service;
   port: ServicePort;
   /** Goes up with each change of the service or its health: what was made before does not hold any more. */
@@ -73,12 +75,15 @@ interface BalancedPort {
 
 interface Known {
   service: Service;
+  readonly object: string;
   balanced: BalancedPort[];
 }
 
 interface PortScope extends Scope {
   readonly version: number;
   readonly reach: Reach;
+  /** Up to which version of the networks `reach` is known to be true. */
+  networksVersion: number;
 }
 
 export class Services {
@@ -139,7 +144,7 @@ export class Services {
   set(service: Service, nowMs: number): void {
     const known = this.#services.get(service.id);
     if (known && sameService(known.service, service)) return;
-    const added: Known = known ?? { service, balanced: [] };
+    const added: Known = known ?? { service, object: serviceObject(service.id), balanced: [] };
     const before = known ? addressesOf(known.service) : [];
     const after = addressesOf(service);
     if (known) this.#changes.changed(serviceObject(service.id));
@@ -216,12 +221,10 @@ export class Services {
   find(address: Uint8Array, protocol: number, l4Port: number): FoundPort | undefined {
     const at = this.#byVip.get(bytesId(address));
     if (at === undefined) return undefined;
-    for (const known of listOf(at)) {
-      const { ports } = known.service;
-      const port = ports.find((port) => isPort(port, protocol, l4Port));
-      if (!port) continue;
-      const { service } = known;
-      return { service, port, offset: l4Port - port.l4Port, object: serviceObject(service.id) };
+    if (!isList(at)) return foundIn(at, protocol, l4Port);
+    for (const known of at) {
+      const found = foundIn(known, protocol, l4Port);
+      if (found) return found;
     }
     return undefined;
   }
@@ -326,7 +329,8 @@ export class Services {
   #balancedOf(known: Known, port: ServicePort): BalancedPort {
     const there = balancedAt(known, port);
     if (there) return there;
-    const balanced = { id: ++this.#lastId, service: known.service, port, version: 0, pinned: new Map() };
+    const { service, object } = known;
+    const balanced = { id: ++this.#lastId, object, service, port, version: 0, pinned: new Map() };
     known.balanced.push(balanced);
     return balanced;
   }
@@ -394,10 +398,18 @@ export class Services {
   #scopeOf(balanced: BalancedPort, from: ClientOrigin, isV4: boolean): PortScope {
     const id = scopeId(balanced, from, isV4);
     const before = this.#scopes.get(id);
-    const holds = before && before.version === balanced.version && before.reach.isTrue();
-    const scope = holds ? before : this.#renewed(balanced, from, isV4, before);
+    const scope = before && this.#holds(before, balanced) ? before : this.#renewed(balanced, from, isV4, before);
     this.#scopes.use(id, scope);
     return scope;
+  }
+
+  #holds(scope: PortScope, { version }: BalancedPort): boolean {
+    if (scope.version !== version) return false;
+    const { networksVersion } = this.#topology;
+    if (scope.networksVersion === networksVersion) return true;
+    if (!scope.reach.isTrue()) return false;
+    scope.networksVersion = networksVersion;
+    return true;
   }
 
   #renewed(balanced: BalancedPort, from: ClientOrigin, isV4: boolean, before: PortScope | undefined): PortScope {
@@ -415,7 +427,7 @@ export class Services {
       const backend = service.backends[at]!;
       return { backend, weight: backend.weight, target: port.targets[at]!, pinned: this.#pinnedOf(balanced, at) };
     });
-    const consulted = [serviceObject(service.id), ...reach.consulted];
+    const consulted = [balanced.object, ...reach.consulted];
     return {
       selection: { service, port, candidates, excluded, refusal, consulted },
       table: before?.table,
@@ -423,6 +435,7 @@ export class Services {
       position: before?.position ?? 0,
       version,
       reach,
+      networksVersion: this.#topology.networksVersion,
     };
   }
 
@@ -469,8 +482,19 @@ function without(addresses: readonly Uint8Array[], others: readonly Uint8Array[]
   return addresses.filter((address) => !ids.has(bytesId(address)));
 }
 
+function isList(at: Known | readonly Known[]): at is readonly Known[] {
+  return Array.isArray(at);
+}
+
 function listOf(at: Known | readonly Known[]): readonly Known[] {
-  return at instanceof Array ? at : [at];
+  return isList(at) ? at : [at];
+}
+
+function foundIn({ service, object }: Known, protocol: number, l4Port: number): FoundPort | undefined {
+  for (const port of service.ports) {
+    if (isPort(port, protocol, l4Port)) return { service, port, offset: l4Port - port.l4Port, object };
+  }
+  return undefined;
 }
 
 function backendId({ targets }: ServicePort, { vni, address }: Backend, at: BackendIndex): string {

@@ -158,6 +158,7 @@ export class Topology {
   readonly #sources = new Map<PortNo, readonly Uint8Array[]>();
   readonly #owners = new AddressOwners();
   readonly #networks = new Map<Vni, KnownNetwork>();
+  #networksVersion = 0;
   readonly #vnis = new Map<string, Vni>();
 
   constructor(hostMac: Uint8Array, changes: Changes) {
@@ -275,6 +276,11 @@ export class Topology {
     return this.#owners.addressesWith(vni, ip);
   }
 
+  /** Goes up with each change of a network: what was found out about networks and their routes before may differ now. */
+  get networksVersion(): number {
+    return this.#networksVersion;
+  }
+
   network(vni: Vni): VirtualNetwork | undefined {
     return this.#networks.get(vni);
   }
@@ -288,6 +294,7 @@ export class Topology {
   setNetwork(options: VirtualNetworkOptions): void {
     const { name, vni, mtu, subnets = [], gateways = [], routes = [], outside = false } = options;
     const before = this.#networks.get(vni);
+    this.#networksVersion++;
     const connected = subnets.map((prefix): Route => ({ prefix, kind: 'network', network: name }));
     const network: KnownNetwork = {
       name,
@@ -320,6 +327,7 @@ export class Topology {
   removeNetwork(vni: Vni): void {
     const network = this.#networks.get(vni);
     if (!network) return;
+    this.#networksVersion++;
     this.#networks.delete(vni);
     this.vnis.delete(vniBytes(vni));
     this.#vnis.delete(network.name);
