@@ -6,12 +6,12 @@
  *   2. those that the client's network reaches anyway: a service joins no networks
  *   3. with the policy `local`, those of this host, which is the client's
  *   4. the first of these sets that is not empty: ready and not terminating, serving and terminating (KEP-1669).
- *      A backend that is ejected, or whose checks fail, is in neither, unless too few would be left (`health.ts`).
+ *      A backend that is ejected, or whose checks fail, is in neither (`health.ts`).
  *   5. of these, those that are near, if there are any (KEP-3015): on this host, or else in its zone. If it is not known
  *      of all of them where they are, all are as near. There are never more than a Maglev table can have.
  */
 import { isIp4 } from '../flow/types.ts';
-import type { Fault } from './health.ts';
+import type { Fault, FaultKind } from './health.ts';
 import { MOST_BACKENDS } from './maglev.ts';
 import type { Backend, Service, ServicePort, TrafficPolicy } from './service.ts';
 
@@ -24,8 +24,7 @@ export type Exclusion =
   | 'other_host'
   | 'not_ready'
   | 'terminating'
-  | 'ejected'
-  | 'check_failed'
+  | FaultKind
   | 'farther_away'
   | 'too_many';
 

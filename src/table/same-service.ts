@@ -1,6 +1,6 @@
 /** Whether two values are the same service: who sets the same one again changes nothing. */
 import { sameBytes } from '../flow/types.ts';
-import type { Backend, OutlierLimits, Service, ServicePort } from './service.ts';
+import type { Backend, Service, ServicePort } from './service.ts';
 
 export function sameService(a: Service, b: Service): boolean {
   return (
@@ -14,7 +14,6 @@ export function sameService(a: Service, b: Service): boolean {
       a.drainMs === b.drainMs &&
       a.externalName === b.externalName &&
       a.hasWildcard === b.hasWildcard &&
-      sameOutliers(a.outliers, b.outliers) &&
       same(a.vips, b.vips, sameBytes) &&
       same(a.externalAddresses, b.externalAddresses, sameBytes) &&
       same(a.ports, b.ports, samePort) &&
@@ -47,10 +46,6 @@ function sameBackend(a: Backend, b: Backend): boolean {
       a.weight === b.weight &&
       sameBytes(a.address, b.address))
   );
-}
-
-function sameOutliers(a: OutlierLimits | undefined, b: OutlierLimits | undefined): boolean {
-  return a?.largestEjectedShare === b?.largestEjectedShare && a?.panicThreshold === b?.panicThreshold;
 }
 
 function same<T>(a: readonly T[], b: readonly T[], isSame: (a: T, b: T) => boolean): boolean {

@@ -33,15 +33,6 @@ export interface Service {
   readonly externalName: string | undefined;
   /** True if all names below its own mean it as well, unless they are somebody's (RFC 4592). */
   readonly hasWildcard: boolean;
-  /** How far health may exclude backends; `health.ts` has the default. */
-  readonly outliers?: OutlierLimits | undefined;
-}
-
-export interface OutlierLimits {
-  /** Which share of all backends may be ejected at once, 0 to 1; unless it is 0, always one of several. */
-  readonly largestEjectedShare: number;
-  /** If a smaller share of the ready ones is healthy, health excludes nobody; 0 to 1. */
-  readonly panicThreshold: number;
 }
 
 export type TrafficPolicy = 'cluster' | 'local';

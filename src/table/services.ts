@@ -23,7 +23,7 @@ import { Backends, type PinnedBackend } from './backends.ts';
 import { pick, type Candidate, type Scope, type BackendSelection } from './balancer.ts';
 import { candidatesOf, type BackendIndex } from './candidates.ts';
 import type { Changes } from './changes.ts';
-import { Health } from './health.ts';
+import { Health, type Fault, type FaultKind } from './health.ts';
 import { KeptChoices, type KeptChoice } from './kept-choices.ts';
 import { reachFrom, type Reach } from './reach.ts';
 import { sameService } from './same-service.ts';
@@ -183,31 +183,25 @@ export class Services {
   // 2. What is known of their health
 
   /**
-   * Says that checks of a backend fail and why, or, with undefined, that they do not. Does nothing if the service does not
-   * have it.
+   * Says what is wrong with a backend, for people, or with undefined that this is over. It gets no new connections
+   * meanwhile. Does nothing if the service does not have it.
    */
-  setHealth(id: string, address: Uint8Array, failed: string | undefined): void {
+  setHealth(id: string, address: Uint8Array, kind: FaultKind, detail: string | undefined): void {
     const known = this.#services.get(id);
     if (!known || !hasBackend(known.service, address)) return;
-    if (this.#health.setCheck(id, address, failed)) this.#changed(known);
+    if (!this.#health.set(id, address, kind, detail)) return;
+    this.#renew(known);
+    this.#changes.changed(known.object);
   }
 
-  /** Ejects a backend for some time. Returns false, and does nothing, if no more may be ejected. */
-  eject(id: string, address: Uint8Array, untilMs: number, because: string): boolean {
-    const known = this.#services.get(id);
-    if (!known || !hasBackend(known.service, address)) return false;
-    const isDone = this.#health.eject(known.service, address, untilMs, because);
-    if (isDone) this.#changed(known);
-    return isDone;
+  /** What is wrong with a backend; undefined if nothing is. */
+  healthOf(id: string, backend: Backend): Fault | undefined {
+    return this.#health.of(id, backend);
   }
 
-  /** Ends ejections and affinities whose time is over. */
+  /** Ends affinities whose time is over. */
   expire(nowMs: number): void {
     this.#affinity.expire(nowMs);
-    for (const id of this.#health.expire(nowMs)) {
-      const known = this.#services.get(id);
-      if (known) this.#changed(known);
-    }
   }
 
   // 3. Decisions
@@ -384,11 +378,6 @@ export class Services {
     });
   }
 
-  #changed(known: Known): void {
-    this.#renew(known);
-    this.#changes.changed(serviceObject(known.service.id));
-  }
-
   #renew({ balanced }: Known): void {
     for (const one of balanced) one.version++;
   }
@@ -421,7 +410,12 @@ export class Services {
       service,
       port,
       { isV4, policy },
-      { host, zone, reaches: (backend) => reach.has(backend), faultOf: this.#health.excluding(service) },
+      {
+        host,
+        zone,
+        reaches: (backend) => reach.has(backend),
+        faultOf: (backend) => this.#health.of(service.id, backend),
+      },
     );
     const candidates = chosen.map((at): Candidate => {
       const backend = service.backends[at]!;

@@ -92,9 +92,9 @@ t.test(
     t.equal(moved(), 0, 'ready again');
     const share = last.filter((is) => is === down).length;
     t.ok(share > 100 && share < 300, `which then has ${share} of 20,000`);
-    services.setHealth('default/web', parseIp(down), 'no answer');
+    services.setHealth('default/web', parseIp(down), 'check_failed', 'no answer');
     t.equal(moved(), 0, 'its checks fail');
-    services.setHealth('default/web', parseIp(down), undefined);
+    services.setHealth('default/web', parseIp(down), 'check_failed', undefined);
     t.equal(moved(), 0, 'no more');
     services.set(service({ backends: backends(100).filter((_, at) => at !== 7) }), 0);
     t.equal(moved(), 0, 'removed');
@@ -308,7 +308,7 @@ t.test('a kept choice says among whom it was, and who was excluded and why', asy
     backend('10.0.1.6'),
   ];
   services.set(service({ backends: all }), 0);
-  services.setHealth('default/web', parseIp('10.0.1.6'), 'no answer to 3 connections');
+  services.setHealth('default/web', parseIp('10.0.1.6'), 'check_failed', 'no answer to 3 connections');
   const address = connect(services, 7);
   services.set(service({ backends: all.slice(1) }), 0);
   const kept = services.kept(7)!;

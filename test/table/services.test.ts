@@ -50,9 +50,9 @@ t.test('a setter that changes nothing notes nothing', async (t) => {
   t.same(changes.drain(), { changed: [], added: ['service/default/web', 'vip/10.96.0.1'] });
   services.set(value(), 0);
   services.setHost(undefined, undefined);
-  services.setHealth('default/web', parseIp('10.0.1.1'), undefined);
-  services.setHealth('default/web', parseIp('10.0.9.9'), 'it is no backend of this service');
-  services.setHealth('default/other', parseIp('10.0.1.1'), 'there is no such service');
+  services.setHealth('default/web', parseIp('10.0.1.1'), 'ejected', undefined);
+  services.setHealth('default/web', parseIp('10.0.9.9'), 'ejected', 'it is no backend of this service');
+  services.setHealth('default/other', parseIp('10.0.1.1'), 'ejected', 'there is no such service');
   services.remove('default/other');
   services.expire(1e9);
   t.ok(changes.isEmpty);
@@ -65,7 +65,6 @@ t.test('a setter that changes nothing notes nothing', async (t) => {
     { drainMs: 1 },
     { externalName: 'example.com' },
     { hasWildcard: true },
-    { outliers: { largestEjectedShare: 1, panicThreshold: 0 } },
     { backends: backends(2) },
     { ports: [servicePort(3, { nodePort: 30_080 })] },
     ...(
