@@ -14,7 +14,7 @@ import { parseDocuments } from './model/document.ts';
 import { peerKey } from './model/peer-key.ts';
 import { storeField, storeOf, storeText, type StoreConfig } from './model/store-config.ts';
 import { validate, type Locate } from './model/validate.ts';
-import { ipAddress, name, quote, unicastAddress } from './model/value.ts';
+import { cidr, ipAddress, name, quote, unicastAddress } from './model/value.ts';
 import { VXLAN_L4_PORT } from './wire/vxlan.ts';
 
 const between = (first: number, last: number, what: string) => {
@@ -97,6 +97,8 @@ const fileSchema = z.strictObject({
   allowHost: z
     .union([z.boolean(), z.array(hostPort)], { error: 'true, false or a list of ports like 53/udp' })
     .optional(),
+  /** Where services get their addresses, at most one subnet of each family. */
+  serviceCidrs: z.array(cidr).min(1, 'give at least one subnet').optional(),
   /** Where metrics can be read over TCP. The daemon has dropped the right to bind ports below 1024. */
   metrics: metricsAddress.optional(),
 });
@@ -126,6 +128,8 @@ export interface DaemonConfig {
   readonly fdbAgeingMs: number;
   readonly flowIdleMs: number;
   readonly allowHost: boolean | readonly { readonly protocol: 'TCP' | 'UDP'; readonly port: number }[];
+  /** At most one of each family; undefined: what the cluster has, or the default. */
+  readonly serviceCidrs: readonly string[] | undefined;
   readonly metrics: { readonly host: string; readonly port: number } | undefined;
 }
 
@@ -140,6 +144,7 @@ export interface ConfigOptions {
   readonly state?: string;
   readonly datapath?: string;
   readonly copyDscp?: boolean;
+  readonly serviceCidr?: readonly string[];
 }
 
 /** @throws WeftError, one line that names the place in the file or the option, the value, and what is accepted */
@@ -157,6 +162,10 @@ export function loadConfig(options: ConfigOptions): DaemonConfig {
     underlay: option(unicastAddress, '--underlay', underlay) ?? file.underlay,
     peers: given?.map(({ address }) => address) ?? file.peers ?? [],
   };
+  const serviceCidrs = options.serviceCidr?.map((text) => validate(cidr, text, { field: '--service-cidr' }));
+  checkServiceCidrs(serviceCidrs ?? file.serviceCidrs ?? [], (index) =>
+    serviceCidrs ? '--service-cidr' : `${locate(['serviceCidrs', index], 'value')}serviceCidrs[${index}]`,
+  );
   checkPeers(chosen, (index) => (peer ? '--peer' : `${locate(['peers', index], 'value')}peers[${index}]`));
   return {
     ...chosen,
@@ -178,6 +187,7 @@ export function loadConfig(options: ConfigOptions): DaemonConfig {
     fdbAgeingMs: file.fdbAgeingMs ?? 300_000,
     flowIdleMs: file.flowIdleMs ?? 10_000,
     allowHost: file.allowHost ?? false,
+    serviceCidrs: serviceCidrs ?? file.serviceCidrs,
     metrics: file.metrics,
   };
 }
@@ -237,6 +247,17 @@ function checkPeers(
       refuse(`is not of the family of ${whose}, ${reference}: one underlay is IPv4 or IPv6`);
     }
   }
+}
+
+function checkServiceCidrs(cidrs: readonly string[], place: (index: number) => string): void {
+  const families = cidrs.map((text) => text.includes(':'));
+  const second = families.findIndex((isV6, index) => families.indexOf(isV6) < index);
+  if (second < 0) return;
+  const family = families[second] ? 'IPv6' : 'IPv4';
+  throw new WeftError(
+    'invalid',
+    `${place(second)}: ${quote(cidrs[second]!)} is the second ${family} subnet: services get their addresses from at most one of each family`,
+  );
 }
 
 /** The machine's host name up to the first dot, made valid. */

@@ -25,6 +25,8 @@ import { publishedPorts } from './cluster/publishing.ts';
 import type { Draft } from './cluster/reconciler.ts';
 import { belongingsOf } from './cluster/remote-endpoints.ts';
 import { reconcilers } from './cluster/reconcilers.ts';
+import { serviceParts } from './cluster/services/parts.ts';
+import type { ServiceRange } from './cluster/services/service-range.ts';
 import { Underlay } from './cluster/underlay.ts';
 import type { DaemonConfig } from './config.ts';
 import { LARGEST_PORT, type Datapath, type DatapathOptions } from './datapath/datapath.ts';
@@ -195,7 +197,23 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
         warn,
       })
     : undefined;
+  const serving = serviceParts({
+    tables: forwarding,
+    serviceCidrs: options.serviceCidrs,
+    networks: () => networks,
+    hosts: () => hosts,
+    endpoints: () => endpoints,
+    allotment,
+    hostName: options.host,
+    isDown: (name) => membership.isDown(name) || isReachable(name) === false,
+    later: foundations.later,
+    onError: (error) => logger.error({ err: error }, 'services are not as they should be'),
+  });
   const hasStaticPeers = (draft: Draft): boolean => options.peers.length > 0 || (!allotment && draft.count('Host') > 0);
+  const isReachable = (name: string): boolean | undefined => {
+    const host = hosts.find(name);
+    return host && peers.isReachable(host.resource.spec.underlay);
+  };
   const id = Buffer.from(foundations.identity).toString('hex');
   const membership: Membership = new Membership({
     shared: foundations.applied && { store: foundations.store, applied: foundations.applied },
@@ -210,10 +228,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     mtu: () => underlay.mtu(),
     mustWait: () => feed.report()?.refused,
     isStored: () => cluster.isStored,
-    isReachable: (name) => {
-      const host = hosts.find(name);
-      return host && peers.isReachable(host.resource.spec.underlay);
-    },
+    isReachable,
     isRunning,
     randomHostId: foundations.randomHostId,
     setHostId: (hostId) => forwarding.setHostId(hostId),
@@ -246,6 +261,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     allotment,
     blocks,
     defaultMtu: () => underlay.defaultMtu(),
+    serviceClash: (subnets, texts) => serving.range.clash(subnets, texts),
     hasStaticPeers,
     endpointsOf: (network) => endpoints.in(network),
     countOf: (network) => endpoints.countIn(network),
@@ -266,6 +282,8 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     identity: foundations.identity,
     bootId: readBootId(),
     hasStaticPeers,
+    nodePortOwner: serving.nodePortOwner,
+    onEndpointChange: (before, after) => serving.enforcement.endpointChanged(before, after),
     onNamespaceGone: foundations.onNamespaceGone,
     warn,
   });
@@ -295,6 +313,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       const details = { peer, ...(name !== null && { host: name }), state, ...(why !== undefined && { why }) };
       if (state === 'up') logger.info(details, 'peer is up');
       else logger.warn(details, `peer is ${state}`);
+      if (name !== null) serving.enforcement.hostChanged(name);
     },
   });
 
@@ -347,6 +366,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   };
   const clashes = (): ClashReport[] => [
     ...membership.differences(),
+    ...serviceRangeClashes(serving.range),
     ...observer.tunnelClashes(),
     ...peers.clashes(),
     ...clashesOfSubnets(networks.all().map(({ name }) => name)),
@@ -356,8 +376,11 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   const cluster: Cluster = new Cluster({
     hostName: options.host,
     feed,
-    reconcilers: reconcilers({ networks, hosts, endpoints }),
-    registers: allotment && blocks && probeKey ? [allotment, blocks, membership.live, probeKey] : [],
+    reconcilers: reconcilers({ networks, hosts, endpoints, services: serving.services, slices: serving.slices }),
+    registers: [
+      ...(allotment && blocks && probeKey ? [allotment, blocks, membership.live, probeKey] : []),
+      ...serving.registers,
+    ],
     onInForce: (revision, latest) => membership.reached(revision, latest),
     onEnforced: () => {
       peers.follow();
@@ -483,6 +506,11 @@ function openForwarding(options: SwitchOptions, foundations: Foundations, onPeer
     onPeersChanged,
     onError: (error) => logger.error({ err: error }, 'decision failed'),
   });
+}
+
+function serviceRangeClashes(range: ServiceRange): ClashReport[] {
+  const detail = range.difference();
+  return detail === undefined ? [] : [{ detail, hint: 'until then, this host stores no service that gets an address' }];
 }
 
 function wantsOutside(resource: Resource): boolean {

@@ -68,14 +68,17 @@ const live: Readonly<Record<string, (client: Client, resource: Resource) => Prom
 };
 
 async function descriptionText({ resource, report, endpoints }: Description): Promise<string> {
-  const { kind, metadata, spec } = resource;
+  // Some kinds have their fields beside the metadata.
+  const { apiVersion: _, kind, metadata, spec, ...own } = resource;
+  const declared = spec ?? own;
   const head = fields([
     ['Kind', kind],
     ['Name', metadata.name],
     ...(metadata.namespace === undefined ? [] : [['Namespace', metadata.namespace] as const]),
     ['Labels', pairsText(metadata.labels)],
+    ...(metadata.annotations === undefined ? [] : [['Annotations', pairsText(metadata.annotations)] as const]),
   ]);
-  const sections = Object.keys(spec).length === 0 ? [head] : [head, `Spec:\n${objectText({ ...spec })}`];
+  const sections = Object.keys(declared).length === 0 ? [head] : [head, `Spec:\n${objectText({ ...declared })}`];
   if (report) {
     // Leaves out what the header and the spec already say.
     const live = Object.fromEntries(Object.entries(report).filter(([key]) => !(key in metadata) && key !== 'network'));
@@ -95,7 +98,13 @@ function objectText(object: Readonly<Record<string, unknown>>): string {
 
 function valueText(value: unknown): Cell {
   if (Array.isArray(value)) return value.map(valueText).join(typeof value[0] === 'object' ? '; ' : ', ');
-  if (typeof value === 'object' && value !== null) return pairsText(value as Record<string, string | number>);
+  if (typeof value === 'object' && value !== null) {
+    const pairs = Object.entries(value).map(([key, one]) => [
+      key,
+      typeof one === 'number' ? one : String(valueText(one)),
+    ]);
+    return pairsText(Object.fromEntries(pairs));
+  }
   if (typeof value === 'number' && !Number.isInteger(value)) return value.toFixed(2);
   return String(value);
 }

@@ -12,6 +12,7 @@ interface Options {
   readonly state?: string;
   readonly datapath?: string;
   readonly copyDscp?: boolean;
+  readonly serviceCidr?: string[];
   readonly takeover?: boolean;
 }
 
@@ -48,6 +49,11 @@ export function up(program: Command): void {
     .option('--state <dir>', 'directory of what this host keeps (default: /var/lib/weft)')
     .option('--datapath <kind>', 'native or reference (default: native)')
     .option('--copy-dscp', 'encapsulated packets have the DSCP of the packet inside (default: their DSCP is 0)')
+    .option(
+      '--service-cidr <cidr>',
+      'where services get their addresses, the same on all hosts; may be given once for IPv4 and once for IPv6 (default: what the cluster has, or 10.96.0.0/16 and fd77:6566:7460::/112)',
+      collect,
+    )
     .option('--takeover', 'take over from the daemon that runs at this socket, without losing a frame or a connection')
     .action((options: Options, command: Command) => daemon(options, globals(command).socket));
 }

@@ -264,10 +264,13 @@ export class Cluster {
       const id = idIn(kind, { name, namespace });
       const { feed } = this.#environment;
       const refused = this.refused.failure(kind, id) ?? feed.failure(kind, id);
-      if (refused && !reconciler.find(id)) throw refused;
+      const isDeclared = reconciler.find(id) !== undefined;
+      if (refused && !isDeclared) throw refused;
+      const [derived] = isDeclared ? [] : (reconciler.derived?.(id) ?? []);
+      if (derived) return [derived];
       return [reconciler.shown(reconciler.get(id))];
     }
-    const all = reconciler.all().map((declared) => reconciler.shown(declared));
+    const all = [...reconciler.all().map((declared) => reconciler.shown(declared)), ...(reconciler.derived?.() ?? [])];
     if (namespace === undefined || !kind.isNamespaced) return all;
     return all.filter(({ metadata }) => metadata.namespace === namespace);
   }

@@ -22,6 +22,7 @@ export class FileDraft implements Draft {
   readonly #declared = new Map<string, Map<string, Declared>>();
   readonly #expect = new Map<string, number>();
   readonly #put = new Map<string, { readonly key: string; readonly value: unknown }>();
+  readonly #deleted = new Set<string>();
   /** By kind and name. */
   readonly #own = new Map<string, Map<string, object>>();
   /** What it changes, as that is now, by key. */
@@ -71,7 +72,7 @@ export class FileDraft implements Draft {
     }
     this.#refer(resource, kind);
     const known = this.#reconcilers.get(kind.kind)!;
-    const { action, declared, allotted, also = [], own } = await known.plan(resource, this);
+    const { action, declared, allotted, also = [], released = [], own } = await known.plan(resource, this);
     if (declared) {
       const key = keyOf(kind, name);
       this.#declare(kind.kind, declared);
@@ -87,6 +88,10 @@ export class FileDraft implements Draft {
     for (const { key, value, revision } of also) {
       this.#expect.set(key, revision);
       this.#put.set(key, { key, value });
+    }
+    for (const { key, revision } of released) {
+      this.#expect.set(key, revision);
+      this.#deleted.add(key);
     }
     return action;
   }
@@ -140,7 +145,11 @@ export class FileDraft implements Draft {
   }
 
   transaction(): Transaction {
-    return { expect: [...this.#expect].map(([key, revision]) => ({ key, revision })), put: [...this.#put.values()] };
+    return {
+      expect: [...this.#expect].map(([key, revision]) => ({ key, revision })),
+      put: [...this.#put.values()],
+      delete: [...this.#deleted],
+    };
   }
 
   #declare(kind: string, declared: Declared): void {

@@ -9,6 +9,9 @@ import { isHere, isLocal, type Endpoint, type LocalEndpoint } from './endpoint.t
 /** The ports below this one belong to the underlay and the outside. */
 const FIRST_PORT = 3;
 
+/** Called with each change of one. Undefined: there is none. */
+type OnEndpointChange = (before: Endpoint | undefined, after: Endpoint | undefined) => void;
+
 export class EndpointIndex {
   readonly #endpoints = new Map<string, Endpoint>();
   readonly #byNetwork = new Map<string, Map<string, Endpoint>>();
@@ -27,9 +30,14 @@ export class EndpointIndex {
   #sorted: readonly Endpoint[] | undefined;
 
   readonly #isShared: boolean;
+  readonly #onEndpointChange: OnEndpointChange;
 
-  constructor({ isShared = false }: { readonly isShared?: boolean } = {}) {
+  constructor({
+    isShared = false,
+    onEndpointChange = () => {},
+  }: { readonly isShared?: boolean; readonly onEndpointChange?: OnEndpointChange } = {}) {
     this.#isShared = isShared;
+    this.#onEndpointChange = onEndpointChange;
   }
 
   get size(): number {
@@ -87,7 +95,8 @@ export class EndpointIndex {
 
   set(endpoint: Endpoint): void {
     const { name, resource, local, state } = endpoint;
-    this.remove(name);
+    const before = this.#endpoints.get(name);
+    if (before) this.#remove(before);
     this.#endpoints.set(name, endpoint);
     const { network } = resource.spec;
     const others = this.#byNetwork.get(network);
@@ -100,12 +109,18 @@ export class EndpointIndex {
     if (!macs) this.#macs.set(network, (macs = new Map()));
     if (!macs.has(endpoint.mac) || (local && !this.#isShared)) macs.set(endpoint.mac, name);
     this.#sorted = undefined;
+    this.#onEndpointChange(before, endpoint);
   }
 
   remove(name: string): void {
     const endpoint = this.#endpoints.get(name);
     if (!endpoint) return;
-    const { resource, local } = endpoint;
+    this.#remove(endpoint);
+    this.#onEndpointChange(endpoint, undefined);
+  }
+
+  #remove(endpoint: Endpoint): void {
+    const { name, resource, local } = endpoint;
     this.#endpoints.delete(name);
     this.#here.delete(name);
     this.#waiting.delete(name);

@@ -48,6 +48,8 @@ export interface EndpointPlanEnvironment {
   readonly bootId: string;
   /** True if there are peers that do not share the store. Then weft must not choose addresses. */
   readonly hasStaticPeers: (draft: Draft) => boolean;
+  /** The service that has a node port on every host; undefined if none has. */
+  readonly nodePortOwner: (port: number) => string | undefined;
 }
 
 export class EndpointPlan {
@@ -112,7 +114,7 @@ export class EndpointPlan {
     }
     refuseOtherIdentity(known, this.#resource);
     const netns = await this.#refuseHost();
-    refusePublish(this.#resource, this.#network, known.addresses, () => this.#others());
+    this.#refusePublish(known.addresses);
     const local = this.#localRecord(netns);
     for (const address of known.addresses) poolOf(this.#network, address).move(this.#name, address, this.#draft);
     const declared: Endpoint = { ...known, resource: this.#resource, host: undefined, state: 'detached', local };
@@ -134,7 +136,7 @@ export class EndpointPlan {
 
   /** Plans a change of labels, allowed addresses or EtherTypes, named or published ports, trust or rate limit. */
   #change(known: Endpoint, netns: NetnsRef | undefined): Planned {
-    refusePublish(this.#resource, this.#network, known.addresses, () => this.#others());
+    this.#refusePublish(known.addresses);
     const isSame = isSameDeclaration(known, this.#resource) && !this.#draft.isRefused('Endpoint', this.#name);
     // An endpoint that was detached is attached again.
     const isAnew = known.state === 'detached' && netns !== undefined;
@@ -153,7 +155,7 @@ export class EndpointPlan {
     refuseTakenMac(this.#inNetwork(), this.#resource);
     if (netns) refuseUnplannedAddresses(this.#network, this.#resource, (range) => this.#mayChoose(range));
     const served = this.#pools().map(({ gateway }) => gateway);
-    refusePublish(this.#resource, this.#network, served, () => this.#others());
+    this.#refusePublish(served);
     const addresses = this.#takeAddresses();
     const mac = spec.mac ?? this.#freeMac();
     const local = netns && this.#localRecord(netns);
@@ -226,6 +228,14 @@ export class EndpointPlan {
     for (const endpoint of this.#draft.planned<Endpoint>('Endpoint').values()) {
       if (endpoint.resource.spec.network === this.#network.name) yield endpoint;
     }
+  }
+
+  /** @param ips as in `refusePublish` */
+  #refusePublish(ips: readonly string[]): void {
+    refusePublish(this.#resource, this.#network, ips, {
+      endpoints: () => this.#others(),
+      nodePortOwner: this.#environment.nodePortOwner,
+    });
   }
 
   /** All local endpoints as they will be after this change. */

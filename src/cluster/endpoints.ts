@@ -63,6 +63,10 @@ export interface EndpointsEnvironment extends AttachmentsEnvironment {
   readonly bootId: string;
   /** True if there are peers that do not share the store. Then weft must not choose addresses. */
   readonly hasStaticPeers: (draft: Draft) => boolean;
+  /** The service that has a node port on every host; undefined if none has. */
+  readonly nodePortOwner: (port: number) => string | undefined;
+  /** Called with each change of an endpoint. Undefined: there is none. */
+  readonly onEndpointChange: (before: Endpoint | undefined, after: Endpoint | undefined) => void;
 }
 
 /** How many endpoints are entered in the index in one turn; takes about a millisecond. */

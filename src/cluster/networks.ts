@@ -9,14 +9,14 @@
 import { WeftError } from '../error.ts';
 import type { Vni } from '../flow/types.ts';
 import type { Forwarding } from '../forwarding.ts';
-import { parseSubnet } from '../model/address.ts';
+import { parseSubnet, type Subnet } from '../model/address.ts';
 import { networkAllotted, networkKind, SMALLEST_IPV6_MTU, type NetworkResource } from '../model/kinds/network.ts';
 import { compareNames } from '../model/name-order.ts';
 import type { AllottedNetwork } from '../model/records.ts';
 import type { NetworkReport } from '../model/report.ts';
 import type { Resource } from '../model/resource.ts';
 import { validate } from '../model/validate.ts';
-import { joined, type Expectation, type Transaction } from '../store/store.ts';
+import { joined, type Expectation, type Put, type Transaction } from '../store/store.ts';
 import { inTurns } from '../turns.ts';
 import type { Allotment } from './addresses/allotment.ts';
 import type { Endpoint } from './endpoint.ts';
@@ -40,6 +40,8 @@ export interface NetworksEnvironment {
   readonly allotment?: Allotment | undefined;
   /** The blocks of addresses of a shared store; undefined without one. */
   readonly blocks?: Blocks | undefined;
+  /** What of its subnets services have for themselves; undefined if nothing. @param texts of `subnets` */
+  readonly serviceClash: (subnets: readonly Subnet[], texts: readonly string[]) => string | undefined;
   /** True if there are peers that do not share the store. Then weft must not choose VNIs. */
   readonly hasStaticPeers: (draft: Draft) => boolean;
   /** Unsorted; there may be very many. */
@@ -114,9 +116,20 @@ export class Networks implements Reconciler {
     if (known) return { action, declared, allotted };
     this.#plannedIn(draft).add(declared);
     const { allotment } = this.#environment;
-    const all = this.all().map((one) => [one.name, allottedTo(one)] as [string, AllottedNetwork]);
-    const also = allotment ? [allotment.plan(draft, name, allottedTo(record), all)] : [];
+    const also = allotment ? [allotment.plan(draft, name, allottedTo(record), this.#allotted())] : [];
     return { action, declared, allotted, also };
+  }
+
+  /** What of other subnets networks have, or will have with the change; undefined if nothing. @param texts of `subnets` */
+  clash(draft: Draft, subnets: readonly Subnet[], texts: readonly string[]): string | undefined {
+    const all = [...this.#taken(), this.#plannedIn(draft)];
+    return all.map((claims) => claims.clash('', subnets, texts)).find((clash) => clash !== undefined);
+  }
+
+  /** What a change stores so that networks which are created at once are planned on it. */
+  planNothing(draft: Draft): readonly (Put & { readonly revision: number })[] {
+    const { allotment } = this.#environment;
+    return allotment ? [allotment.planNothing(draft, this.#allotted())] : [];
   }
 
   planRemoval(name: string): Transaction {
@@ -201,6 +214,8 @@ export class Networks implements Reconciler {
       const clash = claims.clash(name, subnets, resource.spec.subnets, resource.spec.vni);
       if (clash !== undefined) throw new WeftError('conflict', `network "${name}": ${clash}`);
     }
+    const clash = this.#environment.serviceClash(subnets, resource.spec.subnets);
+    if (clash !== undefined) throw new WeftError('conflict', `network "${name}": ${clash}`);
     if (resource.spec.vni === undefined && this.#environment.hasStaticPeers(draft)) {
       throw new WeftError(
         'invalid',
@@ -256,6 +271,10 @@ export class Networks implements Reconciler {
       outside,
       ...routing(name, subnets, routes),
     });
+  }
+
+  #allotted(): [string, AllottedNetwork][] {
+    return this.all().map((one) => [one.name, allottedTo(one)]);
   }
 
   /** What existing networks have for themselves. */

@@ -39,13 +39,17 @@ export function publishedBy({ name, resource, addresses }: Endpoint): PublishedE
 /**
  * @param ips one address of each family in which the endpoint has, or will have, addresses
  * @throws WeftError `invalid` without an outside or an address of the family, `conflict` if another endpoint of this
- * host publishes the port
+ * host publishes the port, or a service does on all hosts
  */
 export function refusePublish(
   { metadata, spec: { publish } }: EndpointResource,
   network: Network,
   ips: readonly string[],
-  endpoints: () => readonly Endpoint[],
+  others: {
+    readonly endpoints: () => readonly Endpoint[];
+    /** The service that has a node port on every host. */
+    readonly nodePortOwner: (port: number) => string | undefined;
+  },
 ): void {
   if (publish.length === 0) return;
   const name = idOf(metadata);
@@ -63,9 +67,16 @@ export function refusePublish(
         `endpoint "${name}": publish: ${portText(one)} is published on ${one.hostIP}, but the endpoint has no IPv${familiesOf(one)[0]} address`,
       );
     }
-    const owner = endpoints().find(
-      (other) => other.name !== name && other.resource.spec.publish.some((its) => isSamePort(its, one)),
-    );
+    const service = others.nodePortOwner(one.hostPort);
+    if (service !== undefined) {
+      throw new WeftError(
+        'conflict',
+        `endpoint "${name}": host port ${portText(one)} is the node port of service "${service}" already`,
+      );
+    }
+    const owner = others
+      .endpoints()
+      .find((other) => other.name !== name && other.resource.spec.publish.some((its) => isSamePort(its, one)));
     if (owner) {
       throw new WeftError(
         'conflict',

@@ -12,7 +12,7 @@
 import type { WeftError } from '../error.ts';
 import type { ApplyReport } from '../model/report.ts';
 import type { Resource } from '../model/resource.ts';
-import type { Put, Transaction } from '../store/store.ts';
+import type { Expectation, Put, Transaction } from '../store/store.ts';
 import type { Keys } from './keys.ts';
 
 /** What is said of a resource that the shared store does not have yet. */
@@ -64,6 +64,8 @@ export interface Planned {
    * same key, the last of them counts.
    */
   readonly also?: readonly (Put & { readonly revision: number })[];
+  /** Entries to delete with it, and the revisions that they have now. */
+  readonly released?: readonly Expectation[];
   /** What only this host keeps of it; see `Reconciler.keep`. */
   readonly own?: object;
 }
@@ -75,6 +77,8 @@ export interface Reconciler {
   all(): readonly Declared[];
   /** The resource as declared, with what weft allotted: what `weft get` shows, and what can be applied again. */
   shown(declared: Declared): Resource;
+  /** Resources that nobody has declared: each host makes them of others. @param name all of them if it is not given */
+  derived?(name?: string): Iterable<Resource>;
 
   /** @throws WeftError if it is not possible */
   plan(resource: Resource, draft: Draft): Planned | Promise<Planned>;
@@ -106,6 +110,8 @@ export interface Reconciler {
    */
   listed?(keys: Keys, revision: number): void | Promise<void>;
   remove(names: readonly string[]): void | Promise<void>;
+  /** Called when all kinds of a change are in force: does what takes several of them. */
+  settle?(): void | Promise<void>;
 
   /**
    * Called when something declared before is applied again: tries what waits. @returns the names of those it repaired

@@ -4,18 +4,24 @@ import { Declarations, Namespaces } from './declarations.ts';
 import type { Endpoints } from './endpoints.ts';
 import type { Hosts } from './membership/hosts.ts';
 import type { Networks } from './networks.ts';
+import type { DeclaredServices } from './services/declared-services.ts';
+import type { EndpointSlices } from './services/endpoint-slices.ts';
 import type { Reconciler } from './reconciler.ts';
 
 export function reconcilers(own: {
   readonly networks: Networks;
   readonly hosts: Hosts;
   readonly endpoints: Endpoints;
+  readonly services: DeclaredServices;
+  readonly slices: EndpointSlices;
 }): ReadonlyMap<string, Reconciler> {
   const known: Readonly<Record<string, Reconciler>> = {
     Namespace: new Namespaces(),
     Network: own.networks,
     Host: own.hosts,
     Endpoint: own.endpoints,
+    Service: own.services,
+    EndpointSlice: own.slices,
   };
   return new Map(kinds.map(({ kind }) => [kind, known[kind] ?? new Declarations(kind, 'apply one')]));
 }

@@ -17,9 +17,11 @@ export function thrifty<R extends Resource>(resource: R): R {
     apiVersion: shared(apiVersion),
     kind,
     metadata: { ...metadata, labels },
-    spec: Object.fromEntries(
-      Object.entries(spec).map(([key, value]: [string, unknown]) => [key, thriftyValue(key, value)]),
-    ),
+    ...(spec && {
+      spec: Object.fromEntries(
+        Object.entries(spec).map(([key, value]: [string, unknown]) => [key, thriftyValue(key, value)]),
+      ),
+    }),
     ...others,
   } as unknown as R;
 }

@@ -9,6 +9,12 @@ const allottedNetwork = z.object({ vni: vniSchema, subnets: z.array(cidr) });
 /** `allotment/networks` */
 export const allotmentRecord = z.object({ networks: z.record(z.string(), allottedNetwork) });
 
+/** `allotment/services`: where services get their addresses, at most one subnet of each family. */
+export const serviceRangeRecord = z.object({ subnets: z.array(cidr) });
+
+/** `vips/ADDRESS` and `node-ports/PORT`: the one service that has it, by its id. */
+export const serviceClaim = z.object({ service: z.string() });
+
 /** An address that a host has, or wants, out of a block that is not its own. */
 const addressClaim = z.object({
   host: z.string(),

@@ -27,8 +27,11 @@ export interface Resource {
     /** For a namespaced kind. */
     readonly namespace?: string;
     readonly labels: Readonly<Record<string, string>>;
+    /** For a kind of Kubernetes. */
+    readonly annotations?: Readonly<Record<string, string>> | undefined;
   };
-  readonly spec: object;
+  /** Missing for a kind that has its fields beside the metadata (EndpointSlice). */
+  readonly spec?: object;
 }
 
 /** A change of a resource that was put into force. */

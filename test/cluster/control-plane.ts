@@ -20,6 +20,7 @@ import { parseIp } from '../../src/flow/types.ts';
 import { Forwarding } from '../../src/forwarding.ts';
 import { NetnsWatcher } from '../../src/link/netns-watcher.ts';
 import { openEmbeddedStore } from '../../src/store/embedded.ts';
+import { serviceParts } from '../../src/cluster/services/parts.ts';
 import { joined, type Store } from '../../src/store/store.ts';
 
 export { manifest } from '../support/switch.ts';
@@ -35,6 +36,9 @@ export interface ControlPlaneOptions {
   /** Where hosts publish what they have in force; with it, the host registers itself. */
   readonly applied?: Store;
   readonly underlay?: string;
+  readonly serviceCidrs?: readonly string[];
+  /** True for hosts that cannot be reached. */
+  readonly isUnreachable?: (host: string) => boolean;
   /** Overrides of what the host is to the others. */
   readonly membership?: Partial<MembershipEnvironment>;
 }
@@ -146,8 +150,23 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     belongingsOf: (name) => joined(belongingsOf(name, endpoints.all()), blocks?.without(name) ?? {}),
     onMoved: (name) => endpoints.followHost(name),
   });
+  const serving = serviceParts({
+    tables: forwarding,
+    serviceCidrs: options.serviceCidrs,
+    networks: () => networks,
+    hosts: () => hosts,
+    endpoints: () => endpoints,
+    allotment,
+    hostName: host,
+    isDown: options.isUnreachable ?? (() => false),
+    later: setImmediate,
+    onError: (error) => {
+      throw error;
+    },
+  });
   const networks: Networks = new Networks({
     forwarding,
+    serviceClash: (subnets, texts) => serving.range.clash(subnets, texts),
     allotment,
     blocks,
     defaultMtu: async () => 1450,
@@ -173,14 +192,16 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     identity: Buffer.from(host),
     bootId: 'boot',
     hasStaticPeers: () => false,
+    nodePortOwner: serving.nodePortOwner,
+    onEndpointChange: (before, after) => serving.enforcement.endpointChanged(before, after),
     onNamespaceGone: () => {},
     warn: (message) => warnings.push(message),
   });
   const cluster: Cluster = new Cluster({
     hostName: host,
     feed,
-    reconcilers: reconcilers({ networks, hosts, endpoints }),
-    registers: allotment && blocks ? [allotment, blocks, membership.live] : [],
+    reconcilers: reconcilers({ networks, hosts, endpoints, services: serving.services, slices: serving.slices }),
+    registers: [...(allotment && blocks ? [allotment, blocks, membership.live] : []), ...serving.registers],
     onInForce: (revision, latest) => membership.reached(revision, latest),
     onEnforced: async () => {},
     prepare: async () => {},
@@ -222,6 +243,7 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     hosts,
     membership,
     networks,
+    serving,
     store,
     warnings,
     write,

@@ -16,6 +16,7 @@ await t.test('the underlay is asked for its MTU once a file', async (t) => {
   const networks = new Networks({
     forwarding: {} as Forwarding,
     defaultMtu: async () => 1000 + ++asked,
+    serviceClash: () => undefined,
     hasStaticPeers: () => false,
     endpointsOf: () => [],
     countOf: () => 0,
@@ -40,6 +41,7 @@ await t.test('a change of labels forgets nothing about addresses', async (t) => 
   const networks = new Networks({
     forwarding: { setNetwork: () => {} } as unknown as Forwarding,
     defaultMtu: async () => 1500,
+    serviceClash: () => undefined,
     hasStaticPeers: () => false,
     endpointsOf: () => [],
     countOf: () => 0,

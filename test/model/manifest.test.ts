@@ -140,8 +140,8 @@ t.test('a value is refused with its place, its field, and what is accepted', asy
 t.test('unknown kinds, versions and fields are refused by name', async (t) => {
   refuses(
     t,
-    'apiVersion: v1\nkind: Service\n',
-    '2:7: kind: "Service" is not accepted: accepted are "Namespace", "Network", "Host", "Endpoint"',
+    'apiVersion: v1\nkind: Pod\n',
+    '2:7: kind: "Pod" is not accepted: accepted are "Namespace", "Network", "Host", "Endpoint", "Service", "EndpointSlice"',
   );
   refuses(
     t,
@@ -149,7 +149,11 @@ t.test('unknown kinds, versions and fields are refused by name', async (t) => {
     '1:13: apiVersion: "weft.dev/v2" is not accepted: accepted is "weft.dev/v1"',
   );
   refuses(t, 'kind: Network', '1:1: apiVersion is missing: accepted is "weft.dev/v1"');
-  refuses(t, '{}', '1:1: kind is missing: accepted are "Namespace", "Network", "Host", "Endpoint"');
+  refuses(
+    t,
+    '{}',
+    '1:1: kind is missing: accepted are "Namespace", "Network", "Host", "Endpoint", "Service", "EndpointSlice"',
+  );
   refuses(
     t,
     `${network}spec:\n  subnets: [10.0.0.0/24]\n  colour: red\n`,
@@ -458,14 +462,14 @@ t.test('over the API the same lines come without a place', async (t) => {
   );
   t.equal(
     message({ ...value, kind: 'Pod' }),
-    'kind: "Pod" is not accepted: accepted are "Namespace", "Network", "Host", "Endpoint"',
+    'kind: "Pod" is not accepted: accepted are "Namespace", "Network", "Host", "Endpoint", "Service", "EndpointSlice"',
   );
   for (const given of [null, undefined, 5, 'x', []]) t.match(message(given), /a map of fields is expected$/);
 });
 
 t.test('JSON Schema of all resources and reports', async (t) => {
   const { resources, reports } = jsonSchemas();
-  t.same(Object.keys(resources), ['Namespace', 'Network', 'Host', 'Endpoint']);
+  t.same(Object.keys(resources), ['Namespace', 'Network', 'Host', 'Endpoint', 'Service', 'EndpointSlice']);
   t.match(resources['Network'], { required: ['apiVersion', 'kind', 'metadata', 'spec'], additionalProperties: false });
   t.match(resources['Network'], { properties: { spec: { properties: { vni: { minimum: 1, maximum: 16_777_214 } } } } });
   t.match(reports['status'], {

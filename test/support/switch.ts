@@ -102,7 +102,7 @@ export async function openSwitchOf(
 }
 
 export const manifest = (kind: string, name: string, spec: object, metadata: object = {}): Resource =>
-  parseResource({ apiVersion: kind === 'Namespace' ? 'v1' : WEFT_V1, kind, metadata: { name, ...metadata }, spec });
+  parseResource({ apiVersion: findKind(kind)?.apiVersion ?? WEFT_V1, kind, metadata: { name, ...metadata }, spec });
 
 /** The network that tests use if none of its properties matters. */
 export const blue = manifest('Network', 'blue', { subnets: ['10.44.0.0/24'] });

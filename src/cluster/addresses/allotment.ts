@@ -48,6 +48,11 @@ export class Allotment implements Register {
     return this.#put({ ...Object.fromEntries(known), ...this.#networks, ...planned });
   }
 
+  /** Writes the record anew as it is: whoever plans on it now has to plan again. @param known as for `plan` */
+  planNothing(draft: Draft, known: Iterable<[string, AllottedNetwork]>): Put & { revision: number } {
+    return this.#put({ ...Object.fromEntries(known), ...this.#networks, ...this.#planned.get(draft) });
+  }
+
   planRemoval(name: string): Transaction {
     const { [name]: _, ...others } = this.#networks;
     const { revision, ...put } = this.#put(others);

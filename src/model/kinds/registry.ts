@@ -3,17 +3,21 @@
  * one file next to this one, and one line here.
  */
 import { didYouMean } from '../nearest.ts';
+import { endpointSliceKind } from './endpoint-slice.ts';
 import { endpointKind } from './endpoint.ts';
 import { hostKind } from './host.ts';
 import type { KindDefinition } from './kind.ts';
 import { namespaceKind } from './namespace.ts';
 import { networkKind } from './network.ts';
+import { serviceKind } from './service.ts';
 
 export const kinds: KindDefinition[] = [
   namespaceKind, //
   networkKind,
   hostKind,
   endpointKind,
+  serviceKind,
+  endpointSliceKind,
 ];
 
 /** @param kind of a validated resource, as in its manifest */

@@ -1,0 +1,112 @@
+/**
+ * Services: planned (`service-plan.ts`), and followed as the store has them. What is put into force of them is made together with
+ * their backends (`service-enforcement.ts`).
+ */
+import { WeftError } from '../../error.ts';
+import {
+  loadBalancerIpsOf,
+  serviceAllotted,
+  type ServiceAllotted,
+  type ServiceResource,
+} from '../../model/kinds/service.ts';
+import { compareNames } from '../../model/name-order.ts';
+import { idOf, type Resource } from '../../model/resource.ts';
+import { validate } from '../../model/validate.ts';
+import type { Transaction } from '../../store/store.ts';
+import type { Declared, Draft, Planned, Reconciler, Stored } from '../reconciler.ts';
+import { ServicePlan, type ServicePlanEnvironment } from './service-plan.ts';
+import { addressesOf, nodePortsOf, shownService, type DeclaredService } from './service.ts';
+
+export interface ServicesEnvironment extends ServicePlanEnvironment {
+  /** Called with what has changed. Undefined: there is none. */
+  readonly onChange: (name: string, before: DeclaredService | undefined, after: DeclaredService | undefined) => void;
+  /** Puts into force what has changed. */
+  readonly settle: () => Promise<void>;
+}
+
+export class DeclaredServices implements Reconciler {
+  readonly #environment: ServicesEnvironment;
+  readonly #services = new Map<string, DeclaredService>();
+  /** Sorted by name; made when it is asked for. */
+  #sorted: readonly DeclaredService[] | undefined;
+  /** The service that has an address. */
+  readonly #owners = new Map<string, string>();
+  /** Those of services that are put into force together. */
+  readonly #together = new WeakMap<readonly Stored[], Map<string, string>>();
+
+  constructor(environment: ServicesEnvironment) {
+    this.#environment = environment;
+  }
+
+  find(name: string): DeclaredService | undefined {
+    return this.#services.get(name);
+  }
+
+  get(name: string): DeclaredService {
+    const service = this.#services.get(name);
+    if (service) return service;
+    throw new WeftError('not_found', `service "${name}" does not exist: apply a Service that has this name`);
+  }
+
+  all(): readonly DeclaredService[] {
+    return (this.#sorted ??= [...this.#services.values()].sort((a, b) => compareNames(a.name, b.name)));
+  }
+
+  shown(declared: Declared): Resource {
+    return shownService(declared as DeclaredService);
+  }
+
+  plan(resource: ServiceResource, draft: Draft): Planned {
+    return new ServicePlan(this.#environment, resource, draft, this.find(idOf(resource.metadata))).make();
+  }
+
+  planRemoval(name: string): Transaction {
+    const service = this.#services.get(name);
+    if (!service) return {};
+    const { vips, nodePorts } = this.#environment;
+    const claims = [...vips.release(name, addressesOf(service)), ...nodePorts.release(name, nodePortsOf(service))];
+    return { expect: claims, delete: claims.map(({ key }) => key) };
+  }
+
+  /** Two services with one address would take each other's connections. */
+  check({ name, resource, record }: Stored<ServiceResource>, others: readonly Stored[]): void {
+    const { clusterIps } = validate(serviceAllotted, record);
+    const together = this.#together.get(others) ?? new Map<string, string>();
+    this.#together.set(others, together);
+    const addresses = [...clusterIps, ...loadBalancerIpsOf(resource)];
+    for (const address of addresses) {
+      const owner = this.#owners.get(address) ?? together.get(address);
+      if (owner === undefined || owner === name) continue;
+      throw new WeftError('conflict', `address ${address} is that of service "${owner}" already`);
+    }
+    for (const address of addresses) together.set(address, name);
+  }
+
+  put(stored: readonly Stored<ServiceResource>[]): void {
+    this.#sorted = undefined;
+    for (const { name, resource, revision, record } of stored) {
+      const { clusterIps, ipFamilies, nodePorts } = record as ServiceAllotted;
+      this.#set(name, { name, resource, revision, allotted: { clusterIps, ipFamilies, nodePorts } });
+    }
+  }
+
+  remove(names: readonly string[]): void {
+    this.#sorted = undefined;
+    for (const name of names) this.#set(name, undefined);
+  }
+
+  settle(): Promise<void> {
+    return this.#environment.settle();
+  }
+
+  #set(name: string, after: DeclaredService | undefined): void {
+    const before = this.#services.get(name);
+    for (const address of before ? addressesOf(before) : []) {
+      if (this.#owners.get(address) === name) this.#owners.delete(address);
+    }
+    for (const address of after ? addressesOf(after) : []) this.#owners.set(address, name);
+    if (after) this.#services.set(name, after);
+    else this.#services.delete(name);
+    if (before || after) this.#environment.onChange(name, before, after);
+  }
+}

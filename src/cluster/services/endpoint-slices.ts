@@ -1,0 +1,113 @@
+/**
+ * EndpointSlices that were written by hand: which service each is for, and which addresses it has. Those that weft makes of
+ * selectors are only shown (`derived-slices.ts`).
+ */
+import { WeftError } from '../../error.ts';
+import { SERVICE_NAME, type EndpointSliceResource } from '../../model/kinds/endpoint-slice.ts';
+import { idOf, type Resource } from '../../model/resource.ts';
+import { Declarations } from '../declarations.ts';
+import type { Declared, Stored } from '../reconciler.ts';
+
+export interface EndpointSlicesEnvironment {
+  /** Called with the service whose slices have changed; it need not exist. */
+  readonly onChange: (service: string) => void;
+  /** Those that are made of selectors. @param name all if it is not given */
+  readonly derived: (name?: string) => Iterable<Resource>;
+}
+
+export class EndpointSlices extends Declarations<EndpointSliceResource> {
+  readonly #environment: EndpointSlicesEnvironment;
+  /** By service: the names of its slices. */
+  readonly #byService = new Map<string, Set<string>>();
+  /** By address: the names of services of whose slices one has it. */
+  readonly #byAddress = new Map<string, Map<string, number>>();
+
+  constructor(environment: EndpointSlicesEnvironment) {
+    super('EndpointSlice', 'apply an EndpointSlice that has this name');
+    this.#environment = environment;
+  }
+
+  /** Those for a service, in the order of their names. */
+  of(service: string): EndpointSliceResource[] {
+    const names = [...(this.#byService.get(service) ?? [])].sort();
+    return names.flatMap((name) => this.find(name)?.resource ?? []);
+  }
+
+  /** The services that have any. */
+  services(): Iterable<string> {
+    return this.#byService.keys();
+  }
+
+  /** The services that have an address. */
+  withAddress(address: string): Iterable<string> {
+    return this.#byAddress.get(address)?.keys() ?? [];
+  }
+
+  get hasAddresses(): boolean {
+    return this.#byAddress.size > 0;
+  }
+
+  override get(name: string): Declared<EndpointSliceResource> {
+    if (!this.find(name) && [...this.#environment.derived(name)].length > 0) {
+      throw new WeftError('conflict', `endpointslice "${name}" is made by weft of the selector of its service`);
+    }
+    return super.get(name);
+  }
+
+  derived(name?: string): Iterable<Resource> {
+    return this.#environment.derived(name);
+  }
+
+  override put(stored: readonly Stored<EndpointSliceResource>[]): void {
+    for (const one of stored) {
+      this.#leave(one.name);
+      void super.put([one]);
+      this.#enter(one.name, one.resource);
+    }
+  }
+
+  override remove(names: readonly string[]): void {
+    for (const name of names) this.#leave(name);
+    void super.remove(names);
+  }
+
+  #enter(name: string, slice: EndpointSliceResource): void {
+    const service = serviceOf(slice);
+    if (service === undefined) return;
+    const others = this.#byService.get(service);
+    if (others) others.add(name);
+    else this.#byService.set(service, new Set([name]));
+    for (const address of addressesOf(slice)) {
+      const counts = this.#byAddress.get(address) ?? new Map<string, number>();
+      this.#byAddress.set(address, counts.set(service, (counts.get(service) ?? 0) + 1));
+    }
+    this.#environment.onChange(service);
+  }
+
+  #leave(name: string): void {
+    const slice = this.find(name)?.resource;
+    const service = slice && serviceOf(slice);
+    if (service === undefined) return;
+    const others = this.#byService.get(service)!;
+    others.delete(name);
+    if (others.size === 0) this.#byService.delete(service);
+    for (const address of addressesOf(slice!)) {
+      const counts = this.#byAddress.get(address)!;
+      const left = counts.get(service)! - 1;
+      if (left > 0) counts.set(service, left);
+      else counts.delete(service);
+      if (counts.size === 0) this.#byAddress.delete(address);
+    }
+    this.#environment.onChange(service);
+  }
+}
+
+/** The first address of each: further ones are the same endpoint. */
+function addressesOf({ endpoints }: EndpointSliceResource): string[] {
+  return endpoints.flatMap(({ addresses: [first] }) => first ?? []);
+}
+
+function serviceOf({ metadata: { namespace, labels } }: EndpointSliceResource): string | undefined {
+  const name = labels[SERVICE_NAME];
+  return name === undefined ? undefined : idOf({ name, namespace });
+}

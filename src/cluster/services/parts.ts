@@ -1,0 +1,79 @@
+/** The parts that services are made of, and how they are connected. */
+import type { Allotment } from '../addresses/allotment.ts';
+import type { Endpoints } from '../endpoints.ts';
+import type { Hosts } from '../membership/hosts.ts';
+import { LIVE } from '../membership/live-hosts.ts';
+import type { Networks } from '../networks.ts';
+import type { Register } from '../register.ts';
+import { ServiceClaims } from './claims.ts';
+import { EndpointSlices } from './endpoint-slices.ts';
+import { ServiceEnforcement, type ServiceTables } from './service-enforcement.ts';
+import { ServiceRange } from './service-range.ts';
+import { DeclaredServices } from './declared-services.ts';
+
+export interface ServicePartsEnvironment {
+  readonly tables: ServiceTables;
+  /** What this host is configured with; undefined if it takes what the cluster has. */
+  readonly serviceCidrs: readonly string[] | undefined;
+  readonly networks: () => Networks;
+  readonly hosts: () => Hosts;
+  readonly endpoints: () => Endpoints;
+  /** Undefined without a shared store. */
+  readonly allotment: Allotment | undefined;
+  readonly hostName: string;
+  /** True if a host is known not to run, or cannot be reached from here. */
+  readonly isDown: (host: string) => boolean;
+  readonly later: (work: () => void) => void;
+  readonly onError: (error: unknown) => void;
+}
+
+export interface ServiceParts {
+  readonly services: DeclaredServices;
+  readonly slices: EndpointSlices;
+  readonly range: ServiceRange;
+  readonly enforcement: ServiceEnforcement;
+  readonly registers: readonly Register[];
+  /** The service that has a node port. */
+  readonly nodePortOwner: (port: number) => string | undefined;
+}
+
+export function serviceParts(environment: ServicePartsEnvironment): ServiceParts {
+  const { tables, networks, hosts, endpoints, hostName, isDown, later, onError } = environment;
+  const range = new ServiceRange({
+    configured: environment.serviceCidrs,
+    clash: (draft, subnets, texts) => networks().clash(draft, subnets, texts),
+    alsoStored: (draft) => networks().planNothing(draft),
+  });
+  const vips = new ServiceClaims('vips/');
+  const nodePorts = new ServiceClaims('node-ports/');
+  const enforcement: ServiceEnforcement = new ServiceEnforcement({
+    tables,
+    services: () => services,
+    slices: () => slices,
+    endpoint: (name) => endpoints().find(name),
+    networks: () => networks().all(),
+    hosts: () => hosts().all(),
+    ...{ hostName, isDown, later, onError },
+  });
+  const services: DeclaredServices = new DeclaredServices({
+    ...{ range, vips, nodePorts },
+    publisherOf: (port) => enforcement.publisherOf(port),
+    onChange: (name, before, after) => enforcement.serviceChanged(name, before, after),
+    settle: () => enforcement.settle(),
+  });
+  const slices: EndpointSlices = new EndpointSlices({
+    onChange: (service) => enforcement.slicesChanged(service),
+    derived: (name) => enforcement.derived(name),
+  });
+  const liveHosts: Register = {
+    prefix: LIVE,
+    see: (changes) => {
+      for (const { key } of changes) enforcement.hostChanged(key.slice(LIVE.length));
+    },
+  };
+  return {
+    ...{ services, slices, range, enforcement },
+    registers: [range, vips, nodePorts, liveHosts],
+    nodePortOwner: (port) => nodePorts.ownerOf(String(port)),
+  };
+}

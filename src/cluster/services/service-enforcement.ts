@@ -1,0 +1,300 @@
+/**
+ * Puts services into force: keeps track of what each of them is made of, and makes those anew that a change concerns.
+ *
+ *   a service changes              that one
+ *   an endpoint changes            those whose selectors match it, before or after, and those of slices that have its address
+ *   a slice changes                that of its label
+ *   a host dies, lives, is moved   those that its endpoints are behind
+ *   networks change                those of slices, whose addresses may be in another network now
+ *
+ * All of that follows from what every host knows; nothing of it is stored. What a change concerns is made when all of the change is
+ * in force (`settle`), otherwise soon.
+ */
+import type { Vni } from '../../flow/types.ts';
+import { addressValue } from '../../model/address.ts';
+import { NODE_PORTS } from '../../model/kinds/service.ts';
+import { idOf, nameOf, type Resource } from '../../model/resource.ts';
+import type { Service } from '../../table/service.ts';
+import { inTurns } from '../../turns.ts';
+import { isHere, isShared, type Endpoint } from '../endpoint.ts';
+import type { Network } from '../network.ts';
+import { derivedSlices, serviceOfMade } from './derived-slices.ts';
+import type { EndpointSlices } from './endpoint-slices.ts';
+import { LabelledEndpoints, Selectors } from './label-index.ts';
+import { serviceValue, type EndpointState, type ServiceSources } from './service-value.ts';
+import { selectorOf, type DeclaredService } from './service.ts';
+import type { DeclaredServices } from './declared-services.ts';
+
+/** Where services come into force: the tables. */
+export interface ServiceTables {
+  /** Adds it, or puts it in the place of the one with its id. */
+  setService(service: Service): void;
+  /** Does nothing if there is none. */
+  removeService(id: string): void;
+  /** Says on which host this is, and in which zone. */
+  setHost(name: string, zone: string | undefined): void;
+}
+
+export interface ServiceEnforcementEnvironment {
+  readonly tables: ServiceTables;
+  readonly services: () => DeclaredServices;
+  readonly slices: () => EndpointSlices;
+  /** Unsorted changes come with `endpointChanged`. */
+  readonly endpoint: (name: string) => Endpoint | undefined;
+  /** The same array as long as none has changed. */
+  readonly networks: () => readonly Network[];
+  /** The hosts that are declared, with their labels. The same array as long as none has changed. */
+  readonly hosts: () => readonly HostLabels[];
+  readonly hostName: string;
+  /** True if a host is known not to run, or cannot be reached from here. */
+  readonly isDown: (host: string) => boolean;
+  /** Does something soon. */
+  readonly later: (work: () => void) => void;
+  readonly onError: (error: unknown) => void;
+}
+
+interface HostLabels {
+  readonly name: string;
+  readonly resource: Pick<Resource, 'metadata'>;
+}
+
+/** The label that says in which zone a host is, as in Kubernetes. */
+export const ZONE = 'topology.kubernetes.io/zone';
+/** The label with which the operator takes an endpoint, or all of a host, out of services: new connections go elsewhere. */
+export const DRAIN = 'weft.dev/drain';
+/** How many services are made in one turn of the event loop. */
+const MADE_PER_TURN = 64;
+
+export class ServiceEnforcement {
+  readonly #environment: ServiceEnforcementEnvironment;
+  readonly #labelled = new LabelledEndpoints();
+  readonly #selectors = new Selectors();
+  /** The endpoints of each host. */
+  readonly #byHost = new Map<string, Set<string>>();
+  /** The endpoint that has an address. Networks do not overlap. */
+  readonly #byAddress = new Map<string, string>();
+  /** The endpoints that publish a port which could be a node port: `30080/TCP`. */
+  readonly #published = new Map<string, Set<string>>();
+  /** The services to be made anew. */
+  readonly #changed = new Set<string>();
+  readonly #inForce = new Set<string>();
+  #isPlanned = false;
+  #networks: readonly Network[] | undefined;
+  #networksByName: ReadonlyMap<string, Network> = new Map();
+  #hosts: readonly HostLabels[] | undefined;
+  /** By host. */
+  #labels: ReadonlyMap<string, Resource['metadata']['labels']> = new Map();
+
+  constructor(environment: ServiceEnforcementEnvironment) {
+    this.#environment = environment;
+  }
+
+  /** The endpoint that publishes a port of its host, if it could be a node port. */
+  publisherOf({ port, protocol }: { readonly port: number; readonly protocol: string }): string | undefined {
+    return this.#published.get(`${port}/${protocol}`)?.values().next().value;
+  }
+
+  serviceChanged(name: string, before: DeclaredService | undefined, after: DeclaredService | undefined): void {
+    if (before) this.#selectors.remove(name);
+    const selector = after && selectorOf(after.resource);
+    if (selector) this.#selectors.add(name, after.resource.metadata.namespace, selector);
+    this.#mark(name);
+  }
+
+  /** The slices of a service have changed. */
+  slicesChanged(service: string): void {
+    this.#mark(service);
+  }
+
+  /** A host died, or lives again. */
+  hostChanged(host: string): void {
+    for (const name of this.#byHost.get(host) ?? []) {
+      const endpoint = this.#environment.endpoint(name);
+      if (endpoint) this.#markAround(endpoint);
+    }
+  }
+
+  /** Undefined: there is none. Called with each change of an endpoint, and of its state. */
+  endpointChanged(before: Endpoint | undefined, after: Endpoint | undefined): void {
+    const isSame =
+      before &&
+      after &&
+      before.resource === after.resource &&
+      before.addresses === after.addresses &&
+      before.host === after.host;
+    if (isSame && before.state === after.state) return;
+    if (before) this.#markAround(before);
+    if (!isSame) {
+      if (before) this.#leave(before);
+      if (after) this.#enter(after);
+    }
+    if (after) this.#markAround(after);
+  }
+
+  /** Puts into force whatever has changed. */
+  async settle(): Promise<void> {
+    this.#followHosts();
+    this.#followNetworks();
+    for await (const name of inTurns(this.#changed, MADE_PER_TURN)) this.#make(name);
+  }
+
+  /** The slices that are made of selectors. @param slice the name of one; by default all */
+  *derived(slice?: string): Generator<Resource> {
+    const services = this.#environment.services();
+    if (slice === undefined) {
+      for (const service of services.all()) yield* this.#derivedOf(service);
+      return;
+    }
+    const { name: own, namespace } = nameOf(slice);
+    const name = serviceOfMade(own);
+    const service = name === undefined ? undefined : services.find(idOf({ name, namespace }));
+    for (const one of service ? this.#derivedOf(service) : []) if (one.metadata.name === own) yield one;
+  }
+
+  #derivedOf(service: DeclaredService): Resource[] {
+    if (!selectorOf(service.resource)) return [];
+    const value = serviceValue(service, { ...this.#sourcesOf(service), slices: [] });
+    return derivedSlices(value, service.allotted.ipFamilies);
+  }
+
+  #make(name: string): void {
+    this.#changed.delete(name);
+    const { tables, services } = this.#environment;
+    const service = services().find(name);
+    if (service) {
+      tables.setService(serviceValue(service, this.#sourcesOf(service)));
+      this.#inForce.add(name);
+    } else if (this.#inForce.delete(name)) {
+      const { name: own, namespace } = nameOf(name);
+      tables.removeService(`${namespace}/${own}`);
+    }
+  }
+
+  #sourcesOf({ name, resource }: DeclaredService): ServiceSources {
+    const { endpoint, slices } = this.#environment;
+    const selector = selectorOf(resource);
+    const names = selector ? this.#labelled.matching(resource.metadata.namespace, selector).sort() : [];
+    return {
+      endpoints: names.flatMap((one) => endpoint(one) ?? []),
+      slices: slices().of(name),
+      stateOf: (one) => this.#stateOf(one),
+      endpointAt: (address) => {
+        const at = this.#byAddress.get(address);
+        return at === undefined ? undefined : endpoint(at);
+      },
+      vniAt: (address) => this.#networkAt(address)?.vni as Vni | undefined,
+      zoneOf: (host) => this.#labels.get(host)?.[ZONE],
+    };
+  }
+
+  #stateOf(endpoint: Endpoint): EndpointState {
+    const { hostName, isDown } = this.#environment;
+    const { resource, state } = endpoint;
+    const host = endpoint.host ?? hostName;
+    // What is not attached on another host, that host knows.
+    const isUp = isHere(endpoint) ? state === 'attached' : state === 'remote' && !(isShared(endpoint) && isDown(host));
+    const labels = this.#labels.get(host) ?? {};
+    return {
+      vni: this.#networkOf(resource.spec.network),
+      host,
+      zone: labels[ZONE],
+      isUp,
+      isDrained: isDrained(resource.metadata.labels) || isDrained(labels),
+    };
+  }
+
+  #networkOf(name: string): Vni | undefined {
+    return this.#networksByName.get(name)?.vni as Vni | undefined;
+  }
+
+  #networkAt(address: string): Network | undefined {
+    const value = addressValue(address);
+    return this.#networks?.find(({ pools }) =>
+      pools.some(({ addresses: { first, last } }) => first <= value && value <= last),
+    );
+  }
+
+  #enter({ name, resource, addresses, host }: Endpoint): void {
+    const { metadata, spec } = resource;
+    this.#labelled.add(name, metadata.namespace, metadata.labels);
+    const at = host ?? this.#environment.hostName;
+    const others = this.#byHost.get(at);
+    if (others) others.add(name);
+    else this.#byHost.set(at, new Set([name]));
+    for (const address of addresses) this.#byAddress.set(address, name);
+    for (const key of nodePortsOf(spec.publish)) {
+      const publishers = this.#published.get(key);
+      if (publishers) publishers.add(name);
+      else this.#published.set(key, new Set([name]));
+    }
+  }
+
+  #leave({ name, resource, addresses, host }: Endpoint): void {
+    const { metadata, spec } = resource;
+    this.#labelled.remove(name, metadata.namespace, metadata.labels);
+    const at = host ?? this.#environment.hostName;
+    const others = this.#byHost.get(at);
+    others?.delete(name);
+    if (others?.size === 0) this.#byHost.delete(at);
+    for (const address of addresses) if (this.#byAddress.get(address) === name) this.#byAddress.delete(address);
+    for (const key of nodePortsOf(spec.publish)) {
+      const publishers = this.#published.get(key);
+      publishers?.delete(name);
+      if (publishers?.size === 0) this.#published.delete(key);
+    }
+  }
+
+  /** Marks the services that an endpoint is behind. */
+  #markAround({ resource: { metadata }, addresses }: Endpoint): void {
+    for (const service of this.#selectors.matching(metadata.namespace, metadata.labels)) this.#mark(service);
+    const slices = this.#environment.slices();
+    if (!slices.hasAddresses) return;
+    for (const address of addresses) for (const service of slices.withAddress(address)) this.#mark(service);
+  }
+
+  #followHosts(): void {
+    const { hostName, tables } = this.#environment;
+    const hosts = this.#environment.hosts();
+    if (hosts === this.#hosts) return;
+    const before = this.#labels;
+    this.#hosts = hosts;
+    this.#labels = new Map(hosts.map(({ name, resource }) => [name, resource.metadata.labels]));
+    tables.setHost(hostName, this.#labels.get(hostName)?.[ZONE]);
+    const all = new Set([...before.keys(), ...this.#labels.keys()]);
+    for (const host of all) if (!haveSame(before.get(host), this.#labels.get(host))) this.hostChanged(host);
+  }
+
+  #followNetworks(): void {
+    const networks = this.#environment.networks();
+    if (networks === this.#networks) return;
+    this.#networks = networks;
+    this.#networksByName = new Map(networks.map((network) => [network.name, network]));
+    for (const service of this.#environment.slices().services()) this.#mark(service);
+  }
+
+  #mark(service: string): void {
+    this.#changed.add(service);
+    if (this.#isPlanned) return;
+    this.#isPlanned = true;
+    this.#environment.later(() => {
+      this.#isPlanned = false;
+      void this.settle().catch(this.#environment.onError);
+    });
+  }
+}
+
+function isDrained(labels: Readonly<Record<string, string>>): boolean {
+  const { [DRAIN]: value = 'false' } = labels;
+  return value !== 'false';
+}
+
+/** In what matters here. */
+function haveSame(a: Resource['metadata']['labels'] = {}, b: Resource['metadata']['labels'] = {}): boolean {
+  return a[ZONE] === b[ZONE] && isDrained(a) === isDrained(b);
+}
+
+function nodePortsOf(publish: Endpoint['resource']['spec']['publish']): string[] {
+  return publish
+    .filter(({ hostPort }) => hostPort >= NODE_PORTS.first && hostPort <= NODE_PORTS.last)
+    .map(({ hostPort, protocol }) => `${hostPort}/${protocol}`);
+}

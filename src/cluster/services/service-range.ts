@@ -1,0 +1,111 @@
+/**
+ * Where services get their addresses: at most one subnet of each family, for the whole cluster. Whoever stores the first service
+ * decides, and the record says so from then on (`allotment/services`). A host that is configured otherwise stores no services.
+ *
+ * No network may overlap it. A change that stores the record also writes `allotment/networks` anew, on which every new network is
+ * planned. So of a network and a first service that are created at once, one is planned again, and sees the other.
+ */
+import { isDeepStrictEqual } from 'node:util';
+import { WeftError } from '../../error.ts';
+import { overlaps, parseSubnet, type Subnet } from '../../model/address.ts';
+import { familyOf, type Family } from '../../model/kinds/service.ts';
+import { serviceRangeRecord } from '../../model/records.ts';
+import type { Change, Put } from '../../store/store.ts';
+import type { Draft } from '../reconciler.ts';
+import type { Register } from '../register.ts';
+
+const KEY = 'allotment/services';
+
+export const DEFAULT_SERVICE_CIDRS: readonly string[] = ['10.96.0.0/16', 'fd77:6566:7460::/112'];
+
+export interface ServiceRangeEnvironment {
+  /** What this host is configured with; undefined if it takes what the cluster has. */
+  readonly configured: readonly string[] | undefined;
+  /** What of the networks that there are overlaps it; undefined if nothing. @param texts of `subnets` */
+  readonly clash: (draft: Draft, subnets: readonly Subnet[], texts: readonly string[]) => string | undefined;
+  /** What is stored with the record, so that networks and the record are planned one after the other. */
+  readonly alsoStored: (draft: Draft) => readonly (Put & { readonly revision: number })[];
+}
+
+export class ServiceRange implements Register {
+  readonly prefix = KEY;
+  readonly #environment: ServiceRangeEnvironment;
+  #stored: readonly string[] | undefined;
+  #revision = 0;
+
+  constructor(environment: ServiceRangeEnvironment) {
+    this.#environment = environment;
+  }
+
+  /** What holds, or will: as text, in the order in which services prefer the families. */
+  get cidrs(): readonly string[] {
+    return this.#stored ?? this.#environment.configured ?? DEFAULT_SERVICE_CIDRS;
+  }
+
+  get families(): readonly Family[] {
+    return this.cidrs.map((cidr) => familyOf(cidr.split('/')[0]!));
+  }
+
+  /** Undefined if services get no addresses of that family. */
+  cidrOf(family: Family): string | undefined {
+    return this.cidrs[this.families.indexOf(family)];
+  }
+
+  /** The range of it that contains an address. */
+  containing(value: bigint): Subnet | undefined {
+    return this.cidrs.map(parseSubnet).find(({ first, last }) => first <= value && value <= last);
+  }
+
+  /** What of a new network overlaps it, if that is decided. @param texts of `subnets` */
+  clash(subnets: readonly Subnet[], texts: readonly string[]): string | undefined {
+    if (this.#stored === undefined && this.#environment.configured === undefined) return undefined;
+    for (const cidr of this.cidrs) {
+      const at = subnets.findIndex((subnet) => overlaps(subnet, parseSubnet(cidr)));
+      if (at >= 0) {
+        return `subnet ${texts[at]} overlaps ${cidr}, where services get their addresses (--service-cidr): choose another`;
+      }
+    }
+    return undefined;
+  }
+
+  /** How this host's configuration differs from what the cluster has; undefined if it does not. */
+  difference(): string | undefined {
+    const { configured } = this.#environment;
+    if (configured === undefined || this.#stored === undefined) return undefined;
+    if (isDeepStrictEqual([...configured].sort(), [...this.#stored].sort())) return undefined;
+    return `--service-cidr ${configured.join(' and ')}: the services of this cluster get their addresses from ${this.#stored.join(' and ')}: start this host with that, or without the option`;
+  }
+
+  /**
+   * What a change stores that gives a service an address: the record, if it is the first one.
+   * @throws WeftError if this host is configured otherwise, or if networks have such addresses
+   */
+  plan(draft: Draft): readonly (Put & { readonly revision: number })[] {
+    const difference = this.difference();
+    if (difference !== undefined) throw new WeftError('conflict', difference);
+    if (this.#stored !== undefined) return [];
+    const subnets = this.cidrs;
+    const clash = this.#environment.clash(draft, subnets.map(parseSubnet), subnets);
+    if (clash !== undefined) {
+      throw new WeftError(
+        'conflict',
+        `services get their addresses from ${subnets.join(' and ')}, and ${clash}: start the hosts with another --service-cidr`,
+      );
+    }
+    return [{ key: KEY, value: { subnets }, revision: this.#revision }, ...this.#environment.alsoStored(draft)];
+  }
+
+  see(changes: readonly Change[]): void {
+    for (const { key, entry } of changes) if (key === KEY) this.#take(entry?.value, entry?.revision ?? 0);
+  }
+
+  listed(keys: ReadonlySet<string>): void {
+    if (!keys.has(KEY)) this.#take(undefined, 0);
+  }
+
+  #take(value: unknown, revision: number): void {
+    const { data } = serviceRangeRecord.safeParse(value);
+    this.#stored = data?.subnets;
+    this.#revision = revision;
+  }
+}

@@ -1,0 +1,247 @@
+/**
+ * Puts together what the tables know of a service (`table/service.ts`): of the Service, the endpoints that its selector matches,
+ * and its EndpointSlices.
+ *
+ *   1. a backend for each endpoint and family, in the order of their names
+ *   2. one for each address of the slices that is not among them yet
+ *   3. the ports, with the target port of each backend
+ */
+import { protocolNumber } from '../../flow/connection.ts';
+import { parseIp, type Vni } from '../../flow/types.ts';
+import type { EndpointSliceResource, SliceEndpoint } from '../../model/kinds/endpoint-slice.ts';
+import { affinityMsOf, familyOf, loadBalancerIpsOf, type ServicePortSpec } from '../../model/kinds/service.ts';
+import { readAnnotations, type PortRange } from '../../model/service-annotations.ts';
+import type { Backend, Service, ServicePort } from '../../table/service.ts';
+import type { Endpoint } from '../endpoint.ts';
+import type { DeclaredService } from './service.ts';
+
+/** What is known of an endpoint besides its record. */
+export interface EndpointState {
+  /** The network that it is in; undefined if that is not known here. */
+  readonly vni: Vni | undefined;
+  readonly host: string;
+  readonly zone: string | undefined;
+  /** True if it can be reached, as far as this host knows. */
+  readonly isUp: boolean;
+  /** True if it, or its host, is drained. */
+  readonly isDrained: boolean;
+}
+
+export interface ServiceSources {
+  /** Those that the selector matches, in the order of their names. */
+  readonly endpoints: readonly Endpoint[];
+  readonly slices: readonly EndpointSliceResource[];
+  readonly stateOf: (endpoint: Endpoint) => EndpointState;
+  /** The endpoint that has an address, whatever its network. */
+  readonly endpointAt: (address: string) => Endpoint | undefined;
+  /** The network that has an address. */
+  readonly vniAt: (address: string) => Vni | undefined;
+  readonly zoneOf: (host: string) => string | undefined;
+}
+
+/** A port of the value, before its target ports are known. */
+interface Port extends Omit<ServicePort, 'targets'> {
+  readonly protocolName: ServicePortSpec['protocol'];
+  readonly target: number | string;
+}
+
+interface Candidate {
+  readonly backend: Backend;
+  /** By port of the service. */
+  readonly targets: readonly number[];
+}
+
+export function serviceValue(service: DeclaredService, sources: ServiceSources): Service {
+  const { resource, allotted } = service;
+  const { metadata, spec } = resource;
+  const { ranges, drainMs, balancing, hasWildcard } = readAnnotations(metadata.annotations);
+  const isExternalName = spec.type === 'ExternalName';
+  const ports = isExternalName ? [] : portsOf(service, ranges);
+  const candidates = isExternalName ? [] : candidatesOf(service, ports, sources);
+  return {
+    id: `${metadata.namespace}/${metadata.name}`,
+    vips: allotted.clusterIps.map(parseIp),
+    externalAddresses: loadBalancerIpsOf(resource).map(parseIp),
+    ports: ports.map(({ name, protocol, l4Port, lastL4Port, nodePort }, at) => ({
+      ...{ name, protocol, l4Port, lastL4Port, nodePort },
+      targets: candidates.map(({ targets }) => targets[at]!),
+    })),
+    backends: candidates.map(({ backend }) => backend),
+    affinityMs: affinityMsOf(spec),
+    internalPolicy: spec.internalTrafficPolicy === 'Local' ? 'local' : 'cluster',
+    externalPolicy: spec.externalTrafficPolicy === 'Local' ? 'local' : 'cluster',
+    distribution: distributionOf(spec.trafficDistribution),
+    ...{ balancing, drainMs, hasWildcard },
+    externalName: isExternalName ? spec.externalName : undefined,
+  };
+}
+
+function distributionOf(given: 'PreferSameNode' | 'PreferSameZone' | 'PreferClose' | undefined) {
+  if (given === undefined) return 'none';
+  return given === 'PreferSameNode' ? 'same-node' : 'same-zone';
+}
+
+/** Those that it declares, and the ranges without them, in the order of their protocols. */
+function portsOf({ resource, allotted }: DeclaredService, ranges: readonly PortRange[]): Port[] {
+  const { ports } = resource.spec;
+  const declared = ports.map(({ name = '', protocol, port, targetPort = port }, at) => ({
+    ...{ name, l4Port: port, lastL4Port: port, protocolName: protocol, target: targetPort },
+    protocol: protocolNumber(protocol),
+    nodePort: allotted.nodePorts[at] || undefined,
+  }));
+  const protocols = [...new Set(ports.map(({ protocol }) => protocol))];
+  const further = ranges.flatMap(({ first, last, protocol }) =>
+    (protocol === undefined ? protocols : [protocol]).flatMap((one) =>
+      gaps(
+        { first, last },
+        ports.filter((port) => port.protocol === one).map(({ port }) => port),
+      ).map((gap) => ({
+        ...{ name: '', l4Port: gap.first, lastL4Port: gap.last, protocolName: one, target: gap.first },
+        protocol: protocolNumber(one),
+        nodePort: undefined,
+      })),
+    ),
+  );
+  return [...declared, ...further];
+}
+
+/** What of a range is left without some of its ports. */
+function gaps({ first, last }: { readonly first: number; readonly last: number }, without: readonly number[]) {
+  const cuts = without.filter((port) => first <= port && port <= last).sort((a, b) => a - b);
+  const starts = [first, ...cuts.map((port) => port + 1)];
+  const ends = [...cuts.map((port) => port - 1), last];
+  return starts.map((start, at) => ({ first: start, last: ends[at]! })).filter((gap) => gap.first <= gap.last);
+}
+
+function candidatesOf(service: DeclaredService, ports: readonly Port[], sources: ServiceSources): Candidate[] {
+  const { ipFamilies } = service.allotted;
+  const { publishNotReadyAddresses: areAllReady } = service.resource.spec;
+  const found: Candidate[] = [];
+  for (const endpoint of sources.endpoints) {
+    const targets = ports.map((port) => targetOf(port, endpoint));
+    for (const family of ipFamilies) {
+      const address = endpoint.addresses.find((ip) => familyOf(ip) === family);
+      if (address !== undefined) found.push({ backend: backendOf(endpoint, address, sources, areAllReady), targets });
+    }
+  }
+  return sources.slices.length === 0 ? found : withSlices(found, service, ports, sources);
+}
+
+/** The number of a port at an endpoint; 0 if it has none. */
+function targetOf({ target, protocolName }: Port, { resource }: Endpoint): number {
+  if (typeof target === 'number') return target;
+  const { ports = [] } = resource.spec;
+  return ports.find(({ name, protocol }) => name === target && protocol === protocolName)?.port ?? 0;
+}
+
+/** An endpoint has few addresses, and may be behind many services. */
+const parsed = new WeakMap<readonly string[], Map<string, Uint8Array>>();
+
+function addressOf({ addresses }: Endpoint, address: string): Uint8Array {
+  let known = parsed.get(addresses);
+  if (!known) parsed.set(addresses, (known = new Map(addresses.map((ip) => [ip, parseIp(ip)]))));
+  return known.get(address)!;
+}
+
+function backendOf(endpoint: Endpoint, address: string, { stateOf }: ServiceSources, areAllReady: boolean): Backend {
+  const { vni, host, zone, isUp, isDrained } = stateOf(endpoint);
+  const { name, namespace } = endpoint.resource.metadata;
+  return {
+    endpoint: `${namespace}/${name}`,
+    address: addressOf(endpoint, address),
+    ...{ vni, host, zone },
+    hostname: name,
+    ready: areAllReady || (isUp && !isDrained),
+    serving: areAllReady || isUp,
+    terminating: !areAllReady && isDrained,
+    weight: 1,
+  };
+}
+
+function withSlices(
+  endpoints: readonly Candidate[],
+  service: DeclaredService,
+  ports: readonly Port[],
+  sources: ServiceSources,
+): Candidate[] {
+  const { ipFamilies } = service.allotted;
+  const { publishNotReadyAddresses: areAllReady } = service.resource.spec;
+  const byAddress = new Map<string, Candidate[]>();
+  const add = (key: string, added: Candidate): void => {
+    const others = byAddress.get(key) ?? [];
+    byAddress.set(key, others);
+    const at = others.findIndex(({ targets }) => isCompatible(targets, added.targets));
+    if (at < 0) others.push(added);
+    else others[at] = merged(others[at]!, added);
+  };
+  for (const one of endpoints) add(one.backend.address.toString(), one);
+  for (const slice of sources.slices) {
+    if (!ipFamilies.includes(slice.addressType)) continue;
+    const targets = ports.map(({ name, protocolName, l4Port, lastL4Port }) => {
+      if (lastL4Port > l4Port) return l4Port;
+      const found = slice.ports?.find((port) => (port.name ?? '') === name && port.protocol === protocolName);
+      return found?.port ?? 0;
+    });
+    for (const endpoint of slice.endpoints) {
+      const backend = sliceBackend(endpoint, sources, areAllReady);
+      add(backend.address.toString(), { backend, targets });
+    }
+  }
+  return [...byAddress.values()].flat().sort((a, b) => compareBackends(a.backend, b.backend));
+}
+
+function sliceBackend(endpoint: SliceEndpoint, sources: ServiceSources, areAllReady: boolean): Backend {
+  const address = endpoint.addresses[0]!;
+  const owner = sources.endpointAt(address);
+  const state = owner && sources.stateOf(owner);
+  const conditions = endpoint.conditions ?? {};
+  const isUp = state?.isUp ?? true;
+  const isTerminating = conditions.terminating ?? state?.isDrained ?? false;
+  const isUnknown = (conditions.ready ?? undefined) === undefined;
+  const ready = conditions.ready ?? true;
+  const host = endpoint.nodeName ?? state?.host;
+  const own = owner?.resource.metadata;
+  return {
+    endpoint: own && `${own.namespace}/${own.name}`,
+    address: owner ? addressOf(owner, address) : parseIp(address),
+    vni: state ? state.vni : sources.vniAt(address),
+    host,
+    zone: endpoint.zone ?? (host === undefined ? undefined : sources.zoneOf(host)),
+    hostname: endpoint.hostname ?? own?.name,
+    ready: areAllReady || (ready && isUp && !(isTerminating && isUnknown)),
+    serving: areAllReady || ((conditions.serving ?? ready) && isUp),
+    terminating: !areAllReady && isTerminating,
+    weight: 1,
+  };
+}
+
+/** True if both can be one backend: no port of the service leads to two ports of it. */
+function isCompatible(a: readonly number[], b: readonly number[]): boolean {
+  return a.every((port, at) => port === 0 || b[at] === 0 || port === b[at]);
+}
+
+/** The same endpoint in two slices: it is ready if one of them says so. */
+function merged(a: Candidate, b: Candidate): Candidate {
+  const [one, other] = [a.backend, b.backend];
+  return {
+    backend: {
+      ...one,
+      hostname: one.hostname ?? other.hostname,
+      host: one.host ?? other.host,
+      zone: one.zone ?? other.zone,
+      ready: one.ready || other.ready,
+      serving: one.serving || other.serving,
+      terminating: one.terminating && other.terminating,
+    },
+    targets: a.targets.map((port, at) => port || b.targets[at]!),
+  };
+}
+
+/** Endpoints by name, then what has no name by its address. The same on all hosts. */
+function compareBackends(a: Backend, b: Backend): number {
+  if (a.endpoint !== b.endpoint) {
+    if (a.endpoint === undefined || b.endpoint === undefined) return a.endpoint === undefined ? 1 : -1;
+    return a.endpoint < b.endpoint ? -1 : 1;
+  }
+  return Buffer.compare(a.address, b.address);
+}

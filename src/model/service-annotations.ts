@@ -1,0 +1,105 @@
+/** weft's own additions to a Service, which are annotations: `weft.dev/…`. Those of others are kept, and mean nothing here. */
+import { didYouMean } from './nearest.ts';
+import { ipAddress, quote } from './value.ts';
+
+/** What they say, checked. */
+export interface ServiceAnnotations {
+  /** Further ports, each with the same number at the backend. */
+  readonly ranges: readonly PortRange[];
+  /** How long connections may stay with a backend that terminates. */
+  readonly drainMs: number;
+  readonly balancing: 'maglev' | 'round-robin' | 'least-connections' | 'random' | 'source-hash';
+  /** True if all names below its own mean it (RFC 4592). */
+  readonly hasWildcard: boolean;
+  /** Where type LoadBalancer is reached from outside, canonical. */
+  readonly loadBalancerIps: readonly string[];
+}
+
+export interface PortRange {
+  readonly first: number;
+  readonly last: number;
+  /** Undefined: each of those that the ports of the Service have. */
+  readonly protocol: 'TCP' | 'UDP' | undefined;
+}
+
+const PREFIX = 'weft.dev/';
+const DEFAULT_DRAIN_MS = 0;
+const LONGEST_DRAIN_MS = 86_400_000;
+const MOST_RANGES = 16;
+const unitsMs: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+const methods = ['maglev', 'round-robin', 'least-connections', 'random', 'source-hash'] as const;
+
+type Refuse = (key: string, message: string) => void;
+
+/** One for each annotation: reads its text, or refuses it. */
+const readers = {
+  ports: (text: string, refuse: (message: string) => void) => {
+    const ranges = text.split(',').map((part) => {
+      const [, first = '', last = first, suffix] =
+        /^\s*([1-9]\d{0,4})(?:\s*-\s*([1-9]\d{0,4}))?(?:\/(tcp|udp))?\s*$/i.exec(part) ?? [];
+      const protocol =
+        suffix === undefined ? undefined : suffix.toLowerCase() === 'udp' ? ('UDP' as const) : ('TCP' as const);
+      return { first: Number(first), last: Number(last), protocol };
+    });
+    const isSound = ranges.every(({ first, last }) => first >= 1 && first <= last && last <= 65_535);
+    if (!isSound || ranges.length > MOST_RANGES) {
+      refuse(
+        `${quote(text)} is not a range of ports like 5060-5160 or 5060-5160/udp, or up to ${MOST_RANGES} with commas between them`,
+      );
+    } else if (ranges.some((range, at) => ranges.slice(0, at).some((other) => overlap(range, other)))) {
+      refuse(`${quote(text)} has ranges that overlap`);
+    } else return { ranges };
+    return {};
+  },
+  drain: (text: string, refuse: (message: string) => void) => {
+    const [, count = '', unit = ''] = /^(\d{1,9})(ms|s|m|h)$/.exec(text) ?? [];
+    const drainMs = Number(count) * (unitsMs[unit] ?? Number.NaN);
+    if (drainMs <= LONGEST_DRAIN_MS) return { drainMs };
+    refuse(`${quote(text)} is not a time like 500ms, 30s, 5m or 1h, at most 24h`);
+    return {};
+  },
+  balancing: (text: string, refuse: (message: string) => void) => {
+    const balancing = methods.find((method) => method === text);
+    if (balancing) return { balancing };
+    refuse(`${quote(text)} is not a way of balancing${didYouMean(text, methods)}: accepted are ${methods.join(', ')}`);
+    return {};
+  },
+  wildcard: (text: string, refuse: (message: string) => void) => {
+    if (text === 'true' || text === 'false') return { hasWildcard: text === 'true' };
+    refuse(`${quote(text)} is not accepted: accepted are "true", "false"`);
+    return {};
+  },
+  'load-balancer-ips': (text: string, refuse: (message: string) => void) => {
+    const parsed = text.split(',').map((one) => ipAddress.safeParse(one.trim()));
+    const loadBalancerIps = parsed.flatMap(({ data }) => data ?? []);
+    if (loadBalancerIps.length === parsed.length) return { loadBalancerIps };
+    refuse(`${quote(text)} is not an IPv4 or IPv6 address, or one of each with a comma between them`);
+    return {};
+  },
+} satisfies Readonly<Record<string, (text: string, refuse: (message: string) => void) => Partial<ServiceAnnotations>>>;
+
+function overlap(a: PortRange, b: PortRange): boolean {
+  const isOfOne = a.protocol === undefined || b.protocol === undefined || a.protocol === b.protocol;
+  return isOfOne && a.first <= b.last && b.first <= a.last;
+}
+
+/** @param refuse is told what is wrong, by annotation */
+export function readAnnotations(
+  annotations: Readonly<Record<string, string>> | undefined,
+  refuse: Refuse = () => {},
+): ServiceAnnotations {
+  const read: ServiceAnnotations = {
+    ...{ ranges: [], drainMs: DEFAULT_DRAIN_MS, balancing: 'maglev', hasWildcard: false, loadBalancerIps: [] },
+  };
+  return Object.entries(annotations ?? {}).reduce((known, [key, text]) => {
+    if (!key.startsWith(PREFIX)) return known;
+    const own = key.slice(PREFIX.length);
+    if (Object.hasOwn(readers, own)) {
+      const reader = readers[own as keyof typeof readers];
+      return { ...known, ...reader(text, (message) => refuse(key, message)) };
+    }
+    const names = Object.keys(readers).map((name) => PREFIX + name);
+    refuse(key, `${quote(key)} is no annotation of weft${didYouMean(key, names)}: accepted are ${names.join(', ')}`);
+    return known;
+  }, read);
+}

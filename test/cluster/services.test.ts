@@ -1,0 +1,313 @@
+/** Services: what is allotted to them, and what others must not take from them. Two hosts share a store, or there is one. */
+import t, { type Test } from 'tap';
+import { findKind } from '../../src/model/kinds/registry.ts';
+import type { ServiceAllotted } from '../../src/model/kinds/service.ts';
+import { parseResource } from '../../src/model/manifest.ts';
+import { unlimited } from '../../src/store/staged.ts';
+import type { Store } from '../../src/store/store.ts';
+import { within } from '../../src/store/within.ts';
+import { openStoreOf } from '../support/etcd-store.ts';
+import { startEtcd } from '../support/etcd.ts';
+import { openLab } from '../support/lab.ts';
+import { needsRoot } from '../support/root.ts';
+import { manifest, openControlPlane, openStore } from './control-plane.ts';
+
+type Plane = Awaited<ReturnType<typeof openControlPlane>>;
+
+const kind = (text: string) => findKind(text)!;
+const web = { selector: { app: 'web' }, ports: [{ port: 80 }] };
+const dual = { ...web, ipFamilyPolicy: 'RequireDualStack' };
+const nodePort = { ...web, type: 'NodePort' };
+const service = (name: string, spec: object = web, metadata: object = {}) => manifest('Service', name, spec, metadata);
+interface Shown {
+  readonly spec: Record<string, unknown> & {
+    readonly clusterIPs: readonly string[];
+    readonly ports: readonly { readonly nodePort?: number }[];
+  };
+}
+/** As `weft get -o json` shows it. */
+const shown = ({ cluster }: Plane, name: string) =>
+  JSON.parse(JSON.stringify(cluster.get(kind('svc'), { name })[0])) as Shown;
+const keysOf = async ({ store }: Plane, prefix: string): Promise<string[]> =>
+  (await store.list(prefix)).entries.map(({ key }) => key.slice(prefix.length));
+
+t.test('an address of each family, which stays, and is given back', async (t) => {
+  const plane = await openControlPlane(t);
+  const { cluster } = plane;
+  t.match(await cluster.apply([service('web', dual)]), [{ action: 'created' }]);
+  const { spec } = shown(plane, 'web');
+  const [ip4, ip6] = spec.clusterIPs;
+  t.match(ip4, /^10\.96\./);
+  t.match(ip6, /^fd77:6566:7460::/);
+  t.match(spec, {
+    clusterIP: ip4,
+    ipFamilies: ['IPv4', 'IPv6'],
+    ipFamilyPolicy: 'RequireDualStack',
+    type: 'ClusterIP',
+  });
+  t.same(await keysOf(plane, 'vips/'), [ip4, ip6]);
+
+  t.match(await cluster.apply([service('web', dual)]), [{ action: 'unchanged' }]);
+  t.match(await cluster.apply([parseResource(shown(plane, 'web'))]), [{ action: 'unchanged' }], 'as it is shown');
+  t.match(await cluster.apply([service('web', { ...dual, ports: [{ port: 81 }] })]), [{ action: 'configured' }]);
+  t.same(shown(plane, 'web').spec.clusterIPs, [ip4, ip6]);
+  await cluster.label(kind('svc'), { name: 'web' }, { tier: 'a' });
+  t.same(shown(plane, 'web').spec.clusterIPs, [ip4, ip6]);
+  t.match(await cluster.apply([service('web')]), [{ action: 'configured' }]);
+  t.same(await keysOf(plane, 'vips/'), [ip4], 'one family less');
+
+  await cluster.delete(kind('svc'), { name: 'web' });
+  t.same(await keysOf(plane, 'vips/'), []);
+  t.equal(plane.forwarding.tables.services.size, 0);
+  await cluster.apply([service('web')]);
+  t.equal(shown(plane, 'web').spec['clusterIP'], ip4, 'the same service gets the same address');
+});
+
+t.test('what is asked for is given, or refused with the reason', async (t) => {
+  const plane = await openControlPlane(t);
+  const { cluster } = plane;
+  await cluster.apply([service('web', { ...web, clusterIP: '10.96.0.10' })]);
+  t.equal(shown(plane, 'web').spec['clusterIP'], '10.96.0.10');
+  for (const [spec, message] of [
+    [
+      { ...web, clusterIP: '10.96.0.10' },
+      'service "db": clusterIP: 10.96.0.10: provided IP is already allocated: service "web" has it',
+    ],
+    [
+      { ...web, clusterIP: '10.97.0.10' },
+      'service "db": clusterIP: 10.97.0.10: the provided IP is not in the valid range. The range of valid IPs is 10.96.0.0/16',
+    ],
+    [{ ...web, clusterIP: '10.96.0.0' }, /10.96.0.0: the provided IP is not in the valid range/],
+    [{ ...web, clusterIP: '10.96.255.255' }, /10.96.255.255: the provided IP is not in the valid range/],
+    [
+      { ...web, type: 'LoadBalancer', loadBalancerIP: '10.96.3.3' },
+      'service "db": loadBalancerIP: 10.96.3.3 is one of those that services have within the cluster: give one of the network outside',
+    ],
+  ] as const) {
+    const error = await cluster.apply([service('db', spec)]).catch((why: Error) => why.message);
+    if (typeof message === 'string') t.equal(error, message);
+    else t.match(error, message);
+  }
+  const other = service('web', { ...web, clusterIP: '10.96.0.11' });
+  await t.rejects(cluster.apply([other]), {
+    code: 'conflict',
+    message:
+      'service "web": clusterIP: it is 10.96.0.10, and may not change to 10.96.0.11 once set: delete the service first',
+  });
+  const none = service('web', { ...web, clusterIP: 'None' });
+  await t.rejects(cluster.apply([none]), { message: /it is 10.96.0.10, and may not change once set/ });
+  const twice = [service('a', { ...web, clusterIP: '10.96.0.12' }), service('b', { ...web, clusterIP: '10.96.0.12' })];
+  await t.rejects(cluster.apply(twice), { message: /^service "b": .* already allocated: service "a" has it$/ });
+  t.same(await keysOf(plane, 'vips/'), ['10.96.0.10'], 'and nothing is half done');
+  t.same(await keysOf(plane, 'services/'), ['default/web']);
+  await cluster.apply([service('head', { ...web, clusterIP: 'None' })]);
+  t.match(shown(plane, 'head').spec, { clusterIP: 'None', clusterIPs: ['None'], ipFamilies: ['IPv4'] });
+  await cluster.apply([service('bare', { ports: [{ port: 80 }], clusterIP: 'None' })]);
+  t.same(shown(plane, 'bare').spec['ipFamilies'], ['IPv4', 'IPv6'], 'without a selector, of either family');
+});
+
+t.test('types follow each other: what one does not need is given back', async (t) => {
+  const plane = await openControlPlane(t);
+  const { cluster } = plane;
+  await cluster.apply([service('web', nodePort)]);
+  const chosen = shown(plane, 'web').spec.ports[0]?.nodePort ?? 0;
+  t.ok(chosen >= 30_086 && chosen <= 32_767, 'the lowest are left to those who ask for one');
+  t.same(await keysOf(plane, 'node-ports/'), [String(chosen)]);
+  t.equal(shown(plane, 'web').spec['externalTrafficPolicy'], 'Cluster');
+  await cluster.apply([service('web', { ...nodePort, ports: [{ port: 80, targetPort: 8080 }] })]);
+  t.equal(shown(plane, 'web').spec.ports[0]?.nodePort, chosen, 'it stays');
+  await cluster.apply([service('web', { ...nodePort, ports: [{ port: 80, nodePort: 30_007 }] })]);
+  t.same(await keysOf(plane, 'node-ports/'), ['30007']);
+
+  const annotations = { 'weft.dev/load-balancer-ips': '192.0.2.10,2001:db8::10' };
+  await cluster.apply([service('web', { ...web, type: 'LoadBalancer' }, { annotations })]);
+  t.match(shown(plane, 'web'), {
+    spec: { ports: [{ nodePort: 30_007 }] },
+    status: { loadBalancer: { ingress: [{ ip: '192.0.2.10' }, { ip: '2001:db8::10' }] } },
+  });
+  t.match(await cluster.apply([parseResource(shown(plane, 'web'))]), [{ action: 'unchanged' }]);
+  const thief = service('db', { ...web, type: 'LoadBalancer', loadBalancerIP: '192.0.2.10' });
+  await t.rejects(cluster.apply([thief]), { message: /192.0.2.10: provided IP is already allocated: service "web"/ });
+  const direct = { ...web, type: 'LoadBalancer', allocateLoadBalancerNodePorts: false };
+  await cluster.apply([service('direct', direct)]);
+  t.equal(shown(plane, 'direct').spec.ports[0]?.nodePort, undefined);
+
+  const name = { type: 'ExternalName', externalName: 'db.example' };
+  await cluster.apply([service('web', name), ...['direct'].map((one) => service(one, name))]);
+  t.same([await keysOf(plane, 'vips/'), await keysOf(plane, 'node-ports/')], [[], []]);
+  t.match(plane.forwarding.tables.services.get('default/web'), { externalName: 'db.example', vips: [], ports: [] });
+});
+
+t.test('node ports are the whole cluster’s', async (t) => {
+  const plane = await openControlPlane(t);
+  const { cluster } = plane;
+  await cluster.apply([service('web', { ...nodePort, ports: [{ port: 80, nodePort: 30_007 }] })]);
+  await t.rejects(cluster.apply([service('db', { ...nodePort, ports: [{ port: 81, nodePort: 30_007 }] })]), {
+    message: 'service "db": nodePort: 30007: provided port is already allocated: service "web" has it',
+  });
+  const both = [
+    { name: 'a', port: 53, nodePort: 30_053 },
+    { name: 'b', port: 53, nodePort: 30_053, protocol: 'UDP' },
+  ];
+  await cluster.apply([service('dns', { ...nodePort, ports: both })]);
+  t.same(
+    shown(plane, 'dns').spec.ports.map((port) => port.nodePort),
+    [30_053, 30_053],
+  );
+
+  await cluster.apply([manifest('Network', 'front', { subnets: ['10.0.0.0/24'], outside: true })]);
+  const resource = (publish: number) =>
+    manifest('Endpoint', 'app', {
+      network: 'front',
+      netns: 'app',
+      publish: [{ hostPort: publish, port: 80 }],
+    });
+  await plane.write({
+    'endpoints/default/app': { resource: resource(30_100), addresses: ['10.0.0.5'], mac: '02:00:00:00:00:05' },
+  });
+  await t.rejects(cluster.apply([service('db', { ...nodePort, ports: [{ port: 81, nodePort: 30_100 }] })]), {
+    message: 'service "db": nodePort: host port 30100/tcp is published by endpoint "app" already',
+  });
+});
+
+t.test('an endpoint does not publish what is a node port', { skip: needsRoot }, async (t) => {
+  const inside = await openLab(t).namespace('c');
+  const { cluster } = await openControlPlane(t);
+  const ports = [{ port: 80, nodePort: 30_007 }];
+  await cluster.apply([
+    service('web', { ...nodePort, ports }),
+    manifest('Network', 'front', { subnets: ['10.0.0.0/24'], outside: true }),
+  ]);
+  const publish = [{ hostPort: 30_007, port: 80 }];
+  const app = manifest('Endpoint', 'app', { network: 'front', netns: inside.name, publish });
+  await t.rejects(cluster.apply([app]), {
+    code: 'conflict',
+    message: 'endpoint "app": host port 30007/tcp is the node port of service "web" already',
+  });
+});
+
+t.test('a range that is used up says so', async (t) => {
+  const plane = await openControlPlane(t, undefined, { serviceCidrs: ['10.50.0.0/29'] });
+  const { cluster } = plane;
+  await cluster.apply(['a', 'b', 'c', 'd', 'e', 'f'].map((name) => service(name)));
+  t.equal((await keysOf(plane, 'vips/')).length, 6, 'all but the first and the last');
+  const message =
+    'service "g": all addresses of 10.50.0.0/29 are taken: delete a service, or write clusterIP: None if its clients need no address';
+  await t.rejects(cluster.apply([service('g')]), { code: 'exhausted', message });
+  await cluster.delete(kind('svc'), { name: 'c' });
+  await cluster.apply([service('g')]);
+  await t.rejects(cluster.apply([service('six', { ...web, ipFamilies: ['IPv6'] })]), {
+    message: 'service "six": ipFamilies: IPv6 is not configured on this cluster (--service-cidr 10.50.0.0/29)',
+  });
+  await t.rejects(cluster.apply([service('six', dual)]), {
+    message: 'service "six": ipFamilyPolicy: this cluster is not configured for dual-stack services',
+  });
+  await cluster.delete(kind('svc'), { name: 'g' });
+  await cluster.apply([service('six', { ...web, ipFamilyPolicy: 'PreferDualStack' })]);
+  t.equal(shown(plane, 'six').spec.clusterIPs.length, 1, 'which is only a preference');
+});
+
+t.test('networks and services have nothing in common', async (t) => {
+  const plane = await openControlPlane(t);
+  const { cluster } = plane;
+  await cluster.apply([manifest('Network', 'early', { subnets: ['10.96.1.0/24'] })]);
+  await t.rejects(cluster.apply([service('web')]), {
+    code: 'conflict',
+    message:
+      'services get their addresses from 10.96.0.0/16 and fd77:6566:7460::/112, and subnet 10.96.0.0/16 overlaps 10.96.1.0/24 of network "early": start the hosts with another --service-cidr',
+  });
+  await cluster.apply([service('name', { type: 'ExternalName', externalName: 'a.example' })]);
+  await cluster.delete(kind('net'), { name: 'early' });
+  await t.rejects(cluster.apply([manifest('Network', 'early', { subnets: ['10.96.1.0/24'] }), service('web')]), {
+    message: /overlaps 10.96.1.0\/24 of network "early"/,
+  });
+  await cluster.apply([service('web')]);
+  await t.rejects(cluster.apply([manifest('Network', 'late', { subnets: ['10.0.0.0/24', 'fd77:6566:7460::/96'] })]), {
+    code: 'conflict',
+    message:
+      'network "late": subnet fd77:6566:7460::/96 overlaps fd77:6566:7460::/112, where services get their addresses (--service-cidr): choose another',
+  });
+});
+
+t.test('a record that gives an address away twice is refused, until the first one is gone', async (t) => {
+  const plane = await openControlPlane(t);
+  await plane.cluster.apply([service('web', { ...web, clusterIP: '10.96.0.10' })]);
+  const { value } = (await plane.store.get('services/default/web'))!;
+  const record = value as { resource: object };
+  const db = { ...record, resource: service('db') };
+  await plane.write({ 'services/default/db': db });
+  const why = /address 10.96.0.10 is that of service "web" already/;
+  await t.rejects(async () => plane.cluster.get(kind('svc'), { name: 'db' }), { message: why });
+  t.equal(plane.forwarding.tables.services.get('default/db'), undefined);
+  await plane.cluster.delete(kind('svc'), { name: 'web' });
+  t.ok(plane.forwarding.tables.services.get('default/db'));
+});
+
+/** What holds on every store that several hosts share. */
+async function sharing(t: Test, store: Store, other: Store): Promise<void> {
+  const left = await openControlPlane(t, undefined, { host: 'left', shared: store, serviceCidrs: ['10.60.0.0/24'] });
+  const right = await openControlPlane(t, undefined, { host: 'right', shared: other });
+  await left.cluster.apply([service('first')]);
+  t.match(shown(left, 'first').spec['clusterIP'], /^10\.60\.0\./);
+
+  // All ask for the few addresses that are left, from two sides at once.
+  const all = Array.from({ length: 60 }, (_, n) => `s${n}`);
+  const asked = all.map((name, n) => {
+    const { cluster } = n % 2 === 0 ? left : right;
+    return cluster.apply([service(name, { ...nodePort, ports: [{ port: 80 }] })]);
+  });
+  await Promise.all(asked);
+  const records = (await store.list('services/')).entries.map(({ value }) => value as ServiceAllotted);
+  t.equal(records.length, 61);
+  const vips = records.flatMap(({ clusterIps }) => clusterIps);
+  t.equal(new Set(vips).size, 61, 'no address twice');
+  t.ok(
+    vips.every((ip) => ip.startsWith('10.60.0.')),
+    'the first writer decided on the range',
+  );
+  const ports = records.flatMap(({ nodePorts }) => nodePorts).filter((port) => port !== 0);
+  t.equal(new Set(ports).size, 60, 'no node port twice');
+  const both = await Promise.allSettled([
+    left.cluster.apply([service('x', { ...web, clusterIP: '10.60.0.3' })]),
+    right.cluster.apply([service('y', { ...web, clusterIP: '10.60.0.3' })]),
+  ]);
+  const lost = both.flatMap((one) => (one.status === 'rejected' ? [String(one.reason.message)] : []));
+  t.equal(lost.length, 1, 'of two that ask for one address, one gets it');
+  t.match(lost[0], /10.60.0.3: provided IP is already allocated: service "[xy]" has it$/);
+
+  const odd = await openControlPlane(t, undefined, { host: 'odd', shared: store, serviceCidrs: ['10.61.0.0/24'] });
+  await t.rejects(odd.cluster.apply([service('other')]), {
+    code: 'conflict',
+    message:
+      '--service-cidr 10.61.0.0/24: the services of this cluster get their addresses from 10.60.0.0/24: start this host with that, or without the option',
+  });
+  t.equal(odd.forwarding.tables.services.size, 62, 'it has those of the others in force');
+}
+
+t.test('two hosts on one store', async (t) => {
+  const store = await openStore(t);
+  await sharing(t, store, store);
+});
+
+t.test('two hosts on etcd', { skip: needsRoot }, async (t) => {
+  const etcd = await startEtcd(openLab(t));
+  const open = (): Store => {
+    const root = openStoreOf(etcd);
+    t.teardown(() => root.close());
+    return unlimited(within(root, 'state/'));
+  };
+  await sharing(t, open(), open());
+});
+
+t.test('a network and the first service at once, on two hosts: one of them is refused', async (t) => {
+  const store = await openStore(t);
+  const left = await openControlPlane(t, undefined, { host: 'left', shared: store });
+  const right = await openControlPlane(t, undefined, { host: 'right', shared: store });
+  const both = await Promise.allSettled([
+    left.cluster.apply([service('web')]),
+    right.cluster.apply([manifest('Network', 'blue', { subnets: ['10.96.7.0/24'] })]),
+  ]);
+  t.equal(both.filter(({ status }) => status === 'rejected').length, 1);
+  const [lost] = both.flatMap((one) => (one.status === 'rejected' ? [String(one.reason.message)] : []));
+  t.match(lost, /overlaps/);
+});

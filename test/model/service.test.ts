@@ -1,0 +1,274 @@
+/** Service and EndpointSlice: what Kubernetes accepts is accepted, and what it refuses is refused with its words. */
+import { readFileSync } from 'node:fs';
+import t from 'tap';
+import { resourceHeads, resourceRow } from '../../src/cli/resource-table.ts';
+import { jsonSchemas } from '../../src/model/json-schema.ts';
+import { findKind } from '../../src/model/kinds/registry.ts';
+import { parseManifests, parseResource } from '../../src/model/manifest.ts';
+import { readAnnotations } from '../../src/model/service-annotations.ts';
+
+const service = (spec: object, metadata: object = {}) => ({
+  apiVersion: 'v1',
+  kind: 'Service',
+  metadata: { name: 'web', ...metadata },
+  spec: { ports: [{ port: 80 }], ...spec },
+});
+const slice = (fields: object, metadata: object = {}) => ({
+  apiVersion: 'discovery.k8s.io/v1',
+  kind: 'EndpointSlice',
+  metadata: { name: 'web-1', ...metadata },
+  addressType: 'IPv4',
+  endpoints: [{ addresses: ['10.0.0.1'] }],
+  ...fields,
+});
+const problemOf = (value: unknown): string => {
+  try {
+    parseResource(value);
+    return 'accepted';
+  } catch (error) {
+    return (error as Error).message;
+  }
+};
+
+t.test('the examples of the documentation of Kubernetes are accepted as they are', async (t) => {
+  for (const [name, count] of [
+    ['services', 19],
+    ['endpoint-slices', 3],
+  ] as const) {
+    const text = readFileSync(new URL(`kubernetes/${name}.yaml`, import.meta.url), 'utf8');
+    const resources = parseManifests(text, name);
+    t.equal(resources.length, count);
+    for (const one of resources) t.same(parseResource(JSON.parse(JSON.stringify(one))), one, 'and parse to the same');
+  }
+});
+
+t.test('a Service is refused with the words of Kubernetes', async (t) => {
+  for (const [spec, message] of [
+    [{ ports: [] }, 'spec.ports is missing: give at least one port'],
+    [
+      { type: 'LoadBalancer', clusterIP: 'None' },
+      `spec.clusterIP: "None" is not accepted: may not be set to 'None' for LoadBalancer services`,
+    ],
+    [
+      { type: 'NodePort', clusterIP: 'None' },
+      `spec.clusterIP: "None" is not accepted: may not be set to 'None' for NodePort services`,
+    ],
+    [
+      { type: 'ExternalName', externalName: 'a.example', clusterIP: '10.96.0.1' },
+      'spec.clusterIP: "10.96.0.1" is not accepted: may not be set for ExternalName services',
+    ],
+    [{ type: 'ExternalName' }, 'spec.externalName is missing: the name that it stands for is expected'],
+    [{ type: 'ExternalName', externalName: 'a_b' }, /^spec.externalName: "a_b" is not a DNS subdomain: /],
+    [
+      { ports: [{ port: 80 }, { port: 81, name: 'b' }] },
+      'spec.ports[0].name is missing: of several ports, each has a name',
+    ],
+    [
+      {
+        ports: [
+          { port: 80, name: 'a' },
+          { port: 81, name: 'a' },
+        ],
+      },
+      'spec.ports[1].name: "a" is given twice',
+    ],
+    [
+      {
+        ports: [
+          { port: 80, name: 'a' },
+          { port: 80, name: 'b' },
+        ],
+      },
+      'spec.ports[1]: 80 is not accepted: port 80/tcp is given twice',
+    ],
+    [
+      { ports: [{ port: 80, protocol: 'SCTP' }] },
+      /SCTP" is not accepted: weft does not carry SCTP: accepted are "TCP", "UDP"$/,
+    ],
+    [{ ports: [{ port: 0 }] }, 'spec.ports[0].port: 0 is not accepted: a port is 1 to 65535'],
+    [{ ports: [{ port: 80, targetPort: 'a--b' }] }, /^spec.ports\[0\].targetPort: "a--b" is not accepted: /],
+    [
+      { ports: [{ port: 80, nodePort: 30_007 }] },
+      "spec.ports[0].nodePort: 30007 is not accepted: may not be used when `type` is 'ClusterIP'",
+    ],
+    [
+      { type: 'NodePort', ports: [{ port: 80, nodePort: 80 }] },
+      'spec.ports[0].nodePort: 80 is not accepted: provided port is not in the valid range. The range of valid ports is 30000-32767',
+    ],
+    [{ clusterIP: '10.96.0' }, `spec.clusterIP: "10.96.0" must be empty, 'None', or a valid IP address`],
+    [{ clusterIPs: ['10.96.0.1'] }, 'spec.clusterIPs: must be empty when `clusterIP` is not specified'],
+    [
+      { clusterIP: '10.96.0.2', clusterIPs: ['10.96.0.1'] },
+      'spec.clusterIPs: first value must match `clusterIP` (10.96.0.2)',
+    ],
+    [
+      { clusterIP: 'None', clusterIPs: ['None', 'fd77:6566:7460::5'] },
+      "spec.clusterIPs: 'None' must be the first and only value",
+    ],
+    [
+      { clusterIP: '10.96.0.1', clusterIPs: ['10.96.0.1', '10.96.0.2'], ipFamilyPolicy: 'PreferDualStack' },
+      'spec.clusterIPs: may specify no more than one IP for each IP family',
+    ],
+    [
+      { clusterIP: '10.96.0.1', ipFamilies: ['IPv6'] },
+      'spec.clusterIPs[0]: "10.96.0.1" is not accepted: expected an IPv6 value as indicated by `ipFamilies[0]`',
+    ],
+    [{ ipFamilies: ['IPv4', 'IPv4'], ipFamilyPolicy: 'PreferDualStack' }, 'spec.ipFamilies[1]: "IPv4" is given twice'],
+    [
+      { ipFamilies: ['IPv4', 'IPv6'], ipFamilyPolicy: 'SingleStack' },
+      `spec.ipFamilyPolicy: "SingleStack" is not accepted: must be RequireDualStack or PreferDualStack when multiple 'ipFamilies' are specified`,
+    ],
+    [
+      { sessionAffinityConfig: { clientIP: { timeoutSeconds: 5 } } },
+      'spec.sessionAffinityConfig: must not be set when session affinity is None',
+    ],
+    [
+      { sessionAffinity: 'ClientIP', sessionAffinityConfig: { clientIP: { timeoutSeconds: 86_401 } } },
+      /timeoutSeconds: 86401 is not accepted: must be greater than 0 and less than 86400 seconds$/,
+    ],
+    [
+      { externalTrafficPolicy: 'Local' },
+      'spec.externalTrafficPolicy: "Local" is not accepted: may only be set for externally-accessible services',
+    ],
+    [
+      { loadBalancerIP: '192.0.2.1' },
+      `spec.loadBalancerIP: "192.0.2.1" is not accepted: may only be used when \`type\` is 'LoadBalancer'`,
+    ],
+    [{ trafficDistribution: 'Near' }, /accepted are "PreferSameNode", "PreferSameZone", "PreferClose"$/],
+  ] as const) {
+    const found = problemOf(service(spec));
+    if (typeof message === 'string') t.equal(found, message);
+    else t.match(found, message);
+  }
+  t.match(
+    problemOf(service({}, { name: '1web' })),
+    /^metadata.name: "1web" is not a name of a Service: .* a letter first/,
+  );
+});
+
+t.test('what Kubernetes has and weft does not is refused by its name', async (t) => {
+  for (const [field, value] of Object.entries({
+    externalIPs: ['192.0.2.1'],
+    loadBalancerSourceRanges: ['192.0.2.0/24'],
+    loadBalancerClass: 'internal',
+    healthCheckNodePort: 30_100,
+  })) {
+    t.match(
+      problemOf(service({ type: 'LoadBalancer', [field]: value })),
+      new RegExp(`^spec.${field} is not supported here: .*; accepted are type, selector, `),
+    );
+  }
+  t.match(problemOf(service({ externalIPs: ['192.0.2.1'] })), /CVE-2020-8554/);
+  t.match(problemOf(service({}, { finalizers: [] })), /^metadata.finalizers is not supported here: it is for/);
+  t.match(
+    problemOf(service({}, { uid: 'x' })),
+    /^metadata.uid is not supported here: an API server writes it, leave it out; accepted are name/,
+  );
+  t.match(
+    problemOf(slice({ endpoints: [{ addresses: ['10.0.0.1'], deprecatedTopology: {} }] })),
+    /^endpoints\[0\].deprecatedTopology is not supported here: write nodeName and zone/,
+  );
+  t.match(problemOf(service({ selectors: {} })), /^spec.selectors is not supported here, did you mean "selector"\?/);
+});
+
+t.test('weft’s own annotations are read, and others mean nothing', async (t) => {
+  const annotations = {
+    'weft.dev/ports': '5060-5160, 7000/udp',
+    'weft.dev/drain': '30s',
+    'weft.dev/balancing': 'least-connections',
+    'weft.dev/wildcard': 'true',
+    'example.com/anything': 'x',
+  };
+  t.equal(problemOf(service({}, { annotations })), 'accepted');
+  t.same(readAnnotations(annotations), {
+    ranges: [
+      { first: 5060, last: 5160, protocol: undefined },
+      { first: 7000, last: 7000, protocol: 'UDP' },
+    ],
+    drainMs: 30_000,
+    balancing: 'least-connections',
+    hasWildcard: true,
+    loadBalancerIps: [],
+  });
+  for (const [key, text, message] of [
+    ['ports', '5160-5060', /"5160-5060" is not a range of ports like 5060-5160/],
+    ['ports', '1-5,5/udp', /"1-5,5\/udp" has ranges that overlap$/],
+    ['ports', '1-70000', /is not a range of ports/],
+    ['drain', '30', /"30" is not a time like 500ms, 30s, 5m or 1h, at most 24h$/],
+    ['drain', '25h', /is not a time/],
+    ['balancing', 'meglev', /"meglev" is not a way of balancing, did you mean "maglev"\?: accepted are maglev, round-/],
+    ['wildcard', 'yes', /accepted are "true", "false"$/],
+    ['load-balancer-ips', '192.0.2.1', /may only be used when `type` is 'LoadBalancer'$/],
+    ['drian', '5s', /"weft.dev\/drian" is no annotation of weft, did you mean "weft.dev\/drain"\?/],
+  ] as const) {
+    const found = problemOf(service({}, { annotations: { [`weft.dev/${key}`]: text } }));
+    t.match(found, message);
+    t.match(found, `metadata.annotations["weft.dev/${key}"]: `);
+  }
+  const twice = { 'weft.dev/load-balancer-ips': '192.0.2.1,192.0.2.2' };
+  t.match(
+    problemOf(service({ type: 'LoadBalancer' }, { annotations: twice })),
+    /may specify no more than one IP for each IP family$/,
+  );
+});
+
+t.test('an EndpointSlice says which addresses, of one family', async (t) => {
+  t.equal(problemOf(slice({ endpoints: undefined, ports: null })), 'accepted');
+  t.equal(
+    problemOf(slice({ endpoints: [{ addresses: ['10.0.0.1'], conditions: { ready: null }, hints: null }] })),
+    'accepted',
+    'null is as if it were not there',
+  );
+  t.equal(problemOf(slice({}, { name: 'example.com-1' })), 'accepted', 'a name has dots');
+  for (const [fields, message] of [
+    [
+      { addressType: 'FQDN' },
+      'addressType: "FQDN" is not accepted: weft does not support names as addresses: accepted are "IPv4", "IPv6"',
+    ],
+    [{ addressType: 'IPv6' }, 'endpoints[0].addresses[0]: "10.0.0.1" is not accepted: must be an IPv6 address'],
+    [{ endpoints: [{ addresses: [] }] }, 'endpoints[0].addresses: must contain at least 1 address'],
+    [
+      { endpoints: [{ addresses: ['127.0.0.1'] }] },
+      'endpoints[0].addresses[0]: "127.0.0.1" is not accepted: may not be in the loopback range (127.0.0.0/8, ::1/128)',
+    ],
+    [{ endpoints: [{ addresses: ['169.254.0.1'] }] }, /"169.254.0.1" is link-local: a unicast address is accepted$/],
+    [{ ports: [{ port: 80 }, { port: 81 }] }, 'ports[1].name: "" is given twice'],
+    [{ ports: [{ name: 'a', port: 80, protocol: 'SCTP' }] }, /weft does not carry SCTP/],
+    [{ ports: [{ name: 'a' }] }, 'ports[0].port is missing: a port is expected'],
+    [{ spec: {} }, /^spec is not supported here/],
+  ] as const) {
+    const found = problemOf(slice(fields));
+    if (typeof message === 'string') t.equal(found, message);
+    else t.match(found, message);
+  }
+  const labels = { 'endpointslice.kubernetes.io/managed-by': 'weft.dev' };
+  t.match(problemOf(slice({}, { labels })), /weft makes such a slice itself: leave it out$/);
+});
+
+t.test('they are shown as kubectl shows them', async (t) => {
+  const kind = findKind('svc')!;
+  t.same(resourceHeads(kind), ['NAME', 'NAMESPACE', 'TYPE', 'CLUSTER-IP', 'EXTERNAL-IP', 'PORT(S)', 'LABELS']);
+  const row = (spec: object, metadata?: object) =>
+    resourceRow(kind, parseResource(service(spec, metadata)), true).slice(2);
+  const ports = [
+    { name: 'a', port: 80, nodePort: 30_007 },
+    { name: 'b', port: 53, protocol: 'UDP' },
+  ];
+  t.same(row({ clusterIP: '10.96.0.5', selector: { app: 'web', tier: 'a' } }), [
+    ...['ClusterIP', '10.96.0.5', '<none>', '80/TCP', 'app=web,tier=a', ''],
+  ]);
+  t.same(row({ type: 'LoadBalancer', clusterIP: '10.96.0.5', ports }), [
+    ...['LoadBalancer', '10.96.0.5', '<pending>', '80:30007/TCP,53/UDP', '<none>', ''],
+  ]);
+  const annotations = { 'weft.dev/load-balancer-ips': '192.0.2.1,2001:DB8::1', 'weft.dev/ports': '90-99' };
+  t.same(row({ type: 'LoadBalancer' }, { annotations }).slice(2, 4), ['192.0.2.1,2001:db8::1', '80/TCP,90-99']);
+  t.same(row({ type: 'ExternalName', externalName: 'a.example', ports: [] }), [
+    ...['ExternalName', '<none>', 'a.example', '<none>', '<none>', ''],
+  ]);
+  const endpoints = ['1', '2', '3', '4'].map((n) => ({ addresses: [`10.0.0.${n}`] }));
+  t.same(
+    resourceRow(findKind('endpointslices')!, parseResource(slice({ endpoints, ports: [{ port: 80 }] }))).slice(2),
+    [...['IPv4', '80', '10.0.0.1,10.0.0.2,10.0.0.3 + 1 more...', '']],
+  );
+  t.ok('Service' in jsonSchemas().resources && 'EndpointSlice' in jsonSchemas().resources);
+});
