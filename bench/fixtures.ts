@@ -63,11 +63,12 @@ export function tables(endpoints: number): Tables {
     fdb.setStatic(VNI, mac, { kind: 'port', port: i as PortNo });
     neighbors.set(VNI, ip, mac);
   }
+  const services = new Services(topology, changes);
   return {
     topology,
     fdb,
     neighbors,
-    services: new Services(topology, changes),
+    services,
     connections: new ConnectionTable({
       store: new ReferenceConnections(noConnections()),
       quota: 0,
@@ -75,6 +76,7 @@ export function tables(endpoints: number): Tables {
       addressesWith: (_, ip) => [ip],
       natKey: new Uint8Array(8),
       isReserved: () => false,
+      services,
     }),
   };
 }

@@ -37,6 +37,7 @@ Napi::Function ConnectionsObject::Class(Napi::Env env) {
                      {
                          InstanceMethod("size", &ConnectionsObject::Size),
                          InstanceMethod("find", &ConnectionsObject::Find),
+                         InstanceMethod("hasAnyIn", &ConnectionsObject::HasAnyIn),
                          InstanceMethod("room", &ConnectionsObject::Room),
                          InstanceMethod("open", &ConnectionsObject::Open),
                          InstanceMethod("close", &ConnectionsObject::Close),
@@ -73,6 +74,11 @@ Napi::Value ConnectionsObject::Size(const Napi::CallbackInfo& info) {
 // () : looks for the original tuple, its place and protocol → 2 · slot, plus 1 for the reply direction | -1
 Napi::Value ConnectionsObject::Find(const Napi::CallbackInfo& info) {
   return slot_of(info.Env(), table_->find_handle({asked_->original, asked_->places[0], asked_->protocol}));
+}
+
+// (place) → true if packets of connections may come in there
+Napi::Value ConnectionsObject::HasAnyIn(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), table_->has_any_in(number(info[0])));
 }
 
 // (owners: Uint32Array, how many of them, quota, unprovenQuota) → the slot that can be given up | -1: there is room | -2: there is none

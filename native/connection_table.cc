@@ -52,7 +52,8 @@ ConnectionOpening opening_of(const Connection& connection) {
           connection.kind,
           {},
           connection.original,
-          connection.translated};
+          connection.translated,
+          connection.pin};
 }
 
 TupleKey original_name(const ConnectionOpening& of) { return {of.original, of.places[0], of.protocol}; }
@@ -262,7 +263,7 @@ ConnectionTable::Found ConnectionTable::open(const TupleKey& key, uint32_t repli
   const uint32_t found = room(&owner, 1, limits_.quota, limits_.unproven_quota, true);
   if (found == kNone) return {};
   const ConnectionOpening opening = {{key.place, replies_place}, static_cast<uint8_t>(key.protocol),
-                                     ConnectionKind::tracked, {}, key.tuple, key.tuple};
+                                     ConnectionKind::tracked, {}, key.tuple, key.tuple, 0};
   const uint32_t slot = put(opening, owner, now_ms, {found == kFree ? kNone : found, kNone});
   return slot == kNone ? Found{} : Found{&records_[slot], slot, records_[slot].generation, false};
 }
@@ -294,6 +295,7 @@ uint32_t ConnectionTable::put(const ConnectionOpening& opening, uint32_t owner, 
   memcpy(record.places, opening.places, sizeof record.places);
   record.original = opening.original;
   record.translated = opening.translated;
+  record.pin = opening.pin;
   record.owner = owner;
   record.half(0).last_seen_ms = now_ms;
   std::atomic_ref(record.generation).store(generation_ * 2, std::memory_order_release);

@@ -110,8 +110,9 @@ struct ConnectionOpening {
   uint8_t zero[2];
   Tuple original;
   Tuple translated;
+  uint32_t pin;  // the backend chosen for it; 0: none
 };
-static_assert(sizeof(ConnectionOpening) == 84);
+static_assert(sizeof(ConnectionOpening) == 88);
 
 struct ConnectionLimits {
   uint32_t connections;

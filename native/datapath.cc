@@ -61,13 +61,6 @@ bool is_flooded(const Action* actions, size_t count, const Key& key) {
   return (group || count > 1) && (actions->op == Op::output || actions->op == Op::encap);
 }
 
-// The quoted packet decides about an ICMP error, so it is never handled together with others of its key.
-bool is_icmp_error(const Key& key) {
-  const uint32_t type = load16(key.l4_src);
-  if (key.ip_proto == nat::kIcmpv6) return type < 128;
-  return key.ip_proto == nat::kIcmp && ((type >= 3 && type <= 5) || type == 11 || type == 12);
-}
-
 }  // namespace
 
 Datapath::Datapath(size_t flow_cap, ConnectionTable* connections, uint64_t seed, uint32_t worker, MemoryHooks hooks)
@@ -262,9 +255,9 @@ void Datapath::decide(uint16_t number, const Words& words, const Frame& frame, s
     if (!found_connections_.empty()) connection = found_connections_[arrival];
     flow = found_[arrival];
   } else {
-    connection = find_connection(words);
+    connection = find_connection(words, frame);
     Words current = undecided;
-    current.set_ct_state(ct_state_of(connection));
+    current.set_ct_state(ct_state_of(connection, key));
     flow = connection ? flow_of(connection, current) : nullptr;
     if (!flow) flow = cache_.lookup(current);
   }
@@ -303,7 +296,8 @@ void Datapath::execute(Token token, const Action* actions, size_t count) {
   const PendingTable::Released released = pending_.release(token);
   const Key key = released.key.key();
   for (size_t i = 0; i < released.decided; ++i) {
-    deliver(actions, count, released.frames[i].frame(), key, released.port, find_connection(released.key));
+    const Frame frame = released.frames[i].frame();
+    deliver(actions, count, frame, key, released.port, find_connection(released.key, frame));
   }
   for (size_t i = released.decided; i < released.frames.size(); ++i) {
     decide(released.port, released.key_of(released.frames[i]), released.frames[i].frame(), kNoArrival);

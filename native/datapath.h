@@ -191,8 +191,8 @@ class Datapath {
   }
   static uint32_t place_of(const Port& port, const Words& key);
   uint32_t place_of(const Words& key);
-  Found find_connection(const Words& key);
-  static uint8_t ct_state_of(const Found& connection);
+  Found find_connection(const Words& key, const Frame& frame);
+  uint8_t ct_state_of(const Found& connection, const Key& key);
   Flow* flow_of(const Found& connection, const Words& key);
   void give_flow(const Found& connection, const Flow& flow);
   void deliver(const Action* actions, size_t count, const Frame& frame, const Key& key, uint16_t from,

@@ -12,6 +12,19 @@ bool may_begin(const Key& key) {
   return key.ip_proto == nat::kIcmp ? type == 8 : key.ip_proto != nat::kIcmpv6 || type == 128;
 }
 
+// True if the packet belongs to the connection that was found by its tuple. If that one had a choice of backends and is
+// over, a SYN between the same ends begins another one, with a choice of its own.
+bool is_part_of(const ConnectionTable::Found& found, const Key& key, const Frame& frame) {
+  constexpr uint8_t kSyn = 2, kAck = 16;
+  Connection& connection = *found.at;
+  if (!is_of(connection, found.reply, key)) return false;
+  if (key.ip_proto != nat::kTcp || found.reply || connection.kind != ConnectionKind::translated) return true;
+  const uint32_t l4 = l4_of(frame, key);
+  if (!l4 || (frame.data[l4 + 13] & (kSyn | kAck)) != kSyn || connection.pin == 0) return true;
+  const ConnectionState state = state_of(connection);
+  return state != ConnectionState::time_wait && state != ConnectionState::closed;
+}
+
 }  // namespace
 
 // 7. Connection
@@ -23,11 +36,15 @@ bool Datapath::look_up_connections(uint16_t number) {
   if (!from.is_tunnel() && !connections_->has_any_in(from.place)) return false;
   probes_.clear();
   for (uint32_t i = 0; i < arrivals_->size(); ++i) {
-    const Words& key = (*arrivals_)[i].key;
+    Words& key = (*arrivals_)[i].key;
     const uint32_t place = place_of(from, key);
     Probe probe;
     probe.arrival = i;
-    if (!connections_->has_any_in(place) || !tuple_of(key, place, &probe.key)) continue;
+    if (!connections_->has_any_in(place)) continue;
+    if (!tuple_of(key, place, &probe.key)) {
+      if (is_icmp_error(key.key())) key.set_ct_state(kCtError);
+      continue;
+    }
     probe.hash = connections_->hash(probe.key);
     connections_->prefetch(probe.hash);
     probes_.push_back(probe);
@@ -38,9 +55,10 @@ bool Datapath::look_up_connections(uint16_t number) {
   for (const Probe& probe : probes_) connections_->prefetch_record(probe.hash);
   for (const Probe& probe : probes_) {
     const Found found = connections_->find(probe.key, probe.hash);
-    if (!found || !is_of(*found.at, found.reply, (*arrivals_)[probe.arrival].key.key())) continue;
+    Arrival& arrival = (*arrivals_)[probe.arrival];
+    if (!found || !is_part_of(found, arrival.key.key(), arrival.frame)) continue;
     found_connections_[probe.arrival] = found;
-    (*arrivals_)[probe.arrival].key.set_ct_state(ct_state_of(found));
+    arrival.key.set_ct_state(ct_state_of(found, arrival.key.key()));
     cache_.prefetch(relaxed_load(found.at->half(found.reply).flow_slot));
   }
   for (const Probe& probe : probes_) {
@@ -63,18 +81,22 @@ uint32_t Datapath::place_of(const Words& key) {
 }
 
 // The connection of a packet with this key, or none.
-Datapath::Found Datapath::find_connection(const Words& key) {
+Datapath::Found Datapath::find_connection(const Words& key, const Frame& frame) {
   TupleKey tuple;
   if (!connections_ || connections_->empty()) return {};
   const uint32_t place = place_of(key);
   if (!connections_->has_any_in(place) || !tuple_of(key, place, &tuple)) return {};
   const Found found = connections_->find(tuple);
-  return found && is_of(*found.at, found.reply, key.key()) ? found : Found{};
+  return found && is_part_of(found, key.key(), frame) ? found : Found{};
 }
 
-uint8_t Datapath::ct_state_of(const Found& connection) {
-  if (!connection || connection.at->kind != ConnectionKind::translated) return kCtNone;
-  return connection.reply ? kCtReply : kCtOriginal;
+uint8_t Datapath::ct_state_of(const Found& connection, const Key& key) {
+  if (connection) {
+    if (connection.at->kind != ConnectionKind::translated) return kCtNone;
+    return connection.reply ? kCtReply : kCtOriginal;
+  }
+  const bool is_error = connections_ && is_icmp_error(key) && connections_->has_any_in(place_of(Words::of(key)));
+  return is_error ? kCtError : kCtNone;
 }
 
 // The flow of the connection's direction, if it covers the key.
@@ -105,7 +127,7 @@ void Datapath::give_flow(const Found& connection, const Flow& flow) {
 Reason Datapath::connect(const Action& action, const Frame& frame, const Key& key, Found connection) {
   if (action.op == Op::related) return relate(action, frame, key);
   if (action.op == Op::nat && action.generation()) connection = named(action, key);
-  else if (!connection) connection = find_connection(Words::of(key));
+  else if (!connection) connection = find_connection(Words::of(key), frame);
   if (!connection && action.op == Op::track) {
     if (const Reason refused = open(action, key, &connection); refused != kNoDrop) return refused;
     if (!connection) return kNoDrop;

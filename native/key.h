@@ -70,11 +70,12 @@ inline constexpr size_t kMarksWord = offsetof(Key, ip_tos) / 8;
 inline constexpr uint64_t kWithoutMarks = std::bit_cast<uint64_t>(std::array<uint8_t, 8>{0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff});
 static_assert(offsetof(Key, ip_tos) % 8 == 1 && offsetof(Key, ip_ttl) % 8 == 2);
 
-// Values of `ct_state`: the translated connection that a frame belongs to. A frame that waits for a decision has none in
+// Values of `ct_state`: what a frame has to do with translated connections. A frame that waits for a decision has none in
 // its key, because that may change while it waits.
 inline constexpr uint8_t kCtNone = 0;
 inline constexpr uint8_t kCtOriginal = 1;
 inline constexpr uint8_t kCtReply = 2;
+inline constexpr uint8_t kCtError = 3;  // an ICMP error, in a place that has connections: perhaps about one of them
 
 // A key or a mask as words, for hashing and comparing.
 struct Words {

@@ -95,6 +95,13 @@ inline void write_ports(uint8_t* l4, uint8_t protocol, const Endpoints& to, SumC
 
 inline bool is_ip(const Key& key) { return load16(key.eth_type) == 0x0800 || load16(key.eth_type) == 0x86dd; }
 
+// The quoted packet decides about an ICMP error, so it is never handled together with others of its key.
+inline bool is_icmp_error(const Key& key) {
+  const uint32_t type = load16(key.l4_src);
+  if (key.ip_proto == nat::kIcmpv6) return type < 128;
+  return key.ip_proto == nat::kIcmp && ((type >= 3 && type <= 5) || type == 11 || type == 12);
+}
+
 // Where the L4 header is; 0 if there is none or it was not reached. `key` was extracted from the frame.
 inline uint32_t l4_of(const Frame& frame, const Key& key) {
   if (!is_ip(key) || key.ip_frag == kFragLater) return 0;

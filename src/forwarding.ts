@@ -49,6 +49,7 @@ import { Fdb, vtepLocation, type Location } from './table/fdb.ts';
 import { NeighborTable } from './table/neighbor.ts';
 import type { Service } from './table/service.ts';
 import { Services } from './table/services.ts';
+import type { Prefix } from './table/routes.ts';
 import {
   gatewayMac,
   hostMacOf,
@@ -174,9 +175,10 @@ export class Forwarding<D extends Datapath = Datapath> {
       },
     });
     const topology = new Topology(hostMacOf(options.hostId), changes);
+    const services = new Services(topology, changes);
     this.tables = {
       topology,
-      services: new Services(topology, changes),
+      services,
       fdb: new Fdb({ quota: options.fdbQuota, ageingMs: options.fdbAgeingMs }, changes),
       neighbors: new NeighborTable({ quota: options.neighborQuota }, changes),
       connections: new ConnectionTable({
@@ -184,6 +186,7 @@ export class Forwarding<D extends Datapath = Datapath> {
         quota: options.connectionQuota,
         unprovenQuota: Math.ceil(options.connectionQuota * UNPROVEN_SHARE),
         natKey: options.natKey,
+        services,
         onClosed: options.onConnectionClosed,
         addressesWith: (vni, ip) => topology.addressesWith(vni, ip),
         isReserved: (protocol, port) => topology.isPublished(protocol, port),
@@ -202,7 +205,7 @@ export class Forwarding<D extends Datapath = Datapath> {
     for (const ip of gateways) neighbors.set(vni, ip, gatewayMac(vni));
     // Also for a new network, because connections survive a restart.
     if (!outside && (before?.outside ?? true)) {
-      this.#end((connection) => connection.vni === vni && !isInternal(connection));
+      this.#end(({ places }) => places.includes(vni) && places.includes(OUTSIDE));
     }
     this.controller.enforce();
   }
@@ -212,7 +215,7 @@ export class Forwarding<D extends Datapath = Datapath> {
     const { topology, neighbors } = this.tables;
     const gateways = topology.network(vni)?.gateways ?? [];
     topology.removeNetwork(vni);
-    this.#end((connection) => connection.vni === vni);
+    this.#end(({ places }) => places.includes(vni));
     this.tables.connections.endTracked(vni);
     for (const ip of gateways) neighbors.remove(vni, ip);
     this.controller.enforce();
@@ -405,15 +408,33 @@ export class Forwarding<D extends Datapath = Datapath> {
     this.controller.enforce();
   }
 
-  /** Adds a service, or changes it. */
+  /** Sets the addresses that VIPs are taken from: whatever no service has there is refused. */
+  setServiceRanges(ranges: readonly Prefix[]): void {
+    this.tables.services.setRanges(ranges);
+    this.controller.enforce();
+  }
+
+  /** Adds a service, or changes it. Connections to backends that it does not have any more end. */
   setService(service: Service): void {
     this.tables.services.set(service, this.#clock());
-    this.controller.enforce();
+    this.#endPinned();
   }
 
   /** Does nothing if there is none. */
   removeService(id: string): void {
     this.tables.services.remove(id);
+    this.#endPinned();
+  }
+
+  /** All services that there are have been set: connections from before a restart that belong to none of them end. */
+  servicesLoaded(): void {
+    this.tables.services.loaded();
+    this.#endPinned();
+  }
+
+  #endPinned(): void {
+    const { services, connections } = this.tables;
+    this.#changes.changed(...connections.endPinned(services.ended(this.#clock())));
     this.controller.enforce();
   }
 
@@ -562,8 +583,8 @@ function portLocation(port: PortNo): Location {
  * they end, as behind any load balancer. UDP has no end, and follows at once.
  */
 function isAstray(connection: ConnectionTuples, { published }: OutsidePort): boolean {
-  if (isInternal(connection)) return false;
-  const { protocol, original, translated } = connection;
+  const { places, protocol, original, translated } = connection;
+  if (!places.includes(OUTSIDE)) return false;
   if (isFromInside(connection)) return published.has(publishedId(protocol, translated.sourcePort));
   if (protocol !== IP_UDP) return false;
   const now = published.get(publishedId(protocol, original.destinationPort));

@@ -45,7 +45,7 @@ TupleKey key_of(const Tuple& tuple, uint32_t place) { return {tuple, place, 17};
 std::string text(const TupleKey& key) { return std::string(reinterpret_cast<const char*>(&key), sizeof key); }
 
 ConnectionOpening translated(const Tuple& original, const Tuple& translated) {
-  return {{1, kOutside}, 17, ConnectionKind::translated, {}, original, translated};
+  return {{1, kOutside}, 17, ConnectionKind::translated, {}, original, translated, 0};
 }
 
 // Random openings and closings. Each tuple must be found as in a map.

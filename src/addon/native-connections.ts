@@ -5,6 +5,8 @@ export interface NativeConnectionTable {
   size(): number;
   /** Looks for the original tuple, its place and protocol. Returns 2 · slot, plus 1 for the reply direction, or -1. */
   find(): number;
+  /** False: no connection has packets that come in at this place. */
+  hasAnyIn(place: number): boolean;
   /** ROOM_FREE, ROOM_NONE or a slot. */
   room(owners: Uint32Array, count: number, quota: number, unprovenQuota: number): number;
   open(owner: number, nowMs: number, givenUp: number, alsoGivenUp: number): number;

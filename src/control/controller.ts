@@ -284,6 +284,7 @@ export class Controller {
     tables.neighbors.expire(nowMs);
     tables.services.expire(nowMs);
     changes.changed(...tables.connections.expire(nowMs));
+    changes.changed(...tables.connections.endPinned(tables.services.ended(nowMs)));
     this.enforce();
   }
 

@@ -1,6 +1,7 @@
 /** What a flow key says about connections: the tuple by which one is found, and whether the packet can belong to it. */
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
+import { isIcmpError } from '../wire/icmp-error.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
 import type { ConnectionTuples, ProtocolTuple } from './connection.ts';
 import { FRAG_LATER, fields } from './fields.ts';
@@ -45,6 +46,11 @@ export function isOf({ protocol, original }: ConnectionTuples, reply: boolean, k
     default:
       return false;
   }
+}
+
+/** The quoted packet decides about an ICMP error, so it is never handled together with others of its key. */
+export function isErrorKey(key: FlowKey): boolean {
+  return isIcmpError(readNumber(key, fields.ip_proto), readNumber(key, fields.l4_src));
 }
 
 function isEcho(protocol: number, v4: boolean, type: number): boolean {

@@ -10,6 +10,9 @@ export const EXPENDABLE: ReadonlySet<ConnectionState> = new Set([
   'closed',
 ]);
 
+/** States in which both sides have said that it is over. */
+export const OVER: ReadonlySet<ConnectionState> = new Set(['time_wait', 'closed']);
+
 /** As in Linux, one that was reset goes before the 240 s of RFC 7857 §2.2 are over. */
 const timeoutMs = {
   new: 120_000,

@@ -36,6 +36,8 @@ export interface ConnectionStore {
   readonly size: number;
   /** 2 · slot, plus 1 for a tuple of the reply direction; -1 if there is none. */
   find(place: Place, protocol: number, tuple: Tuple): number;
+  /** False: no connection has packets that come in there. True may be wrong, for another place. */
+  hasAnyIn(place: Place): boolean;
   /**
    * Room for one more connection of these owners, which share a quota: ROOM_FREE, ROOM_NONE, or the slot of one that
    * can be given up for it. Looks at some first that have not been seen in use yet.

@@ -27,7 +27,6 @@ export const CONNECTION_HALF = 64;
 export const CONNECTION_REPLY_HALF = 192;
 /** The owner whose quota it counts towards, followed by the links of the owner's list. */
 export const CONNECTION_OWNER = 52;
-/** Followed by the mark and the policy. */
 export const CONNECTION_PIN = 164;
 /**
  * In a half: the id of the cached flow that its packets take, followed by where the native datapath found that flow.
@@ -35,12 +34,9 @@ export const CONNECTION_PIN = 164;
 export const CONNECTION_HALF_FLOW = 36;
 const PROTOCOL = 4;
 const KIND = 5;
-const VERDICT = 6;
-const MARK = CONNECTION_PIN + 4;
-const POLICY = CONNECTION_PIN + 8;
 
 /** The size of what is passed to the addon to open a connection: native/connection_table.h. */
-export const CONNECTION_OPENING_BYTES = 84;
+export const CONNECTION_OPENING_BYTES = 88;
 
 /** In the header: how many records may have been used, after magic, version and size of a record. */
 const CONNECTION_READY = 16;
@@ -93,16 +89,8 @@ export interface ConnectionTuples {
   readonly protocol: number;
   readonly original: Tuple;
   readonly translated: Tuple;
-}
-
-/** What was decided when a connection was opened, valid as long as it is open. All 0 means nothing. */
-export interface ConnectionChoice {
-  /** The backend chosen for it. */
-  readonly pin: number;
-  readonly verdict: number;
-  readonly mark: number;
-  /** The policy behind the verdict. */
-  readonly policy: number;
+  /** The number of the backend that was chosen for it; undefined if it had no choice. */
+  readonly pin?: number;
 }
 
 /** What one direction has sent. */
@@ -181,7 +169,7 @@ export class ConnectionRecords {
 
   /** Opens a connection in a free slot. @param generation even, not 0 */
   write(slot: number, generation: number, connection: ConnectionTuples): void {
-    const { kind, places, protocol, original, translated } = connection;
+    const { kind, places, protocol, original, translated, pin } = connection;
     const at = recordAt(slot);
     this.#view.setUint32(at, generation - 1, true);
     this.memory.fill(0, at + 4, at + CONNECTION_BYTES);
@@ -190,6 +178,7 @@ export class ConnectionRecords {
     places.forEach((place, n) => this.#view.setUint32(at + CONNECTION_PLACES + 4 * n, place, true));
     writeTuple(this.#view, at + CONNECTION_ORIGINAL, original);
     writeTuple(this.#view, at + CONNECTION_TRANSLATED, translated);
+    this.#view.setUint32(at + CONNECTION_PIN, pin ?? 0, true);
     this.#view.setUint32(at, generation, true);
   }
 
@@ -200,31 +189,20 @@ export class ConnectionRecords {
   read(slot: number): ConnectionTuples {
     const at = recordAt(slot);
     const place = (n: number): Place => this.#view.getUint32(at + CONNECTION_PLACES + 4 * n, true) as Place;
+    const pin = this.pin(slot);
     return {
       kind: this.kind(slot),
       places: [place(0), place(1)],
       protocol: this.#view.getUint8(at + PROTOCOL),
       original: this.#readTuple(at + CONNECTION_ORIGINAL),
       translated: this.#readTuple(at + CONNECTION_TRANSLATED),
+      ...(pin !== 0 && { pin }),
     };
   }
 
-  choice(slot: number): ConnectionChoice {
-    const at = recordAt(slot);
-    return {
-      pin: this.#view.getUint32(at + CONNECTION_PIN, true),
-      verdict: this.#view.getUint8(at + VERDICT),
-      mark: this.#view.getUint32(at + MARK, true),
-      policy: this.#view.getUint32(at + POLICY, true),
-    };
-  }
-
-  choose(slot: number, { pin, verdict, mark, policy }: ConnectionChoice): void {
-    const at = recordAt(slot);
-    this.#view.setUint32(at + CONNECTION_PIN, pin, true);
-    this.#view.setUint8(at + VERDICT, verdict);
-    this.#view.setUint32(at + MARK, mark, true);
-    this.#view.setUint32(at + POLICY, policy, true);
+  /** The number of the backend that was chosen for it; 0 if it had no choice. */
+  pin(slot: number): number {
+    return this.#view.getUint32(recordAt(slot) + CONNECTION_PIN, true);
   }
 
   half(slot: number, reply: boolean): Half {

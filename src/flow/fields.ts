@@ -30,7 +30,7 @@ export const KEY_BYTES = 104;
 const layout = {
   /** Switch port by which the frame came in; the VXLAN port for tunneled frames; 0 for weft's own. */
   in_port: [0, 2, 'port'],
-  /** The translated connection that it belongs to: a value of `ctState`. Zero while it waits for a decision. */
+  /** What it has to do with translated connections: a value of `ctState`. Zero while it waits for a decision. */
   ct_state: [2, 2, 'u16'],
   /** VNI of the VXLAN header that it arrived with (RFC 7348 §5), or that weft's own frame is for; 0 if it came from a local port. */
   tun_vni: [4, 4, 'u32'],
@@ -101,8 +101,11 @@ export function fieldBudgets(list: readonly Omit<Field, 'name' | 'kind'>[]): Bud
 
 checkBudgets(fieldBudgets(fieldList));
 
-/** Values of `ct_state`: none, or the direction of a translated connection. Tracked ones do not count. */
-export const ctState = { none: 0, original: 1, reply: 2 } as const;
+/**
+ * Values of `ct_state`: none, the direction of a translated connection (tracked ones do not count), or an ICMP error, which
+ * may be about one of the connections whose packets come in at the same place.
+ */
+export const ctState = { none: 0, original: 1, reply: 2, error: 3 } as const;
 
 export const FRAG_NONE = 0;
 export const FRAG_FIRST = 1;

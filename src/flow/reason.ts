@@ -109,9 +109,16 @@ export const dropReasons = [
     'no port of the transit address is free for this destination, or a connection with the same ends already exists',
   ],
   ['nat_protocol', 'a protocol that cannot be translated: only TCP, UDP and echo can'],
-  ['no_connection', 'from outside, and neither part of a connection nor for a published port'],
+  [
+    'no_connection',
+    'neither part of a connection nor able to begin one: from outside, and not for a published port, or in the middle of a connection through a service that has ended',
+  ],
   ['icmp_unrelated', 'an ICMP error that is not about a live connection'],
   ['vxlan_injection', 'VXLAN from a workload to the underlay'],
+  // service
+  ['service_unknown', 'to an address or port of the services that none of them has'],
+  ['service_no_backend', 'no backend of the service is ready that the client’s network can reach'],
+  ['service_local', 'only backends of the same host may be used, and it has none'],
 ] as const satisfies readonly (readonly [string, string])[];
 
 export type DropReason = (typeof dropReasons)[number][0];

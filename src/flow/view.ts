@@ -16,9 +16,10 @@
 import { getU16 } from '../wire/bytes.ts';
 import { checksum } from '../wire/checksum.ts';
 import { ETH_HEADER_BYTES, ETH_IPV4, VLAN_TAG_BYTES } from '../wire/ethernet.ts';
-import { IPV4_DF } from '../wire/ipv4.ts';
+import { IP_TCP, IPV4_DF } from '../wire/ipv4.ts';
 import { IPV6_HEADER_BYTES } from '../wire/ipv6.ts';
-import { fields, type Field, type FieldName } from './fields.ts';
+import { beginsTcp, TCP_FLAGS } from '../wire/l4.ts';
+import { FRAG_LATER, fields, type Field, type FieldName } from './fields.ts';
 import { formatPrefix, maskOf, readBytes, readNumber, type FlowKey, type FlowMask, type FieldPrefix } from './key.ts';
 import { readQuoted, type Quoted } from './quoted.ts';
 import type { ValueSet } from './value-set.ts';
@@ -55,6 +56,8 @@ const nothingRead = new ReadList([], 0);
 export class FlowView {
   /** Without duplicates. */
   readonly consulted: string[] = [];
+  /** What `consultUntilOpen` has noted. */
+  readonly consultedUntilOpen: string[] = [];
   readonly #key: FlowKey;
   readonly #head: Uint8Array | undefined;
   readonly #packetBytes: number;
@@ -112,6 +115,20 @@ export class FlowView {
   mayBeFragmented(): boolean {
     this.#isOfOneFrame = true;
     return !this.#head || (getU16(this.#head, this.#l3() + IPV4_FLAGS) & IPV4_DF) === 0;
+  }
+
+  /**
+   * True if this TCP segment begins a connection; undefined if that is not known, as when there is no frame. The next frame
+   * with the same key may be another one: who decides by it also calls `forThisFrame`, unless the datapath tells them apart.
+   */
+  beginsTcp(): boolean | undefined {
+    if (!this.#head || this.number('ip_frag') === FRAG_LATER) return undefined;
+    const l3 = this.#l3();
+    const v4 = this.number('eth_type') === ETH_IPV4;
+    // Behind extension headers, nobody looks for it.
+    if (!v4 && this.#head[l3 + 6] !== IP_TCP) return undefined;
+    const flags = this.#head[l3 + (v4 ? (this.#head[l3]! & 15) * 4 : IPV6_HEADER_BYTES) + TCP_FLAGS];
+    return flags === undefined ? undefined : beginsTcp(flags);
   }
 
   /** The packet that this ICMP error quotes, if it can be read. */
@@ -203,6 +220,14 @@ export class FlowView {
   /** Records that the decision depends on a table entry, present or absent. */
   consult(object: string): void {
     if (!this.consulted.includes(object)) this.consulted.push(object);
+  }
+
+  /**
+   * The same for an entry that a choice for a new connection depends on. Once the connection is open, the choice stays as
+   * it is, and decisions about its packets do not depend on the entry.
+   */
+  consultUntilOpen(object: string): void {
+    if (!this.consultedUntilOpen.includes(object)) this.consultedUntilOpen.push(object);
   }
 
   /** The fields read since the last call: those that one stage used, for `weft trace`. */

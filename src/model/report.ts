@@ -327,8 +327,11 @@ export const connectionReport = z.object({
   id: z.number(),
   protocol: z.enum(['tcp', 'udp', 'icmp']),
   state: z.enum(['new', 'answered', 'syn_sent', 'syn_received', 'established', 'closing', 'time_wait', 'closed']),
-  /** Opened by a container, from outside to a published port, or by a container to a socket of weft at its gateway. */
-  direction: z.enum(['outbound', 'published', 'gateway', 'internal']),
+  /**
+   * Opened by a container to the outside, from outside to a published port, by a container to a socket of weft at its
+   * gateway, or by a container to a service.
+   */
+  direction: z.enum(['outbound', 'published', 'gateway', 'service', 'internal']),
   network: z.string().nullable(),
   endpoint: z.string().nullable(),
   /** As the opener sent it, and as it continues from there. */

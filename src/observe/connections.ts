@@ -3,7 +3,13 @@ import type { Endpoint } from '../cluster/endpoint.ts';
 import { formatEnd, isInternal, networkOf, protocolName } from '../flow/connection.ts';
 import { formatIp } from '../flow/types.ts';
 import type { ConnectionReport } from '../model/report.ts';
-import { endpointOf, isFromInside, type ConnectionEntry, type ConnectionTable } from '../table/connections.ts';
+import {
+  endpointOf,
+  isFromInside,
+  isToService,
+  type ConnectionEntry,
+  type ConnectionTable,
+} from '../table/connections.ts';
 import type { Topology } from '../table/topology.ts';
 import { inTurns } from '../turns.ts';
 
@@ -64,5 +70,6 @@ function reportConnection(
 function directionOf(entry: ConnectionEntry): ConnectionReport['direction'] {
   if (entry.kind === 'tracked') return 'internal';
   if (isInternal(entry)) return 'gateway';
+  if (isToService(entry)) return 'service';
   return isFromInside(entry) ? 'outbound' : 'published';
 }

@@ -15,6 +15,7 @@ import { refuse, routeTo, sendTo } from './routed.ts';
 import {
   drop,
   type Conversation,
+  type Subject,
   type Drop,
   type Entered,
   type Nat,
@@ -26,9 +27,6 @@ import {
 } from './stage.ts';
 import { text, type Text } from './text.ts';
 
-/** The relation of a packet to connections: part of a conversation, an error about one, or neither. */
-export type Subject = Conversation | { readonly kind: 'error' } | undefined;
-
 /** Where the tuples of packets with this origin are meaningful. */
 export function placeOf(origin: FrameOrigin): Place {
   return origin.kind === 'outside' ? OUTSIDE : origin.kind === 'internal' ? INTERNAL : origin.network.vni;
@@ -37,11 +35,9 @@ export function placeOf(origin: FrameOrigin): Place {
 /** What a packet has to do with connections, and the one that it belongs to or is an error about. */
 export function relationOf(
   view: FlowView,
-  { tables, origin, connection }: Connected,
-): { readonly subject: Subject; readonly found: Found | undefined } {
-  if (connection) return connection;
-  const subject = subjectOf(view);
-  return { subject, found: subject?.kind === 'error' ? quotedConnection(view, tables, placeOf(origin)) : undefined };
+  { connection }: Connected,
+): { readonly subject: Subject | undefined; readonly found: Found | undefined } {
+  return connection ?? { subject: subjectOf(view), found: undefined };
 }
 
 /** Sends a packet that came in at `place` to the endpoint of its connection. */
@@ -49,7 +45,7 @@ export function toEndpoint(
   view: FlowView,
   known: Entered,
   place: Place,
-  subject: NonNullable<Subject>,
+  subject: Subject,
   found: Found,
 ): StageResult<Routed> {
   const { tables, origin } = known;
@@ -89,7 +85,7 @@ export function open(
   return { kind: 'connect', because: text`${way}: a new connection`, opening, ...(opened && { opened }) };
 }
 
-export function natOf(place: Place, subject: NonNullable<Subject>, found: Found): Nat {
+export function natOf(place: Place, subject: Subject, found: Found): Nat {
   const { slot, generation, reply } = found;
   const name = text`connection ${slot}`;
   if (subject.kind === 'error') {
@@ -103,7 +99,7 @@ export function natOf(place: Place, subject: NonNullable<Subject>, found: Found)
   };
 }
 
-export function wayOf(subject: NonNullable<Subject>): string {
+export function wayOf(subject: Subject): string {
   return subject.kind === 'error' ? 'an error about it' : 'addresses translated';
 }
 
@@ -121,13 +117,14 @@ export function useConnection(
   return isEcho && found?.reply === isRequest ? undefined : found;
 }
 
-/** The live connection of the packet that an error seen in this place quotes. */
-function quotedConnection(view: FlowView, { connections }: Tables, place: Place): Found | undefined {
+/** The live translated connection of the packet that an error seen in this place quotes. */
+export function quotedConnection(view: FlowView, { connections }: Tables, place: Place): Found | undefined {
   const quoted = view.quoted();
-  return quoted && connections.lookup(place, quoted.protocol, turned(quoted.tuple));
+  const found = quoted && connections.lookup(place, quoted.protocol, turned(quoted.tuple));
+  return found && connections.tuples(found.slot).kind === 'translated' ? found : undefined;
 }
 
-export function subjectOf(view: FlowView): Subject {
+export function subjectOf(view: FlowView): Subject | undefined {
   const protocol = view.number('ip_proto');
   const isIp4Packet = view.number('eth_type') === ETH_IPV4;
   const [source, destination] = [view.bytes('ip_src'), view.bytes('ip_dst')];

@@ -1,6 +1,6 @@
-/** The state of a frame's connection, as the datapath writes it into the key by which it looks for a cached flow. */
+/** What a frame has to do with translated connections, as the datapath writes it into the key for its flow cache. */
 import { INTERNAL, OUTSIDE, type Place } from '../flow/connection.ts';
-import { isOf, tupleOfKey } from '../flow/connection-of-key.ts';
+import { isErrorKey, isOf, tupleOfKey } from '../flow/connection-of-key.ts';
 import { ctState, fields } from '../flow/fields.ts';
 import { readNumber, writeNumber, type FlowKey } from '../flow/key.ts';
 import type { PortNo } from '../flow/types.ts';
@@ -18,8 +18,10 @@ export function withCtState(key: FlowKey, tables: Tables): FlowKey {
 function stateOf(key: FlowKey, { topology, connections }: Tables): number {
   if (connections.size === 0) return ctState.none;
   const place = placeOfKey(key, topology);
-  const tuple = place === undefined ? undefined : tupleOfKey(key);
-  const found = tuple && connections.lookup(place!, tuple.protocol, tuple);
+  if (place === undefined || !connections.hasAnyIn(place)) return ctState.none;
+  const tuple = tupleOfKey(key);
+  if (!tuple) return isErrorKey(key) ? ctState.error : ctState.none;
+  const found = connections.lookup(place, tuple.protocol, tuple);
   if (!found) return ctState.none;
   const connection = connections.tuples(found.slot);
   if (connection.kind !== 'translated' || !isOf(connection, found.reply, key)) return ctState.none;

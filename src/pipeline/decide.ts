@@ -3,6 +3,7 @@
  *
  *   ingress      where does it come from, and may it be sent from there?
  *   connection   which connection does it belong to?
+ *   service      is it for a service? a backend for a new connection
  *   route        is it for the gateway, or from outside? the next hop, or an answer
  *   bridge       which port or VTEP is its destination behind? answer ARP and ND
  *   send         encapsulate what goes to other hosts, and send
@@ -25,6 +26,7 @@ import { ingress } from './ingress.ts';
 import { route } from './route.ts';
 import type { Opening } from '../table/connections.ts';
 import { send } from './send.ts';
+import { service } from './service.ts';
 import type {
   ConnectionUse,
   Drop,
@@ -76,8 +78,9 @@ export interface Decision {
 export function decide(key: FlowKey, tables: Tables, head?: Uint8Array, packetBytes?: number): Decision {
   const trail = new Trail(new FlowView(key, head, packetBytes));
   const entered = trail.pass('ingress', ingress, { tables });
-  const tracked = entered && trail.pass('connection', connection, entered);
-  return behindRoute(trail, tracked && trail.pass('route', route, tracked));
+  const connected = entered && trail.pass('connection', connection, entered);
+  const balanced = connected && trail.pass('service', service, connected);
+  return behindRoute(trail, balanced && trail.pass('route', route, balanced));
 }
 
 function behindRoute(trail: Trail, routed: Routed | undefined): Decision {
@@ -92,6 +95,8 @@ class Trail {
   #records: StageRecord[] = [];
   readonly #effects: Effect[] = [];
   #verdict: Verdict | undefined;
+  /** True once the connection is open that it lacked. */
+  #isOpened = false;
 
   constructor(view: FlowView) {
     this.#view = view;
@@ -105,6 +110,7 @@ class Trail {
   /** The last stage has another result now, for which it has read nothing more. */
   #passAgain<Found>(result: StageResult<Found>): Found | undefined {
     const { stage, read } = this.#records.at(-1)!;
+    this.#isOpened = true;
     this.#records = this.#records
       .slice(0, -1)
       .map((record) => (record.stage === 'connection' ? { ...record, because: justOpened } : record));
@@ -132,7 +138,7 @@ class Trail {
     return {
       actions,
       mask: view.mask,
-      consulted: view.consulted,
+      consulted: this.#consulted(),
       effects,
       stages: this.#records,
       verdict: verdict.kind === 'decide' ? (isConsumed(actions) ? 'consume' : 'forward') : verdict.kind,
@@ -143,6 +149,12 @@ class Trail {
       connection: verdict.kind === 'decide' ? verdict.connection : undefined,
       cacheable: (verdict.kind === 'decide' || verdict.kind === 'drop') && isForAll,
     };
+  }
+
+  #consulted(): readonly string[] {
+    const { consulted, consultedUntilOpen } = this.#view;
+    if (this.#isOpened || consultedUntilOpen.length === 0) return consulted;
+    return [...new Set([...consulted, ...consultedUntilOpen])];
   }
 
   #effectsOf(verdict: Verdict): readonly Effect[] {

@@ -18,20 +18,12 @@ import { isIp4, sameBytes } from '../flow/types.ts';
 import { OUTSIDE } from '../flow/connection.ts';
 import type { FlowView } from '../flow/view.ts';
 import { endpointOf, type Found } from '../table/connections.ts';
+import type { Choice } from '../table/services.ts';
 import { outsideObject, publishedId, publishedObject, tunnelObject, type Outside } from '../table/topology.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { IP_ICMP, IP_ICMPV6, IP_UDP } from '../wire/ipv4.ts';
 import { VXLAN_L4_PORT } from '../wire/vxlan.ts';
-import {
-  natOf,
-  open,
-  refuseStray,
-  relationOf,
-  toEndpoint,
-  useConnection,
-  wayOf,
-  type Subject,
-} from './conversation.ts';
+import { natOf, open, refuseStray, relationOf, toEndpoint, useConnection, wayOf } from './conversation.ts';
 import type { PortOrigin } from './origin.ts';
 import { isRoutable } from './routable.ts';
 import { refuse, refuseMartian, refuseWrongHeader } from './routed.ts';
@@ -43,7 +35,9 @@ import {
   type Known,
   type Routed,
   type StageResult,
+  type Subject,
   type Tables,
+  type Balanced,
   type Connected,
   type Verdict,
 } from './stage.ts';
@@ -74,7 +68,7 @@ export function enter(view: FlowView, known: Connected, outside: Outside): Stage
 }
 
 /** Decides about a packet that does not belong to a connection yet. */
-function arrive(view: FlowView, known: Entered, outside: Outside, subject: Subject): Verdict {
+function arrive(view: FlowView, known: Entered, outside: Outside, subject: Subject | undefined): Verdict {
   if (subject?.kind === 'error') return drop('icmp_unrelated', text`it quotes no packet of a live connection`);
   if (!subject?.isRequest) return drop('no_connection', text`no connection, and nothing that could begin one`);
   const { protocol, tuple } = subject;
@@ -98,8 +92,8 @@ function arrive(view: FlowView, known: Entered, outside: Outside, subject: Subje
   return open(view, known, { vni, protocol, original: tuple, translated }, way);
 }
 
-/** Decides about a packet that only the route to the outside matches. */
-export function leave(view: FlowView, known: Connected, origin: PortOrigin): StageResult<Routed> {
+/** Decides about a packet that only the route to the outside matches, also if its service has a backend there. */
+export function leave(view: FlowView, known: Balanced, origin: PortOrigin): StageResult<Routed> {
   const { tables } = known;
   const { network } = origin;
   view.consult(outsideObject);
@@ -111,7 +105,8 @@ export function leave(view: FlowView, known: Connected, origin: PortOrigin): Sta
     const why = text`network ${network.name} leads outside, and there is no way`;
     return refuse(view, origin, 'no_route', why, 'net_unreachable');
   }
-  const destination = view.bytes('ip_dst');
+  const choice = known.leg?.kind === 'to_chosen' ? known.leg.choice : undefined;
+  const destination = choice?.backend.address ?? view.bytes('ip_dst');
   if (outside.transit.some((ip) => sameBytes(ip, destination))) {
     const why = text`${destination} is the transit address, which containers cannot reach`;
     return refuse(view, origin, 'martian', why, 'net_unreachable');
@@ -120,7 +115,7 @@ export function leave(view: FlowView, known: Connected, origin: PortOrigin): Sta
   if (stray) return stray;
   const relation = relationOf(view, known);
   const injected = refuseVxlan(view, tables, relation.subject);
-  return injected ?? goOut(view, known, { origin, outside, address, source, destination, ...relation });
+  return injected ?? goOut(view, known, { origin, outside, address, source, destination, choice, ...relation });
 }
 
 /** A packet that may leave. */
@@ -131,13 +126,15 @@ interface Leaving {
   readonly address: Uint8Array;
   readonly source: Uint8Array;
   readonly destination: Uint8Array;
-  readonly subject: Subject;
+  /** For a connection through a service. */
+  readonly choice: Choice | undefined;
+  readonly subject: Subject | undefined;
   readonly found: Found | undefined;
 }
 
 /** Translates it by its connection. */
 function goOut(view: FlowView, known: Entered, leaving: Leaving): StageResult<Routed> {
-  const { origin, outside, address, source, destination, subject, found } = leaving;
+  const { origin, outside, address, source, destination, choice, subject, found } = leaving;
   const { tables } = known;
   const { network, port } = origin;
   if (!found && !isRoutable(destination)) return refuseMartian(view, origin, source, destination);
@@ -150,7 +147,7 @@ function goOut(view: FlowView, known: Entered, leaving: Leaving): StageResult<Ro
     const { protocol, tuple } = subject;
     if (!subject.isRequest) return drop('no_connection', text`a reply to a request that nobody outside has sent`);
     const way = text`${tuple.source} to ${destination}, from ${address}`;
-    const opening = { vni: network.vni, protocol, original: tuple, address };
+    const opening = { vni: network.vni, protocol, original: tuple, address, choice };
     const opened = () => useConnection(view, tables, network.vni, subject);
     return open(view, known, opening, way, () => goOut(view, known, { ...leaving, found: opened() }));
   }
@@ -166,7 +163,7 @@ function goOut(view: FlowView, known: Entered, leaving: Leaving): StageResult<Ro
 }
 
 /** Whoever receives it could take it for an encapsulated frame of this host. */
-function refuseVxlan(view: FlowView, { topology }: Tables, subject: Subject): Drop | undefined {
+function refuseVxlan(view: FlowView, { topology }: Tables, subject: Subject | undefined): Drop | undefined {
   if (subject?.kind !== 'conversation' || subject.protocol !== IP_UDP) return undefined;
   view.consult(tunnelObject);
   const { destinationPort } = subject.tuple;

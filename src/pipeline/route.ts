@@ -2,7 +2,8 @@
  * Route: frames addressed to the network's gateway are routed or answered here, on the host where they
  * came in.
  *
- *   0. from outside, or from weft's own sockets: to the endpoint of its connection (`outside.ts`, `internal.ts`)
+ *   0. from outside, or from weft's own sockets: to the endpoint of its connection (`outside.ts`, `internal.ts`); through a
+ *      service: to its backend (`backend.ts`), or back to its client
  *   1. for other MACs: bridged; nothing below applies, except what is learned about neighbors (`hear.ts`)
  *   2. answers to neighbor requests of the gateway, or of this host, are learned
  *   3. ARP, ND and ping for the gateway's own addresses are answered; what weft listens on there goes to
@@ -10,9 +11,7 @@
  *   4. a router does not forward packets with a wrong header checksum (RFC 1812 §5.2.2), nor those with
  *      link-local, loopback or multicast addresses (RFC 1812 §5.3.7, RFC 4291 §2.5), nor those whose TTL
  *      is used up
- *   5. the route with the longest prefix; of several next hops, the flow hash selects one, so that a
- *      flow keeps its path (RFC 2992)
- *   6. the next hop's MAC is known, has failed, or must be asked for while the frame waits
+ *   5. the route with the longest prefix is followed (`follow.ts`)
  *
  * The gateway has the same addresses on every host, and a container is answered only by the host that it
  * is on. So what a container replies to the gateway comes to its own host, which passes it on to the
@@ -22,38 +21,42 @@ import type { Action } from '../flow/action.ts';
 import { isGroupMac, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { neighborObject } from '../table/neighbor.ts';
-import { formatPrefix, type Route } from '../table/routes.ts';
-import { isReservedMac, networkNameObject, tunnelObject, type VirtualNetwork } from '../table/topology.ts';
+import type { Route } from '../table/routes.ts';
+import { isReservedMac, tunnelObject } from '../table/topology.ts';
 import { ARP_REPLY } from '../wire/arp.ts';
 import { ETH_ARP, ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST } from '../wire/icmp.ts';
 import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
 import { ND_NEIGHBOR_ADVERTISEMENT } from '../wire/nd.ts';
 import { answer } from './answer.ts';
+import { toBackend, toClient } from './backend.ts';
 import { claimOf } from './claim.ts';
 import { listeners } from './flood.ts';
+import { follow, networkNamed } from './follow.ts';
 import { hear } from './hear.ts';
 import { answerClient, toInternal } from './internal.ts';
-import { enter, leave } from './outside.ts';
+import { enter } from './outside.ts';
 import type { OriginInNetwork, PortOrigin } from './origin.ts';
 import { isRoutable } from './routable.ts';
-import { refuse, refuseMartian, refuseWrongHeader, routeTo, sendTo } from './routed.ts';
+import { refuse, refuseMartian, refuseWrongHeader, routeTo } from './routed.ts';
 import {
   drop,
   next,
+  type Balanced,
   type Effect,
   type Entered,
   type Routed,
   type Stage,
   type StageResult,
   type Tables,
-  type Connected,
   type Verdict,
 } from './stage.ts';
 import { text, type Text } from './text.ts';
 
-export const route: Stage<Connected, Routed> = (view, known) => {
-  const { origin } = known;
+export const route: Stage<Balanced, Routed> = (view, known) => {
+  const { origin, leg } = known;
+  if (leg?.kind === 'to_client') return toClient(view, known, leg);
+  if (leg) return toBackend(view, known, leg);
   if (origin.kind === 'outside') return enter(view, known, origin.link);
   if (origin.kind === 'internal') return answerClient(view, known);
   if (origin.kind === 'weft') return bridged(known, origin, text`for its network`);
@@ -85,7 +88,7 @@ function bridged(
   return next(because, { tables, origin, way: { kind: 'network', network, macs: undefined }, nat: undefined }, effects);
 }
 
-function forGateway(view: FlowView, known: Connected, origin: PortOrigin): StageResult<Routed> {
+function forGateway(view: FlowView, known: Balanced, origin: PortOrigin): StageResult<Routed> {
   const type = view.number('eth_type');
   const asked = answer(view, known.tables, origin);
   if (asked) return { ...asked, effects: [...hear(view, known.tables, origin), ...(asked.effects ?? [])] };
@@ -158,7 +161,7 @@ function passedOn(
 /** A gateway of this network or of another one that is here: this host is the gateway of them all. */
 function localGateway(
   view: FlowView,
-  known: Connected,
+  known: Balanced,
   origin: PortOrigin,
   to: Route | undefined,
   destination: Uint8Array,
@@ -181,59 +184,4 @@ function localGateway(
     because: text`echo request for the gateway ${destination}`,
     actions: [{ op: 'echo' }, { op: 'output', port: origin.port.portNo }],
   };
-}
-
-// 5. Routes
-
-function follow(
-  view: FlowView,
-  known: Connected,
-  origin: PortOrigin,
-  found: Route,
-  destination: Uint8Array,
-): StageResult<Routed> {
-  const prefix = formatPrefix(found.prefix);
-  switch (found.kind) {
-    case 'blackhole':
-      return drop('route_blackhole', text`blackhole ${prefix}`);
-    case 'unreachable':
-      return refuse(view, origin, 'route_unreachable', text`unreachable ${prefix}`, 'host_unreachable');
-    case 'prohibit':
-      return refuse(view, origin, 'route_prohibit', text`prohibit ${prefix}`, 'prohibited');
-    case 'outside':
-      return leave(view, known, origin);
-    case 'network':
-    case 'via': {
-      const network = networkNamed(view, known.tables, found.network);
-      if (!network) {
-        const why = text`${prefix} leads to network ${found.network}, which does not exist here`;
-        return refuse(view, origin, 'no_route', why, 'net_unreachable');
-      }
-      const hop = found.kind === 'via' ? choose(view, found.hops) : destination;
-      const via = found.kind === 'via' ? text`via ${hop} in network ${network.name}` : text`in network ${network.name}`;
-      return sendTo(view, known, { network, hop }, text`${prefix} ${via}`);
-    }
-    default:
-      return found satisfies never;
-  }
-}
-
-/** Selects one of several equal next hops by what distinguishes flows. Fragments go with their flow. */
-function choose(view: FlowView, hops: readonly Uint8Array[]): Uint8Array {
-  if (hops.length === 1) return hops[0]!;
-  let hash = 0x811c9dc5;
-  const mix = (byte: number): void => void (hash = Math.imul(hash ^ byte, 0x01000193));
-  for (const name of ['ip_src', 'ip_dst'] as const) view.bytes(name).forEach(mix);
-  mix(view.number('ip_proto'));
-  for (const name of ['l4_src', 'l4_dst'] as const) {
-    mix(view.number(name) >>> 8);
-    mix(view.number(name) & 0xff);
-  }
-  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
-  return hops[(hash >>> 16) % hops.length]!;
-}
-
-function networkNamed(view: FlowView, { topology }: Tables, name: string): VirtualNetwork | undefined {
-  view.consult(networkNameObject(name));
-  return topology.networkNamed(name);
 }

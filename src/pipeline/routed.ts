@@ -9,7 +9,7 @@ import type { Route } from '../table/routes.ts';
 import type { VirtualNetwork } from '../table/topology.ts';
 import { ETH_IPV4 } from '../wire/ethernet.ts';
 import { isNeverReported } from '../wire/icmp-error.ts';
-import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
+import { IP_ICMP, IP_ICMPV6, IP_TCP } from '../wire/ipv4.ts';
 import { gatewayOf, type FrameOrigin } from './origin.ts';
 import { drop, next, type Drop, type Entered, type Nat, type Routed, type StageResult } from './stage.ts';
 import { text, type Text } from './text.ts';
@@ -52,6 +52,13 @@ export function refuseMartian(view: FlowView, origin: FrameOrigin, source: Uint8
 export function refuseWrongHeader(view: FlowView): Drop | undefined {
   if (view.number('eth_type') !== ETH_IPV4 || view.hasRightIpv4Header()) return undefined;
   return drop('ipv4_checksum', text`the checksum of its IPv4 header is wrong`);
+}
+
+/** Refuses the packet as a host would that does not listen there: TCP gets a reset, everything else an ICMP error. */
+export function reject(view: FlowView, origin: FrameOrigin, reason: DropReason, because: Text): Drop {
+  const isTcp = view.number('ip_proto') === IP_TCP && view.number('ip_frag') !== FRAG_LATER;
+  if (!isTcp) return refuse(view, origin, reason, because, 'port_unreachable');
+  return { kind: 'drop', reason, because: text`${because}; answered by a TCP reset`, answer: { kind: 'tcp_reset' } };
 }
 
 /** Refuses the packet and tells its sender by an ICMP error, if that is allowed (RFC 1122 §3.2.2, RFC 4443 §2.4). */

@@ -17,10 +17,10 @@ import type { FlowView } from '../flow/view.ts';
 import type { ConnectionTable, Found, Opening } from '../table/connections.ts';
 import { fdbObject, type Fdb, type FdbEntry, type Location } from '../table/fdb.ts';
 import type { NeighborTable } from '../table/neighbor.ts';
-import type { Services } from '../table/services.ts';
+import type { Choice, Services } from '../table/services.ts';
 import type { Topology } from '../table/topology.ts';
 import type { Hop, Way } from './hop.ts';
-import type { FrameOrigin } from './origin.ts';
+import type { FrameOrigin, PortOrigin } from './origin.ts';
 import type { Text } from './text.ts';
 
 export interface Tables {
@@ -43,7 +43,7 @@ export interface Entered extends Known {
 
 /** What is known after connection. */
 export interface Connected extends Entered {
-  /** The translated connection that the packet belongs to. */
+  /** The translated connection that the packet belongs to, or is an error about. */
   readonly connection: ConnectionOfPacket | undefined;
 }
 
@@ -55,11 +55,29 @@ export interface Conversation {
   readonly isRequest: boolean;
 }
 
-/** A packet as part of its connection. */
+/** What a packet has to do with a connection: it is part of the conversation, or an error about it. */
+export type Subject = Conversation | { readonly kind: 'error' };
+
+/** A packet and its connection. */
 export interface ConnectionOfPacket {
   readonly found: Found;
-  readonly subject: Conversation;
+  readonly subject: Subject;
 }
+
+/** What is known after service. */
+export interface Balanced extends Connected {
+  /** What service has decided: where the packet goes instead of its own destination; undefined if that stays. */
+  readonly leg: ServiceLeg | undefined;
+}
+
+/** One of the two ways of a connection through a service. */
+export type ServiceLeg =
+  /** Back to its client. */
+  | ({ readonly kind: 'to_client' } & ConnectionOfPacket)
+  /** On to its backend. */
+  | ({ readonly kind: 'to_backend'; readonly from: PortOrigin; readonly address: Uint8Array } & ConnectionOfPacket)
+  /** To the backend that was chosen, once there is a connection. */
+  | { readonly kind: 'to_chosen'; readonly from: PortOrigin; readonly choice: Choice; readonly subject: Conversation };
 
 /** What is known after route. */
 export interface Routed extends Entered {

@@ -4,6 +4,7 @@
  *   container ──original──► [ translated ] ──► outside        opened from inside
  *   outside   ──original──► [ translated ] ──► container      to a published port
  *   container ──original──► [ translated ] ──► weft           to a socket of weft itself (`clients.ts`)
+ *   container ──original──► [ translated ] ──► container      to the address of a service; it goes to a backend
  *
  * A tuple is meaningful in one place only: in a network, outside, or among weft's own sockets. Each
  * connection can be found from both sides, by its original packets as they come in and by its replies. The store of the datapath
@@ -35,14 +36,19 @@ import {
   type ProtocolTuple,
   type Tuple,
 } from '../flow/connection.ts';
-import { connectionTimeoutMs, EXPENDABLE } from '../flow/connection-state.ts';
+import { connectionTimeoutMs, EXPENDABLE, OVER } from '../flow/connection-state.ts';
 import { ROOM_FREE, ROOM_NONE, type ConnectionStore } from '../flow/connection-store.ts';
 import type { DropReason } from '../flow/reason.ts';
 import { isIp4, sameBytes, type Vni } from '../flow/types.ts';
 import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
 import { CLIENT_ADDRESSES, clientAddress, clientOfAddress } from './clients.ts';
 import { NatPorts } from './nat-ports.ts';
+import type { Choice, Services } from './services.ts';
 import { ConnectionOwners } from './connection-owners.ts';
+
+/** How many source ports are tried if the client's own one is taken. */
+const SOURCE_PORTS_TRIED = 16;
+const FIRST_PORT = 1024;
 
 export interface ConnectionOptions {
   readonly store: ConnectionStore;
@@ -58,6 +64,8 @@ export interface ConnectionOptions {
   readonly isReserved: (protocol: number, port: number) => boolean;
   /** Called when a connection has ended, with the tuple that the transit address sent, or would have sent. */
   readonly onClosed?: ((outside: ProtocolTuple) => void) | undefined;
+  /** Who is told of connections with a choice. */
+  readonly services: Pick<Services, 'opened' | 'closed' | 'recovered'>;
 }
 
 /** By an endpoint: its source becomes `address`, with a port chosen for it. */
@@ -66,11 +74,25 @@ interface OutwardOpening {
   readonly protocol: number;
   readonly original: Tuple;
   readonly address: Uint8Array;
+  /** Through a service: the backend outside that its destination becomes. */
+  readonly choice?: Choice | undefined;
+}
+
+/** By a client to a service: its destination becomes the backend that was chosen. */
+export interface ServiceOpening {
+  /** The client's network. */
+  readonly vni: Vni;
+  readonly protocol: number;
+  readonly original: Tuple;
+  readonly choice: Choice;
+  /** Where the replies of the backend come in. */
+  readonly replies: Vni;
 }
 
 /** A translated connection to be opened. */
 export type Opening =
   | OutwardOpening
+  | ServiceOpening
   /** From outside: its destination becomes the endpoint. */
   | { readonly vni: Vni; readonly protocol: number; readonly original: Tuple; readonly translated: Tuple }
   /** By a client to a socket of weft: its destination becomes `socket`, its source an address of the client. */
@@ -118,13 +140,16 @@ export class ConnectionTable {
   readonly #addressesWith: ConnectionOptions['addressesWith'];
   readonly #isReserved: ConnectionOptions['isReserved'];
   readonly #onClosed: ConnectionOptions['onClosed'];
+  readonly #services: ConnectionOptions['services'];
   readonly #ports: NatPorts;
   readonly #owners = new ConnectionOwners();
   /** The latest plan: `open` mostly follows `refusal` at once. */
   #plan: Plan | undefined;
 
-  constructor({ store, quota, unprovenQuota, addressesWith, natKey, isReserved, onClosed }: ConnectionOptions) {
+  constructor(options: ConnectionOptions) {
+    const { store, quota, unprovenQuota, addressesWith, natKey, isReserved, onClosed, services } = options;
     this.#store = store;
+    this.#services = services;
     this.#quota = quota;
     this.#unprovenQuota = unprovenQuota;
     this.#addressesWith = addressesWith;
@@ -141,6 +166,11 @@ export class ConnectionTable {
     return this.#store.limit;
   }
 
+  /** False: no connection has packets that come in there. */
+  hasAnyIn(place: Place): boolean {
+    return this.#store.hasAnyIn(place);
+  }
+
   lookup(place: Place, protocol: number, tuple: Tuple): Found | undefined {
     const handle = this.#store.find(place, protocol, tuple);
     if (handle < 0) return undefined;
@@ -151,6 +181,12 @@ export class ConnectionTable {
   /** The tuples of a connection that was found. */
   tuples(slot: number): ConnectionTuples {
     return this.#store.records.read(slot);
+  }
+
+  /** True if it had a choice of backends, and both sides have said that it is over. */
+  isOverWithChoice(slot: number): boolean {
+    const { records } = this.#store;
+    return records.pin(slot) !== 0 && OVER.has(records.state(slot));
   }
 
   /** True if the slot still has the connection that was found there. */
@@ -180,7 +216,7 @@ export class ConnectionTable {
     if (typeof plan === 'string') return [];
     const { connection, addresses, givenUp } = plan;
     const changed = givenUp.flatMap((slot) => (slot < 0 ? [] : this.#leave(slot)));
-    const { vni } = opening;
+    const { vni, protocol, original } = opening;
     const endpoint = endpointOf(connection);
     const owner = this.#owners.add(vni, endpoint);
     const slot = owner === undefined ? -1 : this.#store.open(connection, owner, nowMs, givenUp);
@@ -192,6 +228,8 @@ export class ConnectionTable {
       return changed;
     }
     this.#claimPort(connection, addresses);
+    const choice = choiceOf(opening);
+    if (choice) this.#services.opened(slot, choice, vni, { protocol, ...original }, nowMs);
     return [...changed, ...objectsOf(connection)];
   }
 
@@ -221,6 +259,13 @@ export class ConnectionTable {
     return changed;
   }
 
+  /** Ends the connections that go to backends with these numbers. */
+  endPinned(pins: ReadonlySet<number>): readonly string[] {
+    if (pins.size === 0) return [];
+    const slots = [...this.#slots('translated')].filter((slot) => pins.has(this.#store.records.pin(slot)));
+    return slots.flatMap((slot) => this.#close(slot));
+  }
+
   /** Ends the tracked connections of a network. */
   endTracked(vni: Vni): void {
     this.#plan = undefined;
@@ -242,8 +287,13 @@ export class ConnectionTable {
       // There are always as many owners as endpoints, unless the records belong to another switch.
       this.#store.adopt(slot, owner ?? 0);
       if (owner === undefined) this.#store.close(slot);
-      else this.#claimPort(connection, this.#addressesWith(networkOf(connection), endpointOf(connection)));
+      else this.#takeOver(connection);
     }
+  }
+
+  #takeOver(connection: ConnectionTuples): void {
+    this.#claimPort(connection, this.#addressesWith(networkOf(connection), endpointOf(connection)));
+    if (connection.pin !== undefined) this.#services.recovered(connection, connection.pin);
   }
 
   *entries(): Generator<ConnectionEntry> {
@@ -285,13 +335,17 @@ export class ConnectionTable {
     const addresses = this.#addressesWith(vni, endpoint);
     const room = this.#store.room(this.#owners.of(vni, addresses), this.#quota, this.#unprovenQuota);
     if (room === ROOM_NONE || !this.#owners.hasRoomFor(vni, endpoint)) return 'connection_limit';
+    const choice = choiceOf(opening);
     const rival = this.#rivalOf(opening);
     const mayReplace = rival < 0 || 'socket' in opening || EXPENDABLE.has(this.#store.records.state(rival));
-    const translated = mayReplace ? this.#translated(opening, addresses) : undefined;
+    const translated = mayReplace ? this.#translated(opening, addresses, rival) : undefined;
     if (!translated) return 'nat_ports';
     this.#plan = {
       opening,
-      connection: { kind: 'translated', places: placesOf(opening), protocol, original, translated },
+      connection: {
+        ...{ kind: 'translated', places: placesOf(opening), protocol, original, translated },
+        ...(choice && { pin: choice.pin }),
+      },
       addresses,
       givenUp: [room === ROOM_FREE ? -1 : room, rival === room ? -1 : rival],
     };
@@ -302,21 +356,24 @@ export class ConnectionTable {
   #rivalOf(opening: Opening): number {
     const { vni, protocol } = opening;
     // To weft's own sockets, that is one of another client with the same addresses and ports: whoever speaks last has them.
-    if ('socket' in opening) return this.#store.find(vni, protocol, opening.original) >> 1;
+    // To a service, it is one that is over, whose client begins anew.
+    if ('socket' in opening || choiceOf(opening)) return this.#store.find(vni, protocol, opening.original) >> 1;
     // The container may have a conversation of its own with the same ends. A port that is chosen is free.
     return 'translated' in opening ? this.#store.find(vni, protocol, turned(opening.translated)) >> 1 : -1;
   }
 
   /** The tuple with which its original packets go out; undefined if there is none left for it. */
-  #translated(opening: Opening, addresses: readonly Uint8Array[]): Tuple | undefined {
+  #translated(opening: Opening, addresses: readonly Uint8Array[], rival: number): Tuple | undefined {
     if ('translated' in opening) return opening.translated;
+    if ('replies' in opening) return this.#ofService(opening, rival);
     return 'socket' in opening ? this.#ofClient(opening) : this.#ofPort(opening, addresses);
   }
 
   /** With a port of the transit address that is free towards its destination. */
   #ofPort(opening: OutwardOpening, addresses: readonly Uint8Array[]): Tuple | undefined {
-    const { protocol, original, address } = opening;
-    const { destination, destinationPort } = original;
+    const { protocol, original, address, choice } = opening;
+    const destination = choice?.backend.address ?? original.destination;
+    const destinationPort = choice?.l4Port ?? original.destinationPort;
     const isEcho = isEchoProtocol(protocol);
     const port = this.#ports.choose(opening, addresses, (port) => {
       if (this.#isReserved(protocol, port)) return false;
@@ -326,6 +383,25 @@ export class ConnectionTable {
     });
     if (port === undefined) return undefined;
     return { source: address, destination, sourcePort: port, destinationPort: isEcho ? port : destinationPort };
+  }
+
+  /**
+   * To its backend. The client keeps its address, unless it is the backend itself: then it becomes the address of the
+   * service, so that the replies come back. The client may talk to the backend from the same port by way of another
+   * service, so that it needs another port. @param rival the slot of a connection whose place it takes
+   */
+  #ofService(opening: ServiceOpening, rival: number): Tuple | undefined {
+    const { protocol, original, choice, replies } = opening;
+    const destination = choice.backend.address;
+    const isOwn = sameBytes(original.source, destination);
+    const source = isOwn ? original.destination : original.source;
+    for (let turn = 0; turn < SOURCE_PORTS_TRIED; turn++) {
+      const sourcePort = sourcePortOf(original.sourcePort, turn);
+      const tuple = { source, sourcePort, destination, destinationPort: choice.l4Port };
+      const taken = this.#store.find(replies, protocol, turned(tuple)) >> 1;
+      if (taken < 0 || taken === rival) return tuple;
+    }
+    return undefined;
   }
 
   /** With the first address of the client that has no other conversation with the same ports. */
@@ -350,9 +426,11 @@ export class ConnectionTable {
     this.#plan = undefined;
     const connection = this.#store.records.read(slot);
     if (connection.kind === 'tracked') return [];
+    if (connection.pin !== undefined) this.#services.closed(slot, connection.pin);
     const vni = networkOf(connection);
     if (isFromInside(connection)) this.#ports.delete({ ...connection, vni });
-    if (!isInternal(connection)) this.#onClosed?.({ protocol: connection.protocol, ...sentOutside(connection) });
+    if (connection.places.includes(OUTSIDE))
+      this.#onClosed?.({ protocol: connection.protocol, ...sentOutside(connection) });
     this.#owners.delete(vni, endpointOf(connection));
     return objectsOf(connection);
   }
@@ -365,8 +443,13 @@ export class ConnectionTable {
 }
 
 /** True if its endpoint opened it to the outside, so that the endpoint's source is hidden. */
-export function isFromInside({ places, original, translated }: ConnectionTuples): boolean {
-  return !isInternal({ places }) && sameBytes(original.destination, translated.destination);
+export function isFromInside({ places }: Pick<ConnectionTuples, 'places'>): boolean {
+  return places[1] === OUTSIDE;
+}
+
+/** True if a client within opened it to a service. */
+export function isToService({ places, kind }: Pick<ConnectionTuples, 'places' | 'kind'>): boolean {
+  return kind === 'translated' && !places.includes(OUTSIDE) && !places.includes(INTERNAL);
 }
 
 /** The client of a connection to a socket of weft; 0 for any other connection. */
@@ -379,11 +462,9 @@ function sentOutside(connection: ConnectionTuples): Tuple {
   return isFromInside(connection) ? connection.translated : turned(connection.original);
 }
 
-/** The container's address. */
-export function endpointOf(connection: ConnectionTuples): Uint8Array {
-  return isFromInside(connection) || isInternal(connection)
-    ? connection.original.source
-    : connection.translated.destination;
+/** The address of the container that it belongs to: of who opened it, or of whom somebody outside opened it to. */
+export function endpointOf({ places, original, translated }: ConnectionTuples): Uint8Array {
+  return places[0] === OUTSIDE ? translated.destination : original.source;
 }
 
 /** The object that a decision consults when it looks for a connection by its tuple. */
@@ -393,10 +474,20 @@ export function connectionObject(place: Place, protocol: number, tuple: Tuple): 
   return `connection/${place}/${protocolName(protocol)}/${ends}`;
 }
 
+function choiceOf(opening: Opening): Choice | undefined {
+  return 'choice' in opening ? opening.choice : undefined;
+}
+
 /** Where packets of its original direction come in, and those of its replies. */
 function placesOf(opening: Opening): readonly [Place, Place] {
   if ('socket' in opening) return [opening.vni, INTERNAL];
+  if ('replies' in opening) return [opening.vni, opening.replies];
   return 'address' in opening ? [opening.vni, OUTSIDE] : [OUTSIDE, opening.vni];
+}
+
+/** The port of the client, then others beyond the well-known ones, far from each other. */
+function sourcePortOf(own: number, turn: number): number {
+  return turn === 0 ? own : FIRST_PORT + ((own + turn * 7919) % (65_536 - FIRST_PORT));
 }
 
 function always(): boolean {

@@ -161,6 +161,13 @@ function prefixId(ip: Uint8Array, bits: number): string {
   return bytesId(truncate(ip, bits, scratch));
 }
 
+/** True if the address is one of the prefix. */
+export function isInPrefix({ ip, length }: Prefix, address: Uint8Array): boolean {
+  if (isIp4(ip) !== isIp4(address)) return false;
+  const bits = isIp4(ip) ? 96 + length : length;
+  return sameBytes(truncate(ip, bits), truncate(address, bits));
+}
+
 export function formatPrefix({ ip, length }: Prefix): string {
   return `${formatIp(ip)}/${length}`;
 }

@@ -11,8 +11,11 @@
  * with its addresses until a client comes; then its port is put to work (`BalancedPort`), with numbers for its backends
  * (`backends.ts`) and what is made for each scope of clients (`balancer.ts`).
  *
+ * VIPs are taken from ranges (`setRanges`), of which no address that no service has is ever anybody else's.
+ *
  * Objects: `service/NAMESPACE/NAME` is everything about a service, whether it is present or absent. `vip/ADDRESS` is which
- * services have an address; it is consulted for addresses and ports at which no service is found.
+ * services have an address; it is consulted for addresses and ports at which no service is found,
+ * as are `services/ranges`.
  */
 import { AddressSet } from '../flow/address-set.ts';
 import { OUTSIDE, type ConnectionTuples, type ProtocolTuple } from '../flow/connection.ts';
@@ -29,6 +32,7 @@ import { reachFrom, type Reach } from './reach.ts';
 import { sameService } from './same-service.ts';
 import { Scopes } from './scopes.ts';
 import type { Backend, Service, ServicePort } from './service.ts';
+import { formatPrefix, isInPrefix, type Prefix } from './routes.ts';
 import type { Topology } from './topology.ts';
 
 /** The port of a service at a VIP. Valid until the service changes. */
@@ -98,6 +102,7 @@ export class Services {
   readonly #health = new Health();
   readonly #affinity = new Affinity();
   readonly #kept = new KeptChoices();
+  #ranges: readonly Prefix[] = [];
   readonly #scopes: Scopes<PortScope>;
   #host: { readonly name: string | undefined; readonly zone: string | undefined } = {
     name: undefined,
@@ -138,6 +143,13 @@ export class Services {
     this.#host = { name, zone };
     for (const known of this.#services.values()) this.#renew(known);
     this.#changes.changed(...[...this.#services.keys()].map(serviceObject));
+  }
+
+  /** The addresses that VIPs are taken from. */
+  setRanges(ranges: readonly Prefix[]): void {
+    if (ranges.map(formatPrefix).join() === this.#ranges.map(formatPrefix).join()) return;
+    this.#ranges = ranges;
+    this.#changes.changed(rangesObject);
   }
 
   /** Adds a service, or puts it in the place of the one with its id. @param nowMs begins the time to drain */
@@ -206,6 +218,18 @@ export class Services {
 
   // 3. Decisions
 
+  /** True if VIPs are taken from there. A decision consults `rangesObject`. */
+  isInRange(address: Uint8Array): boolean {
+    return this.#ranges.some((range) => isInPrefix(range, address));
+  }
+
+  /** The ports that services have at an address. A decision consults `vipObject`, and `servicesAt`. */
+  portsAt(address: Uint8Array, protocol: number): readonly ServicePort[] {
+    const at = this.#byVip.get(bytesId(address));
+    if (at === undefined) return [];
+    return listOf(at).flatMap(({ service }) => service.ports.filter((port) => port.protocol === protocol));
+  }
+
   /** True if a service has that address. */
   isVip(address: Uint8Array): boolean {
     return this.#byVip.has(bytesId(address));
@@ -227,6 +251,14 @@ export class Services {
   servicesAt(address: Uint8Array): readonly string[] {
     const at = this.#byVip.get(bytesId(address));
     return at === undefined ? [] : listOf(at).map(({ service }) => serviceObject(service.id));
+  }
+
+  /**
+   * Who may be chosen for clients in a place: `choose` finds a backend unless the selection has a refusal. A decision
+   * consults the objects of `selection.consulted`. @param isV4 the family of the address that they ask for
+   */
+  selection({ service, port }: FoundPort, from: ClientOrigin, isV4: boolean): BackendSelection {
+    return this.#scopeOf(this.#balancedOf(this.#services.get(service.id)!, port), from, isV4).selection;
   }
 
   /**
@@ -507,6 +539,9 @@ function clientId({ id }: BalancedPort, from: ClientOrigin, source: Uint8Array):
 export function serviceObject(id: string): string {
   return `service/${id}`;
 }
+
+/** From which addresses VIPs are taken. */
+export const rangesObject = 'services/ranges';
 
 /** Which services have an address. */
 export function vipObject(address: Uint8Array): string {

@@ -7,6 +7,9 @@ export const TCP_HEADER_BYTES = 20;
 const UDP_HEADER_BYTES = 8;
 
 export const TCP_SYN = 2;
+export const TCP_ACK = 16;
+/** Offset of the flags in a header, in bytes. */
+export const TCP_FLAGS = 13;
 
 export interface Tcp {
   readonly sourcePort: number;
@@ -25,6 +28,11 @@ export interface Udp {
   readonly sourcePort: number;
   readonly destinationPort: number;
   readonly payload: Uint8Array;
+}
+
+/** True if a segment with these flags begins a connection. */
+export function beginsTcp(flags: number): boolean {
+  return (flags & (TCP_SYN | TCP_ACK)) === TCP_SYN;
 }
 
 /** Undefined when the header does not fit. The checksum is not verified. The result is a view of `segment`. */

@@ -4,7 +4,14 @@
  *   port 1 (10.0.0.1) ──original──► port 2 (10.0.0.2)     all ports are in place 1 but port 4, which is in place 2
  *          port 1     ◄───reply──── port 2
  */
-import { connectionBytes, INTERNAL, type ConnectionTuples, type Place, type Tuple } from '../../src/flow/connection.ts';
+import {
+  connectionBytes,
+  INTERNAL,
+  SEEN_RST,
+  type ConnectionTuples,
+  type Place,
+  type Tuple,
+} from '../../src/flow/connection.ts';
 import type { ConnectionStoreOptions } from '../../src/flow/connection-store.ts';
 import { FIRST_FREE_OWNER } from '../../src/flow/connection-store.ts';
 import { NAT_BY_TUPLE, type Action } from '../../src/flow/action.ts';
@@ -195,6 +202,70 @@ export function runConnections(name: string, open: Open): void {
       h.answer(0, [{ op: 'consume' }]);
       t.equal(h.take(2).length, 1, 'the second one takes the flow of what is translated');
       t.equal(h.upcalls.length, 1);
+    },
+    options(),
+  );
+
+  test(
+    'a SYN between the ends of a connection that is over, and had a choice, belongs to it no more',
+    (t, h) => {
+      h.memory(1, 2);
+      const vip: Ends = { src: '10.0.0.1', dst: '10.0.0.9' };
+      const { records } = h.dp.connections;
+      for (const [at, pin] of [undefined, 7].entries()) {
+        const [port, generation] = [5000 + at, () => records.generation(slot)];
+        const opening = { ...toBackend(tuple(port, 80, vip)), protocol: IP_TCP, translated: tuple(port, 8080) };
+        const slot = h.dp.connections.open(
+          { ...opening, ...(pin !== undefined && { pin }) },
+          FIRST_FREE_OWNER,
+          0,
+          [-1, -1],
+        );
+        t.equal(records.pin(slot), pin ?? 0);
+        const key = emptyKey();
+        writeNumber(key, fields.ct_state, ctState.original);
+        const actions: readonly Action[] = [{ op: 'nat', slot, generation: generation(), reply: false }, ...output(2)];
+        writeNumber(key, fields.l4_src, port);
+        h.dp.flowPut({ id: flowId(1 + at), key, mask: maskOf('ct_state', 'l4_src'), actions });
+        const sent = (flags: number, sequence: number) => {
+          const [taken, asked] = [h.upcalls.length, h.dp.counters().upcalls];
+          h.inject(1, tcp(vip, { sourcePort: port, destinationPort: 80, flags, sequence }));
+          if (h.upcalls.length > taken) h.answer(taken, [{ op: 'consume' }]);
+          return [h.take(2).length, h.dp.counters().upcalls - asked];
+        };
+        t.same(sent(SYN, 1), [1, 0]);
+        t.same(sent(SYN, 1), [1, 0], 'once more, since nobody has answered');
+        records.writeHalf(slot, true, { ...records.half(slot, true), packets: 1, seen: SEEN_RST });
+        t.same(sent(ACK, 2), [1, 0], 'what comes late');
+        t.same(sent(SYN | ACK, 9), [1, 0]);
+        t.same(sent(SYN, 9), pin === undefined ? [1, 0] : [0, 1], `pin ${pin}`);
+      }
+    },
+    options(),
+  );
+
+  test(
+    'an ICMP error has a state of its own where connections are, and nowhere else',
+    (t, h) => {
+      h.memory(1, 4);
+      const key = emptyKey();
+      writeNumber(key, fields.ct_state, ctState.error);
+      const drop: readonly Action[] = [{ op: 'drop', reason: 'icmp_unrelated' }];
+      h.dp.flowPut({ id: flowId(9), key, mask: maskOf('ct_state'), actions: drop });
+      for (const port of [1, 4]) put(h, port, port, output(port === 1 ? 4 : 1), maskOf('in_port', 'ct_state'));
+      const error = ip(there, IP_ICMP, buildIcmp4({ type: 3, code: 3, body: new Uint8Array(32) }));
+      const arrive = () => {
+        for (const port of [1, 4]) h.inject(port, error);
+        return [h.take(4).length, h.take(1).length];
+      };
+      t.same(arrive(), [1, 1]);
+      const slot = h.dp.connections.open(toBackend(tuple(1, 53)), FIRST_FREE_OWNER, 0, [-1, -1]);
+      t.same([h.dp.connections.hasAnyIn(1 as Place), h.dp.connections.hasAnyIn(2 as Place)], [true, false]);
+      t.same(arrive(), [0, 1], 'port 4 is in another place');
+      h.inject(1, echo(there, 7, 1));
+      t.equal(h.take(4).length, 1, 'a ping is none');
+      h.dp.connections.close(slot);
+      t.same(arrive(), [1, 1]);
     },
     options(),
   );

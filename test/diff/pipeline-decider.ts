@@ -15,6 +15,9 @@ import { Changes } from '../../src/table/changes.ts';
 import { ConnectionTable } from '../../src/table/connections.ts';
 import { Fdb } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
+import { decide } from '../../src/pipeline/decide.ts';
+import { withCtState } from '../../src/pipeline/ct-state.ts';
+import type { Tables } from '../../src/pipeline/stage.ts';
 import { Services } from '../../src/table/services.ts';
 import {
   gatewayMac,
@@ -80,20 +83,25 @@ export class PipelineDecider implements Decider {
       unprovenQuota: 4,
       addressesWith: (vni, ip) => this.#topology.addressesWith(vni, ip),
       natKey: new Uint8Array(8),
+      services: this.#services,
       isReserved: (protocol, port) => this.#topology.isPublished(protocol, port),
     });
     return this.#openedConnections;
   }
 
+  get #tables(): Tables {
+    return {
+      topology: this.#topology,
+      fdb: this.#fdb,
+      neighbors: this.#neighbors,
+      connections: this.#connections,
+      services: this.#services,
+    };
+  }
+
   get #controller(): Controller {
     this.#made ??= new Controller(this.#context.dp(), {
-      tables: {
-        topology: this.#topology,
-        fdb: this.#fdb,
-        neighbors: this.#neighbors,
-        connections: this.#connections,
-        services: this.#services,
-      },
+      tables: this.#tables,
       changes: this.#changes,
       flowCap: 100,
       flowIdleMs: 10_000,
@@ -147,10 +155,13 @@ export class PipelineDecider implements Decider {
     const cached = [...this.#controller.flows.dump()].map(({ flow }) => flow).filter((flow) => !flow.isOfConnections);
     if (cached.length === 0) return;
     const some = [random.pick(cached), random.pick(cached)].map(({ key, decision }) => ({ key, mask: decision.mask }));
-    const decide = (key: FlowKey) => this.#controller.decide(key);
-    this.defects.push(...findWideMasks({ flows: some, decide, random, interesting: this.#keys }));
+    // What the datapath has found out about its connection is a field like any other.
+    const decideKey = (key: FlowKey) => decide(key, this.#tables);
+    this.defects.push(...findWideMasks({ flows: some, decide: decideKey, random, interesting: this.#keys }));
     for (const { key, decision } of cached) {
-      const [then, now] = [formatActions(decision.actions), formatActions(decide(key).actions)];
+      // Once a connection is open, no frame has the key of those before it.
+      if (withCtState(key, this.#tables) !== key) continue;
+      const [then, now] = [formatActions(decision.actions), formatActions(decideKey(key).actions)];
       if (then !== now) this.defects.push(`stale: ${formatMegaflow(key, decision.mask)} has ${then}, not ${now}`);
     }
     this.flowsChecked += cached.length;

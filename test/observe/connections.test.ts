@@ -6,7 +6,7 @@ import { reportConnections, TURN_CONNECTIONS, type ConnectionsQuestion } from '.
 import { ConnectionTable } from '../../src/table/connections.ts';
 import { Changes } from '../../src/table/changes.ts';
 import { Topology } from '../../src/table/topology.ts';
-import { stores } from '../support/connections.ts';
+import { noServices, stores } from '../support/connections.ts';
 
 const UDP = 17;
 
@@ -18,6 +18,7 @@ function question(count: number, more: Partial<ConnectionsQuestion> = {}): Conne
     unprovenQuota: count,
     addressesWith: (_, ip) => [ip],
     natKey: new Uint8Array(8),
+    services: noServices,
     isReserved: () => false,
   });
   const topology = new Topology(new Uint8Array(6), new Changes());

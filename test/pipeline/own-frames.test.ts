@@ -55,9 +55,9 @@ for (const address of ['10.1.0.100', 'fd01::100']) {
     t.notOk(decision.cacheable, 'each is decided by itself');
     t.same(
       decision.stages.map(({ stage }) => stage),
-      ['ingress', 'connection', 'route', 'bridge', 'send'],
+      ['ingress', 'connection', 'service', 'route', 'bridge', 'send'],
     );
-    t.equal(renderText(decision.stages[3]!.because), `who has ${address}: ask 2 ports and 1 VTEP`);
+    t.equal(renderText(decision.stages[4]!.because), `who has ${address}: ask 2 ports and 1 VTEP`);
 
     forwarding.closeUnderlay(forwarding.tables.topology.tunnelPort!);
     const alone = decide(request('10.1.0.77'));

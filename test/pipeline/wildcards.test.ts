@@ -114,12 +114,14 @@ function randomTables(random: Random): Tables {
     // One that no port has.
     if (random.chance(0.8)) fdb.learn(1 as Vni, random.pick(macs.slice(4)), { kind: 'vtep', vtep }, 0);
   }
+  const services = new Services(topology, changes);
   const connections = new ConnectionTable({
     store: stores.reference(63),
     quota: 64,
     unprovenQuota: 64,
     addressesWith: (vni, ip) => topology.addressesWith(vni, ip),
     natKey: new Uint8Array(8),
+    services,
     isReserved: (protocol, port) => topology.isPublished(protocol, port),
   });
   if (random.chance(0.7)) {
@@ -145,7 +147,7 @@ function randomTables(random: Random): Tables {
       listening: [IP_TCP, IP_UDP].map((protocol) => ({ protocol, l4Port: 80 })),
     });
   }
-  return { topology, fdb, neighbors, connections, services: new Services(topology, changes) };
+  return { topology, fdb, neighbors, connections, services };
 }
 
 function randomRouting(random: Random, vni: number) {

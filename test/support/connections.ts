@@ -2,6 +2,7 @@
 import { NativeConnections } from '../../src/datapath/native/connections.ts';
 import { ReferenceConnections } from '../../src/datapath/reference/connections.ts';
 import { connectionBytes } from '../../src/flow/connection.ts';
+import type { ConnectionOptions } from '../../src/table/connections.ts';
 import type { ConnectionStore, ConnectionStoreOptions } from '../../src/flow/connection-store.ts';
 
 /** Memory for this many connections, plus one slot. */
@@ -12,6 +13,13 @@ export function connectionMemoryFor(limit: number): Uint8Array {
 function optionsOf(limit: number, memory: Uint8Array): ConnectionStoreOptions {
   return { memory, limit, quota: limit, unprovenQuota: limit };
 }
+
+/** For tables of connections that lead to no services. */
+export const noServices: ConnectionOptions['services'] = {
+  opened: () => undefined,
+  closed: () => undefined,
+  recovered: () => undefined,
+};
 
 /** By the datapath that has it. */
 export const stores = {

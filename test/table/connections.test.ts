@@ -18,7 +18,7 @@ import {
   type ConnectionOptions,
   type Opening,
 } from '../../src/table/connections.ts';
-import { connectionMemoryFor, stores } from '../support/connections.ts';
+import { connectionMemoryFor, noServices, stores } from '../support/connections.ts';
 
 const RED = 100 as Vni;
 const [TCP, UDP, ICMP] = [6, 17, 1];
@@ -34,10 +34,11 @@ function leaving(source: string, sourcePort: number, protocol = UDP, destination
   return { vni: RED, protocol, original, address: transit };
 }
 
-const nobody: Pick<ConnectionOptions, 'addressesWith' | 'natKey' | 'isReserved'> = {
+const nobody: Pick<ConnectionOptions, 'addressesWith' | 'natKey' | 'isReserved' | 'services'> = {
   addressesWith: (_, ip) => [ip],
   natKey: Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8),
   isReserved: () => false,
+  services: noServices,
 };
 
 for (const [kind, openStore] of Object.entries(stores)) {

@@ -4,7 +4,7 @@ import type { Tuple } from '../../src/flow/connection.ts';
 import { parseIp, type Vni } from '../../src/flow/types.ts';
 import { keyedHash } from '../../src/flow/keyed-hash.ts';
 import { ConnectionTable, type ConnectionEntry, type Opening } from '../../src/table/connections.ts';
-import { connectionMemoryFor, stores } from '../support/connections.ts';
+import { connectionMemoryFor, noServices, stores } from '../support/connections.ts';
 
 const [TCP, UDP, ICMP] = [6, 17, 1];
 const OF_ONE = 13_536 / 4;
@@ -16,7 +16,15 @@ function table(count = 32_000, key = 1, addressesWith = (_: Vni, ip: Uint8Array)
   const natKey = new Uint8Array(8).fill(key);
   return {
     memory,
-    connections: new ConnectionTable({ store, quota: count, unprovenQuota: count, addressesWith, natKey, isReserved }),
+    connections: new ConnectionTable({
+      store,
+      quota: count,
+      unprovenQuota: count,
+      addressesWith,
+      natKey,
+      isReserved,
+      services: noServices,
+    }),
   };
 }
 const isReserved = (): boolean => false;
@@ -147,7 +155,15 @@ t.test('after a crash, sources keep the ports that they have', (t) => {
   const natKey = new Uint8Array(8).fill(9);
   const addressesWith = (_: Vni, ip: Uint8Array): readonly Uint8Array[] => [ip];
   const store = stores.reference(100, memory);
-  const again = new ConnectionTable({ store, quota: 100, unprovenQuota: 100, addressesWith, natKey, isReserved });
+  const again = new ConnectionTable({
+    store,
+    quota: 100,
+    unprovenQuota: 100,
+    addressesWith,
+    natKey,
+    isReserved,
+    services: noServices,
+  });
   again.recover(0);
   t.same(
     before.map((_, n) => portOf(again, leaving('10.1.0.2', 1000 + n, '198.51.100.1:1'))),

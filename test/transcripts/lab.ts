@@ -8,6 +8,9 @@
  *   attach HOST/PORT NETWORK MAC IP… [trust] [ethertype=TYPE]… [allowed=IP]…
  *   detach HOST/PORT
  *   outside HOST TRANSIT… [mtu=BYTES]                        the link to the host: the port HOST/outside
+ *   services PREFIX…                                         the addresses that those of services are taken from, on every host
+ *   service NAME vip=IP[,IP] port=PORT[-LAST]:PORT/tcp|udp… [backend=HOST/PORT]… [policy=local] [balancing=METHOD] [affinity=MS]
+ *   service NAME                                             there is none any more
  *   listen HOST PORT/tcp|udp…                                weft’s own sockets: the port HOST/internal
  *   publish HOST/PORT HOSTPORT:PORT/tcp|udp
  *   path HOST UNDERLAY BYTES                                 the largest inner packet on the way there
@@ -42,6 +45,8 @@ import {
   OUTSIDE_MAC,
 } from '../../src/table/topology.ts';
 import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
+import type { Service } from '../../src/table/service.ts';
+import { backend, service, servicePort } from '../support/services.ts';
 import { checkConservation } from '../conformance/harness.ts';
 import { buildFrame, ecnOf, type Speaker } from './said.ts';
 import { datagramText, frameText, parseAspects, type Aspect } from './shown.ts';
@@ -60,6 +65,8 @@ interface Network {
 /** A port, and what it can send. */
 interface Place extends Speaker {
   readonly port: SimulatedPort;
+  /** Of its network, if it is in one. */
+  readonly vni?: Vni;
   /** The last frame that came out. */
   latest?: Uint8Array;
 }
@@ -84,6 +91,8 @@ export class Lab {
     attach: (words) => this.#attach(words),
     detach: ([place]) => this.#detach(place!),
     outside: (words) => this.#outside(words),
+    services: (words) => this.#services(words),
+    service: (words) => this.#service(words),
     listen: (words) => this.#listen(words),
     publish: ([place, what]) => this.#publish(place!, what!),
     path: ([host, vtep, bytes]) => void this.#at(host!).forwarding.setPathMtu(parseIp(vtep!), Number(bytes)),
@@ -147,7 +156,10 @@ export class Lab {
 
   #host(name: string, underlay: string, words: readonly string[]): void {
     this.#copiesDscp = words.includes('copy-dscp');
-    this.#hosts.set(name, this.#net.host(name, underlay));
+    const host = this.#net.host(name, underlay);
+    host.forwarding.setHost(name, undefined);
+    host.forwarding.servicesLoaded();
+    this.#hosts.set(name, host);
   }
 
   #network(words: readonly string[]): void {
@@ -198,7 +210,7 @@ export class Lab {
     });
     const { vni, subnets } = this.#networks.get(network!)!;
     const gateway = subnets.length > 0 ? { peerMac: formatMac(gatewayMac(vni as Vni)) } : {};
-    this.#places.set(place!, { port, mac: mac!, addresses, ...gateway });
+    this.#places.set(place!, { port, vni: vni as Vni, mac: mac!, addresses, ...gateway });
   }
 
   #detach(place: string): void {
@@ -212,6 +224,49 @@ export class Lab {
     const port = this.#at(host!).openOutside({ transit, ...(mtu !== undefined && { mtu: Number(mtu) }) });
     const ends = { mac: formatMac(OUTSIDE_HOST_MAC), peerMac: formatMac(OUTSIDE_MAC) };
     this.#places.set(`${host!}/${OUTSIDE}`, { port, ...ends, addresses: [], peerAddresses: transit });
+  }
+
+  #services(words: readonly string[]): void {
+    const ranges = words.map((word) => {
+      const [ip, length] = word.split('/');
+      return { ip: parseIp(ip!), length: Number(length) };
+    });
+    for (const { forwarding } of this.#hosts.values()) forwarding.setServiceRanges(ranges);
+  }
+
+  #service(words: readonly string[]): void {
+    const [[name], fields] = sorted(words);
+    const id = `default/${name}`;
+    const declared = fields.size === 0 ? undefined : this.#declaredService(id, fields);
+    for (const { forwarding } of this.#hosts.values()) {
+      if (declared) forwarding.setService(declared);
+      else forwarding.removeService(id);
+    }
+  }
+
+  #declaredService(id: string, fields: ReadonlyMap<string, string[]>): Service {
+    const backends = (fields.get('backend') ?? []).flatMap((place) => {
+      const { addresses, vni } = this.#places.get(place)!;
+      return addresses.map((address) =>
+        backend(address, { vni, endpoint: `default/${portOf(place)}`, host: hostOf(place) }),
+      );
+    });
+    const ports = fields.get('port')!.map((text) => {
+      const [, first, last, target, protocol] = /^(\d+)(?:-(\d+))?:(\d+)\/(tcp|udp)$/.exec(text)!;
+      return servicePort(backends.length, {
+        protocol: protocol === 'tcp' ? IP_TCP : IP_UDP,
+        l4Port: Number(first),
+        lastL4Port: Number(last ?? first),
+        targets: backends.map(() => Number(target)),
+      });
+    });
+    const affinity = fields.get('affinity')?.[0];
+    return service({
+      ...{ id, backends, ports, vips: fields.get('vip')![0]!.split(',').map(parseIp) },
+      internalPolicy: fields.get('policy')?.[0] === 'local' ? 'local' : 'cluster',
+      balancing: (fields.get('balancing')?.[0] ?? 'maglev') as Service['balancing'],
+      affinityMs: affinity === undefined ? undefined : Number(affinity),
+    });
   }
 
   #listen([host, ...ports]: readonly string[]): void {

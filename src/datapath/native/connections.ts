@@ -17,6 +17,7 @@ const PROTOCOL = 8;
 const KIND = 9;
 const ORIGINAL = 12;
 const TRANSLATED = 48;
+const PIN = 84;
 
 export class NativeConnections implements ConnectionStore {
   readonly records: ConnectionRecords;
@@ -45,6 +46,10 @@ export class NativeConnections implements ConnectionStore {
     return this.table.find();
   }
 
+  hasAnyIn(place: Place): boolean {
+    return this.table.hasAnyIn(place);
+  }
+
   room(owners: readonly number[], quota: number, unprovenQuota: number): number {
     if (owners.length > this.#owners.length) this.#owners = new Uint32Array(2 * owners.length);
     for (let i = 0; i < owners.length; i++) this.#owners[i] = owners[i]!;
@@ -52,12 +57,13 @@ export class NativeConnections implements ConnectionStore {
   }
 
   open(connection: ConnectionTuples, owner: number, nowMs: number, givenUp: readonly [number, number]): number {
-    const { kind, places, protocol, original, translated } = connection;
+    const { kind, places, protocol, original, translated, pin = 0 } = connection;
     places.forEach((place, n) => this.#view.setUint32(4 * n, place, true));
     this.#asked[PROTOCOL] = protocol;
     this.#asked[KIND] = kindNumber(kind);
     writeTuple(this.#view, ORIGINAL, original);
     writeTuple(this.#view, TRANSLATED, translated);
+    this.#view.setUint32(PIN, pin, true);
     return this.table.open(owner, nowMs, ...givenUp);
   }
 

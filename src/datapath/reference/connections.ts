@@ -34,6 +34,7 @@ const LOOKED_ON = 8;
 const SWEPT = 4096;
 const PREPARED = 4096;
 const PLACES_PER_RECORD = 4;
+const PLACE_COUNTS = 4096;
 
 const WORDS_PER_RECORD = CONNECTION_BYTES / 4;
 /** Offsets in a record, in words. */
@@ -77,6 +78,8 @@ export class ReferenceConnections implements ConnectionStore {
   readonly #name = new Uint8Array(TUPLE_BYTES + 5);
   readonly #nameView = new DataView(this.#name.buffer);
   readonly #free = new Uint32Array(3);
+  /** How many entries of the index have a place; some places share a number. */
+  readonly #inPlace = new Uint32Array(PLACE_COUNTS);
   #size = 0;
   #used = 0;
   #generation = 0;
@@ -109,6 +112,10 @@ export class ReferenceConnections implements ConnectionStore {
     this.#nameView.setUint32(TUPLE_BYTES, place, true);
     this.#name[TUPLE_BYTES + 4] = protocol;
     return this.#probe();
+  }
+
+  hasAnyIn(place: Place): boolean {
+    return this.#inPlace[place % PLACE_COUNTS]! > 0;
   }
 
   /** Looks for `#name`. */
@@ -172,10 +179,16 @@ export class ReferenceConnections implements ConnectionStore {
     while (this.#index[2 * at + 1] !== 0) at = this.#nextPlace(at);
     this.#index[2 * at] = hash;
     this.#index[2 * at + 1] = handle + 1;
+    this.#inPlace[this.#namedPlace() % PLACE_COUNTS]!++;
+  }
+
+  #namedPlace(): number {
+    return this.#nameView.getUint32(TUPLE_BYTES, true);
   }
 
   #erase(handle: number): void {
     this.#writeName(handle);
+    this.#inPlace[this.#namedPlace() % PLACE_COUNTS]!--;
     const places = this.#index.length / 2;
     const distance = (from: number, to: number): number => (to >= from ? to - from : to + places - from);
     let hole = this.#home(this.#hash());

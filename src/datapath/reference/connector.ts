@@ -5,13 +5,15 @@
  */
 import type { Action } from '../../flow/action.ts';
 import type { Place, Tuple } from '../../flow/connection.ts';
-import { isOf, tupleOfKey } from '../../flow/connection-of-key.ts';
+import { isErrorKey, isOf, tupleOfKey } from '../../flow/connection-of-key.ts';
+import { OVER } from '../../flow/connection-state.ts';
 import { ctState, fields } from '../../flow/fields.ts';
 import { covers, readNumber, writeNumber, type FlowKey } from '../../flow/key.ts';
 import type { DropReason } from '../../flow/reason.ts';
 import type { FlowId } from '../../flow/types.ts';
 import { ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST } from '../../wire/icmp.ts';
-import { IP_ICMP, IP_ICMPV6 } from '../../wire/ipv4.ts';
+import { IP_ICMP, IP_ICMPV6, IP_TCP } from '../../wire/ipv4.ts';
+import { beginsTcp, TCP_FLAGS } from '../../wire/l4.ts';
 import type { ReferenceConnections } from './connections.ts';
 import type { CacheEntry, FlowCache } from './flow-cache.ts';
 import { l4Offset, translateAddresses, translateRelated } from './nat.ts';
@@ -51,19 +53,40 @@ export class Connector {
     this.#clock = clock;
   }
 
-  /** The connection of a packet with this key. */
-  find(key: FlowKey): ConnectionFound | undefined {
+  /**
+   * The connection of a packet with this key. If it had a choice of backends and is over, a SYN between the same ends
+   * begins another one, with a choice of its own.
+   */
+  find(key: FlowKey, frame: Frame): ConnectionFound | undefined {
     if (this.#store.size === 0) return undefined;
     const packet = this.#packetOf(key);
-    return packet && this.#ifOf(this.#store.find(packet.place, packet.protocol, packet.tuple), key);
+    const found = packet && this.#ifOf(this.#store.find(packet.place, packet.protocol, packet.tuple), key);
+    return found && !this.#beginsAnew(found, key, frame) ? found : undefined;
   }
 
-  /** The key by which its cached flow is found: with the state of its connection. */
-  keyOf({ slot, reply }: ConnectionFound, key: FlowKey): FlowKey {
-    if (this.#store.records.kind(slot) !== 'translated') return key;
+  #beginsAnew({ slot, reply }: ConnectionFound, key: FlowKey, { bytes }: Frame): boolean {
+    const { records } = this.#store;
+    if (reply || records.protocol(slot) !== IP_TCP || records.pin(slot) === 0) return false;
+    const l4 = l4Offset(bytes, key);
+    return l4 !== 0 && beginsTcp(bytes[l4 + TCP_FLAGS]!) && OVER.has(records.state(slot));
+  }
+
+  /** The key by which its cached flow is found: with what the packet has to do with translated connections. */
+  keyOf(connection: ConnectionFound | undefined, key: FlowKey): FlowKey {
+    const state = this.#stateOf(connection, key);
+    if (state === ctState.none) return key;
     const current = key.slice();
-    writeNumber(current, fields.ct_state, reply ? ctState.reply : ctState.original);
+    writeNumber(current, fields.ct_state, state);
     return current;
+  }
+
+  #stateOf(connection: ConnectionFound | undefined, key: FlowKey): number {
+    if (connection) {
+      if (this.#store.records.kind(connection.slot) !== 'translated') return ctState.none;
+      return connection.reply ? ctState.reply : ctState.original;
+    }
+    const place = isErrorKey(key) ? this.#placeOf(key) : undefined;
+    return place !== undefined && this.#store.hasAnyIn(place) ? ctState.error : ctState.none;
   }
 
   /** The flow of the connection's direction, if it covers the key. */
@@ -107,7 +130,8 @@ export class Connector {
   ): Frame | DropReason {
     const { records } = this.#store;
     if (action.op === 'related') return translateRelated(action, records, frame, key);
-    let found = action.op === 'nat' && action.generation !== 0 ? this.#named(action, key) : (known ?? this.find(key));
+    let found =
+      action.op === 'nat' && action.generation !== 0 ? this.#named(action, key) : (known ?? this.find(key, frame));
     if (!found && action.op === 'track') {
       const opened = this.open(action, key);
       if (typeof opened === 'string') return opened;

@@ -27,11 +27,11 @@
  */
 import type { Action } from '../../flow/action.ts';
 import { OUTSIDE, type Place } from '../../flow/connection.ts';
+import { isErrorKey } from '../../flow/connection-of-key.ts';
 import { FRAG_NONE, fields } from '../../flow/fields.ts';
 import { readNumber, type FlowKey } from '../../flow/key.ts';
 import type { Offload } from '../../flow/offload.ts';
 import type { FlowId, PortNo } from '../../flow/types.ts';
-import { isIcmpError } from '../../wire/icmp-error.ts';
 import { plainBytes } from '../../wire/bytes.ts';
 import { WeftError } from '../../error.ts';
 import {
@@ -314,13 +314,13 @@ class Reference implements ReferenceDatapath {
   // 6. Parked, 7. connection, flow cache
 
   #decide(port: PortNo, key: FlowKey, frame: Frame): void {
-    if (this.#pending.has(key) && !isError(key)) {
+    if (this.#pending.has(key) && !isErrorKey(key)) {
       const refused = this.#pending.park(key, frame);
       if (refused) this.#tally.dropped(port, refused);
       return;
     }
-    let connection = this.#connector.find(key);
-    const current = connection ? this.#connector.keyOf(connection, key) : key;
+    let connection = this.#connector.find(key, frame);
+    const current = this.#connector.keyOf(connection, key);
     const flow = (connection && this.#connector.flowOf(connection, current)) ?? this.#cache.lookup(current);
     if (flow) {
       flow.packets++;
@@ -370,7 +370,7 @@ class Reference implements ReferenceDatapath {
     if (!released) return;
     const { port, parked, decided } = released;
     for (const { key, frame } of parked.slice(0, decided)) {
-      this.#deliver(actions, frame, key, port, this.#connector.find(key));
+      this.#deliver(actions, frame, key, port, this.#connector.find(key, frame));
     }
     for (const { key, frame } of parked.slice(decided)) this.#decide(port, key, frame);
   }
@@ -466,9 +466,4 @@ class Reference implements ReferenceDatapath {
       refused: this.#cache.refused,
     };
   }
-}
-
-/** The quoted packet decides about an ICMP error, so it is never handled together with others of its key. */
-function isError(key: FlowKey): boolean {
-  return isIcmpError(readNumber(key, fields.ip_proto), readNumber(key, fields.l4_src));
 }

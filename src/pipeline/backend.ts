@@ -1,0 +1,71 @@
+/**
+ * Backend: the way of a packet to the backend of a service, and of what comes back to its client.
+ *
+ * 1. It is routed as if it had been sent to the backend itself: from the client's network, by its gateway here.
+ * 2. A new connection is opened when the next hop is known, because that decides where replies come in: from a port of
+ *    this host, in the network of the backend. The host of any other backend routes them, so they come in the network of
+ *    the client.
+ * 3. If the backend has moved since, replies come in at the other place, where nobody knows the connection. So it ends.
+ */
+import type { Vni } from '../flow/types.ts';
+import type { FlowView } from '../flow/view.ts';
+import type { Found, ServiceOpening } from '../table/connections.ts';
+import { natOf, open, placeOf, toEndpoint, useConnection, wayOf } from './conversation.ts';
+import { follow } from './follow.ts';
+import { refuse, refuseWrongHeader, reject, routeTo } from './routed.ts';
+import {
+  locate,
+  next,
+  type Balanced,
+  type Routed,
+  type ServiceLeg,
+  type StageResult,
+  type Subject,
+  type Tables,
+} from './stage.ts';
+import { text } from './text.ts';
+
+type Leg<Kind extends ServiceLeg['kind']> = Extract<ServiceLeg, { readonly kind: Kind }>;
+
+/** What a backend sends goes to the client. */
+export function toClient(view: FlowView, known: Balanced, { subject, found }: Leg<'to_client'>): StageResult<Routed> {
+  return refuseWrongHeader(view) ?? toEndpoint(view, known, placeOf(known.origin), subject, found);
+}
+
+export function toBackend(view: FlowView, known: Balanced, leg: Leg<'to_backend' | 'to_chosen'>): StageResult<Routed> {
+  const origin = leg.from;
+  const wrong = refuseWrongHeader(view);
+  if (wrong) return wrong;
+  if (view.number('ip_ttl') <= 1) return refuse(view, origin, 'ttl_exceeded', text`TTL 1 ends here`, 'time_exceeded');
+  const address = leg.kind === 'to_chosen' ? leg.choice.backend.address : leg.address;
+  const route = routeTo(view, origin.network, address);
+  if (!route) return refuse(view, origin, 'no_route', text`no route to ${address}`, 'net_unreachable');
+  const sent = follow(view, known, origin, route, address);
+  if (sent.kind !== 'next' || sent.known.way.kind === 'link') return sent;
+
+  const { tables } = known;
+  const { vni } = origin.network;
+  const replies = repliesIn(view, tables, sent.known, vni);
+  const translated = (subject: Subject, found: Found): StageResult<Routed> => {
+    const nat = natOf(vni, subject, found);
+    return next(text`${sent.because}: ${nat.name}, ${wayOf(subject)}`, { ...sent.known, nat }, sent.effects);
+  };
+  if (leg.kind === 'to_backend') {
+    const { subject, found } = leg;
+    if (tables.connections.tuples(found.slot).places[1] === replies) return translated(subject, found);
+    return reject(view, origin, 'connection_gone', text`its backend has moved, so that its replies come in elsewhere`);
+  }
+  const { subject, choice } = leg;
+  const opening: ServiceOpening = { vni, protocol: subject.protocol, original: subject.tuple, choice, replies };
+  return open(view, known, opening, sent.because, () =>
+    translated(subject, useConnection(view, tables, vni, subject)!),
+  );
+}
+
+/** Where the replies of a backend come in that packets are sent to in this way. */
+function repliesIn(view: FlowView, tables: Tables, { way }: Routed, client: Vni): Vni {
+  if (way.kind === 'link') return client;
+  const { vni } = way.network;
+  if (vni === client || !way.macs) return client;
+  return locate(view, tables, vni, way.macs.destination)?.where.kind === 'vtep' ? client : vni;
+}
