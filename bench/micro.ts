@@ -8,8 +8,8 @@
  *
  * They use the package `benchmark`: the mean of many samples with its relative margin of error.
  * Then follow the slow path on the native datapath (`slow-path.ts`): the CPU time of new flows, as the
- * median of some runs; connections, beside the budget that they have (`connections.ts`); and the cost of
- * maintaining many cached flows. Compare figures of the same run only.
+ * median of some runs; connections, beside the budget that they have (`connections.ts`); services
+ * (`services.ts`); and the cost of maintaining many cached flows. Compare figures of the same run only.
  */
 import Benchmark from 'benchmark';
 import Table from 'cli-table3';
@@ -21,6 +21,7 @@ import { decide } from '../src/pipeline/decide.ts';
 import { createSimulation } from '../src/simulation.ts';
 import { keysOf, tables, udpFrames } from './fixtures.ts';
 import { connectionRows, nativeFigures } from './connections.ts';
+import { serviceFigures } from './services.ts';
 import { decideAtCap, decideFlows, openConnections, revalidate, trackFlows, type Decided } from './slow-path.ts';
 
 interface Row {
@@ -131,6 +132,25 @@ print(
 );
 process.stderr.write('connections\n');
 print(['connections', 'measured', 'budget'], connectionRows(nativeFigures(), tracked, outside));
+process.stderr.write('services\n');
+const services = serviceFigures();
+const microseconds = (number: number): string => `${number.toFixed(2)} µs`;
+print(
+  ['services', 'measured', 'budget'],
+  [
+    ['30,000 with 3 backends each, put into the tables', `${services.loadedMs.toFixed(0)} ms`, '5,000 ms'],
+    ['memory for all of them', `${services.loadedMib.toFixed(0)} MiB`, '256 MiB'],
+    ['memory once clients have asked for all of them', `${services.usedMib.toFixed(0)} MiB`, '256 MiB'],
+    ['the first client of a service', microseconds(services.firstUseMicroseconds), ''],
+    ['a choice among 10 services', microseconds(services.fewMicroseconds), ''],
+    [
+      'among 30,000, of which the same 10 are asked for',
+      microseconds(services.manyMicroseconds),
+      `${microseconds(1.1 * services.fewMicroseconds)} (1.1 times)`,
+    ],
+    ['among 30,000, all in turn', microseconds(services.allMicroseconds), ''],
+  ],
+);
 print(
   ['cached flows (native)', 'flows', 'done after ms', 'longest stall ms'],
   (await revalidate(100_000, 1_000)).map(({ what, flows, convergedMs, longestStallMs }) => [

@@ -78,16 +78,25 @@ export function pick(scope: Scope, tuple: ProtocolTuple, method: BalancingMethod
 /** The table of a scope, which is built when it is needed for the first time, from the one before if there is one. */
 export function tableOf(scope: Scope): MaglevTable {
   const { selection } = scope;
-  if (!scope.table || scope.tableOf !== selection) {
+  if (scope.tableOf === selection) return scope.table!;
+  if (!scope.tableOf || !hasSameShares(scope.tableOf, selection)) {
     const backends = selection.candidates.map(({ backend, target, weight, pinned }) => ({
       id: pinned.pin,
       hash: backendHash(backend, target),
       weight,
     }));
     scope.table = MaglevTable.of(backends, scope.table);
-    scope.tableOf = selection;
   }
-  return scope.table;
+  scope.tableOf = selection;
+  return scope.table!;
+}
+
+/** True if a table that was made of one is right for the other. */
+function hasSameShares({ candidates }: BackendSelection, { candidates: others }: BackendSelection): boolean {
+  return (
+    candidates.length === others.length &&
+    candidates.every(({ pinned, weight }, at) => pinned === others[at]!.pinned && weight === others[at]!.weight)
+  );
 }
 
 function inTable(scope: Scope, hash: number): Candidate {

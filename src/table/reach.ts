@@ -10,23 +10,19 @@ import type { Vni } from '../flow/types.ts';
 import type { Backend } from './service.ts';
 import { networkNameObject, networkObject, type Topology } from './topology.ts';
 
-export interface Reach {
+export interface BackendReach {
   /** The objects that the answers so far depend on. */
   readonly consulted: ReadonlySet<string>;
   has(backend: Backend): boolean;
-  /** True if all answers would be the same now. */
-  isTrue(): boolean;
 }
 
-export function reachFrom(topology: Topology, from: Vni | typeof OUTSIDE): Reach {
+export function reachFrom(topology: Topology, from: Vni | typeof OUTSIDE): BackendReach {
   return from === OUTSIDE ? fromOutside(topology) : fromNetwork(topology, from);
 }
 
-function fromNetwork(topology: Topology, vni: Vni): Reach {
+function fromNetwork(topology: Topology, vni: Vni): BackendReach {
   const routes = topology.network(vni)?.routes;
   const consulted = new Set([networkObject(vni)]);
-  /** Which network each name meant. */
-  const named = new Map<string, Vni | undefined>();
   return {
     consulted,
     has: ({ vni: of, address }) => {
@@ -35,28 +31,19 @@ function fromNetwork(topology: Topology, vni: Vni): Reach {
       consulted.add(object);
       if (of === undefined || route?.kind !== 'network') return of === undefined && route?.kind === 'outside';
       consulted.add(networkNameObject(route.network));
-      const to = topology.networkNamed(route.network)?.vni;
-      named.set(route.network, to);
-      return to === of;
+      return topology.networkNamed(route.network)?.vni === of;
     },
-    isTrue: () =>
-      topology.network(vni)?.routes === routes &&
-      [...named].every(([name, to]) => topology.networkNamed(name)?.vni === to),
   };
 }
 
-function fromOutside(topology: Topology): Reach {
+function fromOutside(topology: Topology): BackendReach {
   const consulted = new Set<string>();
-  const open = new Map<Vni, boolean>();
-  const hasOutside = (vni: Vni): boolean => topology.network(vni)?.outside ?? false;
   return {
     consulted,
     has: ({ vni }) => {
       if (vni === undefined) return false;
       consulted.add(networkObject(vni));
-      open.set(vni, hasOutside(vni));
-      return hasOutside(vni);
+      return topology.network(vni)?.outside ?? false;
     },
-    isTrue: () => [...open].every(([vni, was]) => hasOutside(vni) === was),
   };
 }

@@ -4,9 +4,10 @@ import { Recent } from './recent.ts';
 
 /** All Maglev tables together, and everything else of their scopes. */
 export const SCOPES_BYTES = 64 * 1024 * 1024;
-/** About what a scope takes without its table, and each backend that it names. */
-const SCOPE_BYTES = 1000;
+/** About what a scope takes, and each backend that it names, and a table besides its slots. */
+const SCOPE_BYTES = 400;
 const BACKEND_BYTES = 100;
+const TABLE_BYTES = 300;
 
 export class Scopes<S extends Scope> {
   readonly #limitBytes: number;
@@ -43,5 +44,5 @@ export class Scopes<S extends Scope> {
 
 function sizeOf({ selection, table }: Scope): number {
   const backends = selection.candidates.length + selection.excluded.length;
-  return SCOPE_BYTES + BACKEND_BYTES * backends + (table?.lengthBytes ?? 0);
+  return SCOPE_BYTES + BACKEND_BYTES * backends + (table ? TABLE_BYTES + table.lengthBytes : 0);
 }

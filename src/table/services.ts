@@ -28,7 +28,7 @@ import { candidatesOf, type BackendIndex } from './candidates.ts';
 import type { Changes } from './changes.ts';
 import { Health, type Fault, type FaultKind } from './health.ts';
 import { KeptChoices, type KeptChoice } from './kept-choices.ts';
-import { reachFrom, type Reach } from './reach.ts';
+import { reachFrom } from './reach.ts';
 import { sameService } from './same-service.ts';
 import { Scopes } from './scopes.ts';
 import type { Backend, Service, ServicePort } from './service.ts';
@@ -84,10 +84,10 @@ interface Known {
 }
 
 interface PortScope extends Scope {
+  readonly id: string;
+  /** What it was made of: the version of the port, and of the networks. */
   readonly version: number;
-  readonly reach: Reach;
-  /** Up to which version of the networks `reach` is known to be true. */
-  networksVersion: number;
+  readonly networksVersion: number;
 }
 
 export class Services {
@@ -276,6 +276,7 @@ export class Services {
     const candidate = last ?? pick(scope, tuple, isByClient ? 'source-hash' : service.balancing);
     const { backend, target, pinned } = candidate;
     const by = last ? 'affinity' : service.balancing;
+    this.#scopes.use(scope.id, scope);
     return { kind: 'backend', backend, l4Port: target + offset, pin: pinned.pin, by, selection };
   }
 
@@ -419,21 +420,19 @@ export class Services {
   #scopeOf(balanced: BalancedPort, from: ClientOrigin, isV4: boolean): PortScope {
     const id = scopeId(balanced, from, isV4);
     const before = this.#scopes.get(id);
-    const scope = before && this.#holds(before, balanced) ? before : this.#renewed(balanced, from, isV4, before);
+    const holds = before?.version === balanced.version && before.networksVersion === this.#topology.networksVersion;
+    if (holds) return before;
+    const scope = { id, ...this.#renewed(balanced, from, isV4, before) };
     this.#scopes.use(id, scope);
     return scope;
   }
 
-  #holds(scope: PortScope, { version }: BalancedPort): boolean {
-    if (scope.version !== version) return false;
-    const { networksVersion } = this.#topology;
-    if (scope.networksVersion === networksVersion) return true;
-    if (!scope.reach.isTrue()) return false;
-    scope.networksVersion = networksVersion;
-    return true;
-  }
-
-  #renewed(balanced: BalancedPort, from: ClientOrigin, isV4: boolean, before: PortScope | undefined): PortScope {
+  #renewed(
+    balanced: BalancedPort,
+    from: ClientOrigin,
+    isV4: boolean,
+    before: PortScope | undefined,
+  ): Omit<PortScope, 'id'> {
     const { service, port, version } = balanced;
     const reach = reachFrom(this.#topology, from);
     const policy = from === OUTSIDE ? service.externalPolicy : service.internalPolicy;
@@ -457,10 +456,9 @@ export class Services {
     return {
       selection: { service, port, candidates, excluded, refusal, consulted },
       table: before?.table,
-      tableOf: undefined,
+      tableOf: before?.tableOf,
       position: before?.position ?? 0,
       version,
-      reach,
       networksVersion: this.#topology.networksVersion,
     };
   }
