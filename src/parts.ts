@@ -47,6 +47,9 @@ import { Observer } from './observe/observer.ts';
 import { trace } from './observe/tracer.ts';
 import { InternalKeeper } from './internal/keeper.ts';
 import type { ServerSpec } from './internal/server.ts';
+import { dnsServer } from './discovery/dns.ts';
+import { ZoneFeed } from './discovery/feed.ts';
+import { ResolvConfs } from './discovery/resolv-conf.ts';
 import type { EventLoopDelay } from './metrics/event-loop.ts';
 import { Metrics } from './metrics/metrics.ts';
 import { MetricsServer } from './metrics/server.ts';
@@ -64,7 +67,7 @@ export interface SwitchOptions extends DaemonConfig {
   readonly connectionsFile?: string;
   /** What other processes of weft have left open for this one, and are to get from it. */
   readonly descriptors?: Descriptors;
-  /** Servers of weft itself, which containers reach at the addresses of their gateways. */
+  /** Servers of weft itself, which containers reach at the addresses of their gateways; by default, that of DNS. */
   readonly servers?: readonly ServerSpec[];
 }
 
@@ -198,7 +201,17 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
       })
     : undefined;
   const serving = serviceParts({
-    tables: forwarding,
+    tables: {
+      setService: (service) => {
+        forwarding.setService(service);
+        names.setService(service);
+      },
+      removeService: (service) => {
+        forwarding.removeService(service);
+        names.removeService(service);
+      },
+      setHost: (name, zone) => forwarding.setHost(name, zone),
+    },
     serviceCidrs: options.serviceCidrs,
     networks: () => networks,
     hosts: () => hosts,
@@ -265,6 +278,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     hasStaticPeers,
     endpointsOf: (network) => endpoints.in(network),
     countOf: (network) => endpoints.countIn(network),
+    onNamed: (name) => names.networkChanged(name),
     onChanged: ({ name }, { mtu }) => endpoints.followNetwork(name, mtu),
     onRemoved: (name, why) => endpoints.suspend(endpoints.in(name), why),
   });
@@ -283,10 +297,19 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     bootId: readBootId(),
     hasStaticPeers,
     nodePortOwner: serving.nodePortOwner,
-    onEndpointChange: (before, after) => serving.enforcement.endpointChanged(before, after),
+    onEndpointChange: (before, after) => {
+      const { name } = (after ?? before)!;
+      serving.enforcement.endpointChanged(before, after);
+      names.endpointChanged(name);
+      resolvConfs.endpointChanged(name);
+    },
     onNamespaceGone: foundations.onNamespaceGone,
     warn,
   });
+
+  const { later } = foundations;
+  const names: ZoneFeed = new ZoneFeed({ networks, endpoints }, later);
+  const resolvConfs = new ResolvConfs({ networks, endpoints, later, warn });
 
   const probeKey = isShared
     ? new ProbeKey({ store, mustWait: () => feed.report()?.refused, random: foundations.randomKey })
@@ -332,7 +355,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   const internal = new InternalKeeper({
     forwarding,
     portNo: INTERNAL_PORT,
-    servers: options.servers ?? [],
+    servers: options.servers ?? [dnsServer(names)],
     onLost: (why) => foundations.onPortLost(INTERNAL_PORT, why),
     onFailure: (why) => logger.error({ why }, 'weft’s own sockets are not as they should be'),
   });
@@ -440,6 +463,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
         outside: outside.isWanted ? () => cluster.serial.run(() => outside.inspect()) : undefined,
         published: endpoints.published(),
         clashes: clashes(),
+        internal: internal.report(),
         ownAddresses,
         endpoints: () =>
           cluster.serial.run(async () => ({ local: endpoints.local, problems: await endpoints.inspect() })),

@@ -30,8 +30,8 @@ const mayImport: Readonly<Record<string, string>> = {
   http: 'node',
   metrics: 'http model flow turns package node prom-client',
   handover: 'addon flow package node',
-  discovery: 'internal table wire flow node dns-packet',
   health: 'node',
+  discovery: 'cluster internal addon package table wire flow node dns-packet',
   internal: 'forwarding addon link model table flow package node',
   paths: 'addon flow node raw-socket',
   observe: 'pipeline table flow wire control addon datapath model forwarding cluster link outside paths turns node',
@@ -178,7 +178,7 @@ only('the addon is loaded', /\.node['"`]|dlopen|node-gyp/, /^addon\/addon\.ts$/)
 only(
   'clocks, timers and randomness are called',
   /\b(?:Date\.now|Math\.random|randomBytes|performance\.now|hrtime(?:\.bigint)?|setTimeout|setInterval)\(|\bnew Date\(\)|timers\/promises/,
-  /^(?:switch\.ts$|cli\/)/,
+  /^(?:switch\.ts$|cli\/|(?:internal|discovery)\/worker\.ts$)/,
 );
 
 function lineCount(path: string): number {

@@ -47,6 +47,8 @@ export interface NetworksEnvironment {
   /** Unsorted; there may be very many. */
   readonly endpointsOf: (network: string) => Iterable<Endpoint>;
   readonly countOf: (network: string) => number;
+  /** Called with the name of each network that comes, changes or goes. */
+  readonly onNamed?: (name: string) => void;
   /** Called when a network that existed has changed. */
   readonly onChanged: (network: Network, before: Network) => Promise<void>;
   /** A network is about to go. Nobody has to have asked whether endpoints are in it. */
@@ -170,6 +172,7 @@ export class Networks implements Reconciler {
       this.#sorted = undefined;
       this.#networks.set(name, network);
       this.#route(network);
+      this.#environment.onNamed?.(name);
       if (before) await this.#environment.onChanged(network, before);
     }
   }
@@ -182,6 +185,7 @@ export class Networks implements Reconciler {
       this.#sorted = undefined;
       this.#networks.delete(name);
       if (!network) continue;
+      this.#environment.onNamed?.(name);
       this.#claims.remove(network);
       this.#environment.blocks?.forget(name);
       this.#environment.forwarding.removeNetwork(network.vni as Vni);

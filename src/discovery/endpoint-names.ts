@@ -1,7 +1,7 @@
 /** The names of endpoints: by network, namespace and name, and by their addresses. */
 import { bytesId } from '../flow/key.ts';
 import type { ZoneEndpoint } from './records.ts';
-import { addressRecords, NO_NAME, NOTHING, type NameFound, type Reach } from './resource-record.ts';
+import { addressRecords, NO_NAME, NOTHING, type NameFound, type Reachable } from './resource-record.ts';
 
 export class EndpointNames {
   readonly #byId = new Map<string, ZoneEndpoint>();
@@ -27,7 +27,7 @@ export class EndpointNames {
    * @param name the whole name @param labels what is before the network @param namespace the client's
    * @returns what is at `NAME.NETWORK.weft` and `NAME.NAMESPACE.NETWORK.weft`
    */
-  find(name: string, network: string, labels: readonly string[], namespace: string, reach: Reach): NameFound {
+  find(name: string, network: string, labels: readonly string[], namespace: string, reach: Reachable): NameFound {
     if (labels.length === 0) return NOTHING;
     const last = labels.at(-1)!;
     const reached = (endpoint: ZoneEndpoint | undefined): Uint8Array[] =>

@@ -42,7 +42,7 @@ export const PLAIN_BYTES = 512;
 export const DATAGRAM_BYTES = 1232;
 export const MOST_BYTES = 65_535;
 /** A question with every option that is in use is much smaller. */
-const MOST_QUESTION_BYTES = 2048;
+export const MOST_QUESTION_BYTES = 2048;
 /** Its OPT, and a signature that weft does not look at. */
 const MOST_ADDITIONALS = 2;
 const OPT_BYTES = 11;
@@ -188,7 +188,7 @@ export function writeResponse(question: Question, response: Response, limitBytes
     (code & 0xf);
   const counts = [question.id, flags, 1, answers, authorities, additionals + (question.edns ? 1 : 0)];
   for (const [i, count] of counts.entries()) space.writeUInt16BE(count, 2 * i);
-  if (question.edns) writer.at = writeOpt(writer.at, code, question.edns);
+  if (question.edns) writer.at += optOf(code, question.edns).copy(space, writer.at);
   return Uint8Array.prototype.slice.call(space, 0, writer.at);
 }
 
@@ -252,13 +252,31 @@ function note({ names }: Writer, name: string, at: number): void {
   if (at < 0x4000 && !names.has(name)) names.set(name, at);
 }
 
-function writeOpt(at: number, code: number, { isDnssec }: Edns): number {
-  space.writeUInt8(0, at);
-  space.writeUInt16BE(OPT, at + 1);
-  space.writeUInt16BE(DATAGRAM_BYTES, at + 3);
-  space.writeUInt8(code >>> 4, at + 5);
-  space.writeUInt8(0, at + 6);
-  space.writeUInt16BE(isDnssec ? FLAG_DO : 0, at + 7);
-  space.writeUInt16BE(0, at + 9);
-  return at + OPT_BYTES;
+/** The OPT of an answer. */
+export function optOf(code: number, { isDnssec }: Edns, sizeBytes = DATAGRAM_BYTES): Buffer {
+  const record = Buffer.alloc(OPT_BYTES);
+  record.writeUInt16BE(OPT, 1);
+  record.writeUInt16BE(sizeBytes, 3);
+  record.writeUInt8(code >>> 4, 5);
+  record.writeUInt16BE(isDnssec ? FLAG_DO : 0, 7);
+  return record;
+}
+
+/** The question for another name, of the same type. */
+export function writeQuestion(question: Question, name: string): Question {
+  const bytes = Buffer.concat([Buffer.alloc(nameCodec.encodingLength(name)), question.bytes.subarray(-4)]);
+  nameCodec.encode(name, bytes, 0);
+  return { ...question, name, bytes };
+}
+
+/** A question to another name server, with the sizes and flags of the client who asks. */
+export function writeForeignQuestion(
+  id: number,
+  { question, flags, edns }: { readonly question: Uint8Array; readonly flags: number; readonly edns: Edns | undefined },
+): Buffer {
+  const header = Buffer.alloc(HEADER_BYTES);
+  const counts = [id, FLAG.RD | (flags & FLAG.CD), 1, 0, 0, edns ? 1 : 0];
+  for (const [i, count] of counts.entries()) header.writeUInt16BE(count, 2 * i);
+  const opt = edns ? [optOf(0, edns, Math.min(edns.sizeBytes, DATAGRAM_BYTES))] : [];
+  return Buffer.concat([header, question, ...opt]);
 }

@@ -20,7 +20,7 @@ export const NO_NAME = 'none';
 export const NOTHING: NameFound = { records: [] };
 
 /** Tells whether the client reaches an address in a network, given by its VNI or name; undefined: in none. */
-export type Reach = (ip: Uint8Array, of: Vni | string | undefined) => boolean;
+export type Reachable = (ip: Uint8Array, of: Vni | string | undefined) => boolean;
 
 /** @param addresses of 16 bytes */
 export function addressRecords(name: string, addresses: readonly Uint8Array[]): ResourceRecord[] {

@@ -15,7 +15,7 @@ import {
   NO_NAME,
   NOTHING,
   type NameFound,
-  type Reach,
+  type Reachable,
   type ResourceRecord,
 } from './resource-record.ts';
 
@@ -42,7 +42,7 @@ export class ServiceNames {
   }
 
   /** @param name the whole name @param labels what is before `svc` */
-  find(name: string, labels: readonly string[], reach: Reach): NameFound {
+  find(name: string, labels: readonly string[], reach: Reachable): NameFound {
     const namespace = labels.at(-1);
     if (namespace === undefined) return NOTHING;
     if (labels.length === 1) return this.#namespaces.has(namespace) ? NOTHING : NO_NAME;
@@ -81,7 +81,7 @@ interface Seen extends ZoneService {
   readonly reached: readonly { readonly backend: ZoneBackend; readonly at: number }[];
 }
 
-function seenFrom(service: ZoneService, reach: Reach): Seen {
+function seenFrom(service: ZoneService, reach: Reachable): Seen {
   const reached = service.backends.flatMap((backend, at) =>
     reach(backend.address, backend.vni) ? [{ backend, at }] : [],
   );

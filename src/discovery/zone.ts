@@ -25,7 +25,7 @@ import {
   NOTHING,
   NO_NAME,
   type NameFound,
-  type Reach,
+  type Reachable,
   type ResourceRecord,
 } from './resource-record.ts';
 import { isPrivate, isWithin, reverseName } from './reverse.ts';
@@ -186,7 +186,7 @@ export class Zone {
     return asked.isWhole ? NO_NAME : NOTHING;
   }
 
-  #reachFrom(client: ZoneClient): Reach {
+  #reachFrom(client: ZoneClient): Reachable {
     const own = this.#networks.get(client.network);
     return (ip, of) => {
       if (!own) return false;

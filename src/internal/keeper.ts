@@ -21,7 +21,7 @@ import {
   INTERNAL_MTU,
   type InternalNamespace,
 } from './namespace.ts';
-import type { ServerSpec } from './server.ts';
+import type { ServerPort, ServerSpec } from './server.ts';
 import { SocketThread } from './thread.ts';
 
 export interface InternalKeeperOptions {
@@ -51,7 +51,7 @@ export class InternalKeeper {
     const { servers } = this.#options;
     if (servers.length === 0) return null;
     const why = this.#failure;
-    const listening = servers.map(({ protocol, l4Port }) => `${protocol.toLowerCase()}/${l4Port}`);
+    const listening = this.#ports().map(({ protocol, l4Port }) => `${protocol.toLowerCase()}/${l4Port}`);
     return { open: this.#isOpen, listening, ...(why !== undefined && { why }) };
   }
 
@@ -80,6 +80,10 @@ export class InternalKeeper {
     this.#thread = undefined;
     if (this.#namespace) closeNamespace(this.#namespace);
     this.#namespace = undefined;
+  }
+
+  #ports(): ServerPort[] {
+    return this.#options.servers.flatMap(({ listening }) => listening);
   }
 
   #fail(why: string): void {
@@ -116,7 +120,7 @@ export class InternalKeeper {
       onLost,
     });
     await this.#thread.listening();
-    const listening = servers.map(({ protocol, l4Port }) => ({ protocol: protocolNumber(protocol), l4Port }));
+    const listening = this.#ports().map(({ protocol, l4Port }) => ({ protocol: protocolNumber(protocol), l4Port }));
     forwarding.setInternal({ ...link, listening });
     this.#isOpen = true;
   }

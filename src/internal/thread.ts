@@ -5,6 +5,7 @@ import { WeftError } from '../error.ts';
 import { packageRoot } from '../package.ts';
 import type { Clients } from '../table/clients.ts';
 import type { FromThread, ThreadStart, ToThread } from './messages.ts';
+import type { ServerSpec } from './server.ts';
 
 /** The code of the thread: a bundle of its own, or the source where TypeScript is loaded as it is. */
 const CODE = import.meta.url.endsWith('.ts')
@@ -14,7 +15,8 @@ const CODE = import.meta.url.endsWith('.ts')
 /** Of the heap of the thread, in MiB. */
 const HEAP_LIMITS = { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 16 };
 
-export interface SocketThreadOptions extends Omit<ThreadStart, 'clients'> {
+export interface SocketThreadOptions extends Omit<ThreadStart, 'clients' | 'servers'> {
+  readonly servers: readonly ServerSpec[];
   readonly clients: Clients;
   /** An answerer has thrown. */
   readonly onFailed: (text: string) => void;
@@ -27,21 +29,25 @@ export class SocketThread {
   readonly #unwatch: () => void;
   readonly #onLost: (why: string) => void;
   readonly #onFailed: (text: string) => void;
+  readonly #servers: readonly ServerSpec[];
+  /** Servers that have not yet said that they know what they were told last. */
+  readonly #learning = new Set<number>();
   #isClosed = false;
 
-  constructor({ clients, onLost, onFailed, ...start }: SocketThreadOptions) {
+  constructor({ clients, servers, onLost, onFailed, ...start }: SocketThreadOptions) {
+    this.#servers = servers;
     this.#onLost = onLost;
     this.#onFailed = onFailed;
-    const workerData: ThreadStart = { ...start, clients: clients.all() };
+    const codes = servers.map(({ listening, module }) => ({ listening, module }));
+    const workerData: ThreadStart = { ...start, servers: codes, clients: clients.all() };
     this.#worker = new Worker(CODE, { workerData, resourceLimits: HEAP_LIMITS });
-    const tell = (message: ToThread): void => this.#worker.postMessage(message);
     this.#unwatch = clients.watch({
-      added: (client) => tell({ kind: 'added', client }),
-      removed: (id) => tell({ kind: 'removed', id }),
+      added: (client) => this.#tell({ kind: 'added', client }),
+      removed: (id) => this.#tell({ kind: 'removed', id }),
     });
   }
 
-  /** Returns when all sockets are open. @throws WeftError if they cannot be opened; the thread is to be closed then */
+  /** Returns when all sockets are open, and their servers know everything. @throws WeftError if they cannot be opened; the thread is to be closed then */
   listening(): Promise<void> {
     return new Promise((resolve, reject) => {
       let isListening = false;
@@ -52,12 +58,38 @@ export class SocketThread {
       };
       this.#worker.on('message', (message: FromThread) => {
         if (message.kind === 'failed') return this.#onFailed(message.text);
+        if (message.kind === 'listening') this.#teach();
+        else this.#knows(message.server);
+        if (this.#learning.size > 0) return;
         isListening = true;
         resolve();
       });
       this.#worker.on('error', (error) => lost(error.message));
       this.#worker.on('exit', (code) => lost(`their thread has ended with code ${code}`));
     });
+  }
+
+  /** Begins to tell the servers what they have to know. */
+  #teach(): void {
+    for (const [at, { feed }] of this.#servers.entries()) {
+      feed?.restart(() => {
+        if (!this.#learning.has(at)) this.#knows(at);
+      });
+      if (feed) this.#knows(at);
+    }
+  }
+
+  /** Tells a server the next piece, if there is one. */
+  #knows(server: number): void {
+    this.#learning.delete(server);
+    const piece = this.#isClosed ? [] : this.#servers[server]!.feed!.take();
+    if (piece.length === 0) return;
+    this.#learning.add(server);
+    this.#tell({ kind: 'told', server, piece });
+  }
+
+  #tell(message: ToThread): void {
+    this.#worker.postMessage(message);
   }
 
   async close(): Promise<void> {

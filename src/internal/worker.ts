@@ -1,14 +1,18 @@
 /**
  * The thread of weft's own sockets.
  *
- *   1. it enters the namespace for good, and gives up its capabilities: it reads what containers send
- *   2. it loads the modules that answer, and opens their sockets
- *   3. for each datagram and connection, it finds out which client has sent it, and passes it on
+ *   1. it loads the modules that answer, and opens them, while it is in the namespace of the host
+ *   2. it enters the namespace for good, and gives up its capabilities: it reads what containers send
+ *   3. it opens the sockets
+ *   4. for each datagram and connection, it finds out which client has sent it, and passes it on
  *
  * The address that a socket sees stands for a client (`table/clients.ts`). The switch tells this thread of
  * each client before any packet of it can arrive, so nobody is asked when one does: at most, the message
  * is still waiting, and is read then. What comes from a client that has gone is dropped.
+ *
+ * As a thread of its own, it has clocks, timers and random numbers of its own, and passes them to what it opens.
  */
+import { randomInt } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { createServer, isIPv6 } from 'node:net';
@@ -18,7 +22,7 @@ import { parseIp } from '../flow/types.ts';
 import { clientOfAddress, type SocketClient } from '../table/clients.ts';
 import { Shares, type ShareLimits } from './shares.ts';
 import type { FromThread, ThreadStart, ToThread } from './messages.ts';
-import type { Answerer, ServerSpec } from './server.ts';
+import type { Answerer, OpenServer, ServerPort, ServerSurroundings } from './server.ts';
 
 /** How many connections to all servers may be open. */
 const LIMITS: ShareLimits = { ofAll: 1024, ofClient: 64 };
@@ -28,15 +32,30 @@ const { descriptor, addresses, servers, clients } = workerData as ThreadStart;
 const known = new Map(clients.map((client) => [client.id, client]));
 const shares = new Shares(LIMITS);
 
+const surroundings: ServerSurroundings = {
+  clock: () => performance.now(),
+  after: (delayMs, work) => {
+    const timeout = setTimeout(work, delayMs);
+    return () => clearTimeout(timeout);
+  },
+  randomBelow: (limit) => randomInt(limit),
+  onFailed: failed,
+};
+const opened: Answerer[] = [];
+for (const { module } of servers) {
+  const { default: open } = (await import(module)) as { default: OpenServer };
+  opened.push(open(surroundings));
+}
 enterNetns(descriptor);
 port.on('message', take);
-for (const server of servers) {
-  const { default: answerer } = (await import(server.module)) as { default: Answerer };
-  for (const address of addresses) await (server.protocol === 'UDP' ? openUdp : openTcp)(server, answerer, address);
+for (const [at, { listening }] of servers.entries()) {
+  for (const one of listening) {
+    for (const address of addresses) await (one.protocol === 'UDP' ? openUdp : openTcp)(one, opened[at]!, address);
+  }
 }
 tell({ kind: 'listening' });
 
-async function openUdp({ l4Port }: ServerSpec, answerer: Answerer, address: string): Promise<void> {
+async function openUdp({ l4Port }: ServerPort, answerer: Answerer, address: string): Promise<void> {
   const socket = createSocket(isIPv6(address) ? { type: 'udp6', ipv6Only: true } : { type: 'udp4' });
   socket.on('message', (message, from) => {
     if (from.port === 0) return; // nobody can be answered there, and `send` throws
@@ -48,8 +67,9 @@ async function openUdp({ l4Port }: ServerSpec, answerer: Answerer, address: stri
   await once(socket, 'listening');
 }
 
-async function openTcp({ l4Port }: ServerSpec, answerer: Answerer, address: string): Promise<void> {
-  const server = createServer((socket) => {
+async function openTcp({ l4Port }: ServerPort, answerer: Answerer, address: string): Promise<void> {
+  // A client may end its side as soon as it has asked.
+  const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     const client = clientAt(socket.remoteAddress ?? '');
     socket.on('error', () => {}); // clients may break off at any time
     const isTaken = client && shares.take(client.id, socket) && attempt(() => answerer.connection?.(socket, client));
@@ -70,8 +90,12 @@ function clientAt(address: string): SocketClient | undefined {
 
 function take(message: ToThread): void {
   if (message.kind === 'added') return void known.set(message.client.id, message.client);
-  known.delete(message.id);
-  shares.end(message.id);
+  if (message.kind === 'removed') {
+    known.delete(message.id);
+    return shares.end(message.id);
+  }
+  attempt(() => opened[message.server]!.told?.(message.piece));
+  tell({ kind: 'knows', server: message.server });
 }
 
 /** @returns false if it has failed; what fails later is only told */

@@ -47,6 +47,8 @@ export interface DoctorEnvironment {
   /** Ports published by endpoints of this host. */
   readonly published: readonly PublishedEndpointPort[];
   readonly clashes: readonly ClashReport[];
+  /** Weft's own sockets; null if there are none. */
+  readonly internal: StatusReport['internal'];
   /** Addresses of this host's interfaces, canonical text. */
   readonly ownAddresses: () => Promise<ReadonlySet<string>>;
   /** How many endpoints this host has, and what is wrong with their interfaces, by endpoint. */
@@ -80,6 +82,7 @@ export async function diagnose(environment: DoctorEnvironment): Promise<DoctorRe
     ...checkFlowCache(environment),
     ...(environment.outside ? checkOutside(await environment.outside()) : []),
     ...(await checkPublished(environment)),
+    ...checkInternal(environment.internal),
     ...environment.clashes.map((clash) => ({ check: 'clash', result: 'warning', ...clash }) as const),
     ...(await checkEndpoints(environment)),
   ];
@@ -98,6 +101,14 @@ export async function diagnose(environment: DoctorEnvironment): Promise<DoctorRe
   checks.push(...environment.hosts.map((host) => checkTunnel(host, environment.vxlanPort)));
   for (const [peer, path] of environment.paths) checks.push(checkPath(environment, peer, path));
   return { checks };
+}
+
+/** Without them, containers have no names. */
+function checkInternal(internal: StatusReport['internal']): CheckReport[] {
+  if (!internal) return [];
+  const { open: isOpen, listening, why } = internal;
+  if (isOpen) return [ok('own sockets', `${listening.join(', ')} at the gateways`)];
+  return [{ check: 'own sockets', result: 'failed', detail: why ?? 'they are not open yet', hint: RENEWED }];
 }
 
 function checkKernel(): CheckReport {

@@ -24,7 +24,7 @@ const common = {
 };
 await build({
   ...common,
-  entryPoints: ['src/index.ts', 'src/internal/worker.ts'],
+  entryPoints: ['src/index.ts', 'src/internal/worker.ts', 'src/discovery/server.ts', 'src/discovery/worker.ts'],
   outbase: 'src',
   outdir: 'dist',
   chunkNames: 'chunks/[name]-[hash]',

@@ -38,6 +38,9 @@ const packages = {
   'etcd-server': 'etcd',
   'etcd-client': 'etcdctl',
   openssl: 'openssl',
+  'bind9-dnsutils': 'dig',
+  'busybox-static': 'busybox',
+  'musl-tools': 'musl-gcc',
   clang: 'clang++',
   'libclang-rt-14-dev': '/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux',
 };
@@ -49,6 +52,7 @@ const services = { 'etcd-server': 'etcd' };
 /** Asked by Debian's packages before they start a service; 101 forbids it. */
 const policy = '/usr/sbin/policy-rc.d';
 const paths = ['mtr-tiny', 'iputils-tracepath'];
+const resolvers = ['bind9-dnsutils', 'busybox-static', 'musl-tools'];
 
 const steps = {
   node_modules: {
@@ -77,7 +81,10 @@ const steps = {
 
 const purposes = {
   build: { packages: building, steps: ['node_modules', 'addon', 'typescript'] },
-  test: { packages: [...building, ...traffic, ...paths, ...etcd], steps: ['node_modules', 'addon', 'typescript'] },
+  test: {
+    packages: [...building, ...traffic, ...paths, ...resolvers, ...etcd],
+    steps: ['node_modules', 'addon', 'typescript'],
+  },
   demo: { packages: [...building, ...traffic, ...etcd], steps: ['node_modules', 'addon', 'typescript'] },
   bench: { packages: [...building, ...traffic], steps: ['node_modules', 'addon', 'typescript'] },
   // Only on request: the package starts a service, which the benchmark does not need.

@@ -21,7 +21,7 @@ const sw = await createSwitch({
   ...loadConfig(options),
   logger,
   connectionsFile: `${socket}.connections`,
-  servers: (['UDP', 'TCP'] as const).map((protocol) => ({ protocol, l4Port: ECHO_PORT, module })),
+  servers: [{ module, listening: (['UDP', 'TCP'] as const).map((protocol) => ({ protocol, l4Port: ECHO_PORT })) }],
 });
 const shutdown = async (): Promise<void> => {
   await sw.close();

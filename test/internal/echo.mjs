@@ -10,7 +10,7 @@ const saidTo = (message, { network, endpoint }) => {
   return Buffer.from(text.padEnd(lengthBytes, '.'));
 };
 
-export default {
+export default () => ({
   datagram(message, client, answer) {
     if (String(message) === 'reject') return Promise.reject(new Error('asked to reject'));
     const said = saidTo(message, client);
@@ -20,5 +20,6 @@ export default {
   },
   connection(socket, client) {
     socket.on('data', (message) => socket.write(saidTo(message, client)));
+    socket.on('end', () => socket.end());
   },
-};
+});

@@ -37,6 +37,7 @@ async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport
     outside: undefined,
     published: [],
     clashes: [],
+    internal: null,
     ownAddresses: async () => new Set(),
     endpoints: async () => ({ local: 2, problems: {} }),
     flowCache,
@@ -48,6 +49,21 @@ async function checksWith(more: Partial<DoctorEnvironment>): Promise<CheckReport
 
 const only = (checks: readonly CheckReport[], name: string): CheckReport | undefined =>
   checks.find(({ check }) => check === name);
+
+t.test('whether containers can ask for names', async (t) => {
+  const listening = ['udp/53', 'tcp/53'];
+  t.equal(only(await checksWith({}), 'own sockets'), undefined);
+  t.match(only(await checksWith({ internal: { open: true, listening } }), 'own sockets'), {
+    result: 'ok',
+    detail: 'udp/53, tcp/53 at the gateways',
+  });
+  const closed = { open: false, listening, why: 'they cannot be opened' };
+  t.match(only(await checksWith({ internal: closed }), 'own sockets'), {
+    result: 'failed',
+    detail: 'they cannot be opened',
+    hint: /weft status/,
+  });
+});
 
 t.test('what the kernel does for superframes', async (t) => {
   const all = await checksWith({});

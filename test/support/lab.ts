@@ -198,6 +198,8 @@ export class Lab {
       } catch {
         // `#remains` finds out whether it is still there.
       }
+      // A daemon that was stopped leaves it for the next one.
+      rmSync(`/etc/netns/${name}`, { recursive: true, force: true });
     }
     rmSync(this.directory, { recursive: true, force: true });
   }

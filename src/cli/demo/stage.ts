@@ -170,8 +170,16 @@ export async function clear(): Promise<void> {
       .map(stop),
   );
   if (started().includes(ETCD)) await stop(ETCD);
-  for (const name of namespaces()) await run(['ip', 'netns', 'del', name]);
+  for (const name of namespaces()) {
+    await run(['ip', 'netns', 'del', name]);
+    rmSync(settingsOf(name), { recursive: true, force: true });
+  }
   rmSync(directory, { recursive: true, force: true });
+}
+
+/** What `ip netns exec` puts in the place of files in /etc. Daemons leave it there for the next ones. */
+function settingsOf(namespace: string): string {
+  return join('/etc/netns', namespace);
 }
 
 /** The commands that remove what was kept, for people: each is a line. */
@@ -181,7 +189,7 @@ export function removal({ hosts, store }: Plan): string[] {
   return [
     ...hosts.map((host) => `$weft --socket ${socketOf(host)} down`),
     ...kill,
-    `for n in ${all.join(' ')}; do ip netns del ${namespaceOf('$n')}; done; rm -r ${directory}`,
+    `for n in ${all.join(' ')}; do ip netns del ${namespaceOf('$n')}; rm -rf ${settingsOf(namespaceOf('$n'))}; done; rm -r ${directory}`,
   ];
 }
 

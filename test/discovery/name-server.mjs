@@ -1,0 +1,87 @@
+/**
+ * A name server for tests: `node name-server.mjs ADDRESS`. Each question is a line of its output, `NAME TYPE udp|tcp ID PORT
+ * EDNS-SIZE`. What it answers depends on the name; 127.0.0.2 is the only one that knows everything.
+ */
+import { createSocket } from 'node:dgram';
+import { createServer } from 'node:net';
+import { decode, encode, streamEncode, RECURSION_AVAILABLE, TRUNCATED_RESPONSE } from 'dns-packet';
+
+const [address] = process.argv.slice(2);
+const SERVFAIL = 2;
+const NXDOMAIN = 3;
+const REFUSED = 5;
+const isLast = address === '127.0.0.2';
+
+const a = (name, data, ttl = 300) => ({ type: 'A', name, ttl, data });
+
+/** @returns messages to send; none: silence */
+function answers(query, isUdp) {
+  const [question] = query.questions;
+  const name = question.name.toLowerCase();
+  const whole = {
+    type: 'response',
+    id: query.id,
+    questions: [question],
+    flags: RECURSION_AVAILABLE,
+    additionals: query.additionals,
+  };
+  const [first] = name.split('.');
+  if (first === 'silent' || (first === 'half' && !isLast)) return [];
+  if (first === 'broken' || (first === 'sick' && !isLast)) return [{ ...whole, flags: whole.flags | SERVFAIL }];
+  if (first === 'shy' && !isLast) return [{ ...whole, flags: whole.flags | REFUSED }];
+  if (first === 'no') {
+    const soa = { mname: 'ns.example', rname: 'x.example', serial: 1, refresh: 1, retry: 1, expire: 1, minimum: 30 };
+    return [
+      { ...whole, flags: whole.flags | NXDOMAIN, authorities: [{ type: 'SOA', name: 'example', ttl: 30, data: soa }] },
+    ];
+  }
+  if (first === 'large' || first === 'wide') {
+    const count = first === 'large' ? 100 : 60;
+    const many = Array.from({ length: count }, (_, i) => a(question.name, `192.0.2.${i}`));
+    return [
+      isUdp && first === 'large' ? { ...whole, flags: whole.flags | TRUNCATED_RESPONSE } : { ...whole, answers: many },
+    ];
+  }
+  const right = {
+    ...whole,
+    answers: [a(question.name, isLast ? '192.0.2.2' : '192.0.2.1', first === 'brief' ? 0 : 300)],
+  };
+  if (first !== 'forged') return [right];
+  const evil = { ...whole, answers: [a(question.name, '192.0.2.66')] };
+  return [
+    { ...evil, id: query.id ^ 1 },
+    { ...evil, questions: [{ type: 'A', name: 'other.example' }] },
+    { ...evil, type: 'query' },
+    right,
+  ];
+}
+
+function told(query, how, port) {
+  const [{ name, type }] = query.questions;
+  const opt = query.additionals.find((one) => one.type === 'OPT');
+  console.log([name, type, how, query.id, port, opt?.udpPayloadSize ?? '-'].join(' '));
+}
+
+const udp = createSocket('udp4');
+udp.on('message', (message, from) => {
+  const query = decode(message);
+  told(query, 'udp', from.port);
+  for (const one of answers(query, true)) udp.send(encode(one), from.port, from.address);
+});
+udp.bind(53, address, () => {
+  createServer((socket) => {
+    let rest = Buffer.alloc(0);
+    socket.on('error', () => {});
+    socket.on('data', (bytes) => {
+      rest = Buffer.concat([rest, bytes]);
+      if (rest.length < 2 || rest.length < 2 + rest.readUInt16BE()) return;
+      const query = decode(rest.subarray(2));
+      told(query, 'tcp', socket.remotePort);
+      for (const one of answers(query, false)) {
+        const message = streamEncode(one);
+        socket.write(message.subarray(0, 3));
+        setImmediate(() => socket.end(message.subarray(3)));
+      }
+    });
+  }).listen(53, address, () => console.log('ready'));
+});
