@@ -44,7 +44,7 @@ import { linkLocalOf, sameBytes, type PortNo, type Vni } from './flow/types.ts';
 import { announcement } from './pipeline/reply.ts';
 import type { Tables } from './pipeline/stage.ts';
 import { Changes } from './table/changes.ts';
-import { ConnectionTable, endpointOf, isFromInside } from './table/connections.ts';
+import { ConnectionTable, endpointOf, isFromInside, isFromWeft } from './table/connections.ts';
 import { Fdb, vtepLocation, type Location } from './table/fdb.ts';
 import { NeighborTable } from './table/neighbor.ts';
 import type { Service } from './table/service.ts';
@@ -382,7 +382,7 @@ export class Forwarding<D extends Datapath = Datapath> {
     if (!internal) return;
     this.datapath.portDel(internal.portNo);
     topology.setInternal(undefined);
-    this.#endInternal([]);
+    this.#end(isInternal);
     this.controller.enforce();
     this.controller.forgetPort(internal.portNo);
   }
@@ -392,7 +392,7 @@ export class Forwarding<D extends Datapath = Datapath> {
     this.#end((connection) => {
       const { protocol, original } = connection;
       const isListening = listening.some((one) => one.protocol === protocol && one.l4Port === original.destinationPort);
-      return isInternal(connection) && !isListening;
+      return isInternal(connection) && !isFromWeft(connection) && !isListening;
     });
   }
 

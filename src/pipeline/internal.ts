@@ -10,20 +10,33 @@
  * 2. The source becomes an address that stands for the port where the packet came in (`table/clients.ts`),
  *    whatever the container has written there. A connection belongs to the client that has opened it, so a
  *    packet of another client with the same addresses and ports opens another one in its place.
- * 3. From the sockets comes what belongs to a connection, and nothing else. They open none so far: one
- *    would lead from INTERNAL to a network, with an address of the client as its destination.
+ * 3. From the sockets comes what belongs to a connection, and TCP that opens one, for health checks: to an
+ *    address of a client. It leads to the container behind that port, on this host, and comes from its gateway.
+ * 4. Replies of a container to such a connection go back to the socket, from the port of its client only.
  */
 import { INTERNAL } from '../flow/connection.ts';
 import { isIp4, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
-import { clientOf } from '../table/connections.ts';
-import { internalObject, type Internal } from '../table/topology.ts';
+import { clientOfAddress, turnOfAddress } from '../table/clients.ts';
+import { clientOf, isFromWeft } from '../table/connections.ts';
+import { internalObject, networkObject, portObject, type Internal } from '../table/topology.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
+import { IP_TCP } from '../wire/ipv4.ts';
 import { natOf, open, refuseStray, relationOf, toEndpoint, wayOf } from './conversation.ts';
 import type { PortOrigin } from './origin.ts';
-import { refuseWrongHeader } from './routed.ts';
-import { drop, next, type Entered, type Known, type Routed, type StageResult, type Connected } from './stage.ts';
-import { text } from './text.ts';
+import { refuse, refuseWrongHeader } from './routed.ts';
+import {
+  drop,
+  next,
+  type Connected,
+  type Conversation,
+  type Drop,
+  type Entered,
+  type Known,
+  type Routed,
+  type StageResult,
+} from './stage.ts';
+import { text, type Text } from './text.ts';
 
 /** Ingress for packets from the sockets. */
 export function fromInternal(view: FlowView, { tables }: Known, internal: Internal): StageResult<Entered> {
@@ -41,24 +54,52 @@ export function answerClient(view: FlowView, known: Connected): StageResult<Rout
   const wrong = refuseWrongHeader(view);
   if (wrong) return wrong;
   const { subject, found } = relationOf(view, known);
-  return subject && found
-    ? toEndpoint(view, known, INTERNAL, subject, found)
-    : drop('no_connection', text`no client of weft’s own sockets has this connection`);
+  if (subject && found) return toEndpoint(view, known, INTERNAL, subject, found);
+  if (subject?.kind === 'conversation' && subject.protocol === IP_TCP) return dial(view, known, subject);
+  return drop('no_connection', text`no client of weft’s own sockets has this connection`);
+}
+
+/** Opens a connection of a socket to a client. If that cannot be, the socket is told at once. */
+function dial(view: FlowView, known: Connected, { protocol, tuple }: Conversation): StageResult<Routed> {
+  const { topology } = known.tables;
+  const { destination } = tuple;
+  const isV4 = isIp4(destination);
+  const portNo = topology.clients.portOf(clientOfAddress(destination));
+  // The number of a client that has gone is not used again, so nothing changes this.
+  if (portNo === undefined) return unreachable(view, known, text`no client of weft’s own sockets has ${destination}`);
+  view.consult(portObject(portNo));
+  const port = topology.port(portNo);
+  if (!port) return unreachable(view, known, text`the port of its client has gone`);
+  view.consult(networkObject(port.vni));
+  const ofFamily = (ip: Uint8Array): boolean => isIp4(ip) === isV4;
+  const source = topology.network(port.vni)?.gateways.find(ofFamily);
+  const endpoint = port.addresses.filter(ofFamily)[turnOfAddress(destination)];
+  if (!source || !endpoint) return unreachable(view, known, text`${port.name} has no such address`);
+  const translated = { ...tuple, source, destination: endpoint };
+  const way = text`from the gateway to ${endpoint}`;
+  return open(view, known, { vni: port.vni, protocol, original: tuple, translated, from: INTERNAL }, way);
+}
+
+function unreachable(view: FlowView, { origin }: Connected, because: Text): Drop {
+  return refuse(view, origin, 'no_connection', because, 'host_unreachable');
 }
 
 /** Decides about a packet for the gateway itself; undefined if weft listens on no such port. */
 export function toInternal(
   view: FlowView,
   known: Connected,
-  { network, port }: PortOrigin,
+  origin: PortOrigin,
   gateway: Uint8Array,
 ): StageResult<Routed> | undefined {
+  const { network, port } = origin;
   const { tables } = known;
   const { topology, connections } = tables;
   view.consult(internalObject);
   const { internal } = topology;
   const socket = internal?.sockets.find((ip) => isIp4(ip) === isIp4(gateway));
   if (!internal || !socket) return undefined;
+  const answered = answerSocket(known, origin, internal);
+  if (answered) return answered;
   const proto = view.number('ip_proto');
   const ports = internal.listening.filter(({ protocol }) => protocol === proto).map(({ l4Port }) => l4Port);
   const isServed = view.isOneOf(
@@ -77,14 +118,37 @@ export function toInternal(
     return open(view, known, { vni: network.vni, protocol, original: tuple, socket, client }, what);
   }
   const nat = natOf(network.vni, subject, found);
-  const way = {
+  const way = wayTo(internal);
+  return next(text`${what}: ${nat.name}, ${wayOf(subject)}`, { tables, origin, way, nat });
+}
+
+/** Decides about a packet of a connection that a socket has opened; undefined if it belongs to no such connection. */
+function answerSocket(
+  { tables, connection }: Connected,
+  origin: PortOrigin,
+  internal: Internal,
+): StageResult<Routed> | undefined {
+  if (!connection) return undefined;
+  const { subject, found } = connection;
+  const tuples = tables.connections.tuples(found.slot);
+  if (!isFromWeft(tuples)) return undefined;
+  const { network, port } = origin;
+  if (clientOf(tuples) !== tables.topology.clients.of(port.portNo)) {
+    return drop('no_connection', text`the connection from weft’s own sockets leads to another client`);
+  }
+  const nat = natOf(network.vni, subject, found);
+  const what = text`${nat.name}, from weft’s own sockets: ${wayOf(subject)}`;
+  return next(what, { tables, origin, way: wayTo(internal), nat });
+}
+
+function wayTo({ portNo, mac, namespaceMac }: Internal) {
+  return {
     kind: 'link',
-    port: internal.portNo,
+    port: portNo,
     end: 'weft’s own sockets',
     segment: { mtu: undefined, mtuObject: internalObject },
-    macs: { source: internal.mac, destination: internal.namespaceMac },
+    macs: { source: mac, destination: namespaceMac },
   } as const;
-  return next(text`${what}: ${nat.name}, ${wayOf(subject)}`, { tables, origin: known.origin, way, nat });
 }
 
 const notServed = { subject: undefined, found: undefined };

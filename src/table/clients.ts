@@ -10,7 +10,8 @@
  * 16 million of them), so a packet that waits while its sender is detached is never taken for
  * another's.
  *
- * A client has several addresses, because two of its addresses may use one source port.
+ * A client has several addresses, because two of its addresses may use one source port. When a socket of weft opens a
+ * connection to a client, they stand for the addresses of the port, in their order within each family.
  *
  * `watch` tells who keeps a copy of the list, such as the thread of the sockets, which then knows
  * each client without asking.
@@ -58,9 +59,14 @@ export function clientOfAddress(ip: Uint8Array): number {
   return isClients ? (ip[13]! << 16) | (ip[14]! << 8) | ip[15]! : 0;
 }
 
+/** Which of its client's addresses this is: the `turn` of `clientAddress`. */
+export function turnOfAddress(ip: Uint8Array): number {
+  return isIp4(ip) ? ip[12]! - FIRST_BYTE : ip[7]!;
+}
+
 export class Clients {
   readonly #byPort = new Map<PortNo, SocketClient>();
-  readonly #ids = new Set<number>();
+  readonly #ports = new Map<number, PortNo>();
   readonly #watchers = new Set<ClientWatcher>();
   #last = 0;
 
@@ -73,10 +79,15 @@ export class Clients {
     return this.#byPort.get(port)?.id ?? 0;
   }
 
+  /** The port behind which the client with this number is. */
+  portOf(id: number): PortNo | undefined {
+    return this.#ports.get(id);
+  }
+
   add(port: PortNo, who: Omit<SocketClient, 'id'>): void {
     const client = { id: this.#free(), ...who };
     this.#byPort.set(port, client);
-    this.#ids.add(client.id);
+    this.#ports.set(client.id, port);
     for (const watcher of this.#watchers) watcher.added(client);
   }
 
@@ -84,7 +95,7 @@ export class Clients {
     const client = this.#byPort.get(port);
     if (!client) return;
     this.#byPort.delete(port);
-    this.#ids.delete(client.id);
+    this.#ports.delete(client.id);
     for (const watcher of this.#watchers) watcher.removed(client.id);
   }
 
@@ -97,7 +108,7 @@ export class Clients {
   /** There are fewer ports than numbers. */
   #free(): number {
     do this.#last = this.#last === MOST_CLIENTS ? 1 : this.#last + 1;
-    while (this.#ids.has(this.#last));
+    while (this.#ports.has(this.#last));
     return this.#last;
   }
 }

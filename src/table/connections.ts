@@ -3,6 +3,7 @@
  *
  *   container ──original──► [ translated ] ──► outside        opened from inside
  *   outside   ──original──► [ translated ] ──► container      to a published port
+ *   weft      ──original──► [ translated ] ──► container      from a socket of weft itself
  *   container ──original──► [ translated ] ──► weft           to a socket of weft itself (`clients.ts`)
  *   container ──original──► [ translated ] ──► container      to the address of a service; it goes to a backend
  *
@@ -102,6 +103,14 @@ export type Opening =
       readonly original: Tuple;
       readonly socket: Uint8Array;
       readonly client: number;
+    }
+  /** By a socket of weft to a client: its source becomes the gateway, its destination the endpoint. */
+  | {
+      readonly vni: Vni;
+      readonly protocol: number;
+      readonly original: Tuple;
+      readonly translated: Tuple;
+      readonly from: typeof INTERNAL;
     };
 
 export interface Found {
@@ -452,9 +461,15 @@ export function isToService({ places, kind }: Pick<ConnectionTuples, 'places' | 
   return kind === 'translated' && !places.includes(OUTSIDE) && !places.includes(INTERNAL);
 }
 
-/** The client of a connection to a socket of weft; 0 for any other connection. */
-export function clientOf({ places, translated }: ConnectionTuples): number {
-  return isInternal({ places }) ? clientOfAddress(translated.source) : 0;
+/** True if a socket of weft opened it to a container. */
+export function isFromWeft({ places }: Pick<ConnectionTuples, 'places'>): boolean {
+  return places[0] === INTERNAL;
+}
+
+/** The client of a connection to a socket of weft, or from one; 0 for any other connection. */
+export function clientOf({ places, original, translated }: ConnectionTuples): number {
+  if (!isInternal({ places })) return 0;
+  return clientOfAddress(isFromWeft({ places }) ? original.destination : translated.source);
 }
 
 /** The tuple with which its packets leave, whoever opened it. */
@@ -462,9 +477,9 @@ function sentOutside(connection: ConnectionTuples): Tuple {
   return isFromInside(connection) ? connection.translated : turned(connection.original);
 }
 
-/** The address of the container that it belongs to: of who opened it, or of whom somebody outside opened it to. */
+/** The address of the container that it belongs to: of who opened it, or of whom somebody else opened it to. */
 export function endpointOf({ places, original, translated }: ConnectionTuples): Uint8Array {
-  return places[0] === OUTSIDE ? translated.destination : original.source;
+  return places[0] === OUTSIDE || places[0] === INTERNAL ? translated.destination : original.source;
 }
 
 /** The object that a decision consults when it looks for a connection by its tuple. */
@@ -480,6 +495,7 @@ function choiceOf(opening: Opening): Choice | undefined {
 
 /** Where packets of its original direction come in, and those of its replies. */
 function placesOf(opening: Opening): readonly [Place, Place] {
+  if ('from' in opening) return [opening.from, opening.vni];
   if ('socket' in opening) return [opening.vni, INTERNAL];
   if ('replies' in opening) return [opening.vni, opening.replies];
   return 'address' in opening ? [opening.vni, OUTSIDE] : [OUTSIDE, opening.vni];

@@ -11,7 +11,7 @@
  */
 import t from 'tap';
 import { isInternal } from '../../src/flow/connection.ts';
-import { formatMac, parseIp, type PortNo, type Vni } from '../../src/flow/types.ts';
+import { formatIp, formatMac, parseIp, type PortNo, type Vni } from '../../src/flow/types.ts';
 import { parseFlow } from '../../src/observe/flow-spec.ts';
 import { createSimulation, type SimulatedPort } from '../../src/simulation.ts';
 import { clientAddress, clientOfAddress } from '../../src/table/clients.ts';
@@ -276,6 +276,118 @@ for (const [name, open] of Object.entries(datapaths)) {
       internal.send(udp(answering('ip4', sourceOf(only(t, internal), 'ip4')), 54, 5000));
       t.same(port.received, []);
       t.same(drops(), { no_connection: 4 });
+      close();
+    });
+
+    for (const family of families) {
+      t.test(`${family}: a socket opens connections to containers, by the client that they are`, async (t) => {
+        const { web: red, shop: blue, listen, connections, drops, upcalls, clientOf: idOf, close } = lab(open);
+        const internal = listen();
+        for (const [port, { mac }, vni] of [
+          [red, web, RED],
+          [blue, shop, BLUE],
+        ] as const) {
+          const client = formatIp(clientAddress(idOf(port), family === 'ip4', 0));
+          const out = (flags = SYN) =>
+            tcp(answering(family, client), { sourcePort: 40_000, destinationPort: 8080, flags, sequence: 7 });
+          internal.send(out());
+          const asked = seen(only(t, port));
+          t.same(asked.macs, [formatMac(gatewayMac(vni)), mac], 'it comes from the gateway');
+          t.same(
+            [asked.from, asked.to],
+            [
+              [text(gateway[family]), 40_000],
+              [text(web[family]), 8080],
+            ],
+          );
+          t.equal(asked.checksum, 'good');
+
+          const back = asking(port === red ? web : shop, family, vni);
+          const answer = (flags: number) =>
+            tcp(back, { sourcePort: 8080, destinationPort: 40_000, flags, acknowledgment: 8 });
+          port.send(answer(SYN | ACK));
+          const answered = seen(only(t, internal));
+          t.same(answered.macs, [formatMac(INTERNAL_MAC), formatMac(INTERNAL_NAMESPACE_MAC)]);
+          t.same(
+            [answered.from, answered.to],
+            [
+              [text(client), 8080],
+              [text(socket[family]), 40_000],
+            ],
+          );
+          t.equal(answered.checksum, 'good');
+          const before = upcalls();
+          for (let i = 0; i < 3; i++) {
+            internal.send(out(ACK));
+            port.send(answer(ACK));
+          }
+          t.equal(upcalls(), before, 'no further decision');
+          t.same([internal.received.splice(0).length, port.received.splice(0).length], [3, 3]);
+        }
+        t.equal(connections().length, 2);
+        t.same(drops(), {});
+        close();
+      });
+    }
+
+    t.test('only the container that a socket has asked can answer', async (t) => {
+      const { web: port, spy: forger, listen, drops, clientOf: idOf, close } = lab(open);
+      const internal = listen();
+      const client = formatIp(clientAddress(idOf(port), true, 0));
+      const answer = tcp(asking(web, 'ip4'), { sourcePort: 8080, destinationPort: 40_000, flags: SYN | ACK });
+      port.send(answer);
+      t.match(icmpSeen(t, only(t, port)), { type: 3, code: 3 }, 'before it is asked, the gateway refuses');
+      internal.send(tcp(answering('ip4', client), { sourcePort: 40_000, destinationPort: 8080, flags: SYN }));
+      only(t, port);
+      forger.send(answer);
+      t.same(internal.received, [], 'a trusted container in its place');
+      port.send(answer);
+      only(t, internal);
+      port.send(tcp(asking(web, 'ip4'), { sourcePort: 8081, destinationPort: 40_000, flags: SYN | ACK }));
+      t.match(icmpSeen(t, only(t, port)), { type: 3, code: 3 }, 'another port');
+      t.same(drops(), { gateway_refused: 2, no_connection: 1 });
+      close();
+    });
+
+    t.test('a socket is told at once that a connection cannot be', async (t) => {
+      const { web: port, host, listen, connections, drops, clientOf: idOf, close } = lab(open);
+      const internal = listen();
+      const id = idOf(port);
+      const dial = (client: Uint8Array) =>
+        internal.send(
+          tcp(answering('ip4', formatIp(client)), { sourcePort: 40_000, destinationPort: 8080, flags: SYN }),
+        );
+      const isTold = (what: string): void => {
+        const { from, to, type, code } = icmpSeen(t, only(t, internal));
+        t.same([from, to, type, code], [text('169.254.77.5'), text(socket.ip4), 3, 1], what);
+      };
+      dial(clientAddress(4711, true, 0));
+      isTold('nobody has this number');
+      dial(parseIp('10.1.0.2'));
+      isTold('an address of no client');
+      dial(clientAddress(id, true, 1));
+      isTold('it has one address of this family');
+      t.same(connections(), []);
+      dial(clientAddress(id, true, 0));
+      t.equal(connections().length, 1);
+      only(t, port);
+      host.detach('web');
+      t.same(connections(), [], 'it ends with its client');
+      dial(clientAddress(id, true, 0));
+      isTold('the client has gone');
+      t.same(drops(), { no_connection: 4 });
+      close();
+    });
+
+    t.test('it lasts as long as the sockets, whatever else they listen on', async (t) => {
+      const { web: port, forwarding, listen, connections, clientOf: idOf, close } = lab(open);
+      const internal = listen();
+      const client = formatIp(clientAddress(idOf(port), true, 0));
+      internal.send(tcp(answering('ip4', client), { sourcePort: 40_000, destinationPort: 8080, flags: SYN }));
+      forwarding.setInternal({ ...forwarding.tables.topology.internal!, listening: [] });
+      t.equal(connections().length, 1);
+      forwarding.removeInternal();
+      t.same(connections(), []);
       close();
     });
 
