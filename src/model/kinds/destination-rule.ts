@@ -6,11 +6,11 @@
  */
 import * as z from 'zod';
 import { duration } from '../duration.ts';
-import { namespacedMetadata } from '../resource.ts';
 import { serviceHost, serviceOf } from '../service-host.ts';
 import { label, labelKey, name, quote } from '../value.ts';
 import { foreignObject } from './foreign.ts';
 import { defineKind } from './kind.ts';
+import { upstreamMetadata } from './upstream.ts';
 
 export const ISTIO_NETWORKING_V1 = 'networking.istio.io/v1';
 
@@ -214,7 +214,7 @@ const EVERY_NAMESPACE = 'a rule holds for clients of all namespaces';
 export const destinationRuleSchema = foreignObject({
   apiVersion: z.literal(ISTIO_NETWORKING_V1),
   kind: z.literal('DestinationRule'),
-  metadata: namespacedMetadata,
+  metadata: upstreamMetadata(name),
   spec: foreignObject(
     {
       host: serviceHost,

@@ -4,12 +4,12 @@
  * matches goes to the Service as if there were no rule.
  */
 import * as z from 'zod';
-import { namespacedMetadata } from '../resource.ts';
 import { serviceHost, serviceOf } from '../service-host.ts';
 import { label, labelKey, name, quote } from '../value.ts';
 import { ISTIO_NETWORKING_V1, portNumber, portSelector } from './destination-rule.ts';
 import { foreignObject } from './foreign.ts';
 import { defineKind } from './kind.ts';
+import { upstreamMetadata } from './upstream.ts';
 
 const MOST_HOSTS = 64;
 const MOST_ROUTES = 64;
@@ -81,7 +81,7 @@ function takesAll({ match: matches }: TcpRoute): boolean {
 export const virtualServiceSchema = foreignObject({
   apiVersion: z.literal(ISTIO_NETWORKING_V1),
   kind: z.literal('VirtualService'),
-  metadata: namespacedMetadata,
+  metadata: upstreamMetadata(name),
   spec: foreignObject(
     {
       hosts: z
