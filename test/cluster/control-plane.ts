@@ -207,7 +207,11 @@ export async function openControlPlane(t: Test, known?: string, options: Control
     prepare: async () => {},
     onApplied: async () => {},
     after,
-    logger: { info: () => {}, warn: (_, message) => warnings.push(message), error: (_, message) => t.fail(message) },
+    logger: {
+      info: () => {},
+      warn: (_, message) => warnings.push(message),
+      error: (details, message) => t.fail(`${message}: ${String((details as { err?: unknown }).err)}`),
+    },
   });
   await cluster.serial.run(() => cluster.start(undefined, () => membership.start()));
   blocks?.start();

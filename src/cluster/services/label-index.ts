@@ -29,9 +29,14 @@ export class LabelledEndpoints {
 
   /** The names of those that a selector with at least one label matches, unsorted. */
   matching(namespace: string, selector: Labels): string[] {
-    const sets = keysOf(namespace, selector).map((key) => this.#byLabel.get(key));
-    const [fewest, ...others] = sets.sort((a, b) => (a?.size ?? 0) - (b?.size ?? 0));
-    return [...(fewest ?? [])].filter((name) => others.every((set) => set!.has(name)));
+    const sets: ReadonlySet<string>[] = [];
+    for (const key of keysOf(namespace, selector)) {
+      const set = this.#byLabel.get(key);
+      if (!set) return [];
+      sets.push(set);
+    }
+    const [fewest, ...others] = sets.sort((a, b) => a.size - b.size);
+    return [...(fewest ?? [])].filter((name) => others.every((set) => set.has(name)));
   }
 }
 

@@ -1,0 +1,392 @@
+/** What is behind a service: endpoints that its selector matches, and slices that were written by hand. */
+import t, { type Test } from 'tap';
+import { matches, LabelledEndpoints, Selectors } from '../../src/cluster/services/label-index.ts';
+import { formatIp } from '../../src/flow/types.ts';
+import { findKind } from '../../src/model/kinds/registry.ts';
+import { parseResource } from '../../src/model/manifest.ts';
+import { until } from '../support/process.ts';
+import { Random } from '../support/random.ts';
+import { manifest, openControlPlane, openStore } from './control-plane.ts';
+
+type Plane = Awaited<ReturnType<typeof openControlPlane>>;
+
+const kind = (text: string) => findKind(text)!;
+const macOf = (n: number): string => `02:00:00:00:00:${n.toString(16).padStart(2, '0')}`;
+const network = {
+  resource: manifest('Network', 'blue', { subnets: ['10.0.0.0/24', 'fd00::/64'] }),
+  vni: 100,
+  mtu: 1450,
+};
+const hosts = { left: '192.0.2.1', right: '192.0.2.2' };
+const hostRecord = (host: keyof typeof hosts, labels: object = {}) => ({
+  resource: manifest('Host', host, { underlay: hosts[host] }, { labels }),
+  host,
+  id: Buffer.from(host).toString('hex').padEnd(32, '0'),
+  mac: `00000${host.length}`,
+  since: '2026-01-01T00:00:00Z',
+});
+/** An endpoint of the host `right`, with 10.0.0.N and fd00::N. */
+const app = (n: number, { labels = { app: 'web' }, ...spec }: { labels?: object; [field: string]: unknown } = {}) => ({
+  resource: manifest('Endpoint', `app-${n}`, { network: 'blue', netns: '/run/app', ...spec }, { labels }),
+  addresses: [`10.0.0.${n}`, `fd00::${n.toString(16)}`],
+  mac: macOf(n),
+  host: 'right',
+});
+const service = (name: string, spec: object, annotations?: object) =>
+  manifest('Service', name, spec, annotations && { annotations });
+const slice = (name: string, of: string, fields: object) =>
+  parseResource({
+    apiVersion: 'discovery.k8s.io/v1',
+    kind: 'EndpointSlice',
+    metadata: { name, labels: { 'kubernetes.io/service-name': of } },
+    addressType: 'IPv4',
+    ...fields,
+  });
+
+/** What the host `left` has in force. */
+async function lab(t: Test, records: Readonly<Record<string, unknown>> = {}, down = new Set<string>()) {
+  const store = await openStore(t);
+  const all = { 'networks/blue': network, 'hosts/left': hostRecord('left'), 'hosts/right': hostRecord('right') };
+  await store.transact({ put: Object.entries({ ...all, ...records }).map(([key, value]) => ({ key, value })) });
+  const options = { host: 'left', shared: store, isUnreachable: (host: string) => down.has(host) };
+  return openControlPlane(t, undefined, options);
+}
+
+const at = (n: number): string => `endpoints/default/app-${n}`;
+const find = ({ forwarding }: Plane, id = 'default/web') => forwarding.tables.services.get(id)!;
+const addressesOf = (plane: Plane, id?: string): string[] =>
+  find(plane, id).backends.map(({ address }) => formatIp(address));
+/** ready, serving, terminating. */
+const stateOf = (plane: Plane, n = 0): boolean[] => {
+  const { ready, serving, terminating } = find(plane).backends[n]!;
+  return [ready, serving, terminating];
+};
+
+t.test('endpoints that match are behind it, and a change of labels, ports or the selector is in force', async (t) => {
+  const plane = await lab(t, { [at(5)]: app(5), [at(6)]: app(6, { labels: { app: 'db' } }) });
+  const { cluster, write } = plane;
+  await cluster.apply([service('web', { selector: { app: 'web' }, ports: [{ port: 80, targetPort: 'http' }] })]);
+  t.same(addressesOf(plane), ['10.0.0.5']);
+  t.match(find(plane).backends, [
+    {
+      endpoint: 'default/app-5',
+      hostname: 'app-5',
+      host: 'right',
+      vni: 100,
+      ...{ ready: true, serving: true, terminating: false, weight: 1 },
+    },
+  ]);
+  t.same(find(plane).ports[0]?.targets, [0], 'it has no port of that name');
+
+  await write({ [at(5)]: app(5, { ports: [{ name: 'http', port: 8080 }] }), [at(7)]: app(7) });
+  await write({ [at(6)]: app(6, { ports: [{ name: 'http', port: 8081 }] }) });
+  t.same(addressesOf(plane), ['10.0.0.5', '10.0.0.6', '10.0.0.7']);
+  t.same(find(plane).ports[0]?.targets, [8080, 8081, 0], 'each has its own');
+  await cluster.label(kind('ep'), { name: 'app-6' }, { app: null });
+  await write({ [at(7)]: undefined });
+  t.same(addressesOf(plane), ['10.0.0.5']);
+
+  const both = { selector: { app: 'web', tier: 'a' }, ports: [{ port: 80 }], ipFamilyPolicy: 'PreferDualStack' };
+  await cluster.apply([service('web', both)]);
+  t.same(addressesOf(plane), []);
+  await write({ [at(5)]: app(5, { labels: { app: 'web', tier: 'a' } }) });
+  t.same(addressesOf(plane), ['10.0.0.5', 'fd00::5'], 'one for each family');
+  await cluster.delete(kind('svc'), { name: 'web' });
+  t.equal(plane.forwarding.tables.services.size, 0);
+});
+
+t.test('namespaces have services and endpoints of their own', async (t) => {
+  const plane = await lab(t, { [at(5)]: app(5) });
+  await plane.cluster.apply([
+    manifest('Namespace', 'shop', {}),
+    parseResource({
+      ...{ apiVersion: 'v1', kind: 'Service', metadata: { name: 'web', namespace: 'shop' } },
+      spec: { selector: { app: 'web' }, ports: [{ port: 80 }] },
+    }),
+  ]);
+  t.same(addressesOf(plane, 'shop/web'), []);
+});
+
+t.test('an endpoint is ready while its host lives, and terminates when it or its host is drained', async (t) => {
+  const down = new Set<string>();
+  const plane = await lab(t, { [at(5)]: app(5) }, down);
+  const { cluster, write } = plane;
+  const spec = { selector: { app: 'web' }, ports: [{ port: 80 }] };
+  await cluster.apply([service('web', spec)]);
+  t.same(stateOf(plane), [true, true, false]);
+
+  down.add('right');
+  plane.serving.enforcement.hostChanged('right');
+  await until(() => !stateOf(plane)[0], { what: 'the death of its host to be in force' });
+  t.same(stateOf(plane), [false, false, false]);
+  await cluster.apply([service('web', { ...spec, publishNotReadyAddresses: true })]);
+  t.same(stateOf(plane), [true, true, false], 'all count as ready');
+  await cluster.apply([service('web', spec)]);
+  down.clear();
+  plane.serving.enforcement.hostChanged('right');
+  await until(() => stateOf(plane)[0], { what: 'its life to be in force' });
+
+  await cluster.label(kind('ep'), { name: 'app-5' }, { 'weft.dev/drain': 'true' });
+  t.same(stateOf(plane), [false, true, true]);
+  await cluster.label(kind('ep'), { name: 'app-5' }, { 'weft.dev/drain': 'false' });
+  t.same(stateOf(plane), [true, true, false]);
+  const labels = { 'topology.kubernetes.io/zone': 'z1', 'weft.dev/drain': 'yes' };
+  await write({ 'hosts/right': hostRecord('right', labels) });
+  t.same(stateOf(plane), [false, true, true], 'with its host');
+  t.equal(find(plane).backends[0]?.zone, 'z1');
+  await write({ 'hosts/right': hostRecord('right') });
+  t.same(stateOf(plane), [true, true, false]);
+});
+
+t.test('an endpoint of this host is ready only while it is attached', async (t) => {
+  const plane = await lab(t, { [at(5)]: { ...app(5), host: 'left' } });
+  await plane.cluster.apply([service('web', { selector: { app: 'web' }, ports: [{ port: 80 }] })]);
+  t.equal(plane.endpoints.get('app-5').state, 'waiting', 'its namespace does not exist');
+  t.same(stateOf(plane), [false, false, false]);
+});
+
+t.test('slices that were written by hand', async (t) => {
+  const plane = await lab(t, { [at(5)]: app(5) });
+  const { cluster, write } = plane;
+  const ports = [
+    { name: 'http', port: 80 },
+    { name: 'dns', port: 53, protocol: 'UDP' },
+  ];
+  await cluster.apply([
+    slice('web-1', 'web', {
+      ports: [{ name: 'http', port: 8080 }],
+      endpoints: [{ addresses: ['10.0.0.5'] }, { addresses: ['192.0.2.99'], nodeName: 'x', zone: 'z', hostname: 'h' }],
+    }),
+  ]);
+  await cluster.apply([service('web', { ports })]);
+  t.same(addressesOf(plane), ['10.0.0.5', '192.0.2.99']);
+  const [known, foreign] = find(plane).backends;
+  t.match(known, { endpoint: 'default/app-5', vni: 100, host: 'right', ready: true });
+  t.match(foreign, { endpoint: undefined, vni: undefined, host: 'x', zone: 'z', hostname: 'h' });
+  t.same(
+    find(plane).ports.map(({ targets }) => targets),
+    [
+      [8080, 8080],
+      [0, 0],
+    ],
+    'a port that no slice has',
+  );
+
+  await write({ [at(5)]: undefined });
+  t.match(find(plane).backends[0], { endpoint: undefined, vni: 100, host: undefined }, 'nobody has the address');
+  await write({ [at(5)]: app(5) });
+  t.match(find(plane).backends[0], { endpoint: 'default/app-5', host: 'right' });
+
+  // The same address in another slice, with the other port: it is the same backend.
+  const other = { ports: [{ name: 'dns', protocol: 'UDP', port: 5353 }], endpoints: [{ addresses: ['10.0.0.5'] }] };
+  await cluster.apply([slice('web-2', 'web', other)]);
+  t.same(addressesOf(plane), ['10.0.0.5', '192.0.2.99'], 'it counts once');
+  t.same(find(plane).ports[1]?.targets, [5353, 0]);
+  // With another number for one port, it is another program.
+  const second = { ports: [{ name: 'http', port: 9090 }], endpoints: [{ addresses: ['10.0.0.5'] }] };
+  await cluster.apply([slice('web-3', 'web', second)]);
+  t.same(addressesOf(plane), ['10.0.0.5', '10.0.0.5', '192.0.2.99']);
+  t.same(find(plane).ports[0]?.targets, [8080, 9090, 8080]);
+  await cluster.delete(kind('endpointslices'), { name: 'web-3' });
+
+  const targeted = [{ name: 'http', port: 80, targetPort: 8080 }];
+  await cluster.apply([service('web', { ports: targeted, selector: { app: 'web' } })]);
+  t.same(addressesOf(plane), ['10.0.0.5', '192.0.2.99'], 'also beside a selector that finds it');
+  await write({ [at(5)]: undefined });
+  t.equal(find(plane).backends.find(({ address }) => formatIp(address) === '10.0.0.5')?.endpoint, undefined);
+
+  const conditions = async (given: object) => {
+    await cluster.apply([slice('web-1', 'web', { endpoints: [{ addresses: ['10.0.0.7'], conditions: given }] })]);
+    return stateOf(
+      plane,
+      find(plane).backends.findIndex(({ address }) => formatIp(address) === '10.0.0.7'),
+    );
+  };
+  t.same(await conditions({}), [true, true, false], 'ready if nobody says otherwise');
+  t.same(await conditions({ ready: null, serving: null }), [true, true, false]);
+  t.same(await conditions({ ready: false }), [false, false, false], 'serving is as ready');
+  t.same(await conditions({ ready: false, serving: true, terminating: true }), [false, true, true]);
+  await cluster.delete(kind('endpointslices'), { name: 'web-1' });
+  await cluster.delete(kind('endpointslices'), { name: 'web-2' });
+  t.same(addressesOf(plane), []);
+});
+
+t.test('an address is in the network that has it, also one that comes later', async (t) => {
+  const plane = await lab(t);
+  await plane.cluster.apply([
+    service('web', { ports: [{ port: 80 }] }),
+    slice('web-1', 'web', { ports: [{ port: 80 }], endpoints: [{ addresses: ['10.7.0.5'] }] }),
+  ]);
+  t.equal(find(plane).backends[0]?.vni, undefined);
+  await plane.cluster.apply([manifest('Network', 'late', { subnets: ['10.7.0.0/24'], vni: 7 })]);
+  t.equal(find(plane).backends[0]?.vni, 7);
+});
+
+t.test('policies, affinity, ranges and annotations', async (t) => {
+  const plane = await lab(t, { [at(5)]: app(5) });
+  const spec = {
+    selector: { app: 'web' },
+    ...{
+      type: 'NodePort',
+      internalTrafficPolicy: 'Local',
+      externalTrafficPolicy: 'Local',
+      sessionAffinity: 'ClientIP',
+    },
+    trafficDistribution: 'PreferClose',
+    ports: [
+      { name: 'sip', port: 5070, targetPort: 6000, protocol: 'UDP', nodePort: 30_007 },
+      { name: 'web', port: 80 },
+    ],
+  };
+  const annotations = {
+    'weft.dev/ports': '5060-5160/udp',
+    'weft.dev/drain': '1m',
+    'weft.dev/balancing': 'random',
+    'weft.dev/wildcard': 'true',
+  };
+  await plane.cluster.apply([service('web', spec, annotations)]);
+  t.match(find(plane), {
+    ...{ internalPolicy: 'local', externalPolicy: 'local', distribution: 'same-zone', affinityMs: 10_800_000 },
+    ...{ drainMs: 60_000, balancing: 'random', hasWildcard: true },
+  });
+  t.same(
+    find(plane).ports.map(({ name, protocol, l4Port, lastL4Port, nodePort, targets: [target] }) => [
+      ...[name, protocol, l4Port, lastL4Port, nodePort !== undefined, target],
+    ]),
+    [
+      ['sip', 17, 5070, 5070, true, 6000],
+      ['web', 6, 80, 80, true, 80],
+      ['', 17, 5060, 5069, false, 5060],
+      ['', 17, 5071, 5160, false, 5071],
+    ],
+    'a port of its own is cut out of a range',
+  );
+});
+
+t.test('the slices that weft makes are shown, by name as well, and nobody stores them', async (t) => {
+  const records = Object.fromEntries(
+    Array.from({ length: 120 }, (_, n) => [
+      at(n + 2),
+      app(n + 2, n < 2 ? { ports: [{ name: 'http', port: 81 }] } : {}),
+    ]),
+  );
+  const plane = await lab(t, records);
+  const { cluster } = plane;
+  const slices = kind('endpointslices');
+  const ports = [{ name: 'http', port: 80, targetPort: 'http' }];
+  await cluster.apply([
+    service('web', { selector: { app: 'web' }, ports, ipFamilyPolicy: 'PreferDualStack' }),
+    slice('mine', 'web', { endpoints: [{ addresses: ['192.0.2.9'] }] }),
+  ]);
+  const all = JSON.parse(JSON.stringify(cluster.get(slices))) as {
+    metadata: { name: string };
+    addressType: string;
+    ports: object[];
+    endpoints: object[];
+  }[];
+  t.same(
+    all.map(({ metadata, endpoints, ports: [port] }) => [metadata.name, endpoints.length, port ? 'http' : '']),
+    [
+      ['mine', 1, ''],
+      ['web-weft-ipv4-1', 100, ''],
+      ['web-weft-ipv4-2', 18, ''],
+      ['web-weft-ipv4-3', 2, 'http'],
+      ['web-weft-ipv6-1', 100, ''],
+      ['web-weft-ipv6-2', 18, ''],
+      ['web-weft-ipv6-3', 2, 'http'],
+    ],
+    'endpoints with other ports are in other slices',
+  );
+  t.match(all[3], {
+    metadata: {
+      namespace: 'default',
+      labels: {
+        'kubernetes.io/service-name': 'web',
+        'endpointslice.kubernetes.io/managed-by': 'weft.dev',
+      },
+    },
+    ports: [{ name: 'http', protocol: 'TCP', port: 81 }],
+  });
+  t.match(all[3]?.endpoints[0], {
+    addresses: ['10.0.0.2'],
+    conditions: { ready: true, serving: true, terminating: false },
+    nodeName: 'right',
+    targetRef: { apiVersion: 'weft.dev/v1', kind: 'Endpoint', name: 'app-2', namespace: 'default' },
+  });
+  const [one] = cluster.get(slices, { name: 'web-weft-ipv6-2' });
+  t.equal(one?.metadata.name, 'web-weft-ipv6-2');
+  t.throws(() => cluster.get(slices, { name: 'web-weft-ipv6-9' }), { code: 'not_found' });
+  await t.rejects(cluster.delete(slices, { name: 'web-weft-ipv6-2' }), {
+    message: 'endpointslice "web-weft-ipv6-2" is made by weft of the selector of its service',
+  });
+  t.same(
+    (await plane.store.list('endpointslices/')).entries.map(({ key }) => key),
+    ['endpointslices/default/mine'],
+  );
+});
+
+t.test('hosts agree on the order, whatever came first', async (t) => {
+  const names = [11, 2, 30, 4];
+  const spec = { selector: { app: 'web' }, ports: [{ port: 80 }] };
+  const orders: string[][] = [];
+  for (const order of [names, [...names].reverse()]) {
+    const plane = await lab(t);
+    await plane.cluster.apply([service('web', spec)]);
+    for (const n of order) await plane.write({ [at(n)]: app(n) });
+    orders.push(addressesOf(plane));
+  }
+  t.same(orders[0], orders[1]);
+});
+
+t.test('the index of labels finds what looking at all of them finds', async (t) => {
+  const seed = Math.floor(Math.random() * 2 ** 32);
+  t.comment(`seed ${seed}`);
+  const random = new Random(seed);
+  const below = (count: number): number => random.int(count);
+  const endpoints = new Map<string, Record<string, string>>();
+  const services = new Map<string, Record<string, string>>();
+  const [labelled, selectors] = [new LabelledEndpoints(), new Selectors()];
+  const labels = (most: number): Record<string, string> =>
+    Object.fromEntries(Array.from({ length: 1 + below(most) }, () => [`k${below(4)}`, `v${below(3)}`]));
+  const namespaceOf = (name: string): string => `n${name.length % 2}`;
+  const wrong: string[] = [];
+  for (let round = 0; round < 2000; round++) {
+    const name = `x${below(150)}`;
+    const namespace = namespaceOf(name);
+    const before = endpoints.get(name);
+    if (below(2) === 0) {
+      if (before) labelled.remove(name, namespace, before);
+      endpoints.delete(name);
+      if (below(3) > 0) {
+        endpoints.set(name, labels(4));
+        labelled.add(name, namespace, endpoints.get(name)!);
+      }
+    } else {
+      selectors.remove(name);
+      services.delete(name);
+      if (below(3) > 0) {
+        services.set(name, labels(2));
+        selectors.add(name, namespace, services.get(name)!);
+      }
+    }
+    const probe = labels(3);
+    const naiveServices = [...services].filter(([one, its]) => namespaceOf(one) === namespace && matches(its, probe));
+    const found = [...selectors.matching(namespace, probe)].sort(compare);
+    const expected = naiveServices.map(([one]) => one).sort(compare);
+    const naive = [...endpoints].filter(([one, its]) => namespaceOf(one) === namespace && matches(probe, its));
+    const foundEndpoints = labelled.matching(namespace, probe).sort(compare);
+    const isSame =
+      found.join() === expected.join() &&
+      foundEndpoints.join() ===
+        naive
+          .map(([one]) => one)
+          .sort(compare)
+          .join();
+    if (!isSame) wrong.push(`round ${round}: ${found.join()} is not ${expected.join()}`);
+  }
+  t.same(wrong.slice(0, 3), []);
+});
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
