@@ -2,8 +2,10 @@
 import t from 'tap';
 import type { ConnectionTuples } from '../../src/flow/connection.ts';
 import { formatIp, parseIp } from '../../src/flow/types.ts';
+import { Backends } from '../../src/table/backends.ts';
 import type { Service } from '../../src/table/service.ts';
 import type { Services } from '../../src/table/services.ts';
+import { IP_TCP } from '../../src/wire/ipv4.ts';
 import { Random } from '../support/random.ts';
 import {
   backend,
@@ -136,6 +138,41 @@ t.test('after a restart, numbers mean what they did, whatever order services com
     services.set({ ...db, backends: [], ports: [servicePort(0)] }, 0);
     t.same(services.ended(0), new Set(all.slice(4).map(({ pin }) => pin)));
   }
+});
+
+t.test('until all services are known, nothing ends; who is there by then keeps its number', async (t) => {
+  const { services: before } = serviceTable();
+  before.set(service({ backends: backends(2), balancing: 'round-robin' }), 0);
+  const all = [open(before, 0)!, open(before, 1)!];
+  const { services } = serviceTable({ isLoaded: false });
+  for (const { pin, tuples } of all) services.recovered(tuples, pin);
+  services.set(service({ backends: backends(2) }), 0);
+  services.set(service({ backends: backends(1) }), 0);
+  t.same(services.ended(0), new Set());
+  services.set(service({ backends: backends(2) }), 0);
+  services.loaded();
+  t.same(services.ended(0), new Set());
+  t.match(services.pinned(all[1]!.pin), { service: 'default/web', connections: 1 });
+});
+
+t.test('a number that somebody has is never given to another one, also when all have been used', async (t) => {
+  const table = new Backends();
+  const end = { address: VIP, l4Port: 80 };
+  for (const pin of [2 ** 32 - 2, 1, 3]) table.recover(pin, IP_TCP, end, end);
+  const added = Array.from({ length: 4 }, () => table.add('default/web', end));
+  t.same(
+    added.map(({ pin }) => pin),
+    [2 ** 32 - 1, 2, 4, 5],
+  );
+  table.opened(2);
+  table.remove(added[1]!);
+  t.ok(table.has(added[1]!));
+  table.closed(2);
+  t.notOk(table.has(added[1]!));
+  table.recover(2, IP_TCP, end, end);
+  table.closed(2);
+  table.remove(added[1]!);
+  t.ok(table.of(2), 'who is removed again takes it from nobody');
 });
 
 t.test('after a restart, connections end whose backend or service is not there any more', async (t) => {

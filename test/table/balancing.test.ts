@@ -230,6 +230,21 @@ t.test('session affinity: when the backend has gone, there is a new choice at on
   t.equal(connect(services, 2, { of: tuple(0) }), second);
 });
 
+t.test('session affinity: each port of a service has its own, and who is known takes nobody’s turn', async (t) => {
+  const { services } = serviceTable();
+  const ports = [servicePort(4), servicePort(4, { name: 'tls', l4Port: 443 })];
+  services.set(service({ balancing: 'round-robin', backends: backends(4), ports, affinityMs: 10_000 }), 0);
+  let slot = 0;
+  const from = (client: number, destinationPort: number): string =>
+    connect(services, ++slot, { of: tuple(slot, { source: parseIp(`10.0.0.${client}`), destinationPort }) });
+  t.equal(from(2, 80), '10.0.1.1');
+  t.equal(from(2, 80), '10.0.1.1');
+  t.equal(from(3, 80), '10.0.1.2');
+  t.equal(from(3, 443), '10.0.1.1');
+  t.equal(from(2, 443), '10.0.1.2');
+  t.same([from(2, 80), from(3, 80)], ['10.0.1.1', '10.0.1.2']);
+});
+
 t.test('the clients that are remembered are limited: who was refreshed the longest ago is forgotten', async (t) => {
   const affinity = new Affinity(3);
   for (const client of ['a', 'b', 'c']) affinity.set(client, 1, 1000);

@@ -124,6 +124,7 @@ t.test('only what the client’s network reaches anyway; a change of routes coun
   blue([{ to: '10.2.0.0/16', type: 'blackhole' }], true);
   t.equal(of(), '10.0.0.9 192.0.2.9', 'outside');
   blue([{ to: '10.2.0.0/16', network: 'red' }]);
+  t.equal(of(), '10.0.0.9 10.2.0.9');
   topology.removeNetwork(RED);
   t.equal(of(), '10.0.0.9', 'a network that has gone');
   red();

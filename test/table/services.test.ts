@@ -82,6 +82,8 @@ t.test('a setter that changes nothing notes nothing', async (t) => {
     ).map((given) => ({ backends: backends(3, (at) => (at === 1 ? given : {})) })),
   ];
   for (const difference of differences) {
+    services.set(value(), 0);
+    changes.drain();
     services.set(value(difference), 0);
     t.same(changes.drain(), { changed: ['service/default/web'], added: [] }, JSON.stringify(difference));
   }
