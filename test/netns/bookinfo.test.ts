@@ -111,6 +111,14 @@ t.test('the programs reach each other, on one host and across', { skip: needsRoo
   const absent = await containers.get('tester')!.attempt(['curl', '-sS', '--fail', 'http://10.70.0.12:9080/details/7']);
   t.equal(absent.code, 22, 'a book that there is not');
 
+  await apply(left, 'services.yaml');
+  const service = (await left.json('get', 'service', 'reviews')) as { readonly spec: { readonly clusterIP: string } };
+  const reached = new Set<string>();
+  for (let i = 0; i < 60 && reached.size < 3; i++) {
+    reached.add((await answer(`http://${service.spec.clusterIP}:9080/reviews/0`)).servedBy);
+  }
+  t.same([...reached].sort(), ['reviews-v1', 'reviews-v2', 'reviews-v3'], 'by the address of their service');
+
   t.equal(await started.get('ratings-v1')!.stop('SIGTERM'), 0, 'a program ends when it is asked to');
   t.match((await product()).reviews, { servedBy: 'reviews-v2', ratingsFailed: /ECONNREFUSED/ });
   t.match(await ask('http://10.70.0.11:9080/productpage'), /the ratings are not available/);
