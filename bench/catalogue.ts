@@ -31,7 +31,7 @@ const quick: ReadonlySet<string> = new Set([
   ...['overlay/frames-1', 'overlay/rr-pinned', 'overlay/rr-apart', 'overlay/crr', 'overlay-wiregro/tcp-1'],
 ]);
 /** Systems that the quick run leaves out: each is slower than another one of the same make. */
-const notQuick: ReadonlySet<SystemName> = new Set(['weft-reference', 'ovs-tso-veth']);
+const notQuick: ReadonlySet<SystemName> = new Set(['weft-service', 'weft-reference', 'ovs-tso-veth']);
 
 /** Systems that take part only on request. */
 export interface Guests {
@@ -50,10 +50,18 @@ export function catalogue(guests: Guests): Measurement[] {
   );
 }
 
+/** The loads that are also measured by way of a service. */
+const byService: ReadonlySet<LoadName> = new Set(['tcp-1', 'crr']);
+
 function systemsIn(topology: TopologyName, load: LoadName, { ovs = false, before = false }: Guests): SystemName[] {
   if (load === 'interop') return ['kernel', 'weft-to-kernel', 'kernel-to-weft'];
   if (load === 'routed') return ['weft', 'weft-routed', 'weft-nat-to-host', 'weft-nat-beyond-host'];
-  const own: SystemName[] = ['weft', ...(before ? (['weft-before'] as const) : []), 'weft-reference', 'kernel'];
+  const own: SystemName[] = [
+    'weft',
+    ...(before ? (['weft-before'] as const) : []),
+    ...(byService.has(load) && topology === 'one-host' ? (['weft-service'] as const) : []),
+    ...(['weft-reference', 'kernel'] as const),
+  ];
   if (!ovs) return own;
   return topology === 'one-host' ? [...own, 'ovs', 'ovs-tso', 'ovs-tso-veth'] : [...own, 'ovs'];
 }

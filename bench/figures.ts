@@ -82,11 +82,21 @@ const routed: readonly Target[] = routedRows.map(([title, system]) => ({
   aim: null,
 }));
 
+/** Compared with connections to the server itself. */
+const byService: readonly Target[] = [
+  ['One host, TCP, 1 stream, by a service', 'one-host/tcp-1', 0.95] as const,
+  ['One host, new connections, by a service', 'one-host/crr', 0.8] as const,
+].map(([title, measurement, must]) => ({
+  ...{ title, measurement, system: 'weft-service', against: 'weft' },
+  ...{ better: 'higher', must, aim: null },
+}));
+
 export const targets: readonly Target[] = [
   ...higher.map((row) => targetOf(row, 'higher')),
   ...lower.map((row) => targetOf(row, 'lower')),
   ...interop,
   ...routed,
+  ...byService,
 ];
 
 function targetOf([title, measurement, against, must, aim]: Row, better: Target['better']): Target {

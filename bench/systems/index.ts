@@ -2,7 +2,14 @@
 import { startKernelBridge } from './kernel.ts';
 import { startOvs } from './ovs.ts';
 import type { System } from './system.ts';
-import { startWeft, startWeftBefore, startWeftNatBeyondHost, startWeftNatToHost, startWeftRouted } from './weft.ts';
+import {
+  startWeft,
+  startWeftBefore,
+  startWeftNatBeyondHost,
+  startWeftNatToHost,
+  startWeftRouted,
+  startWeftService,
+} from './weft.ts';
 
 const native = startWeft('native');
 const reference = startWeft('reference');
@@ -14,6 +21,7 @@ export const systems = {
   weft: { title: 'weft, native', left: native, right: native },
   'weft-before': { title: 'weft, before', left: startWeftBefore, right: startWeftBefore },
   'weft-reference': { title: 'weft, reference', left: reference, right: reference },
+  'weft-service': { title: 'weft, by a service', left: startWeftService, right: startWeftService },
   'weft-routed': { title: 'weft, routed', left: startWeftRouted, right: startWeftRouted },
   'weft-nat-to-host': { title: 'weft, translated, to the host', left: startWeftNatToHost, right: startWeftNatToHost },
   'weft-nat-beyond-host': {

@@ -43,6 +43,8 @@ export interface Switch {
    * Creates a container and attaches it, with the overlay addresses of number `n` if the system has only one network.
    */
   attach(role: string, n: number): Promise<Container>;
+  /** The address by which the client reaches the server, if that is not the server's own. */
+  readonly serverAddress?: () => Promise<string>;
 }
 
 const clientNumber = 11;
@@ -55,8 +57,9 @@ export async function connect(lab: Lab, system: System, setting: Setting): Promi
   const [left, right] =
     setting.topology.hosts === 1 ? await oneHost(lab, system, setting) : await twoHosts(lab, system, setting);
   const client = (await left.attach('client', clientNumber)).namespace;
-  const { namespace: server, ip4: serverIp } = await right.attach('server', serverNumber);
-  await ping(client, serverIp);
+  const { namespace: server, ip4 } = await right.attach('server', serverNumber);
+  await ping(client, ip4);
+  const serverIp = (await left.serverAddress?.()) ?? ip4;
   return { client, server, serverIp, pids: [...new Set([...left.pids, ...right.pids])] };
 }
 

@@ -6,6 +6,8 @@ import { Weft, type DatapathKind, type UpOptions } from '../../test/support/weft
 import type { Place, StartSwitch, Switch } from './system.ts';
 
 const OUTSIDE_SERVER_IP = '192.0.2.2';
+/** What the loads use of TCP: iperf3, and the load tool. */
+const servicePorts = [5201, 7100];
 
 export function startWeft(datapath: DatapathKind): StartSwitch {
   return (place) => startSwitch(place, { datapath });
@@ -24,6 +26,27 @@ async function startSwitch({ lab, host, role, vtep }: Place, options: UpOptions)
   await weft.createNetwork(overlay.create);
   return { pids: [weft.pid], attach: (container, n) => attachContainer(lab, weft, container, n) };
 }
+
+/** The client reaches the server by the address of a service, whose only backend it is. */
+export const startWeftService: StartSwitch = async ({ lab, host, role }) => {
+  const weft = await Weft.up(lab, host, role, { datapath: 'native' });
+  await weft.createNetwork(overlay.create);
+  return {
+    pids: [weft.pid],
+    attach: (container, n) => attachContainer(lab, weft, container, n, ['--label', `app=${container}`]),
+    serverAddress: async () => {
+      const file = join(lab.directory, 'service.yaml');
+      const ports = servicePorts.map((port) => `{ name: p${port}, port: ${port} }`);
+      const spec = `{ selector: { app: server }, ports: [${ports.join()}] }`;
+      writeFileSync(file, `apiVersion: v1\nkind: Service\nmetadata: { name: server }\nspec: ${spec}\n`);
+      await weft.run('apply', '-f', file);
+      const service = (await weft.json('get', 'service', 'server')) as {
+        readonly spec: { readonly clusterIP: string };
+      };
+      return service.spec.clusterIP;
+    },
+  };
+};
 
 /** The containers are in two networks with routes between them. */
 export const startWeftRouted: StartSwitch = async ({ lab, host, role }) => {
