@@ -211,6 +211,8 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
         names.removeService(service);
       },
       setHost: (name, zone) => forwarding.setHost(name, zone),
+      setServiceRanges: (ranges) => forwarding.setServiceRanges(ranges),
+      servicesLoaded: () => forwarding.servicesLoaded(),
     },
     serviceCidrs: options.serviceCidrs,
     networks: () => networks,

@@ -25,7 +25,8 @@ function routeOf(own: string, { to, network, via, type }: RouteSpec): Route {
   return { prefix, kind: 'network', network: network ?? own };
 }
 
-function prefixOf(text: string): Prefix {
+/** @param text `10.96.0.0/16` */
+export function prefixOf(text: string): Prefix {
   const [address = '', length] = text.split('/');
   const ip = parseIp(address);
   return { ip, length: length === undefined ? (isIp4(ip) ? 32 : 128) : Number(length) };

@@ -5,6 +5,7 @@ import type { Hosts } from '../membership/hosts.ts';
 import { LIVE } from '../membership/live-hosts.ts';
 import type { Networks } from '../networks.ts';
 import type { Register } from '../register.ts';
+import { prefixOf } from '../routing.ts';
 import { ServiceClaims } from './claims.ts';
 import { EndpointSlices } from './endpoint-slices.ts';
 import { ServiceEnforcement, type ServiceTables } from './service-enforcement.ts';
@@ -59,7 +60,12 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
     ...{ range, vips, nodePorts },
     publisherOf: (port) => enforcement.publisherOf(port),
     onChange: (name, before, after) => enforcement.serviceChanged(name, before, after),
-    settle: () => enforcement.settle(),
+    // The first time, everything that is stored has come.
+    settle: async () => {
+      tables.setServiceRanges(range.decided.map(prefixOf));
+      await enforcement.settle();
+      tables.servicesLoaded();
+    },
   });
   const slices: EndpointSlices = new EndpointSlices({
     onChange: (service) => enforcement.slicesChanged(service),

@@ -14,6 +14,7 @@ import type { Vni } from '../../flow/types.ts';
 import { addressValue } from '../../model/address.ts';
 import { NODE_PORTS } from '../../model/kinds/service.ts';
 import { idOf, nameOf, type Resource } from '../../model/resource.ts';
+import type { Prefix } from '../../table/routes.ts';
 import type { Service } from '../../table/service.ts';
 import { inTurns } from '../../turns.ts';
 import { isHere, isShared, type Endpoint } from '../endpoint.ts';
@@ -33,6 +34,10 @@ export interface ServiceTables {
   removeService(id: string): void;
   /** Says on which host this is, and in which zone. */
   setHost(name: string, zone: string | undefined): void;
+  /** Sets the addresses that those of services are taken from. */
+  setServiceRanges(ranges: readonly Prefix[]): void;
+  /** All services that there are have been set. */
+  servicesLoaded(): void;
 }
 
 export interface ServiceEnforcementEnvironment {

@@ -42,6 +42,11 @@ export class ServiceRange implements Register {
     return this.#stored ?? this.#environment.configured ?? DEFAULT_SERVICE_CIDRS;
   }
 
+  /** Nothing until a service has an address, or this host is configured: what is there until then belongs to nobody. */
+  get decided(): readonly string[] {
+    return this.#stored ?? this.#environment.configured ?? [];
+  }
+
   get families(): readonly Family[] {
     return this.cidrs.map((cidr) => familyOf(cidr.split('/')[0]!));
   }
@@ -58,8 +63,7 @@ export class ServiceRange implements Register {
 
   /** What of a new network overlaps it, if that is decided. @param texts of `subnets` */
   clash(subnets: readonly Subnet[], texts: readonly string[]): string | undefined {
-    if (this.#stored === undefined && this.#environment.configured === undefined) return undefined;
-    for (const cidr of this.cidrs) {
+    for (const cidr of this.decided) {
       const at = subnets.findIndex((subnet) => overlaps(subnet, parseSubnet(cidr)));
       if (at >= 0) {
         return `subnet ${texts[at]} overlaps ${cidr}, where services get their addresses (--service-cidr): choose another`;

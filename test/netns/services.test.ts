@@ -1,0 +1,170 @@
+/**
+ *   ┌ host ───────────────────────────────────────────────┐
+ *   │ client ── weft ─┬─ one      service web: TCP 80, UDP 53
+ *   │                 └─ two                              │
+ *   └─────────────────────────────────────────────────────┘
+ *
+ * Two containers answer behind one address, to real programs, over both families. What the programs see of each other is what
+ * they would see without weft between them.
+ */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { openLab, type Namespace } from '../support/lab.ts';
+import { until, type Background } from '../support/process.ts';
+import { needsRoot } from '../support/root.ts';
+import { attachContainer, overlay, type Container } from '../support/topology.ts';
+import { datapathKinds, Weft } from '../support/weft.ts';
+
+t.setTimeout(600_000);
+
+const VIP = { 4: '10.96.0.80', 6: 'fd77:6566:7460::80' } as const;
+
+/** Says its name and who asks, over TCP to port 8080 and over UDP to port 5353, of both families. */
+const server = `
+import socket, sys, threading
+name = sys.argv[1]
+def tcp(s):
+    while True:
+        c, peer = s.accept(); c.sendall((name + ' ' + peer[0]).encode()); c.close()
+def udp(s):
+    while True:
+        _, peer = s.recvfrom(64); s.sendto((name + ' ' + peer[0]).encode(), peer)
+for family, address in ((socket.AF_INET, '0.0.0.0'), (socket.AF_INET6, '::')):
+    for kind, port, run in ((socket.SOCK_STREAM, 8080, tcp), (socket.SOCK_DGRAM, 5353, udp)):
+        s = socket.socket(family, kind)
+        if family == socket.AF_INET6: s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind((address, port))
+        if kind == socket.SOCK_STREAM: s.listen(128)
+        threading.Thread(target=run, args=(s,)).start()
+print('listening', flush=True)
+`;
+
+/** Asks so often, each time from another port, and prints what it was told; an error by its name. */
+const client = `
+import socket, sys
+kind, address, port, times = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+family = socket.AF_INET6 if ':' in address else socket.AF_INET
+for _ in range(times):
+    s = socket.socket(family, socket.SOCK_STREAM if kind == 'tcp' else socket.SOCK_DGRAM)
+    s.settimeout(30)
+    try:
+        s.connect((address, port))
+        if kind == 'udp': s.send(b'?')
+        print(s.recv(64).decode() or 'closed')
+    except OSError as e:
+        print(type(e).__name__)
+    s.close()
+`;
+
+interface Asked {
+  readonly from: Namespace;
+  readonly kind: 'tcp' | 'udp';
+  readonly address: string;
+  readonly port?: number;
+  readonly times?: number;
+}
+
+async function ask({ from, kind, address, port = kind === 'tcp' ? 80 : 53, times = 1 }: Asked): Promise<string[]> {
+  return (await from.run(['python3', '-c', client, kind, address, String(port), String(times)])).trim().split('\n');
+}
+
+async function listen({ namespace }: Container, name: string): Promise<Background> {
+  const listening = namespace.start(['python3', '-u', '-c', server, name]);
+  await until(() => listening.stdout.includes('listening'), { what: `${name} listens` });
+  return listening;
+}
+
+const service = (labels: string): string => `
+apiVersion: v1
+kind: Service
+metadata: { name: web }
+spec:
+  selector: { ${labels} }
+  ipFamilyPolicy: PreferDualStack
+  clusterIP: ${VIP[4]}
+  clusterIPs: ['${VIP[4]}', '${VIP[6]}']
+  ports:
+    - { name: http, port: 80, targetPort: 8080 }
+    - { name: names, port: 53, targetPort: 5353, protocol: UDP }
+`;
+
+for (const datapath of datapathKinds) {
+  await t.test(datapath, { skip: needsRoot }, async (t) => {
+    const lab = openLab(t);
+    const host = await lab.namespace('host');
+    const weft = await Weft.up(lab, host, 'host', { datapath });
+    await weft.createNetwork(overlay.create);
+    const label = ['--label', 'app=web'];
+    const asking = await attachContainer(lab, weft, 'client', 11);
+    const one = await attachContainer(lab, weft, 'one', 12, label);
+    const two = await attachContainer(lab, weft, 'two', 13, label);
+    const servers = [await listen(one, 'one'), await listen(two, 'two'), await listen(asking, 'client')];
+    const file = join(lab.directory, 'service.yaml');
+    const apply = async (labels: string): Promise<void> => {
+      writeFileSync(file, service(labels));
+      await weft.run('apply', '-f', file);
+    };
+    const from = asking.namespace;
+    await apply('app: web');
+
+    await t.test('both backends answer, and see who has asked', async (t) => {
+      for (const kind of ['tcp', 'udp'] as const) {
+        for (const [address, own] of [
+          [VIP[4], asking.ip4],
+          [VIP[6], asking.ip6],
+        ] as const) {
+          const told = await ask({ from, kind, address, times: 40 });
+          t.equal(told.length, 40);
+          t.same([...new Set(told)].sort(), [`one ${own}`, `two ${own}`], `${kind} to ${address}`);
+        }
+      }
+      t.ok(
+        ((await weft.json('connections')) as { direction: string }[]).some(({ direction }) => direction === 'service'),
+      );
+    });
+
+    await t.test('a backend reaches itself through its service', async (t) => {
+      const told = await ask({ from: one.namespace, kind: 'tcp', address: VIP[4], times: 40 });
+      t.same([...new Set(told)].sort(), [`one ${VIP[4]}`, `two ${one.ip4}`].sort());
+    });
+
+    await t.test('what no service has is refused', async (t) => {
+      for (const address of [VIP[4], VIP[6]]) {
+        t.same(await ask({ from, kind: 'tcp', address, port: 81 }), ['ConnectionRefusedError'], `TCP 81 of ${address}`);
+        t.same(await ask({ from, kind: 'udp', address, port: 80 }), ['ConnectionRefusedError'], `UDP 80 of ${address}`);
+      }
+      t.same(await ask({ from, kind: 'tcp', address: '10.96.7.7' }), ['ConnectionRefusedError']);
+      t.same(await ask({ from, kind: 'udp', address: 'fd77:6566:7460::777' }), ['ConnectionRefusedError']);
+    });
+
+    await t.test('a port that nobody listens on is told by the backend', async (t) => {
+      await apply('app: nobody');
+      await servers[1]!.stop('SIGKILL');
+      await weft.run('label', 'endpoint', 'two', 'app=alone');
+      await apply('app: alone');
+      for (const address of [VIP[4], VIP[6]]) {
+        t.same(await ask({ from, kind: 'tcp', address }), ['ConnectionRefusedError'], 'its reset comes back');
+        t.same(await ask({ from, kind: 'udp', address }), ['ConnectionRefusedError'], 'its ICMP error comes back');
+      }
+    });
+
+    await t.test('without a backend, clients are refused', async (t) => {
+      await apply('app: nobody');
+      for (const address of [VIP[4], VIP[6]]) {
+        for (const kind of ['tcp', 'udp'] as const) {
+          t.same(await ask({ from, kind, address }), ['ConnectionRefusedError'], `${kind} to ${address}`);
+        }
+      }
+      await apply('app: web');
+      t.same(
+        await ask({ from, kind: 'udp', address: VIP[4] }),
+        [`one ${asking.ip4}`],
+        'and as soon as there is one, not',
+      );
+    });
+
+    await Promise.all(servers.map((one) => one.stop('SIGKILL')));
+  });
+}
