@@ -149,6 +149,12 @@ print(
       `${microseconds(1.1 * services.fewMicroseconds)} (1.1 times)`,
     ],
     ['among 30,000, all in turn', microseconds(services.allMicroseconds), ''],
+    ['the decision about a first packet, with 10 services', microseconds(services.fewDecidedMicroseconds), ''],
+    [
+      'with 30,000',
+      microseconds(services.manyDecidedMicroseconds),
+      `${microseconds(1.1 * services.fewDecidedMicroseconds)} (1.1 times)`,
+    ],
   ],
 );
 print(

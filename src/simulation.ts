@@ -13,6 +13,8 @@
  *   const db = b.attach({ name: 'db', network: 'blue', mac: '02:00:00:00:00:02', addresses: ['10.0.0.2'] });
  *   web.send(frame);
  *   db.received;
+ *
+ * Services are set on each host, as the cluster would do: `host.forwarding.setService`.
  */
 import type { Datagram, Datapath, DatapathOptions, Injectable } from './datapath/datapath.ts';
 import { PEER_KEY_BYTES, type LivenessSettings } from './datapath/liveness.ts';
@@ -222,6 +224,9 @@ export class SimulatedHost {
         throw error;
       },
     });
+    this.forwarding.setHost(name, undefined);
+    // There are none from before a restart, so whatever is set is all that there is.
+    this.forwarding.servicesLoaded();
     this.forwarding.openUnderlay(UNDERLAY_PORT, {
       kind: 'memory-vxlan',
       name: 'underlay',

@@ -157,8 +157,6 @@ export class Lab {
   #host(name: string, underlay: string, words: readonly string[]): void {
     this.#copiesDscp = words.includes('copy-dscp');
     const host = this.#net.host(name, underlay);
-    host.forwarding.setHost(name, undefined);
-    host.forwarding.servicesLoaded();
     this.#hosts.set(name, host);
   }
 
