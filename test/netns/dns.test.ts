@@ -181,6 +181,14 @@ for (const datapath of datapathKinds) {
       },
     );
 
+    const seed = process.env['SEED'] ?? String(process.pid);
+    await t.test(`damaged questions, seed ${seed}`, async (t) => {
+      const fuzz = web.start([process.execPath, script('fuzz.mjs'), RED, 'web.red.weft', seed, '1000']);
+      t.match(await said(fuzz), /^\d+ damaged messages$/);
+      t.match((await weft.status()).internal, { open: true });
+      t.notMatch(weft.log(), /own sockets/, 'nothing was thrown');
+    });
+
     await t.test('resolvers: glibc, musl, busybox and Node', async (t) => {
       const file = `/etc/netns/${web.name}/resolv.conf`;
       t.match(
