@@ -15,7 +15,7 @@
  * 4. Replies of a container to such a connection go back to the socket, from the port of its client only.
  */
 import { INTERNAL } from '../flow/connection.ts';
-import { isIp4, sameBytes } from '../flow/types.ts';
+import { isGroupMac, isIp4, sameBytes } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
 import { clientOfAddress, turnOfAddress } from '../table/clients.ts';
 import { clientOf, isFromWeft } from '../table/connections.ts';
@@ -42,7 +42,12 @@ import { text, type Text } from './text.ts';
 export function fromInternal(view: FlowView, { tables }: Known, internal: Internal): StageResult<Entered> {
   view.consult(internalObject);
   const type = view.number('eth_type');
-  const isForUs = sameBytes(view.bytes('eth_dst'), internal.mac) && view.number('vlan_tci') === 0;
+  const mac = view.bytes('eth_dst');
+  if (isGroupMac(mac)) {
+    // The kernel says which groups it has joined (MLD, IGMP), on every link.
+    return { kind: 'decide', because: text`nobody else is on this link`, actions: [{ op: 'consume' }] };
+  }
+  const isForUs = sameBytes(mac, internal.mac) && view.number('vlan_tci') === 0;
   if (!isForUs || (type !== ETH_IPV4 && type !== ETH_IPV6)) {
     return drop('no_connection', text`not IP for ${internal.mac}`);
   }

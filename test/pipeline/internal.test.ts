@@ -274,8 +274,10 @@ for (const [name, open] of Object.entries(datapaths)) {
       internal.send(udp({ ...answering('ip4', '16.0.0.1'), dstMac: web.mac }, 53, 5000));
       port.send(udp(asking(web, 'ip4'), 5000, 53));
       internal.send(udp(answering('ip4', sourceOf(only(t, internal), 'ip4')), 54, 5000));
+      const group = { ...answering('ip4', '16.0.0.1'), dstMac: '33:33:00:00:00:16' };
+      internal.send(udp(group, 53, 5000));
       t.same(port.received, []);
-      t.same(drops(), { no_connection: 4 });
+      t.same(drops(), { no_connection: 4 }, 'the last one is no news: the kernel tells which groups it has joined');
       close();
     });
 
