@@ -1,5 +1,6 @@
 /** Services: what is allotted to them, and what others must not take from them. Two hosts share a store, or there is one. */
 import t, { type Test } from 'tap';
+import { parseIp } from '../../src/flow/types.ts';
 import { findKind } from '../../src/model/kinds/registry.ts';
 import type { ServiceAllotted } from '../../src/model/kinds/service.ts';
 import { parseResource } from '../../src/model/manifest.ts';
@@ -9,6 +10,7 @@ import { within } from '../../src/store/within.ts';
 import { openStoreOf } from '../support/etcd-store.ts';
 import { startEtcd } from '../support/etcd.ts';
 import { openLab } from '../support/lab.ts';
+import { until } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
 import { manifest, openControlPlane, openStore } from './control-plane.ts';
 
@@ -249,6 +251,9 @@ async function sharing(t: Test, store: Store, other: Store): Promise<void> {
   const right = await openControlPlane(t, undefined, { host: 'right', shared: other });
   await left.cluster.apply([service('first')]);
   t.match(shown(left, 'first').spec['clusterIP'], /^10\.60\.0\./);
+  await until(() => right.cluster.get(kind('svc')).length === 1, { what: 'the other host to follow' });
+  const isOurs = (address: string) => right.forwarding.tables.services.isInRange(parseIp(address));
+  t.same(['10.60.0.77', '10.96.0.1'].map(isOurs), [true, false], 'what nobody has there is refused everywhere');
 
   // All ask for the few addresses that are left, from two sides at once.
   const all = Array.from({ length: 60 }, (_, n) => `s${n}`);

@@ -6,7 +6,7 @@
  * are allotted by the cluster, and stored beside the resource.
  */
 import * as z from 'zod';
-import { addressText, addressValue, isAddress, isIp4 } from '../address.ts';
+import { addressText, addressValue, isAddress } from '../address.ts';
 import { portName } from '../named-port.ts';
 import { l4Port } from '../publish.ts';
 import { readAnnotations } from '../service-annotations.ts';
@@ -211,8 +211,9 @@ export type Family = z.output<typeof family>;
 export type ServiceResource = z.output<typeof serviceSchema>;
 export type ServicePortSpec = z.output<typeof servicePort>;
 
+/** @param address canonical, so that an IPv4-mapped one is written as IPv4 */
 export function familyOf(address: string): Family {
-  return isIp4(addressValue(address)) ? 'IPv4' : 'IPv6';
+  return address.includes(':') ? 'IPv6' : 'IPv4';
 }
 
 /** How long a client keeps its backend, in milliseconds; undefined if it gets one for each connection. */
