@@ -1,0 +1,153 @@
+/** Connections through services: their tuples, whom they count for, and what becomes of them after a crash. */
+import t from 'tap';
+import type { Place, Tuple } from '../../src/flow/connection.ts';
+import { SEEN_RST } from '../../src/flow/connection.ts';
+import { parseIp, type Vni } from '../../src/flow/types.ts';
+import { Changes } from '../../src/table/changes.ts';
+import { ConnectionTable, type ServiceOpening } from '../../src/table/connections.ts';
+import { Services } from '../../src/table/services.ts';
+import { Topology } from '../../src/table/topology.ts';
+import { IP_TCP } from '../../src/wire/ipv4.ts';
+import { connectionMemoryFor, stores } from '../support/connections.ts';
+import { backend, service, VIP } from '../support/services.ts';
+
+const [RED, BLUE] = [100 as Vni, 200 as Vni];
+const other = parseIp('10.96.0.2');
+
+function tuple(sourcePort: number, destination = VIP): Tuple {
+  return { source: parseIp('10.1.0.2'), sourcePort, destination, destinationPort: 80 };
+}
+
+for (const [kind, openStore] of Object.entries(stores)) {
+  function lab(memory = connectionMemoryFor(8), quota = 8) {
+    const changes = new Changes();
+    const topology = new Topology(new Uint8Array(6), changes);
+    topology.setNetwork({
+      name: 'red',
+      vni: RED,
+      routes: [{ prefix: { ip: parseIp('10.1.0.0'), length: 16 }, kind: 'network', network: 'red' }],
+    });
+    const services = new Services(topology, changes);
+    const connections = new ConnectionTable({
+      store: openStore(8, memory),
+      quota,
+      unprovenQuota: quota,
+      addressesWith: (_, ip) => [ip],
+      natKey: new Uint8Array(8),
+      isReserved: () => false,
+      services,
+    });
+    const opening = (sourcePort: number, vip = VIP, replies = RED): ServiceOpening => {
+      const original = tuple(sourcePort, vip);
+      const found = services.find(vip, IP_TCP, 80)!;
+      const choice = services.choose(found, RED, { protocol: IP_TCP, ...original });
+      if (choice.kind === 'none') throw new Error('there is no backend');
+      return { vni: RED, protocol: IP_TCP, original, choice, replies };
+    };
+    const entries = () => [...connections.entries()];
+    return { memory, services, connections, opening, entries };
+  }
+  const one = (address: string) => service({ vips: [VIP], backends: [backend(address, { vni: RED })] });
+
+  t.test(`${kind}: the client keeps address and port, and its replies are found where they come in`, async (t) => {
+    const { services, connections, opening, entries } = lab();
+    services.set(one('10.1.0.9'), 0);
+    services.loaded();
+    connections.open(opening(1, VIP, BLUE), 0);
+    const [{ translated, places, pin }] = entries() as [ReturnType<typeof entries>[0]];
+    t.same(translated, { ...tuple(1), destination: parseIp('10.1.0.9'), destinationPort: 8080 });
+    t.same(places, [RED, BLUE]);
+    t.equal(services.pinned(pin!)?.connections, 1);
+    const reply = {
+      source: translated.destination,
+      sourcePort: 8080,
+      destination: translated.source,
+      destinationPort: 1,
+    };
+    t.match(connections.lookup(BLUE, IP_TCP, reply), { slot: 0, reply: true });
+    t.equal(connections.lookup(RED, IP_TCP, reply), undefined);
+    t.same(
+      [RED, BLUE, 300 as Place].map((place) => connections.hasAnyIn(place)),
+      [true, true, false],
+    );
+  });
+
+  t.test(`${kind}: a client that is its own backend comes from the service`, async (t) => {
+    const { services, connections, opening, entries } = lab();
+    services.set(one('10.1.0.2'), 0);
+    connections.open(opening(1), 0);
+    t.same(entries()[0]!.translated.source, VIP);
+  });
+
+  t.test(`${kind}: two services with one backend, asked from one port, stay apart`, async (t) => {
+    const { services, connections, opening, entries } = lab();
+    services.set(one('10.1.0.9'), 0);
+    services.set({ ...one('10.1.0.9'), id: 'default/other', vips: [other] }, 0);
+    connections.open(opening(5000), 0);
+    connections.open(opening(5000, other), 0);
+    const ports = entries().map(({ translated }) => translated.sourcePort);
+    t.equal(ports.length, 2);
+    t.equal(ports[0], 5000);
+    t.not(ports[1], 5000);
+  });
+
+  t.test(
+    `${kind}: who begins anew gets another choice in place of the old one, and nobody does before it is over`,
+    async (t) => {
+      const { services, connections, opening, entries, memory } = lab();
+      services.set(one('10.1.0.9'), 0);
+      services.loaded();
+      connections.open(opening(1), 0);
+      const { records } = openStore(8, memory);
+      const slot = connections.lookup(RED, IP_TCP, tuple(1))!.slot;
+      for (const reply of [false, true]) {
+        records.writeHalf(slot, reply, { ...records.half(slot, reply), packets: 1, seen: 2 });
+      }
+      t.equal(connections.isOverWithChoice(slot), false);
+      t.equal(connections.refusal(opening(1)), 'nat_ports');
+      records.writeHalf(slot, true, { ...records.half(slot, true), seen: SEEN_RST });
+      t.equal(connections.isOverWithChoice(slot), true);
+      services.set(one('10.1.0.7'), 0);
+      connections.open(opening(1), 0);
+      t.same(
+        entries().map(({ translated }) => translated.destination),
+        [parseIp('10.1.0.7')],
+      );
+      t.equal(services.pinned(entries()[0]!.pin!)?.connections, 1);
+    },
+  );
+
+  t.test(`${kind}: a client uses up its own quota, and connections to a backend that is gone end`, async (t) => {
+    const { services, connections, opening, entries } = lab(undefined, 2);
+    services.set(one('10.1.0.9'), 0);
+    services.loaded();
+    for (let port = 1; port <= 3; port++) connections.open(opening(port), 0);
+    t.same(new Set(entries().map(({ original }) => original.sourcePort)), new Set([2, 3]), 'half-open ones give way');
+    t.same(connections.endPinned(services.ended(0)), []);
+    services.set(one('10.1.0.7'), 0);
+    t.equal(connections.endPinned(services.ended(0)).length, 4, 'both names of both');
+    t.equal(connections.size, 0);
+  });
+
+  t.test(`${kind}: after a crash, connections go on with their backends, whose service has them again`, async (t) => {
+    const { memory, services, connections, opening, entries } = lab();
+    services.set(one('10.1.0.9'), 0);
+    services.loaded();
+    connections.open(opening(1), 0);
+    const [{ pin }] = entries() as [ReturnType<typeof entries>[0]];
+    for (const [address, isKept] of [
+      ['10.1.0.9', true],
+      ['10.1.0.7', false],
+    ] as const) {
+      const again = lab(memory.slice());
+      again.connections.recover(500);
+      t.equal(again.entries()[0]!.pin, pin);
+      again.services.set(one(address), 500);
+      t.same(again.connections.endPinned(again.services.ended(500)), [], 'not before all services are known');
+      again.services.loaded();
+      again.connections.endPinned(again.services.ended(500));
+      t.equal(again.connections.size, isKept ? 1 : 0, address);
+      t.equal(again.services.pinned(pin!)?.connections, isKept ? 1 : undefined);
+    }
+  });
+}
