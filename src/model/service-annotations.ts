@@ -23,6 +23,8 @@ export interface PortRange {
 }
 
 const PREFIX = 'weft.dev/';
+/** Refused by the kind as long as services are not reached from outside, so no message recommends it. */
+export const LOAD_BALANCER_IPS = 'weft.dev/load-balancer-ips';
 const DEFAULT_DRAIN_MS = 0;
 const LONGEST_DRAIN_MS = 86_400_000;
 const MOST_RANGES = 16;
@@ -98,7 +100,7 @@ export function readAnnotations(
       const reader = readers[own as keyof typeof readers];
       return { ...known, ...reader(text, (message) => refuse(key, message)) };
     }
-    const names = Object.keys(readers).map((name) => PREFIX + name);
+    const names = Object.keys(readers).flatMap((name) => (PREFIX + name === LOAD_BALANCER_IPS ? [] : [PREFIX + name]));
     refuse(key, `${quote(key)} is no annotation of weft${didYouMean(key, names)}: accepted are ${names.join(', ')}`);
     return known;
   }, read);

@@ -6,6 +6,7 @@ import { findKind } from '../../src/model/kinds/registry.ts';
 import { parseResource } from '../../src/model/manifest.ts';
 import { until } from '../support/process.ts';
 import { Random } from '../support/random.ts';
+import '../support/published-services.ts';
 import { manifest, openControlPlane, openStore } from './control-plane.ts';
 
 type Plane = Awaited<ReturnType<typeof openControlPlane>>;

@@ -11,6 +11,7 @@ import { openStoreOf } from '../support/etcd-store.ts';
 import { startEtcd } from '../support/etcd.ts';
 import { openLab } from '../support/lab.ts';
 import { until } from '../support/process.ts';
+import '../support/published-services.ts';
 import { needsRoot } from '../support/root.ts';
 import { manifest, openControlPlane, openStore } from './control-plane.ts';
 

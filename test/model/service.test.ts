@@ -1,11 +1,14 @@
 /** Service and EndpointSlice: what Kubernetes accepts is accepted, and what it refuses is refused with its words. */
 import { readFileSync } from 'node:fs';
 import t from 'tap';
+import { parse } from 'yaml';
 import { resourceHeads, resourceRow } from '../../src/cli/resource-table.ts';
 import { jsonSchemas } from '../../src/model/json-schema.ts';
 import { findKind } from '../../src/model/kinds/registry.ts';
+import { publishedServiceSchema } from '../../src/model/kinds/service.ts';
 import { parseManifests, parseResource } from '../../src/model/manifest.ts';
 import { readAnnotations } from '../../src/model/service-annotations.ts';
+import { validate } from '../../src/model/validate.ts';
 
 const service = (spec: object, metadata: object = {}) => ({
   apiVersion: 'v1',
@@ -21,25 +24,70 @@ const slice = (fields: object, metadata: object = {}) => ({
   endpoints: [{ addresses: ['10.0.0.1'] }],
   ...fields,
 });
-const problemOf = (value: unknown): string => {
+const problemOf = (value: unknown, parse: (value: unknown) => unknown = parseResource): string => {
   try {
-    parseResource(value);
+    parse(value);
     return 'accepted';
   } catch (error) {
     return (error as Error).message;
   }
 };
+/** With what is refused as long as services are not reached from outside. */
+const parsePublished = (value: unknown) => validate(publishedServiceSchema, value);
+
+const escape = (text: string): string => text.replace(/[()[\].]/g, '\\$&');
+/** The documents of a file. */
+const documentsOf = (name: string): string[] =>
+  readFileSync(new URL(`kubernetes/${name}.yaml`, import.meta.url), 'utf8').split(/^---$/m);
+const OUTSIDE =
+  'services are reached by containers, and not from outside: for that, publish a port of an Endpoint (spec.publish)';
 
 t.test('the examples of the documentation of Kubernetes are accepted as they are', async (t) => {
-  for (const [name, count] of [
-    ['services', 19],
-    ['endpoint-slices', 3],
-  ] as const) {
-    const text = readFileSync(new URL(`kubernetes/${name}.yaml`, import.meta.url), 'utf8');
-    const resources = parseManifests(text, name);
-    t.equal(resources.length, count);
-    for (const one of resources) t.same(parseResource(JSON.parse(JSON.stringify(one))), one, 'and parse to the same');
-  }
+  const all = [...documentsOf('services'), ...documentsOf('endpoint-slices')];
+  t.equal(all.length, 22);
+  const refused = all.filter((document) => {
+    const isOutside = /type: (NodePort|LoadBalancer)/.exec(document);
+    if (isOutside) {
+      const message = `spec.type: "${isOutside[1]}" is not accepted: ${OUTSIDE}; accepted are "ClusterIP", "ExternalName"`;
+      t.match(
+        problemOf(document, (text) => parseManifests(text as string, 'f')),
+        new RegExp(`${escape(message)}$`),
+      );
+      const { status, ...written } = parse(document) as { status?: object };
+      t.equal(problemOf(written, parsePublished), 'accepted', 'once services are reached from outside');
+      return true;
+    }
+    for (const one of parseManifests(document, 'f'))
+      t.same(parseResource(JSON.parse(JSON.stringify(one))), one, 'and parse to the same');
+    return false;
+  });
+  t.equal(refused.length, 5, 'but for those of types that are reached from outside');
+});
+
+t.test('whatever says how a service is reached from outside is refused, before anything else', async (t) => {
+  for (const type of ['NodePort', 'LoadBalancer'])
+    t.equal(
+      problemOf(service({ type, externalTrafficPolicy: 'Local' })),
+      `spec.type: "${type}" is not accepted: ${OUTSIDE}; accepted are "ClusterIP", "ExternalName"`,
+    );
+  t.match(problemOf(service({ type: 'NodePorts' })), /not accepted: accepted are "ClusterIP", "ExternalName"$/);
+  for (const [field, value] of Object.entries({
+    externalTrafficPolicy: 'Cluster',
+    loadBalancerIP: '192.0.2.1',
+    allocateLoadBalancerNodePorts: false,
+  }))
+    t.equal(problemOf(service({ [field]: value })), `spec.${field} is not supported here: ${OUTSIDE}`);
+  t.equal(
+    problemOf(service({ ports: [{ port: 80, nodePort: 30_007 }] })),
+    `spec.ports[0].nodePort is not supported here: ${OUTSIDE}`,
+  );
+  const annotations = { 'weft.dev/load-balancer-ips': '192.0.2.1' };
+  t.equal(
+    problemOf(service({}, { annotations })),
+    `metadata.annotations["weft.dev/load-balancer-ips"] is not supported here: ${OUTSIDE}`,
+  );
+  for (const unknown of [service({ types: 1 }), service({}, { annotations: { 'weft.dev/lb': '' } })])
+    t.notMatch(problemOf(unknown), /load-?balancer|externalTraffic/i, 'and nothing recommends it');
 });
 
 t.test('a Service is refused with the words of Kubernetes', async (t) => {
@@ -136,7 +184,7 @@ t.test('a Service is refused with the words of Kubernetes', async (t) => {
     ],
     [{ trafficDistribution: 'Near' }, /accepted are "PreferSameNode", "PreferSameZone", "PreferClose"$/],
   ] as const) {
-    const found = problemOf(service(spec));
+    const found = problemOf(service(spec), parsePublished);
     if (typeof message === 'string') t.equal(found, message);
     else t.match(found, message);
   }
@@ -154,8 +202,8 @@ t.test('what Kubernetes has and weft does not is refused by its name', async (t)
     healthCheckNodePort: 30_100,
   })) {
     t.match(
-      problemOf(service({ type: 'LoadBalancer', [field]: value })),
-      new RegExp(`^spec.${field} is not supported here: .*; accepted are type, selector, `),
+      problemOf(service({ [field]: value })),
+      new RegExp(`^spec.${field} is not supported here: .*\\(spec.publish\\); accepted are type, selector, `),
     );
   }
   t.match(problemOf(service({ externalIPs: ['192.0.2.1'] })), /CVE-2020-8554/);
@@ -201,13 +249,13 @@ t.test('weft’s own annotations are read, and others mean nothing', async (t) =
     ['load-balancer-ips', '192.0.2.1', /may only be used when `type` is 'LoadBalancer'$/],
     ['drian', '5s', /"weft.dev\/drian" is no annotation of weft, did you mean "weft.dev\/drain"\?/],
   ] as const) {
-    const found = problemOf(service({}, { annotations: { [`weft.dev/${key}`]: text } }));
+    const found = problemOf(service({}, { annotations: { [`weft.dev/${key}`]: text } }), parsePublished);
     t.match(found, message);
     t.match(found, `metadata.annotations["weft.dev/${key}"]: `);
   }
   const twice = { 'weft.dev/load-balancer-ips': '192.0.2.1,192.0.2.2' };
   t.match(
-    problemOf(service({ type: 'LoadBalancer' }, { annotations: twice })),
+    problemOf(service({ type: 'LoadBalancer' }, { annotations: twice }), parsePublished),
     /may specify no more than one IP for each IP family$/,
   );
 });
@@ -249,7 +297,7 @@ t.test('they are shown as kubectl shows them', async (t) => {
   const kind = findKind('svc')!;
   t.same(resourceHeads(kind), ['NAME', 'NAMESPACE', 'TYPE', 'CLUSTER-IP', 'EXTERNAL-IP', 'PORT(S)', 'LABELS']);
   const row = (spec: object, metadata?: object) =>
-    resourceRow(kind, parseResource(service(spec, metadata)), true).slice(2);
+    resourceRow(kind, parsePublished(service(spec, metadata)), true).slice(2);
   const ports = [
     { name: 'a', port: 80, nodePort: 30_007 },
     { name: 'b', port: 53, protocol: 'UDP' },

@@ -9,7 +9,7 @@ import * as z from 'zod';
 import { addressText, addressValue, isAddress } from '../address.ts';
 import { portName } from '../named-port.ts';
 import { l4Port } from '../publish.ts';
-import { readAnnotations } from '../service-annotations.ts';
+import { LOAD_BALANCER_IPS, readAnnotations } from '../service-annotations.ts';
 import { dnsLabel, dnsSubdomain, portProtocol, serviceName, upstreamMetadata } from './upstream.ts';
 import { ipAddress, label, labelKey, quote, unicastAddress } from '../value.ts';
 import { foreignObject } from './foreign.ts';
@@ -53,9 +53,15 @@ const LONGEST_AFFINITY_S = 86_400;
 const DEFAULT_AFFINITY_S = 10_800;
 const AFFINITY = 'must be greater than 0 and less than 86400 seconds';
 
+/** Why everything is refused that says how a service is reached from outside: nothing leads there yet. */
+const UNPUBLISHED =
+  'services are reached by containers, and not from outside: for that, publish a port of an Endpoint (spec.publish)';
+const TYPES = 'accepted are "ClusterIP", "ExternalName"';
+const unpublished = ['externalTrafficPolicy', 'loadBalancerIP', 'allocateLoadBalancerNodePorts'] as const;
+
 const serviceSpec = foreignObject(
   {
-    type: z.enum(['ClusterIP', 'NodePort', 'LoadBalancer', 'ExternalName']).default('ClusterIP'),
+    type: z.enum(['ClusterIP', 'NodePort', 'LoadBalancer', 'ExternalName'], TYPES).default('ClusterIP'),
     selector: z.record(labelKey, label).optional(),
     ports: z.array(servicePort).max(MOST_PORTS, `a Service has at most ${MOST_PORTS} ports`).default([]),
     clusterIP: clusterIp.optional(),
@@ -85,44 +91,70 @@ const serviceSpec = foreignObject(
     allocateLoadBalancerNodePorts: z.boolean().optional(),
   },
   {
+    ...Object.fromEntries(unpublished.map((field) => [field, UNPUBLISHED])),
     externalIPs:
-      'it lets one namespace take the traffic of others (CVE-2020-8554), use type LoadBalancer with weft.dev/load-balancer-ips',
-    loadBalancerSourceRanges: 'write a NetworkPolicy for the backends',
-    loadBalancerClass: 'weft has one kind of load balancer',
-    healthCheckNodePort: 'weft takes a host without ready backends out by itself',
+      'it lets one namespace take the traffic of others (CVE-2020-8554), publish a port of an Endpoint (spec.publish)',
+    loadBalancerSourceRanges: UNPUBLISHED,
+    loadBalancerClass: UNPUBLISHED,
+    healthCheckNodePort: UNPUBLISHED,
   },
 );
 
 type ServiceSpec = z.output<typeof serviceSpec>;
 type Refuse = (path: readonly PropertyKey[], input: unknown, message: string) => void;
 
-const serviceSchema = z
-  .strictObject({
-    apiVersion: z.literal('v1'),
-    kind: z.literal('Service'),
-    metadata: upstreamMetadata(serviceName),
-    spec: serviceSpec,
-  })
-  .superRefine(({ metadata: { annotations }, spec }, context) => {
-    const refuse: Refuse = (path, input, message) => {
-      context.addIssue({ code: 'custom', path: [...path], input, message });
-    };
-    const inSpec: Refuse = (path, input, message) => refuse(['spec', ...path], input, message);
-    const { loadBalancerIps } = readAnnotations(annotations, (key, message) =>
-      refuse(['metadata', 'annotations', key], annotations?.[key], message),
-    );
-    refineType(spec, inSpec);
-    refinePorts(spec, inSpec);
-    refineAddresses(spec, inSpec);
-    refinePolicies(spec, inSpec);
-    const given = [...loadBalancerIps, ...(spec.loadBalancerIP === undefined ? [] : [spec.loadBalancerIP])];
-    const at = ['metadata', 'annotations', 'weft.dev/load-balancer-ips'];
-    if (loadBalancerIps.length > 0 && spec.type !== 'LoadBalancer') {
-      refuse(at, loadBalancerIps.join(), "may only be used when `type` is 'LoadBalancer'");
-    } else if (given.length > 0 && new Set(given.map(familyOf)).size < new Set(given).size) {
-      refuse(at, given.join(), 'may specify no more than one IP for each IP family');
-    }
-  });
+const anyService = z.strictObject({
+  apiVersion: z.literal('v1'),
+  kind: z.literal('Service'),
+  metadata: upstreamMetadata(serviceName),
+  spec: serviceSpec,
+});
+
+type AnyService = z.output<typeof anyService>;
+
+function refine({ metadata: { annotations }, spec }: AnyService, context: z.core.$RefinementCtx): void {
+  const refuse: Refuse = (path, input, message) => {
+    context.addIssue({ code: 'custom', path: [...path], input, message });
+  };
+  const inSpec: Refuse = (path, input, message) => refuse(['spec', ...path], input, message);
+  const { loadBalancerIps } = readAnnotations(annotations, (key, message) =>
+    refuse(['metadata', 'annotations', key], annotations?.[key], message),
+  );
+  refineType(spec, inSpec);
+  refinePorts(spec, inSpec);
+  refineAddresses(spec, inSpec);
+  refinePolicies(spec, inSpec);
+  const given = [...loadBalancerIps, ...(spec.loadBalancerIP === undefined ? [] : [spec.loadBalancerIP])];
+  const at = ['metadata', 'annotations', LOAD_BALANCER_IPS];
+  if (loadBalancerIps.length > 0 && spec.type !== 'LoadBalancer') {
+    refuse(at, loadBalancerIps.join(), "may only be used when `type` is 'LoadBalancer'");
+  } else if (given.length > 0 && new Set(given.map(familyOf)).size < new Set(given).size) {
+    refuse(at, given.join(), 'may specify no more than one IP for each IP family');
+  }
+}
+
+/** Before anything else is: what is wrong with it does not matter. */
+function refuseUnpublished({ metadata: { annotations }, spec }: AnyService, context: z.core.$RefinementCtx): void {
+  const { type } = spec;
+  const refuse = (path: PropertyKey[], field: string): void => {
+    const message = `is not supported here: ${UNPUBLISHED}`;
+    context.addIssue({ code: 'unrecognized_keys', keys: [field], path, message });
+  };
+  if (type === 'NodePort' || type === 'LoadBalancer') {
+    context.addIssue({ code: 'custom', path: ['spec', 'type'], input: type, message: `${UNPUBLISHED}; ${TYPES}` });
+  }
+  for (const field of unpublished) if (spec[field] !== undefined) refuse(['spec'], field);
+  for (const [index, port] of spec.ports.entries())
+    if (port.nodePort !== undefined) refuse(['spec', 'ports', index], 'nodePort');
+  if (annotations?.[LOAD_BALANCER_IPS] !== undefined) refuse(['metadata', 'annotations'], LOAD_BALANCER_IPS);
+}
+
+/** With what is refused as long as services are not reached from outside. Its claims are made, and tested, by this schema. */
+export const publishedServiceSchema = anyService.superRefine(refine);
+
+const serviceSchema = anyService
+  .superRefine(refuseUnpublished) // the line to delete when services are reached from outside
+  .superRefine(refine);
 
 function refineType(spec: ServiceSpec, refuse: Refuse): void {
   const { type, externalName, clusterIP } = spec;
@@ -208,7 +240,7 @@ function refinePolicies(spec: ServiceSpec, refuse: Refuse): void {
 }
 
 export type Family = z.output<typeof family>;
-export type ServiceResource = z.output<typeof serviceSchema>;
+export type ServiceResource = AnyService;
 export type ServicePortSpec = z.output<typeof servicePort>;
 
 /** @param address canonical, so that an IPv4-mapped one is written as IPv4 */
