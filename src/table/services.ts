@@ -367,6 +367,9 @@ export class Services {
     const { port: before, pinned } = balanced;
     const port = service.ports.find((port) => isPort(port, before.protocol, before.l4Port));
     const backends = new Map<string, Backend>();
+    // Of a family without a ready one, those that terminate get new connections, which must not end.
+    const staying = service.backends.filter(({ ready, terminating }) => ready && !terminating);
+    const served = new Set(staying.map(({ address }) => isIp4(address)));
     if (port)
       for (const [at, backend] of service.backends.entries()) backends.set(backendId(port, backend, at), backend);
     for (const [id, one] of pinned) {
@@ -375,8 +378,12 @@ export class Services {
         continue;
       }
       const backend = backends.get(id);
-      if (!backend) this.#backends.remove(one);
-      else this.#backends.setEnd(one, backend.terminating ? (endOf(one) ?? nowMs + service.drainMs) : undefined);
+      if (!backend) {
+        this.#backends.remove(one);
+        continue;
+      }
+      const isLeaving = backend.terminating && served.has(isIp4(backend.address));
+      this.#backends.setEnd(one, isLeaving ? (endOf(one) ?? nowMs + service.drainMs) : undefined);
     }
     if (!port) return false;
     balanced.service = service;

@@ -129,6 +129,8 @@ t.test('types follow each other: what one does not need is given back', async (t
     status: { loadBalancer: { ingress: [{ ip: '192.0.2.10' }, { ip: '2001:db8::10' }] } },
   });
   t.match(await cluster.apply([parseResource(shown(plane, 'web'))]), [{ action: 'unchanged' }]);
+  for (const address of ['192.0.2.10', '2001:db8::10'])
+    t.ok(plane.forwarding.tables.services.isVip(parseIp(address)), 'from inside, it is an address as the others');
   const thief = service('db', { ...web, type: 'LoadBalancer', loadBalancerIP: '192.0.2.10' });
   await t.rejects(cluster.apply([thief]), { message: /192.0.2.10: provided IP is already allocated: service "web"/ });
   const direct = { ...web, type: 'LoadBalancer', allocateLoadBalancerNodePorts: false };

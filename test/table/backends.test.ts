@@ -81,6 +81,24 @@ t.test('a backend that terminates keeps its connections until its deadline, whic
   t.same(services.ended(8000), new Set([pin]), 'and then a new one begins');
 });
 
+t.test('while no other is ready, a backend that terminates keeps its connections, old and new', async (t) => {
+  const { services } = serviceTable();
+  const leaving = { terminating: true, ready: false };
+  const value = (other: object) => service({ backends: backends(2, (at) => (at === 0 ? leaving : other)) });
+  services.set(service({ backends: [backend('10.0.1.1')] }), 0);
+  const { pin } = open(services, 0)!;
+  services.set(value({ ready: true, terminating: true }), 500);
+  t.same(services.ended(1e9), new Set(), 'one that terminates as well is no other');
+  services.set(value({ ready: false, serving: false }), 1000);
+  t.equal(open(services, 1)?.pin, pin, 'it is chosen again');
+  t.same(services.ended(1e9), new Set());
+  const six = backend('fd00::1');
+  services.set(service({ backends: [backend('10.0.1.1', leaving), six] }), 2000);
+  t.same(services.ended(1e9), new Set(), 'one of the other family does not help');
+  services.set(value({}), 3000);
+  t.same(services.ended(3000), new Set([pin]), 'its time begins when there is another one');
+});
+
 t.test('another port, or another target port, is another backend: those of the old one end', async (t) => {
   for (const ports of [[servicePort(1, { targets: [9090] })], [servicePort(1, { l4Port: 81 })]]) {
     const { services } = serviceTable();
