@@ -114,6 +114,32 @@ t.test('it stays as long as what it holds', async (t) => {
   for (const value of Object.values(values)) t.equal((value as Mark).n, 99);
 });
 
+t.test('what a new one gets first is written once, however much it is', async (t) => {
+  const path = pathOf(t);
+  const { copy } = await opened(path);
+  const { ino } = statSync(path);
+  const putAll = (n: number): void => {
+    for (let key = 0; key < 4000; key++) put(copy, `networks/n${key}`, n, { n, text: 'x'.repeat(1000) });
+    copy.commit({ n });
+  };
+  // The mark of a store comes before its records.
+  copy.commit({ n: 0 });
+  await copy.flushed();
+  putAll(1);
+  await copy.flushed();
+  t.ok(statSync(path).size > 4_000_000);
+  t.equal(statSync(path).ino, ino, 'the same file');
+  putAll(2);
+  await copy.flushed();
+  t.equal(statSync(path).ino, ino, 'twice as long, and a little');
+  putAll(3);
+  await copy.flushed();
+  t.not(statSync(path).ino, ino, 'then what is out of date is left out');
+  t.ok(statSync(path).size < 5_000_000);
+  await copy.close();
+  t.equal((await contents(path)).n, 3);
+});
+
 t.test('what cannot be written is written later', { skip: needsRoot }, async (t) => {
   const path = pathOf(t);
   const disk = join(path, '..', 'disk');

@@ -10,7 +10,7 @@
  * mark behind it. Nothing waits for the disk, and nothing is synced: the copy survives the end of the process at any
  * moment. A power failure may take its end away, and what is in front of the last whole mark then counts: that was in force
  * a moment before. Of several lines with one key, the last counts. When the file has become twice as long, the others are
- * left out.
+ * left out: not of what is written to an empty file, where there are none, and which may be everything that a large cluster has.
  *
  * The values are in the file alone, not in memory.
  */
@@ -42,18 +42,21 @@ export class StateCopy<Mark> {
   #file: FileHandle;
   #lengthBytes: number;
   #compactAtBytes: number;
+  /** True until a record is written to it. */
+  #isEmpty: boolean;
   /** What is not written yet, by key. */
   #lines = new Map<string, string>();
   #mark: Mark | undefined;
   #writing: Promise<void> | undefined;
   #toldWhy: string | undefined;
 
-  private constructor(path: string, onWarning: (message: string) => void, file: FileHandle, lengthBytes: number) {
+  private constructor(path: string, onWarning: (message: string) => void, file: FileHandle, lengthBytes = 0) {
     this.#path = path;
     this.#onWarning = onWarning;
     this.#file = file;
     this.#lengthBytes = lengthBytes;
-    this.#compactAtBytes = 2 * lengthBytes + SMALLEST_COMPACTED_BYTES;
+    this.#isEmpty = lengthBytes === 0;
+    this.#compactAtBytes = longestBytes(lengthBytes);
   }
 
   /** Reads the copy, or begins one. @throws WeftError('system') if that is not possible */
@@ -111,8 +114,10 @@ export class StateCopy<Mark> {
   /** @returns false if it cannot be written now: the next change tries again. Until then, the copy is what was in force before */
   async #writeCommitted(mark: Mark): Promise<boolean> {
     const lines = this.#lines;
+    const isFirst = this.#isEmpty;
     this.#lines = new Map();
     this.#mark = undefined;
+    if (lines.size > 0) this.#isEmpty = false;
     try {
       let records: Buffer[] = [];
       for (const line of lines.values()) {
@@ -121,6 +126,7 @@ export class StateCopy<Mark> {
         records = [];
       }
       await this.#append([...records, encodeRecord({ mark })]);
+      if (isFirst) this.#compactAtBytes = longestBytes(this.#lengthBytes);
       if (this.#lengthBytes > this.#compactAtBytes) await this.#compact(encodeRecord({ mark }));
       this.#toldWhy = undefined;
       return true;
@@ -155,7 +161,7 @@ export class StateCopy<Mark> {
     }
     const path = `${this.#path}.new`;
     const file = await open(path, 'w', 0o600);
-    const next = new StateCopy<Mark>(path, this.#onWarning, file, 0);
+    const next = new StateCopy<Mark>(path, this.#onWarning, file);
     try {
       let kept: Buffer[] = [encodeRecord(HEADER)];
       at = 0;
@@ -178,8 +184,13 @@ export class StateCopy<Mark> {
     await this.#file.close().catch(() => {});
     this.#file = file;
     this.#lengthBytes = next.#lengthBytes;
-    this.#compactAtBytes = 2 * next.#lengthBytes + SMALLEST_COMPACTED_BYTES;
+    this.#compactAtBytes = longestBytes(next.#lengthBytes);
   }
+}
+
+/** How long the file may become before it is compacted. @param lengthBytes how long it is without a line too many */
+function longestBytes(lengthBytes: number): number {
+  return 2 * lengthBytes + SMALLEST_COMPACTED_BYTES;
 }
 
 /** Reads as far as it is whole. Another file, or one of another version, is as good as empty. */
