@@ -339,6 +339,89 @@ t.test('hosts agree on the order, whatever came first', async (t) => {
   t.same(orders[0], orders[1]);
 });
 
+t.test('after changes of endpoints, a service is as if it were put together again', async (t) => {
+  const seed = Math.floor(Math.random() * 2 ** 32);
+  t.comment(`seed ${seed}`);
+  const random = new Random(seed);
+  const pick = <T>(all: readonly T[]): T => random.pick(all);
+  const selector = { app: 'web' };
+  const ports = [
+    { name: 'http', port: 80, targetPort: 'web' },
+    { name: 'other', port: 81, targetPort: 81 },
+  ];
+  const records: Record<string, unknown> = {
+    'services/default/web': {
+      resource: service('web', { selector, ports }),
+      ...{ clusterIps: ['10.96.0.1', 'fd77::1'], ipFamilies: ['IPv4', 'IPv6'], nodePorts: [0, 0] },
+    },
+    'services/default/all': {
+      resource: service('all', { selector, clusterIP: 'None', publishNotReadyAddresses: true }),
+      ...{ clusterIps: [], ipFamilies: ['IPv6'], nodePorts: [] },
+    },
+  };
+  const plane = await lab(t, records);
+  const changed = (n: number): object | undefined =>
+    random.int(4) === 0
+      ? undefined
+      : {
+          ...app(n, {
+            labels: { app: pick(['web', 'web', 'web', 'other']), 'weft.dev/drain': pick(['false', 'true']) },
+            ...(random.int(2) === 0 && { ports: [{ name: 'web', port: 8000 + random.int(2) }] }),
+          }),
+          addresses: pick([[`10.0.0.${n}`], [`fd00::${n.toString(16)}`], [`10.0.0.${n}`, `fd00::${n.toString(16)}`]]),
+          host: pick(['right', 'right', 'left']),
+        };
+  const shown = ({ forwarding }: Plane): unknown =>
+    ['web', 'all'].map((id) => forwarding.tables.services.get(`default/${id}`));
+  for (let round = 0; round < 5; round++) {
+    for (let step = 0; step < 8; step++) {
+      const count = pick([1, 2, 5, 40]);
+      const entries = Object.fromEntries(
+        Array.from({ length: count }, () => 2 + random.int(60)).map((n): [string, unknown] => [at(n), changed(n)]),
+      );
+      await plane.write(entries);
+      for (const [key, value] of Object.entries(entries)) {
+        if (value) records[key] = value;
+        else delete records[key];
+      }
+    }
+    const anew = await lab(t, records);
+    t.same(shown(plane), shown(anew), `round ${round}`);
+    t.ok(find(plane).backends.length > 10);
+  }
+});
+
+t.test('of many endpoints behind a service, those that did not change are not looked at', async (t) => {
+  const records = Object.fromEntries(Array.from({ length: 100 }, (_, n): [string, unknown] => [at(n + 2), app(n + 2)]));
+  const vips = { clusterIps: ['10.96.0.1'], ipFamilies: ['IPv4'], nodePorts: [0] };
+  records['services/default/web'] = {
+    resource: service('web', { selector: { app: 'web' }, ports: [{ port: 80 }] }),
+    ...vips,
+  };
+  const plane = await lab(t, records);
+  let looks = 0;
+  const original = Reflect.get(LabelledEndpoints.prototype, 'matching') as (...all: unknown[]) => string[];
+  t.intercept(LabelledEndpoints.prototype, 'matching', {
+    value(this: LabelledEndpoints, ...all: unknown[]): string[] {
+      looks++;
+      return Reflect.apply(original, this, all);
+    },
+  });
+  const before = new Set(find(plane).backends);
+  const others = (): number => find(plane).backends.filter((one) => before.has(one)).length;
+  await plane.write({ [at(50)]: undefined });
+  t.same([find(plane).backends.length, others(), looks], [99, 99, 0], 'one goes');
+  await plane.write({ [at(50)]: app(50) });
+  t.same([find(plane).backends.length, others(), looks], [100, 99, 0], 'one comes');
+  await plane.write({ [at(51)]: app(51, { labels: { app: 'web', 'weft.dev/drain': 'true' } }) });
+  t.same([find(plane).backends.length, others(), looks], [100, 98, 0], 'one changes');
+  // That it would be noticed.
+  await plane.write({
+    'services/default/web': { ...(records['services/default/web'] as object), nodePorts: [30_000] },
+  });
+  t.same([others(), looks], [0, 1], 'the service changes');
+});
+
 t.test('the index of labels finds what looking at all of them finds', async (t) => {
   const seed = Math.floor(Math.random() * 2 ** 32);
   t.comment(`seed ${seed}`);

@@ -33,6 +33,11 @@ export class EndpointSlices extends Declarations<EndpointSliceResource> {
     return names.flatMap((name) => this.find(name)?.resource ?? []);
   }
 
+  /** True if a service has any. */
+  has(service: string): boolean {
+    return this.#byService.has(service);
+  }
+
   /** The services that have any. */
   services(): Iterable<string> {
     return this.#byService.keys();

@@ -1,6 +1,8 @@
 /** The parts that services are made of, and how they are connected. */
+import { hostKind } from '../../model/kinds/host.ts';
 import type { Allotment } from '../addresses/allotment.ts';
 import type { Endpoints } from '../endpoints.ts';
+import { keyOf } from '../keys.ts';
 import type { Hosts } from '../membership/hosts.ts';
 import { LIVE } from '../membership/live-hosts.ts';
 import type { Networks } from '../networks.ts';
@@ -11,6 +13,9 @@ import { EndpointSlices } from './endpoint-slices.ts';
 import { ServiceEnforcement, type ServiceTables } from './service-enforcement.ts';
 import { ServiceRange } from './service-range.ts';
 import { DeclaredServices } from './declared-services.ts';
+
+/** What the keys of hosts begin with. */
+const HOSTS = keyOf(hostKind, '');
 
 export interface ServicePartsEnvironment {
   readonly tables: ServiceTables;
@@ -53,7 +58,7 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
     slices: () => slices,
     endpoint: (name) => endpoints().find(name),
     networks: () => networks().all(),
-    hosts: () => hosts().all(),
+    labelsOf: (host) => hosts().find(host)?.resource.metadata.labels,
     ...{ hostName, isDown, later, onError },
   });
   const services: DeclaredServices = new DeclaredServices({
@@ -77,9 +82,15 @@ export function serviceParts(environment: ServicePartsEnvironment): ServiceParts
       for (const { key } of changes) enforcement.hostChanged(key.slice(LIVE.length));
     },
   };
+  const declaredHosts: Register = {
+    prefix: HOSTS,
+    see: (changes) => {
+      for (const { key } of changes) enforcement.hostDeclared(key.slice(HOSTS.length));
+    },
+  };
   return {
     ...{ services, slices, range, enforcement },
-    registers: [range, vips, nodePorts, liveHosts],
+    registers: [range, vips, nodePorts, liveHosts, declaredHosts],
     nodePortOwner: (port) => nodePorts.ownerOf(String(port)),
   };
 }

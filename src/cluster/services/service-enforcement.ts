@@ -8,7 +8,8 @@
  *   networks change                those of slices, whose addresses may be in another network now
  *
  * All of that follows from what every host knows; nothing of it is stored. What a change concerns is made when all of the change is
- * in force (`settle`), otherwise soon.
+ * in force (`settle`), otherwise soon. If all that changed of a service is a few of its endpoints, which may be a few of 100,000,
+ * the others are not looked at.
  */
 import type { Vni } from '../../flow/types.ts';
 import { addressValue } from '../../model/address.ts';
@@ -21,8 +22,8 @@ import { isHere, isShared, type Endpoint } from '../endpoint.ts';
 import type { Network } from '../network.ts';
 import { derivedSlices, serviceOfMade } from './derived-slices.ts';
 import type { EndpointSlices } from './endpoint-slices.ts';
-import { LabelledEndpoints, Selectors } from './label-index.ts';
-import { serviceValue, type EndpointState, type ServiceSources } from './service-value.ts';
+import { LabelledEndpoints, matches, Selectors, type Labels } from './label-index.ts';
+import { serviceValue, withEndpoints, type EndpointState, type ServiceSources } from './service-value.ts';
 import { selectorOf, type DeclaredService } from './service.ts';
 import type { DeclaredServices } from './declared-services.ts';
 
@@ -48,8 +49,8 @@ export interface ServiceEnforcementEnvironment {
   readonly endpoint: (name: string) => Endpoint | undefined;
   /** The same array as long as none has changed. */
   readonly networks: () => readonly Network[];
-  /** The hosts that are declared, with their labels. The same array as long as none has changed. */
-  readonly hosts: () => readonly HostLabels[];
+  /** The labels of a host; undefined if it is not declared. Changes come with `hostDeclared`. */
+  readonly labelsOf: (host: string) => Labels | undefined;
   readonly hostName: string;
   /** True if a host is known not to run, or cannot be reached from here. */
   readonly isDown: (host: string) => boolean;
@@ -58,17 +59,16 @@ export interface ServiceEnforcementEnvironment {
   readonly onError: (error: unknown) => void;
 }
 
-interface HostLabels {
-  readonly name: string;
-  readonly resource: Pick<Resource, 'metadata'>;
-}
-
 /** The label that says in which zone a host is, as in Kubernetes. */
 export const ZONE = 'topology.kubernetes.io/zone';
 /** The label with which the operator takes an endpoint, or all of a host, out of services: new connections go elsewhere. */
 export const DRAIN = 'weft.dev/drain';
 /** How many services are made in one turn of the event loop. */
 const MADE_PER_TURN = 64;
+/** Of how many changed endpoints a service follows each by itself. With more, it is made anew. */
+const MOST_FOLLOWED = 16;
+/** Not only endpoints that its selector matches. */
+const EVERYTHING = undefined;
 
 export class ServiceEnforcement {
   readonly #environment: ServiceEnforcementEnvironment;
@@ -80,18 +80,21 @@ export class ServiceEnforcement {
   readonly #byAddress = new Map<string, string>();
   /** The endpoints that publish a port which could be a node port: `30080/TCP`. */
   readonly #published = new Map<string, Set<string>>();
-  /** The services to be made anew. */
-  readonly #changed = new Set<string>();
-  readonly #inForce = new Set<string>();
+  /** The services that are not up to date, and which of their endpoints have changed. */
+  readonly #changed = new Map<string, Set<string> | typeof EVERYTHING>();
+  /** The values of services as they were put into force last. */
+  readonly #inForce = new Map<string, Service>();
   #isPlanned = false;
   #networks: readonly Network[] | undefined;
   #networksByName: ReadonlyMap<string, Network> = new Map();
-  #hosts: readonly HostLabels[] | undefined;
+  /** The hosts of which the store has something new. */
+  readonly #declaredHosts: Set<string>;
   /** By host. */
-  #labels: ReadonlyMap<string, Resource['metadata']['labels']> = new Map();
+  readonly #labels = new Map<string, Labels>();
 
   constructor(environment: ServiceEnforcementEnvironment) {
     this.#environment = environment;
+    this.#declaredHosts = new Set([environment.hostName]);
   }
 
   /** The endpoint that publishes a port of its host, if it could be a node port. */
@@ -109,6 +112,11 @@ export class ServiceEnforcement {
   /** The slices of a service have changed. */
   slicesChanged(service: string): void {
     this.#mark(service);
+  }
+
+  /** A host is declared otherwise, or not any more; `settle` follows. */
+  hostDeclared(host: string): void {
+    this.#declaredHosts.add(host);
   }
 
   /** A host died, or lives again. */
@@ -140,7 +148,7 @@ export class ServiceEnforcement {
   async settle(): Promise<void> {
     this.#followHosts();
     this.#followNetworks();
-    for await (const name of inTurns(this.#changed, MADE_PER_TURN)) this.#make(name);
+    for await (const name of inTurns(this.#changed.keys(), MADE_PER_TURN)) this.#make(name);
   }
 
   /** The slices that are made of selectors. @param slice the name of one; by default all */
@@ -163,16 +171,35 @@ export class ServiceEnforcement {
   }
 
   #make(name: string): void {
+    const endpoints = this.#changed.get(name);
     this.#changed.delete(name);
     const { tables, services } = this.#environment;
     const service = services().find(name);
     if (service) {
-      tables.setService(serviceValue(service, this.#sourcesOf(service)));
-      this.#inForce.add(name);
+      const value = this.#followed(service, endpoints) ?? serviceValue(service, this.#sourcesOf(service));
+      tables.setService(value);
+      this.#inForce.set(name, value);
     } else if (this.#inForce.delete(name)) {
       const { name: own, namespace } = nameOf(name);
       tables.removeService(`${namespace}/${own}`);
     }
+  }
+
+  /** The value after a change of these endpoints; undefined if it takes more to know it. */
+  #followed(service: DeclaredService, endpoints: ReadonlySet<string> | undefined): Service | undefined {
+    const { endpoint, slices } = this.#environment;
+    const { name, resource } = service;
+    const before = this.#inForce.get(name);
+    const selector = selectorOf(resource);
+    // A slice may have the address of an endpoint.
+    if (!before || !endpoints || !selector || slices().has(name)) return undefined;
+    const isBehind = ({ resource: { metadata } }: Endpoint): boolean =>
+      metadata.namespace === resource.metadata.namespace && matches(selector, metadata.labels);
+    const changed = [...endpoints].map((one) => {
+      const found = endpoint(one);
+      return { name: one, endpoint: found && isBehind(found) ? found : undefined };
+    });
+    return withEndpoints(before, service, changed, this.#stateOf);
   }
 
   #sourcesOf({ name, resource }: DeclaredService): ServiceSources {
@@ -182,7 +209,7 @@ export class ServiceEnforcement {
     return {
       endpoints: names.flatMap((one) => endpoint(one) ?? []),
       slices: slices().of(name),
-      stateOf: (one) => this.#stateOf(one),
+      stateOf: this.#stateOf,
       endpointAt: (address) => {
         const at = this.#byAddress.get(address);
         return at === undefined ? undefined : endpoint(at);
@@ -192,7 +219,7 @@ export class ServiceEnforcement {
     };
   }
 
-  #stateOf(endpoint: Endpoint): EndpointState {
+  readonly #stateOf = (endpoint: Endpoint): EndpointState => {
     const { hostName, isDown } = this.#environment;
     const { resource, state } = endpoint;
     const host = endpoint.host ?? hostName;
@@ -206,7 +233,7 @@ export class ServiceEnforcement {
       isUp,
       isDrained: isDrained(resource.metadata.labels) || isDrained(labels),
     };
-  }
+  };
 
   #networkOf(name: string): Vni | undefined {
     return this.#networksByName.get(name)?.vni as Vni | undefined;
@@ -250,23 +277,23 @@ export class ServiceEnforcement {
   }
 
   /** Marks the services that an endpoint is behind. */
-  #markAround({ resource: { metadata }, addresses }: Endpoint): void {
-    for (const service of this.#selectors.matching(metadata.namespace, metadata.labels)) this.#mark(service);
+  #markAround({ name, resource: { metadata }, addresses }: Endpoint): void {
+    for (const service of this.#selectors.matching(metadata.namespace, metadata.labels)) this.#mark(service, name);
     const slices = this.#environment.slices();
     if (!slices.hasAddresses) return;
     for (const address of addresses) for (const service of slices.withAddress(address)) this.#mark(service);
   }
 
   #followHosts(): void {
-    const { hostName, tables } = this.#environment;
-    const hosts = this.#environment.hosts();
-    if (hosts === this.#hosts) return;
-    const before = this.#labels;
-    this.#hosts = hosts;
-    this.#labels = new Map(hosts.map(({ name, resource }) => [name, resource.metadata.labels]));
-    tables.setHost(hostName, this.#labels.get(hostName)?.[ZONE]);
-    const all = new Set([...before.keys(), ...this.#labels.keys()]);
-    for (const host of all) if (!haveSame(before.get(host), this.#labels.get(host))) this.hostChanged(host);
+    const { hostName, labelsOf, tables } = this.#environment;
+    for (const host of this.#declaredHosts) {
+      const [before, after] = [this.#labels.get(host), labelsOf(host)];
+      if (after) this.#labels.set(host, after);
+      else this.#labels.delete(host);
+      if (host === hostName) tables.setHost(hostName, after?.[ZONE]);
+      if (!haveSame(before, after)) this.hostChanged(host);
+    }
+    this.#declaredHosts.clear();
   }
 
   #followNetworks(): void {
@@ -277,8 +304,12 @@ export class ServiceEnforcement {
     for (const service of this.#environment.slices().services()) this.#mark(service);
   }
 
-  #mark(service: string): void {
-    this.#changed.add(service);
+  /** @param endpoint if nothing but that has changed of what its selector matches */
+  #mark(service: string, endpoint?: string): void {
+    const others = this.#changed.get(service);
+    if (endpoint === undefined || others?.size === MOST_FOLLOWED) this.#changed.set(service, EVERYTHING);
+    else if (others) others.add(endpoint);
+    else if (!this.#changed.has(service)) this.#changed.set(service, new Set([endpoint]));
     if (this.#isPlanned) return;
     this.#isPlanned = true;
     this.#environment.later(() => {
@@ -294,7 +325,7 @@ function isDrained(labels: Readonly<Record<string, string>>): boolean {
 }
 
 /** In what matters here. */
-function haveSame(a: Resource['metadata']['labels'] = {}, b: Resource['metadata']['labels'] = {}): boolean {
+function haveSame(a: Labels = {}, b: Labels = {}): boolean {
   return a[ZONE] === b[ZONE] && isDrained(a) === isDrained(b);
 }
 

@@ -5,6 +5,9 @@
  *   1. a backend for each endpoint and family, in the order of their names
  *   2. one for each address of the slices that is not among them yet
  *   3. the ports, with the target port of each backend
+ *
+ * A service may have very many endpoints, of which one changes at a time. `withEndpoints` makes the value after that from the one
+ * before: the same as if it were put together again.
  */
 import { protocolNumber } from '../../flow/connection.ts';
 import { parseIp, type Vni } from '../../flow/types.ts';
@@ -12,6 +15,7 @@ import type { EndpointSliceResource, SliceEndpoint } from '../../model/kinds/end
 import { affinityMsOf, familyOf, loadBalancerIpsOf, type ServicePortSpec } from '../../model/kinds/service.ts';
 import { readAnnotations, type PortRange } from '../../model/service-annotations.ts';
 import type { Backend, Service, ServicePort } from '../../table/service.ts';
+import { nameOf } from '../../model/resource.ts';
 import type { Endpoint } from '../endpoint.ts';
 import type { DeclaredService } from './service.ts';
 
@@ -76,6 +80,51 @@ export function serviceValue(service: DeclaredService, sources: ServiceSources):
   };
 }
 
+/** An endpoint that may have changed. */
+export interface ChangedEndpoint {
+  readonly name: string;
+  /** Undefined if the selector does not match it, or there is none. */
+  readonly endpoint: Endpoint | undefined;
+}
+
+/**
+ * The value of a service after a change of some of its endpoints. It costs a copy of the lists, and all other backends stay the
+ * objects that they are.
+ * @param value before that, of the same service without slices
+ */
+export function withEndpoints(
+  value: Service,
+  service: DeclaredService,
+  changed: readonly ChangedEndpoint[],
+  stateOf: ServiceSources['stateOf'],
+): Service {
+  const ports = portsOf(service, readAnnotations(service.resource.metadata.annotations).ranges);
+  const backends = [...value.backends];
+  const targets = value.ports.map((port) => [...port.targets]);
+  for (const { name, endpoint } of changed) {
+    const found = endpoint ? candidatesAt(endpoint, service, ports, stateOf) : [];
+    const { namespace, name: own } = nameOf(name);
+    const id = `${namespace}/${own}`;
+    const first = placeOf(backends, id);
+    let count = 0;
+    while (backends[first + count]?.endpoint === id) count++;
+    backends.splice(first, count, ...found.map(({ backend }) => backend));
+    for (const [at, all] of targets.entries()) all.splice(first, count, ...found.map((one) => one.targets[at]!));
+  }
+  return { ...value, backends, ports: value.ports.map((port, at) => ({ ...port, targets: targets[at]! })) };
+}
+
+/** Where the backends of an endpoint begin, or would. */
+function placeOf(backends: readonly Backend[], endpoint: string): number {
+  let [low, high] = [0, backends.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (backends[middle]!.endpoint! < endpoint) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
 function distributionOf(given: 'PreferSameNode' | 'PreferSameZone' | 'PreferClose' | undefined) {
   if (given === undefined) return 'none';
   return given === 'PreferSameNode' ? 'same-node' : 'same-zone';
@@ -114,17 +163,25 @@ function gaps({ first, last }: { readonly first: number; readonly last: number }
 }
 
 function candidatesOf(service: DeclaredService, ports: readonly Port[], sources: ServiceSources): Candidate[] {
-  const { ipFamilies } = service.allotted;
-  const { publishNotReadyAddresses: areAllReady } = service.resource.spec;
   const found: Candidate[] = [];
-  for (const endpoint of sources.endpoints) {
-    const targets = ports.map((port) => targetOf(port, endpoint));
-    for (const family of ipFamilies) {
-      const address = endpoint.addresses.find((ip) => familyOf(ip) === family);
-      if (address !== undefined) found.push({ backend: backendOf(endpoint, address, sources, areAllReady), targets });
-    }
-  }
+  for (const endpoint of sources.endpoints) found.push(...candidatesAt(endpoint, service, ports, sources.stateOf));
   return sources.slices.length === 0 ? found : withSlices(found, service, ports, sources);
+}
+
+/** Those of one endpoint: one for each family in which it has an address. */
+function candidatesAt(
+  endpoint: Endpoint,
+  { resource, allotted: { ipFamilies } }: DeclaredService,
+  ports: readonly Port[],
+  stateOf: ServiceSources['stateOf'],
+): Candidate[] {
+  const { publishNotReadyAddresses: areAllReady } = resource.spec;
+  const targets = ports.map((port) => targetOf(port, endpoint));
+  const state = stateOf(endpoint);
+  return ipFamilies.flatMap((family) => {
+    const address = endpoint.addresses.find((ip) => familyOf(ip) === family);
+    return address === undefined ? [] : { backend: backendOf(endpoint, address, state, areAllReady), targets };
+  });
 }
 
 /** The number of a port at an endpoint; 0 if it has none. */
@@ -143,8 +200,12 @@ function addressOf({ addresses }: Endpoint, address: string): Uint8Array {
   return known.get(address)!;
 }
 
-function backendOf(endpoint: Endpoint, address: string, { stateOf }: ServiceSources, areAllReady: boolean): Backend {
-  const { vni, host, zone, isUp, isDrained } = stateOf(endpoint);
+function backendOf(
+  endpoint: Endpoint,
+  address: string,
+  { vni, host, zone, isUp, isDrained }: EndpointState,
+  areAllReady: boolean,
+): Backend {
   const { name, namespace } = endpoint.resource.metadata;
   return {
     endpoint: `${namespace}/${name}`,
