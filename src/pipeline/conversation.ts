@@ -11,7 +11,7 @@ import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQU
 import { ICMP_REDIRECT, ICMP_SOURCE_QUENCH, isIcmpError } from '../wire/icmp-error.ts';
 import { IP_ICMP, IP_ICMPV6, IP_TCP, IP_UDP } from '../wire/ipv4.ts';
 import type { FrameOrigin } from './origin.ts';
-import { refuse, routeTo, sendTo } from './routed.ts';
+import { refuse, sendTo } from './routed.ts';
 import {
   drop,
   type Conversation,
@@ -61,9 +61,19 @@ export function toEndpoint(
   return sendTo(view, known, { network, hop: endpoint, nat }, way);
 }
 
-/** What is answered must come from a subnet of its network; undefined if it does. */
-export function refuseStray(view: FlowView, network: VirtualNetwork, source: Uint8Array): Drop | undefined {
-  const home = routeTo(view, network, source);
+/**
+ * What is answered must come from a subnet of its network; undefined if it does.
+ * @param until `open` if only the beginning of a connection depends on it
+ */
+export function refuseStray(
+  view: FlowView,
+  network: VirtualNetwork,
+  source: Uint8Array,
+  until: 'always' | 'open' = 'always',
+): Drop | undefined {
+  const { route: home, object } = network.routes.lookup(source);
+  if (until === 'open') view.consultUntilOpen(object);
+  else view.consult(object);
   if (home?.kind === 'network' && home.network === network.name) return undefined;
   return drop('martian', text`${source} is in no subnet of network ${network.name}: no answer would come back`);
 }

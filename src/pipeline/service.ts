@@ -85,7 +85,7 @@ function toService(view: FlowView, known: Connected, origin: PortOrigin): StageR
   }
   const { network } = origin;
   const { id } = found.service;
-  const stray = refuseStray(view, network, view.bytes('ip_src'));
+  const stray = refuseStray(view, network, view.bytes('ip_src'), 'open');
   if (stray) return stray;
   const selection = services.selection(found, network.vni, isIp4(address));
   for (const object of selection.consulted) view.consultUntilOpen(object);

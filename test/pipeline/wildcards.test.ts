@@ -4,11 +4,11 @@
  * share, a decision or a megaflow, must be what each of them would have had alone.
  */
 import t from 'tap';
-import { routing } from '../../src/cluster/routing.ts';
+import { prefixOf, routing } from '../../src/cluster/routing.ts';
 import { Decisions } from '../../src/control/decisions.ts';
 import { fieldList, fields } from '../../src/flow/fields.ts';
 import { applyMask, bytesId, emptyKey, megaflowId, writeNumber } from '../../src/flow/key.ts';
-import { isIp4, linkLocalOf, parseIp, sameBytes, type PortNo, type Vni } from '../../src/flow/types.ts';
+import { formatIp, isIp4, linkLocalOf, parseIp, sameBytes, type PortNo, type Vni } from '../../src/flow/types.ts';
 import type { Tables } from '../../src/pipeline/stage.ts';
 import { renderText } from '../../src/pipeline/text.ts';
 import { withCtState } from '../../src/pipeline/ct-state.ts';
@@ -28,9 +28,12 @@ import {
   OUTSIDE_MAC,
   publishedId,
   Topology,
+  type AccessPort,
 } from '../../src/table/topology.ts';
 import { stores } from '../support/connections.ts';
+import { randomService } from '../support/random-services.ts';
 import { Random } from '../support/random.ts';
+import { backend } from '../support/services.ts';
 import { Workload } from '../../src/table/workload.ts';
 import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
 
@@ -50,6 +53,8 @@ const group = [
   Uint8Array.of(1, 0x80, 0xc2, 0, 0, 3),
   new Uint8Array(6),
 ];
+/** Addresses of services; the last one of each family is none's. */
+const vips = ['10.96.0.1', '10.96.0.2', '10.96.0.9', 'fd96::1', 'fd96::9'].map(parseIp);
 const ips = [
   '0.0.0.0',
   '10.0.0.1',
@@ -67,7 +72,7 @@ const ips = [
   '203.0.113.5',
 ]
   .map(parseIp)
-  .concat(macs.map(linkLocalOf));
+  .concat(vips, macs.map(linkLocalOf));
 
 function randomTables(random: Random): Tables {
   const changes = new Changes();
@@ -114,7 +119,7 @@ function randomTables(random: Random): Tables {
     // One that no port has.
     if (random.chance(0.8)) fdb.learn(1 as Vni, random.pick(macs.slice(4)), { kind: 'vtep', vtep }, 0);
   }
-  const services = new Services(topology, changes);
+  const services = randomServices(random, topology, changes);
   const connections = new ConnectionTable({
     store: stores.reference(63),
     quota: 64,
@@ -148,6 +153,26 @@ function randomTables(random: Random): Tables {
     });
   }
   return { topology, fdb, neighbors, connections, services };
+}
+
+/** Backends are local and on other hosts, in both networks and in none; two services may have the same VIP. */
+function randomServices(random: Random, topology: Topology, changes: Changes): Services {
+  const services = new Services(topology, changes);
+  services.setHost('here', 'near');
+  if (random.chance(0.7)) services.setRanges(['10.96.0.0/16', 'fd96::/64'].map(prefixOf));
+  const possible = ips
+    .filter((ip) => !vips.includes(ip))
+    .map((ip) =>
+      backend(formatIp(ip), {
+        vni: random.chance(0.9) ? networkOf(ip) : random.pick([1 as Vni, 2 as Vni, undefined]),
+        ...random.pick([{ host: 'here', zone: 'near' }, { host: 'there', zone: 'near' }, {}]),
+      }),
+    );
+  for (const id of ['default/a', 'default/b', 'default/c'].filter(() => random.chance(0.7))) {
+    const vips = [random.pick(['10.96.0.1', '10.96.0.2']), 'fd96::1'].map(parseIp);
+    services.set(randomService(random, { id, vips, possible }), 0);
+  }
+  return services;
 }
 
 function randomRouting(random: Random, vni: number) {
@@ -208,7 +233,8 @@ function makeHonest(key: Uint8Array, tables: Tables, random: Random): void {
   key.set(port.mac, fields.eth_src.offset);
   if (random.chance(0.8)) key.set(port.mac, fields.nd_lla.offset);
   if (port.addresses.length > 0) key.set(random.pick(port.addresses), fields.ip_src.offset);
-  if (random.chance(0.2)) makeRequest(key, random);
+  if (random.chance(0.2)) makeForService(key, port, random);
+  else if (random.chance(0.2)) makeRequest(key, random);
   else if (random.chance(0.3)) makeRouted(key, port.vni, random);
 }
 
@@ -255,6 +281,28 @@ function makeForSocket(key: Uint8Array, vni: Vni, random: Random): void {
   writeNumber(key, fields.l4_dst, random.pick([80, 81]));
 }
 
+/** Makes it a packet for a port that a service may have, if the port has an address of a subnet. */
+function makeForService(key: Uint8Array, { vni, addresses }: AccessPort, random: Random): void {
+  const own = addresses.filter((ip) => networkOf(ip) === vni);
+  if (own.length === 0) return;
+  const source = random.pick(own);
+  key.set(source, fields.ip_src.offset);
+  key.set(random.pick(vips.filter((vip) => isIp4(vip) === isIp4(source))), fields.ip_dst.offset);
+  key.set(gatewayMac(vni), fields.eth_dst.offset);
+  writeNumber(key, fields.eth_type, isIp4(source) ? 0x0800 : 0x86dd);
+  writeNumber(key, fields.ip_ttl, random.pick([1, 64, 64]));
+  writeNumber(key, fields.ip_frag, 0);
+  writeNumber(key, fields.ip_proto, random.pick([IP_TCP, IP_UDP]));
+  writeNumber(key, fields.l4_dst, random.pick([53, 80, 81, 82]));
+}
+
+/** The network that has its subnet, if both have one; undefined if none has. */
+function networkOf(ip: Uint8Array): Vni | undefined {
+  const text = formatIp(ip);
+  if (text.startsWith('10.0.1.')) return 2 as Vni;
+  return text.startsWith('10.0.0.') || text.startsWith('fd00::') ? (1 as Vni) : undefined;
+}
+
 /** Makes it an ARP request, as an honest port would send it. */
 function makeRequest(key: Uint8Array, random: Random): void {
   writeNumber(key, fields.eth_type, 0x0806);
@@ -289,6 +337,10 @@ const OUTCOMES = [
   'connect to a socket',
   'forward, connected',
   'no_connection',
+  'connect to a backend',
+  'service_unknown',
+  'service_no_backend',
+  'service_local',
 ] as const;
 
 t.test(`flipping wildcarded fields changes nothing (seed ${seed})`, async (t) => {
@@ -306,6 +358,7 @@ t.test(`flipping wildcarded fields changes nothing (seed ${seed})`, async (t) =>
       let decision = decide(key, tables);
       reached.add(decision.reason ?? decision.verdict);
       if (decision.opening && 'socket' in decision.opening) reached.add('connect to a socket');
+      if (decision.opening && 'replies' in decision.opening) reached.add('connect to a backend');
       if (decision.opening && random.chance(0.8)) {
         tables.connections.open(decision.opening, 0);
         const again = decide(withCtState(key, tables), tables);
