@@ -3,7 +3,7 @@
  * and the answers to them. Addresses are those of `PipelineDecider`.
  */
 import { gatewayMac } from '../../src/table/topology.ts';
-import { formatMac, type Vni } from '../../src/flow/types.ts';
+import { formatMac, parseMac, sameBytes, type Vni } from '../../src/flow/types.ts';
 import { concat, getU16, setU16 } from '../../src/wire/bytes.ts';
 import { buildEthernet, ETH_IPV4, ETH_IPV6, parseEthernet } from '../../src/wire/ethernet.ts';
 import { buildIcmp4, buildIcmp6, ICMP_ECHO_REPLY, ICMPV6_ECHO_REPLY, parseIcmp } from '../../src/wire/icmp.ts';
@@ -12,6 +12,7 @@ import { buildIpv6, parseIpv6 } from '../../src/wire/ipv6.ts';
 import { buildTcp, parseTcp, TCP_SYN } from '../../src/wire/l4.ts';
 import * as frames from '../support/frames.ts';
 import type { Random } from '../support/random.ts';
+import { VIPS } from './services.ts';
 
 const [TCP_FIN, TCP_RST, TCP_ACK] = [1, 4, 16];
 const QUOTED_BYTES = 48;
@@ -42,11 +43,13 @@ export function say(random: Random): Said {
   const to = random.pick([2, 3, 3, 3, 4, 5].filter((other) => other !== port));
   const isSwitched = port !== 3 && port !== 5 && (to === 2 || to === 4);
   const router = formatMac(gatewayMac((port === 5 ? 100 : 1) as Vni));
+  const isForService = port !== 3 && random.chance(0.4);
+  const service = random.pick(VIPS)[isV6 ? 'ip6' : 'ip4'];
   const ends = {
     srcMac: macOf(port),
-    dstMac: isSwitched ? macOf(to) : port === 3 ? macOf(2) : router,
+    dstMac: port === 3 ? macOf(2) : isSwitched && !isForService ? macOf(to) : router,
     src: addressOf(port, isV6),
-    dst: port === 3 ? (isV6 ? transit.ip6 : transit.ip4) : addressOf(to, isV6),
+    dst: port === 3 ? (isV6 ? transit.ip6 : transit.ip4) : isForService ? service : addressOf(to, isV6),
     ip4: { dontFragment: random.chance(0.5), ttl: random.chance(0.05) ? 1 : 64 },
     ip6: { hopLimit: random.chance(0.05) ? 1 : 64 },
   };
@@ -73,6 +76,12 @@ function notIp(ends: frames.Ends & { readonly src: string }, random: Random): Ui
   return frames.ip({ ...ends, ip6: { hopLimit: 255 } }, v6 ? IP_ICMPV6 : IP_ICMP, router);
 }
 
+/** A backend sends to a client in its own network without its gateway. Undefined if this is none in the first network. */
+function macOfNeighbor(ip: Uint8Array): Uint8Array | undefined {
+  const port = [2, 4].find((one) => [false, true].some((isV6) => sameBytes(frames.wireIp(addressOf(one, isV6)), ip)));
+  return port === undefined ? undefined : parseMac(macOf(port));
+}
+
 /**
  * An answer to a frame, where it arrived; undefined unless it is an IP packet without options and extension headers.
  */
@@ -85,8 +94,9 @@ export function answerTo(frame: Uint8Array, random: Random): Uint8Array | undefi
   if (!packet) return undefined;
   const protocol = ip4?.protocol ?? ip6!.nextHeader;
   const [source, destination] = [packet.destination, packet.source];
+  const direct = random.chance(0.3) ? macOfNeighbor(destination) : undefined;
   const send = (upper: number, payload: Uint8Array): Uint8Array => {
-    const macs = { destination: ethernet.source, source: ethernet.destination, type: ethernet.type };
+    const macs = { destination: direct ?? ethernet.source, source: ethernet.destination, type: ethernet.type };
     const bytes = ip4
       ? buildIpv4({ source, destination, protocol: upper, payload })
       : buildIpv6({ source, destination, nextHeader: upper, payload });

@@ -2,7 +2,7 @@
  * The real controller and pipeline as a decider. Ports are workloads with the addresses that random
  * frames use, in two networks, one of them trusted, or the way outside. Now and then some of the cached
  * flows are checked: their masks must not be too wide, and their actions must be what would be decided
- * now.
+ * now. Services come and go, with backends in both networks, on another host and outside (`services.ts`).
  */
 import type { PortSpec, Upcall } from '../../src/datapath/datapath.ts';
 import { routing } from '../../src/cluster/routing.ts';
@@ -29,12 +29,14 @@ import {
 } from '../../src/table/topology.ts';
 import type { Random } from '../support/random.ts';
 import type { Decider, DeciderContext } from './differential.ts';
+import { changeServices, HOST, RANGES, ZONE } from './services.ts';
 import { findWideMasks } from './wildcards.ts';
 import { IP_UDP } from '../../src/wire/ipv4.ts';
 
 const vnis = [1, 100] as Vni[];
 const vteps = ['192.0.2.2', '192.0.2.3', '2001:db8::2'].map(parseIp);
 const INTERESTING_KEYS = 200;
+const FIRST_CHANGES = 6;
 
 export class PipelineDecider implements Decider {
   /** Defects found in cached flows. */
@@ -56,7 +58,13 @@ export class PipelineDecider implements Decider {
     for (const vni of vnis) this.#setNetwork(vni);
     for (const vtep of vteps) this.#topology.vteps.add(vtep);
     // An endpoint declared to be on one of the other hosts.
-    this.#fdb.setStatic(vnis[0]!, parseMac('02:00:00:00:00:07'), { kind: 'vtep', vtep: vteps[0]! });
+    const mac = parseMac('02:00:00:00:00:07');
+    this.#fdb.setStatic(vnis[0]!, mac, { kind: 'vtep', vtep: vteps[0]! });
+    for (const ip of ['10.0.0.7', 'fd00::7'].map(parseIp)) this.#neighbors.set(vnis[0]!, ip, mac);
+    this.#services.setHost(HOST, ZONE);
+    this.#services.setRanges(RANGES);
+    this.#services.loaded();
+    for (let i = 0; i < FIRST_CHANGES; i++) changeServices(context.random, this.#services, context.clock());
   }
 
   /** Both networks have a gateway and routes to each other. From the first, everything else goes one of two ways. */
@@ -120,7 +128,15 @@ export class PipelineDecider implements Decider {
 
   step(random: Random): void {
     if (random.chance(0.5)) this.#controller.tick();
+    if (random.chance(0.1)) this.#changeServices(random);
     if (random.chance(0.1)) this.#check(random);
+  }
+
+  #changeServices(random: Random): void {
+    const nowMs = this.#context.clock();
+    changeServices(random, this.#services, nowMs);
+    this.#changes.changed(...this.#connections.endPinned(this.#services.ended(nowMs)));
+    this.#controller.enforce();
   }
 
   portAdded(portNo: PortNo, spec: PortSpec): void {

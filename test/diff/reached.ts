@@ -22,6 +22,7 @@ const RST = 4;
 
 const translation = ['translated', 'translated, original direction', 'translated, reply direction'];
 const answers = ['answered by an ICMP error', 'answered by a TCP reset'];
+const services = ['to a backend', 'from a backend', 'to a backend that is its client'];
 const effects = [...translation, 'an ICMP error translated', 'routed', 'echo answered', 'cut into fragments'];
 
 /** What a run must reach, by decider: with 200,000 frames, or with 30,000. */
@@ -70,6 +71,7 @@ const toReach = {
     effects: [
       ...effects,
       'clamped',
+      ...services,
       'answered by an ICMP error',
       ...['nat', 'mtu', 'route', 'clamp', 'echo', 'output', 'encap', 'drop', 'refuse'].map((op) => `hits of ${op}`),
     ],
@@ -90,6 +92,9 @@ const toReach = {
       'ethertype_refused',
       'vxlan_source_local',
       'vxlan_source_elsewhere',
+      'service_unknown',
+      'service_no_backend',
+      'service_local',
     ],
   },
 } as const satisfies Record<string, { readonly effects: readonly string[]; readonly drops: readonly DropReason[] }>;
@@ -197,12 +202,21 @@ function* changes(before: Packet, after: Packet): Generator<string> {
     yield 'echo answered';
   } else if (before.addresses !== after.addresses) {
     if (isIcmp(before) || before.protocol === IP_TCP || before.protocol === IP_UDP) yield 'translated';
+    const [wasToService, isFromService] = [isVip(destinationOf(before)), isVip(sourceOf(after))];
+    if (wasToService) yield isFromService ? 'to a backend that is its client' : 'to a backend';
+    else if (isFromService) yield 'from a backend';
   }
   if (before.protocol === IP_TCP && before.l4.length >= TCP_BYTES && before.l4[13]! & SYN) {
     const options = (packet: Packet): Buffer => packet.l4.subarray(TCP_BYTES, (packet.l4[12]! >> 4) * 4);
     if (!options(before).equals(options(after))) yield 'clamped';
   }
 }
+
+const sourceOf = ({ addresses }: Packet): string => addresses.slice(0, addresses.length / 2);
+const destinationOf = ({ addresses }: Packet): string => addresses.slice(addresses.length / 2);
+
+/** Of the ranges in `services.ts`. */
+const isVip = (address: string): boolean => address.startsWith('0a60') || address.startsWith('fd96');
 
 const isIcmp = ({ version, protocol }: Packet): boolean => protocol === (version === 4 ? IP_ICMP : IP_ICMPV6);
 

@@ -234,7 +234,7 @@ function makeHonest(key: Uint8Array, tables: Tables, random: Random): void {
   if (random.chance(0.8)) key.set(port.mac, fields.nd_lla.offset);
   if (port.addresses.length > 0) key.set(random.pick(port.addresses), fields.ip_src.offset);
   if (random.chance(0.2)) makeForService(key, port, random);
-  else if (random.chance(0.2)) makeRequest(key, random);
+  else if (random.chance(0.25)) makeRequest(key, random);
   else if (random.chance(0.3)) makeRouted(key, port.vni, random);
 }
 
