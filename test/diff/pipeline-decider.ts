@@ -16,7 +16,6 @@ import { ConnectionTable } from '../../src/table/connections.ts';
 import { Fdb } from '../../src/table/fdb.ts';
 import { NeighborTable } from '../../src/table/neighbor.ts';
 import { decide } from '../../src/pipeline/decide.ts';
-import { withCtState } from '../../src/pipeline/ct-state.ts';
 import type { Tables } from '../../src/pipeline/stage.ts';
 import { Services } from '../../src/table/services.ts';
 import {
@@ -175,8 +174,6 @@ export class PipelineDecider implements Decider {
     const decideKey = (key: FlowKey) => decide(key, this.#tables);
     this.defects.push(...findWideMasks({ flows: some, decide: decideKey, random, interesting: this.#keys }));
     for (const { key, decision } of cached) {
-      // Once a connection is open, no frame has the key of those before it.
-      if (withCtState(key, this.#tables) !== key) continue;
       const [then, now] = [formatActions(decision.actions), formatActions(decideKey(key).actions)];
       if (then !== now) this.defects.push(`stale: ${formatMegaflow(key, decision.mask)} has ${then}, not ${now}`);
     }
