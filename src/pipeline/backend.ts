@@ -9,6 +9,7 @@
  */
 import type { Vni } from '../flow/types.ts';
 import type { FlowView } from '../flow/view.ts';
+import { isRepeated } from '../table/balancer.ts';
 import type { Found, ServiceOpening } from '../table/connections.ts';
 import { natOf, open, placeOf, toEndpoint, useConnection, wayOf } from './conversation.ts';
 import { follow } from './follow.ts';
@@ -37,10 +38,9 @@ export function toBackend(view: FlowView, known: Balanced, leg: Leg<'to_backend'
   const wrong = refuseWrongHeader(view);
   if (wrong) return wrong;
   if (view.number('ip_ttl') <= 1) return refuse(view, origin, 'ttl_exceeded', text`TTL 1 ends here`, 'time_exceeded');
-  const address = leg.kind === 'to_chosen' ? leg.choice.backend.address : leg.address;
-  const route = routeTo(view, origin.network, address);
-  if (!route) return refuse(view, origin, 'no_route', text`no route to ${address}`, 'net_unreachable');
-  const sent = follow(view, known, origin, route, address);
+  const sent = routeToBackend(view, known, leg);
+  // The next packet may get another backend.
+  if (sent.kind === 'drop' && leg.kind === 'to_chosen' && !isRepeated(leg.choice)) view.forThisFrame();
   if (sent.kind !== 'next' || sent.known.way.kind === 'link') return sent;
 
   const { tables } = known;
@@ -60,6 +60,14 @@ export function toBackend(view: FlowView, known: Balanced, leg: Leg<'to_backend'
   return open(view, known, opening, sent.because, () =>
     translated(subject, useConnection(view, tables, vni, subject)!),
   );
+}
+
+function routeToBackend(view: FlowView, known: Balanced, leg: Leg<'to_backend' | 'to_chosen'>): StageResult<Routed> {
+  const { from } = leg;
+  const address = leg.kind === 'to_chosen' ? leg.choice.backend.address : leg.address;
+  const route = routeTo(view, from.network, address);
+  if (!route) return refuse(view, from, 'no_route', text`no route to ${address}`, 'net_unreachable');
+  return follow(view, known, from, route, address);
 }
 
 /** Where the replies of a backend come in that packets are sent to in this way. */

@@ -75,6 +75,15 @@ export function pick(scope: Scope, tuple: ProtocolTuple, method: BalancingMethod
   }
 }
 
+/**
+ * True if the same tuple gets the same backend until something changes that the decision consulted: the choice depends
+ * neither on other connections nor on what the client had last.
+ */
+export function isRepeated({ selection: { service, candidates } }: { readonly selection: BackendSelection }): boolean {
+  if (candidates.length === 1) return true;
+  return service.affinityMs === undefined && (service.balancing === 'maglev' || service.balancing === 'source-hash');
+}
+
 /** The table of a scope, which is built when it is needed for the first time, from the one before if there is one. */
 export function tableOf(scope: Scope): MaglevTable {
   const { selection } = scope;

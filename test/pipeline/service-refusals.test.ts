@@ -1,0 +1,74 @@
+/** A client whose backend cannot be reached: its refusal is cached only if its next packet would get the same backend. */
+import t from 'tap';
+import { routing } from '../../src/cluster/routing.ts';
+import { extract } from '../../src/flow/extract.ts';
+import { fields } from '../../src/flow/fields.ts';
+import { emptyKey, writeNumber } from '../../src/flow/key.ts';
+import { formatMac, parseIp, parseMac, type PortNo, type Vni } from '../../src/flow/types.ts';
+import { decide } from '../../src/pipeline/decide.ts';
+import { Changes } from '../../src/table/changes.ts';
+import { ConnectionTable } from '../../src/table/connections.ts';
+import { Fdb } from '../../src/table/fdb.ts';
+import { NeighborTable } from '../../src/table/neighbor.ts';
+import type { Service } from '../../src/table/service.ts';
+import { Services } from '../../src/table/services.ts';
+import { gatewayMac, hostMacOf, Topology } from '../../src/table/topology.ts';
+import { IP_UDP } from '../../src/wire/ipv4.ts';
+import { stores } from '../support/connections.ts';
+import * as frames from '../support/frames.ts';
+import { backend, service, servicePort } from '../support/services.ts';
+
+const vni = 1 as Vni;
+const portNo = 2 as PortNo;
+const mac = parseMac('02:00:00:00:00:02');
+
+const cases: readonly [what: string, given: Partial<Service>, backends: number, isCached: boolean][] = [
+  ['maglev', { balancing: 'maglev' }, 2, true],
+  ['source-hash', { balancing: 'source-hash' }, 2, true],
+  ['round-robin', { balancing: 'round-robin' }, 2, false],
+  ['random', { balancing: 'random' }, 2, false],
+  ['least-connections', { balancing: 'least-connections' }, 2, false],
+  ['maglev, with affinity', { balancing: 'maglev', affinityMs: 1000 }, 2, false],
+  ['round-robin, of one', { balancing: 'round-robin', affinityMs: 1000 }, 1, true],
+];
+
+for (const [what, given, count, isCached] of cases) {
+  t.test(what, async (t) => {
+    const { reason, cacheable } = refusal(given, count);
+    t.match({ reason, cacheable }, { reason: 'neighbor_unresolved', cacheable: isCached });
+  });
+}
+
+/** What happens to the first packet of a client to a service whose backends do not answer. */
+function refusal(given: Partial<Service>, count: number): ReturnType<typeof decide> {
+  const changes = new Changes();
+  const topology = new Topology(hostMacOf(Uint8Array.of(0, 0, 1)), changes);
+  topology.setNetwork({ name: 'n1', vni, ...routing('n1', ['10.0.0.0/24'], []) });
+  const addresses = [parseIp('10.0.0.2')];
+  const rest = { allowedAddresses: [], allowedEtherTypes: [], trust: false };
+  topology.setPort({ portNo, name: 'p2', vni, mac, addresses, ...rest });
+  const fdb = new Fdb({ quota: 8, ageingMs: 1000 }, changes);
+  fdb.setStatic(vni, mac, { kind: 'port', port: portNo });
+  const neighbors = new NeighborTable({ quota: 64 }, changes);
+  const backends = ['10.0.0.3', '10.0.0.4'].slice(0, count).map((ip) => backend(ip, { vni }));
+  for (const { address } of backends) {
+    neighbors.ask(vni, address, 0);
+    neighbors.fail(vni, address, 0);
+  }
+  const services = new Services(topology, changes);
+  services.set(service({ backends, ports: [servicePort(count, { protocol: IP_UDP, l4Port: 53 })], ...given }), 0);
+  const connections = new ConnectionTable({
+    store: stores.reference(8),
+    quota: 8,
+    unprovenQuota: 8,
+    addressesWith: (vni, ip) => topology.addressesWith(vni, ip),
+    natKey: new Uint8Array(8),
+    services,
+    isReserved: () => false,
+  });
+  const key = emptyKey();
+  const ends = { srcMac: formatMac(mac), dstMac: formatMac(gatewayMac(vni)), src: '10.0.0.2', dst: '10.96.0.1' };
+  extract(frames.udp(ends, 1234, 53), key);
+  writeNumber(key, fields.in_port, portNo);
+  return decide(key, { topology, fdb, neighbors, connections, services });
+}
