@@ -10,7 +10,7 @@
 // Who writes what. The head of a record is everything except its halves. It is written in a single
 // call of the table that finds connections (connection_table.h has the rules), while no thread can be
 // looking at it. Afterwards only `generation` and the links of the lists change, both under the
-// table's lock. Each half is written by the thread that runs the frames of its direction, and read by
+// table's lock, and `kind`, which the thread that decides sets to `ended`. Each half is written by the thread that runs the frames of its direction, and read by
 // all threads, so its fields are loaded and stored one by one, with no order between them. The state
 // of TCP follows from both halves and is not stored.
 #pragma once
@@ -53,7 +53,8 @@ struct ConnectionHalf {
 };
 static_assert(sizeof(ConnectionHalf) == 64);
 
-enum class ConnectionKind : uint8_t { tracked = 1, translated = 2 };
+// `ended`: it was translated, and weft has ended it. Its packets are known as such, so that none passes untranslated.
+enum class ConnectionKind : uint8_t { tracked = 1, translated = 2, ended = 3 };
 
 // Each direction has two lines of the cache beside each other: the tuple by which its packets are found, and its half.
 struct Connection {
@@ -105,8 +106,11 @@ enum class ConnectionState : uint8_t {
   closed,
 };
 
+inline ConnectionKind kind_of(Connection& connection) { return relaxed_load(connection.kind); }
+
 inline ConnectionState state_of(Connection& connection) {
   constexpr uint8_t kTcp = 6;
+  if (kind_of(connection) == ConnectionKind::ended) return ConnectionState::time_wait;
   ConnectionHalf& original = connection.half(0);
   ConnectionHalf& reply = connection.half(1);
   const bool is_answered = relaxed_load(original.packets) && relaxed_load(reply.packets);
@@ -143,7 +147,7 @@ inline double timeout_ms(Connection& connection) {
     case ConnectionState::closed:
       return 10'000;
     case ConnectionState::time_wait:
-      return connection.kind == ConnectionKind::tracked ? 10'000 : 240'000;
+      return kind_of(connection) == ConnectionKind::tracked ? 10'000 : 240'000;
     default:
       return 240'000;
   }

@@ -43,7 +43,8 @@ bool is_plausible(const ConnectionOpening& of) {
       return false;
   }
   if (of.kind == ConnectionKind::tracked) return memcmp(&of.original, &of.translated, sizeof of.original) == 0;
-  return of.kind == ConnectionKind::translated && (of.places[0] != kOutside || of.places[1] != kOutside);
+  const bool is_other = of.kind == ConnectionKind::translated || of.kind == ConnectionKind::ended;
+  return is_other && (of.places[0] != kOutside || of.places[1] != kOutside);
 }
 
 ConnectionOpening opening_of(const Connection& connection) {
@@ -405,7 +406,7 @@ uint32_t ConnectionTable::find_expendable(Owner* owner) {
 // A connection of any owner, for when all slots are taken: a clock, whose hand has just passed the latest connections.
 uint32_t ConnectionTable::find_of_all(bool tracked_only) {
   for (uint32_t looked = 0; looked < std::min(kProvenLooked, used_); ++looked) {
-    const bool may = !tracked_only || records_[hand_].kind == ConnectionKind::tracked;
+    const bool may = !tracked_only || kind_of(records_[hand_]) == ConnectionKind::tracked;
     if (may && is_expendable_at(hand_)) return hand_;
     hand_ = (hand_ + 1) % used_;
   }
@@ -435,7 +436,7 @@ std::vector<uint32_t> ConnectionTable::expire(double now_ms) {
     swept_ = (swept_ + 1) % used_;
     Connection& connection = records_[swept_];
     if (!is_used(swept_) || now_ms < last_seen_ms(connection) + timeout_ms(connection)) continue;
-    if (connection.kind == ConnectionKind::tracked) {
+    if (kind_of(connection) == ConnectionKind::tracked) {
       close_held(swept_);
     } else {
       due.push_back(swept_);

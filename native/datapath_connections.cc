@@ -18,7 +18,7 @@ bool is_part_of(const ConnectionTable::Found& found, const Key& key, const Frame
   constexpr uint8_t kSyn = 2, kAck = 16;
   Connection& connection = *found.at;
   if (!is_of(connection, found.reply, key)) return false;
-  if (key.ip_proto != nat::kTcp || found.reply || connection.kind != ConnectionKind::translated) return true;
+  if (key.ip_proto != nat::kTcp || found.reply || kind_of(connection) == ConnectionKind::tracked) return true;
   const uint32_t l4 = l4_of(frame, key);
   if (!l4 || (frame.data[l4 + 13] & (kSyn | kAck)) != kSyn || connection.pin == 0) return true;
   const ConnectionState state = state_of(connection);
@@ -92,7 +92,7 @@ Datapath::Found Datapath::find_connection(const Words& key, const Frame& frame) 
 
 uint8_t Datapath::ct_state_of(const Found& connection, const Key& key) {
   if (connection) {
-    if (connection.at->kind != ConnectionKind::translated) return kCtNone;
+    if (kind_of(*connection.at) == ConnectionKind::tracked) return kCtNone;
     return connection.reply ? kCtReply : kCtOriginal;
   }
   const bool is_error = connections_ && is_icmp_error(key) && connections_->has_any_in(place_of(Words::of(key)));
@@ -132,8 +132,10 @@ Reason Datapath::connect(const Action& action, const Frame& frame, const Key& ke
     if (const Reason refused = open(action, key, &connection); refused != kNoDrop) return refused;
     if (!connection) return kNoDrop;
   }
-  const bool is_translated = connection && connection.at->kind == ConnectionKind::translated;
-  if (action.op == Op::nat && !is_translated) return Reason::connection_gone;
+  if (!connection) return Reason::connection_gone;
+  const ConnectionKind kind = kind_of(*connection.at);
+  if (kind == ConnectionKind::ended) return Reason::connection_gone;
+  if (action.op == Op::nat && kind != ConnectionKind::translated) return Reason::connection_gone;
   const uint32_t l4 = l4_of(frame, key);
   track(connection.at, connection.reply, frame, l4, now_ms_);
   if (action.op == Op::track) return kNoDrop;

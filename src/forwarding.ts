@@ -417,25 +417,19 @@ export class Forwarding<D extends Datapath = Datapath> {
   /** Adds a service, or changes it. Connections to backends that it does not have any more end. */
   setService(service: Service): void {
     this.tables.services.set(service, this.#clock());
-    this.#endPinned();
+    this.controller.endPinned();
   }
 
   /** Does nothing if there is none. */
   removeService(id: string): void {
     this.tables.services.remove(id);
-    this.#endPinned();
+    this.controller.endPinned();
   }
 
   /** All services that there are have been set: connections from before a restart that belong to none of them end. */
   servicesLoaded(): void {
     this.tables.services.loaded();
-    this.#endPinned();
-  }
-
-  #endPinned(): void {
-    const { services, connections } = this.tables;
-    this.#changes.changed(...connections.endPinned(services.ended(this.#clock())));
-    this.controller.enforce();
+    this.controller.endPinned();
   }
 
   #specOf({ vni }: AccessPort, spec: PortSpec): PortSpec {

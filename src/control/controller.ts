@@ -45,6 +45,7 @@ import { Clashes, type Clash } from './clashes.ts';
 import { DropLog } from './drop-log.ts';
 import { byUse, Flows, type CachedFlow, type FlowUse } from './flows.ts';
 import { RateLimit } from './rate-limit.ts';
+import { resetsOf } from '../pipeline/resets.ts';
 import { Resolver } from './resolver.ts';
 
 export interface ControllerOptions {
@@ -67,6 +68,8 @@ export const REDECIDE_LIMIT = 2000;
 /** How many flows are decided again in one turn: takes some milliseconds. */
 const TURN_REDECIDED = 500;
 const TURN_SWEPT = 4096;
+/** How many connections are ended, and their ends told, in one turn. */
+const TURN_ENDED = 256;
 /** A flow with more actions than this is a flood that takes much longer to decide than other flows. */
 const FLOOD_ACTIONS = 32;
 /** How many actions the floods may have together that one change decides again: takes some milliseconds. */
@@ -114,6 +117,27 @@ export class Controller {
   onFlow(listener: (flow: CachedFlow) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  /**
+   * Ends the connections to backends that are gone, or whose time to drain is over, and tells both ends of those of TCP:
+   * the first ones before this returns, and if there are many, the others in the next turns.
+   */
+  endPinned(): void {
+    const { tables, changes, clock } = this.#options;
+    const { connections, services } = tables;
+    this.#inTurns(() => {
+      const now = clock();
+      const ended = connections.pinned(services.ended(now), TURN_ENDED);
+      for (const connection of ended) {
+        const resets = resetsOf(connection, tables);
+        if (resets) this.originate(resets.toBackend, { port: resets.port });
+        changes.changed(...connections.retire(connection.slot, now));
+        if (resets) this.#datapath.execute({ frame: resets.toClient }, [{ op: 'output', port: resets.port }]);
+      }
+      this.enforce();
+      return ended.length === TURN_ENDED;
+    });
   }
 
   /** Answers a batch of misses. */
@@ -284,8 +308,8 @@ export class Controller {
     tables.neighbors.expire(nowMs);
     tables.services.expire(nowMs);
     changes.changed(...tables.connections.expire(nowMs));
-    changes.changed(...tables.connections.endPinned(tables.services.ended(nowMs)));
     this.enforce();
+    this.endPinned();
   }
 
   #sweep(

@@ -71,9 +71,12 @@ export const OUTSIDE = 0;
 /** The first number that is no VNI. */
 export const INTERNAL = 0x0100_0000;
 
-/** Whether it is only tracked, or its addresses are translated. */
-export type ConnectionKind = 'tracked' | 'translated';
-const kinds: readonly ConnectionKind[] = ['tracked', 'translated'];
+/**
+ * Whether it is only tracked, or its addresses are translated; or it was translated, and weft has ended it. Packets of
+ * one that has ended are known as such for a while, so that none of them passes untranslated.
+ */
+export type ConnectionKind = 'tracked' | 'translated' | 'ended';
+const kinds: readonly ConnectionKind[] = ['tracked', 'translated', 'ended'];
 
 /** The number that stands for it in records. */
 export function kindNumber(kind: ConnectionKind): number {
@@ -182,6 +185,13 @@ export class ConnectionRecords {
     this.#view.setUint32(at, generation, true);
   }
 
+  /** Of a translated connection: from now on, its packets are not translated any more. */
+  end(slot: number, nowMs: number): void {
+    this.#view.setUint8(recordAt(slot) + KIND, kindNumber('ended'));
+    for (const reply of [false, true]) this.setFlow(slot, reply, 0);
+    this.touch(slot, nowMs);
+  }
+
   free(slot: number): void {
     this.#view.setUint32(recordAt(slot), 0, true);
   }
@@ -248,6 +258,7 @@ export class ConnectionRecords {
 
   state(slot: number): ConnectionState {
     const [original, reply] = [this.#halfAt(slot, false), this.#halfAt(slot, true)];
+    if (this.kind(slot) === 'ended') return 'time_wait';
     const isAnswered = this.#hasSent(original) && this.#hasSent(reply);
     if (this.protocol(slot) !== TCP) return isAnswered ? 'answered' : 'new';
     const [seen, replySeen] = [this.#view.getUint32(original + 32, true), this.#view.getUint32(reply + 32, true)];

@@ -24,7 +24,7 @@ function stateOf(key: FlowKey, { topology, connections }: Tables): number {
   const found = connections.lookup(place, tuple.protocol, tuple);
   if (!found) return ctState.none;
   const connection = connections.tuples(found.slot);
-  if (connection.kind !== 'translated' || !isOf(connection, found.reply, key)) return ctState.none;
+  if (connection.kind === 'tracked' || !isOf(connection, found.reply, key)) return ctState.none;
   return found.reply ? ctState.reply : ctState.original;
 }
 

@@ -19,6 +19,9 @@
  * that nobody answers takes no more than that. A connection ends by a timeout that depends on its
  * state (RFC 5382 §5, RFC 4787 §4.3, RFC 5508 §3.2), or with its endpoint.
  *
+ * When the backend of a TCP connection is gone, its record stays as long as that of one that is over (`retire`). So
+ * what its backend still sends is known to be of that connection, and is not taken for packets that are to pass as they are.
+ *
  * The records survive a crash, and `recover` takes over what they hold, except for connections to weft's
  * own sockets, which have gone.
  */
@@ -33,6 +36,7 @@ import {
   type ConnectionKind,
   type ConnectionState,
   type ConnectionTuples,
+  type Half,
   type Place,
   type ProtocolTuple,
   type Tuple,
@@ -41,7 +45,7 @@ import { connectionTimeoutMs, EXPENDABLE, OVER } from '../flow/connection-state.
 import { ROOM_FREE, ROOM_NONE, type ConnectionStore } from '../flow/connection-store.ts';
 import type { DropReason } from '../flow/reason.ts';
 import { isIp4, sameBytes, type Vni } from '../flow/types.ts';
-import { IP_ICMP, IP_ICMPV6 } from '../wire/ipv4.ts';
+import { IP_ICMP, IP_ICMPV6, IP_TCP } from '../wire/ipv4.ts';
 import { CLIENT_ADDRESSES, clientAddress, clientOfAddress } from './clients.ts';
 import { NatPorts } from './nat-ports.ts';
 import type { Choice, Services } from './services.ts';
@@ -132,6 +136,13 @@ export interface ConnectionEntry extends ConnectionTuples {
   readonly expiresAtMs: number;
 }
 
+/** One that goes to a backend, with what each direction has sent. */
+export interface PinnedConnection extends ConnectionTuples {
+  readonly slot: number;
+  readonly state: ConnectionState;
+  readonly halves: readonly [original: Half, reply: Half];
+}
+
 /** What it takes to open a connection. Valid until any connection is opened or ended. */
 interface Plan {
   readonly opening: Opening;
@@ -198,6 +209,11 @@ export class ConnectionTable {
     return records.pin(slot) !== 0 && OVER.has(records.state(slot));
   }
 
+  /** True if weft has ended it, since its backend is gone. */
+  isEnded(slot: number): boolean {
+    return this.#store.records.kind(slot) === 'ended';
+  }
+
   /** True if the slot still has the connection that was found there. */
   isOpen({ slot, generation }: Pick<Found, 'slot' | 'generation'>): boolean {
     return this.#store.records.generation(slot) === generation;
@@ -258,21 +274,43 @@ export class ConnectionTable {
     return slots.flatMap((slot) => this.#close(slot));
   }
 
-  /** Ends the translated connections for which `isOver` is true. */
+  /** Ends the translated connections for which `isOver` is true, and forgets them. */
   end(isOver: (connection: ConnectionTuples & { readonly vni: Vni }) => boolean): readonly string[] {
     const changed: string[] = [];
-    for (const slot of this.#slots('translated')) {
+    for (const slot of this.#slots()) {
+      if (this.#store.records.kind(slot) === 'tracked') continue;
       const connection = this.#store.records.read(slot);
       if (isOver({ ...connection, vni: networkOf(connection) })) changed.push(...this.#close(slot));
     }
     return changed;
   }
 
-  /** Ends the connections that go to backends with these numbers. */
-  endPinned(pins: ReadonlySet<number>): readonly string[] {
-    if (pins.size === 0) return [];
-    const slots = [...this.#slots('translated')].filter((slot) => pins.has(this.#store.records.pin(slot)));
-    return slots.flatMap((slot) => this.#close(slot));
+  /** The connections that go to backends with these numbers, at most `limit`. */
+  pinned(pins: ReadonlySet<number>, limit = Infinity): readonly PinnedConnection[] {
+    const found: PinnedConnection[] = [];
+    if (pins.size === 0) return found;
+    const { records } = this.#store;
+    for (const slot of this.#slots('translated')) {
+      if (found.length >= limit) break;
+      if (!pins.has(records.pin(slot))) continue;
+      const state = records.state(slot);
+      found.push({ ...records.read(slot), slot, state, halves: [records.half(slot, false), records.half(slot, true)] });
+    }
+    return found;
+  }
+
+  /**
+   * Ends a connection whose backend is gone. A TCP connection is remembered for a while; everything else is forgotten, so
+   * that the next packet of its client goes to another backend. Returns the names of what changed.
+   */
+  retire(slot: number, nowMs: number): readonly string[] {
+    const { records } = this.#store;
+    if (records.protocol(slot) !== IP_TCP) return this.#close(slot);
+    this.#plan = undefined;
+    const connection = records.read(slot);
+    this.#services.closed(slot, connection.pin!);
+    records.end(slot, nowMs);
+    return objectsOf(connection);
   }
 
   /** Ends the tracked connections of a network. */
@@ -302,7 +340,8 @@ export class ConnectionTable {
 
   #takeOver(connection: ConnectionTuples): void {
     this.#claimPort(connection, this.#addressesWith(networkOf(connection), endpointOf(connection)));
-    if (connection.pin !== undefined) this.#services.recovered(connection, connection.pin);
+    if (connection.kind === 'translated' && connection.pin !== undefined)
+      this.#services.recovered(connection, connection.pin);
   }
 
   *entries(): Generator<ConnectionEntry> {
@@ -435,7 +474,7 @@ export class ConnectionTable {
     this.#plan = undefined;
     const connection = this.#store.records.read(slot);
     if (connection.kind === 'tracked') return [];
-    if (connection.pin !== undefined) this.#services.closed(slot, connection.pin);
+    if (connection.kind === 'translated' && connection.pin !== undefined) this.#services.closed(slot, connection.pin);
     const vni = networkOf(connection);
     if (isFromInside(connection)) this.#ports.delete({ ...connection, vni });
     if (connection.places.includes(OUTSIDE))
@@ -458,7 +497,7 @@ export function isFromInside({ places }: Pick<ConnectionTuples, 'places'>): bool
 
 /** True if a client within opened it to a service. */
 export function isToService({ places, kind }: Pick<ConnectionTuples, 'places' | 'kind'>): boolean {
-  return kind === 'translated' && !places.includes(OUTSIDE) && !places.includes(INTERNAL);
+  return kind !== 'tracked' && !places.includes(OUTSIDE) && !places.includes(INTERNAL);
 }
 
 /** True if a socket of weft opened it to a container. */

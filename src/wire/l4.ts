@@ -7,6 +7,7 @@ export const TCP_HEADER_BYTES = 20;
 const UDP_HEADER_BYTES = 8;
 
 export const TCP_SYN = 2;
+export const TCP_RST = 4;
 export const TCP_ACK = 16;
 /** Offset of the flags in a header, in bytes. */
 export const TCP_FLAGS = 13;

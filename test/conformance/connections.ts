@@ -402,6 +402,44 @@ export function runConnections(name: string, open: Open): void {
   }
 
   test(
+    'nothing of a connection that has been ended passes, translated or not',
+    (t, h) => {
+      h.memory(1, 2, 4);
+      const { connections } = h.dp;
+      const outside = { src: '192.0.2.9', dst: '10.0.0.2' };
+      const opened = {
+        kind: 'translated',
+        places: [1 as Place, 2 as Place] as const,
+        protocol: IP_UDP,
+        original: tuple(1, 53),
+        translated: tuple(60_000, 53, outside),
+      } as const;
+      t.equal(connections.open(opened, FIRST_FREE_OWNER, h.nowMs, [-1, -1]), 0);
+      put(h, 1, 1, [NAT_BY_TUPLE, ...output(4)]);
+      putOfConnections(h, 4, 4, [NAT_BY_TUPLE, ...output(1)]);
+      connections.records.setFlow(0, true, 4);
+      connections.records.end(0, h.nowMs);
+      h.inject(1, udp(there, 1, 53));
+      t.same(h.counters().drops, { connection_gone: 1 }, 'a flow that translates');
+      h.inject(4, udp({ src: '10.0.0.2', dst: '192.0.2.9' }, 53, 60_000));
+      t.equal(h.upcalls.length, 1, 'it has no flow any more');
+      h.answer(0, [track(), ...output(1)]);
+      t.same(h.counters().drops, { connection_gone: 2 }, 'a flow that tracks');
+      t.same(h.take(1), []);
+      const key = emptyKey();
+      writeNumber(key, fields.ct_state, ctState.reply);
+      h.dp.flowPut({ id: flowId(5), key, mask: maskOf('ct_state'), actions: [{ op: 'consume' }] });
+      h.inject(4, udp({ src: '10.0.0.2', dst: '192.0.2.9' }, 53, 60_000));
+      t.equal(h.counters().consumed, 1, 'it is known as a reply');
+      t.equal(connections.records.state(0), 'time_wait');
+      h.nowMs += 240_000;
+      t.same([...connections.expire(h.nowMs)], [0]);
+      t.equal(connections.size, 1, 'it is up to its owner to forget it');
+    },
+    { connections: room(), places: { ...places, 4: 2 as Place } },
+  );
+
+  test(
     'frames that waited for their decision are of the connection that was opened meanwhile',
     (t, h) => {
       h.memory(1, 2, 4);

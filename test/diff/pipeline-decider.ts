@@ -134,8 +134,7 @@ export class PipelineDecider implements Decider {
   #changeServices(random: Random): void {
     const nowMs = this.#context.clock();
     changeServices(random, this.#services, nowMs);
-    this.#changes.changed(...this.#connections.endPinned(this.#services.ended(nowMs)));
-    this.#controller.enforce();
+    this.#controller.endPinned();
   }
 
   portAdded(portNo: PortNo, spec: PortSpec): void {

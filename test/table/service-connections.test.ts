@@ -7,7 +7,7 @@ import { Changes } from '../../src/table/changes.ts';
 import { ConnectionTable, type ServiceOpening } from '../../src/table/connections.ts';
 import { Services } from '../../src/table/services.ts';
 import { Topology } from '../../src/table/topology.ts';
-import { IP_TCP } from '../../src/wire/ipv4.ts';
+import { IP_TCP, IP_UDP } from '../../src/wire/ipv4.ts';
 import { connectionMemoryFor, stores } from '../support/connections.ts';
 import { backend, service, VIP } from '../support/services.ts';
 
@@ -45,7 +45,13 @@ for (const [kind, openStore] of Object.entries(stores)) {
       return { vni: RED, protocol: IP_TCP, original, choice, replies };
     };
     const entries = () => [...connections.entries()];
-    return { memory, services, connections, opening, entries };
+    /** Ends the connections to backends that are gone. Returns how many. */
+    const endGone = (nowMs: number): number => {
+      const gone = connections.pinned(services.ended(nowMs));
+      for (const { slot } of gone) connections.retire(slot, nowMs);
+      return gone.length;
+    };
+    return { memory, services, connections, opening, entries, endGone };
   }
   const one = (address: string) => service({ vips: [VIP], backends: [backend(address, { vni: RED })] });
 
@@ -118,16 +124,56 @@ for (const [kind, openStore] of Object.entries(stores)) {
   );
 
   t.test(`${kind}: a client uses up its own quota, and connections to a backend that is gone end`, async (t) => {
-    const { services, connections, opening, entries } = lab(undefined, 2);
+    const { services, connections, opening, entries, endGone } = lab(undefined, 2);
     services.set(one('10.1.0.9'), 0);
     services.loaded();
     for (let port = 1; port <= 3; port++) connections.open(opening(port), 0);
     t.same(new Set(entries().map(({ original }) => original.sourcePort)), new Set([2, 3]), 'half-open ones give way');
-    t.same(connections.endPinned(services.ended(0)), []);
+    t.equal(endGone(0), 0);
     services.set(one('10.1.0.7'), 0);
-    t.equal(connections.endPinned(services.ended(0)).length, 4, 'both names of both');
-    t.equal(connections.size, 0);
+    t.equal(endGone(0), 2);
+    t.equal(endGone(0), 0, 'once');
+    t.same(
+      entries().map(({ kind, state }) => `${kind} ${state}`),
+      ['ended time_wait', 'ended time_wait'],
+      'they are remembered',
+    );
+    t.equal(connections.isEnded(entries()[0]!.slot), true);
+    for (let port = 4; port <= 5; port++) connections.open(opening(port), 1);
+    t.same(
+      entries().map(({ kind }) => kind),
+      ['translated', 'translated'],
+      'and give way to new ones',
+    );
+    t.equal(services.pinned(entries()[0]!.pin!)?.connections, 2);
   });
+
+  t.test(
+    `${kind}: one that has ended is remembered for 240 s and over a crash, but UDP is forgotten at once`,
+    async (t) => {
+      const { memory, services, connections, opening, entries, endGone } = lab();
+      services.set(one('10.1.0.9'), 0);
+      services.loaded();
+      connections.open(opening(1), 0);
+      connections.open({ ...opening(2), protocol: IP_UDP }, 0);
+      services.set(one('10.1.0.7'), 1000);
+      t.equal(endGone(1000), 2);
+      t.same(
+        entries().map(({ protocol, kind }) => ({ protocol, kind })),
+        [{ protocol: IP_TCP, kind: 'ended' }],
+      );
+      const again = lab(memory.slice());
+      again.connections.recover(2000);
+      again.services.set(one('10.1.0.9'), 2000);
+      again.services.loaded();
+      t.equal(again.endGone(2000), 0, 'nobody is told twice');
+      t.equal(again.entries()[0]!.kind, 'ended');
+      again.connections.expire(241_999);
+      t.equal(again.connections.size, 1);
+      again.connections.expire(242_000);
+      t.equal(again.connections.size, 0);
+    },
+  );
 
   t.test(`${kind}: after a crash, connections go on with their backends, whose service has them again`, async (t) => {
     const { memory, services, connections, opening, entries } = lab();
@@ -143,10 +189,10 @@ for (const [kind, openStore] of Object.entries(stores)) {
       again.connections.recover(500);
       t.equal(again.entries()[0]!.pin, pin);
       again.services.set(one(address), 500);
-      t.same(again.connections.endPinned(again.services.ended(500)), [], 'not before all services are known');
+      t.equal(again.endGone(500), 0, 'not before all services are known');
       again.services.loaded();
-      again.connections.endPinned(again.services.ended(500));
-      t.equal(again.connections.size, isKept ? 1 : 0, address);
+      again.endGone(500);
+      t.equal(again.entries()[0]!.kind, isKept ? 'translated' : 'ended', address);
       t.equal(again.services.pinned(pin!)?.connections, isKept ? 1 : undefined);
     }
   });

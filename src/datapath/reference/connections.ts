@@ -486,7 +486,7 @@ function turnedByte(byte: number): number {
 function isPlausible(kind: number, { places, protocol, original, translated }: ConnectionTuples): boolean {
   const families = [original.source, original.destination, translated.source, translated.destination].map(isIp4);
   if (new Set(families).size !== 1 || ![IP_TCP, IP_UDP, IP_ICMP, IP_ICMPV6].includes(protocol)) return false;
-  if (kind === 2) return places.some((place) => place !== OUTSIDE);
+  if (kind === 2 || kind === 3) return places.some((place) => place !== OUTSIDE);
   const isSame =
     sameBytes(original.source, translated.source) &&
     sameBytes(original.destination, translated.destination) &&

@@ -82,7 +82,7 @@ export class Connector {
 
   #stateOf(connection: ConnectionFound | undefined, key: FlowKey): number {
     if (connection) {
-      if (this.#store.records.kind(connection.slot) !== 'translated') return ctState.none;
+      if (this.#store.records.kind(connection.slot) === 'tracked') return ctState.none;
       return connection.reply ? ctState.reply : ctState.original;
     }
     const place = isErrorKey(key) ? this.#placeOf(key) : undefined;
@@ -138,7 +138,8 @@ export class Connector {
       if (!opened) return frame;
       found = opened;
     }
-    if (!found || (action.op === 'nat' && records.kind(found.slot) !== 'translated')) return 'connection_gone';
+    const kind = found && records.kind(found.slot);
+    if (!found || kind === 'ended' || (action.op === 'nat' && kind !== 'translated')) return 'connection_gone';
     track(records, found.slot, found.reply, frame.bytes, l4Offset(frame.bytes, key), this.#clock());
     return action.op === 'track' ? frame : translateAddresses(records.read(found.slot), found.reply, frame, key);
   }

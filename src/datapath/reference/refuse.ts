@@ -7,18 +7,16 @@ import { fields, FRAG_LATER, FRAG_NONE } from '../../flow/fields.ts';
 import { emptyKey, readBytes, readNumber, type FlowKey } from '../../flow/key.ts';
 import type { RefusalAnswer } from '../../flow/refusal.ts';
 import { isGroupIp, isGroupMac, isIp4, isZero } from '../../flow/types.ts';
-import { buildEthernet, ETH_IPV4, ETH_IPV6 } from '../../wire/ethernet.ts';
+import { ETH_IPV4, ETH_IPV6 } from '../../wire/ethernet.ts';
 import { buildIcmpError, isNeverReported } from '../../wire/icmp-error.ts';
-import { buildIpv4, IP_ICMP, IP_ICMPV6, IP_TCP } from '../../wire/ipv4.ts';
-import { buildIpv6 } from '../../wire/ipv6.ts';
-import { buildTcp, parseTcp, type Tcp } from '../../wire/l4.ts';
+import { IP_ICMP, IP_ICMPV6, IP_TCP } from '../../wire/ipv4.ts';
+import { parseTcp, TCP_ACK, TCP_RST, type Tcp } from '../../wire/l4.ts';
+import { buildReset } from '../../wire/reset.ts';
 import type { Frame } from './offload.ts';
 import { segments } from './segment.ts';
 
 const FIN = 1;
 const SYN = 2;
-const RST = 4;
-const ACK = 16;
 
 /** Makes the answer to a frame that was extracted to `key`; undefined if no such answer may be given. */
 export function answering(answer: RefusalAnswer, frame: Frame, key: FlowKey): (() => Uint8Array) | undefined {
@@ -30,7 +28,7 @@ export function answering(answer: RefusalAnswer, frame: Frame, key: FlowKey): ((
     return () => buildIcmpError(kind, segments(frame)[0]!, { mac: readBytes(key, fields.eth_dst), ip: from });
   }
   const segment = segmentOf(frame, key);
-  return segment && (segment.flags & RST) === 0 ? () => buildReset(segment, key) : undefined;
+  return segment && (segment.flags & TCP_RST) === 0 ? () => resetFor(segment, key) : undefined;
 }
 
 /** RFC 1812 §4.3.2.7, RFC 4443 §2.4 e. */
@@ -62,29 +60,21 @@ function segmentOf({ bytes }: Frame, key: FlowKey): Tcp | undefined {
   return extracted.ok && extracted.l4Offset !== 0 ? parseTcp(bytes.subarray(extracted.l4Offset)) : undefined;
 }
 
-function buildReset(segment: Tcp, key: FlowKey): Uint8Array {
+function resetFor(segment: Tcp, key: FlowKey): Uint8Array {
   const isIp4Packet = readNumber(key, fields.eth_type) === ETH_IPV4;
   const address = (ip: Uint8Array): Uint8Array => ip.subarray(isIp4Packet ? 12 : 0);
   const source = address(readBytes(key, fields.ip_dst));
   const destination = address(readBytes(key, fields.ip_src));
   const { flags, sequence, acknowledgment, payload } = segment;
-  const isAcknowledging = (flags & ACK) !== 0;
+  const isAcknowledging = (flags & TCP_ACK) !== 0;
   const lengthInSequence = payload.length + (flags & SYN ? 1 : 0) + (flags & FIN ? 1 : 0);
-  const reset = buildTcp(source, destination, {
+  const macs = { source: readBytes(key, fields.eth_dst), destination: readBytes(key, fields.eth_src) };
+  return buildReset(macs, {
+    source,
+    destination,
     sourcePort: segment.destinationPort,
     destinationPort: segment.sourcePort,
     sequence: isAcknowledging ? acknowledgment : 0,
-    acknowledgment: isAcknowledging ? 0 : (sequence + lengthInSequence) >>> 0,
-    flags: isAcknowledging ? RST : RST | ACK,
-    window: 0,
-  });
-  const packet = isIp4Packet
-    ? buildIpv4({ source, destination, protocol: IP_TCP, dontFragment: true, payload: reset })
-    : buildIpv6({ source, destination, nextHeader: IP_TCP, payload: reset });
-  return buildEthernet({
-    destination: readBytes(key, fields.eth_src),
-    source: readBytes(key, fields.eth_dst),
-    type: isIp4Packet ? ETH_IPV4 : ETH_IPV6,
-    payload: packet,
+    acknowledgment: isAcknowledging ? undefined : (sequence + lengthInSequence) >>> 0,
   });
 }

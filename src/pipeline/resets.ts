@@ -1,0 +1,65 @@
+/**
+ * Resets: what weft sends to both ends of a TCP connection whose backend is gone, so that neither waits for the other.
+ *
+ * Each end gets the segment that the other could have sent: with the sequence number after the last byte that this one
+ * has sent, and an acknowledgment of everything that the receiver has sent (RFC 9293 §3.10.7). If not all of that has
+ * arrived, the receiver asks with an acknowledgment (RFC 5961 §3.2), which is refused with the number that it expects
+ * (`connection.ts`).
+ *
+ *   to the backend   as the client would have sent it to the service, so that it takes the way of all its segments. It
+ *                    must be sent while the connection is still translated.
+ *   to the client    from the service, by the port of the client. A connection is translated on the host of its client.
+ */
+import { networkOf, SEEN_ACK, SEEN_SYN, turned, type Half, type Tuple } from '../flow/connection.ts';
+import { OVER } from '../flow/connection-state.ts';
+import { isIp4, type PortNo } from '../flow/types.ts';
+import type { Macs } from './hop.ts';
+import type { Tables } from './stage.ts';
+import type { PinnedConnection } from '../table/connections.ts';
+import { gatewayMac } from '../table/topology.ts';
+import { IP_TCP } from '../wire/ipv4.ts';
+import { buildReset } from '../wire/reset.ts';
+
+/** Of `seen`: the sequence number after the last byte is known. */
+const KNOWN = SEEN_SYN | SEEN_ACK;
+
+export interface Resets {
+  /** The port of the client. */
+  readonly port: PortNo;
+  readonly toClient: Uint8Array;
+  /** As it comes in by that port. */
+  readonly toBackend: Uint8Array;
+}
+
+/** Undefined if there is nobody to tell: it is not TCP, or is over, or its client is not on this host any more. */
+export function resetsOf(connection: PinnedConnection, tables: Tables): Resets | undefined {
+  const { protocol, state, original, halves } = connection;
+  if (protocol !== IP_TCP || OVER.has(state)) return undefined;
+  const vni = networkOf(connection);
+  const mac = tables.neighbors.resolve(vni, original.source);
+  if (mac === undefined || mac === 'failed') return undefined;
+  const where = tables.fdb.lookup(vni, mac)?.where;
+  if (where?.kind !== 'port') return undefined;
+  const gateway = gatewayMac(vni);
+  const [half, replyHalf] = halves;
+  return {
+    port: where.port,
+    toClient: reset({ source: gateway, destination: mac }, turned(original), replyHalf, half),
+    toBackend: reset({ source: mac, destination: gateway }, original, half, replyHalf),
+  };
+}
+
+/** @param half of whom it seems to come from @param other of whom it goes to */
+function reset(macs: Macs, tuple: Tuple, half: Half, other: Half): Uint8Array {
+  const isHeard = (half.seen & KNOWN) !== 0;
+  const { source, destination, sourcePort, destinationPort } = tuple;
+  const begin = isIp4(source) ? 12 : 0;
+  return buildReset(macs, {
+    source: source.subarray(begin),
+    destination: destination.subarray(begin),
+    sourcePort,
+    destinationPort,
+    sequence: isHeard ? half.end : 0,
+    acknowledgment: (other.seen & KNOWN) !== 0 ? other.end : undefined,
+  });
+}
