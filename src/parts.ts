@@ -200,6 +200,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
         warn,
       })
     : undefined;
+  const isHostDown = (name: string): boolean => membership.isDown(name) || isReachable(name) === false;
   const serving = serviceParts({
     tables: {
       setService: (service) => {
@@ -220,7 +221,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
     endpoints: () => endpoints,
     allotment,
     hostName: options.host,
-    isDown: (name) => membership.isDown(name) || isReachable(name) === false,
+    isDown: isHostDown,
     later: foundations.later,
     onError: (error) => logger.error({ err: error }, 'services are not as they should be'),
   });
@@ -364,6 +365,7 @@ export function joinParts(options: SwitchOptions, foundations: Foundations): Par
   const observer = new Observer({
     forwarding,
     endpoints,
+    isHostDown,
     underlayPort: UNDERLAY_PORT,
     clock,
     wallClock: foundations.wallClock,

@@ -38,6 +38,7 @@ import type {
   HostReport,
   InForceReport,
   NetworkReport,
+  ServiceReport,
   StatusReport,
   WhyReport,
 } from './model/report.ts';
@@ -255,9 +256,14 @@ export class Switch {
     return this.#parts.observer.flows();
   }
 
-  /** The decision behind a live flow (`42`) or a drop (`d7`). @throws WeftError('not_found') */
+  /** The decision behind a live flow (`42`), a drop (`d7`) or a connection (`c3`). @throws WeftError('not_found') */
   why(id: string): WhyReport {
     return this.#parts.observer.why(id);
+  }
+
+  /** The services, or the named one. @throws WeftError('not_found') */
+  services(which: Partial<ResourceName> = {}): AsyncIterable<ServiceReport> {
+    return this.#parts.observer.services(which);
   }
 
   drops(): DropReport[] {

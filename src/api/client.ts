@@ -18,6 +18,7 @@ import type {
   InForceReport,
   MetricReport,
   NetworkReport,
+  ServiceReport,
   StatusReport,
   WhyReport,
 } from '../model/report.ts';
@@ -200,6 +201,11 @@ export class Client {
       'GET',
       `/connections${endpoint === undefined ? '' : `?endpoint=${encodeURIComponent(endpoint)}`}`,
     );
+  }
+
+  /** Without a name: those of the namespace, or all. */
+  services(name?: string, place: InNamespace = {}): Promise<ServiceReport[]> {
+    return this.#call('GET', name === undefined ? `/services${queryOf(place)}` : `/services/${pathOf(name, place)}`);
   }
 
   followFlows(signal: AbortSignal): AsyncGenerator<Followed<FlowReport>> {

@@ -128,6 +128,8 @@ export function routes({ sw, isStopping, shutdown, takeover }: ApiTarget, onInte
     if (c.req.query('follow') === undefined) return c.json(sw.drops());
     return events(eventStream<DropReport>((send) => sw.onDrop(send)));
   });
+  app.get('/services', (c) => array(c, sw.services({ namespace: c.req.query('namespace') })));
+  app.get('/services/:name', (c) => array(c, sw.services(nameIn(c))));
   app.get('/connections', (c) => {
     const endpoint = c.req.query('endpoint');
     return array(c, sw.connections({ ...(endpoint !== undefined && { endpoint }) }));

@@ -36,6 +36,7 @@ export type SwitchMethods = Pick<
   | 'flows'
   | 'why'
   | 'drops'
+  | 'services'
   | 'connections'
   | 'onFlow'
   | 'onDrop'

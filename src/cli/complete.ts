@@ -43,6 +43,7 @@ const namedByOption: Readonly<Record<string, string>> = {
 /** The kinds whose names an argument takes, by the command and the name of the argument. */
 const namedByArgument: Readonly<Record<string, string>> = {
   'detach name': 'Endpoint',
+  'services name': 'Service',
   'network create name': 'Network',
   'network rm name': 'Network',
 };
@@ -145,7 +146,7 @@ async function valuesOf(option: Option, given: Given): Promise<readonly Candidat
 async function namesOf(kind: string, { options }: Given): Promise<readonly Candidate[]> {
   const [socket, namespace] = [options.get('--socket'), options.get('--namespace')];
   const client = new Client(typeof socket === 'string' ? socket : DEFAULT_SOCKET);
-  const isNamespaced = kind === 'Endpoint';
+  const isNamespaced = kind === 'Endpoint' || kind === 'Service';
   const place = isNamespaced ? { namespace: typeof namespace === 'string' ? namespace : 'default' } : {};
   let timeout: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {

@@ -1,14 +1,48 @@
 /** A decision as text, after `ofproto/trace`: one line for each stage, with the fields that it read. */
-import type { DecisionReport } from '../model/report.ts';
+import type { ChoiceReport, DecisionReport } from '../model/report.ts';
 
 /** Columns for the name of a stage: the same in every decision, so that two of them can be compared line by line. */
 const STAGE_COLUMNS = 10;
 
-export function decisionText({ flow, resolved, stages, megaflow, actions, beyond = [] }: DecisionReport): string {
+export function decisionText({
+  flow,
+  resolved,
+  stages,
+  megaflow,
+  actions,
+  beyond = [],
+  choice,
+}: DecisionReport): string {
   const lines = stages.map(
     ({ stage, because, read }) => `${stage.padEnd(STAGE_COLUMNS)}  ${because}  (read: ${read.join(', ') || 'nothing'})`,
   );
   const head = [`Flow: ${flow}`, ...(resolved === undefined ? [] : [`Next hop: ${resolved}`])];
   const tail = [`Megaflow: ${megaflow}`, `Actions: ${actions}`, ...beyond.map((line) => `Then: ${line}`)];
-  return `${head.join('\n')}\n\n${lines.join('\n')}\n\n${tail.join('\n')}\n`;
+  const chosen = choice === undefined ? '' : `\n${choiceText(choice)}`;
+  return `${head.join('\n')}\n\n${lines.join('\n')}\n\n${tail.join('\n')}\n${chosen}`;
+}
+
+/** One line for each backend: the chosen one with the reason, others with their weights, and those that could not be chosen. */
+export function choiceText({ service, port, by, reason, candidates, excluded }: ChoiceReport): string {
+  const named = ({ endpoint, address, host }: ChoiceReport['excluded'][number] | ChoiceReport['candidates'][number]) =>
+    `${endpoint ?? address}${host === null ? '' : ` on ${host}`}`;
+  const lines = [
+    ...candidates.map((one) => {
+      const what = `${named(one)}, ${endText(one.address, one.port)}, weight ${one.weight}`;
+      return one.chosen ? `-> ${what}: ${reason}` : `   ${what}`;
+    }),
+    ...excluded.map((one) => `   not ${named(one)}: ${one.why}`),
+  ];
+  const where = `port ${port.name === '' ? '' : `${port.name}, `}${portText(port)}`;
+  return `Backend of service ${service}, ${where}, by ${by}:\n${lines.map((line) => `  ${line}\n`).join('')}`;
+}
+
+/** `80/TCP`, `80:30080/TCP` with a port that all hosts publish, `5060-5160/UDP`. */
+export function portText({ port, lastPort, nodePort, protocol }: ChoiceReport['port']): string {
+  const range = lastPort === undefined ? '' : `-${lastPort}`;
+  return `${port}${range}${nodePort === undefined ? '' : `:${nodePort}`}/${protocol}`;
+}
+
+function endText(address: string, port: number): string {
+  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
 }

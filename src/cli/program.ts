@@ -21,6 +21,7 @@ import { loadKinds } from './kind.ts';
 import { label } from './label.ts';
 import { metrics } from './metrics.ts';
 import { network } from './network.ts';
+import { services } from './services.ts';
 import { status } from './status.ts';
 import { trace } from './trace.ts';
 import { up } from './up.ts';
@@ -40,6 +41,7 @@ const verbs = [
   attach,
   detach,
   endpoints,
+  services,
   apply,
   deleteVerb,
   get,

@@ -13,9 +13,9 @@ import { build, version } from '../package.ts';
 export type OutputFormat = 'table' | 'json' | 'yaml';
 
 /** The verbs that know `-o name` besides the other formats. */
-const PRINT_NAMES: readonly string[] = ['get', 'hosts'];
+const PRINT_NAMES: readonly string[] = ['get', 'hosts', 'services'];
 /** Those that have more columns with `-o wide`. For all others, it is the usual table, as with kubectl. */
-const PRINT_WIDE: readonly string[] = ['get', 'hosts'];
+const PRINT_WIDE: readonly string[] = ['get', 'hosts', 'services'];
 
 export interface GlobalOptions {
   readonly socket: string;
@@ -34,7 +34,7 @@ export function createProgram(version: string): Command {
     .hook('preAction', (_, action) => {
       const { output } = action.optsWithGlobals<{ output: OutputFormat | 'name' | 'wide' }>();
       if (output === 'name' && !PRINT_NAMES.includes(action.name()))
-        action.error(`error: -o name: only weft ${PRINT_NAMES.join(' and ')} print names`);
+        action.error(`error: -o name: only weft ${PRINT_NAMES.join(', ')} print names`);
       if (output === 'wide' && !PRINT_WIDE.includes(action.name())) program.setOptionValue('output', 'table');
     })
     .version(version, '--version', 'print the version')

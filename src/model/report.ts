@@ -269,6 +269,91 @@ export const checkReport = z.object({
 });
 export const doctorReport = z.object({ checks: z.array(checkReport) });
 
+/** A port of a service. */
+const servicePortReport = z.object({
+  /** Empty if it has none. */
+  name: z.string(),
+  protocol: z.enum(['TCP', 'UDP']),
+  port: z.number(),
+  /** Of a range: its last port. */
+  lastPort: z.number().optional(),
+  /** Where all hosts publish it. */
+  nodePort: z.number().optional(),
+});
+
+/** How a service chooses among its backends. */
+const balancing = z.enum(['maglev', 'round-robin', 'least-connections', 'random', 'source-hash']);
+
+/** A backend of a service, as this host sees it. */
+export const serviceBackendReport = z.object({
+  /** NAMESPACE/NAME; null for an address that was written by hand. */
+  endpoint: z.string().nullable(),
+  address: z.string(),
+  network: z.string().nullable(),
+  host: z.string().nullable(),
+  zone: z.string().nullable(),
+  /**
+   * `ready`: gets new connections. `serving`: terminates, and gets new ones only while none is ready. The others get none.
+   * `ejected` and `check failed` are what this host has found out about it.
+   */
+  state: z.enum(['ready', 'serving', 'terminating', 'not ready', 'host down', 'ejected', 'check failed']),
+  /** Why it is in that state, if that is known. */
+  why: z.string().optional(),
+  weight: z.number(),
+  /** Its port for each port of the service, in their order; null if it does not have it. */
+  ports: z.array(z.number().nullable()),
+  /** How many are open now from this host. */
+  connections: z.number(),
+});
+
+/** A service and its backends, as this host sees them. */
+export const serviceReport = z.object({
+  name: z.string(),
+  namespace: z.string(),
+  /** Where it is reached within the cluster, one of each family; none if it is headless. */
+  addresses: z.array(z.string()),
+  /** Where it is reached from outside as well (type LoadBalancer). */
+  externalAddresses: z.array(z.string()),
+  /** The name that its own name stands for (type ExternalName). */
+  externalName: z.string().optional(),
+  ports: z.array(servicePortReport),
+  balancing,
+  /** How long a client keeps its backend after its last new connection; missing without affinity. */
+  affinityMs: z.number().optional(),
+  /** How long an established connection may stay with a backend that terminates. */
+  drainMs: z.number(),
+  internalTrafficPolicy: z.enum(['Cluster', 'Local']),
+  externalTrafficPolicy: z.enum(['Cluster', 'Local']),
+  trafficDistribution: z.enum(['none', 'same-node', 'same-zone']),
+  backends: z.array(serviceBackendReport),
+});
+
+/** How the backend of a connection was chosen: by what was known when it was opened. */
+export const choiceReport = z.object({
+  /** NAMESPACE/NAME. */
+  service: z.string(),
+  port: servicePortReport,
+  /** The method of the service, or `affinity`: the client had this backend before. */
+  by: z.enum([...balancing.options, 'affinity']),
+  /** Why it was this one, in words. */
+  reason: z.string(),
+  candidates: z.array(
+    z.object({
+      ...serviceBackendReport.pick({ endpoint: true, address: true, host: true, weight: true }).shape,
+      /** Its port for that port of the service; for a range, for its first port. */
+      port: z.number(),
+      chosen: z.boolean(),
+    }),
+  ),
+  /** Those that could not be chosen, and why. */
+  excluded: z.array(
+    z.object({
+      ...serviceBackendReport.pick({ endpoint: true, address: true, host: true }).shape,
+      why: z.string(),
+    }),
+  ),
+});
+
 /** One stage of a decision: what it read, and why it decided so. */
 export const stageReport = z.object({ stage: z.string(), read: z.array(z.string()), because: z.string() });
 
@@ -286,6 +371,8 @@ export const decisionReport = z.object({
   consulted: z.array(z.string()),
   /** For a trace: what happens behind the switch, in order. */
   beyond: z.array(z.string()).optional(),
+  /** For a trace that opens a connection through a service: how its backend is chosen. */
+  choice: choiceReport.optional(),
 });
 
 export const flowReport = z.object({
@@ -299,32 +386,10 @@ export const flowReport = z.object({
   idleMs: z.number(),
 });
 
-export const whyReport = z.object({
-  /** A flow id (`42`) or a drop id (`d7`). */
-  id: z.string(),
-  decidedAt: z.string(),
-  /** Statistics of a live flow; `idleMs` as in a flow report. */
-  packets: z.number().optional(),
-  bytes: z.number().optional(),
-  idleMs: z.number().optional(),
-  decision: decisionReport,
-});
-
-export const dropReport = z.object({
-  /** `d7` if the decision was kept (`weft why d7`); missing if the datapath dropped the frame by itself. */
-  id: z.string().optional(),
-  port: z.string(),
-  reason: z.string(),
-  text: z.string(),
-  count: z.number(),
-  lastAt: z.string().optional(),
-  /** The flow of the last dropped frame. */
-  flow: z.string().optional(),
-});
-
-/** A translated connection. Ends are ADDRESS:PORT; for an echo, the port is its identifier. */
+/** A connection. Ends are ADDRESS:PORT; for an echo, the port is its identifier. */
 export const connectionReport = z.object({
-  id: z.number(),
+  /** As in `weft why c3`. It is given to another one when this one has ended. */
+  id: z.string(),
   protocol: z.enum(['tcp', 'udp', 'icmp']),
   state: z.enum(['new', 'answered', 'syn_sent', 'syn_received', 'established', 'closing', 'time_wait', 'closed']),
   /**
@@ -339,12 +404,45 @@ export const connectionReport = z.object({
   destination: z.string(),
   translatedSource: z.string(),
   translatedDestination: z.string(),
+  /** NAMESPACE/NAME of the endpoint that opened it, and of the one that it goes to; null if that is none. */
+  from: z.string().nullable(),
+  to: z.string().nullable(),
+  /** The service that it was opened through, NAMESPACE/NAME, and its port there by name, or by number if it has no name. */
+  service: z.object({ name: z.string(), port: z.string() }).nullable(),
   packets: z.number(),
   bytes: z.number(),
   replyPackets: z.number(),
   replyBytes: z.number(),
   idleMs: z.number(),
   expiresInMs: z.number(),
+});
+
+export const whyReport = z.object({
+  /** A flow id (`42`), a drop id (`d7`) or a connection id (`c3`). */
+  id: z.string(),
+  /** For a connection, when the flow that it takes was decided; missing while it takes none. */
+  decidedAt: z.string().optional(),
+  /** Statistics of a live flow; `idleMs` as in a flow report. */
+  packets: z.number().optional(),
+  bytes: z.number().optional(),
+  idleMs: z.number().optional(),
+  /** For a connection, that of the flow which its packets take; missing while they take none. */
+  decision: decisionReport.optional(),
+  /** For a connection: itself, and how its backend was chosen, if it had a choice and that is still known. */
+  connection: connectionReport.optional(),
+  choice: choiceReport.optional(),
+});
+
+export const dropReport = z.object({
+  /** `d7` if the decision was kept (`weft why d7`); missing if the datapath dropped the frame by itself. */
+  id: z.string().optional(),
+  port: z.string(),
+  reason: z.string(),
+  text: z.string(),
+  count: z.number(),
+  lastAt: z.string().optional(),
+  /** The flow of the last dropped frame. */
+  flow: z.string().optional(),
 });
 
 export const applyReport = z.object({
@@ -396,6 +494,7 @@ export const reports = {
   decision: decisionReport,
   flow: flowReport,
   why: whyReport,
+  service: serviceReport,
   drop: dropReport,
   connection: connectionReport,
   apply: applyReport,
@@ -422,6 +521,9 @@ export type DoctorReport = z.infer<typeof doctorReport>;
 export type DecisionReport = z.infer<typeof decisionReport>;
 export type FlowReport = z.infer<typeof flowReport>;
 export type WhyReport = z.infer<typeof whyReport>;
+export type ServiceReport = z.infer<typeof serviceReport>;
+export type ServiceBackendReport = z.infer<typeof serviceBackendReport>;
+export type ChoiceReport = z.infer<typeof choiceReport>;
 export type DropReport = z.infer<typeof dropReport>;
 export type ConnectionReport = z.infer<typeof connectionReport>;
 export type ApplyReport = z.infer<typeof applyReport>;

@@ -1,7 +1,8 @@
 /** What `weft connections` shows. */
 import type { Endpoint } from '../cluster/endpoint.ts';
-import { formatEnd, isInternal, networkOf, protocolName } from '../flow/connection.ts';
+import { formatEnd, INTERNAL, isInternal, networkOf, OUTSIDE, protocolName, type Place } from '../flow/connection.ts';
 import { formatIp } from '../flow/types.ts';
+import { idOf, nameOf } from '../model/name.ts';
 import type { ConnectionReport } from '../model/report.ts';
 import {
   endpointOf,
@@ -10,14 +11,19 @@ import {
   type ConnectionEntry,
   type ConnectionTable,
 } from '../table/connections.ts';
+import type { Services } from '../table/services.ts';
 import type { Topology } from '../table/topology.ts';
 import { inTurns } from '../turns.ts';
 
 export interface ConnectionsQuestion {
-  readonly tables: { readonly connections: ConnectionTable; readonly topology: Topology };
+  readonly tables: {
+    readonly connections: ConnectionTable;
+    readonly topology: Topology;
+    readonly services: Pick<Services, 'kept' | 'pinned' | 'find'>;
+  };
   readonly endpoints: readonly Pick<Endpoint, 'name' | 'addresses' | 'resource'>[];
-  /** True to include connections that belong to none of `endpoints`. */
-  readonly hasOthers: boolean;
+  /** The endpoint at one end, by `idOf`; all connections if it is undefined. */
+  readonly of?: string | undefined;
   /** Milliseconds. */
   readonly clock: () => number;
 }
@@ -30,30 +36,87 @@ export const TURN_CONNECTIONS = 1024;
  * be included.
  */
 export async function* reportConnections(question: ConnectionsQuestion): AsyncGenerator<ConnectionReport> {
-  const { tables, endpoints, hasOthers, clock } = question;
+  const names = namesOf(question);
+  const { of } = question;
+  for await (const entry of inTurns(question.tables.connections.entries(), TURN_CONNECTIONS)) {
+    const ends = endsOf(entry, names, question);
+    if (of === undefined || ends.from === of || ends.to === of) yield reportConnection(entry, ends, question);
+  }
+}
+
+/** The connection in that slot; undefined if there is none. */
+export function reportConnectionAt(slot: number, question: ConnectionsQuestion): ConnectionReport | undefined {
+  const entry = question.tables.connections.entry(slot);
+  return entry && reportConnection(entry, endsOf(entry, namesOf(question), question), question);
+}
+
+/** The name of the endpoint at an address of a network, by `NETWORK/ADDRESS`. */
+type Names = ReadonlyMap<string, string>;
+
+function namesOf({ endpoints }: Pick<ConnectionsQuestion, 'endpoints'>): Names {
   const names = new Map<string, string>();
   for (const { name, addresses, resource } of endpoints) {
     for (const address of addresses) names.set(`${resource.spec.network}/${address}`, name);
   }
-  for await (const entry of inTurns(tables.connections.entries(), TURN_CONNECTIONS)) {
-    const network = tables.topology.network(networkOf(entry))?.name ?? null;
-    const endpoint = names.get(`${network}/${formatIp(endpointOf(entry))}`) ?? null;
-    if (hasOthers || endpoint !== null) yield reportConnection(entry, { network, endpoint }, clock());
-  }
+  return names;
 }
 
-function reportConnection(
-  entry: ConnectionEntry,
-  owner: Pick<ConnectionReport, 'network' | 'endpoint'>,
-  nowMs: number,
-): ConnectionReport {
-  const { original, translated } = entry;
+/** Who is at both ends, by `idOf`. */
+interface Ends {
+  readonly network: string | null;
+  readonly endpoint: string | null;
+  readonly from: string | null;
+  readonly to: string | null;
+}
+
+function endsOf(entry: ConnectionEntry, names: Names, question: ConnectionsQuestion): Ends {
+  const { places, original, translated } = entry;
+  const at = (place: Place, address: Uint8Array): string | null => {
+    if (place === OUTSIDE || place === INTERNAL) return null;
+    const network = question.tables.topology.network(place)?.name;
+    return network === undefined ? null : (names.get(`${network}/${formatIp(address)}`) ?? null);
+  };
+  const network = question.tables.topology.network(networkOf(entry))?.name ?? null;
   return {
-    id: entry.slot,
+    network,
+    endpoint: names.get(`${network}/${formatIp(endpointOf(entry))}`) ?? null,
+    from: at(places[0], original.source),
+    to: backendOf(entry, question) ?? at(places[1], translated.destination),
+  };
+}
+
+/** The backend that was chosen, which may be in another network than the one where its replies come in. */
+function backendOf({ slot, pin }: ConnectionEntry, { tables: { services } }: ConnectionsQuestion): string | undefined {
+  const chosen = pin === undefined ? undefined : services.kept(slot)?.selection.candidates;
+  const endpoint = chosen?.find(({ pinned }) => pinned.pin === pin)?.backend.endpoint;
+  return endpoint === undefined ? undefined : idOf(nameOf(endpoint));
+}
+
+/** The service that it was opened through, and its port there. */
+function serviceOf(
+  { pin, protocol, original }: ConnectionEntry,
+  { services }: ConnectionsQuestion['tables'],
+): ConnectionReport['service'] {
+  const name = pin === undefined ? undefined : services.pinned(pin)?.service;
+  if (name === undefined) return null;
+  const found = services.find(original.destination, protocol, original.destinationPort);
+  const own = found?.service.id === name ? found.port.name : '';
+  return { name, port: own || String(original.destinationPort) };
+}
+
+function reportConnection(entry: ConnectionEntry, ends: Ends, question: ConnectionsQuestion): ConnectionReport {
+  const { original, translated } = entry;
+  const nowMs = question.clock();
+  const { from, to, ...owner } = ends;
+  return {
+    id: `c${entry.slot}`,
     protocol: protocolName(entry.protocol),
     state: entry.state,
     direction: directionOf(entry),
     ...owner,
+    from: fullName(from),
+    to: fullName(to),
+    service: serviceOf(entry, question.tables),
     source: formatEnd(original.source, original.sourcePort),
     destination: formatEnd(original.destination, original.destinationPort),
     translatedSource: formatEnd(translated.source, translated.sourcePort),
@@ -65,6 +128,13 @@ function reportConnection(
     idleMs: Math.max(0, Math.round(nowMs - entry.lastSeenMs)),
     expiresInMs: Math.max(0, Math.round(entry.expiresAtMs - nowMs)),
   };
+}
+
+/** `default/web` for `web`. */
+function fullName(id: string | null): string | null {
+  if (id === null) return null;
+  const { name, namespace } = nameOf(id);
+  return `${namespace}/${name}`;
 }
 
 function directionOf(entry: ConnectionEntry): ConnectionReport['direction'] {

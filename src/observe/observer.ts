@@ -20,14 +20,18 @@ import type {
   DatapathReport,
   DropReport,
   FlowReport,
+  ServiceReport,
   StatusReport,
   WhyReport,
 } from '../model/report.ts';
+import type { ResourceName } from '../model/name.ts';
 import { OWN_PORT } from '../table/topology.ts';
 import { tunnelClash } from './clashes.ts';
-import { reportConnections } from './connections.ts';
+import { reportChoice } from './choice.ts';
+import { reportConnectionAt, reportConnections, type ConnectionsQuestion } from './connections.ts';
 import { formatKey, reportDecision } from './decision.ts';
 import { Pcapng, type PcapngFrame } from './pcapng.ts';
+import { reportServices } from './services.ts';
 import { inTurns } from '../turns.ts';
 
 export interface CaptureOptions {
@@ -54,6 +58,8 @@ export interface ObserverEnvironment {
   readonly forwarding: Forwarding;
   readonly endpoints: Endpoints;
   readonly underlayPort: PortNo;
+  /** True if a host is known not to run, or cannot be reached from here. */
+  readonly isHostDown: (host: string) => boolean;
   /** Milliseconds, monotonic. */
   readonly clock: () => number;
   /** Milliseconds since the epoch. */
@@ -163,10 +169,12 @@ export class Observer {
       const decision = reportDecision(record.key, record.decision, this.#portName);
       return { id, decidedAt: this.#wallTime(record.atMs), decision };
     }
+    const slot = /^c(\d+)$/.exec(id)?.[1];
+    if (slot !== undefined) return this.#whyConnection(Number(slot));
     if (!/^\d+$/.test(id))
       throw new WeftError(
         'invalid',
-        `"${id}" is not accepted: give a flow’s number (weft flows) or a drop’s (weft drops), like 42 or d7`,
+        `"${id}" is not accepted: give a flow’s number (weft flows), a drop’s (weft drops) or a connection’s (weft connections), like 42, d7 or c3`,
       );
     const found = controller.flows.find(Number(id) as FlowId);
     if (!found)
@@ -174,12 +182,42 @@ export class Observer {
     const { flow, statistics } = found;
     return {
       id,
-      decidedAt: this.#wallTime(flow.decidedAtMs),
       packets: statistics.packets,
       bytes: statistics.bytes,
       idleMs: this.#idleMs(flow, statistics),
-      decision: reportDecision(flow.key, flow.decision, this.#portName),
+      ...this.#whyFlow(flow),
     };
+  }
+
+  /** What is known of a connection, how its backend was chosen, and the decision for its packets. */
+  #whyConnection(slot: number): WhyReport {
+    const { forwarding } = this.#environment;
+    const { connections, services } = forwarding.tables;
+    const id = `c${slot}`;
+    const connection = reportConnectionAt(slot, this.#connectionsQuestion());
+    if (!connection)
+      throw new WeftError(
+        'not_found',
+        `there is no connection ${id} (any more): \`weft connections\` shows those that are`,
+      );
+    const found = forwarding.controller.flows.find((connections.entry(slot)?.flow ?? 0) as FlowId);
+    const choice = services.kept(slot);
+    return {
+      id,
+      ...(found && this.#whyFlow(found.flow)),
+      connection,
+      ...(choice && { choice: reportChoice(choice) }),
+    };
+  }
+
+  #whyFlow({ key, decision, decidedAtMs }: CachedFlow): Required<Pick<WhyReport, 'decidedAt' | 'decision'>> {
+    return { decidedAt: this.#wallTime(decidedAtMs), decision: reportDecision(key, decision, this.#portName) };
+  }
+
+  /** @throws WeftError('not_found') at once if it does not exist */
+  services(which: Partial<ResourceName>): AsyncGenerator<ServiceReport> {
+    const { forwarding, endpoints, isHostDown } = this.#environment;
+    return reportServices({ tables: forwarding.tables, endpoint: (id) => endpoints.find(id), isHostDown }, which);
   }
 
   /** What was dropped, by port and reason, with the decision if one was made. */
@@ -209,11 +247,13 @@ export class Observer {
 
   /** @throws WeftError('not_found') if the endpoint does not exist */
   connections({ endpoint }: ConnectionsOptions): AsyncGenerator<ConnectionReport> {
+    const of = endpoint === undefined ? undefined : this.#environment.endpoints.get(endpoint).name;
+    return reportConnections(this.#connectionsQuestion(of));
+  }
+
+  #connectionsQuestion(of?: string): ConnectionsQuestion {
     const { forwarding, endpoints, clock } = this.#environment;
-    const { tables } = forwarding;
-    if (endpoint === undefined)
-      return reportConnections({ tables, endpoints: endpoints.all(), hasOthers: true, clock });
-    return reportConnections({ tables, endpoints: [endpoints.get(endpoint)], hasOthers: false, clock });
+    return { tables: forwarding.tables, endpoints: endpoints.all(), of, clock };
   }
 
   onFlow(listener: (flow: FlowReport) => void): () => void {

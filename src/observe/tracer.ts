@@ -22,9 +22,11 @@ import { nextHop } from '../link/next-hop.ts';
 import { outsidePath, type OutsideSettings } from '../outside/path.ts';
 import type { DecisionReport } from '../model/report.ts';
 import type { Decision } from '../pipeline/decide.ts';
+import { choiceOf } from '../table/connections.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { IP_TCP, IP_UDP } from '../wire/ipv4.ts';
 import { ND_NEIGHBOR_SOLICITATION } from '../wire/nd.ts';
+import { reportChoice } from './choice.ts';
 import { reportDecision } from './decision.ts';
 import { parseFlow } from './flow-spec.ts';
 
@@ -46,11 +48,13 @@ export async function trace(text: string, environment: TracerEnvironment): Promi
   const { resolved, flow } = await resolve(text, asked, environment);
   const key = flow === text ? asked : parseFlow(flow, forwarding.tables, portByName);
   const decision = forwarding.controller.decide(key);
+  const choice = decision.opening && choiceOf(decision.opening);
   const beyond = await follow(key, decision, environment);
   return {
     ...reportDecision(key, decision, portName),
     ...(resolved !== undefined && { resolved }),
     ...(beyond.length > 0 && { beyond }),
+    ...(choice && { choice: reportChoice(choice) }),
   };
 }
 

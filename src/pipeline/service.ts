@@ -19,6 +19,7 @@ import type { FlowView } from '../flow/view.ts';
 import { isIp4, sameBytes } from '../flow/types.ts';
 import { ETH_IPV4, ETH_IPV6 } from '../wire/ethernet.ts';
 import { IP_TCP, IP_UDP } from '../wire/ipv4.ts';
+import { choiceText } from './choice-text.ts';
 import { refuseStray, subjectOf } from './conversation.ts';
 import type { PortOrigin } from './origin.ts';
 import { refuseWrongHeader, reject } from './routed.ts';
@@ -127,7 +128,7 @@ function choose(view: FlowView, known: Connected, origin: PortOrigin, found: Fou
   }
   const choice = known.tables.services.choose(found, origin.network.vni, { protocol, ...tuple });
   if (choice.kind === 'none') return drop('service_no_backend', text`service ${id}: no backend`);
-  const { backend, l4Port, by } = choice;
-  const because = text`service ${id}: backend ${backend.endpoint ?? backend.address}, port ${l4Port}, by ${by}`;
+  const { backend, l4Port } = choice;
+  const because = text`service ${id}: backend ${backend.endpoint ?? backend.address}, port ${l4Port}, ${choiceText(choice)}`;
   return next(because, { ...known, leg: { kind: 'to_chosen', from: origin, choice, subject } });
 }

@@ -127,6 +127,8 @@ export interface Found {
 export interface ConnectionEntry extends ConnectionTuples {
   readonly slot: number;
   readonly state: ConnectionState;
+  /** The cached flow that packets of its original direction take; 0 means none. */
+  readonly flow: number;
   readonly packets: number;
   readonly replyPackets: number;
   readonly bytes: number;
@@ -345,26 +347,35 @@ export class ConnectionTable {
   }
 
   *entries(): Generator<ConnectionEntry> {
-    const { records } = this.#store;
     for (const slot of this.#slots()) {
-      const generation = records.generation(slot);
-      const connection = records.read(slot);
-      const [original, reply] = [records.half(slot, false), records.half(slot, true)];
-      const lastSeenMs = records.lastSeenMs(slot);
-      const entry = {
-        ...connection,
-        slot,
-        state: records.state(slot),
-        packets: original.packets,
-        replyPackets: reply.packets,
-        bytes: original.bytes,
-        replyBytes: reply.bytes,
-        lastSeenMs,
-        expiresAtMs: lastSeenMs + connectionTimeoutMs(records, slot),
-      };
-      // While it was read, a thread of the datapath may have closed it and opened another one there.
-      if (records.generation(slot) === generation) yield entry;
+      const entry = this.entry(slot);
+      if (entry) yield entry;
     }
+  }
+
+  /** The connection in that slot; undefined if there is none. */
+  entry(slot: number): ConnectionEntry | undefined {
+    const { records } = this.#store;
+    if (slot >= records.ready) return undefined;
+    const generation = records.generation(slot);
+    if (generation === 0 || generation % 2 !== 0) return undefined;
+    const connection = records.read(slot);
+    const [original, reply] = [records.half(slot, false), records.half(slot, true)];
+    const lastSeenMs = records.lastSeenMs(slot);
+    const entry = {
+      ...connection,
+      slot,
+      state: records.state(slot),
+      flow: records.flow(slot, false),
+      packets: original.packets,
+      replyPackets: reply.packets,
+      bytes: original.bytes,
+      replyBytes: reply.bytes,
+      lastSeenMs,
+      expiresAtMs: lastSeenMs + connectionTimeoutMs(records, slot),
+    };
+    // While it was read, a thread of the datapath may have closed it and opened another one there.
+    return records.generation(slot) === generation ? entry : undefined;
   }
 
   *#slots(kind?: ConnectionKind): Generator<number> {
@@ -528,7 +539,8 @@ export function connectionObject(place: Place, protocol: number, tuple: Tuple): 
   return `connection/${place}/${protocolName(protocol)}/${ends}`;
 }
 
-function choiceOf(opening: Opening): Choice | undefined {
+/** The backend that was chosen for it; undefined if it has no choice. */
+export function choiceOf(opening: Opening): Choice | undefined {
   return 'choice' in opening ? opening.choice : undefined;
 }
 

@@ -324,6 +324,14 @@ export class Services {
     return this.#backends.of(pin);
   }
 
+  /** How many connections this host has to each backend of a service, in their order. */
+  connectionsOf(id: string): readonly number[] {
+    const { service, balanced = [] } = this.#services.get(id) ?? {};
+    const countOf = (backend: Backend, at: BackendIndex): number =>
+      balanced.reduce((sum, { port, pinned }) => sum + (pinned.get(backendId(port, backend, at))?.connections ?? 0), 0);
+    return service?.backends.map(countOf) ?? [];
+  }
+
   /** How the backend of the connection in that slot was chosen; undefined if that is not known any more. */
   kept(slot: number): KeptChoice | undefined {
     return this.#kept.of(slot);

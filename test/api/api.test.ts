@@ -15,7 +15,17 @@ import { BODY_LIMIT_BYTES, type CaptureSink } from '../../src/api/target.ts';
 import { WeftError } from '../../src/error.ts';
 import { parseManifests } from '../../src/model/manifest.ts';
 import { Pcapng, PcapngReader, type PcapngFrame } from '../../src/observe/pcapng.ts';
-import { connection, endpoint, fakeSwitch, flow, untilFollowers, type FakeSwitch } from './fake-switch.ts';
+import {
+  balanced,
+  choice,
+  connection,
+  service,
+  endpoint,
+  fakeSwitch,
+  flow,
+  untilFollowers,
+  type FakeSwitch,
+} from './fake-switch.ts';
 
 function directory(t: Test): string {
   const path = mkdtempSync(join(tmpdir(), `weft-api-${process.pid}-`));
@@ -97,6 +107,11 @@ t.test('every method reaches the switch, and its failure comes back', async (t) 
   t.same(await client.flows(), [flow]);
   t.equal((await client.why('d7')).id, 'd7');
   t.match(await client.drops(), [{ id: 'd7' }]);
+  t.same(await client.services(), [service]);
+  t.same(await client.services('shop', { namespace: 'default' }), [service]);
+  t.same(await client.services(undefined, { namespace: 'other' }), [], 'the namespace is passed on');
+  await t.rejects(client.services('shop two'), new WeftError('not_found', 'there is no Service "shop two"'));
+  t.match(await client.why('c4'), { id: 'c4', connection: balanced, choice });
   t.same(await client.connections(), [connection]);
   t.same(await client.connections({ endpoint: 'web' }), [connection]);
   await t.rejects(
@@ -137,7 +152,7 @@ t.test('a long report comes whole, and an empty one is an empty list', async (t)
   const ids = (await client.connections()).map(({ id }) => id);
   t.same(
     ids,
-    Array.from({ length: 65_536 }, (_, n) => connection.id + n),
+    Array.from({ length: 65_536 }, (_, n) => `c${3 + n}`),
   );
   sw.connectionCount = 0;
   t.same(await client.connections(), []);

@@ -2,12 +2,14 @@
 import type { FollowOptions, SwitchMethods } from '../../src/api/target.ts';
 import { WeftError } from '../../src/error.ts';
 import type {
+  ChoiceReport,
   ConnectionReport,
   DecisionReport,
   DropReport,
   EndpointReport,
   FlowReport,
   NetworkReport,
+  ServiceReport,
   StatusReport,
 } from '../../src/model/report.ts';
 import { idOf, type Resource } from '../../src/model/resource.ts';
@@ -74,7 +76,7 @@ export const drop: DropReport = {
 };
 
 export const connection: ConnectionReport = {
-  id: 3,
+  id: 'c3',
   protocol: 'tcp',
   state: 'established',
   direction: 'outbound',
@@ -84,12 +86,64 @@ export const connection: ConnectionReport = {
   destination: '203.0.113.9:443',
   translatedSource: '169.254.77.2:40000',
   translatedDestination: '203.0.113.9:443',
+  from: 'default/web',
+  to: null,
+  service: null,
   packets: 7,
   bytes: 800,
   replyPackets: 5,
   replyBytes: 90_000,
   idleMs: 1200,
   expiresInMs: 7_400_000,
+};
+
+/** Through a service. */
+export const balanced: ConnectionReport = {
+  ...connection,
+  id: 'c4',
+  direction: 'service',
+  source: '10.0.0.2:40001',
+  destination: '10.96.0.80:80',
+  translatedSource: '10.0.0.2:40001',
+  translatedDestination: '10.0.0.3:8080',
+  to: 'default/db',
+  service: { name: 'default/shop', port: 'http' },
+};
+
+const backend = { endpoint: 'default/db', address: '10.0.0.3', host: 'a', weight: 2 };
+const port = { name: 'http', protocol: 'TCP', port: 80 } as const;
+
+export const service: ServiceReport = {
+  name: 'shop',
+  namespace: 'default',
+  addresses: ['10.96.0.80'],
+  externalAddresses: [],
+  ports: [{ ...port, nodePort: 30_080 }],
+  balancing: 'maglev',
+  affinityMs: 10_800_000,
+  drainMs: 30_000,
+  internalTrafficPolicy: 'Cluster',
+  externalTrafficPolicy: 'Local',
+  trafficDistribution: 'none',
+  backends: [
+    { ...backend, network: 'blue', zone: 'z1', state: 'ready', ports: [8080], connections: 12_345 },
+    {
+      ...{ endpoint: null, address: '10.0.0.4', network: null, host: 'b', zone: null, weight: 1 },
+      ...{ state: 'ejected', why: 'no answer to 3 connections', ports: [null], connections: 0 },
+    },
+  ],
+};
+
+export const choice: ChoiceReport = {
+  service: 'default/shop',
+  port,
+  by: 'maglev',
+  reason: 'one of 2 candidates, by the hash of the connection',
+  candidates: [
+    { ...backend, port: 8080, chosen: true },
+    { endpoint: 'default/other', address: 'fd00::5', host: null, weight: 1, port: 8080, chosen: false },
+  ],
+  excluded: [{ endpoint: null, address: '10.0.0.4', host: 'b', why: 'it is ejected: no answer to 3 connections' }],
 };
 
 export const resource: Resource = {
@@ -206,9 +260,15 @@ export function fakeSwitch(): FakeSwitch {
     },
     why: (id) => {
       if (id === '13') throw new RangeError('a defect');
+      if (id === 'c4') return { id, connection: balanced, choice };
       return { id, decidedAt: flow.decidedAt, packets: 3, bytes: 300, idleMs: 2100, decision };
     },
     drops: () => [drop],
+    services: (which) => {
+      const { name = service.name, namespace } = which ?? {};
+      if (name !== service.name) throw new WeftError('not_found', `there is no Service "${idOf({ name, namespace })}"`);
+      return servicesOf(namespace);
+    },
     connections: (options) => {
       const name = options?.endpoint;
       if (name !== undefined && name !== endpoint.name)
@@ -245,7 +305,11 @@ export function fakeSwitch(): FakeSwitch {
 }
 
 async function* connectionsOf(count: number, bytes: number): AsyncGenerator<ConnectionReport> {
-  for (let n = 0; n < count; n++) yield { ...connection, id: connection.id + n, bytes };
+  for (let n = 0; n < count; n++) yield { ...connection, id: `c${3 + n}`, bytes };
+}
+
+async function* servicesOf(namespace = 'default'): AsyncGenerator<ServiceReport> {
+  if (namespace === 'default') yield service;
 }
 
 function statusOf(forwarding: boolean): StatusReport {

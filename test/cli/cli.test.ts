@@ -126,8 +126,8 @@ t.test('every verb has a help with examples', async (t) => {
   const verbs = [...help.stdout.matchAll(/^ {2}([a-z]+)\b/gm)].map(([, name]) => name!);
   t.same(verbs.sort(), [
     ...['apply', 'attach', 'capture', 'completion', 'connections', 'delete', 'demo', 'describe', 'detach', 'doctor'],
-    ...['down', 'drops', 'endpoints', 'flows', 'get', 'hosts', 'key', 'label', 'metrics', 'network', 'status'],
-    ...['trace', 'up', 'why'],
+    ...['down', 'drops', 'endpoints', 'flows', 'get', 'hosts', 'key', 'label', 'metrics', 'network'],
+    ...['services', 'status', 'trace', 'up', 'why'],
   ]);
   for (const args of [['attach'], ['network', 'create'], ['up']]) {
     const { code, stdout } = await plain(t, [...args, '--help']);
@@ -169,6 +169,10 @@ t.test('tables, JSON and YAML; global options before and after the verb', async 
   sw.connectionBytes = 1_234_567;
   t.match((await weft(['connections'])).stdout, / 1\.23M\/90\.0k /, 'large numbers are short in tables');
   t.equal(JSON.parse((await weft(['connections', '-o', 'json'])).stdout)[0].bytes, 1_234_567, 'and whole in JSON');
+  t.match(
+    (await weft(['connections'])).stdout,
+    /\nc3 +tcp +established +default\/web 10\.0\.0\.10:40000 +203\.0\.113\.9:443 +- +from 169\.254\.77\.2:40000 /,
+  );
   const status = await weft(['status']);
   t.match(status, { code: 0, stdout: /Forwarding: +yes\n[^]*Drops: +spoofed_mac=5\nUnanswered: +3 refused frames/ });
   sw.forwarding = false;

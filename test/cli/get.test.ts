@@ -32,7 +32,7 @@ t.test('resources can be selected, sorted and named', async (t) => {
   }
   t.match(await weft(['detach', 'db', '-o', 'name']), {
     code: 2,
-    stderr: /-o name: only weft get and hosts print names/,
+    stderr: /-o name: only weft get, hosts, services print names/,
   });
 });
 

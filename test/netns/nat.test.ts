@@ -66,7 +66,10 @@ function nat(datapath: DatapathKind): void {
         t.ok(seen.some(({ protocol }) => protocol === 'icmp'));
         t.ok(seen.every(({ endpoint, direction }) => endpoint === 'web' && direction === 'outbound'));
         t.ok((await weft.client.connections({ endpoint: 'web' })).length >= seen.length);
-        t.match(await weft.run('connections', '--endpoint', 'web'), /^ID +PROTOCOL +STATE +ENDPOINT [^]* web /);
+        t.match(
+          await weft.run('connections', '--endpoint', 'web'),
+          /^ID +PROTOCOL +STATE +FROM +TO +SERVICE [^]* default\/web /,
+        );
         t.match(await weft.attempt('connections', '--endpoint', 'nobody'), {
           code: 1,
           stderr: /^weft: endpoint "nobody" does not exist/,

@@ -103,9 +103,9 @@ for (const datapath of datapathKinds) {
       // The flow of the ping, which keeps it in the cache.
       const live = flows.reduce((best, flow) => (flow.idleMs < best.idleMs ? flow : best));
       const why = (await weft.json('why', String(live.id))) as WhyReport;
-      t.equal(why.decision.megaflow, live.megaflow);
-      t.equal(why.decision.actions, live.actions);
-      t.ok(Date.parse(why.decidedAt) <= Date.now(), `decided at ${why.decidedAt}`);
+      t.equal(why.decision!.megaflow, live.megaflow);
+      t.equal(why.decision!.actions, live.actions);
+      t.ok(Date.parse(why.decidedAt!) <= Date.now(), `decided at ${why.decidedAt}`);
       t.ok((why.packets ?? 0) >= live.packets, `${why.packets} packets`);
       t.match(await weft.run('why', String(live.id)), live.megaflow);
       await pinging.stop();

@@ -10,6 +10,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import type { ConnectionReport, ServiceReport, WhyReport } from '../../src/model/report.ts';
 import { openLab, type Namespace } from '../support/lab.ts';
 import { until, type Background } from '../support/process.ts';
 import { needsRoot } from '../support/root.ts';
@@ -20,7 +21,7 @@ t.setTimeout(600_000);
 
 const VIP = { 4: '10.96.0.80', 6: 'fd77:6566:7460::80' } as const;
 
-/** Says its name and who asks, over TCP to port 8080 and over UDP to port 5353, of both families. */
+/** Says its name and who asks, over TCP to port 8080 and over UDP to port 5353, of both families. Keeps whoever connects to port 9000. */
 const server = `
 import socket, sys, threading
 name = sys.argv[1]
@@ -38,6 +39,14 @@ for family, address in ((socket.AF_INET, '0.0.0.0'), (socket.AF_INET6, '::')):
         s.bind((address, port))
         if kind == socket.SOCK_STREAM: s.listen(128)
         threading.Thread(target=run, args=(s,)).start()
+def hold(s):
+    held = []
+    while True:
+        c, _ = s.accept(); c.sendall(b'.'); held.append(c)
+s = socket.socket()
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(('0.0.0.0', 9000)); s.listen(128)
+threading.Thread(target=hold, args=(s,)).start()
 print('listening', flush=True)
 `;
 
@@ -56,6 +65,15 @@ for _ in range(times):
     except OSError as e:
         print(type(e).__name__)
     s.close()
+`;
+
+/** Opens so many connections to port 9000, and keeps them. */
+const holder = `
+import socket, sys, time
+held = [socket.create_connection((sys.argv[1], 9000)) for _ in range(int(sys.argv[2]))]
+for s in held: s.recv(1)
+print('open', flush=True)
+time.sleep(3600)
 `;
 
 interface Asked {
@@ -88,6 +106,7 @@ spec:
   ports:
     - { name: http, port: 80, targetPort: 8080 }
     - { name: names, port: 53, targetPort: 5353, protocol: UDP }
+    - { name: held, port: 9000 }
 `;
 
 for (const datapath of datapathKinds) {
@@ -120,9 +139,84 @@ for (const datapath of datapathKinds) {
           t.same([...new Set(told)].sort(), [`one ${own}`, `two ${own}`], `${kind} to ${address}`);
         }
       }
-      t.ok(
-        ((await weft.json('connections')) as { direction: string }[]).some(({ direction }) => direction === 'service'),
+    });
+
+    await t.test('an operator sees the service, its connections, and why each has its backend', async (t) => {
+      const holding = from.start(['python3', '-u', '-c', holder, VIP[4], '40']);
+      await until(() => holding.stdout.includes('open'), { what: 'connections are open' });
+      const all = (await weft.json('connections', '--endpoint', 'client')) as ConnectionReport[];
+      const through = all.filter(({ direction, destination, state }) => {
+        return direction === 'service' && destination === `${VIP[4]}:9000` && state === 'established';
+      });
+      t.equal(through.length, 40, 'each is there once');
+      t.ok(through.every(({ from, service }) => from === 'default/client' && service?.port === 'held'));
+      t.same([...new Set(through.map(({ service }) => service?.name))], ['default/web']);
+      t.same(new Set(through.map(({ to }) => to)), new Set(['default/one', 'default/two']));
+      for (const { to, translatedDestination } of through) {
+        t.equal(translatedDestination, `${to === 'default/one' ? one.ip4 : two.ip4}:9000`);
+      }
+
+      const [web] = (await weft.json('services')) as ServiceReport[];
+      t.match(web, { name: 'web', namespace: 'default', addresses: [VIP[4], VIP[6]], balancing: 'maglev' });
+      const backends = web!.backends.filter(({ address }) => !address.includes(':'));
+      t.match(backends, [
+        {
+          endpoint: 'default/one',
+          address: one.ip4,
+          host: 'host',
+          state: 'ready',
+          weight: 1,
+          ports: [8080, 5353, 9000],
+        },
+        { endpoint: 'default/two', address: two.ip4, host: 'host', state: 'ready', weight: 1 },
+      ]);
+      for (const { endpoint, connections } of backends) {
+        const open = all.filter(
+          ({ to, translatedDestination }) => to === endpoint && !translatedDestination.includes('['),
+        );
+        t.equal(connections, open.length, `as many to ${endpoint} as are listed`);
+      }
+
+      const { id, to } = through[0]!;
+      const why = (await weft.json('why', id)) as WhyReport;
+      t.match(why, { id, connection: { to }, choice: { service: 'default/web', by: 'maglev', port: { port: 9000 } } });
+      const { candidates, excluded } = why.choice!;
+      t.same(
+        new Map(candidates.map(({ endpoint, chosen }) => [endpoint, chosen])),
+        new Map([
+          ['default/one', to === 'default/one'],
+          ['default/two', to === 'default/two'],
+        ]),
       );
+      t.match(excluded, [{ why: /other IP version/ }, { why: /other IP version/ }]);
+      t.match(why.decision?.actions, 'nat', 'and the flow that it takes');
+      const told = await weft.run('why', id);
+      t.ok(told.includes(`-> ${to} on host, `), told);
+
+      const traced = await weft.run('trace', `in_port=client,tcp,ip_dst=${VIP[4]},tcp_src=40000,tcp_dst=80`);
+      t.match(
+        traced,
+        /\nservice +service default\/web: backend default\/(one|two), port 8080, one of 2 candidates, by the hash /,
+      );
+      t.match(traced, /\nBackend of service default\/web, port http, 80\/TCP, by maglev:\n/);
+
+      await weft.run('label', 'endpoint', 'two', 'weft.dev/drain=true');
+      const drained = (await weft.json('services', 'web')) as ServiceReport;
+      t.same(
+        drained.backends.map(({ endpoint, state }) => [endpoint, state]),
+        [
+          ['default/one', 'ready'],
+          ['default/one', 'ready'],
+          ['default/two', 'serving'],
+          ['default/two', 'serving'],
+        ],
+      );
+      t.match(
+        await weft.run('trace', `in_port=client,tcp,ip_dst=${VIP[4]},tcp_dst=80`),
+        /not default\/two on host: it terminates\n/,
+      );
+      await weft.run('label', 'endpoint', 'two', 'weft.dev/drain-');
+      await holding.stop('SIGKILL');
     });
 
     await t.test('a backend reaches itself through its service', async (t) => {

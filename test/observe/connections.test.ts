@@ -5,6 +5,7 @@ import { endpointSchema } from '../../src/model/kinds/endpoint.ts';
 import { reportConnections, TURN_CONNECTIONS, type ConnectionsQuestion } from '../../src/observe/connections.ts';
 import { ConnectionTable } from '../../src/table/connections.ts';
 import { Changes } from '../../src/table/changes.ts';
+import { Services } from '../../src/table/services.ts';
 import { Topology } from '../../src/table/topology.ts';
 import { noServices, stores } from '../support/connections.ts';
 
@@ -30,7 +31,8 @@ function question(count: number, more: Partial<ConnectionsQuestion> = {}): Conne
   };
   for (let n = 0; n < count; n++) open(n % 2 === 0 ? '10.0.0.10' : '10.0.0.11', 20_000 + n);
   open('10.0.0.99', 20_000 + count);
-  return { tables: { connections, topology }, endpoints: [web, db], hasOthers: true, clock: () => 1000, ...more };
+  const tables = { connections, topology, services: new Services(topology, new Changes()) };
+  return { tables, endpoints: [web, db], clock: () => 1000, ...more };
 }
 
 function endpoint(name: string, address: string): ConnectionsQuestion['endpoints'][number] {
@@ -51,10 +53,13 @@ t.test('all of them, or those of one endpoint', async (t) => {
     return names;
   };
   t.same(await namesOf(question(4)), ['web', 'db', 'web', 'db', null]);
-  t.same(await namesOf(question(4, { endpoints: [db], hasOthers: false })), ['db', 'db']);
-  for await (const report of reportConnections(question(1, { endpoints: [web], hasOthers: false }))) {
+  t.same(await namesOf(question(4, { of: 'db' })), ['db', 'db']);
+  for await (const report of reportConnections(question(1, { of: 'web' }))) {
     t.match(report, {
-      id: 0,
+      id: 'c0',
+      from: 'default/web',
+      to: null,
+      service: null,
       protocol: 'udp',
       state: 'new',
       direction: 'outbound',
@@ -68,9 +73,9 @@ t.test('all of them, or those of one endpoint', async (t) => {
 
 t.test('many of them do not hold up everything else', async (t) => {
   const count = TURN_CONNECTIONS * 4;
-  for (const more of [{}, { endpoints: [], hasOthers: false }]) {
+  for (const more of [{}, { of: 'nobody' }]) {
     let turns = 0;
-    const ids = new Set<number>();
+    const ids = new Set<string>();
     let isDone = false;
     const turn = (): void => {
       turns++;
@@ -79,7 +84,7 @@ t.test('many of them do not hold up everything else', async (t) => {
     setImmediate(turn);
     for await (const { id } of reportConnections(question(count, more))) ids.add(id);
     isDone = true;
-    t.equal(ids.size, 'hasOthers' in more ? 0 : count + 1);
+    t.equal(ids.size, 'of' in more ? 0 : count + 1);
     t.ok(turns >= 4, `${turns} turns`);
   }
 });

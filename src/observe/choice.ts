@@ -1,0 +1,34 @@
+/** How the backend of a connection was chosen, as `weft why` and `weft trace` show it. */
+import { formatIp } from '../flow/types.ts';
+import type { ChoiceReport } from '../model/report.ts';
+import { choiceText, exclusionText } from '../pipeline/choice-text.ts';
+import { renderText } from '../pipeline/text.ts';
+import type { KeptChoice } from '../table/kept-choices.ts';
+import type { Backend } from '../table/service.ts';
+import { reportPort } from './services.ts';
+
+export function reportChoice(choice: KeptChoice): ChoiceReport {
+  const { selection, pin, by } = choice;
+  const { service, port, candidates, excluded } = selection;
+  return {
+    service: service.id,
+    port: reportPort(port),
+    by,
+    reason: renderText(choiceText(choice)),
+    candidates: candidates.map(({ backend, weight, target, pinned }) => ({
+      ...nameOfBackend(backend),
+      weight,
+      port: target,
+      chosen: pinned.pin === pin,
+    })),
+    excluded: excluded.map((one) => ({ ...nameOfBackend(one.backend), why: exclusionText(one) })),
+  };
+}
+
+function nameOfBackend({ endpoint, address, host }: Backend): {
+  readonly endpoint: string | null;
+  readonly address: string;
+  readonly host: string | null;
+} {
+  return { endpoint: endpoint ?? null, address: formatIp(address), host: host ?? null };
+}

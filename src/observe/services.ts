@@ -1,0 +1,114 @@
+/** What `weft services` shows: services and their backends, as this host sees them. */
+import type { Endpoint } from '../cluster/endpoint.ts';
+import { WeftError } from '../error.ts';
+import { formatIp } from '../flow/types.ts';
+import { DEFAULT_NAMESPACE, idOf, nameOf, type ResourceName } from '../model/name.ts';
+import type { ServiceBackendReport, ServiceReport } from '../model/report.ts';
+import type { Fault } from '../table/health.ts';
+import type { Backend, Service, ServicePort } from '../table/service.ts';
+import type { Services } from '../table/services.ts';
+import type { Topology } from '../table/topology.ts';
+import { inTurns } from '../turns.ts';
+import { IP_TCP } from '../wire/ipv4.ts';
+
+export interface ServicesQuestion {
+  readonly tables: { readonly services: Services; readonly topology: Topology };
+  /** By `idOf`. */
+  readonly endpoint: (id: string) => Pick<Endpoint, 'state'> | undefined;
+  /** True if a host is known not to run, or cannot be reached from here. */
+  readonly isHostDown: (host: string) => boolean;
+}
+
+/** How many services one turn of the event loop reports. */
+const TURN_SERVICES = 64;
+
+/**
+ * Reports some in each turn, since there can be many, in no particular order. @param which a service, those of a namespace,
+ * or all
+ * @throws WeftError('not_found') at once if one is named that does not exist
+ */
+export function reportServices(
+  question: ServicesQuestion,
+  { name, namespace }: Partial<ResourceName> = {},
+): AsyncGenerator<ServiceReport> {
+  const { services } = question.tables;
+  if (name === undefined) return reportEach(question, services.all(), namespace);
+  const service = services.get(`${namespace ?? DEFAULT_NAMESPACE}/${name}`);
+  if (!service) throw new WeftError('not_found', `there is no Service "${idOf({ name, namespace })}"`);
+  return reportEach(question, [service], undefined);
+}
+
+async function* reportEach(
+  question: ServicesQuestion,
+  services: Iterable<Service>,
+  namespace: string | undefined,
+): AsyncGenerator<ServiceReport> {
+  for await (const service of inTurns(services, TURN_SERVICES)) {
+    if (namespace === undefined || nameOf(service.id).namespace === namespace) yield reportService(question, service);
+  }
+}
+
+function reportService(question: ServicesQuestion, service: Service): ServiceReport {
+  const { affinityMs, externalName } = service;
+  const connections = question.tables.services.connectionsOf(service.id);
+  return {
+    ...nameOf(service.id),
+    addresses: service.vips.map(formatIp),
+    externalAddresses: service.externalAddresses.map(formatIp),
+    ...(externalName !== undefined && { externalName }),
+    ports: service.ports.map(reportPort),
+    balancing: service.balancing,
+    ...(affinityMs !== undefined && { affinityMs }),
+    drainMs: service.drainMs,
+    internalTrafficPolicy: service.internalPolicy === 'local' ? 'Local' : 'Cluster',
+    externalTrafficPolicy: service.externalPolicy === 'local' ? 'Local' : 'Cluster',
+    trafficDistribution: service.distribution,
+    backends: service.backends.map((backend, at) => ({
+      ...reportBackend(question, service, backend),
+      ports: service.ports.map(({ targets }) => targets[at] || null),
+      connections: connections[at] ?? 0,
+    })),
+  };
+}
+
+export function reportPort({ name, protocol, l4Port, lastL4Port, nodePort }: ServicePort): ServiceReport['ports'][0] {
+  return {
+    name,
+    protocol: protocol === IP_TCP ? 'TCP' : 'UDP',
+    port: l4Port,
+    ...(lastL4Port > l4Port && { lastPort: lastL4Port }),
+    ...(nodePort !== undefined && { nodePort }),
+  };
+}
+
+function reportBackend(
+  question: ServicesQuestion,
+  service: Service,
+  backend: Backend,
+): Omit<ServiceBackendReport, 'ports' | 'connections'> {
+  const { endpoint = null, address, vni, host = null, zone = null, weight } = backend;
+  const { services, topology } = question.tables;
+  return {
+    endpoint,
+    address: formatIp(address),
+    network: vni === undefined ? null : (topology.network(vni)?.name ?? null),
+    ...{ host, zone, weight },
+    ...stateOf(backend, services.healthOf(service.id, backend), question),
+  };
+}
+
+function stateOf(
+  { ready, serving, terminating, host, endpoint }: Backend,
+  fault: Fault | undefined,
+  question: ServicesQuestion,
+): Pick<ServiceBackendReport, 'state' | 'why'> {
+  const isIncluded = terminating ? serving : ready;
+  if (isIncluded && fault) return { state: fault.kind === 'ejected' ? 'ejected' : 'check failed', why: fault.detail };
+  if (isIncluded) return { state: terminating ? 'serving' : 'ready' };
+  if (host !== undefined && question.isHostDown(host))
+    return { state: 'host down', why: `host "${host}" does not answer` };
+  if (terminating) return { state: 'terminating' };
+  const own = endpoint === undefined ? undefined : question.endpoint(idOf(nameOf(endpoint)));
+  const isAttached = own === undefined || own.state === 'attached' || own.state === 'remote';
+  return { state: 'not ready', why: isAttached ? 'its EndpointSlice says so' : `its endpoint is ${own.state}` };
+}

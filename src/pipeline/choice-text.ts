@@ -1,0 +1,41 @@
+/** Why a backend was chosen, and why others could not be: in words, for decisions and for `weft why`. */
+import type { Excluded, Exclusion } from '../table/candidates.ts';
+import type { KeptChoice } from '../table/kept-choices.ts';
+import { text, type Text } from './text.ts';
+
+const methods = {
+  affinity: 'because the client had it before',
+  maglev: 'by the hash of the connection',
+  'round-robin': 'because it was its turn',
+  'least-connections': 'because it had the fewest connections for its weight',
+  random: 'at random',
+  'source-hash': 'by the hash of the client’s address',
+} as const satisfies Record<KeptChoice['by'], string>;
+
+/** Follows the name of the backend: `one of 3 candidates, by the hash of the connection`. */
+export function choiceText({ by, selection: { candidates, service } }: Pick<KeptChoice, 'by' | 'selection'>): Text {
+  if (candidates.length === 1) return onlyOne;
+  const method = by === 'maglev' && service.affinityMs !== undefined ? 'source-hash' : by;
+  return text`one of ${candidates.length} candidates, ${methods[method]}`;
+}
+
+const onlyOne = text`the only candidate`;
+
+const exclusions = {
+  other_family: 'its address is of the other IP version',
+  no_port: 'it does not have the port',
+  no_weight: 'its weight is 0',
+  unreachable: 'the network of the client does not reach it',
+  other_host: 'it is on another host, and the traffic policy is Local',
+  not_ready: 'it is not ready',
+  terminating: 'it terminates',
+  ejected: 'it is ejected',
+  check_failed: 'its check fails',
+  farther_away: 'others are nearer',
+  too_many: 'there are too many backends',
+} as const satisfies Record<Exclusion, string>;
+
+/** `it is ejected: no answer to 3 connections` */
+export function exclusionText({ why, detail }: Excluded): string {
+  return detail === undefined ? exclusions[why] : `${exclusions[why]}: ${detail}`;
+}

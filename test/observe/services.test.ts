@@ -1,0 +1,118 @@
+/** The report of services: the state of each backend, and how many connections it has. */
+import t from 'tap';
+import { IP_TCP } from '../../src/wire/ipv4.ts';
+import { parseIp, type Vni } from '../../src/flow/types.ts';
+import type { ServiceReport } from '../../src/model/report.ts';
+import { reportServices } from '../../src/observe/services.ts';
+import { Changes } from '../../src/table/changes.ts';
+import { Services } from '../../src/table/services.ts';
+import { Topology } from '../../src/table/topology.ts';
+import { backend, service, VIP } from '../support/services.ts';
+
+const RED = 100 as Vni;
+
+function lab() {
+  const changes = new Changes();
+  const topology = new Topology(new Uint8Array(6), changes);
+  topology.setNetwork({
+    name: 'red',
+    vni: RED,
+    routes: [{ prefix: { ip: parseIp('10.1.0.0'), length: 16 }, kind: 'network', network: 'red' }],
+  });
+  const services = new Services(topology, changes);
+  const question = {
+    tables: { services, topology },
+    endpoint: (id: string) => (id === 'off' ? { state: 'detached' as const } : { state: 'attached' as const }),
+    isHostDown: (host: string) => host === 'dead',
+  };
+  const all = async (which = {}): Promise<ServiceReport[]> => {
+    const found: ServiceReport[] = [];
+    for await (const one of reportServices(question, which)) found.push(one);
+    return found;
+  };
+  return { services, question, all };
+}
+
+t.test('the state of a backend, and why', async (t) => {
+  const { services, all } = lab();
+  const of = (n: number, more = {}) => backend(`10.1.0.${n}`, { vni: RED, ...more });
+  const no = { ready: false, serving: false };
+  const backends = [
+    of(1),
+    of(2, { ready: false, terminating: true }),
+    of(3, { ...no, terminating: true }),
+    of(4, no),
+    of(5, { ...no, host: 'dead' }),
+    of(6, { ...no, endpoint: 'default/off' }),
+    of(7),
+    of(8),
+  ];
+  services.set(service({ vips: [VIP], backends }), 0);
+  const id = 'default/web';
+  services.setHealth(id, parseIp('10.1.0.7'), 'ejected', 'no answer to 3 connections');
+  services.setHealth(id, parseIp('10.1.0.8'), 'check_failed', 'GET /health: 500');
+  const [report] = (await all()) as [ServiceReport];
+  t.same(
+    report.backends.map(({ state, why }) => (why === undefined ? state : `${state}: ${why}`)),
+    [
+      'ready',
+      'serving',
+      'terminating',
+      'not ready: its EndpointSlice says so',
+      'host down: host "dead" does not answer',
+      'not ready: its endpoint is detached',
+      'ejected: no answer to 3 connections',
+      'check failed: GET /health: 500',
+    ],
+  );
+  t.ok(report.backends.every(({ network, connections }) => network === 'red' && connections === 0));
+});
+
+t.test('connections are counted for each backend, over all ports', async (t) => {
+  const { services, all } = lab();
+  services.set(
+    service({ vips: [VIP], backends: [backend('10.1.0.1', { vni: RED }), backend('10.1.0.2', { vni: RED })] }),
+    0,
+  );
+  const counted = new Map<string, number>();
+  for (let n = 0; n < 50; n++) {
+    const tuple = {
+      protocol: IP_TCP,
+      source: parseIp('10.1.0.9'),
+      sourcePort: n,
+      destination: VIP,
+      destinationPort: 80,
+    };
+    const choice = services.choose(services.find(VIP, IP_TCP, 80)!, RED, tuple);
+    if (choice.kind === 'none') throw new Error('there is no backend');
+    services.opened(n, choice, RED, tuple, 0);
+    const key = choice.backend.address.join('.');
+    counted.set(key, (counted.get(key) ?? 0) + 1);
+  }
+  const [report] = (await all()) as [ServiceReport];
+  t.same(
+    report.backends.map(({ connections }) => connections),
+    [...services.all()][0]!.backends.map(({ address }) => counted.get(address.join('.'))),
+  );
+  services.closed(0, services.kept(0)!.pin);
+  const [left] = (await all()) as [ServiceReport];
+  t.equal(
+    left.backends.reduce((sum, { connections }) => sum + connections, 0),
+    49,
+  );
+});
+
+t.test('those of a namespace, or one by its name', async (t) => {
+  const { services, question, all } = lab();
+  services.set(service({ id: 'default/web', vips: [VIP] }), 0);
+  services.set(service({ id: 'shop/web', vips: [] }), 0);
+  const names = async (which = {}) => (await all(which)).map(({ namespace, name }) => `${namespace}/${name}`);
+  t.same((await names()).sort(), ['default/web', 'shop/web']);
+  t.same(await names({ namespace: 'shop' }), ['shop/web']);
+  t.same(await names({ name: 'web' }), ['default/web'], 'as everywhere, without a namespace it is default');
+  t.same(await names({ name: 'web', namespace: 'shop' }), ['shop/web']);
+  t.throws(() => reportServices(question, { name: 'db', namespace: 'shop' }), {
+    code: 'not_found',
+    message: 'there is no Service "shop/db"',
+  });
+});
