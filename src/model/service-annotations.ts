@@ -25,6 +25,8 @@ export interface PortRange {
 const PREFIX = 'weft.dev/';
 /** Refused by the kind as long as services are not reached from outside, so no message recommends it. */
 export const LOAD_BALANCER_IPS = 'weft.dev/load-balancer-ips';
+/** Those about connections to the addresses of a service. */
+export const FOR_CONNECTIONS = ['weft.dev/ports', 'weft.dev/balancing', 'weft.dev/drain'];
 const DEFAULT_DRAIN_MS = 0;
 const LONGEST_DRAIN_MS = 86_400_000;
 const MOST_RANGES = 16;

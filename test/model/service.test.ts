@@ -253,6 +253,14 @@ t.test('weft’s own annotations are read, and others mean nothing', async (t) =
     t.match(found, message);
     t.match(found, `metadata.annotations["weft.dev/${key}"]: `);
   }
+  for (const spec of [{ clusterIP: 'None' }, { type: 'ExternalName', externalName: 'a.example' }]) {
+    const balancing = { 'weft.dev/balancing': 'random' };
+    t.equal(
+      problemOf(service(spec, { annotations: balancing })),
+      'metadata.annotations["weft.dev/balancing"]: "random" is not accepted: without an address, it has no effect',
+    );
+    t.equal(problemOf(service(spec, { annotations: { 'weft.dev/wildcard': 'true' } })), 'accepted');
+  }
   const twice = { 'weft.dev/load-balancer-ips': '192.0.2.1,192.0.2.2' };
   t.match(
     problemOf(service({ type: 'LoadBalancer' }, { annotations: twice }), parsePublished),

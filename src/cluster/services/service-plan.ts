@@ -17,6 +17,7 @@ import { addressText, addressValue, isIp4, parseSubnet, type AddressRange } from
 import {
   familyOf,
   HEADLESS,
+  isHeadless,
   loadBalancerIpsOf,
   NODE_PORTS,
   type Family,
@@ -28,7 +29,7 @@ import { idOf } from '../../model/resource.ts';
 import type { Draft, Planned } from '../reconciler.ts';
 import type { ServiceClaims } from './claims.ts';
 import type { ServiceRange } from './service-range.ts';
-import { addressesOf, defaultPolicy, isHeadless, nodePortsOf, shownService, type DeclaredService } from './service.ts';
+import { addressesOf, defaultPolicy, nodePortsOf, shownService, type DeclaredService } from './service.ts';
 
 export interface ServicePlanEnvironment {
   readonly range: ServiceRange;
@@ -97,7 +98,7 @@ export class ServicePlan {
   }
 
   get #hasAddresses(): boolean {
-    return this.#resource.spec.type !== 'ExternalName' && !isHeadless(this.#resource);
+    return this.#resource.spec.type !== 'ExternalName' && !isHeadless(this.#resource.spec);
   }
 
   /** The addresses that it asks for. */
@@ -110,8 +111,8 @@ export class ServicePlan {
   #refuseOtherAddresses(): void {
     const known = this.#known?.resource;
     if (!known || known.spec.type === 'ExternalName' || this.#resource.spec.type === 'ExternalName') return;
-    if (isHeadless(known) === isHeadless(this.#resource)) return;
-    const was = isHeadless(known) ? HEADLESS : this.#known.allotted.clusterIps.join(',');
+    if (isHeadless(known.spec) === isHeadless(this.#resource.spec)) return;
+    const was = isHeadless(known.spec) ? HEADLESS : this.#known.allotted.clusterIps.join(',');
     this.#refuse('conflict', 'clusterIP', `it is ${was}, and may not change once set: delete the service first`);
   }
 

@@ -1,14 +1,16 @@
 /** A Service of the cluster: what was declared, and what was allotted to it. */
-import { HEADLESS, loadBalancerIpsOf, type ServiceAllotted, type ServiceResource } from '../../model/kinds/service.ts';
+import {
+  HEADLESS,
+  isHeadless,
+  loadBalancerIpsOf,
+  type ServiceAllotted,
+  type ServiceResource,
+} from '../../model/kinds/service.ts';
 import type { Resource } from '../../model/resource.ts';
 import type { Declared } from '../reconciler.ts';
 
 export interface DeclaredService extends Declared<ServiceResource> {
   readonly allotted: ServiceAllotted;
-}
-
-export function isHeadless({ spec }: ServiceResource): boolean {
-  return spec.clusterIP === HEADLESS || spec.clusterIPs?.[0] === HEADLESS;
 }
 
 /** What it has in the cluster for itself. */
@@ -31,7 +33,7 @@ export function shownService({ resource, allotted }: Pick<DeclaredService, 'reso
   const { spec } = resource;
   if (spec.type === 'ExternalName') return resource;
   const { clusterIps, ipFamilies, nodePorts } = allotted;
-  const clusterIPs = isHeadless(resource) ? [HEADLESS] : [...clusterIps];
+  const clusterIPs = isHeadless(resource.spec) ? [HEADLESS] : [...clusterIps];
   const outside = loadBalancerIpsOf(resource);
   const isOutside = spec.type === 'NodePort' || spec.type === 'LoadBalancer';
   const shown = {
@@ -53,5 +55,5 @@ export function shownService({ resource, allotted }: Pick<DeclaredService, 'reso
 
 /** A headless service without a selector may be of either family: who writes its slices decides. */
 export function defaultPolicy(resource: ServiceResource): 'SingleStack' | 'RequireDualStack' {
-  return isHeadless(resource) && selectorOf(resource) === undefined ? 'RequireDualStack' : 'SingleStack';
+  return isHeadless(resource.spec) && selectorOf(resource) === undefined ? 'RequireDualStack' : 'SingleStack';
 }

@@ -9,7 +9,7 @@ import * as z from 'zod';
 import { addressText, addressValue, isAddress } from '../address.ts';
 import { portName } from '../named-port.ts';
 import { l4Port } from '../publish.ts';
-import { LOAD_BALANCER_IPS, readAnnotations } from '../service-annotations.ts';
+import { FOR_CONNECTIONS, LOAD_BALANCER_IPS, readAnnotations } from '../service-annotations.ts';
 import { dnsLabel, dnsSubdomain, portProtocol, serviceName, upstreamMetadata } from './upstream.ts';
 import { ipAddress, label, labelKey, quote, unicastAddress } from '../value.ts';
 import { foreignObject } from './foreign.ts';
@@ -120,6 +120,12 @@ function refine({ metadata: { annotations }, spec }: AnyService, context: z.core
   const { loadBalancerIps } = readAnnotations(annotations, (key, message) =>
     refuse(['metadata', 'annotations', key], annotations?.[key], message),
   );
+  if (spec.type === 'ExternalName' || isHeadless(spec)) {
+    for (const key of FOR_CONNECTIONS) {
+      const text = annotations?.[key];
+      if (text !== undefined) refuse(['metadata', 'annotations', key], text, 'without an address, it has no effect');
+    }
+  }
   refineType(spec, inSpec);
   refinePorts(spec, inSpec);
   refineAddresses(spec, inSpec);
@@ -156,14 +162,19 @@ const serviceSchema = anyService
   .superRefine(refuseUnpublished) // the line to delete when services are reached from outside
   .superRefine(refine);
 
+/** True if it has no address of its own. */
+export function isHeadless({ clusterIP, clusterIPs }: ServiceSpec): boolean {
+  return clusterIP === HEADLESS || clusterIPs?.[0] === HEADLESS;
+}
+
 function refineType(spec: ServiceSpec, refuse: Refuse): void {
-  const { type, externalName, clusterIP } = spec;
-  const isHeadless = clusterIP === HEADLESS || spec.clusterIPs?.[0] === HEADLESS;
+  const { type, externalName } = spec;
   if (type !== 'ExternalName') {
     if (externalName !== undefined)
       refuse(['externalName'], externalName, "may only be used when `type` is 'ExternalName'");
-    if (spec.ports.length === 0 && !isHeadless) refuse(['ports'], spec.ports, 'is missing: give at least one port');
-    if ((type === 'NodePort' || type === 'LoadBalancer') && isHeadless) {
+    if (spec.ports.length === 0 && !isHeadless(spec))
+      refuse(['ports'], spec.ports, 'is missing: give at least one port');
+    if ((type === 'NodePort' || type === 'LoadBalancer') && isHeadless(spec)) {
       refuse(['clusterIP'], HEADLESS, `may not be set to 'None' for ${type} services`);
     }
     return;
