@@ -158,7 +158,7 @@ export class Enforcement {
       const stored = put.get(kind)!;
       if (stored.length > 0) await this.#guarded(() => reconcilers.get(kind)!.put(stored));
     }
-    for (const { kind } of kinds) await this.#guarded(() => reconcilers.get(kind)!.settle?.());
+    for (const reconciler of reconcilers.values()) await this.#guarded(() => reconciler.settle?.());
     for (const { kind } of kinds) {
       this.followers.changed(kind, [...removed.get(kind)!, ...put.get(kind)!.map(({ name }) => name)]);
     }
