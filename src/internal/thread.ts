@@ -59,7 +59,9 @@ export class SocketThread {
       this.#worker.on('message', (message: FromThread) => {
         if (message.kind === 'failed') return this.#onFailed(message.text);
         if (message.kind === 'listening') this.#teach();
-        else this.#knows(message.server);
+        else if (message.kind === 'knows') this.#knows(message.server);
+        // Where TypeScript is loaded as it is, its loader has messages of its own.
+        else return;
         if (this.#learning.size > 0) return;
         isListening = true;
         resolve();

@@ -1,5 +1,5 @@
 /**
- *   web ── weft, 72 descriptors ── db
+ *   web ── weft, 96 descriptors ── db
  *             ▲        ▲
  *      40 interfaces   80 API clients that say nothing
  *
@@ -19,7 +19,7 @@ import { datapathKinds, Weft } from '../support/weft.ts';
 
 t.setTimeout(600_000);
 
-const DESCRIPTORS = 72;
+const DESCRIPTORS = 96;
 const LIMIT = ['prlimit', `--nofile=${DESCRIPTORS}`];
 
 for (const datapath of datapathKinds) {

@@ -73,8 +73,11 @@ for (const datapath of datapathKinds) {
       const went = ['tx', 'consumed', 'coalesced'].map((name) => value(`weft_${name}_frames_total`)!);
       const dropped = sum(metrics.get('weft_dropped_frames_total'));
       t.equal(sumOf(came), sumOf(went) + dropped + value('weft_held_frames')!, 'every frame is accounted for');
-      for (const { name, rxFrames, rxBytes, txFrames, txBytes, drops } of status.ports) {
-        const labels = `{kind="endpoint",network="blue",namespace="default",endpoint="${name}"}`;
+      for (const { kind, name, rxFrames, rxBytes, txFrames, txBytes, drops } of status.ports) {
+        const labels =
+          kind === 'tap'
+            ? `{kind="endpoint",network="blue",namespace="default",endpoint="${name}"}`
+            : `{kind="${kind}",network="",namespace="",endpoint=""}`;
         t.same(
           ['rx_frames', 'rx_bytes', 'tx_frames', 'tx_bytes', 'dropped_frames'].map((what) =>
             value(`weft_port_${what}_total`, labels),
@@ -83,7 +86,7 @@ for (const datapath of datapathKinds) {
           name,
         );
       }
-      t.equal(status.ports.length, 2);
+      t.equal(status.ports.length, 3, 'two of containers, and that of weft’s own sockets');
       t.equal(value('weft_endpoints'), 2);
       t.equal(value('weft_networks'), 1);
       t.equal(value('weft_forwarding'), 1);
@@ -109,7 +112,7 @@ for (const datapath of datapathKinds) {
     await t.test('after a detach its series is gone, and a restart serves again, also over IPv6', async (t) => {
       await weft.run('detach', 'db');
       const metrics = parseMetrics(await read(host!, `http://127.0.0.1:${PORT}/metrics`), 'prometheus');
-      t.equal(metrics.get('weft_port_rx_frames_total')?.values.size, 1);
+      t.equal(metrics.get('weft_port_rx_frames_total')?.values.size, 2, 'web, and weft’s own sockets');
       writeFileSync(config, `metrics: "[::1]:${PORT}"\n`);
       await weft.stop();
       await weft.start();
