@@ -22,17 +22,22 @@ const VIP = { 4: '10.96.0.80', 6: 'fd77:6566:7460::80' } as const;
 /** How long the other end may wait, measured from the moment at which the change is applied or made. */
 const RESET_WITHIN_MS = 100;
 
+/** Says a line in one piece: print() writes its end by itself, and another thread may come between. */
+const say = `
+def say(line): os.write(1, (line + '\\n').encode())
+`;
+
 /** Accepts connections at port 8080, answers what is sent first, and says how each ends. Answers UDP at port 5353 by its name. */
 const server = `
-import socket, sys, threading
-name = sys.argv[1]
+import os, socket, sys, threading
+${say}name = sys.argv[1]
 def serve(c):
     try:
         while True:
             data = c.recv(64)
-            if not data: print('closed', flush=True); return
+            if not data: say('closed'); return
             c.sendall(data)
-    except OSError as e: print(type(e).__name__, flush=True)
+    except OSError as e: say(type(e).__name__)
 def tcp(s):
     while True: threading.Thread(target=serve, args=(s.accept()[0],)).start()
 def udp(s):
@@ -49,12 +54,12 @@ print('listening', flush=True)
 
 /** Opens a connection to each address, has something answered, and then waits in read. */
 const reader = `
-import socket, sys, threading
-def read(address):
+import os, socket, sys, threading
+${say}def read(address):
     c = socket.create_connection((address, 80))
-    c.sendall(b'?'); c.recv(64); print('connected', flush=True)
-    try: print('read ' + str(len(c.recv(64))), flush=True)
-    except OSError as e: print(type(e).__name__, flush=True)
+    c.sendall(b'?'); c.recv(64); say('connected')
+    try: say('read ' + str(len(c.recv(64))))
+    except OSError as e: say(type(e).__name__)
 for address in sys.argv[1:]: threading.Thread(target=read, args=(address,)).start()
 `;
 
