@@ -1,6 +1,6 @@
 /**
- * Questions over TCP (RFC 7766): each has its length before it, a connection has any number of them, and neither begins nor
- * ends where reads do. Answers go back as soon as they are known, in any order.
+ * Questions over TCP (RFC 7766). Each has its length before it, a connection may carry any number of them, and a read may
+ * return part of one or several. Answers go back as soon as they are known, in any order.
  *
  * A connection costs little, whatever its client does: a question that cannot be one is not waited for, there are few that
  * are not answered yet, and nothing more is read before what was written is on its way. Each whole question gives a

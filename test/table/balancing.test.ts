@@ -373,7 +373,7 @@ t.test('kept choices are limited: the oldest of former generations are forgotten
   );
   kept.delete(3);
   kept.set(5, { selection: selection(4), pin: 1, by: 'maglev' });
-  t.ok(kept.of(4), 'what nobody has any more takes no room');
+  t.ok(kept.of(4), 'a choice that no connection refers to any more takes no room');
   kept.delete(1);
   kept.set(6, { selection: selection(11), pin: 1, by: 'affinity' });
   t.ok(kept.of(6) === undefined, 'more than all of them may have');

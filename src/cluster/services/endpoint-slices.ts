@@ -33,7 +33,7 @@ export class EndpointSlices extends Declarations<EndpointSliceResource> {
     return names.flatMap((name) => this.find(name)?.resource ?? []);
   }
 
-  /** True if a service has any. */
+  /** True if somebody has written a slice for this service. */
   has(service: string): boolean {
     return this.#byService.has(service);
   }
